@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base: what every other part stands on: errors, log, clock, text buffer, sizes. It knows nothing
+ * else of the project.
+ *
+ * Errors everywhere: 0 (or a count) on success, -errno on failure; errno itself is not set.
+ */
+#ifndef MAAS_BASE_BASE_H
+#define MAAS_BASE_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define MAAS_MUST_CHECK	      __attribute__((warn_unused_result))
+#define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
+#define MAAS_ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
+
+/* ---- log: one line per event, `TIME level text key=value ...` -------------------------------- */
+
+enum maas_log_level {
+	MAAS_LOG_ERR,
+	MAAS_LOG_WARN,
+	MAAS_LOG_INFO,
+	MAAS_LOG_DEBUG,
+};
+
+/*
+ * Sends the log to the file `path` (appended, created 0640), or to stderr when `path` is NULL.
+ * Lines are buffered; errors and warnings are written out at once, others within one
+ * maas_log_flush(), which the caller runs a few times a second.
+ * Threading: any thread. Errors: as open(2); the old destination then stays.
+ */
+MAAS_MUST_CHECK int maas_log_open(const char *path);
+
+/* Opens the log file again under its name, after a rotation. Errors: as maas_log_open(). */
+MAAS_MUST_CHECK int maas_log_reopen(void);
+
+/* Writes buffered lines out. Threading: any thread. */
+void maas_log_flush(void);
+
+/* Drops events less severe than `level` (default: MAAS_LOG_INFO). Threading: any thread. */
+void maas_log_set_level(enum maas_log_level level);
+
+/* True when an event of `level` would be logged: spares the making of its text. */
+bool maas_log_enabled(enum maas_log_level level);
+
+/* "error", "warn", "info", "debug" to its level. Errors: -EINVAL. */
+MAAS_MUST_CHECK int maas_log_level_parse(const char *text, enum maas_log_level *ret_level);
+
+/* Logs one line; control characters in the text are escaped. Threading: any thread. */
+void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3);
+
+#define log_err(...)   maas_log(MAAS_LOG_ERR, __VA_ARGS__)
+#define log_warn(...)  maas_log(MAAS_LOG_WARN, __VA_ARGS__)
+#define log_info(...)  maas_log(MAAS_LOG_INFO, __VA_ARGS__)
+#define log_debug(...) maas_log(MAAS_LOG_DEBUG, __VA_ARGS__)
+
+/* ---- clock: clock_gettime(2), CLOCK_MONOTONIC: never steps, stops while the host is suspended --
+ */
+
+uint64_t maas_clock_ns(void);
+uint64_t maas_clock_ms(void);
+
+/* Wall-clock seconds since 1970, for people; no lifetime hangs on it. */
+uint64_t maas_clock_wall_s(void);
+
+/* ---- buf: text that grows -----------------------------------------------------------------------
+ */
+
+/*
+ * A growing byte string. Appending never fails at the call: out of memory is remembered in `error`
+ * (-ENOMEM), later appends do nothing, and the maker of the text checks once at its end.
+ * `struct maas_buf b = {0}` is an empty one. Threading: owner thread only.
+ */
+struct maas_buf {
+	char *data; /* not NUL-terminated; NULL while nothing was appended */
+	size_t len; /* bytes */
+	size_t cap;
+	int error; /* 0 or -ENOMEM */
+};
+
+void maas_buf_fini(struct maas_buf *buf);
+/* Makes room for `len` more bytes and returns where they go, or NULL; add to `len` what was used.
+ */
+char *maas_buf_reserve(struct maas_buf *buf, size_t len);
+void maas_buf_add(struct maas_buf *buf, const void *data, size_t len);
+void maas_buf_str(struct maas_buf *buf, const char *text);
+void maas_buf_u64(struct maas_buf *buf, uint64_t value);
+void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...) MAAS_PRINTF(2, 3);
+/* Appends `text` as a JSON string, quoted and escaped (RFC 8259); invalid UTF-8 becomes U+FFFD. */
+void maas_buf_json(struct maas_buf *buf, const char *text);
+
+/* ---- size: byte counts as people write them
+ * ------------------------------------------------------ */
+
+/*
+ * "4096", "64KiB", "1GiB", "512k" (k, m, g, t and their KiB/KB forms are all powers of 1024, any
+ * case) to bytes. Errors: -EINVAL for anything else, signs and fractions included; -ERANGE for
+ * 2^63 and above.
+ */
+MAAS_MUST_CHECK int maas_size_parse(const char *text, uint64_t *ret_bytes);
+
+/* Writes `bytes` in its largest exact unit, such as "512KiB" or "1000B". */
+#define MAAS_SIZE_TEXT 24
+char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
+
+#endif

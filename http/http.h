@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * http: the control plane: routes, JSON, metrics text, and the slabs' bytes over HTTP. The calls
+ * are described in docs/openapi.yaml.
+ */
+#ifndef MAAS_HTTP_HTTP_H
+#define MAAS_HTTP_HTTP_H
+
+#include "lend/lend.h"
+
+struct maas_http;
+
+/* What the data plane says of itself in /health and /stats; strings are constant, NULL prints null.
+ */
+struct maas_http_rdma {
+	const char *state; /* "off" or "active", … */
+	const char *device;
+	const char *gid;
+	uint16_t port;
+	const char *keys;
+	/* NULL prints null; else a JSON object: what the start-up self-test proved */
+	const char *isolation_json;
+};
+
+struct maas_http_options {
+	struct maas_slab *slab; /* borrowed, as lend */
+	struct maas_lend *lend;
+	const char *const *listen; /* "0.0.0.0:3000", "[::]:3000", "unix:/run/maas.sock" */
+	unsigned int num_listen;
+	unsigned int threads; /* workers for each address; 0: one for each CPU, at most 16 */
+	unsigned int max_connections; /* for each address */
+	size_t max_body_bytes;	      /* of a JSON body */
+	size_t max_header_bytes;
+	unsigned int timeout_s; /* a connection without progress is closed */
+	const char *boot_id;
+	struct maas_http_rdma rdma;
+};
+
+/*
+ * Binds and serves every address, or none. Each bound address is logged as
+ * `Listening on http://0.0.0.0:3000` (with the port that the kernel chose where 0 was asked for).
+ * On failure `error` (MAAS_HTTP_ERROR bytes) names the address and the cause.
+ * Errors: -EINVAL bad address, -EADDRINUSE, -EACCES, …
+ */
+#define MAAS_HTTP_ERROR 256
+MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, char *error,
+				    struct maas_http **ret_http);
+
+/* /ready answers 503 `draining`; requests go on being served. */
+void maas_http_drain(struct maas_http *http);
+
+/* Requests under way, data transfers included. */
+uint64_t maas_http_active(struct maas_http *http);
+
+/* Housekeeping, about ten times a second: cuts connections that trickle past their time. */
+void maas_http_tick(struct maas_http *http);
+
+/* Closes every connection and frees. */
+void maas_http_stop(struct maas_http *http);
+
+#endif

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * slab: the memory that is lent, and which piece of it is whose.
+ *
+ *   arena   |extent 0       |extent 1       |extent 2       | ... reserved, not yet allocated ... |
+ *           |s|s|s|s|s|s|s|s|  s  |  s  |   |       s       |
+ *            class 0         class 1         class 2
+ *
+ *   slots   |slots of extent 0|slots of extent 1| ...   one fixed-size record per slab, elsewhere
+ *
+ * The arena is one reserved range of address space over a memfd or a file. It grows by extents,
+ * each carved into slabs of one size class; an extent without a lent slab goes back to the common
+ * pool. It knows no sessions, keys or requests: a slab carries labels that it keeps for the layer
+ * above.
+ *
+ * Life of a slab:
+ *
+ *     clean ──alloc──▶ live ──revoke──▶ revoking ──release──▶ dirty ──reclaim──▶ clean
+ *       ▲                                  │ quarantine          │ (delay queue)
+ *       └── zeroed ────────────────────────▼                     │
+ *                                     quarantined ──release──────┘
+ *
+ * Threading: every function may be called from any thread; one lock inside, never held while bytes
+ * are zeroed or pages are allocated. Each operation takes a constant number of steps.
+ */
+#ifndef MAAS_SLAB_SLAB_H
+#define MAAS_SLAB_SLAB_H
+
+#include "base/base.h"
+
+#define MAAS_SLAB_MAX_CLASSES 32
+#define MAAS_SLAB_MIN_CLASS   64	   /* bytes; every class is a multiple of it */
+#define MAAS_SLAB_MAX_CLASS   (1ull << 30) /* bytes */
+#define MAAS_SLAB_MAX_EXTENT  (1ull << 30) /* bytes */
+#define MAAS_SLAB_MAX_BATCH   10000	   /* slabs in one maas_slab_alloc_many() */
+#define MAAS_ID_TEXT	      37	   /* an id's text: a UUID and its NUL */
+#define MAAS_ID_KEY_BYTES     16
+
+struct maas_slab;
+
+/* ---- ids
+ * ------------------------------------------------------------------------------------------ */
+
+/*
+ * An id is a UUID of version 8 (RFC 9562) that encodes an index, a generation and a keyed MAC
+ * (SipHash-2-4) of both: look-up needs no table, and a guessed or altered id does not decode.
+ */
+struct maas_id_key {
+	unsigned char bytes[MAAS_ID_KEY_BYTES];
+};
+
+void maas_id_key_random(struct maas_id_key *ret_key);
+
+/* Writes the id's lower-case text and its NUL. Threading: any thread. */
+void maas_id_encode(const struct maas_id_key *key, uint32_t index, uint32_t generation,
+		    char text[MAAS_ID_TEXT]);
+
+/* Upper case is accepted. Errors: -ENOENT for whatever maas_id_encode() with `key` did not write.
+ */
+MAAS_MUST_CHECK int maas_id_decode(const struct maas_id_key *key, const char *text,
+				   uint32_t *ret_index, uint32_t *ret_generation);
+
+/* ---- the pool
+ * -------------------------------------------------------------------------------------- */
+
+struct maas_slab_options {
+	uint64_t max_bytes;	     /* --max-pool-size; rounded down to whole extents */
+	const uint64_t *class_bytes; /* borrowed during the call; any order, no duplicates */
+	unsigned int num_classes;    /* 1 to MAAS_SLAB_MAX_CLASSES */
+	uint64_t extent_bytes;	     /* 0: the largest class, rounded up to whole pages */
+	int dir_fd;		     /* -1: a memfd; else a directory (tmpfs, hugetlbfs) for an
+				      * unnamed file, so that a full file system can be met */
+	bool prealloc;		     /* allocate every extent's pages now */
+};
+
+/*
+ * Makes an empty pool. On failure `error` (MAAS_SLAB_ERROR bytes, may be NULL) holds a sentence for
+ * the operator that names the option at fault.
+ * Errors: -EINVAL options that contradict each other, -ENOMEM, -ENOSPC (prealloc), errno of
+ * memfd_create(2), mmap(2), open(2).
+ */
+#define MAAS_SLAB_ERROR 256
+MAAS_MUST_CHECK int maas_slab_open(const struct maas_slab_options *options, char *error,
+				   struct maas_slab **ret_slab);
+void maas_slab_close(struct maas_slab *slab);
+
+/* One life of one slab: the slot's index and the generation that each allocation raises by one. */
+struct maas_slab_ref {
+	uint32_t slot;
+	uint32_t generation;
+};
+
+/* What the layer above notes on a slab; kept in the slot, without meaning here. */
+struct maas_slab_label {
+	uint32_t owner;
+	uint32_t created_s;
+	uint32_t ttl_s;
+	uint8_t lifetime;
+};
+
+struct maas_slab_info {
+	struct maas_slab_ref ref;
+	uint64_t size_bytes; /* asked for */
+	uint64_t slab_bytes; /* of the class */
+	uint64_t offset;     /* of the slab in the arena */
+	uint8_t *bytes;	     /* the slab in this process; remote-writable: trust nothing in it */
+	struct maas_slab_label label;
+};
+
+/*
+ * Takes a zeroed slab of the smallest class that holds `size_bytes`.
+ * Errors: -EINVAL for 0, -EFBIG above the largest class, -ENOSPC when no slab and no extent is free
+ * or the backing file has no space.
+ */
+MAAS_MUST_CHECK int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
+				    const struct maas_slab_label *label,
+				    struct maas_slab_ref *ret_ref);
+
+/* `count` slabs (1 to MAAS_SLAB_MAX_BATCH), all or none. Errors: as maas_slab_alloc(). */
+MAAS_MUST_CHECK int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes,
+					 uint32_t count, const struct maas_slab_label *label,
+					 struct maas_slab_ref *ret_refs);
+
+/* Describes a live slab. Errors: -ENOENT when `ref` is not live (any 64 bits may be passed). */
+MAAS_MUST_CHECK int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref,
+				  struct maas_slab_info *ret_info);
+
+/* Notes a new `ttl_s`. Errors: -ENOENT. */
+MAAS_MUST_CHECK int maas_slab_set_ttl(struct maas_slab *slab, struct maas_slab_ref ref,
+				      uint32_t ttl_s);
+
+/* Live to revoking: from here on the slab is unknown to maas_slab_get(). Errors: -ENOENT. */
+MAAS_MUST_CHECK int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref);
+
+/*
+ * Revoking or quarantined to dirty: nobody can reach the bytes any more, the slab waits for reuse.
+ * Errors: -ENOENT when it is in neither state.
+ */
+MAAS_MUST_CHECK int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref);
+
+/* maas_slab_revoke() and maas_slab_release() under one lock, for a slab without keys and readers.
+ */
+MAAS_MUST_CHECK int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref);
+
+/* Revoking to quarantined: a key may still be alive; the bytes stay out of use. Errors: -ENOENT. */
+MAAS_MUST_CHECK int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref);
+
+/*
+ * The next live slab at or after slot `*cursor`, in slot order; moves `*cursor` past it. Examines
+ * at most `max_slots` used slots, so that a long walk never holds the lock long. Returns 1 with
+ * `ret_info` set, 0 when the budget ran out (call again), -ENOENT at the end.
+ */
+MAAS_MUST_CHECK int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
+				   struct maas_slab_info *ret_info);
+
+/*
+ * Housekeeping, some times a second: slabs that were freed at least a second before `now_ms`
+ * (monotonic) are zeroed and join their extents' free lists. Bounded: zeroes at most `max_bytes`,
+ * at least one slab. Returns how many bytes it zeroed; 0: nothing is due.
+ */
+uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max_bytes);
+
+/* ---- figures
+ * ---------------------------------------------------------------------------------------- */
+
+struct maas_slab_class_stats {
+	uint64_t slab_bytes;
+	uint64_t pool_bytes;	  /* extents carved for the class */
+	uint64_t requested_bytes; /* asked for by the live slabs */
+	uint64_t total_slabs;	  /* used + free + waiting + quarantined */
+	uint64_t used_slabs;	  /* live or revoking */
+	uint64_t waiting_slabs;	  /* freed, in the delay queue or being zeroed */
+	uint64_t quarantined_slabs;
+	uint64_t free_slabs; /* the rest */
+};
+
+struct maas_slab_stats {
+	uint64_t max_bytes; /* after rounding to extents */
+	uint64_t extent_bytes;
+	uint64_t extents_total;
+	uint64_t extents_used;	  /* carved for a class */
+	uint64_t backed_bytes;	  /* extents whose pages were allocated so far */
+	uint64_t allocations;	  /* since the start */
+	uint64_t frees;		  /* since the start */
+	uint64_t live_slabs;	  /* live or revoking, all classes */
+	uint64_t live_bytes;	  /* their slabs' sizes */
+	uint64_t requested_bytes; /* what was asked for */
+	uint64_t quarantined_bytes;
+	unsigned int num_classes;
+	struct maas_slab_class_stats classes[MAAS_SLAB_MAX_CLASSES]; /* by size, ascending */
+};
+
+/* O(classes). */
+void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats);
+
+/* The key of this arena's ids. */
+const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab);
+
+/* The arena's id, a random UUID that names the life of the bytes. */
+const char *maas_slab_arena_id(const struct maas_slab *slab);
+
+/* ---- for tests
+ * ---------------------------------------------------------------------------------------- */
+
+/* Steps taken by all operations so far: list moves and slots touched. */
+uint64_t maas_slab_steps(const struct maas_slab *slab);
+
+/* Aborts with a message when an invariant is broken. O(slots); no operation may be under way. */
+void maas_slab_check(struct maas_slab *slab);
+
+#endif

@@ -1,0 +1,2 @@
+# Tests of base.
+maas_unit_test(test_base maas_base)

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+
+static void size_parse__units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} cases[] = {{"0", 0},	       {"4096", 4096},	  {"64KiB", 65536}, {"1GiB", 1u << 30},
+		     {"512k", 524288}, {"2mb", 2u << 20}, {"7B", 7}};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		uint64_t bytes = 1;
+
+		assert_int_equal(maas_size_parse(cases[i].text, &bytes), 0);
+		assert_int_equal(bytes, cases[i].bytes);
+	}
+}
+
+static void size_parse__refuses(void **state)
+{
+	static const char *const bad[] = {"",	  "-1", "+1", " 1",    "1 ",
+					  "1.5G", "G",	"1X", "1KiBs", "0x10"};
+	uint64_t bytes = 42;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		assert_int_equal(maas_size_parse(bad[i], &bytes), -EINVAL);
+	assert_int_equal(maas_size_parse("9223372036854775808", &bytes), -ERANGE);
+	assert_int_equal(maas_size_parse("8388608T", &bytes), -ERANGE);
+	assert_int_equal(maas_size_parse("99999999999999999999999", &bytes), -ERANGE);
+	assert_int_equal(bytes, 42);
+}
+
+static void size_format__largest_exact_unit(void **state)
+{
+	char text[MAAS_SIZE_TEXT];
+
+	(void)state;
+	assert_string_equal(maas_size_format(0, text), "0B");
+	assert_string_equal(maas_size_format(1000, text), "1000B");
+	assert_string_equal(maas_size_format(512 << 10, text), "512KiB");
+	assert_string_equal(maas_size_format(1u << 30, text), "1GiB");
+}
+
+static void expect_json(const char *text, const char *json)
+{
+	struct maas_buf buf = {0};
+
+	maas_buf_json(&buf, text);
+	assert_int_equal(buf.error, 0);
+	assert_int_equal(buf.len, strlen(json));
+	assert_memory_equal(buf.data, json, buf.len);
+	maas_buf_fini(&buf);
+}
+
+static void buf_json__escapes(void **state)
+{
+	(void)state;
+	expect_json("plain", "\"plain\"");
+	expect_json("a\"b\\c\n\t\x01\x7f", "\"a\\\"b\\\\c\\n\\t\\u0001\\u007f\"");
+	expect_json("\xc3\xa9", "\"\xc3\xa9\"");
+	expect_json("\xff"
+		    "a\xc3",
+		    "\"\xef\xbf\xbd"
+		    "a\xef\xbf\xbd\"");
+	expect_json("\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
+}
+
+static void buf__grows(void **state)
+{
+	struct maas_buf buf = {0};
+
+	(void)state;
+	for (uint64_t i = 0; i < 1000; i++) {
+		maas_buf_u64(&buf, i * 1000000007u);
+		maas_buf_printf(&buf, "%c", ',');
+	}
+	assert_int_equal(buf.error, 0);
+	assert_memory_equal(buf.data, "0,1000000007,2000000014,", 24);
+	assert_null(maas_buf_reserve(&buf, SIZE_MAX - 10));
+	assert_int_equal(buf.error, -ENOMEM);
+	maas_buf_fini(&buf);
+}
+
+static void log_level__parse(void **state)
+{
+	enum maas_log_level level = MAAS_LOG_INFO;
+
+	(void)state;
+	assert_int_equal(maas_log_level_parse("debug", &level), 0);
+	assert_int_equal(level, MAAS_LOG_DEBUG);
+	assert_int_equal(maas_log_level_parse("loud", &level), -EINVAL);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(size_parse__units),
+		cmocka_unit_test(size_parse__refuses),
+		cmocka_unit_test(size_format__largest_exact_unit),
+		cmocka_unit_test(buf_json__escapes),
+		cmocka_unit_test(buf__grows),
+		cmocka_unit_test(log_level__parse),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
