@@ -18,7 +18,7 @@ static int unit_shift(const char *unit)
 	if (!*unit || !strcasecmp(unit, "b"))
 		return 0;
 	found = strchr(units, toupper((unsigned char)unit[0]));
-	if (!found || (unit[1] && strcasecmp(unit + 1, "b") && strcasecmp(unit + 1, "ib")))
+	if (!found || !(!unit[1] || !strcasecmp(unit + 1, "b") || !strcasecmp(unit + 1, "ib")))
 		return -EINVAL;
 	return (int)(found - units + 1) * 10;
 }
