@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How much the tests do. Every count that differs between the two tiers stands here and nowhere
+ * else: the gate (every change) does the small one, MAAS_LONG=1 (`scripts/test --long`) the full.
+ */
+#ifndef MAAS_TESTS_COUNTS_H
+#define MAAS_TESTS_COUNTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static inline bool maas_test_long(void)
+{
+	const char *value = getenv("MAAS_LONG");
+
+	return value && strcmp(value, "1") == 0;
+}
+
+/* The seed of random tests: MAAS_SEED, so that a failure can be run again, else a new one. */
+static inline uint64_t maas_test_seed(void)
+{
+	const char *value = getenv("MAAS_SEED");
+
+	return value ? strtoull(value, NULL, 0) : (uint64_t)time(NULL);
+}
+
+#define MAAS_TEST_COUNT(name, gate, full)                                                          \
+	static inline uint64_t name(void)                                                          \
+	{                                                                                          \
+		return maas_test_long() ? (full) : (gate);                                         \
+	}
+
+MAAS_TEST_COUNT(count_slab_random_ops, 1000000, 20000000)
+MAAS_TEST_COUNT(count_slab_thread_ops, 200000, 5000000)
+
+#endif
