@@ -18,7 +18,7 @@
 #define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
 #define MAAS_ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
 
-/* ---- log: one line per event, `TIME level text key=value ...` -------------------------------- */
+/* ---- log: one line per event, `TIME level text key=value ...` ---- */
 
 enum maas_log_level {
 	MAAS_LOG_ERR,
@@ -58,8 +58,7 @@ void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3)
 #define log_info(...)  maas_log(MAAS_LOG_INFO, __VA_ARGS__)
 #define log_debug(...) maas_log(MAAS_LOG_DEBUG, __VA_ARGS__)
 
-/* ---- clock: clock_gettime(2), CLOCK_MONOTONIC: never steps, stops while the host is suspended --
- */
+/* ---- clock: CLOCK_MONOTONIC, never steps, stops while the host is suspended ---- */
 
 uint64_t maas_clock_ns(void);
 uint64_t maas_clock_ms(void);
@@ -67,8 +66,7 @@ uint64_t maas_clock_ms(void);
 /* Wall-clock seconds since 1970, for people; no lifetime hangs on it. */
 uint64_t maas_clock_wall_s(void);
 
-/* ---- buf: text that grows -----------------------------------------------------------------------
- */
+/* ---- buf: text that grows ---- */
 
 /*
  * A growing byte string. Appending never fails at the call: out of memory is remembered in `error`
@@ -93,8 +91,7 @@ void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...) MAAS_PRINTF(2, 
 /* Appends `text` as a JSON string, quoted and escaped (RFC 8259); invalid UTF-8 becomes U+FFFD. */
 void maas_buf_json(struct maas_buf *buf, const char *text);
 
-/* ---- size: byte counts as people write them
- * ------------------------------------------------------ */
+/* ---- size: byte counts as people write them ---- */
 
 /*
  * "4096", "64KiB", "1GiB", "512k" (k, m, g, t and their KiB/KB forms are all powers of 1024, any
