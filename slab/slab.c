@@ -1,2 +1,305 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "slab/slab.h"
+#include <errno.h>
+#include <string.h>
+
+#include "slab/internal.h"
+
+/* ---- alloc ----------------------------------------------------------------------------------- */
+
+static int find_class(struct maas_slab *slab, uint64_t size_bytes, struct maas_class **ret_class)
+{
+	struct maas_class *class = slab->classes;
+	const struct maas_class *last = &slab->classes[slab->geo.num_classes - 1];
+
+	if (!size_bytes)
+		return -EINVAL;
+	if (size_bytes > last->slab_bytes)
+		return -EFBIG;
+	while (class->slab_bytes < size_bytes)
+		class ++;
+	*ret_class = class;
+	return 0;
+}
+
+/* Allocates the next extent's pages; the lock is not held meanwhile. */
+static int grow(struct maas_slab *slab)
+{
+	uint64_t extent_bytes = slab->geo.extent_bytes;
+	uint32_t index = slab->grown;
+	int r;
+
+	slab->growing = true;
+	pthread_mutex_unlock(&slab->lock);
+	r = maas_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
+	pthread_mutex_lock(&slab->lock);
+	slab->growing = false;
+	if (!r) {
+		slab->grown++;
+		maas_extent_to_common(slab, index);
+	}
+	pthread_cond_broadcast(&slab->changed);
+	return r;
+}
+
+/*
+ * Sees to it that `count` slabs can be taken: the class's own and the common pool, then new
+ * extents, then slabs that wait for reuse, then those that another thread is about to free.
+ */
+static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t count)
+{
+	int grow_error = 0;
+
+	while (class->free < count) {
+		uint64_t need = (count - class->free + class->capacity - 1) / class->capacity;
+		uint32_t unbacked = grow_error ? 0 : slab->geo.num_extents - slab->grown;
+
+		if (need <= slab->common_count)
+			return 0;
+		if (need <= (uint64_t)slab->common_count + unbacked && !slab->growing)
+			grow_error = grow(slab);
+		else if (!slab->growing && maas_delay_cut(slab, class))
+			continue;
+		else if (slab->growing || slab->zeroing)
+			pthread_cond_wait(&slab->changed, &slab->lock);
+		else
+			return -ENOSPC;
+	}
+	return 0;
+}
+
+/* Hands the reserved slab out. Lock not held: nobody else touches a reserved slot. */
+static void publish(struct maas_slab *slab, const struct maas_class *class, uint32_t index,
+		    uint64_t size_bytes, const struct maas_slab_label *label)
+{
+	struct maas_slot *slot = &slab->slots[index];
+
+	if (maas_slot_state(slot) == MAAS_SLOT_RESERVED_DIRTY)
+		memset(slab->arena.base + maas_slot_offset(slab, index, class->slab_bytes), 0,
+		       class->slab_bytes);
+	slot->size_bytes = (uint32_t)size_bytes;
+	slot->owner = label->owner;
+	slot->created_s = label->created_s;
+	slot->ttl_s = label->ttl_s;
+	slot->lifetime = label->lifetime;
+	maas_slot_set_state(slot, MAAS_SLOT_LIVE);
+}
+
+int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t count,
+			 const struct maas_slab_label *label, struct maas_slab_ref *ret_refs)
+{
+	struct maas_class *class;
+	int r;
+
+	if (!count || count > MAAS_SLAB_MAX_BATCH)
+		return -EINVAL;
+	r = find_class(slab, size_bytes, &class);
+	if (r)
+		return r;
+
+	pthread_mutex_lock(&slab->lock);
+	if (class->free < count)
+		r = make_room(slab, class, count);
+	if (!r) {
+		maas_extent_take(slab, class, count, ret_refs);
+		class->allocations += count;
+		class->requested_bytes += count * size_bytes;
+	}
+	pthread_mutex_unlock(&slab->lock);
+	if (r)
+		return r;
+	for (uint32_t i = 0; i < count; i++)
+		publish(slab, class, ret_refs[i].slot, size_bytes, label);
+	return 0;
+}
+
+int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
+		    const struct maas_slab_label *label, struct maas_slab_ref *ret_ref)
+{
+	return maas_slab_alloc_many(slab, size_bytes, 1, label, ret_ref);
+}
+
+/* ---- look-up --------------------------------------------------------------------------------- */
+
+static void describe(struct maas_slab *slab, uint32_t index, struct maas_slab_info *ret_info)
+{
+	const struct maas_slot *slot = &slab->slots[index];
+	uint64_t slab_bytes = maas_slot_class(slab, index)->slab_bytes;
+	uint64_t offset = maas_slot_offset(slab, index, slab_bytes);
+
+	*ret_info = (struct maas_slab_info){
+		.ref = {.slot = index, .generation = slot->generation},
+		.size_bytes = slot->size_bytes,
+		.slab_bytes = slab_bytes,
+		.offset = offset,
+		.bytes = slab->arena.base + offset,
+		.label = {.owner = slot->owner,
+			  .created_s = slot->created_s,
+			  .ttl_s = slot->ttl_s,
+			  .lifetime = slot->lifetime},
+	};
+}
+
+int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref, struct maas_slab_info *ret_info)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	if (maas_slot_find(slab, ref, MAAS_SLOT_LIVE)) {
+		describe(slab, ref.slot, ret_info);
+		r = 0;
+	}
+	pthread_mutex_unlock(&slab->lock);
+	return r;
+}
+
+int maas_slab_set_ttl(struct maas_slab *slab, struct maas_slab_ref ref, uint32_t ttl_s)
+{
+	struct maas_slot *slot;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	slot = maas_slot_find(slab, ref, MAAS_SLOT_LIVE);
+	if (slot)
+		slot->ttl_s = ttl_s;
+	pthread_mutex_unlock(&slab->lock);
+	return slot ? 0 : -ENOENT;
+}
+
+/* The next live slot at or after `*cursor`; otherwise as maas_slab_next(). */
+static int find_live(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
+		     uint32_t *ret_slot)
+{
+	/* An extent that is skipped counts as one slot: it costs as much. */
+	for (uint32_t seen = 0; !seen || seen < max_slots; seen++) {
+		const struct maas_extent *extent;
+		uint64_t index = *cursor >> slab->geo.slot_shift;
+		uint32_t slot = (uint32_t)*cursor;
+
+		if (index >= slab->grown)
+			return -ENOENT;
+		slab->steps++;
+		extent = &slab->extents[index];
+		if (!extent->used || maas_slot_place(slab, slot) >= extent->bump) {
+			*cursor = (index + 1) << slab->geo.slot_shift;
+			continue;
+		}
+		++*cursor;
+		if (maas_slot_state(&slab->slots[slot]) == MAAS_SLOT_LIVE) {
+			*ret_slot = slot;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
+		   struct maas_slab_info *ret_info)
+{
+	uint32_t slot;
+	int r;
+
+	pthread_mutex_lock(&slab->lock);
+	r = find_live(slab, cursor, max_slots, &slot);
+	if (r == 1)
+		describe(slab, slot, ret_info);
+	pthread_mutex_unlock(&slab->lock);
+	return r;
+}
+
+/* ---- free ------------------------------------------------------------------------------------ */
+
+/* The slab is no longer used, whatever happens to its bytes. */
+static void end_use(struct maas_slab *slab, struct maas_class *class, uint32_t index)
+{
+	slab->extents[maas_slot_extent(slab, index)].used--;
+	class->used--;
+	class->requested_bytes -= slab->slots[index].size_bytes;
+}
+
+/* Nobody can reach the bytes any more. */
+static void let_wait(struct maas_slab *slab, struct maas_class *class, uint32_t index)
+{
+	struct maas_slot *slot = &slab->slots[index];
+
+	if (slot->generation == UINT32_MAX) {
+		maas_slot_set_state(slot, MAAS_SLOT_RETIRED);
+		class->quarantined++;
+		return;
+	}
+	maas_slot_set_state(slot, MAAS_SLOT_DIRTY);
+	maas_delay_push(slab, class, index);
+	if (class->delay.count > MAAS_DELAY_FREES)
+		maas_extent_join(slab, maas_delay_pop(slab, class), MAAS_SLOT_DIRTY);
+}
+
+int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
+{
+	struct maas_slot *slot;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	slot = maas_slot_find(slab, ref, MAAS_SLOT_LIVE);
+	if (slot)
+		maas_slot_set_state(slot, MAAS_SLOT_REVOKING);
+	pthread_mutex_unlock(&slab->lock);
+	return slot ? 0 : -ENOENT;
+}
+
+int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	if (maas_slot_find(slab, ref, MAAS_SLOT_REVOKING)) {
+		struct maas_class *class = maas_slot_class(slab, ref.slot);
+
+		end_use(slab, class, ref.slot);
+		let_wait(slab, class, ref.slot);
+	} else if (maas_slot_find(slab, ref, MAAS_SLOT_QUARANTINED)) {
+		struct maas_class *class = maas_slot_class(slab, ref.slot);
+
+		class->quarantined--;
+		let_wait(slab, class, ref.slot);
+	} else {
+		r = -ENOENT;
+	}
+	pthread_mutex_unlock(&slab->lock);
+	return r;
+}
+
+int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
+{
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	if (maas_slot_find(slab, ref, MAAS_SLOT_LIVE)) {
+		struct maas_class *class = maas_slot_class(slab, ref.slot);
+
+		end_use(slab, class, ref.slot);
+		let_wait(slab, class, ref.slot);
+		r = 0;
+	}
+	pthread_mutex_unlock(&slab->lock);
+	return r;
+}
+
+int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
+{
+	struct maas_slot *slot;
+
+	pthread_mutex_lock(&slab->lock);
+	slab->steps++;
+	slot = maas_slot_find(slab, ref, MAAS_SLOT_REVOKING);
+	if (slot) {
+		struct maas_class *class = maas_slot_class(slab, ref.slot);
+
+		end_use(slab, class, ref.slot);
+		maas_slot_set_state(slot, MAAS_SLOT_QUARANTINED);
+		class->quarantined++;
+	}
+	pthread_mutex_unlock(&slab->lock);
+	return slot ? 0 : -ENOENT;
+}

@@ -155,8 +155,10 @@ MAAS_MUST_CHECK int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uin
 
 /*
  * Housekeeping, some times a second: slabs that were freed at least a second before `now_ms`
- * (monotonic) are zeroed and join their extents' free lists. Bounded: zeroes at most `max_bytes`,
- * at least one slab. Returns how many bytes it zeroed; 0: nothing is due.
+ * (monotonic) are zeroed and join their extents' free lists. A slab's wait is counted from the
+ * first call, at least a second after the one that counted before, that finds it freed: it lasts
+ * one to two seconds. Bounded: zeroes at most `max_bytes`, at least one slab. Returns how many
+ * bytes it zeroed; 0: nothing is due.
  */
 uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max_bytes);
 
@@ -181,7 +183,7 @@ struct maas_slab_stats {
 	uint64_t extents_used;	  /* carved for a class */
 	uint64_t backed_bytes;	  /* extents whose pages were allocated so far */
 	uint64_t allocations;	  /* since the start */
-	uint64_t frees;		  /* since the start */
+	uint64_t frees;		  /* since the start: allocations - live_slabs */
 	uint64_t live_slabs;	  /* live or revoking, all classes */
 	uint64_t live_bytes;	  /* their slabs' sizes */
 	uint64_t requested_bytes; /* what was asked for */

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "slab/internal.h"
+
+int maas_arena_page_bytes(int dir_fd, uint64_t *ret_bytes)
+{
+	struct statfs fs = {0};
+
+	if (dir_fd >= 0 && fstatfs(dir_fd, &fs) < 0)
+		return -errno;
+	if (dir_fd >= 0 && fs.f_type == HUGETLBFS_MAGIC)
+		*ret_bytes = (uint64_t)fs.f_bsize;
+	else
+		*ret_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
+int maas_arena_open(struct maas_arena *arena, int dir_fd, uint64_t bytes)
+{
+	void *base;
+	int r;
+
+	if (dir_fd < 0)
+		arena->fd = memfd_create("maas-arena", MFD_CLOEXEC);
+	else
+		arena->fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (arena->fd < 0)
+		return -errno;
+	if (ftruncate(arena->fd, (off_t)bytes) < 0)
+		goto err_close;
+	/* hugetlbfs would otherwise set aside huge pages for the whole range at once */
+	base = mmap(NULL, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, arena->fd, 0);
+	if (base == MAP_FAILED)
+		goto err_close;
+	/* Both are wishes: a kernel without them serves as well. */
+	(void)madvise(base, bytes, MADV_HUGEPAGE);
+	(void)madvise(base, bytes, MADV_DONTDUMP);
+	arena->base = base;
+	arena->bytes = bytes;
+	return 0;
+
+err_close:
+	r = -errno;
+	close(arena->fd);
+	arena->fd = -1;
+	return r;
+}
+
+int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes)
+{
+	int r;
+
+	do
+		r = fallocate(arena->fd, 0, (off_t)offset, (off_t)bytes);
+	while (r < 0 && errno == EINTR);
+	if (r < 0) {
+		if (errno != ENOSPC)
+			log_warn("cannot allocate an extent offset=%llu bytes=%llu error=\"%s\"",
+				 (unsigned long long)offset, (unsigned long long)bytes,
+				 strerror(errno));
+		return -ENOSPC;
+	}
+	if (mprotect(arena->base + offset, bytes, PROT_READ | PROT_WRITE) < 0) {
+		log_warn("cannot map an extent offset=%llu error=\"%s\"",
+			 (unsigned long long)offset, strerror(errno));
+		return -ENOSPC;
+	}
+	/* The pages exist; this only spares later page faults. */
+	(void)madvise(arena->base + offset, bytes, MADV_POPULATE_WRITE);
+	return 0;
+}
+
+void maas_arena_close(struct maas_arena *arena)
+{
+	if (!arena->base)
+		return;
+	munmap(arena->base, arena->bytes);
+	close(arena->fd);
+	arena->base = NULL;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slab/internal.h"
+
+#define ZERO_CHECK_BYTES                                                                           \
+	(16ull << 20) /* so much is looked at whole; beyond it, slabs' ends only                   \
+		       */
+
+enum mark { UNSEEN, ON_LIST, WAITING };
+
+struct check {
+	struct maas_slab *slab;
+	uint8_t *marks;	       /* by slot */
+	uint8_t *extent_marks; /* by extent: ON_LIST when it is in a bucket or the common pool */
+	uint64_t zero_budget;
+};
+
+static void expect_at(bool good, const char *what, uint64_t index, int line)
+{
+	if (good)
+		return;
+	fprintf(stderr, "maas_slab_check: %s (index %" PRIu64 ", check.c:%d)\n", what, index, line);
+	abort();
+}
+#define EXPECT(condition, index) expect_at(condition, #condition, index, __LINE__)
+
+static void mark_extent(struct check *check, uint32_t index)
+{
+	EXPECT(index < check->slab->grown, index);
+	EXPECT(check->extent_marks[index] == UNSEEN, index);
+	check->extent_marks[index] = ON_LIST;
+}
+
+static void mark_slot(struct check *check, uint32_t slot, enum mark mark)
+{
+	struct maas_slab *slab = check->slab;
+	uint32_t index = maas_slot_extent(slab, slot);
+
+	EXPECT(index < slab->grown, slot);
+	EXPECT(maas_slot_place(slab, slot) < slab->extents[index].bump, slot);
+	EXPECT(check->marks[slot] == UNSEEN, slot);
+	check->marks[slot] = (uint8_t)mark;
+}
+
+static void check_common(struct check *check)
+{
+	struct maas_slab *slab = check->slab;
+	uint32_t index = slab->common_head;
+
+	for (uint32_t i = 0; i < slab->common_count; i++, index = slab->extents[index].next) {
+		mark_extent(check, index);
+		EXPECT(!slab->extents[index].carved, index);
+		EXPECT(!slab->extents[index].bump, index);
+	}
+	EXPECT(index == MAAS_NONE, index);
+}
+
+static void check_bucket(struct check *check, unsigned int class_index, unsigned int bucket)
+{
+	struct maas_slab *slab = check->slab;
+	const struct maas_class *class = &slab->classes[class_index];
+	uint32_t head = class->buckets[bucket];
+	uint32_t index = head;
+
+	EXPECT((head != MAAS_NONE) == (class->nonempty >> bucket & 1), bucket);
+	if (head == MAAS_NONE)
+		return;
+	do {
+		const struct maas_extent *extent = &slab->extents[index];
+
+		mark_extent(check, index);
+		EXPECT(extent->carved, index);
+		EXPECT(extent->class_index == class_index, index);
+		EXPECT(extent->bucket == bucket, index);
+		EXPECT(slab->extents[extent->next].prev == index, index);
+		EXPECT(extent->taken * class->bucket_scale >> 32 == bucket, index);
+		index = extent->next;
+	} while (index != head);
+}
+
+static void check_delay(struct check *check, unsigned int class_index)
+{
+	struct maas_slab *slab = check->slab;
+	const struct maas_delay *delay = &slab->classes[class_index].delay;
+	uint32_t slot = delay->head;
+
+	EXPECT((uint64_t)delay->due + delay->aging <= delay->count, class_index);
+	EXPECT(delay->count <= MAAS_DELAY_FREES, class_index);
+	for (uint32_t i = 0; i < delay->count; i++) {
+		mark_slot(check, slot, WAITING);
+		EXPECT(slab->extents[maas_slot_extent(slab, slot)].class_index == class_index,
+		       slot);
+		EXPECT(maas_slot_state(&slab->slots[slot]) == MAAS_SLOT_DIRTY, slot);
+		EXPECT(i + 1 < delay->count || slot == delay->tail, slot);
+		slot = slab->slots[slot].link;
+	}
+}
+
+static bool is_zero(const uint8_t *bytes, uint64_t len_bytes)
+{
+	return !bytes[0] && !memcmp(bytes, bytes + 1, len_bytes - 1);
+}
+
+static void check_zero(struct check *check, uint32_t slot, uint64_t slab_bytes)
+{
+	const uint8_t *bytes =
+		check->slab->arena.base + maas_slot_offset(check->slab, slot, slab_bytes);
+
+	if (check->zero_budget >= slab_bytes) {
+		check->zero_budget -= slab_bytes;
+		EXPECT(is_zero(bytes, slab_bytes), slot);
+	} else {
+		EXPECT(is_zero(bytes, MAAS_SLAB_MIN_CLASS), slot);
+		EXPECT(is_zero(bytes + slab_bytes - MAAS_SLAB_MIN_CLASS, MAAS_SLAB_MIN_CLASS),
+		       slot);
+	}
+}
+
+static void check_free_list(struct check *check, uint32_t index)
+{
+	struct maas_slab *slab = check->slab;
+	const struct maas_extent *extent = &slab->extents[index];
+	const struct maas_class *class = &slab->classes[extent->class_index];
+	uint32_t slot = extent->free_head;
+	uint32_t count = 0;
+	uint32_t dirty = 0;
+
+	for (; slot != MAAS_NONE; slot = slab->slots[slot].link) {
+		uint8_t state = maas_slot_state(&slab->slots[slot]);
+
+		mark_slot(check, slot, ON_LIST);
+		EXPECT(maas_slot_extent(slab, slot) == index, slot);
+		EXPECT(state == MAAS_SLOT_CLEAN || state == MAAS_SLOT_DIRTY, slot);
+		if (state == MAAS_SLOT_CLEAN)
+			check_zero(check, slot, class->slab_bytes);
+		dirty += state == MAAS_SLOT_DIRTY;
+		count++;
+	}
+	EXPECT(dirty == extent->dirty, index);
+	EXPECT(extent->bump <= class->capacity, index);
+	/* every slab below `bump` is taken or in the list */
+	EXPECT(count + extent->taken == extent->bump, index);
+	slot = index << slab->geo.slot_shift;
+	for (uint32_t i = extent->bump; !extent->stale && i < class->capacity; i++)
+		check_zero(check, slot + i, class->slab_bytes);
+}
+
+/* Adds the slot to the sums of its class and says whether it is used. */
+static bool count_slot(struct check *check, uint32_t slot_index, struct maas_class *sum)
+{
+	const struct maas_slot *slot = &check->slab->slots[slot_index];
+	uint8_t mark = check->marks[slot_index];
+
+	switch ((enum maas_slot_state)maas_slot_state(slot)) {
+	case MAAS_SLOT_CLEAN:
+		EXPECT(mark == ON_LIST, slot_index);
+		sum->free++;
+		return false;
+	case MAAS_SLOT_DIRTY:
+		EXPECT(mark == ON_LIST || mark == WAITING, slot_index);
+		sum->free += mark == ON_LIST;
+		sum->delay.count += mark == WAITING;
+		return false;
+	case MAAS_SLOT_LIVE:
+	case MAAS_SLOT_REVOKING:
+		EXPECT(mark == UNSEEN, slot_index);
+		EXPECT(slot->generation, slot_index);
+		EXPECT(slot->size_bytes && slot->size_bytes <= sum->slab_bytes, slot_index);
+		sum->used++;
+		sum->requested_bytes += slot->size_bytes;
+		return true;
+	case MAAS_SLOT_QUARANTINED:
+	case MAAS_SLOT_RETIRED:
+		EXPECT(mark == UNSEEN, slot_index);
+		sum->quarantined++;
+		return false;
+	case MAAS_SLOT_RESERVED:
+	case MAAS_SLOT_RESERVED_DIRTY:
+		break;
+	}
+	EXPECT(!"a slot without a valid state, or an operation is under way", slot_index);
+	return false;
+}
+
+static void check_extent(struct check *check, uint32_t index, struct maas_class *sums)
+{
+	struct maas_slab *slab = check->slab;
+	const struct maas_extent *extent = &slab->extents[index];
+	struct maas_class *sum = &sums[extent->class_index];
+	uint32_t slot = index << slab->geo.slot_shift;
+	uint32_t used = 0;
+
+	if (!extent->carved) {
+		EXPECT(check->extent_marks[index] == ON_LIST, index);
+		return;
+	}
+	EXPECT(extent->taken, index);
+	EXPECT((extent->taken == sum->capacity) == (extent->bucket == MAAS_BUCKET_NONE), index);
+	EXPECT((extent->bucket == MAAS_BUCKET_NONE) == (check->extent_marks[index] == UNSEEN),
+	       index);
+	for (uint32_t i = 0; i < extent->bump; i++)
+		used += count_slot(check, slot + i, sum);
+	EXPECT(used == extent->used, index);
+	sum->free += sum->capacity - extent->bump;
+	sum->extents++;
+}
+
+static void check_sums(const struct maas_class *class, const struct maas_class *sum,
+		       unsigned int index)
+{
+	EXPECT(class->extents == sum->extents, index);
+	EXPECT(class->free == sum->free, index);
+	EXPECT(class->used == sum->used, index);
+	EXPECT(class->quarantined == sum->quarantined, index);
+	EXPECT(class->delay.count == sum->delay.count, index);
+	EXPECT(class->requested_bytes == sum->requested_bytes, index);
+	EXPECT(!class->zeroing, index);
+	EXPECT(class->used <= class->allocations, index);
+	EXPECT(class->used + class->free + class->delay.count + class->quarantined ==
+		       (uint64_t) class->extents * class->capacity,
+	       index);
+}
+
+static void check_all(struct check *check)
+{
+	struct maas_slab *slab = check->slab;
+	struct maas_class sums[MAAS_SLAB_MAX_CLASSES];
+
+	EXPECT(slab->grown <= slab->geo.num_extents, slab->grown);
+	EXPECT(!slab->growing && !slab->zeroing, 0);
+	check_common(check);
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
+		maas_class_init(&sums[i], slab->classes[i].slab_bytes, slab->geo.extent_bytes);
+		for (unsigned int b = 0; b < MAAS_BUCKETS; b++)
+			check_bucket(check, i, b);
+		check_delay(check, i);
+	}
+	for (uint32_t i = 0; i < slab->grown; i++) {
+		if (slab->extents[i].carved)
+			check_free_list(check, i);
+	}
+	for (uint32_t i = 0; i < slab->grown; i++)
+		check_extent(check, i, sums);
+	for (uint32_t i = slab->grown; i < slab->geo.num_extents; i++)
+		EXPECT(!slab->extents[i].carved && !slab->extents[i].bump, i);
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
+		check_sums(&slab->classes[i], &sums[i], i);
+}
+
+void maas_slab_check(struct maas_slab *slab)
+{
+	struct check check = {.slab = slab, .zero_budget = ZERO_CHECK_BYTES};
+
+	pthread_mutex_lock(&slab->lock);
+	check.marks = calloc(((size_t)slab->grown << slab->geo.slot_shift) + 1, 1);
+	check.extent_marks = calloc((size_t)slab->grown + 1, 1);
+	EXPECT(check.marks && check.extent_marks, slab->grown);
+	check_all(&check);
+	free(check.marks);
+	free(check.extent_marks);
+	pthread_mutex_unlock(&slab->lock);
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of a slab pool, one .c each: arena (the bytes), slot (the records of slabs), extent
+ * (what is free in each extent, and which extent to fill next), delay (freed slabs that wait),
+ * class (the sizes), and slab.c, which holds the lock and calls them.
+ *
+ * "Lock held" functions are those that take a struct maas_slab and are not public.
+ */
+#ifndef MAAS_SLAB_INTERNAL_H
+#define MAAS_SLAB_INTERNAL_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "slab/slab.h"
+
+#define MAAS_NONE	  UINT32_MAX /* no slot, no extent, no class */
+#define MAAS_BUCKETS	  8	     /* of extents that have a free slab, by fullness */
+#define MAAS_BUCKET_NONE  MAAS_BUCKETS
+#define MAAS_DELAY_FREES  4096
+#define MAAS_DELAY_MS	  1000
+#define MAAS_SLOT_LAYOUT  1
+#define MAAS_RECLAIM_STEP (1u << 20) /* bytes zeroed between two holds of the lock */
+
+/* ---- slot: what the next process needs to know of a slab; indices only, no pointers ---------- */
+
+enum maas_slot_state {
+	MAAS_SLOT_CLEAN, /* free and zeroed */
+	MAAS_SLOT_DIRTY, /* free or waiting; zeroed before it is handed out */
+	MAAS_SLOT_LIVE,
+	MAAS_SLOT_REVOKING,
+	MAAS_SLOT_QUARANTINED,
+	MAAS_SLOT_RETIRED,	  /* its generations are used up: kept back for ever */
+	MAAS_SLOT_RESERVED,	  /* being allocated, its bytes are zero */
+	MAAS_SLOT_RESERVED_DIRTY, /* being allocated or reclaimed, its bytes are yet to be zeroed */
+};
+
+struct maas_slot {
+	uint32_t generation;
+	uint32_t link; /* the next slot in a free list or a delay queue */
+	uint32_t size_bytes;
+	uint32_t owner;
+	uint32_t created_s;
+	uint32_t ttl_s;
+	_Atomic uint8_t state;
+	uint8_t class_index;
+	uint8_t lifetime;
+	uint8_t reserved[5];
+};
+static_assert(sizeof(struct maas_slot) == 32, "a slot is part of a file's layout");
+static_assert(MAAS_SLAB_MAX_CLASS <= UINT32_MAX, "size_bytes is 32 bits");
+
+/* The table's start; what a process that maps it again must find unchanged. */
+struct maas_slot_header {
+	char magic[8];
+	uint32_t layout;
+	uint32_t num_classes;
+	uint64_t extent_bytes;
+	uint64_t max_bytes;
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
+	struct maas_id_key id_key;
+	char arena_id[MAAS_ID_TEXT];
+	char reserved[3];
+};
+static_assert(sizeof(struct maas_slot_header) == 344, "the header is part of a file's layout");
+#define MAAS_SLOT_HEADER_BYTES 4096
+
+/* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
+
+struct maas_extent {
+	uint32_t next; /* in its bucket (a ring), or in the common pool */
+	uint32_t prev;
+	uint32_t free_head; /* slots that were used before and are free again */
+	uint32_t bump;	    /* slots from here on were never used in this carving */
+	uint32_t taken;	    /* slabs that cannot be handed out: used, waiting, quarantined */
+	uint32_t used;	    /* slabs that are live, revoking or about to be live */
+	uint32_t dirty;	    /* slabs in the free list that are not zeroed */
+	uint8_t class_index;
+	uint8_t bucket; /* MAAS_BUCKET_NONE: in none, because it is full or not carved */
+	bool carved;
+	bool stale; /* the slabs from `bump` on may hold old bytes */
+};
+static_assert(sizeof(struct maas_extent) <= 64, "an extent's record is one cache line at most");
+
+/* ---- class ----------------------------------------------------------------------------------- */
+
+/* Slots in the order they were freed: `due` that are old enough, `aging` younger ones, the rest. */
+struct maas_delay {
+	uint32_t head;
+	uint32_t tail;
+	uint32_t count;
+	uint32_t due;
+	uint32_t aging;
+};
+
+struct maas_class {
+	/* constant */
+	uint64_t slab_bytes;
+	uint64_t bucket_scale; /* taken × this >> 32 is the bucket: no division */
+	uint32_t capacity;     /* slabs in an extent */
+	/* guarded by the pool's lock */
+	uint32_t nonempty; /* bit b: buckets[b] has an extent */
+	uint32_t buckets[MAAS_BUCKETS];
+	uint64_t free; /* slabs that can be handed out, over all its extents */
+	uint64_t used;
+	uint64_t requested_bytes;
+	uint64_t allocations;
+	struct maas_delay delay;
+	uint32_t extents;
+	uint64_t zeroing; /* slabs off every list while maas_slab_reclaim() zeroes them */
+	uint64_t quarantined;
+};
+
+/* ---- arena ----------------------------------------------------------------------------------- */
+
+struct maas_arena {
+	uint8_t *base; /* NULL: none */
+	uint64_t bytes;
+	int fd;
+};
+
+/* ---- the pool -------------------------------------------------------------------------------- */
+
+/* What the options come to, checked. */
+struct maas_geometry {
+	uint64_t extent_bytes;
+	uint64_t max_bytes; /* whole extents */
+	uint32_t num_extents;
+	unsigned int slot_shift; /* slots of an extent: a power of two, no division */
+	unsigned int num_classes;
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
+};
+
+struct maas_slab {
+	/* constant after maas_slab_open() */
+	struct maas_geometry geo;
+	struct maas_arena arena;
+	struct maas_slot *slots;
+	struct maas_extent *extents;
+	struct maas_slot_header *header;
+	size_t slots_map_bytes;
+	size_t extents_map_bytes;
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	uint64_t steps;
+	uint32_t grown;	      /* extents whose pages are allocated: the first ones */
+	uint32_t common_head; /* the common pool: extents without a class, last in first out */
+	uint32_t common_count;
+	bool growing;		/* one thread allocates the pages of extent `grown` */
+	uint32_t zeroing;	/* slabs that are being zeroed, all classes */
+	uint64_t rotated_ms;	/* when the delay queues last noted how long they are */
+	pthread_cond_t changed; /* growing or zeroing came to an end */
+	struct maas_class classes[MAAS_SLAB_MAX_CLASSES];
+};
+
+static inline uint32_t maas_slot_extent(const struct maas_slab *slab, uint32_t slot)
+{
+	return slot >> slab->geo.slot_shift;
+}
+
+/* The slot's place in its extent. */
+static inline uint32_t maas_slot_place(const struct maas_slab *slab, uint32_t slot)
+{
+	return slot & ((1u << slab->geo.slot_shift) - 1);
+}
+
+static inline uint8_t maas_slot_state(const struct maas_slot *slot)
+{
+	return atomic_load_explicit(&slot->state, memory_order_acquire);
+}
+
+static inline void maas_slot_set_state(struct maas_slot *slot, enum maas_slot_state state)
+{
+	atomic_store_explicit(&slot->state, (uint8_t)state, memory_order_release);
+}
+
+static inline struct maas_class *maas_slot_class(struct maas_slab *slab, uint32_t slot)
+{
+	return &slab->classes[slab->extents[maas_slot_extent(slab, slot)].class_index];
+}
+
+/* Where the slab lies in the arena. Its extent must be carved. */
+static inline uint64_t maas_slot_offset(const struct maas_slab *slab, uint32_t slot,
+					uint64_t slab_bytes)
+{
+	return maas_slot_extent(slab, slot) * slab->geo.extent_bytes +
+	       maas_slot_place(slab, slot) * slab_bytes;
+}
+
+/* class.c */
+MAAS_MUST_CHECK int maas_geometry_init(struct maas_geometry *geo,
+				       const struct maas_slab_options *options, uint64_t page_bytes,
+				       char *error);
+void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t extent_bytes);
+
+/* arena.c */
+/* The unit in which the backing file allocates. Errors: errno of fstatfs(2). */
+MAAS_MUST_CHECK int maas_arena_page_bytes(int dir_fd, uint64_t *ret_bytes);
+/* Reserves `bytes`; no page is allocated. Errors: of memfd_create(2), openat(2), mmap(2). */
+MAAS_MUST_CHECK int maas_arena_open(struct maas_arena *arena, int dir_fd, uint64_t bytes);
+/* Allocates the pages of a range, zeroed. Errors: -ENOSPC. Threading: any thread. */
+MAAS_MUST_CHECK int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes);
+void maas_arena_close(struct maas_arena *arena);
+
+/* id.c */
+/* A random UUID. */
+void maas_id_random(char text[MAAS_ID_TEXT]);
+
+/* slot.c */
+MAAS_MUST_CHECK int maas_slots_open(struct maas_slab *slab);
+void maas_slots_close(struct maas_slab *slab);
+/* The slot of `ref` when it is in `state`, else NULL. */
+struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
+				 enum maas_slot_state state);
+
+/* extent.c */
+MAAS_MUST_CHECK int maas_extents_open(struct maas_slab *slab);
+void maas_extents_close(struct maas_slab *slab);
+/* Reserves `count` slabs, which must be there: class->free plus whole extents of the common pool.
+ */
+void maas_extent_take(struct maas_slab *slab, struct maas_class *class, uint32_t count,
+		      struct maas_slab_ref *ret_refs);
+/* Makes a taken slab free again, `state` clean or dirty. */
+void maas_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slot_state state);
+/* Adds an extent without a class to the common pool. */
+void maas_extent_to_common(struct maas_slab *slab, uint32_t index);
+
+/* delay.c */
+void maas_delay_push(struct maas_slab *slab, struct maas_class *class, uint32_t slot);
+/* The oldest slot; the queue must not be empty. */
+uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class);
+/* Frees one waiting slab before its time, of `class` if it has one. False: none waits. */
+bool maas_delay_cut(struct maas_slab *slab, struct maas_class *class);
+/* Notes the time: what waited for MAAS_DELAY_MS is due. */
+void maas_delay_rotate(struct maas_slab *slab, uint64_t now_ms);
+
+#endif

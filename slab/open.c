@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "slab/internal.h"
+
+/* What could not be done, for the operator; returns `r`. */
+static int explain(char *error, const char *what, int r)
+{
+	if (error)
+		snprintf(error, MAAS_SLAB_ERROR, "%s: %s", what, strerror(-r));
+	return r;
+}
+
+static int open_memory(struct maas_slab *slab, int dir_fd, char *error)
+{
+	int r;
+
+	r = maas_arena_open(&slab->arena, dir_fd, slab->geo.max_bytes);
+	if (r)
+		return explain(error, "--max-pool-size: cannot reserve the pool's memory", r);
+	r = maas_slots_open(slab);
+	if (!r)
+		r = maas_extents_open(slab);
+	if (r)
+		return explain(error, "--max-pool-size: cannot reserve the table of slabs", r);
+	return 0;
+}
+
+/* Nobody else knows the pool yet: no lock. */
+static int prealloc(struct maas_slab *slab, char *error)
+{
+	uint64_t extent_bytes = slab->geo.extent_bytes;
+	int r;
+
+	/* The last first, so that the pool is filled from its start. */
+	for (uint32_t i = slab->geo.num_extents; i--;) {
+		r = maas_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
+		if (r)
+			return explain(error, "--prealloc: cannot allocate all of --max-pool-size",
+				       r);
+		maas_extent_to_common(slab, i);
+	}
+	slab->grown = slab->geo.num_extents;
+	return 0;
+}
+
+int maas_slab_open(const struct maas_slab_options *options, char *error,
+		   struct maas_slab **ret_slab)
+{
+	struct maas_slab *slab;
+	uint64_t page_bytes;
+	int r;
+
+	if (sodium_init() < 0)
+		return explain(error, "libsodium does not start", -EIO);
+	r = maas_arena_page_bytes(options->dir_fd, &page_bytes);
+	if (r)
+		return explain(error, "--memory-file: cannot look at its file system", r);
+	slab = calloc(1, sizeof(*slab));
+	if (!slab)
+		return explain(error, "cannot make the pool", -ENOMEM);
+	pthread_mutex_init(&slab->lock, NULL);
+	pthread_cond_init(&slab->changed, NULL);
+	r = maas_geometry_init(&slab->geo, options, page_bytes, error);
+	if (r)
+		goto err_close;
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
+		maas_class_init(&slab->classes[i], slab->geo.class_bytes[i],
+				slab->geo.extent_bytes);
+	r = open_memory(slab, options->dir_fd, error);
+	if (!r && options->prealloc)
+		r = prealloc(slab, error);
+	if (r)
+		goto err_close;
+	*ret_slab = slab;
+	return 0;
+
+err_close:
+	maas_slab_close(slab);
+	return r;
+}
+
+void maas_slab_close(struct maas_slab *slab)
+{
+	if (!slab)
+		return;
+	maas_extents_close(slab);
+	maas_slots_close(slab);
+	maas_arena_close(&slab->arena);
+	pthread_cond_destroy(&slab->changed);
+	pthread_mutex_destroy(&slab->lock);
+	free(slab);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "slab/internal.h"
+
+/* A chain of slots through their links, taken off the delay queues. */
+struct chain {
+	uint32_t head;
+	uint32_t count;
+	uint64_t bytes;
+};
+
+/* Takes due slabs of `max_bytes` in all, at least one if there is one. */
+static struct chain take_due(struct maas_slab *slab, uint64_t max_bytes)
+{
+	struct chain chain = {.head = MAAS_NONE};
+
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
+		struct maas_class *class = &slab->classes[i];
+
+		while (class->delay.due) {
+			uint32_t index;
+
+			if (chain.count && chain.bytes + class->slab_bytes > max_bytes)
+				return chain;
+			index = maas_delay_pop(slab, class);
+			maas_slot_set_state(&slab->slots[index], MAAS_SLOT_RESERVED_DIRTY);
+			slab->slots[index].link = chain.head;
+			chain.head = index;
+			chain.count++;
+			chain.bytes += class->slab_bytes;
+			class->zeroing++;
+			slab->zeroing++;
+		}
+	}
+	return chain;
+}
+
+static void zero(struct maas_slab *slab, struct chain chain)
+{
+	for (uint32_t i = chain.head; i != MAAS_NONE; i = slab->slots[i].link) {
+		uint64_t slab_bytes = maas_slot_class(slab, i)->slab_bytes;
+
+		memset(slab->arena.base + maas_slot_offset(slab, i, slab_bytes), 0, slab_bytes);
+	}
+}
+
+static void give_back(struct maas_slab *slab, struct chain chain)
+{
+	uint32_t next;
+
+	for (uint32_t i = chain.head; i != MAAS_NONE; i = next) {
+		next = slab->slots[i].link;
+		maas_slot_class(slab, i)->zeroing--;
+		maas_extent_join(slab, i, MAAS_SLOT_CLEAN);
+	}
+	slab->zeroing -= chain.count;
+	pthread_cond_broadcast(&slab->changed);
+}
+
+/* In small steps: an allocation that finds the pool exhausted may be waiting for these slabs. */
+uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max_bytes)
+{
+	uint64_t done = 0;
+	struct chain chain;
+
+	pthread_mutex_lock(&slab->lock);
+	maas_delay_rotate(slab, now_ms);
+	do {
+		uint64_t left = max_bytes - done;
+
+		chain = take_due(slab, left < MAAS_RECLAIM_STEP ? left : MAAS_RECLAIM_STEP);
+		if (!chain.count)
+			break;
+		pthread_mutex_unlock(&slab->lock);
+		zero(slab, chain);
+		pthread_mutex_lock(&slab->lock);
+		give_back(slab, chain);
+		done += chain.bytes;
+	} while (done < max_bytes);
+	pthread_mutex_unlock(&slab->lock);
+	return done;
+}

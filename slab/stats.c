@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "slab/internal.h"
+
+static void add_class(const struct maas_class *class, struct maas_slab_class_stats *ret_class,
+		      struct maas_slab_stats *sum)
+{
+	*ret_class = (struct maas_slab_class_stats){
+		.slab_bytes = class->slab_bytes,
+		.pool_bytes = class->extents * sum->extent_bytes,
+		.requested_bytes = class->requested_bytes,
+		.total_slabs = (uint64_t) class->extents * class->capacity,
+		.used_slabs = class->used,
+		.waiting_slabs = class->delay.count + class->zeroing,
+		.quarantined_slabs = class->quarantined,
+		.free_slabs = class->free,
+	};
+	sum->extents_used += class->extents;
+	sum->allocations += class->allocations;
+	sum->live_slabs += class->used;
+	sum->live_bytes += class->used * class->slab_bytes;
+	sum->requested_bytes += class->requested_bytes;
+	sum->quarantined_bytes += class->quarantined * class->slab_bytes;
+}
+
+void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
+{
+	struct maas_slab_stats stats = {
+		.max_bytes = slab->geo.max_bytes,
+		.extent_bytes = slab->geo.extent_bytes,
+		.extents_total = slab->geo.num_extents,
+		.num_classes = slab->geo.num_classes,
+	};
+
+	pthread_mutex_lock(&slab->lock);
+	stats.backed_bytes = slab->grown * slab->geo.extent_bytes;
+	for (unsigned int i = 0; i < stats.num_classes; i++)
+		add_class(&slab->classes[i], &stats.classes[i], &stats);
+	pthread_mutex_unlock(&slab->lock);
+	stats.frees = stats.allocations - stats.live_slabs;
+	*ret_stats = stats;
+}
+
+uint64_t maas_slab_steps(const struct maas_slab *slab)
+{
+	return slab->steps;
+}
+
+const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab)
+{
+	return &slab->header->id_key;
+}
+
+const char *maas_slab_arena_id(const struct maas_slab *slab)
+{
+	return slab->header->arena_id;
+}
