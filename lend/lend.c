@@ -1,2 +1,200 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "lend/lend.h"
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+
+#include "lend/internal.h"
+
+#define TICK_MS_MAX 1000 /* more than that did not pass for housekeeping: it was not running */
+
+static void learn_classes(struct maas_lend *lend)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(lend->slab, &stats);
+	lend->num_classes = stats.num_classes;
+	for (unsigned int i = 0; i < stats.num_classes; i++)
+		lend->class_bytes[i] = stats.classes[i].slab_bytes;
+}
+
+int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **ret_lend)
+{
+	struct maas_lend *lend;
+	int rc;
+
+	if (!options->slab || !options->max_sessions || options->max_sessions > MAAS_SESSION_MAX)
+		return -EINVAL;
+	if (sodium_init() < 0)
+		return -EIO;
+	lend = calloc(1, sizeof(*lend));
+	if (!lend)
+		return -ENOMEM;
+	lend->slab = options->slab;
+	lend->keys = options->keys;
+	lend->keys_ctx = options->keys_ctx;
+	lend->clock_ms = options->clock_ms ? options->clock_ms : maas_clock_ms;
+	lend->ticked_ms = lend->clock_ms();
+	learn_classes(lend);
+	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
+		pthread_mutex_init(&lend->request_locks[i], NULL);
+	pthread_mutex_init(&lend->lock, NULL);
+	TAILQ_INIT(&lend->waiting);
+	TAILQ_INIT(&lend->quarantined);
+	maas_owners_init(&lend->owners);
+	rc = maas_leases_init(&lend->leases, options->max_sessions);
+	if (!rc)
+		rc = maas_requests_init(&lend->requests);
+	if (!rc)
+		rc = maas_sessions_init(&lend->sessions, options->max_sessions);
+	if (rc) {
+		maas_lend_close(lend);
+		return rc;
+	}
+	*ret_lend = lend;
+	return 0;
+}
+
+static void drop_pendings(struct maas_lend *lend)
+{
+	struct maas_pending *pending;
+
+	for (size_t i = 0; i < MAAS_LEND_BUCKETS; i++)
+		while ((pending = LIST_FIRST(&lend->buckets[i].pendings))) {
+			LIST_REMOVE(pending, hash);
+			free(pending);
+		}
+	while ((pending = TAILQ_FIRST(&lend->quarantined))) {
+		TAILQ_REMOVE(&lend->quarantined, pending, link);
+		free(pending);
+	}
+}
+
+void maas_lend_close(struct maas_lend *lend)
+{
+	if (!lend)
+		return;
+	drop_pendings(lend);
+	maas_sessions_fini(&lend->sessions);
+	maas_requests_fini(&lend->requests);
+	maas_leases_fini(&lend->leases);
+	maas_owners_fini(&lend->owners);
+	pthread_mutex_destroy(&lend->lock);
+	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
+		pthread_mutex_destroy(&lend->request_locks[i]);
+	free(lend);
+}
+
+/* Moves the lease clock on, and what is due of the wheel; true when a second has turned. */
+static bool advance(struct maas_lend *lend)
+{
+	uint64_t now_ms = lend->clock_ms();
+	uint64_t passed_ms;
+	uint64_t second;
+	bool turned;
+
+	pthread_mutex_lock(&lend->lock);
+	second = lend->lease_ms / 1000;
+	passed_ms = now_ms - lend->ticked_ms;
+	lend->ticked_ms = now_ms;
+	lend->lease_ms += passed_ms < TICK_MS_MAX ? passed_ms : TICK_MS_MAX;
+	turned = lend->lease_ms / 1000 != second;
+	if (turned)
+		maas_lease_splice(&lend->leases, maas_lease_wheel((uint32_t)second + 1),
+				  MAAS_LEASE_DUE);
+	pthread_mutex_unlock(&lend->lock);
+	return turned;
+}
+
+/* Lock held. Puts back what is not due before a later round, or could not be freed. */
+static void put_back(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t deadline_s)
+{
+	int rc = maas_lease_add(&lend->leases, ref, maas_lease_wheel(deadline_s), deadline_s);
+
+	assert(!rc);
+	(void)rc;
+}
+
+/* Lock held. False when nothing else is due; stops where a free has to be started. */
+static bool lapse_some(struct maas_lend *lend, struct maas_pending **ret_pending)
+{
+	uint32_t now_s = (uint32_t)(lend->lease_ms / 1000);
+	struct maas_slab_ref ref;
+	uint32_t deadline_s;
+
+	for (int i = 0; i < MAAS_LEND_STEP && !*ret_pending; i++) {
+		int rc;
+
+		if (!maas_lease_first(&lend->leases, MAAS_LEASE_DUE, &ref, &deadline_s))
+			return false;
+		if (deadline_s > now_s) {
+			put_back(lend, ref, deadline_s);
+			continue;
+		}
+		rc = maas_free_locked(lend, ref, NULL, NULL, ret_pending);
+		if (!rc || rc == -EINPROGRESS)
+			lend->stats.lapsed_allocations++;
+		else
+			put_back(lend, ref, now_s + 1);
+	}
+	return true;
+}
+
+static void lapse(struct maas_lend *lend)
+{
+	bool more = true;
+
+	while (more) {
+		struct maas_pending *pending = NULL;
+
+		pthread_mutex_lock(&lend->lock);
+		more = lapse_some(lend, &pending);
+		pthread_mutex_unlock(&lend->lock);
+		if (pending)
+			(void)maas_pending_start(pending);
+	}
+}
+
+static void forget_requests(struct maas_lend *lend)
+{
+	bool more = true;
+
+	while (more) {
+		pthread_mutex_lock(&lend->lock);
+		more = maas_requests_forget(&lend->requests, (uint32_t)(lend->lease_ms / 1000),
+					    MAAS_LEND_STEP);
+		pthread_mutex_unlock(&lend->lock);
+	}
+}
+
+void maas_lend_tick(struct maas_lend *lend)
+{
+	bool turned = advance(lend);
+
+	maas_free_force(lend);
+	if (!turned)
+		return;
+	lapse(lend);
+	maas_sessions_lapse(lend);
+	forget_requests(lend);
+	maas_quarantine_retry(lend);
+}
+
+uint64_t maas_lend_lease_ms(struct maas_lend *lend)
+{
+	uint64_t lease_ms;
+
+	pthread_mutex_lock(&lend->lock);
+	lease_ms = lend->lease_ms;
+	pthread_mutex_unlock(&lend->lock);
+	return lease_ms;
+}
+
+void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats)
+{
+	pthread_mutex_lock(&lend->lock);
+	*ret_stats = lend->stats;
+	ret_stats->sessions = lend->sessions.live;
+	ret_stats->owners = lend->owners.count;
+	ret_stats->request_ids = lend->requests.count;
+	pthread_mutex_unlock(&lend->lock);
+}

@@ -40,10 +40,15 @@ typedef void maas_key_done(void *arg, int status);
 
 /*
  * Each starts an operation and returns at once: 0 and `done(arg, …)` comes later, -EALREADY when
- * there was nothing to do (`done` is not called), other errors when it could not even start.
+ * there was nothing to do (`done` is not called), other errors when it could not even start, which
+ * counts as not confirmed. They are called without lend's lock, and `done` may start others: call
+ * it without a lock that they take. A `session` is what maas_ticket_redeem() gave.
  */
 struct maas_key_ops {
-	/* Kills every key to the slab. -ETIMEDOUT in `done`: not confirmed, quarantine the slab. */
+	/*
+	 * Kills every key to the slab. An error in `done`: not confirmed, the slab is quarantined;
+	 * it is asked again every second until it confirms, or finds no key any more.
+	 */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg);
 	/* Breaks the session's connection; every key it holds is dead when `done` comes. */
 	int (*end_session)(void *ctx, uint32_t session, maas_key_done *done, void *arg);
@@ -63,6 +68,10 @@ struct maas_lend_options {
 /* Errors: -EINVAL, -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_open(const struct maas_lend_options *options,
 				   struct maas_lend **ret_lend);
+/*
+ * No other call, transfer or key operation may be under way. What still waits is forgotten, its
+ * `done` is not called. The slabs stay as they are.
+ */
 void maas_lend_close(struct maas_lend *lend);
 
 /*
@@ -71,7 +80,7 @@ void maas_lend_close(struct maas_lend *lend);
  */
 void maas_lend_tick(struct maas_lend *lend);
 
-/* Seconds on the lease clock since the start. */
+/* Milliseconds on the lease clock since the start. */
 uint64_t maas_lend_lease_ms(struct maas_lend *lend);
 
 /* ---- allocations
@@ -108,7 +117,8 @@ struct maas_allocation {
  * Allocates `count` slabs, all or none, and describes the first; the others differ in their ids
  * only (maas_lend_id()). With a request id that was used before: the answer given then. Errors:
  * -EINVAL, -EFBIG, -ENOSPC as maas_slab_alloc(); -ESRCH unknown session; -ENOTUNIQ the request id
- * came with another request; -EUSERS too many different owners; -ENOMEM.
+ * came with another request; -EUSERS too many different owners; -ENOMEM. Of a request that came
+ * twice at once, the second waits for the first. What fails is not remembered.
  */
 MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       const struct maas_alloc_request *request,
@@ -127,8 +137,8 @@ typedef void maas_free_done(void *arg, int status);
 
 /*
  * Frees an allocation. 0: done, `done` is not called. -EINPROGRESS: `done(arg, status)` comes
- * later, within MAAS_LEND_GRACE_MS and one tick; it may come before this call returns. -ENOENT: not
- * there.
+ * later, within MAAS_LEND_GRACE_MS and one tick; it may come before this call returns. `done` may
+ * be NULL. Errors: -ENOENT not there; -ENOMEM, then it lives on.
  */
 MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done,
 				   void *arg);
@@ -143,7 +153,8 @@ MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint
 /*
  * Up to `limit` allocations in a stable order, those after the id `after` (NULL: from the start; it
  * may have been freed since), of `owner` only when that is not NULL. `ret_more`: there are others.
- * Returns how many were written. Errors: -ENOENT when `after` is no id of this arena.
+ * What lives throughout several pages is in exactly one of them. Returns how many were written.
+ * Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0 or 2^31 and above.
  */
 MAAS_MUST_CHECK int maas_lend_list(struct maas_lend *lend, const char *owner, const char *after,
 				   uint32_t limit, struct maas_allocation *ret_allocations,
@@ -188,8 +199,9 @@ struct maas_session_info {
 };
 
 /*
- * `name` "" is a session without a name. Errors: -EINVAL, -EEXIST an exclusive session of that name
- * lives (or `exclusive` and any of that name lives), -EUSERS max_sessions live, -ENOMEM.
+ * `name` "" is a session without a name, which cannot be exclusive. Errors: -EINVAL, -EEXIST an
+ * exclusive session of that name lives (or `exclusive` and any of that name lives), -EUSERS
+ * max_sessions live. A session that is ending keeps its name until its last key is dead.
  */
 MAAS_MUST_CHECK int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
 				      bool exclusive, struct maas_session_info *ret_info);
@@ -200,7 +212,16 @@ MAAS_MUST_CHECK int maas_session_renew(struct maas_lend *lend, const char *id, u
 /* A new single-use ticket; the one before it is void. */
 MAAS_MUST_CHECK int maas_session_ticket(struct maas_lend *lend, const char *id,
 					struct maas_session_info *ret_info);
-/* Ends it and frees what lives as long as it does. Return and `done`: as maas_lend_free(). */
+/*
+ * The session that `ticket` was issued to, once: its number, for struct maas_key_ops. It names this
+ * session until `end_session` is done. Errors: -ENOENT.
+ */
+MAAS_MUST_CHECK int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
+				       uint32_t *ret_session);
+/*
+ * Ends it: its connection, then what lives as long as it does, each as by maas_lend_free(). Return
+ * and `done`: as there, -ENOMEM excepted; -ETIMEDOUT when a slab had to be kept back.
+ */
 MAAS_MUST_CHECK int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *done,
 				     void *arg);
 

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lend/internal.h"
+
+void maas_calls_add(struct maas_calls *calls, maas_free_done *done, void *arg, int status)
+{
+	if (!done)
+		return;
+	assert(calls->count < MAAS_ARRAY_SIZE(calls->call));
+	calls->call[calls->count].done = done;
+	calls->call[calls->count].arg = arg;
+	calls->call[calls->count].status = status;
+	calls->count++;
+}
+
+void maas_calls_run(const struct maas_calls *calls)
+{
+	for (unsigned int i = 0; i < calls->count; i++)
+		calls->call[i].done(calls->call[i].arg, calls->call[i].status);
+}
+
+static bool in_transfer(struct maas_lend *lend, struct maas_slab_ref ref)
+{
+	struct maas_transfer *transfer;
+
+	LIST_FOREACH (transfer, &maas_lend_bucket(lend, ref)->transfers, link)
+		if (maas_ref_equal(transfer->ref, ref))
+			return true;
+	return false;
+}
+
+/* The slab has just ceased to be live: its owner and its lease go with it. */
+static struct maas_session *forget(struct maas_lend *lend, const struct maas_slab_info *info)
+{
+	struct maas_session *session;
+	uint32_t value;
+
+	maas_owner_put(&lend->owners, info->label.owner, 1);
+	if (info->label.lifetime == MAAS_LIFETIME_DELETE ||
+	    !maas_lease_remove(&lend->leases, info->ref, &value) ||
+	    info->label.lifetime != MAAS_LIFETIME_SESSION)
+		return NULL;
+	session = &lend->sessions.records[value];
+	session->allocations--;
+	return session;
+}
+
+static int free_at_once(struct maas_lend *lend, const struct maas_slab_info *info)
+{
+	int rc = maas_slab_free(lend->slab, info->ref);
+
+	if (!rc)
+		forget(lend, info);
+	return rc;
+}
+
+static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
+		  struct maas_pending *pending)
+{
+	int rc = maas_slab_revoke(lend->slab, info->ref);
+
+	if (rc)
+		return rc;
+	pending->lend = lend;
+	pending->ref = info->ref;
+	pending->since_ms = lend->clock_ms();
+	pending->keys_dead = !lend->keys;
+	pending->session = forget(lend, info);
+	if (pending->session)
+		pending->session->pending++;
+	LIST_INSERT_HEAD(&maas_lend_bucket(lend, info->ref)->pendings, pending, hash);
+	TAILQ_INSERT_TAIL(&lend->waiting, pending, link);
+	lend->stats.pending_frees++;
+	return 0;
+}
+
+int maas_free_locked(struct maas_lend *lend, struct maas_slab_ref ref, maas_free_done *done,
+		     void *arg, struct maas_pending **ret_pending)
+{
+	struct maas_slab_info info;
+	struct maas_pending *pending;
+	int rc;
+
+	*ret_pending = NULL;
+	rc = maas_slab_get(lend->slab, ref, &info);
+	if (rc)
+		return rc;
+	if (!lend->keys && !in_transfer(lend, ref))
+		return free_at_once(lend, &info);
+	/* The only thing that can fail for want of memory comes before anything has changed. */
+	pending = calloc(1, sizeof(*pending));
+	if (!pending)
+		return -ENOMEM;
+	rc = revoke(lend, &info, pending);
+	if (rc) {
+		free(pending);
+		return rc;
+	}
+	pending->done = done;
+	pending->arg = arg;
+	*ret_pending = pending;
+	return -EINPROGRESS;
+}
+
+static void quarantine(struct maas_lend *lend, struct maas_pending *pending)
+{
+	int rc = maas_slab_quarantine(lend->slab, pending->ref);
+
+	assert(!rc);
+	(void)rc;
+	log_warn("slab quarantined slot=%u generation=%u: a key could not be revoked",
+		 pending->ref.slot, pending->ref.generation);
+	TAILQ_INSERT_TAIL(&lend->quarantined, pending, link);
+}
+
+static void release(struct maas_lend *lend, struct maas_pending *pending)
+{
+	int rc = maas_slab_release(lend->slab, pending->ref);
+
+	assert(!rc);
+	(void)rc;
+	free(pending);
+}
+
+/* Lock held. Ends the free when nothing holds it up any more; `pending` may then be gone. */
+static bool settle(struct maas_pending *pending, struct maas_calls *calls)
+{
+	struct maas_lend *lend = pending->lend;
+	struct maas_session *session = pending->session;
+
+	if (!pending->keys_dead || in_transfer(lend, pending->ref))
+		return false;
+	LIST_REMOVE(pending, hash);
+	if (!pending->forced)
+		TAILQ_REMOVE(&lend->waiting, pending, link);
+	lend->stats.pending_frees--;
+	maas_calls_add(calls, pending->done, pending->arg, pending->status);
+	if (session) {
+		session->pending--;
+		if (pending->status)
+			session->status = pending->status;
+	}
+	if (pending->status)
+		quarantine(lend, pending);
+	else
+		release(lend, pending);
+	if (session)
+		maas_session_settle(session, calls);
+	return true;
+}
+
+static void keys_done(void *arg, int status)
+{
+	struct maas_pending *pending = arg;
+	struct maas_lend *lend = pending->lend;
+	struct maas_calls calls = {0};
+
+	pthread_mutex_lock(&lend->lock);
+	pending->keys_dead = true;
+	pending->status = status ? -ETIMEDOUT : 0;
+	settle(pending, &calls);
+	pthread_mutex_unlock(&lend->lock);
+	maas_calls_run(&calls);
+}
+
+int maas_pending_start(struct maas_pending *pending)
+{
+	struct maas_lend *lend = pending->lend;
+	struct maas_calls calls = {0};
+	int rc;
+
+	if (!lend->keys)
+		return -EINPROGRESS;
+	rc = lend->keys->revoke(lend->keys_ctx, pending->ref, keys_done, pending);
+	if (!rc)
+		return -EINPROGRESS;
+	if (rc != -EALREADY) {
+		keys_done(pending, rc);
+		return -EINPROGRESS;
+	}
+	pthread_mutex_lock(&lend->lock);
+	pending->keys_dead = true;
+	if (in_transfer(lend, pending->ref)) {
+		rc = -EINPROGRESS;
+	} else {
+		/* The caller learns it from the return value. */
+		pending->done = NULL;
+		settle(pending, &calls);
+		rc = 0;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	maas_calls_run(&calls);
+	return rc;
+}
+
+void maas_free_resume(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_calls *calls)
+{
+	struct maas_pending *pending;
+
+	LIST_FOREACH (pending, &maas_lend_bucket(lend, ref)->pendings, hash)
+		if (maas_ref_equal(pending->ref, ref)) {
+			settle(pending, calls);
+			return;
+		}
+}
+
+int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done, void *arg)
+{
+	struct maas_pending *pending;
+	struct maas_slab_ref ref;
+	int rc;
+
+	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&lend->lock);
+	rc = maas_free_locked(lend, ref, done, arg, &pending);
+	pthread_mutex_unlock(&lend->lock);
+	return pending ? maas_pending_start(pending) : rc;
+}
+
+static void abort_transfers(struct maas_lend *lend, struct maas_slab_ref ref)
+{
+	struct maas_transfer *transfer;
+
+	LIST_FOREACH (transfer, &maas_lend_bucket(lend, ref)->transfers, link)
+		if (maas_ref_equal(transfer->ref, ref)) {
+			transfer->abort(transfer->arg);
+			lend->stats.forced_transfers++;
+		}
+}
+
+/* Lock held. False when no other free has waited too long. */
+static bool force_some(struct maas_lend *lend)
+{
+	uint64_t now_ms = lend->clock_ms();
+
+	for (int i = 0; i < MAAS_LEND_STEP; i++) {
+		struct maas_pending *pending = TAILQ_FIRST(&lend->waiting);
+
+		if (!pending || now_ms - pending->since_ms < MAAS_LEND_GRACE_MS)
+			return false;
+		TAILQ_REMOVE(&lend->waiting, pending, link);
+		pending->forced = true;
+		abort_transfers(lend, pending->ref);
+	}
+	return true;
+}
+
+void maas_free_force(struct maas_lend *lend)
+{
+	bool more = true;
+
+	while (more) {
+		pthread_mutex_lock(&lend->lock);
+		more = force_some(lend);
+		pthread_mutex_unlock(&lend->lock);
+	}
+}
+
+static void retry_done(void *arg, int status)
+{
+	struct maas_pending *pending = arg;
+	struct maas_lend *lend = pending->lend;
+
+	pthread_mutex_lock(&lend->lock);
+	if (status)
+		TAILQ_INSERT_TAIL(&lend->quarantined, pending, link);
+	else
+		release(lend, pending);
+	pthread_mutex_unlock(&lend->lock);
+}
+
+/*
+ * A quarantined slab's keys die with the queue pairs that they belong to, and only rdma/ knows
+ * when: it is asked again.
+ */
+void maas_quarantine_retry(struct maas_lend *lend)
+{
+	struct maas_pending_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct maas_pending *pending;
+
+	pthread_mutex_lock(&lend->lock);
+	TAILQ_CONCAT(&list, &lend->quarantined, link);
+	pthread_mutex_unlock(&lend->lock);
+	while ((pending = TAILQ_FIRST(&list))) {
+		int rc;
+
+		TAILQ_REMOVE(&list, pending, link);
+		rc = lend->keys->revoke(lend->keys_ctx, pending->ref, retry_done, pending);
+		if (rc)
+			retry_done(pending, rc == -EALREADY ? 0 : rc);
+	}
+}

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of a lend, one .c each: allocate, free (the order of revocation), transfer, session,
+ * and three containers that know nothing of the rest: owner (names), lease (which allocation ends
+ * when), request (the answers that are remembered).
+ *
+ * "Lock held": struct maas_lend's lock. Lock order: request_locks, lock, the slab's own.
+ */
+#ifndef MAAS_LEND_INTERNAL_H
+#define MAAS_LEND_INTERNAL_H
+
+#include <assert.h>
+#include <pthread.h>
+
+#include "lend/lend.h"
+
+#define MAAS_LEND_REQUEST_LOCKS 64
+#define MAAS_LEND_BUCKETS	4096 /* of transfers and waiting frees, by slot */
+#define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
+
+/* ---- owner: names, as 32-bit indices in the slabs' labels ------------------------------------ */
+
+#define MAAS_OWNER_BUCKETS 16384
+
+/* Fixed size and no pointers, so that the table can lie beside the slots in a file. */
+struct maas_owner {
+	char name[MAAS_LEND_NAME_BYTES];
+	uint32_t next; /* in its bucket, or in the free list; 0: none */
+	uint32_t live; /* allocations that name it */
+};
+
+struct maas_owners {
+	unsigned char key[16];
+	struct maas_owner *records; /* [0] is no owner */
+	uint32_t cap;
+	uint32_t used; /* records ever used, [0] included */
+	uint32_t free;
+	uint32_t count;
+	uint32_t buckets[MAAS_OWNER_BUCKETS];
+};
+
+void maas_owners_init(struct maas_owners *owners);
+void maas_owners_fini(struct maas_owners *owners);
+/* The index of `name`, 0 when no allocation has it. */
+uint32_t maas_owner_find(const struct maas_owners *owners, const char *name);
+/* Notes `count` more allocations of `name`. Errors: -EUSERS, -ENOMEM. */
+MAAS_MUST_CHECK int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,
+				   uint32_t *ret_index);
+void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count);
+const char *maas_owner_name(const struct maas_owners *owners, uint32_t index);
+
+/* ---- lease: lists of allocations that end by themselves -------------------------------------- */
+
+/*
+ * One record for each slot that was ever in a list, in chunks that appear when a slot of theirs
+ * first needs one: a plain allocation costs nothing. Lists are rings of 32-bit ids, closed by their
+ * head, so that an allocation leaves its list without knowing which it is.
+ *
+ *   wheel[deadline_s mod 4096]   the allocations whose lease ends in that second, or rounds later
+ *   due                          those of a second that has come, until housekeeping looked at them
+ *   session[index]               those that end with the session
+ */
+#define MAAS_LEASE_WHEEL 4096
+#define MAAS_LEASE_CHUNK 1024
+#define MAAS_LEASE_HEADS 0xffe00000u /* ids from here on are heads; below: a slot, plus one */
+#define MAAS_LEASE_DUE	 (MAAS_LEASE_HEADS + MAAS_LEASE_WHEEL)
+
+struct maas_lease {
+	uint32_t next; /* ids; 0: in no list */
+	uint32_t prev;
+	uint32_t generation;
+	uint32_t value; /* deadline_s, or the session's index */
+};
+
+struct maas_leases {
+	struct maas_lease *heads;
+	struct maas_lease **chunks;
+	uint32_t num_chunks;
+};
+
+static inline uint32_t maas_lease_wheel(uint32_t deadline_s)
+{
+	return MAAS_LEASE_HEADS + deadline_s % MAAS_LEASE_WHEEL;
+}
+
+static inline uint32_t maas_lease_session(uint32_t index)
+{
+	return MAAS_LEASE_DUE + 1 + index;
+}
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_leases_init(struct maas_leases *leases, uint32_t max_sessions);
+void maas_leases_fini(struct maas_leases *leases);
+/* Puts it in `list`, out of the one that it is in. Errors: -ENOMEM, -ENOSPC; never the second time.
+ */
+MAAS_MUST_CHECK int maas_lease_add(struct maas_leases *leases, struct maas_slab_ref ref,
+				   uint32_t list, uint32_t value);
+/* Both return false when it is in no list. */
+bool maas_lease_find(const struct maas_leases *leases, struct maas_slab_ref ref,
+		     uint32_t *ret_value);
+bool maas_lease_remove(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t *ret_value);
+/* The first of `list`, false when that is empty. */
+bool maas_lease_first(const struct maas_leases *leases, uint32_t list,
+		      struct maas_slab_ref *ret_ref, uint32_t *ret_value);
+/* Appends all of `from` to `to`, in constant time. */
+void maas_lease_splice(struct maas_leases *leases, uint32_t from, uint32_t to);
+
+/* ---- request: the answers that are remembered ------------------------------------------------ */
+
+#define MAAS_REQUEST_CHUNK   4096
+#define MAAS_REQUEST_CHUNKS  256 /* one more than MAAS_LEND_REQUESTS needs, at each end */
+#define MAAS_REQUEST_BUCKETS (1u << 20)
+
+/* What is kept of a request: keyed hashes, so that its size does not matter. */
+struct maas_request_key {
+	unsigned char id[16];
+	uint64_t fields; /* of everything else in it */
+};
+
+struct maas_request_entry;
+
+/*
+ * A queue of entries, numbered; one for each allocation, the first of a batch holding the key. The
+ * oldest go first, so a link to a number that left the queue ends its chain: nothing is unlinked.
+ */
+struct maas_requests {
+	unsigned char key[16];
+	struct maas_request_entry *chunks[MAAS_REQUEST_CHUNKS];
+	uint32_t *buckets; /* the newest entry of each */
+	uint32_t first;	   /* numbers wrap around */
+	uint32_t end;
+	uint64_t count; /* of requests, not of entries */
+};
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_requests_init(struct maas_requests *requests);
+void maas_requests_fini(struct maas_requests *requests);
+/* Threading: any thread, no lock: the hash's key is constant. */
+void maas_request_key(const struct maas_requests *requests, const char *request_id,
+		      const void *fields, size_t len, struct maas_request_key *ret_key);
+/* Errors: -ENOENT not known, -ENOTUNIQ known with other fields. */
+MAAS_MUST_CHECK int maas_request_find(const struct maas_requests *requests,
+				      const struct maas_request_key *key, uint32_t count,
+				      struct maas_slab_ref *ret_refs);
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_request_add(struct maas_requests *requests,
+				     const struct maas_request_key *key,
+				     const struct maas_slab_ref *refs, uint32_t count,
+				     uint32_t now_s);
+/* Forgets up to `max` requests that are too old at `now_s`; false when no other is. */
+bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max);
+
+/* ---- free ------------------------------------------------------------------------------------ */
+
+/* Callbacks that came due under the lock, to be made without it: a free's and a session's. */
+struct maas_calls {
+	struct {
+		maas_free_done *done;
+		void *arg;
+		int status;
+	} call[2];
+	unsigned int count;
+};
+
+void maas_calls_add(struct maas_calls *calls, maas_free_done *done, void *arg, int status);
+/* No lock held. */
+void maas_calls_run(const struct maas_calls *calls);
+
+/* A free that waits for keys or transfers; later, a quarantined slab. */
+struct maas_pending {
+	struct maas_lend *lend;
+	struct maas_slab_ref ref;
+	uint64_t since_ms;
+	struct maas_session *session; /* whose end waits for it, or NULL */
+	maas_free_done *done;
+	void *arg;
+	int status;
+	bool keys_dead;
+	bool forced; /* its transfers were told to end; not in `waiting` any more */
+	LIST_ENTRY(maas_pending) hash;
+	TAILQ_ENTRY(maas_pending) link; /* in `waiting`, then in `quarantined` */
+};
+
+struct maas_bucket {
+	LIST_HEAD(, maas_transfer) transfers;
+	LIST_HEAD(, maas_pending) pendings;
+};
+
+TAILQ_HEAD(maas_pending_list, maas_pending);
+
+/*
+ * Lock held. 0: freed. -EINPROGRESS: `ret_pending` is set (else NULL), and maas_pending_start()
+ * must follow without the lock. Errors: -ENOENT; -ENOMEM, then it is as it was.
+ */
+MAAS_MUST_CHECK int maas_free_locked(struct maas_lend *lend, struct maas_slab_ref ref,
+				     maas_free_done *done, void *arg,
+				     struct maas_pending **ret_pending);
+/* No lock held. 0: freed after all, `done` is not called. -EINPROGRESS. */
+int maas_pending_start(struct maas_pending *pending);
+/* Lock held: ends the free of `ref` if there is one and nothing else holds it up. */
+void maas_free_resume(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_calls *calls);
+/* Housekeeping; no lock held. */
+void maas_free_force(struct maas_lend *lend);
+void maas_quarantine_retry(struct maas_lend *lend);
+
+/* ---- session --------------------------------------------------------------------------------- */
+
+enum maas_session_state {
+	MAAS_SESSION_FREE,
+	MAAS_SESSION_LIVE,
+	MAAS_SESSION_ENDING, /* unknown to callers; its name stays taken until its keys are dead */
+};
+
+struct maas_session {
+	struct maas_lend *lend;
+	LIST_ENTRY(maas_session) link; /* of its name's bucket, or of the free ones */
+	char name[MAAS_LEND_NAME_BYTES];
+	unsigned char ticket[MAAS_LEND_TICKET_TEXT / 2];
+	uint32_t generation;
+	uint32_t ttl_s;
+	uint32_t created_s;
+	uint64_t deadline_ms; /* on the lease clock */
+	uint64_t allocations;
+	uint64_t pending; /* frees under way of what was its own */
+	maas_free_done *done;
+	void *arg;
+	int status;
+	enum maas_session_state state;
+	bool exclusive;
+	bool ticket_valid;
+	bool keys_dead;
+};
+
+#define MAAS_SESSION_BUCKETS 1024
+#define MAAS_SESSION_MAX     (1u << 20)
+
+LIST_HEAD(maas_session_list, maas_session);
+
+struct maas_sessions {
+	struct maas_id_key id_key;
+	unsigned char name_key[16];
+	struct maas_session *records;
+	uint32_t max;
+	uint32_t used; /* records ever used */
+	uint32_t live;
+	struct maas_session_list free;
+	struct maas_session_list names[MAAS_SESSION_BUCKETS];
+};
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_sessions_init(struct maas_sessions *sessions, uint32_t max);
+void maas_sessions_fini(struct maas_sessions *sessions);
+/* Lock held: the live session of that index and generation, or NULL. */
+struct maas_session *maas_session_find(struct maas_lend *lend, uint32_t index, uint32_t generation);
+/* Lock held: adds to `calls` if its end is complete; true when it was. */
+bool maas_session_settle(struct maas_session *session, struct maas_calls *calls);
+/* Housekeeping; no lock held: ends what lapsed. */
+void maas_sessions_lapse(struct maas_lend *lend);
+
+/* ---- lend ------------------------------------------------------------------------------------ */
+
+struct maas_lend {
+	/* constant after maas_lend_open() */
+	struct maas_slab *slab;
+	const struct maas_key_ops *keys;
+	void *keys_ctx;
+	uint64_t (*clock_ms)(void);
+	unsigned int num_classes;
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
+
+	/* Held over one request with a request id: its twin waits here for the answer. */
+	pthread_mutex_t request_locks[MAAS_LEND_REQUEST_LOCKS];
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	uint64_t lease_ms;
+	uint64_t ticked_ms;
+	struct maas_owners owners;
+	struct maas_leases leases;
+	struct maas_requests requests;
+	struct maas_sessions sessions;
+	struct maas_bucket buckets[MAAS_LEND_BUCKETS];
+	struct maas_pending_list waiting; /* oldest first */
+	struct maas_pending_list quarantined;
+	struct maas_lend_stats stats; /* what is counted here; the rest is asked for */
+};
+
+static inline struct maas_bucket *maas_lend_bucket(struct maas_lend *lend, struct maas_slab_ref ref)
+{
+	return &lend->buckets[ref.slot % MAAS_LEND_BUCKETS];
+}
+
+static inline bool maas_ref_equal(struct maas_slab_ref a, struct maas_slab_ref b)
+{
+	return a.slot == b.slot && a.generation == b.generation;
+}
+
+static inline uint32_t maas_lend_now_s(const struct maas_lend *lend)
+{
+	return (uint32_t)(lend->clock_ms() / 1000);
+}
+
+/* Lock held: the second in which a lease of `ttl_s` that starts now ends; never too early. */
+static inline uint32_t maas_lend_deadline_s(const struct maas_lend *lend, uint32_t ttl_s)
+{
+	return (uint32_t)((lend->lease_ms + 999) / 1000) + ttl_s;
+}
+
+#endif

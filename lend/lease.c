@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lend/internal.h"
+
+static_assert(sizeof(struct maas_lease) == 16, "a million leases are 16 MB");
+static_assert(MAAS_LEASE_DUE + 1 > MAAS_LEASE_HEADS &&
+		      UINT32_MAX - MAAS_LEASE_DUE > MAAS_SESSION_MAX,
+	      "every session has a head");
+
+static struct maas_lease *at(const struct maas_leases *leases, uint32_t id)
+{
+	if (id >= MAAS_LEASE_HEADS)
+		return &leases->heads[id - MAAS_LEASE_HEADS];
+	return &leases->chunks[(id - 1) / MAAS_LEASE_CHUNK][(id - 1) % MAAS_LEASE_CHUNK];
+}
+
+/* The record of a slot, or NULL while its chunk was never needed. */
+static struct maas_lease *record(const struct maas_leases *leases, uint32_t slot)
+{
+	uint32_t chunk = slot / MAAS_LEASE_CHUNK;
+
+	if (chunk >= leases->num_chunks || !leases->chunks[chunk])
+		return NULL;
+	return &leases->chunks[chunk][slot % MAAS_LEASE_CHUNK];
+}
+
+int maas_leases_init(struct maas_leases *leases, uint32_t max_sessions)
+{
+	leases->heads = calloc(MAAS_LEASE_WHEEL + 1 + (size_t)max_sessions, sizeof(*leases->heads));
+	return leases->heads ? 0 : -ENOMEM;
+}
+
+void maas_leases_fini(struct maas_leases *leases)
+{
+	for (uint32_t i = 0; i < leases->num_chunks; i++)
+		free(leases->chunks[i]);
+	free(leases->chunks);
+	free(leases->heads);
+}
+
+static int grow(struct maas_leases *leases, uint32_t chunk)
+{
+	uint32_t count = leases->num_chunks ? leases->num_chunks : 64;
+	struct maas_lease **chunks;
+
+	while (count <= chunk)
+		count *= 2;
+	chunks = realloc(leases->chunks, count * sizeof(struct maas_lease *));
+	if (!chunks)
+		return -ENOMEM;
+	memset(&chunks[leases->num_chunks], 0,
+	       (count - leases->num_chunks) * sizeof(struct maas_lease *));
+	leases->chunks = chunks;
+	leases->num_chunks = count;
+	return 0;
+}
+
+static int make_record(struct maas_leases *leases, uint32_t slot)
+{
+	uint32_t chunk = slot / MAAS_LEASE_CHUNK;
+	int rc;
+
+	if (slot >= MAAS_LEASE_HEADS - 1)
+		return -ENOSPC;
+	if (chunk >= leases->num_chunks) {
+		rc = grow(leases, chunk);
+		if (rc)
+			return rc;
+	}
+	if (!leases->chunks[chunk])
+		leases->chunks[chunk] = calloc(MAAS_LEASE_CHUNK, sizeof(struct maas_lease));
+	return leases->chunks[chunk] ? 0 : -ENOMEM;
+}
+
+/* A head that was never used is all zeroes: only heads in use are touched. */
+static struct maas_lease *head_of(const struct maas_leases *leases, uint32_t list)
+{
+	struct maas_lease *head = at(leases, list);
+
+	if (!head->next) {
+		head->next = list;
+		head->prev = list;
+	}
+	return head;
+}
+
+static void unlink_record(const struct maas_leases *leases, struct maas_lease *lease)
+{
+	at(leases, lease->prev)->next = lease->next;
+	at(leases, lease->next)->prev = lease->prev;
+	lease->next = 0;
+	lease->prev = 0;
+}
+
+int maas_lease_add(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t list,
+		   uint32_t value)
+{
+	struct maas_lease *lease = record(leases, ref.slot);
+	struct maas_lease *head = head_of(leases, list);
+	int rc;
+
+	if (!lease) {
+		rc = make_record(leases, ref.slot);
+		if (rc)
+			return rc;
+		lease = record(leases, ref.slot);
+	}
+	if (lease->next)
+		unlink_record(leases, lease);
+	lease->generation = ref.generation;
+	lease->value = value;
+	lease->next = list;
+	lease->prev = head->prev;
+	at(leases, head->prev)->next = ref.slot + 1;
+	head->prev = ref.slot + 1;
+	return 0;
+}
+
+bool maas_lease_find(const struct maas_leases *leases, struct maas_slab_ref ref,
+		     uint32_t *ret_value)
+{
+	const struct maas_lease *lease = record(leases, ref.slot);
+
+	if (!lease || !lease->next || lease->generation != ref.generation)
+		return false;
+	*ret_value = lease->value;
+	return true;
+}
+
+bool maas_lease_remove(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t *ret_value)
+{
+	if (!maas_lease_find(leases, ref, ret_value))
+		return false;
+	unlink_record(leases, record(leases, ref.slot));
+	return true;
+}
+
+bool maas_lease_first(const struct maas_leases *leases, uint32_t list,
+		      struct maas_slab_ref *ret_ref, uint32_t *ret_value)
+{
+	uint32_t id = at(leases, list)->next;
+	const struct maas_lease *lease;
+
+	if (!id || id == list)
+		return false;
+	lease = at(leases, id);
+	ret_ref->slot = id - 1;
+	ret_ref->generation = lease->generation;
+	*ret_value = lease->value;
+	return true;
+}
+
+void maas_lease_splice(struct maas_leases *leases, uint32_t from, uint32_t to)
+{
+	struct maas_lease *source = head_of(leases, from);
+	struct maas_lease *target = head_of(leases, to);
+
+	if (source->next == from)
+		return;
+	at(leases, source->next)->prev = target->prev;
+	at(leases, target->prev)->next = source->next;
+	at(leases, source->prev)->next = to;
+	target->prev = source->prev;
+	source->next = from;
+	source->prev = from;
+}

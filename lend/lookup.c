@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "lend/internal.h"
+
+#define LIST_SLOTS 256 /* used slots that one step of a list examines */
+
+void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_ID_TEXT])
+{
+	maas_id_encode(maas_slab_id_key(lend->slab), ref.slot, ref.generation, text);
+}
+
+/* Lock held. What is left of a lease, rounded up, but never more than it was given. */
+static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_slab_info *info)
+{
+	uint64_t left_ms = 0;
+	uint32_t deadline_s;
+
+	/* Not in the wheel: its allocate is about to return. */
+	if (!maas_lease_find(&lend->leases, info->ref, &deadline_s))
+		return info->label.ttl_s;
+	if ((uint64_t)deadline_s * 1000 > lend->lease_ms)
+		left_ms = (uint64_t)deadline_s * 1000 - lend->lease_ms;
+	left_ms = (left_ms + 999) / 1000;
+	return left_ms < info->label.ttl_s ? (uint32_t)left_ms : info->label.ttl_s;
+}
+
+/* Lock held: so the owner that a live slab names is alive too. */
+static void describe(struct maas_lend *lend, const struct maas_slab_info *info,
+		     struct maas_allocation *ret)
+{
+	const char *owner = maas_owner_name(&lend->owners, info->label.owner);
+
+	maas_lend_id(lend, info->ref, ret->id);
+	ret->size_bytes = info->size_bytes;
+	ret->actual_size_bytes = info->slab_bytes;
+	ret->age_s = maas_lend_now_s(lend) - info->label.created_s;
+	ret->lifetime = (enum maas_lifetime)info->label.lifetime;
+	ret->ttl_s = info->label.ttl_s;
+	ret->lease_s = 0;
+	if (ret->lifetime == MAAS_LIFETIME_TTL)
+		ret->lease_s = lease_left_s(lend, info);
+	memcpy(ret->owner, owner, strlen(owner) + 1);
+}
+
+int maas_lend_get(struct maas_lend *lend, const char *id, struct maas_allocation *ret_allocation)
+{
+	struct maas_slab_info info;
+	struct maas_slab_ref ref;
+	int rc;
+
+	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&lend->lock);
+	rc = maas_slab_get(lend->slab, ref, &info);
+	if (!rc)
+		describe(lend, &info, ret_allocation);
+	pthread_mutex_unlock(&lend->lock);
+	return rc;
+}
+
+static int do_renew(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t ttl_s,
+		    struct maas_allocation *ret_allocation)
+{
+	struct maas_slab_info info;
+	uint32_t deadline_s;
+	int rc;
+
+	rc = maas_slab_get(lend->slab, ref, &info);
+	if (rc)
+		return rc;
+	if (info.label.lifetime != MAAS_LIFETIME_TTL)
+		return -EMEDIUMTYPE;
+	if (!ttl_s)
+		ttl_s = info.label.ttl_s;
+	deadline_s = maas_lend_deadline_s(lend, ttl_s);
+	rc = maas_lease_add(&lend->leases, ref, maas_lease_wheel(deadline_s), deadline_s);
+	if (rc)
+		return rc;
+	rc = maas_slab_set_ttl(lend->slab, ref, ttl_s);
+	if (rc)
+		return rc;
+	info.label.ttl_s = ttl_s;
+	describe(lend, &info, ret_allocation);
+	return 0;
+}
+
+int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+		    struct maas_allocation *ret_allocation)
+{
+	struct maas_slab_ref ref;
+	int rc;
+
+	if (ttl_s > MAAS_LEND_MAX_TTL_S)
+		return -EINVAL;
+	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&lend->lock);
+	rc = do_renew(lend, ref, ttl_s, ret_allocation);
+	pthread_mutex_unlock(&lend->lock);
+	return rc;
+}
+
+/* One page under way. */
+struct page {
+	const char *owner; /* NULL: all */
+	uint64_t cursor;
+	uint32_t limit;
+	uint32_t count;
+	struct maas_allocation *allocations;
+	bool more;
+};
+
+/* Lock held. Examines some slots; false when the page is complete. */
+static bool list_some(struct maas_lend *lend, struct page *page)
+{
+	uint32_t owner = page->owner ? maas_owner_find(&lend->owners, page->owner) : 0;
+	struct maas_slab_info info;
+	int found = 1;
+
+	/* An owner without allocations. */
+	if (page->owner && !owner)
+		return false;
+	for (int i = 0; i < LIST_SLOTS && found > 0; i++) {
+		found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);
+		if (found <= 0 || (page->owner && info.label.owner != owner))
+			continue;
+		if (page->count == page->limit) {
+			page->more = true;
+			return false;
+		}
+		describe(lend, &info, &page->allocations[page->count++]);
+	}
+	return found >= 0;
+}
+
+int maas_lend_list(struct maas_lend *lend, const char *owner, const char *after, uint32_t limit,
+		   struct maas_allocation *ret_allocations, bool *ret_more)
+{
+	struct page page = {.owner = owner, .limit = limit, .allocations = ret_allocations};
+	struct maas_slab_ref ref;
+	bool going = true;
+	int rc;
+
+	if (!limit || limit > INT32_MAX)
+		return -EINVAL;
+	if (after) {
+		rc = maas_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot,
+				    &ref.generation);
+		if (rc)
+			return rc;
+		page.cursor = (uint64_t)ref.slot + 1;
+	}
+	while (going) {
+		pthread_mutex_lock(&lend->lock);
+		going = list_some(lend, &page);
+		pthread_mutex_unlock(&lend->lock);
+	}
+	*ret_more = page.more;
+	return (int)page.count;
+}

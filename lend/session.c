@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lend/internal.h"
+
+int maas_sessions_init(struct maas_sessions *sessions, uint32_t max)
+{
+	maas_id_key_random(&sessions->id_key);
+	randombytes_buf(sessions->name_key, sizeof(sessions->name_key));
+	sessions->max = max;
+	sessions->records = calloc(max, sizeof(*sessions->records));
+	return sessions->records ? 0 : -ENOMEM;
+}
+
+void maas_sessions_fini(struct maas_sessions *sessions)
+{
+	free(sessions->records);
+}
+
+static struct maas_session_list *bucket_of(struct maas_sessions *sessions, const char *name)
+{
+	uint64_t hash;
+
+	crypto_shorthash((unsigned char *)&hash, (const unsigned char *)name, strlen(name),
+			 sessions->name_key);
+	return &sessions->names[hash % MAAS_SESSION_BUCKETS];
+}
+
+static uint32_t index_of(const struct maas_session *session)
+{
+	return (uint32_t)(session - session->lend->sessions.records);
+}
+
+struct maas_session *maas_session_find(struct maas_lend *lend, uint32_t index, uint32_t generation)
+{
+	struct maas_session *session;
+
+	if (index >= lend->sessions.used)
+		return NULL;
+	session = &lend->sessions.records[index];
+	if (session->state != MAAS_SESSION_LIVE || session->generation != generation)
+		return NULL;
+	return session;
+}
+
+static struct maas_session *find_by_id(struct maas_lend *lend, const char *id)
+{
+	uint32_t index;
+	uint32_t generation;
+
+	if (maas_id_decode(&lend->sessions.id_key, id, &index, &generation))
+		return NULL;
+	return maas_session_find(lend, index, generation);
+}
+
+static void describe(const struct maas_session *session, bool with_ticket,
+		     struct maas_session_info *ret_info)
+{
+	const struct maas_lend *lend = session->lend;
+	uint64_t left_ms =
+		session->deadline_ms > lend->lease_ms ? session->deadline_ms - lend->lease_ms : 0;
+
+	memset(ret_info, 0, sizeof(*ret_info));
+	maas_id_encode(&lend->sessions.id_key, index_of(session), session->generation,
+		       ret_info->id);
+	memcpy(ret_info->name, session->name, sizeof(ret_info->name));
+	if (with_ticket)
+		sodium_bin2hex(ret_info->ticket, sizeof(ret_info->ticket), session->ticket,
+			       sizeof(session->ticket));
+	ret_info->ttl_s = session->ttl_s;
+	ret_info->lease_s = (uint32_t)((left_ms + 999) / 1000);
+	ret_info->age_s = maas_lend_now_s(lend) - session->created_s;
+	ret_info->allocations = session->allocations;
+}
+
+static void new_ticket(struct maas_session *session)
+{
+	randombytes_buf(session->ticket, sizeof(session->ticket));
+	session->ticket_valid = true;
+}
+
+static void start_lease(struct maas_session *session, uint32_t ttl_s)
+{
+	session->ttl_s = ttl_s;
+	session->deadline_ms = session->lend->lease_ms + (uint64_t)ttl_s * 1000;
+}
+
+static bool name_taken(struct maas_sessions *sessions, const char *name, bool exclusive)
+{
+	struct maas_session *session;
+
+	if (!*name)
+		return false;
+	LIST_FOREACH (session, bucket_of(sessions, name), link)
+		if ((exclusive || session->exclusive) && !strcmp(session->name, name))
+			return true;
+	return false;
+}
+
+static struct maas_session *take_record(struct maas_sessions *sessions)
+{
+	struct maas_session *session = LIST_FIRST(&sessions->free);
+
+	if (session)
+		LIST_REMOVE(session, link);
+	else if (sessions->used < sessions->max)
+		session = &sessions->records[sessions->used++];
+	return session;
+}
+
+static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
+		   struct maas_session_info *ret_info)
+{
+	struct maas_sessions *sessions = &lend->sessions;
+	struct maas_session *session;
+	uint32_t generation;
+
+	if (name_taken(sessions, name, exclusive))
+		return -EEXIST;
+	session = take_record(sessions);
+	if (!session)
+		return -EUSERS;
+	generation = session->generation + 1;
+	memset(session, 0, sizeof(*session));
+	session->lend = lend;
+	session->generation = generation;
+	session->state = MAAS_SESSION_LIVE;
+	session->exclusive = exclusive;
+	session->created_s = maas_lend_now_s(lend);
+	memcpy(session->name, name, strlen(name));
+	LIST_INSERT_HEAD(bucket_of(sessions, name), session, link);
+	sessions->live++;
+	start_lease(session, ttl_s);
+	new_ticket(session);
+	describe(session, true, ret_info);
+	return 0;
+}
+
+int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
+		      struct maas_session_info *ret_info)
+{
+	int rc;
+
+	if (!ttl_s || ttl_s > MAAS_LEND_MAX_TTL_S || (*name && !maas_lend_name_valid(name)) ||
+	    (exclusive && !*name))
+		return -EINVAL;
+	pthread_mutex_lock(&lend->lock);
+	rc = do_open(lend, name, ttl_s, exclusive, ret_info);
+	pthread_mutex_unlock(&lend->lock);
+	return rc;
+}
+
+int maas_session_get(struct maas_lend *lend, const char *id, struct maas_session_info *ret_info)
+{
+	struct maas_session *session;
+
+	pthread_mutex_lock(&lend->lock);
+	session = find_by_id(lend, id);
+	if (session)
+		describe(session, false, ret_info);
+	pthread_mutex_unlock(&lend->lock);
+	return session ? 0 : -ENOENT;
+}
+
+int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+		       struct maas_session_info *ret_info)
+{
+	struct maas_session *session;
+
+	if (ttl_s > MAAS_LEND_MAX_TTL_S)
+		return -EINVAL;
+	pthread_mutex_lock(&lend->lock);
+	session = find_by_id(lend, id);
+	if (session) {
+		start_lease(session, ttl_s ? ttl_s : session->ttl_s);
+		describe(session, false, ret_info);
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return session ? 0 : -ENOENT;
+}
+
+int maas_session_ticket(struct maas_lend *lend, const char *id, struct maas_session_info *ret_info)
+{
+	struct maas_session *session;
+
+	pthread_mutex_lock(&lend->lock);
+	session = find_by_id(lend, id);
+	if (session) {
+		new_ticket(session);
+		describe(session, true, ret_info);
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return session ? 0 : -ENOENT;
+}
+
+int maas_ticket_redeem(struct maas_lend *lend, const char *ticket, uint32_t *ret_session)
+{
+	unsigned char bytes[MAAS_LEND_TICKET_TEXT / 2];
+	size_t len;
+	int rc = -ENOENT;
+
+	if (sodium_hex2bin(bytes, sizeof(bytes), ticket, strlen(ticket), NULL, &len, NULL) ||
+	    len != sizeof(bytes))
+		return -ENOENT;
+	pthread_mutex_lock(&lend->lock);
+	for (uint32_t i = 0; i < lend->sessions.used && rc; i++) {
+		struct maas_session *session = &lend->sessions.records[i];
+
+		if (session->state != MAAS_SESSION_LIVE || !session->ticket_valid ||
+		    sodium_memcmp(session->ticket, bytes, sizeof(bytes)) != 0)
+			continue;
+		session->ticket_valid = false;
+		*ret_session = i;
+		rc = 0;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return rc;
+}
+
+/* ---- the end: keys, then what it owned, then the record -------------------------------------- */
+
+bool maas_session_settle(struct maas_session *session, struct maas_calls *calls)
+{
+	struct maas_sessions *sessions = &session->lend->sessions;
+
+	if (session->state != MAAS_SESSION_ENDING || !session->keys_dead || session->allocations ||
+	    session->pending)
+		return false;
+	maas_calls_add(calls, session->done, session->arg, session->status);
+	session->state = MAAS_SESSION_FREE;
+	LIST_REMOVE(session, link);
+	LIST_INSERT_HEAD(&sessions->free, session, link);
+	return true;
+}
+
+/* Lock held. Frees the session's allocations until none is left or one has to wait. */
+static int free_some(struct maas_session *session, struct maas_pending **ret_pending)
+{
+	struct maas_lend *lend = session->lend;
+	uint32_t list = maas_lease_session(index_of(session));
+	struct maas_slab_ref ref;
+	uint32_t value;
+	int rc = 0;
+
+	for (int i = 0; i < MAAS_LEND_STEP; i++) {
+		if (!maas_lease_first(&lend->leases, list, &ref, &value))
+			return -ENOENT;
+		rc = maas_free_locked(lend, ref, NULL, NULL, ret_pending);
+		if (rc)
+			break;
+	}
+	return rc;
+}
+
+/*
+ * No lock held. Frees what the session owned and ends it, as far as nothing has to be waited for.
+ * Several threads may do it at once; the one that completes the end makes the call. 0: complete,
+ * with `sync` and without an error then `done` is not called. -EINPROGRESS.
+ */
+static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
+{
+	struct maas_session *session = &lend->sessions.records[index];
+	struct maas_calls calls = {0};
+	int rc = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	while (session->generation == generation && session->state == MAAS_SESSION_ENDING) {
+		struct maas_pending *pending = NULL;
+
+		rc = free_some(session, &pending);
+		if (rc == -ENOENT || rc == -ENOMEM)
+			break;
+		pthread_mutex_unlock(&lend->lock);
+		if (pending)
+			(void)maas_pending_start(pending);
+		pthread_mutex_lock(&lend->lock);
+	}
+	rc = -EINPROGRESS;
+	if (session->generation == generation && session->state == MAAS_SESSION_ENDING) {
+		if (sync && !session->status && !session->pending && !session->allocations)
+			session->done = NULL;
+		if (maas_session_settle(session, &calls) && !calls.count)
+			rc = 0;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	maas_calls_run(&calls);
+	return rc;
+}
+
+static void connection_ended(struct maas_session *session, int status)
+{
+	struct maas_lend *lend = session->lend;
+
+	pthread_mutex_lock(&lend->lock);
+	session->keys_dead = true;
+	if (status)
+		session->status = -ETIMEDOUT;
+	pthread_mutex_unlock(&lend->lock);
+}
+
+static void keys_done(void *arg, int status)
+{
+	struct maas_session *session = arg;
+	uint32_t generation = session->generation;
+
+	connection_ended(session, status);
+	(void)drain(session->lend, index_of(session), generation, false);
+}
+
+/* Lock held. From here on the session is unknown to callers. */
+static void begin_end(struct maas_session *session, maas_free_done *done, void *arg)
+{
+	session->state = MAAS_SESSION_ENDING;
+	session->lend->sessions.live--;
+	session->done = done;
+	session->arg = arg;
+	session->keys_dead = false;
+}
+
+/* No lock held; after begin_end(), once. */
+static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
+{
+	struct maas_session *session = &lend->sessions.records[index];
+	int rc = -EALREADY;
+
+	if (lend->keys)
+		rc = lend->keys->end_session(lend->keys_ctx, index, keys_done, session);
+	if (!rc)
+		return -EINPROGRESS;
+	connection_ended(session, rc == -EALREADY ? 0 : rc);
+	return drain(lend, index, generation, true);
+}
+
+int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *done, void *arg)
+{
+	struct maas_session *session;
+	uint32_t index = 0;
+	uint32_t generation = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	session = find_by_id(lend, id);
+	if (session) {
+		index = index_of(session);
+		generation = session->generation;
+		begin_end(session, done, arg);
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return session ? end(lend, index, generation) : -ENOENT;
+}
+
+/* Lock held. True when the session's end is to be begun, or to be gone on with. */
+static bool is_due(struct maas_session *session, bool *ret_begun)
+{
+	struct maas_lend *lend = session->lend;
+
+	*ret_begun = session->state == MAAS_SESSION_ENDING;
+	/* An end that ran out of memory half-way. */
+	if (session->state == MAAS_SESSION_ENDING)
+		return session->keys_dead && session->allocations;
+	if (session->state != MAAS_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
+		return false;
+	log_info("session lapsed name=\"%s\" ttl=%u allocations=%llu", session->name,
+		 session->ttl_s, (unsigned long long)session->allocations);
+	begin_end(session, NULL, NULL);
+	lend->stats.lapsed_sessions++;
+	return true;
+}
+
+void maas_sessions_lapse(struct maas_lend *lend)
+{
+	struct maas_sessions *sessions = &lend->sessions;
+	uint32_t index = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	while (index < sessions->used) {
+		struct maas_session *session = &sessions->records[index++];
+		uint32_t generation = session->generation;
+		bool begun;
+		bool due = is_due(session, &begun);
+
+		if (!due && index % MAAS_LEND_STEP)
+			continue;
+		pthread_mutex_unlock(&lend->lock);
+		if (due && begun)
+			(void)drain(lend, index - 1, generation, false);
+		else if (due)
+			(void)end(lend, index - 1, generation);
+		pthread_mutex_lock(&lend->lock);
+	}
+	pthread_mutex_unlock(&lend->lock);
+}
