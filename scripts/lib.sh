@@ -11,11 +11,15 @@ cd "$ROOT"
 {
 	PACKAGES_BUILD=(
 		gcc libc6-dev cmake ninja-build 'pkg-config|pkgconf' libmicrohttpd-dev libjansson-dev
-		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev uthash-dev curl
+		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev uthash-dev curl
 	)
 	PACKAGES_TEST=(
 		libcmocka-dev clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
 		python3 python3-yaml python3-jsonschema procps git
+	)
+	PACKAGES_SOFTROCE=(
+		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
+		ibverbs-utils rdmacm-utils perftest
 	)
 	PACKAGES_CHECK=(clang-format clang-tidy shellcheck universal-ctags mandoc bsdextrautils git)
 }

@@ -1,9 +1,7 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034  # the caller sets and uses variables
 # prepare_kernel finds or makes a kernel and an initrd that have rxe, once for each kernel version,
 # in the user's cache; it sets cache, kernel_image and initrd.
 
-PACKAGES_SOFTROCE=(qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
-	ibverbs-utils rdmacm-utils perftest)
 MODULES=(crc32_generic virtio_pci virtio_rng 9p 9pnet_virtio overlay virtio_net rdma_rxe rdma_ucm
 	ib_uverbs dummy veth sch_netem)
 

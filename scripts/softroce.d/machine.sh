@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034  # the caller sets and uses variables
 # The virtual machines: boot_machines, follow_machines, machines_status. They use hosts, limit,
 # memory, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
 #
@@ -10,7 +10,7 @@ BOOT_SECONDS_TCG=180
 KERNEL_WARNING='WARNING:|BUG:|Oops|rxe_pool\.c|Call Trace'
 
 boot_machines() {
-	local name accel accels=(kvm tcg,thread=multi)
+	local name accel accels=(kvm "tcg,thread=multi")
 	share=$(mktemp -d "${TMPDIR:-/tmp}/softroce.XXXXXX")
 	names=(a b)
 	names=("${names[@]:0:hosts}")
@@ -21,7 +21,7 @@ boot_machines() {
 	cp scripts/softroce.d/guest "$share/guest"
 	# No port can be reserved for QEMU's datagram wire: take one that few others take.
 	wire_port=$((20000 + BASHPID % 5000 * 2))
-	[ -w /dev/kvm ] && [ ! -e "$cache/kvm-does-not-run" ] || accels=(tcg,thread=multi)
+	[ -w /dev/kvm ] && [ ! -e "$cache/kvm-does-not-run" ] || accels=("tcg,thread=multi")
 	for accel in "${accels[@]}"; do
 		start_machines "$accel" && return
 		kill_machines

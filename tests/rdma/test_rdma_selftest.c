@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The self-test on the device that is there; what rxe 6.1 enforces is known and must be found. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rdma/rdma.h"
+
+static int open_device(void **state)
+{
+	struct maas_rdma_device *device = NULL;
+	char error[MAAS_RDMA_ERROR] = "";
+	int err = maas_rdma_device_open(NULL, getenv("SOFTROCE_ADDR"), error, &device);
+
+	if (err)
+		print_error("%s\n", error);
+	*state = device;
+	return err;
+}
+
+static int close_device(void **state)
+{
+	maas_rdma_device_close(*state);
+	return 0;
+}
+
+static void selftest__finds_what_rxe_enforces(void **state)
+{
+	struct maas_rdma_device *device = *state;
+	struct maas_rdma_selftest found = {0};
+
+	maas_log_set_level(MAAS_LOG_DEBUG);
+	assert_int_equal(maas_rdma_selftest(device, &found), 0);
+	maas_log_flush();
+
+	assert_true(found.mr.works);
+	assert_true(found.mr.bounds);
+	assert_true(found.mr.foreign);
+	assert_true(found.mr.revocation);
+	if (strncmp(maas_rdma_device_name(device), "rxe", 3) == 0) {
+		assert_true(found.window.works);
+		assert_false(found.window.bounds);
+		assert_true(found.window.foreign);
+		assert_true(found.window.revocation);
+	}
+}
+
+/* How many lines that `command` prints hold `word`. */
+static int count_of(const char *command, const char *word)
+{
+	FILE *pipe = popen(command, "r"); /* NOLINT(cert-env33-c): a constant of ours */
+	char line[512];
+	int count = 0;
+
+	assert_non_null(pipe);
+	while (fgets(line, sizeof(line), pipe))
+		count += strstr(line, word) != NULL;
+	assert_int_equal(pclose(pipe), 0);
+	return count;
+}
+
+static void selftest__leaves_nothing(void **state)
+{
+	struct maas_rdma_selftest first = {0};
+	struct maas_rdma_selftest found = {0};
+
+	assert_int_equal(maas_rdma_selftest(*state, &first), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(maas_rdma_selftest(*state, &found), 0);
+		assert_memory_equal(&found, &first, sizeof(first));
+	}
+	assert_int_equal(count_of("rdma resource show qp", "type RC"), 0);
+	assert_int_equal(count_of("rdma resource show mr", "mrn"), 0);
+}
+
+static void device_open__picks_the_gid_of_the_address(void **state)
+{
+	char want[MAAS_RDMA_GID_TEXT];
+
+	snprintf(want, sizeof(want), "::ffff:%s", getenv("SOFTROCE_ADDR"));
+	assert_string_equal(maas_rdma_device_gid(*state), want);
+}
+
+static void device_open__refuses_what_is_not_there(void **state)
+{
+	struct maas_rdma_device *device = NULL;
+	char error[MAAS_RDMA_ERROR] = "";
+
+	(void)state;
+	assert_int_equal(maas_rdma_device_open("mlx5_7", NULL, error, &device), -ENODEV);
+	assert_non_null(strstr(error, "mlx5_7"));
+	assert_int_equal(maas_rdma_device_open(NULL, "192.0.2.1", error, &device), -EADDRNOTAVAIL);
+	assert_non_null(strstr(error, "192.0.2.1"));
+	assert_int_equal(maas_rdma_device_open(NULL, "here", error, &device), -EINVAL);
+	assert_null(device);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(device_open__picks_the_gid_of_the_address),
+		cmocka_unit_test(device_open__refuses_what_is_not_there),
+		cmocka_unit_test(selftest__finds_what_rxe_enforces),
+		cmocka_unit_test(selftest__leaves_nothing),
+	};
+
+	if (!getenv("SOFTROCE_ADDR")) {
+		fprintf(stderr, "no RDMA device: run it through scripts/softroce\n");
+		return getenv("MAAS_REQUIRE_RDMA") ? 1 : 77;
+	}
+	return cmocka_run_group_tests(tests, open_device, close_device);
+}
