@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/json_object.h"
+
+#define SESSION_TTL_S 60 /* of a session that does not say */
+
+/* Without arrays: those would be borrowed from an object that is gone. */
+static int parse(const struct shape *shape, const char *text, size_t len, void *body,
+		 struct maas_http_fault *fault)
+{
+	json_t *object;
+	int r;
+
+	r = maas_http_json_load(text, len, shape->example, &object, fault);
+	if (r)
+		return r;
+	r = maas_http_json_fill(shape, object, body, fault);
+	json_decref(object);
+	return r;
+}
+
+#define WANT_NAME    "a name: 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
+#define WANT_ID	     "an id, as a string of 36 characters"
+#define WANT_REQUEST "a string of 1 to 127 printable ASCII characters"
+
+static int check_name(const char *field, const char *name, struct maas_http_fault *fault)
+{
+	if (*name && !maas_lend_name_valid(name))
+		return maas_http_refuse(fault, "bad_field", "\"%s\" must be " WANT_NAME, field);
+	return 0;
+}
+
+/* ---- allocate
+ * --------------------------------------------------------------------------------------- */
+
+struct allocate_body {
+	struct maas_http_allocate to;
+	char lifetime[8];
+};
+
+#define AT(field) offsetof(struct allocate_body, field)
+static const struct field allocate_fields[] = {
+	{"size_bytes", KIND_NUMBER, true, AT(to.size_bytes), 1, INT64_MAX, NULL},
+	{"count", KIND_NUMBER, false, AT(to.count), 1, MAAS_SLAB_MAX_BATCH, NULL},
+	{"session", KIND_STRING, false, AT(to.session), 0, MAAS_ID_TEXT, WANT_ID},
+	{"lifetime", KIND_STRING, false, AT(lifetime), 0, 8, "\"delete\", \"ttl\" or \"session\""},
+	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAAS_LEND_MAX_TTL_S, NULL},
+	{"owner", KIND_STRING, false, AT(to.owner), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
+	{"request_id", KIND_STRING, false, AT(to.request_id), 0, MAAS_LEND_REQUEST_ID,
+	 WANT_REQUEST},
+};
+#undef AT
+static const struct shape allocate_shape = {"{\"size_bytes\": 102400}", allocate_fields,
+					    MAAS_ARRAY_SIZE(allocate_fields)};
+
+static int set_lifetime(struct allocate_body *body, struct maas_http_fault *fault)
+{
+	static const char *const names[] = {
+		[MAAS_LIFETIME_DELETE] = "delete",
+		[MAAS_LIFETIME_TTL] = "ttl",
+		[MAAS_LIFETIME_SESSION] = "session",
+	};
+	size_t i = body->to.ttl_s ? MAAS_LIFETIME_TTL : MAAS_LIFETIME_DELETE;
+
+	if (*body->lifetime)
+		for (i = 0; i < MAAS_ARRAY_SIZE(names) && strcmp(names[i], body->lifetime) != 0;)
+			i++;
+	if (i == MAAS_ARRAY_SIZE(names))
+		return maas_http_refuse(fault, "bad_field",
+					"\"lifetime\" must be \"delete\", \"ttl\" or \"session\"");
+	body->to.lifetime = (enum maas_lifetime)i;
+	if ((i == MAAS_LIFETIME_TTL) != (body->to.ttl_s != 0))
+		return maas_http_refuse(
+			fault, "bad_field",
+			"\"ttl_seconds\" goes with \"lifetime\":\"ttl\", and only with it");
+	if (i == MAAS_LIFETIME_SESSION && !*body->to.session)
+		return maas_http_refuse(
+			fault, "missing_field",
+			"\"lifetime\":\"session\" needs \"session\", the id of a session");
+	return 0;
+}
+
+int maas_http_json_allocate(const char *text, size_t len, struct maas_http_allocate *ret_body,
+			    struct maas_http_fault *fault)
+{
+	struct allocate_body body;
+	int r;
+
+	memset(&body, 0, sizeof(body));
+	r = parse(&allocate_shape, text, len, &body, fault);
+	if (!r)
+		r = set_lifetime(&body, fault);
+	if (!r)
+		r = check_name("owner", body.to.owner, fault);
+	if (r)
+		return r;
+	for (const char *s = body.to.request_id; *s; s++)
+		if (*s < 0x20 || *s > 0x7e)
+			return maas_http_refuse(fault, "bad_field",
+						"\"request_id\" must be " WANT_REQUEST);
+	*ret_body = body.to;
+	return 0;
+}
+
+/* ---- renew, sessions, grants
+ * ------------------------------------------------------------------------- */
+
+int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
+			 struct maas_http_fault *fault)
+{
+	static const struct field fields[] = {
+		{"ttl_seconds", KIND_NUMBER, false, 0, 1, MAAS_LEND_MAX_TTL_S, NULL},
+	};
+	static const struct shape shape = {"{\"ttl_seconds\": 60}", fields, 1};
+	uint64_t ttl_s = 0;
+	int r;
+
+	r = len ? parse(&shape, text, len, &ttl_s, fault) : 0;
+	if (!r)
+		*ret_ttl_s = ttl_s;
+	return r;
+}
+
+int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fault)
+{
+	static const struct shape shape = {"{}", NULL, 0};
+
+	return len ? parse(&shape, text, len, NULL, fault) : 0;
+}
+
+#define AT(field) offsetof(struct maas_http_session, field)
+static const struct field session_fields[] = {
+	{"name", KIND_STRING, false, AT(name), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
+	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, MAAS_LEND_MAX_TTL_S, NULL},
+	{"exclusive", KIND_BOOL, false, AT(exclusive), 0, 0, NULL},
+};
+#undef AT
+static const struct shape session_shape = {"{\"name\": \"web-1\", \"ttl_seconds\": 60}",
+					   session_fields, MAAS_ARRAY_SIZE(session_fields)};
+
+int maas_http_json_session(const char *text, size_t len, struct maas_http_session *ret_body,
+			   struct maas_http_fault *fault)
+{
+	struct maas_http_session body;
+	int r;
+
+	memset(&body, 0, sizeof(body));
+	body.ttl_s = SESSION_TTL_S;
+	r = parse(&session_shape, text, len, &body, fault);
+	if (!r)
+		r = check_name("name", body.name, fault);
+	if (r)
+		return r;
+	if (body.exclusive && !*body.name)
+		return maas_http_refuse(fault, "missing_field", "\"exclusive\" needs \"name\"");
+	*ret_body = body;
+	return 0;
+}
+
+#define AT(field) offsetof(struct maas_http_grant, field)
+static const struct field grant_fields[] = {
+	{"session", KIND_STRING, true, AT(session), 0, MAAS_ID_TEXT, WANT_ID},
+	{"access", KIND_STRING, true, AT(access), 0, 3, "\"rw\" or \"r\""},
+};
+#undef AT
+static const struct shape grant_shape = {"{\"session\": \"ID\", \"access\": \"rw\"}", grant_fields,
+					 MAAS_ARRAY_SIZE(grant_fields)};
+
+int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *ret_body,
+			 struct maas_http_fault *fault)
+{
+	struct maas_http_grant body;
+	int r;
+
+	memset(&body, 0, sizeof(body));
+	r = parse(&grant_shape, text, len, &body, fault);
+	if (r)
+		return r;
+	if (strcmp(body.access, "rw") != 0 && strcmp(body.access, "r") != 0)
+		return maas_http_refuse(fault, "bad_field", "\"access\" must be \"rw\" or \"r\"");
+	*ret_body = body;
+	return 0;
+}
+
+/* ---- lists
+ * ------------------------------------------------------------------------------------------ */
+
+int maas_http_json_free(const char *text, size_t len, json_t **ret_ids,
+			struct maas_http_fault *fault)
+{
+	static const struct field fields[] = {
+		{"ids", KIND_ARRAY, true, 0, 1, MAAS_SLAB_MAX_BATCH, "an array of 1 to 10000 ids"},
+	};
+	static const struct shape shape = {"{\"ids\": [\"ID\", \"ID\"]}", fields, 1};
+	json_t *ids = NULL;
+	json_t *object;
+	json_t *id;
+	size_t i;
+	int r;
+
+	r = maas_http_json_load(text, len, shape.example, &object, fault);
+	if (r)
+		return r;
+	r = maas_http_json_fill(&shape, object, &ids, fault);
+	if (r)
+		goto out;
+	json_array_foreach(ids, i, id)
+	{
+		if (!json_is_string(id)) {
+			r = maas_http_refuse(fault, "bad_field", "ids[%zu] must be " WANT_ID, i);
+			goto out;
+		}
+	}
+	*ret_ids = json_incref(ids);
+out:
+	json_decref(object);
+	return r;
+}
+
+#define AT(field) offsetof(struct maas_http_piece, field)
+static const struct field piece_fields[] = {
+	{"id", KIND_STRING, true, AT(id), 0, MAAS_ID_TEXT, WANT_ID},
+	{"offset", KIND_NUMBER, true, AT(offset), 0, INT64_MAX, NULL},
+	{"length", KIND_NUMBER, true, AT(len), 1, INT64_MAX, NULL},
+};
+#undef AT
+static const struct shape piece_shape = {"{\"id\": \"ID\", \"offset\": 0, \"length\": 16}",
+					 piece_fields, MAAS_ARRAY_SIZE(piece_fields)};
+
+static int fill_piece(size_t i, json_t *range, struct maas_http_pieces *pieces,
+		      struct maas_http_fault *fault)
+{
+	struct maas_http_piece *piece = &pieces->at[i];
+	struct maas_http_fault inner;
+	int r;
+
+	if (!json_is_object(range))
+		return maas_http_refuse(fault, "bad_field",
+					"ranges[%zu] must be an object such as %s", i,
+					piece_shape.example);
+	r = maas_http_json_fill(&piece_shape, range, piece, &inner);
+	if (r == -EINVAL)
+		return maas_http_refuse(fault, inner.code, "ranges[%zu]: %.280s", i, inner.text);
+	if (r)
+		return r;
+	/* The sum of offsets and lengths below 2^63 each fits 64 bits; their total need not. */
+	if (__builtin_add_overflow(pieces->total, piece->len, &pieces->total) ||
+	    pieces->total > INT64_MAX)
+		return maas_http_refuse(fault, "bad_field",
+					"the ranges' lengths add up to 2^63 or more");
+	return 0;
+}
+
+static int fill_pieces(json_t *ranges, struct maas_http_pieces *ret_pieces,
+		       struct maas_http_fault *fault)
+{
+	struct maas_http_pieces pieces = {.count = (uint32_t)json_array_size(ranges)};
+	json_t *range;
+	size_t i;
+	int r = 0;
+
+	pieces.at = calloc(pieces.count, sizeof(*pieces.at));
+	if (!pieces.at)
+		return -ENOMEM;
+	json_array_foreach(ranges, i, range)
+	{
+		r = fill_piece(i, range, &pieces, fault);
+		if (r) {
+			free(pieces.at);
+			return r;
+		}
+	}
+	*ret_pieces = pieces;
+	return 0;
+}
+
+int maas_http_json_pieces(const char *text, size_t len, struct maas_http_pieces *ret_pieces,
+			  struct maas_http_fault *fault)
+{
+	static const struct field fields[] = {
+		{"ranges", KIND_ARRAY, true, 0, 1, MAAS_HTTP_MAX_RANGES,
+		 "an array of 1 to 10000 ranges"},
+	};
+	static const struct shape shape = {
+		"{\"ranges\": [{\"id\": \"ID\", \"offset\": 0, \"length\": 16}]}", fields, 1};
+	json_t *ranges = NULL;
+	json_t *object;
+	int r;
+
+	r = maas_http_json_load(text, len, shape.example, &object, fault);
+	if (r)
+		return r;
+	r = maas_http_json_fill(&shape, object, &ranges, fault);
+	if (!r)
+		r = fill_pieces(ranges, ret_pieces, fault);
+	json_decref(object);
+	return r;
+}

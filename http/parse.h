@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a client sends, taken apart: path, Range, JSON. No sockets, no state, no server library:
+ * these can be tested and fuzzed alone. Threading: any thread.
+ */
+#ifndef MAAS_HTTP_PARSE_H
+#define MAAS_HTTP_PARSE_H
+
+#include <jansson.h>
+
+#include "lend/lend.h"
+
+#define MAAS_HTTP_MAX_RANGES 10000 /* in one /data/read or /data/write */
+#define MAAS_HTTP_PATH_IDS   2	   /* at most so many ids in one path */
+
+/* ---- routes
+ * ----------------------------------------------------------------------------------------- */
+
+enum maas_http_method {
+	MAAS_HTTP_GET, /* HEAD too: the server drops the body */
+	MAAS_HTTP_HEAD,
+	MAAS_HTTP_POST,
+	MAAS_HTTP_PUT,
+	MAAS_HTTP_DELETE,
+	MAAS_HTTP_OTHER,
+	MAAS_HTTP_METHODS,
+};
+
+enum maas_http_call {
+	MAAS_CALL_NONE,
+	MAAS_CALL_HEALTH,
+	MAAS_CALL_READY,
+	MAAS_CALL_STATS,
+	MAAS_CALL_METRICS,
+	MAAS_CALL_ALLOCATE,
+	MAAS_CALL_DESCRIBE,
+	MAAS_CALL_DELETE,
+	MAAS_CALL_RENEW,
+	MAAS_CALL_FREE,
+	MAAS_CALL_LIST,
+	MAAS_CALL_DATA_GET,
+	MAAS_CALL_DATA_PUT,
+	MAAS_CALL_DATA_READ,
+	MAAS_CALL_DATA_WRITE,
+	MAAS_CALL_GRANT,
+	MAAS_CALL_GRANT_END,
+	MAAS_CALL_SESSION_OPEN,
+	MAAS_CALL_SESSION_RENEW,
+	MAAS_CALL_SESSION_TICKET,
+	MAAS_CALL_SESSION_END,
+	MAAS_CALLS,
+};
+
+struct maas_http_route {
+	const char *pattern; /* as in the documentation, and the metrics' route label */
+	const char *allow;   /* the value of Allow */
+	unsigned char calls[MAAS_HTTP_METHODS]; /* enum maas_http_call */
+};
+
+/* The routes in order, NULL after the last. */
+const struct maas_http_route *maas_http_route_at(unsigned int index);
+
+enum maas_http_method maas_http_method_parse(const char *text);
+const char *maas_http_method_name(enum maas_http_method method);
+
+/*
+ * Finds the route of a path (without its query) and copies what stands for each {…} to `ret_ids`;
+ * a part that is too long to be an id becomes "". Returns the route's index. Errors: -ENOENT.
+ */
+MAAS_MUST_CHECK int maas_http_route_find(const char *path,
+					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT]);
+
+/* ---- Range and Content-Range (RFC 9110, 14)
+ * ------------------------------------------------------------------ */
+
+struct maas_http_range {
+	uint64_t first; /* bytes from the start */
+	uint64_t len;
+};
+
+/*
+ * One byte range of `size` bytes. Returns 1 with `ret_range` set; 0: send the whole (no such unit,
+ * malformed, or several ranges). Errors: -ERANGE: 416.
+ */
+MAAS_MUST_CHECK int maas_http_range_parse(const char *text, uint64_t size,
+					  struct maas_http_range *ret_range);
+
+/*
+ * "bytes a-b/N" or "bytes a-b/ *" (without the blank). `ret_total` is UINT64_MAX for the asterisk.
+ * Errors: -EINVAL.
+ */
+MAAS_MUST_CHECK int maas_http_content_range_parse(const char *text,
+						  struct maas_http_range *ret_range,
+						  uint64_t *ret_total);
+
+/* Decimal digits only. Errors: -EINVAL, -ERANGE for 2^63 and above. */
+MAAS_MUST_CHECK int maas_http_u63_parse(const char *text, uint64_t *ret_value);
+
+/* ---- JSON bodies
+ * ------------------------------------------------------------------------------------- */
+
+/* What is wrong with a request, for the answer's `error` object. */
+struct maas_http_fault {
+	const char *code;
+	char text[320];
+};
+
+struct maas_http_allocate {
+	uint64_t size_bytes;
+	uint64_t count; /* 0: not given */
+	uint64_t ttl_s; /* 0: not given */
+	enum maas_lifetime lifetime;
+	char session[MAAS_ID_TEXT]; /* "" where not given, as the others */
+	char owner[MAAS_LEND_NAME_BYTES];
+	char request_id[MAAS_LEND_REQUEST_ID];
+};
+
+struct maas_http_session {
+	char name[MAAS_LEND_NAME_BYTES]; /* "" where not given */
+	uint64_t ttl_s;
+	bool exclusive;
+};
+
+struct maas_http_grant {
+	char session[MAAS_ID_TEXT];
+	char access[3]; /* "r" or "rw" */
+};
+
+struct maas_http_piece {
+	char id[MAAS_ID_TEXT];
+	uint64_t offset;
+	uint64_t len; /* at least 1 */
+};
+
+struct maas_http_pieces {
+	struct maas_http_piece *at; /* owned; free() */
+	uint32_t count;
+	uint64_t total; /* bytes */
+};
+
+/* All: -EINVAL with `fault` filled, -ENOMEM. Nothing is kept of `text`. */
+MAAS_MUST_CHECK int maas_http_json_allocate(const char *text, size_t len,
+					    struct maas_http_allocate *ret_body,
+					    struct maas_http_fault *fault);
+/* `ret_ttl_s`: 0 where not given. */
+MAAS_MUST_CHECK int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
+					 struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_json_session(const char *text, size_t len,
+					   struct maas_http_session *ret_body,
+					   struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_json_grant(const char *text, size_t len,
+					 struct maas_http_grant *ret_body,
+					 struct maas_http_fault *fault);
+/* `ret_ids`: an array of strings; the caller's, json_decref(). */
+MAAS_MUST_CHECK int maas_http_json_free(const char *text, size_t len, json_t **ret_ids,
+					struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_json_pieces(const char *text, size_t len,
+					  struct maas_http_pieces *ret_pieces,
+					  struct maas_http_fault *fault);
+/* For a call that takes no fields: an empty body or {}. */
+MAAS_MUST_CHECK int maas_http_json_none(const char *text, size_t len,
+					struct maas_http_fault *fault);
+
+#endif
