@@ -22,16 +22,19 @@ struct maas_http_rdma {
 	const char *isolation_json;
 };
 
+#define MAAS_HTTP_MAX_HEADER_BYTES (24u << 10)
+
 struct maas_http_options {
 	struct maas_slab *slab; /* borrowed, as lend */
 	struct maas_lend *lend;
 	const char *const *listen; /* "0.0.0.0:3000", "[::]:3000", "unix:/run/maas.sock" */
 	unsigned int num_listen;
-	unsigned int threads; /* workers for each address; 0: one for each CPU, at most 16 */
-	unsigned int max_connections; /* for each address */
-	size_t max_body_bytes;	      /* of a JSON body */
-	size_t max_header_bytes;
-	unsigned int timeout_s; /* a connection without progress is closed */
+	/* Of these, 0 is the default. */
+	unsigned int threads;	      /* workers for each address; one for each CPU, at most 16 */
+	unsigned int max_connections; /* for each address; 4096 */
+	size_t max_body_bytes;	      /* of a JSON body; 1 MiB */
+	size_t max_header_bytes;      /* 16 KiB; at most MAAS_HTTP_MAX_HEADER_BYTES */
+	unsigned int timeout_s;	      /* a connection without progress is closed; 30 */
 	const char *boot_id;
 	struct maas_http_rdma rdma;
 };
@@ -46,6 +49,10 @@ struct maas_http_options {
 MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, char *error,
 				    struct maas_http **ret_http);
 
+/* Where the address number `index` is served, with its real port, such as "http://0.0.0.0:3000" or
+ * "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
+const char *maas_http_url(const struct maas_http *http, unsigned int index);
+
 /* /ready answers 503 `draining`; requests go on being served. */
 void maas_http_drain(struct maas_http *http);
 
@@ -55,7 +62,7 @@ uint64_t maas_http_active(struct maas_http *http);
 /* Housekeeping, about ten times a second: cuts connections that trickle past their time. */
 void maas_http_tick(struct maas_http *http);
 
-/* Closes every connection and frees. */
+/* Closes every connection and frees. A free that still waits goes on in lend. NULL is allowed. */
 void maas_http_stop(struct maas_http *http);
 
 #endif

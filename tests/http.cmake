@@ -1,2 +1,10 @@
 # Tests of http: the parsers alone, then a server in the test's own process.
 maas_unit_test(test_http_parse maas_http PkgConfig::JANSSON)
+
+add_library(http_fixture STATIC unit/http_fixture.c)
+target_link_libraries(http_fixture
+	PRIVATE maas_warnings PkgConfig::CMOCKA
+	PUBLIC maas_http PkgConfig::JANSSON PkgConfig::CURL Threads::Threads)
+foreach(part calls)
+	maas_unit_test(test_http_${part} http_fixture)
+endforeach()

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "http/internal.h"
+
+static void describe_remote(const struct sockaddr *addr, char text[MAAS_HTTP_REMOTE_BYTES])
+{
+	char host[INET6_ADDRSTRLEN];
+
+	if (addr && addr->sa_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)addr;
+
+		inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+		snprintf(text, MAAS_HTTP_REMOTE_BYTES, "%s:%u", host, ntohs(in->sin_port));
+	} else if (addr && addr->sa_family == AF_INET6) {
+		const struct sockaddr_in6 *in = (const void *)addr;
+
+		inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof(host));
+		snprintf(text, MAAS_HTTP_REMOTE_BYTES, "[%s]:%u", host, ntohs(in->sin6_port));
+	} else {
+		snprintf(text, MAAS_HTTP_REMOTE_BYTES, "unix");
+	}
+}
+
+static struct maas_http_conn *conn_new(struct maas_http *http, struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *addr;
+	struct maas_http_conn *conn;
+
+	conn = calloc(1, sizeof(*conn));
+	if (!conn)
+		return NULL;
+	conn->http = http;
+	conn->mhd = mhd;
+	conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	addr = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	describe_remote(addr ? addr->client_addr : NULL, conn->remote);
+	pthread_mutex_init(&conn->wait.lock, NULL);
+	maas_http_deadline_idle(conn, maas_clock_ns());
+	return conn;
+}
+
+static void conn_free(struct maas_http_conn *conn)
+{
+	pthread_mutex_destroy(&conn->wait.lock);
+	maas_buf_fini(&conn->in);
+	maas_buf_fini(&conn->out);
+	free(conn);
+}
+
+void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+			     enum MHD_ConnectionNotificationCode code)
+{
+	struct maas_http *http = cls;
+	struct maas_http_conn *conn = *context;
+	bool last;
+
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		conn = conn_new(http, mhd);
+		*context = conn;
+		if (!conn)
+			return; /* its first request closes it */
+		pthread_mutex_lock(&http->lock);
+		LIST_INSERT_HEAD(&http->conns, conn, link);
+		pthread_mutex_unlock(&http->lock);
+		atomic_fetch_add_explicit(&http->metrics.connections, 1, memory_order_relaxed);
+		return;
+	}
+	if (!conn)
+		return;
+	/* Off the list before the descriptor is closed: nobody shuts down its successor. */
+	pthread_mutex_lock(&http->lock);
+	LIST_REMOVE(conn, link);
+	pthread_mutex_unlock(&http->lock);
+	atomic_fetch_sub_explicit(&http->metrics.connections, 1, memory_order_relaxed);
+	pthread_mutex_lock(&conn->wait.lock);
+	conn->wait.closed = true;
+	last = !conn->wait.pending;
+	pthread_mutex_unlock(&conn->wait.lock);
+	if (last)
+		conn_free(conn);
+}
+
+/* ---- deadlines
+ * -------------------------------------------------------------------------------------- */
+
+static void set_deadline(struct maas_http_conn *conn, uint64_t ms)
+{
+	atomic_store_explicit(&conn->deadline_ms, ms, memory_order_relaxed);
+}
+
+void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes)
+{
+	set_deadline(conn, now_ns / 1000000u + conn->http->options.timeout_s * UINT64_C(1000) +
+				   bytes / (MAAS_HTTP_MIN_RATE / 1000u));
+}
+
+/* Twice the timeout: a client that merely sends nothing is closed by the library at once it. */
+void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns)
+{
+	set_deadline(conn, now_ns / 1000000u + conn->http->options.timeout_s * UINT64_C(2000));
+}
+
+void maas_http_tick(struct maas_http *http)
+{
+	uint64_t now_ms = maas_clock_ms();
+	struct maas_http_conn *conn;
+
+	pthread_mutex_lock(&http->lock);
+	LIST_FOREACH (conn, &http->conns, link) {
+		if (atomic_load_explicit(&conn->deadline_ms, memory_order_relaxed) > now_ms)
+			continue;
+		set_deadline(conn, UINT64_MAX);
+		shutdown(conn->fd, SHUT_RDWR);
+		atomic_fetch_add_explicit(&http->metrics.timeouts, 1, memory_order_relaxed);
+		log_info("too slow, closed remote=%s", conn->remote);
+	}
+	pthread_mutex_unlock(&http->lock);
+}
+
+/* ---- waiting
+ * ---------------------------------------------------------------------------------------- */
+
+void maas_http_wait_begin(struct maas_http_conn *conn)
+{
+	pthread_mutex_lock(&conn->wait.lock);
+	conn->wait.pending++;
+	pthread_mutex_unlock(&conn->wait.lock);
+}
+
+void maas_http_wait_done(void *arg, int status)
+{
+	struct maas_http_conn *conn = arg;
+	struct maas_http_wait *wait = &conn->wait;
+	bool last;
+
+	pthread_mutex_lock(&wait->lock);
+	wait->pending--;
+	if (status && !wait->status)
+		wait->status = status;
+	if (!wait->pending && wait->suspended) {
+		wait->suspended = false;
+		MHD_resume_connection(conn->mhd);
+	}
+	last = !wait->pending && wait->closed;
+	pthread_mutex_unlock(&wait->lock);
+	if (last)
+		conn_free(conn);
+}
+
+/*
+ * The end may come before this: so the question whether to suspend, and the act, are one step
+ * under the lock that the end takes too.
+ */
+int maas_http_wait(struct maas_http_conn *conn)
+{
+	struct maas_http_wait *wait = &conn->wait;
+
+	pthread_mutex_lock(&wait->lock);
+	if (wait->pending && !wait->abandoned && !atomic_load(&conn->http->stopping)) {
+		set_deadline(conn, UINT64_MAX);
+		wait->suspended = true;
+		MHD_suspend_connection(conn->mhd);
+		pthread_mutex_unlock(&wait->lock);
+		return 0;
+	}
+	pthread_mutex_unlock(&wait->lock);
+	return conn->req.handlers->resume(conn);
+}
+
+int maas_http_wait_status(struct maas_http_conn *conn)
+{
+	int status;
+
+	pthread_mutex_lock(&conn->wait.lock);
+	status = conn->wait.status;
+	pthread_mutex_unlock(&conn->wait.lock);
+	return status;
+}
+
+void maas_http_wait_abandon(struct maas_http_conn *conn)
+{
+	struct maas_http_wait *wait = &conn->wait;
+
+	pthread_mutex_lock(&wait->lock);
+	wait->abandoned = true;
+	if (wait->suspended) {
+		wait->suspended = false;
+		wait->status = -ECANCELED;
+		MHD_resume_connection(conn->mhd);
+	}
+	pthread_mutex_unlock(&wait->lock);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "http/internal.h"
+
+/* ---- DELETE /allocate/{id}
+ * -------------------------------------------------------------------------- */
+
+int maas_http_delete_end(struct maas_http_conn *conn)
+{
+	int status = maas_http_wait_status(conn);
+
+	if (status)
+		return maas_http_fail(conn, status, NULL);
+	return maas_http_reply_empty(conn);
+}
+
+int maas_http_delete(struct maas_http_conn *conn)
+{
+	int r;
+
+	maas_http_wait_begin(conn);
+	r = maas_lend_free(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
+	if (r == -EINPROGRESS)
+		return maas_http_wait(conn);
+	maas_http_wait_done(conn, 0);
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	return maas_http_reply_empty(conn);
+}
+
+/* ---- POST /free
+ * ------------------------------------------------------------------------------------- */
+
+/* Frees one of many; an id that is not there goes to `unknown`. Returns 1 when it was there. */
+static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf *unknown)
+{
+	int r;
+
+	maas_http_wait_begin(conn);
+	r = maas_lend_free(conn->http->options.lend, id, maas_http_wait_done, conn);
+	if (r == -EINPROGRESS)
+		return 1;
+	maas_http_wait_done(conn, 0);
+	if (!r)
+		return 1;
+	if (unknown->len)
+		maas_buf_str(unknown, ",");
+	maas_buf_json(unknown, id);
+	return 0;
+}
+
+int maas_http_free_end(struct maas_http_conn *conn)
+{
+	int status = maas_http_wait_status(conn);
+
+	if (status)
+		return maas_http_fail(conn, status, NULL);
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+int maas_http_free(struct maas_http_conn *conn)
+{
+	struct maas_buf unknown = {0};
+	struct maas_http_fault fault;
+	uint64_t freed = 0;
+	json_t *ids;
+	json_t *id;
+	size_t i;
+	int r;
+
+	r = maas_http_json_free(conn->in.data, conn->in.len, &ids, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	json_array_foreach(ids, i, id)
+	{
+		freed += (uint64_t)free_one(conn, json_string_value(id), &unknown);
+	}
+	json_decref(ids);
+	maas_buf_str(&conn->out, "{\"freed\":");
+	maas_buf_u64(&conn->out, freed);
+	maas_buf_str(&conn->out, ",\"unknown\":[");
+	maas_buf_add(&conn->out, unknown.data, unknown.len);
+	maas_buf_str(&conn->out, "]}\n");
+	if (unknown.error)
+		conn->out.error = unknown.error;
+	maas_buf_fini(&unknown);
+	return maas_http_wait(conn);
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
+#include "http/internal.h"
+
+/* ---- GET /health
+ * ------------------------------------------------------------------------------------ */
+
+static void write_string_or_null(struct maas_buf *out, const char *text)
+{
+	if (text)
+		maas_buf_json(out, text);
+	else
+		maas_buf_str(out, "null");
+}
+
+static void write_rdma(struct maas_buf *out, const struct maas_http_rdma *rdma)
+{
+	maas_buf_str(out, "{\"state\":");
+	maas_buf_json(out, rdma->state ? rdma->state : "off");
+	maas_buf_str(out, ",\"device\":");
+	write_string_or_null(out, rdma->device);
+	maas_buf_str(out, ",\"gid\":");
+	write_string_or_null(out, rdma->gid);
+	maas_buf_str(out, ",\"port\":");
+	if (rdma->port)
+		maas_buf_u64(out, rdma->port);
+	else
+		maas_buf_str(out, "null");
+	maas_buf_str(out, ",\"keys\":");
+	write_string_or_null(out, rdma->keys);
+	maas_buf_str(out, ",\"isolation\":");
+	maas_buf_str(out, rdma->isolation_json ? rdma->isolation_json : "null");
+	maas_buf_str(out, "}");
+}
+
+/* The part of /health that never changes is made once. */
+void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out)
+{
+	maas_buf_str(out, "{\"status\":\"healthy\",\"service\":\"memory-as-a-service\","
+			  "\"version\":\"" MAAS_VERSION "\",\"arena_id\":");
+	maas_buf_json(out, maas_slab_arena_id(options->slab));
+	maas_buf_str(out, ",\"boot_id\":");
+	maas_buf_json(out, options->boot_id ? options->boot_id : "");
+	maas_buf_str(out, ",\"rdma\":");
+	write_rdma(out, &options->rdma);
+	maas_buf_str(out, ",\"timestamp\":");
+}
+
+static void write_u64(struct maas_buf *out, const char *before, uint64_t value)
+{
+	maas_buf_str(out, before);
+	maas_buf_u64(out, value);
+}
+
+int maas_http_health(struct maas_http_conn *conn)
+{
+	struct maas_http *http = conn->http;
+	struct maas_buf *out = &conn->out;
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(http->options.slab, &stats);
+	maas_buf_add(out, http->health_head.data, http->health_head.len);
+	maas_buf_u64(out, maas_clock_wall_s());
+	write_u64(out, ",\"uptime_seconds\":",
+		  (conn->req.start_ns - http->started_ns) / UINT64_C(1000000000));
+	write_u64(out, ",\"memory\":{\"max_pool_size\":", stats.max_bytes);
+	write_u64(out, ",\"backed_bytes\":", stats.backed_bytes);
+	write_u64(out, ",\"allocated_bytes\":", stats.live_bytes);
+	write_u64(out, ",\"in_use_bytes\":", stats.requested_bytes);
+	maas_buf_str(out, "}}\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+/* ---- GET /ready
+ * ------------------------------------------------------------------------------------- */
+
+int maas_http_ready(struct maas_http_conn *conn)
+{
+	if (!atomic_load_explicit(&conn->http->draining, memory_order_relaxed)) {
+		maas_buf_str(&conn->out, "{\"status\":\"ready\"}\n");
+		return maas_http_reply(conn, MHD_HTTP_OK);
+	}
+	maas_buf_str(&conn->out,
+		     "{\"status\":\"draining\",\"bytes_registered\":0,\"bytes_total\":0,"
+		     "\"error\":{\"code\":\"draining\",\"message\":\"the server is ending; go to "
+		     "another\"}}\n");
+	return maas_http_reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
+}
+
+/* ---- GET /stats
+ * ------------------------------------------------------------------------------------- */
+
+static void write_class(struct maas_buf *out, const struct maas_slab_class_stats *class)
+{
+	write_u64(out, "{\"slab_size\":", class->slab_bytes);
+	write_u64(out, ",\"total_slabs\":", class->total_slabs);
+	write_u64(out, ",\"free_slabs\":", class->free_slabs);
+	write_u64(out, ",\"used_slabs\":", class->used_slabs);
+	write_u64(out, ",\"waiting_slabs\":", class->waiting_slabs);
+	write_u64(out, ",\"quarantined_slabs\":", class->quarantined_slabs);
+	write_u64(out, ",\"allocated_bytes\":", class->used_slabs * class->slab_bytes);
+	write_u64(out, ",\"requested_bytes\":", class->requested_bytes);
+	maas_buf_str(out, "}");
+}
+
+static void write_sessions(struct maas_buf *out, const struct maas_lend_stats *stats)
+{
+	write_u64(out, "],\"sessions\":{\"active\":", stats->sessions);
+	write_u64(out, ",\"lapsed\":", stats->lapsed_sessions);
+	write_u64(out, "},\"leases\":{\"lapsed_allocations\":", stats->lapsed_allocations);
+	write_u64(out, "},\"owners\":", stats->owners);
+	write_u64(out, ",\"request_ids\":", stats->request_ids);
+	write_u64(out, ",\"transfers\":{\"active\":", stats->transfers);
+	write_u64(out, ",\"forced\":", stats->forced_transfers);
+	write_u64(out, ",\"pending_frees\":", stats->pending_frees);
+	maas_buf_str(out, "}}\n");
+}
+
+int maas_http_stats(struct maas_http_conn *conn)
+{
+	struct maas_buf *out = &conn->out;
+	struct maas_slab_stats slab;
+	struct maas_lend_stats lend;
+
+	maas_slab_stats(conn->http->options.slab, &slab);
+	maas_lend_stats(conn->http->options.lend, &lend);
+	write_u64(out, "{\"total_allocations\":", slab.allocations);
+	write_u64(out, ",\"active_allocations\":", slab.live_slabs);
+	write_u64(out, ",\"total_allocated_bytes\":", slab.live_bytes);
+	write_u64(out, ",\"total_in_use_bytes\":", slab.requested_bytes);
+	maas_buf_str(out, ",\"total_allocated_mb\":");
+	maas_http_write_mib(out, slab.live_bytes);
+	maas_buf_str(out, ",\"total_in_use_mb\":");
+	maas_http_write_mib(out, slab.requested_bytes);
+	write_u64(out, ",\"max_pool_size\":", slab.max_bytes);
+	write_u64(out, ",\"backed_bytes\":", slab.backed_bytes);
+	write_u64(out, ",\"quarantined_bytes\":", slab.quarantined_bytes);
+	maas_buf_printf(out, ",\"utilization_percent\":%.2f,\"pool_stats\":[",
+			100.0 * (double)slab.live_bytes / (double)slab.max_bytes);
+	for (unsigned int i = 0; i < slab.num_classes; i++) {
+		if (i)
+			maas_buf_str(out, ",");
+		write_class(out, &slab.classes[i]);
+	}
+	write_sessions(out, &lend);
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}

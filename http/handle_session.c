@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "http/internal.h"
+
+static int fail(struct maas_http_conn *conn, int error)
+{
+	/* For lend an unknown session is simply not there; the usual words speak of allocations. */
+	if (error == -ENOENT)
+		error = -ESRCH;
+	if (error == -EUSERS)
+		return maas_http_fail(conn, error,
+				      "as many sessions as this server allows are open "
+				      "(--max-sessions); end one first");
+	return maas_http_fail(conn, error, NULL);
+}
+
+static int reply(struct maas_http_conn *conn, const struct maas_session_info *session)
+{
+	struct maas_buf *out = &conn->out;
+
+	maas_buf_str(out, "{\"id\":\"");
+	maas_buf_str(out, session->id);
+	if (*session->ticket) {
+		maas_buf_str(out, "\",\"ticket\":\"");
+		maas_buf_str(out, session->ticket);
+	}
+	maas_buf_str(out, "\",\"ttl_seconds\":");
+	maas_buf_u64(out, session->ttl_s);
+	maas_buf_str(out, ",\"rdma\":null}\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+int maas_http_session_open(struct maas_http_conn *conn)
+{
+	struct maas_http_session body;
+	struct maas_http_fault fault;
+	struct maas_session_info session;
+	int r;
+
+	r = maas_http_json_session(conn->in.data, conn->in.len, &body, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	r = maas_session_open(conn->http->options.lend, body.name, (uint32_t)body.ttl_s,
+			      body.exclusive, &session);
+	return r ? fail(conn, r) : reply(conn, &session);
+}
+
+int maas_http_session_renew(struct maas_http_conn *conn)
+{
+	struct maas_http_fault fault;
+	struct maas_session_info session;
+	uint64_t ttl_s;
+	int r;
+
+	r = maas_http_json_renew(conn->in.data, conn->in.len, &ttl_s, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	r = maas_session_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &session);
+	if (r)
+		return fail(conn, r);
+	session.ticket[0] = '\0';
+	return reply(conn, &session);
+}
+
+int maas_http_session_ticket(struct maas_http_conn *conn)
+{
+	struct maas_http_fault fault;
+	struct maas_session_info session;
+	int r;
+
+	r = maas_http_json_none(conn->in.data, conn->in.len, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	r = maas_session_ticket(conn->http->options.lend, conn->ids[0], &session);
+	return r ? fail(conn, r) : reply(conn, &session);
+}
+
+int maas_http_session_end(struct maas_http_conn *conn)
+{
+	int r;
+
+	maas_http_wait_begin(conn);
+	r = maas_session_end(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
+	if (r == -EINPROGRESS)
+		return maas_http_wait(conn);
+	maas_http_wait_done(conn, 0);
+	return r ? fail(conn, r) : maas_http_reply_empty(conn);
+}
+
+/* ---- keys: this server has none to grant
+ * ------------------------------------------------------------ */
+
+int maas_http_grant(struct maas_http_conn *conn)
+{
+	struct maas_http_grant body;
+	struct maas_http_fault fault;
+	int r;
+
+	r = maas_http_json_grant(conn->in.data, conn->in.len, &body, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	return maas_http_fail(conn, -EOPNOTSUPP, NULL);
+}
+
+int maas_http_grant_end(struct maas_http_conn *conn)
+{
+	return maas_http_fail(conn, -EOPNOTSUPP, NULL);
+}

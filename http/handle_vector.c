@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Many ranges in one request. Every range holds its own transfer, and nothing is sent or written
+ * before all of them are known to be good.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/internal.h"
+
+#define PREFIX_BYTES 4
+
+struct maas_http_vector {
+	struct maas_http_pieces pieces;
+	struct maas_transfer *transfers;
+	uint32_t started; /* transfers that have begun */
+	/* /data/write: length, JSON, bytes */
+	unsigned int prefix_len;
+	uint32_t json_len;
+	uint32_t current;  /* the range that is being written … */
+	uint64_t piece_at; /* … and how far */
+};
+
+void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector)
+{
+	if (!vector)
+		return;
+	while (vector->started)
+		maas_transfer_end(conn->http->options.lend, &vector->transfers[--vector->started]);
+	free(vector->transfers);
+	free(vector->pieces.at);
+	free(vector);
+}
+
+static int start_piece(struct maas_http_conn *conn, uint32_t i)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	const struct maas_http_piece *piece = &vector->pieces.at[i];
+	struct maas_transfer *transfer = &vector->transfers[i];
+	int r;
+
+	r = maas_http_transfer_begin(conn, piece->id, transfer);
+	if (r)
+		return maas_http_fail(conn, r, "ranges[%u]: no allocation with the id \"%s\"", i,
+				      piece->id);
+	vector->started++;
+	if (piece->offset > transfer->size_bytes ||
+	    piece->len > transfer->size_bytes - piece->offset)
+		return maas_http_error(conn, MHD_HTTP_RANGE_NOT_SATISFIABLE, "bad_range",
+				       "ranges[%u] lies outside of the allocation's %llu bytes", i,
+				       (unsigned long long)transfer->size_bytes);
+	return 0;
+}
+
+/* Reads conn->in as ranges and begins their transfers; with a bad one an answer has been made. */
+static int start(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	struct maas_http_fault fault;
+	int r;
+
+	r = maas_http_json_pieces(conn->in.data, conn->in.len, &vector->pieces, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	vector->transfers = calloc(vector->pieces.count, sizeof(*vector->transfers));
+	if (!vector->transfers)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	for (uint32_t i = 0; i < vector->pieces.count; i++) {
+		r = start_piece(conn, i);
+		if (r || conn->req.status)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- POST /data/read
+ * -------------------------------------------------------------------------------- */
+
+int maas_http_data_read(struct maas_http_conn *conn)
+{
+	struct maas_http_vector *vector;
+	struct MHD_Response *response;
+	struct MHD_IoVec *iov;
+	int r;
+
+	vector = calloc(1, sizeof(*vector));
+	conn->req.vector = vector;
+	if (!vector)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	r = start(conn);
+	if (r || conn->req.status)
+		return r;
+	iov = calloc(vector->pieces.count, sizeof(*iov));
+	if (!iov)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	for (uint32_t i = 0; i < vector->pieces.count; i++) {
+		iov[i].iov_base = vector->transfers[i].bytes + vector->pieces.at[i].offset;
+		iov[i].iov_len = vector->pieces.at[i].len;
+	}
+	response = MHD_create_response_from_iovec(iov, vector->pieces.count, NULL, NULL);
+	free(iov);
+	return maas_http_reply_response(conn, MHD_HTTP_OK, response, "application/octet-stream",
+					vector->pieces.total);
+}
+
+/* ---- POST /data/write
+ * ------------------------------------------------------------------------------- */
+
+int maas_http_data_write_begin(struct maas_http_conn *conn)
+{
+	conn->req.vector = calloc(1, sizeof(*conn->req.vector));
+	return conn->req.vector ? 0 : maas_http_fail(conn, -ENOMEM, NULL);
+}
+
+static int fail_frame(struct maas_http_conn *conn, const char *what)
+{
+	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_frame",
+			       "%s; the body is a 4-byte little-endian length, that many bytes of "
+			       "JSON {\"ranges\":[...]}, then the ranges' bytes in order",
+			       what);
+}
+
+/* Each take_… uses a part of the `len` bytes at `data` and moves `used` past it. */
+static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	size_t max = conn->http->options.max_body_bytes;
+
+	while (vector->prefix_len < PREFIX_BYTES && *used < len)
+		vector->json_len |= (uint32_t)data[(*used)++] << (8 * vector->prefix_len++);
+	if (vector->prefix_len < PREFIX_BYTES)
+		return 0;
+	if (vector->json_len > max)
+		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
+				       "the JSON has %u bytes; this server reads at most %zu "
+				       "(--max-body-bytes)",
+				       vector->json_len, max);
+	if (!vector->json_len)
+		return fail_frame(conn, "the JSON is empty");
+	return 0;
+}
+
+static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	struct maas_http_request *req = &conn->req;
+	size_t want = vector->json_len - conn->in.len;
+	uint64_t total;
+	int r;
+
+	if (want > len - *used)
+		want = len - *used;
+	maas_buf_add(&conn->in, data + *used, want);
+	*used += want;
+	if (conn->in.error)
+		return maas_http_fail(conn, conn->in.error, NULL);
+	if (conn->in.len < vector->json_len)
+		return 0;
+	r = start(conn);
+	if (r || req->status)
+		return r;
+	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
+	if (req->chunked)
+		maas_http_deadline(conn, req->start_ns, total);
+	else if (total != req->content_length)
+		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");
+	return 0;
+}
+
+static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
+	const struct maas_transfer *transfer = &vector->transfers[vector->current];
+	uint64_t n = len - *used;
+
+	if (vector->current == vector->pieces.count)
+		return fail_frame(conn, "there are more bytes than the ranges hold; those were "
+					"written");
+	if (n > piece->len - vector->piece_at)
+		n = piece->len - vector->piece_at;
+	if (!maas_transfer_alive(conn->http->options.lend, transfer)) {
+		uint32_t at = vector->current;
+
+		maas_http_vector_free(conn, vector);
+		conn->req.vector = NULL;
+		return maas_http_fail(conn, -ENOENT,
+				      "the allocation of ranges[%u] was freed while it was "
+				      "written; the ranges before it were written",
+				      at);
+	}
+	memcpy(transfer->bytes + piece->offset + vector->piece_at, data + *used, n);
+	*used += n;
+	vector->piece_at += n;
+	if (vector->piece_at == piece->len) {
+		vector->current++;
+		vector->piece_at = 0;
+	}
+	return 0;
+}
+
+int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_t len)
+{
+	struct maas_http_vector *vector = conn->req.vector;
+	size_t used = 0;
+	int r = 0;
+
+	while (!r && !conn->req.status && used < len) {
+		if (vector->prefix_len < PREFIX_BYTES)
+			r = take_prefix(conn, data, len, &used);
+		else if (conn->in.len < vector->json_len)
+			r = take_json(conn, data, len, &used);
+		else
+			r = take_bytes(conn, data, len, &used);
+	}
+	return r;
+}
+
+int maas_http_data_write_end(struct maas_http_conn *conn)
+{
+	const struct maas_http_vector *vector = conn->req.vector;
+
+	if (!vector->pieces.count || vector->current < vector->pieces.count)
+		return fail_frame(conn, "the body ended early; the ranges that came in full were "
+					"written");
+	return maas_http_reply_empty(conn);
+}

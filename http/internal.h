@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to http/.
+ *
+ * A connection's struct lives from accept to close and carries the state of its one request at a
+ * time. The server library calls maas_http_on_request() several times for each request:
+ *
+ *     headers ──▶ [suspended] ──▶ body, piece by piece ──▶ complete ──▶ [suspended] ──▶ completed
+ *
+ * An answer that is made before the body has arrived is sent at once, and the connection then
+ * closes; one that is made between pieces is kept until the body has arrived (the library allows
+ * no other time).
+ *
+ * Threading: a connection's struct belongs to the thread that the library runs it in, except the
+ * fields said to be otherwise.
+ */
+#ifndef MAAS_HTTP_INTERNAL_H
+#define MAAS_HTTP_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include <microhttpd.h>
+
+#include "http/http.h"
+#include "http/parse.h"
+
+#define MAAS_HTTP_MAX_ROUTES   24
+#define MAAS_HTTP_UNKNOWN      (MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
+#define MAAS_HTTP_CODES	       20
+#define MAAS_HTTP_BUCKETS      14
+#define MAAS_HTTP_PATH_BYTES   160 /* of a path, for the log */
+#define MAAS_HTTP_REMOTE_BYTES 64
+#define MAAS_HTTP_MAX_LISTEN   16
+#define MAAS_HTTP_URL	       160
+#define MAAS_HTTP_MIN_RATE     (64u << 10) /* bytes a second that a client must manage */
+
+struct maas_http_conn;
+
+/* ---- metrics: relaxed atomics, any thread */
+
+enum maas_http_failure {
+	MAAS_FAIL_TOO_LARGE,
+	MAAS_FAIL_POOL_EXHAUSTED,
+	MAAS_FAIL_UNKNOWN_SESSION,
+	MAAS_FAIL_OTHER,
+	MAAS_FAILURES,
+};
+
+struct maas_http_metrics {
+	_Atomic uint64_t requests[MAAS_HTTP_MAX_ROUTES][MAAS_HTTP_METHODS][MAAS_HTTP_CODES];
+	_Atomic uint64_t buckets[MAAS_HTTP_BUCKETS + 1];
+	_Atomic uint64_t duration_ns;
+	_Atomic uint64_t failures[MAAS_FAILURES];
+	_Atomic uint64_t active;
+	_Atomic uint64_t connections;
+	_Atomic uint64_t timeouts; /* connections that were cut for being slow */
+};
+
+void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int route,
+			       enum maas_http_method method, unsigned int status, uint64_t ns);
+void maas_http_process_metrics(struct maas_buf *out);
+
+/* ---- server */
+
+void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
+
+struct maas_http {
+	struct maas_http_options options; /* listen and strings are borrowed */
+	struct maas_buf health_head;	  /* what /health says that never changes */
+	struct MHD_Response *empty;	  /* 200 without a body */
+	uint64_t started_ns;
+	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
+	char urls[MAAS_HTTP_MAX_LISTEN][MAAS_HTTP_URL];
+	unsigned int num_daemons;
+	_Atomic bool draining;
+	_Atomic bool stopping;
+	struct maas_http_metrics metrics;
+
+	pthread_mutex_t lock;
+	LIST_HEAD(, maas_http_conn) conns; /* guarded by lock */
+};
+
+/*
+ * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_url` (at least 160
+ * bytes) says where it listens, with the port that was really taken. Returns the descriptor.
+ * Errors: -EINVAL and errno of bind(2).
+ */
+MAAS_MUST_CHECK int maas_http_listen(const char *address, char ret_url[MAAS_HTTP_URL]);
+
+/* ---- a request */
+
+enum maas_http_phase {
+	MAAS_PHASE_HEADERS,
+	MAAS_PHASE_BODY,
+	MAAS_PHASE_COMPLETE,
+};
+
+struct maas_http_vector; /* of /data/read and /data/write */
+
+/* A handler: 0, or -errno to close the connection without an answer. */
+typedef int maas_http_handler(struct maas_http_conn *conn);
+
+enum maas_http_body {
+	MAAS_BODY_NONE,	    /* what comes is thrown away */
+	MAAS_BODY_JSON,	    /* collected in conn->in */
+	MAAS_BODY_OPTIONAL, /* JSON, or nothing */
+	MAAS_BODY_STREAM,   /* given to `data` piece by piece */
+};
+
+struct maas_http_handlers {
+	enum maas_http_body body;
+	maas_http_handler *begin; /* of a stream: the headers are here */
+	int (*data)(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+	maas_http_handler *finish; /* the whole request is here */
+	maas_http_handler *resume; /* the wait that `finish` began is over */
+};
+
+struct maas_http_request {
+	enum maas_http_phase phase;
+	enum maas_http_method method;
+	unsigned int route;
+	const struct maas_http_handlers *handlers; /* NULL: thrown away */
+	uint64_t start_ns;
+	bool has_body;
+	bool chunked;
+	uint64_t content_length;   /* bytes; 0 when chunked */
+	uint64_t received;	   /* bytes of body so far */
+	unsigned int status;	   /* 0: no answer yet */
+	uint64_t sent_bytes;	   /* of the answer's body */
+	struct MHD_Response *kept; /* an answer that waits for the body's end */
+	const char *extra_name;	   /* one more header of the answer, or NULL */
+	char extra_value[72];
+	struct maas_transfer transfer;
+	bool transferring;
+	uint64_t wasted;   /* bytes of body after the answer was made */
+	uint64_t write_at; /* next byte of a PUT, in the slab */
+	uint64_t write_end;
+	bool exact; /* the body must reach write_end */
+	struct maas_http_vector *vector;
+};
+
+/* What a suspended request waits for. */
+struct maas_http_wait {
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	unsigned int pending; /* ends that have not come */
+	bool suspended;
+	bool abandoned; /* the server stops: wait for nothing */
+	bool closed;	/* the connection is gone; the last end frees the struct */
+	int status;	/* the first end that failed */
+};
+
+struct maas_http_conn {
+	struct maas_http *http;
+	struct MHD_Connection *mhd;
+	int fd;
+	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
+	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
+	struct maas_http_wait wait;	 /* any thread */
+	struct maas_buf in;		 /* a JSON body */
+	struct maas_buf out;		 /* the answer; stays until it is sent */
+	struct maas_http_request req;
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char path[MAAS_HTTP_PATH_BYTES];
+	char remote[MAAS_HTTP_REMOTE_BYTES];
+};
+
+/* Callbacks of the server library. */
+void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+			     enum MHD_ConnectionNotificationCode code);
+enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
+				     const char *method, const char *version, const char *data,
+				     size_t *data_len, void **context);
+void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **context,
+			    enum MHD_RequestTerminationCode code);
+
+/* The client must have sent or taken `bytes` by then. */
+void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes);
+void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns);
+
+/* What a header says, or NULL. */
+const char *maas_http_header(struct maas_http_conn *conn, const char *name);
+
+/* ---- waiting for lend: begin before the call that may give -EINPROGRESS, … */
+void maas_http_wait_begin(struct maas_http_conn *conn);
+/* … which calls this at its end, from any thread; the handler calls it when there was no wait. */
+void maas_http_wait_done(void *conn, int status);
+/* Suspends the request until every end has come, then goes on with handlers->resume. */
+MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
+/* The first end that failed, or 0. */
+int maas_http_wait_status(struct maas_http_conn *conn);
+/* Ends the wait now, for a server that stops. */
+void maas_http_wait_abandon(struct maas_http_conn *conn);
+
+/* ---- answers; all take what stands in conn->out. Return as handlers do. */
+
+/* conn->out as JSON. */
+MAAS_MUST_CHECK int maas_http_reply(struct maas_http_conn *conn, unsigned int status);
+MAAS_MUST_CHECK int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status,
+					 const char *type);
+MAAS_MUST_CHECK int maas_http_reply_empty(struct maas_http_conn *conn);
+/* Takes `response`, which may be NULL for out of memory. `bytes`: of its body. */
+MAAS_MUST_CHECK int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
+					     struct MHD_Response *response, const char *type,
+					     uint64_t bytes);
+MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
+				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);
+void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response);
+/* Sends the answer that was kept for the body's end. */
+MAAS_MUST_CHECK int maas_http_reply_kept(struct maas_http_conn *conn);
+/* The status and code that stand for an error; `fmt` NULL: its usual sentence. */
+MAAS_MUST_CHECK int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
+	MAAS_PRINTF(3, 4);
+MAAS_MUST_CHECK int maas_http_fail_fault(struct maas_http_conn *conn, int error,
+					 const struct maas_http_fault *fault);
+
+/* `bytes` / 2^20, exact, as a JSON number with a point. */
+void maas_http_write_mib(struct maas_buf *out, uint64_t bytes);
+
+/* ---- transfers */
+MAAS_MUST_CHECK int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
+					     struct maas_transfer *transfer);
+void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
+
+/* ---- handlers, by call */
+extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
+
+maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
+maas_http_handler maas_http_allocate, maas_http_describe, maas_http_renew, maas_http_list;
+maas_http_handler maas_http_delete, maas_http_delete_end, maas_http_free, maas_http_free_end;
+maas_http_handler maas_http_grant, maas_http_grant_end;
+maas_http_handler maas_http_session_open, maas_http_session_renew, maas_http_session_ticket;
+maas_http_handler maas_http_session_end;
+maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_end;
+int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+maas_http_handler maas_http_data_read, maas_http_data_write_begin, maas_http_data_write_end;
+int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+
+#endif

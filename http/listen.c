@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "http/internal.h"
+
+/* ---- unix:PATH
+ * -------------------------------------------------------------------------------------- */
+
+/* A server that died leaves its socket behind: remove it when nobody answers there. */
+static int remove_stale(const struct sockaddr_un *addr)
+{
+	struct stat st;
+	int fd;
+	int r = 0;
+
+	if (lstat(addr->sun_path, &st))
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno != ECONNREFUSED)
+		r = -EADDRINUSE;
+	else if (unlink(addr->sun_path))
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+static int bind_unix(int fd, const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int r;
+
+	if (!*path || strlen(path) >= sizeof(addr.sun_path))
+		return -EINVAL;
+	strcpy(addr.sun_path, path);
+	r = remove_stale(&addr);
+	if (r)
+		return r;
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) || chmod(path, 0660))
+		return -errno;
+	return 0;
+}
+
+/* ---- HOST:PORT
+ * -------------------------------------------------------------------------------------- */
+
+static int resolve(const char *address, struct addrinfo **ret_found)
+{
+	const struct addrinfo hints = {
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM,
+	};
+	const char *colon = strrchr(address, ':');
+	char host[256];
+	size_t len;
+	uint64_t port;
+
+	if (!colon || maas_http_u63_parse(colon + 1, &port) || port > UINT16_MAX)
+		return -EINVAL;
+	len = (size_t)(colon - address);
+	if (len >= 2 && address[0] == '[' && colon[-1] == ']') {
+		address++;
+		len -= 2;
+	} else if (memchr(address, ':', len)) {
+		return -EINVAL; /* IPv6 without brackets */
+	}
+	if (!len || len >= sizeof(host))
+		return -EINVAL;
+	memcpy(host, address, len);
+	host[len] = '\0';
+	return getaddrinfo(host, colon + 1, &hints, ret_found) ? -EINVAL : 0;
+}
+
+/* "[::]" takes IPv6 alone, so that it can stand beside "0.0.0.0" with the same port. */
+static int bind_ip(int fd, const struct addrinfo *at)
+{
+	int on = 1;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
+		return -errno;
+	if (at->ai_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))
+		return -errno;
+	return bind(fd, at->ai_addr, at->ai_addrlen) ? -errno : 0;
+}
+
+static int describe(int fd, char ret_url[MAAS_HTTP_URL])
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	char host[64];
+	char port[8];
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &len))
+		return -errno;
+	if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
+			NI_NUMERICHOST | NI_NUMERICSERV))
+		return -EINVAL;
+	snprintf(ret_url, MAAS_HTTP_URL,
+		 addr.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
+	return 0;
+}
+
+static int open_unix(const char *path, char ret_url[MAAS_HTTP_URL])
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = bind_unix(fd, path);
+	if (r) {
+		close(fd);
+		return r;
+	}
+	snprintf(ret_url, MAAS_HTTP_URL, "unix:%s", path);
+	return fd;
+}
+
+static int open_ip(const char *address, char ret_url[MAAS_HTTP_URL])
+{
+	struct addrinfo *found;
+	int fd;
+	int r;
+
+	r = resolve(address, &found);
+	if (r)
+		return r;
+	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0) {
+		r = -errno;
+		goto out;
+	}
+	r = bind_ip(fd, found);
+	if (!r)
+		r = describe(fd, ret_url);
+	if (r)
+		close(fd);
+out:
+	freeaddrinfo(found);
+	return r ? r : fd;
+}
+
+int maas_http_listen(const char *address, char ret_url[MAAS_HTTP_URL])
+{
+	int fd;
+	int r;
+
+	if (!strncmp(address, "unix:", 5))
+		fd = open_unix(address + 5, ret_url);
+	else
+		fd = open_ip(address, ret_url);
+	if (fd >= 0 && listen(fd, SOMAXCONN)) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Prometheus' text format: https://prometheus.io/docs/instrumenting/exposition_formats/ */
+#include <inttypes.h>
+
+#include "http/internal.h"
+
+/* The codes that this server answers; the last row takes what is not among them. */
+static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 404, 405, 409, 411, 413,
+						    415, 416, 429, 431, 500, 503, 507};
+
+static const uint64_t bucket_us[MAAS_HTTP_BUCKETS] = {50,     100,     250,	500,	 1000,
+						      2500,   5000,    10000,	25000,	 100000,
+						      250000, 1000000, 2500000, 10000000};
+
+static const char *const failure_names[MAAS_FAILURES] = {
+	[MAAS_FAIL_TOO_LARGE] = "too_large",
+	[MAAS_FAIL_POOL_EXHAUSTED] = "pool_exhausted",
+	[MAAS_FAIL_UNKNOWN_SESSION] = "unknown_session",
+	[MAAS_FAIL_OTHER] = "other",
+};
+
+static uint64_t get(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add(_Atomic uint64_t *counter, uint64_t value)
+{
+	atomic_fetch_add_explicit(counter, value, memory_order_relaxed);
+}
+
+/* A request whose connection broke before an answer has the status 0 and is not counted. */
+void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int route,
+			       enum maas_http_method method, unsigned int status, uint64_t ns)
+{
+	unsigned int code = 0;
+	unsigned int bucket = 0;
+
+	if (!status)
+		return;
+	while (code < MAAS_HTTP_CODES - 1 && codes[code] != status)
+		code++;
+	while (bucket < MAAS_HTTP_BUCKETS && ns > bucket_us[bucket] * 1000u)
+		bucket++;
+	add(&metrics->requests[route][method][code], 1);
+	add(&metrics->buckets[bucket], 1);
+	add(&metrics->duration_ns, ns);
+}
+
+static void head(struct maas_buf *out, const char *name, const char *type, const char *help)
+{
+	maas_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void single(struct maas_buf *out, const char *name, const char *type, const char *help,
+		   uint64_t value)
+{
+	head(out, name, type, help);
+	maas_buf_printf(out, "%s %" PRIu64 "\n", name, value);
+}
+
+/* ---- the pool
+ * --------------------------------------------------------------------------------------- */
+
+static void write_classes(struct maas_buf *out, const struct maas_slab_stats *stats)
+{
+	head(out, "maas_allocation_size_bytes", "gauge", "Bytes of slabs lent, by slab class.");
+	for (unsigned int i = 0; i < stats->num_classes; i++)
+		maas_buf_printf(
+			out, "maas_allocation_size_bytes{slab_size=\"%" PRIu64 "\"} %" PRIu64 "\n",
+			stats->classes[i].slab_bytes,
+			stats->classes[i].used_slabs * stats->classes[i].slab_bytes);
+	head(out, "maas_pool_size_bytes", "gauge", "Bytes carved for a slab class, lent or not.");
+	for (unsigned int i = 0; i < stats->num_classes; i++)
+		maas_buf_printf(out,
+				"maas_pool_size_bytes{slab_size=\"%" PRIu64 "\"} %" PRIu64 "\n",
+				stats->classes[i].slab_bytes, stats->classes[i].pool_bytes);
+	head(out, "maas_pool_slabs", "gauge", "Slabs of a class, by state.");
+	for (unsigned int i = 0; i < stats->num_classes; i++) {
+		const struct maas_slab_class_stats *class = &stats->classes[i];
+		const struct {
+			const char *state;
+			uint64_t slabs;
+		} states[] = {{"used", class->used_slabs},
+			      {"free", class->free_slabs},
+			      {"waiting", class->waiting_slabs},
+			      {"quarantined", class->quarantined_slabs}};
+
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(states); j++)
+			maas_buf_printf(out,
+					"maas_pool_slabs{slab_size=\"%" PRIu64
+					"\",state=\"%s\"} %" PRIu64 "\n",
+					class->slab_bytes, states[j].state, states[j].slabs);
+	}
+}
+
+static void write_pool(struct maas_buf *out, const struct maas_slab_stats *stats)
+{
+	single(out, "maas_active_allocations", "gauge", "Allocations that are lent now.",
+	       stats->live_slabs);
+	single(out, "maas_allocations_total", "counter", "Allocations since the start.",
+	       stats->allocations);
+	single(out, "maas_frees_total", "counter", "Allocations freed since the start.",
+	       stats->frees);
+	write_classes(out, stats);
+	single(out, "maas_pool_max_bytes", "gauge", "Bytes that the pool may grow to.",
+	       stats->max_bytes);
+	single(out, "maas_pool_backed_bytes", "gauge", "Bytes of the pool that hold memory.",
+	       stats->backed_bytes);
+	head(out, "maas_utilization_percent", "gauge", "Lent bytes of slabs in the whole pool.");
+	maas_buf_printf(out, "maas_utilization_percent %.4f\n",
+			100.0 * (double)stats->live_bytes / (double)stats->max_bytes);
+	single(out, "maas_quarantined_bytes", "gauge",
+	       "Bytes kept out of use because a key to them could not be confirmed dead.",
+	       stats->quarantined_bytes);
+}
+
+static void write_lend(struct maas_buf *out, const struct maas_lend_stats *stats)
+{
+	single(out, "maas_sessions", "gauge", "Sessions that are open.", stats->sessions);
+	single(out, "maas_sessions_lapsed_total", "counter", "Sessions ended by their lease.",
+	       stats->lapsed_sessions);
+	single(out, "maas_allocations_lapsed_total", "counter", "Allocations freed by their lease.",
+	       stats->lapsed_allocations);
+	single(out, "maas_owners", "gauge", "Different owners of allocations.", stats->owners);
+	single(out, "maas_transfers", "gauge", "Reads and writes of data under way.",
+	       stats->transfers);
+	single(out, "maas_transfers_forced_total", "counter",
+	       "Transfers that a free ended by closing their connection.", stats->forced_transfers);
+	single(out, "maas_pending_frees", "gauge", "Frees that wait for a key or a transfer.",
+	       stats->pending_frees);
+}
+
+/* ---- the control plane
+ * ------------------------------------------------------------------------------ */
+
+static void write_code(struct maas_buf *out, const struct maas_http_metrics *metrics,
+		       unsigned int route, unsigned int method, unsigned int code)
+{
+	const struct maas_http_route *at = maas_http_route_at(route);
+	uint64_t count = get(&metrics->requests[route][method][code]);
+
+	if (!count)
+		return;
+	maas_buf_printf(out, "maas_http_requests_total{method=\"%s\",route=\"%s\",",
+			maas_http_method_name((enum maas_http_method)method),
+			at ? at->pattern : "other");
+	if (codes[code])
+		maas_buf_printf(out, "code=\"%u\"} %" PRIu64 "\n", codes[code], count);
+	else
+		maas_buf_printf(out, "code=\"other\"} %" PRIu64 "\n", count);
+}
+
+static void write_requests(struct maas_buf *out, const struct maas_http_metrics *metrics)
+{
+	head(out, "maas_http_requests_total", "counter", "Requests answered.");
+	for (unsigned int route = 0; route < MAAS_HTTP_MAX_ROUTES; route++)
+		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++)
+			for (unsigned int code = 0; code < MAAS_HTTP_CODES; code++)
+				write_code(out, metrics, route, method, code);
+}
+
+static void write_durations(struct maas_buf *out, const struct maas_http_metrics *metrics)
+{
+	uint64_t count = 0;
+
+	head(out, "maas_http_request_duration_seconds", "histogram",
+	     "From a request's headers to the end of its answer.");
+	for (unsigned int i = 0; i < MAAS_HTTP_BUCKETS; i++) {
+		count += get(&metrics->buckets[i]);
+		maas_buf_printf(
+			out, "maas_http_request_duration_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
+			(double)bucket_us[i] / 1e6, count);
+	}
+	count += get(&metrics->buckets[MAAS_HTTP_BUCKETS]);
+	maas_buf_printf(out,
+			"maas_http_request_duration_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n"
+			"maas_http_request_duration_seconds_sum %.9f\n"
+			"maas_http_request_duration_seconds_count %" PRIu64 "\n",
+			count, (double)get(&metrics->duration_ns) / 1e9, count);
+}
+
+static void write_server(struct maas_buf *out, const struct maas_http_metrics *metrics)
+{
+	head(out, "maas_allocation_failures_total", "counter", "Allocations that were refused.");
+	for (unsigned int i = 0; i < MAAS_FAILURES; i++)
+		maas_buf_printf(out, "maas_allocation_failures_total{reason=\"%s\"} %" PRIu64 "\n",
+				failure_names[i], get(&metrics->failures[i]));
+	write_requests(out, metrics);
+	write_durations(out, metrics);
+	single(out, "maas_http_active_requests", "gauge", "Requests under way.",
+	       get(&metrics->active));
+	single(out, "maas_http_connections", "gauge", "Open connections.",
+	       get(&metrics->connections));
+	single(out, "maas_http_slow_connections_total", "counter",
+	       "Connections closed because they took too long.", get(&metrics->timeouts));
+	head(out, "maas_build_info", "gauge", "The version that runs; always 1.");
+	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
+}
+
+int maas_http_metrics(struct maas_http_conn *conn)
+{
+	struct maas_http *http = conn->http;
+	struct maas_buf *out = &conn->out;
+	struct maas_slab_stats slab;
+	struct maas_lend_stats lend;
+
+	maas_slab_stats(http->options.slab, &slab);
+	maas_lend_stats(http->options.lend, &lend);
+	write_pool(out, &slab);
+	write_lend(out, &lend);
+	write_server(out, &http->metrics);
+	maas_http_process_metrics(out);
+	return maas_http_reply_type(conn, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+}

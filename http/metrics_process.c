@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The process_… metrics that every exporter has, from /proc (proc(5)). */
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "http/internal.h"
+
+#define STAT_BYTES 1024
+
+struct process {
+	uint64_t cpu_ticks;
+	uint64_t start_ticks;
+	uint64_t virtual_bytes;
+	uint64_t resident_pages;
+};
+
+static bool read_text(const char *path, char *text, size_t size)
+{
+	FILE *file = fopen(path, "re");
+	size_t len;
+
+	if (!file)
+		return false;
+	len = fread(text, 1, size - 1, file);
+	fclose(file);
+	text[len] = '\0';
+	return len > 0;
+}
+
+static bool read_process(struct process *ret_process)
+{
+	char text[STAT_BYTES];
+	uint64_t user;
+	uint64_t system;
+	struct process p;
+	const char *rest;
+
+	if (!read_text("/proc/self/stat", text, sizeof(text)))
+		return false;
+	rest = strrchr(text, ')'); /* the name before it may hold anything */
+	if (!rest ||
+	    sscanf(rest,
+		   ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
+		   " %*d %*d %*d %*d %*d %*d %" SCNu64 " %" SCNu64 " %" SCNu64,
+		   &user, &system, &p.start_ticks, &p.virtual_bytes, &p.resident_pages) != 5)
+		return false;
+	p.cpu_ticks = user + system;
+	*ret_process = p;
+	return true;
+}
+
+/* When the machine started, in seconds since 1970. */
+static double boot_time(void)
+{
+	struct timespec wall;
+	struct timespec up;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	clock_gettime(CLOCK_BOOTTIME, &up);
+	return (double)(wall.tv_sec - up.tv_sec) + (double)(wall.tv_nsec - up.tv_nsec) / 1e9;
+}
+
+static uint64_t count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	uint64_t count = 0;
+
+	if (!dir)
+		return 0;
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count - 3; /* ".", ".." and the directory itself */
+}
+
+static void gauge(struct maas_buf *out, const char *name, const char *help, uint64_t value)
+{
+	maas_buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %" PRIu64 "\n", name, help, name,
+			name, value);
+}
+
+void maas_http_process_metrics(struct maas_buf *out)
+{
+	double tick = (double)sysconf(_SC_CLK_TCK);
+	struct rlimit limit = {0};
+	struct process p = {0};
+
+	if (read_process(&p)) {
+		maas_buf_printf(out,
+				"# HELP process_cpu_seconds_total User and system CPU time.\n"
+				"# TYPE process_cpu_seconds_total counter\n"
+				"process_cpu_seconds_total %.2f\n"
+				"# HELP process_start_time_seconds When the process started, since "
+				"1970.\n"
+				"# TYPE process_start_time_seconds gauge\n"
+				"process_start_time_seconds %.2f\n",
+				(double)p.cpu_ticks / tick,
+				boot_time() + (double)p.start_ticks / tick);
+		gauge(out, "process_virtual_memory_bytes", "Virtual memory.", p.virtual_bytes);
+		gauge(out, "process_resident_memory_bytes", "Resident memory.",
+		      p.resident_pages * (uint64_t)sysconf(_SC_PAGESIZE));
+	}
+	getrlimit(RLIMIT_NOFILE, &limit);
+	gauge(out, "process_open_fds", "Open file descriptors.", count_fds());
+	gauge(out, "process_max_fds", "Limit of open file descriptors.", limit.rlim_cur);
+}

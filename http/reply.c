@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "http/internal.h"
+
+static const struct error_row {
+	int error;
+	unsigned int status;
+	const char *code;
+	const char *text;
+} error_table[] = {
+	{EINVAL, MHD_HTTP_BAD_REQUEST, "bad_request", "the request cannot be understood"},
+	{ENOENT, MHD_HTTP_NOT_FOUND, "not_found",
+	 "no allocation with this id: it was freed, its lease ended, or it never was"},
+	{ESRCH, MHD_HTTP_NOT_FOUND, "unknown_session",
+	 "no session with this id: it ended, its lease lapsed, or it never was; open one with POST "
+	 "/sessions"},
+	{EEXIST, MHD_HTTP_CONFLICT, "name_taken", "an exclusive session of this name is open"},
+	{ENOTUNIQ, MHD_HTTP_CONFLICT, "request_id_reused",
+	 "this request_id came before with another request; use a new one for each request"},
+	{EMEDIUMTYPE, MHD_HTTP_CONFLICT, "not_renewable",
+	 "this allocation has no lease: only those with \"lifetime\":\"ttl\" are renewed"},
+	{EFBIG, MHD_HTTP_CONTENT_TOO_LARGE, "too_large", "larger than the largest slab"},
+	{EUSERS, MHD_HTTP_TOO_MANY_REQUESTS, "too_many", "the server's limit is reached"},
+	{EOPNOTSUPP, MHD_HTTP_SERVICE_UNAVAILABLE, "rdma_off",
+	 "this server has no RDMA device, so there are no keys to grant; read and write with "
+	 "/allocate/{id}/data"},
+	{ECANCELED, MHD_HTTP_SERVICE_UNAVAILABLE, "stopping", "the server is stopping"},
+	{ETIMEDOUT, MHD_HTTP_SERVICE_UNAVAILABLE, "revoke_unconfirmed",
+	 "the allocation is gone, but a key to it could not be confirmed dead; its memory is kept "
+	 "out of use"},
+	{ENOSPC, MHD_HTTP_INSUFFICIENT_STORAGE, "pool_exhausted", "the pool is full"},
+	{ENOMEM, MHD_HTTP_SERVICE_UNAVAILABLE, "out_of_memory",
+	 "the server has no memory for this request; try again"},
+};
+static const struct error_row internal_error = {0, MHD_HTTP_INTERNAL_SERVER_ERROR, "internal",
+						"the server failed; its log says more"};
+
+/* The empty answer is shared and lives as long as the server. */
+void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response)
+{
+	if (response && response != conn->http->empty)
+		MHD_destroy_response(response);
+}
+
+static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
+{
+	enum MHD_Result queued;
+
+	maas_http_deadline(conn, conn->req.received ? maas_clock_ns() : conn->req.start_ns,
+			   conn->req.sent_bytes);
+	queued = MHD_queue_response(conn->mhd, conn->req.status, response);
+	maas_http_response_put(conn, response);
+	return queued == MHD_YES ? 0 : -EIO;
+}
+
+/* Takes `response`. */
+static int send_or_keep(struct maas_http_conn *conn, unsigned int status, uint64_t bytes,
+			struct MHD_Response *response)
+{
+	struct maas_http_request *req = &conn->req;
+
+	req->status = status;
+	req->sent_bytes = bytes;
+	if (req->phase == MAAS_PHASE_COMPLETE ||
+	    (req->phase == MAAS_PHASE_HEADERS && req->has_body))
+		return queue(conn, response);
+	req->kept = response;
+	return 0;
+}
+
+int maas_http_reply_kept(struct maas_http_conn *conn)
+{
+	struct MHD_Response *response = conn->req.kept;
+
+	conn->req.kept = NULL;
+	return queue(conn, response);
+}
+
+int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
+			     struct MHD_Response *response, const char *type, uint64_t bytes)
+{
+	struct maas_http_request *req = &conn->req;
+
+	if (!response)
+		return -ENOMEM;
+	if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES ||
+	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
+		    MHD_YES ||
+	    (req->extra_name &&
+	     MHD_add_response_header(response, req->extra_name, req->extra_value) != MHD_YES)) {
+		MHD_destroy_response(response);
+		return -ENOMEM;
+	}
+	return send_or_keep(conn, status, bytes, response);
+}
+
+int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status, const char *type)
+{
+	if (conn->out.error)
+		return conn->out.error;
+	return maas_http_reply_response(conn, status,
+					MHD_create_response_from_buffer(conn->out.len,
+									conn->out.data,
+									MHD_RESPMEM_PERSISTENT),
+					type, conn->out.len);
+}
+
+int maas_http_reply(struct maas_http_conn *conn, unsigned int status)
+{
+	return maas_http_reply_type(conn, status, "application/json");
+}
+
+int maas_http_reply_empty(struct maas_http_conn *conn)
+{
+	return send_or_keep(conn, MHD_HTTP_OK, 0, conn->http->empty);
+}
+
+static int reply_error(struct maas_http_conn *conn, unsigned int status, const char *code,
+		       const char *fmt, va_list args) MAAS_PRINTF(4, 0);
+
+static int reply_error(struct maas_http_conn *conn, unsigned int status, const char *code,
+		       const char *fmt, va_list args)
+{
+	char text[512];
+
+	vsnprintf(text, sizeof(text), fmt, args);
+	conn->out.len = 0;
+	maas_buf_str(&conn->out, "{\"error\":{\"code\":\"");
+	maas_buf_str(&conn->out, code);
+	maas_buf_str(&conn->out, "\",\"message\":");
+	maas_buf_json(&conn->out, text);
+	maas_buf_str(&conn->out, "}}\n");
+	return maas_http_reply(conn, status);
+}
+
+int maas_http_error(struct maas_http_conn *conn, unsigned int status, const char *code,
+		    const char *fmt, ...)
+{
+	va_list args;
+	int r;
+
+	va_start(args, fmt);
+	r = reply_error(conn, status, code, fmt, args);
+	va_end(args);
+	return r;
+}
+
+int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
+{
+	const struct error_row *row = &internal_error;
+	va_list args;
+	int r;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(error_table); i++)
+		if (error_table[i].error == -error)
+			row = &error_table[i];
+	if (row == &internal_error)
+		log_err("request failed path=%s error=%s", conn->path, strerror(-error));
+	if (!fmt)
+		return maas_http_error(conn, row->status, row->code, "%s", row->text);
+	va_start(args, fmt);
+	r = reply_error(conn, row->status, row->code, fmt, args);
+	va_end(args);
+	return r;
+}
+
+int maas_http_fail_fault(struct maas_http_conn *conn, int error,
+			 const struct maas_http_fault *fault)
+{
+	if (error != -EINVAL)
+		return maas_http_fail(conn, error, NULL);
+	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, fault->code, "%s", fault->text);
+}
+
+void maas_http_write_mib(struct maas_buf *out, uint64_t bytes)
+{
+	uint64_t rest = bytes & 0xfffff;
+
+	maas_buf_u64(out, bytes >> 20);
+	maas_buf_str(out, ".");
+	do {
+		rest *= 10;
+		maas_buf_add(out, &"0123456789"[rest >> 20], 1);
+		rest &= 0xfffff;
+	} while (rest);
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "http/internal.h"
+
+#define DEFAULT_CONNECTIONS  4096
+#define DEFAULT_BODY_BYTES   (1u << 20)
+#define DEFAULT_HEADER_BYTES (16u << 10)
+#define DEFAULT_TIMEOUT_S    30
+#define MAX_THREADS	     16
+
+/*
+ * Of each connection, for its headers and for pieces of its body. Larger pieces make large uploads
+ * faster, but the library zeroes all of it after each request.
+ */
+#define CONNECTION_BYTES ((size_t)64 << 10)
+
+static void log_library(void *cls, const char *fmt, va_list args)
+{
+	char text[256];
+
+	(void)cls;
+	if (!maas_log_enabled(MAAS_LOG_DEBUG))
+		return;
+	vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\n")] = '\0';
+	log_debug("libmicrohttpd: %s", text);
+}
+
+static unsigned int default_threads(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cpus < 1)
+		return 1;
+	return cpus > MAX_THREADS ? MAX_THREADS : (unsigned int)cpus;
+}
+
+static void set_defaults(struct maas_http_options *options)
+{
+	if (!options->threads)
+		options->threads = default_threads();
+	if (!options->max_connections)
+		options->max_connections = DEFAULT_CONNECTIONS;
+	if (options->max_connections < options->threads)
+		options->max_connections = options->threads;
+	if (!options->max_body_bytes)
+		options->max_body_bytes = DEFAULT_BODY_BYTES;
+	if (!options->max_header_bytes)
+		options->max_header_bytes = DEFAULT_HEADER_BYTES;
+	if (options->max_header_bytes > MAAS_HTTP_MAX_HEADER_BYTES)
+		options->max_header_bytes = MAAS_HTTP_MAX_HEADER_BYTES;
+	if (!options->timeout_s)
+		options->timeout_s = DEFAULT_TIMEOUT_S;
+}
+
+static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
+{
+	const struct maas_http_options *options = &http->options;
+
+	return MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+			MHD_USE_ERROR_LOG,
+		0, NULL, NULL, maas_http_on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_library,
+		NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
+		options->threads > 1 ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT,
+		options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, options->timeout_s,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
+		maas_http_on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed,
+		http, MHD_OPTION_END);
+}
+
+static int open_sockets(struct maas_http *http, int *fds, char *error)
+{
+	const struct maas_http_options *options = &http->options;
+
+	for (unsigned int i = 0; i < options->num_listen; i++) {
+		const char *address = options->listen[i];
+
+		fds[i] = maas_http_listen(address, http->urls[i]);
+		if (fds[i] < 0) {
+			snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
+				 fds[i] == -EINVAL ? "it must be HOST:PORT, [IPV6]:PORT or "
+						     "unix:PATH"
+						   : strerror(-fds[i]));
+			return fds[i];
+		}
+	}
+	return 0;
+}
+
+static int serve(struct maas_http *http, const int *fds, char *error)
+{
+	for (unsigned int i = 0; i < http->options.num_listen; i++) {
+		http->daemons[i] = start_daemon(http, fds[i]);
+		if (!http->daemons[i]) {
+			snprintf(error, MAAS_HTTP_ERROR,
+				 "cannot serve %s: libmicrohttpd does not start (--http-threads "
+				 "%u, --max-connections %u)",
+				 http->urls[i], http->options.threads,
+				 http->options.max_connections);
+			return -EIO;
+		}
+		http->num_daemons++;
+	}
+	for (unsigned int i = 0; i < http->num_daemons; i++)
+		log_info("Listening on %s", http->urls[i]);
+	return 0;
+}
+
+static struct maas_http *http_new(const struct maas_http_options *options)
+{
+	struct maas_http *http = calloc(1, sizeof(*http));
+
+	if (!http)
+		return NULL;
+	http->options = *options;
+	set_defaults(&http->options);
+	http->started_ns = maas_clock_ns();
+	LIST_INIT(&http->conns);
+	pthread_mutex_init(&http->lock, NULL);
+	maas_http_health_head(options, &http->health_head);
+	http->empty = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+	if (http->empty && !http->health_head.error &&
+	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
+		    MHD_YES)
+		return http;
+	maas_http_stop(http);
+	return NULL;
+}
+
+int maas_http_start(const struct maas_http_options *options, char *error,
+		    struct maas_http **ret_http)
+{
+	int fds[MAAS_HTTP_MAX_LISTEN];
+	struct maas_http *http;
+	int r;
+
+	if (!options->slab || !options->lend || !options->num_listen ||
+	    options->num_listen > MAAS_HTTP_MAX_LISTEN) {
+		snprintf(error, MAAS_HTTP_ERROR, "there must be 1 to %d addresses to listen on",
+			 MAAS_HTTP_MAX_LISTEN);
+		return -EINVAL;
+	}
+	http = http_new(options);
+	if (!http) {
+		snprintf(error, MAAS_HTTP_ERROR, "out of memory");
+		return -ENOMEM;
+	}
+	memset(fds, -1, sizeof(fds));
+	r = open_sockets(http, fds, error);
+	if (!r)
+		r = serve(http, fds, error);
+	if (r) {
+		for (unsigned int i = http->num_daemons; i < options->num_listen; i++)
+			if (fds[i] >= 0)
+				close(fds[i]);
+		maas_http_stop(http);
+		return r;
+	}
+	*ret_http = http;
+	return 0;
+}
+
+const char *maas_http_url(const struct maas_http *http, unsigned int index)
+{
+	return index < http->num_daemons ? http->urls[index] : NULL;
+}
+
+void maas_http_drain(struct maas_http *http)
+{
+	atomic_store_explicit(&http->draining, true, memory_order_relaxed);
+}
+
+uint64_t maas_http_active(struct maas_http *http)
+{
+	return atomic_load_explicit(&http->metrics.active, memory_order_relaxed);
+}
+
+/* Suspended requests first: the library cannot stop while there are any. */
+static void release_connections(struct maas_http *http)
+{
+	struct maas_http_conn *conn;
+
+	pthread_mutex_lock(&http->lock);
+	LIST_FOREACH (conn, &http->conns, link)
+		maas_http_wait_abandon(conn);
+	pthread_mutex_unlock(&http->lock);
+}
+
+void maas_http_stop(struct maas_http *http)
+{
+	if (!http)
+		return;
+	atomic_store(&http->stopping, true);
+	for (unsigned int i = 0; i < http->num_daemons; i++) {
+		int fd = MHD_quiesce_daemon(http->daemons[i]);
+
+		if (fd >= 0)
+			close(fd);
+	}
+	release_connections(http);
+	for (unsigned int i = 0; i < http->num_daemons; i++)
+		MHD_stop_daemon(http->daemons[i]);
+	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
+		if (!strncmp(http->urls[i], "unix:", 5))
+			unlink(http->urls[i] + 5);
+	if (http->empty)
+		MHD_destroy_response(http->empty);
+	maas_buf_fini(&http->health_head);
+	pthread_mutex_destroy(&http->lock);
+	free(http);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A whole server in this process, on a port of its own, and a client for it. */
+#ifndef MAAS_TESTS_HTTP_FIXTURE_H
+#define MAAS_TESTS_HTTP_FIXTURE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <curl/curl.h>
+#include <jansson.h>
+
+#include "http/http.h"
+
+struct http_fixture {
+	struct maas_slab *slab;
+	struct maas_lend *lend;
+	struct maas_http *http;
+	pthread_t housekeeping;
+	_Atomic bool stop;
+	CURL *curl; /* one keep-alive connection */
+};
+
+struct http_answer {
+	long status; /* 0: the connection broke */
+	char *body;  /* NUL-terminated */
+	size_t len;
+	char headers[4096];
+};
+
+/* `options` gives the limits and addresses; 127.0.0.1:0 where it has none. */
+void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options);
+void http_fixture_stop(struct http_fixture *f);
+unsigned int http_fixture_port(const struct http_fixture *f);
+
+/* One request; `headers` are lines parted by '\n', or NULL. The answer is http_answer_fini()'s. */
+void http_call(struct http_fixture *f, struct http_answer *a, const char *method, const char *path,
+	       const void *body, size_t len, const char *headers);
+/* The same with a text body (NULL: none); checks the status and returns the JSON of the answer, or
+ * NULL for an empty one. */
+json_t *http_json(struct http_fixture *f, const char *method, const char *path, const char *body,
+		  long status);
+/* Expects an error of this status and code. */
+void http_expect_error(struct http_fixture *f, const char *method, const char *path,
+		       const char *body, long status, const char *code);
+void http_answer_fini(struct http_answer *a);
+/* True when the headers have the line `line`. */
+bool http_has_header(const struct http_answer *a, const char *line);
+
+/* Allocates and copies the id. */
+void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT]);
+
+/* A plain connection. */
+int http_connect(const struct http_fixture *f);
+void http_send(int fd, const void *data, size_t len);
+/* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
+size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
+
+#endif
