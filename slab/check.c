@@ -228,7 +228,7 @@ static void check_sums(const struct maas_class *class, const struct maas_class *
 static void check_all(struct check *check)
 {
 	struct maas_slab *slab = check->slab;
-	struct maas_class sums[MAAS_SLAB_MAX_CLASSES];
+	struct maas_class sums[MAAS_SLAB_MAX_CLASSES] = {0};
 
 	EXPECT(slab->grown <= slab->geo.num_extents, slab->grown);
 	EXPECT(!slab->growing && !slab->zeroing, 0);
