@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Request ids: the same request gets the same answer, for as long as is promised. */
+#include "tests/unit/lend_fixture.h"
+
+#define POOL_BYTES (4u << 20)
+
+static int ask(struct fixture *f, const struct maas_alloc_request *request,
+	       struct maas_slab_ref *ret_refs, struct maas_allocation *ret_first)
+{
+	return maas_lend_allocate(f->lend, request, ret_refs, ret_first);
+}
+
+static void replay__gives_the_same_answer(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	const struct maas_alloc_request request = {
+		.size_bytes = 100,
+		.count = 1,
+		.lifetime = MAAS_LIFETIME_TTL,
+		.ttl_s = 30,
+		.owner = "o",
+		.request_id = "r-1",
+	};
+	struct maas_allocation first;
+	struct maas_allocation again;
+	struct maas_slab_ref refs[2];
+
+	(void)state;
+	memset(&first, 0, sizeof(first));
+	memset(&again, 0, sizeof(again));
+	assert_int_equal(ask(&f, &request, &refs[0], &first), 0);
+	pass_ms(&f, 5000);
+	assert_int_equal(ask(&f, &request, &refs[1], &again), 0);
+	assert_memory_equal(&refs[0], &refs[1], sizeof(refs[0]));
+	assert_string_equal(first.id, again.id);
+	assert_int_equal(again.age_s, 0);
+	assert_int_equal(again.lease_s, 30);
+	assert_int_equal(again.actual_size_bytes, 1024);
+	assert_string_equal(again.owner, "o");
+	assert_int_equal(live_slabs(&f), 1);
+	assert_int_equal(lend_stats(&f).request_ids, 1);
+	fixture_close(&f);
+}
+
+/* An answer that was lost is given once more even when its slab has gone meanwhile. */
+static void replay__outlives_the_allocation(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_allocation again;
+
+	(void)state;
+	assert_int_equal(free_now(&f, &first), 0);
+	again = ALLOCATE(&f, .request_id = "r");
+	assert_string_equal(first.id, again.id);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+static void replay__of_a_session_that_ended(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_session_info s;
+	struct maas_allocation first;
+	struct maas_allocation again;
+
+	(void)state;
+	assert_int_equal(maas_session_open(f.lend, "s", 10, false, &s), 0);
+	first = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
+	assert_int_equal(maas_session_end(f.lend, s.id, NULL, NULL), 0);
+	again = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
+	assert_string_equal(first.id, again.id);
+	fixture_close(&f);
+}
+
+static void conflict__every_other_field(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_session_info s;
+	struct maas_allocation a;
+	struct maas_slab_ref refs[2];
+	struct maas_alloc_request base = {
+		.size_bytes = 100,
+		.count = 1,
+		.lifetime = MAAS_LIFETIME_TTL,
+		.ttl_s = 30,
+		.owner = "o",
+		.request_id = "r",
+	};
+	struct maas_alloc_request other[7];
+
+	(void)state;
+	assert_int_equal(maas_session_open(f.lend, "s", 10, false, &s), 0);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
+		other[i] = base;
+	other[0].size_bytes = 101;
+	other[1].count = 2;
+	other[2].lifetime = MAAS_LIFETIME_DELETE;
+	other[2].ttl_s = 0;
+	other[3].ttl_s = 31;
+	other[4].owner = "p";
+	other[5].owner = NULL;
+	other[6].session = s.id;
+	assert_int_equal(ask(&f, &base, refs, &a), 0);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
+		assert_int_equal(ask(&f, &other[i], refs, &a), -ENOTUNIQ);
+	base.request_id = "R";
+	assert_int_equal(ask(&f, &base, refs, &a), 0);
+	assert_int_equal(live_slabs(&f), 2);
+	fixture_close(&f);
+}
+
+static void batch__is_replayed_as_a_whole(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	const struct maas_alloc_request request = {
+		.size_bytes = 64,
+		.count = MAAS_SLAB_MAX_BATCH,
+		.request_id = "batch",
+	};
+	static struct maas_slab_ref refs[2][MAAS_SLAB_MAX_BATCH];
+	struct maas_allocation a;
+
+	(void)state;
+	/* Something in front, so that the batch lies across the queue's pieces. */
+	ALLOCATE(&f, .request_id = "before");
+	assert_int_equal(ask(&f, &request, refs[0], &a), 0);
+	assert_int_equal(ask(&f, &request, refs[1], &a), 0);
+	assert_memory_equal(refs[0], refs[1], sizeof(refs[0]));
+	assert_int_equal(live_slabs(&f), MAAS_SLAB_MAX_BATCH + 1);
+	fixture_close(&f);
+}
+
+static void failure__is_not_remembered(void **state)
+{
+	struct fixture f = fixture_open(65536, NULL, NULL);
+	struct maas_allocation whole = ALLOCATE(&f, .size_bytes = 65536);
+	const struct maas_alloc_request request = {
+		.size_bytes = 65536,
+		.count = 1,
+		.request_id = "r",
+	};
+	struct maas_allocation a;
+	struct maas_slab_ref ref;
+
+	(void)state;
+	assert_int_equal(ask(&f, &request, &ref, &a), -ENOSPC);
+	assert_int_equal(lend_stats(&f).request_ids, 0);
+	assert_int_equal(free_now(&f, &whole), 0);
+	assert_int_equal(ask(&f, &request, &ref, &a), 0);
+	fixture_close(&f);
+}
+
+static void forget__after_ten_minutes(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_allocation again;
+
+	(void)state;
+	pass_ms(&f, (MAAS_LEND_REQUEST_S - 1) * 1000);
+	again = ALLOCATE(&f, .request_id = "r");
+	assert_string_equal(first.id, again.id);
+	pass_ms(&f, 1000);
+	assert_int_equal(lend_stats(&f).request_ids, 0);
+	again = ALLOCATE(&f, .request_id = "r");
+	assert_string_not_equal(first.id, again.id);
+	assert_int_equal(live_slabs(&f), 2);
+	fixture_close(&f);
+}
+
+static void free_all(struct fixture *f, const struct maas_slab_ref *refs, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		char id[MAAS_ID_TEXT];
+
+		maas_lend_id(f->lend, refs[i], id);
+		assert_int_equal(maas_lend_free(f->lend, id, NULL, NULL), 0);
+	}
+}
+
+static void forget__after_a_million_allocations(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_allocation first = ALLOCATE(&f, .request_id = "first");
+	struct maas_allocation second = ALLOCATE(&f, .request_id = "second");
+	struct maas_allocation again;
+	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+	char name[32];
+	struct maas_alloc_request request = {
+		.size_bytes = 64,
+		.count = MAAS_SLAB_MAX_BATCH,
+		.request_id = name,
+	};
+
+	(void)state;
+	/* 999,999 more: the first is the oldest of the million that are remembered… */
+	for (unsigned int i = 1; i <= MAAS_LEND_REQUESTS / MAAS_SLAB_MAX_BATCH; i++) {
+		request.count = MAAS_SLAB_MAX_BATCH;
+		if (i == MAAS_LEND_REQUESTS / MAAS_SLAB_MAX_BATCH)
+			request.count -= 2;
+		snprintf(name, sizeof(name), "batch-%u", i);
+		assert_int_equal(ask(&f, &request, refs, &again), 0);
+		free_all(&f, refs, request.count);
+	}
+	again = ALLOCATE(&f, .request_id = "first");
+	assert_string_equal(first.id, again.id);
+	/* … and the next one drops it. */
+	ALLOCATE(&f, .request_id = "one more");
+	again = ALLOCATE(&f, .request_id = "second");
+	assert_string_equal(second.id, again.id);
+	again = ALLOCATE(&f, .request_id = "first");
+	assert_string_not_equal(first.id, again.id);
+	assert_int_equal(ask(&f, &request, refs, &again), 0);
+	fixture_close(&f);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(replay__gives_the_same_answer),
+		cmocka_unit_test(replay__outlives_the_allocation),
+		cmocka_unit_test(replay__of_a_session_that_ended),
+		cmocka_unit_test(conflict__every_other_field),
+		cmocka_unit_test(batch__is_replayed_as_a_whole),
+		cmocka_unit_test(failure__is_not_remembered),
+		cmocka_unit_test(forget__after_ten_minutes),
+		cmocka_unit_test(forget__after_a_million_allocations),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
