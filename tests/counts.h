@@ -19,6 +19,13 @@ static inline bool maas_test_long(void)
 	return value && strcmp(value, "1") == 0;
 }
 
+static inline bool maas_test_short(void)
+{
+	const char *value = getenv("MAAS_SHORT");
+
+	return value && strcmp(value, "1") == 0;
+}
+
 /* The seed of random tests: MAAS_SEED, so that a failure can be run again, else a new one. */
 static inline uint64_t maas_test_seed(void)
 {
@@ -33,7 +40,19 @@ static inline uint64_t maas_test_seed(void)
 		return maas_test_long() ? (full) : (gate);                                         \
 	}
 
-MAAS_TEST_COUNT(count_slab_random_ops, 1000000, 20000000)
-MAAS_TEST_COUNT(count_slab_thread_ops, 200000, 5000000)
+/* For a program that ctest runs twice: a short run (MAAS_SHORT=1) among the unit tests as well. */
+#define MAAS_TEST_COUNT_SHORT(name, brief, gate, full)                                             \
+	static inline uint64_t name(void)                                                          \
+	{                                                                                          \
+		return maas_test_short() ? (brief) : maas_test_long() ? (full) : (gate);           \
+	}
+
+MAAS_TEST_COUNT_SHORT(count_slab_model_ops, 60000, 1200000, 40000000) /* all pools together */
+MAAS_TEST_COUNT_SHORT(count_slab_thread_ops, 5000, 150000, 5000000)   /* per thread */
+MAAS_TEST_COUNT_SHORT(count_slab_thread_races, 500, 10000, 300000)
+MAAS_TEST_COUNT_SHORT(count_slab_fill_mib, 64, 256, 2048)
+MAAS_TEST_COUNT(count_slab_generations, 100000, 100000000)
+MAAS_TEST_COUNT(count_id_keys, 20, 2000)
+MAAS_TEST_COUNT(count_id_guesses, 100000, 100000000)
 
 #endif
