@@ -10,8 +10,8 @@ struct chain {
 	uint64_t bytes;
 };
 
-/* Takes due slabs of `max_bytes` in all, at least one if there is one. */
-static struct chain take_due(struct maas_slab *slab, uint64_t max_bytes)
+/* Takes one step's due slabs, `done` bytes of `max_bytes` being spent; one slab may exceed both. */
+static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max_bytes)
 {
 	struct chain chain = {.head = MAAS_NONE};
 
@@ -19,16 +19,18 @@ static struct chain take_due(struct maas_slab *slab, uint64_t max_bytes)
 		struct maas_class *class = &slab->classes[i];
 
 		while (class->delay.due) {
+			uint64_t bytes = chain.bytes + class->slab_bytes;
 			uint32_t index;
 
-			if (chain.count && chain.bytes + class->slab_bytes > max_bytes)
+			if ((chain.count && bytes > MAAS_RECLAIM_STEP) ||
+			    ((chain.count || done) && done + bytes > max_bytes))
 				return chain;
 			index = maas_delay_pop(slab, class);
 			maas_slot_set_state(&slab->slots[index], MAAS_SLOT_RESERVED_DIRTY);
 			slab->slots[index].link = chain.head;
 			chain.head = index;
 			chain.count++;
-			chain.bytes += class->slab_bytes;
+			chain.bytes = bytes;
 			class->zeroing++;
 			slab->zeroing++;
 		}
@@ -67,9 +69,7 @@ uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max
 	pthread_mutex_lock(&slab->lock);
 	maas_delay_rotate(slab, now_ms);
 	do {
-		uint64_t left = max_bytes - done;
-
-		chain = take_due(slab, left < MAAS_RECLAIM_STEP ? left : MAAS_RECLAIM_STEP);
+		chain = take_due(slab, done, max_bytes);
 		if (!chain.count)
 			break;
 		pthread_mutex_unlock(&slab->lock);

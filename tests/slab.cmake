@@ -18,4 +18,5 @@ function(maas_slow_run name)
 	set_tests_properties(${name}_slow PROPERTIES LABELS slow SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
+maas_unit_test(test_slab_reuse maas_slab)
 maas_unit_test(test_slab_smoke maas_slab)
