@@ -18,5 +18,15 @@ function(maas_slow_run name)
 	set_tests_properties(${name}_slow PROPERTIES LABELS slow SKIP_RETURN_CODE 77 TIMEOUT 600)
 endfunction()
 
+maas_unit_test(test_slab_model maas_slab)
 maas_unit_test(test_slab_reuse maas_slab)
 maas_unit_test(test_slab_smoke maas_slab)
+
+target_sources(test_slab_model PRIVATE unit/slab_model.c)
+
+# Long runs in one thread, which a sanitizer would only slow down.
+if(NOT MAAS_SANITIZE)
+	maas_slow_run(test_slab_model)
+else()
+	set_tests_properties(test_slab_model PROPERTIES ENVIRONMENT MAAS_SHORT=1)
+endif()
