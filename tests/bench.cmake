@@ -1,1 +1,11 @@
-# Tests of bench.
+# The drivers of scripts/bench, and tests of what they stand on.
+add_library(bench_report STATIC bench/report.c bench/options.c)
+target_link_libraries(bench_report PRIVATE maas_warnings PkgConfig::JANSSON PUBLIC maas_base m)
+
+add_library(bench_load STATIC bench/load.c bench/wire.c)
+target_link_libraries(bench_load PRIVATE maas_warnings PUBLIC maas_base)
+
+add_executable(test_bench bench/test_bench.c)
+target_link_libraries(test_bench PRIVATE maas_warnings bench_report bench_load PkgConfig::CMOCKA)
+add_test(NAME test_bench COMMAND test_bench)
+set_tests_properties(test_bench PROPERTIES LABELS unit TIMEOUT 60)
