@@ -9,3 +9,9 @@ add_executable(test_bench bench/test_bench.c)
 target_link_libraries(test_bench PRIVATE maas_warnings bench_report bench_load PkgConfig::CMOCKA)
 add_test(NAME test_bench COMMAND test_bench)
 set_tests_properties(test_bench PROPERTIES LABELS unit TIMEOUT 60)
+
+add_executable(bench_slab bench/bench_slab.c bench/contest.c)
+target_link_libraries(bench_slab PRIVATE maas_warnings bench_report maas_slab ${CMAKE_DL_LIBS})
+# Else the compiler drops a malloc whose memory is only freed.
+set_source_files_properties(bench/contest.c PROPERTIES
+	COMPILE_OPTIONS "-fno-builtin-malloc;-fno-builtin-free")

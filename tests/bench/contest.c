@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/bench/contest.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "slab/slab.h"
+#include "tests/bench/report.h"
+
+/* Fewer than the delay queue holds: within a timed piece no slab comes back that needs zeroing. */
+#define PIECE_PAIRS 2048u
+#define MAX_PIECES  BENCH_MAX_PAIRS
+#define WARM_PIECES 8u
+#define POOL_BYTES  (1280ull << 20)
+#define DELAY_MS    1000
+
+/* An allocator under test. Each function is a whole loop, so that no call is measured but its own.
+ */
+struct contestant {
+	void (*pairs)(void);
+	void (*pairs_zeroed)(void);
+	void (*fill)(uint32_t from, uint32_t to); /* allocates and touches */
+	void (*churn)(void);			  /* frees each victim and allocates in its place */
+	void (*rest)(void);			  /* between timed pieces */
+};
+
+union handle {
+	struct maas_slab_ref ref;
+	void *pointer;
+};
+
+static struct maas_slab *pool;
+static union handle live[CONTEST_LIVE];
+static uint32_t victims[PIECE_PAIRS];
+static unsigned int failures;
+
+/* ---- our slabs ---- */
+
+static const struct maas_slab_label no_label;
+
+static struct maas_slab_ref slab_alloc(void)
+{
+	struct maas_slab_ref ref = {0};
+
+	failures += maas_slab_alloc(pool, CONTEST_SLAB_BYTES, &no_label, &ref) != 0;
+	return ref;
+}
+
+static void slab_free(struct maas_slab_ref ref)
+{
+	failures += maas_slab_free(pool, ref) != 0;
+}
+
+static void slab_pairs(void)
+{
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++)
+		slab_free(slab_alloc());
+}
+
+/* A clock that runs ahead: twice past the delay, so that what was freed just now is due, too. */
+static void slab_reclaim_all(void)
+{
+	static uint64_t now_ms;
+
+	if (now_ms == 0)
+		now_ms = maas_clock_ms();
+	for (int i = 0; i < 2; i++) {
+		now_ms += DELAY_MS;
+		while (maas_slab_reclaim(pool, now_ms, UINT64_MAX) > 0)
+			;
+	}
+}
+
+static void slab_pairs_zeroed(void)
+{
+	slab_pairs();
+	slab_reclaim_all();
+}
+
+static uint8_t *slab_bytes(struct maas_slab_ref ref)
+{
+	struct maas_slab_info info;
+
+	if (maas_slab_get(pool, ref, &info) != 0) {
+		failures++;
+		return NULL;
+	}
+	return info.bytes;
+}
+
+static void slab_fill(uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++) {
+		uint8_t *bytes;
+
+		live[i].ref = slab_alloc();
+		bytes = slab_bytes(live[i].ref);
+		if (bytes)
+			bytes[0] = 1;
+	}
+}
+
+static void slab_churn(void)
+{
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
+		union handle *victim = &live[victims[i]];
+
+		slab_free(victim->ref);
+		victim->ref = slab_alloc();
+	}
+}
+
+/* Zeroes what was freed, and checks that what is handed out is zero. */
+static void slab_rest(void)
+{
+	static const uint8_t zeroes[CONTEST_SLAB_BYTES];
+
+	slab_reclaim_all();
+	for (int i = 0; i < 16; i++) {
+		struct maas_slab_ref ref = slab_alloc();
+		uint8_t *bytes = slab_bytes(ref);
+
+		if (bytes) {
+			failures += memcmp(bytes, zeroes, sizeof(zeroes)) != 0;
+			memset(bytes, 0xa5, sizeof(zeroes));
+		}
+		slab_free(ref);
+	}
+	slab_reclaim_all();
+}
+
+/* ---- malloc(3); this file is compiled without knowing what malloc and free do ---- */
+
+static void *malloc_alloc(void)
+{
+	void *pointer = malloc(CONTEST_SLAB_BYTES);
+
+	failures += !pointer;
+	return pointer;
+}
+
+static void malloc_pairs(void)
+{
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++)
+		free(malloc_alloc());
+}
+
+static void malloc_pairs_zeroed(void)
+{
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
+		void *pointer = malloc_alloc();
+
+		if (pointer)
+			memset(pointer, 0, CONTEST_SLAB_BYTES);
+		free(pointer);
+	}
+}
+
+static void malloc_fill(uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++) {
+		live[i].pointer = malloc_alloc();
+		if (live[i].pointer)
+			*(uint8_t *)live[i].pointer = 1;
+	}
+}
+
+static void malloc_churn(void)
+{
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
+		union handle *victim = &live[victims[i]];
+
+		free(victim->pointer);
+		victim->pointer = malloc_alloc();
+	}
+}
+
+static void malloc_rest(void)
+{
+}
+
+static const struct contestant slab_contestant = {slab_pairs, slab_pairs_zeroed, slab_fill,
+						  slab_churn, slab_rest};
+static const struct contestant malloc_contestant = {malloc_pairs, malloc_pairs_zeroed, malloc_fill,
+						    malloc_churn, malloc_rest};
+
+/* ---- the sample ---- */
+
+static void choose_victims(uint32_t num_live)
+{
+	static uint64_t state = 0x9e3779b97f4a7c15u;
+
+	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		victims[i] = (uint32_t)(state % num_live);
+	}
+}
+
+/* The median piece: one that was preempted does not count. */
+static double time_pieces(void (*piece)(void), void (*rest)(void), uint32_t num_live,
+			  unsigned int num_pieces)
+{
+	double ns[MAX_PIECES];
+
+	for (unsigned int i = 0; i < WARM_PIECES + num_pieces; i++) {
+		uint64_t start;
+
+		choose_victims(num_live);
+		start = maas_clock_ns();
+		piece();
+		if (i >= WARM_PIECES)
+			ns[i - WARM_PIECES] = (double)(maas_clock_ns() - start) / PIECE_PAIRS;
+		rest();
+	}
+	return bench_median(ns, num_pieces);
+}
+
+static int resident_beside(double *ret_mib)
+{
+	uint64_t not_counted = CONTEST_LIVE * (uint64_t)CONTEST_SLAB_BYTES + sizeof(live);
+	FILE *file = fopen("/proc/self/statm", "re");
+	char line[256];
+	const char *resident; /* the second number */
+	bool read;
+
+	if (!file)
+		return -errno;
+	read = fgets(line, sizeof(line), file) != NULL;
+	fclose(file);
+	resident = read ? strchr(line, ' ') : NULL;
+	if (!resident)
+		return -EIO;
+	*ret_mib = (strtod(resident, NULL) * (double)sysconf(_SC_PAGESIZE) - (double)not_counted) /
+		   (1 << 20);
+	return 0;
+}
+
+static int open_pool(void)
+{
+	static const uint64_t classes[] = {1 << 10,   2 << 10, 4 << 10, 8 << 10,
+					   512 << 10, 1 << 20, 4 << 20};
+	const struct maas_slab_options options = {
+		.max_bytes = POOL_BYTES,
+		.class_bytes = classes,
+		.num_classes = MAAS_ARRAY_SIZE(classes),
+		.dir_fd = -1,
+	};
+	char error[MAAS_SLAB_ERROR];
+	int ret = maas_slab_open(&options, error, &pool);
+
+	if (ret)
+		log_err("cannot open a pool error=\"%s\"", error);
+	return ret;
+}
+
+int contest_run(const char *proof, bool quick, struct contest_sample *ret_sample)
+{
+	const struct contestant *c = proof ? &malloc_contestant : &slab_contestant;
+	unsigned int pieces = quick ? 21 : MAX_PIECES;
+	double *figures = ret_sample->figures;
+	int ret;
+
+	if (proof && !dlsym(RTLD_DEFAULT, proof)) {
+		log_err("allocator was not preloaded symbol=%s", proof);
+		return -ENOENT;
+	}
+	if (!proof && open_pool() != 0)
+		return -EIO;
+	c->fill(0, CONTEST_FEW);
+	figures[CONTEST_PAIR] = time_pieces(c->pairs, c->rest, CONTEST_FEW, pieces);
+	figures[CONTEST_ZEROED] = time_pieces(c->pairs_zeroed, c->rest, CONTEST_FEW, pieces);
+	figures[CONTEST_FEW_NS] = time_pieces(c->churn, c->rest, CONTEST_FEW, pieces);
+	c->fill(CONTEST_FEW, CONTEST_LIVE);
+	ret = resident_beside(&figures[CONTEST_RESIDENT]);
+	if (ret)
+		return ret;
+	figures[CONTEST_LIVE_NS] = time_pieces(c->churn, c->rest, CONTEST_LIVE, pieces);
+	figures[CONTEST_GROWTH] = figures[CONTEST_LIVE_NS] / figures[CONTEST_FEW_NS];
+	if (pool)
+		maas_slab_check(pool);
+	maas_slab_close(pool);
+	if (failures > 0) {
+		log_err("failed operations or wrong bytes count=%u", failures);
+		return -EIO;
+	}
+	return 0;
+}
