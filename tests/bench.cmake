@@ -15,3 +15,10 @@ target_link_libraries(bench_slab PRIVATE maas_warnings bench_report maas_slab ${
 # Else the compiler drops a malloc whose memory is only freed.
 set_source_files_properties(bench/contest.c PROPERTIES
 	COMPILE_OPTIONS "-fno-builtin-malloc;-fno-builtin-free")
+
+add_executable(bench_http bench/bench_http.c bench/scene.c bench/scene_open.c bench/server.c
+	bench/jobs.c bench/call.c)
+target_link_libraries(bench_http PRIVATE maas_warnings bench_report bench_load PkgConfig::JANSSON)
+
+add_executable(bare_mhd bench/bare_mhd.c)
+target_link_libraries(bare_mhd PRIVATE maas_warnings PkgConfig::MHD)

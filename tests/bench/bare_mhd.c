@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bare_mhd: the least that libmicrohttpd can be asked to do: it answers maasd's methods and paths
+ * with constant bodies, whose sizes it is told, made once at its start. It runs with maasd's flags,
+ * threads and buffers, so that the difference to maasd is maasd's own work.
+ *
+ *     bare_mhd THREADS /health=BYTES /stats=BYTES /metrics=BYTES /allocate=BYTES
+ */
+#include <errno.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define MAX_ROUTES 8
+
+struct route {
+	const char *method;
+	const char *path;
+	size_t path_len;
+	bool below; /* anything that begins with `path` */
+	struct MHD_Response *response;
+};
+
+static struct route routes[MAX_ROUTES];
+static unsigned int num_routes;
+
+static enum MHD_Result answer(void *cls, struct MHD_Connection *connection, const char *url,
+			      const char *method, const char *version, const char *upload,
+			      size_t *upload_len, void **context)
+{
+	static int begun;
+
+	(void)cls, (void)version, (void)upload;
+	if (!*context) {
+		*context = &begun;
+		return MHD_YES;
+	}
+	if (*upload_len > 0) {
+		*upload_len = 0;
+		return MHD_YES;
+	}
+	for (unsigned int i = 0; i < num_routes; i++) {
+		const struct route *r = &routes[i];
+
+		if (strcmp(method, r->method) == 0 && strncmp(url, r->path, r->path_len) == 0 &&
+		    (r->below || url[r->path_len] == '\0'))
+			return MHD_queue_response(connection, MHD_HTTP_OK, r->response);
+	}
+	return MHD_NO;
+}
+
+/* A body that holds an id, as far as its size allows. */
+static struct MHD_Response *make_response(size_t body_len)
+{
+	static const char text[] = "{\"id\":\"00000000-0000-8000-8000-000000000000\",\"";
+	size_t text_len = body_len < sizeof(text) - 1 ? body_len : sizeof(text) - 1;
+	struct MHD_Response *response;
+	char *body = malloc(body_len + 1);
+
+	if (!body)
+		return NULL;
+	memset(body, 'x', body_len);
+	memcpy(body, text, text_len);
+	response = MHD_create_response_from_buffer(body_len, body, MHD_RESPMEM_MUST_FREE);
+	if (response && MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+						"application/json") == MHD_YES)
+		return response;
+	free(body);
+	return NULL;
+}
+
+static int add_route(const char *method, const char *path, size_t path_len, bool below,
+		     size_t body_len)
+{
+	struct route route = {method, path, path_len, below, make_response(body_len)};
+
+	if (num_routes == MAX_ROUTES || !route.response)
+		return -ENOMEM;
+	routes[num_routes++] = route;
+	return 0;
+}
+
+/* "/health=123" */
+static int parse_route(const char *text)
+{
+	const char *equals = strchr(text, '=');
+	const char *method = strncmp(text, "/allocate", 9) == 0 ? "POST" : "GET";
+	char *end;
+	size_t body_len;
+
+	if (!equals)
+		return -EINVAL;
+	body_len = strtoul(equals + 1, &end, 10);
+	if (*end || end == equals + 1)
+		return -EINVAL;
+	return add_route(method, text, (size_t)(equals - text), false, body_len);
+}
+
+static struct MHD_Daemon *start(unsigned int threads)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+
+	return MHD_start_daemon(
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, answer, NULL,
+		MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_THREAD_POOL_SIZE, threads,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)256 << 10, MHD_OPTION_END);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int threads = argc > 1 ? (unsigned int)strtoul(argv[1], NULL, 10) : 0;
+	struct MHD_Daemon *daemon;
+	sigset_t signals;
+	int number;
+
+	for (int i = 2; i < argc; i++) {
+		if (parse_route(argv[i]) != 0) {
+			fprintf(stderr, "bare_mhd: cannot use %s\n", argv[i]);
+			return 2;
+		}
+	}
+	if (add_route("DELETE", "/allocate/", 10, true, 0) != 0)
+		return EXIT_FAILURE;
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+	daemon = start(threads);
+	if (!daemon)
+		return EXIT_FAILURE;
+	fprintf(stderr, "Listening on http://127.0.0.1:%u\n",
+		MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT)->port);
+	sigwait(&signals, &number);
+	MHD_stop_daemon(daemon);
+	for (unsigned int i = 0; i < num_routes; i++)
+		MHD_destroy_response(routes[i].response);
+	return EXIT_SUCCESS;
+}
