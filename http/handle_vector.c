@@ -134,7 +134,7 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 	if (vector->json_len > max)
 		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
 				       "the JSON has %u bytes; this server reads at most %zu "
-				       "(--max-body-bytes)",
+				       "(--max-body-size)",
 				       vector->json_len, max);
 	if (!vector->json_len)
 		return fail_frame(conn, "the JSON is empty");

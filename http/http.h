@@ -40,8 +40,7 @@ struct maas_http_options {
 };
 
 /*
- * Binds and serves every address, or none. Each bound address is logged as
- * `Listening on http://0.0.0.0:3000` (with the port that the kernel chose where 0 was asked for).
+ * Binds and serves every address, or none; maas_http_url() says where.
  * On failure `error` (MAAS_HTTP_ERROR bytes) names the address and the cause.
  * Errors: -EINVAL bad address, -EADDRINUSE, -EACCES, …
  */

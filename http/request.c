@@ -103,7 +103,7 @@ static int check_headers(struct maas_http_conn *conn)
 		return 0;
 	return maas_http_error(conn, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large",
 			       "the request's headers take %zu bytes; this server reads at most "
-			       "%zu (--max-header-bytes)",
+			       "%zu (--max-header-size)",
 			       info->header_size, max);
 }
 
@@ -155,7 +155,7 @@ static int check_body(struct maas_http_conn *conn)
 	if (req->content_length > max)
 		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
 				       "the body has %llu bytes; this server reads at most %llu "
-				       "(--max-body-bytes)",
+				       "(--max-body-size)",
 				       (unsigned long long)req->content_length,
 				       (unsigned long long)max);
 	if (body != MAAS_BODY_NONE && req->has_body &&
@@ -205,7 +205,7 @@ static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 	if (conn->in.len + len > max)
 		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
 				       "the body is longer than the %zu bytes that this server "
-				       "reads (--max-body-bytes)",
+				       "reads (--max-body-size)",
 				       max);
 	if (conn->req.handlers->body != MAAS_BODY_NONE)
 		maas_buf_add(&conn->in, data, len);

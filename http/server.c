@@ -107,8 +107,6 @@ static int serve(struct maas_http *http, const int *fds, char *error)
 		}
 		http->num_daemons++;
 	}
-	for (unsigned int i = 0; i < http->num_daemons; i++)
-		log_info("Listening on %s", http->urls[i]);
 	return 0;
 }
 
