@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/un.h>
+
+#include "daemon/options_table.h"
+
+#define LISTEN_WANTED "HOST:PORT, [IPV6]:PORT or unix:PATH, such as 127.0.0.1:3000"
+
+/* Where a value was found, for the messages: "--max-pool-size" or "MAAS_MAX_POOL_SIZE". */
+struct source {
+	const char *name;
+	char *error;
+};
+
+static int refuse(const struct source *source, const char *value, const char *fmt, ...)
+	MAAS_PRINTF(3, 4);
+
+static int refuse(const struct source *source, const char *value, const char *fmt, ...)
+{
+	char wanted[256];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(wanted, sizeof(wanted), fmt, args);
+	va_end(args);
+	snprintf(source->error, MAAS_OPTIONS_ERROR, "%.64s \"%.128s\": it must be %s", source->name,
+		 value, wanted);
+	return -EINVAL;
+}
+
+/* ---- values, one function for each kind */
+
+static int set_switch(const struct source *source, const char *value, bool *ret_on)
+{
+	static const char *const words[] = {"no", "yes", "0", "1", "false", "true", "off", "on"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(words); i++)
+		if (!strcasecmp(value, words[i])) {
+			*ret_on = i % 2;
+			return 0;
+		}
+	return refuse(source, value, "yes or no");
+}
+
+static int set_size(const struct maas_option_row *row, const struct source *source,
+		    const char *value, uint64_t *ret_bytes)
+{
+	char min[MAAS_SIZE_TEXT];
+	char max[MAAS_SIZE_TEXT];
+	uint64_t bytes;
+
+	if (maas_size_parse(value, &bytes) || bytes < row->min || bytes > row->max)
+		return refuse(source, value, "a size from %s to %s, such as 65536, 64KiB or 1MiB",
+			      maas_size_format(row->min, min), maas_size_format(row->max, max));
+	*ret_bytes = bytes;
+	return 0;
+}
+
+/* Digits alone: "1k" or "0x10" is no number of threads. */
+static int set_number(const struct maas_option_row *row, const struct source *source,
+		      const char *value, unsigned int *ret_number)
+{
+	uint64_t number;
+
+	if (!*value || value[strspn(value, "0123456789")] || maas_size_parse(value, &number) ||
+	    number < row->min || number > row->max)
+		return refuse(source, value, "a whole number from %llu to %llu",
+			      (unsigned long long)row->min, (unsigned long long)row->max);
+	*ret_number = (unsigned int)number;
+	return 0;
+}
+
+static int set_word(const struct maas_option_row *row, const struct source *source,
+		    const char *value, unsigned int *ret_index)
+{
+	size_t len = strlen(value);
+	const char *word = row->value;
+
+	for (unsigned int i = 0; *word; i++) {
+		size_t word_len = strcspn(word, "|");
+
+		if (len == word_len && !strncmp(word, value, len)) {
+			*ret_index = i;
+			return 0;
+		}
+		word += word_len + (word[word_len] == '|');
+	}
+	return refuse(source, value, "one of %s", row->value);
+}
+
+static int set_text(const struct source *source, const char *value, const char **ret_text)
+{
+	if (!*value)
+		return refuse(source, value, "not empty");
+	*ret_text = value;
+	return 0;
+}
+
+static int set_ip(const struct source *source, const char *value, const char **ret_text)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+
+	if (inet_pton(AF_INET, value, address) != 1 && inet_pton(AF_INET6, value, address) != 1)
+		return refuse(source, value, "an IPv4 or IPv6 address, such as 192.0.2.1");
+	*ret_text = value;
+	return 0;
+}
+
+/* ---- lists */
+
+/* "0" to "65535" */
+static bool is_port(const char *text)
+{
+	unsigned int port = 0;
+
+	if (!*text || strlen(text) > 5)
+		return false;
+	for (; *text; text++) {
+		if (!isdigit((unsigned char)*text))
+			return false;
+		port = port * 10 + (unsigned int)(*text - '0');
+	}
+	return port <= UINT16_MAX;
+}
+
+static bool is_listen_address(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	size_t len;
+
+	if (!strncmp(text, "unix:", 5))
+		return text[5] && strlen(text + 5) < sizeof(((struct sockaddr_un *)0)->sun_path);
+	if (!colon || colon == text || !is_port(colon + 1))
+		return false;
+	len = (size_t)(colon - text);
+	if (text[0] == '[')
+		return len > 2 && text[len - 1] == ']' && !memchr(text + 1, ']', len - 2);
+	return strcspn(text, ":[]/ \t") == len;
+}
+
+static int add_listen(struct maas_options *options, const struct source *source, const char *value)
+{
+	if (options->num_listen == MAAS_OPTIONS_LISTEN)
+		return refuse(source, value, "left out: there are already %d addresses",
+			      MAAS_OPTIONS_LISTEN);
+	if (strlen(value) >= MAAS_OPTIONS_ADDRESS || !is_listen_address(value))
+		return refuse(source, value, LISTEN_WANTED);
+	strcpy(options->listen[options->num_listen++], value);
+	return 0;
+}
+
+static int add_class(struct maas_options *options, const struct source *source, const char *value)
+{
+	uint64_t bytes;
+
+	if (maas_size_parse(value, &bytes) || bytes < MAAS_SLAB_MIN_CLASS ||
+	    bytes > MAAS_SLAB_MAX_CLASS || bytes % MAAS_SLAB_MIN_CLASS)
+		return refuse(source, value,
+			      "sizes from %dB to 1GiB, multiples of %d, separated by commas, such "
+			      "as 4KiB,1MiB",
+			      MAAS_SLAB_MIN_CLASS, MAAS_SLAB_MIN_CLASS);
+	for (unsigned int i = 0; i < options->num_classes; i++)
+		if (options->class_bytes[i] == bytes)
+			return refuse(source, value, "named once");
+	if (options->num_classes == MAAS_SLAB_MAX_CLASSES)
+		return refuse(source, value, "left out: there are already %d sizes",
+			      MAAS_SLAB_MAX_CLASSES);
+	options->class_bytes[options->num_classes++] = bytes;
+	return 0;
+}
+
+/* Both lists may stand in one value, separated by commas. */
+static int add_list(struct maas_options *options, const struct source *source, const char *value,
+		    int (*add)(struct maas_options *options, const struct source *source,
+			       const char *value))
+{
+	char item[MAAS_OPTIONS_ADDRESS];
+
+	for (;;) {
+		size_t len = strcspn(value, ",");
+		int r;
+
+		if (len >= sizeof(item))
+			return refuse(source, value, "shorter");
+		memcpy(item, value, len);
+		item[len] = '\0';
+		r = add(options, source, item);
+		if (r || !value[len])
+			return r;
+		value += len + 1;
+	}
+}
+
+/* ---- the three places that options come from */
+
+static int set(struct maas_options *options, enum maas_option option, const struct source *source,
+	       const char *value)
+{
+	const struct maas_option_row *row = &maas_option_rows[option];
+	void *at = (char *)options + row->offset;
+
+	switch (row->kind) {
+	case MAAS_KIND_SWITCH:
+		return set_switch(source, value, at);
+	case MAAS_KIND_SIZE:
+		return set_size(row, source, value, at);
+	case MAAS_KIND_NUMBER:
+		return set_number(row, source, value, at);
+	case MAAS_KIND_WORD:
+		return set_word(row, source, value, at);
+	case MAAS_KIND_TEXT:
+		return set_text(source, value, at);
+	case MAAS_KIND_IP:
+		return set_ip(source, value, at);
+	case MAAS_KIND_LISTEN:
+		return add_list(options, source, value, add_listen);
+	case MAAS_KIND_SIZES:
+		options->num_classes = 0;
+		return add_list(options, source, value, add_class);
+	}
+	return -EINVAL;
+}
+
+/* The option that `arg`, such as "--max-pool-size=1GiB", names; MAAS_OPTIONS when there is none. */
+static enum maas_option find(const char *arg)
+{
+	size_t len = strcspn(arg + 2, "=");
+	unsigned int option = 0;
+
+	while (option < MAAS_OPTIONS &&
+	       (strncmp(maas_option_rows[option].name, arg + 2, len) != 0 ||
+		maas_option_rows[option].name[len]))
+		option++;
+	return (enum maas_option)option;
+}
+
+/* Takes argv[*at] and, where it is needed, its value behind it; moves `*at` past them. */
+static int take_argument(struct maas_options *options, int argc, char *const *argv, int *at,
+			 char *error)
+{
+	const char *arg = argv[(*at)++];
+	char name[MAAS_OPTIONS_ENV] = "--";
+	const struct source source = {name, error};
+	const char *value;
+	enum maas_option option;
+
+	if (!strcmp(arg, "-h"))
+		arg = "--help";
+	if (strncmp(arg, "--", 2) != 0 || !arg[2]) {
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "unexpected argument \"%.128s\"; maasd --help lists the options", arg);
+		return -EINVAL;
+	}
+	option = find(arg);
+	if (option == MAAS_OPTIONS) {
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "unknown option %.128s; maasd --help lists the options", arg);
+		return -EINVAL;
+	}
+	snprintf(name, sizeof(name), "--%s", maas_option_rows[option].name);
+	value = strchr(arg, '=');
+	if (value) {
+		value++;
+	} else if (maas_option_rows[option].kind == MAAS_KIND_SWITCH) {
+		value = "yes";
+	} else if (*at < argc && strncmp(argv[*at], "--", 2) != 0) {
+		value = argv[(*at)++];
+	} else {
+		snprintf(error, MAAS_OPTIONS_ERROR, "%s needs a value: %s %s", name, name,
+			 maas_option_rows[option].value);
+		return -EINVAL;
+	}
+	options->given |= UINT64_C(1) << option;
+	return set(options, option, &source, value);
+}
+
+static int take_environment(struct maas_options *options, enum maas_option option,
+			    char *(*env)(const char *name), char *error)
+{
+	char name[MAAS_OPTIONS_ENV];
+	const struct source source = {name, error};
+	const char *value;
+
+	if (maas_options_given(options, option) || maas_option_rows[option].no_env)
+		return 0;
+	maas_options_env_name(option, name);
+	value = env(name);
+	if (!value || !*value)
+		return 0;
+	options->given |= UINT64_C(1) << option;
+	return set(options, option, &source, value);
+}
+
+static int take_default(struct maas_options *options, enum maas_option option, char *error)
+{
+	const struct maas_option_row *row = &maas_option_rows[option];
+	const struct source source = {row->name, error};
+
+	if (maas_options_given(options, option) || !row->initial)
+		return 0;
+	return set(options, option, &source, row->initial);
+}
+
+int maas_options_parse(int argc, char *const *argv, char *(*env)(const char *name),
+		       char error[MAAS_OPTIONS_ERROR], struct maas_options *ret_options)
+{
+	struct maas_options options = {0};
+	int r = 0;
+
+	for (int at = 1; at < argc && !r;)
+		r = take_argument(&options, argc, argv, &at, error);
+	for (unsigned int i = 0; i < MAAS_OPTIONS && !r; i++)
+		r = take_environment(&options, (enum maas_option)i, env, error);
+	for (unsigned int i = 0; i < MAAS_OPTIONS && !r; i++)
+		r = take_default(&options, (enum maas_option)i, error);
+	if (!r)
+		*ret_options = options;
+	return r;
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/options_table.h"
+
+#define HELP_COLUMN 30
+
+const char *maas_options_name(unsigned int option)
+{
+	return option < MAAS_OPTIONS ? maas_option_rows[option].name : NULL;
+}
+
+void maas_options_env_name(enum maas_option option, char text[MAAS_OPTIONS_ENV])
+{
+	snprintf(text, MAAS_OPTIONS_ENV, "MAAS_%s", maas_option_rows[option].name);
+	for (; *text; text++)
+		*text = (char)(*text == '-' ? '_' : toupper((unsigned char)*text));
+}
+
+/* ---- --help */
+
+static void help_row(struct maas_buf *out, const struct maas_option_row *row)
+{
+	size_t start;
+
+	if (row->group)
+		maas_buf_printf(out, "\n%s:\n", row->group);
+	start = out->len;
+	maas_buf_printf(out, "  --%s%s%s", row->name, row->value ? " " : "",
+			row->value ? row->value : "");
+	if (out->len - start + 1 > HELP_COLUMN) {
+		maas_buf_str(out, "\n");
+		start = out->len;
+	}
+	while (!out->error && out->len - start < HELP_COLUMN)
+		maas_buf_str(out, " ");
+	maas_buf_str(out, row->help);
+	if (row->initial) {
+		if (out->len - start + strlen(row->initial) + 11 > 79)
+			maas_buf_printf(out, "\n%*s", HELP_COLUMN - 1, "");
+		maas_buf_printf(out, " (default %s)", row->initial);
+	}
+	maas_buf_str(out, "\n");
+}
+
+void maas_options_help(struct maas_buf *out)
+{
+	maas_buf_str(out,
+		     "Usage: maasd [OPTION]...\n\n"
+		     "Lends memory over the network: allocate, read, write and free with HTTP\n"
+		     "requests. Nothing that is lent is ever evicted.\n");
+	for (size_t i = 0; i < MAAS_OPTIONS; i++)
+		help_row(out, &maas_option_rows[i]);
+	maas_buf_str(
+		out,
+		"\nA SIZE is a number of bytes, or one with KiB, MiB, GiB or TiB. An option\n"
+		"can be given in the environment, too: --max-pool-size as MAAS_MAX_POOL_SIZE.\n"
+		"The command line wins. A switch takes yes or no there, and --prealloc=no\n"
+		"here; MAAS_LISTEN may be several addresses with commas between them.\n\n"
+		"Exit: 0 after SIGTERM or SIGINT, 1 when the server cannot run, 2 for bad\n"
+		"options.\n");
+}
+
+/* ---- --check */
+
+static void print_word(struct maas_buf *out, const char *words, unsigned int index)
+{
+	while (index--)
+		words += strcspn(words, "|") + 1;
+	maas_buf_add(out, words, strcspn(words, "|"));
+}
+
+static void print_sizes(struct maas_buf *out, const struct maas_options *options)
+{
+	for (unsigned int i = 0; i < options->num_classes; i++) {
+		char text[MAAS_SIZE_TEXT];
+
+		maas_buf_str(out, i ? "," : "");
+		maas_buf_str(out, maas_size_format(options->class_bytes[i], text));
+	}
+}
+
+static void print_listen(struct maas_buf *out, const struct maas_options *options)
+{
+	for (unsigned int i = 0; i < options->num_listen; i++)
+		maas_buf_printf(out, "%s%s", i ? "," : "", options->listen[i]);
+}
+
+static void print_value(struct maas_buf *out, const struct maas_options *options,
+			const struct maas_option_row *row)
+{
+	const void *at = (const char *)options + row->offset;
+	char text[MAAS_SIZE_TEXT];
+
+	switch (row->kind) {
+	case MAAS_KIND_SWITCH:
+		maas_buf_str(out, *(const bool *)at ? "yes" : "no");
+		break;
+	case MAAS_KIND_SIZE:
+		maas_buf_str(out, maas_size_format(*(const uint64_t *)at, text));
+		break;
+	case MAAS_KIND_NUMBER:
+		maas_buf_u64(out, *(const unsigned int *)at);
+		break;
+	case MAAS_KIND_WORD:
+		print_word(out, row->value, *(const unsigned int *)at);
+		break;
+	case MAAS_KIND_TEXT:
+	case MAAS_KIND_IP:
+		maas_buf_str(out, *(const char *const *)at);
+		break;
+	case MAAS_KIND_LISTEN:
+		print_listen(out, options);
+		break;
+	case MAAS_KIND_SIZES:
+		print_sizes(out, options);
+		break;
+	}
+}
+
+void maas_options_print(const struct maas_options *options, struct maas_buf *out)
+{
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+		const struct maas_option_row *row = &maas_option_rows[i];
+
+		if (i >= MAAS_OPTION_CHECK ||
+		    (!row->initial && !maas_options_given(options, (enum maas_option)i)))
+			continue;
+		maas_buf_printf(out, "%s = ", row->name);
+		print_value(out, options, row);
+		maas_buf_str(out, "\n");
+	}
+}
+
+/* ---- what this version lacks */
+
+static int lacks(const struct maas_option_row *row, const char *env, char *error)
+{
+	const char *why = "";
+
+	switch (row->missing) {
+	case MAAS_MISSING_NOTHING:
+		return 0;
+	case MAAS_MISSING_KEPT_MEMORY:
+		why = "memory is not kept across restarts in this version of maasd; leave the "
+		      "option out, and what is lent ends with the process";
+		break;
+	case MAAS_MISSING_AUTHENTICATION:
+		why = "reserved, not available in this version of maasd; leave the option out, "
+		      "and keep strangers off with --listen 127.0.0.1:3000, --listen unix:PATH "
+		      "or a firewall";
+		break;
+	case MAAS_MISSING_RDMA:
+		why = "this version of maasd has no RDMA; leave the option out, or say --rdma off "
+		      "to have the RDMA options ignored";
+		break;
+	case MAAS_MISSING_ISOLATION:
+		why = "only an RDMA device gives clients keys to keep apart, and this version of "
+		      "maasd has no RDMA; leave the option out";
+		break;
+	}
+	snprintf(error, MAAS_OPTIONS_ERROR, "--%s (%s): %s", row->name, env, why);
+	return -EOPNOTSUPP;
+}
+
+int maas_options_available(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+{
+	if (options->rdma == MAAS_RDMA_REQUIRED) {
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "--rdma required: this version of maasd has no RDMA; say --rdma auto or "
+			 "--rdma off to serve over HTTP only");
+		return -EOPNOTSUPP;
+	}
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+		const struct maas_option_row *row = &maas_option_rows[i];
+		char env[MAAS_OPTIONS_ENV];
+		int r;
+
+		if (!maas_options_given(options, (enum maas_option)i) ||
+		    (row->missing == MAAS_MISSING_RDMA && options->rdma == MAAS_RDMA_OFF) ||
+		    (row->missing == MAAS_MISSING_ISOLATION && !options->require_isolation))
+			continue;
+		maas_options_env_name((enum maas_option)i, env);
+		r = lacks(row, env, error);
+		if (r)
+			return r;
+	}
+	return 0;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/options.h"
+
+#define MAX_ARGS 8
+
+/* The environment of a test: NAME, VALUE, …, NULL. */
+static const char *const *environment;
+
+static char *fake_getenv(const char *name)
+{
+	union {
+		const char *in;
+		char *out;
+	} value;
+
+	for (const char *const *at = environment; at && *at; at += 2)
+		if (!strcmp(at[0], name)) {
+			value.in = at[1];
+			return value.out;
+		}
+	return NULL;
+}
+
+static int parse(const char *const *args, char *error, struct maas_options *ret_options)
+{
+	union {
+		const char *in[MAX_ARGS];
+		char *out[MAX_ARGS];
+	} argv = {{"maasd"}};
+	int argc = 1;
+
+	for (; args && *args; args++)
+		argv.in[argc++] = *args;
+	error[0] = '\0';
+	return maas_options_parse(argc, argv.out, fake_getenv, error, ret_options);
+}
+
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void parses(const char *const *args, struct maas_options *ret_options)
+{
+	char error[MAAS_OPTIONS_ERROR];
+	int r = parse(args, error, ret_options);
+
+	if (r)
+		print_error("%s\n", error);
+	assert_int_equal(r, 0);
+}
+
+/* Refused, with a sentence that holds all of `words`. */
+static void refuses(const char *const *args, const char *const *words)
+{
+	char error[MAAS_OPTIONS_ERROR];
+	struct maas_options options = {.max_sessions = 4711};
+
+	assert_int_equal(parse(args, error, &options), -EINVAL);
+	assert_int_equal(options.max_sessions, 4711);
+	for (; *words; words++)
+		if (!strstr(error, *words))
+			fail_msg("\"%s\" does not say \"%s\"", error, *words);
+}
+
+static void parse__defaults(void **state)
+{
+	static const uint64_t classes[] = {1024, 2048, 4096, 8192, 524288, 1048576, 4194304};
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(NULL, &options);
+	assert_int_equal(options.given, 0);
+	assert_int_equal(options.max_pool_bytes, 1u << 30);
+	assert_int_equal(options.num_classes, MAAS_ARRAY_SIZE(classes));
+	assert_memory_equal(options.class_bytes, classes, sizeof(classes));
+	assert_int_equal(options.extent_bytes, 0);
+	assert_int_equal(options.num_listen, 1);
+	assert_string_equal(options.listen[0], "0.0.0.0:3000");
+	assert_int_equal(options.max_connections, 10000);
+	assert_int_equal(options.max_body_bytes, 4u << 20);
+	assert_int_equal(options.max_header_bytes, 16u << 10);
+	assert_int_equal(options.connection_timeout_s, 60);
+	assert_int_equal(options.drain_timeout_s, 5);
+	assert_int_equal(options.rdma, MAAS_RDMA_AUTO);
+	assert_int_equal(options.log_level, MAAS_LOG_INFO);
+	assert_null(options.log_file);
+	assert_false(options.prealloc);
+}
+
+static void parse__both_forms_of_a_value(void **state)
+{
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--max-pool-size", "2GiB", "--max-sessions=7", "--prealloc"), &options);
+	assert_int_equal(options.max_pool_bytes, UINT64_C(2) << 30);
+	assert_int_equal(options.max_sessions, 7);
+	assert_true(options.prealloc);
+	assert_true(maas_options_given(&options, MAAS_OPTION_MAX_POOL_SIZE));
+	assert_false(maas_options_given(&options, MAAS_OPTION_LISTEN));
+	parses(ARGS("--max-sessions=7", "--max-sessions", "8", "--log-level=debug"), &options);
+	assert_int_equal(options.max_sessions, 8);
+	assert_int_equal(options.log_level, MAAS_LOG_DEBUG);
+}
+
+static void parse__environment_below_command_line(void **state)
+{
+	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE",
+					       "3GiB",
+					       "MAAS_LISTEN",
+					       "[::1]:0,unix:/run/maas.sock",
+					       "MAAS_PREALLOC",
+					       "yes",
+					       "MAAS_LOG_FILE",
+					       "",
+					       "MAAS_MAX_SESSIONS",
+					       "9",
+					       "MAAS_HELP",
+					       "yes",
+					       NULL};
+	struct maas_options options;
+
+	(void)state;
+	environment = settings;
+	parses(ARGS("--max-sessions", "10"), &options);
+	assert_int_equal(options.max_pool_bytes, UINT64_C(3) << 30);
+	assert_int_equal(options.num_listen, 2);
+	assert_string_equal(options.listen[0], "[::1]:0");
+	assert_string_equal(options.listen[1], "unix:/run/maas.sock");
+	assert_true(options.prealloc);
+	assert_null(options.log_file);
+	assert_int_equal(options.max_sessions, 10);
+	assert_false(options.help);
+
+	parses(ARGS("--listen", "127.0.0.1:1", "--prealloc=no"), &options);
+	assert_int_equal(options.num_listen, 1);
+	assert_string_equal(options.listen[0], "127.0.0.1:1");
+	assert_false(options.prealloc);
+}
+
+static void parse__environment_is_named_when_bad(void **state)
+{
+	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE", "lots", NULL};
+
+	(void)state;
+	environment = settings;
+	refuses(NULL, ARGS("MAAS_MAX_POOL_SIZE", "\"lots\"", "a size from 4KiB"));
+}
+
+static void parse__refuses_by_name(void **state)
+{
+	(void)state;
+	environment = NULL;
+	refuses(ARGS("--colour"), ARGS("--colour", "--help"));
+	refuses(ARGS("--max-pool"), ARGS("--max-pool", "--help"));
+	refuses(ARGS("extra"), ARGS("\"extra\"", "--help"));
+	refuses(ARGS("--"), ARGS("\"--\""));
+	refuses(ARGS("-v"), ARGS("\"-v\""));
+	refuses(ARGS("--max-pool-size"), ARGS("--max-pool-size needs a value", "SIZE"));
+	refuses(ARGS("--log-file", "--check"), ARGS("--log-file needs a value"));
+	refuses(ARGS("--log-file="), ARGS("--log-file \"\"", "not empty"));
+	refuses(ARGS("--rdma", "maybe"), ARGS("--rdma \"maybe\"", "auto|required|off"));
+	refuses(ARGS("--rdma", "auto|off"), ARGS("one of auto|required|off"));
+	refuses(ARGS("--log-level", "inf"), ARGS("error|warn|info|debug"));
+	refuses(ARGS("--prealloc=perhaps"), ARGS("--prealloc \"perhaps\"", "yes or no"));
+	refuses(ARGS("--rdma-addr", "host"), ARGS("--rdma-addr \"host\"", "IPv4 or IPv6"));
+}
+
+static void parse__number_bounds(void **state)
+{
+	static const char *const bad[] = {
+		"0",	"1000001", "-1", "+1",	"1.5",
+		"0x10", "1k",	   "",	 " 10", "99999999999999999999999"};
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		char arg[64];
+
+		snprintf(arg, sizeof(arg), "--max-connections=%s", bad[i]);
+		refuses(ARGS(arg), ARGS("--max-connections", "a whole number from 1 to 1000000"));
+	}
+	parses(ARGS("--max-connections=1"), &options);
+	assert_int_equal(options.max_connections, 1);
+	parses(ARGS("--max-connections=1000000"), &options);
+	assert_int_equal(options.max_connections, 1000000);
+}
+
+static void parse__size_bounds(void **state)
+{
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	refuses(ARGS("--max-header-size", "1023"), ARGS("from 1KiB to 24KiB"));
+	refuses(ARGS("--max-header-size", "24577"), ARGS("from 1KiB to 24KiB"));
+	parses(ARGS("--max-header-size", "24KiB"), &options);
+	assert_int_equal(options.max_header_bytes, 24576);
+	refuses(ARGS("--max-pool-size", "65TiB"), ARGS("to 64TiB"));
+	refuses(ARGS("--max-pool-size", "9223372036854775808"), ARGS("to 64TiB"));
+}
+
+static void parse__addresses(void **state)
+{
+	static const char *const good[] = {"127.0.0.1:0",	  "[::]:65535", "localhost:80",
+					   "[fe80::1%eth0]:3000", "unix:/a",	"unix:b:c"};
+	static const char *const bad[] = {
+		"3000",	      ":3000", "1.2.3.4",  "1.2.3.4:", "1.2.3.4:65536", "::1:3000",
+		"[]:1",	      "[::1]", "[::1]]:1", "unix:",    "h:1x",		"a b:1",
+		"http://h:1", ",h:1",  "h:1,",	   "h:000001"};
+	char path[160] = "unix:";
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
+		parses(ARGS("--listen", good[i]), &options);
+		assert_string_equal(options.listen[0], good[i]);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		refuses(ARGS("--listen", bad[i]), ARGS("--listen", "HOST:PORT"));
+	memset(path + 5, 'x', 107);
+	parses(ARGS("--listen", path), &options);
+	path[5 + 107] = 'x';
+	refuses(ARGS("--listen", path), ARGS("unix:PATH"));
+}
+
+static void parse__too_many_addresses(void **state)
+{
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
+		    "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16"),
+	       &options);
+	assert_int_equal(options.num_listen, 16);
+	refuses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
+		     "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16,h:17"),
+		ARGS("\"h:17\"", "already 16"));
+}
+
+static void parse__slab_sizes(void **state)
+{
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--slab-sizes", "1GiB,64,4KiB"), &options);
+	assert_int_equal(options.num_classes, 3);
+	assert_int_equal(options.class_bytes[0], 1u << 30);
+	assert_int_equal(options.class_bytes[1], 64);
+	parses(ARGS("--slab-sizes", "1KiB", "--slab-sizes", "2KiB"), &options);
+	assert_int_equal(options.num_classes, 1);
+	assert_int_equal(options.class_bytes[0], 2048);
+	refuses(ARGS("--slab-sizes", "1KiB,1024"), ARGS("\"1024\"", "named once"));
+	refuses(ARGS("--slab-sizes", "1000"), ARGS("\"1000\"", "multiples of 64"));
+	refuses(ARGS("--slab-sizes", "2GiB"), ARGS("to 1GiB"));
+	refuses(ARGS("--slab-sizes", "1KiB,"), ARGS("\"\"", "--slab-sizes"));
+}
+
+static void parse__cuts_what_is_long(void **state)
+{
+	char arg[4096] = "--max-pool-size=";
+
+	(void)state;
+	environment = NULL;
+	memset(arg + strlen(arg), 'y', sizeof(arg) - strlen(arg) - 1);
+	refuses(ARGS(arg), ARGS("a size from"));
+	refuses(ARGS("--listen", arg), ARGS("--listen"));
+	arg[2] = 'X';
+	refuses(ARGS(arg), ARGS("unknown option"));
+}
+
+/* ---- what this version lacks */
+
+static void available(const char *const *args, int expected, const char *word)
+{
+	char error[MAAS_OPTIONS_ERROR] = "";
+	struct maas_options options;
+
+	environment = NULL;
+	parses(args, &options);
+	assert_int_equal(maas_options_available(&options, error), expected);
+	if (!strstr(error, word))
+		fail_msg("\"%s\" does not say \"%s\"", error, word);
+}
+
+static void available__refuses_what_is_missing(void **state)
+{
+	(void)state;
+	available(NULL, 0, "");
+	available(ARGS("--rdma", "off"), 0, "");
+	available(ARGS("--rdma", "required"), -EOPNOTSUPP, "--rdma auto");
+	available(ARGS("--rdma-device", "mlx5_0"), -EOPNOTSUPP, "--rdma-device");
+	available(ARGS("--rdma-addr", "::1"), -EOPNOTSUPP, "MAAS_RDMA_ADDR");
+	available(ARGS("--rdma-port", "1"), -EOPNOTSUPP, "no RDMA");
+	available(ARGS("--rdma-keys", "mr"), -EOPNOTSUPP, "no RDMA");
+	available(ARGS("--max-grants", "1"), -EOPNOTSUPP, "no RDMA");
+	available(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), 0, "");
+	available(ARGS("--require-isolation"), -EOPNOTSUPP, "--require-isolation");
+	available(ARGS("--require-isolation", "--rdma", "off"), -EOPNOTSUPP, "leave the option");
+	available(ARGS("--require-isolation=no"), 0, "");
+	available(ARGS("--memory-file", "/m"), -EOPNOTSUPP, "--memory-file");
+	available(ARGS("--auth-file", "/a"), -EOPNOTSUPP, "reserved");
+	available(ARGS("--tls-cert", "/a"), -EOPNOTSUPP, "reserved");
+	available(ARGS("--tls-key", "/a"), -EOPNOTSUPP, "reserved");
+	available(ARGS("--tls-client-ca", "/a"), -EOPNOTSUPP, "reserved");
+}
+
+/* ---- text */
+
+static char *text_of(struct maas_buf *buf)
+{
+	maas_buf_add(buf, "", 1);
+	assert_int_equal(buf->error, 0);
+	return buf->data;
+}
+
+static void help__names_every_option_in_80_columns(void **state)
+{
+	struct maas_buf buf = {0};
+	char *help;
+
+	(void)state;
+	maas_options_help(&buf);
+	help = text_of(&buf);
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "\n  --%s", maas_options_name(i));
+		if (!strstr(help, name))
+			fail_msg("--help leaves out --%s", maas_options_name(i));
+	}
+	for (char *line = strtok(help, "\n"); line; line = strtok(NULL, "\n"))
+		if (strlen(line) > 80)
+			fail_msg("longer than 80 columns: %s", line);
+	maas_buf_fini(&buf);
+}
+
+static void print__can_be_given_again(void **state)
+{
+	static const char *const lines[] = {
+		"max-pool-size = 2GiB\n", "slab-sizes = 64B,1KiB\n", "prealloc = yes\n",
+		"listen = h:1,unix:/s\n", "log-level = warn\n",	     "drain-timeout = 5\n",
+		"log-file = /l\n",
+	};
+	struct maas_options options;
+	struct maas_buf buf = {0};
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--max-pool-size=2048MiB", "--slab-sizes=64,1k", "--prealloc",
+		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"),
+	       &options);
+	maas_options_print(&options, &buf);
+	text_of(&buf);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lines); i++)
+		if (!strstr(buf.data, lines[i]))
+			fail_msg("\"%s\" is not in:\n%s", lines[i], buf.data);
+	assert_null(strstr(buf.data, "numa-node"));
+	assert_null(strstr(buf.data, "check"));
+	maas_buf_fini(&buf);
+}
+
+static void env_name__of_an_option(void **state)
+{
+	char text[MAAS_OPTIONS_ENV];
+
+	(void)state;
+	maas_options_env_name(MAAS_OPTION_TLS_CLIENT_CA, text);
+	assert_string_equal(text, "MAAS_TLS_CLIENT_CA");
+}
+
+/* The manual page is maintained by hand: every option stands in it as an item of its list. */
+static void manual__names_every_option(void **state)
+{
+	FILE *file = fopen(MAAS_MANUAL, "re");
+	static char page[65536];
+	size_t len;
+
+	(void)state;
+	assert_non_null(file);
+	len = fread(page, 1, sizeof(page) - 1, file);
+	fclose(file);
+	page[len] = '\0';
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+		char item[80];
+		const char *at;
+
+		snprintf(item, sizeof(item), "\n.It Fl -%s", maas_options_name(i));
+		at = strstr(page, item);
+		if (!at || !strchr(" \n", at[strlen(item)]))
+			fail_msg("maasd.8 leaves out --%s", maas_options_name(i));
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(parse__defaults),
+		cmocka_unit_test(parse__both_forms_of_a_value),
+		cmocka_unit_test(parse__environment_below_command_line),
+		cmocka_unit_test(parse__environment_is_named_when_bad),
+		cmocka_unit_test(parse__refuses_by_name),
+		cmocka_unit_test(parse__number_bounds),
+		cmocka_unit_test(parse__size_bounds),
+		cmocka_unit_test(parse__addresses),
+		cmocka_unit_test(parse__too_many_addresses),
+		cmocka_unit_test(parse__slab_sizes),
+		cmocka_unit_test(parse__cuts_what_is_long),
+		cmocka_unit_test(available__refuses_what_is_missing),
+		cmocka_unit_test(help__names_every_option_in_80_columns),
+		cmocka_unit_test(print__can_be_given_again),
+		cmocka_unit_test(env_name__of_an_option),
+		cmocka_unit_test(manual__names_every_option),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
