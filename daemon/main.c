@@ -1,7 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "http/http.h"
+#include <stdlib.h>
+#include <string.h>
 
-int main(void)
+#include "daemon/internal.h"
+
+static int write_out(struct maas_buf *text)
 {
-	return 0;
+	int status = EXIT_SUCCESS;
+
+	if (text->error || fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout))
+		status = MAAS_EXIT_FAILURE;
+	maas_buf_fini(text);
+	return status;
+}
+
+static int fail_usage(const char *error)
+{
+	fprintf(stderr, "maasd: %s\n", error);
+	return MAAS_EXIT_USAGE;
+}
+
+/* The pool is made, without its memory, and taken down again: what it refuses is found here, too.
+ */
+static int check(struct maas_options *options)
+{
+	char error[MAAS_OPTIONS_ERROR];
+	struct maas_slab_stats stats;
+	struct maas_slab *slab;
+	struct maas_buf text = {0};
+
+	if (maas_machine_raise_files(options, error))
+		return fail_usage(error);
+	if (maas_options_given(options, MAAS_OPTION_NUMA_NODE) &&
+	    maas_machine_bind_node(options->numa_node, error))
+		return fail_usage(error);
+	if (maas_serve_open_pool(options, false, error, &slab))
+		return fail_usage(error);
+	maas_slab_stats(slab, &stats);
+	maas_slab_close(slab);
+	options->max_pool_bytes = stats.max_bytes;
+	options->extent_bytes = stats.extent_bytes;
+	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE;
+	maas_options_print(options, &text);
+	maas_machine_print(&text);
+	maas_machine_warn_memory(options->max_pool_bytes);
+	return write_out(&text);
+}
+
+int main(int argc, char **argv)
+{
+	char error[MAAS_OPTIONS_ERROR];
+	struct maas_options options;
+	struct maas_buf text = {0};
+	int r;
+
+	if (maas_options_parse(argc, argv, getenv, error, &options))
+		return fail_usage(error);
+	if (options.help) {
+		maas_options_help(&text);
+		return write_out(&text);
+	}
+	if (options.version) {
+		maas_buf_str(&text, "maasd " MAAS_VERSION "\n");
+		return write_out(&text);
+	}
+	if (maas_options_available(&options, error))
+		return fail_usage(error);
+	maas_log_set_level((enum maas_log_level)options.log_level);
+	if (options.check)
+		return check(&options);
+	r = options.log_file ? maas_log_open(options.log_file) : 0;
+	if (r) {
+		fprintf(stderr, "maasd: --log-file %s: %s\n", options.log_file, strerror(-r));
+		return MAAS_EXIT_FAILURE;
+	}
+	return maas_serve(&options);
 }

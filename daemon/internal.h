@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to daemon/: how maasd is put together.
+ *
+ *     main ── options ── machine (limits, NUMA) ── serve ┬─ slab ◀─ lend ◀─ http
+ *                                                        └─ housekeeping
+ *
+ * Lock order of the whole program, outermost first:
+ *
+ *     http (list of connections) -> http (a request's wait) -> lend -> slab -> log
+ *
+ * A thread that holds one may take those to its right, never one to its left. Callbacks out of lend
+ * run without its lock, except maas_transfer.abort, which takes none.
+ *
+ * Threads: main starts everything and then only waits for signals, which all others block; http's
+ * workers; one housekeeping thread.
+ */
+#ifndef MAAS_DAEMON_INTERNAL_H
+#define MAAS_DAEMON_INTERNAL_H
+
+#include "daemon/options.h"
+#include "http/http.h"
+
+#define MAAS_EXIT_FAILURE 1 /* the server cannot run */
+#define MAAS_EXIT_USAGE	  2 /* bad options */
+
+/* ---- machine: what it allows */
+
+/*
+ * Raises RLIMIT_NOFILE so that every connection finds a descriptor. Where that is not allowed,
+ * lowers options->max_connections to what fits, and warns. Errors: -EMFILE when not even one fits.
+ */
+MAAS_MUST_CHECK int maas_machine_raise_files(struct maas_options *options,
+					     char error[MAAS_OPTIONS_ERROR]);
+
+/* Binds this process's memory to a NUMA node (set_mempolicy(2)); threads started later inherit it.
+ * Errors: -ENODEV no such node or none with memory, -EPERM; `error` names the nodes there are. */
+MAAS_MUST_CHECK int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR]);
+
+/* Warns, in the log, where a pool of `max_bytes` is more than this machine or its cgroup holds.
+ * Returns how many warnings. */
+unsigned int maas_machine_warn_memory(uint64_t max_bytes);
+
+/*
+ * The smallest memory.max from the cgroup (version 2) that `proc_path` ("/proc/self/cgroup") names
+ * up to the root of the hierarchy at `mount`. Errors: -ENOENT when none is set.
+ */
+MAAS_MUST_CHECK int maas_machine_cgroup_limit(const char *proc_path, const char *mount,
+					      uint64_t *ret_bytes);
+
+/* Appends `name = value` lines on the machine: memory, cgroup, memlock, descriptors. */
+void maas_machine_print(struct maas_buf *out);
+
+/* ---- housekeeping */
+
+struct maas_housekeeping;
+
+struct maas_housekeeping_options {
+	struct maas_slab *slab; /* borrowed, as the others */
+	struct maas_lend *lend;
+	struct maas_http *http;
+	uint64_t watchdog_us; /* tell systemd this often that all is well; 0: never */
+};
+
+/* Starts the thread that ticks every 100 ms. Errors: -ENOMEM, -EAGAIN. */
+MAAS_MUST_CHECK int maas_housekeeping_start(const struct maas_housekeeping_options *options,
+					    struct maas_housekeeping **ret_keeper);
+/* Ends the thread and waits for it. NULL is allowed. */
+void maas_housekeeping_stop(struct maas_housekeeping *keeper);
+
+/* ---- serve */
+
+/* Serves until a signal ends it. Returns the program's exit code. */
+int maas_serve(struct maas_options *options);
+
+/* Opens the pool as `options` say; with `prealloc` as given. Errors: as maas_slab_open(). */
+MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_options *options, bool prealloc,
+					 char error[MAAS_OPTIONS_ERROR],
+					 struct maas_slab **ret_slab);
+
+/* True when the address, such as "http://127.0.0.1:3000", can be reached from other hosts. */
+bool maas_serve_is_public(const char *url);
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/internal.h"
+
+#define DRAIN_POLL_MS 20
+
+/* Everything that runs. Destroyed in the opposite order, from any half-built state. */
+struct server {
+	struct maas_slab *slab;
+	struct maas_lend *lend;
+	struct maas_http *http;
+	struct maas_housekeeping *keeper;
+	char boot_id[MAAS_ID_TEXT];
+	const char *listen[MAAS_OPTIONS_LISTEN];
+	sigset_t signals;
+};
+
+/* ---- start */
+
+/* A random UUID (version 4, RFC 9562). */
+static int make_boot_id(char text[MAAS_ID_TEXT])
+{
+	unsigned char b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		return -EIO;
+	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+	snprintf(text, MAAS_ID_TEXT,
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
+		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+		 b[15]);
+	return 0;
+}
+
+int maas_serve_open_pool(const struct maas_options *options, bool prealloc,
+			 char error[MAAS_OPTIONS_ERROR], struct maas_slab **ret_slab)
+{
+	const struct maas_slab_options slab = {
+		.max_bytes = options->max_pool_bytes,
+		.class_bytes = options->class_bytes,
+		.num_classes = options->num_classes,
+		.extent_bytes = options->extent_bytes,
+		.dir_fd = -1,
+		.prealloc = prealloc,
+	};
+	char reason[MAAS_SLAB_ERROR] = "";
+	int r = maas_slab_open(&slab, reason, ret_slab);
+
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "the pool cannot be made: %s",
+			 *reason ? reason : strerror(-r));
+	return r;
+}
+
+static int open_lend(struct server *server, const struct maas_options *options, char *error)
+{
+	const struct maas_lend_options lend = {
+		.slab = server->slab,
+		.max_sessions = options->max_sessions,
+	};
+	int r = maas_lend_open(&lend, &server->lend);
+
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "--max-sessions %u: %s", options->max_sessions,
+			 strerror(-r));
+	return r;
+}
+
+static int start_http(struct server *server, const struct maas_options *options, char *error)
+{
+	const struct maas_http_options http = {
+		.slab = server->slab,
+		.lend = server->lend,
+		.listen = server->listen,
+		.num_listen = options->num_listen,
+		.threads = options->http_threads,
+		.max_connections = options->max_connections,
+		.max_body_bytes = options->max_body_bytes,
+		.max_header_bytes = options->max_header_bytes,
+		.timeout_s = options->connection_timeout_s,
+		.boot_id = server->boot_id,
+		.rdma = {.state = "off"},
+	};
+	char reason[MAAS_HTTP_ERROR] = "";
+	int r;
+
+	for (unsigned int i = 0; i < options->num_listen; i++)
+		server->listen[i] = options->listen[i];
+	r = maas_http_start(&http, reason, &server->http);
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
+	return r;
+}
+
+static int start_keeper(struct server *server, char *error)
+{
+	struct maas_housekeeping_options keeper = {
+		.slab = server->slab,
+		.lend = server->lend,
+		.http = server->http,
+	};
+	int r;
+
+	if (sd_watchdog_enabled(0, &keeper.watchdog_us) <= 0)
+		keeper.watchdog_us = 0;
+	r = maas_housekeeping_start(&keeper, &server->keeper);
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "no housekeeping thread: %s", strerror(-r));
+	return r;
+}
+
+/* Signals are blocked before the first thread starts, so that all threads inherit it and only
+ * wait_signal() sees them. */
+static void block_signals(struct server *server)
+{
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&server->signals);
+	sigaddset(&server->signals, SIGTERM);
+	sigaddset(&server->signals, SIGINT);
+	sigaddset(&server->signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &server->signals, NULL);
+}
+
+static int start(struct server *server, struct maas_options *options, char *error)
+{
+	int r;
+
+	block_signals(server);
+	r = maas_machine_raise_files(options, error);
+	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))
+		r = maas_machine_bind_node(options->numa_node, error);
+	if (!r)
+		r = make_boot_id(server->boot_id);
+	if (!r)
+		r = maas_serve_open_pool(options, options->prealloc, error, &server->slab);
+	if (!r)
+		r = open_lend(server, options, error);
+	if (!r)
+		r = start_http(server, options, error);
+	if (!r)
+		r = start_keeper(server, error);
+	return r;
+}
+
+static void stop(struct server *server)
+{
+	maas_http_stop(server->http);
+	maas_housekeeping_stop(server->keeper);
+	maas_lend_close(server->lend);
+	maas_slab_close(server->slab);
+	maas_log_flush();
+}
+
+/* ---- what is said at the start */
+
+bool maas_serve_is_public(const char *url)
+{
+	static const char *const local[] = {"unix:", "http://127.", "http://[::1]:"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(local); i++)
+		if (!strncmp(url, local[i], strlen(local[i])))
+			return false;
+	return true;
+}
+
+static void announce(const struct server *server, const struct maas_options *options)
+{
+	const char *open = NULL;
+	const char *url;
+
+	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
+		/* On stderr whatever the log is, in these words: programs wait for them. */
+		fprintf(stderr, "Listening on %s\n", url);
+		if (options->log_file)
+			log_info("listening on %s", url);
+		if (!open && maas_serve_is_public(url))
+			open = url;
+	}
+	if (open)
+		log_warn(
+			"no authentication on %s: whoever reaches it can allocate, read, write and "
+			"free; keep strangers off with a firewall or --listen 127.0.0.1:3000",
+			open);
+	if (options->rdma == MAAS_RDMA_AUTO)
+		log_info("rdma: not available in this version, serving over HTTP only");
+	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->num_listen,
+		   options->num_listen == 1 ? "" : "es");
+}
+
+/* ---- signals */
+
+static void reopen_log(void)
+{
+	int r = maas_log_reopen();
+
+	if (r)
+		log_err("log file cannot be opened anew, the old one stays error=%s", strerror(-r));
+	else
+		log_info("log file opened anew");
+}
+
+/* The signal that asks for the end, or 0 after `timeout_ms` (-1: none). */
+static int wait_signal(const struct server *server, int timeout_ms)
+{
+	const struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+	int signal;
+
+	for (;;) {
+		signal = timeout_ms < 0 ? sigwaitinfo(&server->signals, NULL)
+					: sigtimedwait(&server->signals, NULL, &timeout);
+		if (signal == SIGHUP)
+			reopen_log();
+		else if (signal > 0)
+			return signal;
+		else if (errno == EAGAIN)
+			return 0;
+	}
+}
+
+/* Waits, and ends the program at once when a second signal asks for it. */
+static void wait_impatient(const struct server *server, int timeout_ms)
+{
+	int signal = wait_signal(server, timeout_ms);
+
+	if (!signal)
+		return;
+	log_warn("second signal, ending at once signal=%s", strsignal(signal));
+	maas_log_flush();
+	_exit(128 + signal);
+}
+
+static void drain(const struct server *server, const struct maas_options *options)
+{
+	uint64_t end_ms;
+
+	maas_http_drain(server->http);
+	if (options->drain_delay_s)
+		wait_impatient(server, (int)options->drain_delay_s * 1000);
+	end_ms = maas_clock_ms() + options->drain_timeout_s * UINT64_C(1000);
+	while (maas_http_active(server->http)) {
+		if (maas_clock_ms() >= end_ms) {
+			log_warn("requests cut off at the end count=%llu --drain-timeout=%u",
+				 (unsigned long long)maas_http_active(server->http),
+				 options->drain_timeout_s);
+			return;
+		}
+		wait_impatient(server, DRAIN_POLL_MS);
+	}
+}
+
+int maas_serve(struct maas_options *options)
+{
+	char error[MAAS_OPTIONS_ERROR] = "no random numbers from the kernel";
+	struct server server = {0};
+	int signal;
+
+	if (start(&server, options, error)) {
+		fprintf(stderr, "maasd: %s\n", error);
+		if (options->log_file)
+			log_err("cannot start: %s", error);
+		stop(&server);
+		return MAAS_EXIT_FAILURE;
+	}
+	maas_machine_warn_memory(options->max_pool_bytes);
+	announce(&server, options);
+	signal = wait_signal(&server, -1);
+	sd_notify(0, "STOPPING=1");
+	log_info("ending signal=%s requests=%llu", strsignal(signal),
+		 (unsigned long long)maas_http_active(server.http));
+	drain(&server, options);
+	stop(&server);
+	return EXIT_SUCCESS;
+}
