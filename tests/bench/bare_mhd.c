@@ -103,15 +103,19 @@ static int parse_route(const char *text)
 
 static struct MHD_Daemon *start(unsigned int threads)
 {
+	/* Flags and sizes as in http/server.c. */
 	struct sockaddr_in address = {
 		.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 	};
 
-	return MHD_start_daemon(
-		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, answer, NULL,
-		MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_THREAD_POOL_SIZE, threads,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)256 << 10, MHD_OPTION_END);
+	return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME |
+					MHD_USE_ITC | MHD_USE_ERROR_LOG,
+				0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, &address,
+				MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
+				MHD_OPTION_CONNECTION_LIMIT, 4096u, MHD_OPTION_CONNECTION_TIMEOUT,
+				30u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)64 << 10,
+				MHD_OPTION_END);
 }
 
 int main(int argc, char **argv)
