@@ -158,7 +158,7 @@ static void forget__after_ten_minutes(void **state)
 	struct maas_allocation again;
 
 	(void)state;
-	pass_ms(&f, (MAAS_LEND_REQUEST_S - 1) * 1000);
+	pass_ms(&f, (MAAS_LEND_REQUEST_S - 1) * 1000ull);
 	again = ALLOCATE(&f, .request_id = "r");
 	assert_string_equal(first.id, again.id);
 	pass_ms(&f, 1000);
@@ -169,14 +169,11 @@ static void forget__after_ten_minutes(void **state)
 	fixture_close(&f);
 }
 
+/* Past lend: these have no owner and no lease, so that lend does not miss them. */
 static void free_all(struct fixture *f, const struct maas_slab_ref *refs, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		char id[MAAS_ID_TEXT];
-
-		maas_lend_id(f->lend, refs[i], id);
-		assert_int_equal(maas_lend_free(f->lend, id, NULL, NULL), 0);
-	}
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(maas_slab_free(f->slab, refs[i]), 0);
 }
 
 static void forget__after_a_million_allocations(void **state)
