@@ -171,11 +171,40 @@ static void steps__constant_in_a_full_pool(void **state)
 	free(refs);
 }
 
+/* What one class left waiting, another's allocation may find: each wait ends once. */
+static void steps__a_drain_is_paid_by_its_frees(void **state)
+{
+	struct maas_slab *slab = POOL(4 * MIB, 4096, 64, 4096);
+	struct maas_slab_ref ref;
+	uint64_t cursor = 0, ops = 0;
+	struct maas_slab_info info;
+
+	(void)state;
+	for (int round = 0; round < 4; round++) {
+		uint64_t size = round % 2 ? 4096 : 64;
+
+		for (; !maas_slab_alloc(slab, size, &no_label, &ref); ops++) {
+			uint64_t waiting = pool_waiting(slab);
+			uint64_t before = maas_slab_steps(slab);
+
+			if (pool_try_alloc(slab, size))
+				break;
+			assert_in_range(maas_slab_steps(slab) - before, 1, 4 * waiting + MAX_STEPS);
+			ops++;
+		}
+		for (cursor = 0; maas_slab_next(slab, &cursor, 10000, &info) == 1; ops += 2)
+			pool_free(slab, info.ref);
+	}
+	assert_in_range(maas_slab_steps(slab), ops, ops * MAX_STEPS);
+	maas_slab_close(slab);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(steps__constant_from_ten_to_a_million_live),
 		cmocka_unit_test(steps__constant_in_a_full_pool),
+		cmocka_unit_test(steps__a_drain_is_paid_by_its_frees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,7 @@ struct crowd {
 	atomic_uint_fast64_t now_ms;		 /* runs faster than the clock */
 	atomic_uint_fast64_t allocations;
 	atomic_uint_fast64_t frees;
+	atomic_bool is_done;
 };
 
 struct own {
@@ -298,12 +299,46 @@ static void threads__a_slab_is_freed_once(void **state)
 	crowd_fini(&crowd);
 }
 
+/* Lets a second pass with each call, for as long as somebody wants slabs. */
+static void *hurry(void *arg)
+{
+	struct crowd *crowd = arg;
+
+	while (!atomic_load(&crowd->is_done))
+		maas_slab_reclaim(crowd->slab, atomic_fetch_add(&crowd->now_ms, 1000), MIB);
+	return NULL;
+}
+
+/* The only slab of the pool is being zeroed: that is worth waiting for, not a full pool. */
+static void threads__no_refusal_while_a_slab_is_zeroed(void **state)
+{
+	struct crowd crowd = {.slab = POOL(MIB, MIB, MIB), .now_ms = maas_clock_ms()};
+	uint64_t random = seed;
+	pthread_t housekeeper;
+
+	(void)state;
+	assert_int_equal(pthread_create(&housekeeper, NULL, hurry, &crowd), 0);
+	for (uint64_t i = 0; i < count_slab_thread_races(); i++) {
+		uint64_t until_ns;
+
+		pool_free(crowd.slab, pool_alloc(crowd.slab, MIB));
+		until_ns = maas_clock_ns() + test_random_below(&random, 20000);
+		while (maas_clock_ns() < until_ns)
+			;
+	}
+	atomic_store(&crowd.is_done, true);
+	pthread_join(housekeeper, NULL);
+	maas_slab_check(crowd.slab);
+	maas_slab_close(crowd.slab);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads__with_room),
 		cmocka_unit_test(threads__in_a_full_pool),
 		cmocka_unit_test(threads__a_slab_is_freed_once),
+		cmocka_unit_test(threads__no_refusal_while_a_slab_is_zeroed),
 	};
 
 	seed = maas_test_seed();
