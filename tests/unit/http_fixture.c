@@ -126,13 +126,19 @@ void http_call(struct http_fixture *f, struct http_answer *a, const char *method
 	curl_easy_reset(f->curl);
 	snprintf(url, sizeof(url), "%s%s", maas_http_url(f->http, 0), path);
 	curl_easy_setopt(f->curl, CURLOPT_URL, url);
+	if (!strncmp(url, "unix:", 5)) {
+		curl_easy_setopt(f->curl, CURLOPT_UNIX_SOCKET_PATH, maas_http_url(f->http, 0) + 5);
+		snprintf(url, sizeof(url), "http://localhost%s", path);
+		curl_easy_setopt(f->curl, CURLOPT_URL, url);
+	}
 	curl_easy_setopt(f->curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(f->curl, CURLOPT_NOBODY, (long)!strcmp(method, "HEAD"));
 	curl_easy_setopt(f->curl, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(f->curl, CURLOPT_TIMEOUT, 30L);
 	curl_easy_setopt(f->curl, CURLOPT_NOSIGNAL, 1L);
 	if (body) {
-		list = curl_slist_append(list, "Content-Type: application/json");
+		if (!headers || !strstr(headers, "Content-Type:"))
+			list = curl_slist_append(list, "Content-Type: application/json");
 		curl_easy_setopt(f->curl, CURLOPT_POSTFIELDS, body);
 		curl_easy_setopt(f->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
 	}
@@ -143,6 +149,7 @@ void http_call(struct http_fixture *f, struct http_answer *a, const char *method
 	curl_easy_setopt(f->curl, CURLOPT_HEADERDATA, a);
 	if (curl_easy_perform(f->curl) == CURLE_OK)
 		curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &a->status);
+	curl_easy_getinfo(f->curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
 	curl_slist_free_all(list);
 }
 
@@ -233,6 +240,17 @@ void http_send(int fd, const void *data, size_t len)
 		at += n;
 		len -= (size_t)n;
 	}
+}
+
+void http_send_text(int fd, const char *fmt, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	http_send(fd, text, strlen(text));
 }
 
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms)

@@ -24,6 +24,7 @@ struct http_answer {
 	long status; /* 0: the connection broke */
 	char *body;  /* NUL-terminated */
 	size_t len;
+	long new_connections;
 	char headers[4096];
 };
 
@@ -52,6 +53,7 @@ void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_
 /* A plain connection. */
 int http_connect(const struct http_fixture *f);
 void http_send(int fd, const void *data, size_t len);
+void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
 

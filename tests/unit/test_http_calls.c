@@ -232,7 +232,9 @@ static void batch__ten_thousand_and_free(void **state)
 			json_array_append(ids, json_object_get(one, "id"));
 	}
 	json_array_append_new(ids, json_string("nonsense"));
-	text = json_dumps(json_pack("{s:o}", "ids", ids), JSON_COMPACT);
+	json_decref(json);
+	json = json_pack("{s:o}", "ids", ids);
+	text = json_dumps(json, JSON_COMPACT);
 	json_decref(json);
 	json = http_json(&f, "POST", "/free", text, 200);
 	assert_int_equal(number(json, "freed"), 9999);

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "http_fixture.h"
+
+static struct http_fixture f;
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	return 0;
+}
+
+static void fetch(struct http_answer *a)
+{
+	http_call(&f, a, "GET", "/metrics", NULL, 0, NULL);
+	assert_int_equal(a->status, 200);
+	assert_true(http_has_header(a, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+}
+
+/* The value of a series, -1 when it is not there. */
+static double value_of(const struct http_answer *a, const char *series)
+{
+	char line[256];
+	const char *at;
+
+	snprintf(line, sizeof(line), "\n%s ", series);
+	at = strstr(a->body, line);
+	return at ? strtod(at + strlen(line), NULL) : -1;
+}
+
+static void some_traffic(char id[MAAS_ID_TEXT])
+{
+	char path[80];
+
+	http_allocate(&f, 100, id);
+	snprintf(path, sizeof(path), "/allocate/%s", id);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
+	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":99999999}", 413, "too_large");
+	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":\"\"}", 400, "bad_field");
+	http_expect_error(&f, "GET", "/a/path/nobody/has", NULL, 404, "no_such_path");
+	http_expect_error(&f, "PATCH", "/health", NULL, 405, "method_not_allowed");
+	http_allocate(&f, 100, id);
+}
+
+static void metrics__count(void **state)
+{
+	static const struct {
+		const char *series;
+		double value;
+	} expected[] = {
+		{"maas_active_allocations", 1},
+		{"maas_allocations_total", 2},
+		{"maas_frees_total", 1},
+		{"maas_allocation_failures_total{reason=\"too_large\"}", 1},
+		{"maas_allocation_failures_total{reason=\"other\"}", 1},
+		{"maas_allocation_failures_total{reason=\"pool_exhausted\"}", 0},
+		{"maas_allocation_size_bytes{slab_size=\"1024\"}", 1024},
+		{"maas_allocation_size_bytes{slab_size=\"4194304\"}", 0},
+		{"maas_pool_size_bytes{slab_size=\"1024\"}", 4 << 20},
+		{"maas_pool_slabs{slab_size=\"1024\",state=\"used\"}", 1},
+		{"maas_pool_slabs{slab_size=\"4194304\",state=\"free\"}", 0},
+		{"maas_sessions", 0},
+		{"maas_quarantined_bytes", 0},
+		{"maas_http_requests_total{method=\"POST\",route=\"/allocate\",code=\"200\"}", 2},
+		{"maas_http_requests_total{method=\"POST\",route=\"/allocate\",code=\"413\"}", 1},
+		{"maas_http_requests_total{method=\"DELETE\",route=\"/allocate/{id}\",code="
+		 "\"404\"}",
+		 1},
+		{"maas_http_requests_total{method=\"GET\",route=\"other\",code=\"404\"}", 1},
+		{"maas_http_requests_total{method=\"other\",route=\"/health\",code=\"405\"}", 1},
+		{"maas_http_request_duration_seconds_count", 8},
+		{"maas_http_request_duration_seconds_bucket{le=\"+Inf\"}", 8},
+		{"maas_http_active_requests", 1}, /* the one that asks */
+		{"maas_http_connections", 1},
+	};
+	struct http_answer a;
+	char id[MAAS_ID_TEXT];
+
+	(void)state;
+	some_traffic(id);
+	fetch(&a);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(expected); i++)
+		if (value_of(&a, expected[i].series) != expected[i].value)
+			fail_msg("%s is %g, not %g", expected[i].series,
+				 value_of(&a, expected[i].series), expected[i].value);
+	assert_non_null(strstr(a.body, "\nmaas_build_info{version=\""));
+	assert_true(value_of(&a, "process_resident_memory_bytes") > 1e6);
+	assert_true(value_of(&a, "process_open_fds") > 5);
+	assert_true(value_of(&a, "process_cpu_seconds_total") >= 0);
+	assert_true(value_of(&a, "process_start_time_seconds") > 1.5e9);
+	http_answer_fini(&a);
+}
+
+static void metrics__promtool_finds_nothing(void **state)
+{
+	char name[] = "/tmp/maas-metrics-XXXXXX";
+	char command[128];
+	char line[256] = "";
+	struct http_answer a;
+	char id[MAAS_ID_TEXT];
+	FILE *pipe;
+	int fd;
+
+	(void)state;
+	some_traffic(id);
+	fetch(&a);
+	fd = mkstemp(name);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, a.body, a.len), a.len);
+	close(fd);
+	snprintf(command, sizeof(command), "promtool check metrics < %s 2>&1", name);
+	pipe = popen(command, "r");
+	assert_non_null(pipe);
+	if (fgets(line, sizeof(line), pipe))
+		fail_msg("promtool: %s", line);
+	assert_int_equal(pclose(pipe), 0);
+	unlink(name);
+	http_answer_fini(&a);
+}
+
+/* What 10,000 allocations and as many different wrong paths leave in the text: nothing. */
+static void metrics__size_does_not_grow(void **state)
+{
+	struct http_answer before;
+	struct http_answer after;
+	char path[64];
+
+	(void)state;
+	http_expect_error(&f, "GET", "/nowhere", NULL, 404, "no_such_path");
+	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":1}", 200));
+	fetch(&before);
+	http_answer_fini(&before);
+	fetch(&before);
+	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":9999}", 200));
+	for (int i = 0; i < 100; i++) {
+		snprintf(path, sizeof(path), "/nowhere/%d", i);
+		http_expect_error(&f, "GET", path, NULL, 404, "no_such_path");
+	}
+	fetch(&after);
+	assert_in_range(after.len, before.len - 200, before.len + 200);
+	http_answer_fini(&before);
+	http_answer_fini(&after);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	static const struct CMUnitTest tests[] = {
+		TEST(metrics__count),
+		TEST(metrics__promtool_finds_nothing),
+		TEST(metrics__size_does_not_grow),
+	};
+
+	curl_global_init(CURL_GLOBAL_ALL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
