@@ -149,7 +149,7 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 		rc = maas_free_locked(lend, refs[i], NULL, NULL, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(pending);
+			(void)maas_pending_start(lend, pending);
 		else if (rc == -ENOMEM)
 			log_err("out of memory: an allocation that failed is kept slot=%u",
 				refs[i].slot);

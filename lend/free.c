@@ -165,12 +165,12 @@ static void keys_done(void *arg, int status)
 	maas_calls_run(&calls);
 }
 
-int maas_pending_start(struct maas_pending *pending)
+int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending)
 {
-	struct maas_lend *lend = pending->lend;
 	struct maas_calls calls = {0};
 	int rc;
 
+	/* Without keys the last transfer's end frees `pending`: it may be gone by now. */
 	if (!lend->keys)
 		return -EINPROGRESS;
 	rc = lend->keys->revoke(lend->keys_ctx, pending->ref, keys_done, pending);
@@ -218,7 +218,7 @@ int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done,
 	pthread_mutex_lock(&lend->lock);
 	rc = maas_free_locked(lend, ref, done, arg, &pending);
 	pthread_mutex_unlock(&lend->lock);
-	return pending ? maas_pending_start(pending) : rc;
+	return pending ? maas_pending_start(lend, pending) : rc;
 }
 
 static void abort_transfers(struct maas_lend *lend, struct maas_slab_ref ref)

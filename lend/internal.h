@@ -196,7 +196,7 @@ MAAS_MUST_CHECK int maas_free_locked(struct maas_lend *lend, struct maas_slab_re
 				     maas_free_done *done, void *arg,
 				     struct maas_pending **ret_pending);
 /* No lock held. 0: freed after all, `done` is not called. -EINPROGRESS. */
-int maas_pending_start(struct maas_pending *pending);
+int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending);
 /* Lock held: ends the free of `ref` if there is one and nothing else holds it up. */
 void maas_free_resume(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_calls *calls);
 /* Housekeeping; no lock held. */

@@ -150,7 +150,7 @@ static void lapse(struct maas_lend *lend)
 		more = lapse_some(lend, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(pending);
+			(void)maas_pending_start(lend, pending);
 	}
 }
 

@@ -275,7 +275,7 @@ static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bo
 			break;
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(pending);
+			(void)maas_pending_start(lend, pending);
 		pthread_mutex_lock(&lend->lock);
 	}
 	rc = -EINPROGRESS;
