@@ -1,0 +1,413 @@
+"""Holds docs/openapi.yaml and a live server together, in both directions.
+
+python3 test_openapi.py MAASD openapi.yaml http/route.c
+"""
+
+import http.client
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import time
+
+import jsonschema
+import yaml
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+JSON = {"Content-Type": "application/json"}
+NOBODY = "00000000-0000-8000-8000-000000000000"
+MAX_BODY = 131072
+
+# What only a server without memory, or one that is being killed, answers.
+UNREACHED_CODES = {"internal", "out_of_memory", "stopping"}
+UNREACHED = {("allocate", "429")}  # takes 65,537 requests
+
+errors = []
+
+
+def check(condition, text):
+    if not condition:
+        errors.append(text)
+
+
+class Server:
+    def __init__(self, maasd):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAAS_")}
+        self.process = subprocess.Popen(
+            [maasd, "--listen", "127.0.0.1:0", "--slab-sizes", "1KiB,4KiB", "--max-pool-size",
+             "1MiB", "--max-sessions", "8", "--max-body-size", str(MAX_BODY), "--drain-delay", "60",
+             "--log-level", "error"],
+            stderr=subprocess.PIPE, env=environment, text=True)
+        line = self.process.stderr.readline()
+        found = re.match(r"Listening on http://(.*):(\d+)$", line)
+        if not found:
+            sys.exit(f"maasd says: {line}{self.process.stderr.read()}")
+        self.address = (found[1], int(found[2]))
+
+    def send(self, method, path, headers=None, body=None):
+        """Sends exactly these headers and this body, and returns (status, headers, body)."""
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        headers = dict(headers or {})
+        if body is not None and not {"Content-Length", "Transfer-Encoding"} & set(headers):
+            headers["Content-Length"] = str(len(body))
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        if body:
+            try:
+                connection.send(body)
+            except OSError:
+                pass  # answered before the body was read
+        response = connection.getresponse()
+        data = response.read()
+        connection.close()
+        return response.status, response.headers, data
+
+    def json(self, method, path, value):
+        status, _, data = self.send(method, path, JSON, json.dumps(value).encode())
+        if status != 200:
+            sys.exit(f"{method} {path} {value}: {status} {data}")
+        return json.loads(data) if data else None
+
+
+class Spec:
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as file:
+            self.document = yaml.safe_load(file)
+        self.resolver = jsonschema.RefResolver("", self.document)
+        self.operations = {}
+        for route, item in self.document["paths"].items():
+            for method, operation in item.items():
+                if method != "parameters":
+                    self.operations[operation["operationId"]] = (route, method.upper(), operation)
+
+    def resolve(self, node):
+        while "$ref" in node:
+            _, node = self.resolver.resolve(node["$ref"])
+        return node
+
+    def complaint(self, schema, value):
+        """What is wrong with the value; None when it is as described."""
+        validator = jsonschema.Draft202012Validator(schema, resolver=self.resolver)
+        for error in validator.iter_errors(value):
+            return f"{error.json_path}: {error.message}"
+        return None
+
+    def allowed(self, route):
+        methods = [m.upper() for m in self.document["paths"][route] if m != "parameters"]
+        return set(methods) | ({"HEAD"} if "GET" in methods else set())
+
+    def request_schema(self, name):
+        body = self.operations[name][2].get("requestBody")
+        return body and body["content"].get("application/json", {}).get("schema")
+
+
+class Checker:
+    """Sends requests, and looks each answer up in the file."""
+
+    def __init__(self, server, spec):
+        self.server, self.spec = server, spec
+        self.met, self.codes = set(), set()
+
+    def call(self, name, wanted, code=None, path=None, headers=None, body=None):
+        """The call `name`, whose answer has to be `wanted`, with the error `code` if it is one."""
+        route, method, operation = self.spec.operations[name]
+        path = path or route
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body).encode()
+            headers = headers or JSON
+        status, got, data = self.server.send(method, path, headers, body)
+        what = f"{name}: {method} {path} {(body or b'')[:100]!r}"
+        check(status == wanted, f"{what}: wanted {wanted}, got {status} {data[:300]!r}")
+        self.look_up(what, name, operation["responses"], status, got, data)
+        if code:
+            check(self.code_of(data) == code, f"{what}: wanted {code}, got {data[:300]!r}")
+        return data
+
+    def code_of(self, data):
+        try:
+            code = json.loads(data)["error"]["code"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        self.codes.add(code)
+        return code
+
+    def look_up(self, what, name, responses, status, headers, data):
+        key = str(status) if str(status) in responses else "default"
+        self.met.add((name, key))
+        if key == "default":
+            check(status in (431, 500, 503), f"{what}: {status} is not described")
+        response = self.spec.resolve(responses[key])
+        for header, rule in response.get("headers", {}).items():
+            complaint = self.spec.complaint(rule["schema"], headers.get(header))
+            check(not complaint, f"{what}: {status}: header {header}: {complaint}")
+        if "content" not in response:
+            check(not data, f"{what}: {status}: the body is not empty: {data[:300]!r}")
+            return
+        kind = headers.get("Content-Type", "").split(";")[0]
+        check(kind in response["content"], f"{what}: {status}: Content-Type is {kind}")
+        if kind == "application/json":
+            schema = response["content"].get(kind, {}).get("schema", False)
+            complaint = self.spec.complaint(schema, json.loads(data))
+            check(not complaint, f"{what}: {status}: {complaint}: {data[:300]!r}")
+
+    def ok(self, name, path=None, body=None, **other):
+        """A good request, which has to fit the file, too."""
+        schema = self.spec.request_schema(name)
+        if isinstance(body, dict) and schema:
+            complaint = self.spec.complaint(schema, body)
+            check(not complaint, f"{name}: the file refuses {body}: {complaint}")
+        data = self.call(name, 200, path=path, body=body, **other)
+        return json.loads(data) if data[:1] == b"{" else data
+
+
+def frame(value, data):
+    text = json.dumps(value).encode()
+    return struct.pack("<I", len(text)) + text + data
+
+
+def check_server_calls(c):
+    for name in ["health", "ready", "stats"]:
+        c.ok(name)
+    c.call("metrics", 200)
+    c.call("health", 431, "headers_too_large", headers={"X-Long": "x" * 20000})
+
+
+def check_allocations(c):
+    one = c.ok("allocate", body={"size_bytes": 1000})
+    c.ok("allocate", body={"size_bytes": 1, "count": 3, "owner": "a", "ttl_seconds": 60})
+    c.ok("allocate", body={"size_bytes": 4096, "count": 1, "lifetime": "delete"})
+    again = {"size_bytes": 5, "request_id": "r 1", "lifetime": "ttl", "ttl_seconds": 31622400}
+    check(c.ok("allocate", body=again)["id"] == c.ok("allocate", body=again)["id"],
+          "a request_id does not give the same answer again")
+    c.call("allocate", 409, "request_id_reused", body=dict(again, size_bytes=6))
+    c.call("allocate", 404, "unknown_session", body={"size_bytes": 1, "session": NOBODY})
+    c.call("allocate", 413, "too_large", body={"size_bytes": 4097})
+    c.call("allocate", 507, "pool_exhausted", body={"size_bytes": 4096, "count": 300})
+    for bad in [b"[]", b"{", b'{"size_bytes":1,"size_bytes":2}', b'"\xff"', b""]:
+        c.call("allocate", 400, "bad_json", headers=JSON, body=bad)
+    c.call("allocate", 400, "bad_field", body={"size_bytes": 1, "lifetime": "ttl"})
+    c.call("allocate", 400, "missing_field", body={"size_bytes": 1, "lifetime": "session"})
+    c.call("allocate", 400, "bad_encoding", headers={"Transfer-Encoding": "gzip"})
+    c.call("allocate", 400, "bad_length", headers={"Content-Length": str(2**63)})
+
+    path = f"/allocate/{one['id']}"
+    c.ok("describe", path)
+    c.call("renew", 409, "not_renewable", path + "/renew", body={})
+    leased = c.ok("allocate", body={"size_bytes": 9, "ttl_seconds": 5})["id"]
+    c.ok("renew", f"/allocate/{leased}/renew", body={"ttl_seconds": 77})
+    c.ok("renew", f"/allocate/{leased}/renew")
+    check(c.ok("describe", f"/allocate/{leased}")["ttl_seconds"] == 77, "renew keeps no ttl_seconds")
+    c.call("renew", 404, "not_found", f"/allocate/{NOBODY}/renew")
+    page = c.ok("list")
+    check(len(page["allocations"]) == 7 and page["next"] is None, f"list: {page}")
+    page = c.ok("list", "/allocations?owner=a&limit=2")
+    check(len(page["allocations"]) == 2 and page["next"], f"list: {page}")
+    page = c.ok("list", f"/allocations?owner=a&limit=2&after={page['next']}")
+    check(len(page["allocations"]) == 1 and not page["next"], f"list: {page}")
+    for query, code in [("limit=0", "bad_field"), ("limit=10001", "bad_field"),
+                        ("limit=x", "bad_field"), ("owner=%20", "bad_field"),
+                        ("after=x", "bad_field"), ("colour=red", "unknown_field")]:
+        c.call("list", 400, code, f"/allocations?{query}")
+    c.ok("free", path)
+    for name in ["free", "describe"]:
+        for unknown in [one["id"], NOBODY, "x", "x" * 3000]:
+            c.call(name, 404, "not_found", f"/allocate/{unknown}")
+    freed = c.ok("freeMany", body={"ids": [leased, NOBODY]})
+    check(freed == {"freed": 1, "unknown": [NOBODY]}, f"freeMany: {freed}")
+
+
+def check_data(c):
+    allocation = c.ok("allocate", body={"size_bytes": 100})["id"]
+    path = f"/allocate/{allocation}/data"
+    data = bytes(range(100))
+    c.ok("writeData", path, headers={}, body=data)
+    check(c.call("readData", 200, path=path) == data, "readData: other bytes")
+    check(c.call("readData", 206, path=path, headers={"Range": "bytes=-7"}) == data[-7:],
+          "readData: other bytes in a range")
+    c.call("readData", 416, "bad_range", path, {"Range": "bytes=100-"})
+    c.call("readData", 404, "not_found", f"/allocate/{NOBODY}/data")
+    c.ok("writeData", path, headers={"Content-Range": "bytes 2-3/*"}, body=b"xy")
+    c.call("writeData", 400, "bad_range", path, {"Content-Range": "bytes 2-3/*"}, b"xyz")
+    c.call("writeData", 416, "bad_range", path, {"Content-Range": "bytes 99-100/*"}, b"xy")
+    c.call("writeData", 413, "too_large", path, {}, bytes(101))
+    c.call("writeData", 411, "length_required", path)
+    c.call("writeData", 404, "not_found", f"/allocate/{NOBODY}/data", {}, b"x")
+
+    ranges = {"ranges": [{"id": allocation, "offset": 1, "length": 3},
+                         {"id": allocation, "offset": 0, "length": 1}]}
+    check(c.ok("readMany", body=ranges) == data[1:2] + b"xy" + data[:1], "readMany: other bytes")
+    c.ok("writeMany", headers={}, body=frame(ranges, b"abcd"))
+    check(c.call("readData", 200, path=path)[:5] == b"dabc" + data[4:5], "writeMany: other bytes")
+    outside = {"ranges": [{"id": allocation, "offset": 99, "length": 2}]}
+    unknown = {"ranges": [{"id": NOBODY, "offset": 0, "length": 2}]}
+    for name, body in [("readMany", json.dumps), ("writeMany", lambda value: frame(value, b"ab"))]:
+        for value, status, code in [(outside, 416, "bad_range"), (unknown, 404, "not_found")]:
+            data = body(value)
+            c.call(name, status, code, headers=JSON, body=data if name == "writeMany" else data.encode())
+    c.call("writeMany", 411, "length_required")
+    c.call("writeMany", 413, "body_too_large", headers={}, body=struct.pack("<I", MAX_BODY + 1))
+    for body in [b"\1\0", frame(ranges, b"abc"), frame(ranges, b"abcde"), struct.pack("<I", 0)]:
+        c.call("writeMany", 400, "bad_frame", headers={}, body=body)
+    c.call("writeMany", 400, "bad_json", headers={}, body=struct.pack("<I", 1) + b"{")
+
+
+def check_sessions(c):
+    session = c.ok("openSession", body={"name": "one", "exclusive": True})
+    c.call("openSession", 409, "name_taken", body={"name": "one"})
+    c.call("openSession", 400, "missing_field", body={"exclusive": True})
+    path = f"/sessions/{session['id']}"
+    bound = {"size_bytes": 7, "session": session["id"], "lifetime": "session"}
+    allocation = c.ok("allocate", body=bound)["id"]
+    c.ok("renewSession", path + "/renew", body={"ttl_seconds": 100})
+    c.ok("renewSession", path + "/renew")
+    other = c.ok("ticket", path + "/ticket")
+    check(other["ticket"] != session["ticket"], "ticket: the same again")
+    c.ok("ticket", path + "/ticket", body={})
+    for _ in range(7):
+        c.ok("openSession", body={})
+    c.call("openSession", 429, "too_many", body={})
+    c.ok("endSession", path)
+    c.call("describe", 404, "not_found", f"/allocate/{allocation}")
+    c.call("endSession", 404, "unknown_session", path)
+    c.call("renewSession", 404, "unknown_session", path + "/renew")
+    c.call("ticket", 404, "unknown_session", path + "/ticket")
+    grant = f"/allocate/{allocation}/grant"
+    c.call("grant", 503, "rdma_off", grant, body={"session": NOBODY, "access": "rw"})
+    c.call("endGrant", 503, "rdma_off", f"{grant}/{NOBODY}")
+
+
+def wrong_values(schema, spec):
+    """Values that the file refuses for a field, and that the server so must refuse."""
+    schema = spec.resolve(schema)
+    wrong = [None, [], {}, 1.5, -1, "\u00e9" * 200]
+    if "minimum" in schema:
+        wrong += [schema["minimum"] - 1, schema["maximum"] + 1, 1e3, "1", True]
+    if "minItems" in schema:
+        wrong += [["x"] * (schema["maxItems"] + 1), [1]]
+    if "enum" in schema:
+        wrong += ["", "x", schema["enum"][0].upper()]
+    if schema.get("type") == "boolean":
+        wrong += ["true", 1]
+    return [value for value in wrong if spec.complaint(schema, value)]
+
+
+def check_fields(c):
+    """Every field of every JSON body, derived from the file."""
+    allocation = c.ok("allocate", body={"size_bytes": 100, "ttl_seconds": 50})["id"]
+    session = c.ok("openSession", body={})["id"]
+    piece = {"id": allocation, "offset": 0, "length": 1}
+    good = {
+        "allocate": {"size_bytes": 100},
+        "renew": {"ttl_seconds": 60},
+        "freeMany": {"ids": [NOBODY]},
+        "grant": {"session": session, "access": "r"},
+        "readMany": {"ranges": [piece]},
+        "openSession": {"name": "n"},
+        "renewSession": {"ttl_seconds": 60},
+        "ticket": {},
+    }
+    for name in c.spec.operations:
+        schema = c.spec.request_schema(name)
+        if not schema:
+            continue
+        schema = c.spec.resolve(schema)
+        route = c.spec.operations[name][0]
+        path = route.replace("{id}", session if route.startswith("/sessions") else allocation)
+        body = good[name]
+        c.call(name, 415, "not_json", path, {"Content-Type": "text/plain"}, json.dumps(body).encode())
+        c.call(name, 413, "body_too_large", path, JSON, b" " * (MAX_BODY + 1))
+        c.call(name, 400, "bad_json", path, JSON, b"nonsense")
+        c.call(name, 400, "unknown_field", path, body=dict(body, colour="red"))
+        if c.spec.operations[name][2]["requestBody"]["required"]:
+            c.call(name, 411, "length_required", path)
+        for field in schema.get("required", []):
+            less = {key: value for key, value in body.items() if key != field}
+            c.call(name, 400, "missing_field", path, body=less)
+        for field, rule in schema.get("properties", {}).items():
+            for value in wrong_values(rule, c.spec):
+                c.call(name, 400, "bad_field", path, body=dict(body, **{field: value}))
+    items = c.spec.document["components"]["schemas"]["Ranges"]["properties"]["ranges"]["items"]
+    for field, rule in items["properties"].items():
+        for value in wrong_values(rule, c.spec):
+            broken = {"ranges": [piece, dict(piece, **{field: value})]}
+            c.call("readMany", 400, "bad_field", body=broken)
+            c.call("writeMany", 400, "bad_field", headers={}, body=frame(broken, b"ab"))
+
+
+def check_methods(c):
+    """Each path takes the methods in the file and no others."""
+    for route in c.spec.document["paths"]:
+        path = route.replace("{id}", NOBODY).replace("{session}", NOBODY)
+        allowed = c.spec.allowed(route)
+        for method in METHODS:
+            status, headers, data = c.server.send(method, path, JSON, b"" if method == "POST" else None)
+            if method in allowed:
+                check(status != 405, f"{method} {route} is described, and answered with 405")
+                continue
+            check(status == 405, f"{method} {route} is not described, and answered with {status}")
+            got = set(headers.get("Allow", "").split(", "))
+            check(got == allowed, f"{method} {route}: Allow is {got}, the file says {allowed}")
+            check(method == "HEAD" or c.code_of(data) == "method_not_allowed", f"{method}: {data!r}")
+        if "GET" in allowed:
+            get, head = c.server.send("GET", path), c.server.send("HEAD", path)
+            check(head[0] == get[0] and not head[2], f"HEAD {route}: {head[0]}, {len(head[2])} bytes")
+            check(head[1]["Content-Type"] == get[1]["Content-Type"], f"HEAD {route}: Content-Type")
+    for path in ["/", "/health/", "/nothing", "/allocate/", "//health", "/allocate/x/y", "/sessions/"]:
+        status, _, data = c.server.send("GET", path)
+        check(status == 404 and c.code_of(data) == "no_such_path", f"GET {path}: {status} {data!r}")
+
+
+def check_routes(spec, source):
+    """The server's own table names the paths and methods of the file, all of them."""
+    with open(source, encoding="utf-8") as file:
+        table = re.findall(r'\{"(/[^"]*)",\s*"([A-Z, ]+)"', file.read())
+    got = {route: set(methods.split(", ")) for route, methods in table}
+    wanted = {route: spec.allowed(route) for route in spec.document["paths"]}
+    check(got == wanted, f"{source} and the file differ: {set(got) ^ set(wanted)}")
+
+
+def check_drain(c):
+    c.server.process.terminate()
+    for _ in range(100):
+        if c.server.send("GET", "/ready")[0] == 503:
+            break
+        time.sleep(0.05)
+    c.call("ready", 503, "draining")
+    c.ok("health")
+
+
+def check_all_met(c):
+    described = {(name, status) for name, (_, _, operation) in c.spec.operations.items()
+                 for status in operation["responses"] if status != "default"}
+    check(described - c.met == UNREACHED,
+          f"described and never met, or the other way round: {(described - c.met) ^ UNREACHED}")
+    codes = c.spec.document["components"]["schemas"]["Error"]["properties"]["error"]["properties"]
+    missing = set(codes["code"]["enum"]) - c.codes
+    check(missing == UNREACHED_CODES,
+          f"error codes described and never met: {missing ^ UNREACHED_CODES}")
+
+
+def main():
+    maasd, path, source = sys.argv[1:]
+    spec = Spec(path)
+    server = Server(maasd)
+    checker = Checker(server, spec)
+    try:
+        check_routes(spec, source)
+        for step in [check_server_calls, check_allocations, check_data, check_sessions, check_fields,
+                     check_methods, check_drain, check_all_met]:
+            step(checker)
+    finally:
+        server.process.kill()
+        server.process.wait()
+    for text in errors:
+        print(f"FAILED: {text}")
+    print(f"{len(checker.met)} answers of {len(spec.operations)} calls met, {len(errors)} errors")
+    sys.exit(1 if errors else 0)
+
+
+main()
