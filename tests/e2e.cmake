@@ -1,1 +1,22 @@
-# Tests of e2e.
+# Tests of the programs, end to end: maas_e2e_test(NAME TIMEOUT_S COMMAND...).
+function(maas_e2e_test name timeout_s)
+	add_test(NAME e2e_${name} COMMAND ${ARGN})
+	set_tests_properties(e2e_${name} PROPERTIES
+		LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT ${timeout_s})
+endfunction()
+
+function(maas_e2e_script name timeout_s)
+	maas_e2e_test(${name} ${timeout_s}
+		bash ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.sh $<TARGET_FILE:maasd> ${ARGN})
+endfunction()
+
+maas_e2e_script(guide 60)
+maas_e2e_script(start 120)
+maas_e2e_script(lifecycle 120)
+maas_e2e_script(lease_stop 90)
+maas_e2e_script(metrics 60)
+
+# Debian's interpreter, whose packages the test uses, not whatever stands first in PATH.
+find_program(MAAS_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_openapi.py
+	$<TARGET_FILE:maasd> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml ${PROJECT_SOURCE_DIR}/http/route.c)

@@ -1,0 +1,131 @@
+# shellcheck shell=bash
+# What the end-to-end tests share. Each is run as `bash test_NAME.sh MAASD`, in a directory of its
+# own that is removed at the end, and ends everything that it started, by its process id.
+set -euo pipefail
+shopt -s inherit_errexit
+MAASD=$1
+WORK=$(mktemp -d)
+SERVER='' URL='' LOG=''
+children=()
+
+cleanup() {
+	local status=$? pid
+	trap - EXIT
+	for pid in "${children[@]}"; do
+		kill -KILL "$pid" 2>/dev/null || true
+	done
+	if [ "$status" != 0 ]; then
+		echo "FAILED with $status" >&2
+		for log in "$WORK"/*.log; do
+			[ ! -e "$log" ] || { echo "--- ${log##*/}" && tail -n 60 "$log"; } >&2
+		done
+	fi
+	rm -rf "$WORK"
+	exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+# Nothing of the caller's shell gets into the servers.
+unset "${!MAAS_@}"
+
+fail() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+step() {
+	echo "- $*"
+}
+
+# between WHAT FROM TO GOT
+between() {
+	[ "$2" -le "$4" ] || fail "$1: wanted $2 to $3, got $4"
+	[ "$4" -le "$3" ] || fail "$1: wanted $2 to $3, got $4"
+}
+
+# equal WHAT WANTED GOT
+equal() {
+	[ "$2" = "$3" ] || fail "$1: wanted '$2', got '$3'"
+}
+
+# contains WHAT TEXT WORDS
+contains() {
+	[[ $2 == *"$3"* ]] || fail "$1: '$3' is not in: $2"
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds.
+wait_for() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "waited too long for: $*"
+		sleep 0.05
+	done
+}
+
+ended() {
+	! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]
+}
+
+said_or_ended() {
+	grep -q '^Listening on ' "$LOG" || ended "$SERVER"
+}
+
+# start_server OPTION...: sets SERVER (its process id), LOG (its stderr) and URL.
+start_server() {
+	LOG=$(mktemp "$WORK/server.XXXXXX.log")
+	[[ " $* " == *" --listen "* ]] || set -- --listen 127.0.0.1:0 "$@"
+	"$MAASD" "$@" 2>"$LOG" </dev/null &
+	SERVER=$!
+	children+=("$SERVER")
+	wait_for 30 said_or_ended
+	URL=$(sed -n 's/^Listening on \(http:.*\)/\1/p;ta;b;:a;q' "$LOG")
+	ended "$SERVER" && fail "maasd $* ended: $(cat "$LOG")"
+	return 0
+}
+
+# wait_server STATUS: the server ends by itself, with this status.
+wait_server() {
+	local status=0
+	wait_for 60 ended "$SERVER"
+	wait "$SERVER" || status=$?
+	equal 'exit status of maasd' "$1" "$status"
+	SERVER=''
+}
+
+stop_server() {
+	kill -TERM "$SERVER"
+	wait_server 0
+}
+
+# request METHOD PATH [CURL OPTION...]: sets STATUS and BODY.
+request() {
+	local method=$1 path=$2
+	shift 2
+	STATUS=$(curl -sS -m 60 -X "$method" -o "$WORK/body" -w '%{http_code}' "$@" "$URL$path") ||
+		fail "curl $method $path: exit $?"
+	BODY=$(tr -d '\0' <"$WORK/body")
+}
+
+# allocate JSON: sets ID.
+allocate() {
+	request POST /allocate -H 'Content-Type: application/json' -d "$1"
+	equal "POST /allocate $1" 200 "$STATUS"
+	# shellcheck disable=SC2034  # for the caller
+	ID=$(jq -r .id <<<"$BODY")
+}
+
+# metric NAME: its value, without labels.
+metric() {
+	curl -sS -m 10 "$URL/metrics" | awk -v name="$1" '$1 == name { print $2 }'
+}
+
+# refused STATUS WORDS OPTION...: maasd does not start, ends with this status and says these words.
+refused() {
+	local wanted=$1 words=$2 status=0 text
+	shift 2
+	text=$(timeout 20 "$MAASD" "$@" 2>&1 </dev/null) || status=$?
+	equal "exit status of maasd $*" "$wanted" "$status"
+	contains "maasd $*" "$text" "$words"
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What the guide of the original service tells a user to type, as it stands.
+. "$(dirname "$0")/lib.sh"
+
+# Port 3000, the default, unless something else has it.
+start_default() {
+	LOG=$WORK/server.default.log
+	"$MAASD" 2>"$LOG" </dev/null &
+	SERVER=$!
+	children+=("$SERVER")
+	wait_for 30 said_or_ended
+	port=3000
+	if ended "$SERVER"; then
+		contains 'maasd' "$(cat "$LOG")" '0.0.0.0:3000: Address already in use'
+		start_server
+		port=${URL##*:}
+		echo "port 3000 is taken: using $port"
+	fi
+}
+
+# typed LINE: runs the line, and prints what it prints.
+typed() {
+	echo "\$ $1" >&2
+	bash -o pipefail -c "${1//localhost:3000/localhost:$port}" 2>/dev/null
+}
+
+start_default
+
+health=$(typed 'curl http://localhost:3000/health')
+equal 'status' healthy "$(jq -r .status <<<"$health")"
+equal 'service' memory-as-a-service "$(jq -r .service <<<"$health")"
+
+stats=$(typed 'curl http://localhost:3000/stats | python3 -m json.tool')
+equal 'allocations at the start' '0 0 0 0' \
+	"$(jq -r '[.total_allocations, .active_allocations, .total_allocated_bytes, .total_in_use_bytes] | join(" ")' <<<"$stats")"
+equal 'pools' '1024 2048 4096 8192 524288 1048576 4194304' \
+	"$(jq -r '[.pool_stats[].slab_size] | join(" ")' <<<"$stats")"
+equal 'slabs at the start' '0 0' \
+	"$(jq -r '[([.pool_stats[].total_slabs] | add), ([.pool_stats[].free_slabs] | add)] | join(" ")' <<<"$stats")"
+for field in slab_size total_slabs free_slabs; do
+	equal "pools with $field" 7 "$(jq "[.pool_stats[] | select(has(\"$field\"))] | length" <<<"$stats")"
+done
+
+metrics=$(typed 'curl http://localhost:3000/metrics | grep maas_')
+contains 'metrics' "$metrics" 'maas_active_allocations 0'
+contains 'metrics' "$metrics" 'maas_pool_size_bytes{slab_size="524288"} 0'
+
+allocated=$(typed "curl -X POST http://localhost:3000/allocate -H 'Content-Type: application/json' -d '{\"size_bytes\": 102400}'")
+equal 'size_bytes' 102400 "$(jq .size_bytes <<<"$allocated")"
+equal 'actual_size_bytes' 524288 "$(jq .actual_size_bytes <<<"$allocated")"
+equal 'size_mb' 0.09765625 "$(jq .size_mb <<<"$allocated")"
+equal 'age_seconds' 0 "$(jq .age_seconds <<<"$allocated")"
+id=$(jq -r .id <<<"$allocated")
+
+short="curl -s http://localhost:3000/stats | jq '.active_allocations, .total_allocated_bytes'"
+equal 'stats with one allocation' '1 524288' "$(typed "$short" | tr '\n' ' ' | sed 's/ $//')"
+contains 'metrics with one allocation' "$(typed 'curl http://localhost:3000/metrics | grep maas_')" \
+	'maas_allocation_size_bytes{slab_size="524288"} 524288'
+
+equal 'body of DELETE' '' "$(typed "curl -X DELETE http://localhost:3000/allocate/$id")"
+equal 'stats after DELETE' '0 0' "$(typed "$short" | tr '\n' ' ' | sed 's/ $//')"
+equal 'DELETE again' 404 \
+	"$(typed "curl -s -o /dev/null -w '%{http_code}' -X DELETE http://localhost:3000/allocate/$id")"
+
+log=$(cat "$LOG")
+contains 'log' "$log" "POST /allocate status=200"
+contains 'log' "$log" "DELETE /allocate/$id status=200"
+stop_server

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A server that was stopped extends every lease by the time it missed.
+. "$(dirname "$0")/lib.sh"
+
+gone() {
+	request GET "/allocate/$ID"
+	[ "$STATUS" = 404 ]
+}
+
+start_server
+allocate '{"size_bytes":1000,"ttl_seconds":3}'
+request POST /sessions -H 'Content-Type: application/json' -d '{"name":"stopped","ttl_seconds":3}'
+session=$(jq -r .id <<<"$BODY")
+
+kill -STOP "$SERVER"
+sleep 6
+kill -CONT "$SERVER"
+sleep 1
+request GET "/allocate/$ID"
+equal 'the allocation after a stop of twice its lease' 200 "$STATUS"
+lease=$(jq .lease_seconds <<<"$BODY")
+between 'lease_seconds' 1 3 "$lease"
+request POST "/sessions/$session/ticket"
+equal 'the session' 200 "$STATUS"
+
+wait_for 6 gone
+wait_for 6 [ "$(metric maas_active_allocations)" = 0 ]
+equal 'lapsed' 1 "$(metric maas_allocations_lapsed_total)"
+request POST "/sessions/$session/renew"
+equal 'the session in the end' 404 "$STATUS"
+
+# Without a stop it lapses in its time, neither early nor late.
+allocate '{"size_bytes":1000,"ttl_seconds":2}'
+at=$(date +%s%N)
+sleep 1
+request GET "/allocate/$ID"
+equal 'within the lease' 200 "$STATUS"
+wait_for 6 gone
+took_ms=$((($(date +%s%N) - at) / 1000000))
+between 'ms of a lease of 2 s' 1900 4000 "$took_ms"
+stop_server

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# How maasd ends, and what it logs.
+. "$(dirname "$0")/lib.sh"
+
+# Reads a 32 MiB allocation at a limited rate, so that the kernel's buffers do not hold it all.
+slow_read() {
+	allocate '{"size_bytes":33554432}'
+	rm -f "$WORK/slow"
+	curl -sS --limit-rate "$1" -o "$WORK/slow" "$URL/allocate/$ID/data" 2>"$WORK/slow.log" &
+	reader=$!
+	children+=("$reader")
+	wait_for 10 test -s "$WORK/slow"
+}
+
+# The reader still has what the kernel's buffers held, and is not waited for.
+cut_off() {
+	! ended "$reader" || fail 'the transfer was too fast for this test'
+	kill "$reader"
+	[ "$(stat -c %s "$WORK/slow")" -lt 33554432 ] || fail 'the transfer was not cut'
+}
+
+start_with_room() {
+	start_server --slab-sizes 32MiB --max-pool-size 64MiB "$@"
+}
+
+step 'a transfer under way is waited for, and /ready says so'
+start_with_room --drain-timeout 30
+slow_read 8M
+request GET /ready
+equal 'GET /ready' 200 "$STATUS"
+kill -TERM "$SERVER"
+not_ready() {
+	request GET /ready
+	[ "$STATUS" = 503 ]
+}
+wait_for 5 not_ready
+equal 'code' draining "$(jq -r .error.code <<<"$BODY")"
+request GET /health
+equal 'GET /health while it drains' 200 "$STATUS"
+! ended "$reader" || fail 'the transfer was too fast for this test'
+wait_server 0
+wait "$reader" || fail "the transfer was cut: $(cat "$WORK/slow.log")"
+equal 'bytes read' 33554432 "$(stat -c %s "$WORK/slow")"
+
+step 'not for ever'
+start_with_room --drain-timeout 1
+slow_read 1M
+kill -TERM "$SERVER"
+at=$SECONDS
+wait_server 0
+[ $((SECONDS - at)) -le 5 ] || fail "draining took $((SECONDS - at)) s"
+contains 'log' "$(cat "$LOG")" 'requests cut off at the end count=1'
+cut_off
+
+step 'a second signal ends it at once'
+start_with_room --drain-timeout 60
+slow_read 1M
+kill -INT "$SERVER"
+wait_for 5 not_ready
+kill -TERM "$SERVER"
+wait_server 143
+cut_off
+
+step 'a delay for the load balancer'
+start_server --drain-delay 2
+at=$(date +%s%N)
+kill -TERM "$SERVER"
+wait_for 1 not_ready
+wait_server 0
+took_ms=$((($(date +%s%N) - at) / 1000000))
+[ $took_ms -ge 1900 ] || fail "it ended after $took_ms ms"
+
+step 'with nothing to do it ends at once'
+start_server
+at=$(date +%s%N)
+stop_server
+took_ms=$((($(date +%s%N) - at) / 1000000))
+[ $took_ms -le 2000 ] || fail "it took $took_ms ms"
+
+step 'log file'
+start_server --log-file "$WORK/maas.log" --log-level info
+allocate '{"size_bytes":1000}'
+first=$ID
+request GET "/allocate/$first"
+request DELETE "/allocate/$first"
+wait_for 5 grep -q "DELETE /allocate/$first status=200" "$WORK/maas.log"
+grep -q 'POST /allocate status=200' "$WORK/maas.log" || fail 'no line for POST'
+! grep -q ' GET ' "$WORK/maas.log" || fail 'a line for GET at level info'
+equal 'lines on stderr' "Listening on $URL" "$(cat "$LOG")"
+
+step 'rotation'
+mv "$WORK/maas.log" "$WORK/maas.log.1"
+allocate '{"size_bytes":1001}'
+kill -HUP "$SERVER"
+wait_for 5 test -e "$WORK/maas.log"
+allocate '{"size_bytes":1002}'
+request DELETE "/allocate/$ID"
+wait_for 5 grep -q "DELETE /allocate/$ID" "$WORK/maas.log"
+! grep -q "$ID" "$WORK/maas.log.1" || fail 'the old file is still written to'
+grep -q "$first" "$WORK/maas.log.1" || fail 'the old file lost its lines'
+stop_server
+grep -q 'ending signal=Terminated' "$WORK/maas.log" || fail 'the last line is missing'
+
+step 'log level'
+start_server --log-level debug
+request GET /health
+wait_for 5 grep -q 'GET /health status=200' "$LOG"
+stop_server
+start_server --log-level error
+allocate '{"size_bytes":1000}'
+stop_server
+equal 'lines at level error' "Listening on $URL" "$(cat "$LOG")"

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# How maasd starts, and how it says that it cannot.
+. "$(dirname "$0")/lib.sh"
+
+step 'version and help'
+[[ $("$MAASD" --version) =~ ^maasd\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$("$MAASD" --version)"
+help=$("$MAASD" --help)
+for option in listen max-pool-size slab-sizes extent-size prealloc memory-file rdma rdma-device \
+	rdma-addr rdma-port rdma-keys require-isolation max-sessions max-grants numa-node log-level \
+	log-file check version auth-file tls-cert tls-key tls-client-ca; do
+	grep -q -- "^  --$option\b" <<<"$help" || fail "--help leaves out --$option"
+done
+equal 'maasd -h' "$help" "$("$MAASD" -h)"
+
+step 'bad options'
+refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
+refused 2 'unknown option --nope' --nope
+refused 2 'no RDMA' --rdma required
+refused 2 '--rdma-device' --rdma-device mlx5_0
+refused 2 'leave the option out' --require-isolation
+refused 2 '--memory-file' --memory-file "$WORK/memory"
+refused 2 'reserved' --auth-file "$WORK/auth"
+refused 2 '--extent-size' --check --extent-size 64KiB
+refused 2 '--max-pool-size' --check --max-pool-size 64KiB
+refused 1 '--extent-size' --extent-size 64KiB --listen 127.0.0.1:0
+refused 1 '--log-file' --log-file "$WORK/no/such/directory/log" --listen 127.0.0.1:0
+refused 1 '192.0.2.77:0' --listen 192.0.2.77:0
+refused 1 'the nodes here are' --numa-node 1000 --listen 127.0.0.1:0
+MAAS_MAX_POOL_SIZE=many refused 2 'MAAS_MAX_POOL_SIZE "many"'
+
+step '--check'
+text=$("$MAASD" --check --max-pool-size 1TiB --slab-sizes 4KiB,1MiB --listen 127.0.0.1:0 2>"$WORK/check.log")
+contains '--check' "$text" 'max-pool-size = 1TiB'
+contains '--check' "$text" 'slab-sizes = 4KiB,1MiB'
+contains '--check' "$text" 'extent-size = 1MiB'
+contains '--check' "$text" 'limit of locked memory = '
+contains '--check' "$(cat "$WORK/check.log")" "more than this machine's memory"
+[[ $text != *Listening* ]] || fail '--check serves'
+MAAS_CHECK=yes refused 0 'max-pool-size = 2GiB' --max-pool-size 2GiB
+
+step 'an address that is taken'
+start_server
+refused 1 "${URL#http://}: Address already in use" --listen "${URL#http://}"
+stop_server
+
+step 'environment, below the command line'
+MAAS_SLAB_SIZES=4KiB,64KiB MAAS_MAX_POOL_SIZE=1MiB MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock \
+	start_server --listen 127.0.0.1:0 --max-pool-size 2MiB
+equal 'classes' '4096 65536' "$(curl -sS "$URL/stats" | jq -r '[.pool_stats[].slab_size] | join(" ")')"
+equal 'max_pool_size' 2097152 "$(curl -sS "$URL/stats" | jq .max_pool_size)"
+[ ! -e "$WORK/env.sock" ] || fail 'the command line does not replace MAAS_LISTEN'
+stop_server
+MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock
+export MAAS_LISTEN
+LOG=$WORK/server.env.log
+"$MAASD" 2>"$LOG" </dev/null &
+SERVER=$!
+children+=("$SERVER")
+wait_for 30 test -S "$WORK/env.sock"
+unset MAAS_LISTEN
+equal 'addresses' 2 "$(wait_for 10 grep -q 'Listening on unix' "$LOG" && grep -c '^Listening on' "$LOG")"
+stop_server
+[ ! -e "$WORK/env.sock" ] || fail 'the socket stays behind'
+
+step 'several addresses'
+listen=(--listen 127.0.0.1:0 --listen "unix:$WORK/maas.sock")
+ipv6=$(grep -c ' lo$' /proc/net/if_inet6 2>/dev/null || true)
+[ "${ipv6:-0}" = 0 ] || listen+=(--listen '[::1]:0')
+start_server "${listen[@]}"
+wait_for 10 grep -q 'Listening on unix:' "$LOG"
+equal 'through the Unix socket' healthy \
+	"$(curl -sS --unix-socket "$WORK/maas.sock" http://localhost/health | jq -r .status)"
+equal 'through TCP' healthy "$(curl -sS "$URL/health" | jq -r .status)"
+if [ "${ipv6:-0}" != 0 ]; then
+	wait_for 10 grep -q 'Listening on http://\[::1\]:' "$LOG"
+	equal 'through IPv6' healthy \
+		"$(curl -sS -g "$(sed -n 's/^Listening on \(.*\[::1\].*\)/\1/p' "$LOG")/health" | jq -r .status)"
+fi
+! grep -q 'no authentication' "$LOG" || fail 'warns although only this host can reach it'
+stop_server
+
+step 'one warning beyond loopback'
+start_server --listen 0.0.0.0:0
+equal 'warnings' 1 "$(wait_for 10 grep -q 'no authentication' "$LOG" && grep -c 'no authentication' "$LOG")"
+equal 'rdma' 1 "$(grep -c 'rdma: not available in this version, serving over HTTP only' "$LOG")"
+stop_server
+
+step 'one life, one boot_id'
+start_server
+first=$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')
+equal 'boot_id of the same life' "$first" "$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')"
+stop_server
+start_server
+second=$(curl -sS "$URL/health" | jq -r '.boot_id + " " + .arena_id')
+[ "${first% *}" != "${second% *}" ] || fail "boot_id stays over a restart: $first"
+[ "${first#* }" != "${second#* }" ] || fail "arena_id stays over a restart: $first"
+stop_server
+
+step 'the limit of open files'
+limited() {
+	local drop=()
+	# root may raise any limit, unless it may not
+	[ "$(id -u)" != 0 ] || drop=(setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource)
+	(ulimit -n "$1" && exec "${drop[@]}" "$MAASD" --listen 127.0.0.1:0 "${@:2}") 2>"$LOG" </dev/null &
+	SERVER=$!
+	children+=("$SERVER")
+	wait_for 30 said_or_ended
+}
+LOG=$WORK/server.limited.log
+limited 200 --max-connections 1000
+contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 72: the limit of open files is 200'
+stop_server
+limited 100
+contains 'log' "$(cat "$LOG")" 'leaves none for connections'
+wait_server 1
+
+step 'systemd hears of it'
+/usr/bin/python3 "$(dirname "$0")/notify.py" "$MAASD"
+
+step 'NUMA node, memory taken at once'
+start_server --prealloc --max-pool-size 64MiB
+equal 'backed_bytes' 67108864 "$(curl -sS "$URL/stats" | jq .backed_bytes)"
+stop_server
+if [ -e /sys/devices/system/node/node0 ]; then
+	start_server --numa-node 0
+	allocate '{"size_bytes":4194304}'
+	request PUT "/allocate/$ID/data" --data-binary "@$MAASD"
+	stop_server
+fi
