@@ -182,7 +182,8 @@ static bool count_slot(struct check *check, uint32_t slot_index, struct maas_cla
 	case MAAS_SLOT_RESERVED_DIRTY:
 		break;
 	}
-	EXPECT(!"a slot without a valid state, or an operation is under way", slot_index);
+	expect_at(false, "a slot without a valid state, or an operation is under way", slot_index,
+		  __LINE__);
 	return false;
 }
 
