@@ -19,6 +19,8 @@
  */
 #define CONNECTION_BYTES ((size_t)64 << 10)
 
+static void log_library(void *cls, const char *fmt, va_list args) MAAS_PRINTF(2, 0);
+
 static void log_library(void *cls, const char *fmt, va_list args)
 {
 	char text[256];

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a client sends, to the parsers of http/. The first byte chooses the parser, the rest is its
+ * text; see the corpus. Besides not crashing, each must keep what its header promises.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz/fuzz.h"
+#include "http/parse.h"
+
+#define REQUIRE(condition)                                                                         \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			abort();                                                                   \
+	} while (0)
+
+static void try_path(const char *text)
+{
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	int route;
+
+	memset(ids, 0, sizeof(ids));
+	route = maas_http_route_find(text, ids);
+	REQUIRE(route == -ENOENT || maas_http_route_at((unsigned int)route));
+	for (int i = 0; i < MAAS_HTTP_PATH_IDS; i++)
+		REQUIRE(memchr(ids[i], '\0', MAAS_ID_TEXT) && !strchr(ids[i], '/'));
+	REQUIRE(maas_http_method_parse(text) < MAAS_HTTP_METHODS);
+}
+
+static void try_range(const char *text)
+{
+	static const uint64_t sizes[] = {1, 100, 4u << 20, INT64_MAX};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
+		struct maas_http_range range;
+		int r = maas_http_range_parse(text, sizes[i], &range);
+
+		REQUIRE(r == 0 || r == 1 || r == -ERANGE);
+		REQUIRE(r != 1 || (range.len && range.first < sizes[i] &&
+				   range.len <= sizes[i] - range.first));
+	}
+}
+
+static void try_content_range(const char *text)
+{
+	struct maas_http_range range;
+	uint64_t total;
+
+	if (maas_http_content_range_parse(text, &range, &total))
+		return;
+	REQUIRE(range.len && range.first + range.len > range.first);
+	REQUIRE(range.first + range.len <= total);
+}
+
+static void try_number(const char *text)
+{
+	uint64_t value;
+
+	if (!maas_http_u63_parse(text, &value))
+		REQUIRE(value <= INT64_MAX && strspn(text, "0123456789") == strlen(text));
+}
+
+/* A refusal says something, and what it says can be sent. */
+static void check_fault(int r, const struct maas_http_fault *fault)
+{
+	struct maas_buf out = {0};
+
+	REQUIRE(!r || r == -EINVAL || r == -ENOMEM);
+	if (r != -EINVAL)
+		return;
+	REQUIRE(*fault->code && *fault->text);
+	maas_buf_json(&out, fault->text);
+	REQUIRE(!out.error);
+	maas_buf_fini(&out);
+}
+
+static void try_allocate(const char *text, size_t len)
+{
+	struct maas_http_fault fault;
+	struct maas_http_allocate body;
+	int r = maas_http_json_allocate(text, len, &body, &fault);
+
+	check_fault(r, &fault);
+	if (r)
+		return;
+	REQUIRE(body.size_bytes && body.size_bytes <= INT64_MAX);
+	REQUIRE(body.count <= MAAS_SLAB_MAX_BATCH && body.ttl_s <= MAAS_LEND_MAX_TTL_S);
+	REQUIRE((body.lifetime == MAAS_LIFETIME_TTL) == (body.ttl_s > 0));
+	REQUIRE(!*body.owner || maas_lend_name_valid(body.owner));
+}
+
+static void try_pieces(const char *text, size_t len)
+{
+	struct maas_http_fault fault;
+	struct maas_http_pieces pieces;
+	uint64_t total = 0;
+	int r = maas_http_json_pieces(text, len, &pieces, &fault);
+
+	check_fault(r, &fault);
+	if (r)
+		return;
+	REQUIRE(pieces.count && pieces.count <= MAAS_HTTP_MAX_RANGES);
+	for (uint32_t i = 0; i < pieces.count; i++) {
+		REQUIRE(pieces.at[i].len && pieces.at[i].offset <= INT64_MAX);
+		total += pieces.at[i].len;
+	}
+	REQUIRE(total == pieces.total && total <= INT64_MAX);
+	free(pieces.at);
+}
+
+static void try_lists(const char *text, size_t len)
+{
+	struct maas_http_fault fault;
+	json_t *ids;
+	int r = maas_http_json_free(text, len, &ids, &fault);
+
+	check_fault(r, &fault);
+	if (r)
+		return;
+	REQUIRE(json_array_size(ids) && json_array_size(ids) <= MAAS_SLAB_MAX_BATCH);
+	json_decref(ids);
+}
+
+static void try_small(const char *text, size_t len)
+{
+	struct maas_http_fault fault;
+	struct maas_http_session session;
+	struct maas_http_grant grant;
+	uint64_t ttl_s;
+
+	check_fault(maas_http_json_session(text, len, &session, &fault), &fault);
+	check_fault(maas_http_json_grant(text, len, &grant, &fault), &fault);
+	check_fault(maas_http_json_renew(text, len, &ttl_s, &fault), &fault);
+	check_fault(maas_http_json_none(text, len, &fault), &fault);
+}
+
+static void try_one(char parser, const char *text, size_t len)
+{
+	switch (parser) {
+	case 'p':
+		try_path(text);
+		break;
+	case 'r':
+		try_range(text);
+		break;
+	case 'c':
+		try_content_range(text);
+		break;
+	case 'u':
+		try_number(text);
+		break;
+	case 'a':
+		try_allocate(text, len);
+		break;
+	case 'v':
+		try_pieces(text, len);
+		break;
+	case 'f':
+		try_lists(text, len);
+		break;
+	default:
+		try_small(text, len);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *text;
+
+	if (!size)
+		return 0;
+	/* Of exactly its length, so that AddressSanitizer sees a step beyond. */
+	text = malloc(size);
+	if (!text)
+		return 0;
+	memcpy(text, data + 1, size - 1);
+	text[size - 1] = '\0';
+	try_one((char)data[0], text, size - 1);
+	free(text);
+	return 0;
+}
