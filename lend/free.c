@@ -110,8 +110,6 @@ static void quarantine(struct maas_lend *lend, struct maas_pending *pending)
 
 	assert(!rc);
 	(void)rc;
-	log_warn("slab quarantined slot=%u generation=%u: a key could not be revoked",
-		 pending->ref.slot, pending->ref.generation);
 	TAILQ_INSERT_TAIL(&lend->quarantined, pending, link);
 }
 
@@ -157,6 +155,10 @@ static void keys_done(void *arg, int status)
 	struct maas_lend *lend = pending->lend;
 	struct maas_calls calls = {0};
 
+	if (status)
+		log_warn("a key was not revoked, its slab is quarantined slot=%u generation=%u "
+			 "error=%d",
+			 pending->ref.slot, pending->ref.generation, -status);
 	pthread_mutex_lock(&lend->lock);
 	pending->keys_dead = true;
 	pending->status = status ? -ETIMEDOUT : 0;

@@ -4,7 +4,8 @@
 
 #include "lend/internal.h"
 
-#define LIST_SLOTS 256 /* used slots that one step of a list examines */
+#define LIST_SLOTS 256 /* used slots that one search for the next examines */
+#define LIST_STEPS 64  /* searches under one hold of the lock */
 
 void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_ID_TEXT])
 {
@@ -124,7 +125,7 @@ static bool list_some(struct maas_lend *lend, struct page *page)
 	/* An owner without allocations. */
 	if (page->owner && !owner)
 		return false;
-	for (int i = 0; i < LIST_SLOTS && found > 0; i++) {
+	for (int i = 0; i < LIST_STEPS && found > 0; i++) {
 		found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);
 		if (found <= 0 || (page->owner && info.label.owner != owner))
 			continue;

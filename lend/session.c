@@ -362,8 +362,6 @@ static bool is_due(struct maas_session *session, bool *ret_begun)
 		return session->keys_dead && session->allocations;
 	if (session->state != MAAS_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
 		return false;
-	log_info("session lapsed name=\"%s\" ttl=%u allocations=%llu", session->name,
-		 session->ttl_s, (unsigned long long)session->allocations);
 	begin_end(session, NULL, NULL);
 	lend->stats.lapsed_sessions++;
 	return true;
@@ -384,10 +382,13 @@ void maas_sessions_lapse(struct maas_lend *lend)
 		if (!due && index % MAAS_LEND_STEP)
 			continue;
 		pthread_mutex_unlock(&lend->lock);
-		if (due && begun)
+		if (due && begun) {
 			(void)drain(lend, index - 1, generation, false);
-		else if (due)
+		} else if (due) {
+			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
+				 session->ttl_s);
 			(void)end(lend, index - 1, generation);
+		}
 		pthread_mutex_lock(&lend->lock);
 	}
 	pthread_mutex_unlock(&lend->lock);
