@@ -69,6 +69,8 @@ static int end_session(void *ctx, uint32_t session, maas_key_done *done, void *a
 	};
 
 	keys->session_ends++;
+	if (keys->unconnected)
+		return -EALREADY;
 	return start(keys, &op);
 }
 

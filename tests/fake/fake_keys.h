@@ -22,8 +22,9 @@ struct fake_key_op {
 struct fake_keys {
 	/* The test sets these. */
 	struct maas_slab *slab;
-	int start_error; /* what an operation returns at once; 0: it starts */
-	bool immediate;	 /* `done` comes with 0 before the operation returns */
+	int start_error;  /* what an operation returns at once; 0: it starts */
+	bool unconnected; /* sessions have no connection: their end is -EALREADY */
+	bool immediate;	  /* `done` comes with 0 before the operation returns */
 	/* It reads these. */
 	struct fake_key_op under_way[FAKE_KEYS_MAX];
 	unsigned int num_under_way;

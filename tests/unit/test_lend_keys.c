@@ -256,6 +256,43 @@ static void session__whose_connection_cannot_be_ended(void **state)
 	close_keyed(&k);
 }
 
+static void session__without_slabs_tells_that_its_connection_lives(void **state)
+{
+	struct maas_session_info s;
+	struct told told = {0};
+	struct keyed k;
+
+	(void)state;
+	open_keyed(&k);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(told.status, -ETIMEDOUT);
+	close_keyed(&k);
+}
+
+/* The connection has ended well, but another session's key to the slab lives on. */
+static void session__tells_that_a_slab_was_kept_back(void **state)
+{
+	struct maas_session_info s;
+	struct maas_allocation a;
+	struct told told = {0};
+	struct keyed k;
+
+	(void)state;
+	open_keyed(&k);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(try_whole(&k, &s, true, &a), 0);
+	k.keys.unconnected = true;
+	k.keys.start_error = -EIO;
+	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(told.status, -ETIMEDOUT);
+	assert_int_equal(quarantined_bytes(&k.f), 65536);
+	close_keyed(&k);
+}
+
 static void session__waits_for_a_free_that_is_under_way(void **state)
 {
 	struct maas_session_info s;
@@ -331,6 +368,8 @@ int main(void)
 		cmocka_unit_test(quarantine__retry_may_take_its_time),
 		cmocka_unit_test(session__ends_its_connection_first),
 		cmocka_unit_test(session__whose_connection_cannot_be_ended),
+		cmocka_unit_test(session__without_slabs_tells_that_its_connection_lives),
+		cmocka_unit_test(session__tells_that_a_slab_was_kept_back),
 		cmocka_unit_test(session__waits_for_a_free_that_is_under_way),
 		cmocka_unit_test(session__without_a_connection_ends_at_once),
 		cmocka_unit_test(session__lapses_in_the_same_order),

@@ -90,6 +90,34 @@ static int list(struct fixture *f, const char *owner, const char *after, uint32_
 	return maas_lend_list(f->lend, owner, after, limit, ret, ret_more);
 }
 
+/* So many that most share a bucket: those that stay are found when their neighbours have gone. */
+static void owner__is_found_when_its_neighbours_have_gone(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	static struct maas_allocation all[40000];
+	struct maas_allocation page[2];
+	char name[16];
+	bool more;
+
+	(void)state;
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		snprintf(name, sizeof(name), "owner-%u", i);
+		all[i] = ALLOCATE(&f, .size_bytes = 64, .owner = name);
+	}
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 2)
+		assert_int_equal(free_now(&f, &all[i]), 0);
+	assert_int_equal(lend_stats(&f).owners, MAAS_ARRAY_SIZE(all) / 2);
+	/* An owner that is not found would count as a new one. */
+	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(all); i += 2) {
+		snprintf(name, sizeof(name), "owner-%u", i);
+		ALLOCATE(&f, .size_bytes = 64, .owner = name);
+	}
+	assert_int_equal(lend_stats(&f).owners, MAAS_ARRAY_SIZE(all) / 2);
+	assert_int_equal(list(&f, "owner-1", NULL, 2, page, &more), 2);
+	assert_int_equal(list(&f, "owner-2", NULL, 2, page, &more), 0);
+	fixture_close(&f);
+}
+
 static void list__refuses(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
@@ -198,6 +226,7 @@ int main(void)
 		cmocka_unit_test(owner__lives_as_long_as_its_allocations),
 		cmocka_unit_test(owner__of_an_allocation_that_failed),
 		cmocka_unit_test(owners__at_most_65536),
+		cmocka_unit_test(owner__is_found_when_its_neighbours_have_gone),
 		cmocka_unit_test(list__refuses),
 		cmocka_unit_test(list__more_is_told_at_the_edge),
 		cmocka_unit_test(list__pages_are_complete_while_others_free),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request ids: the same request gets the same answer, for as long as is promised. */
+#include <pthread.h>
+
 #include "tests/unit/lend_fixture.h"
 
 #define POOL_BYTES (4u << 20)
@@ -176,6 +178,84 @@ static void free_all(struct fixture *f, const struct maas_slab_ref *refs, uint32
 		assert_int_equal(maas_slab_free(f->slab, refs[i]), 0);
 }
 
+/* So many that a good part of them share a bucket. */
+static void replay__of_many(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	static struct maas_allocation all[20000];
+	char name[32];
+
+	(void)state;
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		snprintf(name, sizeof(name), "r-%u", i);
+		all[i] = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
+	}
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		struct maas_allocation again;
+
+		snprintf(name, sizeof(name), "r-%u", i);
+		again = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
+		assert_string_equal(all[i].id, again.id);
+	}
+	assert_int_equal(live_slabs(&f), MAAS_ARRAY_SIZE(all));
+	fixture_close(&f);
+}
+
+#define TWINS  4
+#define ROUNDS 300
+
+struct twin {
+	struct fixture *f;
+	pthread_barrier_t *barrier;
+	struct maas_slab_ref refs[ROUNDS];
+	int failures;
+};
+
+static void *ask_in_rounds(void *arg)
+{
+	struct twin *twin = arg;
+	char name[32];
+	const struct maas_alloc_request request = {
+		.size_bytes = 1024,
+		.count = 1,
+		.request_id = name,
+	};
+	struct maas_allocation a;
+
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		snprintf(name, sizeof(name), "round-%u", i);
+		pthread_barrier_wait(twin->barrier);
+		if (ask(twin->f, &request, &twin->refs[i], &a))
+			twin->failures++;
+	}
+	return NULL;
+}
+
+static void twins__get_one_answer(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	static struct twin twins[TWINS];
+	pthread_barrier_t barrier;
+	pthread_t threads[TWINS];
+
+	(void)state;
+	pthread_barrier_init(&barrier, NULL, TWINS);
+	for (int i = 0; i < TWINS; i++) {
+		twins[i].f = &f;
+		twins[i].barrier = &barrier;
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_in_rounds, &twins[i]), 0);
+	}
+	for (int i = 0; i < TWINS; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < TWINS; i++) {
+		assert_int_equal(twins[i].failures, 0);
+		assert_memory_equal(twins[i].refs, twins[0].refs, sizeof(twins[0].refs));
+	}
+	assert_int_equal(live_slabs(&f), ROUNDS);
+	pthread_barrier_destroy(&barrier);
+	fixture_close(&f);
+}
+
 static void forget__after_a_million_allocations(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
@@ -208,7 +288,13 @@ static void forget__after_a_million_allocations(void **state)
 	assert_string_equal(second.id, again.id);
 	again = ALLOCATE(&f, .request_id = "first");
 	assert_string_not_equal(first.id, again.id);
-	assert_int_equal(ask(&f, &request, refs, &again), 0);
+	/* Once more around the queue's pieces. */
+	for (unsigned int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "another-%u", i);
+		assert_int_equal(ask(&f, &request, refs, &again), 0);
+		free_all(&f, refs, request.count);
+		assert_int_equal(ask(&f, &request, refs, &again), 0);
+	}
 	fixture_close(&f);
 }
 
@@ -221,6 +307,8 @@ int main(void)
 		cmocka_unit_test(conflict__every_other_field),
 		cmocka_unit_test(batch__is_replayed_as_a_whole),
 		cmocka_unit_test(failure__is_not_remembered),
+		cmocka_unit_test(replay__of_many),
+		cmocka_unit_test(twins__get_one_answer),
 		cmocka_unit_test(forget__after_ten_minutes),
 		cmocka_unit_test(forget__after_a_million_allocations),
 	};
