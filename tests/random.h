@@ -14,9 +14,10 @@ static inline uint64_t test_random(uint64_t *state)
 	return x ^ (x >> 31);
 }
 
+/* Less than `limit`; 0 when that is 0. */
 static inline uint64_t test_random_below(uint64_t *state, uint64_t limit)
 {
-	return test_random(state) % limit;
+	return limit ? test_random(state) % limit : 0;
 }
 
 #endif

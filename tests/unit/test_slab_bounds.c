@@ -176,7 +176,7 @@ static void open__two_arenas_differ_in_id_and_key(void **state)
 
 static void alloc__tail_of_an_extent_stays_unused(void **state)
 {
-	struct maas_slab *slab = POOL(4 * 4096, 4096, 192, 1408);
+	struct maas_slab *slab = POOL(16 * KIB, 4096, 192, 1408);
 	struct maas_slab_stats stats;
 
 	(void)state;

@@ -178,7 +178,7 @@ static void extents__yesterdays_sizes_do_not_starve_todays(void **state)
 
 static void extents__one_lent_slab_holds_one_extent(void **state)
 {
-	struct maas_slab *slab = POOL(16 * 4096, 4096, 64, 4096);
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 4096);
 	struct maas_slab_ref refs[1024];
 
 	(void)state;

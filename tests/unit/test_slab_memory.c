@@ -2,7 +2,6 @@
 /* What a million live slabs cost beside the bytes that are lent. */
 #include "tests/unit/slab_fixture.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,13 +20,14 @@ static uint64_t resident_bytes(const uint8_t *skip, uint64_t len)
 
 	assert_non_null(file);
 	while (fgets(line, sizeof(line), file)) {
-		uintptr_t from, to;
-		uint64_t kib;
+		char *end;
+		uint64_t from = strtoull(line, &end, 16);
 
-		if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2)
-			is_counted = from < (uintptr_t)skip || to > (uintptr_t)skip + len;
-		else if (sscanf(line, "Rss: %" SCNu64 " kB", &kib) == 1 && is_counted)
-			resident += kib * KIB;
+		if (end != line && *end == '-')
+			is_counted = from < (uintptr_t)skip ||
+				     strtoull(end + 1, NULL, 16) > (uintptr_t)skip + len;
+		else if (!strncmp(line, "Rss:", 4) && is_counted)
+			resident += strtoull(line + 4, NULL, 10) * KIB;
 	}
 	fclose(file);
 	return resident;

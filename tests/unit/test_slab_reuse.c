@@ -27,8 +27,8 @@ static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_sl
 
 static void alloc__full_only_when_every_slab_is_lent(void **state)
 {
-	struct maas_slab *slab = POOL(16 * 4096, 4096, 64, 1024);
-	struct maas_slab_ref refs[1024];
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
 
 	(void)state;
 	assert_int_equal(fill(slab, 64, refs, 1024), 1024);
@@ -41,8 +41,8 @@ static void alloc__full_only_when_every_slab_is_lent(void **state)
 
 static void alloc__full_pool_skips_the_delay(void **state)
 {
-	struct maas_slab *slab = POOL(16 * 4096, 4096, 64, 1024);
-	struct maas_slab_ref refs[1024];
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
 	struct maas_slab_info before, after;
 
 	(void)state;
@@ -84,8 +84,8 @@ static void alloc__revoking_and_quarantined_slabs_are_no_room(void **state)
 
 static void alloc__another_class_takes_extents_that_only_wait(void **state)
 {
-	struct maas_slab *slab = POOL(16 * 4096, 4096, 64, 1024);
-	struct maas_slab_ref refs[1024];
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
 
 	(void)state;
 	fill(slab, 64, refs, 1024);
@@ -98,7 +98,7 @@ static void alloc__another_class_takes_extents_that_only_wait(void **state)
 
 static void alloc_many__all_or_none(void **state)
 {
-	struct maas_slab *slab = POOL(16 * 4096, 4096, 64, 1024);
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
 	struct maas_slab_ref refs[64] = {{0}};
 	struct maas_slab_stats before, after;
 
