@@ -38,7 +38,8 @@ static const struct {
 	const char *unit;
 } figures[CONTEST_FIGURES] = {
 	[CONTEST_PAIR] = {"allocate + free 1 KiB, 10 live", "ns"},
-	[CONTEST_ZEROED] = {"the same, zeroing included", "ns"},
+	[CONTEST_THREADED] = {"the same beside an idle thread", "ns"},
+	[CONTEST_ZEROED] = {"allocate + zero + free 1 KiB, 10 live", "ns"},
 	[CONTEST_FEW_NS] = {"free a random one + allocate, 10 live", "ns"},
 	[CONTEST_LIVE_NS] = {"free a random one + allocate, 1,000,000 live", "ns"},
 	[CONTEST_GROWTH] = {"its growth from 10 to 1,000,000 live", "x"},
@@ -53,9 +54,13 @@ static const struct {
 	{CONTEST_PAIR, JEMALLOC, 3.0},
 	{CONTEST_PAIR, MIMALLOC, BENCH_NO_BAR},
 	{CONTEST_PAIR, GLIBC, BENCH_NO_BAR},
+	{CONTEST_THREADED, JEMALLOC, BENCH_NO_BAR},
+	{CONTEST_THREADED, MIMALLOC, BENCH_NO_BAR},
+	{CONTEST_THREADED, GLIBC, BENCH_NO_BAR},
 	{CONTEST_ZEROED, JEMALLOC, BENCH_NO_BAR},
 	{CONTEST_ZEROED, MIMALLOC, BENCH_NO_BAR},
 	{CONTEST_ZEROED, GLIBC, BENCH_NO_BAR},
+	{CONTEST_FEW_NS, JEMALLOC, BENCH_NO_BAR},
 	{CONTEST_FEW_NS, GLIBC, BENCH_NO_BAR},
 	{CONTEST_LIVE_NS, JEMALLOC, BENCH_NO_BAR},
 	{CONTEST_LIVE_NS, MIMALLOC, BENCH_NO_BAR},

@@ -14,9 +14,10 @@
 #define CONTEST_SLAB_BYTES 1024u
 
 enum contest_figure {
-	CONTEST_PAIR,	/* ns for allocate + free, zeroing not counted */
-	CONTEST_ZEROED, /* ns for allocate + zero + free */
-	CONTEST_FEW_NS, /* ns for free of a random victim + allocate, CONTEST_FEW live */
+	CONTEST_PAIR,	  /* ns for allocate + free in one thread, zeroing not counted */
+	CONTEST_THREADED, /* the same beside a thread that does nothing; so are all others, too */
+	CONTEST_ZEROED,	  /* ns for allocate + zero + free */
+	CONTEST_FEW_NS,	  /* ns for free of a random victim + allocate, CONTEST_FEW live */
 	CONTEST_LIVE_NS,
 	CONTEST_GROWTH,	  /* the latter / the former */
 	CONTEST_RESIDENT, /* MiB resident beside the lent bytes at CONTEST_LIVE live */

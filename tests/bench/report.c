@@ -15,14 +15,27 @@ static int compare_doubles(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+static void sort(const double *values, unsigned int num_values, double sorted[BENCH_MAX_PAIRS])
+{
+	assert(num_values > 0 && num_values <= BENCH_MAX_PAIRS);
+	memcpy(sorted, values, num_values * sizeof(sorted[0]));
+	qsort(sorted, num_values, sizeof(sorted[0]), compare_doubles);
+}
+
 double bench_median(const double *values, unsigned int num_values)
 {
 	double sorted[BENCH_MAX_PAIRS];
 
-	assert(num_values > 0 && num_values <= BENCH_MAX_PAIRS);
-	memcpy(sorted, values, num_values * sizeof(sorted[0]));
-	qsort(sorted, num_values, sizeof(sorted[0]), compare_doubles);
+	sort(values, num_values, sorted);
 	return (sorted[(num_values - 1) / 2] + sorted[num_values / 2]) / 2;
+}
+
+double bench_lowest_tenth(const double *values, unsigned int num_values)
+{
+	double sorted[BENCH_MAX_PAIRS];
+
+	sort(values, num_values, sorted);
+	return sorted[(num_values - 1) / 10];
 }
 
 int bench_row_add(struct bench_row *row, double ours, double baseline, double again)
