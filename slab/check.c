@@ -6,9 +6,8 @@
 
 #include "slab/internal.h"
 
-#define ZERO_CHECK_BYTES                                                                           \
-	(16ull << 20) /* so much is looked at whole; beyond it, slabs' ends only                   \
-		       */
+/* So much is looked at whole; beyond it, slabs' ends only. */
+#define ZERO_CHECK_BYTES (16ull << 20)
 
 enum mark { UNSEEN, ON_LIST, WAITING };
 
@@ -77,7 +76,9 @@ static void check_bucket(struct check *check, unsigned int class_index, unsigned
 		EXPECT(extent->class_index == class_index, index);
 		EXPECT(extent->bucket == bucket, index);
 		EXPECT(slab->extents[extent->next].prev == index, index);
-		EXPECT(extent->taken * class->bucket_scale >> 32 == bucket, index);
+		EXPECT(extent->taken <= class->capacity, index);
+		EXPECT((extent->taken == class->capacity) == (bucket == MAAS_BUCKET_FULL), index);
+		EXPECT(extent->taken * class->bucket_scale >> MAAS_BUCKET_SHIFT == bucket, index);
 		index = extent->next;
 	} while (index != head);
 }
@@ -88,14 +89,16 @@ static void check_delay(struct check *check, unsigned int class_index)
 	const struct maas_delay *delay = &slab->classes[class_index].delay;
 	uint32_t slot = delay->head;
 
-	EXPECT((uint64_t)delay->due + delay->aging <= delay->count, class_index);
-	EXPECT(delay->count <= MAAS_DELAY_FREES, class_index);
-	for (uint32_t i = 0; i < delay->count; i++) {
+	uint64_t count = maas_delay_count(delay);
+
+	EXPECT(delay->due <= delay->aging && delay->aging <= delay->pushed, class_index);
+	EXPECT(count <= MAAS_DELAY_FREES, class_index);
+	for (uint64_t i = 0; i < count; i++) {
 		mark_slot(check, slot, WAITING);
 		EXPECT(slab->extents[maas_slot_extent(slab, slot)].class_index == class_index,
 		       slot);
 		EXPECT(maas_slot_state(&slab->slots[slot]) == MAAS_SLOT_DIRTY, slot);
-		EXPECT(i + 1 < delay->count || slot == delay->tail, slot);
+		EXPECT(i + 1 < count || slot == delay->tail, slot);
 		slot = slab->slots[slot].link;
 	}
 }
@@ -149,8 +152,19 @@ static void check_free_list(struct check *check, uint32_t index)
 		check_zero(check, slot + i, class->slab_bytes);
 }
 
-/* Adds the slot to the sums of its class and says whether it is used. */
-static bool count_slot(struct check *check, uint32_t slot_index, struct maas_class *sum)
+/* What a class has, counted slot by slot. */
+struct sum {
+	uint64_t capacity; /* constant */
+	uint64_t slab_bytes;
+	uint64_t extents;
+	uint64_t free;
+	uint64_t used;
+	uint64_t waiting;
+	uint64_t quarantined;
+	uint64_t requested_bytes;
+};
+
+static void count_slot(struct check *check, uint32_t slot_index, struct sum *sum)
 {
 	const struct maas_slot *slot = &check->slab->slots[slot_index];
 	uint8_t mark = check->marks[slot_index];
@@ -159,12 +173,12 @@ static bool count_slot(struct check *check, uint32_t slot_index, struct maas_cla
 	case MAAS_SLOT_CLEAN:
 		EXPECT(mark == ON_LIST, slot_index);
 		sum->free++;
-		return false;
+		return;
 	case MAAS_SLOT_DIRTY:
 		EXPECT(mark == ON_LIST || mark == WAITING, slot_index);
 		sum->free += mark == ON_LIST;
-		sum->delay.count += mark == WAITING;
-		return false;
+		sum->waiting += mark == WAITING;
+		return;
 	case MAAS_SLOT_LIVE:
 	case MAAS_SLOT_REVOKING:
 		EXPECT(mark == UNSEEN, slot_index);
@@ -172,70 +186,63 @@ static bool count_slot(struct check *check, uint32_t slot_index, struct maas_cla
 		EXPECT(slot->size_bytes && slot->size_bytes <= sum->slab_bytes, slot_index);
 		sum->used++;
 		sum->requested_bytes += slot->size_bytes;
-		return true;
+		return;
 	case MAAS_SLOT_QUARANTINED:
 	case MAAS_SLOT_RETIRED:
 		EXPECT(mark == UNSEEN, slot_index);
 		sum->quarantined++;
-		return false;
+		return;
 	case MAAS_SLOT_RESERVED:
 	case MAAS_SLOT_RESERVED_DIRTY:
 		break;
 	}
 	expect_at(false, "a slot without a valid state, or an operation is under way", slot_index,
 		  __LINE__);
-	return false;
 }
 
-static void check_extent(struct check *check, uint32_t index, struct maas_class *sums)
+static void check_extent(struct check *check, uint32_t index, struct sum *sums)
 {
 	struct maas_slab *slab = check->slab;
 	const struct maas_extent *extent = &slab->extents[index];
-	struct maas_class *sum = &sums[extent->class_index];
+	struct sum *sum = &sums[extent->class_index];
 	uint32_t slot = index << slab->geo.slot_shift;
-	uint32_t used = 0;
 
-	if (!extent->carved) {
-		EXPECT(check->extent_marks[index] == ON_LIST, index);
+	EXPECT(check->extent_marks[index] == ON_LIST, index);
+	if (!extent->carved)
 		return;
-	}
 	EXPECT(extent->taken, index);
-	EXPECT((extent->taken == sum->capacity) == (extent->bucket == MAAS_BUCKET_NONE), index);
-	EXPECT((extent->bucket == MAAS_BUCKET_NONE) == (check->extent_marks[index] == UNSEEN),
-	       index);
 	for (uint32_t i = 0; i < extent->bump; i++)
-		used += count_slot(check, slot + i, sum);
-	EXPECT(used == extent->used, index);
+		count_slot(check, slot + i, sum);
 	sum->free += sum->capacity - extent->bump;
 	sum->extents++;
 }
 
-static void check_sums(const struct maas_class *class, const struct maas_class *sum,
-		       unsigned int index)
+static void check_sums(const struct maas_class *class, const struct sum *sum, unsigned int index)
 {
 	EXPECT(class->extents == sum->extents, index);
 	EXPECT(class->free == sum->free, index);
-	EXPECT(class->used == sum->used, index);
+	EXPECT(maas_class_used(class) == sum->used, index);
 	EXPECT(class->quarantined == sum->quarantined, index);
-	EXPECT(class->delay.count == sum->delay.count, index);
+	EXPECT(maas_delay_count(&class->delay) == sum->waiting, index);
 	EXPECT(class->requested_bytes == sum->requested_bytes, index);
 	EXPECT(!class->zeroing, index);
-	EXPECT(class->used <= class->allocations, index);
-	EXPECT(class->used + class->free + class->delay.count + class->quarantined ==
-		       (uint64_t) class->extents * class->capacity,
+	EXPECT(sum->used <= class->allocations, index);
+	EXPECT(sum->used + sum->free + sum->waiting + sum->quarantined ==
+		       sum->extents * sum->capacity,
 	       index);
 }
 
 static void check_all(struct check *check)
 {
 	struct maas_slab *slab = check->slab;
-	struct maas_class sums[MAAS_SLAB_MAX_CLASSES] = {0};
+	struct sum sums[MAAS_SLAB_MAX_CLASSES] = {0};
 
 	EXPECT(slab->grown <= slab->geo.num_extents, slab->grown);
 	EXPECT(!slab->growing && !slab->zeroing, 0);
 	check_common(check);
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
-		maas_class_init(&sums[i], slab->classes[i].slab_bytes, slab->geo.extent_bytes);
+		sums[i] = (struct sum){.capacity = slab->classes[i].capacity,
+				       .slab_bytes = slab->classes[i].slab_bytes};
 		for (unsigned int b = 0; b < MAAS_BUCKETS; b++)
 			check_bucket(check, i, b);
 		check_delay(check, i);

@@ -29,7 +29,7 @@ MAAS_PRINTF(2, 3) static int refuse(char *error, const char *fmt, ...)
 	return -EINVAL;
 }
 
-static int check_classes(const struct maas_geometry *geo, char *error)
+static int validate_classes(const struct maas_geometry *geo, char *error)
 {
 	char text[MAAS_SIZE_TEXT];
 
@@ -48,7 +48,7 @@ static int check_classes(const struct maas_geometry *geo, char *error)
 	return 0;
 }
 
-static int check_extent(const struct maas_geometry *geo, uint64_t page_bytes, char *error)
+static int validate_extent(const struct maas_geometry *geo, uint64_t page_bytes, char *error)
 {
 	uint64_t largest = geo->class_bytes[geo->num_classes - 1];
 	char text[MAAS_SIZE_TEXT];
@@ -103,7 +103,7 @@ int maas_geometry_init(struct maas_geometry *geo, const struct maas_slab_options
 	memcpy(geo->class_bytes, options->class_bytes,
 	       geo->num_classes * sizeof(geo->class_bytes[0]));
 	sort(geo->class_bytes, geo->num_classes);
-	r = check_classes(geo, error);
+	r = validate_classes(geo, error);
 	if (r)
 		return r;
 
@@ -112,7 +112,7 @@ int maas_geometry_init(struct maas_geometry *geo, const struct maas_slab_options
 		geo->extent_bytes = geo->class_bytes[geo->num_classes - 1] + page_bytes - 1;
 		geo->extent_bytes -= geo->extent_bytes % page_bytes;
 	}
-	r = check_extent(geo, page_bytes, error);
+	r = validate_extent(geo, page_bytes, error);
 	if (r)
 		return r;
 	return set_extents(geo, options->max_bytes, error);
@@ -125,7 +125,10 @@ void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t ext
 		.capacity = (uint32_t)(extent_bytes / slab_bytes),
 		.delay = {.head = MAAS_NONE, .tail = MAAS_NONE},
 	};
-	class->bucket_scale = ((uint64_t)MAAS_BUCKETS << 32) / class->capacity;
+	/* Rounded up: `capacity` of them is the full bucket, one less is not (capacity < 2^28). */
+	class->bucket_scale =
+		(((uint64_t)MAAS_BUCKET_FULL << MAAS_BUCKET_SHIFT) + class->capacity - 1) /
+		class->capacity;
 	for (unsigned int b = 0; b < MAAS_BUCKETS; b++)
 		class->buckets[b] = MAAS_NONE;
 }

@@ -6,11 +6,12 @@ void maas_delay_push(struct maas_slab *slab, struct maas_class *class, uint32_t 
 	struct maas_delay *delay = &class->delay;
 
 	slab->steps++;
-	if (delay->count++)
+	if (maas_delay_count(delay))
 		slab->slots[delay->tail].link = slot;
 	else
 		delay->head = slot;
 	delay->tail = slot;
+	delay->pushed++;
 }
 
 uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class)
@@ -18,24 +19,23 @@ uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class)
 	struct maas_delay *delay = &class->delay;
 	uint32_t slot = delay->head;
 
-	assert(delay->count);
+	assert(maas_delay_count(delay));
 	slab->steps++;
-	/* The last one's link was never set: `count` says where the queue ends. */
+	delay->popped++;
+	/* The last slot's link is not set: then `count` says that the queue is empty. */
 	delay->head = slab->slots[slot].link;
-	delay->count--;
-	if (delay->due)
-		delay->due--;
-	else if (delay->aging)
-		delay->aging--;
+	/* The next pop comes with the next free, long after the slot was last in the cache. */
+	__builtin_prefetch(&slab->slots[delay->head], 1);
 	return slot;
 }
 
 bool maas_delay_cut(struct maas_slab *slab, struct maas_class *class)
 {
-	for (unsigned int i = 0; !class->delay.count && i < slab->geo.num_classes; i++)
+	for (unsigned int i = 0; !maas_delay_count(&class->delay); i++) {
+		if (i == slab->geo.num_classes)
+			return false;
 		class = &slab->classes[i];
-	if (!class->delay.count)
-		return false;
+	}
 	maas_extent_join(slab, maas_delay_pop(slab, class), MAAS_SLOT_DIRTY);
 	return true;
 }
@@ -49,7 +49,7 @@ void maas_delay_rotate(struct maas_slab *slab, uint64_t now_ms)
 		struct maas_delay *delay = &slab->classes[i].delay;
 
 		slab->steps++;
-		delay->due += delay->aging;
-		delay->aging = delay->count - delay->due;
+		delay->due = delay->aging;
+		delay->aging = delay->pushed;
 	}
 }

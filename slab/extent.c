@@ -29,24 +29,23 @@ void maas_extents_close(struct maas_slab *slab)
 
 static void bucket_remove(struct maas_slab *slab, struct maas_class *class, uint32_t index)
 {
-	struct maas_extent *extent = &slab->extents[index];
+	const struct maas_extent *extent = &slab->extents[index];
 	uint32_t *head = &class->buckets[extent->bucket];
 
 	slab->steps++;
+	slab->extents[extent->next].prev = extent->prev;
+	slab->extents[extent->prev].next = extent->next;
 	if (extent->next == index) {
 		*head = MAAS_NONE;
 		class->nonempty &= ~(1u << extent->bucket);
-	} else {
-		slab->extents[extent->next].prev = extent->prev;
-		slab->extents[extent->prev].next = extent->next;
-		if (*head == index)
-			*head = extent->next;
+	} else if (*head == index) {
+		*head = extent->next;
 	}
-	extent->bucket = MAAS_BUCKET_NONE;
 }
 
+/* At the head, which is used first, or at the tail. */
 static void bucket_add(struct maas_slab *slab, struct maas_class *class, uint32_t index,
-		       uint8_t bucket, bool first)
+		       uint8_t bucket, bool at_head)
 {
 	struct maas_extent *extent = &slab->extents[index];
 	uint32_t head = class->buckets[bucket];
@@ -64,25 +63,21 @@ static void bucket_add(struct maas_slab *slab, struct maas_class *class, uint32_
 	extent->prev = slab->extents[head].prev;
 	slab->extents[extent->prev].next = index;
 	slab->extents[head].prev = index;
-	if (first)
+	if (at_head)
 		class->buckets[bucket] = index;
 }
 
-/* An extent that fills up stays at hand; one that empties is the last of its bucket to be used. */
-static void bucket_update(struct maas_slab *slab, struct maas_class *class, uint32_t index,
-			  bool filling)
+static inline uint8_t bucket_of(const struct maas_class *class, const struct maas_extent *extent)
 {
-	struct maas_extent *extent = &slab->extents[index];
-	uint8_t bucket = (uint8_t)(extent->taken * class->bucket_scale >> 32);
+	return (uint8_t)(extent->taken * class->bucket_scale >> MAAS_BUCKET_SHIFT);
+}
 
-	if (extent->taken == class->capacity)
-		bucket = MAAS_BUCKET_NONE;
-	if (bucket == extent->bucket)
-		return;
-	if (extent->bucket != MAAS_BUCKET_NONE)
-		bucket_remove(slab, class, index);
-	if (bucket != MAAS_BUCKET_NONE)
-		bucket_add(slab, class, index, bucket, filling);
+/* The fullest extent with a free slab, or MAAS_NONE. */
+static inline uint32_t fullest(const struct maas_class *class)
+{
+	uint32_t with_room = class->nonempty & ((1u << MAAS_BUCKET_FULL) - 1);
+
+	return with_room ? class->buckets[31 - __builtin_clz(with_room)] : MAAS_NONE;
 }
 
 /* ---- the common pool ------------------------------------------------------------------------- */
@@ -91,7 +86,6 @@ void maas_extent_to_common(struct maas_slab *slab, uint32_t index)
 {
 	slab->steps++;
 	slab->extents[index].next = slab->common_head;
-	slab->extents[index].bucket = MAAS_BUCKET_NONE;
 	slab->common_head = index;
 	slab->common_count++;
 }
@@ -107,7 +101,6 @@ static uint32_t carve(struct maas_slab *slab, struct maas_class *class)
 	*extent = (struct maas_extent){
 		.free_head = MAAS_NONE,
 		.class_index = (uint8_t)(class - slab->classes),
-		.bucket = MAAS_BUCKET_NONE,
 		.carved = true,
 		.stale = extent->stale,
 	};
@@ -134,53 +127,50 @@ static void uncarve(struct maas_slab *slab, struct maas_class *class, uint32_t i
 
 /* ---- slabs ----------------------------------------------------------------------------------- */
 
-static inline uint32_t take_slab(struct maas_slab *slab, uint32_t index)
+/* Takes a slot out of its extent's free list, or one that was never used. Sets `ret_dirty`. */
+static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_extent *extent,
+			    bool *ret_dirty)
 {
-	struct maas_extent *extent = &slab->extents[index];
 	uint32_t slot_index = extent->free_head;
-	struct maas_slot *slot;
-	bool dirty;
+	struct maas_slot *slot = &slab->slots[slot_index];
 
-	if (slot_index != MAAS_NONE) {
-		slot = &slab->slots[slot_index];
-		dirty = maas_slot_state(slot) == MAAS_SLOT_DIRTY;
-		extent->free_head = slot->link;
-		extent->dirty -= dirty;
-		__builtin_prefetch(&slab->slots[slot->link], 1);
-	} else {
-		slot_index = (index << slab->geo.slot_shift) + extent->bump++;
-		slot = &slab->slots[slot_index];
-		dirty = extent->stale;
+	if (slot_index == MAAS_NONE) {
+		*ret_dirty = extent->stale;
+		return (index << slab->geo.slot_shift) + extent->bump++;
 	}
-	slot->generation++;
-	slot->class_index = extent->class_index;
-	maas_slot_set_state(slot, dirty ? MAAS_SLOT_RESERVED_DIRTY : MAAS_SLOT_RESERVED);
+	*ret_dirty = maas_slot_state(slot) == MAAS_SLOT_DIRTY;
+	extent->free_head = slot->link;
+	extent->dirty -= *ret_dirty;
 	return slot_index;
 }
 
-void maas_extent_take(struct maas_slab *slab, struct maas_class *class, uint32_t count,
-		      struct maas_slab_ref *ret_refs)
+uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class)
 {
-	class->used += count;
-	slab->steps += count;
-	while (count) {
-		uint32_t index = class->nonempty
-					 ? class->buckets[31 - __builtin_clz(class->nonempty)]
-					 : carve(slab, class);
-		struct maas_extent *extent = &slab->extents[index];
-		uint32_t room = class->capacity - extent->taken;
-		uint32_t n = count < room ? count : room;
+	uint32_t index = fullest(class);
+	struct maas_extent *extent;
+	struct maas_slot *slot;
+	uint32_t slot_index;
+	uint8_t bucket;
+	bool dirty;
 
-		for (uint32_t i = 0; i < n; i++, ret_refs++) {
-			ret_refs->slot = take_slab(slab, index);
-			ret_refs->generation = slab->slots[ret_refs->slot].generation;
-		}
-		extent->taken += n;
-		extent->used += n;
-		class->free -= n;
-		bucket_update(slab, class, index, true);
-		count -= n;
+	if (index == MAAS_NONE)
+		index = carve(slab, class);
+	extent = &slab->extents[index];
+	slot_index = pick(slab, index, extent, &dirty);
+	slot = &slab->slots[slot_index];
+	slot->generation++;
+	slot->class_index = extent->class_index;
+	maas_slot_set_state(slot, dirty ? MAAS_SLOT_RESERVED_DIRTY : MAAS_SLOT_RESERVED);
+
+	slab->steps++;
+	class->free--;
+	extent->taken++;
+	bucket = bucket_of(class, extent);
+	if (bucket != extent->bucket) {
+		bucket_remove(slab, class, index);
+		bucket_add(slab, class, index, bucket, true);
 	}
+	return slot_index;
 }
 
 void maas_extent_join(struct maas_slab *slab, uint32_t slot_index, enum maas_slot_state state)
@@ -189,15 +179,22 @@ void maas_extent_join(struct maas_slab *slab, uint32_t slot_index, enum maas_slo
 	struct maas_extent *extent = &slab->extents[index];
 	struct maas_class *class = &slab->classes[extent->class_index];
 	struct maas_slot *slot = &slab->slots[slot_index];
+	uint8_t bucket;
 
-	slab->steps++;
 	slot->link = extent->free_head;
 	maas_slot_set_state(slot, state);
 	extent->free_head = slot_index;
 	extent->dirty += state == MAAS_SLOT_DIRTY;
-	extent->taken--;
+
+	slab->steps++;
 	class->free++;
-	bucket_update(slab, class, index, false);
-	if (!extent->taken)
+	if (!--extent->taken) {
 		uncarve(slab, class, index);
+		return;
+	}
+	bucket = bucket_of(class, extent);
+	if (bucket != extent->bucket) {
+		bucket_remove(slab, class, index);
+		bucket_add(slab, class, index, bucket, false);
+	}
 }

@@ -16,8 +16,9 @@
 #include "slab/slab.h"
 
 #define MAAS_NONE	  UINT32_MAX /* no slot, no extent, no class */
-#define MAAS_BUCKETS	  8	     /* of extents that have a free slab, by fullness */
-#define MAAS_BUCKET_NONE  MAAS_BUCKETS
+#define MAAS_BUCKETS	  9	     /* of extents, by how full they are */
+#define MAAS_BUCKET_FULL  8	     /* those without a free slab */
+#define MAAS_BUCKET_SHIFT 56
 #define MAAS_DELAY_FREES  4096
 #define MAAS_DELAY_MS	  1000
 #define MAAS_SLOT_LAYOUT  1
@@ -69,15 +70,14 @@ static_assert(sizeof(struct maas_slot_header) == 344, "the header is part of a f
 /* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
 
 struct maas_extent {
-	uint32_t next; /* in its bucket (a ring), or in the common pool */
-	uint32_t prev;
+	uint32_t next;	    /* in its bucket, which is a ring, or in the common pool */
+	uint32_t prev;	    /* in its bucket */
 	uint32_t free_head; /* slots that were used before and are free again */
 	uint32_t bump;	    /* slots from here on were never used in this carving */
 	uint32_t taken;	    /* slabs that cannot be handed out: used, waiting, quarantined */
-	uint32_t used;	    /* slabs that are live, revoking or about to be live */
 	uint32_t dirty;	    /* slabs in the free list that are not zeroed */
 	uint8_t class_index;
-	uint8_t bucket; /* MAAS_BUCKET_NONE: in none, because it is full or not carved */
+	uint8_t bucket;
 	bool carved;
 	bool stale; /* the slabs from `bump` on may hold old bytes */
 };
@@ -85,32 +85,47 @@ static_assert(sizeof(struct maas_extent) <= 64, "an extent's record is one cache
 
 /* ---- class ----------------------------------------------------------------------------------- */
 
-/* Slots in the order they were freed: `due` that are old enough, `aging` younger ones, the rest. */
+/*
+ * Slots in the order they were freed, chained by their links. Places in it are counted from the
+ * start: `popped` is the place of the head, `pushed` that of the next to come.
+ */
 struct maas_delay {
 	uint32_t head;
 	uint32_t tail;
-	uint32_t count;
-	uint32_t due;
-	uint32_t aging;
+	uint64_t pushed;
+	uint64_t popped;
+	uint64_t due;	/* those before this place have waited long enough */
+	uint64_t aging; /* those before this place will have at the next rotation */
 };
 
 struct maas_class {
 	/* constant */
 	uint64_t slab_bytes;
-	uint64_t bucket_scale; /* taken × this >> 32 is the bucket: no division */
+	uint64_t bucket_scale; /* taken × this >> MAAS_BUCKET_SHIFT is the bucket: no division */
 	uint32_t capacity;     /* slabs in an extent */
 	/* guarded by the pool's lock */
 	uint32_t nonempty; /* bit b: buckets[b] has an extent */
-	uint32_t buckets[MAAS_BUCKETS];
-	uint64_t free; /* slabs that can be handed out, over all its extents */
-	uint64_t used;
+	uint64_t free;	   /* slabs that can be handed out, over all its extents */
 	uint64_t requested_bytes;
 	uint64_t allocations;
 	struct maas_delay delay;
+	uint32_t buckets[MAAS_BUCKETS];
 	uint32_t extents;
 	uint64_t zeroing; /* slabs off every list while maas_slab_reclaim() zeroes them */
 	uint64_t quarantined;
 };
+
+static inline uint64_t maas_delay_count(const struct maas_delay *delay)
+{
+	return delay->pushed - delay->popped;
+}
+
+/* Slabs that are live or revoking, or about to be live. */
+static inline uint64_t maas_class_used(const struct maas_class *class)
+{
+	return class->capacity * (uint64_t) class->extents - class->free -
+	       maas_delay_count(&class->delay) - class->zeroing - class->quarantined;
+}
 
 /* ---- arena ----------------------------------------------------------------------------------- */
 
@@ -218,10 +233,9 @@ struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref re
 /* extent.c */
 MAAS_MUST_CHECK int maas_extents_open(struct maas_slab *slab);
 void maas_extents_close(struct maas_slab *slab);
-/* Reserves `count` slabs, which must be there: class->free plus whole extents of the common pool.
- */
-void maas_extent_take(struct maas_slab *slab, struct maas_class *class, uint32_t count,
-		      struct maas_slab_ref *ret_refs);
+/* Reserves a slab of the fullest extent. There must be one: a free one of the class, or an extent
+ * in the common pool. */
+uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class);
 /* Makes a taken slab free again, `state` clean or dirty. */
 void maas_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slot_state state);
 /* Adds an extent without a class to the common pool. */

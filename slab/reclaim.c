@@ -18,7 +18,7 @@ static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
 		struct maas_class *class = &slab->classes[i];
 
-		while (class->delay.due) {
+		while (class->delay.popped < class->delay.due) {
 			uint64_t bytes = chain.bytes + class->slab_bytes;
 			uint32_t index;
 

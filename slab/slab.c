@@ -67,6 +67,16 @@ static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t 
 	return 0;
 }
 
+static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_class *class,
+					   uint64_t size_bytes)
+{
+	uint32_t slot = maas_extent_take(slab, class);
+
+	class->allocations++;
+	class->requested_bytes += size_bytes;
+	return (struct maas_slab_ref){.slot = slot, .generation = slab->slots[slot].generation};
+}
+
 /* Hands the reserved slab out. Lock not held: nobody else touches a reserved slot. */
 static void publish(struct maas_slab *slab, const struct maas_class *class, uint32_t index,
 		    uint64_t size_bytes, const struct maas_slab_label *label)
@@ -99,11 +109,8 @@ int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t c
 	pthread_mutex_lock(&slab->lock);
 	if (class->free < count)
 		r = make_room(slab, class, count);
-	if (!r) {
-		maas_extent_take(slab, class, count, ret_refs);
-		class->allocations += count;
-		class->requested_bytes += count * size_bytes;
-	}
+	for (uint32_t i = 0; !r && i < count; i++)
+		ret_refs[i] = reserve(slab, class, size_bytes);
 	pthread_mutex_unlock(&slab->lock);
 	if (r)
 		return r;
@@ -115,7 +122,23 @@ int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t c
 int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 		    const struct maas_slab_label *label, struct maas_slab_ref *ret_ref)
 {
-	return maas_slab_alloc_many(slab, size_bytes, 1, label, ret_ref);
+	struct maas_class *class;
+	int r;
+
+	r = find_class(slab, size_bytes, &class);
+	if (r)
+		return r;
+
+	pthread_mutex_lock(&slab->lock);
+	if (!class->free)
+		r = make_room(slab, class, 1);
+	if (!r)
+		*ret_ref = reserve(slab, class, size_bytes);
+	pthread_mutex_unlock(&slab->lock);
+	if (r)
+		return r;
+	publish(slab, class, ret_ref->slot, size_bytes, label);
+	return 0;
 }
 
 /* ---- look-up --------------------------------------------------------------------------------- */
@@ -180,7 +203,7 @@ static int find_live(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slot
 			return -ENOENT;
 		slab->steps++;
 		extent = &slab->extents[index];
-		if (!extent->used || maas_slot_place(slab, slot) >= extent->bump) {
+		if (maas_slot_place(slab, slot) >= extent->bump) {
 			*cursor = (index + 1) << slab->geo.slot_shift;
 			continue;
 		}
@@ -209,14 +232,6 @@ int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
 
 /* ---- free ------------------------------------------------------------------------------------ */
 
-/* The slab is no longer used, whatever happens to its bytes. */
-static void end_use(struct maas_slab *slab, struct maas_class *class, uint32_t index)
-{
-	slab->extents[maas_slot_extent(slab, index)].used--;
-	class->used--;
-	class->requested_bytes -= slab->slots[index].size_bytes;
-}
-
 /* Nobody can reach the bytes any more. */
 static void let_wait(struct maas_slab *slab, struct maas_class *class, uint32_t index)
 {
@@ -229,7 +244,7 @@ static void let_wait(struct maas_slab *slab, struct maas_class *class, uint32_t 
 	}
 	maas_slot_set_state(slot, MAAS_SLOT_DIRTY);
 	maas_delay_push(slab, class, index);
-	if (class->delay.count > MAAS_DELAY_FREES)
+	if (maas_delay_count(&class->delay) > MAAS_DELAY_FREES)
 		maas_extent_join(slab, maas_delay_pop(slab, class), MAAS_SLOT_DIRTY);
 }
 
@@ -255,7 +270,7 @@ int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 	if (maas_slot_find(slab, ref, MAAS_SLOT_REVOKING)) {
 		struct maas_class *class = maas_slot_class(slab, ref.slot);
 
-		end_use(slab, class, ref.slot);
+		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
 		let_wait(slab, class, ref.slot);
 	} else if (maas_slot_find(slab, ref, MAAS_SLOT_QUARANTINED)) {
 		struct maas_class *class = maas_slot_class(slab, ref.slot);
@@ -278,7 +293,7 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 	if (maas_slot_find(slab, ref, MAAS_SLOT_LIVE)) {
 		struct maas_class *class = maas_slot_class(slab, ref.slot);
 
-		end_use(slab, class, ref.slot);
+		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
 		let_wait(slab, class, ref.slot);
 		r = 0;
 	}
@@ -296,7 +311,7 @@ int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 	if (slot) {
 		struct maas_class *class = maas_slot_class(slab, ref.slot);
 
-		end_use(slab, class, ref.slot);
+		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
 		maas_slot_set_state(slot, MAAS_SLOT_QUARANTINED);
 		class->quarantined++;
 	}

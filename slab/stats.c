@@ -4,20 +4,22 @@
 static void add_class(const struct maas_class *class, struct maas_slab_class_stats *ret_class,
 		      struct maas_slab_stats *sum)
 {
+	uint64_t used = maas_class_used(class);
+
 	*ret_class = (struct maas_slab_class_stats){
 		.slab_bytes = class->slab_bytes,
 		.pool_bytes = class->extents * sum->extent_bytes,
 		.requested_bytes = class->requested_bytes,
-		.total_slabs = (uint64_t) class->extents * class->capacity,
-		.used_slabs = class->used,
-		.waiting_slabs = class->delay.count + class->zeroing,
+		.total_slabs = class->capacity * (uint64_t) class->extents,
+		.used_slabs = used,
+		.waiting_slabs = maas_delay_count(&class->delay) + class->zeroing,
 		.quarantined_slabs = class->quarantined,
 		.free_slabs = class->free,
 	};
 	sum->extents_used += class->extents;
 	sum->allocations += class->allocations;
-	sum->live_slabs += class->used;
-	sum->live_bytes += class->used * class->slab_bytes;
+	sum->live_slabs += used;
+	sum->live_bytes += used * class->slab_bytes;
 	sum->requested_bytes += class->requested_bytes;
 	sum->quarantined_bytes += class->quarantined * class->slab_bytes;
 }
