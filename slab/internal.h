@@ -120,11 +120,18 @@ static inline uint64_t maas_delay_count(const struct maas_delay *delay)
 	return delay->pushed - delay->popped;
 }
 
+static inline uint64_t maas_class_total(const struct maas_class *class)
+{
+	uint64_t extents = class->extents;
+
+	return extents * class->capacity;
+}
+
 /* Slabs that are live or revoking, or about to be live. */
 static inline uint64_t maas_class_used(const struct maas_class *class)
 {
-	return class->capacity * (uint64_t) class->extents - class->free -
-	       maas_delay_count(&class->delay) - class->zeroing - class->quarantined;
+	return maas_class_total(class) - class->free - maas_delay_count(&class->delay) -
+	       class->zeroing - class->quarantined;
 }
 
 /* ---- arena ----------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@ static void add_class(const struct maas_class *class, struct maas_slab_class_sta
 		.slab_bytes = class->slab_bytes,
 		.pool_bytes = class->extents * sum->extent_bytes,
 		.requested_bytes = class->requested_bytes,
-		.total_slabs = class->capacity * (uint64_t) class->extents,
+		.total_slabs = maas_class_total(class),
 		.used_slabs = used,
 		.waiting_slabs = maas_delay_count(&class->delay) + class->zeroing,
 		.quarantined_slabs = class->quarantined,
