@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Submitted operations:
+ *
+ *   maas_submit_read() ──▶ waiting ──▶ running ──▶ done ──▶ maas_poll()
+ *                            │  a curl handle each  ▲
+ *                            └──── out of time ─────┘
+ *
+ * The thread alone touches curl and the running ones.
+ */
+#ifndef MAAS_CLIENT_ASYNC_H
+#define MAAS_CLIENT_ASYNC_H
+
+#include "client/internal.h"
+
+struct maas_op {
+	TAILQ_ENTRY(maas_op) link;
+	struct maas_request request;
+	struct maas_transfer transfer;
+	uint64_t deadline_ms;
+	void *user;
+	bool read;
+	int status;
+	char error[MAAS_ERROR_BYTES];
+	struct maas_buffer **buffers; /* of each range, behind them */
+	uint32_t count;
+	struct maas_range ranges[];
+};
+
+TAILQ_HEAD(maas_ops, maas_op);
+
+struct maas_async {
+	struct maas *maas;
+	CURLM *multi;
+	pthread_t thread;
+	CURL **idle;
+	uint32_t num_idle;
+	uint32_t num_running;
+	struct maas_ops running; /* of the thread alone */
+
+	pthread_mutex_t lock;
+	pthread_cond_t completed;
+	struct maas_ops waiting;
+	struct maas_ops done;
+	uint32_t under_way; /* not yet done */
+	uint32_t held;	    /* not yet taken by maas_poll() */
+	bool stop;
+};
+
+/* The thread. */
+void *maas_async_run(void *arg);
+
+/* Frees an operation and lets go of its buffers. */
+void maas_op_free(struct maas *maas, struct maas_op *op);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "client/internal.h"
+
+/* ---- the pool of curl handles */
+
+int maas_pool_init(struct maas_pool *pool, uint32_t max)
+{
+	int r;
+
+	pool->max = max;
+	pool->num_idle = 0;
+	pool->num_open = 0;
+	pool->idle = calloc(max, sizeof(*pool->idle));
+	if (!pool->idle)
+		return -ENOMEM;
+	r = maas_cond_init(&pool->freed);
+	if (r) {
+		free(pool->idle);
+		return r;
+	}
+	pthread_mutex_init(&pool->lock, NULL);
+	return 0;
+}
+
+void maas_pool_fini(struct maas_pool *pool)
+{
+	while (pool->num_idle)
+		curl_easy_cleanup(pool->idle[--pool->num_idle]);
+	free(pool->idle);
+	pthread_cond_destroy(&pool->freed);
+	pthread_mutex_destroy(&pool->lock);
+}
+
+/* Waits until `deadline_ms` for one to be free. Errors: -ETIMEDOUT, -ENOMEM. */
+static int pool_get(struct maas_pool *pool, uint64_t deadline_ms, CURL **ret_easy)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&pool->lock);
+	while (!r && !pool->num_idle && pool->num_open == pool->max)
+		if (!maas_cond_wait_until(&pool->freed, &pool->lock, deadline_ms))
+			r = maas_fail(-ETIMEDOUT, "all %u connections stayed in use", pool->max);
+	if (!r && pool->num_idle) {
+		*ret_easy = pool->idle[--pool->num_idle];
+	} else if (!r) {
+		*ret_easy = curl_easy_init();
+		if (*ret_easy)
+			pool->num_open++;
+		else
+			r = maas_fail(-ENOMEM, "out of memory");
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return r;
+}
+
+static void pool_put(struct maas_pool *pool, CURL *easy)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->idle[pool->num_idle++] = easy;
+	pthread_cond_signal(&pool->freed);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- calls */
+
+static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
+		    uint32_t timeout_ms)
+{
+	struct maas_transfer transfer;
+	CURLcode code;
+	int r;
+
+	r = maas_transfer_begin(&transfer, easy, &maas->url, request, timeout_ms,
+				maas->options.connect_timeout_ms);
+	if (r)
+		return r;
+	code = curl_easy_perform(easy);
+	if (!code && maas_transfer_follow(&transfer))
+		code = curl_easy_perform(easy);
+	return maas_transfer_end(&transfer, code);
+}
+
+/* A server that restarts is back in a moment: 20 ms, then 80 ms. */
+static void nap(unsigned int tries)
+{
+	struct timespec pause = {.tv_nsec = 5000000L << (2 * tries)};
+
+	nanosleep(&pause, NULL);
+}
+
+int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms)
+{
+	uint32_t whole_ms = timeout_ms ? timeout_ms : maas->options.timeout_ms;
+	uint64_t deadline_ms = maas_clock_ms() + whole_ms;
+	uint64_t now_ms;
+	CURL *easy;
+	int r;
+
+	r = pool_get(&maas->pool, deadline_ms, &easy);
+	if (r)
+		return r;
+	do {
+		if (request->tries)
+			nap(request->tries);
+		now_ms = maas_clock_ms();
+		if (now_ms >= deadline_ms)
+			break;
+		r = try_once(maas, easy, request, (uint32_t)(deadline_ms - now_ms));
+	} while (maas_request_again(request, r));
+	pool_put(&maas->pool, easy);
+	if (!r && !request->tries)
+		r = maas_fail(-ETIMEDOUT, "no connection was free within %u ms", whole_ms);
+	return r;
+}
+
+int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret_answer)
+{
+	json_error_t error;
+	json_t *answer;
+	int r;
+
+	r = maas_call(maas, request, 0);
+	if (r)
+		return r;
+	answer = json_loadb(request->text.len ? request->text.data : "", request->text.len, 0,
+			    &error);
+	if (!answer)
+		return maas_fail(-EPROTO, "the server's answer is no JSON: %s", error.text);
+	*ret_answer = answer;
+	return 0;
+}

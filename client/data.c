@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests for bytes: one range is GET or PUT of the allocation's data, several are one POST of all
+ * of them.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+#define PREFIX_BYTES 4 /* of POST /data/write: the length of its JSON, little-endian */
+
+static int check_ranges(const struct maas_range *ranges, uint32_t count, uint64_t *ret_len)
+{
+	uint64_t len = 0;
+
+	if (!count || count > MAAS_MAX_BATCH)
+		return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct maas_range *range = &ranges[i];
+		int r = maas_check_id(range->id);
+
+		if (r)
+			return r;
+		if (!range->len || !range->buf)
+			return maas_fail(-EINVAL, "range %u has no bytes", i);
+		if (range->offset > INT64_MAX || range->len > INT64_MAX - range->offset ||
+		    range->len > INT64_MAX - len)
+			return maas_fail(-ERANGE, "range %u ends beyond 2^63", i);
+		len += range->len;
+	}
+	*ret_len = len;
+	return 0;
+}
+
+static void write_ranges(struct maas_buf *out, const struct maas_range *ranges, uint32_t count)
+{
+	maas_buf_str(out, "{\"ranges\":[");
+	for (uint32_t i = 0; i < count; i++)
+		maas_buf_printf(out, "%s{\"id\":\"%s\",\"offset\":%llu,\"length\":%zu}",
+				i ? "," : "", ranges[i].id, (unsigned long long)ranges[i].offset,
+				ranges[i].len);
+	maas_buf_str(out, "]}");
+}
+
+int maas_data_read_request(struct maas_request *request, const struct maas_range *ranges,
+			   uint32_t count)
+{
+	uint64_t len;
+	int r;
+
+	r = check_ranges(ranges, count, &len);
+	if (r)
+		return r;
+	if (count == 1) {
+		maas_request_init(request, "GET", "/allocate/%s/data", ranges->id);
+		snprintf(request->range, sizeof(request->range), "%llu-%llu",
+			 (unsigned long long)ranges->offset,
+			 (unsigned long long)(ranges->offset + ranges->len - 1));
+	} else {
+		maas_request_init(request, "POST", "/data/read");
+		request->json = true;
+		write_ranges(&request->head, ranges, count);
+	}
+	request->in = ranges;
+	request->num_in = count;
+	request->in_len = len;
+	return 0;
+}
+
+int maas_data_write_request(struct maas_request *request, const struct maas_range *ranges,
+			    uint32_t count)
+{
+	uint64_t len;
+	int r;
+
+	r = check_ranges(ranges, count, &len);
+	if (r)
+		return r;
+	if (count == 1) {
+		maas_request_init(request, "PUT", "/allocate/%s/data", ranges->id);
+		snprintf(request->content_range, sizeof(request->content_range),
+			 "Content-Range: bytes %llu-%llu/*", (unsigned long long)ranges->offset,
+			 (unsigned long long)(ranges->offset + ranges->len - 1));
+	} else {
+		size_t json_len;
+
+		maas_request_init(request, "POST", "/data/write");
+		maas_buf_add(&request->head, "\0\0\0", PREFIX_BYTES);
+		write_ranges(&request->head, ranges, count);
+		if (request->head.error) {
+			maas_request_fini(request);
+			return maas_fail(-ENOMEM, "out of memory");
+		}
+		json_len = request->head.len - PREFIX_BYTES;
+		for (int i = 0; i < PREFIX_BYTES; i++)
+			request->head.data[i] = (char)(json_len >> (8 * i) & 0xff);
+	}
+	request->out = ranges;
+	request->num_out = count;
+	request->out_len = len;
+	return 0;
+}
+
+int maas_data_check(const struct maas_request *request)
+{
+	if (*request->range && request->status != 206)
+		return maas_fail(-EPROTO, "the server sent all bytes where some were asked for");
+	if (request->received == request->in_len)
+		return 0;
+	if (*request->range)
+		return maas_fail(-ERANGE,
+				 "the range lies outside of the allocation: %llu of %llu "
+				 "bytes were there",
+				 (unsigned long long)request->received,
+				 (unsigned long long)request->in_len);
+	return maas_fail(-EPROTO, "the server sent %llu of %llu bytes",
+			 (unsigned long long)request->received,
+			 (unsigned long long)request->in_len);
+}
+
+int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
+{
+	struct maas_request request;
+	int r = maas_enter(maas);
+
+	if (!r)
+		r = maas_data_read_request(&request, ranges, count);
+	if (r)
+		return r;
+	r = maas_call(maas, &request, 0);
+	if (!r)
+		r = maas_data_check(&request);
+	maas_request_fini(&request);
+	return r;
+}
+
+int maas_writev(struct maas *maas, const struct maas_range *ranges, uint32_t count)
+{
+	struct maas_request request;
+	int r = maas_enter(maas);
+
+	if (!r)
+		r = maas_data_write_request(&request, ranges, count);
+	if (r)
+		return r;
+	r = maas_call(maas, &request, 0);
+	maas_request_fini(&request);
+	return r;
+}
+
+int maas_read(struct maas *maas, const char *id, uint64_t offset, void *buf, size_t len)
+{
+	struct maas_range range = {.id = id, .offset = offset, .buf = buf, .len = len};
+
+	return len ? maas_readv(maas, &range, 1) : maas_enter(maas);
+}
+
+int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *buf, size_t len)
+{
+	/* The cast drops const: a write only reads. */
+	struct maas_range range = {
+		.id = id, .offset = offset, .buf = (void *)(uintptr_t)buf, .len = len};
+
+	return len ? maas_writev(maas, &range, 1) : maas_enter(maas);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "client/internal.h"
+
+static _Thread_local char sentence[MAAS_ERROR_BYTES];
+
+const char *maas_error(void)
+{
+	return sentence;
+}
+
+void maas_error_clear(void)
+{
+	sentence[0] = '\0';
+}
+
+void maas_error_set(const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(sentence, sizeof(sentence), fmt, args);
+	va_end(args);
+}
+
+/* ---- answers */
+
+static const struct status_row {
+	long status;
+	const char *code; /* "": any other */
+	int error;
+} status_table[] = {
+	{400, "", -EINVAL},
+	{401, "", -EACCES},
+	{403, "", -EPERM},
+	{404, "unknown_session", -EKEYREVOKED},
+	{404, "", -ENOENT},
+	{405, "", -ENOSYS},
+	{408, "", -ETIMEDOUT},
+	{409, "name_taken", -EEXIST},
+	{409, "request_id_reused", -ENOTUNIQ},
+	{409, "not_renewable", -EMEDIUMTYPE},
+	{409, "not_connected", -ENOTCONN},
+	{409, "", -EEXIST},
+	{413, "body_too_large", -EMSGSIZE},
+	{413, "", -EFBIG},
+	{416, "", -ERANGE},
+	{429, "", -EUSERS},
+	{431, "", -EMSGSIZE},
+	{500, "", -EREMOTEIO},
+	{503, "rdma_off", -EOPNOTSUPP},
+	{503, "stopping", -ESHUTDOWN},
+	{503, "draining", -ESHUTDOWN},
+	{503, "revoke_unconfirmed", -EREMOTEIO},
+	{503, "", -ENOBUFS},
+	{507, "", -ENOSPC},
+};
+
+int maas_error_of_status(long status, const char *code)
+{
+	if (status >= 200 && status < 300)
+		return 0;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(status_table); i++) {
+		const struct status_row *row = &status_table[i];
+
+		if (row->status == status && (!*row->code || strcmp(row->code, code) == 0))
+			return row->error;
+	}
+	return -EPROTO;
+}
+
+int maas_fail_status(long status, const char *body, size_t len)
+{
+	const char *code = "";
+	const char *message = NULL;
+	json_t *answer = len ? json_loadb(body, len, 0, NULL) : NULL;
+	json_t *error = json_object_get(answer, "error");
+	int r;
+
+	if (json_is_object(error)) {
+		code = json_string_value(json_object_get(error, "code"));
+		message = json_string_value(json_object_get(error, "message"));
+	}
+	r = maas_error_of_status(status, code ? code : "");
+	if (message)
+		maas_error_set("%s", message);
+	else
+		maas_error_set("the server answered with status %ld; is it maasd?", status);
+	json_decref(answer);
+	return r;
+}
+
+/* ---- no answer */
+
+static int fail_connect(const struct maas_url *url, long os_error)
+{
+	/* A socket's path that is not there is a server that is not there. */
+	int error = os_error == ENOENT || !os_error ? ECONNREFUSED : (int)os_error;
+
+	return maas_fail(-error, "no server at %s: %s", url->text,
+			 strerror(os_error ? (int)os_error : error));
+}
+
+int maas_fail_curl(const struct maas_url *url, CURLcode code, long os_error, uint32_t timeout_ms)
+{
+	switch (code) {
+	case CURLE_COULDNT_CONNECT:
+		return fail_connect(url, os_error);
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return maas_fail(-EHOSTUNREACH, "no server at %s: no such host", url->text);
+	case CURLE_OPERATION_TIMEDOUT:
+		return maas_fail(-ETIMEDOUT, "%s did not answer within %u ms", url->text,
+				 timeout_ms);
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_PARTIAL_FILE:
+		return maas_fail(-ECONNRESET, "the connection to %s broke", url->text);
+	case CURLE_OUT_OF_MEMORY:
+		return maas_fail(-ENOMEM, "out of memory");
+	default:
+		return maas_fail(-EPROTO, "no sense in the answer of %s: %s", url->text,
+				 curl_easy_strerror(code));
+	}
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside libmaas:
+ *
+ *   alloc free list info data        what to ask: they make a request and read its answer
+ *   session                          the lease and the thread that renews it
+ *   call                             one request and the caller's wait for it, with retries
+ *   async                            many requests in one thread, completions, the event fd
+ *   transfer                         one request on one curl handle
+ *   url error json                   text
+ */
+#ifndef MAAS_CLIENT_INTERNAL_H
+#define MAAS_CLIENT_INTERNAL_H
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+#include "client/maas.h"
+
+/* ---- url */
+
+struct maas_url {
+	char *text;	 /* for people, such as "http://localhost:3000" or "unix:/run/maas.sock" */
+	char *base;	 /* what a path is appended to */
+	char *unix_path; /* NULL: TCP */
+};
+
+/* Owns: the caller, maas_url_fini(). Errors: -EINVAL, -EPROTONOSUPPORT, -ENOMEM, with a sentence.
+ */
+MAAS_MUST_CHECK int maas_url_parse(const char *text, struct maas_url *ret_url);
+void maas_url_fini(struct maas_url *url);
+
+/* ---- error: the calling thread's sentence */
+
+void maas_error_set(const char *fmt, ...) MAAS_PRINTF(1, 2);
+void maas_error_clear(void);
+
+/* Keeps the sentence; its value is `error`. */
+#define maas_fail(error, ...) (maas_error_set(__VA_ARGS__), (error))
+
+/* The -errno of an HTTP status and of the code in its body ("" when there is none). */
+MAAS_MUST_CHECK int maas_error_of_status(long status, const char *code);
+
+/* Keeps the server's own words. Returns the -errno. */
+int maas_fail_status(long status, const char *body, size_t len);
+
+/* The same for a request that had no answer; `os_error` is errno of connect(2), or 0. */
+int maas_fail_curl(const struct maas_url *url, CURLcode code, long os_error, uint32_t timeout_ms);
+
+/* ---- request: what is asked, and the answer */
+
+struct maas_request {
+	const char *method;   /* "GET", "POST", "PUT", "DELETE" */
+	struct maas_buf path; /* owned */
+	struct maas_buf head; /* owned: the body, or what of it precedes the ranges' bytes */
+	bool json;	      /* what the body is */
+	bool follow;	      /* one 307 */
+	bool once;	      /* twice would not be the same */
+	char range[64];	      /* of a GET: "0-99" */
+	char content_range[80];
+	const struct maas_range *out; /* borrowed: bytes sent behind the head */
+	const struct maas_range *in;  /* borrowed: where a good answer's bytes go */
+	uint32_t num_out;
+	uint32_t num_in;
+	uint64_t out_len; /* sums */
+	uint64_t in_len;
+
+	/* the answer */
+	long status;
+	unsigned int tries;
+	uint64_t received;    /* bytes that went to `in` */
+	struct maas_buf text; /* owned: any other body */
+};
+
+/* An empty request; `fmt` makes its path. */
+void maas_request_init(struct maas_request *request, const char *method, const char *fmt, ...)
+	MAAS_PRINTF(3, 4);
+void maas_request_fini(struct maas_request *request);
+
+/* ---- transfer: a request on a curl handle */
+
+struct maas_transfer {
+	struct maas_request *request;
+	const struct maas_url *url;
+	CURL *easy;
+	struct curl_slist *headers;
+	size_t head_at; /* how far the body was sent … */
+	uint32_t out_index;
+	size_t out_at;
+	uint32_t in_index; /* … and the answer taken */
+	size_t in_at;
+	int fault; /* why a callback stopped it */
+	uint32_t timeout_ms;
+};
+
+/* Makes ready for curl_easy_perform() or a multi handle. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy,
+					const struct maas_url *url, struct maas_request *request,
+					uint32_t timeout_ms, uint32_t connect_timeout_ms);
+
+/* Turns an answer 307 into the request that follows it. False: it is none to follow. */
+MAAS_MUST_CHECK bool maas_transfer_follow(struct maas_transfer *transfer);
+
+/* Reads the outcome and frees what maas_transfer_begin() made. Returns 0 for a status of 2xx. */
+MAAS_MUST_CHECK int maas_transfer_end(struct maas_transfer *transfer, CURLcode code);
+
+/* True when a request that failed with `error` may be sent again. */
+MAAS_MUST_CHECK bool maas_request_again(const struct maas_request *request, int error);
+
+/* ---- the handle */
+
+/* Curl handles, each with a connection, for calls that wait. */
+struct maas_pool {
+	uint32_t max;
+	pthread_mutex_t lock;
+	pthread_cond_t freed;
+	CURL **idle; /* the last used is taken first */
+	uint32_t num_idle;
+	uint32_t num_open;
+};
+
+struct maas_keeper {
+	pthread_mutex_t open_lock; /* one opening at a time; taken before `lock` */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	enum maas_session_state state;
+	char id[MAAS_ID_BYTES];
+	uint64_t lapses_ms; /* counted from the sending of the last renewal */
+	bool running;	    /* the thread */
+	bool stop;
+	pthread_t thread;
+};
+
+struct maas_async;
+
+struct maas_buffer {
+	LIST_ENTRY(maas_buffer) link;
+	uintptr_t base;
+	size_t len;
+	uint32_t users; /* ranges of submitted operations within it */
+};
+
+struct maas {
+	pid_t pid;
+	struct maas_url url;
+	struct maas_options options; /* defaults filled in */
+	char *owner;
+	char *session_name;
+	struct maas_pool pool;
+	struct maas_keeper keeper;
+
+	pthread_mutex_t async_lock; /* of `async` alone */
+	struct maas_async *async;   /* NULL until something is submitted */
+	int event_fd;
+
+	pthread_mutex_t buffer_lock;
+	LIST_HEAD(, maas_buffer) buffers;
+};
+
+/* Clears the thread's sentence. Errors: -ECHILD. */
+MAAS_MUST_CHECK int maas_enter(const struct maas *maas);
+
+/* Names and ids become parts of paths: nothing but their own letters. */
+bool maas_id_valid(const char *id);
+bool maas_name_valid(const char *name);
+MAAS_MUST_CHECK int maas_check_id(const char *id); /* -EINVAL, with a sentence */
+void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
+
+/* A condition variable on CLOCK_MONOTONIC, and a wait until `ms` on it; false when it has come. */
+MAAS_MUST_CHECK int maas_cond_init(pthread_cond_t *cond);
+bool maas_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms);
+
+/* A thread that takes no signals. Returns -errno. */
+MAAS_MUST_CHECK int maas_thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg);
+
+/* ---- call */
+
+MAAS_MUST_CHECK int maas_pool_init(struct maas_pool *pool, uint32_t max);
+void maas_pool_fini(struct maas_pool *pool);
+
+/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for a status of 2xx. */
+MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms);
+
+/* As maas_call(), and the answer as JSON. Owns: the caller, json_decref(). Errors: -EPROTO. */
+MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *request,
+				   json_t **ret_answer);
+
+/* ---- json */
+
+/* Members of an answer. Errors: -EPROTO, with a sentence. */
+MAAS_MUST_CHECK int maas_json_u64(const json_t *object, const char *name, uint64_t *ret_value);
+MAAS_MUST_CHECK int maas_json_id(const json_t *object, const char *name, char id[MAAS_ID_BYTES]);
+MAAS_MUST_CHECK int maas_json_allocation(const json_t *object,
+					 struct maas_allocation *ret_allocation);
+
+/* ---- session */
+
+MAAS_MUST_CHECK int maas_keeper_init(struct maas_keeper *keeper);
+void maas_keeper_fini(struct maas_keeper *keeper);
+
+/* Ends the thread and the session. */
+void maas_keeper_stop(struct maas *maas);
+
+/* The session's id; opens it when there is none yet. Errors: -EKEYREVOKED, as maas_reopen(). */
+MAAS_MUST_CHECK int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES]);
+
+/* ---- data */
+
+MAAS_MUST_CHECK int maas_data_read_request(struct maas_request *request,
+					   const struct maas_range *ranges, uint32_t count);
+MAAS_MUST_CHECK int maas_data_write_request(struct maas_request *request,
+					    const struct maas_range *ranges, uint32_t count);
+
+/* What a read's answer must be. Errors: -ERANGE, -EPROTO. */
+MAAS_MUST_CHECK int maas_data_check(const struct maas_request *request);
+
+/* ---- async */
+
+/* Drops everything under way. NULL is allowed. */
+void maas_async_free(struct maas_async *async);
+
+/* ---- buffers */
+
+/* The registered buffer that holds these bytes, counted as used, or NULL. */
+MAAS_MUST_CHECK struct maas_buffer *maas_buffer_get(struct maas *maas, const void *at, size_t len);
+void maas_buffer_put(struct maas *maas, struct maas_buffer *buffer); /* NULL is allowed */
+
+#endif

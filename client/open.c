@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+
+#define DEFAULT_URL	      "http://localhost:3000"
+#define DEFAULT_TIMEOUT_MS    30000
+#define DEFAULT_CONNECT_MS    5000
+#define DEFAULT_CONNECTIONS   8
+#define DEFAULT_SUBMITTED     1024
+#define MAX_CONNECTIONS	      4096
+#define MAX_SUBMITTED	      (1u << 20)
+#define MIN_OPTIONS_BYTES     sizeof(size_t)
+#define MAX_TIMEOUT_MS	      (24u * 3600u * 1000u)
+#define DEFAULT(value, other) ((value) ? (value) : (other))
+
+static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
+static CURLcode curl_ready;
+
+static void init_curl(void)
+{
+	curl_ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+const char *maas_version(void)
+{
+	return MAAS_VERSION;
+}
+
+int maas_enter(const struct maas *maas)
+{
+	maas_error_clear();
+	if (maas->pid != getpid())
+		return maas_fail(-ECHILD, "this handle belongs to the process that forked");
+	return 0;
+}
+
+/* An older program's struct is shorter, a newer one's longer: what this library does not know must
+ * be zero. */
+static int copy_options(const struct maas_options *from, struct maas_options *ret_options)
+{
+	struct maas_options options = {.size = sizeof(options)};
+
+	if (from) {
+		const char *rest = (const char *)from + sizeof(options);
+
+		if (from->size < MIN_OPTIONS_BYTES)
+			return maas_fail(-EINVAL, "options.size is not set");
+		for (size_t at = sizeof(options); at < from->size; at++)
+			if (*rest++)
+				return maas_fail(-EINVAL,
+						 "an option that this library, %s, does "
+						 "not know yet",
+						 MAAS_VERSION);
+		memcpy(&options, from, from->size < sizeof(options) ? from->size : sizeof(options));
+	}
+	*ret_options = options;
+	return 0;
+}
+
+static int check_options(const struct maas_options *options)
+{
+	if (options->transport == MAAS_TRANSPORT_RDMA)
+		return maas_fail(-EOPNOTSUPP, "this version of libmaas has no RDMA; ask for "
+					      "MAAS_TRANSPORT_HTTP or _AUTO");
+	if ((unsigned int)options->transport > MAAS_TRANSPORT_HTTP)
+		return maas_fail(-EINVAL, "options.transport is none of the three");
+	if (options->owner && !maas_name_valid(options->owner))
+		return maas_fail(-EINVAL,
+				 "\"%s\" cannot name an owner: 1 to 63 characters of "
+				 "A-Z a-z 0-9 . _ : / @ -",
+				 options->owner);
+	if (options->session_name && !maas_name_valid(options->session_name))
+		return maas_fail(-EINVAL,
+				 "\"%s\" cannot name a session: 1 to 63 characters of "
+				 "A-Z a-z 0-9 . _ : / @ -",
+				 options->session_name);
+	if (options->session_exclusive && !options->session_name)
+		return maas_fail(-EINVAL, "an exclusive session needs a name");
+	if (options->max_connections > MAX_CONNECTIONS || options->max_submitted > MAX_SUBMITTED ||
+	    options->timeout_ms > MAX_TIMEOUT_MS || options->connect_timeout_ms > MAX_TIMEOUT_MS)
+		return maas_fail(-EINVAL,
+				 "at most %u connections, %u submitted operations and "
+				 "a day of time",
+				 MAX_CONNECTIONS, MAX_SUBMITTED);
+	return 0;
+}
+
+static void set_defaults(struct maas_options *options)
+{
+	const char *url = getenv("MAAS_URL");
+
+	if (!options->url)
+		options->url = url && *url ? url : DEFAULT_URL;
+	options->transport = MAAS_TRANSPORT_HTTP;
+	options->timeout_ms = DEFAULT(options->timeout_ms, DEFAULT_TIMEOUT_MS);
+	options->connect_timeout_ms = DEFAULT(options->connect_timeout_ms, DEFAULT_CONNECT_MS);
+	options->max_connections = DEFAULT(options->max_connections, DEFAULT_CONNECTIONS);
+	options->max_submitted = DEFAULT(options->max_submitted, DEFAULT_SUBMITTED);
+}
+
+static int copy_text(const char *from, char **ret_copy)
+{
+	*ret_copy = from ? strdup(from) : NULL;
+	return from && !*ret_copy ? maas_fail(-ENOMEM, "out of memory") : 0;
+}
+
+static void free_strings(struct maas *maas)
+{
+	free(maas->owner);
+	free(maas->session_name);
+	maas_url_fini(&maas->url);
+}
+
+static int copy_strings(struct maas *maas)
+{
+	int r = maas_url_parse(maas->options.url, &maas->url);
+
+	if (!r)
+		r = copy_text(maas->options.owner, &maas->owner);
+	if (!r)
+		r = copy_text(maas->options.session_name, &maas->session_name);
+	/* What is left in the options are the caller's. */
+	maas->options.url = maas->url.text;
+	maas->options.owner = maas->owner;
+	maas->options.session_name = maas->session_name;
+	return r;
+}
+
+static int open_parts(struct maas *maas)
+{
+	int r;
+
+	r = maas_pool_init(&maas->pool, maas->options.max_connections);
+	if (r)
+		return maas_fail(r, "out of memory");
+	r = maas_keeper_init(&maas->keeper);
+	if (r)
+		goto err_pool;
+	maas->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (maas->event_fd < 0) {
+		r = -errno;
+		maas_error_set("no event file descriptor: %s", strerror(-r));
+		goto err_keeper;
+	}
+	pthread_mutex_init(&maas->async_lock, NULL);
+	pthread_mutex_init(&maas->buffer_lock, NULL);
+	LIST_INIT(&maas->buffers);
+	return 0;
+
+err_keeper:
+	maas_keeper_fini(&maas->keeper);
+err_pool:
+	maas_pool_fini(&maas->pool);
+	return r;
+}
+
+int maas_open(const struct maas_options *options, struct maas **ret_maas)
+{
+	struct maas *maas;
+	int r;
+
+	maas_error_clear();
+	pthread_once(&curl_once, init_curl);
+	if (curl_ready)
+		return maas_fail(-ENOMEM, "libcurl: %s", curl_easy_strerror(curl_ready));
+	maas = calloc(1, sizeof(*maas));
+	if (!maas)
+		return maas_fail(-ENOMEM, "out of memory");
+	maas->pid = getpid();
+	r = copy_options(options, &maas->options);
+	if (!r)
+		r = check_options(&maas->options);
+	if (r)
+		goto err_free;
+	set_defaults(&maas->options);
+	r = copy_strings(maas);
+	if (!r)
+		r = open_parts(maas);
+	if (r)
+		goto err_strings;
+	*ret_maas = maas;
+	return 0;
+
+err_strings:
+	free_strings(maas);
+err_free:
+	free(maas);
+	return r;
+}
+
+static void close_parts(struct maas *maas)
+{
+	struct maas_buffer *buffer;
+
+	maas_async_free(maas->async);
+	maas_keeper_stop(maas);
+	maas_keeper_fini(&maas->keeper);
+	maas_pool_fini(&maas->pool);
+	while ((buffer = LIST_FIRST(&maas->buffers))) {
+		LIST_REMOVE(buffer, link);
+		free(buffer);
+	}
+	pthread_mutex_destroy(&maas->async_lock);
+	pthread_mutex_destroy(&maas->buffer_lock);
+}
+
+void maas_close(struct maas *maas)
+{
+	if (!maas)
+		return;
+	close(maas->event_fd);
+	/* A child has copies of locks that threads of its parent may hold, and of their curl
+	 * handles: those are left alone. */
+	if (maas->pid == getpid()) {
+		close_parts(maas);
+		free_strings(maas);
+		free(maas);
+	}
+}
+
+enum maas_transport_type maas_transport(const struct maas *maas)
+{
+	return maas->options.transport;
+}
+
+const char *maas_url(const struct maas *maas)
+{
+	return maas->url.text;
+}

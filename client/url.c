@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "client/internal.h"
+
+#define HTTP	  "http://"
+#define HTTP_UNIX "http+unix://"
+#define UNIX	  "unix:"
+
+static int fail_url(const char *text, const char *why)
+{
+	return maas_fail(-EINVAL, "\"%s\" is no URL of a server: %s", text, why);
+}
+
+static const char *skip(const char *text, const char *prefix)
+{
+	size_t len = strlen(prefix);
+
+	return strncmp(text, prefix, len) == 0 ? text + len : NULL;
+}
+
+void maas_url_fini(struct maas_url *url)
+{
+	free(url->text);
+	free(url->base);
+	free(url->unix_path);
+	memset(url, 0, sizeof(*url));
+}
+
+static int make_unix(const char *text, const char *path, struct maas_url *ret_url)
+{
+	struct maas_url url = {0};
+	struct sockaddr_un addr;
+
+	if (!*path || strlen(path) >= sizeof(addr.sun_path))
+		return fail_url(text, "a socket's path has 1 to 107 bytes");
+	url.unix_path = strdup(path);
+	url.base = strdup("http://localhost");
+	if (!url.unix_path || !url.base || asprintf(&url.text, UNIX "%s", path) < 0) {
+		url.text = NULL;
+		maas_url_fini(&url);
+		return maas_fail(-ENOMEM, "out of memory");
+	}
+	*ret_url = url;
+	return 0;
+}
+
+static int hex(char c)
+{
+	if (isdigit((unsigned char)c))
+		return c - '0';
+	return isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10 : -1;
+}
+
+/* "%2Frun%2Fmaas.sock", with or without a "/" behind it. */
+static bool unescape(const char *text, char *to, size_t size)
+{
+	for (; *text && size > 1; size--) {
+		if (*text == '/')
+			break;
+		if (*text != '%') {
+			*to++ = *text++;
+			continue;
+		}
+		if (hex(text[1]) < 0 || hex(text[2]) < 0)
+			return false;
+		*to++ = (char)(hex(text[1]) * 16 + hex(text[2]));
+		text += 3;
+	}
+	*to = '\0';
+	return !*text || strcmp(text, "/") == 0;
+}
+
+/* The length of HOST or [IPV6] at the start of `text`, or 0. */
+static size_t host_len(const char *text)
+{
+	size_t len;
+
+	if (*text == '[') {
+		for (len = 1; isalnum((unsigned char)text[len]) ||
+			      (text[len] && strchr(":.%-_", text[len]));)
+			len++;
+		return len > 2 && text[len] == ']' ? len + 1 : 0;
+	}
+	for (len = 0; isalnum((unsigned char)text[len]) || (text[len] && strchr(".-_", text[len]));)
+		len++;
+	return len;
+}
+
+static int parse_port(const char **text, unsigned long *ret_port)
+{
+	const char *s = *text;
+	unsigned long port = 0;
+
+	if (*s != ':') {
+		*ret_port = 80;
+		return 0;
+	}
+	for (s++; isdigit((unsigned char)*s) && port <= 65535; s++)
+		port = port * 10 + (unsigned long)(*s - '0');
+	if (!port || port > 65535)
+		return -EINVAL;
+	*text = s;
+	*ret_port = port;
+	return 0;
+}
+
+static int make_http(const char *text, const char *host, struct maas_url *ret_url)
+{
+	struct maas_url url = {0};
+	size_t len = host_len(host);
+	const char *rest = host + len;
+	unsigned long port;
+
+	if (!len)
+		return fail_url(text, "there is no host in it");
+	if (parse_port(&rest, &port))
+		return fail_url(text, "a port is a number from 1 to 65535");
+	if (*rest && strcmp(rest, "/") != 0)
+		return fail_url(text, "it is http://HOST:PORT, without a path or a user");
+	if (asprintf(&url.base, HTTP "%.*s:%lu", (int)len, host, port) < 0)
+		return maas_fail(-ENOMEM, "out of memory");
+	url.text = strdup(url.base);
+	if (!url.text) {
+		maas_url_fini(&url);
+		return maas_fail(-ENOMEM, "out of memory");
+	}
+	*ret_url = url;
+	return 0;
+}
+
+int maas_url_parse(const char *text, struct maas_url *ret_url)
+{
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 1];
+	const char *rest;
+
+	rest = skip(text, UNIX);
+	if (rest)
+		return make_unix(text, rest, ret_url);
+	rest = skip(text, HTTP_UNIX);
+	if (rest) {
+		if (!unescape(rest, path, sizeof(path)))
+			return fail_url(text, "a socket's path is written with %2F for each /");
+		return make_unix(text, path, ret_url);
+	}
+	rest = skip(text, HTTP);
+	if (rest)
+		return make_http(text, rest, ret_url);
+	if (strstr(text, "://"))
+		return maas_fail(-EPROTONOSUPPORT,
+				 "\"%s\": this version knows http://HOST:PORT and unix:PATH", text);
+	return fail_url(text, "it begins with http:// or unix:");
+}
