@@ -77,6 +77,8 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	pthread_mutex_lock(&http->lock);
 	LIST_REMOVE(conn, link);
 	pthread_mutex_unlock(&http->lock);
+	if (conn->linger)
+		maas_http_linger_add(&http->linger, conn->fd);
 	atomic_fetch_sub_explicit(&http->metrics.connections, 1, memory_order_relaxed);
 	pthread_mutex_lock(&conn->wait.lock);
 	conn->wait.closed = true;
@@ -86,8 +88,7 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 		conn_free(conn);
 }
 
-/* ---- deadlines
- * -------------------------------------------------------------------------------------- */
+/* ---- deadlines */
 
 static void set_deadline(struct maas_http_conn *conn, uint64_t ms)
 {
@@ -123,8 +124,7 @@ void maas_http_tick(struct maas_http *http)
 	pthread_mutex_unlock(&http->lock);
 }
 
-/* ---- waiting
- * ---------------------------------------------------------------------------------------- */
+/* ---- waiting */
 
 void maas_http_wait_begin(struct maas_http_conn *conn)
 {

@@ -14,8 +14,7 @@ static const char *const lifetime_names[] = {
 	[MAAS_LIFETIME_SESSION] = "session",
 };
 
-/* ---- POST /allocate
- * --------------------------------------------------------------------------------- */
+/* ---- POST /allocate */
 
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
@@ -170,8 +169,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 	return r;
 }
 
-/* ---- GET /allocate/{id}, POST …/renew, GET /allocations
- * ------------------------------------------------------ */
+/* ---- GET /allocate/{id}, POST …/renew, GET /allocations */
 
 static void write_full(struct maas_buf *out, const struct maas_allocation *allocation)
 {

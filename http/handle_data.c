@@ -47,8 +47,7 @@ static int fail_range(struct maas_http_conn *conn, uint64_t size)
 			       (unsigned long long)size);
 }
 
-/* ---- GET
- * -------------------------------------------------------------------------------------------- */
+/* ---- GET */
 
 /* 1 for a part, 0 for the whole, -ERANGE. Range is for GET alone; there is no validator that
  * If-Range could match. */
@@ -97,8 +96,7 @@ int maas_http_data_get(struct maas_http_conn *conn)
 					response, "application/octet-stream", range.len);
 }
 
-/* ---- PUT
- * -------------------------------------------------------------------------------------------- */
+/* ---- PUT */
 
 static int put_part(struct maas_http_conn *conn, const char *content_range)
 {

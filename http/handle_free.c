@@ -3,8 +3,7 @@
 
 #include "http/internal.h"
 
-/* ---- DELETE /allocate/{id}
- * -------------------------------------------------------------------------- */
+/* ---- DELETE /allocate/{id} */
 
 int maas_http_delete_end(struct maas_http_conn *conn)
 {
@@ -29,8 +28,7 @@ int maas_http_delete(struct maas_http_conn *conn)
 	return maas_http_reply_empty(conn);
 }
 
-/* ---- POST /free
- * ------------------------------------------------------------------------------------- */
+/* ---- POST /free */
 
 /* Frees one of many; an id that is not there goes to `unknown`. Returns 1 when it was there. */
 static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf *unknown)

@@ -3,8 +3,7 @@
 
 #include "http/internal.h"
 
-/* ---- GET /health
- * ------------------------------------------------------------------------------------ */
+/* ---- GET /health */
 
 static void write_string_or_null(struct maas_buf *out, const char *text)
 {
@@ -72,8 +71,7 @@ int maas_http_health(struct maas_http_conn *conn)
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-/* ---- GET /ready
- * ------------------------------------------------------------------------------------- */
+/* ---- GET /ready */
 
 int maas_http_ready(struct maas_http_conn *conn)
 {
@@ -88,8 +86,7 @@ int maas_http_ready(struct maas_http_conn *conn)
 	return maas_http_reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
 }
 
-/* ---- GET /stats
- * ------------------------------------------------------------------------------------- */
+/* ---- GET /stats */
 
 static void write_class(struct maas_buf *out, const struct maas_slab_class_stats *class)
 {

@@ -88,8 +88,7 @@ int maas_http_session_end(struct maas_http_conn *conn)
 	return r ? fail(conn, r) : maas_http_reply_empty(conn);
 }
 
-/* ---- keys: this server has none to grant
- * ------------------------------------------------------------ */
+/* ---- keys: this server has none to grant */
 
 int maas_http_grant(struct maas_http_conn *conn)
 {

@@ -74,8 +74,7 @@ static int start(struct maas_http_conn *conn)
 	return 0;
 }
 
-/* ---- POST /data/read
- * -------------------------------------------------------------------------------- */
+/* ---- POST /data/read */
 
 int maas_http_data_read(struct maas_http_conn *conn)
 {
@@ -104,8 +103,7 @@ int maas_http_data_read(struct maas_http_conn *conn)
 					vector->pieces.total);
 }
 
-/* ---- POST /data/write
- * ------------------------------------------------------------------------------- */
+/* ---- POST /data/write */
 
 int maas_http_data_write_begin(struct maas_http_conn *conn)
 {

@@ -62,6 +62,28 @@ void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int r
 			       enum maas_http_method method, unsigned int status, uint64_t ns);
 void maas_http_process_metrics(struct maas_buf *out);
 
+/* ---- connections that were answered early, and end */
+
+#define MAAS_HTTP_MAX_LINGER 64 /* at once; more are simply closed */
+
+struct maas_http_linger {
+	bool running;
+	pthread_t thread;
+	int event_fd; /* wakes the thread */
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	unsigned int count; /* descriptors held, new ones included */
+	unsigned int num_new;
+	int new_fds[MAAS_HTTP_MAX_LINGER];
+	bool stop;
+};
+
+MAAS_MUST_CHECK int maas_http_linger_start(struct maas_http_linger *linger);
+void maas_http_linger_stop(struct maas_http_linger *linger);
+/* Keeps a copy of `fd`, which the caller closes, and reads from it for at most two seconds. */
+void maas_http_linger_add(struct maas_http_linger *linger, int fd);
+
 /* ---- server */
 
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
@@ -77,6 +99,7 @@ struct maas_http {
 	_Atomic bool draining;
 	_Atomic bool stopping;
 	struct maas_http_metrics metrics;
+	struct maas_http_linger linger;
 
 	pthread_mutex_t lock;
 	LIST_HEAD(, maas_http_conn) conns; /* guarded by lock */
@@ -156,6 +179,7 @@ struct maas_http_conn {
 	struct maas_http *http;
 	struct MHD_Connection *mhd;
 	int fd;
+	bool linger;			 /* an answer was sent before its request's body came */
 	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
 	struct maas_http_wait wait;	 /* any thread */

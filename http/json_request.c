@@ -33,8 +33,7 @@ static int check_name(const char *field, const char *name, struct maas_http_faul
 	return 0;
 }
 
-/* ---- allocate
- * --------------------------------------------------------------------------------------- */
+/* ---- allocate */
 
 struct allocate_body {
 	struct maas_http_allocate to;
@@ -105,8 +104,7 @@ int maas_http_json_allocate(const char *text, size_t len, struct maas_http_alloc
 	return 0;
 }
 
-/* ---- renew, sessions, grants
- * ------------------------------------------------------------------------- */
+/* ---- renew, sessions, grants */
 
 int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
 			 struct maas_http_fault *fault)
@@ -185,8 +183,7 @@ int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *r
 	return 0;
 }
 
-/* ---- lists
- * ------------------------------------------------------------------------------------------ */
+/* ---- lists */
 
 int maas_http_json_free(const char *text, size_t len, json_t **ret_ids,
 			struct maas_http_fault *fault)

@@ -10,8 +10,7 @@
 
 #include "http/internal.h"
 
-/* ---- unix:PATH
- * -------------------------------------------------------------------------------------- */
+/* ---- unix:PATH */
 
 /* A server that died leaves its socket behind: remove it when nobody answers there. */
 static int remove_stale(const struct sockaddr_un *addr)
@@ -51,8 +50,7 @@ static int bind_unix(int fd, const char *path)
 	return 0;
 }
 
-/* ---- HOST:PORT
- * -------------------------------------------------------------------------------------- */
+/* ---- HOST:PORT */
 
 static int resolve(const char *address, struct addrinfo **ret_found)
 {

@@ -59,8 +59,7 @@ static void single(struct maas_buf *out, const char *name, const char *type, con
 	maas_buf_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
-/* ---- the pool
- * --------------------------------------------------------------------------------------- */
+/* ---- the pool */
 
 static void write_classes(struct maas_buf *out, const struct maas_slab_stats *stats)
 {
@@ -131,8 +130,7 @@ static void write_lend(struct maas_buf *out, const struct maas_lend_stats *stats
 	       stats->pending_frees);
 }
 
-/* ---- the control plane
- * ------------------------------------------------------------------------------ */
+/* ---- the control plane */
 
 static void write_code(struct maas_buf *out, const struct maas_http_metrics *metrics,
 		       unsigned int route, unsigned int method, unsigned int code)

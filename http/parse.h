@@ -13,8 +13,7 @@
 #define MAAS_HTTP_MAX_RANGES 10000 /* in one /data/read or /data/write */
 #define MAAS_HTTP_PATH_IDS   2	   /* at most so many ids in one path */
 
-/* ---- routes
- * ----------------------------------------------------------------------------------------- */
+/* ---- routes */
 
 enum maas_http_method {
 	MAAS_HTTP_GET, /* HEAD too: the server drops the body */
@@ -70,8 +69,7 @@ const char *maas_http_method_name(enum maas_http_method method);
 MAAS_MUST_CHECK int maas_http_route_find(const char *path,
 					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT]);
 
-/* ---- Range and Content-Range (RFC 9110, 14)
- * ------------------------------------------------------------------ */
+/* ---- Range and Content-Range (RFC 9110, 14) */
 
 struct maas_http_range {
 	uint64_t first; /* bytes from the start */
@@ -96,8 +94,7 @@ MAAS_MUST_CHECK int maas_http_content_range_parse(const char *text,
 /* Decimal digits only. Errors: -EINVAL, -ERANGE for 2^63 and above. */
 MAAS_MUST_CHECK int maas_http_u63_parse(const char *text, uint64_t *ret_value);
 
-/* ---- JSON bodies
- * ------------------------------------------------------------------------------------- */
+/* ---- JSON bodies */
 
 /* What is wrong with a request, for the answer's `error` object. */
 struct maas_http_fault {

@@ -45,8 +45,7 @@ const char *maas_http_header(struct maas_http_conn *conn, const char *name)
 	return MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, name);
 }
 
-/* ---- the headers
- * ------------------------------------------------------------------------------------ */
+/* ---- the headers */
 
 static void reset(struct maas_http_conn *conn, const char *url, const char *method)
 {
@@ -195,8 +194,7 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	return r;
 }
 
-/* ---- the body
- * --------------------------------------------------------------------------------------- */
+/* ---- the body */
 
 static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 {
@@ -228,8 +226,7 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 	return collect(conn, data, len);
 }
 
-/* ---- the whole
- * -------------------------------------------------------------------------------------- */
+/* ---- the whole */
 
 static int finish(struct maas_http_conn *conn)
 {

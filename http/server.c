@@ -127,7 +127,8 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	http->empty = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 	if (http->empty && !http->health_head.error &&
 	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
-		    MHD_YES)
+		    MHD_YES &&
+	    !maas_http_linger_start(&http->linger))
 		return http;
 	maas_http_stop(http);
 	return NULL;
@@ -148,7 +149,7 @@ int maas_http_start(const struct maas_http_options *options, char *error,
 	}
 	http = http_new(options);
 	if (!http) {
-		snprintf(error, MAAS_HTTP_ERROR, "out of memory");
+		snprintf(error, MAAS_HTTP_ERROR, "out of memory, threads or descriptors");
 		return -ENOMEM;
 	}
 	memset(fds, -1, sizeof(fds));
@@ -206,6 +207,7 @@ void maas_http_stop(struct maas_http *http)
 	release_connections(http);
 	for (unsigned int i = 0; i < http->num_daemons; i++)
 		MHD_stop_daemon(http->daemons[i]);
+	maas_http_linger_stop(&http->linger);
 	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
 		if (!strncmp(http->urls[i], "unix:", 5))
 			unlink(http->urls[i] + 5);

@@ -204,6 +204,15 @@ bool http_has_header(const struct http_answer *a, const char *line)
 	return false;
 }
 
+void http_wait_idle(struct http_fixture *f)
+{
+	const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+
+	for (int i = 0; i < 2000 && maas_http_active(f->http); i++)
+		nanosleep(&pause, NULL);
+	assert_int_equal(maas_http_active(f->http), 0);
+}
+
 void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT])
 {
 	char body[64];
@@ -228,7 +237,7 @@ int http_connect(const struct http_fixture *f)
 	return fd;
 }
 
-void http_send(int fd, const void *data, size_t len)
+bool http_send(int fd, const void *data, size_t len)
 {
 	const char *at = data;
 
@@ -236,10 +245,11 @@ void http_send(int fd, const void *data, size_t len)
 		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
 
 		if (n <= 0)
-			return; /* the other side closed: the test sees that by reading */
+			return false;
 		at += n;
 		len -= (size_t)n;
 	}
+	return true;
 }
 
 void http_send_text(int fd, const char *fmt, ...)

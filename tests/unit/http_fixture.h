@@ -47,12 +47,16 @@ void http_answer_fini(struct http_answer *a);
 /* True when the headers have the line `line`. */
 bool http_has_header(const struct http_answer *a, const char *line);
 
+/* Waits until no request is under way: one counts until a little after its answer has come. */
+void http_wait_idle(struct http_fixture *f);
+
 /* Allocates and copies the id. */
 void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT]);
 
 /* A plain connection. */
 int http_connect(const struct http_fixture *f);
-void http_send(int fd, const void *data, size_t len);
+/* False when the other side has closed. */
+bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
