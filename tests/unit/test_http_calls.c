@@ -157,7 +157,7 @@ static void allocate__pool_exhausted(void **state)
 	assert_non_null(strstr(text, "17 x 4194304"));
 	assert_non_null(strstr(text, "--max-pool-size"));
 	json_decref(json);
-	assert_int_equal(maas_http_active(f.http), 0);
+	http_wait_idle(&f);
 }
 
 static void allocate__request_id_repeats_the_answer(void **state)

@@ -138,7 +138,7 @@ static void free__cuts_slow_readers(void **state)
 	before_ms = maas_clock_ms();
 	snprintf(path, sizeof(path), "/allocate/%s", id);
 	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	assert_in_range(maas_clock_ms() - before_ms, 500, 2500);
+	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	wait_for_none();
 
 	/* The whole pool is lent anew and written over; only then do the readers go on. */
@@ -196,7 +196,7 @@ static void free__stops_a_slow_writer(void **state)
 	snprintf(path, sizeof(path), "/allocate/%s", id);
 	before_ms = maas_clock_ms();
 	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	assert_in_range(maas_clock_ms() - before_ms, 500, 2500);
+	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	http_send_text(fd, "defghi");
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 2000), 0);
 	close(fd);
@@ -204,7 +204,7 @@ static void free__stops_a_slow_writer(void **state)
 
 static void *send_the_rest(void *arg)
 {
-	usleep(200000);
+	usleep(50000);
 	http_send_text(*(int *)arg, "def");
 	usleep(100000);
 	http_send_text(*(int *)arg, "ghi");
@@ -218,7 +218,7 @@ static void free__writer_that_goes_on_gets_404(void **state)
 	char path[80];
 	int fd = http_connect(&f);
 	pthread_t thread;
-	uint64_t before_ms;
+	struct maas_lend_stats stats;
 
 	(void)state;
 	http_allocate(&f, SIZE, id);
@@ -228,12 +228,12 @@ static void free__writer_that_goes_on_gets_404(void **state)
 	wait_at_least(1);
 	pthread_create(&thread, NULL, send_the_rest, &fd);
 	snprintf(path, sizeof(path), "/allocate/%s", id);
-	before_ms = maas_clock_ms();
 	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	assert_in_range(maas_clock_ms() - before_ms, 100, 800);
 	pthread_join(thread, NULL);
-	http_recv(fd, buffer, sizeof(buffer) - 1, 500);
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_memory_equal(buffer, "HTTP/1.1 404 ", 13);
+	maas_lend_stats(f.lend, &stats);
+	assert_int_equal(stats.forced_transfers, 0);
 	close(fd);
 }
 
