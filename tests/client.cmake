@@ -10,3 +10,5 @@ add_dependencies(client_fixture maasd)
 foreach(part text calls)
 	maas_unit_test(test_client_${part} client_fixture)
 endforeach()
+
+maas_unit_test(test_cmd maas_cmd_parts)

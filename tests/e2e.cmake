@@ -20,3 +20,4 @@ maas_e2e_script(metrics 60)
 find_program(MAAS_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_openapi.py
 	$<TARGET_FILE:maasd> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml ${PROJECT_SOURCE_DIR}/http/route.c)
+maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/cmd/cmd.h"
+
+static bool is_unreachable(int error)
+{
+	return error == -ECONNREFUSED || error == -EHOSTUNREACH || error == -ENETUNREACH ||
+	       error == -ETIMEDOUT || error == -ECONNRESET;
+}
+
+int cmd_connect(struct cmd_context *context)
+{
+	int error = maas_open(&context->options, &context->maas);
+
+	if (!error)
+		return CMD_OK;
+	fprintf(stderr, "maas: %s\n", *maas_error() ? maas_error() : strerror(-error));
+	return error == -EINVAL || error == -EPROTONOSUPPORT ? CMD_USAGE : CMD_FAILED;
+}
+
+int cmd_fail(const struct cmd_context *context, int error, const char *what)
+{
+	const char *why = *maas_error() ? maas_error() : strerror(-error);
+
+	if (!is_unreachable(error)) {
+		fprintf(stderr, "maas: %s: %s\n", what, why);
+		return CMD_FAILED;
+	}
+	fprintf(stderr,
+		"maas: no answer from %s: %s\n"
+		"Start a server with `maasd`, or name one: --url http://HOST:PORT or MAAS_URL\n",
+		maas_url(context->maas), why);
+	return CMD_UNREACHABLE;
+}
+
+int cmd_fetch(const struct cmd_context *context, const char *path, json_t **ret_json)
+{
+	json_error_t fault;
+	json_t *json;
+	char *text;
+	size_t len;
+	int error = maas_get(context->maas, path, &text, &len);
+
+	if (error)
+		return cmd_fail(context, error, path);
+	json = json_loadb(text, len, 0, &fault);
+	free(text);
+	if (!json_is_object(json)) {
+		fprintf(stderr, "maas: %s%s is no JSON object: is that a maasd?\n",
+			maas_url(context->maas), path);
+		json_decref(json);
+		return CMD_FAILED;
+	}
+	*ret_json = json;
+	return CMD_OK;
+}
+
+int cmd_print_page(const struct cmd_context *context, const char *path)
+{
+	char *text;
+	size_t len;
+	int error = maas_get(context->maas, path, &text, &len);
+
+	if (error)
+		return cmd_fail(context, error, path);
+	fwrite(text, 1, len, stdout);
+	if (!len || text[len - 1] != '\n')
+		putchar('\n');
+	free(text);
+	return CMD_OK;
+}

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# The maas command against a real server: every command, its output, its exit codes.
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+MAAS=$2
+
+# expect STATUS COMMAND...: sets OUT and ERR.
+expect() {
+	local wanted=$1 status=0
+	shift
+	"$@" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+	OUT=$(tr -d '\0' <"$WORK/out")
+	ERR=$(cat "$WORK/err")
+	[ "$status" = "$wanted" ] || fail "$*: wanted exit $wanted, got $status: $OUT $ERR"
+}
+
+maas() {
+	expect 0 "$MAAS" "$@"
+}
+
+step "usage"
+expect 2 "$MAAS"
+contains usage "$ERR" 'usage: maas COMMAND'
+expect 2 "$MAAS" allocate
+contains 'a wrong command' "$ERR" 'there is no command allocate'
+expect 2 "$MAAS" alloc --sise 4
+expect 2 "$MAAS" alloc 4q
+contains 'a wrong size' "$ERR" '4q is no size'
+expect 2 "$MAAS" alloc --count 0 4
+expect 2 "$MAAS" free
+expect 2 "$MAAS" top --interval 0
+maas --help
+maas --version
+contains --version "$OUT" 'maas 0.'
+for command in health stats alloc free put get ls top bench doctor; do
+	maas "$command" --help
+	contains "$command --help" "$OUT" "usage: maas $command"
+	contains "$command --help" "$OUT" --url
+done
+
+step "no server"
+expect 3 "$MAAS" health --url http://127.0.0.1:1
+contains 'no server' "$ERR" 'http://127.0.0.1:1'
+contains 'no server' "$ERR" MAAS_URL
+expect 3 "$MAAS" doctor --url http://127.0.0.1:1
+expect 2 "$MAAS" health --url gopher://here
+
+start_server --max-pool-size 64MiB
+export MAAS_URL=$URL
+
+step "health and stats"
+maas health
+contains health "$OUT" healthy
+maas health --json
+equal 'health --json' healthy "$(jq -r .status <<<"$OUT")"
+maas stats
+contains stats "$OUT" '0 active'
+maas stats --json
+equal 'stats --json' 7 "$(jq '.pool_stats | length' <<<"$OUT")"
+
+step "alloc, ls, free"
+maas alloc 100KiB --owner me
+id=$OUT
+maas alloc 1KiB --json --ttl 60
+equal 'alloc --json' 1024 "$(jq .size_bytes <<<"$OUT")"
+equal 'alloc --ttl' ttl "$(jq -r .lifetime <<<"$OUT")"
+other=$(jq -r .id <<<"$OUT")
+maas alloc --count 3 8KiB --owner you
+equal 'alloc --count' 3 "$(wc -l <<<"$OUT")"
+maas alloc 1KiB --request-id once
+first=$OUT
+maas alloc 1KiB --request-id once
+equal 'the same request id' "$first" "$OUT"
+maas ls
+equal 'ls: lines' 7 "$(wc -l <<<"$OUT")"
+contains ls "$OUT" "$id"
+maas ls --owner you --json
+equal 'ls --owner' 3 "$(jq length <<<"$OUT")"
+maas free --owner you
+contains 'free --owner' "$OUT" '3 freed'
+maas free "$other" "$first"
+expect 1 "$MAAS" free "$other"
+contains 'free what is gone' "$ERR" 'not there'
+expect 1 "$MAAS" alloc 1GiB
+contains 'too large' "$ERR" --slab-sizes
+expect 1 "$MAAS" alloc --count 17 4MiB
+contains 'too much' "$ERR" --max-pool-size
+
+step "put and get"
+head -c 102400 /dev/urandom >"$WORK/random"
+maas put "$id" "$WORK/random"
+maas get "$id" "$WORK/back"
+cmp "$WORK/random" "$WORK/back"
+"$MAAS" get "$id" | cmp - "$WORK/random"
+maas get --offset 1000 --length 2KiB "$id" "$WORK/part"
+cmp "$WORK/part" <(tail -c +1001 "$WORK/random" | head -c 2048)
+{ sleep 0.2 && printf hello; } | "$MAAS" put --offset 10 "$id"
+equal 'put from a pipe' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
+head -c 102401 /dev/zero >"$WORK/long"
+expect 1 "$MAAS" put "$id" "$WORK/long"
+contains 'put too much' "$ERR" 'room for 102400'
+equal 'nothing of it was written' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
+expect 1 "$MAAS" get --offset 102401 "$id"
+expect 1 "$MAAS" get "$other" "$WORK/back"
+cmp "$WORK/random" "$WORK/back" # not emptied
+expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
+maas put "$id" "$WORK/random" --json
+equal 'put --json' 102400 "$(jq .written_bytes <<<"$OUT")"
+
+step "a large one in pieces"
+maas alloc 4MiB
+large=$OUT
+head -c 4194304 /dev/urandom >"$WORK/large"
+maas put "$large" "$WORK/large"
+"$MAAS" get "$large" | cmp - "$WORK/large"
+maas free "$large"
+
+step "bars on a terminal only"
+maas put "$id" "$WORK/random"
+equal 'no bar in a pipe' '' "$ERR"
+script -qec "$MAAS put $id $WORK/random" "$WORK/typescript" >/dev/null </dev/null
+contains 'a bar on a terminal' "$(cat "$WORK/typescript")" '100% [=============================='
+
+step "top"
+maas top --count 2 --interval 0.2
+equal 'top: looks' 2 "$(grep -c 'per second:' <<<"$OUT")"
+maas top --count 1 --json
+equal 'top --json' 1 "$(jq .stats.active_allocations <<<"$OUT")"
+
+step "bench"
+maas bench --count 200 --size 10000 --threads 3 --json
+equal 'bench: wrong bytes' 0 "$(jq .wrong_bytes <<<"$OUT")"
+equal 'bench: gets' 200 "$(jq .get.operations <<<"$OUT")"
+maas bench --time 1 --size 1MiB
+contains bench "$OUT" 'p99.9'
+expect 1 "$MAAS" bench --size 5MiB --count 1
+contains 'bench that fails' "$ERR" alloc
+equal 'bench leaves nothing' 1 "$(metric maas_active_allocations)"
+
+step "doctor"
+maas doctor
+contains doctor "$OUT" server
+"$MAAS" doctor --json | jq -e 'map(select(.grade != "ok" and .remedy == null)) | length == 0' >/dev/null
+
+step "a server over a Unix socket"
+stop_server
+start_server --listen "unix:$WORK/socket"
+maas health --url "unix:$WORK/socket"
+stop_server
