@@ -2,9 +2,9 @@
 /*
  * bare_mhd: the least that libmicrohttpd can be asked to do: it answers maasd's methods and paths
  * with constant bodies, whose sizes it is told, made once at its start. It runs with maasd's flags,
- * threads and buffers, so that the difference to maasd is maasd's own work.
+ * threads, and buffers as large as it is told, so that the difference to maasd is maasd's own work.
  *
- *     bare_mhd THREADS /health=BYTES /stats=BYTES /metrics=BYTES /allocate=BYTES
+ *     bare_mhd THREADS BUFFER_KIB /health=BYTES /stats=BYTES /metrics=BYTES /allocate=BYTES
  */
 #include <errno.h>
 #include <microhttpd.h>
@@ -101,7 +101,7 @@ static int parse_route(const char *text)
 	return add_route(method, text, (size_t)(equals - text), false, body_len);
 }
 
-static struct MHD_Daemon *start(unsigned int threads)
+static struct MHD_Daemon *start(unsigned int threads, size_t buffer_bytes)
 {
 	/* Flags and sizes as in http/server.c. */
 	struct sockaddr_in address = {
@@ -114,18 +114,19 @@ static struct MHD_Daemon *start(unsigned int threads)
 				0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, &address,
 				MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
 				MHD_OPTION_CONNECTION_LIMIT, 4096u, MHD_OPTION_CONNECTION_TIMEOUT,
-				30u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)64 << 10,
+				30u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, buffer_bytes,
 				MHD_OPTION_END);
 }
 
 int main(int argc, char **argv)
 {
 	unsigned int threads = argc > 1 ? (unsigned int)strtoul(argv[1], NULL, 10) : 0;
+	unsigned int buffer_kib = argc > 2 ? (unsigned int)strtoul(argv[2], NULL, 10) : 0;
 	struct MHD_Daemon *daemon;
 	sigset_t signals;
 	int number;
 
-	for (int i = 2; i < argc; i++) {
+	for (int i = 3; i < argc; i++) {
 		if (parse_route(argv[i]) != 0) {
 			fprintf(stderr, "bare_mhd: cannot use %s\n", argv[i]);
 			return 2;
@@ -136,7 +137,7 @@ int main(int argc, char **argv)
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	daemon = start(threads);
+	daemon = start(threads, (size_t)buffer_kib << 10);
 	if (!daemon)
 		return EXIT_FAILURE;
 	fprintf(stderr, "Listening on http://127.0.0.1:%u\n",

@@ -26,7 +26,9 @@ static const char *const units[METRICS] = {"us of CPU", "1/s", "MiB/s"};
 
 enum case_name {
 	HEALTH,
+	HEALTH_PLAIN,
 	PAIR,
+	PAIR_PLAIN,
 	STATS,
 	PROM,
 	FULL_STATS,
@@ -44,7 +46,9 @@ static const struct {
 	unsigned int operations;
 } cases[CASES] = {
 	[HEALTH] = {SCENE_HEALTH, SCENE_BARE_HEALTH, "bare libmicrohttpd", 20000},
+	[HEALTH_PLAIN] = {SCENE_HEALTH, SCENE_PLAIN_HEALTH, "bare, its own buffers", 20000},
 	[PAIR] = {SCENE_PAIR, SCENE_BARE_PAIR, "bare libmicrohttpd", 10000},
+	[PAIR_PLAIN] = {SCENE_PAIR, SCENE_PLAIN_PAIR, "bare, its own buffers", 10000},
 	[STATS] = {SCENE_STATS, SCENE_BARE_STATS, "bare libmicrohttpd", 10000},
 	[PROM] = {SCENE_METRICS, SCENE_BARE_METRICS, "bare libmicrohttpd", 5000},
 	[FULL_STATS] = {SCENE_FULL_STATS, SCENE_STATS, "the same at 10", 10000},
@@ -68,6 +72,8 @@ static const struct {
 	{DATA_GET, MIB_S, 1.0, BENCH_BAR_MIN, "GET 4 MiB of data"},
 	{DATA_PUT, MIB_S, 0.9, BENCH_BAR_MIN, "PUT 4 MiB of data"},
 	{BATCH, CPU_US, 0.05, BENCH_BAR_MAX, "a slab of 10,000 in one request"},
+	{HEALTH_PLAIN, CPU_US, BENCH_NO_BAR, BENCH_BAR_MAX, "GET /health"},
+	{PAIR_PLAIN, CPU_US, BENCH_NO_BAR, BENCH_BAR_MAX, "POST /allocate + DELETE"},
 	{STATS, CPU_US, BENCH_NO_BAR, BENCH_BAR_MAX, "GET /stats"},
 	{PROM, CPU_US, BENCH_NO_BAR, BENCH_BAR_MAX, "GET /metrics"},
 	{DATA_GET, CPU_US, BENCH_NO_BAR, BENCH_BAR_MAX, "GET 4 MiB of data"},

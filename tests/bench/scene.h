@@ -2,8 +2,9 @@
 /*
  * scene: the servers of the http benchmark and what they are made to do.
  *
- *     few    maasd with 10 live allocations        bare   bare_mhd
- *     full   maasd with 1,000,000 of 1 KiB         redis  redis-server, nothing saved
+ *     few    maasd with 10 live allocations        bare   bare_mhd with maasd's buffers
+ *     full   maasd with 1,000,000 of 1 KiB         plain  bare_mhd with the library's own
+ *                                                  redis  redis-server, nothing saved
  *
  * All run all the time; one at a time has work. Threading: one thread.
  */
@@ -18,8 +19,10 @@
 enum scene_job {
 	SCENE_HEALTH,
 	SCENE_BARE_HEALTH,
+	SCENE_PLAIN_HEALTH,
 	SCENE_PAIR,
 	SCENE_BARE_PAIR,
+	SCENE_PLAIN_PAIR,
 	SCENE_STATS,
 	SCENE_BARE_STATS,
 	SCENE_FULL_STATS,

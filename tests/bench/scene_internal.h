@@ -7,10 +7,13 @@
 #include "tests/bench/scene.h"
 #include "tests/bench/server.h"
 
+#define SCENE_ROUTES 4
+
 enum server_name {
 	FEW,
 	FULL,
 	BARE,
+	PLAIN,
 	REDIS,
 	SERVERS,
 };
@@ -21,6 +24,7 @@ struct scene {
 	struct id_list ids;	       /* of FEW, made by the job under way */
 	uint64_t seed;
 	long cpus;
+	char routes[SCENE_ROUTES][64]; /* maasd's calls and the sizes of their answers */
 	const struct bench_options *options;
 };
 
