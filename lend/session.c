@@ -304,10 +304,12 @@ static void connection_ended(struct maas_session *session, int status)
 static void keys_done(void *arg, int status)
 {
 	struct maas_session *session = arg;
+	struct maas_lend *lend = session->lend;
 	uint32_t generation = session->generation;
 
 	connection_ended(session, status);
-	(void)drain(session->lend, index_of(session), generation, false);
+	/* From here on the tick may complete the end, and the record be another session's. */
+	(void)drain(lend, (uint32_t)(session - lend->sessions.records), generation, false);
 }
 
 /* Lock held. From here on the session is unknown to callers. */
