@@ -24,3 +24,4 @@ if(MAAS_FUZZ)
 endif()
 
 maas_fuzz(fuzz_http http maas_http PkgConfig::JANSSON)
+maas_fuzz(fuzz_options options maas_daemon)
