@@ -21,3 +21,8 @@ find_program(MAAS_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_openapi.py
 	$<TARGET_FILE:maasd> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml ${PROJECT_SOURCE_DIR}/http/route.c)
 maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)
+
+add_executable(hostile e2e/abuse.c e2e/crowd.c e2e/hostile.c e2e/wire.c)
+target_include_directories(hostile PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(hostile PRIVATE maas_warnings maas_base Threads::Threads)
+maas_e2e_script(hostile 600 $<TARGET_FILE:hostile>)

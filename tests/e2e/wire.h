@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Raw bytes to and from a server on 127.0.0.1, for clients that behave badly. */
+#ifndef MAAS_TESTS_WIRE_H
+#define MAAS_TESTS_WIRE_H
+
+#include "base/base.h"
+
+/* Prints and ends the program with 1. */
+_Noreturn void die(const char *fmt, ...) MAAS_PRINTF(1, 2);
+
+/* A connected socket; `receive_bytes` of receive buffer, 0: the system's. Dies on failure. */
+int wire_connect(uint16_t port, int receive_bytes);
+
+/* Sends as much as the server takes; returns false when it has closed the connection. */
+bool wire_send(int fd, const void *data, size_t len);
+bool wire_text(int fd, const char *text);
+
+/* Closes with a reset. */
+void wire_reset(int fd);
+
+enum wire_end {
+	WIRE_CLOSED,
+	WIRE_RESET,
+	WIRE_SILENT, /* nothing came for `timeout_ms` */
+};
+
+/* Reads what comes into `text` until the connection ends. */
+enum wire_end wire_read_all(int fd, unsigned int timeout_ms, struct maas_buf *text);
+
+/* Reads one answer with Content-Length; returns its status, 0 when there is none. Its body (may be
+ * NULL) goes to `body`. */
+int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body);
+
+/* A request on a connection of its own; returns as wire_answer(). */
+int wire_request(uint16_t port, const char *method, const char *path, const void *data, size_t len,
+		 struct maas_buf *body);
+
+/* The value of a metric without labels. Dies when there is none. */
+double wire_metric(uint16_t port, const char *name);
+
+#endif
