@@ -26,3 +26,9 @@ add_executable(hostile e2e/abuse.c e2e/crowd.c e2e/hostile.c e2e/wire.c)
 target_include_directories(hostile PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(hostile PRIVATE maas_warnings maas_base Threads::Threads)
 maas_e2e_script(hostile 600 $<TARGET_FILE:hostile>)
+
+# With a sanitizer, its own memory would be what is measured.
+if(NOT MAAS_SANITIZE)
+	maas_e2e_script(memory 600)
+	set_tests_properties(e2e_memory PROPERTIES LABELS slow)
+endif()

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A million live allocations of 1 KiB cost the server at most 64 MiB beside the bytes it lends.
+. "$(dirname "$0")/lib.sh"
+
+LIMIT_KIB=$((64 << 10))
+
+# What a process has of its own: the arena is shared memory, and counts elsewhere.
+own_kib() {
+	awk '/^RssAnon:/ { print $2 }' "/proc/$SERVER/status"
+}
+
+start_server --max-pool-size 1GiB --log-level warn
+at=$SECONDS
+for _ in $(seq 100); do
+	status=$(curl -sS -m 60 -o "$WORK/body" -w '%{http_code}' "$URL/allocate" \
+		-H 'Content-Type: application/json' -d '{"size_bytes":1024,"count":10000}')
+	equal 'POST /allocate' 200 "$status"
+	jq -r '.allocations[].id' "$WORK/body" >>"$WORK/ids"
+done
+stats=$(curl -sS "$URL/stats")
+equal 'active_allocations' 1000000 "$(jq .active_allocations <<<"$stats")"
+equal 'total_allocated_bytes' 1024000000 "$(jq .total_allocated_bytes <<<"$stats")"
+equal 'different ids' 1000000 "$(sort -u "$WORK/ids" | wc -l)"
+[ "$(awk '/^RssShmem:/ { print $2 }' "/proc/$SERVER/status")" -gt 0 ] || fail 'the arena is not shared memory'
+kib=$(own_kib)
+echo "- 1,000,000 allocations in $((SECONDS - at)) s; $((kib / 1024)) MiB beside the lent bytes"
+between 'KiB beside the lent bytes' 1024 "$LIMIT_KIB" "$kib"
+
+# Found among a million.
+equal 'the last allocation' 200 \
+	"$(curl -sS -o /dev/null -w '%{http_code}' "$URL/allocate/$(tail -n 1 "$WORK/ids")")"
+
+split -l 10000 "$WORK/ids" "$WORK/batch."
+for batch in "$WORK"/batch.*; do
+	jq -R . "$batch" | jq -s '{ids: .}' >"$WORK/free"
+	freed=$(curl -sS -m 60 "$URL/free" -H 'Content-Type: application/json' --data-binary "@$WORK/free")
+	equal 'POST /free' '{"freed":10000,"unknown":[]}' "$freed"
+done
+equal 'active_allocations at the end' 0 "$(curl -sS "$URL/stats" | jq .active_allocations)"
+between 'KiB after all were freed' 1024 "$LIMIT_KIB" "$(own_kib)"
+stop_server
