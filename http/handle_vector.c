@@ -22,12 +22,17 @@ struct maas_http_vector {
 	uint64_t piece_at; /* … and how far */
 };
 
+static void end_transfers(struct maas_http_conn *conn, struct maas_http_vector *vector)
+{
+	while (vector->started)
+		maas_transfer_end(conn->http->options.lend, &vector->transfers[--vector->started]);
+}
+
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector)
 {
 	if (!vector)
 		return;
-	while (vector->started)
-		maas_transfer_end(conn->http->options.lend, &vector->transfers[--vector->started]);
+	end_transfers(conn, vector);
 	free(vector->transfers);
 	free(vector->pieces.at);
 	free(vector);
@@ -179,14 +184,11 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 	if (n > piece->len - vector->piece_at)
 		n = piece->len - vector->piece_at;
 	if (!maas_transfer_alive(conn->http->options.lend, transfer)) {
-		uint32_t at = vector->current;
-
-		maas_http_vector_free(conn, vector);
-		conn->req.vector = NULL;
+		end_transfers(conn, vector);
 		return maas_http_fail(conn, -ENOENT,
 				      "the allocation of ranges[%u] was freed while it was "
 				      "written; the ranges before it were written",
-				      at);
+				      vector->current);
 	}
 	memcpy(transfer->bytes + piece->offset + vector->piece_at, data + *used, n);
 	*used += n;

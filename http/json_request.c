@@ -7,6 +7,8 @@
 
 #define SESSION_TTL_S 60 /* of a session that does not say */
 
+enum { MAX_TTL_S = MAAS_LEND_MAX_TTL_S };
+
 /* Without arrays: those would be borrowed from an object that is gone. */
 static int parse(const struct shape *shape, const char *text, size_t len, void *body,
 		 struct maas_http_fault *fault)
@@ -46,7 +48,7 @@ static const struct field allocate_fields[] = {
 	{"count", KIND_NUMBER, false, AT(to.count), 1, MAAS_SLAB_MAX_BATCH, NULL},
 	{"session", KIND_STRING, false, AT(to.session), 0, MAAS_ID_TEXT, WANT_ID},
 	{"lifetime", KIND_STRING, false, AT(lifetime), 0, 8, "\"delete\", \"ttl\" or \"session\""},
-	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAAS_LEND_MAX_TTL_S, NULL},
+	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAX_TTL_S, NULL},
 	{"owner", KIND_STRING, false, AT(to.owner), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
 	{"request_id", KIND_STRING, false, AT(to.request_id), 0, MAAS_LEND_REQUEST_ID,
 	 WANT_REQUEST},
@@ -110,7 +112,7 @@ int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
 			 struct maas_http_fault *fault)
 {
 	static const struct field fields[] = {
-		{"ttl_seconds", KIND_NUMBER, false, 0, 1, MAAS_LEND_MAX_TTL_S, NULL},
+		{"ttl_seconds", KIND_NUMBER, false, 0, 1, MAX_TTL_S, NULL},
 	};
 	static const struct shape shape = {"{\"ttl_seconds\": 60}", fields, 1};
 	uint64_t ttl_s = 0;
@@ -132,7 +134,7 @@ int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fa
 #define AT(field) offsetof(struct maas_http_session, field)
 static const struct field session_fields[] = {
 	{"name", KIND_STRING, false, AT(name), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
-	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, MAAS_LEND_MAX_TTL_S, NULL},
+	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, MAX_TTL_S, NULL},
 	{"exclusive", KIND_BOOL, false, AT(exclusive), 0, 0, NULL},
 };
 #undef AT

@@ -37,11 +37,12 @@ static int remove_stale(const struct sockaddr_un *addr)
 static int bind_unix(int fd, const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = strlen(path);
 	int r;
 
-	if (!*path || strlen(path) >= sizeof(addr.sun_path))
+	if (!len || len >= sizeof(addr.sun_path))
 		return -EINVAL;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, len);
 	r = remove_stale(&addr);
 	if (r)
 		return r;
@@ -93,7 +94,7 @@ static int bind_ip(int fd, const struct addrinfo *at)
 
 static int describe(int fd, char ret_url[MAAS_HTTP_URL])
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
 	char host[64];
 	char port[8];

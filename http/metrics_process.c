@@ -2,6 +2,7 @@
 /* The process_… metrics that every exporter has, from /proc (proc(5)). */
 #include <dirent.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -30,25 +31,35 @@ static bool read_text(const char *path, char *text, size_t size)
 	return len > 0;
 }
 
+/* The field number `number` of /proc/self/stat, as proc(5) counts them; `rest`: after the second.
+ */
+static uint64_t field(const char *rest, int number)
+{
+	for (int i = 2; i < number && *rest; i++) {
+		rest += strspn(rest, " ");
+		if (i + 1 < number)
+			rest += strcspn(rest, " ");
+	}
+	return strtoull(rest, NULL, 10);
+}
+
 static bool read_process(struct process *ret_process)
 {
 	char text[STAT_BYTES];
-	uint64_t user;
-	uint64_t system;
-	struct process p;
 	const char *rest;
 
 	if (!read_text("/proc/self/stat", text, sizeof(text)))
 		return false;
 	rest = strrchr(text, ')'); /* the name before it may hold anything */
-	if (!rest ||
-	    sscanf(rest,
-		   ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64
-		   " %*d %*d %*d %*d %*d %*d %" SCNu64 " %" SCNu64 " %" SCNu64,
-		   &user, &system, &p.start_ticks, &p.virtual_bytes, &p.resident_pages) != 5)
+	if (!rest)
 		return false;
-	p.cpu_ticks = user + system;
-	*ret_process = p;
+	rest++;
+	*ret_process = (struct process){
+		.cpu_ticks = field(rest, 14) + field(rest, 15),
+		.start_ticks = field(rest, 22),
+		.virtual_bytes = field(rest, 23),
+		.resident_pages = field(rest, 24),
+	};
 	return true;
 }
 

@@ -78,6 +78,7 @@ static void check_fault(int r, const struct maas_http_fault *fault)
 
 static void try_allocate(const char *text, size_t len)
 {
+	const uint32_t max_ttl_s = MAAS_LEND_MAX_TTL_S;
 	struct maas_http_fault fault;
 	struct maas_http_allocate body;
 	int r = maas_http_json_allocate(text, len, &body, &fault);
@@ -86,7 +87,7 @@ static void try_allocate(const char *text, size_t len)
 	if (r)
 		return;
 	REQUIRE(body.size_bytes && body.size_bytes <= INT64_MAX);
-	REQUIRE(body.count <= MAAS_SLAB_MAX_BATCH && body.ttl_s <= MAAS_LEND_MAX_TTL_S);
+	REQUIRE(body.count <= MAAS_SLAB_MAX_BATCH && body.ttl_s <= max_ttl_s);
 	REQUIRE((body.lifetime == MAAS_LIFETIME_TTL) == (body.ttl_s > 0));
 	REQUIRE(!*body.owner || maas_lend_name_valid(body.owner));
 }

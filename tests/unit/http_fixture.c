@@ -19,7 +19,7 @@ static void *housekeeping(void *arg)
 	struct http_fixture *f = arg;
 
 	while (!atomic_load(&f->stop)) {
-		const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+		const struct timespec pause = {.tv_nsec = 20000000L};
 
 		maas_lend_tick(f->lend);
 		maas_http_tick(f->http);
@@ -74,7 +74,7 @@ void http_fixture_stop(struct http_fixture *f)
 
 unsigned int http_fixture_port(const struct http_fixture *f)
 {
-	return (unsigned int)atoi(strrchr(maas_http_url(f->http, 0), ':') + 1);
+	return (unsigned int)strtoul(strrchr(maas_http_url(f->http, 0), ':') + 1, NULL, 10);
 }
 
 static size_t take_body(char *data, size_t size, size_t count, void *arg)
@@ -206,7 +206,7 @@ bool http_has_header(const struct http_answer *a, const char *line)
 
 void http_wait_idle(struct http_fixture *f)
 {
-	const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+	const struct timespec pause = {.tv_nsec = 5000000L};
 
 	for (int i = 0; i < 2000 && maas_http_active(f->http); i++)
 		nanosleep(&pause, NULL);

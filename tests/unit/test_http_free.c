@@ -67,7 +67,7 @@ static int slow_reader(const char *id, bool repeat)
 		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: h\r\n\r\n", id);
 		return fd;
 	}
-	for (int i = 0; i < REPEAT; i++)
+	for (unsigned int i = 0; i < REPEAT; i++)
 		maas_buf_printf(&body, "%s{\"id\":\"%s\",\"offset\":0,\"length\":%u}",
 				i ? "," : "{\"ranges\":[", id, SIZE);
 	maas_buf_str(&body, "]}");
@@ -131,9 +131,9 @@ static void free__cuts_slow_readers(void **state)
 	(void)state;
 	http_allocate(&f, SIZE, id);
 	fill(id, 'A');
-	for (int i = 0; i < READERS; i++)
+	for (unsigned int i = 0; i < READERS; i++)
 		readers[i] = slow_reader(id, i % 2);
-	wait_at_least(READERS / 2 * REPEAT);
+	wait_at_least((uint64_t)READERS / 2 * REPEAT);
 
 	before_ms = maas_clock_ms();
 	snprintf(path, sizeof(path), "/allocate/%s", id);
@@ -146,7 +146,7 @@ static void free__cuts_slow_readers(void **state)
 		http_allocate(&f, SIZE, id);
 		fill(id, 'B');
 	}
-	for (int i = 0; i < READERS; i++) {
+	for (unsigned int i = 0; i < READERS; i++) {
 		expect_cut_short(readers[i], 'A', i % 2);
 	}
 }
@@ -167,7 +167,7 @@ static void free__many_with_readers(void **state)
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
 	maas_buf_add(&body, "]}", 3);
-	wait_at_least(4 * REPEAT);
+	wait_at_least((uint64_t)4 * REPEAT);
 	json = http_json(&f, "POST", "/free", body.data, 200);
 	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
 	json_decref(json);

@@ -180,11 +180,9 @@ static void protocol__nonsense_gets_an_error_or_a_close(void **state)
 		"GET http://h/health HTTP/1.1\r\nHost: h\r\n\r\n",
 		"POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
 		"POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1x\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: "
-		"99999999999999999999\r\n\r\n",
+		"POST /free HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n",
 		"POST /allocate HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-		"ffffffffffffffffffff\r\n",
+		"POST /free HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 	};
 
