@@ -144,12 +144,14 @@ static bool is_listen_address(const char *text)
 
 static int add_listen(struct maas_options *options, const struct source *source, const char *value)
 {
+	size_t len = strlen(value);
+
 	if (options->num_listen == MAAS_OPTIONS_LISTEN)
 		return refuse(source, value, "left out: there are already %d addresses",
 			      MAAS_OPTIONS_LISTEN);
-	if (strlen(value) >= MAAS_OPTIONS_ADDRESS || !is_listen_address(value))
+	if (len >= MAAS_OPTIONS_ADDRESS || !is_listen_address(value))
 		return refuse(source, value, LISTEN_WANTED);
-	strcpy(options->listen[options->num_listen++], value);
+	memcpy(options->listen[options->num_listen++], value, len + 1);
 	return 0;
 }
 

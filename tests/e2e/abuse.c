@@ -82,12 +82,13 @@ static int outcome(int fd, const char *name)
 {
 	struct maas_buf text = {0};
 	enum wire_end end = wire_read_all(fd, SILENCE_MS, &text);
-	int status = 0;
+	int status;
 
 	if (end == WIRE_SILENT)
 		die("%s: neither answered nor closed after %zu bytes", name, text.len);
 	maas_buf_add(&text, "", 1);
-	if (text.len > 1 && sscanf(text.data, "HTTP/1.%*d %d ", &status) != 1)
+	status = wire_status(text.data);
+	if (text.len > 1 && !status)
 		die("%s: this is no answer: %.100s", name, text.data);
 	maas_buf_fini(&text);
 	close(fd);

@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	allocate(port, SLAB_BYTES, id);
 
 	crowd = crowd_start(port, id);
-	if (wire_metric(port, "maas_http_connections") < CROWD_IDLE / 2)
+	if (wire_metric(port, "maas_http_connections") < CROWD_IDLE * 0.5)
 		die("the crowd is not there");
 	work_honestly(port, "among 1,000 idle and 100 slow connections");
 	wait_clear(port);

@@ -111,6 +111,16 @@ static size_t head_len(struct maas_buf *text)
 	return end ? (size_t)(end - text->data) + 4 : 0;
 }
 
+int wire_status(const char *text)
+{
+	static const char version[] = "HTTP/1.";
+	const size_t at = sizeof(version) + 1;
+
+	if (strncmp(text, version, sizeof(version) - 1) != 0 || strlen(text) < at)
+		return 0;
+	return (int)strtol(text + at, NULL, 10);
+}
+
 int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body)
 {
 	static const char field[] = "\r\ncontent-length:";
@@ -129,9 +139,9 @@ int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body)
 	len = length ? strtoul(length + sizeof(field) - 1, NULL, 10) : 0;
 	while (text.len < head + len && read_some(fd, timeout_ms, &text) > 0)
 		;
-	if (text.len != head + len || sscanf(text.data, "HTTP/1.1 %d ", &status) != 1)
-		status = 0;
-	else if (body)
+	if (text.len == head + len)
+		status = wire_status(text.data);
+	if (status && body)
 		maas_buf_add(body, text.data + head, len);
 out:
 	maas_buf_fini(&text);

@@ -27,6 +27,9 @@ enum wire_end {
 /* Reads what comes into `text` until the connection ends. */
 enum wire_end wire_read_all(int fd, unsigned int timeout_ms, struct maas_buf *text);
 
+/* The status in the first line of an answer; 0 when it is none. `text` ends with a NUL. */
+int wire_status(const char *text);
+
 /* Reads one answer with Content-Length; returns its status, 0 when there is none. Its body (may be
  * NULL) goes to `body`. */
 int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body);
