@@ -265,18 +265,35 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 	return r ? MHD_NO : MHD_YES;
 }
 
-static void log_access(const struct maas_http_conn *conn, uint64_t ns)
+static void add_number(struct maas_buf *line, const char *name, uint64_t value)
+{
+	maas_buf_str(line, name);
+	maas_buf_u64(line, value);
+}
+
+/* The line is made in the body's buffer, which nobody needs any more: printf takes twice as long.
+ */
+static void log_access(struct maas_http_conn *conn, uint64_t ns)
 {
 	const struct maas_http_request *req = &conn->req;
 	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
 	enum maas_log_level level = changes ? MAAS_LOG_INFO : MAAS_LOG_DEBUG;
+	struct maas_buf *line = &conn->in;
 
 	if (!maas_log_enabled(level))
 		return;
-	maas_log(level, "%s %s %s status=%u in=%llu out=%llu us=%llu", conn->remote,
-		 maas_http_method_name(req->method), conn->path, req->status,
-		 (unsigned long long)req->received, (unsigned long long)req->sent_bytes,
-		 (unsigned long long)(ns / 1000u));
+	line->len = 0;
+	maas_buf_str(line, conn->remote);
+	maas_buf_str(line, " ");
+	maas_buf_str(line, maas_http_method_name(req->method));
+	maas_buf_str(line, " ");
+	maas_buf_str(line, conn->path);
+	add_number(line, " status=", req->status);
+	add_number(line, " in=", req->received);
+	add_number(line, " out=", req->sent_bytes);
+	add_number(line, " us=", ns / 1000u);
+	if (!line->error)
+		maas_log(level, "%.*s", (int)line->len, line->data);
 }
 
 static void trim(struct maas_buf *buf)
@@ -303,10 +320,10 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (req->transferring)
 		maas_transfer_end(conn->http->options.lend, &req->transfer);
 	maas_http_vector_free(conn, req->vector);
-	trim(&conn->in);
-	trim(&conn->out);
 	now_ns = maas_clock_ns();
 	log_access(conn, now_ns - req->start_ns);
+	trim(&conn->in);
+	trim(&conn->out);
 	maas_http_metrics_request(&conn->http->metrics, req->route, req->method, req->status,
 				  now_ns - req->start_ns);
 	maas_http_deadline_idle(conn, now_ns);
