@@ -1,10 +1,11 @@
 # Tests of http: the parsers alone, then a server in the test's own process.
 maas_unit_test(test_http_parse maas_http PkgConfig::JANSSON)
+maas_unit_test(test_http_json maas_http PkgConfig::JANSSON)
 
 add_library(http_fixture STATIC unit/http_fixture.c)
 target_link_libraries(http_fixture
 	PRIVATE maas_warnings PkgConfig::CMOCKA
 	PUBLIC maas_http PkgConfig::JANSSON PkgConfig::CURL Threads::Threads)
-foreach(part calls data free limits metrics vector)
+foreach(part calls data free limits metrics sessions vector)
 	maas_unit_test(test_http_${part} http_fixture)
 endforeach()

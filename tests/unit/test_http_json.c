@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "http/parse.h"
+
+#define ID "01234567-89ab-8def-8123-456789abcdef"
+
+static void json_allocate__all_fields(void **state)
+{
+	static const char text[] =
+		" {\"size_bytes\":102400,\"count\":10000,\"session\":\"" ID "\",\"owner\":\"a/b\","
+		"\"lifetime\":\"ttl\",\"ttl_seconds\":9,\"request_id\":\"r 1\"} \n";
+	struct maas_http_allocate body;
+	struct maas_http_fault fault;
+
+	(void)state;
+	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
+	assert_int_equal(body.size_bytes, 102400);
+	assert_int_equal(body.count, 10000);
+	assert_int_equal(body.ttl_s, 9);
+	assert_int_equal(body.lifetime, MAAS_LIFETIME_TTL);
+	assert_string_equal(body.session, ID);
+	assert_string_equal(body.owner, "a/b");
+	assert_string_equal(body.request_id, "r 1");
+}
+
+static void json_allocate__lifetimes(void **state)
+{
+	struct maas_http_allocate body;
+	struct maas_http_fault fault;
+	const char *text;
+
+	(void)state;
+	text = "{\"size_bytes\":1}";
+	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
+	assert_int_equal(body.lifetime, MAAS_LIFETIME_DELETE);
+	assert_int_equal(body.count, 0);
+	text = "{\"size_bytes\":1,\"ttl_seconds\":5}";
+	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
+	assert_int_equal(body.lifetime, MAAS_LIFETIME_TTL);
+	text = "{\"size_bytes\":1,\"lifetime\":\"session\",\"session\":\"" ID "\"}";
+	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
+	assert_int_equal(body.lifetime, MAAS_LIFETIME_SESSION);
+}
+
+struct refusal {
+	const char *text;
+	const char *code;
+	const char *says; /* a part of the message */
+};
+
+static void json_allocate__refuses(void **state)
+{
+	static const struct refusal cases[] = {
+		{"", "bad_json", "{\"size_bytes\": 102400}"},
+		{" ", "bad_json", "not valid JSON"},
+		{"[]", "bad_json", "must be a JSON object"},
+		{"7", "bad_json", "not valid JSON"},
+		{"{", "bad_json", "not valid JSON"},
+		{"{\"size_bytes\":1}x", "bad_json", "not valid JSON"},
+		{"{\"size_bytes\":1,\"size_bytes\":1}", "bad_json", "duplicate"},
+		{"{\"size_bytes\":1,}", "bad_json", "not valid JSON"},
+		{"{\"size_bytes\":01}", "bad_json", "not valid JSON"},
+		{"{\"size_bytes\":1,\"owner\":\"\xff\"}", "bad_json", "not valid JSON"},
+		{"{\"size_bytes\":1,\"owner\":\"a\\u0000b\"}", "bad_json", "not valid JSON"},
+		{"{}", "missing_field", "\"size_bytes\" is missing"},
+		{"{\"count\":1}", "missing_field", "\"size_bytes\" is missing"},
+		{"{\"size_bytes\":1,\"sise\":2}", "unknown_field", "\"sise\""},
+		{"{\"size_bytes\":0}", "bad_field", "\"size_bytes\" must be a whole number"},
+		{"{\"size_bytes\":-1}", "bad_field", "\"size_bytes\""},
+		{"{\"size_bytes\":1.0}", "bad_field", "with a point"},
+		{"{\"size_bytes\":1e3}", "bad_field", "with a point"},
+		{"{\"size_bytes\":9223372036854775808}", "bad_field", "\"size_bytes\" must be"},
+		{"{\"size_bytes\" : -9223372036854775809 }", "bad_field", "\"size_bytes\" must be"},
+		{"{\"size_bytes\":1,\"count\":1e999}", "bad_field", "\"count\" must be"},
+		{"{\"size_bytes\":\"1\"}", "bad_field", "a string"},
+		{"{\"size_bytes\":null}", "bad_field", "null"},
+		{"{\"size_bytes\":true}", "bad_field", "true"},
+		{"{\"size_bytes\":[1]}", "bad_field", "an array"},
+		{"{\"size_bytes\":1,\"count\":0}", "bad_field", "\"count\""},
+		{"{\"size_bytes\":1,\"count\":10001}", "bad_field", "from 1 to 10000"},
+		{"{\"size_bytes\":1,\"session\":\"" ID "0\"}", "bad_field", "\"session\""},
+		{"{\"size_bytes\":1,\"session\":\"\"}", "bad_field", "\"session\""},
+		{"{\"size_bytes\":1,\"session\":7}", "bad_field", "\"session\""},
+		{"{\"size_bytes\":1,\"lifetime\":\"ever\"}", "bad_field", "\"lifetime\""},
+		{"{\"size_bytes\":1,\"lifetime\":\"sessions\"}", "bad_field", "\"lifetime\""},
+		{"{\"size_bytes\":1,\"lifetime\":\"ttl\"}", "bad_field", "\"ttl_seconds\""},
+		{"{\"size_bytes\":1,\"lifetime\":\"delete\",\"ttl_seconds\":1}", "bad_field",
+		 "\"ttl_seconds\""},
+		{"{\"size_bytes\":1,\"lifetime\":\"session\"}", "missing_field", "\"session\""},
+		{"{\"size_bytes\":1,\"ttl_seconds\":0}", "bad_field", "\"ttl_seconds\""},
+		{"{\"size_bytes\":1,\"ttl_seconds\":31622401}", "bad_field", "31622400"},
+		{"{\"size_bytes\":1,\"owner\":\"a b\"}", "bad_field", "\"owner\""},
+		{"{\"size_bytes\":1,\"owner\":\"\"}", "bad_field", "\"owner\""},
+		{"{\"size_bytes\":1,\"request_id\":\"\\n\"}", "bad_field", "\"request_id\""},
+		{"{\"size_bytes\":1,\"request_id\":\"\xc3\xa9\"}", "bad_field", "\"request_id\""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		struct maas_http_allocate body;
+		struct maas_http_fault fault = {0};
+		int r = maas_http_json_allocate(cases[i].text, strlen(cases[i].text), &body,
+						&fault);
+
+		if (r != -EINVAL || strcmp(fault.code, cases[i].code) != 0 ||
+		    !strstr(fault.text, cases[i].says))
+			fail_msg("%s: %d %s %s", cases[i].text, r, fault.code, fault.text);
+	}
+}
+
+static void json_allocate__length_limits(void **state)
+{
+	struct maas_http_allocate body;
+	struct maas_http_fault fault;
+	char text[256];
+
+	(void)state;
+	for (int len = 126; len <= 128; len++) {
+		snprintf(text, sizeof(text), "{\"size_bytes\":1,\"request_id\":\"%0*d\"}", len, 7);
+		assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault),
+				 len <= 127 ? 0 : -EINVAL);
+	}
+	for (int len = 62; len <= 64; len++) {
+		snprintf(text, sizeof(text), "{\"size_bytes\":1,\"owner\":\"%0*d\"}", len, 7);
+		assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault),
+				 len <= 63 ? 0 : -EINVAL);
+	}
+}
+
+static void json_renew__forms(void **state)
+{
+	struct maas_http_fault fault;
+	uint64_t ttl_s = 1;
+
+	(void)state;
+	assert_int_equal(maas_http_json_renew(NULL, 0, &ttl_s, &fault), 0);
+	assert_int_equal(ttl_s, 0);
+	assert_int_equal(maas_http_json_renew("{}", 2, &ttl_s, &fault), 0);
+	assert_int_equal(ttl_s, 0);
+	assert_int_equal(maas_http_json_renew("{\"ttl_seconds\":60}", 18, &ttl_s, &fault), 0);
+	assert_int_equal(ttl_s, 60);
+	assert_int_equal(maas_http_json_renew("{\"ttl\":60}", 10, &ttl_s, &fault), -EINVAL);
+	assert_int_equal(maas_http_json_none(NULL, 0, &fault), 0);
+	assert_int_equal(maas_http_json_none("{}", 2, &fault), 0);
+	assert_int_equal(maas_http_json_none("{\"a\":1}", 7, &fault), -EINVAL);
+}
+
+static int parse_session(const char *text, struct maas_http_session *body)
+{
+	struct maas_http_fault fault;
+
+	return maas_http_json_session(text, strlen(text), body, &fault);
+}
+
+static void json_session__forms(void **state)
+{
+	struct maas_http_session body;
+
+	(void)state;
+	assert_int_equal(parse_session("{}", &body), 0);
+	assert_string_equal(body.name, "");
+	assert_int_equal(body.ttl_s, 60);
+	assert_false(body.exclusive);
+	assert_int_equal(
+		parse_session("{\"name\":\"w\",\"ttl_seconds\":2,\"exclusive\":true}", &body), 0);
+	assert_string_equal(body.name, "w");
+	assert_int_equal(body.ttl_s, 2);
+	assert_true(body.exclusive);
+	assert_int_equal(parse_session("", &body), -EINVAL);
+	assert_int_equal(parse_session("{\"exclusive\":true}", &body), -EINVAL);
+	assert_int_equal(parse_session("{\"exclusive\":1}", &body), -EINVAL);
+	assert_int_equal(parse_session("{\"name\":\"a b\"}", &body), -EINVAL);
+	assert_int_equal(parse_session("{\"nome\":\"a\"}", &body), -EINVAL);
+}
+
+static void json_grant__forms(void **state)
+{
+	static const char *const bad[] = {"{\"session\":\"s\"}", "{\"access\":\"r\"}",
+					  "{\"session\":\"s\",\"access\":\"w\"}",
+					  "{\"session\":\"s\",\"access\":\"rwx\"}"};
+	struct maas_http_grant body;
+	struct maas_http_fault fault;
+	const char *text = "{\"session\":\"s\",\"access\":\"rw\"}";
+
+	(void)state;
+	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
+	assert_string_equal(body.session, "s");
+	assert_string_equal(body.access, "rw");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		assert_int_equal(maas_http_json_grant(bad[i], strlen(bad[i]), &body, &fault),
+				 -EINVAL);
+}
+
+static void json_free__forms(void **state)
+{
+	static const char *const bad[] = {"{}", "{\"ids\":[]}", "{\"ids\":\"a\"}",
+					  "{\"ids\":[\"a\",7]}", "{\"ids\":[\"a\"],\"b\":1}"};
+	struct maas_http_fault fault;
+	const char *text = "{\"ids\":[\"a\",\"b\"]}";
+	json_t *ids;
+
+	(void)state;
+	assert_int_equal(maas_http_json_free(text, strlen(text), &ids, &fault), 0);
+	assert_int_equal(json_array_size(ids), 2);
+	json_decref(ids);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		assert_int_equal(maas_http_json_free(bad[i], strlen(bad[i]), &ids, &fault),
+				 -EINVAL);
+}
+
+static void json_free__too_many(void **state)
+{
+	struct maas_http_fault fault;
+	struct maas_buf text = {0};
+	json_t *ids;
+
+	(void)state;
+	maas_buf_str(&text, "{\"ids\":[\"a\"");
+	for (int i = 0; i < 10000; i++)
+		maas_buf_str(&text, ",\"a\"");
+	maas_buf_str(&text, "]}");
+	assert_int_equal(maas_http_json_free(text.data, text.len, &ids, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "10000"));
+	maas_buf_fini(&text);
+}
+
+#define PIECE(id, offset, length) "{\"id\":\"" id "\",\"offset\":" offset ",\"length\":" length "}"
+
+static void json_pieces__forms(void **state)
+{
+	static const struct refusal bad[] = {
+		{"{}", "missing_field", "\"ranges\""},
+		{"{\"ranges\":[]}", "bad_field", "\"ranges\""},
+		{"{\"ranges\":[7]}", "bad_field", "ranges[0]"},
+		{"{\"ranges\":[" PIECE("a", "0", "0") "]}", "bad_field", "ranges[0]: \"length\""},
+		{"{\"ranges\":[" PIECE("a", "-1", "1") "]}", "bad_field", "ranges[0]: \"offset\""},
+		{"{\"ranges\":[" PIECE("a", "0", "1.5") "]}", "bad_field", "\"length\""},
+		{"{\"ranges\":[" PIECE("a", "0", "1") ",{\"id\":\"a\"}]}", "missing_field",
+		 "ranges[1]: \"offset\""},
+		{"{\"ranges\":[{\"id\":\"a\",\"offset\":0,\"size\":1}]}", "unknown_field",
+		 "\"size\""},
+		{"{\"ranges\":[" PIECE("a", "0", "9223372036854775807") "," PIECE("a", "0",
+										  "1") "]}",
+		 "bad_field", "2^63"},
+		{"{\"ranges\":[" PIECE("a", "9223372036854775808", "1") "]}", "bad_field",
+		 "\"offset\""},
+	};
+	const char *text = "{\"ranges\":[" PIECE("a", "0", "1") "," PIECE("b", "5", "7") "]}";
+	struct maas_http_pieces pieces;
+	struct maas_http_fault fault;
+
+	(void)state;
+	assert_int_equal(maas_http_json_pieces(text, strlen(text), &pieces, &fault), 0);
+	assert_int_equal(pieces.count, 2);
+	assert_int_equal(pieces.total, 8);
+	assert_string_equal(pieces.at[1].id, "b");
+	assert_int_equal(pieces.at[1].offset, 5);
+	assert_int_equal(pieces.at[1].len, 7);
+	free(pieces.at);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		int r = maas_http_json_pieces(bad[i].text, strlen(bad[i].text), &pieces, &fault);
+
+		if (r != -EINVAL || strcmp(fault.code, bad[i].code) != 0 ||
+		    !strstr(fault.text, bad[i].says))
+			fail_msg("%s: %d %s %s", bad[i].text, r, fault.code, fault.text);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(json_allocate__all_fields),
+		cmocka_unit_test(json_allocate__lifetimes),
+		cmocka_unit_test(json_allocate__refuses),
+		cmocka_unit_test(json_allocate__length_limits),
+		cmocka_unit_test(json_renew__forms),
+		cmocka_unit_test(json_session__forms),
+		cmocka_unit_test(json_grant__forms),
+		cmocka_unit_test(json_free__forms),
+		cmocka_unit_test(json_free__too_many),
+		cmocka_unit_test(json_pieces__forms),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
