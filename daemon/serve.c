@@ -153,8 +153,8 @@ static int start(struct server *server, struct maas_options *options, char *erro
 
 static void stop(struct server *server)
 {
-	maas_http_stop(server->http);
 	maas_housekeeping_stop(server->keeper);
+	maas_http_stop(server->http);
 	maas_lend_close(server->lend);
 	maas_slab_close(server->slab);
 	maas_log_flush();

@@ -5,6 +5,7 @@
 # Port 3000, the default, unless something else has it.
 start_default() {
 	LOG=$WORK/server.default.log
+	: >"$LOG"
 	"$MAASD" 2>"$LOG" </dev/null &
 	SERVER=$!
 	children+=("$SERVER")
@@ -62,7 +63,6 @@ equal 'stats after DELETE' '0 0' "$(typed "$short" | tr '\n' ' ' | sed 's/ $//')
 equal 'DELETE again' 404 \
 	"$(typed "curl -s -o /dev/null -w '%{http_code}' -X DELETE http://localhost:3000/allocate/$id")"
 
-log=$(cat "$LOG")
-contains 'log' "$log" "POST /allocate status=200"
-contains 'log' "$log" "DELETE /allocate/$id status=200"
+wait_for 5 grep -q "POST /allocate status=200" "$LOG"
+wait_for 5 grep -q "DELETE /allocate/$id status=200" "$LOG"
 stop_server

@@ -53,6 +53,7 @@ stop_server
 MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock
 export MAAS_LISTEN
 LOG=$WORK/server.env.log
+: >"$LOG"
 "$MAASD" 2>"$LOG" </dev/null &
 SERVER=$!
 children+=("$SERVER")
@@ -109,6 +110,7 @@ limited() {
 	wait_for 30 said_or_ended
 }
 LOG=$WORK/server.limited.log
+: >"$LOG"
 limited 200 --max-connections 1000
 contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 72: the limit of open files is 200'
 stop_server
