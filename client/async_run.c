@@ -87,9 +87,11 @@ static void finish(struct maas_async *async, struct maas_op *op, CURLcode code)
 		complete(async, op, r);
 }
 
-static void finish_all(struct maas_async *async)
+/* Returns how many. */
+static unsigned int finish_all(struct maas_async *async)
 {
 	struct CURLMsg *message;
+	unsigned int count = 0;
 	int left;
 
 	while ((message = curl_multi_info_read(async->multi, &left))) {
@@ -102,7 +104,9 @@ static void finish_all(struct maas_async *async)
 		finish(async,
 		       (struct maas_op *)((char *)transfer - offsetof(struct maas_op, transfer)),
 		       code);
+		count++;
 	}
+	return count;
 }
 
 /* ---- waiting */
@@ -191,10 +195,10 @@ void *maas_async_run(void *arg)
 	while (!is_stopped(async)) {
 		wake_ms = start_waiting(async);
 		curl_multi_perform(async->multi, &running);
-		finish_all(async);
+		if (finish_all(async))
+			continue; /* and left room for others */
 		now_ms = maas_clock_ms();
-		/* What was finished left room for others: no waiting then. */
-		if (now_ms < wake_ms && (uint32_t)running == async->num_running)
+		if (now_ms < wake_ms)
 			curl_multi_poll(async->multi, NULL, 0, (int)(wake_ms - now_ms), NULL);
 	}
 	drop_running(async);
