@@ -31,6 +31,17 @@ void maas_url_fini(struct maas_url *url)
 	memset(url, 0, sizeof(*url));
 }
 
+/* `before` and `text` in one string, or NULL. */
+static char *join(const char *before, const char *text)
+{
+	size_t size = strlen(before) + strlen(text) + 1;
+	char *joined = malloc(size);
+
+	if (joined)
+		snprintf(joined, size, "%s%s", before, text);
+	return joined;
+}
+
 static int make_unix(const char *text, const char *path, struct maas_url *ret_url)
 {
 	struct maas_url url = {0};
@@ -40,8 +51,8 @@ static int make_unix(const char *text, const char *path, struct maas_url *ret_ur
 		return fail_url(text, "a socket's path has 1 to 107 bytes");
 	url.unix_path = strdup(path);
 	url.base = strdup("http://localhost");
-	if (!url.unix_path || !url.base || asprintf(&url.text, UNIX "%s", path) < 0) {
-		url.text = NULL;
+	url.text = join(UNIX, path);
+	if (!url.unix_path || !url.base || !url.text) {
 		maas_url_fini(&url);
 		return maas_fail(-ENOMEM, "out of memory");
 	}
@@ -114,6 +125,7 @@ static int make_http(const char *text, const char *host, struct maas_url *ret_ur
 	struct maas_url url = {0};
 	size_t len = host_len(host);
 	const char *rest = host + len;
+	char at[320]; /* a host's name has at most 253 bytes */
 	unsigned long port;
 
 	if (!len)
@@ -122,10 +134,11 @@ static int make_http(const char *text, const char *host, struct maas_url *ret_ur
 		return fail_url(text, "a port is a number from 1 to 65535");
 	if (*rest && strcmp(rest, "/") != 0)
 		return fail_url(text, "it is http://HOST:PORT, without a path or a user");
-	if (asprintf(&url.base, HTTP "%.*s:%lu", (int)len, host, port) < 0)
-		return maas_fail(-ENOMEM, "out of memory");
-	url.text = strdup(url.base);
-	if (!url.text) {
+	if (snprintf(at, sizeof(at), "%.*s:%lu", (int)len, host, port) >= (int)sizeof(at))
+		return fail_url(text, "its host is too long");
+	url.base = join(HTTP, at);
+	url.text = join(HTTP, at);
+	if (!url.base || !url.text) {
 		maas_url_fini(&url);
 		return maas_fail(-ENOMEM, "out of memory");
 	}
