@@ -7,8 +7,9 @@ target_link_libraries(client_fixture
 	PUBLIC maas_static maas_base PkgConfig::CURL PkgConfig::JANSSON)
 add_dependencies(client_fixture maasd)
 
-foreach(part text calls)
+foreach(part text calls async session faults nomem)
 	maas_unit_test(test_client_${part} client_fixture)
 endforeach()
+maas_fail_nth(test_client_nomem)
 
 maas_unit_test(test_cmd maas_cmd_parts)

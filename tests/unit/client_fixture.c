@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,7 +41,9 @@ static bool find_url(struct client_server *server)
 
 static void run_maasd(const char *listen, int log)
 {
-	unsetenv("MAAS_URL");
+	/* A test that is killed leaves no server behind. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	clearenv();
 	dup2(log, STDERR_FILENO);
 	execl(MAASD, "maasd", "--listen", listen, "--max-pool-size", "16MiB", (char *)NULL);
 	_exit(127);
