@@ -14,7 +14,7 @@ cd "$ROOT"
 		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev uthash-dev curl
 	)
 	PACKAGES_TEST=(
-		libcmocka-dev clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
+		libcmocka-dev g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
 		python3 python3-yaml python3-jsonschema procps git
 	)
 	PACKAGES_SOFTROCE=(
