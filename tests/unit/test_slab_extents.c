@@ -51,11 +51,15 @@ static void load_drop(struct load *load)
 		maas_slab_reclaim(load->slab, load->now_ms += 250, 64 * MIB);
 }
 
-/* What is neither lent nor waiting is not spread over many extents. */
+/*
+ * What is neither lent nor waiting is not spread over many extents. Each class is filling one
+ * besides, which in a small pool is no small part of it.
+ */
 static void expect_packed(struct maas_slab *slab)
 {
 	struct maas_slab_stats stats = pool_stats(slab);
 	uint64_t held = 0, taken = 0;
+	uint64_t filling = stats.num_classes * stats.extent_bytes;
 
 	for (unsigned int i = 0; i < stats.num_classes; i++) {
 		const struct maas_slab_class_stats *c = &stats.classes[i];
@@ -65,7 +69,7 @@ static void expect_packed(struct maas_slab *slab)
 	}
 	print_message("held %llu MiB for %llu MiB of slabs\n", (unsigned long long)(held / MIB),
 		      (unsigned long long)(taken / MIB));
-	assert_in_range(held, 0, taken * MAX_SPREAD / 100);
+	assert_in_range(held, 0, taken * MAX_SPREAD / 100 + filling);
 }
 
 static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, size_t num_sizes)
@@ -106,7 +110,7 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	extents_low = pool_stats(load.slab).extents_used;
 	print_message("extents %llu full, %llu at %d %%\n", (unsigned long long)extents_full,
 		      (unsigned long long)extents_low, KEEP_PERCENT);
-	assert_true((extents_full - extents_low) * 100 >= extents_full * RETURN_PERCENT);
+	assert_in_range(extents_low, 1, extents_full * (100 - RETURN_PERCENT) / 100 + num_sizes);
 	maas_slab_check(load.slab);
 	maas_slab_close(load.slab);
 	free(load.refs);
