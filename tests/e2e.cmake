@@ -24,7 +24,7 @@ maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)
 
 find_program(MAAS_CXX NAMES c++ g++ clang++ REQUIRED)
 maas_e2e_script(client_install 120 ${CMAKE_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER}
-	${MAAS_CXX} $<$<BOOL:${MAAS_SANITIZE}>:-fsanitize=${MAAS_SANITIZE}>)
+	${MAAS_CXX} -fsanitize=${MAAS_SANITIZE})
 
 add_executable(hostile e2e/abuse.c e2e/crowd.c e2e/hostile.c e2e/wire.c)
 target_include_directories(hostile PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

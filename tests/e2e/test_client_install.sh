@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
 # libmaas as it is installed: header, shared and static library, pkg-config, exported symbols.
-# Run as: test_client_install.sh MAASD BUILD_DIR SOURCE_DIR CC CXX [COMPILER OPTION...]
+# Run as: test_client_install.sh MAASD BUILD_DIR SOURCE_DIR CC CXX -fsanitize=LIST
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 BUILD=$2 SOURCE=$3 CC=$4 CXX=$5
 OPTIONS=()
-for option in "${@:6}"; do
-	[ -z "$option" ] || OPTIONS+=("$option")
-done
+[ "$6" = -fsanitize= ] || OPTIONS=("$6") # as the library was built
 PROGRAMS=$SOURCE/tests/e2e/programs
 PREFIX=$WORK/prefix
 

@@ -10,15 +10,11 @@ static int fail(const char *what)
 	return 1;
 }
 
-int main(void)
+static int borrow(struct maas *maas)
 {
-	struct maas_options options = {.size = sizeof(options), .timeout_ms = 5000};
 	struct maas_allocation memory;
-	struct maas *maas;
 	char text[6] = "";
 
-	if (maas_open(&options, &maas))
-		return fail("open");
 	if (maas_alloc(maas, 4096, NULL, &memory))
 		return fail("alloc");
 	if (maas_write(maas, memory.id, 100, "hello", 5))
@@ -28,6 +24,18 @@ int main(void)
 	if (maas_free(maas, memory.id))
 		return fail("free");
 	printf("%s from %s\n", text, maas_url(maas));
-	maas_close(maas);
 	return strcmp(text, "hello") != 0;
+}
+
+int main(void)
+{
+	struct maas_options options = {.size = sizeof(options), .timeout_ms = 5000};
+	struct maas *maas;
+	int status;
+
+	if (maas_open(&options, &maas))
+		return fail("open");
+	status = borrow(maas);
+	maas_close(maas);
+	return status;
 }
