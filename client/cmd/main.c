@@ -19,14 +19,14 @@ static const char common_help[] =
 
 static void print_help(FILE *out)
 {
-	fputs("usage: maas COMMAND [OPTION]... [ARGUMENT]...\n\n"
+	fputs("usage: maas [OPTION]... COMMAND [OPTION]... [ARGUMENT]...\n\n"
 	      "Borrows memory from a maasd server, and looks after it.\n\n",
 	      out);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++) {
 		char call[64];
 
 		snprintf(call, sizeof(call), "%s %s", commands[i]->name, commands[i]->arguments);
-		fprintf(out, "  %-28s %s\n", call, commands[i]->summary);
+		fprintf(out, "  %-40s %s\n", call, commands[i]->summary);
 	}
 	fprintf(out,
 		"\nOptions of every command (`maas COMMAND --help` for its own):\n%s"
@@ -55,32 +55,38 @@ static _Noreturn void print_command_help(const struct cmd *cmd)
 	exit(CMD_OK);
 }
 
+/* False for an option that is not common to all, or ends the process. */
+static bool take_common(struct cmd_context *context, const struct cmd *cmd, int option)
+{
+	switch (option) {
+	case 'u':
+		context->options.url = optarg;
+		return true;
+	case 'j':
+		context->json = true;
+		return true;
+	case 't':
+		context->options.timeout_ms = cmd_number(cmd, "--timeout", optarg, 1, 86400) * 1000;
+		return true;
+	default:
+		return false;
+	}
+}
+
 int cmd_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
 	       const struct option *options)
 {
-	for (;;) {
-		int option = getopt_long(argc, argv, "h", options, NULL);
+	int option = getopt_long(argc, argv, "h", options, NULL);
 
-		switch (option) {
-		case 'u':
-			context->options.url = optarg;
-			break;
-		case 'j':
-			context->json = true;
-			break;
-		case 't':
-			context->options.timeout_ms =
-				cmd_number(cmd, "--timeout", optarg, 1, 86400) * 1000;
-			break;
-		case 'h':
-			print_command_help(cmd);
-		case '?':
-			fprintf(stderr, "Try: maas %s --help\n", cmd->name);
-			exit(CMD_USAGE);
-		default:
-			return option;
-		}
+	while (take_common(context, cmd, option))
+		option = getopt_long(argc, argv, "h", options, NULL);
+	if (option == 'h')
+		print_command_help(cmd);
+	if (option == '?') {
+		fprintf(stderr, "Try: maas %s --help\n", cmd->name);
+		exit(CMD_USAGE);
 	}
+	return option;
 }
 
 uint64_t cmd_size(const struct cmd *cmd, const char *name, const char *text)
@@ -113,30 +119,54 @@ static const struct cmd *find_command(const char *name)
 	return NULL;
 }
 
+static const struct cmd any_command = {.name = "COMMAND", .arguments = "[OPTION]... [ARGUMENT]..."};
+
+/* The common options may also stand before the command. Returns where that is in `argv`. */
+static int leading_options(struct cmd_context *context, int argc, char **argv)
+{
+	static const struct option options[] = {
+		CMD_COMMON_OPTIONS, {"version", no_argument, NULL, 'V'}, {0}};
+	int option = getopt_long(argc, argv, "+hV", options, NULL);
+
+	while (take_common(context, &any_command, option))
+		option = getopt_long(argc, argv, "+hV", options, NULL);
+	if (option == 'h') {
+		print_help(stdout);
+		exit(CMD_OK);
+	}
+	if (option == 'V') {
+		printf("maas %s\n", maas_version());
+		exit(CMD_OK);
+	}
+	if (option == '?') {
+		fputs("Try: maas --help\n", stderr);
+		exit(CMD_USAGE);
+	}
+	return optind;
+}
+
 int main(int argc, char **argv)
 {
 	struct cmd_context context = {.options = {.size = sizeof(context.options)}};
 	const struct cmd *cmd;
 	int status;
+	int at = leading_options(&context, argc, argv);
 
-	if (argc < 2) {
+	if (at >= argc) {
 		print_help(stderr);
 		return CMD_USAGE;
 	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+	if (!strcmp(argv[at], "help")) {
 		print_help(stdout);
 		return CMD_OK;
 	}
-	if (!strcmp(argv[1], "--version")) {
-		printf("maas %s\n", maas_version());
-		return CMD_OK;
-	}
-	cmd = find_command(argv[1]);
+	cmd = find_command(argv[at]);
 	if (!cmd) {
-		fprintf(stderr, "maas: there is no command %s\nTry: maas --help\n", argv[1]);
+		fprintf(stderr, "maas: there is no command %s\nTry: maas --help\n", argv[at]);
 		return CMD_USAGE;
 	}
-	status = cmd->run(&context, argc - 1, argv + 1);
+	optind = 0; /* getopt(3) begins anew */
+	status = cmd->run(&context, argc - at, argv + at);
 	maas_close(context.maas);
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "maas: cannot write the output: %s\n", strerror(errno));

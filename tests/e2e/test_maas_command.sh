@@ -20,7 +20,7 @@ maas() {
 
 step "usage"
 expect 2 "$MAAS"
-contains usage "$ERR" 'usage: maas COMMAND'
+contains usage "$ERR" 'usage: maas [OPTION]... COMMAND'
 expect 2 "$MAAS" allocate
 contains 'a wrong command' "$ERR" 'there is no command allocate'
 expect 2 "$MAAS" alloc --sise 4
@@ -29,6 +29,10 @@ contains 'a wrong size' "$ERR" '4q is no size'
 expect 2 "$MAAS" alloc --count 0 4
 expect 2 "$MAAS" free
 expect 2 "$MAAS" top --interval 0
+expect 2 "$MAAS" --nope health
+expect 2 "$MAAS" --timeout soon health
+contains 'a wrong timeout' "$ERR" 'soon is no number'
+expect 2 "$MAAS" --json
 maas --help
 maas --version
 contains --version "$OUT" 'maas 0.'
@@ -53,6 +57,8 @@ maas health
 contains health "$OUT" healthy
 maas health --json
 equal 'health --json' healthy "$(jq -r .status <<<"$OUT")"
+MAAS_URL=http://127.0.0.1:1 maas --json --url "$URL" --timeout 5 health
+equal '--json before health' healthy "$(jq -r .status <<<"$OUT")"
 maas stats
 contains stats "$OUT" '0 active'
 maas stats --json
