@@ -52,9 +52,9 @@ MAAS_TEST_COUNT_SHORT(count_slab_thread_ops, 5000, 40000, 300000)     /* per thr
 MAAS_TEST_COUNT_SHORT(count_slab_thread_races, 500, 4000, 30000)
 MAAS_TEST_COUNT_SHORT(count_lend_thread_ops, 3000, 20000, 100000) /* per thread */
 MAAS_TEST_COUNT_SHORT(count_slab_fill_mib, 64, 256, 2048)
-MAAS_TEST_COUNT(count_slab_generations, 100000, 100000000)
-MAAS_TEST_COUNT(count_id_keys, 20, 2000)
-MAAS_TEST_COUNT(count_id_guesses, 100000, 100000000)
+MAAS_TEST_COUNT(count_slab_generations, 100000, 2000000)
+MAAS_TEST_COUNT(count_id_keys, 20, 200)
+MAAS_TEST_COUNT(count_id_guesses, 100000, 2000000)
 MAAS_TEST_COUNT(count_hostile_requests, 1000, 20000)
 
 #endif

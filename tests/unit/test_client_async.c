@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,18 +260,22 @@ static void *submit_many(void *arg)
 	return NULL;
 }
 
+/* Until all completions of all threads came: a poll does not wait while nothing is under way. */
 static void *poll_many(void *arg)
 {
+	_Atomic long *left = arg;
+	uint64_t until_ms = maas_clock_ms() + 30000;
 	struct maas_completion at[8];
 	long good = 0;
 
-	(void)arg;
-	for (int idle = 0; idle < 20;) {
+	while (atomic_load(left) > 0 && maas_clock_ms() < until_ms) {
 		int n = maas_poll(maas, at, MAAS_ARRAY_SIZE(at), 20);
 
-		idle = n ? 0 : idle + 1;
 		for (int i = 0; i < n; i++)
 			good += !at[i].status;
+		atomic_fetch_sub(left, n);
+		if (!n)
+			client_nap_ms(1);
 	}
 	return (void *)good;
 }
@@ -282,6 +287,7 @@ static void threads__submit_and_poll(void **state)
 	struct maas_allocation at[PAIRS];
 	pthread_t submitters[PAIRS];
 	pthread_t pollers[PAIRS];
+	_Atomic long left = (long)PAIRS * OPS;
 	long total = 0;
 
 	(void)state;
@@ -289,7 +295,7 @@ static void threads__submit_and_poll(void **state)
 	for (int i = 0; i < PAIRS; i++) {
 		memcpy(memory[i], at[i].id, MAAS_ID_BYTES);
 		pthread_create(&submitters[i], NULL, submit_many, memory[i]);
-		pthread_create(&pollers[i], NULL, poll_many, NULL);
+		pthread_create(&pollers[i], NULL, poll_many, &left);
 	}
 	for (int i = 0; i < PAIRS; i++) {
 		void *good;
