@@ -12,10 +12,9 @@ slow_read() {
 	wait_for 10 test -s "$WORK/slow"
 }
 
-# The reader still has what the kernel's buffers held, and is not waited for.
+# The reader may have met its end, or still read what the kernel's buffers held: it is not waited for.
 cut_off() {
-	! ended "$reader" || fail 'the transfer was too fast for this test'
-	kill "$reader"
+	kill "$reader" 2>/dev/null || true
 	[ "$(stat -c %s "$WORK/slow")" -lt 33554432 ] || fail 'the transfer was not cut'
 }
 
