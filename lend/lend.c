@@ -5,7 +5,8 @@
 
 #include "lend/internal.h"
 
-#define TICK_MS_MAX 1000 /* more than that did not pass for housekeeping: it was not running */
+#define TICK_MS	    100	 /* how often the caller means to tick */
+#define TICK_MS_MAX 1000 /* a longer pause was no delay: the process was stopped */
 
 static void learn_classes(struct maas_lend *lend)
 {
@@ -96,7 +97,7 @@ static bool advance(struct maas_lend *lend)
 	second = lend->lease_ms / 1000;
 	passed_ms = now_ms - lend->ticked_ms;
 	lend->ticked_ms = now_ms;
-	lend->lease_ms += passed_ms < TICK_MS_MAX ? passed_ms : TICK_MS_MAX;
+	lend->lease_ms += passed_ms <= TICK_MS_MAX ? passed_ms : TICK_MS;
 	turned = lend->lease_ms / 1000 != second;
 	if (turned)
 		maas_lease_splice(&lend->leases, maas_lease_wheel((uint32_t)second + 1),

@@ -4,9 +4,9 @@
  * that can reach a slab dies before it is used again. It knows no verbs and no HTTP: keys are
  * reached through a table of operations that rdma/ fills.
  *
- * The lease clock counts only time that housekeeping saw pass: it advances by maas_lend_tick() and
- * by at most a second a call. A process that was stopped so extends every lease by the time it
- * missed.
+ * The lease clock counts only time that housekeeping saw pass: it advances by maas_lend_tick(), and
+ * a pause of more than a second between two calls counts as one tick. A process that was stopped so
+ * extends every lease by the time it missed.
  *
  * A free, in this order: the slab is revoking (no new reader finds it) → every key is dead → every
  * transfer has ended, after MAAS_LEND_GRACE_MS by force → the slab is dirty → the caller is told.

@@ -13,22 +13,22 @@ session_gone() {
 }
 
 start_server
-allocate '{"size_bytes":1000,"ttl_seconds":3}'
-request POST /sessions -H 'Content-Type: application/json' -d '{"name":"stopped","ttl_seconds":3}'
+allocate '{"size_bytes":1000,"ttl_seconds":4}'
+request POST /sessions -H 'Content-Type: application/json' -d '{"name":"stopped","ttl_seconds":4}'
 session=$(jq -r .id <<<"$BODY")
 
 kill -STOP "$SERVER"
-sleep 6
+sleep 8
 kill -CONT "$SERVER"
 sleep 1
 request GET "/allocate/$ID"
 equal 'the allocation after a stop of twice its lease' 200 "$STATUS"
 lease=$(jq .lease_seconds <<<"$BODY")
-between 'lease_seconds' 1 3 "$lease"
+between 'lease_seconds' 1 4 "$lease"
 request POST "/sessions/$session/ticket"
 equal 'the session' 200 "$STATUS"
 
-wait_for 6 gone
+wait_for 8 gone
 wait_for 6 [ "$(metric maas_active_allocations)" = 0 ]
 equal 'lapsed' 1 "$(metric maas_allocations_lapsed_total)"
 # Its second may be the next one. Nothing asks for a renewal here: that would be one.

@@ -156,12 +156,12 @@ static void lease__is_extended_by_what_housekeeping_missed(void **state)
 	pass_ms(&f, 5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);
 	maas_lend_tick(f.lend);
-	assert_int_equal(maas_lend_lease_ms(f.lend), 6000);
+	assert_int_equal(maas_lend_lease_ms(f.lend), 5100);
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
-	assert_int_equal(found.lease_s, 4);
+	assert_int_equal(found.lease_s, 5);
 	assert_int_equal(found.age_s, 65);
 	assert_int_equal(maas_session_get(f.lend, session.id, &session), 0);
-	pass_ms(&f, 3900);
+	pass_ms(&f, 4800);
 	assert_true(exists(&f, &a));
 	pass_ms(&f, 100);
 	assert_false(exists(&f, &a));
