@@ -10,16 +10,17 @@
 #include "http/internal.h"
 
 #define PREFIX_BYTES 4
+#define BLOCK_BYTES  (256u << 10) /* of an answer, copied at once */
 
 struct maas_http_vector {
 	struct maas_http_pieces pieces;
 	struct maas_transfer *transfers;
-	uint32_t started; /* transfers that have begun */
+	uint32_t started;  /* transfers that have begun */
+	uint32_t current;  /* the range that is being read or written … */
+	uint64_t piece_at; /* … and how far */
 	/* /data/write: length, JSON, bytes */
 	unsigned int prefix_len;
 	uint32_t json_len;
-	uint32_t current;  /* the range that is being written … */
-	uint64_t piece_at; /* … and how far */
 };
 
 static void end_transfers(struct maas_http_conn *conn, struct maas_http_vector *vector)
@@ -81,11 +82,39 @@ static int start(struct maas_http_conn *conn)
 
 /* ---- POST /data/read */
 
+static ssize_t copy_pieces(void *cls, uint64_t pos, char *to, size_t max)
+{
+	struct maas_http_vector *vector = cls;
+	size_t done = 0;
+
+	(void)pos; /* each byte is asked for once, in order */
+	while (done < max && vector->current < vector->pieces.count) {
+		const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
+		const uint8_t *from = vector->transfers[vector->current].bytes + piece->offset;
+		uint64_t n = piece->len - vector->piece_at;
+
+		if (n > max - done)
+			n = max - done;
+		memcpy(to + done, from + vector->piece_at, n);
+		done += n;
+		vector->piece_at += n;
+		if (vector->piece_at == piece->len) {
+			vector->current++;
+			vector->piece_at = 0;
+		}
+	}
+	return done ? (ssize_t)done : MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+/*
+ * The bytes are copied: the library's answer from an array of addresses sends no more than IOV_MAX
+ * of them, and ends the whole process where the array does not fit into the connection's memory.
+ */
 int maas_http_data_read(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector;
 	struct MHD_Response *response;
-	struct MHD_IoVec *iov;
+	uint64_t total;
 	int r;
 
 	vector = calloc(1, sizeof(*vector));
@@ -95,17 +124,11 @@ int maas_http_data_read(struct maas_http_conn *conn)
 	r = start(conn);
 	if (r || conn->req.status)
 		return r;
-	iov = calloc(vector->pieces.count, sizeof(*iov));
-	if (!iov)
-		return maas_http_fail(conn, -ENOMEM, NULL);
-	for (uint32_t i = 0; i < vector->pieces.count; i++) {
-		iov[i].iov_base = vector->transfers[i].bytes + vector->pieces.at[i].offset;
-		iov[i].iov_len = vector->pieces.at[i].len;
-	}
-	response = MHD_create_response_from_iovec(iov, vector->pieces.count, NULL, NULL);
-	free(iov);
+	total = vector->pieces.total;
+	response = MHD_create_response_from_callback(
+		total, total < BLOCK_BYTES ? total : BLOCK_BYTES, copy_pieces, vector, NULL);
 	return maas_http_reply_response(conn, MHD_HTTP_OK, response, "application/octet-stream",
-					vector->pieces.total);
+					total);
 }
 
 /* ---- POST /data/write */

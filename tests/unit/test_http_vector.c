@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "http/parse.h"
 #include "http_fixture.h"
 
 #define SLABS 3
@@ -17,7 +18,7 @@ static char ids[SLABS][MAAS_ID_TEXT];
 
 static int start(void **state)
 {
-	const struct maas_http_options options = {.threads = 2, .max_body_bytes = 4096};
+	const struct maas_http_options options = {.threads = 2, .max_body_bytes = 1 << 20};
 
 	(void)state;
 	http_fixture_start(&f, &options);
@@ -43,7 +44,8 @@ static void add_piece(struct maas_buf *json, const char *id, uint64_t offset, ui
 /* Length, JSON and `len` bytes of `data`. */
 static void frame(struct maas_buf *out, const struct maas_buf *json, const void *data, size_t len)
 {
-	unsigned char prefix[4] = {(unsigned char)json->len, (unsigned char)(json->len >> 8)};
+	unsigned char prefix[4] = {(unsigned char)json->len, (unsigned char)(json->len >> 8),
+				   (unsigned char)(json->len >> 16)};
 
 	maas_buf_add(out, prefix, 4);
 	maas_buf_add(out, json->data, json->len);
@@ -201,7 +203,7 @@ static void write__bad_frames(void **state)
 		{"\x02\x00\x00\x00{}", 6, 400},
 		{"\x02\x00\x00\x00[]", 6, 400},
 		{"\xff\xff\xff\xff{}", 6, 413},
-		{"\x01\x10\x00\x00{}", 6, 413},
+		{"\x01\x00\x10\x00{}", 6, 413},
 	};
 
 	(void)state;
@@ -241,6 +243,36 @@ static void write__large_in_many_pieces(void **state)
 	free(data);
 }
 
+/* More than the kernel or the library sends from one array of addresses (IOV_MAX, 1024). */
+static void vector__as_many_ranges_as_allowed(void **state)
+{
+	struct maas_buf json = {0};
+	struct maas_buf body = {0};
+	struct http_answer a;
+	char data[MAAS_HTTP_MAX_RANGES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (char)(i * 2654435761u >> 24);
+	for (size_t i = 0; i < sizeof(data); i++)
+		add_piece(&json, ids[0], i % SIZE, 1);
+	maas_buf_str(&json, "]}");
+	frame(&body, &json, data, sizeof(data));
+	expect("/data/write", &body, NULL, 200, NULL);
+	http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
+	assert_int_equal(a.status, 200);
+	assert_int_equal(a.len, sizeof(data));
+	for (size_t i = 0; i < sizeof(data); i++)
+		assert_int_equal(a.body[i], data[sizeof(data) - SIZE + i % SIZE]);
+	http_answer_fini(&a);
+	json.len -= 2;
+	add_piece(&json, ids[0], 0, 1);
+	maas_buf_str(&json, "]}");
+	expect("/data/read", &json, NULL, 400, "1 to 10000 ranges");
+	maas_buf_fini(&json);
+	maas_buf_fini(&body);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -251,6 +283,7 @@ int main(void)
 		TEST(write__chunked_length_is_seen_at_the_end),
 		TEST(write__bad_frames),
 		TEST(write__large_in_many_pieces),
+		TEST(vector__as_many_ranges_as_allowed),
 	};
 
 	curl_global_init(CURL_GLOBAL_ALL);
