@@ -200,7 +200,7 @@ static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 {
 	size_t max = conn->http->options.max_body_bytes;
 
-	if (conn->in.len + len > max)
+	if (conn->req.received > max)
 		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
 				       "the body is longer than the %zu bytes that this server "
 				       "reads (--max-body-size)",

@@ -68,6 +68,7 @@ static void expect_call(const char *method, const char *path, const void *body, 
 static void body__too_large(void **state)
 {
 	char large[1001];
+	char chunks[1200];
 
 	(void)state;
 	memset(large, ' ', sizeof(large));
@@ -76,6 +77,11 @@ static void body__too_large(void **state)
 	expect_call("POST", "/free", large, 1001, "Transfer-Encoding: chunked", 413,
 		    "body_too_large");
 	expect_call("DELETE", "/allocate/x", large, 1001, NULL, 413, "body_too_large");
+	snprintf(chunks, sizeof(chunks),
+		 "DELETE /allocate/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+		 "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n",
+		 0, 0);
+	expect_raw(chunks, "HTTP/1.1 413 ");
 	expect_raw("POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n",
 		   "HTTP/1.1 413 ");
 	expect_raw("POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n"
