@@ -66,28 +66,60 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	pthread_mutex_unlock(&conn->wait.lock);
 }
 
+struct framing {
+	const char *encoding;
+	const char *length;
+	bool ambiguous; /* said twice, or in both ways */
+};
+
+static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name,
+				   const char *value)
+{
+	struct framing *framing = cls;
+
+	(void)kind;
+	if (!strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
+		framing->ambiguous |= framing->encoding || framing->length;
+		framing->encoding = value ? value : "";
+	} else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
+		framing->ambiguous |= framing->encoding || framing->length;
+		framing->length = value ? value : "";
+	}
+	return MHD_YES;
+}
+
+/* What comes behind such headers could be body or the next request: it is neither. */
+static int fail_framing(struct maas_http_conn *conn, const char *code, const char *what)
+{
+	conn->req.has_body = true;
+	conn->req.extra_name = MHD_HTTP_HEADER_CONNECTION;
+	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), "close");
+	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, code, "%s", what);
+}
+
 static int read_framing(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
-	const char *encoding = maas_http_header(conn, MHD_HTTP_HEADER_TRANSFER_ENCODING);
-	const char *length;
+	struct framing framing = {0};
 
-	if (encoding) {
+	MHD_get_connection_values(conn->mhd, MHD_HEADER_KIND, take_header, &framing);
+	if (framing.ambiguous)
+		return fail_framing(conn, "bad_length",
+				    "there must be one Content-Length, or one Transfer-Encoding "
+				    "instead");
+	if (framing.encoding) {
 		req->has_body = true;
 		req->chunked = true;
-		if (strcasecmp(encoding, "chunked") != 0)
-			return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_encoding",
-					       "the only Transfer-Encoding here is chunked");
+		if (strcasecmp(framing.encoding, "chunked") != 0)
+			return fail_framing(conn, "bad_encoding",
+					    "the only Transfer-Encoding here is chunked");
 		return 0;
 	}
-	length = maas_http_header(conn, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	if (!length)
+	if (!framing.length)
 		return 0;
-	if (maas_http_u63_parse(length, &req->content_length)) {
-		req->has_body = true;
-		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_length",
-				       "Content-Length must be a whole number below 2^63");
-	}
+	if (maas_http_u63_parse(framing.length, &req->content_length))
+		return fail_framing(conn, "bad_length",
+				    "Content-Length must be a whole number below 2^63");
 	req->has_body = req->content_length > 0;
 	return 0;
 }

@@ -207,6 +207,37 @@ static void protocol__nonsense_gets_an_error_or_a_close(void **state)
 	json_decref(http_json(&f, "GET", "/health", NULL, 200));
 }
 
+/* Who reads the length another way would take the rest for a request, or the request for a rest. */
+static void protocol__ambiguous_length_is_refused(void **state)
+{
+	static const char *const headers[] = {
+		"Content-Length: 0\r\nContent-Length: 40",
+		"Content-Length: 40\r\nContent-Length: 0",
+		"Content-Length: 0\r\nContent-Length: 0",
+		"Content-Length: 5\r\nTransfer-Encoding: chunked",
+		"Transfer-Encoding: chunked\r\nContent-Length: 5",
+		"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+		"Transfer-Encoding: gzip, chunked",
+	};
+	static const char *const starts[] = {"GET /ready", "POST /allocate", "DELETE /allocate/x"};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(headers) * MAAS_ARRAY_SIZE(starts); i++) {
+		int fd = http_connect(&f);
+
+		http_send_text(fd,
+			       "%s HTTP/1.1\r\nHost: h\r\n%s\r\n\r\n0\r\n\r\n"
+			       "GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
+			       starts[i % MAAS_ARRAY_SIZE(starts)],
+			       headers[i / MAAS_ARRAY_SIZE(starts)]);
+		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+		assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
+		assert_non_null(strstr(buffer, "\"code\":\"bad_"));
+		assert_null(strstr(buffer, "healthy"));
+		close(fd);
+	}
+}
+
 static void protocol__half_closed_client_is_answered(void **state)
 {
 	int fd = http_connect(&f);
@@ -422,6 +453,7 @@ int main(void)
 		TEST(connection__is_kept),
 		TEST(protocol__versions_and_pipelines),
 		TEST(protocol__nonsense_gets_an_error_or_a_close),
+		TEST(protocol__ambiguous_length_is_refused),
 		TEST(protocol__half_closed_client_is_answered),
 		TEST(slow__clients_are_cut),
 		TEST(slow__crowd_does_not_keep_others_out),
