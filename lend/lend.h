@@ -35,24 +35,106 @@ struct maas_lend;
 /* ---- keys: what rdma/ fills; NULL where there is no RDMA
  * ------------------------------------------ */
 
+/* One life of one session, as struct maas_slab_ref is of a slab. */
+struct maas_session_ref {
+	uint32_t index;
+	uint32_t generation;
+};
+
+enum maas_access {
+	MAAS_ACCESS_NONE,
+	MAAS_ACCESS_READ,
+	MAAS_ACCESS_WRITE, /* and read */
+};
+
+/* A key to one allocation, good on one connection of one session only. */
+struct maas_grant {
+	uint64_t addr;	    /* of the first byte, as the client writes it: an arena offset */
+	uint64_t len_bytes; /* what was asked for at allocation */
+	uint32_t rkey;
+	uint32_t connection; /* the number of the connection that it is good on */
+};
+
+/* Where clients connect to. */
+struct maas_key_address {
+	char addr[46]; /* numeric */
+	uint16_t port;
+};
+
+/* Upper bounds of the buckets of a struct maas_key_times, in nanoseconds; one more has none. */
+#define MAAS_KEY_BUCKETS 12
+extern const uint64_t maas_key_bounds_ns[MAAS_KEY_BUCKETS];
+
+struct maas_key_times {
+	uint64_t buckets[MAAS_KEY_BUCKETS + 1]; /* not cumulative */
+	uint64_t sum_ns;
+};
+
+struct maas_key_count {
+	const char *name; /* constant; NULL behind the last */
+	uint64_t count;
+};
+
+#define MAAS_KEY_COUNTS 32
+struct maas_key_stats {
+	const char *state; /* constant: "active", or "failed" once the device is gone */
+	uint64_t connecting;
+	uint64_t connected;
+	uint64_t ending;
+	uint64_t grants;
+	uint64_t registered_bytes; /* of the arena, with the NIC … */
+	uint64_t wanted_bytes;	   /* … and how much is to be */
+	struct maas_key_times bind;
+	struct maas_key_times revoke;
+	struct maas_key_count errors[MAAS_KEY_COUNTS];	/* completions that failed, by status */
+	struct maas_key_count rejects[MAAS_KEY_COUNTS]; /* connections refused, by reason */
+};
+
 /* Ends an asynchronous key operation: 0, or -errno. Called once, from any thread. */
 typedef void maas_key_done(void *arg, int status);
 
 /*
- * Each starts an operation and returns at once: 0 and `done(arg, …)` comes later, -EALREADY when
- * there was nothing to do (`done` is not called), other errors when it could not even start, which
- * counts as not confirmed. They are called without lend's lock, and `done` may start others: call
- * it without a lock that they take. A `session` is what maas_ticket_redeem() gave.
+ * The first five start an operation and return at once: 0 and `done(arg, …)` comes later, perhaps
+ * before they return; -EALREADY when there was nothing to do (`done` is not called); other errors
+ * when it could not even start, which counts as not confirmed. They are called without lend's lock,
+ * and `done` may start others: call it without a lock that they take. Any thread.
  */
 struct maas_key_ops {
+	/*
+	 * Keys of one session to `count` allocations, all or none; a key that the session already
+	 * has is given again. `refs` and `ret_grants` are borrowed until `done`. Errors:
+	 * -ENOTCONN the session has no connection, -ENOENT one is not live, -EEXIST the session
+	 * has a key of other access to one, -EDQUOT --max-grants, -EMLINK the device has no more
+	 * keys, -ENOMEM.
+	 */
+	int (*grant)(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
+		     uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
+		     maas_key_done *done, void *arg);
+	/* Kills that session's key to the slab. */
+	int (*ungrant)(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
+		       maas_key_done *done, void *arg);
 	/*
 	 * Kills every key to the slab. An error in `done`: not confirmed, the slab is quarantined;
 	 * it is asked again every second until it confirms, or finds no key any more.
 	 */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg);
 	/* Breaks the session's connection; every key it holds is dead when `done` comes. */
-	int (*end_session)(void *ctx, uint32_t session, maas_key_done *done, void *arg);
+	int (*end_session)(void *ctx, struct maas_session_ref session, maas_key_done *done,
+			   void *arg);
+	/* Looks whether the session's peer is still there, and breaks the connection if not. */
+	void (*probe)(void *ctx, struct maas_session_ref session);
+
+	/* These answer at once. */
+	bool (*connected)(void *ctx, struct maas_session_ref session);
+	/* Where a client that came to `local` (struct sockaddr *; NULL: unknown) connects to. */
+	void (*address)(void *ctx, const void *local, struct maas_key_address *ret_address);
+	void (*stats)(void *ctx, struct maas_key_stats *ret_stats);
 };
+
+/* What the keys say of themselves; false where there is no RDMA. */
+MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend, struct maas_key_stats *ret_stats);
+MAAS_MUST_CHECK bool maas_lend_key_address(struct maas_lend *lend, const void *local,
+					   struct maas_key_address *ret_address);
 
 /* ---- open, housekeeping
  * ----------------------------------------------------------------------------- */
@@ -124,6 +206,36 @@ MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       const struct maas_alloc_request *request,
 				       struct maas_slab_ref *ret_refs,
 				       struct maas_allocation *ret_first);
+
+/*
+ * As maas_lend_allocate(), with a key of the request's session to each; all or none of both. 0 or
+ * -EINPROGRESS: `done(arg, status)` comes, perhaps before this returns, and only when its status
+ * is 0 are the out-parameters set; they and `request` are borrowed until then. A request id that
+ * was used before gives the same allocations with the keys of now. Errors, here or in `done`: as
+ * there; -EOPNOTSUPP no RDMA, -ENOTCONN the session has no connection, and those of
+ * struct maas_key_ops.grant; then nothing is allocated or remembered.
+ */
+MAAS_MUST_CHECK int
+maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_request *request,
+			   enum maas_access access, struct maas_slab_ref *ret_refs,
+			   struct maas_allocation *ret_first, struct maas_grant *ret_grants,
+			   maas_key_done *done, void *arg);
+
+/*
+ * A key to one allocation for a session. Return and `done`: as maas_lend_allocate_granted().
+ * Errors: -ENOENT no such allocation, -ESRCH no such session, -EINVAL without access, -EOPNOTSUPP
+ * no RDMA, -ENOTCONN, and those of struct maas_key_ops.grant.
+ */
+MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
+				    enum maas_access access, struct maas_grant *ret_grant,
+				    maas_key_done *done, void *arg);
+
+/*
+ * Its end. 0: done, `done` is not called. -EINPROGRESS: `done` comes. Errors: -ENOENT no such
+ * allocation or no key of that session to it, -ESRCH no such session, -EOPNOTSUPP no RDMA.
+ */
+MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
+				      maas_key_done *done, void *arg);
 
 void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_ID_TEXT]);
 
@@ -213,11 +325,11 @@ MAAS_MUST_CHECK int maas_session_renew(struct maas_lend *lend, const char *id, u
 MAAS_MUST_CHECK int maas_session_ticket(struct maas_lend *lend, const char *id,
 					struct maas_session_info *ret_info);
 /*
- * The session that `ticket` was issued to, once: its number, for struct maas_key_ops. It names this
- * session until `end_session` is done. Errors: -ENOENT.
+ * The session that `ticket` (its text) was issued to, once. A session whose end has begun has no
+ * ticket any more. Errors: -ENOENT.
  */
 MAAS_MUST_CHECK int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
-				       uint32_t *ret_session);
+				       struct maas_session_ref *ret_session);
 /*
  * Ends it: its connection, then what lives as long as it does, each as by maas_lend_free(). Return
  * and `done`: as there, -ENOMEM excepted; -ETIMEDOUT when a slab had to be kept back.

@@ -196,7 +196,8 @@ int maas_session_ticket(struct maas_lend *lend, const char *id, struct maas_sess
 	return session ? 0 : -ENOENT;
 }
 
-int maas_ticket_redeem(struct maas_lend *lend, const char *ticket, uint32_t *ret_session)
+int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
+		       struct maas_session_ref *ret_session)
 {
 	unsigned char bytes[MAAS_LEND_TICKET_TEXT / 2];
 	size_t len;
@@ -213,7 +214,7 @@ int maas_ticket_redeem(struct maas_lend *lend, const char *ticket, uint32_t *ret
 		    sodium_memcmp(session->ticket, bytes, sizeof(bytes)) != 0)
 			continue;
 		session->ticket_valid = false;
-		*ret_session = i;
+		*ret_session = (struct maas_session_ref){i, session->generation};
 		rc = 0;
 	}
 	pthread_mutex_unlock(&lend->lock);
@@ -329,7 +330,9 @@ static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
 	int rc = -EALREADY;
 
 	if (lend->keys)
-		rc = lend->keys->end_session(lend->keys_ctx, index, keys_done, session);
+		rc = lend->keys->end_session(lend->keys_ctx,
+					     (struct maas_session_ref){index, generation},
+					     keys_done, session);
 	if (!rc)
 		return -EINPROGRESS;
 	connection_ended(session, rc == -EALREADY ? 0 : rc);

@@ -6,7 +6,7 @@
 #ifndef MAAS_RDMA_RDMA_H
 #define MAAS_RDMA_RDMA_H
 
-#include "base/base.h"
+#include "lend/lend.h"
 
 struct maas_rdma_device;
 
@@ -48,5 +48,69 @@ struct maas_rdma_selftest {
  */
 MAAS_MUST_CHECK int maas_rdma_selftest(struct maas_rdma_device *device,
 				       struct maas_rdma_selftest *ret_result);
+
+/* ---- the server
+ * ----------------------------------------------------------------------------------------- */
+
+enum maas_rdma_keys {
+	MAAS_RDMA_KEYS_AUTO,
+	MAAS_RDMA_KEYS_WINDOW,
+	MAAS_RDMA_KEYS_MR,
+	MAAS_RDMA_KEYS_POOL,
+};
+
+struct maas_rdma;
+
+struct maas_rdma_options {
+	const char *device; /* --rdma-device, or NULL */
+	const char *addr;   /* --rdma-addr, or NULL: every address of the device */
+	uint16_t port;	    /* --rdma-port; 0: any */
+	enum maas_rdma_keys keys;
+	bool require_isolation;
+	uint32_t max_sessions; /* as lend's: a session's index is below it */
+	uint32_t max_grants;
+	struct maas_slab *slab; /* borrowed */
+	bool register_all;	/* --prealloc: all of the arena now, not extent by extent */
+};
+
+/*
+ * Opens the device, tries what it enforces and chooses the key mode; nobody can connect yet. Takes
+ * tens of milliseconds. On failure `error` (MAAS_RDMA_ERROR bytes) says why and what to do about
+ * it. Errors: as maas_rdma_device_open() and maas_rdma_selftest(); -EOPNOTSUPP the device cannot do
+ * the key mode, -EPERM it does not isolate as required, -ENOMEM with the limit of locked memory.
+ */
+MAAS_MUST_CHECK int maas_rdma_open(const struct maas_rdma_options *options, char *error,
+				   struct maas_rdma **ret_rdma);
+
+/*
+ * Listens, and starts the thread that does everything from here on. `lend` was opened with
+ * maas_rdma_key_ops and is borrowed until maas_rdma_stop(). Errors: -EADDRINUSE, -EADDRNOTAVAIL,
+ * -ENOMEM, -EAGAIN.
+ */
+MAAS_MUST_CHECK int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error);
+
+/*
+ * Ends every connection and the thread, in well under two seconds. Every `done` of a key operation
+ * has come when it returns; operations started later fail with -ESHUTDOWN. NULL is allowed.
+ */
+void maas_rdma_stop(struct maas_rdma *rdma);
+
+/* After maas_rdma_stop() and maas_lend_close(). NULL is allowed. */
+void maas_rdma_close(struct maas_rdma *rdma);
+
+/* Its ctx is a struct maas_rdma. */
+extern const struct maas_key_ops maas_rdma_key_ops;
+
+/* Constant after maas_rdma_listen(). */
+struct maas_rdma_info {
+	const char *device;
+	const char *gid;
+	uint16_t port;			      /* that clients connect to */
+	const char *keys;		      /* "window", "mr", "pool": the mode in use */
+	struct maas_rdma_isolation isolation; /* of that mode */
+	struct maas_rdma_selftest selftest;   /* of all */
+};
+
+void maas_rdma_info(const struct maas_rdma *rdma, struct maas_rdma_info *ret_info);
 
 #endif

@@ -201,6 +201,16 @@ const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab);
 /* The arena's id, a random UUID that names the life of the bytes. */
 const char *maas_slab_arena_id(const struct maas_slab *slab);
 
+/* Where the bytes lie, for who registers them with a device; constant. */
+struct maas_slab_area {
+	uint8_t *base;	/* page-aligned; only extents that were handed out have pages */
+	uint64_t bytes; /* whole extents; extent n begins at n * extent_bytes */
+	uint64_t extent_bytes;
+	uint32_t num_slots; /* a ref's slot is below it */
+};
+
+void maas_slab_area(const struct maas_slab *slab, struct maas_slab_area *ret_area);
+
 /* ---- for tests
  * ---------------------------------------------------------------------------------------- */
 

@@ -56,3 +56,13 @@ const char *maas_slab_arena_id(const struct maas_slab *slab)
 {
 	return slab->header->arena_id;
 }
+
+void maas_slab_area(const struct maas_slab *slab, struct maas_slab_area *ret_area)
+{
+	*ret_area = (struct maas_slab_area){
+		.base = slab->arena.base,
+		.bytes = slab->geo.max_bytes,
+		.extent_bytes = slab->geo.extent_bytes,
+		.num_slots = slab->geo.num_extents << slab->geo.slot_shift,
+	};
+}

@@ -55,7 +55,7 @@ static int revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void
 	return start(ctx, done, arg);
 }
 
-static int end_session(void *ctx, uint32_t session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
 {
 	(void)session;
 	return start(ctx, done, arg);

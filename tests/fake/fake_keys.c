@@ -58,7 +58,7 @@ static int revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void
 	return start(keys, &op);
 }
 
-static int end_session(void *ctx, uint32_t session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
 {
 	struct fake_keys *keys = ctx;
 	const struct fake_key_op op = {

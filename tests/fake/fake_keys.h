@@ -14,7 +14,7 @@
 struct fake_key_op {
 	bool is_session;
 	struct maas_slab_ref ref;
-	uint32_t session;
+	struct maas_session_ref session;
 	maas_key_done *done;
 	void *arg;
 };

@@ -209,7 +209,7 @@ static void session__ends_its_connection_first(void **state)
 	struct maas_session_info s;
 	struct maas_allocation a;
 	struct told told = {0};
-	uint32_t number = 99;
+	struct maas_session_ref number = {99, 99};
 	struct keyed k;
 
 	(void)state;
@@ -220,7 +220,8 @@ static void session__ends_its_connection_first(void **state)
 	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(k.keys.session_ends, 1);
 	assert_int_equal(k.keys.revokes, 0);
-	assert_int_equal(k.keys.under_way[0].session, number);
+	assert_int_equal(k.keys.under_way[0].session.index, number.index);
+	assert_int_equal(k.keys.under_way[0].session.generation, number.generation);
 	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), -EEXIST);
 	assert_true(fake_keys_finish(&k.keys, 0));
 	assert_int_equal(told.calls, 1);

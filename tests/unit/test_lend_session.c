@@ -218,20 +218,20 @@ static void ticket__works_once(void **state)
 	struct maas_session_info one = open_session(&f, "one", false);
 	struct maas_session_info two = open_session(&f, "two", false);
 	struct maas_session_info fresh;
-	uint32_t first = 99;
-	uint32_t second = 99;
+	struct maas_session_ref first = {99, 99};
+	struct maas_session_ref second = {99, 99};
 
 	(void)state;
 	assert_int_equal(maas_ticket_redeem(f.lend, one.ticket, &first), 0);
 	assert_int_equal(maas_ticket_redeem(f.lend, two.ticket, &second), 0);
-	assert_int_not_equal(first, second);
+	assert_int_not_equal(first.index, second.index);
 	assert_int_equal(maas_ticket_redeem(f.lend, one.ticket, &second), -ENOENT);
 	assert_int_equal(maas_session_ticket(f.lend, one.id, &fresh), 0);
 	assert_string_not_equal(fresh.ticket, one.ticket);
 	assert_int_equal(maas_session_ticket(f.lend, one.id, &one), 0);
 	assert_int_equal(maas_ticket_redeem(f.lend, fresh.ticket, &second), -ENOENT);
 	assert_int_equal(maas_ticket_redeem(f.lend, one.ticket, &second), 0);
-	assert_int_equal(first, second);
+	assert_memory_equal(&first, &second, sizeof(first));
 	assert_int_equal(maas_session_ticket(f.lend, one.id, &one), 0);
 	assert_int_equal(maas_session_end(f.lend, one.id, NULL, NULL), 0);
 	assert_int_equal(maas_ticket_redeem(f.lend, one.ticket, &second), -ENOENT);
