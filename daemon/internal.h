@@ -73,8 +73,9 @@ void maas_housekeeping_stop(struct maas_housekeeping *keeper);
 /* Serves until a signal ends it. Returns the program's exit code. */
 int maas_serve(struct maas_options *options);
 
-/* Opens the pool as `options` say; with `prealloc` as given. Errors: as maas_slab_open(). */
-MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_options *options, bool prealloc,
+/* Opens the pool as `options` say; unless it is for `serving`, without --prealloc and
+ * --memory-file, only to see whether they make sense. Errors: as maas_slab_open(). */
+MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_options *options, bool serving,
 					 char error[MAAS_OPTIONS_ERROR],
 					 struct maas_slab **ret_slab);
 

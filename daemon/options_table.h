@@ -19,7 +19,6 @@ enum maas_option_kind {
 /* Why an option is refused in this version. */
 enum maas_option_missing {
 	MAAS_MISSING_NOTHING,
-	MAAS_MISSING_KEPT_MEMORY,
 	MAAS_MISSING_AUTHENTICATION,
 	MAAS_MISSING_RDMA,
 	MAAS_MISSING_ISOLATION,

@@ -143,10 +143,6 @@ static int lacks(const struct maas_option_row *row, const char *env, char *error
 	switch (row->missing) {
 	case MAAS_MISSING_NOTHING:
 		return 0;
-	case MAAS_MISSING_KEPT_MEMORY:
-		why = "memory is not kept across restarts in this version of maasd; leave the "
-		      "option out, and what is lent ends with the process";
-		break;
 	case MAAS_MISSING_AUTHENTICATION:
 		why = "reserved, not available in this version of maasd; leave the option out, "
 		      "and keep strangers off with --listen 127.0.0.1:3000, --listen unix:PATH "

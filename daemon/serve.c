@@ -41,7 +41,7 @@ static int make_boot_id(char text[MAAS_ID_TEXT])
 	return 0;
 }
 
-int maas_serve_open_pool(const struct maas_options *options, bool prealloc,
+int maas_serve_open_pool(const struct maas_options *options, bool serving,
 			 char error[MAAS_OPTIONS_ERROR], struct maas_slab **ret_slab)
 {
 	const struct maas_slab_options slab = {
@@ -50,7 +50,8 @@ int maas_serve_open_pool(const struct maas_options *options, bool prealloc,
 		.num_classes = options->num_classes,
 		.extent_bytes = options->extent_bytes,
 		.dir_fd = -1,
-		.prealloc = prealloc,
+		.prealloc = serving && options->prealloc,
+		.file = serving ? options->memory_file : NULL,
 	};
 	char reason[MAAS_SLAB_ERROR] = "";
 	int r = maas_slab_open(&slab, reason, ret_slab);
@@ -69,7 +70,12 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 	};
 	int r = maas_lend_open(&lend, &server->lend);
 
-	if (r)
+	if (r == -EUCLEAN)
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "--memory-file: its table is damaged; remove %s and %s.slots to begin "
+			 "anew, what they hold is lost",
+			 options->memory_file, options->memory_file);
+	else if (r)
 		snprintf(error, MAAS_OPTIONS_ERROR, "--max-sessions %u: %s", options->max_sessions,
 			 strerror(-r));
 	return r;
@@ -141,7 +147,7 @@ static int start(struct server *server, struct maas_options *options, char *erro
 	if (!r)
 		r = make_boot_id(server->boot_id);
 	if (!r)
-		r = maas_serve_open_pool(options, options->prealloc, error, &server->slab);
+		r = maas_serve_open_pool(options, true, error, &server->slab);
 	if (!r)
 		r = open_lend(server, options, error);
 	if (!r)

@@ -29,18 +29,29 @@ struct maas_owner {
 	uint32_t live; /* allocations that name it */
 };
 
+/* In the slab's annex. */
+struct maas_owner_table {
+	uint32_t used; /* records ever used, [0] included; 0: the table is new */
+	uint32_t reserved;
+	struct maas_owner records[MAAS_LEND_MAX_OWNERS + 1]; /* [0] is no owner */
+};
+static_assert(sizeof(struct maas_owner) == 72, "an owner is part of a file's layout");
+static_assert(sizeof(struct maas_owner_table) <= MAAS_SLAB_ANNEX_BYTES, "it lies in the annex");
+
 struct maas_owners {
 	unsigned char key[16];
-	struct maas_owner *records; /* [0] is no owner */
-	uint32_t cap;
-	uint32_t used; /* records ever used, [0] included */
+	struct maas_owner_table *table;
 	uint32_t free;
 	uint32_t count;
 	uint32_t buckets[MAAS_OWNER_BUCKETS];
 };
 
-void maas_owners_init(struct maas_owners *owners);
-void maas_owners_fini(struct maas_owners *owners);
+/* The table may be that of another process: then names only count, until maas_owners_restored(). */
+void maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table);
+/* Counts one kept allocation of the name at `index`. Errors: -EUCLEAN there is none. */
+MAAS_MUST_CHECK int maas_owner_keep(struct maas_owners *owners, uint32_t index);
+/* Every kept allocation was counted: sorts the names into those in use and the free ones. */
+void maas_owners_restored(struct maas_owners *owners);
 /* The index of `name`, 0 when no allocation has it. */
 uint32_t maas_owner_find(const struct maas_owners *owners, const char *name);
 /* Notes `count` more allocations of `name`. Errors: -EUSERS, -ENOMEM. */
@@ -258,6 +269,12 @@ bool maas_session_settle(struct maas_session *session, struct maas_calls *calls)
 void maas_sessions_lapse(struct maas_lend *lend);
 
 /* ---- lend ------------------------------------------------------------------------------------ */
+
+/* ---- restore --------------------------------------------------------------------------------- */
+
+/* Takes up what another process lent: owners, leases. Errors: -EUCLEAN the table is damaged,
+ * -ENOMEM. */
+MAAS_MUST_CHECK int maas_lend_restore(struct maas_lend *lend);
 
 struct maas_lend {
 	/* constant after maas_lend_open() */

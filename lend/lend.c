@@ -41,12 +41,14 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	pthread_mutex_init(&lend->lock, NULL);
 	TAILQ_INIT(&lend->waiting);
 	TAILQ_INIT(&lend->quarantined);
-	maas_owners_init(&lend->owners);
+	maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	rc = maas_leases_init(&lend->leases, options->max_sessions);
 	if (!rc)
 		rc = maas_requests_init(&lend->requests);
 	if (!rc)
 		rc = maas_sessions_init(&lend->sessions, options->max_sessions);
+	if (!rc)
+		rc = maas_lend_restore(lend);
 	if (rc) {
 		maas_lend_close(lend);
 		return rc;
@@ -78,7 +80,6 @@ void maas_lend_close(struct maas_lend *lend)
 	maas_sessions_fini(&lend->sessions);
 	maas_requests_fini(&lend->requests);
 	maas_leases_fini(&lend->leases);
-	maas_owners_fini(&lend->owners);
 	pthread_mutex_destroy(&lend->lock);
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_destroy(&lend->request_locks[i]);

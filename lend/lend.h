@@ -147,7 +147,7 @@ struct maas_lend_options {
 	uint64_t (*clock_ms)(void); /* monotonic; NULL: maas_clock_ms (a test brings its own) */
 };
 
-/* Errors: -EINVAL, -ENOMEM. */
+/* Errors: -EINVAL, -ENOMEM, -EUCLEAN the table of kept memory is damaged. */
 MAAS_MUST_CHECK int maas_lend_open(const struct maas_lend_options *options,
 				   struct maas_lend **ret_lend);
 /*

@@ -13,6 +13,14 @@ void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MA
 }
 
 /* Lock held. What is left of a lease, rounded up, but never more than it was given. */
+/* A kept allocation may be older than the host's clock. */
+static uint64_t age_of(const struct maas_lend *lend, uint32_t created_s)
+{
+	uint32_t now_s = maas_lend_now_s(lend);
+
+	return now_s > created_s ? now_s - created_s : 0;
+}
+
 static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_slab_info *info)
 {
 	uint64_t left_ms = 0;
@@ -36,7 +44,7 @@ static void describe(struct maas_lend *lend, const struct maas_slab_info *info,
 	maas_lend_id(lend, info->ref, ret->id);
 	ret->size_bytes = info->size_bytes;
 	ret->actual_size_bytes = info->slab_bytes;
-	ret->age_s = maas_lend_now_s(lend) - info->label.created_s;
+	ret->age_s = age_of(lend, info->label.created_s);
 	ret->lifetime = (enum maas_lifetime)info->label.lifetime;
 	ret->ttl_s = info->label.ttl_s;
 	ret->lease_s = 0;

@@ -6,8 +6,6 @@
 
 #include "lend/internal.h"
 
-#define FIRST_CAP 64
-
 static_assert(crypto_shorthash_KEYBYTES == sizeof(((struct maas_owners *)0)->key), "");
 
 bool maas_lend_name_valid(const char *name)
@@ -18,15 +16,16 @@ bool maas_lend_name_valid(const char *name)
 	return len && len < MAAS_LEND_NAME_BYTES && !name[len];
 }
 
-void maas_owners_init(struct maas_owners *owners)
+void maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table)
 {
 	randombytes_buf(owners->key, sizeof(owners->key));
-	owners->used = 1;
-}
-
-void maas_owners_fini(struct maas_owners *owners)
-{
-	free(owners->records);
+	owners->table = table;
+	if (!table->used)
+		table->used = 1;
+	if (table->used > MAAS_LEND_MAX_OWNERS + 1)
+		table->used = MAAS_LEND_MAX_OWNERS + 1;
+	for (uint32_t i = 1; i < table->used; i++)
+		table->records[i].live = 0;
 }
 
 /* Keyed, because clients choose the names. */
@@ -43,41 +42,61 @@ uint32_t maas_owner_find(const struct maas_owners *owners, const char *name)
 {
 	uint32_t index = owners->buckets[bucket_of(owners, name)];
 
-	while (index && strcmp(owners->records[index].name, name) != 0)
-		index = owners->records[index].next;
+	while (index && strcmp(owners->table->records[index].name, name) != 0)
+		index = owners->table->records[index].next;
 	return index;
-}
-
-static int grow(struct maas_owners *owners)
-{
-	uint32_t cap = owners->cap ? owners->cap * 2 : FIRST_CAP;
-	struct maas_owner *records = realloc(owners->records, cap * sizeof(*records));
-
-	if (!records)
-		return -ENOMEM;
-	owners->records = records;
-	owners->cap = cap;
-	return 0;
 }
 
 static int take_record(struct maas_owners *owners, uint32_t *ret_index)
 {
-	int rc;
-
 	if (owners->count >= MAAS_LEND_MAX_OWNERS)
 		return -EUSERS;
 	if (owners->free) {
 		*ret_index = owners->free;
-		owners->free = owners->records[owners->free].next;
+		owners->free = owners->table->records[owners->free].next;
 		return 0;
 	}
-	if (owners->used >= owners->cap) {
-		rc = grow(owners);
-		if (rc)
-			return rc;
-	}
-	*ret_index = owners->used++;
+	*ret_index = owners->table->used++;
 	return 0;
+}
+
+static void link_name(struct maas_owners *owners, uint32_t index)
+{
+	struct maas_owner *owner = &owners->table->records[index];
+	uint32_t *bucket = &owners->buckets[bucket_of(owners, owner->name)];
+
+	owner->next = *bucket;
+	*bucket = index;
+	owners->count++;
+}
+
+int maas_owner_keep(struct maas_owners *owners, uint32_t index)
+{
+	struct maas_owner *owner;
+
+	if (!index)
+		return 0;
+	if (index >= owners->table->used)
+		return -EUCLEAN;
+	owner = &owners->table->records[index];
+	if (!memchr(owner->name, '\0', sizeof(owner->name)) || !maas_lend_name_valid(owner->name))
+		return -EUCLEAN;
+	owner->live++;
+	return 0;
+}
+
+void maas_owners_restored(struct maas_owners *owners)
+{
+	for (uint32_t i = owners->table->used; --i;) {
+		struct maas_owner *owner = &owners->table->records[i];
+
+		if (owner->live) {
+			link_name(owners, i);
+		} else {
+			owner->next = owners->free;
+			owners->free = i;
+		}
+	}
 }
 
 int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,
@@ -85,29 +104,25 @@ int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,
 {
 	uint32_t index = maas_owner_find(owners, name);
 	struct maas_owner *owner;
-	uint32_t bucket;
 	int rc;
 
 	if (!index) {
 		rc = take_record(owners, &index);
 		if (rc)
 			return rc;
-		owner = &owners->records[index];
-		bucket = bucket_of(owners, name);
+		owner = &owners->table->records[index];
 		memset(owner, 0, sizeof(*owner));
 		memcpy(owner->name, name, strlen(name));
-		owner->next = owners->buckets[bucket];
-		owners->buckets[bucket] = index;
-		owners->count++;
+		link_name(owners, index);
 	}
-	owners->records[index].live += count;
+	owners->table->records[index].live += count;
 	*ret_index = index;
 	return 0;
 }
 
 void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count)
 {
-	struct maas_owner *owner = &owners->records[index];
+	struct maas_owner *owner = &owners->table->records[index];
 	uint32_t *at;
 
 	if (!index)
@@ -118,7 +133,7 @@ void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count)
 		return;
 	at = &owners->buckets[bucket_of(owners, owner->name)];
 	while (*at != index)
-		at = &owners->records[*at].next;
+		at = &owners->table->records[*at].next;
 	*at = owner->next;
 	owner->next = owners->free;
 	owners->free = index;
@@ -127,5 +142,5 @@ void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count)
 
 const char *maas_owner_name(const struct maas_owners *owners, uint32_t index)
 {
-	return index ? owners->records[index].name : "";
+	return index ? owners->table->records[index].name : "";
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
@@ -9,30 +11,55 @@
 
 #include "slab/internal.h"
 
-int maas_arena_page_bytes(int dir_fd, uint64_t *ret_bytes)
+/* Of a file that is yet to be made: of its directory. */
+static int find_fs(const struct maas_slab_options *options, struct statfs *fs)
+{
+	char *path;
+	int r;
+
+	if (!options->file)
+		return options->dir_fd >= 0 ? fstatfs(options->dir_fd, fs) : 0;
+	path = strdup(options->file);
+	if (!path)
+		return -1;
+	r = statfs(dirname(path), fs);
+	free(path);
+	return r;
+}
+
+int maas_arena_page_bytes(const struct maas_slab_options *options, uint64_t *ret_bytes)
 {
 	struct statfs fs = {0};
 
-	if (dir_fd >= 0 && fstatfs(dir_fd, &fs) < 0)
+	if (find_fs(options, &fs) < 0)
 		return -errno;
-	if (dir_fd >= 0 && fs.f_type == HUGETLBFS_MAGIC)
+	if (fs.f_type == HUGETLBFS_MAGIC)
 		*ret_bytes = (uint64_t)fs.f_bsize;
 	else
 		*ret_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	return 0;
 }
 
-int maas_arena_open(struct maas_arena *arena, int dir_fd, uint64_t bytes)
+int maas_arena_unnamed(int dir_fd, int *ret_fd)
+{
+	int fd;
+
+	if (dir_fd < 0)
+		fd = memfd_create("maas-arena", MFD_CLOEXEC);
+	else
+		fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes)
 {
 	void *base;
 	int r;
 
-	if (dir_fd < 0)
-		arena->fd = memfd_create("maas-arena", MFD_CLOEXEC);
-	else
-		arena->fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (arena->fd < 0)
-		return -errno;
+	arena->fd = fd;
 	if (ftruncate(arena->fd, (off_t)bytes) < 0)
 		goto err_close;
 	/* hugetlbfs would otherwise set aside huge pages for the whole range at once */

@@ -90,6 +90,16 @@ void maas_extent_to_common(struct maas_slab *slab, uint32_t index)
 	slab->common_count++;
 }
 
+void maas_extent_restore(struct maas_slab *slab, uint32_t index, const struct maas_extent *extent)
+{
+	struct maas_class *class = &slab->classes[extent->class_index];
+
+	slab->extents[index] = *extent;
+	class->extents++;
+	class->free += class->capacity - extent->taken;
+	bucket_add(slab, class, index, bucket_of(class, extent), true);
+}
+
 static uint32_t carve(struct maas_slab *slab, struct maas_class *class)
 {
 	uint32_t index = slab->common_head;

@@ -2,7 +2,8 @@
 /*
  * The parts of a slab pool, one .c each: arena (the bytes), slot (the records of slabs), extent
  * (what is free in each extent, and which extent to fill next), delay (freed slabs that wait),
- * class (the sizes), and slab.c, which holds the lock and calls them.
+ * class (the sizes), file and restore (memory that outlives the process), and slab.c, which holds
+ * the lock and calls them.
  *
  * "Lock held" functions are those that take a struct maas_slab and are not public.
  */
@@ -21,7 +22,8 @@
 #define MAAS_BUCKET_SHIFT 56
 #define MAAS_DELAY_FREES  4096
 #define MAAS_DELAY_MS	  1000
-#define MAAS_SLOT_LAYOUT  1
+#define MAAS_SLOT_MAGIC	  "maasslot"
+#define MAAS_SLOT_LAYOUT  2
 #define MAAS_RECLAIM_STEP (1u << 20) /* bytes zeroed between two holds of the lock */
 
 /* ---- slot: what the next process needs to know of a slab; indices only, no pointers ---------- */
@@ -63,8 +65,11 @@ struct maas_slot_header {
 	struct maas_id_key id_key;
 	char arena_id[MAAS_ID_TEXT];
 	char reserved[3];
+	uint32_t grown;	    /* extents whose pages are allocated */
+	int32_t pid;	    /* whose table it is, … */
+	uint64_t pid_start; /* … by its start time, as pids come again */
 };
-static_assert(sizeof(struct maas_slot_header) == 344, "the header is part of a file's layout");
+static_assert(sizeof(struct maas_slot_header) == 360, "the header is part of a file's layout");
 #define MAAS_SLOT_HEADER_BYTES 4096
 
 /* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
@@ -160,8 +165,9 @@ struct maas_slab {
 	struct maas_arena arena;
 	struct maas_slot *slots;
 	struct maas_extent *extents;
-	struct maas_slot_header *header;
+	struct maas_slot_header *header; /* then the annex, then the slots, in one map */
 	size_t slots_map_bytes;
+	int slots_fd; /* -1: no file */
 	size_t extents_map_bytes;
 
 	pthread_mutex_t lock;
@@ -219,9 +225,12 @@ void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t ext
 
 /* arena.c */
 /* The unit in which the backing file allocates. Errors: errno of fstatfs(2). */
-MAAS_MUST_CHECK int maas_arena_page_bytes(int dir_fd, uint64_t *ret_bytes);
-/* Reserves `bytes`; no page is allocated. Errors: of memfd_create(2), openat(2), mmap(2). */
-MAAS_MUST_CHECK int maas_arena_open(struct maas_arena *arena, int dir_fd, uint64_t bytes);
+MAAS_MUST_CHECK int maas_arena_page_bytes(const struct maas_slab_options *options,
+					  uint64_t *ret_bytes);
+/* A file without a name for the bytes. Owns: the caller. Errors: of memfd_create(2), openat(2). */
+MAAS_MUST_CHECK int maas_arena_unnamed(int dir_fd, int *ret_fd);
+/* Reserves `bytes` of `fd`, which it takes; no page is allocated. Errors: of mmap(2). */
+MAAS_MUST_CHECK int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes);
 /* Allocates the pages of a range, zeroed. Errors: -ENOSPC. Threading: any thread. */
 MAAS_MUST_CHECK int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes);
 void maas_arena_close(struct maas_arena *arena);
@@ -230,8 +239,34 @@ void maas_arena_close(struct maas_arena *arena);
 /* A random UUID. */
 void maas_id_random(char text[MAAS_ID_TEXT]);
 
+/* file.c */
+struct maas_file {
+	int bytes_fd;
+	int slots_fd;
+	bool kept; /* it holds what another process left */
+};
+
+/*
+ * Opens and locks `path` and its table, both of the sizes that the pool's geometry makes.
+ * Owns: the caller, both descriptors. Errors: as maas_slab_open(), with a sentence.
+ */
+MAAS_MUST_CHECK int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
+				   struct maas_file *ret_file);
+/* Waits until the process that the table names is gone. Errors: -EBUSY, with a sentence. */
+MAAS_MUST_CHECK int maas_file_wait(const struct maas_slot_header *header, char *error);
+/* Notes this process in the table. */
+void maas_file_sign(struct maas_slot_header *header);
+
+/* restore.c */
+/* Finds what is live in a kept table and rebuilds the rest. Errors: -EUCLEAN, -ENOSPC. */
+MAAS_MUST_CHECK int maas_slab_restore(struct maas_slab *slab, char *error);
+
 /* slot.c */
-MAAS_MUST_CHECK int maas_slots_open(struct maas_slab *slab);
+size_t maas_slots_bytes(const struct maas_geometry *geo);
+/* Maps the table; `fd` (taken; -1: memory of this process) holds one already if `kept`. */
+MAAS_MUST_CHECK int maas_slots_open(struct maas_slab *slab, int fd, bool kept);
+/* Allocates the pages of an extent's slots. Errors: -ENOSPC. */
+MAAS_MUST_CHECK int maas_slots_back(struct maas_slab *slab, uint32_t extent);
 void maas_slots_close(struct maas_slab *slab);
 /* The slot of `ref` when it is in `state`, else NULL. */
 struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
@@ -245,6 +280,9 @@ void maas_extents_close(struct maas_slab *slab);
 uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class);
 /* Makes a taken slab free again, `state` clean or dirty. */
 void maas_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slot_state state);
+/* Takes an extent of which `taken` slabs are in use and the free ones below `bump` are dirty and
+ * chained from `free_head`. */
+void maas_extent_restore(struct maas_slab *slab, uint32_t index, const struct maas_extent *extent);
 /* Adds an extent without a class to the common pool. */
 void maas_extent_to_common(struct maas_slab *slab, uint32_t index);
 

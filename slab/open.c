@@ -14,19 +14,42 @@ static int explain(char *error, const char *what, int r)
 	return r;
 }
 
-static int open_memory(struct maas_slab *slab, int dir_fd, char *error)
+static int open_files(const struct maas_slab *slab, const struct maas_slab_options *options,
+		      char *error, struct maas_file *ret_file)
 {
 	int r;
 
-	r = maas_arena_open(&slab->arena, dir_fd, slab->geo.max_bytes);
+	if (options->file)
+		return maas_file_open(&slab->geo, options->file, error, ret_file);
+	*ret_file = (struct maas_file){.slots_fd = -1};
+	r = maas_arena_unnamed(options->dir_fd, &ret_file->bytes_fd);
+	return r ? explain(error, "--max-pool-size: cannot make the pool's memory", r) : 0;
+}
+
+static int open_memory(struct maas_slab *slab, const struct maas_slab_options *options, char *error)
+{
+	struct maas_file file;
+	int r;
+
+	r = open_files(slab, options, error, &file);
+	if (r)
+		return r;
+	slab->slots_fd = file.slots_fd;
+	r = maas_arena_open(&slab->arena, file.bytes_fd, slab->geo.max_bytes);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the pool's memory", r);
-	r = maas_slots_open(slab);
+	r = maas_slots_open(slab, file.slots_fd, file.kept);
 	if (!r)
 		r = maas_extents_open(slab);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the table of slabs", r);
-	return 0;
+	if (file.kept)
+		r = maas_file_wait(slab->header, error);
+	if (!r && file.kept)
+		r = maas_slab_restore(slab, error);
+	if (!r)
+		maas_file_sign(slab->header);
+	return r;
 }
 
 /* Nobody else knows the pool yet: no lock. */
@@ -36,14 +59,17 @@ static int prealloc(struct maas_slab *slab, char *error)
 	int r;
 
 	/* The last first, so that the pool is filled from its start. */
-	for (uint32_t i = slab->geo.num_extents; i--;) {
-		r = maas_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
+	for (uint32_t i = slab->geo.num_extents; i-- > slab->grown;) {
+		r = maas_slots_back(slab, i);
+		if (!r)
+			r = maas_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
 		if (r)
 			return explain(error, "--prealloc: cannot allocate all of --max-pool-size",
 				       r);
 		maas_extent_to_common(slab, i);
 	}
 	slab->grown = slab->geo.num_extents;
+	slab->header->grown = slab->grown;
 	return 0;
 }
 
@@ -56,12 +82,13 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 
 	if (sodium_init() < 0)
 		return explain(error, "libsodium does not start", -EIO);
-	r = maas_arena_page_bytes(options->dir_fd, &page_bytes);
+	r = maas_arena_page_bytes(options, &page_bytes);
 	if (r)
 		return explain(error, "--memory-file: cannot look at its file system", r);
 	slab = calloc(1, sizeof(*slab));
 	if (!slab)
 		return explain(error, "cannot make the pool", -ENOMEM);
+	slab->slots_fd = -1;
 	pthread_mutex_init(&slab->lock, NULL);
 	pthread_cond_init(&slab->changed, NULL);
 	r = maas_geometry_init(&slab->geo, options, page_bytes, error);
@@ -70,7 +97,7 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
 		maas_class_init(&slab->classes[i], slab->geo.class_bytes[i],
 				slab->geo.extent_bytes);
-	r = open_memory(slab, options->dir_fd, error);
+	r = open_memory(slab, options, error);
 	if (!r && options->prealloc)
 		r = prealloc(slab, error);
 	if (r)

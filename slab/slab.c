@@ -30,11 +30,14 @@ static int grow(struct maas_slab *slab)
 
 	slab->growing = true;
 	pthread_mutex_unlock(&slab->lock);
-	r = maas_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
+	r = maas_slots_back(slab, index);
+	if (!r)
+		r = maas_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
 	pthread_mutex_lock(&slab->lock);
 	slab->growing = false;
 	if (!r) {
 		slab->grown++;
+		slab->header->grown = slab->grown;
 		maas_extent_to_common(slab, index);
 	}
 	pthread_cond_broadcast(&slab->changed);

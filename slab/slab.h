@@ -35,6 +35,7 @@
 #define MAAS_SLAB_MAX_BATCH   10000	   /* slabs in one maas_slab_alloc_many() */
 #define MAAS_ID_TEXT	      37	   /* an id's text: a UUID and its NUL */
 #define MAAS_ID_KEY_BYTES     16
+#define MAAS_SLAB_ANNEX_BYTES (8u << 20) /* of the layer above, kept with the slots */
 
 struct maas_slab;
 
@@ -70,13 +71,18 @@ struct maas_slab_options {
 	uint64_t extent_bytes;	     /* 0: the largest class, rounded up to whole pages */
 	int dir_fd;		     /* -1: a memfd; else a directory (tmpfs, hugetlbfs) for an
 				      * unnamed file, so that a full file system can be met */
+	const char *file;	     /* --memory-file: the bytes are kept in it and the slots in
+				      * `file`.slots, for the next process; NULL: they are not */
 	bool prealloc;		     /* allocate every extent's pages now */
 };
 
 /*
  * Makes an empty pool. On failure `error` (MAAS_SLAB_ERROR bytes, may be NULL) holds a sentence for
  * the operator that names the option at fault.
- * Errors: -EINVAL options that contradict each other, -ENOMEM, -ENOSPC (prealloc), errno of
+ * With `file`, what was live when the last process ended is live again, under the same ids; waits
+ * up to ten seconds for that process to be gone, because what its NIC still does ends with it.
+ * Errors: -EINVAL options that contradict each other or what the file was made with, -EBUSY the
+ * file is in use, -EUCLEAN its table is damaged, -ENOMEM, -ENOSPC (prealloc), errno of
  * memfd_create(2), mmap(2), open(2).
  */
 #define MAAS_SLAB_ERROR 256
@@ -200,6 +206,10 @@ const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab);
 
 /* The arena's id, a random UUID that names the life of the bytes. */
 const char *maas_slab_arena_id(const struct maas_slab *slab);
+
+/* MAAS_SLAB_ANNEX_BYTES for the layer above, zeroed in a new pool, kept where the slots are kept.
+ */
+void *maas_slab_annex(const struct maas_slab *slab);
 
 /* Where the bytes lie, for who registers them with a device; constant. */
 struct maas_slab_area {

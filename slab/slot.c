@@ -1,25 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "slab/internal.h"
 
-int maas_slots_open(struct maas_slab *slab)
+#define SLOTS_AT ((size_t)MAAS_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
+
+size_t maas_slots_bytes(const struct maas_geometry *geo)
 {
-	const struct maas_geometry *geo = &slab->geo;
-	uint64_t num_slots = (uint64_t)geo->num_extents << geo->slot_shift;
-	struct maas_slot_header *header;
+	return SLOTS_AT + ((size_t)geo->num_extents << geo->slot_shift) * sizeof(struct maas_slot);
+}
 
-	slab->slots_map_bytes = MAAS_SLOT_HEADER_BYTES + num_slots * sizeof(struct maas_slot);
-	header = mmap(NULL, slab->slots_map_bytes, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (header == MAP_FAILED)
-		return -errno;
-	/* An extent of large slabs uses a few slots of its many: huge pages would fill the gaps. */
-	(void)madvise(header, slab->slots_map_bytes, MADV_NOHUGEPAGE);
+/* Allocates a piece of the table's file, so that no full file system is met as a SIGBUS. */
+static int back(struct maas_slab *slab, size_t offset, size_t bytes)
+{
+	int r;
 
-	memcpy(header->magic, "maasslot", sizeof(header->magic));
+	if (slab->slots_fd < 0)
+		return 0;
+	do
+		r = fallocate(slab->slots_fd, 0, (off_t)offset, (off_t)bytes);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -ENOSPC : 0;
+}
+
+int maas_slots_back(struct maas_slab *slab, uint32_t extent)
+{
+	size_t bytes = sizeof(struct maas_slot) << slab->geo.slot_shift;
+
+	return back(slab, SLOTS_AT + extent * bytes, bytes);
+}
+
+static void init_header(struct maas_slot_header *header, const struct maas_geometry *geo)
+{
 	header->layout = MAAS_SLOT_LAYOUT;
 	header->num_classes = geo->num_classes;
 	header->extent_bytes = geo->extent_bytes;
@@ -27,8 +43,32 @@ int maas_slots_open(struct maas_slab *slab)
 	memcpy(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes));
 	maas_id_key_random(&header->id_key);
 	maas_id_random(header->arena_id);
-	slab->header = header;
-	slab->slots = (struct maas_slot *)((char *)header + MAAS_SLOT_HEADER_BYTES);
+	/* Last: a table without it is one whose making was cut off. */
+	atomic_thread_fence(memory_order_release);
+	memcpy(header->magic, MAAS_SLOT_MAGIC, sizeof(header->magic));
+}
+
+int maas_slots_open(struct maas_slab *slab, int fd, bool kept)
+{
+	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	void *map;
+	int r;
+
+	slab->slots_fd = fd;
+	r = back(slab, 0, SLOTS_AT);
+	if (r)
+		return r;
+	slab->slots_map_bytes = maas_slots_bytes(&slab->geo);
+	map = mmap(NULL, slab->slots_map_bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd,
+		   0);
+	if (map == MAP_FAILED)
+		return -errno;
+	/* An extent of large slabs uses a few slots of its many: huge pages would fill the gaps. */
+	(void)madvise(map, slab->slots_map_bytes, MADV_NOHUGEPAGE);
+	slab->header = map;
+	slab->slots = (struct maas_slot *)((char *)map + SLOTS_AT);
+	if (!kept)
+		init_header(slab->header, &slab->geo);
 	return 0;
 }
 
@@ -36,7 +76,10 @@ void maas_slots_close(struct maas_slab *slab)
 {
 	if (slab->header)
 		munmap(slab->header, slab->slots_map_bytes);
+	if (slab->slots_fd >= 0)
+		close(slab->slots_fd);
 	slab->header = NULL;
+	slab->slots_fd = -1;
 }
 
 struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,

@@ -57,6 +57,11 @@ const char *maas_slab_arena_id(const struct maas_slab *slab)
 	return slab->header->arena_id;
 }
 
+void *maas_slab_annex(const struct maas_slab *slab)
+{
+	return (char *)slab->header + MAAS_SLOT_HEADER_BYTES;
+}
+
 void maas_slab_area(const struct maas_slab *slab, struct maas_slab_area *ret_area)
 {
 	*ret_area = (struct maas_slab_area){

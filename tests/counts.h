@@ -50,6 +50,7 @@ static inline uint64_t maas_test_seed(void)
 MAAS_TEST_COUNT_SHORT(count_slab_model_ops, 60000, 1200000, 40000000) /* all pools together */
 MAAS_TEST_COUNT_SHORT(count_slab_thread_ops, 5000, 40000, 300000)     /* per thread */
 MAAS_TEST_COUNT_SHORT(count_slab_thread_races, 500, 4000, 30000)
+MAAS_TEST_COUNT(count_slab_restarts, 20, 500)
 MAAS_TEST_COUNT_SHORT(count_lend_thread_ops, 3000, 20000, 40000) /* per thread */
 MAAS_TEST_COUNT_SHORT(count_slab_fill_mib, 64, 256, 2048)
 MAAS_TEST_COUNT(count_slab_generations, 100000, 2000000)

@@ -13,6 +13,7 @@ endfunction()
 maas_e2e_script(guide 60)
 maas_e2e_script(start 120)
 maas_e2e_script(lifecycle 120)
+maas_e2e_script(kept_memory 90)
 maas_e2e_script(lease_stop 90)
 maas_e2e_script(metrics 60)
 

@@ -18,7 +18,6 @@ refused 2 'unknown option --nope' --nope
 refused 2 'no RDMA' --rdma required
 refused 2 '--rdma-device' --rdma-device mlx5_0
 refused 2 'leave the option out' --require-isolation
-refused 2 '--memory-file' --memory-file "$WORK/memory"
 refused 2 'reserved' --auth-file "$WORK/auth"
 refused 2 '--extent-size' --check --extent-size 64KiB
 refused 2 '--max-pool-size' --check --max-pool-size 64KiB

@@ -69,7 +69,8 @@ static void allocate__fails_clean(void **state)
 			assert_int_equal(live_slabs(&f), BATCH);
 			fixture_close(&f);
 		}
-		assert_true(nth > 2);
+		/* A name needs no memory of its own. */
+		assert_true(nth > 2 || !i);
 	}
 }
 

@@ -312,7 +312,7 @@ static void available__refuses_what_is_missing(void **state)
 	available(ARGS("--require-isolation"), -EOPNOTSUPP, "--require-isolation");
 	available(ARGS("--require-isolation", "--rdma", "off"), -EOPNOTSUPP, "leave the option");
 	available(ARGS("--require-isolation=no"), 0, "");
-	available(ARGS("--memory-file", "/m"), -EOPNOTSUPP, "--memory-file");
+	available(ARGS("--memory-file", "/m"), 0, "");
 	available(ARGS("--auth-file", "/a"), -EOPNOTSUPP, "reserved");
 	available(ARGS("--tls-cert", "/a"), -EOPNOTSUPP, "reserved");
 	available(ARGS("--tls-key", "/a"), -EOPNOTSUPP, "reserved");

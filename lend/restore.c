@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * After a restart with kept memory: allocations live on under their ids, owners keep theirs, every
+ * lease runs anew for its full time. Sessions ended with the process, and so does what they owned.
+ */
+#include <errno.h>
+
+#include "lend/internal.h"
+
+static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
+{
+	uint32_t deadline_s;
+
+	switch (info->label.lifetime) {
+	case MAAS_LIFETIME_SESSION:
+		return maas_slab_free(lend->slab, info->ref);
+	case MAAS_LIFETIME_TTL:
+		if (!info->label.ttl_s || info->label.ttl_s > MAAS_LEND_MAX_TTL_S)
+			return -EUCLEAN;
+		deadline_s = maas_lend_deadline_s(lend, info->label.ttl_s);
+		if (maas_lease_add(&lend->leases, info->ref, maas_lease_wheel(deadline_s),
+				   deadline_s))
+			return -ENOMEM;
+		break;
+	case MAAS_LIFETIME_DELETE:
+		break;
+	default:
+		return -EUCLEAN;
+	}
+	return maas_owner_keep(&lend->owners, info->label.owner);
+}
+
+/* Nobody else knows the lend yet: no lock. */
+int maas_lend_restore(struct maas_lend *lend)
+{
+	struct maas_slab_info info;
+	uint64_t cursor = 0;
+	int found;
+
+	while ((found = maas_slab_next(lend->slab, &cursor, UINT32_MAX, &info)) != -ENOENT) {
+		int rc = found ? take_up(lend, &info) : 0;
+
+		if (rc)
+			return rc;
+	}
+	maas_owners_restored(&lend->owners);
+	return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Another process left the table; nobody else knows the pool yet, so there is no lock. Live slabs
+ * stay as they are. All others lost what would have become of them: a slab that was revoking or in
+ * quarantine is free, because the keys to it ended with that process.
+ *
+ * The table is a file, and so not to be trusted: what contradicts itself is refused.
+ */
+#include <errno.h>
+
+#include "slab/internal.h"
+
+static int damaged(char *error, uint32_t slot)
+{
+	if (error)
+		snprintf(error, MAAS_SLAB_ERROR,
+			 "--memory-file: its table is damaged at slot %u; remove PATH and "
+			 "PATH.slots to begin anew, what they hold is lost",
+			 slot);
+	return -EUCLEAN;
+}
+
+/* A slot whose generations are used up is kept back for ever. */
+static bool is_retired(const struct maas_slot *slot)
+{
+	return slot->generation == UINT32_MAX && maas_slot_state(slot) != MAAS_SLOT_LIVE;
+}
+
+static bool is_taken(const struct maas_slot *slot)
+{
+	return maas_slot_state(slot) == MAAS_SLOT_LIVE || is_retired(slot);
+}
+
+/* Looks at the taken slots of one extent: how many, up to which place, of which class. */
+static int survey(const struct maas_slab *slab, uint32_t index, struct maas_extent *ret_extent,
+		  char *error)
+{
+	uint32_t first = index << slab->geo.slot_shift;
+	struct maas_extent extent = {.free_head = MAAS_NONE, .stale = true};
+
+	for (uint32_t place = 0; place < 1u << slab->geo.slot_shift; place++) {
+		const struct maas_slot *slot = &slab->slots[first + place];
+
+		if (!is_taken(slot))
+			continue;
+		if (!extent.taken)
+			extent.class_index = slot->class_index;
+		if (slot->class_index != extent.class_index ||
+		    slot->class_index >= slab->geo.num_classes ||
+		    place >= slab->classes[slot->class_index].capacity || !slot->size_bytes ||
+		    slot->size_bytes > slab->classes[slot->class_index].slab_bytes)
+			return damaged(error, first + place);
+		extent.taken++;
+		extent.bump = place + 1;
+		extent.carved = true;
+	}
+	*ret_extent = extent;
+	return 0;
+}
+
+/* Chains what is free below the bump, the first place first. */
+static void chain_free(struct maas_slab *slab, uint32_t index, struct maas_extent *extent)
+{
+	struct maas_class *class = &slab->classes[extent->class_index];
+	uint32_t first = index << slab->geo.slot_shift;
+
+	for (uint32_t place = extent->bump; place--;) {
+		struct maas_slot *slot = &slab->slots[first + place];
+
+		if (is_retired(slot)) {
+			maas_slot_set_state(slot, MAAS_SLOT_RETIRED);
+			class->quarantined++;
+		} else if (is_taken(slot)) {
+			class->allocations++;
+			class->requested_bytes += slot->size_bytes;
+		} else {
+			maas_slot_set_state(slot, MAAS_SLOT_DIRTY);
+			slot->link = extent->free_head;
+			extent->free_head = first + place;
+			extent->dirty++;
+		}
+	}
+}
+
+static int restore_extent(struct maas_slab *slab, uint32_t index, char *error)
+{
+	uint64_t bytes = slab->geo.extent_bytes;
+	struct maas_extent extent;
+	int r;
+
+	r = maas_slots_back(slab, index);
+	if (!r)
+		r = maas_arena_back(&slab->arena, index * bytes, bytes);
+	if (r) {
+		if (error)
+			snprintf(error, MAAS_SLAB_ERROR,
+				 "--memory-file: its file system has no space for what it held");
+		return r;
+	}
+	r = survey(slab, index, &extent, error);
+	if (r)
+		return r;
+	if (extent.carved) {
+		chain_free(slab, index, &extent);
+		maas_extent_restore(slab, index, &extent);
+	} else {
+		slab->extents[index] = extent;
+		maas_extent_to_common(slab, index);
+	}
+	return 0;
+}
+
+int maas_slab_restore(struct maas_slab *slab, char *error)
+{
+	uint32_t grown = slab->header->grown;
+	uint64_t live = 0;
+
+	if (grown > slab->geo.num_extents)
+		return damaged(error, 0);
+	/* The last first, so that the pool is filled from its start. */
+	for (uint32_t i = grown; i--;) {
+		int r = restore_extent(slab, i, error);
+
+		if (r)
+			return r;
+	}
+	slab->grown = grown;
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
+		live += slab->classes[i].allocations;
+	log_info("memory kept allocations=%llu extents=%u arena=%.36s", (unsigned long long)live,
+		 grown, slab->header->arena_id);
+	return 0;
+}
