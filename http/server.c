@@ -60,6 +60,13 @@ static void set_defaults(struct maas_http_options *options)
 		options->timeout_s = DEFAULT_TIMEOUT_S;
 }
 
+static size_t unescape(void *cls, struct MHD_Connection *mhd, char *text)
+{
+	(void)cls;
+	(void)mhd;
+	return maas_http_unescape(text);
+}
+
 static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
 {
 	const struct maas_http_options *options = &http->options;
@@ -73,7 +80,7 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
 		options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, options->timeout_s,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
 		maas_http_on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed,
-		http, MHD_OPTION_END);
+		http, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
 }
 
 static const char *listen_error(int error)

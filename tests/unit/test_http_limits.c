@@ -123,8 +123,10 @@ static void body__type(void **state)
 
 static void headers__too_large(void **state)
 {
+	int fd = http_connect(&f);
 	char header[3000];
 	struct http_answer a;
+	size_t len;
 
 	(void)state;
 	snprintf(header, sizeof(header), "X-A: %0*d", 400, 7);
@@ -138,6 +140,15 @@ static void headers__too_large(void **state)
 	assert_int_equal(a.status, 431);
 	assert_non_null(strstr(a.body, "headers_too_large"));
 	http_answer_fini(&a);
+	/* Up to the memory of a connection it is this server that answers, not its library. */
+	len = (size_t)snprintf(
+		buffer, sizeof(buffer),
+		"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX: %060000d\r\n\r\n", 7);
+	http_send(fd, buffer, len);
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	assert_memory_equal(buffer, "HTTP/1.1 431 ", 13);
+	assert_non_null(strstr(buffer, "headers_too_large"));
+	close(fd);
 }
 
 /* ---- the protocol */
@@ -171,6 +182,52 @@ static void protocol__versions_and_pipelines(void **state)
 	assert_non_null(strstr(buffer, "{\"id\":\""));
 	assert_non_null(strstr(buffer, "Connection: close"));
 	close(fd);
+}
+
+static void protocol__one_host(void **state)
+{
+	static const char *const bad[] = {
+		"GET /health HTTP/1.1\r\n\r\n",
+		"GET /health HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+		"GET /health HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n",
+		"POST /allocate HTTP/1.1\r\nContent-Length: 16\r\n\r\n{\"size_bytes\":1}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		expect_raw(bad[i], "HTTP/1.1 400 ");
+		assert_non_null(strstr(buffer, "\"bad_host\""));
+	}
+	expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 200 ");
+	expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
+}
+
+/* A path is what it says, to its end, and one word of one line in the log. */
+static void protocol__escapes_in_a_path(void **state)
+{
+	static const char *const bad[] = {"/health%00", "/health%00/x", "/health%0a", "/health%7f"};
+	char name[] = "/tmp/maas-log-XXXXXX";
+	int fd = mkstemp(name);
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		expect_call("GET", bad[i], NULL, 0, NULL, 404, bad[i]);
+	expect_call("GET", "/%68ealth", NULL, 0, NULL, 200, "healthy");
+	expect_call("GET", "/allocations?owner=a%00b", NULL, 0, NULL, 400, "bad_field");
+	expect_call("GET", "/allocations?owner=a%0ab", NULL, 0, NULL, 400, "bad_field");
+	assert_int_equal(maas_log_open(name), 0);
+	maas_log_set_level(MAAS_LOG_INFO);
+	expect_call("POST", "/a%20status=200%0d%0aforged%01", "", 0, NULL, 404, "no_such_path");
+	http_wait_idle(&f);
+	maas_log_set_level(MAAS_LOG_WARN);
+	assert_int_equal(maas_log_open(NULL), 0);
+	len = (size_t)read(fd, buffer, sizeof(buffer) - 1);
+	buffer[len] = '\0';
+	assert_ptr_equal(strchr(buffer, '\n'), buffer + len - 1);
+	assert_non_null(strstr(buffer, " POST /a%20status=200%0d%0aforged%01 status=404 "));
+	close(fd);
+	unlink(name);
 }
 
 static void protocol__nonsense_gets_an_error_or_a_close(void **state)
@@ -336,6 +393,8 @@ int main(void)
 		TEST(headers__too_large),
 		TEST(connection__is_kept),
 		TEST(protocol__versions_and_pipelines),
+		TEST(protocol__one_host),
+		TEST(protocol__escapes_in_a_path),
 		TEST(protocol__nonsense_gets_an_error_or_a_close),
 		TEST(protocol__ambiguous_length_is_refused),
 		TEST(protocol__half_closed_client_is_answered),
