@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
+#include "base/wire.h"
 #include "rdma/rdma.h"
 
 /* Constant after maas_rdma_device_open(). */
@@ -48,9 +49,12 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 /* ---- the server ------------------------------------------------------------------------------
  *
  *   server    struct maas_rdma: its life, its thread and the commands that other threads send it
+ *   ops       the table of operations that lend calls
+ *   figures   what /metrics shows
  *   listen    rdma_cm: who may connect
  *   conn      one connection: its queue pair, the work on it, its end
- *   grant     which key to which slab is whose, and the operations of struct maas_key_ops on them
+ *   grant     which key to which slab is whose
+ *   request   lend's operations on grants, one or many
  *   window    keys by memory windows of a connection
  *   region    keys by memory regions: one for each grant (mr), or for each extent (pool)
  *   extent    the arena's regions, registered by a thread of their own
@@ -78,11 +82,12 @@ STAILQ_HEAD(maas_command_list, maas_command);
  */
 MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command);
 
-/* One work request of the server on a connection's queue pair. */
+/* One work request of the server on a connection's queue pair; always signalled. */
 struct maas_work {
 	TAILQ_ENTRY(maas_work) link;
 	struct ibv_send_wr wr; /* wr_id, next and send_flags are maas_conn_post()'s */
-	uint64_t deadline_ms;
+	uint64_t deadline_ms;  /* set by maas_conn_post() */
+	uint32_t timeout_ms;   /* 0: MAAS_RDMA_WORK_MS */
 	/* Thread. The storage is the caller's again. */
 	void (*done)(struct maas_work *work, enum ibv_wc_status status);
 };
@@ -90,9 +95,11 @@ struct maas_work {
 TAILQ_HEAD(maas_work_list, maas_work);
 
 enum maas_conn_state {
+	MAAS_CONN_WAITING,    /* asked for, while the session's connection before it ends */
 	MAAS_CONN_CONNECTING, /* accepted, not yet established */
 	MAAS_CONN_LIVE,
-	MAAS_CONN_ENDING, /* its queue pair is in ERR, or about to be: nothing is posted */
+	MAAS_CONN_ENDING, /* its queue pair is in ERR: nothing is posted */
+	MAAS_CONN_STATES,
 };
 
 struct maas_rdma_grant;
@@ -100,24 +107,52 @@ struct maas_window;
 LIST_HEAD(maas_grant_list, maas_rdma_grant);
 SLIST_HEAD(maas_window_list, maas_window);
 
+/* Who wants to hear of the end of something; the storage is theirs. Thread. */
+struct maas_waiter {
+	SLIST_ENTRY(maas_waiter) link;
+	void (*heard)(struct maas_waiter *waiter, int status);
+};
+
+SLIST_HEAD(maas_waiter_list, maas_waiter);
+
 struct maas_conn {
 	struct maas_rdma *rdma;
-	LIST_ENTRY(maas_conn) link;
+	TAILQ_ENTRY(maas_conn) link;
 	struct maas_session_ref session;
-	uint32_t number; /* in the accept data and in grants; never 0, never used twice */
+	uint32_t number; /* in the accept data and in grants; never 0 */
 	enum maas_conn_state state;
+	uint64_t deadline_ms; /* CONNECTING, WAITING: established by then; ENDING: try again then */
 	struct rdma_cm_id *id;
-	struct ibv_pd *pd; /* mr: its own; else the server's */
+	uint8_t responder_resources; /* reads that the peer may have under way */
+	struct ibv_pd *pd;	     /* mr: its own; else the server's */
 	struct ibv_cq *cq;
 	struct ibv_qp *qp;
+	uint32_t sq_depth;
+	uint32_t num_posted;
 	struct maas_work_list waiting; /* to be posted, in order, in one chain */
 	struct maas_work_list posted;  /* oldest first */
-	uint32_t num_posted;
+	TAILQ_ENTRY(maas_conn) dirty_link;
+	bool dirty; /* in rdma->dirty: there is something to do before the thread sleeps */
+	struct maas_conn *successor;	/* WAITING for its end */
+	struct maas_waiter_list enders; /* told when it is gone */
+	struct maas_work probe;
+	bool probing;
 
 	/* of grant, window and region */
 	struct maas_grant_list grants;
 	struct maas_window_list windows; /* unbound, ready to be bound */
 };
+
+TAILQ_HEAD(maas_conn_list, maas_conn);
+
+/* Thread. A connection for the id of a request; accepted when the session's last one is gone.
+ * Errors: -ENOMEM, errno of the verbs; the id is then the caller's still. */
+MAAS_MUST_CHECK int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
+				   struct maas_session_ref session,
+				   const struct rdma_conn_param *param);
+
+/* Thread. It is established from now on. */
+void maas_conn_established(struct maas_conn *conn);
 
 /*
  * Thread. Posts when the thread has done what else it had to do: several works, one chain, one
@@ -129,34 +164,56 @@ void maas_conn_post(struct maas_conn *conn, struct maas_work *work);
 /*
  * Thread. Breaks the connection, for `reason` in the log: queue pair to ERR → all work done →
  * maas_grants_end() → queue pair, completion queue and protection domain destroyed → freed. Returns
- * at once; the rest happens when the thread comes round, within MAAS_RDMA_WORK_MS. Where
- * maas_grants_end() fails it is asked again every second.
+ * at once; the rest happens when the thread comes round, within MAAS_RDMA_WORK_MS. Where a key
+ * cannot be confirmed dead it is tried again every second.
  */
 void maas_conn_end(struct maas_conn *conn, const char *reason);
 
-/* Thread. The session's connection, CONNECTING and ENDING ones too, or NULL. */
+/* Thread. Sends a zero-length write: without an answer the queue pair breaks. */
+void maas_conn_probe(struct maas_conn *conn);
+
+/* Thread. The session's connection, one that waits or ends too, or NULL. */
 struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_session_ref session);
+
+static inline bool maas_conn_usable(const struct maas_conn *conn)
+{
+	return conn->state == MAAS_CONN_CONNECTING || conn->state == MAAS_CONN_LIVE;
+}
+
+/* Thread. Takes the completions of one queue. */
+void maas_conn_poll(struct maas_conn *conn);
+/* Thread. Posts what waits, and goes on with ends; `now_ms` 0: without looking at the time. */
+void maas_conns_run(struct maas_rdma *rdma, uint64_t now_ms);
+/* Frees what never was accepted or is torn down. */
+void maas_conn_free(struct maas_conn *conn);
+
+/* ---- listen */
+
+MAAS_MUST_CHECK int maas_listen_open(struct maas_rdma *rdma, char *error);
+void maas_listen_close(struct maas_rdma *rdma);
+/* Thread. The device is gone: every connection ends. */
+void maas_listen_failed(struct maas_rdma *rdma);
+/* Thread. Takes one event of the channel; false: there is none. */
+bool maas_listen_run(struct maas_rdma *rdma);
 
 /* ---- grant */
 
-/*
- * One key. It is in its connection's list and in its slab's chain until it is dead.
- * Indices, so that the slab's chain is one atomic number: 0 there says to any thread that a slab
- * has no key.
- */
 enum maas_grant_state {
 	MAAS_GRANT_BINDING,
 	MAAS_GRANT_LIVE,
 	MAAS_GRANT_REVOKING,
+	MAAS_GRANT_BROKEN, /* its connection is ending, which kills it */
 };
 
-/* What happens to a grant when its key came to life or died. Thread. 0, or -errno. */
-typedef void maas_grant_step(struct maas_rdma_grant *grant, int status);
-
+/*
+ * One key. It is in its connection's list and in its slab's chain from before it is made until it
+ * is dead for certain.
+ */
 struct maas_rdma_grant {
 	LIST_ENTRY(maas_rdma_grant) link; /* of its connection's */
 	struct maas_rdma_grant *next;	  /* of its slab's */
-	struct maas_conn *conn;
+	struct maas_conn *conn;		  /* NULL: gone while the extent was being registered */
+	struct maas_rdma *rdma;
 	struct maas_slab_ref ref;
 	enum maas_grant_state state;
 	enum maas_access access;
@@ -164,12 +221,37 @@ struct maas_rdma_grant {
 	uint64_t len_bytes;
 	uint32_t rkey;
 	struct maas_window *window; /* or … */
-	struct ibv_mr *mr;	    /* … by mode */
+	struct ibv_mr *mr;	    /* … by mode; neither: there is no key */
 	struct maas_work work;
+	struct maas_command command; /* comes when its extent is registered, … */
+	bool registering;	     /* … which it waits for */
 	uint64_t started_ns;
-	maas_grant_step *step;
-	struct maas_waiter *waiters; /* grant.c's own: who wants to hear of its end */
+	struct maas_waiter_list made; /* who wants to hear that it is made … */
+	struct maas_waiter_list dead; /* … or dead; any of these: it dies as soon as it is made */
 };
+
+/*
+ * Thread. Of window and region: the key is made, or dead. Errors: -EMLINK and such, without a key;
+ * -EIO: there may be one, and the connection is ending.
+ */
+void maas_grant_made(struct maas_rdma_grant *grant, int status);
+void maas_grant_killed(struct maas_rdma_grant *grant, int status);
+
+/* The slab's first grant, of any session, and that of a connection; NULL. */
+struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref);
+struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maas_slab_ref ref);
+
+/*
+ * Asks for a key: `waiter` hears of it, perhaps before this returns, and `ret_grant` is set before
+ * that. -EALREADY: it is there, in `ret_grant`, and `waiter` hears nothing. Other errors, then
+ * `waiter` hears nothing either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM.
+ */
+MAAS_MUST_CHECK int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref,
+				   enum maas_access access, struct maas_waiter *waiter,
+				   struct maas_rdma_grant **ret_grant);
+/* Kills it; `waiter` hears 0 when it is dead for certain, perhaps before this returns, or an error
+ * when it could not be confirmed. */
+void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter);
 
 /* Both of server's start and end. Errors: -ENOMEM. */
 MAAS_MUST_CHECK int maas_grants_open(struct maas_rdma *rdma);
@@ -177,8 +259,9 @@ void maas_grants_close(struct maas_rdma *rdma);
 
 /*
  * Thread. The connection's queue pair is in ERR and no work is under way: kills its keys (windows
- * deallocated, regions deregistered), drops its grants and tells who waits for them. Errors: -EBUSY
- * a key could not be confirmed dead; it stays, and this is called again later.
+ * deallocated, regions deregistered), drops its grants and tells who waits for them. Errors:
+ * -EAGAIN there are more of them than one turn of the thread should take; -EBUSY a key could not be
+ * confirmed dead: it stays, and this is called again later.
  */
 MAAS_MUST_CHECK int maas_grants_end(struct maas_conn *conn);
 
@@ -192,13 +275,11 @@ int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done,
 
 /* ---- window, region: keys by mode. Thread. */
 
-/*
- * Makes the grant's key: `grant->step(grant, status)` comes, perhaps before this returns, with
- * grant->rkey set when status is 0. Errors in it: -EMLINK, -ENOMEM, -ENOTCONN.
+/* Makes the grant's key: maas_grant_made() comes, perhaps before this returns, with the rkey set.
  */
 void maas_window_bind(struct maas_rdma_grant *grant);
 void maas_region_make(struct maas_rdma_grant *grant); /* mr and pool */
-/* Kills it: `step` comes. Where that fails the connection is ended, and maas_grants_end() tells. */
+/* Kills it: maas_grant_killed() comes. */
 void maas_window_kill(struct maas_rdma_grant *grant);
 void maas_region_kill(struct maas_rdma_grant *grant);
 /* At the connection's end. True: dead for certain. */
@@ -209,25 +290,25 @@ MAAS_MUST_CHECK int maas_windows_free(struct maas_conn *conn);
 
 /* ---- extent: regions of the arena (window and pool mode) */
 
-struct maas_extents;
+struct maas_rdma_extents;
 
 /* With `register_all` everything is asked for at once. Errors: -ENOMEM, -EAGAIN. */
-MAAS_MUST_CHECK int maas_extents_open(struct maas_rdma *rdma, bool register_all,
-				      struct maas_extents **ret_extents);
-/* Stops its thread; the regions stay until maas_extents_close(). NULL is allowed, in both. */
-void maas_extents_stop(struct maas_extents *extents);
+MAAS_MUST_CHECK int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
+					   struct maas_rdma_extents **ret_extents);
+/* Stops its thread; the regions stay until maas_rdma_extents_close(). NULL is allowed, in both. */
+void maas_rdma_extents_stop(struct maas_rdma_extents *extents);
 /* No window is bound any more. */
-void maas_extents_close(struct maas_extents *extents);
+void maas_rdma_extents_close(struct maas_rdma_extents *extents);
 /*
  * Thread. The region of the extent at `offset`; NULL with -EINPROGRESS: it is being registered, and
  * `command` will be sent when that has ended, well or not. NULL with another error: -ENOMEM and
  * what ibv_reg_mr(3) said, once the log has named the limit of locked memory and its remedies.
  */
-struct ibv_mr *maas_extent_get(struct maas_extents *extents, uint64_t offset,
-			       struct maas_command *command, int *ret_error);
+struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
+				    struct maas_command *command, int *ret_error);
 /* Any thread. */
-void maas_extents_progress(const struct maas_extents *extents, uint64_t *ret_registered,
-			   uint64_t *ret_wanted);
+void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,
+				uint64_t *ret_wanted);
 
 /* ---- figures: relaxed atomics, any thread */
 
@@ -237,12 +318,24 @@ struct maas_rdma_times {
 };
 
 void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns);
+/* Any thread. */
+void maas_rdma_stats(struct maas_rdma *rdma, struct maas_key_stats *ret_stats);
+
+static inline void maas_rdma_count(_Atomic uint64_t *figure)
+{
+	atomic_fetch_add_explicit(figure, 1, memory_order_relaxed);
+}
+
+static inline void maas_rdma_uncount(_Atomic uint64_t *figure)
+{
+	atomic_fetch_sub_explicit(figure, 1, memory_order_relaxed);
+}
 
 #define MAAS_RDMA_STATUSES 32
 #define MAAS_RDMA_REASONS  8
 
 struct maas_rdma_figures {
-	_Atomic uint64_t conns[3]; /* by enum maas_conn_state */
+	_Atomic uint64_t conns[MAAS_CONN_STATES];
 	_Atomic uint64_t grants;
 	struct maas_rdma_times bind;
 	struct maas_rdma_times revoke;
@@ -262,7 +355,7 @@ struct maas_rdma {
 	struct ibv_pd *pd; /* window, pool; NULL in mr */
 	/* constant after maas_rdma_listen() */
 	struct maas_lend *lend;
-	struct maas_extents *extents; /* NULL in mr */
+	struct maas_rdma_extents *extents; /* NULL in mr */
 	uint16_t port;
 
 	struct maas_rdma_figures figures;
@@ -273,9 +366,22 @@ struct maas_rdma {
 
 	struct maas_server *server; /* server.c's own: thread, commands, epoll */
 	/* Thread. */
-	LIST_HEAD(, maas_conn) conns;
-	struct maas_conn **by_session;	      /* by index */
+	struct rdma_event_channel *cm;
+	struct rdma_cm_id *listener;
 	struct ibv_comp_channel *completions; /* of all connections */
+	struct maas_conn_list conns;	      /* that wait, or live, or end */
+	struct maas_conn_list dirty;	      /* that have work to post or an end to go on with */
+	struct maas_conn **by_session;	      /* by index */
+	uint32_t last_number;
+	uint32_t num_grants;
+	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };
+
+/* Says in the log why registering failed, with the limit of locked memory and its remedies; returns
+ * -EMLINK for -ENOMEM, else `error`. */
+int maas_rdma_explain(const char *what, uint64_t bytes, int error);
+
+/* How many keys an operation of the thread makes or kills in one go. */
+#define MAAS_RDMA_STEP 256
 
 #endif

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a connection, all in the server's thread:
+ *
+ *   asked for ──▶ CONNECTING ──▶ LIVE ──▶ ENDING ──▶ freed ──▶ its successor is accepted
+ *       └──▶ WAITING (the session's connection before it ends) ───────┘
+ *
+ * The end: queue pair to ERR, which stops its keys; all work done; windows deallocated or regions
+ * deregistered; only then the queue pair destroyed. The other way round, rxe 6.1 blocks for a
+ * minute and then corrupts memory; nor may a live queue pair ever go to RESET there.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+#define ESTABLISH_MS 10000
+#define RETRY_MS     1000
+#define PROBE_MS     30000 /* the device's own retries end sooner, and say what it was */
+#define POLL_BATCH   16
+
+static void set_state(struct maas_conn *conn, enum maas_conn_state state)
+{
+	struct maas_rdma_figures *figures = &conn->rdma->figures;
+
+	maas_rdma_uncount(&figures->conns[conn->state]);
+	maas_rdma_count(&figures->conns[state]);
+	conn->state = state;
+}
+
+static void mark_dirty(struct maas_conn *conn)
+{
+	if (conn->dirty)
+		return;
+	conn->dirty = true;
+	TAILQ_INSERT_TAIL(&conn->rdma->dirty, conn, dirty_link);
+}
+
+/* Any thread may ask whether a session is connected. */
+static void publish(struct maas_conn *conn, uint32_t number)
+{
+	uint64_t value = number ? (uint64_t)conn->session.generation << 32 | number : 0;
+
+	atomic_store(&conn->rdma->connected[conn->session.index], value);
+}
+
+struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_session_ref session)
+{
+	struct maas_conn *conn;
+
+	if (session.index >= rdma->options.max_sessions)
+		return NULL;
+	conn = rdma->by_session[session.index];
+	return conn && conn->session.generation == session.generation ? conn : NULL;
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+static int make_queues(struct maas_conn *conn)
+{
+	const struct maas_rdma *rdma = conn->rdma;
+	struct ibv_context *verbs = rdma->device->verbs;
+	struct ibv_qp_init_attr init = {
+		.qp_context = conn,
+		.cap = {.max_send_wr = conn->sq_depth,
+			.max_recv_wr = 1, /* nothing is ever received */
+			.max_send_sge = 1,
+			.max_recv_sge = 1},
+		.qp_type = IBV_QPT_RC,
+	};
+
+	conn->pd = rdma->pd ? rdma->pd : ibv_alloc_pd(verbs);
+	if (!conn->pd)
+		return -errno;
+	conn->cq = ibv_create_cq(verbs, (int)conn->sq_depth, conn, rdma->completions, 0);
+	if (!conn->cq)
+		return -errno;
+	init.send_cq = conn->cq;
+	init.recv_cq = conn->cq;
+	conn->qp = ibv_create_qp(conn->pd, &init);
+	if (!conn->qp)
+		return -errno;
+	return -ibv_req_notify_cq(conn->cq, 0);
+}
+
+/* Each is NULL once it is gone. False when one would not go. */
+static bool destroy_queues(struct maas_conn *conn)
+{
+	int err = 0;
+
+	if (conn->qp)
+		err = ibv_destroy_qp(conn->qp);
+	if (!err) {
+		conn->qp = NULL;
+		if (conn->id)
+			conn->id->qp = NULL;
+		err = conn->cq ? ibv_destroy_cq(conn->cq) : 0;
+	}
+	if (!err) {
+		conn->cq = NULL;
+		err = conn->pd && conn->pd != conn->rdma->pd ? ibv_dealloc_pd(conn->pd) : 0;
+	}
+	if (!err)
+		conn->pd = NULL;
+	else
+		log_err("rdma: cannot take a connection down connection=%u: %s", conn->number,
+			strerror(err));
+	return !err;
+}
+
+void maas_conn_free(struct maas_conn *conn)
+{
+	struct maas_rdma *rdma = conn->rdma;
+
+	maas_rdma_uncount(&rdma->figures.conns[conn->state]);
+	if (conn->dirty)
+		TAILQ_REMOVE(&rdma->dirty, conn, dirty_link);
+	TAILQ_REMOVE(&rdma->conns, conn, link);
+	if (conn->id && rdma_destroy_id(conn->id))
+		log_err("rdma: cannot free a connection's id: %s", strerror(errno));
+	free(conn);
+}
+
+static int accept_id(struct maas_conn *conn)
+{
+	const struct maas_wire_accept data = {
+		.magic = htobe32(MAAS_WIRE_MAGIC),
+		.version = htobe16(MAAS_WIRE_VERSION),
+		.connection = htobe32(conn->number),
+	};
+	struct rdma_conn_param param = {
+		.private_data = &data,
+		.private_data_len = sizeof(data),
+		.responder_resources = conn->responder_resources,
+		.rnr_retry_count = 7,
+	};
+	int r = make_queues(conn);
+
+	if (r)
+		return r;
+	/* From here on the library brings the queue pair up, as if it had made it. */
+	conn->id->qp = conn->qp;
+	return rdma_accept(conn->id, &param) ? -errno : 0;
+}
+
+static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
+{
+	const struct maas_wire_reject data = {
+		.magic = htobe32(MAAS_WIRE_MAGIC),
+		.version = htobe16(MAAS_WIRE_VERSION),
+		.reason = htobe16((uint16_t)reason),
+	};
+
+	maas_rdma_count(&conn->rdma->figures.rejects[reason]);
+	if (rdma_reject(conn->id, &data, sizeof(data)))
+		log_debug("rdma: cannot refuse a connection: %s", strerror(errno));
+}
+
+/* The session has no other connection now. */
+static int begin(struct maas_conn *conn)
+{
+	struct maas_rdma *rdma = conn->rdma;
+	int r = accept_id(conn);
+
+	if (r) {
+		log_err("rdma: cannot accept a connection: %s", strerror(-r));
+		refuse(conn, MAAS_WIRE_RESOURCES);
+		(void)destroy_queues(conn); /* it has logged; nothing else can be done */
+		return r;
+	}
+	rdma->by_session[conn->session.index] = conn;
+	set_state(conn, MAAS_CONN_CONNECTING);
+	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
+	/* Not only when it is established: the client may ask for grants before we hear of that. */
+	publish(conn, conn->number);
+	return 0;
+}
+
+static void drop_successor(struct maas_conn *conn, enum maas_wire_reason reason)
+{
+	if (!conn->successor)
+		return;
+	refuse(conn->successor, reason);
+	maas_conn_free(conn->successor);
+	conn->successor = NULL;
+}
+
+static uint8_t smaller(int a, int b)
+{
+	int least = a < b ? a : b;
+
+	return (uint8_t)(least < 0 ? 0 : least > UINT8_MAX ? UINT8_MAX : least);
+}
+
+static struct maas_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
+				  struct maas_session_ref session)
+{
+	const struct ibv_device_attr *attr = &rdma->device->attr;
+	struct maas_conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return NULL;
+	conn->rdma = rdma;
+	conn->session = session;
+	conn->id = id;
+	id->context = conn;
+	conn->sq_depth = MAAS_RDMA_SQ_DEPTH;
+	if (attr->max_qp_wr > 0 && (uint32_t)attr->max_qp_wr < conn->sq_depth)
+		conn->sq_depth = (uint32_t)attr->max_qp_wr;
+	conn->number = ++rdma->last_number ? rdma->last_number : ++rdma->last_number;
+	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
+	TAILQ_INIT(&conn->waiting);
+	TAILQ_INIT(&conn->posted);
+	maas_rdma_count(&rdma->figures.conns[MAAS_CONN_WAITING]);
+	TAILQ_INSERT_TAIL(&rdma->conns, conn, link);
+	return conn;
+}
+
+int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id, struct maas_session_ref session,
+		   const struct rdma_conn_param *param)
+{
+	struct maas_conn *before = rdma->by_session[session.index];
+	struct maas_conn *conn = new_conn(rdma, id, session);
+
+	if (!conn)
+		return -ENOMEM;
+	conn->responder_resources =
+		smaller(param->responder_resources, rdma->device->attr.max_qp_rd_atom);
+	if (before) {
+		drop_successor(before, MAAS_WIRE_ENDING);
+		before->successor = conn;
+		maas_conn_end(before, "the session connects anew");
+	} else if (begin(conn)) {
+		maas_conn_free(conn);
+	}
+	return 0;
+}
+
+void maas_conn_established(struct maas_conn *conn)
+{
+	if (conn->state != MAAS_CONN_CONNECTING)
+		return;
+	set_state(conn, MAAS_CONN_LIVE);
+	log_info("rdma: connected connection=%u session=%u", conn->number, conn->session.index);
+}
+
+/* ---- work ------------------------------------------------------------------------------------ */
+
+void maas_conn_post(struct maas_conn *conn, struct maas_work *work)
+{
+	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
+	mark_dirty(conn);
+}
+
+/* What the device did not take goes back to the front, to be flushed. */
+static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
+{
+	struct maas_work *work = TAILQ_LAST(&conn->posted, maas_work_list);
+
+	while (work) {
+		bool last = &work->wr == bad;
+
+		TAILQ_REMOVE(&conn->posted, work, link);
+		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
+		conn->num_posted--;
+		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_work_list);
+	}
+}
+
+static void post_waiting(struct maas_conn *conn)
+{
+	uint64_t now_ms = maas_clock_ms();
+	struct ibv_send_wr *first = NULL;
+	struct ibv_send_wr **link = &first;
+	struct ibv_send_wr *bad = NULL;
+	struct maas_work *work;
+	int err;
+
+	while (conn->num_posted < conn->sq_depth && (work = TAILQ_FIRST(&conn->waiting))) {
+		TAILQ_REMOVE(&conn->waiting, work, link);
+		TAILQ_INSERT_TAIL(&conn->posted, work, link);
+		conn->num_posted++;
+		work->deadline_ms =
+			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
+		work->wr.wr_id = (uintptr_t)work;
+		work->wr.send_flags = IBV_SEND_SIGNALED;
+		work->wr.next = NULL;
+		*link = &work->wr;
+		link = &work->wr.next;
+	}
+	err = first ? ibv_post_send(conn->qp, first, &bad) : 0;
+	if (!err)
+		return;
+	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
+	take_back(conn, bad);
+	maas_conn_end(conn, "the device takes no work");
+}
+
+static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
+{
+	struct maas_work *work = (struct maas_work *)(uintptr_t)wc->wr_id;
+
+	TAILQ_REMOVE(&conn->posted, work, link);
+	conn->num_posted--;
+	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
+	    conn->state != MAAS_CONN_ENDING) {
+		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
+		log_warn("rdma: work failed connection=%u status=\"%s\" vendor=%u", conn->number,
+			 ibv_wc_status_str(wc->status), wc->vendor_err);
+	}
+	work->done(work, wc->status);
+	if (wc->status != IBV_WC_SUCCESS)
+		maas_conn_end(conn, ibv_wc_status_str(wc->status));
+}
+
+void maas_conn_poll(struct maas_conn *conn)
+{
+	struct ibv_wc wc[POLL_BATCH];
+	int count = conn->num_posted ? 1 : 0;
+	bool any = false;
+
+	while (count > 0) {
+		count = ibv_poll_cq(conn->cq, POLL_BATCH, wc);
+		for (int i = 0; i < count; i++)
+			finish_work(conn, &wc[i]);
+		any = any || count > 0;
+	}
+	if (count < 0)
+		maas_conn_end(conn, "its completion queue is broken");
+	if (any && (conn->state == MAAS_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
+		mark_dirty(conn);
+}
+
+static void probed(struct maas_work *work, enum ibv_wc_status status)
+{
+	struct maas_conn *conn =
+		(struct maas_conn *)((char *)work - offsetof(struct maas_conn, probe));
+
+	(void)status; /* a failure ends the connection as any other does */
+	conn->probing = false;
+}
+
+void maas_conn_probe(struct maas_conn *conn)
+{
+	if (conn->state != MAAS_CONN_LIVE || conn->probing)
+		return;
+	conn->probing = true;
+	conn->probe = (struct maas_work){
+		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
+		.timeout_ms = PROBE_MS,
+		.done = probed,
+	};
+	maas_conn_post(conn, &conn->probe);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void drop_waiting(struct maas_conn *conn)
+{
+	struct maas_rdma *rdma = conn->rdma;
+	struct maas_conn *before = rdma->by_session[conn->session.index];
+
+	if (before && before->successor == conn)
+		before->successor = NULL;
+	refuse(conn, MAAS_WIRE_ENDING);
+	maas_conn_free(conn);
+}
+
+void maas_conn_end(struct maas_conn *conn, const char *reason)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+	int err;
+
+	if (conn->state == MAAS_CONN_ENDING)
+		return;
+	if (conn->state == MAAS_CONN_WAITING) {
+		drop_waiting(conn);
+		return;
+	}
+	log_info("rdma: connection ends connection=%u session=%u reason=\"%s\"", conn->number,
+		 conn->session.index, reason);
+	publish(conn, 0);
+	set_state(conn, MAAS_CONN_ENDING);
+	conn->deadline_ms = maas_clock_ms() + MAAS_RDMA_WORK_MS;
+	err = ibv_modify_qp(conn->qp, &attr, IBV_QP_STATE);
+	if (err)
+		log_err("rdma: queue pair does not go to ERR connection=%u: %s", conn->number,
+			strerror(err));
+	/* So that the peer hears of it; an error here is a peer that is gone. */
+	(void)rdma_disconnect(conn->id);
+	mark_dirty(conn);
+}
+
+static void flush(struct maas_work_list *list)
+{
+	struct maas_work *work;
+
+	while ((work = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, work, link);
+		work->done(work, IBV_WC_WR_FLUSH_ERR);
+	}
+}
+
+/* True when no work is under way any more. */
+static bool settle_work(struct maas_conn *conn)
+{
+	maas_conn_poll(conn);
+	flush(&conn->waiting);
+	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
+		return false;
+	if (conn->num_posted)
+		log_err("rdma: the device does not flush connection=%u work=%u", conn->number,
+			conn->num_posted);
+	/* What has not come by now is not waited for: with the queue pair it goes. */
+	conn->num_posted = 0;
+	flush(&conn->posted);
+	return true;
+}
+
+static void tell_enders(struct maas_waiter_list *enders)
+{
+	struct maas_waiter *waiter;
+
+	while ((waiter = SLIST_FIRST(enders))) {
+		SLIST_REMOVE_HEAD(enders, link);
+		waiter->heard(waiter, 0);
+	}
+}
+
+static void bury(struct maas_conn *conn)
+{
+	struct maas_rdma *rdma = conn->rdma;
+	struct maas_waiter_list enders = conn->enders;
+	struct maas_conn *successor = conn->successor;
+
+	rdma->by_session[conn->session.index] = NULL;
+	maas_conn_free(conn);
+	if (successor && begin(successor))
+		maas_conn_free(successor);
+	tell_enders(&enders);
+}
+
+static void go_on(struct maas_conn *conn)
+{
+	int r;
+
+	if (!settle_work(conn))
+		return;
+	r = maas_grants_end(conn);
+	if (r == -EAGAIN)
+		mark_dirty(conn);
+	else if (r || !destroy_queues(conn))
+		conn->deadline_ms = maas_clock_ms() + RETRY_MS;
+	else
+		bury(conn);
+}
+
+/* Takes a connection that is on no list of things to do. */
+static void run(struct maas_conn *conn)
+{
+	if (conn->state == MAAS_CONN_ENDING)
+		go_on(conn);
+	else
+		post_waiting(conn);
+}
+
+static void look_at_time(struct maas_conn *conn, uint64_t now_ms)
+{
+	const struct maas_work *oldest = TAILQ_FIRST(&conn->posted);
+
+	if (conn->state == MAAS_CONN_ENDING) {
+		if (now_ms >= conn->deadline_ms)
+			mark_dirty(conn);
+	} else if (conn->state != MAAS_CONN_LIVE && now_ms >= conn->deadline_ms) {
+		maas_conn_end(conn, "never established");
+	} else if (oldest && now_ms >= oldest->deadline_ms) {
+		maas_conn_end(conn, "the device does not answer in time");
+	}
+}
+
+void maas_conns_run(struct maas_rdma *rdma, uint64_t now_ms)
+{
+	struct maas_conn_list todo = TAILQ_HEAD_INITIALIZER(todo);
+	struct maas_conn *conn;
+	struct maas_conn *next;
+
+	for (conn = now_ms ? TAILQ_FIRST(&rdma->conns) : NULL; conn; conn = next) {
+		next = TAILQ_NEXT(conn, link);
+		look_at_time(conn, now_ms);
+	}
+	/* Those that are marked meanwhile wait for the next turn, after events and commands. */
+	TAILQ_CONCAT(&todo, &rdma->dirty, dirty_link);
+	while ((conn = TAILQ_FIRST(&todo))) {
+		TAILQ_REMOVE(&todo, conn, dirty_link);
+		conn->dirty = false;
+		run(conn);
+	}
+}

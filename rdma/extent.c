@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The regions of the arena. To pin an extent of a gigabyte takes a second and more, so a thread of
+ * its own does it: nobody's revocation waits for it.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "rdma/internal.h"
+
+#define FAILED_MS 1000 /* a failure is the answer for this long; then it is tried again */
+
+enum extent_state {
+	EXTENT_NONE,
+	EXTENT_ASKED,
+	EXTENT_READY,
+	EXTENT_FAILED,
+};
+
+struct extent {
+	enum extent_state state;
+	int error;
+	uint64_t failed_ms;
+	struct ibv_mr *mr;
+	STAILQ_ENTRY(extent) link; /* of those that are asked for */
+	struct maas_command_list waiting;
+};
+
+struct maas_rdma_extents {
+	struct maas_rdma *rdma;
+	uint32_t count;
+	unsigned int access;
+	bool running;
+	pthread_t thread;
+	_Atomic uint64_t registered_bytes;
+	_Atomic uint64_t wanted_bytes;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	/* guarded by lock */
+	STAILQ_HEAD(, extent) asked;
+	bool stop;
+	struct extent extents[];
+};
+
+static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent *extent,
+			  int *ret_error)
+{
+	const struct maas_slab_area *area = &extents->rdma->area;
+	uint64_t offset = (uint64_t)(extent - extents->extents) * area->extent_bytes;
+	struct ibv_mr *mr = ibv_reg_mr_iova(extents->rdma->pd, area->base + offset,
+					    area->extent_bytes, offset, extents->access);
+
+	if (!mr)
+		*ret_error = maas_rdma_explain("register an extent", area->extent_bytes,
+					       errno ? -errno : -ENOMEM);
+	return mr;
+}
+
+/* Lock held; not while it pins. */
+static void register_one(struct maas_rdma_extents *extents, struct extent *extent)
+{
+	struct maas_command *command;
+	int error = 0;
+
+	pthread_mutex_unlock(&extents->lock);
+	extent->mr = pin(extents, extent, &error);
+	pthread_mutex_lock(&extents->lock);
+	extent->state = extent->mr ? EXTENT_READY : EXTENT_FAILED;
+	extent->error = error;
+	extent->failed_ms = maas_clock_ms();
+	if (extent->mr)
+		atomic_fetch_add(&extents->registered_bytes, extents->rdma->area.extent_bytes);
+	else
+		atomic_fetch_sub(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
+	while ((command = STAILQ_FIRST(&extent->waiting))) {
+		STAILQ_REMOVE_HEAD(&extent->waiting, link);
+		if (maas_rdma_send(extents->rdma, command))
+			log_debug("rdma: a grant is forgotten, the server ends");
+	}
+}
+
+static void *run(void *arg)
+{
+	struct maas_rdma_extents *extents = arg;
+	struct extent *extent;
+
+	pthread_mutex_lock(&extents->lock);
+	while (!extents->stop) {
+		extent = STAILQ_FIRST(&extents->asked);
+		if (!extent) {
+			pthread_cond_wait(&extents->changed, &extents->lock);
+			continue;
+		}
+		STAILQ_REMOVE_HEAD(&extents->asked, link);
+		register_one(extents, extent);
+	}
+	pthread_mutex_unlock(&extents->lock);
+	return NULL;
+}
+
+/* Lock held. */
+static void ask(struct maas_rdma_extents *extents, struct extent *extent)
+{
+	extent->state = EXTENT_ASKED;
+	STAILQ_INIT(&extent->waiting);
+	STAILQ_INSERT_TAIL(&extents->asked, extent, link);
+	atomic_fetch_add(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
+	pthread_cond_signal(&extents->changed);
+}
+
+static int start(struct maas_rdma_extents *extents)
+{
+	sigset_t all;
+	sigset_t before;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&extents->thread, NULL, run, extents);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	extents->running = !r;
+	return r;
+}
+
+int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
+			   struct maas_rdma_extents **ret_extents)
+{
+	uint32_t count = (uint32_t)(rdma->area.bytes / rdma->area.extent_bytes);
+	struct maas_rdma_extents *extents =
+		calloc(1, sizeof(*extents) + count * sizeof(extents->extents[0]));
+	int r;
+
+	if (!extents)
+		return -ENOMEM;
+	extents->rdma = rdma;
+	extents->count = count;
+	extents->access = IBV_ACCESS_LOCAL_WRITE;
+	if (rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+		extents->access |= IBV_ACCESS_MW_BIND; /* windows are the only doors */
+	else
+		extents->access |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+	STAILQ_INIT(&extents->asked);
+	pthread_mutex_init(&extents->lock, NULL);
+	pthread_cond_init(&extents->changed, NULL);
+	for (uint32_t i = 0; register_all && i < count; i++)
+		ask(extents, &extents->extents[i]);
+	r = start(extents);
+	if (r) {
+		maas_rdma_extents_close(extents);
+		return r;
+	}
+	*ret_extents = extents;
+	return 0;
+}
+
+void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
+{
+	struct extent *extent;
+
+	if (!extents || !extents->running)
+		return;
+	pthread_mutex_lock(&extents->lock);
+	extents->stop = true;
+	pthread_cond_signal(&extents->changed);
+	pthread_mutex_unlock(&extents->lock);
+	pthread_join(extents->thread, NULL);
+	extents->running = false;
+	/* Who waits is told; there is no server any more that would bind to them. */
+	while ((extent = STAILQ_FIRST(&extents->asked))) {
+		struct maas_command *command;
+
+		STAILQ_REMOVE_HEAD(&extents->asked, link);
+		extent->state = EXTENT_FAILED;
+		while ((command = STAILQ_FIRST(&extent->waiting))) {
+			STAILQ_REMOVE_HEAD(&extent->waiting, link);
+			command->run(extents->rdma, command);
+		}
+	}
+}
+
+void maas_rdma_extents_close(struct maas_rdma_extents *extents)
+{
+	if (!extents)
+		return;
+	for (uint32_t i = 0; i < extents->count; i++)
+		if (extents->extents[i].mr && ibv_dereg_mr(extents->extents[i].mr))
+			log_err("rdma: cannot deregister an extent");
+	pthread_cond_destroy(&extents->changed);
+	pthread_mutex_destroy(&extents->lock);
+	free(extents);
+}
+
+struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
+				    struct maas_command *command, int *ret_error)
+{
+	struct extent *extent = &extents->extents[offset / extents->rdma->area.extent_bytes];
+	struct ibv_mr *mr = NULL;
+
+	pthread_mutex_lock(&extents->lock);
+	if (extent->state == EXTENT_READY) {
+		mr = extent->mr;
+	} else if (extent->state == EXTENT_FAILED &&
+		   maas_clock_ms() < extent->failed_ms + FAILED_MS) {
+		*ret_error = extent->error;
+	} else {
+		if (extent->state != EXTENT_ASKED)
+			ask(extents, extent);
+		STAILQ_INSERT_TAIL(&extent->waiting, command, link);
+		*ret_error = -EINPROGRESS;
+	}
+	pthread_mutex_unlock(&extents->lock);
+	return mr;
+}
+
+void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,
+				uint64_t *ret_wanted)
+{
+	*ret_registered = extents ? atomic_load(&extents->registered_bytes) : 0;
+	*ret_wanted = extents ? atomic_load(&extents->wanted_bytes) : 0;
+}

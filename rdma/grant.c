@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of grants. keyed[slot] is the head of a slab's chain: any thread sees there whether a
+ * slab has keys, so that the free of one without is not held up. For that a grant is published
+ * before the slab is asked whether it lives: lend says that it does not before it looks for keys.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "rdma/internal.h"
+
+int maas_grants_open(struct maas_rdma *rdma)
+{
+	void *map = mmap(NULL, rdma->area.num_slots * sizeof(*rdma->keyed), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	rdma->keyed = map;
+	return 0;
+}
+
+void maas_grants_close(struct maas_rdma *rdma)
+{
+	if (rdma->keyed)
+		munmap(rdma->keyed, rdma->area.num_slots * sizeof(*rdma->keyed));
+	rdma->keyed = NULL;
+}
+
+/* ---- the chain of a slab --------------------------------------------------------------------- */
+
+struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
+{
+	struct maas_rdma_grant *grant = atomic_load(&rdma->keyed[ref.slot]);
+
+	return grant && grant->ref.generation == ref.generation ? grant : NULL;
+}
+
+struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maas_slab_ref ref)
+{
+	struct maas_rdma_grant *grant = maas_grant_first(conn->rdma, ref);
+
+	while (grant && grant->conn != conn)
+		grant = grant->next;
+	return grant;
+}
+
+static void link_grant(struct maas_rdma_grant *grant)
+{
+	struct maas_rdma *rdma = grant->rdma;
+
+	LIST_INSERT_HEAD(&grant->conn->grants, grant, link);
+	grant->next = atomic_load(&rdma->keyed[grant->ref.slot]);
+	atomic_store(&rdma->keyed[grant->ref.slot], grant);
+	rdma->num_grants++;
+	maas_rdma_count(&rdma->figures.grants);
+}
+
+static void unlink_grant(struct maas_rdma_grant *grant)
+{
+	struct maas_rdma *rdma = grant->rdma;
+	struct maas_rdma_grant *before = atomic_load(&rdma->keyed[grant->ref.slot]);
+
+	LIST_REMOVE(grant, link);
+	if (before == grant) {
+		atomic_store(&rdma->keyed[grant->ref.slot], grant->next);
+	} else {
+		while (before->next != grant)
+			before = before->next;
+		before->next = grant->next;
+	}
+	rdma->num_grants--;
+	maas_rdma_uncount(&rdma->figures.grants);
+}
+
+static void tell(struct maas_waiter_list *list, int status)
+{
+	struct maas_waiter *waiter;
+
+	while ((waiter = SLIST_FIRST(list))) {
+		SLIST_REMOVE_HEAD(list, link);
+		waiter->heard(waiter, status);
+	}
+}
+
+/* It has no key, or a dead one. What waits is told last: it may ask for the next grant. */
+static void drop(struct maas_rdma_grant *grant, int made_status)
+{
+	struct maas_waiter_list made = grant->made;
+	struct maas_waiter_list dead = grant->dead;
+
+	unlink_grant(grant);
+	if (grant->registering)
+		grant->conn = NULL; /* freed when its command comes */
+	else
+		free(grant);
+	tell(&made, made_status);
+	tell(&dead, 0);
+}
+
+/* ---- making and killing ---------------------------------------------------------------------- */
+
+static void make(struct maas_rdma_grant *grant)
+{
+	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+		maas_window_bind(grant);
+	else
+		maas_region_make(grant);
+}
+
+static void kill(struct maas_rdma_grant *grant)
+{
+	if (!maas_conn_usable(grant->conn)) {
+		grant->state = MAAS_GRANT_BROKEN; /* dies with the connection, which is ending */
+		return;
+	}
+	grant->state = MAAS_GRANT_REVOKING;
+	grant->started_ns = maas_clock_ns();
+	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+		maas_window_kill(grant);
+	else
+		maas_region_kill(grant);
+}
+
+void maas_grant_made(struct maas_rdma_grant *grant, int status)
+{
+	struct maas_waiter_list made = grant->made;
+
+	if (status && !grant->window && !grant->mr) {
+		drop(grant, status);
+		return;
+	}
+	SLIST_INIT(&grant->made);
+	if (status) {
+		grant->state = MAAS_GRANT_BROKEN;
+		tell(&made, -ENOTCONN);
+		return;
+	}
+	maas_rdma_time(&grant->rdma->figures.bind, maas_clock_ns() - grant->started_ns);
+	grant->state = MAAS_GRANT_LIVE;
+	if (!SLIST_EMPTY(&grant->dead)) {
+		/* Revoked meanwhile: nobody is given the key. */
+		tell(&made, -ENOENT);
+		kill(grant);
+		return;
+	}
+	tell(&made, 0);
+}
+
+void maas_grant_killed(struct maas_rdma_grant *grant, int status)
+{
+	if (status) {
+		grant->state = MAAS_GRANT_BROKEN;
+		return;
+	}
+	maas_rdma_time(&grant->rdma->figures.revoke, maas_clock_ns() - grant->started_ns);
+	drop(grant, -ENOENT);
+}
+
+void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter)
+{
+	SLIST_INSERT_HEAD(&grant->dead, waiter, link);
+	if (grant->state == MAAS_GRANT_LIVE)
+		kill(grant);
+}
+
+/* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
+static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_access access,
+		     struct maas_rdma_grant **ret_grant)
+{
+	struct maas_rdma *rdma = conn->rdma;
+	struct maas_rdma_grant *grant;
+	struct maas_slab_info info;
+	int r;
+
+	if (rdma->num_grants >= rdma->options.max_grants)
+		return -EDQUOT;
+	grant = calloc(1, sizeof(*grant));
+	if (!grant)
+		return -ENOMEM;
+	grant->rdma = rdma;
+	grant->conn = conn;
+	grant->ref = ref;
+	grant->access = access;
+	link_grant(grant);
+	r = maas_slab_get(rdma->options.slab, ref, &info);
+	if (r) {
+		drop(grant, r);
+		return r;
+	}
+	grant->offset = info.offset;
+	grant->len_bytes = info.size_bytes;
+	*ret_grant = grant;
+	return 0;
+}
+
+int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_access access,
+		   struct maas_waiter *waiter, struct maas_rdma_grant **ret_grant)
+{
+	struct maas_rdma_grant *grant;
+	int r;
+
+	if (ref.slot >= conn->rdma->area.num_slots)
+		return -ENOENT;
+	grant = maas_grant_find(conn, ref);
+	if (grant) {
+		if (grant->state == MAAS_GRANT_REVOKING || grant->state == MAAS_GRANT_BROKEN ||
+		    !SLIST_EMPTY(&grant->dead))
+			return -ENOENT;
+		*ret_grant = grant;
+		if (grant->access != access)
+			return -EEXIST;
+		if (grant->state == MAAS_GRANT_LIVE)
+			return -EALREADY;
+		SLIST_INSERT_HEAD(&grant->made, waiter, link);
+		return 0;
+	}
+	r = new_grant(conn, ref, access, &grant);
+	if (r)
+		return r;
+	*ret_grant = grant;
+	grant->started_ns = maas_clock_ns();
+	SLIST_INSERT_HEAD(&grant->made, waiter, link);
+	make(grant);
+	return 0;
+}
+
+/* ---- the end of a connection ----------------------------------------------------------------- */
+
+static bool end_grant(struct maas_rdma_grant *grant)
+{
+	bool dead = true;
+
+	if (grant->window)
+		dead = maas_window_end(grant);
+	else if (grant->mr)
+		dead = maas_region_end(grant);
+	if (dead) {
+		drop(grant, -ENOTCONN);
+		return true;
+	}
+	grant->state = MAAS_GRANT_BROKEN;
+	tell(&grant->made, -ENOTCONN);
+	tell(&grant->dead, -EIO);
+	return false;
+}
+
+int maas_grants_end(struct maas_conn *conn)
+{
+	struct maas_rdma_grant *grant;
+	struct maas_rdma_grant *next;
+	unsigned int count = 0;
+	bool all = true;
+
+	for (grant = LIST_FIRST(&conn->grants); grant; grant = next) {
+		if (count++ == MAAS_RDMA_STEP)
+			return -EAGAIN;
+		next = LIST_NEXT(grant, link);
+		if (!end_grant(grant))
+			all = false;
+	}
+	if (maas_windows_free(conn))
+		all = false;
+	return all ? 0 : -EBUSY;
+}

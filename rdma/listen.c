@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may connect: whoever brings the ticket of a session that lives, through our device. */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+#define BACKLOG 256
+
+/* ---- the listener ---------------------------------------------------------------------------- */
+
+/* `addr` NULL: every address, of both families where the host has IPv6. */
+static int bind_id(struct rdma_cm_id *id, const char *addr, uint16_t port)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+		.ai_family = addr ? AF_UNSPEC : AF_INET6,
+		.ai_socktype = SOCK_STREAM,
+	};
+	struct addrinfo *info;
+	char service[8];
+	int r;
+
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(addr, service, &hints, &info))
+		return -EINVAL;
+	r = rdma_bind_addr(id, info->ai_addr) ? -errno : 0;
+	freeaddrinfo(info);
+	if (!r || addr)
+		return r;
+	hints.ai_family = AF_INET;
+	if (getaddrinfo(NULL, service, &hints, &info))
+		return -EINVAL;
+	r = rdma_bind_addr(id, info->ai_addr) ? -errno : 0;
+	freeaddrinfo(info);
+	return r;
+}
+
+static int set_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int maas_listen_open(struct maas_rdma *rdma, char *error)
+{
+	const char *addr = *rdma->addr ? rdma->addr : NULL;
+	int r;
+
+	rdma->cm = rdma_create_event_channel();
+	if (!rdma->cm) {
+		r = errno ? -errno : -ENODEV;
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "no connection manager: %s; load its module: modprobe rdma_ucm",
+			 strerror(-r));
+		return r;
+	}
+	r = set_nonblocking(rdma->cm->fd);
+	if (!r && rdma_create_id(rdma->cm, &rdma->listener, NULL, RDMA_PS_TCP))
+		r = -errno;
+	if (!r)
+		r = bind_id(rdma->listener, addr, rdma->options.port);
+	if (!r && rdma_listen(rdma->listener, BACKLOG))
+		r = -errno;
+	if (r)
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "cannot listen for RDMA on %s port %u: %s (--rdma-addr, --rdma-port)",
+			 addr ? addr : "every address", rdma->options.port, strerror(-r));
+	else
+		rdma->port = be16toh(rdma_get_src_port(rdma->listener));
+	return r;
+}
+
+void maas_listen_close(struct maas_rdma *rdma)
+{
+	if (rdma->listener && rdma_destroy_id(rdma->listener))
+		log_err("rdma: cannot close the listener: %s", strerror(errno));
+	if (rdma->cm)
+		rdma_destroy_event_channel(rdma->cm);
+	rdma->listener = NULL;
+	rdma->cm = NULL;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static const char *const reasons[] = {
+	[MAAS_WIRE_VERSION_UNKNOWN] = "not of this protocol",
+	[MAAS_WIRE_TICKET_UNKNOWN] = "ticket wrong, stale or used before",
+	[MAAS_WIRE_DEVICE] = "through another device",
+	[MAAS_WIRE_RESOURCES] = "short of resources",
+	[MAAS_WIRE_ENDING] = "ending",
+};
+
+static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason)
+{
+	const struct maas_wire_reject data = {
+		.magic = htobe32(MAAS_WIRE_MAGIC),
+		.version = htobe16(MAAS_WIRE_VERSION),
+		.reason = htobe16((uint16_t)reason),
+	};
+
+	maas_rdma_count(&rdma->figures.rejects[reason]);
+	log_warn("rdma: connection refused reason=\"%s\"", reasons[reason]);
+	if (rdma_reject(id, &data, sizeof(data)))
+		log_debug("rdma: cannot refuse a connection: %s", strerror(errno));
+	if (rdma_destroy_id(id))
+		log_err("rdma: cannot free a connection's id: %s", strerror(errno));
+}
+
+/* A request to connect, copied out of its event. */
+struct request {
+	struct rdma_cm_id *id;
+	struct rdma_conn_param param;
+	struct maas_wire_connect data;
+	bool whole;
+};
+
+/* 0, or why not (enum maas_wire_reason). */
+static int judge(struct maas_rdma *rdma, const struct request *request,
+		 struct maas_session_ref *ret_session)
+{
+	char ticket[2 * MAAS_WIRE_TICKET + 1];
+
+	if (!request->whole || request->data.magic != htobe32(MAAS_WIRE_MAGIC) ||
+	    request->data.version != htobe16(MAAS_WIRE_VERSION))
+		return MAAS_WIRE_VERSION_UNKNOWN;
+	if (!request->id->verbs || strcmp(ibv_get_device_name(request->id->verbs->device),
+					  maas_rdma_device_name(rdma->device)) != 0)
+		return MAAS_WIRE_DEVICE;
+	if (atomic_load(&rdma->failed))
+		return MAAS_WIRE_ENDING;
+	sodium_bin2hex(ticket, sizeof(ticket), request->data.ticket, sizeof(request->data.ticket));
+	if (maas_ticket_redeem(rdma->lend, ticket, ret_session) ||
+	    ret_session->index >= rdma->options.max_sessions)
+		return MAAS_WIRE_TICKET_UNKNOWN;
+	return 0;
+}
+
+static void on_request(struct maas_rdma *rdma, const struct request *request)
+{
+	struct maas_session_ref session;
+	int reason = judge(rdma, request, &session);
+
+	if (!reason && maas_conn_open(rdma, request->id, session, &request->param))
+		reason = MAAS_WIRE_RESOURCES;
+	if (reason)
+		reject(rdma, request->id, (enum maas_wire_reason)reason);
+}
+
+static void device_gone(struct maas_rdma *rdma)
+{
+	struct maas_conn *conn;
+	struct maas_conn *next;
+
+	if (atomic_exchange(&rdma->failed, true))
+		return;
+	log_err("rdma: the device is gone; HTTP goes on, RDMA needs a restart");
+	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
+		next = TAILQ_NEXT(conn, link);
+		maas_conn_end(conn, "the device is gone");
+	}
+}
+
+void maas_listen_failed(struct maas_rdma *rdma)
+{
+	device_gone(rdma);
+}
+
+bool maas_listen_run(struct maas_rdma *rdma)
+{
+	struct request request = {0};
+	struct rdma_cm_event *event;
+	enum rdma_cm_event_type type;
+	struct maas_conn *conn;
+
+	if (rdma_get_cm_event(rdma->cm, &event))
+		return false;
+	type = event->event;
+	request.id = event->id;
+	conn = event->id->context;
+	if (type == RDMA_CM_EVENT_CONNECT_REQUEST) {
+		request.param = event->param.conn;
+		request.whole = event->param.conn.private_data &&
+				event->param.conn.private_data_len >= sizeof(request.data);
+		if (request.whole)
+			memcpy(&request.data, event->param.conn.private_data, sizeof(request.data));
+		request.param.private_data = NULL;
+	}
+	/* An id can only be destroyed when its events were acknowledged. */
+	if (rdma_ack_cm_event(event))
+		log_err("rdma: cannot acknowledge an event: %s", strerror(errno));
+	if (type == RDMA_CM_EVENT_CONNECT_REQUEST)
+		on_request(rdma, &request);
+	else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
+		device_gone(rdma);
+	else if (conn && type == RDMA_CM_EVENT_ESTABLISHED)
+		maas_conn_established(conn);
+	else if (conn && type != RDMA_CM_EVENT_TIMEWAIT_EXIT)
+		maas_conn_end(conn, rdma_event_str(type));
+	return true;
+}

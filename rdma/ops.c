@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of key operations that lend calls; those on grants are grant.c's. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+/* ---- what goes to the thread ----------------------------------------------------------------- */
+
+struct session_command {
+	struct maas_command command;
+	struct maas_waiter waiter;
+	struct maas_session_ref session;
+	maas_key_done *done;
+	void *arg;
+};
+
+static void session_ended(struct maas_waiter *waiter, int status)
+{
+	struct session_command *end =
+		(struct session_command *)((char *)waiter -
+					   offsetof(struct session_command, waiter));
+
+	end->done(end->arg, status);
+	free(end);
+}
+
+static void run_end(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct session_command *end = (struct session_command *)command;
+	struct maas_conn *conn = maas_conn_find(rdma, end->session);
+
+	end->waiter.heard = session_ended;
+	if (!conn) {
+		session_ended(&end->waiter, 0);
+		return;
+	}
+	if (conn->successor)
+		maas_conn_end(conn->successor, "the session ends");
+	SLIST_INSERT_HEAD(&conn->enders, &end->waiter, link);
+	maas_conn_end(conn, "the session ends");
+}
+
+static void run_probe(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct session_command *probe = (struct session_command *)command;
+	struct maas_conn *conn = maas_conn_find(rdma, probe->session);
+
+	if (conn)
+		maas_conn_probe(conn);
+	free(probe);
+}
+
+static int send_command(struct maas_rdma *rdma, struct maas_session_ref session,
+			maas_key_done *done, void *arg,
+			void (*run)(struct maas_rdma *rdma, struct maas_command *command))
+{
+	struct session_command *command = calloc(1, sizeof(*command));
+	int r;
+
+	if (!command)
+		return -ENOMEM;
+	command->command.run = run;
+	command->session = session;
+	command->done = done;
+	command->arg = arg;
+	r = maas_rdma_send(rdma, &command->command);
+	if (r)
+		free(command);
+	return r;
+}
+
+/* Always by way of the thread: a connection may be about to be made. */
+static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
+{
+	return send_command(ctx, session, done, arg, run_end);
+}
+
+static void probe(void *ctx, struct maas_session_ref session)
+{
+	struct maas_rdma *rdma = ctx;
+
+	if (atomic_load(&rdma->connected[session.index]) &&
+	    send_command(rdma, session, NULL, NULL, run_probe))
+		log_debug("rdma: no memory for a probe");
+}
+
+/* ---- what is answered at once ---------------------------------------------------------------- */
+
+static bool connected(void *ctx, struct maas_session_ref session)
+{
+	struct maas_rdma *rdma = ctx;
+
+	return session.index < rdma->options.max_sessions &&
+	       atomic_load(&rdma->connected[session.index]) >> 32 == session.generation;
+}
+
+/* The address as a RoCE GID has it; false for other families. */
+static bool gid_of(const struct sockaddr *local, union ibv_gid *ret_gid)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)local;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)local;
+
+	memset(ret_gid, 0, sizeof(*ret_gid));
+	if (local && local->sa_family == AF_INET6) {
+		memcpy(ret_gid->raw, &v6->sin6_addr, sizeof(v6->sin6_addr));
+		return true;
+	}
+	ret_gid->raw[10] = 0xff;
+	ret_gid->raw[11] = 0xff;
+	if (local && local->sa_family == AF_INET)
+		memcpy(ret_gid->raw + 12, &v4->sin_addr, sizeof(v4->sin_addr));
+	return local && local->sa_family == AF_INET;
+}
+
+static bool device_has(const struct maas_rdma_device *device, const union ibv_gid *wanted)
+{
+	union ibv_gid gid;
+
+	for (int i = 0; i < device->port_attr.gid_tbl_len; i++)
+		if (!ibv_query_gid(device->verbs, device->port, i, &gid) &&
+		    !memcmp(&gid, wanted, sizeof(gid)))
+			return true;
+	return false;
+}
+
+static void print_gid(const union ibv_gid *gid, char text[46])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (!memcmp(gid->raw, mapped, sizeof(mapped)))
+		inet_ntop(AF_INET, gid->raw + 12, text, 46);
+	else
+		inet_ntop(AF_INET6, gid->raw, text, 46);
+}
+
+static void address(void *ctx, const void *local, struct maas_key_address *ret_address)
+{
+	struct maas_rdma *rdma = ctx;
+	union ibv_gid gid;
+
+	memset(ret_address, 0, sizeof(*ret_address));
+	ret_address->port = rdma->port;
+	if (*rdma->addr)
+		memcpy(ret_address->addr, rdma->addr, sizeof(ret_address->addr));
+	else if (gid_of(local, &gid) && device_has(rdma->device, &gid))
+		print_gid(&gid, ret_address->addr);
+	else
+		print_gid(&rdma->device->gid, ret_address->addr);
+}
+
+static void stats(void *ctx, struct maas_key_stats *ret_stats)
+{
+	maas_rdma_stats(ctx, ret_stats);
+}
+
+const struct maas_key_ops maas_rdma_key_ops = {
+	.grant = maas_grants_grant,
+	.ungrant = maas_grants_ungrant,
+	.revoke = maas_grants_revoke,
+	.end_session = end_session,
+	.probe = probe,
+	.connected = connected,
+	.address = address,
+	.stats = stats,
+};

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keys by memory regions: in mr mode one for each grant, of exactly its bytes, in its session's own
+ * protection domain; in pool mode the extent's, which everybody may use.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+static void register_grant(struct maas_rdma_grant *grant)
+{
+	unsigned int access = IBV_ACCESS_REMOTE_READ;
+	int r = 0;
+
+	if (grant->access == MAAS_ACCESS_WRITE)
+		access |= IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
+	grant->mr = ibv_reg_mr_iova(grant->conn->pd, grant->rdma->area.base + grant->offset,
+				    grant->len_bytes, grant->offset, access);
+	if (grant->mr)
+		grant->rkey = grant->mr->rkey;
+	else
+		r = maas_rdma_explain("register a grant", grant->len_bytes,
+				      errno ? -errno : -ENOMEM);
+	maas_grant_made(grant, r);
+}
+
+static void registered(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct maas_rdma_grant *grant =
+		(struct maas_rdma_grant *)((char *)command -
+					   offsetof(struct maas_rdma_grant, command));
+
+	(void)rdma;
+	grant->registering = false;
+	if (!grant->conn)
+		free(grant);
+	else if (!maas_conn_usable(grant->conn))
+		maas_grant_made(grant, -ENOTCONN);
+	else
+		maas_region_make(grant);
+}
+
+void maas_region_make(struct maas_rdma_grant *grant)
+{
+	struct ibv_mr *mr;
+	int error = 0;
+
+	if (grant->rdma->keys == MAAS_RDMA_KEYS_MR) {
+		register_grant(grant);
+		return;
+	}
+	grant->command.run = registered;
+	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->command, &error);
+	if (mr)
+		grant->rkey = mr->rkey;
+	else if (error == -EINPROGRESS)
+		grant->registering = true;
+	if (mr || error != -EINPROGRESS)
+		maas_grant_made(grant, mr ? 0 : error);
+}
+
+void maas_region_kill(struct maas_rdma_grant *grant)
+{
+	struct maas_conn *conn = grant->conn;
+
+	if (!grant->mr || maas_region_end(grant)) {
+		maas_grant_killed(grant, 0);
+		return;
+	}
+	maas_grant_killed(grant, -EIO);
+	maas_conn_end(conn, "a region cannot be deregistered");
+}
+
+bool maas_region_end(struct maas_rdma_grant *grant)
+{
+	int err = ibv_dereg_mr(grant->mr);
+
+	if (err) {
+		log_err("rdma: cannot deregister a grant: %s", strerror(err));
+		return false;
+	}
+	grant->mr = NULL;
+	return true;
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operations of lend on grants: commands to the thread, each with as many waiters as it has
+ * keys to hear of.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+/* ---- grant: many keys, all or none ----------------------------------------------------------- */
+
+struct batch;
+
+struct item {
+	struct maas_waiter waiter;
+	struct batch *batch;
+	struct maas_rdma_grant *grant; /* while it is being made, or killed again */
+	bool made;		       /* by this batch: to be killed if another one fails */
+};
+
+struct batch {
+	struct maas_command command;
+	struct maas_rdma *rdma;
+	struct maas_session_ref session;
+	const struct maas_slab_ref *refs;
+	uint32_t count;
+	enum maas_access access;
+	struct maas_grant *ret_grants;
+	maas_key_done *done;
+	void *arg;
+	uint32_t asked;	  /* refs so far */
+	uint32_t pending; /* keys being made, or killed; and one for the command itself */
+	int status;	  /* the first error */
+	bool undoing;
+	struct item items[];
+};
+
+static void fill(const struct maas_rdma_grant *grant, struct maas_grant *ret_grant)
+{
+	*ret_grant = (struct maas_grant){
+		.addr = grant->offset,
+		.len_bytes = grant->len_bytes,
+		.rkey = grant->rkey,
+		.connection = grant->conn->number,
+	};
+}
+
+static void finish(struct batch *batch)
+{
+	batch->done(batch->arg, batch->status);
+	free(batch);
+}
+
+static void put(struct batch *batch);
+
+static void undone(struct maas_waiter *waiter, int status)
+{
+	struct item *item = (struct item *)waiter;
+
+	/* One that is not confirmed dead stays known, and the slab's free will ask for it. */
+	(void)status;
+	put(item->batch);
+}
+
+/* Kills what was made; its slab may be free by now, and then the key is dead already. */
+static void undo(struct batch *batch)
+{
+	struct maas_conn *conn = maas_conn_find(batch->rdma, batch->session);
+
+	batch->undoing = true;
+	batch->pending++;
+	for (uint32_t i = 0; conn && i < batch->asked; i++) {
+		struct item *item = &batch->items[i];
+		struct maas_rdma_grant *grant =
+			item->made ? maas_grant_find(conn, batch->refs[i]) : NULL;
+
+		if (!grant)
+			continue;
+		item->waiter.heard = undone;
+		batch->pending++;
+		maas_grant_kill(grant, &item->waiter);
+	}
+	put(batch);
+}
+
+static void put(struct batch *batch)
+{
+	if (--batch->pending)
+		return;
+	if (batch->status && !batch->undoing)
+		undo(batch);
+	else
+		finish(batch);
+}
+
+static void made(struct maas_waiter *waiter, int status)
+{
+	struct item *item = (struct item *)waiter;
+	struct batch *batch = item->batch;
+
+	if (status) {
+		item->made = false;
+		if (!batch->status)
+			batch->status = status;
+	} else {
+		fill(item->grant, &batch->ret_grants[item - batch->items]);
+	}
+	item->grant = NULL;
+	put(batch);
+}
+
+static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
+{
+	struct item *item = &batch->items[i];
+	struct maas_rdma_grant *before = maas_grant_find(conn, batch->refs[i]);
+	int r;
+
+	item->waiter.heard = made;
+	item->batch = batch;
+	item->made = !before;
+	batch->pending++;
+	/* `made` may come before this returns: the item knows its grant from the waiter's side. */
+	r = maas_grant_ask(conn, batch->refs[i], batch->access, &item->waiter, &item->grant);
+	if (!r)
+		return;
+	if (r == -EALREADY)
+		fill(item->grant, &batch->ret_grants[i]);
+	else if (!batch->status)
+		batch->status = r;
+	item->made = false;
+	put(batch);
+}
+
+static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct batch *batch = (struct batch *)command;
+	struct maas_conn *conn = maas_conn_find(rdma, batch->session);
+	uint32_t until = batch->asked + MAAS_RDMA_STEP;
+
+	if (!conn || !maas_conn_usable(conn))
+		batch->status = batch->status ? batch->status : -ENOTCONN;
+	while (!batch->status && batch->asked < batch->count && batch->asked < until)
+		ask(batch, conn, batch->asked++);
+	/* The rest in another turn, so that nobody's revocation waits for a long batch. */
+	if (!batch->status && batch->asked < batch->count) {
+		if (!maas_rdma_send(rdma, &batch->command))
+			return;
+		batch->status = -ENOTCONN;
+	}
+	put(batch);
+}
+
+int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
+		      uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
+		      maas_key_done *done, void *arg)
+{
+	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(batch->items[0]));
+	int r;
+
+	if (!batch)
+		return -ENOMEM;
+	*batch = (struct batch){
+		.command.run = run_batch,
+		.rdma = ctx,
+		.session = session,
+		.refs = refs,
+		.count = count,
+		.access = access,
+		.ret_grants = ret_grants,
+		.done = done,
+		.arg = arg,
+		.pending = 1,
+	};
+	r = maas_rdma_send(ctx, &batch->command);
+	if (r)
+		free(batch);
+	return r;
+}
+
+/* ---- revoke and ungrant ---------------------------------------------------------------------- */
+
+struct revocation {
+	struct maas_command command;
+	struct maas_session_ref session; /* of an ungrant */
+	struct maas_slab_ref ref;
+	maas_key_done *done;
+	void *arg;
+	uint32_t pending;
+	int status;
+};
+
+struct dying {
+	struct maas_waiter waiter;
+	struct revocation *revocation;
+};
+
+static void put_revocation(struct revocation *revocation)
+{
+	if (--revocation->pending)
+		return;
+	revocation->done(revocation->arg, revocation->status);
+	free(revocation);
+}
+
+static void died(struct maas_waiter *waiter, int status)
+{
+	struct dying *dying = (struct dying *)waiter;
+	struct revocation *revocation = dying->revocation;
+
+	free(dying);
+	if (status && !revocation->status)
+		revocation->status = status;
+	put_revocation(revocation);
+}
+
+static void kill_one(struct revocation *revocation, struct maas_rdma_grant *grant)
+{
+	struct dying *dying = calloc(1, sizeof(*dying));
+
+	if (!dying) {
+		revocation->status = -ENOMEM; /* not confirmed: it will be asked for again */
+		return;
+	}
+	dying->waiter.heard = died;
+	dying->revocation = revocation;
+	revocation->pending++;
+	maas_grant_kill(grant, &dying->waiter);
+}
+
+static void run_revoke(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct revocation *revocation = (struct revocation *)command;
+	struct maas_rdma_grant *grant = maas_grant_first(rdma, revocation->ref);
+	struct maas_rdma_grant *next;
+
+	for (; grant; grant = next) {
+		next = grant->next;
+		kill_one(revocation, grant);
+	}
+	put_revocation(revocation);
+}
+
+static void run_ungrant(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct revocation *revocation = (struct revocation *)command;
+	struct maas_conn *conn = maas_conn_find(rdma, revocation->session);
+	struct maas_rdma_grant *grant = conn ? maas_grant_find(conn, revocation->ref) : NULL;
+
+	if (grant)
+		kill_one(revocation, grant);
+	else
+		revocation->status = -ENOENT;
+	put_revocation(revocation);
+}
+
+static int send_revocation(struct maas_rdma *rdma, const struct revocation *wanted)
+{
+	struct revocation *revocation;
+	int r;
+
+	if (wanted->ref.slot >= rdma->area.num_slots ||
+	    !atomic_load(&rdma->keyed[wanted->ref.slot]))
+		return -EALREADY;
+	revocation = malloc(sizeof(*revocation));
+	if (!revocation)
+		return -ENOMEM;
+	*revocation = *wanted;
+	revocation->pending = 1;
+	r = maas_rdma_send(rdma, &revocation->command);
+	if (r)
+		free(revocation);
+	return r;
+}
+
+int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg)
+{
+	const struct revocation revocation = {
+		.command.run = run_revoke,
+		.ref = ref,
+		.done = done,
+		.arg = arg,
+	};
+
+	return send_revocation(ctx, &revocation);
+}
+
+int maas_grants_ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
+			maas_key_done *done, void *arg)
+{
+	const struct revocation revocation = {
+		.command.run = run_ungrant,
+		.session = session,
+		.ref = ref,
+		.done = done,
+		.arg = arg,
+	};
+
+	return send_revocation(ctx, &revocation);
+}

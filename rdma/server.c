@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server: what stays the same from open to close, and the thread that does all the rest. It
+ * sleeps until a command, a connection event, a completion or a message of the device comes, and
+ * looks at the time ten times a second.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "rdma/internal.h"
+
+#define TICK_MS 100
+#define STOP_MS 1500 /* connections that have not ended by then are left to the kernel */
+#define EVENTS	16
+
+struct maas_server {
+	int epoll_fd;
+	int wake_fd;
+	bool running;
+	pthread_t thread;
+	uint64_t ticked_ms;
+	uint64_t stop_ms; /* 0: goes on */
+
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	struct maas_command_list commands;
+	bool open; /* commands are taken */
+	bool stop;
+};
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct maas_server *server = rdma->server;
+	bool open;
+	bool first;
+
+	pthread_mutex_lock(&server->lock);
+	open = server->open;
+	first = STAILQ_EMPTY(&server->commands);
+	if (open)
+		STAILQ_INSERT_TAIL(&server->commands, command, link);
+	pthread_mutex_unlock(&server->lock);
+	if (open && first)
+		eventfd_write(server->wake_fd, 1);
+	return open ? 0 : -ESHUTDOWN;
+}
+
+static void run_commands(struct maas_rdma *rdma)
+{
+	struct maas_server *server = rdma->server;
+	struct maas_command_list todo = STAILQ_HEAD_INITIALIZER(todo);
+	struct maas_command *command;
+
+	pthread_mutex_lock(&server->lock);
+	STAILQ_CONCAT(&todo, &server->commands);
+	pthread_mutex_unlock(&server->lock);
+	while ((command = STAILQ_FIRST(&todo))) {
+		STAILQ_REMOVE_HEAD(&todo, link);
+		command->run(rdma, command);
+	}
+}
+
+/* ---- the thread ------------------------------------------------------------------------------ */
+
+static void on_completions(struct maas_rdma *rdma)
+{
+	struct ibv_cq *cq;
+	void *context;
+
+	while (ibv_get_cq_event(rdma->completions, &cq, &context) == 0) {
+		ibv_ack_cq_events(cq, 1);
+		if (ibv_req_notify_cq(cq, 0))
+			maas_conn_end(context, "its completion queue is broken");
+		maas_conn_poll(context);
+	}
+}
+
+static void on_device(struct maas_rdma *rdma)
+{
+	struct ibv_async_event event;
+
+	while (ibv_get_async_event(rdma->device->verbs, &event) == 0) {
+		enum ibv_event_type type = event.event_type;
+		struct maas_conn *conn = NULL;
+
+		if (type == IBV_EVENT_QP_FATAL || type == IBV_EVENT_QP_REQ_ERR ||
+		    type == IBV_EVENT_QP_ACCESS_ERR)
+			conn = event.element.qp->qp_context;
+		else if (type == IBV_EVENT_CQ_ERR)
+			conn = event.element.cq->cq_context;
+		log_debug("rdma: device says \"%s\"", ibv_event_type_str(type));
+		ibv_ack_async_event(&event);
+		if (conn)
+			maas_conn_end(conn, ibv_event_type_str(type));
+		else if (type == IBV_EVENT_DEVICE_FATAL)
+			maas_listen_failed(rdma);
+	}
+}
+
+static bool dirty(const struct maas_rdma *rdma)
+{
+	return !TAILQ_EMPTY(&rdma->dirty);
+}
+
+static void take_events(struct maas_rdma *rdma)
+{
+	struct maas_server *server = rdma->server;
+	struct epoll_event events[EVENTS];
+	eventfd_t ignored;
+	int count = epoll_wait(server->epoll_fd, events, EVENTS, dirty(rdma) ? 0 : TICK_MS);
+
+	for (int i = 0; i < count; i++) {
+		int fd = events[i].data.fd;
+
+		if (fd == server->wake_fd)
+			eventfd_read(fd, &ignored);
+		else if (fd == rdma->completions->fd)
+			on_completions(rdma);
+		else if (fd == rdma->device->verbs->async_fd)
+			on_device(rdma);
+		else
+			while (maas_listen_run(rdma))
+				;
+	}
+}
+
+static void end_all(struct maas_rdma *rdma)
+{
+	struct maas_conn *conn;
+	struct maas_conn *next;
+
+	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
+		next = TAILQ_NEXT(conn, link);
+		maas_conn_end(conn, "the server ends");
+	}
+}
+
+/* True when it is time to leave. */
+static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
+{
+	struct maas_server *server = rdma->server;
+	bool stop;
+
+	pthread_mutex_lock(&server->lock);
+	stop = server->stop;
+	pthread_mutex_unlock(&server->lock);
+	if (!stop)
+		return false;
+	if (!server->stop_ms)
+		server->stop_ms = now_ms + STOP_MS;
+	end_all(rdma);
+	return TAILQ_EMPTY(&rdma->conns) || now_ms >= server->stop_ms;
+}
+
+static void *serve(void *arg)
+{
+	struct maas_rdma *rdma = arg;
+	struct maas_server *server = rdma->server;
+	uint64_t now_ms;
+
+	do {
+		take_events(rdma);
+		run_commands(rdma);
+		now_ms = maas_clock_ms();
+		if (now_ms >= server->ticked_ms + TICK_MS) {
+			server->ticked_ms = now_ms;
+			maas_conns_run(rdma, now_ms);
+		} else {
+			maas_conns_run(rdma, 0);
+		}
+	} while (!wind_up(rdma, now_ms));
+	return NULL;
+}
+
+/* ---- choice ---------------------------------------------------------------------------------- */
+
+static const char *const key_names[] = {
+	[MAAS_RDMA_KEYS_AUTO] = "auto",
+	[MAAS_RDMA_KEYS_WINDOW] = "window",
+	[MAAS_RDMA_KEYS_MR] = "mr",
+	[MAAS_RDMA_KEYS_POOL] = "pool",
+};
+
+static bool isolates(const struct maas_rdma_isolation *isolation)
+{
+	return isolation->works && isolation->bounds && isolation->foreign && isolation->revocation;
+}
+
+static struct maas_rdma_isolation isolation_of(const struct maas_rdma *rdma)
+{
+	struct maas_rdma_isolation none = {.works = true};
+
+	if (rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+		return rdma->selftest.window;
+	return rdma->keys == MAAS_RDMA_KEYS_MR ? rdma->selftest.mr : none;
+}
+
+static const char *yes_no(bool yes)
+{
+	return yes ? "yes" : "NO";
+}
+
+static void say_found(const struct maas_rdma *rdma)
+{
+	const struct maas_rdma_isolation *window = &rdma->selftest.window;
+	const struct maas_rdma_isolation *mr = &rdma->selftest.mr;
+
+	log_info("rdma: self-test device=%s window: works=%s bounds=%s foreign=%s revocation=%s, "
+		 "mr: works=%s bounds=%s foreign=%s revocation=%s",
+		 maas_rdma_device_name(rdma->device), yes_no(window->works), yes_no(window->bounds),
+		 yes_no(window->foreign), yes_no(window->revocation), yes_no(mr->works),
+		 yes_no(mr->bounds), yes_no(mr->foreign), yes_no(mr->revocation));
+	if (window->works && !window->bounds)
+		log_warn("rdma: %s does not enforce the bounds of memory windows: a window's key "
+			 "opens all of its extent",
+			 maas_rdma_device_name(rdma->device));
+}
+
+static int choose_keys(struct maas_rdma *rdma, char *error)
+{
+	const struct maas_rdma_options *options = &rdma->options;
+	const char *device = maas_rdma_device_name(rdma->device);
+	struct maas_rdma_isolation found;
+
+	rdma->keys = options->keys;
+	if (rdma->keys == MAAS_RDMA_KEYS_AUTO)
+		rdma->keys = isolates(&rdma->selftest.window) ? MAAS_RDMA_KEYS_WINDOW
+							      : MAAS_RDMA_KEYS_MR;
+	found = isolation_of(rdma);
+	if (!found.works) {
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "%s cannot make %s keys; leave --rdma-keys at auto, or take another "
+			 "--rdma-device",
+			 device, key_names[rdma->keys]);
+		return -EOPNOTSUPP;
+	}
+	if (options->require_isolation && !isolates(&found)) {
+		snprintf(
+			error, MAAS_RDMA_ERROR,
+			"--require-isolation: %s with %s keys: bounds %s, foreign keys refused %s, "
+			"revocation %s%s",
+			device, key_names[rdma->keys], yes_no(found.bounds), yes_no(found.foreign),
+			yes_no(found.revocation),
+			isolates(&rdma->selftest.mr) ? "; --rdma-keys mr has all three" : "");
+		return -EPERM;
+	}
+	if (rdma->keys == MAAS_RDMA_KEYS_POOL)
+		log_warn("rdma: --rdma-keys pool: every client can read and write all that is "
+			 "lent; for networks where all are trusted");
+	return 0;
+}
+
+int maas_rdma_explain(const char *what, uint64_t bytes, int error)
+{
+	struct rlimit limit = {0};
+	char size[MAAS_SIZE_TEXT];
+
+	if (error != -ENOMEM) {
+		log_err("rdma: cannot %s: %s", what, strerror(-error));
+		return error;
+	}
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY) {
+		log_err("rdma: cannot %s, %llu bytes: the device or the kernel has no room for it",
+			what, (unsigned long long)bytes);
+		return -EMLINK;
+	}
+	log_err("rdma: cannot %s, %llu bytes: the limit of locked memory is %s; raise it with "
+		"`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
+		what, (unsigned long long)bytes, maas_size_format(limit.rlim_cur, size));
+	return -EMLINK;
+}
+
+/* ---- open ------------------------------------------------------------------------------------ */
+
+static int test_device(struct maas_rdma *rdma, char *error)
+{
+	struct rlimit limit = {0};
+	int r = maas_rdma_selftest(rdma->device, &rdma->selftest);
+
+	if (!r) {
+		say_found(rdma);
+		return choose_keys(rdma, error);
+	}
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	snprintf(error, MAAS_RDMA_ERROR,
+		 "%s fails its self-test: %s; the limit of locked memory is %llu bytes (ulimit -l "
+		 "unlimited, or LimitMEMLOCK=infinity in the systemd unit)",
+		 maas_rdma_device_name(rdma->device), strerror(-r),
+		 (unsigned long long)limit.rlim_cur);
+	return r;
+}
+
+static int make_server(struct maas_rdma *rdma)
+{
+	struct maas_server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return -ENOMEM;
+	pthread_mutex_init(&server->lock, NULL);
+	STAILQ_INIT(&server->commands);
+	rdma->server = server;
+	server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	server->epoll_fd = server->wake_fd < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
+	return server->epoll_fd < 0 ? -errno : 0;
+}
+
+static void free_server(struct maas_server *server)
+{
+	if (!server)
+		return;
+	if (server->epoll_fd >= 0)
+		close(server->epoll_fd);
+	if (server->wake_fd >= 0)
+		close(server->wake_fd);
+	pthread_mutex_destroy(&server->lock);
+	free(server);
+}
+
+static int make_parts(struct maas_rdma *rdma)
+{
+	uint32_t sessions = rdma->options.max_sessions;
+	int r;
+
+	rdma->connected = calloc(sessions, sizeof(*rdma->connected));
+	rdma->by_session = calloc(sessions, sizeof(struct maas_conn *));
+	if (!rdma->connected || !rdma->by_session)
+		return -ENOMEM;
+	if (rdma->keys != MAAS_RDMA_KEYS_MR) {
+		rdma->pd = ibv_alloc_pd(rdma->device->verbs);
+		if (!rdma->pd)
+			return -errno;
+		r = maas_rdma_extents_open(rdma, rdma->options.register_all, &rdma->extents);
+		if (r)
+			return r;
+	}
+	r = maas_grants_open(rdma);
+	return r ? r : make_server(rdma);
+}
+
+int maas_rdma_open(const struct maas_rdma_options *options, char *error,
+		   struct maas_rdma **ret_rdma)
+{
+	struct maas_rdma *rdma = calloc(1, sizeof(*rdma));
+	int r;
+
+	if (!rdma) {
+		snprintf(error, MAAS_RDMA_ERROR, "out of memory");
+		return -ENOMEM;
+	}
+	rdma->options = *options;
+	TAILQ_INIT(&rdma->conns);
+	TAILQ_INIT(&rdma->dirty);
+	maas_slab_area(options->slab, &rdma->area);
+	if (options->addr)
+		snprintf(rdma->addr, sizeof(rdma->addr), "%s", options->addr);
+	r = maas_rdma_device_open(options->device, options->addr, error, &rdma->device);
+	if (!r)
+		r = test_device(rdma, error);
+	if (r)
+		goto err_close;
+	r = make_parts(rdma);
+	if (r) {
+		snprintf(error, MAAS_RDMA_ERROR, "cannot start RDMA: %s", strerror(-r));
+		goto err_close;
+	}
+	*ret_rdma = rdma;
+	return 0;
+
+err_close:
+	maas_rdma_close(rdma);
+	return r;
+}
+
+/* ---- listen and stop ------------------------------------------------------------------------- */
+
+static int watch(struct maas_server *server, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+	return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int never_block(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static int watch_all(struct maas_rdma *rdma)
+{
+	const int fds[] = {rdma->server->wake_fd, rdma->completions->fd,
+			   rdma->device->verbs->async_fd, rdma->cm->fd};
+	int r = 0;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fds) && !r; i++) {
+		r = never_block(fds[i]);
+		if (!r)
+			r = watch(rdma->server, fds[i]);
+	}
+	return r;
+}
+
+/* Signals are for the main thread alone. */
+static int start_thread(struct maas_rdma *rdma)
+{
+	struct maas_server *server = rdma->server;
+	sigset_t all;
+	sigset_t before;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&server->thread, NULL, serve, rdma);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	server->running = !r;
+	server->open = !r;
+	return r;
+}
+
+int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error)
+{
+	int r;
+
+	rdma->lend = lend;
+	rdma->completions = ibv_create_comp_channel(rdma->device->verbs);
+	if (!rdma->completions) {
+		r = -errno;
+		snprintf(error, MAAS_RDMA_ERROR, "no completion channel: %s", strerror(-r));
+		return r;
+	}
+	r = maas_listen_open(rdma, error);
+	if (r)
+		return r;
+	r = watch_all(rdma);
+	if (!r)
+		r = start_thread(rdma);
+	if (r)
+		snprintf(error, MAAS_RDMA_ERROR, "cannot start the RDMA thread: %s", strerror(-r));
+	return r;
+}
+
+/* No command is taken any more; those that were are run. */
+static void close_commands(struct maas_rdma *rdma)
+{
+	struct maas_server *server = rdma->server;
+
+	pthread_mutex_lock(&server->lock);
+	server->open = false;
+	pthread_mutex_unlock(&server->lock);
+	run_commands(rdma);
+}
+
+void maas_rdma_stop(struct maas_rdma *rdma)
+{
+	struct maas_server *server = rdma ? rdma->server : NULL;
+
+	if (!server || !server->running)
+		return;
+	pthread_mutex_lock(&server->lock);
+	server->stop = true;
+	pthread_mutex_unlock(&server->lock);
+	eventfd_write(server->wake_fd, 1);
+	pthread_join(server->thread, NULL);
+	server->running = false;
+	maas_rdma_extents_stop(rdma->extents);
+	close_commands(rdma);
+}
+
+void maas_rdma_close(struct maas_rdma *rdma)
+{
+	if (!rdma)
+		return;
+	maas_rdma_stop(rdma);
+	maas_rdma_extents_stop(rdma->extents);
+	if (!TAILQ_EMPTY(&rdma->conns)) {
+		/* Freed under them, rxe could crash: the kernel ends them with the process. */
+		log_err("rdma: connections would not end, left to the kernel");
+		return;
+	}
+	maas_listen_close(rdma);
+	if (rdma->completions && ibv_destroy_comp_channel(rdma->completions))
+		log_err("rdma: cannot destroy the completion channel");
+	maas_grants_close(rdma);
+	maas_rdma_extents_close(rdma->extents);
+	if (rdma->pd && ibv_dealloc_pd(rdma->pd))
+		log_err("rdma: cannot free the protection domain");
+	free_server(rdma->server);
+	maas_rdma_device_close(rdma->device);
+	free(rdma->connected);
+	free(rdma->by_session);
+	free(rdma);
+}
+
+void maas_rdma_info(const struct maas_rdma *rdma, struct maas_rdma_info *ret_info)
+{
+	*ret_info = (struct maas_rdma_info){
+		.device = maas_rdma_device_name(rdma->device),
+		.gid = maas_rdma_device_gid(rdma->device),
+		.port = rdma->port,
+		.keys = key_names[rdma->keys],
+		.isolation = isolation_of(rdma),
+		.selftest = rdma->selftest,
+	};
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keys by type-2B memory windows, each bound on its session's queue pair over an extent's region.
+ * They are allocated after their queue pair and kept for the next grant, because to make one is
+ * slow on real devices.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+struct maas_window {
+	SLIST_ENTRY(maas_window) link;
+	struct ibv_mw *mw;
+	uint32_t rkey; /* the last that it was bound with */
+	uint32_t binds;
+};
+
+static struct maas_rdma_grant *grant_of(struct maas_work *work)
+{
+	return (struct maas_rdma_grant *)((char *)work - offsetof(struct maas_rdma_grant, work));
+}
+
+static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
+{
+	struct maas_window *window = calloc(1, sizeof(*window));
+	int r;
+
+	if (!window)
+		return -ENOMEM;
+	window->mw = ibv_alloc_mw(conn->pd, IBV_MW_TYPE_2);
+	if (!window->mw) {
+		r = errno ? -errno : -ENOMEM;
+		free(window);
+		return maas_rdma_explain("allocate a memory window", 0, r) == -EMLINK ? -EMLINK : r;
+	}
+	window->rkey = window->mw->rkey;
+	*ret_window = window;
+	return 0;
+}
+
+/* False: it may still be bound. */
+static bool free_window(struct maas_window *window)
+{
+	int err = ibv_dealloc_mw(window->mw);
+
+	if (err) {
+		log_err("rdma: cannot free a memory window: %s", strerror(err));
+		return false;
+	}
+	free(window);
+	return true;
+}
+
+int maas_windows_free(struct maas_conn *conn)
+{
+	struct maas_window *window;
+
+	while ((window = SLIST_FIRST(&conn->windows))) {
+		SLIST_REMOVE_HEAD(&conn->windows, link);
+		if (free_window(window))
+			continue;
+		SLIST_INSERT_HEAD(&conn->windows, window, link);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* ---- bind ------------------------------------------------------------------------------------ */
+
+static int take_window(struct maas_rdma_grant *grant)
+{
+	struct maas_conn *conn = grant->conn;
+
+	grant->window = SLIST_FIRST(&conn->windows);
+	if (!grant->window)
+		return new_window(conn, &grant->window);
+	SLIST_REMOVE_HEAD(&conn->windows, link);
+	return 0;
+}
+
+static void bound(struct maas_work *work, enum ibv_wc_status status)
+{
+	struct maas_rdma_grant *grant = grant_of(work);
+
+	maas_grant_made(grant, status == IBV_WC_SUCCESS ? 0 : -EIO);
+}
+
+static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
+{
+	struct maas_window *window;
+	unsigned int access = IBV_ACCESS_REMOTE_READ;
+	int r = take_window(grant);
+
+	if (r) {
+		maas_grant_made(grant, r);
+		return;
+	}
+	if (grant->access == MAAS_ACCESS_WRITE)
+		access |= IBV_ACCESS_REMOTE_WRITE;
+	window = grant->window;
+	window->rkey = ibv_inc_rkey(window->rkey);
+	window->binds++;
+	grant->rkey = window->rkey;
+	grant->work = (struct maas_work){
+		.wr = {.opcode = IBV_WR_BIND_MW,
+		       .bind_mw = {.mw = window->mw,
+				   .rkey = window->rkey,
+				   .bind_info = {.mr = mr,
+						 .addr = grant->offset,
+						 .length = grant->len_bytes,
+						 .mw_access_flags = access}}},
+		.done = bound,
+	};
+	maas_conn_post(grant->conn, &grant->work);
+}
+
+static void registered(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct maas_rdma_grant *grant =
+		(struct maas_rdma_grant *)((char *)command -
+					   offsetof(struct maas_rdma_grant, command));
+
+	(void)rdma;
+	grant->registering = false;
+	if (!grant->conn)
+		free(grant);
+	else if (!maas_conn_usable(grant->conn))
+		maas_grant_made(grant, -ENOTCONN);
+	else
+		maas_window_bind(grant);
+}
+
+void maas_window_bind(struct maas_rdma_grant *grant)
+{
+	struct ibv_mr *mr;
+	int error = 0;
+
+	grant->command.run = registered;
+	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->command, &error);
+	if (mr)
+		bind_window(grant, mr);
+	else if (error == -EINPROGRESS)
+		grant->registering = true;
+	else
+		maas_grant_made(grant, error);
+}
+
+/* ---- kill ------------------------------------------------------------------------------------ */
+
+static void invalidated(struct maas_work *work, enum ibv_wc_status status)
+{
+	struct maas_rdma_grant *grant = grant_of(work);
+	struct maas_window *window = grant->window;
+
+	/* Flushed, it may have taken effect or not: the connection ends, and that settles it. */
+	if (status != IBV_WC_SUCCESS) {
+		maas_grant_killed(grant, -EIO);
+		return;
+	}
+	SLIST_INSERT_HEAD(&grant->conn->windows, window, link);
+	/* Its key would come again: it goes, at the latest with the connection. */
+	if (window->binds >= MAAS_RDMA_BINDS) {
+		SLIST_REMOVE_HEAD(&grant->conn->windows, link);
+		if (!free_window(window))
+			log_warn("rdma: a memory window is lost until its device is closed");
+	}
+	grant->window = NULL;
+	maas_grant_killed(grant, 0);
+}
+
+void maas_window_kill(struct maas_rdma_grant *grant)
+{
+	grant->work = (struct maas_work){
+		.wr = {.opcode = IBV_WR_LOCAL_INV, .invalidate_rkey = grant->rkey},
+		.done = invalidated,
+	};
+	maas_conn_post(grant->conn, &grant->work);
+}
+
+bool maas_window_end(struct maas_rdma_grant *grant)
+{
+	if (!free_window(grant->window))
+		return false;
+	grant->window = NULL;
+	return true;
+}
