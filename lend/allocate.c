@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lend/internal.h"
@@ -185,22 +186,34 @@ static int allocate(struct maas_lend *lend, const struct canonical *request,
 	return rc;
 }
 
+/* What became of a request: the key of its id, and whether it made anything. */
+struct outcome {
+	struct maas_request_key key;
+	bool has_key;
+	bool replayed; /* the answer was there */
+};
+
 /* With a request id: the twin of a request that is under way waits, and then finds its answer. */
 static int allocate_once(struct maas_lend *lend, const struct canonical *request,
-			 const char *request_id, struct maas_slab_ref *ret_refs)
+			 const char *request_id, struct maas_slab_ref *ret_refs,
+			 struct outcome *ret_outcome)
 {
-	struct maas_request_key key;
+	struct maas_request_key *key = &ret_outcome->key;
 	pthread_mutex_t *lock;
 	int rc;
 
-	maas_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
-	lock = &lend->request_locks[key.id[15] % MAAS_LEND_REQUEST_LOCKS];
+	*ret_outcome = (struct outcome){.has_key = request_id != NULL};
+	if (!request_id)
+		return allocate(lend, request, NULL, ret_refs);
+	maas_request_key(&lend->requests, request_id, request, sizeof(*request), key);
+	lock = &lend->request_locks[key->id[15] % MAAS_LEND_REQUEST_LOCKS];
 	pthread_mutex_lock(lock);
 	pthread_mutex_lock(&lend->lock);
-	rc = maas_request_find(&lend->requests, &key, request->count, ret_refs);
+	rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
 	pthread_mutex_unlock(&lend->lock);
+	ret_outcome->replayed = !rc;
 	if (rc == -ENOENT)
-		rc = allocate(lend, request, &key, ret_refs);
+		rc = allocate(lend, request, key, ret_refs);
 	pthread_mutex_unlock(lock);
 	return rc;
 }
@@ -232,16 +245,107 @@ int maas_lend_allocate(struct maas_lend *lend, const struct maas_alloc_request *
 		       struct maas_slab_ref *ret_refs, struct maas_allocation *ret_first)
 {
 	struct canonical canonical;
+	struct outcome outcome;
 	int rc;
 
 	rc = canonicalize(lend, request, &canonical);
-	if (rc)
-		return rc;
-	if (request->request_id)
-		rc = allocate_once(lend, &canonical, request->request_id, ret_refs);
-	else
-		rc = allocate(lend, &canonical, NULL, ret_refs);
+	if (!rc)
+		rc = allocate_once(lend, &canonical, request->request_id, ret_refs, &outcome);
 	if (!rc)
 		describe_new(lend, &canonical, ret_refs[0], ret_first);
+	return rc;
+}
+
+/* ---- with keys ------------------------------------------------------------------------------- */
+
+struct granting {
+	struct maas_lend *lend;
+	const struct maas_slab_ref *refs; /* the caller's, until `done` */
+	uint32_t count;
+	struct outcome outcome;
+	maas_key_done *done;
+	void *arg;
+};
+
+/* Without keys the allocation is as if it had never been, and its request id is new again. */
+static void take_back(const struct granting *granting)
+{
+	struct maas_lend *lend = granting->lend;
+
+	if (granting->outcome.replayed)
+		return;
+	if (granting->outcome.has_key) {
+		pthread_mutex_lock(&lend->lock);
+		maas_request_void(&lend->requests, &granting->outcome.key);
+		pthread_mutex_unlock(&lend->lock);
+	}
+	undo(lend, granting->refs, granting->count);
+}
+
+static void granted(void *arg, int status)
+{
+	struct granting *granting = arg;
+
+	if (status)
+		take_back(granting);
+	granting->done(granting->arg, status);
+	free(granting);
+}
+
+static int check_connected(struct maas_lend *lend, const struct canonical *request,
+			   struct maas_session_ref *ret_session)
+{
+	bool found;
+
+	*ret_session = (struct maas_session_ref){request->session, request->session_generation};
+	pthread_mutex_lock(&lend->lock);
+	found = maas_session_find(lend, ret_session->index, ret_session->generation) != NULL;
+	pthread_mutex_unlock(&lend->lock);
+	if (!found)
+		return -ESRCH;
+	return lend->keys->connected(lend->keys_ctx, *ret_session) ? 0 : -ENOTCONN;
+}
+
+int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_request *request,
+			       enum maas_access access, struct maas_slab_ref *ret_refs,
+			       struct maas_allocation *ret_first, struct maas_grant *ret_grants,
+			       maas_key_done *done, void *arg)
+{
+	struct maas_session_ref session;
+	struct canonical canonical;
+	struct granting *granting;
+	int rc;
+
+	if (!lend->keys)
+		return -EOPNOTSUPP;
+	if (!request->session || access == MAAS_ACCESS_NONE)
+		return -EINVAL;
+	rc = canonicalize(lend, request, &canonical);
+	if (!rc)
+		rc = check_connected(lend, &canonical, &session);
+	if (rc)
+		return rc;
+	granting = malloc(sizeof(*granting));
+	if (!granting)
+		return -ENOMEM;
+	*granting = (struct granting){
+		.lend = lend,
+		.refs = ret_refs,
+		.count = canonical.count,
+		.done = done,
+		.arg = arg,
+	};
+	rc = allocate_once(lend, &canonical, request->request_id, ret_refs, &granting->outcome);
+	if (rc)
+		goto err_free;
+	describe_new(lend, &canonical, ret_refs[0], ret_first);
+	rc = lend->keys->grant(lend->keys_ctx, session, ret_refs, canonical.count, access,
+			       ret_grants, granted, granting);
+	if (!rc)
+		return -EINPROGRESS;
+	take_back(granting);
+
+err_free:
+	free(granting);
 	return rc;
 }

@@ -158,6 +158,8 @@ MAAS_MUST_CHECK int maas_request_add(struct maas_requests *requests,
 				     const struct maas_request_key *key,
 				     const struct maas_slab_ref *refs, uint32_t count,
 				     uint32_t now_s);
+/* What it made is gone: from now on its id is that of no request. */
+void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key);
 /* Forgets up to `max` requests that are too old at `now_s`; false when no other is. */
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max);
 

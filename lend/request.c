@@ -167,6 +167,16 @@ int maas_request_add(struct maas_requests *requests, const struct maas_request_k
 	return 0;
 }
 
+void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key)
+{
+	uint32_t number;
+
+	/* It keeps its place in the queue; nobody has this id. */
+	if (lookup(requests, key, &number))
+		memset(&entry_at(requests, number)->key, 0,
+		       sizeof(entry_at(requests, number)->key));
+}
+
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max)
 {
 	for (uint32_t i = 0; i < max; i++) {

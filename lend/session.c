@@ -356,6 +356,15 @@ int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *don
 	return session ? end(lend, index, generation) : -ENOENT;
 }
 
+/* Lock held. Two thirds of its lease went by without a sign of life. */
+static bool is_late(const struct maas_session *session)
+{
+	uint64_t ttl_ms = (uint64_t)session->ttl_s * 1000;
+
+	return session->state == MAAS_SESSION_LIVE && session->lend->keys &&
+	       session->deadline_ms < session->lend->lease_ms + ttl_ms / 3;
+}
+
 /* Lock held. True when the session's end is to be begun, or to be gone on with. */
 static bool is_due(struct maas_session *session, bool *ret_begun)
 {
@@ -383,10 +392,14 @@ void maas_sessions_lapse(struct maas_lend *lend)
 		uint32_t generation = session->generation;
 		bool begun;
 		bool due = is_due(session, &begun);
+		bool late = !due && is_late(session);
 
-		if (!due && index % MAAS_LEND_STEP)
+		if (!due && !late && index % MAAS_LEND_STEP)
 			continue;
 		pthread_mutex_unlock(&lend->lock);
+		if (late)
+			lend->keys->probe(lend->keys_ctx,
+					  (struct maas_session_ref){index - 1, generation});
 		if (due && begun) {
 			(void)drain(lend, index - 1, generation, false);
 		} else if (due) {

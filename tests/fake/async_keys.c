@@ -61,7 +61,14 @@ static int end_session(void *ctx, struct maas_session_ref session, maas_key_done
 	return start(ctx, done, arg);
 }
 
-const struct maas_key_ops async_key_ops = {.revoke = revoke, .end_session = end_session};
+static void probe(void *ctx, struct maas_session_ref session)
+{
+	(void)ctx;
+	(void)session;
+}
+
+const struct maas_key_ops async_key_ops = {
+	.revoke = revoke, .end_session = end_session, .probe = probe};
 
 static void *answer(void *arg)
 {

@@ -74,7 +74,16 @@ static int end_session(void *ctx, struct maas_session_ref session, maas_key_done
 	return start(keys, &op);
 }
 
-const struct maas_key_ops fake_key_ops = {.revoke = revoke, .end_session = end_session};
+static void probe(void *ctx, struct maas_session_ref session)
+{
+	struct fake_keys *keys = ctx;
+
+	(void)session;
+	keys->probes++;
+}
+
+const struct maas_key_ops fake_key_ops = {
+	.revoke = revoke, .end_session = end_session, .probe = probe};
 
 bool fake_keys_finish(struct fake_keys *keys, int status)
 {

@@ -30,6 +30,7 @@ struct fake_keys {
 	unsigned int num_under_way;
 	unsigned int revokes;
 	unsigned int session_ends;
+	unsigned int probes;
 	bool slab_was_live; /* a key was to be killed while new readers could still come */
 	/* Slabs that have a key; to revoke those of another one is -EALREADY. */
 	struct maas_slab_ref keyed[FAKE_KEYS_MAX];

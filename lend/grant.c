@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys for allocations that are there already, and what the keys say of themselves. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lend/internal.h"
+
+const uint64_t maas_key_bounds_ns[MAAS_KEY_BUCKETS] = {
+	1000,	5000,	 10000,	   25000,     50000,	  100000,
+	500000, 1000000, 10000000, 100000000, 1000000000, 5000000000,
+};
+
+struct target {
+	struct maas_slab_ref ref;
+	struct maas_session_ref session;
+};
+
+/* Errors: -EOPNOTSUPP, -ENOENT, -ESRCH. */
+static int find_target(struct maas_lend *lend, const char *id, const char *session,
+		       struct target *ret)
+{
+	struct maas_slab_info info;
+	bool found;
+
+	if (!lend->keys)
+		return -EOPNOTSUPP;
+	if (maas_id_decode(maas_slab_id_key(lend->slab), id, &ret->ref.slot,
+			   &ret->ref.generation) ||
+	    maas_slab_get(lend->slab, ret->ref, &info))
+		return -ENOENT;
+	if (maas_id_decode(&lend->sessions.id_key, session, &ret->session.index,
+			   &ret->session.generation))
+		return -ESRCH;
+	pthread_mutex_lock(&lend->lock);
+	found = maas_session_find(lend, ret->session.index, ret->session.generation) != NULL;
+	pthread_mutex_unlock(&lend->lock);
+	return found ? 0 : -ESRCH;
+}
+
+struct granting {
+	struct maas_slab_ref ref; /* borrowed by the operation */
+	maas_key_done *done;
+	void *arg;
+};
+
+static void granted(void *arg, int status)
+{
+	struct granting *granting = arg;
+
+	granting->done(granting->arg, status);
+	free(granting);
+}
+
+int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
+		    enum maas_access access, struct maas_grant *ret_grant, maas_key_done *done,
+		    void *arg)
+{
+	struct granting *granting;
+	struct target target;
+	int rc;
+
+	if (access == MAAS_ACCESS_NONE)
+		return -EINVAL;
+	rc = find_target(lend, id, session, &target);
+	if (rc)
+		return rc;
+	granting = malloc(sizeof(*granting));
+	if (!granting)
+		return -ENOMEM;
+	*granting = (struct granting){.ref = target.ref, .done = done, .arg = arg};
+	rc = lend->keys->grant(lend->keys_ctx, target.session, &granting->ref, 1, access, ret_grant,
+			       granted, granting);
+	if (!rc)
+		return -EINPROGRESS;
+	free(granting);
+	return rc;
+}
+
+int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
+		      maas_key_done *done, void *arg)
+{
+	struct target target;
+	int rc = find_target(lend, id, session, &target);
+
+	if (rc)
+		return rc;
+	rc = lend->keys->ungrant(lend->keys_ctx, target.session, target.ref, done, arg);
+	if (!rc)
+		return -EINPROGRESS;
+	return rc == -EALREADY ? -ENOENT : rc;
+}
+
+bool maas_lend_key_stats(struct maas_lend *lend, struct maas_key_stats *ret_stats)
+{
+	if (lend->keys)
+		lend->keys->stats(lend->keys_ctx, ret_stats);
+	return lend->keys != NULL;
+}
+
+bool maas_lend_key_address(struct maas_lend *lend, const void *local,
+			   struct maas_key_address *ret_address)
+{
+	if (lend->keys)
+		lend->keys->address(lend->keys_ctx, local, ret_address);
+	return lend->keys != NULL;
+}
