@@ -3,23 +3,27 @@
  * Private to daemon/: how maasd is put together.
  *
  *     main ── options ── machine (limits, NUMA) ── serve ┬─ slab ◀─ lend ◀─ http
+ *                                                        ├─ slab ◀─ lend ◀─ rdma
  *                                                        └─ housekeeping
  *
  * Lock order of the whole program, outermost first:
  *
  *     http (list of connections) -> http (a request's wait) -> lend -> slab -> log
+ *     rdma (extents) -> rdma (commands) -> log
  *
  * A thread that holds one may take those to its right, never one to its left. Callbacks out of lend
  * run without its lock, except maas_transfer.abort, which takes none.
  *
  * Threads: main starts everything and then only waits for signals, which all others block; http's
- * workers; one housekeeping thread.
+ * workers; one housekeeping thread; where there is RDMA, one that owns its connections and keys and
+ * one that registers memory.
  */
 #ifndef MAAS_DAEMON_INTERNAL_H
 #define MAAS_DAEMON_INTERNAL_H
 
 #include "daemon/options.h"
 #include "http/http.h"
+#include "rdma/rdma.h"
 
 #define MAAS_EXIT_FAILURE 1 /* the server cannot run */
 #define MAAS_EXIT_USAGE	  2 /* bad options */
@@ -78,6 +82,19 @@ int maas_serve(struct maas_options *options);
 MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_options *options, bool serving,
 					 char error[MAAS_OPTIONS_ERROR],
 					 struct maas_slab **ret_slab);
+
+/*
+ * The RDMA side, by the options and by what the host has; `ret_rdma` is NULL where it is served
+ * over HTTP only, and the log says why. Errors: as maas_rdma_open(), where RDMA was asked for by
+ * name.
+ */
+MAAS_MUST_CHECK int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *slab,
+					 char error[MAAS_OPTIONS_ERROR],
+					 struct maas_rdma **ret_rdma);
+
+/* What /health says of it. Borrows: `rdma` (NULL: none) and `isolation`, into which it writes. */
+void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
+			      struct maas_http_rdma *ret_rdma);
 
 /* True when the address, such as "http://127.0.0.1:3000", can be reached from other hosts. */
 bool maas_serve_is_public(const char *url);

@@ -20,8 +20,6 @@ enum maas_option_kind {
 enum maas_option_missing {
 	MAAS_MISSING_NOTHING,
 	MAAS_MISSING_AUTHENTICATION,
-	MAAS_MISSING_RDMA,
-	MAAS_MISSING_ISOLATION,
 };
 
 struct maas_option_row {

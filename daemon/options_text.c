@@ -148,14 +148,6 @@ static int lacks(const struct maas_option_row *row, const char *env, char *error
 		      "and keep strangers off with --listen 127.0.0.1:3000, --listen unix:PATH "
 		      "or a firewall";
 		break;
-	case MAAS_MISSING_RDMA:
-		why = "this version of maasd has no RDMA; leave the option out, or say --rdma off "
-		      "to have the RDMA options ignored";
-		break;
-	case MAAS_MISSING_ISOLATION:
-		why = "only an RDMA device gives clients keys to keep apart, and this version of "
-		      "maasd has no RDMA; leave the option out";
-		break;
 	}
 	snprintf(error, MAAS_OPTIONS_ERROR, "--%s (%s): %s", row->name, env, why);
 	return -EOPNOTSUPP;
@@ -163,20 +155,18 @@ static int lacks(const struct maas_option_row *row, const char *env, char *error
 
 int maas_options_available(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
 {
-	if (options->rdma == MAAS_RDMA_REQUIRED) {
+	if (options->rdma == MAAS_RDMA_OFF && options->require_isolation) {
 		snprintf(error, MAAS_OPTIONS_ERROR,
-			 "--rdma required: this version of maasd has no RDMA; say --rdma auto or "
-			 "--rdma off to serve over HTTP only");
-		return -EOPNOTSUPP;
+			 "--require-isolation: only an RDMA device gives clients keys to keep "
+			 "apart, and --rdma is off; leave one of the two out");
+		return -EINVAL;
 	}
 	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
 		const struct maas_option_row *row = &maas_option_rows[i];
 		char env[MAAS_OPTIONS_ENV];
 		int r;
 
-		if (!maas_options_given(options, (enum maas_option)i) ||
-		    (row->missing == MAAS_MISSING_RDMA && options->rdma == MAAS_RDMA_OFF) ||
-		    (row->missing == MAAS_MISSING_ISOLATION && !options->require_isolation))
+		if (!maas_options_given(options, (enum maas_option)i))
 			continue;
 		maas_options_env_name((enum maas_option)i, env);
 		r = lacks(row, env, error);

@@ -15,8 +15,10 @@
 /* Everything that runs. Destroyed in the opposite order, from any half-built state. */
 struct server {
 	struct maas_slab *slab;
+	struct maas_rdma *rdma; /* NULL: HTTP only */
 	struct maas_lend *lend;
 	struct maas_http *http;
+	struct maas_buf isolation; /* what /health says of RDMA */
 	struct maas_housekeeping *keeper;
 	char boot_id[MAAS_ID_TEXT];
 	const char *listen[MAAS_OPTIONS_LISTEN];
@@ -67,6 +69,8 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 	const struct maas_lend_options lend = {
 		.slab = server->slab,
 		.max_sessions = options->max_sessions,
+		.keys = server->rdma ? &maas_rdma_key_ops : NULL,
+		.keys_ctx = server->rdma,
 	};
 	int r = maas_lend_open(&lend, &server->lend);
 
@@ -81,9 +85,19 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 	return r;
 }
 
+static int listen_rdma(struct server *server, char *error)
+{
+	char reason[MAAS_RDMA_ERROR] = "";
+	int r = server->rdma ? maas_rdma_listen(server->rdma, server->lend, reason) : 0;
+
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "RDMA: %s", reason);
+	return r;
+}
+
 static int start_http(struct server *server, const struct maas_options *options, char *error)
 {
-	const struct maas_http_options http = {
+	struct maas_http_options http = {
 		.slab = server->slab,
 		.lend = server->lend,
 		.listen = server->listen,
@@ -94,11 +108,11 @@ static int start_http(struct server *server, const struct maas_options *options,
 		.max_header_bytes = options->max_header_bytes,
 		.timeout_s = options->connection_timeout_s,
 		.boot_id = server->boot_id,
-		.rdma = {.state = "off"},
 	};
 	char reason[MAAS_HTTP_ERROR] = "";
 	int r;
 
+	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	for (unsigned int i = 0; i < options->num_listen; i++)
 		server->listen[i] = options->listen[i];
 	r = maas_http_start(&http, reason, &server->http);
@@ -149,7 +163,11 @@ static int start(struct server *server, struct maas_options *options, char *erro
 	if (!r)
 		r = maas_serve_open_pool(options, true, error, &server->slab);
 	if (!r)
+		r = maas_serve_open_rdma(options, server->slab, error, &server->rdma);
+	if (!r)
 		r = open_lend(server, options, error);
+	if (!r)
+		r = listen_rdma(server, error);
 	if (!r)
 		r = start_http(server, options, error);
 	if (!r)
@@ -161,8 +179,11 @@ static void stop(struct server *server)
 {
 	maas_housekeeping_stop(server->keeper);
 	maas_http_stop(server->http);
+	maas_rdma_stop(server->rdma);
 	maas_lend_close(server->lend);
+	maas_rdma_close(server->rdma);
 	maas_slab_close(server->slab);
+	maas_buf_fini(&server->isolation);
 	maas_log_flush();
 }
 
@@ -176,6 +197,17 @@ bool maas_serve_is_public(const char *url)
 		if (!strncmp(url, local[i], strlen(local[i])))
 			return false;
 	return true;
+}
+
+static void announce_rdma(const struct maas_rdma *rdma)
+{
+	struct maas_rdma_info info;
+
+	maas_rdma_info(rdma, &info);
+	log_info("rdma: serving device=%s gid=%s port=%u keys=%s bounds=%d foreign=%d "
+		 "revocation=%d",
+		 info.device, info.gid, info.port, info.keys, info.isolation.bounds,
+		 info.isolation.foreign, info.isolation.revocation);
 }
 
 static void announce(const struct server *server, const struct maas_options *options)
@@ -196,8 +228,8 @@ static void announce(const struct server *server, const struct maas_options *opt
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
 			"free; keep strangers off with a firewall or --listen 127.0.0.1:3000",
 			open);
-	if (options->rdma == MAAS_RDMA_AUTO)
-		log_info("rdma: not available in this version, serving over HTTP only");
+	if (server->rdma)
+		announce_rdma(server->rdma);
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->num_listen,
 		   options->num_listen == 1 ? "" : "es");
 }

@@ -34,10 +34,9 @@ static int remove_stale(const struct sockaddr_un *addr)
 	return r;
 }
 
-static int bind_unix(int fd, const char *path, struct maas_http_listener *ret)
+static int bind_unix(int fd, const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	struct stat st;
 	size_t len = strlen(path);
 	int r;
 
@@ -47,15 +46,8 @@ static int bind_unix(int fd, const char *path, struct maas_http_listener *ret)
 	r = remove_stale(&addr);
 	if (r)
 		return r;
-	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)))
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) || chmod(path, 0660))
 		return -errno;
-	if (lstat(path, &st) || chmod(path, 0660)) {
-		r = -errno;
-		unlink(path);
-		return r;
-	}
-	ret->dev = st.st_dev;
-	ret->ino = st.st_ino;
 	return 0;
 }
 
@@ -100,7 +92,7 @@ static int bind_ip(int fd, const struct addrinfo *at)
 	return bind(fd, at->ai_addr, at->ai_addrlen) ? -errno : 0;
 }
 
-static int describe(int fd, struct maas_http_listener *ret)
+static int describe(int fd, char ret_url[MAAS_HTTP_URL])
 {
 	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
@@ -112,28 +104,28 @@ static int describe(int fd, struct maas_http_listener *ret)
 	if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV))
 		return -EINVAL;
-	snprintf(ret->url, MAAS_HTTP_URL,
+	snprintf(ret_url, MAAS_HTTP_URL,
 		 addr.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
 	return 0;
 }
 
-static int open_unix(const char *path, struct maas_http_listener *ret)
+static int open_unix(const char *path, char ret_url[MAAS_HTTP_URL])
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = bind_unix(fd, path, ret);
+	r = bind_unix(fd, path);
 	if (r) {
 		close(fd);
 		return r;
 	}
-	snprintf(ret->url, MAAS_HTTP_URL, "unix:%s", path);
+	snprintf(ret_url, MAAS_HTTP_URL, "unix:%s", path);
 	return fd;
 }
 
-static int open_ip(const char *address, struct maas_http_listener *ret)
+static int open_ip(const char *address, char ret_url[MAAS_HTTP_URL])
 {
 	struct addrinfo *found;
 	int fd;
@@ -149,7 +141,7 @@ static int open_ip(const char *address, struct maas_http_listener *ret)
 	}
 	r = bind_ip(fd, found);
 	if (!r)
-		r = describe(fd, ret);
+		r = describe(fd, ret_url);
 	if (r)
 		close(fd);
 out:
@@ -157,29 +149,19 @@ out:
 	return r ? r : fd;
 }
 
-int maas_http_listen(const char *address, struct maas_http_listener *ret)
+int maas_http_listen(const char *address, char ret_url[MAAS_HTTP_URL])
 {
 	int fd;
 	int r;
 
 	if (!strncmp(address, "unix:", 5))
-		fd = open_unix(address + 5, ret);
+		fd = open_unix(address + 5, ret_url);
 	else
-		fd = open_ip(address, ret);
+		fd = open_ip(address, ret_url);
 	if (fd >= 0 && listen(fd, SOMAXCONN)) {
 		r = -errno;
 		close(fd);
 		return r;
 	}
 	return fd;
-}
-
-void maas_http_unlisten(const struct maas_http_listener *listener)
-{
-	const char *path = listener->url + 5;
-	struct stat st;
-
-	if (!strncmp(listener->url, "unix:", 5) && !lstat(path, &st) &&
-	    st.st_dev == listener->dev && st.st_ino == listener->ino)
-		unlink(path);
 }

@@ -302,15 +302,9 @@ static void available__refuses_what_is_missing(void **state)
 	(void)state;
 	available(NULL, 0, "");
 	available(ARGS("--rdma", "off"), 0, "");
-	available(ARGS("--rdma", "required"), -EOPNOTSUPP, "--rdma auto");
-	available(ARGS("--rdma-device", "mlx5_0"), -EOPNOTSUPP, "--rdma-device");
-	available(ARGS("--rdma-addr", "::1"), -EOPNOTSUPP, "MAAS_RDMA_ADDR");
-	available(ARGS("--rdma-port", "1"), -EOPNOTSUPP, "no RDMA");
-	available(ARGS("--rdma-keys", "mr"), -EOPNOTSUPP, "no RDMA");
-	available(ARGS("--max-grants", "1"), -EOPNOTSUPP, "no RDMA");
+	available(ARGS("--rdma", "required"), 0, "");
 	available(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), 0, "");
-	available(ARGS("--require-isolation"), -EOPNOTSUPP, "--require-isolation");
-	available(ARGS("--require-isolation", "--rdma", "off"), -EOPNOTSUPP, "leave the option");
+	available(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
 	available(ARGS("--require-isolation=no"), 0, "");
 	available(ARGS("--memory-file", "/m"), 0, "");
 	available(ARGS("--auth-file", "/a"), -EOPNOTSUPP, "reserved");

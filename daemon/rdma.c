@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether there is RDMA, by the options and by what the host has. */
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/internal.h"
+
+/* Something about RDMA was asked for by name: then it is not served without. */
+static bool insists(const struct maas_options *options)
+{
+	return options->rdma == MAAS_RDMA_REQUIRED || options->rdma_device || options->rdma_addr ||
+	       options->rdma_keys != MAAS_RDMA_KEYS_AUTO || options->require_isolation;
+}
+
+int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *slab,
+			 char error[MAAS_OPTIONS_ERROR], struct maas_rdma **ret_rdma)
+{
+	const struct maas_rdma_options rdma = {
+		.device = options->rdma_device,
+		.addr = options->rdma_addr,
+		.port = (uint16_t)options->rdma_port,
+		.keys = (enum maas_rdma_keys)options->rdma_keys,
+		.require_isolation = options->require_isolation,
+		.max_sessions = options->max_sessions,
+		.max_grants = options->max_grants,
+		.slab = slab,
+		.register_all = options->prealloc,
+	};
+	char reason[MAAS_RDMA_ERROR] = "";
+	int r;
+
+	*ret_rdma = NULL;
+	if (options->rdma == MAAS_RDMA_OFF)
+		return 0;
+	r = maas_rdma_open(&rdma, reason, ret_rdma);
+	if (!r)
+		return 0;
+	if (insists(options)) {
+		snprintf(error, MAAS_OPTIONS_ERROR, "RDMA: %s%s", reason,
+			 options->rdma == MAAS_RDMA_REQUIRED
+				 ? "; or say --rdma auto to serve over HTTP only"
+				 : "");
+		return r;
+	}
+	if (r == -ENODEV)
+		log_info("rdma: %s; serving over HTTP only", reason);
+	else
+		log_warn("rdma: %s; serving over HTTP only", reason);
+	return 0;
+}
+
+static void write_isolation(struct maas_buf *out, const struct maas_rdma_isolation *isolation)
+{
+	maas_buf_printf(out, "{\"bounds\":%s,\"foreign\":%s,\"revocation\":%s",
+			isolation->bounds ? "true" : "false", isolation->foreign ? "true" : "false",
+			isolation->revocation ? "true" : "false");
+}
+
+void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
+			      struct maas_http_rdma *ret_rdma)
+{
+	struct maas_rdma_info info;
+
+	if (!rdma) {
+		*ret_rdma = (struct maas_http_rdma){.state = "off"};
+		return;
+	}
+	maas_rdma_info(rdma, &info);
+	write_isolation(isolation, &info.isolation);
+	maas_buf_str(isolation, ",\"selftest\":{\"window\":");
+	write_isolation(isolation, &info.selftest.window);
+	maas_buf_printf(isolation,
+			",\"works\":%s},\"mr\":", info.selftest.window.works ? "true" : "false");
+	write_isolation(isolation, &info.selftest.mr);
+	maas_buf_printf(isolation, ",\"works\":%s}}}", info.selftest.mr.works ? "true" : "false");
+	maas_buf_add(isolation, "", 1);
+	*ret_rdma = (struct maas_http_rdma){
+		.state = "active",
+		.device = info.device,
+		.gid = info.gid,
+		.port = info.port,
+		.keys = info.keys,
+		.isolation_json = isolation->error ? NULL : isolation->data,
+	};
+}
