@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
 #include <microhttpd.h>
 
@@ -88,13 +89,20 @@ void maas_http_linger_add(struct maas_http_linger *linger, int fd);
 
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
+struct maas_http_listener {
+	char url[MAAS_HTTP_URL]; /* "" while it does not listen */
+	/* of the socket file */
+	dev_t dev;
+	ino_t ino;
+};
+
 struct maas_http {
 	struct maas_http_options options; /* listen and strings are borrowed */
 	struct maas_buf health_head;	  /* what /health says that never changes */
 	struct MHD_Response *empty;	  /* 200 without a body */
 	uint64_t started_ns;
 	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
-	char urls[MAAS_HTTP_MAX_LISTEN][MAAS_HTTP_URL];
+	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
 	_Atomic bool draining;
 	_Atomic bool stopping;
@@ -106,11 +114,14 @@ struct maas_http {
 };
 
 /*
- * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_url` (at least 160
- * bytes) says where it listens, with the port that was really taken. Returns the descriptor.
- * Errors: -EINVAL and errno of bind(2).
+ * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_listener` says where
+ * it listens, with the port that was really taken. A socket file that nobody listens at is
+ * replaced, nothing else. Returns the descriptor. Errors: -EINVAL, -EEXIST the path is no socket,
+ * and errno of bind(2).
  */
-MAAS_MUST_CHECK int maas_http_listen(const char *address, char ret_url[MAAS_HTTP_URL]);
+MAAS_MUST_CHECK int maas_http_listen(const char *address, struct maas_http_listener *ret_listener);
+/* Removes the listener's socket file, unless another one has taken its place. */
+void maas_http_unlisten(const struct maas_http_listener *listener);
 
 /* ---- a request */
 

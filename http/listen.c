@@ -34,9 +34,10 @@ static int remove_stale(const struct sockaddr_un *addr)
 	return r;
 }
 
-static int bind_unix(int fd, const char *path)
+static int bind_unix(int fd, const char *path, struct maas_http_listener *ret)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct stat st;
 	size_t len = strlen(path);
 	int r;
 
@@ -46,8 +47,15 @@ static int bind_unix(int fd, const char *path)
 	r = remove_stale(&addr);
 	if (r)
 		return r;
-	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) || chmod(path, 0660))
+	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)))
 		return -errno;
+	if (lstat(path, &st) || chmod(path, 0660)) {
+		r = -errno;
+		unlink(path);
+		return r;
+	}
+	ret->dev = st.st_dev;
+	ret->ino = st.st_ino;
 	return 0;
 }
 
@@ -92,7 +100,7 @@ static int bind_ip(int fd, const struct addrinfo *at)
 	return bind(fd, at->ai_addr, at->ai_addrlen) ? -errno : 0;
 }
 
-static int describe(int fd, char ret_url[MAAS_HTTP_URL])
+static int describe(int fd, struct maas_http_listener *ret)
 {
 	struct sockaddr_storage addr = {0};
 	socklen_t len = sizeof(addr);
@@ -104,28 +112,28 @@ static int describe(int fd, char ret_url[MAAS_HTTP_URL])
 	if (getnameinfo((struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV))
 		return -EINVAL;
-	snprintf(ret_url, MAAS_HTTP_URL,
+	snprintf(ret->url, MAAS_HTTP_URL,
 		 addr.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
 	return 0;
 }
 
-static int open_unix(const char *path, char ret_url[MAAS_HTTP_URL])
+static int open_unix(const char *path, struct maas_http_listener *ret)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = bind_unix(fd, path);
+	r = bind_unix(fd, path, ret);
 	if (r) {
 		close(fd);
 		return r;
 	}
-	snprintf(ret_url, MAAS_HTTP_URL, "unix:%s", path);
+	snprintf(ret->url, MAAS_HTTP_URL, "unix:%s", path);
 	return fd;
 }
 
-static int open_ip(const char *address, char ret_url[MAAS_HTTP_URL])
+static int open_ip(const char *address, struct maas_http_listener *ret)
 {
 	struct addrinfo *found;
 	int fd;
@@ -141,7 +149,7 @@ static int open_ip(const char *address, char ret_url[MAAS_HTTP_URL])
 	}
 	r = bind_ip(fd, found);
 	if (!r)
-		r = describe(fd, ret_url);
+		r = describe(fd, ret);
 	if (r)
 		close(fd);
 out:
@@ -149,19 +157,29 @@ out:
 	return r ? r : fd;
 }
 
-int maas_http_listen(const char *address, char ret_url[MAAS_HTTP_URL])
+int maas_http_listen(const char *address, struct maas_http_listener *ret)
 {
 	int fd;
 	int r;
 
 	if (!strncmp(address, "unix:", 5))
-		fd = open_unix(address + 5, ret_url);
+		fd = open_unix(address + 5, ret);
 	else
-		fd = open_ip(address, ret_url);
+		fd = open_ip(address, ret);
 	if (fd >= 0 && listen(fd, SOMAXCONN)) {
 		r = -errno;
 		close(fd);
 		return r;
 	}
 	return fd;
+}
+
+void maas_http_unlisten(const struct maas_http_listener *listener)
+{
+	const char *path = listener->url + 5;
+	struct stat st;
+
+	if (!strncmp(listener->url, "unix:", 5) && !lstat(path, &st) &&
+	    st.st_dev == listener->dev && st.st_ino == listener->ino)
+		unlink(path);
 }

@@ -69,6 +69,16 @@ const char *maas_http_method_name(enum maas_http_method method);
 MAAS_MUST_CHECK int maas_http_route_find(const char *path,
 					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT]);
 
+/*
+ * Takes %XX back in place and returns the new length. What stands for NUL or another control
+ * character stays as it is: nothing that is named so exists here, and it neither ends the text
+ * early nor reaches a log.
+ */
+size_t maas_http_unescape(char *text);
+
+/* A path as one word for people, cut off to `size` bytes, of which at least 4 are needed. */
+void maas_http_path_text(const char *path, char *ret_text, size_t size);
+
 /* ---- Range and Content-Range (RFC 9110, 14) */
 
 struct maas_http_range {

@@ -49,8 +49,6 @@ const char *maas_http_header(struct maas_http_conn *conn, const char *name)
 
 static void reset(struct maas_http_conn *conn, const char *url, const char *method)
 {
-	size_t len = strnlen(url, sizeof(conn->path) - 1);
-
 	memset(&conn->req, 0, sizeof(conn->req));
 	conn->req.start_ns = maas_clock_ns();
 	conn->req.method = maas_http_method_parse(method);
@@ -59,8 +57,7 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	conn->in.error = 0;
 	conn->out.len = 0;
 	conn->out.error = 0;
-	memcpy(conn->path, url, len);
-	conn->path[len] = '\0';
+	maas_http_path_text(url, conn->path, sizeof(conn->path));
 	pthread_mutex_lock(&conn->wait.lock);
 	conn->wait.status = 0;
 	pthread_mutex_unlock(&conn->wait.lock);
@@ -69,6 +66,7 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 struct framing {
 	const char *encoding;
 	const char *length;
+	unsigned int hosts;
 	bool ambiguous; /* said twice, or in both ways */
 };
 
@@ -84,11 +82,13 @@ static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const cha
 	} else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
 		framing->ambiguous |= framing->encoding || framing->length;
 		framing->length = value ? value : "";
+	} else if (!strcasecmp(name, MHD_HTTP_HEADER_HOST)) {
+		framing->hosts++;
 	}
 	return MHD_YES;
 }
 
-/* What comes behind such headers could be body or the next request: it is neither. */
+/* What comes behind such headers could be body or the next request: it is taken for neither. */
 static int fail_framing(struct maas_http_conn *conn, const char *code, const char *what)
 {
 	conn->req.has_body = true;
@@ -97,7 +97,14 @@ static int fail_framing(struct maas_http_conn *conn, const char *code, const cha
 	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, code, "%s", what);
 }
 
-static int read_framing(struct maas_http_conn *conn)
+/* RFC 9112, 3.2: a client that speaks HTTP/1.1 says which host it means, once. */
+static bool host_is_good(const struct framing *framing, const char *version)
+{
+	return framing->hosts == 1 ||
+	       (!framing->hosts && strcmp(version, MHD_HTTP_VERSION_1_1) != 0);
+}
+
+static int read_framing(struct maas_http_conn *conn, const char *version)
 {
 	struct maas_http_request *req = &conn->req;
 	struct framing framing = {0};
@@ -107,6 +114,8 @@ static int read_framing(struct maas_http_conn *conn)
 		return fail_framing(conn, "bad_length",
 				    "there must be one Content-Length, or one Transfer-Encoding "
 				    "instead");
+	if (!host_is_good(&framing, version))
+		return fail_framing(conn, "bad_host", "there must be one Host header");
 	if (framing.encoding) {
 		req->has_body = true;
 		req->chunked = true;
@@ -203,14 +212,15 @@ static bool answered(const struct maas_http_conn *conn)
 	return conn->req.status != 0;
 }
 
-static int begin(struct maas_http_conn *conn, const char *url, const char *method)
+static int begin(struct maas_http_conn *conn, const char *url, const char *method,
+		 const char *version)
 {
 	struct maas_http_request *req = &conn->req;
 	int r;
 
 	reset(conn, url, method);
 	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
-	r = read_framing(conn);
+	r = read_framing(conn, version);
 	if (!r && !answered(conn))
 		r = check_headers(conn);
 	if (!r && !answered(conn))
@@ -280,14 +290,13 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 	int r;
 
 	(void)cls;
-	(void)version;
 	if (!conn) {
 		conn = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)
 			       ->socket_context;
 		if (!conn)
 			return MHD_NO;
 		*context = conn;
-		r = begin(conn, url, method);
+		r = begin(conn, url, method, version);
 	} else if (*data_len) {
 		r = take(conn, data, *data_len);
 		*data_len = 0;

@@ -60,6 +60,13 @@ static void set_defaults(struct maas_http_options *options)
 		options->timeout_s = DEFAULT_TIMEOUT_S;
 }
 
+static size_t unescape(void *cls, struct MHD_Connection *mhd, char *text)
+{
+	(void)cls;
+	(void)mhd;
+	return maas_http_unescape(text);
+}
+
 static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
 {
 	const struct maas_http_options *options = &http->options;
@@ -73,7 +80,16 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
 		options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, options->timeout_s,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
 		maas_http_on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed,
-		http, MHD_OPTION_END);
+		http, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+}
+
+static const char *listen_error(int error)
+{
+	if (error == -EINVAL)
+		return "it must be HOST:PORT, [IPV6]:PORT or unix:PATH";
+	if (error == -EEXIST)
+		return "there is something of this name that is no socket";
+	return strerror(-error);
 }
 
 static int open_sockets(struct maas_http *http, int *fds, char *error)
@@ -83,12 +99,10 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 	for (unsigned int i = 0; i < options->num_listen; i++) {
 		const char *address = options->listen[i];
 
-		fds[i] = maas_http_listen(address, http->urls[i]);
+		fds[i] = maas_http_listen(address, &http->listeners[i]);
 		if (fds[i] < 0) {
 			snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
-				 fds[i] == -EINVAL ? "it must be HOST:PORT, [IPV6]:PORT or "
-						     "unix:PATH"
-						   : strerror(-fds[i]));
+				 listen_error(fds[i]));
 			return fds[i];
 		}
 	}
@@ -103,7 +117,7 @@ static int serve(struct maas_http *http, const int *fds, char *error)
 			snprintf(error, MAAS_HTTP_ERROR,
 				 "cannot serve %s: libmicrohttpd does not start (--http-threads "
 				 "%u, --max-connections %u)",
-				 http->urls[i], http->options.threads,
+				 http->listeners[i].url, http->options.threads,
 				 http->options.max_connections);
 			return -EIO;
 		}
@@ -169,7 +183,7 @@ int maas_http_start(const struct maas_http_options *options, char *error,
 
 const char *maas_http_url(const struct maas_http *http, unsigned int index)
 {
-	return index < http->num_daemons ? http->urls[index] : NULL;
+	return index < http->num_daemons ? http->listeners[index].url : NULL;
 }
 
 void maas_http_drain(struct maas_http *http)
@@ -198,6 +212,8 @@ void maas_http_stop(struct maas_http *http)
 	if (!http)
 		return;
 	atomic_store(&http->stopping, true);
+	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
+		maas_http_unlisten(&http->listeners[i]);
 	for (unsigned int i = 0; i < http->num_daemons; i++) {
 		int fd = MHD_quiesce_daemon(http->daemons[i]);
 
@@ -208,9 +224,6 @@ void maas_http_stop(struct maas_http *http)
 	for (unsigned int i = 0; i < http->num_daemons; i++)
 		MHD_stop_daemon(http->daemons[i]);
 	maas_http_linger_stop(&http->linger);
-	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
-		if (!strncmp(http->urls[i], "unix:", 5))
-			unlink(http->urls[i] + 5);
 	if (http->empty)
 		MHD_destroy_response(http->empty);
 	maas_buf_fini(&http->health_head);

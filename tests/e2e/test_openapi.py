@@ -139,7 +139,7 @@ class Checker:
         key = str(status) if str(status) in responses else "default"
         self.met.add((name, key))
         if key == "default":
-            check(status in (431, 500, 503), f"{what}: {status} is not described")
+            check(status in (400, 431, 500, 503), f"{what}: {status} is not described")
         response = self.spec.resolve(responses[key])
         for header, rule in response.get("headers", {}).items():
             complaint = self.spec.complaint(rule["schema"], headers.get(header))
@@ -174,6 +174,7 @@ def check_server_calls(c):
         c.ok(name)
     c.call("metrics", 200)
     c.call("health", 431, "headers_too_large", headers={"X-Long": "x" * 20000})
+    c.call("health", 400, "bad_host", headers={"Host": "a second one"})
 
 
 def check_allocations(c):

@@ -29,6 +29,22 @@ static void try_path(const char *text)
 	REQUIRE(maas_http_method_parse(text) < MAAS_HTTP_METHODS);
 }
 
+static void try_escapes(const char *text)
+{
+	size_t len = strlen(text);
+	char word[160];
+	char *copy = strdup(text);
+
+	if (!copy)
+		return;
+	REQUIRE(maas_http_unescape(copy) == strlen(copy) && strlen(copy) <= len);
+	maas_http_path_text(copy, word, sizeof(word));
+	for (const char *at = word; *at; at++)
+		REQUIRE(*at > ' ' && *at < 0x7f);
+	REQUIRE(strlen(word) < sizeof(word) && (*word || !*copy));
+	free(copy);
+}
+
 static void try_range(const char *text)
 {
 	static const uint64_t sizes[] = {1, 100, 4u << 20, INT64_MAX};
@@ -142,6 +158,7 @@ static void try_one(char parser, const char *text, size_t len)
 	switch (parser) {
 	case 'p':
 		try_path(text);
+		try_escapes(text);
 		break;
 	case 'r':
 		try_range(text);

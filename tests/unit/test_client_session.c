@@ -152,7 +152,7 @@ static void session__lost_with_the_server(void **state)
 
 	(void)state;
 	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
-	snprintf(listen, sizeof(listen), "%s", server.url + strlen("http://"));
+	snprintf(listen, sizeof(listen), "%.100s", server.url + strlen("http://"));
 	client_server_stop(&server);
 	client_server_start(&server, listen);
 	CLIENT_WAIT(atomic_load(&lost) == -EKEYREVOKED);

@@ -262,6 +262,43 @@ static void u63_parse__forms(void **state)
 	assert_true(value == INT64_MAX);
 }
 
+static void unescape__leaves_control_characters(void **state)
+{
+	static const char *const cases[][2] = {
+		{"/%68ealth", "/health"},
+		{"/health%00x", "/health%00x"},
+		{"/a%0d%0A%1f%7f", "/a%0d%0A%1f%7f"},
+		{"%20%c3%A9%2f", " \xc3\xa9/"},
+		{"%", "%"},
+		{"%4", "%4"},
+		{"%zz%4g%%41", "%zz%4g%A"},
+		{"%2541", "%41"},
+		{"", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "%s", cases[i][0]);
+		assert_int_equal(maas_http_unescape(text), strlen(cases[i][1]));
+		assert_string_equal(text, cases[i][1]);
+	}
+}
+
+static void path_text__is_one_word(void **state)
+{
+	char text[16];
+
+	(void)state;
+	maas_http_path_text("/a b\n\x7f\xc3\xa9", text, sizeof(text));
+	assert_string_equal(text, "/a%20b%0A%7F%C3");
+	maas_http_path_text("/0123456789abcdefghi", text, sizeof(text));
+	assert_string_equal(text, "/0123456789ab");
+	maas_http_path_text("", text, sizeof(text));
+	assert_string_equal(text, "");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -275,6 +312,8 @@ int main(void)
 		cmocka_unit_test(range_parse__unsatisfiable),
 		cmocka_unit_test(content_range_parse__forms),
 		cmocka_unit_test(u63_parse__forms),
+		cmocka_unit_test(unescape__leaves_control_characters),
+		cmocka_unit_test(path_text__is_one_word),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <ctype.h>
+
+#include "http/parse.h"
+
+static int hex(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)tolower((unsigned char)c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The byte that `text` stands for when that is %XX, else -1. */
+static int unescaped(const char *text)
+{
+	int high;
+	int low;
+
+	if (text[0] != '%')
+		return -1;
+	high = hex(text[1]);
+	low = high < 0 ? -1 : hex(text[2]);
+	return low < 0 ? -1 : high << 4 | low;
+}
+
+size_t maas_http_unescape(char *text)
+{
+	const char *start = text;
+	char *to = text;
+
+	while (*text) {
+		int byte = unescaped(text);
+
+		if (byte >= 0x20 && byte != 0x7f) {
+			*to++ = (char)byte;
+			text += 3;
+		} else {
+			*to++ = *text++;
+		}
+	}
+	*to = '\0';
+	return (size_t)(to - start);
+}
+
+void maas_http_path_text(const char *path, char *ret_text, size_t size)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	size_t used = 0;
+
+	for (; *path && used + 3 < size; path++) {
+		unsigned char byte = (unsigned char)*path;
+
+		if (byte > 0x20 && byte < 0x7f) {
+			ret_text[used++] = *path;
+			continue;
+		}
+		ret_text[used++] = '%';
+		ret_text[used++] = digits[byte >> 4];
+		ret_text[used++] = digits[byte & 15];
+	}
+	ret_text[used] = '\0';
+}
