@@ -169,6 +169,8 @@ int maas_http_wait(struct maas_http_conn *conn)
 		pthread_mutex_unlock(&wait->lock);
 		return 0;
 	}
+	if (wait->pending && !wait->status)
+		wait->status = -ECANCELED;
 	pthread_mutex_unlock(&wait->lock);
 	return conn->req.handlers->resume(conn);
 }

@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "http/internal.h"
 
-#define LIST_LIMIT     1000
-#define LIST_MAX_LIMIT 10000
+#define GRANT_BYTES 112 /* of a key as JSON, at most */
 
-static const char *const lifetime_names[] = {
-	[MAAS_LIFETIME_DELETE] = "delete",
-	[MAAS_LIFETIME_TTL] = "ttl",
-	[MAAS_LIFETIME_SESSION] = "session",
-};
-
-/* ---- POST /allocate */
-
+/* POST /allocate */
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
 	struct maas_slab_stats stats;
@@ -47,14 +38,19 @@ static int fail_exhausted(struct maas_http_conn *conn, const struct maas_http_al
 
 static void count_failure(struct maas_http_conn *conn, int error)
 {
+	static const struct {
+		int error;
+		enum maas_http_failure reason;
+	} reasons[] = {
+		{-EFBIG, MAAS_FAIL_TOO_LARGE},	       {-ENOSPC, MAAS_FAIL_POOL_EXHAUSTED},
+		{-ESRCH, MAAS_FAIL_UNKNOWN_SESSION},   {-ENOTCONN, MAAS_FAIL_NOT_CONNECTED},
+		{-EDQUOT, MAAS_FAIL_GRANTS_EXHAUSTED}, {-EMLINK, MAAS_FAIL_DEVICE_LIMIT},
+	};
 	enum maas_http_failure reason = MAAS_FAIL_OTHER;
 
-	if (error == -EFBIG)
-		reason = MAAS_FAIL_TOO_LARGE;
-	else if (error == -ENOSPC)
-		reason = MAAS_FAIL_POOL_EXHAUSTED;
-	else if (error == -ESRCH)
-		reason = MAAS_FAIL_UNKNOWN_SESSION;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(reasons); i++)
+		if (reasons[i].error == error)
+			reason = reasons[i].reason;
 	atomic_fetch_add_explicit(&conn->http->metrics.failures[reason], 1, memory_order_relaxed);
 }
 
@@ -70,10 +66,10 @@ static int fail_allocate(struct maas_http_conn *conn, int error,
 		return maas_http_fail(conn, error,
 				      "%d different owners hold memory; use fewer names",
 				      MAAS_LEND_MAX_OWNERS);
-	return maas_http_fail(conn, error, NULL);
+	return maas_http_fail_key(conn, error);
 }
 
-/* What follows the id: the same for every allocation of a batch. */
+/* What follows the id, up to the key: the same for every allocation of a batch. */
 static void write_tail(struct maas_buf *out, const struct maas_allocation *allocation)
 {
 	maas_buf_str(out, "\",\"size_bytes\":");
@@ -86,29 +82,40 @@ static void write_tail(struct maas_buf *out, const struct maas_allocation *alloc
 	maas_buf_u64(out, allocation->age_s);
 }
 
-static void write_one(struct maas_buf *out, const struct maas_allocation *allocation)
+void maas_http_write_allocation(struct maas_buf *out, const struct maas_allocation *allocation)
 {
 	maas_buf_str(out, "{\"id\":\"");
 	maas_buf_str(out, allocation->id);
 	write_tail(out, allocation);
 }
 
-static void write_batch(struct maas_http_conn *conn, const struct maas_slab_ref *refs,
-			uint32_t count, const struct maas_allocation *first, const char *end)
+static void write_end(struct maas_buf *out, const struct maas_http_loan *loan, uint32_t i)
+{
+	if (loan->keyed) {
+		maas_buf_str(out, ",\"rdma\":");
+		maas_http_write_grant(out, &loan->grants[i]);
+	} else if (*loan->body.session) {
+		maas_buf_str(out, ",\"rdma\":null");
+	}
+	maas_buf_str(out, "}");
+}
+
+static void write_batch(struct maas_http_conn *conn, const struct maas_http_loan *loan)
 {
 	struct maas_buf tail = {0};
+	size_t key_bytes = loan->keyed ? GRANT_BYTES : 16;
 
-	write_tail(&tail, first);
-	maas_buf_str(&tail, end);
+	write_tail(&tail, &loan->first);
 	maas_buf_str(&conn->out, "{\"allocations\":[");
-	maas_buf_reserve(&conn->out, count * (tail.len + MAAS_ID_TEXT + 16));
-	for (uint32_t i = 0; i < count; i++) {
+	maas_buf_reserve(&conn->out, loan->count * (tail.len + MAAS_ID_TEXT + 16 + key_bytes));
+	for (uint32_t i = 0; i < loan->count; i++) {
 		char id[MAAS_ID_TEXT];
 
-		maas_lend_id(conn->http->options.lend, refs[i], id);
+		maas_lend_id(conn->http->options.lend, loan->refs[i], id);
 		maas_buf_str(&conn->out, i ? ",{\"id\":\"" : "{\"id\":\"");
 		maas_buf_add(&conn->out, id, MAAS_ID_TEXT - 1);
 		maas_buf_add(&conn->out, tail.data, tail.len);
+		write_end(&conn->out, loan, i);
 	}
 	maas_buf_str(&conn->out, "]}\n");
 	if (tail.error)
@@ -116,41 +123,51 @@ static void write_batch(struct maas_http_conn *conn, const struct maas_slab_ref 
 	maas_buf_fini(&tail);
 }
 
-static int allocate(struct maas_http_conn *conn, const struct maas_http_allocate *body,
-		    uint32_t count, struct maas_slab_ref *refs)
+static int reply(struct maas_http_conn *conn, const struct maas_http_loan *loan)
 {
-	const struct maas_alloc_request request = {
-		.size_bytes = body->size_bytes,
-		.count = count,
-		.lifetime = body->lifetime,
-		.ttl_s = (uint32_t)body->ttl_s,
-		.session = *body->session ? body->session : NULL,
-		.owner = *body->owner ? body->owner : NULL,
-		.request_id = *body->request_id ? body->request_id : NULL,
-	};
-	const char *end = *body->session ? ",\"rdma\":null}" : "}";
-	struct maas_allocation first;
-	int r;
-
-	r = maas_lend_allocate(conn->http->options.lend, &request, refs, &first);
-	if (r)
-		return fail_allocate(conn, r, body);
-	if (body->count) {
-		write_batch(conn, refs, count, &first, end);
+	if (loan->body.count) {
+		write_batch(conn, loan);
 		return maas_http_reply(conn, MHD_HTTP_OK);
 	}
-	write_one(&conn->out, &first);
-	maas_buf_str(&conn->out, end);
+	maas_http_write_allocation(&conn->out, &loan->first);
+	write_end(&conn->out, loan, 0);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
+int maas_http_allocate_end(struct maas_http_conn *conn)
+{
+	const struct maas_http_loan *loan = conn->req.loan;
+	int status = maas_http_wait_status(conn);
+
+	return status ? fail_allocate(conn, status, &loan->body) : reply(conn, loan);
+}
+
+static int allocate(struct maas_http_conn *conn, struct maas_http_loan *loan)
+{
+	int r = maas_lend_allocate(conn->http->options.lend, &loan->request, loan->refs,
+				   &loan->first);
+
+	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
+}
+
+static int allocate_keyed(struct maas_http_conn *conn, struct maas_http_loan *loan)
+{
+	int r;
+
+	maas_http_loan_begin(loan);
+	r = maas_lend_allocate_granted(conn->http->options.lend, &loan->request, loan->body.access,
+				       loan->refs, &loan->first, loan->grants, maas_http_loan_done,
+				       loan);
+	return maas_http_loan_wait(loan, r);
+}
+
 int maas_http_allocate(struct maas_http_conn *conn)
 {
-	struct maas_slab_ref one;
-	struct maas_slab_ref *refs = &one;
 	struct maas_http_allocate body;
 	struct maas_http_fault fault;
+	struct maas_http_loan *loan;
+	uint32_t count;
 	int r;
 
 	r = maas_http_json_allocate(conn->in.data, conn->in.len, &body, &fault);
@@ -158,150 +175,20 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		count_failure(conn, r);
 		return maas_http_fail_fault(conn, r, &fault);
 	}
-	if (body.count > 1) {
-		refs = malloc(body.count * sizeof(*refs));
-		if (!refs)
-			return maas_http_fail(conn, -ENOMEM, NULL);
-	}
-	r = allocate(conn, &body, body.count ? (uint32_t)body.count : 1, refs);
-	if (refs != &one)
-		free(refs);
-	return r;
-}
-
-/* ---- GET /allocate/{id}, POST …/renew, GET /allocations */
-
-static void write_full(struct maas_buf *out, const struct maas_allocation *allocation)
-{
-	bool leased = allocation->lifetime == MAAS_LIFETIME_TTL;
-
-	write_one(out, allocation);
-	maas_buf_str(out, ",\"owner\":");
-	if (*allocation->owner)
-		maas_buf_json(out, allocation->owner);
-	else
-		maas_buf_str(out, "null");
-	maas_buf_str(out, ",\"lifetime\":\"");
-	maas_buf_str(out, lifetime_names[allocation->lifetime]);
-	if (leased) {
-		maas_buf_str(out, "\",\"ttl_seconds\":");
-		maas_buf_u64(out, allocation->ttl_s);
-		maas_buf_str(out, ",\"lease_seconds\":");
-		maas_buf_u64(out, allocation->lease_s);
-		maas_buf_str(out, "}");
-	} else {
-		maas_buf_str(out, "\",\"ttl_seconds\":null,\"lease_seconds\":null}");
-	}
-}
-
-static int reply_full(struct maas_http_conn *conn, int r, const struct maas_allocation *allocation)
-{
-	if (r)
-		return maas_http_fail(conn, r, NULL);
-	write_full(&conn->out, allocation);
-	maas_buf_str(&conn->out, "\n");
-	return maas_http_reply(conn, MHD_HTTP_OK);
-}
-
-int maas_http_describe(struct maas_http_conn *conn)
-{
-	struct maas_allocation allocation;
-	int r = maas_lend_get(conn->http->options.lend, conn->ids[0], &allocation);
-
-	return reply_full(conn, r, &allocation);
-}
-
-int maas_http_renew(struct maas_http_conn *conn)
-{
-	struct maas_allocation allocation;
-	struct maas_http_fault fault;
-	uint64_t ttl_s;
-	int r;
-
-	r = maas_http_json_renew(conn->in.data, conn->in.len, &ttl_s, &fault);
-	if (r)
-		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_lend_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &allocation);
-	return reply_full(conn, r, &allocation);
-}
-
-struct list_query {
-	const char *owner;
-	const char *after;
-	uint64_t limit;
-	const char *unknown;
-};
-
-static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const char *name,
-				     const char *value)
-{
-	struct list_query *query = cls;
-
-	(void)kind;
-	if (!value)
-		value = "";
-	if (!strcmp(name, "owner"))
-		query->owner = value;
-	else if (!strcmp(name, "after"))
-		query->after = value;
-	else if (strcmp(name, "limit") != 0)
-		query->unknown = name;
-	else if (maas_http_u63_parse(value, &query->limit))
-		query->limit = 0;
-	return MHD_YES;
-}
-
-static int reply_list(struct maas_http_conn *conn, const struct maas_allocation *allocations,
-		      int count, bool more)
-{
-	maas_buf_str(&conn->out, "{\"allocations\":[");
-	for (int i = 0; i < count; i++) {
-		if (i)
-			maas_buf_str(&conn->out, ",");
-		write_full(&conn->out, &allocations[i]);
-	}
-	maas_buf_str(&conn->out, "],\"next\":");
-	if (more && count)
-		maas_buf_json(&conn->out, allocations[count - 1].id);
-	else
-		maas_buf_str(&conn->out, "null");
-	maas_buf_str(&conn->out, "}\n");
-	return maas_http_reply(conn, MHD_HTTP_OK);
-}
-
-int maas_http_list(struct maas_http_conn *conn)
-{
-	struct list_query query = {.limit = LIST_LIMIT};
-	struct maas_allocation *allocations;
-	bool more = false;
-	int r;
-
-	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
-	if (query.unknown)
-		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "unknown_field",
-				       "unknown argument \"%.64s\"; there are owner, after, limit",
-				       query.unknown);
-	if (!query.limit || query.limit > LIST_MAX_LIMIT)
-		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
-				       "\"limit\" must be a whole number from 1 to %d",
-				       LIST_MAX_LIMIT);
-	if (query.owner && !maas_lend_name_valid(query.owner))
-		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
-				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
-				       "0-9 . _ : / @ -");
-	allocations = malloc(query.limit * sizeof(*allocations));
-	if (!allocations)
+	count = body.count ? (uint32_t)body.count : 1;
+	loan = maas_http_loan_new(conn, count);
+	if (!loan)
 		return maas_http_fail(conn, -ENOMEM, NULL);
-	r = maas_lend_list(conn->http->options.lend, query.owner, query.after,
-			   (uint32_t)query.limit, allocations, &more);
-	if (r == -ENOENT)
-		r = maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
-				    "\"after\" must be an id of this arena, such as \"next\" of "
-				    "the page before");
-	else if (r < 0)
-		r = maas_http_fail(conn, r, NULL);
-	else
-		r = reply_list(conn, allocations, r, more);
-	free(allocations);
-	return r;
+	loan->body = body;
+	loan->request = (struct maas_alloc_request){
+		.size_bytes = body.size_bytes,
+		.count = count,
+		.lifetime = body.lifetime,
+		.ttl_s = (uint32_t)body.ttl_s,
+		.session = *body.session ? loan->body.session : NULL,
+		.owner = *body.owner ? loan->body.owner : NULL,
+		.request_id = *body.request_id ? loan->body.request_id : NULL,
+	};
+	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_ACCESS_NONE;
+	return loan->keyed ? allocate_keyed(conn, loan) : allocate(conn, loan);
 }

@@ -20,17 +20,15 @@ int maas_http_delete(struct maas_http_conn *conn)
 
 	maas_http_wait_begin(conn);
 	r = maas_lend_free(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
-	if (r == -EINPROGRESS)
-		return maas_http_wait(conn);
-	maas_http_wait_done(conn, 0);
-	if (r)
-		return maas_http_fail(conn, r, NULL);
-	return maas_http_reply_empty(conn);
+	if (r != -EINPROGRESS)
+		maas_http_wait_done(conn, r);
+	return maas_http_wait(conn);
 }
 
 /* ---- POST /free */
 
-/* Frees one of many; an id that is not there goes to `unknown`. Returns 1 when it was there. */
+/* Frees one of many; an id that is not there goes to `unknown`. Returns 1 when it was there. What
+ * else may fail is the whole answer's status. */
 static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf *unknown)
 {
 	int r;
@@ -39,8 +37,8 @@ static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf
 	r = maas_lend_free(conn->http->options.lend, id, maas_http_wait_done, conn);
 	if (r == -EINPROGRESS)
 		return 1;
-	maas_http_wait_done(conn, 0);
-	if (!r)
+	maas_http_wait_done(conn, r == -ENOENT ? 0 : r);
+	if (r != -ENOENT)
 		return 1;
 	if (unknown->len)
 		maas_buf_str(unknown, ",");
@@ -52,6 +50,11 @@ int maas_http_free_end(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
+	if (status == -ETIMEDOUT)
+		return maas_http_fail(
+			conn, status,
+			"the allocations are gone, but not every key to them could be "
+			"confirmed dead; that memory is kept out of use");
 	if (status)
 		return maas_http_fail(conn, status, NULL);
 	return maas_http_reply(conn, MHD_HTTP_OK);

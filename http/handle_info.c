@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <inttypes.h>
+#include <string.h>
 
 #include "http/internal.h"
 
@@ -15,9 +15,7 @@ static void write_string_or_null(struct maas_buf *out, const char *text)
 
 static void write_rdma(struct maas_buf *out, const struct maas_http_rdma *rdma)
 {
-	maas_buf_str(out, "{\"state\":");
-	maas_buf_json(out, rdma->state ? rdma->state : "off");
-	maas_buf_str(out, ",\"device\":");
+	maas_buf_str(out, "{\"device\":");
 	write_string_or_null(out, rdma->device);
 	maas_buf_str(out, ",\"gid\":");
 	write_string_or_null(out, rdma->gid);
@@ -30,10 +28,9 @@ static void write_rdma(struct maas_buf *out, const struct maas_http_rdma *rdma)
 	write_string_or_null(out, rdma->keys);
 	maas_buf_str(out, ",\"isolation\":");
 	maas_buf_str(out, rdma->isolation_json ? rdma->isolation_json : "null");
-	maas_buf_str(out, "}");
+	maas_buf_str(out, ",\"state\":");
 }
 
-/* The part of /health that never changes is made once. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out)
 {
 	maas_buf_str(out, "{\"status\":\"healthy\",\"service\":\"memory-as-a-service\","
@@ -43,7 +40,24 @@ void maas_http_health_head(const struct maas_http_options *options, struct maas_
 	maas_buf_json(out, options->boot_id ? options->boot_id : "");
 	maas_buf_str(out, ",\"rdma\":");
 	write_rdma(out, &options->rdma);
-	maas_buf_str(out, ",\"timestamp\":");
+}
+
+bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stats)
+{
+	if (http->has_keys && maas_lend_key_stats(http->options.lend, ret_stats))
+		return true;
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	return false;
+}
+
+static void write_state(struct maas_http *http, struct maas_buf *out)
+{
+	const char *state = http->options.rdma.state;
+	struct maas_key_stats keys;
+
+	if (maas_http_key_stats(http, &keys))
+		state = keys.state;
+	maas_buf_json(out, state ? state : "off");
 }
 
 static void write_u64(struct maas_buf *out, const char *before, uint64_t value)
@@ -60,7 +74,8 @@ int maas_http_health(struct maas_http_conn *conn)
 
 	maas_slab_stats(http->options.slab, &stats);
 	maas_buf_add(out, http->health_head.data, http->health_head.len);
-	maas_buf_u64(out, maas_clock_wall_s());
+	write_state(http, out);
+	write_u64(out, "},\"timestamp\":", maas_clock_wall_s());
 	write_u64(out, ",\"uptime_seconds\":",
 		  (conn->req.start_ns - http->started_ns) / UINT64_C(1000000000));
 	write_u64(out, ",\"memory\":{\"max_pool_size\":", stats.max_bytes);
@@ -73,17 +88,35 @@ int maas_http_health(struct maas_http_conn *conn)
 
 /* ---- GET /ready */
 
+static int not_ready(struct maas_http_conn *conn, const struct maas_key_stats *keys,
+		     const char *status, const char *message)
+{
+	struct maas_buf *out = &conn->out;
+
+	maas_buf_str(out, "{\"status\":\"");
+	maas_buf_str(out, status);
+	write_u64(out, "\",\"bytes_registered\":", keys->registered_bytes);
+	write_u64(out, ",\"bytes_total\":", keys->wanted_bytes);
+	maas_buf_str(out, ",\"error\":{\"code\":\"");
+	maas_buf_str(out, status);
+	maas_buf_str(out, "\",\"message\":\"");
+	maas_buf_str(out, message);
+	maas_buf_str(out, "\"}}\n");
+	return maas_http_reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
+}
+
 int maas_http_ready(struct maas_http_conn *conn)
 {
-	if (!atomic_load_explicit(&conn->http->draining, memory_order_relaxed)) {
-		maas_buf_str(&conn->out, "{\"status\":\"ready\"}\n");
-		return maas_http_reply(conn, MHD_HTTP_OK);
-	}
-	maas_buf_str(&conn->out,
-		     "{\"status\":\"draining\",\"bytes_registered\":0,\"bytes_total\":0,"
-		     "\"error\":{\"code\":\"draining\",\"message\":\"the server is ending; go to "
-		     "another\"}}\n");
-	return maas_http_reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
+	struct maas_key_stats keys;
+
+	maas_http_key_stats(conn->http, &keys);
+	if (atomic_load_explicit(&conn->http->draining, memory_order_relaxed))
+		return not_ready(conn, &keys, "draining", "the server is ending; go to another");
+	if (keys.registered_bytes < keys.wanted_bytes)
+		return not_ready(conn, &keys, "registering",
+				 "the pool is being registered with the RDMA device; wait");
+	maas_buf_str(&conn->out, "{\"status\":\"ready\"}\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
 /* ---- GET /stats */
@@ -111,6 +144,20 @@ static void write_sessions(struct maas_buf *out, const struct maas_lend_stats *s
 	write_u64(out, ",\"transfers\":{\"active\":", stats->transfers);
 	write_u64(out, ",\"forced\":", stats->forced_transfers);
 	write_u64(out, ",\"pending_frees\":", stats->pending_frees);
+	maas_buf_str(out, "}");
+}
+
+static void write_keys(struct maas_http *http, struct maas_buf *out)
+{
+	struct maas_key_stats keys;
+
+	if (!maas_http_key_stats(http, &keys)) {
+		maas_buf_str(out, ",\"rdma\":null}\n");
+		return;
+	}
+	write_u64(out, ",\"rdma\":{\"connections\":", keys.connected);
+	write_u64(out, ",\"grants\":", keys.grants);
+	write_u64(out, ",\"registered_bytes\":", keys.registered_bytes);
 	maas_buf_str(out, "}}\n");
 }
 
@@ -141,5 +188,6 @@ int maas_http_stats(struct maas_http_conn *conn)
 		write_class(out, &slab.classes[i]);
 	}
 	write_sessions(out, &lend);
+	write_keys(conn->http, out);
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }

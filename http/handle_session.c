@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "http/internal.h"
 
@@ -15,6 +16,27 @@ static int fail(struct maas_http_conn *conn, int error)
 	return maas_http_fail(conn, error, NULL);
 }
 
+/* Where to connect to for RDMA: as near as can be to where the client came to by HTTP. */
+static void write_address(struct maas_http_conn *conn)
+{
+	struct sockaddr_storage local = {0};
+	socklen_t len = sizeof(local);
+	struct maas_key_address at;
+	bool known;
+
+	known = !getsockname(conn->fd, (struct sockaddr *)&local, &len) &&
+		local.ss_family != AF_UNIX;
+	if (!maas_lend_key_address(conn->http->options.lend, known ? &local : NULL, &at)) {
+		maas_buf_str(&conn->out, "null");
+		return;
+	}
+	maas_buf_str(&conn->out, "{\"addr\":");
+	maas_buf_json(&conn->out, at.addr);
+	maas_buf_str(&conn->out, ",\"port\":");
+	maas_buf_u64(&conn->out, at.port);
+	maas_buf_str(&conn->out, "}");
+}
+
 static int reply(struct maas_http_conn *conn, const struct maas_session_info *session)
 {
 	struct maas_buf *out = &conn->out;
@@ -27,7 +49,9 @@ static int reply(struct maas_http_conn *conn, const struct maas_session_info *se
 	}
 	maas_buf_str(out, "\",\"ttl_seconds\":");
 	maas_buf_u64(out, session->ttl_s);
-	maas_buf_str(out, ",\"rdma\":null}\n");
+	maas_buf_str(out, ",\"rdma\":");
+	write_address(conn);
+	maas_buf_str(out, "}\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
@@ -76,33 +100,24 @@ int maas_http_session_ticket(struct maas_http_conn *conn)
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
+int maas_http_session_gone(struct maas_http_conn *conn)
+{
+	int status = maas_http_wait_status(conn);
+
+	if (status == -ETIMEDOUT)
+		return maas_http_fail(conn, status,
+				      "the session is gone, but not every key of it could be "
+				      "confirmed dead; that memory is kept out of use");
+	return status ? fail(conn, status) : maas_http_reply_empty(conn);
+}
+
 int maas_http_session_end(struct maas_http_conn *conn)
 {
 	int r;
 
 	maas_http_wait_begin(conn);
 	r = maas_session_end(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
-	if (r == -EINPROGRESS)
-		return maas_http_wait(conn);
-	maas_http_wait_done(conn, 0);
-	return r ? fail(conn, r) : maas_http_reply_empty(conn);
-}
-
-/* ---- keys: this server has none to grant */
-
-int maas_http_grant(struct maas_http_conn *conn)
-{
-	struct maas_http_grant body;
-	struct maas_http_fault fault;
-	int r;
-
-	r = maas_http_json_grant(conn->in.data, conn->in.len, &body, &fault);
-	if (r)
-		return maas_http_fail_fault(conn, r, &fault);
-	return maas_http_fail(conn, -EOPNOTSUPP, NULL);
-}
-
-int maas_http_grant_end(struct maas_http_conn *conn)
-{
-	return maas_http_fail(conn, -EOPNOTSUPP, NULL);
+	if (r != -EINPROGRESS)
+		maas_http_wait_done(conn, r);
+	return maas_http_wait(conn);
 }

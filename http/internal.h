@@ -45,6 +45,9 @@ enum maas_http_failure {
 	MAAS_FAIL_TOO_LARGE,
 	MAAS_FAIL_POOL_EXHAUSTED,
 	MAAS_FAIL_UNKNOWN_SESSION,
+	MAAS_FAIL_NOT_CONNECTED,
+	MAAS_FAIL_GRANTS_EXHAUSTED,
+	MAAS_FAIL_DEVICE_LIMIT,
 	MAAS_FAIL_OTHER,
 	MAAS_FAILURES,
 };
@@ -61,7 +64,13 @@ struct maas_http_metrics {
 
 void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int route,
 			       enum maas_http_method method, unsigned int status, uint64_t ns);
+void maas_http_metric_head(struct maas_buf *out, const char *name, const char *type,
+			   const char *help);
+/* One without labels. */
+void maas_http_metric(struct maas_buf *out, const char *name, const char *type, const char *help,
+		      uint64_t value);
 void maas_http_process_metrics(struct maas_buf *out);
+void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out);
 
 /* ---- connections that were answered early, and end */
 
@@ -87,6 +96,9 @@ void maas_http_linger_add(struct maas_http_linger *linger, int fd);
 
 /* ---- server */
 
+/* All 0 where there is no RDMA; false then. */
+bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stats);
+/* The part of /health that never changes; what follows it is the state of RDMA. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
 struct maas_http_listener {
@@ -101,6 +113,7 @@ struct maas_http {
 	struct maas_buf health_head;	  /* what /health says that never changes */
 	struct MHD_Response *empty;	  /* 200 without a body */
 	uint64_t started_ns;
+	bool has_keys; /* there is RDMA */
 	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
 	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
@@ -173,6 +186,7 @@ struct maas_http_request {
 	uint64_t write_end;
 	bool exact; /* the body must reach write_end */
 	struct maas_http_vector *vector;
+	struct maas_http_loan *loan;
 };
 
 /* What a suspended request waits for. */
@@ -229,6 +243,31 @@ int maas_http_wait_status(struct maas_http_conn *conn);
 /* Ends the wait now, for a server that stops. */
 void maas_http_wait_abandon(struct maas_http_conn *conn);
 
+/*
+ * What lend fills while a request waits for keys, and may go on filling when that request has been
+ * abandoned: so it has two holders, the request and lend; the last one frees it.
+ */
+struct maas_http_loan {
+	struct maas_http_conn *conn;
+	_Atomic unsigned int holders;
+	bool keyed; /* each allocation has a grant */
+	struct maas_http_allocate body;
+	struct maas_alloc_request request; /* its strings are in `body` */
+	struct maas_allocation first;
+	uint32_t count;
+	struct maas_slab_ref *refs; /* behind the grants */
+	struct maas_grant grants[];
+};
+
+/* Becomes conn->req.loan. NULL: out of memory. */
+struct maas_http_loan *maas_http_loan_new(struct maas_http_conn *conn, uint32_t count);
+void maas_http_loan_put(struct maas_http_loan *loan);
+/* As maas_http_wait_begin(), for a call of lend that ends with maas_http_loan_done(loan, …). */
+void maas_http_loan_begin(struct maas_http_loan *loan);
+void maas_http_loan_done(void *loan, int status);
+/* Waits for the end of such a call, which has returned `started`. */
+MAAS_MUST_CHECK int maas_http_loan_wait(struct maas_http_loan *loan, int started);
+
 /* ---- answers; all take what stands in conn->out. Return as handlers do. */
 
 /* conn->out as JSON. */
@@ -251,6 +290,14 @@ MAAS_MUST_CHECK int maas_http_fail(struct maas_http_conn *conn, int error, const
 MAAS_MUST_CHECK int maas_http_fail_fault(struct maas_http_conn *conn, int error,
 					 const struct maas_http_fault *fault);
 
+/* For an error that keys may have, too. */
+MAAS_MUST_CHECK int maas_http_fail_key(struct maas_http_conn *conn, int error);
+
+/* ---- parts of answers */
+
+/* An object without its end. */
+void maas_http_write_allocation(struct maas_buf *out, const struct maas_allocation *allocation);
+void maas_http_write_grant(struct maas_buf *out, const struct maas_grant *grant);
 /* `bytes` / 2^20, exact, as a JSON number with a point. */
 void maas_http_write_mib(struct maas_buf *out, uint64_t bytes);
 
@@ -263,11 +310,13 @@ void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector 
 extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
 
 maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
-maas_http_handler maas_http_allocate, maas_http_describe, maas_http_renew, maas_http_list;
+maas_http_handler maas_http_allocate, maas_http_allocate_end;
+maas_http_handler maas_http_describe, maas_http_renew, maas_http_list;
 maas_http_handler maas_http_delete, maas_http_delete_end, maas_http_free, maas_http_free_end;
 maas_http_handler maas_http_grant, maas_http_grant_end;
+maas_http_handler maas_http_ungrant, maas_http_ungrant_end;
 maas_http_handler maas_http_session_open, maas_http_session_renew, maas_http_session_ticket;
-maas_http_handler maas_http_session_end;
+maas_http_handler maas_http_session_end, maas_http_session_gone;
 maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_end;
 int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 maas_http_handler maas_http_data_read, maas_http_data_write_begin, maas_http_data_write_end;

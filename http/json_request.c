@@ -26,6 +26,7 @@ static int parse(const struct shape *shape, const char *text, size_t len, void *
 
 #define WANT_NAME    "a name: 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
 #define WANT_ID	     "an id, as a string of 36 characters"
+#define WANT_ACCESS  "\"rw\", \"r\" or \"none\""
 #define WANT_REQUEST "a string of 1 to 127 printable ASCII characters"
 
 static int check_name(const char *field, const char *name, struct maas_http_fault *fault)
@@ -35,11 +36,29 @@ static int check_name(const char *field, const char *name, struct maas_http_faul
 	return 0;
 }
 
+#define ACCESS_BYTES 5 /* of the longest name and its NUL */
+
+/* -1 for no access of that name. */
+static int access_parse(const char *name)
+{
+	static const char *const names[] = {
+		[MAAS_ACCESS_NONE] = "none",
+		[MAAS_ACCESS_READ] = "r",
+		[MAAS_ACCESS_WRITE] = "rw",
+	};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++)
+		if (!strcmp(names[i], name))
+			return (int)i;
+	return -1;
+}
+
 /* ---- allocate */
 
 struct allocate_body {
 	struct maas_http_allocate to;
 	char lifetime[8];
+	char access[ACCESS_BYTES];
 };
 
 #define AT(field) offsetof(struct allocate_body, field)
@@ -47,6 +66,7 @@ static const struct field allocate_fields[] = {
 	{"size_bytes", KIND_NUMBER, true, AT(to.size_bytes), 1, INT64_MAX, NULL},
 	{"count", KIND_NUMBER, false, AT(to.count), 1, MAAS_SLAB_MAX_BATCH, NULL},
 	{"session", KIND_STRING, false, AT(to.session), 0, MAAS_ID_TEXT, WANT_ID},
+	{"access", KIND_STRING, false, AT(access), 0, ACCESS_BYTES, WANT_ACCESS},
 	{"lifetime", KIND_STRING, false, AT(lifetime), 0, 8, "\"delete\", \"ttl\" or \"session\""},
 	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAX_TTL_S, NULL},
 	{"owner", KIND_STRING, false, AT(to.owner), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
@@ -84,6 +104,20 @@ static int set_lifetime(struct allocate_body *body, struct maas_http_fault *faul
 	return 0;
 }
 
+static int set_access(struct allocate_body *body, struct maas_http_fault *fault)
+{
+	int access = *body->access ? access_parse(body->access) : MAAS_ACCESS_WRITE;
+
+	if (access < 0)
+		return maas_http_refuse(fault, "bad_field", "\"access\" must be " WANT_ACCESS);
+	if (*body->access && !*body->to.session)
+		return maas_http_refuse(
+			fault, "missing_field",
+			"\"access\" needs \"session\", the id of the session that gets the key");
+	body->to.access = (enum maas_access)access;
+	return 0;
+}
+
 int maas_http_json_allocate(const char *text, size_t len, struct maas_http_allocate *ret_body,
 			    struct maas_http_fault *fault)
 {
@@ -94,6 +128,8 @@ int maas_http_json_allocate(const char *text, size_t len, struct maas_http_alloc
 	r = parse(&allocate_shape, text, len, &body, fault);
 	if (!r)
 		r = set_lifetime(&body, fault);
+	if (!r)
+		r = set_access(&body, fault);
 	if (!r)
 		r = check_name("owner", body.to.owner, fault);
 	if (r)
@@ -160,10 +196,15 @@ int maas_http_json_session(const char *text, size_t len, struct maas_http_sessio
 	return 0;
 }
 
-#define AT(field) offsetof(struct maas_http_grant, field)
+struct grant_body {
+	char session[MAAS_ID_TEXT];
+	char access[ACCESS_BYTES];
+};
+
+#define AT(field) offsetof(struct grant_body, field)
 static const struct field grant_fields[] = {
 	{"session", KIND_STRING, true, AT(session), 0, MAAS_ID_TEXT, WANT_ID},
-	{"access", KIND_STRING, true, AT(access), 0, 3, "\"rw\" or \"r\""},
+	{"access", KIND_STRING, true, AT(access), 0, ACCESS_BYTES, "\"rw\" or \"r\""},
 };
 #undef AT
 static const struct shape grant_shape = {"{\"session\": \"ID\", \"access\": \"rw\"}", grant_fields,
@@ -172,16 +213,19 @@ static const struct shape grant_shape = {"{\"session\": \"ID\", \"access\": \"rw
 int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *ret_body,
 			 struct maas_http_fault *fault)
 {
-	struct maas_http_grant body;
+	struct grant_body body;
+	int access;
 	int r;
 
 	memset(&body, 0, sizeof(body));
 	r = parse(&grant_shape, text, len, &body, fault);
 	if (r)
 		return r;
-	if (strcmp(body.access, "rw") != 0 && strcmp(body.access, "r") != 0)
+	access = access_parse(body.access);
+	if (access != MAAS_ACCESS_READ && access != MAAS_ACCESS_WRITE)
 		return maas_http_refuse(fault, "bad_field", "\"access\" must be \"rw\" or \"r\"");
-	*ret_body = body;
+	memcpy(ret_body->session, body.session, sizeof(body.session));
+	ret_body->access = (enum maas_access)access;
 	return 0;
 }
 

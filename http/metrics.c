@@ -16,6 +16,9 @@ static const char *const failure_names[MAAS_FAILURES] = {
 	[MAAS_FAIL_TOO_LARGE] = "too_large",
 	[MAAS_FAIL_POOL_EXHAUSTED] = "pool_exhausted",
 	[MAAS_FAIL_UNKNOWN_SESSION] = "unknown_session",
+	[MAAS_FAIL_NOT_CONNECTED] = "not_connected",
+	[MAAS_FAIL_GRANTS_EXHAUSTED] = "grants_exhausted",
+	[MAAS_FAIL_DEVICE_LIMIT] = "device_limit",
 	[MAAS_FAIL_OTHER] = "other",
 };
 
@@ -47,15 +50,16 @@ void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int r
 	add(&metrics->duration_ns, ns);
 }
 
-static void head(struct maas_buf *out, const char *name, const char *type, const char *help)
+void maas_http_metric_head(struct maas_buf *out, const char *name, const char *type,
+			   const char *help)
 {
 	maas_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void single(struct maas_buf *out, const char *name, const char *type, const char *help,
-		   uint64_t value)
+void maas_http_metric(struct maas_buf *out, const char *name, const char *type, const char *help,
+		      uint64_t value)
 {
-	head(out, name, type, help);
+	maas_http_metric_head(out, name, type, help);
 	maas_buf_printf(out, "%s %" PRIu64 "\n", name, value);
 }
 
@@ -63,18 +67,20 @@ static void single(struct maas_buf *out, const char *name, const char *type, con
 
 static void write_classes(struct maas_buf *out, const struct maas_slab_stats *stats)
 {
-	head(out, "maas_allocation_size_bytes", "gauge", "Bytes of slabs lent, by slab class.");
+	maas_http_metric_head(out, "maas_allocation_size_bytes", "gauge",
+			      "Bytes of slabs lent, by slab class.");
 	for (unsigned int i = 0; i < stats->num_classes; i++)
 		maas_buf_printf(
 			out, "maas_allocation_size_bytes{slab_size=\"%" PRIu64 "\"} %" PRIu64 "\n",
 			stats->classes[i].slab_bytes,
 			stats->classes[i].used_slabs * stats->classes[i].slab_bytes);
-	head(out, "maas_pool_size_bytes", "gauge", "Bytes carved for a slab class, lent or not.");
+	maas_http_metric_head(out, "maas_pool_size_bytes", "gauge",
+			      "Bytes carved for a slab class, lent or not.");
 	for (unsigned int i = 0; i < stats->num_classes; i++)
 		maas_buf_printf(out,
 				"maas_pool_size_bytes{slab_size=\"%" PRIu64 "\"} %" PRIu64 "\n",
 				stats->classes[i].slab_bytes, stats->classes[i].pool_bytes);
-	head(out, "maas_pool_slabs", "gauge", "Slabs of a class, by state.");
+	maas_http_metric_head(out, "maas_pool_slabs", "gauge", "Slabs of a class, by state.");
 	for (unsigned int i = 0; i < stats->num_classes; i++) {
 		const struct maas_slab_class_stats *class = &stats->classes[i];
 		const struct {
@@ -95,39 +101,42 @@ static void write_classes(struct maas_buf *out, const struct maas_slab_stats *st
 
 static void write_pool(struct maas_buf *out, const struct maas_slab_stats *stats)
 {
-	single(out, "maas_active_allocations", "gauge", "Allocations that are lent now.",
-	       stats->live_slabs);
-	single(out, "maas_allocations_total", "counter", "Allocations since the start.",
-	       stats->allocations);
-	single(out, "maas_frees_total", "counter", "Allocations freed since the start.",
-	       stats->frees);
+	maas_http_metric(out, "maas_active_allocations", "gauge", "Allocations that are lent now.",
+			 stats->live_slabs);
+	maas_http_metric(out, "maas_allocations_total", "counter", "Allocations since the start.",
+			 stats->allocations);
+	maas_http_metric(out, "maas_frees_total", "counter", "Allocations freed since the start.",
+			 stats->frees);
 	write_classes(out, stats);
-	single(out, "maas_pool_max_bytes", "gauge", "Bytes that the pool may grow to.",
-	       stats->max_bytes);
-	single(out, "maas_pool_backed_bytes", "gauge", "Bytes of the pool that hold memory.",
-	       stats->backed_bytes);
-	head(out, "maas_utilization_percent", "gauge", "Lent bytes of slabs in the whole pool.");
+	maas_http_metric(out, "maas_pool_max_bytes", "gauge", "Bytes that the pool may grow to.",
+			 stats->max_bytes);
+	maas_http_metric(out, "maas_pool_backed_bytes", "gauge",
+			 "Bytes of the pool that hold memory.", stats->backed_bytes);
+	maas_http_metric_head(out, "maas_utilization_percent", "gauge",
+			      "Lent bytes of slabs in the whole pool.");
 	maas_buf_printf(out, "maas_utilization_percent %.4f\n",
 			100.0 * (double)stats->live_bytes / (double)stats->max_bytes);
-	single(out, "maas_quarantined_bytes", "gauge",
-	       "Bytes kept out of use because a key to them could not be confirmed dead.",
-	       stats->quarantined_bytes);
+	maas_http_metric(out, "maas_quarantined_bytes", "gauge",
+			 "Bytes kept out of use because a key to them could not be confirmed dead.",
+			 stats->quarantined_bytes);
 }
 
 static void write_lend(struct maas_buf *out, const struct maas_lend_stats *stats)
 {
-	single(out, "maas_sessions", "gauge", "Sessions that are open.", stats->sessions);
-	single(out, "maas_sessions_lapsed_total", "counter", "Sessions ended by their lease.",
-	       stats->lapsed_sessions);
-	single(out, "maas_allocations_lapsed_total", "counter", "Allocations freed by their lease.",
-	       stats->lapsed_allocations);
-	single(out, "maas_owners", "gauge", "Different owners of allocations.", stats->owners);
-	single(out, "maas_transfers", "gauge", "Reads and writes of data under way.",
-	       stats->transfers);
-	single(out, "maas_transfers_forced_total", "counter",
-	       "Transfers that a free ended by closing their connection.", stats->forced_transfers);
-	single(out, "maas_pending_frees", "gauge", "Frees that wait for a key or a transfer.",
-	       stats->pending_frees);
+	maas_http_metric(out, "maas_sessions", "gauge", "Sessions that are open.", stats->sessions);
+	maas_http_metric(out, "maas_sessions_lapsed_total", "counter",
+			 "Sessions ended by their lease.", stats->lapsed_sessions);
+	maas_http_metric(out, "maas_allocations_lapsed_total", "counter",
+			 "Allocations freed by their lease.", stats->lapsed_allocations);
+	maas_http_metric(out, "maas_owners", "gauge", "Different owners of allocations.",
+			 stats->owners);
+	maas_http_metric(out, "maas_transfers", "gauge", "Reads and writes of data under way.",
+			 stats->transfers);
+	maas_http_metric(out, "maas_transfers_forced_total", "counter",
+			 "Transfers that a free ended by closing their connection.",
+			 stats->forced_transfers);
+	maas_http_metric(out, "maas_pending_frees", "gauge",
+			 "Frees that wait for a key or a transfer.", stats->pending_frees);
 }
 
 /* ---- the control plane */
@@ -151,7 +160,7 @@ static void write_code(struct maas_buf *out, const struct maas_http_metrics *met
 
 static void write_requests(struct maas_buf *out, const struct maas_http_metrics *metrics)
 {
-	head(out, "maas_http_requests_total", "counter", "Requests answered.");
+	maas_http_metric_head(out, "maas_http_requests_total", "counter", "Requests answered.");
 	for (unsigned int route = 0; route < MAAS_HTTP_MAX_ROUTES; route++)
 		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++)
 			for (unsigned int code = 0; code < MAAS_HTTP_CODES; code++)
@@ -162,8 +171,8 @@ static void write_durations(struct maas_buf *out, const struct maas_http_metrics
 {
 	uint64_t count = 0;
 
-	head(out, "maas_http_request_duration_seconds", "histogram",
-	     "From a request's headers to the end of its answer.");
+	maas_http_metric_head(out, "maas_http_request_duration_seconds", "histogram",
+			      "From a request's headers to the end of its answer.");
 	for (unsigned int i = 0; i < MAAS_HTTP_BUCKETS; i++) {
 		count += get(&metrics->buckets[i]);
 		maas_buf_printf(
@@ -180,19 +189,20 @@ static void write_durations(struct maas_buf *out, const struct maas_http_metrics
 
 static void write_server(struct maas_buf *out, const struct maas_http_metrics *metrics)
 {
-	head(out, "maas_allocation_failures_total", "counter", "Allocations that were refused.");
+	maas_http_metric_head(out, "maas_allocation_failures_total", "counter",
+			      "Allocations that were refused.");
 	for (unsigned int i = 0; i < MAAS_FAILURES; i++)
 		maas_buf_printf(out, "maas_allocation_failures_total{reason=\"%s\"} %" PRIu64 "\n",
 				failure_names[i], get(&metrics->failures[i]));
 	write_requests(out, metrics);
 	write_durations(out, metrics);
-	single(out, "maas_http_active_requests", "gauge", "Requests under way.",
-	       get(&metrics->active));
-	single(out, "maas_http_connections", "gauge", "Open connections.",
-	       get(&metrics->connections));
-	single(out, "maas_http_slow_connections_total", "counter",
-	       "Connections closed because they took too long.", get(&metrics->timeouts));
-	head(out, "maas_build_info", "gauge", "The version that runs; always 1.");
+	maas_http_metric(out, "maas_http_active_requests", "gauge", "Requests under way.",
+			 get(&metrics->active));
+	maas_http_metric(out, "maas_http_connections", "gauge", "Open connections.",
+			 get(&metrics->connections));
+	maas_http_metric(out, "maas_http_slow_connections_total", "counter",
+			 "Connections closed because they took too long.", get(&metrics->timeouts));
+	maas_http_metric_head(out, "maas_build_info", "gauge", "The version that runs; always 1.");
 	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
 }
 
@@ -207,6 +217,7 @@ int maas_http_metrics(struct maas_http_conn *conn)
 	maas_lend_stats(http->options.lend, &lend);
 	write_pool(out, &slab);
 	write_lend(out, &lend);
+	maas_http_key_metrics(http, out);
 	write_server(out, &http->metrics);
 	maas_http_process_metrics(out);
 	return maas_http_reply_type(conn, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");

@@ -42,7 +42,7 @@ enum maas_http_call {
 	MAAS_CALL_DATA_READ,
 	MAAS_CALL_DATA_WRITE,
 	MAAS_CALL_GRANT,
-	MAAS_CALL_GRANT_END,
+	MAAS_CALL_UNGRANT,
 	MAAS_CALL_SESSION_OPEN,
 	MAAS_CALL_SESSION_RENEW,
 	MAAS_CALL_SESSION_TICKET,
@@ -117,6 +117,7 @@ struct maas_http_allocate {
 	uint64_t count; /* 0: not given */
 	uint64_t ttl_s; /* 0: not given */
 	enum maas_lifetime lifetime;
+	enum maas_access access;    /* MAAS_ACCESS_WRITE where not given */
 	char session[MAAS_ID_TEXT]; /* "" where not given, as the others */
 	char owner[MAAS_LEND_NAME_BYTES];
 	char request_id[MAAS_LEND_REQUEST_ID];
@@ -130,7 +131,7 @@ struct maas_http_session {
 
 struct maas_http_grant {
 	char session[MAAS_ID_TEXT];
-	char access[3]; /* "r" or "rw" */
+	enum maas_access access; /* not MAAS_ACCESS_NONE */
 };
 
 struct maas_http_piece {

@@ -21,16 +21,29 @@ static const struct error_row {
 	 "this request_id came before with another request; use a new one for each request"},
 	{EMEDIUMTYPE, MHD_HTTP_CONFLICT, "not_renewable",
 	 "this allocation has no lease: only those with \"lifetime\":\"ttl\" are renewed"},
+	{ENOTCONN, MHD_HTTP_CONFLICT, "not_connected",
+	 "the session has no RDMA connection now: connect with a ticket of POST "
+	 "/sessions/{id}/ticket and send this again; memory without a key comes with "
+	 "\"access\":\"none\""},
 	{EFBIG, MHD_HTTP_CONTENT_TOO_LARGE, "too_large", "larger than the largest slab"},
 	{EUSERS, MHD_HTTP_TOO_MANY_REQUESTS, "too_many", "the server's limit is reached"},
 	{EOPNOTSUPP, MHD_HTTP_SERVICE_UNAVAILABLE, "rdma_off",
 	 "this server has no RDMA device, so there are no keys to grant; read and write with "
 	 "/allocate/{id}/data"},
+	{ESHUTDOWN, MHD_HTTP_SERVICE_UNAVAILABLE, "rdma_failed",
+	 "the server grants no keys any more: its RDMA device is gone, or it is stopping; read and "
+	 "write with /allocate/{id}/data"},
 	{ECANCELED, MHD_HTTP_SERVICE_UNAVAILABLE, "stopping", "the server is stopping"},
 	{ETIMEDOUT, MHD_HTTP_SERVICE_UNAVAILABLE, "revoke_unconfirmed",
 	 "the allocation is gone, but a key to it could not be confirmed dead; its memory is kept "
 	 "out of use"},
 	{ENOSPC, MHD_HTTP_INSUFFICIENT_STORAGE, "pool_exhausted", "the pool is full"},
+	{EDQUOT, MHD_HTTP_INSUFFICIENT_STORAGE, "grants_exhausted",
+	 "as many keys are granted as this server allows (--max-grants); free allocations or end "
+	 "grants, or start maasd with a larger --max-grants"},
+	{EMLINK, MHD_HTTP_INSUFFICIENT_STORAGE, "device_limit",
+	 "the RDMA device has no more memory windows or regions to make keys of; free allocations "
+	 "or end grants, or ask for fewer and larger allocations"},
 	{ENOMEM, MHD_HTTP_SERVICE_UNAVAILABLE, "out_of_memory",
 	 "the server has no memory for this request; try again"},
 };

@@ -13,7 +13,9 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 	[MAAS_CALL_READY] = {.finish = maas_http_ready},
 	[MAAS_CALL_STATS] = {.finish = maas_http_stats},
 	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics},
-	[MAAS_CALL_ALLOCATE] = {.body = MAAS_BODY_JSON, .finish = maas_http_allocate},
+	[MAAS_CALL_ALLOCATE] = {.body = MAAS_BODY_JSON,
+				.finish = maas_http_allocate,
+				.resume = maas_http_allocate_end},
 	[MAAS_CALL_DESCRIBE] = {.finish = maas_http_describe},
 	[MAAS_CALL_DELETE] = {.finish = maas_http_delete, .resume = maas_http_delete_end},
 	[MAAS_CALL_RENEW] = {.body = MAAS_BODY_OPTIONAL, .finish = maas_http_renew},
@@ -31,13 +33,16 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 				  .begin = maas_http_data_write_begin,
 				  .data = maas_http_data_write,
 				  .finish = maas_http_data_write_end},
-	[MAAS_CALL_GRANT] = {.body = MAAS_BODY_JSON, .finish = maas_http_grant},
-	[MAAS_CALL_GRANT_END] = {.finish = maas_http_grant_end},
+	[MAAS_CALL_GRANT] = {.body = MAAS_BODY_JSON,
+			     .finish = maas_http_grant,
+			     .resume = maas_http_grant_end},
+	[MAAS_CALL_UNGRANT] = {.finish = maas_http_ungrant, .resume = maas_http_ungrant_end},
 	[MAAS_CALL_SESSION_OPEN] = {.body = MAAS_BODY_JSON, .finish = maas_http_session_open},
 	[MAAS_CALL_SESSION_RENEW] = {.body = MAAS_BODY_OPTIONAL, .finish = maas_http_session_renew},
 	[MAAS_CALL_SESSION_TICKET] = {.body = MAAS_BODY_OPTIONAL,
 				      .finish = maas_http_session_ticket},
-	[MAAS_CALL_SESSION_END] = {.finish = maas_http_session_end, .resume = maas_http_delete_end},
+	[MAAS_CALL_SESSION_END] = {.finish = maas_http_session_end,
+				   .resume = maas_http_session_gone},
 };
 
 const char *maas_http_header(struct maas_http_conn *conn, const char *name)
@@ -361,6 +366,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (req->transferring)
 		maas_transfer_end(conn->http->options.lend, &req->transfer);
 	maas_http_vector_free(conn, req->vector);
+	maas_http_loan_put(req->loan);
 	now_ns = maas_clock_ns();
 	log_access(conn, now_ns - req->start_ns);
 	trim(&conn->in);

@@ -20,7 +20,7 @@ static const struct maas_http_route routes[] = {
 	 {GET(MAAS_CALL_DATA_GET), PUT(MAAS_CALL_DATA_PUT)}},
 	{"/allocate/{id}/renew", "POST", {POST(MAAS_CALL_RENEW)}},
 	{"/allocate/{id}/grant", "POST", {POST(MAAS_CALL_GRANT)}},
-	{"/allocate/{id}/grant/{session}", "DELETE", {DELETE(MAAS_CALL_GRANT_END)}},
+	{"/allocate/{id}/grant/{session}", "DELETE", {DELETE(MAAS_CALL_UNGRANT)}},
 	{"/free", "POST", {POST(MAAS_CALL_FREE)}},
 	{"/allocations", "GET, HEAD", {GET(MAAS_CALL_LIST)}},
 	{"/data/read", "POST", {POST(MAAS_CALL_DATA_READ)}},

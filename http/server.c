@@ -129,6 +129,7 @@ static int serve(struct maas_http *http, const int *fds, char *error)
 static struct maas_http *http_new(const struct maas_http_options *options)
 {
 	struct maas_http *http = calloc(1, sizeof(*http));
+	struct maas_key_stats keys;
 
 	if (!http)
 		return NULL;
@@ -137,6 +138,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	http->started_ns = maas_clock_ns();
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
+	http->has_keys = maas_lend_key_stats(options->lend, &keys);
 	maas_http_health_head(options, &http->health_head);
 	http->empty = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 	if (http->empty && !http->health_head.error &&

@@ -2,10 +2,10 @@
 maas_unit_test(test_http_parse maas_http PkgConfig::JANSSON)
 maas_unit_test(test_http_json maas_http PkgConfig::JANSSON)
 
-add_library(http_fixture STATIC unit/http_fixture.c)
+add_library(http_fixture STATIC unit/http_fixture.c unit/http_keys.c)
 target_link_libraries(http_fixture
 	PRIVATE maas_warnings PkgConfig::CMOCKA
 	PUBLIC maas_http PkgConfig::JANSSON PkgConfig::CURL Threads::Threads)
-foreach(part calls data free limits listen metrics sessions vector)
+foreach(part calls data free keys limits listen metrics rdma sessions vector)
 	maas_unit_test(test_http_${part} http_fixture)
 endforeach()

@@ -29,7 +29,8 @@ static void *housekeeping(void *arg)
 	return NULL;
 }
 
-void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options)
+void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,
+			     struct http_keys *keys)
 {
 	static const char *const local[] = {"127.0.0.1:0"};
 	const struct maas_slab_options slab = {
@@ -46,6 +47,12 @@ void http_fixture_start(struct http_fixture *f, const struct maas_http_options *
 	maas_log_set_level(MAAS_LOG_WARN);
 	assert_int_equal(maas_slab_open(&slab, error, &f->slab), 0);
 	lend.slab = f->slab;
+	f->keys = keys;
+	if (keys) {
+		keys->slab = f->slab;
+		lend.keys = &http_key_ops;
+		lend.keys_ctx = keys;
+	}
 	assert_int_equal(maas_lend_open(&lend, &f->lend), 0);
 	http.slab = f->slab;
 	http.lend = f->lend;
@@ -61,12 +68,19 @@ void http_fixture_start(struct http_fixture *f, const struct maas_http_options *
 	assert_non_null(f->curl);
 }
 
+void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options)
+{
+	http_fixture_start_keys(f, options, NULL);
+}
+
 void http_fixture_stop(struct http_fixture *f)
 {
 	curl_easy_cleanup(f->curl);
 	atomic_store(&f->stop, true);
 	pthread_join(f->housekeeping, NULL);
 	maas_http_stop(f->http);
+	while (f->keys && http_keys_finish(f->keys, 0))
+		;
 	maas_lend_close(f->lend);
 	maas_slab_check(f->slab);
 	maas_slab_close(f->slab);

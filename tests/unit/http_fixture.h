@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "http/http.h"
+#include "http_keys.h"
 
 struct http_fixture {
 	struct maas_slab *slab;
@@ -17,7 +18,8 @@ struct http_fixture {
 	struct maas_http *http;
 	pthread_t housekeeping;
 	_Atomic bool stop;
-	CURL *curl; /* one keep-alive connection */
+	struct http_keys *keys; /* or NULL */
+	CURL *curl;		/* one keep-alive connection */
 };
 
 struct http_answer {
@@ -30,6 +32,10 @@ struct http_answer {
 
 /* `options` gives the limits and addresses; 127.0.0.1:0 where it has none. */
 void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options);
+/* The same with RDMA; `keys` is initialised and borrowed. */
+void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,
+			     struct http_keys *keys);
+/* Key operations that are still under way end after the server has. */
 void http_fixture_stop(struct http_fixture *f);
 unsigned int http_fixture_port(const struct http_fixture *f);
 

@@ -88,6 +88,16 @@ static void json_allocate__refuses(void **state)
 		{"{\"size_bytes\":1,\"session\":\"" ID "0\"}", "bad_field", "\"session\""},
 		{"{\"size_bytes\":1,\"session\":\"\"}", "bad_field", "\"session\""},
 		{"{\"size_bytes\":1,\"session\":7}", "bad_field", "\"session\""},
+		{"{\"size_bytes\":1,\"session\":\"" ID "\",\"access\":\"w\"}", "bad_field",
+		 "\"rw\", \"r\" or \"none\""},
+		{"{\"size_bytes\":1,\"session\":\"" ID "\",\"access\":\"nones\"}", "bad_field",
+		 "\"access\""},
+		{"{\"size_bytes\":1,\"session\":\"" ID "\",\"access\":\"\"}", "bad_field",
+		 "\"access\""},
+		{"{\"size_bytes\":1,\"session\":\"" ID "\",\"access\":null}", "bad_field",
+		 "\"access\""},
+		{"{\"size_bytes\":1,\"access\":\"rw\"}", "missing_field", "\"session\""},
+		{"{\"size_bytes\":1,\"access\":\"none\"}", "missing_field", "\"session\""},
 		{"{\"size_bytes\":1,\"lifetime\":\"ever\"}", "bad_field", "\"lifetime\""},
 		{"{\"size_bytes\":1,\"lifetime\":\"sessions\"}", "bad_field", "\"lifetime\""},
 		{"{\"size_bytes\":1,\"lifetime\":\"ttl\"}", "bad_field", "\"ttl_seconds\""},
@@ -112,6 +122,31 @@ static void json_allocate__refuses(void **state)
 		if (r != -EINVAL || strcmp(fault.code, cases[i].code) != 0 ||
 		    !strstr(fault.text, cases[i].says))
 			fail_msg("%s: %d %s %s", cases[i].text, r, fault.code, fault.text);
+	}
+}
+
+static void json_allocate__access(void **state)
+{
+	static const struct {
+		const char *field;
+		enum maas_access access;
+	} cases[] = {
+		{"", MAAS_ACCESS_WRITE},
+		{",\"access\":\"rw\"", MAAS_ACCESS_WRITE},
+		{",\"access\":\"r\"", MAAS_ACCESS_READ},
+		{",\"access\":\"none\"", MAAS_ACCESS_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		struct maas_http_allocate body;
+		struct maas_http_fault fault;
+		char text[128];
+
+		snprintf(text, sizeof(text), "{\"size_bytes\":1,\"session\":\"" ID "\"%s}",
+			 cases[i].field);
+		assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
+		assert_int_equal(body.access, cases[i].access);
 	}
 }
 
@@ -184,6 +219,7 @@ static void json_grant__forms(void **state)
 {
 	static const char *const bad[] = {"{\"session\":\"s\"}", "{\"access\":\"r\"}",
 					  "{\"session\":\"s\",\"access\":\"w\"}",
+					  "{\"session\":\"s\",\"access\":\"none\"}",
 					  "{\"session\":\"s\",\"access\":\"rwx\"}"};
 	struct maas_http_grant body;
 	struct maas_http_fault fault;
@@ -192,7 +228,10 @@ static void json_grant__forms(void **state)
 	(void)state;
 	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
 	assert_string_equal(body.session, "s");
-	assert_string_equal(body.access, "rw");
+	assert_int_equal(body.access, MAAS_ACCESS_WRITE);
+	text = "{\"session\":\"s\",\"access\":\"r\"}";
+	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
+	assert_int_equal(body.access, MAAS_ACCESS_READ);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		assert_int_equal(maas_http_json_grant(bad[i], strlen(bad[i]), &body, &fault),
 				 -EINVAL);
@@ -279,6 +318,7 @@ int main(void)
 		cmocka_unit_test(json_allocate__all_fields),
 		cmocka_unit_test(json_allocate__lifetimes),
 		cmocka_unit_test(json_allocate__refuses),
+		cmocka_unit_test(json_allocate__access),
 		cmocka_unit_test(json_allocate__length_limits),
 		cmocka_unit_test(json_renew__forms),
 		cmocka_unit_test(json_session__forms),

@@ -13,6 +13,7 @@
 #include "http_fixture.h"
 
 static struct http_fixture f;
+static struct http_keys keys;
 
 static int start(void **state)
 {
@@ -23,10 +24,22 @@ static int start(void **state)
 	return 0;
 }
 
+static int start_keys(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	(void)state;
+	http_keys_init(&keys);
+	http_fixture_start_keys(&f, &options, &keys);
+	return 0;
+}
+
 static int stop(void **state)
 {
 	(void)state;
 	http_fixture_stop(&f);
+	if (f.keys)
+		http_keys_fini(&keys);
 	return 0;
 }
 
@@ -48,6 +61,19 @@ static double value_of(const struct http_answer *a, const char *series)
 	return at ? strtod(at + strlen(line), NULL) : -1;
 }
 
+struct series {
+	const char *name;
+	double value;
+};
+
+static void expect_values(const struct http_answer *a, const struct series *expected, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (value_of(a, expected[i].name) != expected[i].value)
+			fail_msg("%s is %g, not %g", expected[i].name,
+				 value_of(a, expected[i].name), expected[i].value);
+}
+
 static void some_traffic(char id[MAAS_ID_TEXT])
 {
 	char path[80];
@@ -65,10 +91,7 @@ static void some_traffic(char id[MAAS_ID_TEXT])
 
 static void metrics__count(void **state)
 {
-	static const struct {
-		const char *series;
-		double value;
-	} expected[] = {
+	static const struct series expected[] = {
 		{"maas_active_allocations", 1},
 		{"maas_allocations_total", 2},
 		{"maas_frees_total", 1},
@@ -100,15 +123,92 @@ static void metrics__count(void **state)
 	(void)state;
 	some_traffic(id);
 	fetch(&a);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(expected); i++)
-		if (value_of(&a, expected[i].series) != expected[i].value)
-			fail_msg("%s is %g, not %g", expected[i].series,
-				 value_of(&a, expected[i].series), expected[i].value);
+	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
 	assert_non_null(strstr(a.body, "\nmaas_build_info{version=\""));
 	assert_true(value_of(&a, "process_resident_memory_bytes") > 1e6);
 	assert_true(value_of(&a, "process_open_fds") > 5);
 	assert_true(value_of(&a, "process_cpu_seconds_total") >= 0);
 	assert_true(value_of(&a, "process_start_time_seconds") > 1.5e9);
+	http_answer_fini(&a);
+}
+
+/* A rule that reads these need not know which servers have RDMA. */
+static void metrics__without_keys(void **state)
+{
+	static const struct series expected[] = {
+		{"maas_rdma_up", 0},
+		{"maas_rdma_queue_pairs{state=\"connecting\"}", 0},
+		{"maas_rdma_queue_pairs{state=\"connected\"}", 0},
+		{"maas_rdma_queue_pairs{state=\"ending\"}", 0},
+		{"maas_rdma_grants", 0},
+		{"maas_rdma_registered_bytes", 0},
+		{"maas_rdma_key_seconds_bucket{op=\"bind\",le=\"+Inf\"}", 0},
+		{"maas_rdma_key_seconds_count{op=\"revoke\"}", 0},
+	};
+	struct http_answer a;
+
+	(void)state;
+	fetch(&a);
+	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
+	assert_null(strstr(a.body, "\nmaas_rdma_errors_total{"));
+	assert_null(strstr(a.body, "\nmaas_rdma_rejects_total{"));
+	http_answer_fini(&a);
+}
+
+static void set_key_stats(void)
+{
+	struct maas_key_stats stats = {
+		.state = "active",
+		.connecting = 1,
+		.connected = 2,
+		.ending = 3,
+		.registered_bytes = 4096,
+		.wanted_bytes = 8192,
+		.bind = {.buckets = {5, 6}, .sum_ns = 1500000000},
+		.revoke = {.buckets = {[MAAS_KEY_BUCKETS] = 9}, .sum_ns = 18000000000},
+		.errors = {{"REM_ACCESS_ERR", 4}, {"RETRY_EXC_ERR", 0}},
+		.rejects = {{"ticket", 7}},
+	};
+
+	http_keys_set(&keys, stats, stats);
+}
+
+static void metrics__keys(void **state)
+{
+	static const struct series expected[] = {
+		{"maas_rdma_up", 1},
+		{"maas_rdma_queue_pairs{state=\"connecting\"}", 1},
+		{"maas_rdma_queue_pairs{state=\"connected\"}", 2},
+		{"maas_rdma_queue_pairs{state=\"ending\"}", 3},
+		{"maas_rdma_grants", 0},
+		{"maas_rdma_registered_bytes", 4096},
+		{"maas_rdma_wanted_bytes", 8192},
+		{"maas_rdma_key_seconds_bucket{op=\"bind\",le=\"+Inf\"}", 11},
+		{"maas_rdma_key_seconds_sum{op=\"bind\"}", 1.5},
+		{"maas_rdma_key_seconds_count{op=\"bind\"}", 11},
+		{"maas_rdma_key_seconds_bucket{op=\"revoke\",le=\"+Inf\"}", 9},
+		{"maas_rdma_key_seconds_count{op=\"revoke\"}", 9},
+		{"maas_rdma_errors_total{status=\"REM_ACCESS_ERR\"}", 4},
+		{"maas_rdma_errors_total{status=\"RETRY_EXC_ERR\"}", 0},
+		{"maas_rdma_rejects_total{reason=\"ticket\"}", 7},
+	};
+	char series[80];
+	struct http_answer a;
+
+	(void)state;
+	set_key_stats();
+	fetch(&a);
+	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
+	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+		 (double)maas_key_bounds_ns[0] / 1e9);
+	assert_true(value_of(&a, series) == 5);
+	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+		 (double)maas_key_bounds_ns[1] / 1e9);
+	assert_true(value_of(&a, series) == 11);
+	http_answer_fini(&a);
+	http_keys_set(&keys, stats.state, "failed");
+	fetch(&a);
+	assert_true(value_of(&a, "maas_rdma_up") == 0);
 	http_answer_fini(&a);
 }
 
@@ -140,6 +240,8 @@ static void metrics__promtool_finds_nothing(void **state)
 	int status;
 
 	(void)state;
+	if (f.keys)
+		set_key_stats();
 	some_traffic(id);
 	fetch(&a);
 	assert_int_equal(pwrite(input, a.body, a.len, 0), a.len);
@@ -177,10 +279,14 @@ static void metrics__size_does_not_grow(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+#define TEST(name)	cmocka_unit_test_setup_teardown(name, start, stop)
+#define TEST_KEYS(name) cmocka_unit_test_setup_teardown(name, start_keys, stop)
 	static const struct CMUnitTest tests[] = {
 		TEST(metrics__count),
+		TEST(metrics__without_keys),
 		TEST(metrics__promtool_finds_nothing),
+		TEST_KEYS(metrics__keys),
+		TEST_KEYS(metrics__promtool_finds_nothing),
 		TEST(metrics__size_does_not_grow),
 	};
 

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys to allocations, for sessions other than the one that allocated. */
+#include <errno.h>
+
+#include "http/internal.h"
+
+/* ---- POST /allocate/{id}/grant */
+
+int maas_http_grant_end(struct maas_http_conn *conn)
+{
+	int status = maas_http_wait_status(conn);
+
+	if (status)
+		return maas_http_fail_key(conn, status);
+	maas_http_write_grant(&conn->out, conn->req.loan->grants);
+	maas_buf_str(&conn->out, "\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+int maas_http_grant(struct maas_http_conn *conn)
+{
+	struct maas_http_grant body;
+	struct maas_http_fault fault;
+	struct maas_http_loan *loan;
+	int r;
+
+	r = maas_http_json_grant(conn->in.data, conn->in.len, &body, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	if (!conn->http->has_keys)
+		return maas_http_fail(conn, -EOPNOTSUPP, NULL);
+	loan = maas_http_loan_new(conn, 1);
+	if (!loan)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	maas_http_loan_begin(loan);
+	r = maas_lend_grant(conn->http->options.lend, conn->ids[0], body.session, body.access,
+			    loan->grants, maas_http_loan_done, loan);
+	return maas_http_loan_wait(loan, r);
+}
+
+/* ---- DELETE /allocate/{id}/grant/{session} */
+
+int maas_http_ungrant_end(struct maas_http_conn *conn)
+{
+	int status = maas_http_wait_status(conn);
+
+	if (status == -ENOENT)
+		return maas_http_fail(conn, status,
+				      "no allocation with this id, or this session has no key to "
+				      "it");
+	if (status == -ETIMEDOUT)
+		return maas_http_fail(conn, status,
+				      "the key could not be confirmed dead; free the allocation or "
+				      "end the session to be rid of it");
+	if (status)
+		return maas_http_fail_key(conn, status);
+	return maas_http_reply_empty(conn);
+}
+
+int maas_http_ungrant(struct maas_http_conn *conn)
+{
+	int r;
+
+	if (!conn->http->has_keys)
+		return maas_http_fail(conn, -EOPNOTSUPP, NULL);
+	maas_http_wait_begin(conn);
+	r = maas_lend_ungrant(conn->http->options.lend, conn->ids[0], conn->ids[1],
+			      maas_http_wait_done, conn);
+	if (r != -EINPROGRESS)
+		maas_http_wait_done(conn, r);
+	return maas_http_wait(conn);
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/internal.h"
+
+#define LIST_LIMIT     1000
+#define LIST_MAX_LIMIT 10000
+
+static const char *const lifetime_names[] = {
+	[MAAS_LIFETIME_DELETE] = "delete",
+	[MAAS_LIFETIME_TTL] = "ttl",
+	[MAAS_LIFETIME_SESSION] = "session",
+};
+
+/* ---- GET /allocate/{id}, POST …/renew */
+
+static void write_full(struct maas_buf *out, const struct maas_allocation *allocation)
+{
+	bool leased = allocation->lifetime == MAAS_LIFETIME_TTL;
+
+	maas_http_write_allocation(out, allocation);
+	maas_buf_str(out, ",\"owner\":");
+	if (*allocation->owner)
+		maas_buf_json(out, allocation->owner);
+	else
+		maas_buf_str(out, "null");
+	maas_buf_str(out, ",\"lifetime\":\"");
+	maas_buf_str(out, lifetime_names[allocation->lifetime]);
+	if (leased) {
+		maas_buf_str(out, "\",\"ttl_seconds\":");
+		maas_buf_u64(out, allocation->ttl_s);
+		maas_buf_str(out, ",\"lease_seconds\":");
+		maas_buf_u64(out, allocation->lease_s);
+		maas_buf_str(out, "}");
+	} else {
+		maas_buf_str(out, "\",\"ttl_seconds\":null,\"lease_seconds\":null}");
+	}
+}
+
+static int reply_full(struct maas_http_conn *conn, int r, const struct maas_allocation *allocation)
+{
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	write_full(&conn->out, allocation);
+	maas_buf_str(&conn->out, "\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+int maas_http_describe(struct maas_http_conn *conn)
+{
+	struct maas_allocation allocation;
+	int r = maas_lend_get(conn->http->options.lend, conn->ids[0], &allocation);
+
+	return reply_full(conn, r, &allocation);
+}
+
+int maas_http_renew(struct maas_http_conn *conn)
+{
+	struct maas_allocation allocation;
+	struct maas_http_fault fault;
+	uint64_t ttl_s;
+	int r;
+
+	r = maas_http_json_renew(conn->in.data, conn->in.len, &ttl_s, &fault);
+	if (r)
+		return maas_http_fail_fault(conn, r, &fault);
+	r = maas_lend_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &allocation);
+	return reply_full(conn, r, &allocation);
+}
+
+/* ---- GET /allocations */
+
+struct list_query {
+	const char *owner;
+	const char *after;
+	uint64_t limit;
+	const char *unknown;
+};
+
+static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const char *name,
+				     const char *value)
+{
+	struct list_query *query = cls;
+
+	(void)kind;
+	if (!value)
+		value = "";
+	if (!strcmp(name, "owner"))
+		query->owner = value;
+	else if (!strcmp(name, "after"))
+		query->after = value;
+	else if (strcmp(name, "limit") != 0)
+		query->unknown = name;
+	else if (maas_http_u63_parse(value, &query->limit))
+		query->limit = 0;
+	return MHD_YES;
+}
+
+static int reply_list(struct maas_http_conn *conn, const struct maas_allocation *allocations,
+		      int count, bool more)
+{
+	maas_buf_str(&conn->out, "{\"allocations\":[");
+	for (int i = 0; i < count; i++) {
+		if (i)
+			maas_buf_str(&conn->out, ",");
+		write_full(&conn->out, &allocations[i]);
+	}
+	maas_buf_str(&conn->out, "],\"next\":");
+	if (more && count)
+		maas_buf_json(&conn->out, allocations[count - 1].id);
+	else
+		maas_buf_str(&conn->out, "null");
+	maas_buf_str(&conn->out, "}\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+int maas_http_list(struct maas_http_conn *conn)
+{
+	struct list_query query = {.limit = LIST_LIMIT};
+	struct maas_allocation *allocations;
+	bool more = false;
+	int r;
+
+	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
+	if (query.unknown)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "unknown_field",
+				       "unknown argument \"%.64s\"; there are owner, after, limit",
+				       query.unknown);
+	if (!query.limit || query.limit > LIST_MAX_LIMIT)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"limit\" must be a whole number from 1 to %d",
+				       LIST_MAX_LIMIT);
+	if (query.owner && !maas_lend_name_valid(query.owner))
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
+				       "0-9 . _ : / @ -");
+	allocations = malloc(query.limit * sizeof(*allocations));
+	if (!allocations)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	r = maas_lend_list(conn->http->options.lend, query.owner, query.after,
+			   (uint32_t)query.limit, allocations, &more);
+	if (r == -ENOENT)
+		r = maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				    "\"after\" must be an id of this arena, such as \"next\" of "
+				    "the page before");
+	else if (r < 0)
+		r = maas_http_fail(conn, r, NULL);
+	else
+		r = reply_list(conn, allocations, r, more);
+	free(allocations);
+	return r;
+}

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys over HTTP: given, refused, late, never; and what becomes of those that waited for them. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "http_fixture.h"
+
+#define NO_ID "00000000-0000-8000-8000-000000000000"
+#define MANY  10000
+
+static struct http_fixture f;
+static struct http_keys keys;
+static char session[MAAS_ID_TEXT];
+
+static void open_session(const char *name, char id[MAAS_ID_TEXT])
+{
+	char body[64];
+	json_t *json;
+
+	snprintf(body, sizeof(body), "{\"name\":\"%s\"}", name);
+	json = http_json(&f, "POST", "/sessions", body, 200);
+	snprintf(id, MAAS_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
+	json_decref(json);
+}
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	(void)state;
+	http_keys_init(&keys);
+	http_fixture_start_keys(&f, &options, &keys);
+	open_session("one", session);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	http_keys_fini(&keys);
+	return 0;
+}
+
+static const char *allocate_body(const char *more)
+{
+	static char body[256];
+
+	snprintf(body, sizeof(body), "{\"size_bytes\":100,\"session\":\"%s\"%s}", session, more);
+	return body;
+}
+
+/* Checks a key and returns its number. */
+static json_int_t rkey_of(const json_t *grant, json_int_t length)
+{
+	json_int_t addr = -1;
+	json_int_t rkey = -1;
+	json_int_t len = -1;
+	json_int_t connection = -1;
+
+	assert_int_equal(json_object_size(grant), 4);
+	assert_int_equal(json_unpack((json_t *)(uintptr_t)grant, "{s:I,s:I,s:I,s:I}", "addr", &addr,
+				     "rkey", &rkey, "length", &len, "connection", &connection),
+			 0);
+	assert_in_range(addr, 0, (64 << 20) - 1);
+	assert_int_equal(len, length);
+	assert_int_equal(connection, HTTP_KEYS_CONNECTION);
+	return rkey;
+}
+
+static uint64_t live_allocations(void)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(f.slab, &stats);
+	return stats.live_slabs;
+}
+
+static void post_later(int fd, const char *path, const char *body)
+{
+	http_send_text(fd, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s", path,
+		       strlen(body), body);
+}
+
+/* The answer that comes now. */
+static void expect_answer(int fd, const char *status, const char *text)
+{
+	char buffer[4096];
+
+	http_recv(fd, buffer, 1, 30000);
+	http_recv(fd, buffer + 1, sizeof(buffer) - 2, 200);
+	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
+		fail_msg("not %s %s: %s", status, text, buffer);
+	close(fd);
+}
+
+/* ---- allocations */
+
+static void allocate__with_key(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
+
+	(void)state;
+	assert_int_equal(json_object_size(json), 6);
+	assert_int_equal(rkey_of(json_object_get(json, "rdma"), 100), 1);
+	assert_int_equal(keys.keys[0].access, MAAS_ACCESS_WRITE);
+	json_decref(json);
+	json = http_json(&f, "POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
+	assert_int_equal(rkey_of(json_object_get(json, "rdma"), 100), 2);
+	assert_int_equal(keys.keys[1].access, MAAS_ACCESS_READ);
+	json_decref(json);
+}
+
+static void allocate__without_key(void **state)
+{
+	json_t *json;
+
+	(void)state;
+	json = http_json(&f, "POST", "/allocate", "{\"size_bytes\":1}", 200);
+	assert_null(json_object_get(json, "rdma"));
+	json_decref(json);
+	http_keys_set(&keys, unconnected, true);
+	json = http_json(&f, "POST", "/allocate",
+			 allocate_body(",\"access\":\"none\",\"lifetime\":\"session\""), 200);
+	assert_true(json_is_null(json_object_get(json, "rdma")));
+	json_decref(json);
+	assert_int_equal(http_keys_live(&keys), 0);
+	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"access\":\"none\"}", 400,
+			  "missing_field");
+	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"access\":\"w\""), 400,
+			  "bad_field");
+}
+
+/* All ids and all keys differ, and each key is of its own slab. */
+static void allocate__batch(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":10000"), 200);
+	const json_t *all = json_object_get(json, "allocations");
+	static bool seen[MANY + 1];
+
+	(void)state;
+	memset(seen, 0, sizeof(seen));
+	assert_int_equal(json_array_size(all), MANY);
+	assert_int_equal(http_keys_live(&keys), MANY);
+	for (size_t i = 0; i < MANY; i++) {
+		const json_t *one = json_array_get(all, i);
+		json_int_t rkey = rkey_of(json_object_get(one, "rdma"), 100);
+		char id[MAAS_ID_TEXT];
+
+		assert_in_range(rkey, 1, MANY);
+		assert_false(seen[rkey]);
+		seen[rkey] = true;
+		maas_lend_id(f.lend, keys.keys[rkey - 1].ref, id);
+		assert_string_equal(json_string_value(json_object_get(one, "id")), id);
+	}
+	json_decref(json);
+	json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":1"), 200);
+	all = json_object_get(json, "allocations");
+	assert_int_equal(json_array_size(all), 1);
+	rkey_of(json_object_get(json_array_get(all, 0), "rdma"), 100);
+	json_decref(json);
+}
+
+static void allocate__refused(void **state)
+{
+	static const struct {
+		int error;
+		long status;
+		const char *code;
+	} cases[] = {
+		{-ENOTCONN, 409, "not_connected"}, {-EDQUOT, 507, "grants_exhausted"},
+		{-EMLINK, 507, "device_limit"},	   {-EEXIST, 409, "already_granted"},
+		{-ENOMEM, 503, "out_of_memory"},   {-ESHUTDOWN, 503, "rdma_failed"},
+		{-EIO, 500, "internal"},
+	};
+
+	(void)state;
+	maas_log_set_level(MAAS_LOG_ERR);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		char grant[80];
+		char id[MAAS_ID_TEXT];
+		char body[128];
+
+		http_allocate(&f, 1, id);
+		snprintf(grant, sizeof(grant), "/allocate/%s/grant", id);
+		snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", session);
+		http_keys_set(&keys, start_error, cases[i].error);
+		http_expect_error(&f, "POST", "/allocate", allocate_body(""), cases[i].status,
+				  cases[i].code);
+		http_expect_error(&f, "POST", "/allocate", allocate_body(",\"count\":30"),
+				  cases[i].status, cases[i].code);
+		http_expect_error(&f, "POST", grant, body, cases[i].status, cases[i].code);
+		assert_int_equal(live_allocations(), i + 1);
+	}
+	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"session\":\"" NO_ID "\"}",
+			  404, "unknown_session");
+}
+
+static void allocate__all_or_none(void **state)
+{
+	(void)state;
+	http_keys_set(&keys, max_grants, 20);
+	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"count\":21"), 507,
+			  "grants_exhausted");
+	assert_int_equal(live_allocations(), 0);
+	assert_int_equal(http_keys_live(&keys), 0);
+	json_decref(http_json(&f, "POST", "/allocate", allocate_body(",\"count\":20"), 200));
+	http_expect_error(&f, "POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
+	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1}", 200));
+	assert_int_equal(live_allocations(), 21);
+}
+
+static void allocate__request_id_again(void **state)
+{
+	const char *body = allocate_body(",\"request_id\":\"r\"");
+	json_t *first = http_json(&f, "POST", "/allocate", body, 200);
+	json_t *again = http_json(&f, "POST", "/allocate", body, 200);
+	char path[80];
+
+	(void)state;
+	assert_true(json_equal(first, again));
+	json_decref(again);
+	http_expect_error(&f, "POST", "/allocate",
+			  allocate_body(",\"request_id\":\"r\",\"access\":\"r\""), 409,
+			  "already_granted");
+	snprintf(path, sizeof(path), "/allocate/%s",
+		 json_string_value(json_object_get(first, "id")));
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"request_id\":\"r\""), 404,
+			  "not_found");
+	json_decref(first);
+}
+
+/* ---- late keys */
+
+static void allocate__waits_for_its_key(void **state)
+{
+	int fd = http_connect(&f);
+	char buffer[16];
+
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	post_later(fd, "/allocate", allocate_body(",\"count\":2"));
+	http_keys_await(&keys, 1);
+	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
+	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	assert_true(http_keys_finish(&keys, 0));
+	expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
+}
+
+static void allocate__key_fails_late(void **state)
+{
+	int fd = http_connect(&f);
+
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	post_later(fd, "/allocate", allocate_body(""));
+	http_keys_await(&keys, 1);
+	assert_true(http_keys_finish(&keys, -EMLINK));
+	expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
+	assert_int_equal(live_allocations(), 0);
+}
+
+static void allocate__client_leaves_while_waiting(void **state)
+{
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	for (unsigned int i = 0; i < 8; i++) {
+		int fd = http_connect(&f);
+
+		post_later(fd, "/allocate", allocate_body(",\"count\":100"));
+		http_keys_await(&keys, 1);
+		close(fd);
+		assert_true(http_keys_finish(&keys, i % 2 ? -EIO : 0));
+	}
+	http_wait_idle(&f);
+	assert_int_equal(live_allocations(), 400);
+	assert_int_equal(http_keys_live(&keys), 400);
+}
+
+/* The keys end after the server has: what they fill in must still be there. */
+static void stop__while_keys_are_awaited(void **state)
+{
+	char id[MAAS_ID_TEXT];
+	char path[80];
+	char body[128];
+	int fds[3];
+
+	(void)state;
+	http_allocate(&f, 1, id);
+	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
+	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", session);
+	http_keys_set(&keys, hold, true);
+	for (unsigned int i = 0; i < 3; i++)
+		fds[i] = http_connect(&f);
+	post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
+	post_later(fds[1], "/allocate", allocate_body(""));
+	post_later(fds[2], path, body);
+	http_keys_await(&keys, 3);
+	stop(NULL);
+	for (unsigned int i = 0; i < 3; i++)
+		close(fds[i]);
+	start(NULL);
+}
+
+/* ---- grants */
+
+static void grant__life(void **state)
+{
+	char other[MAAS_ID_TEXT];
+	char body[128];
+	char path[160];
+	char id[MAAS_ID_TEXT];
+	json_t *json;
+	json_int_t rkey;
+
+	(void)state;
+	open_session("two", other);
+	http_allocate(&f, 5000, id);
+	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
+	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"r\"}", other);
+	json = http_json(&f, "POST", path, body, 200);
+	rkey = rkey_of(json, 5000);
+	json_decref(json);
+	json = http_json(&f, "POST", path, body, 200);
+	assert_int_equal(rkey_of(json, 5000), rkey);
+	json_decref(json);
+	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", other);
+	http_expect_error(&f, "POST", path, body, 409, "already_granted");
+	snprintf(path, sizeof(path), "/allocate/%s/grant/%s", id, other);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_int_equal(http_keys_live(&keys), 0);
+	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
+}
+
+static void grant__unknown(void **state)
+{
+	char body[128];
+	char path[160];
+	char id[MAAS_ID_TEXT];
+
+	(void)state;
+	http_allocate(&f, 1, id);
+	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"r\"}", session);
+	http_expect_error(&f, "POST", "/allocate/" NO_ID "/grant", body, 404, "not_found");
+	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
+	http_expect_error(&f, "POST", path, "{\"session\":\"" NO_ID "\",\"access\":\"r\"}", 404,
+			  "unknown_session");
+	http_expect_error(&f, "POST", path, "{\"session\":\"x\",\"access\":\"none\"}", 400,
+			  "bad_field");
+	snprintf(path, sizeof(path), "/allocate/%s/grant/" NO_ID, id);
+	http_expect_error(&f, "DELETE", path, NULL, 404, "unknown_session");
+	snprintf(path, sizeof(path), "/allocate/" NO_ID "/grant/%s", session);
+	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
+}
+
+static void grant__late_and_failed_ends(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
+	const char *id = json_string_value(json_object_get(json, "id"));
+	int fd;
+
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	for (unsigned int i = 0; i < 2; i++) {
+		fd = http_connect(&f);
+		http_send_text(fd, "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: h\r\n\r\n", id,
+			       session);
+		http_keys_await(&keys, 1);
+		assert_true(http_keys_finish(&keys, i ? 0 : -ETIMEDOUT));
+		if (i)
+			expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+		else
+			expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	}
+	assert_int_equal(live_allocations(), 1);
+	assert_int_equal(http_keys_live(&keys), 0);
+	json_decref(json);
+}
+
+/* ---- ends that no key confirms */
+
+static uint64_t quarantined(void)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(f.slab, &stats);
+	return stats.quarantined_bytes;
+}
+
+static void delete_later(int fd, const char *kind, const char *id)
+{
+	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: h\r\n\r\n", kind, id);
+	http_keys_await(&keys, 1);
+}
+
+/* Its memory is kept back until the key is dead after all. */
+static void free__unconfirmed(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":2"), 200);
+	const json_t *all = json_object_get(json, "allocations");
+	const char *one = json_string_value(json_object_get(json_array_get(all, 0), "id"));
+	const char *two = json_string_value(json_object_get(json_array_get(all, 1), "id"));
+	char text[160];
+	int fd = http_connect(&f);
+
+	(void)state;
+	maas_log_set_level(MAAS_LOG_ERR);
+	http_keys_set(&keys, hold, true);
+	delete_later(fd, "allocate", one);
+	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
+	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	assert_int_equal(quarantined(), 1024);
+	snprintf(text, sizeof(text), "/allocate/%s", one);
+	http_expect_error(&f, "DELETE", text, NULL, 404, "not_found");
+	http_keys_set(&keys, hold, false);
+	while (http_keys_finish(&keys, 0))
+		;
+	while (quarantined())
+		usleep(1000);
+
+	http_keys_set(&keys, hold, true);
+	fd = http_connect(&f);
+	snprintf(text, sizeof(text), "{\"ids\":[\"" NO_ID "\",\"%s\"]}", two);
+	post_later(fd, "/free", text);
+	http_keys_await(&keys, 1);
+	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
+	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	assert_int_equal(live_allocations(), 0);
+	json_decref(json);
+}
+
+static void free__waits_for_keys(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
+	int fd = http_connect(&f);
+	char buffer[16];
+
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	delete_later(fd, "allocate", json_string_value(json_object_get(json, "id")));
+	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
+	assert_true(http_keys_finish(&keys, 0));
+	expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+	json_decref(json);
+}
+
+static void session__end_unconfirmed(void **state)
+{
+	int fd = http_connect(&f);
+	char path[80];
+
+	(void)state;
+	maas_log_set_level(MAAS_LOG_ERR);
+	json_decref(http_json(&f, "POST", "/allocate", allocate_body(",\"lifetime\":\"session\""),
+			      200));
+	http_keys_set(&keys, hold, true);
+	delete_later(fd, "sessions", session);
+	snprintf(path, sizeof(path), "/sessions/%s", session);
+	http_expect_error(&f, "DELETE", path, NULL, 404, "unknown_session");
+	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
+	http_keys_await(&keys, 1);
+	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
+	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+}
+
+/* A server that stops does not say that keys are dead while they are not. */
+static void stop__while_a_key_dies(void **state)
+{
+	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
+	int fd = http_connect(&f);
+	char buffer[4096];
+
+	(void)state;
+	http_keys_set(&keys, hold, true);
+	delete_later(fd, "allocate", json_string_value(json_object_get(json, "id")));
+	json_decref(json);
+	stop(NULL);
+	if (http_recv(fd, buffer, sizeof(buffer) - 1, 1000))
+		assert_non_null(strstr(buffer, "\"stopping\""));
+	close(fd);
+	start(NULL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	static const struct CMUnitTest tests[] = {
+		TEST(allocate__with_key),
+		TEST(allocate__without_key),
+		TEST(allocate__batch),
+		TEST(allocate__refused),
+		TEST(allocate__all_or_none),
+		TEST(allocate__request_id_again),
+		TEST(allocate__waits_for_its_key),
+		TEST(allocate__key_fails_late),
+		TEST(allocate__client_leaves_while_waiting),
+		TEST(stop__while_keys_are_awaited),
+		TEST(grant__life),
+		TEST(grant__unknown),
+		TEST(grant__late_and_failed_ends),
+		TEST(free__unconfirmed),
+		TEST(free__waits_for_keys),
+		TEST(session__end_unconfirmed),
+		TEST(stop__while_a_key_dies),
+	};
+
+	curl_global_init(CURL_GLOBAL_ALL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
