@@ -13,7 +13,7 @@ struct maas_http;
 /* What the data plane says of itself in /health and /stats; strings are constant, NULL prints null.
  */
 struct maas_http_rdma {
-	const char *state; /* "off" or "active", … */
+	const char *state; /* where there are no keys that say it themselves; NULL: "off" */
 	const char *device;
 	const char *gid;
 	uint16_t port;

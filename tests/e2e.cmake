@@ -19,8 +19,13 @@ maas_e2e_script(metrics 60)
 
 # Debian's interpreter, whose packages the test uses, not whatever stands first in PATH.
 find_program(MAAS_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+
+add_executable(keyed_server e2e/keyed_server.c unit/http_keys.c)
+target_include_directories(keyed_server PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(keyed_server PRIVATE maas_warnings maas_http Threads::Threads)
 maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_openapi.py
-	$<TARGET_FILE:maasd> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml ${PROJECT_SOURCE_DIR}/http/route.c)
+	$<TARGET_FILE:maasd> $<TARGET_FILE:keyed_server> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml
+	${PROJECT_SOURCE_DIR}/http/route.c)
 maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)
 
 find_program(MAAS_CXX NAMES c++ g++ clang++ REQUIRED)

@@ -1,8 +1,9 @@
 """Holds docs/openapi.yaml and a live server together, in both directions.
 
-python3 test_openapi.py MAASD openapi.yaml http/route.c
+python3 test_openapi.py MAASD KEYED_SERVER openapi.yaml http/route.c
 """
 
+import errno
 import http.client
 import json
 import os
@@ -32,19 +33,32 @@ def check(condition, text):
         errors.append(text)
 
 
+def maasd_arguments(maasd):
+    return [maasd, "--listen", "127.0.0.1:0", "--slab-sizes", "1KiB,4KiB", "--max-pool-size", "1MiB",
+            "--rdma", "off", "--max-sessions", "8", "--max-body-size", str(MAX_BODY),
+            "--drain-delay", "60", "--log-level", "error"]
+
+
 class Server:
-    def __init__(self, maasd):
+    def __init__(self, arguments):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MAAS_")}
-        self.process = subprocess.Popen(
-            [maasd, "--listen", "127.0.0.1:0", "--slab-sizes", "1KiB,4KiB", "--max-pool-size",
-             "1MiB", "--max-sessions", "8", "--max-body-size", str(MAX_BODY), "--drain-delay", "60",
-             "--log-level", "error"],
-            stderr=subprocess.PIPE, env=environment, text=True)
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, env=environment, text=True)
         line = self.process.stderr.readline()
         found = re.match(r"Listening on http://(.*):(\d+)$", line)
         if not found:
-            sys.exit(f"maasd says: {line}{self.process.stderr.read()}")
+            sys.exit(f"{arguments[0]} says: {line}{self.process.stderr.read()}")
         self.address = (found[1], int(found[2]))
+
+    def order(self, text):
+        """To a KEYED_SERVER."""
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+        check(self.process.stdout.readline() == "ok\n", f"the server does not take {text}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
 
     def send(self, method, path, headers=None, body=None):
         """Sends exactly these headers and this body, and returns (status, headers, body)."""
@@ -281,6 +295,53 @@ def check_sessions(c):
     c.call("endGrant", 503, "rdma_off", f"{grant}/{NOBODY}")
 
 
+def check_keys(c):
+    """What is answered where there is RDMA."""
+    def error(number):
+        c.server.order(f"error {number}")
+
+    for name in ["health", "ready", "stats"]:
+        c.ok(name)
+    c.server.order("wanted 4096")
+    c.call("ready", 503, "registering")
+    c.server.order("wanted 0")
+    session = c.ok("openSession", body={})
+    path = f"/sessions/{session['id']}"
+    for answer in [session, c.ok("renewSession", path + "/renew"), c.ok("ticket", path + "/ticket")]:
+        check(answer["rdma"], f"a session has no address: {answer}")
+    body = {"size_bytes": 10, "session": session["id"]}
+    one = c.ok("allocate", body=body)
+    check(one["rdma"], f"an allocation has no key: {one}")
+    many = c.ok("allocate", body=dict(body, count=3, access="r"))["allocations"]
+    keys = {allocation["rdma"]["rkey"] for allocation in many + [one]}
+    check(len(keys) == 4, f"allocations share keys: {many}")
+    check(c.ok("allocate", body=dict(body, access="none"))["rdma"] is None, "a key, unasked for")
+    c.call("allocate", 400, "missing_field", body={"size_bytes": 1, "access": "r"})
+
+    grant = f"/allocate/{one['id']}/grant"
+    good = {"session": session["id"], "access": "rw"}
+    check(c.ok("grant", grant, body=good) == one["rdma"], "a key again is another one")
+    c.call("grant", 409, "already_granted", grant, body=dict(good, access="r"))
+    c.call("grant", 404, "unknown_session", grant, body=dict(good, session=NOBODY))
+    c.call("grant", 404, "not_found", f"/allocate/{NOBODY}/grant", body=good)
+    for number, status, code in [(errno.EDQUOT, 507, "grants_exhausted"),
+                                 (errno.EMLINK, 507, "device_limit"),
+                                 (errno.ESHUTDOWN, 503, "rdma_failed")]:
+        error(number)
+        c.call("grant", status, code, grant, body=good)
+        c.call("allocate", status, code, body=body)
+    error(errno.ETIMEDOUT)
+    c.call("endGrant", 503, "revoke_unconfirmed", f"{grant}/{session['id']}")
+    error(0)
+    c.ok("endGrant", f"{grant}/{session['id']}")
+    c.call("endGrant", 404, "not_found", f"{grant}/{session['id']}")
+    c.call("endGrant", 404, "unknown_session", f"{grant}/{NOBODY}")
+    c.server.order("connected 0")
+    c.call("grant", 409, "not_connected", grant, body=good)
+    c.call("allocate", 409, "not_connected", body=body)
+    c.ok("endSession", path)
+
+
 def wrong_values(schema, spec):
     """Values that the file refuses for a field, and that the server so must refuse."""
     schema = spec.resolve(schema)
@@ -393,18 +454,22 @@ def check_all_met(c):
 
 
 def main():
-    maasd, path, source = sys.argv[1:]
+    maasd, keyed_server, path, source = sys.argv[1:]
     spec = Spec(path)
-    server = Server(maasd)
-    checker = Checker(server, spec)
+    check_routes(spec, source)
+    checker = Checker(Server(maasd_arguments(maasd)), spec)
     try:
-        check_routes(spec, source)
         for step in [check_server_calls, check_allocations, check_data, check_sessions, check_fields,
-                     check_methods, check_drain, check_all_met]:
+                     check_methods, check_drain]:
             step(checker)
     finally:
-        server.process.kill()
-        server.process.wait()
+        checker.server.stop()
+    checker.server = Server([keyed_server])
+    try:
+        check_keys(checker)
+    finally:
+        checker.server.stop()
+    check_all_met(checker)
     for text in errors:
         print(f"FAILED: {text}")
     print(f"{len(checker.met)} answers of {len(spec.operations)} calls met, {len(errors)} errors")
