@@ -88,6 +88,19 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 		conn_free(conn);
 }
 
+int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes)
+{
+	_Atomic uint64_t *held = &conn->http->held_bytes;
+	uint64_t before = atomic_fetch_add_explicit(held, bytes, memory_order_relaxed);
+
+	if (before + bytes > conn->http->options.max_held_bytes) {
+		atomic_fetch_sub_explicit(held, bytes, memory_order_relaxed);
+		return -EBUSY;
+	}
+	conn->req.held_bytes += bytes;
+	return 0;
+}
+
 /* ---- deadlines */
 
 static void set_deadline(struct maas_http_conn *conn, uint64_t ms)

@@ -5,6 +5,7 @@
 #include "http/internal.h"
 
 #define GRANT_BYTES 112 /* of a key as JSON, at most */
+#define ENTRY_BYTES 320 /* of an allocation with its key in a loan and an answer, about */
 
 /* POST /allocate */
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
@@ -176,6 +177,8 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		return maas_http_fail_fault(conn, r, &fault);
 	}
 	count = body.count ? (uint32_t)body.count : 1;
+	if (maas_http_hold(conn, (uint64_t)count * ENTRY_BYTES))
+		return fail_allocate(conn, -EBUSY, &body);
 	loan = maas_http_loan_new(conn, count);
 	if (!loan)
 		return maas_http_fail(conn, -ENOMEM, NULL);

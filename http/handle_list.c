@@ -7,6 +7,7 @@
 
 #define LIST_LIMIT     1000
 #define LIST_MAX_LIMIT 10000
+#define ENTRY_BYTES    360 /* of an allocation in a list, about */
 
 static const char *const lifetime_names[] = {
 	[MAAS_LIFETIME_DELETE] = "delete",
@@ -147,6 +148,8 @@ int maas_http_list(struct maas_http_conn *conn)
 				    "the page before");
 	else if (r < 0)
 		r = maas_http_fail(conn, r, NULL);
+	else if (maas_http_hold(conn, (uint64_t)r * ENTRY_BYTES))
+		r = maas_http_fail(conn, -EBUSY, NULL);
 	else
 		r = reply_list(conn, allocations, r, more);
 	free(allocations);

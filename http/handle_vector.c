@@ -69,6 +69,10 @@ static int start(struct maas_http_conn *conn)
 	r = maas_http_json_pieces(conn->in.data, conn->in.len, &vector->pieces, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
+	r = maas_http_hold(conn, vector->pieces.count *
+					 (sizeof(*vector->pieces.at) + sizeof(*vector->transfers)));
+	if (r)
+		return maas_http_fail(conn, r, NULL);
 	vector->transfers = calloc(vector->pieces.count, sizeof(*vector->transfers));
 	if (!vector->transfers)
 		return maas_http_fail(conn, -ENOMEM, NULL);
@@ -152,6 +156,7 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	size_t max = conn->http->options.max_body_bytes;
+	int r;
 
 	while (vector->prefix_len < PREFIX_BYTES && *used < len)
 		vector->json_len |= (uint32_t)data[(*used)++] << (8 * vector->prefix_len++);
@@ -164,7 +169,8 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 				       vector->json_len, max);
 	if (!vector->json_len)
 		return fail_frame(conn, "the JSON is empty");
-	return 0;
+	r = maas_http_hold(conn, vector->json_len);
+	return r ? maas_http_fail(conn, r, NULL) : 0;
 }
 
 static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)

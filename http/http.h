@@ -34,6 +34,7 @@ struct maas_http_options {
 	unsigned int max_connections; /* for each address; 4096 */
 	size_t max_body_bytes;	      /* of a JSON body; 1 MiB */
 	size_t max_header_bytes;      /* 16 KiB; at most MAAS_HTTP_MAX_HEADER_BYTES */
+	uint64_t max_held_bytes;      /* of large bodies and answers, all in all; 256 MiB */
 	unsigned int timeout_s;	      /* a connection without progress is closed; 30 */
 	const char *boot_id;
 	struct maas_http_rdma rdma;

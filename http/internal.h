@@ -119,6 +119,7 @@ struct maas_http {
 	unsigned int num_daemons;
 	_Atomic bool draining;
 	_Atomic bool stopping;
+	_Atomic uint64_t held_bytes; /* by requests under way */
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
 
@@ -187,6 +188,7 @@ struct maas_http_request {
 	bool exact; /* the body must reach write_end */
 	struct maas_http_vector *vector;
 	struct maas_http_loan *loan;
+	uint64_t held_bytes;
 };
 
 /* What a suspended request waits for. */
@@ -228,6 +230,13 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 /* The client must have sent or taken `bytes` by then. */
 void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes);
 void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns);
+
+/*
+ * Counts `bytes` more that the request will hold to its end, for what a small request may make
+ * large, or a slow client keep long. 0, or -EBUSY when all requests together hold too much: to be
+ * answered by maas_http_fail().
+ */
+MAAS_MUST_CHECK int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
 
 /* What a header says, or NULL. */
 const char *maas_http_header(struct maas_http_conn *conn, const char *name);

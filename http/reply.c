@@ -33,6 +33,9 @@ static const struct error_row {
 	{ESHUTDOWN, MHD_HTTP_SERVICE_UNAVAILABLE, "rdma_failed",
 	 "the server grants no keys any more: its RDMA device is gone, or it is stopping; read and "
 	 "write with /allocate/{id}/data"},
+	{EBUSY, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
+	 "the large requests under way hold as much memory as they may; try again, or ask for less "
+	 "at once"},
 	{ECANCELED, MHD_HTTP_SERVICE_UNAVAILABLE, "stopping", "the server is stopping"},
 	{ETIMEDOUT, MHD_HTTP_SERVICE_UNAVAILABLE, "revoke_unconfirmed",
 	 "the allocation is gone, but a key to it could not be confirmed dead; its memory is kept "

@@ -211,6 +211,20 @@ static int check_body(struct maas_http_conn *conn)
 	return 0;
 }
 
+/* A JSON body that stays above what every connection keeps for itself is counted. */
+static int hold_body(struct maas_http_conn *conn)
+{
+	const struct maas_http_request *req = &conn->req;
+	uint64_t bytes = req->chunked ? conn->http->options.max_body_bytes : req->content_length;
+	int r;
+
+	if (req->handlers->body == MAAS_BODY_NONE || req->handlers->body == MAAS_BODY_STREAM ||
+	    bytes <= KEEP_BYTES)
+		return 0;
+	r = maas_http_hold(conn, bytes);
+	return r ? maas_http_fail(conn, r, NULL) : 0;
+}
+
 /* An answer was made: nothing further is done for this request. */
 static bool answered(const struct maas_http_conn *conn)
 {
@@ -232,6 +246,8 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 		r = find_handlers(conn, url);
 	if (!r && !answered(conn))
 		r = check_body(conn);
+	if (!r && !answered(conn))
+		r = hold_body(conn);
 	if (r || answered(conn))
 		return r;
 	maas_http_deadline(conn, req->start_ns,
@@ -367,6 +383,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 		maas_transfer_end(conn->http->options.lend, &req->transfer);
 	maas_http_vector_free(conn, req->vector);
 	maas_http_loan_put(req->loan);
+	atomic_fetch_sub_explicit(&conn->http->held_bytes, req->held_bytes, memory_order_relaxed);
 	now_ns = maas_clock_ns();
 	log_access(conn, now_ns - req->start_ns);
 	trim(&conn->in);

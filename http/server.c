@@ -10,6 +10,7 @@
 #define DEFAULT_CONNECTIONS  4096
 #define DEFAULT_BODY_BYTES   (1u << 20)
 #define DEFAULT_HEADER_BYTES (16u << 10)
+#define DEFAULT_HELD_BYTES   (256u << 20)
 #define DEFAULT_TIMEOUT_S    30
 #define MAX_THREADS	     16
 
@@ -56,6 +57,8 @@ static void set_defaults(struct maas_http_options *options)
 		options->max_header_bytes = DEFAULT_HEADER_BYTES;
 	if (options->max_header_bytes > MAAS_HTTP_MAX_HEADER_BYTES)
 		options->max_header_bytes = MAAS_HTTP_MAX_HEADER_BYTES;
+	if (!options->max_held_bytes)
+		options->max_held_bytes = DEFAULT_HELD_BYTES;
 	if (!options->timeout_s)
 		options->timeout_s = DEFAULT_TIMEOUT_S;
 }

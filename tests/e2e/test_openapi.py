@@ -22,7 +22,7 @@ NOBODY = "00000000-0000-8000-8000-000000000000"
 MAX_BODY = 131072
 
 # What only a server without memory, or one that is being killed, answers.
-UNREACHED_CODES = {"internal", "out_of_memory", "stopping"}
+UNREACHED_CODES = {"busy", "internal", "out_of_memory", "stopping"}
 UNREACHED = {("allocate", "429")}  # takes 65,537 requests
 
 errors = []

@@ -309,6 +309,32 @@ static void stop__while_keys_are_awaited(void **state)
 	start(NULL);
 }
 
+/* What large requests hold is counted together while they last. */
+static void held__is_bounded(void **state)
+{
+	const struct maas_http_options options = {.threads = 2, .max_held_bytes = 4 << 20};
+	int fd;
+
+	(void)state;
+	stop(NULL);
+	http_keys_init(&keys);
+	http_fixture_start_keys(&f, &options, &keys);
+	open_session("one", session);
+	http_keys_set(&keys, hold, true);
+	fd = http_connect(&f);
+	post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
+	http_keys_await(&keys, 1);
+	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":10000}", 503,
+			  "busy");
+	http_expect_error(&f, "GET", "/allocations?limit=10000", NULL, 503, "busy");
+	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200));
+	json_decref(http_json(&f, "GET", "/allocations?limit=100", NULL, 200));
+	assert_true(http_keys_finish(&keys, 0));
+	expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
+	http_wait_idle(&f);
+	json_decref(http_json(&f, "GET", "/allocations?limit=10000", NULL, 200));
+}
+
 /* ---- grants */
 
 static void grant__life(void **state)
@@ -502,6 +528,7 @@ int main(void)
 		TEST(allocate__key_fails_late),
 		TEST(allocate__client_leaves_while_waiting),
 		TEST(stop__while_keys_are_awaited),
+		TEST(held__is_bounded),
 		TEST(grant__life),
 		TEST(grant__unknown),
 		TEST(grant__late_and_failed_ends),
