@@ -239,6 +239,34 @@ void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_
 	json_decref(json);
 }
 
+void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_ID_TEXT])
+{
+	char body[64];
+	json_t *json;
+
+	snprintf(body, sizeof(body), "{\"name\":\"%s\"}", name);
+	json = http_json(f, "POST", "/sessions", body, 200);
+	snprintf(id, MAAS_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
+	json_decref(json);
+}
+
+json_int_t http_rkey(const json_t *grant, json_int_t length)
+{
+	json_int_t addr = -1;
+	json_int_t rkey = -1;
+	json_int_t len = -1;
+	json_int_t connection = -1;
+
+	assert_int_equal(json_object_size(grant), 4);
+	assert_int_equal(json_unpack((json_t *)(uintptr_t)grant, "{s:I,s:I,s:I,s:I}", "addr", &addr,
+				     "rkey", &rkey, "length", &len, "connection", &connection),
+			 0);
+	assert_in_range(addr, 0, (64 << 20) - 1);
+	assert_int_equal(len, length);
+	assert_int_equal(connection, HTTP_KEYS_CONNECTION);
+	return rkey;
+}
+
 int http_connect(const struct http_fixture *f)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET};
@@ -291,4 +319,21 @@ size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms)
 	}
 	buffer[len] = '\0';
 	return len;
+}
+
+void http_post_later(int fd, const char *path, const char *body)
+{
+	http_send_text(fd, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s", path,
+		       strlen(body), body);
+}
+
+void http_expect_answer(int fd, const char *status, const char *text)
+{
+	char buffer[4096];
+
+	http_recv(fd, buffer, 1, 30000);
+	http_recv(fd, buffer + 1, sizeof(buffer) - 2, 200);
+	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
+		fail_msg("not %s %s: %s", status, text, buffer);
+	close(fd);
 }

@@ -59,11 +59,20 @@ void http_wait_idle(struct http_fixture *f);
 /* Allocates and copies the id. */
 void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT]);
 
+/* Opens a session of that name and copies its id. */
+void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_ID_TEXT]);
+/* Checks a key to `length` bytes, as one of struct http_keys, and returns its rkey. */
+json_int_t http_rkey(const json_t *grant, json_int_t length);
+
 /* A plain connection. */
 int http_connect(const struct http_fixture *f);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
+/* Sends a request, and does not wait for its answer … */
+void http_post_later(int fd, const char *path, const char *body);
+/* … which has to come now and be of this status line and hold `text`; closes. */
+void http_expect_answer(int fd, const char *status, const char *text);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
 

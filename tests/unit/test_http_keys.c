@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys over HTTP: given, refused, late, never; and what becomes of those that waited for them. */
+/* Allocations with keys: given, refused, late; and what becomes of those that waited for them. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,17 +18,6 @@ static struct http_fixture f;
 static struct http_keys keys;
 static char session[MAAS_ID_TEXT];
 
-static void open_session(const char *name, char id[MAAS_ID_TEXT])
-{
-	char body[64];
-	json_t *json;
-
-	snprintf(body, sizeof(body), "{\"name\":\"%s\"}", name);
-	json = http_json(&f, "POST", "/sessions", body, 200);
-	snprintf(id, MAAS_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
-	json_decref(json);
-}
-
 static int start(void **state)
 {
 	const struct maas_http_options options = {.threads = 2};
@@ -36,7 +25,7 @@ static int start(void **state)
 	(void)state;
 	http_keys_init(&keys);
 	http_fixture_start_keys(&f, &options, &keys);
-	open_session("one", session);
+	http_open_session(&f, "one", session);
 	return 0;
 }
 
@@ -56,48 +45,12 @@ static const char *allocate_body(const char *more)
 	return body;
 }
 
-/* Checks a key and returns its number. */
-static json_int_t rkey_of(const json_t *grant, json_int_t length)
-{
-	json_int_t addr = -1;
-	json_int_t rkey = -1;
-	json_int_t len = -1;
-	json_int_t connection = -1;
-
-	assert_int_equal(json_object_size(grant), 4);
-	assert_int_equal(json_unpack((json_t *)(uintptr_t)grant, "{s:I,s:I,s:I,s:I}", "addr", &addr,
-				     "rkey", &rkey, "length", &len, "connection", &connection),
-			 0);
-	assert_in_range(addr, 0, (64 << 20) - 1);
-	assert_int_equal(len, length);
-	assert_int_equal(connection, HTTP_KEYS_CONNECTION);
-	return rkey;
-}
-
 static uint64_t live_allocations(void)
 {
 	struct maas_slab_stats stats;
 
 	maas_slab_stats(f.slab, &stats);
 	return stats.live_slabs;
-}
-
-static void post_later(int fd, const char *path, const char *body)
-{
-	http_send_text(fd, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s", path,
-		       strlen(body), body);
-}
-
-/* The answer that comes now. */
-static void expect_answer(int fd, const char *status, const char *text)
-{
-	char buffer[4096];
-
-	http_recv(fd, buffer, 1, 30000);
-	http_recv(fd, buffer + 1, sizeof(buffer) - 2, 200);
-	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
-		fail_msg("not %s %s: %s", status, text, buffer);
-	close(fd);
 }
 
 /* ---- allocations */
@@ -108,11 +61,11 @@ static void allocate__with_key(void **state)
 
 	(void)state;
 	assert_int_equal(json_object_size(json), 6);
-	assert_int_equal(rkey_of(json_object_get(json, "rdma"), 100), 1);
+	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 1);
 	assert_int_equal(keys.keys[0].access, MAAS_ACCESS_WRITE);
 	json_decref(json);
 	json = http_json(&f, "POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
-	assert_int_equal(rkey_of(json_object_get(json, "rdma"), 100), 2);
+	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 2);
 	assert_int_equal(keys.keys[1].access, MAAS_ACCESS_READ);
 	json_decref(json);
 }
@@ -150,7 +103,7 @@ static void allocate__batch(void **state)
 	assert_int_equal(http_keys_live(&keys), MANY);
 	for (size_t i = 0; i < MANY; i++) {
 		const json_t *one = json_array_get(all, i);
-		json_int_t rkey = rkey_of(json_object_get(one, "rdma"), 100);
+		json_int_t rkey = http_rkey(json_object_get(one, "rdma"), 100);
 		char id[MAAS_ID_TEXT];
 
 		assert_in_range(rkey, 1, MANY);
@@ -163,7 +116,7 @@ static void allocate__batch(void **state)
 	json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":1"), 200);
 	all = json_object_get(json, "allocations");
 	assert_int_equal(json_array_size(all), 1);
-	rkey_of(json_object_get(json_array_get(all, 0), "rdma"), 100);
+	http_rkey(json_object_get(json_array_get(all, 0), "rdma"), 100);
 	json_decref(json);
 }
 
@@ -246,12 +199,12 @@ static void allocate__waits_for_its_key(void **state)
 
 	(void)state;
 	http_keys_set(&keys, hold, true);
-	post_later(fd, "/allocate", allocate_body(",\"count\":2"));
+	http_post_later(fd, "/allocate", allocate_body(",\"count\":2"));
 	http_keys_await(&keys, 1);
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	json_decref(http_json(&f, "GET", "/health", NULL, 200));
 	assert_true(http_keys_finish(&keys, 0));
-	expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
+	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
 }
 
 static void allocate__key_fails_late(void **state)
@@ -260,10 +213,10 @@ static void allocate__key_fails_late(void **state)
 
 	(void)state;
 	http_keys_set(&keys, hold, true);
-	post_later(fd, "/allocate", allocate_body(""));
+	http_post_later(fd, "/allocate", allocate_body(""));
 	http_keys_await(&keys, 1);
 	assert_true(http_keys_finish(&keys, -EMLINK));
-	expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
+	http_expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
 	assert_int_equal(live_allocations(), 0);
 }
 
@@ -274,7 +227,7 @@ static void allocate__client_leaves_while_waiting(void **state)
 	for (unsigned int i = 0; i < 8; i++) {
 		int fd = http_connect(&f);
 
-		post_later(fd, "/allocate", allocate_body(",\"count\":100"));
+		http_post_later(fd, "/allocate", allocate_body(",\"count\":100"));
 		http_keys_await(&keys, 1);
 		close(fd);
 		assert_true(http_keys_finish(&keys, i % 2 ? -EIO : 0));
@@ -299,9 +252,9 @@ static void stop__while_keys_are_awaited(void **state)
 	http_keys_set(&keys, hold, true);
 	for (unsigned int i = 0; i < 3; i++)
 		fds[i] = http_connect(&f);
-	post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
-	post_later(fds[1], "/allocate", allocate_body(""));
-	post_later(fds[2], path, body);
+	http_post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
+	http_post_later(fds[1], "/allocate", allocate_body(""));
+	http_post_later(fds[2], path, body);
 	http_keys_await(&keys, 3);
 	stop(NULL);
 	for (unsigned int i = 0; i < 3; i++)
@@ -319,10 +272,10 @@ static void held__is_bounded(void **state)
 	stop(NULL);
 	http_keys_init(&keys);
 	http_fixture_start_keys(&f, &options, &keys);
-	open_session("one", session);
+	http_open_session(&f, "one", session);
 	http_keys_set(&keys, hold, true);
 	fd = http_connect(&f);
-	post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
+	http_post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
 	http_keys_await(&keys, 1);
 	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":10000}", 503,
 			  "busy");
@@ -330,188 +283,9 @@ static void held__is_bounded(void **state)
 	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200));
 	json_decref(http_json(&f, "GET", "/allocations?limit=100", NULL, 200));
 	assert_true(http_keys_finish(&keys, 0));
-	expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
+	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
 	http_wait_idle(&f);
 	json_decref(http_json(&f, "GET", "/allocations?limit=10000", NULL, 200));
-}
-
-/* ---- grants */
-
-static void grant__life(void **state)
-{
-	char other[MAAS_ID_TEXT];
-	char body[128];
-	char path[160];
-	char id[MAAS_ID_TEXT];
-	json_t *json;
-	json_int_t rkey;
-
-	(void)state;
-	open_session("two", other);
-	http_allocate(&f, 5000, id);
-	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
-	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"r\"}", other);
-	json = http_json(&f, "POST", path, body, 200);
-	rkey = rkey_of(json, 5000);
-	json_decref(json);
-	json = http_json(&f, "POST", path, body, 200);
-	assert_int_equal(rkey_of(json, 5000), rkey);
-	json_decref(json);
-	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", other);
-	http_expect_error(&f, "POST", path, body, 409, "already_granted");
-	snprintf(path, sizeof(path), "/allocate/%s/grant/%s", id, other);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	assert_int_equal(http_keys_live(&keys), 0);
-	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
-}
-
-static void grant__unknown(void **state)
-{
-	char body[128];
-	char path[160];
-	char id[MAAS_ID_TEXT];
-
-	(void)state;
-	http_allocate(&f, 1, id);
-	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"r\"}", session);
-	http_expect_error(&f, "POST", "/allocate/" NO_ID "/grant", body, 404, "not_found");
-	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
-	http_expect_error(&f, "POST", path, "{\"session\":\"" NO_ID "\",\"access\":\"r\"}", 404,
-			  "unknown_session");
-	http_expect_error(&f, "POST", path, "{\"session\":\"x\",\"access\":\"none\"}", 400,
-			  "bad_field");
-	snprintf(path, sizeof(path), "/allocate/%s/grant/" NO_ID, id);
-	http_expect_error(&f, "DELETE", path, NULL, 404, "unknown_session");
-	snprintf(path, sizeof(path), "/allocate/" NO_ID "/grant/%s", session);
-	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
-}
-
-static void grant__late_and_failed_ends(void **state)
-{
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
-	const char *id = json_string_value(json_object_get(json, "id"));
-	int fd;
-
-	(void)state;
-	http_keys_set(&keys, hold, true);
-	for (unsigned int i = 0; i < 2; i++) {
-		fd = http_connect(&f);
-		http_send_text(fd, "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: h\r\n\r\n", id,
-			       session);
-		http_keys_await(&keys, 1);
-		assert_true(http_keys_finish(&keys, i ? 0 : -ETIMEDOUT));
-		if (i)
-			expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
-		else
-			expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
-	}
-	assert_int_equal(live_allocations(), 1);
-	assert_int_equal(http_keys_live(&keys), 0);
-	json_decref(json);
-}
-
-/* ---- ends that no key confirms */
-
-static uint64_t quarantined(void)
-{
-	struct maas_slab_stats stats;
-
-	maas_slab_stats(f.slab, &stats);
-	return stats.quarantined_bytes;
-}
-
-static void delete_later(int fd, const char *kind, const char *id)
-{
-	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: h\r\n\r\n", kind, id);
-	http_keys_await(&keys, 1);
-}
-
-/* Its memory is kept back until the key is dead after all. */
-static void free__unconfirmed(void **state)
-{
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":2"), 200);
-	const json_t *all = json_object_get(json, "allocations");
-	const char *one = json_string_value(json_object_get(json_array_get(all, 0), "id"));
-	const char *two = json_string_value(json_object_get(json_array_get(all, 1), "id"));
-	char text[160];
-	int fd = http_connect(&f);
-
-	(void)state;
-	maas_log_set_level(MAAS_LOG_ERR);
-	http_keys_set(&keys, hold, true);
-	delete_later(fd, "allocate", one);
-	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
-	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
-	assert_int_equal(quarantined(), 1024);
-	snprintf(text, sizeof(text), "/allocate/%s", one);
-	http_expect_error(&f, "DELETE", text, NULL, 404, "not_found");
-	http_keys_set(&keys, hold, false);
-	while (http_keys_finish(&keys, 0))
-		;
-	while (quarantined())
-		usleep(1000);
-
-	http_keys_set(&keys, hold, true);
-	fd = http_connect(&f);
-	snprintf(text, sizeof(text), "{\"ids\":[\"" NO_ID "\",\"%s\"]}", two);
-	post_later(fd, "/free", text);
-	http_keys_await(&keys, 1);
-	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
-	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
-	assert_int_equal(live_allocations(), 0);
-	json_decref(json);
-}
-
-static void free__waits_for_keys(void **state)
-{
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
-	int fd = http_connect(&f);
-	char buffer[16];
-
-	(void)state;
-	http_keys_set(&keys, hold, true);
-	delete_later(fd, "allocate", json_string_value(json_object_get(json, "id")));
-	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
-	assert_true(http_keys_finish(&keys, 0));
-	expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
-	json_decref(json);
-}
-
-static void session__end_unconfirmed(void **state)
-{
-	int fd = http_connect(&f);
-	char path[80];
-
-	(void)state;
-	maas_log_set_level(MAAS_LOG_ERR);
-	json_decref(http_json(&f, "POST", "/allocate", allocate_body(",\"lifetime\":\"session\""),
-			      200));
-	http_keys_set(&keys, hold, true);
-	delete_later(fd, "sessions", session);
-	snprintf(path, sizeof(path), "/sessions/%s", session);
-	http_expect_error(&f, "DELETE", path, NULL, 404, "unknown_session");
-	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
-	http_keys_await(&keys, 1);
-	assert_true(http_keys_finish(&keys, -ETIMEDOUT));
-	expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
-}
-
-/* A server that stops does not say that keys are dead while they are not. */
-static void stop__while_a_key_dies(void **state)
-{
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
-	int fd = http_connect(&f);
-	char buffer[4096];
-
-	(void)state;
-	http_keys_set(&keys, hold, true);
-	delete_later(fd, "allocate", json_string_value(json_object_get(json, "id")));
-	json_decref(json);
-	stop(NULL);
-	if (http_recv(fd, buffer, sizeof(buffer) - 1, 1000))
-		assert_non_null(strstr(buffer, "\"stopping\""));
-	close(fd);
-	start(NULL);
 }
 
 int main(void)
@@ -529,13 +303,6 @@ int main(void)
 		TEST(allocate__client_leaves_while_waiting),
 		TEST(stop__while_keys_are_awaited),
 		TEST(held__is_bounded),
-		TEST(grant__life),
-		TEST(grant__unknown),
-		TEST(grant__late_and_failed_ends),
-		TEST(free__unconfirmed),
-		TEST(free__waits_for_keys),
-		TEST(session__end_unconfirmed),
-		TEST(stop__while_a_key_dies),
 	};
 
 	curl_global_init(CURL_GLOBAL_ALL);
