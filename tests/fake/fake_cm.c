@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Channels, ids, events. */
+#include "tests/fake/fake_cm.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIRST_PORT 20000
+
+static TAILQ_HEAD(, fake_cm_id) ids = TAILQ_HEAD_INITIALIZER(ids);
+static uint16_t last_port = FIRST_PORT;
+
+static struct fake_cm_id *id_of(struct rdma_cm_id *cm)
+{
+	return (struct fake_cm_id *)cm;
+}
+
+static struct fake_cm_channel *channel_of(struct rdma_event_channel *cm)
+{
+	return (struct fake_cm_channel *)cm;
+}
+
+static int fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+/* ---- channels */
+
+struct rdma_event_channel *rdma_create_event_channel(void)
+{
+	struct fake_cm_channel *channel = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*channel));
+
+	if (!channel)
+		return fake_refuse(ENOMEM);
+	TAILQ_INIT(&channel->events);
+	channel->cm.fd = fake_count_fd();
+	fake_lock();
+	fake.live.event_channels++;
+	fake_unlock();
+	return &channel->cm;
+}
+
+void rdma_destroy_event_channel(struct rdma_event_channel *cm)
+{
+	struct fake_cm_channel *channel = channel_of(cm);
+
+	fake_lock();
+	if (channel->ids)
+		fake_fault("a channel of %u ids", channel->ids);
+	fake.live.event_channels--;
+	fake_unlock();
+	close(cm->fd);
+	free(channel);
+}
+
+/* ---- ids */
+
+static struct fake_cm_id *new_id(struct fake_cm_channel *channel)
+{
+	struct fake_cm_id *id = calloc(1, sizeof(*id));
+
+	if (!id)
+		return NULL;
+	id->cm.channel = &channel->cm;
+	id->cm.ps = RDMA_PS_TCP;
+	id->cm.qp_type = IBV_QPT_RC;
+	channel->ids++;
+	fake.live.ids++;
+	TAILQ_INSERT_TAIL(&ids, id, link);
+	return id;
+}
+
+int rdma_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **ret_id, void *context,
+		   enum rdma_port_space ps)
+{
+	struct fake_cm_id *id;
+
+	if (fake_due(FAKE_MAKES) || fake.rules.no_device)
+		return fail(fake.rules.no_device ? ENODEV : ENOMEM);
+	fake_lock();
+	id = new_id(channel_of(channel));
+	fake_unlock();
+	if (!id)
+		return fail(ENOMEM);
+	id->cm.context = context;
+	id->cm.ps = ps;
+	*ret_id = &id->cm;
+	return 0;
+}
+
+struct fake_cm_id *fake_cm_child(struct fake_cm_id *listener)
+{
+	struct fake_cm_id *id = new_id(channel_of(listener->cm.channel));
+
+	if (!id)
+		return NULL;
+	id->cm.context = listener->cm.context;
+	id->cm.verbs = &fake.cm.verbs;
+	id->cm.port_num = 1;
+	id->cm.route.addr.src_storage = listener->cm.route.addr.src_storage;
+	id->port = listener->port;
+	id->state = FAKE_CM_CONNECTING;
+	return id;
+}
+
+void fake_cm_free(struct fake_cm_id *id)
+{
+	channel_of(id->cm.channel)->ids--;
+	fake.live.ids--;
+	TAILQ_REMOVE(&ids, id, link);
+	free(id);
+}
+
+/* Requests that nobody took go with the listener. */
+static void drop_requests(const struct fake_cm_id *listener)
+{
+	struct fake_cm_id *id;
+	struct fake_cm_id *next;
+
+	if (listener->state != FAKE_CM_LISTENING)
+		return;
+	for (id = TAILQ_FIRST(&ids); id; id = next) {
+		next = TAILQ_NEXT(id, link);
+		if (id == listener || id->cm.channel != listener->cm.channel ||
+		    id->state != FAKE_CM_CONNECTING || id->cm.context != listener->cm.context)
+			continue;
+		fake_cm_part(id);
+		fake_cm_forget(id);
+		fake_cm_free(id);
+	}
+}
+
+int rdma_destroy_id(struct rdma_cm_id *cm)
+{
+	struct fake_cm_id *id = id_of(cm);
+
+	fake_lock();
+	if (id->unacked)
+		fake_fault("an id with %u events not acknowledged: it would hang", id->unacked);
+	fake_cm_part(id);
+	fake_cm_forget(id);
+	drop_requests(id);
+	fake_cm_free(id);
+	fake_unlock();
+	return 0;
+}
+
+struct fake_cm_id *fake_cm_listener(uint16_t port)
+{
+	struct fake_cm_id *id;
+
+	TAILQ_FOREACH (id, &ids, link)
+		if (id->state == FAKE_CM_LISTENING && id->port == port)
+			return id;
+	return NULL;
+}
+
+void fake_cm_removed(void)
+{
+	struct fake_cm_id *id;
+
+	TAILQ_FOREACH (id, &ids, link)
+		if (id->cm.verbs)
+			fake_cm_tell(id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0, NULL, 0, 0);
+}
+
+/* ---- addresses */
+
+uint16_t fake_cm_port(const struct sockaddr *addr)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)addr;
+
+	return ntohs(addr->sa_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+}
+
+int rdma_bind_addr(struct rdma_cm_id *cm, struct sockaddr *addr)
+{
+	struct fake_cm_id *id = id_of(cm);
+	size_t len = addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+						 : sizeof(struct sockaddr_in);
+	uint16_t port = fake_cm_port(addr);
+
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	fake_lock();
+	if (port && fake_cm_listener(port)) {
+		fake_unlock();
+		return fail(EADDRINUSE);
+	}
+	memcpy(&id->cm.route.addr.src_storage, addr, len);
+	id->port = port ? port : ++last_port;
+	fake_unlock();
+	return 0;
+}
+
+int rdma_listen(struct rdma_cm_id *cm, int backlog)
+{
+	(void)backlog;
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	fake_lock();
+	id_of(cm)->state = FAKE_CM_LISTENING;
+	fake_unlock();
+	return 0;
+}
+
+__be16 rdma_get_src_port(struct rdma_cm_id *cm)
+{
+	return htons(id_of(cm)->port);
+}
+
+__be16 rdma_get_dst_port(struct rdma_cm_id *cm)
+{
+	return htons(fake_cm_port(&cm->route.addr.dst_addr));
+}
+
+/* ---- events */
+
+bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
+		  size_t len, size_t room)
+{
+	struct fake_cm_channel *channel = channel_of(id->cm.channel);
+	struct fake_cm_event *event = calloc(1, sizeof(*event));
+
+	if (!event)
+		return false;
+	event->cm.id = &id->cm;
+	event->cm.event = type;
+	event->cm.status = status;
+	if (len)
+		memcpy(event->data, data, len < room ? len : room);
+	if (room) {
+		event->cm.param.conn.private_data = event->data;
+		event->cm.param.conn.private_data_len = (uint8_t)room;
+	}
+	TAILQ_INSERT_TAIL(&channel->events, event, link);
+	fake_count_up(channel->cm.fd);
+	return true;
+}
+
+void fake_cm_forget(struct fake_cm_id *id)
+{
+	struct fake_cm_channel *channel = channel_of(id->cm.channel);
+	struct fake_cm_event *event;
+	struct fake_cm_event *next;
+
+	for (event = TAILQ_FIRST(&channel->events); event; event = next) {
+		next = TAILQ_NEXT(event, link);
+		if (event->cm.id != &id->cm)
+			continue;
+		TAILQ_REMOVE(&channel->events, event, link);
+		fake_count_down(channel->cm.fd);
+		free(event);
+	}
+}
+
+static struct fake_cm_event *take(struct fake_cm_channel *channel)
+{
+	struct fake_cm_event *event = TAILQ_FIRST(&channel->events);
+	struct fake_cm_id *id;
+
+	if (!event)
+		return NULL;
+	TAILQ_REMOVE(&channel->events, event, link);
+	fake_count_down(channel->cm.fd);
+	id = id_of(event->cm.id);
+	if (event->cm.event == RDMA_CM_EVENT_CONNECT_RESPONSE) {
+		event->cm.status = fake_cm_establish(id);
+		event->cm.event =
+			event->cm.status ? RDMA_CM_EVENT_CONNECT_ERROR : RDMA_CM_EVENT_ESTABLISHED;
+	}
+	id->unacked++;
+	return event;
+}
+
+int rdma_get_cm_event(struct rdma_event_channel *cm, struct rdma_cm_event **ret_event)
+{
+	struct fake_cm_event *event = NULL;
+
+	while (!event) {
+		if (!fake_count_wait(cm->fd))
+			return -1;
+		fake_lock();
+		event = take(channel_of(cm));
+		fake_unlock();
+	}
+	*ret_event = &event->cm;
+	return 0;
+}
+
+int rdma_ack_cm_event(struct rdma_cm_event *event)
+{
+	fake_lock();
+	id_of(event->id)->unacked--;
+	fake_unlock();
+	free(event);
+	return 0;
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the address to the end of a connection, between two ids of this process. */
+#include "tests/fake/fake_cm.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+static struct fake_cm_id *id_of(struct rdma_cm_id *cm)
+{
+	return (struct fake_cm_id *)cm;
+}
+
+static int fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static int result(int error)
+{
+	return error ? fail(error) : 0;
+}
+
+/* ---- the way */
+
+static void gid_of(const struct sockaddr *addr, union ibv_gid *ret_gid)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)addr;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)addr;
+
+	memset(ret_gid, 0, sizeof(*ret_gid));
+	if (addr->sa_family == AF_INET6) {
+		memcpy(ret_gid->raw, &v6->sin6_addr, sizeof(ret_gid->raw));
+		return;
+	}
+	ret_gid->raw[10] = 0xff;
+	ret_gid->raw[11] = 0xff;
+	memcpy(ret_gid->raw + 12, &v4->sin_addr, sizeof(v4->sin_addr));
+}
+
+static bool is_ours(const struct sockaddr *addr)
+{
+	union ibv_gid wanted;
+	union ibv_gid gid;
+
+	gid_of(addr, &wanted);
+	for (int i = 0; i < FAKE_GIDS; i++)
+		if (fake.rules.gids[i] && !ibv_query_gid(&fake.cm.verbs, 1, i, &gid) &&
+		    !memcmp(&gid, &wanted, sizeof(gid)))
+			return true;
+	return false;
+}
+
+int rdma_resolve_addr(struct rdma_cm_id *cm, struct sockaddr *from, struct sockaddr *to,
+		      int timeout_ms)
+{
+	struct fake_cm_id *id = id_of(cm);
+	size_t len = to->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+					       : sizeof(struct sockaddr_in);
+	bool told;
+
+	(void)from;
+	(void)timeout_ms;
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	if (!is_ours(to) || fake.removed)
+		return fail(ENODEV);
+	fake_lock();
+	memcpy(&cm->route.addr.dst_storage, to, len);
+	cm->verbs = &fake.cm.verbs;
+	cm->port_num = 1;
+	id->state = FAKE_CM_ADDRESSED;
+	told = fake_cm_tell(id, RDMA_CM_EVENT_ADDR_RESOLVED, 0, NULL, 0, 0);
+	fake_unlock();
+	return result(told ? 0 : ENOMEM);
+}
+
+int rdma_resolve_route(struct rdma_cm_id *cm, int timeout_ms)
+{
+	struct fake_cm_id *id = id_of(cm);
+	bool told;
+
+	(void)timeout_ms;
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	if (id->state != FAKE_CM_ADDRESSED)
+		return fail(EINVAL);
+	fake_lock();
+	id->state = FAKE_CM_ROUTED;
+	told = fake_cm_tell(id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0, NULL, 0, 0);
+	fake_unlock();
+	return result(told ? 0 : ENOMEM);
+}
+
+/* ---- queue pairs */
+
+/* With the lock. */
+static int init_attr(const struct fake_cm_id *id, struct ibv_qp_attr *attr, int *ret_mask)
+{
+	*ret_mask = IBV_QP_STATE;
+	switch (attr->qp_state) {
+	case IBV_QPS_INIT:
+		attr->port_num = 1;
+		attr->qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
+		if (id->max_dest_reads)
+			attr->qp_access_flags |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+		*ret_mask |= IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+		return 0;
+	case IBV_QPS_RTR:
+		if (!id->peer)
+			return EINVAL;
+		attr->dest_qp_num = id->peer->qp_num;
+		attr->path_mtu = IBV_MTU_4096;
+		attr->max_dest_rd_atomic = id->max_dest_reads;
+		*ret_mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+			     IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+		return 0;
+	case IBV_QPS_RTS:
+		attr->max_rd_atomic = id->max_reads;
+		*ret_mask |= IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+			     IBV_QP_MAX_QP_RD_ATOMIC;
+		return 0;
+	default:
+		return EINVAL;
+	}
+}
+
+int rdma_init_qp_attr(struct rdma_cm_id *cm, struct ibv_qp_attr *attr, int *ret_mask)
+{
+	int error;
+
+	if (fake_due(FAKE_MAKES))
+		return fail(EIO);
+	fake_lock();
+	error = init_attr(id_of(cm), attr, ret_mask);
+	fake_unlock();
+	return result(error);
+}
+
+static int move(struct fake_cm_id *id, enum ibv_qp_state state)
+{
+	struct ibv_qp_attr attr = {.qp_state = state};
+	int mask;
+	int error = init_attr(id, &attr, &mask);
+
+	return error ? error : fake_qp_modify((struct fake_qp *)id->cm.qp, &attr, mask);
+}
+
+/* As librdmacm does with a queue pair that it knows: all the way to RTS. */
+static int bring_up(struct fake_cm_id *id)
+{
+	int error = move(id, IBV_QPS_INIT);
+
+	if (!error)
+		error = move(id, IBV_QPS_RTR);
+	return error ? error : move(id, IBV_QPS_RTS);
+}
+
+int rdma_create_qp(struct rdma_cm_id *cm, struct ibv_pd *pd, struct ibv_qp_init_attr *init)
+{
+	struct fake_cm_id *id = id_of(cm);
+	int error;
+
+	if (pd->context != cm->verbs || cm->qp)
+		return fail(EINVAL);
+	cm->qp = ibv_create_qp(pd, init);
+	if (!cm->qp)
+		return -1;
+	fake_lock();
+	id->qp_num = cm->qp->qp_num;
+	error = move(id, IBV_QPS_INIT);
+	fake_unlock();
+	return result(error);
+}
+
+void rdma_destroy_qp(struct rdma_cm_id *cm)
+{
+	fake_qp_destroy(cm->qp);
+	cm->qp = NULL;
+}
+
+/* ---- the request and its answer */
+
+static uint8_t least(uint8_t a, uint8_t b)
+{
+	return a < b ? a : b;
+}
+
+/* With the lock. */
+static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
+{
+	struct fake_cm_id *listener = fake_cm_listener(fake_cm_port(&id->cm.route.addr.dst_addr));
+	struct fake_cm_id *child;
+	struct fake_cm_event *event;
+
+	if (!listener)
+		return fake_cm_tell(id, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0)
+			       ? 0
+			       : ENOMEM;
+	child = fake_cm_child(listener);
+	if (!child)
+		return ENOMEM;
+	if (!fake_cm_tell(child, RDMA_CM_EVENT_CONNECT_REQUEST, 0, param->private_data,
+			  param->private_data_len, FAKE_CM_REQUEST)) {
+		fake_cm_free(child);
+		return ENOMEM;
+	}
+	child->peer = id;
+	id->peer = child;
+	id->state = FAKE_CM_CONNECTING;
+	id->max_reads = param->initiator_depth;
+	id->max_dest_reads = param->responder_resources;
+	event = TAILQ_LAST(&((struct fake_cm_channel *)child->cm.channel)->events, fake_cm_events);
+	event->cm.listen_id = &listener->cm;
+	/* What the client may have under way is what the server has to have room for. */
+	event->cm.param.conn.responder_resources = param->initiator_depth;
+	event->cm.param.conn.initiator_depth = param->responder_resources;
+	event->cm.param.conn.retry_count = param->retry_count;
+	event->cm.param.conn.rnr_retry_count = param->rnr_retry_count;
+	event->cm.param.conn.qp_num = id->qp_num;
+	return 0;
+}
+
+int rdma_connect(struct rdma_cm_id *cm, struct rdma_conn_param *param)
+{
+	struct fake_cm_id *id = id_of(cm);
+	int error = EINVAL;
+
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	fake_lock();
+	if (!cm->qp)
+		id->qp_num = param->qp_num;
+	if (id->state == FAKE_CM_ROUTED && param->private_data_len <= FAKE_CM_REQUEST)
+		error = request(id, param);
+	fake_unlock();
+	return result(error);
+}
+
+/* With the lock. */
+static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
+{
+	int error = 0;
+
+	if (id->state != FAKE_CM_CONNECTING || !id->peer)
+		return EINVAL;
+	id->qp_num = id->cm.qp ? id->cm.qp->qp_num : param->qp_num;
+	id->max_reads = param->initiator_depth;
+	id->max_dest_reads = param->responder_resources;
+	id->peer->max_reads = least(id->peer->max_reads, param->responder_resources);
+	if (id->cm.qp)
+		error = bring_up(id);
+	if (error)
+		return error;
+	if (!fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0, param->private_data,
+			  param->private_data_len, FAKE_CM_ACCEPT))
+		return ENOMEM;
+	id->state = FAKE_CM_ACCEPTED;
+	return 0;
+}
+
+int rdma_accept(struct rdma_cm_id *cm, struct rdma_conn_param *param)
+{
+	int error;
+
+	if (fake_due(FAKE_MAKES))
+		return fail(ENOMEM);
+	fake_lock();
+	error = answer(id_of(cm), param);
+	fake_unlock();
+	return result(error);
+}
+
+int fake_cm_establish(struct fake_cm_id *id)
+{
+	int error = id->peer ? 0 : ECONNRESET;
+
+	if (!error && id->cm.qp)
+		error = move(id, IBV_QPS_RTR);
+	if (!error && id->cm.qp)
+		error = move(id, IBV_QPS_RTS);
+	if (error)
+		return -error;
+	id->state = FAKE_CM_CONNECTED;
+	id->peer->state = FAKE_CM_CONNECTED;
+	return fake_cm_tell(id->peer, RDMA_CM_EVENT_ESTABLISHED, 0, NULL, 0, 0) ? 0 : -ENOMEM;
+}
+
+int rdma_reject(struct rdma_cm_id *cm, const void *data, uint8_t len)
+{
+	struct fake_cm_id *id = id_of(cm);
+	int error = EINVAL;
+
+	fake_lock();
+	if (id->state == FAKE_CM_CONNECTING && id->peer) {
+		error = fake_cm_tell(id->peer, RDMA_CM_EVENT_REJECTED, FAKE_CM_REFUSED, data, len,
+				     FAKE_CM_REJECT)
+				? 0
+				: ENOMEM;
+		id->peer->peer = NULL;
+		id->peer->state = FAKE_CM_ROUTED;
+		id->peer = NULL;
+		id->state = FAKE_CM_ENDED;
+	}
+	fake_unlock();
+	return result(error);
+}
+
+/* ---- the end */
+
+static void end(struct fake_cm_id *id)
+{
+	bool was_up = id->state == FAKE_CM_CONNECTED || id->state == FAKE_CM_ACCEPTED;
+
+	id->state = FAKE_CM_ENDED;
+	id->peer = NULL;
+	if (was_up)
+		fake_cm_tell(id, RDMA_CM_EVENT_DISCONNECTED, 0, NULL, 0, 0);
+}
+
+void fake_cm_part(struct fake_cm_id *id)
+{
+	struct fake_cm_id *peer = id->peer;
+
+	id->peer = NULL;
+	if (!peer)
+		return;
+	if (peer->state == FAKE_CM_CONNECTING) {
+		/* A request that nobody answers, or that nobody waits for. */
+		peer->peer = NULL;
+		fake_cm_tell(peer, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0);
+	} else {
+		end(peer);
+	}
+}
+
+int rdma_disconnect(struct rdma_cm_id *cm)
+{
+	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *peer;
+
+	fake_lock();
+	/* librdmacm moves the queue pair that it knows. */
+	if (cm->qp)
+		fake_qp_to_error((struct fake_qp *)cm->qp);
+	peer = id->peer;
+	if (!peer || (id->state != FAKE_CM_CONNECTED && id->state != FAKE_CM_ACCEPTED)) {
+		fake_unlock();
+		return fail(EINVAL);
+	}
+	fake_cm_part(id);
+	end(id);
+	fake_unlock();
+	return 0;
+}

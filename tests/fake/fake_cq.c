@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fake/fake_objects.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- channels */
+
+struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *verbs)
+{
+	struct fake_channel *channel = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*channel));
+
+	if (!channel)
+		return fake_refuse(ENOMEM);
+	channel->verbs.context = verbs;
+	channel->verbs.fd = fake_count_fd();
+	TAILQ_INIT(&channel->ready);
+	fake_lock();
+	fake.live.channels++;
+	((struct fake_context *)verbs)->objects++;
+	fake_unlock();
+	return &channel->verbs;
+}
+
+int ibv_destroy_comp_channel(struct ibv_comp_channel *verbs)
+{
+	struct fake_channel *channel = (struct fake_channel *)verbs;
+
+	if (fake_due(FAKE_ENDS))
+		return EBUSY;
+	fake_lock();
+	if (verbs->refcnt) {
+		fake_fault("a channel with %d completion queues", verbs->refcnt);
+		fake_unlock();
+		return EBUSY;
+	}
+	fake.live.channels--;
+	((struct fake_context *)verbs->context)->objects--;
+	fake_unlock();
+	close(verbs->fd);
+	free(channel);
+	return 0;
+}
+
+static struct fake_cq *take_ready(struct fake_channel *channel)
+{
+	struct fake_cq *cq = TAILQ_FIRST(&channel->ready);
+
+	if (!cq)
+		return NULL;
+	fake_count_down(channel->verbs.fd);
+	TAILQ_REMOVE(&channel->ready, cq, link);
+	cq->unacked++;
+	if (--cq->events)
+		TAILQ_INSERT_TAIL(&channel->ready, cq, link);
+	return cq;
+}
+
+int ibv_get_cq_event(struct ibv_comp_channel *verbs, struct ibv_cq **ret_cq, void **ret_context)
+{
+	struct fake_channel *channel = (struct fake_channel *)verbs;
+	struct fake_cq *cq = NULL;
+
+	while (!cq) {
+		if (!fake_count_wait(verbs->fd))
+			return -1;
+		fake_lock();
+		cq = take_ready(channel);
+		fake_unlock();
+	}
+	*ret_cq = &cq->verbs;
+	*ret_context = cq->verbs.cq_context;
+	return 0;
+}
+
+void ibv_ack_cq_events(struct ibv_cq *verbs, unsigned int count)
+{
+	struct fake_cq *cq = (struct fake_cq *)verbs;
+
+	fake_lock();
+	if (count > cq->unacked)
+		fake_fault("%u events acknowledged, %u came", count, cq->unacked);
+	else
+		cq->unacked -= count;
+	fake_unlock();
+}
+
+static void notify(struct fake_cq *cq)
+{
+	if (!cq->armed || !cq->channel)
+		return;
+	cq->armed = false;
+	if (!cq->events++)
+		TAILQ_INSERT_TAIL(&cq->channel->ready, cq, link);
+	fake_count_up(cq->channel->verbs.fd);
+}
+
+/* ---- queues */
+
+struct ibv_cq *ibv_create_cq(struct ibv_context *verbs, int cqe, void *cq_context,
+			     struct ibv_comp_channel *channel, int comp_vector)
+{
+	struct fake_cq *cq = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*cq));
+	bool wrong = cqe < 1 || cqe > fake.rules.max_cqe;
+
+	(void)comp_vector;
+	if (!cq)
+		return fake_refuse(ENOMEM);
+	cq->completions = wrong ? NULL : calloc((size_t)cqe, sizeof(*cq->completions));
+	if (!cq->completions) {
+		free(cq);
+		return fake_refuse(wrong ? EINVAL : ENOMEM);
+	}
+	cq->verbs.context = verbs;
+	cq->verbs.channel = channel;
+	cq->verbs.cq_context = cq_context;
+	cq->verbs.cqe = cqe;
+	cq->channel = (struct fake_channel *)channel;
+	cq->depth = (unsigned int)cqe;
+	fake_lock();
+	if (fake.removed || fake.live.cqs >= (unsigned int)fake.rules.max_cq) {
+		fake_unlock();
+		free(cq->completions);
+		free(cq);
+		return fake_refuse(ENOMEM);
+	}
+	if (channel)
+		channel->refcnt++;
+	fake.live.cqs++;
+	((struct fake_context *)verbs)->objects++;
+	fake_unlock();
+	return &cq->verbs;
+}
+
+static void forget_events(struct fake_cq *cq)
+{
+	if (cq->unacked)
+		fake_fault("%u events not acknowledged: a real one would hang here", cq->unacked);
+	if (!cq->events)
+		return;
+	TAILQ_REMOVE(&cq->channel->ready, cq, link);
+	for (; cq->events; cq->events--)
+		fake_count_down(cq->channel->verbs.fd);
+}
+
+int ibv_destroy_cq(struct ibv_cq *verbs)
+{
+	struct fake_cq *cq = (struct fake_cq *)verbs;
+
+	if (fake_due(FAKE_ENDS))
+		return EBUSY;
+	fake_lock();
+	if (cq->qps) {
+		fake_fault("a completion queue of %u queue pairs", cq->qps);
+		fake_unlock();
+		return EBUSY;
+	}
+	forget_events(cq);
+	if (cq->channel)
+		cq->channel->verbs.refcnt--;
+	fake.live.cqs--;
+	((struct fake_context *)verbs->context)->objects--;
+	fake_unlock();
+	free(cq->completions);
+	free(cq);
+	return 0;
+}
+
+int fake_req_notify_cq(struct ibv_cq *verbs, int solicited_only)
+{
+	struct fake_cq *cq = (struct fake_cq *)verbs;
+
+	(void)solicited_only;
+	if (fake_due(FAKE_MAKES))
+		return EIO;
+	fake_lock();
+	cq->armed = true;
+	fake_unlock();
+	return 0;
+}
+
+void fake_cq_add(struct fake_cq *cq, const struct fake_completion *completion)
+{
+	unsigned int count = atomic_load(&cq->count);
+
+	if (count == cq->depth) {
+		fake_fault("a completion queue of %u overflows", cq->depth);
+		return;
+	}
+	cq->completions[(cq->head + count) % cq->depth] = *completion;
+	atomic_store(&cq->count, count + 1);
+	notify(cq);
+}
+
+static void take(struct fake_cq *cq, struct ibv_wc *ret_wc)
+{
+	const struct fake_completion *completion = &cq->completions[cq->head];
+	struct fake_qp *qp = fake_qp_find(completion->wc.qp_num);
+
+	*ret_wc = completion->wc;
+	if (qp && qp->freed < completion->upto)
+		qp->freed = completion->upto;
+	cq->head = (cq->head + 1) % cq->depth;
+	atomic_fetch_sub(&cq->count, 1);
+}
+
+int fake_poll_cq(struct ibv_cq *verbs, int max, struct ibv_wc *ret_wcs)
+{
+	struct fake_cq *cq = (struct fake_cq *)verbs;
+	int n = 0;
+
+	if (!atomic_load(&cq->count))
+		return 0;
+	fake_lock();
+	while (n < max && atomic_load(&cq->count))
+		take(cq, &ret_wcs[n++]);
+	fake.counts.polls++;
+	fake_unlock();
+	return n;
+}

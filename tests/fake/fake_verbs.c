@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fake/fake_objects.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct fake fake;
+
+static atomic_flag locked = ATOMIC_FLAG_INIT;
+static atomic_long countdown[FAKE_KINDS];
+static atomic_bool fired;
+
+void fake_lock(void)
+{
+	while (atomic_flag_test_and_set_explicit(&locked, memory_order_acquire))
+		sched_yield();
+}
+
+void fake_unlock(void)
+{
+	atomic_flag_clear_explicit(&locked, memory_order_release);
+}
+
+/* ---- faults and failures */
+
+void fake_fault_at(const char *where, const char *format, ...)
+{
+	va_list args;
+
+	fake.faults++;
+	fprintf(stderr, "fake_verbs: FAULT in %s: ", where);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+void fake_fail_nth(enum fake_kind kind, long nth)
+{
+	atomic_store(&fired, false);
+	atomic_store(&countdown[kind], nth);
+}
+
+bool fake_fail_disarm(void)
+{
+	for (int kind = 0; kind < FAKE_KINDS; kind++)
+		atomic_store(&countdown[kind], 0);
+	return atomic_load(&fired);
+}
+
+bool fake_due(enum fake_kind kind)
+{
+	if (atomic_load(&countdown[kind]) <= 0 || atomic_fetch_sub(&countdown[kind], 1) != 1)
+		return false;
+	atomic_store(&fired, true);
+	return true;
+}
+
+void *fake_refuse(int error)
+{
+	errno = error;
+	return NULL;
+}
+
+/* ---- file descriptors that count */
+
+int fake_count_fd(void)
+{
+	return eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC);
+}
+
+void fake_count_up(int fd)
+{
+	eventfd_write(fd, 1);
+}
+
+void fake_count_down(int fd)
+{
+	eventfd_t value;
+
+	eventfd_read(fd, &value);
+}
+
+bool fake_count_wait(int fd)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	int timeout_ms = fcntl(fd, F_GETFL) & O_NONBLOCK ? 0 : -1;
+
+	if (poll(&poll_fd, 1, timeout_ms) > 0)
+		return true;
+	errno = EAGAIN;
+	return false;
+}
+
+/* ---- the whole */
+
+struct fake_rules fake_rules_default(void)
+{
+	return (struct fake_rules){
+		.name = "fake0",
+		.gids = {"fe80::1", "::ffff:127.0.0.1", "::1"},
+		.windows = true,
+		.window_bounds = true,
+		.window_foreign = true,
+		.window_revocation = true,
+		.max_pd = 4096,
+		.max_mr = 65536,
+		.max_mw = 65536,
+		.max_qp = (int)FAKE_QPS,
+		.max_cq = 4096,
+		.max_qp_wr = 4096,
+		.max_cqe = 8192,
+		.max_msg_sz = 1u << 30,
+		.max_inline = 96,
+	};
+}
+
+static void context_init(struct fake_context *context)
+{
+	context->verbs.device = &fake.device;
+	context->verbs.num_comp_vectors = 1;
+	context->verbs.ops.alloc_mw = fake.rules.windows ? fake_alloc_mw : NULL;
+	context->verbs.ops.dealloc_mw = fake_dealloc_mw;
+	context->verbs.ops.poll_cq = fake_poll_cq;
+	context->verbs.ops.req_notify_cq = fake_req_notify_cq;
+	context->verbs.ops.post_send = fake_post_send;
+}
+
+void fake_verbs_start(const struct fake_rules *rules)
+{
+	memset(&fake, 0, sizeof(fake));
+	fake.rules = rules ? *rules : fake_rules_default();
+	snprintf(fake.device.name, sizeof(fake.device.name), "%s", fake.rules.name);
+	fake.device.node_type = IBV_NODE_CA;
+	fake.device.transport_type = IBV_TRANSPORT_IB;
+	fake.cm.of_cm = true;
+	context_init(&fake.cm);
+	fake.cm.verbs.async_fd = fake_count_fd();
+}
+
+static unsigned int left(const char *what, unsigned int count)
+{
+	if (count)
+		fprintf(stderr, "fake_verbs: LEFT: %u %s\n", count, what);
+	return count;
+}
+
+unsigned int fake_verbs_finish(void)
+{
+	const struct fake_live *live = &fake.live;
+
+	close(fake.cm.verbs.async_fd);
+	return fake.faults + left("contexts", live->contexts) +
+	       left("completion channels", live->channels) + left("completion queues", live->cqs) +
+	       left("protection domains", live->pds) + left("regions", live->mrs) +
+	       left("windows", live->mws) + left("queue pairs", live->qps) +
+	       left("ids", live->ids) + left("event channels", live->event_channels);
+}
+
+unsigned int fake_faults(void)
+{
+	unsigned int faults;
+
+	fake_lock();
+	faults = fake.faults;
+	fake_unlock();
+	return faults;
+}
+
+void fake_counts(struct fake_counts *ret_counts)
+{
+	fake_lock();
+	*ret_counts = fake.counts;
+	fake_unlock();
+}
+
+void fake_live(struct fake_live *ret_live)
+{
+	fake_lock();
+	*ret_live = fake.live;
+	fake_unlock();
+}
+
+void fake_remove_device(void)
+{
+	struct fake_context *context;
+
+	fake_lock();
+	fake.removed = true;
+	LIST_FOREACH (context, &fake.contexts, link)
+		fake_async(&context->verbs, IBV_EVENT_DEVICE_FATAL, NULL);
+	for (uint32_t i = 0; i < FAKE_QPS; i++)
+		if (fake.qps[i])
+			fake_qp_to_error(fake.qps[i]);
+	fake_cm_removed();
+	fake_unlock();
+}
+
+/* ---- devices */
+
+struct ibv_device **ibv_get_device_list(int *ret_count)
+{
+	struct ibv_device **list = fake_due(FAKE_MAKES) ? NULL : calloc(2, sizeof(*list));
+
+	if (!list)
+		return fake_refuse(ENOMEM);
+	if (!fake.rules.no_device)
+		list[0] = &fake.device;
+	if (ret_count)
+		*ret_count = list[0] ? 1 : 0;
+	return list;
+}
+
+void ibv_free_device_list(struct ibv_device **list)
+{
+	free(list);
+}
+
+const char *ibv_get_device_name(struct ibv_device *device)
+{
+	return device->name;
+}
+
+struct ibv_context *ibv_open_device(struct ibv_device *device)
+{
+	struct fake_context *context = fake_due(FAKE_MAKES) ? NULL : calloc(1, sizeof(*context));
+
+	(void)device; /* there is one */
+	if (!context)
+		return fake_refuse(ENOMEM);
+	context_init(context);
+	context->verbs.async_fd = fake_count_fd();
+	fake_lock();
+	LIST_INSERT_HEAD(&fake.contexts, context, link);
+	fake.live.contexts++;
+	fake_unlock();
+	return &context->verbs;
+}
+
+int ibv_close_device(struct ibv_context *verbs)
+{
+	struct fake_context *context = (struct fake_context *)verbs;
+
+	fake_lock();
+	if (context->of_cm)
+		fake_fault("closed librdmacm's context");
+	if (context->objects)
+		fake_fault("closed a device with %u objects on it", context->objects);
+	LIST_REMOVE(context, link);
+	fake.live.contexts--;
+	fake_unlock();
+	close(verbs->async_fd);
+	free(context);
+	return 0;
+}
+
+int ibv_query_device(struct ibv_context *verbs, struct ibv_device_attr *ret_attr)
+{
+	(void)verbs;
+	if (fake_due(FAKE_MAKES))
+		return EIO;
+	*ret_attr = (struct ibv_device_attr){
+		.max_mr_size = UINT64_MAX,
+		.max_qp = fake.rules.max_qp,
+		.max_qp_wr = fake.rules.max_qp_wr,
+		.max_sge = (int)FAKE_SGES,
+		.max_cq = fake.rules.max_cq,
+		.max_cqe = fake.rules.max_cqe,
+		.max_mr = fake.rules.max_mr,
+		.max_pd = fake.rules.max_pd,
+		.max_qp_rd_atom = 16,
+		.max_qp_init_rd_atom = 16,
+		.max_mw = fake.rules.windows ? fake.rules.max_mw : 0,
+		.phys_port_cnt = 1,
+	};
+	if (fake.rules.windows)
+		ret_attr->device_cap_flags = IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B;
+	return 0;
+}
+
+#undef ibv_query_port
+int ibv_query_port(struct ibv_context *verbs, uint8_t port, struct _compat_ibv_port_attr *ret_attr)
+{
+	/* verbs.h hands on the whole of it. */
+	struct ibv_port_attr *attr = (struct ibv_port_attr *)(void *)ret_attr;
+
+	(void)verbs;
+	if (fake_due(FAKE_MAKES))
+		return EIO;
+	if (port != 1)
+		return EINVAL;
+	*attr = (struct ibv_port_attr){
+		.state = fake.removed ? IBV_PORT_DOWN : IBV_PORT_ACTIVE,
+		.max_mtu = IBV_MTU_4096,
+		.active_mtu = IBV_MTU_4096,
+		.gid_tbl_len = FAKE_GIDS,
+		.max_msg_sz = fake.rules.max_msg_sz,
+		.link_layer = IBV_LINK_LAYER_ETHERNET,
+	};
+	return 0;
+}
+
+int ibv_query_gid(struct ibv_context *verbs, uint8_t port, int index, union ibv_gid *ret_gid)
+{
+	(void)verbs;
+	if (port != 1 || index < 0 || index >= FAKE_GIDS)
+		return -1;
+	memset(ret_gid, 0, sizeof(*ret_gid));
+	if (fake.rules.gids[index] &&
+	    inet_pton(AF_INET6, fake.rules.gids[index], ret_gid->raw) != 1)
+		fake_fault("%s is no GID", fake.rules.gids[index]);
+	return 0;
+}
+
+int _ibv_query_gid_ex(struct ibv_context *verbs, uint32_t port, uint32_t index,
+		      struct ibv_gid_entry *ret_entry, uint32_t flags, size_t entry_size)
+{
+	(void)flags;
+	(void)entry_size;
+	if (index >= FAKE_GIDS || !fake.rules.gids[index])
+		return ENODATA;
+	*ret_entry = (struct ibv_gid_entry){
+		.gid_index = index,
+		.port_num = port,
+		.gid_type = IBV_GID_TYPE_ROCE_V2,
+	};
+	return ibv_query_gid(verbs, (uint8_t)port, (int)index, &ret_entry->gid);
+}
+
+int ibv_fork_init(void)
+{
+	return fake_due(FAKE_MAKES) ? EINVAL : 0;
+}
+
+enum ibv_fork_status ibv_is_fork_initialized(void)
+{
+	return IBV_FORK_DISABLED;
+}
+
+/* ---- asynchronous events */
+
+void fake_async(struct ibv_context *verbs, enum ibv_event_type type, struct fake_qp *qp)
+{
+	struct fake_context *context = (struct fake_context *)verbs;
+	struct ibv_async_event *event;
+
+	if (context->num_events == FAKE_EVENTS)
+		return;
+	event = &context->events[context->num_events++];
+	*event = (struct ibv_async_event){.event_type = type};
+	if (qp)
+		event->element.qp = &qp->verbs;
+	fake_count_up(verbs->async_fd);
+}
+
+int ibv_get_async_event(struct ibv_context *verbs, struct ibv_async_event *ret_event)
+{
+	struct fake_context *context = (struct fake_context *)verbs;
+	bool found = false;
+
+	while (!found) {
+		if (!fake_count_wait(verbs->async_fd))
+			return -1;
+		fake_lock();
+		found = context->num_events > 0;
+		if (found) {
+			fake_count_down(verbs->async_fd);
+			*ret_event = context->events[0];
+			context->num_events--;
+			memmove(&context->events[0], &context->events[1],
+				context->num_events * sizeof(context->events[0]));
+			if (ret_event->event_type != IBV_EVENT_DEVICE_FATAL)
+				((struct fake_qp *)ret_event->element.qp)->unacked++;
+		}
+		fake_unlock();
+	}
+	return 0;
+}
+
+void ibv_ack_async_event(struct ibv_async_event *event)
+{
+	fake_lock();
+	if (event->event_type != IBV_EVENT_DEVICE_FATAL)
+		((struct fake_qp *)event->element.qp)->unacked--;
+	fake_unlock();
+}
