@@ -170,6 +170,9 @@ bool maas_name_valid(const char *name);
 MAAS_MUST_CHECK int maas_check_id(const char *id); /* -EINVAL, with a sentence */
 void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
 
+/* This process, without a system call, however it was forked. */
+pid_t maas_process(void);
+
 /* A condition variable on CLOCK_MONOTONIC, and a wait until `ms` on it; false when it has come. */
 MAAS_MUST_CHECK int maas_cond_init(pthread_cond_t *cond);
 bool maas_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms);

@@ -34,7 +34,7 @@ const char *maas_version(void)
 int maas_enter(const struct maas *maas)
 {
 	maas_error_clear();
-	if (maas->pid != getpid())
+	if (maas->pid != maas_process())
 		return maas_fail(-ECHILD, "this handle belongs to the process that forked");
 	return 0;
 }
@@ -171,7 +171,7 @@ int maas_open(const struct maas_options *options, struct maas **ret_maas)
 	maas = calloc(1, sizeof(*maas));
 	if (!maas)
 		return maas_fail(-ENOMEM, "out of memory");
-	maas->pid = getpid();
+	maas->pid = maas_process();
 	r = copy_options(options, &maas->options);
 	if (!r)
 		r = check_options(&maas->options);
@@ -216,7 +216,7 @@ void maas_close(struct maas *maas)
 	close(maas->event_fd);
 	/* A child has copies of locks that threads of its parent may hold, and of their curl
 	 * handles: those are left alone. */
-	if (maas->pid == getpid()) {
+	if (maas->pid == maas_process()) {
 		close_parts(maas);
 		free_strings(maas);
 		free(maas);
