@@ -2,10 +2,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 #define REQUEST_ID_BYTES 33
+#define NAPS		 3
 
 static const char *const lifetime_names[] = {
 	[MAAS_LIFETIME_DEFAULT] = NULL,
@@ -61,13 +64,29 @@ static int make_request_id(char text[REQUEST_ID_BYTES])
 	return 0;
 }
 
+/* Over RDMA every allocation comes with the session's key to it; over HTTP a session is for its
+ * lifetime alone, and no connection must be asked for. */
+static int write_session(struct maas *maas, const struct maas_alloc_options *options,
+			 struct maas_buf *out)
+{
+	char session[MAAS_ID_BYTES];
+	int r;
+
+	if (!maas->verbs && options->lifetime != MAAS_LIFETIME_SESSION)
+		return 0;
+	r = maas_keeper_need(maas, session);
+	if (!r)
+		maas_buf_printf(out, ",\"session\":\"%s\",\"access\":\"%s\"", session,
+				maas->verbs ? "rw" : "none");
+	return r;
+}
+
 /* `count` 0: one, in the form for one. */
 static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		      const struct maas_alloc_options *options, struct maas_buf *out)
 {
-	char session[MAAS_ID_BYTES];
 	char request_id[REQUEST_ID_BYTES];
-	int r = 0;
+	int r;
 
 	maas_buf_printf(out, "{\"size_bytes\":%llu,\"lifetime\":\"%s\"",
 			(unsigned long long)size_bytes, lifetime_names[options->lifetime]);
@@ -77,13 +96,8 @@ static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		maas_buf_printf(out, ",\"ttl_seconds\":%u", options->ttl_seconds);
 	if (options->owner)
 		maas_buf_printf(out, ",\"owner\":\"%s\"", options->owner);
-	if (options->lifetime == MAAS_LIFETIME_SESSION) {
-		r = maas_keeper_need(maas, session);
-		if (r)
-			return r;
-		maas_buf_printf(out, ",\"session\":\"%s\"", session);
-	}
-	if (!options->request_id)
+	r = write_session(maas, options, out);
+	if (!r && !options->request_id)
 		r = make_request_id(request_id);
 	if (r)
 		return r;
@@ -103,7 +117,23 @@ static void add_asked(const struct maas_alloc_options *options, struct maas_allo
 		snprintf(allocation->owner, sizeof(allocation->owner), "%s", options->owner);
 }
 
-static int read_many(const json_t *answer, uint32_t count, const struct maas_alloc_options *options,
+static int read_one(struct maas *maas, const json_t *answer,
+		    const struct maas_alloc_options *options,
+		    struct maas_allocation *ret_allocation)
+{
+	int r = maas_json_allocation(answer, ret_allocation);
+
+	if (r)
+		return r;
+	add_asked(options, ret_allocation);
+	if (maas->verbs)
+		maas_verbs_add_grant(maas->verbs, ret_allocation->id,
+				     json_object_get(answer, "rdma"));
+	return 0;
+}
+
+static int read_many(struct maas *maas, const json_t *answer, uint32_t count,
+		     const struct maas_alloc_options *options,
 		     struct maas_allocation *ret_allocations)
 {
 	const json_t *list = json_object_get(answer, "allocations");
@@ -112,13 +142,37 @@ static int read_many(const json_t *answer, uint32_t count, const struct maas_all
 		return maas_fail(-EPROTO, "%u allocations were asked for, %zu are in the answer",
 				 count, json_array_size(list));
 	for (uint32_t i = 0; i < count; i++) {
-		int r = maas_json_allocation(json_array_get(list, i), &ret_allocations[i]);
+		int r = read_one(maas, json_array_get(list, i), options, &ret_allocations[i]);
 
 		if (r)
 			return r;
-		add_asked(options, &ret_allocations[i]);
 	}
 	return 0;
+}
+
+/* The server knows of a new connection a moment after the client does; of one that broke, before.
+ */
+static int call_connected(struct maas *maas, struct maas_request *request, json_t **ret_answer)
+{
+	struct timespec pause = {.tv_nsec = 5000000};
+	uint32_t number = 0;
+	int r;
+
+	for (unsigned int tries = 0;; tries++) {
+		r = maas->verbs ? maas_verbs_need(maas->verbs) : 0;
+		if (r)
+			return r;
+		if (maas->verbs)
+			number = maas_verbs_number(maas->verbs);
+		r = maas_call_json(maas, request, ret_answer);
+		if (r != -ENOTCONN || !maas->verbs || tries > NAPS)
+			return r;
+		if (tries == NAPS)
+			maas_verbs_broken(maas->verbs, number);
+		nanosleep(&pause, NULL);
+		pause.tv_nsec *= 4;
+		maas_buf_fini(&request->text);
+	}
 }
 
 static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
@@ -134,16 +188,13 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 	request.follow = true;
 	r = write_body(maas, size_bytes, count, options, &request.head);
 	if (!r)
-		r = maas_call_json(maas, &request, &answer);
+		r = call_connected(maas, &request, &answer);
 	if (r)
 		goto out;
-	if (count) {
-		r = read_many(answer, count, options, ret_allocations);
-	} else {
-		r = maas_json_allocation(answer, ret_allocations);
-		if (!r)
-			add_asked(options, ret_allocations);
-	}
+	if (count)
+		r = read_many(maas, answer, count, options, ret_allocations);
+	else
+		r = read_one(maas, answer, options, ret_allocations);
 	json_decref(answer);
 out:
 	maas_request_fini(&request);

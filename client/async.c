@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "client/rdma.h"
+
 /* ---- the thread's life */
 
 static void free_parts(struct maas_async *async)
@@ -137,6 +139,8 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 
 	if (r)
 		return r;
+	if (maas->verbs)
+		return maas_verbs_submit(maas->verbs, ranges, count, timeout_ms, user, read);
 	if (!count || count > MAAS_MAX_BATCH)
 		return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
 	r = get_async(maas, &async);
@@ -234,6 +238,8 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 		return r;
 	if (!max || max > INT32_MAX || timeout_ms < -1)
 		return maas_fail(-EINVAL, "maas_poll() takes at least one completion");
+	if (maas->verbs)
+		return maas_verbs_poll(maas->verbs, ret_completions, max, timeout_ms);
 	pthread_mutex_lock(&maas->async_lock);
 	async = maas->async;
 	pthread_mutex_unlock(&maas->async_lock);
@@ -252,5 +258,7 @@ int maas_event_fd(struct maas *maas)
 {
 	int r = maas_enter(maas);
 
+	if (!r && maas->verbs)
+		return maas_verbs_event_fd(maas->verbs);
 	return r ? r : maas->event_fd;
 }

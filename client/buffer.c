@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 /* Holds the lock. The registered buffer that holds all of these bytes, or NULL. */
 static struct maas_buffer *find(struct maas *maas, const void *at, size_t len)
@@ -46,7 +47,9 @@ int maas_buffer_register(struct maas *maas, void *base, size_t len, struct maas_
 	pthread_mutex_lock(&maas->buffer_lock);
 	if (overlaps(maas, buffer->base, len))
 		r = maas_fail(-EEXIST, "the buffer overlaps one that is registered");
-	else
+	else if (maas->verbs)
+		r = maas_verbs_pin(maas->verbs, buffer);
+	if (!r)
 		LIST_INSERT_HEAD(&maas->buffers, buffer, link);
 	pthread_mutex_unlock(&maas->buffer_lock);
 	if (r)
@@ -70,8 +73,8 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer)
 	}
 	if (!at)
 		r = maas_fail(-ENOENT, "the buffer is not registered with this handle");
-	else if (at->users)
-		r = maas_fail(-EBUSY, "a submitted operation uses the buffer");
+	else if (at->users || (maas->verbs && maas_verbs_unpin(maas->verbs, at)))
+		r = maas_fail(-EBUSY, "an operation under way uses the buffer");
 	else
 		LIST_REMOVE(at, link);
 	pthread_mutex_unlock(&maas->buffer_lock);

@@ -117,13 +117,14 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 	return r;
 }
 
-int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret_answer)
+static int call_json(struct maas *maas, struct maas_request *request, uint32_t timeout_ms,
+		     json_t **ret_answer)
 {
 	json_error_t error;
 	json_t *answer;
 	int r;
 
-	r = maas_call(maas, request, 0);
+	r = maas_call(maas, request, timeout_ms);
 	if (r)
 		return r;
 	answer = json_loadb(request->text.len ? request->text.data : "", request->text.len, 0,
@@ -132,4 +133,19 @@ int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret
 		return maas_fail(-EPROTO, "the server's answer is no JSON: %s", error.text);
 	*ret_answer = answer;
 	return 0;
+}
+
+int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret_answer)
+{
+	return call_json(maas, request, 0, ret_answer);
+}
+
+int maas_call_json_until(struct maas *maas, struct maas_request *request, uint64_t deadline_ms,
+			 json_t **ret_answer)
+{
+	uint64_t now_ms = maas_clock_ms();
+
+	if (now_ms >= deadline_ms)
+		return maas_fail(-ETIMEDOUT, "no time was left to ask the server");
+	return call_json(maas, request, (uint32_t)(deadline_ms - now_ms), ret_answer);
 }

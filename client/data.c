@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 #define PREFIX_BYTES 4 /* of POST /data/write: the length of its JSON, little-endian */
 
@@ -124,6 +125,8 @@ int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t coun
 	struct maas_request request;
 	int r = maas_enter(maas);
 
+	if (!r && maas->verbs)
+		return maas_verbs_run(maas->verbs, ranges, count, true);
 	if (!r)
 		r = maas_data_read_request(&request, ranges, count);
 	if (r)
@@ -140,6 +143,8 @@ int maas_writev(struct maas *maas, const struct maas_range *ranges, uint32_t cou
 	struct maas_request request;
 	int r = maas_enter(maas);
 
+	if (!r && maas->verbs)
+		return maas_verbs_run(maas->verbs, ranges, count, false);
 	if (!r)
 		r = maas_data_write_request(&request, ranges, count);
 	if (r)

@@ -52,10 +52,13 @@ static const struct status_row {
 	{431, "", -EMSGSIZE},
 	{500, "", -EREMOTEIO},
 	{503, "rdma_off", -EOPNOTSUPP},
+	{503, "rdma_failed", -EOPNOTSUPP},
 	{503, "stopping", -ESHUTDOWN},
 	{503, "draining", -ESHUTDOWN},
 	{503, "revoke_unconfirmed", -EREMOTEIO},
 	{503, "", -ENOBUFS},
+	{507, "grants_exhausted", -EDQUOT},
+	{507, "device_limit", -EDQUOT},
 	{507, "", -ENOSPC},
 };
 

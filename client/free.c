@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 int maas_free(struct maas *maas, const char *id)
 {
@@ -13,6 +14,8 @@ int maas_free(struct maas *maas, const char *id)
 		r = maas_check_id(id);
 	if (r)
 		return r;
+	if (maas->verbs)
+		maas_verbs_drop_grant(maas->verbs, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
 	r = maas_call(maas, &request, 0);
 	/* The try before may have freed it, and only its answer was lost. */
@@ -83,6 +86,8 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 	maas_request_init(&request, "POST", "/free");
 	request.json = true;
 	r = write_ids(&request.head, ids, count);
+	for (uint32_t i = 0; !r && maas->verbs && i < count; i++)
+		maas_verbs_drop_grant(maas->verbs, ids[i]);
 	if (!r)
 		r = maas_call_json(maas, &request, &answer);
 	if (!r) {

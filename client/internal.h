@@ -5,7 +5,9 @@
  *   alloc free list info data        what to ask: they make a request and read its answer
  *   session                          the lease and the thread that renews it
  *   call                             one request and the caller's wait for it, with retries
- *   async                            many requests in one thread, completions, the event fd
+ *   transport                        which one carries the bytes
+ *   async                            over HTTP: many requests in one thread, completions, event fd
+ *   rdma…                            over RDMA: the same, and everything else of it
  *   transfer                         one request on one curl handle
  *   url error json                   text
  */
@@ -19,6 +21,7 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "base/wire.h"
 #include "client/maas.h"
 
 /* ---- url */
@@ -123,6 +126,13 @@ struct maas_pool {
 	uint32_t num_open;
 };
 
+/* A right to connect over RDMA, once, and where to. */
+struct maas_ticket {
+	char text[2 * MAAS_WIRE_TICKET + 1]; /* "": used */
+	char addr[46];			     /* numeric */
+	uint16_t port;			     /* 0: the server has no RDMA */
+};
+
 struct maas_keeper {
 	pthread_mutex_t open_lock; /* one opening at a time; taken before `lock` */
 	pthread_mutex_t lock;
@@ -130,18 +140,23 @@ struct maas_keeper {
 	enum maas_session_state state;
 	char id[MAAS_ID_BYTES];
 	uint64_t lapses_ms; /* counted from the sending of the last renewal */
-	bool running;	    /* the thread */
+	struct maas_ticket ticket;
+	bool doubted; /* somebody heard that the server does not know it */
+	bool running; /* the thread */
 	bool stop;
 	pthread_t thread;
 };
 
 struct maas_async;
+struct maas_verbs;
+struct ibv_mr;
 
 struct maas_buffer {
 	LIST_ENTRY(maas_buffer) link;
 	uintptr_t base;
 	size_t len;
-	uint32_t users; /* ranges of submitted operations within it */
+	_Atomic uint32_t users; /* ranges of operations within it */
+	struct ibv_mr *mr;	/* over RDMA: it is pinned */
 };
 
 struct maas {
@@ -152,6 +167,7 @@ struct maas {
 	char *session_name;
 	struct maas_pool pool;
 	struct maas_keeper keeper;
+	struct maas_verbs *verbs; /* NULL: the transport is HTTP */
 
 	pthread_mutex_t async_lock; /* of `async` alone */
 	struct maas_async *async;   /* NULL until something is submitted */
@@ -192,6 +208,10 @@ MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, u
 MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *request,
 				   json_t **ret_answer);
 
+/* The same, at the latest at `deadline_ms`. */
+MAAS_MUST_CHECK int maas_call_json_until(struct maas *maas, struct maas_request *request,
+					 uint64_t deadline_ms, json_t **ret_answer);
+
 /* ---- json */
 
 /* Members of an answer. Errors: -EPROTO, with a sentence. */
@@ -210,6 +230,18 @@ void maas_keeper_stop(struct maas *maas);
 
 /* The session's id; opens it when there is none yet. Errors: -EKEYREVOKED, as maas_reopen(). */
 MAAS_MUST_CHECK int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES]);
+
+/* A ticket of the session. Errors: as maas_keeper_need(). */
+MAAS_MUST_CHECK int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms,
+				       struct maas_ticket *ret_ticket);
+
+/* Ends the session as if there had been none; nobody else uses the handle. */
+void maas_keeper_forget(struct maas *maas);
+
+/* ---- transport */
+
+/* Turns AUTO into one of the others, and connects where it is RDMA. Errors: see maas_open(). */
+MAAS_MUST_CHECK int maas_transport_choose(struct maas *maas);
 
 /* ---- data */
 

@@ -25,6 +25,11 @@
  * Retries: a request whose connection broke is sent again, at most twice and within its timeout,
  * when doing it twice is the same as doing it once (allocations carry a request id). It never moves
  * to another transport.
+ *
+ * RDMA: bytes go straight from and to the server's memory, by one-sided reads and writes of the
+ * calling thread; everything else goes over HTTP. Payloads are not encrypted. An operation whose
+ * connection broke is done again on a new one, with new keys. One that is late takes its connection
+ * with it, since only then its buffer is free: set timeouts well above what a transfer takes.
  */
 #ifndef MAAS_H
 #define MAAS_H
@@ -50,7 +55,7 @@ struct maas;
 
 enum maas_transport_type {
 	MAAS_TRANSPORT_AUTO, /* RDMA where server and client have it, else HTTP */
-	MAAS_TRANSPORT_RDMA, /* this version has none: maas_open() says -EOPNOTSUPP */
+	MAAS_TRANSPORT_RDMA,
 	MAAS_TRANSPORT_HTTP,
 };
 
@@ -68,7 +73,7 @@ struct maas_options {
 
 	/* The session, opened when it is first needed and renewed in the background. */
 	const char *session_name; /* NULL: without a name */
-	uint32_t ttl_seconds;	  /* its lease; 0: the handle has no session */
+	uint32_t ttl_seconds;	  /* its lease; 0: no session; over RDMA, which needs one: 30 */
 	bool session_exclusive;	  /* refuse while another session of that name lives */
 	/* Called once for each lost session, from a thread of the library; may call anything but
 	 * maas_close() and maas_reopen(). NULL: look at maas_session_get(). */
@@ -78,9 +83,13 @@ struct maas_options {
 
 /*
  * Makes a handle and chooses its transport for good; `options` NULL: all defaults. Strings are
- * copied. Connects to nothing yet: a server that is away is met by the first call.
+ * copied. HTTP, and AUTO on a host without an RDMA device, connect to nothing yet: a server that is
+ * away is met by the first call. AUTO on a host with one asks the server, and is RDMA where both
+ * can reach each other by it, else HTTP; a server that is away, or one that could be reached but
+ * refuses, is an error: ask for HTTP to be content with it. RDMA opens the session and connects.
  * Owns: the caller, maas_close(). Errors: -EINVAL an option, -EPROTONOSUPPORT the URL's scheme,
- * -EOPNOTSUPP RDMA was asked for, -ENOMEM.
+ * -ENOMEM; with RDMA also -EOPNOTSUPP the server has none, -ENODEV no device here leads to it,
+ * -ENOMEM the limit of locked memory, and those of maas_reopen() and of every call.
  */
 int maas_open(const struct maas_options *options, struct maas **ret_maas);
 
@@ -127,7 +136,7 @@ int maas_session_get(struct maas *maas, struct maas_session *ret_session);
 /*
  * Opens the session now, or a new one in the place of a lost one; does nothing while it lives. What
  * a lost session owned is gone. Until this call, whatever needs the session fails with
- * -EKEYREVOKED.
+ * -EKEYREVOKED: over RDMA that is every access to memory. There it also connects.
  * Errors: -EINVAL the handle has no session (ttl_seconds), -EEXIST the name is taken, -EUSERS the
  * server has too many, and those of every call (see maas_get()).
  */
@@ -165,7 +174,8 @@ struct maas_allocation {
  * Borrows `size_bytes` of zeroed memory; `options` NULL: all defaults.
  * Errors: -EINVAL, -EFBIG above the largest slab, -ENOSPC the pool is full (nothing is ever evicted
  * for you), -ENOTUNIQ the request id came with another request, -EKEYREVOKED the session is lost,
- * and those of every call (see maas_get()).
+ * over RDMA -EDQUOT the server or its device has no more keys, and those of every call (see
+ * maas_get()).
  */
 int maas_alloc(struct maas *maas, uint64_t size_bytes, const struct maas_alloc_options *options,
 	       struct maas_allocation *ret_allocation);
@@ -221,7 +231,9 @@ struct maas_range {
 
 /*
  * Copies `len` bytes at `offset` to `buf`; 0 bytes do nothing. After an error `buf` may hold a part
- * of them. Errors: -ENOENT, -ERANGE outside of the allocation, and those of every call.
+ * of them. Errors: -ENOENT, -ERANGE outside of the allocation, and those of every call. Over RDMA
+ * also -EKEYREVOKED the session is lost, or the server's device refused the key twice, the second
+ * time a fresh one; -EDQUOT no key is to be had; -EFAULT and -ENOMEM the buffer cannot be pinned.
  */
 int maas_read(struct maas *maas, const char *id, uint64_t offset, void *buf, size_t len);
 
@@ -249,7 +261,8 @@ struct maas_completion {
 /*
  * Starts a read of `count` ranges and returns; its completion with `user` comes from maas_poll(),
  * at the latest after `timeout_ms` (0: the handle's) with -ETIMEDOUT. Operations may complete in
- * any order. Borrows: the ranges' buffers until the completion; the ranges until it returns.
+ * any order. Over RDMA a completion comes when the buffers are free, up to a second after that.
+ * Borrows: the ranges' buffers until the completion; the ranges until it returns.
  * Errors: -EAGAIN max_submitted are under way, -EINVAL, -ENOMEM, -ECHILD; then none completes.
  */
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,
@@ -268,8 +281,8 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 	      int timeout_ms);
 
 /*
- * A file descriptor that poll(2) finds readable while maas_poll() has completions to give. Do not
- * read it. Borrows: the handle. Errors: -ECHILD.
+ * A file descriptor that poll(2) finds readable while maas_poll() has completions to give (and
+ * perhaps once when it has none). Do not read it. Borrows: the handle. Errors: -ECHILD.
  */
 int maas_event_fd(struct maas *maas);
 
@@ -279,10 +292,11 @@ struct maas_buffer;
 
 /*
  * Prepares memory for transfers without a copy: over RDMA it is pinned once for all transfers whose
- * buffers lie within it; over HTTP it saves nothing and is only checked.
- * Borrows: the memory, until it is unregistered. Owns: the caller, or maas_close().
- * Errors: -EINVAL, -EEXIST it overlaps another, -ENOMEM (over RDMA also: the limit of locked
- * memory), -ECHILD.
+ * buffers lie within it, and must not be unmapped before it is unregistered; over HTTP it saves
+ * nothing and is only checked. Memory that is not registered is copied up to 64 KiB, and pinned
+ * for the one operation above that. Borrows: the memory, until it is unregistered. Owns: the
+ * caller, or maas_close(). Errors: -EINVAL, -EEXIST it overlaps another, -ENOMEM (over RDMA also:
+ * the limit of locked memory), -EFAULT it may not be written, -ECHILD.
  */
 int maas_buffer_register(struct maas *maas, void *base, size_t len,
 			 struct maas_buffer **ret_buffer);

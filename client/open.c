@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 #define DEFAULT_URL	      "http://localhost:3000"
 #define DEFAULT_TIMEOUT_MS    30000
@@ -64,9 +65,6 @@ static int copy_options(const struct maas_options *from, struct maas_options *re
 
 static int check_options(const struct maas_options *options)
 {
-	if (options->transport == MAAS_TRANSPORT_RDMA)
-		return maas_fail(-EOPNOTSUPP, "this version of libmaas has no RDMA; ask for "
-					      "MAAS_TRANSPORT_HTTP or _AUTO");
 	if ((unsigned int)options->transport > MAAS_TRANSPORT_HTTP)
 		return maas_fail(-EINVAL, "options.transport is none of the three");
 	if (options->owner && !maas_name_valid(options->owner))
@@ -96,7 +94,6 @@ static void set_defaults(struct maas_options *options)
 
 	if (!options->url)
 		options->url = url && *url ? url : DEFAULT_URL;
-	options->transport = MAAS_TRANSPORT_HTTP;
 	options->timeout_ms = DEFAULT(options->timeout_ms, DEFAULT_TIMEOUT_MS);
 	options->connect_timeout_ms = DEFAULT(options->connect_timeout_ms, DEFAULT_CONNECT_MS);
 	options->max_connections = DEFAULT(options->max_connections, DEFAULT_CONNECTIONS);
@@ -159,6 +156,34 @@ err_pool:
 	return r;
 }
 
+static void free_buffers(struct maas *maas)
+{
+	struct maas_buffer *buffer;
+
+	while ((buffer = LIST_FIRST(&maas->buffers))) {
+		/* Nothing is under way any more that could use it. */
+		int ignored = maas->verbs ? maas_verbs_unpin(maas->verbs, buffer) : 0;
+
+		(void)ignored;
+		LIST_REMOVE(buffer, link);
+		free(buffer);
+	}
+}
+
+/* The connection ends before the session, the session before what its thread may still tell. */
+static void close_parts(struct maas *maas)
+{
+	maas_async_free(maas->async);
+	maas_verbs_stop(maas->verbs);
+	maas_keeper_stop(maas);
+	free_buffers(maas);
+	maas_verbs_free(maas->verbs);
+	maas_keeper_fini(&maas->keeper);
+	maas_pool_fini(&maas->pool);
+	pthread_mutex_destroy(&maas->async_lock);
+	pthread_mutex_destroy(&maas->buffer_lock);
+}
+
 int maas_open(const struct maas_options *options, struct maas **ret_maas)
 {
 	struct maas *maas;
@@ -183,9 +208,15 @@ int maas_open(const struct maas_options *options, struct maas **ret_maas)
 		r = open_parts(maas);
 	if (r)
 		goto err_strings;
+	r = maas_transport_choose(maas);
+	if (r)
+		goto err_parts;
 	*ret_maas = maas;
 	return 0;
 
+err_parts:
+	close_parts(maas);
+	close(maas->event_fd);
 err_strings:
 	free_strings(maas);
 err_free:
@@ -193,33 +224,19 @@ err_free:
 	return r;
 }
 
-static void close_parts(struct maas *maas)
-{
-	struct maas_buffer *buffer;
-
-	maas_async_free(maas->async);
-	maas_keeper_stop(maas);
-	maas_keeper_fini(&maas->keeper);
-	maas_pool_fini(&maas->pool);
-	while ((buffer = LIST_FIRST(&maas->buffers))) {
-		LIST_REMOVE(buffer, link);
-		free(buffer);
-	}
-	pthread_mutex_destroy(&maas->async_lock);
-	pthread_mutex_destroy(&maas->buffer_lock);
-}
-
 void maas_close(struct maas *maas)
 {
 	if (!maas)
 		return;
-	close(maas->event_fd);
-	/* A child has copies of locks that threads of its parent may hold, and of their curl
-	 * handles: those are left alone. */
+	/* A child has copies of locks that threads of its parent may hold, of their curl handles
+	 * and of the device's memory: those are left alone. */
 	if (maas->pid == maas_process()) {
 		close_parts(maas);
+		close(maas->event_fd);
 		free_strings(maas);
 		free(maas);
+	} else {
+		close(maas->event_fd);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "client/internal.h"
+#include "client/rdma.h"
 
 #define RETRY_MS 250
 
@@ -56,7 +57,24 @@ int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 
 /* ---- requests */
 
-static int request_open(struct maas *maas, char id[MAAS_ID_BYTES])
+static void read_ticket(const json_t *answer, struct maas_ticket *ret_ticket)
+{
+	const json_t *rdma = json_object_get(answer, "rdma");
+	const char *text = json_string_value(json_object_get(answer, "ticket"));
+	const char *addr = json_string_value(json_object_get(rdma, "addr"));
+	json_int_t port = json_integer_value(json_object_get(rdma, "port"));
+
+	memset(ret_ticket, 0, sizeof(*ret_ticket));
+	if (!text || strlen(text) != sizeof(ret_ticket->text) - 1)
+		return;
+	memcpy(ret_ticket->text, text, sizeof(ret_ticket->text));
+	if (!addr || strlen(addr) >= sizeof(ret_ticket->addr) || port <= 0 || port > UINT16_MAX)
+		return;
+	memcpy(ret_ticket->addr, addr, strlen(addr));
+	ret_ticket->port = (uint16_t)port;
+}
+
+static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], struct maas_ticket *ret_ticket)
 {
 	struct maas_request request;
 	json_t *answer;
@@ -74,6 +92,7 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES])
 	r = maas_call_json(maas, &request, &answer);
 	if (!r) {
 		r = maas_json_id(answer, "id", id);
+		read_ticket(answer, ret_ticket);
 		json_decref(answer);
 	}
 	maas_request_fini(&request);
@@ -90,6 +109,27 @@ static int request_renew(struct maas *maas, const char *id, uint32_t timeout_ms)
 	maas_buf_str(&request.head, "{}");
 	r = maas_call(maas, &request, timeout_ms);
 	maas_request_fini(&request);
+	return r;
+}
+
+static int request_ticket(struct maas *maas, const char *id, uint64_t deadline_ms,
+			  struct maas_ticket *ret_ticket)
+{
+	struct maas_request request;
+	json_t *answer;
+	int r;
+
+	maas_request_init(&request, "POST", "/sessions/%s/ticket", id);
+	request.json = true;
+	maas_buf_str(&request.head, "{}");
+	r = maas_call_json_until(maas, &request, deadline_ms, &answer);
+	if (!r) {
+		read_ticket(answer, ret_ticket);
+		json_decref(answer);
+	}
+	maas_request_fini(&request);
+	if (!r && !*ret_ticket->text)
+		r = maas_fail(-EPROTO, "the server's answer has no ticket");
 	return r;
 }
 
@@ -116,6 +156,7 @@ static int renew(struct maas *maas)
 	int r;
 
 	maas_copy_id(id, keeper->id);
+	keeper->doubted = false;
 	pthread_mutex_unlock(&keeper->lock);
 	r = request_renew(maas, id, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX);
 	pthread_mutex_lock(&keeper->lock);
@@ -140,7 +181,7 @@ static void *keep(void *arg)
 	while (!keeper->stop && !error) {
 		if (!is_live(keeper))
 			error = -ETIMEDOUT;
-		else if (maas_clock_ms() + pause_ms < keeper->lapses_ms)
+		else if (!keeper->doubted && maas_clock_ms() + pause_ms < keeper->lapses_ms)
 			maas_cond_wait_until(&keeper->changed, &keeper->lock,
 					     keeper->lapses_ms - pause_ms);
 		else
@@ -150,6 +191,8 @@ static void *keep(void *arg)
 	if (lost)
 		keeper->state = MAAS_SESSION_LOST;
 	pthread_mutex_unlock(&keeper->lock);
+	if (lost && maas->verbs)
+		maas_verbs_lost(maas->verbs);
 	if (lost && maas->options.session_lost)
 		maas->options.session_lost(maas->options.session_lost_arg, error);
 	return NULL;
@@ -173,6 +216,7 @@ static void stop_thread(struct maas_keeper *keeper)
 static int do_open(struct maas *maas)
 {
 	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_ticket ticket;
 	char id[MAAS_ID_BYTES];
 	uint64_t sent_ms;
 	int r;
@@ -185,11 +229,12 @@ static int do_open(struct maas *maas)
 	if (*keeper->id)
 		request_end(maas, keeper->id);
 	sent_ms = maas_clock_ms();
-	r = request_open(maas, id);
+	r = request_open(maas, id, &ticket);
 	if (r)
 		return r;
 	pthread_mutex_lock(&keeper->lock);
 	maas_copy_id(keeper->id, id);
+	keeper->ticket = ticket;
 	keeper->state = MAAS_SESSION_LIVE;
 	keeper->lapses_ms = sent_ms + (uint64_t)maas->options.ttl_seconds * 1000;
 	pthread_mutex_unlock(&keeper->lock);
@@ -202,6 +247,8 @@ static int do_open(struct maas *maas)
 		return maas_fail(r, "no thread for the session: %s", strerror(-r));
 	}
 	keeper->running = true;
+	if (maas->verbs)
+		maas_verbs_renewed(maas->verbs);
 	return 0;
 }
 
@@ -229,6 +276,8 @@ int maas_reopen(struct maas *maas)
 	if (current_state(keeper) != MAAS_SESSION_LIVE)
 		r = do_open(maas);
 	pthread_mutex_unlock(&keeper->open_lock);
+	if (!r && maas->verbs)
+		r = maas_verbs_need(maas->verbs);
 	return r;
 }
 
@@ -249,6 +298,41 @@ int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES])
 		maas_copy_id(id, keeper->id);
 	pthread_mutex_unlock(&keeper->open_lock);
 	return r;
+}
+
+int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms, struct maas_ticket *ret_ticket)
+{
+	struct maas_keeper *keeper = &maas->keeper;
+	char id[MAAS_ID_BYTES];
+	int r;
+
+	r = maas_keeper_need(maas, id);
+	if (r)
+		return r;
+	pthread_mutex_lock(&keeper->lock);
+	*ret_ticket = keeper->ticket;
+	memset(&keeper->ticket, 0, sizeof(keeper->ticket));
+	pthread_mutex_unlock(&keeper->lock);
+	if (*ret_ticket->text)
+		return 0;
+	r = request_ticket(maas, id, deadline_ms, ret_ticket);
+	if (r == -EKEYREVOKED) {
+		/* The thread finds out by its next renewal: now. */
+		pthread_mutex_lock(&keeper->lock);
+		keeper->doubted = true;
+		pthread_cond_broadcast(&keeper->changed);
+		pthread_mutex_unlock(&keeper->lock);
+	}
+	return r;
+}
+
+void maas_keeper_forget(struct maas *maas)
+{
+	struct maas_keeper *keeper = &maas->keeper;
+
+	maas_keeper_stop(maas);
+	keeper->state = MAAS_SESSION_NONE;
+	keeper->id[0] = '\0';
 }
 
 void maas_keeper_stop(struct maas *maas)

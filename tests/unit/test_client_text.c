@@ -235,8 +235,6 @@ static void open__options_that_cannot_be(void **state)
 		struct maas_options options;
 	} rows[] = {
 		{-EINVAL, {.size = 0}},
-		{-EOPNOTSUPP,
-		 {.size = sizeof(struct maas_options), .transport = MAAS_TRANSPORT_RDMA}},
 		{-EINVAL,
 		 {.size = sizeof(struct maas_options), .transport = (enum maas_transport_type)9}},
 		{-EINVAL, {.size = sizeof(struct maas_options), .owner = "a b"}},

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/wire.h"
+#include "client/rdma_internal.h"
+
+#define RETRIES	     7 /* the most there is: seconds on the usual devices */
+#define FLUSH_MS     1000
+#define NO_LISTENER  8	/* "invalid service id", Table 108 of the InfiniBand specification */
+#define EVENT_SLICE  50 /* ms: between looks at who else waits */
+#define DETAIL_BYTES 64
+
+/* What the attempt to connect leads to. */
+struct attempt {
+	struct maas_verbs *verbs;
+	struct maas_verbs_conn conn;
+	const struct maas_ticket *ticket;
+	uint64_t deadline_ms;
+};
+
+/* ---- events */
+
+static int fail_reason(const struct rdma_cm_event *event)
+{
+	const struct maas_wire_reject *reject = event->param.conn.private_data;
+
+	if (event->status == NO_LISTENER)
+		return maas_fail(-ECONNREFUSED, "nothing listens at the server's RDMA address");
+	if (!reject || event->param.conn.private_data_len < sizeof(*reject) ||
+	    ntohl(reject->magic) != MAAS_WIRE_MAGIC)
+		return maas_fail(-ECONNREFUSED, "the RDMA connection was refused, for reason %d",
+				 event->status);
+	switch (ntohs(reject->reason)) {
+	case MAAS_WIRE_VERSION_UNKNOWN:
+		return maas_fail(-EPROTO, "the server's RDMA speaks another version");
+	case MAAS_WIRE_TICKET_UNKNOWN:
+		return maas_fail(-EAGAIN, "the server does not know the ticket");
+	case MAAS_WIRE_DEVICE:
+		return maas_fail(-ENODEV, "the way to the server leads to another device than the "
+					  "one that it uses");
+	case MAAS_WIRE_RESOURCES:
+		return maas_fail(-ENOBUFS, "the server is short of RDMA resources");
+	case MAAS_WIRE_ENDING:
+		return maas_fail(-ESHUTDOWN, "the server or the session is ending");
+	default:
+		return maas_fail(-ECONNREFUSED, "the server refused the RDMA connection");
+	}
+}
+
+static int fail_event(const struct rdma_cm_event *event)
+{
+	if (event->event == RDMA_CM_EVENT_REJECTED)
+		return fail_reason(event);
+	if (event->status == -ETIMEDOUT)
+		return maas_fail(-ETIMEDOUT, "the server's RDMA address does not answer");
+	if (event->event == RDMA_CM_EVENT_ADDR_ERROR || event->event == RDMA_CM_EVENT_ROUTE_ERROR)
+		return maas_fail(event->status < 0 ? event->status : -EHOSTUNREACH,
+				 "no RDMA device here leads to the server: %s",
+				 rdma_event_str(event->event));
+	return maas_fail(-EHOSTUNREACH, "no RDMA connection: %s, %d", rdma_event_str(event->event),
+			 event->status);
+}
+
+/* Errors: -ETIMEDOUT, -ECANCELED the transport ends. */
+static int await_event(struct attempt *attempt, struct rdma_cm_event **ret_event)
+{
+	struct pollfd fd = {.fd = attempt->conn.events->fd, .events = POLLIN};
+
+	while (rdma_get_cm_event(attempt->conn.events, ret_event)) {
+		if (errno != EAGAIN && errno != EINTR)
+			return maas_fail(-errno, "no news of the RDMA connection: %s",
+					 strerror(errno));
+		if (atomic_load(&attempt->verbs->stop))
+			return -ECANCELED;
+		if (maas_clock_ms() >= attempt->deadline_ms)
+			return maas_fail(-ETIMEDOUT, "the server's RDMA did not answer in time");
+		maas_verbs_expire(attempt->verbs);
+		poll(&fd, 1, EVENT_SLICE);
+	}
+	return 0;
+}
+
+static int await(struct attempt *attempt, enum rdma_cm_event_type wanted)
+{
+	struct rdma_cm_event *event;
+	int r = await_event(attempt, &event);
+
+	if (r)
+		return r;
+	if (event->event != wanted)
+		r = fail_event(event);
+	rdma_ack_cm_event(event);
+	return r;
+}
+
+static int read_accept(const struct rdma_cm_event *event, uint32_t *ret_number)
+{
+	const struct maas_wire_accept *accept = event->param.conn.private_data;
+
+	if (!accept || event->param.conn.private_data_len < sizeof(*accept) ||
+	    ntohl(accept->magic) != MAAS_WIRE_MAGIC || !accept->connection)
+		return maas_fail(-EPROTO, "what accepted the RDMA connection is no maasd");
+	if (ntohs(accept->version) != MAAS_WIRE_VERSION)
+		return maas_fail(-EPROTO, "the server's RDMA speaks another version");
+	*ret_number = ntohl(accept->connection);
+	return 0;
+}
+
+static int await_accept(struct attempt *attempt)
+{
+	struct rdma_cm_event *event;
+	int r = await_event(attempt, &event);
+
+	if (r)
+		return r;
+	r = event->event == RDMA_CM_EVENT_ESTABLISHED ? read_accept(event, &attempt->conn.number)
+						      : fail_event(event);
+	rdma_ack_cm_event(event);
+	return r;
+}
+
+/* ---- the steps of connecting */
+
+static int fail_cm(const char *what)
+{
+	int error = errno ? errno : EIO;
+
+	/* What librdmacm says when there is no device, or none that has the address. */
+	if (error == ENOENT || error == ENODEV || error == ENETUNREACH || error == EADDRNOTAVAIL)
+		return maas_fail(-ENODEV, "no RDMA device here leads to the server: %s",
+				 strerror(error));
+	return maas_fail(-error, "cannot %s: %s", what, strerror(error));
+}
+
+static uint32_t left_ms(const struct attempt *attempt)
+{
+	uint64_t now_ms = maas_clock_ms();
+
+	return now_ms < attempt->deadline_ms ? (uint32_t)(attempt->deadline_ms - now_ms) : 1;
+}
+
+static int resolve(struct attempt *attempt)
+{
+	struct maas_verbs_conn *conn = &attempt->conn;
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
+	struct addrinfo *found;
+	char port[8];
+	int r;
+
+	snprintf(port, sizeof(port), "%u", attempt->ticket->port);
+	if (getaddrinfo(attempt->ticket->addr, port, &hints, &found))
+		return maas_fail(-EPROTO, "\"%s\" is no address of a server",
+				 attempt->ticket->addr);
+	r = rdma_resolve_addr(conn->id, NULL, found->ai_addr, (int)left_ms(attempt));
+	freeaddrinfo(found);
+	if (r)
+		return fail_cm("find the server's RDMA address");
+	r = await(attempt, RDMA_CM_EVENT_ADDR_RESOLVED);
+	if (r)
+		return r;
+	r = maas_verbs_device_use(attempt->verbs, conn->id);
+	if (r)
+		return r;
+	if (rdma_resolve_route(conn->id, (int)left_ms(attempt)))
+		return fail_cm("find the way to the server");
+	return await(attempt, RDMA_CM_EVENT_ROUTE_RESOLVED);
+}
+
+/* Devices differ in how many bytes fit into a request, and say it only by refusing. */
+static int make_qp(struct attempt *attempt)
+{
+	static const uint32_t sizes[] = {256, 96, 0};
+	const struct maas_verbs_device *device = &attempt->verbs->device;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
+		struct ibv_qp_init_attr attr = {
+			.send_cq = device->cq,
+			.recv_cq = device->cq,
+			.cap = {.max_send_wr = device->depth,
+				.max_recv_wr = 1,
+				.max_send_sge = 1,
+				.max_recv_sge = 1,
+				.max_inline_data = sizes[i]},
+			.qp_type = IBV_QPT_RC,
+		};
+
+		if (!rdma_create_qp(attempt->conn.id, device->pd, &attr)) {
+			attempt->conn.max_inline = attr.cap.max_inline_data;
+			return 0;
+		}
+	}
+	return fail_cm("make a queue pair");
+}
+
+static int read_ticket(const char *text, uint8_t bytes[MAAS_WIRE_TICKET])
+{
+	for (size_t i = 0; i < MAAS_WIRE_TICKET; i++) {
+		unsigned int byte;
+
+		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+			return maas_fail(-EPROTO, "the server's ticket makes no sense");
+		bytes[i] = (uint8_t)byte;
+	}
+	return 0;
+}
+
+static int request(struct attempt *attempt)
+{
+	struct maas_wire_connect hello = {
+		.magic = htonl(MAAS_WIRE_MAGIC),
+		.version = htons(MAAS_WIRE_VERSION),
+	};
+	struct rdma_conn_param param = {
+		.private_data = &hello,
+		.private_data_len = sizeof(hello),
+		.initiator_depth = (uint8_t)attempt->verbs->device.max_reads,
+		.retry_count = RETRIES,
+	};
+	int r = read_ticket(attempt->ticket->text, hello.ticket);
+
+	if (r)
+		return r;
+	if (rdma_connect(attempt->conn.id, &param))
+		return fail_cm("connect");
+	return await_accept(attempt);
+}
+
+/* ---- a connection's life */
+
+static void check(int error, const char *what)
+{
+	if (error)
+		log_err("rdma: cannot %s: %s", what, strerror(errno));
+}
+
+static void destroy(struct maas_verbs_conn *conn)
+{
+	if (conn->id && conn->id->qp)
+		rdma_destroy_qp(conn->id);
+	if (conn->id)
+		check(rdma_destroy_id(conn->id), "destroy a connection");
+	if (conn->events)
+		rdma_destroy_event_channel(conn->events);
+	*conn = (struct maas_verbs_conn){0};
+}
+
+static int dial(struct attempt *attempt)
+{
+	struct maas_verbs_conn *conn = &attempt->conn;
+	int r;
+
+	conn->events = rdma_create_event_channel();
+	if (!conn->events)
+		return fail_cm("reach librdmacm");
+	if (fcntl(conn->events->fd, F_SETFL, O_NONBLOCK) ||
+	    rdma_create_id(conn->events, &conn->id, NULL, RDMA_PS_TCP)) {
+		r = fail_cm("begin a connection");
+		goto err_destroy;
+	}
+	r = resolve(attempt);
+	if (!r)
+		r = make_qp(attempt);
+	if (!r)
+		r = request(attempt);
+	if (r)
+		goto err_destroy;
+	return 0;
+
+err_destroy:
+	destroy(conn);
+	return r;
+}
+
+static int make_arrays(struct maas_verbs *verbs)
+{
+	size_t depth = verbs->device.depth;
+
+	if (verbs->wrs)
+		return 0;
+	verbs->sges = calloc(depth, sizeof(*verbs->sges));
+	verbs->wrs = calloc(depth, sizeof(*verbs->wrs));
+	if (!verbs->sges || !verbs->wrs)
+		return maas_fail(-ENOMEM, "out of memory");
+	for (size_t i = 0; i < depth; i++) {
+		verbs->wrs[i].sg_list = &verbs->sges[i];
+		verbs->wrs[i].num_sge = 1;
+	}
+	return 0;
+}
+
+int maas_verbs_connect(struct maas_verbs *verbs, uint64_t ticket_ms)
+{
+	struct maas_ticket ticket;
+	struct attempt attempt = {.verbs = verbs, .ticket = &ticket};
+	int r;
+
+	r = maas_keeper_ticket(verbs->maas, ticket_ms, &ticket);
+	if (!r && !ticket.port)
+		r = maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", verbs->maas->url.text);
+	if (r)
+		return r;
+	attempt.deadline_ms = maas_clock_ms() + verbs->maas->options.connect_timeout_ms;
+	r = dial(&attempt);
+	if (r)
+		return r;
+	r = make_arrays(verbs);
+	if (r) {
+		destroy(&attempt.conn);
+		return r;
+	}
+	pthread_mutex_lock(&verbs->lock);
+	verbs->conn = attempt.conn;
+	atomic_store(&verbs->sq_free, verbs->device.depth);
+	atomic_store(&verbs->link, MAAS_LINK_UP);
+	pthread_mutex_unlock(&verbs->lock);
+	return 0;
+}
+
+void maas_verbs_break(struct maas_verbs *verbs)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+	int error;
+
+	if (!maas_verbs_up(verbs))
+		return;
+	atomic_store(&verbs->link, MAAS_LINK_BROKEN);
+	error = ibv_modify_qp(verbs->conn.id->qp, &attr, IBV_QP_STATE);
+	if (error)
+		log_err("rdma: cannot end a queue pair's work: %s", strerror(error));
+	maas_verbs_thread_wake(verbs);
+}
+
+/* With the role. Buffers are the callers' again only when their requests came back. */
+static void collect(struct maas_verbs *verbs)
+{
+	uint64_t until_ms = maas_clock_ms() + FLUSH_MS;
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	for (;;) {
+		maas_verbs_drain(verbs);
+		if (!atomic_load(&verbs->posted))
+			return;
+		if (maas_clock_ms() >= until_ms)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	log_warn("rdma: %u operations did not come back from their queue pair",
+		 atomic_load(&verbs->posted));
+}
+
+static void requeue_waiting(struct maas_verbs *verbs)
+{
+	struct maas_verbs_op *op;
+
+	pthread_mutex_lock(&verbs->lock);
+	while ((op = TAILQ_FIRST(&verbs->waiting))) {
+		TAILQ_REMOVE(&verbs->waiting, op, link);
+		maas_verbs_op_todo(verbs, op);
+	}
+	atomic_store(&verbs->num_waiting, 0);
+	pthread_mutex_unlock(&verbs->lock);
+}
+
+void maas_verbs_disconnect(struct maas_verbs *verbs)
+{
+	struct maas_verbs_conn conn;
+
+	pthread_mutex_lock(&verbs->lock);
+	maas_verbs_break(verbs);
+	conn = verbs->conn;
+	pthread_mutex_unlock(&verbs->lock);
+	if (!conn.id)
+		return;
+	maas_verbs_role_seize(verbs);
+	collect(verbs);
+	/* Tells the server; it may have told us already. */
+	if (rdma_disconnect(conn.id) && errno != EINVAL && errno != ENOTCONN)
+		log_debug("rdma: cannot disconnect: %s", strerror(errno));
+	rdma_destroy_qp(conn.id);
+	maas_verbs_flush(verbs);
+	maas_verbs_role_put(verbs);
+	pthread_mutex_lock(&verbs->lock);
+	memset(&verbs->conn, 0, sizeof(verbs->conn));
+	atomic_store(&verbs->link, MAAS_LINK_DOWN);
+	pthread_mutex_unlock(&verbs->lock);
+	requeue_waiting(verbs);
+	destroy(&conn);
+}
+
+void maas_verbs_events(struct maas_verbs *verbs)
+{
+	struct rdma_cm_event *event;
+	enum rdma_cm_event_type type;
+
+	if (!verbs->conn.events)
+		return;
+	while (!rdma_get_cm_event(verbs->conn.events, &event)) {
+		type = event->event;
+		rdma_ack_cm_event(event);
+		if (type != RDMA_CM_EVENT_DISCONNECTED && type != RDMA_CM_EVENT_DEVICE_REMOVAL)
+			continue;
+		pthread_mutex_lock(&verbs->lock);
+		maas_verbs_break(verbs);
+		pthread_mutex_unlock(&verbs->lock);
+	}
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/rdma_internal.h"
+
+#define FIRST_SLOTS 64
+
+bool maas_verbs_id_set(struct maas_verbs_id *id, const char *text)
+{
+	size_t len = text ? strnlen(text, MAAS_ID_BYTES) : 0;
+
+	if (!len || len == MAAS_ID_BYTES)
+		return false;
+	memset(id, 0, sizeof(*id));
+	memcpy(id->text, text, len);
+	return true;
+}
+
+static bool is_same(const struct maas_verbs_id *a, const struct maas_verbs_id *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static bool is_none(const struct maas_verbs_grant *grant)
+{
+	return !grant->id.words[0];
+}
+
+/* Ids are the server's, and it makes them hard to tell from random: any mixing does. */
+static size_t home(const struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+{
+	uint64_t hash = 0;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(id->words); i++) {
+		hash = (hash ^ id->words[i]) * 0x9e3779b97f4a7c15u;
+		hash ^= hash >> 32;
+	}
+	return (size_t)hash & (grants->num_slots - 1);
+}
+
+static size_t next(const struct maas_verbs_grants *grants, size_t at)
+{
+	return (at + 1) & (grants->num_slots - 1);
+}
+
+/* The slot of `id`, or the empty one where it belongs. */
+static size_t seek(const struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+{
+	size_t at = home(grants, id);
+
+	while (!is_none(&grants->slots[at]) && !is_same(&grants->slots[at].id, id))
+		at = next(grants, at);
+	return at;
+}
+
+const struct maas_verbs_grant *maas_verbs_grant_find(const struct maas_verbs_grants *grants,
+						     const struct maas_verbs_id *id)
+{
+	const struct maas_verbs_grant *grant;
+
+	if (!grants->num_slots)
+		return NULL;
+	grant = &grants->slots[seek(grants, id)];
+	return is_none(grant) ? NULL : grant;
+}
+
+/* Into a table with room for twice of what is good on `connection`. */
+static int rebuild(struct maas_verbs_grants *grants, uint32_t connection)
+{
+	struct maas_verbs_grants larger = {.num_slots = FIRST_SLOTS};
+	size_t good = 0;
+
+	for (size_t i = 0; i < grants->num_slots; i++)
+		good += !is_none(&grants->slots[i]) && grants->slots[i].connection == connection;
+	while (larger.num_slots < 4 * good)
+		larger.num_slots *= 2;
+	larger.slots = calloc(larger.num_slots, sizeof(*larger.slots));
+	if (!larger.slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < grants->num_slots; i++) {
+		const struct maas_verbs_grant *grant = &grants->slots[i];
+
+		if (!is_none(grant) && grant->connection == connection)
+			larger.slots[seek(&larger, &grant->id)] = *grant;
+	}
+	larger.used = good;
+	free(grants->slots);
+	*grants = larger;
+	return 0;
+}
+
+int maas_verbs_grant_put(struct maas_verbs_grants *grants, const struct maas_verbs_grant *grant)
+{
+	struct maas_verbs_grant *slot;
+
+	if (2 * (grants->used + 1) > grants->num_slots) {
+		int r = rebuild(grants, grant->connection);
+
+		if (r)
+			return r;
+	}
+	slot = &grants->slots[seek(grants, &grant->id)];
+	grants->used += is_none(slot);
+	*slot = *grant;
+	return 0;
+}
+
+/* What follows moves up, so that no search ends too early at the gap. */
+void maas_verbs_grant_remove(struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+{
+	size_t gap;
+	size_t mask = grants->num_slots - 1;
+
+	if (!grants->num_slots)
+		return;
+	gap = seek(grants, id);
+	if (is_none(&grants->slots[gap]))
+		return;
+	for (size_t at = next(grants, gap); !is_none(&grants->slots[at]); at = next(grants, at)) {
+		size_t from = home(grants, &grants->slots[at].id);
+
+		if (((at - from) & mask) >= ((at - gap) & mask)) {
+			grants->slots[gap] = grants->slots[at];
+			gap = at;
+		}
+	}
+	memset(&grants->slots[gap], 0, sizeof(grants->slots[gap]));
+	grants->used--;
+}
+
+void maas_verbs_grants_fini(struct maas_verbs_grants *grants)
+{
+	free(grants->slots);
+	*grants = (struct maas_verbs_grants){0};
+}
+
+/* ---- the server's answers */
+
+static int read_grant(const json_t *rdma, struct maas_verbs_grant *grant)
+{
+	uint64_t rkey;
+	uint64_t connection;
+	int r;
+
+	r = maas_json_u64(rdma, "addr", &grant->addr);
+	if (!r)
+		r = maas_json_u64(rdma, "length", &grant->len);
+	if (!r)
+		r = maas_json_u64(rdma, "rkey", &rkey);
+	if (!r)
+		r = maas_json_u64(rdma, "connection", &connection);
+	if (r)
+		return r;
+	if (rkey > UINT32_MAX || connection > UINT32_MAX || grant->addr > UINT64_MAX - grant->len)
+		return maas_fail(-EPROTO, "the server's answer has no sensible key");
+	grant->rkey = (uint32_t)rkey;
+	grant->connection = (uint32_t)connection;
+	return 0;
+}
+
+static int keep(struct maas_verbs *verbs, const struct maas_verbs_grant *grant)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&verbs->lock);
+	/* One of another connection is void already, and could drive out those that are not. */
+	if (maas_verbs_up(verbs) && grant->connection == verbs->conn.number)
+		r = maas_verbs_grant_put(&verbs->grants, grant);
+	pthread_mutex_unlock(&verbs->lock);
+	return r ? maas_fail(r, "out of memory") : 0;
+}
+
+void maas_verbs_add_grant(struct maas_verbs *verbs, const char *id, const json_t *rdma)
+{
+	struct maas_verbs_grant grant;
+	int ignored;
+
+	if (!json_is_object(rdma) || !maas_verbs_id_set(&grant.id, id))
+		return;
+	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(verbs, &grant);
+	if (ignored)
+		maas_error_clear();
+}
+
+void maas_verbs_drop_grant(struct maas_verbs *verbs, const char *text)
+{
+	struct maas_verbs_id id;
+
+	if (!maas_verbs_id_set(&id, text))
+		return;
+	pthread_mutex_lock(&verbs->lock);
+	maas_verbs_grant_remove(&verbs->grants, &id);
+	pthread_mutex_unlock(&verbs->lock);
+}
+
+int maas_verbs_grant_ask(struct maas_verbs *verbs, const struct maas_verbs_id *id,
+			 uint64_t deadline_ms)
+{
+	struct maas_verbs_grant grant = {.id = *id};
+	char session[MAAS_ID_BYTES];
+	struct maas_request request;
+	json_t *answer;
+	int r;
+
+	r = maas_keeper_need(verbs->maas, session);
+	if (r)
+		return r;
+	maas_request_init(&request, "POST", "/allocate/%s/grant", id->text);
+	request.json = true;
+	request.follow = true;
+	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"rw\"}", session);
+	r = maas_call_json_until(verbs->maas, &request, deadline_ms, &answer);
+	if (!r) {
+		const json_t *rdma = json_object_get(answer, "rdma");
+
+		r = read_grant(rdma ? rdma : answer, &grant);
+		json_decref(answer);
+	}
+	maas_request_fini(&request);
+	return r ? r : keep(verbs, &grant);
+}

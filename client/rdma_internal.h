@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside the RDMA transport:
+ *
+ *   rdma           its life
+ *   rdma_device    what lasts from connection to connection: domain, completion queue, slots
+ *   rdma_conn      one connection, from the ticket to its end
+ *   rdma_grant     the keys, by allocation id
+ *   rdma_region    registered memory: callers' buffers, by address
+ *   rdma_slot      registered memory of our own, for bytes that lie elsewhere
+ *   rdma_op        operations: their pool and their end
+ *   rdma_post      from ranges to work requests
+ *   rdma_poll      completions
+ *   rdma_wait      who polls, and who waits meanwhile
+ *   rdma_submit    what callers call
+ *   rdma_thread    what the caller's thread cannot do at once
+ *
+ * Two things exclude: `lock` guards what is needed to post; the role of the poller (polling) what
+ * is needed to complete. An operation takes each once. Order: role, take_lock, lock, wait_lock.
+ */
+#ifndef MAAS_CLIENT_RDMA_INTERNAL_H
+#define MAAS_CLIENT_RDMA_INTERNAL_H
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "client/rdma.h"
+
+#define MAAS_VERBS_DEPTH  1024	     /* work requests under way, where the device takes so many */
+#define MAAS_VERBS_WAITS  256	     /* calls that wait at once; more wait for their turn */
+#define MAAS_VERBS_TRIES  3	     /* of an operation, the first included */
+#define MAAS_VERBS_PIECE  (1u << 30) /* bytes of one work request at most */
+#define MAAS_VERBS_RANGES 4	     /* of an operation that needs no memory of its own */
+
+/* ---- grant: keys by allocation id. Holds `lock`. */
+
+/* An id with zeros behind it. All zeros is none. */
+struct maas_verbs_id {
+	union {
+		char text[MAAS_ID_BYTES];
+		uint64_t words[MAAS_ID_BYTES / 8];
+	};
+};
+
+struct maas_verbs_grant {
+	struct maas_verbs_id id;
+	uint64_t addr;
+	uint64_t len;
+	uint32_t rkey;
+	uint32_t connection; /* on another one it is void */
+};
+
+/* Open addressing, at most half full. */
+struct maas_verbs_grants {
+	struct maas_verbs_grant *slots;
+	size_t num_slots; /* a power of 2, or 0 */
+	size_t used;
+};
+
+/* False: it is no id. */
+MAAS_MUST_CHECK bool maas_verbs_id_set(struct maas_verbs_id *id, const char *text);
+
+/* NULL: not there. Borrows: until the next call. */
+MAAS_MUST_CHECK const struct maas_verbs_grant *
+maas_verbs_grant_find(const struct maas_verbs_grants *grants, const struct maas_verbs_id *id);
+/* Replaces; drops others of other connections when it needs room. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_verbs_grant_put(struct maas_verbs_grants *grants,
+					 const struct maas_verbs_grant *grant);
+void maas_verbs_grant_remove(struct maas_verbs_grants *grants, const struct maas_verbs_id *id);
+void maas_verbs_grants_fini(struct maas_verbs_grants *grants);
+
+/* Any thread, without the lock: asks the server for a key and keeps it. */
+MAAS_MUST_CHECK int maas_verbs_grant_ask(struct maas_verbs *verbs, const struct maas_verbs_id *id,
+					 uint64_t deadline_ms);
+
+/* ---- slot: registered memory of our own */
+
+enum {
+	MAAS_SLOT_SMALL,
+	MAAS_SLOT_LARGE,
+	MAAS_SLOT_KINDS,
+};
+
+struct maas_verbs_slot {
+	struct maas_verbs_slot *next;
+	unsigned int kind;
+	char *at;
+	char *to; /* a read: where the bytes go when they are there */
+	size_t len;
+};
+
+struct maas_verbs_slots {
+	char *memory;
+	struct ibv_mr *mr;
+	struct maas_verbs_slot *all;
+	struct maas_verbs_slot *idle[MAAS_SLOT_KINDS];		     /* holds `lock` */
+	_Atomic(struct maas_verbs_slot *) returned[MAAS_SLOT_KINDS]; /* any thread */
+};
+
+/* Bytes up to this size go through slots, others are registered for the operation. */
+#define MAAS_VERBS_COPY (64u << 10)
+
+MAAS_MUST_CHECK int maas_verbs_slots_init(struct maas_verbs_slots *slots, struct ibv_pd *pd);
+void maas_verbs_slots_fini(struct maas_verbs_slots *slots);
+/* Holds `lock`. One that takes `len` bytes, or as many as it can; NULL: none is free. */
+MAAS_MUST_CHECK struct maas_verbs_slot *maas_verbs_slot_get(struct maas_verbs_slots *slots,
+							    size_t len);
+/* Any thread. All of a chain. */
+void maas_verbs_slots_put(struct maas_verbs_slots *slots, struct maas_verbs_slot *chain);
+
+/* ---- region: callers' registered buffers, by address. Holds `lock`. */
+
+struct maas_verbs_regions {
+	struct maas_buffer **sorted;
+	size_t count;
+	size_t room;
+};
+
+MAAS_MUST_CHECK struct maas_buffer *maas_verbs_region_find(const struct maas_verbs_regions *regions,
+							   const void *at, size_t len);
+/* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */
+MAAS_MUST_CHECK int maas_verbs_register(struct ibv_pd *pd, void *base, size_t len, bool written,
+					struct ibv_mr **ret_mr);
+void maas_verbs_deregister(struct ibv_mr *mr); /* NULL is allowed */
+
+/* ---- op */
+
+enum maas_verbs_state {
+	MAAS_OP_FREE,
+	MAAS_OP_QUEUED, /* in todo or waiting: holds `lock` */
+	MAAS_OP_POSTED, /* of the poller */
+	MAAS_OP_DONE,	/* of its caller */
+};
+
+struct maas_verbs_range {
+	struct maas_verbs_id id;
+	uint64_t offset;
+	char *buf;
+	size_t len;
+	struct maas_buffer *buffer; /* registered, and counted as used; or … */
+	struct ibv_mr *mr;	    /* … registered for this operation; or neither */
+	uint64_t addr;		    /* by its grant */
+	uint32_t rkey;
+};
+
+struct maas_verbs_op {
+	struct maas_verbs_op *next;	 /* of the idle, or of the done */
+	TAILQ_ENTRY(maas_verbs_op) link; /* of todo or waiting */
+	_Atomic unsigned int state;	 /* enum maas_verbs_state */
+	_Atomic bool late;		 /* its deadline came while it was posted */
+	_Atomic uint64_t deadline_ms;
+	bool read;
+	bool submitted; /* its completion goes to maas_poll() */
+	bool local;	/* its ranges know their regions */
+	bool refused;	/* by the server's device, once */
+	unsigned int tries;
+	enum ibv_wc_status failed; /* the first failure of what is posted */
+	uint32_t vendor_error;
+	void *user;
+	int status;
+	char error[MAAS_ERROR_BYTES];
+	struct maas_verbs_slot *slots; /* in use by what is posted */
+	uint32_t at;		       /* the first byte that was not yet posted */
+	size_t at_offset;
+	uint32_t count;
+	uint32_t room;
+	struct maas_verbs_range *ranges;
+	struct maas_verbs_range few[MAAS_VERBS_RANGES];
+};
+
+TAILQ_HEAD(maas_verbs_ops, maas_verbs_op);
+
+/* Holds `lock`. NULL: all are in use. */
+MAAS_MUST_CHECK struct maas_verbs_op *maas_verbs_op_get(struct maas_verbs *verbs);
+/* Any thread. */
+void maas_verbs_op_put(struct maas_verbs *verbs, struct maas_verbs_op *op);
+/* Copies the ranges. Errors: -EINVAL, -ENOMEM. */
+MAAS_MUST_CHECK int maas_verbs_op_fill(struct maas_verbs_op *op, const struct maas_range *ranges,
+				       uint32_t count);
+/* Lets go of slots, regions and buffers. */
+void maas_verbs_op_release(struct maas_verbs *verbs, struct maas_verbs_op *op);
+/* Any thread that has the operation. Its caller has it from here on; `status` with the thread's
+ * sentence. */
+void maas_verbs_op_end(struct maas_verbs *verbs, struct maas_verbs_op *op, int status);
+/* Holds `lock`. */
+void maas_verbs_op_todo(struct maas_verbs *verbs, struct maas_verbs_op *op);
+
+/* ---- post. Holds `lock`. */
+
+/*
+ * Sends the operation on its way: posted, waiting or todo, or ended. Errors, then it is still the
+ * caller's: -EINVAL an id, -EAGAIN it needs maas_verbs_op_register() first.
+ */
+MAAS_MUST_CHECK int maas_verbs_post(struct maas_verbs *verbs, struct maas_verbs_op *op);
+/* Without the lock. Errors: -ENOMEM, -EFAULT. */
+MAAS_MUST_CHECK int maas_verbs_op_register(struct maas_verbs *verbs, struct maas_verbs_op *op);
+/* Posts what waits, in order, as far as there is room. */
+void maas_verbs_post_waiting(struct maas_verbs *verbs);
+/* The first range without a key that is good now, or NULL. */
+MAAS_MUST_CHECK const struct maas_verbs_range *maas_verbs_missing(struct maas_verbs *verbs,
+								  const struct maas_verbs_op *op);
+
+/* What stands in wr_id. */
+#define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
+#define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
+
+/* ---- poll */
+
+/* Takes the role if nobody has it; without waiting. */
+MAAS_MUST_CHECK bool maas_verbs_role_try(struct maas_verbs *verbs);
+/* Takes it from who sleeps. */
+void maas_verbs_role_seize(struct maas_verbs *verbs);
+void maas_verbs_role_put(struct maas_verbs *verbs);
+/* With the role: completes what there is, posts what waits. Returns how many completions came. */
+unsigned int maas_verbs_drain(struct maas_verbs *verbs);
+/* With the role: the connection is gone, and with it everything that was posted. */
+void maas_verbs_flush(struct maas_verbs *verbs);
+/* Waits for the end of an operation. */
+void maas_verbs_wait_op(struct maas_verbs *verbs, struct maas_verbs_op *op);
+/* With the role if it is free: completes what there is, without waiting. */
+void maas_verbs_glance(struct maas_verbs *verbs);
+/* Waits for an end of a submitted operation. */
+void maas_verbs_wait_done(struct maas_verbs *verbs, int timeout_ms);
+/* Wakes who waits, after something changed. */
+void maas_verbs_wake(struct maas_verbs *verbs);
+
+/* ---- connection */
+
+enum maas_verbs_link {
+	MAAS_LINK_DOWN,
+	MAAS_LINK_UP,
+	MAAS_LINK_BROKEN, /* to be cleaned up by the thread */
+};
+
+struct maas_verbs_conn {
+	struct rdma_event_channel *events;
+	struct rdma_cm_id *id;
+	uint32_t number;
+	uint32_t max_inline;
+};
+
+/* The thread (or nobody else yet). A ticket until `ticket_ms`, then a connection; others' deadlines
+ * are seen to meanwhile. */
+MAAS_MUST_CHECK int maas_verbs_connect(struct maas_verbs *verbs, uint64_t ticket_ms);
+/* The thread. Collects what was posted and destroys it. */
+void maas_verbs_disconnect(struct maas_verbs *verbs);
+/* The thread. Looks what happened to the connection. */
+void maas_verbs_events(struct maas_verbs *verbs);
+/* Any thread; holds `lock`. Moves the queue pair to ERR: what is posted comes back. */
+void maas_verbs_break(struct maas_verbs *verbs);
+
+/* ---- device */
+
+struct maas_verbs_device {
+	struct ibv_context *context; /* librdmacm's */
+	struct ibv_pd *pd;
+	struct ibv_comp_channel *channel;
+	struct ibv_cq *cq;
+	uint32_t depth;
+	uint32_t max_reads; /* under way at once */
+	uint64_t max_piece;
+	struct maas_verbs_slots slots;
+};
+
+/* The first time it makes everything, later it checks that it is the same device. */
+MAAS_MUST_CHECK int maas_verbs_device_use(struct maas_verbs *verbs, struct rdma_cm_id *id);
+void maas_verbs_device_fini(struct maas_verbs_device *device);
+
+/* ---- thread */
+
+MAAS_MUST_CHECK int maas_verbs_thread_start(struct maas_verbs *verbs);
+void maas_verbs_thread_stop(struct maas_verbs *verbs);
+void maas_verbs_thread_wake(struct maas_verbs *verbs);
+/* Ends queued operations whose time is over. Any thread. */
+void maas_verbs_expire(struct maas_verbs *verbs);
+
+/* ---- the transport */
+
+struct maas_verbs {
+	struct maas *maas;
+	struct maas_verbs_op *ops;
+	uint32_t num_ops;
+	sem_t waits; /* operations for calls that wait */
+	struct maas_verbs_device device;
+	int kick_fd; /* to a poller who sleeps */
+	int wake_fd; /* to the thread */
+	int epoll_fd;
+	pthread_t thread;
+	bool running;
+	_Atomic bool stop;
+
+	_Atomic unsigned int link; /* enum maas_verbs_link; UP and DOWN holds `lock` */
+	_Atomic uint32_t posted;   /* operations … */
+	_Atomic uint32_t sq_free;  /* … and room for work requests */
+	_Atomic uint32_t num_waiting;
+	_Atomic uint32_t num_todo;
+	_Atomic uint32_t under_way;    /* submitted, not done */
+	_Atomic uint32_t held;	       /* submitted, not taken by maas_poll() */
+	_Atomic uint32_t ops_used;     /* those above were never used */
+	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again */
+	_Atomic uint32_t needs;	       /* who wait for a connection … */
+	_Atomic uint32_t num_failed;   /* … and tries that failed since it was up */
+	_Atomic uint32_t num_given_up; /* rounds of tries that ended without one */
+	_Atomic bool lost;	       /* the session */
+	_Atomic bool polled_by_event;  /* maas_event_fd() was called */
+	_Atomic bool armed;	       /* the next completion makes an event */
+	_Atomic(struct maas_verbs_op *) returned;
+	_Atomic(struct maas_verbs_op *) done; /* latest first */
+
+	pthread_mutex_t lock;
+	struct maas_verbs_conn conn;
+	struct maas_verbs_grants grants;
+	struct maas_verbs_regions regions;
+	struct maas_verbs_op *idle;
+	struct maas_verbs_ops waiting;
+	struct maas_verbs_ops todo;
+	struct ibv_send_wr *wrs; /* of who posts */
+	struct ibv_sge *sges;
+	int connect_error;
+	char connect_words[MAAS_ERROR_BYTES];
+
+	_Atomic bool polling;	     /* the role is taken */
+	_Atomic bool sleeping;	     /* who has it sleeps, until it is kicked */
+	_Atomic bool seizing;	     /* and is to be given up */
+	_Atomic uint32_t waits_here; /* who wait for `changed` */
+	pthread_mutex_t wait_lock;
+	pthread_cond_t changed;
+
+	pthread_mutex_t take_lock;
+	struct maas_verbs_op *taken; /* from `done`, oldest first */
+};
+
+static inline bool maas_verbs_up(const struct maas_verbs *verbs)
+{
+	return atomic_load(&verbs->link) == MAAS_LINK_UP;
+}
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "client/rdma_internal.h"
+
+/* ---- where the bytes are, on both sides */
+
+static const struct maas_verbs_grant *good_grant(struct maas_verbs *verbs,
+						 const struct maas_verbs_range *range)
+{
+	const struct maas_verbs_grant *grant = maas_verbs_grant_find(&verbs->grants, &range->id);
+
+	return grant && grant->connection == verbs->conn.number ? grant : NULL;
+}
+
+const struct maas_verbs_range *maas_verbs_missing(struct maas_verbs *verbs,
+						  const struct maas_verbs_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++)
+		if (!good_grant(verbs, &op->ranges[i]))
+			return &op->ranges[i];
+	return NULL;
+}
+
+/* Errors: -ENOKEY, -ERANGE. */
+static int find_remote(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_verbs_range *range = &op->ranges[i];
+		const struct maas_verbs_grant *grant = good_grant(verbs, range);
+
+		if (!grant)
+			return -ENOKEY;
+		if (range->offset > grant->len || range->len > grant->len - range->offset)
+			return maas_fail(-ERANGE,
+					 "the range lies outside of the allocation: it has %llu "
+					 "bytes",
+					 (unsigned long long)grant->len);
+		range->addr = grant->addr + range->offset;
+		range->rkey = grant->rkey;
+	}
+	return 0;
+}
+
+static bool is_inline(const struct maas_verbs *verbs, const struct maas_verbs_op *op, size_t len)
+{
+	return !op->read && len <= verbs->conn.max_inline;
+}
+
+/* Errors: -EAGAIN memory has to be registered first. */
+static int find_local(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	int r = 0;
+
+	if (op->local)
+		return 0;
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_verbs_range *range = &op->ranges[i];
+
+		range->buffer = maas_verbs_region_find(&verbs->regions, range->buf, range->len);
+		if (range->buffer)
+			atomic_fetch_add(&range->buffer->users, 1);
+		else if (range->len > MAAS_VERBS_COPY)
+			r = -EAGAIN;
+	}
+	op->local = true;
+	return r;
+}
+
+int maas_verbs_op_register(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_verbs_range *range = &op->ranges[i];
+		int r;
+
+		if (range->buffer || range->len <= MAAS_VERBS_COPY)
+			continue;
+		r = maas_verbs_register(verbs->device.pd, range->buf, range->len, op->read,
+					&range->mr);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- work requests */
+
+/* How far an operation has come. */
+struct cursor {
+	uint32_t at;
+	size_t offset;
+};
+
+/* The memory of a piece: how many bytes, 0 when no slot is free. */
+static size_t fill_piece(struct maas_verbs *verbs, struct maas_verbs_op *op,
+			 const struct cursor *cursor, struct ibv_send_wr *wr)
+{
+	struct maas_verbs_range *range = &op->ranges[cursor->at];
+	const struct ibv_mr *mr = range->buffer ? range->buffer->mr : range->mr;
+	char *at = range->buf + cursor->offset;
+	size_t len = range->len - cursor->offset;
+	struct maas_verbs_slot *slot;
+
+	wr->send_flags = 0;
+	wr->sg_list->addr = (uintptr_t)at;
+	wr->sg_list->lkey = 0;
+	if (is_inline(verbs, op, len)) {
+		wr->send_flags = IBV_SEND_INLINE;
+		return len;
+	}
+	if (mr) {
+		wr->sg_list->lkey = mr->lkey;
+		return len < verbs->device.max_piece ? len : (size_t)verbs->device.max_piece;
+	}
+	slot = maas_verbs_slot_get(&verbs->device.slots, len);
+	if (!slot)
+		return 0;
+	slot->to = op->read ? at : NULL;
+	if (!op->read)
+		memcpy(slot->at, at, slot->len);
+	slot->next = op->slots;
+	op->slots = slot;
+	wr->sg_list->addr = (uintptr_t)slot->at;
+	wr->sg_list->lkey = verbs->device.slots.mr->lkey;
+	return slot->len;
+}
+
+static void advance(const struct maas_verbs_op *op, struct cursor *cursor, size_t len)
+{
+	cursor->offset += len;
+	if (cursor->offset == op->ranges[cursor->at].len) {
+		cursor->at++;
+		cursor->offset = 0;
+	}
+}
+
+/* Builds a chain as far as there is room. Returns its length. */
+static uint32_t build(struct maas_verbs *verbs, struct maas_verbs_op *op, struct cursor *cursor)
+{
+	uint32_t room = atomic_load(&verbs->sq_free);
+	uint64_t index = (uint64_t)(op - verbs->ops);
+	uint32_t count;
+
+	for (count = 0; count < room && cursor->at < op->count; count++) {
+		const struct maas_verbs_range *range = &op->ranges[cursor->at];
+		struct ibv_send_wr *wr = &verbs->wrs[count];
+		size_t len;
+
+		len = fill_piece(verbs, op, cursor, wr);
+		if (!len)
+			break;
+		wr->sg_list->length = (uint32_t)len;
+		wr->wr_id = index;
+		wr->opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+		wr->wr.rdma.remote_addr = range->addr + cursor->offset;
+		wr->wr.rdma.rkey = range->rkey;
+		wr->next = wr + 1;
+		advance(op, cursor, len);
+	}
+	return count;
+}
+
+static void give_slots_back(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	maas_verbs_slots_put(&verbs->device.slots, op->slots);
+	op->slots = NULL;
+}
+
+/* The chain stands in verbs->wrs. The operation is the poller's before its completion can come. */
+static void ring(struct maas_verbs *verbs, struct maas_verbs_op *op, uint32_t count)
+{
+	struct ibv_send_wr *last = &verbs->wrs[count - 1];
+	struct ibv_send_wr *bad = NULL;
+	int error;
+
+	last->next = NULL;
+	last->send_flags |= IBV_SEND_SIGNALED;
+	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
+	atomic_fetch_sub(&verbs->sq_free, count);
+	atomic_store(&op->state, MAAS_OP_POSTED);
+	atomic_fetch_add(&verbs->posted, 1);
+	if (op->submitted && atomic_load(&verbs->polled_by_event) &&
+	    !atomic_exchange(&verbs->armed, true))
+		ibv_req_notify_cq(verbs->device.cq, 0);
+	error = ibv_post_send(verbs->conn.id->qp, verbs->wrs, &bad);
+	if (!error)
+		return;
+	/* Perhaps a part is on its way, and its end will never be told: the queue pair's will. */
+	log_err("rdma: cannot post: %s", strerror(error));
+	atomic_fetch_sub(&verbs->posted, 1);
+	maas_verbs_break(verbs);
+}
+
+/*
+ * An operation that does not fit goes in several parts, but only when nothing else is under way:
+ * else it is better off waiting than cut up. False: it waits.
+ */
+static bool try_post(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	struct cursor cursor = {op->at, op->at_offset};
+	uint32_t count = build(verbs, op, &cursor);
+
+	if (!count || (cursor.at < op->count && atomic_load(&verbs->posted))) {
+		give_slots_back(verbs, op);
+		return false;
+	}
+	op->at = cursor.at;
+	op->at_offset = cursor.offset;
+	ring(verbs, op, count);
+	return true;
+}
+
+static void wait_for_room(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	atomic_store(&op->state, MAAS_OP_QUEUED);
+	TAILQ_INSERT_TAIL(&verbs->waiting, op, link);
+	atomic_fetch_add(&verbs->num_waiting, 1);
+	/* What was under way may have ended meanwhile: then nobody would come to post this. */
+	if (!atomic_load(&verbs->posted))
+		maas_verbs_post_waiting(verbs);
+}
+
+void maas_verbs_post_waiting(struct maas_verbs *verbs)
+{
+	struct maas_verbs_op *op;
+
+	while (maas_verbs_up(verbs) && (op = TAILQ_FIRST(&verbs->waiting))) {
+		/* Off the list first: once posted it is not ours. */
+		TAILQ_REMOVE(&verbs->waiting, op, link);
+		if (!try_post(verbs, op)) {
+			TAILQ_INSERT_HEAD(&verbs->waiting, op, link);
+			return;
+		}
+		atomic_fetch_sub(&verbs->num_waiting, 1);
+	}
+}
+
+/* The thread will see to it. Ids become parts of paths there. */
+static int put_off(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		int r = maas_check_id(op->ranges[i].id.text);
+
+		if (r)
+			return r;
+	}
+	maas_verbs_op_todo(verbs, op);
+	return 0;
+}
+
+int maas_verbs_post(struct maas_verbs *verbs, struct maas_verbs_op *op)
+{
+	int r;
+
+	r = find_local(verbs, op);
+	if (r)
+		return r;
+	if (!maas_verbs_up(verbs))
+		return put_off(verbs, op);
+	r = find_remote(verbs, op);
+	if (r == -ENOKEY)
+		return put_off(verbs, op);
+	if (r)
+		maas_verbs_op_end(verbs, op, r);
+	else if (atomic_load(&verbs->num_waiting) || !try_post(verbs, op))
+		wait_for_room(verbs, op);
+	return 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "client/rdma_internal.h"
+
+/* ---- registration */
+
+static int fail_register(size_t len, int error)
+{
+	struct rlimit limit = {0};
+
+	if (error == EFAULT)
+		return maas_fail(-EFAULT,
+				 "cannot pin %zu bytes: not all of them are memory that "
+				 "may be written",
+				 len);
+	if (error != ENOMEM && error != EAGAIN)
+		return maas_fail(-error, "cannot pin %zu bytes: %s", len, strerror(error));
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur == RLIM_INFINITY)
+		return maas_fail(-ENOMEM, "cannot pin %zu bytes: out of memory", len);
+	return maas_fail(-ENOMEM,
+			 "cannot pin %zu bytes: the limit of locked memory is %llu KiB; raise it "
+			 "with \"ulimit -l unlimited\", for a systemd service with "
+			 "LimitMEMLOCK=infinity",
+			 len, (unsigned long long)(limit.rlim_cur >> 10));
+}
+
+int maas_verbs_register(struct ibv_pd *pd, void *base, size_t len, bool written,
+			struct ibv_mr **ret_mr)
+{
+	/* Memory that is only sent may be read-only. */
+	struct ibv_mr *mr = ibv_reg_mr(pd, base, len, written ? IBV_ACCESS_LOCAL_WRITE : 0);
+
+	if (!mr)
+		return fail_register(len, errno ? errno : ENOMEM);
+	*ret_mr = mr;
+	return 0;
+}
+
+void maas_verbs_deregister(struct ibv_mr *mr)
+{
+	int error = mr ? ibv_dereg_mr(mr) : 0;
+
+	if (error)
+		log_err("rdma: cannot deregister memory: %s", strerror(error));
+}
+
+/* ---- buffers by address */
+
+/* The first that does not lie below `at`. */
+static size_t seek(const struct maas_verbs_regions *regions, uintptr_t at)
+{
+	size_t low = 0;
+	size_t high = regions->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct maas_buffer *buffer = regions->sorted[middle];
+
+		if (buffer->base + (buffer->len - 1) < at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+struct maas_buffer *maas_verbs_region_find(const struct maas_verbs_regions *regions, const void *at,
+					   size_t len)
+{
+	uintptr_t base = (uintptr_t)at;
+	size_t index = seek(regions, base);
+	struct maas_buffer *buffer;
+
+	if (index == regions->count)
+		return NULL;
+	buffer = regions->sorted[index];
+	if (base < buffer->base || len > buffer->len - (base - buffer->base))
+		return NULL;
+	return buffer;
+}
+
+/* Holds the lock. */
+static int insert(struct maas_verbs_regions *regions, struct maas_buffer *buffer)
+{
+	size_t index;
+
+	if (regions->count == regions->room) {
+		size_t room = regions->room ? 2 * regions->room : 8;
+		struct maas_buffer **sorted =
+			realloc(regions->sorted, room * sizeof(struct maas_buffer *));
+
+		if (!sorted)
+			return maas_fail(-ENOMEM, "out of memory");
+		regions->sorted = sorted;
+		regions->room = room;
+	}
+	index = seek(regions, buffer->base);
+	memmove(&regions->sorted[index + 1], &regions->sorted[index],
+		(regions->count - index) * sizeof(struct maas_buffer *));
+	regions->sorted[index] = buffer;
+	regions->count++;
+	return 0;
+}
+
+int maas_verbs_pin(struct maas_verbs *verbs, struct maas_buffer *buffer)
+{
+	int r;
+
+	r = maas_verbs_register(verbs->device.pd, (void *)buffer->base, buffer->len, true,
+				&buffer->mr);
+	if (r)
+		return r;
+	pthread_mutex_lock(&verbs->lock);
+	r = insert(&verbs->regions, buffer);
+	pthread_mutex_unlock(&verbs->lock);
+	if (r)
+		maas_verbs_deregister(buffer->mr);
+	return r;
+}
+
+int maas_verbs_unpin(struct maas_verbs *verbs, struct maas_buffer *buffer)
+{
+	struct maas_verbs_regions *regions = &verbs->regions;
+	size_t index;
+	int r = 0;
+
+	pthread_mutex_lock(&verbs->lock);
+	if (atomic_load(&buffer->users)) {
+		r = -EBUSY;
+	} else {
+		index = seek(regions, buffer->base);
+		regions->count--;
+		memmove(&regions->sorted[index], &regions->sorted[index + 1],
+			(regions->count - index) * sizeof(struct maas_buffer *));
+	}
+	pthread_mutex_unlock(&verbs->lock);
+	if (!r)
+		maas_verbs_deregister(buffer->mr);
+	return r;
+}
