@@ -48,8 +48,8 @@ int maas_http_ungrant_end(struct maas_http_conn *conn)
 		return maas_http_fail(conn, status,
 				      "no allocation with this id, or this session has no key to "
 				      "it");
-	if (status == -ETIMEDOUT)
-		return maas_http_fail(conn, status,
+	if (status == -ETIMEDOUT || status == -EIO)
+		return maas_http_fail(conn, -ETIMEDOUT,
 				      "the key could not be confirmed dead; free the allocation or "
 				      "end the session to be rid of it");
 	if (status)

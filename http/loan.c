@@ -63,9 +63,14 @@ void maas_http_write_grant(struct maas_buf *out, const struct maas_grant *grant)
 	maas_buf_str(out, "}");
 }
 
-/* -EEXIST speaks of names elsewhere. */
+/*
+ * -EEXIST speaks of names elsewhere. A key that the device fails to make, or that is under way when
+ * the client leaves, is an input or output error; either way the connection is gone with it.
+ */
 int maas_http_fail_key(struct maas_http_conn *conn, int error)
 {
+	if (error == -EIO)
+		error = -ENOTCONN;
 	if (error != -EEXIST)
 		return maas_http_fail(conn, error, NULL);
 	return maas_http_error(conn, MHD_HTTP_CONFLICT, "already_granted",

@@ -19,6 +19,10 @@
 #include "http/http.h"
 #include "unit/http_keys.h"
 
+#define GRADE	  "\"bounds\":true,\"foreign\":true,\"revocation\":true"
+#define TRIED	  "{" GRADE ",\"works\":true}"
+#define ISOLATION "{" GRADE ",\"selftest\":{\"window\":" TRIED ",\"mr\":" TRIED "}}"
+
 struct server {
 	struct maas_slab *slab;
 	struct maas_lend *lend;
@@ -93,8 +97,7 @@ static int start(struct server *s, char *error)
 			 .gid = "::ffff:127.0.0.1",
 			 .port = HTTP_KEYS_PORT,
 			 .keys = "mr",
-			 .isolation_json =
-				 "{\"bounds\":true,\"foreign\":true,\"revocation\":true}"},
+			 .isolation_json = ISOLATION},
 	};
 	int r;
 

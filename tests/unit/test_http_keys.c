@@ -130,7 +130,7 @@ static void allocate__refused(void **state)
 		{-ENOTCONN, 409, "not_connected"}, {-EDQUOT, 507, "grants_exhausted"},
 		{-EMLINK, 507, "device_limit"},	   {-EEXIST, 409, "already_granted"},
 		{-ENOMEM, 503, "out_of_memory"},   {-ESHUTDOWN, 503, "rdma_failed"},
-		{-EIO, 500, "internal"},
+		{-EIO, 409, "not_connected"},
 	};
 
 	(void)state;
