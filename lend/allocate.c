@@ -14,9 +14,11 @@ struct canonical {
 	uint32_t has_session;
 	uint32_t session;
 	uint32_t session_generation;
+	uint32_t access;
+	uint32_t reserved;
 	char owner[MAAS_LEND_NAME_BYTES]; /* filled up with NULs; all of them: none */
 };
-static_assert(sizeof(struct canonical) == 32 + MAAS_LEND_NAME_BYTES, "it is hashed as bytes");
+static_assert(sizeof(struct canonical) == 40 + MAAS_LEND_NAME_BYTES, "it is hashed as bytes");
 
 static int check_lifetime(const struct maas_alloc_request *request)
 {
@@ -32,7 +34,7 @@ static int check_lifetime(const struct maas_alloc_request *request)
 }
 
 static int canonicalize(struct maas_lend *lend, const struct maas_alloc_request *request,
-			struct canonical *ret)
+			enum maas_access access, struct canonical *ret)
 {
 	int rc = check_lifetime(request);
 
@@ -51,6 +53,7 @@ static int canonicalize(struct maas_lend *lend, const struct maas_alloc_request 
 	ret->count = request->count;
 	ret->lifetime = request->lifetime;
 	ret->ttl_s = request->ttl_s;
+	ret->access = access;
 	ret->has_session = request->session != NULL;
 	if (request->session && maas_id_decode(&lend->sessions.id_key, request->session,
 					       &ret->session, &ret->session_generation))
@@ -186,38 +189,6 @@ static int allocate(struct maas_lend *lend, const struct canonical *request,
 	return rc;
 }
 
-/* What became of a request: the key of its id, and whether it made anything. */
-struct outcome {
-	struct maas_request_key key;
-	bool has_key;
-	bool replayed; /* the answer was there */
-};
-
-/* With a request id: the twin of a request that is under way waits, and then finds its answer. */
-static int allocate_once(struct maas_lend *lend, const struct canonical *request,
-			 const char *request_id, struct maas_slab_ref *ret_refs,
-			 struct outcome *ret_outcome)
-{
-	struct maas_request_key *key = &ret_outcome->key;
-	pthread_mutex_t *lock;
-	int rc;
-
-	*ret_outcome = (struct outcome){.has_key = request_id != NULL};
-	if (!request_id)
-		return allocate(lend, request, NULL, ret_refs);
-	maas_request_key(&lend->requests, request_id, request, sizeof(*request), key);
-	lock = &lend->request_locks[key->id[15] % MAAS_LEND_REQUEST_LOCKS];
-	pthread_mutex_lock(lock);
-	pthread_mutex_lock(&lend->lock);
-	rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
-	pthread_mutex_unlock(&lend->lock);
-	ret_outcome->replayed = !rc;
-	if (rc == -ENOENT)
-		rc = allocate(lend, request, key, ret_refs);
-	pthread_mutex_unlock(lock);
-	return rc;
-}
-
 static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes)
 {
 	unsigned int i = 0;
@@ -241,16 +212,101 @@ static void describe_new(struct maas_lend *lend, const struct canonical *request
 	memcpy(ret->owner, request->owner, sizeof(ret->owner));
 }
 
+/*
+ * An allocation whose keys are being made. One with a request id is known by that id already, but
+ * not for good: who asks again with it, a twin, waits for how it ends.
+ */
+struct maas_granting {
+	struct maas_lend *lend;
+	struct maas_session_ref session;
+	enum maas_access access;
+	uint32_t count;
+	struct maas_slab_ref *refs; /* the caller's, as the next two are */
+	struct maas_allocation *first;
+	struct maas_grant *grants;
+	maas_key_done *done;
+	void *arg;
+	struct maas_request_key key;
+	bool replayed; /* the allocation is that of an earlier request */
+	bool listed;   /* in lend->grantings */
+	LIST_ENTRY(maas_granting) link;
+	struct maas_granting_list twins;
+};
+
+/*
+ * Lock held. Looks for the answer that was given before. -EINPROGRESS: that is not certain yet, and
+ * `granting` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ.
+ */
+static int find_answer(struct maas_lend *lend, const struct canonical *request,
+		       const struct maas_request_key *key, struct maas_slab_ref *ret_refs,
+		       struct maas_granting *granting)
+{
+	struct maas_granting *other;
+	int rc;
+
+	rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
+	if (rc || !granting)
+		return rc;
+	granting->replayed = true;
+	LIST_FOREACH (other, &lend->grantings, link) {
+		if (!maas_ref_equal(other->refs[0], ret_refs[0]))
+			continue;
+		describe_new(lend, request, ret_refs[0], granting->first);
+		LIST_INSERT_HEAD(&other->twins, granting, link);
+		return -EINPROGRESS;
+	}
+	return 0;
+}
+
+/* Lock not held. From here on it has twins. */
+static void list_granting(struct maas_lend *lend, const struct maas_request_key *key,
+			  struct maas_granting *granting)
+{
+	granting->key = *key;
+	granting->listed = true;
+	pthread_mutex_lock(&lend->lock);
+	LIST_INSERT_HEAD(&lend->grantings, granting, link);
+	pthread_mutex_unlock(&lend->lock);
+}
+
+/*
+ * With a request id: the twin of a request that is under way waits, and then finds its answer.
+ * `granting` is NULL without keys; -EINPROGRESS as find_answer().
+ */
+static int allocate_once(struct maas_lend *lend, const struct canonical *request,
+			 const char *request_id, struct maas_slab_ref *ret_refs,
+			 struct maas_granting *granting)
+{
+	struct maas_request_key key;
+	pthread_mutex_t *lock;
+	int rc;
+
+	if (!request_id)
+		return allocate(lend, request, NULL, ret_refs);
+	maas_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
+	lock = &lend->request_locks[key.id[15] % MAAS_LEND_REQUEST_LOCKS];
+	pthread_mutex_lock(lock);
+	pthread_mutex_lock(&lend->lock);
+	rc = find_answer(lend, request, &key, ret_refs, granting);
+	pthread_mutex_unlock(&lend->lock);
+	if (rc == -ENOENT) {
+		rc = allocate(lend, request, &key, ret_refs);
+		if (!rc && granting)
+			list_granting(lend, &key, granting);
+	}
+	pthread_mutex_unlock(lock);
+	return rc;
+}
+
 int maas_lend_allocate(struct maas_lend *lend, const struct maas_alloc_request *request,
 		       struct maas_slab_ref *ret_refs, struct maas_allocation *ret_first)
 {
 	struct canonical canonical;
-	struct outcome outcome;
 	int rc;
 
-	rc = canonicalize(lend, request, &canonical);
+	rc = canonicalize(lend, request, MAAS_ACCESS_NONE, &canonical);
 	if (!rc)
-		rc = allocate_once(lend, &canonical, request->request_id, ret_refs, &outcome);
+		rc = allocate_once(lend, &canonical, request->request_id, ret_refs, NULL);
 	if (!rc)
 		describe_new(lend, &canonical, ret_refs[0], ret_first);
 	return rc;
@@ -258,52 +314,61 @@ int maas_lend_allocate(struct maas_lend *lend, const struct maas_alloc_request *
 
 /* ---- with keys ------------------------------------------------------------------------------- */
 
-struct granting {
-	struct maas_lend *lend;
-	const struct maas_slab_ref *refs; /* the caller's, until `done` */
-	uint32_t count;
-	struct outcome outcome;
-	maas_key_done *done;
-	void *arg;
-};
+static void start_granting(struct maas_granting *granting);
 
-/* Without keys the allocation is as if it had never been, and its request id is new again. */
-static void take_back(const struct granting *granting)
+/* Without keys an allocation is as if it had never been, and its request id is new again. */
+static void finish_granting(struct maas_granting *granting, int status)
 {
 	struct maas_lend *lend = granting->lend;
+	struct maas_granting *twin;
 
-	if (granting->outcome.replayed)
-		return;
-	if (granting->outcome.has_key) {
+	if (granting->listed) {
 		pthread_mutex_lock(&lend->lock);
-		maas_request_void(&lend->requests, &granting->outcome.key);
+		LIST_REMOVE(granting, link);
+		if (status)
+			maas_request_void(&lend->requests, &granting->key, granting->refs[0]);
 		pthread_mutex_unlock(&lend->lock);
 	}
-	undo(lend, granting->refs, granting->count);
+	if (status && !granting->replayed)
+		undo(lend, granting->refs, granting->count);
+	granting->done(granting->arg, status);
+	/* Nobody can add to them any more. */
+	while ((twin = LIST_FIRST(&granting->twins))) {
+		LIST_REMOVE(twin, link);
+		if (status)
+			finish_granting(twin, status);
+		else
+			start_granting(twin);
+	}
+	free(granting);
 }
 
 static void granted(void *arg, int status)
 {
-	struct granting *granting = arg;
-
-	if (status)
-		take_back(granting);
-	granting->done(granting->arg, status);
-	free(granting);
+	finish_granting(arg, status);
 }
 
-static int check_connected(struct maas_lend *lend, const struct canonical *request,
-			   struct maas_session_ref *ret_session)
+static void start_granting(struct maas_granting *granting)
+{
+	struct maas_lend *lend = granting->lend;
+	int rc = lend->keys->grant(lend->keys_ctx, granting->session, granting->refs,
+				   granting->count, granting->access, granting->grants, granted,
+				   granting);
+
+	if (rc)
+		finish_granting(granting, rc);
+}
+
+static int check_connected(struct maas_lend *lend, struct maas_session_ref session)
 {
 	bool found;
 
-	*ret_session = (struct maas_session_ref){request->session, request->session_generation};
 	pthread_mutex_lock(&lend->lock);
-	found = maas_session_find(lend, ret_session->index, ret_session->generation) != NULL;
+	found = maas_session_find(lend, session.index, session.generation) != NULL;
 	pthread_mutex_unlock(&lend->lock);
 	if (!found)
 		return -ESRCH;
-	return lend->keys->connected(lend->keys_ctx, *ret_session) ? 0 : -ENOTCONN;
+	return lend->keys->connected(lend->keys_ctx, session) ? 0 : -ENOTCONN;
 }
 
 int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_request *request,
@@ -312,40 +377,43 @@ int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_r
 			       maas_key_done *done, void *arg)
 {
 	struct maas_session_ref session;
+	struct maas_granting *granting;
 	struct canonical canonical;
-	struct granting *granting;
 	int rc;
 
 	if (!lend->keys)
 		return -EOPNOTSUPP;
 	if (!request->session || access == MAAS_ACCESS_NONE)
 		return -EINVAL;
-	rc = canonicalize(lend, request, &canonical);
-	if (!rc)
-		rc = check_connected(lend, &canonical, &session);
+	rc = canonicalize(lend, request, access, &canonical);
 	if (rc)
 		return rc;
-	granting = malloc(sizeof(*granting));
+	session = (struct maas_session_ref){canonical.session, canonical.session_generation};
+	rc = check_connected(lend, session);
+	if (rc)
+		return rc;
+	granting = calloc(1, sizeof(*granting));
 	if (!granting)
 		return -ENOMEM;
-	*granting = (struct granting){
+	*granting = (struct maas_granting){
 		.lend = lend,
-		.refs = ret_refs,
+		.session = session,
+		.access = access,
 		.count = canonical.count,
+		.refs = ret_refs,
+		.first = ret_first,
+		.grants = ret_grants,
 		.done = done,
 		.arg = arg,
 	};
-	rc = allocate_once(lend, &canonical, request->request_id, ret_refs, &granting->outcome);
-	if (rc)
-		goto err_free;
+	rc = allocate_once(lend, &canonical, request->request_id, ret_refs, granting);
+	if (rc == -EINPROGRESS)
+		return rc;
+	if (rc) {
+		free(granting);
+		return rc;
+	}
 	describe_new(lend, &canonical, ret_refs[0], ret_first);
-	rc = lend->keys->grant(lend->keys_ctx, session, ret_refs, canonical.count, access,
-			       ret_grants, granted, granting);
-	if (!rc)
-		return -EINPROGRESS;
-	take_back(granting);
-
-err_free:
-	free(granting);
-	return rc;
+	start_granting(granting);
+	return -EINPROGRESS;
 }

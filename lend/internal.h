@@ -158,8 +158,9 @@ MAAS_MUST_CHECK int maas_request_add(struct maas_requests *requests,
 				     const struct maas_request_key *key,
 				     const struct maas_slab_ref *refs, uint32_t count,
 				     uint32_t now_s);
-/* What it made is gone: from now on its id is that of no request. */
-void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key);
+/* What it made, `first` to begin with, is gone: from now on its id is that of no request. */
+void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key,
+		       struct maas_slab_ref first);
 /* Forgets up to `max` requests that are too old at `now_s`; false when no other is. */
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max);
 
@@ -200,6 +201,9 @@ struct maas_bucket {
 };
 
 TAILQ_HEAD(maas_pending_list, maas_pending);
+
+struct maas_granting;
+LIST_HEAD(maas_granting_list, maas_granting);
 
 /*
  * Lock held. 0: freed. -EINPROGRESS: `ret_pending` is set (else NULL), and maas_pending_start()
@@ -298,6 +302,7 @@ struct maas_lend {
 	struct maas_leases leases;
 	struct maas_requests requests;
 	struct maas_sessions sessions;
+	struct maas_granting_list grantings; /* of requests with an id */
 	struct maas_bucket buckets[MAAS_LEND_BUCKETS];
 	struct maas_pending_list waiting; /* oldest first */
 	struct maas_pending_list quarantined;

@@ -12,6 +12,7 @@ struct maas_request_entry {
 	uint32_t count; /* entries of the request; 0 in those that follow the first */
 	uint32_t added_s;
 	uint32_t next; /* the older entry in its bucket */
+	bool is_void;
 	/* of every entry */
 	uint32_t slot;
 	uint32_t generation;
@@ -76,7 +77,8 @@ static bool lookup(const struct maas_requests *requests, const struct maas_reque
 	while (number - requests->first < newer - requests->first) {
 		const struct maas_request_entry *entry = entry_at(requests, number);
 
-		if (entry->count && !memcmp(entry->key.id, key->id, sizeof(key->id))) {
+		if (entry->count && !entry->is_void &&
+		    !memcmp(entry->key.id, key->id, sizeof(key->id))) {
 			*ret_number = number;
 			return true;
 		}
@@ -110,13 +112,14 @@ static void forget_first(struct maas_requests *requests)
 	uint32_t first = requests->first;
 	uint32_t next = first + entry_at(requests, first)->count;
 
+	if (!entry_at(requests, first)->is_void)
+		requests->count--;
 	for (; first / MAAS_REQUEST_CHUNK != next / MAAS_REQUEST_CHUNK;
 	     first += MAAS_REQUEST_CHUNK) {
 		free(*chunk_of(requests, first));
 		*chunk_of(requests, first) = NULL;
 	}
 	requests->first = next;
-	requests->count--;
 }
 
 static int reserve(struct maas_requests *requests, uint32_t count)
@@ -167,14 +170,21 @@ int maas_request_add(struct maas_requests *requests, const struct maas_request_k
 	return 0;
 }
 
-void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key)
+void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key,
+		       struct maas_slab_ref first)
 {
+	struct maas_request_entry *entry;
 	uint32_t number;
 
-	/* It keeps its place in the queue; nobody has this id. */
-	if (lookup(requests, key, &number))
-		memset(&entry_at(requests, number)->key, 0,
-		       sizeof(entry_at(requests, number)->key));
+	if (!lookup(requests, key, &number))
+		return;
+	entry = entry_at(requests, number);
+	/* It was forgotten meanwhile, and the id belongs to a later request. */
+	if (entry->slot != first.slot || entry->generation != first.generation)
+		return;
+	/* It keeps its place in the queue and in its chain. */
+	entry->is_void = true;
+	requests->count--;
 }
 
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max)

@@ -181,7 +181,7 @@ static void allocate__request_id_again(void **state)
 	json_decref(again);
 	http_expect_error(&f, "POST", "/allocate",
 			  allocate_body(",\"request_id\":\"r\",\"access\":\"r\""), 409,
-			  "already_granted");
+			  "request_id_reused");
 	snprintf(path, sizeof(path), "/allocate/%s",
 		 json_string_value(json_object_get(first, "id")));
 	assert_null(http_json(&f, "DELETE", path, NULL, 200));
