@@ -8,139 +8,23 @@
 #include <unistd.h>
 
 #include "tests/counts.h"
-#include "tests/fake/async_keys.h"
-#include "tests/unit/lend_fixture.h"
+#include "tests/unit/lend_threads.h"
 
 #define THREADS	   8
-#define CELLS	   64
-#define OWN	   16
-#define HELD	   4
-#define SHARERS	   8 /* calls that use one request id */
 #define POOL_BYTES (1u << 20)
-
-/* What was allocated; constant once it is in a cell. */
-struct record {
-	char id[MAAS_ID_TEXT];
-	char owner[MAAS_LEND_NAME_BYTES];
-	uint64_t tag; /* in its first bytes */
-	uint64_t size_bytes;
-	enum maas_lifetime lifetime;
-	_Atomic unsigned int frees;
-};
-
-struct world {
-	struct fixture f;
-	uint64_t ops;
-	struct record *records; /* [0] is none */
-	_Atomic uint32_t used;
-	_Atomic uint32_t cells[CELLS]; /* of records */
-	char (*sessions)[MAAS_ID_TEXT];
-	_Atomic uint32_t sessions_used;
-	_Atomic uint32_t last_session;
-	_Atomic uint64_t *answers; /* to request ids: tags */
-	_Atomic uint32_t requests;
-	_Atomic uint64_t under_way; /* frees and ends that will call back */
-	_Atomic bool stop;
-};
-
-struct held {
-	struct maas_transfer transfer;
-	const struct record *record;
-	_Atomic bool aborted;
-};
-
-struct actor {
-	struct world *world;
-	uint64_t seed;
-	struct record *own[OWN];
-	struct held held[HELD];
-};
-
-static uint32_t roll(struct actor *actor, uint32_t below)
-{
-	actor->seed = actor->seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(actor->seed >> 33) % below;
-}
-
-/* cmocka's asserts jump, which only its own thread may do. */
-#define CHECK(expr)                                                                                \
-	do {                                                                                       \
-		if (!(expr)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
-static void under_way_done(void *arg, int status)
-{
-	struct world *world = arg;
-
-	CHECK(status == 0 || status == -ETIMEDOUT);
-	CHECK(atomic_fetch_sub(&world->under_way, 1) > 0);
-}
-
-static int free_record(struct world *world, struct record *record)
-{
-	int rc;
-
-	atomic_fetch_add(&world->under_way, 1);
-	rc = maas_lend_free(world->f.lend, record->id, under_way_done, world);
-	if (rc != -EINPROGRESS)
-		atomic_fetch_sub(&world->under_way, 1);
-	if (!rc || rc == -EINPROGRESS)
-		CHECK(atomic_fetch_add(&record->frees, 1) == 0);
-	else
-		CHECK(rc == -ENOENT);
-	return rc;
-}
-
-static uint64_t load_tag(const struct maas_transfer *transfer)
-{
-	return __atomic_load_n((const uint64_t *)(const void *)transfer->bytes, __ATOMIC_RELAXED);
-}
-
-static void ignore_abort(void *arg)
-{
-	(void)arg;
-}
-
-static void stamp(struct world *world, const struct record *record)
-{
-	struct maas_transfer transfer = {.abort = ignore_abort};
-
-	if (maas_transfer_begin(world->f.lend, record->id, &transfer))
-		return;
-	CHECK(load_tag(&transfer) == 0);
-	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);
-	maas_transfer_end(world->f.lend, &transfer);
-}
 
 static struct record *allocate(struct actor *actor, const struct maas_alloc_request *request)
 {
 	struct world *world = actor->world;
 	struct maas_allocation a;
 	struct maas_slab_ref ref;
-	struct record *record;
 	int rc = maas_lend_allocate(world->f.lend, request, &ref, &a);
 
 	if (rc) {
 		CHECK(rc == -ENOSPC || (rc == -ESRCH && request->session));
 		return NULL;
 	}
-	record = &world->records[atomic_fetch_add(&world->used, 1)];
-	memcpy(record->id, a.id, sizeof(a.id));
-	memcpy(record->owner, a.owner, sizeof(a.owner));
-	record->tag = (uint64_t)ref.slot << 32 | ref.generation;
-	record->size_bytes = a.size_bytes;
-	record->lifetime = a.lifetime;
-	return record;
-}
-
-static uint64_t random_size(struct actor *actor)
-{
-	static const uint64_t sizes[] = {8, 64, 65, 1000, 1024};
-
-	return sizes[roll(actor, MAAS_ARRAY_SIZE(sizes))];
+	return new_record(world, ref, &a);
 }
 
 static void do_allocate_shared(struct actor *actor)
@@ -168,14 +52,6 @@ static void do_allocate_shared(struct actor *actor)
 	stamp(world, record);
 	/* Whatever the cell named is freed by others, lapses, or is collected at the end. */
 	atomic_store(&world->cells[roll(actor, CELLS)], (uint32_t)(record - world->records));
-}
-
-static struct record *random_shared(struct actor *actor)
-{
-	struct world *world = actor->world;
-	uint32_t index = atomic_load(&world->cells[roll(actor, CELLS)]);
-
-	return index ? &world->records[index] : NULL;
 }
 
 static void do_free_shared(struct actor *actor)
@@ -360,6 +236,8 @@ static void *act(void *arg)
 		do_list,
 		do_session,
 		do_request,
+		lend_threads_keys,
+		lend_threads_keys,
 	};
 	struct actor *actor = arg;
 
@@ -394,15 +272,20 @@ static void *keep_house(void *arg)
 
 static void world_open(struct world *world, struct async_keys *keys)
 {
-	size_t max = THREADS * world->ops + 1;
+	size_t max = THREADS * world->ops * 4 + 1; /* an op makes as many records at most */
 
 	world->f = fixture_open(POOL_BYTES, keys ? &async_key_ops : NULL, keys);
+	world->keys = keys;
+	if (keys)
+		async_keys_use(keys, world->f.slab);
 	world->records = calloc(max, sizeof(*world->records));
 	world->sessions = calloc(max, sizeof(*world->sessions));
 	world->answers = calloc(max, sizeof(*world->answers));
 	assert_non_null(world->records);
 	assert_non_null(world->sessions);
+	world->keyed_answers = calloc(max, sizeof(*world->keyed_answers));
 	assert_non_null(world->answers);
+	assert_non_null(world->keyed_answers);
 	atomic_store(&world->used, 1);
 	atomic_store(&world->sessions_used, 1);
 }
@@ -412,6 +295,7 @@ static void world_close(struct world *world)
 	free(world->records);
 	free(world->sessions);
 	free(world->answers);
+	free(world->keyed_answers);
 	fixture_close(&world->f);
 }
 
@@ -443,6 +327,7 @@ static void run(struct async_keys *keys, uint64_t seed)
 	struct world world = {.ops = count_lend_thread_ops()};
 	pthread_t threads[THREADS];
 	pthread_t house;
+	uint64_t made;
 
 	memset(actors, 0, sizeof(actors));
 	world_open(&world, keys);
@@ -459,6 +344,10 @@ static void run(struct async_keys *keys, uint64_t seed)
 	if (keys)
 		async_keys_settle(keys);
 	expect_nothing_left(&world);
+	if (keys) {
+		assert_int_equal(async_keys_living(keys, &made), 0);
+		assert_true(made > 0 && atomic_load(&world.granted) > 0);
+	}
 	world_close(&world);
 }
 
