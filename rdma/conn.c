@@ -18,6 +18,7 @@
 
 #define ESTABLISH_MS 10000
 #define RETRY_MS     1000
+#define FLUSH_MS     200   /* and MAAS_RDMA_WORK_MS before it: keys die within a second */
 #define PROBE_MS     30000 /* the device's own retries end sooner, and say what it was */
 #define POLL_BATCH   16
 
@@ -110,7 +111,7 @@ static bool destroy_queues(struct maas_conn *conn)
 	return !err;
 }
 
-void maas_conn_free(struct maas_conn *conn)
+static void free_conn(struct maas_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
 
@@ -159,23 +160,22 @@ static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
 }
 
 /* The session has no other connection now. */
-static int begin(struct maas_conn *conn)
+static void begin(struct maas_conn *conn)
 {
-	struct maas_rdma *rdma = conn->rdma;
 	int r = accept_id(conn);
 
+	conn->rdma->by_session[conn->session.index] = conn;
 	if (r) {
 		log_err("rdma: cannot accept a connection: %s", strerror(-r));
 		refuse(conn, MAAS_WIRE_RESOURCES);
-		(void)destroy_queues(conn); /* it has logged; nothing else can be done */
-		return r;
+		set_state(conn, MAAS_CONN_ENDING);
+		mark_dirty(conn);
+		return;
 	}
-	rdma->by_session[conn->session.index] = conn;
 	set_state(conn, MAAS_CONN_CONNECTING);
 	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
 	/* Not only when it is established: the client may ask for grants before we hear of that. */
 	publish(conn, conn->number);
-	return 0;
 }
 
 static void drop_successor(struct maas_conn *conn, enum maas_wire_reason reason)
@@ -183,7 +183,7 @@ static void drop_successor(struct maas_conn *conn, enum maas_wire_reason reason)
 	if (!conn->successor)
 		return;
 	refuse(conn->successor, reason);
-	maas_conn_free(conn->successor);
+	free_conn(conn->successor);
 	conn->successor = NULL;
 }
 
@@ -232,8 +232,8 @@ int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id, struct maas_se
 		drop_successor(before, MAAS_WIRE_ENDING);
 		before->successor = conn;
 		maas_conn_end(before, "the session connects anew");
-	} else if (begin(conn)) {
-		maas_conn_free(conn);
+	} else {
+		begin(conn);
 	}
 	return 0;
 }
@@ -365,7 +365,7 @@ static void drop_waiting(struct maas_conn *conn)
 	if (before && before->successor == conn)
 		before->successor = NULL;
 	refuse(conn, MAAS_WIRE_ENDING);
-	maas_conn_free(conn);
+	free_conn(conn);
 }
 
 void maas_conn_end(struct maas_conn *conn, const char *reason)
@@ -383,7 +383,7 @@ void maas_conn_end(struct maas_conn *conn, const char *reason)
 		 conn->session.index, reason);
 	publish(conn, 0);
 	set_state(conn, MAAS_CONN_ENDING);
-	conn->deadline_ms = maas_clock_ms() + MAAS_RDMA_WORK_MS;
+	conn->deadline_ms = maas_clock_ms() + FLUSH_MS;
 	err = ibv_modify_qp(conn->qp, &attr, IBV_QP_STATE);
 	if (err)
 		log_err("rdma: queue pair does not go to ERR connection=%u: %s", conn->number,
@@ -419,14 +419,10 @@ static bool settle_work(struct maas_conn *conn)
 	return true;
 }
 
-static void tell_enders(struct maas_waiter_list *enders)
+void maas_conn_abandon(struct maas_conn *conn)
 {
-	struct maas_waiter *waiter;
-
-	while ((waiter = SLIST_FIRST(enders))) {
-		SLIST_REMOVE_HEAD(enders, link);
-		waiter->heard(waiter, 0);
-	}
+	maas_grants_abandon(conn);
+	maas_waiters_tell(&conn->enders, -EIO);
 }
 
 static void bury(struct maas_conn *conn)
@@ -436,10 +432,10 @@ static void bury(struct maas_conn *conn)
 	struct maas_conn *successor = conn->successor;
 
 	rdma->by_session[conn->session.index] = NULL;
-	maas_conn_free(conn);
-	if (successor && begin(successor))
-		maas_conn_free(successor);
-	tell_enders(&enders);
+	free_conn(conn);
+	if (successor)
+		begin(successor);
+	maas_waiters_tell(&enders, 0);
 }
 
 static void go_on(struct maas_conn *conn)
@@ -470,6 +466,9 @@ static void look_at_time(struct maas_conn *conn, uint64_t now_ms)
 {
 	const struct maas_work *oldest = TAILQ_FIRST(&conn->posted);
 
+	/* A probe may take long; what was posted behind it may not. */
+	if (oldest == &conn->probe && now_ms < oldest->deadline_ms)
+		oldest = TAILQ_NEXT(oldest, link);
 	if (conn->state == MAAS_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)
 			mark_dirty(conn);

@@ -32,7 +32,8 @@ void maas_grants_close(struct maas_rdma *rdma)
 
 struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
 {
-	struct maas_rdma_grant *grant = atomic_load(&rdma->keyed[ref.slot]);
+	struct maas_rdma_grant *grant =
+		ref.slot < rdma->area.num_slots ? atomic_load(&rdma->keyed[ref.slot]) : NULL;
 
 	return grant && grant->ref.generation == ref.generation ? grant : NULL;
 }
@@ -74,7 +75,7 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 	maas_rdma_uncount(&rdma->figures.grants);
 }
 
-static void tell(struct maas_waiter_list *list, int status)
+void maas_waiters_tell(struct maas_waiter_list *list, int status)
 {
 	struct maas_waiter *waiter;
 
@@ -95,8 +96,8 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 		grant->conn = NULL; /* freed when its command comes */
 	else
 		free(grant);
-	tell(&made, made_status);
-	tell(&dead, 0);
+	maas_waiters_tell(&made, made_status);
+	maas_waiters_tell(&dead, 0);
 }
 
 /* ---- making and killing ---------------------------------------------------------------------- */
@@ -134,18 +135,18 @@ void maas_grant_made(struct maas_rdma_grant *grant, int status)
 	SLIST_INIT(&grant->made);
 	if (status) {
 		grant->state = MAAS_GRANT_BROKEN;
-		tell(&made, -ENOTCONN);
+		maas_waiters_tell(&made, -ENOTCONN);
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.bind, maas_clock_ns() - grant->started_ns);
 	grant->state = MAAS_GRANT_LIVE;
 	if (!SLIST_EMPTY(&grant->dead)) {
 		/* Revoked meanwhile: nobody is given the key. */
-		tell(&made, -ENOENT);
+		maas_waiters_tell(&made, -ENOENT);
 		kill(grant);
 		return;
 	}
-	tell(&made, 0);
+	maas_waiters_tell(&made, 0);
 }
 
 void maas_grant_killed(struct maas_rdma_grant *grant, int status)
@@ -160,9 +161,12 @@ void maas_grant_killed(struct maas_rdma_grant *grant, int status)
 
 void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter)
 {
-	SLIST_INSERT_HEAD(&grant->dead, waiter, link);
+	if (waiter)
+		SLIST_INSERT_HEAD(&grant->dead, waiter, link);
 	if (grant->state == MAAS_GRANT_LIVE)
 		kill(grant);
+	else if (grant->registering && maas_conn_usable(grant->conn))
+		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
 }
 
 /* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
@@ -205,8 +209,9 @@ int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_a
 		return -ENOENT;
 	grant = maas_grant_find(conn, ref);
 	if (grant) {
-		if (grant->state == MAAS_GRANT_REVOKING || grant->state == MAAS_GRANT_BROKEN ||
-		    !SLIST_EMPTY(&grant->dead))
+		if (grant->state == MAAS_GRANT_BROKEN)
+			return -ENOTCONN;
+		if (grant->state == MAAS_GRANT_REVOKING || !SLIST_EMPTY(&grant->dead))
 			return -ENOENT;
 		*ret_grant = grant;
 		if (grant->access != access)
@@ -241,8 +246,8 @@ static bool end_grant(struct maas_rdma_grant *grant)
 		return true;
 	}
 	grant->state = MAAS_GRANT_BROKEN;
-	tell(&grant->made, -ENOTCONN);
-	tell(&grant->dead, -EIO);
+	maas_waiters_tell(&grant->made, -ENOTCONN);
+	maas_waiters_tell(&grant->dead, -EIO);
 	return false;
 }
 
@@ -250,17 +255,31 @@ int maas_grants_end(struct maas_conn *conn)
 {
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
-	unsigned int count = 0;
+	unsigned int ended = 0;
 	bool all = true;
 
 	for (grant = LIST_FIRST(&conn->grants); grant; grant = next) {
-		if (count++ == MAAS_RDMA_STEP)
+		if (ended == MAAS_RDMA_STEP)
 			return -EAGAIN;
+		/* It stays: of this connection's grants, telling drops none while it ends. */
 		next = LIST_NEXT(grant, link);
-		if (!end_grant(grant))
+		if (end_grant(grant))
+			ended++;
+		else
 			all = false;
 	}
-	if (maas_windows_free(conn))
-		all = false;
-	return all ? 0 : -EBUSY;
+	if (!all)
+		return -EBUSY;
+	return maas_windows_free(conn);
+}
+
+void maas_grants_abandon(struct maas_conn *conn)
+{
+	struct maas_rdma_grant *grant;
+
+	/* Those first: a batch that fails asks for the end of its other keys. */
+	LIST_FOREACH (grant, &conn->grants, link)
+		maas_waiters_tell(&grant->made, -ENOTCONN);
+	LIST_FOREACH (grant, &conn->grants, link)
+		maas_waiters_tell(&grant->dead, -EIO);
 }

@@ -115,6 +115,9 @@ struct maas_waiter {
 
 SLIST_HEAD(maas_waiter_list, maas_waiter);
 
+/* Takes each off the list, and then tells it. */
+void maas_waiters_tell(struct maas_waiter_list *list, int status);
+
 struct maas_conn {
 	struct maas_rdma *rdma;
 	TAILQ_ENTRY(maas_conn) link;
@@ -140,7 +143,8 @@ struct maas_conn {
 
 	/* of grant, window and region */
 	struct maas_grant_list grants;
-	struct maas_window_list windows; /* unbound, ready to be bound */
+	struct maas_window_list windows; /* unbound, ready to be bound … */
+	struct maas_window_list retired; /* … or not any more */
 };
 
 TAILQ_HEAD(maas_conn_list, maas_conn);
@@ -184,12 +188,14 @@ static inline bool maas_conn_usable(const struct maas_conn *conn)
 void maas_conn_poll(struct maas_conn *conn);
 /* Thread. Posts what waits, and goes on with ends; `now_ms` 0: without looking at the time. */
 void maas_conns_run(struct maas_rdma *rdma, uint64_t now_ms);
-/* Frees what never was accepted or is torn down. */
-void maas_conn_free(struct maas_conn *conn);
+/* Where it would not end: tells who waits for that, or for its keys, that nothing is confirmed. */
+void maas_conn_abandon(struct maas_conn *conn);
 
 /* ---- listen */
 
 MAAS_MUST_CHECK int maas_listen_open(struct maas_rdma *rdma, char *error);
+/* Nobody can connect any more; the connections that there are stay. */
+void maas_listen_end(struct maas_rdma *rdma);
 void maas_listen_close(struct maas_rdma *rdma);
 /* Thread. The device is gone: every connection ends. */
 void maas_listen_failed(struct maas_rdma *rdma);
@@ -249,8 +255,8 @@ struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maa
 MAAS_MUST_CHECK int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref,
 				   enum maas_access access, struct maas_waiter *waiter,
 				   struct maas_rdma_grant **ret_grant);
-/* Kills it; `waiter` hears 0 when it is dead for certain, perhaps before this returns, or an error
- * when it could not be confirmed. */
+/* Kills it; `waiter` (NULL: nobody) hears 0 when it is dead for certain, perhaps before this
+ * returns, or an error when it could not be confirmed. */
 void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter);
 
 /* Both of server's start and end. Errors: -ENOMEM. */
@@ -264,6 +270,8 @@ void maas_grants_close(struct maas_rdma *rdma);
  * confirmed dead: it stays, and this is called again later.
  */
 MAAS_MUST_CHECK int maas_grants_end(struct maas_conn *conn);
+/* The connection would not end: tells who waits for its grants that nothing is confirmed. */
+void maas_grants_abandon(struct maas_conn *conn);
 
 /* Of struct maas_key_ops. */
 int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
@@ -285,7 +293,7 @@ void maas_region_kill(struct maas_rdma_grant *grant);
 /* At the connection's end. True: dead for certain. */
 MAAS_MUST_CHECK bool maas_window_end(struct maas_rdma_grant *grant);
 MAAS_MUST_CHECK bool maas_region_end(struct maas_rdma_grant *grant);
-/* Deallocates the connection's spare windows. Errors: -EBUSY. */
+/* Deallocates the connection's spare windows. Errors: -EAGAIN, -EBUSY, as maas_grants_end(). */
 MAAS_MUST_CHECK int maas_windows_free(struct maas_conn *conn);
 
 /* ---- extent: regions of the arena (window and pool mode) */

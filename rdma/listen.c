@@ -76,13 +76,18 @@ int maas_listen_open(struct maas_rdma *rdma, char *error)
 	return r;
 }
 
-void maas_listen_close(struct maas_rdma *rdma)
+void maas_listen_end(struct maas_rdma *rdma)
 {
 	if (rdma->listener && rdma_destroy_id(rdma->listener))
 		log_err("rdma: cannot close the listener: %s", strerror(errno));
+	rdma->listener = NULL;
+}
+
+void maas_listen_close(struct maas_rdma *rdma)
+{
+	maas_listen_end(rdma);
 	if (rdma->cm)
 		rdma_destroy_event_channel(rdma->cm);
-	rdma->listener = NULL;
 	rdma->cm = NULL;
 }
 

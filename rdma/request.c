@@ -220,7 +220,8 @@ static void kill_one(struct revocation *revocation, struct maas_rdma_grant *gran
 	struct dying *dying = calloc(1, sizeof(*dying));
 
 	if (!dying) {
-		revocation->status = -ENOMEM; /* not confirmed: it will be asked for again */
+		revocation->status = -ENOMEM; /* it dies, but nobody hears of it */
+		maas_grant_kill(grant, NULL);
 		return;
 	}
 	dying->waiter.heard = died;

@@ -107,6 +107,14 @@ static void on_device(struct maas_rdma *rdma)
 	}
 }
 
+/* The kernel's end of the device is gone. */
+static void on_broken(struct maas_rdma *rdma, int fd)
+{
+	if (epoll_ctl(rdma->server->epoll_fd, EPOLL_CTL_DEL, fd, NULL))
+		log_err("rdma: cannot stop watching the device: %s", strerror(errno));
+	maas_listen_failed(rdma);
+}
+
 static bool dirty(const struct maas_rdma *rdma)
 {
 	return !TAILQ_EMPTY(&rdma->dirty);
@@ -122,7 +130,9 @@ static void take_events(struct maas_rdma *rdma)
 	for (int i = 0; i < count; i++) {
 		int fd = events[i].data.fd;
 
-		if (fd == server->wake_fd)
+		if (events[i].events & EPOLLERR)
+			on_broken(rdma, fd);
+		else if (fd == server->wake_fd)
 			eventfd_read(fd, &ignored);
 		else if (fd == rdma->completions->fd)
 			on_completions(rdma);
@@ -156,8 +166,10 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 	pthread_mutex_unlock(&server->lock);
 	if (!stop)
 		return false;
-	if (!server->stop_ms)
+	if (!server->stop_ms) {
 		server->stop_ms = now_ms + STOP_MS;
+		maas_listen_end(rdma);
+	}
 	end_all(rdma);
 	return TAILQ_EMPTY(&rdma->conns) || now_ms >= server->stop_ms;
 }
@@ -420,6 +432,7 @@ static int start_thread(struct maas_rdma *rdma)
 	int r;
 
 	sigfillset(&all);
+	server->open = true;
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	r = -pthread_create(&server->thread, NULL, serve, rdma);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -464,6 +477,7 @@ static void close_commands(struct maas_rdma *rdma)
 void maas_rdma_stop(struct maas_rdma *rdma)
 {
 	struct maas_server *server = rdma ? rdma->server : NULL;
+	struct maas_conn *conn;
 
 	if (!server || !server->running)
 		return;
@@ -475,6 +489,8 @@ void maas_rdma_stop(struct maas_rdma *rdma)
 	server->running = false;
 	maas_rdma_extents_stop(rdma->extents);
 	close_commands(rdma);
+	TAILQ_FOREACH (conn, &rdma->conns, link)
+		maas_conn_abandon(conn);
 }
 
 void maas_rdma_close(struct maas_rdma *rdma)

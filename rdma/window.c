@@ -31,9 +31,9 @@ static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
 		return -ENOMEM;
 	window->mw = ibv_alloc_mw(conn->pd, IBV_MW_TYPE_2);
 	if (!window->mw) {
-		r = errno ? -errno : -ENOMEM;
+		r = maas_rdma_explain("allocate a memory window", 0, errno ? -errno : -ENOMEM);
 		free(window);
-		return maas_rdma_explain("allocate a memory window", 0, r) == -EMLINK ? -EMLINK : r;
+		return r;
 	}
 	window->rkey = window->mw->rkey;
 	*ret_window = window;
@@ -53,18 +53,27 @@ static bool free_window(struct maas_window *window)
 	return true;
 }
 
-int maas_windows_free(struct maas_conn *conn)
+static int free_windows(struct maas_window_list *list)
 {
-	struct maas_window *window;
+	for (unsigned int i = 0; !SLIST_EMPTY(list); i++) {
+		struct maas_window *window = SLIST_FIRST(list);
 
-	while ((window = SLIST_FIRST(&conn->windows))) {
-		SLIST_REMOVE_HEAD(&conn->windows, link);
-		if (free_window(window))
-			continue;
-		SLIST_INSERT_HEAD(&conn->windows, window, link);
-		return -EBUSY;
+		if (i == MAAS_RDMA_STEP)
+			return -EAGAIN;
+		SLIST_REMOVE_HEAD(list, link);
+		if (!free_window(window)) {
+			SLIST_INSERT_HEAD(list, window, link);
+			return -EBUSY;
+		}
 	}
 	return 0;
+}
+
+int maas_windows_free(struct maas_conn *conn)
+{
+	int r = free_windows(&conn->windows);
+
+	return r ? r : free_windows(&conn->retired);
 }
 
 /* ---- bind ------------------------------------------------------------------------------------ */
@@ -159,14 +168,11 @@ static void invalidated(struct maas_work *work, enum ibv_wc_status status)
 		maas_grant_killed(grant, -EIO);
 		return;
 	}
-	SLIST_INSERT_HEAD(&grant->conn->windows, window, link);
-	/* Its key would come again: it goes, at the latest with the connection. */
-	if (window->binds >= MAAS_RDMA_BINDS) {
-		SLIST_REMOVE_HEAD(&grant->conn->windows, link);
-		if (!free_window(window))
-			log_warn("rdma: a memory window is lost until its device is closed");
-	}
 	grant->window = NULL;
+	if (window->binds < MAAS_RDMA_BINDS)
+		SLIST_INSERT_HEAD(&grant->conn->windows, window, link);
+	else if (!free_window(window)) /* its key would come again */
+		SLIST_INSERT_HEAD(&grant->conn->retired, window, link);
 	maas_grant_killed(grant, 0);
 }
 
