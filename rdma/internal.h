@@ -49,6 +49,7 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 /* ---- the server ------------------------------------------------------------------------------
  *
  *   server    struct maas_rdma: its life, its thread and the commands that other threads send it
+ *   choice    what the device enforces, and the key mode that follows
  *   ops       the table of operations that lend calls
  *   figures   what /metrics shows
  *   listen    rdma_cm: who may connect
@@ -385,8 +386,15 @@ struct maas_rdma {
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };
 
-/* Says in the log why registering failed, with the limit of locked memory and its remedies; returns
- * -EMLINK for -ENOMEM, else `error`. */
+/* ---- choice */
+
+/* Tries the device, and sets `selftest` and `keys`. Errors: of maas_rdma_open(). */
+MAAS_MUST_CHECK int maas_rdma_choose(struct maas_rdma *rdma, char *error);
+
+/*
+ * Says in the log why the device made no key or region, with the limit of locked memory and its
+ * remedies. Returns -EMLINK when the device or a limit is full, else `error`.
+ */
 int maas_rdma_explain(const char *what, uint64_t bytes, int error);
 
 /* How many keys an operation of the thread makes or kills in one go. */

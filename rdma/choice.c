@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the device was found to enforce, which keys are made for it, and what it has no room for. */
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "rdma/internal.h"
+
+static const char *const key_names[] = {
+	[MAAS_RDMA_KEYS_AUTO] = "auto",
+	[MAAS_RDMA_KEYS_WINDOW] = "window",
+	[MAAS_RDMA_KEYS_MR] = "mr",
+	[MAAS_RDMA_KEYS_POOL] = "pool",
+};
+
+static bool isolates(const struct maas_rdma_isolation *isolation)
+{
+	return isolation->works && isolation->bounds && isolation->foreign && isolation->revocation;
+}
+
+static struct maas_rdma_isolation isolation_of(const struct maas_rdma *rdma)
+{
+	struct maas_rdma_isolation none = {.works = true};
+
+	if (rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+		return rdma->selftest.window;
+	return rdma->keys == MAAS_RDMA_KEYS_MR ? rdma->selftest.mr : none;
+}
+
+static const char *yes_no(bool yes)
+{
+	return yes ? "yes" : "NO";
+}
+
+static void say_found(const struct maas_rdma *rdma)
+{
+	const struct maas_rdma_isolation *window = &rdma->selftest.window;
+	const struct maas_rdma_isolation *mr = &rdma->selftest.mr;
+
+	log_info("rdma: self-test device=%s window: works=%s bounds=%s foreign=%s revocation=%s, "
+		 "mr: works=%s bounds=%s foreign=%s revocation=%s",
+		 maas_rdma_device_name(rdma->device), yes_no(window->works), yes_no(window->bounds),
+		 yes_no(window->foreign), yes_no(window->revocation), yes_no(mr->works),
+		 yes_no(mr->bounds), yes_no(mr->foreign), yes_no(mr->revocation));
+	if (window->works && !window->bounds)
+		log_warn("rdma: %s does not enforce the bounds of memory windows: a window's key "
+			 "opens all of its extent",
+			 maas_rdma_device_name(rdma->device));
+}
+
+static int choose_keys(struct maas_rdma *rdma, char *error)
+{
+	const struct maas_rdma_options *options = &rdma->options;
+	const char *device = maas_rdma_device_name(rdma->device);
+	struct maas_rdma_isolation found;
+
+	rdma->keys = options->keys;
+	if (rdma->keys == MAAS_RDMA_KEYS_AUTO)
+		rdma->keys = isolates(&rdma->selftest.window) ? MAAS_RDMA_KEYS_WINDOW
+							      : MAAS_RDMA_KEYS_MR;
+	found = isolation_of(rdma);
+	if (!found.works) {
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "%s cannot make %s keys; leave --rdma-keys at auto, or take another "
+			 "--rdma-device",
+			 device, key_names[rdma->keys]);
+		return -EOPNOTSUPP;
+	}
+	if (options->require_isolation && !isolates(&found)) {
+		snprintf(
+			error, MAAS_RDMA_ERROR,
+			"--require-isolation: %s with %s keys: bounds %s, foreign keys refused %s, "
+			"revocation %s%s",
+			device, key_names[rdma->keys], yes_no(found.bounds), yes_no(found.foreign),
+			yes_no(found.revocation),
+			isolates(&rdma->selftest.mr) ? "; --rdma-keys mr has all three" : "");
+		return -EPERM;
+	}
+	if (rdma->keys == MAAS_RDMA_KEYS_POOL)
+		log_warn("rdma: --rdma-keys pool: every client can read and write all that is "
+			 "lent; for networks where all are trusted");
+	return 0;
+}
+
+int maas_rdma_choose(struct maas_rdma *rdma, char *error)
+{
+	struct rlimit limit = {0};
+	int r = maas_rdma_selftest(rdma->device, &rdma->selftest);
+
+	if (!r) {
+		say_found(rdma);
+		return choose_keys(rdma, error);
+	}
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	snprintf(error, MAAS_RDMA_ERROR,
+		 "%s fails its self-test: %s; the limit of locked memory is %llu bytes (ulimit -l "
+		 "unlimited, or LimitMEMLOCK=infinity in the systemd unit)",
+		 maas_rdma_device_name(rdma->device), strerror(-r),
+		 (unsigned long long)limit.rlim_cur);
+	return r;
+}
+
+void maas_rdma_info(const struct maas_rdma *rdma, struct maas_rdma_info *ret_info)
+{
+	*ret_info = (struct maas_rdma_info){
+		.device = maas_rdma_device_name(rdma->device),
+		.gid = maas_rdma_device_gid(rdma->device),
+		.port = rdma->port,
+		.keys = key_names[rdma->keys],
+		.isolation = isolation_of(rdma),
+		.selftest = rdma->selftest,
+	};
+}
+
+int maas_rdma_explain(const char *what, uint64_t bytes, int error)
+{
+	struct rlimit limit = {0};
+	char size[MAAS_SIZE_TEXT];
+
+	if (error != -ENOMEM)
+		log_err("rdma: cannot %s: %s", what, strerror(-error));
+	else if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY)
+		log_err("rdma: cannot %s, %llu bytes: the device or the kernel has no room for it",
+			what, (unsigned long long)bytes);
+	else
+		log_err("rdma: cannot %s, %llu bytes: the limit of locked memory is %s; raise it "
+			"with `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
+			what, (unsigned long long)bytes, maas_size_format(limit.rlim_cur, size));
+	/* What is asked for is always right: so the device, which may say EINVAL (rxe), is full. */
+	return error == -EIO || error == -ENODEV ? error : -EMLINK;
+}
