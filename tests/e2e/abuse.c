@@ -24,6 +24,10 @@ struct fault {
 
 static const struct fault faults[] = {
 	{"path", "GET /../../etc/passwd HTTP/1.1\r\n" HOST END, 404},
+	{"path with a NUL in it", "GET /health%%00 HTTP/1.1\r\n" HOST END, 404},
+	{"path with a line in it", "DELETE /x%%0d%%0aforged HTTP/1.1\r\n" HOST END, 404},
+	{"no host", "GET /health HTTP/1.1\r\n" END, 400},
+	{"two hosts", "GET /health HTTP/1.1\r\n" HOST HOST END, 400},
 	{"id of other bytes", "GET /allocate/%%ff%%fe HTTP/1.1\r\n" HOST END, 404},
 	{"id with more behind it", "DELETE /allocate/%s0 HTTP/1.1\r\n" HOST END, 404},
 	{"id cut off", "DELETE /allocate/0 HTTP/1.1\r\n" HOST END, 404},
