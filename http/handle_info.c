@@ -50,6 +50,13 @@ bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stat
 	return false;
 }
 
+bool maas_http_keys_work(struct maas_http *http)
+{
+	struct maas_key_stats keys;
+
+	return maas_http_key_stats(http, &keys) && !strcmp(keys.state, "active");
+}
+
 static void write_state(struct maas_http *http, struct maas_buf *out)
 {
 	const char *state = http->options.rdma.state;

@@ -26,7 +26,8 @@ static void write_address(struct maas_http_conn *conn)
 
 	known = !getsockname(conn->fd, (struct sockaddr *)&local, &len) &&
 		local.ss_family != AF_UNIX;
-	if (!maas_lend_key_address(conn->http->options.lend, known ? &local : NULL, &at)) {
+	if (!maas_http_keys_work(conn->http) ||
+	    !maas_lend_key_address(conn->http->options.lend, known ? &local : NULL, &at)) {
 		maas_buf_str(&conn->out, "null");
 		return;
 	}

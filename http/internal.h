@@ -98,6 +98,8 @@ void maas_http_linger_add(struct maas_http_linger *linger, int fd);
 
 /* All 0 where there is no RDMA; false then. */
 bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stats);
+/* There is RDMA, and its device has not gone away. */
+bool maas_http_keys_work(struct maas_http *http);
 /* The part of /health that never changes; what follows it is the state of RDMA. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 

@@ -71,6 +71,8 @@ int maas_http_fail_key(struct maas_http_conn *conn, int error)
 {
 	if (error == -EIO)
 		error = -ENOTCONN;
+	if (error == -ENOTCONN && !maas_http_keys_work(conn->http))
+		error = -ESHUTDOWN; /* to connect again is of no use */
 	if (error != -EEXIST)
 		return maas_http_fail(conn, error, NULL);
 	return maas_http_error(conn, MHD_HTTP_CONFLICT, "already_granted",

@@ -4,7 +4,6 @@
  * that a rule over many servers needs no case for those that have none.
  */
 #include <inttypes.h>
-#include <string.h>
 
 #include "http/internal.h"
 
@@ -52,7 +51,7 @@ void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out)
 	maas_http_key_stats(http, &stats);
 	maas_http_metric(out, "maas_rdma_up", "gauge",
 			 "1 while keys are granted; 0 without RDMA, or when its device is gone.",
-			 stats.state && !strcmp(stats.state, "active"));
+			 maas_http_keys_work(http));
 	write_queue_pairs(out, &stats);
 	maas_http_metric(out, "maas_rdma_grants", "gauge", "Keys that are granted.", stats.grants);
 	maas_http_metric(out, "maas_rdma_registered_bytes", "gauge",

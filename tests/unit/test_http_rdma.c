@@ -110,6 +110,23 @@ static void session__address_unknown(void **state)
 	expect_addresses("192.0.2.1");
 }
 
+/* Clients are not sent to a device that is gone, nor told to try again. */
+static void session__device_gone(void **state)
+{
+	json_t *session;
+	char body[128];
+
+	(void)state;
+	http_keys_set(&keys, stats.state, "failed");
+	http_keys_set(&keys, unconnected, true);
+	session = http_json(&f, "POST", "/sessions", "{}", 200);
+	assert_true(json_is_null(json_object_get(session, "rdma")));
+	snprintf(body, sizeof(body), "{\"size_bytes\":1,\"session\":\"%s\"}",
+		 json_string_value(json_object_get(session, "id")));
+	http_expect_error(&f, "POST", "/allocate", body, 503, "rdma_failed");
+	json_decref(session);
+}
+
 static void health__rdma(void **state)
 {
 	json_t *json = http_json(&f, "GET", "/health", NULL, 200);
@@ -178,6 +195,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(session__address),
 		cmocka_unit_test_setup_teardown(session__address_unknown, start_unix, stop),
+		TEST(session__device_gone),
 		TEST(health__rdma),
 		TEST(ready__once_registered),
 		TEST(stats__rdma),
