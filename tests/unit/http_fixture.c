@@ -329,10 +329,14 @@ void http_post_later(int fd, const char *path, const char *body)
 
 void http_expect_answer(int fd, const char *status, const char *text)
 {
-	char buffer[4096];
+	char buffer[4096] = "";
+	size_t len = 0;
+	size_t n;
 
-	http_recv(fd, buffer, 1, 30000);
-	http_recv(fd, buffer + 1, sizeof(buffer) - 2, 200);
+	do {
+		n = http_recv(fd, buffer + len, 1, 30000);
+		len += n;
+	} while (n && len < sizeof(buffer) - 1 && !strstr(buffer, text));
 	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
 		fail_msg("not %s %s: %s", status, text, buffer);
 	close(fd);
