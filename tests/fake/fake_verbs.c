@@ -50,6 +50,11 @@ void fake_fail_nth(enum fake_kind kind, long nth)
 	atomic_store(&countdown[kind], nth);
 }
 
+bool fake_fail_fired(void)
+{
+	return atomic_load(&fired);
+}
+
 bool fake_fail_disarm(void)
 {
 	for (int kind = 0; kind < FAKE_KINDS; kind++)

@@ -89,6 +89,8 @@ enum fake_kind {
 
 /* The `nth` call of that kind from now on, 1 the next, fails. */
 void fake_fail_nth(enum fake_kind kind, long nth);
+/* Whether it came. */
+bool fake_fail_fired(void);
 /* No call fails any more. Returns whether one did. */
 bool fake_fail_disarm(void);
 

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a key opens, and what it does not; how many there are; which mode is chosen. */
+#include "tests/unit/rdma_fixture.h"
+
+#define CYCLES 600 /* a window's key would come again after 256 */
+
+static const enum maas_rdma_keys both_modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDMA_KEYS_MR};
+#define FOR_BOTH_MODES(keys)                                                                       \
+	for (const enum maas_rdma_keys *keys = both_modes; keys < both_modes + 2; keys++)
+
+static void redial(struct world *world, struct peer *peer)
+{
+	peer_hang_up(peer);
+	assert_int_equal(maas_session_ticket(world->lend, peer->session.id, &peer->session), 0);
+	assert_int_equal(peer_dial(world, peer), 0);
+}
+
+static void check_bytes(struct world *world, const char *id, uint8_t expected)
+{
+	struct maas_transfer transfer = {0};
+
+	assert_int_equal(maas_transfer_begin(world->lend, id, &transfer), 0);
+	for (uint64_t i = 0; i < transfer.size_bytes; i++)
+		assert_int_equal(transfer.bytes[i], expected);
+	maas_transfer_end(world->lend, &transfer);
+}
+
+static void key__opens_its_slab(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		memory = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(grant.len_bytes, 1024);
+		assert_int_equal(grant.connection, peer.number);
+		memset(peer.bytes, 'x', 1024);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		check_bytes(&world, memory.id, 'x');
+		memset(peer.bytes, 0, 1024);
+		assert_int_equal(peer_read(&peer, &grant), IBV_WC_SUCCESS);
+		assert_int_equal(peer.bytes[0] + peer.bytes[1023], 2 * 'x');
+		assert_int_equal(world_stats(&world).grants, 1);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+/* Each trial is the first operation of a live connection. */
+static void refused(struct world *world, struct peer *peer, const char *id, int64_t offset,
+		    uint32_t len)
+{
+	struct maas_grant grant;
+
+	redial(world, peer);
+	assert_int_equal(get_grant(world, peer, id, MAAS_ACCESS_WRITE, &grant), 0);
+	memset(peer->bytes, '!', PEER_BYTES);
+	assert_int_equal(
+		peer_run(peer, IBV_WR_RDMA_WRITE, grant.addr + (uint64_t)offset, grant.rkey, len),
+		IBV_WC_REM_ACCESS_ERR);
+}
+
+static void key__opens_nothing_beside_its_slab(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation below;
+		struct maas_allocation memory;
+		struct maas_allocation above;
+		struct world world;
+		struct peer peer;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		below = world_allocate(&world, 1024);
+		memory = world_allocate(&world, 1024);
+		above = world_allocate(&world, 1024);
+		refused(&world, &peer, memory.id, -1, 1);
+		refused(&world, &peer, memory.id, 1024, 1);
+		refused(&world, &peer, memory.id, 0, 1025);
+		refused(&world, &peer, memory.id, 1, 1024);
+		check_bytes(&world, below.id, 0);
+		check_bytes(&world, memory.id, 0);
+		check_bytes(&world, above.id, 0);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void key__of_another_session(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+		struct peer thief;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		peer_open(&world, &thief, "two");
+		memory = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		memset(thief.bytes, '!', 1024);
+		assert_int_equal(peer_write(&thief, &grant), IBV_WC_REM_ACCESS_ERR);
+		redial(&world, &thief);
+		assert_int_equal(peer_read(&thief, &grant), IBV_WC_REM_ACCESS_ERR);
+		check_bytes(&world, memory.id, 0);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		peer_close(&thief);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void key__to_read(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		memory = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_READ, &grant), 0);
+		assert_int_equal(peer_read(&peer, &grant), IBV_WC_SUCCESS);
+		memset(peer.bytes, '!', 1024);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_REM_ACCESS_ERR);
+		check_bytes(&world, memory.id, 0);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void pool__opens_the_extent(void **state)
+{
+	struct maas_allocation memory;
+	struct maas_allocation other;
+	struct maas_grant grants[2];
+	struct world world;
+	struct peer peer;
+
+	(void)state;
+	world_open(&world, NULL, MAAS_RDMA_KEYS_POOL);
+	peer_open(&world, &peer, "one");
+	memory = world_allocate(&world, 1024);
+	other = world_allocate(&world, 1024);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grants[0]), 0);
+	assert_int_equal(get_grant(&world, &peer, other.id, MAAS_ACCESS_WRITE, &grants[1]), 0);
+	assert_int_equal(grants[0].rkey, grants[1].rkey);
+	assert_int_equal(peer_write(&peer, &grants[0]), IBV_WC_SUCCESS);
+	assert_int_equal(free_it(&world, memory.id), 0);
+	assert_int_equal(world_stats(&world).grants, 1);
+	peer_close(&peer);
+	world_close(&world);
+}
+
+static void grant__twice_is_one_key(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant first;
+		struct maas_grant second;
+		struct world world;
+		struct peer peer;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		memory = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &first), 0);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &second),
+				 0);
+		assert_memory_equal(&first, &second, sizeof(first));
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_READ, &second),
+				 -EEXIST);
+		assert_int_equal(world_stats(&world).grants, 1);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void grant__to_who_is_not_there(void **state)
+{
+	struct maas_allocation memory;
+	struct maas_grant grant;
+	struct world world;
+	struct peer peer;
+
+	(void)state;
+	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
+	memory = world_allocate(&world, 1024);
+	peer_session(&world, &peer, "one");
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOTCONN);
+	assert_int_equal(peer_dial(&world, &peer), 0);
+	assert_int_equal(free_it(&world, memory.id), 0);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOENT);
+	peer_close(&peer);
+	world_close(&world);
+}
+
+static void ungrant__leaves_the_others(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant grants[2];
+		struct told end = {0};
+		struct world world;
+		struct peer peer;
+		struct peer other;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		peer_open(&world, &other, "two");
+		memory = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grants[0]),
+				 0);
+		assert_int_equal(
+			get_grant(&world, &other, memory.id, MAAS_ACCESS_WRITE, &grants[1]), 0);
+		assert_int_equal(
+			maas_lend_ungrant(world.lend, memory.id, peer.session.id, tell, &end),
+			-EINPROGRESS);
+		assert_int_equal(told(&end), 0);
+		assert_int_equal(peer_write(&peer, &grants[0]), IBV_WC_REM_ACCESS_ERR);
+		assert_int_equal(peer_write(&other, &grants[1]), IBV_WC_SUCCESS);
+		peer_close(&peer);
+		peer_close(&other);
+		world_close(&world);
+	}
+}
+
+/* ---- limits */
+
+static void grants__as_many_as_allowed(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory[WORLD_GRANTS + 1];
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+
+		world_open(&world, NULL, *keys);
+		peer_open(&world, &peer, "one");
+		for (int i = 0; i < WORLD_GRANTS; i++) {
+			memory[i] = world_allocate(&world, 1024);
+			assert_int_equal(
+				get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
+				0);
+		}
+		memory[WORLD_GRANTS] = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory[WORLD_GRANTS].id,
+					   MAAS_ACCESS_WRITE, &grant),
+				 -EDQUOT);
+		/* All else goes on. */
+		assert_int_equal(get_grant(&world, &peer, memory[0].id, MAAS_ACCESS_WRITE, &grant),
+				 0);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		assert_int_equal(free_it(&world, memory[0].id), 0);
+		assert_int_equal(get_grant(&world, &peer, memory[WORLD_GRANTS].id,
+					   MAAS_ACCESS_WRITE, &grant),
+				 0);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void grants__as_many_as_the_device_has(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct fake_rules rules = fake_rules_default();
+		struct maas_allocation memory[4];
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+
+		rules.max_mw = 3;
+		rules.max_mr = *keys == MAAS_RDMA_KEYS_MR ? 4 : 8; /* one is the client's */
+		world_open(&world, &rules, *keys);
+		peer_open(&world, &peer, "one");
+		for (int i = 0; i < 4; i++)
+			memory[i] = world_allocate(&world, 1024);
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(
+				get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
+				0);
+		assert_int_equal(get_grant(&world, &peer, memory[3].id, MAAS_ACCESS_WRITE, &grant),
+				 -EMLINK);
+		assert_int_equal(world_stats(&world).grants, 3);
+		assert_int_equal(world_stats(&world).connected, 1);
+		assert_int_equal(free_it(&world, memory[1].id), 0);
+		assert_int_equal(get_grant(&world, &peer, memory[3].id, MAAS_ACCESS_WRITE, &grant),
+				 0);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+/* All or none, also of the allocations. */
+static void grants__of_a_batch(void **state)
+{
+	enum { BATCH = 8 };
+
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct fake_rules rules = fake_rules_default();
+		struct maas_slab_ref refs[BATCH];
+		struct maas_grant grants[BATCH];
+		struct maas_allocation first;
+		struct maas_alloc_request request = {.size_bytes = 1024, .count = BATCH};
+		struct maas_slab_stats stats;
+		struct told end = {0};
+		struct told again = {0};
+		struct world world;
+		struct peer peer;
+
+		rules.max_mw = 5;
+		rules.max_mr = 6;
+		world_open(&world, &rules, *keys);
+		peer_open(&world, &peer, "one");
+		request.session = peer.session.id;
+		assert_int_equal(maas_lend_allocate_granted(world.lend, &request, MAAS_ACCESS_WRITE,
+							    refs, &first, grants, tell, &end),
+				 -EINPROGRESS);
+		assert_int_equal(told(&end), -EMLINK);
+		maas_slab_stats(world.slab, &stats);
+		assert_int_equal(stats.live_slabs, 0);
+		assert_int_equal(world_stats(&world).grants, 0);
+		request.count = 4;
+		assert_int_equal(maas_lend_allocate_granted(world.lend, &request, MAAS_ACCESS_WRITE,
+							    refs, &first, grants, tell, &again),
+				 -EINPROGRESS);
+		assert_int_equal(told(&again), 0);
+		for (int i = 0; i < 4; i++)
+			assert_int_equal(peer_write(&peer, &grants[i]), IBV_WC_SUCCESS);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+/* The device has room for no more: said so, and tried again when there is. */
+static void grants__when_nothing_can_be_pinned(void **state)
+{
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct fake_rules rules = fake_rules_default();
+		struct maas_allocation memory;
+		struct maas_allocation other;
+		struct maas_grant grant;
+		struct world world;
+		struct peer peer;
+
+		/* The client's, and one extent of the server's. */
+		rules.max_pinned = PEER_BYTES + 65536 + 1024;
+		world_open(&world, &rules, *keys);
+		peer_open(&world, &peer, "one");
+		memory = world_allocate(&world, 65536);
+		other = world_allocate(&world, 65536);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(get_grant(&world, &peer, other.id, MAAS_ACCESS_WRITE, &grant),
+				 -EMLINK);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
+		peer_close(&peer);
+		world_close(&world);
+	}
+}
+
+static void window__is_retired_before_its_key_comes_again(void **state)
+{
+	struct maas_grant grant;
+	struct world world;
+	struct peer peer;
+
+	(void)state;
+	world_open(&world, NULL, MAAS_RDMA_KEYS_WINDOW);
+	peer_open(&world, &peer, "one");
+	for (int i = 0; i < CYCLES; i++) {
+		struct maas_allocation memory = world_allocate(&world, 1024);
+
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(free_it(&world, memory.id), 0);
+	}
+	assert_int_equal(fake_faults(), 0);
+	assert_int_equal(peer_write(&peer, &grant), IBV_WC_REM_ACCESS_ERR);
+	peer_close(&peer);
+	world_close(&world);
+}
+
+/* ---- the choice */
+
+static const char *mode_of(const struct world *world)
+{
+	struct maas_rdma_info info;
+
+	maas_rdma_info(world->rdma, &info);
+	return info.keys;
+}
+
+static void mode__is_the_best_that_isolates(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+	struct world world;
+
+	(void)state;
+	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
+	assert_string_equal(mode_of(&world), "window");
+	world_close(&world);
+	rules.window_bounds = false;
+	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
+	assert_string_equal(mode_of(&world), "mr");
+	world_close(&world);
+	rules.windows = false;
+	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
+	assert_string_equal(mode_of(&world), "mr");
+	world_close(&world);
+}
+
+static void mode__that_the_device_does_not_have(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+	struct world world;
+
+	(void)state;
+	rules.windows = false;
+	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EOPNOTSUPP);
+	assert_int_equal(fake_verbs_finish(), 0);
+	rules = fake_rules_default();
+	rules.window_bounds = false;
+	world_isolated = true;
+	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EPERM);
+	assert_int_equal(fake_verbs_finish(), 0);
+	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_POOL), -EPERM);
+	assert_int_equal(fake_verbs_finish(), 0);
+	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), 0);
+	world_isolated = false;
+	world_close(&world);
+	rules.no_device = true;
+	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), -ENODEV);
+	assert_int_equal(fake_verbs_finish(), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(key__opens_its_slab),
+		cmocka_unit_test(key__opens_nothing_beside_its_slab),
+		cmocka_unit_test(key__of_another_session),
+		cmocka_unit_test(key__to_read),
+		cmocka_unit_test(pool__opens_the_extent),
+		cmocka_unit_test(grant__twice_is_one_key),
+		cmocka_unit_test(grant__to_who_is_not_there),
+		cmocka_unit_test(ungrant__leaves_the_others),
+		cmocka_unit_test(grants__as_many_as_allowed),
+		cmocka_unit_test(grants__as_many_as_the_device_has),
+		cmocka_unit_test(grants__of_a_batch),
+		cmocka_unit_test(grants__when_nothing_can_be_pinned),
+		cmocka_unit_test(window__is_retired_before_its_key_comes_again),
+		cmocka_unit_test(mode__is_the_best_that_isolates),
+		cmocka_unit_test(mode__that_the_device_does_not_have),
+	};
+
+	maas_log_set_level(MAAS_LOG_ERR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
