@@ -12,6 +12,7 @@
 static atomic_long countdown;
 static atomic_long blocks;
 static atomic_long mapped_bytes;
+static __thread bool spared;
 
 /* The linker's names of --wrap. NOLINTBEGIN */
 void *__real_malloc(size_t len);
@@ -49,6 +50,11 @@ bool fail_nth_disarm(void)
 	return atomic_exchange(&countdown, 0) == 0;
 }
 
+void fail_nth_spare(bool spare)
+{
+	spared = spare;
+}
+
 long fail_nth_blocks(void)
 {
 	return atomic_load(&blocks);
@@ -61,7 +67,7 @@ long fail_nth_mapped_bytes(void)
 
 static bool is_due(void)
 {
-	return atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1;
+	return !spared && atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1;
 }
 
 static void *counted(void *block)

@@ -24,6 +24,9 @@ void fail_nth_arm(long nth);
 /* No request fails any more. Returns whether one did. */
 bool fail_nth_disarm(void);
 
+/* Requests of the calling thread do not count, as long as it says so: they are not under test. */
+void fail_nth_spare(bool spare);
+
 /* Blocks allocated and not freed, mappings made and not unmapped, by the wrapped code. */
 long fail_nth_blocks(void);
 long fail_nth_mapped_bytes(void);

@@ -18,6 +18,7 @@ struct fake fake;
 static atomic_flag locked = ATOMIC_FLAG_INIT;
 static atomic_long countdown[FAKE_KINDS];
 static atomic_bool fired;
+static __thread bool spared;
 
 void fake_lock(void)
 {
@@ -50,6 +51,11 @@ void fake_fail_nth(enum fake_kind kind, long nth)
 	atomic_store(&countdown[kind], nth);
 }
 
+void fake_fail_spare(bool spare)
+{
+	spared = spare;
+}
+
 bool fake_fail_fired(void)
 {
 	return atomic_load(&fired);
@@ -64,7 +70,8 @@ bool fake_fail_disarm(void)
 
 bool fake_due(enum fake_kind kind)
 {
-	if (atomic_load(&countdown[kind]) <= 0 || atomic_fetch_sub(&countdown[kind], 1) != 1)
+	if (spared || atomic_load(&countdown[kind]) <= 0 ||
+	    atomic_fetch_sub(&countdown[kind], 1) != 1)
 		return false;
 	atomic_store(&fired, true);
 	return true;

@@ -89,6 +89,8 @@ enum fake_kind {
 
 /* The `nth` call of that kind from now on, 1 the next, fails. */
 void fake_fail_nth(enum fake_kind kind, long nth);
+/* Calls of this thread do not count, as long as it says so: they are not under test. */
+void fake_fail_spare(bool spare);
 /* Whether it came. */
 bool fake_fail_fired(void);
 /* No call fails any more. Returns whether one did. */
