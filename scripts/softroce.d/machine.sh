@@ -19,8 +19,6 @@ boot_machines() {
 	trap 'exit 130' INT TERM
 	mkdir "$share/shared"
 	cp scripts/softroce.d/guest "$share/guest"
-	# No port can be reserved for QEMU's datagram wire: take one that few others take.
-	wire_port=$((20000 + BASHPID % 5000 * 2))
 	[ -w /dev/kvm ] && [ ! -e "$cache/kvm-does-not-run" ] || accels=("tcg,thread=multi")
 	for accel in "${accels[@]}"; do
 		start_machines "$accel" && return
@@ -38,6 +36,7 @@ boot_machines() {
 start_machines() { # ACCELERATOR
 	local name seconds=$BOOT_SECONDS_TCG
 	[ "$1" != kvm ] || seconds=$BOOT_SECONDS_KVM
+	rm -f "$share/wire.socket"
 	for name in "${names[@]}"; do
 		describe_machine "$name"
 		start_machine "$name" "$1"
@@ -74,9 +73,14 @@ start_machine() { # NAME ACCELERATOR
 	[ "$2" != kvm ] || cpu=host
 	[ "$mode" = command ] || serial=(-serial stdio)
 	if [ "$hosts" = 2 ]; then
-		local at=type=inet,local.host=127.0.0.1,local.port=$((wire_port + number))
-		local to=remote.type=inet,remote.host=127.0.0.1,remote.port=$((wire_port + 3 - number))
-		wire=(-netdev "dgram,id=n0,local.$at,$to"
+		# A stream, which loses nothing by itself: a datagram socket drops most of a burst, and
+		# every packet that is lost costs RDMA a timeout. Host a listens: it starts first.
+		local server=on
+		if [ "$1" = b ]; then
+			server=off
+			wait_for_wire
+		fi
+		wire=(-netdev "stream,id=n0,server=$server,addr.type=unix,addr.path=$share/wire.socket"
 			-device "virtio-net-pci,netdev=n0,host_mtu=9000,mac=52:54:00:77:00:0$number")
 	fi
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
@@ -93,6 +97,14 @@ start_machine() { # NAME ACCELERATOR
 		<"$([ "$mode" = shell ] && echo /dev/stdin || echo /dev/null)" 2>"$dir/qemu" &
 	pids+=($!)
 	echo $! >"$dir/pid"
+}
+
+wait_for_wire() {
+	local tenth
+	for ((tenth = 0; tenth < 100; tenth++)); do
+		[ ! -S "$share/wire.socket" ] || return 0
+		sleep 0.1
+	done
 }
 
 alive() { # NAME
