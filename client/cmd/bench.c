@@ -22,8 +22,10 @@ enum operation { ALLOC, PUT, GET, FREE, OPERATIONS };
 static const char *const names[OPERATIONS] = {"alloc", "put", "get", "free"};
 
 struct bench {
+	struct cmd_context *context;
 	struct maas *maas;
 	uint64_t size;
+	bool hold;	      /* one allocation for each thread, not one for each round */
 	uint64_t rounds;      /* in all; 0: until the time is over */
 	uint64_t deadline_ms; /* UINT64_MAX: none */
 	_Atomic uint64_t taken;
@@ -39,6 +41,7 @@ struct worker {
 	struct bench *bench;
 	pthread_t thread;
 	uint32_t index;
+	struct maas_allocation held;
 	uint8_t *out;
 	uint8_t *in;
 	int error; /* the first failure, and its words */
@@ -107,6 +110,13 @@ static void put_and_get(struct worker *worker, const char *id)
 		atomic_fetch_add(&bench->wrong, count_wrong(worker->out, worker->in, bench->size));
 }
 
+static void give_back(struct worker *worker, const char *id)
+{
+	uint64_t start = maas_clock_ns();
+
+	note(worker, FREE, start, maas_free(worker->bench->maas, id));
+}
+
 static void one_round(struct worker *worker, uint64_t round)
 {
 	struct bench *bench = worker->bench;
@@ -114,12 +124,18 @@ static void one_round(struct worker *worker, uint64_t round)
 	uint64_t start;
 
 	fill(worker->out, bench->size, (uint64_t)worker->index << 48 | round);
+	if (bench->hold && *worker->held.id) {
+		put_and_get(worker, worker->held.id);
+		return;
+	}
 	start = maas_clock_ns();
 	if (!note(worker, ALLOC, start, maas_alloc(bench->maas, bench->size, NULL, &allocation)))
 		return;
 	put_and_get(worker, allocation.id);
-	start = maas_clock_ns();
-	note(worker, FREE, start, maas_free(bench->maas, allocation.id));
+	if (bench->hold)
+		worker->held = allocation;
+	else
+		give_back(worker, allocation.id);
 }
 
 /* A server that fails every request would otherwise be asked for ever. */
@@ -143,6 +159,8 @@ static void *work(void *arg)
 		one_round(worker, round);
 		atomic_fetch_add(&bench->finished, 1);
 	}
+	if (*worker->held.id)
+		give_back(worker, worker->held.id);
 	if (worker->error)
 		atomic_store(&bench->stop, true);
 	return NULL;
@@ -152,8 +170,8 @@ static int start_worker(struct worker *worker, struct bench *bench, uint32_t ind
 {
 	worker->bench = bench;
 	worker->index = index;
-	worker->out = malloc(bench->size);
-	worker->in = malloc(bench->size);
+	worker->out = cmd_buffer(bench->context, bench->size);
+	worker->in = cmd_buffer(bench->context, bench->size);
 	if (!worker->out || !worker->in)
 		return -ENOMEM;
 	return -pthread_create(&worker->thread, NULL, work, worker);
@@ -212,8 +230,6 @@ static int run_workers(struct bench *bench, struct worker *workers, uint32_t thr
 	bench->seconds = (double)(maas_clock_ns() - start) / 1e9;
 	cmd_progress_end(&progress, atomic_load(&bench->finished) * bench->size * 2);
 	for (uint32_t i = 0; i < threads; i++) {
-		free(workers[i].out);
-		free(workers[i].in);
 		for (int o = 0; o < OPERATIONS; o++)
 			latency_fini(&workers[i].latency[o]);
 	}
@@ -271,8 +287,7 @@ static int print_report_json(const struct bench *bench, const char *transport)
 
 static int report(const struct cmd_context *context, struct bench *bench, int error)
 {
-	const char *transport =
-		maas_transport(context->maas) == MAAS_TRANSPORT_RDMA ? "rdma" : "http";
+	const char *transport = cmd_transport_name(context);
 	uint64_t wrong = atomic_load(&bench->wrong);
 	char size[CMD_TEXT];
 	int status = CMD_OK;
@@ -301,8 +316,16 @@ static int run(struct cmd_context *context, struct bench *bench, uint32_t thread
 		fputs("maas: out of memory\n", stderr);
 		return CMD_FAILED;
 	}
+	bench->context = context;
 	bench->maas = context->maas;
 	status = report(context, bench, run_workers(bench, workers, threads));
+	/* The handle goes first: it has the buffers registered. */
+	maas_close(context->maas);
+	context->maas = NULL;
+	for (uint32_t i = 0; i < threads; i++) {
+		free(workers[i].out);
+		free(workers[i].in);
+	}
 	for (int o = 0; o < OPERATIONS; o++)
 		latency_fini(&bench->sum[o]);
 	free(workers);
@@ -313,9 +336,11 @@ static int run_bench(struct cmd_context *context, int argc, char **argv)
 {
 	static const struct option options[] = {CMD_COMMON_OPTIONS,
 						{"size", required_argument, NULL, 's'},
-						{"threads", required_argument, NULL, 'T'},
+						CMD_TRANSPORT_OPTION,
+						{"threads", required_argument, NULL, 'c'},
 						{"count", required_argument, NULL, 'n'},
 						{"time", required_argument, NULL, 'd'},
+						{"hold", no_argument, NULL, 'H'},
 						{0}};
 	struct bench bench = {.size = 65536, .deadline_ms = UINT64_MAX};
 	uint32_t threads = 4;
@@ -327,9 +352,13 @@ static int run_bench(struct cmd_context *context, int argc, char **argv)
 		if (option == 's')
 			bench.size = cmd_size(&cmd_bench, "--size", optarg);
 		else if (option == 'T')
+			cmd_transport(context, &cmd_bench, optarg);
+		else if (option == 'c')
 			threads = cmd_number(&cmd_bench, "--threads", optarg, 1, MAX_THREADS);
 		else if (option == 'n')
 			bench.rounds = cmd_number(&cmd_bench, "--count", optarg, 1, UINT32_MAX);
+		else if (option == 'H')
+			bench.hold = true;
 		else if (option == 'd')
 			seconds = cmd_number(&cmd_bench, "--time", optarg, 1, 86400);
 	}
@@ -338,7 +367,7 @@ static int run_bench(struct cmd_context *context, int argc, char **argv)
 	if (!bench.size || bench.size > MAX_SIZE)
 		cmd_usage(&cmd_bench, "--size: it must be 1 byte to 1GiB");
 	context->options.max_connections = threads;
-	status = cmd_connect(context);
+	status = cmd_connect_data(context);
 	if (status)
 		return status;
 	if (!bench.rounds)
@@ -353,6 +382,8 @@ const struct cmd cmd_bench = {
 	.help = "  --size N         of each allocation (default 64KiB)\n"
 		"  --threads N      at work at once (default 4)\n"
 		"  --count N        rounds in all, instead of --time\n"
-		"  --time SEC       how long (default 5)\n",
+		"  --time SEC       how long (default 5)\n"
+		"  --hold           put and get only: each thread keeps one "
+		"allocation\n" CMD_TRANSPORT_HELP,
 	.run = run_bench,
 };

@@ -63,8 +63,24 @@ uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, u
 
 /* ---- the server */
 
-/* Opens the handle. 0, or an exit code after saying why. */
+/* Opens the handle, over HTTP. 0, or an exit code after saying why. */
 MAAS_MUST_CHECK int cmd_connect(struct cmd_context *context);
+
+/* The commands that move data choose how; these go with it. */
+#define CMD_TRANSPORT_OPTION                                                                       \
+	{                                                                                          \
+		"transport", required_argument, NULL, 'T'                                          \
+	}
+#define CMD_TRANSPORT_HELP                                                                         \
+	"  --transport WAY  rdma, http, or auto (default): rdma where both ends have it\n"
+/* Takes the option's value, or ends the process. */
+void cmd_transport(struct cmd_context *context, const struct cmd *cmd, const char *way);
+/* Opens the handle by the chosen way, `auto` unless cmd_transport() was called. */
+MAAS_MUST_CHECK int cmd_connect_data(struct cmd_context *context);
+/* What moves the data: "rdma" or "http". */
+const char *cmd_transport_name(const struct cmd_context *context);
+/* Memory for transfers, registered with the handle, which frees it not. NULL after saying why. */
+void *cmd_buffer(struct cmd_context *context, size_t len);
 /* Says why the last call of libmaas failed, `what` was tried; returns the exit code. */
 int cmd_fail(const struct cmd_context *context, int error, const char *what);
 /* Fetches and parses a JSON page. 0 or an exit code. Owns: the caller, json_decref(). */

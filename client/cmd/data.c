@@ -35,7 +35,7 @@ static int copy_begin(struct copy *copy, struct cmd_context *context, const char
 {
 	struct maas_allocation allocation;
 	int error;
-	int status = cmd_connect(context);
+	int status = cmd_connect_data(context);
 
 	if (status)
 		return status;
@@ -52,12 +52,16 @@ static int copy_begin(struct copy *copy, struct cmd_context *context, const char
 	copy->id = id;
 	copy->offset = offset;
 	copy->left = allocation.size_bytes - offset;
-	copy->piece = malloc(PIECE);
-	if (!copy->piece) {
-		fputs("maas: out of memory\n", stderr);
-		return CMD_FAILED;
-	}
-	return CMD_OK;
+	copy->piece = cmd_buffer(context, PIECE);
+	return copy->piece ? CMD_OK : CMD_FAILED;
+}
+
+/* The handle goes first: it may have the piece registered. */
+static void copy_end(struct copy *copy, struct cmd_context *context)
+{
+	maas_close(context->maas);
+	context->maas = NULL;
+	free(copy->piece);
 }
 
 /* ---- put */
@@ -135,8 +139,10 @@ static int put(struct copy *copy, const char *name)
 
 static int run_put(struct cmd_context *context, int argc, char **argv)
 {
-	static const struct option options[] = {
-		CMD_COMMON_OPTIONS, {"offset", required_argument, NULL, 'o'}, {0}};
+	static const struct option options[] = {CMD_COMMON_OPTIONS,
+						CMD_TRANSPORT_OPTION,
+						{"offset", required_argument, NULL, 'o'},
+						{0}};
 	struct copy copy = {.fd = STDIN_FILENO};
 	const char *name = "the input";
 	uint64_t offset = 0;
@@ -146,6 +152,8 @@ static int run_put(struct cmd_context *context, int argc, char **argv)
 	while ((option = cmd_option(context, &cmd_put, argc, argv, options)) != -1)
 		if (option == 'o')
 			offset = cmd_size(&cmd_put, "--offset", optarg);
+		else if (option == 'T')
+			cmd_transport(context, &cmd_put, optarg);
 	if (argc - optind < 1 || argc - optind > 2)
 		cmd_usage(&cmd_put, "it takes an ID and perhaps a FILE");
 	if (argc - optind == 2) {
@@ -158,9 +166,10 @@ static int run_put(struct cmd_context *context, int argc, char **argv)
 	if (!status)
 		status = put(&copy, name);
 	if (!status && context->json)
-		status = cmd_print_json(json_pack("{s:s, s:I}", "id", copy.id, "written_bytes",
-						  (json_int_t)copy.done));
-	free(copy.piece);
+		status = cmd_print_json(json_pack("{s:s, s:I, s:s}", "id", copy.id, "written_bytes",
+						  (json_int_t)copy.done, "transport",
+						  cmd_transport_name(context)));
+	copy_end(&copy, context);
 	if (copy.fd != STDIN_FILENO)
 		close(copy.fd);
 	return status;
@@ -170,7 +179,7 @@ const struct cmd cmd_put = {
 	.name = "put",
 	.arguments = "[--offset N] ID [FILE]",
 	.summary = "Writes a file, or the input, into the memory",
-	.help = "  --offset N       where in the memory (default 0)\n",
+	.help = "  --offset N       where in the memory (default 0)\n" CMD_TRANSPORT_HELP,
 	.run = run_put,
 };
 
@@ -237,6 +246,7 @@ static int open_output(struct copy *copy, const char *name)
 static int run_get(struct cmd_context *context, int argc, char **argv)
 {
 	static const struct option options[] = {CMD_COMMON_OPTIONS,
+						CMD_TRANSPORT_OPTION,
 						{"offset", required_argument, NULL, 'o'},
 						{"length", required_argument, NULL, 'l'},
 						{0}};
@@ -252,6 +262,8 @@ static int run_get(struct cmd_context *context, int argc, char **argv)
 			offset = cmd_size(&cmd_get, "--offset", optarg);
 		else if (option == 'l')
 			length = cmd_size(&cmd_get, "--length", optarg);
+		else if (option == 'T')
+			cmd_transport(context, &cmd_get, optarg);
 	}
 	if (argc - optind < 1 || argc - optind > 2)
 		cmd_usage(&cmd_get, "it takes an ID and perhaps a FILE");
@@ -264,12 +276,13 @@ static int run_get(struct cmd_context *context, int argc, char **argv)
 		status = open_output(&copy, name);
 	if (!status)
 		status = get(&copy, name ? name : "the output", length);
-	free(copy.piece);
 	if (name && copy.fd >= 0 && copy.fd != STDOUT_FILENO && close(copy.fd))
 		status = fail_file(name, "write");
 	if (!status && context->json)
-		status = cmd_print_json(json_pack("{s:s, s:I}", "id", copy.id, "read_bytes",
-						  (json_int_t)copy.done));
+		status = cmd_print_json(json_pack("{s:s, s:I, s:s}", "id", copy.id, "read_bytes",
+						  (json_int_t)copy.done, "transport",
+						  cmd_transport_name(context)));
+	copy_end(&copy, context);
 	return status;
 }
 
@@ -278,6 +291,6 @@ const struct cmd cmd_get = {
 	.arguments = "[--offset N] [--length N] ID [FILE]",
 	.summary = "Reads the memory into a file, or to the output",
 	.help = "  --offset N       where in the memory (default 0)\n"
-		"  --length N       how much (default: to its end)\n",
+		"  --length N       how much (default: to its end)\n" CMD_TRANSPORT_HELP,
 	.run = run_get,
 };

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/cmd/cmd.h"
 
@@ -11,13 +12,57 @@ static bool is_unreachable(int error)
 	       error == -ETIMEDOUT || error == -ECONNRESET;
 }
 
+void cmd_transport(struct cmd_context *context, const struct cmd *cmd, const char *way)
+{
+	if (!strcmp(way, "auto"))
+		context->options.transport = MAAS_TRANSPORT_AUTO;
+	else if (!strcmp(way, "rdma"))
+		context->options.transport = MAAS_TRANSPORT_RDMA;
+	else if (!strcmp(way, "http"))
+		context->options.transport = MAAS_TRANSPORT_HTTP;
+	else
+		cmd_usage(cmd, "--transport: %s is none of auto, rdma, http", way);
+}
+
+const char *cmd_transport_name(const struct cmd_context *context)
+{
+	return maas_transport(context->maas) == MAAS_TRANSPORT_RDMA ? "rdma" : "http";
+}
+
+void *cmd_buffer(struct cmd_context *context, size_t len)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct maas_buffer *buffer;
+	void *memory = NULL;
+
+	len += page - 1;
+	len -= len % page;
+	if (posix_memalign(&memory, page, len)) {
+		fputs("maas: out of memory\n", stderr);
+		return NULL;
+	}
+	if (!maas_buffer_register(context->maas, memory, len, &buffer))
+		return memory;
+	fprintf(stderr, "maas: %s\n", maas_error());
+	free(memory);
+	return NULL;
+}
+
 int cmd_connect(struct cmd_context *context)
+{
+	context->options.transport = MAAS_TRANSPORT_HTTP;
+	return cmd_connect_data(context);
+}
+
+int cmd_connect_data(struct cmd_context *context)
 {
 	int error = maas_open(&context->options, &context->maas);
 
 	if (!error)
 		return CMD_OK;
 	fprintf(stderr, "maas: %s\n", *maas_error() ? maas_error() : strerror(-error));
+	if (is_unreachable(error))
+		return CMD_UNREACHABLE;
 	return error == -EINVAL || error == -EPROTONOSUPPORT ? CMD_USAGE : CMD_FAILED;
 }
 

@@ -10,15 +10,19 @@ _maas() {
 	fi
 	case $before in
 	--url) return ;;
+	--transport)
+		COMPREPLY=($(compgen -W 'auto rdma http' -- "$word"))
+		return
+		;;
 	--timeout | --count | --ttl | --offset | --length | --interval | --size | --threads | --time) return ;;
 	esac
 	case ${COMP_WORDS[1]} in
 	alloc) options='--count --owner --ttl --request-id' ;;
 	free | ls) options='--owner' ;;
-	put) options='--offset' ;;
-	get) options='--offset --length' ;;
+	put) options='--offset --transport' ;;
+	get) options='--offset --length --transport' ;;
 	top) options='--count --interval' ;;
-	bench) options='--size --threads --count --time' ;;
+	bench) options='--size --threads --count --time --hold --transport' ;;
 	*) options='' ;;
 	esac
 	if [[ $word == -* ]]; then
