@@ -32,6 +32,17 @@ find_program(MAAS_CXX NAMES c++ g++ clang++ REQUIRED)
 maas_e2e_script(client_install 120 ${CMAKE_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER}
 	${MAAS_CXX} -fsanitize=${MAAS_SANITIZE})
 
+# The same programs in the build tree, for the tests on an RDMA device.
+enable_language(CXX)
+add_executable(borrow_c e2e/programs/borrow.c)
+add_executable(borrow_cpp e2e/programs/borrow.cpp)
+add_executable(hold e2e/programs/hold.c)
+foreach(program borrow_c borrow_cpp hold)
+	target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/client)
+	target_link_libraries(${program} PRIVATE maas_shared)
+endforeach()
+set_target_properties(borrow_cpp PROPERTIES CXX_STANDARD 11)
+
 add_executable(hostile e2e/abuse.c e2e/crowd.c e2e/hostile.c e2e/wire.c)
 target_include_directories(hostile PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(hostile PRIVATE maas_warnings maas_base Threads::Threads)

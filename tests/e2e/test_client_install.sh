@@ -43,7 +43,7 @@ for standard in c++11 c++17 c++20; do
 	"$CXX" -std=$standard "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.cpp" \
 		"${libs[@]}" -o "$WORK/borrow-$standard"
 done
-read -ra private < <(pkg-config --libs libcurl jansson)
+read -ra private < <(pkg-config --libs libcurl jansson libibverbs librdmacm)
 "$CC" -std=c11 "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
 	"$LIB/libmaas.a" "${private[@]}" -pthread -o "$WORK/borrow-static"
 

@@ -27,12 +27,14 @@ static int borrow(struct maas *maas)
 	return strcmp(text, "hello") != 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct maas_options options = {.size = sizeof(options), .timeout_ms = 5000};
 	struct maas *maas;
 	int status;
 
+	if (argc > 1 && strcmp(argv[1], "rdma") == 0)
+		options.transport = MAAS_TRANSPORT_RDMA;
 	if (maas_open(&options, &maas))
 		return fail("open");
 	status = borrow(maas);

@@ -23,10 +23,12 @@ static maas_completion complete(maas *handle)
 	return completion;
 }
 
-int main()
+int main(int argc, char **argv)
 try {
 	maas_options options = {};
 	options.size = sizeof(options);
+	if (argc > 1 && argv[1] == std::string("rdma"))
+		options.transport = MAAS_TRANSPORT_RDMA;
 	maas *opened = nullptr;
 	check(maas_open(&options, &opened));
 	std::unique_ptr<maas, void (*)(maas *)> handle(opened, maas_close);
