@@ -265,6 +265,7 @@ static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
 		TAILQ_REMOVE(&conn->posted, work, link);
 		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
 		conn->num_posted--;
+		conn->rdma->num_posted--;
 		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_work_list);
 	}
 }
@@ -282,6 +283,7 @@ static void post_waiting(struct maas_conn *conn)
 		TAILQ_REMOVE(&conn->waiting, work, link);
 		TAILQ_INSERT_TAIL(&conn->posted, work, link);
 		conn->num_posted++;
+		conn->rdma->num_posted++;
 		work->deadline_ms =
 			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
 		work->wr.wr_id = (uintptr_t)work;
@@ -304,6 +306,7 @@ static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
 
 	TAILQ_REMOVE(&conn->posted, work, link);
 	conn->num_posted--;
+	conn->rdma->num_posted--;
 	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
 	    conn->state != MAAS_CONN_ENDING) {
 		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
@@ -414,6 +417,7 @@ static bool settle_work(struct maas_conn *conn)
 		log_err("rdma: the device does not flush connection=%u work=%u", conn->number,
 			conn->num_posted);
 	/* What has not come by now is not waited for: with the queue pair it goes. */
+	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
 	flush(&conn->posted);
 	return true;

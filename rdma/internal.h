@@ -383,6 +383,7 @@ struct maas_rdma {
 	struct maas_conn **by_session;	      /* by index */
 	uint32_t last_number;
 	uint32_t num_grants;
+	uint32_t num_posted;	       /* of all connections */
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };
 

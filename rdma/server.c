@@ -2,7 +2,7 @@
 /*
  * The server: what stays the same from open to close, and the thread that does all the rest. It
  * sleeps until a command, a connection event, a completion or a message of the device comes, and
- * looks at the time ten times a second.
+ * looks at the time ten times a second while something is under way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -119,12 +119,25 @@ static bool dirty(const struct maas_rdma *rdma)
 	return !TAILQ_EMPTY(&rdma->dirty);
 }
 
+/* Deadlines run only while something is under way; else nothing but events wakes the thread. */
+static int patience_ms(const struct maas_rdma *rdma)
+{
+	const _Atomic uint64_t *conns = rdma->figures.conns;
+
+	if (dirty(rdma))
+		return 0;
+	if (rdma->num_posted || atomic_load(&conns[MAAS_CONN_WAITING]) ||
+	    atomic_load(&conns[MAAS_CONN_CONNECTING]) || atomic_load(&conns[MAAS_CONN_ENDING]))
+		return TICK_MS;
+	return -1;
+}
+
 static void take_events(struct maas_rdma *rdma)
 {
 	struct maas_server *server = rdma->server;
 	struct epoll_event events[EVENTS];
 	eventfd_t ignored;
-	int count = epoll_wait(server->epoll_fd, events, EVENTS, dirty(rdma) ? 0 : TICK_MS);
+	int count = epoll_wait(server->epoll_fd, events, EVENTS, patience_ms(rdma));
 
 	for (int i = 0; i < count; i++) {
 		int fd = events[i].data.fd;
