@@ -186,9 +186,8 @@ static void ring(struct maas_verbs *verbs, struct maas_verbs_op *op, uint32_t co
 	error = ibv_post_send(verbs->conn.id->qp, verbs->wrs, &bad);
 	if (!error)
 		return;
-	/* Perhaps a part is on its way, and its end will never be told: the queue pair's will. */
+	/* Perhaps a part is on its way, perhaps all: it is had back with the queue pair. */
 	log_err("rdma: cannot post: %s", strerror(error));
-	atomic_fetch_sub(&verbs->posted, 1);
 	maas_verbs_break(verbs);
 }
 
