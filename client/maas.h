@@ -20,7 +20,8 @@
  * Threading: any thread may use a handle at any time, except during and after maas_close().
  *
  * Fork: a child inherits no session and no connection: every call on its parent's handle fails with
- * -ECHILD, except maas_close(), which leaves server and session alone. Open a new handle there.
+ * -ECHILD, except maas_close(), which leaves server and session alone. Open a new handle there:
+ *over HTTP only, when the parent had one over RDMA, unless the child calls exec(2).
  *
  * Retries: a request whose connection broke is sent again, at most twice and within its timeout,
  * when doing it twice is the same as doing it once (allocations carry a request id). It never moves

@@ -20,8 +20,8 @@
 
 struct maas_verbs;
 
-/* True when this host has an RDMA device. */
-MAAS_MUST_CHECK bool maas_verbs_here(void);
+/* Looks for an RDMA device that this process can use. Errors: -ENODEV. */
+MAAS_MUST_CHECK int maas_verbs_look(void);
 
 /* Makes a transport that is connected to nothing. Errors: -ENOMEM, -EMFILE. */
 MAAS_MUST_CHECK int maas_verbs_new(struct maas *maas, struct maas_verbs **ret_verbs);

@@ -255,6 +255,7 @@ static int dial(struct attempt *attempt)
 	struct maas_verbs_conn *conn = &attempt->conn;
 	int r;
 
+	maas_verbs_claim();
 	conn->events = rdma_create_event_channel();
 	if (!conn->events)
 		return fail_cm("reach librdmacm");

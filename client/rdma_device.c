@@ -7,15 +7,27 @@
 
 #define MAX_READS 16
 
-bool maas_verbs_here(void)
-{
-	int count = 0;
-	struct ibv_device **list = ibv_get_device_list(&count);
+/* Who opened librdmacm's devices, which it keeps for good; 0: nobody. */
+static _Atomic pid_t opened_by;
 
-	if (!list)
-		return false;
-	ibv_free_device_list(list);
-	return count > 0;
+void maas_verbs_claim(void)
+{
+	atomic_store(&opened_by, maas_process());
+}
+
+int maas_verbs_look(void)
+{
+	pid_t opener = atomic_load(&opened_by);
+	struct ibv_device **list;
+	int count = 0;
+
+	if (opener && opener != maas_process())
+		return maas_fail(-ENODEV, "RDMA was in use before this process was forked, and "
+					  "cannot be used again in it before exec(2)");
+	list = ibv_get_device_list(&count);
+	if (list)
+		ibv_free_device_list(list);
+	return list && count > 0 ? 0 : maas_fail(-ENODEV, "this host has no RDMA device");
 }
 
 static int fail_make(const char *what)

@@ -264,6 +264,8 @@ struct maas_verbs_device {
 	struct maas_verbs_slots slots;
 };
 
+/* From here on librdmacm is this process's: a forked child could not use what it keeps. */
+void maas_verbs_claim(void);
 /* The first time it makes everything, later it checks that it is the same device. */
 MAAS_MUST_CHECK int maas_verbs_device_use(struct maas_verbs *verbs, struct rdma_cm_id *id);
 void maas_verbs_device_fini(struct maas_verbs_device *device);

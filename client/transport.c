@@ -36,8 +36,9 @@ static int connect_rdma(struct maas *maas)
 	char words[MAAS_ERROR_BYTES];
 	int r;
 
-	if (!maas_verbs_here())
-		return maas_fail(-ENODEV, "this host has no RDMA device");
+	r = maas_verbs_look();
+	if (r)
+		return r;
 	if (!ttl_seconds)
 		maas->options.ttl_seconds = DEFAULT_TTL_S;
 	r = maas_verbs_new(maas, &maas->verbs);
@@ -67,8 +68,10 @@ static int choose_auto(struct maas *maas)
 	int r;
 
 	maas->options.transport = MAAS_TRANSPORT_HTTP;
-	if (!maas_verbs_here())
+	if (maas_verbs_look()) {
+		maas_error_clear();
 		return 0;
+	}
 	r = ask_server(maas, &active);
 	if (r || !active)
 		return r;
