@@ -141,7 +141,6 @@ struct maas_keeper {
 	char id[MAAS_ID_BYTES];
 	uint64_t lapses_ms; /* counted from the sending of the last renewal */
 	struct maas_ticket ticket;
-	bool doubted; /* somebody heard that the server does not know it */
 	bool running; /* the thread */
 	bool stop;
 	pthread_t thread;
@@ -234,6 +233,9 @@ MAAS_MUST_CHECK int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES]);
 /* A ticket of the session. Errors: as maas_keeper_need(). */
 MAAS_MUST_CHECK int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms,
 				       struct maas_ticket *ret_ticket);
+
+/* The server does not know the session `id` any more. */
+void maas_keeper_unknown(struct maas *maas, const char *id);
 
 /* Ends the session as if there had been none; nobody else uses the handle. */
 void maas_keeper_forget(struct maas *maas);

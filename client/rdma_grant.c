@@ -219,5 +219,7 @@ int maas_verbs_grant_ask(struct maas_verbs *verbs, const struct maas_verbs_id *i
 		json_decref(answer);
 	}
 	maas_request_fini(&request);
+	if (r == -EKEYREVOKED)
+		maas_keeper_unknown(verbs->maas, session);
 	return r ? r : keep(verbs, &grant);
 }

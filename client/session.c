@@ -140,7 +140,8 @@ static void request_end(struct maas *maas, const char *id)
 
 	maas_request_init(&request, "DELETE", "/sessions/%s", id);
 	r = maas_call(maas, &request, maas->options.connect_timeout_ms);
-	(void)r; /* a server that does not hear of it ends the session when its lease is over */
+	if (r) /* a server that does not hear of it ends the session when its lease is over */
+		maas_error_clear();
 	maas_request_fini(&request);
 }
 
@@ -156,12 +157,11 @@ static int renew(struct maas *maas)
 	int r;
 
 	maas_copy_id(id, keeper->id);
-	keeper->doubted = false;
 	pthread_mutex_unlock(&keeper->lock);
 	r = request_renew(maas, id, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX);
 	pthread_mutex_lock(&keeper->lock);
 	if (!is_live(keeper))
-		return -ETIMEDOUT;
+		return 0; /* the caller sees why */
 	if (!r)
 		keeper->lapses_ms = sent_ms + (uint64_t)maas->options.ttl_seconds * 1000;
 	else if (r != -EKEYREVOKED)
@@ -180,8 +180,8 @@ static void *keep(void *arg)
 	pthread_mutex_lock(&keeper->lock);
 	while (!keeper->stop && !error) {
 		if (!is_live(keeper))
-			error = -ETIMEDOUT;
-		else if (!keeper->doubted && maas_clock_ms() + pause_ms < keeper->lapses_ms)
+			error = keeper->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
+		else if (maas_clock_ms() + pause_ms < keeper->lapses_ms)
 			maas_cond_wait_until(&keeper->changed, &keeper->lock,
 					     keeper->lapses_ms - pause_ms);
 		else
@@ -225,6 +225,8 @@ static int do_open(struct maas *maas)
 		return maas_fail(-EINVAL, "this handle has no session: it was opened without "
 					  "ttl_seconds");
 	stop_thread(keeper);
+	if (*keeper->id && maas->verbs)
+		maas_verbs_lost(maas->verbs);
 	/* A session that only this side gave up may still hold its name and its memory. */
 	if (*keeper->id)
 		request_end(maas, keeper->id);
@@ -316,14 +318,21 @@ int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms, struct maas_tick
 	if (*ret_ticket->text)
 		return 0;
 	r = request_ticket(maas, id, deadline_ms, ret_ticket);
-	if (r == -EKEYREVOKED) {
-		/* The thread finds out by its next renewal: now. */
-		pthread_mutex_lock(&keeper->lock);
-		keeper->doubted = true;
-		pthread_cond_broadcast(&keeper->changed);
-		pthread_mutex_unlock(&keeper->lock);
-	}
+	if (r == -EKEYREVOKED)
+		maas_keeper_unknown(maas, id);
 	return r;
+}
+
+void maas_keeper_unknown(struct maas *maas, const char *id)
+{
+	struct maas_keeper *keeper = &maas->keeper;
+
+	pthread_mutex_lock(&keeper->lock);
+	if (strcmp(keeper->id, id) == 0) {
+		keeper->state = MAAS_SESSION_LOST;
+		pthread_cond_broadcast(&keeper->changed);
+	}
+	pthread_mutex_unlock(&keeper->lock);
 }
 
 void maas_keeper_forget(struct maas *maas)
