@@ -109,9 +109,11 @@ static size_t fill_piece(struct maas_verbs *verbs, struct maas_verbs_op *op,
 		wr->send_flags = IBV_SEND_INLINE;
 		return len;
 	}
+	if (len > verbs->device.max_piece)
+		len = (size_t)verbs->device.max_piece;
 	if (mr) {
 		wr->sg_list->lkey = mr->lkey;
-		return len < verbs->device.max_piece ? len : (size_t)verbs->device.max_piece;
+		return len;
 	}
 	slot = maas_verbs_slot_get(&verbs->device.slots, len);
 	if (!slot)
