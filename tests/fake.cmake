@@ -23,3 +23,26 @@ maas_rdma_unit_test(test_rdma_keys)
 maas_rdma_unit_test(test_rdma_revoke)
 maas_rdma_unit_test(test_rdma_nomem)
 maas_fail_nth(test_rdma_nomem)
+
+# maas_client_rdma_test(NAME): libmaas against all of a maasd in one process, over the fake device.
+# The server is a shared library: both sides have functions of the same names.
+set_target_properties(fake_verbs PROPERTIES C_VISIBILITY_PRESET default)
+add_library(rdma_lan SHARED unit/rdma_lan.c)
+target_link_libraries(rdma_lan PRIVATE maas_warnings maas_http maas_rdma PkgConfig::CMOCKA
+	PkgConfig::VERBS Threads::Threads)
+target_link_options(rdma_lan PRIVATE -Wl,--exclude-libs,ALL)
+function(maas_client_rdma_test name)
+	maas_unit_test(${name} fake_verbs rdma_lan maas_static PkgConfig::CURL PkgConfig::JANSSON
+		PkgConfig::VERBS)
+	maas_fail_nth(${name})
+endfunction()
+# maas_costs(TARGET) counts what threads do (tests/fake/costs.h).
+function(maas_costs target)
+	target_sources(${target} PRIVATE fake/costs.c)
+	foreach(symbol pthread_mutex_lock poll eventfd_read eventfd_write nanosleep)
+		target_link_options(${target} PRIVATE -Wl,--wrap=${symbol})
+	endforeach()
+endfunction()
+
+maas_client_rdma_test(test_client_rdma_costs)
+maas_costs(test_client_rdma_costs)

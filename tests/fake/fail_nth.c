@@ -13,6 +13,7 @@ static atomic_long countdown;
 static atomic_long blocks;
 static atomic_long mapped_bytes;
 static __thread bool spared;
+static __thread unsigned long requests;
 
 /* The linker's names of --wrap. NOLINTBEGIN */
 void *__real_malloc(size_t len);
@@ -65,8 +66,14 @@ long fail_nth_mapped_bytes(void)
 	return atomic_load(&mapped_bytes);
 }
 
+unsigned long fail_nth_requests(void)
+{
+	return requests;
+}
+
 static bool is_due(void)
 {
+	requests++;
 	return !spared && atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1;
 }
 

@@ -27,6 +27,9 @@ bool fail_nth_disarm(void);
 /* Requests of the calling thread do not count, as long as it says so: they are not under test. */
 void fail_nth_spare(bool spare);
 
+/* Requests of the calling thread so far. */
+unsigned long fail_nth_requests(void);
+
 /* Blocks allocated and not freed, mappings made and not unmapped, by the wrapped code. */
 long fail_nth_blocks(void);
 long fail_nth_mapped_bytes(void);

@@ -129,7 +129,7 @@ struct fake {
 	uint32_t next_qp;
 	unsigned int held_opcodes;
 	bool muted;
-	bool fail_next;
+	unsigned int fail_times;
 	enum ibv_wr_opcode fail_opcode;
 	enum ibv_wc_status fail_status;
 };

@@ -300,8 +300,8 @@ static void run_one(struct fake_qp *qp)
 	struct fake_work *work = fake_qp_work(qp, qp->run);
 	enum ibv_wc_status status;
 
-	if (fake.fail_next && fake.fail_opcode == work->opcode) {
-		fake.fail_next = false;
+	if (fake.fail_times && fake.fail_opcode == work->opcode) {
+		fake.fail_times--;
 		status = fake.fail_status;
 	} else {
 		status = fake_work_run(qp, work);

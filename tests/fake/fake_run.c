@@ -157,11 +157,16 @@ void fake_mute(bool mute)
 	fake_unlock();
 }
 
-void fake_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status)
+void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigned int times)
 {
 	fake_lock();
-	fake.fail_next = true;
+	fake.fail_times = times;
 	fake.fail_opcode = opcode;
 	fake.fail_status = status;
 	fake_unlock();
+}
+
+void fake_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status)
+{
+	fake_fail_few(opcode, status, 1);
 }

@@ -73,8 +73,9 @@ unsigned int fake_num_held(void);
 /* The device says nothing, and does not flush either; later, it says all of it at once. */
 void fake_mute(bool mute);
 
-/* The next one of `opcode` ends with `status`, and does nothing. */
+/* The next one of `opcode` ends with `status`, and does nothing; or the next few. */
 void fake_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status);
+void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigned int times);
 
 /* IBV_EVENT_DEVICE_FATAL and RDMA_CM_EVENT_DEVICE_REMOVAL; nothing new can be made. */
 void fake_remove_device(void);

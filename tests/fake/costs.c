@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/fake/costs.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "tests/fake/fail_nth.h"
+
+#define LOCKS 16
+
+static __thread struct costs costs;
+static __thread const pthread_mutex_t *taken[LOCKS];
+
+void costs_begin(void)
+{
+	costs = (struct costs){.memory = fail_nth_requests()};
+}
+
+struct costs costs_end(void)
+{
+	struct costs result = costs;
+
+	result.memory = fail_nth_requests() - costs.memory;
+	return result;
+}
+
+/* The linker's names of --wrap. NOLINTBEGIN */
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int __real_eventfd_read(int fd, eventfd_t *ret_value);
+int __wrap_eventfd_read(int fd, eventfd_t *ret_value);
+int __real_eventfd_write(int fd, eventfd_t value);
+int __wrap_eventfd_write(int fd, eventfd_t value);
+int __real_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
+int __wrap_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	for (unsigned int i = 0; i < costs.locks && i < LOCKS; i++)
+		if (taken[i] == lock)
+			costs.repeated++;
+	if (costs.locks < LOCKS)
+		taken[costs.locks] = lock;
+	costs.locks++;
+	return __real_pthread_mutex_lock(lock);
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+	costs.calls++;
+	return __real_poll(fds, count, timeout_ms);
+}
+
+int __wrap_eventfd_read(int fd, eventfd_t *ret_value)
+{
+	costs.calls++;
+	return __real_eventfd_read(fd, ret_value);
+}
+
+int __wrap_eventfd_write(int fd, eventfd_t value)
+{
+	costs.calls++;
+	return __real_eventfd_write(fd, value);
+}
+
+int __wrap_nanosleep(const struct timespec *wanted, struct timespec *ret_left)
+{
+	costs.calls++;
+	return __real_nanosleep(wanted, ret_left);
+}
+/* NOLINTEND */

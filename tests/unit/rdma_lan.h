@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rdma_lan: all of a maasd in the test's process, over the fake device, for libmaas to speak to. A
+ * shared library, since both sides have functions of the same names; it finds the fake in the
+ * program. Includes nothing of the server: its structs have the names of maas.h too.
+ */
+#ifndef MAAS_TESTS_UNIT_RDMA_LAN_H
+#define MAAS_TESTS_UNIT_RDMA_LAN_H
+
+#include "tests/fake/fake_verbs.h"
+
+#define LAN_LARGEST (1u << 20) /* slabs of 4 KiB, 64 KiB and this */
+
+#pragma GCC visibility push(default)
+
+/* `keys` as in --rdma-keys: "auto", "window", "mr", "pool"; NULL: a server without RDMA. */
+void lan_open(const struct fake_rules *rules, const char *keys);
+/* After the last handle was closed: the fake finds nothing wrong then. */
+void lan_close(void);
+
+const char *lan_url(void);
+unsigned long lan_live_slabs(void);
+unsigned long lan_grants(void);
+unsigned long lan_sessions(void);
+/* The key of a session to an allocation dies. */
+void lan_ungrant(const char *id, const char *session);
+void lan_end_session(const char *session);
+
+#pragma GCC visibility pop
+
+#endif
