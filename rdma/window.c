@@ -93,6 +93,9 @@ static void bound(struct maas_work *work, enum ibv_wc_status status)
 {
 	struct maas_rdma_grant *grant = grant_of(work);
 
+	/* The provider names the window by it at the next bind; only ibv_bind_mw(3) sets it. */
+	if (status == IBV_WC_SUCCESS)
+		grant->window->mw->rkey = grant->rkey;
 	maas_grant_made(grant, status == IBV_WC_SUCCESS ? 0 : -EIO);
 }
 

@@ -250,6 +250,9 @@ static bool may_bind(const struct fake_qp *qp, const struct fake_mw *mw,
 		return false;
 	if (INDEX(work->rkey) != INDEX(mw->key) || TAG(work->rkey) == TAG(mw->key))
 		return false;
+	/* As rxe: who binds by ibv_post_send(3) has to keep mw->rkey up to date. */
+	if (work->mw_rkey != mw->key)
+		return false;
 	if (!(mr->access & IBV_ACCESS_MW_BIND))
 		return false;
 	if ((work->bind.mw_access_flags & IBV_ACCESS_REMOTE_WRITE) &&

@@ -88,6 +88,7 @@ struct fake_work {
 	uint64_t remote_addr;
 	uint32_t rkey; /* to write or read with, to invalidate, to bind */
 	struct ibv_mw *mw;
+	uint32_t mw_rkey; /* that it had when the bind was posted: it is named by that */
 	struct ibv_mw_bind_info bind;
 	uint8_t inlined[FAKE_MAX_INLINE];
 };

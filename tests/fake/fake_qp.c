@@ -339,6 +339,7 @@ static int copy_work(struct fake_qp *qp, const struct ibv_send_wr *wr, struct fa
 		work->rkey = wr->invalidate_rkey;
 	if (wr->opcode == IBV_WR_BIND_MW) {
 		work->mw = wr->bind_mw.mw;
+		work->mw_rkey = wr->bind_mw.mw->rkey;
 		work->rkey = wr->bind_mw.rkey;
 		work->bind = wr->bind_mw.bind_info;
 	}

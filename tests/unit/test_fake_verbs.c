@@ -157,8 +157,11 @@ static int bind_window(struct pair *pair, struct ibv_mw *mw, uint32_t rkey)
 		.opcode = IBV_WR_BIND_MW,
 		.bind_mw = {mw, rkey, {pair->remote, 1024, 512, IBV_ACCESS_REMOTE_WRITE}},
 	};
+	int status = on_server(pair, &wr);
 
-	return on_server(pair, &wr);
+	if (!status)
+		mw->rkey = rkey;
+	return status;
 }
 
 static int invalidate(struct pair *pair, uint32_t rkey)
@@ -278,6 +281,20 @@ static void window__bound_twice_breaks_the_queue_pair(void **state)
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
 }
 
+static void window__is_bound_again_by_the_key_that_it_has(void **state)
+{
+	struct pair *pair = *state;
+	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	uint32_t first = mw->rkey;
+	uint32_t rkey = ibv_inc_rkey(first);
+
+	assert_int_equal(bind_window(pair, mw, rkey), 0);
+	assert_int_equal(invalidate(pair, rkey), 0);
+	mw->rkey = first;
+	assert_int_equal(bind_window(pair, mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
+	assert_int_equal(ibv_dealloc_mw(mw), 0);
+}
+
 static void window__outlives_its_queue_pair(void **state)
 {
 	struct pair *pair = *state;
@@ -361,6 +378,7 @@ int main(void)
 		FAULT_TEST(window__opens_its_range_until_invalidated),
 		FAULT_TEST(window__key_comes_again),
 		PAIR_TEST(window__bound_twice_breaks_the_queue_pair),
+		PAIR_TEST(window__is_bound_again_by_the_key_that_it_has),
 		FAULT_TEST(window__outlives_its_queue_pair),
 		FAULT_TEST(queue_pair__to_reset),
 		PAIR_TEST(held__until_released_or_flushed),
