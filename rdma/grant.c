@@ -159,16 +159,6 @@ void maas_grant_killed(struct maas_rdma_grant *grant, int status)
 	drop(grant, -ENOENT);
 }
 
-void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter)
-{
-	if (waiter)
-		SLIST_INSERT_HEAD(&grant->dead, waiter, link);
-	if (grant->state == MAAS_GRANT_LIVE)
-		kill(grant);
-	else if (grant->registering && maas_conn_usable(grant->conn))
-		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
-}
-
 /* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
 static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_access access,
 		     struct maas_rdma_grant **ret_grant)
@@ -251,6 +241,18 @@ static bool end_grant(struct maas_rdma_grant *grant)
 	return false;
 }
 
+void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter)
+{
+	if (waiter)
+		SLIST_INSERT_HEAD(&grant->dead, waiter, link);
+	if (grant->conn->quiet)
+		(void)end_grant(grant); /* before its turn: it may be one of many */
+	else if (grant->state == MAAS_GRANT_LIVE)
+		kill(grant);
+	else if (grant->registering && maas_conn_usable(grant->conn))
+		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
+}
+
 int maas_grants_end(struct maas_conn *conn)
 {
 	struct maas_rdma_grant *grant;
@@ -258,25 +260,25 @@ int maas_grants_end(struct maas_conn *conn)
 	unsigned int ended = 0;
 	bool all = true;
 
-	for (grant = LIST_FIRST(&conn->grants); grant; grant = next) {
-		if (ended == MAAS_RDMA_STEP)
-			return -EAGAIN;
-		/* It stays: of this connection's grants, telling drops none while it ends. */
+	conn->quiet = false; /* so that telling who waits for one grant drops no other */
+	for (grant = LIST_FIRST(&conn->grants); grant && ended < MAAS_RDMA_STEP; grant = next) {
 		next = LIST_NEXT(grant, link);
 		if (end_grant(grant))
 			ended++;
 		else
 			all = false;
 	}
-	if (!all)
-		return -EBUSY;
-	return maas_windows_free(conn);
+	conn->quiet = true;
+	if (ended == MAAS_RDMA_STEP)
+		return -EAGAIN;
+	return all ? maas_windows_free(conn) : -EBUSY;
 }
 
 void maas_grants_abandon(struct maas_conn *conn)
 {
 	struct maas_rdma_grant *grant;
 
+	conn->quiet = false;
 	/* Those first: a batch that fails asks for the end of its other keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
 		maas_waiters_tell(&grant->made, -ENOTCONN);

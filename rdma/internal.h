@@ -144,6 +144,7 @@ struct maas_conn {
 
 	/* of grant, window and region */
 	struct maas_grant_list grants;
+	bool quiet; /* ENDING, and no work can be under way: each key can be killed by itself */
 	struct maas_window_list windows; /* unbound, ready to be bound … */
 	struct maas_window_list retired; /* … or not any more */
 };

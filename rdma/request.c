@@ -130,7 +130,7 @@ static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
 	else if (!batch->status)
 		batch->status = r;
 	item->made = false;
-	put(batch);
+	batch->pending--; /* not the last: the command has one */
 }
 
 static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
