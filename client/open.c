@@ -159,15 +159,17 @@ err_pool:
 static void free_buffers(struct maas *maas)
 {
 	struct maas_buffer *buffer;
+	struct maas_buffer *next;
 
-	while ((buffer = LIST_FIRST(&maas->buffers))) {
+	for (buffer = LIST_FIRST(&maas->buffers); buffer; buffer = next) {
 		/* Nothing is under way any more that could use it. */
 		int ignored = maas->verbs ? maas_verbs_unpin(maas->verbs, buffer) : 0;
 
 		(void)ignored;
-		LIST_REMOVE(buffer, link);
+		next = LIST_NEXT(buffer, link);
 		free(buffer);
 	}
+	LIST_INIT(&maas->buffers);
 }
 
 /* The connection ends before the session, the session before what its thread may still tell. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -201,11 +202,12 @@ static int make_qp(struct attempt *attempt)
 static int read_ticket(const char *text, uint8_t bytes[MAAS_WIRE_TICKET])
 {
 	for (size_t i = 0; i < MAAS_WIRE_TICKET; i++) {
-		unsigned int byte;
+		char digits[3] = {text[2 * i], text[2 * i + 1]};
+		char *end;
 
-		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
+		bytes[i] = (uint8_t)strtoul(digits, &end, 16);
+		if (end != digits + 2)
 			return maas_fail(-EPROTO, "the server's ticket makes no sense");
-		bytes[i] = (uint8_t)byte;
 	}
 	return 0;
 }

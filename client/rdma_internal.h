@@ -157,7 +157,6 @@ struct maas_verbs_op {
 	bool refused;	/* by the server's device, once */
 	unsigned int tries;
 	enum ibv_wc_status failed; /* the first failure of what is posted */
-	uint32_t vendor_error;
 	void *user;
 	int status;
 	char error[MAAS_ERROR_BYTES];
@@ -293,7 +292,7 @@ struct maas_verbs {
 	bool running;
 	_Atomic bool stop;
 
-	_Atomic unsigned int link; /* enum maas_verbs_link; UP and DOWN holds `lock` */
+	_Atomic unsigned int link; /* enum maas_verbs_link; changed with `lock` */
 	_Atomic uint32_t posted;   /* operations … */
 	_Atomic uint32_t sq_free;  /* … and room for work requests */
 	_Atomic uint32_t num_waiting;

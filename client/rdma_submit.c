@@ -108,8 +108,11 @@ int maas_verbs_run(struct maas_verbs *verbs, const struct maas_range *ranges, ui
 	if (!r) {
 		maas_verbs_wait_op(verbs, op);
 		r = op->status;
+		/* The thread's own sentence may be of what it completed for others. */
 		if (r)
 			maas_error_set("%s", op->error);
+		else
+			maas_error_clear();
 		maas_verbs_op_put(verbs, op);
 	}
 	sem_post(&verbs->waits);
@@ -154,6 +157,8 @@ int maas_verbs_submit(struct maas_verbs *verbs, const struct maas_range *ranges,
 	if (r) {
 		atomic_fetch_sub(&verbs->under_way, 1);
 		atomic_fetch_sub(&verbs->held, 1);
+	} else {
+		maas_error_clear(); /* what failed at once says so by its completion */
 	}
 	return r;
 }
@@ -227,10 +232,12 @@ int maas_verbs_poll(struct maas_verbs *verbs, struct maas_completion *ret_comple
 
 	maas_verbs_glance(verbs);
 	n = take(verbs, ret_completions, max);
-	if (n || !timeout_ms)
-		return (int)n;
-	maas_verbs_wait_done(verbs, timeout_ms);
-	return (int)take(verbs, ret_completions, max);
+	if (!n && timeout_ms) {
+		maas_verbs_wait_done(verbs, timeout_ms);
+		n = take(verbs, ret_completions, max);
+	}
+	maas_error_clear(); /* what failed says so by its completion */
+	return (int)n;
 }
 
 /* ---- the event fd: something was completed, or the device says that it will soon be */
