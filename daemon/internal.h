@@ -92,6 +92,14 @@ MAAS_MUST_CHECK int maas_serve_open_rdma(const struct maas_options *options, str
 					 char error[MAAS_OPTIONS_ERROR],
 					 struct maas_rdma **ret_rdma);
 
+/*
+ * For --check: appends `name = value` lines on what was found of RDMA; nobody can connect, and
+ * nothing of the pool is registered. Errors: as maas_serve_open_rdma().
+ */
+MAAS_MUST_CHECK int maas_serve_check_rdma(const struct maas_options *options,
+					  struct maas_slab *slab, char error[MAAS_OPTIONS_ERROR],
+					  struct maas_buf *out);
+
 /* What /health says of it. Borrows: `rdma` (NULL: none) and `isolation`, into which it writes. */
 void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
 			      struct maas_http_rdma *ret_rdma);

@@ -20,14 +20,15 @@ static int fail_usage(const char *error)
 	return MAAS_EXIT_USAGE;
 }
 
-/* The pool is made, without its memory, and taken down again: what it refuses is found here, too.
- */
+/* The pool is made, without its memory, and the RDMA device tried, and both taken down again: what
+ * they refuse is found here, too. */
 static int check(struct maas_options *options)
 {
 	char error[MAAS_OPTIONS_ERROR];
 	struct maas_slab_stats stats;
 	struct maas_slab *slab;
 	struct maas_buf text = {0};
+	int r;
 
 	if (maas_machine_raise_files(options, error))
 		return fail_usage(error);
@@ -37,12 +38,17 @@ static int check(struct maas_options *options)
 	if (maas_serve_open_pool(options, false, error, &slab))
 		return fail_usage(error);
 	maas_slab_stats(slab, &stats);
-	maas_slab_close(slab);
 	options->max_pool_bytes = stats.max_bytes;
 	options->extent_bytes = stats.extent_bytes;
 	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE;
 	maas_options_print(options, &text);
 	maas_machine_print(&text);
+	r = maas_serve_check_rdma(options, slab, error, &text);
+	maas_slab_close(slab);
+	if (r) {
+		maas_buf_fini(&text);
+		return fail_usage(error);
+	}
 	maas_machine_warn_memory(options->max_pool_bytes);
 	return write_out(&text);
 }

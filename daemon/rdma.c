@@ -49,6 +49,38 @@ int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *s
 	return 0;
 }
 
+static const char *yes_no(bool yes)
+{
+	return yes ? "yes" : "no";
+}
+
+int maas_serve_check_rdma(const struct maas_options *options, struct maas_slab *slab,
+			  char error[MAAS_OPTIONS_ERROR], struct maas_buf *out)
+{
+	struct maas_options light = *options;
+	struct maas_rdma_info info;
+	struct maas_rdma *rdma;
+	int r;
+
+	light.prealloc = false;
+	r = maas_serve_open_rdma(&light, slab, error, &rdma);
+	if (r)
+		return r;
+	if (!rdma) {
+		maas_buf_printf(out, "RDMA = %s\n",
+				options->rdma == MAAS_RDMA_OFF ? "off" : "none, HTTP only");
+		return 0;
+	}
+	maas_rdma_info(rdma, &info);
+	maas_buf_printf(out, "RDMA device = %s\nRDMA GID = %s\nRDMA keys = %s\n", info.device,
+			info.gid, info.keys);
+	maas_buf_printf(out, "RDMA bounds enforced = %s\n", yes_no(info.isolation.bounds));
+	maas_buf_printf(out, "RDMA foreign keys refused = %s\n", yes_no(info.isolation.foreign));
+	maas_buf_printf(out, "RDMA revocation at once = %s\n", yes_no(info.isolation.revocation));
+	maas_rdma_close(rdma);
+	return 0;
+}
+
 static void write_isolation(struct maas_buf *out, const struct maas_rdma_isolation *isolation)
 {
 	maas_buf_printf(out, "{\"bounds\":%s,\"foreign\":%s,\"revocation\":%s",

@@ -33,6 +33,9 @@ contains '--check' "$text" 'max-pool-size = 1TiB'
 contains '--check' "$text" 'slab-sizes = 4KiB,1MiB'
 contains '--check' "$text" 'extent-size = 1MiB'
 contains '--check' "$text" 'limit of locked memory = '
+contains '--check' "$text" 'RDMA '
+contains '--check' "$("$MAASD" --check --rdma off)" 'RDMA = off'
+refused 2 'no RDMA device mlx5_7' --check --rdma-device mlx5_7
 contains '--check' "$(cat "$WORK/check.log")" "more than this machine's memory"
 [[ $text != *Listening* ]] || fail '--check serves'
 MAAS_CHECK=yes refused 0 'max-pool-size = 2GiB' --max-pool-size 2GiB
