@@ -195,6 +195,9 @@ void maas_conn_abandon(struct maas_conn *conn);
 
 /* ---- listen */
 
+/* The connection manager: where there is none, nothing of RDMA can be served. Errors: -ENODEV,
+ * -EACCES. */
+MAAS_MUST_CHECK int maas_listen_prepare(struct maas_rdma *rdma, char *error);
 MAAS_MUST_CHECK int maas_listen_open(struct maas_rdma *rdma, char *error);
 /* Nobody can connect any more; the connections that there are stay. */
 void maas_listen_end(struct maas_rdma *rdma);

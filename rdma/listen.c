@@ -47,21 +47,27 @@ static int set_nonblocking(int fd)
 	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
+int maas_listen_prepare(struct maas_rdma *rdma, char *error)
+{
+	int r;
+
+	errno = 0;
+	rdma->cm = rdma_create_event_channel();
+	r = rdma->cm ? set_nonblocking(rdma->cm->fd) : errno ? -errno : -ENODEV;
+	if (r)
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "no connection manager (/dev/infiniband/rdma_cm): %s; load its module: "
+			 "modprobe rdma_ucm",
+			 strerror(-r));
+	return r;
+}
+
 int maas_listen_open(struct maas_rdma *rdma, char *error)
 {
 	const char *addr = *rdma->addr ? rdma->addr : NULL;
-	int r;
+	int r = 0;
 
-	rdma->cm = rdma_create_event_channel();
-	if (!rdma->cm) {
-		r = errno ? -errno : -ENODEV;
-		snprintf(error, MAAS_RDMA_ERROR,
-			 "no connection manager: %s; load its module: modprobe rdma_ucm",
-			 strerror(-r));
-		return r;
-	}
-	r = set_nonblocking(rdma->cm->fd);
-	if (!r && rdma_create_id(rdma->cm, &rdma->listener, NULL, RDMA_PS_TCP))
+	if (rdma_create_id(rdma->cm, &rdma->listener, NULL, RDMA_PS_TCP))
 		r = -errno;
 	if (!r)
 		r = bind_id(rdma->listener, addr, rdma->options.port);

@@ -273,6 +273,8 @@ int maas_rdma_open(const struct maas_rdma_options *options, char *error,
 		snprintf(rdma->addr, sizeof(rdma->addr), "%s", options->addr);
 	r = maas_rdma_device_open(options->device, options->addr, error, &rdma->device);
 	if (!r)
+		r = maas_listen_prepare(rdma, error);
+	if (!r)
 		r = maas_rdma_choose(rdma, error);
 	if (r)
 		goto err_close;
