@@ -236,6 +236,8 @@ bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int statu
 	event->cm.status = status;
 	if (len)
 		memcpy(event->data, data, len < room ? len : room);
+	if (fake.rules.bare_data && len < room)
+		room = len;
 	if (room) {
 		event->cm.param.conn.private_data = event->data;
 		event->cm.param.conn.private_data_len = (uint8_t)room;

@@ -35,6 +35,7 @@ struct fake_rules {
 	bool window_bounds;	     /* … and enforces their bounds, … */
 	bool window_foreign;	     /* … that they belong to a queue pair, … */
 	bool window_revocation;	     /* … and invalidation */
+	bool bare_data;		     /* private data arrives without zeros behind it */
 	bool flush_applies;	     /* a flushed invalidation took effect nevertheless */
 	int max_pd;
 	int max_mr;

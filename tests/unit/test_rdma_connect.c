@@ -80,15 +80,14 @@ static void connect__with_a_ticket_that_is_stale(void **state)
 	world_close(&world);
 }
 
-static void connect__with_garbage(void **state)
+static void garbage(const struct fake_rules *rules)
 {
 	struct maas_wire_connect hello = {.magic = htobe32(MAAS_WIRE_MAGIC)};
 	struct maas_key_stats stats;
 	struct world world;
 	struct peer peer = {0};
 
-	(void)state;
-	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
+	world_open(&world, rules, MAAS_RDMA_KEYS_AUTO);
 	assert_int_equal(peer_dial_with(&world, &peer, NULL, 0), MAAS_WIRE_VERSION_UNKNOWN);
 	assert_int_equal(peer_dial_with(&world, &peer, "MaaS", 4), MAAS_WIRE_VERSION_UNKNOWN);
 	hello.version = htobe16(MAAS_WIRE_VERSION + 1);
@@ -105,6 +104,16 @@ static void connect__with_garbage(void **state)
 	assert_int_equal(count_of(stats.rejects, "ticket"), 1);
 	assert_true(is_idle(&world));
 	world_close(&world);
+}
+
+static void connect__with_garbage(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+
+	(void)state;
+	garbage(&rules);
+	rules.bare_data = true;
+	garbage(&rules);
 }
 
 static void connect__short_of_queue_pairs(void **state)
@@ -202,6 +211,7 @@ static void session_end__kills_all_keys(void **state)
 static void peer_gone__leaves_the_session(void **state)
 {
 	struct maas_session_info info;
+	struct maas_session_ref ref;
 	struct maas_allocation memory;
 	struct maas_grant grant;
 	struct world world;
@@ -210,10 +220,13 @@ static void peer_gone__leaves_the_session(void **state)
 	(void)state;
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	peer_open(&world, &peer, "one");
+	ref = peer_ref(&world, &peer);
+	assert_true(maas_rdma_key_ops.connected(world.rdma, ref));
 	memory = world_allocate(&world, 1024);
 	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
 	peer_hang_up(&peer);
 	AWAIT(is_idle(&world));
+	assert_false(maas_rdma_key_ops.connected(world.rdma, ref));
 	assert_int_equal(maas_session_get(world.lend, peer.session.id, &info), 0);
 	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOTCONN);
 	assert_int_equal(free_it(&world, memory.id), 0);
