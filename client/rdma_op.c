@@ -30,11 +30,15 @@ struct maas_verbs_op *maas_verbs_op_get(struct maas_verbs *verbs)
 	return op;
 }
 
-static void push(_Atomic(struct maas_verbs_op *) *stack, struct maas_verbs_op *op)
+/* True when it is the first. Afterwards the operation may be another's already. */
+static bool push(_Atomic(struct maas_verbs_op *) *stack, struct maas_verbs_op *op)
 {
-	op->next = atomic_load(stack);
-	while (!atomic_compare_exchange_weak(stack, &op->next, op))
-		;
+	struct maas_verbs_op *top = atomic_load(stack);
+
+	do
+		op->next = top;
+	while (!atomic_compare_exchange_weak(stack, &top, op));
+	return !top;
 }
 
 void maas_verbs_op_put(struct maas_verbs *verbs, struct maas_verbs_op *op)
@@ -114,19 +118,22 @@ void maas_verbs_op_release(struct maas_verbs *verbs, struct maas_verbs_op *op)
 
 void maas_verbs_op_end(struct maas_verbs *verbs, struct maas_verbs_op *op, int status)
 {
+	bool submitted;
+	bool first;
+
 	maas_verbs_op_release(verbs, op);
 	op->status = status;
 	op->error[0] = '\0';
 	if (status)
 		snprintf(op->error, sizeof(op->error), "%s", maas_error());
-	if (!op->submitted) {
-		atomic_store(&op->state, MAAS_OP_DONE);
-		return;
-	}
+	submitted = op->submitted;
 	atomic_store(&op->state, MAAS_OP_DONE);
-	push(&verbs->done, op);
+	if (!submitted)
+		return;
+	first = push(&verbs->done, op);
 	atomic_fetch_sub(&verbs->under_way, 1);
-	if (atomic_load(&verbs->polled_by_event))
+	/* With others before it the descriptor is readable already. */
+	if (first && atomic_load(&verbs->polled_by_event))
 		eventfd_write(verbs->maas->event_fd, 1);
 }
 
