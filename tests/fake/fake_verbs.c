@@ -348,6 +348,17 @@ int _ibv_query_gid_ex(struct ibv_context *verbs, uint32_t port, uint32_t index,
 	return ibv_query_gid(verbs, (uint8_t)port, (int)index, &ret_entry->gid);
 }
 
+ssize_t _ibv_query_gid_table(struct ibv_context *verbs, struct ibv_gid_entry *ret_entries,
+			     size_t max, uint32_t flags, size_t entry_size)
+{
+	size_t count = 0;
+
+	for (uint32_t i = 0; count < max && i < FAKE_GIDS; i++)
+		if (!_ibv_query_gid_ex(verbs, 1, i, &ret_entries[count], flags, entry_size))
+			count++;
+	return (ssize_t)count;
+}
+
 int ibv_fork_init(void)
 {
 	return fake_due(FAKE_MAKES) ? EINVAL : 0;
