@@ -269,10 +269,10 @@ int peer_dial(struct world *world, struct peer *peer)
 	};
 
 	for (size_t i = 0; i < MAAS_WIRE_TICKET; i++) {
-		unsigned int byte;
+		const char digits[] = {peer->session.ticket[2 * i], peer->session.ticket[2 * i + 1],
+				       '\0'};
 
-		assert_int_equal(sscanf(peer->session.ticket + 2 * i, "%2x", &byte), 1);
-		hello.ticket[i] = (uint8_t)byte;
+		hello.ticket[i] = (uint8_t)strtoul(digits, NULL, 16);
 	}
 	return peer_dial_with(world, peer, &hello, sizeof(hello));
 }
