@@ -162,11 +162,15 @@ static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
 /* The session has no other connection now. */
 static void begin(struct maas_conn *conn)
 {
-	int r = accept_id(conn);
+	int r;
 
 	conn->rdma->by_session[conn->session.index] = conn;
+	/* Before it is accepted: the client may ask for grants before we hear that it knows. */
+	publish(conn, conn->number);
+	r = accept_id(conn);
 	if (r) {
 		log_err("rdma: cannot accept a connection: %s", strerror(-r));
+		publish(conn, 0);
 		refuse(conn, MAAS_WIRE_RESOURCES);
 		set_state(conn, MAAS_CONN_ENDING);
 		mark_dirty(conn);
@@ -174,8 +178,6 @@ static void begin(struct maas_conn *conn)
 	}
 	set_state(conn, MAAS_CONN_CONNECTING);
 	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
-	/* Not only when it is established: the client may ask for grants before we hear of that. */
-	publish(conn, conn->number);
 }
 
 static void drop_successor(struct maas_conn *conn, enum maas_wire_reason reason)
