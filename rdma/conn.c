@@ -18,9 +18,7 @@
 
 #define ESTABLISH_MS 10000
 #define RETRY_MS     1000
-#define FLUSH_MS     200   /* and MAAS_RDMA_WORK_MS before it: keys die within a second */
-#define PROBE_MS     30000 /* the device's own retries end sooner, and say what it was */
-#define POLL_BATCH   16
+#define FLUSH_MS     200 /* and MAAS_RDMA_WORK_MS before it: keys die within a second */
 
 static void set_state(struct maas_conn *conn, enum maas_conn_state state)
 {
@@ -31,7 +29,7 @@ static void set_state(struct maas_conn *conn, enum maas_conn_state state)
 	conn->state = state;
 }
 
-static void mark_dirty(struct maas_conn *conn)
+void maas_conn_dirty(struct maas_conn *conn)
 {
 	if (conn->dirty)
 		return;
@@ -173,7 +171,7 @@ static void begin(struct maas_conn *conn)
 		publish(conn, 0);
 		refuse(conn, MAAS_WIRE_RESOURCES);
 		set_state(conn, MAAS_CONN_ENDING);
-		mark_dirty(conn);
+		maas_conn_dirty(conn);
 		return;
 	}
 	set_state(conn, MAAS_CONN_CONNECTING);
@@ -248,118 +246,6 @@ void maas_conn_established(struct maas_conn *conn)
 	log_info("rdma: connected connection=%u session=%u", conn->number, conn->session.index);
 }
 
-/* ---- work ------------------------------------------------------------------------------------ */
-
-void maas_conn_post(struct maas_conn *conn, struct maas_work *work)
-{
-	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
-	mark_dirty(conn);
-}
-
-/* What the device did not take goes back to the front, to be flushed. */
-static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
-{
-	struct maas_work *work = TAILQ_LAST(&conn->posted, maas_work_list);
-
-	while (work) {
-		bool last = &work->wr == bad;
-
-		TAILQ_REMOVE(&conn->posted, work, link);
-		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
-		conn->num_posted--;
-		conn->rdma->num_posted--;
-		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_work_list);
-	}
-}
-
-static void post_waiting(struct maas_conn *conn)
-{
-	uint64_t now_ms = maas_clock_ms();
-	struct ibv_send_wr *first = NULL;
-	struct ibv_send_wr **link = &first;
-	struct ibv_send_wr *bad = NULL;
-	struct maas_work *work;
-	int err;
-
-	while (conn->num_posted < conn->sq_depth && (work = TAILQ_FIRST(&conn->waiting))) {
-		TAILQ_REMOVE(&conn->waiting, work, link);
-		TAILQ_INSERT_TAIL(&conn->posted, work, link);
-		conn->num_posted++;
-		conn->rdma->num_posted++;
-		work->deadline_ms =
-			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
-		work->wr.wr_id = (uintptr_t)work;
-		work->wr.send_flags = IBV_SEND_SIGNALED;
-		work->wr.next = NULL;
-		*link = &work->wr;
-		link = &work->wr.next;
-	}
-	err = first ? ibv_post_send(conn->qp, first, &bad) : 0;
-	if (!err)
-		return;
-	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
-	take_back(conn, bad);
-	maas_conn_end(conn, "the device takes no work");
-}
-
-static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
-{
-	struct maas_work *work = (struct maas_work *)(uintptr_t)wc->wr_id;
-
-	TAILQ_REMOVE(&conn->posted, work, link);
-	conn->num_posted--;
-	conn->rdma->num_posted--;
-	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
-	    conn->state != MAAS_CONN_ENDING) {
-		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
-		log_warn("rdma: work failed connection=%u status=\"%s\" vendor=%u", conn->number,
-			 ibv_wc_status_str(wc->status), wc->vendor_err);
-	}
-	work->done(work, wc->status);
-	if (wc->status != IBV_WC_SUCCESS)
-		maas_conn_end(conn, ibv_wc_status_str(wc->status));
-}
-
-void maas_conn_poll(struct maas_conn *conn)
-{
-	struct ibv_wc wc[POLL_BATCH];
-	int count = conn->num_posted ? 1 : 0;
-	bool any = false;
-
-	while (count > 0) {
-		count = ibv_poll_cq(conn->cq, POLL_BATCH, wc);
-		for (int i = 0; i < count; i++)
-			finish_work(conn, &wc[i]);
-		any = any || count > 0;
-	}
-	if (count < 0)
-		maas_conn_end(conn, "its completion queue is broken");
-	if (any && (conn->state == MAAS_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
-		mark_dirty(conn);
-}
-
-static void probed(struct maas_work *work, enum ibv_wc_status status)
-{
-	struct maas_conn *conn =
-		(struct maas_conn *)((char *)work - offsetof(struct maas_conn, probe));
-
-	(void)status; /* a failure ends the connection as any other does */
-	conn->probing = false;
-}
-
-void maas_conn_probe(struct maas_conn *conn)
-{
-	if (conn->state != MAAS_CONN_LIVE || conn->probing)
-		return;
-	conn->probing = true;
-	conn->probe = (struct maas_work){
-		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
-		.timeout_ms = PROBE_MS,
-		.done = probed,
-	};
-	maas_conn_post(conn, &conn->probe);
-}
-
 /* ---- the end --------------------------------------------------------------------------------- */
 
 static void drop_waiting(struct maas_conn *conn)
@@ -395,24 +281,14 @@ void maas_conn_end(struct maas_conn *conn, const char *reason)
 			strerror(err));
 	/* So that the peer hears of it; an error here is a peer that is gone. */
 	(void)rdma_disconnect(conn->id);
-	mark_dirty(conn);
-}
-
-static void flush(struct maas_work_list *list)
-{
-	struct maas_work *work;
-
-	while ((work = TAILQ_FIRST(list))) {
-		TAILQ_REMOVE(list, work, link);
-		work->done(work, IBV_WC_WR_FLUSH_ERR);
-	}
+	maas_conn_dirty(conn);
 }
 
 /* True when no work is under way any more. */
 static bool settle_work(struct maas_conn *conn)
 {
 	maas_conn_poll(conn);
-	flush(&conn->waiting);
+	maas_work_flush(&conn->waiting);
 	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
 		return false;
 	if (conn->num_posted)
@@ -421,7 +297,7 @@ static bool settle_work(struct maas_conn *conn)
 	/* What has not come by now is not waited for: with the queue pair it goes. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
-	flush(&conn->posted);
+	maas_work_flush(&conn->posted);
 	return true;
 }
 
@@ -452,7 +328,7 @@ static void go_on(struct maas_conn *conn)
 		return;
 	r = maas_grants_end(conn);
 	if (r == -EAGAIN)
-		mark_dirty(conn);
+		maas_conn_dirty(conn);
 	else if (r || !destroy_queues(conn))
 		conn->deadline_ms = maas_clock_ms() + RETRY_MS;
 	else
@@ -465,7 +341,7 @@ static void run(struct maas_conn *conn)
 	if (conn->state == MAAS_CONN_ENDING)
 		go_on(conn);
 	else
-		post_waiting(conn);
+		maas_conn_post_waiting(conn);
 }
 
 static void look_at_time(struct maas_conn *conn, uint64_t now_ms)
@@ -477,7 +353,7 @@ static void look_at_time(struct maas_conn *conn, uint64_t now_ms)
 		oldest = TAILQ_NEXT(oldest, link);
 	if (conn->state == MAAS_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)
-			mark_dirty(conn);
+			maas_conn_dirty(conn);
 	} else if (conn->state != MAAS_CONN_LIVE && now_ms >= conn->deadline_ms) {
 		maas_conn_end(conn, "never established");
 	} else if (oldest && now_ms >= oldest->deadline_ms) {

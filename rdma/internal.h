@@ -53,7 +53,8 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
  *   ops       the table of operations that lend calls
  *   figures   what /metrics shows
  *   listen    rdma_cm: who may connect
- *   conn      one connection: its queue pair, the work on it, its end
+ *   conn      one connection: its queue pair and its end
+ *   work      what the server posts on it
  *   grant     which key to which slab is whose
  *   request   lend's operations on grants, one or many
  *   window    keys by memory windows of a connection
@@ -174,6 +175,13 @@ void maas_conn_post(struct maas_conn *conn, struct maas_work *work);
  * cannot be confirmed dead it is tried again every second.
  */
 void maas_conn_end(struct maas_conn *conn, const char *reason);
+
+/* Thread. There is something to do for it before the thread sleeps. */
+void maas_conn_dirty(struct maas_conn *conn);
+/* Thread. In one chain. */
+void maas_conn_post_waiting(struct maas_conn *conn);
+/* Thread. Does all of it with IBV_WC_WR_FLUSH_ERR. */
+void maas_work_flush(struct maas_work_list *list);
 
 /* Thread. Sends a zero-length write: without an answer the queue pair breaks. */
 void maas_conn_probe(struct maas_conn *conn);

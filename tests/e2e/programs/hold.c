@@ -6,8 +6,7 @@
 
 int main(void)
 {
-	struct maas_options options = {.size = sizeof(options),
-				       .transport = MAAS_TRANSPORT_RDMA};
+	struct maas_options options = {.size = sizeof(options), .transport = MAAS_TRANSPORT_RDMA};
 	struct maas_allocation memory;
 	struct maas *maas;
 	char text[64] = "";

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the server itself posts on a connection's queue pair: binds, invalidations, probes. */
+#include <errno.h>
+#include <string.h>
+
+#include "rdma/internal.h"
+
+#define PROBE_MS   30000 /* the device's own retries end sooner, and say what it was */
+#define POLL_BATCH 16
+
+void maas_conn_post(struct maas_conn *conn, struct maas_work *work)
+{
+	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
+	maas_conn_dirty(conn);
+}
+
+/* What the device did not take goes back to the front, to be flushed. */
+static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
+{
+	struct maas_work *work = TAILQ_LAST(&conn->posted, maas_work_list);
+
+	while (work) {
+		bool last = &work->wr == bad;
+
+		TAILQ_REMOVE(&conn->posted, work, link);
+		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
+		conn->num_posted--;
+		conn->rdma->num_posted--;
+		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_work_list);
+	}
+}
+
+void maas_conn_post_waiting(struct maas_conn *conn)
+{
+	uint64_t now_ms = maas_clock_ms();
+	struct ibv_send_wr *first = NULL;
+	struct ibv_send_wr **link = &first;
+	struct ibv_send_wr *bad = NULL;
+	struct maas_work *work;
+	int err;
+
+	while (conn->num_posted < conn->sq_depth && (work = TAILQ_FIRST(&conn->waiting))) {
+		TAILQ_REMOVE(&conn->waiting, work, link);
+		TAILQ_INSERT_TAIL(&conn->posted, work, link);
+		conn->num_posted++;
+		conn->rdma->num_posted++;
+		work->deadline_ms =
+			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
+		work->wr.wr_id = (uintptr_t)work;
+		work->wr.send_flags = IBV_SEND_SIGNALED;
+		work->wr.next = NULL;
+		*link = &work->wr;
+		link = &work->wr.next;
+	}
+	err = first ? ibv_post_send(conn->qp, first, &bad) : 0;
+	if (!err)
+		return;
+	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
+	take_back(conn, bad);
+	maas_conn_end(conn, "the device takes no work");
+}
+
+static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
+{
+	struct maas_work *work = (struct maas_work *)(uintptr_t)wc->wr_id;
+
+	TAILQ_REMOVE(&conn->posted, work, link);
+	conn->num_posted--;
+	conn->rdma->num_posted--;
+	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
+	    conn->state != MAAS_CONN_ENDING) {
+		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
+		log_warn("rdma: work failed connection=%u status=\"%s\" vendor=%u", conn->number,
+			 ibv_wc_status_str(wc->status), wc->vendor_err);
+	}
+	work->done(work, wc->status);
+	if (wc->status != IBV_WC_SUCCESS)
+		maas_conn_end(conn, ibv_wc_status_str(wc->status));
+}
+
+void maas_conn_poll(struct maas_conn *conn)
+{
+	struct ibv_wc wc[POLL_BATCH];
+	int count = conn->num_posted ? 1 : 0;
+	bool any = false;
+
+	while (count > 0) {
+		count = ibv_poll_cq(conn->cq, POLL_BATCH, wc);
+		for (int i = 0; i < count; i++)
+			finish_work(conn, &wc[i]);
+		any = any || count > 0;
+	}
+	if (count < 0)
+		maas_conn_end(conn, "its completion queue is broken");
+	if (any && (conn->state == MAAS_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
+		maas_conn_dirty(conn);
+}
+
+static void probed(struct maas_work *work, enum ibv_wc_status status)
+{
+	struct maas_conn *conn =
+		(struct maas_conn *)((char *)work - offsetof(struct maas_conn, probe));
+
+	(void)status; /* a failure ends the connection as any other does */
+	conn->probing = false;
+}
+
+void maas_conn_probe(struct maas_conn *conn)
+{
+	if (conn->state != MAAS_CONN_LIVE || conn->probing)
+		return;
+	conn->probing = true;
+	conn->probe = (struct maas_work){
+		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
+		.timeout_ms = PROBE_MS,
+		.done = probed,
+	};
+	maas_conn_post(conn, &conn->probe);
+}
+
+void maas_work_flush(struct maas_work_list *list)
+{
+	struct maas_work *work;
+
+	while ((work = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, work, link);
+		work->done(work, IBV_WC_WR_FLUSH_ERR);
+	}
+}
