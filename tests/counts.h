@@ -58,4 +58,19 @@ MAAS_TEST_COUNT(count_id_keys, 20, 200)
 MAAS_TEST_COUNT(count_id_guesses, 100000, 2000000)
 MAAS_TEST_COUNT(count_hostile_requests, 1000, 20000)
 
+/* On a real device. */
+MAAS_TEST_COUNT(count_device_stale, 200, 2000)
+MAAS_TEST_COUNT(count_device_foreign, 30, 300)
+MAAS_TEST_COUNT(count_device_guesses, 64, 2000)
+MAAS_TEST_COUNT(count_device_bounds, 8, 80) /* a multiple of 8: each way of each size */
+MAAS_TEST_COUNT(count_device_garbage, 40, 1000)
+MAAS_TEST_COUNT(count_device_halfway, 128, 1280)
+MAAS_TEST_COUNT(count_device_reconnects, 20, 400)
+MAAS_TEST_COUNT(count_device_stops, 10, 200)
+MAAS_TEST_COUNT(count_device_kills, 20, 200)
+MAAS_TEST_COUNT(count_device_grants, 10000, 100000)
+MAAS_TEST_COUNT(count_device_cable_s, 5, 60) /* that the cable is pulled */
+MAAS_TEST_COUNT(count_device_loss_percent, 1, 5)
+MAAS_TEST_COUNT(count_device_loss_s, 10, 60)
+
 #endif

@@ -9,3 +9,28 @@ function(maas_rdma_test name)
 endfunction()
 
 maas_rdma_test(test_rdma_selftest)
+
+# Many scenarios in one boot of one host: build/dev/tests/one_host MAASD [FILTER] runs some of them.
+add_library(device_scenes STATIC rdma/borrower.c rdma/raw_http.c rdma/raw_link.c rdma/scene.c
+	rdma/server.c)
+target_link_libraries(device_scenes PRIVATE maas_warnings
+	PUBLIC maas_base PkgConfig::CURL PkgConfig::JANSSON PkgConfig::VERBS)
+add_executable(one_host rdma/basic.c rdma/door.c rdma/life.c rdma/one_host.c rdma/plenty.c
+	rdma/trust.c)
+target_link_libraries(one_host PRIVATE maas_warnings device_scenes)
+
+add_executable(two_hosts rdma/agent.c rdma/two_hosts.c rdma/wire.c)
+target_link_libraries(two_hosts PRIVATE maas_warnings device_scenes maas_static)
+
+# maas_device_test(NAME TIMEOUT_S SOFTROCE_OPTION...): one boot. All counts take more time in the
+# long tier, which is why MAAS_LONG in the environment lifts the limit.
+function(maas_device_test name timeout_s)
+	add_test(NAME rdma_${name}
+		COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/boot.sh ${timeout_s} ${ARGN} --
+			$<TARGET_FILE:${name}> $<TARGET_FILE:maasd>)
+	set_tests_properties(rdma_${name} PROPERTIES LABELS rdma SKIP_RETURN_CODE 77 TIMEOUT 36000
+		RUN_SERIAL ON)
+endfunction()
+
+maas_device_test(one_host 600)
+maas_device_test(two_hosts 400 --hosts 2)

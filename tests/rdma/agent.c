@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/rdma/agent.h"
+
+#define ANSWER_MS 60000
+#define POLL_MS	  20
+#define MAX_WORDS 30
+#define MAX_BYTES (4u << 20)
+
+void agent_path(const char *name, char path[256])
+{
+	snprintf(path, 256, "%s/%s", getenv("SOFTROCE_SHARE"), name);
+}
+
+/* Appears all at once. */
+static void put_file(const char *name, const char *text)
+{
+	char path[256];
+	char part[264];
+	FILE *file;
+
+	agent_path(name, path);
+	snprintf(part, sizeof(part), "%s.part", path);
+	file = fopen(part, "w");
+	require(file && fputs(text, file) >= 0 && fclose(file) == 0, "%s: %s", part,
+		strerror(errno));
+	require(rename(part, path) == 0, "%s: %s", path, strerror(errno));
+}
+
+/* Takes it away; false: it is not there. */
+static bool take_file(const char *name, char *text)
+{
+	char path[256];
+	FILE *file;
+	size_t len;
+
+	agent_path(name, path);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	len = fread(text, 1, AGENT_TEXT - 1, file);
+	text[len] = '\0';
+	fclose(file);
+	require(unlink(path) == 0, "%s: %s", path, strerror(errno));
+	return true;
+}
+
+void agent_fill(uint64_t seed, uint8_t *bytes, size_t len)
+{
+	uint64_t word;
+
+	for (size_t i = 0; i < len; i += sizeof(word)) {
+		word = test_random(&seed);
+		memcpy(bytes + i, &word, len - i < sizeof(word) ? len - i : sizeof(word));
+	}
+}
+
+/* The interface that carries SOFTROCE_ADDR, the only one beside lo. */
+static void lose(unsigned int percent)
+{
+	struct if_nameindex *all = if_nameindex();
+	char command[128];
+	const char *name = NULL;
+
+	for (struct if_nameindex *at = all; at && at->if_name; at++)
+		if (strcmp(at->if_name, "lo") != 0)
+			name = at->if_name;
+	require(name, "no interface");
+	if (percent)
+		snprintf(command, sizeof(command), "tc qdisc replace dev %s root netem loss %u%%",
+			 name, percent);
+	else
+		snprintf(command, sizeof(command), "tc qdisc del dev %s root", name);
+	require(system(command) == 0, "%s", command); /* NOLINT(cert-env33-c) */
+	if_freenameindex(all);
+}
+
+/* ---- host a */
+
+/*
+ * The kernel charges a process with the softirqs that run on top of it. So: maasd on the first
+ * processor, the device's interrupts and what follows from them on the second.
+ */
+static void serve_pin(const struct server *server)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		 "taskset -a -c -p 0 %d >/dev/null && "
+		 "for irq in $(sed -n 's/^ *\\([0-9]*\\):.*virtio.*/\\1/p' /proc/interrupts); do "
+		 "echo 2 >/proc/irq/$irq/smp_affinity || true; done 2>/dev/null",
+		 server->pid);
+	require(system(command) == 0, "%s", command); /* NOLINT(cert-env33-c) */
+}
+
+static void serve_start(struct server *server, char *options, char *answer)
+{
+	const char *words[MAX_WORDS] = {NULL};
+	unsigned int count = 0;
+	char *rest = NULL;
+
+	if (server->pid) {
+		kill(server->pid, SIGKILL);
+		scene_wait(server->pid);
+	}
+	for (char *word = strtok_r(options, " ", &rest); word && count < 12;
+	     word = strtok_r(NULL, " ", &rest))
+		words[count++] = word;
+	/* The first NULL ends the list. */
+	server_start(server, words[0], words[1], words[2], words[3], words[4], words[5], words[6],
+		     words[7], words[8], words[9], words[10], words[11], NULL);
+	snprintf(answer, AGENT_TEXT, "%s", server->url);
+}
+
+static void serve_check(const struct server *server, uint64_t seed, char *answer)
+{
+	struct raw_http *http = raw_http_new(server->url);
+	uint8_t *want = malloc(MAX_BYTES);
+	uint8_t *got = malloc(MAX_BYTES);
+	char line[RAW_ID + 2];
+	unsigned int count = 0;
+	char path[256];
+	FILE *file;
+
+	agent_path("ids", path);
+	file = fopen(path, "r");
+	require(http && want && got && file, "%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), file)) {
+		size_t len = 0;
+
+		line[strcspn(line, "\n")] = '\0';
+		snprintf(path, sizeof(path), "/allocate/%s/data", line);
+		require_equal(raw_get(http, path, got, MAX_BYTES, &len), 200, path);
+		agent_fill(seed + count++, want, len);
+		require(len && !memcmp(got, want, len), "%s differs over HTTP", line);
+	}
+	fclose(file);
+	free(want);
+	free(got);
+	raw_http_free(http);
+	snprintf(answer, AGENT_TEXT, "%u", count);
+}
+
+static void serve_log(const struct server *server)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "tail -n 60 %s", server->log);
+	if (system(command)) /* NOLINT(cert-env33-c): a path of ours */
+		printf("no log\n");
+	fflush(stdout);
+}
+
+static void serve_one(struct server *server, char *asked, char *answer)
+{
+	char *rest = strchr(asked, ' ');
+
+	if (rest)
+		*rest++ = '\0';
+	else
+		rest = asked + strlen(asked);
+	strcpy(answer, "done");
+	if (!strcmp(asked, "start"))
+		serve_start(server, rest, answer);
+	else if (!strcmp(asked, "stop"))
+		server_stop(server, 2000), server->pid = 0;
+	else if (!strcmp(asked, "cpu"))
+		snprintf(answer, AGENT_TEXT, "%llu",
+			 (unsigned long long)process_cpu_ms(server->pid));
+	else if (!strcmp(asked, "pin"))
+		serve_pin(server);
+	else if (!strcmp(asked, "metric"))
+		snprintf(answer, AGENT_TEXT, "%.17g", server_metric(server, rest));
+	else if (!strcmp(asked, "check"))
+		serve_check(server, strtoull(rest, NULL, 10), answer);
+	else if (!strcmp(asked, "lose"))
+		lose((unsigned int)strtoul(rest, NULL, 10));
+	else if (!strcmp(asked, "log"))
+		serve_log(server);
+	else
+		require(!strcmp(asked, "end"), "what is %s?", asked);
+}
+
+int agent_serve(void)
+{
+	struct server server = {0};
+	char answer[AGENT_TEXT];
+	char asked[AGENT_TEXT];
+	bool ended = false;
+
+	scene_dir_make();
+	while (!ended) {
+		while (!take_file("ask", asked))
+			sleep_ms(POLL_MS);
+		ended = !strcmp(asked, "end");
+		serve_one(&server, asked, answer);
+		put_file("answer", answer);
+	}
+	return 0;
+}
+
+/* ---- host b */
+
+static void ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
+
+static void ask(char *answer, const char *fmt, ...)
+{
+	uint64_t deadline_ms = maas_clock_ms() + ANSWER_MS;
+	char scratch[AGENT_TEXT];
+	char text[AGENT_TEXT];
+	va_list args;
+
+	/* Of a scenario that was ended while it asked. */
+	take_file("answer", scratch);
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	put_file("ask", text);
+	while (!take_file("answer", answer ? answer : scratch)) {
+		require(maas_clock_ms() < deadline_ms, "host a does not answer to \"%s\"", text);
+		sleep_ms(POLL_MS);
+	}
+}
+
+void agent_start(const char *options, char url[RAW_URL])
+{
+	char answer[AGENT_TEXT];
+
+	ask(answer, "start %s", options);
+	require(!strncmp(answer, "http://", 7) && strlen(answer) < RAW_URL, "%s", answer);
+	memcpy(url, answer, strlen(answer) + 1);
+}
+
+void agent_stop(void)
+{
+	ask(NULL, "stop");
+}
+
+uint64_t agent_cpu_ms(void)
+{
+	char answer[AGENT_TEXT];
+
+	ask(answer, "cpu");
+	return strtoull(answer, NULL, 10);
+}
+
+void agent_pin(void)
+{
+	ask(NULL, "pin");
+}
+
+double agent_metric(const char *name)
+{
+	char answer[AGENT_TEXT];
+
+	ask(answer, "metric %s", name);
+	return strtod(answer, NULL);
+}
+
+void agent_check_bytes(uint64_t seed)
+{
+	ask(NULL, "check %llu", (unsigned long long)seed);
+}
+
+void agent_lose(unsigned int percent)
+{
+	ask(NULL, "lose %u", percent);
+	lose(percent);
+}
+
+void agent_show_log(void)
+{
+	ask(NULL, "log");
+}
+
+void agent_end(void)
+{
+	ask(NULL, "end");
+}
+
+void agent_pull_cable(void)
+{
+	put_file("wire", "link a off\n");
+}
+
+void agent_plug_cable(void)
+{
+	put_file("wire", "link a on\n");
+}

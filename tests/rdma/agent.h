@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * agent: on two hosts, b runs the scenarios and tells a what to do. They talk through files in
+ * SOFTROCE_SHARE, because scenarios pull the cable. Threading: one asks at a time.
+ */
+#ifndef MAAS_TESTS_AGENT_H
+#define MAAS_TESTS_AGENT_H
+
+#include "tests/rdma/scene.h"
+
+#define AGENT_TEXT 1024
+
+/* Host a: does what is asked until it is told to end. Returns an exit status. */
+int agent_serve(void);
+
+/* ---- host b; each must succeed */
+
+/* Starts maasd on a, in the place of one that runs, with options separated by blanks. */
+void agent_start(const char *options, char url[RAW_URL]);
+void agent_stop(void);
+/* User and system time of maasd's threads. */
+uint64_t agent_cpu_ms(void);
+/* Keeps the work of interrupts off maasd's account. */
+void agent_pin(void);
+/* A metric without labels, read on a itself: the cable may be pulled. */
+double agent_metric(const char *name);
+/*
+ * Fetches the allocations of SOFTROCE_SHARE/ids over HTTP on a; the i-th must hold the bytes of
+ * agent_fill() with `seed` + i.
+ */
+void agent_check_bytes(uint64_t seed);
+/* Both hosts lose so many packets of what they send; 0: none. */
+void agent_lose(unsigned int percent);
+/* Shows maasd's log. */
+void agent_show_log(void);
+void agent_end(void);
+
+void agent_pull_cable(void);
+void agent_plug_cable(void);
+
+/* Random bytes that both hosts can make. */
+void agent_fill(uint64_t seed, uint8_t *bytes, size_t len);
+/* SOFTROCE_SHARE/`name` */
+void agent_path(const char *name, char path[256]);
+
+#endif

@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clients and servers that stop and die. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/rdma/scene.h"
+#include "tests/rdma/scenes.h"
+
+#define SLAB	  65536
+#define TTL_S	  2
+#define RECLAIM_S 2
+#define OWNER	  0x4f
+#define FOREIGN	  0xbd
+#define WRITERS	  5
+#define DEPTH	  32
+#define CLIENTS	  16
+#define WORKERS	  4
+
+static uint64_t seed;
+
+/* ---- a client that is stopped while it writes */
+
+struct writer {
+	const struct server *server;
+	int fd; /* its key goes there; closed at its end */
+	uint64_t posted;
+	uint64_t completed;
+};
+
+/* Writes without a pause, renews its lease, until either fails. */
+static void write_on(struct borrower *borrower, const struct raw_key *key, struct writer *writer)
+{
+	uint64_t renewed_ms = maas_clock_ms();
+	struct ibv_wc wc;
+
+	memset(borrower->link.bytes, FOREIGN, SLAB);
+	for (;;) {
+		while (writer->posted - writer->completed < DEPTH) {
+			size_t len = writer->posted % 2 ? SLAB : 4096;
+
+			if (raw_post(&borrower->link, IBV_WR_RDMA_WRITE, 0, len, key->addr,
+				     key->rkey, writer->posted))
+				return;
+			writer->posted++;
+		}
+		if (!raw_poll(&borrower->link, &wc, 10000))
+			fail("a write did not end");
+		if (wc.status != IBV_WC_SUCCESS) {
+			require(writer->completed, "the first write: %s",
+				ibv_wc_status_str(wc.status));
+			return;
+		}
+		writer->completed++;
+		if (maas_clock_ms() - renewed_ms < 500)
+			continue;
+		renewed_ms = maas_clock_ms();
+		if (raw_session_renew(borrower->http, &borrower->session) != 200)
+			return;
+	}
+}
+
+/* Once it has noticed, it tries what it has left: its old key, on a connection of a new session. */
+static void run_writer(void *arg)
+{
+	struct writer *writer = arg;
+	struct borrower borrower;
+	struct raw_key key;
+
+	device_open(); /* takes a good part of a lease */
+	borrower_open(&borrower, writer->server, TTL_S, SLAB);
+	require_equal(raw_session_renew(borrower.http, &borrower.session), 200, "its renewal");
+	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, "session", NULL, &key), 200,
+		      "the writer's memory");
+	require_equal(write(writer->fd, &key, sizeof(key)), sizeof(key), "pipe");
+	write_on(&borrower, &key, writer);
+	require_equal(raw_session_ticket(borrower.http, &borrower.session), 404,
+		      "a ticket for a session that ended");
+	borrower_close(&borrower);
+	borrower_open(&borrower, writer->server, TTL_S, SLAB);
+	memset(borrower.link.bytes, FOREIGN, SLAB);
+	must_run(&borrower.link, IBV_WR_RDMA_WRITE, 0, SLAB, key.addr, key.rkey,
+		 IBV_WC_REM_ACCESS_ERR);
+	borrower_end(&borrower);
+}
+
+struct stop_round {
+	const struct server *server;
+	pid_t pids[WRITERS];
+	int fds[WRITERS];
+	struct raw_key were[WRITERS];
+	struct raw_key now[WRITERS];
+	uint64_t stopped_ms;
+};
+
+static void start_writers(struct stop_round *round)
+{
+	for (size_t i = 0; i < WRITERS; i++) {
+		struct writer writer = {.server = round->server};
+		int fds[2];
+
+		require(pipe(fds) == 0, "pipe: %s", strerror(errno));
+		writer.fd = fds[1];
+		round->fds[i] = fds[0];
+		round->pids[i] = scene_fork(run_writer, &writer);
+		close(fds[1]);
+		require_equal(read(fds[0], &round->were[i], sizeof(round->were[i])),
+			      sizeof(round->were[i]), "the writer's key");
+	}
+}
+
+/* The pool has no other slab: the owner gets those of the writers, in any order. */
+static void take_over(struct borrower *owner, struct stop_round *round)
+{
+	uint64_t limit_ms = (TTL_S + RECLAIM_S) * 1000;
+
+	for (size_t i = 0; i < WRITERS; i++) {
+		size_t was = 0;
+		int status;
+
+		while ((status = raw_alloc(owner->http, &owner->session, SLAB, NULL, NULL,
+					   &round->now[i])) == 507) {
+			require(maas_clock_ms() - round->stopped_ms <= limit_ms,
+				"not reclaimed %llu ms after the stop",
+				(unsigned long long)limit_ms);
+			sleep_ms(10);
+		}
+		require_equal(status, 200, "POST /allocate");
+		if (i == WRITERS - 1)
+			note("%llu ms", (unsigned long long)(maas_clock_ms() - round->stopped_ms));
+		must_hold(&owner->link, &round->now[i], 0, "what the next owner finds");
+		must_fill(&owner->link, &round->now[i], OWNER);
+		while (was < WRITERS && round->were[was].addr != round->now[i].addr)
+			was++;
+		require(was < WRITERS, "not a slab of a stopped client");
+	}
+}
+
+/* The next owner, who lets the writers go on once it has all that they had. */
+static void run_owner(void *arg)
+{
+	struct stop_round *round = arg;
+	struct borrower owner;
+	char byte;
+
+	borrower_open(&owner, round->server, LEASE_S, SLAB);
+	take_over(&owner, round);
+	for (size_t i = 0; i < WRITERS; i++)
+		kill(round->pids[i], SIGCONT);
+	for (size_t i = 0; i < WRITERS; i++)
+		require_equal(read(round->fds[i], &byte, 1), 0, "a writer's end");
+	for (size_t i = 0; i < WRITERS; i++) {
+		must_hold(&owner.link, &round->now[i], OWNER, "the next owner's bytes");
+		must_hold_http(owner.http, &round->now[i], OWNER, "the next owner's bytes");
+		borrower_free(&owner, &round->now[i]);
+	}
+	borrower_end(&owner);
+}
+
+static void stop_and_continue(const struct server *server)
+{
+	struct stop_round round = {.server = server};
+
+	start_writers(&round);
+	sleep_ms((unsigned int)test_random_below(&seed, 500));
+	for (size_t i = 0; i < WRITERS; i++)
+		kill(round.pids[i], SIGSTOP);
+	round.stopped_ms = maas_clock_ms();
+	require_equal(scene_wait(scene_fork(run_owner, &round)), 0, "the next owner");
+	for (size_t i = 0; i < WRITERS; i++) {
+		require_equal(scene_wait(round.pids[i]), 0, "a writer");
+		close(round.fds[i]);
+	}
+}
+
+void scene_stopped(const char *keys)
+{
+	uint64_t rounds = count_device_stops() / WRITERS;
+	struct server server;
+
+	seed = maas_test_seed();
+	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "64KiB", "--max-pool-size",
+		     "320KiB", NULL);
+	note("%llu stops, reclaimed after", (unsigned long long)(rounds * WRITERS));
+	for (uint64_t i = 0; i < rounds; i++)
+		stop_and_continue(&server);
+	server_stop(&server, 2000);
+}
+
+/* ---- kill -9 of clients */
+
+/* Everything that a client can be in the middle of. */
+static void run_worker(void *arg)
+{
+	const struct server *server = arg;
+	struct raw_key keys[8];
+	struct borrower borrower;
+
+	device_open();
+	for (;;) {
+		borrower_open(&borrower, server, TTL_S, 4096);
+		for (size_t i = 0; i < MAAS_ARRAY_SIZE(keys); i++) {
+			require_equal(raw_alloc(borrower.http, &borrower.session, 4096, "session",
+						NULL, &keys[i]),
+				      200, "POST /allocate");
+			must_fill(&borrower.link, &keys[i], FOREIGN);
+		}
+		borrower_free(&borrower, &keys[0]);
+		borrower_reconnect(&borrower);
+		borrower_grant(&borrower, keys[1].id, "rw", &keys[1]);
+		must_hold(&borrower.link, &keys[1], FOREIGN, "its own bytes");
+		borrower_end(&borrower);
+	}
+}
+
+/* What the server opens once, it has opened. */
+static void run_first_client(void *arg)
+{
+	struct borrower borrower;
+
+	device_open();
+	borrower_open(&borrower, arg, LEASE_S, 4096);
+	borrower_end(&borrower);
+}
+
+void scene_killed(const char *keys)
+{
+	uint64_t count = count_device_kills();
+	struct resources before;
+	struct server server;
+
+	seed = maas_test_seed();
+	server_start(&server, "--rdma-keys", keys, "--max-pool-size", "16MiB", "--prealloc", NULL);
+	require_equal(scene_wait(scene_fork(run_first_client, &server)), 0, "the first client");
+	server_await(&server, "maas_rdma_queue_pairs{state=\"ending\"}", 0, 2000);
+	resources_get(&before);
+	for (uint64_t i = 0; i < count; i += WORKERS) {
+		pid_t pids[WORKERS];
+
+		for (size_t w = 0; w < WORKERS; w++)
+			pids[w] = scene_fork(run_worker, &server);
+		for (size_t w = 0; w < WORKERS; w++) {
+			sleep_ms((unsigned int)test_random_below(&seed, 200));
+			kill(pids[w], SIGKILL);
+			require_equal(scene_wait(pids[w]), -SIGKILL, "a client's end");
+		}
+	}
+	server_await(&server, "maas_sessions", 0, (TTL_S + RECLAIM_S) * 1000);
+	server_await(&server, "maas_active_allocations", 0, 1000);
+	server_await(&server, "maas_rdma_grants", 0, 1000);
+	server_await(&server, "maas_rdma_queue_pairs{state=\"connected\"}", 0, 1000);
+	server_await(&server, "maas_rdma_queue_pairs{state=\"connecting\"}", 0, 1000);
+	server_await(&server, "maas_rdma_queue_pairs{state=\"ending\"}", 0, 1000);
+	require_equal(server_metric(&server, "maas_quarantined_bytes"), 0,
+		      "maas_quarantined_bytes");
+	resources_await(&before, 5000);
+	note("%llu clients killed", (unsigned long long)count);
+	server_stop(&server, 2000);
+}
+
+/* ---- the server's end, with clients that write */
+
+static void open_clients(const struct server *server, struct borrower *clients)
+{
+	struct raw_key key;
+
+	for (size_t i = 0; i < CLIENTS; i++) {
+		borrower_open(&clients[i], server, LEASE_S, SLAB);
+		borrower_alloc(&clients[i], SLAB, &key);
+		for (uint64_t n = 0; n < DEPTH; n++)
+			require_equal(raw_post(&clients[i].link, IBV_WR_RDMA_WRITE, 0, SLAB,
+					       key.addr, key.rkey, n),
+				      0, "a write");
+	}
+}
+
+static void close_clients(struct borrower *clients)
+{
+	for (size_t i = 0; i < CLIENTS; i++)
+		borrower_close(&clients[i]);
+}
+
+void scene_sigterm(const char *keys)
+{
+	struct borrower clients[CLIENTS];
+	struct resources before;
+	struct server server;
+
+	device_open();
+	resources_get(&before);
+	server_start(&server, "--rdma-keys", keys, NULL);
+	open_clients(&server, clients);
+	server_stop(&server, 2000);
+	close_clients(clients);
+	resources_await(&before, 10000);
+}
+
+/* The kernel cleans up behind it, and the next one finds the device as it was. */
+void scene_server_killed(const char *keys)
+{
+	struct borrower clients[CLIENTS];
+	struct resources before;
+	struct server server;
+	int status;
+
+	device_open();
+	resources_get(&before);
+	server_start(&server, "--rdma-keys", keys, NULL);
+	open_clients(&server, clients);
+	kill(server.pid, SIGKILL);
+	require(scene_wait_for(server.pid, 5000, &status), "its end takes too long");
+	close_clients(clients);
+	resources_await(&before, 10000);
+	server_start(&server, "--rdma-keys", keys, NULL);
+	open_clients(&server, clients);
+	close_clients(clients);
+	server_stop(&server, 2000);
+}

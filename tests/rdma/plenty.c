@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many grants there may be, and that the end of them is an answer like any other. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/rdma/scene.h"
+#include "tests/rdma/scenes.h"
+
+#define SLAB  1024
+#define BATCH 10000u
+#define TRIED 200
+
+static void use(struct borrower *borrower, const struct raw_key *key, uint64_t i)
+{
+	uint8_t *bytes = borrower->link.bytes;
+
+	memset(bytes, (int)(i % 251), SLAB);
+	must_run(&borrower->link, IBV_WR_RDMA_WRITE, 0, SLAB, key->addr, key->rkey, IBV_WC_SUCCESS);
+}
+
+static void check(struct borrower *borrower, const struct raw_key *key, uint64_t i)
+{
+	memset(borrower->link.bytes, 0xff, SLAB);
+	must_run(&borrower->link, IBV_WR_RDMA_READ, 0, SLAB, key->addr, key->rkey, IBV_WC_SUCCESS);
+	require_bytes(borrower->link.bytes, (uint8_t)(i % 251), SLAB, "one of many");
+}
+
+/* Not the first and last only: any. */
+static void use_and_check(struct borrower *borrower, const struct raw_key *keys, uint64_t count)
+{
+	uint64_t random = maas_test_seed();
+	uint64_t picked[TRIED];
+
+	for (size_t i = 0; i < TRIED; i++) {
+		picked[i] = i == 0 ? 0 : i == 1 ? count - 1 : test_random_below(&random, count);
+		use(borrower, &keys[picked[i]], picked[i]);
+	}
+	for (size_t i = 0; i < TRIED; i++)
+		check(borrower, &keys[picked[i]], picked[i]);
+}
+
+void scene_grants(const char *keys)
+{
+	uint64_t count = count_device_grants();
+	struct raw_key *all = calloc(count, sizeof(*all));
+	struct borrower other;
+	struct borrower many;
+	struct raw_key key;
+	struct server server;
+	uint64_t started_ms;
+
+	require(all, "out of memory");
+	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "1KiB", "--extent-size", "1MiB",
+		     "--max-pool-size", "256MiB", "--max-grants", "200000", NULL);
+	borrower_open(&many, &server, LEASE_S, SLAB);
+	borrower_open(&other, &server, LEASE_S, SLAB);
+	started_ms = maas_clock_ms();
+	for (uint64_t i = 0; i < count; i += BATCH) {
+		uint32_t n = count - i < BATCH ? (uint32_t)(count - i) : BATCH;
+		int status = raw_alloc_many(many.http, &many.session, SLAB, n, &all[i]);
+
+		require(status == 200, "grant %llu and %u more: %d %s", (unsigned long long)i, n,
+			status, raw_error(many.http));
+	}
+	note("%llu grants in %llu ms", (unsigned long long)count,
+	     (unsigned long long)(maas_clock_ms() - started_ms));
+	require_equal(server_metric(&server, "maas_rdma_grants"), count, "maas_rdma_grants");
+	use_and_check(&many, all, count);
+	borrower_alloc(&other, SLAB, &key);
+	must_fill(&other.link, &key, 0x22);
+	must_hold(&other.link, &key, 0x22, "another session's bytes beside them");
+	borrower_free(&other, &key);
+
+	started_ms = maas_clock_ms();
+	for (uint64_t i = 0; i < count / 2; i += BATCH)
+		require_equal(
+			raw_free_many(many.http, &all[i],
+				      count / 2 - i < BATCH ? (uint32_t)(count / 2 - i) : BATCH),
+			200, "POST /free");
+	note("half freed in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	require_equal(server_metric(&server, "maas_rdma_grants"), count - count / 2,
+		      "maas_rdma_grants");
+	use_and_check(&many, all + count / 2, count - count / 2);
+	started_ms = maas_clock_ms();
+	borrower_end(&many);
+	note("session ended in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	server_await(&server, "maas_rdma_grants", 0, 5000);
+	borrower_end(&other);
+	server_stop(&server, 2000);
+	free(all);
+}
+
+static void full(struct borrower *borrower, uint32_t count)
+{
+	struct raw_key keys[8];
+	int status =
+		count == 1 ? raw_alloc(borrower->http, &borrower->session, SLAB, NULL, NULL, keys)
+			   : raw_alloc_many(borrower->http, &borrower->session, SLAB, count, keys);
+
+	require_equal(status, 507, "one grant too many");
+	require(!strcmp(raw_error(borrower->http), "grants_exhausted"), "it says %s",
+		raw_error(borrower->http));
+}
+
+void scene_max_grants(const char *keys)
+{
+	enum { MAX = 100 };
+	static struct raw_key all[MAX];
+	struct borrower borrower;
+	struct borrower other;
+	struct raw_key plain;
+	struct server server;
+
+	server_start(&server, "--rdma-keys", keys, "--max-grants", "100", NULL);
+	borrower_open(&borrower, &server, LEASE_S, SLAB);
+	borrower_open(&other, &server, LEASE_S, SLAB);
+	require_equal(raw_alloc_many(borrower.http, &borrower.session, SLAB, MAX - 2, all), 200,
+		      "98 grants");
+	full(&borrower, 3);
+	require_equal(server_metric(&server, "maas_rdma_grants"), MAX - 2, "grants after that");
+	require_equal(server_metric(&server, "maas_active_allocations"), MAX - 2,
+		      "allocations after that");
+	borrower_alloc(&borrower, SLAB, &all[MAX - 2]);
+	borrower_alloc(&borrower, SLAB, &all[MAX - 1]);
+	full(&borrower, 1);
+	full(&other, 1);
+
+	/* Everything else goes on. */
+	require_equal(raw_alloc(borrower.http, NULL, SLAB, NULL, NULL, &plain), 200,
+		      "an allocation without a key");
+	require_equal(raw_grant(borrower.http, plain.id, &borrower.session, "rw", &all[0]), 507,
+		      "a key to it");
+	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, NULL, "none", &plain), 200,
+		      "an allocation with access none");
+	for (size_t i = 1; i < MAX; i++)
+		use(&borrower, &all[i], i);
+	for (size_t i = 1; i < MAX; i++)
+		check(&borrower, &all[i], i);
+	borrower_free(&borrower, &all[MAX - 1]);
+	borrower_alloc(&other, SLAB, &all[MAX - 1]);
+	full(&borrower, 1);
+	use(&other, &all[MAX - 1], 7);
+	check(&other, &all[MAX - 1], 7);
+	borrower_end(&borrower);
+	server_await(&server, "maas_rdma_grants", 1, 2000);
+	borrower_end(&other);
+	server_stop(&server, 2000);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * scene: scenarios on a real device, many in one boot of a machine. Each runs in a process group of
+ * its own, which is killed at its end; it fails by fail(), by its time limit, or by a warning of
+ * the kernel, and then the logs of its servers are shown.
+ */
+#ifndef MAAS_TESTS_SCENE_H
+#define MAAS_TESTS_SCENE_H
+
+#include <sys/types.h>
+
+#include "tests/counts.h"
+#include "tests/random.h"
+#include "tests/rdma/raw.h"
+
+/* ---- running them */
+
+enum scene_tier {
+	SCENE_GATE, /* in both tiers */
+	SCENE_LONG,
+};
+
+struct scene {
+	const char *name;
+	void (*run)(const char *keys); /* key mode, or NULL */
+	const char *keys;
+	unsigned int limit_s; /* ten times as long in the long tier */
+	enum scene_tier tier;
+};
+
+/*
+ * Runs those scenarios of this tier whose name contains `filter` (NULL: all), one line for each.
+ * Returns an exit status: 0 when all passed. Nothing runs after a warning of the kernel: what such
+ * a machine does proves nothing.
+ */
+int scene_run_all(const struct scene *scenes, size_t count, const char *filter);
+
+/* ---- within one */
+
+/* Says where and why, and ends the scenario. */
+#define fail(...) scene_fail(__FILE__, __LINE__, __VA_ARGS__)
+void scene_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF(3, 4)
+	__attribute__((noreturn));
+
+#define require(condition, ...)                                                                    \
+	do {                                                                                       \
+		if (!(condition))                                                                  \
+			fail(__VA_ARGS__);                                                         \
+	} while (0)
+
+/* For two integers of any type. */
+#define require_equal(got, want, what)                                                             \
+	scene_equal(__FILE__, __LINE__, (long long)(got), (long long)(want), what)
+void scene_equal(const char *file, int line, long long got, long long want, const char *what);
+
+/* Ends in failure unless all `len` bytes are `value`. */
+#define require_bytes(bytes, value, len, what)                                                     \
+	scene_bytes(__FILE__, __LINE__, bytes, value, len, what)
+void scene_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
+		 const char *what);
+
+/* A figure for the scenario's line in the report. */
+void note(const char *fmt, ...) MAAS_PRINTF(1, 2);
+
+/* One more process of the scenario; it is killed with it. In it `run(arg)`, then exit(0). */
+pid_t scene_fork(void (*run)(void *arg), void *arg);
+/* Waits. Returns its exit status, or minus the signal that ended it. */
+int scene_wait(pid_t pid);
+/* The same with a limit: false when it still runs after `timeout_ms`. */
+bool scene_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status);
+
+void sleep_ms(unsigned int ms);
+
+/* ---- maasd */
+
+struct server {
+	pid_t pid;
+	char url[RAW_URL];
+	char log[128];
+};
+
+/* The maasd under test, and a folder for the scenario's files. */
+extern const char *scene_maasd;
+extern char scene_dir[64];
+/* Shows the servers' logs, where they are not in the folder. */
+extern void (*scene_on_failure)(void);
+/* Makes the folder and goes there; scene_run_all() does. */
+void scene_dir_make(void);
+
+/* Starts it on SOFTROCE_ADDR with `--rdma required` and these options; the last is NULL. */
+void server_start(struct server *server, ...) __attribute__((sentinel));
+/* Starts it by any command line that ends in maasd's. False: it ended; `ret_status` says how. */
+bool server_try(struct server *server, const char *const *argv, int *ret_status);
+/* SIGTERM; it must end with 0 within `limit_ms`. Nothing in its log may be an error. */
+void server_stop(struct server *server, unsigned int limit_ms);
+/* One metric without labels, or with them as they stand in the page; -1: not there. */
+double server_metric(const struct server *server, const char *name);
+/* Waits until the metric has this value. */
+void server_await(const struct server *server, const char *name, double value,
+		  unsigned int timeout_ms);
+bool server_log_has(const struct server *server, const char *text);
+/* User and system time of all its threads. */
+uint64_t process_cpu_ms(pid_t pid);
+
+/*
+ * librdmacm keeps the device open that it has used once: what there was at first is to have that in
+ * it already. But no process can use a device that its parent opened (-EACCES): scenarios that fork
+ * clients leave it alone.
+ */
+void device_open(void);
+
+/* What the kernel holds for programs that use the device. */
+struct resources {
+	unsigned int pd, cq, qp, cm_id, mr, ctx;
+};
+
+void resources_get(struct resources *ret_resources);
+/* Waits until what there is, is what there was. */
+void resources_await(const struct resources *before, unsigned int timeout_ms);
+
+/* ---- a client with one session and its connection; everything must succeed */
+
+struct borrower {
+	struct raw_http *http;
+	struct raw_session session;
+	struct raw_link link;
+};
+
+#define LEASE_S 36000 /* of those whose lease is not what is tried: nothing renews it */
+
+void borrower_open(struct borrower *borrower, const struct server *server, unsigned int ttl_s,
+		   size_t buffer_bytes);
+/* A new ticket and a new connection in the place of the old. */
+void borrower_reconnect(struct borrower *borrower);
+/* Leaves the session to its lease. */
+void borrower_close(struct borrower *borrower);
+void borrower_end(struct borrower *borrower);
+void borrower_alloc(struct borrower *borrower, size_t size_bytes, struct raw_key *ret_key);
+void borrower_free(struct borrower *borrower, const struct raw_key *key);
+void borrower_grant(struct borrower *borrower, const char *id, const char *access,
+		    struct raw_key *ret_key);
+
+/* One signalled request that must end with `want` (enum ibv_wc_status). */
+#define must_run(link, opcode, at, len, addr, rkey, want)                                          \
+	scene_run(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)
+void scene_run(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
+	       size_t at, size_t len, uint64_t addr, uint32_t rkey, int want);
+
+/* The whole allocation holds `value`, read through the key, in pieces of the link's buffer. */
+void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, const char *what);
+void must_fill(struct raw_link *link, const struct raw_key *key, uint8_t value);
+/* The same, over HTTP. */
+void must_hold_http(struct raw_http *http, const struct raw_key *key, uint8_t value,
+		    const char *what);
+
+#endif

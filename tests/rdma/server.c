@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "tests/rdma/scene.h"
+
+#define MAX_ARGS   40
+#define START_MS   30000
+#define PAGE_BYTES (256 * 1024)
+
+static char *read_file(const char *path)
+{
+	char *text = calloc(1, PAGE_BYTES + 1);
+	FILE *file = fopen(path, "r");
+
+	require(text, "out of memory");
+	if (file) {
+		text[fread(text, 1, PAGE_BYTES, file)] = '\0';
+		fclose(file);
+	}
+	return text;
+}
+
+bool server_log_has(const struct server *server, const char *text)
+{
+	char *log = read_file(server->log);
+	bool found = strstr(log, text) != NULL;
+
+	free(log);
+	return found;
+}
+
+/* Fills in the URL once the log says it. */
+static bool is_listening(struct server *server)
+{
+	static const char words[] = "Listening on ";
+	char *log = read_file(server->log);
+	char *at = strstr(log, words);
+	char *end = at ? strchr(at, '\n') : NULL;
+
+	if (end) {
+		*end = '\0';
+		snprintf(server->url, sizeof(server->url), "%s", at + sizeof(words) - 1);
+	}
+	free(log);
+	return end;
+}
+
+static void become_server(const struct server *server, const char *const *argv)
+{
+	int fd = open(server->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	dup2(fd, STDERR_FILENO);
+	dup2(fd, STDOUT_FILENO);
+	execvp(argv[0], (char *const *)(uintptr_t)argv);
+	fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+bool server_try(struct server *server, const char *const *argv, int *ret_status)
+{
+	static unsigned int number;
+	uint64_t deadline_ms = maas_clock_ms() + START_MS;
+
+	memset(server, 0, sizeof(*server));
+	snprintf(server->log, sizeof(server->log), "%s/server.%d.%u.log", scene_dir, getpid(),
+		 number++);
+	server->pid = fork();
+	require(server->pid >= 0, "fork: %s", strerror(errno));
+	if (server->pid == 0)
+		become_server(server, argv);
+	while (!is_listening(server)) {
+		if (scene_wait_for(server->pid, 10, ret_status))
+			return false;
+		require(maas_clock_ms() < deadline_ms, "maasd does not start");
+	}
+	return true;
+}
+
+void server_start(struct server *server, ...)
+{
+	const char *addr = getenv("SOFTROCE_ADDR");
+	const char *argv[MAX_ARGS] = {scene_maasd, "--rdma", "required", "--listen"};
+	char listen[64];
+	unsigned int count = 5;
+	int status;
+	va_list args;
+
+	snprintf(listen, sizeof(listen), "%s:0", addr);
+	argv[4] = listen;
+	va_start(args, server);
+	while ((argv[count] = va_arg(args, const char *)))
+		require(++count < MAX_ARGS, "too many options");
+	va_end(args);
+	require(server_try(server, argv, &status), "maasd ended with %d", status);
+}
+
+/* An event of the log's level "error": the server itself, not a client, has a fault. */
+static void check_log(const struct server *server)
+{
+	char *log = read_file(server->log);
+	char *at = strstr(log, " error ");
+
+	if (at) {
+		*strchrnul(at, '\n') = '\0';
+		fail("maasd says:%s", at);
+	}
+	free(log);
+}
+
+void server_stop(struct server *server, unsigned int limit_ms)
+{
+	uint64_t started_ms = maas_clock_ms();
+	int status;
+
+	kill(server->pid, SIGTERM);
+	require(scene_wait_for(server->pid, limit_ms, &status),
+		"maasd still runs %u ms after SIGTERM", limit_ms);
+	require_equal(status, 0, "exit status of maasd");
+	if (maas_clock_ms() - started_ms > 500)
+		note("stopped in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	check_log(server);
+}
+
+double server_metric(const struct server *server, const char *name)
+{
+	struct raw_http *http = raw_http_new(server->url);
+	char *page = calloc(1, PAGE_BYTES + 1);
+	size_t name_len = strlen(name);
+	size_t len = 0;
+	double value = -1;
+
+	require(http && page, "out of memory");
+	require_equal(raw_get(http, "/metrics", page, PAGE_BYTES, &len), 200, "GET /metrics");
+	for (char *line = page; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, name, name_len) == 0 && line[name_len] == ' ')
+			value = strtod(line + name_len, NULL);
+	}
+	raw_http_free(http);
+	free(page);
+	return value;
+}
+
+void server_await(const struct server *server, const char *name, double value,
+		  unsigned int timeout_ms)
+{
+	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
+	double got;
+
+	while ((got = server_metric(server, name)) != value) {
+		require(maas_clock_ms() < deadline_ms, "%s is %g, not %g", name, got, value);
+		sleep_ms(50);
+	}
+}
+
+uint64_t process_cpu_ms(pid_t pid)
+{
+	unsigned long user = 0;
+	unsigned long kernel = 0;
+	char path[64];
+	char *text;
+	char *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	text = read_file(path);
+	at = strrchr(text, ')');
+	require(at && sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+			     &kernel) == 2,
+		"%s: %s", path, text);
+	free(text);
+	return (user + kernel) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
+}
+
+/* ---- what the kernel holds */
+
+static unsigned int number_behind(const char *line, const char *word)
+{
+	const char *at = strstr(line, word);
+
+	return at ? (unsigned int)strtoul(at + strlen(word), NULL, 10) : 0;
+}
+
+void device_open(void)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET};
+	struct rdma_cm_id *id;
+
+	require(inet_pton(AF_INET, getenv("SOFTROCE_ADDR"), &addr.sin_addr) == 1, "SOFTROCE_ADDR");
+	require(rdma_create_id(NULL, &id, NULL, RDMA_PS_TCP) == 0 &&
+			rdma_bind_addr(id, (struct sockaddr *)&addr) == 0 &&
+			rdma_destroy_id(id) == 0,
+		"opening the device: %s", strerror(errno));
+}
+
+void resources_get(struct resources *ret_resources)
+{
+	FILE *pipe = popen("rdma resource show", "r"); /* NOLINT(cert-env33-c): a constant */
+	unsigned int lines = 0;
+	char line[512];
+
+	memset(ret_resources, 0, sizeof(*ret_resources));
+	while (pipe && fgets(line, sizeof(line), pipe)) {
+		lines++;
+		ret_resources->pd += number_behind(line, " pd ");
+		ret_resources->cq += number_behind(line, " cq ");
+		ret_resources->qp += number_behind(line, " qp ");
+		ret_resources->cm_id += number_behind(line, " cm_id ");
+		ret_resources->mr += number_behind(line, " mr ");
+		ret_resources->ctx += number_behind(line, " ctx ");
+	}
+	require(pipe && pclose(pipe) == 0 && lines, "rdma resource show: no answer");
+}
+
+void resources_await(const struct resources *before, unsigned int timeout_ms)
+{
+	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
+	struct resources now;
+
+	for (;;) {
+		resources_get(&now);
+		if (memcmp(&now, before, sizeof(now)) == 0)
+			return;
+		require(maas_clock_ms() < deadline_ms,
+			"left: pd %u cq %u qp %u cm_id %u mr %u ctx %u, "
+			"not pd %u cq %u qp %u cm_id %u mr %u ctx %u",
+			now.pd, now.cq, now.qp, now.cm_id, now.mr, now.ctx, before->pd, before->cq,
+			before->qp, before->cm_id, before->mr, before->ctx);
+		sleep_ms(100);
+	}
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What keys open, and what they do not. A refusal kills the client's queue pair, and what comes
+ * behind it is flushed, which proves nothing: each attempt is the first request of its connection.
+ */
+#include <string.h>
+
+#include "tests/rdma/scene.h"
+#include "tests/rdma/scenes.h"
+
+#define SLAB	4096
+#define VICTIM	0x56
+#define OWNER	0x4f
+#define HOSTILE 0xbd
+
+static void attempt(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
+		    uint32_t rkey)
+{
+	memset(link->bytes, HOSTILE, link->len);
+	must_run(link, opcode, 0, len, addr, rkey, IBV_WC_REM_ACCESS_ERR);
+	require_bytes(link->bytes, HOSTILE, link->len, "what the refused read brought");
+}
+
+static enum ibv_wr_opcode opcode_of(uint64_t i)
+{
+	return i % 2 ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+}
+
+/*
+ * The pool is one slab, so that the next owner has the one that was freed. The stale key is tried
+ * by turns before and after the next owner wrote.
+ */
+static void try_stale(struct borrower *first, struct borrower *next, uint64_t i)
+{
+	struct raw_key stale;
+	struct raw_key key;
+
+	borrower_reconnect(first);
+	borrower_alloc(first, SLAB, &stale);
+	borrower_free(first, &stale);
+	borrower_alloc(next, SLAB, &key);
+	require_equal(key.addr, stale.addr, "address of the next owner's slab");
+	must_hold(&next->link, &key, 0, "what the next owner finds");
+	if (i & 2)
+		must_fill(&next->link, &key, OWNER);
+	attempt(&first->link, opcode_of(i), 1 + i * 7 % SLAB, stale.addr, stale.rkey);
+	must_hold(&next->link, &key, i & 2 ? OWNER : 0, "what the next owner has");
+	borrower_free(next, &key);
+}
+
+void scene_stale(const char *keys)
+{
+	uint64_t count = count_device_stale();
+	struct borrower first;
+	struct borrower next;
+	struct server server;
+
+	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "4KiB", "--max-pool-size",
+		     "4KiB", NULL);
+	borrower_open(&first, &server, LEASE_S, SLAB);
+	borrower_open(&next, &server, LEASE_S, SLAB);
+	for (uint64_t i = 0; i < count; i++)
+		try_stale(&first, &next, i);
+	note("%llu stale keys", (unsigned long long)count);
+	borrower_end(&first);
+	borrower_end(&next);
+	server_stop(&server, 2000);
+}
+
+/* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
+void scene_foreign(const char *keys)
+{
+	uint64_t count = count_device_foreign();
+	struct borrower victim;
+	struct borrower thief;
+	struct raw_key key;
+	struct server server;
+
+	server_start(&server, "--rdma-keys", keys, NULL);
+	borrower_open(&victim, &server, LEASE_S, SLAB);
+	borrower_open(&thief, &server, LEASE_S, SLAB);
+	borrower_alloc(&victim, SLAB, &key);
+	must_fill(&victim.link, &key, VICTIM);
+	for (uint64_t i = 0; i < count; i++) {
+		struct raw_key own;
+
+		borrower_reconnect(&thief);
+		if (i % 3 == 1)
+			borrower_alloc(&thief, SLAB, &own);
+		attempt(&thief.link, opcode_of(i), SLAB, key.addr, key.rkey);
+		if (i % 3 == 1)
+			borrower_free(&thief, &own);
+		must_hold(&victim.link, &key, VICTIM, "the victim's bytes");
+	}
+	must_hold_http(victim.http, &key, VICTIM, "the victim's bytes");
+	note("%llu attempts", (unsigned long long)count);
+	borrower_end(&victim);
+	borrower_end(&thief);
+	server_stop(&server, 2000);
+}
+
+/* Near the victim's key, near the thief's own, and anywhere. */
+static uint32_t guess(uint64_t *random, uint64_t i, const struct raw_key *victim,
+		      const struct raw_key *own)
+{
+	uint32_t bits = (uint32_t)test_random(random);
+
+	switch (i % 4) {
+	case 0:
+		return victim->rkey ^ (1 + bits % 255);
+	case 1:
+		return own->rkey ^ (1 + bits % 255);
+	case 2:
+		return victim->rkey + ((1 + bits % 8) << 8);
+	default:
+		return bits;
+	}
+}
+
+void scene_guessed(const char *keys)
+{
+	uint64_t random = maas_test_seed();
+	uint64_t count = count_device_guesses();
+	struct borrower victim;
+	struct borrower thief;
+	struct raw_key key;
+	struct raw_key own;
+	struct server server;
+
+	server_start(&server, "--rdma-keys", keys, NULL);
+	borrower_open(&victim, &server, LEASE_S, SLAB);
+	borrower_open(&thief, &server, LEASE_S, SLAB);
+	borrower_alloc(&victim, SLAB, &key);
+	borrower_alloc(&thief, SLAB, &own);
+	must_fill(&victim.link, &key, VICTIM);
+	for (uint64_t i = 0; i < count; i++) {
+		uint32_t rkey;
+
+		borrower_reconnect(&thief);
+		borrower_grant(&thief, own.id, "rw", &own);
+		do
+			rkey = guess(&random, i, &key, &own);
+		while (rkey == own.rkey);
+		attempt(&thief.link, opcode_of(i / 4), SLAB, key.addr, rkey);
+	}
+	must_hold(&victim.link, &key, VICTIM, "the victim's bytes");
+	note("%llu guesses", (unsigned long long)count);
+	borrower_end(&victim);
+	borrower_end(&thief);
+	server_stop(&server, 2000);
+}
+
+/* One byte before and one behind, alone and at the end of what is allowed. */
+static void try_bounds(struct borrower *borrower, struct raw_key *key, uint64_t i)
+{
+	uint64_t len = key->len;
+
+	borrower_reconnect(borrower);
+	borrower_grant(borrower, key->id, "rw", key);
+	switch (i / 2 % 4) {
+	case 0:
+		attempt(&borrower->link, opcode_of(i), 1, key->addr - 1, key->rkey);
+		break;
+	case 1:
+		attempt(&borrower->link, opcode_of(i), 1, key->addr + len, key->rkey);
+		break;
+	case 2:
+		attempt(&borrower->link, opcode_of(i), len + 1, key->addr - 1, key->rkey);
+		break;
+	default:
+		attempt(&borrower->link, opcode_of(i), len + 1, key->addr, key->rkey);
+		break;
+	}
+}
+
+/* Allocations smaller than their slab: the rest of the slab is out of bounds too. */
+void scene_bounds(const char *keys)
+{
+	static const size_t sizes[] = {SLAB, 1000, 1, 3 * SLAB - 1};
+	struct raw_key victims[3];
+	struct borrower victim;
+	struct borrower thief;
+	struct server server;
+
+	server_start(&server, "--rdma-keys", keys, NULL);
+	borrower_open(&victim, &server, LEASE_S, SLAB);
+	borrower_open(&thief, &server, LEASE_S, 4 * SLAB);
+	for (size_t s = 0; s < MAAS_ARRAY_SIZE(sizes); s++) {
+		struct raw_key key;
+
+		borrower_alloc(&victim, sizes[s], &victims[0]);
+		borrower_alloc(&thief, sizes[s], &key);
+		borrower_alloc(&victim, sizes[s], &victims[1]);
+		borrower_alloc(&victim, sizes[s], &victims[2]);
+		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
+			must_fill(&victim.link, &victims[v], VICTIM);
+		for (uint64_t i = 0; i < count_device_bounds(); i++)
+			try_bounds(&thief, &key, i);
+		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
+			must_hold(&victim.link, &victims[v], VICTIM, "the neighbour's bytes");
+	}
+	borrower_end(&victim);
+	borrower_end(&thief);
+	server_stop(&server, 2000);
+}
