@@ -22,3 +22,12 @@ target_link_libraries(bench_http PRIVATE maas_warnings bench_report bench_load P
 
 add_executable(bare_mhd bench/bare_mhd.c)
 target_link_libraries(bare_mhd PRIVATE maas_warnings PkgConfig::MHD)
+
+# bind_keys is a program of its own: the server's names and those of libmaas do not go together.
+add_executable(bind_keys bench/bind_keys.c bench/bare_keys.c)
+target_link_libraries(bind_keys PRIVATE
+	maas_warnings maas_rdma PkgConfig::VERBS PkgConfig::SODIUM Threads::Threads)
+
+add_executable(bench_rdma bench/bench_rdma.c bench/rdma_data.c bench/rdma_rows.c bench/perftest.c
+	bench/key_maker.c bench/server.c)
+target_link_libraries(bench_rdma PRIVATE maas_warnings bench_report maas_shared m)

@@ -10,10 +10,11 @@ struct bench_options {
 	unsigned int pairs;
 	bool quick;	    /* a tenth of the work: shows that it runs, not how fast */
 	const char *sample; /* bench_slab: be one sample */
-	const char *dir;    /* bench_http: for the servers' output */
+	const char *dir;    /* bench_http, bench_rdma: for the servers' output */
 	const char *maasd;  /* … and the programs themselves */
 	const char *bare;
 	const char *redis;
+	const char *keys; /* bench_rdma: bind_keys */
 };
 
 /* Says on stderr what is wrong. Errors: -EINVAL. */

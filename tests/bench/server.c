@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -43,7 +44,7 @@ static _Noreturn void exec_server(const char *const *argv, const char *output)
 	_exit(127);
 }
 
-static int launch(struct server *server, const char *const *argv, const char *output)
+int server_launch(struct server *server, const char *const *argv, const char *output)
 {
 	pid_t pid = fork();
 
@@ -122,7 +123,7 @@ static int give_up(struct server *server, const char *output, unsigned int waite
 int server_start(struct server *server, const char *const *argv, const char *output,
 		 const char *log)
 {
-	int ret = launch(server, argv, output);
+	int ret = server_launch(server, argv, output);
 
 	for (unsigned int ms = 0; ret == 0; ms += POLL_MS) {
 		if (find_port(output, &server->port) || find_port(log, &server->port))
@@ -136,7 +137,7 @@ int server_start(struct server *server, const char *const *argv, const char *out
 int server_start_on(struct server *server, const char *const *argv, const char *output,
 		    uint16_t port)
 {
-	int ret = launch(server, argv, output);
+	int ret = server_launch(server, argv, output);
 
 	server->port = port;
 	for (unsigned int ms = 0; ret == 0; ms += POLL_MS) {
@@ -146,6 +147,65 @@ int server_start_on(struct server *server, const char *const *argv, const char *
 		ret = give_up(server, output, ms);
 	}
 	return ret;
+}
+
+/* In one of the kernel's tables of sockets; 0A is a listener. */
+static bool table_has(const char *path, uint16_t port)
+{
+	FILE *file = fopen(path, "re");
+	char line[256];
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		char address[64];
+		unsigned int its_port;
+		unsigned int state;
+
+		found = sscanf(line, " %*d: %63[0-9A-F]:%x %*[0-9A-F:] %x", address, &its_port,
+			       &state) == 3 &&
+			its_port == port && state == 0x0a;
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+int server_await_listener(struct server *server, const char *output, uint16_t port)
+{
+	int ret = 0;
+
+	for (unsigned int ms = 0; ret == 0; ms += POLL_MS) {
+		if (table_has("/proc/net/tcp", port) || table_has("/proc/net/tcp6", port))
+			return 0;
+		pause_ms(POLL_MS);
+		ret = give_up(server, output, ms);
+	}
+	return ret;
+}
+
+int server_wait(struct server *server, const char *output, unsigned int timeout_ms,
+		uint64_t *ret_cpu_ns)
+{
+	struct rusage usage = {0};
+	bool late = false;
+	int status = 0;
+
+	for (unsigned int ms = 0; wait4(server->pid, &status, WNOHANG, &usage) == 0;
+	     ms += POLL_MS) {
+		if (ms >= timeout_ms && !late) {
+			late = true;
+			kill(server->pid, SIGKILL);
+		}
+		pause_ms(POLL_MS);
+	}
+	server->pid = 0;
+	*ret_cpu_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
+		      (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+	if (status == 0)
+		return 0;
+	log_err("%s %s status=%d", server->name, late ? "took too long" : "failed", status);
+	show_file(output);
+	return late ? -ETIMEDOUT : -EIO;
 }
 
 int server_free_port(uint16_t *ret_port)

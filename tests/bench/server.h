@@ -30,6 +30,20 @@ MAAS_MUST_CHECK int server_start(struct server *server, const char *const *argv,
 MAAS_MUST_CHECK int server_start_on(struct server *server, const char *const *argv,
 				    const char *output, uint16_t port);
 
+/* Only starts it. Errors: -errno of fork(2). */
+MAAS_MUST_CHECK int server_launch(struct server *server, const char *const *argv,
+				  const char *output);
+
+/* The program listens on `port` of any address, which is seen without connecting to it. */
+MAAS_MUST_CHECK int server_await_listener(struct server *server, const char *output, uint16_t port);
+
+/*
+ * Waits until it ends by itself; later than `timeout_ms` it is killed. `ret_cpu_ns`: user and
+ * system. Errors: -ETIMEDOUT, -EIO when it did not end with 0; its output is then shown.
+ */
+MAAS_MUST_CHECK int server_wait(struct server *server, const char *output, unsigned int timeout_ms,
+				uint64_t *ret_cpu_ns);
+
 /* A port of 127.0.0.1 that nobody listens on. Errors: errno of socket(2), bind(2). */
 MAAS_MUST_CHECK int server_free_port(uint16_t *ret_port);
 

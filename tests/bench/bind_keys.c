@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bind_keys MODE LIVE: makes 1,000 keys in one go, once by the server's own operation, once with
+ * bare verbs on the same device, beside LIVE allocations without keys. For each line of its input,
+ * "ours" or "bare", it prints how many nanoseconds that took and how much CPU time.
+ */
+#include <errno.h>
+#include <rdma/rdma_cma.h>
+#include <semaphore.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/wire.h"
+#include "rdma/rdma.h"
+#include "tests/bench/bare_keys.h"
+
+#define SLAB_BYTES 1024
+#define POOL_BYTES (512ull << 20)
+#define CONNECT_MS 10000
+
+struct world {
+	struct maas_slab *slab;
+	struct maas_rdma *rdma;
+	struct maas_lend *lend;
+	struct maas_session_ref session;
+	struct rdma_cm_id *client;
+	struct maas_slab_ref refs[BARE_KEYS];
+	struct maas_grant grants[BARE_KEYS];
+	struct bare_keys *bare;
+};
+
+/* ---- the server's side ----------------------------------------------------------------------- */
+
+struct wait {
+	sem_t done;
+	_Atomic unsigned int left;
+	_Atomic int status;
+};
+
+static void wait_done(void *arg, int status)
+{
+	struct wait *wait = arg;
+
+	if (status)
+		atomic_store(&wait->status, status);
+	if (atomic_fetch_sub(&wait->left, 1) == 1)
+		sem_post(&wait->done);
+}
+
+static int wait_for(struct wait *wait)
+{
+	while (sem_wait(&wait->done))
+		continue;
+	sem_destroy(&wait->done);
+	return atomic_load(&wait->status);
+}
+
+static int grant_all(struct world *world)
+{
+	struct wait wait = {.left = 1};
+	int r;
+
+	sem_init(&wait.done, 0, 0);
+	r = maas_rdma_key_ops.grant(world->rdma, world->session, world->refs, BARE_KEYS,
+				    MAAS_ACCESS_WRITE, world->grants, wait_done, &wait);
+	return r ? r : wait_for(&wait);
+}
+
+static int ungrant_all(struct world *world)
+{
+	struct wait wait = {.left = BARE_KEYS};
+
+	sem_init(&wait.done, 0, 0);
+	for (unsigned int i = 0; i < BARE_KEYS; i++) {
+		int r = maas_rdma_key_ops.ungrant(world->rdma, world->session, world->refs[i],
+						  wait_done, &wait);
+
+		if (r)
+			wait_done(&wait, r);
+	}
+	return wait_for(&wait);
+}
+
+/* Different keys, or the same place twice, would be an impossible speed. */
+static int check_grants(const struct world *world)
+{
+	for (unsigned int i = 0; i < BARE_KEYS; i++) {
+		const struct maas_grant *grant = &world->grants[i];
+		struct maas_slab_info info;
+		int r = maas_slab_get(world->slab, world->refs[i], &info);
+
+		if (r || grant->addr != info.offset || grant->len_bytes != SLAB_BYTES ||
+		    !grant->rkey || !grant->connection)
+			return -EBADMSG;
+	}
+	return 0;
+}
+
+/* ---- the client's side: a connection and nothing else -----------------------------------------
+ */
+
+static int resolve(struct rdma_cm_id *id, const struct maas_key_address *address)
+{
+	struct rdma_addrinfo hints = {.ai_flags = RAI_NUMERICHOST, .ai_port_space = RDMA_PS_TCP};
+	struct rdma_addrinfo *info;
+	char port[8];
+	int r = 0;
+
+	snprintf(port, sizeof(port), "%u", address->port);
+	if (rdma_getaddrinfo(address->addr, port, &hints, &info))
+		return -errno;
+	if (rdma_resolve_addr(id, NULL, info->ai_dst_addr, CONNECT_MS) ||
+	    rdma_resolve_route(id, CONNECT_MS))
+		r = -errno;
+	rdma_freeaddrinfo(info);
+	return r;
+}
+
+static int connect_to(struct world *world, const char *ticket,
+		      const struct maas_key_address *address)
+{
+	struct ibv_qp_init_attr qp = {.qp_type = IBV_QPT_RC, .cap = {4, 1, 1, 1, 0}};
+	struct maas_wire_connect data = {
+		.magic = htobe32(MAAS_WIRE_MAGIC),
+		.version = htobe16(MAAS_WIRE_VERSION),
+	};
+	struct rdma_conn_param param = {
+		.private_data = &data,
+		.private_data_len = sizeof(data),
+		.responder_resources = 1,
+		.initiator_depth = 1,
+		.retry_count = 7,
+		.rnr_retry_count = 7,
+	};
+	int r;
+
+	if (sodium_hex2bin(data.ticket, sizeof(data.ticket), ticket, strlen(ticket), NULL, NULL,
+			   NULL))
+		return -EINVAL;
+	if (rdma_create_id(NULL, &world->client, NULL, RDMA_PS_TCP))
+		return -errno;
+	r = resolve(world->client, address);
+	if (r)
+		return r;
+	if (rdma_create_qp(world->client, NULL, &qp) || rdma_connect(world->client, &param))
+		return -errno;
+	return 0;
+}
+
+static int await_connection(struct world *world)
+{
+	for (int ms = 0; ms < CONNECT_MS; ms += 10) {
+		const struct timespec time = {.tv_nsec = 10000000};
+
+		if (maas_rdma_key_ops.connected(world->rdma, world->session))
+			return 0;
+		nanosleep(&time, NULL);
+	}
+	return -ETIMEDOUT;
+}
+
+static int open_session(struct world *world)
+{
+	struct maas_key_address address;
+	struct maas_session_info info;
+	int r = maas_session_open(world->lend, "bench", 3600, false, &info);
+
+	/* The first ticket tells which session it is, the second connects. */
+	if (!r)
+		r = maas_ticket_redeem(world->lend, info.ticket, &world->session);
+	if (!r)
+		r = maas_session_ticket(world->lend, info.id, &info);
+	if (!r && !maas_lend_key_address(world->lend, NULL, &address))
+		r = -EOPNOTSUPP;
+	if (!r)
+		r = connect_to(world, info.ticket, &address);
+	return r ? r : await_connection(world);
+}
+
+/* ---- its life ---------------------------------------------------------------------------------
+ */
+
+static int allocate(struct world *world, uint32_t count, struct maas_slab_ref *ret_refs)
+{
+	const struct maas_alloc_request request = {.size_bytes = SLAB_BYTES, .count = count};
+	struct maas_allocation first;
+
+	return maas_lend_allocate(world->lend, &request, ret_refs, &first);
+}
+
+static int fill(struct world *world, unsigned int live)
+{
+	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+	int r = 0;
+
+	while (live && !r) {
+		uint32_t count = live < MAAS_SLAB_MAX_BATCH ? live : MAAS_SLAB_MAX_BATCH;
+
+		r = allocate(world, count, refs);
+		live -= count;
+	}
+	return r ? r : allocate(world, BARE_KEYS, world->refs);
+}
+
+static int open_server(struct world *world, bool windows)
+{
+	static const uint64_t classes[] = {SLAB_BYTES, 4096, 65536, 4u << 20};
+	const struct maas_slab_options slab = {
+		.max_bytes = POOL_BYTES,
+		.class_bytes = classes,
+		.num_classes = MAAS_ARRAY_SIZE(classes),
+		.dir_fd = -1,
+	};
+	struct maas_rdma_options rdma = {
+		.keys = windows ? MAAS_RDMA_KEYS_WINDOW : MAAS_RDMA_KEYS_MR,
+		.max_sessions = 4,
+		.max_grants = 4 * BARE_KEYS,
+	};
+	struct maas_lend_options lend = {.keys = &maas_rdma_key_ops, .max_sessions = 4};
+	char error[MAAS_RDMA_ERROR] = "";
+	int r = maas_slab_open(&slab, NULL, &world->slab);
+
+	if (r)
+		return r;
+	rdma.slab = world->slab;
+	r = maas_rdma_open(&rdma, error, &world->rdma);
+	if (!r) {
+		lend.slab = world->slab;
+		lend.keys_ctx = world->rdma;
+		r = maas_lend_open(&lend, &world->lend);
+	}
+	if (!r)
+		r = maas_rdma_listen(world->rdma, world->lend, error);
+	if (*error)
+		log_err("%s", error);
+	return r;
+}
+
+static int world_open(struct world *world, bool windows, unsigned int live)
+{
+	int r = open_server(world, windows);
+
+	if (!r)
+		r = open_session(world);
+	if (!r)
+		r = fill(world, live);
+	if (!r)
+		r = bare_keys_open(windows, &world->bare);
+	/* Once for both without a clock: windows are allocated, extents registered. */
+	if (!r)
+		r = grant_all(world);
+	if (!r)
+		r = ungrant_all(world);
+	if (!r)
+		r = bare_keys_make(world->bare);
+	return r ? r : bare_keys_kill(world->bare);
+}
+
+static void world_close(struct world *world)
+{
+	bare_keys_close(world->bare);
+	if (world->client) {
+		rdma_disconnect(world->client);
+		if (world->client->qp)
+			rdma_destroy_qp(world->client);
+		rdma_destroy_id(world->client);
+	}
+	maas_rdma_stop(world->rdma);
+	maas_lend_close(world->lend);
+	maas_rdma_close(world->rdma);
+	maas_slab_close(world->slab);
+}
+
+/* ---- measuring ------------------------------------------------------------------------------- */
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static int measure(struct world *world, bool bare)
+{
+	uint64_t cpu = cpu_ns();
+	uint64_t start = maas_clock_ns();
+	int r = bare ? bare_keys_make(world->bare) : grant_all(world);
+
+	if (r)
+		return r;
+	start = maas_clock_ns() - start;
+	cpu = cpu_ns() - cpu;
+	if (bare) {
+		r = bare_keys_kill(world->bare);
+	} else {
+		r = check_grants(world);
+		if (!r)
+			r = ungrant_all(world);
+	}
+	if (!r)
+		printf("%llu %llu\n", (unsigned long long)start, (unsigned long long)cpu);
+	return r;
+}
+
+static int serve(struct world *world)
+{
+	char line[16];
+	int r = 0;
+
+	printf("ready\n");
+	fflush(stdout);
+	while (!r && fgets(line, sizeof(line), stdin)) {
+		r = measure(world, !strcmp(line, "bare\n"));
+		fflush(stdout);
+	}
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct world world = {0};
+	int r;
+
+	if (argc != 3 || sodium_init() < 0) {
+		fprintf(stderr, "usage: bind_keys window|mr LIVE\n");
+		return 2;
+	}
+	r = world_open(&world, !strcmp(argv[1], "window"),
+		       (unsigned int)strtoul(argv[2], NULL, 10));
+	if (!r)
+		r = serve(&world);
+	if (r)
+		log_err("keys could not be measured mode=%s error=%d", argv[1], -r);
+	world_close(&world);
+	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+}
