@@ -221,7 +221,8 @@ void fake_remove_device(void)
 
 struct ibv_device **ibv_get_device_list(int *ret_count)
 {
-	struct ibv_device **list = fake_due(FAKE_MAKES) ? NULL : calloc(2, sizeof(*list));
+	struct ibv_device **list =
+		fake_due(FAKE_MAKES) ? NULL : calloc(2, sizeof(struct ibv_device *));
 
 	if (!list)
 		return fake_refuse(ENOMEM);

@@ -118,10 +118,10 @@ static void submitted__more_than_the_queue_takes(void **state)
 	take(scene.maas, MANY, 0);
 	check_many(&scene, done, MANY);
 	/* One that is larger than the queue goes in parts. */
-	for (int i = 0; i < 64; i++) {
-		memset(scene.bytes + i * 1024, 64 - i, 1024);
-		ranges[i] = (struct maas_range){scene.memory.id, (uint64_t)i * 1024,
-						scene.bytes + i * 1024, 1024};
+	for (unsigned int i = 0; i < 64; i++) {
+		memset(&scene.bytes[i * 1024ul], (int)(64 - i), 1024);
+		ranges[i] = (struct maas_range){scene.memory.id, i * 1024ull,
+						&scene.bytes[i * 1024ul], 1024};
 	}
 	assert_int_equal(maas_writev(scene.maas, ranges, 64), 0);
 	memset(scene.bytes, 0, 65536);
@@ -188,15 +188,15 @@ static void event_fd__tells_of_completions(void **state)
 
 struct writer {
 	struct scene *scene;
-	unsigned int number;
 	pthread_t thread;
+	unsigned int number;
 	_Atomic int status;
 };
 
 static void *write_and_read(void *arg)
 {
 	struct writer *writer = arg;
-	uint64_t at = writer->number * 8192u;
+	uint64_t at = writer->number * 8192ull;
 	char out[1024];
 	char in[1024];
 	int r = 0;

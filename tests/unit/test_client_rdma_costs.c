@@ -158,17 +158,17 @@ static void batch__of_many_ranges(void **state)
 	(void)state;
 	lan_open(NULL, "auto");
 	begin(&scene);
-	for (int i = 0; i < RANGES; i++) {
-		memset(scene.bytes + i * 1024, i + 1, 1024);
-		ranges[i] = (struct maas_range){scene.memory.id, (uint64_t)i * 2048,
-						scene.bytes + i * 1024, 1024};
+	for (unsigned int i = 0; i < RANGES; i++) {
+		memset(&scene.bytes[i * 1024ul], (int)i + 1, 1024);
+		ranges[i] = (struct maas_range){scene.memory.id, i * 2048ull,
+						&scene.bytes[i * 1024ul], 1024};
 	}
 	/* Memory for so many ranges is kept from the first time on. */
 	assert_int_equal(maas_writev(scene.maas, ranges, RANGES), 0);
 	measure();
 	assert_int_equal(maas_writev(scene.maas, ranges, RANGES), 0);
 	expect(RANGES, 0);
-	memset(scene.bytes, 0, RANGES * 1024);
+	memset(scene.bytes, 0, RANGES * 1024ul);
 	measure();
 	assert_int_equal(maas_readv(scene.maas, ranges, RANGES), 0);
 	expect(RANGES, 0);

@@ -6,7 +6,8 @@
 
 static const enum maas_rdma_keys both_modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDMA_KEYS_MR};
 #define FOR_BOTH_MODES(keys)                                                                       \
-	for (const enum maas_rdma_keys *keys = both_modes; keys < both_modes + 2; keys++)
+	/* NOLINTNEXTLINE(bugprone-macro-parentheses): a name */                                   \
+	for (const enum maas_rdma_keys *keys = both_modes; (keys) < both_modes + 2; (keys)++)
 
 static void redial(struct world *world, struct peer *peer)
 {
