@@ -396,6 +396,7 @@ struct maas_rdma {
 	uint32_t last_number;
 	uint32_t num_grants;
 	uint32_t num_posted;	       /* of all connections */
+	uint64_t turn_ns;	       /* the time of this turn; 0: nobody has asked yet */
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };
 

@@ -194,6 +194,7 @@ static void *serve(void *arg)
 
 	do {
 		take_events(rdma);
+		rdma->turn_ns = 0;
 		run_commands(rdma);
 		now_ms = maas_clock_ms();
 		if (now_ms >= server->ticked_ms + TICK_MS) {

@@ -31,7 +31,9 @@ static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
 		return -ENOMEM;
 	window->mw = ibv_alloc_mw(conn->pd, IBV_MW_TYPE_2);
 	if (!window->mw) {
-		r = maas_rdma_explain("allocate a memory window", 0, errno ? -errno : -ENOMEM);
+		r = errno == EIO || errno == ENODEV ? -errno : -EMLINK;
+		log_err("rdma: cannot allocate a memory window: %s; the device has %d",
+			strerror(errno), conn->rdma->device->attr.max_mw);
 		free(window);
 		return r;
 	}

@@ -84,6 +84,7 @@ void maas_conn_poll(struct maas_conn *conn)
 	int count = conn->num_posted ? 1 : 0;
 	bool any = false;
 
+	conn->rdma->turn_ns = 0;
 	while (count > 0) {
 		count = ibv_poll_cq(conn->cq, POLL_BATCH, wc);
 		for (int i = 0; i < count; i++)
