@@ -157,6 +157,15 @@ static void serve_log(const struct server *server)
 	fflush(stdout);
 }
 
+static void serve_effort(const struct server *server, char *answer)
+{
+	struct effort effort;
+
+	process_effort(server->pid, &effort);
+	snprintf(answer, AGENT_TEXT, "%llu %llu", (unsigned long long)effort.cpu_ms,
+		 (unsigned long long)effort.wakeups);
+}
+
 static void serve_one(struct server *server, char *asked, char *answer)
 {
 	char *rest = strchr(asked, ' ');
@@ -170,9 +179,8 @@ static void serve_one(struct server *server, char *asked, char *answer)
 		serve_start(server, rest, answer);
 	else if (!strcmp(asked, "stop"))
 		server_stop(server, 2000), server->pid = 0;
-	else if (!strcmp(asked, "cpu"))
-		snprintf(answer, AGENT_TEXT, "%llu",
-			 (unsigned long long)process_cpu_ms(server->pid));
+	else if (!strcmp(asked, "effort"))
+		serve_effort(server, answer);
 	else if (!strcmp(asked, "pin"))
 		serve_pin(server);
 	else if (!strcmp(asked, "metric"))
@@ -242,12 +250,14 @@ void agent_stop(void)
 	ask(NULL, "stop");
 }
 
-uint64_t agent_cpu_ms(void)
+void agent_effort(struct effort *ret_effort)
 {
 	char answer[AGENT_TEXT];
+	char *rest;
 
-	ask(answer, "cpu");
-	return strtoull(answer, NULL, 10);
+	ask(answer, "effort");
+	ret_effort->cpu_ms = strtoull(answer, &rest, 10);
+	ret_effort->wakeups = strtoull(rest, NULL, 10);
 }
 
 void agent_pin(void)

@@ -18,8 +18,8 @@ int agent_serve(void);
 /* Starts maasd on a, in the place of one that runs, with options separated by blanks. */
 void agent_start(const char *options, char url[RAW_URL]);
 void agent_stop(void);
-/* User and system time of maasd's threads. */
-uint64_t agent_cpu_ms(void);
+/* What maasd did so far. */
+void agent_effort(struct effort *ret_effort);
 /* Keeps the work of interrupts off maasd's account. */
 void agent_pin(void);
 /* A metric without labels, read on a itself: the cable may be pulled. */

@@ -99,8 +99,13 @@ double server_metric(const struct server *server, const char *name);
 void server_await(const struct server *server, const char *name, double value,
 		  unsigned int timeout_ms);
 bool server_log_has(const struct server *server, const char *text);
-/* User and system time of all its threads. */
-uint64_t process_cpu_ms(pid_t pid);
+/* What a process did so far, all its threads together. */
+struct effort {
+	uint64_t cpu_ms;  /* user and system */
+	uint64_t wakeups; /* how often a thread slept and went on */
+};
+
+void process_effort(pid_t pid, struct effort *ret_effort);
 
 /*
  * librdmacm keeps the device open that it has used once: what there was at first is to have that in

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -161,7 +162,7 @@ void server_await(const struct server *server, const char *name, double value,
 	}
 }
 
-uint64_t process_cpu_ms(pid_t pid)
+static uint64_t cpu_ms_of(pid_t pid)
 {
 	unsigned long user = 0;
 	unsigned long kernel = 0;
@@ -177,6 +178,38 @@ uint64_t process_cpu_ms(pid_t pid)
 		"%s: %s", path, text);
 	free(text);
 	return (user + kernel) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
+}
+
+static uint64_t wakeups_of(pid_t pid, const char *thread)
+{
+	char path[64];
+	char *text;
+	char *at;
+	uint64_t count;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.16s/status", pid, thread);
+	text = read_file(path);
+	at = strstr(text, "\nvoluntary_ctxt_switches:");
+	require(at != NULL, "%s: %s", path, text);
+	count = strtoull(at + strlen("\nvoluntary_ctxt_switches:"), NULL, 10);
+	free(text);
+	return count;
+}
+
+void process_effort(pid_t pid, struct effort *ret_effort)
+{
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	require(dir != NULL, "%s: %s", path, strerror(errno));
+	*ret_effort = (struct effort){.cpu_ms = cpu_ms_of(pid)};
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			ret_effort->wakeups += wakeups_of(pid, entry->d_name);
+	closedir(dir);
 }
 
 /* ---- what the kernel holds */

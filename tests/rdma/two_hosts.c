@@ -9,8 +9,8 @@
 static const struct scene scenes[] = {
 	{"bytes", wire_bytes, "mr", 90, SCENE_GATE},
 	{"bytes", wire_bytes, "window", 90, SCENE_LONG},
-	{"cpu", wire_cpu, "mr", 90, SCENE_GATE},
-	{"cpu", wire_cpu, "window", 90, SCENE_LONG},
+	{"cpu", wire_cpu, "mr", 180, SCENE_GATE},
+	{"cpu", wire_cpu, "window", 180, SCENE_LONG},
 	{"cable", wire_cable, "mr", 60, SCENE_GATE},
 	{"cable", wire_cable, "window", 60, SCENE_LONG},
 	{"lapse", wire_lapse, "mr", 60, SCENE_GATE},
