@@ -408,7 +408,7 @@ int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_r
 	};
 	rc = allocate_once(lend, &canonical, request->request_id, ret_refs, granting);
 	if (rc == -EINPROGRESS)
-		return rc;
+		return rc; /* its twin has it. NOLINT(clang-analyzer-unix.Malloc) */
 	if (rc) {
 		free(granting);
 		return rc;

@@ -18,7 +18,7 @@
 
 #define LOCK_MS 2000  /* for a process that was killed … */
 #define WAIT_MS 10000 /* … and for its queue pairs, which the kernel ends with it */
-#define NAP_MS	50
+#define NAP_NS	50000000L
 
 MAAS_PRINTF(3, 4) static int refuse(char *error, int r, const char *fmt, ...)
 {
@@ -34,7 +34,7 @@ MAAS_PRINTF(3, 4) static int refuse(char *error, int r, const char *fmt, ...)
 
 static void nap(void)
 {
-	const struct timespec pause = {.tv_nsec = NAP_MS * 1000000};
+	const struct timespec pause = {.tv_nsec = NAP_NS};
 
 	nanosleep(&pause, NULL);
 }
@@ -238,7 +238,7 @@ static int open_table(const char *path, char *error, int *ret_fd)
 int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
 		   struct maas_file *ret_file)
 {
-	struct maas_file file;
+	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1};
 	int r;
 
 	r = open_regular(path, error, &file.bytes_fd);

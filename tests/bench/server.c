@@ -157,13 +157,13 @@ static bool table_has(const char *path, uint16_t port)
 	bool found = false;
 
 	while (file && !found && fgets(line, sizeof(line), file)) {
-		char address[64];
-		unsigned int its_port;
-		unsigned int state;
+		char want[32];
+		char *at = strchr(line, ':');
 
-		found = sscanf(line, " %*d: %63[0-9A-F]:%x %*[0-9A-F:] %x", address, &its_port,
-			       &state) == 3 &&
-			its_port == port && state == 0x0a;
+		/* "  0: ADDRESS:PORT PEER:PORT STATE ...", state 0A listens */
+		at = at ? strchr(at + 1, ':') : NULL;
+		snprintf(want, sizeof(want), ":%04X ", port);
+		found = at && !strncmp(at, want, strlen(want)) && strstr(at, " 0A ");
 	}
 	if (file)
 		fclose(file);

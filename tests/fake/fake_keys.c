@@ -213,7 +213,8 @@ static void address(void *ctx, const void *local, struct maas_key_address *ret_a
 {
 	(void)ctx;
 	*ret_address = (struct maas_key_address){.port = 4711};
-	strcpy(ret_address->addr, local ? "10.0.0.1" : "10.0.0.2");
+	snprintf(ret_address->addr, sizeof(ret_address->addr), "%s",
+		 local ? "10.0.0.1" : "10.0.0.2");
 }
 
 static void stats(void *ctx, struct maas_key_stats *ret_stats)

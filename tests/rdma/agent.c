@@ -174,7 +174,7 @@ static void serve_one(struct server *server, char *asked, char *answer)
 		*rest++ = '\0';
 	else
 		rest = asked + strlen(asked);
-	strcpy(answer, "done");
+	memcpy(answer, "done", sizeof("done"));
 	if (!strcmp(asked, "start"))
 		serve_start(server, rest, answer);
 	else if (!strcmp(asked, "stop"))

@@ -114,7 +114,7 @@ static void start_writers(struct stop_round *round)
 /* The pool has no other slab: the owner gets those of the writers, in any order. */
 static void take_over(struct borrower *owner, struct stop_round *round)
 {
-	uint64_t limit_ms = (TTL_S + RECLAIM_S) * 1000;
+	uint64_t limit_ms = (TTL_S + RECLAIM_S) * UINT64_C(1000);
 
 	for (size_t i = 0; i < WRITERS; i++) {
 		size_t was = 0;
@@ -183,7 +183,7 @@ void scene_stopped(const char *keys)
 	seed = maas_test_seed();
 	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "64KiB", "--max-pool-size",
 		     "320KiB", NULL);
-	note("%llu stops, reclaimed after", (unsigned long long)(rounds * WRITERS));
+	note("%llu stops, reclaimed after", (unsigned long long)rounds * WRITERS);
 	for (uint64_t i = 0; i < rounds; i++)
 		stop_and_continue(&server);
 	server_stop(&server, 2000);

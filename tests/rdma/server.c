@@ -13,7 +13,7 @@
 
 #define MAX_ARGS   40
 #define START_MS   30000
-#define PAGE_BYTES (256 * 1024)
+#define PAGE_BYTES ((size_t)256 << 10)
 
 static char *read_file(const char *path)
 {
@@ -172,10 +172,12 @@ static uint64_t cpu_ms_of(pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	text = read_file(path);
-	at = strrchr(text, ')');
-	require(at && sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-			     &kernel) == 2,
-		"%s: %s", path, text);
+	at = strrchr(text, ')'); /* its name may hold anything */
+	for (int field = 2; at && field < 14; field++)
+		at = strchr(at + 1, ' ');
+	require(at != NULL, "%s: %s", path, text);
+	user = strtoul(at, &at, 10);
+	kernel = strtoul(at, NULL, 10);
 	free(text);
 	return (user + kernel) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK);
 }

@@ -8,7 +8,7 @@
 #include "tests/rdma/scene.h"
 #include "tests/rdma/scenes.h"
 
-#define SLAB	4096
+#define SLAB	((size_t)4096)
 #define VICTIM	0x56
 #define OWNER	0x4f
 #define HOSTILE 0xbd

@@ -8,12 +8,12 @@
 #include "tests/rdma/agent.h"
 #include "tests/rdma/wire.h"
 
-#define MIB	  (1u << 20)
-#define PIECE	  (4u * MIB)
+#define MIB	  ((size_t)1 << 20)
+#define PIECE	  (4 * MIB)
 #define PIECES	  16 /* 64 MiB */
-#define TRAFFIC_S 10
+#define TRAFFIC_S UINT64_C(10)
 #define DEPTH	  16
-#define WRITE	  65536
+#define WRITE	  ((size_t)65536)
 
 static struct maas *open_maas(const char *url, uint32_t timeout_ms, uint32_t ttl_s)
 {
@@ -171,10 +171,10 @@ static bool costs_nothing(struct borrower *borrower, const struct raw_key *key)
 	measure(borrower, key, false, &idle);
 	count = measure(borrower, key, true, &busy);
 	require(count > 0, "no traffic");
-	note("%llu MiB in %d s: maasd's CPU %llu ms, wake-ups %llu; idle %llu ms, %llu",
-	     (unsigned long long)(count * WRITE / MIB), TRAFFIC_S, (unsigned long long)busy.cpu_ms,
-	     (unsigned long long)busy.wakeups, (unsigned long long)idle.cpu_ms,
-	     (unsigned long long)idle.wakeups);
+	note("%llu MiB in %llu s: maasd's CPU %llu ms, wake-ups %llu; idle %llu ms, %llu",
+	     (unsigned long long)(count * WRITE / MIB), (unsigned long long)TRAFFIC_S,
+	     (unsigned long long)busy.cpu_ms, (unsigned long long)busy.wakeups,
+	     (unsigned long long)idle.cpu_ms, (unsigned long long)idle.wakeups);
 	/* Housekeeping wakes ten times a second, and a slow second more or less may be in it. */
 	require(busy.wakeups <= idle.wakeups + 100 + count / 10, "operations wake maasd up");
 	return busy.cpu_ms < idle.cpu_ms + TRAFFIC_S * 10;
@@ -208,7 +208,7 @@ void wire_cpu(const char *keys)
 
 /* ---- a wire that fails: what an operation may end with, and what the memory may hold */
 
-#define BLOCK	   16384
+#define BLOCK	   ((size_t)16384)
 #define BLOCKS	   8
 #define TIMEOUT_MS 2000
 #define GRACE_MS   2000 /* a second that the library promises, another for two busy processors */
@@ -349,7 +349,7 @@ void wire_cable(const char *keys)
 	work(&model, 1000);
 	require_equal(model.failed, 0, "failures on a whole wire");
 	agent_pull_cable();
-	work(&model, seconds * 1000);
+	work(&model, seconds * UINT64_C(1000));
 	failed = model.failed;
 	agent_plug_cable();
 	require(failed > 0, "the cable was not pulled");
