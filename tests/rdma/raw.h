@@ -127,4 +127,7 @@ int raw_post(struct raw_link *link, enum ibv_wr_opcode opcode, size_t at, size_t
 /* Waits for one completion. Returns 1, or 0 when none came in time. */
 int raw_poll(struct raw_link *link, struct ibv_wc *ret_wc, unsigned int timeout_ms);
 
+/* Sets the queue pair to ERR: what is under way completes, flushed. */
+void raw_break(struct raw_link *link);
+
 #endif

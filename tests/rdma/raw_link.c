@@ -257,3 +257,12 @@ int raw_run(struct raw_link *link, enum ibv_wr_opcode opcode, size_t at, size_t 
 		return err;
 	return raw_poll(link, &wc, RUN_MS) ? (int)wc.status : -ETIMEDOUT;
 }
+
+void raw_break(struct raw_link *link)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+	int err = ibv_modify_qp(link->qp, &attr, IBV_QP_STATE);
+
+	if (err)
+		fprintf(stderr, "a queue pair does not go to ERR: %s\n", strerror(err));
+}
