@@ -1,0 +1,72 @@
+#compdef maas
+# zsh completion for maas(1)
+
+# Ids, as the server that the command line names lists them.
+_maas_ids() {
+	local -a call ids
+	call=(maas ls --timeout 2)
+	[[ -z ${opt_args[--url]} ]] || call+=(--url ${(Q)opt_args[--url]})
+	ids=(${${(f)"$($call 2>/dev/null | head -n 1001)"}[2,-1]%% *})
+	_wanted ids expl 'allocation' compadd -a ids
+}
+
+_maas() {
+	local curcontext=$curcontext state line expl
+	local -A opt_args
+	local -a common commands
+	local transport='--transport[how the bytes travel]:way:(auto rdma http)'
+	common=(
+		'--url[the server]:URL:'
+		'--timeout[of each request]:seconds:'
+		'--json[print JSON]'
+		'(- *)--help[print help]'
+	)
+	commands=(
+		'health:tell whether the server is well'
+		'stats:show what is lent, by size of slab'
+		'alloc:borrow memory and print its id'
+		'free:give memory back'
+		'put:write a file, or the input, into the memory'
+		'get:read the memory into a file, or to the output'
+		'ls:list what is lent'
+		'top:show what is lent and what is going on, again and again'
+		'bench:measure allocate, put, get and free'
+		'doctor:look for what stands in the way here'
+	)
+	_arguments -C $common '(- *)--version[print the version]' '1: :->command' '*:: :->rest' &&
+		return
+	if [[ $state == command ]]; then
+		_describe -t commands 'command' commands
+		return
+	fi
+	curcontext=${curcontext%:*}-$words[1]:
+	case $words[1] in
+	alloc)
+		_arguments $common '--count[so many of that size]:number:' \
+			'--owner[whose it is]:name:' '--ttl[end by itself unless renewed]:seconds:' \
+			'--request-id[the same id gives the same memory]:id:' '1:size:'
+		;;
+	free) _arguments $common '--owner[all of one owner]:name:' '*: :_maas_ids' ;;
+	put)
+		_arguments $common $transport '--offset[where in the memory]:bytes:' \
+			'1: :_maas_ids' '2:file:_files'
+		;;
+	get)
+		_arguments $common $transport '--offset[where in the memory]:bytes:' \
+			'--length[how much]:bytes:' '1: :_maas_ids' '2:file:_files'
+		;;
+	ls) _arguments $common '--owner[only of one owner]:name:' ;;
+	top)
+		_arguments $common '--count[so many looks]:number:' \
+			'--interval[between two looks]:seconds:'
+		;;
+	bench)
+		_arguments $common $transport '--size[of each allocation]:bytes:' \
+			'--threads[at work at once]:number:' '(--time)--count[rounds in all]:number:' \
+			'(--count)--time[how long]:seconds:' '--hold[put and get only]'
+		;;
+	health | stats | doctor) _arguments $common ;;
+	esac
+}
+
+_maas "$@"
