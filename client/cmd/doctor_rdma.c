@@ -101,6 +101,12 @@ static void check_memlock(struct report *report)
 			cmd_human((double)limit.rlim_cur, text));
 }
 
+/* SoftRoCE, whatever its device is called: the vendor's id that only its driver has. */
+static bool is_rxe(const struct ibv_device_attr *attr)
+{
+	return attr->vendor_id == 0xffffff;
+}
+
 static void check_device_limits(struct report *report, struct ibv_context *verbs)
 {
 	const char *name = ibv_get_device_name(verbs->device);
@@ -125,7 +131,7 @@ static void check_device_limits(struct report *report, struct ibv_context *verbs
 		doctor_find(report, NOTE, "rdma", NULL,
 			    "%.64s has no memory windows: a maasd here makes its keys of regions",
 			    name);
-	if (!strncmp(name, "rxe", 3))
+	if (is_rxe(&attr))
 		doctor_find(report, NOTE, "rdma", NULL,
 			    "%.64s is SoftRoCE, which does not hold the bounds of memory windows: "
 			    "a maasd here makes its keys of regions",
@@ -161,11 +167,11 @@ void doctor_check_rdma(struct report *report)
 	if (each_entry(report, RDMA_DEVICES, NULL, check_device)) {
 		check_limits(report);
 		check_memlock(report);
-	} else
-
+	} else {
 		doctor_find(report, NOTE, "rdma",
 			    "SoftRoCE: rdma link add rxe0 type rxe netdev INTERFACE",
 			    "there is no RDMA device: data goes over HTTP");
+	}
 }
 
 /* ---- a server's */
