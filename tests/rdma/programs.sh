@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# What a person types, over a real device: the C11 and the C++ program, the maas command, doctor.
+# Run as: programs.sh MAASD MAAS PROGRAM..., by scripts/softroce.
+if [ -z "${SOFTROCE_ADDR:-}" ]; then
+	echo 'no RDMA device: run it through scripts/softroce' >&2
+	[ -z "${MAAS_REQUIRE_RDMA:-}" ] || exit 1
+	exit 77
+fi
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../e2e/lib.sh"
+MAAS=$2
+programs=("${@:3}")
+
+maas() {
+	"$MAAS" "$@"
+}
+
+step 'a server that has RDMA'
+start_server --rdma required --listen "$SOFTROCE_ADDR:0"
+export MAAS_URL=$URL
+
+step 'the programs borrow, write and read by RDMA'
+for program in "${programs[@]}"; do
+	equal "${program##*/}" "hello from $URL" "$("$program" rdma)"
+done
+
+step 'put and get by either way are the same bytes'
+head -c 1000003 /dev/urandom >"$WORK/out"
+id=$(maas alloc 1MiB)
+for pair in 'rdma rdma' 'rdma http' 'http rdma' 'auto auto'; do
+	read -r there back <<<"$pair"
+	head -c 1000003 /dev/urandom >"$WORK/out"
+	maas put --transport "$there" "$id" "$WORK/out"
+	maas get --transport "$back" --length 1000003 "$id" "$WORK/in"
+	cmp "$WORK/out" "$WORK/in" || fail "$there there, $back back: other bytes"
+done
+equal 'what auto came to' rdma \
+	"$(maas put --json "$id" "$WORK/out" | jq -r .transport)"
+maas free "$id"
+
+step 'bench over RDMA, each byte compared'
+maas bench --transport rdma --json --count 40 --threads 2 --size 8KiB >"$WORK/bench.json"
+equal 'bench' 'rdma 0 0 0' \
+	"$(jq -r '"\(.transport) \(.wrong_bytes) \(.put.failed) \(.get.failed)"' "$WORK/bench.json")"
+maas bench --transport rdma --hold --json --time 1 --threads 1 --size 4KiB >"$WORK/hold.json"
+equal 'bench --hold' 'rdma 0 true true' \
+	"$(jq -r '"\(.transport) \(.wrong_bytes) \(.put.operations > 0) \(.get.p99_us > 0)"' "$WORK/hold.json")"
+
+step 'doctor finds the device here and the keys there in order'
+status=0
+maas doctor --json >"$WORK/doctor.json" || status=$?
+grades() {
+	jq -r --arg check "$1" '[.[] | select(.check == $check).grade] | unique | join(" ")' "$WORK/doctor.json"
+}
+finding() {
+	jq -r --arg check "$1" '[.[] | select(.check == $check).finding] | join("; ")' "$WORK/doctor.json"
+}
+equal 'exit code of doctor' 0 "$status"
+equal 'memlock' ok "$(grades memlock)"
+contains 'rdma' "$(finding rdma)" 'port 1 is active'
+contains 'rdma' "$(finding rdma)" 'does not hold the bounds of memory windows'
+contains 'the server' "$(finding 'server rdma')" 'its mr keys keep clients apart'
+
+step 'and finds what is not'
+status=0
+(ulimit -l 64 && maas doctor --json >"$WORK/doctor.json") || status=$?
+equal 'exit code of doctor' 1 "$status"
+equal 'memlock' warning "$(grades memlock)"
+
+step 'nothing is left behind'
+equal 'allocations left' 0 "$(metric maas_active_allocations)"
+stop_server
+
+step 'rdma is never quietly http'
+start_server --rdma off
+export MAAS_URL=$URL
+for program in "${programs[@]}"; do
+	! "$program" rdma >"$WORK/program.log" 2>&1 || fail "${program##*/} needs no RDMA"
+done
+equal 'auto without RDMA' http "$(id=$(maas alloc 1KiB) && maas put --json "$id" <<<hello | jq -r .transport)"
