@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"time"
+)
+
+const (
+	maxBatch     = 10000   // allocations, ids or ranges in one request
+	pageSize     = 1000    // allocations in one answer of List
+	maxListed    = 4 << 20 // that List returns
+	entryBytes   = 512     // of JSON for one allocation, generously
+	maxRequestID = 127
+)
+
+// AllocateOptions say what to borrow.
+type AllocateOptions struct {
+	Size      int64         // bytes of each
+	Count     int           // how many, at most 10,000, all or none; 0: one
+	Owner     string        // a name to list them by
+	Lifetime  string        // "delete" (until freed), "ttl" or "session"; empty: "ttl" with a TTL, else "delete"
+	TTL       time.Duration // of lifetime "ttl", rounded up to whole seconds
+	RequestID string        // the same id gives the same answer again; empty: one is made
+}
+
+// Allocation is memory that was lent.
+type Allocation struct {
+	ID         string
+	Size       int64 // as asked for: what can be read and written
+	ActualSize int64 // taken from the pool
+	Age        time.Duration
+	Owner      string // empty: none
+	Lifetime   string
+}
+
+func (o *AllocateOptions) check() error {
+	if o.Count == 0 {
+		o.Count = 1
+	}
+	if o.RequestID == "" {
+		o.RequestID = rand.Text()
+	}
+	if o.Lifetime == "" {
+		o.Lifetime = "delete"
+		if o.TTL != 0 {
+			o.Lifetime = "ttl"
+		}
+	}
+	o.TTL = wholeSeconds(o.TTL)
+	switch {
+	case o.Size <= 0:
+		return errors.New("the size has to be at least 1")
+	case o.Count < 0 || o.Count > maxBatch:
+		return fmt.Errorf("a count of %d: one call allocates 1 to %d", o.Count, maxBatch)
+	case o.Owner != "" && !namePattern.MatchString(o.Owner):
+		return fmt.Errorf("owner %q: it is 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Owner)
+	case o.Lifetime != "delete" && o.Lifetime != "ttl" && o.Lifetime != "session":
+		return fmt.Errorf("lifetime %q: there are delete, ttl and session", o.Lifetime)
+	case (o.TTL != 0) != (o.Lifetime == "ttl"):
+		return errors.New("lifetime ttl and a TTL come together or not at all")
+	case o.TTL < 0 || o.TTL > maxTTL:
+		return fmt.Errorf("TTL %v: it is 1 s to %v", o.TTL, maxTTL)
+	case len(o.RequestID) > maxRequestID:
+		return fmt.Errorf("the request id has %d characters; at most %d are taken", len(o.RequestID), maxRequestID)
+	}
+	return nil
+}
+
+// Allocate borrows zeroed memory: all that was asked for or, with an error, nothing.
+func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation, error) {
+	what := fmt.Sprintf("maas: allocate %d bytes", o.Size)
+	if o.Count > 1 {
+		what += fmt.Sprintf(" %d times", o.Count)
+	}
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if o.Lifetime == "session" && c.session == nil {
+		return nil, fmt.Errorf("%s: lifetime session needs a session; open the client with a name", what)
+	}
+	ctx, done, err := c.begin(ctx, true)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer done()
+	lent, err := c.plane.allocate(ctx, &o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return lent, nil
+}
+
+// Free gives memory back; when it returns without an error nobody reaches the bytes any more.
+// unknown are the ids that were not there. After an error some may have been freed.
+func (c *Client) Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error) {
+	if len(ids) == 0 {
+		return 0, nil, nil
+	}
+	ctx, done, err := c.begin(ctx, true)
+	if err != nil {
+		return 0, nil, fmt.Errorf("maas: free %d allocations: %w", len(ids), err)
+	}
+	defer done()
+	freed, unknown, err = c.plane.free(ctx, ids)
+	if err != nil {
+		return freed, unknown, fmt.Errorf("maas: free %d allocations: %w", len(ids), err)
+	}
+	return freed, unknown, nil
+}
+
+// allocationAnswer is an allocation as the server describes it.
+type allocationAnswer struct {
+	ID         string  `json:"id"`
+	Size       int64   `json:"size_bytes"`
+	ActualSize int64   `json:"actual_size_bytes"`
+	AgeSeconds int64   `json:"age_seconds"`
+	Owner      *string `json:"owner"`
+	Lifetime   string  `json:"lifetime"`
+}
+
+func (a *allocationAnswer) allocation() (Allocation, error) {
+	if !idPattern.MatchString(a.ID) || a.Size <= 0 || a.ActualSize < a.Size ||
+		a.AgeSeconds < 0 || a.AgeSeconds > math.MaxInt64/int64(time.Second) {
+		return Allocation{}, errors.New("the server's answer describes no allocation; is it maasd?")
+	}
+	lent := Allocation{
+		ID: a.ID, Size: a.Size, ActualSize: a.ActualSize,
+		Age: time.Duration(a.AgeSeconds) * time.Second, Lifetime: a.Lifetime,
+	}
+	if a.Owner != nil {
+		lent.Owner = *a.Owner
+	}
+	return lent, nil
+}
+
+// Describe asks the server for one allocation; IsNotFound tells when it is not there.
+func (c *Client) Describe(ctx context.Context, id string) (Allocation, error) {
+	ctx, done, err := c.begin(ctx, false)
+	if err != nil {
+		return Allocation{}, fmt.Errorf("maas: describe %s: %w", shorten(id, 40), err)
+	}
+	defer done()
+	lent, err := c.describe(ctx, id)
+	if err != nil {
+		return Allocation{}, fmt.Errorf("maas: describe %s: %w", shorten(id, 40), err)
+	}
+	return lent, nil
+}
+
+func (c *Client) describe(ctx context.Context, id string) (Allocation, error) {
+	if err := checkID(id); err != nil {
+		return Allocation{}, err
+	}
+	var answer allocationAnswer
+	err := c.wire.do(ctx, &call{
+		method: "GET", path: "/allocate/" + id, answer: &answer, maxAnswer: maxSmallAnswer,
+	})
+	if err != nil {
+		return Allocation{}, err
+	}
+	return answer.allocation()
+}
+
+// List returns the owner's allocations, or all when owner is empty, in the server's order. What is
+// allocated or freed meanwhile may be among them or not.
+func (c *Client) List(ctx context.Context, owner string) ([]Allocation, error) {
+	what := "maas: list allocations"
+	if owner != "" {
+		what += " of " + shorten(owner, 64)
+	}
+	ctx, done, err := c.begin(ctx, false)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer done()
+	var all []Allocation
+	for after := ""; ; {
+		page, next, err := c.listPage(ctx, owner, after)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		all = append(all, page...)
+		switch {
+		case next == "":
+			return all, nil
+		case len(page) == 0 || next == after || len(all) > maxListed:
+			return nil, fmt.Errorf("%s: the server's pages do not end; is it maasd?", what)
+		}
+		after = next
+	}
+}
+
+func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allocation, next string, err error) {
+	query := url.Values{"limit": {fmt.Sprint(pageSize)}}
+	if owner != "" {
+		query.Set("owner", owner)
+	}
+	if after != "" {
+		query.Set("after", after)
+	}
+	var answer struct {
+		Allocations []allocationAnswer `json:"allocations"`
+		Next        *string            `json:"next"`
+	}
+	err = c.wire.do(ctx, &call{
+		method: "GET", path: "/allocations?" + query.Encode(), answer: &answer,
+		maxAnswer: maxSmallAnswer + pageSize*entryBytes,
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	for i := range answer.Allocations {
+		lent, err := answer.Allocations[i].allocation()
+		if err != nil {
+			return nil, "", err
+		}
+		page = append(page, lent)
+	}
+	if answer.Next != nil {
+		next = *answer.Next
+	}
+	return page, next, nil
+}
+
+// checkID answers in the server's place: what is no id would not fit into a path.
+func checkID(id string) error {
+	if idPattern.MatchString(id) {
+		return nil
+	}
+	return &Error{Status: 404, Code: "not_found", Message: fmt.Sprintf("%q is no id of an allocation", shorten(id, 40))}
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// endTimeout bounds what Close waits for a server that does not answer; the lease ends without it.
+const endTimeout = 2 * time.Second
+
+// plane is what carries allocations and their bytes. Ranges are valid and hold at least one byte.
+type plane interface {
+	transport() string
+	allocate(ctx context.Context, o *AllocateOptions) ([]Allocation, error)
+	free(ctx context.Context, ids []string) (freed int, unknown []string, err error)
+	readV(ctx context.Context, ranges []Range) error
+	writeV(ctx context.Context, ranges []Range) error
+	register(buf []byte) error
+	unregister(buf []byte) error
+	close() error
+}
+
+// session is the client's presence at the server.
+type session interface {
+	name() string
+	// lease returns the end of the lease, and whether the session lives.
+	lease() (until time.Time, ok bool)
+	// lost ends, with ErrSessionLost as its cause or under it, when the session does.
+	lost() context.Context
+	// end ends it at the server; afterwards no goroutine of its is left.
+	end() error
+}
+
+// Client is a connection to a maasd server. Any goroutine may use it at any time.
+type Client struct {
+	options Options
+	wire    *wire
+	plane   plane
+	session session // nil: none
+	bootID  string
+
+	alive   context.Context // ends with ErrClosed as its cause
+	endLife context.CancelCauseFunc
+	closed  sync.Once
+	closing error
+
+	lost chan struct{} // closed when the session is lost; nil without one
+}
+
+// Open connects to the server: it checks its health and opens the session, if the options name one.
+func Open(ctx context.Context, o Options) (*Client, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("maas: %w", err)
+	}
+	to, err := parseURL(o.URL)
+	if err != nil {
+		return nil, fmt.Errorf("maas: %w", err)
+	}
+	c := &Client{options: o, wire: newWire(to, o.Timeout)}
+	c.alive, c.endLife = context.WithCancelCause(context.Background())
+	if err := c.open(ctx); err != nil {
+		c.endLife(ErrClosed)
+		c.wire.close()
+		return nil, fmt.Errorf("maas: open: %w", err)
+	}
+	return c, nil
+}
+
+func (c *Client) open(ctx context.Context) error {
+	health, err := c.health(ctx)
+	if err != nil {
+		return err
+	}
+	c.bootID = health.BootID
+	if c.options.Transport != TransportHTTP {
+		if err := c.openRDMA(ctx, health); err != nil {
+			return err
+		}
+	}
+	if c.plane == nil {
+		if err := c.openHTTP(ctx); err != nil {
+			return err
+		}
+	}
+	if c.session != nil {
+		c.lost = make(chan struct{})
+		context.AfterFunc(c.session.lost(), func() { close(c.lost) })
+	}
+	return nil
+}
+
+func (c *Client) openHTTP(ctx context.Context) error {
+	id := ""
+	if c.options.Name != "" {
+		s, err := openSession(ctx, c.wire, &c.options)
+		if err != nil {
+			return fmt.Errorf("session %q: %w", c.options.Name, err)
+		}
+		c.session = s
+		id = s.name()
+	}
+	c.plane = newHTTPPlane(c.wire, id)
+	return nil
+}
+
+// openRDMA leaves the plane nil where auto comes to HTTP.
+func (c *Client) openRDMA(ctx context.Context, health Health) error {
+	required := c.options.Transport == TransportRDMA
+	if health.RDMA.State != "active" {
+		if required {
+			return fmt.Errorf("%s: the server has no RDMA (its state there is %q); start maasd with --rdma=required to see why, or use the transport http",
+				c.wire.text, health.RDMA.State)
+		}
+		return nil
+	}
+	plane, session, err := openRDMA(ctx, c.wire, &c.options)
+	if err != nil {
+		return err
+	}
+	if plane == nil {
+		return nil
+	}
+	c.plane = plane
+	c.session = session
+	return nil
+}
+
+// Close ends the session, and with it the allocations of lifetime "session", and every goroutine of
+// the client. Calls under way end with ErrClosed. A second Close does nothing.
+func (c *Client) Close() error {
+	c.closed.Do(func() {
+		c.endLife(ErrClosed)
+		var errs []error
+		if c.session != nil {
+			errs = append(errs, c.session.end())
+		}
+		errs = append(errs, c.plane.close())
+		c.wire.close()
+		if err := errors.Join(errs...); err != nil {
+			c.closing = fmt.Errorf("maas: close: %w", err)
+		}
+	})
+	return c.closing
+}
+
+// Transport is what carries the bytes: "http" or "rdma". It never changes.
+func (c *Client) Transport() string { return c.plane.transport() }
+
+// Session is the id of the client's session, empty when it has none.
+func (c *Client) Session() string {
+	if c.session == nil {
+		return ""
+	}
+	return c.session.name()
+}
+
+// Lease tells until when the session lives if no renewal reaches the server any more, on the
+// monotonic clock. ok is false when there is no session, and once it is lost or ended.
+func (c *Client) Lease() (until time.Time, ok bool) {
+	if c.session == nil || c.alive.Err() != nil {
+		return time.Time{}, false
+	}
+	return c.session.lease()
+}
+
+// Lost is closed when the session is lost: its lease lapsed, or the server does not know it any
+// more. It is nil without a session, and is not closed by Close.
+func (c *Client) Lost() <-chan struct{} { return c.lost }
+
+// begin ties a call to the life of the client and, where it changes memory and the session is
+// exclusive, to the life of the session: who has lost its name writes nothing more.
+func (c *Client) begin(ctx context.Context, changes bool) (context.Context, func(), error) {
+	life := c.alive
+	if changes && c.options.Exclusive {
+		if _, ok := c.session.lease(); !ok && c.alive.Err() == nil {
+			return nil, nil, c.lostCause()
+		}
+		life = c.session.lost()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopLife := context.AfterFunc(life, func() { cancel(context.Cause(life)) })
+	stopAlive := func() bool { return true }
+	if life != c.alive {
+		stopAlive = context.AfterFunc(c.alive, func() { cancel(ErrClosed) })
+	}
+	if c.alive.Err() != nil {
+		cancel(ErrClosed)
+	}
+	done := func() {
+		stopLife()
+		stopAlive()
+		cancel(nil)
+	}
+	if ctx.Err() != nil {
+		err := context.Cause(ctx)
+		done()
+		return nil, nil, err
+	}
+	return ctx, done, nil
+}
+
+func (c *Client) lostCause() error {
+	if err := context.Cause(c.session.lost()); err != nil {
+		return err
+	}
+	return fmt.Errorf("its lease lapsed: %w", ErrSessionLost)
+}
+
+// RegisterBuffer prepares memory for transfers without a copy: over RDMA it is pinned once for all
+// transfers whose buffers lie in it; over HTTP it does nothing. The memory has to stay mapped until
+// UnregisterBuffer or Close; memory of Go's heap is kept alive until then. Ranges must not overlap.
+func (c *Client) RegisterBuffer(buf []byte) error {
+	if err := c.plane.register(buf); err != nil {
+		return fmt.Errorf("maas: register a buffer of %d bytes: %w", len(buf), err)
+	}
+	return nil
+}
+
+// UnregisterBuffer takes the very slice that was registered. No transfer may be using it.
+func (c *Client) UnregisterBuffer(buf []byte) error {
+	if err := c.plane.unregister(buf); err != nil {
+		return fmt.Errorf("maas: unregister a buffer of %d bytes: %w", len(buf), err)
+	}
+	return nil
+}

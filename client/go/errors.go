@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+)
+
+var (
+	// ErrNameTaken: another session of that name lives, and one of the two is exclusive.
+	ErrNameTaken = errors.New("the session's name is taken")
+	// ErrSessionLost: the lease lapsed, or the server does not know the session any more.
+	ErrSessionLost = errors.New("the session is lost; open a new client to go on")
+	// ErrClosed: the client was closed.
+	ErrClosed = errors.New("the client is closed")
+)
+
+// Error is a refusal: the server has understood the request, and says why it does not do it.
+type Error struct {
+	Status  int    // of HTTP
+	Code    string // for programs, see docs/openapi.yaml; empty when the answer was not maasd's
+	Message string // for people
+}
+
+// remedies say what to do, by code.
+var remedies = map[string]string{
+	"device_limit":     "free memory: the server's RDMA device has no more keys",
+	"draining":         "wait until it is back, or go to another",
+	"grants_exhausted": "free memory or start maasd with a larger --max-grants",
+	"name_taken":       "end the client that holds the name, or wait until its lease lapses",
+	"not_found":        "it was freed, its lease lapsed, or the server restarted without its memory",
+	"pool_exhausted":   "free memory or start maasd with a larger --max-pool-size",
+	"stopping":         "wait until it is back, or go to another",
+	"too_large":        "ask for several smaller ones, or start maasd with a larger class in --slab-sizes",
+	"unknown_session":  "its lease lapsed or the server restarted: open a new client",
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%d %s", e.Status, e.Code)
+	if e.Code == "" {
+		text = fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))
+	}
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	if remedy := remedies[e.Code]; remedy != "" {
+		text += "; " + remedy
+	}
+	return text
+}
+
+// Is makes errors.Is find ErrNameTaken and ErrSessionLost.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case ErrNameTaken:
+		return e.Code == "name_taken"
+	case ErrSessionLost:
+		return e.Code == "unknown_session"
+	}
+	return false
+}
+
+// IsNotFound tells whether the server has no such allocation.
+func IsNotFound(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == "not_found"
+}
+
+// IsExhausted tells whether the server has no memory, or no keys to it, to lend.
+func IsExhausted(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusInsufficientStorage
+}
+
+const maxMessage = 500
+
+// parseError reads the body of an answer that is no success.
+func parseError(status int, body []byte) *Error {
+	var answer struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" {
+		return &Error{Status: status, Message: "the answer is not maasd's; is the URL right?"}
+	}
+	return &Error{Status: status, Code: shorten(answer.Error.Code, 40), Message: shorten(answer.Error.Message, maxMessage)}
+}
+
+// shorten keeps what another machine said from flooding a log.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit] + "…"
+}

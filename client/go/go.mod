@@ -1,0 +1,3 @@
+module maas/client/go
+
+go 1.26.0

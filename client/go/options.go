@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// The transports of Options.Transport and Client.Transport.
+const (
+	TransportAuto = "auto"
+	TransportHTTP = "http"
+	TransportRDMA = "rdma"
+)
+
+const (
+	defaultTimeout    = 5 * time.Second
+	defaultSessionTTL = 10 * time.Second
+	maxTTL            = 31622400 * time.Second
+)
+
+// Options say where the server is and how to speak to it. The zero value of a field is its default.
+type Options struct {
+	// URL of the server: http://HOST:PORT or unix:PATH.
+	URL string
+	// Name of the session to open: 1 to 63 of A-Z a-z 0-9 . _ : / @ -. Empty: no session.
+	Name string
+	// Exclusive refuses to open while another session of this name lives (ErrNameTaken).
+	Exclusive bool
+	// SessionTTL is the session's lease, rounded up to whole seconds. Default: 10 s.
+	SessionTTL time.Duration
+	// Transport: "http", "rdma", or "auto" (the default), which is RDMA in a program built for it
+	// where this machine and the server can reach each other by it, and else HTTP.
+	Transport string
+	// Timeout of one request; a context may be shorter. A call that takes several requests (List,
+	// and Free, ReadV or WriteV of much) has it for each. Default: 5 s.
+	Timeout time.Duration
+}
+
+var (
+	namePattern = regexp.MustCompile(`^[A-Za-z0-9._:/@-]{1,63}$`)
+	idPattern   = regexp.MustCompile(`^[A-Za-z0-9-]{1,39}$`)
+)
+
+// address is where the server listens.
+type address struct {
+	text string // as in the options, for people
+	base string // what request paths are appended to
+	unix string // path of its socket, or empty
+}
+
+func parseURL(text string) (address, error) {
+	if path, ok := strings.CutPrefix(text, "unix:"); ok {
+		if path == "" {
+			return address{}, errors.New("unix: without a path; give unix:PATH of the server's socket")
+		}
+		return address{text: text, base: "http://localhost", unix: path}, nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return address{}, fmt.Errorf("%w; give http://HOST:PORT or unix:PATH", err)
+	case u.Scheme == "https":
+		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", text)
+	case u.Scheme != "http" || u.Host == "":
+		return address{}, fmt.Errorf("%q is no server; give http://HOST:PORT or unix:PATH", text)
+	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", u.Redacted())
+	}
+	base := "http://" + u.Host
+	return address{text: base, base: base}, nil
+}
+
+// check fills in defaults and refuses what the server would refuse later.
+func (o *Options) check() error {
+	if o.Transport == "" {
+		o.Transport = TransportAuto
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.SessionTTL == 0 {
+		o.SessionTTL = defaultSessionTTL
+	}
+	o.SessionTTL = wholeSeconds(o.SessionTTL)
+	switch {
+	case o.Transport != TransportAuto && o.Transport != TransportHTTP && o.Transport != TransportRDMA:
+		return fmt.Errorf("transport %q: there are auto, http and rdma", o.Transport)
+	case o.Timeout < 0:
+		return fmt.Errorf("timeout %v is negative", o.Timeout)
+	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:
+		return fmt.Errorf("session TTL %v: it is 1 s to %v", o.SessionTTL, maxTTL)
+	case o.Name != "" && !namePattern.MatchString(o.Name):
+		return fmt.Errorf("session name %q: it is 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Name)
+	case o.Name == "" && o.Exclusive:
+		return errors.New("an exclusive session needs a name")
+	}
+	return nil
+}
+
+// wholeSeconds rounds up: a lease must not be shorter than what was asked for.
+func wholeSeconds(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}

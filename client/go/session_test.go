@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func waitLost(t testing.TB, c *Client) {
+	t.Helper()
+	select {
+	case <-c.Lost():
+	case <-time.After(patience):
+		t.Fatal("the session was not lost")
+	}
+	if _, ok := c.Lease(); ok {
+		t.Fatal("a lease of a session that is lost")
+	}
+}
+
+func TestSession(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me", SessionTTL: time.Second})
+	if c.Session() == "" {
+		t.Fatal("no session")
+	}
+	kept := allocate(t, c, AllocateOptions{Size: 10, Owner: "me"})[0].ID
+	bound := allocate(t, c, AllocateOptions{Size: 10, Lifetime: "session"})[0].ID
+	first, ok := c.Lease()
+	if !ok || time.Until(first) > time.Second {
+		t.Fatal(first, ok)
+	}
+	eventually(t, "the lease to be renewed, more than once", func() bool {
+		until, ok := c.Lease()
+		return ok && until.After(first.Add(time.Second))
+	})
+	select {
+	case <-c.Lost():
+		t.Fatal("lost")
+	default:
+	}
+	check(t, c.Close())
+	other := open(t, s, Options{})
+	if _, err := other.Describe(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Describe(t.Context(), bound); !IsNotFound(err) {
+		t.Fatal(err)
+	}
+	if _, err := other.Allocate(t.Context(), AllocateOptions{Size: 1, Lifetime: "session"}); other.Session() == "" && err == nil {
+		t.Fatal("memory of no session")
+	}
+}
+
+func TestExclusive(t *testing.T) {
+	s := startServer(t)
+	first := open(t, s, Options{Name: "one", Exclusive: true})
+	for _, exclusive := range []bool{true, false} {
+		_, err := tryOpen(s, Options{Name: "one", Exclusive: exclusive})
+		wantError(t, err, ErrNameTaken, `session "one"`, "lease lapses")
+	}
+	open(t, s, Options{Name: "two", Exclusive: true})
+	check(t, first.Close())
+	open(t, s, Options{Name: "one", Exclusive: true})
+}
+
+// A server that stands still answers no renewal: the client gives up its session by its own clock.
+func TestLeaseLapses(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: 2 * time.Second})
+	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
+	check(t, c.Write(t.Context(), id, 0, []byte("mine")))
+	s.signal(syscall.SIGSTOP)
+	// This one is under way when the session is lost.
+	wantError(t, c.Write(t.Context(), id, 0, []byte("late")), ErrSessionLost, "maas: write 4 bytes")
+	waitLost(t, c)
+	s.signal(syscall.SIGCONT)
+
+	wantError(t, c.Write(t.Context(), id, 0, []byte("more")), ErrSessionLost, "open a new client")
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 10})
+	wantError(t, err, ErrSessionLost)
+	_, _, err = c.Free(t.Context(), id)
+	wantError(t, err, ErrSessionLost)
+	if wantedTransport() == TransportHTTP { // RDMA has no keys without a session
+		check(t, c.Read(t.Context(), id, 0, make([]byte, 4)))
+	}
+	// The server has made up for the time it stood still: the name is free again by Close or, at
+	// the latest, when the lease lapses there.
+	_ = c.Close()
+	eventually(t, "the name to be free", func() bool {
+		next, err := tryOpen(s, Options{Name: "me", Exclusive: true})
+		if errors.Is(err, ErrNameTaken) {
+			return false
+		}
+		check(t, err)
+		check(t, next.Close())
+		return true
+	})
+}
+
+func TestSessionEndedElsewhere(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second})
+	check(t, c.wire.do(t.Context(), &call{method: "DELETE", path: "/sessions/" + c.Session()}))
+	waitLost(t, c)
+	if wantedTransport() == TransportHTTP { // not exclusive: memory is still there for all
+		allocate(t, c, AllocateOptions{Size: 10})
+	}
+	check(t, c.Close())
+}
+
+func TestServerRestarted(t *testing.T) {
+	if wantedTransport() != TransportHTTP {
+		t.Skip("there, the library looks after the session")
+	}
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
+	s.kill()
+	next := startServer(t, "--listen", s.url[len("http://"):])
+	health, err := c.Health(t.Context())
+	check(t, err)
+	if health.BootID == c.bootID {
+		t.Fatal("the same boot")
+	}
+	waitLost(t, c)
+	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
+	wantError(t, err, ErrSessionLost, "restarted")
+	open(t, next, Options{Name: "me", Exclusive: true})
+}
+
+func TestKilledUnderWay(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second, Timeout: 10 * time.Second})
+	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
+	data := make([]byte, 4<<20)
+	started := make(chan struct{})
+	failed := make(chan error)
+	go func() {
+		for n := 0; ; n++ {
+			if n == 3 {
+				close(started)
+			}
+			if err := errors.Join(c.Write(context.Background(), id, 0, data), c.Read(context.Background(), id, 0, data)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	<-started
+	s.kill()
+	wantError(t, <-failed, nil, "4194304 bytes at 0 of "+id)
+	waitLost(t, c)
+}
+
+func TestDeadline(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{})
+	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
+	data := make([]byte, 4<<20)
+	check(t, c.Write(t.Context(), id, 0, data))
+	s.signal(syscall.SIGSTOP)
+	defer s.signal(syscall.SIGCONT)
+
+	for name, do := range map[string]func(context.Context) error{
+		"allocate": func(ctx context.Context) error {
+			_, err := c.Allocate(ctx, AllocateOptions{Size: 1})
+			return err
+		},
+		"describe": func(ctx context.Context) error {
+			_, err := c.Describe(ctx, id)
+			return err
+		},
+		"write": func(ctx context.Context) error { return c.Write(ctx, id, 0, data) },
+		"read":  func(ctx context.Context) error { return c.Read(ctx, id, 0, data) },
+	} {
+		if wantedTransport() == TransportRDMA && slices.Contains([]string{"read", "write"}, name) {
+			continue // a server that stands still serves them all the same
+		}
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			wantError(t, do(ctx), context.DeadlineExceeded, "maas: "+name, "did not answer within")
+			for i := range data { // nobody reads it any more
+				data[i]++
+			}
+			ctx, cancel = context.WithCancel(t.Context())
+			time.AfterFunc(50*time.Millisecond, cancel)
+			wantError(t, do(ctx), context.Canceled)
+		})
+	}
+}
+
+func TestCloseWithTheServerAway(t *testing.T) {
+	s := startServer(t)
+	c := open(t, s, Options{Name: "me"})
+	s.kill()
+	wantError(t, c.Close(), nil, "ends by itself within 10s")
+	if wantedTransport() == TransportHTTP {
+		wantError(t, c.Close(), nil, "maas: close")
+	}
+}

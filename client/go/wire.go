@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	maxConnections    = 8        // for calls; one more renews the lease
+	bufferBytes       = 64 << 10 // of a connection, each way
+	maxHeaderBytes    = 16 << 10
+	maxErrorBytes     = 64 << 10
+	idleTimeout       = 30 * time.Second // below the server's --connection-timeout
+	keepAliveInterval = 15 * time.Second
+)
+
+// naps before a request whose connection broke is sent again: a server that restarts is soon back.
+var naps = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
+
+// wire sends requests to one server. It holds no state but connections; any goroutine may use it.
+type wire struct {
+	address
+	timeout time.Duration
+	bulk    *http.Client
+	control *http.Client // for what data must not hold up: leases and health
+}
+
+// call is one request, and where its answer goes.
+type call struct {
+	method       string
+	path         string
+	body         *body  // nil: none
+	bytes        bool   // the body is bytes and not JSON
+	byteRange    string // the Range header
+	contentRange string // the Content-Range header
+	control      bool
+	once         bool // it must not be sent twice
+
+	answer    any     // that JSON is decoded to, nil: what comes is of no interest
+	maxAnswer int64   // bytes of it
+	into      []Range // that the answer's bytes go to, instead of answer
+	wantRange string  // the Content-Range that they must have come with
+}
+
+func newWire(to address, timeout time.Duration) *wire {
+	return &wire{
+		address: to,
+		timeout: timeout,
+		bulk:    newHTTPClient(to, maxConnections),
+		control: newHTTPClient(to, 1),
+	}
+}
+
+func newHTTPClient(to address, connections int) *http.Client {
+	dialer := &net.Dialer{KeepAlive: keepAliveInterval}
+	transport := &http.Transport{
+		DialContext:            dialer.DialContext,
+		Proxy:                  nil, // memory is not fetched through a proxy
+		DisableCompression:     true,
+		MaxConnsPerHost:        connections,
+		MaxIdleConnsPerHost:    connections,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		ReadBufferSize:         bufferBytes,
+		WriteBufferSize:        bufferBytes,
+	}
+	if to.unix != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", to.unix)
+		}
+	}
+	// One 307 of an allocation is reserved for servers that share the work.
+	follow := func(req *http.Request, via []*http.Request) error {
+		if len(via) > 1 || to.unix != "" || via[0].URL.Path != "/allocate" ||
+			req.Response.StatusCode != http.StatusTemporaryRedirect || req.URL.Scheme != "http" {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	return &http.Client{Transport: transport, CheckRedirect: follow}
+}
+
+func (w *wire) close() {
+	w.bulk.CloseIdleConnections()
+	w.control.CloseIdleConnections()
+}
+
+// do sends a call until it is answered, within the timeout.
+func (w *wire) do(ctx context.Context, c *call) error {
+	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	if c.body != nil {
+		defer c.body.detach()
+	}
+	for try := 0; ; try++ {
+		err := w.try(ctx, c)
+		if err == nil {
+			return nil
+		}
+		if c.once || try == len(naps) || !broke(err) || !sleep(ctx, naps[try]) {
+			return w.explain(ctx, started, err)
+		}
+	}
+}
+
+// sleep returns false when the context ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// broke tells whether the server's end of the connection is gone: then nothing of the request is
+// on its way any more that could land behind a second try.
+func broke(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func (w *wire) request(ctx context.Context, c *call) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if c.body != nil {
+		req.Body, _ = c.body.open()
+		req.GetBody = c.body.open
+		req.ContentLength = c.body.size
+		req.Header.Set("Content-Type", "application/json")
+		if c.bytes {
+			req.Header.Set("Content-Type", "application/octet-stream")
+		}
+	}
+	if c.byteRange != "" {
+		req.Header.Set("Range", c.byteRange)
+	}
+	if c.contentRange != "" {
+		req.Header.Set("Content-Range", c.contentRange)
+	}
+	if !c.once {
+		// Tells net/http, and nobody else, that a kept connection that turns out to be closed is
+		// no reason to fail.
+		req.Header["X-Idempotency-Key"] = nil
+	}
+	return req, nil
+}
+
+func (w *wire) try(ctx context.Context, c *call) error {
+	req, err := w.request(ctx, c)
+	if err != nil {
+		return err
+	}
+	client := w.bulk
+	if c.control {
+		client = w.control
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	want := http.StatusOK
+	if c.wantRange != "" {
+		want = http.StatusPartialContent
+	}
+	switch {
+	case resp.StatusCode != want:
+		return readError(resp, want)
+	case c.into != nil:
+		return readBytes(resp, c)
+	default:
+		return readJSON(resp, c)
+	}
+}
+
+func readError(resp *http.Response, want int) error {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode < 400 {
+		return fmt.Errorf("the server answered with status %d where %d was due; is it maasd?", resp.StatusCode, want)
+	}
+	return parseError(resp.StatusCode, text)
+}
+
+func readJSON(resp *http.Response, c *call) error {
+	limit := c.maxAnswer
+	if c.answer == nil {
+		limit = maxErrorBytes
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return err
+	}
+	if int64(len(text)) > limit {
+		return fmt.Errorf("the server's answer is longer than the %d bytes it can have; is it maasd?", limit)
+	}
+	if c.answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, c.answer); err != nil {
+		return fmt.Errorf("the server's answer makes no sense; is it maasd? %s", shorten(err.Error(), maxMessage))
+	}
+	return nil
+}
+
+// readBytes reads what was asked for to where it belongs, and nothing else.
+func readBytes(resp *http.Response, c *call) error {
+	want := sumOf(c.into)
+	if got := resp.Header.Get("Content-Range"); !strings.HasPrefix(got, c.wantRange) {
+		return wrongRange(got, c)
+	}
+	if resp.ContentLength >= 0 && resp.ContentLength != want {
+		return fmt.Errorf("the server sent %d bytes where %d were asked for", resp.ContentLength, want)
+	}
+	for i := range c.into {
+		if _, err := io.ReadFull(resp.Body, c.into[i].Data); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	// Reading the end makes the connection fit for the next request.
+	var more [1]byte
+	n, err := io.ReadFull(resp.Body, more[:])
+	switch {
+	case n > 0:
+		return fmt.Errorf("the server sent more than the %d bytes that were asked for", want)
+	case errors.Is(err, io.EOF):
+		return nil
+	default:
+		return err
+	}
+}
+
+// wrongRange explains a range that is not the one asked for. HTTP has a server cut off what lies
+// behind the end.
+func wrongRange(got string, c *call) error {
+	var first, last, total int64
+	r := &c.into[0]
+	_, err := fmt.Sscanf(got, "bytes %d-%d/%d", &first, &last, &total)
+	if err == nil && first == r.Offset && last == total-1 && total < r.Offset+int64(len(r.Data)) {
+		return &Error{
+			Status: http.StatusRequestedRangeNotSatisfiable, Code: "bad_range",
+			Message: fmt.Sprintf("the range lies outside of the allocation's %d bytes", total),
+		}
+	}
+	return fmt.Errorf("the server sent the range %q where %q was asked for", shorten(got, 80), c.wantRange)
+}
+
+// explain says what was tried and what to do about an error of the connection.
+func (w *wire) explain(ctx context.Context, started time.Time, err error) error {
+	var refusal *Error
+	var noHost *net.DNSError
+	var wrapped *url.Error
+	if errors.As(err, &refusal) {
+		return fmt.Errorf("%s: %w", w.text, err)
+	}
+	if ctx.Err() != nil {
+		return w.explainEnd(ctx, started)
+	}
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // its text has the URL again
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
+		return fmt.Errorf("%s: %w; start maasd there or correct the URL", w.text, err)
+	case errors.As(err, &noHost):
+		return fmt.Errorf("%s: %w; correct the URL or the name service", w.text, err)
+	case broke(err):
+		return fmt.Errorf("%s: the connection broke: %w; see whether maasd still runs there", w.text, err)
+	}
+	return fmt.Errorf("%s: %w", w.text, err)
+}
+
+func (w *wire) explainEnd(ctx context.Context, started time.Time) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.DeadlineExceeded) {
+		took := time.Since(started).Round(time.Millisecond)
+		return fmt.Errorf("%s did not answer within %v: %w; see whether maasd and the network are well, or allow more time",
+			w.text, took, cause)
+	}
+	return fmt.Errorf("%s: %w", w.text, cause)
+}
