@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"maas/client/go"
+	"maas/client/prometheus/record"
+	"maas/client/prometheus/segment"
+)
+
+// maxFlush is about what one request writes, where much waits.
+const maxFlush = 1 << 20
+
+// errLost ends the process: what it wrote is nowhere but in the log.
+var errLost = errors.New("the memory server has lost the chunks of the head; the next start reads the log (WAL), which has all of their samples")
+
+func (r *Remote) wake() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run writes to remote memory what waits, and frees what is no longer needed.
+func (r *Remote) run() {
+	defer close(r.done)
+	ticker := time.NewTicker(flushInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-r.kick:
+		case <-ticker.C:
+		}
+		err := r.flush()
+		if err == nil {
+			err = r.freeDead()
+		}
+		r.report()
+		r.check(err)
+	}
+}
+
+// flush writes the files in order: a reader finds a prefix of all that was written.
+func (r *Remote) flush() error {
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	for {
+		f, n, records := r.nextPending()
+		if f == nil {
+			return nil
+		}
+		// The bytes do not change: WriteChunk only adds behind them.
+		if err := r.memory.Write("append", func(ctx context.Context, c *maas.Client) error {
+			r.mu.RLock()
+			b := f.pending[:n:n]
+			r.mu.RUnlock()
+			return r.append(ctx, c, f, b, records)
+		}); err != nil {
+			return err
+		}
+		r.memory.Metrics().ChunksWritten.Add(float64(records))
+		r.memory.Metrics().BytesWritten.Add(float64(n))
+	}
+}
+
+// append makes the bytes remote and takes them from what waits, as one step to a reader.
+func (r *Remote) append(ctx context.Context, c *maas.Client, f *remoteFile, b []byte, records int) error {
+	return f.file.AppendThen(ctx, c, b, func(publish func()) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		publish()
+		f.pending = append([]byte(nil), f.pending[len(b):]...)
+		f.since = time.Now()
+		f.chunks -= records
+	})
+}
+
+// nextPending finds the first file that has chunks to write, and how many bytes of it to write next:
+// whole records, so that remote memory never ends inside of one.
+func (r *Remote) nextPending() (f *remoteFile, n, records int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		if f.file.Len() == 0 {
+			n = record.FileHeaderSize
+		}
+		for n < len(f.pending) && n < maxFlush {
+			size, err := record.Size(f.pending[n:])
+			if err != nil {
+				panic(fmt.Sprintf("record that was just encoded: %v", err)) // A bug, never bytes from outside.
+			}
+			n += size
+			records++
+		}
+		return f, n, records
+	}
+	return nil, 0, 0
+}
+
+func (r *Remote) freeDead() error {
+	r.mu.Lock()
+	dead := r.dead
+	r.dead = nil
+	r.mu.Unlock()
+	for i, f := range dead {
+		if err := r.memory.Write("free", func(ctx context.Context, c *maas.Client) error { return f.Free(ctx, c) }); err != nil {
+			r.mu.Lock()
+			r.dead = append(r.dead, dead[i:]...)
+			r.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// check ends the process when completed chunks cannot be kept any longer.
+func (r *Remote) check(flushErr error) {
+	if arena := r.memory.Arena(); arena != r.arena {
+		r.fail(errLost)
+		return
+	}
+	r.mu.RLock()
+	var bytes int64
+	var oldest time.Time
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		bytes += int64(len(f.pending))
+		if oldest.IsZero() || f.since.Before(oldest) {
+			oldest = f.since
+		}
+	}
+	r.mu.RUnlock()
+	r.memory.Metrics().DirtyBytes.Set(float64(bytes))
+	switch {
+	case bytes > r.o.MaxPendingBytes:
+		r.fail(fmt.Errorf("%d bytes of completed chunks wait for the memory server, more than the limit of %d: %w", bytes, r.o.MaxPendingBytes, flushErr))
+	case !oldest.IsZero() && time.Since(oldest) > r.o.MaxPendingAge:
+		r.fail(fmt.Errorf("completed chunks wait for the memory server since %s, longer than the limit of %s: %w", oldest.Format(time.RFC3339), r.o.MaxPendingAge, flushErr))
+	}
+}
+
+func (r *Remote) fail(err error) {
+	r.mu.Lock()
+	first := !r.failed
+	r.failed = true
+	r.mu.Unlock()
+	if first && r.o.Fatal != nil {
+		r.o.Fatal(err)
+	}
+}
+
+func (r *Remote) report() {
+	var allocations, allocated, stored int64
+	r.mu.RLock()
+	for _, f := range r.files {
+		n, bytes := f.file.Allocated()
+		allocations += int64(n)
+		allocated += bytes
+		stored += f.file.Len()
+	}
+	r.mu.RUnlock()
+	metrics, content := r.memory.Metrics(), segment.Chunks.String()
+	metrics.Allocations.WithLabelValues(content).Set(float64(allocations))
+	metrics.AllocatedBytes.WithLabelValues(content).Set(float64(allocated))
+	metrics.StoredBytes.WithLabelValues(content).Set(float64(stored))
+}
+
+// Close writes what waits. It fails while chunks are not in remote memory: the log must be read then.
+func (r *Remote) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	close(r.stop)
+	<-r.done
+	err := r.flush()
+	if err != nil {
+		err = fmt.Errorf("completed chunks are not in remote memory; the next start reads their samples from the log: %w", err)
+	}
+	return errors.Join(err, r.reader.close())
+}

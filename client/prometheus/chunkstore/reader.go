@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"maas/client/go"
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/record"
+	"maas/client/prometheus/segment"
+)
+
+// maxReadAhead is how many blocks one request brings when a file is read from front to back.
+const maxReadAhead = 16
+
+// reader reads chunks of remote files through the cache. Any goroutine may use it.
+type reader struct {
+	memory  *memory.Manager
+	cache   *cache
+	timeout time.Duration
+
+	mu    sync.Mutex // Guards ahead.
+	ahead map[*segment.File]readAhead
+}
+
+// readAhead is where the last request for a file ended, and how much it brought.
+type readAhead struct {
+	next   int64
+	blocks int64
+}
+
+func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*reader, error) {
+	c, err := newCache(cacheSize)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{memory: m, cache: c, timeout: timeout, ahead: map[*segment.File]readAhead{}}, nil
+}
+
+// chunk reads the chunk whose record begins at an offset of a file.
+func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunkenc.Chunk, error) {
+	prefix := make([]byte, min(record.PrefixSize, file.Len()-off))
+	if err := r.readAt(file, prefix, off); err != nil {
+		return nil, err
+	}
+	size, err := record.Size(prefix)
+	if err != nil {
+		return nil, r.wrong(file, off, len(prefix), err)
+	}
+	b := make([]byte, size)
+	if err := r.readAt(file, b, off); err != nil {
+		if errors.Is(err, segment.ErrOutOfRange) {
+			return nil, r.wrong(file, off, len(prefix), err)
+		}
+		return nil, err
+	}
+	rec, _, err := record.Parse(b)
+	if err != nil {
+		return nil, r.wrong(file, off, size, err)
+	}
+	return pool.Get(rec.Encoding, bytes.Clone(rec.Data))
+}
+
+// wrong reports bytes that are not what was written; they are not kept.
+func (r *reader) wrong(file *segment.File, off int64, n int, err error) error {
+	r.cache.drop(file, off/blockSize, (off+int64(n)-1)/blockSize)
+	err = fmt.Errorf("remote memory of %s at %d: %w", file.Name(), off, err)
+	r.memory.Metrics().Errors.WithLabelValues("verify").Inc()
+	r.memory.Failed(err)
+	return err
+}
+
+func (r *reader) readAt(file *segment.File, p []byte, off int64) error {
+	for len(p) > 0 {
+		block, at := off/blockSize, int(off%blockSize)
+		n := min(len(p), blockSize-at)
+		if !r.cache.get(p[:n], blockKey{file, block}, at) {
+			r.memory.Metrics().CacheMisses.Inc()
+			if err := r.fetch(file, block, p[:n], at); err != nil {
+				return err
+			}
+		} else {
+			r.memory.Metrics().CacheHits.Inc()
+		}
+		p = p[n:]
+		off += int64(n)
+	}
+	return nil
+}
+
+// fetch reads a block, and some behind it where a file is read in order, and copies dst of it.
+func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int) error {
+	begin := block * blockSize
+	end := min(begin+r.blocks(file, block)*blockSize, file.Len())
+	if begin+int64(at+len(dst)) > end {
+		return fmt.Errorf("%s: block %d: %w", file.Name(), block, segment.ErrOutOfRange)
+	}
+	buf := make([]byte, end-begin)
+	err := r.memory.Read("read", r.timeout, func(ctx context.Context, c *maas.Client) error {
+		return file.ReadAt(ctx, c, buf, begin)
+	})
+	if err != nil {
+		return err
+	}
+	r.memory.Metrics().BytesRead.Add(float64(len(buf)))
+	copy(dst, buf[at:])
+	for i := 0; len(buf) > 0; i++ {
+		n := min(len(buf), blockSize)
+		r.cache.put(blockKey{file, block + int64(i)}, buf[:n])
+		buf = buf[n:]
+	}
+	r.memory.Metrics().CacheBytes.Set(float64(r.cache.bytes()))
+	return nil
+}
+
+// blocks decides how many blocks to read from one on.
+func (r *reader) blocks(file *segment.File, block int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.ahead[file]
+	n := int64(1)
+	if last.next == block && last.blocks > 0 {
+		n = min(last.blocks*2, maxReadAhead)
+	}
+	r.ahead[file] = readAhead{next: block + n, blocks: n}
+	return n
+}
+
+func (r *reader) forget(file *segment.File) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.ahead, file)
+}
+
+func (r *reader) close() error { return r.cache.close() }

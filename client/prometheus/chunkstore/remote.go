@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"maas/client/go"
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/record"
+	"maas/client/prometheus/segment"
+)
+
+const (
+	// remoteReadTimeout bounds a read; there is nothing to fall back on.
+	remoteReadTimeout = time.Second
+	// firstRemoteFile is above every number that a local file reaches.
+	firstRemoteFile = 1 << 20
+	// reserveFiles numbers are taken at once, so that a new file is seldom a write to local disk.
+	reserveFiles = 64
+	// flushSize and flushInterval: what waits longer, or is more, is written to remote memory.
+	flushSize     = 256 << 10
+	flushInterval = time.Second
+	// iterateSize is what one request brings when all is read.
+	iterateSize = 1 << 20
+)
+
+// RemoteOptions bound what waits while the server is out of reach.
+type RemoteOptions struct {
+	Options
+
+	MaxPendingBytes int64         // 0: 256 MiB.
+	MaxPendingAge   time.Duration // 0: 10 minutes.
+
+	// Fatal ends the process. It is called once, with the reason, when completed chunks can no
+	// longer be kept: the log has their samples, for the next start.
+	Fatal func(error)
+}
+
+// remoteFile is one file of chunks: its first bytes in remote memory, the rest still here.
+type remoteFile struct {
+	number  uint32
+	file    *segment.File
+	pending []byte // From file.Len() on.
+	since   time.Time
+	chunks  int // In pending.
+}
+
+func (f *remoteFile) end() int64 { return f.file.Len() + int64(len(f.pending)) }
+
+// Remote keeps chunks in remote memory alone. It is safe for concurrent use.
+type Remote struct {
+	o      RemoteOptions
+	memory *memory.Manager
+	arena  *memory.Arena
+	reader *reader
+	kick   chan struct{}
+	stop   chan struct{}
+	done   chan struct{}
+
+	flushMu sync.Mutex // Held by the one who writes to remote memory; before mu.
+
+	mu       sync.RWMutex // Guards what follows.
+	files    []*remoteFile
+	dead     []*segment.File
+	cut      bool
+	reserved uint32 // Numbers up to here are saved as used.
+	next     uint32
+	closed   bool
+	failed   bool
+}
+
+// NewRemote attaches the chunk files that remote memory holds of this owner: as many as hang
+// together from the first on, for a hole would be a silent loss. All else is freed.
+func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
+	o.setDefaults(remoteReadTimeout)
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = 256 << 20
+	}
+	if o.MaxPendingAge == 0 {
+		o.MaxPendingAge = 10 * time.Minute
+	}
+	rd, err := newReader(m, o.CacheSize, o.ReadTimeout)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{
+		o: o, memory: m, arena: m.Arena(), reader: rd,
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	r.attach()
+	go r.run()
+	return r, nil
+}
+
+func (r *Remote) attach() {
+	r.next = max(firstRemoteFile, r.memory.State().ChunkSegment+1)
+	r.reserved = r.next - 1
+	whole := true
+	for _, f := range r.arena.Listing.Files {
+		if f.Name().Kind != segment.Chunks {
+			continue
+		}
+		number := f.Name().Number
+		r.next = max(r.next, number+1)
+		if n := len(r.files); n > 0 && number != r.files[n-1].number+1 {
+			whole = false
+		}
+		if number < firstRemoteFile || !whole {
+			r.dead = append(r.dead, f)
+			continue
+		}
+		r.files = append(r.files, &remoteFile{number: number, file: f})
+	}
+	r.cut = true
+}
+
+// WriteChunk keeps the chunk here and writes it to remote memory soon. It does not fail: what cannot
+// be kept ends the process.
+func (r *Remote) WriteChunk(series chunks.HeadSeriesRef, mint, maxt int64, chk chunkenc.Chunk, ooo bool, callback func(error)) chunks.ChunkDiskMapperRef {
+	ref, err := r.write(record.Record{Series: series, Mint: mint, Maxt: maxt, Encoding: chk.Encoding(), OutOfOrder: ooo, Data: chk.Bytes()})
+	if callback != nil {
+		callback(err)
+	}
+	return ref
+}
+
+func (r *Remote) write(rec record.Record) (chunks.ChunkDiskMapperRef, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, chunks.ErrChunkDiskMapperClosed
+	}
+	f, err := r.fileFor(record.EncodedSize(len(rec.Data)))
+	if err != nil {
+		return 0, err
+	}
+	if f.chunks == 0 {
+		f.since = time.Now()
+	}
+	ref := makeRef(f.number, f.end())
+	f.pending = record.Append(f.pending, rec)
+	f.chunks++
+	if len(f.pending) >= flushSize {
+		r.wake()
+	}
+	return ref, nil
+}
+
+func makeRef(number uint32, off int64) chunks.ChunkDiskMapperRef {
+	return chunks.ChunkDiskMapperRef(uint64(number)<<32 | uint64(off))
+}
+
+// fileFor returns the file that takes so many bytes more. Caller holds mu.
+func (r *Remote) fileFor(n int) (*remoteFile, error) {
+	if last := len(r.files) - 1; last >= 0 && !r.cut && r.files[last].end()+int64(n) <= chunks.MaxHeadChunkFileSize {
+		return r.files[last], nil
+	}
+	if r.next > r.reserved {
+		reserved := r.next + reserveFiles
+		if err := r.memory.UpdateState(func(s *memory.State) { s.ChunkSegment = reserved }); err != nil {
+			return nil, err
+		}
+		r.reserved = reserved
+	}
+	header := record.FileHeader()
+	f := &remoteFile{
+		number:  r.next,
+		file:    segment.New(r.memory.Owner(), r.arena.Epoch, segment.Name{Kind: segment.Chunks, Number: r.next}, true),
+		pending: header[:],
+		since:   time.Now(),
+	}
+	r.files = append(r.files, f)
+	r.next++
+	r.cut = false
+	return f, nil
+}
+
+// find returns the file of a number. Caller holds mu.
+func (r *Remote) find(number uint32) *remoteFile {
+	i, ok := slices.BinarySearchFunc(r.files, number, func(f *remoteFile, n uint32) int { return int(f.number) - int(n) })
+	if !ok {
+		return nil
+	}
+	return r.files[i]
+}
+
+// Chunk reads a chunk from what waits here, from the cache or from remote memory. Its errors are
+// never a CorruptionErr, upon which Prometheus would panic.
+func (r *Remote) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
+	number, off := ref.Unpack()
+	file, data, enc, err := r.lookUp(uint32(number), int64(off))
+	if err != nil {
+		return nil, err
+	}
+	if file == nil {
+		return r.o.Pool.Get(enc, data)
+	}
+	return r.reader.chunk(file, int64(off), r.o.Pool)
+}
+
+// lookUp finds the file that has the chunk in remote memory, or the chunk's own bytes.
+func (r *Remote) lookUp(number uint32, off int64) (*segment.File, []byte, chunkenc.Encoding, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, nil, 0, chunks.ErrChunkDiskMapperClosed
+	}
+	f := r.find(number)
+	if f == nil || off < record.FileHeaderSize || off >= f.end() {
+		return nil, nil, 0, fmt.Errorf("no head chunk %d:%d in remote memory", number, off)
+	}
+	there := f.file.Len()
+	if off < there {
+		return f.file, nil, 0, nil
+	}
+	rec, _, err := record.Parse(f.pending[off-there:])
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("head chunk %d:%d: %w", number, off, err)
+	}
+	return nil, slices.Clone(rec.Data), rec.Encoding, nil
+}
+
+// IterateAllChunks reads all of remote memory, once, in order.
+func (r *Remote) IterateAllChunks(f IterateFunc) error {
+	r.mu.RLock()
+	files := slices.Clone(r.files)
+	r.mu.RUnlock()
+	for _, file := range files {
+		if err := r.iterate(file, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Remote) iterate(file *remoteFile, f IterateFunc) error {
+	var b []byte
+	for off, end := int64(record.FileHeaderSize), file.end(); off < end; {
+		var err error
+		if b, err = r.load(b, file, off, end); err != nil {
+			return r.corrupt(file, err)
+		}
+		n := 0
+		for n < len(b) {
+			rec, size, err := record.Parse(b[n:])
+			if errors.Is(err, record.ErrShort) && off+int64(len(b)) < end {
+				break
+			}
+			if err != nil {
+				return r.corrupt(file, fmt.Errorf("at %d: %w", off+int64(n), err))
+			}
+			if err := f(rec.Series, makeRef(file.number, off+int64(n)), rec.Mint, rec.Maxt, rec.NumSamples(), rec.Encoding, rec.OutOfOrder); err != nil {
+				return r.corrupt(file, err)
+			}
+			n += size
+		}
+		off += int64(n)
+		b = b[n:]
+	}
+	return nil
+}
+
+// load makes b, the bytes of a file from off on, longer.
+func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error) {
+	have := int64(len(b))
+	next := make([]byte, min(have+iterateSize, end-off))
+	copy(next, b)
+	r.mu.RLock()
+	there := file.file.Len()
+	if from := max(off+have, there); from < off+int64(len(next)) {
+		copy(next[from-off:], file.pending[from-there:])
+	}
+	r.mu.RUnlock()
+	remote := next[min(have, int64(len(next))):max(have, min(int64(len(next)), there-off))]
+	if len(remote) == 0 {
+		return next, nil
+	}
+	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *maas.Client) error {
+		return file.file.ReadAt(ctx, c, remote, off+have)
+	})
+	r.memory.Metrics().BytesRead.Add(float64(len(remote)))
+	return next, err
+}
+
+// corrupt makes the error that tells Prometheus to drop this file and what follows, and to take the
+// samples from the log.
+func (r *Remote) corrupt(file *remoteFile, err error) error {
+	if c, ok := errors.AsType[*chunks.CorruptionErr](err); ok {
+		err = c.Err
+	}
+	return &chunks.CorruptionErr{Dir: "remote memory of " + r.memory.Owner(), FileIndex: int(file.number), Err: err}
+}
+
+// Truncate frees the files below a number. The next chunk begins a new file.
+func (r *Remote) Truncate(fileNo uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(r.files)-1 && r.files[n].number < fileNo {
+		n++
+	}
+	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].chunks == 0 && len(r.files[n].pending) == 0 {
+		n++ // Nothing is being written to it.
+	}
+	r.remove(0, n)
+	if last := len(r.files) - 1; last >= 0 && r.files[last].end() > record.FileHeaderSize {
+		r.cut = true
+	}
+	r.wake()
+	return nil
+}
+
+// remove takes files out of use; they are freed in the background. Caller holds mu.
+func (r *Remote) remove(from, to int) {
+	for _, f := range r.files[from:to] {
+		r.dead = append(r.dead, f.file)
+		r.reader.forget(f.file)
+	}
+	r.files = slices.Delete(r.files, from, to)
+	if len(r.files) == 0 {
+		r.cut = true
+	}
+}
+
+// DeleteCorrupted frees the file that an error names and those behind it.
+func (r *Remote) DeleteCorrupted(err error) error {
+	c, ok := errors.AsType[*chunks.CorruptionErr](err)
+	if !ok {
+		return fmt.Errorf("cannot handle error: %w", err)
+	}
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, f := range r.files {
+		if int(f.number) >= c.FileIndex {
+			r.memory.Metrics().LostChunks.Add(float64(f.chunks))
+			r.remove(i, len(r.files))
+			break
+		}
+	}
+	return nil
+}
+
+// Size is that of local files, which size retention counts: none.
+func (*Remote) Size() (int64, error) { return 0, nil }
+
+// CutNewFile makes the next chunk begin a new file.
+func (r *Remote) CutNewFile() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = true
+}
+
+// IsQueueEmpty says whether all chunks are in remote memory.
+func (r *Remote) IsQueueEmpty() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		if f.chunks > 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"maas/client/go"
+	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/tail"
+)
+
+type written struct {
+	series     chunks.HeadSeriesRef
+	ref        chunks.ChunkDiskMapperRef
+	mint, maxt int64
+	data       string
+	samples    uint16
+	ooo        bool
+}
+
+// store is what both modes are.
+type store = Local
+
+func open(t *testing.T, url, dir string, required bool) *memory.Manager {
+	t.Helper()
+	m, err := memory.Open(context.Background(), memory.Options{
+		URL: url, Owner: "test", Transport: "http", Dir: dir, Required: required,
+		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
+	})
+	require.NoError(t, err)
+	return m
+}
+
+func write(t *testing.T, s store, rnd *rand.Rand, n int) []written {
+	t.Helper()
+	all := make([]written, n)
+	for i := range all {
+		c := chunkenc.NewXORChunk()
+		a, err := c.Appender()
+		require.NoError(t, err)
+		for j := range 1 + rnd.Intn(120) {
+			a.Append(0, int64(i*1000+j), rnd.NormFloat64())
+		}
+		w := written{series: chunks.HeadSeriesRef(1 + i), mint: int64(i * 1000), maxt: int64(i*1000 + 119), ooo: i%7 == 0, data: string(c.Bytes()), samples: uint16(c.NumSamples())}
+		w.ref = s.WriteChunk(w.series, w.mint, w.maxt, c, w.ooo, func(err error) { require.NoError(t, err) })
+		all[i] = w
+	}
+	return all
+}
+
+func checkReads(t *testing.T, s store, all []written) {
+	t.Helper()
+	for _, w := range all {
+		c, err := s.Chunk(w.ref)
+		require.NoError(t, err)
+		require.Equal(t, w.data, string(c.Bytes()))
+	}
+}
+
+func checkIterates(t *testing.T, s store, all []written) {
+	t.Helper()
+	i := 0
+	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, mint, maxt int64, samples uint16, enc chunkenc.Encoding, ooo bool) error {
+		require.Less(t, i, len(all))
+		w := all[i]
+		require.Equal(t, fmt.Sprint(w.series, w.ref, w.mint, w.maxt, w.samples, chunkenc.EncXOR, w.ooo), fmt.Sprint(series, ref, mint, maxt, samples, enc, ooo))
+		i++
+		return nil
+	}))
+	require.Equal(t, len(all), i)
+}
+
+func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+
+	all := write(t, s, rnd, 5000)
+	checkReads(t, s, all)
+	checkIterates(t, s, all)
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	checkReads(t, s, all)
+	checkIterates(t, s, all)
+	s.CutNewFile()
+	all = append(all, write(t, s, rnd, 5000)...)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+
+	m = open(t, server.URL, dir, true)
+	s, err = NewRemote(m, RemoteOptions{Options: Options{CacheSize: 1}})
+	require.NoError(t, err)
+	checkIterates(t, s, all)
+	checkReads(t, s, all)
+	more := write(t, s, rnd, 100)
+	require.Greater(t, more[0].ref, all[len(all)-1].ref)
+
+	number, _ := more[0].ref.Unpack()
+	require.NoError(t, s.Truncate(uint32(number)))
+	checkIterates(t, s, more)
+	maastest.Eventually(t, "the rest is freed", func() bool {
+		list, err := clientOf(t, m).List(context.Background(), "test")
+		return err == nil && len(list) == 1
+	})
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+func TestMirror__reads_are_local_when_the_server_is_gone(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, false)
+	defer m.Close()
+	local, err := chunks.NewChunkDiskMapper(nil, filepath.Join(dir, "chunks_head"), chunkenc.NewPool(), chunks.MinWriteBufferSize, 0)
+	require.NoError(t, err)
+	tl := tail.Start(m, tail.Options{Dir: dir, Chunks: true, Logger: slog.New(slog.DiscardHandler)})
+	s, err := NewMirror(local, m, tl, Options{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.NoError(t, s.IterateAllChunks(func(chunks.HeadSeriesRef, chunks.ChunkDiskMapperRef, int64, int64, uint16, chunkenc.Encoding, bool) error {
+		return nil
+	}))
+	s.BeginSorted()
+	all := write(t, s, rand.New(rand.NewSource(2)), 5000)
+	checkReads(t, s, all)
+	maastest.Eventually(t, "chunks are remote", func() bool { f := tl.ChunkFile(1); return f != nil && f.Len() > 1<<20 })
+	checkReads(t, s, all)
+
+	server.Kill()
+	checkReads(t, s, all)
+	server.Restart()
+	maastest.Eventually(t, "it is in use again", func() bool { f := tl.ChunkFile(1); return m.Up() && f != nil && f.Len() > 1<<20 })
+	checkReads(t, s, all)
+	require.NoError(t, s.Close())
+	tl.Close()
+}
+
+func clientOf(t *testing.T, m *memory.Manager) (c *maas.Client) {
+	t.Helper()
+	require.NoError(t, m.Read("test", mirrorReadTimeout, func(_ context.Context, in *maas.Client) error { c = in; return nil }))
+	return c
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"maas/client/go"
+	"maas/client/prometheus/segment"
+)
+
+// run watches the server: how it is while it works, whether it is back when it does not.
+func (m *Manager) run(ctx context.Context) {
+	defer close(m.done)
+	for {
+		interval := healthInterval
+		if !m.up.Load() {
+			interval = retryInterval
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.kick:
+			continue // Wait the short interval from now.
+		case <-m.lost():
+			m.trip(maas.ErrSessionLost)
+			if !sleep(ctx, retryInterval) {
+				return
+			}
+		case <-time.After(interval):
+		}
+		if m.up.Load() {
+			m.checkHealth(ctx)
+			continue
+		}
+		if err := m.connect(ctx); err != nil && ctx.Err() == nil {
+			m.stillDown(err)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (m *Manager) lost() <-chan struct{} {
+	if c := m.client.Load(); c != nil && m.up.Load() {
+		return c.Lost()
+	}
+	return nil
+}
+
+// stillDown logs the first failure of its kind; a server that is gone for a day is not a thousand lines.
+func (m *Manager) stillDown(err error) {
+	m.mu.Lock()
+	said := m.why != nil && m.why.Error() == err.Error()
+	m.why = err
+	m.mu.Unlock()
+	if !said {
+		m.o.Logger.Warn("MaaS server is not in use yet", "url", m.o.URL, "err", err)
+	}
+}
+
+func (m *Manager) checkHealth(ctx context.Context) {
+	c := m.client.Load()
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	h, err := c.Health(ctx)
+	if err != nil {
+		m.trip(fmt.Errorf("health check: %w", err))
+		return
+	}
+	if a := m.arena.Load(); a != nil && a.ID != h.ArenaID {
+		m.reload.Store(true)
+		m.trip(errors.New("the server was started anew, without the memory that it had lent"))
+		return
+	}
+	m.o.Logger.Info("MaaS health check succeeded", "url", m.o.URL, "status", h.Status, "transport", c.Transport())
+}
+
+// connect opens a session where there is none, looks at what the server holds, and closes the breaker.
+func (m *Manager) connect(ctx context.Context) error {
+	if errors.Is(m.reason(), ErrFenced) {
+		return ErrFenced
+	}
+	c, err := m.session(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	h, err := c.Health(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.attach(ctx, c, h.ArenaID); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.why = nil
+	m.mu.Unlock()
+	m.failures.Store(0)
+	m.up.Store(true)
+	m.o.Metrics.Up.Set(1)
+	m.o.Metrics.Degraded.Set(0)
+	m.o.Metrics.Transport.Reset()
+	m.o.Metrics.Transport.WithLabelValues(c.Transport()).Set(1)
+	m.o.Logger.Info("MaaS server is in use", "url", m.o.URL, "owner", m.o.Owner, "transport", c.Transport(), "arena", h.ArenaID)
+	return nil
+}
+
+func (m *Manager) reason() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.why
+}
+
+// session keeps the session that lives; one that lapsed is replaced, unless somebody took the name.
+func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
+	if c := m.client.Load(); c != nil {
+		if _, ok := c.Lease(); ok {
+			return c, nil
+		}
+		_ = m.closeClient() // It is lost already.
+	}
+	c, err := maas.Open(ctx, maas.Options{
+		URL: m.o.URL, Name: m.o.Owner, Exclusive: true, SessionTTL: SessionTTL,
+		Transport: m.o.Transport, Timeout: 5 * time.Second,
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.client.Store(c)
+	return c, nil
+}
+
+// attach compares the server's memory with what this process knows of it. Where it is the memory
+// that it had before, all goes on as it was; else what the server has now is the new beginning.
+func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) error {
+	listing, err := segment.List(ctx, c, m.o.Owner)
+	if err != nil {
+		return err
+	}
+	old := m.arena.Load()
+	if old != nil && listing.Epoch > old.Epoch {
+		return m.fence()
+	}
+	if old != nil && old.ID == arena && !m.reload.Load() {
+		return nil
+	}
+	epoch := m.State().Epoch
+	if old == nil && listing.Epoch > epoch && !isEmpty(m.o.Dir) {
+		return ErrStale
+	}
+	epoch = max(epoch, listing.Epoch) + 1
+	if err := m.UpdateState(func(s *State) { s.Epoch = epoch }); err != nil {
+		return err
+	}
+	m.reload.Store(false)
+	m.arena.Store(&Arena{ID: arena, Epoch: epoch, Listing: listing})
+	m.o.Logger.Info("MaaS memory pool manager initialized", "url", m.o.URL, "owner", m.o.Owner, "epoch", epoch,
+		"files", len(listing.Files), "orphans", len(listing.Orphans))
+	return nil
+}
+
+func (m *Manager) fence() error {
+	m.o.Logger.Error("MaaS memory was taken over", "owner", m.o.Owner, "err", ErrFenced)
+	_ = m.closeClient() // The name belongs to the successor.
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.why = ErrFenced
+	return ErrFenced
+}
+
+// isEmpty says whether a data directory has no samples yet: what the server holds can fill it.
+func isEmpty(dir string) bool {
+	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
+	return err != nil || len(entries) == 0
+}

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package memory holds a Prometheus's connection to its memory server: one exclusive session under
+// the owner's name, a circuit breaker in front of it, and what the server holds of this owner.
+//
+// Whoever uses it never waits for a dead server: two failures in a row, or one timeout, open the
+// breaker, and from then on calls fail at once until a check in the background finds the server
+// again. Nothing is written that could meet a successor: a write is only sent while the session's
+// lease has longer to run than the write may take.
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"maas/client/go"
+	"maas/client/prometheus/segment"
+)
+
+// Errors that calls fail with, without a word to the server.
+var (
+	ErrDegraded = errors.New("the memory server is not in use: it failed, and is tried again in the background")
+	ErrFenced   = errors.New("another Prometheus has taken over this owner's memory: this one writes nothing more to it")
+	ErrStale    = errors.New("the memory server holds a newer state of this owner than this data directory: it is a copy or an old backup; start on an empty directory to take over, or choose another owner name (--storage.tsdb.maas.owner)")
+)
+
+const (
+	// SessionTTL is how long the server holds the name of a Prometheus that died.
+	SessionTTL = 10 * time.Second
+	// writeTimeout bounds a write; the lease has to outlive it.
+	writeTimeout = 2 * time.Second
+	// retryInterval is how often a server that failed is tried again.
+	retryInterval = time.Second
+	// healthInterval is how often one that works is asked how it is.
+	healthInterval = 30 * time.Second
+	// failuresToOpen is how many failures in a row open the breaker.
+	failuresToOpen = 2
+)
+
+// Options of Open.
+type Options struct {
+	URL       string
+	Owner     string
+	Transport string // auto, http, rdma.
+	Dir       string // The data directory, where the state is kept.
+
+	// Required makes Open fail when the server is not there, or when it holds a newer state.
+	Required bool
+
+	Logger  *slog.Logger
+	Metrics *Metrics
+}
+
+// Arena is what the server held when the session began, or began again after a loss.
+type Arena struct {
+	ID      string
+	Epoch   uint64           // Of what is written from now on.
+	Listing *segment.Listing // Whoever attaches a file or frees an orphan owns it from then on.
+}
+
+// Manager is safe for use by many goroutines.
+type Manager struct {
+	o      Options
+	cancel context.CancelFunc
+	done   chan struct{}
+	kick   chan struct{}
+
+	client   atomic.Pointer[maas.Client] // Nil while there is no session.
+	arena    atomic.Pointer[Arena]       // Nil until the first session.
+	up       atomic.Bool
+	failures atomic.Int32
+	reload   atomic.Bool // The server has lost some of what it held.
+
+	mu    sync.Mutex // Guards what follows.
+	state State
+	why   error // Why it is not up.
+}
+
+// Open connects. Unless the server is required, it returns a Manager also when there is none, which
+// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died.
+func Open(ctx context.Context, o Options) (*Manager, error) {
+	state, err := LoadState(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if o.Owner == "" {
+		o.Owner = state.Owner
+	}
+	if o.Owner == "" {
+		o.Owner = NewOwner()
+	}
+	if state.Owner != o.Owner {
+		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment}
+	}
+	runCtx, cancel := context.WithCancel(context.Background())
+	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
+	m.o.Metrics.Degraded.Set(1)
+	if err := m.connectFirst(ctx); err != nil {
+		if o.Required || errors.Is(err, context.Canceled) {
+			cancel()
+			m.closeClient()
+			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
+		}
+		m.o.Logger.Warn("MaaS server is not in use; local storage serves alone until it is", "url", o.URL, "err", err)
+	}
+	go m.run(runCtx)
+	return m, nil
+}
+
+// connectFirst gives a dead predecessor's lease the time to lapse; without need it does not wait.
+func (m *Manager) connectFirst(ctx context.Context) error {
+	deadline := time.Now().Add(2 * SessionTTL)
+	for said := false; ; {
+		err := m.connect(ctx)
+		if !errors.Is(err, maas.ErrNameTaken) || !m.o.Required || time.Now().After(deadline) {
+			return err
+		}
+		if !said {
+			m.o.Logger.Info("MaaS owner name is taken, by a predecessor or by another Prometheus; waiting for its lease to end", "owner", m.o.Owner)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
+// Owner is the name that the allocations carry.
+func (m *Manager) Owner() string { return m.o.Owner }
+
+// Metrics is where users of this package count.
+func (m *Manager) Metrics() *Metrics { return m.o.Metrics }
+
+// Arena is what the server holds of this owner; nil while it was never reached. Another pointer than
+// before means that what was attached is gone.
+func (m *Manager) Arena() *Arena { return m.arena.Load() }
+
+// Up says whether the breaker is closed.
+func (m *Manager) Up() bool { return m.up.Load() }
+
+// State returns the directory's state as it was saved last.
+func (m *Manager) State() State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.state
+}
+
+// UpdateState changes the state and saves it.
+func (m *Manager) UpdateState(change func(*State)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := m.state
+	change(&next)
+	if err := next.Save(m.o.Dir); err != nil {
+		return fmt.Errorf("save the state of remote memory: %w", err)
+	}
+	m.state = next
+	return nil
+}
+
+// Read runs a call that changes nothing at the server, bounded by timeout.
+func (m *Manager) Read(op string, timeout time.Duration, call func(context.Context, *maas.Client) error) error {
+	return m.do(op, timeout, false, call)
+}
+
+// Write runs a call that changes what the server holds.
+func (m *Manager) Write(op string, call func(context.Context, *maas.Client) error) error {
+	return m.do(op, writeTimeout, true, call)
+}
+
+func (m *Manager) do(op string, timeout time.Duration, write bool, call func(context.Context, *maas.Client) error) error {
+	c := m.client.Load()
+	if c == nil || !m.up.Load() {
+		return m.downErr()
+	}
+	if write {
+		if until, ok := c.Lease(); !ok || time.Until(until) < writeTimeout {
+			m.trip(maas.ErrSessionLost)
+			return m.downErr()
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	start := time.Now()
+	err := call(ctx, c)
+	m.o.Metrics.Durations.WithLabelValues(op).Observe(time.Since(start).Seconds())
+	if err == nil {
+		m.failures.Store(0)
+		return nil
+	}
+	m.o.Metrics.Errors.WithLabelValues(op).Inc()
+	m.judge(err, ctx.Err() != nil)
+	return err
+}
+
+// judge decides what a failed call says of the server.
+func (m *Manager) judge(err error, timedOut bool) {
+	switch {
+	case maas.IsExhausted(err):
+		// Full, but well: what it holds is there.
+	case errors.Is(err, segment.ErrOutOfRange):
+	case maas.IsNotFound(err):
+		m.reload.Store(true)
+		m.trip(fmt.Errorf("the server has lost memory that it lent: %w", err))
+	case timedOut:
+		m.trip(err)
+	default:
+		m.Failed(err)
+	}
+}
+
+// Failed counts a failure that the caller found, such as a wrong checksum.
+func (m *Manager) Failed(err error) {
+	if m.failures.Add(1) >= failuresToOpen {
+		m.trip(err)
+	}
+}
+
+func (m *Manager) downErr() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.why != nil {
+		return fmt.Errorf("%w (%w)", ErrDegraded, m.why)
+	}
+	return ErrDegraded
+}
+
+// trip opens the breaker.
+func (m *Manager) trip(err error) {
+	m.mu.Lock()
+	m.why = err
+	m.mu.Unlock()
+	if !m.up.CompareAndSwap(true, false) {
+		return
+	}
+	m.o.Metrics.Up.Set(0)
+	m.o.Metrics.Degraded.Set(1)
+	m.o.Logger.Warn("MaaS server failed; local storage serves until it is back", "url", m.o.URL, "err", err)
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends the session; the memory stays with the owner's name.
+func (m *Manager) Close() error {
+	m.cancel()
+	<-m.done
+	m.up.Store(false)
+	m.o.Metrics.Up.Set(0)
+	return m.closeClient()
+}
+
+func (m *Manager) closeClient() error {
+	if c := m.client.Swap(nil); c != nil {
+		return c.Close()
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are all that a Prometheus says of its remote memory.
+type Metrics struct {
+	Up             prometheus.Gauge
+	Degraded       prometheus.Gauge
+	Transport      *prometheus.GaugeVec // transport
+	Allocations    *prometheus.GaugeVec // content
+	AllocatedBytes *prometheus.GaugeVec // content
+	StoredBytes    *prometheus.GaugeVec // content
+	DirtyBytes     prometheus.Gauge
+	CacheBytes     prometheus.Gauge
+	CacheHits      prometheus.Counter
+	CacheMisses    prometheus.Counter
+	ChunksWritten  prometheus.Counter
+	BytesRead      prometheus.Counter
+	BytesWritten   prometheus.Counter
+	Durations      *prometheus.HistogramVec // op
+	Errors         *prometheus.CounterVec   // op
+	FallbackReads  prometheus.Counter
+	Resynced       prometheus.Counter
+	LostChunks     prometheus.Counter
+	WALAcked       prometheus.Counter
+	WALLag         prometheus.Gauge
+}
+
+const namespace = "prometheus_tsdb_maas_"
+
+// NewMetrics makes the metrics and registers them; reg may be nil.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: namespace + name, Help: help})
+	}
+	gaugeVec := func(name, help string, label string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: namespace + name, Help: help}, []string{label})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + name, Help: help})
+	}
+	m := &Metrics{
+		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
+		Degraded:       gauge("degraded", "Whether local storage stands in for the memory server (1)."),
+		Transport:      gaugeVec("transport_info", "How bytes travel to the memory server; always 1.", "transport"),
+		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
+		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes of these allocations.", "content"),
+		StoredBytes:    gaugeVec("stored_bytes", "Bytes that the memory server has acknowledged and still holds.", "content"),
+		DirtyBytes:     gauge("dirty_bytes", "Bytes of chunks that the memory server does not have yet."),
+		CacheBytes:     gauge("cache_bytes", "Bytes in the cache of remote blocks."),
+		CacheHits:      counter("cache_hits_total", "Blocks found in the cache."),
+		CacheMisses:    counter("cache_misses_total", "Blocks that had to be read from the memory server."),
+		ChunksWritten:  counter("chunks_written_total", "Chunks acknowledged by the memory server."),
+		BytesRead:      counter("read_bytes_total", "Bytes read from the memory server."),
+		BytesWritten:   counter("written_bytes_total", "Bytes written to the memory server, headers included."),
+		Durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            namespace + "operation_duration_seconds",
+			Help:                            "How long operations at the memory server take.",
+			Buckets:                         prometheus.ExponentialBuckets(0.0001, 4, 9),
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"op"}),
+		Errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: namespace + "operation_errors_total", Help: "Operations at the memory server that failed.",
+		}, []string{"op"}),
+		FallbackReads: counter("fallback_reads_total", "Chunks read from local files because the memory server failed."),
+		Resynced:      counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
+		LostChunks:    counter("lost_chunks_total", "Chunks that are neither here nor at the memory server; the log (WAL) still has their samples."),
+		WALAcked:      counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
+		WALLag:        gauge("wal_lag_seconds", "Age of the oldest byte of the log that the memory server does not have."),
+	}
+	if reg != nil {
+		reg.MustRegister(m.Up, m.Degraded, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
+			m.CacheBytes, m.CacheHits, m.CacheMisses, m.ChunksWritten, m.BytesRead, m.BytesWritten, m.Durations,
+			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked, m.WALLag)
+	}
+	return m
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package segment keeps the bytes of append-only files in the memory of a MaaS server.
+//
+// A file lies in extents, each an allocation that begins with a header: what file, from which
+// offset, how many bytes, their checksum, whose. So the server's memory describes itself: whoever
+// knows the owner's name finds every file again with List, on another host, too, and never takes a
+// byte for valid that was not acknowledged.
+package segment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sort"
+	"sync"
+
+	"maas/client/go"
+)
+
+// Memory is what this package needs of a *maas.Client.
+type Memory interface {
+	Allocate(context.Context, maas.AllocateOptions) ([]maas.Allocation, error)
+	Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error)
+	List(ctx context.Context, owner string) ([]maas.Allocation, error)
+	ReadV(context.Context, []maas.Range) error
+	WriteV(context.Context, []maas.Range) error
+}
+
+// ErrOutOfRange is a read of bytes that the file does not hold.
+var ErrOutOfRange = errors.New("outside of the bytes that are in remote memory")
+
+const mib = 1 << 20
+
+// extentSize is the size of a file's index-th extent: small files take little, and each size fills
+// one of the server's slabs.
+func extentSize(index int) int64 {
+	switch {
+	case index < 2:
+		return mib / 2
+	case index < 5:
+		return mib
+	}
+	return 4 * mib
+}
+
+type extent struct {
+	header
+
+	id       string
+	capacity int64 // Bytes of the file that it can hold.
+}
+
+func (e *extent) end() int64 { return int64(e.base) + int64(e.length) }
+
+// File is one file in remote memory. One goroutine appends; any may read what was appended.
+type File struct {
+	name   Name
+	owner  string
+	sorted bool
+
+	mu      sync.RWMutex // Guards what follows.
+	epoch   uint64       // Of the writer.
+	extents []extent     // In the order of their offsets, without a gap; none is empty but the last.
+	spare   []extent     // Allocated for what comes next; only the appender takes one.
+}
+
+// New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
+// chunks that they come in the order of labels.
+func New(owner string, epoch uint64, name Name, sorted bool) *File {
+	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
+}
+
+// Name is the file's name.
+func (f *File) Name() Name { return f.name }
+
+// Sorted says of chunks whether they lie in the order of labels.
+func (f *File) Sorted() bool { return f.sorted }
+
+// Len is how many bytes of the file are in remote memory, acknowledged.
+func (f *File) Len() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.length()
+}
+
+func (f *File) length() int64 {
+	if len(f.extents) == 0 {
+		return 0
+	}
+	return f.extents[len(f.extents)-1].end()
+}
+
+// Allocated is how many extents the file has, and the bytes that they take at the server.
+func (f *File) Allocated() (extents int, bytes int64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for _, e := range slices.Concat(f.extents, f.spare) {
+		bytes += e.capacity + HeaderSize
+	}
+	return len(f.extents) + len(f.spare), bytes
+}
+
+// Last says whether the file was finished by Finish, and whether it is the last of its set.
+func (f *File) Last() (last, final bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if len(f.extents) == 0 {
+		return false, false
+	}
+	flags := f.extents[len(f.extents)-1].flags
+	return flags&flagLast != 0, flags&flagFinal != 0
+}
+
+// Append writes p behind the file's bytes; when it returns nil the server has all of it. After an
+// error the file is as it was before, whatever part of p arrived. p is not kept.
+func (f *File) Append(ctx context.Context, mem Memory, p []byte) error {
+	return f.write(ctx, mem, p, 0, func(publish func()) { publish() })
+}
+
+// AppendThen is Append; when the server has the bytes, it calls then, which calls publish at the
+// moment from which on Len counts them.
+func (f *File) AppendThen(ctx context.Context, mem Memory, p []byte, then func(publish func())) error {
+	return f.write(ctx, mem, p, 0, then)
+}
+
+// Finish says that the file is complete, and, with final, that it is the last one of its set.
+func (f *File) Finish(ctx context.Context, mem Memory, final bool) error {
+	flags := uint16(flagLast)
+	if final {
+		flags |= flagFinal
+	}
+	return f.write(ctx, mem, nil, flags, func(publish func()) { publish() })
+}
+
+// write holds no lock while it waits for the server: only the one appender changes the extents.
+func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, then func(publish func())) error {
+	changed, spares, err := f.room(ctx, mem, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	ranges := make([]maas.Range, 0, 2*len(changed))
+	for i := range changed {
+		e := &changed[i]
+		if n := min(e.capacity-int64(e.length), int64(len(p))); n > 0 {
+			ranges = append(ranges, maas.Range{ID: e.id, Offset: HeaderSize + int64(e.length), Data: p[:n]})
+			e.crc = crc32.Update(e.crc, castagnoli, p[:n])
+			e.length += uint32(n)
+			p = p[n:]
+		}
+		if i == len(changed)-1 {
+			e.flags |= flags
+		}
+		ranges = append(ranges, e.nextSlot())
+	}
+	if err := mem.WriteV(ctx, ranges); err != nil {
+		return fmt.Errorf("write %s: %w", f.name, err)
+	}
+	then(func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.spare = f.spare[spares:]
+		kept := len(f.extents) + spares - len(changed)
+		f.extents = append(f.extents[:kept:kept], changed...)
+	})
+	return nil
+}
+
+// nextSlot is the write that makes the header's present content count.
+func (e *extent) nextSlot() maas.Range {
+	e.generation++
+	slot := new([slotSize]byte)
+	e.encode(slot)
+	return maas.Range{ID: e.id, Offset: int64(e.generation%2) * slotSize, Data: slot[:]}
+}
+
+// room returns copies of the extents that take the next n bytes, and how many of them are spares.
+func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent, spares int, err error) {
+	f.mu.RLock()
+	index, base := len(f.extents), f.length()
+	if index > 0 {
+		if last := f.extents[index-1]; n == 0 || int64(last.length) < last.capacity {
+			extents = append(extents, last)
+			n -= last.capacity - int64(last.length)
+			base = int64(last.base) + last.capacity
+		}
+	}
+	f.mu.RUnlock()
+	for ; n > 0 || len(extents) == 0; spares++ {
+		if spares == len(f.spare) {
+			if err := f.allocate(ctx, mem, extentSize(index+spares)); err != nil {
+				return nil, 0, err
+			}
+		}
+		e := f.spare[spares]
+		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch}
+		if f.sorted {
+			e.flags = flagSorted
+		}
+		extents = append(extents, e)
+		n -= e.capacity
+		base += e.capacity
+	}
+	return extents, spares, nil
+}
+
+func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
+	a, err := mem.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: f.owner, Lifetime: "delete"})
+	if err != nil {
+		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.name, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spare = append(f.spare, extent{id: a[0].ID, capacity: size - HeaderSize})
+	return nil
+}
+
+// ReadAt fills p with the file's bytes from off on.
+func (f *File) ReadAt(ctx context.Context, mem Memory, p []byte, off int64) error {
+	ranges, err := f.Ranges(nil, p, off)
+	if err != nil {
+		return err
+	}
+	if err := mem.ReadV(ctx, ranges); err != nil {
+		return fmt.Errorf("read %s at %d: %w", f.name, off, err)
+	}
+	return nil
+}
+
+// Ranges appends to dst the reads that fill p with the file's bytes from off on, so that a caller
+// can have many reads in one request.
+func (f *File) Ranges(dst []maas.Range, p []byte, off int64) ([]maas.Range, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if off < 0 || off+int64(len(p)) > f.length() {
+		return dst, fmt.Errorf("%s: %d bytes at %d: %w", f.name, len(p), off, ErrOutOfRange)
+	}
+	i := sort.Search(len(f.extents), func(i int) bool { return f.extents[i].end() > off })
+	for ; len(p) > 0; i++ {
+		e := &f.extents[i]
+		n := min(e.end()-off, int64(len(p)))
+		dst = append(dst, maas.Range{ID: e.id, Offset: HeaderSize + off - int64(e.base), Data: p[:n]})
+		p = p[n:]
+		off += n
+	}
+	return dst, nil
+}
+
+// Piece is a part of a file with the checksum that its writer left.
+type Piece struct {
+	Offset int64
+	Length int64
+	CRC    uint32 // CRC-32C.
+}
+
+// Pieces lists what the file is made of, in order, without a gap.
+func (f *File) Pieces() []Piece {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	pieces := make([]Piece, len(f.extents))
+	for i := range f.extents {
+		e := &f.extents[i]
+		pieces[i] = Piece{Offset: int64(e.base), Length: int64(e.length), CRC: e.crc}
+	}
+	return pieces
+}
+
+// Checksum is what Piece.CRC is compared with.
+func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+
+// Free gives the file's memory back. What the server does not know any more counts as freed. No
+// other call may be under way.
+func (f *File) Free(ctx context.Context, mem Memory) error {
+	f.mu.Lock()
+	ids := make([]string, 0, len(f.extents)+len(f.spare))
+	for _, e := range slices.Concat(f.extents, f.spare) {
+		ids = append(ids, e.id)
+	}
+	f.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, _, err := mem.Free(ctx, ids...); err != nil {
+		return fmt.Errorf("free %s: %w", f.name, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.extents, f.spare = nil, nil
+	return nil
+}

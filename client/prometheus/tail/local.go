@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"cmp"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"maas/client/prometheus/segment"
+)
+
+// localFile is a file of the data directory that has a place in remote memory.
+type localFile struct {
+	name segment.Name
+	path string
+	info fs.FileInfo
+
+	// complete: nothing is appended any more. final: the last part of a checkpoint.
+	complete, final bool
+}
+
+const checkpointPrefix = "checkpoint."
+
+// listLocal lists what a data directory holds, in the order in which it has to reach remote memory:
+// of two files of one log, the older one first.
+func listLocal(dir string, withChunks bool) ([]localFile, error) {
+	var files []localFile
+	for _, d := range []struct {
+		kind segment.Kind
+		dir  string
+		skip bool
+	}{
+		{segment.Chunks, "chunks_head", !withChunks},
+		{segment.WAL, "wal", false},
+		{segment.WBL, "wbl", false},
+	} {
+		if d.skip {
+			continue
+		}
+		numbered, err := listNumbered(filepath.Join(dir, d.dir), segment.Name{Kind: d.kind})
+		if err != nil {
+			return nil, err
+		}
+		for i := range numbered {
+			numbered[i].complete = i < len(numbered)-1
+		}
+		files = append(files, numbered...)
+	}
+	parts, err := listCheckpoint(filepath.Join(dir, "wal"))
+	return append(files, parts...), err
+}
+
+// listNumbered lists the files of a directory whose names are numbers. name is that of the first.
+func listNumbered(dir string, name segment.Name) ([]localFile, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []localFile
+	for _, e := range entries {
+		n, err := strconv.ParseUint(e.Name(), 10, 32)
+		if err != nil || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // Deleted since.
+		}
+		if err != nil {
+			return nil, err
+		}
+		f := localFile{name: name, path: filepath.Join(dir, e.Name()), info: info}
+		if name.Kind == segment.Checkpoint {
+			f.name.Part = uint32(n)
+		} else {
+			f.name.Number = uint32(n)
+		}
+		files = append(files, f)
+	}
+	slices.SortFunc(files, func(a, b localFile) int {
+		return cmp.Or(cmp.Compare(a.name.Number, b.name.Number), cmp.Compare(a.name.Part, b.name.Part))
+	})
+	return files, nil
+}
+
+// listCheckpoint lists the parts of the newest checkpoint. A checkpoint gets its name when it is
+// complete, so nothing is appended to any of them.
+func listCheckpoint(walDir string) ([]localFile, error) {
+	entries, err := os.ReadDir(walDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	newest, dir := int64(-1), ""
+	for _, e := range entries {
+		suffix, is := strings.CutPrefix(e.Name(), checkpointPrefix)
+		n, err := strconv.ParseUint(suffix, 10, 32)
+		if is && err == nil && e.IsDir() && int64(n) > newest {
+			newest, dir = int64(n), filepath.Join(walDir, e.Name())
+		}
+	}
+	if newest < 0 {
+		return nil, nil
+	}
+	parts, err := listNumbered(dir, segment.Name{Kind: segment.Checkpoint, Number: uint32(newest)})
+	for i := range parts {
+		parts[i].complete = true
+		parts[i].final = i == len(parts)-1
+	}
+	return parts, err
+}

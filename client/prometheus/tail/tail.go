@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote
+// memory, at most a second behind; and makes a data directory of them again on another node.
+//
+// It only reads the files: no lock of Prometheus's is taken, and what arrives at the server is always
+// an exact prefix of each log, for a file is not begun before the one in front of it is there.
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"maas/client/go"
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/record"
+	"maas/client/prometheus/segment"
+)
+
+const (
+	defaultInterval = 200 * time.Millisecond
+	// pieceSize is what one request carries of a file.
+	pieceSize = 1 << 20
+	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that
+	// the log stays a second behind at most while gigabytes go up.
+	bulkBudget = 8 << 20
+)
+
+// Options of Start.
+type Options struct {
+	Dir    string // The data directory.
+	Chunks bool   // Whether chunks_head goes up too (mirror mode).
+
+	// Acked, if set, is told how many bytes of a chunk file are in remote memory, and no longer
+	// needed in local page cache. It is called by the tail's goroutine.
+	Acked func(number uint32, length int64)
+
+	Interval time.Duration // Between two looks; 0 is 200 ms.
+	Logger   *slog.Logger
+}
+
+// remoteFile is a file here and there.
+type remoteFile struct {
+	file   *segment.File
+	info   os.FileInfo // Of the local file that it is a copy of.
+	sorted bool        // Written by sorted passes alone: good to read from remote memory.
+}
+
+// Tail copies. Its methods may be called from any goroutine.
+type Tail struct {
+	o      Options
+	memory *memory.Manager
+	stop   chan struct{}
+	done   chan struct{}
+	buf    []byte // Of the tail's goroutine.
+
+	arena    *memory.Arena // Of the tail's goroutine: what files belongs to.
+	dead     []*segment.File
+	caughtUp time.Time
+
+	mu          sync.RWMutex // Guards what follows.
+	files       map[segment.Name]*remoteFile
+	truncations int    // Begun and ended; odd while files may be removed and their numbers used again.
+	sortedFrom  uint32 // Chunk files from here on are written by sorted passes.
+	allSorted   bool   // Whether sortedFrom is set.
+}
+
+// Start begins to copy. The data directory need not exist yet.
+func Start(m *memory.Manager, o Options) *Tail {
+	if o.Interval == 0 {
+		o.Interval = defaultInterval
+	}
+	t := &Tail{
+		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
+		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{}, caughtUp: time.Now(),
+	}
+	go t.run()
+	return t
+}
+
+func (t *Tail) run() {
+	defer close(t.done)
+	ticker := time.NewTicker(t.o.Interval)
+	defer ticker.Stop()
+	for {
+		t.round()
+		select {
+		case <-t.stop:
+			t.round() // What was written since; everything is closed by now.
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Close copies what is new and ends. The data directory's user has closed it before.
+func (t *Tail) Close() {
+	close(t.stop)
+	<-t.done
+}
+
+// round copies until nothing is left to copy, or until the server fails.
+func (t *Tail) round() {
+	for {
+		more, err := t.step()
+		t.report(err)
+		if err != nil || !more {
+			return
+		}
+	}
+}
+
+// report keeps the metrics of what is where.
+func (t *Tail) report(err error) {
+	metrics := t.memory.Metrics()
+	metrics.WALLag.Set(time.Since(t.caughtUp).Seconds())
+	if err != nil && !errors.Is(err, memory.ErrDegraded) {
+		t.o.Logger.Debug("MaaS copy of the log is interrupted", "err", err)
+	}
+	type sum struct{ allocations, allocated, stored int64 }
+	sums := map[segment.Kind]*sum{segment.WAL: {}, segment.WBL: {}, segment.Checkpoint: {}}
+	if t.o.Chunks {
+		sums[segment.Chunks] = &sum{}
+	}
+	t.mu.RLock()
+	for name, r := range t.files {
+		n, bytes := r.file.Allocated()
+		s := sums[name.Kind]
+		s.allocations += int64(n)
+		s.allocated += bytes
+		s.stored += r.file.Len()
+	}
+	t.mu.RUnlock()
+	for kind, s := range sums {
+		metrics.Allocations.WithLabelValues(kind.String()).Set(float64(s.allocations))
+		metrics.AllocatedBytes.WithLabelValues(kind.String()).Set(float64(s.allocated))
+		metrics.StoredBytes.WithLabelValues(kind.String()).Set(float64(s.stored))
+	}
+}
+
+// step looks at the directory once and copies what is new, the log first. more says that the budget
+// ended before the work did.
+func (t *Tail) step() (more bool, err error) {
+	if !t.memory.Up() {
+		return false, memory.ErrDegraded
+	}
+	if arena := t.memory.Arena(); arena != t.arena {
+		if err := t.attach(arena); err != nil {
+			return false, err
+		}
+	}
+	begun := time.Now()
+	truncations := t.truncationCount()
+	local, err := listLocal(t.o.Dir, t.o.Chunks)
+	if err != nil {
+		return false, fmt.Errorf("look for the files of the head: %w", err)
+	}
+	budget := int64(bulkBudget)
+	for _, log := range []bool{true, false} {
+		for _, f := range local {
+			if isLog := f.name.Kind == segment.WAL || f.name.Kind == segment.WBL; isLog != log {
+				continue
+			}
+			if err := t.copyFile(f, truncations, &budget, log); err != nil {
+				return false, err
+			}
+		}
+		if log {
+			t.caughtUp = begun
+		}
+	}
+	if budget <= 0 {
+		return true, nil
+	}
+	return false, t.freeGone(local)
+}
+
+func (t *Tail) truncationCount() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.truncations
+}
+
+// copyFile brings a remote file up to its local one. Bytes of bulk count against the budget.
+func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) error {
+	r, err := t.remote(f, truncations)
+	if r == nil || err != nil {
+		return err
+	}
+	if r.file.Len() == 0 {
+		// A predecessor of the same name goes first: who takes over could not tell them apart.
+		if err := t.freeDead(); err != nil {
+			return err
+		}
+	}
+	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
+		return nil
+	}
+	if r.file.Len() >= f.info.Size() && !f.complete {
+		return nil
+	}
+	file, err := os.Open(f.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // Deleted since; the next look tells.
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
+		return err // Another one by now.
+	}
+	for log || *budget > 0 {
+		n, err := t.copyPiece(file, r, f)
+		if err != nil {
+			return err
+		}
+		*budget -= int64(n)
+		if log {
+			*budget += int64(n)
+		}
+		if n == 0 {
+			return t.finish(r, f)
+		}
+	}
+	return nil
+}
+
+// finish marks what is complete, so that a reader knows that nothing is missing.
+func (t *Tail) finish(r *remoteFile, f localFile) error {
+	if last, _ := r.file.Last(); last || !f.complete || f.name.Kind == segment.Chunks {
+		return nil
+	}
+	return t.memory.Write("finish", func(ctx context.Context, c *maas.Client) error {
+		return r.file.Finish(ctx, c, f.final)
+	})
+}
+
+// copyPiece copies the next bytes and returns how many.
+func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error) {
+	from := r.file.Len()
+	b, records, err := t.nextBytes(file, from, f)
+	if err != nil || len(b) == 0 {
+		return 0, err
+	}
+	if err := t.memory.Write("append", func(ctx context.Context, c *maas.Client) error {
+		return r.file.Append(ctx, c, b)
+	}); err != nil {
+		return 0, err
+	}
+	metrics := t.memory.Metrics()
+	metrics.BytesWritten.Add(float64(len(b)))
+	if f.name.Kind == segment.Chunks {
+		metrics.ChunksWritten.Add(float64(records))
+		if r.sorted && t.o.Acked != nil {
+			t.o.Acked(f.name.Number, from+int64(len(b)))
+		}
+	} else {
+		metrics.WALAcked.Add(float64(len(b)))
+	}
+	return len(b), nil
+}
+
+// nextBytes reads what follows offset from: of a log all that is there, of a chunk file only whole
+// records, for it is made long with zeros and written with a buffer.
+func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, records int, err error) {
+	if f.name.Kind != segment.Chunks {
+		n, err := readAtMost(file, t.buf, from)
+		return t.buf[:n], 0, err
+	}
+	n, err := readAtMost(file, t.buf, from)
+	if err != nil {
+		return nil, 0, err
+	}
+	b = t.buf[:n]
+	header := int64(0)
+	if from == 0 {
+		if want := record.FileHeader(); n < record.FileHeaderSize || [record.FileHeaderSize]byte(b[:record.FileHeaderSize]) != want {
+			return nil, 0, nil
+		}
+		header = record.FileHeaderSize
+	}
+	valid, records := record.Prefix(b[header:])
+	if size, err := record.Size(b[header:]); records == 0 && err == nil && size > n-int(header) {
+		return t.largeRecord(file, from, header, size)
+	}
+	if records == 0 {
+		return nil, 0, nil
+	}
+	return b[:header+int64(valid)], records, nil
+}
+
+// largeRecord reads a record that is larger than the buffer.
+func (t *Tail) largeRecord(file *os.File, from, header int64, size int) ([]byte, int, error) {
+	large := make([]byte, header+int64(size))
+	n, err := readAtMost(file, large, from)
+	if err != nil || n < len(large) {
+		return nil, 0, err
+	}
+	if _, records := record.Prefix(large[header:]); records == 0 {
+		return nil, 0, nil
+	}
+	return large, 1, nil
+}
+
+func readAtMost(file *os.File, b []byte, off int64) (int, error) {
+	n, err := file.ReadAt(b, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
