@@ -73,7 +73,9 @@ func (o *AllocateOptions) check() error {
 	return nil
 }
 
-// Allocate borrows zeroed memory: all that was asked for or, with an error, nothing.
+// Allocate borrows zeroed memory, all that was asked for or nothing. After an error of the
+// connection or of time, the server may have lent it all the same: asking again with the same
+// RequestID gives it, and List finds it by its owner.
 func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation, error) {
 	what := fmt.Sprintf("maas: allocate %d bytes", o.Size)
 	if o.Count > 1 {

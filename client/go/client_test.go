@@ -5,6 +5,7 @@ package maas
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,10 +19,9 @@ import (
 // pattern is bytes that differ from one seed to the next.
 func pattern(seed uint64, n int) []byte {
 	p := make([]byte, n)
-	random := rand.New(rand.NewPCG(seed, 1))
-	for i := range p {
-		p[i] = byte(random.Uint32())
-	}
+	key := [32]byte{}
+	binary.LittleEndian.PutUint64(key[:], seed)
+	_, _ = rand.NewChaCha8(key).Read(p)
 	return p
 }
 

@@ -54,12 +54,14 @@
 //
 // Over HTTP the package is plain Go and builds with CGO_ENABLED=0. RDMA is libmaas, through cgo:
 //
-//	go build -tags maasrdma    # pkg-config finds libmaas, or CGO_CFLAGS and CGO_LDFLAGS say where
+//	CGO_CFLAGS="$(pkg-config --cflags libmaas)" CGO_LDFLAGS="$(pkg-config --libs libmaas)" \
+//		go build -tags maasrdma
 //
 // There, allocations and data go through libmaas and the bytes straight from and to the server's
-// memory; the rest of the calls is HTTP. Such a call occupies a thread of the operating system
-// while it runs. A context's deadline holds, but up to a second late when the network is silent; a
-// context that is cancelled before its deadline is heeded only before and after a transfer, since
+// memory; the rest of the calls is HTTP. Who waits for transfers occupies one thread of the
+// operating system. There is always a session, without a name where the options have none, and no
+// data without it. A context's deadline holds, but up to a second late when the network is silent;
+// a context that is cancelled before its deadline is heeded only before and after a transfer, since
 // the device may still write to the buffer. Set deadlines well above what a transfer takes: one
 // that is late costs the connection.
 package maas

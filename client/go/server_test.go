@@ -148,6 +148,23 @@ func (s *server) signal(sig syscall.Signal) {
 	}
 }
 
+// stop returns when every thread of the server stands still.
+func (s *server) stop() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	eventually(s.t, "the server to stop", func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+		check(s.t, err)
+		for _, task := range tasks {
+			text, err := os.ReadFile(task)
+			if err != nil || !strings.Contains(string(text), ") T ") {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	})
+}
+
 func (s *server) kill() {
 	if s.cmd.ProcessState != nil {
 		return

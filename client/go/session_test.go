@@ -75,14 +75,18 @@ func TestLeaseLapses(t *testing.T) {
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: 2 * time.Second})
 	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
 	check(t, c.Write(t.Context(), id, 0, []byte("mine")))
-	s.signal(syscall.SIGSTOP)
-	// This one is under way when the session is lost.
-	wantError(t, c.Write(t.Context(), id, 0, []byte("late")), ErrSessionLost, "maas: write 4 bytes")
+	s.stop()
+	// Over HTTP the first is under way when the session is lost; RDMA needs no server that runs.
+	var err error
+	for err == nil {
+		err = c.Write(t.Context(), id, 0, []byte("late"))
+	}
+	wantError(t, err, ErrSessionLost, "maas: write 4 bytes")
 	waitLost(t, c)
 	s.signal(syscall.SIGCONT)
 
 	wantError(t, c.Write(t.Context(), id, 0, []byte("more")), ErrSessionLost, "open a new client")
-	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 10})
+	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 10})
 	wantError(t, err, ErrSessionLost)
 	_, _, err = c.Free(t.Context(), id)
 	wantError(t, err, ErrSessionLost)
@@ -163,7 +167,7 @@ func TestDeadline(t *testing.T) {
 	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
 	data := make([]byte, 4<<20)
 	check(t, c.Write(t.Context(), id, 0, data))
-	s.signal(syscall.SIGSTOP)
+	s.stop()
 	defer s.signal(syscall.SIGCONT)
 
 	for name, do := range map[string]func(context.Context) error{
@@ -185,9 +189,7 @@ func TestDeadline(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			wantError(t, do(ctx), context.DeadlineExceeded, "maas: "+name, "did not answer within")
-			for i := range data { // nobody reads it any more
-				data[i]++
-			}
+			clear(data) // nobody reads it any more
 			ctx, cancel = context.WithCancel(t.Context())
 			time.AfterFunc(50*time.Millisecond, cancel)
 			wantError(t, do(ctx), context.Canceled)
@@ -199,8 +201,8 @@ func TestCloseWithTheServerAway(t *testing.T) {
 	s := startServer(t)
 	c := open(t, s, Options{Name: "me"})
 	s.kill()
-	wantError(t, c.Close(), nil, "ends by itself within 10s")
-	if wantedTransport() == TransportHTTP {
-		wantError(t, c.Close(), nil, "maas: close")
+	err := c.Close()
+	if wantedTransport() == TransportHTTP { // libmaas says nothing of it
+		wantError(t, err, nil, "maas: close: end the session (it ends by itself within 10s)")
 	}
 }

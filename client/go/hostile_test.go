@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What stands here is about servers that are not maasd, or that break; the real one is elsewhere.
+
+const (
+	healthText = `{"status":"healthy","service":"memory-as-a-service","version":"0.1.0","arena_id":"a","boot_id":"b"}`
+	someID     = "00000000-0000-8000-8000-000000000000"
+)
+
+// hostile answers /health as maasd does, and everything else with handle.
+func hostile(t *testing.T, handle http.HandlerFunc) *Client {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, healthText) })
+	mux.HandleFunc("/", handle)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	c, err := Open(t.Context(), Options{URL: server.URL, Transport: TransportHTTP, Timeout: 10 * time.Second})
+	check(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func answer(status int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		fmt.Fprint(w, text)
+	}
+}
+
+func TestNotMaasd(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing":         "",
+		"a page":          "<html>hello</html>",
+		"another service": `{"status":"healthy"}`,
+		"endless":         `{"status":"` + strings.Repeat("x", 1<<20) + `"}`,
+		"nested":          strings.Repeat("[", 60000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(answer(200, text))
+			defer server.Close()
+			_, err := Open(t.Context(), Options{URL: server.URL, Transport: TransportHTTP})
+			wantError(t, err, nil, "maas: open: "+server.URL, "maasd")
+		})
+	}
+	server := httptest.NewServer(answer(404, "no such page"))
+	defer server.Close()
+	_, err := Open(t.Context(), Options{URL: server.URL})
+	wantError(t, err, nil, "404 Not Found", "is the URL right?")
+}
+
+func TestHostileSession(t *testing.T) {
+	for _, text := range []string{`{}`, `{"id":"../stats"}`, `{"id":5}`} {
+		mux := http.NewServeMux()
+		mux.HandleFunc("/health", answer(200, healthText))
+		mux.HandleFunc("/sessions", answer(200, text))
+		server := httptest.NewServer(mux)
+		_, err := Open(t.Context(), Options{URL: server.URL, Name: "me", Transport: TransportHTTP})
+		wantError(t, err, nil, `session "me"`, "is it maasd?")
+		server.Close()
+	}
+}
+
+func TestHostileAnswers(t *testing.T) {
+	lent := func(id string, size int) string {
+		return fmt.Sprintf(`{"id":%q,"size_bytes":%d,"actual_size_bytes":1024,"age_seconds":0}`, id, size)
+	}
+	for _, test := range []struct{ name, text string }{
+		{"too few", `{"allocations":[` + lent(someID, 10) + `]}`},
+		{"too many", `{"allocations":[` + strings.Repeat(lent(someID, 10)+",", 2) + lent(someID, 10) + `]}`},
+		{"another size", `{"allocations":[` + lent(someID, 10) + `,` + lent(someID, 11) + `]}`},
+		{"no id", `{"allocations":[` + lent(someID, 10) + `,` + lent("../../x", 10) + `]}`},
+		{"negative", `{"allocations":[` + lent(someID, 10) + `,` + lent(someID, -10) + `]}`},
+		{"overflow", `{"allocations":[` + lent(someID, 10) + `,{"id":"a","size_bytes":10,"actual_size_bytes":10,"age_seconds":9223372036854775807}]}`},
+		{"beyond 2^63", `{"allocations":[{"id":"a","size_bytes":1e30}]}`},
+		{"long", `{"allocations":[` + strings.Repeat(" ", 1<<20) + `]}`},
+		{"cut off", `{"allocations":[`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := hostile(t, answer(200, test.text))
+			_, err := c.Allocate(t.Context(), AllocateOptions{Size: 10, Count: 2})
+			wantError(t, err, nil, "maas: allocate 10 bytes 2 times", "is it maasd?")
+			_, err = c.List(t.Context(), "")
+			if err == nil && test.name != "too few" && test.name != "too many" && test.name != "another size" {
+				t.Fatal("it was listed")
+			}
+		})
+	}
+	c := hostile(t, answer(200, `{"freed":3,"unknown":[]}`))
+	_, _, err := c.Free(t.Context(), someID, someID)
+	wantError(t, err, nil, "is it maasd?")
+	_, err = c.Describe(t.Context(), someID)
+	wantError(t, err, nil, "is it maasd?")
+}
+
+func TestPagesThatDoNotEnd(t *testing.T) {
+	entry := fmt.Sprintf(`{"id":%q,"size_bytes":1,"actual_size_bytes":1}`, someID)
+	for _, text := range []string{
+		`{"allocations":[],"next":"x"}`,
+		`{"allocations":[` + entry + `],"next":"x"}`,
+	} {
+		_, err := hostile(t, answer(200, text)).List(t.Context(), "me")
+		wantError(t, err, nil, "maas: list allocations of me", "do not end")
+	}
+}
+
+func TestHostileData(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		span   string
+		length string // empty: in chunks
+		bytes  int
+		words  string
+	}{
+		{"whole", 200, "", "10", 10, "status 200 where 206 was due"},
+		{"another range", 206, "bytes 0-9/100", "10", 10, `where "bytes 5-14/" was asked for`},
+		{"no range", 206, "", "10", 10, "was asked for"},
+		{"less", 206, "bytes 5-14/100", "9", 9, "9 bytes where 10 were asked for"},
+		{"more", 206, "bytes 5-14/100", "11", 11, "11 bytes where 10 were asked for"},
+		{"more in chunks", 206, "bytes 5-14/100", "", 11, "more than the 10 bytes"},
+		{"less in chunks", 206, "bytes 5-14/100", "", 9, "the connection broke"},
+		{"endless", 206, "bytes 5-14/100", "", 64 << 20, "more than the 10 bytes"},
+		{"moved", 307, "", "0", 0, "status 307"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
+				if test.span != "" {
+					w.Header().Set("Content-Range", test.span)
+				}
+				if test.length != "" {
+					w.Header().Set("Content-Length", test.length)
+				}
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(test.status)
+				if test.length == "" {
+					check(t, http.NewResponseController(w).Flush())
+				}
+				for left := test.bytes; left > 0; {
+					n, err := w.Write(make([]byte, min(left, 1<<20)))
+					if err != nil {
+						return
+					}
+					left -= n
+				}
+			})
+			guarded := bytes.Repeat([]byte{7}, 12)
+			err := c.Read(t.Context(), someID, 5, guarded[1:11])
+			wantError(t, err, nil, "maas: read 10 bytes at 5 of "+someID, test.words)
+			if guarded[0] != 7 || guarded[11] != 7 {
+				t.Fatal("it wrote beside the buffer")
+			}
+		})
+	}
+}
+
+func TestLongRefusal(t *testing.T) {
+	text := `{"error":{"code":"not_found","message":"` + strings.Repeat("é", 5000) + `"}}`
+	_, err := hostile(t, answer(404, text)).Describe(t.Context(), someID)
+	if !IsNotFound(err) || len(err.Error()) > 1000 {
+		t.Fatal(err)
+	}
+	_, err = hostile(t, answer(500, strings.Repeat("x", 1<<20))).Describe(t.Context(), someID)
+	wantError(t, err, nil, "500 Internal Server Error")
+}
+
+// A connection that breaks is no reason to fail, as long as it does not go on like that.
+func TestRetries(t *testing.T) {
+	var requests atomic.Int32
+	failures := int32(2)
+	c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		if requests.Add(1) <= failures {
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+			return
+		}
+		if !strings.Contains(string(text), `"request_id"`) {
+			t.Error("an allocation that cannot be sent again")
+		}
+		fmt.Fprintf(w, `{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":1}]}`, someID)
+	})
+	if _, err := c.Allocate(t.Context(), AllocateOptions{Size: 1}); err != nil || requests.Load() != 3 {
+		t.Fatal(requests.Load(), err)
+	}
+	requests.Store(0)
+	failures = 1000
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+	wantError(t, err, nil, "the connection broke")
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	if requests.Load() > 6 { // three of ours, each perhaps on a connection that was kept
+		t.Fatal(requests.Load(), "requests")
+	}
+}
+
+// A server that answers before it has read the body; the caller's bytes must not be read on.
+func TestEarlyRefusal(t *testing.T) {
+	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"error":{"code":"not_found","message":"gone"}}`)
+	})
+	data := make([]byte, transferBytes)
+	for range 10 {
+		err := c.Write(t.Context(), someID, 0, data)
+		if !IsNotFound(err) {
+			wantError(t, err, nil, "the connection broke") // the answer was lost in the reset
+		}
+		clear(data)
+	}
+}
+
+// A write whose body the server does not take ends with its deadline, and lets go of the bytes.
+func TestStuckWrite(t *testing.T) {
+	release := make(chan struct{})
+	c := hostile(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	data := make([]byte, transferBytes)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	wantError(t, c.Write(ctx, someID, 0, data), context.DeadlineExceeded)
+	clear(data)
+}
+
+func TestRedirect(t *testing.T) {
+	there := httptest.NewServer(answer(200, fmt.Sprintf(`{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":1}]}`, someID)))
+	defer there.Close()
+	var hops atomic.Int32
+	c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+		hops.Add(1)
+		target := there.URL + "/allocate"
+		if r.URL.Path != "/allocate" {
+			target = "/allocate/" + someID
+		}
+		http.Redirect(w, r, target, http.StatusTemporaryRedirect)
+	})
+	if lent, err := c.Allocate(t.Context(), AllocateOptions{Size: 1}); err != nil || lent[0].ID != someID {
+		t.Fatal(lent, err)
+	}
+	_, err := c.Describe(t.Context(), someID)
+	wantError(t, err, nil, "status 307")
+	if hops.Load() != 2 {
+		t.Fatal(hops.Load(), "requests")
+	}
+}
+
+// Large data is not copied as a whole on its way.
+func TestNoCopies(t *testing.T) {
+	c := open(t, startServer(t), Options{})
+	const size = 4 << 20
+	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
+	data := make([]byte, size)
+	check(t, c.Write(t.Context(), id, 0, data)) // has the connection made
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 10 {
+		check(t, c.Write(t.Context(), id, 0, data))
+		check(t, c.Read(t.Context(), id, 0, data))
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 10*size/4 {
+		t.Fatalf("20 transfers of %d bytes took %d bytes of memory", size, used)
+	}
+}
