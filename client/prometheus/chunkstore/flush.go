@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"maas/client/go"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
 )
@@ -57,7 +56,7 @@ func (r *Remote) flush() error {
 			return nil
 		}
 		// The bytes do not change: WriteChunk only adds behind them.
-		if err := r.memory.Write("append", func(ctx context.Context, c *maas.Client) error {
+		if err := r.memory.Write("append", func(ctx context.Context, c *memory.Conn) error {
 			r.mu.RLock()
 			b := f.pending[:n:n]
 			r.mu.RUnlock()
@@ -71,7 +70,7 @@ func (r *Remote) flush() error {
 }
 
 // append makes the bytes remote and takes them from what waits, as one step to a reader.
-func (r *Remote) append(ctx context.Context, c *maas.Client, f *remoteFile, b []byte, records int) error {
+func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b []byte, records int) error {
 	return f.file.AppendThen(ctx, c, b, func(publish func()) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -113,7 +112,7 @@ func (r *Remote) freeDead() error {
 	r.dead = nil
 	r.mu.Unlock()
 	for i, f := range dead {
-		if err := r.memory.Write("free", func(ctx context.Context, c *maas.Client) error { return f.Free(ctx, c) }); err != nil {
+		if err := r.memory.Write("free", func(ctx context.Context, c *memory.Conn) error { return f.Free(ctx, c) }); err != nil {
 			r.mu.Lock()
 			r.dead = append(r.dead, dead[i:]...)
 			r.mu.Unlock()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
-	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -104,7 +103,7 @@ func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int) erro
 		return fmt.Errorf("%s: block %d: %w", file.Name(), block, segment.ErrOutOfRange)
 	}
 	buf := make([]byte, end-begin)
-	err := r.memory.Read("read", r.timeout, func(ctx context.Context, c *maas.Client) error {
+	err := r.memory.Read("read", r.timeout, func(ctx context.Context, c *memory.Conn) error {
 		return file.ReadAt(ctx, c, buf, begin)
 	})
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
-	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -284,7 +283,7 @@ func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error
 	if len(remote) == 0 {
 		return next, nil
 	}
-	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *maas.Client) error {
+	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *memory.Conn) error {
 		return file.file.ReadAt(ctx, c, remote, off+have)
 	})
 	r.memory.Metrics().BytesRead.Add(float64(len(remote)))

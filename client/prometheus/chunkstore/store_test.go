@@ -150,6 +150,6 @@ func TestMirror__reads_are_local_when_the_server_is_gone(t *testing.T) {
 
 func clientOf(t *testing.T, m *memory.Manager) (c *maas.Client) {
 	t.Helper()
-	require.NoError(t, m.Read("test", mirrorReadTimeout, func(_ context.Context, in *maas.Client) error { c = in; return nil }))
+	require.NoError(t, m.Read("test", mirrorReadTimeout, func(_ context.Context, in *memory.Conn) error { c = in.Client; return nil }))
 	return c
 }

@@ -159,7 +159,7 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 		return nil
 	}
 	epoch := m.State().Epoch
-	if old == nil && listing.Epoch > epoch && !isEmpty(m.o.Dir) {
+	if old == nil && listing.Epoch > epoch && !IsEmpty(m.o.Dir) {
 		return ErrStale
 	}
 	epoch = max(epoch, listing.Epoch) + 1
@@ -182,8 +182,8 @@ func (m *Manager) fence() error {
 	return ErrFenced
 }
 
-// isEmpty says whether a data directory has no samples yet: what the server holds can fill it.
-func isEmpty(dir string) bool {
+// IsEmpty says whether a data directory has no samples yet: what the server holds can fill it.
+func IsEmpty(dir string) bool {
 	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
 	return err != nil || len(entries) == 0
 }

@@ -165,17 +165,32 @@ func (m *Manager) UpdateState(change func(*State)) error {
 	return nil
 }
 
+// Conn is the client as the calls get it.
+type Conn struct {
+	*maas.Client
+	logger *slog.Logger
+}
+
+// Allocate says in the log what was allocated.
+func (c *Conn) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
+	a, err := c.Client.Allocate(ctx, o)
+	for i := range a {
+		c.logger.Info("Allocated from MaaS", "id", a[i].ID, "bytes", a[i].ActualSize)
+	}
+	return a, err
+}
+
 // Read runs a call that changes nothing at the server, bounded by timeout.
-func (m *Manager) Read(op string, timeout time.Duration, call func(context.Context, *maas.Client) error) error {
+func (m *Manager) Read(op string, timeout time.Duration, call func(context.Context, *Conn) error) error {
 	return m.do(op, timeout, false, call)
 }
 
 // Write runs a call that changes what the server holds.
-func (m *Manager) Write(op string, call func(context.Context, *maas.Client) error) error {
+func (m *Manager) Write(op string, call func(context.Context, *Conn) error) error {
 	return m.do(op, writeTimeout, true, call)
 }
 
-func (m *Manager) do(op string, timeout time.Duration, write bool, call func(context.Context, *maas.Client) error) error {
+func (m *Manager) do(op string, timeout time.Duration, write bool, call func(context.Context, *Conn) error) error {
 	c := m.client.Load()
 	if c == nil || !m.up.Load() {
 		return m.downErr()
@@ -189,7 +204,7 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	start := time.Now()
-	err := call(ctx, c)
+	err := call(ctx, &Conn{Client: c, logger: m.o.Logger})
 	m.o.Metrics.Durations.WithLabelValues(op).Observe(time.Since(start).Seconds())
 	if err == nil {
 		m.failures.Store(0)

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -155,7 +154,7 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 	var buf []byte
 	for _, p := range f.Pieces() {
 		buf = append(buf[:0], make([]byte, p.Length)...)
-		if err := r.memory.Read("restore", readTimeout, func(ctx context.Context, c *maas.Client) error {
+		if err := r.memory.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error {
 			return f.ReadAt(ctx, c, buf, p.Offset)
 		}); err != nil {
 			return false, err

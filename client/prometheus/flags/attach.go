@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"maas/client/prometheus/chunkstore"
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/tail"
+)
+
+// Store is what stands behind the head: the methods of a ChunkDiskMapper.
+type Store = chunkstore.Local
+
+// Opener opens the store of one head, whose chunk files have their place in dir.
+type Opener func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error)
+
+// Attachment is a data directory's connection to remote memory.
+type Attachment struct {
+	c      *Config
+	logger *slog.Logger
+	memory *memory.Manager
+	tail   *tail.Tail
+	mirror atomic.Pointer[chunkstore.Mirror]
+
+	// Exit ends the process when chunks can no longer be kept; for tests to replace.
+	Exit func(error)
+}
+
+// Attach connects a data directory, and fills it first when it is empty and remote memory holds what
+// this owner left elsewhere. Nil, nil without a URL. snapshot says whether Prometheus is to write
+// chunk snapshots. The database is opened after it, and Detach comes after the database is closed.
+func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
+	if !c.Enabled() {
+		return nil, nil
+	}
+	if err := c.check(snapshot); err != nil {
+		return nil, err
+	}
+	logger = logger.With("component", "maas")
+	m, err := memory.Open(context.Background(), memory.Options{
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: dir, Required: !c.Fallback,
+		Logger: logger, Metrics: memory.NewMetrics(reg),
+	})
+	if err != nil {
+		if !c.Fallback {
+			err = fmt.Errorf("%w (with --%sfallback, local storage would serve alone)", err, prefix)
+		}
+		return nil, err
+	}
+	a := &Attachment{c: c, logger: logger, memory: m}
+	a.Exit = func(err error) {
+		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
+		os.Exit(1)
+	}
+	if err := a.restore(dir); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Logger: logger})
+	return a, nil
+}
+
+func (a *Attachment) restore(dir string) error {
+	arena := a.memory.Arena()
+	if a.c.Restore == "off" || arena == nil || !memory.IsEmpty(dir) || len(arena.Listing.Files) == 0 {
+		return nil
+	}
+	start := time.Now()
+	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files))
+	done, err := tail.Restore(a.memory, dir, a.c.Fallback, a.logger)
+	if err != nil {
+		return fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)
+	}
+	a.logger.Info("MaaS: restored the head from remote memory", "files", done.Files, "bytes", done.Bytes,
+		"unusable_files", done.Lost, "duration", time.Since(start))
+	return nil
+}
+
+// acked reaches the mirror, once there is one.
+func (a *Attachment) acked(number uint32, length int64) {
+	if m := a.mirror.Load(); m != nil {
+		m.Acked(number, length)
+	}
+}
+
+// Open opens the store.
+func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error) {
+	o := chunkstore.Options{CacheSize: int64(a.c.CacheSize), ReadTimeout: a.c.ReadTimeout, Pool: pool, Logger: a.logger}
+	if !a.c.Fallback {
+		return a.openRemote(dir, o)
+	}
+	local, err := chunks.NewChunkDiskMapper(reg, dir, pool, writeBufferSize, writeQueueSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := chunkstore.NewMirror(local, a.memory, a.tail, o)
+	if err != nil {
+		return nil, errors.Join(err, local.Close())
+	}
+	a.mirror.Store(m)
+	return m, nil
+}
+
+func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
+	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
+		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.Import(dir)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if n > 0 {
+		a.logger.Info("MaaS: local chunk files are in remote memory now, and removed here", "chunks", n)
+	}
+	return r, nil
+}
+
+// Detach copies what the log got last and ends the session. A nil Attachment does nothing.
+func (a *Attachment) Detach() {
+	if a == nil {
+		return
+	}
+	a.tail.Close()
+	if err := a.memory.Close(); err != nil {
+		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)
+	}
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package maasflag is what the prometheus command imports: the flags of remote memory, and what they
+// set in motion.
+package maasflag
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+)
+
+const prefix = "storage.tsdb.maas."
+
+// Config is what the flags say.
+type Config struct {
+	URL            string
+	Fallback       bool
+	Owner          string
+	CacheSize      units.Base2Bytes
+	Transport      string
+	Restore        string
+	HTTPConfigFile string
+	ReadTimeout    time.Duration
+	MaxPending     units.Base2Bytes
+	MaxPendingAge  time.Duration
+}
+
+// Enabled says whether there is remote memory at all.
+func (c *Config) Enabled() bool { return c.URL != "" }
+
+// Add adds the flags to the prometheus command.
+func Add(a *kingpin.Application) *Config {
+	c := &Config{}
+	a.Flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
+		StringVar(&c.URL)
+	a.Flag(prefix+"fallback", "Keep local chunk files too, and go on with them whenever the memory server fails. Without, there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
+		Default("true").BoolVar(&c.Fallback)
+	a.Flag(prefix+"owner", "Name under which the memory is held; a Prometheus on another node with the same name takes it over. Default: made up, kept in the data directory.").
+		StringVar(&c.Owner)
+	a.Flag(prefix+"cache-size", "Cache of blocks of remote memory.").
+		Default("64MB").BytesVar(&c.CacheSize)
+	a.Flag(prefix+"transport", "How bytes travel: auto, http or rdma.").
+		Default("auto").EnumVar(&c.Transport, "auto", "http", "rdma")
+	a.Flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
+		Default("auto").EnumVar(&c.Restore, "auto", "off")
+	a.Flag(prefix+"http-config-file", "Reserved for TLS and tokens.").
+		Hidden().StringVar(&c.HTTPConfigFile)
+	a.Flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
+		Default("0s").DurationVar(&c.ReadTimeout)
+	a.Flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is out of reach.").
+		Default("256MB").BytesVar(&c.MaxPending)
+	a.Flag(prefix+"max-pending-age", "Without fallback: how long they wait.").
+		Default("10m").DurationVar(&c.MaxPendingAge)
+	return c
+}
+
+// NormaliseArgs rewrites our boolean flag's forms with a value into those that the parser knows:
+// --FLAG=true into --FLAG, --FLAG=false into --no-FLAG. All else stays.
+func NormaliseArgs(args []string) []string {
+	const name = prefix + "fallback"
+	out := make([]string, len(args))
+	for i, arg := range args {
+		switch strings.ToLower(arg) {
+		case "--" + name + "=true", "--" + name + "=1":
+			arg = "--" + name
+		case "--" + name + "=false", "--" + name + "=0":
+			arg = "--no-" + name
+		}
+		out[i] = arg
+	}
+	return out
+}
+
+func (c *Config) check(snapshot bool) error {
+	if c.HTTPConfigFile != "" {
+		return fmt.Errorf("--%shttp-config-file is reserved: the memory server has no authentication yet", prefix)
+	}
+	if !c.Fallback && snapshot {
+		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)
+	}
+	return nil
+}

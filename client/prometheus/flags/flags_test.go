@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"testing"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/stretchr/testify/require"
+)
+
+func TestFallback__every_form_parses(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{
+		{nil, true},
+		{[]string{"--storage.tsdb.maas.fallback"}, true},
+		{[]string{"--storage.tsdb.maas.fallback=true"}, true},
+		{[]string{"--storage.tsdb.maas.fallback=false"}, false},
+		{[]string{"--no-storage.tsdb.maas.fallback"}, false},
+	} {
+		app := kingpin.New("prometheus", "")
+		config := Add(app)
+		_, err := app.Parse(NormaliseArgs(append([]string{"--storage.tsdb.maas.url=http://host:3000"}, c.args...)))
+		require.NoError(t, err)
+		require.Equal(t, c.want, config.Fallback, c.args)
+		require.Equal(t, int64(64<<20), int64(config.CacheSize))
+	}
+}
+
+func TestCheck__a_snapshot_needs_local_files(t *testing.T) {
+	require.NoError(t, (&Config{Fallback: true}).check(true))
+	require.ErrorContains(t, (&Config{Fallback: false}).check(true), "memory-snapshot-on-shutdown")
+}
