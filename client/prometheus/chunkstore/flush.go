@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
 )

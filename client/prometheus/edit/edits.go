@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// edit replaces every occurrence of an anchor in a file. Anchors are the whole of what this project
+// relies on in Prometheus's source: each is expected so many times, and any other count stops the
+// build before anything is changed.
+type edit struct {
+	file   string
+	anchor string
+	count  int
+	with   string
+}
+
+const (
+	headGo       = "tsdb/head.go"
+	headAppendGo = "tsdb/head_append.go"
+	headReadGo   = "tsdb/head_read.go"
+	dbGo         = "tsdb/db.go"
+	mainGo       = "cmd/prometheus/main.go"
+)
+
+var edits = []edit{
+	// The head knows its store by what it does.
+	{headGo, "\tchunkDiskMapper *chunks.ChunkDiskMapper\n", 1, "\tchunkDiskMapper HeadChunkStore\n\tpasses          sortedPasses\n"},
+	{headAppendGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
+	{headReadGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
+	{headGo, "type HeadOptions struct {\n", 1, `type HeadOptions struct {
+	// NewChunkStore opens the store of the head's chunks; nil: upstream's.
+	NewChunkStore HeadChunkStoreOpener
+	// ChunkPassInterval is the time between two sorted passes; 0: 15 s, negative: only upstream's.
+	ChunkPassInterval time.Duration
+
+`},
+	{headGo, "h.chunkDiskMapper, err = chunks.NewChunkDiskMapper(", 1, "h.chunkDiskMapper, err = h.openHeadChunkStore("},
+	{headGo, "func (h *Head) mmapHeadChunks() {\n", 1, "func (h *Head) mmapHeadChunks() {\n\tif h.sortedMmapPass() {\n\t\treturn\n\t}\n"},
+	{headGo, "func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n", 1,
+		"func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n\tdefer h.lockPasses()()\n"},
+
+	// The database passes the options on.
+	{dbGo, "type Options struct {\n", 1, `type Options struct {
+	// NewHeadChunkStore opens the store of the head's chunks; nil: upstream's.
+	NewHeadChunkStore HeadChunkStoreOpener
+	// HeadChunkPassInterval is the time between two sorted passes; 0: 15 s, negative: only upstream's.
+	HeadChunkPassInterval time.Duration
+
+`},
+	{dbGo, "\theadOpts.ChunkWriteQueueSize = opts.HeadChunksWriteQueueSize\n", 1, `	headOpts.ChunkWriteQueueSize = opts.HeadChunksWriteQueueSize
+	headOpts.NewChunkStore = opts.NewHeadChunkStore
+	headOpts.ChunkPassInterval = opts.HeadChunkPassInterval
+`},
+
+	// The command has the flags, and connects before it opens the database. What is deferred runs
+	// after the database is closed.
+	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\n\tmaasflag \"maas/client/prometheus/flags\"\n"},
+	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, "\tmaasConfig := maasflag.Add(a)\n\n\tserverOnlyFlag(a, \"storage.tsdb.path\","},
+	{mainGo, "\t\topts := cfg.tsdb.ToTSDBOptions()\n", 1, `		opts := cfg.tsdb.ToTSDBOptions()
+		maas, err := maasflag.Attach(maasConfig, localStoragePath, opts.EnableMemorySnapshotOnShutdown, logger, prometheus.DefaultRegisterer)
+		if err != nil {
+			logger.Error("Remote memory (--storage.tsdb.maas.url) is not usable", "err", err)
+			os.Exit(1)
+		}
+		if maas != nil {
+			defer maas.Detach()
+			opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
+				return maas.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+			}
+		}
+`},
+	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
+}

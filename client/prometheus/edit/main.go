@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command edit applies this project's changes to a tree of Prometheus's source.
+package main
+
+import (
+	"embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// mark is the first line of every file that was changed.
+const mark = "// This file was changed for MaaS; the changes are listed in client/prometheus/edit/edits.go.\n"
+
+// files are added as they are, without the .txt that keeps them out of this module's build.
+//
+//go:embed files
+var files embed.FS
+
+func main() {
+	dir := flag.String("dir", "", "root of the Prometheus tree to edit")
+	only := flag.String("only", "", "edit only what lies below this folder, such as tsdb")
+	flag.Parse()
+	if *dir == "" || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	report, err := apply(*dir, *only, edits)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "edit:", err)
+		os.Exit(1)
+	}
+	fmt.Println(report)
+}
+
+// apply edits a tree: all of it, or, on an error, nothing.
+func apply(dir, only string, edits []edit) (string, error) {
+	texts := map[string]string{}
+	var problems []error
+	done := 0
+	for _, e := range edits {
+		if !strings.HasPrefix(e.file, only) {
+			continue
+		}
+		text, ok := texts[e.file]
+		if !ok {
+			b, err := os.ReadFile(filepath.Join(dir, e.file))
+			if err != nil {
+				return "", fmt.Errorf("%w: is %s the root of a Prometheus tree?", err, dir)
+			}
+			text = string(b)
+			if strings.HasPrefix(text, mark) {
+				done++
+			}
+		}
+		if n := strings.Count(text, e.anchor); n != e.count && done == 0 {
+			problems = append(problems, fmt.Errorf("%s: expected %d times, found %d times:\n\t%s", e.file, e.count, n, strings.TrimSpace(e.anchor)))
+		}
+		texts[e.file] = strings.ReplaceAll(text, e.anchor, e.with)
+	}
+	switch {
+	case done > 0:
+		return "already edited: " + dir, nil
+	case len(problems) > 0:
+		return "", fmt.Errorf("this version of Prometheus differs from those that the edits are made for (3.13 to 3.16); nothing was changed:\n%w", errors.Join(problems...))
+	}
+	return write(dir, only, texts)
+}
+
+func write(dir, only string, texts map[string]string) (string, error) {
+	for file, text := range texts {
+		if err := replace(filepath.Join(dir, file), mark+text); err != nil {
+			return "", err
+		}
+	}
+	added := 0
+	err := fs.WalkDir(files, "files", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		target := strings.TrimSuffix(strings.TrimPrefix(name, "files/"), ".txt")
+		if !strings.HasPrefix(target, only) {
+			return nil
+		}
+		b, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		added++
+		return replace(filepath.Join(dir, filepath.FromSlash(path.Clean(target))), string(b))
+	})
+	return fmt.Sprintf("%d files changed, %d added: %s", len(texts), added, dir), err
+}
+
+// replace writes a file anew: what it replaces may be a link into a shared module cache.
+func replace(name, text string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(name, []byte(text), 0o644)
+}
