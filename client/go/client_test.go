@@ -25,6 +25,15 @@ func pattern(seed uint64, n int) []byte {
 	return p
 }
 
+// scaled is a count of the test's, and a smaller one for a machine that is slow because it is
+// emulated.
+func scaled(count, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return count
+}
+
 func TestHealthAndStats(t *testing.T) {
 	s := startServer(t, "--max-pool-size", "64MiB")
 	c := open(t, s, Options{})
@@ -95,7 +104,7 @@ func TestSameRequestID(t *testing.T) {
 func TestManyAllocations(t *testing.T) {
 	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
 	ctx := t.Context()
-	const count = 12000 // more than one page and one batch
+	count := scaled(12000, 1500) // more than one page and, if not short, one batch
 	var ids []string
 	for left := count; left > 0; left -= min(left, maxBatch) {
 		for _, lent := range allocate(t, c, AllocateOptions{Size: 64, Count: min(left, maxBatch), Owner: "many"}) {
@@ -192,7 +201,7 @@ func TestReadWriteErrors(t *testing.T) {
 func TestVectors(t *testing.T) {
 	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
 	ctx := t.Context()
-	for _, test := range []struct{ allocations, size int }{{2, 1}, {100, 1000}, {300, 64 << 10}} {
+	for _, test := range []struct{ allocations, size int }{{2, 1}, {100, 1000}, {scaled(300, 80), 64 << 10}} {
 		t.Run(fmt.Sprintf("%dx%d", test.allocations, test.size), func(t *testing.T) {
 			lent := allocate(t, c, AllocateOptions{Size: int64(test.size), Count: test.allocations})
 			out := make([]Range, len(lent))
@@ -309,6 +318,18 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+func TestBuiltWithoutRDMA(t *testing.T) {
+	if rdmaBuilt {
+		t.Skip("it is built with it")
+	}
+	s := startServer(t)
+	_, err := tryOpen(s, Options{Transport: TransportRDMA})
+	wantError(t, err, nil, "-tags maasrdma")
+	if c := open(t, s, Options{Transport: TransportAuto}); c.Transport() != TransportHTTP {
+		t.Fatal(c.Transport())
+	}
+}
+
 func TestUnixSocket(t *testing.T) {
 	if wantedTransport() != TransportHTTP {
 		t.Skip("RDMA needs an address")
@@ -335,7 +356,7 @@ func TestManyThreads(t *testing.T) {
 	var group sync.WaitGroup
 	for n := range 16 {
 		group.Go(func() {
-			for round := range 20 {
+			for round := range scaled(20, 5) {
 				if err := roundTrip(t.Context(), c, uint64(100*n+round)); err != nil {
 					t.Error(err)
 					return
@@ -392,4 +413,30 @@ func TestClosed(t *testing.T) {
 	if _, ok := c.Lease(); ok {
 		t.Fatal("a lease after the end")
 	}
+}
+
+func TestCloseUnderWay(t *testing.T) {
+	c := open(t, startServer(t), Options{Name: "me"})
+	id := allocate(t, c, AllocateOptions{Size: 1 << 20})[0].ID
+	data := make([]byte, 1<<20)
+	started := make(chan struct{}, 100000)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for {
+				if err := c.Write(context.Background(), id, 0, data); err != nil {
+					if !errors.Is(err, ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				started <- struct{}{}
+			}
+		})
+	}
+	for range 8 {
+		<-started
+	}
+	check(t, c.Close())
+	group.Wait()
 }

@@ -91,6 +91,8 @@ func (o *Options) check() error {
 	switch {
 	case o.Transport != TransportAuto && o.Transport != TransportHTTP && o.Transport != TransportRDMA:
 		return fmt.Errorf("transport %q: there are auto, http and rdma", o.Transport)
+	case o.Transport == TransportRDMA && !rdmaBuilt:
+		return errors.New("this program was built without RDMA; build it with cgo, libmaas and -tags maasrdma, or use the transport http")
 	case o.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", o.Timeout)
 	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:

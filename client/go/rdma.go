@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maasrdma && cgo
+
+package maas
+
+// #cgo LDFLAGS: -lmaas
+// #include "rdma_glue.h"
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/cgo"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	rdmaBuilt    = true
+	maxSubmitted = 256 // transfers under way at once
+)
+
+// rdmaPlane carries allocations and bytes through a handle of libmaas, whose session is the
+// client's.
+type rdmaPlane struct {
+	wire    *wire
+	timeout time.Duration
+	id      string // of the session
+
+	living context.Context // ends when the session is lost
+	lose   context.CancelCauseFunc
+	arg    cgo.Handle // of this plane, for the library's callback
+
+	// turns holds a token for each transfer that may be under way, polling one for who takes the
+	// completions of all.
+	turns   chan struct{}
+	polling chan struct{}
+
+	mu      sync.RWMutex   // held for reading by every call into the library
+	handle  *C.struct_maas // guarded by mu; nil: closed
+	buffers map[*byte]buffer
+	bufMu   sync.Mutex // guards buffers; taken under mu
+}
+
+// openRDMA returns no plane where auto comes to HTTP.
+func openRDMA(_ context.Context, w *wire, o *Options) (plane, session, error) {
+	p := &rdmaPlane{
+		wire:    w,
+		timeout: o.Timeout,
+		turns:   make(chan struct{}, maxSubmitted),
+		polling: make(chan struct{}, 1),
+		buffers: map[*byte]buffer{},
+	}
+	p.living, p.lose = context.WithCancelCause(context.Background())
+	p.arg = cgo.NewHandle(p)
+	if err := p.open(o); err != nil {
+		p.arg.Delete()
+		return nil, nil, err
+	}
+	if C.maas_transport(p.handle) != C.MAAS_TRANSPORT_RDMA {
+		return nil, nil, p.close()
+	}
+	var s C.struct_maas_session
+	if r := C.glue_session_get(p.handle, &s); r < 0 {
+		return nil, nil, errors.Join(p.fail(r, "the session"), p.close())
+	}
+	p.id = C.GoString(&s.id[0])
+	return p, p, nil
+}
+
+// open blocks for as long as Options.Timeout allows the library.
+func (p *rdmaPlane) open(o *Options) error {
+	var text cText
+	defer text.free()
+	options := C.struct_maas_options{
+		size:               C.sizeof_struct_maas_options,
+		url:                text.add(o.URL),
+		transport:          C.MAAS_TRANSPORT_AUTO,
+		timeout_ms:         milliseconds(o.Timeout),
+		connect_timeout_ms: milliseconds(min(o.Timeout, endTimeout)),
+		max_submitted:      maxSubmitted,
+		session_name:       text.add(o.Name),
+		session_exclusive:  C.bool(o.Exclusive),
+	}
+	if o.Transport == TransportRDMA {
+		options.transport = C.MAAS_TRANSPORT_RDMA
+	}
+	if o.Name != "" {
+		options.ttl_seconds = C.uint32_t(o.SessionTTL / time.Second)
+	}
+	var handle *C.struct_maas
+	var words cError
+	if r := C.glue_open(&options, C.uintptr_t(p.arg), &handle, words.at()); r < 0 {
+		err := p.fail(r, words.String())
+		if o.Name != "" {
+			err = fmt.Errorf("session %q: %w", o.Name, err)
+		}
+		return err
+	}
+	p.handle = handle
+	return nil
+}
+
+func (*rdmaPlane) transport() string { return TransportRDMA }
+
+// close waits for calls under way; then nothing of the library touches anybody's memory.
+func (p *rdmaPlane) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.handle == nil {
+		return nil
+	}
+	C.maas_close(p.handle)
+	p.handle = nil
+	p.arg.Delete()
+	for _, b := range p.buffers {
+		b.pin.Unpin()
+	}
+	p.buffers = nil
+	return nil
+}
+
+// enter holds the handle until leave.
+func (p *rdmaPlane) enter() error {
+	p.mu.RLock()
+	if p.handle == nil {
+		p.mu.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (p *rdmaPlane) leave() { p.mu.RUnlock() }
+
+// ---- as a session
+
+func (p *rdmaPlane) name() string { return p.id }
+
+func (p *rdmaPlane) lost() context.Context { return p.living }
+
+// end leaves it to close: the connection ends before the session.
+func (*rdmaPlane) end() error { return nil }
+
+func (p *rdmaPlane) lease() (time.Time, bool) {
+	if p.enter() != nil {
+		return time.Time{}, false
+	}
+	defer p.leave()
+	return p.leaseNow()
+}
+
+// leaseNow is for who has entered.
+func (p *rdmaPlane) leaseNow() (time.Time, bool) {
+	var s C.struct_maas_session
+	now := time.Now() // before the library looks at its clock, so as not to believe too much
+	if C.glue_session_get(p.handle, &s) < 0 || s.state != C.MAAS_SESSION_LIVE {
+		return now, false
+	}
+	return now.Add(time.Duration(s.lease_ms) * time.Millisecond), p.living.Err() == nil
+}
+
+func (p *rdmaPlane) sessionLost(errno int) {
+	p.lose(fmt.Errorf("the server: %w: %w", syscall.Errno(errno), ErrSessionLost))
+}
+
+// ---- errors
+
+// cError is room for a sentence of the library.
+type cError [C.MAAS_ERROR_BYTES]C.char
+
+func (e *cError) at() *C.char { return &e[0] }
+
+func (e *cError) String() string { return C.GoString(&e[0]) }
+
+// refusals are what the library makes of answers of the server, put back.
+var refusals = map[syscall.Errno]Error{
+	syscall.EDQUOT:    {Status: 507, Code: "grants_exhausted"},
+	syscall.EEXIST:    {Status: 409, Code: "name_taken"},
+	syscall.EFBIG:     {Status: 413, Code: "too_large"},
+	syscall.EMSGSIZE:  {Status: 413, Code: "body_too_large"},
+	syscall.ENOBUFS:   {Status: 503, Code: "busy"},
+	syscall.ENOENT:    {Status: 404, Code: "not_found"},
+	syscall.ENOSPC:    {Status: 507, Code: "pool_exhausted"},
+	syscall.ENOTUNIQ:  {Status: 409, Code: "request_id_reused"},
+	syscall.ERANGE:    {Status: 416, Code: "bad_range"},
+	syscall.ESHUTDOWN: {Status: 503, Code: "stopping"},
+	syscall.EUSERS:    {Status: 429, Code: "too_many"},
+}
+
+// fail makes an error of a result of the library and its sentence.
+func (p *rdmaPlane) fail(r C.int, words string) error {
+	errno := syscall.Errno(-r)
+	if refusal, ok := refusals[errno]; ok {
+		refusal.Message = words
+		return fmt.Errorf("%s: %w", p.wire.text, &refusal)
+	}
+	switch errno {
+	case syscall.EKEYREVOKED:
+		if _, ok := p.leaseNow(); !ok {
+			return fmt.Errorf("%s: %w", p.wire.text, ErrSessionLost)
+		}
+	case syscall.ETIMEDOUT:
+		return fmt.Errorf("%s did not answer in time (%s): %w; see whether maasd and the network are well, or allow more time",
+			p.wire.text, words, context.DeadlineExceeded)
+	case syscall.ECONNREFUSED:
+		return fmt.Errorf("%s: %s: %w; start maasd there or correct the URL", p.wire.text, words, errno)
+	}
+	return fmt.Errorf("%s: %s: %w", p.wire.text, words, errno)
+}
+
+// failHere is for what the server has no part in.
+func failHere(r C.int, words string) error {
+	return fmt.Errorf("%s: %w", words, syscall.Errno(-r))
+}
+
+func milliseconds(d time.Duration) C.uint32_t {
+	return C.uint32_t(max(1, min(int64(d/time.Millisecond), math.MaxInt32)))
+}
+
+// cText is strings for the library, and frees them together.
+type cText []*C.char
+
+// add returns NULL for an empty string.
+func (t *cText) add(s string) *C.char {
+	if s == "" {
+		return nil
+	}
+	text := C.CString(s)
+	*t = append(*t, text)
+	return text
+}
+
+func (t cText) free() {
+	for _, text := range t {
+		C.free(unsafe.Pointer(text))
+	}
+}
