@@ -42,3 +42,12 @@ add_test(NAME rdma_programs
 		$<TARGET_FILE:maas> $<TARGET_FILE:borrow_c> $<TARGET_FILE:borrow_cpp>)
 set_tests_properties(rdma_programs PROPERTIES LABELS rdma SKIP_RETURN_CODE 77 TIMEOUT 36000
 	RUN_SERIAL ON)
+
+# The Go client, with cgo; a sanitizer's libmaas does not go into a Go program.
+if(NOT MAAS_SANITIZE)
+	add_test(NAME rdma_go_client
+		COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/go_client.sh 600 $<TARGET_FILE:maasd>
+			$<TARGET_FILE_DIR:maas_shared> ${PROJECT_SOURCE_DIR}/client)
+	set_tests_properties(rdma_go_client PROPERTIES LABELS rdma SKIP_RETURN_CODE 77
+		TIMEOUT 36000 RUN_SERIAL ON)
+endif()
