@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sameanswers
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// maxReported is how many differences of a kind are told in full.
+const maxReported = 5
+
+// differences collects what is not equal, and tells the first few.
+type differences struct {
+	errs  []error
+	count int
+}
+
+func (d *differences) add(format string, args ...any) {
+	d.count++
+	if d.count <= maxReported {
+		d.errs = append(d.errs, fmt.Errorf(format, args...))
+	}
+}
+
+func (d *differences) err(what string, of int) error {
+	if d.count == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d %s differ: %w", d.count, of, what, errors.Join(d.errs...))
+}
+
+// CompareAnswers asks both the same and wants the same, byte for byte, and no error.
+func CompareAnswers(stock, ours Subject, queries []Query) error {
+	want, err := stock.Answers(queries)
+	if err != nil {
+		return fmt.Errorf("ask the stock database: %w", err)
+	}
+	got, err := ours.Answers(queries)
+	if err != nil {
+		return fmt.Errorf("ask our database: %w", err)
+	}
+	var d differences
+	for i, q := range queries {
+		switch {
+		case want[i].Err != "":
+			d.add("%s: the stock database fails: %s", q, want[i].Err)
+		case got[i].Err != "":
+			d.add("%s: %s", q, got[i].Err)
+		case !bytes.Equal(want[i].JSON, got[i].JSON):
+			d.add("%s: %s", q, firstDifference(want[i].JSON, got[i].JSON))
+		}
+	}
+	return d.err("answers", len(queries))
+}
+
+// CompareSamples wants every sample of one in the other, and no more.
+func CompareSamples(stock, ours Subject) error {
+	want, err := stock.Samples()
+	if err != nil {
+		return fmt.Errorf("read the stock database: %w", err)
+	}
+	got, err := ours.Samples()
+	if err != nil {
+		return fmt.Errorf("read our database: %w", err)
+	}
+	return compareDigests(want, got)
+}
+
+// CompareBlocks wants blocks of the same ranges with equal samples.
+func CompareBlocks(stock, ours Subject) error {
+	want, err := stock.Blocks()
+	if err != nil {
+		return fmt.Errorf("read the stock blocks: %w", err)
+	}
+	got, err := ours.Blocks()
+	if err != nil {
+		return fmt.Errorf("read our blocks: %w", err)
+	}
+	if len(want) != len(got) {
+		return fmt.Errorf("stock has the blocks %v, ours %v", want, got)
+	}
+	var errs []error
+	for i := range want {
+		if compareBlocks(want[i], got[i]) != 0 {
+			errs = append(errs, fmt.Errorf("stock has the block %v, ours %v", want[i], got[i]))
+		} else if err := compareDigests(want[i].Samples, got[i].Samples); err != nil {
+			errs = append(errs, fmt.Errorf("block %v: %w", want[i], err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func compareDigests(want, got Digest) error {
+	var d differences
+	for _, series := range slices.Sorted(maps.Keys(want)) {
+		if want[series] != got[series] {
+			d.add("%s: stock has %v, ours %v", series, want[series], got[series])
+		}
+	}
+	for _, series := range slices.Sorted(maps.Keys(got)) {
+		if _, known := want[series]; !known {
+			d.add("%s: stock has none, ours %v", series, got[series])
+		}
+	}
+	return d.err("series", len(want))
+}
+
+// compareBlocks orders blocks by what they cover; equal ones have equal samples or differ.
+func compareBlocks(a, b BlockDigest) int {
+	return cmp.Or(
+		cmp.Compare(a.MinTime, b.MinTime),
+		cmp.Compare(a.MaxTime, b.MaxTime),
+		cmp.Compare(a.Level, b.Level),
+		cmp.Compare(fmt.Sprint(a.OutOfOrder), fmt.Sprint(b.OutOfOrder)),
+	)
+}
+
+// firstDifference shows where two texts part.
+func firstDifference(want, got []byte) string {
+	at := 0
+	for at < len(want) && at < len(got) && want[at] == got[at] {
+		at++
+	}
+	around := func(text []byte) []byte {
+		return text[max(0, min(at-80, len(text))):min(at+80, len(text))]
+	}
+	return fmt.Sprintf("at byte %d of %d (ours %d), stock says …%s…, ours …%s…",
+		at, len(want), len(got), around(want), around(got))
+}
+
+func (q Query) String() string {
+	text := q.Expr
+	if q.About != "" {
+		text = q.About + " of " + text
+	}
+	if q.Span != 0 {
+		text += fmt.Sprintf(" over %s", q.Span)
+	}
+	if q.Step != 0 {
+		text += fmt.Sprintf(" by %s", q.Step)
+	}
+	if q.Ago != 0 {
+		text += fmt.Sprintf(", %s ago", q.Ago)
+	}
+	return text
+}
+
+func (s SeriesDigest) String() string {
+	return fmt.Sprintf("%d samples from %s to %s, sum %x", s.Samples, clock(s.First), clock(s.Last), s.Sum)
+}
+
+func (b BlockDigest) String() string {
+	return fmt.Sprintf("%s to %s, level %d, out of order %t, %d series",
+		clock(b.MinTime), clock(b.MaxTime), b.Level, b.OutOfOrder, len(b.Samples))
+}
+
+// clock is a simulated time, counted from the load's start.
+func clock(t int64) time.Duration {
+	return time.Duration(t-start) * time.Millisecond
+}

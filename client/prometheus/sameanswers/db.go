@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sameanswers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+)
+
+// Subject is a database that is fed and asked. It is in this process, or in a child that can be
+// killed.
+type Subject interface {
+	// Feed appends the load's steps up to but without the given one.
+	Feed(upTo int) error
+	// Answers asks the queries as of the last step fed.
+	Answers([]Query) ([]Answer, error)
+	// Samples tells every sample that the database holds, head and blocks together.
+	Samples() (Digest, error)
+	// Blocks tells every sample of each persisted block.
+	Blocks() ([]BlockDigest, error)
+	Close() error
+}
+
+// Config says how a DB is opened. Two DBs that are compared differ in nothing but Dir and Edit.
+type Config struct {
+	Dir    string
+	Seed   uint64
+	Series int
+	// Fed is how many steps are in Dir already.
+	Fed int
+	// SnapshotOnClose is memory-snapshot-on-shutdown.
+	SnapshotOnClose bool
+	// Edit changes what is not stock.
+	Edit func(*tsdb.Options)
+	Log  *slog.Logger
+}
+
+// passesEvery is how many steps lie between two rounds of upstream's loop, which m-maps head
+// chunks and compacts once a minute.
+const passesEvery = 4
+
+// DB is a Subject in this process.
+type DB struct {
+	db     *tsdb.DB
+	engine *promql.Engine
+	load   *Load
+	fed    int
+	refs   []slotRef
+}
+
+// slotRef is the reference that appends of a slot go by.
+type slotRef struct {
+	ref        storage.SeriesRef
+	generation int
+}
+
+func options(c Config) *tsdb.Options {
+	o := tsdb.DefaultOptions()
+	o.MinBlockDuration = (2 * time.Hour).Milliseconds()
+	o.MaxBlockDuration = (6 * time.Hour).Milliseconds()
+	o.OutOfOrderTimeWindow = time.Hour.Milliseconds()
+	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
+	// Rounds come at simulated times, from Feed alone.
+	o.BlockReloadInterval = 24 * time.Hour
+	if c.Edit != nil {
+		c.Edit(o)
+	}
+	return o
+}
+
+// Open opens the database and lets it replay what its directory holds.
+func Open(c Config) (*DB, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	db, err := tsdb.Open(c.Dir, c.Log, nil, options(c), nil)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", c.Dir, err)
+	}
+	db.DisableCompactions()
+	load := NewLoad(c.Seed, c.Series)
+	return &DB{
+		db:   db,
+		load: load,
+		fed:  c.Fed,
+		refs: make([]slotRef, load.Slots()),
+		engine: promql.NewEngine(promql.EngineOpts{
+			Logger:               c.Log,
+			MaxSamples:           500_000_000,
+			Timeout:              10 * time.Minute,
+			LookbackDelta:        5 * time.Minute,
+			EnableAtModifier:     true,
+			EnableNegativeOffset: true,
+			NoStepSubqueryIntervalFn: func(int64) int64 {
+				return time.Minute.Milliseconds()
+			},
+			Parser: parser.NewParser(parser.Options{EnableExperimentalFunctions: true}),
+		}),
+	}, nil
+}
+
+// Close ends the database as a shutdown does.
+func (d *DB) Close() error {
+	return d.db.Close()
+}
+
+// Feed implements Subject.
+func (d *DB) Feed(upTo int) error {
+	for ; d.fed < upTo; d.fed++ {
+		if err := d.step(d.fed); err != nil {
+			return fmt.Errorf("step %d: %w", d.fed, err)
+		}
+	}
+	return nil
+}
+
+func (d *DB) step(step int) error {
+	for target := range d.load.Targets() {
+		if err := d.scrape(step, target); err != nil {
+			return err
+		}
+	}
+	if step%passesEvery != passesEvery-1 {
+		return nil
+	}
+	d.db.ForceHeadMMap()
+	return d.db.Compact(context.Background())
+}
+
+// scrape appends one target's samples in one transaction.
+func (d *DB) scrape(step, target int) error {
+	app := d.db.Appender(context.Background())
+	err := d.load.Scrape(step, target, func(s Sample) error {
+		return d.append(app, s)
+	})
+	if err != nil {
+		_ = app.Rollback()
+		return err
+	}
+	return app.Commit()
+}
+
+func (d *DB) append(app storage.Appender, s Sample) (err error) {
+	cached := &d.refs[s.Slot]
+	if cached.generation != s.Generation {
+		*cached = slotRef{generation: s.Generation}
+	}
+	if s.H != nil || s.FH != nil {
+		cached.ref, err = app.AppendHistogram(cached.ref, s.Labels, s.T, s.H, s.FH)
+	} else {
+		cached.ref, err = app.Append(cached.ref, s.Labels, s.T, s.V)
+	}
+	if err != nil {
+		return fmt.Errorf("append %s at %d: %w", s.Labels, s.T, err)
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sameanswers
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// size is how much a run feeds.
+type size struct {
+	seed   uint64
+	series int
+	steps  int
+}
+
+// runSize is the gate's size, or with MAAS_LONG=1 the long one. MAAS_SEED repeats a run.
+func runSize(t *testing.T) size {
+	t.Helper()
+	s := size{seed: uint64(time.Now().UnixNano()), series: 2_000, steps: StepsIn(6 * time.Hour)}
+	if os.Getenv("MAAS_LONG") != "" {
+		s.series = 20_000
+	}
+	if text := os.Getenv("MAAS_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err, "MAAS_SEED")
+		s.seed = seed
+	}
+	if testing.Short() {
+		s.series = 400
+	}
+	t.Logf("%d series, %d steps of %s; repeat with MAAS_SEED=%d", s.series, s.steps, Interval, s.seed)
+	return s
+}
+
+func (s size) config(t *testing.T) Config {
+	return Config{Dir: t.TempDir(), Seed: s.seed, Series: s.series}
+}
