@@ -18,9 +18,9 @@
 //
 // # Threads
 //
-// Any goroutine may use a [Client] at any time. Calls that run at the same time may share few
-// connections; leases are renewed on one of their own, which no amount of data holds up. Close may
-// come at any time, too: calls under way end with [ErrClosed].
+// Any goroutine may use a [Client] at any time. Calls that run at the same time share eight
+// connections; leases are renewed on others, so that no amount of data holds them up. Close may come
+// at any time, too: calls under way end with [ErrClosed].
 //
 // # Memory and who owns it
 //

@@ -42,35 +42,46 @@ type rdmaPlane struct {
 	polling chan struct{}
 
 	mu      sync.RWMutex   // held for reading by every call into the library
-	handle  *C.struct_maas // guarded by mu; nil: closed
+	handle  *C.struct_maas // guarded by mu; nil: none, or closed
+	closed  bool           // guarded by mu
 	buffers map[*byte]buffer
 	bufMu   sync.Mutex // guards buffers; taken under mu
 }
 
-// openRDMA returns no plane where auto comes to HTTP.
-func openRDMA(_ context.Context, w *wire, o *Options) (plane, session, error) {
+// openRDMA returns no plane where auto comes to HTTP. The library takes Options.Timeout to open; a
+// caller who leaves earlier does not wait for it.
+func openRDMA(ctx context.Context, w *wire, o *Options) (plane, session, error) {
+	started := time.Now()
+	opened := make(chan error, 1)
+	p := newRDMAPlane(w, o.Timeout)
+	go func() { opened <- p.open(o) }()
+	var err error
+	select {
+	case err = <-opened:
+	case <-ctx.Done():
+		go func() {
+			<-opened
+			_ = p.close()
+		}()
+		return nil, nil, w.explainEnd(ctx, started)
+	}
+	if err == nil && C.maas_transport(p.handle) == C.MAAS_TRANSPORT_RDMA {
+		return p, p, nil
+	}
+	return nil, nil, errors.Join(err, p.close())
+}
+
+func newRDMAPlane(w *wire, timeout time.Duration) *rdmaPlane {
 	p := &rdmaPlane{
 		wire:    w,
-		timeout: o.Timeout,
+		timeout: timeout,
 		turns:   make(chan struct{}, maxSubmitted),
 		polling: make(chan struct{}, 1),
 		buffers: map[*byte]buffer{},
 	}
 	p.living, p.lose = context.WithCancelCause(context.Background())
 	p.arg = cgo.NewHandle(p)
-	if err := p.open(o); err != nil {
-		p.arg.Delete()
-		return nil, nil, err
-	}
-	if C.maas_transport(p.handle) != C.MAAS_TRANSPORT_RDMA {
-		return nil, nil, p.close()
-	}
-	var s C.struct_maas_session
-	if r := C.glue_session_get(p.handle, &s); r < 0 {
-		return nil, nil, errors.Join(p.fail(r, "the session"), p.close())
-	}
-	p.id = C.GoString(&s.id[0])
-	return p, p, nil
+	return p
 }
 
 // open blocks for as long as Options.Timeout allows the library.
@@ -103,6 +114,11 @@ func (p *rdmaPlane) open(o *Options) error {
 		return err
 	}
 	p.handle = handle
+	var s C.struct_maas_session
+	if r := C.glue_session_get(handle, &s); r < 0 {
+		return p.fail(r, "the session")
+	}
+	p.id = C.GoString(&s.id[0])
 	return nil
 }
 
@@ -112,10 +128,11 @@ func (*rdmaPlane) transport() string { return TransportRDMA }
 func (p *rdmaPlane) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.handle == nil {
+	if p.closed {
 		return nil
 	}
-	C.maas_close(p.handle)
+	p.closed = true
+	C.maas_close(p.handle) // none is no handle to close
 	p.handle = nil
 	p.arg.Delete()
 	for _, b := range p.buffers {
@@ -154,8 +171,11 @@ func (p *rdmaPlane) lease() (time.Time, bool) {
 	return p.leaseNow()
 }
 
-// leaseNow is for who has entered.
+// leaseNow is for who has entered, or opens.
 func (p *rdmaPlane) leaseNow() (time.Time, bool) {
+	if p.handle == nil {
+		return time.Time{}, false
+	}
 	var s C.struct_maas_session
 	now := time.Now() // before the library looks at its clock, so as not to believe too much
 	if C.glue_session_get(p.handle, &s) < 0 || s.state != C.MAAS_SESSION_LIVE {

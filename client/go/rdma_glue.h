@@ -34,12 +34,15 @@ static inline void glue_session_lost(void *arg, int error)
 	maasGoSessionLost((uintptr_t)arg, error);
 }
 
-static inline int glue_open(struct maas_options *options, uintptr_t lost_arg,
+/* The number goes into a copy: Go's memory must hold none that looks like a pointer. */
+static inline int glue_open(const struct maas_options *options, uintptr_t lost_arg,
 			    struct maas **ret_maas, char *ret_error)
 {
-	options->session_lost = glue_session_lost;
-	options->session_lost_arg = (void *)lost_arg;
-	return glue_fail(maas_open(options, ret_maas), ret_error);
+	struct maas_options copy = *options;
+
+	copy.session_lost = glue_session_lost;
+	copy.session_lost_arg = (void *)lost_arg;
+	return glue_fail(maas_open(&copy, ret_maas), ret_error);
 }
 
 static inline int glue_session_get(struct maas *maas, struct maas_session *ret_session)

@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	maxConnections    = 8        // for calls; one more renews the lease
+	maxConnections    = 8        // for calls …
+	maxControl        = 2        // … and for what they must not hold up: leases and health
 	bufferBytes       = 64 << 10 // of a connection, each way
 	maxHeaderBytes    = 16 << 10
 	maxErrorBytes     = 64 << 10
@@ -33,7 +34,7 @@ type wire struct {
 	address
 	timeout time.Duration
 	bulk    *http.Client
-	control *http.Client // for what data must not hold up: leases and health
+	control *http.Client
 }
 
 // call is one request, and where its answer goes.
@@ -58,7 +59,7 @@ func newWire(to address, timeout time.Duration) *wire {
 		address: to,
 		timeout: timeout,
 		bulk:    newHTTPClient(to, maxConnections),
-		control: newHTTPClient(to, 1),
+		control: newHTTPClient(to, maxControl),
 	}
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# module.sh MAASD DIRECTORY [PACKAGE...]: vets and tests the Go module in DIRECTORY, with the race
-# detector, against this maasd.
+# module.sh MAASD DIRECTORY [PACKAGE...]: checks the form of the Go module in DIRECTORY, vets it, and
+# tests it with the race detector against this maasd.
 # shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
@@ -12,5 +12,11 @@ packages=("${@:3}")
 unset "${!MAAS_@}"
 export MAAS_BIN=$maasd
 cd "$module"
+formless=$(gofmt -l .)
+if [ -n "$formless" ]; then
+	printf 'not as gofmt has it:\n%s\n' "$formless" >&2
+	exit 1
+fi
+CGO_ENABLED=0 go build "${packages[@]}"
 go vet "${packages[@]}"
 go test -race -count=1 -timeout 10m "${packages[@]}"
