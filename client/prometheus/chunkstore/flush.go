@@ -129,6 +129,10 @@ func (r *Remote) check(flushErr error) {
 		r.fail(errLost)
 		return
 	}
+	if r.memory.Fenced() {
+		r.fail(memory.ErrFenced)
+		return
+	}
 	r.mu.RLock()
 	var bytes int64
 	var oldest time.Time

@@ -5,11 +5,13 @@ package maastest
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -88,7 +90,19 @@ func (s *Server) Restart() {
 }
 
 // Pause stops it for a while, as a hanging host would be.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	Eventually(s.t, "maasd stands still", func() bool {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+		for _, name := range stats {
+			if b, err := os.ReadFile(name); err == nil && !strings.Contains(string(b), ") T ") {
+				return false
+			}
+		}
+		return true
+	})
+}
 
 // Resume lets it go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }

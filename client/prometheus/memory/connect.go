@@ -90,7 +90,7 @@ func (m *Manager) checkHealth(ctx context.Context) {
 
 // connect opens a session where there is none, looks at what the server holds, and closes the breaker.
 func (m *Manager) connect(ctx context.Context) error {
-	if errors.Is(m.reason(), ErrFenced) {
+	if m.Fenced() {
 		return ErrFenced
 	}
 	c, err := m.session(ctx)

@@ -82,7 +82,8 @@ type Manager struct {
 }
 
 // Open connects. Unless the server is required, it returns a Manager also when there is none, which
-// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died.
+// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died;
+// not so for a directory that has a log and needs nothing of the server's: that connects later.
 func Open(ctx context.Context, o Options) (*Manager, error) {
 	state, err := LoadState(o.Dir)
 	if err != nil {
@@ -100,8 +101,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
 	m.o.Metrics.Degraded.Set(1)
-	if err := m.connectFirst(ctx); err != nil {
-		if o.Required || errors.Is(err, context.Canceled) {
+	waits := o.Required || IsEmpty(o.Dir)
+	if err := m.connectFirst(ctx, waits); err != nil {
+		if o.Required || errors.Is(err, context.Canceled) || waits && errors.Is(err, maas.ErrNameTaken) {
 			cancel()
 			m.closeClient()
 			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
@@ -112,13 +114,16 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// connectFirst gives a dead predecessor's lease the time to lapse; without need it does not wait.
-func (m *Manager) connectFirst(ctx context.Context) error {
+// connectFirst connects; with waits, it gives a dead predecessor's lease the time to lapse.
+func (m *Manager) connectFirst(ctx context.Context, waits bool) error {
 	deadline := time.Now().Add(2 * SessionTTL)
 	for said := false; ; {
 		err := m.connect(ctx)
-		if !errors.Is(err, maas.ErrNameTaken) || !m.o.Required || time.Now().After(deadline) {
+		if !errors.Is(err, maas.ErrNameTaken) || !waits {
 			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("another Prometheus holds the memory of owner %q, and lives: stop it, or choose another name (--storage.tsdb.maas.owner): %w", m.o.Owner, err)
 		}
 		if !said {
 			m.o.Logger.Info("MaaS owner name is taken, by a predecessor or by another Prometheus; waiting for its lease to end", "owner", m.o.Owner)
@@ -144,6 +149,9 @@ func (m *Manager) Arena() *Arena { return m.arena.Load() }
 
 // Up says whether the breaker is closed.
 func (m *Manager) Up() bool { return m.up.Load() }
+
+// Fenced says whether a successor has taken over for good.
+func (m *Manager) Fenced() bool { return errors.Is(m.reason(), ErrFenced) }
 
 // State returns the directory's state as it was saved last.
 func (m *Manager) State() State {

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -60,14 +61,15 @@ type Tail struct {
 	buf    []byte // Of the tail's goroutine.
 
 	arena    *memory.Arena // Of the tail's goroutine: what files belongs to.
-	dead     []*segment.File
 	caughtUp time.Time
+	full     bool // The server was, at the last look.
 
 	mu          sync.RWMutex // Guards what follows.
 	files       map[segment.Name]*remoteFile
-	truncations int    // Begun and ended; odd while files may be removed and their numbers used again.
-	sortedFrom  uint32 // Chunk files from here on are written by sorted passes.
-	allSorted   bool   // Whether sortedFrom is set.
+	dead        []*segment.File // To be freed.
+	truncations int             // Begun and ended; odd while files may be removed and their numbers used again.
+	sortedFrom  uint32          // Chunk files from here on are written by sorted passes.
+	allSorted   bool            // Whether sortedFrom is set.
 }
 
 // Start begins to copy. The data directory need not exist yet.
@@ -119,8 +121,13 @@ func (t *Tail) round() {
 func (t *Tail) report(err error) {
 	metrics := t.memory.Metrics()
 	metrics.WALLag.Set(time.Since(t.caughtUp).Seconds())
-	if err != nil && !errors.Is(err, memory.ErrDegraded) {
-		t.o.Logger.Debug("MaaS copy of the log is interrupted", "err", err)
+	if full := maas.IsExhausted(err); full != t.full {
+		t.full = full
+		if full {
+			t.o.Logger.Warn("MaaS server is full: what is new stays on local disk alone until there is room; give it more memory (maasd --max-pool-size)", "err", err)
+		} else if err == nil {
+			t.o.Logger.Info("MaaS server has room again")
+		}
 	}
 	type sum struct{ allocations, allocated, stored int64 }
 	sums := map[segment.Kind]*sum{segment.WAL: {}, segment.WBL: {}, segment.Checkpoint: {}}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"maas/client/go"
+	"maas/client/prometheus/maastest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, url string) *Manager {
+	t.Helper()
+	m, err := Open(context.Background(), Options{
+		URL: url, Owner: "me", Transport: "http", Dir: t.TempDir(),
+		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewPedanticRegistry()),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func health(m *Manager) error {
+	return m.Read("health", time.Second, func(ctx context.Context, c *Conn) error {
+		_, err := c.Health(ctx)
+		return err
+	})
+}
+
+func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	require.NoError(t, health(m))
+
+	server.Kill()
+	for range failuresToOpen {
+		require.Error(t, health(m))
+	}
+	calls := 0
+	err := m.Read("any", time.Hour, func(context.Context, *Conn) error { calls++; return nil })
+	require.ErrorIs(t, err, ErrDegraded)
+	require.Zero(t, calls)
+
+	arena := m.Arena()
+	server.Restart()
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.NotSame(t, arena, m.Arena(), "its memory is a new one")
+	require.Equal(t, arena.Epoch+1, m.Arena().Epoch)
+	require.NoError(t, health(m))
+}
+
+func TestBreaker__one_timeout_opens_it_and_the_same_memory_resumes(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	arena := m.Arena()
+	server.Pause()
+	err := m.Read("any", 50*time.Millisecond, func(ctx context.Context, c *Conn) error {
+		_, err := c.Stats(ctx)
+		return err
+	})
+	require.Error(t, err)
+	require.False(t, m.Up())
+	server.Resume()
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.Same(t, arena, m.Arena())
+}
+
+func TestBreaker__a_full_server_stays_in_use(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "8MiB")
+	m := open(t, server.URL)
+	for range 3 {
+		err := m.Write("allocate", func(ctx context.Context, c *Conn) error {
+			_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4 << 20, Count: 3})
+			return err
+		})
+		require.True(t, maas.IsExhausted(err), err)
+	}
+	require.True(t, m.Up())
+}
+
+func TestBreaker__memory_that_somebody_freed_makes_a_new_beginning(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	arena := m.Arena()
+	err := m.Read("read", time.Second, func(ctx context.Context, c *Conn) error {
+		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+	})
+	require.True(t, maas.IsNotFound(err), err)
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.NotSame(t, arena, m.Arena())
+}
+
+func TestState__is_whole_or_refused(t *testing.T) {
+	dir := t.TempDir()
+	s, err := LoadState(dir)
+	require.NoError(t, err)
+	require.Zero(t, s)
+	want := State{Owner: "me", Epoch: 3, ChunkSegment: 9}
+	require.NoError(t, want.Save(dir))
+	s, err = LoadState(dir)
+	require.NoError(t, err)
+	require.Equal(t, want, s)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, StateFile), []byte("{"), 0o666))
+	_, err = LoadState(dir)
+	require.ErrorContains(t, err, StateFile)
+	require.ErrorContains(t, err, "remove the file")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+func TestOpen__without_a_server(t *testing.T) {
+	o := Options{URL: "http://127.0.0.1:1", Transport: "http", Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil)}
+	m, err := Open(context.Background(), o)
+	require.NoError(t, err)
+	require.Contains(t, m.Owner(), "prometheus-")
+	require.ErrorIs(t, health(m), ErrDegraded)
+	require.NoError(t, m.Close())
+
+	o.Required = true
+	_, err = Open(context.Background(), o)
+	require.Error(t, err)
+	require.False(t, errors.Is(err, ErrDegraded))
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package segment
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"math/rand"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/client/go"
+	"maas/client/prometheus/maastest"
+)
+
+var ctx = context.Background()
+
+func client(t *testing.T, args ...string) *maas.Client {
+	t.Helper()
+	server := maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, args...)...)
+	c, err := maas.Open(ctx, maas.Options{URL: server.URL, Transport: "http"})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func random(seed int64, n int) []byte {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(seed)).Read(b)
+	return b
+}
+
+func content(t *testing.T, mem Memory, f *File) []byte {
+	t.Helper()
+	b := make([]byte, f.Len())
+	require.NoError(t, f.ReadAt(ctx, mem, b, 0))
+	return b
+}
+
+// The layout is what a Prometheus of another version finds.
+func TestHeader__golden_bytes(t *testing.T) {
+	h := header{
+		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
+		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF,
+	}
+	var b [slotSize]byte
+	h.encode(&b)
+	require.Equal(t, "4d61536701040300"+"04030201"+"05000000"+"06000000"+"07000000"+"5544332211000000"+
+		"0900000000000000"+"0a000000"+"efbeadde"+"000000000000000000000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
+	got, err := decodeSlot(b[:])
+	require.NoError(t, err)
+	require.Equal(t, h, got)
+}
+
+func TestHeader__hostile_bytes(t *testing.T) {
+	good := header{name: Name{Kind: WAL, Number: 1}, generation: 4, length: 100}
+	old := good
+	old.generation, old.length = 3, 50
+	var a, b [slotSize]byte
+	good.encode(&a)
+	old.encode(&b)
+	slots := append(a[:], b[:]...)
+
+	h, err := decodeHeader(slots, 1000)
+	require.NoError(t, err)
+	require.Equal(t, uint32(100), h.length)
+
+	_, err = decodeHeader(slots, 99)
+	require.ErrorContains(t, err, "100 bytes")
+
+	for i := range slotSize { // Any torn byte makes the other slot count.
+		torn := append([]byte(nil), slots...)
+		torn[i] ^= 0x40
+		h, err := decodeHeader(torn, 1000)
+		require.NoError(t, err)
+		require.Equal(t, uint32(50), h.length)
+	}
+	_, err = decodeHeader(make([]byte, HeaderSize), 1000)
+	require.ErrorIs(t, err, errNoHeader)
+}
+
+func TestFile__is_found_again_as_it_was_appended(t *testing.T) {
+	c := client(t)
+	want := map[Name][]byte{}
+	for i, size := range []int{1, 1000, mib/2 - HeaderSize, mib/2 - HeaderSize + 1, 5 * mib, 13*mib + 7} {
+		name := Name{Kind: WAL, Number: uint32(i)}
+		f := New("me", 3, name, i%2 == 0)
+		b := random(int64(i), size)
+		rnd := rand.New(rand.NewSource(int64(i)))
+		for rest := b; len(rest) > 0; {
+			n := min(1+rnd.Intn(3*mib), len(rest))
+			require.NoError(t, f.Append(ctx, c, rest[:n]))
+			rest = rest[n:]
+		}
+		require.Equal(t, b, content(t, c, f))
+		want[name] = b
+	}
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Empty(t, l.Orphans)
+	require.Equal(t, uint64(3), l.Epoch)
+	require.Len(t, l.Files, len(want))
+	for _, f := range l.Files {
+		require.Equal(t, want[f.Name()], content(t, c, f))
+		require.Equal(t, f.Name().Number%2 == 0, f.Sorted())
+		for _, p := range f.Pieces() {
+			require.Equal(t, Checksum(want[f.Name()][p.Offset:p.Offset+p.Length]), p.CRC)
+		}
+		require.NoError(t, f.Append(ctx, c, []byte("more")))
+		require.Equal(t, append(want[f.Name()], "more"...), content(t, c, f))
+		require.NoError(t, f.Free(ctx, c))
+		require.Zero(t, f.Len())
+	}
+	left, err := c.List(ctx, "me")
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestFile__finish_is_seen(t *testing.T) {
+	c := client(t)
+	empty := New("me", 1, Name{Kind: Checkpoint, Number: 1, Part: 1}, false)
+	require.NoError(t, empty.Finish(ctx, c, true))
+	f := New("me", 1, Name{Kind: Checkpoint, Number: 1}, false)
+	require.NoError(t, f.Append(ctx, c, []byte("x")))
+	require.NoError(t, f.Finish(ctx, c, false))
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Len(t, l.Files, 2)
+	last, final := l.Files[0].Last()
+	require.True(t, last)
+	require.False(t, final)
+	last, final = l.Files[1].Last()
+	require.True(t, last)
+	require.True(t, final)
+}
+
+// failing is a memory whose n-th write, or allocation, fails before or after it took effect.
+type failing struct {
+	Memory
+	left  int
+	after bool
+}
+
+var errInjected = errors.New("injected")
+
+func (f *failing) fails() bool { f.left--; return f.left == 0 }
+
+func (f *failing) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
+	if f.fails() {
+		return nil, errInjected
+	}
+	return f.Memory.Allocate(ctx, o)
+}
+
+func (f *failing) WriteV(ctx context.Context, r []maas.Range) error {
+	if f.fails() {
+		if f.after {
+			_ = f.Memory.WriteV(ctx, r)
+		}
+		return errInjected
+	}
+	return f.Memory.WriteV(ctx, r)
+}
+
+func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
+	c := client(t)
+	b := random(1, 3*mib)
+	for _, after := range []bool{false, true} {
+		for n := 1; ; n++ {
+			mem := &failing{Memory: c, left: n, after: after}
+			f := New("me", 1, Name{Kind: WAL}, false)
+			failed := false
+			for off := 0; off < len(b); {
+				size := min(700_000, len(b)-off)
+				if err := f.Append(ctx, mem, b[off:off+size]); err != nil {
+					require.ErrorIs(t, err, errInjected)
+					require.Equal(t, int64(off), f.Len())
+					failed = true
+					l, err := List(ctx, c, "me") // What a successor finds at this moment.
+					require.NoError(t, err)
+					for _, found := range l.Files {
+						require.Equal(t, b[:found.Len()], content(t, c, found))
+						require.GreaterOrEqual(t, found.Len(), f.Len())
+					}
+					continue
+				}
+				off += size
+			}
+			require.Equal(t, b, content(t, c, f))
+			require.NoError(t, f.Free(ctx, c))
+			left, err := c.List(ctx, "me")
+			require.NoError(t, err)
+			require.Empty(t, left, "memory that nobody knows of")
+			if !failed {
+				break
+			}
+		}
+	}
+}
+
+func TestFile__gaps_and_strangers_are_orphans(t *testing.T) {
+	c := client(t)
+	f := New("me", 2, Name{Kind: WAL}, false)
+	require.NoError(t, f.Append(ctx, c, random(1, 2*mib)))
+	old := New("me", 1, Name{Kind: WAL}, false)
+	require.NoError(t, old.Append(ctx, c, []byte("of an epoch before")))
+	_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 64, Owner: "me"})
+	require.NoError(t, err)
+	_, _, err = c.Free(ctx, f.extents[1].id)
+	require.NoError(t, err)
+
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Len(t, l.Files, 1)
+	require.Equal(t, int64(mib/2-HeaderSize), l.Files[0].Len())
+	require.Len(t, l.Orphans, len(f.extents)-2+1+1)
+}
+
+func TestReadAt__outside_is_an_error(t *testing.T) {
+	c := client(t)
+	f := New("me", 1, Name{Kind: WAL}, false)
+	require.NoError(t, f.Append(ctx, c, []byte("abc")))
+	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 2), 2), ErrOutOfRange)
+	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 1), -1), ErrOutOfRange)
+	require.NoError(t, f.ReadAt(ctx, c, nil, 3))
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const segmentSize = 300 << 10
+
+// dataDir is a data directory that a test writes to as Prometheus does.
+type dataDir struct {
+	t   *testing.T
+	dir string
+	rnd *rand.Rand
+}
+
+func newDataDir(t *testing.T) *dataDir {
+	d := &dataDir{t: t, dir: t.TempDir(), rnd: rand.New(rand.NewSource(1))}
+	for _, sub := range []string{"wal", "wbl", "chunks_head"} {
+		require.NoError(t, os.Mkdir(filepath.Join(d.dir, sub), 0o777))
+	}
+	return d
+}
+
+func (d *dataDir) append(name string, n int) {
+	f, err := os.OpenFile(filepath.Join(d.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
+	require.NoError(d.t, err)
+	b := make([]byte, n)
+	d.rnd.Read(b)
+	_, err = f.Write(b)
+	require.NoError(d.t, err)
+	require.NoError(d.t, f.Close())
+}
+
+// checkpoint makes one as Prometheus does: under another name until it is complete.
+func (d *dataDir) checkpoint(number, parts int) {
+	tmp := fmt.Sprintf("wal/checkpoint.%08d.tmp", number)
+	require.NoError(d.t, os.Mkdir(filepath.Join(d.dir, tmp), 0o777))
+	for i := range parts {
+		d.append(fmt.Sprintf("%s/%08d", tmp, i), segmentSize)
+	}
+	require.NoError(d.t, os.Rename(filepath.Join(d.dir, tmp), filepath.Join(d.dir, fmt.Sprintf("wal/checkpoint.%08d", number))))
+}
+
+func (d *dataDir) remove(name string) { require.NoError(d.t, os.RemoveAll(filepath.Join(d.dir, name))) }
+
+// contents maps the names of a directory's files to their bytes.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	m := map[string]string{}
+	for _, sub := range []string{"wal", "wbl"} {
+		if _, err := os.Stat(filepath.Join(dir, sub)); err != nil {
+			continue
+		}
+		require.NoError(t, filepath.WalkDir(filepath.Join(dir, sub), func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			name, _ := filepath.Rel(dir, path)
+			m[name] = string(b)
+			return err
+		}))
+	}
+	return m
+}
+
+type node struct {
+	*memory.Manager
+	tail *Tail
+	reg  *prometheus.Registry
+}
+
+func connect(t *testing.T, url, dir string, required bool) (*memory.Manager, error) {
+	return memory.Open(context.Background(), memory.Options{
+		URL: url, Owner: "node", Transport: "http", Dir: dir, Required: required,
+		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
+	})
+}
+
+func start(t *testing.T, url, dir string) *node {
+	t.Helper()
+	m, err := connect(t, url, dir, true)
+	require.NoError(t, err)
+	return &node{Manager: m, tail: Start(m, Options{Dir: dir, Interval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})}
+}
+
+func (n *node) stop(t *testing.T) {
+	t.Helper()
+	n.tail.Close()
+	require.NoError(t, n.Close())
+}
+
+func acked(n *node) float64 { return testutil.ToFloat64(n.Metrics().WALAcked) }
+
+func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := start(t, server.URL, d.dir)
+	for i := range 4 {
+		for range 5 {
+			d.append(fmt.Sprintf("wal/%08d", i), segmentSize/5)
+			time.Sleep(15 * time.Millisecond) // Lets rounds see the file at many lengths.
+		}
+	}
+	d.append("wbl/00000000", 777)
+	d.checkpoint(1, 3)
+	d.remove("wal/00000000")
+	d.remove("wal/00000001")
+	d.append("wal/00000003", 1) // A torn tail.
+	n.stop(t)                   // Copies what is left.
+
+	other := t.TempDir()
+	m, err := connect(t, server.URL, other, true)
+	require.NoError(t, err)
+	require.True(t, memory.IsEmpty(other))
+	done, err := Restore(m, other, true, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, contents(t, d.dir), contents(t, other))
+	require.Equal(t, 6, done.Files)
+	require.NoFileExists(t, filepath.Join(other, restoreDir))
+	require.NoError(t, m.Close())
+}
+
+func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Equal(t, float64(segmentSize), acked(n))
+
+	d.append("wal/00000000", 100)
+	n = start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Equal(t, 100.0, acked(n))
+
+	// Another content of the same name, as a repair leaves it, is copied anew.
+	d.remove("wal/00000000")
+	d.append("wal/00000000", 5000)
+	n = start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Equal(t, 5000.0, acked(n))
+}
+
+func TestTail__copies_again_what_the_server_lost(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := start(t, server.URL, d.dir)
+	d.append("wal/00000000", segmentSize)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize })
+	server.Kill()
+	d.append("wal/00000001", 10)
+	server.Restart()
+	maastest.Eventually(t, "all is copied again", func() bool { return acked(n) == 2*segmentSize+10 })
+	n.stop(t)
+
+	other := t.TempDir()
+	m, err := connect(t, server.URL, other, true)
+	require.NoError(t, err)
+	_, err = Restore(m, other, true, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, contents(t, d.dir), contents(t, other))
+	require.NoError(t, m.Close())
+}
+
+func TestOpen__a_copied_directory_is_refused_and_frees_nothing(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	n.stop(t)
+	copied := t.TempDir()
+	require.NoError(t, os.CopyFS(copied, os.DirFS(d.dir)))
+	n = start(t, server.URL, d.dir)
+	d.append("wal/00000001", 10)
+	n.stop(t)
+
+	_, err := connect(t, server.URL, copied, true)
+	require.ErrorIs(t, err, memory.ErrStale)
+
+	// With local storage to fall back on, it runs without the server.
+	m, err := connect(t, server.URL, copied, false)
+	require.NoError(t, err)
+	require.False(t, m.Up())
+	require.NoError(t, m.Close())
+
+	n = start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Zero(t, acked(n))
+}
+
+func TestOpen__waits_for_a_predecessor_and_fences_it(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	first := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(first) == segmentSize })
+
+	begun := time.Now()
+	opened := make(chan error, 1)
+	other := t.TempDir()
+	go func() {
+		m, err := connect(t, server.URL, other, true)
+		if err == nil {
+			err = m.Close()
+		}
+		opened <- err
+	}()
+	time.Sleep(2 * time.Second)
+	select {
+	case err := <-opened:
+		t.Fatalf("two of one owner at once: %v", err)
+	default:
+	}
+	first.stop(t)
+	require.NoError(t, <-opened)
+	require.Greater(t, time.Since(begun), 2*time.Second)
+}
