@@ -23,8 +23,8 @@ struct extent {
 	enum extent_state state;
 	int error;
 	uint64_t failed_ms;
-	struct ibv_mr *mr;
-	STAILQ_ENTRY(extent) link; /* of those that are asked for */
+	_Atomic(struct ibv_mr *) mr; /* once it is there it stays, for any thread */
+	STAILQ_ENTRY(extent) link;   /* of those that are asked for */
 	struct maas_command_list waiting;
 };
 
@@ -63,15 +63,17 @@ static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent
 static void register_one(struct maas_rdma_extents *extents, struct extent *extent)
 {
 	struct maas_command *command;
+	struct ibv_mr *mr;
 	int error = 0;
 
 	pthread_mutex_unlock(&extents->lock);
-	extent->mr = pin(extents, extent, &error);
+	mr = pin(extents, extent, &error);
+	atomic_store_explicit(&extent->mr, mr, memory_order_release);
 	pthread_mutex_lock(&extents->lock);
-	extent->state = extent->mr ? EXTENT_READY : EXTENT_FAILED;
+	extent->state = mr ? EXTENT_READY : EXTENT_FAILED;
 	extent->error = error;
 	extent->failed_ms = maas_clock_ms();
-	if (extent->mr)
+	if (mr)
 		atomic_fetch_add(&extents->registered_bytes, extents->rdma->area.extent_bytes);
 	else
 		atomic_fetch_sub(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
@@ -197,8 +199,10 @@ struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t 
 				    struct maas_command *command, int *ret_error)
 {
 	struct extent *extent = &extents->extents[offset / extents->rdma->area.extent_bytes];
-	struct ibv_mr *mr = NULL;
+	struct ibv_mr *mr = atomic_load_explicit(&extent->mr, memory_order_acquire);
 
+	if (mr)
+		return mr;
 	pthread_mutex_lock(&extents->lock);
 	if (extent->state == EXTENT_READY) {
 		mr = extent->mr;

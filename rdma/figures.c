@@ -10,7 +10,7 @@ void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns)
 	while (bucket < MAAS_KEY_BUCKETS && ns > maas_key_bounds_ns[bucket])
 		bucket++;
 	maas_rdma_count(&times->buckets[bucket]);
-	atomic_fetch_add_explicit(&times->sum_ns, ns, memory_order_relaxed);
+	maas_rdma_add(&times->sum_ns, ns);
 }
 
 static uint64_t load(const _Atomic uint64_t *figure)

@@ -10,6 +10,8 @@
 
 #include "rdma/internal.h"
 
+#define SPARE 4096
+
 int maas_grants_open(struct maas_rdma *rdma)
 {
 	void *map = mmap(NULL, rdma->area.num_slots * sizeof(*rdma->keyed), PROT_READ | PROT_WRITE,
@@ -23,6 +25,12 @@ int maas_grants_open(struct maas_rdma *rdma)
 
 void maas_grants_close(struct maas_rdma *rdma)
 {
+	while (rdma->spare) {
+		struct maas_rdma_grant *next = rdma->spare->next;
+
+		free(rdma->spare);
+		rdma->spare = next;
+	}
 	if (rdma->keyed)
 		munmap(rdma->keyed, rdma->area.num_slots * sizeof(*rdma->keyed));
 	rdma->keyed = NULL;
@@ -85,6 +93,34 @@ void maas_waiters_tell(struct maas_waiter_list *list, int status)
 	}
 }
 
+/*
+ * Some are kept for the next ones: to have a page from the kernel again costs more than a window.
+ * Its work holds a verbs request, of which each use sets the fields that count.
+ */
+static struct maas_rdma_grant *take_spare(struct maas_rdma *rdma)
+{
+	struct maas_rdma_grant *grant = rdma->spare;
+
+	if (!grant)
+		return calloc(1, sizeof(*grant));
+	rdma->spare = grant->next;
+	rdma->num_spare--;
+	return grant;
+}
+
+void maas_grant_free(struct maas_rdma_grant *grant)
+{
+	struct maas_rdma *rdma = grant->rdma;
+
+	if (rdma->num_spare >= SPARE) {
+		free(grant);
+		return;
+	}
+	grant->next = rdma->spare;
+	rdma->spare = grant;
+	rdma->num_spare++;
+}
+
 /* It has no key, or a dead one. What waits is told last: it may ask for the next grant. */
 static void drop(struct maas_rdma_grant *grant, int made_status)
 {
@@ -95,7 +131,7 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 	if (grant->registering)
 		grant->conn = NULL; /* freed when its command comes */
 	else
-		free(grant);
+		maas_grant_free(grant);
 	maas_waiters_tell(&made, made_status);
 	maas_waiters_tell(&dead, 0);
 }
@@ -103,16 +139,22 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 /* ---- making and killing ---------------------------------------------------------------------- */
 
 /*
- * A window takes a few microseconds, of which two readings of the clock would be a good part: one
- * is good for all that is done in a turn. A region is made and killed within a turn.
+ * To read the clock takes a good part of what a window does, and in some machines of what a region
+ * does. So a key begins when it was read last in this turn, ...
  */
-static uint64_t now_ns(struct maas_rdma *rdma)
+static uint64_t begin_ns(struct maas_rdma *rdma)
 {
-	if (rdma->keys != MAAS_RDMA_KEYS_WINDOW)
-		return maas_clock_ns();
 	if (!rdma->turn_ns)
 		rdma->turn_ns = maas_clock_ns();
 	return rdma->turn_ns;
+}
+
+/* ... and ends when its completions were taken (window), or now: then the next one begins. */
+static uint64_t end_ns(struct maas_rdma *rdma)
+{
+	if (rdma->keys != MAAS_RDMA_KEYS_WINDOW)
+		rdma->turn_ns = 0;
+	return begin_ns(rdma);
 }
 
 static void make(struct maas_rdma_grant *grant)
@@ -130,7 +172,7 @@ static void kill(struct maas_rdma_grant *grant)
 		return;
 	}
 	grant->state = MAAS_GRANT_REVOKING;
-	grant->started_ns = now_ns(grant->rdma);
+	grant->started_ns = begin_ns(grant->rdma);
 	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
 		maas_window_kill(grant);
 	else
@@ -151,7 +193,7 @@ void maas_grant_made(struct maas_rdma_grant *grant, int status)
 		maas_waiters_tell(&made, -ENOTCONN);
 		return;
 	}
-	maas_rdma_time(&grant->rdma->figures.bind, now_ns(grant->rdma) - grant->started_ns);
+	maas_rdma_time(&grant->rdma->figures.bind, end_ns(grant->rdma) - grant->started_ns);
 	grant->state = MAAS_GRANT_LIVE;
 	if (!SLIST_EMPTY(&grant->dead)) {
 		/* Revoked meanwhile: nobody is given the key. */
@@ -168,7 +210,7 @@ void maas_grant_killed(struct maas_rdma_grant *grant, int status)
 		grant->state = MAAS_GRANT_BROKEN;
 		return;
 	}
-	maas_rdma_time(&grant->rdma->figures.revoke, now_ns(grant->rdma) - grant->started_ns);
+	maas_rdma_time(&grant->rdma->figures.revoke, end_ns(grant->rdma) - grant->started_ns);
 	drop(grant, -ENOENT);
 }
 
@@ -183,13 +225,20 @@ static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas
 
 	if (rdma->num_grants >= rdma->options.max_grants)
 		return -EDQUOT;
-	grant = calloc(1, sizeof(*grant));
+	grant = take_spare(rdma);
 	if (!grant)
 		return -ENOMEM;
 	grant->rdma = rdma;
 	grant->conn = conn;
 	grant->ref = ref;
 	grant->access = access;
+	grant->state = MAAS_GRANT_BINDING;
+	grant->rkey = 0;
+	grant->window = NULL;
+	grant->mr = NULL;
+	grant->registering = false;
+	SLIST_INIT(&grant->made);
+	SLIST_INIT(&grant->dead);
 	link_grant(grant);
 	r = maas_slab_get(rdma->options.slab, ref, &info);
 	if (r) {
@@ -228,7 +277,7 @@ int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_a
 	if (r)
 		return r;
 	*ret_grant = grant;
-	grant->started_ns = now_ns(grant->rdma);
+	grant->started_ns = begin_ns(grant->rdma);
 	SLIST_INSERT_HEAD(&grant->made, waiter, link);
 	make(grant);
 	return 0;

@@ -84,7 +84,10 @@ STAILQ_HEAD(maas_command_list, maas_command);
  */
 MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command);
 
-/* One work request of the server on a connection's queue pair; always signalled. */
+/*
+ * One work request of the server on a connection's queue pair. Zeroed before it is used the first
+ * time, its `wr` is set by field after that.
+ */
 struct maas_work {
 	TAILQ_ENTRY(maas_work) link;
 	struct ibv_send_wr wr; /* wr_id, next and send_flags are maas_conn_post()'s */
@@ -230,7 +233,7 @@ enum maas_grant_state {
  */
 struct maas_rdma_grant {
 	LIST_ENTRY(maas_rdma_grant) link; /* of its connection's */
-	struct maas_rdma_grant *next;	  /* of its slab's */
+	struct maas_rdma_grant *next;	  /* of its slab's; while it is spare, of those */
 	struct maas_conn *conn;		  /* NULL: gone while the extent was being registered */
 	struct maas_rdma *rdma;
 	struct maas_slab_ref ref;
@@ -255,6 +258,8 @@ struct maas_rdma_grant {
  */
 void maas_grant_made(struct maas_rdma_grant *grant, int status);
 void maas_grant_killed(struct maas_rdma_grant *grant, int status);
+/* Of those two as well: one whose connection went while its extent was being registered. */
+void maas_grant_free(struct maas_rdma_grant *grant);
 
 /* The slab's first grant, of any session, and that of a connection; NULL. */
 struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref);
@@ -331,7 +336,7 @@ struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t 
 void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,
 				uint64_t *ret_wanted);
 
-/* ---- figures: relaxed atomics, any thread */
+/* ---- figures: written by the thread, read by any */
 
 struct maas_rdma_times {
 	_Atomic uint64_t buckets[MAAS_KEY_BUCKETS + 1];
@@ -342,14 +347,21 @@ void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns);
 /* Any thread. */
 void maas_rdma_stats(struct maas_rdma *rdma, struct maas_key_stats *ret_stats);
 
+/* Thread: with one writer it takes no locked instruction. */
+static inline void maas_rdma_add(_Atomic uint64_t *figure, uint64_t more)
+{
+	atomic_store_explicit(figure, atomic_load_explicit(figure, memory_order_relaxed) + more,
+			      memory_order_relaxed);
+}
+
 static inline void maas_rdma_count(_Atomic uint64_t *figure)
 {
-	atomic_fetch_add_explicit(figure, 1, memory_order_relaxed);
+	maas_rdma_add(figure, 1);
 }
 
 static inline void maas_rdma_uncount(_Atomic uint64_t *figure)
 {
-	atomic_fetch_sub_explicit(figure, 1, memory_order_relaxed);
+	maas_rdma_add(figure, UINT64_MAX);
 }
 
 #define MAAS_RDMA_STATUSES 32
@@ -396,6 +408,8 @@ struct maas_rdma {
 	uint32_t last_number;
 	uint32_t num_grants;
 	uint32_t num_posted;	       /* of all connections */
+	struct maas_rdma_grant *spare; /* of grant.c, by `next` */
+	uint32_t num_spare;
 	uint64_t turn_ns;	       /* the time of this turn; 0: nobody has asked yet */
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };

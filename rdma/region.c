@@ -35,7 +35,7 @@ static void registered(struct maas_rdma *rdma, struct maas_command *command)
 	(void)rdma;
 	grant->registering = false;
 	if (!grant->conn)
-		free(grant);
+		maas_grant_free(grant);
 	else if (!maas_conn_usable(grant->conn))
 		maas_grant_made(grant, -ENOTCONN);
 	else

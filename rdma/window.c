@@ -117,16 +117,15 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 	window->rkey = ibv_inc_rkey(window->rkey);
 	window->binds++;
 	grant->rkey = window->rkey;
-	grant->work = (struct maas_work){
-		.wr = {.opcode = IBV_WR_BIND_MW,
-		       .bind_mw = {.mw = window->mw,
-				   .rkey = window->rkey,
-				   .bind_info = {.mr = mr,
-						 .addr = grant->offset,
-						 .length = grant->len_bytes,
-						 .mw_access_flags = access}}},
-		.done = bound,
-	};
+	grant->work.wr.opcode = IBV_WR_BIND_MW;
+	grant->work.wr.invalidate_rkey = 0; /* rxe's provider looks at it here, too */
+	grant->work.wr.bind_mw.mw = window->mw;
+	grant->work.wr.bind_mw.rkey = window->rkey;
+	grant->work.wr.bind_mw.bind_info.mr = mr;
+	grant->work.wr.bind_mw.bind_info.addr = grant->offset;
+	grant->work.wr.bind_mw.bind_info.length = grant->len_bytes;
+	grant->work.wr.bind_mw.bind_info.mw_access_flags = access;
+	grant->work.done = bound;
 	maas_conn_post(grant->conn, &grant->work);
 }
 
@@ -139,7 +138,7 @@ static void registered(struct maas_rdma *rdma, struct maas_command *command)
 	(void)rdma;
 	grant->registering = false;
 	if (!grant->conn)
-		free(grant);
+		maas_grant_free(grant);
 	else if (!maas_conn_usable(grant->conn))
 		maas_grant_made(grant, -ENOTCONN);
 	else
@@ -183,10 +182,9 @@ static void invalidated(struct maas_work *work, enum ibv_wc_status status)
 
 void maas_window_kill(struct maas_rdma_grant *grant)
 {
-	grant->work = (struct maas_work){
-		.wr = {.opcode = IBV_WR_LOCAL_INV, .invalidate_rkey = grant->rkey},
-		.done = invalidated,
-	};
+	grant->work.wr.opcode = IBV_WR_LOCAL_INV;
+	grant->work.wr.invalidate_rkey = grant->rkey;
+	grant->work.done = invalidated;
 	maas_conn_post(grant->conn, &grant->work);
 }
 

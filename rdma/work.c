@@ -47,12 +47,16 @@ void maas_conn_post_waiting(struct maas_conn *conn)
 		work->deadline_ms =
 			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
 		work->wr.wr_id = (uintptr_t)work;
-		work->wr.send_flags = IBV_SEND_SIGNALED;
+		work->wr.send_flags = 0;
 		work->wr.next = NULL;
 		*link = &work->wr;
 		link = &work->wr.next;
 	}
-	err = first ? ibv_post_send(conn->qp, first, &bad) : 0;
+	if (!first)
+		return;
+	/* One completion speaks for the chain: see finish_work(). */
+	TAILQ_LAST(&conn->posted, maas_work_list)->wr.send_flags = IBV_SEND_SIGNALED;
+	err = ibv_post_send(conn->qp, first, &bad);
 	if (!err)
 		return;
 	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
@@ -60,20 +64,35 @@ void maas_conn_post_waiting(struct maas_conn *conn)
 	maas_conn_end(conn, "the device takes no work");
 }
 
-static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
+static void take_oldest(struct maas_conn *conn, enum ibv_wc_status status)
 {
-	struct maas_work *work = (struct maas_work *)(uintptr_t)wc->wr_id;
+	struct maas_work *work = TAILQ_FIRST(&conn->posted);
 
 	TAILQ_REMOVE(&conn->posted, work, link);
 	conn->num_posted--;
 	conn->rdma->num_posted--;
+	work->done(work, status);
+}
+
+/*
+ * A queue pair does its work in order, and what fails or is flushed says so even when it is not
+ * signalled: what is older than this has succeeded.
+ */
+static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
+{
+	const struct maas_work *work = (const struct maas_work *)(uintptr_t)wc->wr_id;
+
+	while (conn->num_posted && TAILQ_FIRST(&conn->posted) != work)
+		take_oldest(conn, IBV_WC_SUCCESS);
+	if (!conn->num_posted)
+		return; /* what was given up before it came */
 	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
 	    conn->state != MAAS_CONN_ENDING) {
 		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
 		log_warn("rdma: work failed connection=%u status=\"%s\" vendor=%u", conn->number,
 			 ibv_wc_status_str(wc->status), wc->vendor_err);
 	}
-	work->done(work, wc->status);
+	take_oldest(conn, wc->status);
 	if (wc->status != IBV_WC_SUCCESS)
 		maas_conn_end(conn, ibv_wc_status_str(wc->status));
 }

@@ -19,6 +19,7 @@ function(maas_rdma_unit_test name)
 endfunction()
 
 maas_rdma_unit_test(test_rdma_connect)
+maas_rdma_unit_test(test_rdma_batch)
 maas_rdma_unit_test(test_rdma_keys)
 maas_rdma_unit_test(test_rdma_revoke)
 maas_rdma_unit_test(test_rdma_nomem)

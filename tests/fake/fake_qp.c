@@ -338,6 +338,8 @@ static int copy_work(struct fake_qp *qp, const struct ibv_send_wr *wr, struct fa
 	if (wr->opcode == IBV_WR_LOCAL_INV)
 		work->rkey = wr->invalidate_rkey;
 	if (wr->opcode == IBV_WR_BIND_MW) {
+		if (wr->imm_data) /* so rxe's provider */
+			return EINVAL;
 		work->mw = wr->bind_mw.mw;
 		work->mw_rkey = wr->bind_mw.mw->rkey;
 		work->rkey = wr->bind_mw.rkey;

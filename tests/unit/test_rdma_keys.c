@@ -320,48 +320,6 @@ static void grants__as_many_as_the_device_has(void **state)
 }
 
 /* All or none, also of the allocations. */
-static void grants__of_a_batch(void **state)
-{
-	enum { BATCH = 8 };
-
-	(void)state;
-	FOR_BOTH_MODES(keys)
-	{
-		struct fake_rules rules = fake_rules_default();
-		struct maas_slab_ref refs[BATCH];
-		struct maas_grant grants[BATCH];
-		struct maas_allocation first;
-		struct maas_alloc_request request = {.size_bytes = 1024, .count = BATCH};
-		struct maas_slab_stats stats;
-		struct told end = {0};
-		struct told again = {0};
-		struct world world;
-		struct peer peer;
-
-		rules.max_mw = 5;
-		rules.max_mr = 6;
-		world_open(&world, &rules, *keys);
-		peer_open(&world, &peer, "one");
-		request.session = peer.session.id;
-		assert_int_equal(maas_lend_allocate_granted(world.lend, &request, MAAS_ACCESS_WRITE,
-							    refs, &first, grants, tell, &end),
-				 -EINPROGRESS);
-		assert_int_equal(told(&end), -EMLINK);
-		maas_slab_stats(world.slab, &stats);
-		assert_int_equal(stats.live_slabs, 0);
-		assert_int_equal(world_stats(&world).grants, 0);
-		request.count = 4;
-		assert_int_equal(maas_lend_allocate_granted(world.lend, &request, MAAS_ACCESS_WRITE,
-							    refs, &first, grants, tell, &again),
-				 -EINPROGRESS);
-		assert_int_equal(told(&again), 0);
-		for (int i = 0; i < 4; i++)
-			assert_int_equal(peer_write(&peer, &grants[i]), IBV_WC_SUCCESS);
-		peer_close(&peer);
-		world_close(&world);
-	}
-}
-
 /* The device has room for no more: said so, and tried again when there is. */
 static void grants__when_nothing_can_be_pinned(void **state)
 {
@@ -478,7 +436,6 @@ int main(void)
 		cmocka_unit_test(ungrant__leaves_the_others),
 		cmocka_unit_test(grants__as_many_as_allowed),
 		cmocka_unit_test(grants__as_many_as_the_device_has),
-		cmocka_unit_test(grants__of_a_batch),
 		cmocka_unit_test(grants__when_nothing_can_be_pinned),
 		cmocka_unit_test(window__is_retired_before_its_key_comes_again),
 		cmocka_unit_test(mode__is_the_best_that_isolates),
