@@ -116,16 +116,20 @@ int maas_rdma_explain(const char *what, uint64_t bytes, int error)
 {
 	struct rlimit limit = {0};
 	char size[MAAS_SIZE_TEXT];
+	char amount[32] = "";
 
+	if (bytes)
+		snprintf(amount, sizeof(amount), ", %llu bytes", (unsigned long long)bytes);
 	if (error != -ENOMEM)
 		log_err("rdma: cannot %s: %s", what, strerror(-error));
 	else if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY)
-		log_err("rdma: cannot %s, %llu bytes: the device or the kernel has no room for it",
-			what, (unsigned long long)bytes);
+		log_err("rdma: cannot %s%s: the device or the kernel has no room for it", what,
+			amount);
 	else
-		log_err("rdma: cannot %s, %llu bytes: the limit of locked memory is %s; raise it "
-			"with `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
-			what, (unsigned long long)bytes, maas_size_format(limit.rlim_cur, size));
+		log_err("rdma: cannot %s%s: the limit of locked memory is %s; raise it with "
+			"`ulimit -l "
+			"unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
+			what, amount, maas_size_format(limit.rlim_cur, size));
 	/* What is asked for is always right: so the device, which may say EINVAL (rxe), is full. */
 	return error == -EIO || error == -ENODEV ? error : -EMLINK;
 }

@@ -122,6 +122,7 @@ static void free_conn(struct maas_conn *conn)
 	free(conn);
 }
 
+/* Errors: what the verbs said, the log knows. -ECONNABORTED: the client is gone. */
 static int accept_id(struct maas_conn *conn)
 {
 	const struct maas_wire_accept data = {
@@ -138,10 +139,20 @@ static int accept_id(struct maas_conn *conn)
 	int r = make_queues(conn);
 
 	if (r)
-		return r;
+		return maas_rdma_explain("make a connection's queues", 0, r);
 	/* From here on the library brings the queue pair up, as if it had made it. */
 	conn->id->qp = conn->qp;
-	return rdma_accept(conn->id, &param) ? -errno : 0;
+	if (!rdma_accept(conn->id, &param))
+		return 0;
+	/* The kernel says so when its request was taken back, as by a client that was killed. */
+	if (errno == EINVAL) {
+		log_info("rdma: a client went before it was accepted connection=%u session=%u",
+			 conn->number, conn->session.index);
+		return -ECONNABORTED;
+	}
+	r = -errno;
+	log_err("rdma: cannot accept a connection: %s", strerror(-r));
+	return r;
 }
 
 static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
@@ -167,9 +178,9 @@ static void begin(struct maas_conn *conn)
 	publish(conn, conn->number);
 	r = accept_id(conn);
 	if (r) {
-		log_err("rdma: cannot accept a connection: %s", strerror(-r));
 		publish(conn, 0);
-		refuse(conn, MAAS_WIRE_RESOURCES);
+		if (r != -ECONNABORTED)
+			refuse(conn, MAAS_WIRE_RESOURCES);
 		set_state(conn, MAAS_CONN_ENDING);
 		maas_conn_dirty(conn);
 		return;

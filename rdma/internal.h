@@ -420,8 +420,9 @@ struct maas_rdma {
 MAAS_MUST_CHECK int maas_rdma_choose(struct maas_rdma *rdma, char *error);
 
 /*
- * Says in the log why the device made no key or region, with the limit of locked memory and its
- * remedies. Returns -EMLINK when the device or a limit is full, else `error`.
+ * Says in the log why the device made no key, region or queue, with the limit of locked memory and
+ * its remedies; `bytes` 0: not known. Returns -EMLINK when the device or a limit is full, else
+ * `error`.
  */
 int maas_rdma_explain(const char *what, uint64_t bytes, int error);
 
