@@ -195,12 +195,22 @@ static void print_line(const struct scene *scene, const char *why, uint64_t took
 	fflush(stdout);
 }
 
+/* `filter`: names, parted by commas, or key modes; NULL: all of this tier. */
 static bool is_wanted(const struct scene *scene, const char *filter)
 {
+	char words[256];
+	char *rest = words;
+	char *word;
+
 	if (scene->tier == SCENE_LONG && !maas_test_long())
 		return false;
-	return !filter || strstr(scene->name, filter) ||
-	       (scene->keys && strcmp(scene->keys, filter) == 0);
+	if (!filter)
+		return true;
+	snprintf(words, sizeof(words), "%s", filter);
+	while ((word = strsep(&rest, ",")))
+		if (!strcmp(scene->name, word) || (scene->keys && !strcmp(scene->keys, word)))
+			return true;
+	return false;
 }
 
 /* Returns whether it passed; the folder is empty before and after. */

@@ -29,7 +29,8 @@ struct scene {
 };
 
 /*
- * Runs those scenarios of this tier whose name contains `filter` (NULL: all), one line for each.
+ * Runs those scenarios of this tier that `filter` names: names and key modes, parted by commas
+ * (NULL: all); one line for each.
  * Returns an exit status: 0 when all passed. Nothing runs after a warning of the kernel: what such
  * a machine does proves nothing.
  */
