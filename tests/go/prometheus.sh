@@ -4,5 +4,5 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
 bin=$root/build/prometheus/test
-"$root/scripts/build-prometheus" --no-ui --output "$bin"
+"$root/scripts/build-prometheus" --no-ui --no-sd --output "$bin"
 exec bash "$root/tests/e2e/test_prometheus.sh" "$1" "$bin/prometheus" "$bin/promtool"

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 )
@@ -20,12 +19,13 @@ const mark = "// This file was changed for MaaS; the changes are listed in clien
 
 // files are added as they are, without the .txt that keeps them out of this module's build.
 //
-//go:embed files
+//go:embed files testfiles
 var files embed.FS
 
 func main() {
 	dir := flag.String("dir", "", "root of the Prometheus tree to edit")
 	only := flag.String("only", "", "edit only what lies below this folder, such as tsdb")
+	tests := flag.Bool("tests", false, "add what lets the tree's own tests run on the stores of this module")
 	flag.Parse()
 	if *dir == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -37,6 +37,12 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Println(report)
+	if *tests {
+		if _, err := add("testfiles", *dir, *only); err != nil {
+			fmt.Fprintln(os.Stderr, "edit:", err)
+			os.Exit(1)
+		}
+	}
 }
 
 // apply edits a tree: all of it, or, on an error, nothing.
@@ -79,12 +85,17 @@ func write(dir, only string, texts map[string]string) (string, error) {
 			return "", err
 		}
 	}
-	added := 0
-	err := fs.WalkDir(files, "files", func(name string, d fs.DirEntry, err error) error {
+	added, err := add("files", dir, only)
+	return fmt.Sprintf("%d files changed, %d added: %s", len(texts), added, dir), err
+}
+
+// add copies one of the embedded folders into a tree.
+func add(folder, dir, only string) (added int, err error) {
+	err = fs.WalkDir(files, folder, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		target := strings.TrimSuffix(strings.TrimPrefix(name, "files/"), ".txt")
+		target := strings.TrimSuffix(strings.TrimPrefix(name, folder+"/"), ".txt")
 		if !strings.HasPrefix(target, only) {
 			return nil
 		}
@@ -93,9 +104,9 @@ func write(dir, only string, texts map[string]string) (string, error) {
 			return err
 		}
 		added++
-		return replace(filepath.Join(dir, filepath.FromSlash(path.Clean(target))), string(b))
+		return replace(filepath.Join(dir, filepath.FromSlash(target)), string(b))
 	})
-	return fmt.Sprintf("%d files changed, %d added: %s", len(texts), added, dir), err
+	return added, err
 }
 
 // replace writes a file anew: what it replaces may be a link into a shared module cache.

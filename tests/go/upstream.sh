@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Runs Prometheus's own tests of tsdb on the edited source. Run as:
+#   upstream.sh MAASD STORE [GO TEST ARGUMENT...]
+# STORE: off, mirror, failing (mirror, with every 7th call to the server failing) or remote.
+# shellcheck source=tests/go/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_go
+maasd=$1 store=$2
+arguments=("${@:3}")
+[ ${#arguments[@]} != 0 ] || arguments=(./tsdb)
+unset "${!MAAS_@}"
+
+module=github.com/prometheus/prometheus
+work=$root/build/prometheus/upstream
+mkdir -p "$work"
+cd "$root/client/prometheus"
+go mod download $module
+tree=$work/$(go list -m -f '{{.Version}}' $module)
+rm -rf "$tree"
+cp -R "$(go list -m -f '{{.Dir}}' $module)" "$tree"
+chmod -R u+w "$tree"
+go run ./edit -dir "$tree" -only tsdb -tests
+go -C "$tree" mod edit -require maas/client/prometheus@v0.0.0 -require maas/client/go@v0.0.0 \
+	-replace "maas/client/prometheus=$root/client/prometheus" -replace "maas/client/go=$root/client/go"
+
+server=''
+log=$(mktemp)
+trap '[ -z "$server" ] || kill -KILL "$server" 2>/dev/null; rm -f "$log"' EXIT
+if [ "$store" != off ]; then
+	"$maasd" --listen 127.0.0.1:0 --rdma off --max-pool-size 12GiB --log-level warn 2>"$log" </dev/null &
+	server=$!
+	until grep -q '^Listening on ' "$log"; do
+		kill -0 "$server" || { cat "$log" && exit 1; }
+		sleep 0.1
+	done
+	export MAAS_STORE=$store MAAS_STORE_URL
+	MAAS_STORE_URL=$(sed -n 's/^Listening on //p' "$log")
+fi
+cd "$tree"
+go test -mod=mod -vet=off -count=1 -timeout 40m "${arguments[@]}"
