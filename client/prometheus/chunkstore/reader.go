@@ -5,7 +5,6 @@ package chunkstore
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -54,11 +53,11 @@ func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunk
 	if err != nil {
 		return nil, r.wrong(file, off, len(prefix), err)
 	}
+	if off+int64(size) > file.Len() {
+		return nil, r.wrong(file, off, len(prefix), segment.ErrOutOfRange)
+	}
 	b := make([]byte, size)
 	if err := r.readAt(file, b, off); err != nil {
-		if errors.Is(err, segment.ErrOutOfRange) {
-			return nil, r.wrong(file, off, len(prefix), err)
-		}
 		return nil, err
 	}
 	rec, _, err := record.Parse(b)

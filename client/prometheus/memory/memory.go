@@ -228,7 +228,7 @@ func (m *Manager) judge(err error, timedOut bool) {
 	switch {
 	case maas.IsExhausted(err):
 		// Full, but well: what it holds is there.
-	case errors.Is(err, segment.ErrOutOfRange):
+	case errors.Is(err, segment.ErrOutOfRange), errors.Is(err, segment.ErrFreed):
 	case maas.IsNotFound(err):
 		m.reload.Store(true)
 		m.trip(fmt.Errorf("the server has lost memory that it lent: %w", err))

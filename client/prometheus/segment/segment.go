@@ -16,6 +16,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"maas/client/go"
 )
@@ -28,6 +29,9 @@ type Memory interface {
 	ReadV(context.Context, []maas.Range) error
 	WriteV(context.Context, []maas.Range) error
 }
+
+// ErrFreed is a read of a file that was freed meanwhile: it says nothing of the server.
+var ErrFreed = errors.New("the file is no longer in use")
 
 // ErrOutOfRange is a read of bytes that the file does not hold.
 var ErrOutOfRange = errors.New("outside of the bytes that are in remote memory")
@@ -60,6 +64,7 @@ type File struct {
 	name   Name
 	owner  string
 	sorted bool
+	freed  atomic.Bool
 
 	mu      sync.RWMutex // Guards what follows.
 	epoch   uint64       // Of the writer.
@@ -224,6 +229,9 @@ func (f *File) ReadAt(ctx context.Context, mem Memory, p []byte, off int64) erro
 		return err
 	}
 	if err := mem.ReadV(ctx, ranges); err != nil {
+		if f.freed.Load() {
+			return fmt.Errorf("%s: %w", f.name, ErrFreed)
+		}
 		return fmt.Errorf("read %s at %d: %w", f.name, off, err)
 	}
 	return nil
@@ -234,6 +242,9 @@ func (f *File) ReadAt(ctx context.Context, mem Memory, p []byte, off int64) erro
 func (f *File) Ranges(dst []maas.Range, p []byte, off int64) ([]maas.Range, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
+	if f.freed.Load() {
+		return dst, fmt.Errorf("%s: %w", f.name, ErrFreed)
+	}
 	if off < 0 || off+int64(len(p)) > f.length() {
 		return dst, fmt.Errorf("%s: %d bytes at %d: %w", f.name, len(p), off, ErrOutOfRange)
 	}
@@ -270,9 +281,10 @@ func (f *File) Pieces() []Piece {
 // Checksum is what Piece.CRC is compared with.
 func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
-// Free gives the file's memory back. What the server does not know any more counts as freed. No
-// other call may be under way.
+// Free gives the file's memory back. What the server does not know any more counts as freed.
+// Reads that are under way fail with ErrFreed; no Append may be.
 func (f *File) Free(ctx context.Context, mem Memory) error {
+	f.freed.Store(true)
 	f.mu.Lock()
 	ids := make([]string, 0, len(f.extents)+len(f.spare))
 	for _, e := range slices.Concat(f.extents, f.spare) {

@@ -49,6 +49,7 @@ type Options struct {
 type remoteFile struct {
 	file   *segment.File
 	info   os.FileInfo // Of the local file that it is a copy of.
+	idle   time.Time   // The local file's time of change when nothing new was found in it.
 	sorted bool        // Written by sorted passes alone: good to read from remote memory.
 }
 
@@ -208,7 +209,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) e
 	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
 		return nil
 	}
-	if r.file.Len() >= f.info.Size() && !f.complete {
+	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) {
 		return nil
 	}
 	file, err := os.Open(f.path)
@@ -232,6 +233,11 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) e
 			*budget += int64(n)
 		}
 		if n == 0 {
+			// A chunk file is as long as it will ever be: only its time tells of new bytes. One that
+			// changed a moment ago may change again within the clock's resolution.
+			if f.name.Kind == segment.Chunks && time.Since(f.info.ModTime()) > time.Second {
+				r.idle = f.info.ModTime()
+			}
 			return t.finish(r, f)
 		}
 	}
