@@ -3,10 +3,19 @@ if(MAAS_SANITIZE)
 	return()
 endif()
 
-maas_go_test(go_prometheus client/prometheus 600)
+maas_go_test(go_prometheus client/prometheus 600
+	./chunkstore ./edit ./flags ./memory ./record ./segment ./tail)
 set_tests_properties(go_prometheus PROPERTIES LABELS prometheus)
 
 # A real Prometheus: build/prometheus/test is what these tests build, without its web UI.
 add_test(NAME e2e_prometheus
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd>)
 set_tests_properties(e2e_prometheus PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
+
+add_test(NAME go_prometheus_versions COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/edits.sh)
+set_tests_properties(go_prometheus_versions PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
+
+# Prometheus's own tests, on our store: those of the head, the database and out-of-order samples with
+# every 7th call to the server failing; in the long run all of tsdb, in every mode.
+add_test(NAME go_prometheus_upstream COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/upstream_all.sh $<TARGET_FILE:maasd>)
+set_tests_properties(go_prometheus_upstream PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 10000)

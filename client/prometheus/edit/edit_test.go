@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// versions are the pin and the two minors before it.
+var versions = []string{"v0.313.5", "v0.314.0", "v0.315.0"}
+
+// source copies the files that are edited from a version of Prometheus.
+func source(t *testing.T, version string) string {
+	t.Helper()
+	out, err := exec.Command("go", "mod", "download", "-json", "github.com/prometheus/prometheus@"+version).Output()
+	require.NoError(t, err)
+	var module struct{ Dir string }
+	require.NoError(t, json.Unmarshal(out, &module))
+	dir := t.TempDir()
+	for _, e := range edits {
+		b, err := os.ReadFile(filepath.Join(module.Dir, e.file))
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, e.file)), 0o777))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, e.file), b, 0o444))
+	}
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "tsdb/chunks"), 0o777))
+	return dir
+}
+
+func read(t *testing.T, dir, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	require.NoError(t, err)
+	return string(b)
+}
+
+func TestApply__every_named_version(t *testing.T) {
+	for _, version := range versions {
+		dir := source(t, version)
+		report, err := apply(dir, "", edits)
+		require.NoError(t, err, version)
+		require.Contains(t, report, "5 files changed, 2 added")
+		for _, e := range edits {
+			require.Contains(t, read(t, dir, e.file), e.with)
+			require.True(t, strings.HasPrefix(read(t, dir, e.file), mark))
+		}
+		head := read(t, dir, headGo)
+		report, err = apply(dir, "", edits)
+		require.NoError(t, err)
+		require.Contains(t, report, "already edited")
+		require.Equal(t, head, read(t, dir, headGo))
+	}
+}
+
+func TestApply__only_a_folder(t *testing.T) {
+	dir := source(t, versions[0])
+	before := read(t, dir, mainGo)
+	_, err := apply(dir, "tsdb", edits)
+	require.NoError(t, err)
+	require.Equal(t, before, read(t, dir, mainGo))
+}
+
+func TestApply__a_moved_anchor_changes_nothing_and_is_named(t *testing.T) {
+	dir := source(t, versions[0])
+	text := strings.ReplaceAll(read(t, dir, headGo), "func (h *Head) mmapHeadChunks() {", "func (h *Head) mmapAll() {")
+	require.NoError(t, replace(filepath.Join(dir, headGo), text))
+	_, err := apply(dir, "", edits)
+	require.ErrorContains(t, err, "tsdb/head.go: expected 1 times, found 0 times")
+	require.ErrorContains(t, err, "func (h *Head) mmapHeadChunks() {")
+	for _, e := range edits {
+		require.NotContains(t, read(t, dir, e.file), mark)
+	}
+	_, err = apply(t.TempDir(), "", edits)
+	require.ErrorContains(t, err, "the root of a Prometheus tree")
+}
