@@ -19,3 +19,8 @@ set_tests_properties(go_prometheus_versions PROPERTIES LABELS prometheus SKIP_RE
 # every 7th call to the server failing; in the long run all of tsdb, in every mode.
 add_test(NAME go_prometheus_upstream COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/upstream_all.sh $<TARGET_FILE:maasd>)
 set_tests_properties(go_prometheus_upstream PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 10000)
+
+# In the long run alone: on a real RDMA device.
+add_test(NAME rdma_prometheus
+	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/prometheus.sh 600 $<TARGET_FILE:maasd>)
+set_tests_properties(rdma_prometheus PROPERTIES LABELS long SKIP_RETURN_CODE 77 TIMEOUT 36000 RUN_SERIAL ON)
