@@ -36,5 +36,13 @@ if [ "$store" != off ]; then
 	export MAAS_STORE=$store MAAS_STORE_URL
 	MAAS_STORE_URL=$(sed -n 's/^Listening on //p' "$log")
 fi
+# Each test that is left out, with its reason.
+case $store in
+failing)
+	# Compares the whole directory's bytes, while another DB of it finds its server again and says so
+	# in maas.json.
+	arguments=(-skip '^TestDBReadOnly(_AppendV2)?$' "${arguments[@]}")
+	;;
+esac
 cd "$tree"
 go test -mod=mod -vet=off -count=1 -timeout 40m "${arguments[@]}"
