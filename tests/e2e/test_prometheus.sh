@@ -147,4 +147,4 @@ wait_for 60 ready
 equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
 kill -TERM "$PROM"
 prom_ends 0
-! grep -E 'level=ERROR' "$WORK"/prometheus.*.log | grep -v 'is not usable' || fail 'errors in a log'
+! grep -h 'level=ERROR' "$WORK"/prometheus.*.log | grep -v 'is not usable' || fail 'errors in a log'

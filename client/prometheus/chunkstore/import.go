@@ -18,7 +18,7 @@ import (
 // start in remote mode, before IterateAllChunks.
 func (r *Remote) Import(dir string) (imported int, err error) {
 	paths, err := chunkFiles(dir)
-	if err != nil || len(paths) == 0 {
+	if err != nil {
 		return 0, err
 	}
 	for _, path := range paths {

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"math/rand"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"maas/client/prometheus/maastest"
+)
+
+func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	chunkDir := filepath.Join(dir, "chunks_head")
+	local, err := chunks.NewChunkDiskMapper(nil, chunkDir, nil, chunks.MinWriteBufferSize, 0)
+	require.NoError(t, err)
+	all := write(t, local, rand.New(rand.NewSource(1)), 1000)
+	local.CutNewFile()
+	all = append(all, write(t, local, rand.New(rand.NewSource(2)), 1000)...)
+	require.NoError(t, local.Close())
+
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	n, err := s.Import(chunkDir)
+	require.NoError(t, err)
+	require.Equal(t, len(all), n)
+	require.NoDirExists(t, chunkDir)
+	i := 0
+	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, ooo bool) error {
+		require.Equal(t, all[i].series, series)
+		require.Equal(t, all[i].ooo, ooo)
+		all[i].ref = ref
+		i++
+		return nil
+	}))
+	require.Equal(t, len(all), i)
+	checkReads(t, s, all)
+
+	n, err = s.Import(chunkDir) // The second start.
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
