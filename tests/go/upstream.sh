@@ -5,7 +5,8 @@
 # shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
-maasd=$1 store=$2
+maasd=$(realpath "$1") store=$2
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 arguments=("${@:3}")
 [ ${#arguments[@]} != 0 ] || arguments=(./tsdb)
 unset "${!MAAS_@}"
@@ -42,6 +43,10 @@ failing)
 	# Compares the whole directory's bytes, while another DB of it finds its server again and says so
 	# in maas.json.
 	arguments=(-skip '^TestDBReadOnly(_AppendV2)?$' "${arguments[@]}")
+	;;
+remote)
+	skips=$(sed '/^#/d;/^$/d' "$here/upstream_remote.txt" | paste -sd '|')
+	arguments=(-skip "^($skips)(_Append(er)?V2)?\$" "${arguments[@]}")
 	;;
 esac
 cd "$tree"
