@@ -16,6 +16,6 @@ for version in v0.313.5 v0.314.0; do
 		"$root/scripts/build-prometheus" --source "$tree" --no-ui --no-sd --output "$work/$version.bin"
 	else
 		(cd "$root/client/prometheus" && go run ./edit -dir "$tree" -only tsdb)
-		(cd "$tree" && go build ./tsdb/...)
+		(cd "$tree" && go build ./tsdb)
 	fi
 done
