@@ -65,6 +65,24 @@ func TestApply__only_a_folder(t *testing.T) {
 	_, err := apply(dir, "tsdb", edits)
 	require.NoError(t, err)
 	require.Equal(t, before, read(t, dir, mainGo))
+
+	// The rest can follow.
+	report, err := apply(dir, "", edits)
+	require.NoError(t, err)
+	require.Contains(t, report, "1 files changed")
+	require.Contains(t, read(t, dir, mainGo), "maasflag.Attach(")
+	require.Equal(t, 1, strings.Count(read(t, dir, headGo), mark))
+}
+
+func TestApply__a_tree_with_other_edits_is_refused(t *testing.T) {
+	dir := source(t, versions[0])
+	_, err := apply(dir, "tsdb", edits[1:]) // As an older list of edits would leave it.
+	require.NoError(t, err)
+	before := read(t, dir, headGo)
+	_, err = apply(dir, "", edits)
+	require.ErrorContains(t, err, "tsdb/head.go: edited before, but not so; begin with a fresh tree")
+	require.Equal(t, before, read(t, dir, headGo))
+	require.False(t, strings.HasPrefix(read(t, dir, mainGo), mark))
 }
 
 func TestApply__a_moved_anchor_changes_nothing_and_is_named(t *testing.T) {

@@ -36,6 +36,10 @@ var edits = []edit{
 	{headGo, "func (h *Head) mmapHeadChunks() {\n", 1, "func (h *Head) mmapHeadChunks() {\n\tif h.sortedMmapPass() {\n\t\treturn\n\t}\n"},
 	{headGo, "func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n", 1,
 		"func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n\tdefer h.lockPasses()()\n"},
+	// Stale series are collected on their own. A collection takes a series' lock and then its stripe's, a
+	// pass the other way round.
+	{headGo, "\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n", 1,
+		"\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n\tdefer h.lockPasses()()\n"},
 
 	// The database passes the options on.
 	{dbGo, "type Options struct {\n", 1, `type Options struct {

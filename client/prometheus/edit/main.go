@@ -45,11 +45,12 @@ func main() {
 	}
 }
 
-// apply edits a tree: all of it, or, on an error, nothing.
+// apply edits a tree: all of it, or, where an anchor is off, nothing. Files that it edited before stay
+// as they are, so that what a broken run or a narrower one left out is made up for.
 func apply(dir, only string, edits []edit) (string, error) {
 	texts := map[string]string{}
+	edited := map[string]bool{}
 	var problems []error
-	done := 0
 	for _, e := range edits {
 		if !strings.HasPrefix(e.file, only) {
 			continue
@@ -61,32 +62,46 @@ func apply(dir, only string, edits []edit) (string, error) {
 				return "", fmt.Errorf("%w: is %s the root of a Prometheus tree?", err, dir)
 			}
 			text = string(b)
-			if strings.HasPrefix(text, mark) {
-				done++
-			}
+			edited[e.file] = strings.HasPrefix(text, mark)
 		}
-		if n := strings.Count(text, e.anchor); n != e.count && done == 0 {
+		if edited[e.file] {
+			texts[e.file] = text
+			if strings.Count(text, e.with) != e.count {
+				problems = append(problems, fmt.Errorf("%s: edited before, but not so; begin with a fresh tree:\n\t%s", e.file, strings.TrimSpace(e.with)))
+			}
+			continue
+		}
+		if n := strings.Count(text, e.anchor); n != e.count {
 			problems = append(problems, fmt.Errorf("%s: expected %d times, found %d times:\n\t%s", e.file, e.count, n, strings.TrimSpace(e.anchor)))
 		}
 		texts[e.file] = strings.ReplaceAll(text, e.anchor, e.with)
 	}
-	switch {
-	case done > 0:
-		return "already edited: " + dir, nil
-	case len(problems) > 0:
-		return "", fmt.Errorf("this version of Prometheus differs from those that the edits are made for (3.13 to 3.16); nothing was changed:\n%w", errors.Join(problems...))
+	if len(problems) > 0 {
+		return "", fmt.Errorf("this tree differs from what the edits are made for (Prometheus 3.13 to 3.16); nothing was changed:\n%w", errors.Join(problems...))
+	}
+	for file := range edited {
+		if edited[file] {
+			delete(texts, file)
+		}
 	}
 	return write(dir, only, texts)
 }
 
 func write(dir, only string, texts map[string]string) (string, error) {
+	// What is added comes first: a file that says it is edited needs it.
+	added, err := add("files", dir, only)
+	if err != nil {
+		return "", err
+	}
 	for file, text := range texts {
 		if err := replace(filepath.Join(dir, file), mark+text); err != nil {
 			return "", err
 		}
 	}
-	added, err := add("files", dir, only)
-	return fmt.Sprintf("%d files changed, %d added: %s", len(texts), added, dir), err
+	if len(texts) == 0 {
+		return "already edited: " + dir, nil
+	}
+	return fmt.Sprintf("%d files changed, %d added: %s", len(texts), added, dir), nil
 }
 
 // add copies one of the embedded folders into a tree.
@@ -109,10 +124,12 @@ func add(folder, dir, only string) (added int, err error) {
 	return added, err
 }
 
-// replace writes a file anew: what it replaces may be a link into a shared module cache.
+// replace writes a file anew, whole or not at all: what it replaces may be a link into a shared module
+// cache.
 func replace(name, text string) error {
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	unfinished := name + ".unfinished"
+	if err := os.WriteFile(unfinished, []byte(text), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(name, []byte(text), 0o644)
+	return os.Rename(unfinished, name)
 }
