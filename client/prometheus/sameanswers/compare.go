@@ -4,7 +4,6 @@ package sameanswers
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,15 +34,27 @@ func (d *differences) err(what string, of int) error {
 	return fmt.Errorf("%d of %d %s differ: %w", d.count, of, what, errors.Join(d.errs...))
 }
 
+// both does the same to the two, side by side.
+func both[T any](stock, ours Subject, do func(Subject) (T, error)) (want, got T, err error) {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		if want, err = do(stock); err != nil {
+			err = fmt.Errorf("the stock database: %w", err)
+		}
+		done <- err
+	}()
+	if got, err = do(ours); err != nil {
+		err = fmt.Errorf("our database: %w", err)
+	}
+	return want, got, errors.Join(<-done, err)
+}
+
 // CompareAnswers asks both the same and wants the same, byte for byte, and no error.
 func CompareAnswers(stock, ours Subject, queries []Query) error {
-	want, err := stock.Answers(queries)
+	want, got, err := both(stock, ours, func(s Subject) ([]Answer, error) { return s.Answers(queries) })
 	if err != nil {
-		return fmt.Errorf("ask the stock database: %w", err)
-	}
-	got, err := ours.Answers(queries)
-	if err != nil {
-		return fmt.Errorf("ask our database: %w", err)
+		return err
 	}
 	var d differences
 	for i, q := range queries {
@@ -61,39 +72,23 @@ func CompareAnswers(stock, ours Subject, queries []Query) error {
 
 // CompareSamples wants every sample of one in the other, and no more.
 func CompareSamples(stock, ours Subject) error {
-	want, err := stock.Samples()
+	want, got, err := both(stock, ours, Subject.Samples)
 	if err != nil {
-		return fmt.Errorf("read the stock database: %w", err)
-	}
-	got, err := ours.Samples()
-	if err != nil {
-		return fmt.Errorf("read our database: %w", err)
+		return err
 	}
 	return compareDigests(want, got)
 }
 
-// CompareBlocks wants blocks of the same ranges with equal samples.
+// CompareBlocks wants every persisted sample of one to be persisted in the other, and no more.
 func CompareBlocks(stock, ours Subject) error {
-	want, err := stock.Blocks()
+	want, got, err := both(stock, ours, Subject.Blocks)
 	if err != nil {
-		return fmt.Errorf("read the stock blocks: %w", err)
+		return err
 	}
-	got, err := ours.Blocks()
-	if err != nil {
-		return fmt.Errorf("read our blocks: %w", err)
+	if err := compareDigests(want.Samples, got.Samples); err != nil {
+		return fmt.Errorf("stock has the blocks %q, ours %q: %w", want.Blocks, got.Blocks, err)
 	}
-	if len(want) != len(got) {
-		return fmt.Errorf("stock has the blocks %v, ours %v", want, got)
-	}
-	var errs []error
-	for i := range want {
-		if compareBlocks(want[i], got[i]) != 0 {
-			errs = append(errs, fmt.Errorf("stock has the block %v, ours %v", want[i], got[i]))
-		} else if err := compareDigests(want[i].Samples, got[i].Samples); err != nil {
-			errs = append(errs, fmt.Errorf("block %v: %w", want[i], err))
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func compareDigests(want, got Digest) error {
@@ -109,16 +104,6 @@ func compareDigests(want, got Digest) error {
 		}
 	}
 	return d.err("series", len(want))
-}
-
-// compareBlocks orders blocks by what they cover; equal ones have equal samples or differ.
-func compareBlocks(a, b BlockDigest) int {
-	return cmp.Or(
-		cmp.Compare(a.MinTime, b.MinTime),
-		cmp.Compare(a.MaxTime, b.MaxTime),
-		cmp.Compare(a.Level, b.Level),
-		cmp.Compare(fmt.Sprint(a.OutOfOrder), fmt.Sprint(b.OutOfOrder)),
-	)
 }
 
 // firstDifference shows where two texts part.
@@ -153,11 +138,6 @@ func (q Query) String() string {
 
 func (s SeriesDigest) String() string {
 	return fmt.Sprintf("%d samples from %s to %s, sum %x", s.Samples, clock(s.First), clock(s.Last), s.Sum)
-}
-
-func (b BlockDigest) String() string {
-	return fmt.Sprintf("%s to %s, level %d, out of order %t, %d series",
-		clock(b.MinTime), clock(b.MaxTime), b.Level, b.OutOfOrder, len(b.Samples))
 }
 
 // clock is a simulated time, counted from the load's start.

@@ -23,8 +23,8 @@ type Subject interface {
 	Answers([]Query) ([]Answer, error)
 	// Samples tells every sample that the database holds, head and blocks together.
 	Samples() (Digest, error)
-	// Blocks tells every sample of each persisted block.
-	Blocks() ([]BlockDigest, error)
+	// Blocks tells every sample of the persisted blocks.
+	Blocks() (BlocksDigest, error)
 	Close() error
 }
 
@@ -53,6 +53,10 @@ type DB struct {
 	load   *Load
 	fed    int
 	refs   []slotRef
+
+	// compaction is what the last one failed with, if it did: like upstream's loop, Feed goes on,
+	// and tries again a minute later.
+	compaction error
 }
 
 // slotRef is the reference that appends of a slot go by.
@@ -131,7 +135,8 @@ func (d *DB) step(step int) error {
 		return nil
 	}
 	d.db.ForceHeadMMap()
-	return d.db.Compact(context.Background())
+	d.compaction = d.db.Compact(context.Background())
+	return nil
 }
 
 // scrape appends one target's samples in one transaction.

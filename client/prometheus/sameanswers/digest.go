@@ -5,10 +5,11 @@ package sameanswers
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"hash"
 	"hash/fnv"
 	"math"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -27,12 +28,12 @@ type SeriesDigest struct {
 	Sum         uint64
 }
 
-// BlockDigest tells the samples of one persisted block.
-type BlockDigest struct {
-	MinTime, MaxTime int64
-	OutOfOrder       bool
-	Level            int
-	Samples          Digest
+// BlocksDigest tells the samples of all persisted blocks together. How they are spread over blocks
+// that overlap is no matter: out-of-order samples that a killed database had not yet marked as
+// persisted are persisted again, in a stock one too.
+type BlocksDigest struct {
+	Blocks  []string
+	Samples Digest
 }
 
 // Samples implements Subject.
@@ -45,26 +46,26 @@ func (d *DB) Samples() (Digest, error) {
 }
 
 // Blocks implements Subject.
-func (d *DB) Blocks() ([]BlockDigest, error) {
-	var out []BlockDigest
+func (d *DB) Blocks() (BlocksDigest, error) {
+	var (
+		out      BlocksDigest
+		queriers []storage.Querier
+	)
+	if d.compaction != nil {
+		return out, fmt.Errorf("the last compaction: %w", d.compaction)
+	}
 	for _, block := range d.db.Blocks() {
 		querier, err := tsdb.NewBlockQuerier(block, math.MinInt64, math.MaxInt64)
 		if err != nil {
-			return nil, err
+			return out, errors.Join(err, storage.NewMergeQuerier(queriers, nil, storage.ChainedSeriesMerge).Close())
 		}
-		samples, err := digest(querier)
-		if err != nil {
-			return nil, err
-		}
+		queriers = append(queriers, querier)
 		meta := block.Meta()
-		out = append(out, BlockDigest{
-			MinTime: meta.MinTime, MaxTime: meta.MaxTime,
-			OutOfOrder: meta.Compaction.FromOutOfOrder(), Level: meta.Compaction.Level,
-			Samples: samples,
-		})
+		out.Blocks = append(out.Blocks, fmt.Sprintf("%s to %s", clock(meta.MinTime), clock(meta.MaxTime)))
 	}
-	slices.SortFunc(out, compareBlocks)
-	return out, nil
+	var err error
+	out.Samples, err = digest(storage.NewMergeQuerier(queriers, nil, storage.ChainedSeriesMerge))
+	return out, err
 }
 
 // digest reads all that the querier has, and closes it.
@@ -113,8 +114,9 @@ func digestSeries(it chunkenc.Iterator) (SeriesDigest, error) {
 	return out, it.Err()
 }
 
-// hasher adds values by their bits: a NaN's payload and the sign of zero count. The hint on
-// counter resets does not: it depends on where chunks begin, and tells nothing of its own.
+// hasher adds values by their bits: a NaN's payload and the sign of zero count. Of histograms, empty
+// buckets and the hint on counter resets do not: they depend on where chunks begin, which even in a
+// stock database is elsewhere after a restart.
 type hasher struct {
 	hash.Hash64
 	buf []byte
@@ -139,29 +141,29 @@ func (h *hasher) floats(values ...float64) {
 	h.flush()
 }
 
-func (h *hasher) spans(parts ...[]histogram.Span) {
-	for _, spans := range parts {
-		h.integers(int64(len(spans)))
-		for _, s := range spans {
-			h.integers(int64(s.Offset), int64(s.Length))
+// buckets adds those that are not empty, by their place.
+func buckets[C histogram.BucketCount](h *hasher, sides ...histogram.BucketIterator[C]) {
+	for _, side := range sides {
+		for side.Next() {
+			if b := side.At(); b.Count != 0 {
+				h.integers(int64(b.Index))
+				h.floats(float64(b.Count))
+			}
 		}
+		h.integers(math.MaxInt64)
 	}
 }
 
 func (h *hasher) integerHistogram(x *histogram.Histogram) {
 	h.integers(int64(x.Schema), int64(x.ZeroCount), int64(x.Count))
 	h.floats(x.ZeroThreshold, x.Sum)
-	h.spans(x.PositiveSpans, x.NegativeSpans)
-	h.integers(x.PositiveBuckets...)
-	h.integers(x.NegativeBuckets...)
 	h.floats(x.CustomValues...)
+	buckets(h, x.PositiveBucketIterator(), x.NegativeBucketIterator())
 }
 
 func (h *hasher) floatHistogram(x *histogram.FloatHistogram) {
 	h.integers(int64(x.Schema))
 	h.floats(x.ZeroThreshold, x.ZeroCount, x.Count, x.Sum)
-	h.spans(x.PositiveSpans, x.NegativeSpans)
-	h.floats(x.PositiveBuckets...)
-	h.floats(x.NegativeBuckets...)
 	h.floats(x.CustomValues...)
+	buckets(h, x.PositiveBucketIterator(), x.NegativeBucketIterator())
 }

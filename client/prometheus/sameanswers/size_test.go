@@ -3,6 +3,7 @@
 package sameanswers
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"testing"
@@ -18,11 +19,33 @@ type size struct {
 	steps  int
 }
 
+// inLongRun says whether every fault is to happen, at the full size.
+func inLongRun() bool {
+	return os.Getenv("MAAS_LONG") != ""
+}
+
+// smallerSize is for what needs no more: in the gate, a quarter of the series.
+func smallerSize(t *testing.T) size {
+	t.Helper()
+	s := runSize(t)
+	if !inLongRun() {
+		s.series = min(s.series, 500)
+	}
+	return s
+}
+
+// feed gives both databases the load up to a step, side by side.
+func feed(stock, ours Subject, upTo int) error {
+	fed := make(chan error, 1)
+	go func() { fed <- stock.Feed(upTo) }()
+	return errors.Join(ours.Feed(upTo), <-fed)
+}
+
 // runSize is the gate's size, or with MAAS_LONG=1 the long one. MAAS_SEED repeats a run.
 func runSize(t *testing.T) size {
 	t.Helper()
 	s := size{seed: uint64(time.Now().UnixNano()), series: 2_000, steps: StepsIn(6 * time.Hour)}
-	if os.Getenv("MAAS_LONG") != "" {
+	if inLongRun() {
 		s.series = 20_000
 	}
 	if text := os.Getenv("MAAS_SEED"); text != "" {

@@ -29,11 +29,10 @@ func requireSame(t *testing.T, stock, ours Subject, when string) {
 // TestStockAgainstStock shows that the load, the queries and their rendering are deterministic: what
 // differs later is not theirs.
 func TestStockAgainstStock(t *testing.T) {
-	s := runSize(t)
+	s := smallerSize(t)
 	a, b := open(t, s.config(t)), open(t, s.config(t))
 	for _, upTo := range []int{StepsIn(150 * time.Minute), s.steps} {
-		require.NoError(t, a.Feed(upTo))
-		require.NoError(t, b.Feed(upTo))
+		require.NoError(t, feed(a, b, upTo))
 		requireSame(t, a, b, "two stock databases")
 	}
 	requireNotEmpty(t, a)

@@ -76,14 +76,13 @@ func (o *observed) edit(options *tsdb.Options) {
 
 // TestTheSeamChangesNothing also shows that the load has what it is there for.
 func TestTheSeamChangesNothing(t *testing.T) {
-	s := runSize(t)
+	s := smallerSize(t)
 	var store observed
 	config := s.config(t)
 	config.Edit = store.edit
 	stock, ours := open(t, s.config(t)), open(t, config)
 	for _, upTo := range []int{StepsIn(150 * time.Minute), s.steps} {
-		require.NoError(t, stock.Feed(upTo))
-		require.NoError(t, ours.Feed(upTo))
+		require.NoError(t, feed(stock, ours, upTo))
 		requireSame(t, stock, ours, "the stock mapper behind the seam")
 	}
 	require.Positive(t, store.large.Load(), "chunks over 4 MiB")
@@ -94,8 +93,7 @@ func TestTheSeamChangesNothing(t *testing.T) {
 
 // The comparison is worth what it catches: each of these stores is wrong in one small way.
 func TestABrokenStoreIsCaught(t *testing.T) {
-	s := runSize(t)
-	s.series = min(s.series, 500)
+	s := smallerSize(t)
 	upTo := StepsIn(150 * time.Minute)
 	stock := open(t, s.config(t))
 	require.NoError(t, stock.Feed(upTo))
@@ -139,8 +137,7 @@ func TestABrokenStoreIsCaught(t *testing.T) {
 
 // Whoever replays what a snapshot assumes to be in the store sees less, silently.
 func TestALossAtRestartIsCaught(t *testing.T) {
-	s := runSize(t)
-	s.series = min(s.series, 500)
+	s := smallerSize(t)
 	upTo := StepsIn(150 * time.Minute)
 	stock := open(t, s.config(t))
 	require.NoError(t, stock.Feed(upTo))

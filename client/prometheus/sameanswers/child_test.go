@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/rpc"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/units"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	maasflag "maas/client/prometheus/flags"
+)
+
+// childVariable makes this test's program the child of another: a database that can be killed.
+const childVariable = "MAAS_SAME_ANSWERS_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		rpc.RegisterName("child", new(child))
+		rpc.ServeConn(stdio{os.Stdin, os.Stdout})
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// stdio is the connection between a child and its parent.
+type stdio struct {
+	io.ReadCloser
+	io.Writer
+}
+
+// ChildConfig says what a child opens.
+type ChildConfig struct {
+	Dir             string
+	Seed            uint64
+	Series, Fed     int
+	SnapshotOnClose bool
+	URL, Owner      string
+	Fallback        bool
+	CacheSize       int64
+}
+
+// child serves a DB on remote memory, wired as the prometheus command wires it. Its methods are
+// those of Subject, and take one call at a time.
+type child struct {
+	db         *DB
+	attachment *maasflag.Attachment
+	registry   *prometheus.Registry
+}
+
+type none = struct{}
+
+func (c *child) Open(config ChildConfig, _ *none) (err error) {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	c.registry = prometheus.NewRegistry()
+	c.attachment, err = maasflag.Attach(&maasflag.Config{
+		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: "http", Restore: "auto",
+		CacheSize: units.Base2Bytes(config.CacheSize),
+	}, config.Dir, config.SnapshotOnClose, log, c.registry)
+	if err != nil {
+		return err
+	}
+	c.db, err = Open(Config{
+		Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
+		SnapshotOnClose: config.SnapshotOnClose, Log: log, Edit: c.edit,
+	})
+	if err != nil {
+		c.attachment.Detach()
+	}
+	return err
+}
+
+func (c *child) edit(o *tsdb.Options) {
+	o.NewHeadChunkStore = func(
+		reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int,
+	) (tsdb.HeadChunkStore, error) {
+		return c.attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+	}
+}
+
+func (c *child) Feed(upTo int, _ *none) error {
+	return c.db.Feed(upTo)
+}
+
+func (c *child) Answers(queries []Query, answers *[]Answer) (err error) {
+	*answers, err = c.db.Answers(queries)
+	return err
+}
+
+func (c *child) Samples(_ none, samples *Digest) (err error) {
+	*samples, err = c.db.Samples()
+	return err
+}
+
+func (c *child) Blocks(_ none, blocks *BlocksDigest) (err error) {
+	*blocks, err = c.db.Blocks()
+	return err
+}
+
+// Metrics are ours, summed over their labels, without their common prefix.
+func (c *child) Metrics(_ none, sums *map[string]float64) error {
+	families, err := c.registry.Gather()
+	if err != nil {
+		return err
+	}
+	*sums = map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			(*sums)[strings.TrimPrefix(f.GetName(), "prometheus_tsdb_maas_")] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return nil
+}
+
+func (c *child) Close(none, *none) error {
+	defer c.attachment.Detach()
+	if err := c.db.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// network stands between the database and the server, and fails as one does.
+type network struct {
+	t       *testing.T
+	address string
+	target  *url.URL
+
+	mu     sync.Mutex
+	server *http.Server // Nil while the cable is pulled.
+
+	silent  atomic.Pointer[chan struct{}] // Set while nothing comes through; closed when it does again.
+	flipped atomic.Int64                  // Answers that were changed.
+	flip    atomic.Bool
+}
+
+// newNetwork is a network to the server at the URL. It ends with the test.
+func newNetwork(t *testing.T, server string) *network {
+	t.Helper()
+	target, err := url.Parse(server)
+	require.NoError(t, err)
+	n := &network{t: t, address: "127.0.0.1:0", target: target}
+	n.plugIn()
+	t.Cleanup(func() {
+		n.speak()
+		n.pullOut()
+	})
+	return n
+}
+
+func (n *network) url() string {
+	return "http://" + n.address
+}
+
+// plugIn accepts connections, on the port that was used before.
+func (n *network) plugIn() {
+	n.t.Helper()
+	listener, err := net.Listen("tcp", n.address)
+	require.NoError(n.t, err)
+	n.address = listener.Addr().String()
+	quiet := log.New(io.Discard, "", 0)
+	proxy := &httputil.ReverseProxy{
+		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(n.target) },
+		ModifyResponse: n.answer,
+		ErrorLog:       quiet,
+		// A server that is gone is a broken connection, and no answer of somebody else's.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			if silent := n.silent.Load(); silent != nil {
+				<-*silent
+				panic(http.ErrAbortHandler)
+			}
+			proxy.ServeHTTP(w, r)
+		})}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.server = server
+	go func() { _ = server.Serve(listener) }()
+}
+
+// pullOut breaks all connections and refuses new ones.
+func (n *network) pullOut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server != nil {
+		_ = n.server.Close()
+		n.server = nil
+	}
+}
+
+// fallSilent lets connections stand, and nothing come through.
+func (n *network) fallSilent() {
+	silent := make(chan struct{})
+	n.silent.Store(&silent)
+}
+
+// speak ends fallSilent.
+func (n *network) speak() {
+	if silent := n.silent.Swap(nil); silent != nil {
+		close(*silent)
+	}
+}
+
+// answer flips bits in the bytes that were read of an allocation, where that is asked for.
+func (n *network) answer(r *http.Response) error {
+	if n.flip.Load() && r.StatusCode < 300 &&
+		strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
+		n.flipped.Add(1)
+		r.Body = &flippingBody{ReadCloser: r.Body}
+	}
+	return nil
+}
+
+// flippingBody flips one bit in every two hundred bytes.
+type flippingBody struct {
+	io.ReadCloser
+	at int
+}
+
+func (b *flippingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	for i := range p[:n] {
+		if b.at++; b.at%200 == 100 {
+			p[i] ^= 1 << (b.at % 7)
+		}
+	}
+	return n, err
+}

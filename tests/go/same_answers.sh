@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Asks a stock tsdb and ours the same, of the same samples, in a tree with the edited tsdb. Run as:
+#   same_answers.sh MAASD [GO TEST ARGUMENT...]
+# MAAS_LONG=1 feeds ten times as many series, and has every fault.
+# shellcheck source=tests/go/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+use_go
+maasd=$1
+long=${MAAS_LONG:-} seed=${MAAS_SEED:-}
+unset "${!MAAS_@}"
+export MAAS_BIN=$maasd MAAS_LONG=$long MAAS_SEED=$seed
+
+work=$root/build/prometheus/same-answers
+rm -rf "$work"
+mkdir -p "$work"
+cp -R "$root/client/go" "$root/client/prometheus" "$work/"
+cd "$work/prometheus"
+go mod vendor
+go run ./edit -dir vendor/github.com/prometheus/prometheus
+# Without paths in what is compiled, the tree of scripts/build-prometheus shares it.
+CGO_ENABLED=0 go test -mod=vendor -trimpath -tags netgo,maas_edited -count=1 -timeout 3h "${@:2}" ./sameanswers
