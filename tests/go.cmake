@@ -11,11 +11,3 @@ function(maas_go_test name directory timeout_s)
 endfunction()
 
 maas_go_test(go_client client/go 300)
-
-# A sanitized maasd adds nothing here but time.
-if(NOT MAAS_SANITIZE)
-	add_test(NAME prometheus_same_answers COMMAND bash
-		${CMAKE_CURRENT_SOURCE_DIR}/go/same_answers.sh $<TARGET_FILE:maasd>)
-	set_tests_properties(prometheus_same_answers PROPERTIES
-		LABELS e2e SKIP_RETURN_CODE 77 TIMEOUT 1200)
-endif()

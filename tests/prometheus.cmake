@@ -12,6 +12,11 @@ add_test(NAME e2e_prometheus
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd>)
 set_tests_properties(e2e_prometheus PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
 
+# A stock tsdb and ours, fed and asked the same while everything around ours fails.
+add_test(NAME prometheus_same_answers
+	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/same_answers.sh $<TARGET_FILE:maasd>)
+set_tests_properties(prometheus_same_answers PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 18000)
+
 add_test(NAME go_prometheus_versions COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/edits.sh)
 set_tests_properties(go_prometheus_versions PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
 
