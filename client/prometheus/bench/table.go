@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// measure is one kind of figure. Smaller is better; bar is the largest ratio that is good enough, 0
+// where the row only informs.
+type measure struct {
+	name, unit string
+	bar        float64
+	of         func(figures) float64
+}
+
+var measures = []measure{
+	{"CPU per ingested sample", "ns", 1.05, func(f figures) float64 { return f.IngestCPU }},
+	{"CPU of compaction", "s", 1.3, func(f figures) float64 { return f.CompactCPU }},
+	{"live Go heap at the peak", "MiB", 1.05, func(f figures) float64 { return f.Heap / mib }},
+	{"restart to ready", "s", 1.1, func(f figures) float64 { return f.Restart }},
+}
+
+func table(runs []pair, series int) (rows []row) {
+	for _, contestant := range []struct {
+		name string
+		of   func(pair) figures
+	}{
+		{"mirror", func(p pair) figures { return p.mirror }},
+		{"remote", func(p pair) figures { return p.remote }},
+	} {
+		for _, m := range measures {
+			rows = append(rows, compare(contestant.name+": "+m.name, m, runs, contestant.of))
+		}
+		rows = append(rows,
+			queries(contestant.name, runs, contestant.of),
+			saved(contestant.name, 0.6, runs, contestant.of),
+			own(contestant.name+": bytes moved per compaction", "of the chunk bytes", 1.2, runs, func(p pair) float64 {
+				return contestant.of(p).Moved / contestant.of(p).ChunkBytes
+			}))
+	}
+	rows = append(rows, saved("page dropping alone", 0, runs, func(p pair) figures { return p.pages }))
+	for i := range rows {
+		rows[i].Case = fmt.Sprintf("%d series, %s", series, rows[i].Case)
+		rows[i].Pairs = len(runs)
+	}
+	return rows
+}
+
+// compare is a measure beside the stock tsdb.
+func compare(name string, m measure, runs []pair, of func(pair) figures) row {
+	var ours, stock, ratios, aa, noise []float64
+	for _, p := range runs {
+		ours = append(ours, m.of(of(p)))
+		stock = append(stock, m.of(p.stock))
+		ratios = append(ratios, m.of(of(p))/((m.of(p.stock)+m.of(p.again))/2))
+		aa = append(aa, m.of(p.again)/m.of(p.stock))
+		noise = append(noise, math.Abs(m.of(p.again)/m.of(p.stock)-1))
+	}
+	r := row{Case: name, Unit: m.unit, Ours: median(ours), Baseline: median(stock), BaselineName: "stock tsdb",
+		Ratio: median(ratios), AA: median(aa), Noise: median(noise)}
+	r.hold(m.bar, "max")
+	return r
+}
+
+// queries compares the medians of each query, and takes their geometric mean.
+func queries(name string, runs []pair, of func(pair) figures) row {
+	each := func(a, b func(pair) figures) float64 {
+		sum := 0.0
+		n := len(runs[0].stock.Queries)
+		for q := range n {
+			var ratios []float64
+			for _, p := range runs {
+				ratios = append(ratios, a(p).Queries[q]/b(p).Queries[q])
+			}
+			sum += math.Log(median(ratios))
+		}
+		return math.Exp(sum / float64(n))
+	}
+	stock := func(p pair) figures { return p.stock }
+	again := func(p pair) figures { return p.again }
+	r := row{Case: name + ": queries, warm cache", Unit: "geometric mean", Ours: each(of, stock), Baseline: 1,
+		BaselineName: "stock tsdb", AA: each(again, stock)}
+	r.Ratio, r.Noise = r.Ours, math.Abs(r.AA-1)
+	r.hold(1.25, "max")
+	return r
+}
+
+// saved is the resident memory that a contestant does not have, per byte of chunks: more is better.
+func saved(name string, bar float64, runs []pair, of func(pair) figures) row {
+	var ours, stock, shares, noise []float64
+	for _, p := range runs {
+		ours = append(ours, of(p).Resident/mib)
+		stock = append(stock, p.stock.Resident/mib)
+		shares = append(shares, (p.stock.Resident-of(p).Resident)/p.stock.ChunkBytes)
+		noise = append(noise, math.Abs(p.again.Resident-p.stock.Resident)/p.stock.ChunkBytes)
+	}
+	r := row{Case: name + ": resident less, per chunk byte", Unit: "MiB resident", Ours: median(ours),
+		Baseline: median(stock), BaselineName: "stock tsdb", Ratio: median(shares), Noise: median(noise)}
+	r.hold(bar, "min")
+	return r
+}
+
+// own is a figure without a baseline.
+func own(name, unit string, bar float64, runs []pair, of func(pair) float64) row {
+	var values []float64
+	for _, p := range runs {
+		values = append(values, of(p))
+	}
+	r := row{Case: name, Unit: unit, Ours: median(values), Baseline: 1, BaselineName: "-", Ratio: median(values)}
+	r.hold(bar, "max")
+	return r
+}
+
+// hold holds the ratio to a bar, 0 for none.
+func (r *row) hold(bar float64, is string) {
+	if bar == 0 {
+		return
+	}
+	ok := r.Ratio <= bar
+	if is == "min" {
+		ok = r.Ratio >= bar
+	}
+	r.Bar, r.BarIs, r.OK = &bar, is, &ok
+}
