@@ -214,20 +214,23 @@ static void release_connections(struct maas_http *http)
 
 void maas_http_stop(struct maas_http *http)
 {
+	int fds[MAAS_HTTP_MAX_LISTEN];
+
 	if (!http)
 		return;
 	atomic_store(&http->stopping, true);
 	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
 		maas_http_unlisten(&http->listeners[i]);
-	for (unsigned int i = 0; i < http->num_daemons; i++) {
-		int fd = MHD_quiesce_daemon(http->daemons[i]);
-
-		if (fd >= 0)
-			close(fd);
-	}
-	release_connections(http);
 	for (unsigned int i = 0; i < http->num_daemons; i++)
+		fds[i] = MHD_quiesce_daemon(http->daemons[i]);
+	release_connections(http);
+	for (unsigned int i = 0; i < http->num_daemons; i++) {
 		MHD_stop_daemon(http->daemons[i]);
+		/* Not before: the library's threads may still take it out of their epoll sets, and
+		 * abort the process when they find it closed. */
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
 	maas_http_linger_stop(&http->linger);
 	if (http->empty)
 		MHD_destroy_response(http->empty);
