@@ -29,19 +29,16 @@ func (d *DB) Answers(queries []Query) ([]Answer, error) {
 	now := timestamp.Time(endOfStep(d.fed - 1))
 	answers := make([]Answer, len(queries))
 	for i, q := range queries {
-		response, err := d.ask(q, now.Add(-q.Ago))
-		if err == nil {
-			response.Status = "success"
-			answers[i].JSON, err = apiv1.JSONCodec{}.Encode(response)
-		}
+		json, err := d.ask(q, now.Add(-q.Ago))
 		if err != nil {
 			answers[i].Err = err.Error()
 		}
+		answers[i].JSON = json
 	}
 	return answers, nil
 }
 
-func (d *DB) ask(q Query, end time.Time) (*apiv1.Response, error) {
+func (d *DB) ask(q Query, end time.Time) ([]byte, error) {
 	if q.About != "" {
 		return d.askAbout(q, end)
 	}
@@ -73,7 +70,13 @@ func (d *DB) ask(q Query, end time.Time) (*apiv1.Response, error) {
 		Data: &apiv1.QueryData{ResultType: result.Value.Type(), Result: result.Value},
 	}
 	annotate(response, q.Expr, result.Warnings)
-	return response, nil
+	// Closing the query gives its points to whoever asks next.
+	return encode(response)
+}
+
+func encode(response *apiv1.Response) ([]byte, error) {
+	response.Status = "success"
+	return apiv1.JSONCodec{}.Encode(response)
 }
 
 // annotate adds the warnings in a fixed order; they come from a map.
@@ -84,7 +87,7 @@ func annotate(response *apiv1.Response, query string, notes annotations.Annotati
 }
 
 // askAbout answers a question about series, label names or the values of a label.
-func (d *DB) askAbout(q Query, end time.Time) (*apiv1.Response, error) {
+func (d *DB) askAbout(q Query, end time.Time) ([]byte, error) {
 	matchers, err := parser.NewParser(parser.Options{}).ParseMetricSelector(q.Expr)
 	if err != nil {
 		return nil, err
@@ -114,7 +117,7 @@ func (d *DB) askAbout(q Query, end time.Time) (*apiv1.Response, error) {
 	}
 	response := &apiv1.Response{Data: data}
 	annotate(response, q.Expr, notes)
-	return response, nil
+	return encode(response)
 }
 
 func series(
