@@ -24,18 +24,28 @@ go run ./edit -dir "$tree" -only tsdb -tests
 go -C "$tree" mod edit -require maas/client/prometheus@v0.0.0 -require maas/client/go@v0.0.0 \
 	-replace "maas/client/prometheus=$root/client/prometheus" -replace "maas/client/go=$root/client/go"
 
-server=''
+started=()
 log=$(mktemp)
-trap '[ -z "$server" ] || kill -KILL "$server" 2>/dev/null; rm -f "$log"' EXIT
+trap 'kill -KILL ${started[@]+"${started[@]}"} 2>/dev/null || true; rm -f "$log"' EXIT
 if [ "$store" != off ]; then
 	"$maasd" --listen 127.0.0.1:0 --rdma off --max-pool-size 12GiB --log-level warn 2>"$log" </dev/null &
-	server=$!
+	started+=($!)
 	until grep -q '^Listening on ' "$log"; do
-		kill -0 "$server" || { cat "$log" && exit 1; }
+		kill -0 "${started[0]}" || { cat "$log" && exit 1; }
 		sleep 0.1
 	done
 	export MAAS_STORE=$store MAAS_STORE_URL
 	MAAS_STORE_URL=$(sed -n 's/^Listening on //p' "$log")
+fi
+if [ "$store" = failing ]; then
+	go build -o "$work/failing" ./maastest/failing
+	# Its log is of requests that it was asked to break.
+	"$work/failing" "$MAAS_STORE_URL" >"$log" 2>/dev/null </dev/null &
+	started+=($!)
+	until MAAS_STORE_URL=$(grep . "$log"); do
+		kill -0 "${started[1]}" || exit 1
+		sleep 0.1
+	done
 fi
 # Each test that is left out, with its reason.
 case $store in
