@@ -76,7 +76,9 @@ func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b []
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		publish()
-		f.pending = append([]byte(nil), f.pending[len(b):]...)
+		if f.pending = f.pending[len(b):]; len(f.pending) == 0 {
+			f.pending = nil // Lets go of the array.
+		}
 		f.since = time.Now()
 		f.chunks -= records
 	})
@@ -148,6 +150,8 @@ func (r *Remote) check(flushErr error) {
 	r.mu.RUnlock()
 	r.memory.Metrics().DirtyBytes.Set(float64(bytes))
 	switch {
+	case flushErr == nil:
+		// What waits has come since.
 	case bytes > r.o.MaxPendingBytes:
 		r.fail(fmt.Errorf("%d bytes of completed chunks wait for the memory server, more than the limit of %d: %w", bytes, r.o.MaxPendingBytes, flushErr))
 	case !oldest.IsZero() && time.Since(oldest) > r.o.MaxPendingAge:

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -123,19 +124,16 @@ func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int) erro
 func (r *reader) blocks(file *segment.File, block int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := r.ahead[file]
+	last, known := r.ahead[file]
+	if !known {
+		maps.DeleteFunc(r.ahead, func(f *segment.File, _ readAhead) bool { return f.Freed() })
+	}
 	n := int64(1)
 	if last.next == block && last.blocks > 0 {
 		n = min(last.blocks*2, maxReadAhead)
 	}
 	r.ahead[file] = readAhead{next: block + n, blocks: n}
 	return n
-}
-
-func (r *reader) forget(file *segment.File) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.ahead, file)
 }
 
 func (r *reader) close() error { return r.cache.close() }

@@ -322,7 +322,6 @@ func (r *Remote) Truncate(fileNo uint32) error {
 func (r *Remote) remove(from, to int) {
 	for _, f := range r.files[from:to] {
 		r.dead = append(r.dead, f.file)
-		r.reader.forget(f.file)
 	}
 	r.files = slices.Delete(r.files, from, to)
 	if len(r.files) == 0 {
