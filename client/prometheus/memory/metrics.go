@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +30,20 @@ type Metrics struct {
 	Resynced       prometheus.Counter
 	LostChunks     prometheus.Counter
 	WALAcked       prometheus.Counter
-	WALLag         prometheus.Gauge
+
+	caughtUp atomic.Int64 // Nanoseconds since 1970; 0: not yet.
+}
+
+// CaughtUp says that the memory server has all that the log held at a time.
+func (m *Metrics) CaughtUp(at time.Time) { m.caughtUp.Store(at.UnixNano()) }
+
+// lag counts on while nothing arrives: whoever waits for the server cannot say how long.
+func (m *Metrics) lag() float64 {
+	at := m.caughtUp.Load()
+	if at == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, at)).Seconds()
 }
 
 const namespace = "prometheus_tsdb_maas_"
@@ -74,12 +88,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Resynced:      counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
 		LostChunks:    counter("lost_chunks_total", "Chunks that are neither here nor at the memory server; the log (WAL) still has their samples."),
 		WALAcked:      counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
-		WALLag:        gauge("wal_lag_seconds", "Age of the oldest byte of the log that the memory server does not have."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Up, m.Degraded, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
 			m.CacheBytes, m.CacheHits, m.CacheMisses, m.ChunksWritten, m.BytesRead, m.BytesWritten, m.Durations,
-			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked, m.WALLag)
+			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: namespace + "wal_lag_seconds",
+				Help: "Age of the oldest byte of the log that the memory server may not have.",
+			}, m.lag))
 	}
 	return m
 }

@@ -38,7 +38,8 @@ type Options struct {
 	Chunks bool   // Whether chunks_head goes up too (mirror mode).
 
 	// Acked, if set, is told how many bytes of a chunk file are in remote memory, and no longer
-	// needed in local page cache. It is called by the tail's goroutine.
+	// needed in local page cache, once Prometheus has begun its sorted passes: before, it reads the
+	// files for itself. It is called by the tail's goroutine.
 	Acked func(number uint32, length int64)
 
 	Interval time.Duration // Between two looks; 0 is 200 ms.
@@ -51,6 +52,7 @@ type remoteFile struct {
 	info   os.FileInfo // Of the local file that it is a copy of.
 	idle   time.Time   // The local file's time of change when nothing new was found in it.
 	sorted bool        // Written by sorted passes alone: good to read from remote memory.
+	told   int64       // The length that Acked was told last.
 }
 
 // Tail copies. Its methods may be called from any goroutine.
@@ -61,9 +63,8 @@ type Tail struct {
 	done   chan struct{}
 	buf    []byte // Of the tail's goroutine.
 
-	arena    *memory.Arena // Of the tail's goroutine: what files belongs to.
-	caughtUp time.Time
-	full     bool // The server was, at the last look.
+	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
+	full  bool          // The server was, at the last look.
 
 	mu          sync.RWMutex // Guards what follows.
 	files       map[segment.Name]*remoteFile
@@ -80,8 +81,9 @@ func Start(m *memory.Manager, o Options) *Tail {
 	}
 	t := &Tail{
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
-		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{}, caughtUp: time.Now(),
+		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{},
 	}
+	m.Metrics().CaughtUp(time.Now())
 	go t.run()
 	return t
 }
@@ -121,7 +123,6 @@ func (t *Tail) round() {
 // report keeps the metrics of what is where.
 func (t *Tail) report(err error) {
 	metrics := t.memory.Metrics()
-	metrics.WALLag.Set(time.Since(t.caughtUp).Seconds())
 	if full := maas.IsExhausted(err); full != t.full {
 		t.full = full
 		if full {
@@ -177,9 +178,10 @@ func (t *Tail) step() (more bool, err error) {
 			if err := t.copyFile(f, truncations, &budget, log); err != nil {
 				return false, err
 			}
+			t.tell(f)
 		}
 		if log {
-			t.caughtUp = begun
+			t.memory.Metrics().CaughtUp(begun)
 		}
 	}
 	if budget <= 0 {
@@ -244,6 +246,20 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) e
 	return nil
 }
 
+// tell says what of a chunk file is in remote memory: of one that was there at the start, too.
+func (t *Tail) tell(f localFile) {
+	t.mu.RLock()
+	r, begun := t.files[f.name], t.allSorted
+	t.mu.RUnlock()
+	if t.o.Acked == nil || !begun || r == nil || !r.sorted {
+		return
+	}
+	if length := r.file.Len(); length > r.told {
+		t.o.Acked(f.name.Number, length)
+		r.told = length
+	}
+}
+
 // finish marks what is complete, so that a reader knows that nothing is missing.
 func (t *Tail) finish(r *remoteFile, f localFile) error {
 	if last, _ := r.file.Last(); last || !f.complete || f.name.Kind == segment.Chunks {
@@ -270,9 +286,6 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 	metrics.BytesWritten.Add(float64(len(b)))
 	if f.name.Kind == segment.Chunks {
 		metrics.ChunksWritten.Add(float64(records))
-		if r.sorted && t.o.Acked != nil {
-			t.o.Acked(f.name.Number, from+int64(len(b)))
-		}
 	} else {
 		metrics.WALAcked.Add(float64(len(b)))
 	}
