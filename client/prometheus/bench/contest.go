@@ -6,10 +6,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,13 +33,18 @@ const mib = 1 << 20
 // figures are what one contestant measured of itself.
 type figures struct {
 	IngestCPU  float64   // Nanoseconds per sample, without what it costs to make the load.
+	ServerCPU  float64   // The memory server's, the same way.
+	LogBytes   float64   // Of the log that went to the server, per sample.
 	CompactCPU float64   // Seconds of the steps that wrote a block.
 	Moved      float64   // Bytes read from remote memory in these.
 	ChunkBytes float64   // Bytes of the head's chunk files at the peak.
 	Resident   float64   // Bytes at the peak: anonymous, file-backed, and the chunk files' page cache.
 	Heap       float64   // Bytes live after a collection, at the peak.
-	Restart    float64   // Seconds from opening to ready.
+	Restart    float64   // Seconds from opening to ready, with nothing in page cache.
+	TakeOver   float64   // Seconds from opening to ready on an empty directory.
+	Lag        float64   // Seconds, the 99th percentile, of the log behind in real time.
 	Queries    []float64 // Seconds, the median of five, with a warm cache.
+	Cold       []float64 // Seconds, asked once each after a start with nothing in page cache.
 }
 
 // peak is when the head is largest: just before its first compaction.
@@ -45,15 +55,19 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 	dir, err := os.MkdirTemp("", "bench-prometheus-")
 	check(err)
 	defer os.RemoveAll(dir)
-	c := contestant{store: store, server: server, dir: dir, series: series, seed: seed}
+	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
 	c.open()
 
 	made := c.cost(func() { c.generate(same.StepsIn(peak)) })
+	served := c.serverCPU()
 	fed := c.cost(func() { check(c.db.Feed(same.StepsIn(peak))) })
-	f.IngestCPU = float64((fed - made).Nanoseconds()) / float64(c.samples)
 	c.settle()
+	samples := float64(c.samples)
+	f.IngestCPU = float64((fed - made).Nanoseconds()) / samples
+	f.ServerCPU = (c.serverCPU() - served) * 1e9 / samples
+	f.LogBytes = c.metric("prometheus_tsdb_maas_wal_acknowledged_bytes_total", "") / samples
 
-	f.Queries = c.ask()
+	f.Queries = c.ask(6)
 	f.ChunkBytes = float64(c.chunkBytes())
 	runtime.GC()
 	var m runtime.MemStats
@@ -61,19 +75,27 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 	f.Heap = float64(m.HeapAlloc)
 	f.Resident = float64(resident(filepath.Join(dir, "chunks_head")))
 
-	c.close()
+	f.Restart = c.restart()
+	c.settle()
 	dropCaches()
-	c.open()
-	f.Restart = time.Since(c.opened).Seconds()
+	f.Cold = c.ask(1)
+	if c.maas != nil {
+		f.TakeOver = c.takeOver()
+		c.settle()
+	}
 	c.compact(&f)
+	if c.maas != nil {
+		f.Lag = c.lag()
+	}
 	c.close()
 	return f
 }
 
 type contestant struct {
-	store, server, dir string
-	series             int
-	seed               uint64
+	store, server, owner, dir string
+
+	series int
+	seed   uint64
 
 	db      *same.DB
 	maas    *maasflag.Attachment
@@ -97,7 +119,7 @@ func (c *contestant) open() {
 		config.Edit = func(o *tsdb.Options) { o.NewHeadChunkStore, c.stop = droppingPages() }
 	default:
 		c.maas, err = maasflag.Attach(&maasflag.Config{
-			URL: c.server, Fallback: c.store == "mirror", Owner: "bench-" + filepath.Base(c.dir), Restore: "auto",
+			URL: c.server, Fallback: c.store == "mirror", Owner: c.owner, Restore: "auto",
 			Transport: "http", CacheSize: 64 * units.MiB,
 		}, c.dir, false, slog.New(slog.DiscardHandler), c.reg)
 		check(err)
@@ -109,6 +131,23 @@ func (c *contestant) open() {
 	}
 	c.db, err = same.Open(config)
 	check(err)
+}
+
+// restart closes and opens the database, and returns how many seconds the latter took.
+func (c *contestant) restart() float64 {
+	c.close()
+	dropCaches()
+	c.open()
+	return time.Since(c.opened).Seconds()
+}
+
+// takeOver destroys the data directory, as far as the next one knows, and goes on in an empty one.
+func (c *contestant) takeOver() float64 {
+	c.close()
+	c.dir = filepath.Join(c.dir, "successor")
+	check(os.Mkdir(c.dir, 0o777))
+	c.open()
+	return time.Since(c.opened).Seconds()
 }
 
 func (c *contestant) close() {
@@ -149,26 +188,71 @@ func (c *contestant) generate(steps int) {
 	c.fed = steps
 }
 
-// settle waits until remote memory has what it is to have.
+// settle waits until remote memory has what it is to have: nothing new has gone up for a while.
 func (c *contestant) settle() {
-	if c.maas != nil {
-		time.Sleep(3 * time.Second)
+	if c.maas == nil {
+		return
+	}
+	const written = "prometheus_tsdb_maas_written_bytes_total"
+	for before := -1.0; c.metric(written, "") != before || c.metric("prometheus_tsdb_maas_up", "") == 0; {
+		before = c.metric(written, "")
+		time.Sleep(2 * time.Second)
 	}
 }
 
-func (c *contestant) ask() (seconds []float64) {
+// serverCPU is the CPU time that the memory server has used, in seconds.
+func (c *contestant) serverCPU() float64 {
+	if c.maas == nil {
+		return 0
+	}
+	response, err := http.Get(c.server + "/metrics")
+	check(err)
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	check(err)
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, "process_cpu_seconds_total "); ok {
+			seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			check(err)
+			return seconds
+		}
+	}
+	check(fmt.Errorf("%s/metrics has no process_cpu_seconds_total", c.server))
+	return 0
+}
+
+// lag feeds in real time, all that is scraped in an interval at once, and looks at how far the log in
+// remote memory is behind.
+func (c *contestant) lag() float64 {
+	const steps, looks = 4, 50 * time.Millisecond
+	var lags []float64
+	for range steps {
+		c.fed++
+		fed := make(chan error, 1)
+		go func() { fed <- c.db.Feed(c.fed) }()
+		for end := time.Now().Add(same.Interval); time.Now().Before(end); time.Sleep(looks) {
+			lags = append(lags, c.metric("prometheus_tsdb_maas_wal_lag_seconds", ""))
+		}
+		check(<-fed)
+	}
+	slices.Sort(lags)
+	return lags[len(lags)*99/100]
+}
+
+// ask asks each query some times, and returns the medians without the first one where there are more.
+func (c *contestant) ask(times int) (seconds []float64) {
 	for _, q := range same.Queries() {
-		var times []float64
-		for range 6 {
+		var took []float64
+		for range times {
 			start := time.Now()
 			answers, err := c.db.Answers([]same.Query{q})
 			check(err)
 			if answers[0].Err != "" {
 				check(fmt.Errorf("%s: %s", q, answers[0].Err))
 			}
-			times = append(times, time.Since(start).Seconds())
+			took = append(took, time.Since(start).Seconds())
 		}
-		seconds = append(seconds, median(times[1:]))
+		seconds = append(seconds, median(took[min(1, times-1):]))
 	}
 	return seconds
 }
