@@ -242,8 +242,11 @@ func (r *Remote) IterateAllChunks(f IterateFunc) error {
 }
 
 func (r *Remote) iterate(file *remoteFile, f IterateFunc) error {
+	r.mu.RLock()
+	end := file.end()
+	r.mu.RUnlock()
 	var b []byte
-	for off, end := int64(record.FileHeaderSize), file.end(); off < end; {
+	for off := int64(record.FileHeaderSize); off < end; {
 		var err error
 		if b, err = r.load(b, file, off, end); err != nil {
 			return r.corrupt(file, err)
