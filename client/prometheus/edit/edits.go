@@ -57,7 +57,9 @@ var edits = []edit{
 	// The command has the flags, and connects before it opens the database. What is deferred runs
 	// after the database is closed.
 	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\n\tmaasflag \"maas/client/prometheus/flags\"\n"},
-	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, "\tmaasConfig := maasflag.Add(a)\n\n\tserverOnlyFlag(a, \"storage.tsdb.path\","},
+	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
+
+	serverOnlyFlag(a, "storage.tsdb.path",`},
 	{mainGo, "\t\topts := cfg.tsdb.ToTSDBOptions()\n", 1, `		opts := cfg.tsdb.ToTSDBOptions()
 		maas, err := maasflag.Attach(maasConfig, localStoragePath, opts.EnableMemorySnapshotOnShutdown, logger, prometheus.DefaultRegisterer)
 		if err != nil {

@@ -32,28 +32,28 @@ type Config struct {
 // Enabled says whether there is remote memory at all.
 func (c *Config) Enabled() bool { return c.URL != "" }
 
-// Add adds the flags to the prometheus command.
-func Add(a *kingpin.Application) *Config {
+// Add adds the flags to the prometheus command. flag makes one, as its Application.Flag does.
+func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 	c := &Config{}
-	a.Flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
+	flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
 		StringVar(&c.URL)
-	a.Flag(prefix+"fallback", "Keep local chunk files too, and go on with them whenever the memory server fails. Without, there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
+	flag(prefix+"fallback", "Keep local chunk files too, and go on with them whenever the memory server fails. Without, there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
 		Default("true").BoolVar(&c.Fallback)
-	a.Flag(prefix+"owner", "Name under which the memory is held; a Prometheus on another node with the same name takes it over. Default: made up, kept in the data directory.").
+	flag(prefix+"owner", "Name under which the memory is held; a Prometheus on another node with the same name takes it over. Default: made up, kept in the data directory.").
 		StringVar(&c.Owner)
-	a.Flag(prefix+"cache-size", "Cache of blocks of remote memory.").
+	flag(prefix+"cache-size", "Cache of blocks of remote memory.").
 		Default("64MB").BytesVar(&c.CacheSize)
-	a.Flag(prefix+"transport", "How bytes travel: auto, http or rdma.").
+	flag(prefix+"transport", "How bytes travel: auto, http or rdma.").
 		Default("auto").EnumVar(&c.Transport, "auto", "http", "rdma")
-	a.Flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
+	flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
 		Default("auto").EnumVar(&c.Restore, "auto", "off")
-	a.Flag(prefix+"http-config-file", "Reserved for TLS and tokens.").
+	flag(prefix+"http-config-file", "Reserved for TLS and tokens.").
 		Hidden().StringVar(&c.HTTPConfigFile)
-	a.Flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
+	flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
 		Default("0s").DurationVar(&c.ReadTimeout)
-	a.Flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is out of reach.").
+	flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is out of reach.").
 		Default("256MB").BytesVar(&c.MaxPending)
-	a.Flag(prefix+"max-pending-age", "Without fallback: how long they wait.").
+	flag(prefix+"max-pending-age", "Without fallback: how long they wait.").
 		Default("10m").DurationVar(&c.MaxPendingAge)
 	return c
 }

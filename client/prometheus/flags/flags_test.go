@@ -21,7 +21,7 @@ func TestFallback__every_form_parses(t *testing.T) {
 		{[]string{"--no-storage.tsdb.maas.fallback"}, false},
 	} {
 		app := kingpin.New("prometheus", "")
-		config := Add(app)
+		config := Add(app.Flag)
 		_, err := app.Parse(NormaliseArgs(append([]string{"--storage.tsdb.maas.url=http://host:3000"}, c.args...)))
 		require.NoError(t, err)
 		require.Equal(t, c.want, config.Fallback, c.args)
