@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"maas/client/go"
 	maasflag "maas/client/prometheus/flags"
 	same "maas/client/prometheus/sameanswers"
 )
@@ -60,8 +62,10 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 
 	made := c.cost(func() { c.generate(same.StepsIn(peak)) })
 	served := c.serverCPU()
-	fed := c.cost(func() { check(c.db.Feed(same.StepsIn(peak))) })
-	c.settle()
+	fed := c.cost(func() {
+		check(c.db.Feed(same.StepsIn(peak)))
+		c.settle() // What is copied later is part of it.
+	})
 	samples := float64(c.samples)
 	f.IngestCPU = float64((fed - made).Nanoseconds()) / samples
 	f.ServerCPU = (c.serverCPU() - served) * 1e9 / samples
@@ -87,7 +91,11 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 	if c.maas != nil {
 		f.Lag = c.lag()
 	}
+	remote := c.maas != nil
 	c.close()
+	if remote {
+		c.free()
+	}
 	return f
 }
 
@@ -155,6 +163,22 @@ func (c *contestant) close() {
 	c.maas.Detach()
 	c.maas = nil
 	c.stop()
+}
+
+// free gives back what the server still holds of this contestant: the next one needs the room.
+func (c *contestant) free() {
+	ctx := context.Background()
+	client, err := maas.Open(ctx, maas.Options{URL: c.server, Transport: "http"})
+	check(err)
+	defer client.Close()
+	allocations, err := client.List(ctx, c.owner)
+	check(err)
+	ids := make([]string, 0, len(allocations))
+	for _, a := range allocations {
+		ids = append(ids, a.ID)
+	}
+	_, _, err = client.Free(ctx, ids...)
+	check(err)
 }
 
 // dropCaches makes the next start read from disk, where this process may.
