@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
 )
 
@@ -66,6 +67,24 @@ func (c *cache) get(dst []byte, key blockKey, off int) bool {
 	c.slots[i].used = true
 	copy(dst, c.arena[i*blockSize+off:])
 	return true
+}
+
+// record copies the record that begins at an offset of a block; nil where the block does not have all
+// of it. It is what most reads of chunks come down to: one look-up, one copy.
+func (c *cache) record(key blockKey, off int) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i, ok := c.index[key]
+	if !ok || off >= c.slots[i].valid {
+		return nil
+	}
+	block := c.arena[i*blockSize+off : i*blockSize+c.slots[i].valid]
+	size, err := record.Size(block)
+	if err != nil || size > len(block) {
+		return nil
+	}
+	c.slots[i].used = true
+	return append([]byte(nil), block[:size]...)
 }
 
 func (c *cache) put(key blockKey, data []byte) {

@@ -3,7 +3,6 @@
 package chunkstore
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -46,6 +45,24 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 
 // chunk reads the chunk whose record begins at an offset of a file.
 func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunkenc.Chunk, error) {
+	b := r.cache.record(blockKey{file, off / blockSize}, int(off%blockSize))
+	if b != nil {
+		r.memory.Metrics().CacheHits.Inc()
+	} else {
+		var err error
+		if b, err = r.record(file, off); err != nil {
+			return nil, err
+		}
+	}
+	rec, _, err := record.Parse(b)
+	if err != nil {
+		return nil, r.wrong(file, off, len(b), err)
+	}
+	return pool.Get(rec.Encoding, rec.Data)
+}
+
+// record reads a record that no single block of the cache has.
+func (r *reader) record(file *segment.File, off int64) ([]byte, error) {
 	prefix := make([]byte, min(record.PrefixSize, file.Len()-off))
 	if err := r.readAt(file, prefix, off); err != nil {
 		return nil, err
@@ -58,14 +75,7 @@ func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunk
 		return nil, r.wrong(file, off, len(prefix), segment.ErrOutOfRange)
 	}
 	b := make([]byte, size)
-	if err := r.readAt(file, b, off); err != nil {
-		return nil, err
-	}
-	rec, _, err := record.Parse(b)
-	if err != nil {
-		return nil, r.wrong(file, off, size, err)
-	}
-	return pool.Get(rec.Encoding, bytes.Clone(rec.Data))
+	return b, r.readAt(file, b, off)
 }
 
 // wrong reports bytes that are not what was written; they are not kept.
