@@ -93,6 +93,10 @@ func (c *child) Feed(upTo int, _ *none) error {
 	return c.db.Feed(upTo)
 }
 
+func (c *child) Compact(none, *none) error {
+	return c.db.Compact()
+}
+
 func (c *child) Answers(queries []Query, answers *[]Answer) (err error) {
 	*answers, err = c.db.Answers(queries)
 	return err

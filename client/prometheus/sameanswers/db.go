@@ -139,6 +139,12 @@ func (d *DB) step(step int) error {
 	return nil
 }
 
+// Compact is what upstream's loop does once a minute.
+func (d *DB) Compact() error {
+	d.compaction = d.db.Compact(context.Background())
+	return d.compaction
+}
+
 // scrape appends one target's samples in one transaction.
 func (d *DB) scrape(step, target int) error {
 	app := d.db.Appender(context.Background())

@@ -28,6 +28,7 @@ type fault struct {
 // come in this order, on one timeline.
 var mirrorFaults = []fault{
 	{name: "the data directory is destroyed, another node takes over", strike: (*scene).destroy},
+	{name: "the server dies in the middle of a take-over", strike: (*scene).killServerInTakeOver, long: true},
 	{name: "server killed, its memory lost", strike: (*scene).killServer, mend: (*scene).restartEmpty},
 	{name: "server killed, its memory kept", strike: (*scene).killServer, mend: (*scene).restartServer, long: true},
 	{name: "server stopped", strike: (*scene).pause, mend: (*scene).resume, long: true},
@@ -42,6 +43,7 @@ var mirrorFaults = []fault{
 	{name: "shut down with a snapshot, restarted without the server",
 		strike: (*scene).restartWithSnapshotAlone, mend: (*scene).restartEmpty, long: true},
 	{name: "a copy of the data directory started beside it", strike: (*scene).startCopy, long: true},
+	{name: "killed while it compacts", strike: (*scene).killWhileCompacting},
 }
 
 // remoteFaults are those of remote mode: what is out of reach is a clear error, and what the server
@@ -61,6 +63,7 @@ var remoteFaults = []fault{
 	{name: "killed, restarted without the server", strike: (*scene).refuseWithoutServer, long: true},
 	{name: "killed, restarted with a server that lost its memory", strike: (*scene).restartBothEmpty, long: true},
 	{name: "a copy of the data directory started beside it", strike: (*scene).refuseCopy, long: true},
+	{name: "killed while it compacts", strike: (*scene).killWhileCompacting},
 }
 
 func TestMirror__answers_are_the_same_whatever_fails(t *testing.T) {

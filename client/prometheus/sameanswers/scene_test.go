@@ -5,6 +5,7 @@
 package sameanswers
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,7 +48,8 @@ func newScene(t *testing.T, size size, fallback bool) *scene {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
 	s.memory = filepath.Join(shm, "memory")
-	s.server = maastest.Start(t, "--max-pool-size", "512MiB", "--memory-file", s.memory)
+	pool := fmt.Sprintf("%dKiB", 256*max(s.size.series, 2_000)) // The log's tail is most of it.
+	s.server = maastest.Start(t, "--max-pool-size", pool, "--memory-file", s.memory)
 	s.network = newNetwork(t, s.server.URL)
 	s.config = ChildConfig{
 		Dir: t.TempDir(), Seed: s.size.seed, Series: s.size.series,
