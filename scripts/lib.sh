@@ -15,7 +15,7 @@ cd "$ROOT"
 	)
 	PACKAGES_TEST=(
 		libcmocka-dev g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
-		python3 python3-yaml python3-jsonschema procps git
+		python3 python3-yaml python3-jsonschema procps iproute2 git
 	)
 	PACKAGES_SOFTROCE=(
 		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers

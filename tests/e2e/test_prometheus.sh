@@ -2,82 +2,13 @@
 # A real Prometheus that keeps its head in a real maasd: start, what an operator looks at, faults,
 # take-over by another node. Run as: test_prometheus.sh MAASD PROMETHEUS PROMTOOL.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/prometheus_lib.sh"
 PROMETHEUS=$2 PROMTOOL=$3
-
-# Two ports that nobody has; Prometheus has to know its own to scrape itself.
-read -r PORT OTHER_PORT < <(python3 -c '
-import socket
-s = [socket.socket() for _ in range(2)]
-for x in s:
-    x.bind(("127.0.0.1", 0))
-print(*(x.getsockname()[1] for x in s))')
-P=http://127.0.0.1:$PORT
-OWNER=e2e-prometheus
-
-# start_prometheus PORT DIR OPTION...: sets PROM (its process id) and PROM_LOG.
-start_prometheus() {
-	local port=$1 dir=$2
-	shift 2
-	cat >"$WORK/prometheus.yml" <<-END
-		global: {scrape_interval: 1s, scrape_timeout: 1s}
-		scrape_configs:
-		- job_name: prometheus
-		  static_configs: [{targets: ['127.0.0.1:$PORT']}]
-		- job_name: maas
-		  static_configs: [{targets: ['${URL#http://}']}]
-	END
-	PROM_LOG=$(mktemp "$WORK/prometheus.XXXXXX.log")
-	"$PROMETHEUS" --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$dir" \
-		--web.listen-address="127.0.0.1:$port" --storage.tsdb.maas.url="${server:-$URL}" \
-		--storage.tsdb.maas.owner=$OWNER "$@" >"$PROM_LOG" 2>&1 </dev/null &
-	PROM=$!
-	children+=("$PROM")
-}
-
-ready() {
-	ended "$PROM" && fail "Prometheus ended: $(tail -n 20 "$PROM_LOG")"
-	curl -sf -m 5 "$P/-/ready" >/dev/null
-}
-
-said() {
-	grep -qF "$1" "$PROM_LOG"
-}
-
-# prom_ends STATUS
-prom_ends() {
-	local status=0
-	wait_for 60 ended "$PROM"
-	wait "$PROM" || status=$?
-	equal 'exit status of Prometheus' "$1" "$status"
-}
-
-# stats FIELD of the memory server.
-stats() {
-	curl -sS -m 10 "$URL/stats" | jq ".$1"
-}
-
-# value QUERY: of its first series.
-value() {
-	curl -sS -m 30 --data-urlencode "query=$1" "$P/api/v1/query" | jq -r '.data.result[0].value[1] // "none"'
-}
-
-has_value() {
-	[ "$(value "$1")" != none ]
-}
 
 # answers FROM TO: every sample of the time between, as one canonical text.
 answers() {
 	curl -sS -m 60 --data-urlencode 'query={__name__=~".+"}' --data "start=$1&end=$2&step=1" \
 		"$P/api/v1/query_range" | jq -cS '.data.result | sort_by(.metric | tostring)'
-}
-
-is() {
-	[ "$(value "$1")" = "$2" ]
-}
-
-has_bytes_of_the_log() {
-	[ "$(value 'prometheus_tsdb_maas_stored_bytes{content="wal"}')" != none ] &&
-		[ "$(stats active_allocations)" -gt 0 ] && [ "$(stats total_allocated_bytes)" -gt 0 ]
 }
 
 step 'what does not work is refused with words'

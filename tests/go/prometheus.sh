@@ -5,4 +5,5 @@
 use_go
 bin=$root/build/prometheus/test
 "$root/scripts/build-prometheus" --no-ui --no-sd --output "$bin"
-exec bash "$root/tests/e2e/test_prometheus.sh" "$1" "$bin/prometheus" "$bin/promtool"
+bash "$root/tests/e2e/test_prometheus.sh" "$1" "$bin/prometheus" "$bin/promtool"
+exec bash "$root/tests/e2e/test_prometheus_hosts.sh" "$1" "$bin/prometheus"
