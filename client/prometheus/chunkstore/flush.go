@@ -57,7 +57,7 @@ func (r *Remote) flush() error {
 			return nil
 		}
 		// The bytes do not change: WriteChunk only adds behind them.
-		if err := r.memory.Write("append", func(ctx context.Context, c *memory.Conn) error {
+		if err := r.memory.Write("append", n, func(ctx context.Context, c *memory.Conn) error {
 			r.mu.RLock()
 			b := f.pending[:n:n]
 			r.mu.RUnlock()
@@ -115,7 +115,7 @@ func (r *Remote) freeDead() error {
 	r.dead = nil
 	r.mu.Unlock()
 	for i, f := range dead {
-		if err := r.memory.Write("free", func(ctx context.Context, c *memory.Conn) error { return f.Free(ctx, c) }); err != nil {
+		if err := r.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error { return f.Free(ctx, c) }); err != nil {
 			r.mu.Lock()
 			r.dead = append(r.dead, dead[i:]...)
 			r.mu.Unlock()

@@ -32,8 +32,10 @@ var (
 const (
 	// SessionTTL is how long the server holds the name of a Prometheus that died.
 	SessionTTL = 10 * time.Second
-	// writeTimeout bounds a write; the lease has to outlive it.
+	// writeTimeout bounds a write, with what its bytes take at the slowest rate that is good enough; the
+	// lease has to outlive it.
 	writeTimeout = 2 * time.Second
+	slowestRate  = 2 << 20 // Bytes per second.
 	// retryInterval is how often a server that failed is tried again.
 	retryInterval = time.Second
 	// healthInterval is how often one that works is asked how it is.
@@ -193,9 +195,9 @@ func (m *Manager) Read(op string, timeout time.Duration, call func(context.Conte
 	return m.do(op, timeout, false, call)
 }
 
-// Write runs a call that changes what the server holds.
-func (m *Manager) Write(op string, call func(context.Context, *Conn) error) error {
-	return m.do(op, writeTimeout, true, call)
+// Write runs a call that changes what the server holds, and carries so many bytes.
+func (m *Manager) Write(op string, size int, call func(context.Context, *Conn) error) error {
+	return m.do(op, writeTimeout+time.Duration(size)*time.Second/slowestRate, true, call)
 }
 
 func (m *Manager) do(op string, timeout time.Duration, write bool, call func(context.Context, *Conn) error) error {
@@ -204,7 +206,7 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 		return m.downErr()
 	}
 	if write {
-		if until, ok := c.Lease(); !ok || time.Until(until) < writeTimeout {
+		if until, ok := c.Lease(); !ok || time.Until(until) < timeout {
 			m.trip(maas.ErrSessionLost)
 			return m.downErr()
 		}
@@ -265,7 +267,11 @@ func (m *Manager) trip(err error) {
 	}
 	m.o.Metrics.Up.Set(0)
 	m.o.Metrics.Degraded.Set(1)
-	m.o.Logger.Warn("MaaS server failed; local storage serves until it is back", "url", m.o.URL, "err", err)
+	meanwhile := "local storage serves until it is back"
+	if m.o.Required {
+		meanwhile = "what it holds is out of reach until it is back"
+	}
+	m.o.Logger.Warn("MaaS server failed; "+meanwhile, "url", m.o.URL, "err", err)
 	select {
 	case m.kick <- struct{}{}:
 	default:

@@ -81,7 +81,7 @@ func TestBreaker__a_full_server_stays_in_use(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "8MiB")
 	m := open(t, server.URL)
 	for range 3 {
-		err := m.Write("allocate", func(ctx context.Context, c *Conn) error {
+		err := m.Write("allocate", 0, func(ctx context.Context, c *Conn) error {
 			_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4 << 20, Count: 3})
 			return err
 		})

@@ -66,7 +66,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
 		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes of these allocations.", "content"),
 		StoredBytes:    gaugeVec("stored_bytes", "Bytes that the memory server has acknowledged and still holds.", "content"),
-		DirtyBytes:     gauge("dirty_bytes", "Bytes of chunks that the memory server does not have yet."),
+		DirtyBytes:     gauge("dirty_bytes", "Bytes of chunks that no file and no memory server has yet (remote mode)."),
 		CacheBytes:     gauge("cache_bytes", "Bytes in the cache of remote blocks."),
 		CacheHits:      counter("cache_hits_total", "Blocks found in the cache."),
 		CacheMisses:    counter("cache_misses_total", "Blocks that had to be read from the memory server."),

@@ -58,7 +58,7 @@ func (t *Tail) freeDead() error {
 	t.dead = nil
 	t.mu.Unlock()
 	for i, f := range dead {
-		if err := t.memory.Write("free", func(ctx context.Context, c *memory.Conn) error {
+		if err := t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
 			return f.Free(ctx, c)
 		}); err != nil {
 			t.mu.Lock()
@@ -123,7 +123,7 @@ func (t *Tail) freeOrphans(arena *memory.Arena) error {
 	if len(arena.Listing.Orphans) == 0 {
 		return nil
 	}
-	return t.memory.Write("free", func(ctx context.Context, c *memory.Conn) error {
+	return t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
 		_, _, err := c.Free(ctx, arena.Listing.Orphans...)
 		return err
 	})

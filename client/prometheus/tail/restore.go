@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -43,6 +45,7 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	}
 	defer os.RemoveAll(tmp)
 	r := restorer{memory: m, tmp: tmp, logger: logger}
+	defer r.syncs.Wait()
 	plan := planRestore(m.Arena().Listing.Files, withChunks)
 	for _, log := range plan {
 		for i, f := range log {
@@ -57,6 +60,9 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 				break
 			}
 		}
+	}
+	if err := r.syncs.Wait(); err != nil {
+		return done, err
 	}
 	// The log comes last: a directory without one is restored again at the next start.
 	for _, name := range []string{"chunks_head", "wbl", "wal"} {
@@ -125,6 +131,7 @@ type restorer struct {
 	memory *memory.Manager
 	tmp    string
 	logger *slog.Logger
+	syncs  errgroup.Group // To disk, of files that are written, while the next ones are.
 }
 
 // path is where a file has its place, below tmp. Prometheus prints the numbers of segments with
@@ -150,7 +157,9 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		r.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
+	}()
 	var buf []byte
 	for _, p := range f.Pieces() {
 		buf = append(buf[:0], make([]byte, p.Length)...)
@@ -172,5 +181,5 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 	if f.Name().Kind == segment.Chunks && f.Len() < record.FileHeaderSize {
 		return false, os.Remove(path)
 	}
-	return true, file.Sync()
+	return true, nil
 }

@@ -265,7 +265,7 @@ func (t *Tail) finish(r *remoteFile, f localFile) error {
 	if last, _ := r.file.Last(); last || !f.complete || f.name.Kind == segment.Chunks {
 		return nil
 	}
-	return t.memory.Write("finish", func(ctx context.Context, c *memory.Conn) error {
+	return t.memory.Write("finish", 0, func(ctx context.Context, c *memory.Conn) error {
 		return r.file.Finish(ctx, c, f.final)
 	})
 }
@@ -277,7 +277,7 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 	if err != nil || len(b) == 0 {
 		return 0, err
 	}
-	if err := t.memory.Write("append", func(ctx context.Context, c *memory.Conn) error {
+	if err := t.memory.Write("append", len(b), func(ctx context.Context, c *memory.Conn) error {
 		return r.file.Append(ctx, c, b)
 	}); err != nil {
 		return 0, err
