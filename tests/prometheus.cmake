@@ -29,3 +29,7 @@ set_tests_properties(go_prometheus_upstream PROPERTIES LABELS prometheus SKIP_RE
 add_test(NAME rdma_prometheus
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/prometheus.sh 600 $<TARGET_FILE:maasd>)
 set_tests_properties(rdma_prometheus PROPERTIES LABELS long SKIP_RETURN_CODE 77 TIMEOUT 36000 RUN_SERIAL ON)
+add_test(NAME rdma_same_answers
+	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/same_answers.sh 900 $<TARGET_FILE:maasd>
+		$<TARGET_FILE_DIR:maas_shared> ${PROJECT_SOURCE_DIR}/client)
+set_tests_properties(rdma_same_answers PROPERTIES LABELS long SKIP_RETURN_CODE 77 TIMEOUT 36000 RUN_SERIAL ON)

@@ -13,3 +13,13 @@ use_go() {
 		exit 77
 	fi
 }
+
+# same_answers_tree DIRECTORY: makes it our modules with the edited tsdb, and goes there.
+same_answers_tree() {
+	rm -rf "$1"
+	mkdir -p "$1"
+	cp -R "$root/client/go" "$root/client/prometheus" "$1/"
+	cd "$1/prometheus"
+	go mod vendor
+	go run ./edit -dir vendor/github.com/prometheus/prometheus
+}

@@ -10,12 +10,6 @@ long=${MAAS_LONG:-} seed=${MAAS_SEED:-}
 unset "${!MAAS_@}"
 export MAAS_BIN=$maasd MAAS_LONG=$long MAAS_SEED=$seed
 
-work=$root/build/prometheus/same-answers
-rm -rf "$work"
-mkdir -p "$work"
-cp -R "$root/client/go" "$root/client/prometheus" "$work/"
-cd "$work/prometheus"
-go mod vendor
-go run ./edit -dir vendor/github.com/prometheus/prometheus
+same_answers_tree "$root/build/prometheus/same-answers"
 # Without paths in what is compiled, the tree of scripts/build-prometheus shares it.
 CGO_ENABLED=0 go test -mod=vendor -trimpath -tags netgo,maas_edited -count=1 -timeout 3h "${@:2}" ./sameanswers

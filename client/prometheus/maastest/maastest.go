@@ -5,6 +5,7 @@ package maastest
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +18,7 @@ import (
 	"time"
 )
 
-// Server is a maasd on loopback.
+// Server is a maasd on this machine.
 type Server struct {
 	URL  string
 	t    testing.TB
@@ -40,17 +41,28 @@ func Binary(t testing.TB) string {
 	return bin
 }
 
+// Transport is what the tests run over: $MAAS_TEST_TRANSPORT, or http. For rdma this machine needs a
+// device, whose address is $SOFTROCE_ADDR.
+func Transport() string {
+	return cmp.Or(os.Getenv("MAAS_TEST_TRANSPORT"), "http")
+}
+
 // Start starts a maasd on a free port; it ends with the test.
 func Start(t testing.TB, args ...string) *Server {
-	s := &Server{t: t, args: args}
-	s.start("127.0.0.1:0")
+	s := &Server{t: t, args: append([]string{"--rdma", "off"}, args...)}
+	host := "127.0.0.1"
+	if Transport() == "rdma" {
+		host = os.Getenv("SOFTROCE_ADDR")
+		s.args[1] = "required"
+	}
+	s.start(host + ":0")
 	t.Cleanup(s.Kill)
 	return s
 }
 
 func (s *Server) start(listen string) {
 	s.t.Helper()
-	s.cmd = exec.Command(Binary(s.t), append([]string{"--listen", listen, "--rdma", "off"}, s.args...)...)
+	s.cmd = exec.Command(Binary(s.t), append([]string{"--listen", listen}, s.args...)...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {

@@ -47,6 +47,7 @@ type ChildConfig struct {
 	Series, Fed     int
 	SnapshotOnClose bool
 	URL, Owner      string
+	Transport       string
 	Fallback        bool
 	CacheSize       int64
 }
@@ -65,7 +66,7 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c.registry = prometheus.NewRegistry()
 	c.attachment, err = maasflag.Attach(&maasflag.Config{
-		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: "http", Restore: "auto",
+		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
 		CacheSize: units.Base2Bytes(config.CacheSize),
 	}, config.Dir, config.SnapshotOnClose, log, c.registry)
 	if err != nil {

@@ -53,7 +53,7 @@ func newScene(t *testing.T, size size, fallback bool) *scene {
 	s.network = newNetwork(t, s.server.URL)
 	s.config = ChildConfig{
 		Dir: t.TempDir(), Seed: s.size.seed, Series: s.size.series,
-		URL: s.network.url(), Owner: "same-answers", Fallback: fallback,
+		URL: s.network.url(), Owner: "same-answers", Fallback: fallback, Transport: maastest.Transport(),
 		// Small, so that most reads go to the server.
 		CacheSize: 2 << 20,
 	}
