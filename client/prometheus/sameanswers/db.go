@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/util/compression"
 )
 
 // Subject is a database that is fed and asked. It is in this process, or in a child that can be
@@ -70,6 +71,7 @@ func options(c Config) *tsdb.Options {
 	o.MinBlockDuration = (2 * time.Hour).Milliseconds()
 	o.MaxBlockDuration = (6 * time.Hour).Milliseconds()
 	o.OutOfOrderTimeWindow = time.Hour.Milliseconds()
+	o.WALCompression = compression.Snappy // Prometheus's default; the package's own is none.
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
 	// Rounds come at simulated times, from Feed alone.
 	o.BlockReloadInterval = 24 * time.Hour
