@@ -84,7 +84,14 @@ type Mirror struct {
 	reader    *reader
 	lastFile  atomic.Uint32 // The highest number of a file that was written or seen.
 	truncateM sync.Mutex    // Held while files are deleted: one truncation at a time.
+
+	fellBack atomic.Int64    // Reads that the local files answered in place of remote memory.
+	dropped  map[uint32]drop // Of the tail's goroutine.
 }
+
+// drop is when a file's pages were dropped last: at which length, after how many reads of the kind
+// that brings them back.
+type drop struct{ length, fellBack int64 }
 
 // NewMirror puts remote memory in front of a local mapper, which it closes in the end. The tail
 // copies the mapper's files.
@@ -94,7 +101,7 @@ func NewMirror(local Local, m *memory.Manager, t *tail.Tail, o Options) (*Mirror
 	if err != nil {
 		return nil, err
 	}
-	return &Mirror{Local: local, o: o, memory: m, tail: t, reader: r}, nil
+	return &Mirror{Local: local, o: o, memory: m, tail: t, reader: r, dropped: map[uint32]drop{}}, nil
 }
 
 // WriteChunk is the local mapper's; the tail copies what it wrote.
@@ -121,6 +128,7 @@ func (m *Mirror) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 		return chk, nil
 	}
 	m.memory.Metrics().FallbackReads.Inc()
+	defer m.fellBack.Add(1) // In the end: a drop meanwhile does not count.
 	return m.Local.Chunk(ref)
 }
 
@@ -157,13 +165,18 @@ func (m *Mirror) deleting(below uint32, remove func() error) error {
 	return remove()
 }
 
-// Acked is called by the tail: remote memory has a chunk file up to a length, and so the local pages
-// may go. Where they cannot, they stay, which costs memory only.
+// Acked is called by the tail's goroutine at every look: remote memory has a chunk file up to a
+// length, and so the local pages may go; also those that reads brought back when the server failed.
+// Where they cannot, they stay, which costs memory only.
 func (m *Mirror) Acked(number uint32, length int64) {
-	if d, ok := m.Local.(pageDropper); ok {
-		if err := d.DropPages(int(number), length); err != nil {
-			m.o.Logger.Debug("MaaS: local pages of a head chunk file stay in memory", "file", number, "err", err)
-		}
+	now := drop{length, m.fellBack.Load()}
+	d, ok := m.Local.(pageDropper)
+	if !ok || m.dropped[number] == now {
+		return
+	}
+	m.dropped[number] = now
+	if err := d.DropPages(int(number), length); err != nil {
+		m.o.Logger.Debug("MaaS: local pages of a head chunk file stay in memory", "file", number, "err", err)
 	}
 }
 

@@ -120,3 +120,40 @@ func TestMirror__a_stopped_server_delays_reads_once(t *testing.T) {
 	tl.Close()
 	require.NoError(t, m.Close())
 }
+
+// droppable counts how often pages were dropped; the stock mapper gets that by an edit.
+type droppable struct {
+	Local
+	drops int
+}
+
+func (d *droppable) DropPages(int, int64) error {
+	d.drops++
+	return nil
+}
+
+func TestMirror__pages_that_a_failure_brought_back_are_dropped_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, false)
+	s, tl := openMirror(t, m, dir)
+	all := write(t, s, rand.New(rand.NewSource(1)), 3000)
+	maastest.Eventually(t, "some of it is remote", func() bool { f := tl.ChunkFile(1); return f != nil && f.Len() > 100_000 })
+	local := &droppable{Local: s.Local}
+	s.Local = local
+
+	s.Acked(1, 100_000)
+	s.Acked(1, 100_000)
+	require.Equal(t, 1, local.drops, "nothing was read since")
+	s.Acked(1, 100_001)
+	require.Equal(t, 2, local.drops)
+
+	server.Kill()
+	checkReads(t, s, all[:100])
+	s.Acked(1, 100_001)
+	s.Acked(1, 100_001)
+	require.Equal(t, 3, local.drops)
+	require.NoError(t, s.Close())
+	tl.Close()
+	require.Error(t, m.Close()) // The session ends by itself.
+}

@@ -37,9 +37,9 @@ type Options struct {
 	Dir    string // The data directory.
 	Chunks bool   // Whether chunks_head goes up too (mirror mode).
 
-	// Acked, if set, is told how many bytes of a chunk file are in remote memory, and no longer
-	// needed in local page cache, once Prometheus has begun its sorted passes: before, it reads the
-	// files for itself. It is called by the tail's goroutine.
+	// Acked, if set, is told at every look how many bytes of a chunk file are in remote memory, and no
+	// longer needed in local page cache, once Prometheus has begun its sorted passes: before, it reads
+	// the files for itself. It is called by the tail's goroutine.
 	Acked func(number uint32, length int64)
 
 	Interval time.Duration // Between two looks; 0 is 200 ms.
@@ -52,7 +52,6 @@ type remoteFile struct {
 	info   os.FileInfo // Of the local file that it is a copy of.
 	idle   time.Time   // The local file's time of change when nothing new was found in it.
 	sorted bool        // Written by sorted passes alone: good to read from remote memory.
-	told   int64       // The length that Acked was told last.
 }
 
 // Tail copies. Its methods may be called from any goroutine.
@@ -251,12 +250,8 @@ func (t *Tail) tell(f localFile) {
 	t.mu.RLock()
 	r, begun := t.files[f.name], t.allSorted
 	t.mu.RUnlock()
-	if t.o.Acked == nil || !begun || r == nil || !r.sorted {
-		return
-	}
-	if length := r.file.Len(); length > r.told {
-		t.o.Acked(f.name.Number, length)
-		r.told = length
+	if t.o.Acked != nil && begun && r != nil && r.sorted {
+		t.o.Acked(f.name.Number, r.file.Len())
 	}
 }
 
