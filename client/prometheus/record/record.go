@@ -27,6 +27,10 @@ const (
 	oooMask       = chunks.OutOfOrderMask
 
 	formatV1 = 1
+
+	// minData: a chunk begins with its count of samples and has at least one. Chunk encodings take
+	// that for granted.
+	minData = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -98,7 +102,7 @@ func Size(b []byte) (int, error) {
 	switch {
 	case width == 0:
 		return 0, ErrShort
-	case width < 0 || n > chunks.MaxHeadChunkFileSize:
+	case width < 0 || n < minData || n > chunks.MaxHeadChunkFileSize:
 		return 0, fmt.Errorf("a head chunk of %d bytes: %w", n, ErrChecksum)
 	}
 	return dataLenOffset + width + int(n) + chunks.CRCSize, nil

@@ -32,7 +32,7 @@ func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 	header := FileHeader()
 	want := header[:]
 	rnd := rand.New(rand.NewSource(1))
-	for i, size := range []int{2, 127, 128, 300, 16383, 16384, 5 << 20} {
+	for i, size := range []int{3, 127, 128, 300, 16383, 16384, 5 << 20} {
 		r := Record{Series: chunks.HeadSeriesRef(1 + rnd.Uint64()>>1), Mint: -rnd.Int63(), Maxt: rnd.Int63(), Encoding: chunkenc.EncHistogram, OutOfOrder: i%2 == 1, Data: make([]byte, size)}
 		rnd.Read(r.Data)
 		ref := m.WriteChunk(r.Series, r.Mint, r.Maxt, opaque{b: r.Data, enc: r.Encoding}, r.OutOfOrder, func(err error) { require.NoError(t, err) })

@@ -66,11 +66,11 @@ func (n Name) String() string {
 // header says what an extent holds. All numbers are little-endian:
 //
 //	 0  magic      u32     20  generation u32     44  crc of the bytes u32
-//	 4  version    u8      24  base       u64     48  zero
-//	 5  kind       u8      32  epoch      u64     60  crc of this slot u32
+//	 4  version    u8      24  base       u64     60  crc of this slot u32
+//	 5  kind       u8      32  epoch      u64
 //	 6  flags      u16     40  length     u32
-//	 8  number     u32
-//	12  part       u32
+//	 8  number     u32     48  previous   u32
+//	12  part       u32     52  zero
 //	16  index      u32
 //
 // The checksums are CRC-32C. The slot with the higher generation counts.
@@ -83,6 +83,7 @@ type header struct {
 	epoch      uint64 // Of the writer.
 	length     uint32 // Bytes that are there, from base on.
 	crc        uint32 // Of these.
+	previous   uint32 // Number of the file in front of this one; 0: the number before its own.
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -104,6 +105,7 @@ func (h *header) encode(b *[slotSize]byte) {
 	le.PutUint64(b[32:], h.epoch)
 	le.PutUint32(b[40:], h.length)
 	le.PutUint32(b[44:], h.crc)
+	le.PutUint32(b[48:], h.previous)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -124,6 +126,7 @@ func decodeSlot(b []byte) (header, error) {
 		epoch:      le.Uint64(b[32:]),
 		length:     le.Uint32(b[40:]),
 		crc:        le.Uint32(b[44:]),
+		previous:   le.Uint32(b[48:]),
 	}, nil
 }
 

@@ -39,7 +39,7 @@ func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 		headers := make([]byte, len(batch)*HeaderSize)
 		ranges := make([]maas.Range, 0, len(batch))
 		for i, a := range batch {
-			if a.Size > HeaderSize {
+			if a.Size > HeaderSize && a.Size <= maxExtent { // Else it is none of ours.
 				ranges = append(ranges, maas.Range{ID: a.ID, Data: headers[i*HeaderSize : (i+1)*HeaderSize]})
 			}
 		}
@@ -62,11 +62,16 @@ func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 	for name, extents := range byName {
 		l.add(name, owner, extents)
 	}
-	slices.SortFunc(l.Files, func(a, b *File) int {
+	Sort(l.Files)
+	return l, nil
+}
+
+// Sort sorts files by kind, number and part.
+func Sort(files []*File) {
+	slices.SortFunc(files, func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.name.Kind, b.name.Kind), cmp.Compare(a.name.Number, b.name.Number),
 			cmp.Compare(a.name.Part, b.name.Part))
 	})
-	return l, nil
 }
 
 // add makes a file of the extents of its youngest writer that hang together.
@@ -75,6 +80,7 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 		return cmp.Or(-cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.index, b.index))
 	})
 	f := New(owner, extents[0].epoch, name, extents[0].flags&flagSorted != 0)
+	f.previous = extents[0].previous
 	l.Epoch = max(l.Epoch, f.epoch)
 	for _, e := range extents {
 		if e.epoch == f.epoch && int(e.index) == len(f.extents) && int64(e.base) == f.length() {

@@ -10,6 +10,7 @@ package segment
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -36,7 +37,10 @@ var ErrFreed = errors.New("the file is no longer in use")
 // ErrOutOfRange is a read of bytes that the file does not hold.
 var ErrOutOfRange = errors.New("outside of the bytes that are in remote memory")
 
-const mib = 1 << 20
+const (
+	mib       = 1 << 20
+	maxExtent = 4 * mib
+)
 
 // extentSize is the size of a file's index-th extent: small files take little, and each size fills
 // one of the server's slabs.
@@ -47,7 +51,7 @@ func extentSize(index int) int64 {
 	case index < 5:
 		return mib
 	}
-	return 4 * mib
+	return maxExtent
 }
 
 type extent struct {
@@ -70,12 +74,26 @@ type File struct {
 	epoch   uint64       // Of the writer.
 	extents []extent     // In the order of their offsets, without a gap; none is empty but the last.
 	spare   []extent     // Allocated for what comes next; only the appender takes one.
+
+	previous uint32 // See After. Set before the first Append.
+	request  string // Of the appender: the id of an allocation that was not answered yet.
 }
 
 // New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
 // chunks that they come in the order of labels.
 func New(owner string, epoch uint64, name Name, sorted bool) *File {
 	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
+}
+
+// After says which file this one follows, where its number is not the next one.
+func (f *File) After(number uint32) { f.previous = number }
+
+// Previous is the number of the file that this one follows.
+func (f *File) Previous() uint32 {
+	if f.previous != 0 {
+		return f.previous
+	}
+	return f.name.Number - 1
 }
 
 // Name is the file's name.
@@ -203,7 +221,7 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 			}
 		}
 		e := f.spare[spares]
-		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch}
+		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch, previous: f.previous}
 		if f.sorted {
 			e.flags = flagSorted
 		}
@@ -214,11 +232,17 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 	return extents, spares, nil
 }
 
+// allocate asks again with the same id until there is an answer: memory that was lent behind a timeout
+// is not lent once more.
 func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
-	a, err := mem.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: f.owner, Lifetime: "delete"})
+	if f.request == "" {
+		f.request = rand.Text()
+	}
+	a, err := mem.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: f.owner, Lifetime: "delete", RequestID: f.request})
 	if err != nil {
 		return fmt.Errorf("allocate %d bytes for %s: %w", size, f.name, err)
 	}
+	f.request = ""
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.spare = append(f.spare, extent{id: a[0].ID, capacity: size - HeaderSize})

@@ -43,12 +43,12 @@ func content(t *testing.T, mem Memory, f *File) []byte {
 func TestHeader__golden_bytes(t *testing.T) {
 	h := header{
 		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
-		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF,
+		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, previous: 0x0A0B0C0D,
 	}
 	var b [slotSize]byte
 	h.encode(&b)
 	require.Equal(t, "4d61536701040300"+"04030201"+"05000000"+"06000000"+"07000000"+"5544332211000000"+
-		"0900000000000000"+"0a000000"+"efbeadde"+"000000000000000000000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
+		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0000000000000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
 	got, err := decodeSlot(b[:])
 	require.NoError(t, err)
 	require.Equal(t, h, got)
@@ -225,4 +225,61 @@ func TestReadAt__outside_is_an_error(t *testing.T) {
 	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 2), 2), ErrOutOfRange)
 	require.ErrorIs(t, f.ReadAt(ctx, c, make([]byte, 1), -1), ErrOutOfRange)
 	require.NoError(t, f.ReadAt(ctx, c, nil, 3))
+}
+
+func TestFile__says_what_it_follows(t *testing.T) {
+	c := client(t)
+	next := New("me", 1, Name{Kind: Chunks, Number: 8}, true)
+	require.Equal(t, uint32(7), next.Previous())
+	far := New("me", 1, Name{Kind: Chunks, Number: 70}, true)
+	far.After(8)
+	for _, f := range []*File{next, far} {
+		require.NoError(t, f.Append(ctx, c, random(1, mib)))
+	}
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Len(t, l.Files, 2)
+	require.Equal(t, uint32(7), l.Files[0].Previous())
+	require.Equal(t, uint32(8), l.Files[1].Previous())
+}
+
+// late is a server whose answers to allocations come too late.
+type late struct {
+	Memory
+	calls int
+}
+
+func (l *late) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
+	a, err := l.Memory.Allocate(ctx, o)
+	if l.calls++; l.calls <= 3 {
+		return nil, errInjected
+	}
+	return a, err
+}
+
+func TestFile__an_allocation_that_is_asked_for_again_is_the_same(t *testing.T) {
+	c := client(t)
+	mem := &late{Memory: c}
+	f := New("me", 1, Name{Kind: WAL}, false)
+	for range 3 {
+		require.ErrorIs(t, f.Append(ctx, mem, []byte("abc")), errInjected)
+	}
+	require.NoError(t, f.Append(ctx, mem, random(1, mib)))
+	lent, err := c.List(ctx, "me")
+	require.NoError(t, err)
+	require.Len(t, lent, len(f.extents))
+}
+
+func TestList__what_is_too_large_to_be_an_extent_is_none(t *testing.T) {
+	c := client(t, "--slab-sizes", "64KiB,8MiB")
+	a, err := c.Allocate(ctx, maas.AllocateOptions{Size: maxExtent + 1, Owner: "me"})
+	require.NoError(t, err)
+	h := header{name: Name{Kind: WAL}, generation: 1, length: maxExtent}
+	var slot [slotSize]byte
+	h.encode(&slot)
+	require.NoError(t, c.WriteV(ctx, []maas.Range{{ID: a[0].ID, Data: slot[:]}}))
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Empty(t, l.Files)
+	require.Equal(t, []string{a[0].ID}, l.Orphans)
 }
