@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"maas/client/go"
@@ -103,6 +104,12 @@ func (m *Manager) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if mayLive, err := m.predecessorMayLive(ctx, c, h.UptimeSeconds); err != nil {
+		return err
+	} else if mayLive {
+		_ = m.closeClient() // The predecessor gets its name back, if it lives.
+		return errMayLive
+	}
 	if err := m.attach(ctx, c, h.ArenaID); err != nil {
 		return err
 	}
@@ -117,6 +124,18 @@ func (m *Manager) connect(ctx context.Context) error {
 	m.o.Metrics.Transport.WithLabelValues(c.Transport()).Set(1)
 	m.o.Logger.Info("MaaS server is in use", "url", m.o.URL, "owner", m.o.Owner, "transport", c.Transport(), "arena", h.ArenaID)
 	return nil
+}
+
+// predecessorMayLive says whether the owner's memory is older than a server that has just been started:
+// it knows no session of before, but one that lives comes back for its name within the lease.
+func (m *Manager) predecessorMayLive(ctx context.Context, c *maas.Client, uptimeSeconds int64) (bool, error) {
+	uptime := time.Duration(uptimeSeconds) * time.Second
+	if m.arena.Load() != nil || !IsEmpty(m.o.Dir) || uptime > SessionTTL {
+		return false, nil
+	}
+	allocations, err := c.List(ctx, m.o.Owner)
+	older := func(a maas.Allocation) bool { return a.Age > uptime+time.Second } // Both are rounded.
+	return slices.ContainsFunc(allocations, older), err
 }
 
 func (m *Manager) reason() error {

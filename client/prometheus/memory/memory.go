@@ -29,6 +29,8 @@ var (
 	ErrStale    = errors.New("the memory server holds a newer state of this owner than this data directory: it is a copy or an old backup; start on an empty directory to take over, or choose another owner name (--storage.tsdb.maas.owner)")
 )
 
+var errMayLive = errors.New("the memory server was restarted a moment ago: who had this owner's memory may live, and has the time of a lease to come back for it")
+
 const (
 	// SessionTTL is how long the server holds the name of a Prometheus that died.
 	SessionTTL = 10 * time.Second
@@ -105,7 +107,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m.o.Metrics.Degraded.Set(1)
 	waits := o.Required || IsEmpty(o.Dir)
 	if err := m.connectFirst(ctx, waits); err != nil {
-		if o.Required || errors.Is(err, context.Canceled) || waits && errors.Is(err, maas.ErrNameTaken) {
+		if o.Required || errors.Is(err, context.Canceled) || waits && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
 			m.closeClient()
 			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
@@ -121,10 +123,14 @@ func (m *Manager) connectFirst(ctx context.Context, waits bool) error {
 	deadline := time.Now().Add(2 * SessionTTL)
 	for said := false; ; {
 		err := m.connect(ctx)
-		if !errors.Is(err, maas.ErrNameTaken) || !waits {
+		taken := errors.Is(err, maas.ErrNameTaken)
+		if !taken && !errors.Is(err, errMayLive) || !waits {
 			return err
 		}
 		if time.Now().After(deadline) {
+			if !taken {
+				return err
+			}
 			return fmt.Errorf("another Prometheus holds the memory of owner %q, and lives: stop it, or choose another name (--storage.tsdb.maas.owner): %w", m.o.Owner, err)
 		}
 		if !said {
