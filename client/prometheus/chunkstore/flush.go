@@ -39,8 +39,9 @@ func (r *Remote) run() {
 		case <-ticker.C:
 		}
 		err := r.flush()
-		if err == nil {
-			err = r.freeDead()
+		// Also after an error: a server may be full of what is no longer needed.
+		if freeErr := r.freeDead(); err == nil {
+			err = freeErr
 		}
 		r.report()
 		r.check(err)

@@ -39,6 +39,10 @@ type RemoteOptions struct {
 	MaxPendingBytes int64         // 0: 256 MiB.
 	MaxPendingAge   time.Duration // 0: 10 minutes.
 
+	// Unknown says that no whole log tells what series the chunks are of that are there already. The
+	// numbers of these series will be given to others, and so the chunks are freed.
+	Unknown bool
+
 	// Fatal ends the process. It is called once, with the reason, when completed chunks can no
 	// longer be kept: the log has their samples, for the next start.
 	Fatal func(error)
@@ -110,10 +114,10 @@ func (r *Remote) attach() {
 		}
 		number := f.Name().Number
 		r.next = max(r.next, number+1)
-		if n := len(r.files); n > 0 && number != r.files[n-1].number+1 {
+		if n := len(r.files); n > 0 && f.Previous() != r.files[n-1].number {
 			whole = false
 		}
-		if number < firstRemoteFile || !whole {
+		if number < firstRemoteFile || !whole || r.o.Unknown {
 			r.dead = append(r.dead, f)
 			continue
 		}
@@ -171,11 +175,14 @@ func (r *Remote) fileFor(n int) (*remoteFile, error) {
 		r.reserved = reserved
 	}
 	header := record.FileHeader()
-	f := &remoteFile{
+	f := &remoteFile{ // What it follows is said: numbers that were reserved and not used are no hole.
 		number:  r.next,
 		file:    segment.New(r.memory.Owner(), r.arena.Epoch, segment.Name{Kind: segment.Chunks, Number: r.next}, true),
 		pending: header[:],
 		since:   time.Now(),
+	}
+	if last := len(r.files) - 1; last >= 0 {
+		f.file.After(r.files[last].number)
 	}
 	r.files = append(r.files, f)
 	r.next++

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -152,4 +153,76 @@ func clientOf(t *testing.T, m *memory.Manager) (c *maas.Client) {
 	t.Helper()
 	require.NoError(t, m.Read("test", mirrorReadTimeout, func(_ context.Context, in *memory.Conn) error { c = in.Client; return nil }))
 	return c
+}
+
+func restartRemote(t *testing.T, url, dir string, s *Remote, m *memory.Manager, o RemoteOptions) (*Remote, *memory.Manager) {
+	t.Helper()
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+	m = open(t, url, dir, true)
+	s, err := NewRemote(m, o)
+	require.NoError(t, err)
+	return s, m
+}
+
+func TestRemote__numbers_that_were_only_reserved_are_no_hole(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	var all []written
+	for range 4 {
+		all = append(all, write(t, s, rnd, 100)...)
+		s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+		checkIterates(t, s, all)
+		checkReads(t, s, all)
+	}
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// Their series' numbers will be given to others.
+func TestRemote__chunks_of_unknown_series_are_freed(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	old := write(t, s, rnd, 100)
+	s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{Unknown: true})
+	checkIterates(t, s, nil)
+	all := write(t, s, rnd, 100)
+	require.Greater(t, all[0].ref, old[99].ref)
+	maastest.Eventually(t, "the old ones are freed", func() bool {
+		list, err := clientOf(t, m).List(context.Background(), "test")
+		return err == nil && len(list) == 1 && s.IsQueueEmpty()
+	})
+	s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+	checkIterates(t, s, all)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+func TestRemote__a_full_server_gets_back_what_is_no_longer_needed(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "8MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	write(t, s, rnd, 8000)
+	s.CutNewFile()
+	maastest.Eventually(t, "the server is full", func() bool {
+		return testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("append")) > 0
+	})
+	all := write(t, s, rnd, 100)
+	number, _ := all[0].ref.Unpack()
+	require.NoError(t, s.Truncate(uint32(number)))
+	maastest.Eventually(t, "there is room again", s.IsQueueEmpty)
+	checkIterates(t, s, all)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
 }

@@ -34,6 +34,10 @@ type Attachment struct {
 	tail   *tail.Tail
 	mirror atomic.Pointer[chunkstore.Mirror]
 
+	// unknown: the data directory has no log, or a part of one, that says what series the chunks in
+	// remote memory are of.
+	unknown bool
+
 	// Exit ends the process when chunks can no longer be kept; for tests to replace.
 	Exit func(error)
 }
@@ -64,27 +68,30 @@ func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prome
 		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
 		os.Exit(1)
 	}
-	if err := a.restore(dir); err != nil {
+	lost, err := a.restore(dir)
+	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
+	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
 	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Logger: logger})
 	return a, nil
 }
 
-func (a *Attachment) restore(dir string) error {
+// restore says whether a part of the log was lost.
+func (a *Attachment) restore(dir string) (lost bool, err error) {
 	arena := a.memory.Arena()
 	if a.c.Restore == "off" || arena == nil || !memory.IsEmpty(dir) || len(arena.Listing.Files) == 0 {
-		return nil
+		return false, nil
 	}
 	start := time.Now()
 	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files))
 	done, err := tail.Restore(a.memory, dir, a.c.Fallback, a.logger)
 	if err != nil {
-		return fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)
+		return false, fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)
 	}
 	a.logger.Info("MaaS: restored the head from remote memory", "files", done.Files, "bytes", done.Bytes,
 		"unusable_files", done.Lost, "duration", time.Since(start))
-	return nil
+	return done.Lost > 0, nil
 }
 
 // acked reaches the mirror, once there is one.
@@ -114,7 +121,7 @@ func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.P
 
 func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
 	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
-		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit,
+		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit, Unknown: a.unknown,
 	})
 	if err != nil {
 		return nil, err
