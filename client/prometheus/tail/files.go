@@ -73,7 +73,10 @@ func (t *Tail) freeDead() error {
 // attach takes over what the server holds: files that are byte for byte what lies in the directory
 // stay, all else is freed and copied again.
 func (t *Tail) attach(arena *memory.Arena) error {
-	local, err := listLocal(t.o.Dir, t.o.Chunks)
+	t.mu.RLock()
+	truncations := t.truncations
+	t.mu.RUnlock()
+	local, err := t.list()
 	if err != nil {
 		return err
 	}
@@ -104,12 +107,26 @@ func (t *Tail) attach(arena *memory.Arena) error {
 		return err
 	}
 	t.mu.Lock()
+	if truncations != t.truncations || truncations%2 == 1 {
+		dead = append(dead, takeChunks(kept)...) // What was compared may be other files by now.
+	}
 	t.files, t.dead, t.arena = kept, dead, arena
 	t.mu.Unlock()
 	if lost > 0 {
 		t.memory.Metrics().Resynced.Add(float64(lost))
 	}
 	return nil
+}
+
+// takeChunks takes the chunk files out of a set, and returns them.
+func takeChunks(files map[segment.Name]*remoteFile) (taken []*segment.File) {
+	for name, r := range files {
+		if name.Kind == segment.Chunks {
+			taken = append(taken, r.file)
+			delete(files, name)
+		}
+	}
+	return taken
 }
 
 func (t *Tail) storedLocked() (sum int64) {

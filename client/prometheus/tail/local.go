@@ -28,9 +28,13 @@ type localFile struct {
 const checkpointPrefix = "checkpoint."
 
 // listLocal lists what a data directory holds, in the order in which it has to reach remote memory:
-// of two files of one log, the older one first.
+// of two files of one log, the older one first; the checkpoint, without which a log is no use, before
+// the chunks, which make a start from it faster.
 func listLocal(dir string, withChunks bool) ([]localFile, error) {
-	var files []localFile
+	files, err := listCheckpoint(filepath.Join(dir, "wal"))
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range []struct {
 		kind segment.Kind
 		dir  string
@@ -52,8 +56,7 @@ func listLocal(dir string, withChunks bool) ([]localFile, error) {
 		}
 		files = append(files, numbered...)
 	}
-	parts, err := listCheckpoint(filepath.Join(dir, "wal"))
-	return append(files, parts...), err
+	return files, nil
 }
 
 // listNumbered lists the files of a directory whose names are numbers. name is that of the first.

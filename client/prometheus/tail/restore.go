@@ -30,7 +30,7 @@ const (
 type Restored struct {
 	Files int
 	Bytes int64
-	Lost  int // Files that could not be used, with all that follows them in their log.
+	Lost  int // Files of logs that could not be used, with all that follows them.
 }
 
 // Restore makes a data directory of what a predecessor, on another node perhaps, left in remote
@@ -46,8 +46,15 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	defer os.RemoveAll(tmp)
 	r := restorer{memory: m, tmp: tmp, logger: logger}
 	defer r.syncs.Wait()
-	plan := planRestore(m.Arena().Listing.Files, withChunks)
+	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
+	if err != nil || len(plan) == 0 {
+		return done, err
+	}
+	done.Lost = lost
 	for _, log := range plan {
+		if len(log) > 0 && log[0].Name().Kind == segment.Chunks && done.Lost > 0 {
+			break // They may be of series that only the lost part of the log knows.
+		}
 		for i, f := range log {
 			whole, err := r.write(f)
 			if err != nil {
@@ -64,8 +71,15 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	if err := r.syncs.Wait(); err != nil {
 		return done, err
 	}
-	// The log comes last: a directory without one is restored again at the next start.
+	if err := r.addSegment(plan[0], plan[1]); err != nil {
+		return done, err
+	}
+	// The log comes last: a directory without one is restored again at the next start, whatever it was
+	// that ended this one.
 	for _, name := range []string{"chunks_head", "wbl", "wal"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return done, err
+		}
 		err := os.Rename(filepath.Join(tmp, name), filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return done, err
@@ -74,27 +88,39 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	return done, nil
 }
 
-// planRestore picks, for each log, the files that hang together.
-func planRestore(files []*segment.File, withChunks bool) [][]*segment.File {
+// planRestore picks, for each log, the files that hang together: checkpoint, WAL, WBL, chunks. lost is
+// how many it leaves out. Without the beginning of its log, no database opens.
+func planRestore(files []*segment.File, withChunks bool) (plan [][]*segment.File, lost int, err error) {
 	byKind := map[segment.Kind][]*segment.File{}
 	for _, f := range files {
 		byKind[f.Name().Kind] = append(byKind[f.Name().Kind], f)
 	}
 	checkpoint := newestCheckpoint(byKind[segment.Checkpoint])
-	wal := byKind[segment.WAL]
+	first, wal := uint32(0), byKind[segment.WAL]
 	if checkpoint != nil {
-		for len(wal) > 0 && wal[0].Name().Number <= checkpoint[0].Name().Number {
+		first = checkpoint[0].Name().Number + 1
+		for len(wal) > 0 && wal[0].Name().Number < first {
 			wal = wal[1:]
 		}
-		if len(wal) > 0 && wal[0].Name().Number != checkpoint[0].Name().Number+1 {
-			wal = nil
-		}
+	} else if len(wal) == 0 {
+		return nil, 0, nil // Without a log, nobody knows what series the rest is of.
 	}
-	plan := [][]*segment.File{checkpoint, contiguous(wal), contiguous(byKind[segment.WBL])}
-	if withChunks {
-		plan = append(plan, contiguous(byKind[segment.Chunks]))
+	if checkpoint == nil && wal[0].Name().Number > 0 {
+		return nil, 0, fmt.Errorf("the log begins with segment %d, and of the checkpoint in front of it not all is there", wal[0].Name().Number)
 	}
-	return plan
+	plan = [][]*segment.File{checkpoint}
+	for _, log := range []struct {
+		first uint32
+		files []*segment.File
+	}{{first, wal}, {firstNumber(byKind[segment.WBL]), byKind[segment.WBL]}} {
+		n := contiguous(log.first, log.files)
+		plan = append(plan, log.files[:n])
+		lost += len(log.files) - n
+	}
+	if chunks := byKind[segment.Chunks]; withChunks {
+		plan = append(plan, chunks[:contiguous(firstNumber(chunks), chunks)])
+	}
+	return plan, lost, nil
 }
 
 // newestCheckpoint returns the parts of the newest checkpoint of which all are there and complete.
@@ -118,13 +144,30 @@ func newestCheckpoint(parts []*segment.File) []*segment.File {
 	return nil
 }
 
-func contiguous(files []*segment.File) []*segment.File {
+func firstNumber(files []*segment.File) uint32 {
+	if len(files) == 0 {
+		return 0
+	}
+	return files[0].Name().Number
+}
+
+// contiguous is how many files have their numbers in a row, from the first one on.
+func contiguous(first uint32, files []*segment.File) int {
 	for i, f := range files {
-		if f.Name().Number != files[0].Name().Number+uint32(i) {
-			return files[:i]
+		if f.Name().Number != first+uint32(i) {
+			return i
 		}
 	}
-	return files
+	return len(files)
+}
+
+// addSegment adds an empty segment behind a checkpoint that has none: Prometheus would begin with number
+// 0, and not read that at its next start.
+func (r *restorer) addSegment(checkpoint, wal []*segment.File) error {
+	if len(checkpoint) == 0 || len(wal) > 0 {
+		return nil
+	}
+	return os.WriteFile(r.path(segment.Name{Kind: segment.WAL, Number: checkpoint[0].Name().Number + 1}), nil, 0o666)
 }
 
 type restorer struct {

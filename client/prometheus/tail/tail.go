@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ const (
 	// the log stays a second behind at most while gigabytes go up.
 	bulkBudget = 8 << 20
 )
+
+var errLogGone = errors.New("the log has gone from the data directory")
 
 // Options of Start.
 type Options struct {
@@ -64,6 +67,9 @@ type Tail struct {
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
 	full  bool          // The server was, at the last look.
+
+	sawLog bool // There was a log at the last look.
+	gone   bool // It was said that there is none any more.
 
 	mu          sync.RWMutex // Guards what follows.
 	files       map[segment.Name]*remoteFile
@@ -112,6 +118,9 @@ func (t *Tail) Close() {
 func (t *Tail) round() {
 	for {
 		more, err := t.step()
+		if maas.IsExhausted(err) {
+			err = errors.Join(err, t.freeDead()) // The server may be full of what is no longer needed.
+		}
 		t.report(err)
 		if err != nil || !more {
 			return
@@ -164,9 +173,9 @@ func (t *Tail) step() (more bool, err error) {
 	}
 	begun := time.Now()
 	truncations := t.truncationCount()
-	local, err := listLocal(t.o.Dir, t.o.Chunks)
+	local, err := t.list()
 	if err != nil {
-		return false, fmt.Errorf("look for the files of the head: %w", err)
+		return false, err
 	}
 	budget := int64(bulkBudget)
 	for _, log := range []bool{true, false} {
@@ -179,7 +188,7 @@ func (t *Tail) step() (more bool, err error) {
 			}
 			t.tell(f)
 		}
-		if log {
+		if log && t.usable() {
 			t.memory.Metrics().CaughtUp(begun)
 		}
 	}
@@ -187,6 +196,39 @@ func (t *Tail) step() (more bool, err error) {
 		return true, nil
 	}
 	return false, t.freeGone(local)
+}
+
+// list lists the data directory. Where the log has gone from it, that is an error, not a reason to free
+// what may be the only copy: Prometheus always has at least one segment.
+func (t *Tail) list() ([]localFile, error) {
+	local, err := listLocal(t.o.Dir, t.o.Chunks)
+	if err != nil {
+		return nil, fmt.Errorf("look for the files of the head: %w", err)
+	}
+	hasLog := slices.ContainsFunc(local, func(f localFile) bool { return f.name.Kind == segment.WAL })
+	if t.sawLog && !hasLog {
+		if !t.gone {
+			t.o.Logger.Error("MaaS: the log (WAL) has gone from the data directory; what remote memory holds of it stays, and nothing is copied until it is back", "dir", t.o.Dir)
+		}
+		t.gone = true
+		return nil, errLogGone
+	}
+	t.sawLog, t.gone = hasLog, false
+	return local, nil
+}
+
+// usable says whether a successor could start from what is in remote memory: not so while the first
+// checkpoint is on its way.
+func (t *Tail) usable() bool {
+	t.mu.RLock()
+	files := make([]*segment.File, 0, len(t.files))
+	for _, r := range t.files {
+		files = append(files, r.file)
+	}
+	t.mu.RUnlock()
+	segment.Sort(files)
+	_, _, err := planRestore(files, false)
+	return err == nil
 }
 
 func (t *Tail) truncationCount() int {

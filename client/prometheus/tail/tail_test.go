@@ -236,3 +236,86 @@ func TestOpen__waits_for_a_predecessor_and_fences_it(t *testing.T) {
 	require.NoError(t, <-opened)
 	require.Greater(t, time.Since(begun), 2*time.Second)
 }
+
+func TestTail__keeps_what_it_has_when_the_log_goes_away(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize })
+	want := contents(t, d.dir)
+	require.NoError(t, os.RemoveAll(d.dir))
+	time.Sleep(200 * time.Millisecond) // Ten looks.
+	n.stop(t)
+
+	next := t.TempDir()
+	m, err := connect(t, server.URL, next, true)
+	require.NoError(t, err)
+	_, err = Restore(m, next, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, want, contents(t, next))
+	require.NoError(t, m.Close())
+}
+
+func TestRestore__refuses_a_log_without_its_beginning(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000003", segmentSize)
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize })
+	n.stop(t)
+
+	next := t.TempDir()
+	m, err := connect(t, server.URL, next, true)
+	require.NoError(t, err)
+	_, err = Restore(m, next, false, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "segment 3")
+	require.NoDirExists(t, filepath.Join(next, "wal"))
+	require.NoError(t, m.Close())
+}
+
+func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.checkpoint(2, 1)
+	d.append("wbl/00000000", 100)
+	d.append("wal/00000003", 0)
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize+100 })
+	n.stop(t)
+
+	next := t.TempDir()
+	for _, name := range []string{"wbl", "wal", "chunks_head"} { // What a crash left.
+		require.NoError(t, os.Mkdir(filepath.Join(next, name), 0o777))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(next, "wbl/00000000"), []byte("old"), 0o666))
+	m, err := connect(t, server.URL, next, true)
+	require.NoError(t, err)
+	_, err = Restore(m, next, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, contents(t, d.dir), contents(t, next), "with an empty segment behind the checkpoint")
+	require.NoError(t, m.Close())
+}
+
+func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", filepath.Join(t.TempDir(), "memory"))
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	first := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(first) == segmentSize })
+	time.Sleep(3 * time.Second) // What it has is older, by the second, than the next server.
+	server.Kill()
+	server.Restart()
+
+	ctx, cancel := context.WithTimeout(context.Background(), memory.SessionTTL)
+	defer cancel()
+	_, err := memory.Open(ctx, memory.Options{
+		URL: server.URL, Owner: "node", Transport: "http", Dir: t.TempDir(), Required: true,
+		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
+	})
+	require.Error(t, err)
+	maastest.Eventually(t, "the first one goes on", first.Up)
+	d.append("wal/00000000", 10)
+	maastest.Eventually(t, "what is new is copied", func() bool { return acked(first) == segmentSize+10 })
+	first.stop(t)
+}
