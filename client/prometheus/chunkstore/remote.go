@@ -107,23 +107,29 @@ func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
 func (r *Remote) attach() {
 	r.next = max(firstRemoteFile, r.memory.State().ChunkSegment+1)
 	r.reserved = r.next - 1
-	whole := true
+	first := r.memory.State().FirstChunkSegment
 	for _, f := range r.arena.Listing.Files {
 		if f.Name().Kind != segment.Chunks {
 			continue
 		}
 		number := f.Name().Number
 		r.next = max(r.next, number+1)
-		if n := len(r.files); n > 0 && f.Previous() != r.files[n-1].number {
-			whole = false
-		}
-		if number < firstRemoteFile || !whole || r.o.Unknown {
+		if number < firstRemoteFile || r.o.Unknown || !r.follows(f, first) {
 			r.dead = append(r.dead, f)
 			continue
 		}
 		r.files = append(r.files, &remoteFile{number: number, file: f})
 	}
 	r.cut = true
+}
+
+// follows says whether a file is the next one of those that hang together; first is where they begin, 0
+// for wherever.
+func (r *Remote) follows(f *segment.File, first uint32) bool {
+	if n := len(r.files); n > 0 {
+		return f.Follows(r.files[n-1].file)
+	}
+	return first == 0 || f.Name().Number == first
 }
 
 // WriteChunk keeps the chunk here and writes it to remote memory soon. It does not fail: what cannot
@@ -169,25 +175,35 @@ func (r *Remote) fileFor(n int) (*remoteFile, error) {
 	}
 	if r.next > r.reserved {
 		reserved := r.next + reserveFiles
-		if err := r.memory.UpdateState(func(s *memory.State) { s.ChunkSegment = reserved }); err != nil {
+		if err := r.memory.UpdateState(func(s *memory.State) {
+			s.ChunkSegment, s.FirstChunkSegment = reserved, r.first()
+		}); err != nil {
 			return nil, err
 		}
 		r.reserved = reserved
 	}
 	header := record.FileHeader()
-	f := &remoteFile{ // What it follows is said: numbers that were reserved and not used are no hole.
+	f := &remoteFile{
 		number:  r.next,
 		file:    segment.New(r.memory.Owner(), r.arena.Epoch, segment.Name{Kind: segment.Chunks, Number: r.next}, true),
 		pending: header[:],
 		since:   time.Now(),
 	}
 	if last := len(r.files) - 1; last >= 0 {
-		f.file.After(r.files[last].number)
+		f.file.After(r.files[last].number, r.files[last].end())
 	}
 	r.files = append(r.files, f)
 	r.next++
 	r.cut = false
 	return f, nil
+}
+
+// first is the number of the first file that there is, or will be. Caller holds mu.
+func (r *Remote) first() uint32 {
+	if len(r.files) == 0 {
+		return r.next
+	}
+	return r.files[0].number
 }
 
 // find returns the file of a number. Caller holds mu.
@@ -325,7 +341,16 @@ func (r *Remote) Truncate(fileNo uint32) error {
 		r.cut = true
 	}
 	r.wake()
-	return nil
+	return r.saveFirst()
+}
+
+// saveFirst saves where the files begin, so that a start sees whether the first ones are missing. Caller
+// holds mu.
+func (r *Remote) saveFirst() error {
+	if r.memory.State().FirstChunkSegment == r.first() {
+		return nil
+	}
+	return r.memory.UpdateState(func(s *memory.State) { s.FirstChunkSegment = r.first() })
 }
 
 // remove takes files out of use; they are freed in the background. Caller holds mu.
@@ -345,18 +370,35 @@ func (r *Remote) DeleteCorrupted(err error) error {
 	if !ok {
 		return fmt.Errorf("cannot handle error: %w", err)
 	}
+	r.memory.Metrics().LostChunks.Add(float64(r.countFrom(c.FileIndex)))
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, f := range r.files {
 		if int(f.number) >= c.FileIndex {
-			r.memory.Metrics().LostChunks.Add(float64(f.chunks))
 			r.remove(i, len(r.files))
 			break
 		}
 	}
-	return nil
+	return r.saveFirst()
+}
+
+// countFrom counts the chunks in the files from a number on, as far as they can be read.
+func (r *Remote) countFrom(number int) (n int) {
+	r.mu.RLock()
+	files := slices.Clone(r.files)
+	r.mu.RUnlock()
+	for _, f := range files {
+		if int(f.number) < number {
+			continue
+		}
+		_ = r.iterate(f, func(chunks.HeadSeriesRef, chunks.ChunkDiskMapperRef, int64, int64, uint16, chunkenc.Encoding, bool) error {
+			n++
+			return nil
+		})
+	}
+	return n
 }
 
 // Size is that of local files, which size retention counts: none.

@@ -6,12 +6,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -21,6 +24,8 @@ import (
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/tail"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type written struct {
 	series     chunks.HeadSeriesRef
@@ -181,6 +186,60 @@ func TestRemote__numbers_that_were_only_reserved_are_no_hole(t *testing.T) {
 	}
 	require.NoError(t, s.Close())
 	require.NoError(t, m.Close())
+}
+
+// A hole would be a silent loss: the log is read from the last chunk of a series on.
+func TestRemote__nothing_is_attached_behind_a_hole(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	for lost := range 3 {
+		dir := t.TempDir()
+		m := open(t, server.URL, dir, true)
+		s, err := NewRemote(m, RemoteOptions{})
+		require.NoError(t, err)
+		rnd := rand.New(rand.NewSource(1))
+		var all []written
+		for range 3 {
+			all = append(all, write(t, s, rnd, 100)...)
+			s.CutNewFile()
+		}
+		maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+		ranges, err := s.files[lost].file.Ranges(nil, make([]byte, 1), 0)
+		require.NoError(t, err)
+		_, _, err = clientOf(t, m).Free(context.Background(), ranges[0].ID)
+		require.NoError(t, err)
+		s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+		checkIterates(t, s, all[:lost*100])
+
+		more := write(t, s, rnd, 100) // And it goes on from there.
+		s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+		checkIterates(t, s, append(all[:lost*100:lost*100], more...))
+		require.NoError(t, s.Truncate(math.MaxUint32))
+		require.NoError(t, s.Close())
+		require.NoError(t, m.Close())
+	}
+}
+
+func TestRemote__ends_when_too_much_waits(t *testing.T) {
+	for what, o := range map[string]RemoteOptions{
+		"too many bytes": {MaxPendingBytes: 1000},
+		"for too long":   {MaxPendingAge: time.Millisecond},
+	} {
+		t.Run(what, func(t *testing.T) {
+			server := maastest.Start(t, "--max-pool-size", "256MiB")
+			m := open(t, server.URL, t.TempDir(), true)
+			fatal := make(chan error, 2)
+			o.Fatal = func(err error) { fatal <- err }
+			s, err := NewRemote(m, o)
+			require.NoError(t, err)
+			server.Kill()
+			all := write(t, s, rand.New(rand.NewSource(1)), 1000)
+			require.ErrorContains(t, <-fatal, "wait for the memory server")
+			checkReads(t, s, all)
+			require.ErrorContains(t, s.Close(), "the next start reads their samples from the log")
+			require.Empty(t, fatal)
+			require.Error(t, m.Close()) // The session ends by itself.
+		})
+	}
 }
 
 // Their series' numbers will be given to others.

@@ -61,7 +61,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
-		Degraded:       gauge("degraded", "Whether local storage stands in for the memory server (1)."),
+		Degraded:       gauge("degraded", "Whether the memory server is not in use (1): local storage stands in, in remote mode nothing does."),
 		Transport:      gaugeVec("transport_info", "How bytes travel to the memory server; always 1.", "transport"),
 		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
 		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes of these allocations.", "content"),
@@ -72,7 +72,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		CacheMisses:    counter("cache_misses_total", "Blocks that had to be read from the memory server."),
 		ChunksWritten:  counter("chunks_written_total", "Chunks acknowledged by the memory server."),
 		BytesRead:      counter("read_bytes_total", "Bytes read from the memory server."),
-		BytesWritten:   counter("written_bytes_total", "Bytes written to the memory server, headers included."),
+		BytesWritten:   counter("written_bytes_total", "Bytes of logs and chunk files written to the memory server."),
 		Durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            namespace + "operation_duration_seconds",
 			Help:                            "How long operations at the memory server take.",
@@ -86,7 +86,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"op"}),
 		FallbackReads: counter("fallback_reads_total", "Chunks read from local files because the memory server failed."),
 		Resynced:      counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
-		LostChunks:    counter("lost_chunks_total", "Chunks that are neither here nor at the memory server; the log (WAL) still has their samples."),
+		LostChunks:    counter("lost_chunks_total", "Chunks dropped at a start because of damage in remote memory; the log (WAL) has their samples."),
 		WALAcked:      counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
 	}
 	if reg != nil {

@@ -27,6 +27,10 @@ type State struct {
 	// ChunkSegment is the highest number that a chunk segment in remote memory ever had. Numbers
 	// are not used again, or markers in an old WBL would name new chunks.
 	ChunkSegment uint32 `json:"chunk_segment,omitempty"`
+
+	// FirstChunkSegment is the lowest number of a chunk segment that is still needed. One that is not
+	// there has been lost, and what follows cannot be used: the log is read instead.
+	FirstChunkSegment uint32 `json:"first_chunk_segment,omitempty"`
 }
 
 // LoadState reads the state of a data directory; there is none before the first start.

@@ -69,9 +69,9 @@ func (n Name) String() string {
 //	 4  version    u8      24  base       u64     60  crc of this slot u32
 //	 5  kind       u8      32  epoch      u64
 //	 6  flags      u16     40  length     u32
-//	 8  number     u32     48  previous   u32
-//	12  part       u32     52  zero
-//	16  index      u32
+//	 8  number     u32     48  after, number u32
+//	12  part       u32     52  after, length u32
+//	16  index      u32     56  zero
 //
 // The checksums are CRC-32C. The slot with the higher generation counts.
 type header struct {
@@ -83,7 +83,7 @@ type header struct {
 	epoch      uint64 // Of the writer.
 	length     uint32 // Bytes that are there, from base on.
 	crc        uint32 // Of these.
-	previous   uint32 // Number of the file in front of this one; 0: the number before its own.
+	after      after
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -105,7 +105,8 @@ func (h *header) encode(b *[slotSize]byte) {
 	le.PutUint64(b[32:], h.epoch)
 	le.PutUint32(b[40:], h.length)
 	le.PutUint32(b[44:], h.crc)
-	le.PutUint32(b[48:], h.previous)
+	le.PutUint32(b[48:], h.after.number)
+	le.PutUint32(b[52:], h.after.length)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -126,7 +127,7 @@ func decodeSlot(b []byte) (header, error) {
 		epoch:      le.Uint64(b[32:]),
 		length:     le.Uint32(b[40:]),
 		crc:        le.Uint32(b[44:]),
-		previous:   le.Uint32(b[48:]),
+		after:      after{number: le.Uint32(b[48:]), length: le.Uint32(b[52:])},
 	}, nil
 }
 

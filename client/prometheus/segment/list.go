@@ -80,7 +80,7 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 		return cmp.Or(-cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.index, b.index))
 	})
 	f := New(owner, extents[0].epoch, name, extents[0].flags&flagSorted != 0)
-	f.previous = extents[0].previous
+	f.after = extents[0].after
 	l.Epoch = max(l.Epoch, f.epoch)
 	for _, e := range extents {
 		if e.epoch == f.epoch && int(e.index) == len(f.extents) && int64(e.base) == f.length() {

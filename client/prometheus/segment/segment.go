@@ -75,8 +75,8 @@ type File struct {
 	extents []extent     // In the order of their offsets, without a gap; none is empty but the last.
 	spare   []extent     // Allocated for what comes next; only the appender takes one.
 
-	previous uint32 // See After. Set before the first Append.
-	request  string // Of the appender: the id of an allocation that was not answered yet.
+	after   after  // Set before the first Append.
+	request string // Of the appender: the id of an allocation that was not answered yet.
 }
 
 // New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
@@ -85,15 +85,19 @@ func New(owner string, epoch uint64, name Name, sorted bool) *File {
 	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
 }
 
-// After says which file this one follows, where its number is not the next one.
-func (f *File) After(number uint32) { f.previous = number }
+// after is the file that one follows: its number, and its length, which is final. All zero: unknown.
+type after struct{ number, length uint32 }
 
-// Previous is the number of the file that this one follows.
-func (f *File) Previous() uint32 {
-	if f.previous != 0 {
-		return f.previous
+// After says which file this one follows, and how long that is for ever: the numbers in between were
+// never used.
+func (f *File) After(number uint32, length int64) { f.after = after{number, uint32(length)} }
+
+// Follows says whether nothing is missing between another file, as it is now, and this one.
+func (f *File) Follows(other *File) bool {
+	if f.after == (after{}) {
+		return f.name.Number == other.name.Number+1
 	}
-	return f.name.Number - 1
+	return f.after == after{other.name.Number, uint32(other.Len())}
 }
 
 // Name is the file's name.
@@ -221,7 +225,7 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 			}
 		}
 		e := f.spare[spares]
-		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch, previous: f.previous}
+		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch, after: f.after}
 		if f.sorted {
 			e.flags = flagSorted
 		}

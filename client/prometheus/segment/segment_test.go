@@ -43,12 +43,12 @@ func content(t *testing.T, mem Memory, f *File) []byte {
 func TestHeader__golden_bytes(t *testing.T) {
 	h := header{
 		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
-		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, previous: 0x0A0B0C0D,
+		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, after: after{0x0A0B0C0D, 0x0E},
 	}
 	var b [slotSize]byte
 	h.encode(&b)
 	require.Equal(t, "4d61536701040300"+"04030201"+"05000000"+"06000000"+"07000000"+"5544332211000000"+
-		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0000000000000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
+		"0900000000000000"+"0a000000"+"efbeadde"+"0d0c0b0a"+"0e000000"+"00000000"+hex.EncodeToString(b[60:]), hex.EncodeToString(b[:]))
 	got, err := decodeSlot(b[:])
 	require.NoError(t, err)
 	require.Equal(t, h, got)
@@ -229,18 +229,21 @@ func TestReadAt__outside_is_an_error(t *testing.T) {
 
 func TestFile__says_what_it_follows(t *testing.T) {
 	c := client(t)
+	first := New("me", 1, Name{Kind: Chunks, Number: 7}, true)
 	next := New("me", 1, Name{Kind: Chunks, Number: 8}, true)
-	require.Equal(t, uint32(7), next.Previous())
 	far := New("me", 1, Name{Kind: Chunks, Number: 70}, true)
-	far.After(8)
-	for _, f := range []*File{next, far} {
+	far.After(8, mib)
+	for _, f := range []*File{first, next, far} {
 		require.NoError(t, f.Append(ctx, c, random(1, mib)))
 	}
 	l, err := List(ctx, c, "me")
 	require.NoError(t, err)
-	require.Len(t, l.Files, 2)
-	require.Equal(t, uint32(7), l.Files[0].Previous())
-	require.Equal(t, uint32(8), l.Files[1].Previous())
+	require.Len(t, l.Files, 3)
+	require.True(t, l.Files[1].Follows(l.Files[0]))
+	require.True(t, l.Files[2].Follows(l.Files[1]))
+	require.False(t, l.Files[2].Follows(l.Files[0]))
+	require.NoError(t, next.Append(ctx, c, []byte("a byte more, or less")))
+	require.False(t, far.Follows(next))
 }
 
 // late is a server whose answers to allocations come too late.
