@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"maas/client/go"
 	"maas/client/prometheus/segment"
@@ -178,7 +181,7 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 		return nil
 	}
 	epoch := m.State().Epoch
-	if old == nil && listing.Epoch > epoch && !IsEmpty(m.o.Dir) {
+	if old == nil && !IsEmpty(m.o.Dir) && (listing.Epoch > epoch || newestSegment(listing) > lastSegment(m.o.Dir)) {
 		return ErrStale
 	}
 	epoch = max(epoch, listing.Epoch) + 1
@@ -199,6 +202,26 @@ func (m *Manager) fence() error {
 	defer m.mu.Unlock()
 	m.why = ErrFenced
 	return ErrFenced
+}
+
+// newestSegment is the number of the newest segment of the log that the server holds, -1 for none.
+func newestSegment(l *segment.Listing) int {
+	newest := -1
+	for _, f := range l.Files {
+		if f.Name().Kind == segment.WAL {
+			newest = max(newest, int(f.Name().Number))
+		}
+	}
+	return newest
+}
+
+// lastSegment is the number of the newest segment of the log in a data directory.
+func lastSegment(dir string) int {
+	_, last, err := wlog.Segments(filepath.Join(dir, "wal"))
+	if err != nil {
+		return math.MaxInt // Upstream will say what is wrong; this directory is not called a copy for it.
+	}
+	return last
 }
 
 // IsEmpty says whether a data directory has no samples yet: what the server holds can fill it.

@@ -50,7 +50,9 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	if err != nil || len(plan) == 0 {
 		return done, err
 	}
-	done.Lost = lost
+	if done.Lost = lost; lost > 0 {
+		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
+	}
 	for _, log := range plan {
 		if len(log) > 0 && log[0].Name().Kind == segment.Chunks && done.Lost > 0 {
 			break // They may be of series that only the lost part of the log knows.
@@ -151,11 +153,15 @@ func firstNumber(files []*segment.File) uint32 {
 	return files[0].Name().Number
 }
 
-// contiguous is how many files have their numbers in a row, from the first one on.
+// contiguous is how many files have their numbers in a row, from the first one on. Of logs, each has to
+// be complete but the last.
 func contiguous(first uint32, files []*segment.File) int {
 	for i, f := range files {
 		if f.Name().Number != first+uint32(i) {
 			return i
+		}
+		if last, _ := f.Last(); !last && f.Name().Kind != segment.Chunks {
+			return i + 1
 		}
 	}
 	return len(files)

@@ -4,6 +4,7 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -18,8 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"maas/client/go"
 	"maas/client/prometheus/maastest"
 	"maas/client/prometheus/memory"
+	"maas/client/prometheus/segment"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -318,4 +321,87 @@ func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 	d.append("wal/00000000", 10)
 	maastest.Eventually(t, "what is new is copied", func() bool { return acked(first) == segmentSize+10 })
 	first.stop(t)
+}
+
+func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	for i := range 4 {
+		d.append(fmt.Sprintf("wal/%08d", i), segmentSize)
+	}
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 4*segmentSize })
+	n.tail.mu.RLock()
+	ranges, err := n.tail.files[segment.Name{Kind: segment.WAL, Number: 2}].file.Ranges(nil, make([]byte, 1), 0)
+	n.tail.mu.RUnlock()
+	require.NoError(t, err)
+	n.stop(t)
+
+	next := t.TempDir()
+	require.NoError(t, free(server.URL, ranges[0].ID))
+	m, err := connect(t, server.URL, next, true)
+	require.NoError(t, err)
+	done, err := Restore(m, next, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, Restored{Files: 2, Bytes: 2 * segmentSize, Lost: 1}, done)
+	d.remove("wal/00000002")
+	d.remove("wal/00000003")
+	require.Equal(t, contents(t, d.dir), contents(t, next))
+	require.NoError(t, m.Close())
+}
+
+func free(url, id string) error {
+	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
+	if err != nil {
+		return err
+	}
+	_, _, err = c.Free(context.Background(), id)
+	return errors.Join(err, c.Close())
+}
+
+// A backup of the data directory, and the original died after it without another start.
+func TestOpen__a_directory_that_is_behind_is_refused_and_frees_nothing(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize })
+	backup := t.TempDir()
+	require.NoError(t, os.CopyFS(backup, os.DirFS(d.dir)))
+	d.append("wal/00000001", segmentSize)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 2*segmentSize })
+	n.stop(t)
+
+	_, err := connect(t, server.URL, backup, true)
+	require.ErrorIs(t, err, memory.ErrStale)
+	n = start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Zero(t, acked(n))
+}
+
+func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	first := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "all is copied", func() bool { return acked(first) == segmentSize })
+	// Cut off: its lease is gone without its knowledge, and a successor comes and goes.
+	require.NoError(t, first.Read("test", time.Second, func(_ context.Context, c *memory.Conn) error { return c.Close() }))
+	next := t.TempDir()
+	m, err := connect(t, server.URL, next, true)
+	require.NoError(t, err)
+	_, err = Restore(m, next, false, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	successor := &node{Manager: m, tail: Start(m, Options{Dir: next, Interval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})}
+	require.NoError(t, os.WriteFile(filepath.Join(next, "wal/00000001"), make([]byte, 1000), 0o666))
+	maastest.Eventually(t, "the successor writes", func() bool { return acked(successor) == 1000 })
+	successor.stop(t)
+
+	d.append("wal/00000000", 10)
+	maastest.Eventually(t, "it knows", first.Fenced)
+	require.ErrorIs(t, first.Write("test", 0, nil), memory.ErrFenced)
+	time.Sleep(100 * time.Millisecond)
+	require.Equal(t, float64(segmentSize), acked(first))
+	first.tail.Close()
+	_ = first.Close()
 }
