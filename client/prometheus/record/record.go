@@ -27,10 +27,6 @@ const (
 	oooMask       = chunks.OutOfOrderMask
 
 	formatV1 = 1
-
-	// minData: a chunk begins with its count of samples and has at least one. Chunk encodings take
-	// that for granted.
-	minData = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -102,10 +98,19 @@ func Size(b []byte) (int, error) {
 	switch {
 	case width == 0:
 		return 0, ErrShort
-	case width < 0 || n < minData || n > chunks.MaxHeadChunkFileSize:
+	case width < 0 || n < minData(chunkenc.Encoding(b[encOffset]&^oooMask)) || n > chunks.MaxHeadChunkFileSize:
 		return 0, fmt.Errorf("a head chunk of %d bytes: %w", n, ErrChecksum)
 	}
 	return dataLenOffset + width + int(n) + chunks.CRCSize, nil
+}
+
+// minData is what the encodings take for granted: the count of samples that a chunk begins with, and in
+// all but the first one a byte of flags.
+func minData(e chunkenc.Encoding) uint64 {
+	if e == chunkenc.EncXOR || !chunkenc.IsValidEncoding(e) {
+		return 2
+	}
+	return 3
 }
 
 // Parse reads the record that b begins with and returns its size. Data lies in b.

@@ -68,6 +68,25 @@ func TestPrefix__ends_at_the_first_record_that_is_not_whole(t *testing.T) {
 	}
 }
 
+func TestParse__takes_the_smallest_chunk_that_does_not_panic(t *testing.T) {
+	for e := range chunkenc.Encoding(16) {
+		empty, err := chunkenc.NewEmptyChunk(e)
+		smallest := 2 // Of an encoding that is not known.
+		if err == nil {
+			smallest = len(empty.Bytes())
+		}
+		_, _, err = Parse(Append(nil, Record{Series: 1, Encoding: e, Data: make([]byte, smallest-1)}))
+		require.ErrorIs(t, err, ErrChecksum, e)
+		r, _, err := Parse(Append(nil, Record{Series: 1, Encoding: e, Data: bytes.Repeat([]byte{0x3f}, smallest)}))
+		require.NoError(t, err, e)
+		if c, err := chunkenc.FromData(e, r.Data); err == nil {
+			it := c.Iterator(nil)
+			for it.Next() != chunkenc.ValNone {
+			}
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(Append(nil, Record{Series: 1, Mint: 1, Maxt: 2, Encoding: chunkenc.EncXOR, Data: []byte("0123456789")}))
 	f.Add(make([]byte, PrefixSize))
