@@ -11,6 +11,11 @@ answers() {
 		"$P/api/v1/query_range" | jq -cS '.data.result | sort_by(.metric | tostring)'
 }
 
+# probe NAME: the status with which the second one answers.
+probe() {
+	curl -sS -m 5 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$OTHER_PORT/-/$1"
+}
+
 step 'what does not work is refused with words'
 start_server --rdma off
 start_prometheus "$PORT" never --storage.tsdb.maas.http-config-file=x
@@ -64,6 +69,13 @@ equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at"
 
 step 'a second one of the same name is kept away'
 first=$PROM first_log=$PROM_LOG
+start_prometheus "$OTHER_PORT" second
+wait_for 30 said 'owner name is taken'
+equal 'probe of the one that waits' 200 "$(probe healthy)"
+equal 'it is not ready' 503 "$(probe ready)"
+kill -TERM "$PROM"
+wait_for 5 ended "$PROM"
+prom_ends 0
 start_prometheus "$OTHER_PORT" second
 prom_ends 1
 said 'another Prometheus holds the memory' || fail "$(cat "$PROM_LOG")"

@@ -126,7 +126,7 @@ func (c *contestant) open() {
 	case "pages":
 		config.Edit = func(o *tsdb.Options) { o.NewHeadChunkStore, c.stop = droppingPages() }
 	default:
-		c.maas, err = maasflag.Attach(&maasflag.Config{
+		c.maas, err = maasflag.Attach(nil, &maasflag.Config{
 			URL: c.server, Fallback: c.store == "mirror", Owner: c.owner, Restore: "auto",
 			Transport: "http", CacheSize: 64 * units.MiB,
 		}, c.dir, false, slog.New(slog.DiscardHandler), c.reg)

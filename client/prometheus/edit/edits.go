@@ -54,24 +54,24 @@ var edits = []edit{
 	headOpts.ChunkPassInterval = opts.HeadChunkPassInterval
 `},
 
-	// The command has the flags, and connects before it opens the database. What is deferred runs
-	// after the database is closed.
+	// The command has the flags, and connects before it opens the database, in the actor that does so:
+	// meanwhile probes are answered, and SIGTERM ends it. What is deferred runs after the database is
+	// closed.
 	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\n\tmaasflag \"maas/client/prometheus/flags\"\n"},
 	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
 
 	serverOnlyFlag(a, "storage.tsdb.path",`},
-	{mainGo, "\t\topts := cfg.tsdb.ToTSDBOptions()\n", 1, `		opts := cfg.tsdb.ToTSDBOptions()
-		maas, err := maasflag.Attach(maasConfig, localStoragePath, opts.EnableMemorySnapshotOnShutdown, logger, prometheus.DefaultRegisterer)
-		if err != nil {
-			logger.Error("Remote memory (--storage.tsdb.maas.url) is not usable", "err", err)
-			os.Exit(1)
-		}
-		if maas != nil {
-			defer maas.Detach()
-			opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
-				return maas.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
-			}
-		}
-`},
+	{mainGo, "\t\t\t\tdb, err := openDBWithMetrics(localStoragePath,", 1, `				maas, err := maasflag.Attach(cancel, maasConfig, localStoragePath, opts.EnableMemorySnapshotOnShutdown, logger, prometheus.DefaultRegisterer)
+				if err != nil {
+					return fmt.Errorf("remote memory (--storage.tsdb.maas.url) is not usable: %w", err)
+				}
+				if maas != nil {
+					defer maas.Detach()
+					opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
+						return maas.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+					}
+				}
+
+				db, err := openDBWithMetrics(localStoragePath,`},
 	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
 }

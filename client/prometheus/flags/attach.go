@@ -43,9 +43,10 @@ type Attachment struct {
 }
 
 // Attach connects a data directory, and fills it first when it is empty and remote memory holds what
-// this owner left elsewhere. Nil, nil without a URL. snapshot says whether Prometheus is to write
-// chunk snapshots. The database is opened after it, and Detach comes after the database is closed.
-func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
+// this owner left elsewhere, which can take minutes: once stop is closed, it ends with an error. Nil,
+// nil without a URL. snapshot says whether Prometheus is to write chunk snapshots. The database is
+// opened after it, and Detach comes after the database is closed.
+func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
 	if !c.Enabled() {
 		return nil, nil
 	}
@@ -53,7 +54,9 @@ func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prome
 		return nil, err
 	}
 	logger = logger.With("component", "maas")
-	m, err := memory.Open(context.Background(), memory.Options{
+	ctx, cancel := until(stop)
+	defer cancel()
+	m, err := memory.Open(ctx, memory.Options{
 		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: dir, Required: !c.Fallback,
 		Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
@@ -68,7 +71,7 @@ func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prome
 		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
 		os.Exit(1)
 	}
-	lost, err := a.restore(dir)
+	lost, err := a.restore(ctx, dir)
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -77,15 +80,28 @@ func Attach(c *Config, dir string, snapshot bool, logger *slog.Logger, reg prome
 	return a, nil
 }
 
+// until is a context that ends when stop is closed.
+func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // restore says whether a part of the log was lost.
-func (a *Attachment) restore(dir string) (lost bool, err error) {
+func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err error) {
 	arena := a.memory.Arena()
 	if a.c.Restore == "off" || arena == nil || !memory.IsEmpty(dir) || len(arena.Listing.Files) == 0 {
 		return false, nil
 	}
 	start := time.Now()
 	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files))
-	done, err := tail.Restore(a.memory, dir, a.c.Fallback, a.logger)
+	done, err := tail.Restore(ctx, a.memory, dir, a.c.Fallback, a.logger)
 	if err != nil {
 		return false, fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)
 	}

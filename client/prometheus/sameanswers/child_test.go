@@ -65,7 +65,7 @@ type none = struct{}
 func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c.registry = prometheus.NewRegistry()
-	c.attachment, err = maasflag.Attach(&maasflag.Config{
+	c.attachment, err = maasflag.Attach(nil, &maasflag.Config{
 		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
 		CacheSize: units.Base2Bytes(config.CacheSize),
 	}, config.Dir, config.SnapshotOnClose, log, c.registry)

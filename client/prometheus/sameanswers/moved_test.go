@@ -76,7 +76,7 @@ func checkMoved(t *testing.T, fallback bool) {
 	const series, cache = 20_000, 2 * units.MiB
 	server := maastest.Start(t, "--max-pool-size", "512MiB")
 	dir, registry := t.TempDir(), prometheus.NewRegistry()
-	attachment, err := maasflag.Attach(&maasflag.Config{
+	attachment, err := maasflag.Attach(nil, &maasflag.Config{
 		URL: server.URL, Owner: "moved", Fallback: fallback, Transport: "http", Restore: "auto", CacheSize: cache,
 		ReadTimeout: 10 * time.Second, // A read that falls back on a slow machine would not be counted.
 	}, dir, false, slog.New(slog.DiscardHandler), registry)

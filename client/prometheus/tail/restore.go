@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,21 +31,21 @@ const (
 type Restored struct {
 	Files int
 	Bytes int64
-	Lost  int // Files of logs that could not be used, with all that follows them.
+	Lost  int // Files that could not be used, with all that follows them.
 }
 
 // Restore makes a data directory of what a predecessor, on another node perhaps, left in remote
 // memory: its newest checkpoint, the log behind it, and, with withChunks, its head chunk files. Of
 // each it takes what hangs together from its beginning, for a hole would be a silent loss. The
-// directory must hold no log.
-func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger) (Restored, error) {
+// directory must hold no log. When ctx ends, so does it, and the directory is as it was.
+func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool, logger *slog.Logger) (Restored, error) {
 	var done Restored
 	tmp := filepath.Join(dir, restoreDir)
 	if err := os.RemoveAll(tmp); err != nil {
 		return done, err
 	}
 	defer os.RemoveAll(tmp)
-	r := restorer{memory: m, tmp: tmp, logger: logger}
+	r := restorer{ctx: ctx, memory: m, tmp: tmp, logger: logger}
 	defer r.syncs.Wait()
 	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
 	if err != nil || len(plan) == 0 {
@@ -53,21 +54,17 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	if done.Lost = lost; lost > 0 {
 		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
 	}
-	for _, log := range plan {
-		if len(log) > 0 && log[0].Name().Kind == segment.Chunks && done.Lost > 0 {
-			break // They may be of series that only the lost part of the log knows.
+	files := slices.Concat(plan...)
+	for i, f := range files {
+		whole, err := r.write(f)
+		if err != nil {
+			return done, fmt.Errorf("restore %s from the memory of owner %q: %w", f.Name(), m.Owner(), err)
 		}
-		for i, f := range log {
-			whole, err := r.write(f)
-			if err != nil {
-				return done, fmt.Errorf("restore %s from the memory of owner %q: %w", f.Name(), m.Owner(), err)
-			}
-			done.Files++
-			done.Bytes += f.Len()
-			if !whole {
-				done.Lost += len(log) - i
-				break
-			}
+		done.Files++
+		done.Bytes += f.Len()
+		if !whole {
+			done.Lost += len(files) - i
+			break
 		}
 	}
 	if err := r.syncs.Wait(); err != nil {
@@ -90,8 +87,9 @@ func Restore(m *memory.Manager, dir string, withChunks bool, logger *slog.Logger
 	return done, nil
 }
 
-// planRestore picks, for each log, the files that hang together: checkpoint, WAL, WBL, chunks. lost is
-// how many it leaves out. Without the beginning of its log, no database opens.
+// planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks that hang together. lost is
+// how many of the logs it leaves out: behind a gap all, for they may be of series that only the lost part
+// knows. Without the beginning of its log, no database opens.
 func planRestore(files []*segment.File, withChunks bool) (plan [][]*segment.File, lost int, err error) {
 	byKind := map[segment.Kind][]*segment.File{}
 	for _, f := range files {
@@ -111,15 +109,19 @@ func planRestore(files []*segment.File, withChunks bool) (plan [][]*segment.File
 		return nil, 0, fmt.Errorf("the log begins with segment %d, and of the checkpoint in front of it not all is there", wal[0].Name().Number)
 	}
 	plan = [][]*segment.File{checkpoint}
+	wbl, chunks := byKind[segment.WBL], byKind[segment.Chunks]
 	for _, log := range []struct {
 		first uint32
 		files []*segment.File
-	}{{first, wal}, {firstNumber(byKind[segment.WBL]), byKind[segment.WBL]}} {
-		n := contiguous(log.first, log.files)
+	}{{first, wal}, {firstNumber(wbl), wbl}} {
+		n := 0
+		if lost == 0 {
+			n = contiguous(log.first, log.files)
+		}
 		plan = append(plan, log.files[:n])
 		lost += len(log.files) - n
 	}
-	if chunks := byKind[segment.Chunks]; withChunks {
+	if withChunks && lost == 0 {
 		plan = append(plan, chunks[:contiguous(firstNumber(chunks), chunks)])
 	}
 	return plan, lost, nil
@@ -177,6 +179,7 @@ func (r *restorer) addSegment(checkpoint, wal []*segment.File) error {
 }
 
 type restorer struct {
+	ctx    context.Context
 	memory *memory.Manager
 	tmp    string
 	logger *slog.Logger
@@ -211,6 +214,9 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 	}()
 	var buf []byte
 	for _, p := range f.Pieces() {
+		if err := r.ctx.Err(); err != nil {
+			return false, err
+		}
 		buf = append(buf[:0], make([]byte, p.Length)...)
 		if err := r.memory.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error {
 			return f.ReadAt(ctx, c, buf, p.Offset)
@@ -219,7 +225,7 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 		}
 		r.memory.Metrics().BytesRead.Add(float64(p.Length))
 		if segment.Checksum(buf) != p.CRC {
-			r.logger.Error("MaaS memory holds other bytes than were written; what follows them in this log is not restored",
+			r.logger.Error("MaaS memory holds other bytes than were written; what follows them is not restored",
 				"file", f.Name(), "offset", p.Offset)
 			return false, nil
 		}
