@@ -27,36 +27,32 @@ type localFile struct {
 
 const checkpointPrefix = "checkpoint."
 
-// listLocal lists what a data directory holds, in the order in which it has to reach remote memory:
-// of two files of one log, the older one first; the checkpoint, without which a log is no use, before
-// the chunks, which make a start from it faster.
+// listLocal lists what a data directory holds, in an order in which nothing is seen without what it
+// depends on: a sample of the WBL is of a series of the WAL, which Prometheus writes first, and segments
+// of the WAL go once there is a checkpoint of them.
 func listLocal(dir string, withChunks bool) ([]localFile, error) {
-	files, err := listCheckpoint(filepath.Join(dir, "wal"))
+	wbl, err := listLog(dir, segment.WBL)
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range []struct {
-		kind segment.Kind
-		dir  string
-		skip bool
-	}{
-		{segment.Chunks, "chunks_head", !withChunks},
-		{segment.WAL, "wal", false},
-		{segment.WBL, "wbl", false},
-	} {
-		if d.skip {
-			continue
-		}
-		numbered, err := listNumbered(filepath.Join(dir, d.dir), segment.Name{Kind: d.kind})
-		if err != nil {
-			return nil, err
-		}
-		for i := range numbered {
-			numbered[i].complete = i < len(numbered)-1
-		}
-		files = append(files, numbered...)
+	wal, err := listLog(dir, segment.WAL)
+	if err != nil {
+		return nil, err
 	}
-	return files, nil
+	checkpoint, err := listCheckpoint(filepath.Join(dir, "wal"))
+	if err != nil || !withChunks {
+		return slices.Concat(wbl, wal, checkpoint), err
+	}
+	chunks, err := listNumbered(filepath.Join(dir, "chunks_head"), segment.Name{Kind: segment.Chunks})
+	return slices.Concat(wbl, wal, checkpoint, chunks), err
+}
+
+func listLog(dir string, kind segment.Kind) ([]localFile, error) {
+	files, err := listNumbered(filepath.Join(dir, kind.String()), segment.Name{Kind: kind})
+	for i := range files {
+		files[i].complete = i < len(files)-1
+	}
+	return files, err
 }
 
 // listNumbered lists the files of a directory whose names are numbers. name is that of the first.

@@ -160,8 +160,9 @@ func (t *Tail) report(err error) {
 	}
 }
 
-// step looks at the directory once and copies what is new, the log first. more says that the budget
-// ended before the work did.
+// step looks at the directory once and copies what is new: the log first, and then the checkpoint,
+// without which it may be no use, before the chunks, which make a start from it faster. more says that the
+// budget ended before the work did.
 func (t *Tail) step() (more bool, err error) {
 	if !t.memory.Up() {
 		return false, memory.ErrDegraded
@@ -178,17 +179,17 @@ func (t *Tail) step() (more bool, err error) {
 		return false, err
 	}
 	budget := int64(bulkBudget)
-	for _, log := range []bool{true, false} {
+	for _, kind := range []segment.Kind{segment.WAL, segment.WBL, segment.Checkpoint, segment.Chunks} {
 		for _, f := range local {
-			if isLog := f.name.Kind == segment.WAL || f.name.Kind == segment.WBL; isLog != log {
+			if f.name.Kind != kind {
 				continue
 			}
-			if err := t.copyFile(f, truncations, &budget, log); err != nil {
+			if err := t.copyFile(f, truncations, &budget); err != nil {
 				return false, err
 			}
 			t.tell(f)
 		}
-		if log && t.usable() {
+		if kind == segment.WBL && t.usable() {
 			t.memory.Metrics().CaughtUp(begun)
 		}
 	}
@@ -237,8 +238,8 @@ func (t *Tail) truncationCount() int {
 	return t.truncations
 }
 
-// copyFile brings a remote file up to its local one. Bytes of bulk count against the budget.
-func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) error {
+// copyFile brings a remote file up to its local one. Bytes of what is no log count against the budget.
+func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	r, err := t.remote(f, truncations)
 	if r == nil || err != nil {
 		return err
@@ -266,14 +267,14 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64, log bool) e
 	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
 		return err // Another one by now.
 	}
+	log := f.name.Kind == segment.WAL || f.name.Kind == segment.WBL
 	for log || *budget > 0 {
 		n, err := t.copyPiece(file, r, f)
 		if err != nil {
 			return err
 		}
-		*budget -= int64(n)
-		if log {
-			*budget += int64(n)
+		if !log {
+			*budget -= int64(n)
 		}
 		if n == 0 {
 			// A chunk file is as long as it will ever be: only its time tells of new bytes. One that
@@ -329,11 +330,12 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 	return len(b), nil
 }
 
-// nextBytes reads what follows offset from: of a log all that is there, of a chunk file only whole
-// records, for it is made long with zeros and written with a buffer.
+// nextBytes reads what follows offset from: of a log all that was seen, for what came later may depend on
+// what was not; of a chunk file only whole records, for it is made long with zeros and written with a
+// buffer.
 func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, records int, err error) {
 	if f.name.Kind != segment.Chunks {
-		n, err := readAtMost(file, t.buf, from)
+		n, err := readAtMost(file, t.buf[:min(int64(len(t.buf)), f.info.Size()-from)], from)
 		return t.buf[:n], 0, err
 	}
 	n, err := readAtMost(file, t.buf, from)
