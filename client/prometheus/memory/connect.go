@@ -133,7 +133,7 @@ func (m *Manager) connect(ctx context.Context) error {
 // it knows no session of before, but one that lives comes back for its name within the lease.
 func (m *Manager) predecessorMayLive(ctx context.Context, c *maas.Client, uptimeSeconds int64) (bool, error) {
 	uptime := time.Duration(uptimeSeconds) * time.Second
-	if m.arena.Load() != nil || !IsEmpty(m.o.Dir) || uptime > SessionTTL {
+	if m.arena.Load() != nil || !m.empty || uptime > SessionTTL {
 		return false, nil
 	}
 	allocations, err := c.List(ctx, m.o.Owner)
@@ -181,7 +181,7 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 		return nil
 	}
 	epoch := m.State().Epoch
-	if old == nil && !IsEmpty(m.o.Dir) && (listing.Epoch > epoch || newestSegment(listing) > lastSegment(m.o.Dir)) {
+	if old == nil && !m.empty && (listing.Epoch > epoch || newestSegment(listing) > lastSegment(m.o.Dir)) {
 		return ErrStale
 	}
 	epoch = max(epoch, listing.Epoch) + 1

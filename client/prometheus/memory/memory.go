@@ -80,6 +80,10 @@ type Manager struct {
 	failures atomic.Int32
 	reload   atomic.Bool // The server has lost some of what it held.
 
+	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
+	// goes on without the server begins a head of its own.
+	empty bool
+
 	mu    sync.Mutex // Guards what follows.
 	state State
 	why   error // Why it is not up.
@@ -105,7 +109,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
 	m.o.Metrics.Degraded.Set(1)
-	waits := o.Required || IsEmpty(o.Dir)
+	m.empty = IsEmpty(o.Dir)
+	waits := o.Required || m.empty
 	if err := m.connectFirst(ctx, waits); err != nil {
 		if o.Required || errors.Is(err, context.Canceled) || waits && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
@@ -114,6 +119,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		}
 		m.o.Logger.Warn("MaaS server is not in use; local storage serves alone until it is", "url", o.URL, "err", err)
 	}
+	m.empty = false
 	go m.run(runCtx)
 	return m, nil
 }

@@ -381,6 +381,26 @@ func TestOpen__a_directory_that_is_behind_is_refused_and_frees_nothing(t *testin
 	require.Zero(t, acked(n))
 }
 
+// It begins a head of its own, even if it has not written any of it when the server comes.
+func TestOpen__who_began_without_the_server_frees_nothing_of_what_it_holds(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", filepath.Join(t.TempDir(), "memory"))
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	n.stop(t)
+	server.Kill()
+	m, err := connect(t, server.URL, t.TempDir(), false)
+	require.NoError(t, err)
+	server.Restart()
+	maastest.Eventually(t, "it is refused", func() bool {
+		return errors.Is(m.Write("test", 0, nil), memory.ErrStale)
+	})
+	require.NoError(t, m.Close())
+	n = start(t, server.URL, d.dir)
+	n.stop(t)
+	require.Zero(t, acked(n))
+}
+
 func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
