@@ -11,7 +11,7 @@ cd "$ROOT"
 {
 	PACKAGES_BUILD=(
 		gcc libc6-dev cmake ninja-build 'pkg-config|pkgconf' libmicrohttpd-dev libjansson-dev
-		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev librdmacm-dev curl
+		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev librdmacm-dev curl jq
 	)
 	PACKAGES_TEST=(
 		libcmocka-dev g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
