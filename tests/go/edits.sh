@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Compiles the edited tsdb of the minors before the pinned one, and, in the long run, the whole
+# Compiles the edited tsdb of the minors around the pinned one, and, in the long run, the whole
 # command. Run as: edits.sh.
 # shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
 module=github.com/prometheus/prometheus
 work=$root/build/prometheus/versions
-for version in v0.313.5 v0.314.0; do
+for version in v0.313.5 v0.314.0 v0.316.0; do
 	tree=$work/$version
 	rm -rf "$tree"
 	mkdir -p "$work"

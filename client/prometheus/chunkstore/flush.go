@@ -9,11 +9,10 @@ import (
 	"time"
 
 	"maas/client/prometheus/memory"
-	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
 )
 
-// maxFlush is about what one request writes, where much waits.
+// maxFlush is what one request writes at most, unless a single chunk is larger.
 const maxFlush = 1 << 20
 
 // errLost ends the process: what it wrote is nowhere but in the log.
@@ -53,61 +52,42 @@ func (r *Remote) flush() error {
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
 	for {
-		f, n, records := r.nextPending()
+		f, b := r.nextPending()
 		if f == nil {
 			return nil
 		}
-		// The bytes do not change: WriteChunk only adds behind them.
-		if err := r.memory.Write("append", n, func(ctx context.Context, c *memory.Conn) error {
-			r.mu.RLock()
-			b := f.pending[:n:n]
-			r.mu.RUnlock()
-			return r.append(ctx, c, f, b, records)
+		if err := r.memory.Write("append", len(b.data), func(ctx context.Context, c *memory.Conn) error {
+			return r.append(ctx, c, f, b)
 		}); err != nil {
 			return err
 		}
-		r.memory.Metrics().ChunksWritten.Add(float64(records))
-		r.memory.Metrics().BytesWritten.Add(float64(n))
+		r.memory.Metrics().ChunksWritten.Add(float64(b.chunks))
+		r.memory.Metrics().BytesWritten.Add(float64(len(b.data)))
 	}
 }
 
 // append makes the bytes remote and takes them from what waits, as one step to a reader.
-func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b []byte, records int) error {
-	return f.file.AppendThen(ctx, c, b, func(publish func()) {
+func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
+	return f.file.AppendThen(ctx, c, b.data, func(publish func()) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		publish()
-		if f.pending = f.pending[len(b):]; len(f.pending) == 0 {
-			f.pending = nil // Lets go of the array.
-		}
+		f.written(len(b.data), b.chunks)
 		f.since = time.Now()
-		f.chunks -= records
 	})
 }
 
-// nextPending finds the first file that has chunks to write, and how many bytes of it to write next:
-// whole records, so that remote memory never ends inside of one.
-func (r *Remote) nextPending() (f *remoteFile, n, records int) {
+// nextPending finds the first file that has chunks to write, and the batch of it to write next, as it is
+// now.
+func (r *Remote) nextPending() (*remoteFile, batch) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, f := range r.files {
-		if f.chunks == 0 {
-			continue
+		if f.chunks > 0 {
+			return f, f.pending[0]
 		}
-		if f.file.Len() == 0 {
-			n = record.FileHeaderSize
-		}
-		for n < len(f.pending) && n < maxFlush {
-			size, err := record.Size(f.pending[n:])
-			if err != nil {
-				panic(fmt.Sprintf("record that was just encoded: %v", err)) // A bug, never bytes from outside.
-			}
-			n += size
-			records++
-		}
-		return f, n, records
 	}
-	return nil, 0, 0
+	return nil, batch{}
 }
 
 func (r *Remote) freeDead() error {
@@ -143,7 +123,7 @@ func (r *Remote) check(flushErr error) {
 		if f.chunks == 0 {
 			continue
 		}
-		bytes += int64(len(f.pending))
+		bytes += f.bytes
 		if oldest.IsZero() || f.since.Before(oldest) {
 			oldest = f.since
 		}

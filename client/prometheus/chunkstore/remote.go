@@ -52,12 +52,68 @@ type RemoteOptions struct {
 type remoteFile struct {
 	number  uint32
 	file    *segment.File
-	pending []byte // From file.Len() on.
+	pending []batch // From file.Len() on, none of them empty.
+	bytes   int64   // In pending.
+	chunks  int     // In pending.
 	since   time.Time
-	chunks  int // In pending.
 }
 
-func (f *remoteFile) end() int64 { return f.file.Len() + int64(len(f.pending)) }
+// batch is what one request writes at most: whole records, so that remote memory never ends inside of
+// one. Its bytes do not change; more may come behind them.
+type batch struct {
+	data   []byte
+	chunks int
+}
+
+func (f *remoteFile) end() int64 { return f.file.Len() + f.bytes }
+
+func (f *remoteFile) add(rec record.Record) {
+	size := record.EncodedSize(len(rec.Data))
+	last := len(f.pending) - 1
+	if last < 0 || len(f.pending[last].data)+size > maxFlush {
+		f.pending = append(f.pending, batch{})
+		last++
+	}
+	b := &f.pending[last]
+	if cap(b.data)-len(b.data) < size {
+		// By doubling: append's own steps would allocate, and collect, four times what is written. A batch
+		// behind a full one will be full, too.
+		grown := len(b.data)
+		if last > 0 {
+			grown = maxFlush
+		}
+		b.data = slices.Grow(b.data, max(size, min(grown, maxFlush-len(b.data))))
+	}
+	before := len(b.data)
+	b.data = record.Append(b.data, rec)
+	b.chunks++
+	f.bytes += int64(len(b.data) - before)
+	f.chunks++
+}
+
+// waiting returns what waits from an offset of the file on, to the end of a batch.
+func (f *remoteFile) waiting(off int64) []byte {
+	off -= f.file.Len()
+	for _, b := range f.pending {
+		if off < int64(len(b.data)) {
+			return b.data[off:]
+		}
+		off -= int64(len(b.data))
+	}
+	return nil
+}
+
+// written takes the first bytes, which are in remote memory now, from what waits.
+func (f *remoteFile) written(n, records int) {
+	b := &f.pending[0]
+	b.data = b.data[n:]
+	b.chunks -= records
+	f.bytes -= int64(n)
+	f.chunks -= records
+	if len(b.data) == 0 {
+		f.pending = slices.Delete(f.pending, 0, 1) // Lets go of the array.
+	}
+}
 
 // Remote keeps chunks in remote memory alone. It is safe for concurrent use.
 type Remote struct {
@@ -156,9 +212,8 @@ func (r *Remote) write(rec record.Record) (chunks.ChunkDiskMapperRef, error) {
 		f.since = time.Now()
 	}
 	ref := makeRef(f.number, f.end())
-	f.pending = record.Append(f.pending, rec)
-	f.chunks++
-	if len(f.pending) >= flushSize {
+	f.add(rec)
+	if f.bytes >= flushSize {
 		r.wake()
 	}
 	return ref, nil
@@ -186,7 +241,8 @@ func (r *Remote) fileFor(n int) (*remoteFile, error) {
 	f := &remoteFile{
 		number:  r.next,
 		file:    segment.New(r.memory.Owner(), r.arena.Epoch, segment.Name{Kind: segment.Chunks, Number: r.next}, true),
-		pending: header[:],
+		pending: []batch{{data: header[:]}},
+		bytes:   int64(len(header)),
 		since:   time.Now(),
 	}
 	if last := len(r.files) - 1; last >= 0 {
@@ -240,11 +296,10 @@ func (r *Remote) lookUp(number uint32, off int64) (*segment.File, []byte, chunke
 	if f == nil || off < record.FileHeaderSize || off >= f.end() {
 		return nil, nil, 0, fmt.Errorf("no head chunk %d:%d in remote memory", number, off)
 	}
-	there := f.file.Len()
-	if off < there {
+	if off < f.file.Len() {
 		return f.file, nil, 0, nil
 	}
-	rec, _, err := record.Parse(f.pending[off-there:])
+	rec, _, err := record.Parse(f.waiting(off))
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("head chunk %d:%d: %w", number, off, err)
 	}
@@ -301,8 +356,8 @@ func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error
 	copy(next, b)
 	r.mu.RLock()
 	there := file.file.Len()
-	if from := max(off+have, there); from < off+int64(len(next)) {
-		copy(next[from-off:], file.pending[from-there:])
+	for from := max(off+have, there); from < off+int64(len(next)); {
+		from += int64(copy(next[from-off:], file.waiting(from)))
 	}
 	r.mu.RUnlock()
 	remote := next[min(have, int64(len(next))):max(have, min(int64(len(next)), there-off))]
@@ -333,7 +388,7 @@ func (r *Remote) Truncate(fileNo uint32) error {
 	for n < len(r.files)-1 && r.files[n].number < fileNo {
 		n++
 	}
-	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].chunks == 0 && len(r.files[n].pending) == 0 {
+	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].bytes == 0 {
 		n++ // Nothing is being written to it.
 	}
 	r.remove(0, n)

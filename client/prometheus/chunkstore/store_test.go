@@ -242,6 +242,39 @@ func TestRemote__ends_when_too_much_waits(t *testing.T) {
 	}
 }
 
+// Among it a chunk that is larger than a batch, and the first of its file.
+func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	server.Pause()
+	all := write(t, s, rnd, 10)
+	s.CutNewFile()
+	data := make([]byte, 3*maxFlush)
+	rnd.Read(data)
+	large, err := chunkenc.FromData(chunkenc.EncXOR, data)
+	require.NoError(t, err)
+	for i := range 3 {
+		w := written{series: 1, mint: int64(i), maxt: int64(i), data: string(data), samples: uint16(large.NumSamples())}
+		w.ref = s.WriteChunk(w.series, w.mint, w.maxt, large, false, nil)
+		all = append(all, w)
+		all = append(all, write(t, s, rnd, 3000)...)
+	}
+	checkReads(t, s, all)
+	checkIterates(t, s, all)
+	server.Resume()
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	checkReads(t, s, all)
+	checkIterates(t, s, all)
+	s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+	checkIterates(t, s, all)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
 // Their series' numbers will be given to others.
 func TestRemote__chunks_of_unknown_series_are_freed(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
