@@ -27,9 +27,10 @@ int maas_http_delete(struct maas_http_conn *conn)
 
 /* ---- POST /free */
 
-/* Frees one of many; an id that is not there goes to `unknown`. Returns 1 when it was there. What
- * else may fail is the whole answer's status. */
-static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf *unknown)
+/* Frees one of many; an id that is not there goes to `unknown`, as it was written. Returns 1 when
+ * it was there. What else may fail is the whole answer's status. */
+static int free_one(struct maas_http_conn *conn, const char *id,
+		    const struct maas_http_element *element, struct maas_buf *unknown)
 {
 	int r;
 
@@ -42,7 +43,7 @@ static int free_one(struct maas_http_conn *conn, const char *id, struct maas_buf
 		return 1;
 	if (unknown->len)
 		maas_buf_str(unknown, ",");
-	maas_buf_json(unknown, id);
+	maas_buf_add(unknown, element->text, element->len);
 	return 0;
 }
 
@@ -60,24 +61,40 @@ int maas_http_free_end(struct maas_http_conn *conn)
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
+/* Before anything is freed, the whole body has to be good. */
+static int check_ids(struct maas_http_conn *conn, struct maas_http_fault *fault)
+{
+	struct maas_http_element element;
+	struct maas_http_list list;
+	char id[MAAS_ID_TEXT];
+	int r;
+
+	r = maas_http_ids_open(&list, conn->in.data, conn->in.len, fault);
+	if (r)
+		return r;
+	do
+		r = maas_http_ids_next(&list, id, &element, fault);
+	while (r == 1);
+	return r;
+}
+
 int maas_http_free(struct maas_http_conn *conn)
 {
 	struct maas_buf unknown = {0};
+	struct maas_http_element element;
 	struct maas_http_fault fault;
+	struct maas_http_list list;
+	char id[MAAS_ID_TEXT];
 	uint64_t freed = 0;
-	json_t *ids;
-	json_t *id;
-	size_t i;
 	int r;
 
-	r = maas_http_json_free(conn->in.data, conn->in.len, &ids, &fault);
+	r = check_ids(conn, &fault);
+	if (!r)
+		r = maas_http_ids_open(&list, conn->in.data, conn->in.len, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	json_array_foreach(ids, i, id)
-	{
-		freed += (uint64_t)free_one(conn, json_string_value(id), &unknown);
-	}
-	json_decref(ids);
+	while (maas_http_ids_next(&list, id, &element, &fault) == 1)
+		freed += (uint64_t)free_one(conn, id, &element, &unknown);
 	maas_buf_str(&conn->out, "{\"freed\":");
 	maas_buf_u64(&conn->out, freed);
 	maas_buf_str(&conn->out, ",\"unknown\":[");

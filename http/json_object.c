@@ -70,18 +70,6 @@ static int set_bool(const struct field *field, const json_t *value, void *at,
 	return 0;
 }
 
-static int set_array(const struct field *field, json_t *value, void *at,
-		     struct maas_http_fault *fault)
-{
-	size_t count = json_array_size(value); /* 0 for another type */
-
-	if (count < field->min || count > field->max)
-		return maas_http_refuse(fault, "bad_field", "\"%s\" must be %s", field->name,
-					field->wanted);
-	*(json_t **)at = value;
-	return 0;
-}
-
 static int set_field(const struct field *field, json_t *value, void *body,
 		     struct maas_http_fault *fault)
 {
@@ -94,9 +82,8 @@ static int set_field(const struct field *field, json_t *value, void *body,
 		return set_string(field, value, at, fault);
 	case KIND_BOOL:
 		return set_bool(field, value, at, fault);
-	default:
-		return set_array(field, value, at, fault);
 	}
+	return -EINVAL;
 }
 
 static int refuse_unknown(const struct shape *shape, const char *name,

@@ -9,7 +9,6 @@ enum kind {
 	KIND_NUMBER, /* uint64_t, from min to max */
 	KIND_STRING, /* char[size], from 1 byte */
 	KIND_BOOL,
-	KIND_ARRAY, /* json_t *, borrowed; from min to max elements */
 };
 
 struct field {
@@ -19,8 +18,10 @@ struct field {
 	size_t offset; /* of the value in the body's struct */
 	uint64_t min;
 	uint64_t max;	    /* of a string: its array's size */
-	const char *wanted; /* of a string or an array: what it should be, in words */
+	const char *wanted; /* of a string: what it should be, in words */
 };
+
+#define WANT_ID "an id, as a string of 36 characters"
 
 struct shape {
 	const char *example;
@@ -32,7 +33,10 @@ struct shape {
 int maas_http_refuse(struct maas_http_fault *fault, const char *code, const char *fmt, ...)
 	MAAS_PRINTF(3, 4);
 
-/* The JSON object that a body is; the caller's, json_decref(). Errors: -EINVAL, -ENOMEM. */
+/*
+ * The JSON object that a text is; the caller's, json_decref(). The object may take a hundred times
+ * the memory of its text: for short texts. Errors: -EINVAL, -ENOMEM.
+ */
 MAAS_MUST_CHECK int maas_http_json_load(const char *text, size_t len, const char *example,
 					json_t **ret_object, struct maas_http_fault *fault);
 

@@ -9,7 +9,6 @@
 
 enum { MAX_TTL_S = MAAS_LEND_MAX_TTL_S };
 
-/* Without arrays: those would be borrowed from an object that is gone. */
 static int parse(const struct shape *shape, const char *text, size_t len, void *body,
 		 struct maas_http_fault *fault)
 {
@@ -25,7 +24,6 @@ static int parse(const struct shape *shape, const char *text, size_t len, void *
 }
 
 #define WANT_NAME    "a name: 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
-#define WANT_ID	     "an id, as a string of 36 characters"
 #define WANT_ACCESS  "\"rw\", \"r\" or \"none\""
 #define WANT_REQUEST "a string of 1 to 127 printable ASCII characters"
 
@@ -227,118 +225,4 @@ int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *r
 	memcpy(ret_body->session, body.session, sizeof(body.session));
 	ret_body->access = (enum maas_access)access;
 	return 0;
-}
-
-/* ---- lists */
-
-int maas_http_json_free(const char *text, size_t len, json_t **ret_ids,
-			struct maas_http_fault *fault)
-{
-	static const struct field fields[] = {
-		{"ids", KIND_ARRAY, true, 0, 1, MAAS_SLAB_MAX_BATCH, "an array of 1 to 10000 ids"},
-	};
-	static const struct shape shape = {"{\"ids\": [\"ID\", \"ID\"]}", fields, 1};
-	json_t *ids = NULL;
-	json_t *object;
-	json_t *id;
-	size_t i;
-	int r;
-
-	r = maas_http_json_load(text, len, shape.example, &object, fault);
-	if (r)
-		return r;
-	r = maas_http_json_fill(&shape, object, &ids, fault);
-	if (r)
-		goto out;
-	json_array_foreach(ids, i, id)
-	{
-		if (!json_is_string(id)) {
-			r = maas_http_refuse(fault, "bad_field", "ids[%zu] must be " WANT_ID, i);
-			goto out;
-		}
-	}
-	*ret_ids = json_incref(ids);
-out:
-	json_decref(object);
-	return r;
-}
-
-#define AT(field) offsetof(struct maas_http_piece, field)
-static const struct field piece_fields[] = {
-	{"id", KIND_STRING, true, AT(id), 0, MAAS_ID_TEXT, WANT_ID},
-	{"offset", KIND_NUMBER, true, AT(offset), 0, INT64_MAX, NULL},
-	{"length", KIND_NUMBER, true, AT(len), 1, INT64_MAX, NULL},
-};
-#undef AT
-static const struct shape piece_shape = {"{\"id\": \"ID\", \"offset\": 0, \"length\": 16}",
-					 piece_fields, MAAS_ARRAY_SIZE(piece_fields)};
-
-static int fill_piece(size_t i, json_t *range, struct maas_http_pieces *pieces,
-		      struct maas_http_fault *fault)
-{
-	struct maas_http_piece *piece = &pieces->at[i];
-	struct maas_http_fault inner;
-	int r;
-
-	if (!json_is_object(range))
-		return maas_http_refuse(fault, "bad_field",
-					"ranges[%zu] must be an object such as %s", i,
-					piece_shape.example);
-	r = maas_http_json_fill(&piece_shape, range, piece, &inner);
-	if (r == -EINVAL)
-		return maas_http_refuse(fault, inner.code, "ranges[%zu]: %.280s", i, inner.text);
-	if (r)
-		return r;
-	/* The sum of offsets and lengths below 2^63 each fits 64 bits; their total need not. */
-	if (__builtin_add_overflow(pieces->total, piece->len, &pieces->total) ||
-	    pieces->total > INT64_MAX)
-		return maas_http_refuse(fault, "bad_field",
-					"the ranges' lengths add up to 2^63 or more");
-	return 0;
-}
-
-static int fill_pieces(json_t *ranges, struct maas_http_pieces *ret_pieces,
-		       struct maas_http_fault *fault)
-{
-	struct maas_http_pieces pieces = {.count = (uint32_t)json_array_size(ranges)};
-	json_t *range;
-	size_t i;
-	int r = 0;
-
-	pieces.at = calloc(pieces.count, sizeof(*pieces.at));
-	if (!pieces.at)
-		return -ENOMEM;
-	json_array_foreach(ranges, i, range)
-	{
-		r = fill_piece(i, range, &pieces, fault);
-		if (r) {
-			free(pieces.at);
-			return r;
-		}
-	}
-	*ret_pieces = pieces;
-	return 0;
-}
-
-int maas_http_json_pieces(const char *text, size_t len, struct maas_http_pieces *ret_pieces,
-			  struct maas_http_fault *fault)
-{
-	static const struct field fields[] = {
-		{"ranges", KIND_ARRAY, true, 0, 1, MAAS_HTTP_MAX_RANGES,
-		 "an array of 1 to 10000 ranges"},
-	};
-	static const struct shape shape = {
-		"{\"ranges\": [{\"id\": \"ID\", \"offset\": 0, \"length\": 16}]}", fields, 1};
-	json_t *ranges = NULL;
-	json_t *object;
-	int r;
-
-	r = maas_http_json_load(text, len, shape.example, &object, fault);
-	if (r)
-		return r;
-	r = maas_http_json_fill(&shape, object, &ranges, fault);
-	if (!r)
-		r = fill_pieces(ranges, ret_pieces, fault);
-	json_decref(object);
-	return r;
 }

@@ -159,14 +159,54 @@ MAAS_MUST_CHECK int maas_http_json_session(const char *text, size_t len,
 MAAS_MUST_CHECK int maas_http_json_grant(const char *text, size_t len,
 					 struct maas_http_grant *ret_body,
 					 struct maas_http_fault *fault);
-/* `ret_ids`: an array of strings; the caller's, json_decref(). */
-MAAS_MUST_CHECK int maas_http_json_free(const char *text, size_t len, json_t **ret_ids,
-					struct maas_http_fault *fault);
 MAAS_MUST_CHECK int maas_http_json_pieces(const char *text, size_t len,
 					  struct maas_http_pieces *ret_pieces,
 					  struct maas_http_fault *fault);
 /* For a call that takes no fields: an empty body or {}. */
 MAAS_MUST_CHECK int maas_http_json_none(const char *text, size_t len,
 					struct maas_http_fault *fault);
+
+/* ---- JSON bodies that are one list, an element at a time */
+
+#define MAAS_HTTP_ELEMENT_BYTES 4096 /* of one element's text, at most */
+
+/* The JSON text of one element; borrowed from the body. */
+struct maas_http_element {
+	const char *text;
+	size_t len;
+};
+
+struct maas_http_list_shape {
+	const char *name; /* of the field that holds the array */
+	const char *example;
+	const char *wanted; /* what an element should be, in words */
+	char opens;	    /* the first byte of an element */
+	uint32_t max;	    /* elements */
+};
+
+/* A walk through the elements; the fields are the walk's own. Owner thread only. */
+struct maas_http_list {
+	const struct maas_http_list_shape *shape;
+	const char *text;
+	const char *at;
+	const char *end;
+	uint32_t count; /* elements so far */
+};
+
+/* Borrows `text` until the walk ends. Errors: -EINVAL with `fault` filled. */
+MAAS_MUST_CHECK int maas_http_list_open(struct maas_http_list *list,
+					const struct maas_http_list_shape *shape, const char *text,
+					size_t len, struct maas_http_fault *fault);
+/* 1: the next element; 0: there is none, and the whole body was well-formed. Errors: -EINVAL. */
+MAAS_MUST_CHECK int maas_http_list_next(struct maas_http_list *list,
+					struct maas_http_element *ret_element,
+					struct maas_http_fault *fault);
+
+/* {"ids":[…]}, as above. `ret_id` is "" for a string that is too long to be an id. */
+MAAS_MUST_CHECK int maas_http_ids_open(struct maas_http_list *list, const char *text, size_t len,
+				       struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_ID_TEXT],
+				       struct maas_http_element *ret_element,
+				       struct maas_http_fault *fault);
 
 #endif

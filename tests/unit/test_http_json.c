@@ -237,37 +237,96 @@ static void json_grant__forms(void **state)
 				 -EINVAL);
 }
 
-static void json_free__forms(void **state)
+/* All ids of a body, or the error of the first that is none. */
+static int walk_ids(const char *text, size_t len, uint32_t *ret_count, char ret_id[MAAS_ID_TEXT],
+		    struct maas_http_fault *fault)
 {
-	static const char *const bad[] = {"{}", "{\"ids\":[]}", "{\"ids\":\"a\"}",
-					  "{\"ids\":[\"a\",7]}", "{\"ids\":[\"a\"],\"b\":1}"};
-	struct maas_http_fault fault;
-	const char *text = "{\"ids\":[\"a\",\"b\"]}";
-	json_t *ids;
+	struct maas_http_element element;
+	struct maas_http_list list;
+	int r = maas_http_ids_open(&list, text, len, fault);
 
-	(void)state;
-	assert_int_equal(maas_http_json_free(text, strlen(text), &ids, &fault), 0);
-	assert_int_equal(json_array_size(ids), 2);
-	json_decref(ids);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		assert_int_equal(maas_http_json_free(bad[i], strlen(bad[i]), &ids, &fault),
-				 -EINVAL);
+	if (!r)
+		do
+			r = maas_http_ids_next(&list, ret_id, &element, fault);
+		while (r == 1);
+	*ret_count = list.count;
+	return r;
 }
 
-static void json_free__too_many(void **state)
+static void json_ids__forms(void **state)
+{
+	static const struct refusal bad[] = {
+		{"", "bad_json", "empty"},
+		{"[]", "bad_json", "object"},
+		{"{}", "missing_field", "\"ids\""},
+		{"{\"ids\":[]}", "bad_field", "1 to 10000"},
+		{"{\"ids\":\"a\"}", "bad_field", "1 to 10000"},
+		{"{\"ids\":[\"a\",7]}", "bad_field", "ids[1]"},
+		{"{\"ids\":[\"a\"],\"b\":1}", "unknown_field", "\"b\""},
+		{"{\"b\":1,\"ids\":[\"a\"]}", "unknown_field", "\"b\""},
+		{"{\"ids\":[\"a\"],\"ids\":[\"a\"]}", "bad_json", "twice"},
+		{"{\"ids\":[\"a\"]", "bad_json", "'}'"},
+		{"{\"ids\":[\"a\"]}x", "bad_json", "the end"},
+		{"{\"ids\":[\"a\"}", "bad_json", "']'"},
+		{"{\"ids\":[\"a\" \"b\"]}", "bad_json", "','"},
+		{"{\"ids\":[\"a\",]}", "bad_field", "ids[1]"},
+		{"{\"ids\":[\"a]}", "bad_json", "no end"},
+		{"{\"ids\":[\"\\x\"]}", "bad_json", "no string"},
+		{"{\"ids\":[\"\xff\"]}", "bad_json", "no string"},
+		{"{\"ids\":[[]]}", "bad_field", "ids[0]"},
+	};
+	const char *text = " { \"ids\" : [ \"a\" ,\n\"\\u0062\" ] } ";
+	struct maas_http_fault fault;
+	char id[MAAS_ID_TEXT];
+	uint32_t count;
+
+	(void)state;
+	assert_int_equal(walk_ids(text, strlen(text), &count, id, &fault), 0);
+	assert_int_equal(count, 2);
+	assert_string_equal(id, "b");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		int r = walk_ids(bad[i].text, strlen(bad[i].text), &count, id, &fault);
+
+		if (r != -EINVAL || strcmp(fault.code, bad[i].code) != 0 ||
+		    !strstr(fault.text, bad[i].says))
+			fail_msg("%s: %d %s %s", bad[i].text, r, fault.code, fault.text);
+	}
+}
+
+static void json_ids__too_many(void **state)
 {
 	struct maas_http_fault fault;
 	struct maas_buf text = {0};
-	json_t *ids;
+	char id[MAAS_ID_TEXT];
+	uint32_t count;
 
 	(void)state;
 	maas_buf_str(&text, "{\"ids\":[\"a\"");
 	for (int i = 0; i < 10000; i++)
 		maas_buf_str(&text, ",\"a\"");
 	maas_buf_str(&text, "]}");
-	assert_int_equal(maas_http_json_free(text.data, text.len, &ids, &fault), -EINVAL);
+	assert_int_equal(walk_ids(text.data, text.len, &count, id, &fault), -EINVAL);
 	assert_non_null(strstr(fault.text, "10000"));
 	maas_buf_fini(&text);
+}
+
+/* A string of any length is no id, and costs nothing; a long one that has to be decoded is refused.
+ */
+static void json_ids__long_strings(void **state)
+{
+	struct maas_http_fault fault;
+	char text[MAAS_HTTP_ELEMENT_BYTES + 64];
+	char id[MAAS_ID_TEXT] = "x";
+	uint32_t count;
+	int len;
+
+	(void)state;
+	len = snprintf(text, sizeof(text), "{\"ids\":[\"%037d\"]}", 7);
+	assert_int_equal(walk_ids(text, (size_t)len, &count, id, &fault), 0);
+	assert_string_equal(id, "");
+	len = snprintf(text, sizeof(text), "{\"ids\":[\"%0*d\"]}", MAAS_HTTP_ELEMENT_BYTES, 7);
+	assert_int_equal(walk_ids(text, (size_t)len, &count, id, &fault), -EINVAL);
+	assert_non_null(strstr(fault.text, "longer than"));
 }
 
 #define PIECE(id, offset, length) "{\"id\":\"" id "\",\"offset\":" offset ",\"length\":" length "}"
@@ -278,6 +337,9 @@ static void json_pieces__forms(void **state)
 		{"{}", "missing_field", "\"ranges\""},
 		{"{\"ranges\":[]}", "bad_field", "\"ranges\""},
 		{"{\"ranges\":[7]}", "bad_field", "ranges[0]"},
+		{"{\"ranges\":[" PIECE("a", "0", "1") "}", "bad_json", "']'"},
+		{"{\"ranges\":[{\"id\":\"a\",\"id\":\"b\"}]}", "bad_json", "duplicate"},
+		{"{\"ranges\":[{]]}", "bad_json", "ranges[0]"},
 		{"{\"ranges\":[" PIECE("a", "0", "0") "]}", "bad_field", "ranges[0]: \"length\""},
 		{"{\"ranges\":[" PIECE("a", "-1", "1") "]}", "bad_field", "ranges[0]: \"offset\""},
 		{"{\"ranges\":[" PIECE("a", "0", "1.5") "]}", "bad_field", "\"length\""},
@@ -312,6 +374,111 @@ static void json_pieces__forms(void **state)
 	}
 }
 
+/* ---- what a body costs */
+
+static struct {
+	size_t now;
+	size_t most;
+} heap;
+
+static void *count_malloc(size_t size)
+{
+	size_t *at = malloc(size + 16);
+
+	if (!at)
+		return NULL;
+	*at = size;
+	/* What malloc itself adds to a piece, about. */
+	heap.now += size + 16;
+	if (heap.now > heap.most)
+		heap.most = heap.now;
+	return (char *)at + 16;
+}
+
+static void count_free(void *at)
+{
+	size_t *start = (void *)((char *)at - 16);
+
+	if (!at)
+		return;
+	heap.now -= *start + 16;
+	free(start);
+}
+
+/* `unit` over and over, between `before` and `after`, to `len` bytes; freed by the caller. */
+static char *fill(const char *before, const char *unit, const char *after, size_t len)
+{
+	size_t unit_len = strlen(unit);
+	char *text = malloc(len + 1);
+	size_t used = strlen(before);
+
+	assert_non_null(text);
+	memset(text, ' ', len);
+	memcpy(text, before, used);
+	for (; used + unit_len + strlen(after) <= len; used += unit_len)
+		memcpy(text + used, unit, unit_len);
+	/* The last comma separates nothing. */
+	text[used - 1] = ' ';
+	memcpy(text + len - strlen(after), after, strlen(after));
+	return text;
+}
+
+static void expect_cheap(const char *before, const char *unit, const char *after, size_t len)
+{
+	char *text = fill(before, unit, after, len);
+	struct maas_http_pieces pieces = {0};
+	struct maas_http_allocate allocate;
+	struct maas_http_fault fault;
+	char id[MAAS_ID_TEXT];
+	uint32_t count;
+
+	heap.now = 0;
+	heap.most = 0;
+	(void)!walk_ids(text, len, &count, id, &fault);
+	if (!maas_http_json_pieces(text, len, &pieces, &fault)) {
+		heap.most += pieces.count * sizeof(*pieces.at);
+		free(pieces.at);
+	}
+	if (len <= 8192)
+		(void)!maas_http_json_allocate(text, len, &allocate, &fault);
+	/* The body itself lies in a buffer of at most twice its length. */
+	if (2 * len + heap.most > 8 * len + (1 << 20))
+		fail_msg("%zu bytes of %s%s: %zu bytes", len, before, unit, heap.most);
+	free(text);
+}
+
+static void json__memory_of_any_shape(void **state)
+{
+	static const struct {
+		const char *before;
+		const char *unit;
+		const char *after;
+	} shapes[] = {
+		{"{\"ids\":[", "[],", "]}"},
+		{"{\"ids\":[", "{},", "]}"},
+		{"{\"ids\":[", "\"\",", "]}"},
+		{"{\"ids\":[", "\"\\u0061\",", "]}"},
+		{"{\"ids\":[{", "\"\":0,", "}]}"},
+		{"{\"ids\":[", "{\"\":{}},", "]}"},
+		{"{\"ids\":[[", "0,", "]]}"},
+		{"{\"ids\":[", "[[[[[[[[", "]}"},
+		{"{\"ranges\":[", "{},", "]}"},
+		{"{\"ranges\":[", PIECE("x", "0", "1") ",", "]}"},
+		{"{\"ranges\":[{", "\"\":{},", "}]}"},
+		{"{", "\"a\":0,", "}"},
+		{"{\"size_bytes\":[", "{},", "]}"},
+		{"[", "{},", "]"},
+	};
+	static const size_t lens[] = {64, 4096, 8192, 300000, 4 << 20};
+
+	(void)state;
+	json_set_alloc_funcs(count_malloc, count_free);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(shapes); i++)
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(lens); j++)
+			expect_cheap(shapes[i].before, shapes[i].unit, shapes[i].after, lens[j]);
+	json_set_alloc_funcs(malloc, free);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -323,9 +490,11 @@ int main(void)
 		cmocka_unit_test(json_renew__forms),
 		cmocka_unit_test(json_session__forms),
 		cmocka_unit_test(json_grant__forms),
-		cmocka_unit_test(json_free__forms),
-		cmocka_unit_test(json_free__too_many),
+		cmocka_unit_test(json_ids__forms),
+		cmocka_unit_test(json_ids__too_many),
+		cmocka_unit_test(json_ids__long_strings),
 		cmocka_unit_test(json_pieces__forms),
+		cmocka_unit_test(json__memory_of_any_shape),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
