@@ -40,7 +40,9 @@ static int check(struct maas_options *options)
 	maas_slab_stats(slab, &stats);
 	options->max_pool_bytes = stats.max_bytes;
 	options->extent_bytes = stats.extent_bytes;
-	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE;
+	options->max_connections_per_address = maas_options_per_address(options);
+	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE |
+			  UINT64_C(1) << MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
 	maas_options_print(options, &text);
 	maas_machine_print(&text);
 	r = maas_serve_check_rdma(options, slab, error, &text);

@@ -155,6 +155,19 @@ static int add_listen(struct maas_options *options, const struct source *source,
 	return 0;
 }
 
+static int add_host(struct maas_options *options, const struct source *source, const char *value)
+{
+	size_t len = strlen(value);
+
+	if (options->num_hosts == MAAS_OPTIONS_HOSTS)
+		return refuse(source, value, "left out: there are already %d names",
+			      MAAS_OPTIONS_HOSTS);
+	if (!len || len >= MAAS_OPTIONS_NAME || strcspn(value, ":/@ \t") != len)
+		return refuse(source, value, "a host's name without a port, such as maas.local");
+	memcpy(options->hosts[options->num_hosts++], value, len + 1);
+	return 0;
+}
+
 static int add_class(struct maas_options *options, const struct source *source, const char *value)
 {
 	uint64_t bytes;
@@ -175,7 +188,7 @@ static int add_class(struct maas_options *options, const struct source *source, 
 	return 0;
 }
 
-/* Both lists may stand in one value, separated by commas. */
+/* A list may stand in one value, separated by commas. */
 static int add_list(struct maas_options *options, const struct source *source, const char *value,
 		    int (*add)(struct maas_options *options, const struct source *source,
 			       const char *value))
@@ -220,6 +233,8 @@ static int set(struct maas_options *options, enum maas_option option, const stru
 		return set_ip(source, value, at);
 	case MAAS_KIND_LISTEN:
 		return add_list(options, source, value, add_listen);
+	case MAAS_KIND_HOSTS:
+		return add_list(options, source, value, add_host);
 	case MAAS_KIND_SIZES:
 		options->num_classes = 0;
 		return add_list(options, source, value, add_class);

@@ -12,6 +12,8 @@
 
 #define MAAS_OPTIONS_LISTEN  16	 /* addresses at most */
 #define MAAS_OPTIONS_ADDRESS 272 /* an address's text and its NUL */
+#define MAAS_OPTIONS_HOSTS   16	 /* names at most */
+#define MAAS_OPTIONS_NAME    256 /* a host's name and its NUL */
 #define MAAS_OPTIONS_ERROR   512
 
 /* In the order of --help. */
@@ -26,9 +28,11 @@ enum maas_option {
 	MAAS_OPTION_LISTEN,
 	MAAS_OPTION_HTTP_THREADS,
 	MAAS_OPTION_MAX_CONNECTIONS,
+	MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS,
 	MAAS_OPTION_MAX_BODY_SIZE,
 	MAAS_OPTION_MAX_HEADER_SIZE,
 	MAAS_OPTION_CONNECTION_TIMEOUT,
+	MAAS_OPTION_HOST,
 	MAAS_OPTION_DRAIN_DELAY,
 	MAAS_OPTION_DRAIN_TIMEOUT,
 	MAAS_OPTION_AUTH_FILE,
@@ -71,11 +75,14 @@ struct maas_options {
 
 	char listen[MAAS_OPTIONS_LISTEN][MAAS_OPTIONS_ADDRESS];
 	unsigned int num_listen;
-	unsigned int http_threads;    /* 0: one for each CPU, at most 16 */
-	unsigned int max_connections; /* for each address */
+	unsigned int http_threads;		  /* 0: one for each CPU, at most 16 */
+	unsigned int max_connections;		  /* for each address that is listened at */
+	unsigned int max_connections_per_address; /* of clients; if given; 0: no limit */
 	uint64_t max_body_bytes;
 	uint64_t max_header_bytes;
 	unsigned int connection_timeout_s;
+	char hosts[MAAS_OPTIONS_HOSTS][MAAS_OPTIONS_NAME];
+	unsigned int num_hosts;
 	unsigned int drain_delay_s;
 	unsigned int drain_timeout_s;
 	const char *auth_file;
@@ -118,6 +125,14 @@ MAAS_MUST_CHECK int maas_options_available(const struct maas_options *options,
 static inline bool maas_options_given(const struct maas_options *options, enum maas_option option)
 {
 	return options->given >> option & 1;
+}
+
+/* How many connections one client address may have, 0: as many as all. */
+static inline unsigned int maas_options_per_address(const struct maas_options *options)
+{
+	if (maas_options_given(options, MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS))
+		return options->max_connections_per_address;
+	return options->max_connections < 4 ? 1 : options->max_connections / 4;
 }
 
 /* The text of --help. */

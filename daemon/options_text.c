@@ -88,6 +88,12 @@ static void print_listen(struct maas_buf *out, const struct maas_options *option
 		maas_buf_printf(out, "%s%s", i ? "," : "", options->listen[i]);
 }
 
+static void print_hosts(struct maas_buf *out, const struct maas_options *options)
+{
+	for (unsigned int i = 0; i < options->num_hosts; i++)
+		maas_buf_printf(out, "%s%s", i ? "," : "", options->hosts[i]);
+}
+
 static void print_value(struct maas_buf *out, const struct maas_options *options,
 			const struct maas_option_row *row)
 {
@@ -113,6 +119,9 @@ static void print_value(struct maas_buf *out, const struct maas_options *options
 		break;
 	case MAAS_KIND_LISTEN:
 		print_listen(out, options);
+		break;
+	case MAAS_KIND_HOSTS:
+		print_hosts(out, options);
 		break;
 	case MAAS_KIND_SIZES:
 		print_sizes(out, options);

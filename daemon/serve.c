@@ -22,6 +22,7 @@ struct server {
 	struct maas_housekeeping *keeper;
 	char boot_id[MAAS_ID_TEXT];
 	const char *listen[MAAS_OPTIONS_LISTEN];
+	const char *hosts[MAAS_OPTIONS_HOSTS];
 	sigset_t signals;
 };
 
@@ -104,9 +105,12 @@ static int start_http(struct server *server, const struct maas_options *options,
 		.num_listen = options->num_listen,
 		.threads = options->http_threads,
 		.max_connections = options->max_connections,
+		.max_connections_per_address = maas_options_per_address(options),
 		.max_body_bytes = options->max_body_bytes,
 		.max_header_bytes = options->max_header_bytes,
 		.timeout_s = options->connection_timeout_s,
+		.hosts = server->hosts,
+		.num_hosts = options->num_hosts,
 		.boot_id = server->boot_id,
 	};
 	char reason[MAAS_HTTP_ERROR] = "";
@@ -115,6 +119,8 @@ static int start_http(struct server *server, const struct maas_options *options,
 	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	for (unsigned int i = 0; i < options->num_listen; i++)
 		server->listen[i] = options->listen[i];
+	for (unsigned int i = 0; i < options->num_hosts; i++)
+		server->hosts[i] = options->hosts[i];
 	r = maas_http_start(&http, reason, &server->http);
 	if (r)
 		snprintf(error, MAAS_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));

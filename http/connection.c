@@ -8,6 +8,10 @@
 
 #include "http/internal.h"
 
+#define HOLDER_MS                                                                                  \
+	5000 /* without progress, for a request that holds a share of what all may hold            \
+	      */
+
 static void describe_remote(const struct sockaddr *addr, char text[MAAS_HTTP_REMOTE_BYTES])
 {
 	char host[INET6_ADDRSTRLEN];
@@ -27,22 +31,60 @@ static void describe_remote(const struct sockaddr *addr, char text[MAAS_HTTP_REM
 	}
 }
 
-static struct maas_http_conn *conn_new(struct maas_http *http, struct MHD_Connection *mhd)
+/* Whether the connection came to an address that only this machine reaches. */
+static bool is_loopback(int fd)
 {
-	const union MHD_ConnectionInfo *addr;
+	struct sockaddr_storage local = {0};
+	socklen_t len = sizeof(local);
+	const struct sockaddr_in6 *six = (const void *)&local;
+	const struct sockaddr_in *four = (const void *)&local;
+
+	if (getsockname(fd, (struct sockaddr *)&local, &len))
+		return false;
+	if (local.ss_family == AF_INET)
+		return ntohl(four->sin_addr.s_addr) >> 24 == 127;
+	return local.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
+}
+
+static void set_deadline(struct maas_http_conn *conn, uint64_t ms)
+{
+	atomic_store_explicit(&conn->deadline_ms, ms, memory_order_relaxed);
+}
+
+static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
+				       struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *info;
+	const struct sockaddr *addr;
 	struct maas_http_conn *conn;
 
 	conn = calloc(1, sizeof(*conn));
 	if (!conn)
 		return NULL;
-	conn->http = http;
+	conn->http = listener->http;
+	conn->listener = listener;
 	conn->mhd = mhd;
 	conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	addr = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	describe_remote(addr ? addr->client_addr : NULL, conn->remote);
+	conn->loopback = is_loopback(conn->fd);
+	info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	addr = info ? info->client_addr : NULL;
+	describe_remote(addr, conn->remote);
+	conn->place = maas_http_peers_enter(conn->http, listener, addr, &conn->peer);
 	pthread_mutex_init(&conn->wait.lock, NULL);
 	maas_http_deadline_idle(conn, maas_clock_ns());
+	if (conn->place == MAAS_PLACE_RESERVE)
+		set_deadline(conn, maas_clock_ms() + MAAS_HTTP_RESERVE_MS);
+	if (conn->place == MAAS_PLACE_NONE)
+		shutdown(conn->fd, SHUT_RDWR);
 	return conn;
+}
+
+enum MHD_Result maas_http_on_accept(void *cls, const struct sockaddr *addr, socklen_t len)
+{
+	const struct maas_http_listener *listener = cls;
+
+	(void)len;
+	return maas_http_peers_admit(listener->http, listener, addr) ? MHD_YES : MHD_NO;
 }
 
 static void conn_free(struct maas_http_conn *conn)
@@ -56,12 +98,13 @@ static void conn_free(struct maas_http_conn *conn)
 void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **context,
 			     enum MHD_ConnectionNotificationCode code)
 {
-	struct maas_http *http = cls;
+	struct maas_http_listener *listener = cls;
+	struct maas_http *http = listener->http;
 	struct maas_http_conn *conn = *context;
 	bool last;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		conn = conn_new(http, mhd);
+		conn = conn_new(listener, mhd);
 		*context = conn;
 		if (!conn)
 			return; /* its first request closes it */
@@ -73,12 +116,14 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	}
 	if (!conn)
 		return;
+	maas_http_head_closed(conn);
 	/* Off the list before the descriptor is closed: nobody shuts down its successor. */
 	pthread_mutex_lock(&http->lock);
 	LIST_REMOVE(conn, link);
 	pthread_mutex_unlock(&http->lock);
 	if (conn->linger)
 		maas_http_linger_add(&http->linger, conn->fd);
+	maas_http_peers_leave(http, listener, conn->place, conn->peer);
 	atomic_fetch_sub_explicit(&http->metrics.connections, 1, memory_order_relaxed);
 	pthread_mutex_lock(&conn->wait.lock);
 	conn->wait.closed = true;
@@ -88,30 +133,43 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 		conn_free(conn);
 }
 
-int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes)
-{
-	_Atomic uint64_t *held = &conn->http->held_bytes;
-	uint64_t before = atomic_fetch_add_explicit(held, bytes, memory_order_relaxed);
-
-	if (before + bytes > conn->http->options.max_held_bytes) {
-		atomic_fetch_sub_explicit(held, bytes, memory_order_relaxed);
-		return -EBUSY;
-	}
-	conn->req.held_bytes += bytes;
-	return 0;
-}
-
 /* ---- deadlines */
 
-static void set_deadline(struct maas_http_conn *conn, uint64_t ms)
+static uint64_t timeout_ms(const struct maas_http_conn *conn)
 {
-	atomic_store_explicit(&conn->deadline_ms, ms, memory_order_relaxed);
+	return conn->http->options.timeout_s * UINT64_C(1000);
+}
+
+/* How long `bytes` may take. */
+static uint64_t transfer_ms(uint64_t bytes)
+{
+	return bytes / (MAAS_HTTP_MIN_RATE / 1000u);
 }
 
 void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes)
 {
-	set_deadline(conn, now_ns / 1000000u + conn->http->options.timeout_s * UINT64_C(1000) +
-				   bytes / (MAAS_HTTP_MIN_RATE / 1000u));
+	set_deadline(conn, now_ns / 1000000u + timeout_ms(conn) + transfer_ms(bytes));
+}
+
+void maas_http_deadline_step(struct maas_http_conn *conn)
+{
+	struct maas_http_request *req = &conn->req;
+	uint64_t patience_ms = timeout_ms(conn);
+	uint64_t end_ms;
+
+	/* Who holds what others could use brings the next step soon. */
+	if (req->wanted_bytes > MAAS_HTTP_FREE_BYTES && patience_ms > HOLDER_MS)
+		patience_ms = HOLDER_MS;
+	req->step_end = req->received + MAAS_HTTP_STEP_BYTES;
+	end_ms = maas_clock_ms() + patience_ms + transfer_ms(MAAS_HTTP_STEP_BYTES);
+	set_deadline(conn, end_ms < req->body_end_ms ? end_ms : req->body_end_ms);
+}
+
+void maas_http_deadline_body(struct maas_http_conn *conn, uint64_t bytes)
+{
+	conn->req.body_end_ms =
+		conn->req.start_ns / 1000000u + timeout_ms(conn) + transfer_ms(bytes);
+	maas_http_deadline_step(conn);
 }
 
 /* Twice the timeout: a client that merely sends nothing is closed by the library at once it. */

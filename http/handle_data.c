@@ -54,11 +54,10 @@ static int fail_range(struct maas_http_conn *conn, uint64_t size)
 static int wanted_range(struct maas_http_conn *conn, uint64_t size,
 			struct maas_http_range *ret_range)
 {
-	const char *text = maas_http_header(conn, MHD_HTTP_HEADER_RANGE);
+	const char *text = conn->req.fields[MAAS_FIELD_RANGE];
 
 	*ret_range = (struct maas_http_range){0, size};
-	if (!text || conn->req.method != MAAS_HTTP_GET ||
-	    maas_http_header(conn, MHD_HTTP_HEADER_IF_RANGE))
+	if (!text || conn->req.method != MAAS_HTTP_GET || conn->req.fields[MAAS_FIELD_IF_RANGE])
 		return 0;
 	return maas_http_range_parse(text, size, ret_range);
 }
@@ -132,7 +131,7 @@ static int fail_too_long(struct maas_http_conn *conn)
 
 int maas_http_data_put_begin(struct maas_http_conn *conn)
 {
-	const char *content_range = maas_http_header(conn, MHD_HTTP_HEADER_CONTENT_RANGE);
+	const char *content_range = conn->req.fields[MAAS_FIELD_CONTENT_RANGE];
 	struct maas_http_request *req = &conn->req;
 	int r;
 
@@ -141,7 +140,7 @@ int maas_http_data_put_begin(struct maas_http_conn *conn)
 		return maas_http_fail(conn, r, NULL);
 	req->write_end = req->transfer.size_bytes;
 	if (req->chunked)
-		maas_http_deadline(conn, req->start_ns, req->write_end);
+		maas_http_deadline_body(conn, req->write_end);
 	if (content_range)
 		return put_part(conn, content_range);
 	if (req->content_length > req->write_end)

@@ -31,6 +31,19 @@ static void write_rdma(struct maas_buf *out, const struct maas_http_rdma *rdma)
 	maas_buf_str(out, ",\"state\":");
 }
 
+/* The classes, so that a client knows what a request takes and how large one may be. */
+static void write_slab_sizes(struct maas_buf *out, struct maas_slab *slab)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(slab, &stats);
+	for (unsigned int i = 0; i < stats.num_classes; i++) {
+		maas_buf_str(out, i ? "," : ",\"slab_sizes\":[");
+		maas_buf_u64(out, stats.classes[i].slab_bytes);
+	}
+	maas_buf_str(out, "]");
+}
+
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out)
 {
 	maas_buf_str(out, "{\"status\":\"healthy\",\"service\":\"memory-as-a-service\","
@@ -38,6 +51,7 @@ void maas_http_health_head(const struct maas_http_options *options, struct maas_
 	maas_buf_json(out, maas_slab_arena_id(options->slab));
 	maas_buf_str(out, ",\"boot_id\":");
 	maas_buf_json(out, options->boot_id ? options->boot_id : "");
+	write_slab_sizes(out, options->slab);
 	maas_buf_str(out, ",\"rdma\":");
 	write_rdma(out, &options->rdma);
 }

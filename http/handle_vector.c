@@ -137,8 +137,21 @@ int maas_http_data_read(struct maas_http_conn *conn)
 
 /* ---- POST /data/write */
 
+/* A length that no ranges of this server can add up to is refused before anything is read. */
 int maas_http_data_write_begin(struct maas_http_conn *conn)
 {
+	const struct maas_http *http = conn->http;
+	uint64_t max = PREFIX_BYTES + http->options.max_body_bytes +
+		       MAAS_HTTP_MAX_RANGES * http->largest_slab;
+
+	if (conn->req.content_length > max)
+		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
+				       "the body has %llu bytes; %d ranges of this server's "
+				       "slabs and their JSON come to %llu at most",
+				       (unsigned long long)conn->req.content_length,
+				       MAAS_HTTP_MAX_RANGES, (unsigned long long)max);
+	/* So far no more than the length of the JSON may come; what it allows is known later. */
+	maas_http_deadline_body(conn, PREFIX_BYTES);
 	conn->req.vector = calloc(1, sizeof(*conn->req.vector));
 	return conn->req.vector ? 0 : maas_http_fail(conn, -ENOMEM, NULL);
 }
@@ -156,7 +169,6 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	size_t max = conn->http->options.max_body_bytes;
-	int r;
 
 	while (vector->prefix_len < PREFIX_BYTES && *used < len)
 		vector->json_len |= (uint32_t)data[(*used)++] << (8 * vector->prefix_len++);
@@ -169,8 +181,8 @@ static int take_prefix(struct maas_http_conn *conn, const uint8_t *data, size_t 
 				       vector->json_len, max);
 	if (!vector->json_len)
 		return fail_frame(conn, "the JSON is empty");
-	r = maas_http_hold(conn, vector->json_len);
-	return r ? maas_http_fail(conn, r, NULL) : 0;
+	maas_http_deadline_body(conn, PREFIX_BYTES + vector->json_len);
+	return 0;
 }
 
 static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t len, size_t *used)
@@ -183,6 +195,9 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 
 	if (want > len - *used)
 		want = len - *used;
+	r = maas_http_hold(conn, want);
+	if (r)
+		return maas_http_fail(conn, r, NULL);
 	maas_buf_add(&conn->in, data + *used, want);
 	*used += want;
 	if (conn->in.error)
@@ -193,10 +208,9 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 	if (r || req->status)
 		return r;
 	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
-	if (req->chunked)
-		maas_http_deadline(conn, req->start_ns, total);
-	else if (total != req->content_length)
+	if (!req->chunked && total != req->content_length)
 		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");
+	maas_http_deadline_body(conn, total);
 	return 0;
 }
 

@@ -31,11 +31,14 @@ struct maas_http_options {
 	unsigned int num_listen;
 	/* Of these, 0 is the default. */
 	unsigned int threads;	      /* workers for each address; one for each CPU, at most 16 */
-	unsigned int max_connections; /* for each address; 4096 */
-	size_t max_body_bytes;	      /* of a JSON body; 1 MiB */
-	size_t max_header_bytes;      /* 16 KiB; at most MAAS_HTTP_MAX_HEADER_BYTES */
-	uint64_t max_held_bytes;      /* of large bodies and answers, all in all; 256 MiB */
-	unsigned int timeout_s;	      /* a connection without progress is closed; 30 */
+	unsigned int max_connections; /* for each address that is listened at; 4096 */
+	unsigned int max_connections_per_address; /* of clients; here 0 is no limit */
+	size_t max_body_bytes;			  /* of a JSON body that is a list; 1 MiB */
+	size_t max_header_bytes;		  /* 16 KiB; at most MAAS_HTTP_MAX_HEADER_BYTES */
+	uint64_t max_held_bytes;  /* of large bodies and answers, all in all; 256 MiB */
+	unsigned int timeout_s;	  /* a connection without progress is closed; 30 */
+	const char *const *hosts; /* --host: names of this server besides the machine's own */
+	unsigned int num_hosts;
 	const char *boot_id;
 	struct maas_http_rdma rdma;
 };

@@ -27,15 +27,24 @@
 #include "http/http.h"
 #include "http/parse.h"
 
-#define MAAS_HTTP_MAX_ROUTES   24
-#define MAAS_HTTP_UNKNOWN      (MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
-#define MAAS_HTTP_CODES	       20
-#define MAAS_HTTP_BUCKETS      14
-#define MAAS_HTTP_PATH_BYTES   160 /* of a path, for the log */
-#define MAAS_HTTP_REMOTE_BYTES 64
-#define MAAS_HTTP_MAX_LISTEN   16
-#define MAAS_HTTP_URL	       160
-#define MAAS_HTTP_MIN_RATE     (64u << 10) /* bytes a second that a client must manage */
+#define MAAS_HTTP_MAX_ROUTES	      24
+#define MAAS_HTTP_UNKNOWN	      (MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
+#define MAAS_HTTP_CODES		      20
+#define MAAS_HTTP_BUCKETS	      14
+#define MAAS_HTTP_PATH_BYTES	      160 /* of a path, for the log */
+#define MAAS_HTTP_REMOTE_BYTES	      64
+#define MAAS_HTTP_MAX_LISTEN	      16
+#define MAAS_HTTP_URL		      160
+#define MAAS_HTTP_MIN_RATE	      (64u << 10) /* bytes a second that a client must manage */
+#define MAAS_HTTP_STEP_BYTES	      (64u << 10) /* of a body, between two looks at its progress */
+#define MAAS_HTTP_FREE_BYTES	      (64u << 10) /* that a request holds without being counted */
+#define MAAS_HTTP_SMALL_BODY	      (8u << 10)  /* of a JSON body that is no list */
+#define MAAS_HTTP_PEER_SHARE	      4	 /* one address holds at most this part of what all may */
+#define MAAS_HTTP_RESERVE	      32 /* connections beyond the limits, for health checks, … */
+#define MAAS_HTTP_RESERVE_PER_ADDRESS 2	 /* … of one address, … */
+#define MAAS_HTTP_RESERVE_MS	      1000 /* … and how soon they must have sent their request */
+#define MAAS_HTTP_MAX_ARGUMENTS	      64   /* of a query */
+#define MAAS_HTTP_NAME		      256
 
 struct maas_http_conn;
 
@@ -60,6 +69,7 @@ struct maas_http_metrics {
 	_Atomic uint64_t active;
 	_Atomic uint64_t connections;
 	_Atomic uint64_t timeouts; /* connections that were cut for being slow */
+	_Atomic uint64_t refused;  /* connections that were closed because there were too many */
 };
 
 void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int route,
@@ -74,25 +84,76 @@ void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out);
 
 /* ---- connections that were answered early, and end */
 
-#define MAAS_HTTP_MAX_LINGER 64 /* at once; more are simply closed */
+struct maas_http_lingerer;
+TAILQ_HEAD(maas_http_lingerers, maas_http_lingerer);
 
 struct maas_http_linger {
 	bool running;
 	pthread_t thread;
 	int event_fd; /* wakes the thread */
+	int epoll_fd;
+	unsigned int max; /* at once; more are simply closed */
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
-	unsigned int count; /* descriptors held, new ones included */
-	unsigned int num_new;
-	int new_fds[MAAS_HTTP_MAX_LINGER];
+	struct maas_http_lingerers fresh; /* that the thread has not seen yet */
+	unsigned int count;		  /* descriptors held, fresh ones included */
 	bool stop;
 };
 
-MAAS_MUST_CHECK int maas_http_linger_start(struct maas_http_linger *linger);
+MAAS_MUST_CHECK int maas_http_linger_start(struct maas_http_linger *linger, unsigned int max);
 void maas_http_linger_stop(struct maas_http_linger *linger);
 /* Keeps a copy of `fd`, which the caller closes, and reads from it for at most two seconds. */
 void maas_http_linger_add(struct maas_http_linger *linger, int fd);
+
+/* ---- peers: who is connected, by address */
+
+#define MAAS_HTTP_PEER_BUCKETS 1024
+
+struct maas_http_peer_key {
+	unsigned char family;
+	unsigned char bytes[8]; /* an IPv4 address, or the first half of an IPv6 address */
+};
+
+struct maas_http_peer {
+	LIST_ENTRY(maas_http_peer) link; /* guarded by the lock of the peers, as the counts are */
+	struct maas_http_peer_key key;
+	unsigned int connections;
+	unsigned int reserved;
+	_Atomic uint64_t held_bytes; /* by its requests under way; any thread */
+};
+
+LIST_HEAD(maas_http_peer_list, maas_http_peer);
+
+struct maas_http_peers {
+	unsigned char key[16];
+	pthread_mutex_t lock;
+	struct maas_http_peer_list buckets[MAAS_HTTP_PEER_BUCKETS]; /* guarded by lock */
+};
+
+/* What a connection may do. */
+enum maas_http_place {
+	MAAS_PLACE_NONE,
+	MAAS_PLACE_NORMAL,
+	MAAS_PLACE_RESERVE, /* health checks only */
+};
+
+struct maas_http_listener;
+
+/* Errors: -EIO. */
+MAAS_MUST_CHECK int maas_http_peers_init(struct maas_http_peers *peers);
+void maas_http_peers_fini(struct maas_http_peers *peers);
+/* Whether a connection that comes now would have a place. Any thread. */
+bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listener *listener,
+			   const struct sockaddr *addr);
+/* Takes a place for a connection, until maas_http_peers_leave(). `ret_peer`: NULL where connections
+ * are not counted by address. Any thread. */
+enum maas_http_place maas_http_peers_enter(struct maas_http *http,
+					   struct maas_http_listener *listener,
+					   const struct sockaddr *addr,
+					   struct maas_http_peer **ret_peer);
+void maas_http_peers_leave(struct maas_http *http, struct maas_http_listener *listener,
+			   enum maas_http_place place, struct maas_http_peer *peer);
 
 /* ---- server */
 
@@ -104,7 +165,11 @@ bool maas_http_keys_work(struct maas_http *http);
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
 struct maas_http_listener {
+	struct maas_http *http;
 	char url[MAAS_HTTP_URL]; /* "" while it does not listen */
+	/* guarded by the lock of the peers */
+	unsigned int connections;
+	unsigned int reserved;
 	/* of the socket file */
 	dev_t dev;
 	ino_t ino;
@@ -115,7 +180,10 @@ struct maas_http {
 	struct maas_buf health_head;	  /* what /health says that never changes */
 	struct MHD_Response *empty;	  /* 200 without a body */
 	uint64_t started_ns;
-	bool has_keys; /* there is RDMA */
+	bool has_keys;			 /* there is RDMA */
+	uint64_t largest_slab;		 /* bytes */
+	char host_name[MAAS_HTTP_NAME];	 /* the machine's own … */
+	char short_name[MAAS_HTTP_NAME]; /* … and that without its domain */
 	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
 	struct maas_http_listener listeners[MAAS_HTTP_MAX_LISTEN];
 	unsigned int num_daemons;
@@ -124,6 +192,7 @@ struct maas_http {
 	_Atomic uint64_t held_bytes; /* by requests under way */
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
+	struct maas_http_peers peers;
 
 	pthread_mutex_t lock;
 	LIST_HEAD(, maas_http_conn) conns; /* guarded by lock */
@@ -154,9 +223,25 @@ typedef int maas_http_handler(struct maas_http_conn *conn);
 
 enum maas_http_body {
 	MAAS_BODY_NONE,	    /* what comes is thrown away */
-	MAAS_BODY_JSON,	    /* collected in conn->in */
-	MAAS_BODY_OPTIONAL, /* JSON, or nothing */
+	MAAS_BODY_JSON,	    /* a small object, collected in conn->in */
+	MAAS_BODY_OPTIONAL, /* that, or nothing */
+	MAAS_BODY_LIST,	    /* JSON of up to max_body_bytes, collected in conn->in */
 	MAAS_BODY_STREAM,   /* given to `data` piece by piece */
+};
+
+/* The headers that matter here. */
+enum maas_http_field {
+	MAAS_FIELD_HOST,
+	MAAS_FIELD_ORIGIN,
+	MAAS_FIELD_FETCH_SITE,
+	MAAS_FIELD_FETCH_MODE,
+	MAAS_FIELD_CONTENT_LENGTH,
+	MAAS_FIELD_TRANSFER_ENCODING,
+	MAAS_FIELD_CONTENT_TYPE,
+	MAAS_FIELD_RANGE,
+	MAAS_FIELD_IF_RANGE,
+	MAAS_FIELD_CONTENT_RANGE,
+	MAAS_FIELDS,
 };
 
 struct maas_http_handlers {
@@ -165,6 +250,8 @@ struct maas_http_handlers {
 	int (*data)(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 	maas_http_handler *finish; /* the whole request is here */
 	maas_http_handler *resume; /* the wait that `finish` began is over */
+	bool vital;		   /* answered however many connections there are */
+	bool quiet;		   /* so frequent that it is logged at debug only */
 };
 
 struct maas_http_request {
@@ -173,8 +260,11 @@ struct maas_http_request {
 	unsigned int route;
 	const struct maas_http_handlers *handlers; /* NULL: thrown away */
 	uint64_t start_ns;
+	const char *fields[MAAS_FIELDS]; /* the last of its name, or NULL */
+	uint32_t repeated;		 /* a bit for each field that came twice or more */
 	bool has_body;
 	bool chunked;
+	bool close;		   /* the connection ends with the answer */
 	uint64_t content_length;   /* bytes; 0 when chunked */
 	uint64_t received;	   /* bytes of body so far */
 	unsigned int status;	   /* 0: no answer yet */
@@ -184,13 +274,15 @@ struct maas_http_request {
 	char extra_value[72];
 	struct maas_transfer transfer;
 	bool transferring;
-	uint64_t wasted;   /* bytes of body after the answer was made */
-	uint64_t write_at; /* next byte of a PUT, in the slab */
+	uint64_t wasted;      /* bytes of body after the answer was made */
+	uint64_t step_end;    /* bytes of body that the next look at its progress expects */
+	uint64_t body_end_ms; /* when the whole body has to be there */
+	uint64_t write_at;    /* next byte of a PUT, in the slab */
 	uint64_t write_end;
 	bool exact; /* the body must reach write_end */
 	struct maas_http_vector *vector;
 	struct maas_http_loan *loan;
-	uint64_t held_bytes;
+	uint64_t wanted_bytes; /* that the request holds; above MAAS_HTTP_FREE_BYTES they count */
 };
 
 /* What a suspended request waits for. */
@@ -206,9 +298,16 @@ struct maas_http_wait {
 
 struct maas_http_conn {
 	struct maas_http *http;
+	struct maas_http_listener *listener;
 	struct MHD_Connection *mhd;
 	int fd;
-	bool linger;			 /* an answer was sent before its request's body came */
+	enum maas_http_place place;
+	struct maas_http_peer *peer; /* NULL where it is not counted by address */
+	bool loopback;		     /* it came to an address that only this machine reaches */
+	bool many_arguments;	     /* of the request whose line has come */
+	bool linger;		     /* an answer was sent before its request's body came */
+	bool head_open;		     /* in its thread's list of heads under way */
+	LIST_ENTRY(maas_http_conn) head_link;
 	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
 	struct maas_http_wait wait;	 /* any thread */
@@ -229,19 +328,46 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **context,
 			    enum MHD_RequestTerminationCode code);
 
-/* The client must have sent or taken `bytes` by then. */
+/* Whether a connection is accepted at all. */
+enum MHD_Result maas_http_on_accept(void *cls, const struct sockaddr *addr, socklen_t len);
+/* Keeps queries short; called before the library takes the request's line apart. */
+void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd);
+size_t maas_http_on_unescape(void *cls, struct MHD_Connection *mhd, char *text);
+void maas_http_on_library_log(void *cls, const char *fmt, va_list args) MAAS_PRINTF(2, 0);
+
+/* The connection's request has a line, and not yet a head; from the connection's thread. */
+void maas_http_head_opened(struct maas_http_conn *conn);
+void maas_http_head_closed(struct maas_http_conn *conn);
+
+/* The client must have taken an answer of `bytes` by then. */
 void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t bytes);
 void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns);
+/*
+ * The client must have sent `bytes` of body in all, at MAAS_HTTP_MIN_RATE and never without
+ * progress for long; to be said anew when more becomes allowed.
+ */
+void maas_http_deadline_body(struct maas_http_conn *conn, uint64_t bytes);
+/* A step of the body has come: the next one has its time. */
+void maas_http_deadline_step(struct maas_http_conn *conn);
 
 /*
- * Counts `bytes` more that the request will hold to its end, for what a small request may make
- * large, or a slow client keep long. 0, or -EBUSY when all requests together hold too much: to be
- * answered by maas_http_fail().
+ * Counts `bytes` more that the request holds until maas_http_unhold(), for what a small request may
+ * make large, or a slow client keep long. 0, or -EBUSY when the requests of this address, or of
+ * all, hold too much: to be answered by maas_http_fail().
  */
 MAAS_MUST_CHECK int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
+void maas_http_unhold(struct maas_http_conn *conn);
 
-/* What a header says, or NULL. */
-const char *maas_http_header(struct maas_http_conn *conn, const char *name);
+/*
+ * Reads the head of a request into conn->req: its fields, and how its body is framed. `method` and
+ * `version` are the library's. An answer has been made when something is wrong with it.
+ */
+MAAS_MUST_CHECK int maas_http_head_read(struct maas_http_conn *conn, const char *method,
+					const char *version);
+
+/* Answers what a browser was made to send, or was meant for another host. Moves `*url` to the path
+ * of an absolute URL (RFC 9112, 3.2.2). */
+MAAS_MUST_CHECK int maas_http_guard(struct maas_http_conn *conn, const char **url);
 
 /* ---- waiting for lend: begin before the call that may give -EINPROGRESS, … */
 void maas_http_wait_begin(struct maas_http_conn *conn);
@@ -295,6 +421,11 @@ MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int st
 void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response);
 /* Sends the answer that was kept for the body's end. */
 MAAS_MUST_CHECK int maas_http_reply_kept(struct maas_http_conn *conn);
+/*
+ * Sends what stands in conn->out as an answer of `status` past the library, which does not take one
+ * in the middle of a body; the connection has to be closed then. Never waits.
+ */
+void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status);
 /* The status and code that stand for an error; `fmt` NULL: its usual sentence. */
 MAAS_MUST_CHECK int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
 	MAAS_PRINTF(3, 4);

@@ -6,7 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,23 +16,49 @@
 
 #define LINGER_MS   2000
 #define WASTE_BYTES (64u << 10) /* read at once */
+#define MAX_EVENTS  64
 
-/* Adds what came since, up to the array's end, and says whether to go on. */
-static bool take_new(struct maas_http_linger *linger, struct pollfd *fds, uint64_t *deadlines,
-		     unsigned int *count)
+struct maas_http_lingerer {
+	int fd; /* our own copy */
+	uint64_t end_ms;
+	TAILQ_ENTRY(maas_http_lingerer) link; /* oldest first */
+};
+
+static void let_go(struct maas_http_linger *linger, struct maas_http_lingerers *list,
+		   struct maas_http_lingerer *one)
 {
+	TAILQ_REMOVE(list, one, link);
+	/* To close it is not enough: the library may still hold the same socket. */
+	epoll_ctl(linger->epoll_fd, EPOLL_CTL_DEL, one->fd, NULL);
+	close(one->fd);
+	free(one);
+	pthread_mutex_lock(&linger->lock);
+	linger->count--;
+	pthread_mutex_unlock(&linger->lock);
+}
+
+/* Adds what came since, and says whether to go on. */
+static bool take_fresh(struct maas_http_linger *linger, struct maas_http_lingerers *list)
+{
+	struct maas_http_lingerers fresh = TAILQ_HEAD_INITIALIZER(fresh);
+	struct maas_http_lingerer *one;
 	uint64_t ticks;
 	bool stop;
 
 	(void)!read(linger->event_fd, &ticks, sizeof(ticks));
 	pthread_mutex_lock(&linger->lock);
-	for (unsigned int i = 0; i < linger->num_new; i++) {
-		fds[*count] = (struct pollfd){.fd = linger->new_fds[i], .events = POLLIN};
-		deadlines[(*count)++] = maas_clock_ms() + LINGER_MS;
-	}
-	linger->num_new = 0;
+	TAILQ_CONCAT(&fresh, &linger->fresh, link);
 	stop = linger->stop;
 	pthread_mutex_unlock(&linger->lock);
+	while ((one = TAILQ_FIRST(&fresh))) {
+		struct epoll_event event = {.events = EPOLLIN, .data.ptr = one};
+
+		TAILQ_REMOVE(&fresh, one, link);
+		TAILQ_INSERT_TAIL(list, one, link);
+		one->end_ms = maas_clock_ms() + LINGER_MS;
+		if (epoll_ctl(linger->epoll_fd, EPOLL_CTL_ADD, one->fd, &event))
+			let_go(linger, list, one);
+	}
 	return !stop;
 }
 
@@ -44,41 +71,33 @@ static bool waste(int fd)
 	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-static unsigned int sweep(struct maas_http_linger *linger, struct pollfd *fds, uint64_t *deadlines,
-			  unsigned int count)
+static void wait_some(struct maas_http_linger *linger, struct maas_http_lingerers *list)
 {
-	uint64_t now_ms = maas_clock_ms();
-	unsigned int kept = 1;
+	struct epoll_event events[MAX_EVENTS];
+	int count = epoll_wait(linger->epoll_fd, events, MAX_EVENTS,
+			       TAILQ_EMPTY(list) ? -1 : LINGER_MS / 20);
 
-	for (unsigned int i = 1; i < count; i++) {
-		if (now_ms < deadlines[i] && (!fds[i].revents || waste(fds[i].fd))) {
-			fds[kept] = fds[i];
-			deadlines[kept++] = deadlines[i];
-			continue;
-		}
-		close(fds[i].fd);
-		pthread_mutex_lock(&linger->lock);
-		linger->count--;
-		pthread_mutex_unlock(&linger->lock);
+	for (int i = 0; i < count; i++) {
+		struct maas_http_lingerer *one = events[i].data.ptr;
+
+		if (one && !waste(one->fd))
+			let_go(linger, list, one);
 	}
-	return kept;
 }
 
 static void *run(void *arg)
 {
+	struct maas_http_lingerers list = TAILQ_HEAD_INITIALIZER(list);
 	struct maas_http_linger *linger = arg;
-	struct pollfd fds[MAAS_HTTP_MAX_LINGER + 1] = {
-		{.fd = linger->event_fd, .events = POLLIN},
-	};
-	uint64_t deadlines[MAAS_HTTP_MAX_LINGER + 1] = {0};
-	unsigned int count = 1;
+	struct maas_http_lingerer *one;
 
-	while (take_new(linger, fds, deadlines, &count)) {
-		poll(fds, count, count > 1 ? LINGER_MS / 20 : -1);
-		count = sweep(linger, fds, deadlines, count);
+	while (take_fresh(linger, &list)) {
+		wait_some(linger, &list);
+		while ((one = TAILQ_FIRST(&list)) && one->end_ms <= maas_clock_ms())
+			let_go(linger, &list, one);
 	}
-	for (unsigned int i = 1; i < count; i++)
-		close(fds[i].fd);
+	while ((one = TAILQ_FIRST(&list)))
+		let_go(linger, &list, one);
 	return NULL;
 }
 
@@ -89,22 +108,34 @@ static void wake(struct maas_http_linger *linger)
 	(void)!write(linger->event_fd, &one, sizeof(one));
 }
 
-int maas_http_linger_start(struct maas_http_linger *linger)
+int maas_http_linger_start(struct maas_http_linger *linger, unsigned int max)
 {
+	struct epoll_event event = {.events = EPOLLIN};
 	int r;
 
+	linger->max = max;
+	TAILQ_INIT(&linger->fresh);
 	linger->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (linger->event_fd < 0)
 		return -errno;
+	linger->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (linger->epoll_fd < 0 ||
+	    epoll_ctl(linger->epoll_fd, EPOLL_CTL_ADD, linger->event_fd, &event)) {
+		r = -errno;
+		goto err_close;
+	}
 	pthread_mutex_init(&linger->lock, NULL);
-	r = pthread_create(&linger->thread, NULL, run, linger);
+	r = -pthread_create(&linger->thread, NULL, run, linger);
 	if (!r) {
 		linger->running = true;
 		return 0;
 	}
 	pthread_mutex_destroy(&linger->lock);
+err_close:
+	if (linger->epoll_fd >= 0)
+		close(linger->epoll_fd);
 	close(linger->event_fd);
-	return -r;
+	return r;
 }
 
 void maas_http_linger_stop(struct maas_http_linger *linger)
@@ -117,21 +148,29 @@ void maas_http_linger_stop(struct maas_http_linger *linger)
 	wake(linger);
 	pthread_join(linger->thread, NULL);
 	pthread_mutex_destroy(&linger->lock);
+	close(linger->epoll_fd);
 	close(linger->event_fd);
 }
 
 void maas_http_linger_add(struct maas_http_linger *linger, int fd)
 {
-	int copy = -1;
+	struct maas_http_lingerer *one = malloc(sizeof(*one));
+	bool added = false;
 
+	if (!one)
+		return;
 	pthread_mutex_lock(&linger->lock);
-	if (!linger->stop && linger->count < MAAS_HTTP_MAX_LINGER)
-		copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (copy >= 0) {
-		linger->new_fds[linger->num_new++] = copy;
+	one->fd = -1;
+	if (!linger->stop && linger->count < linger->max)
+		one->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (one->fd >= 0) {
+		TAILQ_INSERT_TAIL(&linger->fresh, one, link);
 		linger->count++;
+		added = true;
 	}
 	pthread_mutex_unlock(&linger->lock);
-	if (copy >= 0)
+	if (added)
 		wake(linger);
+	else
+		free(one);
 }

@@ -5,8 +5,8 @@
 #include "http/internal.h"
 
 /* The codes that this server answers; the last row takes what is not among them. */
-static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 404, 405, 409, 411, 413,
-						    415, 416, 429, 431, 500, 503, 507};
+static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 403, 404, 405, 409, 411,
+						    413, 415, 416, 429, 431, 500, 503, 507};
 
 static const uint64_t bucket_us[MAAS_HTTP_BUCKETS] = {50,     100,     250,	500,	 1000,
 						      2500,   5000,    10000,	25000,	 100000,
@@ -200,6 +200,9 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 			 get(&metrics->active));
 	maas_http_metric(out, "maas_http_connections", "gauge", "Open connections.",
 			 get(&metrics->connections));
+	maas_http_metric(out, "maas_http_refused_connections_total", "counter",
+			 "Connections closed at once because there were too many.",
+			 get(&metrics->refused));
 	maas_http_metric(out, "maas_http_slow_connections_total", "counter",
 			 "Connections closed because they took too long.", get(&metrics->timeouts));
 	maas_http_metric_head(out, "maas_build_info", "gauge", "The version that runs; always 1.");

@@ -76,8 +76,33 @@ MAAS_MUST_CHECK int maas_http_route_find(const char *path,
  */
 size_t maas_http_unescape(char *text);
 
-/* A path as one word for people, cut off to `size` bytes, of which at least 4 are needed. */
+/*
+ * A path as one word for people, cut off to `size` bytes, of which at least 4 are needed. Of an id
+ * only its first part is shown: who has a whole id has what it names.
+ */
 void maas_http_path_text(const char *path, char *ret_text, size_t size);
+
+/* ---- who is meant, and who asks */
+
+/* "HOST[:PORT]", as in Host (RFC 9110, 7.2); the host is borrowed, in the form that it was written.
+ */
+struct maas_http_authority {
+	const char *host;
+	size_t host_len; /* 0: none */
+	uint16_t port;	 /* 80 where none is given */
+};
+
+/* Errors: -EINVAL. */
+MAAS_MUST_CHECK int maas_http_authority_parse(const char *text, size_t len,
+					      struct maas_http_authority *ret_authority);
+/* Host names are compared without case. */
+bool maas_http_authority_is(const struct maas_http_authority *authority, const char *name);
+/* localhost, 127/8, [::1] */
+bool maas_http_authority_is_loopback(const struct maas_http_authority *authority);
+/* Whether `origin` (RFC 6454) is of that host and port, by http or https. */
+bool maas_http_same_origin(const char *origin, const struct maas_http_authority *authority);
+/* The length of the authority of "http://AUTHORITY/PATH" and where it begins; 0: another form. */
+size_t maas_http_absolute_form(const char *target, size_t *ret_authority_at);
 
 /* ---- Range and Content-Range (RFC 9110, 14) */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
+#include <string.h>
 
 #include "http/parse.h"
 
@@ -43,14 +44,31 @@ size_t maas_http_unescape(char *text)
 	return (size_t)(to - start);
 }
 
+/* 8-4-4-4-12 hexadecimal digits, and then the end or another part. */
+static bool is_id(const char *text)
+{
+	for (int i = 0; i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-' : hex(text[i]) < 0)
+			return false;
+	return !text[36] || text[36] == '/';
+}
+
 void maas_http_path_text(const char *path, char *ret_text, size_t size)
 {
 	static const char digits[] = "0123456789ABCDEF";
+	const char *start = path;
 	size_t used = 0;
 
 	for (; *path && used + 3 < size; path++) {
 		unsigned char byte = (unsigned char)*path;
 
+		if (byte == '-' && path - start >= 8 && is_id(path - 8)) {
+			/* The rest of the id, of which the first eight digits are written. */
+			memcpy(ret_text + used, "...", 3);
+			used += 3;
+			path += 36 - 8 - 1;
+			continue;
+		}
 		if (byte > 0x20 && byte < 0x7f) {
 			ret_text[used++] = *path;
 			continue;

@@ -102,7 +102,10 @@ int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 
 	if (!response)
 		return -ENOMEM;
-	if (MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES ||
+	if ((type &&
+	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES) ||
+	    (req->close &&
+	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES) ||
 	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
 		    MHD_YES ||
 	    (req->extra_name &&
@@ -131,7 +134,26 @@ int maas_http_reply(struct maas_http_conn *conn, unsigned int status)
 
 int maas_http_reply_empty(struct maas_http_conn *conn)
 {
+	if (conn->req.close)
+		return maas_http_reply_response(
+			conn, MHD_HTTP_OK,
+			MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL, 0);
 	return send_or_keep(conn, MHD_HTTP_OK, 0, conn->http->empty);
+}
+
+void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status)
+{
+	char head[512];
+	const struct iovec parts[] = {{head, 0}, {conn->out.data, conn->out.len}};
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = 2};
+	int len = snprintf(head, sizeof(head),
+			   "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nCache-Control: "
+			   "no-store\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
+			   status, MHD_get_reason_phrase_for(status), conn->out.len);
+
+	message.msg_iov[0].iov_len = (size_t)len;
+	(void)!sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	conn->linger = true;
 }
 
 static int reply_error(struct maas_http_conn *conn, unsigned int status, const char *code,

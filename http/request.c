@@ -9,17 +9,17 @@
 #define WASTE_BYTES (1u << 20)	/* so much unwanted body is read before the connection is cut */
 
 const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
-	[MAAS_CALL_HEALTH] = {.finish = maas_http_health},
-	[MAAS_CALL_READY] = {.finish = maas_http_ready},
+	[MAAS_CALL_HEALTH] = {.finish = maas_http_health, .vital = true},
+	[MAAS_CALL_READY] = {.finish = maas_http_ready, .vital = true},
 	[MAAS_CALL_STATS] = {.finish = maas_http_stats},
-	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics},
+	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics, .vital = true},
 	[MAAS_CALL_ALLOCATE] = {.body = MAAS_BODY_JSON,
 				.finish = maas_http_allocate,
 				.resume = maas_http_allocate_end},
 	[MAAS_CALL_DESCRIBE] = {.finish = maas_http_describe},
 	[MAAS_CALL_DELETE] = {.finish = maas_http_delete, .resume = maas_http_delete_end},
 	[MAAS_CALL_RENEW] = {.body = MAAS_BODY_OPTIONAL, .finish = maas_http_renew},
-	[MAAS_CALL_FREE] = {.body = MAAS_BODY_JSON,
+	[MAAS_CALL_FREE] = {.body = MAAS_BODY_LIST,
 			    .finish = maas_http_free,
 			    .resume = maas_http_free_end},
 	[MAAS_CALL_LIST] = {.finish = maas_http_list},
@@ -28,8 +28,11 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 				.begin = maas_http_data_put_begin,
 				.data = maas_http_data_put,
 				.finish = maas_http_data_put_end},
-	[MAAS_CALL_DATA_READ] = {.body = MAAS_BODY_JSON, .finish = maas_http_data_read},
+	[MAAS_CALL_DATA_READ] = {.body = MAAS_BODY_LIST,
+				 .finish = maas_http_data_read,
+				 .quiet = true},
 	[MAAS_CALL_DATA_WRITE] = {.body = MAAS_BODY_STREAM,
+				  .quiet = true,
 				  .begin = maas_http_data_write_begin,
 				  .data = maas_http_data_write,
 				  .finish = maas_http_data_write_end},
@@ -45,12 +48,7 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 				   .resume = maas_http_session_gone},
 };
 
-const char *maas_http_header(struct maas_http_conn *conn, const char *name)
-{
-	return MHD_lookup_connection_value(conn->mhd, MHD_HEADER_KIND, name);
-}
-
-/* ---- the headers */
+/* ---- the head */
 
 static void reset(struct maas_http_conn *conn, const char *url, const char *method)
 {
@@ -58,6 +56,8 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	conn->req.start_ns = maas_clock_ns();
 	conn->req.method = maas_http_method_parse(method);
 	conn->req.route = MAAS_HTTP_UNKNOWN;
+	/* A connection of the reserve serves one request. */
+	conn->req.close = conn->place != MAAS_PLACE_NORMAL;
 	conn->in.len = 0;
 	conn->in.error = 0;
 	conn->out.len = 0;
@@ -68,88 +68,15 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	pthread_mutex_unlock(&conn->wait.lock);
 }
 
-struct framing {
-	const char *encoding;
-	const char *length;
-	unsigned int hosts;
-	bool ambiguous; /* said twice, or in both ways */
-};
-
-static enum MHD_Result take_header(void *cls, enum MHD_ValueKind kind, const char *name,
-				   const char *value)
+static int check_arguments(struct maas_http_conn *conn)
 {
-	struct framing *framing = cls;
+	bool many = conn->many_arguments;
 
-	(void)kind;
-	if (!strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING)) {
-		framing->ambiguous |= framing->encoding || framing->length;
-		framing->encoding = value ? value : "";
-	} else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH)) {
-		framing->ambiguous |= framing->encoding || framing->length;
-		framing->length = value ? value : "";
-	} else if (!strcasecmp(name, MHD_HTTP_HEADER_HOST)) {
-		framing->hosts++;
-	}
-	return MHD_YES;
-}
-
-/* What comes behind such headers could be body or the next request: it is taken for neither. */
-static int fail_framing(struct maas_http_conn *conn, const char *code, const char *what)
-{
-	conn->req.has_body = true;
-	conn->req.extra_name = MHD_HTTP_HEADER_CONNECTION;
-	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), "close");
-	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, code, "%s", what);
-}
-
-/* RFC 9112, 3.2: a client that speaks HTTP/1.1 says which host it means, once. */
-static bool host_is_good(const struct framing *framing, const char *version)
-{
-	return framing->hosts == 1 ||
-	       (!framing->hosts && strcmp(version, MHD_HTTP_VERSION_1_1) != 0);
-}
-
-static int read_framing(struct maas_http_conn *conn, const char *version)
-{
-	struct maas_http_request *req = &conn->req;
-	struct framing framing = {0};
-
-	MHD_get_connection_values(conn->mhd, MHD_HEADER_KIND, take_header, &framing);
-	if (framing.ambiguous)
-		return fail_framing(conn, "bad_length",
-				    "there must be one Content-Length, or one Transfer-Encoding "
-				    "instead");
-	if (!host_is_good(&framing, version))
-		return fail_framing(conn, "bad_host", "there must be one Host header");
-	if (framing.encoding) {
-		req->has_body = true;
-		req->chunked = true;
-		if (strcasecmp(framing.encoding, "chunked") != 0)
-			return fail_framing(conn, "bad_encoding",
-					    "the only Transfer-Encoding here is chunked");
+	conn->many_arguments = false;
+	if (!many)
 		return 0;
-	}
-	if (!framing.length)
-		return 0;
-	if (maas_http_u63_parse(framing.length, &req->content_length))
-		return fail_framing(conn, "bad_length",
-				    "Content-Length must be a whole number below 2^63");
-	req->has_body = req->content_length > 0;
-	return 0;
-}
-
-static int check_headers(struct maas_http_conn *conn)
-{
-	const union MHD_ConnectionInfo *info;
-	size_t max = conn->http->options.max_header_bytes;
-
-	info = MHD_get_connection_info(conn->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-	if (!info || info->header_size <= max)
-		return 0;
-	return maas_http_error(conn, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large",
-			       "the request's headers take %zu bytes; this server reads at most "
-			       "%zu (--max-header-size)",
-			       info->header_size, max);
+	return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_query",
+			       "the query has more than %d arguments", MAAS_HTTP_MAX_ARGUMENTS);
 }
 
 static int find_handlers(struct maas_http_conn *conn, const char *url)
@@ -178,51 +105,66 @@ static int find_handlers(struct maas_http_conn *conn, const char *url)
 	return 0;
 }
 
+/* Above the limits there is room for those alone that ask how the server is. */
+static int check_place(struct maas_http_conn *conn)
+{
+	if (conn->place == MAAS_PLACE_NORMAL || conn->req.handlers->vital)
+		return 0;
+	return maas_http_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE, "too_many_connections",
+			       "as many connections are open as this server allows in all "
+			       "(--max-connections) or from one address "
+			       "(--max-connections-per-address); close some, or try again");
+}
+
 static bool is_json(const char *type)
 {
-	return !type || (!strncasecmp(type, "application/json", 16) &&
-			 (!type[16] || strchr("; \t", type[16])));
+	return type && !strncasecmp(type, "application/json", 16) &&
+	       (!type[16] || strchr("; \t", type[16]));
+}
+
+static uint64_t max_body(const struct maas_http_conn *conn)
+{
+	enum maas_http_body body = conn->req.handlers->body;
+	uint64_t max = conn->http->options.max_body_bytes;
+
+	if ((body == MAAS_BODY_JSON || body == MAAS_BODY_OPTIONAL) && max > MAAS_HTTP_SMALL_BODY)
+		return MAAS_HTTP_SMALL_BODY;
+	return max;
+}
+
+static int fail_body(struct maas_http_conn *conn)
+{
+	uint64_t max = max_body(conn);
+	bool option = max == conn->http->options.max_body_bytes;
+
+	return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
+			       "the body is longer than the %llu bytes that %s",
+			       (unsigned long long)max,
+			       option ? "this server reads (--max-body-size)" : "this call takes");
 }
 
 static int check_body(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
 	enum maas_http_body body = req->handlers->body;
-	uint64_t max = conn->http->options.max_body_bytes;
-	bool needed = body == MAAS_BODY_JSON || body == MAAS_BODY_STREAM;
+	bool needed = body != MAAS_BODY_NONE && body != MAAS_BODY_OPTIONAL;
 
-	if (needed && !req->chunked && !maas_http_header(conn, MHD_HTTP_HEADER_CONTENT_LENGTH))
+	if (needed && !req->chunked && !req->fields[MAAS_FIELD_CONTENT_LENGTH])
 		return maas_http_error(conn, MHD_HTTP_LENGTH_REQUIRED, "length_required",
 				       "a body is needed here: send Content-Length, or "
 				       "Transfer-Encoding: chunked");
 	if (body == MAAS_BODY_STREAM)
 		return 0;
-	if (req->content_length > max)
-		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
-				       "the body has %llu bytes; this server reads at most %llu "
-				       "(--max-body-size)",
-				       (unsigned long long)req->content_length,
-				       (unsigned long long)max);
+	if (req->content_length > max_body(conn))
+		return fail_body(conn);
+	/* A web page may send a body without this header to anybody, and with it only to its own.
+	 */
 	if (body != MAAS_BODY_NONE && req->has_body &&
-	    !is_json(maas_http_header(conn, MHD_HTTP_HEADER_CONTENT_TYPE)))
+	    !is_json(req->fields[MAAS_FIELD_CONTENT_TYPE]))
 		return maas_http_error(conn, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "not_json",
 				       "the body must be JSON: send the header Content-Type: "
 				       "application/json");
 	return 0;
-}
-
-/* A JSON body that stays above what every connection keeps for itself is counted. */
-static int hold_body(struct maas_http_conn *conn)
-{
-	const struct maas_http_request *req = &conn->req;
-	uint64_t bytes = req->chunked ? conn->http->options.max_body_bytes : req->content_length;
-	int r;
-
-	if (req->handlers->body == MAAS_BODY_NONE || req->handlers->body == MAAS_BODY_STREAM ||
-	    bytes <= KEEP_BYTES)
-		return 0;
-	r = maas_http_hold(conn, bytes);
-	return r ? maas_http_fail(conn, r, NULL) : 0;
 }
 
 /* An answer was made: nothing further is done for this request. */
@@ -237,21 +179,23 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	struct maas_http_request *req = &conn->req;
 	int r;
 
+	maas_http_head_closed(conn);
 	reset(conn, url, method);
 	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
-	r = read_framing(conn, version);
+	r = maas_http_head_read(conn, method, version);
 	if (!r && !answered(conn))
-		r = check_headers(conn);
+		r = maas_http_guard(conn, &url);
+	if (!r && !answered(conn))
+		r = check_arguments(conn);
 	if (!r && !answered(conn))
 		r = find_handlers(conn, url);
 	if (!r && !answered(conn))
-		r = check_body(conn);
+		r = check_place(conn);
 	if (!r && !answered(conn))
-		r = hold_body(conn);
+		r = check_body(conn);
 	if (r || answered(conn))
 		return r;
-	maas_http_deadline(conn, req->start_ns,
-			   req->chunked ? conn->http->options.max_body_bytes : req->content_length);
+	maas_http_deadline_body(conn, req->chunked ? max_body(conn) : req->content_length);
 	if (req->handlers->begin)
 		r = req->handlers->begin(conn);
 	return r;
@@ -261,32 +205,52 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 
 static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 {
-	size_t max = conn->http->options.max_body_bytes;
+	int r;
 
-	if (conn->req.received > max)
-		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
-				       "the body is longer than the %zu bytes that this server "
-				       "reads (--max-body-size)",
-				       max);
-	if (conn->req.handlers->body != MAAS_BODY_NONE)
-		maas_buf_add(&conn->in, data, len);
+	if (conn->req.received > max_body(conn))
+		return fail_body(conn);
+	if (conn->req.handlers->body == MAAS_BODY_NONE)
+		return 0;
+	/* What was announced costs nothing yet. */
+	r = maas_http_hold(conn, len);
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	maas_buf_add(&conn->in, data, len);
 	return conn->in.error;
+}
+
+/*
+ * The library takes an answer at the end of the body only. What little is left of one is read and
+ * thrown away; where it is much, the answer is sent at once, and the connection ends.
+ */
+static int discard(struct maas_http_conn *conn, size_t len)
+{
+	struct maas_http_request *req = &conn->req;
+	uint64_t left = req->chunked ? 0 : req->content_length - req->received;
+
+	req->wasted += len;
+	if (left <= WASTE_BYTES && req->wasted <= WASTE_BYTES)
+		return 0;
+	maas_http_reply_by_hand(conn, req->status);
+	return -ECONNABORTED;
 }
 
 static int take(struct maas_http_conn *conn, const char *data, size_t len)
 {
 	struct maas_http_request *req = &conn->req;
+	int r;
 
 	req->phase = MAAS_PHASE_BODY;
 	req->received += len;
-	if (answered(conn)) {
-		/* What is announced has a bound; what comes in chunks has none. */
-		req->wasted += len;
-		return req->chunked && req->wasted > WASTE_BYTES ? -EFBIG : 0;
-	}
+	if (req->received >= req->step_end)
+		maas_http_deadline_step(conn);
+	if (answered(conn))
+		return discard(conn, len);
 	if (req->handlers->data)
-		return req->handlers->data(conn, (const uint8_t *)data, len);
-	return collect(conn, data, len);
+		r = req->handlers->data(conn, (const uint8_t *)data, len);
+	else
+		r = collect(conn, data, len);
+	return r || !answered(conn) ? r : discard(conn, 0);
 }
 
 /* ---- the whole */
@@ -338,7 +302,8 @@ static void add_number(struct maas_buf *line, const char *name, uint64_t value)
 static void log_access(struct maas_http_conn *conn, uint64_t ns)
 {
 	const struct maas_http_request *req = &conn->req;
-	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
+	bool changes = (req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE) &&
+		       !(req->handlers && req->handlers->quiet);
 	enum maas_log_level level = changes ? MAAS_LOG_INFO : MAAS_LOG_DEBUG;
 	struct maas_buf *line = &conn->in;
 
@@ -383,7 +348,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 		maas_transfer_end(conn->http->options.lend, &req->transfer);
 	maas_http_vector_free(conn, req->vector);
 	maas_http_loan_put(req->loan);
-	atomic_fetch_sub_explicit(&conn->http->held_bytes, req->held_bytes, memory_order_relaxed);
+	maas_http_unhold(conn);
 	now_ns = maas_clock_ns();
 	log_access(conn, now_ns - req->start_ns);
 	trim(&conn->in);

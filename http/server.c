@@ -20,20 +20,6 @@
  */
 #define CONNECTION_BYTES ((size_t)64 << 10)
 
-static void log_library(void *cls, const char *fmt, va_list args) MAAS_PRINTF(2, 0);
-
-static void log_library(void *cls, const char *fmt, va_list args)
-{
-	char text[256];
-
-	(void)cls;
-	if (!maas_log_enabled(MAAS_LOG_DEBUG))
-		return;
-	vsnprintf(text, sizeof(text), fmt, args);
-	text[strcspn(text, "\n")] = '\0';
-	log_debug("libmicrohttpd: %s", text);
-}
-
 static unsigned int default_threads(void)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -63,27 +49,32 @@ static void set_defaults(struct maas_http_options *options)
 		options->timeout_s = DEFAULT_TIMEOUT_S;
 }
 
-static size_t unescape(void *cls, struct MHD_Connection *mhd, char *text)
-{
-	(void)cls;
-	(void)mhd;
-	return maas_http_unescape(text);
-}
+/* The strictest reading of requests that the library has; 3 would forgive blanks in chunk sizes. */
+#if MHD_VERSION >= 0x00097701
+#define DISCIPLINE MHD_OPTION_CLIENT_DISCIPLINE_LVL, 2
+#else
+#define DISCIPLINE MHD_OPTION_STRICT_FOR_CLIENT, 1
+#endif
 
-static struct MHD_Daemon *start_daemon(struct maas_http *http, int fd)
+static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int index, int fd)
 {
 	const struct maas_http_options *options = &http->options;
+	struct maas_http_listener *listener = &http->listeners[index];
 
+	listener->http = http;
 	return MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
 			MHD_USE_ERROR_LOG,
-		0, NULL, NULL, maas_http_on_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_library,
-		NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
+		0, maas_http_on_accept, listener, maas_http_on_request, http,
+		MHD_OPTION_EXTERNAL_LOGGER, maas_http_on_library_log, NULL, DISCIPLINE,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
 		options->threads > 1 ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT,
-		options->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, options->timeout_s,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
-		maas_http_on_connection, http, MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed,
-		http, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+		options->max_connections + MAAS_HTTP_RESERVE, MHD_OPTION_CONNECTION_TIMEOUT,
+		options->timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
+		MHD_OPTION_NOTIFY_CONNECTION, maas_http_on_connection, listener,
+		MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed, http,
+		MHD_OPTION_UNESCAPE_CALLBACK, maas_http_on_unescape, NULL,
+		MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_END);
 }
 
 static const char *listen_error(int error)
@@ -115,7 +106,7 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 static int serve(struct maas_http *http, const int *fds, char *error)
 {
 	for (unsigned int i = 0; i < http->options.num_listen; i++) {
-		http->daemons[i] = start_daemon(http, fds[i]);
+		http->daemons[i] = start_daemon(http, i, fds[i]);
 		if (!http->daemons[i]) {
 			snprintf(error, MAAS_HTTP_ERROR,
 				 "cannot serve %s: libmicrohttpd does not start (--http-threads "
@@ -127,6 +118,22 @@ static int serve(struct maas_http *http, const int *fds, char *error)
 		http->num_daemons++;
 	}
 	return 0;
+}
+
+static void learn_names(struct maas_http *http)
+{
+	if (gethostname(http->host_name, sizeof(http->host_name) - 1))
+		http->host_name[0] = '\0';
+	memcpy(http->short_name, http->host_name, sizeof(http->short_name));
+	http->short_name[strcspn(http->short_name, ".")] = '\0';
+}
+
+static void learn_slabs(struct maas_http *http)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(http->options.slab, &stats);
+	http->largest_slab = stats.classes[stats.num_classes - 1].slab_bytes;
 }
 
 static struct maas_http *http_new(const struct maas_http_options *options)
@@ -142,12 +149,15 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
 	http->has_keys = maas_lend_key_stats(options->lend, &keys);
+	learn_names(http);
+	learn_slabs(http);
 	maas_http_health_head(options, &http->health_head);
 	http->empty = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
 	if (http->empty && !http->health_head.error &&
 	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
 		    MHD_YES &&
-	    !maas_http_linger_start(&http->linger))
+	    !maas_http_peers_init(&http->peers) &&
+	    !maas_http_linger_start(&http->linger, http->options.max_connections))
 		return http;
 	maas_http_stop(http);
 	return NULL;
@@ -234,6 +244,7 @@ void maas_http_stop(struct maas_http *http)
 	maas_http_linger_stop(&http->linger);
 	if (http->empty)
 		MHD_destroy_response(http->empty);
+	maas_http_peers_fini(&http->peers);
 	maas_buf_fini(&http->health_head);
 	pthread_mutex_destroy(&http->lock);
 	free(http);

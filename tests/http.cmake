@@ -6,6 +6,7 @@ add_library(http_fixture STATIC unit/http_fixture.c unit/http_keys.c)
 target_link_libraries(http_fixture
 	PRIVATE maas_warnings PkgConfig::CMOCKA
 	PUBLIC maas_http PkgConfig::JANSSON PkgConfig::CURL Threads::Threads)
-foreach(part calls data free grant keys limits listen metrics rdma sessions vector)
+foreach(part calls data free grant guard head keys limits listen metrics peers rdma sessions
+	vector)
 	maas_unit_test(test_http_${part} http_fixture)
 endforeach()

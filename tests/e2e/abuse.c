@@ -9,7 +9,7 @@
 
 #define SILENCE_MS 15000 /* a server that says nothing for so long hangs */
 #define BATCH	   250
-#define HOST	   "Host: h\r\n"
+#define HOST	   "Host: localhost\r\nContent-Type: application/json\r\n"
 #define END	   "Connection: close\r\n\r\n"
 
 /* Each `%s` stands for the id of an allocation; CLOSE_OK: no answer but a closed connection will

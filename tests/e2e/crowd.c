@@ -34,7 +34,7 @@ static void open_idle(struct crowd *crowd, uint16_t port)
 		crowd->idle[i] = wire_connect(port, 0);
 		/* Every other one has been served once, and stays. */
 		if (i % 2 &&
-		    (!wire_text(crowd->idle[i], "GET /ready HTTP/1.1\r\nHost: h\r\n\r\n") ||
+		    (!wire_text(crowd->idle[i], "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n") ||
 		     wire_answer(crowd->idle[i], 20000, NULL) != 200))
 			die("idle connection %zu is not served", i);
 	}
@@ -48,19 +48,21 @@ static void open_slow(struct crowd *crowd, uint16_t port, const char *id)
 		char head[256];
 
 		if (kind == SLOW_HEADERS)
-			snprintf(head, sizeof(head), "GET /health HTTP/1.1\r\nHost: h\r\nX-Slow: ");
+			snprintf(head, sizeof(head),
+				 "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
 		else if (kind == SLOW_BODY)
 			snprintf(head, sizeof(head),
-				 "POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: "
+				 "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+				 "application/json\r\nContent-Length: "
 				 "4000\r\n\r\n");
 		else if (kind == SLOW_WRITER)
 			snprintf(head, sizeof(head),
-				 "PUT /allocate/%s/data HTTP/1.1\r\nHost: h\r\n"
+				 "PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n"
 				 "Transfer-Encoding: chunked\r\n\r\nfffff\r\n",
 				 id);
 		else
 			snprintf(head, sizeof(head),
-				 "GET /allocate/%s/data HTTP/1.1\r\nHost: h\r\n\r\n", id);
+				 "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
 		if (!wire_text(fd, head))
 			die("slow connection %zu is refused", i);
 		crowd->slow[i] = fd;

@@ -156,7 +156,8 @@ int wire_request(uint16_t port, const char *method, const char *path, const void
 	int status = 0;
 
 	snprintf(head, sizeof(head),
-		 "%s %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+		 "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		 "application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
 		 method, path, len);
 	if (wire_text(fd, head) && wire_send(fd, data, len))
 		status = wire_answer(fd, ANSWER_MS, body);

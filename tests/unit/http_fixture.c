@@ -321,10 +321,39 @@ size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms)
 	return len;
 }
 
+/* Whether the answer in `buffer` is there to its end. */
+static bool is_whole(const char *buffer, size_t len)
+{
+	const char *body = strstr(buffer, "\r\n\r\n");
+	const char *length = strstr(buffer, "Content-Length: ");
+
+	return body && length && length < body &&
+	       len >= (size_t)(body + 4 - buffer) + strtoul(length + 16, NULL, 10);
+}
+
+int http_recv_answer(int fd, char *buffer, size_t max)
+{
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	size_t len = 0;
+
+	*buffer = '\0';
+	while (len < max && !is_whole(buffer, len) && poll(&wait, 1, 5000) > 0) {
+		ssize_t n = recv(fd, buffer + len, max - len, 0);
+
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+		buffer[len] = '\0';
+	}
+	return len > 12 ? atoi(buffer + 9) : 0;
+}
+
 void http_post_later(int fd, const char *path, const char *body)
 {
-	http_send_text(fd, "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n%s", path,
-		       strlen(body), body);
+	http_send_text(fd,
+		       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		       "application/json\r\nContent-Length: %zu\r\n\r\n%s",
+		       path, strlen(body), body);
 }
 
 void http_expect_answer(int fd, const char *status, const char *text)

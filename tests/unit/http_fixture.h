@@ -73,6 +73,9 @@ void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
 void http_post_later(int fd, const char *path, const char *body);
 /* … which has to come now and be of this status line and hold `text`; closes. */
 void http_expect_answer(int fd, const char *status, const char *text);
+/* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
+ * side has closed, or nothing came for five seconds. */
+int http_recv_answer(int fd, char *buffer, size_t max);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
 

@@ -205,29 +205,32 @@ static void put__refused_before_the_body(void **state)
 
 	(void)state;
 	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n", path);
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n", path);
+	expect_raw(request, "HTTP/1.1 413 ");
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\nExpect: "
+		 "100-continue\r\n\r\n",
+		 path);
 	expect_raw(request, "HTTP/1.1 413 ");
 	snprintf(
 		request, sizeof(request),
-		"PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\nExpect: 100-continue\r\n\r\n",
+		"PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775807\r\n\r\n",
 		path);
 	expect_raw(request, "HTTP/1.1 413 ");
 	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 9223372036854775807\r\n\r\n", path);
-	expect_raw(request, "HTTP/1.1 413 ");
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nContent-Range: bytes "
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nContent-Range: bytes "
 		 "95-104/*\r\nExpect: 100-continue\r\n\r\n",
 		 path);
 	expect_raw(request, "HTTP/1.1 416 ");
 	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: "
+		 "100-continue\r\n\r\n",
 		 path);
 	expect_raw(request, "HTTP/1.1 100 ");
-	snprintf(request, sizeof(request), "PUT %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
+	snprintf(request, sizeof(request), "PUT %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
 	expect_raw(request, "HTTP/1.1 411 ");
 	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", path);
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", path);
 	expect_raw(request, "HTTP/1.1 400 ");
 }
 
@@ -239,8 +242,9 @@ static void put__refusal_is_read_by_a_client_that_sends_on(void **state)
 		char buffer[2048];
 		int fd = http_connect(&f);
 
-		http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: %u\r\n\r\n", path,
-			       SIZE);
+		http_send_text(fd,
+			       "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %u\r\n\r\n",
+			       path, SIZE);
 		assert_true(http_send(fd, pattern, SIZE));
 		http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
 		assert_memory_equal(buffer, "HTTP/1.1 413 ", 13);
@@ -253,7 +257,8 @@ static void put__broken_off(void **state)
 	int fd = http_connect(&f);
 
 	(void)state;
-	http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nabc", path);
+	http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
+		       path);
 	usleep(50000);
 	close(fd);
 	http_wait_idle(&f);

@@ -64,14 +64,16 @@ static int slow_reader(const char *id, bool repeat)
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	if (!repeat) {
-		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: h\r\n\r\n", id);
+		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
 		return fd;
 	}
 	for (unsigned int i = 0; i < REPEAT; i++)
 		maas_buf_printf(&body, "%s{\"id\":\"%s\",\"offset\":0,\"length\":%u}",
 				i ? "," : "{\"ranges\":[", id, SIZE);
 	maas_buf_str(&body, "]}");
-	http_send_text(fd, "POST /data/read HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n",
+	http_send_text(fd,
+		       "POST /data/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		       "application/json\r\nContent-Length: %zu\r\n\r\n",
 		       body.len);
 	http_send(fd, body.data, body.len);
 	maas_buf_fini(&body);
@@ -189,9 +191,10 @@ static void free__stops_a_slow_writer(void **state)
 
 	(void)state;
 	http_allocate(&f, SIZE, id);
-	http_send_text(fd,
-		       "PUT /allocate/%s/data HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
-		       id);
+	http_send_text(
+		fd,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+		id);
 	wait_at_least(1);
 	snprintf(path, sizeof(path), "/allocate/%s", id);
 	before_ms = maas_clock_ms();
@@ -222,9 +225,10 @@ static void free__writer_that_goes_on_gets_404(void **state)
 
 	(void)state;
 	http_allocate(&f, SIZE, id);
-	http_send_text(fd,
-		       "PUT /allocate/%s/data HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
-		       id);
+	http_send_text(
+		fd,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+		id);
 	wait_at_least(1);
 	pthread_create(&thread, NULL, send_the_rest, &fd);
 	snprintf(path, sizeof(path), "/allocate/%s", id);
@@ -250,7 +254,7 @@ static void stop__while_a_free_waits(void **state)
 	reader = slow_reader(id, true);
 	wait_at_least(REPEAT);
 	freer = http_connect(&f);
-	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: h\r\n\r\n", id);
+	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
 	for (int i = 0; i < 100; i++) {
 		struct maas_lend_stats stats;
 

@@ -114,8 +114,9 @@ static void grant__late_and_failed_ends(void **state)
 	http_keys_set(&keys, hold, true);
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(ends); i++) {
 		fd = http_connect(&f);
-		http_send_text(fd, "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: h\r\n\r\n", id,
-			       session);
+		http_send_text(fd,
+			       "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			       id, session);
 		http_keys_await(&keys, 1);
 		assert_true(http_keys_finish(&keys, ends[i]));
 		if (!ends[i])
@@ -140,7 +141,7 @@ static uint64_t quarantined(void)
 
 static void delete_later(int fd, const char *kind, const char *id)
 {
-	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: h\r\n\r\n", kind, id);
+	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", kind, id);
 	http_keys_await(&keys, 1);
 }
 

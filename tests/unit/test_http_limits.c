@@ -76,13 +76,16 @@ static void body__too_large(void **state)
 		    "body_too_large");
 	expect_call("DELETE", "/allocate/x", large, 1001, NULL, 413, "body_too_large");
 	snprintf(chunks, sizeof(chunks),
-		 "DELETE /allocate/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+		 "DELETE /allocate/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+		 "chunked\r\n\r\n"
 		 "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n",
 		 0, 0);
 	expect_raw(chunks, "HTTP/1.1 413 ");
-	expect_raw("POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n",
+	expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		   "application/json\r\nContent-Length: 1001\r\n\r\n",
 		   "HTTP/1.1 413 ");
-	expect_raw("POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n"
+	expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		   "application/json\r\nContent-Length: 1001\r\n"
 		   "Expect: 100-continue\r\n\r\n",
 		   "HTTP/1.1 413 ");
 }
@@ -116,7 +119,9 @@ static void body__type(void **state)
 		    "Content-Type: application/json");
 	expect_call("POST", "/allocate", body, len, "Content-Type: application/jsonl", 415,
 		    "not_json");
-	expect_call("POST", "/allocate", body, len, "Content-Type:", 200, "id");
+	expect_call("POST", "/allocate", body, len, "Content-Type:", 415, "not_json");
+	/* Nothing to say the type of. */
+	expect_call("POST", "/allocate/x/renew", "", 0, "Content-Type:", 404, "not_found");
 	expect_call("POST", "/allocate", body, len, "Content-Type: Application/JSON;charset=utf-8",
 		    200, "id");
 }
@@ -141,9 +146,10 @@ static void headers__too_large(void **state)
 	assert_non_null(strstr(a.body, "headers_too_large"));
 	http_answer_fini(&a);
 	/* Up to the memory of a connection it is this server that answers, not its library. */
-	len = (size_t)snprintf(
-		buffer, sizeof(buffer),
-		"GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX: %060000d\r\n\r\n", 7);
+	len = (size_t)snprintf(buffer, sizeof(buffer),
+			       "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: "
+			       "%060000d\r\n\r\n",
+			       7);
 	http_send(fd, buffer, len);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_memory_equal(buffer, "HTTP/1.1 431 ", 13);
@@ -171,12 +177,13 @@ static void protocol__versions_and_pipelines(void **state)
 
 	(void)state;
 	expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
-	expect_raw("POST /allocate HTTP/1.0\r\n\r\n", "HTTP/1.1 411 ");
+	expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", "HTTP/1.1 411 ");
 	fd = http_connect(&f);
-	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: h\r\n\r\n"
-			   "POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 16\r\n\r\n"
+	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+			   "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+			   "application/json\r\nContent-Length: 16\r\n\r\n"
 			   "{\"size_bytes\":1}"
-			   "GET /ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+			   "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_non_null(strstr(buffer, "{\"status\":\"ready\"}\nHTTP/1.1 200"));
 	assert_non_null(strstr(buffer, "{\"id\":\""));
@@ -198,7 +205,7 @@ static void protocol__one_host(void **state)
 		expect_raw(bad[i], "HTTP/1.1 400 ");
 		assert_non_null(strstr(buffer, "\"bad_host\""));
 	}
-	expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 200 ");
+	expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 403 ");
 	expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
 }
 
@@ -237,12 +244,16 @@ static void protocol__nonsense_gets_an_error_or_a_close(void **state)
 		"GET\r\n\r\n",
 		"GET /health\r\n\r\n",
 		"GET /health HTTP/9.9\r\n\r\n",
-		"GET /%00%ff%zz HTTP/1.1\r\nHost: h\r\n\r\n",
-		"GET http://h/health HTTP/1.1\r\nHost: h\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 1x\r\n\r\n",
-		"POST /free HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"GET /%00%ff%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"GET http://h/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		"application/json\r\nContent-Length: -1\r\n\r\n",
+		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		"application/json\r\nContent-Length: 1x\r\n\r\n",
+		"POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		"application/json\r\nContent-Length: 99999999999999999999\r\n\r\n",
+		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+		"chunked\r\n\r\nzz\r\n",
 		"POST /free HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 	};
@@ -281,8 +292,8 @@ static void protocol__ambiguous_length_is_refused(void **state)
 		int fd = http_connect(&f);
 
 		http_send_text(fd,
-			       "%s HTTP/1.1\r\nHost: h\r\n%s\r\n\r\n0\r\n\r\n"
-			       "GET /health HTTP/1.1\r\nHost: h\r\n\r\n",
+			       "%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n0\r\n\r\n"
+			       "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
 			       starts[i % MAAS_ARRAY_SIZE(starts)],
 			       headers[i / MAAS_ARRAY_SIZE(starts)]);
 		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
@@ -298,7 +309,7 @@ static void protocol__half_closed_client_is_answered(void **state)
 	int fd = http_connect(&f);
 
 	(void)state;
-	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 	shutdown(fd, SHUT_WR);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
 	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
@@ -343,9 +354,10 @@ static void slow__clients_are_cut(void **state)
 		fds[i] = http_connect(&f);
 	setsockopt(fds[READER], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	http_send_text(fds[HEADERS], "GET /health HTTP/1.1\r\nX: ");
-	http_send_text(fds[BODY],
-		       "POST /allocate HTTP/1.1\r\nHost: h\r\nContent-Length: 900\r\n\r\n");
-	http_send_text(fds[READER], "GET /allocate/%s/data HTTP/1.1\r\nHost: h\r\n\r\n", id);
+	http_send_text(fds[BODY], "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+				  "application/json\r\nContent-Length: 900\r\n\r\n");
+	http_send_text(fds[READER], "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		       id);
 	while (!ms[HEADERS] || !ms[BODY] || !ms[SILENT]) {
 		usleep(100000);
 		http_send(fds[HEADERS], "x", 1);
@@ -370,7 +382,8 @@ static void slow__crowd_does_not_keep_others_out(void **state)
 	for (int i = 0; i < IDLE + SLOW; i++) {
 		fds[i] = http_connect(&f);
 		if (i >= IDLE)
-			http_send_text(fds[i], "POST /allocate HTTP/1.1\r\nHost: h\r\n"
+			http_send_text(fds[i], "POST /allocate HTTP/1.1\r\nHost: "
+					       "localhost\r\nContent-Type: application/json\r\n"
 					       "Content-Length: 900\r\n\r\n{");
 	}
 	for (int i = 0; i < 50; i++)

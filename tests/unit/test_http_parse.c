@@ -289,12 +289,21 @@ static void unescape__leaves_control_characters(void **state)
 static void path_text__is_one_word(void **state)
 {
 	char text[16];
+	char line[80];
 
 	(void)state;
 	maas_http_path_text("/a b\n\x7f\xc3\xa9", text, sizeof(text));
 	assert_string_equal(text, "/a%20b%0A%7F%C3");
 	maas_http_path_text("/0123456789abcdefghi", text, sizeof(text));
 	assert_string_equal(text, "/0123456789ab");
+	/* Of an id, just enough to tell it from others. */
+	maas_http_path_text("/allocate/0123abcd-0000-8000-8000-0123456789AB/data", line,
+			    sizeof(line));
+	assert_string_equal(line, "/allocate/0123abcd.../data");
+	maas_http_path_text("/a/0123abcd-0000-8000-8000-0123456789ab", line, sizeof(line));
+	assert_string_equal(line, "/a/0123abcd...");
+	maas_http_path_text("/a/0123abcd-0000-8000-8000-0123456789abc", line, sizeof(line));
+	assert_string_equal(line, "/a/0123abcd-0000-8000-8000-0123456789abc");
 	maas_http_path_text("", text, sizeof(text));
 	assert_string_equal(text, "");
 }

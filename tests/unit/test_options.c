@@ -211,6 +211,37 @@ static void parse__size_bounds(void **state)
 	refuses(ARGS("--max-pool-size", "9223372036854775808"), ARGS("to 64TiB"));
 }
 
+static void parse__hosts(void **state)
+{
+	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a"};
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--host", "maas.local", "--host", "a,b"), &options);
+	assert_int_equal(options.num_hosts, 3);
+	assert_string_equal(options.hosts[0], "maas.local");
+	assert_string_equal(options.hosts[2], "b");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		refuses(ARGS("--host", bad[i]), ARGS("--host", "without a port"));
+}
+
+static void parse__connections_per_address(void **state)
+{
+	struct maas_options options;
+
+	(void)state;
+	environment = NULL;
+	parses(ARGS("--max-connections", "1000"), &options);
+	assert_int_equal(maas_options_per_address(&options), 250);
+	parses(ARGS("--max-connections", "3"), &options);
+	assert_int_equal(maas_options_per_address(&options), 1);
+	parses(ARGS("--max-connections-per-address", "0"), &options);
+	assert_int_equal(maas_options_per_address(&options), 0);
+	parses(ARGS("--max-connections-per-address", "7"), &options);
+	assert_int_equal(maas_options_per_address(&options), 7);
+}
+
 static void parse__addresses(void **state)
 {
 	static const char *const good[] = {"127.0.0.1:0",	  "[::]:65535", "localhost:80",
@@ -410,6 +441,8 @@ int main(void)
 		cmocka_unit_test(parse__refuses_by_name),
 		cmocka_unit_test(parse__number_bounds),
 		cmocka_unit_test(parse__size_bounds),
+		cmocka_unit_test(parse__hosts),
+		cmocka_unit_test(parse__connections_per_address),
 		cmocka_unit_test(parse__addresses),
 		cmocka_unit_test(parse__too_many_addresses),
 		cmocka_unit_test(parse__slab_sizes),

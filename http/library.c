@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What libmicrohttpd asks and says besides requests: how text is unescaped, what it makes of a
+ * request's line, its log. Two faults of it are kept from clients here.
+ *
+ * A query of a thousand arguments does not fit into the connection's memory, and then version
+ * 0.9.75 forgets to go on: so longer queries are cut off before the library takes them apart.
+ *
+ * Where version 0.9.75 refuses a head itself, for its Content-Length or for want of a Host, it
+ * sends the head of its answer twice. All that shows of that is a line in its log, in the thread of
+ * the connection: there the connection gets an answer of ours, after which nothing more can be
+ * sent.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "http/internal.h"
+
+/* Of this thread: the connections whose request has a line, and not yet a whole head. */
+static _Thread_local LIST_HEAD(, maas_http_conn) open_heads;
+
+size_t maas_http_on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
+{
+	(void)cls;
+	(void)mhd;
+	return maas_http_unescape(text);
+}
+
+void maas_http_head_opened(struct maas_http_conn *conn)
+{
+	if (conn->head_open)
+		return;
+	conn->head_open = true;
+	LIST_INSERT_HEAD(&open_heads, conn, head_link);
+}
+
+void maas_http_head_closed(struct maas_http_conn *conn)
+{
+	if (!conn->head_open)
+		return;
+	conn->head_open = false;
+	LIST_REMOVE(conn, head_link);
+}
+
+static bool has_many_arguments(const char *query)
+{
+	unsigned int count = 1;
+
+	for (; query && *query; query++)
+		count += *query == '&';
+	return count > MAAS_HTTP_MAX_ARGUMENTS;
+}
+
+void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
+{
+	struct maas_http_conn *conn =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	char *query = line ? strchr(line, '?') : NULL;
+
+	(void)cls;
+	if (!conn)
+		return NULL;
+	maas_http_head_opened(conn);
+	if (has_many_arguments(query)) {
+		/* The text is the library's own copy, which it is about to cut up. */
+		query[1] = '\0';
+		conn->many_arguments = true;
+	}
+	return NULL;
+}
+
+/* ---- the library's log */
+
+#if MHD_VERSION < 0x00097701
+static const struct {
+	const char *begins; /* the library's words */
+	unsigned int status;
+	const char *code;
+	const char *message;
+} refusals[] = {
+	{"Failed to parse `Content-Length'", MHD_HTTP_BAD_REQUEST, "bad_length",
+	 "Content-Length must be a whole number below 2^63"},
+	{"Too large value of 'Content-Length'", MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",
+	 "Content-Length is larger than any body can be"},
+	{"Received HTTP/1.1 request without `Host'", MHD_HTTP_BAD_REQUEST, "bad_host",
+	 "there must be one Host header"},
+};
+
+static void answer_refused(const char *text)
+{
+	struct maas_http_conn *conn = LIST_FIRST(&open_heads);
+	size_t i = 0;
+
+	while (i < MAAS_ARRAY_SIZE(refusals) &&
+	       strncmp(text, refusals[i].begins, strlen(refusals[i].begins)) != 0)
+		i++;
+	/* Where several heads are under way, the library does not say whose it was. */
+	if (i == MAAS_ARRAY_SIZE(refusals) || !conn || LIST_NEXT(conn, head_link))
+		return;
+	conn->out.len = 0;
+	maas_buf_printf(&conn->out, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n",
+			refusals[i].code, refusals[i].message);
+	maas_http_reply_by_hand(conn, refusals[i].status);
+	shutdown(conn->fd, SHUT_WR);
+}
+#else
+static void answer_refused(const char *text)
+{
+	(void)text;
+}
+#endif
+
+void maas_http_on_library_log(void *cls, const char *fmt, va_list args)
+{
+	char text[256];
+
+	(void)cls;
+	vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\n")] = '\0';
+	answer_refused(text);
+	log_debug("libmicrohttpd: %s", text);
+}
