@@ -117,6 +117,15 @@ static int reply_list(struct maas_http_conn *conn, const struct maas_allocation 
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
+static int hold_page(struct maas_http_conn *conn, uint64_t limit, uint64_t entry_bytes)
+{
+	struct maas_slab_stats stats;
+
+	maas_slab_stats(conn->http->options.slab, &stats);
+	return maas_http_hold(conn,
+			      (limit < stats.live_slabs ? limit : stats.live_slabs) * entry_bytes);
+}
+
 int maas_http_list(struct maas_http_conn *conn)
 {
 	struct list_query query = {.limit = LIST_LIMIT};
@@ -137,6 +146,9 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
+	/* Before the work: a long page costs more to make than to ask for. */
+	if (hold_page(conn, query.limit, sizeof(*allocations) + ENTRY_BYTES))
+		return maas_http_fail(conn, -EBUSY, NULL);
 	allocations = malloc(query.limit * sizeof(*allocations));
 	if (!allocations)
 		return maas_http_fail(conn, -ENOMEM, NULL);
@@ -148,8 +160,6 @@ int maas_http_list(struct maas_http_conn *conn)
 				    "the page before");
 	else if (r < 0)
 		r = maas_http_fail(conn, r, NULL);
-	else if (maas_http_hold(conn, (uint64_t)r * ENTRY_BYTES))
-		r = maas_http_fail(conn, -EBUSY, NULL);
 	else
 		r = reply_list(conn, allocations, r, more);
 	free(allocations);

@@ -211,7 +211,7 @@ void abuse_connections(uint16_t port, const char *id)
 	repeated(port, "an id of 10 KiB", "GET /allocate/", "0123456789", 1000,
 		 " HTTP/1.1\r\n" HOST END, 404);
 	repeated(port, "JSON of many brackets",
-		 "POST /allocate HTTP/1.1\r\n" HOST "Content-Length: 500000\r\n" END, "[[[[[[[[[[",
+		 "POST /free HTTP/1.1\r\n" HOST "Content-Length: 500000\r\n" END, "[[[[[[[[[[",
 		 50000, "", 400);
 	repeated(port, "chunks without an end",
 		 "POST /allocate HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n" END,

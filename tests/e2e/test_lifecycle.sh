@@ -82,7 +82,7 @@ allocate '{"size_bytes":1000}'
 first=$ID
 request GET "/allocate/$first"
 request DELETE "/allocate/$first"
-wait_for 5 grep -q "DELETE /allocate/$first status=200" "$WORK/maas.log"
+wait_for 5 grep -q "DELETE /allocate/${first%%-*}\.\.\. status=200" "$WORK/maas.log"
 grep -q 'POST /allocate status=200' "$WORK/maas.log" || fail 'no line for POST'
 ! grep -q ' GET ' "$WORK/maas.log" || fail 'a line for GET at level info'
 equal 'lines on stderr' "Listening on $URL" "$(cat "$LOG")"
@@ -94,9 +94,9 @@ kill -HUP "$SERVER"
 wait_for 5 test -e "$WORK/maas.log"
 allocate '{"size_bytes":1002}'
 request DELETE "/allocate/$ID"
-wait_for 5 grep -q "DELETE /allocate/$ID" "$WORK/maas.log"
-! grep -q "$ID" "$WORK/maas.log.1" || fail 'the old file is still written to'
-grep -q "$first" "$WORK/maas.log.1" || fail 'the old file lost its lines'
+wait_for 5 grep -q "DELETE /allocate/${ID%%-*}" "$WORK/maas.log"
+! grep -q "${ID%%-*}\.\.\." "$WORK/maas.log.1" || fail 'the old file is still written to'
+grep -q "${first%%-*}\.\.\." "$WORK/maas.log.1" || fail 'the old file lost its lines'
 stop_server
 grep -q 'ending signal=Terminated' "$WORK/maas.log" || fail 'the last line is missing'
 

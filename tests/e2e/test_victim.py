@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Abuse, and another client meanwhile.
+
+Usage: test_victim.py MAASD
+
+While a client from 127.0.0.1 does its worst, one from 127.0.0.2 allocates, frees and asks for
+/health: each answer has to come within a second. What the abuse itself is answered is tested
+elsewhere; here it only has to leave the others alone.
+"""
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+LIMIT_S = 1.0
+MIB = 1 << 20
+JSON = "Content-Type: application/json\r\n"
+
+
+class Server:
+    def __init__(self, *options):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAAS_")}
+        self.process = subprocess.Popen(
+            [sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", *options],
+            stderr=subprocess.PIPE, env=environment, text=True)
+        # Other lines may come first.
+        for line in self.process.stderr:
+            found = re.match(r"Listening on http://127.0.0.1:(\d+)$", line)
+            if found:
+                break
+        else:
+            sys.exit("maasd does not start")
+        self.port = int(found[1])
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def connect(self, host="127.0.0.1"):
+        return socket.create_connection(("127.0.0.1", self.port), 60, (host, 0))
+
+    def peak_mib(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1]) >> 10
+
+    def stop(self):
+        self.process.terminate()
+        if self.process.wait(30) != 0:
+            sys.exit(f"maasd ended with {self.process.returncode}")
+
+
+def head(method, path, length=None, lines=""):
+    size = "" if length is None else f"Content-Length: {length}\r\n"
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{lines}{size}\r\n".encode()
+
+
+def read_answer(connection):
+    """Returns the status and the body; 0 when the server closed instead."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return 0, data
+        data += piece
+    top, body = data.split(b"\r\n\r\n", 1)
+    length = re.search(rb"(?i)content-length: (\d+)", top)
+    while length and len(body) < int(length[1]):
+        piece = connection.recv(65536)
+        if not piece:
+            return 0, body
+        body += piece
+    return int(top.split()[1]), body
+
+
+def call(connection, method, path, value=None):
+    body = b"" if value is None else json.dumps(value).encode()
+    connection.sendall(head(method, path, None if value is None else len(body), JSON) + body)
+    return read_answer(connection)
+
+
+class Victim(threading.Thread):
+    """Goes on until it is told to stop; keeps the longest answer and what went wrong."""
+
+    def __init__(self, server):
+        super().__init__()
+        self.server = server
+        self.going = True
+        self.worst_s = 0.0
+        self.turns = 0
+        self.wrong = []
+
+    def timed(self, *arguments):
+        start = time.monotonic()
+        with self.server.connect("127.0.0.2") as connection:
+            status, body = call(connection, *arguments)
+        self.worst_s = max(self.worst_s, time.monotonic() - start)
+        if status != 200:
+            self.wrong.append((arguments, status, body[:200]))
+        return body
+
+    def run(self):
+        while self.going:
+            body = self.timed("POST", "/allocate", {"size_bytes": 64, "owner": "victim"})
+            self.timed("GET", "/health")
+            if not self.wrong:
+                self.timed("DELETE", "/allocate/" + json.loads(body)["id"])
+            self.turns += 1
+            time.sleep(0.01)
+
+
+# Each of these does its worst with `server` and returns what has to be closed in the end.
+
+def announce(server):
+    """Bodies that are announced and do not come."""
+    connections = [server.connect() for _ in range(200)]
+    for connection in connections:
+        connection.sendall(head("POST", "/free", 4 * MIB, JSON))
+    return connections
+
+
+def shape(before, unit, after):
+    count = (4 * MIB - len(before) - len(after)) // len(unit)
+    return before + (unit * count).rstrip(b",") + after
+
+
+def shapes(server):
+    """JSON whose tree takes a hundred times its size, four at a time."""
+    def send(body):
+        with server.connect() as connection:
+            try:
+                connection.sendall(head("POST", "/free", len(body), JSON) + body)
+            except OSError:
+                pass  # it was answered before its end
+            read_answer(connection)
+
+    for body in [shape(b'{"ids":[', b"{},", b"]}"), shape(b'{"ids":[', b"[],", b"]}"),
+                 shape(b'{"ids":[{', b'"":0,', b"}]}"), shape(b'{"ids":[', b'"",', b"]}")]:
+        threads = [threading.Thread(target=send, args=(body,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if server.peak_mib() > 150:
+        sys.exit(f"16 bodies of 4 MiB cost {server.peak_mib()} MiB")
+    return []
+
+
+def stall(server):
+    """Writes that stop behind their JSON, of ten thousand ranges each, all of one slab; it is freed."""
+    with server.connect() as connection:
+        ids = [json.loads(call(connection, "POST", "/allocate", {"size_bytes": 4 * MIB})[1])["id"]
+               for _ in range(2)]
+    ranges = {"ranges": [{"id": ids[0], "offset": 0, "length": 1}] * 10000}
+    text = json.dumps(ranges, separators=(",", ":")).encode()
+    connections = []
+    for _ in range(50):
+        connection = server.connect()
+        connection.sendall(head("POST", "/data/write", 4 + len(text) + 10000) +
+                           struct.pack("<I", len(text)) + text)
+        connections.append(connection)
+    time.sleep(0.5)
+    for name in ids:
+        start = time.monotonic()
+        with server.connect() as connection:
+            status, _ = call(connection, "DELETE", "/allocate/" + name)
+        took_s = time.monotonic() - start
+        # A free gives readers and writers a second.
+        if status != 200 or took_s > 1 + LIMIT_S:
+            sys.exit(f"DELETE beside stalled writes: {status} after {took_s:.1f} s")
+    return connections
+
+
+def list_slowly(server):
+    """Long answers that nobody takes."""
+    with server.connect() as connection:
+        call(connection, "POST", "/allocate", {"size_bytes": 64, "count": 10000})
+    connections = [server.connect() for _ in range(150)]
+    for connection in connections:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(head("GET", "/allocations?limit=10000"))
+    return connections
+
+
+def connect(server):
+    """As many connections as one address may have, and more."""
+    connections = []
+    for _ in range(1000):
+        try:
+            connections.append(server.connect())
+        except OSError:
+            break
+    return connections
+
+
+def main():
+    for abuse in [announce, shapes, stall, list_slowly, connect]:
+        server = Server("--max-connections", "2000")
+        victim = Victim(server)
+        victim.start()
+        held = abuse(server)
+        time.sleep(2)
+        victim.going = False
+        victim.join()
+        print(f"{abuse.__name__}: {victim.turns} turns of another client, "
+              f"the slowest answer took {victim.worst_s * 1000:.0f} ms")
+        for connection in held:
+            connection.close()
+        server.stop()
+        if victim.wrong or victim.worst_s > LIMIT_S or victim.turns < 5:
+            sys.exit(f"FAILED: {victim.wrong[:3]}")
+
+
+main()
