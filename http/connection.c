@@ -246,6 +246,15 @@ int maas_http_wait(struct maas_http_conn *conn)
 	return conn->req.handlers->resume(conn);
 }
 
+int maas_http_yield(struct maas_http_conn *conn)
+{
+	if (atomic_load(&conn->http->stopping))
+		return maas_http_fail(conn, -ECANCELED, NULL);
+	MHD_suspend_connection(conn->mhd);
+	MHD_resume_connection(conn->mhd);
+	return 0;
+}
+
 int maas_http_wait_status(struct maas_http_conn *conn)
 {
 	int status;

@@ -8,6 +8,7 @@
 #define LIST_LIMIT     1000
 #define LIST_MAX_LIMIT 10000
 #define ENTRY_BYTES    360 /* of an allocation in a list, about */
+#define STEP_ENTRIES   128 /* that are written before others have their turn */
 
 static const char *const lifetime_names[] = {
 	[MAAS_LIFETIME_DELETE] = "delete",
@@ -99,39 +100,60 @@ static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const c
 	return MHD_YES;
 }
 
-static int reply_list(struct maas_http_conn *conn, const struct maas_allocation *allocations,
-		      int count, bool more)
+static int end_page(struct maas_http_conn *conn, bool more)
 {
-	maas_buf_str(&conn->out, "{\"allocations\":[");
-	for (int i = 0; i < count; i++) {
-		if (i)
-			maas_buf_str(&conn->out, ",");
-		write_full(&conn->out, &allocations[i]);
-	}
+	const struct maas_http_page *page = &conn->req.page;
+
 	maas_buf_str(&conn->out, "],\"next\":");
-	if (more && count)
-		maas_buf_json(&conn->out, allocations[count - 1].id);
+	if (more && *page->after)
+		maas_buf_json(&conn->out, page->after);
 	else
 		maas_buf_str(&conn->out, "null");
 	maas_buf_str(&conn->out, "}\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-static int hold_page(struct maas_http_conn *conn, uint64_t limit, uint64_t entry_bytes)
+static int fail_page(struct maas_http_conn *conn, int error)
 {
-	struct maas_slab_stats stats;
+	if (error == -ENOENT)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"after\" must be an id of this arena, such as \"next\" of "
+				       "the page before");
+	return maas_http_fail(conn, error, NULL);
+}
 
-	maas_slab_stats(conn->http->options.slab, &stats);
-	return maas_http_hold(conn,
-			      (limit < stats.live_slabs ? limit : stats.live_slabs) * entry_bytes);
+/* Some allocations more, and then whoever else has a request in this thread. */
+int maas_http_list_on(struct maas_http_conn *conn)
+{
+	struct maas_allocation allocations[STEP_ENTRIES];
+	struct maas_http_page *page = &conn->req.page;
+	uint32_t limit = page->left < STEP_ENTRIES ? page->left : STEP_ENTRIES;
+	bool more = false;
+	int count;
+	int r;
+
+	count = maas_lend_list(conn->http->options.lend, page->owner,
+			       *page->after ? page->after : NULL, limit, allocations, &more);
+	if (count < 0)
+		return fail_page(conn, count);
+	r = maas_http_hold(conn, (uint64_t)count * ENTRY_BYTES);
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	for (int i = 0; i < count; i++) {
+		maas_buf_str(&conn->out, page->begun ? "," : "");
+		write_full(&conn->out, &allocations[i]);
+		page->begun = true;
+	}
+	if (count)
+		memcpy(page->after, allocations[count - 1].id, sizeof(page->after));
+	page->left -= (uint32_t)count;
+	return more && page->left ? maas_http_yield(conn) : end_page(conn, more && page->begun);
 }
 
 int maas_http_list(struct maas_http_conn *conn)
 {
 	struct list_query query = {.limit = LIST_LIMIT};
-	struct maas_allocation *allocations;
-	bool more = false;
-	int r;
+	struct maas_http_page *page = &conn->req.page;
 
 	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
 	if (query.unknown)
@@ -146,22 +168,12 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
-	/* Before the work: a long page costs more to make than to ask for. */
-	if (hold_page(conn, query.limit, sizeof(*allocations) + ENTRY_BYTES))
-		return maas_http_fail(conn, -EBUSY, NULL);
-	allocations = malloc(query.limit * sizeof(*allocations));
-	if (!allocations)
-		return maas_http_fail(conn, -ENOMEM, NULL);
-	r = maas_lend_list(conn->http->options.lend, query.owner, query.after,
-			   (uint32_t)query.limit, allocations, &more);
-	if (r == -ENOENT)
-		r = maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
-				    "\"after\" must be an id of this arena, such as \"next\" of "
-				    "the page before");
-	else if (r < 0)
-		r = maas_http_fail(conn, r, NULL);
-	else
-		r = reply_list(conn, allocations, r, more);
-	free(allocations);
-	return r;
+	if (query.after && strlen(query.after) != MAAS_ID_TEXT - 1)
+		return fail_page(conn, -ENOENT);
+	page->owner = query.owner;
+	page->left = (uint32_t)query.limit;
+	if (query.after)
+		memcpy(page->after, query.after, sizeof(page->after));
+	maas_buf_str(&conn->out, "{\"allocations\":[");
+	return maas_http_list_on(conn);
 }

@@ -254,6 +254,14 @@ struct maas_http_handlers {
 	bool quiet;		   /* so frequent that it is logged at debug only */
 };
 
+/* A page of allocations that is being written. */
+struct maas_http_page {
+	const char *owner; /* NULL: all; the library's */
+	char after[MAAS_ID_TEXT];
+	uint32_t left; /* allocations at most */
+	bool begun;
+};
+
 struct maas_http_request {
 	enum maas_http_phase phase;
 	enum maas_http_method method;
@@ -280,6 +288,7 @@ struct maas_http_request {
 	uint64_t write_at;    /* next byte of a PUT, in the slab */
 	uint64_t write_end;
 	bool exact; /* the body must reach write_end */
+	struct maas_http_page page;
 	struct maas_http_vector *vector;
 	struct maas_http_loan *loan;
 	uint64_t wanted_bytes; /* that the request holds; above MAAS_HTTP_FREE_BYTES they count */
@@ -375,6 +384,8 @@ void maas_http_wait_begin(struct maas_http_conn *conn);
 void maas_http_wait_done(void *conn, int status);
 /* Suspends the request until every end has come, then goes on with handlers->resume. */
 MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
+/* Lets other connections of this thread have their turn, then goes on with handlers->resume. */
+MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);
 /* Ends the wait now, for a server that stops. */
@@ -453,7 +464,7 @@ extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
 
 maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
 maas_http_handler maas_http_allocate, maas_http_allocate_end;
-maas_http_handler maas_http_describe, maas_http_renew, maas_http_list;
+maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_on;
 maas_http_handler maas_http_delete, maas_http_delete_end, maas_http_free, maas_http_free_end;
 maas_http_handler maas_http_grant, maas_http_grant_end;
 maas_http_handler maas_http_ungrant, maas_http_ungrant_end;

@@ -22,7 +22,7 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 	[MAAS_CALL_FREE] = {.body = MAAS_BODY_LIST,
 			    .finish = maas_http_free,
 			    .resume = maas_http_free_end},
-	[MAAS_CALL_LIST] = {.finish = maas_http_list},
+	[MAAS_CALL_LIST] = {.finish = maas_http_list, .resume = maas_http_list_on},
 	[MAAS_CALL_DATA_GET] = {.finish = maas_http_data_get},
 	[MAAS_CALL_DATA_PUT] = {.body = MAAS_BODY_STREAM,
 				.begin = maas_http_data_put_begin,
