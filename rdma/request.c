@@ -30,9 +30,11 @@ struct batch {
 	struct maas_grant *ret_grants;
 	maas_key_done *done;
 	void *arg;
-	uint32_t asked;	  /* refs so far */
-	uint32_t pending; /* keys being made, or killed; and one for the command itself */
-	int status;	  /* the first error */
+	uint32_t connection; /* that its first key was asked of, and all have to be; 0: none yet */
+	uint32_t asked;	     /* refs so far */
+	uint32_t undone;     /* refs so far, when it has failed */
+	uint32_t pending;    /* keys being made, or killed; and one for the command itself */
+	int status;	     /* the first error */
 	bool undoing;
 	struct item items[];
 };
@@ -64,25 +66,49 @@ static void undone(struct maas_waiter *waiter, int status)
 	put(item->batch);
 }
 
-/* Kills what was made; its slab may be free by now, and then the key is dead already. */
-static void undo(struct batch *batch)
+/* NULL: its connection is gone, perhaps replaced. */
+static struct maas_conn *conn_of(const struct batch *batch)
 {
 	struct maas_conn *conn = maas_conn_find(batch->rdma, batch->session);
 
-	batch->undoing = true;
-	batch->pending++;
-	for (uint32_t i = 0; conn && i < batch->asked; i++) {
-		struct item *item = &batch->items[i];
-		struct maas_rdma_grant *grant =
-			item->made ? maas_grant_find(conn, batch->refs[i]) : NULL;
+	return conn && (!batch->connection || conn->number == batch->connection) ? conn : NULL;
+}
 
-		if (!grant)
-			continue;
-		item->waiter.heard = undone;
-		batch->pending++;
-		maas_grant_kill(grant, &item->waiter);
+/* Its slab may be free by now, and then the key is dead already. */
+static void undo_one(struct batch *batch, const struct maas_conn *conn, uint32_t i)
+{
+	struct item *item = &batch->items[i];
+	struct maas_rdma_grant *grant = item->made ? maas_grant_find(conn, batch->refs[i]) : NULL;
+
+	if (!grant)
+		return;
+	item->waiter.heard = undone;
+	batch->pending++;
+	maas_grant_kill(grant, &item->waiter);
+}
+
+/* Kills what was made, a step in each turn, as it was made. */
+static void run_undo(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct batch *batch = (struct batch *)command;
+	const struct maas_conn *conn = conn_of(batch);
+	uint32_t until = batch->undone + MAAS_RDMA_STEP;
+
+	while (conn && batch->undone < batch->asked) {
+		if (batch->undone == until && !maas_rdma_send(rdma, &batch->command))
+			return;
+		/* There are no more turns when the thread has ended: then it is all of the rest. */
+		undo_one(batch, conn, batch->undone++);
 	}
 	put(batch);
+}
+
+static void undo(struct batch *batch)
+{
+	batch->undoing = true;
+	batch->pending++;
+	batch->command.run = run_undo;
+	run_undo(batch->rdma, &batch->command);
 }
 
 static void put(struct batch *batch)
@@ -136,11 +162,14 @@ static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
 static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
 {
 	struct batch *batch = (struct batch *)command;
-	struct maas_conn *conn = maas_conn_find(rdma, batch->session);
+	struct maas_conn *conn = conn_of(batch);
 	uint32_t until = batch->asked + MAAS_RDMA_STEP;
 
+	/* What was made is dead with its connection, though the session may have another by now. */
 	if (!conn || !maas_conn_usable(conn))
 		batch->status = batch->status ? batch->status : -ENOTCONN;
+	else
+		batch->connection = conn->number;
 	while (!batch->status && batch->asked < batch->count && batch->asked < until)
 		ask(batch, conn, batch->asked++);
 	/* The rest in another turn, so that nobody's revocation waits for a long batch. */

@@ -41,6 +41,7 @@ void nap(void)
 /* ---- world */
 
 uint64_t world_pool_bytes = 1u << 20;
+uint32_t world_max_grants = WORLD_GRANTS;
 bool world_isolated;
 
 static int open_slab(struct world *world)
@@ -74,7 +75,7 @@ int world_try(struct world *world, const struct fake_rules *rules, enum maas_rdm
 	struct maas_rdma_options options = {
 		.keys = keys,
 		.max_sessions = WORLD_SESSIONS,
-		.max_grants = WORLD_GRANTS,
+		.max_grants = world_max_grants,
 		.require_isolation = world_isolated,
 	};
 	char error[MAAS_RDMA_ERROR];

@@ -42,6 +42,7 @@ void clock_add_ms(uint64_t ms);
 
 /* What worlds are opened with from here on. */
 extern uint64_t world_pool_bytes; /* 1 MiB */
+extern uint32_t world_max_grants; /* WORLD_GRANTS */
 extern bool world_isolated;	  /* --require-isolation */
 
 /* 0, or an error of any of the steps, then nothing is left but fake_verbs_finish(). */
