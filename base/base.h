@@ -91,6 +91,46 @@ void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...) MAAS_PRINTF(2, 
 /* Appends `text` as a JSON string, quoted and escaped (RFC 8259); invalid UTF-8 becomes U+FFFD. */
 void maas_buf_json(struct maas_buf *buf, const char *text);
 
+/* ---- ratelimit: lines of the log that strangers can provoke as often as they like ---- */
+
+#define MAAS_RATELIMIT_LINES 5 /* of one kind, in a second */
+
+/*
+ * One kind of line. Of those beyond MAAS_RATELIMIT_LINES only the number is logged, once a second.
+ * Storage: static, and never reused, because maas_ratelimit_flush() comes back to it.
+ *
+ *	static struct maas_ratelimit refused = MAAS_RATELIMIT(MAAS_LOG_WARN, "connections refused");
+ *	log_limited(&refused, "connection refused remote=%s", remote);
+ */
+struct maas_ratelimit {
+	const char *kind;
+	enum maas_log_level level;
+	/* guarded by a lock of ratelimit.c */
+	bool listed;
+	unsigned int lines; /* since then */
+	uint64_t since_ms;
+	uint64_t left_out;
+	struct maas_ratelimit *next;
+};
+
+#define MAAS_RATELIMIT(log_level, kind_text)                                                       \
+	{                                                                                          \
+		.level = (log_level), .kind = (kind_text)                                          \
+	}
+
+/* True when the line may be logged; else it was counted. Threading: any thread. */
+MAAS_MUST_CHECK bool maas_ratelimit_pass(struct maas_ratelimit *limit);
+
+/* Says how many lines were left out in seconds that are over. The caller of maas_log_flush() runs
+ * it, too: strangers may have gone. Threading: any thread. */
+void maas_ratelimit_flush(void);
+
+#define log_limited(limit, ...)                                                                    \
+	do {                                                                                       \
+		if (maas_ratelimit_pass(limit))                                                    \
+			maas_log((limit)->level, __VA_ARGS__);                                     \
+	} while (0)
+
 /* ---- size: byte counts as people write them ---- */
 
 /*

@@ -44,6 +44,7 @@ static void tick(struct maas_housekeeping *keeper)
 	maas_lend_tick(keeper->options.lend);
 	reclaim(keeper->options.slab);
 	maas_http_tick(keeper->options.http);
+	maas_ratelimit_flush();
 	maas_log_flush();
 	feed_watchdog(keeper, maas_clock_ms());
 }
