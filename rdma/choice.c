@@ -112,6 +112,9 @@ void maas_rdma_info(const struct maas_rdma *rdma, struct maas_rdma_info *ret_inf
 	};
 }
 
+/* A client that asks again and again meets the same limit each time. */
+static struct maas_ratelimit no_room = MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: the device made none");
+
 int maas_rdma_explain(const char *what, uint64_t bytes, int error)
 {
 	struct rlimit limit = {0};
@@ -121,15 +124,16 @@ int maas_rdma_explain(const char *what, uint64_t bytes, int error)
 	if (bytes)
 		snprintf(amount, sizeof(amount), ", %llu bytes", (unsigned long long)bytes);
 	if (error != -ENOMEM)
-		log_err("rdma: cannot %s: %s", what, strerror(-error));
+		log_limited(&no_room, "rdma: cannot %s: %s", what, strerror(-error));
 	else if (getrlimit(RLIMIT_MEMLOCK, &limit) || limit.rlim_cur == RLIM_INFINITY)
-		log_err("rdma: cannot %s%s: the device or the kernel has no room for it", what,
-			amount);
+		log_limited(&no_room,
+			    "rdma: cannot %s%s: the device or the kernel has no room for it", what,
+			    amount);
 	else
-		log_err("rdma: cannot %s%s: the limit of locked memory is %s; raise it with "
-			"`ulimit -l "
-			"unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
-			what, amount, maas_size_format(limit.rlim_cur, size));
+		log_limited(&no_room,
+			    "rdma: cannot %s%s: the limit of locked memory is %s; raise it with "
+			    "`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
+			    what, amount, maas_size_format(limit.rlim_cur, size));
 	/* What is asked for is always right: so the device, which may say EINVAL (rxe), is full. */
 	return error == -EIO || error == -ENODEV ? error : -EMLINK;
 }

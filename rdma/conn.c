@@ -20,6 +20,15 @@
 #define RETRY_MS     1000
 #define FLUSH_MS     200 /* and MAAS_RDMA_WORK_MS before it: keys die within a second */
 
+static struct maas_ratelimit connected = MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: connected");
+static struct maas_ratelimit ends = MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: connection ends");
+static struct maas_ratelimit gone =
+	MAAS_RATELIMIT(MAAS_LOG_INFO, "rdma: a client went before it was accepted");
+static struct maas_ratelimit unaccepted =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot accept a connection");
+static struct maas_ratelimit stuck =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot take a connection down");
+
 static void set_state(struct maas_conn *conn, enum maas_conn_state state)
 {
 	struct maas_rdma_figures *figures = &conn->rdma->figures;
@@ -104,8 +113,8 @@ static bool destroy_queues(struct maas_conn *conn)
 	if (!err)
 		conn->pd = NULL;
 	else
-		log_err("rdma: cannot take a connection down connection=%u: %s", conn->number,
-			strerror(err));
+		log_limited(&stuck, "rdma: cannot take a connection down connection=%u: %s",
+			    conn->number, strerror(err));
 	return !err;
 }
 
@@ -146,12 +155,13 @@ static int accept_id(struct maas_conn *conn)
 		return 0;
 	/* The kernel says so when its request was taken back, as by a client that was killed. */
 	if (errno == EINVAL) {
-		log_info("rdma: a client went before it was accepted connection=%u session=%u",
-			 conn->number, conn->session.index);
+		log_limited(&gone,
+			    "rdma: a client went before it was accepted connection=%u session=%u",
+			    conn->number, conn->session.index);
 		return -ECONNABORTED;
 	}
 	r = -errno;
-	log_err("rdma: cannot accept a connection: %s", strerror(-r));
+	log_limited(&unaccepted, "rdma: cannot accept a connection: %s", strerror(-r));
 	return r;
 }
 
@@ -254,7 +264,8 @@ void maas_conn_established(struct maas_conn *conn)
 	if (conn->state != MAAS_CONN_CONNECTING)
 		return;
 	set_state(conn, MAAS_CONN_LIVE);
-	log_info("rdma: connected connection=%u session=%u", conn->number, conn->session.index);
+	log_limited(&connected, "rdma: connected connection=%u session=%u", conn->number,
+		    conn->session.index);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -281,8 +292,8 @@ void maas_conn_end(struct maas_conn *conn, const char *reason)
 		drop_waiting(conn);
 		return;
 	}
-	log_info("rdma: connection ends connection=%u session=%u reason=\"%s\"", conn->number,
-		 conn->session.index, reason);
+	log_limited(&ends, "rdma: connection ends connection=%u session=%u reason=\"%s\"",
+		    conn->number, conn->session.index, reason);
 	publish(conn, 0);
 	set_state(conn, MAAS_CONN_ENDING);
 	conn->deadline_ms = maas_clock_ms() + FLUSH_MS;

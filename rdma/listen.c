@@ -9,7 +9,8 @@
 
 #include "rdma/internal.h"
 
-#define BACKLOG 256
+#define BACKLOG		256
+#define REFUSAL(reason) MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: connection refused, " reason)
 
 /* ---- the listener ---------------------------------------------------------------------------- */
 
@@ -107,6 +108,15 @@ static const char *const reasons[] = {
 	[MAAS_WIRE_ENDING] = "ending",
 };
 
+/* Each reason for itself: a flood of one hides no other. */
+static struct maas_ratelimit refusals[] = {
+	[MAAS_WIRE_VERSION_UNKNOWN] = REFUSAL("version"),
+	[MAAS_WIRE_TICKET_UNKNOWN] = REFUSAL("ticket"),
+	[MAAS_WIRE_DEVICE] = REFUSAL("device"),
+	[MAAS_WIRE_RESOURCES] = REFUSAL("resources"),
+	[MAAS_WIRE_ENDING] = REFUSAL("ending"),
+};
+
 static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire_reason reason)
 {
 	const struct maas_wire_reject data = {
@@ -116,7 +126,7 @@ static void reject(struct maas_rdma *rdma, struct rdma_cm_id *id, enum maas_wire
 	};
 
 	maas_rdma_count(&rdma->figures.rejects[reason]);
-	log_warn("rdma: connection refused reason=\"%s\"", reasons[reason]);
+	log_limited(&refusals[reason], "rdma: connection refused reason=\"%s\"", reasons[reason]);
 	if (rdma_reject(id, &data, sizeof(data)))
 		log_debug("rdma: cannot refuse a connection: %s", strerror(errno));
 	if (rdma_destroy_id(id))

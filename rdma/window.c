@@ -17,6 +17,9 @@ struct maas_window {
 	uint32_t binds;
 };
 
+static struct maas_ratelimit no_window =
+	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot allocate a memory window");
+
 static struct maas_rdma_grant *grant_of(struct maas_work *work)
 {
 	return (struct maas_rdma_grant *)((char *)work - offsetof(struct maas_rdma_grant, work));
@@ -31,11 +34,12 @@ static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
 		return -ENOMEM;
 	window->mw = ibv_alloc_mw(conn->pd, IBV_MW_TYPE_2);
 	if (!window->mw) {
-		r = errno == EIO || errno == ENODEV ? -errno : -EMLINK;
-		log_err("rdma: cannot allocate a memory window: %s; the device has %d",
-			strerror(errno), conn->rdma->device->attr.max_mw);
+		r = -errno;
+		log_limited(&no_window,
+			    "rdma: cannot allocate a memory window: %s; the device has %d",
+			    strerror(-r), conn->rdma->device->attr.max_mw);
 		free(window);
-		return r;
+		return r == -EIO || r == -ENODEV ? r : -EMLINK;
 	}
 	window->rkey = window->mw->rkey;
 	*ret_window = window;

@@ -8,6 +8,8 @@
 #define PROBE_MS   30000 /* the device's own retries end sooner, and say what it was */
 #define POLL_BATCH 16
 
+static struct maas_ratelimit failures = MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: work failed");
+
 void maas_conn_post(struct maas_conn *conn, struct maas_work *work)
 {
 	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
@@ -89,8 +91,8 @@ static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
 	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
 	    conn->state != MAAS_CONN_ENDING) {
 		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
-		log_warn("rdma: work failed connection=%u status=\"%s\" vendor=%u", conn->number,
-			 ibv_wc_status_str(wc->status), wc->vendor_err);
+		log_limited(&failures, "rdma: work failed connection=%u status=\"%s\" vendor=%u",
+			    conn->number, ibv_wc_status_str(wc->status), wc->vendor_err);
 	}
 	take_oldest(conn, wc->status);
 	if (wc->status != IBV_WC_SUCCESS)

@@ -22,6 +22,7 @@ maas_rdma_unit_test(test_rdma_connect)
 maas_rdma_unit_test(test_rdma_batch)
 maas_rdma_unit_test(test_rdma_keys)
 maas_rdma_unit_test(test_rdma_revoke)
+maas_rdma_unit_test(test_rdma_strangers)
 maas_rdma_unit_test(test_rdma_nomem)
 maas_fail_nth(test_rdma_nomem)
 # Two thousand lives of a server: ThreadSanitizer sees enough in a few of them.

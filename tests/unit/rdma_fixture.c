@@ -241,28 +241,37 @@ static int read_answer(const struct rdma_cm_event *event, struct peer *peer)
 	return 0;
 }
 
-int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len)
+void peer_call(struct world *world, struct peer *peer, const void *data, size_t len)
 {
 	struct rdma_conn_param param = {
 		.private_data = data,
 		.private_data_len = (uint8_t)len,
 		.initiator_depth = 4,
 	};
-	struct rdma_cm_event *event;
-	int r;
 
 	resolve(world, peer);
 	make_queues(peer);
 	assert_int_equal(rdma_connect(peer->id, &param), 0);
-	event = next_event(peer);
-	r = read_answer(event, peer);
+}
+
+int peer_answer(struct peer *peer)
+{
+	struct rdma_cm_event *event = next_event(peer);
+	int r = read_answer(event, peer);
+
 	assert_int_equal(rdma_ack_cm_event(event), 0);
 	if (r)
 		peer_hang_up(peer);
 	return r;
 }
 
-int peer_dial(struct world *world, struct peer *peer)
+int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len)
+{
+	peer_call(world, peer, data, len);
+	return peer_answer(peer);
+}
+
+struct maas_wire_connect peer_hello(const struct peer *peer)
 {
 	struct maas_wire_connect hello = {
 		.magic = htobe32(MAAS_WIRE_MAGIC),
@@ -275,6 +284,13 @@ int peer_dial(struct world *world, struct peer *peer)
 
 		hello.ticket[i] = (uint8_t)strtoul(digits, NULL, 16);
 	}
+	return hello;
+}
+
+int peer_dial(struct world *world, struct peer *peer)
+{
+	struct maas_wire_connect hello = peer_hello(peer);
+
 	return peer_dial_with(world, peer, &hello, sizeof(hello));
 }
 

@@ -90,8 +90,14 @@ struct peer {
 };
 
 void peer_session(struct world *world, struct peer *peer, const char *name);
-/* Sends `len` bytes of private data. 0 and peer->number, or the reason (enum maas_wire_reason) of
- * the refusal; -errno. */
+/* Asks to connect, with `len` bytes of private data … */
+void peer_call(struct world *world, struct peer *peer, const void *data, size_t len);
+/* … and waits for the answer. 0 and peer->number, or the reason (enum maas_wire_reason) of the
+ * refusal; -errno. */
+int peer_answer(struct peer *peer);
+/* The private data with the session's ticket. */
+struct maas_wire_connect peer_hello(const struct peer *peer);
+/* Both of them. */
 int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len);
 /* With the session's ticket. */
 int peer_dial(struct world *world, struct peer *peer);
