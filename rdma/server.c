@@ -16,9 +16,10 @@
 
 #include "rdma/internal.h"
 
-#define TICK_MS 100
-#define STOP_MS 1500 /* connections that have not ended by then are left to the kernel */
-#define EVENTS	16
+#define TICK_MS	 100
+#define STOP_MS	 1500 /* connections that have not ended by then are left to the kernel */
+#define EVENTS	 16
+#define REQUESTS 32 /* events of the connection manager in one turn */
 
 struct maas_server {
 	int epoll_fd;
@@ -82,6 +83,13 @@ static void on_completions(struct maas_rdma *rdma)
 			maas_conn_end(context, "its completion queue is broken");
 		maas_conn_poll(context);
 	}
+}
+
+/* Anybody can ask to connect: those beyond a few come in the next turn, after commands. */
+static void on_requests(struct maas_rdma *rdma)
+{
+	for (int i = 0; i < REQUESTS && maas_listen_run(rdma); i++)
+		;
 }
 
 static void on_device(struct maas_rdma *rdma)
@@ -151,8 +159,7 @@ static void take_events(struct maas_rdma *rdma)
 		else if (fd == rdma->device->verbs->async_fd)
 			on_device(rdma);
 		else
-			while (maas_listen_run(rdma))
-				;
+			on_requests(rdma);
 	}
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who has no ticket, or never finishes: the log stays short, and nothing of them stays. */
-#include "tests/unit/rdma_fixture.h"
+/* Who has no ticket, or never finishes: neither fills the log nor holds anybody up. */
+#include "tests/unit/rdma_thread.h"
 
 #include <unistd.h>
 
@@ -79,6 +79,46 @@ static void refusals__are_counted_and_not_all_logged(void **state)
 	world_close(&world);
 }
 
+/* ---- the thread */
+
+struct glance {
+	struct maas_command command;
+	_Atomic uint64_t refused;
+	_Atomic bool over;
+};
+
+static void glance(struct maas_rdma *rdma, struct maas_command *command)
+{
+	struct glance *seen = (struct glance *)command;
+
+	atomic_store(&seen->refused,
+		     atomic_load(&rdma->figures.rejects[MAAS_WIRE_VERSION_UNKNOWN]));
+	atomic_store(&seen->over, true);
+}
+
+/* A revocation, for one, comes before most of those who asked earlier. */
+static void requests__do_not_hold_up_commands(void **state)
+{
+	static struct peer peers[CALLS];
+	struct glance seen = {.command.run = glance};
+	struct world world;
+	struct halt halt;
+
+	(void)state;
+	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
+	thread_halt(&world, &halt);
+	for (int i = 0; i < CALLS; i++)
+		peer_call(&world, &peers[i], nonsense, sizeof(nonsense));
+	assert_int_equal(maas_rdma_send(world.rdma, &seen.command), 0);
+	thread_go_on(&halt);
+
+	AWAIT(atomic_load(&seen.over));
+	assert_in_range(atomic_load(&seen.refused), 1, CALLS / 2);
+	for (int i = 0; i < CALLS; i++)
+		assert_int_equal(peer_answer(&peers[i]), MAAS_WIRE_VERSION_UNKNOWN);
+	world_close(&world);
+}
+
 static void connect__that_is_never_finished(void **state)
 {
 	struct maas_wire_connect hello;
@@ -101,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refusals__are_counted_and_not_all_logged),
+		cmocka_unit_test(requests__do_not_hold_up_commands),
 		cmocka_unit_test(connect__that_is_never_finished),
 	};
 
