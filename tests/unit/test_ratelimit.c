@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of the log that others provoke: how many there are, and that those left out are counted. */
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/base.h"
+#include "tests/unit/log_file.h"
 
 /* ---- clock. The linker's name of --wrap. NOLINTBEGIN */
 
@@ -30,58 +20,33 @@ uint64_t __wrap_maas_clock_ms(void)
 #define THREADS 4
 #define EACH	1000
 
-static char log_path[] = "/tmp/test_ratelimit_XXXXXX";
+static struct log_file file;
 
 static int open_log(void **state)
 {
-	int fd = mkstemp(log_path);
-
 	(void)state;
-	return fd < 0 || close(fd) || maas_log_open(log_path);
+	log_file_begin(&file);
+	return 0;
 }
 
 static int close_log(void **state)
 {
 	(void)state;
-	return maas_log_open(NULL) || unlink(log_path);
+	log_file_end(&file);
+	return 0;
 }
 
-/* Lines of the log that hold `words`; the sum of what stands behind "out=" in them. */
-static unsigned int lines_with(const char *words, uint64_t *ret_sum)
-{
-	FILE *file = fopen(log_path, "re");
-	unsigned int count = 0;
-	char line[512];
-
-	*ret_sum = 0;
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file)) {
-		const char *figure = strstr(line, "out=");
-
-		if (!strstr(line, words))
-			continue;
-		count++;
-		*ret_sum += figure ? strtoull(figure + 4, NULL, 10) : 0;
-	}
-	fclose(file);
-	return count;
-}
-
-static unsigned int left_out(const char *kind, uint64_t *ret_sum)
+static uint64_t left_out(const char *kind, uint64_t *ret_sum)
 {
 	char words[64];
 
-	maas_log_flush();
 	snprintf(words, sizeof(words), "kind=\"%s\"", kind);
-	return lines_with(words, ret_sum);
+	return log_file_lines(&file, words, ret_sum);
 }
 
-static unsigned int logged(const char *words)
+static uint64_t logged(const char *words)
 {
-	uint64_t ignored;
-
-	maas_log_flush();
-	return lines_with(words, &ignored);
+	return log_file_lines(&file, words, NULL);
 }
 
 static void next_second(void)

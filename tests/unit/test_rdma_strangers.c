@@ -1,58 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who has no ticket, or never finishes: neither fills the log nor holds anybody up. */
+#include "tests/unit/log_file.h"
 #include "tests/unit/rdma_thread.h"
-
-#include <unistd.h>
 
 #define CALLS 200
 
 static const char nonsense[] = "let me in";
 
-/* ---- the log */
-
-static char log_path[] = "/tmp/test_rdma_strangers_XXXXXX";
-
-static void log_to_file(void)
-{
-	int fd = mkstemp(log_path);
-
-	assert_true(fd >= 0);
-	assert_int_equal(close(fd), 0);
-	assert_int_equal(maas_log_open(log_path), 0);
-	maas_log_set_level(MAAS_LOG_INFO);
-}
-
-static void log_to_stderr(void)
-{
-	maas_log_set_level(MAAS_LOG_ERR);
-	assert_int_equal(maas_log_open(NULL), 0);
-	assert_int_equal(unlink(log_path), 0);
-}
-
-/* How many lines of the log hold `words`, and the sum of what follows them there. */
-static uint64_t lines_with(const char *words, uint64_t *ret_sum)
-{
-	FILE *file = fopen(log_path, "re");
-	uint64_t count = 0;
-	char line[512];
-
-	*ret_sum = 0;
-	assert_non_null(file);
-	while (fgets(line, sizeof(line), file)) {
-		const char *found = strstr(line, words);
-
-		if (!found)
-			continue;
-		count++;
-		*ret_sum += strtoull(found + strlen(words), NULL, 10);
-	}
-	fclose(file);
-	return count;
-}
-
 static void refusals__are_counted_and_not_all_logged(void **state)
 {
 	uint64_t before_ms = maas_clock_ms();
+	struct log_file file;
 	struct world world;
 	struct peer peer = {0};
 	uint64_t seconds;
@@ -60,7 +18,8 @@ static void refusals__are_counted_and_not_all_logged(void **state)
 	uint64_t left_out;
 
 	(void)state;
-	log_to_file();
+	log_file_begin(&file);
+	maas_log_set_level(MAAS_LOG_INFO);
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	for (int i = 0; i < CALLS; i++)
 		assert_int_equal(peer_dial_with(&world, &peer, nonsense, sizeof(nonsense)),
@@ -69,13 +28,13 @@ static void refusals__are_counted_and_not_all_logged(void **state)
 	seconds = (maas_clock_ms() - before_ms) / 1000 + 1;
 	clock_add_ms(1000);
 	maas_ratelimit_flush();
-	maas_log_flush();
 
-	logged = lines_with("rdma: connection refused reason=", &left_out);
+	logged = log_file_lines(&file, "rdma: connection refused reason=", NULL);
 	assert_in_range(logged, 1, seconds * MAAS_RATELIMIT_LINES);
-	assert_in_range(lines_with("lines left out=", &left_out), 1, seconds);
+	assert_in_range(log_file_lines(&file, "lines left out=", &left_out), 1, seconds);
 	assert_int_equal(logged + left_out, CALLS);
-	log_to_stderr();
+	maas_log_set_level(MAAS_LOG_ERR);
+	log_file_end(&file);
 	world_close(&world);
 }
 
@@ -124,6 +83,7 @@ static void connect__that_is_never_finished(void **state)
 	struct maas_wire_connect hello;
 	struct world world;
 	struct peer peer;
+	struct halt halt;
 
 	(void)state;
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
@@ -131,7 +91,9 @@ static void connect__that_is_never_finished(void **state)
 	hello = peer_hello(&peer);
 	peer_call(&world, &peer, &hello, sizeof(hello));
 	AWAIT(world_stats(&world).connecting == 1);
+	thread_halt(&world, &halt); /* it has set the deadline */
 	clock_add_ms(11000);
+	thread_go_on(&halt);
 	AWAIT(!world_stats(&world).connecting && !world_stats(&world).ending);
 	peer_close(&peer);
 	world_close(&world);
