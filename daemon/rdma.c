@@ -77,15 +77,17 @@ int maas_serve_check_rdma(const struct maas_options *options, struct maas_slab *
 	maas_buf_printf(out, "RDMA bounds enforced = %s\n", yes_no(info.isolation.bounds));
 	maas_buf_printf(out, "RDMA foreign keys refused = %s\n", yes_no(info.isolation.foreign));
 	maas_buf_printf(out, "RDMA revocation at once = %s\n", yes_no(info.isolation.revocation));
+	maas_buf_printf(out, "RDMA keys to read only read = %s\n", yes_no(info.isolation.access));
 	maas_rdma_close(rdma);
 	return 0;
 }
 
 static void write_isolation(struct maas_buf *out, const struct maas_rdma_isolation *isolation)
 {
-	maas_buf_printf(out, "{\"bounds\":%s,\"foreign\":%s,\"revocation\":%s",
+	maas_buf_printf(out, "{\"bounds\":%s,\"foreign\":%s,\"revocation\":%s,\"access\":%s",
 			isolation->bounds ? "true" : "false", isolation->foreign ? "true" : "false",
-			isolation->revocation ? "true" : "false");
+			isolation->revocation ? "true" : "false",
+			isolation->access ? "true" : "false");
 }
 
 void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,

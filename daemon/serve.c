@@ -211,9 +211,9 @@ static void announce_rdma(const struct maas_rdma *rdma)
 
 	maas_rdma_info(rdma, &info);
 	log_info("rdma: serving device=%s gid=%s port=%u keys=%s bounds=%d foreign=%d "
-		 "revocation=%d",
+		 "revocation=%d access=%d",
 		 info.device, info.gid, info.port, info.keys, info.isolation.bounds,
-		 info.isolation.foreign, info.isolation.revocation);
+		 info.isolation.foreign, info.isolation.revocation, info.isolation.access);
 }
 
 static void announce(const struct server *server, const struct maas_options *options)

@@ -6,6 +6,9 @@
 
 #include "rdma/internal.h"
 
+#define GRADE_TEXT 96
+#define GAPS_TEXT  160
+
 static const char *const key_names[] = {
 	[MAAS_RDMA_KEYS_AUTO] = "auto",
 	[MAAS_RDMA_KEYS_WINDOW] = "window",
@@ -15,7 +18,8 @@ static const char *const key_names[] = {
 
 static bool isolates(const struct maas_rdma_isolation *isolation)
 {
-	return isolation->works && isolation->bounds && isolation->foreign && isolation->revocation;
+	return isolation->works && isolation->bounds && isolation->foreign &&
+	       isolation->revocation && isolation->access;
 }
 
 static struct maas_rdma_isolation isolation_of(const struct maas_rdma *rdma)
@@ -32,20 +36,53 @@ static const char *yes_no(bool yes)
 	return yes ? "yes" : "NO";
 }
 
-static void say_found(const struct maas_rdma *rdma)
+static char *describe(const struct maas_rdma_isolation *found, char text[GRADE_TEXT])
 {
-	const struct maas_rdma_isolation *window = &rdma->selftest.window;
-	const struct maas_rdma_isolation *mr = &rdma->selftest.mr;
+	snprintf(text, GRADE_TEXT, "works=%s bounds=%s foreign=%s revocation=%s access=%s",
+		 yes_no(found->works), yes_no(found->bounds), yes_no(found->foreign),
+		 yes_no(found->revocation), yes_no(found->access));
+	return text;
+}
 
-	log_info("rdma: self-test device=%s window: works=%s bounds=%s foreign=%s revocation=%s, "
-		 "mr: works=%s bounds=%s foreign=%s revocation=%s",
-		 maas_rdma_device_name(rdma->device), yes_no(window->works), yes_no(window->bounds),
-		 yes_no(window->foreign), yes_no(window->revocation), yes_no(mr->works),
-		 yes_no(mr->bounds), yes_no(mr->foreign), yes_no(mr->revocation));
-	if (window->works && !window->bounds)
-		log_warn("rdma: %s does not enforce the bounds of memory windows: a window's key "
-			 "opens all of its extent",
-			 maas_rdma_device_name(rdma->device));
+/* What the keys were not seen to refuse. */
+static char *list_gaps(const struct maas_rdma_isolation *found, char text[GAPS_TEXT])
+{
+	const struct {
+		bool refused;
+		const char *what;
+	} trials[] = {
+		{found->bounds, "bytes beside the slab (bounds)"},
+		{found->foreign, "another session's key (foreign)"},
+		{found->revocation, "a key that was revoked (revocation)"},
+		{found->access, "writing with a key to read (access)"},
+	};
+	size_t len = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(trials); i++)
+		if (!trials[i].refused)
+			len += (size_t)snprintf(text + len, GAPS_TEXT - len, "%s%s",
+						len ? ", " : "", trials[i].what);
+	return text;
+}
+
+/* Whoever took the mode, the program or its user: what it lets clients do has to be known. */
+static void warn_of_gaps(const struct maas_rdma *rdma, const struct maas_rdma_isolation *found)
+{
+	char gaps[GAPS_TEXT];
+
+	if (rdma->keys == MAAS_RDMA_KEYS_POOL)
+		log_warn("rdma: --rdma-keys pool: every client can read and write all that is "
+			 "lent; for networks where all are trusted");
+	else if (!isolates(found))
+		log_warn("rdma: %s keys of %s do not keep clients apart: not refused: %s; %s",
+			 key_names[rdma->keys], maas_rdma_device_name(rdma->device),
+			 list_gaps(found, gaps),
+			 isolates(&rdma->selftest.mr)
+				 ? "--rdma-keys mr refuses all of it"
+				 : "lend only to clients that trust each other, or take another "
+				   "--rdma-device, or --rdma off; --require-isolation does not "
+				   "start like this");
 }
 
 static int choose_keys(struct maas_rdma *rdma, char *error)
@@ -53,6 +90,7 @@ static int choose_keys(struct maas_rdma *rdma, char *error)
 	const struct maas_rdma_options *options = &rdma->options;
 	const char *device = maas_rdma_device_name(rdma->device);
 	struct maas_rdma_isolation found;
+	char gaps[GAPS_TEXT];
 
 	rdma->keys = options->keys;
 	if (rdma->keys == MAAS_RDMA_KEYS_AUTO)
@@ -67,28 +105,28 @@ static int choose_keys(struct maas_rdma *rdma, char *error)
 		return -EOPNOTSUPP;
 	}
 	if (options->require_isolation && !isolates(&found)) {
-		snprintf(
-			error, MAAS_RDMA_ERROR,
-			"--require-isolation: %s with %s keys: bounds %s, foreign keys refused %s, "
-			"revocation %s%s",
-			device, key_names[rdma->keys], yes_no(found.bounds), yes_no(found.foreign),
-			yes_no(found.revocation),
-			isolates(&rdma->selftest.mr) ? "; --rdma-keys mr has all three" : "");
+		snprintf(error, MAAS_RDMA_ERROR,
+			 "--require-isolation: %s keys of %s do not refuse: %s%s",
+			 key_names[rdma->keys], device, list_gaps(&found, gaps),
+			 isolates(&rdma->selftest.mr) ? "; --rdma-keys mr refuses all of it" : "");
 		return -EPERM;
 	}
-	if (rdma->keys == MAAS_RDMA_KEYS_POOL)
-		log_warn("rdma: --rdma-keys pool: every client can read and write all that is "
-			 "lent; for networks where all are trusted");
+	warn_of_gaps(rdma, &found);
 	return 0;
 }
 
 int maas_rdma_choose(struct maas_rdma *rdma, char *error)
 {
 	struct rlimit limit = {0};
+	char window[GRADE_TEXT];
+	char mr[GRADE_TEXT];
 	int r = maas_rdma_selftest(rdma->device, &rdma->selftest);
 
 	if (!r) {
-		say_found(rdma);
+		log_info("rdma: self-test device=%s window: %s, mr: %s",
+			 maas_rdma_device_name(rdma->device),
+			 describe(&rdma->selftest.window, window),
+			 describe(&rdma->selftest.mr, mr));
 		return choose_keys(rdma, error);
 	}
 	getrlimit(RLIMIT_MEMLOCK, &limit);

@@ -34,6 +34,7 @@ struct maas_rdma_isolation {
 	bool bounds;	 /* a byte before or behind the grant is refused */
 	bool foreign;	 /* a key is refused on another session's connection */
 	bool revocation; /* the first access after revocation is refused */
+	bool access;	 /* a key to read reads, and refuses to write */
 };
 
 struct maas_rdma_selftest {

@@ -100,7 +100,8 @@ static void bench_fini(struct bench *b)
 		munmap(b->region, 2 * REGION_BYTES);
 }
 
-static int bind_window(struct bench *b, struct maas_rdma_loop *loop, struct key *key)
+static int bind_window(struct bench *b, struct maas_rdma_loop *loop, unsigned int access,
+		       struct key *key)
 {
 	struct ibv_send_wr wr = {.opcode = IBV_WR_BIND_MW};
 	int status;
@@ -117,20 +118,26 @@ static int bind_window(struct bench *b, struct maas_rdma_loop *loop, struct key 
 	wr.bind_mw.bind_info.mr = b->region_mr;
 	wr.bind_mw.bind_info.addr = key->addr;
 	wr.bind_mw.bind_info.length = GRANT_BYTES;
-	wr.bind_mw.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+	wr.bind_mw.bind_info.mw_access_flags = access;
 	status = maas_rdma_loop_run(loop, loop->server, &wr);
 	return status > 0 ? -EIO : status;
 }
 
-static int grant(struct bench *b, struct maas_rdma_loop *loop, struct key *key)
+/* With the rights that window.c and region.c give. */
+static int grant(struct bench *b, struct maas_rdma_loop *loop, bool to_write, struct key *key)
 {
+	unsigned int access = IBV_ACCESS_REMOTE_READ;
+
 	memset(key, 0, sizeof(*key));
+	if (to_write)
+		access |= IBV_ACCESS_REMOTE_WRITE;
 	if (b->window)
-		return bind_window(b, loop, key);
+		return bind_window(b, loop, access, key);
+	if (to_write)
+		access |= IBV_ACCESS_LOCAL_WRITE;
 	key->addr = GRANT_AT;
-	key->mr = ibv_reg_mr_iova(b->server_pd, b->region + GRANT_AT, GRANT_BYTES, key->addr,
-				  IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
-					  IBV_ACCESS_REMOTE_WRITE);
+	key->mr =
+		ibv_reg_mr_iova(b->server_pd, b->region + GRANT_AT, GRANT_BYTES, key->addr, access);
 	if (!key->mr)
 		return -EIO;
 	key->rkey = key->mr->rkey;
@@ -175,7 +182,17 @@ static bool all_bytes(const uint8_t *bytes, size_t len, uint8_t value)
 	return bytes[0] == value && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
-enum trial { VALID, BOUNDS, FOREIGN, REVOKED };
+enum trial { VALID, BOUNDS, FOREIGN, REVOKED, READABLE, READ_ONLY };
+
+static bool is_allowed(enum trial trial)
+{
+	return trial == VALID || trial == READABLE;
+}
+
+static bool is_to_write(enum trial trial)
+{
+	return trial != READABLE && trial != READ_ONLY;
+}
 
 static int connect_pair(struct bench *b, bool other, struct maas_rdma_loop *loop)
 {
@@ -187,7 +204,7 @@ static int connect_pair(struct bench *b, bool other, struct maas_rdma_loop *loop
 /* True when the operation ended as the trial wants it to. */
 static bool judge(struct bench *b, enum trial trial, enum ibv_wr_opcode opcode, int status)
 {
-	if (trial != VALID)
+	if (!is_allowed(trial))
 		return status == IBV_WC_REM_ACCESS_ERR &&
 		       all_bytes(b->region, REGION_BYTES, CANARY) &&
 		       all_bytes(b->local, REGION_BYTES, POISON);
@@ -213,7 +230,7 @@ static bool run_trial(struct bench *b, enum trial trial, enum ibv_wr_opcode opco
 	memset(b->local, POISON, REGION_BYTES);
 	if (connect_pair(b, false, &own))
 		return false;
-	if (grant(b, &own, &key))
+	if (grant(b, &own, is_to_write(trial), &key))
 		goto out;
 	if (trial == FOREIGN && connect_pair(b, true, &other))
 		goto out;
@@ -248,6 +265,8 @@ static void try_mode(struct bench *b, bool window, struct maas_rdma_isolation *r
 		      both_ways(b, BOUNDS, 0, GRANT_BYTES + 1);
 	ret->foreign = both_ways(b, FOREIGN, 0, GRANT_BYTES);
 	ret->revocation = both_ways(b, REVOKED, 0, GRANT_BYTES);
+	ret->access = run_trial(b, READABLE, IBV_WR_RDMA_READ, 0, GRANT_BYTES) &&
+		      run_trial(b, READ_ONLY, IBV_WR_RDMA_WRITE, 0, GRANT_BYTES);
 }
 
 int maas_rdma_selftest(struct maas_rdma_device *device, struct maas_rdma_selftest *ret_result)

@@ -18,6 +18,7 @@ function(maas_rdma_unit_test name)
 	target_link_options(${name} PRIVATE -Wl,--wrap=maas_clock_ms -Wl,--wrap=maas_clock_ns)
 endfunction()
 
+maas_rdma_unit_test(test_rdma_choice)
 maas_rdma_unit_test(test_rdma_connect)
 maas_rdma_unit_test(test_rdma_batch)
 maas_rdma_unit_test(test_rdma_keys)

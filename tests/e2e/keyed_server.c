@@ -19,7 +19,7 @@
 #include "http/http.h"
 #include "unit/http_keys.h"
 
-#define GRADE	  "\"bounds\":true,\"foreign\":true,\"revocation\":true"
+#define GRADE	  "\"bounds\":true,\"foreign\":true,\"revocation\":true,\"access\":true"
 #define TRIED	  "{" GRADE ",\"works\":true}"
 #define ISOLATION "{" GRADE ",\"selftest\":{\"window\":" TRIED ",\"mr\":" TRIED "}}"
 

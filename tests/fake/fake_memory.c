@@ -7,6 +7,7 @@
 
 #define TAG(key)   ((key)&0xff)
 #define INDEX(key) ((key) >> 8)
+#define ANY_ACCESS (IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 
 static struct fake_context *context_of(struct ibv_context *verbs)
 {
@@ -342,6 +343,12 @@ static bool window_opens(const struct fake_qp *qp, const struct fake_mw *mw, uin
 	return !fake.rules.window_bounds || within(addr, len, mw->addr, mw->length);
 }
 
+/* Where the device does not look which they are, any remote right is as good as all. */
+static unsigned int rights(unsigned int access, bool enforced)
+{
+	return enforced || !(access & ANY_ACCESS) ? access : access | ANY_ACCESS;
+}
+
 void *fake_memory_remote(const struct fake_qp *qp, uint64_t addr, size_t len, uint32_t rkey,
 			 bool written)
 {
@@ -353,9 +360,9 @@ void *fake_memory_remote(const struct fake_qp *qp, uint64_t addr, size_t len, ui
 
 	if (mw && mw->key == rkey && window_opens(qp, mw, addr, len)) {
 		mr = mw->mr;
-		access = mw->access;
+		access = rights(mw->access, fake.rules.window_access);
 	} else if (mr && mr->verbs.rkey == rkey) {
-		access = mr->access;
+		access = rights(mr->access, fake.rules.region_access);
 	} else {
 		return NULL;
 	}

@@ -124,6 +124,8 @@ struct fake_rules fake_rules_default(void)
 		.window_bounds = true,
 		.window_foreign = true,
 		.window_revocation = true,
+		.window_access = true,
+		.region_access = true,
 		.max_pd = 4096,
 		.max_mr = 65536,
 		.max_mw = 65536,

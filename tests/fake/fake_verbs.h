@@ -34,7 +34,9 @@ struct fake_rules {
 	bool windows;		     /* it has memory windows */
 	bool window_bounds;	     /* … and enforces their bounds, … */
 	bool window_foreign;	     /* … that they belong to a queue pair, … */
-	bool window_revocation;	     /* … and invalidation */
+	bool window_revocation;	     /* … and invalidation, … */
+	bool window_access;	     /* … and that a key to read does not write */
+	bool region_access;	     /* as that, of regions */
 	bool bare_data;		     /* private data arrives without zeros behind it */
 	bool flush_applies;	     /* a flushed invalidation took effect nevertheless */
 	int max_pd;

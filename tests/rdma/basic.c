@@ -30,17 +30,19 @@ static void check_health(const struct server *server, const char *keys, bool bou
 	int got_bounds = -1;
 	int got_foreign = -1;
 	int revocation = -1;
+	int access = -1;
 	json_t *reply = health(server);
 
-	require(json_unpack(reply, "{s:{s:s, s:s, s:{s:b, s:b, s:b}}}", "rdma", "state", &state,
-			    "keys", &got, "isolation", "bounds", &got_bounds, "foreign",
-			    &got_foreign, "revocation", &revocation) == 0,
+	require(json_unpack(reply, "{s:{s:s, s:s, s:{s:b, s:b, s:b, s:b}}}", "rdma", "state",
+			    &state, "keys", &got, "isolation", "bounds", &got_bounds, "foreign",
+			    &got_foreign, "revocation", &revocation, "access", &access) == 0,
 		"/health says too little of rdma");
 	require(!strcmp(state, "active"), "state is %s", state);
 	require(!strcmp(got, keys), "keys is %s, not %s", got, keys);
 	require_equal(got_bounds, bounds, "isolation.bounds");
 	require_equal(got_foreign, foreign, "isolation.foreign");
 	require_equal(revocation, strcmp(keys, "pool") != 0, "isolation.revocation");
+	require_equal(access, strcmp(keys, "pool") != 0, "isolation.access");
 	json_decref(reply);
 }
 
@@ -51,7 +53,12 @@ static void check_mode(const char *asked, const char *keys, bool bounds, bool fo
 	server_start(&server, "--rdma-keys", asked, NULL);
 	check_health(&server, keys, bounds, foreign);
 	if (!strcmp(asked, "auto"))
-		require(server_log_has(&server, "bounds"), "the log says nothing of bounds");
+		require(server_log_has(&server, "access=yes"), "the log says nothing of access");
+	if (!bounds)
+		require(server_log_has(&server, " warn "), "the log does not warn of %s", asked);
+	else
+		require(!server_log_has(&server, "do not keep clients apart"), "warned of %s",
+			asked);
 	server_stop(&server, 2000);
 }
 

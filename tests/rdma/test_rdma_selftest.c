@@ -43,11 +43,13 @@ static void selftest__finds_what_rxe_enforces(void **state)
 	assert_true(found.mr.bounds);
 	assert_true(found.mr.foreign);
 	assert_true(found.mr.revocation);
+	assert_true(found.mr.access);
 	if (strncmp(maas_rdma_device_name(device), "rxe", 3) == 0) {
 		assert_true(found.window.works);
 		assert_false(found.window.bounds);
 		assert_true(found.window.foreign);
 		assert_true(found.window.revocation);
+		assert_true(found.window.access);
 	}
 }
 

@@ -40,6 +40,7 @@ static void selftest__all_is_enforced(void **state)
 	assert_true(found.window.works && found.window.bounds);
 	assert_true(found.window.foreign && found.window.revocation);
 	assert_true(found.mr.works && found.mr.bounds && found.mr.foreign && found.mr.revocation);
+	assert_true(found.window.access && found.mr.access);
 }
 
 static void selftest__window_bounds_are_not(void **state)
@@ -82,6 +83,35 @@ static void selftest__windows_outlive_revocation(void **state)
 	assert_true(found.window.works && found.window.bounds && found.window.foreign);
 	assert_false(found.window.revocation);
 	assert_true(found.mr.revocation);
+}
+
+static void selftest__windows_to_read_write(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+	struct maas_rdma_selftest found = {0};
+
+	(void)state;
+	rules.window_access = false;
+	assert_int_equal(try_device(&rules, NULL, &found), 0);
+
+	assert_true(found.window.works && found.window.bounds);
+	assert_true(found.window.foreign && found.window.revocation);
+	assert_false(found.window.access);
+	assert_true(found.mr.access);
+}
+
+static void selftest__regions_to_read_write(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+	struct maas_rdma_selftest found = {0};
+
+	(void)state;
+	rules.region_access = false;
+	assert_int_equal(try_device(&rules, NULL, &found), 0);
+
+	assert_true(found.mr.works && found.mr.bounds && found.mr.foreign && found.mr.revocation);
+	assert_false(found.mr.access);
+	assert_true(found.window.access);
 }
 
 static void selftest__there_are_no_windows(void **state)
@@ -178,6 +208,8 @@ int main(void)
 		cmocka_unit_test(selftest__window_bounds_are_not),
 		cmocka_unit_test(selftest__windows_open_everywhere),
 		cmocka_unit_test(selftest__windows_outlive_revocation),
+		cmocka_unit_test(selftest__windows_to_read_write),
+		cmocka_unit_test(selftest__regions_to_read_write),
 		cmocka_unit_test(selftest__there_are_no_windows),
 		cmocka_unit_test(selftest__nothing_can_be_pinned),
 		cmocka_unit_test(device_open__says_what_is_missing),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a key opens, and what it does not; how many there are; which mode is chosen. */
+/* What a key opens, and what it does not; how many there are. */
 #include "tests/unit/rdma_fixture.h"
 
 #define CYCLES 600 /* a window's key would come again after 256 */
@@ -319,7 +319,6 @@ static void grants__as_many_as_the_device_has(void **state)
 	}
 }
 
-/* All or none, also of the allocations. */
 /* The device has room for no more: said so, and tried again when there is. */
 static void grants__when_nothing_can_be_pinned(void **state)
 {
@@ -370,59 +369,6 @@ static void window__is_retired_before_its_key_comes_again(void **state)
 	world_close(&world);
 }
 
-/* ---- the choice */
-
-static const char *mode_of(const struct world *world)
-{
-	struct maas_rdma_info info;
-
-	maas_rdma_info(world->rdma, &info);
-	return info.keys;
-}
-
-static void mode__is_the_best_that_isolates(void **state)
-{
-	struct fake_rules rules = fake_rules_default();
-	struct world world;
-
-	(void)state;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "window");
-	world_close(&world);
-	rules.window_bounds = false;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "mr");
-	world_close(&world);
-	rules.windows = false;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "mr");
-	world_close(&world);
-}
-
-static void mode__that_the_device_does_not_have(void **state)
-{
-	struct fake_rules rules = fake_rules_default();
-	struct world world;
-
-	(void)state;
-	rules.windows = false;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EOPNOTSUPP);
-	assert_int_equal(fake_verbs_finish(), 0);
-	rules = fake_rules_default();
-	rules.window_bounds = false;
-	world_isolated = true;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EPERM);
-	assert_int_equal(fake_verbs_finish(), 0);
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_POOL), -EPERM);
-	assert_int_equal(fake_verbs_finish(), 0);
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), 0);
-	world_isolated = false;
-	world_close(&world);
-	rules.no_device = true;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), -ENODEV);
-	assert_int_equal(fake_verbs_finish(), 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -438,8 +384,6 @@ int main(void)
 		cmocka_unit_test(grants__as_many_as_the_device_has),
 		cmocka_unit_test(grants__when_nothing_can_be_pinned),
 		cmocka_unit_test(window__is_retired_before_its_key_comes_again),
-		cmocka_unit_test(mode__is_the_best_that_isolates),
-		cmocka_unit_test(mode__that_the_device_does_not_have),
 	};
 
 	maas_log_set_level(MAAS_LOG_ERR);
