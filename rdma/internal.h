@@ -410,6 +410,7 @@ struct maas_rdma {
 	uint32_t num_posted;	       /* of all connections */
 	struct maas_rdma_grant *spare; /* of grant.c, by `next` */
 	uint32_t num_spare;
+	uint32_t num_windows;	       /* of all connections, that are not bound */
 	uint64_t turn_ns;	       /* the time of this turn; 0: nobody has asked yet */
 	char addr[MAAS_RDMA_GID_TEXT]; /* --rdma-addr, or "" */
 };

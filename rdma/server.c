@@ -19,7 +19,7 @@
 #define TICK_MS	 100
 #define STOP_MS	 1500 /* connections that have not ended by then are left to the kernel */
 #define EVENTS	 16
-#define REQUESTS 32 /* events of the connection manager in one turn */
+#define ONE_TURN 32 /* events that others cause, of the connection manager and the device */
 
 struct maas_server {
 	int epoll_fd;
@@ -88,7 +88,7 @@ static void on_completions(struct maas_rdma *rdma)
 /* Anybody can ask to connect: those beyond a few come in the next turn, after commands. */
 static void on_requests(struct maas_rdma *rdma)
 {
-	for (int i = 0; i < REQUESTS && maas_listen_run(rdma); i++)
+	for (int i = 0; i < ONE_TURN && maas_listen_run(rdma); i++)
 		;
 }
 
@@ -96,7 +96,7 @@ static void on_device(struct maas_rdma *rdma)
 {
 	struct ibv_async_event event;
 
-	while (ibv_get_async_event(rdma->device->verbs, &event) == 0) {
+	for (int i = 0; i < ONE_TURN && !ibv_get_async_event(rdma->device->verbs, &event); i++) {
 		enum ibv_event_type type = event.event_type;
 		struct maas_conn *conn = NULL;
 

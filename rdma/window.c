@@ -10,6 +10,8 @@
 
 #include "rdma/internal.h"
 
+#define SPARE 16384 /* windows that are kept for the next grants, or an eighth of the device's */
+
 struct maas_window {
 	SLIST_ENTRY(maas_window) link;
 	struct ibv_mw *mw;
@@ -59,16 +61,33 @@ static bool free_window(struct maas_window *window)
 	return true;
 }
 
-static int free_windows(struct maas_window_list *list)
+static void keep(struct maas_conn *conn, struct maas_window_list *list, struct maas_window *window)
+{
+	SLIST_INSERT_HEAD(list, window, link);
+	conn->rdma->num_windows++;
+}
+
+static struct maas_window *take(struct maas_conn *conn, struct maas_window_list *list)
+{
+	struct maas_window *window = SLIST_FIRST(list);
+
+	if (window) {
+		SLIST_REMOVE_HEAD(list, link);
+		conn->rdma->num_windows--;
+	}
+	return window;
+}
+
+static int free_windows(struct maas_conn *conn, struct maas_window_list *list)
 {
 	for (unsigned int i = 0; !SLIST_EMPTY(list); i++) {
-		struct maas_window *window = SLIST_FIRST(list);
+		struct maas_window *window;
 
 		if (i == MAAS_RDMA_STEP)
 			return -EAGAIN;
-		SLIST_REMOVE_HEAD(list, link);
+		window = take(conn, list);
 		if (!free_window(window)) {
-			SLIST_INSERT_HEAD(list, window, link);
+			keep(conn, list, window);
 			return -EBUSY;
 		}
 	}
@@ -77,9 +96,9 @@ static int free_windows(struct maas_window_list *list)
 
 int maas_windows_free(struct maas_conn *conn)
 {
-	int r = free_windows(&conn->windows);
+	int r = free_windows(conn, &conn->windows);
 
-	return r ? r : free_windows(&conn->retired);
+	return r ? r : free_windows(conn, &conn->retired);
 }
 
 /* ---- bind ------------------------------------------------------------------------------------ */
@@ -88,11 +107,8 @@ static int take_window(struct maas_rdma_grant *grant)
 {
 	struct maas_conn *conn = grant->conn;
 
-	grant->window = SLIST_FIRST(&conn->windows);
-	if (!grant->window)
-		return new_window(conn, &grant->window);
-	SLIST_REMOVE_HEAD(&conn->windows, link);
-	return 0;
+	grant->window = take(conn, &conn->windows);
+	return grant->window ? 0 : new_window(conn, &grant->window);
 }
 
 static void bound(struct maas_work *work, enum ibv_wc_status status)
@@ -166,6 +182,15 @@ void maas_window_bind(struct maas_rdma_grant *grant)
 
 /* ---- kill ------------------------------------------------------------------------------------ */
 
+/* Whoever had many keys once does not keep the device's windows from the others. */
+static bool has_room(const struct maas_rdma *rdma)
+{
+	int device = rdma->device->attr.max_mw;
+
+	return rdma->num_windows < SPARE &&
+	       (device <= 0 || rdma->num_windows < (uint32_t)device / 8);
+}
+
 static void invalidated(struct maas_work *work, enum ibv_wc_status status)
 {
 	struct maas_rdma_grant *grant = grant_of(work);
@@ -177,10 +202,11 @@ static void invalidated(struct maas_work *work, enum ibv_wc_status status)
 		return;
 	}
 	grant->window = NULL;
-	if (window->binds < MAAS_RDMA_BINDS)
-		SLIST_INSERT_HEAD(&grant->conn->windows, window, link);
-	else if (!free_window(window)) /* its key would come again */
-		SLIST_INSERT_HEAD(&grant->conn->retired, window, link);
+	/* After too many binds its key would come again. */
+	if (window->binds < MAAS_RDMA_BINDS && has_room(grant->rdma))
+		keep(grant->conn, &grant->conn->windows, window);
+	else if (!free_window(window))
+		keep(grant->conn, &grant->conn->retired, window);
 	maas_grant_killed(grant, 0);
 }
 

@@ -348,6 +348,44 @@ static void grants__when_nothing_can_be_pinned(void **state)
 	}
 }
 
+/* Else who had many keys once would keep others from theirs, with nothing to be seen of it. */
+static void windows__are_not_hoarded(void **state)
+{
+	enum { MANY = WORLD_GRANTS };
+	struct fake_rules rules = fake_rules_default();
+	struct maas_allocation memory[MANY];
+	struct maas_grant grant;
+	struct fake_live live;
+	struct world world;
+	struct peer peer;
+	struct peer other;
+
+	(void)state;
+	rules.max_mw = MANY;
+	world_open(&world, &rules, MAAS_RDMA_KEYS_WINDOW);
+	peer_open(&world, &peer, "one");
+	peer_open(&world, &other, "two");
+	for (int i = 0; i < MANY; i++) {
+		memory[i] = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
+				 0);
+	}
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(free_it(&world, memory[i].id), 0);
+
+	fake_live(&live);
+	assert_in_range(live.mws, 1, MANY / 8);
+	for (int i = 0; i < MANY / 2; i++) {
+		memory[i] = world_allocate(&world, 1024);
+		assert_int_equal(get_grant(&world, &other, memory[i].id, MAAS_ACCESS_WRITE, &grant),
+				 0);
+		assert_int_equal(peer_write(&other, &grant), IBV_WC_SUCCESS);
+	}
+	peer_close(&other);
+	peer_close(&peer);
+	world_close(&world);
+}
+
 static void window__is_retired_before_its_key_comes_again(void **state)
 {
 	struct maas_grant grant;
@@ -383,6 +421,7 @@ int main(void)
 		cmocka_unit_test(grants__as_many_as_allowed),
 		cmocka_unit_test(grants__as_many_as_the_device_has),
 		cmocka_unit_test(grants__when_nothing_can_be_pinned),
+		cmocka_unit_test(windows__are_not_hoarded),
 		cmocka_unit_test(window__is_retired_before_its_key_comes_again),
 	};
 
