@@ -61,6 +61,9 @@ static void link_grant(struct maas_rdma_grant *grant)
 
 	LIST_INSERT_HEAD(&grant->conn->grants, grant, link);
 	grant->next = atomic_load(&rdma->keyed[grant->ref.slot]);
+	grant->prev = NULL;
+	if (grant->next)
+		grant->next->prev = grant;
 	atomic_store(&rdma->keyed[grant->ref.slot], grant);
 	rdma->num_grants++;
 	maas_rdma_count(&rdma->figures.grants);
@@ -69,16 +72,14 @@ static void link_grant(struct maas_rdma_grant *grant)
 static void unlink_grant(struct maas_rdma_grant *grant)
 {
 	struct maas_rdma *rdma = grant->rdma;
-	struct maas_rdma_grant *before = atomic_load(&rdma->keyed[grant->ref.slot]);
 
 	LIST_REMOVE(grant, link);
-	if (before == grant) {
+	if (grant->next)
+		grant->next->prev = grant->prev;
+	if (grant->prev)
+		grant->prev->next = grant->next;
+	else
 		atomic_store(&rdma->keyed[grant->ref.slot], grant->next);
-	} else {
-		while (before->next != grant)
-			before = before->next;
-		before->next = grant->next;
-	}
 	rdma->num_grants--;
 	maas_rdma_uncount(&rdma->figures.grants);
 }

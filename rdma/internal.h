@@ -234,6 +234,7 @@ enum maas_grant_state {
 struct maas_rdma_grant {
 	LIST_ENTRY(maas_rdma_grant) link; /* of its connection's */
 	struct maas_rdma_grant *next;	  /* of its slab's; while it is spare, of those */
+	struct maas_rdma_grant *prev;	  /* of its slab's; NULL: the first */
 	struct maas_conn *conn;		  /* NULL: gone while the extent was being registered */
 	struct maas_rdma *rdma;
 	struct maas_slab_ref ref;

@@ -247,6 +247,49 @@ static void ungrant__leaves_the_others(void **state)
 	}
 }
 
+/* Their ends come in any order: the first, the last and one between them, then the rest. */
+static void ungrant__in_any_order(void **state)
+{
+	enum { SESSIONS = 6 };
+	static const int order[] = {SESSIONS - 1, 0, 2, 4};
+
+	(void)state;
+	FOR_BOTH_MODES(keys)
+	{
+		struct maas_allocation memory;
+		struct maas_grant grants[SESSIONS];
+		struct world world;
+		struct peer peers[SESSIONS];
+
+		world_open(&world, NULL, *keys);
+		memory = world_allocate(&world, 1024);
+		for (int i = 0; i < SESSIONS; i++) {
+			peer_open(&world, &peers[i], "many");
+			assert_int_equal(get_grant(&world, &peers[i], memory.id, MAAS_ACCESS_WRITE,
+						   &grants[i]),
+					 0);
+		}
+		for (size_t i = 0; i < MAAS_ARRAY_SIZE(order); i++) {
+			struct told end = {0};
+
+			assert_int_equal(maas_lend_ungrant(world.lend, memory.id,
+							   peers[order[i]].session.id, tell, &end),
+					 -EINPROGRESS);
+			assert_int_equal(told(&end), 0);
+			assert_int_equal(world_stats(&world).grants, SESSIONS - 1 - i);
+		}
+		assert_int_equal(peer_write(&peers[1], &grants[1]), IBV_WC_SUCCESS);
+		assert_int_equal(peer_write(&peers[3], &grants[3]), IBV_WC_SUCCESS);
+		assert_int_equal(free_it(&world, memory.id), 0);
+		assert_int_equal(world_stats(&world).grants, 0);
+		for (int i = 0; i < SESSIONS; i++) {
+			assert_int_equal(peer_write(&peers[i], &grants[i]), IBV_WC_REM_ACCESS_ERR);
+			peer_close(&peers[i]);
+		}
+		world_close(&world);
+	}
+}
+
 /* ---- limits */
 
 static void grants__as_many_as_allowed(void **state)
@@ -418,6 +461,7 @@ int main(void)
 		cmocka_unit_test(grant__twice_is_one_key),
 		cmocka_unit_test(grant__to_who_is_not_there),
 		cmocka_unit_test(ungrant__leaves_the_others),
+		cmocka_unit_test(ungrant__in_any_order),
 		cmocka_unit_test(grants__as_many_as_allowed),
 		cmocka_unit_test(grants__as_many_as_the_device_has),
 		cmocka_unit_test(grants__when_nothing_can_be_pinned),
