@@ -32,8 +32,8 @@ static const char *const field_names[MAAS_FIELDS] = {
 };
 static const unsigned char field_lens[MAAS_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13};
 
-/* Bytes of a name (RFC 9110, 5.6.2). */
-static bool is_token(const char *text, size_t len)
+/* Behind the bytes of a name (RFC 9110, 5.6.2) … */
+static const char *end_of_token(const char *text)
 {
 	static const bool token[256] = {
 		['!'] = true,	      ['#'] = true,	    ['$'] = true, ['%'] = true,
@@ -43,22 +43,17 @@ static bool is_token(const char *text, size_t len)
 		['A' ... 'Z'] = true, ['a' ... 'z'] = true,
 	};
 
-	for (size_t i = 0; i < len; i++)
-		if (!token[(unsigned char)text[i]])
-			return false;
-	return len > 0;
+	while (token[(unsigned char)*text])
+		text++;
+	return text;
 }
 
-/* No control characters but the tab (RFC 9110, 5.5). */
-static bool is_value(const char *text, size_t len)
+/* … and of a value: no control characters but the tab (RFC 9110, 5.5). */
+static const char *end_of_value(const char *text)
 {
-	for (size_t i = 0; i < len; i++) {
-		unsigned char byte = (unsigned char)text[i];
-
-		if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
-			return false;
-	}
-	return true;
+	while (((unsigned char)*text >= 0x20 && *text != 0x7f) || *text == '\t')
+		text++;
+	return text;
 }
 
 /* The walk through the lines. */
@@ -109,22 +104,17 @@ static enum MHD_Result take_line(void *cls, enum MHD_ValueKind kind, const char 
 				 const char *value)
 {
 	struct walk *walk = cls;
-	size_t name_len = strlen(name);
-	size_t value_len;
+	const char *name_end = end_of_token(name);
+	const char *value_end = value ? end_of_value(value) : NULL;
 
 	(void)kind;
-	if (!value || !is_line_end(walk->at, name) || !is_token(name, name_len) ||
-	    !is_colon(name + name_len, value)) {
+	if (!value || name_end == name || *name_end || *value_end || !is_line_end(walk->at, name) ||
+	    !is_colon(name_end, value)) {
 		walk->bad = true;
 		return MHD_NO;
 	}
-	value_len = strlen(value);
-	if (!is_value(value, value_len)) {
-		walk->bad = true;
-		return MHD_NO;
-	}
-	walk->at = value + value_len;
-	keep_field(walk->req, name, name_len, value);
+	walk->at = value_end;
+	keep_field(walk->req, name, (size_t)(name_end - name), value);
 	return MHD_YES;
 }
 
