@@ -180,6 +180,7 @@ void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns)
 
 void maas_http_tick(struct maas_http *http)
 {
+	static struct maas_ratelimit slow = MAAS_RATELIMIT(MAAS_LOG_INFO, "slow connections");
 	uint64_t now_ms = maas_clock_ms();
 	struct maas_http_conn *conn;
 
@@ -190,7 +191,7 @@ void maas_http_tick(struct maas_http *http)
 		set_deadline(conn, UINT64_MAX);
 		shutdown(conn->fd, SHUT_RDWR);
 		atomic_fetch_add_explicit(&http->metrics.timeouts, 1, memory_order_relaxed);
-		log_info("too slow, closed remote=%s", conn->remote);
+		log_limited(&slow, "too slow, closed remote=%s", conn->remote);
 	}
 	pthread_mutex_unlock(&http->lock);
 }
