@@ -45,6 +45,31 @@ static void try_escapes(const char *text)
 	free(copy);
 }
 
+/* Two parts, between them a blank: an origin and the authority that it may be of. */
+static void try_authority(const char *text)
+{
+	size_t len = strcspn(text, " ");
+	const char *second = text[len] ? text + len + 1 : "";
+	struct maas_http_authority authority;
+	char *origin = strndup(text, len);
+	size_t at;
+
+	if (!origin)
+		return;
+	REQUIRE(!(len = maas_http_absolute_form(origin, &at)) || at + len <= strlen(origin));
+	if (!maas_http_authority_parse(second, strlen(second), &authority)) {
+		REQUIRE(authority.host == second && authority.host_len);
+		REQUIRE(authority.host_len <= strlen(second));
+		REQUIRE(!memchr(authority.host, '/', authority.host_len));
+		/* What is on loopback is neither a name of somebody else nor a number outside. */
+		if (maas_http_authority_is_loopback(&authority))
+			REQUIRE(authority.host_len < 64);
+		if (maas_http_same_origin(origin, &authority))
+			REQUIRE(strlen(origin) >= 7 + authority.host_len);
+	}
+	free(origin);
+}
+
 static void try_range(const char *text)
 {
 	static const uint64_t sizes[] = {1, 100, 4u << 20, INT64_MAX};
@@ -169,7 +194,7 @@ static void try_lists(const char *text, size_t len)
 		do {
 			r = maas_http_ids_next(&list, id, &element, &fault);
 			REQUIRE(r != 1 || (element.text > text && element.len >= 2 &&
-					   element.text + element.len < text + len));
+					   element.text + element.len <= text + len));
 		} while (r == 1);
 	}
 	check_fault(r, &fault);
@@ -199,6 +224,9 @@ static void try_one(char parser, const char *text, size_t len)
 	case 'p':
 		try_path(text);
 		try_escapes(text);
+		break;
+	case 'h':
+		try_authority(text);
 		break;
 	case 'r':
 		try_range(text);
