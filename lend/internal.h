@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The parts of a lend, one .c each: allocate, free (the order of revocation), transfer, session,
- * and three containers that know nothing of the rest: owner (names), lease (which allocation ends
- * when), request (the answers that are remembered).
+ * and four containers that know nothing of the rest: slots (records by slot), owner (names), lease
+ * (which allocation ends when), request (the answers that are remembered).
  *
  * "Lock held": struct maas_lend's lock. Lock order: request_locks, lock, the slab's own.
  */
@@ -17,6 +17,33 @@
 #define MAAS_LEND_REQUEST_LOCKS 64
 #define MAAS_LEND_BUCKETS	4096 /* of transfers and waiting frees, by slot */
 #define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
+
+/* ---- slots: a record for each slot that ever needed one -------------------------------------- */
+
+#define MAAS_SLOTS_CHUNK 64
+
+/* In chunks that appear when a slot of theirs first needs one and stay where they are: what nobody
+ * asked for costs nothing, and a record is found in one step. */
+struct maas_slots {
+	size_t record_bytes;
+	uint32_t num_chunks;
+	void **chunks;
+};
+
+/* `num_slots`: every slot is below it. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_slots_init(struct maas_slots *slots, uint32_t num_slots,
+				    size_t record_bytes);
+void maas_slots_fini(struct maas_slots *slots);
+/* The record of `slot`, all zeroes if it is new. NULL: out of memory. */
+void *maas_slots_make(struct maas_slots *slots, uint32_t slot);
+
+/* NULL while no slot of its chunk ever needed one. */
+static inline void *maas_slots_find(const struct maas_slots *slots, uint32_t slot)
+{
+	char *chunk = slots->chunks[slot / MAAS_SLOTS_CHUNK];
+
+	return chunk ? chunk + slot % MAAS_SLOTS_CHUNK * slots->record_bytes : NULL;
+}
 
 /* ---- owner: names, as 32-bit indices in the slabs' labels ------------------------------------ */
 
@@ -63,8 +90,7 @@ const char *maas_owner_name(const struct maas_owners *owners, uint32_t index);
 /* ---- lease: lists of allocations that end by themselves -------------------------------------- */
 
 /*
- * One record for each slot that was ever in a list, in chunks that appear when a slot of theirs
- * first needs one: a plain allocation costs nothing. Lists are rings of 32-bit ids, closed by their
+ * One record for each slot that was ever in a list. Lists are rings of 32-bit ids, closed by their
  * head, so that an allocation leaves its list without knowing which it is.
  *
  *   wheel[deadline_s mod 4096]   the allocations whose lease ends in that second, or rounds later
@@ -72,7 +98,6 @@ const char *maas_owner_name(const struct maas_owners *owners, uint32_t index);
  *   session[index]               those that end with the session
  */
 #define MAAS_LEASE_WHEEL 4096
-#define MAAS_LEASE_CHUNK 1024
 #define MAAS_LEASE_HEADS 0xffe00000u /* ids from here on are heads; below: a slot, plus one */
 #define MAAS_LEASE_DUE	 (MAAS_LEASE_HEADS + MAAS_LEASE_WHEEL)
 
@@ -85,8 +110,7 @@ struct maas_lease {
 
 struct maas_leases {
 	struct maas_lease *heads;
-	struct maas_lease **chunks;
-	uint32_t num_chunks;
+	struct maas_slots slots;
 };
 
 static inline uint32_t maas_lease_wheel(uint32_t deadline_s)
@@ -100,7 +124,8 @@ static inline uint32_t maas_lease_session(uint32_t index)
 }
 
 /* Errors: -ENOMEM. */
-MAAS_MUST_CHECK int maas_leases_init(struct maas_leases *leases, uint32_t max_sessions);
+MAAS_MUST_CHECK int maas_leases_init(struct maas_leases *leases, uint32_t num_slots,
+				     uint32_t max_sessions);
 void maas_leases_fini(struct maas_leases *leases);
 /* Puts it in `list`, out of the one that it is in. Errors: -ENOMEM, -ENOSPC; never the second time.
  */

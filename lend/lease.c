@@ -10,69 +10,31 @@ static_assert(MAAS_LEASE_DUE + 1 > MAAS_LEASE_HEADS &&
 		      UINT32_MAX - MAAS_LEASE_DUE > MAAS_SESSION_MAX,
 	      "every session has a head");
 
+/* The record of a slot, or NULL while its chunk was never needed. */
+static struct maas_lease *record(const struct maas_leases *leases, uint32_t slot)
+{
+	return maas_slots_find(&leases->slots, slot);
+}
+
 static struct maas_lease *at(const struct maas_leases *leases, uint32_t id)
 {
 	if (id >= MAAS_LEASE_HEADS)
 		return &leases->heads[id - MAAS_LEASE_HEADS];
-	return &leases->chunks[(id - 1) / MAAS_LEASE_CHUNK][(id - 1) % MAAS_LEASE_CHUNK];
+	return record(leases, id - 1);
 }
 
-/* The record of a slot, or NULL while its chunk was never needed. */
-static struct maas_lease *record(const struct maas_leases *leases, uint32_t slot)
-{
-	uint32_t chunk = slot / MAAS_LEASE_CHUNK;
-
-	if (chunk >= leases->num_chunks || !leases->chunks[chunk])
-		return NULL;
-	return &leases->chunks[chunk][slot % MAAS_LEASE_CHUNK];
-}
-
-int maas_leases_init(struct maas_leases *leases, uint32_t max_sessions)
+int maas_leases_init(struct maas_leases *leases, uint32_t num_slots, uint32_t max_sessions)
 {
 	leases->heads = calloc(MAAS_LEASE_WHEEL + 1 + (size_t)max_sessions, sizeof(*leases->heads));
-	return leases->heads ? 0 : -ENOMEM;
+	if (!leases->heads)
+		return -ENOMEM;
+	return maas_slots_init(&leases->slots, num_slots, sizeof(struct maas_lease));
 }
 
 void maas_leases_fini(struct maas_leases *leases)
 {
-	for (uint32_t i = 0; i < leases->num_chunks; i++)
-		free(leases->chunks[i]);
-	free(leases->chunks);
+	maas_slots_fini(&leases->slots);
 	free(leases->heads);
-}
-
-static int grow(struct maas_leases *leases, uint32_t chunk)
-{
-	uint32_t count = leases->num_chunks ? leases->num_chunks : 64;
-	struct maas_lease **chunks;
-
-	while (count <= chunk)
-		count *= 2;
-	chunks = realloc(leases->chunks, count * sizeof(struct maas_lease *));
-	if (!chunks)
-		return -ENOMEM;
-	memset(&chunks[leases->num_chunks], 0,
-	       (count - leases->num_chunks) * sizeof(struct maas_lease *));
-	leases->chunks = chunks;
-	leases->num_chunks = count;
-	return 0;
-}
-
-static int make_record(struct maas_leases *leases, uint32_t slot)
-{
-	uint32_t chunk = slot / MAAS_LEASE_CHUNK;
-	int rc;
-
-	if (slot >= MAAS_LEASE_HEADS - 1)
-		return -ENOSPC;
-	if (chunk >= leases->num_chunks) {
-		rc = grow(leases, chunk);
-		if (rc)
-			return rc;
-	}
-	if (!leases->chunks[chunk])
-		leases->chunks[chunk] = calloc(MAAS_LEASE_CHUNK, sizeof(struct maas_lease));
-	return leases->chunks[chunk] ? 0 : -ENOMEM;
 }
 
 /* A head that was never used is all zeroes: only heads in use are touched. */
@@ -98,16 +60,14 @@ static void unlink_record(const struct maas_leases *leases, struct maas_lease *l
 int maas_lease_add(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t list,
 		   uint32_t value)
 {
-	struct maas_lease *lease = record(leases, ref.slot);
 	struct maas_lease *head = head_of(leases, list);
-	int rc;
+	struct maas_lease *lease;
 
-	if (!lease) {
-		rc = make_record(leases, ref.slot);
-		if (rc)
-			return rc;
-		lease = record(leases, ref.slot);
-	}
+	if (ref.slot >= MAAS_LEASE_HEADS - 1)
+		return -ENOSPC;
+	lease = maas_slots_make(&leases->slots, ref.slot);
+	if (!lease)
+		return -ENOMEM;
 	if (lease->next)
 		unlink_record(leases, lease);
 	lease->generation = ref.generation;

@@ -20,6 +20,7 @@ static void learn_classes(struct maas_lend *lend)
 
 int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **ret_lend)
 {
+	struct maas_slab_area area;
 	struct maas_lend *lend;
 	int rc;
 
@@ -42,7 +43,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	TAILQ_INIT(&lend->waiting);
 	TAILQ_INIT(&lend->quarantined);
 	maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
-	rc = maas_leases_init(&lend->leases, options->max_sessions);
+	maas_slab_area(lend->slab, &area);
+	rc = maas_leases_init(&lend->leases, area.num_slots, options->max_sessions);
 	if (!rc)
 		rc = maas_requests_init(&lend->requests);
 	if (!rc)
