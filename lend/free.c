@@ -21,16 +21,6 @@ void maas_calls_run(const struct maas_calls *calls)
 		calls->call[i].done(calls->call[i].arg, calls->call[i].status);
 }
 
-static bool in_transfer(struct maas_lend *lend, struct maas_slab_ref ref)
-{
-	struct maas_transfer *transfer;
-
-	LIST_FOREACH (transfer, &maas_lend_bucket(lend, ref)->transfers, link)
-		if (maas_ref_equal(transfer->ref, ref))
-			return true;
-	return false;
-}
-
 /* The slab has just ceased to be live: its owner and its lease go with it. */
 static struct maas_session *forget(struct maas_lend *lend, const struct maas_slab_info *info)
 {
@@ -56,7 +46,7 @@ static int free_at_once(struct maas_lend *lend, const struct maas_slab_info *inf
 	return rc;
 }
 
-static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
+static int revoke(struct maas_lend *lend, const struct maas_slab_info *info, struct maas_use *use,
 		  struct maas_pending *pending)
 {
 	int rc = maas_slab_revoke(lend->slab, info->ref);
@@ -65,12 +55,13 @@ static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
 		return rc;
 	pending->lend = lend;
 	pending->ref = info->ref;
+	pending->use = use;
 	pending->since_ms = lend->clock_ms();
 	pending->keys_dead = !lend->keys;
 	pending->session = forget(lend, info);
 	if (pending->session)
 		pending->session->pending++;
-	LIST_INSERT_HEAD(&maas_lend_bucket(lend, info->ref)->pendings, pending, hash);
+	use->pending = pending;
 	TAILQ_INSERT_TAIL(&lend->waiting, pending, link);
 	lend->stats.pending_frees++;
 	return 0;
@@ -79,21 +70,24 @@ static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
 int maas_free_locked(struct maas_lend *lend, struct maas_slab_ref ref, maas_free_done *done,
 		     void *arg, struct maas_pending **ret_pending)
 {
+	struct maas_use *use = maas_slots_find(&lend->uses, ref.slot);
 	struct maas_slab_info info;
 	struct maas_pending *pending;
 	int rc;
 
 	*ret_pending = NULL;
+	lend->steps++;
 	rc = maas_slab_get(lend->slab, ref, &info);
 	if (rc)
 		return rc;
-	if (!lend->keys && !in_transfer(lend, ref))
+	if (!lend->keys && !(use && maas_use_in_transfer(use)))
 		return free_at_once(lend, &info);
-	/* The only thing that can fail for want of memory comes before anything has changed. */
-	pending = calloc(1, sizeof(*pending));
+	/* What can fail for want of memory comes before anything has changed. */
+	use = maas_slots_make(&lend->uses, ref.slot);
+	pending = use ? calloc(1, sizeof(*pending)) : NULL;
 	if (!pending)
 		return -ENOMEM;
-	rc = revoke(lend, &info, pending);
+	rc = revoke(lend, &info, use, pending);
 	if (rc) {
 		free(pending);
 		return rc;
@@ -128,11 +122,10 @@ static bool settle(struct maas_pending *pending, struct maas_calls *calls)
 	struct maas_lend *lend = pending->lend;
 	struct maas_session *session = pending->session;
 
-	if (!pending->keys_dead || in_transfer(lend, pending->ref))
+	if (!pending->keys_dead || maas_use_in_transfer(pending->use))
 		return false;
-	LIST_REMOVE(pending, hash);
-	if (!pending->forced)
-		TAILQ_REMOVE(&lend->waiting, pending, link);
+	pending->use->pending = NULL;
+	TAILQ_REMOVE(pending->forced ? &lend->forced : &lend->waiting, pending, link);
 	lend->stats.pending_frees--;
 	maas_calls_add(calls, pending->done, pending->arg, pending->status);
 	if (session) {
@@ -184,7 +177,7 @@ int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending)
 	}
 	pthread_mutex_lock(&lend->lock);
 	pending->keys_dead = true;
-	if (in_transfer(lend, pending->ref)) {
+	if (maas_use_in_transfer(pending->use)) {
 		rc = -EINPROGRESS;
 	} else {
 		/* The caller learns it from the return value. */
@@ -197,15 +190,10 @@ int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending)
 	return rc;
 }
 
-void maas_free_resume(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_calls *calls)
+void maas_free_resume(const struct maas_use *use, struct maas_calls *calls)
 {
-	struct maas_pending *pending;
-
-	LIST_FOREACH (pending, &maas_lend_bucket(lend, ref)->pendings, hash)
-		if (maas_ref_equal(pending->ref, ref)) {
-			settle(pending, calls);
-			return;
-		}
+	if (use->pending)
+		settle(use->pending, calls);
 }
 
 int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done, void *arg)
@@ -223,15 +211,18 @@ int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done,
 	return pending ? maas_pending_start(lend, pending) : rc;
 }
 
-static void abort_transfers(struct maas_lend *lend, struct maas_slab_ref ref)
+/* Lock held. False when every transfer of that slab has been told to end. */
+static bool abort_one(struct maas_lend *lend, struct maas_use *use)
 {
-	struct maas_transfer *transfer;
+	struct maas_transfer *transfer = LIST_FIRST(&use->transfers);
 
-	LIST_FOREACH (transfer, &maas_lend_bucket(lend, ref)->transfers, link)
-		if (maas_ref_equal(transfer->ref, ref)) {
-			transfer->abort(transfer->arg);
-			lend->stats.forced_transfers++;
-		}
+	if (!transfer)
+		return false;
+	LIST_REMOVE(transfer, link);
+	LIST_INSERT_HEAD(&use->told, transfer, link);
+	transfer->abort(transfer->arg);
+	lend->stats.forced_transfers++;
+	return true;
 }
 
 /* Lock held. False when no other free has waited too long. */
@@ -244,9 +235,12 @@ static bool force_some(struct maas_lend *lend)
 
 		if (!pending || now_ms - pending->since_ms < MAAS_LEND_GRACE_MS)
 			return false;
+		lend->steps++;
+		if (abort_one(lend, pending->use))
+			continue;
 		TAILQ_REMOVE(&lend->waiting, pending, link);
+		TAILQ_INSERT_TAIL(&lend->forced, pending, link);
 		pending->forced = true;
-		abort_transfers(lend, pending->ref);
 	}
 	return true;
 }

@@ -15,8 +15,7 @@
 #include "lend/lend.h"
 
 #define MAAS_LEND_REQUEST_LOCKS 64
-#define MAAS_LEND_BUCKETS	4096 /* of transfers and waiting frees, by slot */
-#define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
+#define MAAS_LEND_STEP		256 /* items of housekeeping between two breaths of the lock */
 
 /* ---- slots: a record for each slot that ever needed one -------------------------------------- */
 
@@ -209,21 +208,31 @@ void maas_calls_run(const struct maas_calls *calls);
 struct maas_pending {
 	struct maas_lend *lend;
 	struct maas_slab_ref ref;
+	struct maas_use *use; /* of its slot */
 	uint64_t since_ms;
 	struct maas_session *session; /* whose end waits for it, or NULL */
 	maas_free_done *done;
 	void *arg;
 	int status;
 	bool keys_dead;
-	bool forced; /* its transfers were told to end; not in `waiting` any more */
-	LIST_ENTRY(maas_pending) hash;
-	TAILQ_ENTRY(maas_pending) link; /* in `waiting`, then in `quarantined` */
+	bool forced;			/* its transfers were told to end */
+	TAILQ_ENTRY(maas_pending) link; /* in `waiting`, `forced` or `quarantined` */
 };
 
-struct maas_bucket {
+/*
+ * By slot: what keeps a slab from being given to somebody else. It never has to say which
+ * generation of the slot it speaks of: the next one begins when nothing of this is left.
+ */
+struct maas_use {
 	LIST_HEAD(, maas_transfer) transfers;
-	LIST_HEAD(, maas_pending) pendings;
+	LIST_HEAD(, maas_transfer) told; /* those that a free has told to end */
+	struct maas_pending *pending;	 /* the free under way */
 };
+
+static inline bool maas_use_in_transfer(const struct maas_use *use)
+{
+	return !LIST_EMPTY(&use->transfers) || !LIST_EMPTY(&use->told);
+}
 
 TAILQ_HEAD(maas_pending_list, maas_pending);
 
@@ -239,8 +248,8 @@ MAAS_MUST_CHECK int maas_free_locked(struct maas_lend *lend, struct maas_slab_re
 				     struct maas_pending **ret_pending);
 /* No lock held. 0: freed after all, `done` is not called. -EINPROGRESS. */
 int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending);
-/* Lock held: ends the free of `ref` if there is one and nothing else holds it up. */
-void maas_free_resume(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_calls *calls);
+/* Lock held: ends the free of that slab if there is one and nothing else holds it up. */
+void maas_free_resume(const struct maas_use *use, struct maas_calls *calls);
 /* Housekeeping; no lock held. */
 void maas_free_force(struct maas_lend *lend);
 void maas_quarantine_retry(struct maas_lend *lend);
@@ -328,16 +337,13 @@ struct maas_lend {
 	struct maas_requests requests;
 	struct maas_sessions sessions;
 	struct maas_granting_list grantings; /* of requests with an id */
-	struct maas_bucket buckets[MAAS_LEND_BUCKETS];
-	struct maas_pending_list waiting; /* oldest first */
+	struct maas_slots uses;		     /* struct maas_use */
+	struct maas_pending_list waiting;    /* oldest first */
+	struct maas_pending_list forced;
 	struct maas_pending_list quarantined;
 	struct maas_lend_stats stats; /* what is counted here; the rest is asked for */
+	uint64_t steps;		      /* see maas_lend_steps() */
 };
-
-static inline struct maas_bucket *maas_lend_bucket(struct maas_lend *lend, struct maas_slab_ref ref)
-{
-	return &lend->buckets[ref.slot % MAAS_LEND_BUCKETS];
-}
 
 static inline bool maas_ref_equal(struct maas_slab_ref a, struct maas_slab_ref b)
 {

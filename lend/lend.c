@@ -41,10 +41,13 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 		pthread_mutex_init(&lend->request_locks[i], NULL);
 	pthread_mutex_init(&lend->lock, NULL);
 	TAILQ_INIT(&lend->waiting);
+	TAILQ_INIT(&lend->forced);
 	TAILQ_INIT(&lend->quarantined);
 	maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	maas_slab_area(lend->slab, &area);
-	rc = maas_leases_init(&lend->leases, area.num_slots, options->max_sessions);
+	rc = maas_slots_init(&lend->uses, area.num_slots, sizeof(struct maas_use));
+	if (!rc)
+		rc = maas_leases_init(&lend->leases, area.num_slots, options->max_sessions);
 	if (!rc)
 		rc = maas_requests_init(&lend->requests);
 	if (!rc)
@@ -63,13 +66,10 @@ static void drop_pendings(struct maas_lend *lend)
 {
 	struct maas_pending *pending;
 
-	for (size_t i = 0; i < MAAS_LEND_BUCKETS; i++)
-		while ((pending = LIST_FIRST(&lend->buckets[i].pendings))) {
-			LIST_REMOVE(pending, hash);
-			free(pending);
-		}
-	while ((pending = TAILQ_FIRST(&lend->quarantined))) {
-		TAILQ_REMOVE(&lend->quarantined, pending, link);
+	TAILQ_CONCAT(&lend->waiting, &lend->forced, link);
+	TAILQ_CONCAT(&lend->waiting, &lend->quarantined, link);
+	while ((pending = TAILQ_FIRST(&lend->waiting))) {
+		TAILQ_REMOVE(&lend->waiting, pending, link);
 		free(pending);
 	}
 }
@@ -79,6 +79,7 @@ void maas_lend_close(struct maas_lend *lend)
 	if (!lend)
 		return;
 	drop_pendings(lend);
+	maas_slots_fini(&lend->uses);
 	maas_sessions_fini(&lend->sessions);
 	maas_requests_fini(&lend->requests);
 	maas_leases_fini(&lend->leases);
@@ -201,4 +202,14 @@ void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats)
 	ret_stats->owners = lend->owners.count;
 	ret_stats->request_ids = lend->requests.count;
 	pthread_mutex_unlock(&lend->lock);
+}
+
+uint64_t maas_lend_steps(struct maas_lend *lend)
+{
+	uint64_t steps;
+
+	pthread_mutex_lock(&lend->lock);
+	steps = lend->steps;
+	pthread_mutex_unlock(&lend->lock);
+	return steps;
 }

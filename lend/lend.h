@@ -279,9 +279,11 @@ MAAS_MUST_CHECK int maas_lend_list(struct maas_lend *lend, const char *owner, co
  * One reader or writer of a slab's bytes. The storage is the caller's; `abort` and `arg` are set by
  * the caller, the rest is lend's. While it lasts the slab is not given to anybody else; a free
  * waits for it, and after MAAS_LEND_GRACE_MS calls `abort(arg)` once, which must make it end soon.
+ * `abort` is called with lend's lock held, for one transfer after the other: it notes what is to be
+ * done and leaves it to another, and it may not call lend.
  */
 struct maas_transfer {
-	void (*abort)(void *arg); /* called with lend's lock held: may not call lend */
+	void (*abort)(void *arg);
 	void *arg;
 	uint8_t *bytes;	     /* set by maas_transfer_begin() */
 	uint64_t size_bytes; /* set by maas_transfer_begin(): what was asked for at allocation */
@@ -289,10 +291,12 @@ struct maas_transfer {
 	LIST_ENTRY(maas_transfer) link;
 };
 
-/* Errors: -ENOENT. */
+/* Errors: -ENOENT, -ENOMEM. */
 MAAS_MUST_CHECK int maas_transfer_begin(struct maas_lend *lend, const char *id,
 					struct maas_transfer *transfer);
 void maas_transfer_end(struct maas_lend *lend, struct maas_transfer *transfer);
+/* Ends each of `count`, the last one first. */
+void maas_transfers_end(struct maas_lend *lend, struct maas_transfer *transfers, uint32_t count);
 
 /* False once the slab is being freed: a writer then stops at its next piece. */
 bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *transfer);
@@ -352,6 +356,10 @@ struct maas_lend_stats {
 };
 
 void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats);
+
+/* Steps that were taken under the lock so far, for tests: transfers, frees and sessions looked at.
+ */
+uint64_t maas_lend_steps(struct maas_lend *lend);
 
 /* True when `name` may name an owner or a session: 1 to 63 bytes of [A-Za-z0-9._:/@-]. */
 bool maas_lend_name_valid(const char *name);

@@ -1,9 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Transfers: reads and writes of a slab by this process, which its free waits for. */
+#include <errno.h>
+
 #include "lend/internal.h"
+
+/* Lock held. */
+static int begin(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_transfer *transfer)
+{
+	struct maas_slab_info info;
+	struct maas_use *use;
+	int rc;
+
+	lend->steps++;
+	rc = maas_slab_get(lend->slab, ref, &info);
+	if (rc)
+		return rc;
+	use = maas_slots_make(&lend->uses, ref.slot);
+	if (!use)
+		return -ENOMEM;
+	transfer->ref = ref;
+	transfer->bytes = info.bytes;
+	transfer->size_bytes = info.size_bytes;
+	LIST_INSERT_HEAD(&use->transfers, transfer, link);
+	lend->stats.transfers++;
+	return 0;
+}
 
 int maas_transfer_begin(struct maas_lend *lend, const char *id, struct maas_transfer *transfer)
 {
-	struct maas_slab_info info;
 	struct maas_slab_ref ref;
 	int rc;
 
@@ -13,28 +37,36 @@ int maas_transfer_begin(struct maas_lend *lend, const char *id, struct maas_tran
 	/* Under the same lock as every free: either this one finds the slab live and the free
 	 * finds the transfer, or the slab is gone. */
 	pthread_mutex_lock(&lend->lock);
-	rc = maas_slab_get(lend->slab, ref, &info);
-	if (!rc) {
-		transfer->ref = ref;
-		transfer->bytes = info.bytes;
-		transfer->size_bytes = info.size_bytes;
-		LIST_INSERT_HEAD(&maas_lend_bucket(lend, ref)->transfers, transfer, link);
-		lend->stats.transfers++;
-	}
+	rc = begin(lend, ref, transfer);
 	pthread_mutex_unlock(&lend->lock);
 	return rc;
 }
 
-void maas_transfer_end(struct maas_lend *lend, struct maas_transfer *transfer)
+/* Lock held. */
+static void end(struct maas_lend *lend, struct maas_transfer *transfer, struct maas_calls *calls)
 {
-	struct maas_calls calls = {0};
-
-	pthread_mutex_lock(&lend->lock);
+	lend->steps++;
 	LIST_REMOVE(transfer, link);
 	lend->stats.transfers--;
-	maas_free_resume(lend, transfer->ref, &calls);
-	pthread_mutex_unlock(&lend->lock);
-	maas_calls_run(&calls);
+	maas_free_resume(maas_slots_find(&lend->uses, transfer->ref.slot), calls);
+}
+
+void maas_transfers_end(struct maas_lend *lend, struct maas_transfer *transfers, uint32_t count)
+{
+	while (count) {
+		struct maas_calls calls = {0};
+
+		pthread_mutex_lock(&lend->lock);
+		for (int i = 0; i < MAAS_LEND_STEP && count && !calls.count; i++)
+			end(lend, &transfers[--count], &calls);
+		pthread_mutex_unlock(&lend->lock);
+		maas_calls_run(&calls);
+	}
+}
+
+void maas_transfer_end(struct maas_lend *lend, struct maas_transfer *transfer)
+{
+	maas_transfers_end(lend, transfer, 1);
 }
 
 bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *transfer)

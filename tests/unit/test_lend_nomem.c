@@ -74,6 +74,24 @@ static void allocate__fails_clean(void **state)
 	}
 }
 
+static void transfer__needs_memory_first(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_allocation a = allocate_plain(&f);
+	struct maas_transfer transfer = {0};
+
+	(void)state;
+	fail_nth_arm(1);
+	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), -ENOMEM);
+	assert_true(fail_nth_disarm());
+	assert_int_equal(lend_stats(&f).transfers, 0);
+	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
+	maas_transfer_end(f.lend, &transfer);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
 static void free__that_must_wait_needs_memory_first(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
@@ -142,18 +160,29 @@ static void session_end__is_gone_on_with(void **state)
 	fixture_close(&f);
 }
 
+static void ignore(void *arg)
+{
+	(void)arg;
+}
+
 static void close__frees_everything(void **state)
 {
 	long blocks = fail_nth_blocks();
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_session_info s;
 	struct maas_allocation a;
+	struct maas_transfer forced = {.abort = ignore};
 	struct maas_transfer transfer = {0};
 
 	(void)state;
 	assert_int_equal(maas_session_open(f.lend, "s", 60, true, &s), 0);
 	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
+	assert_int_equal(maas_transfer_begin(f.lend, a.id, &forced), 0);
+	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
+	pass_ms(&f, 2000);
+	assert_int_equal(lend_stats(&f).forced_transfers, 1);
+	a = allocate_plain(&f);
 	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
 	fixture_close(&f);
@@ -165,6 +194,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(open__fails_clean),
 		cmocka_unit_test(allocate__fails_clean),
+		cmocka_unit_test(transfer__needs_memory_first),
 		cmocka_unit_test(free__that_must_wait_needs_memory_first),
 		cmocka_unit_test(lapse__is_tried_again),
 		cmocka_unit_test(session_end__is_gone_on_with),

@@ -145,6 +145,27 @@ static void do_transfer(struct actor *actor)
 	CHECK(load_tag(&held->transfer) == record->tag);
 }
 
+/* As a request that names several slabs does, some of them twice. */
+static void do_transfer_many(struct actor *actor)
+{
+	struct maas_transfer transfers[6];
+	uint64_t tags[MAAS_ARRAY_SIZE(transfers)];
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
+		struct record *record = random_shared(actor);
+
+		transfers[count].abort = ignore_abort;
+		if (!record ||
+		    maas_transfer_begin(actor->world->f.lend, record->id, &transfers[count]))
+			continue;
+		tags[count++] = record->tag;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		CHECK(load_tag(&transfers[i]) == tags[i]);
+	maas_transfers_end(actor->world->f.lend, transfers, count);
+}
+
 static void do_list(struct actor *actor)
 {
 	static const char *const owners[] = {NULL, "a", "own", "nobody"};
@@ -232,7 +253,7 @@ static void *act(void *arg)
 		do_own,
 		do_transfer,
 		do_transfer,
-		do_transfer,
+		do_transfer_many,
 		do_list,
 		do_session,
 		do_request,

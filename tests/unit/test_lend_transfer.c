@@ -150,21 +150,96 @@ static void lapse__waits_like_a_free(void **state)
 	fixture_close(&f);
 }
 
-/* Two slots of one bucket: neither sees the other's transfers. */
-static void transfers__of_other_slabs_do_not_hold_up(void **state)
+/* Whoever begins or ends a transfer, or frees, looks at one slab: however many others are in use,
+ * and whoever else reads this one. */
+static void transfers__cost_the_same_among_many(void **state)
 {
 	struct fixture f = fixture_open(1u << 20, NULL, NULL);
 	static struct maas_allocation all[8192];
-	struct maas_transfer transfer = {.abort = count_abort};
+	static struct maas_transfer crowd[MAAS_ARRAY_SIZE(all)];
+	static struct maas_transfer others[10000];
+	struct told told = {0};
+	uint64_t steps;
 
 	(void)state;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++)
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		all[i] = ALLOCATE(&f, .size_bytes = 64);
-	assert_int_equal(maas_transfer_begin(f.lend, all[4000].id, &transfer), 0);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++)
-		assert_int_equal(free_now(&f, &all[i]), i == 4000 ? -EINPROGRESS : 0);
-	assert_int_equal(live_slabs(&f), 1);
-	maas_transfer_end(f.lend, &transfer);
+		assert_int_equal(maas_transfer_begin(f.lend, all[i].id, &crowd[i]), 0);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
+		assert_int_equal(maas_transfer_begin(f.lend, all[4000].id, &others[i]), 0);
+	steps = maas_lend_steps(f.lend);
+	maas_transfer_end(f.lend, &crowd[5000]);
+	assert_int_equal(maas_transfer_begin(f.lend, all[5000].id, &crowd[5000]), 0);
+	assert_int_equal(maas_lend_free(f.lend, all[4000].id, tell, &told), -EINPROGRESS);
+	maas_transfer_end(f.lend, &crowd[4000]);
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 4);
+	maas_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 4 + MAAS_ARRAY_SIZE(others));
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(lend_stats(&f).transfers, MAAS_ARRAY_SIZE(all) - 1);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		if (i == 4000)
+			continue;
+		assert_int_equal(free_now(&f, &all[i]), -EINPROGRESS);
+		maas_transfer_end(f.lend, &crowd[i]);
+	}
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+/* Each is told once, however many ticks and other frees come by. */
+static void free__tells_each_of_many_once(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES * 2, NULL, NULL);
+	struct maas_allocation a[2] = {allocate_whole(&f), allocate_whole(&f)};
+	static struct maas_transfer transfers[2][5000];
+	static int aborts[2][5000];
+	struct told told = {0};
+	uint64_t steps;
+
+	(void)state;
+	for (int i = 0; i < 5000; i++)
+		for (int k = 0; k < 2; k++) {
+			transfers[k][i].abort = count_abort;
+			transfers[k][i].arg = &aborts[k][i];
+			assert_int_equal(maas_transfer_begin(f.lend, a[k].id, &transfers[k][i]), 0);
+		}
+	assert_int_equal(maas_lend_free(f.lend, a[0].id, tell, &told), -EINPROGRESS);
+	pass_ms(&f, 300);
+	assert_int_equal(maas_lend_free(f.lend, a[1].id, tell, &told), -EINPROGRESS);
+	steps = maas_lend_steps(f.lend);
+	pass_ms(&f, 10000);
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 2 * 5000 + 2);
+	for (int i = 0; i < 2 * 5000; i++)
+		assert_int_equal(aborts[i / 5000][i % 5000], 1);
+	assert_int_equal(lend_stats(&f).forced_transfers, 2 * 5000);
+	maas_transfers_end(f.lend, transfers[1], 5000);
+	assert_int_equal(told.calls, 1);
+	maas_transfers_end(f.lend, transfers[0], 5000);
+	assert_int_equal(told.calls, 2);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+/* Ends that complete several frees at once make every call. */
+static void transfers__end_with_all_their_frees(void **state)
+{
+	struct fixture f = fixture_open(1u << 20, NULL, NULL);
+	struct maas_transfer transfers[600];
+	struct told told = {0};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
+		struct maas_allocation a = allocate_plain(&f);
+
+		assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfers[i]), 0);
+		assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	}
+	assert_int_equal(lend_stats(&f).pending_frees, MAAS_ARRAY_SIZE(transfers));
+	maas_transfers_end(f.lend, transfers, MAAS_ARRAY_SIZE(transfers));
+	assert_int_equal(told.calls, MAAS_ARRAY_SIZE(transfers));
+	assert_int_equal(lend_stats(&f).transfers, 0);
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);
 }
@@ -177,7 +252,9 @@ int main(void)
 		cmocka_unit_test(free__aborts_after_the_grace),
 		cmocka_unit_test(free__keeps_the_bytes_while_it_waits),
 		cmocka_unit_test(lapse__waits_like_a_free),
-		cmocka_unit_test(transfers__of_other_slabs_do_not_hold_up),
+		cmocka_unit_test(transfers__cost_the_same_among_many),
+		cmocka_unit_test(free__tells_each_of_many_once),
+		cmocka_unit_test(transfers__end_with_all_their_frees),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
