@@ -42,8 +42,9 @@ static void feed_watchdog(struct maas_housekeeping *keeper, uint64_t now_ms)
 static void tick(struct maas_housekeeping *keeper)
 {
 	maas_lend_tick(keeper->options.lend);
-	reclaim(keeper->options.slab);
+	/* At once: it cuts the connections that a free has waited for. */
 	maas_http_tick(keeper->options.http);
+	reclaim(keeper->options.slab);
 	maas_ratelimit_flush();
 	maas_log_flush();
 	feed_watchdog(keeper, maas_clock_ms());

@@ -186,6 +186,10 @@ void maas_http_tick(struct maas_http *http)
 
 	pthread_mutex_lock(&http->lock);
 	LIST_FOREACH (conn, &http->conns, link) {
+		if (atomic_load_explicit(&conn->aborted, memory_order_relaxed) && !conn->cut) {
+			conn->cut = true;
+			shutdown(conn->fd, SHUT_RDWR);
+		}
 		if (atomic_load_explicit(&conn->deadline_ms, memory_order_relaxed) > now_ms)
 			continue;
 		set_deadline(conn, UINT64_MAX);

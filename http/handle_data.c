@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "http/internal.h"
 
-/* A free waits no longer: the library sees the closed socket, drops the connection, and with it
- * the transfer. */
+/* A free waits no longer: maas_http_tick() cuts the connection, the library sees that and drops it,
+ * and with it the transfer. */
 static void abort_transfer(void *arg)
 {
 	struct maas_http_conn *conn = arg;
 
-	shutdown(conn->fd, SHUT_RDWR);
+	atomic_store_explicit(&conn->aborted, true, memory_order_relaxed);
 }
 
 int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
@@ -31,9 +30,17 @@ static int begin_transfer(struct maas_http_conn *conn)
 	return r;
 }
 
+void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_transfer *transfers,
+			     uint32_t count)
+{
+	maas_transfers_end(conn->http->options.lend, transfers, count);
+	/* A request has one transfer or one array of them: nothing is left to be aborted. */
+	atomic_store_explicit(&conn->aborted, false, memory_order_relaxed);
+}
+
 static void end_transfer(struct maas_http_conn *conn)
 {
-	maas_transfer_end(conn->http->options.lend, &conn->req.transfer);
+	maas_http_transfers_end(conn, &conn->req.transfer, 1);
 	conn->req.transferring = false;
 }
 

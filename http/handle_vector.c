@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many ranges in one request. Every range holds its own transfer, and nothing is sent or written
- * before all of them are known to be good.
+ * Many ranges in one request. Ranges of one allocation that follow each other share a transfer, and
+ * nothing is sent or written before all of them are known to be good.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,7 +17,8 @@ struct maas_http_vector {
 	struct maas_transfer *transfers;
 	uint32_t started;  /* transfers that have begun */
 	uint32_t current;  /* the range that is being read or written … */
-	uint64_t piece_at; /* … and how far */
+	uint64_t piece_at; /* … how far … */
+	uint32_t transfer; /* … and in which transfer */
 	/* /data/write: length, JSON, bytes */
 	unsigned int prefix_len;
 	uint32_t json_len;
@@ -25,8 +26,30 @@ struct maas_http_vector {
 
 static void end_transfers(struct maas_http_conn *conn, struct maas_http_vector *vector)
 {
-	while (vector->started)
-		maas_transfer_end(conn->http->options.lend, &vector->transfers[--vector->started]);
+	maas_http_transfers_end(conn, vector->transfers, vector->started);
+	vector->started = 0;
+}
+
+/* True when piece `i` is of the same allocation as the one before it. */
+static bool same_allocation(const struct maas_http_pieces *pieces, uint32_t i)
+{
+	return i && !strcmp(pieces->at[i].id, pieces->at[i - 1].id);
+}
+
+static uint32_t count_transfers(const struct maas_http_pieces *pieces)
+{
+	uint32_t count = 1;
+
+	for (uint32_t i = 1; i < pieces->count; i++)
+		count += !same_allocation(pieces, i);
+	return count;
+}
+
+static void next_piece(struct maas_http_vector *vector)
+{
+	vector->piece_at = 0;
+	if (++vector->current < vector->pieces.count)
+		vector->transfer += !same_allocation(&vector->pieces, vector->current);
 }
 
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector)
@@ -43,14 +66,19 @@ static int start_piece(struct maas_http_conn *conn, uint32_t i)
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	const struct maas_http_piece *piece = &vector->pieces.at[i];
-	struct maas_transfer *transfer = &vector->transfers[i];
-	int r;
+	struct maas_transfer *transfer = &vector->transfers[vector->started];
+	int r = 0;
 
-	r = maas_http_transfer_begin(conn, piece->id, transfer);
-	if (r)
+	if (same_allocation(&vector->pieces, i))
+		transfer--;
+	else
+		r = maas_http_transfer_begin(conn, piece->id, transfer);
+	if (r == -ENOENT)
 		return maas_http_fail(conn, r, "ranges[%u]: no allocation with the id \"%s\"", i,
 				      piece->id);
-	vector->started++;
+	if (r)
+		return maas_http_fail(conn, r, NULL);
+	vector->started = (uint32_t)(transfer - vector->transfers) + 1;
 	if (piece->offset > transfer->size_bytes ||
 	    piece->len > transfer->size_bytes - piece->offset)
 		return maas_http_error(conn, MHD_HTTP_RANGE_NOT_SATISFIABLE, "bad_range",
@@ -64,16 +92,18 @@ static int start(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	struct maas_http_fault fault;
+	uint32_t count;
 	int r;
 
 	r = maas_http_json_pieces(conn->in.data, conn->in.len, &vector->pieces, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_http_hold(conn, vector->pieces.count *
-					 (sizeof(*vector->pieces.at) + sizeof(*vector->transfers)));
+	count = count_transfers(&vector->pieces);
+	r = maas_http_hold(conn, vector->pieces.count * sizeof(*vector->pieces.at) +
+					 count * sizeof(*vector->transfers));
 	if (r)
 		return maas_http_fail(conn, r, NULL);
-	vector->transfers = calloc(vector->pieces.count, sizeof(*vector->transfers));
+	vector->transfers = calloc(count, sizeof(*vector->transfers));
 	if (!vector->transfers)
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	for (uint32_t i = 0; i < vector->pieces.count; i++) {
@@ -94,7 +124,7 @@ static ssize_t copy_pieces(void *cls, uint64_t pos, char *to, size_t max)
 	(void)pos; /* each byte is asked for once, in order */
 	while (done < max && vector->current < vector->pieces.count) {
 		const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
-		const uint8_t *from = vector->transfers[vector->current].bytes + piece->offset;
+		const uint8_t *from = vector->transfers[vector->transfer].bytes + piece->offset;
 		uint64_t n = piece->len - vector->piece_at;
 
 		if (n > max - done)
@@ -102,10 +132,8 @@ static ssize_t copy_pieces(void *cls, uint64_t pos, char *to, size_t max)
 		memcpy(to + done, from + vector->piece_at, n);
 		done += n;
 		vector->piece_at += n;
-		if (vector->piece_at == piece->len) {
-			vector->current++;
-			vector->piece_at = 0;
-		}
+		if (vector->piece_at == piece->len)
+			next_piece(vector);
 	}
 	return done ? (ssize_t)done : MHD_CONTENT_READER_END_OF_STREAM;
 }
@@ -218,7 +246,7 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
-	const struct maas_transfer *transfer = &vector->transfers[vector->current];
+	const struct maas_transfer *transfer = &vector->transfers[vector->transfer];
 	uint64_t n = len - *used;
 
 	if (vector->current == vector->pieces.count)
@@ -236,10 +264,8 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 	memcpy(transfer->bytes + piece->offset + vector->piece_at, data + *used, n);
 	*used += n;
 	vector->piece_at += n;
-	if (vector->piece_at == piece->len) {
-		vector->current++;
-		vector->piece_at = 0;
-	}
+	if (vector->piece_at == piece->len)
+		next_piece(vector);
 	return 0;
 }
 

@@ -62,7 +62,8 @@ void maas_http_drain(struct maas_http *http);
 /* Requests under way, data transfers included. */
 uint64_t maas_http_active(struct maas_http *http);
 
-/* Housekeeping, about ten times a second: cuts connections that trickle past their time. */
+/* Housekeeping, about ten times a second, after maas_lend_tick(): cuts connections that trickle
+ * past their time, or whose transfers hold up a free. */
 void maas_http_tick(struct maas_http *http);
 
 /* Closes every connection and frees. A free that still waits goes on in lend. NULL is allowed. */

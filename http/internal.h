@@ -319,6 +319,8 @@ struct maas_http_conn {
 	LIST_ENTRY(maas_http_conn) head_link;
 	LIST_ENTRY(maas_http_conn) link; /* guarded by http->lock */
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
+	_Atomic bool aborted;		 /* … or at its next call: a free waits; any thread */
+	bool cut;			 /* by maas_http_tick() */
 	struct maas_http_wait wait;	 /* any thread */
 	struct maas_buf in;		 /* a JSON body */
 	struct maas_buf out;		 /* the answer; stays until it is sent */
@@ -457,6 +459,9 @@ void maas_http_write_mib(struct maas_buf *out, uint64_t bytes);
 /* ---- transfers */
 MAAS_MUST_CHECK int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
 					     struct maas_transfer *transfer);
+/* All that the request has. */
+void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_transfer *transfers,
+			     uint32_t count);
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
 
 /* ---- handlers, by call */

@@ -345,7 +345,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	req = &conn->req;
 	maas_http_response_put(conn, req->kept);
 	if (req->transferring)
-		maas_transfer_end(conn->http->options.lend, &req->transfer);
+		maas_http_transfers_end(conn, &req->transfer, 1);
 	maas_http_vector_free(conn, req->vector);
 	maas_http_loan_put(req->loan);
 	maas_http_unhold(conn);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is freed while somebody reads or writes it: nobody ever gets a foreign byte. */
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #define SIZE	(4u << 20)
 #define READERS 8
 #define REPEAT	8
+#define CROWD	20 /* of writers with 10,000 transfers each */
 #define SLABS	16 /* all that the pool has of this size */
 
 static struct http_fixture f;
@@ -52,6 +54,14 @@ static void fill(const char *id, char byte)
 	http_answer_fini(&a);
 }
 
+/* The answer has begun, and with it the transfer. */
+static void wait_for_answer(int fd)
+{
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+}
+
 /*
  * A reader that has asked and reads no more. The kernel's buffers may swallow a whole slab, but
  * not the REPEAT times that every other reader asks for.
@@ -65,6 +75,7 @@ static int slow_reader(const char *id, bool repeat)
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	if (!repeat) {
 		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+		wait_for_answer(fd);
 		return fd;
 	}
 	for (unsigned int i = 0; i < REPEAT; i++)
@@ -77,6 +88,7 @@ static int slow_reader(const char *id, bool repeat)
 		       body.len);
 	http_send(fd, body.data, body.len);
 	maas_buf_fini(&body);
+	wait_for_answer(fd);
 	return fd;
 }
 
@@ -135,7 +147,6 @@ static void free__cuts_slow_readers(void **state)
 	fill(id, 'A');
 	for (unsigned int i = 0; i < READERS; i++)
 		readers[i] = slow_reader(id, i % 2);
-	wait_at_least((uint64_t)READERS / 2 * REPEAT);
 
 	before_ms = maas_clock_ms();
 	snprintf(path, sizeof(path), "/allocate/%s", id);
@@ -169,7 +180,6 @@ static void free__many_with_readers(void **state)
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
 	maas_buf_add(&body, "]}", 3);
-	wait_at_least((uint64_t)4 * REPEAT);
 	json = http_json(&f, "POST", "/free", body.data, 200);
 	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
 	json_decref(json);
@@ -252,7 +262,6 @@ static void stop__while_a_free_waits(void **state)
 	http_allocate(&f, SIZE, id);
 	fill(id, 'A');
 	reader = slow_reader(id, true);
-	wait_at_least(REPEAT);
 	freer = http_connect(&f);
 	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
 	for (int i = 0; i < 100; i++) {
@@ -269,13 +278,156 @@ static void stop__while_a_free_waits(void **state)
 	start(NULL);
 }
 
+/* A /data/write of one byte to each of `count` ranges, without those bytes. Ranges of `b` stand
+ * between those of `a`, `run` at a time. */
+static int stalled_writer(const char *a, const char *b, unsigned int run, unsigned int count)
+{
+	struct maas_buf json = {0};
+	unsigned char prefix[4];
+	int fd = http_connect(&f);
+
+	for (unsigned int i = 0; i < count; i++)
+		maas_buf_printf(&json, "%s{\"id\":\"%s\",\"offset\":%u,\"length\":1}",
+				i ? "," : "{\"ranges\":[", i / run % 2 ? b : a, i);
+	maas_buf_str(&json, "]}");
+	assert_int_equal(json.error, 0);
+	for (int i = 0; i < 4; i++)
+		prefix[i] = (unsigned char)(json.len >> (8 * i));
+	http_send_text(fd,
+		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nConnection: "
+		       "close\r\nContent-Length: %zu\r\n\r\n",
+		       sizeof(prefix) + json.len + count);
+	http_send(fd, prefix, sizeof(prefix));
+	http_send(fd, json.data, json.len);
+	maas_buf_fini(&json);
+	return fd;
+}
+
+static void expect_start(const char *id, const char *text)
+{
+	struct http_answer a;
+	char path[80];
+
+	snprintf(path, sizeof(path), "/allocate/%s/data", id);
+	http_call(&f, &a, "GET", path, NULL, 0, "Range: bytes=0-8");
+	assert_int_equal(a.status, 206);
+	assert_string_equal(a.body, text);
+	http_answer_fini(&a);
+}
+
+static void vector__one_transfer_for_ranges_in_a_row(void **state)
+{
+	char buffer[1024];
+	char a[MAAS_ID_TEXT];
+	char b[MAAS_ID_TEXT];
+	int fd;
+
+	(void)state;
+	http_allocate(&f, SIZE, a);
+	http_allocate(&f, SIZE, b);
+	fill(a, '.');
+	fill(b, '.');
+	fd = stalled_writer(a, b, 3, 8);
+	wait_at_least(3);
+	usleep(20000);
+	assert_int_equal(transfers(), 3);
+	http_send_text(fd, "01234567");
+	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
+	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
+	close(fd);
+	wait_for_none();
+	expect_start(a, "012...67.");
+	expect_start(b, "...345...");
+}
+
+struct probe {
+	_Atomic bool stop;
+	unsigned int answers;
+	uint64_t worst_ms;
+};
+
+/* Another client: how long it waits at most for memory with a name. No asserts: another thread. */
+static void *ask_for_memory(void *arg)
+{
+	static const char request[] = "POST /allocate HTTP/1.1\r\nHost: localhost\r\n"
+				      "Content-Type: application/json\r\nContent-Length: 31\r\n\r\n"
+				      "{\"size_bytes\":64,\"owner\":\"me\"}\n";
+	struct probe *probe = arg;
+	int fd = http_connect(&f);
+
+	while (!atomic_load(&probe->stop)) {
+		uint64_t before_ms = maas_clock_ms();
+		char answer[1024];
+		uint64_t took_ms;
+
+		if (!http_send(fd, request, sizeof(request) - 1) ||
+		    recv(fd, answer, sizeof(answer), 0) <= 0)
+			break;
+		took_ms = maas_clock_ms() - before_ms;
+		probe->answers += !memcmp(answer, "HTTP/1.1 200 ", 13);
+		if (took_ms > probe->worst_ms)
+			probe->worst_ms = took_ms;
+		usleep(10000);
+	}
+	close(fd);
+	return NULL;
+}
+
+/* As many transfers as a few connections can have, and a free that none of them concerns,
+ * then one that has to end half of them. Another client goes on all the while. */
+static void free__beside_a_crowd(void **state)
+{
+	int writers[CROWD];
+	char ids[3][MAAS_ID_TEXT];
+	struct probe probe = {0};
+	char path[80];
+	uint64_t before_ms;
+	pthread_t thread;
+	int alone;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		http_allocate(&f, SIZE, ids[i]);
+	alone = http_connect(&f);
+	http_send_text(
+		alone,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+		ids[2]);
+	wait_at_least(1);
+	for (int i = 0; i < CROWD; i++)
+		writers[i] = stalled_writer(ids[0], ids[1], 1, 10000);
+	wait_at_least(CROWD * 10000 + 1);
+	assert_int_equal(pthread_create(&thread, NULL, ask_for_memory, &probe), 0);
+
+	before_ms = maas_clock_ms();
+	snprintf(path, sizeof(path), "/allocate/%s", ids[2]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	close(alone);
+	snprintf(path, sizeof(path), "/allocate/%s", ids[0]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_in_range(maas_clock_ms() - before_ms, 1500, 10000);
+	/* A connection was cut once, for all of its transfers. */
+	wait_for_none();
+	snprintf(path, sizeof(path), "/allocate/%s", ids[1]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	atomic_store(&probe.stop, true);
+	pthread_join(thread, NULL);
+	print_message("%u answers, the slowest in %llu ms\n", probe.answers,
+		      (unsigned long long)probe.worst_ms);
+	assert_true(probe.answers > 10);
+	assert_true(probe.worst_ms < 1000);
+	for (int i = 0; i < CROWD; i++)
+		close(writers[i]);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	static const struct CMUnitTest tests[] = {
 		TEST(free__cuts_slow_readers),	 TEST(free__many_with_readers),
 		TEST(free__stops_a_slow_writer), TEST(free__writer_that_goes_on_gets_404),
-		TEST(stop__while_a_free_waits),
+		TEST(stop__while_a_free_waits),	 TEST(vector__one_transfer_for_ranges_in_a_row),
+		TEST(free__beside_a_crowd),
 	};
 
 	curl_global_init(CURL_GLOBAL_ALL);
