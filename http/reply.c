@@ -19,6 +19,12 @@ static const struct error_row {
 	{EEXIST, MHD_HTTP_CONFLICT, "name_taken", "an exclusive session of this name is open"},
 	{ENOTUNIQ, MHD_HTTP_CONFLICT, "request_id_reused",
 	 "this request_id came before with another request; use a new one for each request"},
+	{ENODATA, MHD_HTTP_CONFLICT, "answer_forgotten",
+	 "this request was carried out before, and its list of allocations is kept no longer; it "
+	 "is "
+	 "not carried out again: find them with GET /allocations?owner=, or free them and use a "
+	 "new "
+	 "request_id"},
 	{EMEDIUMTYPE, MHD_HTTP_CONFLICT, "not_renewable",
 	 "this allocation has no lease: only those with \"lifetime\":\"ttl\" are renewed"},
 	{ENOTCONN, MHD_HTTP_CONFLICT, "not_connected",

@@ -90,55 +90,77 @@ static void put_owner(struct maas_lend *lend, uint32_t owner, uint32_t count)
 	pthread_mutex_unlock(&lend->lock);
 }
 
-/* Lock held. Puts the slabs where they end by themselves. */
-static int tie(struct maas_lend *lend, const struct canonical *request,
-	       const struct maas_slab_ref *refs)
+/* Lock held. Puts the slab where it ends by itself. */
+static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_session *session,
+		   uint32_t value)
+{
+	uint32_t list = session ? maas_lease_session(value) : maas_lease_wheel(value);
+	struct maas_slab_info info;
+	int rc;
+
+	/* Who found the id in a list may have freed it already. */
+	if (maas_slab_get(lend->slab, ref, &info))
+		return 0;
+	rc = maas_lease_add(&lend->leases, ref, list, value);
+	if (!rc && session)
+		session->allocations++;
+	return rc;
+}
+
+/* Lock held. */
+static int tie_some(struct maas_lend *lend, const struct canonical *request,
+		    const struct maas_slab_ref *refs, uint32_t count)
 {
 	struct maas_session *session = NULL;
-	struct maas_slab_info info;
-	uint32_t list;
-	uint32_t value;
+	uint32_t value = request->session;
+	int rc = 0;
 
 	if (request->lifetime == MAAS_LIFETIME_SESSION) {
 		/* It may have ended since prepare(). */
 		session = maas_session_find(lend, request->session, request->session_generation);
 		if (!session)
 			return -ESRCH;
-		value = request->session;
-		list = maas_lease_session(value);
 	} else {
 		value = maas_lend_deadline_s(lend, request->ttl_s);
-		list = maas_lease_wheel(value);
 	}
-	for (uint32_t i = 0; i < request->count; i++) {
-		int rc;
-
-		/* Who found the id in a list may have freed it already. */
-		if (maas_slab_get(lend->slab, refs[i], &info))
-			continue;
-		rc = maas_lease_add(&lend->leases, refs[i], list, value);
-		if (rc)
-			return rc;
-		if (session)
-			session->allocations++;
-	}
-	return 0;
+	for (uint32_t i = 0; i < count && !rc; i++)
+		rc = tie_one(lend, refs[i], session, value);
+	return rc;
 }
 
-static int conclude(struct maas_lend *lend, const struct canonical *request,
-		    const struct maas_request_key *key, const struct maas_slab_ref *refs)
+static int tie(struct maas_lend *lend, const struct canonical *request,
+	       const struct maas_slab_ref *refs)
 {
 	int rc = 0;
 
-	if (request->lifetime == MAAS_LIFETIME_DELETE && !key)
-		return 0;
-	pthread_mutex_lock(&lend->lock);
-	if (request->lifetime != MAAS_LIFETIME_DELETE)
-		rc = tie(lend, request, refs);
-	if (!rc && key)
-		rc = maas_request_add(&lend->requests, key, refs, request->count,
-				      (uint32_t)(lend->lease_ms / 1000));
-	pthread_mutex_unlock(&lend->lock);
+	for (uint32_t i = 0; i < request->count && !rc; i += MAAS_LEND_STEP) {
+		uint32_t count = request->count - i;
+
+		if (count > MAAS_LEND_STEP)
+			count = MAAS_LEND_STEP;
+		pthread_mutex_lock(&lend->lock);
+		rc = tie_some(lend, request, refs + i, count);
+		pthread_mutex_unlock(&lend->lock);
+	}
+	return rc;
+}
+
+static int remember(struct maas_lend *lend, const struct maas_request_key *key,
+		    const struct maas_slab_ref *refs, uint32_t count, uint32_t *ret_number)
+{
+	struct maas_request_batch *batch = NULL;
+	int rc = count > 1 ? maas_request_batch_new(refs, count, &batch) : 0;
+
+	if (rc)
+		return rc;
+	do {
+		pthread_mutex_lock(&lend->lock);
+		rc = maas_request_add(&lend->requests, key, refs[0], batch,
+				      (uint32_t)(lend->lease_ms / 1000), ret_number);
+		pthread_mutex_unlock(&lend->lock);
+	} while (rc == -EAGAIN);
+	if (rc)
+		free(batch);
 	return rc;
 }
 
@@ -160,8 +182,10 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 	}
 }
 
+/* With a `key` it is remembered, under `ret_number`. */
 static int allocate(struct maas_lend *lend, const struct canonical *request,
-		    const struct maas_request_key *key, struct maas_slab_ref *ret_refs)
+		    const struct maas_request_key *key, struct maas_slab_ref *ret_refs,
+		    uint32_t *ret_number)
 {
 	struct maas_slab_label label = {
 		.created_s = maas_lend_now_s(lend),
@@ -183,7 +207,10 @@ static int allocate(struct maas_lend *lend, const struct canonical *request,
 		put_owner(lend, label.owner, request->count);
 		return rc;
 	}
-	rc = conclude(lend, request, key, ret_refs);
+	if (request->lifetime != MAAS_LIFETIME_DELETE)
+		rc = tie(lend, request, ret_refs);
+	if (!rc && key)
+		rc = remember(lend, key, ret_refs, request->count, ret_number);
 	if (rc)
 		undo(lend, ret_refs, request->count);
 	return rc;
@@ -227,45 +254,69 @@ struct maas_granting {
 	maas_key_done *done;
 	void *arg;
 	struct maas_request_key key;
-	bool replayed; /* the allocation is that of an earlier request */
-	bool listed;   /* in lend->grantings */
+	uint32_t number; /* of the request */
+	bool replayed;	 /* the allocation is that of an earlier request */
+	bool listed;	 /* in lend->grantings */
 	LIST_ENTRY(maas_granting) link;
 	struct maas_granting_list twins;
 };
 
+static struct maas_granting_list *grantings_of(struct maas_lend *lend,
+					       const struct maas_request_key *key)
+{
+	uint32_t hash;
+
+	memcpy(&hash, key->id, sizeof(hash));
+	return &lend->grantings[hash % MAAS_LEND_GRANTINGS];
+}
+
+/* Lock held. */
+static struct maas_granting *find_granting(struct maas_lend *lend,
+					   const struct maas_request_key *key)
+{
+	struct maas_granting *granting;
+
+	LIST_FOREACH (granting, grantings_of(lend, key), link) {
+		lend->steps++;
+		if (!memcmp(granting->key.id, key->id, sizeof(key->id)))
+			break;
+	}
+	return granting;
+}
+
 /*
  * Lock held. Looks for the answer that was given before. -EINPROGRESS: that is not certain yet, and
- * `granting` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ.
+ * `granting` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ, -ENODATA.
  */
 static int find_answer(struct maas_lend *lend, const struct canonical *request,
 		       const struct maas_request_key *key, struct maas_slab_ref *ret_refs,
 		       struct maas_granting *granting)
 {
-	struct maas_granting *other;
+	struct maas_granting *other = find_granting(lend, key);
 	int rc;
 
-	rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
-	if (rc || !granting)
+	if (!other) {
+		rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
+		if (!rc && granting)
+			granting->replayed = true;
 		return rc;
-	granting->replayed = true;
-	LIST_FOREACH (other, &lend->grantings, link) {
-		if (!maas_ref_equal(other->refs[0], ret_refs[0]))
-			continue;
-		describe_new(lend, request, ret_refs[0], granting->first);
-		LIST_INSERT_HEAD(&other->twins, granting, link);
-		return -EINPROGRESS;
 	}
-	return 0;
+	/* One without keys is another request. */
+	if (!granting || other->key.fields != key->fields)
+		return -ENOTUNIQ;
+	granting->replayed = true;
+	memcpy(ret_refs, other->refs, request->count * sizeof(*ret_refs));
+	describe_new(lend, request, ret_refs[0], granting->first);
+	LIST_INSERT_HEAD(&other->twins, granting, link);
+	return -EINPROGRESS;
 }
 
 /* Lock not held. From here on it has twins. */
-static void list_granting(struct maas_lend *lend, const struct maas_request_key *key,
-			  struct maas_granting *granting)
+static void list_granting(struct maas_lend *lend, struct maas_granting *granting)
 {
-	granting->key = *key;
 	granting->listed = true;
 	pthread_mutex_lock(&lend->lock);
-	LIST_INSERT_HEAD(&lend->grantings, granting, link);
+	LIST_INSERT_HEAD(grantings_of(lend, &granting->key), granting, link);
 	pthread_mutex_unlock(&lend->lock);
 }
 
@@ -279,10 +330,11 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 {
 	struct maas_request_key key;
 	pthread_mutex_t *lock;
+	uint32_t number = 0;
 	int rc;
 
 	if (!request_id)
-		return allocate(lend, request, NULL, ret_refs);
+		return allocate(lend, request, NULL, ret_refs, &number);
 	maas_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
 	lock = &lend->request_locks[key.id[15] % MAAS_LEND_REQUEST_LOCKS];
 	pthread_mutex_lock(lock);
@@ -290,9 +342,12 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 	rc = find_answer(lend, request, &key, ret_refs, granting);
 	pthread_mutex_unlock(&lend->lock);
 	if (rc == -ENOENT) {
-		rc = allocate(lend, request, &key, ret_refs);
-		if (!rc && granting)
-			list_granting(lend, &key, granting);
+		rc = allocate(lend, request, &key, ret_refs, &number);
+		if (!rc && granting) {
+			granting->key = key;
+			granting->number = number;
+			list_granting(lend, granting);
+		}
 	}
 	pthread_mutex_unlock(lock);
 	return rc;
@@ -326,7 +381,7 @@ static void finish_granting(struct maas_granting *granting, int status)
 		pthread_mutex_lock(&lend->lock);
 		LIST_REMOVE(granting, link);
 		if (status)
-			maas_request_void(&lend->requests, &granting->key, granting->refs[0]);
+			maas_request_void(&lend->requests, &granting->key, granting->number);
 		pthread_mutex_unlock(&lend->lock);
 	}
 	if (status && !granting->replayed)

@@ -15,7 +15,8 @@
 #include "lend/lend.h"
 
 #define MAAS_LEND_REQUEST_LOCKS 64
-#define MAAS_LEND_STEP		256 /* items of housekeeping between two breaths of the lock */
+#define MAAS_LEND_GRANTINGS	4096 /* buckets of requests under way */
+#define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
 
 /* ---- slots: a record for each slot that ever needed one -------------------------------------- */
 
@@ -153,10 +154,13 @@ struct maas_request_key {
 };
 
 struct maas_request_entry;
+struct maas_request_batch;
+TAILQ_HEAD(maas_request_batches, maas_request_batch);
 
 /*
- * A queue of entries, numbered; one for each allocation, the first of a batch holding the key. The
- * oldest go first, so a link to a number that left the queue ends its chain: nothing is unlinked.
+ * A queue of entries, numbered, one for each request. The oldest go first, so a link to a number
+ * that left the queue ends its chain: nothing is unlinked. What a request for several allocations
+ * made lies beside it, as far as there is room: the oldest batches lose theirs, and only theirs.
  */
 struct maas_requests {
 	unsigned char key[16];
@@ -164,7 +168,9 @@ struct maas_requests {
 	uint32_t *buckets; /* the newest entry of each */
 	uint32_t first;	   /* numbers wrap around */
 	uint32_t end;
-	uint64_t count; /* of requests, not of entries */
+	uint64_t count;			     /* those that are not void */
+	struct maas_request_batches batches; /* oldest first */
+	uint64_t batch_refs;		     /* in them */
 };
 
 /* Errors: -ENOMEM. */
@@ -173,18 +179,26 @@ void maas_requests_fini(struct maas_requests *requests);
 /* Threading: any thread, no lock: the hash's key is constant. */
 void maas_request_key(const struct maas_requests *requests, const char *request_id,
 		      const void *fields, size_t len, struct maas_request_key *ret_key);
-/* Errors: -ENOENT not known, -ENOTUNIQ known with other fields. */
+/* Errors: -ENOENT not known, -ENOTUNIQ known with other fields, -ENODATA known, but what it made
+ * is not. */
 MAAS_MUST_CHECK int maas_request_find(const struct maas_requests *requests,
 				      const struct maas_request_key *key, uint32_t count,
 				      struct maas_slab_ref *ret_refs);
-/* Errors: -ENOMEM. */
+/* To be added, else free()'d. Threading: no lock. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
+					   struct maas_request_batch **ret_batch);
+/*
+ * Adds a request that made `ref`, or the several of `batch`, which is owned from then on; NULL:
+ * one. -EAGAIN: there is no room for the batch after one step of making some; call it again, after
+ * a breath of the lock. Errors: -ENOMEM.
+ */
 MAAS_MUST_CHECK int maas_request_add(struct maas_requests *requests,
-				     const struct maas_request_key *key,
-				     const struct maas_slab_ref *refs, uint32_t count,
-				     uint32_t now_s);
-/* What it made, `first` to begin with, is gone: from now on its id is that of no request. */
+				     const struct maas_request_key *key, struct maas_slab_ref ref,
+				     struct maas_request_batch *batch, uint32_t now_s,
+				     uint32_t *ret_number);
+/* What the request of that number made is gone: from now on its id is that of no request. */
 void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key,
-		       struct maas_slab_ref first);
+		       uint32_t number);
 /* Forgets up to `max` requests that are too old at `now_s`; false when no other is. */
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max);
 
@@ -336,9 +350,9 @@ struct maas_lend {
 	struct maas_leases leases;
 	struct maas_requests requests;
 	struct maas_sessions sessions;
-	struct maas_granting_list grantings; /* of requests with an id */
-	struct maas_slots uses;		     /* struct maas_use */
-	struct maas_pending_list waiting;    /* oldest first */
+	struct maas_granting_list grantings[MAAS_LEND_GRANTINGS]; /* of requests with an id */
+	struct maas_slots uses;					  /* struct maas_use */
+	struct maas_pending_list waiting;			  /* oldest first */
 	struct maas_pending_list forced;
 	struct maas_pending_list quarantined;
 	struct maas_lend_stats stats; /* what is counted here; the rest is asked for */

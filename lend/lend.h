@@ -25,7 +25,8 @@
 #define MAAS_LEND_NAME_BYTES  64      /* an owner's or a session's name and its NUL */
 #define MAAS_LEND_REQUEST_ID  128     /* a request id and its NUL */
 #define MAAS_LEND_REQUEST_S   600     /* an answer is remembered this long, … */
-#define MAAS_LEND_REQUESTS    1000000 /* … or for this many allocations, whichever ends first */
+#define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
+#define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
 #define MAAS_LEND_MAX_TTL_S   (366u * 86400u)
 #define MAAS_LEND_MAX_OWNERS  65536
 #define MAAS_LEND_TICKET_TEXT 33 /* 128 random bits in hex and a NUL */
@@ -199,8 +200,9 @@ struct maas_allocation {
  * Allocates `count` slabs, all or none, and describes the first; the others differ in their ids
  * only (maas_lend_id()). With a request id that was used before: the answer given then. Errors:
  * -EINVAL, -EFBIG, -ENOSPC as maas_slab_alloc(); -ESRCH unknown session; -ENOTUNIQ the request id
- * came with another request; -EUSERS too many different owners; -ENOMEM. Of a request that came
- * twice at once, the second waits for the first. What fails is not remembered.
+ * came with another request, -ENODATA it came with this one, long ago, and only that is known, not
+ * which several allocations it made; -EUSERS too many different owners; -ENOMEM. Of a request that
+ * came twice at once, the second waits for the first. What fails is not remembered.
  */
 MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       const struct maas_alloc_request *request,

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The answers that are remembered, so that a request that is sent again is not carried out twice.
+ */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -7,31 +9,60 @@
 #include "lend/internal.h"
 
 struct maas_request_entry {
-	/* of the first entry of a request */
 	struct maas_request_key key;
-	uint32_t count; /* entries of the request; 0 in those that follow the first */
+	uint32_t count; /* allocations */
 	uint32_t added_s;
 	uint32_t next; /* the older entry in its bucket */
 	bool is_void;
-	/* of every entry */
-	uint32_t slot;
-	uint32_t generation;
+	union {
+		struct maas_slab_ref ref;	  /* if it is one … */
+		struct maas_request_batch *batch; /* … or several; NULL: no longer known */
+	};
 };
 static_assert(sizeof(struct maas_request_entry) <= 48, "a million of them are 48 MB");
 static_assert((uint64_t)MAAS_REQUEST_CHUNK * (MAAS_REQUEST_CHUNKS - 2) >= MAAS_LEND_REQUESTS,
 	      "the queue holds what is promised, wherever it begins in its first chunk");
 static_assert(crypto_shorthash_siphashx24_BYTES == sizeof(((struct maas_request_key *)0)->id), "");
 
+/* What a request for several allocations made. */
+struct maas_request_batch {
+	TAILQ_ENTRY(maas_request_batch) link;
+	uint32_t number; /* of its entry */
+	uint32_t count;
+	struct maas_slab_ref refs[];
+};
+
 int maas_requests_init(struct maas_requests *requests)
 {
 	randombytes_buf(requests->key, sizeof(requests->key));
+	TAILQ_INIT(&requests->batches);
 	/* Resident only where it is used: calloc takes this size from fresh pages. */
 	requests->buckets = calloc(MAAS_REQUEST_BUCKETS, sizeof(*requests->buckets));
 	return requests->buckets ? 0 : -ENOMEM;
 }
 
+static struct maas_request_entry *entry_at(const struct maas_requests *requests, uint32_t number)
+{
+	return &requests->chunks[number / MAAS_REQUEST_CHUNK % MAAS_REQUEST_CHUNKS]
+				[number % MAAS_REQUEST_CHUNK];
+}
+
+/* Its request stays known. */
+static void drop_batch(struct maas_requests *requests, struct maas_request_batch *batch)
+{
+	entry_at(requests, batch->number)->batch = NULL;
+	requests->batch_refs -= batch->count;
+	TAILQ_REMOVE(&requests->batches, batch, link);
+	assert(TAILQ_FIRST(&requests->batches) != batch); /* for the static analysis */
+	free(batch);
+}
+
 void maas_requests_fini(struct maas_requests *requests)
 {
+	struct maas_request_batch *batch;
+
+	while ((batch = TAILQ_FIRST(&requests->batches)))
+		drop_batch(requests, batch);
 	for (size_t i = 0; i < MAAS_REQUEST_CHUNKS; i++)
 		free(requests->chunks[i]);
 	free(requests->buckets);
@@ -48,12 +79,6 @@ void maas_request_key(const struct maas_requests *requests, const char *request_
 static struct maas_request_entry **chunk_of(struct maas_requests *requests, uint32_t number)
 {
 	return &requests->chunks[number / MAAS_REQUEST_CHUNK % MAAS_REQUEST_CHUNKS];
-}
-
-static struct maas_request_entry *entry_at(const struct maas_requests *requests, uint32_t number)
-{
-	return &requests->chunks[number / MAAS_REQUEST_CHUNK % MAAS_REQUEST_CHUNKS]
-				[number % MAAS_REQUEST_CHUNK];
 }
 
 static uint32_t *bucket_of(const struct maas_requests *requests, const struct maas_request_key *key)
@@ -77,8 +102,7 @@ static bool lookup(const struct maas_requests *requests, const struct maas_reque
 	while (number - requests->first < newer - requests->first) {
 		const struct maas_request_entry *entry = entry_at(requests, number);
 
-		if (entry->count && !entry->is_void &&
-		    !memcmp(entry->key.id, key->id, sizeof(key->id))) {
+		if (!entry->is_void && !memcmp(entry->key.id, key->id, sizeof(key->id))) {
 			*ret_number = number;
 			return true;
 		}
@@ -91,100 +115,119 @@ static bool lookup(const struct maas_requests *requests, const struct maas_reque
 int maas_request_find(const struct maas_requests *requests, const struct maas_request_key *key,
 		      uint32_t count, struct maas_slab_ref *ret_refs)
 {
+	const struct maas_request_entry *entry;
 	uint32_t number;
 
 	if (!lookup(requests, key, &number))
 		return -ENOENT;
-	if (entry_at(requests, number)->key.fields != key->fields ||
-	    entry_at(requests, number)->count != count)
+	entry = entry_at(requests, number);
+	if (entry->key.fields != key->fields || entry->count != count)
 		return -ENOTUNIQ;
-	for (uint32_t i = 0; i < count; i++) {
-		const struct maas_request_entry *entry = entry_at(requests, number + i);
-
-		ret_refs[i].slot = entry->slot;
-		ret_refs[i].generation = entry->generation;
-	}
+	if (count == 1)
+		*ret_refs = entry->ref;
+	else if (entry->batch)
+		memcpy(ret_refs, entry->batch->refs, count * sizeof(*ret_refs));
+	else
+		return -ENODATA;
 	return 0;
+}
+
+static void make_void(struct maas_requests *requests, struct maas_request_entry *entry)
+{
+	if (entry->count > 1 && entry->batch)
+		drop_batch(requests, entry->batch);
+	entry->is_void = true;
+	requests->count--;
 }
 
 static void forget_first(struct maas_requests *requests)
 {
 	uint32_t first = requests->first;
-	uint32_t next = first + entry_at(requests, first)->count;
+	struct maas_request_entry *entry = entry_at(requests, first);
 
-	if (!entry_at(requests, first)->is_void)
-		requests->count--;
-	for (; first / MAAS_REQUEST_CHUNK != next / MAAS_REQUEST_CHUNK;
-	     first += MAAS_REQUEST_CHUNK) {
-		free(*chunk_of(requests, first));
-		*chunk_of(requests, first) = NULL;
-	}
-	requests->first = next;
+	if (!entry->is_void)
+		make_void(requests, entry);
+	requests->first++;
+	if (first / MAAS_REQUEST_CHUNK == requests->first / MAAS_REQUEST_CHUNK)
+		return;
+	free(*chunk_of(requests, first));
+	*chunk_of(requests, first) = NULL;
 }
 
-static int reserve(struct maas_requests *requests, uint32_t count)
+/* Makes room for `refs` more allocations of batches. */
+static int make_room(struct maas_requests *requests, uint32_t refs)
 {
-	uint32_t last = requests->end + count - 1;
-	uint32_t number = requests->end;
-
-	for (;;) {
-		struct maas_request_entry **chunk = chunk_of(requests, number);
-
-		if (!*chunk)
-			*chunk = calloc(MAAS_REQUEST_CHUNK, sizeof(**chunk));
-		if (!*chunk)
-			return -ENOMEM;
-		if (number / MAAS_REQUEST_CHUNK == last / MAAS_REQUEST_CHUNK)
-			return 0;
-		number += MAAS_REQUEST_CHUNK;
+	for (int i = 0; requests->batch_refs + refs > MAAS_LEND_BATCH_REFS; i++) {
+		if (i == MAAS_LEND_STEP)
+			return -EAGAIN;
+		drop_batch(requests, TAILQ_FIRST(&requests->batches));
 	}
+	return 0;
+}
+
+int maas_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
+			   struct maas_request_batch **ret_batch)
+{
+	struct maas_request_batch *batch = malloc(sizeof(*batch) + count * sizeof(*refs));
+
+	if (!batch)
+		return -ENOMEM;
+	batch->count = count;
+	memcpy(batch->refs, refs, count * sizeof(*refs));
+	*ret_batch = batch;
+	return 0;
 }
 
 int maas_request_add(struct maas_requests *requests, const struct maas_request_key *key,
-		     const struct maas_slab_ref *refs, uint32_t count, uint32_t now_s)
+		     struct maas_slab_ref ref, struct maas_request_batch *batch, uint32_t now_s,
+		     uint32_t *ret_number)
 {
+	struct maas_request_entry **chunk = chunk_of(requests, requests->end);
 	uint32_t *bucket = bucket_of(requests, key);
-	struct maas_request_entry *head;
-	int rc;
+	struct maas_request_entry *entry;
 
-	while (requests->end - requests->first + count > MAAS_LEND_REQUESTS)
+	if (batch && make_room(requests, batch->count))
+		return -EAGAIN;
+	if (requests->end - requests->first == MAAS_LEND_REQUESTS)
 		forget_first(requests);
-	rc = reserve(requests, count);
-	if (rc)
-		return rc;
-	for (uint32_t i = 0; i < count; i++) {
-		struct maas_request_entry *entry = entry_at(requests, requests->end + i);
-
-		memset(entry, 0, sizeof(*entry));
-		entry->slot = refs[i].slot;
-		entry->generation = refs[i].generation;
+	if (!*chunk)
+		*chunk = calloc(MAAS_REQUEST_CHUNK, sizeof(**chunk));
+	if (!*chunk)
+		return -ENOMEM;
+	entry = entry_at(requests, requests->end);
+	*entry = (struct maas_request_entry){
+		.key = *key,
+		.count = batch ? batch->count : 1,
+		.added_s = now_s,
+		.next = *bucket,
+		.ref = ref,
+	};
+	if (batch) {
+		entry->batch = batch;
+		batch->number = requests->end;
+		TAILQ_INSERT_TAIL(&requests->batches, batch, link);
+		requests->batch_refs += batch->count;
 	}
-	head = entry_at(requests, requests->end);
-	head->key = *key;
-	head->count = count;
-	head->added_s = now_s;
-	head->next = *bucket;
-	*bucket = requests->end;
-	requests->end += count;
+	*ret_number = requests->end;
+	*bucket = requests->end++;
 	requests->count++;
 	return 0;
 }
 
 void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key,
-		       struct maas_slab_ref first)
+		       uint32_t number)
 {
 	struct maas_request_entry *entry;
-	uint32_t number;
 
-	if (!lookup(requests, key, &number))
+	/* It was forgotten meanwhile. */
+	if (number - requests->first >= requests->end - requests->first)
 		return;
+	/* The numbers wrapped, and this one is another request's. */
 	entry = entry_at(requests, number);
-	/* It was forgotten meanwhile, and the id belongs to a later request. */
-	if (entry->slot != first.slot || entry->generation != first.generation)
+	if (entry->is_void || memcmp(entry->key.id, key->id, sizeof(key->id)) != 0)
 		return;
 	/* It keeps its place in the queue and in its chain. */
-	entry->is_void = true;
-	requests->count--;
+	make_void(requests, entry);
 }
 
 bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max)

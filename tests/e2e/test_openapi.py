@@ -21,8 +21,10 @@ JSON = {"Content-Type": "application/json"}
 NOBODY = "00000000-0000-8000-8000-000000000000"
 MAX_BODY = 131072
 
-# What only a server without memory, or one that is being killed, answers.
-UNREACHED_CODES = {"too_many_connections", "busy", "internal", "out_of_memory", "stopping"}
+# What only a server that is very busy, without memory or being killed answers.
+UNREACHED_CODES = {
+    "answer_forgotten", "busy", "internal", "out_of_memory", "stopping", "too_many_connections",
+}
 UNREACHED = {("allocate", "429")}  # takes 65,537 requests
 
 errors = []

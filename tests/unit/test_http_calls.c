@@ -174,6 +174,41 @@ static void allocate__request_id_repeats_the_answer(void **state)
 	json_decref(again);
 }
 
+/* So many allocations that the lists of all batches before are no longer kept. */
+static void allocate_many(void)
+{
+	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+	struct maas_alloc_request request = {.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH};
+	struct maas_allocation first;
+	char name[32];
+
+	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
+		snprintf(name, sizeof(name), "many-%d", i);
+		request.request_id = name;
+		assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &first), 0);
+		for (int k = 0; k < MAAS_SLAB_MAX_BATCH; k++)
+			assert_int_equal(maas_slab_free(f.slab, refs[k]), 0);
+	}
+}
+
+static void allocate__request_id_of_an_old_batch(void **state)
+{
+	const char *body = "{\"size_bytes\":10,\"count\":2,\"request_id\":\"batch\"}";
+	json_t *json = http_json(&f, "POST", "/allocate", body, 200);
+	const char *text;
+	const char *code;
+
+	(void)state;
+	json_decref(json);
+	json_decref(http_json(&f, "POST", "/allocate", body, 200));
+	allocate_many();
+	json = http_json(&f, "POST", "/allocate", body, 409);
+	json_unpack(json, "{s:{s:s,s:s}}", "error", "code", &code, "message", &text);
+	assert_string_equal(code, "answer_forgotten");
+	assert_non_null(strstr(text, "/allocations?owner="));
+	json_decref(json);
+}
+
 static void allocate__lease_is_renewed(void **state)
 {
 	json_t *json = http_json(&f, "POST", "/allocate",
@@ -405,6 +440,7 @@ int main(void)
 		TEST(allocate__too_large_names_the_way_out),
 		TEST(allocate__pool_exhausted),
 		TEST(allocate__request_id_repeats_the_answer),
+		TEST(allocate__request_id_of_an_old_batch),
 		TEST(allocate__lease_is_renewed),
 		TEST(renew__without_a_lease),
 		TEST(batch__ten_thousand_and_free),

@@ -126,6 +126,90 @@ static void void_request__is_forgotten_in_its_turn(void **state)
 	close_granting(&g);
 }
 
+static void pass_awake(struct granting *g, unsigned int seconds)
+{
+	struct maas_session_info info;
+
+	for (unsigned int i = 0; i < seconds; i += 30) {
+		pass_ms(&g->f, 30000);
+		assert_int_equal(maas_session_renew(g->f.lend, g->session.id, 0, &info), 0);
+	}
+}
+
+/* Ten minutes are over, and its keys still not there: it is the request under way that counts. */
+static void twin__of_a_request_that_was_forgotten(void **state)
+{
+	struct answer first;
+	struct answer twin;
+	struct answer other;
+	struct granting g;
+
+	(void)state;
+	open_granting(&g);
+	assert_int_equal(ask(&g, 2, "r", &first), -EINPROGRESS);
+	pass_awake(&g, MAAS_LEND_REQUEST_S + 30);
+	assert_int_equal(lend_stats(&g.f).request_ids, 0);
+	assert_int_equal(ask(&g, 2, "r", &twin), -EINPROGRESS);
+	assert_int_equal(ask(&g, 1, "r", &other), -ENOTUNIQ);
+	assert_int_equal(live_slabs(&g.f), 2);
+	assert_int_equal(g.keys.num_under_way, 1);
+	while (fake_keys_finish(&g.keys, 0))
+		continue;
+	expect_status(&first, 0);
+	expect_status(&twin, 0);
+	assert_memory_equal(first.refs, twin.refs, 2 * sizeof(first.refs[0]));
+	close_granting(&g);
+}
+
+static void replay__of_a_batch_whose_list_is_gone(void **state)
+{
+	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+	struct maas_alloc_request large = {.size_bytes = 64, .count = MAAS_SLAB_MAX_BATCH};
+	struct maas_allocation a;
+	struct answer answer;
+	struct granting g;
+	char name[32];
+
+	(void)state;
+	open_granting(&g);
+	g.keys.immediate = true;
+	assert_int_equal(ask(&g, 2, "r", &answer), -EINPROGRESS);
+	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
+		snprintf(name, sizeof(name), "large-%d", i);
+		large.request_id = name;
+		assert_int_equal(maas_lend_allocate(g.f.lend, &large, refs, &a), 0);
+		for (int k = 0; k < MAAS_SLAB_MAX_BATCH; k++)
+			assert_int_equal(maas_slab_free(g.f.slab, refs[k]), 0);
+	}
+	assert_int_equal(ask(&g, 2, "r", &answer), -ENODATA);
+	assert_int_equal(live_slabs(&g.f), 2);
+	close_granting(&g);
+}
+
+/* However many requests wait for their keys. */
+static void steps__the_same_among_many_under_way(void **state)
+{
+	static struct answer answers[FAKE_KEYS_MAX];
+	struct answer twin;
+	struct granting g;
+	uint64_t steps;
+	char name[32];
+
+	(void)state;
+	open_granting(&g);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(answers); i++) {
+		snprintf(name, sizeof(name), "r-%zu", i);
+		assert_int_equal(ask(&g, 1, name, &answers[i]), -EINPROGRESS);
+	}
+	steps = maas_lend_steps(g.f.lend);
+	assert_int_equal(ask(&g, 1, "r-0", &twin), -EINPROGRESS);
+	assert_in_range(maas_lend_steps(g.f.lend) - steps, 1, 8);
+	while (fake_keys_finish(&g.keys, 0))
+		continue;
+	assert_string_equal(answers[0].first.id, twin.first.id);
+	close_granting(&g);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -135,6 +219,9 @@ int main(void)
 		cmocka_unit_test(twin__waits_for_the_first),
 		cmocka_unit_test(twin__fails_with_the_first),
 		cmocka_unit_test(void_request__is_forgotten_in_its_turn),
+		cmocka_unit_test(twin__of_a_request_that_was_forgotten),
+		cmocka_unit_test(replay__of_a_batch_whose_list_is_gone),
+		cmocka_unit_test(steps__the_same_among_many_under_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,45 +256,102 @@ static void twins__get_one_answer(void **state)
 	fixture_close(&f);
 }
 
-static void forget__after_a_million_allocations(void **state)
+static void allocate_and_free(struct fixture *f, const char *name, uint32_t count)
+{
+	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+	const struct maas_alloc_request request = {
+		.size_bytes = 64,
+		.count = count,
+		.request_id = name,
+	};
+	struct maas_allocation a;
+
+	assert_int_equal(ask(f, &request, refs, &a), 0);
+	free_all(f, refs, count);
+}
+
+static void forget__after_a_million_requests(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_allocation first = ALLOCATE(&f, .request_id = "first");
 	struct maas_allocation second = ALLOCATE(&f, .request_id = "second");
 	struct maas_allocation again;
-	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	char name[32];
-	struct maas_alloc_request request = {
-		.size_bytes = 64,
-		.count = MAAS_SLAB_MAX_BATCH,
-		.request_id = name,
-	};
 
 	(void)state;
-	/* 999,999 more: the first is the oldest of the million that are remembered… */
-	for (unsigned int i = 1; i <= MAAS_LEND_REQUESTS / MAAS_SLAB_MAX_BATCH; i++) {
-		request.count = MAAS_SLAB_MAX_BATCH;
-		if (i == MAAS_LEND_REQUESTS / MAAS_SLAB_MAX_BATCH)
-			request.count -= 2;
-		snprintf(name, sizeof(name), "batch-%u", i);
-		assert_int_equal(ask(&f, &request, refs, &again), 0);
-		free_all(&f, refs, request.count);
+	/* 999,998 more, now and then a batch: the first is the oldest of the million… */
+	for (unsigned int i = 2; i < MAAS_LEND_REQUESTS; i++) {
+		snprintf(name, sizeof(name), "r-%u", i);
+		allocate_and_free(&f, name, i % 1000 ? 1 : 3);
 	}
+	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
 	again = ALLOCATE(&f, .request_id = "first");
 	assert_string_equal(first.id, again.id);
 	/* … and the next one drops it. */
 	ALLOCATE(&f, .request_id = "one more");
+	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
 	again = ALLOCATE(&f, .request_id = "second");
 	assert_string_equal(second.id, again.id);
 	again = ALLOCATE(&f, .request_id = "first");
 	assert_string_not_equal(first.id, again.id);
 	/* Once more around the queue's pieces. */
-	for (unsigned int i = 0; i < 10; i++) {
+	for (unsigned int i = 0; i < 100000; i++) {
 		snprintf(name, sizeof(name), "another-%u", i);
-		assert_int_equal(ask(&f, &request, refs, &again), 0);
-		free_all(&f, refs, request.count);
-		assert_int_equal(ask(&f, &request, refs, &again), 0);
+		allocate_and_free(&f, name, 1);
 	}
+	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
+	fixture_close(&f);
+}
+
+/* Large batches of a stranger: they cost older batches their lists, nobody his second memory. */
+static void forget__the_lists_of_old_batches_only(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_allocation single = ALLOCATE(&f, .request_id = "single");
+	struct maas_alloc_request batch = {.size_bytes = 64, .count = 2};
+	struct maas_slab_ref refs[2][2];
+	struct maas_allocation a;
+	char name[32];
+
+	(void)state;
+	/* Small ones, more than are forgotten in one step … */
+	for (unsigned int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "small-%u", i);
+		allocate_and_free(&f, name, 2);
+	}
+	batch.request_id = "last";
+	assert_int_equal(ask(&f, &batch, refs[0], &a), 0);
+	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
+		snprintf(name, sizeof(name), "large-%u", i);
+		/* … and all of them, but for one, when the last large one comes. */
+		if (i + 1 == MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH) {
+			allocate_and_free(&f, name, MAAS_SLAB_MAX_BATCH - 2);
+			break;
+		}
+		allocate_and_free(&f, name, MAAS_SLAB_MAX_BATCH);
+	}
+	assert_int_equal(ask(&f, &batch, refs[1], &a), 0);
+	assert_memory_equal(refs[0], refs[1], sizeof(refs[0]));
+	batch.request_id = "small-999";
+	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
+	batch.request_id = "small-0";
+	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
+	batch.count = 1;
+	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENOTUNIQ);
+	assert_int_equal(live_slabs(&f), 3);
+
+	allocate_and_free(&f, "one more", 2);
+	batch = (struct maas_alloc_request){.size_bytes = 64, .count = 2, .request_id = "last"};
+	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
+	a = ALLOCATE(&f, .request_id = "single");
+	assert_string_equal(single.id, a.id);
+	assert_int_equal(live_slabs(&f), 3);
+	assert_int_equal(lend_stats(&f).request_ids,
+			 1003 + MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH);
+	/* As any other, they are new after ten minutes. */
+	pass_ms(&f, MAAS_LEND_REQUEST_S * 1000ull);
+	assert_int_equal(lend_stats(&f).request_ids, 0);
+	assert_int_equal(ask(&f, &batch, refs[1], &a), 0);
 	fixture_close(&f);
 }
 
@@ -310,7 +367,8 @@ int main(void)
 		cmocka_unit_test(replay__of_many),
 		cmocka_unit_test(twins__get_one_answer),
 		cmocka_unit_test(forget__after_ten_minutes),
-		cmocka_unit_test(forget__after_a_million_allocations),
+		cmocka_unit_test(forget__after_a_million_requests),
+		cmocka_unit_test(forget__the_lists_of_old_batches_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
