@@ -276,11 +276,15 @@ enum maas_session_state {
 	MAAS_SESSION_ENDING, /* unknown to callers; its name stays taken until its keys are dead */
 };
 
+#define MAAS_TICKET_BYTES (MAAS_LEND_TICKET_TEXT / 2)
+
 struct maas_session {
 	struct maas_lend *lend;
-	LIST_ENTRY(maas_session) link; /* of its name's bucket, or of the free ones */
+	LIST_ENTRY(maas_session) link; /* of its name's bucket, if `listed`, or of the free ones */
+	struct maas_session *next;     /* the ring of those of its name */
+	struct maas_session *prev;
 	char name[MAAS_LEND_NAME_BYTES];
-	unsigned char ticket[MAAS_LEND_TICKET_TEXT / 2];
+	unsigned char ticket[MAAS_TICKET_BYTES];
 	uint32_t generation;
 	uint32_t ttl_s;
 	uint32_t created_s;
@@ -291,25 +295,43 @@ struct maas_session {
 	void *arg;
 	int status;
 	enum maas_session_state state;
+	bool listed;
 	bool exclusive;
 	bool ticket_valid;
 	bool keys_dead;
 };
 
-#define MAAS_SESSION_BUCKETS 1024
-#define MAAS_SESSION_MAX     (1u << 20)
+#define MAAS_SESSION_MAX (1u << 20)
 
 LIST_HEAD(maas_session_list, maas_session);
 
+struct maas_session_names {
+	unsigned char key[16];
+	struct maas_session_list *buckets;
+	uint32_t num_buckets; /* a power of two */
+};
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_session_names_init(struct maas_session_names *names,
+					    uint32_t max_sessions);
+void maas_session_names_fini(struct maas_session_names *names);
+/* The first session of that name, or NULL. Counts its steps. */
+struct maas_session *maas_session_name_find(struct maas_session_names *names, const char *name,
+					    uint64_t *steps);
+/* `first`: what was found of its name. */
+void maas_session_name_add(struct maas_session_names *names, struct maas_session *session,
+			   struct maas_session *first);
+void maas_session_name_remove(struct maas_session *session);
+
 struct maas_sessions {
 	struct maas_id_key id_key;
-	unsigned char name_key[16];
+	unsigned char ticket_key[16];
 	struct maas_session *records;
 	uint32_t max;
 	uint32_t used; /* records ever used */
 	uint32_t live;
 	struct maas_session_list free;
-	struct maas_session_list names[MAAS_SESSION_BUCKETS];
+	struct maas_session_names names;
 };
 
 /* Errors: -ENOMEM. */

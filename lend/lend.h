@@ -29,7 +29,7 @@
 #define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
 #define MAAS_LEND_MAX_TTL_S   (366u * 86400u)
 #define MAAS_LEND_MAX_OWNERS  65536
-#define MAAS_LEND_TICKET_TEXT 33 /* 128 random bits in hex and a NUL */
+#define MAAS_LEND_TICKET_TEXT 33 /* 128 bits in hex, 96 of them random, and a NUL */
 
 struct maas_lend;
 

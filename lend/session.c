@@ -9,24 +9,18 @@
 int maas_sessions_init(struct maas_sessions *sessions, uint32_t max)
 {
 	maas_id_key_random(&sessions->id_key);
-	randombytes_buf(sessions->name_key, sizeof(sessions->name_key));
+	randombytes_buf(sessions->ticket_key, sizeof(sessions->ticket_key));
 	sessions->max = max;
 	sessions->records = calloc(max, sizeof(*sessions->records));
-	return sessions->records ? 0 : -ENOMEM;
+	if (!sessions->records)
+		return -ENOMEM;
+	return maas_session_names_init(&sessions->names, max);
 }
 
 void maas_sessions_fini(struct maas_sessions *sessions)
 {
+	maas_session_names_fini(&sessions->names);
 	free(sessions->records);
-}
-
-static struct maas_session_list *bucket_of(struct maas_sessions *sessions, const char *name)
-{
-	uint64_t hash;
-
-	crypto_shorthash((unsigned char *)&hash, (const unsigned char *)name, strlen(name),
-			 sessions->name_key);
-	return &sessions->names[hash % MAAS_SESSION_BUCKETS];
 }
 
 static uint32_t index_of(const struct maas_session *session)
@@ -76,9 +70,29 @@ static void describe(const struct maas_session *session, bool with_ticket,
 	ret_info->allocations = session->allocations;
 }
 
+/*
+ * A ticket is the session's index, so that it is found in one step, and 96 random bits. The index
+ * is masked by a keyed hash of those: a ticket tells nothing.
+ */
+#define TICKET_INDEX 4
+
+static uint32_t mask_index(const struct maas_sessions *sessions, const unsigned char *ticket,
+			   uint32_t index)
+{
+	uint64_t hash;
+
+	crypto_shorthash((unsigned char *)&hash, ticket + TICKET_INDEX,
+			 MAAS_TICKET_BYTES - TICKET_INDEX, sessions->ticket_key);
+	return index ^ (uint32_t)hash;
+}
+
 static void new_ticket(struct maas_session *session)
 {
+	uint32_t index;
+
 	randombytes_buf(session->ticket, sizeof(session->ticket));
+	index = mask_index(&session->lend->sessions, session->ticket, index_of(session));
+	memcpy(session->ticket, &index, TICKET_INDEX);
 	session->ticket_valid = true;
 }
 
@@ -86,18 +100,6 @@ static void start_lease(struct maas_session *session, uint32_t ttl_s)
 {
 	session->ttl_s = ttl_s;
 	session->deadline_ms = session->lend->lease_ms + (uint64_t)ttl_s * 1000;
-}
-
-static bool name_taken(struct maas_sessions *sessions, const char *name, bool exclusive)
-{
-	struct maas_session *session;
-
-	if (!*name)
-		return false;
-	LIST_FOREACH (session, bucket_of(sessions, name), link)
-		if ((exclusive || session->exclusive) && !strcmp(session->name, name))
-			return true;
-	return false;
 }
 
 static struct maas_session *take_record(struct maas_sessions *sessions)
@@ -115,10 +117,12 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 		   struct maas_session_info *ret_info)
 {
 	struct maas_sessions *sessions = &lend->sessions;
+	struct maas_session *same = maas_session_name_find(&sessions->names, name, &lend->steps);
 	struct maas_session *session;
 	uint32_t generation;
 
-	if (name_taken(sessions, name, exclusive))
+	/* An exclusive one is the only one of its name. */
+	if (same && (exclusive || same->exclusive))
 		return -EEXIST;
 	session = take_record(sessions);
 	if (!session)
@@ -131,7 +135,7 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	session->exclusive = exclusive;
 	session->created_s = maas_lend_now_s(lend);
 	memcpy(session->name, name, strlen(name));
-	LIST_INSERT_HEAD(bucket_of(sessions, name), session, link);
+	maas_session_name_add(&sessions->names, session, same);
 	sessions->live++;
 	start_lease(session, ttl_s);
 	new_ticket(session);
@@ -196,29 +200,41 @@ int maas_session_ticket(struct maas_lend *lend, const char *id, struct maas_sess
 	return session ? 0 : -ENOENT;
 }
 
+/* Lock held. The live session with that ticket, which is void from then on, or NULL. */
+static struct maas_session *take_ticket(struct maas_sessions *sessions, const unsigned char *ticket)
+{
+	struct maas_session *session;
+	uint32_t index;
+
+	memcpy(&index, ticket, TICKET_INDEX);
+	index = mask_index(sessions, ticket, index);
+	if (index >= sessions->used)
+		return NULL;
+	session = &sessions->records[index];
+	session->lend->steps++;
+	if (session->state != MAAS_SESSION_LIVE || !session->ticket_valid ||
+	    sodium_memcmp(session->ticket, ticket, MAAS_TICKET_BYTES) != 0)
+		return NULL;
+	session->ticket_valid = false;
+	return session;
+}
+
 int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
 		       struct maas_session_ref *ret_session)
 {
-	unsigned char bytes[MAAS_LEND_TICKET_TEXT / 2];
+	unsigned char bytes[MAAS_TICKET_BYTES];
+	struct maas_session *session;
 	size_t len;
-	int rc = -ENOENT;
 
 	if (sodium_hex2bin(bytes, sizeof(bytes), ticket, strlen(ticket), NULL, &len, NULL) ||
 	    len != sizeof(bytes))
 		return -ENOENT;
 	pthread_mutex_lock(&lend->lock);
-	for (uint32_t i = 0; i < lend->sessions.used && rc; i++) {
-		struct maas_session *session = &lend->sessions.records[i];
-
-		if (session->state != MAAS_SESSION_LIVE || !session->ticket_valid ||
-		    sodium_memcmp(session->ticket, bytes, sizeof(bytes)) != 0)
-			continue;
-		session->ticket_valid = false;
-		*ret_session = (struct maas_session_ref){i, session->generation};
-		rc = 0;
-	}
+	session = take_ticket(&lend->sessions, bytes);
+	if (session)
+		*ret_session = (struct maas_session_ref){index_of(session), session->generation};
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return session ? 0 : -ENOENT;
 }
 
 /* ---- the end: keys, then what it owned, then the record -------------------------------------- */
@@ -232,7 +248,7 @@ bool maas_session_settle(struct maas_session *session, struct maas_calls *calls)
 		return false;
 	maas_calls_add(calls, session->done, session->arg, session->status);
 	session->state = MAAS_SESSION_FREE;
-	LIST_REMOVE(session, link);
+	maas_session_name_remove(session);
 	LIST_INSERT_HEAD(&sessions->free, session, link);
 	return true;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sessions: names, leases, tickets, and what ends with them. */
+#include "tests/counts.h"
+#include "tests/random.h"
 #include "tests/unit/lend_fixture.h"
 
 #define POOL_BYTES (1u << 20)
@@ -241,6 +243,124 @@ static void ticket__works_once(void **state)
 	fixture_close(&f);
 }
 
+#define MANY 20000
+
+static struct fixture open_for_many(void)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	const struct maas_lend_options options = {
+		.slab = f.slab,
+		.max_sessions = MANY,
+		.clock_ms = fixture_clock_ms,
+	};
+
+	maas_lend_close(f.lend);
+	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
+	return f;
+}
+
+/* However many sessions there are, of whatever names. */
+static void steps__the_same_among_many(void **state)
+{
+	struct fixture f = open_for_many();
+	static struct maas_session_info all[MANY - 2];
+	struct maas_session_ref ref;
+	uint64_t steps;
+	char name[32];
+
+	(void)state;
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		snprintf(name, sizeof(name), "name-%u", i);
+		all[i] = open_session(&f, i % 3 ? (i % 3 == 1 ? "same" : "") : name, false);
+	}
+	/* The keyed hash may put a few names into one bucket, not all. */
+	steps = maas_lend_steps(f.lend);
+	assert_int_equal(try_open(&f, "same", true), -EEXIST);
+	assert_int_equal(try_open(&f, "same", false), 0);
+	assert_int_equal(try_open(&f, "another", true), 0);
+	assert_true(maas_lend_steps(f.lend) - steps < 30);
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 97) {
+		steps = maas_lend_steps(f.lend);
+		assert_int_equal(maas_ticket_redeem(f.lend, all[i].ticket, &ref), 0);
+		assert_int_equal(ref.index, i);
+		assert_int_equal(maas_ticket_redeem(f.lend, all[i].ticket, &ref), -ENOENT);
+		assert_int_equal(maas_lend_steps(f.lend) - steps, 2);
+	}
+	fixture_close(&f);
+}
+
+/* One bit wrong anywhere, and a ticket is nobody's. */
+static void ticket__is_whole(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_session_info s[MAX_SESSIONS];
+	struct maas_session_ref ref;
+
+	(void)state;
+	for (int i = 0; i < MAX_SESSIONS; i++)
+		s[i] = open_session(&f, "", false);
+	for (size_t i = 0; i < strlen(s[0].ticket); i++) {
+		struct maas_session_info bad = s[0];
+
+		bad.ticket[i] = bad.ticket[i] == '0' ? '1' : '0';
+		assert_int_equal(maas_ticket_redeem(f.lend, bad.ticket, &ref), -ENOENT);
+	}
+	/* The bits of one with the place of another. */
+	for (int i = 1; i < MAX_SESSIONS; i++) {
+		struct maas_session_info mixed = s[0];
+
+		memcpy(mixed.ticket, s[i].ticket, 8);
+		assert_int_equal(maas_ticket_redeem(f.lend, mixed.ticket, &ref), -ENOENT);
+	}
+	assert_int_equal(maas_ticket_redeem(f.lend, s[0].ticket, &ref), 0);
+	fixture_close(&f);
+}
+
+#define NAMES 5
+#define OPEN  64
+
+/* Sessions of a few names come and go at random: who may open one follows from who is there. */
+static void names__random(void **state)
+{
+	struct fixture f = open_for_many();
+	uint64_t seed = maas_test_seed();
+	char ids[OPEN][MAAS_ID_TEXT] = {{0}};
+	unsigned int names[OPEN];
+	unsigned int live[NAMES + 1] = {0};
+	bool exclusive[NAMES + 1] = {false};
+
+	(void)state;
+	print_message("seed %llu\n", (unsigned long long)seed);
+	for (int i = 0; i < 200000; i++) {
+		uint64_t roll = test_random(&seed);
+		unsigned int at = (unsigned int)(roll % OPEN);
+		unsigned int name = (unsigned int)(roll >> 8) % (NAMES + 1);
+		char text[] = {(char)('a' + name), '\0'};
+		bool alone = name < NAMES && roll >> 40 & 1;
+		struct maas_session_info info;
+		bool taken = exclusive[name] || (alone && live[name]);
+
+		if (*ids[at]) {
+			assert_int_equal(maas_session_end(f.lend, ids[at], NULL, NULL), 0);
+			*ids[at] = '\0';
+			live[names[at]]--;
+			exclusive[names[at]] = false;
+			continue;
+		}
+		/* The last has no name. */
+		assert_int_equal(
+			maas_session_open(f.lend, name < NAMES ? text : "", 10, alone, &info),
+			taken ? -EEXIST : 0);
+		if (taken)
+			continue;
+		memcpy(ids[at], info.id, sizeof(ids[at]));
+		names[at] = name;
+		live[name]++;
+		exclusive[name] = alone;
+	}
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -254,6 +374,9 @@ int main(void)
 		cmocka_unit_test(end__waits_for_transfers),
 		cmocka_unit_test(allocate__needs_a_live_session),
 		cmocka_unit_test(ticket__works_once),
+		cmocka_unit_test(ticket__is_whole),
+		cmocka_unit_test(steps__the_same_among_many),
+		cmocka_unit_test(names__random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
