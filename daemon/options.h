@@ -25,6 +25,7 @@ enum maas_option {
 	MAAS_OPTION_NUMA_NODE,
 	MAAS_OPTION_MEMORY_FILE,
 	MAAS_OPTION_MAX_SESSIONS,
+	MAAS_OPTION_MAX_SESSION_TTL,
 	MAAS_OPTION_LISTEN,
 	MAAS_OPTION_HTTP_THREADS,
 	MAAS_OPTION_MAX_CONNECTIONS,
@@ -72,6 +73,7 @@ struct maas_options {
 	unsigned int numa_node; /* if given */
 	const char *memory_file;
 	unsigned int max_sessions;
+	unsigned int max_session_ttl_s;
 
 	char listen[MAAS_OPTIONS_LISTEN][MAAS_OPTIONS_ADDRESS];
 	unsigned int num_listen;

@@ -42,6 +42,11 @@ const struct maas_option_row maas_option_rows[MAAS_OPTIONS] = {
 				      .initial = "10000",
 				      .help = "open sessions at most",
 				      NUMBER(max_sessions, 1, 1000000)},
+	[MAAS_OPTION_MAX_SESSION_TTL] = {.name = "max-session-ttl",
+					 .value = "SECONDS",
+					 .initial = "3600",
+					 .help = "longest lease of a session",
+					 NUMBER(max_session_ttl_s, 1, MAAS_LEND_MAX_TTL_S)},
 
 	[MAAS_OPTION_LISTEN] = {.group = "HTTP",
 				.name = "listen",

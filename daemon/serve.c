@@ -70,6 +70,7 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 	const struct maas_lend_options lend = {
 		.slab = server->slab,
 		.max_sessions = options->max_sessions,
+		.max_session_ttl_s = options->max_session_ttl_s,
 		.keys = server->rdma ? &maas_rdma_key_ops : NULL,
 		.keys_ctx = server->rdma,
 	};

@@ -65,7 +65,7 @@ int maas_http_renew(struct maas_http_conn *conn)
 	uint64_t ttl_s;
 	int r;
 
-	r = maas_http_json_renew(conn->in.data, conn->in.len, &ttl_s, &fault);
+	r = maas_http_json_renew(conn->in.data, conn->in.len, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
 	r = maas_lend_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &allocation);

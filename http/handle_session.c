@@ -13,6 +13,11 @@ static int fail(struct maas_http_conn *conn, int error)
 		return maas_http_fail(conn, error,
 				      "as many sessions as this server allows are open "
 				      "(--max-sessions); end one first");
+	if (error == -ERANGE)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"ttl_seconds\" of a session may be at most %u on this "
+				       "server (--max-session-ttl); renew the session before that",
+				       maas_session_max_ttl_s(conn->http->options.lend));
 	return maas_http_fail(conn, error, NULL);
 }
 
@@ -56,6 +61,12 @@ static int reply(struct maas_http_conn *conn, const struct maas_session_info *se
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
+/* What does not fit is longer than any lease. */
+static uint32_t ttl_of(uint64_t ttl_s)
+{
+	return ttl_s < UINT32_MAX ? (uint32_t)ttl_s : UINT32_MAX;
+}
+
 int maas_http_session_open(struct maas_http_conn *conn)
 {
 	struct maas_http_session body;
@@ -66,7 +77,7 @@ int maas_http_session_open(struct maas_http_conn *conn)
 	r = maas_http_json_session(conn->in.data, conn->in.len, &body, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_session_open(conn->http->options.lend, body.name, (uint32_t)body.ttl_s,
+	r = maas_session_open(conn->http->options.lend, body.name, ttl_of(body.ttl_s),
 			      body.exclusive, &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
@@ -78,10 +89,10 @@ int maas_http_session_renew(struct maas_http_conn *conn)
 	uint64_t ttl_s;
 	int r;
 
-	r = maas_http_json_renew(conn->in.data, conn->in.len, &ttl_s, &fault);
+	r = maas_http_json_renew(conn->in.data, conn->in.len, INT64_MAX, &ttl_s, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_session_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &session);
+	r = maas_session_renew(conn->http->options.lend, conn->ids[0], ttl_of(ttl_s), &session);
 	if (r)
 		return fail(conn, r);
 	session.ticket[0] = '\0';

@@ -5,8 +5,6 @@
 
 #include "http/json_object.h"
 
-#define SESSION_TTL_S 60 /* of a session that does not say */
-
 enum { MAX_TTL_S = MAAS_LEND_MAX_TTL_S };
 
 static int parse(const struct shape *shape, const char *text, size_t len, void *body,
@@ -142,13 +140,13 @@ int maas_http_json_allocate(const char *text, size_t len, struct maas_http_alloc
 
 /* ---- renew, sessions, grants */
 
-int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
+int maas_http_json_renew(const char *text, size_t len, uint64_t max_ttl_s, uint64_t *ret_ttl_s,
 			 struct maas_http_fault *fault)
 {
-	static const struct field fields[] = {
-		{"ttl_seconds", KIND_NUMBER, false, 0, 1, MAX_TTL_S, NULL},
+	const struct field fields[] = {
+		{"ttl_seconds", KIND_NUMBER, false, 0, 1, max_ttl_s, NULL},
 	};
-	static const struct shape shape = {"{\"ttl_seconds\": 60}", fields, 1};
+	const struct shape shape = {"{\"ttl_seconds\": 60}", fields, 1};
 	uint64_t ttl_s = 0;
 	int r;
 
@@ -168,7 +166,7 @@ int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fa
 #define AT(field) offsetof(struct maas_http_session, field)
 static const struct field session_fields[] = {
 	{"name", KIND_STRING, false, AT(name), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
-	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, MAX_TTL_S, NULL},
+	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, INT64_MAX, NULL}, /* lend limits it */
 	{"exclusive", KIND_BOOL, false, AT(exclusive), 0, 0, NULL},
 };
 #undef AT
@@ -182,7 +180,6 @@ int maas_http_json_session(const char *text, size_t len, struct maas_http_sessio
 	int r;
 
 	memset(&body, 0, sizeof(body));
-	body.ttl_s = SESSION_TTL_S;
 	r = parse(&session_shape, text, len, &body, fault);
 	if (!r)
 		r = check_name("name", body.name, fault);

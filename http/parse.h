@@ -150,7 +150,7 @@ struct maas_http_allocate {
 
 struct maas_http_session {
 	char name[MAAS_LEND_NAME_BYTES]; /* "" where not given */
-	uint64_t ttl_s;
+	uint64_t ttl_s;			 /* 0: not given */
 	bool exclusive;
 };
 
@@ -176,8 +176,8 @@ MAAS_MUST_CHECK int maas_http_json_allocate(const char *text, size_t len,
 					    struct maas_http_allocate *ret_body,
 					    struct maas_http_fault *fault);
 /* `ret_ttl_s`: 0 where not given. */
-MAAS_MUST_CHECK int maas_http_json_renew(const char *text, size_t len, uint64_t *ret_ttl_s,
-					 struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_json_renew(const char *text, size_t len, uint64_t max_ttl_s,
+					 uint64_t *ret_ttl_s, struct maas_http_fault *fault);
 MAAS_MUST_CHECK int maas_http_json_session(const char *text, size_t len,
 					   struct maas_http_session *ret_body,
 					   struct maas_http_fault *fault);

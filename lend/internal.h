@@ -358,6 +358,7 @@ struct maas_lend {
 	const struct maas_key_ops *keys;
 	void *keys_ctx;
 	uint64_t (*clock_ms)(void);
+	uint32_t max_session_ttl_s;
 	unsigned int num_classes;
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
 

@@ -24,7 +24,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	struct maas_lend *lend;
 	int rc;
 
-	if (!options->slab || !options->max_sessions || options->max_sessions > MAAS_SESSION_MAX)
+	if (!options->slab || !options->max_sessions || options->max_sessions > MAAS_SESSION_MAX ||
+	    options->max_session_ttl_s > MAAS_LEND_MAX_TTL_S)
 		return -EINVAL;
 	if (sodium_init() < 0)
 		return -EIO;
@@ -36,6 +37,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	lend->keys_ctx = options->keys_ctx;
 	lend->clock_ms = options->clock_ms ? options->clock_ms : maas_clock_ms;
 	lend->ticked_ms = lend->clock_ms();
+	lend->max_session_ttl_s =
+		options->max_session_ttl_s ? options->max_session_ttl_s : MAAS_LEND_SESSION_MAX;
 	learn_classes(lend);
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_init(&lend->request_locks[i], NULL);

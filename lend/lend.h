@@ -28,6 +28,8 @@
 #define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
 #define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
 #define MAAS_LEND_MAX_TTL_S   (366u * 86400u)
+#define MAAS_LEND_SESSION_S   60   /* the lease of a session that does not say, … */
+#define MAAS_LEND_SESSION_MAX 3600 /* … and the longest, where max_session_ttl_s does not say */
 #define MAAS_LEND_MAX_OWNERS  65536
 #define MAAS_LEND_TICKET_TEXT 33 /* 128 bits in hex, 96 of them random, and a NUL */
 
@@ -145,6 +147,7 @@ struct maas_lend_options {
 	const struct maas_key_ops *keys; /* borrowed; NULL: no RDMA */
 	void *keys_ctx;
 	uint32_t max_sessions;	    /* --max-sessions */
+	uint32_t max_session_ttl_s; /* --max-session-ttl; 0: MAAS_LEND_SESSION_MAX */
 	uint64_t (*clock_ms)(void); /* monotonic; NULL: maas_clock_ms (a test brings its own) */
 };
 
@@ -317,16 +320,21 @@ struct maas_session_info {
 };
 
 /*
- * `name` "" is a session without a name, which cannot be exclusive. Errors: -EINVAL, -EEXIST an
- * exclusive session of that name lives (or `exclusive` and any of that name lives), -EUSERS
- * max_sessions live. A session that is ending keeps its name until its last key is dead.
+ * `name` "" is a session without a name, which cannot be exclusive. `ttl_s` 0: MAAS_LEND_SESSION_S,
+ * or the longest lease if that is shorter. Errors: -EINVAL, -ERANGE the lease is longer than the
+ * longest, -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name
+ * lives), -EUSERS max_sessions live. A session that is ending keeps its name until its last key is
+ * dead.
  */
 MAAS_MUST_CHECK int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
 				      bool exclusive, struct maas_session_info *ret_info);
 MAAS_MUST_CHECK int maas_session_get(struct maas_lend *lend, const char *id,
 				     struct maas_session_info *ret_info); /* -ENOENT */
+/* `ttl_s` 0: as before. Errors: -ENOENT; -ERANGE as maas_session_open(). */
 MAAS_MUST_CHECK int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-				       struct maas_session_info *ret_info); /* 0: as before */
+				       struct maas_session_info *ret_info);
+/* The longest lease of a session. Threading: any thread, constant. */
+uint32_t maas_session_max_ttl_s(const struct maas_lend *lend);
 /* A new single-use ticket; the one before it is void. */
 MAAS_MUST_CHECK int maas_session_ticket(struct maas_lend *lend, const char *id,
 					struct maas_session_info *ret_info);

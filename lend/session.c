@@ -148,13 +148,22 @@ int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, 
 {
 	int rc;
 
-	if (!ttl_s || ttl_s > MAAS_LEND_MAX_TTL_S || (*name && !maas_lend_name_valid(name)) ||
-	    (exclusive && !*name))
+	if ((*name && !maas_lend_name_valid(name)) || (exclusive && !*name))
 		return -EINVAL;
+	if (ttl_s > lend->max_session_ttl_s)
+		return -ERANGE;
+	if (!ttl_s)
+		ttl_s = MAAS_LEND_SESSION_S < lend->max_session_ttl_s ? MAAS_LEND_SESSION_S
+								      : lend->max_session_ttl_s;
 	pthread_mutex_lock(&lend->lock);
 	rc = do_open(lend, name, ttl_s, exclusive, ret_info);
 	pthread_mutex_unlock(&lend->lock);
 	return rc;
+}
+
+uint32_t maas_session_max_ttl_s(const struct maas_lend *lend)
+{
+	return lend->max_session_ttl_s;
 }
 
 int maas_session_get(struct maas_lend *lend, const char *id, struct maas_session_info *ret_info)
@@ -174,8 +183,8 @@ int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 {
 	struct maas_session *session;
 
-	if (ttl_s > MAAS_LEND_MAX_TTL_S)
-		return -EINVAL;
+	if (ttl_s > lend->max_session_ttl_s)
+		return -ERANGE;
 	pthread_mutex_lock(&lend->lock);
 	session = find_by_id(lend, id);
 	if (session) {

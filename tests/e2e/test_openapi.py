@@ -280,10 +280,12 @@ def check_sessions(c):
     session = c.ok("openSession", body={"name": "one", "exclusive": True})
     c.call("openSession", 409, "name_taken", body={"name": "one"})
     c.call("openSession", 400, "missing_field", body={"exclusive": True})
+    c.call("openSession", 400, "bad_field", body={"ttl_seconds": 3601})
     path = f"/sessions/{session['id']}"
     bound = {"size_bytes": 7, "session": session["id"], "lifetime": "session"}
     allocation = c.ok("allocate", body=bound)["id"]
-    c.ok("renewSession", path + "/renew", body={"ttl_seconds": 100})
+    c.ok("renewSession", path + "/renew", body={"ttl_seconds": 3600})
+    c.call("renewSession", 400, "bad_field", path + "/renew", body={"ttl_seconds": 3601})
     c.ok("renewSession", path + "/renew")
     other = c.ok("ticket", path + "/ticket")
     check(other["ticket"] != session["ticket"], "ticket: the same again")

@@ -6,8 +6,8 @@ step 'version and help'
 [[ $("$MAASD" --version) =~ ^maasd\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$("$MAASD" --version)"
 help=$("$MAASD" --help)
 for option in listen max-pool-size slab-sizes extent-size prealloc memory-file rdma rdma-device \
-	rdma-addr rdma-port rdma-keys require-isolation max-sessions max-grants numa-node log-level \
-	log-file check version auth-file tls-cert tls-key tls-client-ca; do
+	rdma-addr rdma-port rdma-keys require-isolation max-sessions max-session-ttl max-grants \
+	numa-node log-level log-file check version auth-file tls-cert tls-key tls-client-ca; do
 	grep -q -- "^  --$option\b" <<<"$help" || fail "--help leaves out --$option"
 done
 equal 'maasd -h' "$help" "$("$MAASD" -h)"

@@ -214,7 +214,7 @@ static void try_small(const char *text, size_t len)
 	r = maas_http_json_grant(text, len, &grant, &fault);
 	check_fault(r, &fault);
 	REQUIRE(r || grant.access == MAAS_ACCESS_READ || grant.access == MAAS_ACCESS_WRITE);
-	check_fault(maas_http_json_renew(text, len, &ttl_s, &fault), &fault);
+	check_fault(maas_http_json_renew(text, len, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), &fault);
 	check_fault(maas_http_json_none(text, len, &fault), &fault);
 }
 

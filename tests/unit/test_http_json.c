@@ -175,13 +175,17 @@ static void json_renew__forms(void **state)
 	uint64_t ttl_s = 1;
 
 	(void)state;
-	assert_int_equal(maas_http_json_renew(NULL, 0, &ttl_s, &fault), 0);
+	assert_int_equal(maas_http_json_renew(NULL, 0, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), 0);
 	assert_int_equal(ttl_s, 0);
-	assert_int_equal(maas_http_json_renew("{}", 2, &ttl_s, &fault), 0);
+	assert_int_equal(maas_http_json_renew("{}", 2, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), 0);
 	assert_int_equal(ttl_s, 0);
-	assert_int_equal(maas_http_json_renew("{\"ttl_seconds\":60}", 18, &ttl_s, &fault), 0);
+	assert_int_equal(maas_http_json_renew("{\"ttl_seconds\":60}", 18, MAAS_LEND_MAX_TTL_S,
+					      &ttl_s, &fault),
+			 0);
 	assert_int_equal(ttl_s, 60);
-	assert_int_equal(maas_http_json_renew("{\"ttl\":60}", 10, &ttl_s, &fault), -EINVAL);
+	assert_int_equal(
+		maas_http_json_renew("{\"ttl\":60}", 10, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault),
+		-EINVAL);
 	assert_int_equal(maas_http_json_none(NULL, 0, &fault), 0);
 	assert_int_equal(maas_http_json_none("{}", 2, &fault), 0);
 	assert_int_equal(maas_http_json_none("{\"a\":1}", 7, &fault), -EINVAL);
@@ -201,7 +205,7 @@ static void json_session__forms(void **state)
 	(void)state;
 	assert_int_equal(parse_session("{}", &body), 0);
 	assert_string_equal(body.name, "");
-	assert_int_equal(body.ttl_s, 60);
+	assert_int_equal(body.ttl_s, 0);
 	assert_false(body.exclusive);
 	assert_int_equal(
 		parse_session("{\"name\":\"w\",\"ttl_seconds\":2,\"exclusive\":true}", &body), 0);

@@ -102,6 +102,44 @@ static void session__exclusive_and_limit(void **state)
 	}
 }
 
+/* A lease that is too long is refused by the option's name; 60 seconds where none is asked for. */
+static void session__lease_has_a_maximum(void **state)
+{
+	static const char *const bodies[] = {
+		"{\"ttl_seconds\":3601}",
+		"{\"ttl_seconds\":31622401}",
+		"{\"ttl_seconds\":4294967297}",
+		"{\"ttl_seconds\":9223372036854775807}",
+	};
+	json_t *open = http_json(&f, "POST", "/sessions", "{}", 200);
+	const char *text;
+	const char *code;
+	char renew[80];
+
+	(void)state;
+	assert_int_equal(number(open, "ttl_seconds"), 60);
+	snprintf(renew, sizeof(renew), "/sessions/%s/renew",
+		 json_string_value(json_object_get(open, "id")));
+	json_decref(open);
+	for (size_t i = 0; i < 2 * MAAS_ARRAY_SIZE(bodies); i++) {
+		json_t *json =
+			http_json(&f, "POST", i % 2 ? renew : "/sessions", bodies[i / 2], 400);
+
+		json_unpack(json, "{s:{s:s,s:s}}", "error", "code", &code, "message", &text);
+		assert_string_equal(code, "bad_field");
+		assert_non_null(strstr(text, "ttl_seconds"));
+		assert_non_null(strstr(text, "at most 3600"));
+		assert_non_null(strstr(text, "--max-session-ttl"));
+		json_decref(json);
+	}
+	open = http_json(&f, "POST", renew, NULL, 200);
+	assert_int_equal(number(open, "ttl_seconds"), 60);
+	json_decref(open);
+	open = http_json(&f, "POST", renew, "{\"ttl_seconds\":3600}", 200);
+	assert_int_equal(number(open, "ttl_seconds"), 3600);
+	json_decref(open);
+}
+
 static void session__unknown(void **state)
 {
 	(void)state;
@@ -133,6 +171,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(session__life),
 		TEST(session__exclusive_and_limit),
+		TEST(session__lease_has_a_maximum),
 		TEST(session__unknown),
 		TEST(grant__says_that_rdma_is_off),
 	};

@@ -48,15 +48,57 @@ static void open__describes(void **state)
 static void open__refuses(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info info;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 0, false, &info), -EINVAL);
-	assert_int_equal(maas_session_open(f.lend, "s", MAAS_LEND_MAX_TTL_S + 1, false, &info),
-			 -EINVAL);
 	assert_int_equal(try_open(&f, "white space", false), -EINVAL);
 	assert_int_equal(try_open(&f, "", true), -EINVAL);
 	assert_int_equal(lend_stats(&f).sessions, 0);
+	fixture_close(&f);
+}
+
+static void open__lease_has_a_maximum(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_lend_options options = {
+		.slab = f.slab,
+		.max_sessions = MAX_SESSIONS,
+		.clock_ms = fixture_clock_ms,
+		.max_session_ttl_s = 30,
+	};
+	struct maas_session_info info;
+	struct maas_session_info found;
+
+	(void)state;
+	assert_int_equal(maas_session_max_ttl_s(f.lend), MAAS_LEND_SESSION_MAX);
+	assert_int_equal(maas_session_open(f.lend, "", 0, false, &info), 0);
+	assert_int_equal(info.ttl_s, MAAS_LEND_SESSION_S);
+	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX, false, &info), 0);
+	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX + 1, false, &info),
+			 -ERANGE);
+	maas_lend_close(f.lend);
+
+	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
+	assert_int_equal(maas_session_open(f.lend, "", 31, false, &info), -ERANGE);
+	assert_int_equal(maas_session_open(f.lend, "", UINT32_MAX, false, &info), -ERANGE);
+	assert_int_equal(lend_stats(&f).sessions, 0);
+	assert_int_equal(maas_session_open(f.lend, "", 0, false, &info), 0);
+	assert_int_equal(info.ttl_s, 30);
+	assert_int_equal(maas_session_renew(f.lend, info.id, 20, &found), 0);
+	assert_int_equal(maas_session_renew(f.lend, info.id, 31, &found), -ERANGE);
+	assert_int_equal(maas_session_get(f.lend, info.id, &found), 0);
+	assert_int_equal(found.ttl_s, 20);
+	/* The lease of an allocation is another matter. */
+	allocate_ttl(&f, MAAS_LEND_MAX_TTL_S);
+	fixture_close(&f);
+
+	f = fixture_open(POOL_BYTES, NULL, NULL);
+	maas_lend_close(f.lend);
+	options.slab = f.slab;
+	options.max_session_ttl_s = MAAS_LEND_MAX_TTL_S + 1;
+	assert_int_equal(maas_lend_open(&options, &f.lend), -EINVAL);
+	options.max_session_ttl_s = MAAS_LEND_MAX_TTL_S;
+	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
+	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_MAX_TTL_S, false, &info), 0);
 	fixture_close(&f);
 }
 
@@ -122,7 +164,7 @@ static void renew__starts_anew(void **state)
 	assert_int_equal(maas_session_renew(f.lend, info.id, 3, &found), 0);
 	assert_int_equal(found.ttl_s, 3);
 	assert_int_equal(maas_session_renew(f.lend, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
-			 -EINVAL);
+			 -ERANGE);
 	pass_ms(&f, 2900);
 	assert_int_equal(maas_session_get(f.lend, info.id, &found), 0);
 	pass_ms(&f, 1100);
@@ -366,6 +408,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(open__describes),
 		cmocka_unit_test(open__refuses),
+		cmocka_unit_test(open__lease_has_a_maximum),
 		cmocka_unit_test(exclusive__keeps_the_name),
 		cmocka_unit_test(anonymous__are_many),
 		cmocka_unit_test(open__at_most_max_sessions),

@@ -85,6 +85,7 @@ static void parse__defaults(void **state)
 	assert_int_equal(options.extent_bytes, 0);
 	assert_int_equal(options.num_listen, 1);
 	assert_string_equal(options.listen[0], "0.0.0.0:3000");
+	assert_int_equal(options.max_session_ttl_s, 3600);
 	assert_int_equal(options.max_connections, 10000);
 	assert_int_equal(options.max_body_bytes, 4u << 20);
 	assert_int_equal(options.max_header_bytes, 16u << 10);
