@@ -56,7 +56,11 @@ static bool is_listening(struct server *server)
 static void become_server(const struct server *server, const char *const *argv)
 {
 	int fd = open(server->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	char lease[16];
 
+	/* By environment: some servers are started by another program. */
+	snprintf(lease, sizeof(lease), "%u", LEASE_S);
+	setenv("MAAS_MAX_SESSION_TTL", lease, 1);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(fd, STDERR_FILENO);
 	dup2(fd, STDOUT_FILENO);
