@@ -54,6 +54,7 @@ MAAS_TEST_COUNT(count_slab_restarts, 20, 500)
 /* Every call fails once; in a short run each so manieth. */
 MAAS_TEST_COUNT_SHORT(count_rdma_nomem_step, 7u, 1u, 1u)
 MAAS_TEST_COUNT_SHORT(count_lend_thread_ops, 3000, 8000, 40000) /* per thread */
+MAAS_TEST_COUNT(count_lend_request_ops, 40000, 2000000)
 MAAS_TEST_COUNT_SHORT(count_slab_fill_mib, 64, 256, 2048)
 MAAS_TEST_COUNT(count_slab_generations, 100000, 2000000)
 MAAS_TEST_COUNT(count_id_keys, 20, 200)

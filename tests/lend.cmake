@@ -2,6 +2,7 @@
 maas_unit_test(test_lend_lease maas_lend)
 maas_unit_test(test_lend_list maas_lend)
 maas_unit_test(test_lend_request maas_lend)
+maas_unit_test(test_lend_request_model maas_lend)
 maas_unit_test(test_lend_restore maas_lend)
 maas_unit_test(test_lend_session maas_lend)
 maas_unit_test(test_lend_transfer maas_lend)
