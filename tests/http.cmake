@@ -1,6 +1,7 @@
 # Tests of http: the parsers alone, then a server in the test's own process.
 maas_unit_test(test_http_parse maas_http PkgConfig::JANSSON)
 maas_unit_test(test_http_json maas_http PkgConfig::JANSSON)
+maas_unit_test(test_http_json_memory maas_http PkgConfig::JANSSON)
 
 add_library(http_fixture STATIC unit/http_fixture.c unit/http_keys.c)
 target_link_libraries(http_fixture

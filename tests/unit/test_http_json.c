@@ -378,111 +378,6 @@ static void json_pieces__forms(void **state)
 	}
 }
 
-/* ---- what a body costs */
-
-static struct {
-	size_t now;
-	size_t most;
-} heap;
-
-static void *count_malloc(size_t size)
-{
-	size_t *at = malloc(size + 16);
-
-	if (!at)
-		return NULL;
-	*at = size;
-	/* What malloc itself adds to a piece, about. */
-	heap.now += size + 16;
-	if (heap.now > heap.most)
-		heap.most = heap.now;
-	return (char *)at + 16;
-}
-
-static void count_free(void *at)
-{
-	size_t *start = (void *)((char *)at - 16);
-
-	if (!at)
-		return;
-	heap.now -= *start + 16;
-	free(start);
-}
-
-/* `unit` over and over, between `before` and `after`, to `len` bytes; freed by the caller. */
-static char *fill(const char *before, const char *unit, const char *after, size_t len)
-{
-	size_t unit_len = strlen(unit);
-	char *text = malloc(len + 1);
-	size_t used = strlen(before);
-
-	assert_non_null(text);
-	memset(text, ' ', len);
-	memcpy(text, before, used);
-	for (; used + unit_len + strlen(after) <= len; used += unit_len)
-		memcpy(text + used, unit, unit_len);
-	/* The last comma separates nothing. */
-	text[used - 1] = ' ';
-	memcpy(text + len - strlen(after), after, strlen(after));
-	return text;
-}
-
-static void expect_cheap(const char *before, const char *unit, const char *after, size_t len)
-{
-	char *text = fill(before, unit, after, len);
-	struct maas_http_pieces pieces = {0};
-	struct maas_http_allocate allocate;
-	struct maas_http_fault fault;
-	char id[MAAS_ID_TEXT];
-	uint32_t count;
-
-	heap.now = 0;
-	heap.most = 0;
-	(void)!walk_ids(text, len, &count, id, &fault);
-	if (!maas_http_json_pieces(text, len, &pieces, &fault)) {
-		heap.most += pieces.count * sizeof(*pieces.at);
-		free(pieces.at);
-	}
-	if (len <= 8192)
-		(void)!maas_http_json_allocate(text, len, &allocate, &fault);
-	/* The body itself lies in a buffer of at most twice its length. */
-	if (2 * len + heap.most > 8 * len + (1 << 20))
-		fail_msg("%zu bytes of %s%s: %zu bytes", len, before, unit, heap.most);
-	free(text);
-}
-
-static void json__memory_of_any_shape(void **state)
-{
-	static const struct {
-		const char *before;
-		const char *unit;
-		const char *after;
-	} shapes[] = {
-		{"{\"ids\":[", "[],", "]}"},
-		{"{\"ids\":[", "{},", "]}"},
-		{"{\"ids\":[", "\"\",", "]}"},
-		{"{\"ids\":[", "\"\\u0061\",", "]}"},
-		{"{\"ids\":[{", "\"\":0,", "}]}"},
-		{"{\"ids\":[", "{\"\":{}},", "]}"},
-		{"{\"ids\":[[", "0,", "]]}"},
-		{"{\"ids\":[", "[[[[[[[[", "]}"},
-		{"{\"ranges\":[", "{},", "]}"},
-		{"{\"ranges\":[", PIECE("x", "0", "1") ",", "]}"},
-		{"{\"ranges\":[{", "\"\":{},", "}]}"},
-		{"{", "\"a\":0,", "}"},
-		{"{\"size_bytes\":[", "{},", "]}"},
-		{"[", "{},", "]"},
-	};
-	static const size_t lens[] = {64, 4096, 8192, 300000, 4 << 20};
-
-	(void)state;
-	json_set_alloc_funcs(count_malloc, count_free);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(shapes); i++)
-		for (size_t j = 0; j < MAAS_ARRAY_SIZE(lens); j++)
-			expect_cheap(shapes[i].before, shapes[i].unit, shapes[i].after, lens[j]);
-	json_set_alloc_funcs(malloc, free);
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -498,7 +393,6 @@ int main(void)
 		cmocka_unit_test(json_ids__too_many),
 		cmocka_unit_test(json_ids__long_strings),
 		cmocka_unit_test(json_pieces__forms),
-		cmocka_unit_test(json__memory_of_any_shape),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
