@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "http/internal.h"
@@ -100,26 +98,17 @@ static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const c
 	return MHD_YES;
 }
 
-static int end_page(struct maas_http_conn *conn, bool more)
+static int end_page(struct maas_http_conn *conn)
 {
 	const struct maas_http_page *page = &conn->req.page;
 
 	maas_buf_str(&conn->out, "],\"next\":");
-	if (more && *page->after)
-		maas_buf_json(&conn->out, page->after);
+	if (page->from.more)
+		maas_buf_json(&conn->out, page->last);
 	else
 		maas_buf_str(&conn->out, "null");
 	maas_buf_str(&conn->out, "}\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
-}
-
-static int fail_page(struct maas_http_conn *conn, int error)
-{
-	if (error == -ENOENT)
-		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
-				       "\"after\" must be an id of this arena, such as \"next\" of "
-				       "the page before");
-	return maas_http_fail(conn, error, NULL);
 }
 
 /* Some allocations more, and then whoever else has a request in this thread. */
@@ -127,33 +116,26 @@ int maas_http_list_on(struct maas_http_conn *conn)
 {
 	struct maas_allocation allocations[STEP_ENTRIES];
 	struct maas_http_page *page = &conn->req.page;
-	uint32_t limit = page->left < STEP_ENTRIES ? page->left : STEP_ENTRIES;
-	bool more = false;
-	int count;
+	uint32_t count;
+	bool going;
 	int r;
 
-	count = maas_lend_list(conn->http->options.lend, page->owner,
-			       *page->after ? page->after : NULL, limit, allocations, &more);
-	if (count < 0)
-		return fail_page(conn, count);
+	going = maas_lend_page_next(conn->http->options.lend, &page->from, allocations,
+				    STEP_ENTRIES, &count);
 	r = maas_http_hold(conn, (uint64_t)count * ENTRY_BYTES);
 	if (r)
 		return maas_http_fail(conn, r, NULL);
-	for (int i = 0; i < count; i++) {
-		maas_buf_str(&conn->out, page->begun ? "," : "");
+	for (uint32_t i = 0; i < count; i++) {
+		maas_buf_str(&conn->out, *page->last ? "," : "");
 		write_full(&conn->out, &allocations[i]);
-		page->begun = true;
+		memcpy(page->last, allocations[i].id, sizeof(page->last));
 	}
-	if (count)
-		memcpy(page->after, allocations[count - 1].id, sizeof(page->after));
-	page->left -= (uint32_t)count;
-	return more && page->left ? maas_http_yield(conn) : end_page(conn, more && page->begun);
+	return going ? maas_http_yield(conn) : end_page(conn);
 }
 
 int maas_http_list(struct maas_http_conn *conn)
 {
 	struct list_query query = {.limit = LIST_LIMIT};
-	struct maas_http_page *page = &conn->req.page;
 
 	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
 	if (query.unknown)
@@ -168,12 +150,11 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
-	if (query.after && strlen(query.after) != MAAS_ID_TEXT - 1)
-		return fail_page(conn, -ENOENT);
-	page->owner = query.owner;
-	page->left = (uint32_t)query.limit;
-	if (query.after)
-		memcpy(page->after, query.after, sizeof(page->after));
+	if (maas_lend_page_start(conn->http->options.lend, &conn->req.page.from, query.owner,
+				 query.after, (uint32_t)query.limit))
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"after\" must be an id of this arena, such as \"next\" of "
+				       "the page before");
 	maas_buf_str(&conn->out, "{\"allocations\":[");
 	return maas_http_list_on(conn);
 }

@@ -256,10 +256,8 @@ struct maas_http_handlers {
 
 /* A page of allocations that is being written. */
 struct maas_http_page {
-	const char *owner; /* NULL: all; the library's */
-	char after[MAAS_ID_TEXT];
-	uint32_t left; /* allocations at most */
-	bool begun;
+	struct maas_lend_page from;
+	char last[MAAS_ID_TEXT]; /* "" while it is empty */
 };
 
 struct maas_http_request {

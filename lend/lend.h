@@ -268,14 +268,26 @@ MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint
 				    struct maas_allocation *ret_allocation);
 
 /*
- * Up to `limit` allocations in a stable order, those after the id `after` (NULL: from the start; it
- * may have been freed since), of `owner` only when that is not NULL. `ret_more`: there are others.
- * What lives throughout several pages is in exactly one of them. Returns how many were written.
- * Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0 or 2^31 and above.
+ * A page of allocations, in a stable order, a bounded piece at a time: a walk over all slots may be
+ * long. What lives throughout several pages is in exactly one of them.
  */
-MAAS_MUST_CHECK int maas_lend_list(struct maas_lend *lend, const char *owner, const char *after,
-				   uint32_t limit, struct maas_allocation *ret_allocations,
-				   bool *ret_more);
+struct maas_lend_page {
+	const char *owner; /* of this one only; NULL: of all. Borrowed. */
+	uint64_t cursor;
+	uint32_t left; /* allocations that the page has room for */
+	bool more;     /* at its end: there are others behind it */
+};
+
+/*
+ * Begins with those after the id `after` (NULL: from the start; it may have been freed since).
+ * Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0.
+ */
+MAAS_MUST_CHECK int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page,
+					 const char *owner, const char *after, uint32_t limit);
+/* Up to `max` (at least 1) allocations more, perhaps none. False at the page's end. */
+MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
+					 struct maas_allocation *ret_allocations, uint32_t max,
+					 uint32_t *ret_count);
 
 /* ---- transfers: reads and writes of the bytes by this process
  * ------------------------------------ */

@@ -113,61 +113,58 @@ int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 	return rc;
 }
 
-/* One page under way. */
-struct page {
-	const char *owner; /* NULL: all */
-	uint64_t cursor;
-	uint32_t limit;
-	uint32_t count;
-	struct maas_allocation *allocations;
-	bool more;
-};
+int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page, const char *owner,
+			 const char *after, uint32_t limit)
+{
+	struct maas_slab_ref ref;
+	int rc;
 
-/* Lock held. Examines some slots; false when the page is complete. */
-static bool list_some(struct maas_lend *lend, struct page *page)
+	if (!limit)
+		return -EINVAL;
+	*page = (struct maas_lend_page){.owner = owner, .left = limit};
+	if (!after)
+		return 0;
+	rc = maas_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
+	if (!rc)
+		page->cursor = (uint64_t)ref.slot + 1;
+	return rc;
+}
+
+/* Lock held. */
+static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
+			 struct maas_allocation *ret_allocations, uint32_t max, uint32_t *ret_count)
 {
 	uint32_t owner = page->owner ? maas_owner_find(&lend->owners, page->owner) : 0;
 	struct maas_slab_info info;
-	int found = 1;
 
 	/* An owner without allocations. */
 	if (page->owner && !owner)
 		return false;
-	for (int i = 0; i < LIST_STEPS && found > 0; i++) {
-		found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);
-		if (found <= 0 || (page->owner && info.label.owner != owner))
+	for (int i = 0; i < LIST_STEPS && *ret_count < max; i++) {
+		int found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);
+
+		if (found < 0)
+			return false;
+		if (!found || (page->owner && info.label.owner != owner))
 			continue;
-		if (page->count == page->limit) {
+		if (!page->left) {
 			page->more = true;
 			return false;
 		}
-		describe(lend, &info, &page->allocations[page->count++]);
+		describe(lend, &info, &ret_allocations[(*ret_count)++]);
+		page->left--;
 	}
-	return found >= 0;
+	return true;
 }
 
-int maas_lend_list(struct maas_lend *lend, const char *owner, const char *after, uint32_t limit,
-		   struct maas_allocation *ret_allocations, bool *ret_more)
+bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
+			 struct maas_allocation *ret_allocations, uint32_t max, uint32_t *ret_count)
 {
-	struct page page = {.owner = owner, .limit = limit, .allocations = ret_allocations};
-	struct maas_slab_ref ref;
-	bool going = true;
-	int rc;
+	bool going;
 
-	if (!limit || limit > INT32_MAX)
-		return -EINVAL;
-	if (after) {
-		rc = maas_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot,
-				    &ref.generation);
-		if (rc)
-			return rc;
-		page.cursor = (uint64_t)ref.slot + 1;
-	}
-	while (going) {
-		pthread_mutex_lock(&lend->lock);
-		going = list_some(lend, &page);
-		pthread_mutex_unlock(&lend->lock);
-	}
-	*ret_more = page.more;
-	return (int)page.count;
+	*ret_count = 0;
+	pthread_mutex_lock(&lend->lock);
+	going = next_of_page(lend, page, ret_allocations, max, ret_count);
+	pthread_mutex_unlock(&lend->lock);
+	return going;
 }

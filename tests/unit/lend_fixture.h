@@ -116,6 +116,28 @@ static inline int free_now(struct fixture *f, const struct maas_allocation *allo
 	return maas_lend_free(f->lend, allocation->id, NULL, NULL);
 }
 
+/* A whole page: how many, or an error. */
+static inline int list_page(struct maas_lend *lend, const char *owner, const char *after,
+			    uint32_t limit, struct maas_allocation *ret, bool *ret_more)
+{
+	struct maas_lend_page page;
+	uint32_t total = 0;
+	uint32_t count;
+	int rc = maas_lend_page_start(lend, &page, owner, after, limit);
+	bool going = true;
+
+	if (rc)
+		return rc;
+	for (; going; total += count) {
+		struct maas_allocation some[7];
+
+		going = maas_lend_page_next(lend, &page, some, MAAS_ARRAY_SIZE(some), &count);
+		memcpy(ret + total, some, count * sizeof(*some));
+	}
+	*ret_more = page.more;
+	return (int)total;
+}
+
 static inline struct maas_lend_stats lend_stats(struct fixture *f)
 {
 	struct maas_lend_stats stats;

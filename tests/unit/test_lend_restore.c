@@ -48,7 +48,7 @@ static int count_of(struct fixture *f, const char *owner)
 {
 	static struct maas_allocation list[100];
 	bool more;
-	int count = maas_lend_list(f->lend, owner, NULL, 100, list, &more);
+	int count = list_page(f->lend, owner, NULL, 100, list, &more);
 
 	assert_false(more);
 	return count;

@@ -173,7 +173,7 @@ static void do_list(struct actor *actor)
 	struct maas_allocation page[16];
 	bool more;
 	int rc;
-	int got = maas_lend_list(actor->world->f.lend, owner, NULL, 16, page, &more);
+	int got = list_page(actor->world->f.lend, owner, NULL, 16, page, &more);
 
 	CHECK(got >= 0 && got <= 16);
 	for (int i = 0; i < got && owner; i++)
