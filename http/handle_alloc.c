@@ -10,11 +10,8 @@
 /* POST /allocate */
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
-	struct maas_slab_stats stats;
-	uint64_t largest;
+	uint64_t largest = maas_http_slab_bytes(conn->http, UINT64_MAX);
 
-	maas_slab_stats(conn->http->options.slab, &stats);
-	largest = stats.classes[stats.num_classes - 1].slab_bytes;
 	return maas_http_fail(conn, -EFBIG,
 			      "%llu bytes do not fit the largest slab class, %llu bytes; ask for "
 			      "less, or start maasd with a larger class in --slab-sizes",
@@ -144,23 +141,40 @@ int maas_http_allocate_end(struct maas_http_conn *conn)
 	return status ? fail_allocate(conn, status, &loan->body) : reply(conn, loan);
 }
 
-static int allocate(struct maas_http_conn *conn, struct maas_http_loan *loan)
+static int allocate(struct maas_http_loan *loan)
 {
-	int r = maas_lend_allocate(conn->http->options.lend, &loan->request, loan->refs,
-				   &loan->first);
-
-	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
+	return maas_lend_allocate(loan->conn->http->options.lend, &loan->request, loan->refs,
+				  &loan->first);
 }
 
-static int allocate_keyed(struct maas_http_conn *conn, struct maas_http_loan *loan)
+static int allocate_keyed(struct maas_http_loan *loan)
+{
+	int r = maas_lend_allocate_granted(loan->conn->http->options.lend, &loan->request,
+					   loan->body.access, loan->refs, &loan->first,
+					   loan->grants, maas_http_loan_done, loan);
+
+	return r ? r : -EINPROGRESS;
+}
+
+/* Whether so much memory is asked for that to get and to zero it takes long. */
+static bool is_heavy(const struct maas_http_loan *loan)
+{
+	return maas_http_slab_bytes(loan->conn->http, loan->request.size_bytes) * loan->count >=
+	       MAAS_HTTP_HEAVY_BYTES;
+}
+
+static int start(struct maas_http_conn *conn, struct maas_http_loan *loan)
 {
 	int r;
 
-	maas_http_loan_begin(loan);
-	r = maas_lend_allocate_granted(conn->http->options.lend, &loan->request, loan->body.access,
-				       loan->refs, &loan->first, loan->grants, maas_http_loan_done,
-				       loan);
-	return maas_http_loan_wait(loan, r);
+	if (is_heavy(loan))
+		return maas_http_heavy_run(loan, loan->keyed ? allocate_keyed : allocate);
+	if (loan->keyed) {
+		maas_http_loan_begin(loan);
+		return maas_http_loan_wait(loan, allocate_keyed(loan));
+	}
+	r = allocate(loan);
+	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
 }
 
 int maas_http_allocate(struct maas_http_conn *conn)
@@ -193,5 +207,5 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		.request_id = *body.request_id ? loan->body.request_id : NULL,
 	};
 	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_ACCESS_NONE;
-	return loan->keyed ? allocate_keyed(conn, loan) : allocate(conn, loan);
+	return start(conn, loan);
 }

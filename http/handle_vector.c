@@ -170,7 +170,7 @@ int maas_http_data_write_begin(struct maas_http_conn *conn)
 {
 	const struct maas_http *http = conn->http;
 	uint64_t max = PREFIX_BYTES + http->options.max_body_bytes +
-		       MAAS_HTTP_MAX_RANGES * http->largest_slab;
+		       MAAS_HTTP_MAX_RANGES * maas_http_slab_bytes(http, UINT64_MAX);
 
 	if (conn->req.content_length > max)
 		return maas_http_error(conn, MHD_HTTP_CONTENT_TOO_LARGE, "body_too_large",

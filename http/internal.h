@@ -106,6 +106,33 @@ void maas_http_linger_stop(struct maas_http_linger *linger);
 /* Keeps a copy of `fd`, which the caller closes, and reads from it for at most two seconds. */
 void maas_http_linger_add(struct maas_http_linger *linger, int fd);
 
+/* ---- heavy: a thread for requests that take long by themselves */
+
+#define MAAS_HTTP_HEAVY_BYTES (16u << 20) /* of slabs in one allocation, from here on */
+
+struct maas_http_loan;
+TAILQ_HEAD(maas_http_loans, maas_http_loan);
+
+struct maas_http_heavy {
+	bool running;
+	pthread_t thread;
+	pthread_cond_t wake;
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	struct maas_http_loans queue;
+	bool stop;
+};
+
+MAAS_MUST_CHECK int maas_http_heavy_start(struct maas_http_heavy *heavy);
+/* What waits in the queue ends with -ECANCELED. */
+void maas_http_heavy_stop(struct maas_http_heavy *heavy);
+/*
+ * Suspends the request and runs `work` in that thread; its result ends the wait, unless that is
+ * -EINPROGRESS: then maas_http_loan_done() comes by itself.
+ */
+MAAS_MUST_CHECK int maas_http_heavy_run(struct maas_http_loan *loan,
+					int (*work)(struct maas_http_loan *loan));
+
 /* ---- peers: who is connected, by address */
 
 #define MAAS_HTTP_PEER_BUCKETS 1024
@@ -180,8 +207,9 @@ struct maas_http {
 	struct maas_buf health_head;	  /* what /health says that never changes */
 	struct MHD_Response *empty;	  /* 200 without a body */
 	uint64_t started_ns;
-	bool has_keys;			 /* there is RDMA */
-	uint64_t largest_slab;		 /* bytes */
+	bool has_keys;				     /* there is RDMA */
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
+	unsigned int num_classes;
 	char host_name[MAAS_HTTP_NAME];	 /* the machine's own … */
 	char short_name[MAAS_HTTP_NAME]; /* … and that without its domain */
 	struct MHD_Daemon *daemons[MAAS_HTTP_MAX_LISTEN];
@@ -193,6 +221,7 @@ struct maas_http {
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
 	struct maas_http_peers peers;
+	struct maas_http_heavy heavy;
 
 	pthread_mutex_t lock;
 	LIST_HEAD(, maas_http_conn) conns; /* guarded by lock */
@@ -207,6 +236,16 @@ struct maas_http {
 MAAS_MUST_CHECK int maas_http_listen(const char *address, struct maas_http_listener *ret_listener);
 /* Removes the listener's socket file, unless another one has taken its place. */
 void maas_http_unlisten(const struct maas_http_listener *listener);
+
+/* The slab that an allocation of that size takes; of one that is too large, the largest. */
+static inline uint64_t maas_http_slab_bytes(const struct maas_http *http, uint64_t size_bytes)
+{
+	unsigned int i = 0;
+
+	while (i + 1 < http->num_classes && http->class_bytes[i] < size_bytes)
+		i++;
+	return http->class_bytes[i];
+}
 
 /* ---- a request */
 
@@ -397,6 +436,8 @@ void maas_http_wait_abandon(struct maas_http_conn *conn);
  */
 struct maas_http_loan {
 	struct maas_http_conn *conn;
+	TAILQ_ENTRY(maas_http_loan) link; /* of the heavy ones; guarded by their lock */
+	int (*work)(struct maas_http_loan *loan);
 	_Atomic unsigned int holders;
 	bool keyed; /* each allocation has a grant */
 	struct maas_http_allocate body;

@@ -133,7 +133,9 @@ static void learn_slabs(struct maas_http *http)
 	struct maas_slab_stats stats;
 
 	maas_slab_stats(http->options.slab, &stats);
-	http->largest_slab = stats.classes[stats.num_classes - 1].slab_bytes;
+	http->num_classes = stats.num_classes;
+	for (unsigned int i = 0; i < stats.num_classes; i++)
+		http->class_bytes[i] = stats.classes[i].slab_bytes;
 }
 
 static struct maas_http *http_new(const struct maas_http_options *options)
@@ -148,6 +150,8 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	http->started_ns = maas_clock_ns();
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
+	pthread_mutex_init(&http->heavy.lock, NULL);
+	pthread_cond_init(&http->heavy.wake, NULL);
 	http->has_keys = maas_lend_key_stats(options->lend, &keys);
 	learn_names(http);
 	learn_slabs(http);
@@ -156,7 +160,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	if (http->empty && !http->health_head.error &&
 	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
 		    MHD_YES &&
-	    !maas_http_peers_init(&http->peers) &&
+	    !maas_http_peers_init(&http->peers) && !maas_http_heavy_start(&http->heavy) &&
 	    !maas_http_linger_start(&http->linger, http->options.max_connections))
 		return http;
 	maas_http_stop(http);
@@ -234,6 +238,7 @@ void maas_http_stop(struct maas_http *http)
 	for (unsigned int i = 0; i < http->num_daemons; i++)
 		fds[i] = MHD_quiesce_daemon(http->daemons[i]);
 	release_connections(http);
+	maas_http_heavy_stop(&http->heavy);
 	for (unsigned int i = 0; i < http->num_daemons; i++) {
 		MHD_stop_daemon(http->daemons[i]);
 		/* Not before: the library's threads may still take it out of their epoll sets, and
@@ -246,6 +251,8 @@ void maas_http_stop(struct maas_http *http)
 		MHD_destroy_response(http->empty);
 	maas_http_peers_fini(&http->peers);
 	maas_buf_fini(&http->health_head);
+	pthread_cond_destroy(&http->heavy.wake);
+	pthread_mutex_destroy(&http->heavy.lock);
 	pthread_mutex_destroy(&http->lock);
 	free(http);
 }

@@ -183,6 +183,25 @@ def list_slowly(server):
     return connections
 
 
+def gigabytes(server):
+    """Memory whose pages and zeros take long, from as many connections as there are workers."""
+    def take():
+        with server.connect() as connection:
+            for _ in range(4):
+                status, body = call(connection, "POST", "/allocate",
+                                    {"size_bytes": 4 * MIB, "count": 100})
+                ids = [a["id"] for a in json.loads(body)["allocations"]] if status == 200 else []
+                if ids:
+                    call(connection, "POST", "/free", {"ids": ids})
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return []
+
+
 def connect(server):
     """As many connections as one address may have, and more."""
     connections = []
@@ -195,7 +214,7 @@ def connect(server):
 
 
 def main():
-    for abuse in [announce, shapes, stall, list_slowly, connect]:
+    for abuse in [announce, shapes, stall, list_slowly, gigabytes, connect]:
         server = Server("--max-connections", "2000")
         victim = Victim(server)
         victim.start()

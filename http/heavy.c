@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A thread for requests that take long by themselves: an allocation of a gigabyte has a gigabyte's
+ * pages to get from the kernel, or to zero. In a worker, every other connection of that worker
+ * would wait for it. Here such requests wait for each other alone.
+ */
+#include <errno.h>
+
+#include "http/internal.h"
+
+static struct maas_http_loan *next(struct maas_http_heavy *heavy)
+{
+	struct maas_http_loan *loan;
+
+	pthread_mutex_lock(&heavy->lock);
+	while (!heavy->stop && TAILQ_EMPTY(&heavy->queue))
+		pthread_cond_wait(&heavy->wake, &heavy->lock);
+	loan = TAILQ_FIRST(&heavy->queue);
+	if (loan)
+		TAILQ_REMOVE(&heavy->queue, loan, link);
+	pthread_mutex_unlock(&heavy->lock);
+	return loan;
+}
+
+static bool is_stopping(struct maas_http_heavy *heavy)
+{
+	bool stop;
+
+	pthread_mutex_lock(&heavy->lock);
+	stop = heavy->stop;
+	pthread_mutex_unlock(&heavy->lock);
+	return stop;
+}
+
+static void *run(void *arg)
+{
+	struct maas_http_heavy *heavy = arg;
+	struct maas_http_loan *loan;
+
+	while ((loan = next(heavy))) {
+		int r = is_stopping(heavy) ? -ECANCELED : loan->work(loan);
+
+		if (r != -EINPROGRESS)
+			maas_http_loan_done(loan, r);
+	}
+	return NULL;
+}
+
+int maas_http_heavy_start(struct maas_http_heavy *heavy)
+{
+	int r;
+
+	TAILQ_INIT(&heavy->queue);
+	r = pthread_create(&heavy->thread, NULL, run, heavy);
+	heavy->running = !r;
+	return -r;
+}
+
+void maas_http_heavy_stop(struct maas_http_heavy *heavy)
+{
+	if (!heavy->running)
+		return;
+	pthread_mutex_lock(&heavy->lock);
+	heavy->stop = true;
+	pthread_cond_signal(&heavy->wake);
+	pthread_mutex_unlock(&heavy->lock);
+	pthread_join(heavy->thread, NULL);
+	heavy->running = false;
+}
+
+int maas_http_heavy_run(struct maas_http_loan *loan, int (*work)(struct maas_http_loan *loan))
+{
+	struct maas_http_heavy *heavy = &loan->conn->http->heavy;
+	int r = -ECANCELED;
+
+	loan->work = work;
+	maas_http_loan_begin(loan);
+	pthread_mutex_lock(&heavy->lock);
+	if (!heavy->stop) {
+		TAILQ_INSERT_TAIL(&heavy->queue, loan, link);
+		pthread_cond_signal(&heavy->wake);
+		r = -EINPROGRESS;
+	}
+	pthread_mutex_unlock(&heavy->lock);
+	return maas_http_loan_wait(loan, r);
+}
