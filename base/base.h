@@ -29,26 +29,45 @@ enum maas_log_level {
 
 /*
  * Sends the log to the file `path` (appended, created 0640), or to stderr when `path` is NULL.
- * Lines are buffered; errors and warnings are written out at once, others within one
- * maas_log_flush(), which the caller runs a few times a second.
- * Threading: any thread. Errors: as open(2); the old destination then stays.
+ * Lines are buffered; errors and warnings are written out at once. Where there is no writer (see
+ * maas_log_start()), the others are written by maas_log_flush(), or when there are many.
+ * Threading: any thread, but not beside a writer. Errors: as open(2); the old destination then
+ * stays.
  */
 MAAS_MUST_CHECK int maas_log_open(const char *path);
 
-/* Opens the log file again under its name, after a rotation. Errors: as maas_log_open(). */
-MAAS_MUST_CHECK int maas_log_reopen(void);
+/*
+ * Starts the writer, a thread that does all of the writing from now on, within a tenth of a second:
+ * nobody else ever waits for the log again. Lines that find the buffer full, or that cannot be
+ * written, are dropped and counted, and the log says how many once it works again. Signals must be
+ * blocked. Errors: as pthread_create(3); without a writer all is as before.
+ */
+MAAS_MUST_CHECK int maas_log_start(void);
+/* Flushes, and ends the writer; one that the log keeps longer than a moment stays behind. */
+void maas_log_stop(void);
 
-/* Writes buffered lines out. Threading: any thread. */
+/* Opens the log file again under its name, after a rotation; the log tells the outcome. With a
+ * writer, it does so, and this returns at once. */
+void maas_log_reopen(void);
+
+/* Writes buffered lines out; with a writer, waits for it for a second at most. Threading: any. */
 void maas_log_flush(void);
+
+/* Lines that were dropped since the start. */
+uint64_t maas_log_dropped(void);
+
+/*
+ * A line without time and level for whoever started the program: on stderr, whatever the log is.
+ * Where that is the log, it comes after the warnings and errors before it, and the lines that are
+ * not urgent let the first such line pass. Nobody has to read it either. Threading: any thread.
+ */
+void maas_log_say(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
 /* Drops events less severe than `level` (default: MAAS_LOG_INFO). Threading: any thread. */
 void maas_log_set_level(enum maas_log_level level);
 
 /* True when an event of `level` would be logged: spares the making of its text. */
 bool maas_log_enabled(enum maas_log_level level);
-
-/* "error", "warn", "info", "debug" to its level. Errors: -EINVAL. */
-MAAS_MUST_CHECK int maas_log_level_parse(const char *text, enum maas_log_level *ret_level);
 
 /* Logs one line; control characters in the text are escaped. Threading: any thread. */
 void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3);

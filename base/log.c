@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The log: lines go into a buffer of fixed size, and from there to a file or to stderr.
+ *
+ * The lock is never held over a write(2), so a log that takes nothing (a pipe that nobody reads, a
+ * disk that hangs) does not stop those who log: the buffer fills, and what does not fit is dropped
+ * and counted. From maas_log_start() on a thread of its own does the writing; without it, the
+ * thread that logs something urgent does.
+ */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -8,24 +17,42 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/base.h"
+#include "base/log_ring.h"
 
-#define LINE_BYTES   1024
-#define BUFFER_BYTES 65536
+#define TEXT_BYTES 1024	       /* of one line, without its head */
+#define WAKE_BYTES (16u << 10) /* so much is not kept for DELAY_MS */
+#define DELAY_MS   100	       /* how long a line may wait for others to be written with it */
+#define START_MS   2000	       /* the same, until maas_log_say() was called */
+#define GIVE_UP_MS 1000	       /* how long those who end wait for the log */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 static _Atomic int max_level = MAAS_LOG_INFO;
+static _Atomic uint64_t dropped_lines;
 
 static struct {
 	pthread_mutex_t lock;
 	/* guarded by lock */
+	pthread_cond_t wake; /* the writer has something to do */
+	pthread_cond_t done; /* something was written, or the writer ended */
 	int fd;
-	char *path; /* NULL: stderr */
-	size_t used;
-	time_t stamp_of;
-	char stamp[32]; /* the text of stamp_of: made once a second, not once a line */
-	char buffer[BUFFER_BYTES];
-} out = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO};
+	char *path;    /* NULL: stderr */
+	bool threaded; /* a thread does the writing */
+	bool writing;  /* somebody writes from the ring, without the lock */
+	bool asleep;   /* the writer waits for a first line */
+	bool urgent;   /* the writer is to write at once */
+	bool reopen;
+	bool stop;
+	bool said;	 /* the start is over: see maas_log_say() */
+	bool torn;	 /* what was written last ended within a line */
+	bool broken;	 /* so it did, and the rest of that line is lost */
+	uint64_t unsaid; /* lines dropped that the log does not tell of yet */
+	struct maas_log_ring ring;
+} out = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.wake = PTHREAD_COND_INITIALIZER,
+	.done = PTHREAD_COND_INITIALIZER,
+	.fd = STDERR_FILENO,
+};
 
 void maas_log_set_level(enum maas_log_level level)
 {
@@ -37,52 +64,212 @@ bool maas_log_enabled(enum maas_log_level level)
 	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
-int maas_log_level_parse(const char *text, enum maas_log_level *ret_level)
+uint64_t maas_log_dropped(void)
 {
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(level_names); i++)
-		if (!strcmp(text, level_names[i])) {
-			*ret_level = (enum maas_log_level)i;
-			return 0;
-		}
-	return -EINVAL;
+	return atomic_load_explicit(&dropped_lines, memory_order_relaxed);
 }
 
-/* Nothing can report a log that cannot be written: the lines are dropped, the program goes on. */
-static void write_out(void)
+/* ---- adding lines; the caller holds the lock */
+
+static void drop(uint64_t lines)
 {
-	size_t done = 0;
+	out.unsaid += lines;
+	atomic_fetch_add_explicit(&dropped_lines, lines, memory_order_relaxed);
+}
 
-	while (done < out.used) {
-		ssize_t n = write(out.fd, out.buffer + done, out.used - done);
+/* `level` is "" for a line without a head. */
+static void add_line(const char *level, const char *text, size_t len)
+{
+	if (!maas_log_ring_add(&out.ring, level, text, len))
+		drop(1);
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		done += (size_t)n;
+/* Behind the lines that were kept and before those that come: just where the others are missing. */
+static void tell_dropped(void)
+{
+	char text[64];
+	int len;
+
+	if (!out.unsaid || !maas_log_enabled(MAAS_LOG_WARN))
+		return;
+	len = snprintf(text, sizeof(text), "log lines dropped count=%llu",
+		       (unsigned long long)out.unsaid);
+	if (maas_log_ring_add(&out.ring, level_names[MAAS_LOG_WARN], text, (size_t)len))
+		out.unsaid = 0;
+}
+
+/* ---- writing; the caller holds the lock, which is free while the kernel works */
+
+/* False when the time is over. */
+static bool wait_until(pthread_cond_t *cond, const struct timespec *deadline)
+{
+	return pthread_cond_clockwait(cond, &out.lock, CLOCK_MONOTONIC, deadline) != ETIMEDOUT;
+}
+
+static struct timespec deadline_in(unsigned int ms)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	at.tv_sec += ms / 1000;
+	at.tv_nsec += ms % 1000 * 1000000L;
+	if (at.tv_nsec >= 1000000000L) {
+		at.tv_sec++;
+		at.tv_nsec -= 1000000000L;
 	}
-	out.used = 0;
+	return at;
 }
 
+/* Returns how many bytes were written; -EAGAIN after DELAY_MS in which `fd` took none. Only a
+ * descriptor of our own is ever non-blocking. */
+static ssize_t write_some(int fd, const char *data, size_t len)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+	ssize_t n;
+
+	do
+		n = write(fd, data, len);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		return n;
+	if (n == 0)
+		return -EIO;
+	if (errno == EAGAIN) {
+		poll(&poll_fd, 1, DELAY_MS);
+		return -EAGAIN;
+	}
+	return -errno;
+}
+
+/* The first `len` bytes will never be written. */
+static void lose(size_t len)
+{
+	drop(maas_log_ring_consume(&out.ring, len));
+	out.broken |= out.torn;
+	out.torn = false;
+}
+
+/* Another destination does not begin with the rest of a line. */
+static void lose_torn_line(void)
+{
+	const char *data;
+	size_t len = maas_log_ring_piece(&out.ring, &data);
+
+	if (out.torn)
+		lose((size_t)((const char *)memchr(data, '\n', len) - data) + 1);
+}
+
+/* Writes what comes first, or a part of it. False: it took nothing for a while. */
+static bool write_piece(void)
+{
+	bool mends = out.broken;
+	const char *data;
+	size_t len = maas_log_ring_piece(&out.ring, &data);
+	int fd = out.fd;
+	ssize_t n;
+
+	pthread_mutex_unlock(&out.lock);
+	n = mends ? write_some(fd, "\n", 1) : write_some(fd, data, len);
+	pthread_mutex_lock(&out.lock);
+	if (n == -EAGAIN)
+		return false;
+	if (n < 0) {
+		lose(len);
+	} else if (mends) {
+		out.broken = false;
+	} else {
+		out.torn = data[n - 1] != '\n';
+		maas_log_ring_consume(&out.ring, (size_t)n);
+		tell_dropped();
+	}
+	return true;
+}
+
+/* Writes what was there when it began, at the end everything; where the log takes nothing, until it
+ * is asked for something else. One at a time: `writing` says that it runs. */
+static void drain(void)
+{
+	uint64_t goal;
+
+	while (out.writing)
+		pthread_cond_wait(&out.done, &out.lock);
+	goal = out.ring.added;
+	out.writing = true;
+	while (out.ring.taken < goal || (out.stop && out.ring.taken < out.ring.added))
+		if (!write_piece() && (out.reopen || out.stop))
+			break;
+	out.writing = false;
+	pthread_cond_broadcast(&out.done);
+}
+
+/* A line was added. */
+static void notice(bool urgent)
+{
+	uint64_t held = out.ring.added - out.ring.taken;
+
+	if (!out.threaded) {
+		if (urgent || held >= MAAS_LOG_RING_BYTES / 2)
+			drain();
+		return;
+	}
+	urgent = (urgent || held >= WAKE_BYTES) && !out.urgent;
+	if (urgent)
+		out.urgent = true;
+	if (urgent || out.asleep) {
+		out.asleep = false;
+		pthread_cond_signal(&out.wake);
+	}
+}
+
+void maas_log_flush(void)
+{
+	const struct timespec deadline = deadline_in(GIVE_UP_MS);
+	uint64_t goal;
+
+	pthread_mutex_lock(&out.lock);
+	goal = out.ring.added;
+	if (out.ring.taken < goal)
+		notice(true);
+	while (out.ring.taken < goal && wait_until(&out.done, &deadline))
+		;
+	pthread_mutex_unlock(&out.lock);
+}
+
+/* ---- the file */
+
+/*
+ * Never waits: not for the reader of a FIFO either. With nobody there to read, it is opened for
+ * both directions, so that the lines wait in it for a reader to come.
+ */
 static int open_path(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+	const int flags = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int fd = open(path, O_WRONLY | flags, 0640);
 
+	if (fd < 0 && errno == ENXIO)
+		fd = open(path, O_RDWR | flags, 0640);
 	return fd < 0 ? -errno : fd;
 }
 
-static void replace_fd(int fd)
+/* Returns the old one, for the caller to close; -1 where that is stderr. */
+static int replace_fd(int fd, char *path)
 {
-	write_out();
-	if (out.path)
-		close(out.fd);
+	int old = out.path ? out.fd : -1;
+
+	while (out.writing)
+		pthread_cond_wait(&out.done, &out.lock);
+	lose_torn_line();
 	out.fd = fd;
+	out.path = path;
+	return old;
 }
 
 int maas_log_open(const char *path)
 {
 	char *copy = NULL;
+	char *old_path;
 	int fd = STDERR_FILENO;
+	int old;
 
 	if (path) {
 		copy = strdup(path);
@@ -94,34 +281,130 @@ int maas_log_open(const char *path)
 			return fd;
 		}
 	}
+	maas_log_flush();
 	pthread_mutex_lock(&out.lock);
-	replace_fd(fd);
-	free(out.path);
-	out.path = copy;
+	old_path = out.path;
+	old = replace_fd(fd, copy);
 	pthread_mutex_unlock(&out.lock);
+	if (old >= 0)
+		close(old);
+	free(old_path);
 	return 0;
 }
 
-int maas_log_reopen(void)
+/* Without the lock, because open(2) may take as long as write(2); nobody waits for it. */
+static void reopen(void)
 {
-	int fd = 0;
+	int fd = open_path(out.path);
+	int old;
+
+	if (fd < 0) {
+		log_err("log file cannot be opened anew, the old one stays error=%s",
+			strerror(-fd));
+		return;
+	}
+	pthread_mutex_lock(&out.lock);
+	old = replace_fd(fd, out.path);
+	drain(); /* makes room for the line below */
+	pthread_mutex_unlock(&out.lock);
+	close(old);
+	log_info("log file opened anew");
+}
+
+void maas_log_reopen(void)
+{
+	bool here;
 
 	pthread_mutex_lock(&out.lock);
-	if (out.path) {
-		fd = open_path(out.path);
-		if (fd >= 0)
-			replace_fd(fd);
+	here = out.path && !out.threaded;
+	if (out.path && out.threaded) {
+		out.reopen = true;
+		pthread_cond_signal(&out.wake);
 	}
 	pthread_mutex_unlock(&out.lock);
-	return fd < 0 ? fd : 0;
+	if (here) {
+		maas_log_flush();
+		reopen();
+	}
 }
 
-void maas_log_flush(void)
+/* ---- the writer */
+
+static void wait_for_lines(void)
 {
+	struct timespec deadline;
+	bool said;
+
+	out.asleep = true;
+	while (out.ring.added == out.ring.taken && !out.reopen && !out.stop)
+		pthread_cond_wait(&out.wake, &out.lock);
+	out.asleep = false;
+	said = out.said;
+	deadline = deadline_in(said ? DELAY_MS : START_MS);
+	while (!out.urgent && !out.reopen && !out.stop && wait_until(&out.wake, &deadline)) {
+		if (said != out.said)
+			deadline = deadline_in(DELAY_MS);
+		said = out.said;
+	}
+	out.urgent = false;
+}
+
+static void *write_log(void *arg)
+{
+	(void)arg;
 	pthread_mutex_lock(&out.lock);
-	write_out();
+	while (!out.stop) {
+		wait_for_lines();
+		drain();
+		if (out.reopen) {
+			out.reopen = false;
+			pthread_mutex_unlock(&out.lock);
+			reopen();
+			pthread_mutex_lock(&out.lock);
+		}
+	}
+	out.threaded = false;
+	pthread_cond_broadcast(&out.done);
+	pthread_mutex_unlock(&out.lock);
+	return NULL;
+}
+
+int maas_log_start(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int r = 0;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_mutex_lock(&out.lock);
+	out.stop = false;
+	if (!out.threaded)
+		r = pthread_create(&thread, &attr, write_log, NULL);
+	if (!r)
+		out.threaded = true;
+	pthread_mutex_unlock(&out.lock);
+	pthread_attr_destroy(&attr);
+	return -r;
+}
+
+void maas_log_stop(void)
+{
+	struct timespec deadline;
+
+	maas_log_flush();
+	deadline = deadline_in(3 * DELAY_MS);
+	pthread_mutex_lock(&out.lock);
+	if (out.threaded) {
+		out.stop = true;
+		pthread_cond_signal(&out.wake);
+	}
+	while (out.threaded && wait_until(&out.done, &deadline))
+		;
 	pthread_mutex_unlock(&out.lock);
 }
+
+/* ---- lines */
 
 /* A client's bytes end up in lines: one event must stay one line, whatever they hold. */
 static void escape_controls(char *text, size_t len)
@@ -131,46 +414,55 @@ static void escape_controls(char *text, size_t len)
 			text[i] = '?';
 }
 
-static void append_line(const char *level, const char *text, size_t len)
+static size_t format(char text[TEXT_BYTES], const char *fmt, va_list args) MAAS_PRINTF(2, 0);
+
+static size_t format(char text[TEXT_BYTES], const char *fmt, va_list args)
 {
-	time_t now = time(NULL);
-	int head;
+	int len = vsnprintf(text, TEXT_BYTES, fmt, args);
 
-	if (now != out.stamp_of) {
-		struct tm tm;
-
-		gmtime_r(&now, &tm);
-		strftime(out.stamp, sizeof(out.stamp), "%Y-%m-%dT%H:%M:%SZ", &tm);
-		out.stamp_of = now;
-	}
-	if (sizeof(out.buffer) - out.used < LINE_BYTES + 64)
-		write_out();
-	head = snprintf(out.buffer + out.used, 64, "%s %s ", out.stamp, level);
-	out.used += (size_t)head;
-	memcpy(out.buffer + out.used, text, len);
-	out.used += len;
-	out.buffer[out.used++] = '\n';
+	if (len < 0)
+		return 0;
+	if ((size_t)len >= TEXT_BYTES)
+		len = TEXT_BYTES - 1;
+	escape_controls(text, (size_t)len);
+	return (size_t)len;
 }
 
 void maas_log(enum maas_log_level level, const char *fmt, ...)
 {
-	char text[LINE_BYTES];
+	char text[TEXT_BYTES];
 	va_list args;
-	int len;
+	size_t len;
 
 	if (!maas_log_enabled(level))
 		return;
 	va_start(args, fmt);
-	len = vsnprintf(text, sizeof(text), fmt, args);
+	len = format(text, fmt, args);
 	va_end(args);
-	if (len < 0)
-		return;
-	if ((size_t)len >= sizeof(text))
-		len = (int)sizeof(text) - 1;
-	escape_controls(text, (size_t)len);
 	pthread_mutex_lock(&out.lock);
-	append_line(level_names[level], text, (size_t)len);
-	if (level <= MAAS_LOG_WARN)
-		write_out();
+	add_line(level_names[level], text, len);
+	notice(level <= MAAS_LOG_WARN);
 	pthread_mutex_unlock(&out.lock);
+}
+
+void maas_log_say(const char *fmt, ...)
+{
+	const struct timespec deadline = deadline_in(GIVE_UP_MS);
+	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char text[TEXT_BYTES];
+	va_list args;
+	size_t len;
+
+	va_start(args, fmt);
+	len = format(text, fmt, args);
+	va_end(args);
+	text[len++] = '\n';
+	pthread_mutex_lock(&out.lock);
+	while (!out.path && (out.urgent || out.writing) && wait_until(&out.done, &deadline))
+		;
+	out.said = true;
+	pthread_cond_signal(&out.wake);
+	pthread_mutex_unlock(&out.lock);
+	if (poll(&poll_fd, 1, GIVE_UP_MS) == 1)
+		write_some(STDERR_FILENO, text, len);
 }

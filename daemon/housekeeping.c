@@ -46,7 +46,6 @@ static void tick(struct maas_housekeeping *keeper)
 	maas_http_tick(keeper->options.http);
 	reclaim(keeper->options.slab);
 	maas_ratelimit_flush();
-	maas_log_flush();
 	feed_watchdog(keeper, maas_clock_ms());
 }
 

@@ -15,8 +15,8 @@
  * run without its lock, except maas_transfer.abort, which takes none.
  *
  * Threads: main starts everything and then only waits for signals, which all others block; http's
- * workers; one housekeeping thread; where there is RDMA, one that owns its connections and keys and
- * one that registers memory.
+ * workers; one housekeeping thread; one that writes the log; where there is RDMA, one that owns its
+ * connections and keys and one that registers memory.
  */
 #ifndef MAAS_DAEMON_INTERNAL_H
 #define MAAS_DAEMON_INTERNAL_H

@@ -157,12 +157,23 @@ static void block_signals(struct server *server)
 	pthread_sigmask(SIG_BLOCK, &server->signals, NULL);
 }
 
+static int start_log(char *error)
+{
+	int r = maas_log_start();
+
+	if (r)
+		snprintf(error, MAAS_OPTIONS_ERROR, "no thread for the log: %s", strerror(-r));
+	return r;
+}
+
 static int start(struct server *server, struct maas_options *options, char *error)
 {
 	int r;
 
 	block_signals(server);
-	r = maas_machine_raise_files(options, error);
+	r = start_log(error);
+	if (!r)
+		r = maas_machine_raise_files(options, error);
 	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))
 		r = maas_machine_bind_node(options->numa_node, error);
 	if (!r)
@@ -191,7 +202,7 @@ static void stop(struct server *server)
 	maas_rdma_close(server->rdma);
 	maas_slab_close(server->slab);
 	maas_buf_fini(&server->isolation);
-	maas_log_flush();
+	maas_log_stop();
 }
 
 /* ---- what is said at the start */
@@ -223,8 +234,8 @@ static void announce(const struct server *server, const struct maas_options *opt
 	const char *url;
 
 	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
-		/* On stderr whatever the log is, in these words: programs wait for them. */
-		fprintf(stderr, "Listening on %s\n", url);
+		/* In these words: programs wait for them. */
+		maas_log_say("Listening on %s", url);
 		if (options->log_file)
 			log_info("listening on %s", url);
 		if (!open && maas_serve_is_public(url))
@@ -243,16 +254,6 @@ static void announce(const struct server *server, const struct maas_options *opt
 
 /* ---- signals */
 
-static void reopen_log(void)
-{
-	int r = maas_log_reopen();
-
-	if (r)
-		log_err("log file cannot be opened anew, the old one stays error=%s", strerror(-r));
-	else
-		log_info("log file opened anew");
-}
-
 /* The signal that asks for the end, or 0 after `timeout_ms` (-1: none). */
 static int wait_signal(const struct server *server, int timeout_ms)
 {
@@ -263,7 +264,7 @@ static int wait_signal(const struct server *server, int timeout_ms)
 		signal = timeout_ms < 0 ? sigwaitinfo(&server->signals, NULL)
 					: sigtimedwait(&server->signals, NULL, &timeout);
 		if (signal == SIGHUP)
-			reopen_log();
+			maas_log_reopen();
 		else if (signal > 0)
 			return signal;
 		else if (errno == EAGAIN)
@@ -309,7 +310,7 @@ int maas_serve(struct maas_options *options)
 	int signal;
 
 	if (start(&server, options, error)) {
-		fprintf(stderr, "maasd: %s\n", error);
+		maas_log_say("maasd: %s", error);
 		if (options->log_file)
 			log_err("cannot start: %s", error);
 		stop(&server);

@@ -205,6 +205,9 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 			 get(&metrics->refused));
 	maas_http_metric(out, "maas_http_slow_connections_total", "counter",
 			 "Connections closed because they took too long.", get(&metrics->timeouts));
+	maas_http_metric(out, "maas_log_dropped_total", "counter",
+			 "Log lines dropped because the log did not take them.",
+			 maas_log_dropped());
 	maas_http_metric_head(out, "maas_build_info", "gauge", "The version that runs; always 1.");
 	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
 }

@@ -93,16 +93,6 @@ static void buf__grows(void **state)
 	maas_buf_fini(&buf);
 }
 
-static void log_level__parse(void **state)
-{
-	enum maas_log_level level = MAAS_LOG_INFO;
-
-	(void)state;
-	assert_int_equal(maas_log_level_parse("debug", &level), 0);
-	assert_int_equal(level, MAAS_LOG_DEBUG);
-	assert_int_equal(maas_log_level_parse("loud", &level), -EINVAL);
-}
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -111,7 +101,6 @@ int main(void)
 		cmocka_unit_test(size_format__largest_exact_unit),
 		cmocka_unit_test(buf_json__escapes),
 		cmocka_unit_test(buf__grows),
-		cmocka_unit_test(log_level__parse),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

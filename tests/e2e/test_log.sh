@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# A log that takes nothing: everybody is served as before, and what is lost is counted.
+. "$(dirname "$0")/lib.sh"
+
+# posts COUNT: so many requests that each log a line, on one connection.
+posts() {
+	# shellcheck disable=SC2016  # the words are awk's
+	awk -v count="$1" -v url="$URL/allocate/x/renew" 'BEGIN {
+		for (i = 0; i < count; i++)
+			printf "url = \"%s\"\noutput = /dev/null\nwrite-out = \"%%{http_code}\\n\"\n" \
+				"request = POST\ndata = \"\"\nnext\n", url
+	}' | sed '$d' >"$WORK/posts"
+	curl -sS -m 60 -K "$WORK/posts" >"$WORK/answers" || fail "curl: exit $?"
+	equal 'answers' "$1" "$(grep -c '^[1-5][0-9][0-9]$' "$WORK/answers")"
+}
+
+# ends_soon: SIGTERM ends it with 0 although the log takes nothing.
+ends_soon() {
+	local at=$SECONDS
+	kill -TERM "$SERVER"
+	wait_server 0
+	[ $((SECONDS - at)) -le 5 ] || fail "ending took $((SECONDS - at)) s"
+}
+
+serves() {
+	request GET /health -m 5
+	equal 'GET /health' 200 "$STATUS"
+	allocate '{"size_bytes":1000}'
+	request DELETE "/allocate/$ID" -m 5
+	equal 'DELETE' 200 "$STATUS"
+	[ "$(metric maas_log_dropped_total)" -gt 0 ] || fail 'nothing was dropped'
+}
+
+step 'a FIFO that nobody reads'
+mkfifo "$WORK/fifo"
+exec 8<>"$WORK/fifo"
+start_server --log-file "$WORK/fifo" --http-threads 2
+equal 'dropped at first' 0 "$(metric maas_log_dropped_total)"
+posts 4000
+serves
+equal 'lines on stderr' "Listening on $URL" "$(cat "$LOG")"
+
+step 'SIGHUP gets it out of there'
+mv "$WORK/fifo" "$WORK/fifo.old"
+kill -HUP "$SERVER"
+wait_for 5 grep -qs 'log file opened anew' "$WORK/fifo"
+allocate '{"size_bytes":1000}'
+wait_for 5 grep -q 'POST /allocate status=200' "$WORK/fifo"
+wait_for 5 grep -q ' warn log lines dropped count=[1-9]' "$WORK/fifo"
+ends_soon
+
+step 'SIGTERM does not wait for its reader'
+start_server --log-file "$WORK/fifo.old"
+posts 4000
+serves
+ends_soon
+
+step 'the reader comes back'
+start_server --log-file "$WORK/fifo.old"
+posts 4000
+serves
+cat <&8 >"$WORK/read" &
+reader=$!
+children+=("$reader")
+wait_for 10 grep -aq ' warn log lines dropped count=[1-9]' "$WORK/read"
+allocate '{"size_bytes":1000}'
+request DELETE "/allocate/$ID"
+wait_for 10 grep -aq "DELETE /allocate/$ID" "$WORK/read"
+stop_server
+kill "$reader"
+exec 8<&-
+
+step 'stderr that nobody reads any more'
+mkfifo "$WORK/stderr"
+exec 9<>"$WORK/stderr"
+"$MAASD" --listen 127.0.0.1:0 2>&9 9<&- </dev/null &
+SERVER=$!
+children+=("$SERVER")
+read -r -t 30 -u 9 line || fail 'it does not say where it listens'
+URL=${line#Listening on }
+equal 'first line on stderr' "Listening on $URL" "$line"
+posts 4000
+serves
+ends_soon
+exec 9<&-
+
+step 'a full device'
+start_server --log-file /dev/full
+posts 10
+drops() {
+	[ "$(metric maas_log_dropped_total)" -ge 10 ]
+}
+wait_for 5 drops
+ends_soon
+
+step 'a FIFO without a reader at the start'
+mkfifo "$WORK/lonely"
+start_server --log-file "$WORK/lonely"
+posts 10
+ends_soon

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log: what it writes, and that a log which takes nothing stops nobody. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/base.h"
+
+#define MANY	   6000 /* lines that neither a pipe nor the buffer holds */
+#define PATIENT_MS 8000 /* for what takes a second at most */
+
+static char dir[32];
+static char path[64];
+static char other[64];
+
+static int set_up(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/maas-log-XXXXXX");
+	if (!mkdtemp(dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/log", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	maas_log_stop();
+	maas_log_set_level(MAAS_LOG_INFO);
+	if (maas_log_open(NULL))
+		return -1;
+	unlink(path);
+	unlink(other);
+	return rmdir(dir);
+}
+
+/* What was read of a log. */
+struct reading {
+	uint64_t lines; /* "line N" */
+	uint64_t told;	/* the sum of "log lines dropped count=" */
+	uint64_t last;	/* N of the last line */
+	bool opened_anew;
+};
+
+/* Every line is whole, and they come in their order. */
+static void take_line(struct reading *reading, const char *line)
+{
+	const char *text;
+
+	if (!*line)
+		return; /* ends one that a failed write tore */
+	assert_memory_equal(line + 10, "T", 1);
+	assert_memory_equal(line + 19, "Z ", 2);
+	if ((text = strstr(line, " info line "))) {
+		uint64_t number = strtoull(text + 11, NULL, 10);
+
+		assert_true(!reading->lines || number > reading->last);
+		assert_non_null(strstr(text, " and its end"));
+		reading->last = number;
+		reading->lines++;
+	} else if ((text = strstr(line, " warn log lines dropped count="))) {
+		reading->told += strtoull(text + 30, NULL, 10);
+	} else if (strstr(line, " info log file opened anew")) {
+		reading->opened_anew = true;
+	} else {
+		fail_msg("a strange line: \"%s\"", line);
+	}
+}
+
+/* Reads from `fd` for as long as something comes within `wait_ms`. */
+static void read_lines(int fd, int wait_ms, struct reading *reading)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	static char text[65536];
+	size_t len = 0;
+	ssize_t n;
+
+	while (poll(&poll_fd, 1, wait_ms) == 1 &&
+	       (n = read(fd, text + len, sizeof(text) - len)) > 0) {
+		char *line = text;
+		char *end;
+
+		len += (size_t)n;
+		while ((end = memchr(line, '\n', len - (size_t)(line - text)))) {
+			*end = '\0';
+			take_line(reading, line);
+			line = end + 1;
+		}
+		len -= (size_t)(line - text);
+		memmove(text, line, len);
+	}
+	assert_int_equal(len, 0);
+}
+
+static struct reading read_file(const char *name)
+{
+	struct reading reading = {0};
+	int fd = open(name, O_RDONLY);
+
+	if (fd < 0)
+		return reading;
+	read_lines(fd, 0, &reading);
+	close(fd);
+	return reading;
+}
+
+static void log_lines(unsigned int from, unsigned int count)
+{
+	for (unsigned int i = from; i < from + count; i++)
+		log_info("line %u of some length, such as an address and a path have: %s", i,
+			 "and its end");
+}
+
+/* A pipe that nobody reads from; returns the end that could be read. */
+static int open_fifo(void)
+{
+	int fd;
+
+	assert_int_equal(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	assert_true(fd >= 0);
+	assert_int_equal(maas_log_open(path), 0);
+	return fd;
+}
+
+static void log__without_a_writer(void **state)
+{
+	struct reading reading;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(maas_log_open(path), 0);
+	log_lines(0, 1);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	maas_log_flush();
+	reading = read_file(path);
+	assert_int_equal(reading.lines, 1);
+	log_lines(1, MANY);
+	log_warn("log lines dropped count=3");
+	reading = read_file(path);
+	assert_int_equal(reading.lines, MANY + 1);
+}
+
+static void log__writer_needs_no_flush(void **state)
+{
+	struct reading reading = {0};
+	uint64_t before = maas_log_dropped();
+
+	(void)state;
+	assert_int_equal(maas_log_open(path), 0);
+	assert_int_equal(maas_log_start(), 0);
+	for (int i = 0; i < 10; i++) {
+		log_lines(100u * (unsigned int)i, 100);
+		maas_log_flush();
+	}
+	log_lines(1000, 1);
+	for (int i = 0; i < PATIENT_MS / 10 && reading.lines < 1001; i++) {
+		usleep(10000);
+		reading = read_file(path);
+	}
+	assert_int_equal(reading.lines, 1001);
+	assert_int_equal(maas_log_dropped(), before);
+}
+
+static void log__nobody_reads(void **state)
+{
+	struct reading reading = {0};
+	uint64_t before = maas_log_dropped();
+	uint64_t dropped;
+	uint64_t start_ms;
+	int fd = open_fifo();
+
+	(void)state;
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, MANY);
+	dropped = maas_log_dropped() - before;
+	assert_in_range(dropped, 100, MANY - 1000);
+	start_ms = maas_clock_ms();
+	maas_log_flush();
+	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
+
+	read_lines(fd, 1000, &reading);
+	log_lines(MANY, 1);
+	maas_log_flush();
+	read_lines(fd, 1000, &reading);
+	assert_int_equal(reading.told, dropped);
+	assert_int_equal(reading.lines + dropped, MANY + 1);
+	assert_int_equal(reading.last, MANY);
+	close(fd);
+}
+
+/* The end does not wait for the log for long, and what comes after it does not either. */
+static void stop__nobody_reads(void **state)
+{
+	uint64_t before = maas_log_dropped();
+	uint64_t start_ms = maas_clock_ms();
+	int fd = open_fifo();
+
+	(void)state;
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, MANY);
+	maas_log_stop();
+	log_warn("nobody hears of this");
+	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
+	close(fd);
+	maas_log_flush(); /* it fails now, with EPIPE */
+	assert_true(maas_log_dropped() - before > MANY / 2);
+}
+
+static void open__fifo_without_a_reader(void **state)
+{
+	struct reading reading = {0};
+	int fd;
+
+	(void)state;
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(maas_log_open(path), 0);
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, 10);
+	maas_log_flush();
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	read_lines(fd, 0, &reading);
+	assert_int_equal(reading.lines, 10);
+	close(fd);
+}
+
+/* The old one takes nothing, in the middle of a line: the new one begins with a whole line. */
+static void reopen__nobody_reads_the_old_one(void **state)
+{
+	struct reading reading = {0};
+	uint64_t before = maas_log_dropped();
+	uint64_t start_ms;
+	int fd = open_fifo();
+
+	(void)state;
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, MANY);
+	assert_int_equal(rename(path, other), 0);
+	start_ms = maas_clock_ms();
+	maas_log_reopen();
+	assert_true(maas_clock_ms() - start_ms < 500);
+	for (int i = 0; i < PATIENT_MS / 10 && !reading.opened_anew; i++) {
+		usleep(10000);
+		maas_log_flush();
+		reading = read_file(path);
+	}
+	assert_true(reading.opened_anew);
+	log_lines(MANY, 1);
+	maas_log_flush();
+	reading = read_file(path);
+	assert_int_equal(reading.last, MANY);
+	assert_int_equal(reading.told, maas_log_dropped() - before);
+	close(fd);
+}
+
+static void reopen__new_file(void **state)
+{
+	struct reading reading = {0};
+
+	(void)state;
+	assert_int_equal(maas_log_open(path), 0);
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, 5);
+	assert_int_equal(rename(path, other), 0);
+	maas_log_reopen();
+	for (int i = 0; i < PATIENT_MS / 10 && access(path, F_OK); i++)
+		usleep(10000);
+	log_lines(5, 2);
+	maas_log_stop();
+	reading = read_file(other);
+	assert_int_equal(reading.lines, 5);
+	reading = read_file(path);
+	assert_int_equal(reading.lines, 2);
+	assert_true(reading.opened_anew);
+}
+
+static void reopen__fails(void **state)
+{
+	char no_dir[80];
+	char text[200] = "";
+	int fd;
+
+	(void)state;
+	snprintf(no_dir, sizeof(no_dir), "%s/gone", dir);
+	assert_int_equal(mkdir(no_dir, 0700), 0);
+	snprintf(path, sizeof(path), "%s/gone/log", dir);
+	assert_int_equal(maas_log_open(path), 0);
+	fd = open(path, O_RDONLY);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(no_dir), 0);
+	maas_log_reopen();
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	assert_non_null(strstr(text, "the old one stays error=No such file"));
+	close(fd);
+}
+
+static void log__device_is_full(void **state)
+{
+	uint64_t before = maas_log_dropped();
+
+	(void)state;
+	assert_int_equal(maas_log_open("/dev/full"), 0);
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, 300);
+	maas_log_flush();
+	assert_int_equal(maas_log_dropped() - before, 300);
+	maas_log_stop();
+	assert_int_equal(maas_log_open(path), 0);
+	log_lines(300, 1);
+	maas_log_flush();
+}
+
+static void set_file_limit(rlim_t bytes)
+{
+	const struct rlimit limit = {bytes, RLIM_INFINITY};
+
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A disk that is full in the middle of a line, and then is not: the line is ended, and the next one
+ * stands alone. */
+static void log__tells_what_it_dropped(void **state)
+{
+	uint64_t before = maas_log_dropped();
+	char told[64];
+	char text[2048] = "";
+	int fd;
+
+	(void)state;
+	assert_int_equal(maas_log_open(path), 0);
+	assert_int_equal(maas_log_start(), 0);
+	set_file_limit(1000);
+	log_lines(0, 100);
+	maas_log_flush();
+	set_file_limit(RLIM_INFINITY);
+	assert_true(maas_log_dropped() - before > 50);
+	log_lines(100, 1);
+	maas_log_flush();
+	maas_log_stop();
+	fd = open(path, O_RDONLY);
+	assert_true(read(fd, text, sizeof(text) - 1) > 1000);
+	close(fd);
+	assert_int_equal(text[1000], '\n');
+	assert_memory_equal(text + 1001 + 20, " info line 100 ", 15);
+	snprintf(told, sizeof(told), " warn log lines dropped count=%u\n",
+		 (unsigned int)(maas_log_dropped() - before));
+	assert_non_null(strstr(text + 1001, told));
+}
+
+static void *log_some(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < 5000; i++)
+		log_debug("a line of many threads");
+	return NULL;
+}
+
+static void log__many_threads(void **state)
+{
+	uint64_t before = maas_log_dropped();
+	uint64_t lines = 0;
+	uint64_t told = 0;
+	pthread_t threads[4];
+	char line[128];
+	FILE *file;
+
+	(void)state;
+	maas_log_set_level(MAAS_LOG_DEBUG);
+	assert_int_equal(maas_log_open(path), 0);
+	assert_int_equal(maas_log_start(), 0);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, log_some, NULL), 0);
+	for (int i = 0; i < 20; i++)
+		maas_log_reopen();
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	maas_log_flush();
+	maas_log_stop();
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file)) {
+		const char *count = strstr(line, "dropped count=");
+
+		lines += !strcmp(line + 20, " debug a line of many threads\n");
+		told += count ? strtoull(count + 14, NULL, 10) : 0;
+	}
+	fclose(file);
+	assert_int_equal(lines + maas_log_dropped() - before, 20000);
+	assert_int_equal(told, maas_log_dropped() - before);
+}
+
+/* ---- stderr */
+
+/* Puts a pipe in the place of stderr; returns its other end. */
+static int pipe_stderr(int *ret_saved)
+{
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	*ret_saved = dup(STDERR_FILENO);
+	assert_int_equal(dup2(fds[1], STDERR_FILENO), STDERR_FILENO);
+	close(fds[1]);
+	return fds[0];
+}
+
+static void restore_stderr(int saved)
+{
+	assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+	close(saved);
+}
+
+static void say__is_on_stderr(void **state)
+{
+	char text[512] = "";
+	size_t len;
+	int saved;
+	int fd = pipe_stderr(&saved);
+
+	(void)state;
+	assert_int_equal(maas_log_open(NULL), 0);
+	assert_int_equal(maas_log_start(), 0);
+	log_warn("first");
+	maas_log_say("Listening on %s", "http://127.0.0.1:1");
+	maas_log_flush();
+	maas_log_stop();
+	assert_int_equal(maas_log_open(path), 0);
+	log_warn("this is in the file");
+	maas_log_say("and this is not");
+	restore_stderr(saved);
+	len = (size_t)read(fd, text, sizeof(text) - 1);
+	assert_in_range(len, 20, sizeof(text) - 1);
+	assert_string_equal(text + 20,
+			    " warn first\nListening on http://127.0.0.1:1\nand this is not\n");
+	close(fd);
+}
+
+/* stderr blocks, because its open file description is not ours to change: the writer hangs in it,
+ * and nobody else does. */
+static void log__nobody_reads_stderr(void **state)
+{
+	uint64_t before = maas_log_dropped();
+	uint64_t start_ms = maas_clock_ms();
+	struct reading reading = {0};
+	int saved;
+	int fd = pipe_stderr(&saved);
+
+	(void)state;
+	assert_int_equal(maas_log_open(NULL), 0);
+	assert_int_equal(maas_log_start(), 0);
+	log_lines(0, MANY);
+	assert_true(maas_log_dropped() > before);
+	maas_log_stop();
+	assert_in_range(maas_clock_ms() - start_ms, 500, PATIENT_MS);
+	assert_int_equal(fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK, 0);
+	read_lines(fd, 1000, &reading);
+	maas_log_stop();
+	restore_stderr(saved);
+	read_lines(fd, 0, &reading);
+	assert_int_equal(reading.lines + maas_log_dropped() - before, MANY);
+	close(fd);
+}
+
+int main(void)
+{
+#define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	static const struct CMUnitTest tests[] = {
+		LOG_TEST(log__without_a_writer),
+		LOG_TEST(log__writer_needs_no_flush),
+		LOG_TEST(log__nobody_reads),
+		LOG_TEST(stop__nobody_reads),
+		LOG_TEST(open__fifo_without_a_reader),
+		LOG_TEST(reopen__nobody_reads_the_old_one),
+		LOG_TEST(reopen__new_file),
+		LOG_TEST(reopen__fails),
+		LOG_TEST(log__device_is_full),
+		LOG_TEST(log__tells_what_it_dropped),
+		LOG_TEST(log__many_threads),
+		LOG_TEST(say__is_on_stderr),
+		LOG_TEST(log__nobody_reads_stderr),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
