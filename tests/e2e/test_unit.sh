@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# The systemd unit and its user, as they are installed. Run as: test_unit.sh MAASD BUILD_DIR
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+BUILD=$2
+ROOT=$WORK/root
+
+step 'install'
+DESTDIR=$ROOT cmake --install "$BUILD/daemon" --prefix /usr >"$WORK/install.log"
+UNIT=$ROOT/usr/lib/systemd/system/maasd.service
+USERS=$ROOT/usr/lib/sysusers.d/maasd.conf
+[ -s "$UNIT" ] || fail 'the unit is not installed'
+[ -s "$USERS" ] || fail 'the user is not installed'
+installed=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$UNIT")
+equal 'the name of what the unit starts' maasd "${installed##*/}"
+
+# setting NAME: its values, in the order of the unit.
+setting() {
+	sed -n "s/^$1=//p" "$UNIT" | paste -sd ' '
+}
+
+step 'what --memory-file and sockets rely on'
+equal 'User=' maasd "$(setting User)"
+equal 'DynamicUser=' no "$(setting DynamicUser)"
+equal 'RemoveIPC=' no "$(setting RemoveIPC)"
+equal 'RuntimeDirectory=' maasd "$(setting RuntimeDirectory)"
+equal 'RuntimeDirectoryPreserve=' restart "$(setting RuntimeDirectoryPreserve)"
+equal 'PrivateIPC=' '' "$(setting PrivateIPC)"
+# strict leaves /dev writable, /dev/shm with it, unless one of these takes it away again.
+equal 'PrivateDevices=' '' "$(setting PrivateDevices)"
+for name in ReadOnlyPaths InaccessiblePaths TemporaryFileSystem; do
+	[[ $(setting $name) != */dev* ]] || fail "$name= takes /dev/shm away"
+done
+
+step 'what keeps it harmless'
+equal 'LimitCORE=' 0 "$(setting LimitCORE)"
+equal 'ProtectSystem=' strict "$(setting ProtectSystem)"
+equal 'CapabilityBoundingSet=' 1 "$(grep -c '^CapabilityBoundingSet=$' "$UNIT")"
+equal 'NoNewPrivileges=' yes "$(setting NoNewPrivileges)"
+[[ " $(setting RestrictAddressFamilies) " == *' AF_UNIX '* ]] || fail 'no Unix sockets'
+
+if command -v systemd-analyze >/dev/null; then
+	step 'systemd-analyze verify'
+	# It looks for the program and the user, which are not installed here.
+	mkdir "$WORK/unit"
+	sed -e "s|^ExecStart=[^ ]*|ExecStart=$MAASD|" -e 's/^User=.*/User=root/' \
+		-e '/^Documentation=man:/d' "$UNIT" >"$WORK/unit/maasd.service"
+	text=$(systemd-analyze verify "$WORK/unit/maasd.service" 2>&1) ||
+		fail "systemd-analyze verify: $text"
+	[[ $text != *maasd.service:* ]] || fail "systemd-analyze verify: $text"
+	echo 'NoSuchSetting=1' >>"$WORK/unit/maasd.service"
+	text=$(systemd-analyze verify "$WORK/unit/maasd.service" 2>&1 || true)
+	contains 'systemd-analyze verify of a bad unit' "$text" maasd.service
+fi
+
+if command -v systemd-sysusers >/dev/null; then
+	step 'systemd-sysusers'
+	text=$(systemd-sysusers --root="$ROOT" --dry-run 2>&1) || fail "systemd-sysusers: $text"
+	contains 'systemd-sysusers --dry-run' "$text" "user 'maasd'"
+	mkdir -p "$ROOT/etc"
+	if [ "$(id -u)" = 0 ] && systemd-sysusers --root="$ROOT" >"$WORK/sysusers.log" 2>&1; then
+		grep -q '^maasd:' "$ROOT/etc/passwd" || fail 'it made no user'
+		grep -q '^maasd:' "$ROOT/etc/group" || fail 'it made no group'
+	fi
+fi
