@@ -37,6 +37,10 @@
 MAAS_MUST_CHECK int maas_machine_raise_files(struct maas_options *options,
 					     char error[MAAS_OPTIONS_ERROR]);
 
+/* The group that --socket-group names, if it is given. Errors: -ENOENT there is none. */
+MAAS_MUST_CHECK int maas_machine_find_group(const struct maas_options *options,
+					    char error[MAAS_OPTIONS_ERROR], gid_t *ret_group);
+
 /* Binds this process's memory to a NUMA node (set_mempolicy(2)); threads started later inherit it.
  * Errors: -ENODEV no such node or none with memory, -EPERM; `error` names the nodes there are. */
 MAAS_MUST_CHECK int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR]);

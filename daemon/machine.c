@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
+#include <grp.h>
 #include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,32 @@ int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIO
 		 options->max_connections, fits, (unsigned long long)limit.rlim_cur);
 	options->max_connections = fits;
 	return 0;
+}
+
+/* ---- groups */
+
+int maas_machine_find_group(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR],
+			    gid_t *ret_group)
+{
+	const char *text = options->socket_group;
+	const struct group *group;
+	char *end;
+	unsigned long id;
+
+	if (!text)
+		return 0;
+	group = getgrnam(text);
+	if (group) {
+		*ret_group = group->gr_gid;
+		return 0;
+	}
+	id = strtoul(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && !*end && id < (gid_t)-1) {
+		*ret_group = (gid_t)id;
+		return 0;
+	}
+	snprintf(error, MAAS_OPTIONS_ERROR, "--socket-group %.64s: there is no such group", text);
+	return -ENOENT;
 }
 
 /* ---- NUMA */

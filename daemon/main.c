@@ -28,9 +28,11 @@ static int check(struct maas_options *options)
 	struct maas_slab_stats stats;
 	struct maas_slab *slab;
 	struct maas_buf text = {0};
+	gid_t group;
 	int r;
 
-	if (maas_machine_raise_files(options, error))
+	if (maas_machine_raise_files(options, error) ||
+	    maas_machine_find_group(options, error, &group))
 		return fail_usage(error);
 	if (maas_options_given(options, MAAS_OPTION_NUMA_NODE) &&
 	    maas_machine_bind_node(options->numa_node, error))

@@ -110,6 +110,24 @@ static int set_ip(const struct source *source, const char *value, const char **r
 	return 0;
 }
 
+/* Three or four octal digits: "66" is rather a slip than a mode. */
+static int set_mode(const struct source *source, const char *value, unsigned int *ret_mode)
+{
+	size_t len = strlen(value);
+	unsigned int mode = 0;
+
+	for (const char *at = value; *at >= '0' && *at <= '7' && mode <= 0777; at++) {
+		mode = mode * 8 + (unsigned int)(*at - '0');
+		len--;
+	}
+	if (len || strlen(value) < 3 || strlen(value) > 4 || mode > 0777 || !(mode & 0222))
+		return refuse(source, value,
+			      "an octal file mode up to 0777 with which somebody may write, which "
+			      "is to connect, such as 0660");
+	*ret_mode = mode;
+	return 0;
+}
+
 /* ---- lists */
 
 /* "0" to "65535" */
@@ -231,6 +249,8 @@ static int set(struct maas_options *options, enum maas_option option, const stru
 		return set_text(source, value, at);
 	case MAAS_KIND_IP:
 		return set_ip(source, value, at);
+	case MAAS_KIND_MODE:
+		return set_mode(source, value, at);
 	case MAAS_KIND_LISTEN:
 		return add_list(options, source, value, add_listen);
 	case MAAS_KIND_HOSTS:

@@ -27,6 +27,8 @@ enum maas_option {
 	MAAS_OPTION_MAX_SESSIONS,
 	MAAS_OPTION_MAX_SESSION_TTL,
 	MAAS_OPTION_LISTEN,
+	MAAS_OPTION_SOCKET_MODE,
+	MAAS_OPTION_SOCKET_GROUP,
 	MAAS_OPTION_HTTP_THREADS,
 	MAAS_OPTION_MAX_CONNECTIONS,
 	MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS,
@@ -77,6 +79,8 @@ struct maas_options {
 
 	char listen[MAAS_OPTIONS_LISTEN][MAAS_OPTIONS_ADDRESS];
 	unsigned int num_listen;
+	unsigned int socket_mode;
+	const char *socket_group;		  /* name or number */
 	unsigned int http_threads;		  /* 0: one for each CPU, at most 16 */
 	unsigned int max_connections;		  /* for each address that is listened at */
 	unsigned int max_connections_per_address; /* of clients; if given; 0: no limit */

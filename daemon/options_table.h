@@ -12,6 +12,7 @@ enum maas_option_kind {
 	MAAS_KIND_WORD,	  /* unsigned int, the index of a word in `value`, such as "auto|off" */
 	MAAS_KIND_TEXT,	  /* const char * */
 	MAAS_KIND_IP,	  /* const char * */
+	MAAS_KIND_MODE,	  /* unsigned int, of a file */
 	MAAS_KIND_LISTEN, /* `listen` and `num_listen` */
 	MAAS_KIND_HOSTS,  /* `hosts` and `num_hosts` */
 	MAAS_KIND_SIZES,  /* `class_bytes` and `num_classes` */

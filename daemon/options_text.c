@@ -117,6 +117,9 @@ static void print_value(struct maas_buf *out, const struct maas_options *options
 	case MAAS_KIND_IP:
 		maas_buf_str(out, *(const char *const *)at);
 		break;
+	case MAAS_KIND_MODE:
+		maas_buf_printf(out, "%04o", *(const unsigned int *)at);
+		break;
 	case MAAS_KIND_LISTEN:
 		print_listen(out, options);
 		break;

@@ -23,6 +23,7 @@ struct server {
 	char boot_id[MAAS_ID_TEXT];
 	const char *listen[MAAS_OPTIONS_LISTEN];
 	const char *hosts[MAAS_OPTIONS_HOSTS];
+	gid_t socket_group;
 	sigset_t signals;
 };
 
@@ -104,6 +105,8 @@ static int start_http(struct server *server, const struct maas_options *options,
 		.lend = server->lend,
 		.listen = server->listen,
 		.num_listen = options->num_listen,
+		.socket_group = options->socket_group ? &server->socket_group : NULL,
+		.socket_mode = options->socket_mode,
 		.threads = options->http_threads,
 		.max_connections = options->max_connections,
 		.max_connections_per_address = maas_options_per_address(options),
@@ -117,6 +120,9 @@ static int start_http(struct server *server, const struct maas_options *options,
 	char reason[MAAS_HTTP_ERROR] = "";
 	int r;
 
+	r = maas_machine_find_group(options, error, &server->socket_group);
+	if (r)
+		return r;
 	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	for (unsigned int i = 0; i < options->num_listen; i++)
 		server->listen[i] = options->listen[i];

@@ -6,6 +6,8 @@
 #ifndef MAAS_HTTP_HTTP_H
 #define MAAS_HTTP_HTTP_H
 
+#include <sys/types.h>
+
 #include "lend/lend.h"
 
 struct maas_http;
@@ -29,8 +31,10 @@ struct maas_http_options {
 	struct maas_lend *lend;
 	const char *const *listen; /* "0.0.0.0:3000", "[::]:3000", "unix:/run/maas.sock" */
 	unsigned int num_listen;
+	const gid_t *socket_group; /* of unix: sockets; NULL: that of the process */
 	/* Of these, 0 is the default. */
 	unsigned int threads;	      /* workers for each address; one for each CPU, at most 16 */
+	mode_t socket_mode;	      /* of unix: sockets; 0660 */
 	unsigned int max_connections; /* for each address that is listened at; 4096 */
 	unsigned int max_connections_per_address; /* of clients; here 0 is no limit */
 	size_t max_body_bytes;			  /* of a JSON body that is a list; 1 MiB */

@@ -230,10 +230,12 @@ struct maas_http {
 /*
  * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_listener` says where
  * it listens, with the port that was really taken. A socket file that nobody listens at is
- * replaced, nothing else. Returns the descriptor. Errors: -EINVAL, -EEXIST the path is no socket,
- * and errno of bind(2).
+ * replaced, nothing else; a new one has socket_mode and socket_group of `options` before anybody
+ * can connect. Returns the descriptor. Errors: -EINVAL, -EEXIST the path is no socket, -EPERM the
+ * group is not one of the process's, and errno of bind(2).
  */
-MAAS_MUST_CHECK int maas_http_listen(const char *address, struct maas_http_listener *ret_listener);
+MAAS_MUST_CHECK int maas_http_listen(const char *address, const struct maas_http_options *options,
+				     struct maas_http_listener *ret_listener);
 /* Removes the listener's socket file, unless another one has taken its place. */
 void maas_http_unlisten(const struct maas_http_listener *listener);
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Listening sockets: TCP addresses, and Unix sockets whose file says who may connect. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -34,7 +36,33 @@ static int remove_stale(const struct sockaddr_un *addr)
 	return r;
 }
 
-static int bind_unix(int fd, const char *path, struct maas_http_listener *ret)
+/*
+ * Before bind(2) the socket's own mode, which the kernel gives to the file, less the umask; and
+ * nothing for a group that is not the right one yet. So the file is never more open than asked.
+ */
+static int restrict_mode(int fd, const struct maas_http_options *options)
+{
+	mode_t mode = options->socket_mode;
+
+	if (options->socket_group)
+		mode &= ~(mode_t)S_IRWXG;
+	return fchmod(fd, mode) ? -errno : 0;
+}
+
+/* Behind bind(2) and before listen(2), while nobody can connect: what the umask took away is given
+ * back. The directory may be others' too: no link is followed. */
+static int give_away(const char *path, mode_t mode, const struct maas_http_options *options)
+{
+	if (options->socket_group && lchown(path, (uid_t)-1, *options->socket_group))
+		return -errno;
+	if ((mode & ALLPERMS) != options->socket_mode &&
+	    fchmodat(AT_FDCWD, path, options->socket_mode, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	return 0;
+}
+
+static int bind_unix(int fd, const char *path, const struct maas_http_options *options,
+		     struct maas_http_listener *ret)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct stat st;
@@ -45,12 +73,14 @@ static int bind_unix(int fd, const char *path, struct maas_http_listener *ret)
 		return -EINVAL;
 	memcpy(addr.sun_path, path, len);
 	r = remove_stale(&addr);
+	if (!r)
+		r = restrict_mode(fd, options);
 	if (r)
 		return r;
 	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)))
 		return -errno;
-	if (lstat(path, &st) || chmod(path, 0660)) {
-		r = -errno;
+	r = lstat(path, &st) ? -errno : give_away(path, st.st_mode, options);
+	if (r) {
 		unlink(path);
 		return r;
 	}
@@ -117,14 +147,15 @@ static int describe(int fd, struct maas_http_listener *ret)
 	return 0;
 }
 
-static int open_unix(const char *path, struct maas_http_listener *ret)
+static int open_unix(const char *path, const struct maas_http_options *options,
+		     struct maas_http_listener *ret)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	r = bind_unix(fd, path, ret);
+	r = bind_unix(fd, path, options, ret);
 	if (r) {
 		close(fd);
 		return r;
@@ -157,13 +188,14 @@ out:
 	return r ? r : fd;
 }
 
-int maas_http_listen(const char *address, struct maas_http_listener *ret)
+int maas_http_listen(const char *address, const struct maas_http_options *options,
+		     struct maas_http_listener *ret)
 {
 	int fd;
 	int r;
 
 	if (!strncmp(address, "unix:", 5))
-		fd = open_unix(address + 5, ret);
+		fd = open_unix(address + 5, options, ret);
 	else
 		fd = open_ip(address, ret);
 	if (fd >= 0 && listen(fd, SOMAXCONN)) {

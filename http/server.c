@@ -12,6 +12,7 @@
 #define DEFAULT_HEADER_BYTES (16u << 10)
 #define DEFAULT_HELD_BYTES   (256u << 20)
 #define DEFAULT_TIMEOUT_S    30
+#define DEFAULT_SOCKET_MODE  0660
 #define MAX_THREADS	     16
 
 /*
@@ -45,6 +46,8 @@ static void set_defaults(struct maas_http_options *options)
 		options->max_header_bytes = MAAS_HTTP_MAX_HEADER_BYTES;
 	if (!options->max_held_bytes)
 		options->max_held_bytes = DEFAULT_HELD_BYTES;
+	if (!options->socket_mode)
+		options->socket_mode = DEFAULT_SOCKET_MODE;
 	if (!options->timeout_s)
 		options->timeout_s = DEFAULT_TIMEOUT_S;
 }
@@ -77,8 +80,10 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int inde
 		MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_END);
 }
 
-static const char *listen_error(int error)
+static const char *listen_error(const struct maas_http_options *options, int error)
 {
+	if (error == -EPERM && options->socket_group)
+		return "this process may give its socket to a group of its own only";
 	if (error == -EINVAL)
 		return "it must be HOST:PORT, [IPV6]:PORT or unix:PATH";
 	if (error == -EEXIST)
@@ -93,10 +98,10 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 	for (unsigned int i = 0; i < options->num_listen; i++) {
 		const char *address = options->listen[i];
 
-		fds[i] = maas_http_listen(address, &http->listeners[i]);
+		fds[i] = maas_http_listen(address, options, &http->listeners[i]);
 		if (fds[i] < 0) {
 			snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
-				 listen_error(fds[i]));
+				 listen_error(options, fds[i]));
 			return fds[i];
 		}
 	}

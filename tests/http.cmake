@@ -11,3 +11,5 @@ foreach(part calls data free grant guard head keys limits listen metrics peers r
 	vector)
 	maas_unit_test(test_http_${part} http_fixture)
 endforeach()
+# It looks at the socket's file in the moment in which bind(2) makes it.
+target_link_options(test_http_listen PRIVATE -Wl,--wrap=bind)

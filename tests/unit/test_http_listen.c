@@ -101,6 +101,114 @@ static void listen__leaves_what_is_not_its_own(void **state)
 	assert_int_equal(rmdir(name), 0);
 }
 
+static mode_t mode_at_bind;
+static gid_t group_at_bind;
+
+int __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
+int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
+
+/* Looks at a socket file in the moment in which it appears. */
+int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int r = __real_bind(fd, addr, len);
+	struct stat st;
+
+	if (!r && addr->sa_family == AF_UNIX &&
+	    !lstat(((const struct sockaddr_un *)addr)->sun_path, &st)) {
+		mode_at_bind = st.st_mode & 07777;
+		group_at_bind = st.st_gid;
+	}
+	return r;
+}
+
+static void serves_with_mode(const char *address, mode_t umask_bits, mode_t asked,
+			     const gid_t *group)
+{
+	const struct maas_http_options options = {
+		.listen = &address, .num_listen = 1, .socket_mode = asked, .socket_group = group};
+	mode_t wanted = asked ? asked : 0660;
+	mode_t before = umask(umask_bits);
+	struct stat st;
+
+	mode_at_bind = 07777;
+	http_fixture_start(&f, &options);
+	assert_int_equal(umask(before), umask_bits);
+	assert_int_equal(mode_at_bind & ~wanted, 0);
+	assert_int_equal(stat(address + 5, &st), 0);
+	assert_int_equal(st.st_mode & 07777, wanted);
+	if (group) {
+		assert_int_equal(st.st_gid, *group);
+		assert_int_equal(mode_at_bind & 0070, 0);
+	}
+	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	http_fixture_stop(&f);
+}
+
+/* Never more than asked, not even in the moment of its making; and no less, whatever the umask. */
+static void listen__socket_mode(void **state)
+{
+	static const mode_t umasks[] = {0, 0022, 0027, 0077, 0777};
+	static const mode_t modes[] = {0, 0600, 0660, 0666, 0622, 0777};
+	char name[] = "/tmp/maas-http-XXXXXX";
+	char address[80];
+
+	(void)state;
+	assert_non_null(mkdtemp(name));
+	snprintf(address, sizeof(address), "unix:%s/sock", name);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(umasks); i++)
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(modes); j++)
+			serves_with_mode(address, umasks[i], modes[j], NULL);
+	assert_int_equal(rmdir(name), 0);
+}
+
+static void listen__socket_group(void **state)
+{
+	char name[] = "/tmp/maas-http-XXXXXX";
+	gid_t group = getgid();
+	char address[80];
+
+	(void)state;
+	assert_non_null(mkdtemp(name));
+	snprintf(address, sizeof(address), "unix:%s/sock", name);
+	serves_with_mode(address, 0022, 0660, &group);
+	if (geteuid() == 0) {
+		group = 54321;
+		serves_with_mode(address, 0077, 0, &group);
+		assert_int_not_equal(group_at_bind, group);
+	}
+	assert_int_equal(rmdir(name), 0);
+}
+
+/* Root gives a socket to any group; another user to his own only, and no file stays behind. */
+static void listen__socket_group_of_others(void **state)
+{
+	char name[] = "/tmp/maas-http-XXXXXX";
+	const gid_t group = 54321;
+	char error[MAAS_HTTP_ERROR];
+	char address[80];
+	const char *listen = address;
+	struct maas_http_options options = {
+		.listen = &listen, .num_listen = 1, .socket_group = &group};
+	struct maas_http *http;
+
+	(void)state;
+	assert_non_null(mkdtemp(name));
+	snprintf(address, sizeof(address), "unix:%s/sock", name);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(name, 65534, (gid_t)-1), 0);
+		assert_int_equal(seteuid(65534), 0);
+	}
+	serve_on("127.0.0.1:0");
+	options.slab = f.slab;
+	options.lend = f.lend;
+	assert_int_equal(maas_http_start(&options, error, &http), -EPERM);
+	assert_non_null(strstr(error, "group of its own"));
+	assert_int_equal(access(address + 5, F_OK), -1);
+	http_fixture_stop(&f);
+	assert_int_equal(seteuid(getuid()), 0);
+	assert_int_equal(rmdir(name), 0);
+}
+
 static void listen__ipv6(void **state)
 {
 	int fd = socket(AF_INET6, SOCK_STREAM, 0);
@@ -156,6 +264,9 @@ int main(void)
 		cmocka_unit_test(listen__unix_socket),
 		cmocka_unit_test(listen__stale_unix_socket),
 		cmocka_unit_test(listen__leaves_what_is_not_its_own),
+		cmocka_unit_test(listen__socket_mode),
+		cmocka_unit_test(listen__socket_group),
+		cmocka_unit_test(listen__socket_group_of_others),
 		cmocka_unit_test(listen__ipv6),
 		cmocka_unit_test(listen__several_or_none),
 		cmocka_unit_test(listen__bad_addresses),

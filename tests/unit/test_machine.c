@@ -132,6 +132,34 @@ static void is_public__addresses(void **state)
 	assert_true(maas_serve_is_public("http://[::1:2]:3000"));
 }
 
+static void find_group__names_and_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		int result;
+		gid_t group;
+	} cases[] = {{NULL, 0, 77},
+		     {"root", 0, 0},
+		     {"0", 0, 0},
+		     {"54321", 0, 54321},
+		     {"no-such-group", -ENOENT, 77},
+		     {"12x", -ENOENT, 77},
+		     {"-1", -ENOENT, 77},
+		     {"4294967295", -ENOENT, 77},
+		     {" 5", -ENOENT, 77}};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		const struct maas_options options = {.socket_group = cases[i].text};
+		char error[MAAS_OPTIONS_ERROR] = "";
+		gid_t group = 77;
+
+		assert_int_equal(maas_machine_find_group(&options, error, &group), cases[i].result);
+		assert_int_equal(group, cases[i].group);
+		assert_int_equal(*error != '\0', cases[i].result != 0);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -140,6 +168,7 @@ int main(void)
 		cmocka_unit_test(warn_memory__only_when_too_large),
 		cmocka_unit_test(raise_files__leaves_what_is_enough),
 		cmocka_unit_test(is_public__addresses),
+		cmocka_unit_test(find_group__names_and_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -432,6 +432,35 @@ static void manual__names_every_option(void **state)
 	}
 }
 
+static void parse__socket_mode(void **state)
+{
+	static const char *const bad[] = {"",	       "66",   "888",  "0x1b0", "1777", "00660",
+					  "rw-rw----", "-660", "660 ", "0440",	"000",	"0"};
+	struct maas_options options;
+	struct maas_buf text = {0};
+
+	(void)state;
+	environment = NULL;
+	parses(NULL, &options);
+	assert_int_equal(options.socket_mode, 0660);
+	parses(ARGS("--socket-mode", "600", "--socket-group", "daemon"), &options);
+	assert_int_equal(options.socket_mode, 0600);
+	assert_string_equal(options.socket_group, "daemon");
+	parses(ARGS("--socket-mode=0777"), &options);
+	assert_int_equal(options.socket_mode, 0777);
+	maas_options_print(&options, &text);
+	maas_buf_add(&text, "", 1);
+	assert_non_null(strstr(text.data, "socket-mode = 0777\n"));
+	maas_buf_fini(&text);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		char arg[40];
+
+		snprintf(arg, sizeof(arg), "--socket-mode=%s", bad[i]);
+		refuses(ARGS(arg), ARGS("--socket-mode", "octal", "0660"));
+	}
+	refuses(ARGS("--socket-group="), ARGS("--socket-group", "not empty"));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -453,6 +482,7 @@ int main(void)
 		cmocka_unit_test(print__can_be_given_again),
 		cmocka_unit_test(env_name__of_an_option),
 		cmocka_unit_test(manual__names_every_option),
+		cmocka_unit_test(parse__socket_mode),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
