@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/internal.h"
 
@@ -54,6 +55,7 @@ static int check(struct maas_options *options)
 		return fail_usage(error);
 	}
 	maas_machine_warn_memory(options->max_pool_bytes);
+	maas_options_warn_environment(environ);
 	return write_out(&text);
 }
 

@@ -141,6 +141,15 @@ static inline unsigned int maas_options_per_address(const struct maas_options *o
 	return options->max_connections < 4 ? 1 : options->max_connections / 4;
 }
 
+/*
+ * True for an entry of the environment, such as "MAAS_LISTN=…", that looks like an option, is none,
+ * and is nothing that the clients, the tests or Kubernetes (for a service `maas`) put there.
+ * `advice` then is a sentence that names it, and the option that is like it.
+ */
+bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR]);
+/* Logs a warning for each such entry of environ(7). */
+void maas_options_warn_environment(char *const *environment);
+
 /* The text of --help. */
 void maas_options_help(struct maas_buf *out);
 

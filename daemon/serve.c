@@ -178,6 +178,7 @@ static int start(struct server *server, struct maas_options *options, char *erro
 
 	block_signals(server);
 	r = start_log(error);
+	maas_options_warn_environment(environ);
 	if (!r)
 		r = maas_machine_raise_files(options, error);
 	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))

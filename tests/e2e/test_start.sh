@@ -5,9 +5,10 @@
 step 'version and help'
 [[ $("$MAASD" --version) =~ ^maasd\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$("$MAASD" --version)"
 help=$("$MAASD" --help)
-for option in listen max-pool-size slab-sizes extent-size prealloc memory-file rdma rdma-device \
-	rdma-addr rdma-port rdma-keys require-isolation max-sessions max-session-ttl max-grants \
-	numa-node log-level log-file check version auth-file tls-cert tls-key tls-client-ca; do
+for option in listen socket-mode socket-group host max-pool-size slab-sizes extent-size prealloc \
+	memory-file rdma rdma-device rdma-addr rdma-port rdma-keys require-isolation max-sessions \
+	max-session-ttl max-connections-per-address max-grants numa-node log-level log-file check \
+	version auth-file tls-cert tls-key tls-client-ca; do
 	grep -q -- "^  --$option\b" <<<"$help" || fail "--help leaves out --$option"
 done
 equal 'maasd -h' "$help" "$("$MAASD" -h)"
@@ -82,6 +83,32 @@ if [ "${ipv6:-0}" != 0 ]; then
 fi
 ! grep -q 'no authentication' "$LOG" || fail 'warns although only this host can reach it'
 stop_server
+
+step 'who may connect to a Unix socket'
+refused 2 '--socket-mode "0888": it must be an octal' --socket-mode 0888
+refused 1 '--socket-group no-such-group: there is no such group' \
+	--socket-group no-such-group --listen "unix:$WORK/mode.sock"
+refused 2 'there is no such group' --check --socket-group no-such-group
+[ ! -e "$WORK/mode.sock" ] || fail 'the socket is there'
+listen=(--listen 127.0.0.1:0 --listen "unix:$WORK/mode.sock")
+(umask 0077 && exec "$MAASD" "${listen[@]}" --socket-mode 0666 --socket-group "$(id -g)") \
+	2>"$WORK/server.mode.log" </dev/null &
+SERVER=$! LOG=$WORK/server.mode.log
+children+=("$SERVER")
+wait_for 30 grep -q '^Listening on unix' "$LOG"
+equal 'mode and group' "666 $(id -g)" "$(stat -c '%a %g' "$WORK/mode.sock")"
+stop_server
+
+step 'mistyped variables'
+MAAS_LISTN=127.0.0.1:1 refused 0 'MAAS_LISTN in the environment is no option' --check
+MAAS_LISTN=127.0.0.1:1 refused 0 'is MAAS_LISTEN meant?' --check
+export MAAS_LOGFILE=$WORK/log MAAS_PORT=tcp://10.0.0.1:3000 MAAS_SERVICE_HOST=10.0.0.1 \
+	MAAS_PORT_3000_TCP_ADDR=10.0.0.1 MAAS_URL=http://10.0.0.1:3000
+start_server
+wait_for 5 grep -q 'warn MAAS_LOGFILE .* is MAAS_LOG_FILE meant?' "$LOG"
+equal 'warnings' 1 "$(grep -c 'in the environment' "$LOG")"
+stop_server
+unset MAAS_LOGFILE MAAS_PORT MAAS_SERVICE_HOST MAAS_PORT_3000_TCP_ADDR MAAS_URL
 
 step 'one warning beyond loopback'
 start_server --listen 0.0.0.0:0

@@ -101,9 +101,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	num_variables = 0;
 	for (char *line;
 	     (line = strsep(&rest, "\n")) && argc < MAX_LINES && num_variables < MAX_LINES;) {
-		if (!strncmp(line, "MAAS_", 5) && strchr(line, '='))
+		if (!strncmp(line, "MAAS_", 5) && strchr(line, '=')) {
 			variables[num_variables++] = line;
-		else if (*line)
+			REQUIRE(!maas_options_stray(line, error) || *error);
+			*error = '\0';
+		} else if (*line)
 			argv[argc++] = line;
 	}
 	r = maas_options_parse(argc, argv, find_variable, error, &options);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Variables that look like options of maasd and are none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/options.h"
+
+static void expect_stray(const char *entry, const char *words)
+{
+	char advice[MAAS_OPTIONS_ERROR] = "";
+	bool stray = maas_options_stray(entry, advice);
+
+	if (stray != !!words)
+		fail_msg("%s: \"%s\"", entry, advice);
+	if (words && !strstr(advice, words))
+		fail_msg("\"%s\" does not say \"%s\"", advice, words);
+}
+
+static void stray__mistyped(void **state)
+{
+	(void)state;
+	expect_stray("MAAS_LISTN=127.0.0.1:1", "MAAS_LISTN in the environment is no option");
+	expect_stray("MAAS_LISTN=127.0.0.1:1", "is MAAS_LISTEN meant?");
+	expect_stray("MAAS_MAX_POOLSIZE=1GiB", "is MAAS_MAX_POOL_SIZE meant?");
+	expect_stray("MAAS_MAXPOOL_SIZE=1GiB", "is MAAS_MAX_POOL_SIZE meant?");
+	expect_stray("MAAS_POOL_SIZE=1GiB", "is MAAS_MAX_POOL_SIZE meant?");
+	expect_stray("MAAS_LOGLEVEL=debug", "is MAAS_LOG_LEVEL meant?");
+	expect_stray("MAAS_NUMA=1", "is MAAS_NUMA_NODE meant?");
+	expect_stray("MAAS_FROBNICATE=1", "maasd --help");
+	expect_stray("MAAS_SIZE=1", "maasd --help"); /* of which there are many */
+	expect_stray("MAAS_=1", "maasd --help");
+	expect_stray("MAAS_LISTEN-=1", "is MAAS_LISTEN meant?");
+	/* A value may be a secret. */
+	for (int i = 0; i < 2; i++) {
+		static const char *const entries[] = {"MAAS_TOKN=hunter2", "MAAS_LISTN=hunter2"};
+		char advice[MAAS_OPTIONS_ERROR];
+
+		assert_true(maas_options_stray(entries[i], advice));
+		assert_null(strstr(advice, "hunter2"));
+	}
+}
+
+static void stray__long_names(void **state)
+{
+	char advice[MAAS_OPTIONS_ERROR];
+	char entry[1000];
+
+	(void)state;
+	for (size_t len = 1; len < sizeof(entry) - 8; len += 7) {
+		memset(entry, 'X', sizeof(entry));
+		memcpy(entry, "MAAS_", 5);
+		snprintf(entry + 5 + len, 3, "=1");
+		assert_true(maas_options_stray(entry, advice));
+	}
+}
+
+static void stray__what_others_mean(void **state)
+{
+	static const char *const fine[] = {
+		"MAAS_URL=http://x",
+		"MAAS_SEED=1",
+		"MAAS_LONG=1",
+		"MAAS_SHORT=1",
+		"MAAS_REQUIRE_RDMA=1",
+		"MAAS_BIN=/x",
+		"MAAS_TEST_TRANSPORT=rdma",
+		"MAAS_PORT=tcp://10.0.0.1:3000",
+		"MAAS_PORT_3000_TCP=tcp://10.0.0.1:3000",
+		"MAAS_PORT_3000_TCP_ADDR=10.0.0.1",
+		"MAAS_PORT_3000_TCP_PORT=3000",
+		"MAAS_PORT_3000_TCP_PROTO=tcp",
+		"MAAS_SERVICE_HOST=10.0.0.1",
+		"MAAS_SERVICE_PORT=3000",
+		"MAAS_SERVICE_PORT_HTTP=3000",
+		"MAAS_METRICS_SERVICE_HOST=10.0.0.1",
+		"MAAS_METRICS_SERVICE_PORT=3000",
+		"MAAS_METRICS_PORT=tcp://10.0.0.1:3000",
+		"MAAS_METRICS_PORT_3000_TCP_ADDR=10.0.0.1",
+		"MAAS_LISTN=",
+		"MAAS_LISTN",
+		"MAASD=/x",
+		"PATH=/bin",
+		"OTHER_MAAS_LISTN=1",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fine); i++)
+		expect_stray(fine[i], NULL);
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+		char entry[MAAS_OPTIONS_ENV + 2];
+		char name[MAAS_OPTIONS_ENV];
+
+		maas_options_env_name((enum maas_option)i, name);
+		snprintf(entry, sizeof(entry), "%s=1", name);
+		expect_stray(entry, NULL);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(stray__mistyped),
+		cmocka_unit_test(stray__long_names),
+		cmocka_unit_test(stray__what_others_mean),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
