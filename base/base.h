@@ -150,6 +150,19 @@ void maas_ratelimit_flush(void);
 			maas_log((limit)->level, __VA_ARGS__);                                     \
 	} while (0)
 
+/* ---- printable: somebody else's text on its way to a person ---- */
+
+/* The length of the valid UTF-8 sequence at `text` (RFC 3629), which is not at its NUL; or 0. */
+size_t maas_utf8_len(const char *text);
+
+/*
+ * Copies `text` to `to` and ends it with a NUL. Each byte of a control character (ASCII's, C1's),
+ * of one that is invisible or turns the direction of writing around, and of what is no UTF-8
+ * becomes \xNN. `size` (at least 1) cuts between two characters; four times the text and its NUL
+ * always suffice. Returns the length.
+ */
+size_t maas_printable(char *to, size_t size, const char *text);
+
 /* ---- size: byte counts as people write them ---- */
 
 /*

@@ -86,9 +86,10 @@ void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...)
 	va_end(again);
 }
 
-/* The length of the valid UTF-8 sequence at `s` (RFC 3629), or 0. */
-static size_t utf8_len(const unsigned char *s)
+size_t maas_utf8_len(const char *text)
 {
+	const unsigned char *s = (const unsigned char *)text;
+
 	if (s[0] < 0x80)
 		return 1;
 	if (s[0] >= 0xc2 && s[0] <= 0xdf)
@@ -128,7 +129,7 @@ void maas_buf_json(struct maas_buf *buf, const char *text)
 
 	maas_buf_add(buf, "\"", 1);
 	while (*s) {
-		size_t len = utf8_len(s);
+		size_t len = maas_utf8_len((const char *)s);
 
 		if (!len) {
 			maas_buf_str(buf, "\xef\xbf\xbd");

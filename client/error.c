@@ -17,13 +17,16 @@ void maas_error_clear(void)
 	sentence[0] = '\0';
 }
 
+/* The server's own words go into sentences, and sentences to terminals and logs. */
 void maas_error_set(const char *fmt, ...)
 {
+	char raw[MAAS_ERROR_BYTES];
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(sentence, sizeof(sentence), fmt, args);
+	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
+	maas_printable(sentence, sizeof(sentence), raw);
 }
 
 /* ---- answers */

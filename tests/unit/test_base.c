@@ -93,6 +93,47 @@ static void buf__grows(void **state)
 	maas_buf_fini(&buf);
 }
 
+static void printable__leaves_nothing_that_steers_a_terminal(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *wanted;
+	} cases[] = {
+		{"", ""},
+		{"plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+		 "plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+		{"\x1b[2J\r\n\t\x7f", "\\x1b[2J\\x0d\\x0a\\x09\\x7f"},
+		{"\xc2\x9b", "\\xc2\\x9b"},
+		{"\xe2\x80\xae", "\\xe2\\x80\\xae"},
+		{"\xef\xbb\xbf", "\\xef\\xbb\\xbf"},
+		{"\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81"},
+		{"\x9b\xff\xc0\x80\xe2\x80", "\\x9b\\xff\\xc0\\x80\\xe2\\x80"},
+	};
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		assert_int_equal(maas_printable(text, sizeof(text), cases[i].text),
+				 strlen(cases[i].wanted));
+		assert_string_equal(text, cases[i].wanted);
+	}
+}
+
+static void printable__is_cut_between_characters(void **state)
+{
+	char text[6];
+
+	(void)state;
+	assert_int_equal(maas_printable(text, sizeof(text), "abcdefgh"), 5);
+	assert_string_equal(text, "abcde");
+	assert_int_equal(maas_printable(text, sizeof(text), "abcd\xc3\xa9"), 4);
+	assert_string_equal(text, "abcd");
+	assert_int_equal(maas_printable(text, sizeof(text), "ab\x1b"), 2);
+	assert_string_equal(text, "ab");
+	assert_int_equal(maas_printable(text, 1, "a"), 0);
+	assert_string_equal(text, "");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -101,6 +142,8 @@ int main(void)
 		cmocka_unit_test(size_format__largest_exact_unit),
 		cmocka_unit_test(buf_json__escapes),
 		cmocka_unit_test(buf__grows),
+		cmocka_unit_test(printable__leaves_nothing_that_steers_a_terminal),
+		cmocka_unit_test(printable__is_cut_between_characters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
