@@ -139,6 +139,7 @@ struct maas_keeper {
 	pthread_cond_t changed;
 	enum maas_session_state state;
 	char id[MAAS_ID_BYTES];
+	uint64_t ttl_ms;    /* the lease, as the server's last answer has it */
 	uint64_t lapses_ms; /* counted from the sending of the last renewal */
 	struct maas_ticket ticket;
 	bool running; /* the thread */

@@ -10,7 +10,8 @@
 #include "client/internal.h"
 #include "client/rdma.h"
 
-#define RETRY_MS 250
+#define RETRY_MS  250
+#define MAX_TTL_S (366u * 24 * 3600)
 
 int maas_keeper_init(struct maas_keeper *keeper)
 {
@@ -36,6 +37,15 @@ static bool is_live(const struct maas_keeper *keeper)
 	return keeper->state == MAAS_SESSION_LIVE && maas_clock_ms() < keeper->lapses_ms;
 }
 
+/* Holds the lock. */
+static uint32_t left_ms(const struct maas_keeper *keeper)
+{
+	uint64_t now_ms = maas_clock_ms();
+	uint64_t left = keeper->lapses_ms > now_ms ? keeper->lapses_ms - now_ms : 0;
+
+	return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
+}
+
 int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 {
 	struct maas_keeper *keeper = &maas->keeper;
@@ -48,7 +58,7 @@ int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 	ret_session->state = keeper->state;
 	maas_copy_id(ret_session->id, keeper->id);
 	if (is_live(keeper))
-		ret_session->lease_ms = (uint32_t)(keeper->lapses_ms - maas_clock_ms());
+		ret_session->lease_ms = left_ms(keeper);
 	else if (keeper->state == MAAS_SESSION_LIVE)
 		ret_session->state = MAAS_SESSION_LOST;
 	pthread_mutex_unlock(&keeper->lock);
@@ -74,7 +84,23 @@ static void read_ticket(const json_t *answer, struct maas_ticket *ret_ticket)
 	ret_ticket->port = (uint16_t)port;
 }
 
-static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], struct maas_ticket *ret_ticket)
+/* The lease is what the server grants, whatever was asked for. */
+static int read_ttl(const json_t *answer, uint64_t *ret_ttl_ms)
+{
+	uint64_t seconds;
+	int r = maas_json_u64(answer, "ttl_seconds", &seconds);
+
+	if (r)
+		return r;
+	if (!seconds || seconds > MAX_TTL_S)
+		return maas_fail(-EPROTO, "the server grants a lease of %llu s; it is 1 to %u",
+				 (unsigned long long)seconds, MAX_TTL_S);
+	*ret_ttl_ms = seconds * 1000;
+	return 0;
+}
+
+static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret_ttl_ms,
+			struct maas_ticket *ret_ticket)
 {
 	struct maas_request request;
 	json_t *answer;
@@ -92,6 +118,8 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], struct maas_t
 	r = maas_call_json(maas, &request, &answer);
 	if (!r) {
 		r = maas_json_id(answer, "id", id);
+		if (!r)
+			r = read_ttl(answer, ret_ttl_ms);
 		read_ticket(answer, ret_ticket);
 		json_decref(answer);
 	}
@@ -99,15 +127,21 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], struct maas_t
 	return r;
 }
 
-static int request_renew(struct maas *maas, const char *id, uint32_t timeout_ms)
+static int request_renew(struct maas *maas, const char *id, uint64_t deadline_ms,
+			 uint64_t *ret_ttl_ms)
 {
 	struct maas_request request;
+	json_t *answer;
 	int r;
 
 	maas_request_init(&request, "POST", "/sessions/%s/renew", id);
 	request.json = true;
 	maas_buf_str(&request.head, "{}");
-	r = maas_call(maas, &request, timeout_ms);
+	r = maas_call_json_until(maas, &request, deadline_ms, &answer);
+	if (!r) {
+		r = read_ttl(answer, ret_ttl_ms);
+		json_decref(answer);
+	}
 	maas_request_fini(&request);
 	return r;
 }
@@ -152,20 +186,23 @@ static int renew(struct maas *maas)
 {
 	struct maas_keeper *keeper = &maas->keeper;
 	uint64_t sent_ms = maas_clock_ms();
-	uint64_t left_ms = keeper->lapses_ms > sent_ms ? keeper->lapses_ms - sent_ms : 1;
+	uint64_t lapses_ms = keeper->lapses_ms;
+	uint64_t ttl_ms = 0;
 	char id[MAAS_ID_BYTES];
 	int r;
 
 	maas_copy_id(id, keeper->id);
 	pthread_mutex_unlock(&keeper->lock);
-	r = request_renew(maas, id, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX);
+	r = request_renew(maas, id, lapses_ms, &ttl_ms);
 	pthread_mutex_lock(&keeper->lock);
 	if (!is_live(keeper))
 		return 0; /* the caller sees why */
-	if (!r)
-		keeper->lapses_ms = sent_ms + (uint64_t)maas->options.ttl_seconds * 1000;
-	else if (r != -EKEYREVOKED)
+	if (!r) {
+		keeper->ttl_ms = ttl_ms;
+		keeper->lapses_ms = sent_ms + ttl_ms;
+	} else if (r != -EKEYREVOKED) {
 		maas_cond_wait_until(&keeper->changed, &keeper->lock, maas_clock_ms() + RETRY_MS);
+	}
 	return r == -EKEYREVOKED ? r : 0;
 }
 
@@ -173,17 +210,18 @@ static void *keep(void *arg)
 {
 	struct maas *maas = arg;
 	struct maas_keeper *keeper = &maas->keeper;
-	uint64_t pause_ms = (uint64_t)maas->options.ttl_seconds * 1000 * 2 / 3;
+	uint64_t early_ms;
 	bool lost;
 	int error = 0;
 
 	pthread_mutex_lock(&keeper->lock);
 	while (!keeper->stop && !error) {
+		early_ms = keeper->ttl_ms * 2 / 3;
 		if (!is_live(keeper))
 			error = keeper->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
-		else if (maas_clock_ms() + pause_ms < keeper->lapses_ms)
+		else if (maas_clock_ms() + early_ms < keeper->lapses_ms)
 			maas_cond_wait_until(&keeper->changed, &keeper->lock,
-					     keeper->lapses_ms - pause_ms);
+					     keeper->lapses_ms - early_ms);
 		else
 			error = renew(maas);
 	}
@@ -219,6 +257,7 @@ static int do_open(struct maas *maas)
 	struct maas_ticket ticket;
 	char id[MAAS_ID_BYTES];
 	uint64_t sent_ms;
+	uint64_t ttl_ms;
 	int r;
 
 	if (!maas->options.ttl_seconds)
@@ -231,14 +270,15 @@ static int do_open(struct maas *maas)
 	if (*keeper->id)
 		request_end(maas, keeper->id);
 	sent_ms = maas_clock_ms();
-	r = request_open(maas, id, &ticket);
+	r = request_open(maas, id, &ttl_ms, &ticket);
 	if (r)
 		return r;
 	pthread_mutex_lock(&keeper->lock);
 	maas_copy_id(keeper->id, id);
 	keeper->ticket = ticket;
 	keeper->state = MAAS_SESSION_LIVE;
-	keeper->lapses_ms = sent_ms + (uint64_t)maas->options.ttl_seconds * 1000;
+	keeper->ttl_ms = ttl_ms;
+	keeper->lapses_ms = sent_ms + ttl_ms;
 	pthread_mutex_unlock(&keeper->lock);
 	r = maas_thread_start(&keeper->thread, keep, maas);
 	if (r) {
