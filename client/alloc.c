@@ -117,42 +117,65 @@ static void add_asked(const struct maas_alloc_options *options, struct maas_allo
 		snprintf(allocation->owner, sizeof(allocation->owner), "%s", options->owner);
 }
 
-static int read_one(struct maas *maas, const json_t *answer,
-		    const struct maas_alloc_options *options,
-		    struct maas_allocation *ret_allocation)
-{
-	int r = maas_json_allocation(answer, ret_allocation);
+struct asked {
+	struct maas *maas;
+	uint64_t size_bytes;
+	uint32_t count;
+	const struct maas_alloc_options *options;
+	struct maas_allocation *allocations;
+};
 
+static int read_one(void *arg, size_t index, const json_t *answer)
+{
+	const struct asked *asked = arg;
+	struct maas_allocation *at = &asked->allocations[index];
+	int r;
+
+	if (index == asked->count)
+		return maas_fail(-EPROTO, "%u allocations were asked for, more are in the answer",
+				 asked->count);
+	r = maas_json_allocation(answer, at);
 	if (r)
 		return r;
-	add_asked(options, ret_allocation);
-	if (maas->verbs)
-		maas_verbs_add_grant(maas->verbs, ret_allocation->id,
-				     json_object_get(answer, "rdma"));
+	if (at->size_bytes != asked->size_bytes)
+		return maas_fail(-EPROTO, "%llu bytes were asked for, the answer has %llu",
+				 (unsigned long long)asked->size_bytes,
+				 (unsigned long long)at->size_bytes);
+	add_asked(asked->options, at);
+	if (asked->maas->verbs)
+		maas_verbs_add_grant(asked->maas->verbs, at->id, json_object_get(answer, "rdma"));
 	return 0;
 }
 
-static int read_many(struct maas *maas, const json_t *answer, uint32_t count,
-		     const struct maas_alloc_options *options,
-		     struct maas_allocation *ret_allocations)
+static int read_single(struct asked *asked, const struct maas_buf *text)
 {
-	const json_t *list = json_object_get(answer, "allocations");
+	json_t *answer;
+	int r = maas_json_parse(text, &answer);
 
-	if (json_array_size(list) != count)
-		return maas_fail(-EPROTO, "%u allocations were asked for, %zu are in the answer",
-				 count, json_array_size(list));
-	for (uint32_t i = 0; i < count; i++) {
-		int r = read_one(maas, json_array_get(list, i), options, &ret_allocations[i]);
+	if (r)
+		return r;
+	r = read_one(asked, 0, answer);
+	json_decref(answer);
+	return r;
+}
 
-		if (r)
-			return r;
-	}
+static int read_many(struct asked *asked, const struct maas_buf *text)
+{
+	json_t *rest;
+	int count = maas_json_list(text, "allocations", read_one, asked, &rest);
+
+	if (count < 0)
+		return count;
+	json_decref(rest);
+	if ((uint32_t)count != asked->count)
+		return maas_fail(-EPROTO, "%u allocations were asked for, %d are in the answer",
+				 asked->count, count);
 	return 0;
 }
 
 /* The server knows of a new connection a moment after the client does; of one that broke, before.
  */
-static int call_connected(struct maas *maas, struct maas_request *request, json_t **ret_answer)
+static int call_connected(struct maas *maas, struct maas_request *request)
 {
 	struct timespec pause = {.tv_nsec = 5000000};
 	uint32_t number = 0;
@@ -164,7 +187,7 @@ static int call_connected(struct maas *maas, struct maas_request *request, json_
 			return r;
 		if (maas->verbs)
 			number = maas_verbs_number(maas->verbs);
-		r = maas_call_json(maas, request, ret_answer);
+		r = maas_call(maas, request, 0);
 		if (r != -ENOTCONN || !maas->verbs || tries > NAPS)
 			return r;
 		if (tries == NAPS)
@@ -179,24 +202,19 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		    const struct maas_alloc_options *options,
 		    struct maas_allocation *ret_allocations)
 {
+	struct asked asked = {maas, size_bytes, count ? count : 1, options, ret_allocations};
 	struct maas_request request;
-	json_t *answer;
 	int r;
 
 	maas_request_init(&request, "POST", "/allocate");
 	request.json = true;
 	request.follow = true;
+	request.max_text = MAAS_SMALL_ANSWER + count * MAAS_ENTRY_ANSWER;
 	r = write_body(maas, size_bytes, count, options, &request.head);
 	if (!r)
-		r = call_connected(maas, &request, &answer);
-	if (r)
-		goto out;
-	if (count)
-		r = read_many(maas, answer, count, options, ret_allocations);
-	else
-		r = read_one(maas, answer, options, ret_allocations);
-	json_decref(answer);
-out:
+		r = call_connected(maas, &request);
+	if (!r)
+		r = count ? read_many(&asked, &request.text) : read_single(&asked, &request.text);
 	maas_request_fini(&request);
 	return r;
 }

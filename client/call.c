@@ -120,19 +120,9 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 static int call_json(struct maas *maas, struct maas_request *request, uint32_t timeout_ms,
 		     json_t **ret_answer)
 {
-	json_error_t error;
-	json_t *answer;
-	int r;
+	int r = maas_call(maas, request, timeout_ms);
 
-	r = maas_call(maas, request, timeout_ms);
-	if (r)
-		return r;
-	answer = json_loadb(request->text.len ? request->text.data : "", request->text.len, 0,
-			    &error);
-	if (!answer)
-		return maas_fail(-EPROTO, "the server's answer is no JSON: %s", error.text);
-	*ret_answer = answer;
-	return 0;
+	return r ? r : maas_json_parse(&request->text, ret_answer);
 }
 
 int maas_call_json(struct maas *maas, struct maas_request *request, json_t **ret_answer)
@@ -144,8 +134,10 @@ int maas_call_json_until(struct maas *maas, struct maas_request *request, uint64
 			 json_t **ret_answer)
 {
 	uint64_t now_ms = maas_clock_ms();
+	uint64_t left_ms = deadline_ms - now_ms;
 
 	if (now_ms >= deadline_ms)
 		return maas_fail(-ETIMEDOUT, "no time was left to ask the server");
-	return call_json(maas, request, (uint32_t)(deadline_ms - now_ms), ret_answer);
+	return call_json(maas, request, left_ms < UINT32_MAX ? (uint32_t)left_ms : UINT32_MAX,
+			 ret_answer);
 }

@@ -3,7 +3,9 @@
  * Requests for bytes: one range is GET or PUT of the allocation's data, several are one POST of all
  * of them.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/internal.h"
@@ -103,18 +105,54 @@ int maas_data_write_request(struct maas_request *request, const struct maas_rang
 	return 0;
 }
 
+struct span {
+	uint64_t first;
+	uint64_t last;
+	uint64_t total;
+};
+
+/* "bytes 0-9/100" */
+static bool parse_span(const char *text, struct span *ret_span)
+{
+	unsigned long long value[3] = {0};
+	const char *before[] = {"bytes ", "-", "/"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(before); i++) {
+		size_t len = strlen(before[i]);
+		char *end;
+
+		if (strncmp(text, before[i], len) != 0 || !isdigit((unsigned char)text[len]))
+			return false;
+		value[i] = strtoull(text + len, &end, 10);
+		text = end;
+	}
+	*ret_span = (struct span){value[0], value[1], value[2]};
+	return !*text;
+}
+
+/* HTTP has a server cut off what lies behind the end. */
+static int check_span(const struct maas_request *request)
+{
+	const struct maas_range *range = request->in;
+	uint64_t last = range->offset + range->len - 1;
+	struct span span;
+
+	if (!parse_span(request->span, &span) || span.first != range->offset || span.last > last ||
+	    (span.last < last && span.last + 1 != span.total))
+		return maas_fail(-EPROTO, "the server sent the range \"%s\" where %s was asked for",
+				 request->span, request->range);
+	if (span.last < last)
+		return maas_fail(-ERANGE, "the range lies outside of the allocation's %llu bytes",
+				 (unsigned long long)span.total);
+	return 0;
+}
+
 int maas_data_check(const struct maas_request *request)
 {
-	if (*request->range && request->status != 206)
-		return maas_fail(-EPROTO, "the server sent all bytes where some were asked for");
-	if (request->received == request->in_len)
-		return 0;
-	if (*request->range)
-		return maas_fail(-ERANGE,
-				 "the range lies outside of the allocation: %llu of %llu "
-				 "bytes were there",
-				 (unsigned long long)request->received,
-				 (unsigned long long)request->in_len);
+	int r = *request->range ? check_span(request) : 0;
+
+	if (r || request->received == request->in_len)
+		return r;
 	return maas_fail(-EPROTO, "the server sent %llu of %llu bytes",
 			 (unsigned long long)request->received,
 			 (unsigned long long)request->in_len);

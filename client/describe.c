@@ -1,23 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "client/internal.h"
 
-/* An answer that is one allocation. Takes what `request` owns. */
-static int call_one(struct maas *maas, struct maas_request *request,
+/* An answer that is the allocation `id`. Takes what `request` owns. */
+static int call_one(struct maas *maas, struct maas_request *request, const char *id,
 		    struct maas_allocation *ret_allocation)
 {
-	struct maas_allocation ignored;
+	struct maas_allocation allocation;
 	json_t *answer;
 	int r;
 
 	r = maas_call_json(maas, request, &answer);
 	if (!r) {
-		r = maas_json_allocation(answer, ret_allocation ? ret_allocation : &ignored);
+		r = maas_json_allocation(answer, &allocation);
 		json_decref(answer);
 	}
 	maas_request_fini(request);
+	if (!r && strcasecmp(allocation.id, id) != 0)
+		r = maas_fail(-EPROTO, "the server's answer is about another allocation, %s",
+			      allocation.id);
+	if (!r && ret_allocation)
+		*ret_allocation = allocation;
 	return r;
 }
 
@@ -31,7 +37,7 @@ int maas_describe(struct maas *maas, const char *id, struct maas_allocation *ret
 	if (r)
 		return r;
 	maas_request_init(&request, "GET", "/allocate/%s", id);
-	return call_one(maas, &request, ret_allocation);
+	return call_one(maas, &request, id, ret_allocation);
 }
 
 int maas_renew(struct maas *maas, const char *id, uint32_t ttl_seconds,
@@ -50,40 +56,64 @@ int maas_renew(struct maas *maas, const char *id, uint32_t ttl_seconds,
 		maas_buf_printf(&request.head, "{\"ttl_seconds\":%u}", ttl_seconds);
 	else
 		maas_buf_str(&request.head, "{}");
-	return call_one(maas, &request, ret_allocation);
+	return call_one(maas, &request, id, ret_allocation);
 }
 
 /* ---- list */
 
-static int read_page(const json_t *answer, uint32_t max, struct maas_allocation *ret_page,
-		     char cursor[MAAS_ID_BYTES])
+struct page {
+	struct maas_allocation *allocations;
+	size_t max;
+};
+
+static int read_entry(void *arg, size_t index, const json_t *entry)
 {
-	const json_t *list = json_object_get(answer, "allocations");
-	size_t count = json_array_size(list);
+	const struct page *page = arg;
+
+	if (index == page->max)
+		return maas_fail(-EPROTO,
+				 "the server's page has more than the %zu allocations "
+				 "asked for",
+				 page->max);
+	return maas_json_allocation(entry, &page->allocations[index]);
+}
+
+/* Where the next page begins. One that begins where this one did would have no end. */
+static int read_next(const json_t *answer, int count, char cursor[MAAS_ID_BYTES])
+{
+	char next[MAAS_ID_BYTES] = "";
 	int r;
 
-	if (!json_is_array(list) || count > max)
-		return maas_fail(-EPROTO, "the server's answer is no page of allocations");
-	for (size_t i = 0; i < count; i++) {
-		r = maas_json_allocation(json_array_get(list, i), &ret_page[i]);
+	if (!json_is_null(json_object_get(answer, "next"))) {
+		r = maas_json_id(answer, "next", next);
 		if (r)
 			return r;
+		if (!count || strcmp(next, cursor) == 0)
+			return maas_fail(-EPROTO, "the server's pages do not end");
 	}
-	if (json_is_null(json_object_get(answer, "next"))) {
-		cursor[0] = '\0';
-	} else {
-		r = maas_json_id(answer, "next", cursor);
-		if (r)
-			return r;
-	}
-	return (int)count;
+	maas_copy_id(cursor, next);
+	return 0;
+}
+
+static int read_page(const struct maas_buf *text, uint32_t max, struct maas_allocation *ret_page,
+		     char cursor[MAAS_ID_BYTES])
+{
+	struct page page = {ret_page, max};
+	json_t *rest;
+	int count = maas_json_list(text, "allocations", read_entry, &page, &rest);
+	int r;
+
+	if (count < 0)
+		return count;
+	r = read_next(rest, count, cursor);
+	json_decref(rest);
+	return r ? r : count;
 }
 
 int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 	      struct maas_allocation *ret_page, uint32_t max)
 {
 	struct maas_request request;
-	json_t *answer;
 	int r = maas_enter(maas);
 
 	if (r)
@@ -97,11 +127,10 @@ int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 	maas_request_init(&request, "GET", "/allocations?limit=%u%s%s%s%s", max,
 			  owner ? "&owner=" : "", owner ? owner : "", *cursor ? "&after=" : "",
 			  cursor);
-	r = maas_call_json(maas, &request, &answer);
-	if (!r) {
-		r = read_page(answer, max, ret_page, cursor);
-		json_decref(answer);
-	}
+	request.max_text = MAAS_SMALL_ANSWER + max * MAAS_ENTRY_ANSWER;
+	r = maas_call(maas, &request, 0);
+	if (!r)
+		r = read_page(&request.text, max, ret_page, cursor);
 	maas_request_fini(&request);
 	return r;
 }
@@ -118,6 +147,14 @@ static bool path_valid(const char *path)
 	return true;
 }
 
+/* What programs parse in one piece is small; the size of the other pages is the server's affair. */
+static size_t page_limit(const char *path)
+{
+	if (strcmp(path, "/health") == 0 || strcmp(path, "/ready") == 0)
+		return 2 * MAAS_SMALL_ANSWER;
+	return strcmp(path, "/stats") == 0 ? 4 * MAAS_SMALL_ANSWER : (size_t)4 << 20;
+}
+
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len)
 {
 	struct maas_request request;
@@ -129,6 +166,7 @@ int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_l
 		return maas_fail(-EINVAL, "\"%s\" is no path of a page", path ? path : "");
 	maas_request_init(&request, "GET", "%s", "");
 	maas_buf_str(&request.path, path);
+	request.max_text = page_limit(path);
 	r = maas_call(maas, &request, 0);
 	if (!r) {
 		maas_buf_add(&request.text, "", 1);

@@ -39,44 +39,59 @@ static int write_ids(struct maas_buf *out, const char *const *ids, uint32_t coun
 	return 0;
 }
 
+struct asked {
+	const char *const *ids;
+	uint32_t count;
+	uint32_t next; /* of the ids, to compare with */
+	bool *missing; /* may be NULL */
+};
+
 /* The answer names the missing ones in the order of the request. */
-static int mark_missing(const json_t *unknown, const char *const *ids, uint32_t count,
-			bool *ret_missing)
+static int mark_missing(void *arg, size_t index, const json_t *element)
 {
-	size_t next = 0;
+	const char *name = json_string_value(element);
+	struct asked *asked = arg;
 
-	for (uint32_t i = 0; i < count; i++) {
-		const char *name = json_string_value(json_array_get(unknown, next));
+	(void)index;
+	while (asked->next < asked->count) {
+		uint32_t i = asked->next++;
 
-		ret_missing[i] = name && strcmp(name, ids[i]) == 0;
-		next += ret_missing[i];
+		if (name && strcmp(name, asked->ids[i]) == 0) {
+			if (asked->missing)
+				asked->missing[i] = true;
+			return 0;
+		}
 	}
-	if (next != json_array_size(unknown))
-		return maas_fail(-EPROTO, "the server names an id as missing that was not asked "
-					  "for");
-	return 0;
+	return maas_fail(-EPROTO, "the server names an id as missing that was not asked for");
 }
 
-static int read_freed(const json_t *answer, const char *const *ids, uint32_t count,
-		      bool *ret_missing)
+static int read_freed(const struct maas_buf *text, struct asked *asked)
 {
 	uint64_t freed;
+	json_t *rest;
+	int unknown;
 	int r;
 
-	r = maas_json_u64(answer, "freed", &freed);
+	if (asked->missing)
+		memset(asked->missing, 0, asked->count * sizeof(*asked->missing));
+	unknown = maas_json_list(text, "unknown", mark_missing, asked, &rest);
+	if (unknown < 0)
+		return unknown;
+	r = maas_json_u64(rest, "freed", &freed);
+	json_decref(rest);
 	if (r)
 		return r;
-	if (freed > count)
-		return maas_fail(-EPROTO, "the server freed more than was asked for");
-	if (ret_missing)
-		r = mark_missing(json_object_get(answer, "unknown"), ids, count, ret_missing);
-	return r ? r : (int)freed;
+	if (freed != asked->count - (uint32_t)unknown)
+		return maas_fail(-EPROTO,
+				 "of %u allocations the server freed %llu, and did not know %d",
+				 asked->count, (unsigned long long)freed, unknown);
+	return (int)freed;
 }
 
 int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bool *ret_missing)
 {
+	struct asked asked = {.ids = ids, .count = count, .missing = ret_missing};
 	struct maas_request request;
-	json_t *answer;
 	int r = maas_enter(maas);
 
 	if (r)
@@ -88,12 +103,11 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 	r = write_ids(&request.head, ids, count);
 	for (uint32_t i = 0; !r && maas->verbs && i < count; i++)
 		maas_verbs_drop_grant(maas->verbs, ids[i]);
+	request.max_text = MAAS_SMALL_ANSWER + count * (size_t)MAAS_ID_BYTES * 2;
 	if (!r)
-		r = maas_call_json(maas, &request, &answer);
-	if (!r) {
-		r = read_freed(answer, ids, count, ret_missing);
-		json_decref(answer);
-	}
+		r = maas_call(maas, &request, 0);
+	if (!r)
+		r = read_freed(&request.text, &asked);
 	maas_request_fini(&request);
 	return r;
 }

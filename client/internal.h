@@ -37,6 +37,11 @@ struct maas_url {
 MAAS_MUST_CHECK int maas_url_parse(const char *text, struct maas_url *ret_url);
 void maas_url_fini(struct maas_url *url);
 
+/* Whether the absolute URL `to` leads to the same server, by the same host, port and scheme and
+ * without a user; then appends its path and query to `ret_path`. */
+MAAS_MUST_CHECK bool maas_url_same(const struct maas_url *url, const char *to,
+				   struct maas_buf *ret_path);
+
 /* ---- error: the calling thread's sentence */
 
 void maas_error_set(const char *fmt, ...) MAAS_PRINTF(1, 2);
@@ -61,7 +66,7 @@ struct maas_request {
 	struct maas_buf path; /* owned */
 	struct maas_buf head; /* owned: the body, or what of it precedes the ranges' bytes */
 	bool json;	      /* what the body is */
-	bool follow;	      /* one 307 */
+	bool follow;	      /* one 307, to the same server */
 	bool once;	      /* twice would not be the same */
 	char range[64];	      /* of a GET: "0-99" */
 	char content_range[80];
@@ -71,13 +76,22 @@ struct maas_request {
 	uint32_t num_in;
 	uint64_t out_len; /* sums */
 	uint64_t in_len;
+	size_t max_text; /* of an answer that goes nowhere else; 0: MAAS_SMALL_ANSWER */
 
 	/* the answer */
 	long status;
 	unsigned int tries;
 	uint64_t received;    /* bytes that went to `in` */
+	char span[80];	      /* its Content-Range */
 	struct maas_buf text; /* owned: any other body */
 };
+
+/* What is read of an answer: of one whose length is known by its kind, or that is an error; of the
+ * entries of a list, each; and of a head. A tree of JSON takes up to 80 times its text (of "{},"),
+ * so only what is small is parsed in one piece. */
+#define MAAS_SMALL_ANSWER ((size_t)8 << 10)
+#define MAAS_ENTRY_ANSWER ((size_t)400)
+#define MAAS_HEAD_ANSWER  ((size_t)16 << 10)
 
 /* An empty request; `fmt` makes its path. */
 void maas_request_init(struct maas_request *request, const char *method, const char *fmt, ...)
@@ -98,6 +112,10 @@ struct maas_transfer {
 	size_t in_at;
 	int fault; /* why a callback stopped it */
 	uint32_t timeout_ms;
+	uint64_t deadline_ms;
+	size_t head_bytes;  /* of the answer, trailers included */
+	bool followed;	    /* a redirection */
+	char location[128]; /* of the answer, as far as it fits: for people */
 };
 
 /* Makes ready for curl_easy_perform() or a multi handle. Errors: -ENOMEM. */
@@ -105,10 +123,12 @@ MAAS_MUST_CHECK int maas_transfer_begin(struct maas_transfer *transfer, CURL *ea
 					const struct maas_url *url, struct maas_request *request,
 					uint32_t timeout_ms, uint32_t connect_timeout_ms);
 
-/* Turns an answer 307 into the request that follows it. False: it is none to follow. */
+/* Turns an answer 307 into the request that follows it; that goes to the same server, whatever the
+ * answer says. False: it is none to follow, and maas_transfer_end() will say so. */
 MAAS_MUST_CHECK bool maas_transfer_follow(struct maas_transfer *transfer);
 
-/* Reads the outcome and frees what maas_transfer_begin() made. Returns 0 for a status of 2xx. */
+/* Reads the outcome and frees what maas_transfer_begin() made. Returns 0 for the status that was
+ * due: 200, of a range 206. */
 MAAS_MUST_CHECK int maas_transfer_end(struct maas_transfer *transfer, CURLcode code);
 
 /* True when a request that failed with `error` may be sent again. */
@@ -180,8 +200,10 @@ struct maas {
 /* Clears the thread's sentence. Errors: -ECHILD. */
 MAAS_MUST_CHECK int maas_enter(const struct maas *maas);
 
-/* Names and ids become parts of paths: nothing but their own letters. */
+/* Names and ids become parts of paths: nothing but their own letters. What a server says is an id
+ * has to look like one of its own. */
 bool maas_id_valid(const char *id);
+bool maas_uuid_valid(const char *id);
 bool maas_name_valid(const char *name);
 MAAS_MUST_CHECK int maas_check_id(const char *id); /* -EINVAL, with a sentence */
 void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
@@ -201,10 +223,12 @@ MAAS_MUST_CHECK int maas_thread_start(pthread_t *ret_thread, void *(*run)(void *
 MAAS_MUST_CHECK int maas_pool_init(struct maas_pool *pool, uint32_t max);
 void maas_pool_fini(struct maas_pool *pool);
 
-/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for a status of 2xx. */
+/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for the status that was due.
+ */
 MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms);
 
-/* As maas_call(), and the answer as JSON. Owns: the caller, json_decref(). Errors: -EPROTO. */
+/* As maas_call(), and the answer, an object of JSON. Owns: the caller, json_decref(). Errors:
+ * -EPROTO. */
 MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *request,
 				   json_t **ret_answer);
 
@@ -213,6 +237,19 @@ MAAS_MUST_CHECK int maas_call_json_until(struct maas *maas, struct maas_request 
 					 uint64_t deadline_ms, json_t **ret_answer);
 
 /* ---- json */
+
+/* An object. Owns: the caller, json_decref(). Errors: -EPROTO, with a sentence. */
+MAAS_MUST_CHECK int maas_json_parse(const struct maas_buf *text, json_t **ret_object);
+
+/*
+ * An object with a list `name` among a few small members: `each` has the list's elements in turn
+ * (index from 0; an error ends it), so that no more than one is in memory as a tree. Returns how
+ * many there were; then `ret_rest` is the object with null for the list. Owns: the caller,
+ * json_decref(). Errors: -EPROTO, of `each`.
+ */
+MAAS_MUST_CHECK int maas_json_list(const struct maas_buf *text, const char *name,
+				   int (*each)(void *arg, size_t index, const json_t *element),
+				   void *arg, json_t **ret_rest);
 
 /* Members of an answer. Errors: -EPROTO, with a sentence. */
 MAAS_MUST_CHECK int maas_json_u64(const json_t *object, const char *name, uint64_t *ret_value);

@@ -4,6 +4,22 @@
 
 #include "client/internal.h"
 
+int maas_json_parse(const struct maas_buf *text, json_t **ret_object)
+{
+	json_error_t error;
+	json_t *object;
+
+	object = json_loadb(text->len ? text->data : "", text->len, 0, &error);
+	if (!object)
+		return maas_fail(-EPROTO, "the server's answer is no JSON: %s", error.text);
+	if (!json_is_object(object)) {
+		json_decref(object);
+		return maas_fail(-EPROTO, "the server's answer is no object of JSON");
+	}
+	*ret_object = object;
+	return 0;
+}
+
 int maas_json_u64(const json_t *object, const char *name, uint64_t *ret_value)
 {
 	const json_t *value = json_object_get(object, name);
@@ -18,7 +34,7 @@ int maas_json_id(const json_t *object, const char *name, char id[MAAS_ID_BYTES])
 {
 	const char *text = json_string_value(json_object_get(object, name));
 
-	if (!text || !maas_id_valid(text))
+	if (!text || !maas_uuid_valid(text))
 		return maas_fail(-EPROTO, "the server's answer has no id \"%s\"", name);
 	maas_copy_id(id, text);
 	return 0;
@@ -59,6 +75,10 @@ int maas_json_allocation(const json_t *object, struct maas_allocation *ret_alloc
 		r = maas_json_u64(object, "age_seconds", &allocation.age_seconds);
 	if (r)
 		return r;
+	if (!allocation.size_bytes || allocation.actual_size_bytes < allocation.size_bytes)
+		return maas_fail(-EPROTO, "the server's answer has %llu bytes in a slab of %llu",
+				 (unsigned long long)allocation.size_bytes,
+				 (unsigned long long)allocation.actual_size_bytes);
 	if (owner && strlen(owner) < sizeof(allocation.owner))
 		memcpy(allocation.owner, owner, strlen(owner));
 	allocation.lifetime = lifetime_of(object);

@@ -21,11 +21,15 @@
  *
  * Fork: a child inherits no session and no connection: every call on its parent's handle fails with
  * -ECHILD, except maas_close(), which leaves server and session alone. Open a new handle there:
- *over HTTP only, when the parent had one over RDMA, unless the child calls exec(2).
+ * over HTTP only, when the parent had one over RDMA, unless the child calls exec(2).
  *
  * Retries: a request whose connection broke is sent again, at most twice and within its timeout,
  * when doing it twice is the same as doing it once (allocations carry a request id). It never moves
- * to another transport.
+ * to another transport. An allocation follows one redirection (307), to the same host and port;
+ * nothing else follows any.
+ *
+ * Answers: what a server says is held against what was asked, and is no longer than that allows:
+ * another answer is -EPROTO.
  *
  * RDMA: bytes go straight from and to the server's memory, by one-sided reads and writes of the
  * calling thread; everything else goes over HTTP. Payloads are not encrypted. An operation whose
@@ -74,8 +78,10 @@ struct maas_options {
 
 	/* The session, opened when it is first needed and renewed in the background. */
 	const char *session_name; /* NULL: without a name */
-	uint32_t ttl_seconds;	  /* its lease; 0: no session; over RDMA, which needs one: 30 */
-	bool session_exclusive;	  /* refuse while another session of that name lives */
+	/* The lease to ask for (what holds is the server's answer); 0: no session; over RDMA, which
+	 * needs one: 30. */
+	uint32_t ttl_seconds;
+	bool session_exclusive; /* refuse while another session of that name lives */
 	/* Called once for each lost session, from a thread of the library; may call anything but
 	 * maas_close() and maas_reopen(). NULL: look at maas_session_get(). */
 	void (*session_lost)(void *arg, int error);
@@ -110,7 +116,8 @@ const char *maas_url(const struct maas *maas);
 
 /*
  * Why the calling thread's last call failed, as a sentence without a full stop, the server's own
- * words included; "" when none did. Borrows: until this thread's next call into the library.
+ * words included, with control characters as \xNN; "" when none did. Borrows: until this thread's
+ * next call into the library.
  */
 const char *maas_error(void);
 
@@ -138,7 +145,8 @@ int maas_session_get(struct maas *maas, struct maas_session *ret_session);
  * Opens the session now, or a new one in the place of a lost one; does nothing while it lives. What
  * a lost session owned is gone. Until this call, whatever needs the session fails with
  * -EKEYREVOKED: over RDMA that is every access to memory. There it also connects.
- * Errors: -EINVAL the handle has no session (ttl_seconds), -EEXIST the name is taken, -EUSERS the
+ * Errors: -EINVAL the handle has no session (ttl_seconds), or asks for a longer lease than the
+ * server grants, -EEXIST the name is taken, -EUSERS the
  * server has too many, and those of every call (see maas_get()).
  */
 int maas_reopen(struct maas *maas);

@@ -209,7 +209,6 @@ int maas_verbs_grant_ask(struct maas_verbs *verbs, const struct maas_verbs_id *i
 		return r;
 	maas_request_init(&request, "POST", "/allocate/%s/grant", id->text);
 	request.json = true;
-	request.follow = true;
 	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"rw\"}", session);
 	r = maas_call_json_until(verbs->maas, &request, deadline_ms, &answer);
 	if (!r) {

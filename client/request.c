@@ -52,6 +52,11 @@ bool maas_id_valid(const char *id)
 	return only(id, MAAS_ID_BYTES - 1, "-");
 }
 
+bool maas_uuid_valid(const char *id)
+{
+	return strlen(id) == 36 && strspn(id, "0123456789abcdefABCDEF-") == 36;
+}
+
 bool maas_name_valid(const char *name)
 {
 	return only(name, MAAS_OWNER_BYTES - 1, "._:/@-");

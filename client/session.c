@@ -11,7 +11,7 @@
 #include "client/rdma.h"
 
 #define RETRY_MS  250
-#define MAX_TTL_S (366u * 24 * 3600)
+#define MAX_TTL_S 31622400u /* 366 days: no server grants more */
 
 int maas_keeper_init(struct maas_keeper *keeper)
 {

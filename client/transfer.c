@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include "client/internal.h"
 
-#define BUFFER_BYTES   (512L << 10)
-#define MAX_TEXT_BYTES (64u << 20) /* a page of 10,000 allocations has 3 MB */
+#define BUFFER_BYTES (512L << 10)
 
 /* ---- curl's callbacks */
 
@@ -74,23 +74,67 @@ static void scatter(struct maas_transfer *transfer, const char *data, size_t len
 		transfer->fault = -EPROTO;
 }
 
+/* The status of success. */
+static long status_due(const struct maas_request *request)
+{
+	return *request->range ? 206 : 200;
+}
+
+static size_t text_limit(const struct maas_request *request)
+{
+	bool small = request->status != status_due(request) || !request->max_text;
+
+	return small ? MAAS_SMALL_ANSWER : request->max_text;
+}
+
 static size_t take_some(char *data, size_t size, size_t count, void *arg)
 {
 	struct maas_transfer *transfer = arg;
 	struct maas_request *request = transfer->request;
 	size_t len = size * count;
-	long status = 0;
 
-	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (request->num_in && status >= 200 && status < 300) {
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
+	if (request->num_in && request->status == status_due(request)) {
 		scatter(transfer, data, len);
-	} else if (request->text.len + len > MAX_TEXT_BYTES) {
-		transfer->fault = -EPROTO;
+	} else if (len > text_limit(request) - request->text.len) {
+		transfer->fault = -EFBIG;
 	} else {
 		maas_buf_add(&request->text, data, len);
 		transfer->fault = request->text.error;
 	}
 	return transfer->fault ? 0 : len;
+}
+
+/* Copies the value of the header `line` when it has that name. */
+static void take_value(const char *line, size_t len, const char *name, char *to, size_t size)
+{
+	size_t at = strlen(name);
+
+	if (len <= at || strncasecmp(line, name, at) != 0 || line[at] != ':')
+		return;
+	for (at++; at < len && (line[at] == ' ' || line[at] == '\t');)
+		at++;
+	while (len > at && strchr(" \t\r\n", line[len - 1]))
+		len--;
+	snprintf(to, size, "%.*s", (int)(len - at), line + at);
+}
+
+static size_t take_header(char *line, size_t size, size_t count, void *arg)
+{
+	struct maas_transfer *transfer = arg;
+	struct maas_request *request = transfer->request;
+	size_t len = size * count;
+
+	transfer->head_bytes += len;
+	if (transfer->head_bytes > MAAS_HEAD_ANSWER) {
+		transfer->fault = -EMSGSIZE;
+		return 0;
+	}
+	if (len > 5 && memcmp(line, "HTTP/", 5) == 0) /* a 100 may have come before it */
+		request->span[0] = transfer->location[0] = '\0';
+	take_value(line, len, "Content-Range", request->span, sizeof(request->span));
+	take_value(line, len, "Location", transfer->location, sizeof(transfer->location));
+	return len;
 }
 
 /* ---- begin */
@@ -131,20 +175,29 @@ static int set_body(struct maas_transfer *transfer)
 						  : "Content-Type: application/octet-stream");
 }
 
-static int set_request(struct maas_transfer *transfer)
+/* `path` at the server that the handle was opened for, and nowhere else. */
+static int set_url(struct maas_transfer *transfer, const char *path, size_t len)
 {
-	struct maas_request *request = transfer->request;
-	CURL *easy = transfer->easy;
 	struct maas_buf url = {0};
 	int r = 0;
 
 	maas_buf_str(&url, transfer->url->base);
-	maas_buf_add(&url, request->path.data, request->path.len);
+	maas_buf_add(&url, path, len);
 	maas_buf_add(&url, "", 1);
-	if (url.error || request->path.error || request->head.error ||
-	    curl_easy_setopt(easy, CURLOPT_URL, url.data))
+	if (url.error || curl_easy_setopt(transfer->easy, CURLOPT_URL, url.data))
 		r = -ENOMEM;
 	maas_buf_fini(&url);
+	return r;
+}
+
+static int set_request(struct maas_transfer *transfer)
+{
+	struct maas_request *request = transfer->request;
+	CURL *easy = transfer->easy;
+	int r = request->path.error || request->head.error ? -ENOMEM : 0;
+
+	if (!r)
+		r = set_url(transfer, request->path.data, request->path.len);
 	if (!r && transfer->url->unix_path &&
 	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, transfer->url->unix_path))
 		r = -ENOMEM;
@@ -159,6 +212,21 @@ static int set_request(struct maas_transfer *transfer)
 	return r;
 }
 
+/* What curl must not do of itself. */
+static void set_bounds(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP);
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, CURLPROTO_HTTP);
+#endif
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
+}
+
 int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy, const struct maas_url *url,
 			struct maas_request *request, uint32_t timeout_ms,
 			uint32_t connect_timeout_ms)
@@ -166,19 +234,26 @@ int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy, const struct
 	int r;
 
 	*transfer = (struct maas_transfer){
-		.request = request, .url = url, .easy = easy, .timeout_ms = timeout_ms};
+		.request = request,
+		.url = url,
+		.easy = easy,
+		.timeout_ms = timeout_ms,
+		.deadline_ms = maas_clock_ms() + timeout_ms,
+	};
 	request->text.len = 0;
+	request->span[0] = '\0';
 	request->received = 0;
 	request->status = 0;
 	request->tries++;
 	curl_easy_reset(easy);
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
+	set_bounds(easy);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_some);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request->once ? 1L : 0L);
 	r = set_request(transfer);
@@ -197,18 +272,65 @@ int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy, const struct
 bool maas_transfer_follow(struct maas_transfer *transfer)
 {
 	struct maas_request *request = transfer->request;
+	struct maas_buf path = {0};
+	uint64_t now_ms = maas_clock_ms();
+	long left_ms = transfer->deadline_ms > now_ms ? (long)(transfer->deadline_ms - now_ms) : 1;
 	char *to = NULL;
+	bool same;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
-	if (request->status != 307 || !request->follow)
-		return false;
-	request->follow = false;
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &to);
-	if (!to || strncmp(to, "http://", 7) != 0)
+	if (request->status != 307 || !request->follow || !to)
 		return false;
-	curl_easy_setopt(transfer->easy, CURLOPT_UNIX_SOCKET_PATH, NULL);
+	same = maas_url_same(transfer->url, to, &path) && !set_url(transfer, path.data, path.len) &&
+	       !curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, left_ms);
+	maas_buf_fini(&path);
+	if (!same)
+		return false;
+	transfer->followed = true;
+	transfer->head_bytes = 0;
 	request->text.len = 0;
-	return curl_easy_setopt(transfer->easy, CURLOPT_URL, to) == CURLE_OK;
+	return true;
+}
+
+static int fail_redirected(const struct maas_transfer *transfer)
+{
+	long status = transfer->request->status;
+
+	if (transfer->followed)
+		return maas_fail(-EPROTO, "%s redirects twice, now to \"%s\" (status %ld)",
+				 transfer->url->text, transfer->location, status);
+	if (status == 307 && transfer->request->follow)
+		return maas_fail(-EPROTO,
+				 "%s redirects to another server, which was not asked: "
+				 "\"%s\"",
+				 transfer->url->text, transfer->location);
+	return maas_fail(-EPROTO,
+			 "%s redirects to \"%s\" (status %ld): only an allocation "
+			 "follows a 307",
+			 transfer->url->text, transfer->location, status);
+}
+
+/* What a callback did not take. */
+static int fail_taken(const struct maas_transfer *transfer)
+{
+	const struct maas_request *request = transfer->request;
+	const char *url = transfer->url->text;
+
+	switch (transfer->fault) {
+	case -EPROTO:
+		return maas_fail(-EPROTO, "%s sent more bytes than were asked for", url);
+	case -EMSGSIZE:
+		return maas_fail(-EPROTO, "the head of %s's answer is longer than %zu bytes", url,
+				 MAAS_HEAD_ANSWER);
+	case -EFBIG:
+		if (request->status >= 400)
+			return maas_fail_status(request->status, "", 0);
+		return maas_fail(-EPROTO, "%s's answer is longer than the %zu bytes it can have",
+				 url, text_limit(request));
+	default:
+		return maas_fail(transfer->fault, "out of memory");
+	}
 }
 
 int maas_transfer_end(struct maas_transfer *transfer, CURLcode code)
@@ -220,14 +342,21 @@ int maas_transfer_end(struct maas_transfer *transfer, CURLcode code)
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
-	if (transfer->fault == -EPROTO)
-		return maas_fail(-EPROTO, "%s sent more bytes than were asked for",
-				 transfer->url->text);
+	/* What curl says of one line of 100 KiB. */
+	if (code == CURLE_OUT_OF_MEMORY && transfer->head_bytes)
+		transfer->fault = -EMSGSIZE;
 	if (transfer->fault)
-		return maas_fail(transfer->fault, "out of memory");
+		return fail_taken(transfer);
 	if (code)
 		return maas_fail_curl(transfer->url, code, os_error, transfer->timeout_ms);
-	if (request->status < 200 || request->status > 299)
+	if (request->status == status_due(request))
+		return 0;
+	if (request->status >= 300 && request->status < 400)
+		return fail_redirected(transfer);
+	if (request->status >= 400)
 		return maas_fail_status(request->status, request->text.data, request->text.len);
-	return 0;
+	if (request->status == 200 && *request->range)
+		return maas_fail(-EPROTO, "the server sent all bytes where some were asked for");
+	return maas_fail(-EPROTO, "%s answered with status %ld where %ld was due; is it maasd?",
+			 transfer->url->text, request->status, status_due(request));
 }

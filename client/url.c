@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #include "client/internal.h"
@@ -167,4 +168,58 @@ int maas_url_parse(const char *text, struct maas_url *ret_url)
 		return maas_fail(-EPROTONOSUPPORT,
 				 "\"%s\": this version knows http://HOST:PORT and unix:PATH", text);
 	return fail_url(text, "it begins with http:// or unix:");
+}
+
+/* ---- redirections */
+
+/* NULL where there is none. Owns: the caller, curl_free(). */
+static char *part_of(CURLU *url, CURLUPart part)
+{
+	char *text = NULL;
+
+	curl_url_get(url, part, &text, part == CURLUPART_PORT ? CURLU_DEFAULT_PORT : 0);
+	return text;
+}
+
+static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
+{
+	char *of_a = part_of(a, part);
+	char *of_b = part_of(b, part);
+	bool same = (!of_a && !of_b) || (of_a && of_b && strcasecmp(of_a, of_b) == 0);
+
+	curl_free(of_a);
+	curl_free(of_b);
+	return same;
+}
+
+static bool add_part(CURLU *url, CURLUPart part, const char *before, struct maas_buf *to)
+{
+	char *text = part_of(url, part);
+
+	if (text) {
+		maas_buf_str(to, before);
+		maas_buf_str(to, text);
+	}
+	curl_free(text);
+	return !to->error;
+}
+
+bool maas_url_same(const struct maas_url *url, const char *to, struct maas_buf *ret_path)
+{
+	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_ZONEID,
+					  CURLUPART_PORT,   CURLUPART_USER, CURLUPART_PASSWORD,
+					  CURLUPART_OPTIONS};
+	CURLU *ours = curl_url();
+	CURLU *theirs = curl_url();
+	bool same;
+
+	same = ours && theirs && !curl_url_set(ours, CURLUPART_URL, url->base, 0) &&
+	       !curl_url_set(theirs, CURLUPART_URL, to, 0);
+	for (size_t i = 0; same && i < MAAS_ARRAY_SIZE(parts); i++)
+		same = same_part(ours, theirs, parts[i]);
+	same = same && add_part(theirs, CURLUPART_PATH, "", ret_path) &&
+	       add_part(theirs, CURLUPART_QUERY, "?", ret_path);
+	curl_url_cleanup(ours);
+	curl_url_cleanup(theirs);
+	return same;
 }

@@ -45,9 +45,12 @@ long client_stat(struct maas *maas, const char *name);
 
 struct client_stub;
 
-/* Reads each request's head (and `body_bytes` of body), answers `answer` and closes; NULL: closes
- * at once; "": never answers. */
-struct client_stub *client_stub_start(const char *answer, size_t body_bytes);
+/* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. */
+struct client_stub *client_stub_start(const char *answer);
+/* Up to 4 answers to the first requests in turn, the last to all others; before any request. */
+void client_stub_say(struct client_stub *stub, const char *const *answers, unsigned int count);
+/* The last request, head and body; while none is under way. */
+const char *client_stub_seen(const struct client_stub *stub);
 const char *client_stub_url(const struct client_stub *stub);
 unsigned int client_stub_requests(struct client_stub *stub);
 void client_stub_stop(struct client_stub *stub);

@@ -58,25 +58,51 @@ static int next_connection(struct listener *listener)
 
 /* ---- stub */
 
+#define MAX_ANSWERS 4
+
 struct client_stub {
 	struct listener listener;
-	const char *answer;
-	size_t body_bytes;
+	const char *answers[MAX_ANSWERS]; /* in turn, the last for ever */
+	unsigned int num_answers;
+	char seen[65536]; /* the last request */
 };
 
-static void read_request(int fd, size_t body_bytes)
+/* Where the request ends whose head is in `text`; 0: the head does not yet. */
+static size_t request_len(const char *text)
 {
-	char text[65536];
-	char *end = NULL;
+	const char *end = strstr(text, "\r\n\r\n");
+	const char *length = strstr(text, "Content-Length: ");
+	size_t body = 0;
+
+	if (!end)
+		return 0;
+	if (length && length < end)
+		body = strtoul(length + strlen("Content-Length: "), NULL, 10);
+	return (size_t)(end - text) + 4 + body;
+}
+
+static void read_request(int fd, char *text, size_t size)
+{
 	size_t len = 0;
+	size_t whole;
 	ssize_t n;
 
 	do {
-		n = read(fd, text + len, sizeof(text) - 1 - len);
+		n = read(fd, text + len, size - 1 - len);
 		len += n > 0 ? (size_t)n : 0;
 		text[len] = '\0';
-		end = strstr(text, "\r\n\r\n");
-	} while (n > 0 && (!end || len < (size_t)(end - text) + 4 + body_bytes));
+		whole = request_len(text);
+	} while (n > 0 && (!whole || len < whole));
+}
+
+/* Until all is said, or nobody listens any more. */
+static void say(int fd, const char *answer)
+{
+	size_t len = strlen(answer);
+	ssize_t n = 1;
+
+	for (size_t at = 0; at < len && n > 0; at += (size_t)n)
+		n = send(fd, answer + at, len - at, MSG_NOSIGNAL);
 }
 
 static void *run_stub(void *arg)
@@ -87,15 +113,18 @@ static void *run_stub(void *arg)
 	int fd;
 
 	while ((fd = next_connection(&stub->listener)) >= 0) {
-		atomic_fetch_add(&stub->listener.count, 1);
-		if (stub->answer)
-			read_request(fd, stub->body_bytes);
-		if (stub->answer && !*stub->answer && num_held < MAX_HELD) {
+		unsigned int before = atomic_fetch_add(&stub->listener.count, 1);
+		const char *answer =
+			stub->answers[before < stub->num_answers ? before : stub->num_answers - 1];
+
+		if (answer)
+			read_request(fd, stub->seen, sizeof(stub->seen));
+		if (answer && !*answer && num_held < MAX_HELD) {
 			held[num_held++] = fd;
 			continue;
 		}
-		if (stub->answer)
-			(void)!write(fd, stub->answer, strlen(stub->answer));
+		if (answer)
+			say(fd, answer);
 		close(fd);
 	}
 	while (num_held)
@@ -103,16 +132,27 @@ static void *run_stub(void *arg)
 	return NULL;
 }
 
-struct client_stub *client_stub_start(const char *answer, size_t body_bytes)
+struct client_stub *client_stub_start(const char *answer)
 {
 	struct client_stub *stub = calloc(1, sizeof(*stub));
 
 	assert_non_null(stub);
-	stub->answer = answer;
-	stub->body_bytes = body_bytes;
+	client_stub_say(stub, &answer, 1);
 	listener_open(&stub->listener);
 	assert_int_equal(pthread_create(&stub->listener.thread, NULL, run_stub, stub), 0);
 	return stub;
+}
+
+void client_stub_say(struct client_stub *stub, const char *const *answers, unsigned int count)
+{
+	assert_in_range(count, 1, MAX_ANSWERS);
+	memcpy(stub->answers, answers, count * sizeof(*answers));
+	stub->num_answers = count;
+}
+
+const char *client_stub_seen(const struct client_stub *stub)
+{
+	return stub->seen;
 }
 
 const char *client_stub_url(const struct client_stub *stub)

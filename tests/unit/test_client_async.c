@@ -176,7 +176,7 @@ static void event_fd__is_readable_while_there_are_completions(void **state)
 static void submit__each_has_its_own_timeout(void **state)
 {
 	const struct maas_options options = {.size = sizeof(options), .max_connections = 2};
-	struct client_stub *stub = client_stub_start("", 0);
+	struct client_stub *stub = client_stub_start("");
 	struct maas *silent = client_open(client_stub_url(stub), &options);
 	struct maas_completion at;
 	char byte;
@@ -203,7 +203,7 @@ static void submit__a_limit_and_a_close_under_way(void **state)
 {
 	const struct maas_options options = {
 		.size = sizeof(options), .max_connections = 2, .max_submitted = 5};
-	struct client_stub *stub = client_stub_start("", 0);
+	struct client_stub *stub = client_stub_start("");
 	struct maas *silent = client_open(client_stub_url(stub), &options);
 	struct maas_buffer *buffer;
 	char bytes[10];

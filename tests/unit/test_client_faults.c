@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What goes wrong between client and server: lost answers, silence, nonsense, redirection. */
+/* What goes wrong between client and server: lost answers, silence, nonsense. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,7 +124,7 @@ static void retry__not_for_a_session(void **state)
 static void expect_get(const char *answer, const struct maas_options *options, int error,
 		       const char *words)
 {
-	struct client_stub *stub = client_stub_start(answer, 0);
+	struct client_stub *stub = client_stub_start(answer);
 	struct maas *maas = client_open(client_stub_url(stub), options);
 	struct maas_allocation at;
 
@@ -151,88 +151,13 @@ static void answer__that_is_none(void **state)
 	expect_get("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", NULL, -EREMOTEIO, "status 500");
 }
 
-static void read__of_more_or_other_bytes_than_asked_for(void **state)
-{
-	struct client_stub *whole =
-		client_stub_start("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", 0);
-	struct client_stub *more =
-		client_stub_start("HTTP/1.1 206 Partial\r\nContent-Length: 9\r\n\r\nabcdefghi", 0);
-	struct maas *maas = client_open(client_stub_url(whole), NULL);
-	char bytes[6] = "-----";
-
-	(void)state;
-	assert_int_equal(maas_read(maas, "a", 8, bytes, 4), -EPROTO);
-	maas_close(maas);
-	maas = client_open(client_stub_url(more), NULL);
-	assert_int_equal(maas_read(maas, "a", 0, bytes, 4), -EPROTO);
-	assert_string_equal(bytes + 4, "-");
-	maas_close(maas);
-	client_stub_stop(whole);
-	client_stub_stop(more);
-}
-
-/* ---- 307 */
-
-static void redirect__one_for_an_allocation(void **state)
-{
-	char answer[256];
-	struct client_stub *stub;
-	struct maas_allocation at;
-	struct maas *direct = client_open(server.url, NULL);
-	struct maas *maas;
-
-	(void)state;
-	snprintf(answer, sizeof(answer),
-		 "HTTP/1.1 307 There\r\nLocation: %s/allocate\r\nContent-Length: 0\r\n\r\n",
-		 server.url);
-	stub = client_stub_start(answer, 20);
-	maas = client_open(client_stub_url(stub), NULL);
-	if (maas_alloc(maas, 100, NULL, &at))
-		fail_msg("%s", maas_error());
-	assert_int_equal(maas_free(direct, at.id), 0);
-	maas_close(maas);
-	client_stub_stop(stub);
-	/* Nothing else follows one. */
-	stub = client_stub_start(answer, 0);
-	maas = client_open(client_stub_url(stub), NULL);
-	assert_int_equal(maas_free(maas, at.id), -EPROTO);
-	assert_int_equal(client_stub_requests(stub), 1);
-	maas_close(maas);
-	maas_close(direct);
-	client_stub_stop(stub);
-}
-
-static void redirect__no_more_than_one(void **state)
-{
-	struct client_stub *last = client_stub_start(
-		"HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-		20);
-	char answer[256];
-	struct client_stub *first;
-	struct maas_allocation at;
-	struct maas *maas;
-
-	(void)state;
-	snprintf(answer, sizeof(answer),
-		 "HTTP/1.1 307 There\r\nLocation: %s/allocate\r\nContent-Length: 0\r\n\r\n",
-		 client_stub_url(last));
-	first = client_stub_start(answer, 20);
-	maas = client_open(client_stub_url(first), NULL);
-	assert_int_equal(maas_alloc(maas, 100, NULL, &at), -EPROTO);
-	assert_int_equal(client_stub_requests(first), 1);
-	assert_int_equal(client_stub_requests(last), 1);
-	maas_close(maas);
-	client_stub_stop(first);
-	client_stub_stop(last);
-}
-
 /* ---- all connections in use */
 
 static void pool__waits_no_longer_than_the_timeout(void **state)
 {
 	const struct maas_options options = {
 		.size = sizeof(options), .timeout_ms = 300, .max_connections = 1};
-	struct client_stub *stub = client_stub_start("", 0);
+	struct client_stub *stub = client_stub_start("");
 	struct maas *maas = client_open(client_stub_url(stub), &options);
 	uint64_t start_ms = maas_clock_ms();
 	char *text;
@@ -254,9 +179,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(retry__is_bounded, start, stop),
 		cmocka_unit_test_setup_teardown(retry__not_for_a_session, start, stop),
 		cmocka_unit_test(answer__that_is_none),
-		cmocka_unit_test(read__of_more_or_other_bytes_than_asked_for),
-		cmocka_unit_test_setup_teardown(redirect__one_for_an_allocation, start, stop),
-		cmocka_unit_test(redirect__no_more_than_one),
 		cmocka_unit_test(pool__waits_no_longer_than_the_timeout),
 	};
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client without a server: URLs, error numbers, options, answers that make no sense. */
+/* The client without a server: URLs, error numbers, options. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +138,62 @@ static void fail__cuts_a_long_sentence(void **state)
 	assert_int_equal(strlen(maas_error()), MAAS_ERROR_BYTES - 1);
 }
 
+static void fail__keeps_control_characters_from_the_terminal(void **state)
+{
+	static const char body[] = "{\"error\":{\"code\":\"x\",\"message\":"
+				   "\"\\u001b]0;owned\\u0007\\u009b2J\\u202e\\u007f\\né\"}}";
+
+	(void)state;
+	assert_int_equal(maas_fail_status(400, body, strlen(body)), -EINVAL);
+	assert_string_equal(maas_error(), "\\x1b]0;owned\\x07\\xc2\\x9b2J"
+					  "\\xe2\\x80\\xae\\x7f\\x0aé");
+}
+
+/* ---- redirections */
+
+static void expect_same(const char *base, const char *to, const char *path)
+{
+	struct maas_buf found = {0};
+	struct maas_url url;
+
+	assert_int_equal(maas_url_parse(base, &url), 0);
+	if (maas_url_same(&url, to, &found) != (path != NULL))
+		fail_msg("%s from %s", to, base);
+	if (path) {
+		assert_int_equal(found.len, strlen(path));
+		assert_memory_equal(found.data, path, found.len);
+	}
+	maas_buf_fini(&found);
+	maas_url_fini(&url);
+}
+
+static void url_same__host_port_and_scheme(void **state)
+{
+	static const char base[] = "http://host:3000";
+
+	(void)state;
+	expect_same(base, "http://host:3000/allocate", "/allocate");
+	expect_same(base, "http://HOST:3000/a/b?c=d#e", "/a/b?c=d");
+	expect_same("http://host", "http://host/x", "/x");
+	expect_same("http://host", "http://host:80/x", "/x");
+	expect_same("http://[::1]:3000", "http://[::1]:3000/x", "/x");
+	expect_same("unix:/run/maas.sock", "http://localhost/x", "/x");
+	expect_same(base, "http://host/x", NULL);
+	expect_same(base, "http://host:3001/x", NULL);
+	expect_same(base, "http://host.:3000/x", NULL);
+	expect_same(base, "http://other:3000/x", NULL);
+	expect_same(base, "https://host:3000/x", NULL);
+	expect_same(base, "http://me@host:3000/x", NULL);
+	expect_same(base, "http://me:pw@host:3000/x", NULL);
+	expect_same(base, "http://host:3000@other/x", NULL);
+	expect_same(base, "file:///etc/passwd", NULL);
+	expect_same(base, "gopher://host:3000/x", NULL);
+	expect_same(base, "/x", NULL);
+	expect_same(base, "", NULL);
+	expect_same("http://[::1]:3000", "http://[::1%25eth0]:3000/x", NULL);
+	expect_same("unix:/run/maas.sock", "http://localhost:81/x", NULL);
+}
+
 /* ---- names */
 
 static void id_valid__only_its_letters(void **state)
@@ -154,57 +210,6 @@ static void id_valid__only_its_letters(void **state)
 	assert_false(maas_name_valid("a b"));
 	assert_false(maas_name_valid("a&b"));
 	assert_false(maas_name_valid("a+b"));
-}
-
-/* ---- answers */
-
-static int read_allocation(const char *text, struct maas_allocation *ret_allocation)
-{
-	json_t *object = json_loads(text, 0, NULL);
-	int r;
-
-	assert_non_null(object);
-	r = maas_json_allocation(object, ret_allocation);
-	json_decref(object);
-	return r;
-}
-
-static void json_allocation__complete(void **state)
-{
-	struct maas_allocation at;
-
-	(void)state;
-	assert_int_equal(read_allocation("{\"id\":\"a-1\",\"size_bytes\":5,"
-					 "\"actual_size_bytes\":1024,\"age_seconds\":3,"
-					 "\"owner\":\"me\",\"lifetime\":\"ttl\",\"ttl_seconds\":9,"
-					 "\"lease_seconds\":7,\"new\":true}",
-					 &at),
-			 0);
-	assert_string_equal(at.id, "a-1");
-	assert_string_equal(at.owner, "me");
-	assert_int_equal(at.size_bytes, 5);
-	assert_int_equal(at.actual_size_bytes, 1024);
-	assert_int_equal(at.age_seconds, 3);
-	assert_int_equal(at.lifetime, MAAS_LIFETIME_TTL);
-	assert_int_equal(at.ttl_seconds, 9);
-	assert_int_equal(at.lease_seconds, 7);
-}
-
-static void json_allocation__without_sense(void **state)
-{
-	static const char *const texts[] = {
-		"{}",
-		"[]",
-		"{\"id\":\"a/b\",\"size_bytes\":5,\"actual_size_bytes\":8,\"age_seconds\":0}",
-		"{\"id\":\"a\",\"size_bytes\":-5,\"actual_size_bytes\":8,\"age_seconds\":0}",
-		"{\"id\":\"a\",\"size_bytes\":\"5\",\"actual_size_bytes\":8,\"age_seconds\":0}",
-		"{\"id\":\"a\",\"size_bytes\":5,\"actual_size_bytes\":8}",
-	};
-	struct maas_allocation at;
-
-	(void)state;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++)
-		assert_int_equal(read_allocation(texts[i], &at), -EPROTO);
 }
 
 /* ---- open */
@@ -329,9 +334,9 @@ int main(void)
 		cmocka_unit_test(error_of_status__codes_and_others),
 		cmocka_unit_test(fail_status__keeps_the_words_of_the_server),
 		cmocka_unit_test(fail__cuts_a_long_sentence),
+		cmocka_unit_test(fail__keeps_control_characters_from_the_terminal),
+		cmocka_unit_test(url_same__host_port_and_scheme),
 		cmocka_unit_test(id_valid__only_its_letters),
-		cmocka_unit_test(json_allocation__complete),
-		cmocka_unit_test(json_allocation__without_sense),
 		cmocka_unit_test(open__defaults_and_environment),
 		cmocka_unit_test(open__options_that_cannot_be),
 		cmocka_unit_test(open__struct_of_another_version),
