@@ -195,6 +195,7 @@ static void print_row(const struct maas_allocation *a)
 	char size[CMD_TEXT];
 	char slab[CMD_TEXT];
 	char lease[CMD_TEXT] = "-";
+	char *owner = cmd_printable(*a->owner ? a->owner : "-");
 
 	if (a->lifetime == MAAS_LIFETIME_TTL)
 		snprintf(lease, sizeof(lease), "%us", a->lease_seconds);
@@ -202,7 +203,8 @@ static void print_row(const struct maas_allocation *a)
 		snprintf(lease, sizeof(lease), "session");
 	printf("%-36s %10s %10s %8llus %8s %s\n", a->id, cmd_human((double)a->size_bytes, size),
 	       cmd_human((double)a->actual_size_bytes, slab), (unsigned long long)a->age_seconds,
-	       lease, *a->owner ? a->owner : "-");
+	       lease, owner);
+	free(owner);
 }
 
 /* A page at a time: a million allocations need no memory here, and come in no one answer. */

@@ -83,10 +83,14 @@ const char *cmd_transport_name(const struct cmd_context *context);
 void *cmd_buffer(struct cmd_context *context, size_t len);
 /* Says why the last call of libmaas failed, `what` was tried; returns the exit code. */
 int cmd_fail(const struct cmd_context *context, int error, const char *what);
-/* Fetches and parses a JSON page. 0 or an exit code. Owns: the caller, json_decref(). */
+/* Fetches and parses a JSON page, as the server has it. 0 or an exit code. Owns: the caller,
+ * json_decref(). */
+MAAS_MUST_CHECK int cmd_fetch_raw(const struct cmd_context *context, const char *path,
+				  json_t **ret_json);
+/* The same after cmd_json_clean(): its strings may be printed, its numbers make sense. */
 MAAS_MUST_CHECK int cmd_fetch(const struct cmd_context *context, const char *path,
 			      json_t **ret_json);
-/* Prints a page of JSON as it came. Returns an exit code. */
+/* Prints a page of JSON. Returns an exit code. */
 int cmd_print_page(const struct cmd_context *context, const char *path);
 
 /* ---- text */
@@ -94,11 +98,21 @@ int cmd_print_page(const struct cmd_context *context, const char *path);
 /* "1.5 GiB": for people, rounded. */
 #define CMD_TEXT 32
 const char *cmd_human(double bytes, char text[CMD_TEXT]);
+/* Whether it has the form of an allocation's id. */
+bool cmd_is_id(const char *text);
+/*
+ * What a server says goes to a terminal through one of these only: a copy as maas_printable() makes
+ * it, and a tree of JSON with each of its strings so (false: out of memory, or a number in it is
+ * negative or beyond 2^63). What libmaas says, maas_error() and checked ids, is so already.
+ */
+char *cmd_printable(const char *text); /* Owns: the caller, free(3) */
+MAAS_MUST_CHECK bool cmd_json_clean(json_t *value);
 /* Members of JSON objects; 0 and "" where there are none. */
 double cmd_json_number(const json_t *object, const char *name);
 const char *cmd_json_string(const json_t *object, const char *name);
-/* Prints one JSON value and a newline, and frees it. Returns CMD_OK or CMD_FAILED. */
+/* Prints one JSON value in ASCII and a newline, and frees it. Returns CMD_OK or CMD_FAILED. */
 int cmd_print_json(json_t *value);
+int cmd_write_json(json_t *value, size_t flags); /* as json_dumps(3) has them */
 json_t *cmd_allocation_json(const struct maas_allocation *allocation);
 
 /* ---- progress: a bar on stderr when that is a terminal, else nothing */

@@ -14,12 +14,14 @@ static const char *const grades[] = {"ok", "note", "warning", "problem"};
 void doctor_find(struct report *report, enum grade grade, const char *what, const char *remedy,
 		 const char *fmt, ...)
 {
-	char text[FINDING_BYTES];
+	char text[4 * FINDING_BYTES];
+	char raw[FINDING_BYTES];
 	va_list args;
 
 	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
+	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
+	maas_printable(text, sizeof(text), raw); /* a cut may have gone through a character */
 	if (grade > report->worst)
 		report->worst = grade;
 	if (report->list) {

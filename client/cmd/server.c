@@ -81,7 +81,7 @@ int cmd_fail(const struct cmd_context *context, int error, const char *what)
 	return CMD_UNREACHABLE;
 }
 
-int cmd_fetch(const struct cmd_context *context, const char *path, json_t **ret_json)
+int cmd_fetch_raw(const struct cmd_context *context, const char *path, json_t **ret_json)
 {
 	json_error_t fault;
 	json_t *json;
@@ -103,17 +103,27 @@ int cmd_fetch(const struct cmd_context *context, const char *path, json_t **ret_
 	return CMD_OK;
 }
 
+int cmd_fetch(const struct cmd_context *context, const char *path, json_t **ret_json)
+{
+	json_t *json;
+	int status = cmd_fetch_raw(context, path, &json);
+
+	if (status)
+		return status;
+	if (!cmd_json_clean(json)) {
+		fprintf(stderr, "maas: %s%s has numbers that make no sense: is that a maasd?\n",
+			maas_url(context->maas), path);
+		json_decref(json);
+		return CMD_FAILED;
+	}
+	*ret_json = json;
+	return CMD_OK;
+}
+
 int cmd_print_page(const struct cmd_context *context, const char *path)
 {
-	char *text;
-	size_t len;
-	int error = maas_get(context->maas, path, &text, &len);
+	json_t *json;
+	int status = cmd_fetch_raw(context, path, &json);
 
-	if (error)
-		return cmd_fail(context, error, path);
-	fwrite(text, 1, len, stdout);
-	if (!len || text[len - 1] != '\n')
-		putchar('\n');
-	free(text);
-	return CMD_OK;
+	return status ? status : cmd_print_json(json);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Text for people: sizes, and what a server says, which may be anything. */
+#include <ctype.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/cmd/cmd.h"
 
@@ -12,7 +15,7 @@ const char *cmd_human(double bytes, char text[CMD_TEXT])
 		bytes /= 1024;
 		unit++;
 	}
-	if (bytes == (double)(int)bytes)
+	if (bytes < 1024 && bytes == (double)(int)bytes)
 		snprintf(text, CMD_TEXT, "%d %s", (int)bytes, units[unit]);
 	else
 		snprintf(text, CMD_TEXT, "%.1f %s", bytes, units[unit]);
@@ -31,13 +34,82 @@ const char *cmd_json_string(const json_t *object, const char *name)
 	return text ? text : "";
 }
 
-int cmd_print_json(json_t *value)
+bool cmd_is_id(const char *text)
 {
-	int failed = json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	size_t i;
+
+	for (i = 0; text[i] && form[i]; i++)
+		if (form[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+			return false;
+	return !text[i] && !form[i];
+}
+
+char *cmd_printable(const char *text)
+{
+	size_t size = 4 * strlen(text) + 1;
+	char *copy = malloc(size);
+
+	if (!copy) {
+		fputs("maas: out of memory\n", stderr);
+		exit(CMD_FAILED);
+	}
+	maas_printable(copy, size, text);
+	return copy;
+}
+
+static bool clean_string(json_t *string)
+{
+	char *text = cmd_printable(json_string_value(string));
+	int failed = 0;
+
+	if (strcmp(text, json_string_value(string)) != 0)
+		failed = json_string_set(string, text);
+	free(text);
+	return !failed;
+}
+
+bool cmd_json_clean(json_t *value)
+{
+	const char *name;
+	json_t *member;
+	bool clean = true;
+	size_t i;
+
+	if (json_is_string(value))
+		return clean_string(value);
+	if (json_is_number(value))
+		return json_number_value(value) >= 0 && json_number_value(value) < 0x1p63;
+	json_object_foreach(value, name, member) clean = clean && cmd_json_clean(member);
+	json_array_foreach(value, i, member) clean = clean && cmd_json_clean(member);
+	return clean;
+}
+
+int cmd_write_json(json_t *value, size_t flags)
+{
+	char *text = json_dumps(value, flags | JSON_PRESERVE_ORDER | JSON_ENSURE_ASCII |
+					       JSON_REAL_PRECISION(15));
 
 	json_decref(value);
+	if (!text) {
+		fputs("maas: out of memory\n", stderr);
+		return CMD_FAILED;
+	}
+	/* The one control character that JSON and jansson let pass. */
+	for (const char *at = text; *at; at++) {
+		if (*at == 0x7f)
+			fputs("\\u007f", stdout);
+		else
+			putchar(*at);
+	}
 	putchar('\n');
-	return failed ? CMD_FAILED : CMD_OK;
+	free(text);
+	return CMD_OK;
+}
+
+int cmd_print_json(json_t *value)
+{
+	return cmd_write_json(value, JSON_INDENT(2));
 }
 
 static const char *lifetime_name(enum maas_lifetime lifetime)

@@ -24,6 +24,7 @@ static double sum_metric(const char *text, const char *name)
 
 	while (text && *text) {
 		const char *end = strchr(text, '\n');
+		double number = 0;
 
 		if (!strncmp(text, name, len) && (text[len] == '{' || text[len] == ' ')) {
 			const char *value = text + len;
@@ -31,7 +32,9 @@ static double sum_metric(const char *text, const char *name)
 			if (*value == '{')
 				value = strchr(value, '}');
 			if (value)
-				sum += strtod(value + 1, NULL);
+				number = strtod(value + 1, NULL);
+			if (number >= 0 && number < 0x1p63) /* and no NaN */
+				sum += number;
 		}
 		text = end ? end + 1 : NULL;
 	}
@@ -52,7 +55,8 @@ static int look(struct cmd_context *context, struct look *ret_look, json_t **ret
 		.requests = sum_metric(metrics, "maas_http_requests_total"),
 	};
 	free(metrics);
-	return cmd_fetch(context, "/stats", ret_stats);
+	return context->json ? cmd_fetch_raw(context, "/stats", ret_stats)
+			     : cmd_fetch(context, "/stats", ret_stats);
 }
 
 static void print_pools(const json_t *pools)
@@ -111,9 +115,7 @@ static void print_look_json(json_t *stats, const struct look *now, const struct 
 			 "frees_per_second", rate(now->frees, before->frees, now, before),
 			 "requests_per_second", rate(now->requests, before->requests, now, before),
 			 "stats", stats);
-	json_dumpf(line, stdout, JSON_COMPACT);
-	json_decref(line);
-	putchar('\n');
+	(void)cmd_write_json(line, JSON_COMPACT);
 	fflush(stdout);
 }
 

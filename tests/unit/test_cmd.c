@@ -70,6 +70,43 @@ static void human__rounds(void **state)
 	assert_string_equal(cmd_human(5e15, text), "4.4 PiB");
 }
 
+static void is_id__has_the_form_of_one(void **state)
+{
+	(void)state;
+	assert_true(cmd_is_id("00000000-0000-8000-8741-8d35090dc78e"));
+	assert_true(cmd_is_id("ABCDEF00-0000-8000-8741-8D35090DC78E"));
+	assert_false(cmd_is_id(""));
+	assert_false(cmd_is_id("00000000-0000-8000-8741-8d35090dc78"));
+	assert_false(cmd_is_id("00000000-0000-8000-8741-8d35090dc78e0"));
+	assert_false(cmd_is_id("./00000000-0000-8000-8741-8d35090dc7"));
+	assert_false(cmd_is_id("000000000000-8000-0000-8741-8d35090dc7"));
+	assert_false(cmd_is_id("------------------------------------"));
+}
+
+static void expect_clean(const char *text, bool clean)
+{
+	json_t *value = json_loads(text, 0, NULL);
+
+	assert_non_null(value);
+	assert_int_equal(cmd_json_clean(value), clean);
+	json_decref(value);
+}
+
+static void json_clean__strings_and_numbers(void **state)
+{
+	json_t *value = json_loads("{\"a\":[{\"b\":\"x\\u001b[2J\"}],\"n\":1}", 0, NULL);
+
+	(void)state;
+	assert_true(cmd_json_clean(value));
+	assert_string_equal(cmd_json_string(json_array_get(json_object_get(value, "a"), 0), "b"),
+			    "x\\x1b[2J");
+	json_decref(value);
+	expect_clean("{\"n\":9223372036854775807,\"m\":0.5,\"o\":null}", false);
+	expect_clean("{\"n\":4611686018427387904,\"m\":0.5,\"o\":null}", true);
+	expect_clean("{\"n\":[0,{\"m\":-1}]}", false);
+	expect_clean("{\"n\":1e300}", false);
+}
+
 static void progress__with_a_total(void **state)
 {
 	struct cmd_progress progress = {.what = "put", .total = 1000 << 10};
@@ -100,6 +137,8 @@ int main(void)
 		cmocka_unit_test(quantile__of_nothing_and_of_one),
 		cmocka_unit_test(merge__keeps_all),
 		cmocka_unit_test(human__rounds),
+		cmocka_unit_test(is_id__has_the_form_of_one),
+		cmocka_unit_test(json_clean__strings_and_numbers),
 		cmocka_unit_test(progress__with_a_total),
 		cmocka_unit_test(progress__without_a_total),
 	};

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The maas command against a server that means harm: nothing of it steers the terminal, fills the
+memory or crashes the command.
+
+python3 test_evil_server.py MAAS
+"""
+
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+
+ID = "00000000-0000-8000-8741-8d35090dc78e"
+# An OSC 52 that sets the clipboard, a C1 control, a right-to-left override, DEL.
+EVIL = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\u202efdp\x7f\r\nnext"
+MAX_PEAK_KIB = 48 << 10
+
+answers = {}
+errors = []
+
+
+class Evil(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *ignored):
+        pass
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.split("?")[0]
+        status, body, times, headers = answers.get(path, answers.get("*"))
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) * times))
+        self.end_headers()
+        try:
+            for _ in range(times):
+                self.wfile.write(body)
+        except OSError:
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+
+def serve():
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *ignored):  # the command hangs up on it
+            pass
+
+    server = Server(("127.0.0.1", 0), Evil)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return "http://127.0.0.1:%d" % server.server_port
+
+
+def say(body, status=200, path="*", times=1, **headers):
+    if not isinstance(body, bytes):
+        body = json.dumps(body, ensure_ascii=False).encode()
+    answers[path] = status, body, times, headers
+
+
+def raw_controls(data):
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return "bytes that are no UTF-8"
+    found = re.findall("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]", text)
+    return repr(found) if found else ""
+
+
+def run(maas, url, *command, status=(1,), data=b""):
+    """Runs it, holds what it says and takes to the rules, and returns what it said."""
+    child = subprocess.Popen([maas, "--url", url, *command], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    peak = [0]
+
+    def wait():
+        _, code, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(code)
+        peak[0] = usage.ru_maxrss
+
+    said = []
+    readers = [threading.Thread(target=lambda f=f: said.append((f, f.read())))
+               for f in (child.stdout, child.stderr)]
+    for reader in readers:
+        reader.start()
+    try:
+        child.stdin.write(data)
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    for reader in readers:
+        reader.join()
+    wait()
+    out, err = (next(text for f, text in said if f is want) for want in (child.stdout, child.stderr))
+    what = "maas " + " ".join(command)
+    if child.returncode not in status:
+        errors.append("%s: exit %d: %r %r" % (what, child.returncode, out[:200], err[:300]))
+    for data in (out, err):
+        if raw_controls(data):
+            errors.append("%s: %s in %r" % (what, raw_controls(data), data[:200]))
+    if b"Sanitizer" in err or b"runtime error" in err:
+        errors.append("%s: %s" % (what, err.decode(errors="replace")))
+    elif peak[0] > MAX_PEAK_KIB and not os.environ.get("MAAS_SANITIZE"):
+        errors.append("%s: took %d KiB" % (what, peak[0]))
+    return out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def lent(**changes):
+    return {"id": ID, "size_bytes": 64, "actual_size_bytes": 1024, "age_seconds": 0, **changes}
+
+
+COMMANDS = [["health"], ["stats"], ["alloc", "64"], ["alloc", "--count", "10000", "64"], ["free", ID],
+            ["free", "--owner", "me"], ["put", ID], ["get", ID], ["ls"], ["top", "--count", "1"],
+            ["bench", "--count", "1", "--threads", "1"], ["doctor"]]
+
+
+def escapes(maas, url):
+    say({"error": {"code": EVIL, "message": EVIL}}, 400)
+    for command in COMMANDS:
+        _, err = run(maas, url, *command)
+        assert "\\x1b]52" in err, (command, err)
+    answers.clear()
+    say({"allocations": [lent(owner=EVIL[:40], lifetime=EVIL)], "next": None})
+    out, _ = run(maas, url, "ls", status=(0,))
+    assert "\\x1b]52" in out, out
+    json.loads(run(maas, url, "ls", "--json", status=(0,))[0])
+    page = {"status": EVIL, "version": EVIL, "arena_id": EVIL, "boot_id": EVIL, "uptime_seconds": 1,
+            EVIL: EVIL, "rdma": {"state": "active", "device": EVIL, "gid": EVIL, "keys": EVIL},
+            "pool_stats": [{"slab_size": 1}]}
+    say(page)
+    run(maas, url, "health")
+    run(maas, url, "doctor")
+    run(maas, url, "stats", status=(0,))
+    run(maas, url, "top", "--count", "1", status=(0,))
+    for command in (["health"], ["stats"]):
+        assert json.loads(run(maas, url, *command, "--json", status=(0,))[0]) == page
+    json.loads(run(maas, url, "doctor", "--json")[0])
+    out, _ = run(maas, url, "top", "--count", "1", "--json", status=(0,))
+    assert json.loads(out)["stats"] == page
+    for body in (b"\x1b[2J\x1b]0;x\x07", b'{"status":"\xff\x9b"}', b'{"status":"\\u0000"}', EVIL.encode()):
+        say(body)
+        for command in COMMANDS + [["health", "--json"], ["stats", "--json"]]:
+            run(maas, url, *command)
+    say(b"", 302, Location="http://x/" + EVIL.encode().decode("latin-1").replace("\r\n", ""))
+    run(maas, url, "alloc", "64")
+
+
+def numbers(maas, url):
+    for number in ("-1", "1e300", "-1e300", "9223372036854775808", "99999999999999999999999", "1e999"):
+        body = '{"status":"healthy","uptime_seconds":%s,"max_pool_size":%s,"size_bytes":%s,"id":"%s"}'
+        say((body % (number, number, number, ID)).encode())
+        for command in COMMANDS:
+            run(maas, url, *command)
+        say(("maas_allocations_total " + number).encode(), path="/metrics")
+        say({"pool_stats": []}, path="/stats")
+        run(maas, url, "top", "--count", "2", "--interval", "0.1", status=(0,))
+        run(maas, url, "top", "--count", "2", "--interval", "0.1", "--json", status=(0,))
+        answers.clear()
+
+
+def bombs(maas, url):
+    # In pieces, since what this process has counts as the command's, too: it begins as a copy.
+    for unit in (b"[],", b"{},", b"[", b"x", b"{\"allocations\":[{},{}],\"unknown\":[[]],", b'"\\"'):
+        unit *= 65536 // len(unit)
+        for status in (200, 500):
+            say(b'{"a":[' + unit, status, times=1000)
+            for command in COMMANDS:
+                run(maas, url, *command)
+    say(b'{"allocations":[' + b"{}," * 100000 + b"{}]}")  # not too long for 10,000
+    run(maas, url, "alloc", "--count", "10000", "64")
+    run(maas, url, "ls")
+
+
+def sizes(maas, url):
+    """Memory that is said to be vast is neither made here nor read beyond what was asked for."""
+    say(lent(size_bytes=(1 << 63) - 1, actual_size_bytes=(1 << 63) - 1))
+    say(b"A" * 65536, 206, "/allocate/" + ID + "/data", 128, **{"Content-Range": "bytes 0-15/16"})
+    _, err = run(maas, url, "get", "--length", "16", ID)
+    assert "more bytes than" in err, err
+    run(maas, url, "get", ID)
+    run(maas, url, "get", "--offset", "8EiB", ID, status=(2,))
+    run(maas, url, "put", ID, data=b"hello")
+
+
+def main():
+    maas = sys.argv[1]
+    url = serve()
+    for part in (escapes, numbers, bombs, sizes):
+        answers.clear()
+        part(maas, url)
+        print("-", part.__name__)
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+main()
