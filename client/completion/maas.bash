@@ -19,7 +19,7 @@ _maas() {
 	case ${COMP_WORDS[1]} in
 	alloc) options='--count --owner --ttl --request-id' ;;
 	free | ls) options='--owner' ;;
-	put) options='--offset --transport' ;;
+	put) options='--owner --ttl --offset --transport' ;;
 	get) options='--offset --length --transport' ;;
 	top) options='--count --interval' ;;
 	bench) options='--size --threads --count --time --hold --transport' ;;
@@ -31,11 +31,12 @@ _maas() {
 	fi
 	case ${COMP_WORDS[1]} in
 	free | put | get)
-		# An id first, as the server lists them; then, but for free, a file.
+		# An id first, as the server lists them; then, but for free, a file. Of put a file alone, too.
 		if [ "$COMP_CWORD" = 2 ] || [ "${COMP_WORDS[1]}" = free ]; then
 			COMPREPLY=($(compgen -W "$(maas ls --timeout 2 2>/dev/null | awk 'NR > 1 { print $1 }' | head -n 1000)" -- "$word"))
-		else
-			COMPREPLY=($(compgen -f -- "$word"))
+		fi
+		if [ "${COMP_WORDS[1]}" = put ] || { [ "${COMP_WORDS[1]}" = get ] && [ "$COMP_CWORD" != 2 ]; }; then
+			COMPREPLY+=($(compgen -f -- "$word"))
 		fi
 		;;
 	esac

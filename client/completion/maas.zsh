@@ -10,6 +10,10 @@ _maas_ids() {
 	_wanted ids expl 'allocation' compadd -a ids
 }
 
+_maas_ids_or_files() {
+	_alternative 'ids:allocation:_maas_ids' 'files:file:_files'
+}
+
 _maas() {
 	local curcontext=$curcontext state line expl
 	local -A opt_args
@@ -26,7 +30,7 @@ _maas() {
 		'stats:show what is lent, by size of slab'
 		'alloc:borrow memory and print its id'
 		'free:give memory back'
-		'put:write a file, or the input, into the memory'
+		'put:put a file into memory of its size, or into what an id names'
 		'get:read the memory into a file, or to the output'
 		'ls:list what is lent'
 		'top:show what is lent and what is going on, again and again'
@@ -48,8 +52,10 @@ _maas() {
 		;;
 	free) _arguments $common '--owner[all of one owner]:name:' '*: :_maas_ids' ;;
 	put)
-		_arguments $common $transport '--offset[where in the memory]:bytes:' \
-			'1: :_maas_ids' '2:file:_files'
+		_arguments $common $transport '(--owner --ttl)--offset[where in the memory]:bytes:' \
+			'(--offset)--owner[of new memory\: whose it is]:name:' \
+			'(--offset)--ttl[of new memory\: end by itself unless renewed]:seconds:' \
+			'1: :_maas_ids_or_files' '2:file:_files'
 		;;
 	get)
 		_arguments $common $transport '--offset[where in the memory]:bytes:' \

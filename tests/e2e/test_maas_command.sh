@@ -2,7 +2,7 @@
 # The maas command against a real server: every command, its output, its exit codes.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-MAAS=$2
+MAAS=$(realpath "$2")
 
 # expect STATUS COMMAND...: sets OUT and ERR.
 expect() {
@@ -112,6 +112,62 @@ cmp "$WORK/random" "$WORK/back" # not emptied
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
 maas put "$id" "$WORK/random" --json
 equal 'put --json' 102400 "$(jq .written_bytes <<<"$OUT")"
+
+step "put a file, get the same file"
+nobody=$(tr 0-9a-f 1 <<<"$id")
+sizes=(1 12 1024 102400 524288 4194304)
+for size in "${sizes[@]}"; do
+	head -c "$size" /dev/urandom >"$WORK/file"
+	maas put --owner files "$WORK/file"
+	equal "put of $size bytes: stderr" '' "$ERR"
+	equal "put of $size bytes: an id" 36 "${#OUT}"
+	"$MAAS" get "$OUT" >"$WORK/back"
+	cmp "$WORK/file" "$WORK/back"
+done
+maas ls --owner files
+equal 'put --owner' $((${#sizes[@]} + 1)) "$(wc -l <<<"$OUT")"
+maas put "$WORK/file" --ttl 60 --json
+equal 'put FILE --json: size' 4194304 "$(jq .size_bytes <<<"$OUT")"
+maas free "$(jq -r .id <<<"$OUT")"
+active=$(metric maas_active_allocations)
+: >"$WORK/empty"
+expect 1 "$MAAS" put "$WORK/empty"
+contains 'an empty file' "$ERR" 'at least one byte'
+head -c 4194305 /dev/zero >"$WORK/long"
+expect 1 "$MAAS" put "$WORK/long"
+contains 'a file beyond the largest slab' "$ERR" --slab-sizes
+expect 1 "$MAAS" put <(echo hello)
+contains 'a pipe as a FILE' "$ERR" 'maas alloc SIZE'
+expect 1 "$MAAS" put "$WORK/nothing-here"
+contains 'neither file nor ID' "$ERR" '36 characters'
+expect 2 "$MAAS" put "$WORK/file" "$id"
+contains 'swapped' "$ERR" 'is no ID'
+expect 2 "$MAAS" put --offset 1 "$WORK/file"
+expect 2 "$MAAS" put --owner me "$id" "$WORK/file"
+expect 1 "$MAAS" put "$nobody" "$WORK/file"
+contains 'an unknown ID' "$ERR" 'no allocation with this id'
+equal 'failed puts leave nothing' "$active" "$(metric maas_active_allocations)"
+cd "$WORK"
+printf 'not the input' >"$nobody"
+expect 1 "$MAAS" put "$nobody"     # the form of an ID is an ID …
+maas put --owner files "./$nobody" # … and a path is none
+equal 'a file of an ID as its name' 'not the input' "$("$MAAS" get "$OUT")"
+cd - >/dev/null
+maas free --owner files
+
+step "put a file into larger memory"
+printf 'hello, world' >"$WORK/notes.txt"
+maas put "$id" "$WORK/notes.txt"
+contains 'put of less' "$ERR" "12 of the memory's 102400 bytes written; \`maas get --length 12 $id\`"
+"$MAAS" get --length 12 "$id" | cmp - "$WORK/notes.txt"
+"$MAAS" put --offset 100 "$id" <"$WORK/notes.txt" 2>"$WORK/err"
+contains 'put --offset' "$(cat "$WORK/err")" "\`maas get --offset 100 --length 12 $id\` gives them back"
+"$MAAS" get --offset 100 --length 12 "$id" | cmp - "$WORK/notes.txt"
+maas put "$id" "$WORK/empty"
+contains 'put of nothing' "$ERR" "0 of the memory's 102400 bytes written"
+maas put "$id" "$WORK/notes.txt" --json
+equal 'put --json of less: stderr' '' "$ERR"
+equal 'put --json of less' '102400 12' "$(jq -r '"\(.size_bytes) \(.written_bytes)"' <<<"$OUT")"
 
 step "a large one in pieces"
 maas alloc 4MiB
