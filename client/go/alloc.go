@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -128,7 +129,7 @@ type allocationAnswer struct {
 }
 
 func (a *allocationAnswer) allocation() (Allocation, error) {
-	if !idPattern.MatchString(a.ID) || a.Size <= 0 || a.ActualSize < a.Size ||
+	if !answeredID.MatchString(a.ID) || a.Size <= 0 || a.ActualSize < a.Size ||
 		a.AgeSeconds < 0 || a.AgeSeconds > math.MaxInt64/int64(time.Second) {
 		return Allocation{}, errors.New("the server's answer describes no allocation; is it maasd?")
 	}
@@ -167,7 +168,11 @@ func (c *Client) describe(ctx context.Context, id string) (Allocation, error) {
 	if err != nil {
 		return Allocation{}, err
 	}
-	return answer.allocation()
+	lent, err := answer.allocation()
+	if err == nil && !strings.EqualFold(lent.ID, id) {
+		err = fmt.Errorf("the server's answer is about another allocation, %s; is it maasd?", lent.ID)
+	}
+	return lent, err
 }
 
 // List returns the owner's allocations, or all when owner is empty, in the server's order. What is
@@ -208,9 +213,10 @@ func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allo
 		query.Set("after", after)
 	}
 	var answer struct {
-		Allocations []allocationAnswer `json:"allocations"`
-		Next        *string            `json:"next"`
+		Allocations atMost[allocationAnswer] `json:"allocations"`
+		Next        *string                  `json:"next"`
 	}
+	answer.Allocations.max = pageSize
 	err = c.wire.do(ctx, &call{
 		method: "GET", path: "/allocations?" + query.Encode(), answer: &answer,
 		maxAnswer: maxSmallAnswer + pageSize*entryBytes,
@@ -218,8 +224,8 @@ func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allo
 	if err != nil {
 		return nil, "", err
 	}
-	for i := range answer.Allocations {
-		lent, err := answer.Allocations[i].allocation()
+	for i := range answer.Allocations.items {
+		lent, err := answer.Allocations.items[i].allocation()
 		if err != nil {
 			return nil, "", err
 		}
@@ -227,6 +233,9 @@ func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allo
 	}
 	if answer.Next != nil {
 		next = *answer.Next
+		if !answeredID.MatchString(next) {
+			return nil, "", errors.New("the server's page has no sensible next one; is it maasd?")
+		}
 	}
 	return page, next, nil
 }

@@ -3,7 +3,10 @@
 package maas
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 )
@@ -72,6 +75,32 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 }
 
 func (*bodyReader) Close() error { return nil }
+
+// atMost is a list of JSON that an answer cannot fill memory with: a text of a few MB would give a
+// million empty elements.
+type atMost[T any] struct {
+	items []T
+	max   int
+}
+
+func (l *atMost[T]) UnmarshalJSON(text []byte) error {
+	l.items = nil
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if first, err := decoder.Token(); err != nil || first != json.Delim('[') {
+		return errors.New("no list where one was due")
+	}
+	for decoder.More() {
+		if len(l.items) == l.max {
+			return fmt.Errorf("a list of more than the %d that were asked for", l.max)
+		}
+		var item T
+		if err := decoder.Decode(&item); err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+	}
+	return nil
+}
 
 func sumOf(ranges []Range) int64 {
 	var sum int64

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -89,8 +91,34 @@ func parseError(status int, body []byte) *Error {
 	if json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" {
 		return &Error{Status: status, Message: "the answer is not maasd's; is the URL right?"}
 	}
-	return &Error{Status: status, Code: shorten(answer.Error.Code, 40), Message: shorten(answer.Error.Message, maxMessage)}
+	return &Error{
+		Status: status, Code: printable(shorten(answer.Error.Code, 40)),
+		Message: printable(shorten(answer.Error.Message, maxMessage)),
+	}
 }
+
+// printable keeps what another machine said from steering a terminal or beginning a line of a log.
+func printable(text string) string {
+	var b strings.Builder
+	for i, r := range text {
+		_, size := utf8.DecodeRuneInString(text[i:])
+		if unicode.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+			b.WriteString(text[i : i+size])
+			continue
+		}
+		for _, c := range []byte(text[i : i+size]) {
+			fmt.Fprintf(&b, "\\x%02x", c)
+		}
+	}
+	return b.String()
+}
+
+// printableError is an error whose text may hold what a server said.
+type printableError struct{ error }
+
+func (e printableError) Error() string { return printable(e.error.Error()) }
+
+func (e printableError) Unwrap() error { return e.error }
 
 // shorten keeps what another machine said from flooding a log.
 func shorten(text string, limit int) string {

@@ -63,22 +63,23 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 		return nil, err
 	}
 	var answer struct {
-		Allocations []allocationAnswer `json:"allocations"`
+		Allocations atMost[allocationAnswer] `json:"allocations"`
 	}
+	answer.Allocations.max = o.Count
 	err = p.wire.do(ctx, &call{
-		method: "POST", path: "/allocate", body: newBody(text, nil), answer: &answer,
+		method: "POST", path: "/allocate", body: newBody(text, nil), answer: &answer, follow: true,
 		maxAnswer: maxSmallAnswer + int64(o.Count)*entryBytes,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(answer.Allocations) != o.Count {
+	if len(answer.Allocations.items) != o.Count {
 		return nil, fmt.Errorf("%s: the server's answer has %d allocations where %d were asked for; is it maasd?",
-			p.wire.text, len(answer.Allocations), o.Count)
+			p.wire.text, len(answer.Allocations.items), o.Count)
 	}
 	lent := make([]Allocation, o.Count)
-	for i := range answer.Allocations {
-		lent[i], err = answer.Allocations[i].allocation()
+	for i := range answer.Allocations.items {
+		lent[i], err = answer.Allocations.items[i].allocation()
 		if err == nil && lent[i].Size != o.Size {
 			err = fmt.Errorf("the server lent %d bytes where %d were asked for; is it maasd?", lent[i].Size, o.Size)
 		}
@@ -113,9 +114,10 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 		return 0, nil, err
 	}
 	var answer struct {
-		Freed   int      `json:"freed"`
-		Unknown []string `json:"unknown"`
+		Freed   int            `json:"freed"`
+		Unknown atMost[string] `json:"unknown"`
 	}
+	answer.Unknown.max = len(ids)
 	err = p.wire.do(ctx, &call{
 		method: "POST", path: "/free", body: newBody(text, nil), answer: &answer,
 		maxAnswer: maxSmallAnswer + 2*int64(len(text)), // ids that it does not know come back, escaped
@@ -123,10 +125,23 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	if err != nil {
 		return 0, nil, err
 	}
-	if answer.Freed < 0 || answer.Freed+len(answer.Unknown) > len(ids) {
-		return 0, nil, fmt.Errorf("%s: the server's answer has more ids than were asked about; is it maasd?", p.wire.text)
+	unknown, ok := asked(ids, answer.Unknown.items)
+	if !ok || answer.Freed != len(ids)-len(unknown) {
+		return 0, nil, fmt.Errorf("%s: the server's answer has other ids than were asked about; is it maasd?", p.wire.text)
 	}
-	return answer.Freed, answer.Unknown, nil
+	return answer.Freed, unknown, nil
+}
+
+// asked returns those of ids that the server names, which it does in their order. ok is false when
+// it names another.
+func asked(ids, named []string) (found []string, ok bool) {
+	for _, id := range ids {
+		// JSON made U+FFFD of what was no UTF-8.
+		if len(found) < len(named) && string([]rune(id)) == named[len(found)] {
+			found = append(found, id)
+		}
+	}
+	return found, len(found) == len(named)
 }
 
 func (p *httpPlane) readV(ctx context.Context, ranges []Range) error {

@@ -8,7 +8,10 @@ import (
 	"fmt"
 )
 
-const serviceName = "memory-as-a-service"
+const (
+	serviceName    = "memory-as-a-service"
+	maxStatsAnswer = 32 << 10 // it grows with the classes of slabs, of which there are 32 at most
+)
 
 // Health is how the server is, and who it is.
 type Health struct {
@@ -111,7 +114,7 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	defer done()
 	var stats Stats
 	err = c.wire.do(ctx, &call{
-		method: "GET", path: "/stats", answer: &stats, maxAnswer: 1 << 20,
+		method: "GET", path: "/stats", answer: &stats, maxAnswer: maxStatsAnswer,
 	})
 	if err != nil {
 		return Stats{}, fmt.Errorf("maas: stats: %w", err)

@@ -32,7 +32,8 @@ type Options struct {
 	Name string
 	// Exclusive refuses to open while another session of this name lives (ErrNameTaken).
 	Exclusive bool
-	// SessionTTL is the session's lease, rounded up to whole seconds. Default: 10 s.
+	// SessionTTL is the lease to ask for, rounded up to whole seconds; the one that holds is in the
+	// server's answer. A server refuses more than its --max-session-ttl. Default: 10 s.
 	SessionTTL time.Duration
 	// Transport: "http", "rdma", or "auto" (the default), which is RDMA in a program built for it
 	// where this machine and the server can reach each other by it, and else HTTP.
@@ -45,6 +46,7 @@ type Options struct {
 var (
 	namePattern = regexp.MustCompile(`^[A-Za-z0-9._:/@-]{1,63}$`)
 	idPattern   = regexp.MustCompile(`^[A-Za-z0-9-]{1,39}$`)
+	answeredID  = regexp.MustCompile(`^[0-9A-Fa-f-]{36}$`) // as the server makes them
 )
 
 // address is where the server listens.

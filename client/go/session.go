@@ -21,7 +21,7 @@ const (
 type httpSession struct {
 	wire *wire
 	id   string
-	ttl  time.Duration
+	ttl  time.Duration // as the last answer has it; keep alone changes it
 
 	living   context.Context // ends when the session is lost, with the reason as its cause
 	lose     context.CancelCauseFunc
@@ -35,6 +35,14 @@ type httpSession struct {
 type sessionAnswer struct {
 	ID  string `json:"id"`
 	TTL int64  `json:"ttl_seconds"`
+}
+
+// lease is what the server grants, whatever was asked for.
+func (a *sessionAnswer) lease() (time.Duration, error) {
+	if a.TTL < 1 || a.TTL > int64(maxTTL/time.Second) {
+		return 0, fmt.Errorf("the server grants a lease of %d s; is it maasd?", a.TTL)
+	}
+	return time.Duration(a.TTL) * time.Second, nil
 }
 
 func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error) {
@@ -56,10 +64,14 @@ func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error)
 	if err != nil {
 		return nil, err
 	}
-	if !idPattern.MatchString(answer.ID) {
+	if !answeredID.MatchString(answer.ID) {
 		return nil, fmt.Errorf("%s: the server's answer has no session's id; is it maasd?", w.text)
 	}
-	s := &httpSession{wire: w, id: answer.ID, ttl: o.SessionTTL, until: sent.Add(o.SessionTTL)}
+	ttl, err := answer.lease()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.text, err)
+	}
+	s := &httpSession{wire: w, id: answer.ID, ttl: ttl, until: sent.Add(ttl)}
 	s.living, s.lose = context.WithCancelCause(context.Background())
 	keeping, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -81,8 +93,8 @@ func (s *httpSession) lease() (time.Time, bool) {
 func (s *httpSession) keep(ctx context.Context) {
 	pause := s.ttl / renewalsInLease
 	for sleep(ctx, pause) {
-		pause = s.ttl / renewalsInLease
 		err := s.renew(ctx)
+		pause = s.ttl / renewalsInLease
 		until, ok := s.lease()
 		switch {
 		case ctx.Err() != nil:
@@ -112,17 +124,24 @@ func (s *httpSession) renew(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	var answer sessionAnswer
 	err := s.wire.do(ctx, &call{
 		method: "POST", path: "/sessions/" + s.id + "/renew", body: newBody([]byte("{}"), nil), control: true,
+		answer: &answer, maxAnswer: maxSmallAnswer,
 	})
 	if err != nil {
 		return err
 	}
+	ttl, err := answer.lease()
+	if err != nil {
+		return err
+	}
+	s.ttl = ttl
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// The end that others have acted upon is not taken back.
 	if time.Now().Before(s.until) {
-		s.until = sent.Add(s.ttl)
+		s.until = sent.Add(ttl)
 	}
 	return nil
 }

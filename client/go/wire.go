@@ -21,7 +21,8 @@ const (
 	maxControl        = 2        // … and for what they must not hold up: leases and health
 	bufferBytes       = 64 << 10 // of a connection, each way
 	maxHeaderBytes    = 16 << 10
-	maxErrorBytes     = 64 << 10
+	maxErrorBytes     = 16 << 10
+	maxLocation       = 200
 	idleTimeout       = 30 * time.Second // below the server's --connection-timeout
 	keepAliveInterval = 15 * time.Second
 )
@@ -47,6 +48,7 @@ type call struct {
 	contentRange string // the Content-Range header
 	control      bool
 	once         bool // it must not be sent twice
+	follow       bool // one 307, to the same server
 
 	answer    any     // that JSON is decoded to, nil: what comes is of no interest
 	maxAnswer int64   // bytes of it
@@ -81,14 +83,8 @@ func newHTTPClient(to address, connections int) *http.Client {
 			return dialer.DialContext(ctx, "unix", to.unix)
 		}
 	}
-	// One 307 of an allocation is reserved for servers that share the work.
-	follow := func(req *http.Request, via []*http.Request) error {
-		if len(via) > 1 || to.unix != "" || via[0].URL.Path != "/allocate" ||
-			req.Response.StatusCode != http.StatusTemporaryRedirect || req.URL.Scheme != "http" {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}
+	// try follows what is to be followed; this would go to other servers.
+	follow := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: transport, CheckRedirect: follow}
 }
 
@@ -135,8 +131,8 @@ func broke(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-func (w *wire) request(ctx context.Context, c *call) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, nil)
+func (w *wire) request(ctx context.Context, c *call, path string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, w.base+path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -163,18 +159,33 @@ func (w *wire) request(ctx context.Context, c *call) (*http.Request, error) {
 	return req, nil
 }
 
-func (w *wire) try(ctx context.Context, c *call) error {
-	req, err := w.request(ctx, c)
+// send sends the call once. Owns: the caller, the answer's body.
+func (w *wire) send(ctx context.Context, c *call, path string) (*http.Response, error) {
+	req, err := w.request(ctx, c, path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	client := w.bulk
 	if c.control {
-		client = w.control
+		return w.control.Do(req)
 	}
-	resp, err := client.Do(req)
+	return w.bulk.Do(req)
+}
+
+func (w *wire) try(ctx context.Context, c *call) error {
+	resp, err := w.send(ctx, c, c.path)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusTemporaryRedirect && c.follow {
+		path, same := w.redirected(resp)
+		resp.Body.Close()
+		if !same {
+			return fmt.Errorf("the server redirects to another one, which was not asked: %q",
+				shorten(resp.Header.Get("Location"), maxLocation))
+		}
+		if resp, err = w.send(ctx, c, path); err != nil {
+			return err
+		}
 	}
 	defer resp.Body.Close()
 	want := http.StatusOK
@@ -191,7 +202,34 @@ func (w *wire) try(ctx context.Context, c *call) error {
 	}
 }
 
+// redirected returns the path of a redirection that leads to the same server; the host of it is not
+// used.
+func (w *wire) redirected(resp *http.Response) (path string, same bool) {
+	to, err := resp.Location()
+	if err != nil || to.Scheme != "http" || to.User != nil || to.Opaque != "" {
+		return "", false
+	}
+	ours, err := url.Parse(w.base)
+	if err != nil || hostOf(to) != hostOf(ours) {
+		return "", false
+	}
+	return to.RequestURI(), true
+}
+
+// hostOf is the URL's host and port, however they are written.
+func hostOf(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = "80"
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+}
+
 func readError(resp *http.Response, want int) error {
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		return fmt.Errorf("the server redirects to %q (status %d); only an allocation follows one 307, and once",
+			shorten(resp.Header.Get("Location"), maxLocation), resp.StatusCode)
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
 	if err != nil {
 		return err
@@ -218,7 +256,7 @@ func readJSON(resp *http.Response, c *call) error {
 		return nil
 	}
 	if err := json.Unmarshal(text, c.answer); err != nil {
-		return fmt.Errorf("the server's answer makes no sense; is it maasd? %s", shorten(err.Error(), maxMessage))
+		return fmt.Errorf("the server's answer makes no sense; is it maasd? %s", shorten(printable(err.Error()), maxMessage))
 	}
 	return nil
 }
@@ -282,6 +320,7 @@ func (w *wire) explain(ctx context.Context, started time.Time, err error) error 
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // its text has the URL again
 	}
+	err = printableError{err}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 		return fmt.Errorf("%s: %w; start maasd there or correct the URL", w.text, err)
