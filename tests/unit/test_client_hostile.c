@@ -86,6 +86,37 @@ static void expect(const char *answer, enum what what, int error, const char *wo
 	client_stub_stop(stub);
 }
 
+/* ---- what is sent, which a strict server looks at */
+
+static void request__names_its_host_and_the_type_of_its_body(void **state)
+{
+	static const char *const types[NUM_CALLS] = {
+		[ALLOC] = "application/json",	      [ALLOC_MANY] = "application/json",
+		[RENEW] = "application/json",	      [FREE_MANY] = "application/json",
+		[READ_MANY] = "application/json",     [SESSION] = "application/json",
+		[WRITE] = "application/octet-stream",
+	};
+	struct client_stub *stub = client_stub_start("HTTP/1.1 503 No\r\n\r\n");
+	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 30};
+	struct maas *maas = client_open(client_stub_url(stub), &options);
+	char line[128];
+
+	(void)state;
+	for (int what = 0; what < NUM_CALLS; what++) {
+		assert_int_equal(call(maas, (enum what)what), -ENOBUFS);
+		snprintf(line, sizeof(line), "\r\nHost: %s\r\n",
+			 client_stub_url(stub) + strlen("http://"));
+		assert_non_null(strstr(client_stub_seen(stub), line));
+		snprintf(line, sizeof(line), "\r\nContent-Type: %s\r\n",
+			 types[what] ? types[what] : "");
+		assert_int_equal(strstr(client_stub_seen(stub), line) != NULL, types[what] != NULL);
+		assert_int_equal(strstr(client_stub_seen(stub), "Content-Type") != NULL,
+				 types[what] != NULL);
+	}
+	maas_close(maas);
+	client_stub_stop(stub);
+}
+
 /* ---- redirections */
 
 static void expect_followed(const char *location)
@@ -380,6 +411,8 @@ static void session__has_the_lease_of_the_answer(void **state)
 	/* A lease of 3600 s would not be renewed in this test's life. */
 	CLIENT_WAIT(client_stub_requests(stub) >= 3);
 	CLIENT_WAIT(!maas_session_get(maas, &session) && session.lease_ms > 1700000);
+	assert_non_null(strstr(client_stub_seen(stub), "/renew HTTP/1.1\r\n"));
+	assert_non_null(strstr(client_stub_seen(stub), "Content-Type: application/json\r\n"));
 	maas_close(maas);
 	client_stub_stop(stub);
 }
@@ -395,6 +428,7 @@ static void session__too_long_a_lease_says_what_the_server_says(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(request__names_its_host_and_the_type_of_its_body),
 		cmocka_unit_test(redirect__of_an_allocation_to_the_same_server),
 		cmocka_unit_test(redirect__elsewhere_is_refused_and_nothing_sent),
 		cmocka_unit_test(redirect__no_more_than_one),

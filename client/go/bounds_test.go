@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// What stands here is about the bounds of a conversation: where requests go and what is in their
+// heads, how much of an answer is taken, and what of it reaches a terminal.
+
+// A strict server looks at both; over a Unix socket there is no host but the one we say.
+func TestHostAndContentType(t *testing.T) {
+	var wrong atomic.Int32
+	handler := http.NewServeMux()
+	handler.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		host := "localhost"
+		if addr := r.Context().Value(http.LocalAddrContextKey).(net.Addr); addr.Network() == "tcp" {
+			host = addr.String()
+		}
+		wanted := map[string]string{"POST": "application/json", "PUT": "application/octet-stream"}[r.Method]
+		if r.URL.Path == "/data/write" {
+			wanted = "application/octet-stream"
+		}
+		if got := r.Header.Get("Content-Type"); got != wanted || r.Host != host {
+			wrong.Add(1)
+			t.Logf("%s %s: %q, host %q", r.Method, r.URL, got, r.Host)
+		}
+		if r.URL.Path == "/health" {
+			fmt.Fprint(w, healthText)
+			return
+		}
+		fmt.Fprintf(w, `{"id":%q,"ttl_seconds":1}`, someID)
+	})
+	overTCP := httptest.NewServer(handler)
+	defer overTCP.Close()
+	overUnix := httptest.NewUnstartedServer(handler)
+	unix := t.TempDir() + "/socket"
+	listener, err := net.Listen("unix", unix)
+	check(t, err)
+	overUnix.Listener.Close()
+	overUnix.Listener = listener
+	overUnix.Start()
+	defer overUnix.Close()
+	for _, to := range []string{overTCP.URL, "unix:" + unix} {
+		c, err := Open(t.Context(), Options{URL: to, Name: "me", Transport: TransportHTTP})
+		check(t, err)
+		some := []Range{{someID, 0, make([]byte, 1)}, {someID, 1, make([]byte, 1)}}
+		_, _ = c.Allocate(t.Context(), AllocateOptions{Size: 1})
+		_, _, _ = c.Free(t.Context(), someID)
+		_ = c.ReadV(t.Context(), some)
+		_ = c.WriteV(t.Context(), some)
+		_ = c.Write(t.Context(), someID, 0, []byte("x"))
+		check(t, c.session.(*httpSession).wire.do(t.Context(), &call{
+			method: "POST", path: "/sessions/x/renew", body: newBody([]byte("{}"), nil),
+		}))
+		check(t, c.Close())
+	}
+	if wrong.Load() != 0 {
+		t.Fatal(wrong.Load(), "requests that a strict server refuses")
+	}
+}
+
+// recorded is what a server was asked.
+type recorded struct {
+	paths  []string
+	bodies []string
+}
+
+func (r *recorded) add(req *http.Request) {
+	text, _ := io.ReadAll(req.Body)
+	r.paths = append(r.paths, req.Method+" "+req.URL.RequestURI())
+	r.bodies = append(r.bodies, string(text))
+}
+
+func TestRedirectToTheSameServer(t *testing.T) {
+	for _, location := range []string{"/there?a=b", "http://%s/there?a=b"} {
+		var seen recorded
+		c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+			seen.add(r)
+			if r.URL.Path == "/allocate" {
+				w.Header().Set("Location", strings.ReplaceAll(location, "%s", r.Host))
+				w.WriteHeader(http.StatusTemporaryRedirect)
+				return
+			}
+			if r.Header.Get("Content-Type") != "application/json" {
+				t.Error("no content type")
+			}
+			fmt.Fprintf(w, `{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":1}]}`, someID)
+		})
+		lent, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, RequestID: "once"})
+		if err != nil || lent[0].ID != someID {
+			t.Fatal(lent, err)
+		}
+		if len(seen.paths) != 2 || seen.paths[1] != "POST /there?a=b" || seen.bodies[0] != seen.bodies[1] ||
+			!strings.Contains(seen.bodies[1], `"once"`) {
+			t.Fatalf("%q", seen)
+		}
+	}
+}
+
+func TestRedirectElsewhere(t *testing.T) {
+	var others atomic.Int32
+	there := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))
+	defer there.Close()
+	host := strings.TrimPrefix(there.URL, "http://")
+	for _, location := range []string{
+		there.URL + "/allocate", "//" + host + "/y", "http://u:p@HOST/x", "https://HOST/x", "file:///etc/passwd",
+		"gopher://HOST/x", "http:x", "http://[::1]/x", "http://127.0.0.1/x", "",
+	} {
+		var hops atomic.Int32
+		c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+			hops.Add(1)
+			w.Header().Set("Location", strings.ReplaceAll(location, "HOST", r.Host))
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		})
+		_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+		wantError(t, err, nil, "redirects to another one", "not asked")
+		if hops.Load() != 1 || others.Load() != 0 {
+			t.Fatal(location, hops.Load(), others.Load())
+		}
+	}
+}
+
+func TestRedirectsThatAreNotFollowed(t *testing.T) {
+	var hops atomic.Int32
+	status := http.StatusTemporaryRedirect
+	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
+		hops.Add(1)
+		w.Header().Set("Location", "/allocate")
+		w.WriteHeader(status)
+	})
+	wantRefusal := func(err error, requests int32) {
+		t.Helper()
+		wantError(t, err, nil, fmt.Sprintf(`redirects to "/allocate" (status %d)`, status))
+		if hops.Swap(0) != requests {
+			t.Fatal("another count of requests")
+		}
+	}
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+	wantRefusal(err, 2) // the second of two
+	_, err = c.Describe(t.Context(), someID)
+	wantRefusal(err, 1)
+	wantRefusal(c.Write(t.Context(), someID, 0, []byte("x")), 1)
+	_, _, err = c.Free(t.Context(), someID)
+	wantRefusal(err, 1)
+	for _, status = range []int{301, 302, 303, 308} {
+		_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
+		wantRefusal(err, 1)
+	}
+}
+
+// An answer takes memory in proportion to what was asked for, whatever its shape.
+func TestBombs(t *testing.T) {
+	for _, unit := range []string{"[],", "{},", `"",`, "[", " "} {
+		for _, head := range []string{`{"allocations":[`, `{"unknown":[`, `{"pool_stats":[`, `{"error":[`} {
+			for _, status := range []int{200, 500} {
+				piece := []byte(strings.Repeat(unit, 65536/len(unit)))
+				c := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
+					w.WriteHeader(status)
+					fmt.Fprint(w, head)
+					for range 1000 {
+						if _, err := w.Write(piece); err != nil {
+							return
+						}
+					}
+				})
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+				wantError(t, err, nil)
+				_, _, err = c.Free(t.Context(), someID)
+				wantError(t, err, nil)
+				_, err = c.Describe(t.Context(), someID)
+				wantError(t, err, nil)
+				_, err = c.Stats(t.Context())
+				wantError(t, err, nil)
+				_, err = c.List(t.Context(), "")
+				wantError(t, err, nil)
+				wantError(t, c.Write(t.Context(), someID, 0, []byte("x")), nil)
+				runtime.ReadMemStats(&after)
+				if used := after.TotalAlloc - before.TotalAlloc; used > 24<<20 {
+					t.Fatalf("%s%s…: %d bytes", head, unit, used)
+				}
+			}
+		}
+	}
+}
+
+// As long as a page of 1,000 or 10,000 may be, and full of empty elements.
+func TestManyEmptyElements(t *testing.T) {
+	text := `{"allocations":[` + strings.Repeat("{},", 1<<20) + `{}]}`
+	c := hostile(t, answer(200, text))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, Count: maxBatch})
+	wantError(t, err, nil, "is it maasd?")
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Fatalf("%d bytes", used)
+	}
+}
+
+func TestWordsOfTheServer(t *testing.T) {
+	words := "\x1b]52;c;x\a\u009b2J\u202e\x7f\nnext é"
+	quoted, _ := json.Marshal(words)
+	_, err := hostile(t, answer(400, `{"error":{"code":`+string(quoted)+`,"message":`+string(quoted)+`}}`)).
+		Describe(t.Context(), someID)
+	wantError(t, err, nil, `400 \x1b]52;c;x\x07\xc2\x9b2J\xe2\x80\xae\x7f\x0anext é: \x1b]`)
+	raw := func(status string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, _ := http.NewResponseController(w).Hijack()
+			fmt.Fprint(conn, status)
+			_ = conn.Close()
+		}
+	}
+	for _, head := range []string{"HTTP/1.1 200 \x1b[2J\r\nX\x1b[2J\r\n\r\n", "\x1b[2J\r\n\r\n",
+		"HTTP/1.1 302 Y\r\nLocation: /\x1b[2J\r\n\r\n"} {
+		_, err := hostile(t, raw(head)).Describe(t.Context(), someID)
+		wantError(t, err, nil)
+		if strings.ContainsRune(err.Error(), 0x1b) {
+			t.Fatalf("%q", err.Error())
+		}
+	}
+}
+
+// The lease that the server grants is the one that is kept, not the one that was asked for.
+func TestLeaseOfTheAnswer(t *testing.T) {
+	granted := func(seconds int) string {
+		return fmt.Sprintf(`{"id":%q,"ticket":"x","ttl_seconds":%d,"rdma":null}`, someID, seconds)
+	}
+	var renewals atomic.Int32
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", answer(200, healthText))
+	mux.HandleFunc("POST /sessions", answer(200, granted(2)))
+	mux.HandleFunc("DELETE /sessions/", answer(200, ""))
+	mux.HandleFunc("POST /sessions/{id}/renew", func(w http.ResponseWriter, _ *http.Request) {
+		if renewals.Add(1) == 1 {
+			fmt.Fprint(w, granted(2))
+		} else {
+			fmt.Fprint(w, granted(1800))
+		}
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	c, err := Open(t.Context(), Options{
+		URL: server.URL, Name: "me", SessionTTL: time.Hour, Transport: TransportHTTP,
+	})
+	check(t, err)
+	if until, ok := c.Lease(); !ok || time.Until(until) > 2*time.Second {
+		t.Fatal("the lease is", time.Until(until))
+	}
+	eventually(t, "the lease to be what the third answer says", func() bool {
+		until, ok := c.Lease()
+		return ok && time.Until(until) > 20*time.Minute
+	})
+	check(t, c.Close())
+}
