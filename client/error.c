@@ -45,6 +45,7 @@ static const struct status_row {
 	{408, "", -ETIMEDOUT},
 	{409, "name_taken", -EEXIST},
 	{409, "request_id_reused", -ENOTUNIQ},
+	{409, "answer_forgotten", -ENODATA},
 	{409, "not_renewable", -EMEDIUMTYPE},
 	{409, "not_connected", -ENOTCONN},
 	{409, "", -EEXIST},

@@ -182,7 +182,8 @@ struct maas_allocation {
 /*
  * Borrows `size_bytes` of zeroed memory; `options` NULL: all defaults.
  * Errors: -EINVAL, -EFBIG above the largest slab, -ENOSPC the pool is full (nothing is ever evicted
- * for you), -ENOTUNIQ the request id came with another request, -EKEYREVOKED the session is lost,
+ * for you), -ENOTUNIQ the request id came with another request, -ENODATA it is that of a batch whose
+ * allocations the server no longer knows (list the owner's), -EKEYREVOKED the session is lost,
  * over RDMA -EDQUOT the server or its device has no more keys, and those of every call (see
  * maas_get()).
  */

@@ -178,10 +178,15 @@ void doctor_check_rdma(struct report *report)
 
 static void check_isolation(struct report *report, const char *keys, const json_t *isolation)
 {
-	static const char *const names[] = {"bounds", "foreign", "revocation"};
+	static const char *const names[] = {"bounds", "foreign", "revocation", "access"};
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++)
-		if (!json_is_true(json_object_get(isolation, names[i]))) {
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++) {
+		const json_t *proved = json_object_get(isolation, names[i]);
+
+		/* Version 0.1 of the server does not try keys to read. */
+		if (!proved && !strcmp(names[i], "access"))
+			continue;
+		if (!json_is_true(proved)) {
 			doctor_find(
 				report, WARNING, "server rdma",
 				"start it with --rdma-keys auto, or --require-isolation to be sure",
@@ -189,9 +194,10 @@ static void check_isolation(struct report *report, const char *keys, const json_
 				names[i]);
 			return;
 		}
+	}
 	doctor_find(report, FINE, "server rdma", NULL,
-		    "its %.16s keys keep clients apart: bounds, foreign keys and revocation were "
-		    "proved",
+		    "its %.16s keys keep clients apart: bounds, foreign keys, revocation and keys "
+		    "to read only were proved",
 		    keys);
 	if (!strcmp(keys, "mr"))
 		doctor_find(

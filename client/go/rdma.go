@@ -207,6 +207,7 @@ var refusals = map[syscall.Errno]Error{
 	syscall.ENOENT:    {Status: 404, Code: "not_found"},
 	syscall.ENOSPC:    {Status: 507, Code: "pool_exhausted"},
 	syscall.ENOTUNIQ:  {Status: 409, Code: "request_id_reused"},
+	syscall.ENODATA:   {Status: 409, Code: "answer_forgotten"},
 	syscall.ERANGE:    {Status: 416, Code: "bad_range"},
 	syscall.ESHUTDOWN: {Status: 503, Code: "stopping"},
 	syscall.EUSERS:    {Status: 429, Code: "too_many"},

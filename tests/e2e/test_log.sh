@@ -65,7 +65,7 @@ children+=("$reader")
 wait_for 10 grep -aq ' warn log lines dropped count=[1-9]' "$WORK/read"
 allocate '{"size_bytes":1000}'
 request DELETE "/allocate/$ID"
-wait_for 10 grep -aq "DELETE /allocate/$ID" "$WORK/read"
+wait_for 10 grep -aq "DELETE /allocate/${ID%%-*}" "$WORK/read"
 stop_server
 kill "$reader"
 exec 8<&-
