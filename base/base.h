@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base: what every other part stands on: errors, log, clock, text buffer, sizes. It knows nothing
- * else of the project.
+ * base: what every other part stands on: errors, log, clock, text buffer, sizes, the limit of
+ * memory. It knows nothing else of the project.
  *
  * Errors everywhere: 0 (or a count) on success, -errno on failure; errno itself is not set.
  */
@@ -175,5 +175,13 @@ MAAS_MUST_CHECK int maas_size_parse(const char *text, uint64_t *ret_bytes);
 /* Writes `bytes` in its largest exact unit, such as "512KiB" or "1000B". */
 #define MAAS_SIZE_TEXT 24
 char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
+
+/* ---- cgroup: the limit of memory, version 1 and 2 ---- */
+
+/*
+ * The smallest limit from this process's control group upwards, as far as it can be seen from here;
+ * `proc` is "/proc/self". Errors: -ENOENT none is set, -ENODATA it cannot be told.
+ */
+MAAS_MUST_CHECK int maas_cgroup_memory(const char *proc, uint64_t *ret_bytes);
 
 #endif
