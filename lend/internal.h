@@ -73,12 +73,14 @@ struct maas_owners {
 	uint32_t buckets[MAAS_OWNER_BUCKETS];
 };
 
-/* The table may be that of another process: then names only count, until maas_owners_restored(). */
-void maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table);
+/* The table may be that of another process: then names only count, until maas_owners_restored().
+ * Errors: -EUCLEAN it cannot be one. */
+MAAS_MUST_CHECK int maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table);
 /* Counts one kept allocation of the name at `index`. Errors: -EUCLEAN there is none. */
 MAAS_MUST_CHECK int maas_owner_keep(struct maas_owners *owners, uint32_t index);
-/* Every kept allocation was counted: sorts the names into those in use and the free ones. */
-void maas_owners_restored(struct maas_owners *owners);
+/* Every kept allocation was counted: sorts the names into those in use and the free ones. Errors:
+ * -EUCLEAN a name is there twice. */
+MAAS_MUST_CHECK int maas_owners_restored(struct maas_owners *owners);
 /* The index of `name`, 0 when no allocation has it. */
 uint32_t maas_owner_find(const struct maas_owners *owners, const char *name);
 /* Notes `count` more allocations of `name`. Errors: -EUSERS, -ENOMEM. */

@@ -46,7 +46,6 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	TAILQ_INIT(&lend->waiting);
 	TAILQ_INIT(&lend->forced);
 	TAILQ_INIT(&lend->quarantined);
-	maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	maas_slab_area(lend->slab, &area);
 	rc = maas_slots_init(&lend->uses, area.num_slots, sizeof(struct maas_use));
 	if (!rc)
@@ -55,6 +54,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 		rc = maas_requests_init(&lend->requests);
 	if (!rc)
 		rc = maas_sessions_init(&lend->sessions, options->max_sessions);
+	if (!rc)
+		rc = maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	if (!rc)
 		rc = maas_lend_restore(lend);
 	if (rc) {

@@ -16,16 +16,17 @@ bool maas_lend_name_valid(const char *name)
 	return len && len < MAAS_LEND_NAME_BYTES && !name[len];
 }
 
-void maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table)
+int maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table)
 {
+	if (table->used > MAAS_LEND_MAX_OWNERS + 1)
+		return -EUCLEAN;
 	randombytes_buf(owners->key, sizeof(owners->key));
 	owners->table = table;
 	if (!table->used)
 		table->used = 1;
-	if (table->used > MAAS_LEND_MAX_OWNERS + 1)
-		table->used = MAAS_LEND_MAX_OWNERS + 1;
 	for (uint32_t i = 1; i < table->used; i++)
 		table->records[i].live = 0;
+	return 0;
 }
 
 /* Keyed, because clients choose the names. */
@@ -85,18 +86,21 @@ int maas_owner_keep(struct maas_owners *owners, uint32_t index)
 	return 0;
 }
 
-void maas_owners_restored(struct maas_owners *owners)
+int maas_owners_restored(struct maas_owners *owners)
 {
 	for (uint32_t i = owners->table->used; --i;) {
 		struct maas_owner *owner = &owners->table->records[i];
 
-		if (owner->live) {
-			link_name(owners, i);
-		} else {
+		if (!owner->live) {
 			owner->next = owners->free;
 			owners->free = i;
+		} else if (maas_owner_find(owners, owner->name)) {
+			return -EUCLEAN;
+		} else {
+			link_name(owners, i);
 		}
 	}
+	return 0;
 }
 
 int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,

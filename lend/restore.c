@@ -43,6 +43,5 @@ int maas_lend_restore(struct maas_lend *lend)
 		if (rc)
 			return rc;
 	}
-	maas_owners_restored(&lend->owners);
-	return 0;
+	return maas_owners_restored(&lend->owners);
 }

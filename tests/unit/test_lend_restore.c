@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lend/internal.h"
 #include "tests/unit/lend_fixture.h"
 
 static char dir[] = "/dev/shm/maas-test-XXXXXX";
 static char path[64];
 
-static struct fixture open_kept(void)
+static struct maas_slab *open_slab(void)
 {
 	static const uint64_t classes[] = {64, 1024};
 	const struct maas_slab_options slab_options = {
@@ -20,15 +21,28 @@ static struct fixture open_kept(void)
 		.dir_fd = -1,
 		.file = path,
 	};
-	struct maas_lend_options lend_options = {
+	struct maas_slab *slab = NULL;
+
+	assert_int_equal(maas_slab_open(&slab_options, NULL, &slab), 0);
+	return slab;
+}
+
+static int open_lend(struct fixture *f)
+{
+	const struct maas_lend_options options = {
+		.slab = f->slab,
 		.max_sessions = MAX_SESSIONS,
 		.clock_ms = fixture_clock_ms,
 	};
-	struct fixture f = {0};
 
-	assert_int_equal(maas_slab_open(&slab_options, NULL, &f.slab), 0);
-	lend_options.slab = f.slab;
-	assert_int_equal(maas_lend_open(&lend_options, &f.lend), 0);
+	return maas_lend_open(&options, &f->lend);
+}
+
+static struct fixture open_kept(void)
+{
+	struct fixture f = {.slab = open_slab()};
+
+	assert_int_equal(open_lend(&f), 0);
 	return f;
 }
 
@@ -138,6 +152,33 @@ static void restart__bears_a_clock_that_went_back(void **state)
 	fixture_close(&f);
 }
 
+/* The table of owners is read, damaged and put back through the annex, as a file would be. */
+static void restart__refuses_a_damaged_table_of_owners(void **state)
+{
+	struct fixture f = open_kept();
+	struct maas_owner_table *table;
+
+	(void)state;
+	ALLOCATE(&f, .size_bytes = 10, .count = 1, .owner = "one");
+	ALLOCATE(&f, .size_bytes = 10, .count = 1, .owner = "two");
+	fixture_close(&f);
+	f.slab = open_slab();
+	table = maas_slab_annex(f.slab);
+	table->used = UINT32_MAX;
+	assert_int_equal(open_lend(&f), -EUCLEAN);
+	table->used = 2; /* less than "two" needs */
+	assert_int_equal(open_lend(&f), -EUCLEAN);
+	table->used = 3;
+	memcpy(table->records[2].name, "one", 4);
+	assert_int_equal(open_lend(&f), -EUCLEAN);
+	memcpy(table->records[2].name, "t o", 4);
+	assert_int_equal(open_lend(&f), -EUCLEAN);
+	memcpy(table->records[2].name, "two", 4);
+	assert_int_equal(open_lend(&f), 0);
+	assert_int_equal(count_of(&f, "two"), 1);
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -145,6 +186,7 @@ int main(void)
 		cmocka_unit_test_setup(restart__begins_leases_anew, setup),
 		cmocka_unit_test_setup(restart__ends_what_a_session_owned, setup),
 		cmocka_unit_test_setup(restart__bears_a_clock_that_went_back, setup),
+		cmocka_unit_test_setup(restart__refuses_a_damaged_table_of_owners, setup),
 	};
 	int failed;
 
