@@ -2,11 +2,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "slab/internal.h"
@@ -27,16 +25,13 @@ static int find_fs(const struct maas_slab_options *options, struct statfs *fs)
 	return r;
 }
 
-int maas_arena_page_bytes(const struct maas_slab_options *options, uint64_t *ret_bytes)
+int maas_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs)
 {
 	struct statfs fs = {0};
 
 	if (find_fs(options, &fs) < 0)
 		return -errno;
-	if (fs.f_type == HUGETLBFS_MAGIC)
-		*ret_bytes = (uint64_t)fs.f_bsize;
-	else
-		*ret_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	*ret_fs = fs;
 	return 0;
 }
 
@@ -57,27 +52,20 @@ int maas_arena_unnamed(int dir_fd, int *ret_fd)
 int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes)
 {
 	void *base;
-	int r;
 
 	arena->fd = fd;
 	if (ftruncate(arena->fd, (off_t)bytes) < 0)
-		goto err_close;
+		return -errno;
 	/* hugetlbfs would otherwise set aside huge pages for the whole range at once */
 	base = mmap(NULL, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, arena->fd, 0);
 	if (base == MAP_FAILED)
-		goto err_close;
+		return -errno;
 	/* Both are wishes: a kernel without them serves as well. */
 	(void)madvise(base, bytes, MADV_HUGEPAGE);
 	(void)madvise(base, bytes, MADV_DONTDUMP);
 	arena->base = base;
 	arena->bytes = bytes;
 	return 0;
-
-err_close:
-	r = -errno;
-	close(arena->fd);
-	arena->fd = -1;
-	return r;
 }
 
 int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes)
@@ -106,9 +94,10 @@ int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes)
 
 void maas_arena_close(struct maas_arena *arena)
 {
-	if (!arena->base)
-		return;
-	munmap(arena->base, arena->bytes);
-	close(arena->fd);
+	if (arena->base)
+		munmap(arena->base, arena->bytes);
+	if (arena->fd >= 0)
+		close(arena->fd);
 	arena->base = NULL;
+	arena->fd = -1;
 }

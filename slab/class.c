@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <inttypes.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "slab/internal.h"
 
@@ -17,17 +18,7 @@ static void sort(uint64_t *values, unsigned int count)
 	}
 }
 
-MAAS_PRINTF(2, 3) static int refuse(char *error, const char *fmt, ...)
-{
-	va_list args;
-
-	if (error) {
-		va_start(args, fmt);
-		vsnprintf(error, MAAS_SLAB_ERROR, fmt, args);
-		va_end(args);
-	}
-	return -EINVAL;
-}
+#define refuse(error, ...) maas_slab_refuse(error, -EINVAL, __VA_ARGS__)
 
 static int validate_classes(const struct maas_geometry *geo, char *error)
 {
@@ -92,11 +83,22 @@ static int set_extents(struct maas_geometry *geo, uint64_t max_bytes, char *erro
 }
 
 int maas_geometry_init(struct maas_geometry *geo, const struct maas_slab_options *options,
-		       uint64_t page_bytes, char *error)
+		       char *error)
 {
+	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct statfs fs;
 	int r;
 
 	*geo = (struct maas_geometry){.num_classes = options->num_classes};
+	r = maas_arena_fs(options, &fs);
+	if (r)
+		return maas_slab_refuse(error, r,
+					"--memory-file: cannot look at its file system: %s",
+					strerror(-r));
+	if (fs.f_type == HUGETLBFS_MAGIC) {
+		geo->huge_bytes = (uint64_t)fs.f_bsize;
+		page_bytes = geo->huge_bytes;
+	}
 	if (!geo->num_classes || geo->num_classes > MAAS_SLAB_MAX_CLASSES)
 		return refuse(error, "--slab-sizes: %u sizes given, 1 to %d are possible",
 			      geo->num_classes, MAAS_SLAB_MAX_CLASSES);

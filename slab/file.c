@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The two files of --memory-file PATH: PATH holds the lent bytes and nothing else, PATH.slots the
- * table that says what they are. The lock is on PATH.
+ * table that says what they are. The lock is on PATH. What they hold is other people's: both are
+ * this user's alone, or refused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,121 +11,143 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "slab/internal.h"
 
-#define LOCK_MS 2000  /* for a process that was killed … */
-#define WAIT_MS 10000 /* … and for its queue pairs, which the kernel ends with it */
+#define LOCK_MS 2000 /* for a process that was killed */
 #define NAP_NS	50000000L
+#define SUFFIX	".slots"
 
-MAAS_PRINTF(3, 4) static int refuse(char *error, int r, const char *fmt, ...)
+/* ---- one file -------------------------------------------------------------------------------- */
+
+/* Opens `path`, or makes it. */
+static int open_or_make(const char *path, bool *ret_made)
 {
-	va_list args;
-
-	if (error) {
-		va_start(args, fmt);
-		vsnprintf(error, MAAS_SLAB_ERROR, fmt, args);
-		va_end(args);
-	}
-	return r;
-}
-
-static void nap(void)
-{
-	const struct timespec pause = {.tv_nsec = NAP_NS};
-
-	nanosleep(&pause, NULL);
-}
-
-/* ---- the process before ---------------------------------------------------------------------- */
-
-/* When a process started, in clock ticks since the host did; 0: there is none. */
-static uint64_t start_of(int32_t pid)
-{
-	char path[32];
-	char text[512];
-	unsigned long long start = 0;
-	const char *at;
-	ssize_t len;
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[len > 0 ? len : 0] = '\0';
-	at = strrchr(text, ')'); /* its name may hold anything */
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		start = strtoull(at, NULL, 10);
-	return start;
+	do {
+		*ret_made = false;
+		fd = open(path, flags);
+		if (fd >= 0 || errno != ENOENT)
+			break;
+		fd = open(path, flags | O_CREAT | O_EXCL, 0600);
+		*ret_made = fd >= 0;
+	} while (fd < 0 && errno == EEXIST);
+	if (*ret_made && fchmod(fd, 0600) < 0) { /* whatever the umask took */
+		int error = errno;
+
+		unlink(path);
+		close(fd);
+		errno = error;
+		return -1;
+	}
+	return fd;
 }
 
-int maas_file_wait(const struct maas_slot_header *header, char *error)
+static int refuse_owner(const char *path, const struct stat *st, char *error)
 {
-	uint64_t end_ms = maas_clock_ms() + WAIT_MS;
+	return maas_slab_refuse(error, -EPERM,
+				"--memory-file: %.120s belongs to uid %u, and maasd runs as uid "
+				"%u: chown it, run maasd as its owner, or remove it and its .slots "
+				"to begin anew",
+				path, st->st_uid, geteuid());
+}
 
-	if (header->pid <= 0 || header->pid == getpid())
-		return 0;
-	while (start_of(header->pid) == header->pid_start && header->pid_start) {
-		if (maas_clock_ms() >= end_ms)
-			return refuse(error, -EBUSY,
-				      "--memory-file: process %d, which lent it before, is still "
-				      "ending; try again when it is gone",
-				      header->pid);
-		nap();
-	}
+/* What others could read, change or keep is no place for what is lent. */
+static int check_file(int fd, const char *path, char *error)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return maas_slab_refuse(error, -EINVAL, "--memory-file: %.150s is no regular file",
+					path);
+	if (st.st_nlink > 1)
+		return maas_slab_refuse(error, -EPERM,
+					"--memory-file: %.120s is a hard link, one of %lu names "
+					"of that file: remove the others, or copy it",
+					path, (unsigned long)st.st_nlink);
+	if (st.st_uid != geteuid())
+		return refuse_owner(path, &st, error);
+	if (st.st_mode & 077)
+		return maas_slab_refuse(error, -EPERM,
+					"--memory-file: %.120s is open to others (mode %04o): "
+					"chmod 600 it if what it holds is to be trusted, or remove "
+					"it and its .slots to begin anew",
+					path, st.st_mode & 07777);
 	return 0;
 }
 
-void maas_file_sign(struct maas_slot_header *header)
+static int open_file(const char *path, char *error, int *ret_fd, bool *ret_made)
 {
-	header->pid = getpid();
-	header->pid_start = start_of(header->pid);
-}
-
-/* ---- the files ------------------------------------------------------------------------------- */
-
-static int open_regular(const char *path, char *error, int *ret_fd)
-{
-	struct stat st;
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	int fd = open_or_make(path, ret_made);
 	int r;
 
 	if (fd < 0) {
 		r = -errno;
-		return refuse(error, r, "--memory-file: cannot open %.150s: %s", path,
-			      strerror(-r));
+		return maas_slab_refuse(error, r, "--memory-file: cannot open %.150s: %s", path,
+					r == -ELOOP ? "it is a symbolic link" : strerror(-r));
 	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	r = check_file(fd, path, error);
+	if (r)
 		close(fd);
-		return refuse(error, -EINVAL, "--memory-file: %.150s is no regular file", path);
-	}
-	*ret_fd = fd;
-	return 0;
+	else
+		*ret_fd = fd;
+	return r;
 }
 
 static int lock(int fd, const char *path, char *error)
 {
+	const struct timespec pause = {.tv_nsec = NAP_NS};
 	uint64_t end_ms = maas_clock_ms() + LOCK_MS;
 
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return refuse(error, -errno, "--memory-file: cannot lock %.150s: %s", path,
-				      strerror(errno));
+			return maas_slab_refuse(error, -errno,
+						"--memory-file: cannot lock %.150s: %s", path,
+						strerror(errno));
 		if (maas_clock_ms() >= end_ms)
-			return refuse(error, -EBUSY,
-				      "--memory-file: %.150s is in use by another process", path);
-		nap();
+			return maas_slab_refuse(error, -EBUSY,
+						"--memory-file: %.150s is in use by another "
+						"process",
+						path);
+		nanosleep(&pause, NULL);
 	}
 	return 0;
 }
+
+/* True while `path` is the name of this file. */
+static bool is_named(int fd, const char *path)
+{
+	struct stat st;
+	struct stat named;
+
+	return !fstat(fd, &st) && !lstat(path, &named) && st.st_dev == named.st_dev &&
+	       st.st_ino == named.st_ino;
+}
+
+/* Opens and locks PATH. A start that failed may have removed it in between. */
+static int open_locked(const char *path, char *error, struct maas_file *file)
+{
+	int r;
+
+	for (;;) {
+		r = open_file(path, error, &file->bytes_fd, &file->made.bytes);
+		if (r)
+			return r;
+		r = lock(file->bytes_fd, path, error);
+		if (!r && is_named(file->bytes_fd, path))
+			return 0;
+		close(file->bytes_fd);
+		file->bytes_fd = -1;
+		if (r)
+			return r;
+	}
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static void warn_slow(int fd, const char *path)
 {
@@ -136,103 +159,57 @@ static void warn_slow(int fd, const char *path)
 			 path);
 }
 
-static uint64_t size_of(int fd)
+static char *table_path(const char *path)
 {
-	struct stat st;
+	char *table;
 
-	return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
+	return asprintf(&table, "%s" SUFFIX, path) < 0 ? NULL : table;
 }
 
-/* ---- what the table must say ----------------------------------------------------------------- */
-
-static int check_size(const char *option, uint64_t is, uint64_t asked, const char *path,
-		      char *error)
+static int open_table(const char *path, char *error, struct maas_file *file)
 {
-	char made[MAAS_SIZE_TEXT];
-	char now[MAAS_SIZE_TEXT];
-
-	if (is == asked)
-		return 0;
-	return refuse(error, -EINVAL,
-		      "--memory-file: %.80s was made with %s %s, not %s; start as it was made, or "
-		      "remove it and its .slots to begin anew",
-		      path, option, maas_size_format(is, made), maas_size_format(asked, now));
-}
-
-static int check_header(const struct maas_slot_header *header, const struct maas_geometry *geo,
-			const char *path, char *error)
-{
+	char *table = table_path(path);
 	int r;
 
-	if (memcmp(header->magic, MAAS_SLOT_MAGIC, sizeof(header->magic)) != 0)
-		return refuse(error, -EINVAL, "--memory-file: %.150s.slots is no table of slabs",
-			      path);
-	if (header->layout != MAAS_SLOT_LAYOUT)
-		return refuse(error, -EINVAL,
-			      "--memory-file: %.150s is of layout %u and this maasd knows only %d",
-			      path, header->layout, MAAS_SLOT_LAYOUT);
-	r = check_size("--extent-size", header->extent_bytes, geo->extent_bytes, path, error);
-	if (!r)
-		r = check_size("--max-pool-size", header->max_bytes, geo->max_bytes, path, error);
-	if (r)
-		return r;
-	if (header->num_classes != geo->num_classes ||
-	    memcmp(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes)) != 0)
-		return refuse(error, -EINVAL,
-			      "--memory-file: %.150s was made with other --slab-sizes", path);
-	if (header->arena_id[MAAS_ID_TEXT - 1])
-		return refuse(error, -EUCLEAN, "--memory-file: %.150s.slots is damaged", path);
-	return 0;
-}
-
-/* Sets `ret_kept`, and both files to their sizes. */
-static int prepare(const struct maas_geometry *geo, const struct maas_file *file, const char *path,
-		   char *error, bool *ret_kept)
-{
-	static const char unmade[sizeof(((struct maas_slot_header *)0)->magic)];
-	struct maas_slot_header header = {0};
-	uint64_t table_bytes = maas_slots_bytes(geo);
-	uint64_t slots_len = size_of(file->slots_fd);
-	uint64_t bytes_len = size_of(file->bytes_fd);
-	int r = 0;
-
-	*ret_kept = false;
-	if (!slots_len && bytes_len)
-		return refuse(error, -EEXIST,
-			      "--memory-file: %.150s holds something else: it is not empty and "
-			      "has no .slots beside it",
-			      path);
-	if (pread(file->slots_fd, &header, sizeof(header), 0) == sizeof(header) &&
-	    memcmp(header.magic, unmade, sizeof(unmade)) != 0) {
-		*ret_kept = true;
-		r = check_header(&header, geo, path, error);
-		if (!r && (slots_len != table_bytes || bytes_len != geo->max_bytes))
-			r = refuse(error, -EUCLEAN,
-				   "--memory-file: %.150s or its .slots was cut off", path);
-		return r;
-	}
-	if ((slots_len && slots_len != table_bytes) || (bytes_len && bytes_len != geo->max_bytes))
-		return refuse(error, -EEXIST, "--memory-file: %.150s.slots is no table of slabs",
-			      path);
-	/* New, or its making was cut off: nothing was lent from it. */
-	if (ftruncate(file->slots_fd, 0) < 0 || ftruncate(file->bytes_fd, 0) < 0 ||
-	    ftruncate(file->slots_fd, (off_t)table_bytes) < 0 ||
-	    ftruncate(file->bytes_fd, (off_t)geo->max_bytes) < 0)
-		return refuse(error, -errno, "--memory-file: cannot size %.150s: %s", path,
-			      strerror(errno));
-	return 0;
-}
-
-static int open_table(const char *path, char *error, int *ret_fd)
-{
-	char *table = NULL;
-	int r;
-
-	if (asprintf(&table, "%s.slots", path) < 0)
-		return refuse(error, -ENOMEM, "out of memory");
-	r = open_regular(table, error, ret_fd);
+	if (!table)
+		return maas_slab_refuse(error, -ENOMEM, "out of memory");
+	r = open_file(table, error, &file->slots_fd, &file->made.slots);
 	free(table);
 	return r;
+}
+
+/* Both files empty, then of their sizes: nothing but holes. */
+static int begin(const struct maas_geometry *geo, struct maas_file *file, char *error)
+{
+	file->made.anew = true;
+	if (ftruncate(file->slots_fd, 0) < 0 || ftruncate(file->bytes_fd, 0) < 0 ||
+	    ftruncate(file->slots_fd, (off_t)maas_slots_bytes(geo)) < 0 ||
+	    ftruncate(file->bytes_fd, (off_t)geo->max_bytes) < 0)
+		return maas_slab_refuse(error, -errno, "--memory-file: cannot size %.150s: %s",
+					file->made.path, strerror(errno));
+	return 0;
+}
+
+static void undo_one(int fd, const char *path, bool made, bool anew)
+{
+	if (fd < 0)
+		return;
+	if (made && is_named(fd, path))
+		unlink(path);
+	else if (anew && ftruncate(fd, 0) < 0)
+		log_warn("--memory-file: cannot empty %s again error=\"%s\"", path,
+			 strerror(errno));
+}
+
+void maas_file_undo(const struct maas_file *file)
+{
+	char *table = table_path(file->made.path);
+
+	/* The one with the lock last: nobody sees one without the other. */
+	if (table)
+		undo_one(file->slots_fd, table, file->made.slots, file->made.anew);
+	undo_one(file->bytes_fd, file->made.path, file->made.bytes, file->made.anew);
+	free(table);
 }
 
 int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
@@ -241,25 +218,29 @@ int maas_file_open(const struct maas_geometry *geo, const char *path, char *erro
 	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1};
 	int r;
 
-	r = open_regular(path, error, &file.bytes_fd);
+	file.made.path = strdup(path);
+	if (!file.made.path)
+		return maas_slab_refuse(error, -ENOMEM, "out of memory");
+	r = open_locked(path, error, &file);
 	if (r)
-		return r;
-	r = lock(file.bytes_fd, path, error);
+		goto err_path;
+	r = open_table(path, error, &file);
+	if (!r)
+		r = maas_table_check(geo, &file, error, &file.kept);
+	if (!r && !file.kept)
+		r = begin(geo, &file, error);
 	if (r)
-		goto err_bytes;
-	r = open_table(path, error, &file.slots_fd);
-	if (r)
-		goto err_bytes;
-	r = prepare(geo, &file, path, error, &file.kept);
-	if (r)
-		goto err_slots;
+		goto err_files;
 	warn_slow(file.bytes_fd, path);
 	*ret_file = file;
 	return 0;
 
-err_slots:
-	close(file.slots_fd);
-err_bytes:
+err_files:
+	maas_file_undo(&file);
+	if (file.slots_fd >= 0)
+		close(file.slots_fd);
 	close(file.bytes_fd);
+err_path:
+	free(file.made.path);
 	return r;
 }

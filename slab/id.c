@@ -94,6 +94,13 @@ void maas_id_random(char text[MAAS_ID_TEXT])
 	write_text((half[0] & ~0xf000ull) | 0x4000, (half[1] & ~(3ull << 62)) | VARIANT, text);
 }
 
+bool maas_id_is_text(const char text[MAAS_ID_TEXT])
+{
+	uint64_t half[2];
+
+	return !read_text(text, half);
+}
+
 void maas_id_encode(const struct maas_id_key *key, uint32_t index, uint32_t generation,
 		    char text[MAAS_ID_TEXT])
 {

@@ -2,8 +2,8 @@
 /*
  * The parts of a slab pool, one .c each: arena (the bytes), slot (the records of slabs), extent
  * (what is free in each extent, and which extent to fill next), delay (freed slabs that wait),
- * class (the sizes), file and restore (memory that outlives the process), and slab.c, which holds
- * the lock and calls them.
+ * class (the sizes), file, table, guard and restore (memory that outlives the process), room (what
+ * the file system has), and slab.c, which holds the lock and calls them.
  *
  * "Lock held" functions are those that take a struct maas_slab and are not public.
  */
@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/vfs.h>
 
 #include "slab/slab.h"
 
@@ -54,6 +55,25 @@ struct maas_slot {
 static_assert(sizeof(struct maas_slot) == 32, "a slot is part of a file's layout");
 static_assert(MAAS_SLAB_MAX_CLASS <= UINT32_MAX, "size_bytes is 32 bits");
 
+/* Who but the process itself may write to the lent bytes. */
+enum maas_slot_writers {
+	MAAS_WRITERS_UNKNOWN, /* zero, as the first versions of layout 2 leave it */
+	MAAS_WRITERS_NONE,
+	MAAS_WRITERS_DEVICE, /* a NIC, until the process's queue pairs are gone */
+};
+
+/*
+ * More on the process whose table it is. A version without it changes `pid` and leaves this: it
+ * counts only where both name the same process.
+ */
+struct maas_slot_guard {
+	uint64_t pid_ns;  /* inode of the namespace that its pid is of; 0: unknown */
+	uint64_t time_ns; /* and of the one that its start time is of */
+	uint64_t pid_start;
+	int32_t pid;
+	uint32_t writers; /* enum maas_slot_writers */
+};
+
 /* The table's start; what a process that maps it again must find unchanged. */
 struct maas_slot_header {
 	char magic[8];
@@ -68,8 +88,10 @@ struct maas_slot_header {
 	uint32_t grown;	    /* extents whose pages are allocated */
 	int32_t pid;	    /* whose table it is, … */
 	uint64_t pid_start; /* … by its start time, as pids come again */
+	struct maas_slot_guard guard;
 };
-static_assert(sizeof(struct maas_slot_header) == 360, "the header is part of a file's layout");
+static_assert(offsetof(struct maas_slot_header, guard) == 360, "where layout 2 first ended");
+static_assert(sizeof(struct maas_slot_header) == 392, "the header is part of a file's layout");
 #define MAAS_SLOT_HEADER_BYTES 4096
 
 /* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
@@ -147,6 +169,23 @@ struct maas_arena {
 	int fd;
 };
 
+/* ---- file ------------------------------------------------------------------------------------ */
+
+/* What the opening of a --memory-file did to it. */
+struct maas_file_made {
+	char *path; /* NULL: there is no such file */
+	bool anew;  /* both files were sized for a new table */
+	bool bytes; /* PATH was not there before */
+	bool slots; /* nor was PATH.slots */
+};
+
+struct maas_file {
+	int bytes_fd;
+	int slots_fd;
+	bool kept; /* it holds what another process left */
+	struct maas_file_made made;
+};
+
 /* ---- the pool -------------------------------------------------------------------------------- */
 
 /* What the options come to, checked. */
@@ -154,6 +193,7 @@ struct maas_geometry {
 	uint64_t extent_bytes;
 	uint64_t max_bytes; /* whole extents */
 	uint32_t num_extents;
+	uint64_t huge_bytes; /* of hugetlbfs, in which sizes of files are counted; 0: elsewhere */
 	unsigned int slot_shift; /* slots of an extent: a power of two, no division */
 	unsigned int num_classes;
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
@@ -169,6 +209,7 @@ struct maas_slab {
 	size_t slots_map_bytes;
 	int slots_fd; /* -1: no file */
 	size_t extents_map_bytes;
+	struct maas_file_made made; /* for maas_slab_discard() */
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
@@ -177,6 +218,7 @@ struct maas_slab {
 	uint32_t common_head; /* the common pool: extents without a class, last in first out */
 	uint32_t common_count;
 	bool growing;		/* one thread allocates the pages of extent `grown` */
+	bool short_of_space;	/* the last one that tried could not */
 	uint32_t zeroing;	/* slabs that are being zeroed, all classes */
 	uint64_t rotated_ms;	/* when the delay queues last noted how long they are */
 	pthread_cond_t changed; /* growing or zeroing came to an end */
@@ -217,19 +259,29 @@ static inline uint64_t maas_slot_offset(const struct maas_slab *slab, uint32_t s
 	       maas_slot_place(slab, slot) * slab_bytes;
 }
 
+/* A step of a long opening; non-zero when it is to end. */
+static inline int maas_slab_tick(const struct maas_slab_options *options, uint64_t done_bytes,
+				 uint64_t total_bytes)
+{
+	return options->tick ? options->tick(options->tick_ctx, done_bytes, total_bytes) : 0;
+}
+
+/* open.c */
+/* Writes a sentence for the operator into `error` (MAAS_SLAB_ERROR bytes, or NULL); returns `r`. */
+int maas_slab_refuse(char *error, int r, const char *fmt, ...) MAAS_PRINTF(3, 4);
+
 /* class.c */
 MAAS_MUST_CHECK int maas_geometry_init(struct maas_geometry *geo,
-				       const struct maas_slab_options *options, uint64_t page_bytes,
-				       char *error);
+				       const struct maas_slab_options *options, char *error);
 void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t extent_bytes);
 
 /* arena.c */
-/* The unit in which the backing file allocates. Errors: errno of fstatfs(2). */
-MAAS_MUST_CHECK int maas_arena_page_bytes(const struct maas_slab_options *options,
-					  uint64_t *ret_bytes);
+/* The file system of the pool's bytes; all zero for a memfd. Errors: errno of fstatfs(2). */
+MAAS_MUST_CHECK int maas_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs);
 /* A file without a name for the bytes. Owns: the caller. Errors: of memfd_create(2), openat(2). */
 MAAS_MUST_CHECK int maas_arena_unnamed(int dir_fd, int *ret_fd);
-/* Reserves `bytes` of `fd`, which it takes; no page is allocated. Errors: of mmap(2). */
+/* Reserves `bytes` of `fd`, which it takes in any case; no page is allocated. Errors: of mmap(2).
+ */
 MAAS_MUST_CHECK int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes);
 /* Allocates the pages of a range, zeroed. Errors: -ENOSPC. Threading: any thread. */
 MAAS_MUST_CHECK int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes);
@@ -238,31 +290,49 @@ void maas_arena_close(struct maas_arena *arena);
 /* id.c */
 /* A random UUID. */
 void maas_id_random(char text[MAAS_ID_TEXT]);
+/* True for the text of a UUID and its NUL. */
+bool maas_id_is_text(const char text[MAAS_ID_TEXT]);
 
 /* file.c */
-struct maas_file {
-	int bytes_fd;
-	int slots_fd;
-	bool kept; /* it holds what another process left */
-};
-
 /*
  * Opens and locks `path` and its table, both of the sizes that the pool's geometry makes.
- * Owns: the caller, both descriptors. Errors: as maas_slab_open(), with a sentence.
+ * Owns: the caller, both descriptors and made.path. Errors: as maas_slab_open(), with a sentence;
+ * what it made is then removed.
  */
 MAAS_MUST_CHECK int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
 				   struct maas_file *ret_file);
-/* Waits until the process that the table names is gone. Errors: -EBUSY, with a sentence. */
-MAAS_MUST_CHECK int maas_file_wait(const struct maas_slot_header *header, char *error);
-/* Notes this process in the table. */
-void maas_file_sign(struct maas_slot_header *header);
+/* Takes back what the opening did to the files, which are still locked. Kept ones stay. */
+void maas_file_undo(const struct maas_file *file);
+
+/* table.c */
+/*
+ * Looks at two locked files, either of which may be empty or damaged: sets `ret_kept` when they
+ * hold a table that fits `geo`, clears it when they are to be made anew. Nothing is changed.
+ * Errors: -EINVAL other options, -EEXIST something else, -EUCLEAN damaged; with a sentence.
+ */
+MAAS_MUST_CHECK int maas_table_check(const struct maas_geometry *geo, const struct maas_file *file,
+				     char *error, bool *ret_kept);
+
+/* guard.c */
+/*
+ * Waits until nothing of the process that the table names can write to the bytes any more.
+ * Errors: -EBUSY it is there still, with a sentence; what options->tick says.
+ */
+MAAS_MUST_CHECK int maas_guard_wait(const struct maas_slot_header *header,
+				    const struct maas_slab_options *options, char *error);
+/* Notes this process in the table; no device writes yet. */
+void maas_guard_sign(struct maas_slot_header *header);
 
 /* restore.c */
-/* Finds what is live in a kept table and rebuilds the rest. Errors: -EUCLEAN, -ENOSPC. */
-MAAS_MUST_CHECK int maas_slab_restore(struct maas_slab *slab, char *error);
+/* Finds what is live in a kept table and rebuilds the rest. Errors: -EUCLEAN, -ENOSPC; what
+ * options->tick says. */
+MAAS_MUST_CHECK int maas_slab_restore(struct maas_slab *slab,
+				      const struct maas_slab_options *options, char *error);
 
 /* slot.c */
 size_t maas_slots_bytes(const struct maas_geometry *geo);
+/* Where the slots of an extent begin in the table. */
+size_t maas_slots_offset(const struct maas_geometry *geo, uint32_t extent);
 /* Maps the table; `fd` (taken; -1: memory of this process) holds one already if `kept`. */
 MAAS_MUST_CHECK int maas_slots_open(struct maas_slab *slab, int fd, bool kept);
 /* Allocates the pages of an extent's slots. Errors: -ENOSPC. */

@@ -6,12 +6,22 @@
 
 #include "slab/internal.h"
 
+int maas_slab_refuse(char *error, int r, const char *fmt, ...)
+{
+	va_list args;
+
+	if (error) {
+		va_start(args, fmt);
+		vsnprintf(error, MAAS_SLAB_ERROR, fmt, args);
+		va_end(args);
+	}
+	return r;
+}
+
 /* What could not be done, for the operator; returns `r`. */
 static int explain(char *error, const char *what, int r)
 {
-	if (error)
-		snprintf(error, MAAS_SLAB_ERROR, "%s: %s", what, strerror(-r));
-	return r;
+	return maas_slab_refuse(error, r, "%s: %s", what, strerror(-r));
 }
 
 static int open_files(const struct maas_slab *slab, const struct maas_slab_options *options,
@@ -35,31 +45,39 @@ static int open_memory(struct maas_slab *slab, const struct maas_slab_options *o
 	if (r)
 		return r;
 	slab->slots_fd = file.slots_fd;
+	slab->made = file.made;
 	r = maas_arena_open(&slab->arena, file.bytes_fd, slab->geo.max_bytes);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the pool's memory", r);
 	r = maas_slots_open(slab, file.slots_fd, file.kept);
+	if (r == -ENOSPC)
+		return explain(error, "--memory-file: no table of slabs (8 MiB and more)", r);
 	if (!r)
 		r = maas_extents_open(slab);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the table of slabs", r);
 	if (file.kept)
-		r = maas_file_wait(slab->header, error);
+		r = maas_guard_wait(slab->header, options, error);
 	if (!r && file.kept)
-		r = maas_slab_restore(slab, error);
+		r = maas_slab_restore(slab, options, error);
 	if (!r)
-		maas_file_sign(slab->header);
+		maas_guard_sign(slab->header);
 	return r;
 }
 
 /* Nobody else knows the pool yet: no lock. */
-static int prealloc(struct maas_slab *slab, char *error)
+static int prealloc(struct maas_slab *slab, const struct maas_slab_options *options, char *error)
 {
 	uint64_t extent_bytes = slab->geo.extent_bytes;
+	uint64_t total_bytes = (slab->geo.num_extents - slab->grown) * extent_bytes;
 	int r;
 
 	/* The last first, so that the pool is filled from its start. */
 	for (uint32_t i = slab->geo.num_extents; i-- > slab->grown;) {
+		r = maas_slab_tick(options, (slab->geo.num_extents - 1 - i) * extent_bytes,
+				   total_bytes);
+		if (r)
+			return r;
 		r = maas_slots_back(slab, i);
 		if (!r)
 			r = maas_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
@@ -77,21 +95,18 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 		   struct maas_slab **ret_slab)
 {
 	struct maas_slab *slab;
-	uint64_t page_bytes;
 	int r;
 
 	if (sodium_init() < 0)
 		return explain(error, "libsodium does not start", -EIO);
-	r = maas_arena_page_bytes(options, &page_bytes);
-	if (r)
-		return explain(error, "--memory-file: cannot look at its file system", r);
 	slab = calloc(1, sizeof(*slab));
 	if (!slab)
 		return explain(error, "cannot make the pool", -ENOMEM);
 	slab->slots_fd = -1;
+	slab->arena.fd = -1;
 	pthread_mutex_init(&slab->lock, NULL);
 	pthread_cond_init(&slab->changed, NULL);
-	r = maas_geometry_init(&slab->geo, options, page_bytes, error);
+	r = maas_geometry_init(&slab->geo, options, error);
 	if (r)
 		goto err_close;
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
@@ -99,15 +114,35 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 				slab->geo.extent_bytes);
 	r = open_memory(slab, options, error);
 	if (!r && options->prealloc)
-		r = prealloc(slab, error);
+		r = prealloc(slab, options, error);
 	if (r)
 		goto err_close;
 	*ret_slab = slab;
 	return 0;
 
 err_close:
-	maas_slab_close(slab);
+	maas_slab_discard(slab);
 	return r;
+}
+
+static bool has_lent(const struct maas_slab *slab)
+{
+	uint64_t allocations = 0;
+
+	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
+		allocations += slab->classes[i].allocations;
+	return allocations;
+}
+
+void maas_slab_discard(struct maas_slab *slab)
+{
+	if (slab && slab->made.path && !has_lent(slab)) {
+		const struct maas_file file = {
+			.bytes_fd = slab->arena.fd, .slots_fd = slab->slots_fd, .made = slab->made};
+
+		maas_file_undo(&file);
+	}
+	maas_slab_close(slab);
 }
 
 void maas_slab_close(struct maas_slab *slab)
@@ -119,5 +154,6 @@ void maas_slab_close(struct maas_slab *slab)
 	maas_arena_close(&slab->arena);
 	pthread_cond_destroy(&slab->changed);
 	pthread_mutex_destroy(&slab->lock);
+	free(slab->made.path);
 	free(slab);
 }

@@ -12,12 +12,28 @@
 
 static int damaged(char *error, uint32_t slot)
 {
-	if (error)
-		snprintf(error, MAAS_SLAB_ERROR,
-			 "--memory-file: its table is damaged at slot %u; remove PATH and "
-			 "PATH.slots to begin anew, what they hold is lost",
-			 slot);
-	return -EUCLEAN;
+	return maas_slab_refuse(error, -EUCLEAN,
+				"--memory-file: its table is damaged at slot %u; put a good copy "
+				"back, or remove PATH and PATH.slots to begin anew, what they hold "
+				"is lost",
+				slot);
+}
+
+/*
+ * What holds for every slot at every moment, in the middle of an allocation too: a generation comes
+ * before a state.
+ */
+static bool is_sound(const struct maas_slab *slab, const struct maas_slot *slot, uint32_t place)
+{
+	uint8_t state = maas_slot_state(slot);
+
+	if (state > MAAS_SLOT_RESERVED_DIRTY || slot->class_index >= slab->geo.num_classes)
+		return false;
+	if (!slot->generation)
+		return state == MAAS_SLOT_CLEAN;
+	if (place >= slab->classes[slot->class_index].capacity)
+		return false;
+	return state != MAAS_SLOT_RETIRED || slot->generation == UINT32_MAX;
 }
 
 /* A slot whose generations are used up is kept back for ever. */
@@ -41,13 +57,13 @@ static int survey(const struct maas_slab *slab, uint32_t index, struct maas_exte
 	for (uint32_t place = 0; place < 1u << slab->geo.slot_shift; place++) {
 		const struct maas_slot *slot = &slab->slots[first + place];
 
+		if (!is_sound(slab, slot, place))
+			return damaged(error, first + place);
 		if (!is_taken(slot))
 			continue;
 		if (!extent.taken)
 			extent.class_index = slot->class_index;
-		if (slot->class_index != extent.class_index ||
-		    slot->class_index >= slab->geo.num_classes ||
-		    place >= slab->classes[slot->class_index].capacity || !slot->size_bytes ||
+		if (slot->class_index != extent.class_index || !slot->size_bytes ||
 		    slot->size_bytes > slab->classes[slot->class_index].slab_bytes)
 			return damaged(error, first + place);
 		extent.taken++;
@@ -91,12 +107,9 @@ static int restore_extent(struct maas_slab *slab, uint32_t index, char *error)
 	r = maas_slots_back(slab, index);
 	if (!r)
 		r = maas_arena_back(&slab->arena, index * bytes, bytes);
-	if (r) {
-		if (error)
-			snprintf(error, MAAS_SLAB_ERROR,
-				 "--memory-file: its file system has no space for what it held");
-		return r;
-	}
+	if (r)
+		return maas_slab_refuse(
+			error, r, "--memory-file: its file system has no space for what it held");
 	r = survey(slab, index, &extent, error);
 	if (r)
 		return r;
@@ -110,17 +123,18 @@ static int restore_extent(struct maas_slab *slab, uint32_t index, char *error)
 	return 0;
 }
 
-int maas_slab_restore(struct maas_slab *slab, char *error)
+int maas_slab_restore(struct maas_slab *slab, const struct maas_slab_options *options, char *error)
 {
 	uint32_t grown = slab->header->grown;
+	uint64_t bytes = slab->geo.extent_bytes;
 	uint64_t live = 0;
+	int r;
 
-	if (grown > slab->geo.num_extents)
-		return damaged(error, 0);
 	/* The last first, so that the pool is filled from its start. */
 	for (uint32_t i = grown; i--;) {
-		int r = restore_extent(slab, i, error);
-
+		r = maas_slab_tick(options, (grown - 1 - i) * bytes, grown * bytes);
+		if (!r)
+			r = restore_extent(slab, i, error);
 		if (r)
 			return r;
 	}

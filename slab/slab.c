@@ -35,6 +35,7 @@ static int grow(struct maas_slab *slab)
 		r = maas_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
 	pthread_mutex_lock(&slab->lock);
 	slab->growing = false;
+	slab->short_of_space = r;
 	if (!r) {
 		slab->grown++;
 		slab->header->grown = slab->grown;

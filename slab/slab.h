@@ -74,21 +74,59 @@ struct maas_slab_options {
 	const char *file;	     /* --memory-file: the bytes are kept in it and the slots in
 				      * `file`.slots, for the next process; NULL: they are not */
 	bool prealloc;		     /* allocate every extent's pages now */
+
+	/* Called at every step of a long opening, with how many of how many bytes have memory (0 of
+	 * 0 while a predecessor is waited for). Non-zero, such as -EINTR, ends the opening. */
+	int (*tick)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+	void *tick_ctx;
 };
 
 /*
  * Makes an empty pool. On failure `error` (MAAS_SLAB_ERROR bytes, may be NULL) holds a sentence for
  * the operator that names the option at fault.
  * With `file`, what was live when the last process ended is live again, under the same ids; waits
- * up to ten seconds for that process to be gone, because what its NIC still does ends with it.
+ * up to ten seconds for what that process's NIC may still write, where there is such a thing. A
+ * failed opening leaves no file that was not there before.
  * Errors: -EINVAL options that contradict each other or what the file was made with, -EBUSY the
- * file is in use, -EUCLEAN its table is damaged, -ENOMEM, -ENOSPC (prealloc), errno of
- * memfd_create(2), mmap(2), open(2).
+ * file is in use, -EPERM it is not this user's alone, -EUCLEAN its table is damaged, -ENOMEM,
+ * -ENOSPC (prealloc), what `tick` says, errno of memfd_create(2), mmap(2), open(2).
  */
-#define MAAS_SLAB_ERROR 256
+#define MAAS_SLAB_ERROR 400
 MAAS_MUST_CHECK int maas_slab_open(const struct maas_slab_options *options, char *error,
 				   struct maas_slab **ret_slab);
 void maas_slab_close(struct maas_slab *slab);
+
+/* As maas_slab_close(), for a start that fails later on: files that this opening made are removed,
+ * unless something was lent from them. NULL is allowed. */
+void maas_slab_discard(struct maas_slab *slab);
+
+/*
+ * Notes in the file whether a device may write to the pool by itself, so that the next process
+ * knows what it has to wait for. Told before the first queue pair is made, and after the last one
+ * is destroyed; none does when the pool is opened.
+ */
+void maas_slab_set_remote(struct maas_slab *slab, bool remote);
+
+/* ---- the file system
+ * -------------------------------------------------------------------------------- */
+
+/* What `file` and its table may grow to, and what their file system has for them. */
+struct maas_slab_room {
+	uint64_t need_bytes;  /* of a full pool and its table */
+	uint64_t held_bytes;  /* of them, what the files have already */
+	uint64_t room_bytes;  /* with what they have; UINT64_MAX: no limit is known */
+	uint64_t total_bytes; /* of the file system; UINT64_MAX as above */
+	bool huge;	      /* hugetlbfs: not of the machine's common memory */
+	bool disk;	      /* not memory at all */
+};
+
+/* Makes and opens nothing. Without options->file: what a pool in memory needs. Errors: -EINVAL bad
+ * options, errno of statfs(2); with a sentence. */
+MAAS_MUST_CHECK int maas_slab_room(const struct maas_slab_options *options, char *error,
+				   struct maas_slab_room *ret_room);
+
+/* What the file system of an open pool's files has left; UINT64_MAX: no file, or no limit. */
+uint64_t maas_slab_room_left(const struct maas_slab *slab);
 
 /* One life of one slab: the slot's index and the generation that each allocation raises by one. */
 struct maas_slab_ref {
@@ -194,6 +232,8 @@ struct maas_slab_stats {
 	uint64_t live_bytes;	  /* their slabs' sizes */
 	uint64_t requested_bytes; /* what was asked for */
 	uint64_t quarantined_bytes;
+	bool has_file;	     /* --memory-file */
+	bool short_of_space; /* the file system, or the machine, refused the last extent */
 	unsigned int num_classes;
 	struct maas_slab_class_stats classes[MAAS_SLAB_MAX_CLASSES]; /* by size, ascending */
 };

@@ -11,7 +11,16 @@
 
 size_t maas_slots_bytes(const struct maas_geometry *geo)
 {
-	return SLOTS_AT + ((size_t)geo->num_extents << geo->slot_shift) * sizeof(struct maas_slot);
+	size_t bytes = maas_slots_offset(geo, geo->num_extents);
+
+	if (geo->huge_bytes)
+		bytes = (bytes + geo->huge_bytes - 1) / geo->huge_bytes * geo->huge_bytes;
+	return bytes;
+}
+
+size_t maas_slots_offset(const struct maas_geometry *geo, uint32_t extent)
+{
+	return SLOTS_AT + ((size_t)extent << geo->slot_shift) * sizeof(struct maas_slot);
 }
 
 /* Allocates a piece of the table's file, so that no full file system is met as a SIGBUS. */
@@ -29,9 +38,8 @@ static int back(struct maas_slab *slab, size_t offset, size_t bytes)
 
 int maas_slots_back(struct maas_slab *slab, uint32_t extent)
 {
-	size_t bytes = sizeof(struct maas_slot) << slab->geo.slot_shift;
-
-	return back(slab, SLOTS_AT + extent * bytes, bytes);
+	return back(slab, maas_slots_offset(&slab->geo, extent),
+		    sizeof(struct maas_slot) << slab->geo.slot_shift);
 }
 
 static void init_header(struct maas_slot_header *header, const struct maas_geometry *geo)

@@ -30,11 +30,13 @@ void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
 		.max_bytes = slab->geo.max_bytes,
 		.extent_bytes = slab->geo.extent_bytes,
 		.extents_total = slab->geo.num_extents,
+		.has_file = slab->slots_fd >= 0,
 		.num_classes = slab->geo.num_classes,
 	};
 
 	pthread_mutex_lock(&slab->lock);
 	stats.backed_bytes = slab->grown * slab->geo.extent_bytes;
+	stats.short_of_space = slab->short_of_space;
 	for (unsigned int i = 0; i < stats.num_classes; i++)
 		add_class(&slab->classes[i], &stats.classes[i], &stats);
 	pthread_mutex_unlock(&slab->lock);

@@ -1,66 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory that outlives its process: what was live is there again, what was not is free. */
-#include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "slab/internal.h"
 #include "tests/counts.h"
 #include "tests/random.h"
-#include "tests/unit/slab_fixture.h"
+#include "tests/unit/slab_file.h"
 
-#define POOL_BYTES (32 * MIB)
-#define SLABS	   300
-
-static char dir[] = "/dev/shm/maas-test-XXXXXX";
-static char path[64];
-static char table[80];
-
-static const uint64_t classes[] = {64, 1024, 65536};
-
-static int open_as(uint64_t max_bytes, unsigned int num_classes, char *error,
-		   struct maas_slab **ret_slab)
-{
-	const struct maas_slab_options options = {
-		.max_bytes = max_bytes,
-		.class_bytes = classes,
-		.num_classes = num_classes,
-		.extent_bytes = 65536,
-		.dir_fd = -1,
-		.file = path,
-	};
-
-	return maas_slab_open(&options, error, ret_slab);
-}
-
-static struct maas_slab *open_pool(void)
-{
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
-
-	if (open_as(POOL_BYTES, 3, error, &slab))
-		fail_msg("%s", error);
-	return slab;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	unlink(path);
-	unlink(table);
-	return 0;
-}
-
-static void write_at(const char *name, off_t offset, const void *bytes, size_t len)
-{
-	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, bytes, len, offset), (ssize_t)len);
-	close(fd);
-}
+#define SLABS 300
 
 /* ---- a process that is killed */
 
@@ -211,112 +158,17 @@ static void file__holds_over_many_restarts(void **state)
 	}
 }
 
-/* ---- what is refused */
-
-static void expect_refused(uint64_t max_bytes, unsigned int num_classes, int wanted,
-			   const char *words)
-{
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
-
-	assert_int_equal(open_as(max_bytes, num_classes, error, &slab), wanted);
-	if (!strstr(error, words))
-		fail_msg("'%s' is not in: %s", words, error);
-}
-
-static void file__refuses_other_options(void **state)
-{
-	struct maas_slab *slab = open_pool();
-	struct maas_slab_ref ref = pool_alloc(slab, 64);
-
-	(void)state;
-	maas_slab_close(slab);
-	expect_refused(2 * POOL_BYTES, 3, -EINVAL, "made with --max-pool-size 32MiB, not 64MiB");
-	expect_refused(POOL_BYTES, 2, -EINVAL, "other --slab-sizes");
-	slab = open_pool();
-	assert_int_equal(pool_try_get(slab, ref), 0);
-	maas_slab_close(slab);
-}
-
-static void file__is_of_one_process(void **state)
-{
-	struct maas_slab *slab = open_pool();
-
-	(void)state;
-	expect_refused(POOL_BYTES, 3, -EBUSY, "in use by another process");
-	maas_slab_close(slab);
-}
-
-static void file__leaves_other_files_alone(void **state)
-{
-	char text[8] = "";
-	int fd;
-
-	(void)state;
-	write_at(path, 0, "letters", 8);
-	expect_refused(POOL_BYTES, 3, -EEXIST, "holds something else");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	assert_int_equal(read(fd, text, sizeof(text)), sizeof(text));
-	close(fd);
-	assert_string_equal(text, "letters");
-	write_at(table, 0, "others", 7);
-	expect_refused(POOL_BYTES, 3, -EEXIST, "no table of slabs");
-}
-
-static void file__begins_anew_where_its_making_was_cut_off(void **state)
-{
-	static const char none[8];
-	struct maas_slab *slab = open_pool();
-
-	(void)state;
-	maas_slab_close(slab);
-	write_at(table, 0, none, sizeof(none));
-	slab = open_pool();
-	assert_true(bytes_are_zero(pool_get(slab, pool_alloc(slab, 64)).bytes, 64));
-	maas_slab_close(slab);
-}
-
-static void file__refuses_a_damaged_table(void **state)
-{
-	const uint32_t many = 1000000;
-	const uint8_t class_index = 200;
-	const off_t slots_at = MAAS_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES;
-	struct maas_slab *slab = open_pool();
-	struct maas_slab_ref ref = pool_alloc(slab, 64);
-	off_t slot_at = slots_at + (off_t)(ref.slot * sizeof(struct maas_slot));
-
-	(void)state;
-	maas_slab_close(slab);
-	write_at(table, slot_at + (off_t)offsetof(struct maas_slot, class_index), &class_index, 1);
-	expect_refused(POOL_BYTES, 3, -EUCLEAN, "damaged");
-	setup(NULL);
-	slab = open_pool();
-	maas_slab_close(slab);
-	write_at(table, (off_t)offsetof(struct maas_slot_header, grown), &many, sizeof(many));
-	expect_refused(POOL_BYTES, 3, -EUCLEAN, "damaged");
-	assert_int_equal(truncate(path, 4096), 0);
-	expect_refused(POOL_BYTES, 3, -EUCLEAN, "cut off");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(file__keeps_what_a_killed_process_lent, setup),
-		cmocka_unit_test_setup(file__holds_over_many_restarts, setup),
-		cmocka_unit_test_setup(file__refuses_other_options, setup),
-		cmocka_unit_test_setup(file__is_of_one_process, setup),
-		cmocka_unit_test_setup(file__leaves_other_files_alone, setup),
-		cmocka_unit_test_setup(file__begins_anew_where_its_making_was_cut_off, setup),
-		cmocka_unit_test_setup(file__refuses_a_damaged_table, setup),
+		cmocka_unit_test_setup(file__keeps_what_a_killed_process_lent, remove_files),
+		cmocka_unit_test_setup(file__holds_over_many_restarts, remove_files),
 	};
 	int failed;
 
-	if (!mkdtemp(dir))
+	if (!make_dir())
 		return 77;
-	snprintf(path, sizeof(path), "%s/memory", dir);
-	snprintf(table, sizeof(table), "%s.slots", path);
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	setup(NULL);
-	rmdir(dir);
+	remove_dir();
 	return failed;
 }

@@ -195,6 +195,120 @@ static void open__prealloc_without_space_is_enospc(void **state)
 	maas_slab_close(slab);
 }
 
+/* ---- a --memory-file ------------------------------------------------------------------------- */
+
+static char file_path[64];
+static char table_path[80];
+
+static struct maas_slab_options file_options(uint64_t max_bytes)
+{
+	static const uint64_t class_bytes[] = {4096, EXTENT};
+
+	snprintf(file_path, sizeof(file_path), "%s/file", dir_path);
+	snprintf(table_path, sizeof(table_path), "%s.slots", file_path);
+	return (struct maas_slab_options){.max_bytes = max_bytes,
+					  .class_bytes = class_bytes,
+					  .num_classes = 2,
+					  .dir_fd = -1,
+					  .file = file_path};
+}
+
+static void expect_no_files(void)
+{
+	assert_int_equal(access(file_path, F_OK), -1);
+	assert_int_equal(access(table_path, F_OK), -1);
+}
+
+static void resize(uint64_t bytes)
+{
+	char options[64];
+
+	snprintf(options, sizeof(options), "size=%llu,mode=700", (unsigned long long)bytes);
+	assert_int_equal(mount("none", dir_path, NULL, MS_REMOUNT, options), 0);
+}
+
+static void file__no_room_for_its_table(void **state)
+{
+	const struct maas_slab_options options = file_options(FS_BYTES);
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+
+	(void)state;
+	assert_int_equal(maas_slab_open(&options, error, &slab), -ENOSPC);
+	assert_non_null(strstr(error, "--memory-file"));
+	assert_null(strstr(error, "--max-pool-size"));
+	expect_no_files();
+}
+
+static void file__prealloc_without_room_leaves_nothing(void **state)
+{
+	struct maas_slab_options options = file_options(64 * MIB);
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+	struct maas_slab_room room;
+
+	(void)state;
+	resize(16 * MIB);
+	options.prealloc = true;
+	assert_int_equal(maas_slab_open(&options, error, &slab), -ENOSPC);
+	assert_non_null(strstr(error, "--prealloc"));
+	expect_no_files();
+	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	assert_int_equal(room.room_bytes, 16 * MIB); /* all of it came back */
+	resize(FS_BYTES);
+}
+
+static void file__tells_its_room(void **state)
+{
+	const struct maas_slab_options options = file_options(64 * MIB);
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+	struct maas_slab_room room;
+
+	(void)state;
+	resize(16 * MIB);
+	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	assert_int_equal(room.total_bytes, 16 * MIB);
+	assert_int_equal(room.held_bytes, 0);
+	assert_in_range(room.need_bytes, 72 * MIB, 73 * MIB);
+	assert_false(room.huge || room.disk);
+	expect_no_files();
+
+	assert_int_equal(maas_slab_open(&options, error, &slab), 0);
+	assert_true(pool_stats(slab).has_file);
+	assert_false(pool_stats(slab).short_of_space);
+	while (!pool_try_alloc(slab, EXTENT))
+		;
+	assert_true(pool_stats(slab).short_of_space);
+	assert_in_range(maas_slab_room_left(slab), 0, EXTENT);
+	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	assert_in_range(room.held_bytes, 15 * MIB, 16 * MIB);
+	assert_int_equal(room.room_bytes, 16 * MIB); /* what it has is its own */
+
+	resize(32 * MIB);
+	assert_int_equal(pool_try_alloc(slab, EXTENT), 0);
+	assert_false(pool_stats(slab).short_of_space);
+	maas_slab_close(slab);
+	unlink(file_path);
+	unlink(table_path);
+	resize(FS_BYTES);
+}
+
+static void room__without_a_limit(void **state)
+{
+	struct maas_slab_options options = file_options(MIB);
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab_room room;
+
+	(void)state;
+	options.file = NULL;
+	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	assert_int_equal(room.room_bytes, UINT64_MAX);
+	options.num_classes = 0;
+	assert_int_equal(maas_slab_room(&options, error, &room), -EINVAL);
+	assert_non_null(strstr(error, "--slab-sizes"));
+}
+
 static void open__leaves_no_name_in_the_directory(void **state)
 {
 	struct maas_slab *slab = open_pool(FS_BYTES);
@@ -219,6 +333,10 @@ int main(void)
 		cmocka_unit_test(alloc_many__full_file_system_takes_none),
 		cmocka_unit_test(open__prealloc_without_space_is_enospc),
 		cmocka_unit_test(open__leaves_no_name_in_the_directory),
+		cmocka_unit_test(file__no_room_for_its_table),
+		cmocka_unit_test(file__prealloc_without_room_leaves_nothing),
+		cmocka_unit_test(file__tells_its_room),
+		cmocka_unit_test(room__without_a_limit),
 	};
 	int failed;
 
