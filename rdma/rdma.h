@@ -96,8 +96,9 @@ MAAS_MUST_CHECK int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *l
  */
 void maas_rdma_stop(struct maas_rdma *rdma);
 
-/* After maas_rdma_stop() and maas_lend_close(). NULL is allowed. */
-void maas_rdma_close(struct maas_rdma *rdma);
+/* After maas_rdma_stop() and maas_lend_close(). NULL is allowed. Errors: -EBUSY connections would
+ * not end, and all of it is left to the kernel: until then a device may write to the pool. */
+int maas_rdma_close(struct maas_rdma *rdma);
 
 /* Its ctx is a struct maas_rdma. */
 extern const struct maas_key_ops maas_rdma_key_ops;

@@ -399,16 +399,16 @@ void maas_rdma_stop(struct maas_rdma *rdma)
 		maas_conn_abandon(conn);
 }
 
-void maas_rdma_close(struct maas_rdma *rdma)
+int maas_rdma_close(struct maas_rdma *rdma)
 {
 	if (!rdma)
-		return;
+		return 0;
 	maas_rdma_stop(rdma);
 	maas_rdma_extents_stop(rdma->extents);
 	if (!TAILQ_EMPTY(&rdma->conns)) {
 		/* Freed under them, rxe could crash: the kernel ends them with the process. */
 		log_err("rdma: connections would not end, left to the kernel");
-		return;
+		return -EBUSY;
 	}
 	maas_listen_close(rdma);
 	if (rdma->completions && ibv_destroy_comp_channel(rdma->completions))
@@ -422,4 +422,5 @@ void maas_rdma_close(struct maas_rdma *rdma)
 	free(rdma->connected);
 	free(rdma->by_session);
 	free(rdma);
+	return 0;
 }
