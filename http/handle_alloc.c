@@ -7,7 +7,6 @@
 #define GRANT_BYTES 112 /* of a key as JSON, at most */
 #define ENTRY_BYTES 320 /* of an allocation with its key in a loan and an answer, about */
 
-/* POST /allocate */
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
 	uint64_t largest = maas_http_slab_bytes(conn->http, UINT64_MAX);
@@ -18,12 +17,30 @@ static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 			      (unsigned long long)size_bytes, (unsigned long long)largest);
 }
 
+/* The pool may not be at its end, only what it lies in. */
+static int fail_no_space(struct maas_http_conn *conn, const struct maas_slab_stats *stats,
+			 unsigned long long count, uint64_t size_bytes)
+{
+	return maas_http_fail(
+		conn, -ENOSPC,
+		"no room for %llu x %llu bytes: %s has no more memory for the pool, which got %llu "
+		"of its %llu bytes; free some of what is lent, or %s",
+		count, (unsigned long long)size_bytes,
+		stats->has_file ? "the file system of --memory-file" : "the server's machine",
+		(unsigned long long)stats->backed_bytes, (unsigned long long)stats->max_bytes,
+		stats->has_file ? "make that file system larger (a tmpfs: mount -o "
+				  "remount,size=SIZE)"
+				: "give the machine, or the server's cgroup, more memory");
+}
+
 static int fail_exhausted(struct maas_http_conn *conn, const struct maas_http_allocate *body)
 {
 	struct maas_slab_stats stats;
 	unsigned long long count = body->count ? body->count : 1;
 
 	maas_slab_stats(conn->http->options.slab, &stats);
+	if (stats.short_of_space)
+		return fail_no_space(conn, &stats, count, body->size_bytes);
 	return maas_http_fail(
 		conn, -ENOSPC,
 		"no room for %llu x %llu bytes: %llu of the pool's %llu bytes are not "
@@ -177,6 +194,7 @@ static int start(struct maas_http_conn *conn, struct maas_http_loan *loan)
 	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
 }
 
+/* POST /allocate */
 int maas_http_allocate(struct maas_http_conn *conn)
 {
 	struct maas_http_allocate body;

@@ -182,6 +182,16 @@ static void write_keys(struct maas_http *http, struct maas_buf *out)
 	maas_buf_str(out, "}}\n");
 }
 
+static void write_room(struct maas_http *http, struct maas_buf *out)
+{
+	uint64_t room_bytes = maas_slab_room_left(http->options.slab);
+
+	if (room_bytes == UINT64_MAX)
+		maas_buf_str(out, ",\"room_bytes\":null");
+	else
+		write_u64(out, ",\"room_bytes\":", room_bytes);
+}
+
 int maas_http_stats(struct maas_http_conn *conn)
 {
 	struct maas_buf *out = &conn->out;
@@ -200,6 +210,7 @@ int maas_http_stats(struct maas_http_conn *conn)
 	maas_http_write_mib(out, slab.requested_bytes);
 	write_u64(out, ",\"max_pool_size\":", slab.max_bytes);
 	write_u64(out, ",\"backed_bytes\":", slab.backed_bytes);
+	write_room(conn->http, out);
 	write_u64(out, ",\"quarantined_bytes\":", slab.quarantined_bytes);
 	maas_buf_printf(out, ",\"utilization_percent\":%.2f,\"pool_stats\":[",
 			100.0 * (double)slab.live_bytes / (double)slab.max_bytes);
