@@ -2,7 +2,7 @@
 /*
  * Private to daemon/: how maasd is put together.
  *
- *     main ── options ── machine (limits, NUMA) ── serve ┬─ slab ◀─ lend ◀─ http
+ *     main ── options ── machine, memory (limits) ── serve ┬─ slab ◀─ lend ◀─ http
  *                                                        ├─ slab ◀─ lend ◀─ rdma
  *                                                        └─ housekeeping
  *
@@ -45,19 +45,22 @@ MAAS_MUST_CHECK int maas_machine_find_group(const struct maas_options *options,
  * Errors: -ENODEV no such node or none with memory, -EPERM; `error` names the nodes there are. */
 MAAS_MUST_CHECK int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR]);
 
-/* Warns, in the log, where a pool of `max_bytes` is more than this machine or its cgroup holds.
- * Returns how many warnings. */
-unsigned int maas_machine_warn_memory(uint64_t max_bytes);
+/* Appends `name = value` lines on the limits of this process: memlock, descriptors. */
+void maas_machine_print(struct maas_buf *out);
+
+/* ---- memory: whether the pool fits */
 
 /*
- * The smallest memory.max from the cgroup (version 2) that `proc_path` ("/proc/self/cgroup") names
- * up to the root of the hierarchy at `mount`. Errors: -ENOENT when none is set.
+ * Warns, in the log, where a pool as `options` say is more than this machine, its cgroup or the
+ * file system of --memory-file holds; with --prealloc that is an error. Returns how many warnings
+ * there were. Errors: -ENOMEM, -ENOSPC, as maas_slab_room().
  */
-MAAS_MUST_CHECK int maas_machine_cgroup_limit(const char *proc_path, const char *mount,
-					      uint64_t *ret_bytes);
+MAAS_MUST_CHECK int maas_memory_check(const struct maas_options *options,
+				      char error[MAAS_OPTIONS_ERROR]);
 
-/* Appends `name = value` lines on the machine: memory, cgroup, memlock, descriptors. */
-void maas_machine_print(struct maas_buf *out);
+/* Appends `name = value` lines: the machine's memory, the cgroup's limit, the file system's room.
+ */
+void maas_memory_print(const struct maas_options *options, struct maas_buf *out);
 
 /* ---- housekeeping */
 
@@ -81,9 +84,12 @@ void maas_housekeeping_stop(struct maas_housekeeping *keeper);
 /* Serves until a signal ends it. Returns the program's exit code. */
 int maas_serve(struct maas_options *options);
 
-/* Opens the pool as `options` say; unless it is for `serving`, without --prealloc and
- * --memory-file, only to see whether they make sense. Errors: as maas_slab_open(). */
-MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_options *options, bool serving,
+/* The pool that `options` ask for; unless it is for `serving`, without --prealloc and
+ * --memory-file. Borrows: `options`. */
+struct maas_slab_options maas_serve_slab_options(const struct maas_options *options, bool serving);
+
+/* Opens a pool; only the sentence in `error` is the daemon's. Errors: as maas_slab_open(). */
+MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_slab_options *options,
 					 char error[MAAS_OPTIONS_ERROR],
 					 struct maas_slab **ret_slab);
 

@@ -116,107 +116,7 @@ int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR])
 	return r;
 }
 
-/* ---- memory */
-
-static uint64_t physical_bytes(void)
-{
-	long pages = sysconf(_SC_PHYS_PAGES);
-	long page_bytes = sysconf(_SC_PAGESIZE);
-
-	return pages < 0 || page_bytes < 0 ? 0 : (uint64_t)pages * (uint64_t)page_bytes;
-}
-
-/* The cgroup's path, from the line "0::PATH". */
-static int cgroup_path(const char *proc_path, char *path, size_t size)
-{
-	FILE *file = fopen(proc_path, "re");
-	char line[4096];
-	int r = -ENOENT;
-
-	while (file && r && fgets(line, sizeof(line), file))
-		if (!strncmp(line, "0::", 3)) {
-			line[strcspn(line, "\n")] = '\0';
-			snprintf(path, size, "%s", line + 3);
-			r = 0;
-		}
-	if (file)
-		fclose(file);
-	return r;
-}
-
-static uint64_t read_limit(const char *mount, const char *cgroup)
-{
-	char path[8192];
-	char text[32] = "";
-	unsigned long long bytes;
-	char *end;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s%s/memory.max", mount, cgroup);
-	file = fopen(path, "re");
-	if (!file)
-		return UINT64_MAX;
-	if (!fgets(text, sizeof(text), file))
-		text[0] = '\0';
-	fclose(file);
-	bytes = strtoull(text, &end, 10);
-	return end == text ? UINT64_MAX : bytes; /* "max" is none */
-}
-
-int maas_machine_cgroup_limit(const char *proc_path, const char *mount, uint64_t *ret_bytes)
-{
-	uint64_t least = UINT64_MAX;
-	char cgroup[4096];
-	char *slash;
-	int r;
-
-	r = cgroup_path(proc_path, cgroup, sizeof(cgroup));
-	if (r)
-		return r;
-	do {
-		uint64_t bytes = read_limit(mount, cgroup);
-
-		if (bytes < least)
-			least = bytes;
-		slash = strrchr(cgroup, '/');
-		if (slash)
-			*slash = '\0';
-	} while (slash);
-	if (least == UINT64_MAX)
-		return -ENOENT;
-	*ret_bytes = least;
-	return 0;
-}
-
-static int own_cgroup_limit(uint64_t *ret_bytes)
-{
-	return maas_machine_cgroup_limit("/proc/self/cgroup", "/sys/fs/cgroup", ret_bytes);
-}
-
-unsigned int maas_machine_warn_memory(uint64_t max_bytes)
-{
-	uint64_t physical = physical_bytes();
-	uint64_t limit;
-	char pool_text[MAAS_SIZE_TEXT];
-	char text[MAAS_SIZE_TEXT];
-	unsigned int warnings = 0;
-
-	maas_size_format(max_bytes, pool_text);
-	if (physical && max_bytes > physical) {
-		log_warn("--max-pool-size %s is more than this machine's memory (%s): a full pool "
-			 "would swap, or be killed",
-			 pool_text, maas_size_format(physical, text));
-		warnings++;
-	}
-	if (!own_cgroup_limit(&limit) && max_bytes > limit) {
-		log_warn(
-			"--max-pool-size %s is more than the cgroup's memory.max (%s): a full pool "
-			"would be killed; raise MemoryMax= or the container's limit",
-			pool_text, maas_size_format(limit, text));
-		warnings++;
-	}
-	return warnings;
-}
+/* ---- the limits of this process */
 
 static void print_limit(struct maas_buf *out, const char *name, int resource, bool bytes,
 			const char *remark)
@@ -238,14 +138,6 @@ static void print_limit(struct maas_buf *out, const char *name, int resource, bo
 
 void maas_machine_print(struct maas_buf *out)
 {
-	char text[MAAS_SIZE_TEXT];
-	uint64_t limit;
-
-	maas_buf_printf(out, "machine memory = %s\n", maas_size_format(physical_bytes(), text));
-	if (own_cgroup_limit(&limit))
-		maas_buf_str(out, "cgroup memory.max = none\n");
-	else
-		maas_buf_printf(out, "cgroup memory.max = %s\n", maas_size_format(limit, text));
 	print_limit(out, "limit of locked memory", RLIMIT_MEMLOCK, true,
 		    " (without RDMA nothing is locked)");
 	print_limit(out, "limit of open files", RLIMIT_NOFILE, false, "");

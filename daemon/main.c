@@ -25,6 +25,7 @@ static int fail_usage(const char *error)
  * they refuse is found here, too. */
 static int check(struct maas_options *options)
 {
+	const struct maas_slab_options pool = maas_serve_slab_options(options, false);
 	char error[MAAS_OPTIONS_ERROR];
 	struct maas_slab_stats stats;
 	struct maas_slab *slab;
@@ -38,7 +39,7 @@ static int check(struct maas_options *options)
 	if (maas_options_given(options, MAAS_OPTION_NUMA_NODE) &&
 	    maas_machine_bind_node(options->numa_node, error))
 		return fail_usage(error);
-	if (maas_serve_open_pool(options, false, error, &slab))
+	if (maas_serve_open_pool(&pool, error, &slab))
 		return fail_usage(error);
 	maas_slab_stats(slab, &stats);
 	options->max_pool_bytes = stats.max_bytes;
@@ -47,14 +48,16 @@ static int check(struct maas_options *options)
 	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE |
 			  UINT64_C(1) << MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
 	maas_options_print(options, &text);
+	maas_memory_print(options, &text);
 	maas_machine_print(&text);
 	r = maas_serve_check_rdma(options, slab, error, &text);
+	if (!r)
+		r = maas_memory_check(options, error);
 	maas_slab_close(slab);
-	if (r) {
+	if (r < 0) {
 		maas_buf_fini(&text);
 		return fail_usage(error);
 	}
-	maas_machine_warn_memory(options->max_pool_bytes);
 	maas_options_warn_environment(environ);
 	return write_out(&text);
 }

@@ -11,6 +11,7 @@
 #include "daemon/internal.h"
 
 #define DRAIN_POLL_MS 20
+#define PROGRESS_MS   3000 /* between two lines on a long start */
 
 /* Everything that runs. Destroyed in the opposite order, from any half-built state. */
 struct server {
@@ -25,6 +26,8 @@ struct server {
 	const char *hosts[MAAS_OPTIONS_HOSTS];
 	gid_t socket_group;
 	sigset_t signals;
+	int signal;	  /* that asked for the end before the start was done; 0: none */
+	uint64_t said_ms; /* when the log last said how far the start is */
 };
 
 /* ---- start */
@@ -45,10 +48,9 @@ static int make_boot_id(char text[MAAS_ID_TEXT])
 	return 0;
 }
 
-int maas_serve_open_pool(const struct maas_options *options, bool serving,
-			 char error[MAAS_OPTIONS_ERROR], struct maas_slab **ret_slab)
+struct maas_slab_options maas_serve_slab_options(const struct maas_options *options, bool serving)
 {
-	const struct maas_slab_options slab = {
+	return (struct maas_slab_options){
 		.max_bytes = options->max_pool_bytes,
 		.class_bytes = options->class_bytes,
 		.num_classes = options->num_classes,
@@ -57,13 +59,56 @@ int maas_serve_open_pool(const struct maas_options *options, bool serving,
 		.prealloc = serving && options->prealloc,
 		.file = serving ? options->memory_file : NULL,
 	};
+}
+
+int maas_serve_open_pool(const struct maas_slab_options *options, char error[MAAS_OPTIONS_ERROR],
+			 struct maas_slab **ret_slab)
+{
 	char reason[MAAS_SLAB_ERROR] = "";
-	int r = maas_slab_open(&slab, reason, ret_slab);
+	int r = maas_slab_open(options, reason, ret_slab);
 
 	if (r)
 		snprintf(error, MAAS_OPTIONS_ERROR, "the pool cannot be made: %s",
 			 *reason ? reason : strerror(-r));
 	return r;
+}
+
+static int wait_signal(const struct server *server, int timeout_ms);
+
+/* One step of the pool's opening, which can take minutes: signals are blocked, so look for them. */
+static int on_pool_step(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct server *server = ctx;
+	uint64_t now_ms = maas_clock_ms();
+	unsigned int percent;
+
+	server->signal = wait_signal(server, 0);
+	if (server->signal)
+		return -EINTR;
+	if (!total_bytes || now_ms < server->said_ms + PROGRESS_MS)
+		return 0;
+	server->said_ms = now_ms;
+	percent = (unsigned int)(100.0 * (double)done_bytes / (double)total_bytes);
+	log_info("taking memory percent=%u bytes=%llu of=%llu", percent,
+		 (unsigned long long)done_bytes, (unsigned long long)total_bytes);
+	maas_log_flush();
+	sd_notifyf(0, "STATUS=Taking memory, %u %%\nEXTEND_TIMEOUT_USEC=%d", percent,
+		   20 * PROGRESS_MS * 1000);
+	return 0;
+}
+
+static int open_pool(struct server *server, const struct maas_options *options, char *error)
+{
+	struct maas_slab_options pool = maas_serve_slab_options(options, true);
+	int r;
+
+	r = maas_memory_check(options, error);
+	if (r < 0)
+		return r;
+	server->said_ms = maas_clock_ms();
+	pool.tick = on_pool_step;
+	pool.tick_ctx = server;
+	return maas_serve_open_pool(&pool, error, &server->slab);
 }
 
 static int open_lend(struct server *server, const struct maas_options *options, char *error)
@@ -91,8 +136,12 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 static int listen_rdma(struct server *server, char *error)
 {
 	char reason[MAAS_RDMA_ERROR] = "";
-	int r = server->rdma ? maas_rdma_listen(server->rdma, server->lend, reason) : 0;
+	int r;
 
+	if (!server->rdma)
+		return 0;
+	maas_slab_set_remote(server->slab, true);
+	r = maas_rdma_listen(server->rdma, server->lend, reason);
 	if (r)
 		snprintf(error, MAAS_OPTIONS_ERROR, "RDMA: %s", reason);
 	return r;
@@ -186,7 +235,7 @@ static int start(struct server *server, struct maas_options *options, char *erro
 	if (!r)
 		r = make_boot_id(server->boot_id);
 	if (!r)
-		r = maas_serve_open_pool(options, true, error, &server->slab);
+		r = open_pool(server, options, error);
 	if (!r)
 		r = maas_serve_open_rdma(options, server->slab, error, &server->rdma);
 	if (!r)
@@ -200,14 +249,18 @@ static int start(struct server *server, struct maas_options *options, char *erro
 	return r;
 }
 
-static void stop(struct server *server)
+static void stop(struct server *server, bool served)
 {
 	maas_housekeeping_stop(server->keeper);
 	maas_http_stop(server->http);
 	maas_rdma_stop(server->rdma);
 	maas_lend_close(server->lend);
-	maas_rdma_close(server->rdma);
-	maas_slab_close(server->slab);
+	if (server->rdma && !maas_rdma_close(server->rdma))
+		maas_slab_set_remote(server->slab, false);
+	if (served)
+		maas_slab_close(server->slab);
+	else
+		maas_slab_discard(server->slab);
 	maas_buf_fini(&server->isolation);
 	maas_log_stop();
 }
@@ -310,26 +363,34 @@ static void drain(const struct server *server, const struct maas_options *option
 	}
 }
 
+/* The start failed, or was asked to end. Returns the program's exit code. */
+static int give_up(struct server *server, const struct maas_options *options, const char *error)
+{
+	if (server->signal) {
+		log_info("ending before the start was done signal=%s", strsignal(server->signal));
+	} else {
+		maas_log_say("maasd: %s", error);
+		if (options->log_file)
+			log_err("cannot start: %s", error);
+	}
+	stop(server, false);
+	return server->signal ? EXIT_SUCCESS : MAAS_EXIT_FAILURE;
+}
+
 int maas_serve(struct maas_options *options)
 {
 	char error[MAAS_OPTIONS_ERROR] = "no random numbers from the kernel";
 	struct server server = {0};
 	int signal;
 
-	if (start(&server, options, error)) {
-		maas_log_say("maasd: %s", error);
-		if (options->log_file)
-			log_err("cannot start: %s", error);
-		stop(&server);
-		return MAAS_EXIT_FAILURE;
-	}
-	maas_machine_warn_memory(options->max_pool_bytes);
+	if (start(&server, options, error))
+		return give_up(&server, options, error);
 	announce(&server, options);
 	signal = wait_signal(&server, -1);
 	sd_notify(0, "STOPPING=1");
 	log_info("ending signal=%s requests=%llu", strsignal(signal),
 		 (unsigned long long)maas_http_active(server.http));
 	drain(&server, options);
-	stop(&server);
+	stop(&server, true);
 	return EXIT_SUCCESS;
 }

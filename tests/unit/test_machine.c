@@ -4,104 +4,77 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "daemon/internal.h"
 
-/* A directory that stands for /sys/fs/cgroup, and for /proc/self by its file `self`. */
-static char root[] = "/tmp/maas-machine-XXXXXX";
-
-static const char *at(const char *name)
+/* A check that only looks at what is asked for; a pool that fits everywhere unless told otherwise.
+ */
+static struct maas_options asked_for(uint64_t pool_bytes)
 {
-	static char path[128];
-
-	snprintf(path, sizeof(path), "%s/%s", root, name);
-	return path;
+	return (struct maas_options){
+		.max_pool_bytes = pool_bytes,
+		.class_bytes = {4096},
+		.num_classes = 1,
+	};
 }
 
-static void put(const char *name, const char *text)
+static void memory_check__warns_of_what_does_not_fit(void **state)
 {
-	FILE *file = fopen(at(name), "we");
+	struct maas_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAAS_OPTIONS_ERROR];
 
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-static int set_up(void **state)
-{
-	(void)state;
-	return mkdtemp(root) && !mkdir(at("a"), 0700) && !mkdir(at("a/b"), 0700) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-	static const char *const files[] = {"self", "memory.max", "a/memory.max", "a/b/memory.max"};
-
-	(void)state;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(files); i++)
-		unlink(at(files[i]));
-	rmdir(at("a/b"));
-	rmdir(at("a"));
-	return rmdir(root);
-}
-
-static int limit(uint64_t *ret_bytes)
-{
-	char self[128];
-
-	snprintf(self, sizeof(self), "%s/self", root);
-	return maas_machine_cgroup_limit(self, root, ret_bytes);
-}
-
-static void cgroup_limit__smallest_up_to_the_root(void **state)
-{
-	uint64_t bytes = 0;
-
-	(void)state;
-	put("self", "4:cpu:/elsewhere\n0::/a/b\n");
-	put("a/b/memory.max", "max\n");
-	put("a/memory.max", "1048576\n");
-	assert_int_equal(limit(&bytes), 0);
-	assert_int_equal(bytes, 1048576);
-	put("a/b/memory.max", "4096\n");
-	assert_int_equal(limit(&bytes), 0);
-	assert_int_equal(bytes, 4096);
-	put("memory.max", "1024\n");
-	assert_int_equal(limit(&bytes), 0);
-	assert_int_equal(bytes, 1024);
-}
-
-static void cgroup_limit__none(void **state)
-{
-	uint64_t bytes = 42;
-
-	(void)state;
-	put("a/b/memory.max", "max\n");
-	put("a/memory.max", "");
-	put("memory.max", "max\n");
-	assert_int_equal(limit(&bytes), -ENOENT);
-	put("self", "0::/\n");
-	assert_int_equal(limit(&bytes), -ENOENT);
-	put("self", "1:memory:/a\n");
-	assert_int_equal(limit(&bytes), -ENOENT);
-	unlink(at("self"));
-	assert_int_equal(limit(&bytes), -ENOENT);
-	assert_int_equal(bytes, 42);
-}
-
-static void warn_memory__only_when_too_large(void **state)
-{
 	(void)state;
 	maas_log_set_level(MAAS_LOG_ERR);
-	assert_int_equal(maas_machine_warn_memory(4096), 0);
-	assert_true(maas_machine_warn_memory(UINT64_C(1) << 50) > 0);
+	assert_int_equal(maas_memory_check(&options, error), 0);
+	options = asked_for(UINT64_C(1) << 43);
+	assert_true(maas_memory_check(&options, error) > 0);
+}
+
+static void memory_check__prealloc_refuses_it(void **state)
+{
+	struct maas_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAAS_OPTIONS_ERROR] = "";
+
+	(void)state;
+	options.prealloc = true;
+	assert_int_equal(maas_memory_check(&options, error), 0);
+	options = asked_for(UINT64_C(1) << 43);
+	options.prealloc = true;
+	assert_int_equal(maas_memory_check(&options, error), -ENOMEM);
+	assert_non_null(strstr(error, "--prealloc: --max-pool-size 8TiB"));
+	assert_non_null(strstr(error, "machine's memory"));
+}
+
+static void memory_check__the_file_system_of_the_file(void **state)
+{
+	struct maas_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAAS_OPTIONS_ERROR] = "";
+
+	(void)state;
+	options.memory_file = "/dev/shm/maas-test-of-no-file";
+	assert_int_equal(maas_memory_check(&options, error), 0);
+	options.memory_file = "/proc/no/such/directory/file";
+	assert_int_equal(maas_memory_check(&options, error), -ENOENT);
+	assert_non_null(strstr(error, "cannot look at its file system"));
+}
+
+static void memory_print__names_each_limit(void **state)
+{
+	struct maas_options options = asked_for(UINT64_C(1) << 20);
+	struct maas_buf text = {0};
+
+	(void)state;
+	options.memory_file = "/dev/shm/maas-test-of-no-file";
+	maas_memory_print(&options, &text);
+	maas_buf_add(&text, "", 1);
+	assert_non_null(strstr(text.data, "machine memory = "));
+	assert_non_null(strstr(text.data, "cgroup memory limit = "));
+	assert_non_null(strstr(text.data, "memory file's room = "));
+	maas_buf_fini(&text);
 }
 
 static void raise_files__leaves_what_is_enough(void **state)
@@ -163,13 +136,14 @@ static void find_group__names_and_numbers(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(cgroup_limit__smallest_up_to_the_root),
-		cmocka_unit_test(cgroup_limit__none),
-		cmocka_unit_test(warn_memory__only_when_too_large),
+		cmocka_unit_test(memory_check__warns_of_what_does_not_fit),
+		cmocka_unit_test(memory_check__prealloc_refuses_it),
+		cmocka_unit_test(memory_check__the_file_system_of_the_file),
+		cmocka_unit_test(memory_print__names_each_limit),
 		cmocka_unit_test(raise_files__leaves_what_is_enough),
 		cmocka_unit_test(is_public__addresses),
 		cmocka_unit_test(find_group__names_and_numbers),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

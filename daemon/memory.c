@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether the pool fits: the machine, its control group, the file system of --memory-file. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/internal.h"
+
+#define PROC "/proc/self"
+
+/* What is asked for, and what is said about it. */
+struct fit {
+	const struct maas_options *options;
+	struct maas_slab_room room;
+	char pool[MAAS_SIZE_TEXT];
+	char *error;
+	int warnings;
+	int r; /* of the first finding that does not let the server start */
+};
+
+static uint64_t physical_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	long page_bytes = sysconf(_SC_PAGESIZE);
+
+	return pages < 0 || page_bytes < 0 ? 0 : (uint64_t)pages * (uint64_t)page_bytes;
+}
+
+/* What the kernel could give without killing anybody; UINT64_MAX: unknown. */
+static uint64_t available_bytes(void)
+{
+	FILE *file = fopen("/proc/meminfo", "re");
+	uint64_t sum = 0;
+	bool told = false;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		unsigned long long kib;
+
+		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+			told = true;
+		else if (sscanf(line, "SwapFree: %llu", &kib) != 1)
+			continue;
+		sum += kib * 1024;
+	}
+	if (file)
+		fclose(file);
+	return told ? sum : UINT64_MAX;
+}
+
+/* With --prealloc a reason not to start, else a warning. */
+MAAS_PRINTF(3, 4) static void find(struct fit *fit, int r, const char *fmt, ...)
+{
+	char text[MAAS_OPTIONS_ERROR - 16];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	if (!fit->options->prealloc) {
+		log_warn("%s", text);
+		fit->warnings++;
+	} else if (!fit->r) {
+		snprintf(fit->error, MAAS_OPTIONS_ERROR, "--prealloc: %s", text);
+		fit->r = r;
+	}
+}
+
+/* A disk's file can be larger than memory: it is slow then, not impossible. */
+static void check_machine(struct fit *fit)
+{
+	uint64_t physical = physical_bytes();
+	char text[MAAS_SIZE_TEXT];
+
+	if (!physical || fit->options->max_pool_bytes <= physical)
+		return;
+	maas_size_format(physical, text);
+	if (fit->room.disk) {
+		log_warn("--max-pool-size %s is more than this machine's memory (%s): a full pool "
+			 "would be read from disk and written to it all the time",
+			 fit->pool, text);
+		fit->warnings++;
+	} else {
+		find(fit, -ENOMEM,
+		     "--max-pool-size %s is more than this machine's memory (%s): a full pool "
+		     "would swap, or be killed",
+		     fit->pool, text);
+	}
+}
+
+/* Neither huge pages nor a disk's cache are what the group is killed for. */
+static void check_cgroup(struct fit *fit)
+{
+	char text[MAAS_SIZE_TEXT];
+	uint64_t limit;
+
+	if (fit->room.disk || fit->room.huge || maas_cgroup_memory(PROC, &limit) ||
+	    fit->options->max_pool_bytes < limit)
+		return;
+	find(fit, -ENOMEM,
+	     "--max-pool-size %s does not fit into the cgroup's limit of memory (%s): a full pool "
+	     "would be killed; raise MemoryMax= or the container's limit",
+	     fit->pool, maas_size_format(limit, text));
+}
+
+static void check_file_system(struct fit *fit)
+{
+	const struct maas_slab_room *room = &fit->room;
+	char need[MAAS_SIZE_TEXT];
+	char has[MAAS_SIZE_TEXT];
+
+	if (room->need_bytes <= room->room_bytes)
+		return;
+	maas_size_format(room->need_bytes, need);
+	if (room->need_bytes > room->total_bytes)
+		find(fit, -ENOSPC,
+		     "--memory-file %.150s: its file system is smaller (%s) than the pool with its "
+		     "table (%s); make it larger (mount -o remount,size=SIZE), or lower "
+		     "--max-pool-size",
+		     fit->options->memory_file, maas_size_format(room->total_bytes, has), need);
+	else
+		find(fit, -ENOSPC,
+		     "--memory-file %.150s: its file system has room for %s, and the pool with its "
+		     "table takes %s when it is full; free some of it, make it larger (mount -o "
+		     "remount,size=SIZE), or lower --max-pool-size",
+		     fit->options->memory_file, maas_size_format(room->room_bytes, has), need);
+}
+
+static void check_available(struct fit *fit)
+{
+	const struct maas_slab_room *room = &fit->room;
+	uint64_t more_bytes =
+		room->need_bytes > room->held_bytes ? room->need_bytes - room->held_bytes : 0;
+	char text[MAAS_SIZE_TEXT];
+
+	if (!fit->options->prealloc || room->disk || room->huge || more_bytes <= available_bytes())
+		return;
+	log_warn("--prealloc: this machine has only %s of memory and swap to spare: something may "
+		 "be killed",
+		 maas_size_format(available_bytes(), text));
+	fit->warnings++;
+}
+
+int maas_memory_check(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+{
+	const struct maas_slab_options slab = maas_serve_slab_options(options, true);
+	struct fit fit = {.options = options, .error = error};
+	char reason[MAAS_SLAB_ERROR] = "";
+	int r;
+
+	r = maas_slab_room(&slab, reason, &fit.room);
+	if (r) {
+		snprintf(error, MAAS_OPTIONS_ERROR, "the pool cannot be made: %s",
+			 *reason ? reason : strerror(-r));
+		return r;
+	}
+	maas_size_format(options->max_pool_bytes, fit.pool);
+	check_machine(&fit);
+	check_cgroup(&fit);
+	check_file_system(&fit);
+	if (fit.r)
+		return fit.r;
+	check_available(&fit);
+	return fit.warnings;
+}
+
+static void print_room(struct maas_buf *out, const struct maas_options *options)
+{
+	const struct maas_slab_options slab = maas_serve_slab_options(options, true);
+	struct maas_slab_room room;
+	char text[MAAS_SIZE_TEXT];
+
+	if (!options->memory_file || maas_slab_room(&slab, NULL, &room))
+		return;
+	maas_buf_printf(out, "memory file and table = %s\n",
+			maas_size_format(room.need_bytes, text));
+	maas_buf_printf(out, "memory file's room = %s\n",
+			room.room_bytes == UINT64_MAX ? "no limit known"
+						      : maas_size_format(room.room_bytes, text));
+}
+
+void maas_memory_print(const struct maas_options *options, struct maas_buf *out)
+{
+	char text[MAAS_SIZE_TEXT];
+	uint64_t limit;
+	int r;
+
+	maas_buf_printf(out, "machine memory = %s\n", maas_size_format(physical_bytes(), text));
+	r = maas_cgroup_memory(PROC, &limit);
+	maas_buf_printf(out, "cgroup memory limit = %s\n",
+			!r	       ? maas_size_format(limit, text)
+			: r == -ENOENT ? "none"
+				       : "cannot tell");
+	print_room(out, options);
+}
