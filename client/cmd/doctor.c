@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* doctor: what on this host, or about the server, stands in the way, and what to do about it. */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 
 #include "client/cmd/doctor.h"
 
-#define ENOUGH_FILES 4096
+#define ENOUGH_FILES  4096
+#define SHARED_MEMORY "/dev/shm"
+#define ENOUGH_SHARED 1.12e9 /* bytes: a default pool, 1 GiB, and its table */
 
 static const char *const grades[] = {"ok", "note", "warning", "problem"};
 
@@ -70,23 +74,48 @@ static void check_files(struct report *report)
 
 static void check_cgroup(struct report *report)
 {
-	char line[FINDING_BYTES];
-	char path[FINDING_BYTES + 64];
 	char text[CMD_TEXT];
-	const char *group;
 	uint64_t bytes;
+	int r = maas_cgroup_memory("/proc/self", &bytes);
 
-	group = strrchr(doctor_read_line("/proc/self/cgroup", line), ':');
-	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/memory.max", group ? group + 1 : "");
-	doctor_read_line(path, line);
-	if (maas_size_parse(line, &bytes))
+	if (r == -ENOENT)
 		doctor_find(report, FINE, "cgroup", NULL, "sets no limit of memory");
+	else if (r)
+		doctor_find(report, NOTE, "cgroup",
+			    "look at it from outside: what limit of memory has this container?",
+			    "whether it limits memory cannot be told from here");
 	else
 		doctor_find(
 			report, NOTE, "cgroup",
 			"keep a maasd's --max-pool-size well below it: a pool that does not fit is "
 			"killed",
 			"memory is limited to %s", cmd_human((double)bytes, text));
+}
+
+/* Where a maasd's --memory-file usually lies. Containers have little of it. */
+static void check_shared_memory(struct report *report)
+{
+	char text[CMD_TEXT];
+	struct statvfs fs;
+	double bytes;
+
+	if (statvfs(SHARED_MEMORY, &fs))
+		return;
+	bytes = (double)fs.f_bavail * (double)fs.f_frsize;
+	cmd_human(bytes, text);
+	if (!fs.f_blocks)
+		doctor_find(report, FINE, "shm", NULL, SHARED_MEMORY " has no limit of its own");
+	else if (bytes < ENOUGH_SHARED)
+		doctor_find(report, NOTE, "shm",
+			    "mount -o remount,size=SIZE " SHARED_MEMORY "; docker: --shm-size",
+			    "only %s are free in " SHARED_MEMORY
+			    ": too little for the --memory-file of a maasd's default pool",
+			    text);
+	else
+		doctor_find(report, FINE, "shm", NULL,
+			    "%s are free in " SHARED_MEMORY
+			    ", for the --memory-file of a maasd here",
+			    text);
 }
 
 static void check_huge_pages(struct report *report)
@@ -120,6 +149,29 @@ static void check_pool(struct report *report, const json_t *stats)
 		doctor_find(report, FINE, "pool", NULL, "%.1f %% of it is lent", used);
 }
 
+/* The server's host may be another one: only the server can tell. */
+static void check_room(struct report *report, const json_t *stats)
+{
+	double may_grow =
+		cmd_json_number(stats, "max_pool_size") - cmd_json_number(stats, "backed_bytes");
+	double room = cmd_json_number(stats, "room_bytes");
+	char grow_text[CMD_TEXT];
+	char room_text[CMD_TEXT];
+
+	if (!json_is_number(json_object_get(stats, "room_bytes")))
+		return;
+	cmd_human(room, room_text);
+	if (room < may_grow)
+		doctor_find(report, WARNING, "memory file",
+			    "on its host: free some of that file system, or make it larger (a "
+			    "tmpfs: mount -o remount,size=SIZE)",
+			    "the server's pool may grow by %s, its file system has only %s",
+			    cmd_human(may_grow, grow_text), room_text);
+	else
+		doctor_find(report, FINE, "memory file", NULL,
+			    "the server's file system has %s for it to grow", room_text);
+}
+
 /* 0, or the exit code when no server answers. */
 static int check_server(struct report *report, struct cmd_context *context)
 {
@@ -145,6 +197,7 @@ static int check_server(struct report *report, struct cmd_context *context)
 	if (status)
 		return status;
 	check_pool(report, page);
+	check_room(report, page);
 	json_decref(page);
 	return CMD_OK;
 }
@@ -164,6 +217,7 @@ static int run_doctor(struct cmd_context *context, int argc, char **argv)
 		report.list = json_array();
 	check_files(&report);
 	check_cgroup(&report);
+	check_shared_memory(&report);
 	check_huge_pages(&report);
 	doctor_check_rdma(&report);
 	status = check_server(&report, context);
