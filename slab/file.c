@@ -56,8 +56,9 @@ static int refuse_owner(const char *path, const struct stat *st, char *error)
 				path, st->st_uid, geteuid());
 }
 
-/* What others could read, change or keep is no place for what is lent. */
-static int check_file(int fd, const char *path, char *error)
+/* What others could read, change or keep is no place for what is lent. `beside` is what lies beside
+ * a file of ours that is not empty; NULL: nothing. */
+static int check_file(int fd, const char *path, const char *beside, char *error)
 {
 	struct stat st;
 
@@ -69,6 +70,11 @@ static int check_file(int fd, const char *path, char *error)
 					"--memory-file: %.120s is a hard link, one of %lu names "
 					"of that file: remove the others, or copy it",
 					path, (unsigned long)st.st_nlink);
+	if (beside && st.st_size && access(beside, F_OK))
+		return maas_slab_refuse(error, -EEXIST,
+					"--memory-file: %.150s holds something else: it is not "
+					"empty and has no " SUFFIX " beside it",
+					path);
 	if (st.st_uid != geteuid())
 		return refuse_owner(path, &st, error);
 	if (st.st_mode & 077)
@@ -80,7 +86,7 @@ static int check_file(int fd, const char *path, char *error)
 	return 0;
 }
 
-static int open_file(const char *path, char *error, int *ret_fd, bool *ret_made)
+static int open_file(const char *path, const char *beside, char *error, int *ret_fd, bool *ret_made)
 {
 	int fd = open_or_make(path, ret_made);
 	int r;
@@ -90,7 +96,7 @@ static int open_file(const char *path, char *error, int *ret_fd, bool *ret_made)
 		return maas_slab_refuse(error, r, "--memory-file: cannot open %.150s: %s", path,
 					r == -ELOOP ? "it is a symbolic link" : strerror(-r));
 	}
-	r = check_file(fd, path, error);
+	r = check_file(fd, path, beside, error);
 	if (r)
 		close(fd);
 	else
@@ -129,12 +135,12 @@ static bool is_named(int fd, const char *path)
 }
 
 /* Opens and locks PATH. A start that failed may have removed it in between. */
-static int open_locked(const char *path, char *error, struct maas_file *file)
+static int open_locked(const char *path, const char *table, char *error, struct maas_file *file)
 {
 	int r;
 
 	for (;;) {
-		r = open_file(path, error, &file->bytes_fd, &file->made.bytes);
+		r = open_file(path, table, error, &file->bytes_fd, &file->made.bytes);
 		if (r)
 			return r;
 		r = lock(file->bytes_fd, path, error);
@@ -164,18 +170,6 @@ static char *table_path(const char *path)
 	char *table;
 
 	return asprintf(&table, "%s" SUFFIX, path) < 0 ? NULL : table;
-}
-
-static int open_table(const char *path, char *error, struct maas_file *file)
-{
-	char *table = table_path(path);
-	int r;
-
-	if (!table)
-		return maas_slab_refuse(error, -ENOMEM, "out of memory");
-	r = open_file(table, error, &file->slots_fd, &file->made.slots);
-	free(table);
-	return r;
 }
 
 /* Both files empty, then of their sizes: nothing but holes. */
@@ -216,15 +210,18 @@ int maas_file_open(const struct maas_geometry *geo, const char *path, char *erro
 		   struct maas_file *ret_file)
 {
 	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1};
-	int r;
+	char *table = table_path(path);
+	int r = -ENOMEM;
 
 	file.made.path = strdup(path);
-	if (!file.made.path)
-		return maas_slab_refuse(error, -ENOMEM, "out of memory");
-	r = open_locked(path, error, &file);
+	if (!table || !file.made.path) {
+		maas_slab_refuse(error, r, "out of memory");
+		goto err_path;
+	}
+	r = open_locked(path, table, error, &file);
 	if (r)
 		goto err_path;
-	r = open_table(path, error, &file);
+	r = open_file(table, NULL, error, &file.slots_fd, &file.made.slots);
 	if (!r)
 		r = maas_table_check(geo, &file, error, &file.kept);
 	if (!r && !file.kept)
@@ -232,6 +229,7 @@ int maas_file_open(const struct maas_geometry *geo, const char *path, char *erro
 	if (r)
 		goto err_files;
 	warn_slow(file.bytes_fd, path);
+	free(table);
 	*ret_file = file;
 	return 0;
 
@@ -241,6 +239,7 @@ err_files:
 		close(file.slots_fd);
 	close(file.bytes_fd);
 err_path:
+	free(table);
 	free(file.made.path);
 	return r;
 }

@@ -174,7 +174,7 @@ static int check_unmade(const struct maas_slot_header *header, const struct maas
 	if (!slots_len && bytes_len)
 		return maas_slab_refuse(error, -EEXIST,
 					"--memory-file: %.150s holds something else: it is not "
-					"empty and has no .slots beside it",
+					"empty and its .slots is",
 					path);
 	if ((slots_len && slots_len != maas_slots_bytes(geo)) ||
 	    (bytes_len && bytes_len != geo->max_bytes))
