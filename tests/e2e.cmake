@@ -16,6 +16,7 @@ maas_e2e_script(lifecycle 120)
 maas_e2e_script(log 120)
 maas_e2e_script(unit 60 ${CMAKE_BINARY_DIR})
 maas_e2e_script(kept_memory 90)
+maas_e2e_script(memory_file 120 $<TARGET_FILE:maas>)
 maas_e2e_script(lease_stop 90)
 maas_e2e_script(metrics 60)
 

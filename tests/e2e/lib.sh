@@ -7,6 +7,7 @@ MAASD=$1
 WORK=$(mktemp -d)
 SERVER='' URL='' LOG=''
 children=()
+remove=() # what lies outside of WORK
 
 cleanup() {
 	local status=$? pid
@@ -20,7 +21,7 @@ cleanup() {
 			[ ! -e "$log" ] || { echo "--- ${log##*/}" && tail -n 60 "$log"; } >&2
 		done
 	fi
-	rm -rf "$WORK"
+	rm -rf "$WORK" "${remove[@]}" || true
 	exit "$status"
 }
 trap cleanup EXIT

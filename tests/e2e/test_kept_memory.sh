@@ -2,7 +2,7 @@
 # Memory that outlives maasd: --memory-file.
 . "$(dirname "$0")/lib.sh"
 shm=$(mktemp -d /dev/shm/maas-e2e.XXXXXX)
-trap 'rm -rf "$shm"; cleanup' EXIT
+remove+=("$shm")
 file=$shm/memory
 
 step 'every acknowledged byte is there after kill -9'

@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# What --memory-file is refused for, what a start that fails leaves, and what does not fit where.
+. "$(dirname "$0")/lib.sh"
+MAAS=$2
+shm=$(mktemp -d /dev/shm/maas-e2e.XXXXXX)
+remove+=("$shm")
+file=$shm/memory
+small=$shm/small
+pool=(--memory-file "$file" --max-pool-size 64MiB)
+here=(--listen 127.0.0.1:0 --rdma off)
+
+# A mount namespace of our own: no tmpfs of these tests is seen by others, or outlives them.
+if [ "$(id -u)" = 0 ] && [ -z "${OWN_MOUNTS-}" ] && unshare -m true 2>/dev/null; then
+	rm -rf "$shm" "$WORK"
+	OWN_MOUNTS=1 exec unshare -m bash "$0" "$@"
+fi
+
+# none FILE...: none of them is there.
+none() {
+	local name
+	for name; do
+		[ ! -e "$name" ] || fail "$name is there"
+	done
+}
+
+step 'a file that others can read, or that has a second name'
+start_server "${pool[@]}" --rdma off
+allocate '{"size_bytes":8}'
+kept=$ID
+request PUT "/allocate/$kept/data" --data-binary precious
+stop_server
+for part in "$file" "$file.slots"; do
+	chmod 640 "$part"
+	refused 1 "$part is open to others (mode 0640): chmod 600" "${pool[@]}" "${here[@]}"
+	chmod 600 "$part"
+	ln "$part" "$shm/other"
+	refused 1 "$part is a hard link" "${pool[@]}" "${here[@]}"
+	rm "$shm/other"
+	[ "$(id -u)" = 0 ] || continue
+	chown 65534 "$part"
+	refused 1 "$part belongs to uid 65534" "${pool[@]}" "${here[@]}"
+	chown 0 "$part"
+done
+
+step 'a table without its beginning'
+cp "$file.slots" "$WORK/slots"
+dd if=/dev/zero of="$file.slots" bs=8 count=1 conv=notrunc status=none
+refused 1 'its first bytes are gone' "${pool[@]}" "${here[@]}"
+cp "$WORK/slots" "$file.slots"
+start_server "${pool[@]}" --rdma off
+request GET "/allocate/$kept/data"
+equal 'what was lent' precious "$BODY"
+
+step 'a start that fails'
+new=$shm/new
+refused 1 'Address already in use' --memory-file "$new" --listen "${URL#http://}" --rdma off
+none "$new" "$new.slots"
+refused 1 'no RDMA device' --memory-file "$new" --listen 127.0.0.1:0 --rdma-device mlx5_7
+none "$new" "$new.slots"
+: >"$new"
+chmod 600 "$new"
+refused 1 'Address already in use' --memory-file "$new" --listen "${URL#http://}" --rdma off
+none "$new.slots"
+equal 'an empty file that was there' 0 "$(stat -c %s "$new")"
+rm "$new"
+address=${URL#http://}
+stop_server
+start_server --listen "$address" --rdma off
+refused 1 'Address already in use' "${pool[@]}" --listen "$address" --rdma off
+stop_server
+start_server "${pool[@]}" --rdma off
+request GET "/allocate/$kept/data"
+equal 'what was lent, after another start failed' precious "$BODY"
+stop_server
+
+step '--prealloc: more than there is, and a signal'
+refused 1 "is more than this machine's memory" --prealloc --max-pool-size 3TiB "${here[@]}" \
+	--memory-file "$new"
+none "$new" "$new.slots"
+refused 2 "is more than this machine's memory" --check --prealloc --max-pool-size 3TiB --rdma off
+# The signal waits already when the program begins: whatever the machine, it comes in time.
+pending='import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+os.kill(os.getpid(), signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])'
+text=$(timeout 20 /usr/bin/python3 -c "$pending" "$MAASD" --prealloc --max-pool-size 64MiB \
+	--memory-file "$new" "${here[@]}" 2>&1) || fail "SIGTERM while memory is taken: exit $?: $text"
+contains 'SIGTERM while memory is taken' "$text" 'ending before the start was done'
+[[ $text != *Listening* ]] || fail 'it serves although it was told to end'
+none "$new" "$new.slots"
+
+if [ -n "${OWN_MOUNTS-}" ]; then
+	step 'a tmpfs that is smaller than the pool'
+	mkdir "$small"
+	mount -t tmpfs -o size=20m none "$small"
+	text=$("$MAASD" --check --rdma off --memory-file "$small/m" --max-pool-size 64MiB 2>&1)
+	contains '--check' "$text" "memory file's room = 20MiB"
+	contains '--check' "$text" 'its file system is smaller (20MiB) than the pool'
+	refused 1 "--prealloc: --memory-file $small/m: its file system is smaller" --prealloc \
+		--memory-file "$small/m" --max-pool-size 64MiB "${here[@]}"
+	none "$small/m" "$small/m.slots"
+	start_server --memory-file "$small/m" --max-pool-size 64MiB --rdma off
+	contains 'log' "$(cat "$LOG")" 'its file system is smaller (20MiB) than the pool'
+	status=0
+	"$MAAS" doctor --url "$URL" >"$WORK/doctor" || status=$?
+	equal 'exit status of doctor' 1 "$status"
+	contains 'doctor' "$(cat "$WORK/doctor")" 'its file system has only'
+	STATUS=200
+	while [ "$STATUS" = 200 ]; do
+		request POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":4194304}'
+	done
+	equal 'a full file system' 507 "$STATUS"
+	contains '507' "$BODY" 'the file system of --memory-file has no more memory'
+	[[ $BODY != *--max-pool-size* ]] || fail "advises what does not help: $BODY"
+	mount -o remount,size=100m "$small"
+	allocate '{"size_bytes":4194304}'
+	stop_server
+	mount -o remount,size=15m "$small" 2>/dev/null || true
+	rm -f "$small"/*
+	mount -o remount,size=4m "$small"
+	refused 1 '--memory-file: no table of slabs' --memory-file "$small/m" --max-pool-size 64MiB \
+		"${here[@]}"
+	none "$small/m" "$small/m.slots"
+	umount "$small"
+
+	step 'a cgroup of version 1, and none that can be seen'
+	mkdir "$WORK/group"
+	echo 33554432 >"$WORK/group/memory.limit_in_bytes"
+	echo '4:memory:/docker/1' >"$WORK/cgroup"
+	echo "9 8 0:9 /docker/1 $WORK/group rw - cgroup cgroup rw,memory" >"$WORK/mountinfo"
+	# shellcheck disable=SC2016  # for the inner shell
+	in_group='mount --bind "$1/cgroup" "/proc/$$/cgroup" &&
+		mount --bind "$1/mountinfo" "/proc/$$/mountinfo" && shift && exec "$@"'
+	if unshare -m bash -c "$in_group" bash "$WORK" true 2>/dev/null; then
+		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off \
+			--max-pool-size 64MiB 2>&1)
+		contains 'version 1' "$text" 'cgroup memory limit = 32MiB'
+		contains 'version 1' "$text" "does not fit into the cgroup's limit of memory (32MiB)"
+		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --prealloc \
+			--max-pool-size 64MiB "${here[@]}" 2>&1) && fail "--prealloc runs: $text"
+		contains 'version 1' "$text" "--prealloc: --max-pool-size 64MiB does not fit into the"
+		: >"$WORK/mountinfo"
+		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off)
+		contains 'no hierarchy' "$text" 'cgroup memory limit = cannot tell'
+	fi
+fi
+
+# Every server in a container is process 1 of a namespace that nobody else sees.
+if [ "$(id -u)" = 0 ] && unshare -p -f --mount-proc true 2>/dev/null; then
+	step 'in containers: no wait without RDMA, a bounded one with it'
+	maasd=$MAASD
+	MAASD=$WORK/contained
+	printf '#!/bin/sh\nexec unshare -p -f --kill-child --mount-proc "%s" "$@"\n' "$maasd" >"$MAASD"
+	chmod +x "$MAASD"
+	start_server "${pool[@]}" --rdma off
+	kill -KILL "$SERVER"
+	wait_server 137
+	start_server "${pool[@]}" --rdma off
+	[[ $(cat "$LOG") != *waiting* ]] || fail 'waits for a server that had no device'
+	kill -KILL "$SERVER"
+	wait_server 137
+	printf '\2' | dd of="$file.slots" bs=1 seek=388 conv=notrunc status=none # "a device writes"
+	began=$SECONDS
+	start_server "${pool[@]}" --rdma off
+	between 'seconds of waiting' 9 20 $((SECONDS - began))
+	contains 'log' "$(cat "$LOG")" 'waiting 10 s for what a NIC may still write'
+	request GET "/allocate/$kept/data"
+	equal 'what was lent' precious "$BODY"
+	kill -KILL "$SERVER"
+	wait_server 137
+	MAASD=$maasd
+	start_server "${pool[@]}" --rdma off
+	stop_server
+fi
