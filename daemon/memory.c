@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether the pool fits: the machine, its control group, the file system of --memory-file. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,13 +36,11 @@ static uint64_t available_bytes(void)
 	char line[128];
 
 	while (file && fgets(line, sizeof(line), file)) {
-		unsigned long long kib;
+		bool available = !strncmp(line, "MemAvailable:", 13);
 
-		if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-			told = true;
-		else if (sscanf(line, "SwapFree: %llu", &kib) != 1)
-			continue;
-		sum += kib * 1024;
+		if (available || !strncmp(line, "SwapFree:", 9))
+			sum += strtoull(strchr(line, ':') + 1, NULL, 10) * 1024; /* KiB */
+		told = told || available;
 	}
 	if (file)
 		fclose(file);

@@ -12,11 +12,11 @@
 
 static int damaged(char *error, uint32_t slot)
 {
-	return maas_slab_refuse(error, -EUCLEAN,
-				"--memory-file: its table is damaged at slot %u; put a good copy "
-				"back, or remove PATH and PATH.slots to begin anew, what they hold "
-				"is lost",
-				slot);
+	maas_slab_refuse(error, -EUCLEAN,
+			 "--memory-file: its table is damaged at slot %u; put a good copy back, or "
+			 "remove PATH and PATH.slots to begin anew, what they hold is lost",
+			 slot);
+	return -EUCLEAN;
 }
 
 /*
