@@ -20,7 +20,9 @@
 
 int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
 {
-	rlim_t want = (rlim_t)options->num_listen * options->max_connections + SPARE_FILES;
+	rlim_t want = (rlim_t)options->num_listen *
+			      (options->max_connections + (rlim_t)MAAS_HTTP_RESERVE) +
+		      maas_http_max_linger(options->max_connections) + SPARE_FILES;
 	struct rlimit limit;
 	struct rlimit raised;
 	unsigned int fits;

@@ -40,8 +40,7 @@
 #define MAAS_HTTP_FREE_BYTES	      (64u << 10) /* that a request holds without being counted */
 #define MAAS_HTTP_SMALL_BODY	      (8u << 10)  /* of a JSON body that is no list */
 #define MAAS_HTTP_PEER_SHARE	      4	 /* one address holds at most this part of what all may */
-#define MAAS_HTTP_RESERVE	      32 /* connections beyond the limits, for health checks, … */
-#define MAAS_HTTP_RESERVE_PER_ADDRESS 2	 /* … of one address, … */
+#define MAAS_HTTP_RESERVE_PER_ADDRESS 2	 /* of MAAS_HTTP_RESERVE, … */
 #define MAAS_HTTP_RESERVE_MS	      1000 /* … and how soon they must have sent their request */
 #define MAAS_HTTP_MAX_ARGUMENTS	      64   /* of a query */
 #define MAAS_HTTP_NAME		      256

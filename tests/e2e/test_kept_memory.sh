@@ -24,7 +24,7 @@ arena=$(jq -r .arena_id <<<"$BODY") boot=$(jq -r .boot_id <<<"$BODY")
 kill -KILL "$SERVER"
 wait_server 137
 start_server --memory-file "$file" --max-pool-size 64MiB
-contains 'log' "$(cat "$LOG")" 'memory kept allocations=2'
+wait_for 5 grep -q 'memory kept allocations=2' "$LOG"
 request GET /health
 equal 'arena_id' "$arena" "$(jq -r .arena_id <<<"$BODY")"
 [ "$boot" != "$(jq -r .boot_id <<<"$BODY")" ] || fail 'the same boot_id'
