@@ -182,9 +182,9 @@ struct maas_allocation {
 /*
  * Borrows `size_bytes` of zeroed memory; `options` NULL: all defaults.
  * Errors: -EINVAL, -EFBIG above the largest slab, -ENOSPC the pool is full (nothing is ever evicted
- * for you), -ENOTUNIQ the request id came with another request, -ENODATA it is that of a batch whose
- * allocations the server no longer knows (list the owner's), -EKEYREVOKED the session is lost,
- * over RDMA -EDQUOT the server or its device has no more keys, and those of every call (see
+ * for you), -ENOTUNIQ the request id came with another request, -ENODATA it is that of a batch
+ * whose allocations the server no longer knows (list the owner's), -EKEYREVOKED the session is
+ * lost, over RDMA -EDQUOT the server or its device has no more keys, and those of every call (see
  * maas_get()).
  */
 int maas_alloc(struct maas *maas, uint64_t size_bytes, const struct maas_alloc_options *options,

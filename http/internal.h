@@ -24,26 +24,27 @@
 
 #include <microhttpd.h>
 
+#include "http/heavy.h"
 #include "http/http.h"
+#include "http/linger.h"
 #include "http/parse.h"
+#include "http/peers.h"
 
-#define MAAS_HTTP_MAX_ROUTES	      24
-#define MAAS_HTTP_UNKNOWN	      (MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
-#define MAAS_HTTP_CODES		      20
-#define MAAS_HTTP_BUCKETS	      14
-#define MAAS_HTTP_PATH_BYTES	      160 /* of a path, for the log */
-#define MAAS_HTTP_REMOTE_BYTES	      64
-#define MAAS_HTTP_MAX_LISTEN	      16
-#define MAAS_HTTP_URL		      160
-#define MAAS_HTTP_MIN_RATE	      (64u << 10) /* bytes a second that a client must manage */
-#define MAAS_HTTP_STEP_BYTES	      (64u << 10) /* of a body, between two looks at its progress */
-#define MAAS_HTTP_FREE_BYTES	      (64u << 10) /* that a request holds without being counted */
-#define MAAS_HTTP_SMALL_BODY	      (8u << 10)  /* of a JSON body that is no list */
-#define MAAS_HTTP_PEER_SHARE	      4	 /* one address holds at most this part of what all may */
-#define MAAS_HTTP_RESERVE_PER_ADDRESS 2	 /* of MAAS_HTTP_RESERVE, … */
-#define MAAS_HTTP_RESERVE_MS	      1000 /* … and how soon they must have sent their request */
-#define MAAS_HTTP_MAX_ARGUMENTS	      64   /* of a query */
-#define MAAS_HTTP_NAME		      256
+#define MAAS_HTTP_MAX_ROUTES	24
+#define MAAS_HTTP_UNKNOWN	(MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
+#define MAAS_HTTP_CODES		20
+#define MAAS_HTTP_BUCKETS	14
+#define MAAS_HTTP_PATH_BYTES	160 /* of a path, for the log */
+#define MAAS_HTTP_REMOTE_BYTES	64
+#define MAAS_HTTP_MAX_LISTEN	16
+#define MAAS_HTTP_URL		160
+#define MAAS_HTTP_MIN_RATE	(64u << 10) /* bytes a second that a client must manage */
+#define MAAS_HTTP_STEP_BYTES	(64u << 10) /* of a body, between two looks at its progress */
+#define MAAS_HTTP_FREE_BYTES	(64u << 10) /* that a request holds without being counted */
+#define MAAS_HTTP_SMALL_BODY	(8u << 10)  /* of a JSON body that is no list */
+#define MAAS_HTTP_RESERVE_MS	1000	    /* … and how soon they must have sent their request */
+#define MAAS_HTTP_MAX_ARGUMENTS 64	    /* of a query */
+#define MAAS_HTTP_NAME		256
 
 struct maas_http_conn;
 
@@ -80,106 +81,6 @@ void maas_http_metric(struct maas_buf *out, const char *name, const char *type, 
 		      uint64_t value);
 void maas_http_process_metrics(struct maas_buf *out);
 void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out);
-
-/* ---- connections that were answered early, and end */
-
-struct maas_http_lingerer;
-TAILQ_HEAD(maas_http_lingerers, maas_http_lingerer);
-
-struct maas_http_linger {
-	bool running;
-	pthread_t thread;
-	int event_fd; /* wakes the thread */
-	int epoll_fd;
-	unsigned int max; /* at once; more are simply closed */
-
-	pthread_mutex_t lock;
-	/* guarded by lock */
-	struct maas_http_lingerers fresh; /* that the thread has not seen yet */
-	unsigned int count;		  /* descriptors held, fresh ones included */
-	bool stop;
-};
-
-MAAS_MUST_CHECK int maas_http_linger_start(struct maas_http_linger *linger, unsigned int max);
-void maas_http_linger_stop(struct maas_http_linger *linger);
-/* Keeps a copy of `fd`, which the caller closes, and reads from it for at most two seconds. */
-void maas_http_linger_add(struct maas_http_linger *linger, int fd);
-
-/* ---- heavy: a thread for requests that take long by themselves */
-
-#define MAAS_HTTP_HEAVY_BYTES (16u << 20) /* of slabs in one allocation, from here on */
-
-struct maas_http_loan;
-TAILQ_HEAD(maas_http_loans, maas_http_loan);
-
-struct maas_http_heavy {
-	bool running;
-	pthread_t thread;
-	pthread_cond_t wake;
-	pthread_mutex_t lock;
-	/* guarded by lock */
-	struct maas_http_loans queue;
-	bool stop;
-};
-
-MAAS_MUST_CHECK int maas_http_heavy_start(struct maas_http_heavy *heavy);
-/* What waits in the queue ends with -ECANCELED. */
-void maas_http_heavy_stop(struct maas_http_heavy *heavy);
-/*
- * Suspends the request and runs `work` in that thread; its result ends the wait, unless that is
- * -EINPROGRESS: then maas_http_loan_done() comes by itself.
- */
-MAAS_MUST_CHECK int maas_http_heavy_run(struct maas_http_loan *loan,
-					int (*work)(struct maas_http_loan *loan));
-
-/* ---- peers: who is connected, by address */
-
-#define MAAS_HTTP_PEER_BUCKETS 1024
-
-struct maas_http_peer_key {
-	unsigned char family;
-	unsigned char bytes[8]; /* an IPv4 address, or the first half of an IPv6 address */
-};
-
-struct maas_http_peer {
-	LIST_ENTRY(maas_http_peer) link; /* guarded by the lock of the peers, as the counts are */
-	struct maas_http_peer_key key;
-	unsigned int connections;
-	unsigned int reserved;
-	_Atomic uint64_t held_bytes; /* by its requests under way; any thread */
-};
-
-LIST_HEAD(maas_http_peer_list, maas_http_peer);
-
-struct maas_http_peers {
-	unsigned char key[16];
-	pthread_mutex_t lock;
-	struct maas_http_peer_list buckets[MAAS_HTTP_PEER_BUCKETS]; /* guarded by lock */
-};
-
-/* What a connection may do. */
-enum maas_http_place {
-	MAAS_PLACE_NONE,
-	MAAS_PLACE_NORMAL,
-	MAAS_PLACE_RESERVE, /* health checks only */
-};
-
-struct maas_http_listener;
-
-/* Errors: -EIO. */
-MAAS_MUST_CHECK int maas_http_peers_init(struct maas_http_peers *peers);
-void maas_http_peers_fini(struct maas_http_peers *peers);
-/* Whether a connection that comes now would have a place. Any thread. */
-bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listener *listener,
-			   const struct sockaddr *addr);
-/* Takes a place for a connection, until maas_http_peers_leave(). `ret_peer`: NULL where connections
- * are not counted by address. Any thread. */
-enum maas_http_place maas_http_peers_enter(struct maas_http *http,
-					   struct maas_http_listener *listener,
-					   const struct sockaddr *addr,
-					   struct maas_http_peer **ret_peer);
-void maas_http_peers_leave(struct maas_http *http, struct maas_http_listener *listener,
-			   enum maas_http_place place, struct maas_http_peer *peer);
 
 /* ---- server */
 
@@ -285,13 +186,13 @@ enum maas_http_field {
 };
 
 struct maas_http_handlers {
-	enum maas_http_body body;
 	maas_http_handler *begin; /* of a stream: the headers are here */
 	int (*data)(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 	maas_http_handler *finish; /* the whole request is here */
 	maas_http_handler *resume; /* the wait that `finish` began is over */
-	bool vital;		   /* answered however many connections there are */
-	bool quiet;		   /* so frequent that it is logged at debug only */
+	enum maas_http_body body;
+	bool vital; /* answered however many connections there are */
+	bool quiet; /* so frequent that it is logged at debug only */
 };
 
 /* A page of allocations that is being written. */

@@ -5,6 +5,7 @@
  * text: so the outer object and its array are walked here, and only one element after the other is
  * given to the library.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,9 +29,11 @@ static int refuse_count(const struct maas_http_list *list, struct maas_http_faul
 /* The next byte that is no white space (RFC 8259, 2), or NUL at the end. */
 static char peek(struct maas_http_list *list)
 {
-	while (list->at < list->end && strchr(" \t\r\n", *list->at) && *list->at)
+	while (list->at < list->end && *list->at && strchr(" \t\r\n", *list->at))
 		list->at++;
-	return list->at < list->end ? *list->at : '\0';
+	if (list->at == list->end)
+		return '\0';
+	return *list->at;
 }
 
 static bool take(struct maas_http_list *list, char wanted)
@@ -258,14 +261,13 @@ static int fill_piece(const struct maas_http_element *element, uint32_t i,
 {
 	struct maas_http_piece *piece = &pieces->at[i];
 	struct maas_http_fault inner;
-	json_t *object;
+	json_t *object = NULL;
 	int r;
 
 	r = maas_http_json_load(element->text, element->len, EXAMPLE, &object, &inner);
-	if (!r) {
+	if (!r)
 		r = maas_http_json_fill(&piece_shape, object, piece, &inner);
-		json_decref(object);
-	}
+	json_decref(object);
 	if (r == -EINVAL)
 		return maas_http_refuse(fault, inner.code, "ranges[%u]: %.280s", i, inner.text);
 	if (r)
@@ -300,13 +302,14 @@ int maas_http_json_pieces(const char *text, size_t len, struct maas_http_pieces 
 			  struct maas_http_fault *fault)
 {
 	struct maas_http_pieces pieces = {0};
-	struct maas_http_element element;
+	struct maas_http_element element = {0};
 	struct maas_http_list list;
 	int r;
 
 	r = count_pieces(text, len, &pieces.count, fault);
 	if (r)
 		return r;
+	assert(pieces.count);
 	pieces.at = calloc(pieces.count, sizeof(*pieces.at));
 	if (!pieces.at)
 		return -ENOMEM;

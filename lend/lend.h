@@ -27,8 +27,8 @@
 #define MAAS_LEND_REQUEST_S   600     /* an answer is remembered this long, … */
 #define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
 #define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
-#define MAAS_LEND_MAX_TTL_S   (366u * 86400u)
-#define MAAS_LEND_SESSION_S   60   /* the lease of a session that does not say, … */
+#define MAAS_LEND_MAX_TTL_S   31622400u /* 366 days */
+#define MAAS_LEND_SESSION_S   60	/* the lease of a session that does not say, … */
 #define MAAS_LEND_SESSION_MAX 3600 /* … and the longest, where max_session_ttl_s does not say */
 #define MAAS_LEND_MAX_OWNERS  65536
 #define MAAS_LEND_TICKET_TEXT 33 /* 128 bits in hex, 96 of them random, and a NUL */

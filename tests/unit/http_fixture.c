@@ -345,7 +345,7 @@ int http_recv_answer(int fd, char *buffer, size_t max)
 		len += (size_t)n;
 		buffer[len] = '\0';
 	}
-	return len > 12 ? atoi(buffer + 9) : 0;
+	return len > 12 ? (int)strtol(buffer + 9, NULL, 10) : 0;
 }
 
 void http_post_later(int fd, const char *path, const char *body)

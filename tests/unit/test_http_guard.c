@@ -104,30 +104,32 @@ static void host__none(void **state)
 	expect("GET /stats HTTP/1.0", "", "403", "foreign_host");
 }
 
+#define AT_80	"Host: localhost\r\n"
+#define AT_443	"Host: localhost:443\r\n"
+#define AT_3000 "Host: localhost:3000\r\n"
+
 static void origin__of_another_site(void **state)
 {
 	static const char *const bad[] = {
-		"Host: localhost:3000\r\nOrigin: http://evil.example\r\n",
-		"Host: localhost:3000\r\nOrigin: http://localhost:8080\r\n",
-		"Host: localhost:3000\r\nOrigin: http://localhost\r\n",
-		"Host: localhost\r\nOrigin: https://localhost\r\n",
-		"Host: localhost:3000\r\nOrigin: null\r\n",
-		"Host: localhost:3000\r\nOrigin: http://localhost:3000/x\r\n",
-		"Host: localhost:3000\r\nOrigin: http://localhost:3000@evil.example\r\n",
-		"Host: localhost:3000\r\nSec-Fetch-Site: cross-site\r\n",
-		"Host: localhost:3000\r\nSec-Fetch-Site: same-site\r\n",
-		"Host: localhost:3000\r\nOrigin: http://localhost:3000\r\nSec-Fetch-Site: "
-		"Cross-Site\r\n",
-		"Host: localhost:3000\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: "
-		"navigate\r\n",
+		AT_3000 "Origin: http://evil.example\r\n",
+		AT_3000 "Origin: http://localhost:8080\r\n",
+		AT_3000 "Origin: http://localhost\r\n",
+		AT_80 "Origin: https://localhost\r\n",
+		AT_3000 "Origin: null\r\n",
+		AT_3000 "Origin: http://localhost:3000/x\r\n",
+		AT_3000 "Origin: http://localhost:3000@evil.example\r\n",
+		AT_3000 "Sec-Fetch-Site: cross-site\r\n",
+		AT_3000 "Sec-Fetch-Site: same-site\r\n",
+		AT_3000 "Origin: http://localhost:3000\r\nSec-Fetch-Site: Cross-Site\r\n",
+		AT_3000 "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
 	};
 	static const char *const good[] = {
-		"Host: localhost:3000\r\nOrigin: http://localhost:3000\r\n",
-		"Host: localhost:3000\r\nOrigin: HTTP://LocalHost:3000\r\n",
-		"Host: localhost\r\nOrigin: http://localhost:80\r\n",
-		"Host: localhost:443\r\nOrigin: https://localhost\r\n",
-		"Host: localhost:3000\r\nSec-Fetch-Site: same-origin\r\n",
-		"Host: localhost:3000\r\nSec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
+		AT_3000 "Origin: http://localhost:3000\r\n",
+		AT_3000 "Origin: HTTP://LocalHost:3000\r\n",
+		AT_80 "Origin: http://localhost:80\r\n",
+		AT_443 "Origin: https://localhost\r\n",
+		AT_3000 "Sec-Fetch-Site: same-origin\r\n",
+		AT_3000 "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
 	};
 	static const char *const starts[] = {
 		"GET /allocations HTTP/1.1", "DELETE /allocate/x HTTP/1.1", "POST /free HTTP/1.1",

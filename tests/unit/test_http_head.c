@@ -35,7 +35,7 @@ static int count_answers(void)
 	int count = 0;
 
 	for (const char *at = buffer; (at = strstr(at, "HTTP/1.1 ")); at++)
-		count++;
+		count += at[9] >= '1' && at[9] <= '5';
 	return count;
 }
 

@@ -56,17 +56,17 @@ static void count_free(void *at)
 static char *fill(const char *before, const char *unit, const char *after, size_t len)
 {
 	size_t unit_len = strlen(unit);
+	size_t after_len = strlen(after);
 	char *text = malloc(len + 1);
-	size_t used = strlen(before);
+	size_t used;
 
 	assert_non_null(text);
-	memset(text, ' ', len);
-	memcpy(text, before, used);
-	for (; used + unit_len + strlen(after) <= len; used += unit_len)
-		memcpy(text + used, unit, unit_len);
+	used = (size_t)snprintf(text, len + 1, "%s", before);
+	for (; used + unit_len + after_len <= len; used += unit_len)
+		snprintf(text + used, len + 1 - used, "%s", unit);
 	/* The last comma separates nothing. */
-	text[used - 1] = ' ';
-	memcpy(text + len - strlen(after), after, strlen(after));
+	memset(text + used - 1, ' ', len - used + 1);
+	snprintf(text + len - after_len, after_len + 1, "%s", after);
 	return text;
 }
 

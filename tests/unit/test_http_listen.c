@@ -104,6 +104,7 @@ static void listen__leaves_what_is_not_its_own(void **state)
 static mode_t mode_at_bind;
 static gid_t group_at_bind;
 
+/* The linker's names of --wrap. NOLINTBEGIN */
 int __real_bind(int fd, const struct sockaddr *addr, socklen_t len);
 int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len);
 
@@ -120,6 +121,7 @@ int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	return r;
 }
+/* NOLINTEND */
 
 static void serves_with_mode(const char *address, mode_t umask_bits, mode_t asked,
 			     const gid_t *group)

@@ -189,7 +189,7 @@ static int free_large(unsigned int host, size_t len)
 
 	assert_non_null(body);
 	memset(body, ' ', len);
-	memcpy(body, "{\"ids\":[\"x\"]", 12);
+	body[snprintf(body, len, "{\"ids\":[\"x\"]")] = ' ';
 	body[len - 1] = '}';
 	status = post(host, "/free", body, len);
 	free(body);

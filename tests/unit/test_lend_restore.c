@@ -61,7 +61,7 @@ static int setup(void **state)
 static int count_of(struct fixture *f, const char *owner)
 {
 	static struct maas_allocation list[100];
-	bool more;
+	bool more = true;
 	int count = list_page(f->lend, owner, NULL, 100, list, &more);
 
 	assert_false(more);

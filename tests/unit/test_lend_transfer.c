@@ -191,7 +191,7 @@ static void transfers__cost_the_same_among_many(void **state)
 /* Each is told once, however many ticks and other frees come by. */
 static void free__tells_each_of_many_once(void **state)
 {
-	struct fixture f = fixture_open(POOL_BYTES * 2, NULL, NULL);
+	struct fixture f = fixture_open(UINT64_C(2) * POOL_BYTES, NULL, NULL);
 	struct maas_allocation a[2] = {allocate_whole(&f), allocate_whole(&f)};
 	static struct maas_transfer transfers[2][5000];
 	static int aborts[2][5000];

@@ -51,10 +51,12 @@ static void stray__long_names(void **state)
 	char entry[1000];
 
 	(void)state;
-	for (size_t len = 1; len < sizeof(entry) - 8; len += 7) {
-		memset(entry, 'X', sizeof(entry));
-		memcpy(entry, "MAAS_", 5);
-		snprintf(entry + 5 + len, 3, "=1");
+	for (size_t len = 1; len < 900; len += 7) {
+		char name[900];
+
+		memset(name, 'X', len);
+		name[len] = '\0';
+		snprintf(entry, sizeof(entry), "MAAS_%s=1", name);
 		assert_true(maas_options_stray(entry, advice));
 	}
 }

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A thread for requests that take long by themselves. */
+#ifndef MAAS_HTTP_HEAVY_H
+#define MAAS_HTTP_HEAVY_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "base/base.h"
+
+#define MAAS_HTTP_HEAVY_BYTES (16u << 20) /* of slabs in one allocation, from here on */
+
+struct maas_http_loan;
+TAILQ_HEAD(maas_http_loans, maas_http_loan);
+
+struct maas_http_heavy {
+	bool running;
+	pthread_t thread;
+	pthread_cond_t wake;
+	pthread_mutex_t lock;
+	/* guarded by lock */
+	struct maas_http_loans queue;
+	bool stop;
+};
+
+MAAS_MUST_CHECK int maas_http_heavy_start(struct maas_http_heavy *heavy);
+/* What waits in the queue ends with -ECANCELED. */
+void maas_http_heavy_stop(struct maas_http_heavy *heavy);
+/*
+ * Suspends the request and runs `work` in that thread; its result ends the wait, unless that is
+ * -EINPROGRESS: then maas_http_loan_done() comes by itself.
+ */
+MAAS_MUST_CHECK int maas_http_heavy_run(struct maas_http_loan *loan,
+					int (*work)(struct maas_http_loan *loan));
+
+#endif
