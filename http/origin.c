@@ -53,7 +53,7 @@ int maas_http_authority_parse(const char *text, size_t len, struct maas_http_aut
 
 static bool same_text(const struct maas_http_authority *authority, const char *name, size_t len)
 {
-	return authority->host_len == len && !strncasecmp(authority->host, name, len);
+	return len && authority->host_len == len && !strncasecmp(authority->host, name, len);
 }
 
 bool maas_http_authority_is(const struct maas_http_authority *authority, const char *name)
@@ -70,7 +70,7 @@ bool maas_http_authority_is_loopback(const struct maas_http_authority *authority
 	if (maas_http_authority_is(authority, "localhost") ||
 	    maas_http_authority_is(authority, "localhost."))
 		return true;
-	if (authority->host_len >= sizeof(text))
+	if (!authority->host_len || authority->host_len >= sizeof(text))
 		return false;
 	memcpy(text, authority->host, authority->host_len);
 	text[authority->host_len] = '\0';

@@ -27,7 +27,7 @@ class Server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MAAS_")}
         self.process = subprocess.Popen(
             [sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", *options],
-            stderr=subprocess.PIPE, env=environment, text=True)
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True)
         # Other lines may come first.
         for line in self.process.stderr:
             found = re.match(r"Listening on http://127.0.0.1:(\d+)$", line)
@@ -44,6 +44,10 @@ class Server:
     def peak_mib(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1]) >> 10
+
+    def is_sanitized(self):
+        with open(f"/proc/{self.process.pid}/maps", encoding="ascii") as maps:
+            return re.search(r"lib[at]san", maps.read()) is not None
 
     def stop(self):
         self.process.terminate()
@@ -84,7 +88,7 @@ class Victim(threading.Thread):
     """Goes on until it is told to stop; keeps the longest answer and what went wrong."""
 
     def __init__(self, server):
-        super().__init__()
+        super().__init__(daemon=True)
         self.server = server
         self.going = True
         self.worst_s = 0.0
@@ -142,7 +146,8 @@ def shapes(server):
             thread.start()
         for thread in threads:
             thread.join()
-    if server.peak_mib() > 150:
+    # A sanitizer keeps what was freed.
+    if not server.is_sanitized() and server.peak_mib() > 150:
         sys.exit(f"16 bodies of 4 MiB cost {server.peak_mib()} MiB")
     return []
 
@@ -213,22 +218,29 @@ def connect(server):
     return connections
 
 
+def suffer(abuse, server):
+    victim = Victim(server)
+    victim.start()
+    held = abuse(server)
+    time.sleep(2)
+    victim.going = False
+    victim.join(60)
+    print(f"{abuse.__name__}: {victim.turns} turns of another client, "
+          f"the slowest answer took {victim.worst_s * 1000:.0f} ms", flush=True)
+    for connection in held:
+        connection.close()
+    if victim.wrong or victim.worst_s > LIMIT_S or victim.turns < 5:
+        sys.exit(f"FAILED: {victim.wrong[:3]}")
+
+
 def main():
     for abuse in [announce, shapes, stall, list_slowly, gigabytes, connect]:
         server = Server("--max-connections", "2000")
-        victim = Victim(server)
-        victim.start()
-        held = abuse(server)
-        time.sleep(2)
-        victim.going = False
-        victim.join()
-        print(f"{abuse.__name__}: {victim.turns} turns of another client, "
-              f"the slowest answer took {victim.worst_s * 1000:.0f} ms")
-        for connection in held:
-            connection.close()
-        server.stop()
-        if victim.wrong or victim.worst_s > LIMIT_S or victim.turns < 5:
-            sys.exit(f"FAILED: {victim.wrong[:3]}")
+        try:
+            suffer(abuse, server)
+            server.stop()
+        finally:
+            server.process.kill()
 
 
 main()
