@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,20 @@
 #define LONG_BITS   (8 * sizeof(unsigned long))
 
 /* ---- descriptors */
+
+/*
+ * How many connections to each of `num_listen` addresses `files` descriptors allow, with the
+ * reserve of each and what lingers; where there are too few for those, at least one.
+ */
+static unsigned int fitting_connections(rlim_t files, unsigned int num_listen)
+{
+	rlim_t beside = (rlim_t)num_listen * MAAS_HTTP_RESERVE;
+	rlim_t fits = files > beside ? (files - beside) / (num_listen + 1) : 0;
+
+	if (fits >= maas_http_max_linger(UINT_MAX))
+		fits = (files - beside - maas_http_max_linger(UINT_MAX)) / num_listen;
+	return fits ? (unsigned int)fits : 1;
+}
 
 int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
 {
@@ -42,7 +57,7 @@ int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIO
 			 (unsigned long long)limit.rlim_cur);
 		return -EMFILE;
 	}
-	fits = (unsigned int)((limit.rlim_cur - SPARE_FILES) / options->num_listen);
+	fits = fitting_connections(limit.rlim_cur - SPARE_FILES, options->num_listen);
 	log_warn("--max-connections %u lowered to %u: the limit of open files is %llu; raise it "
 		 "with "
 		 "ulimit -n, or LimitNOFILE= in the systemd unit",

@@ -53,6 +53,8 @@ static int check(struct maas_options *options)
 	r = maas_serve_check_rdma(options, slab, error, &text);
 	if (!r)
 		r = maas_memory_check(options, error);
+	if (r >= 0 && options->memory_file)
+		r = maas_slab_look(slab, options->memory_file, error);
 	maas_slab_close(slab);
 	if (r < 0) {
 		maas_buf_fini(&text);

@@ -7,7 +7,8 @@
 
 #include "daemon/internal.h"
 
-#define PROC "/proc/self"
+#define PROC	      "/proc/self"
+#define PROCESS_BYTES (32u << 20) /* that the server takes beside the pool and its table, about */
 
 /* What is asked for, and what is said about it. */
 struct fit {
@@ -94,7 +95,7 @@ static void check_cgroup(struct fit *fit)
 	uint64_t limit;
 
 	if (fit->room.disk || fit->room.huge || maas_cgroup_memory(PROC, &limit) ||
-	    fit->options->max_pool_bytes < limit)
+	    fit->room.need_bytes + PROCESS_BYTES < limit)
 		return;
 	find(fit, -ENOMEM,
 	     "--max-pool-size %s does not fit into the cgroup's limit of memory (%s): a full pool "

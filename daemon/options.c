@@ -8,7 +8,8 @@
 
 #include "daemon/options_table.h"
 
-#define LISTEN_WANTED "HOST:PORT, [IPV6]:PORT or unix:PATH, such as 127.0.0.1:3000"
+#define HOST_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define LISTEN_WANTED	"HOST:PORT, [IPV6]:PORT or unix:PATH, such as 127.0.0.1:3000"
 
 /* Where a value was found, for the messages: "--max-pool-size" or "MAAS_MAX_POOL_SIZE". */
 struct source {
@@ -180,7 +181,7 @@ static int add_host(struct maas_options *options, const struct source *source, c
 	if (options->num_hosts == MAAS_OPTIONS_HOSTS)
 		return refuse(source, value, "left out: there are already %d names",
 			      MAAS_OPTIONS_HOSTS);
-	if (!len || len >= MAAS_OPTIONS_NAME || strcspn(value, ":/@ \t") != len)
+	if (!len || len >= MAAS_OPTIONS_NAME || strspn(value, HOST_CHARACTERS) != len)
 		return refuse(source, value, "a host's name without a port, such as maas.local");
 	memcpy(options->hosts[options->num_hosts++], value, len + 1);
 	return 0;
@@ -315,6 +316,13 @@ static int take_argument(struct maas_options *options, int argc, char *const *ar
 	return set(options, option, &source, value);
 }
 
+/* Kubernetes gives MAAS_RDMA_PORT=tcp://10.0.0.1:18515 to a pod for a service `maas-rdma`. */
+static bool is_service_link(const char *value)
+{
+	return !strncmp(value, "tcp://", 6) || !strncmp(value, "udp://", 6) ||
+	       !strncmp(value, "sctp://", 7);
+}
+
 static int take_environment(struct maas_options *options, enum maas_option option,
 			    char *(*env)(const char *name), char *error)
 {
@@ -326,7 +334,7 @@ static int take_environment(struct maas_options *options, enum maas_option optio
 		return 0;
 	maas_options_env_name(option, name);
 	value = env(name);
-	if (!value || !*value)
+	if (!value || !*value || is_service_link(value))
 		return 0;
 	options->given |= UINT64_C(1) << option;
 	return set(options, option, &source, value);

@@ -74,8 +74,10 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	maas_http_deadline_idle(conn, maas_clock_ns());
 	if (conn->place == MAAS_PLACE_RESERVE)
 		set_deadline(conn, maas_clock_ms() + MAAS_HTTP_RESERVE_MS);
-	if (conn->place == MAAS_PLACE_NONE)
+	if (conn->place == MAAS_PLACE_NONE) {
+		atomic_fetch_add_explicit(&conn->http->metrics.refused, 1, memory_order_relaxed);
 		shutdown(conn->fd, SHUT_RDWR);
+	}
 	return conn;
 }
 
@@ -151,17 +153,26 @@ void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t b
 	set_deadline(conn, now_ns / 1000000u + timeout_ms(conn) + transfer_ms(bytes));
 }
 
+/* Who holds what others could use must go on soon. */
+static uint64_t patience_ms(const struct maas_http_conn *conn)
+{
+	uint64_t ms = timeout_ms(conn);
+
+	return maas_http_counts(conn) && ms > HOLDER_MS ? HOLDER_MS : ms;
+}
+
+void maas_http_deadline_block(struct maas_http_conn *conn, uint64_t bytes)
+{
+	set_deadline(conn, maas_clock_ms() + patience_ms(conn) + transfer_ms(bytes));
+}
+
 void maas_http_deadline_step(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
-	uint64_t patience_ms = timeout_ms(conn);
 	uint64_t end_ms;
 
-	/* Who holds what others could use brings the next step soon. */
-	if (req->wanted_bytes > MAAS_HTTP_FREE_BYTES && patience_ms > HOLDER_MS)
-		patience_ms = HOLDER_MS;
 	req->step_end = req->received + MAAS_HTTP_STEP_BYTES;
-	end_ms = maas_clock_ms() + patience_ms + transfer_ms(MAAS_HTTP_STEP_BYTES);
+	end_ms = maas_clock_ms() + patience_ms(conn) + transfer_ms(MAAS_HTTP_STEP_BYTES);
 	set_deadline(conn, end_ms < req->body_end_ms ? end_ms : req->body_end_ms);
 }
 

@@ -51,8 +51,8 @@ static int refuse_host(struct maas_http_conn *conn)
 {
 	return maas_http_error(conn, MHD_HTTP_FORBIDDEN, "foreign_host",
 			       "by a connection within this machine only its own names are served, "
-			       "such as localhost or 127.0.0.1; start maasd with --host NAME to "
-			       "serve another");
+			       "such as localhost or 127.0.0.1 (not 0.0.0.0); start maasd with "
+			       "--host NAME to serve another");
 }
 
 /* Only programs on this machine come by a loopback address, and they know it by its own names. */

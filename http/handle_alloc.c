@@ -180,17 +180,30 @@ static bool is_heavy(const struct maas_http_loan *loan)
 	       MAAS_HTTP_HEAVY_BYTES;
 }
 
+/* There it may wait, for memory or for a request with the same id. */
+static int run_heavy(struct maas_http_loan *loan)
+{
+	loan->request.nowait = false;
+	return maas_http_heavy_run(loan, loan->keyed ? allocate_keyed : allocate);
+}
+
 static int start(struct maas_http_conn *conn, struct maas_http_loan *loan)
 {
 	int r;
 
 	if (is_heavy(loan))
-		return maas_http_heavy_run(loan, loan->keyed ? allocate_keyed : allocate);
+		return run_heavy(loan);
 	if (loan->keyed) {
 		maas_http_loan_begin(loan);
-		return maas_http_loan_wait(loan, allocate_keyed(loan));
+		r = allocate_keyed(loan);
+		if (r != -EAGAIN)
+			return maas_http_loan_wait(loan, r);
+		maas_http_loan_done(loan, 0);
+		return run_heavy(loan);
 	}
 	r = allocate(loan);
+	if (r == -EAGAIN)
+		return run_heavy(loan);
 	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
 }
 
@@ -223,6 +236,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		.session = *body.session ? loan->body.session : NULL,
 		.owner = *body.owner ? loan->body.owner : NULL,
 		.request_id = *body.request_id ? loan->body.request_id : NULL,
+		.nowait = true,
 	};
 	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_ACCESS_NONE;
 	return start(conn, loan);

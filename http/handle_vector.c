@@ -22,6 +22,8 @@ struct maas_http_vector {
 	/* /data/write: length, JSON, bytes */
 	unsigned int prefix_len;
 	uint32_t json_len;
+	uint32_t json_at; /* of it, how much has come */
+	struct maas_http_conn *conn;
 };
 
 static void end_transfers(struct maas_http_conn *conn, struct maas_http_vector *vector)
@@ -122,6 +124,8 @@ static ssize_t copy_pieces(void *cls, uint64_t pos, char *to, size_t max)
 	size_t done = 0;
 
 	(void)pos; /* each byte is asked for once, in order */
+	/* The block before has been sent. */
+	maas_http_deadline_block(vector->conn, max);
 	while (done < max && vector->current < vector->pieces.count) {
 		const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
 		const uint8_t *from = vector->transfers[vector->transfer].bytes + piece->offset;
@@ -153,6 +157,7 @@ int maas_http_data_read(struct maas_http_conn *conn)
 	conn->req.vector = vector;
 	if (!vector)
 		return maas_http_fail(conn, -ENOMEM, NULL);
+	vector->conn = conn;
 	r = start(conn);
 	if (r || conn->req.status)
 		return r;
@@ -217,7 +222,7 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	struct maas_http_request *req = &conn->req;
-	size_t want = vector->json_len - conn->in.len;
+	size_t want = vector->json_len - vector->json_at;
 	uint64_t total;
 	int r;
 
@@ -228,13 +233,17 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 		return maas_http_fail(conn, r, NULL);
 	maas_buf_add(&conn->in, data + *used, want);
 	*used += want;
+	vector->json_at += (uint32_t)want;
 	if (conn->in.error)
 		return maas_http_fail(conn, conn->in.error, NULL);
-	if (conn->in.len < vector->json_len)
+	if (vector->json_at < vector->json_len)
 		return 0;
 	r = start(conn);
 	if (r || req->status)
 		return r;
+	/* The ranges are known; the bytes may take their time. */
+	maas_buf_fini(&conn->in);
+	maas_http_give_back(conn, vector->json_len);
 	total = PREFIX_BYTES + vector->json_len + vector->pieces.total;
 	if (!req->chunked && total != req->content_length)
 		return fail_frame(conn, "the ranges' lengths do not add up to the body's length");
@@ -278,7 +287,7 @@ int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_
 	while (!r && !conn->req.status && used < len) {
 		if (vector->prefix_len < PREFIX_BYTES)
 			r = take_prefix(conn, data, len, &used);
-		else if (conn->in.len < vector->json_len)
+		else if (vector->json_at < vector->json_len)
 			r = take_json(conn, data, len, &used);
 		else
 			r = take_bytes(conn, data, len, &used);

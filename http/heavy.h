@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-#define MAAS_HTTP_HEAVY_BYTES (16u << 20) /* of slabs in one allocation, from here on */
+#define MAAS_HTTP_HEAVY_BYTES (5u << 20) /* of slabs in one allocation, from here on */
 
 struct maas_http_loan;
 TAILQ_HEAD(maas_http_loans, maas_http_loan);

@@ -191,7 +191,6 @@ struct maas_http_handlers {
 	maas_http_handler *finish; /* the whole request is here */
 	maas_http_handler *resume; /* the wait that `finish` began is over */
 	enum maas_http_body body;
-	bool vital; /* answered however many connections there are */
 	bool quiet; /* so frequent that it is logged at debug only */
 };
 
@@ -299,6 +298,8 @@ void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns);
 void maas_http_deadline_body(struct maas_http_conn *conn, uint64_t bytes);
 /* A step of the body has come: the next one has its time. */
 void maas_http_deadline_step(struct maas_http_conn *conn);
+/* `bytes` of the answer are about to be sent, before others are asked for. */
+void maas_http_deadline_block(struct maas_http_conn *conn, uint64_t bytes);
 
 /*
  * Counts `bytes` more that the request holds until maas_http_unhold(), for what a small request may
@@ -307,6 +308,14 @@ void maas_http_deadline_step(struct maas_http_conn *conn);
  */
 MAAS_MUST_CHECK int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
 void maas_http_unhold(struct maas_http_conn *conn);
+/* Of them, `bytes` are held no more. */
+void maas_http_give_back(struct maas_http_conn *conn, uint64_t bytes);
+
+/* Whether the request holds so much that it counts. */
+static inline bool maas_http_counts(const struct maas_http_conn *conn)
+{
+	return conn->req.wanted_bytes > MAAS_HTTP_FREE_BYTES;
+}
 
 /*
  * Reads the head of a request into conn->req: its fields, and how its body is framed. `method` and

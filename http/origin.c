@@ -14,7 +14,7 @@
 
 int maas_http_authority_parse(const char *text, size_t len, struct maas_http_authority *ret)
 {
-	struct maas_http_authority authority = {.port = 80};
+	struct maas_http_authority authority = {0};
 	const char *colon = memrchr(text, ':', len);
 	const char *end = text + len;
 	uint64_t port;
@@ -36,7 +36,7 @@ int maas_http_authority_parse(const char *text, size_t len, struct maas_http_aut
 		digits[digits_len] = '\0';
 		if (digits_len && (maas_http_u63_parse(digits, &port) || port > UINT16_MAX))
 			return -EINVAL;
-		authority.port = digits_len ? (uint16_t)port : 80;
+		authority.port = digits_len ? (uint16_t)port : 0;
 		end = colon;
 	}
 	authority.host_len = (size_t)(end - text);
@@ -87,14 +87,16 @@ bool maas_http_same_origin(const char *origin, const struct maas_http_authority 
 	struct maas_http_authority from;
 	bool secure = !strncasecmp(origin, "https://", 8);
 	const char *text = origin + (secure ? 8 : 7);
+	uint16_t usual = secure ? 443 : 80;
 
 	if (!secure && strncasecmp(origin, "http://", 7) != 0)
 		return false;
 	if (maas_http_authority_parse(text, strlen(text), &from))
 		return false;
-	if (secure && text[from.host_len] != ':')
-		from.port = 443;
-	return from.port == authority->port &&
+	/* A browser leaves the usual port out of both. Where that is 443, a proxy speaks TLS for
+	 * us.
+	 */
+	return (from.port ? from.port : usual) == (authority->port ? authority->port : usual) &&
 	       same_text(&from, authority->host, authority->host_len);
 }
 

@@ -89,7 +89,7 @@ void maas_http_path_text(const char *path, char *ret_text, size_t size);
 struct maas_http_authority {
 	const char *host;
 	size_t host_len; /* 0: none */
-	uint16_t port;	 /* 80 where none is given */
+	uint16_t port;	 /* 0: none is given */
 };
 
 /* Errors: -EINVAL. */

@@ -96,19 +96,26 @@ bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listen
 	struct maas_http_peers *peers = &http->peers;
 	struct maas_http_peer_key key;
 	const struct maas_http_peer none = {0};
+	static struct maas_ratelimit full = MAAS_RATELIMIT(MAAS_LOG_WARN, "too many connections");
 	const struct maas_http_peer *peer = NULL;
-	bool admitted;
+	enum maas_http_place place;
 
 	pthread_mutex_lock(&peers->lock);
 	if (key_of(addr, &key)) {
 		peer = find(peers, &key);
 		peer = peer ? peer : &none;
 	}
-	admitted = place_for(http, listener, peer) != MAAS_PLACE_NONE;
+	place = place_for(http, listener, peer);
 	pthread_mutex_unlock(&peers->lock);
-	if (!admitted)
+	if (place == MAAS_PLACE_NORMAL)
+		return true;
+	log_limited(&full, "%s: --max-connections %u, --max-connections-per-address %u",
+		    place == MAAS_PLACE_NONE ? "a connection was closed, there are too many"
+					     : "a connection is taken for health checks only",
+		    http->options.max_connections, http->options.max_connections_per_address);
+	if (place == MAAS_PLACE_NONE)
 		atomic_fetch_add_explicit(&http->metrics.refused, 1, memory_order_relaxed);
-	return admitted;
+	return place != MAAS_PLACE_NONE;
 }
 
 /* Lock held. NULL: out of memory. */
@@ -242,12 +249,17 @@ int maas_http_hold(struct maas_http_conn *conn, uint64_t bytes)
 	return 0;
 }
 
-void maas_http_unhold(struct maas_http_conn *conn)
+void maas_http_give_back(struct maas_http_conn *conn, uint64_t bytes)
 {
 	struct maas_http_request *req = &conn->req;
-	uint64_t held = counted(req->wanted_bytes);
+	uint64_t less = counted(req->wanted_bytes) - counted(req->wanted_bytes - bytes);
 
-	req->wanted_bytes = 0;
-	give_back(&conn->http->held_bytes, held);
-	give_back(held_by_peer(conn), held);
+	req->wanted_bytes -= bytes;
+	give_back(&conn->http->held_bytes, less);
+	give_back(held_by_peer(conn), less);
+}
+
+void maas_http_unhold(struct maas_http_conn *conn)
+{
+	maas_http_give_back(conn, conn->req.wanted_bytes);
 }

@@ -5,14 +5,14 @@
 
 #include "http/internal.h"
 
-#define KEEP_BYTES  (64u << 10) /* buffers above it do not stay with an idle connection */
-#define WASTE_BYTES (1u << 20)	/* so much unwanted body is read before the connection is cut */
+#define KEEP_BYTES  (8u << 10) /* buffers above it do not stay with an idle connection */
+#define WASTE_BYTES (1u << 20) /* so much unwanted body is read before the connection is cut */
 
 const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
-	[MAAS_CALL_HEALTH] = {.finish = maas_http_health, .vital = true},
-	[MAAS_CALL_READY] = {.finish = maas_http_ready, .vital = true},
+	[MAAS_CALL_HEALTH] = {.finish = maas_http_health},
+	[MAAS_CALL_READY] = {.finish = maas_http_ready},
 	[MAAS_CALL_STATS] = {.finish = maas_http_stats},
-	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics, .vital = true},
+	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics},
 	[MAAS_CALL_ALLOCATE] = {.body = MAAS_BODY_JSON,
 				.finish = maas_http_allocate,
 				.resume = maas_http_allocate_end},
@@ -106,10 +106,16 @@ static int find_handlers(struct maas_http_conn *conn, const char *url)
 }
 
 /* Above the limits there is room for those alone that ask how the server is. */
-static int check_place(struct maas_http_conn *conn)
+static int check_place(struct maas_http_conn *conn, const char *path)
 {
-	if (conn->place == MAAS_PLACE_NORMAL || conn->req.handlers->vital)
+	static const char *const vital[] = {"/health", "/ready", "/metrics"};
+	bool asks = conn->req.method == MAAS_HTTP_GET || conn->req.method == MAAS_HTTP_HEAD;
+
+	if (conn->place == MAAS_PLACE_NORMAL)
 		return 0;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++)
+		if (asks && !conn->req.has_body && !strcmp(path, vital[i]))
+			return 0;
 	return maas_http_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE, "too_many_connections",
 			       "as many connections are open as this server allows in all "
 			       "(--max-connections) or from one address "
@@ -188,9 +194,9 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	if (!r && !answered(conn))
 		r = check_arguments(conn);
 	if (!r && !answered(conn))
-		r = find_handlers(conn, url);
+		r = check_place(conn, url);
 	if (!r && !answered(conn))
-		r = check_place(conn);
+		r = find_handlers(conn, url);
 	if (!r && !answered(conn))
 		r = check_body(conn);
 	if (r || answered(conn))
@@ -238,18 +244,24 @@ static int discard(struct maas_http_conn *conn, size_t len)
 static int take(struct maas_http_conn *conn, const char *data, size_t len)
 {
 	struct maas_http_request *req = &conn->req;
+	bool discarding = answered(conn);
+	bool counts = maas_http_counts(conn);
 	int r;
 
 	req->phase = MAAS_PHASE_BODY;
 	req->received += len;
-	if (req->received >= req->step_end)
-		maas_http_deadline_step(conn);
-	if (answered(conn))
-		return discard(conn, len);
-	if (req->handlers->data)
+	if (answered(conn)) {
+		r = discard(conn, len);
+	} else if (req->handlers->data) {
 		r = req->handlers->data(conn, (const uint8_t *)data, len);
-	else
+	} else {
 		r = collect(conn, data, len);
+	}
+	/* After it: what was taken may count. */
+	if (req->received >= req->step_end || (!counts && maas_http_counts(conn)))
+		maas_http_deadline_step(conn);
+	if (discarding)
+		return r;
 	return r || !answered(conn) ? r : discard(conn, 0);
 }
 

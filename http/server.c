@@ -244,6 +244,7 @@ void maas_http_stop(struct maas_http *http)
 	for (unsigned int i = 0; i < http->num_daemons; i++)
 		fds[i] = MHD_quiesce_daemon(http->daemons[i]);
 	release_connections(http);
+	maas_slab_stop(http->options.slab);
 	maas_http_heavy_stop(&http->heavy);
 	for (unsigned int i = 0; i < http->num_daemons; i++) {
 		MHD_stop_daemon(http->daemons[i]);

@@ -325,9 +325,10 @@ static void list_granting(struct maas_lend *lend, struct maas_granting *granting
  * `granting` is NULL without keys; -EINPROGRESS as find_answer().
  */
 static int allocate_once(struct maas_lend *lend, const struct canonical *request,
-			 const char *request_id, struct maas_slab_ref *ret_refs,
+			 const struct maas_alloc_request *from, struct maas_slab_ref *ret_refs,
 			 struct maas_granting *granting)
 {
+	const char *request_id = from->request_id;
 	struct maas_request_key key;
 	pthread_mutex_t *lock;
 	uint32_t number = 0;
@@ -336,8 +337,10 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 	if (!request_id)
 		return allocate(lend, request, NULL, ret_refs, &number);
 	maas_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
-	lock = &lend->request_locks[key.id[15] % MAAS_LEND_REQUEST_LOCKS];
-	pthread_mutex_lock(lock);
+	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
+	/* Who holds it may be allocating gigabytes. */
+	if (from->nowait ? pthread_mutex_trylock(lock) : pthread_mutex_lock(lock))
+		return -EAGAIN;
 	pthread_mutex_lock(&lend->lock);
 	rc = find_answer(lend, request, &key, ret_refs, granting);
 	pthread_mutex_unlock(&lend->lock);
@@ -361,7 +364,7 @@ int maas_lend_allocate(struct maas_lend *lend, const struct maas_alloc_request *
 
 	rc = canonicalize(lend, request, MAAS_ACCESS_NONE, &canonical);
 	if (!rc)
-		rc = allocate_once(lend, &canonical, request->request_id, ret_refs, NULL);
+		rc = allocate_once(lend, &canonical, request, ret_refs, NULL);
 	if (!rc)
 		describe_new(lend, &canonical, ret_refs[0], ret_first);
 	return rc;
@@ -461,7 +464,7 @@ int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_r
 		.done = done,
 		.arg = arg,
 	};
-	rc = allocate_once(lend, &canonical, request->request_id, ret_refs, granting);
+	rc = allocate_once(lend, &canonical, request, ret_refs, granting);
 	if (rc == -EINPROGRESS)
 		return rc; /* its twin has it. NOLINT(clang-analyzer-unix.Malloc) */
 	if (rc) {

@@ -14,7 +14,7 @@
 
 #include "lend/lend.h"
 
-#define MAAS_LEND_REQUEST_LOCKS 64
+#define MAAS_LEND_REQUEST_LOCKS 1024
 #define MAAS_LEND_GRANTINGS	4096 /* buckets of requests under way */
 #define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
 

@@ -186,6 +186,7 @@ struct maas_alloc_request {
 	const char *session;	/* a session's id, or NULL */
 	const char *owner;	/* a name, or NULL */
 	const char *request_id; /* or NULL */
+	bool nowait;		/* -EAGAIN rather than wait for a request with that id */
 };
 
 struct maas_allocation {
@@ -205,7 +206,8 @@ struct maas_allocation {
  * -EINVAL, -EFBIG, -ENOSPC as maas_slab_alloc(); -ESRCH unknown session; -ENOTUNIQ the request id
  * came with another request, -ENODATA it came with this one, long ago, and only that is known, not
  * which several allocations it made; -EUSERS too many different owners; -ENOMEM. Of a request that
- * came twice at once, the second waits for the first. What fails is not remembered.
+ * came twice at once, the second waits for the first, or with `nowait` is -EAGAIN. What fails is
+ * not remembered.
  */
 MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       const struct maas_alloc_request *request,

@@ -72,8 +72,9 @@ static int check_file(int fd, const char *path, const char *beside, char *error)
 					path, (unsigned long)st.st_nlink);
 	if (beside && st.st_size && access(beside, F_OK))
 		return maas_slab_refuse(error, -EEXIST,
-					"--memory-file: %.150s holds something else: it is not "
-					"empty and has no " SUFFIX " beside it",
+					"--memory-file: %.120s holds something else: it is not "
+					"empty and has no " SUFFIX " beside it; name another file, "
+					"or move it away",
 					path);
 	if (st.st_uid != geteuid())
 		return refuse_owner(path, &st, error);
@@ -242,4 +243,51 @@ err_path:
 	free(table);
 	free(file.made.path);
 	return r;
+}
+
+/* -ENOENT where there is none. */
+static int look_at(const char *path, const char *beside, char *error, int *ret_fd)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int r;
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd < 0) {
+		r = -errno;
+		return maas_slab_refuse(error, r == -ENOENT ? -EIO : r,
+					"--memory-file: cannot open %.150s: %s", path,
+					r == -ELOOP ? "it is a symbolic link" : strerror(-r));
+	}
+	*ret_fd = fd;
+	return check_file(fd, path, beside, error);
+}
+
+int maas_slab_look(const struct maas_slab *slab, const char *path, char *error)
+{
+	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(path)};
+	char *table = table_path(path);
+	bool kept;
+	int r = -ENOMEM;
+
+	if (!table || !file.made.path) {
+		maas_slab_refuse(error, r, "out of memory");
+		goto out;
+	}
+	r = look_at(path, table, error, &file.bytes_fd);
+	if (!r && flock(file.bytes_fd, LOCK_SH | LOCK_NB) < 0)
+		r = maas_slab_refuse(error, -EBUSY,
+				     "--memory-file: %.150s is in use by another process", path);
+	if (!r)
+		r = look_at(table, NULL, error, &file.slots_fd);
+	if (!r)
+		r = maas_table_check(&slab->geo, &file, error, &kept);
+	if (file.slots_fd >= 0)
+		close(file.slots_fd);
+	if (file.bytes_fd >= 0)
+		close(file.bytes_fd);
+out:
+	free(file.made.path);
+	free(table);
+	return r == -ENOENT ? 0 : r;
 }

@@ -217,6 +217,7 @@ struct maas_slab {
 	uint32_t grown;	      /* extents whose pages are allocated: the first ones */
 	uint32_t common_head; /* the common pool: extents without a class, last in first out */
 	uint32_t common_count;
+	bool stopping;		/* nobody waits for pages any more */
 	bool growing;		/* one thread allocates the pages of extent `grown` */
 	bool short_of_space;	/* the last one that tried could not */
 	uint32_t zeroing;	/* slabs that are being zeroed, all classes */

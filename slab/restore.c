@@ -14,7 +14,7 @@ static int damaged(char *error, uint32_t slot)
 {
 	maas_slab_refuse(error, -EUCLEAN,
 			 "--memory-file: its table is damaged at slot %u; put a good copy back, or "
-			 "remove PATH and PATH.slots to begin anew, what they hold is lost",
+			 "remove the file and its .slots to begin anew, what they hold is lost",
 			 slot);
 	return -EUCLEAN;
 }

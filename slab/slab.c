@@ -59,6 +59,8 @@ static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t 
 
 		if (need <= slab->common_count)
 			return 0;
+		if (slab->stopping)
+			return -ECANCELED;
 		if (need <= (uint64_t)slab->common_count + unbacked && !slab->growing)
 			grow_error = grow(slab);
 		else if (!slab->growing && maas_delay_cut(slab, class))
@@ -143,6 +145,13 @@ int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 		return r;
 	publish(slab, class, ret_ref->slot, size_bytes, label);
 	return 0;
+}
+
+void maas_slab_stop(struct maas_slab *slab)
+{
+	pthread_mutex_lock(&slab->lock);
+	slab->stopping = true;
+	pthread_mutex_unlock(&slab->lock);
 }
 
 /* ---- look-up --------------------------------------------------------------------------------- */

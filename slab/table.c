@@ -105,11 +105,14 @@ static int check_header(const struct maas_slot_header *header, const struct maas
 
 	if (memcmp(header->magic, MAAS_SLOT_MAGIC, sizeof(header->magic)) != 0)
 		return maas_slab_refuse(error, -EINVAL,
-					"--memory-file: %.150s.slots is no table of slabs", path);
+					"--memory-file: %.150s.slots is no table of slabs; "
+					"name another file, or move it away",
+					path);
 	if (header->layout != MAAS_SLOT_LAYOUT)
 		return maas_slab_refuse(error, -EINVAL,
-					"--memory-file: %.150s is of layout %u and this maasd "
-					"knows only %d",
+					"--memory-file: %.120s is of layout %u and this maasd "
+					"knows only %d; start the maasd that made it, or remove "
+					"it and its .slots to begin anew",
 					path, header->layout, MAAS_SLOT_LAYOUT);
 	nonsense = find_nonsense(header);
 	if (nonsense)
@@ -122,7 +125,9 @@ static int check_header(const struct maas_slot_header *header, const struct maas
 	if (header->num_classes != geo->num_classes ||
 	    memcmp(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes)) != 0)
 		return maas_slab_refuse(error, -EINVAL,
-					"--memory-file: %.150s was made with other --slab-sizes",
+					"--memory-file: %.120s was made with other --slab-sizes; "
+					"start as it was made, or remove it and its .slots to "
+					"begin anew",
 					path);
 	return 0;
 }
@@ -156,9 +161,12 @@ static int check_kept(const struct maas_slot_header *header, const struct maas_g
 		return r;
 	if (size_of(file->slots_fd) != maas_slots_bytes(geo) ||
 	    size_of(file->bytes_fd) != geo->max_bytes)
-		return maas_slab_refuse(error, -EUCLEAN,
-					"--memory-file: %.150s or its .slots was cut off",
-					file->made.path);
+		return maas_slab_refuse(
+			error, -EUCLEAN,
+			"--memory-file: %.120s or its .slots was cut off, or is "
+			"longer than it was; put a good copy of both back, or remove both "
+			"to begin anew, what they hold is lost",
+			file->made.path);
 	return check_grown(header, geo, file, error);
 }
 
@@ -173,13 +181,16 @@ static int check_unmade(const struct maas_slot_header *header, const struct maas
 
 	if (!slots_len && bytes_len)
 		return maas_slab_refuse(error, -EEXIST,
-					"--memory-file: %.150s holds something else: it is not "
-					"empty and its .slots is",
+					"--memory-file: %.120s holds something else: it is not "
+					"empty and its .slots is; name another file, or move it "
+					"away",
 					path);
 	if ((slots_len && slots_len != maas_slots_bytes(geo)) ||
 	    (bytes_len && bytes_len != geo->max_bytes))
 		return maas_slab_refuse(error, -EEXIST,
-					"--memory-file: %.150s.slots is no table of slabs", path);
+					"--memory-file: %.150s.slots is no table of slabs; "
+					"name another file, or move it away",
+					path);
 	r = find_content(file->slots_fd, MAAS_SLOT_HEADER_BYTES, slots_len);
 	if (!r)
 		r = find_content(file->bytes_fd, 0, bytes_len);

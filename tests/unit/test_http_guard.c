@@ -114,7 +114,7 @@ static void origin__of_another_site(void **state)
 		AT_3000 "Origin: http://evil.example\r\n",
 		AT_3000 "Origin: http://localhost:8080\r\n",
 		AT_3000 "Origin: http://localhost\r\n",
-		AT_80 "Origin: https://localhost\r\n",
+		AT_80 "Origin: https://localhost:80\r\n",
 		AT_3000 "Origin: null\r\n",
 		AT_3000 "Origin: http://localhost:3000/x\r\n",
 		AT_3000 "Origin: http://localhost:3000@evil.example\r\n",
@@ -128,6 +128,7 @@ static void origin__of_another_site(void **state)
 		AT_3000 "Origin: HTTP://LocalHost:3000\r\n",
 		AT_80 "Origin: http://localhost:80\r\n",
 		AT_443 "Origin: https://localhost\r\n",
+		AT_80 "Origin: https://localhost\r\n",
 		AT_3000 "Sec-Fetch-Site: same-origin\r\n",
 		AT_3000 "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
 	};
@@ -182,9 +183,9 @@ static void authority__parts(void **state)
 	assert_int_equal(a.port, 8080);
 	assert_int_equal(maas_http_authority_parse("[::1]", 5, &a), 0);
 	assert_int_equal(a.host_len, 5);
-	assert_int_equal(a.port, 80);
+	assert_int_equal(a.port, 0);
 	assert_int_equal(maas_http_authority_parse("a:", 2, &a), 0);
-	assert_int_equal(a.port, 80);
+	assert_int_equal(a.port, 0);
 	assert_int_equal(maas_http_authority_parse("", 0, &a), -EINVAL);
 	assert_int_equal(maas_http_authority_parse(":80", 3, &a), -EINVAL);
 	assert_int_equal(maas_http_authority_parse("a b", 3, &a), -EINVAL);

@@ -124,6 +124,8 @@ static void parse__environment_below_command_line(void **state)
 					       "yes",
 					       "MAAS_LOG_FILE",
 					       "",
+					       "MAAS_RDMA_PORT",
+					       "tcp://10.0.0.1:18515",
 					       "MAAS_MAX_SESSIONS",
 					       "9",
 					       "MAAS_HELP",
@@ -214,7 +216,7 @@ static void parse__size_bounds(void **state)
 
 static void parse__hosts(void **state)
 {
-	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a"};
+	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a", "*"};
 	struct maas_options options;
 
 	(void)state;
