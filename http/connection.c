@@ -8,6 +8,7 @@
 
 #include "http/internal.h"
 
+#define TICKS_A_LOOK 10
 #define HOLDER_MS                                                                                  \
 	5000 /* without progress, for a request that holds a share of what all may hold            \
 	      */
@@ -65,6 +66,7 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	conn->listener = listener;
 	conn->mhd = mhd;
 	conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	atomic_init(&conn->incomplete, true);
 	conn->loopback = is_loopback(conn->fd);
 	info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	addr = info ? info->client_addr : NULL;
@@ -189,14 +191,33 @@ void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns)
 	set_deadline(conn, now_ns / 1000000u + conn->http->options.timeout_s * UINT64_C(2000));
 }
 
+/*
+ * A client that closes in the middle of a request, right behind its last bytes: the library waits
+ * for an event that has been. So once a second the connections without a whole request are looked
+ * at; the second time that nothing but the end is there, it was not on its way either.
+ */
+static void look_for_end(struct maas_http_conn *conn)
+{
+	char byte;
+	bool eof = atomic_load_explicit(&conn->incomplete, memory_order_relaxed) &&
+		   !recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (eof && conn->eof)
+		shutdown(conn->fd, SHUT_RDWR);
+	conn->eof = eof;
+}
+
 void maas_http_tick(struct maas_http *http)
 {
+	bool look = http->ticks++ % TICKS_A_LOOK == 0;
 	static struct maas_ratelimit slow = MAAS_RATELIMIT(MAAS_LOG_INFO, "slow connections");
 	uint64_t now_ms = maas_clock_ms();
 	struct maas_http_conn *conn;
 
 	pthread_mutex_lock(&http->lock);
 	LIST_FOREACH (conn, &http->conns, link) {
+		if (look)
+			look_for_end(conn);
 		if (atomic_load_explicit(&conn->aborted, memory_order_relaxed) && !conn->cut) {
 			conn->cut = true;
 			shutdown(conn->fd, SHUT_RDWR);

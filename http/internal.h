@@ -117,6 +117,7 @@ struct maas_http {
 	unsigned int num_daemons;
 	_Atomic bool draining;
 	_Atomic bool stopping;
+	unsigned int ticks;	     /* maas_http_tick()'s */
 	_Atomic uint64_t held_bytes; /* by requests under way */
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
@@ -250,6 +251,8 @@ struct maas_http_conn {
 	int fd;
 	enum maas_http_place place;
 	struct maas_http_peer *peer; /* NULL where it is not counted by address */
+	_Atomic bool incomplete;     /* no request, or one that is not whole yet */
+	bool eof;		     /* maas_http_tick() has seen that the client closed */
 	bool loopback;		     /* it came to an address that only this machine reaches */
 	bool many_arguments;	     /* of the request whose line has come */
 	bool linger;		     /* an answer was sent before its request's body came */

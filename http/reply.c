@@ -73,6 +73,7 @@ static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
 	maas_http_deadline(conn, conn->req.received ? maas_clock_ns() : conn->req.start_ns,
 			   conn->req.sent_bytes);
 	conn->linger = conn->req.phase == MAAS_PHASE_HEADERS;
+	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	queued = MHD_queue_response(conn->mhd, conn->req.status, response);
 	maas_http_response_put(conn, response);
 	return queued == MHD_YES ? 0 : -EIO;

@@ -274,6 +274,7 @@ static int finish(struct maas_http_conn *conn)
 	if (req->phase == MAAS_PHASE_COMPLETE)
 		return req->handlers->resume(conn);
 	req->phase = MAAS_PHASE_COMPLETE;
+	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	if (req->kept)
 		return maas_http_reply_kept(conn);
 	return req->handlers->finish(conn);
@@ -367,6 +368,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	trim(&conn->out);
 	maas_http_metrics_request(&conn->http->metrics, req->route, req->method, req->status,
 				  now_ns - req->start_ns);
+	atomic_store_explicit(&conn->incomplete, true, memory_order_relaxed);
 	maas_http_deadline_idle(conn, now_ns);
 	atomic_fetch_sub_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
 }

@@ -12,7 +12,6 @@ void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MA
 	maas_id_encode(maas_slab_id_key(lend->slab), ref.slot, ref.generation, text);
 }
 
-/* Lock held. What is left of a lease, rounded up, but never more than it was given. */
 /* A kept allocation may be older than the host's clock. */
 static uint64_t age_of(const struct maas_lend *lend, uint32_t created_s)
 {
@@ -21,6 +20,7 @@ static uint64_t age_of(const struct maas_lend *lend, uint32_t created_s)
 	return now_s > created_s ? now_s - created_s : 0;
 }
 
+/* Lock held. What is left of a lease, rounded up, but never more than it was given. */
 static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_slab_info *info)
 {
 	uint64_t left_ms = 0;

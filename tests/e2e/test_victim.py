@@ -207,6 +207,21 @@ def gigabytes(server):
     return []
 
 
+def one_id(server):
+    """A request id whose request is making gigabytes, and others with the same one."""
+    def take(count):
+        with server.connect() as connection:
+            call(connection, "POST", "/allocate",
+                 {"size_bytes": 4 * MIB if count > 1 else 1, "count": count, "request_id": "x"})
+
+    threads = [threading.Thread(target=take, args=(count,)) for count in [200] + [1] * 8]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return []
+
+
 def connect(server):
     """As many connections as one address may have, and more."""
     connections = []
@@ -234,7 +249,7 @@ def suffer(abuse, server):
 
 
 def main():
-    for abuse in [announce, shapes, stall, list_slowly, gigabytes, connect]:
+    for abuse in [announce, shapes, stall, list_slowly, gigabytes, one_id, connect]:
         server = Server("--max-connections", "2000")
         try:
             suffer(abuse, server)

@@ -126,6 +126,11 @@ static void connections__the_reserve(void **state)
 	fd = connect_from(4);
 	assert_int_equal(get(fd, "/allocations"), 503);
 	close(fd);
+	/* Who announces a body would keep the place. */
+	fd = connect_from(4);
+	http_send_text(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 503);
+	close(fd);
 	/* Of one address two at a time, … */
 	usleep(100000);
 	for (int i = 0; i < 5; i++)
@@ -146,6 +151,34 @@ static void connections__the_reserve(void **state)
 	assert_int_equal(get(fd, "/health"), 200);
 	close(fd);
 	close_all(fds, CONNECTIONS);
+}
+
+/* Clients that ended in the middle of a request take no place for long. */
+static void connections__of_the_dead(void **state)
+{
+	static const char *const parts[] = {
+		"GET /hea",
+		"GET /health HTTP/1.1\r\nHo",
+		"POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		"Content-Length: 100\r\n\r\n{",
+	};
+	int status = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
+		int fd = connect_from(2);
+
+		http_send(fd, parts[i % 3], strlen(parts[i % 3]));
+		close(fd);
+	}
+	for (int i = 0; i < 100 && status != 200; i++) {
+		int fd = connect_from(2);
+
+		status = get(fd, "/stats");
+		close(fd);
+		usleep(100000);
+	}
+	assert_int_equal(status, 200);
 }
 
 /* ---- memory */
@@ -218,8 +251,11 @@ static void held__one_address_has_its_part(void **state)
 	for (int i = 0; i < 3; i++)
 		fds[i] = announce(2, 4 << 20, 900000);
 	/* When they have come. */
-	for (int i = 0; i < 100 && free_large(2, 1 << 20) != 503; i++)
+	buffer[0] = '\0';
+	for (int i = 0; i < 40 && !strstr(buffer, "busy"); i++) {
 		usleep(100000);
+		free_large(2, 1 << 20);
+	}
 	assert_non_null(strstr(buffer, "busy"));
 	/* What is small has no part in it, and others have theirs. */
 	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
@@ -320,6 +356,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(connections__of_one_address, start, stop),
 		cmocka_unit_test_setup_teardown(connections__the_reserve, start, stop),
+		cmocka_unit_test_setup_teardown(connections__of_the_dead, start, stop),
 		cmocka_unit_test_setup_teardown(held__what_was_announced_is_free, start, stop),
 		cmocka_unit_test_setup_teardown(held__one_address_has_its_part, start, stop),
 		cmocka_unit_test_setup_teardown(held__dripping_is_cut, start, stop),
