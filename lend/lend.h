@@ -183,10 +183,10 @@ struct maas_alloc_request {
 	uint32_t count; /* 1 to MAAS_SLAB_MAX_BATCH */
 	enum maas_lifetime lifetime;
 	uint32_t ttl_s;		/* 1 to MAAS_LEND_MAX_TTL_S with MAAS_LIFETIME_TTL, else 0 */
+	bool nowait;		/* -EAGAIN rather than wait for a request with that id */
 	const char *session;	/* a session's id, or NULL */
 	const char *owner;	/* a name, or NULL */
 	const char *request_id; /* or NULL */
-	bool nowait;		/* -EAGAIN rather than wait for a request with that id */
 };
 
 struct maas_allocation {
