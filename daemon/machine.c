@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>
-#include <limits.h>
 #include <linux/mempolicy.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,25 +18,10 @@
 
 /* ---- descriptors */
 
-/*
- * How many connections to each of `num_listen` addresses `files` descriptors allow, with the
- * reserve of each and what lingers; where there are too few for those, at least one.
- */
-static unsigned int fitting_connections(rlim_t files, unsigned int num_listen)
-{
-	rlim_t beside = (rlim_t)num_listen * MAAS_HTTP_RESERVE;
-	rlim_t fits = files > beside ? (files - beside) / (num_listen + 1) : 0;
-
-	if (fits >= maas_http_max_linger(UINT_MAX))
-		fits = (files - beside - maas_http_max_linger(UINT_MAX)) / num_listen;
-	return fits ? (unsigned int)fits : 1;
-}
-
 int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
 {
-	rlim_t want = (rlim_t)options->num_listen *
-			      (options->max_connections + (rlim_t)MAAS_HTTP_RESERVE) +
-		      maas_http_max_linger(options->max_connections) + SPARE_FILES;
+	rlim_t beside = (rlim_t)options->num_listen * MAAS_HTTP_RESERVE + SPARE_FILES;
+	rlim_t want = (rlim_t)options->num_listen * options->max_connections + beside;
 	struct rlimit limit;
 	struct rlimit raised;
 	unsigned int fits;
@@ -50,17 +34,16 @@ int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIO
 	raised = (struct rlimit){limit.rlim_max, limit.rlim_max};
 	if (!setrlimit(RLIMIT_NOFILE, &raised))
 		limit = raised;
-	if (limit.rlim_cur < SPARE_FILES + options->num_listen) {
+	if (limit.rlim_cur < beside + options->num_listen) {
 		snprintf(error, MAAS_OPTIONS_ERROR,
 			 "the limit of open files (%llu) leaves none for connections; raise it "
 			 "with ulimit -n, or LimitNOFILE= in the systemd unit",
 			 (unsigned long long)limit.rlim_cur);
 		return -EMFILE;
 	}
-	fits = fitting_connections(limit.rlim_cur - SPARE_FILES, options->num_listen);
+	fits = (unsigned int)((limit.rlim_cur - beside) / options->num_listen);
 	log_warn("--max-connections %u lowered to %u: the limit of open files is %llu; raise it "
-		 "with "
-		 "ulimit -n, or LimitNOFILE= in the systemd unit",
+		 "with ulimit -n, or LimitNOFILE= in the systemd unit",
 		 options->max_connections, fits, (unsigned long long)limit.rlim_cur);
 	options->max_connections = fits;
 	return 0;

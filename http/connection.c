@@ -125,9 +125,9 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	pthread_mutex_lock(&http->lock);
 	LIST_REMOVE(conn, link);
 	pthread_mutex_unlock(&http->lock);
-	if (conn->linger)
-		maas_http_linger_add(&http->linger, conn->fd);
-	maas_http_peers_leave(http, listener, conn->place, conn->peer);
+	if (!conn->linger ||
+	    !maas_http_linger_add(&http->linger, conn->fd, listener, conn->place, conn->peer))
+		maas_http_peers_leave(http, listener, conn->place, conn->peer);
 	atomic_fetch_sub_explicit(&http->metrics.connections, 1, memory_order_relaxed);
 	pthread_mutex_lock(&conn->wait.lock);
 	conn->wait.closed = true;

@@ -27,13 +27,6 @@ struct maas_http_rdma {
 #define MAAS_HTTP_MAX_HEADER_BYTES (24u << 10)
 #define MAAS_HTTP_RESERVE	   32 /* connections to each address beyond the limit, for health checks */
 
-/* Connections that were answered early and stay for a moment, beside the others: so many at most.
- */
-static inline unsigned int maas_http_max_linger(unsigned int max_connections)
-{
-	return max_connections < 1024 ? max_connections : 1024;
-}
-
 struct maas_http_options {
 	struct maas_slab *slab; /* borrowed, as lend */
 	struct maas_lend *lend;

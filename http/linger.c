@@ -20,6 +20,9 @@
 
 struct maas_http_lingerer {
 	int fd; /* our own copy */
+	struct maas_http_listener *listener;
+	enum maas_http_place place;
+	struct maas_http_peer *peer;
 	uint64_t end_ms;
 	TAILQ_ENTRY(maas_http_lingerer) link; /* oldest first */
 };
@@ -31,10 +34,8 @@ static void let_go(struct maas_http_linger *linger, struct maas_http_lingerers *
 	/* To close it is not enough: the library may still hold the same socket. */
 	epoll_ctl(linger->epoll_fd, EPOLL_CTL_DEL, one->fd, NULL);
 	close(one->fd);
+	maas_http_peers_leave(linger->http, one->listener, one->place, one->peer);
 	free(one);
-	pthread_mutex_lock(&linger->lock);
-	linger->count--;
-	pthread_mutex_unlock(&linger->lock);
 }
 
 /* Adds what came since, and says whether to go on. */
@@ -110,12 +111,12 @@ static void wake(struct maas_http_linger *linger)
 	(void)!write(linger->event_fd, &one, sizeof(one));
 }
 
-int maas_http_linger_start(struct maas_http_linger *linger, unsigned int max)
+int maas_http_linger_start(struct maas_http_linger *linger, struct maas_http *http)
 {
 	struct epoll_event event = {.events = EPOLLIN};
 	int r;
 
-	linger->max = max;
+	linger->http = http;
 	TAILQ_INIT(&linger->fresh);
 	linger->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (linger->event_fd < 0)
@@ -154,20 +155,20 @@ void maas_http_linger_stop(struct maas_http_linger *linger)
 	close(linger->event_fd);
 }
 
-void maas_http_linger_add(struct maas_http_linger *linger, int fd)
+bool maas_http_linger_add(struct maas_http_linger *linger, int fd,
+			  struct maas_http_listener *listener, enum maas_http_place place,
+			  struct maas_http_peer *peer)
 {
 	struct maas_http_lingerer *one = malloc(sizeof(*one));
 	bool added = false;
 
 	if (!one)
-		return;
+		return false;
+	*one = (struct maas_http_lingerer){.listener = listener, .place = place, .peer = peer};
 	pthread_mutex_lock(&linger->lock);
-	one->fd = -1;
-	if (!linger->stop && linger->count < linger->max)
-		one->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	one->fd = linger->stop ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (one->fd >= 0) {
 		TAILQ_INSERT_TAIL(&linger->fresh, one, link);
-		linger->count++;
 		added = true;
 	}
 	pthread_mutex_unlock(&linger->lock);
@@ -175,4 +176,5 @@ void maas_http_linger_add(struct maas_http_linger *linger, int fd)
 		wake(linger);
 	else
 		free(one);
+	return added;
 }

@@ -166,8 +166,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
 		    MHD_YES &&
 	    !maas_http_peers_init(&http->peers) && !maas_http_heavy_start(&http->heavy) &&
-	    !maas_http_linger_start(&http->linger,
-				    maas_http_max_linger(http->options.max_connections)))
+	    !maas_http_linger_start(&http->linger, http))
 		return http;
 	maas_http_stop(http);
 	return NULL;

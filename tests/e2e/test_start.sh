@@ -142,7 +142,7 @@ limited() {
 }
 LOG=$WORK/server.limited.log
 limited 200 --max-connections 1000
-contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 20: the limit of open files is 200'
+contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 40: the limit of open files is 200'
 stop_server
 limited 100
 contains 'log' "$(cat "$LOG")" 'leaves none for connections'
