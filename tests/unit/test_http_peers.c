@@ -159,8 +159,7 @@ static void connections__of_the_dead(void **state)
 	static const char *const parts[] = {
 		"GET /hea",
 		"GET /health HTTP/1.1\r\nHo",
-		"POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		"Content-Length: 100\r\n\r\n{",
+		"POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
 	};
 	int status = 0;
 
