@@ -113,7 +113,7 @@ static enum maas_option guess(const char *name)
 	return near == MAAS_OPTIONS && num_with_words == 1 ? with_words : near;
 }
 
-/* ---- */
+/* ---- variables that name no option */
 
 static bool is_option(const char *name)
 {

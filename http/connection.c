@@ -9,9 +9,8 @@
 #include "http/internal.h"
 
 #define TICKS_A_LOOK 10
-#define HOLDER_MS                                                                                  \
-	5000 /* without progress, for a request that holds a share of what all may hold            \
-	      */
+/* Without progress, for a request that holds a share of what all requests may hold. */
+#define HOLDER_MS 5000
 
 static void describe_remote(const struct sockaddr *addr, char text[MAAS_HTTP_REMOTE_BYTES])
 {

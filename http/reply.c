@@ -21,10 +21,8 @@ static const struct error_row {
 	 "this request_id came before with another request; use a new one for each request"},
 	{ENODATA, MHD_HTTP_CONFLICT, "answer_forgotten",
 	 "this request was carried out before, and its list of allocations is kept no longer; it "
-	 "is "
-	 "not carried out again: find them with GET /allocations?owner=, or free them and use a "
-	 "new "
-	 "request_id"},
+	 "is not carried out again: find them with GET /allocations?owner=, or free them and use "
+	 "a new request_id"},
 	{EMEDIUMTYPE, MHD_HTTP_CONFLICT, "not_renewable",
 	 "this allocation has no lease: only those with \"lifetime\":\"ttl\" are renewed"},
 	{ENOTCONN, MHD_HTTP_CONFLICT, "not_connected",

@@ -346,13 +346,13 @@ bool maas_session_settle(struct maas_session *session, struct maas_calls *calls)
 /* Housekeeping; no lock held: ends what lapsed. */
 void maas_sessions_lapse(struct maas_lend *lend);
 
-/* ---- lend ------------------------------------------------------------------------------------ */
-
 /* ---- restore --------------------------------------------------------------------------------- */
 
 /* Takes up what another process lent: owners, leases. Errors: -EUCLEAN the table is damaged,
  * -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_restore(struct maas_lend *lend);
+
+/* ---- lend ------------------------------------------------------------------------------------ */
 
 struct maas_lend {
 	/* constant after maas_lend_open() */
