@@ -6,22 +6,26 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 
-# Debian packages by purpose. `a|b`: either will do, the first is what gets installed.
+# Debian packages by purpose, each name once. `a|b`: either will do, the first is what gets installed.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 {
 	PACKAGES_BUILD=(
 		gcc libc6-dev cmake ninja-build 'pkg-config|pkgconf' libmicrohttpd-dev libjansson-dev
-		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev librdmacm-dev curl jq
+		'libcurl4-openssl-dev|libcurl4-gnutls-dev' libsodium-dev libsystemd-dev libibverbs-dev librdmacm-dev
 	)
+	PACKAGES_RUN=(curl jq)
+	PACKAGES_TOOLS=(python3-venv ca-certificates)
+	PACKAGES_CMOCKA=(libcmocka-dev)
 	PACKAGES_TEST=(
-		libcmocka-dev g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus jq curl
-		python3 python3-yaml python3-jsonschema procps iproute2 git
+		g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus python3 python3-yaml
+		python3-jsonschema procps git
 	)
 	PACKAGES_SOFTROCE=(
 		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
 		ibverbs-utils rdmacm-utils perftest
 	)
-	PACKAGES_CHECK=(clang-format clang-tidy shellcheck universal-ctags mandoc bsdextrautils git)
+	PACKAGES_CHECK=(clang-format clang-tidy shellcheck universal-ctags mandoc bsdextrautils)
+	PACKAGES_DEBIAN=(debootstrap)
 }
 
 say() {
@@ -29,8 +33,22 @@ say() {
 }
 
 die() {
-	say "${0##*/}: $*"
+	say "scripts/${0##*/}: $*"
 	exit 1
+}
+
+# What was typed is wrong.
+usage_error() {
+	say "scripts/${0##*/}: $*"
+	say "Try: scripts/${0##*/} --help"
+	exit 2
+}
+
+# All that is made lies in build/. Asked before anything is installed.
+need_writable_tree() {
+	if ! mkdir -p build 2>/dev/null || [ ! -w build ]; then
+		die "cannot write to $ROOT/build: copy this tree to where you may write"
+	fi
 }
 
 as_root() {
@@ -63,6 +81,13 @@ missing_packages() {
 	done
 }
 
+APT_LOG=build/apt.log
+
+# apt COMMAND... runs apt-get; what it prints goes to a log.
+apt() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 "$@" >>"$APT_LOG" 2>&1 </dev/null
+}
+
 # Packages such as prometheus come with a service of their own. It is neither started now (dpkg asks
 # policy-rc.d first) nor at the next boot: the tests start what they need.
 install_without_services() {
@@ -72,8 +97,7 @@ install_without_services() {
 		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
 		as_root chmod 755 $policy
 	fi
-	as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -q --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2 || status=$?
+	apt install --no-install-recommends "$@" || status=$?
 	if [ -n "$ours" ]; then
 		as_root rm -f $policy
 	fi
@@ -94,25 +118,30 @@ install_packages() {
 		what=$2
 		shift 2
 	fi
+	need_writable_tree
 	if ! command -v dpkg-query >/dev/null; then
-		say "${0##*/}: no dpkg here: make sure of these (Debian's names): $*"
+		say "scripts/${0##*/}: no dpkg here: make sure of these (Debian's names): $*"
 		return
 	fi
 	mapfile -t missing < <(missing_packages "$@")
 	[ ${#missing[@]} -gt 0 ] || return 0
+	[ -z "${SCRIPTS_OFFLINE:-}" ] ||
+		die "missing for $what: ${missing[*]}; install them, or leave out --offline"
 	say "Installing for $what: ${missing[*]}"
 	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
 		die "neither root nor sudo is at hand; as root, run: apt-get install ${missing[*]}"
 	fi
-	if ! apt_knows "${missing[@]}"; then
-		as_root apt-get update -q >&2 || die "apt-get update failed"
-	fi
-	if install_without_services "${missing[@]}"; then
+	# The lists may be missing, or older than what the mirror still holds.
+	if apt_knows "${missing[@]}" && install_without_services "${missing[@]}"; then
 		return
 	fi
-	# The lists may be older than what the mirror still holds.
-	as_root apt-get update -q >&2 || die "apt-get update failed"
-	install_without_services "${missing[@]}" || die "could not install: ${missing[*]}"
+	apt update || apt_failed "apt-get update failed"
+	install_without_services "${missing[@]}" || apt_failed "could not install: ${missing[*]}"
+}
+
+apt_failed() {
+	grep -E '^(E|W|Err)[: ]' "$APT_LOG" | tail -n 20 >&2 || true
+	die "$1; the log is $APT_LOG"
 }
 
 apt_knows() {
@@ -121,16 +150,25 @@ apt_knows() {
 	[ "$known" = "$(printf '%s\n' "$@" | sort -u | wc -l)" ]
 }
 
-# build_preset PRESET [TARGET...] configures (once) and builds, quietly: a progress line on a
-# terminal, else nothing; the compiler's words only when it fails.
+# configure_preset PRESET, once.
+configure_preset() {
+	local dir=build/$1 log=build/$1.log
+	# A tree that was moved has its old place in every file that CMake made.
+	if [ -f "$dir/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "$dir/CMakeCache.txt"; then
+		rm -rf "$dir"
+	fi
+	if [ ! -f "$dir/build.ninja" ] && ! cmake --preset "$1" >"$log" 2>&1; then
+		cat "$log" >&2
+		die "configuring $1 failed; the log is $log"
+	fi
+}
+
+# build_preset PRESET [TARGET...] configures and builds, quietly: a progress line on a terminal, else
+# nothing; the compiler's words only when it fails.
 build_preset() {
 	local preset=$1 dir=build/$1 log=build/$1.log
 	shift
-	mkdir -p build
-	if [ ! -f "$dir/build.ninja" ] && ! cmake --preset "$preset" >"$log" 2>&1; then
-		cat "$log" >&2
-		die "configuring $preset failed; the log is $log"
-	fi
+	configure_preset "$preset"
 	if ninja -C "$dir" -n "$@" 2>/dev/null | grep -q 'no work to do'; then
 		return
 	fi

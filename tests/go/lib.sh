@@ -3,8 +3,8 @@
 set -euo pipefail
 shopt -s inherit_errexit
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# shellcheck source=scripts/go.sh
-. "$root/scripts/go.sh"
+# shellcheck source=scripts/tools.sh
+. "$root/scripts/tools.sh"
 
 # use_go puts a Go that is new enough in PATH, or skips the test.
 use_go() {

