@@ -100,6 +100,15 @@ stop_server() {
 	wait_server 0
 }
 
+# own_mounts COMMAND... runs it in a mount namespace whose mounts nobody else sees: also in a plain
+# chroot, whose / is no mount point that unshare(1) could make private.
+own_mounts() {
+	# shellcheck disable=SC2016  # the inner shell's
+	unshare --mount --propagation unchanged bash -c '
+		while read -r _ _ _ _ point _; do mount --make-private "$point" 2>/dev/null || true; done </proc/self/mountinfo
+		exec "$@"' own_mounts "$@"
+}
+
 # request METHOD PATH [CURL OPTION...]: sets STATUS and BODY.
 request() {
 	local method=$1 path=$2

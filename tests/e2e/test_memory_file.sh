@@ -10,9 +10,10 @@ pool=(--memory-file "$file" --max-pool-size 64MiB)
 here=(--listen 127.0.0.1:0 --rdma off)
 
 # A mount namespace of our own: no tmpfs of these tests is seen by others, or outlives them.
-if [ "$(id -u)" = 0 ] && [ -z "${OWN_MOUNTS-}" ] && unshare -m true 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && [ -z "${OWN_MOUNTS-}" ] && own_mounts true 2>/dev/null; then
 	rm -rf "$shm" "$WORK"
-	OWN_MOUNTS=1 exec unshare -m bash "$0" "$@"
+	OWN_MOUNTS=1 own_mounts bash "$0" "$@"
+	exit
 fi
 
 # none FILE...: none of them is there.
@@ -131,26 +132,26 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	# shellcheck disable=SC2016  # for the inner shell
 	in_group='mount --bind "$1/cgroup" "/proc/$$/cgroup" &&
 		mount --bind "$1/mountinfo" "/proc/$$/mountinfo" && shift && exec "$@"'
-	if unshare -m bash -c "$in_group" bash "$WORK" true 2>/dev/null; then
-		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off \
+	if own_mounts bash -c "$in_group" bash "$WORK" true 2>/dev/null; then
+		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off \
 			--max-pool-size 64MiB 2>&1)
 		contains 'version 1' "$text" 'cgroup memory limit = 32MiB'
 		contains 'version 1' "$text" "does not fit into the cgroup's limit of memory (32MiB)"
-		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --prealloc \
+		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --prealloc \
 			--max-pool-size 64MiB "${here[@]}" 2>&1) && fail "--prealloc runs: $text"
 		contains 'version 1' "$text" "--prealloc: --max-pool-size 64MiB does not fit into the"
 		: >"$WORK/mountinfo"
-		text=$(unshare -m bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off)
+		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off)
 		contains 'no hierarchy' "$text" 'cgroup memory limit = cannot tell'
 	fi
 fi
 
 # Every server in a container is process 1 of a namespace that nobody else sees.
-if [ "$(id -u)" = 0 ] && unshare -p -f --mount-proc true 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && unshare -p -f --propagation unchanged --mount-proc true 2>/dev/null; then
 	step 'in containers: no wait without RDMA, a bounded one with it'
 	maasd=$MAASD
 	MAASD=$WORK/contained
-	printf '#!/bin/sh\nexec unshare -p -f --kill-child --mount-proc "%s" "$@"\n' "$maasd" >"$MAASD"
+	printf '#!/bin/sh\nexec unshare -p -f --kill-child --propagation unchanged --mount-proc "%s" "$@"\n' "$maasd" >"$MAASD"
 	chmod +x "$MAASD"
 	start_server "${pool[@]}" --rdma off
 	kill -KILL "$SERVER"

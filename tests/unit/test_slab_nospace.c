@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A backing file system that is full is -ENOSPC, never a SIGBUS. Needs leave to mount a tmpfs. */
+/* A backing file system that is full is -ENOSPC, never a SIGBUS. Needs leave to make a tmpfs. */
 #include "tests/unit/slab_fixture.h"
 
 #include <dirent.h>
@@ -11,25 +11,67 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FS_SIZE	 "4m"
 #define FS_BYTES (4 * MIB)
 #define EXTENT	 (256 * KIB)
 #define MAX_REFS 4096
 
-static char dir_path[] = "/tmp/test_slab_nospace.XXXXXX";
+static int mount_fd; /* a tmpfs that is mounted nowhere: nobody else sees it */
+static char dir_path[32];
 static int dir_fd;
 static const struct maas_slab_label no_label;
 
-/* A mount of our own that nobody else sees and that ends with the process. */
-static bool mount_tmpfs(void)
+static void resize(uint64_t bytes)
 {
-	char options[64];
+	int fd = fspick(mount_fd, "", FSPICK_EMPTY_PATH);
+	char size[32];
 
-	if (unshare(CLONE_NEWNS) && unshare(CLONE_NEWUSER | CLONE_NEWNS))
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+	assert_int_equal(fsconfig(fd, FSCONFIG_SET_STRING, "size", size, 0), 0);
+	assert_int_equal(fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0), 0);
+	close(fd);
+}
+
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool written = fd >= 0 && write(fd, text, strlen(text)) > 0;
+
+	close(fd);
+	return written;
+}
+
+/* Where we are not root: a namespace in which we may make one, as who we are. */
+static bool may_make_tmpfs(void)
+{
+	char users[32];
+	char groups[32];
+
+	if (!geteuid())
+		return true;
+	snprintf(users, sizeof(users), "%u %u 1", geteuid(), geteuid());
+	snprintf(groups, sizeof(groups), "%u %u 1", getegid(), getegid());
+	return !unshare(CLONE_NEWUSER | CLONE_NEWNS) && write_file("/proc/self/uid_map", users) &&
+	       write_file("/proc/self/setgroups", "deny") &&
+	       write_file("/proc/self/gid_map", groups);
+}
+
+static bool make_tmpfs(void)
+{
+	int fs_fd;
+
+	if (!may_make_tmpfs())
 		return false;
-	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	fs_fd = fsopen("tmpfs", 0);
+	if (fs_fd < 0 || fsconfig(fs_fd, FSCONFIG_SET_STRING, "size", FS_SIZE, 0) ||
+	    fsconfig(fs_fd, FSCONFIG_SET_STRING, "mode", "700", 0) ||
+	    fsconfig(fs_fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
 		return false;
-	snprintf(options, sizeof(options), "size=%llu,mode=700", FS_BYTES);
-	return !mount("none", dir_path, "tmpfs", 0, options);
+	mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, 0);
+	close(fs_fd);
+	dir_fd = openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snprintf(dir_path, sizeof(dir_path), "/proc/self/fd/%d", dir_fd);
+	return dir_fd >= 0;
 }
 
 static struct maas_slab *open_pool(uint64_t max_bytes)
@@ -219,14 +261,6 @@ static void expect_no_files(void)
 	assert_int_equal(access(table_path, F_OK), -1);
 }
 
-static void resize(uint64_t bytes)
-{
-	char options[64];
-
-	snprintf(options, sizeof(options), "size=%llu,mode=700", (unsigned long long)bytes);
-	assert_int_equal(mount("none", dir_path, NULL, MS_REMOUNT, options), 0);
-}
-
 static void file__no_room_for_its_table(void **state)
 {
 	const struct maas_slab_options options = file_options(FS_BYTES);
@@ -340,17 +374,12 @@ int main(void)
 	};
 	int failed;
 
-	if (!mkdtemp(dir_path))
-		return 1;
-	if (!mount_tmpfs()) {
+	if (!make_tmpfs()) {
 		perror("a tmpfs of our own");
-		rmdir(dir_path);
 		return 77;
 	}
-	dir_fd = open(dir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	failed = dir_fd < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
 	close(dir_fd);
-	umount2(dir_path, MNT_DETACH);
-	rmdir(dir_path);
+	close(mount_fd);
 	return failed;
 }
