@@ -27,10 +27,10 @@ newest_kernel() {
 # The package is unpacked, not installed: this machine goes on booting what it boots.
 fetch_kernel() {
 	local package new=$cache/kernel.new
-	say "softroce: fetching Debian's kernel (70 MB, once)"
+	say "Fetching Debian's kernel (70 MB, once)"
 	package=$(kernel_package)
 	if [ -z "$package" ]; then
-		as_root apt-get update -q >&2
+		apt update || apt_failed "apt-get update failed"
 		package=$(kernel_package)
 	fi
 	[ -n "$package" ] || die "apt knows no linux-image-amd64: is this Debian on x86_64?"
@@ -38,6 +38,7 @@ fetch_kernel() {
 	mkdir "$new"
 	(cd "$new" && apt-get -qq download "$package" 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb) ||
 		die "could not fetch $package"
+	[ -e "$new/lib" ] || ln -s usr/lib "$new/lib" # Debian 13 packs it as it is installed.
 	depmod -b "$new" "$(ls "$new/lib/modules")"
 	mv "$new" "$cache/kernel"
 }
