@@ -15,9 +15,9 @@ cd "$ROOT"
 	)
 	PACKAGES_RUN=(curl jq)
 	PACKAGES_TOOLS=(python3-venv ca-certificates)
-	PACKAGES_CMOCKA=(libcmocka-dev)
+	PACKAGES_UNIT=(libcmocka-dev g++ python3) # what a build with tests is configured with
 	PACKAGES_TEST=(
-		g++ clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus python3 python3-yaml
+		clang 'libclang-rt-dev|libclang-rt-14-dev' llvm prometheus python3-yaml
 		python3-jsonschema procps git
 	)
 	PACKAGES_SOFTROCE=(

@@ -78,7 +78,7 @@ bring_node() {
 
 # Set by --offline and --no-tools, for the scripts that are called, too.
 may_bring() {
-	[ -z "${MAAS_SCRIPTS_OFFLINE:-}${MAAS_SCRIPTS_NO_TOOLS:-}" ]
+	[ -z "${SCRIPTS_OFFLINE:-}${SCRIPTS_NO_TOOLS:-}" ]
 }
 
 # bring_wheel NAME puts what the wheel holds into build/tools/NAME. The hash has to be the one in

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# What scripts/run and its kin say at once when they cannot do their work, and how scripts/run ends. In
+# a copy of the tree, whose name has a blank.
+. "$(dirname "$0")/lib.sh"
+source=$2
+tree="$WORK/a tree"
+mkdir "$tree"
+(cd "$source" && git ls-files -z | xargs -0 cp --parents -t "$tree")
+cd "$tree"
+
+# says STATUS TEXT COMMAND...: the command ends with this status, and its stderr has the text.
+says() {
+	local wanted=$1 text=$2 status=0
+	shift 2
+	"$@" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+	contains "$*" "$(cat "$WORK/err")" "$text"
+	equal "status of $*" "$wanted" "$status"
+}
+
+step 'wrong usage'
+for script in run test check bench softroce debian build-prometheus; do
+	says 2 "Try: scripts/$script --help" "scripts/$script" --bogus
+	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script"
+	contains 'help' "$("scripts/$script" --help)" 'Exit: '
+done
+
+step 'a port that is taken, before anything is built'
+python3 -m http.server -b 127.0.0.1 0 >"$WORK/http.log" 2>&1 &
+children+=($!)
+wait_for 10 grep -q ' port ' "$WORK/http.log"
+port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$WORK/http.log")
+says 1 "port $port is taken" scripts/run --prometheus "127.0.0.1:$port" -- --listen 127.0.0.1:0
+says 1 "port $port is taken" scripts/run --server -- --listen "127.0.0.1:$port"
+says 1 "port $port is taken" env MAAS_LISTEN="127.0.0.1:$port" scripts/run --server
+[ -z "$(ls -A build)" ] || fail "something was made: $(ls build)"
+
+step 'a filter that matches nothing'
+says 1 "no test matches 'NOSUCH'" scripts/test NOSUCH
+[ ! -e build/dev/daemon/maasd ] || fail 'something was built'
+
+step 'a tree that was moved'
+mv "$tree" "$tree 2" && cd "$tree 2"
+says 1 "no test matches 'NOSUCH'" scripts/test NOSUCH
+grep -qF "CMAKE_HOME_DIRECTORY:INTERNAL=$tree 2" build/dev/CMakeCache.txt || fail 'it has its old place'
+
+if [ "$(id -u)" = 0 ] && own_mounts true 2>/dev/null; then
+	step 'a tree that cannot be written to'
+	# shellcheck disable=SC2016  # the inner shell's
+	says 1 'cannot write to ' own_mounts bash -c 'mount --bind . . && mount -o remount,ro,bind . && cd "$PWD" && scripts/run'
+fi
+
+step 'packages that stand twice'
+# shellcheck disable=SC2016  # the inner shell's
+twice=$(bash -c '. scripts/lib.sh && for list in ${!PACKAGES_@}; do declare -n names=$list && printf "%s\n" "${names[@]}"; done' | sort | uniq -d)
+equal 'packages that stand twice' '' "$twice"
+
+step 'Go and Node.js: those of the machine first, those in build/tools next, none with --no-tools'
+fake() { # PATH WORDS
+	mkdir -p "${1%/*}"
+	printf '#!/bin/sh\necho %s\n' "$2" >"$1"
+	chmod +x "$1"
+}
+fake "$WORK/new/go" go9.9.9
+fake "$WORK/new/node" v99.0.0
+fake "$WORK/new/npx" 1
+fake "$WORK/old/go" go1.2.3
+fake "$WORK/old/node" v1.2.3
+fake "$WORK/old/npx" 1
+found() { # DIRECTORY FUNCTION...
+	# shellcheck disable=SC2016  # the inner shell's
+	env PATH="$1:/usr/bin:/bin" bash -c '. scripts/lib.sh && . scripts/tools.sh && "$@" && command -v go node' found "${@:2}" | tr '\n' ' '
+}
+equal 'those of the machine' "$WORK/new/go $WORK/new/node " "$(found "$WORK/new" bring_node)"
+if [ ! -x /usr/local/go/bin/go ]; then
+	equal 'an old Go' '' "$(SCRIPTS_NO_TOOLS=1 found "$WORK/old" bring_go client/go/go.mod)"
+fi
+equal 'an old Node.js' '' "$(SCRIPTS_NO_TOOLS=1 found "$WORK/old" bring_node || true)"
+fake "$PWD/build/tools/node/bin/node" v98.0.0
+fake "$PWD/build/tools/node/bin/npx" 1
+contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
+
+step 'scripts/run: maasd is killed, and Ctrl-C'
+run() { # SIGNAL
+	: >"$WORK/run.log"
+	set -m
+	scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB 2>"$WORK/run.log" </dev/null &
+	job=$!
+	set +m
+	children+=("$job")
+	wait_for 300 grep -q '^      build/release/client/cmd/maas --url' "$WORK/run.log"
+	eval "$(grep -o 'build/release/client/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
+	server=$(pgrep -f "^build/release/daemon/maasd --listen 127.0.0.1:0 --max-pool-size 64MiB")
+	"$1"
+	status=0
+	wait "$job" || status=$?
+}
+kill_maasd() { kill -KILL "$server"; }
+interrupt() { kill -INT "-$job"; }
+run kill_maasd
+contains 'killed' "$(cat "$WORK/run.log")" 'maasd was killed by SIGKILL.'
+equal 'killed' 137 "$status"
+run interrupt
+contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.'
+contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'maasd has ended with 0.'
+equal 'Ctrl-C' 0 "$status"
+says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
+! grep -q 'line [0-9]*:' "$WORK/run.log" "$WORK/err" || fail 'a line of bash source'
