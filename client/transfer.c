@@ -5,7 +5,9 @@
 
 #include "client/internal.h"
 
-#define BUFFER_BYTES (512L << 10)
+#define CURL_TOO_LARGE ((CURLcode)100) /* CURLE_TOO_LARGE, which older headers lack */
+
+#define BUFFER_BYTES   (512L << 10)
 
 /* ---- curl's callbacks */
 
@@ -342,8 +344,8 @@ int maas_transfer_end(struct maas_transfer *transfer, CURLcode code)
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
-	/* What curl says of one line of 100 KiB. */
-	if (code == CURLE_OUT_OF_MEMORY && transfer->head_bytes)
+	/* What curl says of one line of 100 KiB, up to 8.5 and later. */
+	if ((code == CURLE_OUT_OF_MEMORY || code == CURL_TOO_LARGE) && transfer->head_bytes)
 		transfer->fault = -EMSGSIZE;
 	if (transfer->fault)
 		return fail_taken(transfer);
