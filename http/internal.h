@@ -48,6 +48,13 @@
 
 struct maas_http_conn;
 
+/* The answers that are made once and live as long as the server. */
+enum maas_http_fixed {
+	MAAS_FIXED_EMPTY, /* 200 without a body */
+	MAAS_FIXED_PAGE,
+	MAAS_FIXED,
+};
+
 /* ---- metrics: relaxed atomics, any thread */
 
 enum maas_http_failure {
@@ -91,6 +98,11 @@ bool maas_http_keys_work(struct maas_http *http);
 /* The part of /health that never changes; what follows it is the state of RDMA. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
+/* Makes http->fixed. Errors: -ENOMEM; what was made is maas_http_fixed_fini()'s all the same. */
+MAAS_MUST_CHECK int maas_http_fixed_init(struct maas_http *http);
+void maas_http_fixed_fini(struct maas_http *http);
+bool maas_http_is_fixed(const struct maas_http *http, const struct MHD_Response *response);
+
 struct maas_http_listener {
 	struct maas_http *http;
 	char url[MAAS_HTTP_URL]; /* "" while it does not listen */
@@ -105,7 +117,7 @@ struct maas_http_listener {
 struct maas_http {
 	struct maas_http_options options; /* listen and strings are borrowed */
 	struct maas_buf health_head;	  /* what /health says that never changes */
-	struct MHD_Response *empty;	  /* 200 without a body */
+	struct MHD_Response *fixed[MAAS_FIXED];
 	uint64_t started_ns;
 	bool has_keys;				     /* there is RDMA */
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
@@ -378,12 +390,17 @@ MAAS_MUST_CHECK int maas_http_reply(struct maas_http_conn *conn, unsigned int st
 MAAS_MUST_CHECK int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status,
 					 const char *type);
 MAAS_MUST_CHECK int maas_http_reply_empty(struct maas_http_conn *conn);
+MAAS_MUST_CHECK int maas_http_reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed which);
+/* Takes `response`, whose headers are complete. `bytes`: of its body. */
+MAAS_MUST_CHECK int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status,
+					 uint64_t bytes, struct MHD_Response *response);
 /* Takes `response`, which may be NULL for out of memory. `bytes`: of its body. */
 MAAS_MUST_CHECK int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 					     struct MHD_Response *response, const char *type,
 					     uint64_t bytes);
 MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
 				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);
+/* Gives a response back, unless it is a fixed one. */
 void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response);
 /* Sends the answer that was kept for the body's end. */
 MAAS_MUST_CHECK int maas_http_reply_kept(struct maas_http_conn *conn);
@@ -420,6 +437,7 @@ void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector 
 /* ---- handlers, by call */
 extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
 
+maas_http_handler maas_http_page;
 maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
 maas_http_handler maas_http_allocate, maas_http_allocate_end;
 maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_on;

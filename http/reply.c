@@ -57,10 +57,9 @@ static const struct error_row {
 static const struct error_row internal_error = {0, MHD_HTTP_INTERNAL_SERVER_ERROR, "internal",
 						"the server failed; its log says more"};
 
-/* The empty answer is shared and lives as long as the server. */
 void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response)
 {
-	if (response && response != conn->http->empty)
+	if (response && !maas_http_is_fixed(conn->http, response))
 		MHD_destroy_response(response);
 }
 
@@ -77,9 +76,8 @@ static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
 	return queued == MHD_YES ? 0 : -EIO;
 }
 
-/* Takes `response`. */
-static int send_or_keep(struct maas_http_conn *conn, unsigned int status, uint64_t bytes,
-			struct MHD_Response *response)
+int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status, uint64_t bytes,
+			 struct MHD_Response *response)
 {
 	struct maas_http_request *req = &conn->req;
 
@@ -118,7 +116,7 @@ int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 		MHD_destroy_response(response);
 		return -ENOMEM;
 	}
-	return send_or_keep(conn, status, bytes, response);
+	return maas_http_reply_made(conn, status, bytes, response);
 }
 
 int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status, const char *type)
@@ -135,15 +133,6 @@ int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status, const
 int maas_http_reply(struct maas_http_conn *conn, unsigned int status)
 {
 	return maas_http_reply_type(conn, status, "application/json");
-}
-
-int maas_http_reply_empty(struct maas_http_conn *conn)
-{
-	if (conn->req.close)
-		return maas_http_reply_response(
-			conn, MHD_HTTP_OK,
-			MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL, 0);
-	return send_or_keep(conn, MHD_HTTP_OK, 0, conn->http->empty);
 }
 
 void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status)

@@ -9,6 +9,7 @@
 #define WASTE_BYTES (1u << 20) /* so much unwanted body is read before the connection is cut */
 
 const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
+	[MAAS_CALL_PAGE] = {.finish = maas_http_page},
 	[MAAS_CALL_HEALTH] = {.finish = maas_http_health},
 	[MAAS_CALL_READY] = {.finish = maas_http_ready},
 	[MAAS_CALL_STATS] = {.finish = maas_http_stats},

@@ -10,6 +10,7 @@
 #define DELETE(call) [MAAS_HTTP_DELETE] = (call)
 
 static const struct maas_http_route routes[] = {
+	{"/", "GET, HEAD", {GET(MAAS_CALL_PAGE)}},
 	{"/health", "GET, HEAD", {GET(MAAS_CALL_HEALTH)}},
 	{"/allocate", "POST", {POST(MAAS_CALL_ALLOCATE)}},
 	{"/allocate/{id}",

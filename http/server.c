@@ -161,10 +161,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	learn_names(http);
 	learn_slabs(http);
 	maas_http_health_head(options, &http->health_head);
-	http->empty = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-	if (http->empty && !http->health_head.error &&
-	    MHD_add_response_header(http->empty, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") ==
-		    MHD_YES &&
+	if (!http->health_head.error && !maas_http_fixed_init(http) &&
 	    !maas_http_peers_init(&http->peers) && !maas_http_heavy_start(&http->heavy) &&
 	    !maas_http_linger_start(&http->linger, http))
 		return http;
@@ -253,8 +250,7 @@ void maas_http_stop(struct maas_http *http)
 			close(fds[i]);
 	}
 	maas_http_linger_stop(&http->linger);
-	if (http->empty)
-		MHD_destroy_response(http->empty);
+	maas_http_fixed_fini(http);
 	maas_http_peers_fini(&http->peers);
 	maas_buf_fini(&http->health_head);
 	pthread_cond_destroy(&http->heavy.wake);

@@ -3,7 +3,9 @@
 python3 test_openapi.py MAASD KEYED_SERVER openapi.yaml http/route.c
 """
 
+import base64
 import errno
+import hashlib
 import http.client
 import json
 import os
@@ -189,6 +191,13 @@ def check_server_calls(c):
     for name in ["health", "ready", "stats"]:
         c.ok(name)
     c.call("metrics", 200)
+    page = c.call("page", 200).decode()
+    for link in re.findall('href="([^"]*)"', page):
+        check(c.server.send("GET", f"/{link}")[0] == 200, f"page: a dead link to {link}")
+    style = re.search("<style>(.*)</style>", page, re.S)[1]
+    style = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = c.server.send("GET", "/")[1]["Content-Security-Policy"]
+    check(f"style-src 'sha256-{style}'" in policy, f"page: the hash of its <style> is {style}, not {policy}")
     c.call("health", 431, "headers_too_large", headers={"X-Long": "x" * 20000})
     c.call("health", 400, "bad_host", headers={"host": "a second one"})
 
@@ -427,7 +436,7 @@ def check_methods(c):
             get, head = c.server.send("GET", path), c.server.send("HEAD", path)
             check(head[0] == get[0] and not head[2], f"HEAD {route}: {head[0]}, {len(head[2])} bytes")
             check(head[1]["Content-Type"] == get[1]["Content-Type"], f"HEAD {route}: Content-Type")
-    for path in ["/", "/health/", "/nothing", "/allocate/", "//health", "/allocate/x/y", "/sessions/"]:
+    for path in ["/health/", "/nothing", "/allocate/", "//health", "/allocate/x/y", "/sessions/"]:
         status, _, data = c.server.send("GET", path)
         check(status == 404 and c.code_of(data) == "no_such_path", f"GET {path}: {status} {data!r}")
 
