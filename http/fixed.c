@@ -7,6 +7,8 @@
 /* By maas_embed(). */
 extern const unsigned char maas_http_page_html[];
 extern const size_t maas_http_page_html_len;
+extern const unsigned char maas_http_openapi_yaml[];
+extern const size_t maas_http_openapi_yaml_len;
 
 /* The hash is that of the page's <style>. */
 #define POLICY                                                                                     \
@@ -20,6 +22,8 @@ static const struct file {
 } files[MAAS_FIXED] = {
 	[MAAS_FIXED_PAGE] = {maas_http_page_html, &maas_http_page_html_len,
 			     "text/html; charset=utf-8"},
+	[MAAS_FIXED_OPENAPI] = {maas_http_openapi_yaml, &maas_http_openapi_yaml_len,
+				"application/yaml"},
 };
 
 static size_t bytes_of(enum maas_http_fixed which)
@@ -103,4 +107,9 @@ int maas_http_reply_empty(struct maas_http_conn *conn)
 int maas_http_page(struct maas_http_conn *conn)
 {
 	return maas_http_reply_fixed(conn, MAAS_FIXED_PAGE);
+}
+
+int maas_http_openapi(struct maas_http_conn *conn)
+{
+	return maas_http_reply_fixed(conn, MAAS_FIXED_OPENAPI);
 }

@@ -52,6 +52,7 @@ struct maas_http_conn;
 enum maas_http_fixed {
 	MAAS_FIXED_EMPTY, /* 200 without a body */
 	MAAS_FIXED_PAGE,
+	MAAS_FIXED_OPENAPI,
 	MAAS_FIXED,
 };
 
@@ -437,7 +438,7 @@ void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector 
 /* ---- handlers, by call */
 extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
 
-maas_http_handler maas_http_page;
+maas_http_handler maas_http_page, maas_http_openapi;
 maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
 maas_http_handler maas_http_allocate, maas_http_allocate_end;
 maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_on;

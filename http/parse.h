@@ -28,6 +28,7 @@ enum maas_http_method {
 enum maas_http_call {
 	MAAS_CALL_NONE,
 	MAAS_CALL_PAGE,
+	MAAS_CALL_OPENAPI,
 	MAAS_CALL_HEALTH,
 	MAAS_CALL_READY,
 	MAAS_CALL_STATS,

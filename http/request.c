@@ -10,6 +10,7 @@
 
 const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 	[MAAS_CALL_PAGE] = {.finish = maas_http_page},
+	[MAAS_CALL_OPENAPI] = {.finish = maas_http_openapi},
 	[MAAS_CALL_HEALTH] = {.finish = maas_http_health},
 	[MAAS_CALL_READY] = {.finish = maas_http_ready},
 	[MAAS_CALL_STATS] = {.finish = maas_http_stats},
@@ -91,7 +92,7 @@ static int find_handlers(struct maas_http_conn *conn, const char *url)
 	if (index < 0)
 		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
 				       "there is no %.100s here; the calls are in "
-				       "docs/openapi.yaml",
+				       "/openapi.yaml",
 				       conn->path);
 	req->route = (unsigned int)index;
 	route = maas_http_route_at(req->route);

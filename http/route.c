@@ -11,6 +11,7 @@
 
 static const struct maas_http_route routes[] = {
 	{"/", "GET, HEAD", {GET(MAAS_CALL_PAGE)}},
+	{"/openapi.yaml", "GET, HEAD", {GET(MAAS_CALL_OPENAPI)}},
 	{"/health", "GET, HEAD", {GET(MAAS_CALL_HEALTH)}},
 	{"/allocate", "POST", {POST(MAAS_CALL_ALLOCATE)}},
 	{"/allocate/{id}",

@@ -13,6 +13,7 @@ step 'install'
 cmake --install "$BUILD" --prefix "$PREFIX" >"$WORK/install.log"
 PC=$(find "$PREFIX" -name libmaas.pc)
 LIB=$(dirname "$(dirname "$PC")")
+cmp "$SOURCE/docs/openapi.yaml" "$PREFIX/share/doc/maasd/openapi.yaml"
 export PKG_CONFIG_PATH=${PC%/*}
 pc() {
 	pkg-config --define-variable=prefix="$PREFIX" "$@"

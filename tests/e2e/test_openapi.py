@@ -93,6 +93,7 @@ class Server:
 
 class Spec:
     def __init__(self, path):
+        self.path = path
         with open(path, encoding="utf-8") as file:
             self.document = yaml.safe_load(file)
         self.resolver = jsonschema.RefResolver("", self.document)
@@ -191,6 +192,8 @@ def check_server_calls(c):
     for name in ["health", "ready", "stats"]:
         c.ok(name)
     c.call("metrics", 200)
+    with open(c.spec.path, "rb") as file:
+        check(c.call("openapi", 200) == file.read(), "openapi: other bytes than the file")
     page = c.call("page", 200).decode()
     for link in re.findall('href="([^"]*)"', page):
         check(c.server.send("GET", f"/{link}")[0] == 200, f"page: a dead link to {link}")

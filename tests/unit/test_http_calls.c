@@ -358,6 +358,7 @@ static void method__405_with_allow(void **state)
 		const char *allow;
 	} cases[] = {
 		{"/", "GET, HEAD"},
+		{"/openapi.yaml", "GET, HEAD"},
 		{"/health", "GET, HEAD"},
 		{"/ready", "GET, HEAD"},
 		{"/stats", "GET, HEAD"},

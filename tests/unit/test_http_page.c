@@ -16,6 +16,7 @@ static const struct {
 	const char *type;
 } pages[] = {
 	{"/", MAAS_SOURCE "/http/page.html", "Content-Type: text/html; charset=utf-8"},
+	{"/openapi.yaml", MAAS_SOURCE "/docs/openapi.yaml", "Content-Type: application/yaml"},
 };
 
 static struct http_fixture f;

@@ -19,6 +19,7 @@ static void route_find__every_pattern(void **state)
 		const char *second;
 	} cases[] = {
 		{"/", "/", NULL, NULL},
+		{"/openapi.yaml", "/openapi.yaml", NULL, NULL},
 		{"/health", "/health", NULL, NULL},
 		{"/allocate", "/allocate", NULL, NULL},
 		{"/allocate/abc", "/allocate/{id}", "abc", NULL},
