@@ -35,6 +35,10 @@
  * calling thread; everything else goes over HTTP. Payloads are not encrypted. An operation whose
  * connection broke is done again on a new one, with new keys. One that is late takes its connection
  * with it, since only then its buffer is free: set timeouts well above what a transfer takes.
+ *
+ * Linking: with $(pkg-config --libs libmaas), or for libmaas.a inside the program with
+ * $(pkg-config --static --libs libmaas | sed s/-lmaas/-l:libmaas.a/). The libraries below libmaas
+ * are shared ones either way: Debian does not have all of what they need for -static.
  */
 #ifndef MAAS_H
 #define MAAS_H

@@ -44,9 +44,12 @@ for standard in c++11 c++17 c++20; do
 	"$CXX" -std=$standard "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.cpp" \
 		"${libs[@]}" -o "$WORK/borrow-$standard"
 done
-read -ra private < <(pkg-config --libs libcurl jansson libibverbs librdmacm)
+
+step 'so does a program with libmaas.a in it'
+read -ra static < <(pc --static --libs libmaas)
 "$CC" -std=c11 "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
-	"$LIB/libmaas.a" "${private[@]}" -pthread -o "$WORK/borrow-static"
+	"${static[@]/#-lmaas/-l:libmaas.a}" -o "$WORK/borrow-static"
+equal 'libmaas.so is needed' '' "$(objdump -p "$WORK/borrow-static" | grep libmaas || true)"
 
 step 'they run'
 start_server
