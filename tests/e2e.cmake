@@ -22,6 +22,7 @@ maas_e2e_script(kept_memory 90)
 maas_e2e_script(memory_file 120 $<TARGET_FILE:maas>)
 maas_e2e_script(lease_stop 90)
 maas_e2e_script(metrics 60)
+maas_e2e_script(release 60 ${PROJECT_SOURCE_DIR})
 
 # Debian's interpreter, whose packages the test uses, not whatever stands first in PATH.
 find_program(MAAS_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
