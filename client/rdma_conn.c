@@ -27,6 +27,15 @@ struct attempt {
 
 /* ---- events */
 
+static int fail_version(uint16_t version)
+{
+	return maas_fail(
+		-EPROTO,
+		"the server's RDMA speaks version %u, this libmaas version %u: upgrade the "
+		"older one, or go by HTTP until then",
+		ntohs(version), MAAS_WIRE_VERSION);
+}
+
 static int fail_reason(const struct rdma_cm_event *event)
 {
 	const struct maas_wire_reject *reject = event->param.conn.private_data;
@@ -39,7 +48,7 @@ static int fail_reason(const struct rdma_cm_event *event)
 				 event->status);
 	switch (ntohs(reject->reason)) {
 	case MAAS_WIRE_VERSION_UNKNOWN:
-		return maas_fail(-EPROTO, "the server's RDMA speaks another version");
+		return fail_version(reject->version);
 	case MAAS_WIRE_TICKET_UNKNOWN:
 		return maas_fail(-EAGAIN, "the server does not know the ticket");
 	case MAAS_WIRE_DEVICE:
@@ -108,7 +117,7 @@ static int read_accept(const struct rdma_cm_event *event, uint32_t *ret_number)
 	    ntohl(accept->magic) != MAAS_WIRE_MAGIC || !accept->connection)
 		return maas_fail(-EPROTO, "what accepted the RDMA connection is no maasd");
 	if (ntohs(accept->version) != MAAS_WIRE_VERSION)
-		return maas_fail(-EPROTO, "the server's RDMA speaks another version");
+		return fail_version(accept->version);
 	*ret_number = ntohl(accept->connection);
 	return 0;
 }

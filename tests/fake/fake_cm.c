@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/wire.h"
+
 #define FIRST_PORT 20000
+#define VERSION_AT offsetof(struct maas_wire_connect, version) /* and in the answers */
 
 static TAILQ_HEAD(, fake_cm_id) ids = TAILQ_HEAD_INITIALIZER(ids);
 static uint16_t last_port = FIRST_PORT;
@@ -236,6 +239,10 @@ bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int statu
 	event->cm.status = status;
 	if (len)
 		memcpy(event->data, data, len < room ? len : room);
+	if (len > VERSION_AT + 1 && fake.rules.wire_version) {
+		event->data[VERSION_AT] = (uint8_t)(fake.rules.wire_version >> 8);
+		event->data[VERSION_AT + 1] = (uint8_t)fake.rules.wire_version;
+	}
 	if (fake.rules.bare_data && len < room)
 		room = len;
 	if (room) {

@@ -38,7 +38,8 @@ struct fake_rules {
 	bool window_access;	     /* … and that a key to read does not write */
 	bool region_access;	     /* as that, of regions */
 	bool bare_data;		     /* private data arrives without zeros behind it */
-	bool flush_applies;	     /* a flushed invalidation took effect nevertheless */
+	uint16_t wire_version; /* so the other side's version is read (base/wire.h); 0: as said */
+	bool flush_applies;    /* a flushed invalidation took effect nevertheless */
 	int max_pd;
 	int max_mr;
 	int max_mw;

@@ -37,6 +37,31 @@ static void open__goes_by_what_there_is(void **state)
 	lan_close();
 }
 
+/* Neither by RDMA nor, unasked, by HTTP. */
+static void open__of_another_version_is_refused(void **state)
+{
+	static const enum maas_transport_type types[] = {MAAS_TRANSPORT_RDMA, MAAS_TRANSPORT_AUTO};
+	struct fake_rules rules = fake_rules_default();
+	struct maas_options options = {.size = sizeof(options)};
+	struct maas *maas;
+
+	(void)state;
+	rules.wire_version = 2;
+	lan_open(&rules, "auto");
+	options.url = lan_url();
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		options.transport = types[i];
+		assert_int_equal(maas_open(&options, &maas), -EPROTO);
+		if (!strstr(maas_error(), "RDMA speaks version 2, this libmaas version 1: upgrade"))
+			fail_msg("%s", maas_error());
+		assert_int_equal(lan_sessions(), 0);
+	}
+	options.transport = MAAS_TRANSPORT_HTTP;
+	assert_int_equal(maas_open(&options, &maas), 0);
+	maas_close(maas);
+	lan_close();
+}
+
 static void close__leaves_nothing(void **state)
 {
 	static const char *const modes[] = {"window", "mr", "pool"};
@@ -245,6 +270,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(open__goes_by_what_there_is),
+		cmocka_unit_test(open__of_another_version_is_refused),
 		cmocka_unit_test(close__leaves_nothing),
 		cmocka_unit_test(data__outside_of_the_allocation),
 		cmocka_unit_test(submitted__many_in_flight),

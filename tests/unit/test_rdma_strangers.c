@@ -38,6 +38,27 @@ static void refusals__are_counted_and_not_all_logged(void **state)
 	world_close(&world);
 }
 
+static void version__of_another_client_is_told(void **state)
+{
+	struct fake_rules rules = fake_rules_default();
+	struct log_file file;
+	struct world world;
+	struct peer peer;
+
+	(void)state;
+	log_file_begin(&file);
+	maas_log_set_level(MAAS_LOG_INFO);
+	rules.wire_version = MAAS_WIRE_VERSION + 1;
+	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
+	peer_session(&world, &peer, "newer");
+	assert_int_equal(peer_dial(&world, &peer), MAAS_WIRE_VERSION_UNKNOWN);
+	assert_int_equal(log_file_lines(&file, "or one of another protocol version", NULL), 1);
+	assert_int_equal(end_session(&world, &peer), 0);
+	maas_log_set_level(MAAS_LOG_ERR);
+	log_file_end(&file);
+	world_close(&world);
+}
+
 /* ---- the thread */
 
 struct glance {
@@ -103,6 +124,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refusals__are_counted_and_not_all_logged),
+		cmocka_unit_test(version__of_another_client_is_told),
 		cmocka_unit_test(requests__do_not_hold_up_commands),
 		cmocka_unit_test(connect__that_is_never_finished),
 	};

@@ -255,15 +255,52 @@ static void file__refuses_contradictions(void **state)
 	expect_precious(ref);
 }
 
-static void file__refuses_other_tables(void **state)
+/* A sum of all that a file holds. */
+static uint64_t sum_of(const char *name)
 {
+	static uint64_t words[8192];
+	uint64_t sum = length_of(name);
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+	ssize_t len;
+
+	assert_true(fd >= 0);
+	while ((len = read(fd, words, sizeof(words))) > 0)
+		for (size_t i = 0; i < (size_t)len / sizeof(words[0]); i++)
+			sum = (sum ^ words[i]) * UINT64_C(0x100000001b3);
+	assert_int_equal(len, 0);
+	close(fd);
+	return sum;
+}
+
+/* Of an older maasd, or of a newer one: the way back stays open. */
+static void file__of_another_layout_stays_as_it_is(void **state)
+{
+	static const uint32_t layouts[] = {0, MAAS_SLOT_LAYOUT - 1, MAAS_SLOT_LAYOUT + 1,
+					   UINT32_MAX};
 	const off_t layout_at = offsetof(struct maas_slot_header, layout);
+	const uint32_t ours = MAAS_SLOT_LAYOUT;
 	struct maas_slab_ref ref = lend_precious();
 
 	(void)state;
-	write_at(table, layout_at, "\3", 1);
-	expect_refused(-EINVAL, "layout 3");
-	write_at(table, layout_at, "\2", 1);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(layouts); i++) {
+		uint64_t sums[2];
+
+		write_at(table, layout_at, &layouts[i], sizeof(layouts[i]));
+		sums[0] = sum_of(path);
+		sums[1] = sum_of(table);
+		expect_refused(-EINVAL, "start the maasd that made it");
+		assert_int_equal(sum_of(path), sums[0]);
+		assert_int_equal(sum_of(table), sums[1]);
+	}
+	write_at(table, layout_at, &ours, sizeof(ours));
+	expect_precious(ref);
+}
+
+static void file__refuses_other_tables(void **state)
+{
+	struct maas_slab_ref ref = lend_precious();
+
+	(void)state;
 	write_at(table, 0, "M", 1);
 	expect_refused(-EINVAL, "no table of slabs");
 	write_at(table, 0, "m", 1);
@@ -281,7 +318,7 @@ static void file__refuses_what_was_cut_off(void **state)
 	expect_refused(-EUCLEAN, "cut off");
 }
 
-/* The guard lies where version 0.2 left zeros. */
+/* The guard lies where the first versions of layout 2 left zeros. */
 static void file__opens_what_an_earlier_version_made(void **state)
 {
 	struct maas_slab_ref ref = lend_precious();
@@ -378,6 +415,7 @@ int main(void)
 		cmocka_unit_test_setup(file__never_wipes_what_was_lent, remove_files),
 		cmocka_unit_test_setup(file__never_wipes_bytes_owners_or_slots, remove_files),
 		cmocka_unit_test_setup(file__refuses_contradictions, remove_files),
+		cmocka_unit_test_setup(file__of_another_layout_stays_as_it_is, remove_files),
 		cmocka_unit_test_setup(file__refuses_other_tables, remove_files),
 		cmocka_unit_test_setup(file__refuses_what_was_cut_off, remove_files),
 		cmocka_unit_test_setup(file__opens_what_an_earlier_version_made, remove_files),
