@@ -7,7 +7,7 @@ target_link_libraries(client_fixture
 	PUBLIC maas_static maas_base PkgConfig::CURL PkgConfig::JANSSON)
 add_dependencies(client_fixture maasd)
 
-foreach(part text json calls async session faults hostile nomem)
+foreach(part text json calls async session faults hostile nomem versions)
 	maas_unit_test(test_client_${part} client_fixture)
 endforeach()
 maas_fail_nth(test_client_nomem)

@@ -63,3 +63,7 @@ stop_server
 step 'without the server they say so'
 text=$(MAAS_URL=$URL LD_LIBRARY_PATH=$LIB "$WORK/borrow-c11" 2>&1) && fail 'it succeeded'
 equal 'the error' "borrow: alloc: no server at $URL: Connection refused" "$text"
+
+step 'removed, as docs/upgrading.md says'
+xargs -d '\n' rm <"$BUILD/install_manifest.txt"
+equal 'files left' '' "$(find "$PREFIX" ! -type d)"
