@@ -132,7 +132,7 @@ static inline void take(struct maas *maas, unsigned int count, int status)
 
 static inline void submit_many(struct scene *scene, unsigned int *done, unsigned int count)
 {
-	for (unsigned int i = 0; i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct maas_range range = {scene->memory.id, i * 1024, scene->bytes + i * 1024,
 					   1024};
 
@@ -144,9 +144,9 @@ static inline void submit_many(struct scene *scene, unsigned int *done, unsigned
 
 static inline void check_many(struct scene *scene, const unsigned int *done, unsigned int count)
 {
-	assert_int_equal(maas_read(scene->maas, scene->memory.id, 0, scene->bytes, count * 1024),
-			 0);
-	for (unsigned int i = 0; i < count; i++) {
+	assert_int_equal(
+		maas_read(scene->maas, scene->memory.id, 0, scene->bytes, (size_t)count * 1024), 0);
+	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(done[i], 1);
 		assert_int_equal(scene->bytes[i * 1024], (char)i);
 		assert_int_equal(scene->bytes[i * 1024 + 1023], (char)i);
