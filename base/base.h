@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base: what every other part stands on: errors, log, clock, text buffer, sizes, the limit of
- * memory. It knows nothing else of the project.
+ * base: what every other part stands on: errors, log, clock, text buffer, sizes, guesses, the limit
+ * of memory. It knows nothing else of the project.
  *
  * Errors everywhere: 0 (or a count) on success, -errno on failure; errno itself is not set.
  */
@@ -175,6 +175,16 @@ MAAS_MUST_CHECK int maas_size_parse(const char *text, uint64_t *ret_bytes);
 /* Writes `bytes` in its largest exact unit, such as "512KiB" or "1000B". */
 #define MAAS_SIZE_TEXT 24
 char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
+
+/* ---- guess: what somebody meant who mistyped a name ---- */
+
+/*
+ * Of `count` names in lower case, such as "max-pool-size", the index of the one that `word` most
+ * likely stands for: at most a quarter of the letters of `word` are wrong, or it is the only name
+ * that begins like `word` or has its words. NULL among the names is skipped; names have less than
+ * 64 letters. Returns `count` when nothing is near enough.
+ */
+size_t maas_guess(const char *word, const char *const *names, size_t count);
 
 /* ---- cgroup: the limit of memory, version 1 and 2 ---- */
 

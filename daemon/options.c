@@ -276,6 +276,29 @@ static enum maas_option find(const char *arg)
 	return (enum maas_option)option;
 }
 
+/* What `arg`, which is no option, may have meant. */
+static int refuse_argument(const char *arg, char *error)
+{
+	bool dash = arg[0] == '-' && arg[1] && strcmp(arg, "--") != 0;
+	const char *word = arg + strspn(arg, "-");
+	char name[MAAS_OPTIONS_ERROR / 4];
+	unsigned int meant;
+
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word, "="), word);
+	meant = dash ? maas_options_guess(name, false) : MAAS_OPTIONS;
+	if (!dash)
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "unexpected argument \"%.128s\"; maasd --help lists the options", arg);
+	else if (meant == MAAS_OPTIONS)
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "unknown option %.128s; maasd --help lists the options", arg);
+	else
+		snprintf(error, MAAS_OPTIONS_ERROR,
+			 "unknown option %.128s; did you mean --%s? maasd --help lists the options",
+			 arg, maas_option_rows[meant].name);
+	return -EINVAL;
+}
+
 /* Takes argv[*at] and, where it is needed, its value behind it; moves `*at` past them. */
 static int take_argument(struct maas_options *options, int argc, char *const *argv, int *at,
 			 char *error)
@@ -288,17 +311,9 @@ static int take_argument(struct maas_options *options, int argc, char *const *ar
 
 	if (!strcmp(arg, "-h"))
 		arg = "--help";
-	if (strncmp(arg, "--", 2) != 0 || !arg[2]) {
-		snprintf(error, MAAS_OPTIONS_ERROR,
-			 "unexpected argument \"%.128s\"; maasd --help lists the options", arg);
-		return -EINVAL;
-	}
-	option = find(arg);
-	if (option == MAAS_OPTIONS) {
-		snprintf(error, MAAS_OPTIONS_ERROR,
-			 "unknown option %.128s; maasd --help lists the options", arg);
-		return -EINVAL;
-	}
+	option = !strncmp(arg, "--", 2) && arg[2] ? find(arg) : MAAS_OPTIONS;
+	if (option == MAAS_OPTIONS)
+		return refuse_argument(arg, error);
 	snprintf(name, sizeof(name), "--%s", maas_option_rows[option].name);
 	value = strchr(arg, '=');
 	if (value) {

@@ -44,75 +44,6 @@ static bool is_foreign(const char *name, const char *value)
 	return is_of_kubernetes(name, value);
 }
 
-/* ---- which option was meant */
-
-static size_t min3(size_t a, size_t b, size_t c)
-{
-	size_t least = a < b ? a : b;
-
-	return least < c ? least : c;
-}
-
-/* How many letters must be added, left out or changed to make one of the other (Levenshtein). */
-static size_t distance(const char *a, const char *b)
-{
-	size_t row[NAME_BYTES];
-	size_t len = strlen(b);
-
-	for (size_t j = 0; j <= len; j++)
-		row[j] = j;
-	for (size_t i = 0; a[i]; i++) {
-		size_t diagonal = row[0];
-
-		row[0] = i + 1;
-		for (size_t j = 1; j <= len; j++) {
-			size_t above = row[j];
-
-			row[j] = min3(row[j - 1] + 1, above + 1, diagonal + (a[i] != b[j - 1]));
-			diagonal = above;
-		}
-	}
-	return row[len];
-}
-
-/* `part` is some of the words of `name`, as POOL_SIZE is of MAX_POOL_SIZE. */
-static bool has_words(const char *name, const char *part)
-{
-	const char *at = strstr(name, part);
-	size_t len = strlen(part);
-
-	return at && (at == name || at[-1] == '_') && (!at[len] || at[len] == '_');
-}
-
-/* The option that is at most a quarter of its letters away, or else the only one with these words;
- * MAAS_OPTIONS when there is none. */
-static enum maas_option guess(const char *name)
-{
-	size_t least = (strlen(name) + 3) / 4;
-	enum maas_option near = MAAS_OPTIONS;
-	enum maas_option with_words = MAAS_OPTIONS;
-	unsigned int num_with_words = 0;
-
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
-		char env[MAAS_OPTIONS_ENV];
-		size_t away;
-
-		if (maas_option_rows[i].no_env)
-			continue;
-		maas_options_env_name((enum maas_option)i, env);
-		away = distance(name, env + strlen(PREFIX));
-		if (away < least || (away == least && near == MAAS_OPTIONS)) {
-			least = away;
-			near = (enum maas_option)i;
-		}
-		if (has_words(env + strlen(PREFIX), name)) {
-			num_with_words++;
-			with_words = (enum maas_option)i;
-		}
-	}
-	return near == MAAS_OPTIONS && num_with_words == 1 ? with_words : near;
-}
-
 /* ---- variables that name no option */
 
 static bool is_option(const char *name)
@@ -127,12 +58,24 @@ static bool is_option(const char *name)
 	return false;
 }
 
+/* The option whose name in the environment is like `name`; MAAS_OPTIONS when there is none. */
+static unsigned int guess(const char *name)
+{
+	char word[NAME_BYTES];
+	size_t i;
+
+	for (i = 0; name[i]; i++)
+		word[i] = (char)(name[i] == '_' ? '-' : tolower((unsigned char)name[i]));
+	word[i] = '\0';
+	return maas_options_guess(word, true);
+}
+
 bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR])
 {
 	const char *equals = strchr(entry, '=');
 	char meant[MAAS_OPTIONS_ENV];
 	char name[NAME_BYTES];
-	enum maas_option option;
+	unsigned int option;
 	size_t len;
 
 	/* An empty value counts as none. */
@@ -154,7 +97,7 @@ bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR])
 			 name);
 		return true;
 	}
-	maas_options_env_name(option, meant);
+	maas_options_env_name((enum maas_option)option, meant);
 	snprintf(advice, MAAS_OPTIONS_ERROR,
 		 PREFIX "%s in the environment is no option of maasd, and ignored; is %s meant?",
 		 name, meant);

@@ -40,4 +40,11 @@ struct maas_option_row {
 
 extern const struct maas_option_row maas_option_rows[MAAS_OPTIONS];
 
+/*
+ * The option that is most likely meant by `word`, which is written as on the command line, without
+ * its dashes; MAAS_OPTIONS when nothing is near enough. `env`: one of those that the environment
+ * can set.
+ */
+unsigned int maas_options_guess(const char *word, bool env);
+
 #endif

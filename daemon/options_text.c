@@ -19,6 +19,39 @@ void maas_options_env_name(enum maas_option option, char text[MAAS_OPTIONS_ENV])
 		*text = (char)(*text == '-' ? '_' : toupper((unsigned char)*text));
 }
 
+/* ---- which option was meant */
+
+/* What other servers call our options. */
+static const struct alias {
+	const char *word;
+	enum maas_option option;
+} aliases[] = {
+	{"p", MAAS_OPTION_LISTEN},
+	{"port", MAAS_OPTION_LISTEN},
+	{"l", MAAS_OPTION_LISTEN},
+	{"bind", MAAS_OPTION_LISTEN},
+	{"address", MAAS_OPTION_LISTEN},
+	{"m", MAAS_OPTION_MAX_POOL_SIZE},
+	{"memory", MAAS_OPTION_MAX_POOL_SIZE},
+	{"maxmemory", MAAS_OPTION_MAX_POOL_SIZE},
+	{"c", MAAS_OPTION_MAX_CONNECTIONS},
+	{"t", MAAS_OPTION_HTTP_THREADS},
+	{"threads", MAAS_OPTION_HTTP_THREADS},
+	{"V", MAAS_OPTION_VERSION},
+};
+
+unsigned int maas_options_guess(const char *word, bool env)
+{
+	const char *names[MAAS_OPTIONS];
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(aliases) && !env; i++)
+		if (!strcmp(word, aliases[i].word))
+			return aliases[i].option;
+	for (unsigned int i = 0; i < MAAS_OPTIONS; i++)
+		names[i] = env && maas_option_rows[i].no_env ? NULL : maas_option_rows[i].name;
+	return (unsigned int)maas_guess(word, names, MAAS_OPTIONS);
+}
+
 /* ---- --help */
 
 static void help_row(struct maas_buf *out, const struct maas_option_row *row)
@@ -48,7 +81,7 @@ static void help_row(struct maas_buf *out, const struct maas_option_row *row)
 void maas_options_help(struct maas_buf *out)
 {
 	maas_buf_str(out,
-		     "Usage: maasd [OPTION]...\n\n"
+		     "Usage: maasd [OPTION...]\n\n"
 		     "Lends memory over the network: allocate, read, write and free with HTTP\n"
 		     "requests. Nothing that is lent is ever evicted.\n");
 	for (size_t i = 0; i < MAAS_OPTIONS; i++)

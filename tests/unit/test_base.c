@@ -134,6 +134,31 @@ static void printable__is_cut_between_characters(void **state)
 	assert_string_equal(text, "");
 }
 
+static void guess__what_is_near(void **state)
+{
+	static const char *const names[] = {"max-pool-size", "max-body-size", NULL, "listen",
+					    "numa-node",     "get",	      "ls", "alloc"};
+	static const struct {
+		const char *word;
+		size_t index;
+	} cases[] = {
+		{"max-poolsize", 0}, {"lsiten", 3},	{"numa", 4},	 {"pool-size", 0},
+		{"egt", 5},	     {"lst", 6},	{"allocate", 7}, {"size", 8},
+		{"max", 8},	     {"frobnicate", 8}, {"", 8},	 {"x", 8},
+	};
+	char word[200];
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
+		if (maas_guess(cases[i].word, names, MAAS_ARRAY_SIZE(names)) != cases[i].index)
+			fail_msg("%s", cases[i].word);
+	memset(word, 'l', sizeof(word) - 1);
+	word[sizeof(word) - 1] = '\0';
+	for (size_t len = sizeof(word) - 1; len > 3; len--, word[len] = '\0')
+		assert_int_equal(maas_guess(word, names, MAAS_ARRAY_SIZE(names)),
+				 MAAS_ARRAY_SIZE(names));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -144,6 +169,7 @@ int main(void)
 		cmocka_unit_test(buf__grows),
 		cmocka_unit_test(printable__leaves_nothing_that_steers_a_terminal),
 		cmocka_unit_test(printable__is_cut_between_characters),
+		cmocka_unit_test(guess__what_is_near),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

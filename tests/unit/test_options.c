@@ -16,6 +16,13 @@
 /* The environment of a test: NAME, VALUE, …, NULL. */
 static const char *const *environment;
 
+static int no_environment(void **state)
+{
+	(void)state;
+	environment = NULL;
+	return 0;
+}
+
 static char *fake_getenv(const char *name)
 {
 	union {
@@ -76,7 +83,6 @@ static void parse__defaults(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(NULL, &options);
 	assert_int_equal(options.given, 0);
 	assert_int_equal(options.max_pool_bytes, 1u << 30);
@@ -102,7 +108,6 @@ static void parse__both_forms_of_a_value(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--max-pool-size", "2GiB", "--max-sessions=7", "--prealloc"), &options);
 	assert_int_equal(options.max_pool_bytes, UINT64_C(2) << 30);
 	assert_int_equal(options.max_sessions, 7);
@@ -163,12 +168,11 @@ static void parse__environment_is_named_when_bad(void **state)
 static void parse__refuses_by_name(void **state)
 {
 	(void)state;
-	environment = NULL;
 	refuses(ARGS("--colour"), ARGS("--colour", "--help"));
 	refuses(ARGS("--max-pool"), ARGS("--max-pool", "--help"));
 	refuses(ARGS("extra"), ARGS("\"extra\"", "--help"));
 	refuses(ARGS("--"), ARGS("\"--\""));
-	refuses(ARGS("-v"), ARGS("\"-v\""));
+	refuses(ARGS("-v"), ARGS("unknown option -v;", "--help"));
 	refuses(ARGS("--max-pool-size"), ARGS("--max-pool-size needs a value", "SIZE"));
 	refuses(ARGS("--log-file", "--check"), ARGS("--log-file needs a value"));
 	refuses(ARGS("--log-file="), ARGS("--log-file \"\"", "not empty"));
@@ -179,6 +183,16 @@ static void parse__refuses_by_name(void **state)
 	refuses(ARGS("--rdma-addr", "host"), ARGS("--rdma-addr \"host\"", "IPv4 or IPv6"));
 }
 
+static void parse__tells_which_option_is_meant(void **state)
+{
+	(void)state;
+	refuses(ARGS("-p", "3999"), ARGS("unknown option -p; did you mean --listen?"));
+	refuses(ARGS("--port=3999"), ARGS("did you mean --listen?"));
+	refuses(ARGS("--max-poolsize=1GiB"), ARGS("did you mean --max-pool-size?"));
+	refuses(ARGS("--verison"), ARGS("did you mean --version?"));
+	refuses(ARGS("--frobnicate"), ARGS("unknown option --frobnicate; maasd --help"));
+}
+
 static void parse__number_bounds(void **state)
 {
 	static const char *const bad[] = {
@@ -187,7 +201,6 @@ static void parse__number_bounds(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		char arg[64];
 
@@ -205,7 +218,6 @@ static void parse__size_bounds(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	refuses(ARGS("--max-header-size", "1023"), ARGS("from 1KiB to 24KiB"));
 	refuses(ARGS("--max-header-size", "24577"), ARGS("from 1KiB to 24KiB"));
 	parses(ARGS("--max-header-size", "24KiB"), &options);
@@ -220,7 +232,6 @@ static void parse__hosts(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--host", "maas.local", "--host", "a,b"), &options);
 	assert_int_equal(options.num_hosts, 3);
 	assert_string_equal(options.hosts[0], "maas.local");
@@ -234,7 +245,6 @@ static void parse__connections_per_address(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--max-connections", "1000"), &options);
 	assert_int_equal(maas_options_per_address(&options), 250);
 	parses(ARGS("--max-connections", "3"), &options);
@@ -257,7 +267,6 @@ static void parse__addresses(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
 		parses(ARGS("--listen", good[i]), &options);
 		assert_string_equal(options.listen[0], good[i]);
@@ -275,7 +284,6 @@ static void parse__too_many_addresses(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
 		    "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16"),
 	       &options);
@@ -290,7 +298,6 @@ static void parse__slab_sizes(void **state)
 	struct maas_options options;
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--slab-sizes", "1GiB,64,4KiB"), &options);
 	assert_int_equal(options.num_classes, 3);
 	assert_int_equal(options.class_bytes[0], 1u << 30);
@@ -309,7 +316,6 @@ static void parse__cuts_what_is_long(void **state)
 	char arg[4096] = "--max-pool-size=";
 
 	(void)state;
-	environment = NULL;
 	memset(arg + strlen(arg), 'y', sizeof(arg) - strlen(arg) - 1);
 	refuses(ARGS(arg), ARGS("a size from"));
 	refuses(ARGS("--listen", arg), ARGS("--listen"));
@@ -324,7 +330,6 @@ static void available(const char *const *args, int expected, const char *word)
 	char error[MAAS_OPTIONS_ERROR] = "";
 	struct maas_options options;
 
-	environment = NULL;
 	parses(args, &options);
 	assert_int_equal(maas_options_available(&options, error), expected);
 	if (!strstr(error, word))
@@ -388,7 +393,6 @@ static void print__can_be_given_again(void **state)
 	struct maas_buf buf = {0};
 
 	(void)state;
-	environment = NULL;
 	parses(ARGS("--max-pool-size=2048MiB", "--slab-sizes=64,1k", "--prealloc",
 		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"),
 	       &options);
@@ -442,7 +446,6 @@ static void parse__socket_mode(void **state)
 	struct maas_buf text = {0};
 
 	(void)state;
-	environment = NULL;
 	parses(NULL, &options);
 	assert_int_equal(options.socket_mode, 0660);
 	parses(ARGS("--socket-mode", "600", "--socket-group", "daemon"), &options);
@@ -468,14 +471,15 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parse__defaults),
 		cmocka_unit_test(parse__both_forms_of_a_value),
-		cmocka_unit_test(parse__environment_below_command_line),
-		cmocka_unit_test(parse__environment_is_named_when_bad),
+		cmocka_unit_test_teardown(parse__environment_below_command_line, no_environment),
+		cmocka_unit_test_teardown(parse__environment_is_named_when_bad, no_environment),
 		cmocka_unit_test(parse__refuses_by_name),
+		cmocka_unit_test(parse__tells_which_option_is_meant),
 		cmocka_unit_test(parse__number_bounds),
 		cmocka_unit_test(parse__size_bounds),
 		cmocka_unit_test(parse__hosts),
 		cmocka_unit_test(parse__connections_per_address),
-		cmocka_unit_test(parse__addresses),
+		cmocka_unit_test_teardown(parse__addresses, no_environment),
 		cmocka_unit_test(parse__too_many_addresses),
 		cmocka_unit_test(parse__slab_sizes),
 		cmocka_unit_test(parse__cuts_what_is_long),
