@@ -9,7 +9,8 @@
 #include "daemon/options_table.h"
 
 #define HOST_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-#define LISTEN_WANTED	"HOST:PORT, [IPV6]:PORT or unix:PATH, such as 127.0.0.1:3000"
+#define LISTEN_WANTED	"PORT, HOST:PORT, [IPV6]:PORT or unix:PATH, such as 127.0.0.1:3000"
+#define ANY_HOST	"0.0.0.0:"
 
 /* Where a value was found, for the messages: "--max-pool-size" or "MAAS_MAX_POOL_SIZE". */
 struct source {
@@ -161,16 +162,20 @@ static bool is_listen_address(const char *text)
 	return strcspn(text, ":[]/ \t") == len;
 }
 
+/* A port alone, "3000" or ":3000", is that port of all interfaces. */
 static int add_listen(struct maas_options *options, const struct source *source, const char *value)
 {
-	size_t len = strlen(value);
+	const char *port = value + (value[0] == ':');
+	const char *host = is_port(port) ? ANY_HOST : "";
+	char *address;
 
 	if (options->num_listen == MAAS_OPTIONS_LISTEN)
 		return refuse(source, value, "left out: there are already %d addresses",
 			      MAAS_OPTIONS_LISTEN);
-	if (len >= MAAS_OPTIONS_ADDRESS || !is_listen_address(value))
+	if (strlen(value) >= MAAS_OPTIONS_ADDRESS || (!*host && !is_listen_address(value)))
 		return refuse(source, value, LISTEN_WANTED);
-	memcpy(options->listen[options->num_listen++], value, len + 1);
+	address = options->listen[options->num_listen++];
+	snprintf(address, MAAS_OPTIONS_ADDRESS, "%s%s", host, *host ? port : value);
 	return 0;
 }
 

@@ -52,7 +52,7 @@ const struct maas_option_row maas_option_rows[MAAS_OPTIONS] = {
 				.name = "listen",
 				.value = "ADDRESS",
 				.initial = "0.0.0.0:3000",
-				.help = "HOST:PORT, [IPV6]:PORT, unix:PATH; repeatable",
+				.help = "[HOST:]PORT, [IPV6]:PORT, unix:PATH; repeatable",
 				.kind = MAAS_KIND_LISTEN},
 	[MAAS_OPTION_SOCKET_MODE] = {.name = "socket-mode",
 				     .value = "MODE",

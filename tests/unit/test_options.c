@@ -259,10 +259,11 @@ static void parse__addresses(void **state)
 {
 	static const char *const good[] = {"127.0.0.1:0",	  "[::]:65535", "localhost:80",
 					   "[fe80::1%eth0]:3000", "unix:/a",	"unix:b:c"};
+	static const char *const ports[] = {"MAAS_LISTEN", ":1,65535", NULL};
 	static const char *const bad[] = {
-		"3000",	      ":3000", "1.2.3.4",  "1.2.3.4:", "1.2.3.4:65536", "::1:3000",
-		"[]:1",	      "[::1]", "[::1]]:1", "unix:",    "h:1x",		"a b:1",
-		"http://h:1", ",h:1",  "h:1,",	   "h:000001"};
+		"65536", ":65536",   "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:3000",   "[]:1",
+		"[::1]", "[::1]]:1", "unix:",	"h:1x",	    "a b:1",	     "http://h:1", ",h:1",
+		"h:1,",	 "h:000001", ":",	"000001",   "30a",	     "::1",	   "-1"};
 	char path[160] = "unix:";
 	struct maas_options options;
 
@@ -273,6 +274,10 @@ static void parse__addresses(void **state)
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		refuses(ARGS("--listen", bad[i]), ARGS("--listen", "HOST:PORT"));
+	environment = ports; /* all interfaces */
+	parses(NULL, &options);
+	assert_string_equal(options.listen[0], "0.0.0.0:1");
+	assert_string_equal(options.listen[1], "0.0.0.0:65535");
 	memset(path + 5, 'x', 107);
 	parses(ARGS("--listen", path), &options);
 	path[5 + 107] = 'x';
