@@ -43,7 +43,8 @@ int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *s
 		return r;
 	}
 	if (r == -ENODEV)
-		log_info("rdma: %s; serving over HTTP only", reason);
+		log_info("rdma: this host has no RDMA device, so all bytes travel over HTTP; "
+			 "everything works, and nothing needs to be done");
 	else
 		log_warn("rdma: %s; serving over HTTP only", reason);
 	return 0;

@@ -82,7 +82,7 @@ static int try_device(struct ibv_device *candidate, const union ibv_gid *wanted,
 		return -ENOMEM;
 	device->verbs = ibv_open_device(candidate);
 	if (!device->verbs) {
-		err = errno ? -errno : -ENODEV;
+		err = errno && errno != ENODEV ? -errno : -ENXIO;
 		goto err_close;
 	}
 	err = -ibv_query_device(device->verbs, &device->attr);
@@ -106,7 +106,8 @@ static void explain(int err, const char *name, const char *addr, char *error)
 			 "no RDMA device %s; `ibv_devices` lists those of this host", name);
 	else if (err == -ENODEV)
 		snprintf(error, MAAS_RDMA_ERROR,
-			 "no RDMA device; for SoftRoCE: rdma link add rxe0 type rxe netdev DEVICE");
+			 "no RDMA device on this host; for SoftRoCE: rdma link add rxe0 type rxe "
+			 "netdev DEVICE");
 	else if (err == -EADDRNOTAVAIL)
 		snprintf(error, MAAS_RDMA_ERROR,
 			 "no active RDMA port carries the address %s; `rdma link` and `ip addr` "

@@ -295,6 +295,9 @@ int maas_rdma_open(const struct maas_rdma_options *options, char *error,
 	return 0;
 
 err_close:
+	/* -ENODEV says that there is no device: what a device says must not be taken for it. */
+	if (r == -ENODEV && rdma->device)
+		r = -ENXIO;
 	maas_rdma_close(rdma);
 	return r;
 }
