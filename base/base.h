@@ -58,8 +58,8 @@ uint64_t maas_log_dropped(void);
 
 /*
  * A line without time and level for whoever started the program: on stderr, whatever the log is.
- * Where that is the log, it comes after the warnings and errors before it, and the lines that are
- * not urgent let the first such line pass. Nobody has to read it either. Threading: any thread.
+ * Where that is the log, it comes after all lines before it. Nobody has to read it either.
+ * Threading: any thread.
  */
 void maas_log_say(const char *fmt, ...) MAAS_PRINTF(1, 2);
 

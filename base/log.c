@@ -22,7 +22,6 @@
 #define TEXT_BYTES 1024	       /* of one line, without its head */
 #define WAKE_BYTES (16u << 10) /* so much is not kept for DELAY_MS */
 #define DELAY_MS   100	       /* how long a line may wait for others to be written with it */
-#define START_MS   2000	       /* the same, until maas_log_say() was called */
 #define GIVE_UP_MS 1000	       /* how long those who end wait for the log */
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -42,7 +41,6 @@ static struct {
 	bool urgent;   /* the writer is to write at once */
 	bool reopen;
 	bool stop;
-	bool said;	 /* the start is over: see maas_log_say() */
 	bool torn;	 /* what was written last ended within a line */
 	bool broken;	 /* so it did, and the rest of that line is lost */
 	uint64_t unsaid; /* lines dropped that the log does not tell of yet */
@@ -221,17 +219,22 @@ static void notice(bool urgent)
 	}
 }
 
-void maas_log_flush(void)
+/* The caller holds the lock. */
+static void flush(void)
 {
 	const struct timespec deadline = deadline_in(GIVE_UP_MS);
-	uint64_t goal;
+	uint64_t goal = out.ring.added;
 
-	pthread_mutex_lock(&out.lock);
-	goal = out.ring.added;
 	if (out.ring.taken < goal)
 		notice(true);
 	while (out.ring.taken < goal && wait_until(&out.done, &deadline))
 		;
+}
+
+void maas_log_flush(void)
+{
+	pthread_mutex_lock(&out.lock);
+	flush();
 	pthread_mutex_unlock(&out.lock);
 }
 
@@ -333,19 +336,14 @@ void maas_log_reopen(void)
 static void wait_for_lines(void)
 {
 	struct timespec deadline;
-	bool said;
 
 	out.asleep = true;
 	while (out.ring.added == out.ring.taken && !out.reopen && !out.stop)
 		pthread_cond_wait(&out.wake, &out.lock);
 	out.asleep = false;
-	said = out.said;
-	deadline = deadline_in(said ? DELAY_MS : START_MS);
-	while (!out.urgent && !out.reopen && !out.stop && wait_until(&out.wake, &deadline)) {
-		if (said != out.said)
-			deadline = deadline_in(DELAY_MS);
-		said = out.said;
-	}
+	deadline = deadline_in(DELAY_MS);
+	while (!out.urgent && !out.reopen && !out.stop && wait_until(&out.wake, &deadline))
+		;
 	out.urgent = false;
 }
 
@@ -447,7 +445,6 @@ void maas_log(enum maas_log_level level, const char *fmt, ...)
 
 void maas_log_say(const char *fmt, ...)
 {
-	const struct timespec deadline = deadline_in(GIVE_UP_MS);
 	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char text[TEXT_BYTES];
 	va_list args;
@@ -458,10 +455,8 @@ void maas_log_say(const char *fmt, ...)
 	va_end(args);
 	text[len++] = '\n';
 	pthread_mutex_lock(&out.lock);
-	while (!out.path && (out.urgent || out.writing) && wait_until(&out.done, &deadline))
-		;
-	out.said = true;
-	pthread_cond_signal(&out.wake);
+	if (!out.path)
+		flush();
 	pthread_mutex_unlock(&out.lock);
 	if (poll(&poll_fd, 1, GIVE_UP_MS) == 1)
 		write_some(STDERR_FILENO, text, len);

@@ -288,26 +288,35 @@ static void announce_rdma(const struct maas_rdma *rdma)
 		 info.isolation.foreign, info.isolation.revocation, info.isolation.access);
 }
 
-static void announce(const struct server *server, const struct maas_options *options)
+static const char *first_public(const struct server *server)
 {
-	const char *open = NULL;
 	const char *url;
 
-	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
-		/* In these words: programs wait for them. */
-		maas_log_say("Listening on %s", url);
-		if (options->log_file)
-			log_info("listening on %s", url);
-		if (!open && maas_serve_is_public(url))
-			open = url;
-	}
+	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++)
+		if (maas_serve_is_public(url))
+			return url;
+	return NULL;
+}
+
+/* What may have to be done about it comes first; who reads "Listening" need not read on. */
+static void announce(const struct server *server, const struct maas_options *options)
+{
+	const char *open = first_public(server);
+	const char *url;
+
+	if (server->rdma)
+		announce_rdma(server->rdma);
 	if (open)
 		log_warn(
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
 			"free; keep strangers off with a firewall or --listen 127.0.0.1:3000",
 			open);
-	if (server->rdma)
-		announce_rdma(server->rdma);
+	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
+		if (options->log_file)
+			log_info("listening on %s", url);
+		/* In these words: programs wait for them. */
+		maas_log_say("Listening on %s", url);
+	}
 	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->num_listen,
 		   options->num_listen == 1 ? "" : "es");
 }

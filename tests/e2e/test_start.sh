@@ -110,11 +110,18 @@ equal 'warnings' 1 "$(grep -c 'in the environment' "$LOG")"
 stop_server
 unset MAAS_LOGFILE MAAS_PORT MAAS_SERVICE_HOST MAAS_PORT_3000_TCP_ADDR MAAS_URL
 
-step 'one warning beyond loopback'
-start_server --listen 0.0.0.0:0
-wait_for 10 grep -q 'rdma: .*serving' "$LOG"
-equal 'warnings' 1 "$(grep -c 'no authentication' "$LOG")"
-equal 'rdma' 1 "$(grep -c 'rdma:' "$LOG")"
+step 'warnings before "Listening", which comes last'
+MAAS_LISTN=1 start_server --listen :0 --max-pool-size 3TiB
+equal 'a port alone' "http://0.0.0.0:${URL##*:}" "$URL"
+equal 'last line' "Listening on $URL" "$(tail -n 1 "$LOG")"
+equal 'warnings' 1 "$(grep -c 'warn no authentication' "$LOG")"
+equal 'of the pool' 1 "$(grep -c "warn .* this machine's memory" "$LOG")"
+equal 'of the environment' 1 "$(grep -c 'warn MAAS_LISTN' "$LOG")"
+equal 'rdma' 1 "$(grep -c 'info rdma: ' "$LOG")"
+if [ ! -e /sys/class/infiniband ] || [ -z "$(ls /sys/class/infiniband)" ]; then
+	grep -q 'this host has no RDMA device, .* nothing needs to be done' "$LOG" ||
+		fail "the log does not say that there is no RDMA device: $(cat "$LOG")"
+fi
 stop_server
 
 step 'one life, one boot_id'

@@ -433,7 +433,7 @@ static void say__is_on_stderr(void **state)
 	(void)state;
 	assert_int_equal(maas_log_open(NULL), 0);
 	assert_int_equal(maas_log_start(), 0);
-	log_warn("first");
+	log_info("first");
 	maas_log_say("Listening on %s", "http://127.0.0.1:1");
 	maas_log_flush();
 	maas_log_stop();
@@ -444,7 +444,7 @@ static void say__is_on_stderr(void **state)
 	len = (size_t)read(fd, text, sizeof(text) - 1);
 	assert_in_range(len, 20, sizeof(text) - 1);
 	assert_string_equal(text + 20,
-			    " warn first\nListening on http://127.0.0.1:1\nand this is not\n");
+			    " info first\nListening on http://127.0.0.1:1\nand this is not\n");
 	close(fd);
 }
 
