@@ -172,9 +172,12 @@ size_t maas_printable(char *to, size_t size, const char *text);
  */
 MAAS_MUST_CHECK int maas_size_parse(const char *text, uint64_t *ret_bytes);
 
-/* Writes `bytes` in its largest exact unit, such as "512KiB" or "1000B". */
-#define MAAS_SIZE_TEXT 24
+/* Writes `bytes` in its largest exact unit, such as "512KiB" or "1000B", as options take it. */
+#define MAAS_SIZE_TEXT 48
 char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
+/* For people: "1.5 GiB", rounded; and "1 GiB", or "23.5 GiB (24684092 KiB)" where that is exact. */
+char *maas_size_round(double bytes, char text[MAAS_SIZE_TEXT]);
+char *maas_size_human(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
 
 /* ---- guess: what somebody meant who mistyped a name ---- */
 

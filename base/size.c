@@ -58,3 +58,33 @@ char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT])
 		snprintf(text, MAAS_SIZE_TEXT, "%" PRIu64 "%ciB", bytes, units[unit]);
 	return text;
 }
+
+char *maas_size_round(double bytes, char text[MAAS_SIZE_TEXT])
+{
+	static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+	size_t unit = 0;
+
+	while (bytes >= 1024 && unit + 1 < MAAS_ARRAY_SIZE(names)) {
+		bytes /= 1024;
+		unit++;
+	}
+	if (bytes < 1024 && bytes == (double)(int)bytes)
+		snprintf(text, MAAS_SIZE_TEXT, "%d %s", (int)bytes, names[unit]);
+	else
+		snprintf(text, MAAS_SIZE_TEXT, "%.1f %s", bytes, names[unit]);
+	return text;
+}
+
+char *maas_size_human(uint64_t bytes, char text[MAAS_SIZE_TEXT])
+{
+	char exact[MAAS_SIZE_TEXT];
+	size_t digits;
+
+	maas_size_round((double)bytes, text);
+	maas_size_format(bytes, exact);
+	digits = strspn(exact, "0123456789");
+	if (strncmp(text, exact, digits) != 0 || text[digits] != ' ')
+		snprintf(text + strlen(text), MAAS_SIZE_TEXT - strlen(text), " (%.*s %s)",
+			 (int)digits, exact, exact + digits);
+	return text;
+}

@@ -130,7 +130,7 @@ static void print_limit(struct maas_buf *out, const char *name, int resource, bo
 	else if (limit.rlim_cur == RLIM_INFINITY)
 		maas_buf_str(out, "unlimited");
 	else if (bytes)
-		maas_buf_str(out, maas_size_format(limit.rlim_cur, text));
+		maas_buf_str(out, maas_size_human(limit.rlim_cur, text));
 	else
 		maas_buf_u64(out, limit.rlim_cur);
 	maas_buf_printf(out, "%s\n", remark);

@@ -74,15 +74,15 @@ static void check_machine(struct fit *fit)
 
 	if (!physical || fit->options->max_pool_bytes <= physical)
 		return;
-	maas_size_format(physical, text);
+	maas_size_human(physical, text);
 	if (fit->room.disk) {
-		log_warn("--max-pool-size %s is more than this machine's memory (%s): a full pool "
+		log_warn("--max-pool-size %s is more than this machine's memory, %s: a full pool "
 			 "would be read from disk and written to it all the time",
 			 fit->pool, text);
 		fit->warnings++;
 	} else {
 		find(fit, -ENOMEM,
-		     "--max-pool-size %s is more than this machine's memory (%s): a full pool "
+		     "--max-pool-size %s is more than this machine's memory, %s: a full pool "
 		     "would swap, or be killed",
 		     fit->pool, text);
 	}
@@ -98,9 +98,9 @@ static void check_cgroup(struct fit *fit)
 	    fit->room.need_bytes + PROCESS_BYTES < limit)
 		return;
 	find(fit, -ENOMEM,
-	     "--max-pool-size %s does not fit into the cgroup's limit of memory (%s): a full pool "
+	     "--max-pool-size %s does not fit into the cgroup's limit of memory, %s: a full pool "
 	     "would be killed; raise MemoryMax= or the container's limit",
-	     fit->pool, maas_size_format(limit, text));
+	     fit->pool, maas_size_human(limit, text));
 }
 
 static void check_file_system(struct fit *fit)
@@ -111,19 +111,19 @@ static void check_file_system(struct fit *fit)
 
 	if (room->need_bytes <= room->room_bytes)
 		return;
-	maas_size_format(room->need_bytes, need);
+	maas_size_human(room->need_bytes, need);
 	if (room->need_bytes > room->total_bytes)
 		find(fit, -ENOSPC,
-		     "--memory-file %.150s: its file system is smaller (%s) than the pool with its "
-		     "table (%s); make it larger (mount -o remount,size=SIZE), or lower "
+		     "--memory-file %.150s: its file system has %s, less than the %s of the pool "
+		     "with its table; make it larger (mount -o remount,size=SIZE), or lower "
 		     "--max-pool-size",
-		     fit->options->memory_file, maas_size_format(room->total_bytes, has), need);
+		     fit->options->memory_file, maas_size_human(room->total_bytes, has), need);
 	else
 		find(fit, -ENOSPC,
 		     "--memory-file %.150s: its file system has room for %s, and the pool with its "
 		     "table takes %s when it is full; free some of it, make it larger (mount -o "
 		     "remount,size=SIZE), or lower --max-pool-size",
-		     fit->options->memory_file, maas_size_format(room->room_bytes, has), need);
+		     fit->options->memory_file, maas_size_human(room->room_bytes, has), need);
 }
 
 static void check_available(struct fit *fit)
@@ -137,7 +137,7 @@ static void check_available(struct fit *fit)
 		return;
 	log_warn("--prealloc: this machine has only %s of memory and swap to spare: something may "
 		 "be killed",
-		 maas_size_format(available_bytes(), text));
+		 maas_size_human(available_bytes(), text));
 	fit->warnings++;
 }
 
@@ -173,10 +173,10 @@ static void print_room(struct maas_buf *out, const struct maas_options *options)
 	if (!options->memory_file || maas_slab_room(&slab, NULL, &room))
 		return;
 	maas_buf_printf(out, "memory file and table = %s\n",
-			maas_size_format(room.need_bytes, text));
+			maas_size_human(room.need_bytes, text));
 	maas_buf_printf(out, "memory file's room = %s\n",
 			room.room_bytes == UINT64_MAX ? "no limit known"
-						      : maas_size_format(room.room_bytes, text));
+						      : maas_size_human(room.room_bytes, text));
 }
 
 void maas_memory_print(const struct maas_options *options, struct maas_buf *out)
@@ -185,10 +185,10 @@ void maas_memory_print(const struct maas_options *options, struct maas_buf *out)
 	uint64_t limit;
 	int r;
 
-	maas_buf_printf(out, "machine memory = %s\n", maas_size_format(physical_bytes(), text));
+	maas_buf_printf(out, "machine memory = %s\n", maas_size_human(physical_bytes(), text));
 	r = maas_cgroup_memory(PROC, &limit);
 	maas_buf_printf(out, "cgroup memory limit = %s\n",
-			!r	       ? maas_size_format(limit, text)
+			!r	       ? maas_size_human(limit, text)
 			: r == -ENOENT ? "none"
 				       : "cannot tell");
 	print_room(out, options);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/options_table.h"
@@ -105,13 +106,22 @@ static void print_word(struct maas_buf *out, const char *words, unsigned int ind
 	maas_buf_add(out, words, strcspn(words, "|"));
 }
 
+/* As it can be given, and what that is for people where it is a long number. */
+static void print_size(struct maas_buf *out, uint64_t bytes)
+{
+	char given[MAAS_SIZE_TEXT];
+	char text[MAAS_SIZE_TEXT];
+
+	maas_buf_str(out, maas_size_format(bytes, given));
+	if (strtoull(given, NULL, 10) >= 1024)
+		maas_buf_printf(out, " (%s)", maas_size_round((double)bytes, text));
+}
+
 static void print_sizes(struct maas_buf *out, const struct maas_options *options)
 {
 	for (unsigned int i = 0; i < options->num_classes; i++) {
-		char text[MAAS_SIZE_TEXT];
-
 		maas_buf_str(out, i ? "," : "");
-		maas_buf_str(out, maas_size_format(options->class_bytes[i], text));
+		print_size(out, options->class_bytes[i]);
 	}
 }
 
@@ -131,14 +141,13 @@ static void print_value(struct maas_buf *out, const struct maas_options *options
 			const struct maas_option_row *row)
 {
 	const void *at = (const char *)options + row->offset;
-	char text[MAAS_SIZE_TEXT];
 
 	switch (row->kind) {
 	case MAAS_KIND_SWITCH:
 		maas_buf_str(out, *(const bool *)at ? "yes" : "no");
 		break;
 	case MAAS_KIND_SIZE:
-		maas_buf_str(out, maas_size_format(*(const uint64_t *)at, text));
+		print_size(out, *(const uint64_t *)at);
 		break;
 	case MAAS_KIND_NUMBER:
 		maas_buf_u64(out, *(const unsigned int *)at);

@@ -171,7 +171,7 @@ int maas_rdma_explain(const char *what, uint64_t bytes, int error)
 		log_limited(&no_room,
 			    "rdma: cannot %s%s: the limit of locked memory is %s; raise it with "
 			    "`ulimit -l unlimited`, or LimitMEMLOCK=infinity in the systemd unit",
-			    what, amount, maas_size_format(limit.rlim_cur, size));
+			    what, amount, maas_size_human(limit.rlim_cur, size));
 	/* What is asked for is always right: so the device, which may say EINVAL (rxe), is full. */
 	return error == -EIO || error == -ENODEV ? error : -EMLINK;
 }

@@ -201,9 +201,10 @@ static void print_row(const struct maas_allocation *a)
 		snprintf(lease, sizeof(lease), "%us", a->lease_seconds);
 	else if (a->lifetime == MAAS_LIFETIME_SESSION)
 		snprintf(lease, sizeof(lease), "session");
-	printf("%-36s %10s %10s %8llus %8s %s\n", a->id, cmd_human((double)a->size_bytes, size),
-	       cmd_human((double)a->actual_size_bytes, slab), (unsigned long long)a->age_seconds,
-	       lease, owner);
+	printf("%-36s %10s %10s %8llus %8s %s\n", a->id,
+	       maas_size_round((double)a->size_bytes, size),
+	       maas_size_round((double)a->actual_size_bytes, slab),
+	       (unsigned long long)a->age_seconds, lease, owner);
 	free(owner);
 }
 

@@ -298,7 +298,7 @@ static int report(const struct cmd_context *context, struct bench *bench, int er
 		status = print_report_json(bench, transport);
 	} else {
 		printf("%s over %s, %s, %u threads, %.1f s\n\n", maas_url(context->maas), transport,
-		       cmd_human((double)bench->size, size), bench->running, bench->seconds);
+		       maas_size_round((double)bench->size, size), bench->running, bench->seconds);
 		print_table(bench);
 		printf("\n%" PRIu64 " wrong bytes\n", wrong);
 	}

@@ -95,9 +95,7 @@ int cmd_print_page(const struct cmd_context *context, const char *path);
 
 /* ---- text */
 
-/* "1.5 GiB": for people, rounded. */
-#define CMD_TEXT 32
-const char *cmd_human(double bytes, char text[CMD_TEXT]);
+#define CMD_TEXT MAAS_SIZE_TEXT
 /* Whether it has the form of an allocation's id. */
 bool cmd_is_id(const char *text);
 /*

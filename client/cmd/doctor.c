@@ -89,7 +89,7 @@ static void check_cgroup(struct report *report)
 			report, NOTE, "cgroup",
 			"keep a maasd's --max-pool-size well below it: a pool that does not fit is "
 			"killed",
-			"memory is limited to %s", cmd_human((double)bytes, text));
+			"memory is limited to %s", maas_size_round((double)bytes, text));
 }
 
 /* Where a maasd's --memory-file usually lies. Containers have little of it. */
@@ -102,7 +102,7 @@ static void check_shared_memory(struct report *report)
 	if (statvfs(SHARED_MEMORY, &fs))
 		return;
 	bytes = (double)fs.f_bavail * (double)fs.f_frsize;
-	cmd_human(bytes, text);
+	maas_size_round(bytes, text);
 	if (!fs.f_blocks)
 		doctor_find(report, FINE, "shm", NULL, SHARED_MEMORY " has no limit of its own");
 	else if (bytes < ENOUGH_SHARED)
@@ -160,13 +160,13 @@ static void check_room(struct report *report, const json_t *stats)
 
 	if (!json_is_number(json_object_get(stats, "room_bytes")))
 		return;
-	cmd_human(room, room_text);
+	maas_size_round(room, room_text);
 	if (room < may_grow)
 		doctor_find(report, WARNING, "memory file",
 			    "on its host: free some of that file system, or make it larger (a "
 			    "tmpfs: mount -o remount,size=SIZE)",
 			    "the server's pool may grow by %s, its file system has only %s",
-			    cmd_human(may_grow, grow_text), room_text);
+			    maas_size_round(may_grow, grow_text), room_text);
 	else
 		doctor_find(report, FINE, "memory file", NULL,
 			    "the server's file system has %s for it to grow", room_text);

@@ -98,7 +98,7 @@ static void check_memlock(struct report *report)
 			"at most %s may be locked, and RDMA locks what it registers: a page or "
 			"more "
 			"for each grant, however small",
-			cmd_human((double)limit.rlim_cur, text));
+			maas_size_round((double)limit.rlim_cur, text));
 }
 
 /* SoftRoCE, whatever its device is called: the vendor's id that only its driver has. */

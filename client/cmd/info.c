@@ -72,14 +72,15 @@ static void print_pools(const json_t *pools)
 
 	printf("\n%10s %12s %12s %12s %12s %12s\n", "slab", "used", "free", "total", "lent",
 	       "asked for");
-	json_array_foreach(pools, i, pool) printf(
-		"%10s %12.0f %12.0f %12.0f %12s %12s\n",
-		cmd_human(cmd_json_number(pool, "slab_size"), text[0]),
-		cmd_json_number(pool, "used_slabs"), cmd_json_number(pool, "free_slabs"),
-		cmd_json_number(pool, "total_slabs"),
-		cmd_human(cmd_json_number(pool, "slab_size") * cmd_json_number(pool, "used_slabs"),
-			  text[1]),
-		cmd_human(cmd_json_number(pool, "requested_bytes"), text[2]));
+	json_array_foreach(pools, i, pool)
+		printf("%10s %12.0f %12.0f %12.0f %12s %12s\n",
+		       maas_size_round(cmd_json_number(pool, "slab_size"), text[0]),
+		       cmd_json_number(pool, "used_slabs"), cmd_json_number(pool, "free_slabs"),
+		       cmd_json_number(pool, "total_slabs"),
+		       maas_size_round(cmd_json_number(pool, "slab_size") *
+					       cmd_json_number(pool, "used_slabs"),
+				       text[1]),
+		       maas_size_round(cmd_json_number(pool, "requested_bytes"), text[2]));
 }
 
 static int run_stats(struct cmd_context *context, int argc, char **argv)
@@ -101,10 +102,10 @@ static int run_stats(struct cmd_context *context, int argc, char **argv)
 	       cmd_json_number(stats, "active_allocations"),
 	       cmd_json_number(stats, "total_allocations"));
 	printf("memory       %s lent of %s (%.1f %%), %s asked for\n",
-	       cmd_human(cmd_json_number(stats, "total_allocated_bytes"), text[0]),
-	       cmd_human(cmd_json_number(stats, "max_pool_size"), text[1]),
+	       maas_size_round(cmd_json_number(stats, "total_allocated_bytes"), text[0]),
+	       maas_size_round(cmd_json_number(stats, "max_pool_size"), text[1]),
 	       cmd_json_number(stats, "utilization_percent"),
-	       cmd_human(cmd_json_number(stats, "total_in_use_bytes"), text[2]));
+	       maas_size_round(cmd_json_number(stats, "total_in_use_bytes"), text[2]));
 	print_pools(json_object_get(stats, "pool_stats"));
 	json_decref(stats);
 	return CMD_OK;

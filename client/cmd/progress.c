@@ -29,15 +29,15 @@ int cmd_progress_text(const struct cmd_progress *progress, uint64_t done, uint64
 	double share;
 	int cells;
 
-	cmd_human((double)done, done_text);
-	cmd_human(rate, rate_text);
+	maas_size_round((double)done, done_text);
+	maas_size_round(rate, rate_text);
 	if (!progress->total)
 		return snprintf(text, len, "%s %s  %s/s", progress->what, done_text, rate_text);
 	share = done < progress->total ? (double)done / (double)progress->total : 1;
 	cells = (int)(share * BAR_CELLS);
 	return snprintf(text, len, "%s %3d%% [%.*s%*s] %s of %s  %s/s", progress->what,
 			(int)(share * 100), cells, full, BAR_CELLS - cells, "", done_text,
-			cmd_human((double)progress->total, total_text), rate_text);
+			maas_size_round((double)progress->total, total_text), rate_text);
 }
 
 void cmd_progress_update(struct cmd_progress *progress, uint64_t done)

@@ -1,26 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Text for people: sizes, and what a server says, which may be anything. */
+/* Text for people: what a server says, which may be anything. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "client/cmd/cmd.h"
-
-const char *cmd_human(double bytes, char text[CMD_TEXT])
-{
-	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-	size_t unit = 0;
-
-	while (bytes >= 1024 && unit + 1 < MAAS_ARRAY_SIZE(units)) {
-		bytes /= 1024;
-		unit++;
-	}
-	if (bytes < 1024 && bytes == (double)(int)bytes)
-		snprintf(text, CMD_TEXT, "%d %s", (int)bytes, units[unit]);
-	else
-		snprintf(text, CMD_TEXT, "%.1f %s", bytes, units[unit]);
-	return text;
-}
 
 double cmd_json_number(const json_t *object, const char *name)
 {

@@ -73,8 +73,8 @@ static void print_pools(const json_t *pools)
 		double total = cmd_json_number(pool, "total_slabs");
 		double slab = cmd_json_number(pool, "slab_size");
 
-		printf("%10s %12.0f %12.0f %12s %7.1f\n", cmd_human(slab, size), used, total,
-		       cmd_human(used * slab, lent), total > 0 ? used * 100 / total : 0);
+		printf("%10s %12.0f %12.0f %12s %7.1f\n", maas_size_round(slab, size), used, total,
+		       maas_size_round(used * slab, lent), total > 0 ? used * 100 / total : 0);
 	}
 }
 
@@ -93,8 +93,8 @@ static void print_look(const struct cmd_context *context, const json_t *stats,
 	char pool[CMD_TEXT];
 
 	printf("%s  %s of %s lent (%.1f %%), %.0f allocations\n", maas_url(context->maas),
-	       cmd_human(cmd_json_number(stats, "total_allocated_bytes"), lent),
-	       cmd_human(cmd_json_number(stats, "max_pool_size"), pool),
+	       maas_size_round(cmd_json_number(stats, "total_allocated_bytes"), lent),
+	       maas_size_round(cmd_json_number(stats, "max_pool_size"), pool),
 	       cmd_json_number(stats, "utilization_percent"),
 	       cmd_json_number(stats, "active_allocations"));
 	printf("per second: %.0f allocations, %.0f frees, %.0f requests\n\n",

@@ -94,14 +94,14 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	step 'a tmpfs that is smaller than the pool'
 	mkdir "$small"
 	mount -t tmpfs -o size=20m none "$small"
-	text=$("$MAASD" --check --rdma off --memory-file "$small/m" --max-pool-size 64MiB 2>&1)
-	contains '--check' "$text" "memory file's room = 20MiB"
-	contains '--check' "$text" 'its file system is smaller (20MiB) than the pool'
-	refused 1 "--prealloc: --memory-file $small/m: its file system is smaller" --prealloc \
+	text=$("$MAASD" --check "${here[@]}" --memory-file "$small/m" --max-pool-size 64MiB 2>&1)
+	contains '--check' "$text" "memory file's room = 20 MiB"
+	contains '--check' "$text" 'its file system has 20 MiB, less than the '
+	refused 1 "--prealloc: --memory-file $small/m: its file system has 20 MiB, less than" --prealloc \
 		--memory-file "$small/m" --max-pool-size 64MiB "${here[@]}"
 	none "$small/m" "$small/m.slots"
 	start_server --memory-file "$small/m" --max-pool-size 64MiB --rdma off
-	contains 'log' "$(cat "$LOG")" 'its file system is smaller (20MiB) than the pool'
+	contains 'log' "$(cat "$LOG")" 'its file system has 20 MiB, less than the '
 	status=0
 	"$MAAS" doctor --url "$URL" >"$WORK/doctor" || status=$?
 	equal 'exit status of doctor' 1 "$status"
@@ -133,10 +133,10 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 	in_group='mount --bind "$1/cgroup" "/proc/$$/cgroup" &&
 		mount --bind "$1/mountinfo" "/proc/$$/mountinfo" && shift && exec "$@"'
 	if own_mounts bash -c "$in_group" bash "$WORK" true 2>/dev/null; then
-		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --check --rdma off \
+		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --check "${here[@]}" \
 			--max-pool-size 64MiB 2>&1)
-		contains 'version 1' "$text" 'cgroup memory limit = 32MiB'
-		contains 'version 1' "$text" "does not fit into the cgroup's limit of memory (32MiB)"
+		contains 'version 1' "$text" 'cgroup memory limit = 32 MiB'
+		contains 'version 1' "$text" "does not fit into the cgroup's limit of memory, 32 MiB"
 		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --prealloc \
 			--max-pool-size 64MiB "${here[@]}" 2>&1) && fail "--prealloc runs: $text"
 		contains 'version 1' "$text" "--prealloc: --max-pool-size 64MiB does not fit into the"

@@ -64,6 +64,33 @@ static void expect_json(const char *text, const char *json)
 	maas_buf_fini(&buf);
 }
 
+static void size_round__for_people(void **state)
+{
+	char text[MAAS_SIZE_TEXT];
+
+	(void)state;
+	assert_string_equal(maas_size_round(0, text), "0 B");
+	assert_string_equal(maas_size_round(1023, text), "1023 B");
+	assert_string_equal(maas_size_round(1024, text), "1 KiB");
+	assert_string_equal(maas_size_round(1536, text), "1.5 KiB");
+	assert_string_equal(maas_size_round(5e15, text), "4.4 PiB");
+}
+
+static void size_human__is_exact(void **state)
+{
+	char text[MAAS_SIZE_TEXT];
+
+	(void)state;
+	assert_string_equal(maas_size_human(0, text), "0 B");
+	assert_string_equal(maas_size_human(1000, text), "1000 B");
+	assert_string_equal(maas_size_human(1 << 30, text), "1 GiB");
+	assert_string_equal(maas_size_human(1536 << 20, text), "1.5 GiB (1536 MiB)");
+	assert_string_equal(maas_size_human(25276510208, text), "23.5 GiB (24684092 KiB)");
+	assert_string_equal(maas_size_human((1 << 30) + 1, text), "1.0 GiB (1073741825 B)");
+	assert_string_equal(maas_size_human(UINT64_MAX, text),
+			    "16384.0 PiB (18446744073709551615 B)");
+}
+
 static void buf_json__escapes(void **state)
 {
 	(void)state;
@@ -165,6 +192,8 @@ int main(void)
 		cmocka_unit_test(size_parse__units),
 		cmocka_unit_test(size_parse__refuses),
 		cmocka_unit_test(size_format__largest_exact_unit),
+		cmocka_unit_test(size_round__for_people),
+		cmocka_unit_test(size_human__is_exact),
 		cmocka_unit_test(buf_json__escapes),
 		cmocka_unit_test(buf__grows),
 		cmocka_unit_test(printable__leaves_nothing_that_steers_a_terminal),

@@ -58,18 +58,6 @@ static void merge__keeps_all(void **state)
 	latency_fini(&part);
 }
 
-static void human__rounds(void **state)
-{
-	char text[CMD_TEXT];
-
-	(void)state;
-	assert_string_equal(cmd_human(0, text), "0 B");
-	assert_string_equal(cmd_human(1023, text), "1023 B");
-	assert_string_equal(cmd_human(1024, text), "1 KiB");
-	assert_string_equal(cmd_human(1536, text), "1.5 KiB");
-	assert_string_equal(cmd_human(5e15, text), "4.4 PiB");
-}
-
 static void is_id__has_the_form_of_one(void **state)
 {
 	(void)state;
@@ -136,7 +124,6 @@ int main(void)
 		cmocka_unit_test(quantile__is_the_smallest_value_that_covers_the_share),
 		cmocka_unit_test(quantile__of_nothing_and_of_one),
 		cmocka_unit_test(merge__keeps_all),
-		cmocka_unit_test(human__rounds),
 		cmocka_unit_test(is_id__has_the_form_of_one),
 		cmocka_unit_test(json_clean__strings_and_numbers),
 		cmocka_unit_test(progress__with_a_total),
