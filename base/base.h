@@ -36,6 +36,9 @@ enum maas_log_level {
  */
 MAAS_MUST_CHECK int maas_log_open(const char *path);
 
+/* Whether it could be opened; writes nothing, and leaves no file where there was none. */
+MAAS_MUST_CHECK int maas_log_check(const char *path);
+
 /*
  * Starts the writer, a thread that does all of the writing from now on, within a tenth of a second:
  * nobody else ever waits for the log again. Lines that find the buffer full, or that cannot be

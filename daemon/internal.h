@@ -93,6 +93,11 @@ MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_slab_options *options
 					 char error[MAAS_OPTIONS_ERROR],
 					 struct maas_slab **ret_slab);
 
+/* For --check: whether every --listen could be served, without serving it. Errors: as
+ * maas_machine_find_group() and maas_http_start(). */
+MAAS_MUST_CHECK int maas_serve_check_listen(const struct maas_options *options,
+					    char error[MAAS_OPTIONS_ERROR]);
+
 /*
  * The RDMA side, by the options and by what the host has; `ret_rdma` is NULL where it is served
  * over HTTP only, and the log says why. Errors: as maas_rdma_open(), where RDMA was asked for by

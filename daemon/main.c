@@ -15,53 +15,86 @@ static int write_out(struct maas_buf *text)
 	return status;
 }
 
-static int fail_usage(const char *error)
+static int fail(int status, const char *error)
 {
 	fprintf(stderr, "maasd: %s\n", error);
-	return MAAS_EXIT_USAGE;
+	return status;
 }
 
-/* The pool is made, without its memory, and the RDMA device tried, and both taken down again: what
- * they refuse is found here, too. */
-static int check(struct maas_options *options)
+static int fail_log(const struct maas_options *options, int r)
 {
-	const struct maas_slab_options pool = maas_serve_slab_options(options, false);
-	char error[MAAS_OPTIONS_ERROR];
+	fprintf(stderr,
+		"maasd: --log-file %s: %s; name a file that this user may write, or leave the "
+		"option out to log to the standard error output\n",
+		options->log_file, strerror(-r));
+	return MAAS_EXIT_FAILURE;
+}
+
+/* What the process may do, before the pool. */
+static int check_process(struct maas_options *options, char *error)
+{
+	int r = maas_machine_raise_files(options, error);
+
+	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))
+		r = maas_machine_bind_node(options->numa_node, error);
+	return r;
+}
+
+/* Whether `slab`, a pool without its memory, fits the machine; `out`: what was found. */
+static int check_pool(struct maas_options *options, struct maas_slab *slab, char *error,
+		      struct maas_buf *out)
+{
 	struct maas_slab_stats stats;
-	struct maas_slab *slab;
-	struct maas_buf text = {0};
-	gid_t group;
 	int r;
 
-	if (maas_machine_raise_files(options, error) ||
-	    maas_machine_find_group(options, error, &group))
-		return fail_usage(error);
-	if (maas_options_given(options, MAAS_OPTION_NUMA_NODE) &&
-	    maas_machine_bind_node(options->numa_node, error))
-		return fail_usage(error);
-	if (maas_serve_open_pool(&pool, error, &slab))
-		return fail_usage(error);
 	maas_slab_stats(slab, &stats);
 	options->max_pool_bytes = stats.max_bytes;
 	options->extent_bytes = stats.extent_bytes;
 	options->max_connections_per_address = maas_options_per_address(options);
 	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE |
 			  UINT64_C(1) << MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
-	maas_options_print(options, &text);
-	maas_memory_print(options, &text);
-	maas_machine_print(&text);
-	r = maas_serve_check_rdma(options, slab, error, &text);
+	maas_options_print(options, out);
+	maas_memory_print(options, out);
+	maas_machine_print(out);
+	r = maas_serve_check_rdma(options, slab, error, out);
 	if (!r)
 		r = maas_memory_check(options, error);
 	if (r >= 0 && options->memory_file)
 		r = maas_slab_look(slab, options->memory_file, error);
+	return r < 0 ? r : 0;
+}
+
+/* Everything is tried that a start does, and taken down again: what the machine refuses is found
+ * here, too, and the exit code is that of such a start. */
+static int check(struct maas_options *options)
+{
+	const struct maas_slab_options pool = maas_serve_slab_options(options, false);
+	char error[MAAS_OPTIONS_ERROR];
+	struct maas_buf text = {0};
+	struct maas_slab *slab;
+	int status;
+	int r;
+
+	r = options->log_file ? maas_log_check(options->log_file) : 0;
+	if (r)
+		return fail_log(options, r);
+	r = check_process(options, error);
+	if (!r)
+		r = maas_serve_open_pool(&pool, error, &slab);
+	if (r)
+		return fail(MAAS_EXIT_FAILURE, error);
+	r = check_pool(options, slab, error, &text);
 	maas_slab_close(slab);
-	if (r < 0) {
+	if (r) {
 		maas_buf_fini(&text);
-		return fail_usage(error);
+		return fail(MAAS_EXIT_FAILURE, error);
 	}
 	maas_options_warn_environment(environ);
-	return write_out(&text);
+	status = write_out(&text);
+	/* Last: beside a server that runs, all but this can still be seen. */
+	if (maas_serve_check_listen(options, error))
+		return fail(MAAS_EXIT_FAILURE, error);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -72,7 +105,7 @@ int main(int argc, char **argv)
 	int r;
 
 	if (maas_options_parse(argc, argv, getenv, error, &options))
-		return fail_usage(error);
+		return fail(MAAS_EXIT_USAGE, error);
 	if (options.help) {
 		maas_options_help(&text);
 		return write_out(&text);
@@ -82,14 +115,12 @@ int main(int argc, char **argv)
 		return write_out(&text);
 	}
 	if (maas_options_available(&options, error))
-		return fail_usage(error);
+		return fail(MAAS_EXIT_USAGE, error);
 	maas_log_set_level((enum maas_log_level)options.log_level);
 	if (options.check)
 		return check(&options);
 	r = options.log_file ? maas_log_open(options.log_file) : 0;
-	if (r) {
-		fprintf(stderr, "maasd: --log-file %s: %s\n", options.log_file, strerror(-r));
-		return MAAS_EXIT_FAILURE;
-	}
+	if (r)
+		return fail_log(&options, r);
 	return maas_serve(&options);
 }

@@ -93,8 +93,9 @@ void maas_options_help(struct maas_buf *out)
 		"can be given in the environment, too: --max-pool-size as MAAS_MAX_POOL_SIZE.\n"
 		"The command line wins. A switch takes yes or no there, and --prealloc=no\n"
 		"here; MAAS_LISTEN may be several addresses with commas between them.\n\n"
-		"Exit: 0 after SIGTERM or SIGINT, 1 when the server cannot run, 2 for bad\n"
-		"options.\n");
+		"Exit codes: 0 after SIGTERM or SIGINT, 1 when the server cannot run, 2 for bad\n"
+		"options. --check ends with what a start would end with: 1 for a port that is\n"
+		"taken, a log file that cannot be written, memory that is not there.\n");
 }
 
 /* ---- --check */

@@ -147,15 +147,26 @@ static int listen_rdma(struct server *server, char *error)
 	return r;
 }
 
+/* Where to serve. Borrows: `server` and `options`. */
+static int address_options(struct server *server, const struct maas_options *options, char *error,
+			   struct maas_http_options *ret_http)
+{
+	int r = maas_machine_find_group(options, error, &server->socket_group);
+
+	for (unsigned int i = 0; i < options->num_listen; i++)
+		server->listen[i] = options->listen[i];
+	ret_http->listen = server->listen;
+	ret_http->num_listen = options->num_listen;
+	ret_http->socket_group = options->socket_group ? &server->socket_group : NULL;
+	ret_http->socket_mode = options->socket_mode;
+	return r;
+}
+
 static int start_http(struct server *server, const struct maas_options *options, char *error)
 {
 	struct maas_http_options http = {
 		.slab = server->slab,
 		.lend = server->lend,
-		.listen = server->listen,
-		.num_listen = options->num_listen,
-		.socket_group = options->socket_group ? &server->socket_group : NULL,
-		.socket_mode = options->socket_mode,
 		.threads = options->http_threads,
 		.max_connections = options->max_connections,
 		.max_connections_per_address = maas_options_per_address(options),
@@ -169,18 +180,25 @@ static int start_http(struct server *server, const struct maas_options *options,
 	char reason[MAAS_HTTP_ERROR] = "";
 	int r;
 
-	r = maas_machine_find_group(options, error, &server->socket_group);
+	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
+	r = address_options(server, options, error, &http);
 	if (r)
 		return r;
-	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
-	for (unsigned int i = 0; i < options->num_listen; i++)
-		server->listen[i] = options->listen[i];
 	for (unsigned int i = 0; i < options->num_hosts; i++)
 		server->hosts[i] = options->hosts[i];
 	r = maas_http_start(&http, reason, &server->http);
 	if (r)
 		snprintf(error, MAAS_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
 	return r;
+}
+
+int maas_serve_check_listen(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+{
+	struct maas_http_options http = {0};
+	struct server server = {0};
+	int r = address_options(&server, options, error, &http);
+
+	return r ? r : maas_http_check(&http, error);
 }
 
 static int start_keeper(struct server *server, char *error)

@@ -53,9 +53,16 @@ struct maas_http_options {
  * On failure `error` (MAAS_HTTP_ERROR bytes) names the address and the cause.
  * Errors: -EINVAL bad address, -EADDRINUSE, -EACCES, …
  */
-#define MAAS_HTTP_ERROR 256
+#define MAAS_HTTP_ERROR 512
 MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, char *error,
 				    struct maas_http **ret_http);
+
+/*
+ * Whether each address of `options` could be served, which only needs `listen`, `num_listen` and
+ * the options of sockets. Serves nothing and leaves nothing. Errors and `error`: as
+ * maas_http_start().
+ */
+MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, char *error);
 
 /* Where the address number `index` is served, with its real port, such as "http://0.0.0.0:3000" or
  * "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */

@@ -150,6 +150,10 @@ struct maas_http {
  */
 MAAS_MUST_CHECK int maas_http_listen(const char *address, const struct maas_http_options *options,
 				     struct maas_http_listener *ret_listener);
+/* Whether maas_http_listen() would succeed: nobody can connect meanwhile, and no socket file is
+ * left behind or removed. Errors: as there. */
+MAAS_MUST_CHECK int maas_http_listen_check(const char *address,
+					   const struct maas_http_options *options);
 /* Removes the listener's socket file, unless another one has taken its place. */
 void maas_http_unlisten(const struct maas_http_listener *listener);
 

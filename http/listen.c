@@ -14,12 +14,13 @@
 
 /* ---- unix:PATH */
 
-/* A server that died leaves its socket behind: remove it when nobody answers there. */
-static int remove_stale(const struct sockaddr_un *addr)
+/* Whether a server that died left its socket behind: nobody answers there. 0: there is nothing.
+ * Errors: -EEXIST something else has the name, -EADDRINUSE a server has it. */
+static int is_stale(const struct sockaddr_un *addr)
 {
 	struct stat st;
 	int fd;
-	int r = 0;
+	int r = 1;
 
 	if (lstat(addr->sun_path, &st))
 		return errno == ENOENT ? 0 : -errno;
@@ -30,10 +31,19 @@ static int remove_stale(const struct sockaddr_un *addr)
 		return -errno;
 	if (!connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) || errno != ECONNREFUSED)
 		r = -EADDRINUSE;
-	else if (unlink(addr->sun_path))
-		r = -errno;
 	close(fd);
 	return r;
+}
+
+static int make_address(const char *path, struct sockaddr_un *ret_addr)
+{
+	size_t len = strlen(path);
+
+	*ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (!len || len >= sizeof(ret_addr->sun_path))
+		return -EINVAL;
+	memcpy(ret_addr->sun_path, path, len);
+	return 0;
 }
 
 /*
@@ -64,15 +74,15 @@ static int give_away(const char *path, mode_t mode, const struct maas_http_optio
 static int bind_unix(int fd, const char *path, const struct maas_http_options *options,
 		     struct maas_http_listener *ret)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct sockaddr_un addr;
 	struct stat st;
-	size_t len = strlen(path);
 	int r;
 
-	if (!len || len >= sizeof(addr.sun_path))
-		return -EINVAL;
-	memcpy(addr.sun_path, path, len);
-	r = remove_stale(&addr);
+	r = make_address(path, &addr);
+	if (!r)
+		r = is_stale(&addr);
+	if (r > 0)
+		r = unlink(path) ? -errno : 0;
 	if (!r)
 		r = restrict_mode(fd, options);
 	if (r)
@@ -188,16 +198,20 @@ out:
 	return r ? r : fd;
 }
 
+static int open_socket(const char *address, const struct maas_http_options *options,
+		       struct maas_http_listener *ret)
+{
+	if (!strncmp(address, "unix:", 5))
+		return open_unix(address + 5, options, ret);
+	return open_ip(address, ret);
+}
+
 int maas_http_listen(const char *address, const struct maas_http_options *options,
 		     struct maas_http_listener *ret)
 {
-	int fd;
+	int fd = open_socket(address, options, ret);
 	int r;
 
-	if (!strncmp(address, "unix:", 5))
-		fd = open_unix(address + 5, options, ret);
-	else
-		fd = open_ip(address, ret);
 	if (fd >= 0 && listen(fd, SOMAXCONN)) {
 		r = -errno;
 		close(fd);
@@ -214,4 +228,32 @@ void maas_http_unlisten(const struct maas_http_listener *listener)
 	if (!strncmp(listener->url, "unix:", 5) && !lstat(path, &st) &&
 	    st.st_dev == listener->dev && st.st_ino == listener->ino)
 		unlink(path);
+}
+
+/* In place of a socket that a dead server left, which stays: its directory says who may. */
+static int check_stale(const char *path)
+{
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	const char *slash = strrchr(path, '/');
+	int len = slash ? (int)(slash - path) + 1 : 1;
+
+	snprintf(dir, sizeof(dir), "%.*s", len, slash ? path : ".");
+	return faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) ? -errno : 0;
+}
+
+int maas_http_listen_check(const char *address, const struct maas_http_options *options)
+{
+	struct maas_http_listener listener = {0};
+	struct sockaddr_un addr;
+	int fd;
+
+	if (!strncmp(address, "unix:", 5) && !make_address(address + 5, &addr) &&
+	    is_stale(&addr) > 0)
+		return check_stale(address + 5);
+	fd = open_socket(address, options, &listener);
+	if (fd < 0)
+		return fd;
+	maas_http_unlisten(&listener);
+	close(fd);
+	return 0;
 }

@@ -85,10 +85,37 @@ static const char *listen_error(const struct maas_http_options *options, int err
 	if (error == -EPERM && options->socket_group)
 		return "this process may give its socket to a group of its own only";
 	if (error == -EINVAL)
-		return "it must be HOST:PORT, [IPV6]:PORT or unix:PATH";
+		return "it must be HOST:PORT, [IPV6]:PORT or unix:PATH, and the host must have an "
+		       "address";
 	if (error == -EEXIST)
 		return "there is something of this name that is no socket";
+	if (error == -EADDRINUSE)
+		return "Address already in use: another program, perhaps another maasd, listens "
+		       "there; end it, or choose another address with --listen";
+	if (error == -EADDRNOTAVAIL)
+		return "Cannot assign requested address: no interface of this host has it; "
+		       "choose another with --listen";
 	return strerror(-error);
+}
+
+static int fail_listen(const struct maas_http_options *options, const char *address, int r,
+		       char *error)
+{
+	snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
+		 listen_error(options, r));
+	return r;
+}
+
+int maas_http_check(const struct maas_http_options *options, char *error)
+{
+	int r;
+
+	for (unsigned int i = 0; i < options->num_listen; i++) {
+		r = maas_http_listen_check(options->listen[i], options);
+		if (r)
+			return fail_listen(options, options->listen[i], r, error);
+	}
+	return 0;
 }
 
 static int open_sockets(struct maas_http *http, int *fds, char *error)
@@ -99,11 +126,8 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 		const char *address = options->listen[i];
 
 		fds[i] = maas_http_listen(address, options, &http->listeners[i]);
-		if (fds[i] < 0) {
-			snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
-				 listen_error(options, fds[i]));
-			return fds[i];
-		}
+		if (fds[i] < 0)
+			return fail_listen(options, address, fds[i], error);
 	}
 	return 0;
 }

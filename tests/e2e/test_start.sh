@@ -18,8 +18,8 @@ refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
 refused 2 'unknown option --nope' --nope
 refused 2 '--rdma is off' --rdma off --require-isolation
 refused 2 'reserved' --auth-file "$WORK/auth"
-refused 2 '--extent-size' --check --extent-size 64KiB
-refused 2 '--max-pool-size' --check --max-pool-size 64KiB
+refused 1 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
+refused 1 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0
 refused 1 '--extent-size' --extent-size 64KiB --listen 127.0.0.1:0
 refused 1 '--log-file' --log-file "$WORK/no/such/directory/log" --listen 127.0.0.1:0
 refused 1 '192.0.2.77:0' --listen 192.0.2.77:0
@@ -35,15 +35,45 @@ contains '--check' "$text" 'slab-sizes = 4KiB,1MiB'
 contains '--check' "$text" 'extent-size = 1MiB'
 contains '--check' "$text" 'limit of locked memory = '
 contains '--check' "$text" 'RDMA '
-contains '--check' "$("$MAASD" --check --rdma off)" 'RDMA = off'
-refused 2 'no RDMA device mlx5_7' --check --rdma-device mlx5_7
+kib=$(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo)
+grep -Eq "^machine memory = [0-9.]+ [GT]iB( \($kib KiB\))?\$" <<<"$text" || fail "machine memory: $text"
+contains '--check' "$("$MAASD" --check --max-body-size 5000000 --listen 127.0.0.1:0)" 'max-body-size = 5000000B (4.8 MiB)'
+contains '--check' "$("$MAASD" --check --rdma off --listen 127.0.0.1:0)" 'RDMA = off'
+refused 1 'no RDMA device mlx5_7' --check --rdma-device mlx5_7
 contains '--check' "$(cat "$WORK/check.log")" "more than this machine's memory"
 [[ $text != *Listening* ]] || fail '--check serves'
-MAAS_CHECK=yes refused 0 'max-pool-size = 2GiB' --max-pool-size 2GiB
+MAAS_CHECK=yes refused 0 'max-pool-size = 2GiB' --max-pool-size 2GiB --listen 127.0.0.1:0
+refused 2 'did you mean --max-pool-size?' --check --max-poolsize 1GiB
+refused 2 'did you mean --listen?' --check -p 3000
+
+step '--check tries the log file and the addresses, and leaves nothing'
+here=(--check --rdma off --listen 127.0.0.1:0)
+printf 'a line\n' >"$WORK/kept"
+refused 0 "log-file = $WORK/kept" "${here[@]}" --log-file "$WORK/kept"
+equal 'the log file as it was' 'a line' "$(cat "$WORK/kept")"
+refused 0 "log-file = $WORK/new" "${here[@]}" --log-file "$WORK/new"
+[ ! -e "$WORK/new" ] || fail '--check leaves a log file'
+refused 1 "--log-file $WORK/no/log: No such file" "${here[@]}" --log-file "$WORK/no/log"
+refused 1 "--log-file $WORK: Is a directory" "${here[@]}" --log-file "$WORK"
+refused 1 'cannot listen on 192.0.2.77:0' --check --rdma off --listen 192.0.2.77:0
+refused 1 "cannot listen on unix:$WORK/kept" "${here[@]}" --listen "unix:$WORK/kept"
+refused 1 "cannot listen on unix:$WORK/no/sock" "${here[@]}" --listen "unix:$WORK/no/sock"
+refused 0 'listen = ' "${here[@]}" --listen "unix:$WORK/check.sock"
+[ ! -e "$WORK/check.sock" ] || fail '--check leaves a socket'
+stale() {
+	/usr/bin/python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$1"
+}
+stale "$WORK/stale.sock"
+refused 0 'listen = ' "${here[@]}" --listen "unix:$WORK/stale.sock"
+[ -S "$WORK/stale.sock" ] || fail '--check removes a socket'
 
 step 'an address that is taken'
 start_server
-refused 1 "${URL#http://}: Address already in use" --listen "${URL#http://}"
+for check in --check --check=no; do
+	refused 1 "${URL#http://}: Address already in use" $check --listen "${URL#http://}"
+	refused 1 'choose another address with --listen' $check --listen "${URL#http://}"
+done
+refused 1 'max-pool-size = 1GiB' --check --listen "${URL#http://}"
 stop_server
 
 step 'environment, below the command line'
@@ -88,7 +118,7 @@ step 'who may connect to a Unix socket'
 refused 2 '--socket-mode "0888": it must be an octal' --socket-mode 0888
 refused 1 '--socket-group no-such-group: there is no such group' \
 	--socket-group no-such-group --listen "unix:$WORK/mode.sock"
-refused 2 'there is no such group' --check --socket-group no-such-group
+refused 1 'there is no such group' --check --socket-group no-such-group --listen 127.0.0.1:0
 [ ! -e "$WORK/mode.sock" ] || fail 'the socket is there'
 listen=(--listen 127.0.0.1:0 --listen "unix:$WORK/mode.sock")
 (umask 0077 && exec "$MAASD" "${listen[@]}" --socket-mode 0666 --socket-group "$(id -g)") \
@@ -100,8 +130,8 @@ equal 'mode and group' "666 $(id -g)" "$(stat -c '%a %g' "$WORK/mode.sock")"
 stop_server
 
 step 'mistyped variables'
-MAAS_LISTN=127.0.0.1:1 refused 0 'MAAS_LISTN in the environment is no option' --check
-MAAS_LISTN=127.0.0.1:1 refused 0 'is MAAS_LISTEN meant?' --check
+MAAS_LISTN=127.0.0.1:1 refused 0 'MAAS_LISTN in the environment is no option' --check --listen 127.0.0.1:0
+MAAS_LISTN=127.0.0.1:1 refused 0 'is MAAS_LISTEN meant?' --check --listen 127.0.0.1:0
 export MAAS_LOGFILE=$WORK/log MAAS_PORT=tcp://10.0.0.1:3000 MAAS_SERVICE_HOST=10.0.0.1 \
 	MAAS_PORT_3000_TCP_ADDR=10.0.0.1 MAAS_URL=http://10.0.0.1:3000
 start_server
