@@ -36,6 +36,7 @@ maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/
 maas_e2e_test(victim 300 ${MAAS_PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_victim.py
 	$<TARGET_FILE:maasd>)
 maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)
+maas_e2e_script(completion 60 $<TARGET_FILE:maas> ${PROJECT_SOURCE_DIR})
 maas_e2e_test(evil_server 300 ${CMAKE_COMMAND} -E env MAAS_SANITIZE=${MAAS_SANITIZE}
 	${MAAS_PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_evil_server.py $<TARGET_FILE:maas>)
 

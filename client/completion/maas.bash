@@ -1,44 +1,62 @@
-# shellcheck shell=bash disable=SC2207
+# shellcheck shell=bash
 # bash completion for maas(1)
 
+# The ids that the server lists which the command line names.
+_maas_ids() {
+	local server=()
+	[[ ! $COMP_LINE =~ [[:blank:]]--url[=[:blank:]]+([^[:blank:]]+) ]] || server=(--url "${BASH_REMATCH[1]}")
+	maas ls --timeout 2 "${server[@]}" 2>/dev/null | awk 'NR > 1 { print $1 }' | head -n 1000
+}
+
+# Completes what an option takes. Readline splits it: --url http://host:3000 comes as six words.
+_maas_value() {
+	local words=''
+	[ "$2" != --transport ] || words='auto rdma http'
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "${1#=}")
+}
+
 _maas() {
-	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options
-	local common='--url --timeout --json --help'
-	if [ "$COMP_CWORD" = 1 ]; then
-		COMPREPLY=($(compgen -W 'health stats alloc free put get ls top bench doctor --help --version' -- "$word"))
+	local word=${COMP_WORDS[COMP_CWORD]} command='' arguments=0 option words i
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		option=${COMP_WORDS[i]}
+		case $option in
+		--json | --help | --version | --hold) continue ;;
+		--*) ;;
+		*)
+			if [ -z "$command" ]; then command=$option; else arguments=$((arguments + 1)); fi
+			continue
+			;;
+		esac
+		i=$((i + 1))
+		[ "${COMP_WORDS[i]}" != = ] || [ "$i" = "$COMP_CWORD" ] || i=$((i + 1))
+		while [ "$i" -lt "$COMP_CWORD" ] && [[ ${COMP_WORDS[i + 1]} == :* ]]; do i=$((i + 2)); done
+		if [ "$i" -ge "$COMP_CWORD" ]; then
+			_maas_value "$word" "$option"
+			return
+		fi
+	done
+	case $command in
+	'') words='health stats alloc free put get ls top bench doctor --version' ;;
+	alloc) words='--count --owner --ttl --request-id' ;;
+	free | ls) words='--owner' ;;
+	put) words='--owner --ttl --offset --transport' ;;
+	get) words='--offset --length --transport' ;;
+	top) words='--count --interval' ;;
+	bench) words='--size --threads --count --time --hold --transport' ;;
+	esac
+	if [[ $word == -* || -z $command ]]; then
+		[[ $word != -* ]] || words+=' --url --timeout --json --help'
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 		return
 	fi
-	case $before in
-	--url) return ;;
-	--transport)
-		COMPREPLY=($(compgen -W 'auto rdma http' -- "$word"))
-		return
-		;;
-	--timeout | --count | --ttl | --offset | --length | --interval | --size | --threads | --time) return ;;
+	# An id first; then, but for free, a file. Of put a file alone, too.
+	case $command$arguments in
+	free* | put0 | get0) mapfile -t COMPREPLY < <(compgen -W "$(_maas_ids)" -- "$word") ;;
 	esac
-	case ${COMP_WORDS[1]} in
-	alloc) options='--count --owner --ttl --request-id' ;;
-	free | ls) options='--owner' ;;
-	put) options='--owner --ttl --offset --transport' ;;
-	get) options='--offset --length --transport' ;;
-	top) options='--count --interval' ;;
-	bench) options='--size --threads --count --time --hold --transport' ;;
-	*) options='' ;;
-	esac
-	if [[ $word == -* ]]; then
-		COMPREPLY=($(compgen -W "$options $common" -- "$word"))
-		return
-	fi
-	case ${COMP_WORDS[1]} in
-	free | put | get)
-		# An id first, as the server lists them; then, but for free, a file. Of put a file alone, too.
-		if [ "$COMP_CWORD" = 2 ] || [ "${COMP_WORDS[1]}" = free ]; then
-			COMPREPLY=($(compgen -W "$(maas ls --timeout 2 2>/dev/null | awk 'NR > 1 { print $1 }' | head -n 1000)" -- "$word"))
-		fi
-		if [ "${COMP_WORDS[1]}" = put ] || { [ "${COMP_WORDS[1]}" = get ] && [ "$COMP_CWORD" != 2 ]; }; then
-			COMPREPLY+=($(compgen -f -- "$word"))
-		fi
-		;;
+	case $command$arguments in
+	put0) [ ${#COMPREPLY[@]} -gt 0 ] || compopt -o default ;;
+	put1 | get1) compopt -o default ;;
 	esac
 }
 complete -F _maas maas

@@ -48,7 +48,7 @@ _maas() {
 	alloc)
 		_arguments $common '--count[so many of that size]:number:' \
 			'--owner[whose it is]:name:' '--ttl[end by itself unless renewed]:seconds:' \
-			'--request-id[the same id gives the same memory]:id:' '1:size:'
+			'--request-id[the same id gives the same memory]:id:' '1:size:()'
 		;;
 	free) _arguments $common '--owner[all of one owner]:name:' '*: :_maas_ids' ;;
 	put)
