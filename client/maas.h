@@ -70,8 +70,8 @@ enum maas_transport_type {
 
 struct maas_options {
 	size_t size;
-	/* http://HOST:PORT, unix:PATH or http+unix://PATH with %2F for /; NULL: the environment's
-	 * MAAS_URL, or http://localhost:3000 */
+	/* http://HOST:PORT, HOST:PORT, unix:PATH or http+unix://PATH with %2F for /; NULL: the
+	 * environment's MAAS_URL, or http://localhost:3000 */
 	const char *url;
 	enum maas_transport_type transport;
 	uint32_t timeout_ms;	     /* of a whole call; 0: 30,000 */
@@ -324,9 +324,10 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer);
  * The text of a page of the server, such as "/health", "/stats" or "/metrics", with a NUL behind it
  * that `ret_len` (may be NULL) does not count. Owns: the caller, free(3).
  * Errors of every call: -ECONNREFUSED no server there, -EHOSTUNREACH no such host, -ETIMEDOUT,
- * -ECONNRESET it broke and retries did not help, -EACCES and -EPERM not allowed, -ESHUTDOWN the
- * server is stopping, -ENOBUFS it is short of memory, -EREMOTEIO it failed, -EPROTO the answer
- * makes no sense, -ENOMEM, -ECHILD after fork. -ENOENT: no such page.
+ * -ECONNRESET it broke and retries did not help, -EACCES and -EPERM not allowed (-EACCES
+ * also: to write to the Unix socket), -ESHUTDOWN the server is stopping, -ENOBUFS it is short of
+ * memory, -EREMOTEIO it failed, -EPROTO the answer makes no sense, -ENOMEM, -ECHILD after fork.
+ * -ENOENT: no such page.
  */
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len);
 

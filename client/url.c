@@ -162,12 +162,10 @@ int maas_url_parse(const char *text, struct maas_url *ret_url)
 		return make_unix(text, path, ret_url);
 	}
 	rest = skip(text, HTTP);
-	if (rest)
-		return make_http(text, rest, ret_url);
-	if (strstr(text, "://"))
+	if (!rest && strstr(text, "://"))
 		return maas_fail(-EPROTONOSUPPORT,
 				 "\"%s\": this version knows http://HOST:PORT and unix:PATH", text);
-	return fail_url(text, "it begins with http:// or unix:");
+	return make_http(text, rest ? rest : text, ret_url); /* HOST:PORT alone, as curl has it */
 }
 
 /* ---- redirections */

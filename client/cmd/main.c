@@ -11,7 +11,7 @@ static const struct cmd *const commands[] = {
 };
 
 static const char common_help[] =
-	"  --url URL        the server: http://HOST:PORT or unix:PATH\n"
+	"  --url URL        the server: [http://]HOST:PORT or unix:PATH\n"
 	"                   (default: $MAAS_URL, else http://localhost:3000)\n"
 	"  --timeout SEC    of each request (default 30)\n"
 	"  --json           print JSON\n"

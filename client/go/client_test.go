@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -299,6 +300,10 @@ func TestAllocateOptions(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for name, o := range map[string]Options{
 		"no URL":       {},
+		"no port":      {URL: "host:port"},
+		"no host":      {URL: ":3000/"},
+		"bare path":    {URL: "host:3000/path"},
+		"bare user":    {URL: "me:secret@host:3000"},
 		"scheme":       {URL: "ftp://host"},
 		"TLS":          {URL: "https://host"},
 		"path":         {URL: "http://host:3000/path"},
@@ -314,6 +319,25 @@ func TestOptions(t *testing.T) {
 		wantError(t, err, nil, "maas: ")
 		if bytes.Contains([]byte(err.Error()), []byte("secret")) {
 			t.Errorf("%s: the error shows the password: %v", name, err)
+		}
+	}
+}
+
+func TestURLWithoutScheme(t *testing.T) {
+	s := startServer(t)
+	bare, _ := strings.CutPrefix(s.url, "http://")
+	c, err := Open(t.Context(), Options{URL: bare})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Stats(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for text, base := range map[string]string{
+		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
+		if a, err := parseURL(text); err != nil || a.base != base {
+			t.Errorf("%s: %+v, %v", text, a, err)
 		}
 	}
 }

@@ -26,7 +26,7 @@ const (
 
 // Options say where the server is and how to speak to it. The zero value of a field is its default.
 type Options struct {
-	// URL of the server: http://HOST:PORT or unix:PATH.
+	// URL of the server: http://HOST:PORT, HOST:PORT or unix:PATH.
 	URL string
 	// Name of the session to open: 1 to 63 of A-Z a-z 0-9 . _ : / @ -. Empty: no session.
 	Name string
@@ -63,13 +63,16 @@ func parseURL(text string) (address, error) {
 		}
 		return address{text: text, base: "http://localhost", unix: path}, nil
 	}
+	if text != "" && !strings.Contains(text, "://") {
+		text = "http://" + text // as curl has it
+	}
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
 		return address{}, fmt.Errorf("%w; give http://HOST:PORT or unix:PATH", err)
 	case u.Scheme == "https":
 		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", text)
-	case u.Scheme != "http" || u.Host == "":
+	case u.Scheme != "http" || u.Hostname() == "":
 		return address{}, fmt.Errorf("%q is no server; give http://HOST:PORT or unix:PATH", text)
 	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", u.Redacted())

@@ -61,6 +61,12 @@ MAAS_URL=http://127.0.0.1:1 maas --json --url "$URL" --timeout 5 health
 equal '--json before health' healthy "$(jq -r .status <<<"$OUT")"
 maas stats
 contains stats "$OUT" '0 active'
+for bare in "${URL#http://}" "localhost:${URL##*:}" "${URL#http://}/"; do
+	maas --url "$bare" health
+	contains "--url $bare" "$OUT" healthy
+done
+MAAS_URL=${URL#http://} maas health
+contains 'MAAS_URL without a scheme' "$OUT" healthy
 maas stats --json
 equal 'stats --json' 7 "$(jq '.pool_stats | length' <<<"$OUT")"
 

@@ -29,6 +29,10 @@ static void url_parse__what_is_one(void **state)
 {
 	(void)state;
 	expect_url("http://localhost:3000", "http://localhost:3000", NULL);
+	expect_url("localhost:3000", "http://localhost:3000", NULL);
+	expect_url("127.0.0.1:3000/", "http://127.0.0.1:3000", NULL);
+	expect_url("[::1]:3000", "http://[::1]:3000", NULL);
+	expect_url("host", "http://host:80", NULL);
 	expect_url("http://localhost:3000/", "http://localhost:3000", NULL);
 	expect_url("http://host-1.example.org", "http://host-1.example.org:80", NULL);
 	expect_url("http://[::1]:65535", "http://[::1]:65535", NULL);
@@ -43,7 +47,12 @@ static void url_parse__what_is_none(void **state)
 {
 	static const char *const texts[] = {
 		"",
-		"localhost:3000",
+		":3000",
+		"/run/maas.sock",
+		"localhost:3000/path",
+		"user@localhost:3000",
+		"host:80x",
+		"ho st",
 		"http://",
 		"http://:3000",
 		"http://host:",
@@ -246,7 +255,7 @@ static void open__options_that_cannot_be(void **state)
 		{-EINVAL, {.size = sizeof(struct maas_options), .session_name = ""}},
 		{-EINVAL, {.size = sizeof(struct maas_options), .session_exclusive = true}},
 		{-EINVAL, {.size = sizeof(struct maas_options), .max_connections = 1u << 30}},
-		{-EINVAL, {.size = sizeof(struct maas_options), .url = "nonsense"}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .url = "no sense"}},
 		{-EPROTONOSUPPORT, {.size = sizeof(struct maas_options), .url = "https://a"}},
 	};
 	struct maas *maas;
