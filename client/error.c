@@ -104,6 +104,13 @@ int maas_fail_status(long status, const char *body, size_t len)
 
 static int fail_connect(const struct maas_url *url, long os_error)
 {
+	if (os_error == EACCES && url->unix_path)
+		return maas_fail(
+			-EACCES,
+			"%s: permission denied: this user may not write to the socket, or "
+			"not search its directory; maasd's --socket-mode and --socket-group "
+			"say who may",
+			url->text);
 	/* A socket's path that is not there is a server that is not there. */
 	int error = os_error == ENOENT || !os_error ? ECONNREFUSED : (int)os_error;
 

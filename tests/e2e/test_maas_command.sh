@@ -214,4 +214,17 @@ step "a server over a Unix socket"
 stop_server
 start_server --listen "unix:$WORK/socket"
 maas health --url "unix:$WORK/socket"
+chmod 0 "$WORK/socket"
+# root may write to any socket, unless it may not
+drop=() capabilities=-dac_override,-dac_read_search
+[ "$(id -u)" != 0 ] || drop=(setpriv "--bounding-set=$capabilities" "--inh-caps=$capabilities")
+for call in health 'alloc 1' 'get 00000000-0000-8000-8741-8d35090dc78e'; do
+	# shellcheck disable=SC2086  # words
+	expect 1 "${drop[@]}" "$MAAS" --url "unix:$WORK/socket" $call
+	contains "no permission: $call" "$ERR" "unix:$WORK/socket: permission denied"
+	contains "no permission: $call" "$ERR" '--socket-mode and --socket-group say who may'
+	[[ $ERR != *'no server'* ]] || fail "permission denied is no missing server: $ERR"
+done
+expect 3 "$MAAS" --url "unix:$WORK/nothing" health
+contains 'no socket' "$ERR" 'no server at unix:'
 stop_server
