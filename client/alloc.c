@@ -132,13 +132,13 @@ static int read_one(void *arg, size_t index, const json_t *answer)
 	int r;
 
 	if (index == asked->count)
-		return maas_fail(-EPROTO, "%u allocations were asked for, more are in the answer",
+		return maas_fail(-EPROTO, "allocations asked for: %u; the answer has more",
 				 asked->count);
 	r = maas_json_allocation(answer, at);
 	if (r)
 		return r;
 	if (at->size_bytes != asked->size_bytes)
-		return maas_fail(-EPROTO, "%llu bytes were asked for, the answer has %llu",
+		return maas_fail(-EPROTO, "bytes asked for: %llu; the answer has %llu",
 				 (unsigned long long)asked->size_bytes,
 				 (unsigned long long)at->size_bytes);
 	add_asked(asked->options, at);
@@ -168,7 +168,7 @@ static int read_many(struct asked *asked, const struct maas_buf *text)
 		return count;
 	json_decref(rest);
 	if ((uint32_t)count != asked->count)
-		return maas_fail(-EPROTO, "%u allocations were asked for, %d are in the answer",
+		return maas_fail(-EPROTO, "allocations asked for: %u; the answer has %d",
 				 asked->count, count);
 	return 0;
 }

@@ -218,7 +218,8 @@ static int run_workers(struct bench *bench, struct worker *workers, uint32_t thr
 		bench->running += !error;
 	}
 	if (error) {
-		fprintf(stderr, "maas: cannot start %u threads: %s\n", threads, strerror(-error));
+		fprintf(stderr, "maas: cannot start %u thread%s: %s\n", threads, MAAS_S(threads),
+			strerror(-error));
 		atomic_store(&bench->stop, true);
 	}
 	show_progress(bench, &progress);
@@ -297,10 +298,11 @@ static int report(const struct cmd_context *context, struct bench *bench, int er
 	if (context->json) {
 		status = print_report_json(bench, transport);
 	} else {
-		printf("%s over %s, %s, %u threads, %.1f s\n\n", maas_url(context->maas), transport,
-		       maas_size_round((double)bench->size, size), bench->running, bench->seconds);
+		printf("%s over %s, %s, %u thread%s, %.1f s\n\n", maas_url(context->maas),
+		       transport, maas_size_round((double)bench->size, size), bench->running,
+		       MAAS_S(bench->running), bench->seconds);
 		print_table(bench);
-		printf("\n%" PRIu64 " wrong bytes\n", wrong);
+		printf("\n%" PRIu64 " wrong byte%s\n", wrong, MAAS_S(wrong));
 	}
 	if (error == -ECONNREFUSED || error == -EHOSTUNREACH)
 		return CMD_UNREACHABLE;

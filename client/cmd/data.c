@@ -52,8 +52,8 @@ static int copy_begin(struct copy *copy, struct cmd_context *context, const char
 		return cmd_fail(context, error, id);
 	if (offset > allocation.size_bytes) {
 		fprintf(stderr,
-			"maas: offset %" PRIu64 " lies behind the %" PRIu64 " bytes of %s\n",
-			offset, allocation.size_bytes, id);
+			"maas: offset %" PRIu64 " lies behind the %" PRIu64 " byte%s of %s\n",
+			offset, allocation.size_bytes, MAAS_S(allocation.size_bytes), id);
 		return CMD_FAILED;
 	}
 	snprintf(copy->id, sizeof(copy->id), "%s", allocation.id);
@@ -133,8 +133,8 @@ static int put(struct copy *copy, const char *name)
 		total = (uint64_t)(st.st_size - (at > 0 ? at : 0));
 		if (total > copy->left) {
 			fprintf(stderr,
-				"maas: %s has %" PRIu64 " bytes, there is room for %" PRIu64 "\n",
-				name, total, copy->left);
+				"maas: %s has %" PRIu64 " byte%s, there is room for %" PRIu64 "\n",
+				name, total, MAAS_S(total), copy->left);
 			return CMD_FAILED;
 		}
 	}
@@ -156,8 +156,8 @@ static void tell_length(const struct copy *copy, uint64_t offset)
 {
 	if (copy->done == copy->size)
 		return;
-	fprintf(stderr, "maas: %" PRIu64 " of the memory's %" PRIu64 " bytes written", copy->done,
-		copy->size);
+	fprintf(stderr, "maas: %" PRIu64 " of the memory's %" PRIu64 " byte%s written", copy->done,
+		copy->size, MAAS_S(copy->size));
 	if (copy->done && offset)
 		fprintf(stderr, "; `maas get --offset %" PRIu64 " --length %" PRIu64 " %s`", offset,
 			copy->done, copy->id);
@@ -383,15 +383,27 @@ static int get_pieces(struct copy *copy, const char *name)
 	return CMD_OK;
 }
 
+static int fail_length(const struct copy *copy, uint64_t length)
+{
+	char asked[MAAS_SIZE_TEXT];
+	char size[MAAS_SIZE_TEXT];
+	char left[MAAS_SIZE_TEXT];
+
+	fprintf(stderr, "maas: --length asks for %s, but %s has %s", maas_size_human(length, asked),
+		copy->id, maas_size_human(copy->size, size));
+	if (copy->offset)
+		fprintf(stderr, ", of that %s from offset %" PRIu64 " on",
+			maas_size_human(copy->left, left), copy->offset);
+	fputc('\n', stderr);
+	return CMD_FAILED;
+}
+
 static int get(struct copy *copy, const char *name, uint64_t length)
 {
 	int status;
 
-	if (length != UINT64_MAX && length > copy->left) {
-		fprintf(stderr, "maas: there are %" PRIu64 " bytes from offset %" PRIu64 " on\n",
-			copy->left, copy->offset);
-		return CMD_FAILED;
-	}
+	if (length != UINT64_MAX && length > copy->left)
+		return fail_length(copy, length);
 	if (length != UINT64_MAX)
 		copy->left = length;
 	cmd_progress_begin(&copy->progress, "get", copy->left);

@@ -86,21 +86,24 @@ static double rate(double now, double before, const struct look *a, const struct
 	return seconds > 0 && now >= before ? (now - before) / seconds : 0;
 }
 
+/* The end of a noun behind a number that is printed without its fraction. */
+static const char *plural(double number)
+{
+	return number > 0.5 && number < 1.5 ? "" : "s";
+}
+
 static void print_look(const struct cmd_context *context, const json_t *stats,
 		       const struct look *now, const struct look *before)
 {
 	char lent[CMD_TEXT];
 	char pool[CMD_TEXT];
 
-	printf("%s  %s of %s lent (%.1f %%), %.0f allocations\n", maas_url(context->maas),
+	printf("%s  %s of %s lent (%.1f %%), %.0f allocation%s\n", maas_url(context->maas),
 	       maas_size_round(cmd_json_number(stats, "total_allocated_bytes"), lent),
 	       maas_size_round(cmd_json_number(stats, "max_pool_size"), pool),
-	       cmd_json_number(stats, "utilization_percent"),
-	       cmd_json_number(stats, "active_allocations"));
-	printf("per second: %.0f allocations, %.0f frees, %.0f requests\n\n",
-	       rate(now->allocations, before->allocations, now, before),
-	       rate(now->frees, before->frees, now, before),
-	       rate(now->requests, before->requests, now, before));
+	       cmd_json_number(stats, "utilization_percent"), active, plural(active));
+	printf("per second: %.0f allocation%s, %.0f free%s, %.0f request%s\n\n", allocations,
+	       plural(allocations), frees, plural(frees), requests, plural(requests));
 	print_pools(json_object_get(stats, "pool_stats"));
 	putchar('\n');
 	fflush(stdout);

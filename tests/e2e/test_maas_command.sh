@@ -113,6 +113,10 @@ expect 1 "$MAAS" put "$id" "$WORK/long"
 contains 'put too much' "$ERR" 'room for 102400'
 equal 'nothing of it was written' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
 expect 1 "$MAAS" get --offset 102401 "$id"
+expect 1 "$MAAS" get --length 1MiB "$id"
+equal 'get too much' "maas: --length asks for 1 MiB, but $id has 100 KiB" "$ERR"
+expect 1 "$MAAS" get --offset 1000 --length 102399 "$id"
+contains 'get too much from there' "$ERR" 'of that 99.0 KiB (101400 B) from offset 1000 on'
 expect 1 "$MAAS" get "$other" "$WORK/back"
 cmp "$WORK/random" "$WORK/back" # not emptied
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
@@ -192,6 +196,14 @@ contains 'a bar on a terminal' "$(cat "$WORK/typescript")" '100% [==============
 step "top"
 maas top --count 2 --interval 0.2
 equal 'top: looks' 2 "$(grep -c 'per second:' <<<"$OUT")"
+maas top --count 1 --json
+maas alloc 1 --owner one
+maas top --count 1
+contains 'top: several' "$OUT" ', 2 allocations'
+maas free --owner one
+maas top --count 1
+contains 'top: one' "$OUT" ', 1 allocation
+'
 maas top --count 1 --json
 equal 'top --json' 1 "$(jq .stats.active_allocations <<<"$OUT")"
 

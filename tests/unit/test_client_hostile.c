@@ -310,7 +310,7 @@ static void answer__that_is_not_what_was_asked_for(void **state)
 	} rows[] = {
 		{OK("[]"), ALLOC, "no object"},
 		{OK("[]"), FREE_MANY, "no sensible list \"unknown\""},
-		{OK(LENT(SOME_ID, "63")), ALLOC, "64 bytes were asked for"},
+		{OK(LENT(SOME_ID, "63")), ALLOC, "bytes asked for: 64"},
 		{OK(LENT(SOME_ID, "-64")), ALLOC, "size_bytes"},
 		{OK(LENT(SOME_ID, "9223372036854775807")), DESCRIBE, "in a slab of 1024"},
 		{OK(LENT(SOME_ID, "9223372036854775808")), DESCRIBE, "no JSON"},
