@@ -68,6 +68,9 @@ uint64_t maas_log_dropped(void);
  */
 void maas_log_say(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
+/* From now on a line is `NAME: text`, for a command that a person runs. Borrows: `name`. */
+void maas_log_set_program(const char *name);
+
 /* Drops events less severe than `level` (default: MAAS_LOG_INFO). Threading: any thread. */
 void maas_log_set_level(enum maas_log_level level);
 

@@ -28,6 +28,7 @@
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 static _Atomic int max_level = MAAS_LOG_INFO;
 static _Atomic uint64_t dropped_lines;
+static const char *_Atomic program;
 
 static struct {
 	pthread_mutex_t lock;
@@ -56,6 +57,11 @@ static struct {
 void maas_log_set_level(enum maas_log_level level)
 {
 	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
+}
+
+void maas_log_set_program(const char *name)
+{
+	atomic_store_explicit(&program, name, memory_order_relaxed);
 }
 
 bool maas_log_enabled(enum maas_log_level level)
@@ -430,14 +436,16 @@ static void escape_controls(char *text, size_t len)
 			text[i] = '?';
 }
 
-static size_t format(char text[TEXT_BYTES], const char *fmt, va_list args) MAAS_PRINTF(2, 0);
+static size_t format(char text[TEXT_BYTES], const char *name, const char *fmt, va_list args)
+	MAAS_PRINTF(3, 0);
 
-static size_t format(char text[TEXT_BYTES], const char *fmt, va_list args)
+/* `name` stands before it, unless it is NULL. */
+static size_t format(char text[TEXT_BYTES], const char *name, const char *fmt, va_list args)
 {
-	int len = vsnprintf(text, TEXT_BYTES, fmt, args);
+	int head = name ? snprintf(text, TEXT_BYTES / 2, "%.64s: ", name) : 0;
+	int len = vsnprintf(text + head, TEXT_BYTES - (size_t)head, fmt, args);
 
-	if (len < 0)
-		return 0;
+	len = len < 0 ? head : head + len;
 	if ((size_t)len >= TEXT_BYTES)
 		len = TEXT_BYTES - 1;
 	escape_controls(text, (size_t)len);
@@ -446,6 +454,7 @@ static size_t format(char text[TEXT_BYTES], const char *fmt, va_list args)
 
 void maas_log(enum maas_log_level level, const char *fmt, ...)
 {
+	const char *name = atomic_load_explicit(&program, memory_order_relaxed);
 	char text[TEXT_BYTES];
 	va_list args;
 	size_t len;
@@ -453,10 +462,10 @@ void maas_log(enum maas_log_level level, const char *fmt, ...)
 	if (!maas_log_enabled(level))
 		return;
 	va_start(args, fmt);
-	len = format(text, fmt, args);
+	len = format(text, name, fmt, args);
 	va_end(args);
 	pthread_mutex_lock(&out.lock);
-	add_line(level_names[level], text, len);
+	add_line(name ? "" : level_names[level], text, len);
 	notice(level <= MAAS_LOG_WARN);
 	pthread_mutex_unlock(&out.lock);
 }
@@ -469,7 +478,7 @@ void maas_log_say(const char *fmt, ...)
 	size_t len;
 
 	va_start(args, fmt);
-	len = format(text, fmt, args);
+	len = format(text, NULL, fmt, args);
 	va_end(args);
 	text[len++] = '\n';
 	pthread_mutex_lock(&out.lock);

@@ -81,7 +81,7 @@ static int run_alloc(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_alloc = {
 	.name = "alloc",
-	.arguments = "[OPTION]... SIZE",
+	.arguments = "[OPTION...] SIZE",
 	.summary = "Borrows memory and prints its id",
 	.help = "  --count N        so many of that size, all or none (default 1)\n"
 		"  --owner NAME     whose it is, for `ls` and `free --owner`\n"

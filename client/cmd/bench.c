@@ -379,7 +379,7 @@ static int run_bench(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_bench = {
 	.name = "bench",
-	.arguments = "[OPTION]...",
+	.arguments = "[OPTION...]",
 	.summary = "Measures allocate, put, get and free, and checks every byte",
 	.help = "  --size N         of each allocation (default 64KiB)\n"
 		"  --threads N      at work at once (default 4)\n"

@@ -334,7 +334,7 @@ static int run_put(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_put = {
 	.name = "put",
-	.arguments = "[OPTION]... FILE | ID [FILE]",
+	.arguments = "[OPTION...] FILE | ID [FILE]",
 	.summary = "Puts a file into memory of its size, or into what ID names",
 	.help = "  A FILE alone gets new memory of just its size, and the id is printed: `maas get "
 		"ID`\n"

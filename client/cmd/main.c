@@ -19,7 +19,7 @@ static const char common_help[] =
 
 static void print_help(FILE *out)
 {
-	fputs("usage: maas [OPTION]... COMMAND [OPTION]... [ARGUMENT]...\n\n"
+	fputs("Usage: maas [OPTION...] COMMAND [OPTION...] [ARGUMENT...]\n\n"
 	      "Borrows memory from a maasd server, and looks after it.\n\n",
 	      out);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++) {
@@ -35,22 +35,81 @@ static void print_help(FILE *out)
 		common_help);
 }
 
+/* Stands for whichever command: options may come before it. */
+static const struct cmd any_command = {
+	.name = "", .arguments = "[OPTION...] COMMAND [OPTION...] [ARGUMENT...]"};
+
 _Noreturn void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
 {
+	const char *arguments = *cmd->arguments ? cmd->arguments : "[OPTION...]";
+	const char *blank = *cmd->name ? " " : "";
 	va_list args;
 
-	fprintf(stderr, "maas %s: ", cmd->name);
+	fprintf(stderr, "maas: %s%s", cmd->name, *cmd->name ? ": " : "");
 	va_start(args, fmt);
 	vfprintf(stderr, fmt, args);
 	va_end(args);
-	fprintf(stderr, "\nusage: maas %s %s\nTry: maas %s --help\n", cmd->name, cmd->arguments,
-		cmd->name);
+	fprintf(stderr, "\nmaas: usage: maas%s%s %s\nmaas: `maas%s%s --help` tells more\n", blank,
+		cmd->name, arguments, blank, cmd->name);
 	exit(CMD_USAGE);
+}
+
+/* ---- options that cannot be */
+
+#define MAX_OPTIONS 16 /* of one command */
+
+/* An option that was not taken: `word` is what is written, `meant` its name or NULL. */
+static _Noreturn void fail_unknown(const struct cmd *cmd, const char *word, const char *meant)
+{
+	if (meant)
+		cmd_usage(cmd, "unknown option %s; did you mean --%s?", word, meant);
+	cmd_usage(cmd, "unknown option %s", word);
+}
+
+static _Noreturn void fail_long(const struct cmd *cmd, const char *word,
+				const struct option *options)
+{
+	const char *names[MAX_OPTIONS];
+	size_t len = strcspn(word, "=");
+	unsigned int alike = 0;
+	char text[64];
+	size_t count;
+	size_t meant;
+
+	for (count = 0; options[count].name && count < MAX_OPTIONS; count++) {
+		names[count] = options[count].name;
+		alike += !strncmp(names[count], word + 2, len - 2);
+	}
+	if (alike > 1)
+		cmd_usage(cmd, "%.*s can stand for several options", (int)len, word);
+	snprintf(text, sizeof(text), "%.*s", (int)(len - 2), word + 2);
+	meant = maas_guess(text, names, count);
+	fail_unknown(cmd, word, meant < count ? names[meant] : NULL);
+}
+
+/* `option` is what getopt_long(3) returned, ':' or '?'. */
+static _Noreturn void fail_option(const struct cmd *cmd, int option, char **argv,
+				  const struct option *options)
+{
+	const char *word = argv[optind - 1];
+	char letter[] = {'-', (char)optopt, '\0'};
+
+	if (option == ':')
+		cmd_usage(cmd, "%s needs a value", word);
+	if (!optopt)
+		fail_long(cmd, word, options);
+	if (!strncmp(word, "--", 2) && strchr(word, '='))
+		cmd_usage(cmd, "%.*s takes no value", (int)strcspn(word, "="), word);
+	/* Each option has the letter that it would be, if there were short ones. */
+	while (options->name && options->val != optopt)
+		options++;
+	fail_unknown(cmd, letter, options->name);
 }
 
 static _Noreturn void print_command_help(const struct cmd *cmd)
 {
-	printf("usage: maas %s %s\n\n%s.\n\n%s%s", cmd->name, cmd->arguments, cmd->summary,
+	printf("Usage: maas %s %s\n\n%s.\n\n%s%s", cmd->name,
+	       *cmd->arguments ? cmd->arguments : "[OPTION...]", cmd->summary,
 	       cmd->help ? cmd->help : "", common_help);
 	exit(CMD_OK);
 }
@@ -76,16 +135,16 @@ static bool take_common(struct cmd_context *context, const struct cmd *cmd, int 
 int cmd_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
 	       const struct option *options)
 {
-	int option = getopt_long(argc, argv, "h", options, NULL);
+	int option;
 
-	while (take_common(context, cmd, option))
-		option = getopt_long(argc, argv, "h", options, NULL);
+	opterr = 0; /* its sentences are our own */
+	do
+		option = getopt_long(argc, argv, ":h", options, NULL);
+	while (take_common(context, cmd, option));
 	if (option == 'h')
 		print_command_help(cmd);
-	if (option == '?') {
-		fprintf(stderr, "Try: maas %s --help\n", cmd->name);
-		exit(CMD_USAGE);
-	}
+	if (option == '?' || option == ':')
+		fail_option(cmd, option, argv, options);
 	return option;
 }
 
@@ -111,6 +170,22 @@ uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, u
 	return (uint32_t)value;
 }
 
+static int fail_command(const char *name)
+{
+	const char *names[MAAS_ARRAY_SIZE(commands)];
+	size_t meant;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++)
+		names[i] = commands[i]->name;
+	meant = maas_guess(name, names, MAAS_ARRAY_SIZE(commands));
+	if (meant < MAAS_ARRAY_SIZE(commands))
+		fprintf(stderr, "maas: there is no command %s; did you mean %s?\n", name,
+			names[meant]);
+	else
+		fprintf(stderr, "maas: there is no command %s; `maas --help` lists them\n", name);
+	return CMD_USAGE;
+}
+
 static const struct cmd *find_command(const char *name)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++)
@@ -119,17 +194,17 @@ static const struct cmd *find_command(const char *name)
 	return NULL;
 }
 
-static const struct cmd any_command = {.name = "COMMAND", .arguments = "[OPTION]... [ARGUMENT]..."};
-
 /* The common options may also stand before the command. Returns where that is in `argv`. */
 static int leading_options(struct cmd_context *context, int argc, char **argv)
 {
 	static const struct option options[] = {
 		CMD_COMMON_OPTIONS, {"version", no_argument, NULL, 'V'}, {0}};
-	int option = getopt_long(argc, argv, "+hV", options, NULL);
+	int option;
 
-	while (take_common(context, &any_command, option))
-		option = getopt_long(argc, argv, "+hV", options, NULL);
+	opterr = 0;
+	do
+		option = getopt_long(argc, argv, "+:hV", options, NULL);
+	while (take_common(context, &any_command, option));
 	if (option == 'h') {
 		print_help(stdout);
 		exit(CMD_OK);
@@ -138,10 +213,8 @@ static int leading_options(struct cmd_context *context, int argc, char **argv)
 		printf("maas %s\n", maas_version());
 		exit(CMD_OK);
 	}
-	if (option == '?') {
-		fputs("Try: maas --help\n", stderr);
-		exit(CMD_USAGE);
-	}
+	if (option == '?' || option == ':')
+		fail_option(&any_command, option, argv, options);
 	return optind;
 }
 
@@ -150,9 +223,12 @@ int main(int argc, char **argv)
 	struct cmd_context context = {.options = {.size = sizeof(context.options)}};
 	const struct cmd *cmd;
 	int status;
-	int at = leading_options(&context, argc, argv);
+	int at;
 
+	maas_log_set_program("maas"); /* what libmaas logs */
+	at = leading_options(&context, argc, argv);
 	if (at >= argc) {
+		fputs("maas: a command is missing\n\n", stderr);
 		print_help(stderr);
 		return CMD_USAGE;
 	}
@@ -161,10 +237,8 @@ int main(int argc, char **argv)
 		return CMD_OK;
 	}
 	cmd = find_command(argv[at]);
-	if (!cmd) {
-		fprintf(stderr, "maas: there is no command %s\nTry: maas --help\n", argv[at]);
-		return CMD_USAGE;
-	}
+	if (!cmd)
+		return fail_command(argv[at]);
 	optind = 0; /* getopt(3) begins anew */
 	status = cmd->run(&context, argc - at, argv + at);
 	maas_close(context.maas);

@@ -76,7 +76,8 @@ int cmd_fail(const struct cmd_context *context, int error, const char *what)
 	}
 	fprintf(stderr,
 		"maas: no answer from %s: %s\n"
-		"Start a server with `maasd`, or name one: --url http://HOST:PORT or MAAS_URL\n",
+		"maas: start a server with `maasd`, or name one: --url http://HOST:PORT or "
+		"MAAS_URL\n",
 		maas_url(context->maas), why);
 	return CMD_UNREACHABLE;
 }

@@ -95,6 +95,10 @@ static const char *plural(double number)
 static void print_look(const struct cmd_context *context, const json_t *stats,
 		       const struct look *now, const struct look *before)
 {
+	double active = cmd_json_number(stats, "active_allocations");
+	double allocations = rate(now->allocations, before->allocations, now, before);
+	double frees = rate(now->frees, before->frees, now, before);
+	double requests = rate(now->requests, before->requests, now, before);
 	char lent[CMD_TEXT];
 	char pool[CMD_TEXT];
 
@@ -191,7 +195,7 @@ static int run_top(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_top = {
 	.name = "top",
-	.arguments = "[OPTION]...",
+	.arguments = "[OPTION...]",
 	.summary = "Shows what is lent and what is going on, again and again",
 	.help = "  --count N        so many looks, then end (default: for ever)\n"
 		"  --interval SEC   between two looks (default 2)\n",

@@ -12,6 +12,7 @@ expect() {
 	OUT=$(tr -d '\0' <"$WORK/out")
 	ERR=$(cat "$WORK/err")
 	[ "$status" = "$wanted" ] || fail "$*: wanted exit $wanted, got $status: $OUT $ERR"
+	[[ $ERR == *'a command is missing'* ]] || ! grep -v '^maas: ' "$WORK/err" || fail "$*: not every line begins with \"maas: \""
 }
 
 maas() {
@@ -20,10 +21,24 @@ maas() {
 
 step "usage"
 expect 2 "$MAAS"
-contains usage "$ERR" 'usage: maas [OPTION]... COMMAND'
+contains usage "$ERR" 'Usage: maas [OPTION...] COMMAND'
+contains usage "$ERR" 'maas: a command is missing'
 expect 2 "$MAAS" allocate
-contains 'a wrong command' "$ERR" 'there is no command allocate'
-expect 2 "$MAAS" alloc --sise 4
+contains 'a wrong command' "$ERR" 'there is no command allocate; did you mean alloc?'
+expect 2 "$MAAS" sttas
+contains 'swapped letters' "$ERR" 'did you mean stats?'
+expect 2 "$MAAS" frobnicate
+contains 'nothing like it' "$ERR" 'there is no command frobnicate; '
+expect 2 "$MAAS" alloc --ownr me 4
+contains 'a wrong option' "$ERR" 'maas: alloc: unknown option --ownr; did you mean --owner?'
+expect 2 "$MAAS" -u http://127.0.0.1:1 health
+contains 'a short option' "$ERR" 'unknown option -u; did you mean --url?'
+expect 2 "$MAAS" alloc --t 4
+contains 'half an option' "$ERR" '--t can stand for several options'
+expect 2 "$MAAS" alloc 4 --owner
+contains 'no value' "$ERR" 'maas: alloc: --owner needs a value'
+expect 2 "$MAAS" --json=yes health
+contains 'a value too many' "$ERR" 'maas: --json takes no value'
 expect 2 "$MAAS" alloc 4q
 contains 'a wrong size' "$ERR" '4q is no size'
 expect 2 "$MAAS" alloc --count 0 4
@@ -38,7 +53,7 @@ maas --version
 contains --version "$OUT" 'maas 0.'
 for command in health stats alloc free put get ls top bench doctor; do
 	maas "$command" --help
-	contains "$command --help" "$OUT" "usage: maas $command"
+	contains "$command --help" "$OUT" "Usage: maas $command"
 	contains "$command --help" "$OUT" --url
 done
 

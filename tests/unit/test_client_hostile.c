@@ -318,10 +318,11 @@ static void answer__that_is_not_what_was_asked_for(void **state)
 		{OK(LENT("..-..-..-..-..-..-..-..-..-..-..-..-", "64")), ALLOC, "no id"},
 		{OK(LENT(OTHER_ID, "64")), DESCRIBE, "another allocation"},
 		{OK(LENT(OTHER_ID, "64")), RENEW, "another allocation"},
-		{OK("{\"allocations\":[" LENT(SOME_ID, "64") "]}"), ALLOC_MANY, "1 are in"},
+		{OK("{\"allocations\":[" LENT(SOME_ID, "64") "]}"), ALLOC_MANY,
+		 "asked for: 2; the answer has 1"},
 		{OK("{\"allocations\":[" LENT(SOME_ID, "64") "," LENT(SOME_ID, "64") "," LENT(
 			 SOME_ID, "64") "]}"),
-		 ALLOC_MANY, "more are in"},
+		 ALLOC_MANY, "the answer has more"},
 		{OK("{\"freed\":3,\"unknown\":[]}"), FREE_MANY, "freed 3"},
 		{OK("{\"freed\":-1,\"unknown\":[]}"), FREE_MANY, "freed"},
 		{OK("{\"freed\":2147483648,\"unknown\":[]}"), FREE_MANY, "freed 2147483648"},

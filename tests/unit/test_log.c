@@ -426,14 +426,15 @@ static void restore_stderr(int saved)
 static void say__is_on_stderr(void **state)
 {
 	char text[512] = "";
-	size_t len;
 	int saved;
 	int fd = pipe_stderr(&saved);
 
 	(void)state;
 	assert_int_equal(maas_log_open(NULL), 0);
 	assert_int_equal(maas_log_start(), 0);
+	maas_log_set_program("maas");
 	log_info("first");
+	maas_log_set_program(NULL);
 	maas_log_say("Listening on %s", "http://127.0.0.1:1");
 	maas_log_flush();
 	maas_log_stop();
@@ -441,10 +442,9 @@ static void say__is_on_stderr(void **state)
 	log_warn("this is in the file");
 	maas_log_say("and this is not");
 	restore_stderr(saved);
-	len = (size_t)read(fd, text, sizeof(text) - 1);
-	assert_in_range(len, 20, sizeof(text) - 1);
-	assert_string_equal(text + 20,
-			    " info first\nListening on http://127.0.0.1:1\nand this is not\n");
+	assert_in_range(read(fd, text, sizeof(text) - 1), 20, sizeof(text) - 1);
+	assert_string_equal(text,
+			    "maas: first\nListening on http://127.0.0.1:1\nand this is not\n");
 	close(fd);
 }
 
