@@ -23,7 +23,9 @@
 #include "slab/internal.h"
 
 #define WAIT_MS 10000
-#define NAP_NS	50000000L
+#define INIT_PID_NS                                                                                \
+	0xeffffffcu /* the inode of the first pid namespace; it is the same everywhere */
+#define NAP_NS 50000000L
 
 struct process {
 	uint64_t start; /* in clock ticks since the host's; 0: there is no such process */
@@ -83,6 +85,15 @@ static uint64_t pid_namespace(void)
 	return namespace("/proc/self/ns/pid");
 }
 
+/* The inode of a namespace comes again when the namespace has ended: what a container that is
+ * started anew gets is likely the number of the one before. Its process 1 is another one. */
+static bool pid_namespace_is_ours(const struct maas_slot_guard *guard)
+{
+	return guard->pid_ns && guard->pid_ns == pid_namespace() &&
+	       (guard->pid_ns == INIT_PID_NS ||
+		(guard->init_start && guard->init_start == look_up("1").start));
+}
+
 static uint64_t time_namespace(void)
 {
 	return namespace("/proc/self/ns/time");
@@ -99,7 +110,7 @@ static bool proc_is_ours(void)
 
 static bool can_look_up(const struct maas_slot_guard *guard)
 {
-	return guard->pid_ns && guard->pid_ns == pid_namespace() && guard->pid_start &&
+	return pid_namespace_is_ours(guard) && guard->pid_start &&
 	       guard->time_ns == time_namespace() && proc_is_ours();
 }
 
@@ -161,6 +172,7 @@ void maas_guard_sign(struct maas_slot_header *header)
 		.pid_start = header->pid_start,
 		.pid = header->pid,
 		.writers = MAAS_WRITERS_NONE,
+		.init_start = look_up("1").start,
 	};
 }
 

@@ -71,7 +71,8 @@ struct maas_slot_guard {
 	uint64_t time_ns; /* and of the one that its start time is of */
 	uint64_t pid_start;
 	int32_t pid;
-	uint32_t writers; /* enum maas_slot_writers */
+	uint32_t writers;    /* enum maas_slot_writers */
+	uint64_t init_start; /* when process 1 of the pid namespace began; 0: unknown */
 };
 
 /* The table's start; what a process that maps it again must find unchanged. */
@@ -91,7 +92,7 @@ struct maas_slot_header {
 	struct maas_slot_guard guard;
 };
 static_assert(offsetof(struct maas_slot_header, guard) == 360, "where layout 2 first ended");
-static_assert(sizeof(struct maas_slot_header) == 392, "the header is part of a file's layout");
+static_assert(sizeof(struct maas_slot_header) == 400, "the header is part of a file's layout");
 #define MAAS_SLOT_HEADER_BYTES 4096
 
 /* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */

@@ -25,7 +25,7 @@ for script in run test check bench softroce debian build-prometheus; do
 done
 
 step 'a port that is taken, before anything is built'
-python3 -m http.server -b 127.0.0.1 0 >"$WORK/http.log" 2>&1 &
+python3 -u -m http.server -b 127.0.0.1 0 >"$WORK/http.log" 2>&1 &
 children+=($!)
 wait_for 10 grep -q ' port ' "$WORK/http.log"
 port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$WORK/http.log")

@@ -155,6 +155,24 @@ static void wait__where_the_process_cannot_be_looked_up(void **state)
 	expect_waits();
 }
 
+/* A container that is started anew: its namespace has the number of the one before. */
+static void wait__where_the_number_of_the_namespace_came_again(void **state)
+{
+	void (*expect)(void) = expect_waits;
+
+	(void)state;
+	maas_guard_sign(header);
+	header->guard.writers = MAAS_WRITERS_DEVICE;
+	expect_no_wait(); /* our own number: whoever had it before is gone */
+	if (header->guard.pid_ns == 0xeffffffc)
+		expect = expect_no_wait; /* there is one first namespace; scripts/debian has another
+					  */
+	header->guard.init_start++;
+	expect();
+	header->guard.init_start = 0;
+	expect();
+}
+
 static void wait__where_the_table_does_not_say(void **state)
 {
 	(void)state;
@@ -196,6 +214,7 @@ int main(void)
 		cmocka_unit_test(wait__not_for_a_zombie),
 		cmocka_unit_test(wait__not_for_a_number_that_came_again),
 		cmocka_unit_test(wait__where_the_process_cannot_be_looked_up),
+		cmocka_unit_test(wait__where_the_number_of_the_namespace_came_again),
 		cmocka_unit_test(wait__where_the_table_does_not_say),
 		cmocka_unit_test_setup(set_remote__is_noted_in_the_file, remove_files),
 	};
