@@ -140,10 +140,7 @@ struct maas_ratelimit {
 	struct maas_ratelimit *next;
 };
 
-#define MAAS_RATELIMIT(log_level, kind_text)                                                       \
-	{                                                                                          \
-		.level = (log_level), .kind = (kind_text)                                          \
-	}
+#define MAAS_RATELIMIT(log_level, kind_text) {.level = (log_level), .kind = (kind_text)}
 
 /* True when the line may be logged; else it was counted. Threading: any thread. */
 MAAS_MUST_CHECK bool maas_ratelimit_pass(struct maas_ratelimit *limit);

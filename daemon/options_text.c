@@ -193,7 +193,7 @@ void maas_options_print(const struct maas_options *options, struct maas_buf *out
 
 static int lacks(const struct maas_option_row *row, const char *env, char *error)
 {
-	const char *why = "";
+	const char *why;
 
 	switch (row->missing) {
 	case MAAS_MISSING_NOTHING:

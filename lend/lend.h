@@ -21,12 +21,12 @@
 
 #include "slab/slab.h"
 
-#define MAAS_LEND_GRACE_MS    1000    /* how long a free waits before it forces an end */
-#define MAAS_LEND_NAME_BYTES  64      /* an owner's or a session's name and its NUL */
-#define MAAS_LEND_REQUEST_ID  128     /* a request id and its NUL */
-#define MAAS_LEND_REQUEST_S   600     /* an answer is remembered this long, … */
-#define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
-#define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
+#define MAAS_LEND_GRACE_MS    1000	/* how long a free waits before it forces an end */
+#define MAAS_LEND_NAME_BYTES  64	/* an owner's or a session's name and its NUL */
+#define MAAS_LEND_REQUEST_ID  128	/* a request id and its NUL */
+#define MAAS_LEND_REQUEST_S   600	/* an answer is remembered this long, … */
+#define MAAS_LEND_REQUESTS    1000000	/* … or for this many requests, whichever ends first; … */
+#define MAAS_LEND_BATCH_REFS  4000000	/* … all allocations of batches, for this many of them */
 #define MAAS_LEND_MAX_TTL_S   31622400u /* 366 days */
 #define MAAS_LEND_SESSION_S   60	/* the lease of a session that does not say, … */
 #define MAAS_LEND_SESSION_MAX 3600 /* … and the longest, where max_session_ttl_s does not say */

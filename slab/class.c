@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <linux/magic.h>
 #include <string.h>
@@ -61,10 +62,12 @@ static int validate_extent(const struct maas_geometry *geo, uint64_t page_bytes,
 static int set_extents(struct maas_geometry *geo, uint64_t max_bytes, char *error)
 {
 	uint64_t count = max_bytes / geo->extent_bytes;
-	uint64_t slots = geo->extent_bytes / geo->class_bytes[0];
+	uint64_t slots;
 	char text[MAAS_SIZE_TEXT];
 	char other[MAAS_SIZE_TEXT];
 
+	assert(geo->class_bytes[0]);
+	slots = geo->extent_bytes / geo->class_bytes[0];
 	maas_size_format(max_bytes, text);
 	if (!count)
 		return refuse(error,

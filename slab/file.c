@@ -4,6 +4,7 @@
  * table that says what they are. The lock is on PATH. What they hold is other people's: both are
  * this user's alone, or refused.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -144,6 +145,7 @@ static int open_locked(const char *path, const char *table, char *error, struct 
 		r = open_file(path, table, error, &file->bytes_fd, &file->made.bytes);
 		if (r)
 			return r;
+		assert(file->bytes_fd >= 0);
 		r = lock(file->bytes_fd, path, error);
 		if (!r && is_named(file->bytes_fd, path))
 			return 0;

@@ -43,10 +43,7 @@ extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd
 /* What every command takes; a command's own options begin with these. */
 #define CMD_COMMON_OPTIONS                                                                         \
 	{"url", required_argument, NULL, 'u'}, {"json", no_argument, NULL, 'j'},                   \
-		{"timeout", required_argument, NULL, 't'},                                         \
-	{                                                                                          \
-		"help", no_argument, NULL, 'h'                                                     \
-	}
+		{"timeout", required_argument, NULL, 't'}, {"help", no_argument, NULL, 'h'}
 
 /*
  * The next option of `cmd`, as getopt_long(3); the common ones are dealt with here. -1 at the end.
@@ -67,10 +64,7 @@ uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, u
 MAAS_MUST_CHECK int cmd_connect(struct cmd_context *context);
 
 /* The commands that move data choose how; these go with it. */
-#define CMD_TRANSPORT_OPTION                                                                       \
-	{                                                                                          \
-		"transport", required_argument, NULL, 'T'                                          \
-	}
+#define CMD_TRANSPORT_OPTION {"transport", required_argument, NULL, 'T'}
 #define CMD_TRANSPORT_HELP                                                                         \
 	"  --transport WAY  rdma, http, or auto (default): rdma where both ends have it\n"
 /* Takes the option's value, or ends the process. */

@@ -18,8 +18,8 @@ enum contestant {
 	MIMALLOC,
 	GLIBC,
 	CONTESTANTS,
-	LIMIT = CONTESTANTS, /* no contestant: what is allowed */
 };
+#define LIMIT CONTESTANTS /* no contestant: what is allowed */
 
 static const struct {
 	const char *name;

@@ -18,10 +18,7 @@
 #define START_MS 20000
 #define STOP_MS	 10000
 #define POLL_MS	 10
-#define LOOPBACK                                                                                   \
-	{                                                                                          \
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)                   \
-	}
+#define LOOPBACK {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}
 
 static void pause_ms(long ms)
 {

@@ -34,7 +34,7 @@ static void allocate(uint16_t port, size_t bytes, char id[64])
 	maas_buf_fini(&body);
 }
 
-static void delete (uint16_t port, const char *id)
+static void delete(uint16_t port, const char *id)
 {
 	char path[128];
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TAG(key)   ((key)&0xff)
+#define TAG(key)   ((key) & 0xff)
 #define INDEX(key) ((key) >> 8)
 #define ANY_ACCESS (IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 

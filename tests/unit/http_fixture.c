@@ -95,8 +95,11 @@ static size_t take_body(char *data, size_t size, size_t count, void *arg)
 {
 	struct http_answer *a = arg;
 	size_t len = size * count;
+	char *body = realloc(a->body, a->len + len + 1);
 
-	a->body = realloc(a->body, a->len + len + 1);
+	if (!body)
+		return 0; /* an error of curl's */
+	a->body = body;
 	memcpy(a->body + a->len, data, len);
 	a->len += len;
 	a->body[a->len] = '\0';

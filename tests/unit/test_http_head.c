@@ -85,10 +85,7 @@ static void expect_no_smuggling(const char *start_line, const char *lines, size_
 		fail_msg("executed: %s: %s", line, buffer);
 }
 
-#define ROW(text)                                                                                  \
-	{                                                                                          \
-		text, sizeof(text) - 1                                                             \
-	}
+#define ROW(text) {text, sizeof(text) - 1}
 
 static void head__a_body_is_no_request(void **state)
 {

@@ -244,7 +244,7 @@ static void held__what_was_announced_is_free(void **state)
 
 static void held__one_address_has_its_part(void **state)
 {
-	const uint64_t held = 2 * (900000 - MAAS_HTTP_FREE_BYTES);
+	const uint64_t held = UINT64_C(2) * (900000 - MAAS_HTTP_FREE_BYTES);
 	int fds[2];
 
 	(void)state;
