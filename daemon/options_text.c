@@ -92,7 +92,8 @@ void maas_options_help(struct maas_buf *out)
 		"\nA SIZE is a number of bytes, or one with KiB, MiB, GiB or TiB. An option\n"
 		"can be given in the environment, too: --max-pool-size as MAAS_MAX_POOL_SIZE.\n"
 		"The command line wins. A switch takes yes or no there, and --prealloc=no\n"
-		"here; MAAS_LISTEN may be several addresses with commas between them.\n\n"
+		"here; MAAS_LISTEN may be several addresses with commas between them.\n"
+		"--listen 3000 or :3000 is that port of all IPv4 interfaces.\n\n"
 		"Exit codes: 0 after SIGTERM or SIGINT, 1 when the server cannot run, 2 for bad\n"
 		"options. --check ends with what a start would end with: 1 for a port that is\n"
 		"taken, a log file that cannot be written, memory that is not there.\n");
