@@ -87,6 +87,8 @@ enum MHD_Result maas_http_on_accept(void *cls, const struct sockaddr *addr, sock
 	const struct maas_http_listener *listener = cls;
 
 	(void)len;
+	if (atomic_load(&listener->http->stopping))
+		return MHD_NO;
 	return maas_http_peers_admit(listener->http, listener, addr) ? MHD_YES : MHD_NO;
 }
 

@@ -254,25 +254,19 @@ static void release_connections(struct maas_http *http)
 
 void maas_http_stop(struct maas_http *http)
 {
-	int fds[MAAS_HTTP_MAX_LISTEN];
-
 	if (!http)
 		return;
+	/* From here on maas_http_on_accept() takes no connection. Not MHD_quiesce_daemon(): when
+	 * one comes at that moment, two threads take the socket out of an epoll set, and the
+	 * library aborts the process. */
 	atomic_store(&http->stopping, true);
 	for (unsigned int i = 0; i < MAAS_HTTP_MAX_LISTEN; i++)
 		maas_http_unlisten(&http->listeners[i]);
-	for (unsigned int i = 0; i < http->num_daemons; i++)
-		fds[i] = MHD_quiesce_daemon(http->daemons[i]);
 	release_connections(http);
 	maas_slab_stop(http->options.slab);
 	maas_http_heavy_stop(&http->heavy);
-	for (unsigned int i = 0; i < http->num_daemons; i++) {
+	for (unsigned int i = 0; i < http->num_daemons; i++)
 		MHD_stop_daemon(http->daemons[i]);
-		/* Not before: the library's threads may still take it out of their epoll sets, and
-		 * abort the process when they find it closed. */
-		if (fds[i] >= 0)
-			close(fds[i]);
-	}
 	maas_http_linger_stop(&http->linger);
 	maas_http_fixed_fini(http);
 	maas_http_peers_fini(&http->peers);

@@ -5,8 +5,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -260,9 +262,36 @@ static void listen__bad_addresses(void **state)
 	http_fixture_stop(&f);
 }
 
+/* Each time a listening socket is taken out of an epoll set, a connection comes just before. */
+__attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd,
+						     struct epoll_event *event)
+{
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+
+	if (op == EPOLL_CTL_DEL && !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) &&
+	    listens) {
+		close(http_connect(&f));
+		usleep(50000);
+	}
+	return (int)syscall(SYS_epoll_ctl, epfd, op, fd, event);
+}
+
+/* MHD_quiesce_daemon() of a pool of threads then aborts the process. */
+static void stop__while_a_connection_comes(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	http_fixture_stop(&f);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(stop__while_a_connection_comes),
 		cmocka_unit_test(listen__unix_socket),
 		cmocka_unit_test(listen__stale_unix_socket),
 		cmocka_unit_test(listen__leaves_what_is_not_its_own),
