@@ -39,6 +39,7 @@ wait_for 60 said 'MaaS health check succeeded'
 id=$(curl -sS "$URL/allocations?owner=$OWNER" | jq -r '.allocations[0].id')
 curl -sS "$URL/allocate/$id/data" -r 128-20127 >"$WORK/remote"
 cmp "$WORK/remote" <(head -c 20000 "$WORK/data/wal/00000000") || fail 'other bytes than the log has'
+contains 'the page of a build without the web UI' "$(curl -sSf "$P/query")" 'without its web UI'
 for query in maas_active_allocations maas_pool_size_bytes 'rate(maas_active_allocations[1m])' maas_utilization_percent; do
 	wait_for 30 has_value "$query"
 done
