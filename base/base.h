@@ -38,8 +38,10 @@ enum maas_log_level {
  */
 MAAS_MUST_CHECK int maas_log_open(const char *path);
 
-/* Whether it could be opened; writes nothing, and leaves no file where there was none. */
+/* Whether maas_log_open() would open `path`. Creates and writes nothing. Errors: as open(2). */
 MAAS_MUST_CHECK int maas_log_check(const char *path);
+/* Whether a name can be made or removed in the directory of `path`. Errors: as access(2). */
+MAAS_MUST_CHECK int maas_dir_check(const char *path);
 
 /*
  * Starts the writer, a thread that does all of the writing from now on, within a tenth of a second:

@@ -277,18 +277,13 @@ static int replace_fd(int fd, char *path)
 int maas_log_check(const char *path)
 {
 	struct stat st;
-	int fd;
 
 	if (!stat(path, &st)) {
 		if (S_ISDIR(st.st_mode))
 			return -EISDIR;
 		return faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) ? -errno : 0;
 	}
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno; /* a link to what is to be made */
-	close(fd);
-	return unlink(path) ? -errno : 0;
+	return errno == ENOENT ? maas_dir_check(path) : -errno;
 }
 
 int maas_log_open(const char *path)

@@ -64,11 +64,12 @@ char *maas_size_round(double bytes, char text[MAAS_SIZE_TEXT])
 	static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
 	size_t unit = 0;
 
-	while (bytes >= 1024 && unit + 1 < MAAS_ARRAY_SIZE(names)) {
+	/* Not "1024.0 KiB": that is how 1023.95 is rounded. */
+	while (bytes >= (unit ? 1023.95 : 1024) && unit + 1 < MAAS_ARRAY_SIZE(names)) {
 		bytes /= 1024;
 		unit++;
 	}
-	if (bytes < 1024 && bytes == (double)(int)bytes)
+	if (bytes >= 0 && bytes < 1024 && bytes == (double)(int)bytes)
 		snprintf(text, MAAS_SIZE_TEXT, "%d %s", (int)bytes, names[unit]);
 	else
 		snprintf(text, MAAS_SIZE_TEXT, "%.1f %s", bytes, names[unit]);

@@ -344,7 +344,7 @@ int maas_transfer_end(struct maas_transfer *transfer, CURLcode code)
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
-	/* What curl says of one line of 100 KiB, up to 8.5 and later. */
+	/* What curl says of one line of 100 KiB, before 8.6 and since. */
 	if ((code == CURLE_OUT_OF_MEMORY || code == CURL_TOO_LARGE) && transfer->head_bytes)
 		transfer->fault = -EMSGSIZE;
 	if (transfer->fault)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -192,6 +193,8 @@ static int start_http(struct server *server, const struct maas_options *options,
 	return r;
 }
 
+static_assert(MAAS_OPTIONS_ERROR >= MAAS_HTTP_ERROR, "one buffer for both");
+
 int maas_serve_check_listen(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
 {
 	struct maas_http_options http = {0};
@@ -316,7 +319,7 @@ static const char *first_public(const struct server *server)
 	return NULL;
 }
 
-/* What may have to be done about it comes first; who reads "Listening" need not read on. */
+/* "Listening" comes last: whoever waits for that line has then read every warning. */
 static void announce(const struct server *server, const struct maas_options *options)
 {
 	const char *open = first_public(server);
@@ -327,8 +330,8 @@ static void announce(const struct server *server, const struct maas_options *opt
 	if (open)
 		log_warn(
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
-			"free; keep strangers off with a firewall or --listen 127.0.0.1:3000",
-			open);
+			"free; keep strangers off with a firewall or --listen 127.0.0.1%s",
+			open, strrchr(open, ':'));
 	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
 		if (options->log_file)
 			log_info("listening on %s", url);

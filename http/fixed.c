@@ -83,7 +83,7 @@ bool maas_http_is_fixed(const struct maas_http *http, const struct MHD_Response 
 	return false;
 }
 
-int maas_http_reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed which)
+static int reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed which)
 {
 	struct MHD_Response *response = conn->http->fixed[which];
 
@@ -101,15 +101,15 @@ int maas_http_reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed whic
 
 int maas_http_reply_empty(struct maas_http_conn *conn)
 {
-	return maas_http_reply_fixed(conn, MAAS_FIXED_EMPTY);
+	return reply_fixed(conn, MAAS_FIXED_EMPTY);
 }
 
 int maas_http_page(struct maas_http_conn *conn)
 {
-	return maas_http_reply_fixed(conn, MAAS_FIXED_PAGE);
+	return reply_fixed(conn, MAAS_FIXED_PAGE);
 }
 
 int maas_http_openapi(struct maas_http_conn *conn)
 {
-	return maas_http_reply_fixed(conn, MAAS_FIXED_OPENAPI);
+	return reply_fixed(conn, MAAS_FIXED_OPENAPI);
 }

@@ -395,7 +395,6 @@ MAAS_MUST_CHECK int maas_http_reply(struct maas_http_conn *conn, unsigned int st
 MAAS_MUST_CHECK int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status,
 					 const char *type);
 MAAS_MUST_CHECK int maas_http_reply_empty(struct maas_http_conn *conn);
-MAAS_MUST_CHECK int maas_http_reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed which);
 /* Takes `response`, whose headers are complete. `bytes`: of its body. */
 MAAS_MUST_CHECK int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status,
 					 uint64_t bytes, struct MHD_Response *response);

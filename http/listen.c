@@ -230,17 +230,6 @@ void maas_http_unlisten(const struct maas_http_listener *listener)
 		unlink(path);
 }
 
-/* In place of a socket that a dead server left, which stays: its directory says who may. */
-static int check_stale(const char *path)
-{
-	char dir[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	const char *slash = strrchr(path, '/');
-	int len = slash ? (int)(slash - path) + 1 : 1;
-
-	snprintf(dir, sizeof(dir), "%.*s", len, slash ? path : ".");
-	return faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) ? -errno : 0;
-}
-
 int maas_http_listen_check(const char *address, const struct maas_http_options *options)
 {
 	struct maas_http_listener listener = {0};
@@ -249,7 +238,7 @@ int maas_http_listen_check(const char *address, const struct maas_http_options *
 
 	if (!strncmp(address, "unix:", 5) && !make_address(address + 5, &addr) &&
 	    is_stale(&addr) > 0)
-		return check_stale(address + 5);
+		return maas_dir_check(address + 5); /* the socket of a dead server stays */
 	fd = open_socket(address, options, &listener);
 	if (fd < 0)
 		return fd;

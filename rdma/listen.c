@@ -101,7 +101,7 @@ void maas_listen_close(struct maas_rdma *rdma)
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static const char *const reasons[] = {
-	[MAAS_WIRE_VERSION_UNKNOWN] = "no client of maasd, or one of another protocol version",
+	[MAAS_WIRE_VERSION_UNKNOWN] = "not a libmaas client, or another protocol version",
 	[MAAS_WIRE_TICKET_UNKNOWN] = "ticket wrong, stale or used before",
 	[MAAS_WIRE_DEVICE] = "through another device",
 	[MAAS_WIRE_RESOURCES] = "short of resources",

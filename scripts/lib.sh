@@ -3,7 +3,7 @@
 # tree.
 set -euo pipefail
 shopt -s inherit_errexit
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
 
 # Debian packages by purpose, each name once. `a|b`: either will do, the first is what gets installed.
@@ -27,7 +27,7 @@ cd "$ROOT"
 }
 
 say() {
-	printf '%s\n' "$*" >&2
+	printf '%s\n' "$*" >&2 || true # A terminal may be gone, and the script goes on to its end.
 }
 
 die() {
@@ -49,10 +49,11 @@ need_writable_tree() {
 	fi
 }
 
+# sudo asks for a password on the terminal, whatever the standard input is.
 as_root() {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif [ -t 0 ]; then
+	elif { : </dev/tty; } 2>/dev/null; then
 		sudo -- "$@"
 	else
 		sudo -n -- "$@"
@@ -83,16 +84,18 @@ APT_LOG=build/apt.log
 
 # apt COMMAND... runs apt-get; what it prints goes to a log.
 apt() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 "$@" >>"$APT_LOG" 2>&1 </dev/null
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+		"$@" >>"$APT_LOG" 2>&1 </dev/null
 }
 
 # Packages such as prometheus come with a service of their own. It is neither started now (dpkg asks
 # policy-rc.d first) nor at the next boot: the tests start what they need.
 install_without_services() {
 	local policy=/usr/sbin/policy-rc.d ours='' status=0 package unit
-	if [ ! -e $policy ]; then
+	# One with our name in it was left by a run that was interrupted.
+	if [ ! -e $policy ] || grep -q 'of MaaS' $policy; then
 		ours=1
-		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+		printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee $policy >/dev/null
 		as_root chmod 755 $policy
 	fi
 	apt install --no-install-recommends "$@" || status=$?
@@ -125,10 +128,10 @@ install_packages() {
 	[ ${#missing[@]} -gt 0 ] || return 0
 	[ -z "${SCRIPTS_OFFLINE:-}" ] ||
 		die "missing for $what: ${missing[*]}; install them, or leave out --offline"
-	say "Installing for $what: ${missing[*]}"
 	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
-		die "neither root nor sudo is at hand; as root, run: apt-get install ${missing[*]}"
+		die "packages are missing, and neither root nor sudo is at hand; as root, run: apt-get install ${missing[*]}"
 	fi
+	say "Installing for $what (log: $APT_LOG): ${missing[*]}"
 	# The lists may be missing, or older than what the mirror still holds.
 	if apt_knows "${missing[@]}" && install_without_services "${missing[@]}"; then
 		return
@@ -138,7 +141,7 @@ install_packages() {
 }
 
 apt_failed() {
-	grep -E '^(E|W|Err)[: ]' "$APT_LOG" | tail -n 20 >&2 || true
+	grep -E '^(E|W|Err|sudo)[: ]' "$APT_LOG" | tail -n 20 >&2 || true
 	die "$1; the log is $APT_LOG"
 }
 
@@ -152,7 +155,9 @@ apt_knows() {
 configure_preset() {
 	local dir=build/$1 log=build/$1.log
 	# A tree that was moved has its old place in every file that CMake made.
-	if [ -f "$dir/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "$dir/CMakeCache.txt"; then
+	local home
+	home=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$dir/CMakeCache.txt" 2>/dev/null || true)
+	if [ -n "$home" ] && [ "$(realpath -m "$home")" != "$ROOT" ]; then
 		rm -rf "$dir"
 	fi
 	if [ ! -f "$dir/build.ninja" ] && ! cmake --preset "$1" >"$log" 2>&1; then
@@ -171,7 +176,7 @@ build_preset() {
 		return
 	fi
 	if [ -t 1 ]; then
-		NINJA_STATUS="building $preset [%f/%t] " ninja -C "$dir" "$@" ||
+		(cd "$dir" && NINJA_STATUS="building $preset [%f/%t] " ninja "$@") ||
 			die "building $preset failed"
 	elif ! ninja -C "$dir" "$@" >"$log" 2>&1; then
 		grep -v '^\[[0-9]*/[0-9]*\] ' "$log" | tail -n 100 >&2

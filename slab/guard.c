@@ -23,9 +23,10 @@
 #include "slab/internal.h"
 
 #define WAIT_MS 10000
-#define INIT_PID_NS                                                                                \
-	0xeffffffcu /* the inode of the first pid namespace; it is the same everywhere */
-#define NAP_NS 50000000L
+#define NAP_NS	50000000L
+
+/* The inode of the first pid namespace, which is the same everywhere. */
+#define INIT_PID_NS 0xeffffffcu
 
 struct process {
 	uint64_t start; /* in clock ticks since the host's; 0: there is no such process */

@@ -304,8 +304,7 @@ static int open_input(struct copy *copy, const struct put_call *call)
 		return CMD_OK;
 	if (call->id || errno != ENOENT)
 		return fail_file(call->name, "open");
-	fprintf(stderr, "maas: %s is no file that is there, and no ID: that is 36 characters\n",
-		call->name);
+	fprintf(stderr, "maas: there is no file %s (and an ID has 36 characters)\n", call->name);
 	return CMD_FAILED;
 }
 

@@ -87,18 +87,18 @@ static _Noreturn void fail_long(const struct cmd *cmd, const char *word,
 	fail_unknown(cmd, word, meant < count ? names[meant] : NULL);
 }
 
-/* `option` is what getopt_long(3) returned, ':' or '?'. */
-static _Noreturn void fail_option(const struct cmd *cmd, int option, char **argv,
+/* `option` is what getopt_long(3) returned, ':' or '?'; `word` what it read, "" within letters.
+ */
+static _Noreturn void fail_option(const struct cmd *cmd, int option, const char *word,
 				  const struct option *options)
 {
-	const char *word = argv[optind - 1];
 	char letter[] = {'-', (char)optopt, '\0'};
 
 	if (option == ':')
 		cmd_usage(cmd, "%s needs a value", word);
 	if (!optopt)
 		fail_long(cmd, word, options);
-	if (!strncmp(word, "--", 2) && strchr(word, '='))
+	if (!strncmp(word, "--", 2))
 		cmd_usage(cmd, "%.*s takes no value", (int)strcspn(word, "="), word);
 	/* Each option has the letter that it would be, if there were short ones. */
 	while (options->name && options->val != optopt)
@@ -132,19 +132,30 @@ static bool take_common(struct cmd_context *context, const struct cmd *cmd, int 
 	}
 }
 
+/* The next option that is not common to all, -1 at the end; ends the process for a wrong one. */
+static int next_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
+		       const char *letters, const struct option *options)
+{
+	int option;
+	int before;
+
+	opterr = 0; /* its sentences are our own */
+	do {
+		before = optind;
+		option = getopt_long(argc, argv, letters, options, NULL);
+	} while (take_common(context, cmd, option));
+	if (option == '?' || option == ':')
+		fail_option(cmd, option, optind > before ? argv[optind - 1] : "", options);
+	return option;
+}
+
 int cmd_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
 	       const struct option *options)
 {
-	int option;
+	int option = next_option(context, cmd, argc, argv, ":h", options);
 
-	opterr = 0; /* its sentences are our own */
-	do
-		option = getopt_long(argc, argv, ":h", options, NULL);
-	while (take_common(context, cmd, option));
 	if (option == 'h')
 		print_command_help(cmd);
-	if (option == '?' || option == ':')
-		fail_option(cmd, option, argv, options);
 	return option;
 }
 
@@ -199,12 +210,8 @@ static int leading_options(struct cmd_context *context, int argc, char **argv)
 {
 	static const struct option options[] = {
 		CMD_COMMON_OPTIONS, {"version", no_argument, NULL, 'V'}, {0}};
-	int option;
+	int option = next_option(context, &any_command, argc, argv, "+:hV", options);
 
-	opterr = 0;
-	do
-		option = getopt_long(argc, argv, "+:hV", options, NULL);
-	while (take_common(context, &any_command, option));
 	if (option == 'h') {
 		print_help(stdout);
 		exit(CMD_OK);
@@ -213,8 +220,6 @@ static int leading_options(struct cmd_context *context, int argc, char **argv)
 		printf("maas %s\n", maas_version());
 		exit(CMD_OK);
 	}
-	if (option == '?' || option == ':')
-		fail_option(&any_command, option, argv, options);
 	return optind;
 }
 

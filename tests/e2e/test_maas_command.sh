@@ -39,6 +39,8 @@ expect 2 "$MAAS" alloc 4 --owner
 contains 'no value' "$ERR" 'maas: alloc: --owner needs a value'
 expect 2 "$MAAS" --json=yes health
 contains 'a value too many' "$ERR" 'maas: --json takes no value'
+expect 2 "$MAAS" --url=http://127.0.0.1:1 -pq health
+contains 'letters behind a value' "$ERR" 'maas: unknown option -p'
 expect 2 "$MAAS" alloc 4q
 contains 'a wrong size' "$ERR" '4q is no size'
 expect 2 "$MAAS" alloc --count 0 4

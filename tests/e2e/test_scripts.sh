@@ -5,7 +5,7 @@
 source=$2
 tree="$WORK/a tree"
 mkdir "$tree"
-(cd "$source" && git ls-files -z | xargs -0 cp --parents -t "$tree")
+(cd "$source" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree")
 cd "$tree"
 
 # says STATUS TEXT COMMAND...: the command ends with this status, and its stderr has the text.
@@ -87,9 +87,9 @@ run() { # SIGNAL
 	job=$!
 	set +m
 	children+=("$job")
-	wait_for 300 grep -q '^      build/release/client/cmd/maas --url' "$WORK/run.log"
+	wait_for 1200 grep -q '^      build/release/client/cmd/maas --url' "$WORK/run.log"
 	eval "$(grep -o 'build/release/client/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
-	server=$(pgrep -f "^build/release/daemon/maasd --listen 127.0.0.1:0 --max-pool-size 64MiB")
+	server=$(pgrep -P "$job" maasd)
 	"$1"
 	status=0
 	wait "$job" || status=$?

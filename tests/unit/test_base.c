@@ -73,6 +73,7 @@ static void size_round__for_people(void **state)
 	assert_string_equal(maas_size_round(1023, text), "1023 B");
 	assert_string_equal(maas_size_round(1024, text), "1 KiB");
 	assert_string_equal(maas_size_round(1536, text), "1.5 KiB");
+	assert_string_equal(maas_size_round((1 << 20) - 1, text), "1.0 MiB");
 	assert_string_equal(maas_size_round(5e15, text), "4.4 PiB");
 }
 
