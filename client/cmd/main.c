@@ -87,8 +87,7 @@ static _Noreturn void fail_long(const struct cmd *cmd, const char *word,
 	fail_unknown(cmd, word, meant < count ? names[meant] : NULL);
 }
 
-/* `option` is what getopt_long(3) returned, ':' or '?'; `word` what it read, "" within letters.
- */
+/* `option` is what getopt_long(3) returned, ':' or '?'; `word` what it read, or "". */
 static _Noreturn void fail_option(const struct cmd *cmd, int option, const char *word,
 				  const struct option *options)
 {
