@@ -178,9 +178,13 @@ static void wait__where_the_table_does_not_say(void **state)
 	(void)state;
 	start_child(MAAS_WRITERS_NONE);
 	end_child();
-	header->pid++; /* a version that knows no guard signed it later */
+	/* A version that knows no guard signed it later; none has that start, as another process of
+	 * this number could have it in the same tick. */
+	header->pid++;
+	header->pid_start = UINT64_MAX;
 	expect_waits();
 	header->pid--;
+	header->pid_start = header->guard.pid_start;
 	expect_no_wait();
 	header->guard = (struct maas_slot_guard){0};
 	expect_waits();
