@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which option or command a mistyped word was meant to be. */
 #include <string.h>
 
 #include "base/base.h"

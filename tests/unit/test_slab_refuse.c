@@ -322,11 +322,11 @@ static void file__refuses_what_was_cut_off(void **state)
 static void file__opens_what_an_earlier_version_made(void **state)
 {
 	struct maas_slab_ref ref = lend_precious();
+	const struct maas_slot_guard none = {0};
 	const int32_t nobody = 0;
 
 	(void)state;
-	write_at(table, (off_t)offsetof(struct maas_slot_header, guard), zero,
-		 sizeof(struct maas_slot_guard));
+	write_at(table, (off_t)offsetof(struct maas_slot_header, guard), &none, sizeof(none));
 	write_at(table, (off_t)offsetof(struct maas_slot_header, pid), &nobody, sizeof(nobody));
 	expect_precious(ref);
 }
