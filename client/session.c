@@ -257,7 +257,7 @@ static int do_open(struct maas *maas)
 	struct maas_ticket ticket;
 	char id[MAAS_ID_BYTES];
 	uint64_t sent_ms;
-	uint64_t ttl_ms;
+	uint64_t ttl_ms = 0;
 	int r;
 
 	if (!maas->options.ttl_seconds)
