@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
 )
@@ -39,7 +40,7 @@ func (r *Remote) run() {
 		}
 		err := r.flush()
 		// Also after an error: a server may be full of what is no longer needed.
-		if freeErr := r.freeDead(); err == nil {
+		if freeErr := r.freeDead(maas.IsExhausted(err)); err == nil {
 			err = freeErr
 		}
 		r.report()
@@ -90,11 +91,17 @@ func (r *Remote) nextPending() (*remoteFile, batch) {
 	return nil, batch{}
 }
 
-func (r *Remote) freeDead() error {
+func (r *Remote) freeDead(full bool) error {
 	r.mu.Lock()
 	dead := r.dead
 	r.dead = nil
 	r.mu.Unlock()
+	if len(dead) > 0 && r.o.MayFree != nil && !r.o.MayFree(full) {
+		r.mu.Lock()
+		r.dead = append(r.dead, dead...)
+		r.mu.Unlock()
+		return nil
+	}
 	for i, f := range dead {
 		if err := r.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error { return f.Free(ctx, c) }); err != nil {
 			r.mu.Lock()

@@ -146,6 +146,12 @@ func (m *Mirror) BeginSorted() {
 	m.tail.SortedFrom(m.lastFile.Load() + 1)
 }
 
+// MinValidTime is where the head begins.
+func (m *Mirror) MinValidTime() int64 { return m.memory.MinValidTime() }
+
+// SetMinValidTime saves where the head begins; the tail tells remote memory.
+func (m *Mirror) SetMinValidTime(t int64) error { return m.memory.SetMinValidTime(t) }
+
 // Truncate deletes the files below a number, here and there.
 func (m *Mirror) Truncate(fileNo uint32) error {
 	return m.deleting(fileNo, func() error { return m.Local.Truncate(fileNo) })

@@ -43,6 +43,10 @@ type RemoteOptions struct {
 	// numbers of these series will be given to others, and so the chunks are freed.
 	Unknown bool
 
+	// MayFree, if set, says whether chunks that were truncated by now may be freed: not before who takes over
+	// knows that the head begins later. full says that there is no room for new ones.
+	MayFree func(full bool) bool
+
 	// Fatal ends the process. It is called once, with the reason, when completed chunks can no
 	// longer be kept: the log has their samples, for the next start.
 	Fatal func(error)
@@ -379,6 +383,12 @@ func (r *Remote) corrupt(file *remoteFile, err error) error {
 	}
 	return &chunks.CorruptionErr{Dir: "remote memory of " + r.memory.Owner(), FileIndex: int(file.number), Err: err}
 }
+
+// MinValidTime is where the head begins.
+func (r *Remote) MinValidTime() int64 { return r.memory.MinValidTime() }
+
+// SetMinValidTime saves where the head begins; the tail tells remote memory.
+func (r *Remote) SetMinValidTime(t int64) error { return r.memory.SetMinValidTime(t) }
 
 // Truncate frees the files below a number. The next chunk begins a new file.
 func (r *Remote) Truncate(fileNo uint32) error {

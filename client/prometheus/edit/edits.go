@@ -40,6 +40,9 @@ var edits = []edit{
 	// pass the other way round.
 	{headGo, "\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n", 1,
 		"\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n\tdefer h.lockPasses()()\n"},
+	// A take-over without blocks begins where the first head did.
+	{headGo, "\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n", 1,
+		"\tminValidTime = h.minValidTimeOfStore(minValidTime)\n\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n"},
 
 	// The database passes the options on.
 	{dbGo, "type Options struct {\n", 1, `type Options struct {

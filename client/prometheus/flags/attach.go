@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync/atomic"
 	"time"
@@ -96,8 +97,15 @@ func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
 // restore says whether a part of the log was lost.
 func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err error) {
 	arena := a.memory.Arena()
-	if a.c.Restore == "off" || arena == nil || !memory.IsEmpty(dir) || len(arena.Listing.Files) == 0 {
+	if !memory.IsEmpty(dir) {
 		return false, nil
+	}
+	if a.c.Restore == "off" || arena == nil || len(arena.Listing.Files) == 0 {
+		return false, a.memory.ResetMinValidTime(math.MinInt64)
+	}
+	// Before the log is there: a start that finds it must know, whatever ends this one.
+	if err := a.memory.ResetMinValidTime(arena.Listing.MinTime); err != nil {
+		return false, err
 	}
 	start := time.Now()
 	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files))
@@ -138,6 +146,7 @@ func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.P
 func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
 	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
 		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit, Unknown: a.unknown,
+		MayFree: a.tail.MayFree,
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 )
@@ -31,6 +32,10 @@ type State struct {
 	// FirstChunkSegment is the lowest number of a chunk segment that is still needed. One that is not
 	// there has been lost, and what follows cannot be used: the log is read instead.
 	FirstChunkSegment uint32 `json:"first_chunk_segment,omitempty"`
+
+	// MinValidTime is where the head begins, in milliseconds: what is older went to blocks. The log still
+	// has a part of it, which must not come back without the rest. Nil: nothing was truncated yet.
+	MinValidTime *int64 `json:"min_valid_time,omitempty"`
 }
 
 // LoadState reads the state of a data directory; there is none before the first start.
@@ -75,6 +80,32 @@ func (s State) Save(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// MinValidTime is where the head begins; math.MinInt64 while nothing was truncated.
+func (m *Manager) MinValidTime() int64 {
+	if t := m.State().MinValidTime; t != nil {
+		return *t
+	}
+	return math.MinInt64
+}
+
+// SetMinValidTime saves where the head begins, unless it is known to begin later.
+func (m *Manager) SetMinValidTime(t int64) error {
+	if t <= m.MinValidTime() {
+		return nil
+	}
+	return m.UpdateState(func(s *State) { s.MinValidTime = &t })
+}
+
+// ResetMinValidTime saves where the head of another directory, or of none (math.MinInt64), begins.
+func (m *Manager) ResetMinValidTime(t int64) error {
+	return m.UpdateState(func(s *State) {
+		s.MinValidTime = nil
+		if t != math.MinInt64 {
+			s.MinValidTime = &t
+		}
+	})
 }
 
 // NewOwner makes up a name for a data directory that was given none.

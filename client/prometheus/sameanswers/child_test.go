@@ -46,6 +46,7 @@ type ChildConfig struct {
 	Seed            uint64
 	Series, Fed     int
 	SnapshotOnClose bool
+	InOrder         bool
 	URL, Owner      string
 	Transport       string
 	Fallback        bool
@@ -74,7 +75,7 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	}
 	c.db, err = Open(Config{
 		Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
-		SnapshotOnClose: config.SnapshotOnClose, Log: log, Edit: c.edit,
+		SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Log: log, Edit: c.edit,
 	})
 	if err != nil {
 		c.attachment.Detach()
@@ -103,8 +104,8 @@ func (c *child) Answers(queries []Query, answers *[]Answer) (err error) {
 	return err
 }
 
-func (c *child) Samples(_ none, samples *Digest) (err error) {
-	*samples, err = c.db.Samples()
+func (c *child) Samples(from int64, samples *Digest) (err error) {
+	*samples, err = c.db.Samples(from)
 	return err
 }
 

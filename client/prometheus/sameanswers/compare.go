@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -72,7 +73,12 @@ func CompareAnswers(stock, ours Subject, queries []Query) error {
 
 // CompareSamples wants every sample of one in the other, and no more.
 func CompareSamples(stock, ours Subject) error {
-	want, got, err := both(stock, ours, Subject.Samples)
+	return CompareSamplesFrom(stock, ours, math.MinInt64)
+}
+
+// CompareSamplesFrom wants every sample from a time on of one in the other, and no more.
+func CompareSamplesFrom(stock, ours Subject, from int64) error {
+	want, got, err := both(stock, ours, func(s Subject) (Digest, error) { return s.Samples(from) })
 	if err != nil {
 		return err
 	}

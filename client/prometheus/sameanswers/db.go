@@ -4,6 +4,7 @@ package sameanswers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -22,8 +23,8 @@ type Subject interface {
 	Feed(upTo int) error
 	// Answers asks the queries as of the last step fed.
 	Answers([]Query) ([]Answer, error)
-	// Samples tells every sample that the database holds, head and blocks together.
-	Samples() (Digest, error)
+	// Samples tells every sample that the database holds from a time on, head and blocks together.
+	Samples(from int64) (Digest, error)
 	// Blocks tells every sample of the persisted blocks.
 	Blocks() (BlocksDigest, error)
 	Close() error
@@ -38,6 +39,8 @@ type Config struct {
 	Fed int
 	// SnapshotOnClose is memory-snapshot-on-shutdown.
 	SnapshotOnClose bool
+	// InOrder leaves no window for late samples: each is refused.
+	InOrder bool
 	// Edit changes what is not stock.
 	Edit func(*tsdb.Options)
 	Log  *slog.Logger
@@ -49,11 +52,12 @@ const passesEvery = 4
 
 // DB is a Subject in this process.
 type DB struct {
-	db     *tsdb.DB
-	engine *promql.Engine
-	load   *Load
-	fed    int
-	refs   []slotRef
+	db      *tsdb.DB
+	engine  *promql.Engine
+	load    *Load
+	fed     int
+	refs    []slotRef
+	inOrder bool
 
 	// compaction is what the last one failed with, if it did: like upstream's loop, Feed goes on,
 	// and tries again a minute later.
@@ -73,6 +77,9 @@ func options(c Config) *tsdb.Options {
 	o.OutOfOrderTimeWindow = time.Hour.Milliseconds()
 	o.WALCompression = compression.Snappy // Prometheus's default; the package's own is none.
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
+	if c.InOrder {
+		o.OutOfOrderTimeWindow = 0
+	}
 	// Rounds come at simulated times, from Feed alone.
 	o.BlockReloadInterval = 24 * time.Hour
 	if c.Edit != nil {
@@ -93,10 +100,11 @@ func Open(c Config) (*DB, error) {
 	db.DisableCompactions()
 	load := NewLoad(c.Seed, c.Series)
 	return &DB{
-		db:   db,
-		load: load,
-		fed:  c.Fed,
-		refs: make([]slotRef, load.Slots()),
+		db:      db,
+		load:    load,
+		fed:     c.Fed,
+		refs:    make([]slotRef, load.Slots()),
+		inOrder: c.InOrder,
 		engine: promql.NewEngine(promql.EngineOpts{
 			Logger:               c.Log,
 			MaxSamples:           500_000_000,
@@ -169,6 +177,9 @@ func (d *DB) append(app storage.Appender, s Sample) (err error) {
 		cached.ref, err = app.AppendHistogram(cached.ref, s.Labels, s.T, s.H, s.FH)
 	} else {
 		cached.ref, err = app.Append(cached.ref, s.Labels, s.T, s.V)
+	}
+	if d.inOrder && (errors.Is(err, storage.ErrOutOfOrderSample) || errors.Is(err, storage.ErrOutOfBounds)) {
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("append %s at %d: %w", s.Labels, s.T, err)

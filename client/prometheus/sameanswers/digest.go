@@ -37,8 +37,8 @@ type BlocksDigest struct {
 }
 
 // Samples implements Subject.
-func (d *DB) Samples() (Digest, error) {
-	querier, err := d.db.Querier(math.MinInt64, math.MaxInt64)
+func (d *DB) Samples(from int64) (Digest, error) {
+	querier, err := d.db.Querier(from, math.MaxInt64)
 	if err != nil {
 		return nil, err
 	}

@@ -110,8 +110,8 @@ func (p *process) Answers(queries []Query) (answers []Answer, err error) {
 	return answers, err
 }
 
-func (p *process) Samples() (samples Digest, err error) {
-	err = p.Call("child.Samples", none{}, &samples)
+func (p *process) Samples(from int64) (samples Digest, err error) {
+	err = p.Call("child.Samples", from, &samples)
 	return samples, err
 }
 

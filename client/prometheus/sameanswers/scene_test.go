@@ -39,11 +39,12 @@ type scene struct {
 	fed     int
 }
 
-// newScene starts all of it. With fallback it is mirror mode, without remote mode.
-func newScene(t *testing.T, size size, fallback bool) *scene {
+// newScene starts all of it. With fallback it is mirror mode, without remote mode. Each change is of both
+// databases.
+func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *ChildConfig)) *scene {
 	t.Helper()
 	s := &scene{t: t, whole: t, size: size}
-	s.stock = open(t, s.size.config(t))
+	stock := s.size.config(t)
 	shm, err := os.MkdirTemp("/dev/shm", "same-answers-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
@@ -57,6 +58,10 @@ func newScene(t *testing.T, size size, fallback bool) *scene {
 		// Small, so that most reads go to the server.
 		CacheSize: 2 << 20,
 	}
+	for _, change := range changes {
+		change(&stock, &s.config)
+	}
+	s.stock = open(t, stock)
 	s.start()
 	return s
 }

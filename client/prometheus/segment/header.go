@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 // An extent begins with two slots of its header, which are written in turn: whatever moment a
@@ -69,11 +70,12 @@ func (n Name) String() string {
 //	 4  version    u8      24  base       u64     60  crc of this slot u32
 //	 5  kind       u8      32  epoch      u64
 //	 6  flags      u16     40  length     u32
-//	 8  number     u32     48  after, number u32
-//	12  part       u32     52  after, length u32
+//	 8  number     u32     48  of chunks: after, number u32, length u32
+//	12  part       u32         of the WAL: minimum time i64, the sign bit inverted
 //	16  index      u32     56  zero
 //
-// The checksums are CRC-32C. The slot with the higher generation counts.
+// The checksums are CRC-32C. The slot with the higher generation counts. The minimum time is where the head
+// begins, of which the log is; zeros say that it begins where the log does.
 type header struct {
 	name       Name
 	flags      uint16
@@ -83,8 +85,11 @@ type header struct {
 	epoch      uint64 // Of the writer.
 	length     uint32 // Bytes that are there, from base on.
 	crc        uint32 // Of these.
-	after      after
+	after      after  // Of chunks.
+	minTime    int64  // Of the WAL.
 }
+
+const signBit = 1 << 63
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -105,8 +110,12 @@ func (h *header) encode(b *[slotSize]byte) {
 	le.PutUint64(b[32:], h.epoch)
 	le.PutUint32(b[40:], h.length)
 	le.PutUint32(b[44:], h.crc)
-	le.PutUint32(b[48:], h.after.number)
-	le.PutUint32(b[52:], h.after.length)
+	if h.name.Kind == WAL {
+		le.PutUint64(b[48:], uint64(h.minTime)^signBit)
+	} else {
+		le.PutUint32(b[48:], h.after.number)
+		le.PutUint32(b[52:], h.after.length)
+	}
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -118,7 +127,7 @@ func decodeSlot(b []byte) (header, error) {
 	if b[4] != version {
 		return header{}, fmt.Errorf("header version %d, this program knows %d: use the version of Prometheus that wrote it, or another owner name", b[4], version)
 	}
-	return header{
+	h := header{
 		name:       Name{Kind: Kind(b[5]), Number: le.Uint32(b[8:]), Part: le.Uint32(b[12:])},
 		flags:      le.Uint16(b[6:]),
 		index:      le.Uint32(b[16:]),
@@ -127,8 +136,14 @@ func decodeSlot(b []byte) (header, error) {
 		epoch:      le.Uint64(b[32:]),
 		length:     le.Uint32(b[40:]),
 		crc:        le.Uint32(b[44:]),
-		after:      after{number: le.Uint32(b[48:]), length: le.Uint32(b[52:])},
-	}, nil
+		minTime:    math.MinInt64,
+	}
+	if h.name.Kind == WAL {
+		h.minTime = int64(le.Uint64(b[48:]) ^ signBit)
+	} else {
+		h.after = after{number: le.Uint32(b[48:]), length: le.Uint32(b[52:])}
+	}
+	return h, nil
 }
 
 // decodeHeader takes the newer of the two slots.

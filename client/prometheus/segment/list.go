@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"maas/client/go"
@@ -24,6 +25,9 @@ type Listing struct {
 
 	// Epoch is the highest epoch of a writer.
 	Epoch uint64
+
+	// MinTime is where the head begins, of which the log is; math.MinInt64 where the log does.
+	MinTime int64
 }
 
 // List finds the files of an owner. Who calls it is the owner's only user: an allocation that
@@ -33,7 +37,7 @@ func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the allocations of owner %q: %w", owner, err)
 	}
-	l := &Listing{}
+	l := &Listing{MinTime: math.MinInt64}
 	byName := map[Name][]extent{}
 	for batch := range slices.Chunk(allocations, listBatch) {
 		headers := make([]byte, len(batch)*HeaderSize)
@@ -85,11 +89,13 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 	for _, e := range extents {
 		if e.epoch == f.epoch && int(e.index) == len(f.extents) && int64(e.base) == f.length() {
 			f.extents = append(f.extents, e)
+			f.minTime = max(f.minTime, e.minTime)
 		} else {
 			l.Orphans = append(l.Orphans, e.id)
 		}
 	}
 	if len(f.extents) > 0 {
 		l.Files = append(l.Files, f)
+		l.MinTime = max(l.MinTime, f.minTime)
 	}
 }

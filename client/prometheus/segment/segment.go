@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -76,13 +77,24 @@ type File struct {
 	spare   []extent     // Allocated for what comes next; only the appender takes one.
 
 	after   after  // Set before the first Append.
+	minTime int64  // Of the appender: what the headers that it writes say.
 	request string // Of the appender: the id of an allocation that was not answered yet.
 }
 
 // New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
 // chunks that they come in the order of labels.
 func New(owner string, epoch uint64, name Name, sorted bool) *File {
-	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
+	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted, minTime: math.MinInt64}
+}
+
+// SetMinTime says of a file of the WAL where the head begins. The appender's goroutine calls it; what it
+// writes next carries the time along.
+func (f *File) SetMinTime(t int64) { f.minTime = t }
+
+// Stamp writes nothing but the time of SetMinTime. It needs no memory that the file does not have, unless the
+// file has none at all.
+func (f *File) Stamp(ctx context.Context, mem Memory) error {
+	return f.write(ctx, mem, nil, 0, func(publish func()) { publish() })
 }
 
 // after is the file that one follows: its number, and its length, which is final. All zero: unknown.
@@ -180,6 +192,7 @@ func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, th
 			e.length += uint32(n)
 			p = p[n:]
 		}
+		e.minTime = f.minTime
 		if i == len(changed)-1 {
 			e.flags |= flags
 		}

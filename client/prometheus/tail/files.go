@@ -5,6 +5,7 @@ package tail
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 
 	"maas/client/prometheus/memory"
@@ -30,6 +31,7 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	r = &remoteFile{
 		file: segment.New(t.memory.Owner(), t.arena.Epoch, f.name, sorted), info: f.info, sorted: sorted,
 	}
+	r.file.SetMinTime(t.minTime.Load())
 	t.files[f.name] = r
 	return r, nil
 }
@@ -49,25 +51,7 @@ func (t *Tail) freeGone(local []localFile) error {
 		}
 	}
 	t.mu.Unlock()
-	return t.freeDead()
-}
-
-func (t *Tail) freeDead() error {
-	t.mu.Lock()
-	dead := t.dead
-	t.dead = nil
-	t.mu.Unlock()
-	for i, f := range dead {
-		if err := t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
-			return f.Free(ctx, c)
-		}); err != nil {
-			t.mu.Lock()
-			t.dead = append(t.dead, dead[i:]...)
-			t.mu.Unlock()
-			return err
-		}
-	}
-	return nil
+	return t.free(t.takeDead(anyName))
 }
 
 // attach takes over what the server holds: files that are byte for byte what lies in the directory
@@ -111,6 +95,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 		dead = append(dead, takeChunks(kept)...) // What was compared may be other files by now.
 	}
 	t.files, t.dead, t.arena = kept, dead, arena
+	t.minTime.Store(math.MinInt64) // What said it may be among the dead.
 	t.mu.Unlock()
 	if lost > 0 {
 		t.memory.Metrics().Resynced.Add(float64(lost))

@@ -13,9 +13,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"maas/client/go"
@@ -45,6 +47,10 @@ type Options struct {
 	// the files for itself. It is called by the tail's goroutine.
 	Acked func(number uint32, length int64)
 
+	// Held, if set, says that what left the head is not safe elsewhere yet: until it is, nothing is freed, and
+	// who takes over finds it in the log. A full server does not wait for it.
+	Held func() bool
+
 	Interval time.Duration // Between two looks; 0 is 200 ms.
 	Logger   *slog.Logger
 }
@@ -66,7 +72,12 @@ type Tail struct {
 	buf    []byte // Of the tail's goroutine.
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
-	full  bool          // The server was, at the last look.
+
+	full     atomic.Bool // The server was, at the last look.
+	saidFull bool        // Of the tail's goroutine.
+
+	// minTime is where the head begins, as remote memory knows it.
+	minTime atomic.Int64
 
 	sawLog bool // There was a log at the last look.
 	gone   bool // It was said that there is none any more.
@@ -88,6 +99,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
 		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{},
 	}
+	t.minTime.Store(math.MinInt64)
 	m.Metrics().CaughtUp(time.Now())
 	go t.run()
 	return t
@@ -119,7 +131,9 @@ func (t *Tail) round() {
 	for {
 		more, err := t.step()
 		if maas.IsExhausted(err) {
-			err = errors.Join(err, t.freeDead()) // The server may be full of what is no longer needed.
+			t.full.Store(true) // Of what is no longer needed, perhaps.
+			_, freeErr := t.release()
+			err = errors.Join(err, freeErr)
 		}
 		t.report(err)
 		if err != nil || !more {
@@ -131,8 +145,9 @@ func (t *Tail) round() {
 // report keeps the metrics of what is where.
 func (t *Tail) report(err error) {
 	metrics := t.memory.Metrics()
-	if full := maas.IsExhausted(err); full != t.full {
-		t.full = full
+	if full := maas.IsExhausted(err); full != t.saidFull {
+		t.full.Store(full)
+		t.saidFull = full
 		if full {
 			t.o.Logger.Warn("MaaS server is full: what is new stays on local disk alone until there is room; give it more memory (maasd --max-pool-size)", "err", err)
 		} else if err == nil {
@@ -179,9 +194,10 @@ func (t *Tail) step() (more bool, err error) {
 		return false, err
 	}
 	budget := int64(bulkBudget)
+	released := true
 	for _, kind := range []segment.Kind{segment.WAL, segment.WBL, segment.Checkpoint, segment.Chunks} {
 		for _, f := range local {
-			if f.name.Kind != kind {
+			if f.name.Kind != kind || !released && t.replaces(f.name) {
 				continue
 			}
 			if err := t.copyFile(f, truncations, &budget); err != nil {
@@ -189,12 +205,18 @@ func (t *Tail) step() (more bool, err error) {
 			}
 			t.tell(f)
 		}
-		if kind == segment.WBL && t.usable() {
+		if kind != segment.WBL {
+			continue
+		}
+		if t.usable() {
 			t.memory.Metrics().CaughtUp(begun)
 		}
+		if released, err = t.release(); err != nil {
+			return false, err
+		}
 	}
-	if budget <= 0 {
-		return true, nil
+	if budget <= 0 || !released {
+		return budget <= 0, nil
 	}
 	return false, t.freeGone(local)
 }
@@ -246,7 +268,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	}
 	if r.file.Len() == 0 {
 		// A predecessor of the same name goes first: who takes over could not tell them apart.
-		if err := t.freeDead(); err != nil {
+		if err := t.free(t.takeDead(func(n segment.Name) bool { return n == f.name })); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/client/go"
+	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/segment"
+)
+
+// looker sees what who takes over would see.
+type looker struct {
+	t *testing.T
+	c *maas.Client
+}
+
+func newLooker(t *testing.T, url string) looker {
+	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return looker{t, c}
+}
+
+// look returns where the head begins, and the files that are there. Nothing is there while the owner changes
+// something under the look.
+func (l looker) look() (minTime int64, there map[segment.Name]bool) {
+	listing, err := segment.List(context.Background(), l.c, "node")
+	if maas.IsNotFound(err) {
+		return math.MinInt64, nil
+	}
+	require.NoError(l.t, err)
+	there = map[segment.Name]bool{}
+	for _, f := range listing.Files {
+		there[f.Name()] = true
+	}
+	return listing.MinTime, there
+}
+
+func wal(number uint32) segment.Name { return segment.Name{Kind: segment.WAL, Number: number} }
+
+// truncate does to a data directory what the truncation of a head does.
+func (d *dataDir) truncate() {
+	d.append("wal/00000003", 100)
+	d.checkpoint(1, 2)
+	d.remove("wal/00000000")
+	d.remove("wal/00000001")
+}
+
+func newLog(t *testing.T) *dataDir {
+	d := newDataDir(t)
+	for _, name := range []string{"wal/00000000", "wal/00000001", "wal/00000002"} {
+		d.append(name, segmentSize)
+	}
+	return d
+}
+
+func TestTail__frees_nothing_before_remote_memory_knows_where_the_head_begins(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newLog(t), newLooker(t, server.URL)
+	n := start(t, server.URL, d.dir)
+	maastest.Eventually(t, "the log is copied", func() bool { return acked(n) == 3*segmentSize })
+	for round := range int64(5) {
+		require.NoError(t, n.SetMinValidTime(1000+round))
+	}
+	d.truncate()
+	maastest.Eventually(t, "the old log is freed", func() bool {
+		minTime, there := l.look()
+		if there != nil && !there[wal(0)] {
+			require.Equal(t, int64(1004), minTime)
+		}
+		return there != nil && !there[wal(0)] && !there[wal(1)]
+	})
+	require.NoError(t, n.SetMinValidTime(5), "the head never begins earlier than it did")
+	require.Equal(t, int64(1004), n.MinValidTime())
+	n.stop(t)
+
+	// Who goes on, in the same directory, says the same with the next segment.
+	n = start(t, server.URL, d.dir)
+	d.append("wal/00000004", 100)
+	n.stop(t)
+	minTime, there := l.look()
+	require.Equal(t, int64(1004), minTime)
+	require.True(t, there[wal(4)])
+}
+
+func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newLog(t), newLooker(t, server.URL)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	var held atomic.Bool
+	held.Store(true)
+	n := &node{Manager: m, tail: Start(m, Options{
+		Dir: d.dir, Interval: 20 * time.Millisecond, Held: held.Load, Logger: slog.New(slog.DiscardHandler),
+	})}
+	maastest.Eventually(t, "the log is copied", func() bool { return acked(n) == 3*segmentSize })
+	require.NoError(t, n.SetMinValidTime(1000))
+	d.truncate()
+	maastest.Eventually(t, "the log goes on", func() bool { return acked(n) == 3*segmentSize+100 })
+	time.Sleep(100 * time.Millisecond) // Some rounds in which nothing may happen.
+	minTime, there := l.look()
+	require.Equal(t, int64(math.MinInt64), minTime)
+	require.Equal(t, map[segment.Name]bool{wal(0): true, wal(1): true, wal(2): true, wal(3): true}, there)
+	require.False(t, n.tail.MayFree(false))
+
+	held.Store(false)
+	maastest.Eventually(t, "the checkpoint stands for the old log", func() bool {
+		minTime, there := l.look()
+		return there != nil && minTime == 1000 && !there[wal(0)] && !there[wal(1)] && there[segment.Name{Kind: segment.Checkpoint, Number: 1}]
+	})
+	require.True(t, n.tail.MayFree(false))
+	n.stop(t)
+}
