@@ -18,6 +18,7 @@ import (
 
 	"maas/client/prometheus/chunkstore"
 	"maas/client/prometheus/memory"
+	"maas/client/prometheus/segment"
 	"maas/client/prometheus/tail"
 )
 
@@ -58,7 +59,7 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	ctx, cancel := until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
-		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: dir, Required: !c.Fallback,
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: dir, Required: !c.Fallback, Compare: compareWith(dir),
 		Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
@@ -76,9 +77,18 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
+	if err := tail.CutTorn(dir, logger); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
 	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Logger: logger})
 	return a, nil
+}
+
+func compareWith(dir string) func(context.Context, segment.Memory, *segment.Listing, bool) (memory.Relation, error) {
+	return func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (memory.Relation, error) {
+		return tail.Compare(ctx, mem, l, dir, sameWriter)
+	}
 }
 
 // until is a context that ends when stop is closed.
@@ -96,19 +106,21 @@ func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
 
 // restore says whether a part of the log was lost.
 func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err error) {
-	arena := a.memory.Arena()
-	if !memory.IsEmpty(dir) {
+	arena, empty := a.memory.Arena(), memory.IsEmpty(dir)
+	anew := a.c.Restore == "off" || arena == nil || len(arena.Listing.Files) == 0
+	switch {
+	case !empty && (anew || !a.memory.Behind()):
 		return false, nil
-	}
-	if a.c.Restore == "off" || arena == nil || len(arena.Listing.Files) == 0 {
-		return false, a.memory.ResetMinValidTime(math.MinInt64)
+	case anew:
+		return false, a.memory.BeginHead(math.MinInt64)
 	}
 	// Before the log is there: a start that finds it must know, whatever ends this one.
-	if err := a.memory.ResetMinValidTime(arena.Listing.MinTime); err != nil {
+	if err := a.memory.BeginHead(arena.Listing.MinTime); err != nil {
 		return false, err
 	}
 	start := time.Now()
-	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files))
+	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files),
+		"behind", a.memory.Behind())
 	done, err := tail.Restore(ctx, a.memory, dir, a.c.Fallback, a.logger)
 	if err != nil {
 		return false, fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)

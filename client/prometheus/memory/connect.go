@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"maas/client/go"
 	"maas/client/prometheus/segment"
@@ -101,13 +98,13 @@ func (m *Manager) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	h, err := c.Health(ctx)
+	h, err := c.Health(short)
 	if err != nil {
 		return err
 	}
-	if mayLive, err := m.predecessorMayLive(ctx, c, h.UptimeSeconds); err != nil {
+	if mayLive, err := m.predecessorMayLive(short, c, h.UptimeSeconds); err != nil {
 		return err
 	} else if mayLive {
 		_ = m.closeClient() // The predecessor gets its name back, if it lives.
@@ -169,7 +166,9 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
 // attach compares the server's memory with what this process knows of it. Where it is the memory
 // that it had before, all goes on as it was; else what the server has now is the new beginning.
 func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) error {
-	listing, err := segment.List(ctx, c, m.o.Owner)
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	listing, err := segment.List(short, c, m.o.Owner)
 	if err != nil {
 		return err
 	}
@@ -181,8 +180,10 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 		return nil
 	}
 	epoch := m.State().Epoch
-	if old == nil && !m.empty && (listing.Epoch > epoch || newestSegment(listing) > lastSegment(m.o.Dir)) {
-		return ErrStale
+	if old == nil && !m.empty {
+		if err := m.compare(ctx, c, listing, listing.Epoch <= epoch); err != nil {
+			return err
+		}
 	}
 	epoch = max(epoch, listing.Epoch) + 1
 	if err := m.UpdateState(func(s *State) { s.Epoch = epoch }); err != nil {
@@ -195,6 +196,26 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 	return nil
 }
 
+// compare refuses a log that is not the directory's.
+func (m *Manager) compare(ctx context.Context, c *maas.Client, l *segment.Listing, sameWriter bool) error {
+	if m.o.Compare == nil {
+		return nil
+	}
+	relation, err := m.o.Compare(ctx, c, l, sameWriter)
+	switch {
+	case err != nil:
+		return err
+	case relation == Forked:
+		return ErrForked
+	case relation == Behind && !m.opening:
+		return ErrBehind
+	}
+	if m.opening {
+		m.behind = relation == Behind
+	}
+	return nil
+}
+
 func (m *Manager) fence() error {
 	m.o.Logger.Error("MaaS memory was taken over", "owner", m.o.Owner, "err", ErrFenced)
 	_ = m.closeClient() // The name belongs to the successor.
@@ -202,26 +223,6 @@ func (m *Manager) fence() error {
 	defer m.mu.Unlock()
 	m.why = ErrFenced
 	return ErrFenced
-}
-
-// newestSegment is the number of the newest segment of the log that the server holds, -1 for none.
-func newestSegment(l *segment.Listing) int {
-	newest := -1
-	for _, f := range l.Files {
-		if f.Name().Kind == segment.WAL {
-			newest = max(newest, int(f.Name().Number))
-		}
-	}
-	return newest
-}
-
-// lastSegment is the number of the newest segment of the log in a data directory.
-func lastSegment(dir string) int {
-	_, last, err := wlog.Segments(filepath.Join(dir, "wal"))
-	if err != nil {
-		return math.MaxInt // Upstream will say what is wrong; this directory is not called a copy for it.
-	}
-	return last
 }
 
 // IsEmpty says whether a data directory has no samples yet: what the server holds can fill it.

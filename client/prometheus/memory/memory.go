@@ -26,7 +26,8 @@ import (
 var (
 	ErrDegraded = errors.New("the memory server is not in use: it failed, and is tried again in the background")
 	ErrFenced   = errors.New("another Prometheus has taken over this owner's memory: this one writes nothing more to it")
-	ErrStale    = errors.New("the memory server holds a newer state of this owner than this data directory: it is a copy or an old backup; start on an empty directory to take over, or choose another owner name (--storage.tsdb.maas.owner)")
+	ErrForked   = errors.New("the memory server holds another log of this owner than this data directory: both have gone on, each in its own way, from a copy or after a take-over; start on an empty directory to go on with the server's, choose another owner name (--storage.tsdb.maas.owner), or free the server's (maas free --owner NAME) to go on with this one")
+	ErrBehind   = errors.New("the memory server holds a newer state of this owner than this data directory, an older copy: start Prometheus anew while the server is there, to go on with it")
 )
 
 var errMayLive = errors.New("the memory server was restarted a moment ago: who had this owner's memory may live, and has the time of a lease to come back for it")
@@ -53,12 +54,26 @@ type Options struct {
 	Transport string // auto, http, rdma.
 	Dir       string // The data directory, where the state is kept.
 
-	// Required makes Open fail when the server is not there, or when it holds a newer state.
+	// Required makes Open fail when the server is not there, or when it holds another log.
 	Required bool
+
+	// Compare says how the directory's log stands to what the server holds. sameWriter: the directory knows of
+	// all who wrote to it. Nil: it has all.
+	Compare func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (Relation, error)
 
 	Logger  *slog.Logger
 	Metrics *Metrics
 }
+
+// Relation is how a data directory's log stands to the one that the server holds.
+type Relation int
+
+// The relations.
+const (
+	HasAll Relation = iota // The server's is the beginning of the directory's.
+	Behind                 // The server's goes on where the directory's ends.
+	Forked                 // They are two different logs.
+)
 
 // Arena is what the server held when the session began, or began again after a loss.
 type Arena struct {
@@ -83,6 +98,10 @@ type Manager struct {
 	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
 	// goes on without the server begins a head of its own.
 	empty bool
+
+	// opening: no database is open yet that writes to the directory's log. behind: the server's goes on where
+	// that one ends.
+	opening, behind bool
 
 	mu    sync.Mutex // Guards what follows.
 	state State
@@ -109,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
 	m.o.Metrics.Degraded.Set(1)
-	m.empty = IsEmpty(o.Dir)
+	m.empty, m.opening = IsEmpty(o.Dir), true
 	waits := o.Required || m.empty
 	if err := m.connectFirst(ctx, waits); err != nil {
 		if o.Required || errors.Is(err, context.Canceled) || waits && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
@@ -119,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		}
 		m.o.Logger.Warn("MaaS server is not in use; local storage serves alone until it is", "url", o.URL, "err", err)
 	}
-	m.empty = false
+	m.empty, m.opening = false, false
 	go m.run(runCtx)
 	return m, nil
 }
@@ -173,6 +192,10 @@ func (m *Manager) State() State {
 	defer m.mu.Unlock()
 	return m.state
 }
+
+// Behind says whether the server holds the rest of the directory's log, which is to be brought back before
+// a database opens it.
+func (m *Manager) Behind() bool { return m.behind }
 
 // UpdateState changes the state and saves it.
 func (m *Manager) UpdateState(change func(*State)) error {

@@ -98,10 +98,11 @@ func (m *Manager) SetMinValidTime(t int64) error {
 	return m.UpdateState(func(s *State) { s.MinValidTime = &t })
 }
 
-// ResetMinValidTime saves where the head of another directory, or of none (math.MinInt64), begins.
-func (m *Manager) ResetMinValidTime(t int64) error {
+// BeginHead saves that the directory gets another head, with other chunks, and where that begins;
+// math.MinInt64 for one that begins anew.
+func (m *Manager) BeginHead(t int64) error {
 	return m.UpdateState(func(s *State) {
-		s.MinValidTime = nil
+		s.FirstChunkSegment, s.MinValidTime = 0, nil
 		if t != math.MinInt64 {
 			s.MinValidTime = &t
 		}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
 	"slices"
 	"sort"
@@ -263,6 +264,46 @@ func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.spare = append(f.spare, extent{id: a[0].ID, capacity: size - HeaderSize})
+	return nil
+}
+
+// Cut makes the file end after its first n bytes, which local has, too: the server's memory of what is behind
+// them is freed, or takes what is appended next. It is the appender's, as Append is. After an error, the file
+// ends somewhere between there and where it did.
+func (f *File) Cut(ctx context.Context, mem Memory, n int64, local io.ReaderAt) error {
+	f.mu.RLock()
+	keep := sort.Search(len(f.extents), func(i int) bool { return f.extents[i].end() >= n }) + 1
+	if keep > len(f.extents) {
+		f.mu.RUnlock()
+		return fmt.Errorf("%s: cut at %d: %w", f.name, n, ErrOutOfRange)
+	}
+	e := f.extents[keep-1]
+	var ids []string
+	for _, behind := range f.extents[keep:] {
+		ids = append(ids, behind.id)
+	}
+	f.mu.RUnlock()
+	// They go first: what is appended would else have twins, from whose headers nobody could tell it.
+	if len(ids) > 0 {
+		if _, _, err := mem.Free(ctx, ids...); err != nil {
+			return fmt.Errorf("free the end of %s: %w", f.name, err)
+		}
+		f.mu.Lock()
+		f.extents = f.extents[:keep:keep]
+		f.mu.Unlock()
+	}
+	b := make([]byte, n-int64(e.base))
+	if _, err := local.ReadAt(b, int64(e.base)); err != nil {
+		return fmt.Errorf("cut %s: %w", f.name, err)
+	}
+	e.length, e.crc = uint32(len(b)), Checksum(b)
+	e.flags &^= flagLast | flagFinal
+	if err := mem.WriteV(ctx, []maas.Range{e.nextSlot()}); err != nil {
+		return fmt.Errorf("cut %s: %w", f.name, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.extents[keep-1] = e
 	return nil
 }
 

@@ -4,7 +4,9 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 
@@ -12,13 +14,18 @@ import (
 	"maas/client/prometheus/segment"
 )
 
+// isOf says whether the file is still the copy of a local one.
+func (r *remoteFile) isOf(f localFile) bool {
+	return os.SameFile(r.info, f.info) && r.file.Len() <= f.info.Size()
+}
+
 // remote returns the remote file of a local one, begun anew where the local one was replaced; nil
 // while it must not be touched.
 func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.files[f.name]
-	if r != nil && os.SameFile(r.info, f.info) && r.file.Len() <= f.info.Size() {
+	if r != nil && r.isOf(f) {
 		return r, nil
 	}
 	if f.name.Kind == segment.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
@@ -55,7 +62,7 @@ func (t *Tail) freeGone(local []localFile) error {
 }
 
 // attach takes over what the server holds: files that are byte for byte what lies in the directory
-// stay, all else is freed and copied again.
+// stay, so does a longer log once it is cut, all else is freed and copied again.
 func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.RLock()
 	truncations := t.truncations
@@ -80,7 +87,13 @@ func (t *Tail) attach(arena *memory.Arena) error {
 			continue // Another's to take over.
 		}
 		l, ok := byName[f.Name()]
-		if !ok || !sameBytes(f, l) {
+		if ok {
+			var err error
+			if ok, err = t.isCopy(f, l); err != nil {
+				return err
+			}
+		}
+		if !ok {
 			dead = append(dead, f)
 			continue
 		}
@@ -131,24 +144,51 @@ func (t *Tail) freeOrphans(arena *memory.Arena) error {
 	})
 }
 
-// sameBytes compares the checksums that the server's extents carry with the local file.
-func sameBytes(remote *segment.File, local localFile) bool {
-	if remote.Len() > local.info.Size() {
-		return false
+// isCopy says whether a remote file is, or has become, the beginning of a local one. A log that was cut here, as
+// a repair does, is cut there, and never away from there: it may be all that a successor has.
+func (t *Tail) isCopy(f *segment.File, l localFile) (bool, error) {
+	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
+		return t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
+			return f.ReadAt(ctx, c, p, off)
+		})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	file, err := os.Open(local.path)
+	if err != nil || n == f.Len() {
+		return err == nil, err
+	}
+	if n == 0 || l.name.Kind != segment.WAL && l.name.Kind != segment.WBL {
+		return false, nil
+	}
+	file, err := os.Open(l.path)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer file.Close()
-	var buf []byte
-	for _, p := range remote.Pieces() {
-		buf = append(buf[:0], make([]byte, p.Length)...)
-		if n, err := readAtMost(file, buf, p.Offset); err != nil || int64(n) < p.Length || segment.Checksum(buf) != p.CRC {
-			return false
-		}
+	return true, t.memory.Write("cut", 0, func(ctx context.Context, c *memory.Conn) error {
+		return f.Cut(ctx, c, n, file)
+	})
+}
+
+// follow makes a remote file of a log go on with the local one that stands in the place of another.
+func (t *Tail) follow(f localFile) error {
+	if f.name.Kind != segment.WAL && f.name.Kind != segment.WBL {
+		return nil
 	}
-	return true
+	t.mu.RLock()
+	r := t.files[f.name]
+	t.mu.RUnlock()
+	if r == nil || r.isOf(f) {
+		return nil
+	}
+	ok, err := t.isCopy(r.file, f)
+	if ok && err == nil {
+		t.mu.Lock()
+		r.info = f.info
+		t.mu.Unlock()
+	}
+	return err
 }
 
 // ChunkFile returns the remote copy of a chunk file, nil where there is none that is good to read.

@@ -23,6 +23,9 @@ const (
 	// restoreDir takes the files until all are there; it is inside of the data directory, so that
 	// they move into their places without being copied.
 	restoreDir = "maas-restore.tmp"
+	// replacedDir keeps the log that a restore found in the data directory, and replaced: it may have what
+	// nobody else has. The next one replaces it.
+	replacedDir = "maas-replaced"
 	// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
 	readTimeout = 10 * time.Second
 )
@@ -36,8 +39,8 @@ type Restored struct {
 
 // Restore makes a data directory of what a predecessor, on another node perhaps, left in remote
 // memory: its newest checkpoint, the log behind it, and, with withChunks, its head chunk files. Of
-// each it takes what hangs together from its beginning, for a hole would be a silent loss. The
-// directory must hold no log. When ctx ends, so does it, and the directory is as it was.
+// each it takes what hangs together from its beginning, for a hole would be a silent loss. A log that the
+// directory holds is put aside. When ctx ends, so does it, and the directory is as it was.
 func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool, logger *slog.Logger) (Restored, error) {
 	var done Restored
 	tmp := filepath.Join(dir, restoreDir)
@@ -73,18 +76,57 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	if err := r.addSegment(plan[0], plan[1]); err != nil {
 		return done, err
 	}
-	// The log comes last: a directory without one is restored again at the next start, whatever it was
-	// that ended this one.
-	for _, name := range []string{"chunks_head", "wbl", "wal"} {
-		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-			return done, err
-		}
-		err := os.Rename(filepath.Join(tmp, name), filepath.Join(dir, name))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := putAside(dir); err != nil {
+		return done, err
+	}
+	for _, name := range slices.Backward(logsFirst) {
+		if err := rename(filepath.Join(tmp, name), filepath.Join(dir, name)); err != nil {
 			return done, err
 		}
 	}
-	return done, nil
+	return done, syncDir(dir)
+}
+
+// logsFirst: the log goes first and comes last. A directory without one is restored again at the next start,
+// whatever it was that ended this one.
+var logsFirst = []string{"wal", "wbl", "chunks_head"}
+
+func putAside(dir string) error {
+	aside := filepath.Join(dir, replacedDir)
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	if err := os.Mkdir(aside, 0o777); err != nil {
+		return err
+	}
+	for _, name := range logsFirst {
+		if err := rename(filepath.Join(dir, name), filepath.Join(aside, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(filepath.Join(aside, "wal")); err == nil {
+		return os.RemoveAll(aside) // An empty log: nothing was replaced.
+	}
+	if _, err := os.Stat(filepath.Join(aside, "wal")); errors.Is(err, os.ErrNotExist) {
+		return os.RemoveAll(aside)
+	}
+	return nil
+}
+
+// rename is no error where there is nothing to rename.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks that hang together. lost is

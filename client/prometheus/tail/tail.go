@@ -262,6 +262,9 @@ func (t *Tail) truncationCount() int {
 
 // copyFile brings a remote file up to its local one. Bytes of what is no log count against the budget.
 func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
+	if err := t.follow(f); err != nil {
+		return err
+	}
 	r, err := t.remote(f, truncations)
 	if r == nil || err != nil {
 		return err

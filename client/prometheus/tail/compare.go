@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"maas/client/prometheus/memory"
+	"maas/client/prometheus/segment"
+)
+
+// Compare says how the log of a data directory stands to what remote memory holds of it, by the bytes: as
+// old as the directory may be, a log that goes on from it is the same log; as new as it may be, one that went on
+// in another way is another one. It is for a directory that no database has open.
+//
+// sameWriter says that the directory knows of all who wrote to remote memory. Without, a log that has no byte in
+// common with the directory's is taken for another one.
+func Compare(ctx context.Context, mem segment.Memory, l *segment.Listing, dir string, sameWriter bool) (memory.Relation, error) {
+	plan, _, err := planRestore(l.Files, false)
+	if err != nil || len(plan) == 0 {
+		plan = [][]*segment.File{nil, nil, nil} // Nothing that anybody could start from.
+	}
+	c := comparison{ctx: ctx, mem: mem}
+	for i, kind := range []segment.Kind{segment.WAL, segment.WBL} {
+		local, err := listLog(dir, kind)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.log(plan[1+i], local); err != nil {
+			return 0, fmt.Errorf("compare the log of the data directory with remote memory: %w", err)
+		}
+	}
+	switch {
+	case c.forked || !c.met && !sameWriter:
+		return memory.Forked, nil
+	case c.behind:
+		return memory.Behind, nil
+	}
+	return memory.HasAll, nil
+}
+
+// comparison is what was found so far.
+type comparison struct {
+	ctx context.Context
+	mem segment.Memory
+
+	met    bool // Both have some bytes in common.
+	behind bool // Remote memory has records that the directory lacks.
+	forked bool // The directory has records in the place of others.
+}
+
+// log compares the segments of one log.
+func (c *comparison) log(remote []*segment.File, local []localFile) error {
+	lacks := false // A segment lacks something: what the directory has behind it is no continuation.
+	for _, l := range local {
+		i := slices.IndexFunc(remote, func(f *segment.File) bool { return f.Name() == l.name })
+		if i < 0 {
+			if lacks {
+				c.forked = c.forked || validEnd(l.path) > 0
+			}
+			continue
+		}
+		behind, err := c.segment(remote[i], l)
+		if err != nil {
+			return err
+		}
+		lacks = lacks || behind
+	}
+	for _, f := range remote {
+		if len(local) == 0 || f.Name().Number > local[len(local)-1].name.Number {
+			lacks = true // Prometheus has one segment more after each start; of a log without any, all is missing.
+		}
+	}
+	c.behind = c.behind || lacks
+	return nil
+}
+
+// segment compares one segment. It says whether remote memory has records of it that the directory lacks.
+func (c *comparison) segment(f *segment.File, l localFile) (behind bool, err error) {
+	read := func(p []byte, off int64) error {
+		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
+		defer cancel()
+		return f.ReadAt(ctx, c.mem, p, off)
+	}
+	n, err := commonPrefix(f, l, read)
+	if err != nil {
+		return false, err
+	}
+	c.met = c.met || n > 0
+	complete, _ := f.Last()
+	if n == f.Len() && !(complete && l.info.Size() > n) {
+		return false, nil
+	}
+	end := validEnd(l.path)
+	if end > n {
+		c.forked = true
+		return false, nil
+	}
+	whole, err := validEndOfBoth(f, l, n, read)
+	return whole > end, err
+}
+
+// validEndOfBoth is where the last whole record ends of a segment that begins with the directory's first n
+// bytes and goes on with those of remote memory.
+func validEndOfBoth(f *segment.File, l localFile, n int64, read readFunc) (int64, error) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	rest := make([]byte, f.Len()-n)
+	if err := read(rest, n); err != nil {
+		return 0, err
+	}
+	return validEndOf(io.MultiReader(io.LimitReader(file, n), bytes.NewReader(rest))), nil
+}
+
+// readFunc reads remote bytes from an offset on.
+type readFunc = func(p []byte, off int64) error
+
+// commonPrefix is how many bytes from the first on a remote file and a local one have in common. Of the
+// remote one it reads nothing but the piece in which they part.
+func commonPrefix(f *segment.File, l localFile, read readFunc) (int64, error) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	var local, remote []byte
+	for _, p := range f.Pieces() {
+		local = append(local[:0], make([]byte, p.Length)...)
+		n, err := readAtMost(file, local, p.Offset)
+		if err != nil {
+			return 0, err
+		}
+		if int64(n) == p.Length && segment.Checksum(local) == p.CRC {
+			continue
+		}
+		remote = append(remote[:0], make([]byte, p.Length)...)
+		if err := read(remote, p.Offset); err != nil {
+			return 0, err
+		}
+		for i := range n {
+			if local[i] != remote[i] {
+				return p.Offset + int64(i), nil
+			}
+		}
+		return p.Offset + int64(n), nil
+	}
+	return f.Len(), nil
+}
+
+// validEnd is where the last whole record of a segment ends; 0 where there is none, or no file.
+func validEnd(path string) int64 {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	return validEndOf(file)
+}
+
+func validEndOf(r io.Reader) (end int64) {
+	records := wlog.NewReader(bufio.NewReaderSize(r, 1<<20))
+	for records.Next() {
+		end = records.Offset()
+	}
+	return end
+}
