@@ -54,10 +54,7 @@ type Client struct {
 
 // Open connects to the server: it checks its health and opens the session, if the options name one.
 func Open(ctx context.Context, o Options) (*Client, error) {
-	if err := o.check(); err != nil {
-		return nil, fmt.Errorf("maas: %w", err)
-	}
-	to, err := parseURL(o.URL)
+	to, err := o.check()
 	if err != nil {
 		return nil, fmt.Errorf("maas: %w", err)
 	}

@@ -308,6 +308,11 @@ func TestOptions(t *testing.T) {
 		"TLS":          {URL: "https://host"},
 		"path":         {URL: "http://host:3000/path"},
 		"user":         {URL: "http://me:secret@host:3000"},
+		"user, TLS":    {URL: "https://me:secret@host:3000"},
+		"user, port":   {URL: "http://me:secret/more@host:3000"},
+		"user, escape": {URL: "http://me:%secret@host:3000"},
+		"user, space":  {URL: "http://me:my secret@host:3000"},
+		"token":        {URL: "http://host:3000/?token=secret"},
 		"no socket":    {URL: "unix:"},
 		"name":         {URL: "http://host", Name: "no spaces"},
 		"exclusive":    {URL: "http://host", Exclusive: true},
@@ -317,6 +322,7 @@ func TestOptions(t *testing.T) {
 	} {
 		_, err := Open(t.Context(), o)
 		wantError(t, err, nil, "maas: ")
+		wantError(t, o.Check(), nil, err.Error())
 		if bytes.Contains([]byte(err.Error()), []byte("secret")) {
 			t.Errorf("%s: the error shows the password: %v", name, err)
 		}

@@ -68,21 +68,48 @@ func parseURL(text string) (address, error) {
 	}
 	u, err := url.Parse(text)
 	switch {
+	case strings.Contains(text, "@"): // Parsed or not: the error of a parser shows what it read.
+		return address{}, fmt.Errorf("%q has a user's name, or a password: the server asks for none; give http://HOST:PORT", shown(text))
 	case err != nil:
 		return address{}, fmt.Errorf("%w; give http://HOST:PORT or unix:PATH", err)
 	case u.Scheme == "https":
-		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", text)
+		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", shown(text))
 	case u.Scheme != "http" || u.Hostname() == "":
-		return address{}, fmt.Errorf("%q is no server; give http://HOST:PORT or unix:PATH", text)
-	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", u.Redacted())
+		return address{}, fmt.Errorf("%q is no server; give http://HOST:PORT or unix:PATH", shown(text))
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", shown(text))
 	}
 	base := "http://" + u.Host
 	return address{text: base, base: base}, nil
 }
 
-// check fills in defaults and refuses what the server would refuse later.
-func (o *Options) check() error {
+// shown is a URL without what may be a secret: what stands before an @, and the query.
+func shown(text string) string {
+	scheme, rest, _ := strings.Cut(text, "://")
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = "…" + rest[at:]
+	}
+	rest, _, _ = strings.Cut(rest, "?")
+	return scheme + "://" + rest
+}
+
+// Check refuses what Open would refuse, whatever the server is. Its words show no password.
+func (o Options) Check() error {
+	if _, err := o.check(); err != nil {
+		return fmt.Errorf("maas: %w", err)
+	}
+	return nil
+}
+
+// check fills in defaults, refuses what the server would refuse later, and tells where that is.
+func (o *Options) check() (address, error) {
+	if err := o.checkFields(); err != nil {
+		return address{}, err
+	}
+	return parseURL(o.URL)
+}
+
+func (o *Options) checkFields() error {
 	if o.Transport == "" {
 		o.Transport = TransportAuto
 	}
