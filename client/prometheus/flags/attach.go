@@ -63,7 +63,7 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 		Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
-		if !c.Fallback {
+		if !c.Fallback && !errors.Is(err, memory.ErrOptions) {
 			err = fmt.Errorf("%w (with --%sfallback, local storage would serve alone)", err, prefix)
 		}
 		return nil, err

@@ -152,10 +152,7 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
 		}
 		_ = m.closeClient() // It is lost already.
 	}
-	c, err := maas.Open(ctx, maas.Options{
-		URL: m.o.URL, Name: m.o.Owner, Exclusive: true, SessionTTL: SessionTTL,
-		Transport: m.o.Transport, Timeout: 5 * time.Second,
-	})
+	c, err := maas.Open(ctx, m.o.client())
 	if err != nil {
 		return nil, err
 	}

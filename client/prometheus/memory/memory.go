@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,10 @@ var (
 	ErrForked   = errors.New("the memory server holds another log of this owner than this data directory: both have gone on, each in its own way, from a copy or after a take-over; start on an empty directory to go on with the server's, choose another owner name (--storage.tsdb.maas.owner), or free the server's (maas free --owner NAME) to go on with this one")
 	ErrBehind   = errors.New("the memory server holds a newer state of this owner than this data directory, an older copy: start Prometheus anew while the server is there, to go on with it")
 )
+
+// ErrOptions is what Open fails with, whether the server is required or not, where no server could ever be
+// used so.
+var ErrOptions = errors.New("--storage.tsdb.maas.url, .owner or .transport cannot work")
 
 var errMayLive = errors.New("the memory server was restarted a moment ago: who had this owner's memory may live, and has the time of a lease to come back for it")
 
@@ -108,6 +113,27 @@ type Manager struct {
 	why   error // Why it is not up.
 }
 
+// client is what a session is opened with.
+func (o *Options) client() maas.Options {
+	return maas.Options{
+		URL: o.URL, Name: o.Owner, Exclusive: true, SessionTTL: SessionTTL,
+		Transport: o.Transport, Timeout: 5 * time.Second,
+	}
+}
+
+// check refuses what would leave a mirror without its server for ever. A bare word is a name that the
+// client takes for a host, and port 80; here it is a slip.
+func (o *Options) check() error {
+	err := o.client().Check()
+	if err == nil && !strings.Contains(o.URL, ":") {
+		err = fmt.Errorf("%q names no port; give %s:3000, or http://%s for port 80", o.URL, o.URL, o.URL)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	return nil
+}
+
 // Open connects. Unless the server is required, it returns a Manager also when there is none, which
 // goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died;
 // not so for a directory that has a log and needs nothing of the server's: that connects later.
@@ -121,6 +147,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	if o.Owner == "" {
 		o.Owner = NewOwner()
+	}
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	if state.Owner != o.Owner {
 		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment}

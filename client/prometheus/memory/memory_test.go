@@ -3,11 +3,13 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,4 +135,33 @@ func TestOpen__without_a_server(t *testing.T) {
 	_, err = Open(context.Background(), o)
 	require.Error(t, err)
 	require.False(t, errors.Is(err, ErrDegraded))
+}
+
+// A mirror goes on without its server; one that no server can ever serve is said at the start.
+func TestOpen__what_can_never_work_is_refused(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no port":   {URL: "foo"},
+		"TLS":       {URL: "https://host:3000"},
+		"scheme":    {URL: "ftp://host:3000"},
+		"password":  {URL: "http://me:secret@host:3000"},
+		"owner":     {URL: "http://host:3000", Owner: "no spaces"},
+		"transport": {URL: "http://host:3000", Transport: "rdma"},
+	} {
+		var log bytes.Buffer
+		o.Dir, o.Logger, o.Metrics = t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)), NewMetrics(nil)
+		m, err := Open(context.Background(), o)
+		if err == nil {
+			require.NoError(t, m.Close())
+		}
+		require.ErrorIs(t, err, ErrOptions, name)
+		require.NotContains(t, err.Error()+log.String(), "secret", name)
+		entries, err := os.ReadDir(o.Dir)
+		require.NoError(t, err)
+		require.Empty(t, entries, name)
+	}
+}
+
+func TestOpen__a_URL_without_a_scheme(t *testing.T) {
+	server := maastest.Start(t)
+	require.True(t, open(t, strings.TrimPrefix(server.URL, "http://")).Up())
 }
