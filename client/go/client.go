@@ -44,6 +44,8 @@ type Client struct {
 	session session // nil: none
 	bootID  string
 
+	slabSizes []int64
+
 	alive   context.Context // ends with ErrClosed as its cause
 	endLife context.CancelCauseFunc
 	closed  sync.Once
@@ -73,7 +75,7 @@ func (c *Client) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.bootID = health.BootID
+	c.bootID, c.slabSizes = health.BootID, health.SlabSizes
 	if c.options.Transport != TransportHTTP {
 		if err := c.openRDMA(ctx, health); err != nil {
 			return err

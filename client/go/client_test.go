@@ -44,6 +44,9 @@ func TestHealthAndStats(t *testing.T) {
 		health.Memory.MaxPoolSize != 64<<20 {
 		t.Fatalf("%+v", health)
 	}
+	if sizes := c.SlabSizes(); len(sizes) == 0 || !slices.Equal(sizes, health.SlabSizes) || sizes[len(sizes)-1] != 4<<20 {
+		t.Fatalf("slab sizes %v, and of health %v", sizes, health.SlabSizes)
+	}
 	allocate(t, c, AllocateOptions{Size: 1000, Count: 3})
 	stats, err := c.Stats(t.Context())
 	check(t, err)

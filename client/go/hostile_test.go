@@ -58,6 +58,7 @@ func TestNotMaasd(t *testing.T) {
 		"another service": `{"status":"healthy"}`,
 		"endless":         `{"status":"` + strings.Repeat("x", 1<<20) + `"}`,
 		"nested":          strings.Repeat("[", 60000),
+		"slab sizes":      strings.Replace(healthText, "}", `,"slab_sizes":[1024,-1]}`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(answer(200, text))

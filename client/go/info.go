@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -15,13 +16,14 @@ const (
 
 // Health is how the server is, and who it is.
 type Health struct {
-	Status        string `json:"status"`
-	Service       string `json:"service"`
-	Version       string `json:"version"`
-	ArenaID       string `json:"arena_id"` // names the life of the bytes
-	BootID        string `json:"boot_id"`  // names the life of the process
-	Timestamp     int64  `json:"timestamp"`
-	UptimeSeconds int64  `json:"uptime_seconds"`
+	Status        string  `json:"status"`
+	Service       string  `json:"service"`
+	Version       string  `json:"version"`
+	ArenaID       string  `json:"arena_id"`   // names the life of the bytes
+	BootID        string  `json:"boot_id"`    // names the life of the process
+	SlabSizes     []int64 `json:"slab_sizes"` // in bytes, ascending; none where the server does not tell
+	Timestamp     int64   `json:"timestamp"`
+	UptimeSeconds int64   `json:"uptime_seconds"`
 	Memory        struct {
 		MaxPoolSize    int64 `json:"max_pool_size"`
 		BackedBytes    int64 `json:"backed_bytes"`    // that hold memory, lent or not
@@ -73,6 +75,11 @@ type PoolStats struct {
 	RequestedBytes   int64 `json:"requested_bytes"`
 }
 
+// SlabSizes are the server's slab classes in bytes, ascending: what an allocation takes is the smallest that
+// holds it, and the last is the largest allocation. None where the server does not tell. They are those of
+// the process that the client was opened with, and must not be changed.
+func (c *Client) SlabSizes() []int64 { return c.slabSizes }
+
 // Health asks the server how it is. An answer of another process than the one that the session was
 // opened with (another BootID) is an answer all the same, but the session is lost with it.
 func (c *Client) Health(ctx context.Context) (Health, error) {
@@ -101,6 +108,9 @@ func (c *Client) health(ctx context.Context) (Health, error) {
 	}
 	if health.Service != serviceName || health.ArenaID == "" || health.BootID == "" {
 		return Health{}, fmt.Errorf("%s: what answers there is not maasd; correct the URL", c.wire.text)
+	}
+	if sizes := health.SlabSizes; len(sizes) > 0 && (sizes[0] <= 0 || !slices.IsSorted(sizes)) {
+		return Health{}, fmt.Errorf("%s: the server's answer has no sensible slab sizes; is it maasd?", c.wire.text)
 	}
 	return health, nil
 }
