@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
 )
@@ -40,7 +39,7 @@ func (r *Remote) run() {
 		}
 		err := r.flush()
 		// Also after an error: a server may be full of what is no longer needed.
-		if freeErr := r.freeDead(maas.IsExhausted(err)); err == nil {
+		if freeErr := r.freeDead(memory.IsFull(err)); err == nil {
 			err = freeErr
 		}
 		r.report()

@@ -110,16 +110,22 @@ func (m *Manager) connect(ctx context.Context) error {
 		_ = m.closeClient() // The predecessor gets its name back, if it lives.
 		return errMayLive
 	}
+	if err := segment.CheckSizes(c.SlabSizes()); err != nil {
+		return err
+	}
+	old := m.arena.Load()
 	if err := m.attach(ctx, c, h.ArenaID); err != nil {
 		return err
+	}
+	if m.arena.Load() != old {
+		m.room.forget()
 	}
 	m.mu.Lock()
 	m.why = nil
 	m.mu.Unlock()
 	m.failures.Store(0)
 	m.up.Store(true)
-	m.o.Metrics.Up.Set(1)
-	m.o.Metrics.Degraded.Set(0)
+	m.showState()
 	m.o.Metrics.Transport.Reset()
 	m.o.Metrics.Transport.WithLabelValues(c.Transport()).Set(1)
 	m.o.Logger.Info("MaaS server is in use", "url", m.o.URL, "owner", m.o.Owner, "transport", c.Transport(), "arena", h.ArenaID)

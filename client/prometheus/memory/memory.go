@@ -99,6 +99,8 @@ type Manager struct {
 	up       atomic.Bool
 	failures atomic.Int32
 	reload   atomic.Bool // The server has lost some of what it held.
+	room     room
+	lent     lent
 
 	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
 	// goes on without the server begins a head of its own.
@@ -156,7 +158,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
-	m.o.Metrics.Degraded.Set(1)
+	m.showState()
 	m.empty, m.opening = IsEmpty(o.Dir), true
 	waits := o.Required || m.empty
 	if err := m.connectFirst(ctx, waits); err != nil {
@@ -165,6 +167,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			m.closeClient()
 			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
 		}
+		m.why = err
 		m.o.Logger.Warn("MaaS server is not in use; local storage serves alone until it is", "url", o.URL, "err", err)
 	}
 	m.empty, m.opening = false, false
@@ -239,21 +242,6 @@ func (m *Manager) UpdateState(change func(*State)) error {
 	return nil
 }
 
-// Conn is the client as the calls get it.
-type Conn struct {
-	*maas.Client
-	logger *slog.Logger
-}
-
-// Allocate says in the log what was allocated.
-func (c *Conn) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
-	a, err := c.Client.Allocate(ctx, o)
-	for i := range a {
-		c.logger.Info("Allocated from MaaS", "id", a[i].ID, "bytes", a[i].ActualSize)
-	}
-	return a, err
-}
-
 // Read runs a call that changes nothing at the server, bounded by timeout.
 func (m *Manager) Read(op string, timeout time.Duration, call func(context.Context, *Conn) error) error {
 	return m.do(op, timeout, false, call)
@@ -278,7 +266,10 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	start := time.Now()
-	err := call(ctx, &Conn{Client: c, logger: m.o.Logger})
+	err := call(ctx, &Conn{Client: c, m: m})
+	if errors.Is(err, errNotAsked) {
+		return err
+	}
 	m.o.Metrics.Durations.WithLabelValues(op).Observe(time.Since(start).Seconds())
 	if err == nil {
 		m.failures.Store(0)
@@ -292,8 +283,8 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 // judge decides what a failed call says of the server.
 func (m *Manager) judge(err error, timedOut bool) {
 	switch {
-	case maas.IsExhausted(err):
-		// Full, but well: what it holds is there.
+	case IsFull(err):
+		// But well: what it holds is there.
 	case errors.Is(err, segment.ErrOutOfRange), errors.Is(err, segment.ErrFreed):
 	case maas.IsNotFound(err):
 		m.reload.Store(true)
@@ -329,8 +320,7 @@ func (m *Manager) trip(err error) {
 	if !m.up.CompareAndSwap(true, false) {
 		return
 	}
-	m.o.Metrics.Up.Set(0)
-	m.o.Metrics.Degraded.Set(1)
+	m.showState()
 	meanwhile := "local storage serves until it is back"
 	if m.o.Required {
 		meanwhile = "what it holds is out of reach until it is back"
@@ -342,12 +332,25 @@ func (m *Manager) trip(err error) {
 	}
 }
 
+// showState keeps the metrics of how the server is.
+func (m *Manager) showState() {
+	up, degraded := 0.0, 1.0
+	if m.up.Load() {
+		up = 1
+		if !m.room.full() {
+			degraded = 0
+		}
+	}
+	m.o.Metrics.Up.Set(up)
+	m.o.Metrics.Degraded.Set(degraded)
+}
+
 // Close ends the session; the memory stays with the owner's name.
 func (m *Manager) Close() error {
 	m.cancel()
 	<-m.done
 	m.up.Store(false)
-	m.o.Metrics.Up.Set(0)
+	m.showState()
 	return m.closeClient()
 }
 

@@ -61,7 +61,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
-		Degraded:       gauge("degraded", "Whether the memory server is not in use (1): local storage stands in, in remote mode nothing does."),
+		Degraded:       gauge("degraded", "Whether what is new does not reach the memory server (1): it is not in use (up is 0), or has no room (up is 1)."),
 		Transport:      gaugeVec("transport_info", "How bytes travel to the memory server; always 1.", "transport"),
 		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
 		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes of these allocations.", "content"),

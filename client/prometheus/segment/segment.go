@@ -31,6 +31,7 @@ type Memory interface {
 	List(ctx context.Context, owner string) ([]maas.Allocation, error)
 	ReadV(context.Context, []maas.Range) error
 	WriteV(context.Context, []maas.Range) error
+	SlabSizes() []int64
 }
 
 // ErrFreed is a read of a file that was freed meanwhile: it says nothing of the server.
@@ -38,23 +39,6 @@ var ErrFreed = errors.New("the file is no longer in use")
 
 // ErrOutOfRange is a read of bytes that the file does not hold.
 var ErrOutOfRange = errors.New("outside of the bytes that are in remote memory")
-
-const (
-	mib       = 1 << 20
-	maxExtent = 4 * mib
-)
-
-// extentSize is the size of a file's index-th extent: small files take little, and each size fills
-// one of the server's slabs.
-func extentSize(index int) int64 {
-	switch {
-	case index < 2:
-		return mib / 2
-	case index < 5:
-		return mib
-	}
-	return maxExtent
-}
 
 type extent struct {
 	header
@@ -234,7 +218,7 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 	f.mu.RUnlock()
 	for ; n > 0 || len(extents) == 0; spares++ {
 		if spares == len(f.spare) {
-			if err := f.allocate(ctx, mem, extentSize(index+spares)); err != nil {
+			if err := f.allocate(ctx, mem, extentSize(index+spares, mem.SlabSizes())); err != nil {
 				return nil, 0, err
 			}
 		}

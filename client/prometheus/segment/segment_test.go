@@ -287,3 +287,53 @@ func TestList__what_is_too_large_to_be_an_extent_is_none(t *testing.T) {
 	require.Empty(t, l.Files)
 	require.Equal(t, []string{a[0].ID}, l.Orphans)
 }
+
+// other is a memory that says to have other slab classes.
+type other struct {
+	Memory
+	classes []int64
+}
+
+func (o other) SlabSizes() []int64 { return o.classes }
+
+func TestFile__lies_in_the_slabs_that_the_server_has(t *testing.T) {
+	for classes, whole := range map[string]bool{
+		"64KiB": true, "1KiB,128KiB": true, "512KiB,2MiB": true, "4MiB": true, "8KiB,8MiB": false, "1KiB,2KiB,4KiB,8KiB,512KiB,1MiB,4MiB": true,
+	} {
+		c := client(t, "--slab-sizes", classes)
+		require.NoError(t, CheckSizes(c.SlabSizes()))
+		f := New("me", 1, Name{Kind: WAL}, false)
+		b := random(1, 7*mib)
+		require.NoError(t, f.Append(ctx, c, b[:mib]), classes)
+		require.NoError(t, f.Append(ctx, c, b[mib:]), classes)
+		l, err := List(ctx, c, "me")
+		require.NoError(t, err)
+		require.Empty(t, l.Orphans)
+		require.Len(t, l.Files, 1)
+		require.Equal(t, b, content(t, c, l.Files[0]), classes)
+		lent, err := c.List(ctx, "me")
+		require.NoError(t, err)
+		for _, a := range lent {
+			require.Equal(t, whole, a.Size == a.ActualSize, "%s: %+v", classes, a)
+		}
+	}
+}
+
+func TestFile__goes_on_where_the_classes_were_others(t *testing.T) {
+	c := client(t)
+	b := random(1, 3*mib)
+	f := New("me", 1, Name{Kind: WAL}, false)
+	require.NoError(t, f.Append(ctx, c, b[:2*mib]))
+	l, err := List(ctx, c, "me")
+	require.NoError(t, err)
+	require.NoError(t, l.Files[0].Append(ctx, other{c, []int64{kib, 64 * kib}}, b[2*mib:]))
+	l, err = List(ctx, c, "me")
+	require.NoError(t, err)
+	require.Empty(t, l.Orphans)
+	require.Equal(t, b, content(t, c, l.Files[0]))
+}
+
+func TestCheckSizes__says_what_is_too_small(t *testing.T) {
+	require.ErrorContains(t, CheckSizes([]int64{kib, 8 * kib}), "--slab-sizes")
+	require.NoError(t, CheckSizes(nil))
+}

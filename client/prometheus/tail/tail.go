@@ -20,7 +20,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 	"maas/client/prometheus/segment"
@@ -73,8 +72,7 @@ type Tail struct {
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
 
-	full     atomic.Bool // The server was, at the last look.
-	saidFull bool        // Of the tail's goroutine.
+	full atomic.Bool // The server was, at the last look.
 
 	// minTime is where the head begins, as remote memory knows it.
 	minTime atomic.Int64
@@ -130,12 +128,13 @@ func (t *Tail) Close() {
 func (t *Tail) round() {
 	for {
 		more, err := t.step()
-		if maas.IsExhausted(err) {
-			t.full.Store(true) // Of what is no longer needed, perhaps.
-			_, freeErr := t.release()
+		full := memory.IsFull(err)
+		t.full.Store(full)
+		if full {
+			_, freeErr := t.release() // Of what is no longer needed, perhaps.
 			err = errors.Join(err, freeErr)
 		}
-		t.report(err)
+		t.report()
 		if err != nil || !more {
 			return
 		}
@@ -143,17 +142,8 @@ func (t *Tail) round() {
 }
 
 // report keeps the metrics of what is where.
-func (t *Tail) report(err error) {
+func (t *Tail) report() {
 	metrics := t.memory.Metrics()
-	if full := maas.IsExhausted(err); full != t.saidFull {
-		t.full.Store(full)
-		t.saidFull = full
-		if full {
-			t.o.Logger.Warn("MaaS server is full: what is new stays on local disk alone until there is room; give it more memory (maasd --max-pool-size)", "err", err)
-		} else if err == nil {
-			t.o.Logger.Info("MaaS server has room again")
-		}
-	}
 	type sum struct{ allocations, allocated, stored int64 }
 	sums := map[segment.Kind]*sum{segment.WAL: {}, segment.WBL: {}, segment.Checkpoint: {}}
 	if t.o.Chunks {

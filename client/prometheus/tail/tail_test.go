@@ -171,6 +171,30 @@ func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+// Any slab classes will do, and the log is in use all the time.
+func TestRestore__from_a_server_of_other_slab_classes(t *testing.T) {
+	for _, classes := range []string{"64KiB", "8KiB,256KiB,1MiB", "8MiB"} {
+		server := maastest.Start(t, "--max-pool-size", "64MiB", "--slab-sizes", classes)
+		d := newDataDir(t)
+		for i := range 4 {
+			d.append(fmt.Sprintf("wal/%08d", i), 5*segmentSize)
+		}
+		n := start(t, server.URL, d.dir)
+		maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 20*segmentSize })
+		require.True(t, n.Up(), classes)
+		require.Zero(t, testutil.ToFloat64(n.Metrics().Errors.WithLabelValues("append")), classes)
+		n.stop(t)
+
+		other := t.TempDir()
+		m, err := connect(t, server.URL, other, true)
+		require.NoError(t, err)
+		_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		require.Equal(t, contents(t, d.dir), contents(t, other), classes)
+		require.NoError(t, m.Close())
+	}
+}
+
 func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
