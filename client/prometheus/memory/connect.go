@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"maas/client/go"
 	"maas/client/prometheus/segment"
@@ -64,12 +68,32 @@ func (m *Manager) lost() <-chan struct{} {
 // stillDown logs the first failure of its kind; a server that is gone for a day is not a thousand lines.
 func (m *Manager) stillDown(err error) {
 	m.mu.Lock()
-	said := m.why != nil && m.why.Error() == err.Error()
+	said := m.why != nil && kind(m.why) == kind(err)
 	m.why = err
 	m.mu.Unlock()
 	if !said {
 		m.o.Logger.Warn("MaaS server is not in use yet", "url", m.o.URL, "err", err)
 	}
+}
+
+// kind is the same for all errors that are one event to who reads the log. That a server is out of reach has
+// many words, one after the other: a connection that broke, one that was refused, a lease that lapsed. Of the
+// rest, numbers do not count.
+func kind(err error) string {
+	var refusal *maas.Error
+	var network net.Error // A timeout is one, and any error of the system.
+	switch {
+	case errors.Is(err, maas.ErrSessionLost), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "out of reach"
+	case !errors.As(err, &refusal) && errors.As(err, &network):
+		return "out of reach"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, err.Error())
 }
 
 func (m *Manager) checkHealth(ctx context.Context) {

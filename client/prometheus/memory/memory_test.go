@@ -165,3 +165,28 @@ func TestOpen__a_URL_without_a_scheme(t *testing.T) {
 	server := maastest.Start(t)
 	require.True(t, open(t, strings.TrimPrefix(server.URL, "http://")).Up())
 }
+
+func TestLog__an_outage_is_one_line(t *testing.T) {
+	server := maastest.Start(t)
+	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
+	require.NoError(t, err)
+	server.Kill()
+	for range failuresToOpen {
+		require.Error(t, health(m))
+	}
+	for range 3 {
+		err := m.connect(context.Background())
+		require.Error(t, err)
+		m.stillDown(err)
+	}
+	require.Equal(t, 1, log.count("level=WARN"), log)
+	m.stillDown(maas.ErrNameTaken)
+	require.Equal(t, 2, log.count("level=WARN"), "that is another thing")
+}
+
+func TestLog__no_server_at_the_start_is_one_line(t *testing.T) {
+	m, log, err := openLogged(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
+	require.NoError(t, err)
+	m.stillDown(m.connect(context.Background()))
+	require.Equal(t, 1, log.count("level=WARN"), log)
+}
