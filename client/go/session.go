@@ -79,6 +79,25 @@ func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error)
 	return s, nil
 }
 
+// EndSession ends a session whose client cannot do so any more, because its process is dead: its name is free
+// at once, and not when its lease lapses. That there is no such session is no error. Options.Name is of no
+// interest.
+func EndSession(ctx context.Context, o Options, id string) error {
+	to, err := o.check()
+	if err == nil && !answeredID.MatchString(id) {
+		err = fmt.Errorf("%q is no id of a session", shorten(id, 40))
+	}
+	if err != nil {
+		return fmt.Errorf("maas: end a session: %w", err)
+	}
+	w := newWire(to, o.Timeout)
+	defer w.close()
+	if err := w.do(ctx, &call{method: "DELETE", path: "/sessions/" + id, control: true}); err != nil && !errors.Is(err, ErrSessionLost) {
+		return fmt.Errorf("maas: end a session: %w", err)
+	}
+	return nil
+}
+
 func (s *httpSession) name() string { return s.id }
 
 func (s *httpSession) lost() context.Context { return s.living }

@@ -70,6 +70,20 @@ func TestExclusive(t *testing.T) {
 }
 
 // A server that stands still answers no renewal: the client gives up its session by its own clock.
+func TestEndSession(t *testing.T) {
+	s := startServer(t)
+	o := Options{URL: s.url, Name: "dead", Exclusive: true, Transport: wantedTransport()}
+	c, err := Open(t.Context(), o)
+	check(t, err)
+	defer c.Close()
+	check(t, EndSession(t.Context(), o, c.Session()))
+	check(t, EndSession(t.Context(), o, c.Session()))
+	next, err := Open(t.Context(), o)
+	check(t, err)
+	check(t, next.Close())
+	wantError(t, EndSession(t.Context(), o, "../allocations"), nil, "maas: end a session", "no id")
+}
+
 func TestLeaseLapses(t *testing.T) {
 	s := startServer(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: 2 * time.Second})
