@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"maas/client/prometheus/memory"
@@ -51,6 +52,9 @@ func (r *Remote) run() {
 func (r *Remote) flush() error {
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
+	if arena := r.memory.Arena(); arena != r.arenaNow() && !r.moveTo(arena) {
+		return errLost
+	}
 	for {
 		f, b := r.nextPending()
 		if f == nil {
@@ -68,6 +72,9 @@ func (r *Remote) flush() error {
 
 // append makes the bytes remote and takes them from what waits, as one step to a reader.
 func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
+	if r.memory.Arena() != r.arenaNow() {
+		return fmt.Errorf("the server's memory is another one than before: %w", segment.ErrFreed)
+	}
 	return f.file.AppendThen(ctx, c, b.data, func(publish func()) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -114,7 +121,7 @@ func (r *Remote) freeDead(full bool) error {
 
 // check ends the process when completed chunks cannot be kept any longer.
 func (r *Remote) check(flushErr error) {
-	if arena := r.memory.Arena(); arena != r.arena {
+	if errors.Is(flushErr, errLost) {
 		r.fail(errLost)
 		return
 	}
@@ -144,6 +151,47 @@ func (r *Remote) check(flushErr error) {
 	case !oldest.IsZero() && time.Since(oldest) > r.o.MaxPendingAge:
 		r.fail(fmt.Errorf("completed chunks wait for the memory server since %s, longer than the limit of %s: %w", oldest.Format(time.RFC3339), r.o.MaxPendingAge, flushErr))
 	}
+}
+
+func (r *Remote) arenaNow() *memory.Arena {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.arena
+}
+
+// moveTo goes on in another memory than before, where that has every byte of a chunk that the one before had,
+// perhaps none; else it changes nothing. What waits is written there. Caller holds flushMu.
+func (r *Remote) moveTo(arena *memory.Arena) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there := map[segment.Name]*segment.File{}
+	for _, f := range arena.Listing.Files {
+		there[f.Name()] = f
+	}
+	for _, f := range r.files {
+		l := there[f.file.Name()]
+		if f.file.Len() > 0 && (l == nil || !slices.Equal(l.Pieces(), f.file.Pieces())) {
+			return false
+		}
+	}
+	r.arena = arena
+	for i, f := range r.files {
+		if f.file.Len() > 0 {
+			f.file = there[f.file.Name()]
+			delete(there, f.file.Name())
+			continue
+		}
+		f.file = segment.New(r.memory.Owner(), arena.Epoch, f.file.Name(), true)
+		if i > 0 {
+			f.file.After(r.files[i-1].number, r.files[i-1].end())
+		}
+	}
+	for name, f := range there {
+		if name.Kind == segment.Chunks {
+			r.dead = append(r.dead, f)
+		}
+	}
+	return true
 }
 
 func (r *Remote) fail(err error) {

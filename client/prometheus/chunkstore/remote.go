@@ -123,7 +123,6 @@ func (f *remoteFile) written(n, records int) {
 type Remote struct {
 	o      RemoteOptions
 	memory *memory.Manager
-	arena  *memory.Arena
 	reader *reader
 	kick   chan struct{}
 	stop   chan struct{}
@@ -131,7 +130,8 @@ type Remote struct {
 
 	flushMu sync.Mutex // Held by the one who writes to remote memory; before mu.
 
-	mu       sync.RWMutex // Guards what follows.
+	mu       sync.RWMutex  // Guards what follows.
+	arena    *memory.Arena // What files lie in.
 	files    []*remoteFile
 	dead     []*segment.File
 	cut      bool

@@ -242,6 +242,73 @@ func TestRemote__ends_when_too_much_waits(t *testing.T) {
 	}
 }
 
+// A server that loses its memory before a chunk was in it has lost none.
+func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, true)
+	fatal := make(chan error, 1)
+	s, err := NewRemote(m, RemoteOptions{Fatal: func(err error) { fatal <- err }})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	var all []written
+	for round := range 2 { // The first time there is no chunk at all, the second time some wait.
+		arena := m.Arena()
+		server.Kill()
+		if round > 0 {
+			all = write(t, s, rnd, 100)
+			s.CutNewFile()
+			all = append(all, write(t, s, rnd, 100)...)
+		}
+		server.Restart()
+		maastest.Eventually(t, "its new memory is in use", func() bool { return m.Up() && m.Arena() != arena || len(fatal) > 0 })
+		maastest.Eventually(t, "all is remote", func() bool { return s.IsQueueEmpty() || len(fatal) > 0 })
+		require.Empty(t, fatal)
+	}
+	all = append(all, write(t, s, rnd, 100)...)
+	checkReads(t, s, all)
+	s, m = restartRemote(t, server.URL, dir, s, m, RemoteOptions{})
+	require.Empty(t, fatal)
+	checkIterates(t, s, all)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// Somebody frees by hand what is no chunk; then a chunk.
+func TestRemote__only_lost_chunks_end_it(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	fatal := make(chan error, 1)
+	s, err := NewRemote(m, RemoteOptions{Fatal: func(err error) { fatal <- err }})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	all := write(t, s, rnd, 5000)
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	lookAnew := func() {
+		t.Helper()
+		arena := m.Arena()
+		_ = m.Read("read", mirrorReadTimeout, func(ctx context.Context, c *memory.Conn) error {
+			return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+		})
+		maastest.Eventually(t, "the server is looked at anew", func() bool { return m.Up() && m.Arena() != arena })
+	}
+	lookAnew()
+	all = append(all, write(t, s, rnd, 5000)...)
+	maastest.Eventually(t, "the rest is remote, too", func() bool { return s.IsQueueEmpty() || len(fatal) > 0 })
+	require.Empty(t, fatal)
+	checkReads(t, s, all)
+	checkIterates(t, s, all)
+
+	ranges, err := s.files[0].file.Ranges(nil, make([]byte, 1), 0)
+	require.NoError(t, err)
+	_, _, err = clientOf(t, m).Free(context.Background(), ranges[0].ID)
+	require.NoError(t, err)
+	lookAnew()
+	require.ErrorIs(t, <-fatal, errLost)
+	require.ErrorIs(t, s.Close(), errLost)
+	require.NoError(t, m.Close())
+}
+
 // Among it a chunk that is larger than a batch, and the first of its file.
 func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
