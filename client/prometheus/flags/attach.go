@@ -71,6 +71,7 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	a := &Attachment{c: c, logger: logger, memory: m}
 	a.Exit = func(err error) {
 		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
+		_ = m.Close() // The next start need not wait for the lease.
 		os.Exit(1)
 	}
 	lost, err := a.restore(ctx, dir)

@@ -187,6 +187,7 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
 		return nil, err
 	}
 	m.client.Store(c)
+	m.keepSession(c)
 	return c, nil
 }
 

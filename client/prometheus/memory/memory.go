@@ -101,6 +101,7 @@ type Manager struct {
 	reload   atomic.Bool // The server has lost some of what it held.
 	room     room
 	lent     lent
+	place    place
 
 	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
 	// goes on without the server begins a head of its own.
@@ -159,12 +160,15 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
 	m.showState()
+	m.place = holdPlace(o.Dir)
+	m.endPredecessor(ctx)
 	m.empty, m.opening = IsEmpty(o.Dir), true
 	waits := o.Required || m.empty
 	if err := m.connectFirst(ctx, waits); err != nil {
 		if o.Required || errors.Is(err, context.Canceled) || waits && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
 			m.closeClient()
+			m.place.release()
 			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
 		}
 		m.why = err
@@ -351,6 +355,7 @@ func (m *Manager) Close() error {
 	<-m.done
 	m.up.Store(false)
 	m.showState()
+	defer m.place.release()
 	return m.closeClient()
 }
 

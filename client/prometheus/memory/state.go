@@ -36,6 +36,11 @@ type State struct {
 	// MinValidTime is where the head begins, in milliseconds: what is older went to blocks. The log still
 	// has a part of it, which must not come back without the rest. Nil: nothing was truncated yet.
 	MinValidTime *int64 `json:"min_valid_time,omitempty"`
+
+	// Session is that of the process that held the directory last, and Place where the directory was
+	// then. Who knows a session's id can end it: the file is its owner's alone.
+	Session string `json:"session,omitempty"`
+	Place   string `json:"place,omitempty"`
 }
 
 // LoadState reads the state of a data directory; there is none before the first start.
@@ -69,7 +74,7 @@ func (s State) Save(dir string) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(append(b, '\n'))
-	if err := errors.Join(err, f.Chmod(0o666), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), filepath.Join(dir, StateFile)); err != nil {

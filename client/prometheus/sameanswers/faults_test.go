@@ -183,8 +183,17 @@ func (s *scene) destroy() {
 }
 
 func (s *scene) killOurs() {
+	s.t.Helper()
 	s.ours.kill()
 	s.start()
+	s.waitedForNobody()
+}
+
+// waitedForNobody: the next start on the same directory ends the session of the one before.
+func (s *scene) waitedForNobody() {
+	s.t.Helper()
+	require.NotContains(s.t, s.ours.log.String(), "waiting for its lease")
+	require.NotContains(s.t, s.ours.log.String(), "name_taken")
 }
 
 func (s *scene) killOursAndServer() {
@@ -265,6 +274,7 @@ func (s *scene) failStop() {
 	require.Equal(s.t, 1, s.ours.cmd.ProcessState.ExitCode())
 	require.Contains(s.t, s.ours.log.String(), "nothing is lost, the next start reads the log")
 	s.start()
+	s.waitedForNobody()
 	s.same("after the fail-stop")
 }
 

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"maas/client/go"
+	"maas/client/prometheus/maastest"
+)
+
+// logged makes a directory one that has a log, which waits for nobody in mirror mode.
+func logged(t *testing.T, dir string) string {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o777))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", "00000000"), []byte("log"), 0o666))
+	return dir
+}
+
+// A process that was killed leaves its session, and no lock.
+func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
+	server := maastest.Start(t)
+	for _, required := range []bool{true, false} {
+		o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Required: required}
+		first, _, err := openLogged(t, o)
+		require.NoError(t, err)
+		first.place.release() // It goes on to renew its session: only its end makes the name free.
+		second, log, err := openLogged(t, o)
+		require.NoError(t, err)
+		require.True(t, second.Up())
+		require.Zero(t, log.count("name is taken"))
+		require.NoError(t, second.Close())
+		require.NoError(t, first.Close())
+	}
+}
+
+func TestPlace__a_living_session_is_not_ended(t *testing.T) {
+	server := maastest.Start(t)
+	dir := logged(t, t.TempDir())
+	first, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	copied := t.TempDir()
+	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
+	for name, dir := range map[string]string{"the same directory": dir, "a copy of it": copied} {
+		before, err := os.ReadFile(filepath.Join(dir, StateFile))
+		require.NoError(t, err)
+		second, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+		require.NoError(t, err)
+		require.ErrorIs(t, second.reason(), maas.ErrNameTaken, name)
+		require.NoError(t, second.Close())
+		require.NoError(t, health(first), name)
+		after, err := os.ReadFile(filepath.Join(dir, StateFile))
+		require.NoError(t, err)
+		require.Equal(t, string(before), string(after), name)
+	}
+	// A copy may be moved to where the original was, and that away: its process lives.
+	require.NoError(t, os.Rename(dir, dir+".away"))
+	require.NoError(t, os.Rename(copied, dir))
+	second, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	require.ErrorIs(t, second.reason(), maas.ErrNameTaken)
+	require.NoError(t, second.Close())
+	require.NoError(t, health(first))
+	require.NoError(t, os.Rename(dir+".away", copied))
+}
+
+func TestState__is_its_owner_s_alone(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	dir := t.TempDir()
+	path := filepath.Join(dir, StateFile)
+	require.NoError(t, os.WriteFile(path, []byte(`{"owner":"me"}`), 0o666))
+	require.NoError(t, State{Owner: "me", Session: "secret"}.Save(dir))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
