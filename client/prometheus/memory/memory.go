@@ -138,8 +138,7 @@ func (o *Options) check() error {
 }
 
 // Open connects. Unless the server is required, it returns a Manager also when there is none, which
-// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died;
-// not so for a directory that has a log and needs nothing of the server's: that connects later.
+// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died.
 func Open(ctx context.Context, o Options) (*Manager, error) {
 	state, err := LoadState(o.Dir)
 	if err != nil {
@@ -155,7 +154,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		return nil, err
 	}
 	if state.Owner != o.Owner {
-		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment}
+		// What is of the directory's log stays.
+		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment, MinValidTime: state.MinValidTime}
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
@@ -163,9 +163,9 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m.place = holdPlace(o.Dir)
 	m.endPredecessor(ctx)
 	m.empty, m.opening = IsEmpty(o.Dir), true
-	waits := o.Required || m.empty
-	if err := m.connectFirst(ctx, waits); err != nil {
-		if o.Required || errors.Is(err, context.Canceled) || waits && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
+	needed := o.Required || m.empty
+	if err := m.connectFirst(ctx, needed); err != nil {
+		if o.Required || errors.Is(err, context.Canceled) || needed && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
 			m.closeClient()
 			m.place.release()
@@ -179,13 +179,18 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// connectFirst connects; with waits, it gives a dead predecessor's lease the time to lapse.
-func (m *Manager) connectFirst(ctx context.Context, waits bool) error {
-	deadline := time.Now().Add(2 * SessionTTL)
+// connectFirst connects, and gives a dead predecessor's lease the time to lapse: the server may hold more of
+// the log than the directory does. Where the server is needed, it waits twice as long before it gives up.
+func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
+	patience := SessionTTL + 2*retryInterval
+	if needed {
+		patience = 2 * SessionTTL
+	}
+	deadline := time.Now().Add(patience)
 	for said := false; ; {
 		err := m.connect(ctx)
 		taken := errors.Is(err, maas.ErrNameTaken)
-		if !taken && !errors.Is(err, errMayLive) || !waits {
+		if !taken && !errors.Is(err, errMayLive) {
 			return err
 		}
 		if time.Now().After(deadline) {
