@@ -81,10 +81,16 @@ start_server --log-file "$WORK/maas.log" --log-level info
 allocate '{"size_bytes":1000}'
 first=$ID
 request GET "/allocate/$first"
+request POST "/allocate/$first/renew" -d ''
+equal 'renewal of what has no lease' 409 "$STATUS"
+request POST /sessions -H 'Content-Type: application/json' -d '{"name":"one","ttl_seconds":60}'
+request POST "/sessions/$(jq -r .id <<<"$BODY")/renew" -d ''
+equal 'renewal of a session' 200 "$STATUS"
 request DELETE "/allocate/$first"
 wait_for 5 grep -q "DELETE /allocate/${first%%-*}\.\.\. status=200" "$WORK/maas.log"
 grep -q 'POST /allocate status=200' "$WORK/maas.log" || fail 'no line for POST'
-! grep -q ' GET ' "$WORK/maas.log" || fail 'a line for GET at level info'
+grep -q 'POST /sessions status=200' "$WORK/maas.log" || fail 'no line for a session'
+! grep -qE ' GET |/renew ' "$WORK/maas.log" || fail 'a line for GET or a renewal at level info'
 equal 'lines on stderr' "Listening on $URL" "$(cat "$LOG")"
 
 step 'rotation'

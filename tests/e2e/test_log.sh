@@ -5,7 +5,7 @@
 # posts COUNT: so many requests that each log a line, on one connection.
 posts() {
 	# shellcheck disable=SC2016  # the words are awk's
-	awk -v count="$1" -v url="$URL/allocate/x/renew" 'BEGIN {
+	awk -v count="$1" -v url="$URL/sessions/x/ticket" 'BEGIN {
 		for (i = 0; i < count; i++)
 			printf "url = \"%s\"\noutput = /dev/null\nwrite-out = \"%%{http_code}\\n\"\n" \
 				"request = POST\ndata = \"\"\nnext\n", url
