@@ -118,6 +118,25 @@ func (c *Client) Free(ctx context.Context, ids ...string) (freed int, unknown []
 	return freed, unknown, nil
 }
 
+// Renew starts an allocation's lease (lifetime "ttl") anew. IsNotFound tells when it is not there any more.
+func (c *Client) Renew(ctx context.Context, id string) error {
+	ctx, done, err := c.begin(ctx, true)
+	if err != nil {
+		return fmt.Errorf("maas: renew %s: %w", shorten(id, 40), err)
+	}
+	defer done()
+	err = checkID(id)
+	if err == nil {
+		err = c.wire.do(ctx, &call{
+			method: "POST", path: "/allocate/" + id + "/renew", body: newBody([]byte("{}"), nil),
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("maas: renew %s: %w", shorten(id, 40), err)
+	}
+	return nil
+}
+
 // allocationAnswer is an allocation as the server describes it.
 type allocationAnswer struct {
 	ID         string  `json:"id"`

@@ -76,6 +76,11 @@ func TestAllocateDescribeFree(t *testing.T) {
 	if got, err = c.Describe(ctx, leased[0].ID); err != nil || got.Lifetime != "ttl" {
 		t.Fatal(got, err)
 	}
+	check(t, c.Renew(ctx, leased[0].ID))
+	wantError(t, c.Renew(ctx, lent[0].ID), nil, "maas: renew "+lent[0].ID, "not_renewable")
+	if err := c.Renew(ctx, "../x"); !IsNotFound(err) {
+		t.Fatal(err)
+	}
 	freed, unknown, err := c.Free(ctx, lent[0].ID, "x", lent[1].ID, leased[0].ID, `"`)
 	check(t, err)
 	if freed != 3 || !slices.Equal(unknown, []string{"x", `"`}) {
