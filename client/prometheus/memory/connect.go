@@ -23,6 +23,7 @@ import (
 func (m *Manager) run(ctx context.Context) {
 	defer close(m.done)
 	for {
+		m.renewLeases()
 		interval := healthInterval
 		if !m.up.Load() {
 			interval = retryInterval
@@ -138,6 +139,9 @@ func (m *Manager) connect(ctx context.Context) error {
 		return err
 	}
 	old := m.arena.Load()
+	if old != nil && m.lapsed() {
+		m.reload.Store(true)
+	}
 	if err := m.attach(ctx, c, h.ArenaID); err != nil {
 		return err
 	}

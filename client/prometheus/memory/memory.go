@@ -66,6 +66,9 @@ type Options struct {
 	// all who wrote to it. Nil: it has all.
 	Compare func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (Relation, error)
 
+	// Lease is how long memory of an owner whose name is made up outlives its Prometheus; 0: 70 minutes.
+	Lease time.Duration
+
 	Logger  *slog.Logger
 	Metrics *Metrics
 }
@@ -102,6 +105,8 @@ type Manager struct {
 	room     room
 	lent     lent
 	place    place
+	madeUp   bool // The owner's name.
+	leases   leases
 
 	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
 	// goes on without the server begins a head of its own.
@@ -144,11 +149,15 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Owner == "" {
+	madeUp := o.Owner == ""
+	if madeUp {
 		o.Owner = state.Owner
 	}
 	if o.Owner == "" {
 		o.Owner = NewOwner()
+	}
+	if o.Lease == 0 {
+		o.Lease = defaultLease
 	}
 	if err := o.check(); err != nil {
 		return nil, err
@@ -158,7 +167,10 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment, MinValidTime: state.MinValidTime}
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
-	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state}
+	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp}
+	if madeUp {
+		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and a directory that does not last leaves its memory behind, for an hour, at each start; give a name that lasts (--storage.tsdb.maas.owner)", "owner", o.Owner)
+	}
 	m.showState()
 	m.place = holdPlace(o.Dir)
 	m.endPredecessor(ctx)

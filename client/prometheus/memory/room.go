@@ -47,6 +47,7 @@ func (c *Conn) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.All
 	if err := c.m.room.refused(o.Size); err != nil {
 		return nil, err
 	}
+	c.m.lifetime(&o)
 	a, err := c.Client.Allocate(ctx, o)
 	switch {
 	case err == nil:

@@ -57,7 +57,7 @@ func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
 
 func allocate(m *Manager, size int64) error {
 	return m.Write("allocate", 0, func(ctx context.Context, c *Conn) error {
-		_, err := c.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: "me"})
+		_, err := c.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: m.Owner()})
 		return err
 	})
 }
