@@ -16,6 +16,9 @@ import (
 // neighbouring labels beside each other, so that few blocks serve a query.
 const blockSize = 16 << 10
 
+// MinCacheSize is the smallest cache that there is; a smaller size means this one.
+const MinCacheSize = 4 * blockSize
+
 type blockKey struct {
 	file  *segment.File // A file whose number is used again is another file.
 	block int64
@@ -37,7 +40,7 @@ type cache struct {
 }
 
 func newCache(size int64) (*cache, error) {
-	n := max(size/blockSize, 4)
+	n := max(size, MinCacheSize) / blockSize
 	arena, err := unix.Mmap(-1, 0, int(n*blockSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes for the cache of remote blocks: %w", n*blockSize, err)

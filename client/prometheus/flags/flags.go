@@ -11,6 +11,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
+
+	"maas/client/prometheus/chunkstore"
 )
 
 const prefix = "storage.tsdb.maas."
@@ -78,6 +80,9 @@ func NormaliseArgs(args []string) []string {
 func (c *Config) check(snapshot bool) error {
 	if c.HTTPConfigFile != "" {
 		return fmt.Errorf("--%shttp-config-file is reserved: the memory server has no authentication yet", prefix)
+	}
+	if c.CacheSize < chunkstore.MinCacheSize {
+		return fmt.Errorf("--%scache-size is %s: it is %s at least, for a chunk that is read passes through it", prefix, c.CacheSize, units.Base2Bytes(chunkstore.MinCacheSize))
 	}
 	if !c.Fallback && snapshot {
 		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
 	"github.com/stretchr/testify/require"
 )
 
@@ -30,6 +31,17 @@ func TestFallback__every_form_parses(t *testing.T) {
 }
 
 func TestCheck__a_snapshot_needs_local_files(t *testing.T) {
-	require.NoError(t, (&Config{Fallback: true}).check(true))
-	require.ErrorContains(t, (&Config{Fallback: false}).check(true), "memory-snapshot-on-shutdown")
+	require.NoError(t, (&Config{Fallback: true, CacheSize: units.MiB}).check(true))
+	require.ErrorContains(t, (&Config{Fallback: false, CacheSize: units.MiB}).check(true), "memory-snapshot-on-shutdown")
+}
+
+func TestCheck__there_is_a_cache(t *testing.T) {
+	for _, size := range []string{"0", "0MB", "1KB", "63KB"} {
+		app := kingpin.New("prometheus", "")
+		config := Add(app.Flag)
+		_, err := app.Parse([]string{"--storage.tsdb.maas.cache-size=" + size})
+		require.NoError(t, err)
+		require.ErrorContains(t, config.check(false), "cache-size", size)
+	}
+	require.NoError(t, (&Config{CacheSize: 64 * units.KiB}).check(false))
 }
