@@ -47,7 +47,7 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunkenc.Chunk, error) {
 	b := r.cache.record(blockKey{file, off / blockSize}, int(off%blockSize))
 	if b != nil {
-		r.memory.Metrics().CacheHits.Inc()
+		r.count(true)
 	} else {
 		var err error
 		if b, err = r.record(file, off); err != nil {
@@ -64,7 +64,8 @@ func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunk
 // record reads a record that no single block of the cache has.
 func (r *reader) record(file *segment.File, off int64) ([]byte, error) {
 	prefix := make([]byte, min(record.PrefixSize, file.Len()-off))
-	if err := r.readAt(file, prefix, off); err != nil {
+	counted := int64(-1)
+	if err := r.readAt(file, prefix, off, &counted); err != nil {
 		return nil, err
 	}
 	size, err := record.Size(prefix)
@@ -75,7 +76,7 @@ func (r *reader) record(file *segment.File, off int64) ([]byte, error) {
 		return nil, r.wrong(file, off, len(prefix), segment.ErrOutOfRange)
 	}
 	b := make([]byte, size)
-	return b, r.readAt(file, b, off)
+	return b, r.readAt(file, b, off, &counted)
 }
 
 // wrong reports bytes that are not what was written; they are not kept.
@@ -87,22 +88,33 @@ func (r *reader) wrong(file *segment.File, off int64, n int, err error) error {
 	return err
 }
 
-func (r *reader) readAt(file *segment.File, p []byte, off int64) error {
+// readAt counts each block once: counted is the last one that was.
+func (r *reader) readAt(file *segment.File, p []byte, off int64, counted *int64) error {
 	for len(p) > 0 {
 		block, at := off/blockSize, int(off%blockSize)
 		n := min(len(p), blockSize-at)
-		if !r.cache.get(p[:n], blockKey{file, block}, at) {
-			r.memory.Metrics().CacheMisses.Inc()
+		hit := r.cache.get(p[:n], blockKey{file, block}, at)
+		if block > *counted {
+			*counted = block
+			r.count(hit)
+		}
+		if !hit {
 			if err := r.fetch(file, block, p[:n], at); err != nil {
 				return err
 			}
-		} else {
-			r.memory.Metrics().CacheHits.Inc()
 		}
 		p = p[n:]
 		off += int64(n)
 	}
 	return nil
+}
+
+func (r *reader) count(hit bool) {
+	if hit {
+		r.memory.Metrics().CacheHits.Inc()
+	} else {
+		r.memory.Metrics().CacheMisses.Inc()
+	}
 }
 
 // fetch reads a block, and some behind it where a file is read in order, and copies dst of it.
