@@ -51,7 +51,7 @@ func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 			return nil, fmt.Errorf("read the extents of owner %q: %w", owner, err)
 		}
 		for i, a := range batch {
-			e := extent{id: a.ID, capacity: a.Size - HeaderSize}
+			e := extent{id: a.ID, capacity: a.Size - HeaderSize, lent: a.ActualSize}
 			e.header, err = decodeHeader(headers[i*HeaderSize:(i+1)*HeaderSize], e.capacity)
 			if errors.Is(err, errNoHeader) {
 				l.Orphans = append(l.Orphans, a.ID)

@@ -45,6 +45,7 @@ type extent struct {
 
 	id       string
 	capacity int64 // Bytes of the file that it can hold.
+	lent     int64 // Bytes that the server lends for it.
 }
 
 func (e *extent) end() int64 { return int64(e.base) + int64(e.length) }
@@ -125,7 +126,7 @@ func (f *File) Allocated() (extents int, bytes int64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for _, e := range slices.Concat(f.extents, f.spare) {
-		bytes += e.capacity + HeaderSize
+		bytes += e.lent
 	}
 	return len(f.extents) + len(f.spare), bytes
 }
@@ -247,7 +248,7 @@ func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
 	f.request = ""
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.spare = append(f.spare, extent{id: a[0].ID, capacity: size - HeaderSize})
+	f.spare = append(f.spare, extent{id: a[0].ID, capacity: size - HeaderSize, lent: a[0].ActualSize})
 	return nil
 }
 

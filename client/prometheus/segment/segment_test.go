@@ -313,8 +313,15 @@ func TestFile__lies_in_the_slabs_that_the_server_has(t *testing.T) {
 		require.Equal(t, b, content(t, c, l.Files[0]), classes)
 		lent, err := c.List(ctx, "me")
 		require.NoError(t, err)
+		var sum int64
 		for _, a := range lent {
 			require.Equal(t, whole, a.Size == a.ActualSize, "%s: %+v", classes, a)
+			sum += a.ActualSize
+		}
+		for _, f := range []*File{f, l.Files[0]} {
+			extents, bytes := f.Allocated()
+			require.Equal(t, len(lent), extents, classes)
+			require.Equal(t, sum, bytes, "%s: what the server lends", classes)
 		}
 	}
 }
