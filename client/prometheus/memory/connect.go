@@ -147,6 +147,7 @@ func (m *Manager) connect(ctx context.Context) error {
 	}
 	if m.arena.Load() != old {
 		m.room.forget()
+		m.showInfo()
 	}
 	m.mu.Lock()
 	m.why = nil

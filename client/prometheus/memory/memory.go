@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and a directory that does not last leaves its memory behind, for an hour, at each start; give a name that lasts (--storage.tsdb.maas.owner)", "owner", o.Owner)
 	}
 	m.showState()
+	m.showInfo()
 	m.place = holdPlace(o.Dir)
 	m.endPredecessor(ctx)
 	m.empty, m.opening = IsEmpty(o.Dir), true
@@ -364,6 +366,15 @@ func (m *Manager) showState() {
 	}
 	m.o.Metrics.Up.Set(up)
 	m.o.Metrics.Degraded.Set(degraded)
+}
+
+func (m *Manager) showInfo() {
+	mode := "mirror"
+	if m.o.Required {
+		mode = "remote"
+	}
+	m.o.Metrics.Info.Reset()
+	m.o.Metrics.Info.WithLabelValues(m.o.Owner, mode, strconv.FormatUint(m.State().Epoch, 10)).Set(1)
 }
 
 // Close ends the session; the memory stays with the owner's name.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -189,4 +190,18 @@ func TestLog__no_server_at_the_start_is_one_line(t *testing.T) {
 	require.NoError(t, err)
 	m.stillDown(m.connect(context.Background()))
 	require.Equal(t, 1, log.count("level=WARN"), log)
+}
+
+func TestMetrics__say_whose_memory_is_used(t *testing.T) {
+	server := maastest.Start(t)
+	for mode, required := range map[string]bool{"mirror": false, "remote": true} {
+		o := Options{URL: server.URL, Owner: "me-" + mode, Dir: t.TempDir(), Required: required}
+		for _, epoch := range []string{"1", "2"} {
+			m, _, err := openLogged(t, o)
+			require.NoError(t, err)
+			require.Equal(t, 1, testutil.CollectAndCount(m.Metrics().Info))
+			require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Info.WithLabelValues("me-"+mode, mode, epoch)))
+			require.NoError(t, m.Close())
+		}
+	}
 }

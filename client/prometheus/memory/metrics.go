@@ -13,6 +13,7 @@ import (
 type Metrics struct {
 	Up             prometheus.Gauge
 	Degraded       prometheus.Gauge
+	Info           *prometheus.GaugeVec // owner, mode, epoch
 	Transport      *prometheus.GaugeVec // transport
 	Allocations    *prometheus.GaugeVec // content
 	AllocatedBytes *prometheus.GaugeVec // content
@@ -53,8 +54,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: namespace + name, Help: help})
 	}
-	gaugeVec := func(name, help string, label string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: namespace + name, Help: help}, []string{label})
+	gaugeVec := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: namespace + name, Help: help}, labels)
 	}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + name, Help: help})
@@ -62,14 +63,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
 		Degraded:       gauge("degraded", "Whether what is new does not reach the memory server (1): it is not in use (up is 0), or has no room (up is 1)."),
+		Info:           gaugeVec("info", "Whose memory is used, in which mode (mirror or remote), and how many starts have written to it; always 1.", "owner", "mode", "epoch"),
 		Transport:      gaugeVec("transport_info", "How bytes travel to the memory server; always 1.", "transport"),
 		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
-		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes of these allocations.", "content"),
+		AllocatedBytes: gaugeVec("allocated_bytes", "Bytes that the memory server lends for these allocations: each takes a slab.", "content"),
 		StoredBytes:    gaugeVec("stored_bytes", "Bytes that the memory server has acknowledged and still holds.", "content"),
 		DirtyBytes:     gauge("dirty_bytes", "Bytes of chunks that no file and no memory server has yet (remote mode)."),
 		CacheBytes:     gauge("cache_bytes", "Bytes in the cache of remote blocks."),
-		CacheHits:      counter("cache_hits_total", "Blocks found in the cache."),
-		CacheMisses:    counter("cache_misses_total", "Blocks that had to be read from the memory server."),
+		CacheHits:      counter("cache_hits_total", "Blocks that reads of chunks found in the cache."),
+		CacheMisses:    counter("cache_misses_total", "Blocks that reads of chunks did not find in the cache."),
 		ChunksWritten:  counter("chunks_written_total", "Chunks acknowledged by the memory server."),
 		BytesRead:      counter("read_bytes_total", "Bytes read from the memory server."),
 		BytesWritten:   counter("written_bytes_total", "Bytes of logs and chunk files written to the memory server."),
@@ -90,7 +92,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		WALAcked:      counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
 	}
 	if reg != nil {
-		reg.MustRegister(m.Up, m.Degraded, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
+		reg.MustRegister(m.Up, m.Degraded, m.Info, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
 			m.CacheBytes, m.CacheHits, m.CacheMisses, m.ChunksWritten, m.BytesRead, m.BytesWritten, m.Durations,
 			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
