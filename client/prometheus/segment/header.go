@@ -34,6 +34,7 @@ const (
 	WAL        Kind = 2 // wal/NUMBER
 	WBL        Kind = 3 // wbl/NUMBER
 	Checkpoint Kind = 4 // wal/checkpoint.NUMBER/PART
+	Block      Kind = 5 // A block's files; package blocks says which part is which.
 )
 
 func (k Kind) String() string {
@@ -46,11 +47,13 @@ func (k Kind) String() string {
 		return "wbl"
 	case Checkpoint:
 		return "checkpoint"
+	case Block:
+		return "block"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// Name names a file. Part is 0 but for the files of a checkpoint.
+// Name names a file. Part is 0 but for the files of a checkpoint and of a block.
 type Name struct {
 	Kind   Kind
 	Number uint32
@@ -58,7 +61,7 @@ type Name struct {
 }
 
 func (n Name) String() string {
-	if n.Kind == Checkpoint {
+	if n.Kind == Checkpoint || n.Kind == Block {
 		return fmt.Sprintf("%s.%08d/%08d", n.Kind, n.Number, n.Part)
 	}
 	return fmt.Sprintf("%s/%08d", n.Kind, n.Number)

@@ -83,7 +83,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	kept := map[segment.Name]*remoteFile{}
 	var dead []*segment.File
 	for _, f := range arena.Listing.Files {
-		if f.Name().Kind == segment.Chunks && !t.o.Chunks {
+		if k := f.Name().Kind; k == segment.Block || k == segment.Chunks && !t.o.Chunks {
 			continue // Another's to take over.
 		}
 		l, ok := byName[f.Name()]

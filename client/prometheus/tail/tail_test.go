@@ -13,6 +13,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -462,4 +463,32 @@ func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, before, contents(t, other))
 	require.NoError(t, m.Close())
+}
+
+// Files of blocks are another package's to copy and to free.
+func TestTail__leaves_the_files_of_blocks_alone(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", segmentSize)
+	n := start(t, server.URL, d.dir)
+	block := segment.New(n.Owner(), n.Arena().Epoch, segment.Name{Kind: segment.Block, Part: 1}, false)
+	require.NoError(t, n.Write("append", 1, func(ctx context.Context, c *memory.Conn) error {
+		return block.Append(ctx, c, []byte("b"))
+	}))
+	n.stop(t)
+
+	n = start(t, server.URL, d.dir)
+	d.append("wal/00000001", segmentSize)
+	maastest.Eventually(t, "the tail has looked", func() bool { return acked(n) >= segmentSize })
+	n.stop(t)
+
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	files := m.Arena().Listing.Files
+	require.Equal(t, block.Name(), files[len(files)-1].Name())
+	plan, lost, err := planRestore(files, true)
+	require.NoError(t, err)
+	require.Zero(t, lost)
+	require.Len(t, slices.Concat(plan...), 2)
 }
