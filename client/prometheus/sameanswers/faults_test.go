@@ -29,6 +29,7 @@ type fault struct {
 // come in this order, on one timeline.
 var mirrorFaults = []fault{
 	{name: "the data directory is destroyed, another node takes over", strike: (*scene).destroy},
+	{name: "shut down with a snapshot, another node takes over", strike: (*scene).takeOverSnapshot},
 	{name: "the server dies in the middle of a take-over", strike: (*scene).killServerInTakeOver, long: true},
 	{name: "server killed, its memory lost", strike: (*scene).killServer, mend: (*scene).restartEmpty},
 	{name: "server killed, its memory kept", strike: (*scene).killServer, mend: (*scene).restartServer, long: true},
@@ -180,6 +181,24 @@ func (s *scene) destroy() {
 	s.config.Dir = s.whole.TempDir()
 	s.start()
 	s.same("after the take-over")
+}
+
+// takeOverSnapshot is what happens to a node that is drained: its successor loads the snapshot that the
+// shutdown made, and replays next to nothing.
+func (s *scene) takeOverSnapshot() {
+	s.t.Helper()
+	s.config.SnapshotOnClose = true
+	s.stop() // Without one: it was opened so.
+	s.forgetSnapshots()
+	s.start()
+	s.stop()
+	s.config.Dir = s.whole.TempDir()
+	s.start()
+	require.Contains(s.t, s.ours.log.String(), "Chunk snapshot loading time")
+	s.same("after the take-over")
+	s.config.SnapshotOnClose = false
+	s.stop()
+	s.start()
 }
 
 func (s *scene) killOurs() {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"math"
 )
 
 // An extent begins with two slots of its header, which are written in turn: whatever moment a
@@ -35,6 +34,7 @@ const (
 	WBL        Kind = 3 // wbl/NUMBER
 	Checkpoint Kind = 4 // wal/checkpoint.NUMBER/PART
 	Block      Kind = 5 // A block's files; package blocks says which part is which.
+	Snapshot   Kind = 6 // chunk_snapshot.NUMBER.OFFSET/PART
 )
 
 func (k Kind) String() string {
@@ -49,11 +49,13 @@ func (k Kind) String() string {
 		return "checkpoint"
 	case Block:
 		return "block"
+	case Snapshot:
+		return "chunk_snapshot"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// Name names a file. Part is 0 but for the files of a checkpoint and of a block.
+// Name names a file. Part is 0 but for the files of a checkpoint, of a block and of a snapshot.
 type Name struct {
 	Kind   Kind
 	Number uint32
@@ -61,7 +63,8 @@ type Name struct {
 }
 
 func (n Name) String() string {
-	if n.Kind == Checkpoint || n.Kind == Block {
+	switch n.Kind {
+	case Checkpoint, Block, Snapshot:
 		return fmt.Sprintf("%s.%08d/%08d", n.Kind, n.Number, n.Part)
 	}
 	return fmt.Sprintf("%s/%08d", n.Kind, n.Number)
@@ -73,12 +76,15 @@ func (n Name) String() string {
 //	 4  version    u8      24  base       u64     60  crc of this slot u32
 //	 5  kind       u8      32  epoch      u64
 //	 6  flags      u16     40  length     u32
-//	 8  number     u32     48  of chunks: after, number u32, length u32
-//	12  part       u32         of the WAL: minimum time i64, the sign bit inverted
-//	16  index      u32     56  zero
+//	 8  number     u32     48  extra      u64
+//	12  part       u32     56  zero
+//	16  index      u32
 //
-// The checksums are CRC-32C. The slot with the higher generation counts. The minimum time is where the head
-// begins, of which the log is; zeros say that it begins where the log does.
+// The checksums are CRC-32C. The slot with the higher generation counts. What extra is, depends on the kind:
+//
+//	chunks    u32 number of the file in front, u32 its length; zero: the number is one less
+//	WAL       i64 where the head begins, the sign bit inverted; zero: where the log does
+//	snapshot  u64 the offset in its name
 type header struct {
 	name       Name
 	flags      uint16
@@ -88,11 +94,8 @@ type header struct {
 	epoch      uint64 // Of the writer.
 	length     uint32 // Bytes that are there, from base on.
 	crc        uint32 // Of these.
-	after      after  // Of chunks.
-	minTime    int64  // Of the WAL.
+	extra      uint64
 }
-
-const signBit = 1 << 63
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -113,12 +116,7 @@ func (h *header) encode(b *[slotSize]byte) {
 	le.PutUint64(b[32:], h.epoch)
 	le.PutUint32(b[40:], h.length)
 	le.PutUint32(b[44:], h.crc)
-	if h.name.Kind == WAL {
-		le.PutUint64(b[48:], uint64(h.minTime)^signBit)
-	} else {
-		le.PutUint32(b[48:], h.after.number)
-		le.PutUint32(b[52:], h.after.length)
-	}
+	le.PutUint64(b[48:], h.extra)
 	le.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
 }
 
@@ -130,7 +128,7 @@ func decodeSlot(b []byte) (header, error) {
 	if b[4] != version {
 		return header{}, fmt.Errorf("header version %d, this program knows %d: use the version of Prometheus that wrote it, or another owner name", b[4], version)
 	}
-	h := header{
+	return header{
 		name:       Name{Kind: Kind(b[5]), Number: le.Uint32(b[8:]), Part: le.Uint32(b[12:])},
 		flags:      le.Uint16(b[6:]),
 		index:      le.Uint32(b[16:]),
@@ -139,14 +137,8 @@ func decodeSlot(b []byte) (header, error) {
 		epoch:      le.Uint64(b[32:]),
 		length:     le.Uint32(b[40:]),
 		crc:        le.Uint32(b[44:]),
-		minTime:    math.MinInt64,
-	}
-	if h.name.Kind == WAL {
-		h.minTime = int64(le.Uint64(b[48:]) ^ signBit)
-	} else {
-		h.after = after{number: le.Uint32(b[48:]), length: le.Uint32(b[52:])}
-	}
-	return h, nil
+		extra:      le.Uint64(b[48:]),
+	}, nil
 }
 
 // decodeHeader takes the newer of the two slots.

@@ -84,18 +84,19 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 		return cmp.Or(-cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.index, b.index))
 	})
 	f := New(owner, extents[0].epoch, name, extents[0].flags&flagSorted != 0)
-	f.after = extents[0].after
 	l.Epoch = max(l.Epoch, f.epoch)
 	for _, e := range extents {
 		if e.epoch == f.epoch && int(e.index) == len(f.extents) && int64(e.base) == f.length() {
 			f.extents = append(f.extents, e)
-			f.minTime = max(f.minTime, e.minTime)
+			f.extra = max(f.extra, e.extra)
 		} else {
 			l.Orphans = append(l.Orphans, e.id)
 		}
 	}
 	if len(f.extents) > 0 {
 		l.Files = append(l.Files, f)
-		l.MinTime = max(l.MinTime, f.minTime)
+		if name.Kind == WAL {
+			l.MinTime = max(l.MinTime, f.minTime())
+		}
 	}
 }

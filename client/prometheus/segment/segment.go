@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -62,40 +61,14 @@ type File struct {
 	extents []extent     // In the order of their offsets, without a gap; none is empty but the last.
 	spare   []extent     // Allocated for what comes next; only the appender takes one.
 
-	after   after  // Set before the first Append.
-	minTime int64  // Of the appender: what the headers that it writes say.
+	extra   uint64 // Of the appender: what the headers that it writes say.
 	request string // Of the appender: the id of an allocation that was not answered yet.
 }
 
 // New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
 // chunks that they come in the order of labels.
 func New(owner string, epoch uint64, name Name, sorted bool) *File {
-	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted, minTime: math.MinInt64}
-}
-
-// SetMinTime says of a file of the WAL where the head begins. The appender's goroutine calls it; what it
-// writes next carries the time along.
-func (f *File) SetMinTime(t int64) { f.minTime = t }
-
-// Stamp writes nothing but the time of SetMinTime. It needs no memory that the file does not have, unless the
-// file has none at all.
-func (f *File) Stamp(ctx context.Context, mem Memory) error {
-	return f.write(ctx, mem, nil, 0, func(publish func()) { publish() })
-}
-
-// after is the file that one follows: its number, and its length, which is final. All zero: unknown.
-type after struct{ number, length uint32 }
-
-// After says which file this one follows, and how long that is for ever: the numbers in between were
-// never used.
-func (f *File) After(number uint32, length int64) { f.after = after{number, uint32(length)} }
-
-// Follows says whether nothing is missing between another file, as it is now, and this one.
-func (f *File) Follows(other *File) bool {
-	if f.after == (after{}) {
-		return f.name.Number == other.name.Number+1
-	}
-	return f.after == after{other.name.Number, uint32(other.Len())}
+	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
 }
 
 // Name is the file's name.
@@ -178,7 +151,7 @@ func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, th
 			e.length += uint32(n)
 			p = p[n:]
 		}
-		e.minTime = f.minTime
+		e.extra = f.extra
 		if i == len(changed)-1 {
 			e.flags |= flags
 		}
@@ -224,7 +197,7 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 			}
 		}
 		e := f.spare[spares]
-		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch, after: f.after}
+		e.header = header{name: f.name, index: uint32(index + spares), base: uint64(base), epoch: f.epoch}
 		if f.sorted {
 			e.flags = flagSorted
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"math"
 	"math/rand"
 	"testing"
 
@@ -44,7 +43,7 @@ func content(t *testing.T, mem Memory, f *File) []byte {
 func TestHeader__golden_bytes(t *testing.T) {
 	h := header{
 		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
-		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, after: after{0x0A0B0C0D, 0x0E}, minTime: math.MinInt64,
+		base: 0x1122334455, epoch: 9, length: 10, crc: 0xDEADBEEF, extra: 0x0E0A0B0C0D,
 	}
 	var b [slotSize]byte
 	h.encode(&b)

@@ -38,7 +38,12 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	r = &remoteFile{
 		file: segment.New(t.memory.Owner(), t.arena.Epoch, f.name, sorted), info: f.info, sorted: sorted,
 	}
-	r.file.SetMinTime(t.minTime.Load())
+	switch f.name.Kind {
+	case segment.WAL:
+		r.file.SetMinTime(t.minTime.Load())
+	case segment.Snapshot:
+		r.file.SetOffset(f.offset)
+	}
 	t.files[f.name] = r
 	return r, nil
 }

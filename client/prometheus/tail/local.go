@@ -21,11 +21,16 @@ type localFile struct {
 	path string
 	info fs.FileInfo
 
-	// complete: nothing is appended any more. final: the last part of a checkpoint.
+	// complete: nothing is appended any more. final: the last part of a checkpoint or of a snapshot.
 	complete, final bool
+
+	offset uint64 // In the name of a snapshot.
 }
 
-const checkpointPrefix = "checkpoint."
+const (
+	checkpointPrefix = "checkpoint."
+	snapshotPrefix   = "chunk_snapshot."
+)
 
 // listLocal lists what a data directory holds, in an order in which nothing is seen without what it
 // depends on: a sample of the WBL is of a series of the WAL, which Prometheus writes first, and segments
@@ -43,8 +48,13 @@ func listLocal(dir string, withChunks bool) ([]localFile, error) {
 	if err != nil || !withChunks {
 		return slices.Concat(wbl, wal, checkpoint), err
 	}
+	// Before the chunks: a snapshot relies on those that are older.
+	snapshot, err := listSnapshot(dir)
+	if err != nil {
+		return nil, err
+	}
 	chunks, err := listNumbered(filepath.Join(dir, "chunks_head"), segment.Name{Kind: segment.Chunks})
-	return slices.Concat(wbl, wal, checkpoint, chunks), err
+	return slices.Concat(wbl, wal, checkpoint, snapshot, chunks), err
 }
 
 func listLog(dir string, kind segment.Kind) ([]localFile, error) {
@@ -78,7 +88,7 @@ func listNumbered(dir string, name segment.Name) ([]localFile, error) {
 			return nil, err
 		}
 		f := localFile{name: name, path: filepath.Join(dir, e.Name()), info: info}
-		if name.Kind == segment.Checkpoint {
+		if name.Kind == segment.Checkpoint || name.Kind == segment.Snapshot {
 			f.name.Part = uint32(n)
 		} else {
 			f.name.Number = uint32(n)
@@ -112,10 +122,43 @@ func listCheckpoint(walDir string) ([]localFile, error) {
 	if newest < 0 {
 		return nil, nil
 	}
-	parts, err := listNumbered(dir, segment.Name{Kind: segment.Checkpoint, Number: uint32(newest)})
+	return listSet(dir, segment.Name{Kind: segment.Checkpoint, Number: uint32(newest)}, 0)
+}
+
+// listSnapshot lists the parts of the newest chunk snapshot, which a shutdown leaves, chunk_snapshot.NUMBER.OFFSET.
+// It gets its name when it is complete.
+func listSnapshot(dataDir string) ([]localFile, error) {
+	entries, err := os.ReadDir(dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var dir string
+	var number, offset uint64
+	for _, e := range entries {
+		suffix, is := strings.CutPrefix(e.Name(), snapshotPrefix)
+		first, second, _ := strings.Cut(suffix, ".")
+		n, err := strconv.ParseUint(first, 10, 32)
+		o, offsetErr := strconv.ParseUint(second, 10, 64)
+		newer := dir == "" || n > number || n == number && o > offset
+		if is && err == nil && offsetErr == nil && e.IsDir() && newer {
+			dir, number, offset = filepath.Join(dataDir, e.Name()), n, o
+		}
+	}
+	if dir == "" {
+		return nil, nil
+	}
+	return listSet(dir, segment.Name{Kind: segment.Snapshot, Number: uint32(number)}, offset)
+}
+
+func listSet(dir string, name segment.Name, offset uint64) ([]localFile, error) {
+	parts, err := listNumbered(dir, name)
 	for i := range parts {
 		parts[i].complete = true
 		parts[i].final = i == len(parts)-1
+		parts[i].offset = offset
 	}
 	return parts, err
 }

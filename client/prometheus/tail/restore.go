@@ -23,9 +23,6 @@ const (
 	// restoreDir takes the files until all are there; it is inside of the data directory, so that
 	// they move into their places without being copied.
 	restoreDir = "maas-restore.tmp"
-	// replacedDir keeps the log that a restore found in the data directory, and replaced: it may have what
-	// nobody else has. The next one replaces it.
-	replacedDir = "maas-replaced"
 	// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
 	readTimeout = 10 * time.Second
 )
@@ -79,54 +76,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	if err := putAside(dir); err != nil {
 		return done, err
 	}
-	for _, name := range slices.Backward(logsFirst) {
-		if err := rename(filepath.Join(tmp, name), filepath.Join(dir, name)); err != nil {
-			return done, err
-		}
-	}
-	return done, syncDir(dir)
-}
-
-// logsFirst: the log goes first and comes last. A directory without one is restored again at the next start,
-// whatever it was that ended this one.
-var logsFirst = []string{"wal", "wbl", "chunks_head"}
-
-func putAside(dir string) error {
-	aside := filepath.Join(dir, replacedDir)
-	if err := os.RemoveAll(aside); err != nil {
-		return err
-	}
-	if err := os.Mkdir(aside, 0o777); err != nil {
-		return err
-	}
-	for _, name := range logsFirst {
-		if err := rename(filepath.Join(dir, name), filepath.Join(aside, name)); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(filepath.Join(aside, "wal")); err == nil {
-		return os.RemoveAll(aside) // An empty log: nothing was replaced.
-	}
-	if _, err := os.Stat(filepath.Join(aside, "wal")); errors.Is(err, os.ErrNotExist) {
-		return os.RemoveAll(aside)
-	}
-	return nil
-}
-
-// rename is no error where there is nothing to rename.
-func rename(from, to string) error {
-	if err := os.Rename(from, to); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return done, moveHead(tmp, dir)
 }
 
 // planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks that hang together. lost is
@@ -137,7 +87,7 @@ func planRestore(files []*segment.File, withChunks bool) (plan [][]*segment.File
 	for _, f := range files {
 		byKind[f.Name().Kind] = append(byKind[f.Name().Kind], f)
 	}
-	checkpoint := newestCheckpoint(byKind[segment.Checkpoint])
+	checkpoint := newestSet(byKind[segment.Checkpoint])
 	first, wal := uint32(0), byKind[segment.WAL]
 	if checkpoint != nil {
 		first = checkpoint[0].Name().Number + 1
@@ -164,13 +114,17 @@ func planRestore(files []*segment.File, withChunks bool) (plan [][]*segment.File
 		lost += len(log.files) - n
 	}
 	if withChunks && lost == 0 {
-		plan = append(plan, chunks[:contiguous(firstNumber(chunks), chunks)])
+		n := contiguous(firstNumber(chunks), chunks)
+		plan = append(plan, chunks[:n])
+		if n == len(chunks) { // A snapshot relies on all of them.
+			plan = append(plan, newestSet(byKind[segment.Snapshot]))
+		}
 	}
 	return plan, lost, nil
 }
 
-// newestCheckpoint returns the parts of the newest checkpoint of which all are there and complete.
-func newestCheckpoint(parts []*segment.File) []*segment.File {
+// newestSet returns the parts of the newest checkpoint, or snapshot, of which all are there and complete.
+func newestSet(parts []*segment.File) []*segment.File {
 	for end := len(parts); end > 0; {
 		begin := end - 1
 		for begin > 0 && parts[begin-1].Name().Number == parts[end-1].Name().Number {
@@ -217,7 +171,7 @@ func (r *restorer) addSegment(checkpoint, wal []*segment.File) error {
 	if len(checkpoint) == 0 || len(wal) > 0 {
 		return nil
 	}
-	return os.WriteFile(r.path(segment.Name{Kind: segment.WAL, Number: checkpoint[0].Name().Number + 1}), nil, 0o666)
+	return os.WriteFile(r.path(segment.Name{Kind: segment.WAL, Number: checkpoint[0].Name().Number + 1}, 0), nil, 0o666)
 }
 
 type restorer struct {
@@ -230,8 +184,10 @@ type restorer struct {
 
 // path is where a file has its place, below tmp. Prometheus prints the numbers of segments with
 // eight digits, of chunk files with six.
-func (r *restorer) path(n segment.Name) string {
+func (r *restorer) path(n segment.Name, offset uint64) string {
 	switch n.Kind {
+	case segment.Snapshot:
+		return filepath.Join(r.tmp, fmt.Sprintf("%s%06d.%010d", snapshotPrefix, n.Number, offset), fmt.Sprintf("%08d", n.Part))
 	case segment.Checkpoint:
 		return filepath.Join(r.tmp, "wal", fmt.Sprintf("%s%08d", checkpointPrefix, n.Number), fmt.Sprintf("%08d", n.Part))
 	case segment.Chunks:
@@ -243,7 +199,7 @@ func (r *restorer) path(n segment.Name) string {
 // write brings one file back. whole is false where its bytes are not what their writer wrote: the
 // file then ends in front of them.
 func (r *restorer) write(f *segment.File) (whole bool, err error) {
-	path := r.path(f.Name())
+	path := r.path(f.Name(), f.Offset())
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return false, err
 	}

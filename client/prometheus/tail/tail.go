@@ -147,7 +147,7 @@ func (t *Tail) report() {
 	type sum struct{ allocations, allocated, stored int64 }
 	sums := map[segment.Kind]*sum{segment.WAL: {}, segment.WBL: {}, segment.Checkpoint: {}}
 	if t.o.Chunks {
-		sums[segment.Chunks] = &sum{}
+		sums[segment.Chunks], sums[segment.Snapshot] = &sum{}, &sum{}
 	}
 	t.mu.RLock()
 	for name, r := range t.files {
@@ -185,7 +185,7 @@ func (t *Tail) step() (more bool, err error) {
 	}
 	budget := int64(bulkBudget)
 	released := true
-	for _, kind := range []segment.Kind{segment.WAL, segment.WBL, segment.Checkpoint, segment.Chunks} {
+	for _, kind := range []segment.Kind{segment.WAL, segment.WBL, segment.Checkpoint, segment.Chunks, segment.Snapshot} {
 		for _, f := range local {
 			if f.name.Kind != kind || !released && t.replaces(f.name) {
 				continue

@@ -143,59 +143,6 @@ func (n *node) stop(t *testing.T) {
 
 func acked(n *node) float64 { return testutil.ToFloat64(n.Metrics().WALAcked) }
 
-func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	n := start(t, server.URL, d.dir)
-	for i := range 4 {
-		for range 5 {
-			d.append(fmt.Sprintf("wal/%08d", i), segmentSize/5)
-			time.Sleep(15 * time.Millisecond) // Lets rounds see the file at many lengths.
-		}
-	}
-	d.append("wbl/00000000", 777)
-	d.checkpoint(1, 3)
-	d.remove("wal/00000000")
-	d.remove("wal/00000001")
-	d.append("wal/00000003", 1) // A torn tail.
-	n.stop(t)                   // Copies what is left.
-
-	other := t.TempDir()
-	m, err := connect(t, server.URL, other, true)
-	require.NoError(t, err)
-	require.True(t, memory.IsEmpty(other))
-	done, err := Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Equal(t, contents(t, d.dir), contents(t, other))
-	require.Equal(t, 6, done.Files)
-	require.NoFileExists(t, filepath.Join(other, restoreDir))
-	require.NoError(t, m.Close())
-}
-
-// Any slab classes will do, and the log is in use all the time.
-func TestRestore__from_a_server_of_other_slab_classes(t *testing.T) {
-	for _, classes := range []string{"64KiB", "8KiB,256KiB,1MiB", "8MiB"} {
-		server := maastest.Start(t, "--max-pool-size", "64MiB", "--slab-sizes", classes)
-		d := newDataDir(t)
-		for i := range 4 {
-			d.append(fmt.Sprintf("wal/%08d", i), 5*segmentSize)
-		}
-		n := start(t, server.URL, d.dir)
-		maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 20*segmentSize })
-		require.True(t, n.Up(), classes)
-		require.Zero(t, testutil.ToFloat64(n.Metrics().Errors.WithLabelValues("append")), classes)
-		n.stop(t)
-
-		other := t.TempDir()
-		m, err := connect(t, server.URL, other, true)
-		require.NoError(t, err)
-		_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
-		require.NoError(t, err)
-		require.Equal(t, contents(t, d.dir), contents(t, other), classes)
-		require.NoError(t, m.Close())
-	}
-}
-
 func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -298,46 +245,6 @@ func TestTail__keeps_what_it_has_when_the_log_goes_away(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-func TestRestore__refuses_a_log_without_its_beginning(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000003", segmentSize)
-	n := start(t, server.URL, d.dir)
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize })
-	n.stop(t)
-
-	next := t.TempDir()
-	m, err := connect(t, server.URL, next, true)
-	require.NoError(t, err)
-	_, err = Restore(context.Background(), m, next, false, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "segment 3")
-	require.NoDirExists(t, filepath.Join(next, "wal"))
-	require.NoError(t, m.Close())
-}
-
-func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.checkpoint(2, 1)
-	d.append("wbl/00000000", 100)
-	d.append("wal/00000003", 0)
-	n := start(t, server.URL, d.dir)
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == segmentSize+100 })
-	n.stop(t)
-
-	next := t.TempDir()
-	for _, name := range []string{"wbl", "wal", "chunks_head"} { // What a crash left.
-		require.NoError(t, os.Mkdir(filepath.Join(next, name), 0o777))
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(next, "wbl/00000000"), []byte("old"), 0o666))
-	m, err := connect(t, server.URL, next, true)
-	require.NoError(t, err)
-	_, err = Restore(context.Background(), m, next, false, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Equal(t, contents(t, d.dir), contents(t, next), "with an empty segment behind the checkpoint")
-	require.NoError(t, m.Close())
-}
-
 func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", filepath.Join(t.TempDir(), "memory"))
 	d := newDataDir(t)
@@ -359,35 +266,6 @@ func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 	d.append("wal/00000000", 10)
 	maastest.Eventually(t, "what is new is copied", func() bool { return acked(first) == segmentSize+10 })
 	first.stop(t)
-}
-
-func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	for i := range 4 {
-		d.append(fmt.Sprintf("wal/%08d", i), segmentSize)
-	}
-	d.append("wbl/00000000", 100) // Of which series, the lost part of the WAL may know.
-	n := start(t, server.URL, d.dir)
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 4*segmentSize+100 })
-	n.tail.mu.RLock()
-	ranges, err := n.tail.files[segment.Name{Kind: segment.WAL, Number: 2}].file.Ranges(nil, make([]byte, 1), 0)
-	n.tail.mu.RUnlock()
-	require.NoError(t, err)
-	n.stop(t)
-
-	next := t.TempDir()
-	require.NoError(t, free(server.URL, ranges[0].ID))
-	m, err := connect(t, server.URL, next, true)
-	require.NoError(t, err)
-	done, err := Restore(context.Background(), m, next, false, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Equal(t, Restored{Files: 2, Bytes: 2 * segmentSize, Lost: 2}, done)
-	d.remove("wbl/00000000")
-	d.remove("wal/00000002")
-	d.remove("wal/00000003")
-	require.Equal(t, contents(t, d.dir), contents(t, next))
-	require.NoError(t, m.Close())
 }
 
 func free(url, id string) error {
@@ -444,25 +322,6 @@ func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
 	require.Equal(t, float64(segmentSize), acked(first))
 	first.tail.Close()
 	_ = first.Close()
-}
-
-func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	n := start(t, server.URL, d.dir)
-	n.stop(t)
-
-	other := t.TempDir()
-	m, err := connect(t, server.URL, other, true)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	before := contents(t, other)
-	_, err = Restore(ctx, m, other, true, slog.New(slog.DiscardHandler))
-	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, before, contents(t, other))
-	require.NoError(t, m.Close())
 }
 
 // Files of blocks are another package's to copy and to free.
