@@ -149,6 +149,7 @@ func (m *Manager) connect(ctx context.Context) error {
 		m.room.forget()
 		m.showInfo()
 	}
+	m.keepSession(c)
 	m.mu.Lock()
 	m.why = nil
 	m.mu.Unlock()
@@ -192,7 +193,6 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
 		return nil, err
 	}
 	m.client.Store(c)
-	m.keepSession(c)
 	return c, nil
 }
 

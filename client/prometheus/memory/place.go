@@ -81,8 +81,9 @@ func (m *Manager) endPredecessor(ctx context.Context) {
 }
 
 // keepSession saves by what the next start here ends this session. Where that fails, it waits for the lease.
+// It comes once the server's memory is known to be this directory's: before, nothing in the state may change.
 func (m *Manager) keepSession(c *maas.Client) {
-	if m.place.name == "" {
+	if m.place.name == "" || m.State().Session == c.Session() {
 		return
 	}
 	if err := m.UpdateState(func(s *State) { s.Session, s.Place = c.Session(), m.place.name }); err != nil {

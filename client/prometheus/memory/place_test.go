@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"maas/client/go"
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/segment"
 )
 
 // logged makes a directory one that has a log, which waits for nobody in mirror mode.
@@ -79,4 +81,33 @@ func TestState__is_its_owner_s_alone(t *testing.T) {
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+// What a directory belongs to does not change by a start that the server refuses.
+func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
+	server := maastest.Start(t)
+	for range 2 {
+		other, _, err := openLogged(t, Options{URL: server.URL, Owner: "other", Dir: t.TempDir()})
+		require.NoError(t, err)
+		writeSegment(t, other)
+		require.NoError(t, other.Close())
+	}
+	dir := logged(t, t.TempDir())
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	before, err := LoadState(dir)
+	require.NoError(t, err)
+	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true})
+	require.ErrorIs(t, err, ErrStale)
+	after, err := LoadState(dir)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
+// writeSegment makes remote memory hold something of an owner.
+func writeSegment(t *testing.T, m *Manager) {
+	t.Helper()
+	f := segment.New(m.Owner(), m.Arena().Epoch, segment.Name{Kind: segment.WAL}, false)
+	require.NoError(t, m.Write("append", 0, func(ctx context.Context, c *Conn) error { return f.Append(ctx, c, []byte("another log")) }))
 }
