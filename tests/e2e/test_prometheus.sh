@@ -24,6 +24,10 @@ said 'reserved' || fail "$(cat "$PROM_LOG")"
 start_prometheus "$PORT" never --no-storage.tsdb.maas.fallback --enable-feature=memory-snapshot-on-shutdown
 prom_ends 1
 said 'memory-snapshot-on-shutdown' || fail "$(cat "$PROM_LOG")"
+server=https://me:secret@127.0.0.1:1 start_prometheus "$PORT" never
+prom_ends 1
+said 'the server asks for none' || fail "$(cat "$PROM_LOG")"
+! said secret || fail "the password is shown: $(cat "$PROM_LOG")"
 server=http://127.0.0.1:1 start_prometheus "$PORT" never --storage.tsdb.maas.fallback=false
 prom_ends 1
 said 'memory server http://127.0.0.1:1' || fail "$(cat "$PROM_LOG")"
@@ -81,6 +85,13 @@ start_prometheus "$OTHER_PORT" second
 prom_ends 1
 said 'another Prometheus holds the memory' || fail "$(cat "$PROM_LOG")"
 PROM=$first PROM_LOG=$first_log
+
+step 'the next start on the same directory waits for nobody'
+kill -KILL "$PROM"
+start_prometheus "$PORT" elsewhere
+wait_for 60 ready
+said 'MaaS server is in use' || fail "$(cat "$PROM_LOG")"
+equal 'mode of the file that names the session' 600 "$(stat -c %a "$WORK/elsewhere/maas.json")"
 
 step 'without fallback: no local chunk files, and an end that loses nothing'
 kill -TERM "$PROM"
