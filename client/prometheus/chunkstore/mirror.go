@@ -54,6 +54,11 @@ type pageDropper interface {
 	DropPages(number int, length int64) error
 }
 
+// flusher is a mapper that can write its buffer to the file.
+type flusher interface {
+	Flush() error
+}
+
 // Options of both modes.
 type Options struct {
 	CacheSize   int64         // 0: DefaultCacheSize.
@@ -151,6 +156,15 @@ func (m *Mirror) MinValidTime() int64 { return m.memory.MinValidTime() }
 
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (m *Mirror) SetMinValidTime(t int64) error { return m.memory.SetMinValidTime(t) }
+
+// Flush makes the local mapper write its buffer of 4 MiB to the file, where the tail sees it: a small server
+// fills it in hours.
+func (m *Mirror) Flush() error {
+	if local, ok := m.Local.(flusher); ok {
+		return local.Flush()
+	}
+	return nil
+}
 
 // Truncate deletes the files below a number, here and there.
 func (m *Mirror) Truncate(fileNo uint32) error {
