@@ -38,7 +38,7 @@ func (r *Remote) run() {
 		case <-r.kick:
 		case <-ticker.C:
 		}
-		err := r.flush()
+		err := r.flushSoon()
 		// Also after an error: a server may be full of what is no longer needed.
 		if freeErr := r.freeDead(memory.IsFull(err)); err == nil {
 			err = freeErr
@@ -48,15 +48,69 @@ func (r *Remote) run() {
 	}
 }
 
-// flush writes the files in order: a reader finds a prefix of all that was written.
-func (r *Remote) flush() error {
+// Log tells how far the log has been copied to remote memory.
+type Log interface {
+	// NextLook is the number of the first look at the log that begins after now.
+	NextLook() uint64
+	// AwaitLook waits until all that a look found is in remote memory, and fails when the log cannot be
+	// copied. arrived is false where ctx ended before.
+	AwaitLook(ctx context.Context, look uint64) (arrived bool, err error)
+}
+
+// flushSoon does not wait long for the log: there is more to do. That the log takes its time is no failure;
+// chunks are kept until it is there, or its own copy fails.
+func (r *Remote) flushSoon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushInterval)
+	defer cancel()
+	return r.flush(ctx)
+}
+
+// flush writes all that waits, once the log is in remote memory up to now: a successor that finds a chunk
+// also finds the samples that came before it. Where ctx ends first, all of it waits on.
+func (r *Remote) flush(ctx context.Context) error {
+	look := r.seal()
+	if look == 0 {
+		return nil
+	}
+	if r.o.Log != nil {
+		if arrived, err := r.o.Log.AwaitLook(ctx, look); err != nil || !arrived {
+			return err
+		}
+	}
+	return r.writeSealed(look)
+}
+
+// seal decides which look at the log everything that waits has to wait for; 0 when nothing does.
+func (r *Remote) seal() (look uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := uint64(1)
+	if r.o.Log != nil {
+		next = r.o.Log.NextLook()
+	}
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		for i := range f.pending {
+			if f.pending[i].look == 0 {
+				f.pending[i].look = next
+			}
+			look = max(look, f.pending[i].look)
+		}
+	}
+	return look
+}
+
+// writeSealed writes the files in order: a reader finds a prefix of all that was written.
+func (r *Remote) writeSealed(look uint64) error {
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
 	if arena := r.memory.Arena(); arena != r.arenaNow() && !r.moveTo(arena) {
 		return errLost
 	}
 	for {
-		f, b := r.nextPending()
+		f, b := r.nextPending(look)
 		if f == nil {
 			return nil
 		}
@@ -84,15 +138,19 @@ func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b ba
 	})
 }
 
-// nextPending finds the first file that has chunks to write, and the batch of it to write next, as it is
-// now.
-func (r *Remote) nextPending() (*remoteFile, batch) {
+// nextPending finds the first file that has chunks to write, and the batch of it to write next, if that
+// waits for no later look at the log.
+func (r *Remote) nextPending(look uint64) (*remoteFile, batch) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for _, f := range r.files {
-		if f.chunks > 0 {
-			return f, f.pending[0]
+		if f.chunks == 0 {
+			continue
 		}
+		if b := f.pending[0]; b.look != 0 && b.look <= look {
+			return f, b
+		}
+		break
 	}
 	return nil, batch{}
 }
@@ -231,7 +289,7 @@ func (r *Remote) Close() error {
 	r.mu.Unlock()
 	close(r.stop)
 	<-r.done
-	err := r.flush()
+	err := r.flush(context.Background()) // The log's copy ends later, or fails.
 	if err != nil {
 		err = fmt.Errorf("completed chunks are not in remote memory; the next start reads their samples from the log: %w", err)
 	}

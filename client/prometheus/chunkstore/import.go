@@ -5,6 +5,7 @@ package chunkstore
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,7 @@ func (r *Remote) Import(dir string) (imported int, err error) {
 			return imported, fmt.Errorf("import %s into remote memory: %w", f.path, err)
 		}
 		imported += n
-		if err := r.flush(); err != nil {
+		if err := r.flush(context.Background()); err != nil {
 			return imported, fmt.Errorf("import %s into remote memory: %w", f.path, err)
 		}
 		if !whole {

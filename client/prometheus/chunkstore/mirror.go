@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"maas/client/prometheus/memory"
+	"maas/client/prometheus/record"
 	"maas/client/prometheus/tail"
 )
 
@@ -88,6 +89,8 @@ type Mirror struct {
 	tail      *tail.Tail
 	reader    *reader
 	lastFile  atomic.Uint32 // The highest number of a file that was written or seen.
+	writeM    sync.Mutex    // Held while a chunk is written, so that written is where the last one ends.
+	written   atomic.Uint64 // As a ref; what is behind it is not there yet.
 	truncateM sync.Mutex    // Held while files are deleted: one truncation at a time.
 
 	fellBack atomic.Int64    // Reads that the local files answered in place of remote memory.
@@ -106,14 +109,26 @@ func NewMirror(local Local, m *memory.Manager, t *tail.Tail, o Options) (*Mirror
 	if err != nil {
 		return nil, err
 	}
-	return &Mirror{Local: local, o: o, memory: m, tail: t, reader: r, dropped: map[uint32]drop{}}, nil
+	mirror := &Mirror{Local: local, o: o, memory: m, tail: t, reader: r, dropped: map[uint32]drop{}}
+	t.LimitChunks(mirror.chunksEnd)
+	return mirror, nil
 }
 
 // WriteChunk is the local mapper's; the tail copies what it wrote.
 func (m *Mirror) WriteChunk(series chunks.HeadSeriesRef, mint, maxt int64, chk chunkenc.Chunk, ooo bool, callback func(error)) chunks.ChunkDiskMapperRef {
+	m.writeM.Lock()
+	defer m.writeM.Unlock()
 	ref := m.Local.WriteChunk(series, mint, maxt, chk, ooo, callback)
 	m.saw(ref)
+	m.written.Store(uint64(ref) + uint64(record.EncodedSize(len(chk.Bytes()))))
 	return ref
+}
+
+// chunksEnd is where the chunks end that were written. Their samples are in the log: a commit writes them
+// there first, but for late ones, of which the last may follow a moment later.
+func (m *Mirror) chunksEnd() (number uint32, length int64) {
+	file, off := chunks.ChunkDiskMapperRef(m.written.Load()).Unpack()
+	return uint32(file), int64(off)
 }
 
 func (m *Mirror) saw(ref chunks.ChunkDiskMapperRef) {
@@ -139,10 +154,13 @@ func (m *Mirror) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 
 // IterateAllChunks is the local mapper's.
 func (m *Mirror) IterateAllChunks(f IterateFunc) error {
-	return m.Local.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, mint, maxt int64, n uint16, enc chunkenc.Encoding, ooo bool) error {
+	err := m.Local.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, mint, maxt int64, n uint16, enc chunkenc.Encoding, ooo bool) error {
 		m.saw(ref)
 		return f(series, ref, mint, maxt, n, enc, ooo)
 	})
+	// Of the files that were there, nothing is written any more.
+	m.written.CompareAndSwap(0, uint64(makeRef(m.lastFile.Load()+1, 0)))
+	return err
 }
 
 // BeginSorted says that from now on whole passes are written in the order of labels.

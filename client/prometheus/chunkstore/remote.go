@@ -39,6 +39,9 @@ type RemoteOptions struct {
 	MaxPendingBytes int64         // 0: 256 MiB.
 	MaxPendingAge   time.Duration // 0: 10 minutes.
 
+	// Log, if set, says when the log has arrived that chunks rely on.
+	Log Log
+
 	// Unknown says that no whole log tells what series the chunks are of that are there already. The
 	// numbers of these series will be given to others, and so the chunks are freed.
 	Unknown bool
@@ -63,10 +66,11 @@ type remoteFile struct {
 }
 
 // batch is what one request writes at most: whole records, so that remote memory never ends inside of
-// one. Its bytes do not change; more may come behind them.
+// one. Its bytes do not change; more may come behind them until it waits for a look at the log.
 type batch struct {
 	data   []byte
 	chunks int
+	look   uint64 // At the log that it waits for; 0: it was not decided yet, and the batch may grow.
 }
 
 func (f *remoteFile) end() int64 { return f.file.Len() + f.bytes }
@@ -74,7 +78,7 @@ func (f *remoteFile) end() int64 { return f.file.Len() + f.bytes }
 func (f *remoteFile) add(rec record.Record) {
 	size := record.EncodedSize(len(rec.Data))
 	last := len(f.pending) - 1
-	if last < 0 || len(f.pending[last].data)+size > maxFlush {
+	if last < 0 || f.pending[last].look != 0 || len(f.pending[last].data)+size > maxFlush {
 		f.pending = append(f.pending, batch{})
 		last++
 	}

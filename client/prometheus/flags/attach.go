@@ -159,7 +159,7 @@ func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.P
 func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
 	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
 		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit, Unknown: a.unknown,
-		MayFree: a.tail.MayFree,
+		Log: a.tail, MayFree: a.tail.MayFree,
 	})
 	if err != nil {
 		return nil, err

@@ -69,8 +69,10 @@ type Tail struct {
 	stop   chan struct{}
 	done   chan struct{}
 	buf    []byte // Of the tail's goroutine.
+	looks  looks
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
+	limit chunkPosition // Of the look at hand.
 
 	full atomic.Bool // The server was, at the last look.
 
@@ -86,6 +88,7 @@ type Tail struct {
 	truncations int             // Begun and ended; odd while files may be removed and their numbers used again.
 	sortedFrom  uint32          // Chunk files from here on are written by sorted passes.
 	allSorted   bool            // Whether sortedFrom is set.
+	written     func() (number uint32, length int64)
 }
 
 // Start begins to copy. The data directory need not exist yet.
@@ -96,6 +99,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 	t := &Tail{
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
 		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{},
+		looks: looks{changed: make(chan struct{})},
 	}
 	t.minTime.Store(math.MinInt64)
 	m.Metrics().CaughtUp(time.Now())
@@ -105,6 +109,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 
 func (t *Tail) run() {
 	defer close(t.done)
+	defer t.looks.end(0, nil)
 	ticker := time.NewTicker(t.o.Interval)
 	defer ticker.Stop()
 	for {
@@ -127,7 +132,11 @@ func (t *Tail) Close() {
 // round copies until nothing is left to copy, or until the server fails.
 func (t *Tail) round() {
 	for {
-		more, err := t.step()
+		look := t.looks.begin()
+		more, err := t.step(look)
+		if err != nil {
+			t.looks.end(look, err)
+		}
 		full := memory.IsFull(err)
 		t.full.Store(full)
 		if full {
@@ -168,7 +177,7 @@ func (t *Tail) report() {
 // step looks at the directory once and copies what is new: the log first, and then the checkpoint,
 // without which it may be no use, before the chunks, which make a start from it faster. more says that the
 // budget ended before the work did.
-func (t *Tail) step() (more bool, err error) {
+func (t *Tail) step(look uint64) (more bool, err error) {
 	if !t.memory.Up() {
 		return false, memory.ErrDegraded
 	}
@@ -179,6 +188,7 @@ func (t *Tail) step() (more bool, err error) {
 	}
 	begun := time.Now()
 	truncations := t.truncationCount()
+	t.limit = t.chunkLimit() // Before the log is looked at.
 	local, err := t.list()
 	if err != nil {
 		return false, err
@@ -198,6 +208,7 @@ func (t *Tail) step() (more bool, err error) {
 		if kind != segment.WBL {
 			continue
 		}
+		t.looks.end(look, nil)
 		if t.usable() {
 			t.memory.Metrics().CaughtUp(begun)
 		}
@@ -268,7 +279,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
 		return nil
 	}
-	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) {
+	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) || r.file.Len() >= t.limit.of(f.name) {
 		return nil
 	}
 	file, err := os.Open(f.path)
@@ -294,7 +305,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 		if n == 0 {
 			// A chunk file is as long as it will ever be: only its time tells of new bytes. One that
 			// changed a moment ago may change again within the clock's resolution.
-			if f.name.Kind == segment.Chunks && time.Since(f.info.ModTime()) > time.Second {
+			if f.name.Kind == segment.Chunks && time.Since(f.info.ModTime()) > time.Second && r.file.Len() < t.limit.of(f.name) {
 				r.idle = f.info.ModTime()
 			}
 			return t.finish(r, f)
@@ -353,7 +364,7 @@ func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, reco
 		n, err := readAtMost(file, t.buf[:min(int64(len(t.buf)), f.info.Size()-from)], from)
 		return t.buf[:n], 0, err
 	}
-	n, err := readAtMost(file, t.buf, from)
+	n, err := readAtMost(file, t.buf[:max(0, min(int64(len(t.buf)), t.limit.of(f.name)-from))], from)
 	if err != nil {
 		return nil, 0, err
 	}
