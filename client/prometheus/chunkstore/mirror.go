@@ -144,7 +144,7 @@ func (m *Mirror) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 	if file == nil || int64(off) >= file.Len() {
 		return m.Local.Chunk(ref)
 	}
-	if chk, err := m.reader.chunk(file, int64(off), m.o.Pool); err == nil {
+	if chk, err := m.reader.chunk(file, int64(off), m.o.Pool, nil); err == nil {
 		return chk, nil
 	}
 	m.memory.Metrics().FallbackReads.Inc()

@@ -4,6 +4,7 @@ package chunkstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -18,6 +19,9 @@ import (
 
 // maxReadAhead is how many blocks one request brings when a file is read from front to back.
 const maxReadAhead = 16
+
+// errWrong is of bytes that came, but not as they were written.
+var errWrong = errors.New("wrong bytes")
 
 // reader reads chunks of remote files through the cache. Any goroutine may use it.
 type reader struct {
@@ -43,14 +47,15 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 	return &reader{memory: m, cache: c, timeout: timeout, ahead: map[*segment.File]readAhead{}}, nil
 }
 
-// chunk reads the chunk whose record begins at an offset of a file.
-func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunkenc.Chunk, error) {
+// chunk reads the chunk whose record begins at an offset of a file. With something locked, it has the
+// patience of a write, and unlocks it while it waits for the server.
+func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool, locked sync.Locker) (chunkenc.Chunk, error) {
 	b := r.cache.record(blockKey{file, off / blockSize}, int(off%blockSize))
 	if b != nil {
 		r.count(true)
 	} else {
 		var err error
-		if b, err = r.record(file, off); err != nil {
+		if b, err = r.record(file, off, locked); err != nil {
 			return nil, err
 		}
 	}
@@ -62,10 +67,10 @@ func (r *reader) chunk(file *segment.File, off int64, pool chunkenc.Pool) (chunk
 }
 
 // record reads a record that no single block of the cache has.
-func (r *reader) record(file *segment.File, off int64) ([]byte, error) {
+func (r *reader) record(file *segment.File, off int64, locked sync.Locker) ([]byte, error) {
 	prefix := make([]byte, min(record.PrefixSize, file.Len()-off))
 	counted := int64(-1)
-	if err := r.readAt(file, prefix, off, &counted); err != nil {
+	if err := r.readAt(file, prefix, off, &counted, locked); err != nil {
 		return nil, err
 	}
 	size, err := record.Size(prefix)
@@ -76,20 +81,20 @@ func (r *reader) record(file *segment.File, off int64) ([]byte, error) {
 		return nil, r.wrong(file, off, len(prefix), segment.ErrOutOfRange)
 	}
 	b := make([]byte, size)
-	return b, r.readAt(file, b, off, &counted)
+	return b, r.readAt(file, b, off, &counted, locked)
 }
 
 // wrong reports bytes that are not what was written; they are not kept.
 func (r *reader) wrong(file *segment.File, off int64, n int, err error) error {
 	r.cache.drop(file, off/blockSize, (off+int64(n)-1)/blockSize)
-	err = fmt.Errorf("remote memory of %s at %d: %w", file.Name(), off, err)
+	err = fmt.Errorf("remote memory of %s at %d: %w: %w", file.Name(), off, errWrong, err)
 	r.memory.Metrics().Errors.WithLabelValues("verify").Inc()
 	r.memory.Failed(err)
 	return err
 }
 
 // readAt counts each block once: counted is the last one that was.
-func (r *reader) readAt(file *segment.File, p []byte, off int64, counted *int64) error {
+func (r *reader) readAt(file *segment.File, p []byte, off int64, counted *int64, locked sync.Locker) error {
 	for len(p) > 0 {
 		block, at := off/blockSize, int(off%blockSize)
 		n := min(len(p), blockSize-at)
@@ -99,7 +104,7 @@ func (r *reader) readAt(file *segment.File, p []byte, off int64, counted *int64)
 			r.count(hit)
 		}
 		if !hit {
-			if err := r.fetch(file, block, p[:n], at); err != nil {
+			if err := r.fetch(file, block, p[:n], at, locked); err != nil {
 				return err
 			}
 		}
@@ -118,16 +123,24 @@ func (r *reader) count(hit bool) {
 }
 
 // fetch reads a block, and some behind it where a file is read in order, and copies dst of it.
-func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int) error {
+func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int, locked sync.Locker) error {
 	begin := block * blockSize
 	end := min(begin+r.blocks(file, block)*blockSize, file.Len())
 	if begin+int64(at+len(dst)) > end {
 		return fmt.Errorf("%s: block %d: %w", file.Name(), block, segment.ErrOutOfRange)
 	}
 	buf := make([]byte, end-begin)
-	err := r.memory.Read("read", r.timeout, func(ctx context.Context, c *memory.Conn) error {
+	timeout := r.timeout
+	if locked != nil {
+		timeout = max(timeout, memory.Patience(len(buf)))
+		locked.Unlock()
+	}
+	err := r.memory.Read("read", timeout, func(ctx context.Context, c *memory.Conn) error {
 		return file.ReadAt(ctx, c, buf, begin)
 	})
+	if locked != nil {
+		locked.Lock()
+	}
 	if err != nil {
 		return err
 	}

@@ -132,6 +132,8 @@ type Remote struct {
 	stop   chan struct{}
 	done   chan struct{}
 
+	outagePatience time.Duration // For tests to change.
+
 	flushMu sync.Mutex // Held by the one who writes to remote memory; before mu.
 
 	mu       sync.RWMutex  // Guards what follows.
@@ -161,7 +163,7 @@ func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
 	}
 	r := &Remote{
 		o: o, memory: m, arena: m.Arena(), reader: rd,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), outagePatience: outagePatience,
 	}
 	r.attach()
 	go r.run()
@@ -277,20 +279,6 @@ func (r *Remote) find(number uint32) *remoteFile {
 		return nil
 	}
 	return r.files[i]
-}
-
-// Chunk reads a chunk from what waits here, from the cache or from remote memory. Its errors are
-// never a CorruptionErr, upon which Prometheus would panic.
-func (r *Remote) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
-	number, off := ref.Unpack()
-	file, data, enc, err := r.lookUp(uint32(number), int64(off))
-	if err != nil {
-		return nil, err
-	}
-	if file == nil {
-		return r.o.Pool.Get(enc, data)
-	}
-	return r.reader.chunk(file, int64(off), r.o.Pool)
 }
 
 // lookUp finds the file that has the chunk in remote memory, or the chunk's own bytes.

@@ -25,6 +25,10 @@ var edits = []edit{
 	{headGo, "\tchunkDiskMapper *chunks.ChunkDiskMapper\n", 1, "\tchunkDiskMapper HeadChunkStore\n\tpasses          sortedPasses\n"},
 	{headAppendGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
 	{headReadGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
+	// A compaction's reads are patient.
+	{headReadGo, "h.chunkDiskMapper, &h.memChunkPool", 2, "h.storeFor(s, isoState), &h.memChunkPool"},
+	{headReadGo, "\tchk, err := chunkDiskMapper.Chunk(s.ooo.oooMmappedChunks[ix].ref)\n\treturn chk, s.ooo.oooMmappedChunks[ix].maxTime, err\n", 1,
+		"\tmmapped := s.ooo.oooMmappedChunks[ix]\n\tchk, err := chunkDiskMapper.Chunk(mmapped.ref)\n\treturn chk, mmapped.maxTime, err\n"},
 	{headGo, "type HeadOptions struct {\n", 1, `type HeadOptions struct {
 	// NewChunkStore opens the store of the head's chunks; nil: upstream's.
 	NewChunkStore HeadChunkStoreOpener

@@ -272,7 +272,12 @@ func (m *Manager) Read(op string, timeout time.Duration, call func(context.Conte
 
 // Write runs a call that changes what the server holds, and carries so many bytes.
 func (m *Manager) Write(op string, size int, call func(context.Context, *Conn) error) error {
-	return m.do(op, writeTimeout+time.Duration(size)*time.Second/slowestRate, true, call)
+	return m.do(op, Patience(size), true, call)
+}
+
+// Patience is how long a call that nobody waits for may take with so many bytes.
+func Patience(size int) time.Duration {
+	return writeTimeout + time.Duration(size)*time.Second/slowestRate
 }
 
 func (m *Manager) do(op string, timeout time.Duration, write bool, call func(context.Context, *Conn) error) error {

@@ -98,8 +98,9 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	require.NoError(t, m.Close())
 	before, err := LoadState(dir)
 	require.NoError(t, err)
-	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true})
-	require.ErrorIs(t, err, ErrStale)
+	another := func(context.Context, segment.Memory, *segment.Listing, bool) (Relation, error) { return Forked, nil }
+	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: another})
+	require.ErrorIs(t, err, ErrForked)
 	after, err := LoadState(dir)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

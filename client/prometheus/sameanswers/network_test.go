@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,6 +33,7 @@ type network struct {
 	silent  atomic.Pointer[chan struct{}] // Set while nothing comes through; closed when it does again.
 	flipped atomic.Int64                  // Answers that were changed.
 	flip    atomic.Bool
+	delay   atomic.Int64 // Nanoseconds that each read of an allocation's bytes takes.
 }
 
 // newNetwork is a network to the server at the URL. It ends with the test.
@@ -71,6 +74,12 @@ func (n *network) plugIn() {
 				<-*silent
 				panic(http.ErrAbortHandler)
 			}
+			if r.URL.Path == "/data/read" || r.Method == http.MethodGet && path.Base(r.URL.Path) == "data" {
+				select {
+				case <-time.After(time.Duration(n.delay.Load())):
+				case <-r.Context().Done():
+				}
+			}
 			proxy.ServeHTTP(w, r)
 		})}
 	n.mu.Lock()
@@ -101,6 +110,9 @@ func (n *network) speak() {
 		close(*silent)
 	}
 }
+
+// readsTake makes reads slow.
+func (n *network) readsTake(d time.Duration) { n.delay.Store(int64(d)) }
 
 // answer flips bits in the bytes that were read of an allocation, where that is asked for.
 func (n *network) answer(r *http.Response) error {
