@@ -360,8 +360,10 @@ func (m *Manager) trip(err error) {
 	}
 }
 
-// showState keeps the metrics of how the server is.
+// showState keeps the metrics of how the server is: after each change, as it is then.
 func (m *Manager) showState() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	up, degraded := 0.0, 1.0
 	if m.up.Load() {
 		up = 1
