@@ -25,7 +25,7 @@
 // # Memory and who owns it
 //
 // An allocation lives until it is freed, whether or not its client does; AllocateOptions.Lifetime
-// "ttl" and "session" end it earlier. Give what you allocate an owner: [Client.List] finds it again
+// "ttl", whose lease [Client.Renew] starts anew, and "session" end it earlier. Give what you allocate an owner: [Client.List] finds it again
 // after a restart. Health.ArenaID names the life of the bytes: when it is another, all of them are
 // gone.
 //

@@ -124,7 +124,7 @@ func (o *Options) checkFields() error {
 	case o.Transport != TransportAuto && o.Transport != TransportHTTP && o.Transport != TransportRDMA:
 		return fmt.Errorf("transport %q: there are auto, http and rdma", o.Transport)
 	case o.Transport == TransportRDMA && !rdmaBuilt:
-		return errors.New("this program was built without RDMA; build it with cgo, libmaas and -tags maasrdma, or use the transport http")
+		return errors.New("this program was built without RDMA; build it with cgo, libmaas and -tags maasrdma (Prometheus: scripts/build-prometheus --rdma), or use the transport http")
 	case o.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", o.Timeout)
 	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:
