@@ -6,6 +6,7 @@
  *   rdma_device    what lasts from connection to connection: domain, completion queue, slots
  *   rdma_conn      one connection, from the ticket to its end
  *   rdma_grant     the keys, by allocation id
+ *   rdma_ask       asks for many of them
  *   rdma_region    registered memory: callers' buffers, by address
  *   rdma_slot      registered memory of our own, for bytes that lie elsewhere
  *   rdma_op        operations: their pool and their end
@@ -197,9 +198,32 @@ MAAS_MUST_CHECK int maas_verbs_post(struct maas_verbs *verbs, struct maas_verbs_
 MAAS_MUST_CHECK int maas_verbs_op_register(struct maas_verbs *verbs, struct maas_verbs_op *op);
 /* Posts what waits, in order, as far as there is room. */
 void maas_verbs_post_waiting(struct maas_verbs *verbs);
-/* The first range without a key that is good now, or NULL. */
-MAAS_MUST_CHECK const struct maas_verbs_range *maas_verbs_missing(struct maas_verbs *verbs,
-								  const struct maas_verbs_op *op);
+/* The first range, from `from` on, without a key that is good now, or NULL. */
+MAAS_MUST_CHECK const struct maas_verbs_range *
+maas_verbs_missing(struct maas_verbs *verbs, const struct maas_verbs_op *op,
+		   const struct maas_verbs_range *from);
+
+/* ---- ask: for keys, side by side */
+
+#define MAAS_VERBS_ASKS 8
+
+struct maas_verbs_ask {
+	struct maas_verbs *verbs;
+	struct maas_verbs_id id;
+	uint64_t deadline_ms;
+	pthread_t thread;
+	bool beside; /* it has that thread */
+	int error;   /* what came of it, and its sentence */
+	char words[MAAS_ERROR_BYTES];
+};
+
+/* Holds `lock`. Those that an operation misses, as many as are asked for at once; returns how many.
+ */
+MAAS_MUST_CHECK uint32_t maas_verbs_asks_find(struct maas_verbs *verbs,
+					      const struct maas_verbs_op *op,
+					      struct maas_verbs_ask asks[MAAS_VERBS_ASKS]);
+/* Without the lock. Each has its answer then. */
+void maas_verbs_asks_run(struct maas_verbs_ask *asks, uint32_t count, uint64_t deadline_ms);
 
 /* What stands in wr_id. */
 #define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */

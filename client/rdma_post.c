@@ -15,11 +15,12 @@ static const struct maas_verbs_grant *good_grant(struct maas_verbs *verbs,
 }
 
 const struct maas_verbs_range *maas_verbs_missing(struct maas_verbs *verbs,
-						  const struct maas_verbs_op *op)
+						  const struct maas_verbs_op *op,
+						  const struct maas_verbs_range *from)
 {
-	for (uint32_t i = 0; i < op->count; i++)
-		if (!good_grant(verbs, &op->ranges[i]))
-			return &op->ranges[i];
+	for (; from < op->ranges + op->count; from++)
+		if (!good_grant(verbs, from))
+			return from;
 	return NULL;
 }
 

@@ -235,34 +235,39 @@ static void reconnect(struct worker *worker)
 	maas_verbs_wake(verbs);
 }
 
-/* Holds the lock. Posts what has all its keys; false with the first id that has none. */
-static bool post_todo(struct maas_verbs *verbs, struct maas_verbs_id *ret_missing)
+/* Holds the lock. Posts what has all its keys; returns how many the first that has not is to ask
+ * for.
+ */
+static uint32_t post_todo(struct maas_verbs *verbs, struct maas_verbs_ask asks[MAAS_VERBS_ASKS])
 {
 	struct maas_verbs_op *op;
 
 	while (maas_verbs_up(verbs) && (op = TAILQ_FIRST(&verbs->todo))) {
-		const struct maas_verbs_range *range = maas_verbs_missing(verbs, op);
+		uint32_t count = maas_verbs_asks_find(verbs, op, asks);
 		int ignored;
 
-		if (range) {
-			*ret_missing = range->id;
-			return false;
-		}
+		if (count)
+			return count;
 		TAILQ_REMOVE(&verbs->todo, op, link);
 		atomic_fetch_sub(&verbs->num_todo, 1);
 		ignored = maas_verbs_post(verbs, op);
 		(void)ignored; /* its ids and its memory have been looked at */
 	}
-	return true;
+	return 0;
 }
 
 /* The server knows of a new connection a moment after the client does; of one that broke, before.
  */
+static bool may_pass(int error)
+{
+	return is_passing(error) || error == -ENOTCONN;
+}
+
 static void key_failed(struct worker *worker, const struct maas_verbs_id *id, int error)
 {
 	struct maas_verbs *verbs = worker->verbs;
 
-	if (is_passing(error) || error == -ENOTCONN) {
+	if (may_pass(error)) {
 		pause_after(worker, ++worker->failures);
 		if (error == -ENOTCONN && worker->failures > MAAS_VERBS_TRIES)
 			maas_verbs_broken(verbs, maas_verbs_number(verbs));
@@ -274,24 +279,32 @@ static void key_failed(struct worker *worker, const struct maas_verbs_id *id, in
 	maas_verbs_wake(verbs);
 }
 
-/* One id at a time: each may take long, and meanwhile others come to their end. */
+/* A few at a time: each may take long, and meanwhile others come to their end. What passes is one
+ * failure for all of them. */
 static void serve(struct worker *worker)
 {
 	struct maas_verbs *verbs = worker->verbs;
-	struct maas_verbs_id id;
-	bool done;
-	int r;
+	struct maas_verbs_ask asks[MAAS_VERBS_ASKS];
+	const struct maas_verbs_ask *passing = NULL;
+	uint32_t count;
 
 	pthread_mutex_lock(&verbs->lock);
-	done = post_todo(verbs, &id);
+	count = post_todo(verbs, asks);
 	pthread_mutex_unlock(&verbs->lock);
 	maas_verbs_wake(verbs);
-	if (done)
+	if (!count)
 		return;
-	maas_error_clear();
-	r = maas_verbs_grant_ask(verbs, &id, step_deadline(verbs));
-	if (r)
-		key_failed(worker, &id, r);
+	maas_verbs_asks_run(asks, count, step_deadline(verbs));
+	for (uint32_t i = 0; i < count; i++) {
+		if (asks[i].error && may_pass(asks[i].error)) {
+			passing = &asks[i];
+		} else if (asks[i].error) {
+			maas_error_set("%s", asks[i].words);
+			key_failed(worker, &asks[i].id, asks[i].error);
+		}
+	}
+	if (passing)
+		key_failed(worker, &passing->id, passing->error);
 	else
 		worker->failures = 0;
 }

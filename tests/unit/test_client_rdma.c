@@ -102,6 +102,68 @@ static void data__outside_of_the_allocation(void **state)
 	end(&scene);
 }
 
+/* ---- keys */
+
+#define KEYS 32
+
+/* Memory that somebody else borrowed: its keys did not come with it. */
+static void borrow_elsewhere(struct maas_allocation at[KEYS])
+{
+	struct maas_options options = {.size = sizeof(options), .transport = MAAS_TRANSPORT_HTTP};
+	struct maas *other;
+
+	options.url = lan_url();
+	assert_int_equal(maas_open(&options, &other), 0);
+	assert_int_equal(maas_alloc_many(other, PIECE, KEYS, NULL, at), 0);
+	maas_close(other);
+}
+
+static void submit_read_of_all(struct scene *scene, struct maas_allocation at[KEYS])
+{
+	struct maas_range ranges[KEYS];
+
+	for (size_t i = 0; i < KEYS; i++)
+		ranges[i] = (struct maas_range){at[i].id, 0, scene->bytes + i * PIECE, PIECE};
+	assert_int_equal(maas_submit_read(scene->maas, ranges, KEYS, 0, NULL), 0);
+}
+
+/* No answer comes before several are asked for. */
+static void keys__are_asked_for_side_by_side(void **state)
+{
+	struct maas_allocation at[KEYS];
+	struct scene scene;
+
+	(void)state;
+	begin_with(&scene, NULL, "window", NULL);
+	assert_int_equal(write_one(&scene, 'a'), 0);
+	borrow_elsewhere(at);
+	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
+	submit_read_of_all(&scene, at);
+	AWAIT(fake_num_held() > 2);
+	fake_release();
+	take(scene.maas, 1, 0);
+	assert_int_equal(lan_grants(), KEYS + 1);
+	end(&scene);
+}
+
+static void keys__one_that_is_refused_ends_what_needs_it(void **state)
+{
+	struct maas_allocation at[KEYS];
+	struct scene scene;
+
+	(void)state;
+	begin_with(&scene, NULL, "window", NULL);
+	borrow_elsewhere(at);
+	assert_int_equal(maas_free(scene.maas, at[1].id), 0);
+	submit_read_of_all(&scene, at);
+	take(scene.maas, 1, -ENOENT);
+	at[1] = at[0];
+	submit_read_of_all(&scene, at);
+	take(scene.maas, 1, 0);
+	assert_int_equal(lan_grants(), KEYS);
+	end(&scene);
+}
+
 /* ---- many at once */
 
 static void submitted__many_in_flight(void **state)
@@ -273,6 +335,8 @@ int main(void)
 		cmocka_unit_test(open__of_another_version_is_refused),
 		cmocka_unit_test(close__leaves_nothing),
 		cmocka_unit_test(data__outside_of_the_allocation),
+		cmocka_unit_test(keys__are_asked_for_side_by_side),
+		cmocka_unit_test(keys__one_that_is_refused_ends_what_needs_it),
 		cmocka_unit_test(submitted__many_in_flight),
 		cmocka_unit_test(submitted__more_than_the_queue_takes),
 		cmocka_unit_test(submitted__as_many_as_allowed),
