@@ -41,6 +41,7 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 	}
 }
 
+// A copy names the original's session, too, and its place; the original lives.
 func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
@@ -48,27 +49,31 @@ func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 	require.NoError(t, err)
 	copied := t.TempDir()
 	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
-	for name, dir := range map[string]string{"the same directory": dir, "a copy of it": copied} {
-		before, err := os.ReadFile(filepath.Join(dir, StateFile))
+	isNotEnded := func(dir, what string) {
+		t.Helper()
+		state, err := LoadState(dir)
 		require.NoError(t, err)
-		second, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
-		require.NoError(t, err)
-		require.ErrorIs(t, second.reason(), maas.ErrNameTaken, name)
-		require.NoError(t, second.Close())
-		require.NoError(t, health(first), name)
-		after, err := os.ReadFile(filepath.Join(dir, StateFile))
-		require.NoError(t, err)
-		require.Equal(t, string(before), string(after), name)
+		require.Equal(t, clientSession(t, first), state.Session, what)
+		second := &Manager{o: first.o, state: state, place: holdPlace(dir)}
+		defer second.place.release()
+		second.endPredecessor(context.Background())
+		require.NoError(t, allocate(first, 1000), what)
+		_, err = maas.Open(context.Background(), first.o.client())
+		require.ErrorIs(t, err, maas.ErrNameTaken, what)
 	}
-	// A copy may be moved to where the original was, and that away: its process lives.
+	isNotEnded(dir, "the same directory")
+	isNotEnded(copied, "a copy")
 	require.NoError(t, os.Rename(dir, dir+".away"))
 	require.NoError(t, os.Rename(copied, dir))
-	second, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
-	require.NoError(t, err)
-	require.ErrorIs(t, second.reason(), maas.ErrNameTaken)
-	require.NoError(t, second.Close())
-	require.NoError(t, health(first))
+	isNotEnded(dir, "a copy that was moved to the original's name")
+	isNotEnded(dir+".away", "the original, moved away")
 	require.NoError(t, os.Rename(dir+".away", copied))
+}
+
+func clientSession(t *testing.T, m *Manager) (id string) {
+	t.Helper()
+	require.NoError(t, m.Read("test", writeTimeout, func(_ context.Context, c *Conn) error { id = c.Session(); return nil }))
+	return id
 }
 
 func TestState__is_its_owner_s_alone(t *testing.T) {
@@ -86,12 +91,6 @@ func TestState__is_its_owner_s_alone(t *testing.T) {
 // What a directory belongs to does not change by a start that the server refuses.
 func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	server := maastest.Start(t)
-	for range 2 {
-		other, _, err := openLogged(t, Options{URL: server.URL, Owner: "other", Dir: t.TempDir()})
-		require.NoError(t, err)
-		writeSegment(t, other)
-		require.NoError(t, other.Close())
-	}
 	dir := logged(t, t.TempDir())
 	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
 	require.NoError(t, err)
@@ -104,11 +103,4 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	after, err := LoadState(dir)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
-}
-
-// writeSegment makes remote memory hold something of an owner.
-func writeSegment(t *testing.T, m *Manager) {
-	t.Helper()
-	f := segment.New(m.Owner(), m.Arena().Epoch, segment.Name{Kind: segment.WAL}, false)
-	require.NoError(t, m.Write("append", 0, func(ctx context.Context, c *Conn) error { return f.Append(ctx, c, []byte("another log")) }))
 }
