@@ -88,6 +88,8 @@ func kind(err error) string {
 		return "out of reach"
 	case !errors.As(err, &refusal) && errors.As(err, &network):
 		return "out of reach"
+	case errors.Is(err, maas.ErrNameTaken):
+		return "name taken"
 	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {

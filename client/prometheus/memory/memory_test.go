@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -182,6 +183,7 @@ func TestLog__an_outage_is_one_line(t *testing.T) {
 	}
 	require.Equal(t, 1, log.count("level=WARN"), log)
 	m.stillDown(maas.ErrNameTaken)
+	m.stillDown(fmt.Errorf("another one lives: %w", maas.ErrNameTaken))
 	require.Equal(t, 2, log.count("level=WARN"), "that is another thing")
 }
 
