@@ -68,6 +68,9 @@ func (r *Remote) flushSoon() error {
 // flush writes all that waits, once the log is in remote memory up to now: a successor that finds a chunk
 // also finds the samples that came before it. Where ctx ends first, all of it waits on.
 func (r *Remote) flush(ctx context.Context) error {
+	if err := r.follow(); err != nil { // Also when nothing waits, and before a wait for the log.
+		return err
+	}
 	look := r.seal()
 	if look == 0 {
 		return nil
@@ -104,11 +107,11 @@ func (r *Remote) seal() (look uint64) {
 
 // writeSealed writes the files in order: a reader finds a prefix of all that was written.
 func (r *Remote) writeSealed(look uint64) error {
+	if err := r.follow(); err != nil {
+		return err
+	}
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
-	if arena := r.memory.Arena(); arena != r.arenaNow() && !r.moveTo(arena) {
-		return errLost
-	}
 	for {
 		f, b := r.nextPending(look)
 		if f == nil {
@@ -215,6 +218,16 @@ func (r *Remote) arenaNow() *memory.Arena {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.arena
+}
+
+// follow goes on in the memory that the server has now, or fails where chunks are lost with the one before.
+func (r *Remote) follow() error {
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	if arena := r.memory.Arena(); arena != r.arenaNow() && !r.moveTo(arena) {
+		return errLost
+	}
+	return nil
 }
 
 // moveTo goes on in another memory than before, where that has every byte of a chunk that the one before had,
