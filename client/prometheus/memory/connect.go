@@ -125,7 +125,7 @@ func (m *Manager) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	short, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	h, err := c.Health(short)
 	if err != nil {
@@ -201,9 +201,7 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
 // attach compares the server's memory with what this process knows of it. Where it is the memory
 // that it had before, all goes on as it was; else what the server has now is the new beginning.
 func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) error {
-	short, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	listing, err := segment.List(short, c, m.o.Owner)
+	listing, err := segment.List(ctx, stepwise{c}, m.o.Owner)
 	if err != nil {
 		return err
 	}
