@@ -8,7 +8,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -122,6 +129,56 @@ func TestShortDeadlines(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// slowGrants is a server behind a slow link, and tells how many requests for keys were under way at once.
+func slowGrants(t *testing.T, s *server) (link *server, most func() int64) {
+	target, err := url.Parse(s.url)
+	check(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	var now, high atomic.Int64
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Host = target.Host
+		if strings.HasSuffix(r.URL.Path, "/grant") {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for seen := high.Load(); n > seen && !high.CompareAndSwap(seen, n); seen = high.Load() {
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	return &server{t: t, url: slow.URL}, high.Load
+}
+
+// Somebody else's memory comes without keys; they are asked for side by side.
+func TestManyKeys(t *testing.T) {
+	needDevice(t)
+	const count, size, at = 2000, 128, 250
+	s := startServer(t)
+	other := open(t, s, Options{})
+	lent := allocate(t, other, AllocateOptions{Size: size, Count: count})
+	want, got := pattern(3, count*size), make([]byte, count*size)
+	var writes, reads []Range
+	for i, a := range lent {
+		writes = append(writes, Range{a.ID, 0, want[i*size : (i+1)*size]})
+		reads = append(reads, Range{a.ID, 0, got[i*size : (i+1)*size]})
+	}
+	check(t, other.WriteV(t.Context(), writes))
+	link, most := slowGrants(t, s)
+	c := open(t, link, Options{})
+	begun := time.Now()
+	for some := range slices.Chunk(reads, at) {
+		check(t, c.ReadV(t.Context(), some))
+	}
+	t.Logf("%d keys in %v, at most %d at once", count, time.Since(begun), most())
+	if !bytes.Equal(got, want) {
+		t.Error("other bytes came back")
+	}
+	if most() < 2 {
+		t.Error("one after the other")
+	}
 }
 
 // A server that is gone costs a call no more than its deadline, about.
