@@ -4,7 +4,7 @@ if(MAAS_SANITIZE)
 endif()
 
 maas_go_test(go_prometheus client/prometheus 600
-	./chunkstore ./edit ./flags ./memory ./record ./segment ./tail)
+	./blocks ./chunkstore ./edit ./flags ./memory ./record ./segment ./tail)
 set_tests_properties(go_prometheus PROPERTIES LABELS prometheus)
 
 # A real Prometheus: build/prometheus/test is what these tests build, without its web UI.

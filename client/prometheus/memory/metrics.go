@@ -11,26 +11,29 @@ import (
 
 // Metrics are all that a Prometheus says of its remote memory.
 type Metrics struct {
-	Up             prometheus.Gauge
-	Degraded       prometheus.Gauge
-	Info           *prometheus.GaugeVec // owner, mode, epoch
-	Transport      *prometheus.GaugeVec // transport
-	Allocations    *prometheus.GaugeVec // content
-	AllocatedBytes *prometheus.GaugeVec // content
-	StoredBytes    *prometheus.GaugeVec // content
-	DirtyBytes     prometheus.Gauge
-	CacheBytes     prometheus.Gauge
-	CacheHits      prometheus.Counter
-	CacheMisses    prometheus.Counter
-	ChunksWritten  prometheus.Counter
-	BytesRead      prometheus.Counter
-	BytesWritten   prometheus.Counter
-	Durations      *prometheus.HistogramVec // op
-	Errors         *prometheus.CounterVec   // op
-	FallbackReads  prometheus.Counter
-	Resynced       prometheus.Counter
-	LostChunks     prometheus.Counter
-	WALAcked       prometheus.Counter
+	Up              prometheus.Gauge
+	Degraded        prometheus.Gauge
+	Info            *prometheus.GaugeVec // owner, mode, epoch
+	Transport       *prometheus.GaugeVec // transport
+	Allocations     *prometheus.GaugeVec // content
+	AllocatedBytes  *prometheus.GaugeVec // content
+	StoredBytes     *prometheus.GaugeVec // content
+	DirtyBytes      prometheus.Gauge
+	CacheBytes      prometheus.Gauge
+	CacheHits       prometheus.Counter
+	CacheMisses     prometheus.Counter
+	ChunksWritten   prometheus.Counter
+	BytesRead       prometheus.Counter
+	BytesWritten    prometheus.Counter
+	Durations       *prometheus.HistogramVec // op
+	Errors          *prometheus.CounterVec   // op
+	FallbackReads   prometheus.Counter
+	Resynced        prometheus.Counter
+	LostChunks      prometheus.Counter
+	WALAcked        prometheus.Counter
+	BlocksPending   prometheus.Gauge
+	BlocksReturning prometheus.Gauge
+	TakeoverOldest  prometheus.Gauge
 
 	caughtUp atomic.Int64 // Nanoseconds since 1970; 0: not yet.
 }
@@ -86,15 +89,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: namespace + "operation_errors_total", Help: "Operations at the memory server that failed.",
 		}, []string{"op"}),
-		FallbackReads: counter("fallback_reads_total", "Chunks read from local files because the memory server failed."),
-		Resynced:      counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
-		LostChunks:    counter("lost_chunks_total", "Chunks dropped at a start because of damage in remote memory; the log (WAL) has their samples."),
-		WALAcked:      counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
+		FallbackReads:   counter("fallback_reads_total", "Chunks read from local files because the memory server failed."),
+		Resynced:        counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
+		LostChunks:      counter("lost_chunks_total", "Chunks dropped at a start because of damage in remote memory; the log (WAL) has their samples."),
+		WALAcked:        counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
+		BlocksPending:   gauge("blocks_pending_bytes", "Bytes of blocks that belong into remote memory and are not there yet."),
+		BlocksReturning: gauge("blocks_returning_bytes", "Bytes of blocks that are still to be brought back from remote memory."),
+		TakeoverOldest:  gauge("takeover_oldest_timestamp_seconds", "Where the blocks begin that a take-over would have; the end of the newest block where it would have none. 0: there are no blocks."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Up, m.Degraded, m.Info, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
 			m.CacheBytes, m.CacheHits, m.CacheMisses, m.ChunksWritten, m.BytesRead, m.BytesWritten, m.Durations,
-			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked,
+			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked, m.BlocksPending, m.BlocksReturning, m.TakeoverOldest,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: namespace + "wal_lag_seconds",
 				Help: "Age of the oldest byte of the log that the memory server may not have.",

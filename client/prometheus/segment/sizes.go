@@ -36,6 +36,22 @@ func extentSize(index int, classes []int64) int64 {
 	return size
 }
 
+// Footprint is what a file of so many bytes takes at a server of these slab classes.
+func Footprint(length int64, classes []int64) (bytes int64) {
+	for i := 0; i == 0 || length > 0; i++ {
+		size := extentSize(i, classes)
+		length -= size - HeaderSize
+		for _, class := range classes {
+			if class >= size {
+				size = class
+				break
+			}
+		}
+		bytes += size
+	}
+	return bytes
+}
+
 // CheckSizes says whether a server of these slab classes can hold files at all.
 func CheckSizes(classes []int64) error {
 	if n := len(classes); n > 0 && classes[n-1] < minExtent {

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// meta is what this package needs to know of a block's meta.json.
+type meta struct {
+	ULID    ulid.ULID `json:"ulid"`
+	MinTime int64     `json:"minTime"`
+	MaxTime int64     `json:"maxTime"` // The first one behind it.
+	Stats   struct {
+		NumTombstones uint64 `json:"numTombstones"`
+	} `json:"stats"`
+	Compaction struct {
+		Sources []ulid.ULID `json:"sources"`
+		Parents []struct {
+			ULID ulid.ULID `json:"ulid"`
+		} `json:"parents"`
+	} `json:"compaction"`
+}
+
+// lineage says what a block was compacted from.
+type lineage struct {
+	sources []ulid.ULID // The blocks of heads that it goes back to; of such a block, itself.
+	parents []ulid.ULID // The blocks that it was made of.
+}
+
+// lineages outlive the blocks: a block may be gone between its parent and its child.
+type lineages map[ulid.ULID]lineage
+
+func (k lineages) add(m *meta) {
+	l := lineage{sources: m.Compaction.Sources}
+	for _, p := range m.Compaction.Parents {
+		l.parents = append(l.parents, p.ULID)
+	}
+	k[m.ULID] = l
+}
+
+// maxGenerations ends what damaged files could make a circle of.
+const maxGenerations = 32
+
+// ancestor says whether all that a has is in d, which was compacted from it.
+func (k lineages) ancestor(a, d ulid.ULID) bool { return k.ancestorWithin(a, d, maxGenerations) }
+
+func (k lineages) ancestorWithin(a, d ulid.ULID, generations int) bool {
+	if a == d || generations == 0 {
+		return false
+	}
+	of := k[d]
+	if slices.Contains(of.parents, a) || slices.Contains(of.sources, a) {
+		return true
+	}
+	// Blocks of the same sources may be parts of a whole, as other programs write them: fewer are needed.
+	if n := len(k[a].sources); n > 0 && n < len(of.sources) && subset(k[a].sources, of.sources) {
+		return true
+	}
+	return slices.ContainsFunc(of.parents, func(p ulid.ULID) bool { return k.ancestorWithin(a, p, generations-1) })
+}
+
+func subset(a, b []ulid.ULID) bool {
+	return !slices.ContainsFunc(a, func(u ulid.ULID) bool { return !slices.Contains(b, u) })
+}
