@@ -77,8 +77,14 @@ var edits = []edit{
 					opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
 						return maas.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
 					}
+					exclude := opts.BlockCompactionExcludeFunc
+					opts.BlockCompactionExcludeFunc = func(meta *tsdb.BlockMeta) bool {
+						return maas.Returning() || exclude != nil && exclude(meta)
+					}
 				}
 
 				db, err := openDBWithMetrics(localStoragePath,`},
+	// The database is open by then, and blocks may come back to it.
+	{mainGo, "\t\t\t\tlogger.Info(\"TSDB started\")\n", 1, "\t\t\t\tlogger.Info(\"TSDB started\")\n\t\t\t\tmaas.Return(db)\n"},
 	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"maas/client/prometheus/blocks"
 	"maas/client/prometheus/chunkstore"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
@@ -34,6 +35,7 @@ type Attachment struct {
 	logger *slog.Logger
 	memory *memory.Manager
 	tail   *tail.Tail
+	blocks *blocks.Copier // Nil where blocks are left alone.
 	mirror atomic.Pointer[chunkstore.Mirror]
 
 	// unknown: the data directory has no log, or a part of one, that says what series the chunks in
@@ -80,6 +82,10 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	}
 	if err := tail.CutTorn(dir, logger); err != nil {
 		return nil, errors.Join(err, m.Close())
+	}
+	if size, on, _ := c.blocksSize(); on { // It was checked.
+		discard := c.Restore == "off" && memory.IsEmpty(dir)
+		a.blocks = blocks.Start(m, blocks.Options{Dir: dir, Size: size, Discard: discard, Logger: logger})
 	}
 	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
 	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Logger: logger})
@@ -174,11 +180,23 @@ func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error)
 	return r, nil
 }
 
+// Return brings back the blocks that remote memory has and the data directory has not, in the background,
+// now that the database is open. A nil Attachment does nothing.
+func (a *Attachment) Return(db blocks.Database) {
+	if a != nil {
+		a.blocks.Return(db)
+	}
+}
+
+// Returning says whether blocks are to be left as they are, for others that lie between them are on their way.
+func (a *Attachment) Returning() bool { return a != nil && a.blocks.Returning() }
+
 // Detach copies what the log got last and ends the session. A nil Attachment does nothing.
 func (a *Attachment) Detach() {
 	if a == nil {
 		return
 	}
+	a.blocks.Close()
 	a.tail.Close()
 	if err := a.memory.Close(); err != nil {
 		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)

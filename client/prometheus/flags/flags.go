@@ -29,6 +29,7 @@ type Config struct {
 	ReadTimeout    time.Duration
 	MaxPending     units.Base2Bytes
 	MaxPendingAge  time.Duration
+	Blocks         string // auto, off, or a size.
 }
 
 // Enabled says whether there is remote memory at all.
@@ -57,6 +58,8 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		Default("256MB").BytesVar(&c.MaxPending)
 	flag(prefix+"max-pending-age", "Without fallback: how long they wait, before Prometheus ends.").
 		Default("10m").DurationVar(&c.MaxPendingAge)
+	flag(prefix+"blocks", "How much of the memory server the newest blocks may take, for a take-over to bring back: auto (a quarter of its pool), a size such as 8GB, or off, which leaves alone what is there.").
+		Default("auto").StringVar(&c.Blocks)
 	return c
 }
 
@@ -87,5 +90,24 @@ func (c *Config) check(snapshot bool) error {
 	if !c.Fallback && snapshot {
 		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)
 	}
-	return nil
+	_, _, err := c.blocksSize()
+	return err
+}
+
+// blocksSize is the size for blocks.Options; on is false where blocks are left alone.
+func (c *Config) blocksSize() (size int64, on bool, err error) {
+	switch c.Blocks {
+	case "", "auto":
+		return 0, true, nil
+	case "off":
+		return 0, false, nil
+	}
+	n, err := units.ParseBase2Bytes(c.Blocks)
+	if err != nil || n < 0 {
+		return 0, false, fmt.Errorf("--%sblocks=%s: give auto, off, or a size such as 8GB", prefix, c.Blocks)
+	}
+	if n == 0 {
+		return -1, true, nil
+	}
+	return int64(n), true, nil
 }

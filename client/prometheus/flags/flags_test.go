@@ -45,3 +45,24 @@ func TestCheck__there_is_a_cache(t *testing.T) {
 	}
 	require.NoError(t, (&Config{CacheSize: 64 * units.KiB}).check(false))
 }
+
+func TestBlocks__a_share_of_the_pool_a_size_or_nothing(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		size int64
+		on   bool
+	}{{"auto", 0, true}, {"off", 0, false}, {"8GB", 8 << 30, true}, {"0B", -1, true}} {
+		app := kingpin.New("prometheus", "")
+		config := Add(app.Flag)
+		_, err := app.Parse([]string{"--storage.tsdb.maas.blocks=" + c.text})
+		require.NoError(t, err)
+		require.NoError(t, config.check(false))
+		size, on, err := config.blocksSize()
+		require.NoError(t, err)
+		require.Equal(t, c.size, size, c.text)
+		require.Equal(t, c.on, on, c.text)
+	}
+	config := Add(kingpin.New("prometheus", "").Flag)
+	config.CacheSize, config.Blocks = 64<<20, "much"
+	require.ErrorContains(t, config.check(false), "8GB")
+}

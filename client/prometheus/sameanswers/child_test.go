@@ -47,6 +47,7 @@ type ChildConfig struct {
 	Series, Fed     int
 	SnapshotOnClose bool
 	InOrder         bool
+	Blocks          string
 	URL, Owner      string
 	Transport       string
 	Fallback        bool
@@ -68,7 +69,7 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	c.registry = prometheus.NewRegistry()
 	c.attachment, err = maasflag.Attach(nil, &maasflag.Config{
 		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
-		CacheSize: units.Base2Bytes(config.CacheSize),
+		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks,
 	}, config.Dir, config.SnapshotOnClose, log, c.registry)
 	if err != nil {
 		return err
@@ -79,8 +80,10 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	})
 	if err != nil {
 		c.attachment.Detach()
+		return err
 	}
-	return err
+	c.attachment.Return(c.db.db)
+	return nil
 }
 
 func (c *child) edit(o *tsdb.Options) {
@@ -89,7 +92,17 @@ func (c *child) edit(o *tsdb.Options) {
 	) (tsdb.HeadChunkStore, error) {
 		return c.attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
 	}
+	o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.attachment.Returning() }
 }
+
+// Returning says whether blocks are still to come back.
+func (c *child) Returning(_ none, returning *bool) error {
+	*returning = c.attachment.Returning()
+	return nil
+}
+
+// Delete is the admin API's.
+func (c *child) Delete(series string, _ *none) error { return c.db.Delete(series) }
 
 func (c *child) Feed(upTo int, _ *none) error {
 	return c.db.Feed(upTo)

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Prometheus whose head was compacted several times dies with its disk. Who takes over has a range of time
+// A Prometheus whose head was compacted several times dies with its disk, and its blocks are nowhere else. Who takes over has a range of time
 // whole or not at all, and so has its next start, and who takes over from that one.
 func TestTakeOver__after_head_compactions_has_a_range_whole_or_not_at_all(t *testing.T) {
 	for _, fallback := range []bool{true, false} {
@@ -34,7 +34,7 @@ func takeOverAfterCompactions(t *testing.T, fallback, inOrder bool) {
 		compactions = 12
 	}
 	s := newScene(t, smallerSize(t), fallback, func(c *Config, child *ChildConfig) {
-		c.InOrder, child.InOrder = inOrder, inOrder
+		c.InOrder, child.InOrder, child.Blocks = inOrder, inOrder, "off"
 	})
 	// The head is compacted when it spans one and a half blocks: at 3 h, 5 h, and so on.
 	s.feed(time.Duration(2*compactions+1)*time.Hour + 20*time.Minute)

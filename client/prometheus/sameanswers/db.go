@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -153,6 +155,11 @@ func (d *DB) step(step int) error {
 func (d *DB) Compact() error {
 	d.compaction = d.db.Compact(context.Background())
 	return d.compaction
+}
+
+// Delete deletes all samples of a metric.
+func (d *DB) Delete(name string) error {
+	return d.db.Delete(context.Background(), math.MinInt64, math.MaxInt64, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, name))
 }
 
 // scrape appends one target's samples in one transaction.

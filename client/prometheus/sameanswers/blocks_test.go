@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/client/prometheus/maastest"
+)
+
+// A Prometheus whose head was compacted several times dies with its disk. Who takes over has every sample, head
+// and blocks, once these are back; and so have its next start, and who takes over from that one.
+func TestTakeOver__after_head_compactions_has_every_sample_once_blocks_are_back(t *testing.T) {
+	for _, fallback := range []bool{true, false} {
+		t.Run(fmt.Sprintf("fallback %t", fallback), func(t *testing.T) {
+			t.Parallel()
+			takeOverWithBlocks(t, fallback)
+		})
+	}
+}
+
+func takeOverWithBlocks(t *testing.T, fallback bool) {
+	compactions := 4 // Three blocks are compacted into one.
+	if inLongRun() {
+		compactions = 12
+	}
+	s := newScene(t, smallerSize(t), fallback, func(_ *Config, child *ChildConfig) { child.Blocks = "256MB" })
+	s.feed(3*time.Hour + 20*time.Minute)
+	s.inUse()
+	require.NoError(t, s.stock.Delete("temperature_celsius"))
+	require.NoError(t, s.ours.Call("child.Delete", "temperature_celsius", new(none)))
+	s.feed(time.Duration(2*compactions-2) * time.Hour)
+	s.blocksAreThere()
+	for round := range 2 {
+		s.inUse()
+		s.ours.kill()
+		s.config.Dir = t.TempDir()
+		s.start()
+		s.blocksAreBack()
+		s.sameSamples(fmt.Sprintf("after take-over %d", round+1))
+		s.stop()
+		s.start()
+		s.sameSamples(fmt.Sprintf("at the next start after take-over %d", round+1))
+		s.feed(time.Hour)
+		s.blocksAreThere()
+	}
+	s.sameSamples("in the end")
+	require.NoError(t, CompareBlocks(s.stock, s.ours))
+}
+
+// sameSamples wants every sample and every answer equal. The names and values of labels may be more: a head that
+// replayed its log knows series that have no samples any more, a stock one after a restart, too.
+func (s *scene) sameSamples(when string) {
+	s.t.Helper()
+	queries := slices.DeleteFunc(Queries(), func(q Query) bool { return q.About != "" && q.About != aboutSeries })
+	require.NoError(s.t, CompareAnswers(s.stock, s.ours, queries), when)
+	require.NoError(s.t, CompareSamples(s.stock, s.ours), when)
+}
+
+func (s *scene) blocksAreThere() {
+	s.t.Helper()
+	maastest.Eventually(s.t, "remote memory has the blocks", func() bool {
+		m := s.ours.metrics(s.t)
+		return m["blocks_pending_bytes"] == 0 && m["takeover_oldest_timestamp_seconds"] == float64(start)/1000
+	})
+}
+
+func (s *scene) blocksAreBack() {
+	s.t.Helper()
+	maastest.Eventually(s.t, "blocks are back", func() bool {
+		returning := true
+		require.NoError(s.t, s.ours.Call("child.Returning", none{}, &returning))
+		return !returning
+	})
+}
