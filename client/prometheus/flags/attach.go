@@ -88,7 +88,7 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 		a.blocks = blocks.Start(m, blocks.Options{Dir: dir, Size: size, Discard: discard, Logger: logger})
 	}
 	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
-	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Logger: logger})
+	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Held: a.held, Logger: logger})
 	return a, nil
 }
 
@@ -96,6 +96,11 @@ func compareWith(dir string) func(context.Context, segment.Memory, *segment.List
 	return func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (memory.Relation, error) {
 		return tail.Compare(ctx, mem, l, dir, sameWriter)
 	}
+}
+
+// held says that blocks of what left the head are not in remote memory yet, and will be.
+func (a *Attachment) held() bool {
+	return !a.blocks.Covered(math.MinInt64, a.memory.MinValidTime())
 }
 
 // until is a context that ends when stop is closed.

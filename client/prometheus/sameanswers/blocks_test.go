@@ -55,6 +55,23 @@ func takeOverWithBlocks(t *testing.T, fallback bool) {
 	require.NoError(t, CompareBlocks(s.stock, s.ours))
 }
 
+// What left the head is in a block that may not be in remote memory yet: then it is still in the log there.
+func TestTakeOver__at_any_moment_of_a_head_compaction_loses_nothing(t *testing.T) {
+	s := newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks = "256MB" })
+	s.feed(2*time.Hour + 55*time.Minute)
+	for range 3 {
+		s.inUse()
+		s.feed(6 * time.Minute) // The head is compacted at its end.
+		maastest.Eventually(t, "the log is there", func() bool { return s.ours.metrics(t)["wal_lag_seconds"] < 1 })
+		s.ours.kill()
+		s.config.Dir = t.TempDir()
+		s.start()
+		s.blocksAreBack()
+		s.sameSamples("after the take-over")
+		s.feed(114 * time.Minute)
+	}
+}
+
 // sameSamples wants every sample and every answer equal. The names and values of labels may be more: a head that
 // replayed its log knows series that have no samples any more, a stock one after a restart, too.
 func (s *scene) sameSamples(when string) {
