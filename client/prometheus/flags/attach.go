@@ -98,9 +98,10 @@ func compareWith(dir string) func(context.Context, segment.Memory, *segment.List
 	}
 }
 
-// held says that blocks of what left the head are not in remote memory yet, and will be.
+// held says that blocks of what left the head are not in remote memory yet, and will be: any, for those of late
+// samples may lie in the head's own range of time.
 func (a *Attachment) held() bool {
-	return !a.blocks.Covered(math.MinInt64, a.memory.MinValidTime())
+	return !a.blocks.Covered(math.MinInt64, math.MaxInt64)
 }
 
 // until is a context that ends when stop is closed.
