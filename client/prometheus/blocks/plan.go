@@ -47,6 +47,7 @@ func groupsOf(blocks []*block) (groups []group) {
 
 // planLocked plans anew after any change, and gives up what is no longer needed.
 func (c *Copier) planLocked() {
+	defer c.showLocked()
 	c.freeGoneLocked()
 	var live []*block
 	for _, b := range c.blocks {
@@ -272,10 +273,26 @@ func (c *Copier) evictLocked(groups int) bool {
 	return false
 }
 
-// report keeps the metrics, and says once what does not fit.
+// report says once what does not fit, and what keeps blocks from being copied.
 func (c *Copier) report(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.showLocked()
+	c.sayLocked()
+	if !c.memory.Up() {
+		err = nil // That is said, once for all.
+	}
+	if err != nil && err.Error() != c.why {
+		c.o.Logger.Warn("MaaS: blocks are not copied", "err", err)
+	}
+	c.why = ""
+	if err != nil {
+		c.why = err.Error()
+	}
+}
+
+// showLocked keeps the metrics.
+func (c *Copier) showLocked() {
 	metrics := c.memory.Metrics()
 	var allocations, bytes, stored, pending int64
 	count := func(files []*segment.File) {
@@ -303,17 +320,6 @@ func (c *Copier) report(err error) {
 	metrics.StoredBytes.WithLabelValues(kind).Set(float64(stored))
 	metrics.BlocksPending.Set(float64(pending))
 	metrics.TakeoverOldest.Set(float64(c.oldestLocked()) / 1000)
-	c.sayLocked()
-	if !c.memory.Up() {
-		err = nil // That is said, once for all.
-	}
-	if err != nil && err.Error() != c.why {
-		c.o.Logger.Warn("MaaS: blocks are not copied", "err", err)
-	}
-	c.why = ""
-	if err != nil {
-		c.why = err.Error()
-	}
 }
 
 // oldestLocked is where the blocks begin that a take-over would have.
