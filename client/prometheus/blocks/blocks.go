@@ -31,6 +31,9 @@ const (
 	// goneLooks is how many looks in a row have to miss a block before it counts as deleted: a data
 	// directory that is being removed as a whole loses its blocks one after the other, too.
 	goneLooks = 6
+	// defaultVerify is how often it is asked whether the server still has all: nobody else would miss what was freed
+	// by hand.
+	defaultVerify = 10 * time.Minute
 )
 
 // Options of Start.
@@ -42,6 +45,7 @@ type Options struct {
 	Discard bool
 
 	Interval time.Duration // Between two looks at the data directory; 0 is 5 s.
+	Verify   time.Duration // Between two looks at the whole of remote memory; 0 is 10 min.
 	Logger   *slog.Logger
 }
 
@@ -51,7 +55,8 @@ type Copier struct {
 	memory *memory.Manager
 	stop   chan struct{}
 	tasks  sync.WaitGroup
-	buf    []byte // Of the copying goroutine.
+	buf    []byte    // Of the copying goroutine, as is what follows.
+	seen   time.Time // When the server was seen to have all.
 
 	returning atomic.Bool
 	shed      atomic.Bool  // What is being copied has to go.
@@ -90,6 +95,9 @@ type Copier struct {
 func Start(m *memory.Manager, o Options) *Copier {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
+	}
+	if o.Verify == 0 {
+		o.Verify = defaultVerify
 	}
 	c := &Copier{
 		o: o, memory: m, stop: make(chan struct{}), buf: make([]byte, pieceSize),
@@ -149,6 +157,9 @@ func (c *Copier) round() error {
 	}
 	c.reached.Store(time.Now().UnixNano())
 	if err := c.attach(); err != nil {
+		return err
+	}
+	if err := c.verify(); err != nil {
 		return err
 	}
 	if c.limited() {

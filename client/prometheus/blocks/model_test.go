@@ -99,7 +99,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 }
 
 func (m *model) begin() {
-	m.n = m.d.start(m.server.URL, withSize(m.size))
+	m.n = m.d.start(m.server.URL, withSize(m.size), func(o *Options) { o.Verify = 5 * interval })
 	m.n.Return(m.d)
 }
 

@@ -149,6 +149,7 @@ func (c *Copier) attach() error {
 	c.arena, c.attached, c.pool, c.classes = arena, true, h.Memory.MaxPoolSize, h.SlabSizes
 	c.partial, c.dead, c.number, c.version, c.limit = map[ulid.ULID]*upload{}, s.dead, s.number, s.version, 0
 	c.broken = map[ulid.ULID]bool{}
+	c.seen = time.Now()
 	if first && c.o.Discard {
 		for id, b := range c.blocks {
 			c.deleted[id] = c.deleted[id] || !b.here
@@ -183,6 +184,46 @@ func (c *Copier) takeOverLocked(whole map[ulid.ULID]*found) (lost int64) {
 		b.remote = &f.remote
 	}
 	return lost
+}
+
+// verify looks whether the server still has all that it should.
+func (c *Copier) verify() error {
+	if time.Since(c.seen) < c.o.Verify {
+		return nil
+	}
+	c.mu.Lock()
+	should := map[ulid.ULID]*remote{}
+	for id, b := range c.blocks {
+		if b.remote != nil {
+			should[id] = b.remote
+		}
+	}
+	c.mu.Unlock()
+	have := map[segment.Name]int64{}
+	if err := c.memory.Read("list", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
+		l, err := segment.List(ctx, conn, c.memory.Owner())
+		if err != nil {
+			return err
+		}
+		for _, f := range l.Files {
+			have[f.Name()] = f.Len()
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	c.seen = time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, r := range should {
+		missing := slices.ContainsFunc(r.all(), func(f *segment.File) bool { return have[f.Name()] != f.Len() })
+		if b := c.blocks[id]; missing && b != nil && b.remote == r {
+			c.o.Logger.Warn("MaaS: a part of a block has gone from remote memory; the block is copied again if it is here", "block", id)
+			c.giveUpLocked(b)
+		}
+	}
+	c.planLocked()
+	return nil
 }
 
 // found is a block that the server holds.

@@ -3,16 +3,19 @@
 package blocks
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
 )
 
@@ -269,5 +272,33 @@ func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	n.settled(a, b, c, e)
 	for n.Shed() {
 	}
+	n.close()
+}
+
+// What somebody frees by hand is missed within minutes, and copied again.
+func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL, func(o *Options) { o.Verify = 20 * time.Millisecond })
+	n.settled(a, b)
+	n.quiet()
+	before := written(n)
+	n.mu.Lock()
+	ranges, err := n.blocks[a].remote.parts[0].Ranges(nil, make([]byte, 1), 0)
+	n.mu.Unlock()
+	require.NoError(t, err)
+	require.NoError(t, n.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
+		_, _, err := c.Free(ctx, ranges[0].ID)
+		return err
+	}))
+	maastest.Eventually(t, "it is copied again", func() bool { return written(n) >= before+d.blockBytes()/2 })
+	n.settled(a, b)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
 	n.close()
 }
