@@ -88,13 +88,21 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 		a.blocks = blocks.Start(m, blocks.Options{Dir: dir, Size: size, Discard: discard, Logger: logger})
 	}
 	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
-	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Held: a.held, Logger: logger})
+	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Held: a.held,
+		MakeRoom: a.makeRoom, Logger: logger})
 	return a, nil
 }
 
 func compareWith(dir string) func(context.Context, segment.Memory, *segment.Listing, bool) (memory.Relation, error) {
 	return func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (memory.Relation, error) {
 		return tail.Compare(ctx, mem, l, dir, sameWriter)
+	}
+}
+
+// makeRoom gives up the oldest block in remote memory: the log is worth more.
+func (a *Attachment) makeRoom() {
+	if a.blocks.Shed() {
+		a.logger.Warn("MaaS: the oldest block in remote memory gave way to the log; give the server more memory (maasd --max-pool-size), or blocks a smaller part of it", "flag", "--"+prefix+"blocks")
 	}
 }
 

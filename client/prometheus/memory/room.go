@@ -36,6 +36,9 @@ func IsFull(err error) bool {
 		e.Status == http.StatusTooManyRequests
 }
 
+// IsRefused says whether the server was asked just now, and had no room.
+func IsRefused(err error) bool { return IsFull(err) && !errors.Is(err, errNotAsked) }
+
 // Conn is the client as the calls get it.
 type Conn struct {
 	*maas.Client

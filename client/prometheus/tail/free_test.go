@@ -120,3 +120,25 @@ func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
 	require.True(t, n.tail.MayFree(false))
 	n.stop(t)
 }
+
+// What is worth less than the log gives way to it, no more of it than has to.
+func TestTail__makes_room_for_the_log(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "16MiB")
+	d, l := newDataDir(t), newLooker(t, server.URL)
+	hog, err := l.c.Allocate(context.Background(), maas.AllocateOptions{Size: 512 << 10, Owner: "hog", Count: 32})
+	require.NoError(t, err)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	var made atomic.Int32
+	n := &node{Manager: m, tail: Start(m, Options{
+		Dir: d.dir, Interval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		MakeRoom: func() {
+			_, _, err := l.c.Free(context.Background(), hog[made.Add(1)-1].ID)
+			require.NoError(t, err)
+		},
+	})}
+	d.append("wal/00000000", segmentSize)
+	maastest.Eventually(t, "the log has room", func() bool { return acked(n) == segmentSize })
+	require.Equal(t, int32(1), made.Load())
+	n.stop(t)
+}

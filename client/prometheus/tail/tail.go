@@ -50,6 +50,9 @@ type Options struct {
 	// who takes over finds it in the log. A full server does not wait for it.
 	Held func() bool
 
+	// MakeRoom, if set, frees something at a server that has no room for the log, which is worth more.
+	MakeRoom func()
+
 	Interval time.Duration // Between two looks; 0 is 200 ms.
 	Logger   *slog.Logger
 }
@@ -142,6 +145,9 @@ func (t *Tail) round() {
 		if full {
 			_, freeErr := t.release() // Of what is no longer needed, perhaps.
 			err = errors.Join(err, freeErr)
+			if t.o.MakeRoom != nil && memory.IsRefused(err) {
+				t.o.MakeRoom()
+			}
 		}
 		t.report()
 		if err != nil || !more {
