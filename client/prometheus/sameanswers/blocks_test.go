@@ -46,6 +46,9 @@ func takeOverWithBlocks(t *testing.T, fallback bool) {
 		s.start()
 		s.blocksAreBack()
 		s.sameSamples(fmt.Sprintf("after take-over %d", round+1))
+		if round == 0 {
+			s.sameAtInstants(start+int64(2*compactions)*time.Hour.Milliseconds(), "after the take-over")
+		}
 		s.stop()
 		s.start()
 		s.sameSamples(fmt.Sprintf("at the next start after take-over %d", round+1))
@@ -79,6 +82,28 @@ func (s *scene) sameSamples(when string) {
 	queries := slices.DeleteFunc(Queries(), func(q Query) bool { return q.About != "" && q.About != aboutSeries })
 	require.NoError(s.t, CompareAnswers(s.stock, s.ours, queries), when)
 	require.NoError(s.t, CompareSamples(s.stock, s.ours), when)
+}
+
+// sameAtInstants asks the list again, as of many instants: from the first sample to the last, and around the
+// time where the head began.
+func (s *scene) sameAtInstants(begin int64, when string) {
+	s.t.Helper()
+	now := endOfStep(s.fed - 1)
+	instants := []int64{begin - 1, begin, begin + 1, begin - time.Minute.Milliseconds(), begin + time.Minute.Milliseconds()}
+	for i := range int64(19) {
+		instants = append(instants, start+(now-start)*i/19)
+	}
+	var queries []Query
+	for _, q := range Queries() {
+		if q.Span != 0 && !inLongRun() || q.About != "" {
+			continue
+		}
+		for _, at := range instants {
+			q.Ago = time.Duration(now-at) * time.Millisecond
+			queries = append(queries, q)
+		}
+	}
+	require.NoError(s.t, CompareAnswers(s.stock, s.ours, queries), when)
 }
 
 func (s *scene) blocksAreThere() {

@@ -54,6 +54,9 @@ func (d *DB) Blocks() (BlocksDigest, error) {
 	if d.compaction != nil {
 		return out, fmt.Errorf("the last compaction: %w", d.compaction)
 	}
+	if overlaps := inOrderOverlaps(d.db.Blocks()); len(overlaps) > 0 {
+		return out, fmt.Errorf("blocks of samples in order overlap: %s", overlaps)
+	}
 	for _, block := range d.db.Blocks() {
 		querier, err := tsdb.NewBlockQuerier(block, math.MinInt64, math.MaxInt64)
 		if err != nil {
@@ -66,6 +69,16 @@ func (d *DB) Blocks() (BlocksDigest, error) {
 	var err error
 	out.Samples, err = digest(storage.NewMergeQuerier(queriers, nil, storage.ChainedSeriesMerge))
 	return out, err
+}
+
+func inOrderOverlaps(blocks []*tsdb.Block) tsdb.Overlaps {
+	var metas []tsdb.BlockMeta
+	for _, b := range blocks {
+		if meta := b.Meta(); !meta.Compaction.FromOutOfOrder() {
+			metas = append(metas, meta)
+		}
+	}
+	return tsdb.OverlappingBlocks(metas)
 }
 
 // digest reads all that the querier has, and closes it.
