@@ -247,6 +247,9 @@ func (r *Remote) moveTo(arena *memory.Arena) bool {
 	}
 	r.arena = arena
 	for i, f := range r.files {
+		for j := range f.pending {
+			f.pending[j].look = 0 // What a look brought to the other memory may not be in this one.
+		}
 		if f.file.Len() > 0 {
 			f.file = there[f.file.Name()]
 			delete(there, f.file.Name())

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/memory"
 	"maas/client/prometheus/record"
 )
 
@@ -96,6 +97,32 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.ErrorContains(t, s.Close(), "the log is not copied")
 	require.Equal(t, len(first)+len(second), remote())
 	require.NotEmpty(t, last)
+	require.NoError(t, m.Close())
+}
+
+// A log that arrived in the memory that the server had before is not in the one that it has now.
+func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	log := &slowLog{}
+	s, err := NewRemote(m, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	require.NoError(t, err)
+	all := write(t, s, rand.New(rand.NewSource(1)), 10)
+	require.NoError(t, s.flush(now()))
+	log.set(1, 0, nil)
+	before := m.Arena()
+	_ = m.Read("read", mirrorReadTimeout, func(ctx context.Context, c *memory.Conn) error {
+		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+	})
+	maastest.Eventually(t, "the server is looked at anew", func() bool { return m.Up() && m.Arena() != before })
+
+	log.set(1, 1, nil)
+	require.NoError(t, s.writeSealed(1))
+	require.Zero(t, testutil.ToFloat64(m.Metrics().ChunksWritten))
+	log.set(2, 100, nil)
+	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	checkReads(t, s, all)
+	require.NoError(t, s.Close())
 	require.NoError(t, m.Close())
 }
 
