@@ -161,9 +161,9 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 	maastest.Eventually(t, "it is in use", n.Up)
 	b, err := os.ReadFile(filepath.Join(d.dir, "wal/00000000"))
 	require.NoError(t, err)
-	d.remove("wal/00000000")
-	require.NoError(t, os.WriteFile(filepath.Join(d.dir, "wal/00000000"), b[:segmentSize/2], 0o666))
-	d.append("wal/00000000", 5000)
+	require.NoError(t, os.WriteFile(filepath.Join(d.dir, "repaired"), b[:segmentSize/2], 0o666))
+	d.append("repaired", 5000)
+	require.NoError(t, os.Rename(filepath.Join(d.dir, "repaired"), filepath.Join(d.dir, "wal/00000000"))) // At once, for who looks.
 	n.stop(t)
 	require.Equal(t, 5000.0, acked(n))
 	requireRestores(t, server.URL, contents(t, d.dir))
