@@ -71,7 +71,8 @@ type Tail struct {
 	memory *memory.Manager
 	stop   chan struct{}
 	done   chan struct{}
-	buf    []byte // Of the tail's goroutine.
+	buf    []byte                    // Of the tail's goroutine.
+	logs   map[segment.Name]*os.File // Of the tail's goroutine: files of the logs that are not finished.
 	looks  looks
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
@@ -101,7 +102,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 	}
 	t := &Tail{
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
-		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{},
+		buf: make([]byte, pieceSize), logs: map[segment.Name]*os.File{}, files: map[segment.Name]*remoteFile{},
 		looks: looks{changed: make(chan struct{})},
 	}
 	t.minTime.Store(math.MinInt64)
@@ -113,6 +114,7 @@ func Start(m *memory.Manager, o Options) *Tail {
 func (t *Tail) run() {
 	defer close(t.done)
 	defer t.looks.end(0, nil)
+	defer t.closeLogs()
 	ticker := time.NewTicker(t.o.Interval)
 	defer ticker.Stop()
 	for {
@@ -214,6 +216,9 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 		if kind != segment.WBL {
 			continue
 		}
+		if err := t.copyEnds(local); err != nil {
+			return false, err
+		}
 		t.looks.end(look, nil)
 		if t.usable() {
 			t.memory.Metrics().CaughtUp(begun)
@@ -285,21 +290,26 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
 		return nil
 	}
+	if isLog(f.name) && !f.complete {
+		if _, _, err := t.open(f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
 	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) || r.file.Len() >= t.limit.of(f.name) {
 		return nil
 	}
-	file, err := os.Open(f.path)
+	file, done, err := t.open(f)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // Deleted since; the next look tells.
 	}
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer done()
 	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
 		return err // Another one by now.
 	}
-	log := f.name.Kind == segment.WAL || f.name.Kind == segment.WBL
+	log := isLog(f.name)
 	for log || *budget > 0 {
 		n, err := t.copyPiece(file, r, f)
 		if err != nil {
