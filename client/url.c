@@ -12,9 +12,15 @@
 #define HTTP_UNIX "http+unix://"
 #define UNIX	  "unix:"
 
-static int fail_url(const char *text, const char *why)
+/* What stands in front of an @, or behind a ?, may be a secret: it goes into no error, and so into
+ * no log. */
+static int fail_url(int error, const char *text, const char *why)
 {
-	return maas_fail(-EINVAL, "\"%s\" is no URL of a server: %s", text, why);
+	const char *at = strrchr(text, '@');
+	const char *shown = at ? at : text;
+
+	return maas_fail(error, "\"%s%.*s\" is no URL of a server: %s", at ? "..." : "",
+			 (int)strcspn(shown, "?"), shown, why);
 }
 
 static const char *skip(const char *text, const char *prefix)
@@ -49,7 +55,7 @@ static int make_unix(const char *text, const char *path, struct maas_url *ret_ur
 	struct sockaddr_un addr;
 
 	if (!*path || strlen(path) >= sizeof(addr.sun_path))
-		return fail_url(text, "a socket's path has 1 to 107 bytes");
+		return fail_url(-EINVAL, text, "a socket's path has 1 to 107 bytes");
 	url.unix_path = strdup(path);
 	url.base = strdup("http://localhost");
 	url.text = join(UNIX, path);
@@ -129,14 +135,17 @@ static int make_http(const char *text, const char *host, struct maas_url *ret_ur
 	char at[320]; /* a host's name has at most 253 bytes */
 	unsigned long port;
 
+	if (strchr(text, '@'))
+		return fail_url(-EINVAL, text,
+				"it has a user's name or a password, and the server asks for none");
 	if (!len)
-		return fail_url(text, "there is no host in it");
+		return fail_url(-EINVAL, text, "there is no host in it");
 	if (parse_port(&rest, &port))
-		return fail_url(text, "a port is a number from 1 to 65535");
+		return fail_url(-EINVAL, text, "a port is a number from 1 to 65535");
 	if (*rest && strcmp(rest, "/") != 0)
-		return fail_url(text, "it is http://HOST:PORT, without a path or a user");
+		return fail_url(-EINVAL, text, "it is http://HOST:PORT, without a path");
 	if (snprintf(at, sizeof(at), "%.*s:%lu", (int)len, host, port) >= (int)sizeof(at))
-		return fail_url(text, "its host is too long");
+		return fail_url(-EINVAL, text, "its host is too long");
 	url.base = join(HTTP, at);
 	url.text = join(HTTP, at);
 	if (!url.base || !url.text) {
@@ -158,13 +167,14 @@ int maas_url_parse(const char *text, struct maas_url *ret_url)
 	rest = skip(text, HTTP_UNIX);
 	if (rest) {
 		if (!unescape(rest, path, sizeof(path)))
-			return fail_url(text, "a socket's path is written with %2F for each /");
+			return fail_url(-EINVAL, text,
+					"a socket's path is written with %2F for each /");
 		return make_unix(text, path, ret_url);
 	}
 	rest = skip(text, HTTP);
 	if (!rest && strstr(text, "://"))
-		return maas_fail(-EPROTONOSUPPORT,
-				 "\"%s\": this version knows http://HOST:PORT and unix:PATH", text);
+		return fail_url(-EPROTONOSUPPORT, text,
+				"this version knows http://HOST:PORT and unix:PATH");
 	return make_http(text, rest ? rest : text, ret_url); /* HOST:PORT alone, as curl has it */
 }
 

@@ -86,6 +86,26 @@ static void url_parse__what_is_none(void **state)
 	assert_int_equal(maas_url_parse("ftp://host", &url), -EPROTONOSUPPORT);
 }
 
+static void url_parse__no_secret_is_repeated(void **state)
+{
+	static const char *const texts[] = {
+		"http://me:secret@host:3000",  "me:secret@host:3000",
+		"http://me:%secret@host:3000", "http://me:secret/x@host:1",
+		"https://me:secret@host:3000", "ftp://me:a@secret@host",
+		"http://host:3000/?secret",
+	};
+	struct maas_url url;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
+		maas_error_clear();
+		assert_true(maas_url_parse(texts[i], &url) < 0);
+		assert_non_null(strstr(maas_error(), "host"));
+		if (strstr(maas_error(), "secret"))
+			fail_msg("%s: %s", texts[i], maas_error());
+	}
+}
+
 static void url_parse__socket_path_of_107_bytes_and_one_more(void **state)
 {
 	char text[128] = "unix:";
@@ -339,6 +359,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(url_parse__what_is_one),
 		cmocka_unit_test(url_parse__what_is_none),
+		cmocka_unit_test(url_parse__no_secret_is_repeated),
 		cmocka_unit_test(url_parse__socket_path_of_107_bytes_and_one_more),
 		cmocka_unit_test(error_of_status__codes_and_others),
 		cmocka_unit_test(fail_status__keeps_the_words_of_the_server),
