@@ -14,7 +14,7 @@ import (
 )
 
 // versions are the pin, the two minors before it and the one after it.
-var versions = []string{"v0.313.5", "v0.314.0", "v0.315.0", "v0.316.0"}
+var versions = []string{"v0.313.5", "v0.314.0", "v0.315.1", "v0.316.0"}
 
 // source copies the files that are edited from a version of Prometheus.
 func source(t *testing.T, version string) string {
