@@ -142,3 +142,29 @@ func TestTail__makes_room_for_the_log(t *testing.T) {
 	require.Equal(t, int32(1), made.Load())
 	n.stop(t)
 }
+
+// A server that has nothing gets the whole log, whatever is waited for: without its checkpoint it is no use.
+func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newLog(t)
+	d.truncate()
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	n := &node{Manager: m, tail: Start(m, Options{
+		Dir: d.dir, Interval: 20 * time.Millisecond, Held: func() bool { return true }, Logger: slog.New(slog.DiscardHandler),
+	})}
+	l := newLooker(t, server.URL)
+	maastest.Eventually(t, "the checkpoint is there", func() bool {
+		_, there := l.look()
+		return there[segment.Name{Kind: segment.Checkpoint, Number: 1, Part: 1}]
+	})
+	n.stop(t)
+
+	other := t.TempDir()
+	m, err = connect(t, server.URL, other, true)
+	require.NoError(t, err)
+	defer m.Close()
+	_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Equal(t, contents(t, d.dir), contents(t, other))
+}

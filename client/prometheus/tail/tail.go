@@ -252,11 +252,10 @@ func (t *Tail) list() ([]localFile, error) {
 	return local, nil
 }
 
-// usable says whether a successor could start from what is in remote memory: not so while the first
+// usable says whether a successor could start from what is in remote memory, and others: not so while the first
 // checkpoint is on its way.
-func (t *Tail) usable() bool {
+func (t *Tail) usable(files ...*segment.File) bool {
 	t.mu.RLock()
-	files := make([]*segment.File, 0, len(t.files))
 	for _, r := range t.files {
 		files = append(files, r.file)
 	}
