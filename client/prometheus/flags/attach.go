@@ -106,10 +106,18 @@ func (a *Attachment) makeRoom() {
 	}
 }
 
-// held says that blocks of what left the head are not in remote memory yet, and will be: any, for those of late
-// samples may lie in the head's own range of time.
+// lately is how old a block may be for the log to wait for it. It goes up among the first; years of blocks, of
+// which the log has nothing any more, take their time.
+const lately = 24 * time.Hour
+
+// held says that blocks of what left the head are not in remote memory yet, and will be. Those of late samples may
+// lie in the head's own range of time.
 func (a *Attachment) held() bool {
-	return !a.blocks.Covered(math.MinInt64, math.MaxInt64)
+	mint := a.memory.MinValidTime()
+	if mint == math.MinInt64 {
+		return false // Nothing has left it.
+	}
+	return !a.blocks.Covered(mint-lately.Milliseconds(), math.MaxInt64)
 }
 
 // until is a context that ends when stop is closed.
