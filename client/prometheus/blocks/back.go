@@ -60,10 +60,7 @@ type progress struct {
 }
 
 func (c *Copier) bringBack(db Database) {
-	defer func() {
-		c.returning.Store(false)
-		c.memory.Metrics().BlocksReturning.Set(0)
-	}()
+	defer c.returning.Store(false)
 	if err := os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir)); err != nil {
 		c.o.Logger.Error("MaaS: blocks are not brought back", "err", err)
 		return
@@ -226,19 +223,25 @@ func (c *Copier) settle(g []*block) error {
 
 // hasSpace says whether blocks fit on the disk.
 func (c *Copier) hasSpace(g []*block) error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(c.o.Dir, &fs); err != nil {
-		return &os.PathError{Op: "statfs", Path: c.o.Dir, Err: err}
-	}
 	bytes := int64(0)
 	for _, b := range g {
 		bytes += b.remote.size()
 	}
-	spare := min(int64(fs.Blocks)*fs.Bsize/spareDisk, maxSpareDisk)
-	if free := int64(fs.Bavail)*fs.Bsize - spare; bytes > free {
-		return fmt.Errorf("%d bytes: %w, which has %d, apart from %d that stay free", bytes, errNoSpace, max(free, 0), spare)
+	free, err := c.space(c.o.Dir)
+	if err == nil && bytes > free {
+		err = fmt.Errorf("%d bytes: %w, which has room for %d", bytes, errNoSpace, free)
 	}
-	return nil
+	return err
+}
+
+// diskSpace is what blocks may take of a directory's disk.
+func diskSpace(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	spare := min(int64(fs.Blocks)*fs.Bsize/spareDisk, maxSpareDisk)
+	return max(int64(fs.Bavail)*fs.Bsize-spare, 0), nil
 }
 
 // stage writes a block below a directory of our own.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"maas/client/prometheus/maastest"
@@ -211,5 +212,41 @@ func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
 	n.Return(other)
 	require.False(t, n.Returning())
 	n.settled()
+	n.close()
+}
+
+// Where the disk has no room for a block, neither that nor an older one comes back, remote memory keeps them, and a
+// start with more room goes on.
+func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	asked := 0
+	n.space = func(string) (int64, error) {
+		asked++
+		if asked == 2 {
+			return 100, nil
+		}
+		return 1 << 30, nil
+	}
+	n.returned()
+	require.DirExists(t, other.block(c))
+	require.NoDirExists(t, other.block(b))
+	require.NoDirExists(t, other.block(a))
+	require.Positive(t, testutil.ToFloat64(n.Metrics().BlocksReturning), "what is left")
+	n.quiet()
+	n.settled(a, b, c)
+	n.close()
+
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	require.Zero(t, testutil.ToFloat64(n.Metrics().BlocksReturning))
 	n.close()
 }

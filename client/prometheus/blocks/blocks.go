@@ -55,8 +55,9 @@ type Copier struct {
 	memory *memory.Manager
 	stop   chan struct{}
 	tasks  sync.WaitGroup
-	buf    []byte    // Of the copying goroutine, as is what follows.
-	seen   time.Time // When the server was seen to have all.
+	space  func(dir string) (int64, error) // For tests to replace.
+	buf    []byte                          // Of the copying goroutine, as is what follows.
+	seen   time.Time                       // When the server was seen to have all.
 
 	returning atomic.Bool
 	shed      atomic.Bool  // What is being copied has to go.
@@ -100,7 +101,7 @@ func Start(m *memory.Manager, o Options) *Copier {
 		o.Verify = defaultVerify
 	}
 	c := &Copier{
-		o: o, memory: m, stop: make(chan struct{}), buf: make([]byte, pieceSize),
+		o: o, memory: m, stop: make(chan struct{}), space: diskSpace, buf: make([]byte, pieceSize),
 		blocks: map[ulid.ULID]*block{}, known: lineages{}, missing: map[ulid.ULID]int{},
 		deleted: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
 		partial: map[ulid.ULID]*upload{}, failed: map[ulid.ULID]bool{},
