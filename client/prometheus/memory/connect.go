@@ -121,16 +121,12 @@ func (m *Manager) connect(ctx context.Context) error {
 	if m.Fenced() {
 		return ErrFenced
 	}
-	c, err := m.session(ctx)
+	c, h, err := m.session(ctx)
 	if err != nil {
 		return err
 	}
 	short, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	h, err := c.Health(short)
-	if err != nil {
-		return err
-	}
 	if mayLive, err := m.predecessorMayLive(short, c, h.UptimeSeconds); err != nil {
 		return err
 	} else if mayLive {
@@ -182,20 +178,31 @@ func (m *Manager) reason() error {
 	return m.why
 }
 
-// session keeps the session that lives; one that lapsed is replaced, unless somebody took the name.
-func (m *Manager) session(ctx context.Context) (*maas.Client, error) {
+// session keeps the session that lives, if the server says that it is well, and says how the server is. One that
+// lapsed, or that a server that was started anew does not know, is replaced, unless somebody took the name.
+func (m *Manager) session(ctx context.Context) (*maas.Client, maas.Health, error) {
 	if c := m.client.Load(); c != nil {
 		if _, ok := c.Lease(); ok {
-			return c, nil
+			h, err := askHealth(ctx, c)
+			if _, ok := c.Lease(); ok || err != nil {
+				return c, h, err
+			}
 		}
 		_ = m.closeClient() // It is lost already.
 	}
 	c, err := maas.Open(ctx, m.o.client())
 	if err != nil {
-		return nil, err
+		return nil, maas.Health{}, err
 	}
 	m.client.Store(c)
-	return c, nil
+	h, err := askHealth(ctx, c)
+	return c, h, err
+}
+
+func askHealth(ctx context.Context, c *maas.Client) (maas.Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	return c.Health(ctx)
 }
 
 // attach compares the server's memory with what this process knows of it. Where it is the memory

@@ -65,6 +65,18 @@ func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
 	require.NoError(t, health(m))
 }
 
+// The old session has a lease still, as far as this side knows.
+func TestBreaker__a_server_that_was_started_anew_is_in_use_with_a_session_that_it_knows(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL, Owner: "me"})
+	server.Kill()
+	server.Restart()
+	m.trip(maas.ErrSessionLost)
+	require.NoError(t, m.connect(context.Background()))
+	_, ok := m.client.Load().Lease()
+	require.True(t, ok, "else the breaker opens again, for the same event")
+}
+
 func TestBreaker__one_timeout_opens_it_and_the_same_memory_resumes(t *testing.T) {
 	server := maastest.Start(t)
 	m := open(t, server.URL)
