@@ -94,8 +94,10 @@ func (n *node) loses(server *maastest.Server) {
 	})
 }
 
-func written(n *node) float64 { return testutil.ToFloat64(n.Metrics().BytesWritten) }
-func read(n *node) float64    { return testutil.ToFloat64(n.Metrics().BytesRead) }
+func written(n *node) float64 {
+	return testutil.ToFloat64(n.Metrics().BytesWritten.WithLabelValues("block"))
+}
+func read(n *node) float64 { return testutil.ToFloat64(n.Metrics().BytesRead.WithLabelValues("block")) }
 
 // quiet waits until all that is here was looked at, and nothing was left to do.
 func (n *node) quiet() {

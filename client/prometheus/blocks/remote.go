@@ -91,7 +91,7 @@ func (c *Copier) readPieces(f *segment.File, use func([]byte) error) error {
 			}); err != nil {
 				return err
 			}
-			c.memory.Metrics().BytesRead.Add(float64(p.Length))
+			c.memory.Metrics().BytesRead.WithLabelValues(segment.Block.String()).Add(float64(p.Length))
 			if ok = segment.Checksum(buf) == p.CRC; ok {
 				break
 			}

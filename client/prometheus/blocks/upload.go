@@ -227,7 +227,7 @@ func (c *Copier) append(to *segment.File, b []byte) error {
 	}); err != nil {
 		return err
 	}
-	c.memory.Metrics().BytesWritten.Add(float64(len(b)))
+	c.memory.Metrics().BytesWritten.WithLabelValues(segment.Block.String()).Add(float64(len(b)))
 	return nil
 }
 

@@ -123,7 +123,7 @@ func (r *Remote) writeSealed(look uint64) error {
 			return err
 		}
 		r.memory.Metrics().ChunksWritten.Add(float64(b.chunks))
-		r.memory.Metrics().BytesWritten.Add(float64(len(b.data)))
+		r.memory.Metrics().BytesWritten.WithLabelValues(segment.Chunks.String()).Add(float64(len(b.data)))
 	}
 }
 

@@ -144,7 +144,7 @@ func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int, lock
 	if err != nil {
 		return err
 	}
-	r.memory.Metrics().BytesRead.Add(float64(len(buf)))
+	r.memory.Metrics().BytesRead.WithLabelValues(segment.Chunks.String()).Add(float64(len(buf)))
 	copy(dst, buf[at:])
 	for i := 0; len(buf) > 0; i++ {
 		n := min(len(buf), blockSize)

@@ -41,7 +41,7 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 	}
 	blocks := (s.files[0].file.Len() + blockSize - 1) / blockSize
 	require.Equal(t, float64(blocks), testutil.ToFloat64(misses))
-	require.Equal(t, float64(s.files[0].file.Len()), testutil.ToFloat64(m.Metrics().BytesRead))
+	require.Equal(t, float64(s.files[0].file.Len()), testutil.ToFloat64(m.Metrics().BytesRead.WithLabelValues("chunks_head")))
 	require.NoError(t, s.Close())
 	require.NoError(t, m.Close())
 }

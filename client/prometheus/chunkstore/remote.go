@@ -363,7 +363,7 @@ func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error
 	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *memory.Conn) error {
 		return file.file.ReadAt(ctx, c, remote, off+have)
 	})
-	r.memory.Metrics().BytesRead.Add(float64(len(remote)))
+	r.memory.Metrics().BytesRead.WithLabelValues(segment.Chunks.String()).Add(float64(len(remote)))
 	return next, err
 }
 

@@ -23,8 +23,8 @@ type Metrics struct {
 	CacheHits       prometheus.Counter
 	CacheMisses     prometheus.Counter
 	ChunksWritten   prometheus.Counter
-	BytesRead       prometheus.Counter
-	BytesWritten    prometheus.Counter
+	BytesRead       *prometheus.CounterVec   // content
+	BytesWritten    *prometheus.CounterVec   // content
 	Durations       *prometheus.HistogramVec // op
 	Errors          *prometheus.CounterVec   // op
 	FallbackReads   prometheus.Counter
@@ -63,6 +63,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: namespace + name, Help: help})
 	}
+	counterVec := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: namespace + name, Help: help}, labels)
+	}
 	m := &Metrics{
 		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
 		Degraded:       gauge("degraded", "Whether what is new does not reach the memory server (1): it is not in use (up is 0), or has no room (up is 1)."),
@@ -76,8 +79,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		CacheHits:      counter("cache_hits_total", "Blocks that reads of chunks found in the cache."),
 		CacheMisses:    counter("cache_misses_total", "Blocks that reads of chunks did not find in the cache."),
 		ChunksWritten:  counter("chunks_written_total", "Chunks acknowledged by the memory server."),
-		BytesRead:      counter("read_bytes_total", "Bytes read from the memory server."),
-		BytesWritten:   counter("written_bytes_total", "Bytes of logs and chunk files written to the memory server."),
+		BytesRead:      counterVec("read_bytes_total", "Bytes read from the memory server.", "content"),
+		BytesWritten:   counterVec("written_bytes_total", "Bytes written to the memory server.", "content"),
 		Durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            namespace + "operation_duration_seconds",
 			Help:                            "How long operations at the memory server take.",
@@ -86,9 +89,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"op"}),
-		Errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "operation_errors_total", Help: "Operations at the memory server that failed.",
-		}, []string{"op"}),
+		Errors:          counterVec("operation_errors_total", "Operations at the memory server that failed.", "op"),
 		FallbackReads:   counter("fallback_reads_total", "Chunks read from local files because the memory server failed."),
 		Resynced:        counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
 		LostChunks:      counter("lost_chunks_total", "Chunks dropped at a start because of damage in remote memory; the log (WAL) has their samples."),

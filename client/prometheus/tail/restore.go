@@ -221,7 +221,7 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 		}); err != nil {
 			return false, err
 		}
-		r.memory.Metrics().BytesRead.Add(float64(p.Length))
+		r.memory.Metrics().BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))
 		if segment.Checksum(buf) != p.CRC {
 			r.logger.Error("MaaS memory holds other bytes than were written; what follows them is not restored",
 				"file", f.Name(), "offset", p.Offset)

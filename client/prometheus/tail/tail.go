@@ -362,7 +362,7 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 		return 0, err
 	}
 	metrics := t.memory.Metrics()
-	metrics.BytesWritten.Add(float64(len(b)))
+	metrics.BytesWritten.WithLabelValues(f.name.Kind.String()).Add(float64(len(b)))
 	if f.name.Kind == segment.Chunks {
 		metrics.ChunksWritten.Add(float64(records))
 	} else {
