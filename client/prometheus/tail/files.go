@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
@@ -67,7 +68,8 @@ func (t *Tail) freeGone(local []localFile) error {
 }
 
 // attach takes over what the server holds: files that are byte for byte what lies in the directory
-// stay, so does a longer log once it is cut, all else is freed and copied again.
+// stay, so does a longer log once it is cut, and, until freeGone, what a newer checkpoint stands for. All else is
+// freed and copied again.
 func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.RLock()
 	truncations := t.truncations
@@ -98,7 +100,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 				return err
 			}
 		}
-		if !ok {
+		if !ok && !superseded(f.Name(), local) {
 			dead = append(dead, f)
 			continue
 		}
@@ -119,6 +121,20 @@ func (t *Tail) attach(arena *memory.Arena) error {
 		t.memory.Metrics().Resynced.Add(float64(lost))
 	}
 	return nil
+}
+
+// superseded says of a file that it was in the directory once, and that something newer stands there in its place:
+// who takes over needs it until that is in remote memory, too.
+func superseded(name segment.Name, local []localFile) bool {
+	switch name.Kind {
+	case segment.WAL, segment.WBL, segment.Checkpoint:
+	default:
+		return false
+	}
+	is := slices.ContainsFunc(local, func(f localFile) bool { return f.name == name })
+	return !is && slices.ContainsFunc(local, func(f localFile) bool {
+		return f.name.Kind == name.Kind && f.name.Number > name.Number
+	})
 }
 
 // takeChunks takes the chunk files out of a set, and returns them.

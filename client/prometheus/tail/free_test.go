@@ -14,6 +14,7 @@ import (
 
 	"maas/client/go"
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
 )
 
@@ -167,4 +168,44 @@ func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
 	_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.Equal(t, contents(t, d.dir), contents(t, other))
+}
+
+// stepper is a Tail whose looks are the test's.
+func stepper(m *memory.Manager, dir string, held func() bool) *Tail {
+	t := &Tail{
+		o: Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)}, memory: m,
+		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{}, looks: looks{changed: make(chan struct{})},
+	}
+	t.minTime.Store(math.MinInt64)
+	return t
+}
+
+// takeover says how many files of the log a take-over would have to leave out.
+func (l looker) takeover() (lost int, err error) {
+	listing, err := segment.List(context.Background(), l.c, "node")
+	require.NoError(l.t, err)
+	_, lost, err = planRestore(listing.Files, false)
+	return lost, err
+}
+
+// Killed between a checkpoint and its copy.
+func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newLog(t), newLooker(t, server.URL)
+	n := start(t, server.URL, d.dir)
+	n.stop(t)
+	d.append("wal/00000003", 100)
+	d.checkpoint(1, 40) // More than the budget of a look.
+	d.remove("wal/00000000")
+	d.remove("wal/00000001")
+
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	tail := stepper(m, d.dir, nil)
+	more, err := tail.step(tail.looks.begin())
+	require.NoError(t, err)
+	require.True(t, more)
+	_, err = l.takeover()
+	require.NoError(t, err, "a take-over between two looks")
 }
