@@ -4,7 +4,6 @@ package tail
 
 import (
 	"context"
-	"slices"
 
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
@@ -29,17 +28,9 @@ func (t *Tail) release() (bool, error) {
 	return true, t.free(dead)
 }
 
-// held also says no where remote memory has no head that somebody could go on with: nothing is worth waiting for
-// then, least of all the checkpoint that is missing.
-func (t *Tail) held() bool {
-	if t.o.Held == nil {
-		return false
-	}
-	t.mu.RLock()
-	dead := slices.Clone(t.dead)
-	t.mu.RUnlock()
-	return t.usable(dead...) && t.o.Held()
-}
+// held also says no where the log in remote memory is not whole: with a gap, or without its beginning, it is of no
+// use before the checkpoint is there.
+func (t *Tail) held() bool { return t.o.Held != nil && t.usable() && t.o.Held() }
 
 // MayFree says whether chunks that were truncated by now are needed no longer, also by who takes over. full
 // says that the server has no room for anything else. Any goroutine may ask.

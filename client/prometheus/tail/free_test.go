@@ -171,13 +171,10 @@ func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
 }
 
 // stepper is a Tail whose looks are the test's.
-func stepper(m *memory.Manager, dir string, held func() bool) *Tail {
-	t := &Tail{
-		o: Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)}, memory: m,
-		buf: make([]byte, pieceSize), files: map[segment.Name]*remoteFile{}, looks: looks{changed: make(chan struct{})},
-	}
-	t.minTime.Store(math.MinInt64)
-	return t
+func stepper(t *testing.T, m *memory.Manager, dir string, held func() bool) *Tail {
+	tail := newTail(m, Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(tail.closeLogs)
+	return tail
 }
 
 // takeover says how many files of the log a take-over would have to leave out.
@@ -202,10 +199,51 @@ func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.
 	m, err := connect(t, server.URL, d.dir, true)
 	require.NoError(t, err)
 	defer m.Close()
-	tail := stepper(m, d.dir, nil)
+	tail := stepper(t, m, d.dir, nil)
 	more, err := tail.step(tail.looks.begin())
 	require.NoError(t, err)
 	require.True(t, more)
 	_, err = l.takeover()
 	require.NoError(t, err, "a take-over between two looks")
+}
+
+func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newLog(t), newLooker(t, server.URL)
+	d.truncate()
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	tail := stepper(t, m, d.dir, func() bool { return true })
+	for range 5 {
+		_, err = tail.step(tail.looks.begin())
+		require.NoError(t, err)
+	}
+	lost, err := l.takeover()
+	require.NoError(t, err)
+	require.Zero(t, lost)
+}
+
+func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newDataDir(t), newLooker(t, server.URL)
+	d.append("wal/00000000", segmentSize)
+	d.append("wal/00000001", 1000)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	tail := stepper(t, m, d.dir, func() bool { return true })
+	_, err = tail.step(tail.looks.begin())
+	require.NoError(t, err)
+	// While the server is out of reach, the log goes on, and the head is truncated.
+	d.append("wal/00000001", segmentSize)
+	d.append("wal/00000002", segmentSize)
+	d.truncate()
+	for range 5 {
+		_, err = tail.step(tail.looks.begin())
+		require.NoError(t, err)
+	}
+	lost, err := l.takeover()
+	require.NoError(t, err)
+	require.Zero(t, lost)
 }

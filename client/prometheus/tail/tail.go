@@ -97,6 +97,13 @@ type Tail struct {
 
 // Start begins to copy. The data directory need not exist yet.
 func Start(m *memory.Manager, o Options) *Tail {
+	t := newTail(m, o)
+	m.Metrics().CaughtUp(time.Now())
+	go t.run()
+	return t
+}
+
+func newTail(m *memory.Manager, o Options) *Tail {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
 	}
@@ -106,8 +113,6 @@ func Start(m *memory.Manager, o Options) *Tail {
 		looks: looks{changed: make(chan struct{})},
 	}
 	t.minTime.Store(math.MinInt64)
-	m.Metrics().CaughtUp(time.Now())
-	go t.run()
 	return t
 }
 
@@ -252,17 +257,18 @@ func (t *Tail) list() ([]localFile, error) {
 	return local, nil
 }
 
-// usable says whether a successor could start from what is in remote memory, and others: not so while the first
-// checkpoint is on its way.
-func (t *Tail) usable(files ...*segment.File) bool {
+// usable says whether a successor could start from all of the log that is in remote memory: not so while the first
+// checkpoint is on its way, or one that closes a gap.
+func (t *Tail) usable() bool {
+	var files []*segment.File
 	t.mu.RLock()
 	for _, r := range t.files {
 		files = append(files, r.file)
 	}
 	t.mu.RUnlock()
 	segment.Sort(files)
-	_, _, err := planRestore(files, false)
-	return err == nil
+	_, lost, err := planRestore(files, false)
+	return err == nil && lost == 0
 }
 
 func (t *Tail) truncationCount() int {
