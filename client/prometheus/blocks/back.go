@@ -194,7 +194,8 @@ func (c *Copier) bringBackGroup(db Database, g []*block, p *progress) error {
 	return c.settle(g)
 }
 
-// settle looks at what became of blocks that were brought back.
+// settle looks at what became of blocks that were brought back. One that is there counts, whatever a look makes of
+// it: what is older would be freed for it.
 func (c *Copier) settle(g []*block) error {
 	if err := c.look(); err != nil {
 		return err
@@ -203,7 +204,7 @@ func (c *Copier) settle(g []*block) error {
 	defer c.mu.Unlock()
 	gone := 0
 	for _, b := range g {
-		if !c.presentLocked(b.ULID) {
+		if _, err := os.Lstat(filepath.Join(c.o.Dir, b.ULID.String())); errors.Is(err, fs.ErrNotExist) {
 			c.deleted[b.ULID] = true
 			delete(c.missing, b.ULID)
 			gone++

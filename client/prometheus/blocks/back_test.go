@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -105,6 +106,22 @@ func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
 	n.settled(c)
 	require.NoDirExists(t, other.block(a))
 	require.Less(t, read(n), d.blockBytes()*0.7)
+	n.close()
+}
+
+func TestReturn__a_block_that_was_torn_does_not_cost_the_older_ones(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, torn := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	d.tear(torn)
+	n := d.start(server.URL)
+	n.settled(a, b, torn)
+	n.close()
+	other := d.elsewhere()
+	n = other.start(server.URL, func(o *Options) { o.Interval = time.Hour })
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	require.Len(t, n.whole(), 3)
 	n.close()
 }
 

@@ -133,6 +133,14 @@ func (d *dataDir) delete(id ulid.ULID, intervals int) {
 	require.NoError(d.t, os.Rename(tmp, filepath.Join(d.block(id), metaName)))
 }
 
+// tear leaves a block as who died between its tombstones and its meta.json.
+func (d *dataDir) tear(id ulid.ULID) {
+	stones := tombstones.NewMemTombstones()
+	stones.AddInterval(1, tombstones.Interval{Mint: 1, Maxt: 2})
+	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), d.block(id), stones)
+	require.NoError(d.t, err)
+}
+
 // remove does what Prometheus does to a block that retention, or a compaction, has done with.
 func (d *dataDir) remove(ids ...ulid.ULID) {
 	for _, id := range ids {
