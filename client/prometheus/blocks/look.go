@@ -156,6 +156,8 @@ func (c *Copier) look() error { return c.lookFor(true) }
 
 // lookFor sees what blocks are in the data directory; changes looks also at those that are known.
 func (c *Copier) lookFor(changes bool) error {
+	c.mu.Lock() // First: of two that look, the one with the older list must not come last.
+	defer c.mu.Unlock()
 	entries, err := os.ReadDir(c.o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // It is made when the database is opened.
@@ -163,8 +165,6 @@ func (c *Copier) lookFor(changes bool) error {
 	if err != nil {
 		return fmt.Errorf("look for blocks: %w", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	here := map[ulid.ULID]bool{}
 	changed := !c.looked
 	for _, e := range entries {

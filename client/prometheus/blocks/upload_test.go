@@ -184,6 +184,27 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	n.close()
 }
 
+// Who looks and then waits for another, that sees a block first, does not take it away again.
+func TestCopier__an_older_look_takes_no_block_away(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Interval = time.Hour })
+	defer n.close()
+	maastest.Eventually(t, "its own look is over", func() bool { return n.rounds.Load() > 0 })
+	n.mu.Lock()
+	looked := make(chan error, 1)
+	go func() { looked <- n.lookFor(false) }()
+	time.Sleep(50 * time.Millisecond) // It waits by now; where it does not yet, this proves nothing.
+	id := d.birth(0, 10)
+	is, _ := n.lookAtLocked(id)
+	require.True(t, is)
+	n.mu.Unlock()
+	require.NoError(t, <-looked)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	require.True(t, n.presentLocked(id))
+}
+
 func TestCopier__retention_frees_and_a_vanished_directory_does_not(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
