@@ -37,12 +37,19 @@ var errNoSpace = errors.New("no space for it on the disk of the data directory")
 // Database is what blocks are added to: it runs move while it does not compact, and then looks at its directory.
 type Database interface {
 	AddBlocks(move func() error) error
+	Compacting() bool
 }
 
 // Return begins to bring back what remote memory has and the data directory has not, newest first. It is called
 // once, when the database is open.
 func (c *Copier) Return(db Database) {
-	if c == nil || c.o.Discard {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	c.database = db
+	c.mu.Unlock()
+	if c.o.Discard {
 		return
 	}
 	c.tasks.Add(1)

@@ -34,6 +34,9 @@ const (
 	// defaultVerify is how often it is asked whether the server still has all: nobody else would miss what was freed
 	// by hand.
 	defaultVerify = 10 * time.Minute
+	// defaultRest is how long a new block is not copied while the compaction that made it may replace it: that of
+	// a head with late samples makes two blocks, and one of these at its end.
+	defaultRest = 30 * time.Second
 )
 
 // Options of Start.
@@ -46,6 +49,7 @@ type Options struct {
 
 	Interval time.Duration // Between two looks at the data directory; 0 is 5 s.
 	Verify   time.Duration // Between two looks at the whole of remote memory; 0 is 10 min.
+	Rest     time.Duration // How long a new block waits for the end of a compaction; 0 is 30 s.
 	Logger   *slog.Logger
 }
 
@@ -65,6 +69,7 @@ type Copier struct {
 	rounds    atomic.Int64 // That left nothing to do, for tests.
 
 	mu       sync.Mutex // Guards what follows.
+	database Database   // Nil until it is open.
 	arena    *memory.Arena
 	attached bool // Whether the blocks that the server holds are known.
 	pool     int64
@@ -99,6 +104,9 @@ func Start(m *memory.Manager, o Options) *Copier {
 	}
 	if o.Verify == 0 {
 		o.Verify = defaultVerify
+	}
+	if o.Rest == 0 {
+		o.Rest = defaultRest
 	}
 	c := &Copier{
 		o: o, memory: m, stop: make(chan struct{}), space: diskSpace, buf: make([]byte, pieceSize),

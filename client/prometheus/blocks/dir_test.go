@@ -10,6 +10,7 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
@@ -26,10 +27,13 @@ type dataDir struct {
 	rnd  *rand.Rand
 	next uint64 // Of the ULIDs' times.
 	size int    // Of a block's chunks.
+
+	compacting *atomic.Bool // What the database says.
 }
 
 func newDataDir(t *testing.T) *dataDir {
-	return &dataDir{t: t, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10}
+	return &dataDir{t: t, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10,
+		compacting: new(atomic.Bool)}
 }
 
 // elsewhere is the empty data directory of another node.
@@ -180,6 +184,8 @@ func (d *dataDir) blockBytes() (n float64) {
 
 // AddBlocks is what an open database does.
 func (d *dataDir) AddBlocks(move func() error) error { return move() }
+
+func (d *dataDir) Compacting() bool { return d.compacting.Load() }
 
 func (d *dataDir) start(url string, change ...func(*Options)) *node {
 	d.t.Helper()

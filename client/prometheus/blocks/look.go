@@ -48,7 +48,7 @@ type block struct {
 	state    string   // Of the files of the pair, when it was read.
 	pair     [32]byte // Checksum of the pair that is here.
 	pairSize int64
-	since    time.Time // When it was seen first.
+	since    time.Time // When it was seen here first.
 	wanted   bool      // Belongs into remote memory.
 	took     int64     // Of it, when it was there.
 
@@ -225,6 +225,9 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	if b == nil {
 		b = &block{}
 		c.blocks[id] = b
+	}
+	if !b.here {
+		b.since = time.Now()
 	}
 	if !sameFiles(files, b.files) {
 		delete(c.failed, id)

@@ -109,6 +109,7 @@ func (n *node) quiet() {
 type addBlocks func(move func() error) error
 
 func (f addBlocks) AddBlocks(move func() error) error { return f(move) }
+func (f addBlocks) Compacting() bool                  { return false }
 
 // damage changes a byte of a part of a block in remote memory.
 func (n *node) damage(id ulid.ULID) {

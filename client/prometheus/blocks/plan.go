@@ -221,7 +221,7 @@ func (c *Copier) next() (u *upload, evicted bool) {
 	}
 	for _, g := range c.plan.groups[:c.plan.wanted] {
 		for _, b := range g.blocks {
-			if !b.here || b.remote != nil || c.failed[b.ULID] {
+			if !b.here || b.remote != nil || c.failed[b.ULID] || c.restsLocked(b) {
 				continue
 			}
 			u := c.partial[b.ULID]
@@ -245,6 +245,11 @@ func (c *Copier) next() (u *upload, evicted bool) {
 		}
 	}
 	return nil, false
+}
+
+// restsLocked says whether a block may be gone before it is copied, and is not begun yet.
+func (c *Copier) restsLocked(b *block) bool {
+	return c.partial[b.ULID] == nil && c.database != nil && time.Since(b.since) < c.o.Rest && c.database.Compacting()
 }
 
 // evictLocked gives up the oldest block in remote memory whose bytes are here, too, among so many of the oldest

@@ -53,6 +53,37 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 	require.NoDirExists(t, filepath.Join(other.path, stageDir))
 }
 
+// The compaction of a head with late samples makes two blocks, and, before it ends, one of both.
+func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Rest = time.Hour })
+	defer n.close()
+	n.returned()
+	d.compacting.Store(true)
+	a, late := d.birth(0, 10), d.birth(0, 10)
+	maastest.Eventually(t, "they are seen", func() bool { return testutil.ToFloat64(n.Metrics().BlocksPending) > 0 })
+	rounds := n.rounds.Load()
+	maastest.Eventually(t, "it had time to copy", func() bool { return n.rounds.Load() > rounds+3 })
+	require.False(t, n.Covered(0, 10))
+	require.Zero(t, written(n))
+	both := d.compact(a, late)
+	d.remove(a, late)
+	d.compacting.Store(false)
+	n.settled(both)
+	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
+}
+
+func TestCopier__does_not_wait_long_for_a_compaction_to_end(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Rest = interval })
+	defer n.close()
+	n.returned()
+	d.compacting.Store(true)
+	n.settled(d.birth(0, 10))
+}
+
 func TestNeed__is_what_a_block_takes(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	d := newDataDir(t)
