@@ -47,6 +47,14 @@ type figures struct {
 	Lag        float64   // Seconds, the 99th percentile, of the log behind in real time.
 	Queries    []float64 // Seconds, the median of five, at 200,000 series of one, with a warm cache.
 	Cold       []float64 // Seconds, asked once each after a start with nothing in page cache.
+
+	// Of the part starts.
+	RestartCPU, TakeOverCPU, ReturnCPU    float64   // Seconds; a return is that of blocks.
+	RestartPeak, TakeOverPeak, ReturnPeak float64   // Bytes, of resident memory.
+	Uploaded                              float64   // Bytes of all blocks that were ever there between two steps.
+	Levels                                []float64 // The same, of each level.
+	BlocksWritten                         float64   // Bytes of blocks written to remote memory.
+	Returned, ReturnRead                  float64   // Bytes of the blocks that came back, and bytes read for them.
 }
 
 // peak is when the head is largest: just before its first compaction.
@@ -112,6 +120,7 @@ type contestant struct {
 	samples int
 	opened  time.Time
 	stop    func()
+	profile string // Of starts: where their profiles go, if not empty.
 }
 
 // open opens the database, and counts the time from here on.
@@ -135,10 +144,12 @@ func (c *contestant) open() {
 			o.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, buffer, queue int) (tsdb.HeadChunkStore, error) {
 				return c.maas.Open(reg, dir, pool, buffer, queue)
 			}
+			o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.maas.Returning() }
 		}
 	}
 	c.db, err = same.Open(config)
 	check(err)
+	c.maas.Return(c.db.TSDB())
 }
 
 // restart closes and opens the database, and returns how many seconds the latter took.

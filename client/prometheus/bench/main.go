@@ -26,11 +26,25 @@ func main() {
 		quick  = flag.Bool("quick", false, "a tenth of the series")
 		seed   = flag.Uint64("seed", 1, "seed of the load")
 		out    = flag.String("out", "", "file for the rows, as JSON")
+		part   = flag.String("part", "head", "what to measure: head, or starts")
 		store  = flag.String("contestant", "", "be this contestant, and print its figures")
+
+		start   = flag.String("start", "", "be a start of this contestant, in this data directory")
+		owner   = flag.String("owner", "", "of a start: the owner's name")
+		fed     = flag.Int("fed", 0, "of a start: the steps in its head and blocks")
+		profile = flag.String("profile", "", "directory for the profiles of starts up to ready, of CPU and of allocations")
 	)
 	flag.Parse()
-	if *store != "" {
-		check(json.NewEncoder(os.Stdout).Encode(contest(*store, *server, *series, *seed)))
+	switch {
+	case *start != "":
+		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed, profile: *profile}
+		show(c.start())
+		return
+	case *store != "" && *part == "starts":
+		show(grow(*store, *server, *series, *seed, *profile))
+		return
+	case *store != "":
+		show(contest(*store, *server, *series, *seed))
 		return
 	}
 	if *server == "" || *out == "" {
@@ -40,21 +54,45 @@ func main() {
 	if *quick {
 		*series /= 10
 	}
+	run := func(store string) (f figures) {
+		readFrom(&f, exec.Command(os.Args[0], "-contestant", store, "-part", *part, "-server", *server,
+			"-series", fmt.Sprint(*series), "-seed", fmt.Sprint(*seed), "-profile", *profile))
+		return f
+	}
 	var runs []pair
 	for i := range *pairs {
 		fmt.Fprintf(os.Stderr, "\r\033[Kprometheus: pair %d of %d", i+1, *pairs)
-		runs = append(runs, pair{
-			stock:  run("stock", *server, *series, *seed),
-			pages:  run("pages", *server, *series, *seed),
-			mirror: run("mirror", *server, *series, *seed),
-			remote: run("remote", *server, *series, *seed),
-			again:  run("stock", *server, *series, *seed),
-		})
+		p := pair{stock: run("stock"), mirror: run("mirror"), remote: run("remote"), again: run("stock")}
+		if *part == "head" {
+			p.pages = run("pages")
+		}
+		runs = append(runs, p)
 	}
 	fmt.Fprint(os.Stderr, "\r\033[K")
-	b, err := json.Marshal(map[string]any{"area": "prometheus", "rows": table(runs, *series)})
+	rows := headTable(runs)
+	if *part == "starts" {
+		rows = startsTable(runs)
+	}
+	for i := range rows {
+		rows[i].Case = fmt.Sprintf("%d series, %s", *series, rows[i].Case)
+		rows[i].Pairs = len(runs)
+	}
+	b, err := json.Marshal(map[string]any{"area": "prometheus", "rows": rows})
 	check(err)
 	check(os.WriteFile(*out, b, 0o666))
+}
+
+// show prints what readFrom reads.
+func show(figures any) { check(json.NewEncoder(os.Stdout).Encode(figures)) }
+
+// readFrom runs a contestant, or one of its starts, in a process of its own.
+func readFrom(figures any, cmd *exec.Cmd) {
+	cmd.Stderr = os.Stderr
+	b, err := cmd.Output()
+	if err != nil {
+		check(fmt.Errorf("%s: %w", cmd, err))
+	}
+	check(json.Unmarshal(b, figures))
 }
 
 func check(err error) {
@@ -66,19 +104,6 @@ func check(err error) {
 
 // pair is one run of each contestant, and of the baseline once more.
 type pair struct{ stock, pages, mirror, remote, again figures }
-
-// run runs a contestant in a process of its own.
-func run(store, server string, series int, seed uint64) (f figures) {
-	cmd := exec.Command(os.Args[0], "-contestant", store, "-server", server,
-		"-series", fmt.Sprint(series), "-seed", fmt.Sprint(seed))
-	cmd.Stderr = os.Stderr
-	b, err := cmd.Output()
-	if err != nil {
-		check(fmt.Errorf("contestant %s: %w", store, err))
-	}
-	check(json.Unmarshal(b, &f))
-	return f
-}
 
 // row is a line of the table, as scripts/bench knows it.
 type row struct {

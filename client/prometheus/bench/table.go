@@ -26,14 +26,17 @@ var measures = []measure{
 	{"restart to ready, nothing in page cache", "s", 1.1, func(f figures) float64 { return f.Restart }},
 }
 
-func table(runs []pair, series int) (rows []row) {
-	for _, contestant := range []struct {
-		name string
-		of   func(pair) figures
-	}{
-		{"mirror", func(p pair) figures { return p.mirror }},
-		{"remote", func(p pair) figures { return p.remote }},
-	} {
+// contestants are those that are compared with the stock tsdb.
+var contestants = []struct {
+	name string
+	of   func(pair) figures
+}{
+	{"mirror", func(p pair) figures { return p.mirror }},
+	{"remote", func(p pair) figures { return p.remote }},
+}
+
+func headTable(runs []pair) (rows []row) {
+	for _, contestant := range contestants {
 		for _, m := range measures {
 			rows = append(rows, compare(contestant.name+": "+m.name, m, runs, contestant.of))
 		}
@@ -57,9 +60,39 @@ func table(runs []pair, series int) (rows []row) {
 			takeOver(contestant.name, runs, contestant.of))
 	}
 	rows = append(rows, saved("page dropping alone", 0, runs, func(p pair) figures { return p.pages }))
-	for i := range rows {
-		rows[i].Case = fmt.Sprintf("%d series, %s", series, rows[i].Case)
-		rows[i].Pairs = len(runs)
+	return rows
+}
+
+var startsMeasures = []measure{
+	{"CPU per ingested sample", "ns", 1.05, func(f figures) float64 { return f.IngestCPU }},
+	{"CPU of compactions", "s", 1.15, func(f figures) float64 { return f.CompactCPU }},
+	{"restart, CPU to ready", "s", 1.1, func(f figures) float64 { return f.RestartCPU }},
+	{"restart, peak memory", "MiB", 1.1, func(f figures) float64 { return f.RestartPeak / mib }},
+	{"restart to ready", "s", 0, func(f figures) float64 { return f.Restart }},
+	{"take-over, CPU to ready", "s", 1.1, func(f figures) float64 { return f.TakeOverCPU }},
+	{"take-over, peak memory", "MiB", 1.1, func(f figures) float64 { return f.TakeOverPeak / mib }},
+	{"take-over to ready", "s", 0, func(f figures) float64 { return f.TakeOver }},
+}
+
+// startsTable tells of starts, and of blocks. What a take-over is compared with is a stock restart.
+func startsTable(runs []pair) (rows []row) {
+	for _, contestant := range contestants {
+		of := func(value func(figures) float64) func(pair) float64 {
+			return func(p pair) float64 { return value(contestant.of(p)) }
+		}
+		row := func(name, unit string, bar float64, value func(figures) float64) {
+			rows = append(rows, own(contestant.name+": "+name, unit, bar, runs, of(value)))
+		}
+		for _, m := range startsMeasures {
+			rows = append(rows, compare(contestant.name+": "+m.name, m, runs, contestant.of))
+		}
+		for level := range contestant.of(runs[0]).Levels {
+			row(fmt.Sprintf("blocks of level %d", level+1), "MiB", 0, func(f figures) float64 { return f.Levels[level] / mib })
+		}
+		row("bytes of blocks written, per byte of the blocks", "bytes", 1.02, func(f figures) float64 { return f.BlocksWritten / f.Uploaded })
+		row("return of blocks, bytes read per byte", "bytes", 1.02, func(f figures) float64 { return f.ReturnRead / f.Returned })
+		row("return of blocks, CPU per GiB", "s", 0, func(f figures) float64 { return f.ReturnCPU / f.Returned * (1 << 30) })
+		row("return of blocks, peak memory", "MiB", 0, func(f figures) float64 { return f.ReturnPeak / mib })
 	}
 	return rows
 }

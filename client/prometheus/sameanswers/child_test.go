@@ -82,7 +82,7 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 		c.attachment.Detach()
 		return err
 	}
-	c.attachment.Return(c.db.db)
+	c.attachment.Return(c.db.TSDB())
 	return nil
 }
 

@@ -127,6 +127,9 @@ func (d *DB) Close() error {
 	return d.db.Close()
 }
 
+// TSDB is the database itself, for who adds blocks to it.
+func (d *DB) TSDB() *tsdb.DB { return d.db }
+
 // Feed implements Subject.
 func (d *DB) Feed(upTo int) error {
 	for ; d.fed < upTo; d.fed++ {
