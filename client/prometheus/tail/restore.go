@@ -62,6 +62,9 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		}
 		done.Files++
 		done.Bytes += f.Len()
+		if !whole && f.Name().Kind == segment.Checkpoint {
+			return done, fmt.Errorf("the log begins with a checkpoint, and %s is not as it was written", f.Name())
+		}
 		if !whole {
 			done.Lost += len(files) - i
 			break

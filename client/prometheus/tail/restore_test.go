@@ -217,3 +217,25 @@ func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
 	require.Equal(t, before, contents(t, other))
 	require.NoError(t, m.Close())
 }
+
+// A log without its beginning would be opened, and begin with a segment that no start reads.
+func TestRestore__refuses_a_damaged_checkpoint(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newLog(t)
+	d.truncate()
+	d.run(server.URL, func() {})
+	m, err := connect(t, server.URL, t.TempDir(), true)
+	require.NoError(t, err)
+	for _, f := range m.Arena().Listing.Files {
+		if f.Name() == (segment.Name{Kind: segment.Checkpoint, Number: 1}) {
+			ranges, err := f.Ranges(nil, []byte("other"), 100)
+			require.NoError(t, err)
+			require.NoError(t, m.Write("damage", 5, func(ctx context.Context, c *memory.Conn) error { return c.WriteV(ctx, ranges) }))
+		}
+	}
+	other := t.TempDir()
+	_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "checkpoint.00000001/00000000 is not as it was written")
+	require.True(t, memory.IsEmpty(other))
+	require.NoError(t, m.Close())
+}
