@@ -4,7 +4,6 @@ package tail
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -108,6 +107,27 @@ func (c *comparison) segment(f *segment.File, l localFile) (behind bool, err err
 	return whole > end, err
 }
 
+// remoteReader reads a remote file from an offset on, piece by piece: each has its own time.
+type remoteReader struct {
+	f    *segment.File
+	read readFunc
+	off  int64
+	err  error
+}
+
+// Read implements io.Reader.
+func (r *remoteReader) Read(p []byte) (int, error) {
+	p = p[:min(int64(len(p)), pieceSize, r.f.Len()-r.off)]
+	if len(p) == 0 {
+		return 0, io.EOF
+	}
+	if r.err = r.read(p, r.off); r.err != nil {
+		return 0, r.err
+	}
+	r.off += int64(len(p))
+	return len(p), nil
+}
+
 // validEndOfBoth is where the last whole record ends of a segment that begins with the directory's first n
 // bytes and goes on with those of remote memory.
 func validEndOfBoth(f *segment.File, l localFile, n int64, read readFunc) (int64, error) {
@@ -116,11 +136,9 @@ func validEndOfBoth(f *segment.File, l localFile, n int64, read readFunc) (int64
 		return 0, err
 	}
 	defer file.Close()
-	rest := make([]byte, f.Len()-n)
-	if err := read(rest, n); err != nil {
-		return 0, err
-	}
-	return validEndOf(io.MultiReader(io.LimitReader(file, n), bytes.NewReader(rest))), nil
+	rest := &remoteReader{f: f, read: read, off: n}
+	end := validEndOf(io.MultiReader(io.LimitReader(file, n), rest))
+	return end, rest.err
 }
 
 // readFunc reads remote bytes from an offset on.

@@ -4,15 +4,19 @@ package tail
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"maas/client/go"
 	"maas/client/prometheus/maastest"
 	"maas/client/prometheus/memory"
+	"maas/client/prometheus/segment"
 )
 
 // copied is a copy of a data directory, as cp -a or a backup makes one.
@@ -237,4 +241,34 @@ func TestCutTorn__leaves_padding_and_empty_segments(t *testing.T) {
 	require.NoError(t, CutTorn(d.dir, slog.New(slog.DiscardHandler)))
 	require.Equal(t, want, contents(t, d.dir))
 	require.NoError(t, CutTorn(t.TempDir(), slog.New(slog.DiscardHandler)), "no log")
+}
+
+// inPieces is a memory of which no request asks for more than an extent.
+type inPieces struct{ segment.Memory }
+
+func (m inPieces) ReadV(ctx context.Context, ranges []maas.Range) error {
+	n := 0
+	for _, r := range ranges {
+		n += len(r.Data)
+	}
+	if n > 4<<20 {
+		return fmt.Errorf("%d bytes in one request", n)
+	}
+	return m.Memory.ReadV(ctx, ranges)
+}
+
+// A segment has 128 MiB, and over a slow link each request has its time.
+func TestCompare__reads_piece_by_piece(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.run(server.URL, func() { d.append(walZero, 12<<20) })
+	d.cut(walZero, 100)
+	m, err := connect(t, server.URL, t.TempDir(), true)
+	require.NoError(t, err)
+	require.NoError(t, m.Read("compare", time.Minute, func(ctx context.Context, c *memory.Conn) error {
+		relation, err := Compare(ctx, inPieces{c}, m.Arena().Listing, d.dir, true)
+		require.Equal(t, memory.Behind, relation)
+		return err
+	}))
+	require.NoError(t, m.Close())
 }
