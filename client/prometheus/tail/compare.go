@@ -5,6 +5,7 @@ package tail
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -100,11 +101,40 @@ func (c *comparison) segment(f *segment.File, l localFile) (behind bool, err err
 	}
 	end := validEnd(l.path)
 	if end > n {
-		c.forked = true
-		return false, nil
+		lost, err := hasLost(f, l, n, read)
+		c.forked = c.forked || err == nil && !lost
+		return lost, err
 	}
 	whole, err := validEndOfBoth(f, l, n, read)
 	return whole > end, err
+}
+
+// hasLost says whether a segment of the directory, behind its first n bytes, is the one of remote memory but for
+// zeros, as a power cut leaves what was not on disk yet in front of what was.
+func hasLost(f *segment.File, l localFile, n int64, read readFunc) (bool, error) {
+	if l.info.Size() > f.Len() {
+		return false, nil
+	}
+	file, err := os.Open(l.path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	local := bufio.NewReaderSize(io.NewSectionReader(file, n, l.info.Size()-n), pieceSize)
+	remote := bufio.NewReaderSize(&remoteReader{f: f, read: read, off: n}, pieceSize)
+	for {
+		ours, err := local.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		theirs, remoteErr := remote.ReadByte()
+		if err := errors.Join(err, remoteErr); err != nil {
+			return false, err
+		}
+		if ours != 0 && ours != theirs {
+			return false, nil
+		}
+	}
 }
 
 // remoteReader reads a remote file from an offset on, piece by piece: each has its own time.

@@ -4,6 +4,7 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -42,6 +43,14 @@ func (d *dataDir) zero(name string, n int64) {
 	require.NoError(d.t, os.Truncate(filepath.Join(d.dir, name), info.Size()))
 }
 
+// hole overwrites a part of a file with zeros.
+func (d *dataDir) hole(name string, from, n int64) {
+	f, err := os.OpenFile(filepath.Join(d.dir, name), os.O_WRONLY, 0)
+	require.NoError(d.t, err)
+	_, err = f.WriteAt(make([]byte, n), from)
+	require.NoError(d.t, errors.Join(err, f.Close()))
+}
+
 func (d *dataDir) cut(name string, size int64) {
 	require.NoError(d.t, os.Truncate(filepath.Join(d.dir, name), size))
 }
@@ -66,6 +75,7 @@ var relations = []struct {
 	{name: "without late samples", change: func(d *dataDir) { d.remove(wblZero) }, want: memory.Behind},
 	{name: "zeros at the end", change: func(d *dataDir) { d.zero(walTwo, 50_000) }, want: memory.Behind},
 	{name: "zeros in a segment with others behind it", change: func(d *dataDir) { d.zero(walOne, 50_000) }, want: memory.Behind},
+	{name: "zeros in front of what was on disk", change: func(d *dataDir) { d.hole(walTwo, 64<<10, 64<<10) }, want: memory.Behind},
 	{name: "other records in the last segment", change: func(d *dataDir) { d.cut(walTwo, 0); d.append(walTwo, 9000) }, err: memory.ErrForked},
 	{name: "other records behind common ones", change: func(d *dataDir) {
 		end := validEnd(filepath.Join(d.dir, walTwo))
