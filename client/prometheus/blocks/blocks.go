@@ -10,6 +10,7 @@
 package blocks
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -153,6 +154,19 @@ func (c *Copier) stopped() bool {
 	default:
 		return false
 	}
+}
+
+// untilStopped is a context that ends with Close.
+func (c *Copier) untilStopped() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-c.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // round looks, frees, and copies until nothing is left to copy.

@@ -199,18 +199,18 @@ func (c *Copier) verify() error {
 		}
 	}
 	c.mu.Unlock()
-	have := map[segment.Name]int64{}
-	if err := c.memory.Read("list", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
-		l, err := segment.List(ctx, conn, c.memory.Owner())
-		if err != nil {
-			return err
-		}
-		for _, f := range l.Files {
-			have[f.Name()] = f.Len()
-		}
-		return nil
-	}); err != nil {
+	ctx, cancel := c.untilStopped()
+	defer cancel()
+	l, err := c.memory.List(ctx)
+	if maas.IsNotFound(err) || c.stopped() {
+		return nil // The next round looks again.
+	}
+	if err != nil {
 		return err
+	}
+	have := map[segment.Name]int64{}
+	for _, f := range l.Files {
+		have[f.Name()] = f.Len()
 	}
 	c.seen = time.Now()
 	c.mu.Lock()

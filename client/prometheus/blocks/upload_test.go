@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"maas/client/go"
 	"maas/client/prometheus/maastest"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
@@ -352,5 +353,27 @@ func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	n = other.start(server.URL)
 	n.returned()
 	require.Equal(t, d.contents(), other.contents())
+	n.close()
+}
+
+// The log is freed and allocated while it is asked what the server has.
+func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	n := d.start(server.URL, func(o *Options) { o.Verify = time.Millisecond })
+	n.settled(a)
+	arena := n.Arena()
+	for range 1000 {
+		require.NoError(t, n.Write("churn", 0, func(ctx context.Context, c *memory.Conn) error {
+			lent, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"})
+			if err != nil {
+				return err
+			}
+			_, _, err = c.Free(ctx, lent[0].ID)
+			return err
+		}))
+	}
+	require.Same(t, arena, n.Arena())
 	n.close()
 }

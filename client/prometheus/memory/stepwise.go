@@ -4,9 +4,11 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"maas/client/go"
+	"maas/client/prometheus/segment"
 )
 
 // stepTimeout bounds one request while the server is looked at.
@@ -28,4 +30,19 @@ func (s stepwise) ReadV(ctx context.Context, ranges []maas.Range) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	return s.Client.ReadV(ctx, ranges)
+}
+
+// List looks at all that the server holds of this owner, while others write to it and free of it: that
+// something is not found says nothing of the server, but that one has to look again.
+func (m *Manager) List(ctx context.Context) (*segment.Listing, error) {
+	c := m.client.Load()
+	if c == nil || !m.up.Load() {
+		return nil, m.downErr()
+	}
+	l, err := segment.List(ctx, stepwise{c}, m.o.Owner)
+	if err != nil && ctx.Err() == nil && !maas.IsNotFound(err) {
+		m.o.Metrics.Errors.WithLabelValues("list").Inc()
+		m.judge(err, errors.Is(err, context.DeadlineExceeded))
+	}
+	return l, err
 }
