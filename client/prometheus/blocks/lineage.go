@@ -41,16 +41,12 @@ func (k lineages) add(m *meta) {
 	k[m.ULID] = l
 }
 
-// maxGenerations ends what damaged files could make a circle of.
-const maxGenerations = 32
+// ancestor says whether all that a has is in d, which was compacted from it. Damaged files may make circles.
+func (k lineages) ancestor(a, d ulid.ULID) bool {
+	return a != d && k.ancestorOf(a, d, map[ulid.ULID]bool{})
+}
 
-// ancestor says whether all that a has is in d, which was compacted from it.
-func (k lineages) ancestor(a, d ulid.ULID) bool { return k.ancestorWithin(a, d, maxGenerations) }
-
-func (k lineages) ancestorWithin(a, d ulid.ULID, generations int) bool {
-	if a == d || generations == 0 {
-		return false
-	}
+func (k lineages) ancestorOf(a, d ulid.ULID, seen map[ulid.ULID]bool) bool {
 	of := k[d]
 	if slices.Contains(of.parents, a) || slices.Contains(of.sources, a) {
 		return true
@@ -59,7 +55,8 @@ func (k lineages) ancestorWithin(a, d ulid.ULID, generations int) bool {
 	if n := len(k[a].sources); n > 0 && n < len(of.sources) && subset(k[a].sources, of.sources) {
 		return true
 	}
-	return slices.ContainsFunc(of.parents, func(p ulid.ULID) bool { return k.ancestorWithin(a, p, generations-1) })
+	seen[d] = true
+	return slices.ContainsFunc(of.parents, func(p ulid.ULID) bool { return !seen[p] && k.ancestorOf(a, p, seen) })
 }
 
 func subset(a, b []ulid.ULID) bool {

@@ -131,20 +131,24 @@ func (c *Copier) coveredLocked(b *block) bool {
 		return true
 	}
 	// What was deleted from the block is still in those that it was made of.
-	return b.Stats.NumTombstones == 0 && c.parentsWholeLocked(b.ULID, maxGenerations)
+	return b.Stats.NumTombstones == 0 && c.parentsWholeLocked(b.ULID, map[ulid.ULID]bool{})
 }
 
-func (c *Copier) parentsWholeLocked(id ulid.ULID, generations int) bool {
-	of := c.known[id]
-	if generations == 0 {
-		return false
+// parentsWholeLocked says whether all that a block was made of is whole in remote memory. seen are those that were
+// looked at; one that is its own parent, in damaged files, is not.
+func (c *Copier) parentsWholeLocked(id ulid.ULID, seen map[ulid.ULID]bool) (is bool) {
+	if is, looked := seen[id]; looked {
+		return is
 	}
+	seen[id] = false
+	defer func() { seen[id] = is }()
+	of := c.known[id]
 	whole := func(p ulid.ULID) bool {
 		b := c.blocks[p]
 		return b != nil && b.remote != nil && !c.broken[p]
 	}
 	if len(of.parents) > 0 && !slices.ContainsFunc(of.parents, func(p ulid.ULID) bool {
-		return !whole(p) && !c.parentsWholeLocked(p, generations-1)
+		return !whole(p) && !c.parentsWholeLocked(p, seen)
 	}) {
 		return true
 	}

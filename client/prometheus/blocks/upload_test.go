@@ -377,3 +377,27 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	require.Same(t, arena, n.Arena())
 	n.close()
 }
+
+// What remote memory says of who was made of whom may be damaged.
+func TestLineages__circles_end(t *testing.T) {
+	d := newDataDir(t)
+	a, b, other := d.id(), d.id(), d.id()
+	c := &Copier{known: lineages{
+		a: {sources: []ulid.ULID{a}, parents: []ulid.ULID{b, b, b}},
+		b: {sources: []ulid.ULID{b}, parents: []ulid.ULID{a, a, a}},
+	}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.known.ancestor(other, a)
+		c.parentsWholeLocked(a, map[ulid.ULID]bool{})
+	}()
+	maastest.Eventually(t, "it ends", func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+}
