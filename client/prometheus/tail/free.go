@@ -43,8 +43,8 @@ func (t *Tail) publish(mint int64) error {
 	if mint <= t.minTime.Load() {
 		return nil
 	}
-	if newest := t.newestWAL(); newest != nil {
-		newest.SetMinTime(mint)
+	newest := t.setMinTime(mint)
+	if newest != nil {
 		if err := t.memory.Write("publish", 0, func(ctx context.Context, c *memory.Conn) error {
 			return newest.Stamp(ctx, c)
 		}); err != nil {
@@ -55,12 +55,17 @@ func (t *Tail) publish(mint int64) error {
 	return nil
 }
 
-// newestWAL is the newest file of the log that is in remote memory; nil where there is none.
-func (t *Tail) newestWAL() (newest *segment.File) {
+// setMinTime lets what is appended to the log say where the head begins, and returns the newest file of it that is
+// in remote memory; nil where there is none.
+func (t *Tail) setMinTime(mint int64) (newest *segment.File) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for name, r := range t.files {
-		if name.Kind == segment.WAL && r.file.Len() > 0 && (newest == nil || name.Number > newest.Name().Number) {
+		if name.Kind != segment.WAL {
+			continue
+		}
+		r.file.SetMinTime(mint)
+		if r.file.Len() > 0 && (newest == nil || name.Number > newest.Name().Number) {
 			newest = r.file
 		}
 	}

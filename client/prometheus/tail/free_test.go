@@ -247,3 +247,22 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, lost)
 }
+
+func TestPublish__also_a_log_that_is_empty_yet(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newDataDir(t), newLooker(t, server.URL)
+	d.append("wal/00000000", 0)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	require.NoError(t, m.SetMinValidTime(1000))
+	tail := stepper(m, d.dir, nil)
+	for range 2 {
+		_, err = tail.step(tail.looks.begin())
+		require.NoError(t, err)
+		d.append("wal/00000000", 1000)
+	}
+	minTime, there := l.look()
+	require.Contains(t, there, wal(0))
+	require.Equal(t, int64(1000), minTime)
+}
