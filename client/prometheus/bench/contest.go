@@ -49,6 +49,8 @@ type figures struct {
 	Cold       []float64 // Seconds, asked once each after a start with nothing in page cache.
 
 	// Of the part starts.
+	Dir                                   string    // The data directory, which a start goes on with.
+	Fed                                   int       // Steps in it.
 	RestartCPU, TakeOverCPU, ReturnCPU    float64   // Seconds; a return is that of blocks.
 	RestartPeak, TakeOverPeak, ReturnPeak float64   // Bytes, of resident memory.
 	Uploaded                              float64   // Bytes of all blocks that were ever there between two steps.
@@ -120,7 +122,6 @@ type contestant struct {
 	samples int
 	opened  time.Time
 	stop    func()
-	profile string // Of starts: where their profiles go, if not empty.
 }
 
 // open opens the database, and counts the time from here on.

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 )
 
@@ -37,11 +38,11 @@ func main() {
 	flag.Parse()
 	switch {
 	case *start != "":
-		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed, profile: *profile}
-		show(c.start())
+		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed}
+		show(c.start(*profile))
 		return
 	case *store != "" && *part == "starts":
-		show(grow(*store, *server, *series, *seed, *profile))
+		show(grow(*store, *server, *series, *seed))
 		return
 	case *store != "":
 		show(contest(*store, *server, *series, *seed))
@@ -54,25 +55,40 @@ func main() {
 	if *quick {
 		*series /= 10
 	}
-	run := func(store string) (f figures) {
-		readFrom(&f, exec.Command(os.Args[0], "-contestant", store, "-part", *part, "-server", *server,
-			"-series", fmt.Sprint(*series), "-seed", fmt.Sprint(*seed), "-profile", *profile))
-		return f
-	}
-	var runs []pair
-	for i := range *pairs {
-		fmt.Fprintf(os.Stderr, "\r\033[Kprometheus: pair %d of %d", i+1, *pairs)
-		p := pair{stock: run("stock"), mirror: run("mirror"), remote: run("remote"), again: run("stock")}
-		if *part == "head" {
-			p.pages = run("pages")
+	run := func(store string, figures any, arguments ...string) {
+		cmd := exec.Command(os.Args[0], append([]string{"-contestant", store, "-part", *part, "-server", *server,
+			"-series", fmt.Sprint(*series), "-seed", fmt.Sprint(*seed)}, arguments...)...)
+		cmd.Stderr = os.Stderr
+		b, err := cmd.Output()
+		if err != nil {
+			check(fmt.Errorf("%s: %w", cmd, err))
 		}
-		runs = append(runs, p)
+		check(json.Unmarshal(b, figures))
+	}
+	runs := make([]pair, *pairs)
+	for i := range runs {
+		fmt.Fprintf(os.Stderr, "\r\033[Kprometheus: pair %d of %d", i+1, *pairs)
+		p := &runs[i]
+		run("stock", &p.stock)
+		if *part == "head" {
+			run("pages", &p.pages)
+		}
+		run("mirror", &p.mirror)
+		run("remote", &p.remote)
+		run("stock", &p.again)
+		if *part == "starts" {
+			startAll(p, *server, func(store string, f *figures, dir string) (s started) {
+				run(store, &s, "-start", dir, "-owner", filepath.Base(f.Dir), "-fed", fmt.Sprint(f.Fed), "-profile", *profile)
+				return s
+			})
+		}
 	}
 	fmt.Fprint(os.Stderr, "\r\033[K")
-	rows := headTable(runs)
+	table := headTable
 	if *part == "starts" {
-		rows = startsTable(runs)
+		table = startsTable
 	}
+	rows := table(runs)
 	for i := range rows {
 		rows[i].Case = fmt.Sprintf("%d series, %s", *series, rows[i].Case)
 		rows[i].Pairs = len(runs)
@@ -82,18 +98,8 @@ func main() {
 	check(os.WriteFile(*out, b, 0o666))
 }
 
-// show prints what readFrom reads.
+// show prints what a process measured of itself.
 func show(figures any) { check(json.NewEncoder(os.Stdout).Encode(figures)) }
-
-// readFrom runs a contestant, or one of its starts, in a process of its own.
-func readFrom(figures any, cmd *exec.Cmd) {
-	cmd.Stderr = os.Stderr
-	b, err := cmd.Output()
-	if err != nil {
-		check(fmt.Errorf("%s: %w", cmd, err))
-	}
-	check(json.Unmarshal(b, figures))
-}
 
 func check(err error) {
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/pprof"
 	"time"
@@ -37,25 +36,54 @@ type started struct {
 	Blocks                               float64 // Bytes of the blocks that are here.
 }
 
-// grow feeds a database through several compactions, and then starts it in each way.
-func grow(store, server string, series int, seed uint64, profile string) (f figures) {
+// grow feeds a database through several compactions, and leaves its directory and its memory for starts.
+func grow(store, server string, series int, seed uint64) (f figures) {
 	dir, err := os.MkdirTemp("", "bench-prometheus-")
 	check(err)
-	defer os.RemoveAll(dir)
-	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed, profile: profile}
+	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
 	c.open()
-	remote := c.maas != nil
 	c.growUp(&f)
 	c.close()
-	restarts := c.starts(func(int) string { return dir })
-	takeOvers := restarts // A stock one's.
-	if remote {
-		takeOvers = c.starts(func(round int) string {
-			check(os.RemoveAll(c.dir)) // It is dead, and its disk with it.
-			return filepath.Join(dir, fmt.Sprint("successor-", round))
-		})
-		c.free()
+	f.Dir, f.Fed = dir, c.fed
+	return f
+}
+
+// startAll starts each contestant of a pair so often, in turn: first on its directory, then, as a take-over, on
+// an empty one. A stock one starts on its own again.
+func startAll(p *pair, server string, start func(store string, f *figures, dir string) started) {
+	all := []struct {
+		store string
+		*figures
+	}{{"stock", &p.stock}, {"mirror", &p.mirror}, {"remote", &p.remote}, {"stock", &p.again}}
+	restarts, takeOvers := make([][]started, len(all)), make([][]started, len(all))
+	for range rounds {
+		for i, f := range all {
+			restarts[i] = append(restarts[i], start(f.store, f.figures, f.Dir))
+		}
 	}
+	for round := range rounds {
+		for i, f := range all {
+			dir := f.Dir
+			if f.store != "stock" {
+				dir = filepath.Join(f.Dir, fmt.Sprint("successor-", round))
+				check(os.Mkdir(dir, 0o777))
+			}
+			takeOvers[i] = append(takeOvers[i], start(f.store, f.figures, dir))
+			if f.store != "stock" {
+				check(os.RemoveAll(dir)) // It is dead, and its disk with it.
+			}
+		}
+	}
+	for i, f := range all {
+		f.addStarts(restarts[i], takeOvers[i])
+		if f.store != "stock" {
+			(&contestant{server: server, owner: filepath.Base(f.Dir)}).free()
+		}
+		check(os.RemoveAll(f.Dir))
+	}
+}
+
+func (f *figures) addStarts(restarts, takeOvers []started) {
 	of := func(all []started, value func(started) float64) float64 {
 		var values []float64
 		for _, s := range all {
@@ -73,7 +101,6 @@ func grow(store, server string, series int, seed uint64, profile string) (f figu
 	f.ReturnPeak = of(takeOvers, func(s started) float64 { return s.ReturnPeak })
 	f.ReturnRead = of(takeOvers, func(s started) float64 { return s.Read })
 	f.Returned = of(takeOvers, func(s started) float64 { return s.Blocks })
-	return f
 }
 
 // growUp feeds up to the last compaction and a little more. After each it waits for the copies of blocks, as
@@ -155,23 +182,10 @@ func (c *contestant) settleBlocks() {
 	}
 }
 
-// starts starts the database in processes of their own, one after the other.
-func (c *contestant) starts(dir func(round int) string) (all []started) {
-	for round := range rounds {
-		c.dir = dir(round)
-		check(os.MkdirAll(c.dir, 0o777))
-		dropCaches()
-		var s started
-		readFrom(&s, exec.Command(os.Args[0], "-contestant", c.store, "-server", c.server, "-series", fmt.Sprint(c.series),
-			"-seed", fmt.Sprint(c.seed), "-start", c.dir, "-owner", c.owner, "-fed", fmt.Sprint(c.fed), "-profile", c.profile))
-		all = append(all, s)
-	}
-	return all
-}
-
-// start is such a process.
-func (c *contestant) start() (s started) {
-	stop := c.profiling()
+// start opens the database in a process of its own, waits until its blocks are back, and closes it.
+func (c *contestant) start(profiles string) (s started) {
+	stop := c.profiling(profiles)
+	dropCaches()
 	c.open()
 	s.CPU, s.Peak, s.Seconds = cpu().Seconds(), peakMemory(), time.Since(c.opened).Seconds()
 	stop()
@@ -193,12 +207,12 @@ func (c *contestant) start() (s started) {
 
 func peakMemory() float64 { return float64(lines("/proc/self/status", "VmHWM:")) }
 
-// profiling begins profiles of CPU and of allocations, where they are wanted.
-func (c *contestant) profiling() (stop func()) {
-	if c.profile == "" {
+// profiling begins profiles of CPU and of allocations, if there is a directory for them.
+func (c *contestant) profiling(dir string) (stop func()) {
+	if dir == "" {
 		return func() {}
 	}
-	name := filepath.Join(c.profile, c.store+"-"+filepath.Base(c.dir))
+	name := filepath.Join(dir, c.store+"-"+filepath.Base(c.dir))
 	profile, err := os.Create(name + ".cpu")
 	check(err)
 	check(pprof.StartCPUProfile(profile))
