@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"io"
 	"slices"
@@ -323,6 +324,9 @@ func (f *File) Pieces() []Piece {
 
 // Checksum is what Piece.CRC is compared with.
 func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
+
+// NewChecksum is Checksum of bytes that come one after the other.
+func NewChecksum() hash.Hash32 { return crc32.New(castagnoli) }
 
 // Free gives the file's memory back. What the server does not know any more counts as freed.
 // Reads that are under way fail with ErrFreed; no Append may be.

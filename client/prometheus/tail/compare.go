@@ -182,28 +182,36 @@ func commonPrefix(f *segment.File, l localFile, read readFunc) (int64, error) {
 		return 0, err
 	}
 	defer file.Close()
-	var local, remote []byte
+	buf := make([]byte, 256<<10) // Of a piece: all of it is looked at only where it is another one.
 	for _, p := range f.Pieces() {
-		local = append(local[:0], make([]byte, p.Length)...)
-		n, err := readAtMost(file, local, p.Offset)
+		sum := segment.NewChecksum()
+		n, err := io.CopyBuffer(sum, io.NewSectionReader(file, p.Offset, p.Length), buf)
 		if err != nil {
 			return 0, err
 		}
-		if int64(n) == p.Length && segment.Checksum(local) == p.CRC {
-			continue
+		if n < p.Length || sum.Sum32() != p.CRC {
+			return whereTheyPart(p, file, read)
 		}
-		remote = append(remote[:0], make([]byte, p.Length)...)
-		if err := read(remote, p.Offset); err != nil {
-			return 0, err
-		}
-		for i := range n {
-			if local[i] != remote[i] {
-				return p.Offset + int64(i), nil
-			}
-		}
-		return p.Offset + int64(n), nil
 	}
 	return f.Len(), nil
+}
+
+// whereTheyPart is the offset of the first byte of a piece that is not the same in both.
+func whereTheyPart(p segment.Piece, file *os.File, read readFunc) (int64, error) {
+	local, remote := make([]byte, p.Length), make([]byte, p.Length)
+	n, err := readAtMost(file, local, p.Offset)
+	if err != nil {
+		return 0, err
+	}
+	if err := read(remote, p.Offset); err != nil {
+		return 0, err
+	}
+	for i := range n {
+		if local[i] != remote[i] {
+			return p.Offset + int64(i), nil
+		}
+	}
+	return p.Offset + int64(n), nil
 }
 
 // validEnd is where the last whole record of a segment ends; 0 where there is none, or no file.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -281,4 +282,21 @@ func TestCompare__reads_piece_by_piece(t *testing.T) {
 		return err
 	}))
 	require.NoError(t, m.Close())
+}
+
+// Each start compares the whole log. What that takes of memory is no matter of its length.
+func TestCompare__needs_little_memory(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.run(server.URL, func() { d.append(walZero, 12<<20); d.append(walOne, 12<<20) })
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	relation, err := Compare(context.Background(), nil, m.Arena().Listing, d.dir, true)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Equal(t, memory.HasAll, relation)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2<<20))
 }

@@ -182,6 +182,7 @@ type restorer struct {
 	memory *memory.Manager
 	tmp    string
 	logger *slog.Logger
+	buf    []byte
 	syncs  errgroup.Group // To disk, of files that are written, while the next ones are.
 }
 
@@ -213,12 +214,12 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 	defer func() {
 		r.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
 	}()
-	var buf []byte
 	for _, p := range f.Pieces() {
 		if err := r.ctx.Err(); err != nil {
 			return false, err
 		}
-		buf = append(buf[:0], make([]byte, p.Length)...)
+		r.buf = slices.Grow(r.buf[:0], int(p.Length))
+		buf := r.buf[:p.Length]
 		if err := r.memory.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error {
 			return f.ReadAt(ctx, c, buf, p.Offset)
 		}); err != nil {
