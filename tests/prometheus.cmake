@@ -25,7 +25,11 @@ set_tests_properties(go_prometheus_versions PROPERTIES LABELS prometheus SKIP_RE
 add_test(NAME go_prometheus_upstream COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/upstream_all.sh $<TARGET_FILE:maasd>)
 set_tests_properties(go_prometheus_upstream PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 10000)
 
-# In the long run alone: with the server on a second host, and on a real RDMA device.
+# In the long run alone: an evening beside a stock Prometheus, with the server on a second host, and on a
+# real RDMA device.
+add_test(NAME e2e_prometheus_evening
+	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd> evening)
+set_tests_properties(e2e_prometheus_evening PROPERTIES LABELS long SKIP_RETURN_CODE 77 TIMEOUT 7200)
 add_test(NAME e2e_prometheus_hosts
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd> hosts)
 set_tests_properties(e2e_prometheus_hosts PROPERTIES LABELS long SKIP_RETURN_CODE 77 TIMEOUT 3000)

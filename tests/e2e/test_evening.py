@@ -1,0 +1,363 @@
+#!/usr/bin/env python3
+"""An operator's evening with three Prometheis: stock, mirror and remote, side by side.
+
+Usage: test_evening.py MAASD PROMETHEUS
+EVENING_MINUTES (30): how long it lasts at least.
+
+They scrape the same targets while an operator tries what can go wrong. Judged, whenever all is quiet again:
+equal answers, no gap but those of the restarts, the history of before a take-over, and that each line of a log
+that is no information belongs to the trial at hand.
+"""
+import collections
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+from evening import (INTERVAL_S, NAMES, STEP_S, Memory, Prometheus, Target, eventually)
+
+MINUTES = float(os.environ.get("EVENING_MINUTES", "30"))
+BLOCK_S = 60 if MINUTES < 15 else 120
+RETENTION_S = 300 if MINUTES < 15 else 720
+WINDOW_S = STEP_S - INTERVAL_S - 1  # Of a step: a scrape late in it may be answered in the next.
+TRIALS = []
+
+# Lines that are no information: what each trial explains.
+AGAIN = ["A lockfile from a previous execution already existed"]
+STOPPED = ["Received an OS signal, exiting gracefully"]
+OUT = ["MaaS server failed; ", "MaaS server is not in use yet"]
+
+
+def trial(**explained):
+    """A trial, and what it explains in whose log."""
+    def add(function):
+        TRIALS.append((function, explained))
+        return function
+    return add
+
+
+class Evening:
+    def __init__(self, maasd, prometheus, work, shm):
+        options = [f"--storage.tsdb.min-block-duration={BLOCK_S}s",
+                   f"--storage.tsdb.max-block-duration={3 * BLOCK_S}s",
+                   f"--storage.tsdb.retention.time={RETENTION_S}s"]
+        self.memory = Memory(maasd, work, os.path.join(shm, "maas"))
+        remote = [f"--storage.tsdb.maas.url={self.memory.url}"]
+        self.stock = Prometheus("stock", prometheus, work, options)
+        self.mirror = Prometheus("mirror", prometheus, work, options + remote + ["--storage.tsdb.maas.owner=mirror"])
+        self.remote = Prometheus("remote", prometheus, work, options + remote + [
+            "--storage.tsdb.maas.owner=remote", "--no-storage.tsdb.maas.fallback"])
+        self.ours = [self.mirror, self.remote]
+        self.all = [self.stock, *self.ours]
+        self.targets = [Target(i) for i in range(3)]
+        self.lines = collections.Counter()
+        self.bad = []
+        self.begin = time.time()
+
+    def start(self):
+        self.memory.start()
+        for server in self.all:
+            server.configure(self.targets)
+            server.start()
+
+    def quiet(self):
+        for server in self.ours:
+            eventually(240, f"{server.name} to be quiet", server.is_quiet)
+
+    def ends(self):
+        """The ends of the windows that retention leaves alone, oldest first."""
+        oldest = max(self.begin, time.time() - RETENTION_S + STEP_S)
+        first = (int(oldest) // STEP_S + 1) * STEP_S + WINDOW_S
+        return list(range(first, int(time.time()) - INTERVAL_S, STEP_S))
+
+    def history(self, server, ends):
+        """Each value, and how many samples there are."""
+        answers = server.range(f'last_over_time({{__name__=~"load_.+"}}[{WINDOW_S}s])', ends)
+        for name in NAMES:
+            counts = server.range(f"sum by (instance) (count_over_time({name}[{STEP_S}s]))", ends)
+            answers.update({(name, *key): value for key, value in counts.items()})
+        return answers
+
+    def keeps_history(self, server, change):
+        """After the change the server answers as before."""
+        ends = self.ends()
+        before = self.history(server, ends)
+        time.sleep(2)  # Behind the last of them; a take-over has all but the last second.
+        change()
+        self.quiet()
+        ends = [end for end in self.ends() if end in ends]
+        if not ends:
+            raise AssertionError("it took too long: nothing of before is left")
+        before = {key: value for key, value in before.items() if key[-1] >= ends[0]}
+        same(f"{server.name}: the history of before", before, self.history(server, ends))
+
+    def compare(self):
+        """All three answer the same, wherever all three were there."""
+        ends = [end for end in self.ends() if
+                all(s.was_there(end - WINDOW_S - INTERVAL_S, end + INTERVAL_S) for s in self.all)]
+        if not ends:
+            return
+        wanted = set(ends)
+        queries = [(f"{f} by (instance) (count_over_time({name}[{WINDOW_S}s]))", 2)
+                   for name in NAMES for f in ["min", "max"]]
+        for query, near in [(f'last_over_time({{__name__=~"load_.+"}}[{WINDOW_S}s])', 0)] + queries:
+            answers = [{k: v for k, v in s.range(query, ends).items() if k[1] in wanted} for s in self.all]
+            if not answers[0]:
+                raise AssertionError(f"no answer: {query}")
+            for server, answer in zip(self.ours, answers[1:]):
+                same(f"{server.name} beside stock: {query}", answers[0], answer, near)
+
+    def find_gaps(self):
+        """No target is without a sample for longer than a restart took."""
+        now = time.time()
+        since = max(self.begin + 3 * INTERVAL_S, now - RETENTION_S)
+        for server in self.all:
+            query = f'up{{job=~"load|self"}}[{int(now - since)}s]'
+            result = server.call("/api/v1/query", query=query, time=now)["result"]
+            if len(result) < 1 + 3:
+                raise AssertionError(f"{server.name}: only {len(result)} targets")
+            for series in result:
+                times = [since] + [at for at, _ in series["values"]] + [now]
+                for a, b in zip(times, times[1:]):
+                    if b - a > 2.5 * INTERVAL_S and not self.is_explained(server, series, a, b):
+                        raise AssertionError(f"{server.name}: no sample of {series['metric']} from {a:.1f} to {b:.1f}; "
+                                             f"away: {server.away}")
+                failed = [at for at, value in series["values"] if value != "1"]
+                if failed and series["metric"]["job"] == "load":
+                    raise AssertionError(f"{server.name}: failed scrapes of {series['metric']} at {failed}")
+
+    def is_explained(self, server, series, a, b):
+        slack = 1.5 * INTERVAL_S
+        late = series["metric"]["instance"] not in [t.address for t in self.targets[:3]] + [server.url[7:]]
+        return late or any(from_ - slack < a and b < to + slack for from_, to in server.away)
+
+    def judge_logs(self, explained):
+        """Each line is information, or one that is explained, once; others are shown, and fail the test in the end."""
+        for process in [self.memory, *self.all]:
+            known = explained.get(process.name, []) + (explained.get("ours", []) if process in self.ours else []) + (
+                explained.get("everyone", []) if process in self.all else [])
+            for line in process.lines():
+                self.lines[process.name, kind(line)] += 1
+                if not is_loud(line):
+                    continue
+                words = next((words for words in known if words in line), None)
+                if words:
+                    known.remove(words)
+                    continue
+                self.bad.append(f"unexplained: {process.name}: {line}")
+                print(self.bad[-1], flush=True)
+
+    def judge_repeats(self):
+        """No line comes again and again; maasd has one for each call that lends or frees."""
+        minutes = (time.time() - self.begin) / 60
+        return [f"{n} times: {who}: {what}" for (who, what), n in self.lines.items()
+                if n > 20 + minutes * (30 if who == "maasd" else 4)]
+
+    def judge_compactions(self):
+        """They were there: the head's, those of blocks, and retention."""
+        wanted = {"write block completed": 2}
+        if time.time() - self.begin > 3 * RETENTION_S / 2:
+            wanted.update({"compact blocks": 1, "Deleting obsolete block": 1})
+        return [f"{s.name}: {s.said(words)} lines '{words}'" for s in self.all for words, n in wanted.items()
+                if s.said(words) < n]
+
+
+def is_loud(line):
+    return not re.match(r"time=\S+ level=(INFO|DEBUG) |\S+Z (info|debug) |Listening on http", line)
+
+
+def kind(line):
+    """A line without what differs each time."""
+    found = re.search(r'level=\S+ .*msg=("[^"]*"|\S+)', line)
+    return re.sub(r"[0-9a-f-]*\d[0-9a-f-]*", "N", found[1] if found else line)
+
+
+def same(what, want, got, near=0):
+    """Both have the same keys and the same values, or values that near."""
+    wrong = [(key, want.get(key), got.get(key)) for key in want.keys() | got.keys()
+             if want.get(key) != got.get(key) and
+             not (near and key in want and key in got and abs(float(want[key]) - float(got[key])) <= near)]
+    if wrong:
+        sample = "\n".join(map(str, sorted(wrong, key=str)[:10]))
+        raise AssertionError(f"{what}: {len(wrong)} of {len(want)} answers differ:\n{sample}")
+
+
+@trial()
+def starts(e):
+    """Nothing but the load, up to the second compaction of the head."""
+    eventually(5 * BLOCK_S, "two compactions of each head",
+               lambda: all(s.said("write block completed") >= 2 for s in e.all))
+
+
+@trial(ours=OUT)
+def memory_is_killed(e):
+    e.memory.kill()
+    time.sleep(2)
+    e.memory.start()
+
+
+@trial(ours=OUT, remote=AGAIN + ["Prometheus ends, because completed chunks can no longer be kept"])
+def memory_comes_back_empty(e):
+    e.memory.kill()
+    e.memory.forget()
+    e.memory.start()
+    if e.remote.ends_by_itself(60) != 1:
+        raise AssertionError("remote did not end with 1 when its memory was gone")
+    e.remote.start()
+
+
+def kill_and_start(server):
+    server.kill()
+    server.start()
+
+
+@trial(mirror=AGAIN)
+def mirror_is_killed(e):
+    e.keeps_history(e.mirror, lambda: kill_and_start(e.mirror))
+
+
+@trial(remote=AGAIN)
+def remote_is_killed(e):
+    e.keeps_history(e.remote, lambda: kill_and_start(e.remote))
+
+
+@trial(everyone=STOPPED)
+def all_are_restarted(e):
+    def restart(server):
+        status = server.end(signal.SIGTERM)
+        if status != 0:
+            raise AssertionError(f"{server.name} ended with {status} at SIGTERM")
+        server.start()
+    for server in e.all:
+        e.keeps_history(server, lambda: restart(server))
+
+
+def take_over(e):
+    for server in e.ours:
+        def move():
+            server.kill()
+            server.forget_data()
+            server.start()
+        e.keeps_history(server, move)
+
+
+@trial()
+def others_take_over(e):
+    take_over(e)
+
+
+@trial(ours=["MaaS server has no room; ", "not all blocks fit into their share"] +
+       ["the oldest block in remote memory gave way to the log"] * 6)  # A line for each.
+def memory_is_full(e):
+    before = {server.name: server.said("MaaS server has no room; ") for server in e.ours}
+    e.memory.fill(4 << 20, 1 << 20, 512 << 10)
+
+    def both_saw_it():
+        time.sleep(INTERVAL_S)
+        e.memory.fill(512 << 10)  # What Prometheus gave up for its log is gone, too.
+        return all(server.said("MaaS server has no room; ") > before[server.name] for server in e.ours)
+    eventually(6 * BLOCK_S, "both to see that the server is full", both_saw_it)
+    time.sleep(2 * INTERVAL_S)
+    e.memory.give_back()
+
+
+@trial()
+def series_are_deleted(e):
+    end = e.ends()[-3] - WINDOW_S
+    for server in e.all:
+        server.call("/api/v1/admin/tsdb/delete_series", "POST",
+                    **{"match[]": ['load_queue{shard=~"1.*"}', 'load_seconds{handler="3"}'], "start": 0, "end": end})
+        server.call("/api/v1/admin/tsdb/clean_tombstones", "POST")
+        left = server.call("/api/v1/query", time=end,
+                           query=f'count(last_over_time(load_queue{{shard=~"1.*"}}[{RETENTION_S}s]))')["result"]
+        if left:
+            raise AssertionError(f"{server.name}: {left} series are left")
+
+
+@trial()
+def configuration_is_reloaded(e):
+    e.targets.append(Target(3))
+    for server in e.all:
+        server.configure(e.targets)
+        server.call("/-/reload", "POST")
+
+
+@trial(ours=AGAIN)
+def older_copies_are_started(e):
+    for server in e.ours:
+        copy_blocks(server.data, server.data + "-copy")
+        time.sleep(3 * INTERVAL_S)
+
+        def move():
+            server.kill()
+            server.forget_data()
+            os.rename(server.data + "-copy", server.data)
+            server.start()
+        e.keeps_history(server, move)
+
+
+def copy_blocks(source, to):
+    """Copies a directory that is written to; again where its blocks change meanwhile."""
+    def blocks():
+        return {name for name in os.listdir(source) if len(name.split(".")[0]) == 26}
+    while True:
+        before = blocks()
+        try:
+            shutil.copytree(source, to, symlinks=True)
+        except shutil.Error:
+            pass  # A file of the log was deleted meanwhile.
+        if before == blocks():
+            return
+        shutil.rmtree(to)
+
+
+@trial()
+def others_take_over_again(e):
+    take_over(e)
+
+
+def run(e):
+    e.start()
+    for number, (function, explained) in enumerate(TRIALS):
+        print(f"{time.time() - e.begin:6.0f} s: {function.__name__}", flush=True)
+        function(e)
+        e.quiet()
+        time.sleep(STEP_S)  # A whole window, for each.
+        e.compare()
+        e.find_gaps()
+        while time.time() - e.begin < MINUTES * 60 * (number + 1) / len(TRIALS):
+            time.sleep(1)
+        e.judge_logs(explained)
+    e.quiet()
+    e.compare()
+    e.find_gaps()
+    for process in [*e.all, e.memory]:
+        if status := process.end(signal.SIGTERM):
+            raise AssertionError(f"{process.name} ended with {status} at SIGTERM")
+    e.judge_logs({"everyone": STOPPED})
+    if bad := e.bad + e.judge_repeats() + e.judge_compactions():
+        raise AssertionError("in the logs:\n" + "\n".join(bad))
+
+
+def main():
+    work, shm = tempfile.mkdtemp(), tempfile.mkdtemp(dir="/dev/shm")
+    e = Evening(sys.argv[1], sys.argv[2], work, shm)
+    failed = True
+    try:
+        run(e)
+        failed = False
+    except AssertionError as err:
+        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
+    finally:
+        for process in [*e.all, e.memory]:
+            if process.process and process.process.poll() is None:
+                process.process.kill()
+        shutil.rmtree(shm)
+        if not failed:
+            shutil.rmtree(work)
+
+
+main()
