@@ -183,15 +183,21 @@ func (s *scene) destroy() {
 	s.same("after the take-over")
 }
 
-// takeOverSnapshot is what happens to a node that is drained: its successor loads the snapshot that the
-// shutdown made, and replays next to nothing.
-func (s *scene) takeOverSnapshot() {
+// stopWithSnapshot is a shutdown that leaves a snapshot.
+func (s *scene) stopWithSnapshot() {
 	s.t.Helper()
 	s.config.SnapshotOnClose = true
 	s.stop() // Without one: it was opened so.
 	s.forgetSnapshots()
 	s.start()
 	s.stop()
+}
+
+// takeOverSnapshot is what happens to a node that is drained: its successor loads the snapshot that the
+// shutdown made, and replays next to nothing.
+func (s *scene) takeOverSnapshot() {
+	s.t.Helper()
+	s.stopWithSnapshot()
 	s.config.Dir = s.whole.TempDir()
 	s.start()
 	require.Contains(s.t, s.ours.log.String(), "Chunk snapshot loading time")
@@ -222,22 +228,14 @@ func (s *scene) killOursAndServer() {
 
 func (s *scene) restartWithSnapshot() {
 	s.t.Helper()
-	s.config.SnapshotOnClose = true
-	s.stop() // Without one: it was opened so.
-	s.forgetSnapshots()
-	s.start()
-	s.stop()
+	s.stopWithSnapshot()
 	s.start()
 	s.config.SnapshotOnClose = false
 }
 
 func (s *scene) restartWithSnapshotAlone() {
 	s.t.Helper()
-	s.config.SnapshotOnClose = true
-	s.stop()
-	s.forgetSnapshots()
-	s.start()
-	s.stop()
+	s.stopWithSnapshot()
 	s.server.Kill()
 	s.start()
 	s.config.SnapshotOnClose = false
