@@ -55,14 +55,14 @@ func (c *Copier) newFileLocked(number, part uint32) *segment.File {
 	return segment.New(c.memory.Owner(), c.arena.Epoch, segment.Name{Kind: segment.Block, Number: number, Part: part}, false)
 }
 
-// dropPartial gives up what was begun and is not wanted any more. Of the copying goroutine, as is all that
+// dropPartial gives up what was begun and is not wanted any more, or has no room now. Of the copying goroutine, as is all that
 // appends: nothing may be freed that is being written to.
 func (c *Copier) dropPartial() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	shed := c.shed.Swap(false)
 	for id, u := range c.partial {
-		if shed || !u.block.here || !u.block.wanted || u.block.remote != nil {
+		if shed || !u.block.here || !u.block.wanted || u.block.remote != nil || c.waiting[id] {
 			c.dead = append(c.dead, u.files...)
 			delete(c.partial, id)
 		}

@@ -378,6 +378,35 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n.close()
 }
 
+// What was begun, and then found no room beside what it was made of, leaves its own to a newer block.
+func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL, withSize(8<<20), func(o *Options) { o.Interval = time.Hour })
+	defer n.close()
+	n.settled(a, b)
+	child := d.compact(a, b)
+	d.remove(a, b)
+	require.NoError(t, n.look())
+	n.mu.Lock()
+	u := n.uploadLocked(n.blocks[child])
+	n.mu.Unlock()
+	for i, f := range u.local { // It is interrupted.
+		bytes, err := os.ReadFile(filepath.Join(d.block(child), f.Name))
+		require.NoError(t, err)
+		require.NoError(t, n.append(u.files[i], bytes[:1]))
+	}
+	next := d.birth(20, 30)
+	require.NoError(t, n.round())
+	require.ElementsMatch(t, []ulid.ULID{a, b, next}, n.whole())
+	newest := d.birth(30, 40)
+	for range 3 {
+		require.NoError(t, n.round())
+	}
+	require.ElementsMatch(t, []ulid.ULID{a, b, next, newest}, n.whole())
+}
+
 // What remote memory says of who was made of whom may be damaged.
 func TestLineages__circles_end(t *testing.T) {
 	d := newDataDir(t)
