@@ -256,7 +256,7 @@ func TestPublish__also_a_log_that_is_empty_yet(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	require.NoError(t, m.SetMinValidTime(1000))
-	tail := stepper(m, d.dir, nil)
+	tail := stepper(t, m, d.dir, nil)
 	for range 2 {
 		_, err = tail.step(tail.looks.begin())
 		require.NoError(t, err)
