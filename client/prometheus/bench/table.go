@@ -21,7 +21,7 @@ type measure struct {
 
 var measures = []measure{
 	{"CPU per ingested sample", "ns", 1.05, func(f figures) float64 { return f.IngestCPU }},
-	{"CPU of compaction", "s", 1.3, func(f figures) float64 { return f.CompactCPU }},
+	{"CPU of compaction", "s", 1.15, func(f figures) float64 { return f.CompactCPU }},
 	{"live Go heap at the peak", "MiB", 1.05, func(f figures) float64 { return f.Heap / mib }},
 	{"restart to ready, nothing in page cache", "s", 1.1, func(f figures) float64 { return f.Restart }},
 }
