@@ -212,9 +212,12 @@ func (c *Copier) round() error {
 			continue
 		}
 		err := c.copy(u)
-		if memory.IsFull(err) {
+		if memory.IsRefused(err) {
 			c.full(u)
 			continue
+		}
+		if memory.IsFull(err) {
+			return nil // It was not asked again yet; some was freed since.
 		}
 		if errors.Is(err, errStopped) {
 			return nil
@@ -272,7 +275,7 @@ func (c *Copier) Shed() bool {
 		found = c.evictLocked(len(c.plan.groups))
 	}
 	if found {
-		c.limit = max(c.allocatedLocked(), 1)
+		c.limit = max(c.keptLocked(), 1)
 		c.planLocked()
 	}
 	c.mu.Unlock()

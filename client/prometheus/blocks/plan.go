@@ -174,12 +174,19 @@ func (c *Copier) budgetLocked() int64 {
 	return max(size, 0)
 }
 
-func (c *Copier) allocatedLocked() (sum int64) {
+// keptLocked is what the blocks take that are whole in remote memory.
+func (c *Copier) keptLocked() (sum int64) {
 	for _, b := range c.blocks {
 		if b.remote != nil {
 			sum += b.remote.allocated()
 		}
 	}
+	return sum
+}
+
+// allocatedLocked is what all of them take, those included that are on their way there, or are to be freed.
+func (c *Copier) allocatedLocked() int64 {
+	sum := c.keptLocked()
 	for _, u := range c.partial {
 		sum += allocated(u.files)
 	}

@@ -70,7 +70,8 @@ func (c *Copier) dropPartial() {
 }
 
 // fits asks the server whether there is room for the rest of a block, and some for the log. Where there is none,
-// blocks get a smaller share.
+// blocks get a smaller share, though not less than half of what they have: the log takes that when it needs it
+// (Shed). Into that share goes what there is just room for.
 func (c *Copier) fits(u *upload) (bool, error) {
 	room, err := c.room()
 	if err != nil {
@@ -78,10 +79,11 @@ func (c *Copier) fits(u *upload) (bool, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.needLocked(u.block)-allocated(u.files) <= room {
+	need, used := c.needLocked(u.block)-allocated(u.files), c.allocatedLocked()
+	if need <= room || c.limit > 0 && used+need <= c.limit && need <= room+c.pool/reserve {
 		return true, nil
 	}
-	c.limit = max(c.allocatedLocked()+room, 1)
+	c.limit = max(used+room, used/2, 1)
 	c.planLocked()
 	return false, nil
 }

@@ -328,6 +328,23 @@ func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	n.close()
 }
 
+// What the log is left does not take all that blocks have.
+func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "128MiB")
+	d := newDataDir(t)
+	a, b, c, e := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30), d.birth(30, 40)
+	n := d.start(server.URL)
+	n.settled(a, b, c, e)
+	n.fill()
+	f := d.birth(40, 50)
+	n.quiet()
+	n.settled(e, f)
+	g := d.birth(50, 60)
+	n.quiet()
+	n.settled(f, g)
+	n.close()
+}
+
 // What somebody frees by hand is missed within minutes, and copied again.
 func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
