@@ -209,12 +209,14 @@ func (c *Copier) settle(g []*block) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	gone := 0
+	gone := 0 // By retention. A block without samples goes at once, too.
 	for _, b := range g {
 		if _, err := os.Lstat(filepath.Join(c.o.Dir, b.ULID.String())); errors.Is(err, fs.ErrNotExist) {
 			c.deleted[b.ULID] = true
 			delete(c.missing, b.ULID)
-			gone++
+			if !b.Compaction.Deletable {
+				gone++
+			}
 		}
 	}
 	if gone == len(g) && !memory.IsEmpty(c.o.Dir) {

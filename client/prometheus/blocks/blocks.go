@@ -249,7 +249,7 @@ func (c *Copier) Covered(from, to int64) bool {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.attached || !c.looked {
+	if !c.attached || !c.looked || c.arena != c.memory.Arena() {
 		return false
 	}
 	for id, b := range c.blocks {

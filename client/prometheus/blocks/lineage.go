@@ -17,8 +17,9 @@ type meta struct {
 		NumTombstones uint64 `json:"numTombstones"`
 	} `json:"stats"`
 	Compaction struct {
-		Sources []ulid.ULID `json:"sources"`
-		Parents []struct {
+		Deletable bool        `json:"deletable"` // It has no samples.
+		Sources   []ulid.ULID `json:"sources"`
+		Parents   []struct {
 			ULID ulid.ULID `json:"ulid"`
 		} `json:"parents"`
 	} `json:"compaction"`
