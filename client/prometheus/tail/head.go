@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"maas/client/prometheus/segment"
+	"maas/client/prometheus/memory"
 )
 
 // What a head consists of in a data directory, and how one takes the place of another.
@@ -57,26 +57,36 @@ func moveHead(from, to string) error {
 	return syncDir(to)
 }
 
-// putAside takes a directory's head out of it, the log first.
+// putAside takes a directory's head out of it, the log first. Without one, that went aside at a start that was
+// killed then, and what is left follows it.
 func putAside(dir string) error {
 	aside := filepath.Join(dir, replacedDir)
 	names, err := headNames(dir)
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(aside); err != nil {
-		return err
-	}
-	if err := os.Mkdir(aside, 0o777); err != nil {
-		return err
-	}
-	for _, name := range slices.Backward(names) {
-		if err := os.Rename(filepath.Join(dir, name), filepath.Join(aside, name)); err != nil {
+	if !memory.IsEmpty(dir) {
+		if err := os.RemoveAll(aside); err != nil {
 			return err
 		}
 	}
-	if files, err := listLog(aside, segment.WAL); err != nil || len(files) > 0 {
+	if err := os.MkdirAll(aside, 0o777); err != nil {
 		return err
+	}
+	for _, name := range slices.Backward(names) {
+		from, to := filepath.Join(dir, name), filepath.Join(aside, name)
+		if _, err := os.Lstat(to); err == nil { // What is there belongs to the log that is there.
+			if err := os.RemoveAll(from); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.Rename(from, to); err != nil {
+			return err
+		}
+	}
+	if !memory.IsEmpty(aside) {
+		return nil
 	}
 	return os.RemoveAll(aside) // Without a log it is nothing to anybody.
 }

@@ -55,6 +55,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
 	}
 	files := slices.Concat(plan...)
+	damaged := lost > 0 // Of the log.
 	for i, f := range files {
 		whole, err := r.write(f)
 		if err != nil {
@@ -66,6 +67,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 			return done, fmt.Errorf("the log begins with a checkpoint, and %s is not as it was written", f.Name())
 		}
 		if !whole {
+			damaged = damaged || isLog(f.Name())
 			done.Lost += len(files) - i
 			break
 		}
@@ -74,6 +76,14 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		return done, err
 	}
 	if err := r.addSegment(plan[0], plan[1]); err != nil {
+		return done, err
+	}
+	if damaged && !memory.IsEmpty(dir) {
+		logger.Error("MaaS memory does not hold the whole log of this owner; the data directory's own stays")
+		return Restored{}, nil
+	}
+	// Before the log is there: a start that finds it must know where its head begins, whatever ends this one.
+	if err := m.BeginHead(m.Arena().Listing.MinTime); err != nil {
 		return done, err
 	}
 	if err := putAside(dir); err != nil {

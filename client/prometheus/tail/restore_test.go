@@ -170,6 +170,50 @@ func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+// Killed when the directory's own log was aside, and nothing in its place yet.
+func TestRestore__keeps_what_it_put_aside_through_a_crash(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.run(server.URL, func() { d.append(walZero, segmentSize); d.append(wblZero, 100) })
+	want := contents(t, d.dir)
+	d.cut(walZero, 5000)
+	own := contents(t, d.dir)
+	require.NoError(t, os.Mkdir(filepath.Join(d.dir, replacedDir), 0o777))
+	require.NoError(t, os.Rename(filepath.Join(d.dir, "wal"), filepath.Join(d.dir, replacedDir, "wal")))
+
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	_, err = Restore(context.Background(), m, d.dir, true, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	require.Equal(t, want, contents(t, d.dir))
+	require.Equal(t, own, contents(t, filepath.Join(d.dir, replacedDir)))
+}
+
+// What the directory has is more than what is left in remote memory.
+func TestRestore__replaces_no_log_by_a_damaged_one(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.run(server.URL, func() { d.append(walZero, segmentSize); d.append(walOne, segmentSize); d.append(walTwo, segmentSize) })
+	d.cut(walTwo, 5000)
+	want := contents(t, d.dir)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	require.True(t, m.Behind())
+	for _, f := range m.Arena().Listing.Files {
+		if f.Name() == wal(1) {
+			ranges, err := f.Ranges(nil, []byte("other"), 100)
+			require.NoError(t, err)
+			require.NoError(t, m.Write("damage", 5, func(ctx context.Context, c *memory.Conn) error { return c.WriteV(ctx, ranges) }))
+		}
+	}
+	done, err := Restore(context.Background(), m, d.dir, true, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.Zero(t, done)
+	require.Equal(t, want, contents(t, d.dir))
+	require.NoError(t, m.Close())
+}
+
 func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
