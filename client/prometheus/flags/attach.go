@@ -136,16 +136,14 @@ func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
 // restore says whether a part of the log was lost.
 func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err error) {
 	arena, empty := a.memory.Arena(), memory.IsEmpty(dir)
-	anew := a.c.Restore == "off" || arena == nil || len(arena.Listing.Files) == 0
+	off := a.c.Restore == "off"
 	switch {
-	case !empty && (anew || !a.memory.Behind()):
+	case !empty && !a.memory.Behind():
 		return false, nil
-	case anew:
+	case !empty && off:
+		return false, fmt.Errorf("remote memory holds more of the log than this data directory, an older copy, and --%srestore=off would free it: leave that out to go on with it, or free it first (maas free --owner %s)", prefix, a.memory.Owner())
+	case off, arena == nil, len(arena.Listing.Files) == 0:
 		return false, a.memory.BeginHead(math.MinInt64)
-	}
-	// Before the log is there: a start that finds it must know, whatever ends this one.
-	if err := a.memory.BeginHead(arena.Listing.MinTime); err != nil {
-		return false, err
 	}
 	start := time.Now()
 	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files),
