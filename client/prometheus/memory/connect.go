@@ -221,7 +221,7 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 	}
 	epoch := m.State().Epoch
 	if old == nil && !m.empty {
-		if err := m.compare(ctx, c, listing, listing.Epoch <= epoch); err != nil {
+		if err := m.compare(ctx, c, arena, listing, listing.Epoch <= epoch); err != nil {
 			return err
 		}
 	}
@@ -236,24 +236,40 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 	return nil
 }
 
-// compare refuses a log that is not the directory's.
-func (m *Manager) compare(ctx context.Context, c *maas.Client, l *segment.Listing, sameWriter bool) error {
+// refusal is why an owner's memory is not that of this directory, and what tells whether it is still the same.
+type refusal struct {
+	why            error
+	arena          string
+	epoch          uint64
+	files, orphans int
+}
+
+// compare refuses a log that is not the directory's. What was refused stays so until the server holds something
+// else: to compare reads all of it.
+func (m *Manager) compare(ctx context.Context, c *maas.Client, arena string, l *segment.Listing, sameWriter bool) error {
 	if m.o.Compare == nil {
 		return nil
 	}
-	relation, err := m.o.Compare(ctx, c, l, sameWriter)
-	switch {
-	case err != nil:
-		return err
-	case relation == Forked:
-		return ErrForked
-	case relation == Behind && !m.opening:
-		return ErrBehind
+	now := refusal{m.refused.why, arena, l.Epoch, len(l.Files), len(l.Orphans)}
+	if now.why != nil && now == m.refused {
+		return now.why
 	}
+	relation, err := m.o.Compare(ctx, c, l, sameWriter)
+	if err != nil {
+		return err
+	}
+	now.why = nil
+	switch {
+	case relation == Forked:
+		now.why = ErrForked
+	case relation == Behind && !m.opening:
+		now.why = ErrBehind
+	}
+	m.refused = now
 	if m.opening {
 		m.behind = relation == Behind
 	}
-	return nil
+	return now.why
 }
 
 func (m *Manager) fence() error {

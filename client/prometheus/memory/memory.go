@@ -117,6 +117,8 @@ type Manager struct {
 	// that one ends.
 	opening, behind bool
 
+	refused refusal // What the server held when it was compared last, if that was refused.
+
 	mu    sync.Mutex // Guards what follows.
 	state State
 	why   error // Why it is not up.

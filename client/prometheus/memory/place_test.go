@@ -104,3 +104,31 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
+
+// To compare reads all that the server holds; a fork does not mend itself.
+func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t *testing.T) {
+	server := maastest.Start(t)
+	dir := logged(t, t.TempDir())
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, allocate(m, 1000))
+	require.NoError(t, m.Close())
+	compared, found := 0, Forked
+	m = watched(t, Options{URL: server.URL, Owner: "me", Dir: dir,
+		Compare: func(context.Context, segment.Memory, *segment.Listing, bool) (Relation, error) {
+			compared++
+			return found, nil
+		}})
+	for range 3 {
+		require.ErrorIs(t, m.connect(context.Background()), ErrForked)
+	}
+	require.Equal(t, 1, compared)
+	found = HasAll
+	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
+	require.NoError(t, err)
+	defer c.Close()
+	_, _, err = c.Free(context.Background(), held(t, server.URL, "me")[0].ID)
+	require.NoError(t, err)
+	require.NoError(t, m.connect(context.Background()))
+	require.Equal(t, 2, compared)
+}
