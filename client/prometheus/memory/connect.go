@@ -26,7 +26,7 @@ func (m *Manager) run(ctx context.Context) {
 		m.renewLeases()
 		interval := healthInterval
 		if !m.up.Load() {
-			interval = retryInterval
+			interval = m.retryIn()
 		}
 		select {
 		case <-ctx.Done():
@@ -49,6 +49,16 @@ func (m *Manager) run(ctx context.Context) {
 		}
 	}
 }
+
+// retryIn is when to look at the server again that is not in use: seldom where only somebody can change what it holds.
+func (m *Manager) retryIn() time.Duration {
+	if isRefusal(m.reason()) {
+		return refusedInterval
+	}
+	return retryInterval
+}
+
+func isRefusal(err error) bool { return errors.Is(err, ErrForked) || errors.Is(err, ErrBehind) }
 
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
@@ -141,6 +151,9 @@ func (m *Manager) connect(ctx context.Context) error {
 		m.reload.Store(true)
 	}
 	if err := m.attach(ctx, c, h.ArenaID); err != nil {
+		if isRefusal(err) {
+			_ = m.closeClient() // The name is for who goes on with what is there.
+		}
 		return err
 	}
 	if m.arena.Load() != old {

@@ -47,6 +47,8 @@ const (
 	slowestRate  = 2 << 20 // Bytes per second.
 	// retryInterval is how often a server that failed is tried again.
 	retryInterval = time.Second
+	// refusedInterval is how often one is whose memory of this owner is not that of the data directory.
+	refusedInterval = 15 * time.Second
 	// healthInterval is how often one that works is asked how it is.
 	healthInterval = 30 * time.Second
 	// failuresToOpen is how many failures in a row open the breaker.

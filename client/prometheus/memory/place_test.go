@@ -123,6 +123,10 @@ func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t 
 		require.ErrorIs(t, m.connect(context.Background()), ErrForked)
 	}
 	require.Equal(t, 1, compared)
+	successor, _, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
+	require.NoError(t, err, "the name is free")
+	require.True(t, successor.Up())
+	require.NoError(t, successor.Close())
 	found = HasAll
 	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
 	require.NoError(t, err)
