@@ -46,9 +46,8 @@ type Attachment struct {
 	Exit func(error)
 }
 
-// Attach connects a data directory, and fills it first when it is empty and remote memory holds what
-// this owner left elsewhere, which can take minutes: once stop is closed, it ends with an error. Nil,
-// nil without a URL. snapshot says whether Prometheus is to write chunk snapshots. The database is
+// Attach connects a data directory, and fills it first when remote memory holds more of its log than it has, or all
+// of it, which can take minutes: once stop is closed, it ends with an error. Nil, nil without a URL. snapshot says whether Prometheus is to write chunk snapshots. The database is
 // opened after it, and Detach comes after the database is closed.
 func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
 	if !c.Enabled() {
@@ -69,6 +68,9 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 			err = fmt.Errorf("%w (with --%sfallback, local storage would serve alone)", err, prefix)
 		}
 		return nil, err
+	}
+	if err := m.InUse(); err != nil { // The database would say so, but not before its log was changed.
+		return nil, errors.Join(err, m.Close())
 	}
 	a := &Attachment{c: c, logger: logger, memory: m}
 	a.Exit = func(err error) {

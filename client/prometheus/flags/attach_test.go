@@ -42,3 +42,27 @@ func TestAttach__restore_off_throws_no_log_away(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want[:2000], got[:2000])
 }
+
+// What lives is not cut at the end of its log, nor given another one.
+func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	dir := t.TempDir()
+	attach := func(fallback bool) (*Attachment, error) {
+		return Attach(nil, &Config{
+			URL: server.URL, Owner: "me", Fallback: fallback, Transport: "http", Restore: "auto", Blocks: "off", CacheSize: 1 << 20,
+		}, dir, false, slog.New(slog.DiscardHandler), nil)
+	}
+	first, err := attach(true)
+	require.NoError(t, err)
+	torn := filepath.Join(dir, "wal/00000000")
+	require.NoError(t, os.MkdirAll(filepath.Dir(torn), 0o777))
+	require.NoError(t, os.WriteFile(torn, []byte{1, 0, 9}, 0o666))
+	for _, fallback := range []bool{true, false} {
+		_, err = attach(fallback)
+		require.ErrorContains(t, err, "is in use by another process")
+	}
+	b, err := os.ReadFile(torn)
+	require.NoError(t, err)
+	require.Len(t, b, 3)
+	first.Detach()
+}

@@ -10,6 +10,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			cancel()
 			m.closeClient()
 			m.place.release()
-			return nil, fmt.Errorf("memory server %s: %w", o.URL, err)
+			return nil, cmp.Or(m.InUse(), fmt.Errorf("memory server %s: %w", o.URL, err))
 		}
 		m.why = err
 		m.o.Logger.Warn("MaaS server is not in use; local storage serves alone until it is", "url", o.URL, "err", err)
@@ -208,7 +209,7 @@ func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
 	for said := false; ; {
 		err := m.connect(ctx)
 		taken := errors.Is(err, maas.ErrNameTaken)
-		if !taken && !errors.Is(err, errMayLive) {
+		if !taken && !errors.Is(err, errMayLive) || m.place.taken { // Who holds the place lives.
 			return err
 		}
 		if time.Now().After(deadline) {

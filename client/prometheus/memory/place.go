@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,8 +20,9 @@ import (
 // its process is dead, which had an open file in the directory, so that no other could have its number. A copy
 // of the directory is another place, and so is the same disk at another host, or behind a reboot.
 type place struct {
-	name string   // Empty: the directory cannot be locked, or is locked.
-	dir  *os.File // Open for as long as the place is held. The kernel closes it for who is killed.
+	name  string   // Empty: the directory cannot be locked, or is locked.
+	taken bool     // It is locked.
+	dir   *os.File // Open for as long as the place is held. The kernel closes it for who is killed.
 }
 
 // holdPlace locks a data directory, which it makes where there is none. Where that fails, nothing of the
@@ -39,9 +41,9 @@ func holdPlace(dir string) place {
 	}
 	if err != nil {
 		d.Close()
-		return place{}
+		return place{taken: errors.Is(err, unix.EWOULDBLOCK)}
 	}
-	return place{name, d}
+	return place{name: name, dir: d}
 }
 
 func placeName(dir *os.File) (string, error) {
@@ -58,6 +60,14 @@ func placeName(dir *os.File) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%d:%d:%s", stat.Dev, stat.Ino, strings.TrimSpace(string(boot))), nil
+}
+
+// InUse is an error where a process that lives, perhaps this one, holds the data directory.
+func (m *Manager) InUse() error {
+	if !m.place.taken {
+		return nil
+	}
+	return fmt.Errorf("the data directory %s is in use by another process", m.o.Dir)
 }
 
 func (p *place) release() {
