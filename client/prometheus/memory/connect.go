@@ -50,10 +50,14 @@ func (m *Manager) run(ctx context.Context) {
 	}
 }
 
-// retryIn is when to look at the server again that is not in use: seldom where only somebody can change what it holds.
+// retryIn is when to look at the server again that is not in use: seldom where only somebody can change what it holds,
+// and not every second, for the server logs it, where the name is another's.
 func (m *Manager) retryIn() time.Duration {
-	if isRefusal(m.reason()) {
+	switch err := m.reason(); {
+	case isRefusal(err):
 		return refusedInterval
+	case errors.Is(err, maas.ErrNameTaken):
+		return SessionTTL / 2
 	}
 	return retryInterval
 }

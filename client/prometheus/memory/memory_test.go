@@ -219,3 +219,13 @@ func TestMetrics__say_whose_memory_is_used(t *testing.T) {
 		}
 	}
 }
+
+// The server logs each session that it refuses.
+func TestRetry__not_every_second_where_somebody_has_to_go_first(t *testing.T) {
+	for want, why := range map[time.Duration]error{
+		retryInterval: maas.ErrSessionLost, SessionTTL / 2: fmt.Errorf("open: %w", maas.ErrNameTaken), refusedInterval: ErrForked,
+	} {
+		m := &Manager{why: why}
+		require.Equal(t, want, m.retryIn(), why)
+	}
+}
