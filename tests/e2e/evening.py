@@ -263,10 +263,10 @@ class Prometheus(Process):
                 for at, value in series.get("values", []) + [(t, json.dumps(h)) for t, h in
                                                              series.get("histograms", [])]}
 
-    def metric(self, name):
+    def metric(self, name, label=""):
         """The sum of a metric's series on its own page, which no query stands between."""
         with urllib.request.urlopen(self.url + "/metrics", timeout=30) as answer:
-            values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", answer.read().decode(), re.M)
+            values = re.findall(rf"^{name}(?:{{.*{label}.*}})? (\S+)$", answer.read().decode(), re.M)
         return sum(map(float, values))
 
     def is_quiet(self):
