@@ -182,7 +182,7 @@ func (c *Copier) bringBackGroup(db Database, g []*block, p *progress) error {
 			return err
 		}
 	}
-	if err := errors.Join(syncDir(work), os.Rename(work, filepath.Join(stage, readyDir)), syncDir(stage), syncDir(c.o.Dir)); err != nil {
+	if err := errors.Join(memory.SyncDir(work), os.Rename(work, filepath.Join(stage, readyDir)), memory.SyncDir(stage), memory.SyncDir(c.o.Dir)); err != nil {
 		return err
 	}
 	moved := false
@@ -284,7 +284,7 @@ func (c *Copier) stage(dir string, b *block, p *progress) error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(filepath.Join(dir, chunksName)), syncDir(dir))
+	return errors.Join(memory.SyncDir(filepath.Join(dir, chunksName)), memory.SyncDir(dir))
 }
 
 func (c *Copier) progress(p *progress, n int) {
@@ -319,7 +319,7 @@ func (c *Copier) finishMove() error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(c.o.Dir), os.RemoveAll(filepath.Join(c.o.Dir, stageDir)))
+	return errors.Join(memory.SyncDir(c.o.Dir), os.RemoveAll(filepath.Join(c.o.Dir, stageDir)))
 }
 
 // writeFile writes a file that is there after a crash.
@@ -329,12 +329,4 @@ func writeFile(path string, write func(*os.File) error) error {
 		return err
 	}
 	return errors.Join(write(f), f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -80,6 +80,11 @@ func (s State) Save(dir string) error {
 	if err := os.Rename(f.Name(), filepath.Join(dir, StateFile)); err != nil {
 		return err
 	}
+	return SyncDir(dir)
+}
+
+// SyncDir makes what was renamed in a directory last through a crash.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@
 package tail
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,14 +46,14 @@ func moveHead(from, to string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := syncDir(filepath.Join(from, name)); err != nil {
+		if err := memory.SyncDir(filepath.Join(from, name)); err != nil {
 			return err
 		}
 		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}
-	return syncDir(to)
+	return memory.SyncDir(to)
 }
 
 // putAside takes a directory's head out of it, the log first. Without one, that went aside at a start that was
@@ -89,12 +88,4 @@ func putAside(dir string) error {
 		return nil
 	}
 	return os.RemoveAll(aside) // Without a log it is nothing to anybody.
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
