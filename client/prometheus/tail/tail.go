@@ -3,7 +3,7 @@
 // Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote
 // memory, at most a second behind; and makes a data directory of them again on another node.
 //
-// It only reads the files: no lock of Prometheus's is taken, and what arrives at the server is always
+// To copy, it only reads the files: no lock of Prometheus's is taken, and what arrives at the server is always
 // an exact prefix of each log, for a file is not begun before the one in front of it is there.
 package tail
 
