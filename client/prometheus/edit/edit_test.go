@@ -69,8 +69,8 @@ func TestApply__only_a_folder(t *testing.T) {
 	// The rest can follow.
 	report, err := apply(dir, "", edits)
 	require.NoError(t, err)
-	require.Contains(t, report, "1 files changed")
-	require.Contains(t, read(t, dir, mainGo), "maasflag.Attach(")
+	require.Contains(t, report, "2 files changed")
+	require.Contains(t, read(t, dir, mainGo), "maasflag.New(")
 	require.Equal(t, 1, strings.Count(read(t, dir, headGo), mark))
 }
 

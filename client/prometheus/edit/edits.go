@@ -16,13 +16,15 @@ const (
 	headGo       = "tsdb/head.go"
 	headAppendGo = "tsdb/head_append.go"
 	headReadGo   = "tsdb/head_read.go"
+	headWALGo    = "tsdb/head_wal.go"
 	dbGo         = "tsdb/db.go"
 	mainGo       = "cmd/prometheus/main.go"
+	webGo        = "web/web.go"
 )
 
 var edits = []edit{
 	// The head knows its store by what it does.
-	{headGo, "\tchunkDiskMapper *chunks.ChunkDiskMapper\n", 1, "\tchunkDiskMapper HeadChunkStore\n\tpasses          sortedPasses\n"},
+	{headGo, "\tchunkDiskMapper *chunks.ChunkDiskMapper\n", 1, "\tchunkDiskMapper HeadChunkStore\n\tpasses          sortedPasses\n\tfollow          following\n"},
 	{headAppendGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
 	{headReadGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
 	// A compaction's reads are patient.
@@ -34,6 +36,8 @@ var edits = []edit{
 	NewChunkStore HeadChunkStoreOpener
 	// ChunkPassInterval is the time between two sorted passes; 0: 15 s, negative: only upstream's.
 	ChunkPassInterval time.Duration
+	// FollowedLog makes the replay go on with what another database writes; nil: it ends as upstream's does.
+	FollowedLog FollowedLog
 
 `},
 	{headGo, "h.chunkDiskMapper, err = chunks.NewChunkDiskMapper(", 1, "h.chunkDiskMapper, err = h.openHeadChunkStore("},
@@ -47,6 +51,13 @@ var edits = []edit{
 	// A take-over without blocks begins where the first head did.
 	{headGo, "\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n", 1,
 		"\tminValidTime = h.minValidTimeOfStore(minValidTime)\n\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n"},
+	// A standby's replay goes on, for as long as its leader lives.
+	{headGo, "\twalReplayDuration := time.Since(walReplayStart)\n", 1,
+		"\tif err := h.followLog(syms, multiRef); err != nil {\n\t\treturn err\n\t}\n\twalReplayDuration := time.Since(walReplayStart)\n"},
+	{headWALGo, "\t\t_ = ms.mmapChunks(h.chunkDiskMapper)\n", 1, "\t\t_ = h.mmapReplayed(ms)\n"},
+	// It has no chunks of a start before, that would take the place of what it replayed.
+	{headWALGo, "\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n", 1,
+		"\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n\t\t\t\t\tif h.follow.active {\n\t\t\t\t\t\tcontinue\n\t\t\t\t\t}\n"},
 
 	// The database passes the options on.
 	{dbGo, "type Options struct {\n", 1, `type Options struct {
@@ -54,12 +65,17 @@ var edits = []edit{
 	NewHeadChunkStore HeadChunkStoreOpener
 	// HeadChunkPassInterval is the time between two sorted passes; 0: 15 s, negative: only upstream's.
 	HeadChunkPassInterval time.Duration
+	// FollowedLog makes the replay go on with what another database writes; nil: it ends as upstream's does.
+	FollowedLog FollowedLog
 
 `},
 	{dbGo, "\theadOpts.ChunkWriteQueueSize = opts.HeadChunksWriteQueueSize\n", 1, `	headOpts.ChunkWriteQueueSize = opts.HeadChunksWriteQueueSize
 	headOpts.NewChunkStore = opts.NewHeadChunkStore
 	headOpts.ChunkPassInterval = opts.HeadChunkPassInterval
+	headOpts.FollowedLog = opts.FollowedLog
 `},
+	{dbGo, "\tif initErr := db.head.Init(minValidTime); initErr != nil {\n", 1,
+		"\tif initErr := db.head.Init(minValidTime); initErr != nil {\n\t\tif isFollowError(initErr) {\n\t\t\treturn nil, initErr\n\t\t}\n"},
 
 	// The command has the flags, and connects before it opens the database, in the actor that does so:
 	// meanwhile probes are answered, and SIGTERM ends it. What is deferred runs after the database is
@@ -68,23 +84,37 @@ var edits = []edit{
 	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
 
 	serverOnlyFlag(a, "storage.tsdb.path",`},
-	{mainGo, "\t\t\t\tdb, err := openDBWithMetrics(localStoragePath,", 1, `				maas, err := maasflag.Attach(cancel, maasConfig, localStoragePath, opts.EnableMemorySnapshotOnShutdown, logger, prometheus.DefaultRegisterer)
-				if err != nil {
-					return fmt.Errorf("remote memory (--storage.tsdb.maas.url) is not usable: %w", err)
-				}
-				if maas != nil {
-					defer maas.Detach()
-					opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
-						return maas.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+	{mainGo, "\t\topts := cfg.tsdb.ToTSDBOptions()\n", 1, `		opts := cfg.tsdb.ToTSDBOptions()
+		maas := maasflag.New(maasConfig, localStoragePath, logger, prometheus.DefaultRegisterer)
+		web.NotReadyReason = maas.NotReady
+`},
+	{mainGo, "\t\t\t\tdb, err := openDBWithMetrics(localStoragePath, logger, prometheus.DefaultRegisterer, &opts, localStorage.getStats())\n", 1, `				var db *tsdb.DB
+				err := maas.Open(cancel, opts.EnableMemorySnapshotOnShutdown, func(reg prometheus.Registerer, memory *maasflag.Attachment) (err error) {
+					opts := opts
+					if memory != nil {
+						opts.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (tsdb.HeadChunkStore, error) {
+							return memory.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+						}
+						if log := memory.FollowedLog(); log != nil {
+							opts.FollowedLog = log
+						}
+						exclude := opts.BlockCompactionExcludeFunc
+						opts.BlockCompactionExcludeFunc = func(meta *tsdb.BlockMeta) bool {
+							return memory.Returning() || exclude != nil && exclude(meta)
+						}
 					}
-					exclude := opts.BlockCompactionExcludeFunc
-					opts.BlockCompactionExcludeFunc = func(meta *tsdb.BlockMeta) bool {
-						return maas.Returning() || exclude != nil && exclude(meta)
-					}
-				}
-
-				db, err := openDBWithMetrics(localStoragePath,`},
+					db, err = openDBWithMetrics(localStoragePath, logger, reg, &opts, localStorage.getStats())
+					return err
+				})
+				defer maas.Close()
+`},
 	// The database is open by then, and blocks may come back to it.
 	{mainGo, "\t\t\t\tlogger.Info(\"TSDB started\")\n", 1, "\t\t\t\tlogger.Info(\"TSDB started\")\n\t\t\t\tmaas.Return(db)\n"},
+	// Rules and scrapes have ended by then. What follows can take long, and the standby need not wait for it.
+	{mainGo, "\t\t\t\tlogger.Info(\"Stopping storage...\")\n", 1, "\t\t\t\tmaas.HandOver()\n\t\t\t\tlogger.Info(\"Stopping storage...\")\n"},
 	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
+
+	// A standby says what it waits for.
+	{webGo, "\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n", 1,
+		"\t\tcase NotReady:\n\t\t\tw.Header().Set(\"X-Prometheus-Stopping\", \"false\")\n\t\t\tw.WriteHeader(http.StatusServiceUnavailable)\n\t\t\tif notReadyReason(w) {\n\t\t\t\treturn\n\t\t\t}\n"},
 }

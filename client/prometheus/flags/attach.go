@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -31,37 +30,44 @@ type Opener func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writ
 
 // Attachment is a data directory's connection to remote memory.
 type Attachment struct {
-	c      *Config
-	logger *slog.Logger
-	memory *memory.Manager
-	tail   *tail.Tail
-	blocks *blocks.Copier // Nil where blocks are left alone.
-	mirror atomic.Pointer[chunkstore.Mirror]
+	c        *Config
+	dir      string
+	logger   *slog.Logger
+	memory   *memory.Manager
+	tail     *tail.Tail
+	blocks   *blocks.Copier // Nil where blocks are left alone.
+	follower *tail.Follower // Nil but for a standby.
+	mirror   atomic.Pointer[chunkstore.Mirror]
 
 	// unknown: the data directory has no log, or a part of one, that says what series the chunks in
 	// remote memory are of.
 	unknown bool
 
-	// Exit ends the process when chunks can no longer be kept; for tests to replace.
-	Exit func(error)
+	exit func(error)
 }
 
-// Attach connects a data directory, and fills it first when remote memory holds more of its log than it has, or all
-// of it, which can take minutes: once stop is closed, it ends with an error. Nil, nil without a URL. snapshot says whether Prometheus is to write chunk snapshots. The database is
-// opened after it, and Detach comes after the database is closed.
+// Attach is what a Node does before it opens a database, for who does the rest without one; nil without a URL.
 func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
 	if !c.Enabled() {
 		return nil, nil
 	}
+	return New(c, dir, logger, reg).attach(stop, snapshot, reg)
+}
+
+// attach connects a data directory, and fills it first when remote memory holds more of its log than it has, or all
+// of it, which can take minutes: once stop is closed, it ends with an error. snapshot says whether Prometheus is to
+// write chunk snapshots. The database is opened after it, and Detach comes after the database is closed.
+func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Registerer) (*Attachment, error) {
+	c := n.c
 	if err := c.check(snapshot); err != nil {
 		return nil, err
 	}
-	logger = logger.With("component", "maas")
+	logger := n.logger.With("component", "maas")
 	ctx, cancel := until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
-		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: dir, Required: !c.Fallback, Compare: compareWith(dir),
-		Logger: logger, Metrics: memory.NewMetrics(reg),
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
+		Follow: c.Follow, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
 		if !c.Fallback && !errors.Is(err, memory.ErrOptions) {
@@ -72,27 +78,75 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	if err := m.InUse(); err != nil { // The database would say so, but not before its log was changed.
 		return nil, errors.Join(err, m.Close())
 	}
-	a := &Attachment{c: c, logger: logger, memory: m}
-	a.Exit = func(err error) {
+	a := &Attachment{c: c, dir: n.dir, logger: logger, memory: m}
+	a.exit = func(err error) {
 		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
 		_ = m.Close() // The next start need not wait for the lease.
-		os.Exit(1)
+		n.Exit(err)
 	}
-	lost, err := a.restore(ctx, dir)
-	if err != nil {
+	if err := a.begin(ctx, stop); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	if err := tail.CutTorn(dir, logger); err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	if size, on, _ := c.blocksSize(); on { // It was checked.
-		discard := c.Restore == "off" && memory.IsEmpty(dir)
-		a.blocks = blocks.Start(m, blocks.Options{Dir: dir, Size: size, Discard: discard, Logger: logger})
-	}
-	a.unknown = lost || memory.IsEmpty(dir) // Before the database begins a log.
-	a.tail = tail.Start(m, tail.Options{Dir: dir, Chunks: c.Fallback, Acked: a.acked, Held: a.held,
-		MakeRoom: a.makeRoom, Logger: logger})
 	return a, nil
+}
+
+// begin brings to the directory what it lacks, and begins to copy; or, for a standby, to follow.
+func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error) {
+	aside := a.memory.State().Following // What is here is another's.
+	if a.memory.Following() {
+		aside = true
+		if a.follower, err = tail.Follow(stop, a.memory, a.dir, a.logger); err != nil {
+			return err
+		}
+	}
+	a.tail = tail.New(a.memory, tail.Options{Dir: a.dir, Chunks: a.c.Fallback, Acked: a.acked, Held: a.held,
+		MakeRoom: a.makeRoom, Logger: a.logger})
+	if a.follower != nil {
+		return nil
+	}
+	lost, err := a.restore(ctx, aside)
+	if err != nil {
+		return err
+	}
+	if err := tail.CutTorn(a.dir, a.logger); err != nil {
+		return err
+	}
+	a.unknown = lost || memory.IsEmpty(a.dir) // Before the database begins a log.
+	a.lead()
+	return nil
+}
+
+// lead begins to copy.
+func (a *Attachment) lead() {
+	if size, on, _ := a.c.blocksSize(); on { // It was checked.
+		discard := a.c.Restore == "off" && memory.IsEmpty(a.dir)
+		a.blocks = blocks.Start(a.memory, blocks.Options{Dir: a.dir, Size: size, Discard: discard, Logger: a.logger})
+	}
+	a.tail.Run()
+}
+
+// FollowedLog is the log that a standby's head follows; nil for who leads.
+func (a *Attachment) FollowedLog() *FollowedLog {
+	if a.follower == nil {
+		return nil
+	}
+	return &FollowedLog{a.follower, a}
+}
+
+// FollowedLog is what a head follows. In its end, this Prometheus leads.
+type FollowedLog struct {
+	*tail.Follower
+	attachment *Attachment
+}
+
+// Next is the follower's.
+func (l *FollowedLog) Next() (more bool, err error) {
+	more, err = l.Follower.Next()
+	if !more && err == nil {
+		l.attachment.logger.Info("MaaS: this Prometheus leads from now on")
+		l.attachment.lead()
+	}
+	return more, err
 }
 
 func compareWith(dir string) func(context.Context, segment.Memory, *segment.Listing, bool) (memory.Relation, error) {
@@ -135,15 +189,19 @@ func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// restore says whether a part of the log was lost.
-func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err error) {
-	arena, empty := a.memory.Arena(), memory.IsEmpty(dir)
+// restore says whether a part of the log was lost. aside says that what remote memory has takes the place of what
+// the directory has.
+func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err error) {
+	arena, dir := a.memory.Arena(), a.dir
+	empty := memory.IsEmpty(dir) || aside
 	off := a.c.Restore == "off"
 	switch {
 	case !empty && !a.memory.Behind():
 		return false, nil
 	case !empty && off:
 		return false, fmt.Errorf("remote memory holds more of the log than this data directory, an older copy, and --%srestore=off would free it: leave that out to go on with it, or free it first (maas free --owner %s)", prefix, a.memory.Owner())
+	case aside && (arena == nil || len(arena.Listing.Files) == 0):
+		return false, a.memory.EndFollowing() // It is all that there is.
 	case off, arena == nil, len(arena.Listing.Files) == 0:
 		return false, a.memory.BeginHead(math.MinInt64)
 	}
@@ -156,7 +214,7 @@ func (a *Attachment) restore(ctx context.Context, dir string) (lost bool, err er
 	}
 	a.logger.Info("MaaS: restored the head from remote memory", "files", done.Files, "bytes", done.Bytes,
 		"unusable_files", done.Lost, "duration", time.Since(start))
-	return done.Lost > 0, nil
+	return done.Lost > 0, a.memory.EndFollowing()
 }
 
 // acked reaches the mirror, once there is one.
@@ -186,7 +244,7 @@ func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.P
 
 func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
 	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
-		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.Exit, Unknown: a.unknown,
+		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.exit, Unknown: a.unknown,
 		Log: a.tail, MayFree: a.tail.MayFree,
 	})
 	if err != nil {
@@ -211,7 +269,7 @@ func (a *Attachment) Return(db blocks.Database) {
 }
 
 // Returning says whether blocks are to be left as they are, for others that lie between them are on their way.
-func (a *Attachment) Returning() bool { return a != nil && a.blocks.Returning() }
+func (a *Attachment) Returning() bool { return a.blocks.Returning() }
 
 // Detach copies what the log got last and ends the session. A nil Attachment does nothing.
 func (a *Attachment) Detach() {

@@ -30,6 +30,7 @@ type Config struct {
 	MaxPending     units.Base2Bytes
 	MaxPendingAge  time.Duration
 	Blocks         string // auto, off, or a size.
+	Follow         bool
 }
 
 // Enabled says whether there is remote memory at all.
@@ -60,22 +61,25 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		Default("10m").DurationVar(&c.MaxPendingAge)
 	flag(prefix+"blocks", "How much of the memory server the newest blocks may take, for a take-over to bring back: auto (a quarter of its pool), a size such as 8GB, or off, which leaves alone what is there.").
 		Default("auto").StringVar(&c.Blocks)
+	flag(prefix+"follow", "Be a standby while another Prometheus holds the owner's name: follow its log, and take over within a second once the name is free. Both have the same arguments; one that loses the name ends.").
+		BoolVar(&c.Follow)
 	return c
 }
 
-// NormaliseArgs rewrites our boolean flag's forms with a value into those that the parser knows:
+// NormaliseArgs rewrites the forms with a value of our boolean flags into those that the parser knows:
 // --FLAG=true into --FLAG, --FLAG=false into --no-FLAG. All else stays.
 func NormaliseArgs(args []string) []string {
-	const name = prefix + "fallback"
 	out := make([]string, len(args))
 	for i, arg := range args {
-		switch strings.ToLower(arg) {
-		case "--" + name + "=true", "--" + name + "=1":
-			arg = "--" + name
-		case "--" + name + "=false", "--" + name + "=0":
-			arg = "--no-" + name
-		}
 		out[i] = arg
+		for _, name := range []string{prefix + "fallback", prefix + "follow"} {
+			switch strings.ToLower(arg) {
+			case "--" + name + "=true", "--" + name + "=1":
+				out[i] = "--" + name
+			case "--" + name + "=false", "--" + name + "=0":
+				out[i] = "--no-" + name
+			}
+		}
 	}
 	return out
 }
@@ -89,6 +93,9 @@ func (c *Config) check(snapshot bool) error {
 	}
 	if !c.Fallback && snapshot {
 		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)
+	}
+	if c.Follow && (!c.Fallback || c.Owner == "" || c.Restore == "off") {
+		return fmt.Errorf("--%sfollow needs --%sowner, and goes neither with --no-%sfallback nor with --%srestore=off", prefix, prefix, prefix, prefix)
 	}
 	_, _, err := c.blocksSize()
 	return err

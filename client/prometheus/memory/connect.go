@@ -44,7 +44,11 @@ func (m *Manager) run(ctx context.Context) {
 			m.checkHealth(ctx)
 			continue
 		}
-		if err := m.connect(ctx); err != nil && ctx.Err() == nil {
+		err := m.connect(ctx)
+		if m.lostName(err) {
+			m.loseName()
+		}
+		if err != nil && ctx.Err() == nil {
 			m.stillDown(err)
 		}
 	}

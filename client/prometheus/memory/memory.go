@@ -70,6 +70,11 @@ type Options struct {
 	// all who wrote to it. Nil: it has all.
 	Compare func(ctx context.Context, mem segment.Memory, l *segment.Listing, sameWriter bool) (Relation, error)
 
+	// Follow makes a standby of a Prometheus that finds the name taken: see Manager.Following. Lost ends the
+	// process of a leader that has lost the name; nil: at once, with status 1.
+	Follow bool
+	Lost   func(error)
+
 	// Lease is how long memory of an owner whose name is made up outlives its Prometheus; 0: 70 minutes.
 	Lease time.Duration
 
@@ -121,6 +126,9 @@ type Manager struct {
 	opening, behind bool
 
 	refused refusal // What the server held when it was compared last, if that was refused.
+
+	following atomic.Bool
+	reader    *maas.Client // Of who follows, for Look; nil: not connected.
 
 	mu    sync.Mutex // Guards what follows.
 	state State
@@ -181,9 +189,14 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m.showInfo()
 	m.place = holdPlace(o.Dir)
 	m.endPredecessor(ctx)
-	m.empty, m.opening = IsEmpty(o.Dir), true
+	m.empty, m.opening = IsEmpty(o.Dir) || state.Following, true
 	needed := o.Required || m.empty
 	if err := m.connectFirst(ctx, needed); err != nil {
+		if m.mustFollow(err) {
+			m.empty, m.opening = false, false
+			m.follow(err)
+			return m, nil
+		}
 		if o.Required || errors.Is(err, context.Canceled) || needed && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
 			m.closeClient()
@@ -209,7 +222,7 @@ func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
 	for said := false; ; {
 		err := m.connect(ctx)
 		taken := errors.Is(err, maas.ErrNameTaken)
-		if !taken && !errors.Is(err, errMayLive) || m.place.taken { // Who holds the place lives.
+		if !taken && !errors.Is(err, errMayLive) || m.place.taken || m.o.Follow { // Who holds the place lives.
 			return err
 		}
 		if time.Now().After(deadline) {
@@ -393,6 +406,7 @@ func (m *Manager) showInfo() {
 func (m *Manager) Close() error {
 	m.cancel()
 	<-m.done
+	m.LookAnew()
 	m.up.Store(false)
 	m.showState()
 	defer m.place.release()

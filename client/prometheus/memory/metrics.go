@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,13 @@ type Metrics struct {
 	BlocksPending   prometheus.Gauge
 	BlocksReturning prometheus.Gauge
 	TakeoverOldest  prometheus.Gauge
+	Following       prometheus.Gauge
+	BehindBytes     prometheus.Gauge
+	Promotions      prometheus.Counter
+	Restarts        *prometheus.CounterVec // reason
 
 	caughtUp atomic.Int64 // Nanoseconds since 1970; 0: not yet.
+	replayed atomic.Int64 // The same, of a standby.
 }
 
 // CaughtUp says that the memory server has all that the log held at a time.
@@ -48,6 +54,36 @@ func (m *Metrics) lag() float64 {
 		return 0
 	}
 	return time.Since(time.Unix(0, at)).Seconds()
+}
+
+// Replayed says that a standby has replayed all that the memory server had of the log at a time.
+func (m *Metrics) Replayed(at time.Time) { m.replayed.Store(at.UnixNano()) }
+
+// Follows says whether this Prometheus is a standby from now on, which has replayed nothing yet.
+func (m *Metrics) Follows(is bool) {
+	m.replayed.Store(0)
+	if is {
+		m.Following.Set(1)
+		m.replayed.Store(never)
+		return
+	}
+	m.Following.Set(0)
+	m.BehindBytes.Set(0)
+}
+
+// never is when a standby that has not caught up had replayed all.
+const never = -1
+
+// Behind is how long ago, in seconds, a standby had replayed all; infinite where it never had; 0 for who is none.
+func (m *Metrics) Behind() float64 {
+	switch at := m.replayed.Load(); at {
+	case 0:
+		return 0
+	case never:
+		return math.Inf(1)
+	default:
+		return time.Since(time.Unix(0, at)).Seconds()
+	}
 }
 
 const namespace = "prometheus_tsdb_maas_"
@@ -97,11 +133,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		BlocksPending:   gauge("blocks_pending_bytes", "Bytes of blocks that belong into remote memory and are not there yet."),
 		BlocksReturning: gauge("blocks_returning_bytes", "Bytes of blocks that are still to be brought back from remote memory."),
 		TakeoverOldest:  gauge("takeover_oldest_timestamp_seconds", "Where the blocks begin that a take-over would have; the end of the newest block where it would have none. 0: there are no blocks."),
+		Following:       gauge("following", "Whether this Prometheus is a standby, which follows the one that leads (1)."),
+		BehindBytes:     gauge("behind_bytes", "Bytes of the leader's log that a standby has not replayed yet, as far as it knows."),
+		Promotions:      counter("promotions_total", "How often a standby took the lead."),
+		Restarts:        counterVec("following_restarts_total", "How often a standby began to follow anew, from the beginning of the log.", "reason"),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Up, m.Degraded, m.Info, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
 			m.CacheBytes, m.CacheHits, m.CacheMisses, m.ChunksWritten, m.BytesRead, m.BytesWritten, m.Durations,
 			m.Errors, m.FallbackReads, m.Resynced, m.LostChunks, m.WALAcked, m.BlocksPending, m.BlocksReturning, m.TakeoverOldest,
+			m.Following, m.BehindBytes, m.Promotions, m.Restarts,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: namespace + "behind_seconds",
+				Help: "How long ago a standby had replayed all of the log that the memory server has: +Inf where it has not caught up yet, 0 where this Prometheus leads.",
+			}, m.Behind),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: namespace + "wal_lag_seconds",
 				Help: "Age of the oldest byte of the log that the memory server may not have.",

@@ -37,6 +37,9 @@ type State struct {
 	// has a part of it, which must not come back without the rest. Nil: nothing was truncated yet.
 	MinValidTime *int64 `json:"min_valid_time,omitempty"`
 
+	// Following says that the head in the directory is a standby's copy of what its leader wrote.
+	Following bool `json:"following,omitempty"`
+
 	// Session is that of the process that held the directory last, and Place where the directory was
 	// then. Who knows a session's id can end it: the file is its owner's alone.
 	Session string `json:"session,omitempty"`

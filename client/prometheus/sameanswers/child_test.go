@@ -5,6 +5,7 @@
 package sameanswers
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -51,6 +52,7 @@ type ChildConfig struct {
 	URL, Owner      string
 	Transport       string
 	Fallback        bool
+	Follow          bool
 	CacheSize       int64
 }
 
@@ -58,6 +60,7 @@ type ChildConfig struct {
 // those of Subject, and take one call at a time.
 type child struct {
 	db         *DB
+	node       *maasflag.Node
 	attachment *maasflag.Attachment
 	registry   *prometheus.Registry
 }
@@ -67,22 +70,22 @@ type none = struct{}
 func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c.registry = prometheus.NewRegistry()
-	c.attachment, err = maasflag.Attach(nil, &maasflag.Config{
+	c.node = maasflag.New(&maasflag.Config{
 		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
-		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks,
-	}, config.Dir, config.SnapshotOnClose, log, c.registry)
-	if err != nil {
+		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks, Follow: config.Follow,
+	}, config.Dir, log, c.registry)
+	err = c.node.Open(nil, config.SnapshotOnClose, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
+		c.attachment = a
+		c.db, err = Open(Config{
+			Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
+			SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Log: log, Edit: c.edit,
+		})
 		return err
-	}
-	c.db, err = Open(Config{
-		Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
-		SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Log: log, Edit: c.edit,
 	})
 	if err != nil {
-		c.attachment.Detach()
 		return err
 	}
-	c.attachment.Return(c.db.TSDB())
+	c.node.Return(c.db.TSDB())
 	return nil
 }
 
@@ -92,7 +95,31 @@ func (c *child) edit(o *tsdb.Options) {
 	) (tsdb.HeadChunkStore, error) {
 		return c.attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
 	}
+	if log := c.attachment.FollowedLog(); log != nil {
+		o.FollowedLog = log
+	}
 	o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.attachment.Returning() }
+}
+
+// NotReady says what a standby waits for.
+func (c *child) NotReady(_ none, reason *string) error {
+	if c.node == nil {
+		return errors.New("not opened yet")
+	}
+	*reason = c.node.NotReady()
+	return nil
+}
+
+// Fed says how many steps the database holds by now, that others fed.
+func (c *child) Fed(steps int, _ *none) error {
+	c.db.fed = steps
+	return nil
+}
+
+// HandOver is what a shutdown begins with.
+func (c *child) HandOver(none, *none) error {
+	c.node.HandOver()
+	return nil
 }
 
 // Returning says whether blocks are still to come back.
@@ -143,7 +170,7 @@ func (c *child) Metrics(_ none, sums *map[string]float64) error {
 }
 
 func (c *child) Close(none, *none) error {
-	defer c.attachment.Detach()
+	defer c.node.Close()
 	if err := c.db.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}

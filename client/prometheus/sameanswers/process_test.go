@@ -53,7 +53,19 @@ type stream struct {
 // the test, and its log is shown when the test fails.
 func startProcess(t *testing.T, config ChildConfig) (*process, error) {
 	t.Helper()
-	p := &process{
+	p, opened := beginProcess(t, config)
+	if err := (<-opened.Done).Error; err != nil {
+		p.kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// beginProcess is startProcess for who does not wait until the database is open, which a standby's is not for as long
+// as its leader lives.
+func beginProcess(t *testing.T, config ChildConfig) (p *process, opened *rpc.Call) {
+	t.Helper()
+	p = &process{
 		cmd: exec.Command(os.Args[0]), log: new(lockedBuffer), ended: make(chan struct{}),
 	}
 	p.cmd.Env = append(os.Environ(), childVariable+"=1")
@@ -78,11 +90,7 @@ func startProcess(t *testing.T, config ChildConfig) (*process, error) {
 			t.Logf("log of a child:\n%s", p.log)
 		}
 	})
-	if err := p.Call("child.Open", config, new(none)); err != nil {
-		p.kill()
-		return nil, err
-	}
-	return p, nil
+	return p, p.Go("child.Open", config, new(none), make(chan *rpc.Call, 1))
 }
 
 // kill is SIGKILL.

@@ -27,7 +27,8 @@ const signBit = 1 << 63
 // writes next carries the time along.
 func (f *File) SetMinTime(t int64) { f.extra = uint64(t) ^ signBit }
 
-func (f *File) minTime() int64 { return int64(f.extra ^ signBit) }
+// MinTime is what SetMinTime said.
+func (f *File) MinTime() int64 { return int64(f.extra ^ signBit) }
 
 // Stamp writes nothing but what the file says of itself. It needs no memory that the file does not have, unless
 // the file has none at all.

@@ -97,7 +97,7 @@ func (l *Listing) add(name Name, owner string, extents []extent) {
 	if len(f.extents) > 0 {
 		l.Files = append(l.Files, f)
 		if name.Kind == WAL {
-			l.MinTime = max(l.MinTime, f.minTime())
+			l.MinTime = max(l.MinTime, f.MinTime())
 		}
 	}
 }

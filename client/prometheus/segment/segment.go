@@ -349,3 +349,6 @@ func (f *File) Free(ctx context.Context, mem Memory) error {
 	f.extents, f.spare = nil, nil
 	return nil
 }
+
+// Extend is the Checksum of bytes of which the first ones have a Checksum, and p are the rest.
+func Extend(sum uint32, p []byte) uint32 { return crc32.Update(sum, castagnoli, p) }

@@ -172,7 +172,7 @@ func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
 
 // stepper is a Tail whose looks are the test's.
 func stepper(t *testing.T, m *memory.Manager, dir string, held func() bool) *Tail {
-	tail := newTail(m, Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)})
+	tail := New(m, Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(tail.closeLogs)
 	return tail
 }

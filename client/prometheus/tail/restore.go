@@ -45,7 +45,9 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		return done, err
 	}
 	defer os.RemoveAll(tmp)
-	r := restorer{ctx: ctx, memory: m, tmp: tmp, logger: logger}
+	r := restorer{ctx: ctx, tmp: tmp, metrics: m.Metrics(), logger: logger, read: func(call func(context.Context, segment.Memory) error) error {
+		return m.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error { return call(ctx, c) })
+	}}
 	defer r.syncs.Wait()
 	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
 	if err != nil || len(plan) == 0 {
@@ -188,12 +190,13 @@ func (r *restorer) addSegment(checkpoint, wal []*segment.File) error {
 }
 
 type restorer struct {
-	ctx    context.Context
-	memory *memory.Manager
-	tmp    string
-	logger *slog.Logger
-	buf    []byte
-	syncs  errgroup.Group // To disk, of files that are written, while the next ones are.
+	ctx     context.Context
+	read    func(func(context.Context, segment.Memory) error) error // Runs one read, which has its own time.
+	tmp     string
+	metrics *memory.Metrics
+	logger  *slog.Logger
+	buf     []byte
+	syncs   errgroup.Group // To disk, of files that are written, while the next ones are.
 }
 
 // path is where a file has its place, below tmp. Prometheus prints the numbers of segments with
@@ -230,12 +233,12 @@ func (r *restorer) write(f *segment.File) (whole bool, err error) {
 		}
 		r.buf = slices.Grow(r.buf[:0], int(p.Length))
 		buf := r.buf[:p.Length]
-		if err := r.memory.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error {
-			return f.ReadAt(ctx, c, buf, p.Offset)
+		if err := r.read(func(ctx context.Context, mem segment.Memory) error {
+			return f.ReadAt(ctx, mem, buf, p.Offset)
 		}); err != nil {
 			return false, err
 		}
-		r.memory.Metrics().BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))
+		r.metrics.BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))
 		if segment.Checksum(buf) != p.CRC {
 			r.logger.Error("MaaS memory holds other bytes than were written; what follows them is not restored",
 				"file", f.Name(), "offset", p.Offset)

@@ -67,13 +67,14 @@ type remoteFile struct {
 
 // Tail copies. Its methods may be called from any goroutine.
 type Tail struct {
-	o      Options
-	memory *memory.Manager
-	stop   chan struct{}
-	done   chan struct{}
-	buf    []byte                    // Of the tail's goroutine.
-	logs   map[segment.Name]*os.File // Of the tail's goroutine: files of the logs that are not finished.
-	looks  looks
+	o       Options
+	memory  *memory.Manager
+	stop    chan struct{}
+	done    chan struct{}
+	running bool                      // Run was called.
+	buf     []byte                    // Of the tail's goroutine.
+	logs    map[segment.Name]*os.File // Of the tail's goroutine: files of the logs that are not finished.
+	looks   looks
 
 	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
 	limit chunkPosition // Of the look at hand.
@@ -97,13 +98,20 @@ type Tail struct {
 
 // Start begins to copy. The data directory need not exist yet.
 func Start(m *memory.Manager, o Options) *Tail {
-	t := newTail(m, o)
-	m.Metrics().CaughtUp(time.Now())
-	go t.run()
+	t := New(m, o)
+	t.Run()
 	return t
 }
 
-func newTail(m *memory.Manager, o Options) *Tail {
+// Run begins to copy what New was told.
+func (t *Tail) Run() {
+	t.memory.Metrics().CaughtUp(time.Now())
+	t.running = true
+	go t.run()
+}
+
+// New makes a tail that copies nothing before Run, which is called once, or never.
+func New(m *memory.Manager, o Options) *Tail {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
 	}
@@ -135,6 +143,9 @@ func (t *Tail) run() {
 
 // Close copies what is new and ends. The data directory's user has closed it before.
 func (t *Tail) Close() {
+	if !t.running {
+		return
+	}
 	close(t.stop)
 	<-t.done
 }

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"maas/client/prometheus/blocks"
+	"maas/client/prometheus/tail"
+)
+
+// startOverInterval lies between two beginnings of a standby.
+const startOverInterval = time.Second
+
+// Node is one Prometheus of its owner's name: the one that leads, or a standby.
+type Node struct {
+	c      *Config
+	dir    string
+	logger *slog.Logger
+	reg    prometheus.Registerer
+
+	restarts map[string]int // Of the following, by reason.
+	attached atomic.Pointer[Attachment]
+
+	// Exit ends the process; for tests to replace.
+	Exit func(error)
+}
+
+// New makes a node of what the flags say; nothing happens before Open.
+func New(c *Config, dir string, logger *slog.Logger, reg prometheus.Registerer) *Node {
+	return &Node{c: c, dir: dir, logger: logger, reg: reg, restarts: map[string]int{}, Exit: func(error) { os.Exit(1) }}
+}
+
+// Open connects the data directory and lets open open the database, with metrics of its own; without a URL alone. A
+// standby's open returns when the leader is gone. Where what it follows is cut under it, all begins anew: open is
+// called again. Once stop is closed, it ends with an error.
+func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Registerer, *Attachment) error) error {
+	if !n.c.Enabled() {
+		return open(n.reg, nil)
+	}
+	for {
+		reg := &registerer{Registerer: n.reg}
+		err := n.try(stop, snapshot, reg, open)
+		reason := startOverReason(err)
+		if reason == "" {
+			return err
+		}
+		reg.unregisterAll()
+		n.restarts[reason]++
+		n.logger.Warn("MaaS: following begins anew", "reason", reason, "err", err)
+		select {
+		case <-stop:
+			return tail.ErrStopped
+		case <-time.After(startOverInterval):
+		}
+	}
+}
+
+func (n *Node) try(stop <-chan struct{}, snapshot bool, reg prometheus.Registerer, open func(prometheus.Registerer, *Attachment) error) error {
+	a, err := n.attach(stop, snapshot, reg)
+	if err != nil {
+		return fmt.Errorf("remote memory (--%surl) is not usable: %w", prefix, err)
+	}
+	for reason, count := range n.restarts {
+		a.memory.Metrics().Restarts.WithLabelValues(reason).Add(float64(count))
+	}
+	n.attached.Store(a)
+	if err := open(reg, a); err != nil {
+		n.Close()
+		return err
+	}
+	return nil
+}
+
+// startOverReason is why following begins anew after an error; empty where it does not.
+func startOverReason(err error) string {
+	var log *tail.StartOver
+	var head interface{ StartOver() string }
+	switch {
+	case errors.As(err, &log):
+		return log.Reason
+	case errors.As(err, &head):
+		return head.StartOver()
+	}
+	return ""
+}
+
+// Return brings back the blocks that remote memory has and the data directory has not, in the background, now that
+// the database is open.
+func (n *Node) Return(db blocks.Database) {
+	if a := n.attached.Load(); a != nil {
+		a.Return(db)
+	}
+}
+
+// HandOver ends the lead, before what takes long of a shutdown: the last of the log is copied, and the name is free.
+// Nothing is appended any more. It does nothing where there can be no standby.
+func (n *Node) HandOver() {
+	if a := n.attached.Load(); a != nil && n.c.Follow && !a.memory.Following() {
+		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
+		n.Close()
+	}
+}
+
+// Close copies what the log got last and ends the session. A second time it does nothing.
+func (n *Node) Close() {
+	if a := n.attached.Swap(nil); a != nil {
+		a.Detach()
+	}
+}
+
+// NotReady says what a standby waits for; empty for all others.
+func (n *Node) NotReady() string {
+	a := n.attached.Load()
+	if a == nil || !a.memory.Following() {
+		return ""
+	}
+	behind := a.memory.Metrics().Behind()
+	if math.IsInf(behind, 1) {
+		return "following, catching up"
+	}
+	return fmt.Sprintf("following, %.0f s behind", behind)
+}
+
+// registerer remembers what was registered, so that all of it can be registered again.
+type registerer struct {
+	prometheus.Registerer
+	collectors []prometheus.Collector
+}
+
+// Register implements prometheus.Registerer.
+func (r *registerer) Register(c prometheus.Collector) error {
+	err := r.Registerer.Register(c)
+	if err == nil {
+		r.collectors = append(r.collectors, c)
+	}
+	return err
+}
+
+// MustRegister implements prometheus.Registerer.
+func (r *registerer) MustRegister(cs ...prometheus.Collector) {
+	for _, c := range cs {
+		if err := r.Register(c); err != nil {
+			panic(err)
+		}
+	}
+}
+
+func (r *registerer) unregisterAll() {
+	for _, c := range r.collectors {
+		r.Unregister(c)
+	}
+	r.collectors = nil
+}

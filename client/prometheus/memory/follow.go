@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"maas/client/go"
+	"maas/client/prometheus/segment"
+)
+
+// Following: a Prometheus that finds its owner's name taken, and is to be a standby, has no session. It reads what
+// the leader writes, by a client without a name, and tries to take the name until it is free.
+
+// ErrLost is what a leader ends with that has lost the name to its standby.
+var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")
+
+// Following says whether the name is another's, whose memory this process reads. It writes nothing.
+func (m *Manager) Following() bool { return m.following.Load() }
+
+// mustFollow says whether a first attempt to connect makes a standby of this process: the leader lives; or what
+// this directory has is not, or may not be, what the leader's memory will be known to hold.
+func (m *Manager) mustFollow(err error) bool {
+	switch {
+	case !m.o.Follow || errors.Is(err, context.Canceled):
+		return false
+	case errors.Is(err, maas.ErrNameTaken), errors.Is(err, errMayLive), errors.Is(err, ErrForked):
+		return true
+	}
+	return m.empty && kind(err) == "out of reach" // Who has never led does not begin to lead without the name.
+}
+
+// follow makes this process a standby.
+func (m *Manager) follow(why error) {
+	m.following.Store(true)
+	m.why = why
+	m.o.Metrics.Follows(true)
+	m.o.Logger.Info("MaaS: following the Prometheus that holds this owner's name; this one scrapes nothing, and is not ready, until the name is its own",
+		"owner", m.o.Owner, "url", m.o.URL, "reason", why)
+	close(m.done) // Nothing watches the server but who follows.
+}
+
+// lostName says of an error of connect that a leader is none any more.
+func (m *Manager) lostName(err error) bool {
+	return m.o.Follow && m.arena.Load() != nil && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, ErrFenced))
+}
+
+// Look is remote memory for who follows: to read, each request within its own time. It connects where there is no
+// connection. It is for one goroutine.
+func (m *Manager) Look(ctx context.Context) (segment.Memory, error) {
+	if c := m.client.Load(); c != nil { // Since Lead.
+		return stepwise{c}, nil
+	}
+	if m.reader == nil {
+		o := m.o.client()
+		o.Name, o.Exclusive = "", false
+		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+		defer cancel()
+		c, err := maas.Open(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		m.reader = c
+	}
+	return stepwise{m.reader}, nil
+}
+
+// LookAnew makes the next Look connect anew, after one that failed.
+func (m *Manager) LookAnew() {
+	if m.reader != nil {
+		_ = m.reader.Close()
+		m.reader = nil
+	}
+}
+
+// Lead takes the name, if it is free, and remembers in Arena what the server holds then. From then on this process
+// is the one that writes. An error that IsFollowed is no failure: the leader lives, or may.
+func (m *Manager) Lead(ctx context.Context) error {
+	m.empty, m.opening = true, true
+	defer func() { m.empty, m.opening = false, false }()
+	if err := m.connect(ctx); err != nil {
+		return err
+	}
+	m.LookAnew()
+	m.following.Store(false)
+	m.o.Metrics.Follows(false)
+	m.o.Metrics.Promotions.Inc()
+	m.done = make(chan struct{})
+	runCtx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	go m.run(runCtx)
+	return nil
+}
+
+// IsFollowed says of an error of Lead that the name is not free.
+func IsFollowed(err error) bool {
+	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)
+}
+
+// BeginFollowing saves that what is in the directory from now on is a copy of what the leader writes, which nobody
+// needs: a next start begins anew. EndFollowing, once the name is this process's, that it is a head of its own.
+func (m *Manager) BeginFollowing() error {
+	return m.UpdateState(func(s *State) { s.Following, s.MinValidTime, s.FirstChunkSegment = true, nil, 0 })
+}
+
+// EndFollowing ends what BeginFollowing began.
+func (m *Manager) EndFollowing() error {
+	return m.UpdateState(func(s *State) { s.Following = false })
+}
+
+// loseName ends a leader that has lost the name: two would scrape, and send alerts.
+func (m *Manager) loseName() {
+	err := fmt.Errorf("owner %q: %w", m.o.Owner, ErrLost)
+	m.o.Logger.Error("MaaS: Prometheus ends; its next start follows the one that leads", "err", err)
+	if m.o.Lost != nil {
+		m.o.Lost(err)
+		return
+	}
+	os.Exit(1)
+}
