@@ -93,13 +93,12 @@ type Mirror struct {
 	written   atomic.Uint64 // As a ref; what is behind it is not there yet.
 	truncateM sync.Mutex    // Held while files are deleted: one truncation at a time.
 
-	fellBack atomic.Int64    // Reads that the local files answered in place of remote memory.
-	dropped  map[uint32]drop // Of the tail's goroutine.
+	paged   atomic.Int64    // Counts what brought local pages back.
+	dropped map[uint32]drop // Of the tail's goroutine.
 }
 
-// drop is when a file's pages were dropped last: at which length, after how many reads of the kind
-// that brings them back.
-type drop struct{ length, fellBack int64 }
+// drop is when a file's pages were dropped last: at which length, and after how much of what brings them back.
+type drop struct{ length, paged int64 }
 
 // NewMirror puts remote memory in front of a local mapper, which it closes in the end. The tail
 // copies the mapper's files.
@@ -148,7 +147,13 @@ func (m *Mirror) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 		return chk, nil
 	}
 	m.memory.Metrics().FallbackReads.Inc()
-	defer m.fellBack.Add(1) // In the end: a drop meanwhile does not count.
+	defer m.paged.Add(1) // In the end: a drop meanwhile does not count.
+	return m.Local.Chunk(ref)
+}
+
+// ChunkPatiently is for a compaction, which reads each chunk once, in the order of the files: they are cheaper than
+// the server, and most of their pages go with them in the end.
+func (m *Mirror) ChunkPatiently(ref chunks.ChunkDiskMapperRef, _ sync.Locker) (chunkenc.Chunk, error) {
 	return m.Local.Chunk(ref)
 }
 
@@ -200,6 +205,7 @@ func (m *Mirror) deleting(below uint32, remove func() error) error {
 	defer m.truncateM.Unlock()
 	m.tail.BeginTruncate(below)
 	defer m.tail.EndTruncate()
+	defer m.paged.Add(1) // A compaction has read what stays, too.
 	return remove()
 }
 
@@ -207,7 +213,7 @@ func (m *Mirror) deleting(below uint32, remove func() error) error {
 // length, and so the local pages may go; also those that reads brought back when the server failed.
 // Where they cannot, they stay, which costs memory only.
 func (m *Mirror) Acked(number uint32, length int64) {
-	now := drop{length, m.fellBack.Load()}
+	now := drop{length, m.paged.Load()}
 	d, ok := m.Local.(pageDropper)
 	if !ok || m.dropped[number] == now {
 		return

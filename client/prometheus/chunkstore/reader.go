@@ -17,8 +17,11 @@ import (
 	"maas/client/prometheus/segment"
 )
 
-// maxReadAhead is how many blocks one request brings when a file is read from front to back.
-const maxReadAhead = 16
+const (
+	// maxReadAhead is how many blocks one request brings when a file is read from front to back.
+	maxReadAhead = 16
+	maxFetch     = maxReadAhead * blockSize
+)
 
 // errWrong is of bytes that came, but not as they were written.
 var errWrong = errors.New("wrong bytes")
@@ -28,6 +31,7 @@ type reader struct {
 	memory  *memory.Manager
 	cache   *cache
 	timeout time.Duration
+	buffers sync.Pool // Of *[maxFetch]byte: a fresh one for each request would be half of what a compaction allocates.
 
 	mu    sync.Mutex // Guards ahead.
 	ahead map[*segment.File]readAhead
@@ -44,7 +48,10 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 	if err != nil {
 		return nil, err
 	}
-	return &reader{memory: m, cache: c, timeout: timeout, ahead: map[*segment.File]readAhead{}}, nil
+	return &reader{
+		memory: m, cache: c, timeout: timeout, ahead: map[*segment.File]readAhead{},
+		buffers: sync.Pool{New: func() any { return new([maxFetch]byte) }},
+	}, nil
 }
 
 // chunk reads the chunk whose record begins at an offset of a file. With something locked, it has the
@@ -129,7 +136,9 @@ func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int, lock
 	if begin+int64(at+len(dst)) > end {
 		return fmt.Errorf("%s: block %d: %w", file.Name(), block, segment.ErrOutOfRange)
 	}
-	buf := make([]byte, end-begin)
+	buffer := r.buffers.Get().(*[maxFetch]byte)
+	defer r.buffers.Put(buffer)
+	buf := buffer[:end-begin]
 	timeout := r.timeout
 	if locked != nil {
 		timeout = max(timeout, memory.Patience(len(buf)))
