@@ -60,7 +60,7 @@ func (m *Manager) retryIn() time.Duration {
 	switch err := m.reason(); {
 	case isRefusal(err):
 		return refusedInterval
-	case errors.Is(err, maas.ErrNameTaken):
+	case errors.Is(err, maas.ErrNameTaken) && !m.o.Follow:
 		return SessionTTL / 2
 	}
 	return retryInterval

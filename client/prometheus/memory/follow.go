@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"maas/client/go"
 	"maas/client/prometheus/segment"
@@ -43,9 +44,13 @@ func (m *Manager) follow(why error) {
 	close(m.done) // Nothing watches the server but who follows.
 }
 
-// lostName says of an error of connect that a leader is none any more.
+// lostName says of what connect returned that a leader is none any more. That the name is taken may be its own doing:
+// at the server, a session that it has given up lives a moment longer. So it looks twice.
 func (m *Manager) lostName(err error) bool {
-	return m.o.Follow && m.arena.Load() != nil && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, ErrFenced))
+	taken := errors.Is(err, maas.ErrNameTaken)
+	before := m.taken
+	m.taken = taken
+	return m.o.Follow && m.arena.Load() != nil && (taken && before || errors.Is(err, ErrFenced))
 }
 
 // Look is remote memory for who follows: to read, each request within its own time. It connects where there is no
@@ -79,9 +84,25 @@ func (m *Manager) LookAnew() {
 // Lead takes the name, if it is free, and remembers in Arena what the server holds then. From then on this process
 // is the one that writes. An error that IsFollowed is no failure: the leader lives, or may.
 func (m *Manager) Lead(ctx context.Context) error {
+	if _, err := m.Look(ctx); err != nil {
+		return err
+	}
+	h, err := askHealth(ctx, m.reader)
+	if err != nil {
+		return err
+	}
+	if m.heldAt == "" && errors.Is(m.why, maas.ErrNameTaken) {
+		m.heldAt = h.BootID
+	}
+	if m.heldAt != h.BootID && time.Duration(h.UptimeSeconds)*time.Second <= SessionTTL {
+		return errMayLive // The leader comes back for its name, and must not find it taken, even for a moment.
+	}
 	m.empty, m.opening = true, true
 	defer func() { m.empty, m.opening = false, false }()
 	if err := m.connect(ctx); err != nil {
+		if errors.Is(err, maas.ErrNameTaken) {
+			m.heldAt = h.BootID
+		}
 		return err
 	}
 	m.LookAnew()
