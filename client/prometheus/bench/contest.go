@@ -57,6 +57,10 @@ type figures struct {
 	Levels                                []float64 // The same, of each level.
 	BlocksWritten                         float64   // Bytes of blocks written to remote memory.
 	Returned, ReturnRead                  float64   // Bytes of the blocks that came back, and bytes read for them.
+
+	// Of the part standby.
+	AllCPU float64 // Seconds of all that was fed, compactions included.
+	Disk   float64 // Bytes of log and chunks of the head.
 }
 
 // peak is when the head is largest: just before its first compaction.
@@ -116,7 +120,9 @@ type contestant struct {
 	seed   uint64
 
 	db      *same.DB
+	node    *maasflag.Node
 	maas    *maasflag.Attachment
+	follow  bool
 	reg     *prometheus.Registry
 	fed     int
 	samples int
@@ -126,31 +132,51 @@ type contestant struct {
 
 // open opens the database, and counts the time from here on.
 func (c *contestant) open() {
+	c.prepare()
+	c.begin()
+}
+
+// prepare is what comes before begin.
+func (c *contestant) prepare() {
 	c.reg = prometheus.NewRegistry()
 	c.stop = func() {}
-	config := same.Config{Dir: c.dir, Seed: c.seed, Series: c.series, Fed: c.fed}
-	var err error
-	c.opened = time.Now()
-	switch c.store {
-	case "stock":
-	case "pages":
-		config.Edit = func(o *tsdb.Options) { o.NewHeadChunkStore, c.stop = droppingPages() }
-	default:
-		c.maas, err = maasflag.Attach(nil, &maasflag.Config{
+	config := &maasflag.Config{}
+	if c.store == "mirror" || c.store == "remote" {
+		config = &maasflag.Config{
 			URL: c.server, Fallback: c.store == "mirror", Owner: c.owner, Restore: "auto",
-			Transport: "http", CacheSize: 64 * units.MiB,
-		}, c.dir, false, slog.New(slog.DiscardHandler), c.reg)
-		check(err)
-		config.Edit = func(o *tsdb.Options) {
-			o.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, buffer, queue int) (tsdb.HeadChunkStore, error) {
-				return c.maas.Open(reg, dir, pool, buffer, queue)
-			}
-			o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.maas.Returning() }
+			Transport: "http", CacheSize: 64 * units.MiB, Follow: c.follow, FollowSettle: settleTime,
 		}
 	}
-	c.db, err = same.Open(config)
-	check(err)
-	c.maas.Return(c.db.TSDB())
+	c.node = maasflag.New(config, c.dir, slog.New(slog.DiscardHandler), c.reg)
+}
+
+// begin opens the database; a standby's is open when its leader is gone.
+func (c *contestant) begin() {
+	c.opened = time.Now()
+	check(c.node.Open(nil, false, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
+		c.maas = a
+		c.db, err = same.Open(same.Config{Dir: c.dir, Seed: c.seed, Series: c.series, Fed: c.fed, Edit: c.edit})
+		return err
+	}))
+	c.node.Return(c.db.TSDB())
+}
+
+// edit puts the store in its place.
+func (c *contestant) edit(o *tsdb.Options) {
+	switch c.store {
+	case "stock":
+		return
+	case "pages":
+		o.NewHeadChunkStore, c.stop = droppingPages()
+		return
+	}
+	o.NewHeadChunkStore = func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, buffer, queue int) (tsdb.HeadChunkStore, error) {
+		return c.maas.Open(reg, dir, pool, buffer, queue)
+	}
+	o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.maas.Returning() }
+	if log := c.maas.FollowedLog(); log != nil {
+		o.FollowedLog = log
+	}
 }
 
 // restart closes and opens the database, and returns how many seconds the latter took.
@@ -172,7 +198,7 @@ func (c *contestant) takeOver() float64 {
 
 func (c *contestant) close() {
 	check(c.db.Close())
-	c.maas.Detach()
+	c.node.Close()
 	c.maas = nil
 	c.stop()
 }
@@ -299,11 +325,18 @@ func (c *contestant) chunkBytes() (sum int64) {
 	}
 	files, _ := filepath.Glob(filepath.Join(c.dir, "chunks_head", "*"))
 	for _, name := range files {
-		info, err := os.Stat(name)
-		check(err)
-		sum += info.Sys().(*syscall.Stat_t).Blocks * 512 // They are made long with holes.
+		sum += allocated(name) // They are made long with holes.
 	}
 	return sum
+}
+
+// allocated is what a file takes on disk; 0 where there is none.
+func allocated(name string) int64 {
+	info, err := os.Stat(name)
+	if err != nil {
+		return 0
+	}
+	return info.Sys().(*syscall.Stat_t).Blocks * 512
 }
 
 // compact feeds on until a block is written.

@@ -27,7 +27,7 @@ func main() {
 		quick  = flag.Bool("quick", false, "a tenth of the series")
 		seed   = flag.Uint64("seed", 1, "seed of the load")
 		out    = flag.String("out", "", "file for the rows, as JSON")
-		part   = flag.String("part", "head", "what to measure: head, or starts")
+		part   = flag.String("part", "head", "what to measure: head, starts or standby")
 		store  = flag.String("contestant", "", "be this contestant, and print its figures")
 
 		start   = flag.String("start", "", "be a start of this contestant, in this data directory")
@@ -37,6 +37,15 @@ func main() {
 	)
 	flag.Parse()
 	switch {
+	case *store == "leader":
+		lead(*server, *series, *seed, os.Stdin)
+		return
+	case *store == "standby":
+		follow(*server, *owner, *start, *series, *seed, os.Stdin)
+		return
+	case *store != "" && *part == "standby":
+		show(aDay(*server, *series, *seed))
+		return
 	case *start != "":
 		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed}
 		show(c.start(*profile))
@@ -70,6 +79,11 @@ func main() {
 		fmt.Fprintf(os.Stderr, "\r\033[Kprometheus: pair %d of %d", i+1, *pairs)
 		p := &runs[i]
 		run("stock", &p.stock)
+		if *part == "standby" {
+			liveAndDie(p, *server, *series, *seed)
+			run("stock", &p.again)
+			continue
+		}
 		if *part == "head" {
 			run("pages", &p.pages)
 		}
@@ -84,11 +98,7 @@ func main() {
 		}
 	}
 	fmt.Fprint(os.Stderr, "\r\033[K")
-	table := headTable
-	if *part == "starts" {
-		table = startsTable
-	}
-	rows := table(runs)
+	rows := map[string]func([]pair) []row{"head": headTable, "starts": startsTable, "standby": standbyTable}[*part](runs)
 	for i := range rows {
 		rows[i].Case = fmt.Sprintf("%d series, %s", *series, rows[i].Case)
 		rows[i].Pairs = len(runs)
@@ -109,7 +119,11 @@ func check(err error) {
 }
 
 // pair is one run of each contestant, and of the baseline once more.
-type pair struct{ stock, pages, mirror, remote, again figures }
+type pair struct {
+	stock, pages, mirror, remote, again figures
+
+	follower life // Of the part standby, where mirror is the leader.
+}
 
 // row is a line of the table, as scripts/bench knows it.
 type row struct {

@@ -97,6 +97,24 @@ func startsTable(runs []pair) (rows []row) {
 	return rows
 }
 
+// standbyTable tells of a leader, its standby, and what came after its death.
+func standbyTable(runs []pair) (rows []row) {
+	of := func(p pair) figures { return p.mirror }
+	rows = append(rows,
+		compare("leader: CPU per ingested sample", measure{"", "ns", 1.05, func(f figures) float64 { return f.IngestCPU }}, runs, of),
+		compare("leader: live Go heap", measure{"", "MiB", 0, func(f figures) float64 { return f.Heap / mib }}, runs, of))
+	row := func(name, unit string, bar float64, value func(pair) float64) {
+		rows = append(rows, own("standby: "+name, unit, bar, runs, value))
+	}
+	row("CPU, of the leader's", "", 1.2, func(p pair) float64 { return p.follower.CPU / p.mirror.AllCPU })
+	row("live Go heap, of the leader's", "", 1.1, func(p pair) float64 { return p.follower.Heap / p.mirror.Heap })
+	row("log and chunks on disk, of the leader's", "", 1.1, func(p pair) float64 { return p.follower.Disk / p.mirror.Disk })
+	row("behind in real time, p99", "s", 2, func(p pair) float64 { return p.follower.Behind })
+	row("ready after the leader's death", "s", 11, func(p pair) float64 { return p.follower.ReadyAfter })
+	row("peak memory up to then", "MiB", 0, func(p pair) float64 { return p.follower.Peak / mib })
+	return rows
+}
+
 // compare is a measure beside the stock tsdb.
 func compare(name string, m measure, runs []pair, of func(pair) figures) row {
 	var ours, stock, ratios, aa, noise []float64

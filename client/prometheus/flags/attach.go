@@ -95,7 +95,7 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 	aside := a.memory.State().Following // What is here is another's.
 	if a.memory.Following() {
 		aside = true
-		if a.follower, err = tail.Follow(stop, a.memory, a.dir, a.logger); err != nil {
+		if a.follower, err = tail.Follow(stop, a.memory, tail.FollowOptions{Dir: a.dir, Settle: a.c.FollowSettle, Logger: a.logger}); err != nil {
 			return err
 		}
 	}

@@ -31,6 +31,7 @@ type Config struct {
 	MaxPendingAge  time.Duration
 	Blocks         string // auto, off, or a size.
 	Follow         bool
+	FollowSettle   time.Duration // 0: a minute. No flag: for who has no time.
 }
 
 // Enabled says whether there is remote memory at all.

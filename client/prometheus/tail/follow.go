@@ -3,6 +3,7 @@
 package tail
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +57,7 @@ type Follower struct {
 	stop   <-chan struct{}
 	ctx    context.Context
 	logger *slog.Logger
-	settle time.Duration // For tests to change.
+	settle time.Duration
 
 	checkpoint int64           // Number of the one that is here; -1: none.
 	wal        []*segment.File // As listed last.
@@ -82,16 +83,23 @@ type mintimes struct {
 	seen time.Time
 }
 
+// FollowOptions of Follow.
+type FollowOptions struct {
+	Dir    string        // The data directory.
+	Settle time.Duration // Between the leader's truncation, as it is seen, and the standby's; 0: a minute.
+	Logger *slog.Logger
+}
+
 // Follow makes the beginning of a copy of the leader's log in a data directory, whose own head is put aside. Nil,
 // without an error: the name is this process's, for the leader is gone.
-func Follow(stop <-chan struct{}, m *memory.Manager, dir string, logger *slog.Logger) (*Follower, error) {
+func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // For as long as the process lives.
 		<-stop
 		cancel()
 	}()
 	f := &Follower{
-		dir: dir, memory: m, stop: stop, ctx: ctx, logger: logger, settle: settleTime, checkpoint: -1, lastWBL: -1,
+		dir: o.Dir, memory: m, stop: stop, ctx: ctx, logger: o.Logger, settle: cmp.Or(o.Settle, settleTime), checkpoint: -1, lastWBL: -1,
 		head: mintimes{time: math.MinInt64}, next: mintimes{time: math.MinInt64},
 	}
 	for {

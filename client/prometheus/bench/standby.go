@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// What a standby costs, and how soon it is ready. A leader is fed a day, in simulated time, while another process
+// follows it; then a minute in real time; then it is killed. Each of the two answers a line with one of JSON.
+
+const (
+	// day is when the head was compacted twelve times: at 3 h, and then every two hours.
+	day = 25*time.Hour + 20*time.Minute
+	// settleTime is how long a standby waits to truncate. A day takes minutes here.
+	settleTime = 2 * time.Second
+)
+
+// life is what a leader, or a standby, measured of itself.
+type life struct {
+	Dir, Owner string
+	CPU        float64 // Seconds since it had caught up.
+	Heap, Disk float64 // Bytes: live after a collection; of log and chunks of the head.
+	Behind     float64 // Seconds, the 99th percentile, while the leader was fed in real time.
+	Ready      int64   // When the standby was, in nanoseconds since 1970.
+	ReadyAfter float64 // Seconds after the leader's death.
+	Peak       float64 // Of resident memory, in bytes, up to then.
+}
+
+// liveADay feeds a database for a day, and measures.
+func (c *contestant) liveADay(f *figures) {
+	c.growUp(f, day)
+	l := c.life()
+	f.Heap, f.Disk = l.Heap, l.Disk
+}
+
+func (c *contestant) life() (l life) {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	l.Heap = float64(m.HeapAlloc)
+	for _, name := range []string{"wal", "wbl", "chunks_head"} {
+		check(filepath.WalkDir(filepath.Join(c.dir, name), func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				l.Disk += float64(allocated(path))
+			}
+			return nil // It may be deleted meanwhile.
+		}))
+	}
+	return l
+}
+
+// aDay is the stock one's.
+func aDay(server string, series int, seed uint64) (f figures) {
+	dir, err := os.MkdirTemp("", "bench-prometheus-")
+	check(err)
+	defer os.RemoveAll(dir)
+	c := contestant{store: "stock", server: server, dir: dir, series: series, seed: seed}
+	c.open()
+	c.liveADay(&f)
+	c.close()
+	return f
+}
+
+// lead is a leader: it waits for its standby, is fed a day, then a minute in real time, and then waits for its end.
+func lead(server string, series int, seed uint64, told io.Reader) {
+	dir, err := os.MkdirTemp("", "bench-prometheus-")
+	check(err)
+	c := contestant{store: "mirror", server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed, follow: true}
+	c.open()
+	check(c.db.Feed(1)) // Of an empty log, there is nothing to follow.
+	c.settle()
+	lines := bufio.NewScanner(told)
+	show(life{Dir: dir, Owner: c.owner})
+	lines.Scan()
+	var f figures
+	c.liveADay(&f)
+	show(f)
+	lines.Scan()
+	c.lag()
+	show(life{})
+	lines.Scan()
+}
+
+// follow is a standby. Each line that it is told makes it say what it is like; in the end it says when it was ready.
+func follow(server, owner, dir string, series int, seed uint64, told io.Reader) {
+	c := contestant{store: "mirror", server: server, owner: owner, dir: dir, series: series, seed: seed, follow: true}
+	c.prepare()
+	opened := make(chan life)
+	go func() {
+		c.begin()
+		opened <- life{Ready: time.Now().UnixNano(), Peak: peakMemory()}
+	}()
+	for c.metric(behindSeconds, "") > 1 || c.metric("prometheus_tsdb_maas_following", "") == 0 {
+		time.Sleep(100 * time.Millisecond)
+	}
+	begun := cpu()
+	show(life{})
+	asked := make(chan struct{})
+	go func() {
+		for lines := bufio.NewScanner(told); lines.Scan(); {
+			asked <- struct{}{}
+		}
+	}()
+	var behind []float64
+	for {
+		select {
+		case l := <-opened:
+			show(l)
+			c.close()
+			return
+		case <-asked:
+			l := c.life()
+			l.CPU = (cpu() - begun).Seconds()
+			if len(behind) > 0 {
+				slices.Sort(behind)
+				l.Behind = behind[len(behind)*99/100]
+			}
+			behind = nil
+			show(l)
+		case <-time.After(50 * time.Millisecond):
+			behind = append(behind, c.metric(behindSeconds, ""))
+		}
+	}
+}
+
+const behindSeconds = "prometheus_tsdb_maas_behind_seconds"
+
+// told is a process that answers each line with one of JSON.
+type told struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+}
+
+func tell(arguments ...string) *told {
+	t := &told{cmd: exec.Command(os.Args[0], arguments...)}
+	t.cmd.Stderr = os.Stderr
+	var err error
+	t.in, err = t.cmd.StdinPipe()
+	check(err)
+	out, err := t.cmd.StdoutPipe()
+	check(err)
+	t.out = json.NewDecoder(out)
+	check(t.cmd.Start())
+	return t
+}
+
+func (t *told) ask(figures any) {
+	_, err := fmt.Fprintln(t.in)
+	check(err)
+	check(t.out.Decode(figures))
+}
+
+// liveAndDie lets a leader live, with a standby, and kills it.
+func liveAndDie(p *pair, server string, series int, seed uint64) {
+	options := []string{"-part", "standby", "-server", server, "-series", fmt.Sprint(series), "-seed", fmt.Sprint(seed)}
+	leader := tell(append(options, "-contestant", "leader")...)
+	var begun, ignored life
+	check(leader.out.Decode(&begun))
+	dir, err := os.MkdirTemp("", "bench-prometheus-")
+	check(err)
+	standby := tell(append(options, "-contestant", "standby", "-start", dir, "-owner", begun.Owner)...)
+	check(standby.out.Decode(&ignored))
+
+	leader.ask(&p.mirror)
+	time.Sleep(settleTime + 15*time.Second) // The last truncation, and the pass behind it.
+	standby.ask(&p.follower)
+	leader.ask(&ignored) // In real time.
+	var real life
+	standby.ask(&real)
+	p.follower.Behind = real.Behind
+
+	died := time.Now()
+	check(leader.cmd.Process.Kill())
+	_ = leader.cmd.Wait()
+	var ready life
+	check(standby.out.Decode(&ready))
+	check(standby.cmd.Wait())
+	p.follower.ReadyAfter = time.Duration(ready.Ready - died.UnixNano()).Seconds()
+	p.follower.Peak = ready.Peak
+	(&contestant{server: server, owner: begun.Owner}).free()
+	check(os.RemoveAll(begun.Dir))
+	check(os.RemoveAll(dir))
+}
