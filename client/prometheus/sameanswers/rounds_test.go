@@ -104,7 +104,13 @@ func runRounds(t *testing.T, fallback bool, rounds int) {
 		for kept < len(committed) && committed[kept].Before(acknowledged) {
 			kept++
 		}
+		left := []string{config.Dir, older}
 		config.Dir = place.make(t, death.leave(t, config.Dir, older))
+		for _, dir := range left { // A hundred of them are 20 GB.
+			if dir != config.Dir {
+				require.NoError(t, os.RemoveAll(dir))
+			}
+		}
 		ours, err = startProcess(t, config)
 		require.NoError(t, err, what)
 		require.Equal(t, 1.0, ours.metrics(t)["up"], what)
