@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "http/internal.h"
@@ -78,9 +79,80 @@ int maas_http_session_open(struct maas_http_conn *conn)
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
 	r = maas_session_open(conn->http->options.lend, body.name, ttl_of(body.ttl_s),
-			      body.exclusive, &session);
+			      body.exclusive, conn->remote, &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
+
+/* ---- GET /sessions */
+
+#define NAMED_LIMIT 100
+
+struct named_query {
+	const char *name;
+	const char *unknown;
+};
+
+static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const char *name,
+				     const char *value)
+{
+	struct named_query *query = cls;
+
+	(void)kind;
+	if (!strcmp(name, "name"))
+		query->name = value ? value : "";
+	else
+		query->unknown = name;
+	return MHD_YES;
+}
+
+/* Not its id: who has that can end the session. */
+static void write_named(struct maas_buf *out, const struct maas_session_info *session)
+{
+	maas_buf_str(out, "{\"from\":");
+	maas_buf_json(out, session->from);
+	maas_buf_str(out, session->exclusive ? ",\"exclusive\":true" : ",\"exclusive\":false");
+	maas_buf_str(out, ",\"age_seconds\":");
+	maas_buf_u64(out, session->age_s);
+	maas_buf_str(out, ",\"ttl_seconds\":");
+	maas_buf_u64(out, session->ttl_s);
+	maas_buf_str(out, ",\"lease_seconds\":");
+	maas_buf_u64(out, session->lease_s);
+	maas_buf_str(out, ",\"allocations\":");
+	maas_buf_u64(out, session->allocations);
+	maas_buf_str(out, "}");
+}
+
+int maas_http_sessions(struct maas_http_conn *conn)
+{
+	struct maas_session_info sessions[NAMED_LIMIT];
+	struct maas_buf *out = &conn->out;
+	struct named_query query = {0};
+	uint32_t count;
+	bool more;
+
+	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
+	if (query.unknown)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "unknown_field",
+				       "unknown argument \"%.64s\"; there is name", query.unknown);
+	if (!query.name)
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "missing_field",
+				       "\"name\" says of whom: GET /sessions?name=NAME");
+	if (!maas_lend_name_valid(query.name))
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"name\" must be a name: 1 to 63 characters of A-Z a-z "
+				       "0-9 . _ : / @ -");
+	count = maas_session_named(conn->http->options.lend, query.name, sessions, NAMED_LIMIT,
+				   &more);
+	maas_buf_str(out, "{\"sessions\":[");
+	for (uint32_t i = 0; i < count; i++) {
+		maas_buf_str(out, i ? "," : "");
+		write_named(out, &sessions[i]);
+	}
+	maas_buf_str(out, more ? "],\"more\":true}\n" : "],\"more\":false}\n");
+	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+/* ---- one session */
 
 int maas_http_session_renew(struct maas_http_conn *conn)
 {

@@ -448,6 +448,7 @@ maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http
 maas_http_handler maas_http_delete, maas_http_delete_end, maas_http_free, maas_http_free_end;
 maas_http_handler maas_http_grant, maas_http_grant_end;
 maas_http_handler maas_http_ungrant, maas_http_ungrant_end;
+maas_http_handler maas_http_sessions;
 maas_http_handler maas_http_session_open, maas_http_session_renew, maas_http_session_ticket;
 maas_http_handler maas_http_session_end, maas_http_session_gone;
 maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_end;

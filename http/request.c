@@ -42,6 +42,7 @@ const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
 			     .finish = maas_http_grant,
 			     .resume = maas_http_grant_end},
 	[MAAS_CALL_UNGRANT] = {.finish = maas_http_ungrant, .resume = maas_http_ungrant_end},
+	[MAAS_CALL_SESSIONS] = {.finish = maas_http_sessions},
 	[MAAS_CALL_SESSION_OPEN] = {.body = MAAS_BODY_JSON, .finish = maas_http_session_open},
 	[MAAS_CALL_SESSION_RENEW] = {.body = MAAS_BODY_OPTIONAL,
 				     .finish = maas_http_session_renew,

@@ -27,7 +27,7 @@ static const struct maas_http_route routes[] = {
 	{"/allocations", "GET, HEAD", {GET(MAAS_CALL_LIST)}},
 	{"/data/read", "POST", {POST(MAAS_CALL_DATA_READ)}},
 	{"/data/write", "POST", {POST(MAAS_CALL_DATA_WRITE)}},
-	{"/sessions", "POST", {POST(MAAS_CALL_SESSION_OPEN)}},
+	{"/sessions", "GET, HEAD, POST", {GET(MAAS_CALL_SESSIONS), POST(MAAS_CALL_SESSION_OPEN)}},
 	{"/sessions/{id}", "DELETE", {DELETE(MAAS_CALL_SESSION_END)}},
 	{"/sessions/{id}/renew", "POST", {POST(MAAS_CALL_SESSION_RENEW)}},
 	{"/sessions/{id}/ticket", "POST", {POST(MAAS_CALL_SESSION_TICKET)}},

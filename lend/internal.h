@@ -286,6 +286,7 @@ struct maas_session {
 	struct maas_session *next;     /* the ring of those of its name */
 	struct maas_session *prev;
 	char name[MAAS_LEND_NAME_BYTES];
+	char from[MAAS_LEND_FROM_BYTES];
 	unsigned char ticket[MAAS_TICKET_BYTES];
 	uint32_t generation;
 	uint32_t ttl_s;

@@ -21,12 +21,13 @@
 
 #include "slab/slab.h"
 
-#define MAAS_LEND_GRACE_MS    1000	/* how long a free waits before it forces an end */
-#define MAAS_LEND_NAME_BYTES  64	/* an owner's or a session's name and its NUL */
-#define MAAS_LEND_REQUEST_ID  128	/* a request id and its NUL */
-#define MAAS_LEND_REQUEST_S   600	/* an answer is remembered this long, … */
-#define MAAS_LEND_REQUESTS    1000000	/* … or for this many requests, whichever ends first; … */
-#define MAAS_LEND_BATCH_REFS  4000000	/* … all allocations of batches, for this many of them */
+#define MAAS_LEND_GRACE_MS    1000    /* how long a free waits before it forces an end */
+#define MAAS_LEND_NAME_BYTES  64      /* an owner's or a session's name and its NUL */
+#define MAAS_LEND_FROM_BYTES  64      /* where a session was opened from, for people, and its NUL */
+#define MAAS_LEND_REQUEST_ID  128     /* a request id and its NUL */
+#define MAAS_LEND_REQUEST_S   600     /* an answer is remembered this long, … */
+#define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
+#define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
 #define MAAS_LEND_MAX_TTL_S   31622400u /* 366 days */
 #define MAAS_LEND_SESSION_S   60	/* the lease of a session that does not say, … */
 #define MAAS_LEND_SESSION_MAX 3600 /* … and the longest, where max_session_ttl_s does not say */
@@ -326,7 +327,9 @@ bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *tra
 struct maas_session_info {
 	char id[MAAS_ID_TEXT];
 	char name[MAAS_LEND_NAME_BYTES];
+	char from[MAAS_LEND_FROM_BYTES];    /* as it was opened with */
 	char ticket[MAAS_LEND_TICKET_TEXT]; /* set by open and ticket only */
+	bool exclusive;
 	uint32_t ttl_s;
 	uint32_t lease_s; /* left, rounded up */
 	uint64_t age_s;
@@ -335,13 +338,22 @@ struct maas_session_info {
 
 /*
  * `name` "" is a session without a name, which cannot be exclusive. `ttl_s` 0: MAAS_LEND_SESSION_S,
- * or the longest lease if that is shorter. Errors: -EINVAL, -ERANGE the lease is longer than the
+ * or the longest lease if that is shorter. `from` says for people where it comes from, as far as it
+ * fits; NULL: nothing. Errors: -EINVAL, -ERANGE the lease is longer than the
  * longest, -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name
  * lives), -EUSERS max_sessions live. A session that is ending keeps its name until its last key is
  * dead.
  */
 MAAS_MUST_CHECK int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
-				      bool exclusive, struct maas_session_info *ret_info);
+				      bool exclusive, const char *from,
+				      struct maas_session_info *ret_info);
+/*
+ * The sessions of a name that are open, in no order, up to `max`, and without their ids: who has a
+ * session's id is its owner. Returns how many there are in `ret_infos`; `ret_more`: there may be
+ * others. What is ending is none of them.
+ */
+uint32_t maas_session_named(struct maas_lend *lend, const char *name,
+			    struct maas_session_info *ret_infos, uint32_t max, bool *ret_more);
 MAAS_MUST_CHECK int maas_session_get(struct maas_lend *lend, const char *id,
 				     struct maas_session_info *ret_info); /* -ENOENT */
 /* `ttl_s` 0: as before. Errors: -ENOENT; -ERANGE as maas_session_open(). */

@@ -61,6 +61,8 @@ static void describe(const struct maas_session *session, bool with_ticket,
 	maas_id_encode(&lend->sessions.id_key, index_of(session), session->generation,
 		       ret_info->id);
 	memcpy(ret_info->name, session->name, sizeof(ret_info->name));
+	memcpy(ret_info->from, session->from, sizeof(ret_info->from));
+	ret_info->exclusive = session->exclusive;
 	if (with_ticket)
 		sodium_bin2hex(ret_info->ticket, sizeof(ret_info->ticket), session->ticket,
 			       sizeof(session->ticket));
@@ -114,7 +116,7 @@ static struct maas_session *take_record(struct maas_sessions *sessions)
 }
 
 static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-		   struct maas_session_info *ret_info)
+		   const char *from, struct maas_session_info *ret_info)
 {
 	struct maas_sessions *sessions = &lend->sessions;
 	struct maas_session *same = maas_session_name_find(&sessions->names, name, &lend->steps);
@@ -135,6 +137,7 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	session->exclusive = exclusive;
 	session->created_s = maas_lend_now_s(lend);
 	memcpy(session->name, name, strlen(name));
+	snprintf(session->from, sizeof(session->from), "%s", from ? from : "");
 	maas_session_name_add(&sessions->names, session, same);
 	sessions->live++;
 	start_lease(session, ttl_s);
@@ -144,7 +147,7 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 }
 
 int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-		      struct maas_session_info *ret_info)
+		      const char *from, struct maas_session_info *ret_info)
 {
 	int rc;
 
@@ -156,9 +159,33 @@ int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, 
 		ttl_s = MAAS_LEND_SESSION_S < lend->max_session_ttl_s ? MAAS_LEND_SESSION_S
 								      : lend->max_session_ttl_s;
 	pthread_mutex_lock(&lend->lock);
-	rc = do_open(lend, name, ttl_s, exclusive, ret_info);
+	rc = do_open(lend, name, ttl_s, exclusive, from, ret_info);
 	pthread_mutex_unlock(&lend->lock);
 	return rc;
+}
+
+uint32_t maas_session_named(struct maas_lend *lend, const char *name,
+			    struct maas_session_info *ret_infos, uint32_t max, bool *ret_more)
+{
+	const struct maas_session *first;
+	const struct maas_session *session;
+	uint32_t count = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	first = maas_session_name_find(&lend->sessions.names, name, &lend->steps);
+	session = first;
+	/* As many steps as answers: of those that are ending there may be many. */
+	for (uint32_t i = 0; session && i < max; i++) {
+		lend->steps++;
+		if (session->state == MAAS_SESSION_LIVE) {
+			describe(session, false, &ret_infos[count]);
+			ret_infos[count++].id[0] = '\0';
+		}
+		session = session->next == first ? NULL : session->next;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	*ret_more = session;
+	return count;
 }
 
 uint32_t maas_session_max_ttl_s(const struct maas_lend *lend)

@@ -167,7 +167,7 @@ static int open_session(struct world *world)
 {
 	struct maas_key_address address;
 	struct maas_session_info info;
-	int r = maas_session_open(world->lend, "bench", 3600, false, &info);
+	int r = maas_session_open(world->lend, "bench", 3600, false, NULL, &info);
 
 	/* The first ticket tells which session it is, the second connects. */
 	if (!r)

@@ -297,6 +297,12 @@ def check_sessions(c):
     c.call("openSession", 409, "name_taken", body={"name": "one"})
     c.call("openSession", 400, "missing_field", body={"exclusive": True})
     c.call("openSession", 400, "bad_field", body={"ttl_seconds": 3601})
+    named = c.ok("sessions", "/sessions?name=one")
+    check(len(named["sessions"]) == 1 and named["sessions"][0]["exclusive"], f"sessions: {named}")
+    check(session["id"] not in json.dumps(named), f"sessions tells an id: {named}")
+    check(not c.ok("sessions", "/sessions?name=two")["sessions"], "sessions: of another name")
+    for query, code in [("", "missing_field"), ("name=%20", "bad_field"), ("owner=a", "unknown_field")]:
+        c.call("sessions", 400, code, f"/sessions?{query}")
     path = f"/sessions/{session['id']}"
     bound = {"size_bytes": 7, "session": session["id"], "lifetime": "session"}
     allocation = c.ok("allocate", body=bound)["id"]

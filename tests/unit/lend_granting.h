@@ -27,7 +27,7 @@ static inline void open_granting(struct granting *g)
 	memset(g, 0, sizeof(*g));
 	g->f = fixture_open(POOL_BYTES, &fake_key_ops, &g->keys);
 	g->keys.slab = g->f.slab;
-	assert_int_equal(maas_session_open(g->f.lend, "s", 60, false, &g->session), 0);
+	assert_int_equal(maas_session_open(g->f.lend, "s", 60, false, NULL, &g->session), 0);
 }
 
 static inline void close_granting(struct granting *g)

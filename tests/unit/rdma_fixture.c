@@ -156,7 +156,7 @@ int told(struct told *told)
 void peer_session(struct world *world, struct peer *peer, const char *name)
 {
 	memset(peer, 0, sizeof(*peer));
-	assert_int_equal(maas_session_open(world->lend, name, 60, false, &peer->session), 0);
+	assert_int_equal(maas_session_open(world->lend, name, 60, false, NULL, &peer->session), 0);
 }
 
 struct maas_session_ref peer_ref(struct world *world, struct peer *peer)

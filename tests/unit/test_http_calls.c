@@ -373,7 +373,7 @@ static void method__405_with_allow(void **state)
 		{"/allocations", "GET, HEAD"},
 		{"/data/read", "POST"},
 		{"/data/write", "POST"},
-		{"/sessions", "POST"},
+		{"/sessions", "GET, HEAD, POST"},
 		{"/sessions/x", "DELETE"},
 		{"/sessions/x/renew", "POST"},
 		{"/sessions/x/ticket", "POST"},

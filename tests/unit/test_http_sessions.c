@@ -102,6 +102,38 @@ static void session__exclusive_and_limit(void **state)
 	}
 }
 
+static void sessions__of_a_name(void **state)
+{
+	json_t *open =
+		http_json(&f, "POST", "/sessions",
+			  "{\"name\":\"a/b@c:1\",\"ttl_seconds\":50,\"exclusive\":true}", 200);
+	json_t *all = http_json(&f, "GET", "/sessions?name=a/b@c:1", NULL, 200);
+	const json_t *one = json_array_get(json_object_get(all, "sessions"), 0);
+	char path[80];
+
+	(void)state;
+	assert_int_equal(json_array_size(json_object_get(all, "sessions")), 1);
+	assert_true(json_is_false(json_object_get(all, "more")));
+	assert_int_equal(json_object_size(one), 6);
+	assert_int_equal(strncmp(json_string_value(json_object_get(one, "from")), "127.0.0.1:", 10),
+			 0);
+	assert_true(json_is_true(json_object_get(one, "exclusive")));
+	assert_int_equal(number(one, "ttl_seconds"), 50);
+	assert_true(number(one, "lease_seconds") <= 50);
+	assert_int_equal(number(one, "allocations"), 0);
+	json_decref(all);
+	snprintf(path, sizeof(path), "/sessions/%s",
+		 json_string_value(json_object_get(open, "id")));
+	json_decref(open);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	all = http_json(&f, "GET", "/sessions?name=a/b@c:1", NULL, 200);
+	assert_int_equal(json_array_size(json_object_get(all, "sessions")), 0);
+	json_decref(all);
+	http_expect_error(&f, "GET", "/sessions", NULL, 400, "missing_field");
+	http_expect_error(&f, "GET", "/sessions?name", NULL, 400, "bad_field");
+	http_expect_error(&f, "GET", "/sessions?name=a&id=b", NULL, 400, "unknown_field");
+}
+
 /* A lease that is too long is refused by the option's name; 60 seconds where none is asked for. */
 static void session__lease_has_a_maximum(void **state)
 {
@@ -169,11 +201,9 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	static const struct CMUnitTest tests[] = {
-		TEST(session__life),
-		TEST(session__exclusive_and_limit),
-		TEST(session__lease_has_a_maximum),
-		TEST(session__unknown),
-		TEST(grant__says_that_rdma_is_off),
+		TEST(session__life),	   TEST(session__exclusive_and_limit),
+		TEST(sessions__of_a_name), TEST(session__lease_has_a_maximum),
+		TEST(session__unknown),	   TEST(grant__says_that_rdma_is_off),
 	};
 
 	curl_global_init(CURL_GLOBAL_ALL);

@@ -263,7 +263,7 @@ static void ungrant__ends_one_sessions_key(void **state)
 	open_granting(&g);
 	g.keys.immediate = true;
 	assert_int_equal(ask(&g, 1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, &other), 0);
+	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
 	assert_int_equal(maas_lend_ungrant(g.f.lend, answer.first.id, other.id, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(told.status, -ENOENT);
@@ -311,7 +311,7 @@ static void free__kills_the_keys_of_all_sessions(void **state)
 	open_granting(&g);
 	g.keys.immediate = true;
 	assert_int_equal(ask(&g, 1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, &other), 0);
+	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
 	assert_int_equal(maas_lend_grant(g.f.lend, answer.first.id, other.id, MAAS_ACCESS_READ,
 					 &key, tell, &told),
 			 -EINPROGRESS);

@@ -214,7 +214,7 @@ static void session__ends_its_connection_first(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, true, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, true, NULL, &s), 0);
 	assert_int_equal(maas_ticket_redeem(k.f.lend, s.ticket, &number), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
@@ -222,13 +222,13 @@ static void session__ends_its_connection_first(void **state)
 	assert_int_equal(k.keys.revokes, 0);
 	assert_int_equal(k.keys.under_way[0].session.index, number.index);
 	assert_int_equal(k.keys.under_way[0].session.generation, number.generation);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), -EEXIST);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), -EEXIST);
 	assert_true(fake_keys_finish(&k.keys, 0));
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_false(exists(&k.f, &a));
 	assert_int_equal(try_again(&k), 0);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	close_keyed(&k);
 }
 
@@ -242,7 +242,7 @@ static void session__whose_connection_cannot_be_ended(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
@@ -265,7 +265,7 @@ static void session__without_slabs_tells_that_its_connection_lives(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
 	assert_int_equal(told.calls, 1);
@@ -283,7 +283,7 @@ static void session__tells_that_a_slab_was_kept_back(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	k.keys.unconnected = true;
 	k.keys.start_error = -EIO;
@@ -304,7 +304,7 @@ static void session__waits_for_a_free_that_is_under_way(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &freed), -EINPROGRESS);
 	k.keys.start_error = -EALREADY;
@@ -327,7 +327,7 @@ static void session__without_a_connection_ends_at_once(void **state)
 	(void)state;
 	open_keyed(&k);
 	k.keys.start_error = -EALREADY;
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, false, &a), 0);
 	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 1);
@@ -344,7 +344,7 @@ static void session__lapses_in_the_same_order(void **state)
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 2, false, &s), 0);
+	assert_int_equal(maas_session_open(k.f.lend, "s", 2, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	pass_ms(&k.f, 2000);
 	assert_int_equal(k.keys.session_ends, 1);

@@ -151,7 +151,7 @@ static void lease__is_extended_by_what_housekeeping_missed(void **state)
 	struct maas_allocation found;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, &session), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &session), 0);
 	a = allocate_ttl(&f, 10);
 	pass_ms(&f, 5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);

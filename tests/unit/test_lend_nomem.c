@@ -141,7 +141,7 @@ static void session_end__is_gone_on_with(void **state)
 	struct told told = {0};
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, true, &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
 	ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
 	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
@@ -175,7 +175,7 @@ static void close__frees_everything(void **state)
 	struct maas_transfer transfer = {0};
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, true, &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
 	assert_int_equal(maas_transfer_begin(f.lend, a.id, &forced), 0);

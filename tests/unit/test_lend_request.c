@@ -67,7 +67,7 @@ static void replay__of_a_session_that_ended(void **state)
 	struct maas_allocation again;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &s), 0);
 	first = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
 	assert_int_equal(maas_session_end(f.lend, s.id, NULL, NULL), 0);
 	again = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
@@ -92,7 +92,7 @@ static void conflict__every_other_field(void **state)
 	struct maas_alloc_request other[7];
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &s), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
 		other[i] = base;
 	other[0].size_bytes = 101;

@@ -125,7 +125,7 @@ static void restart__ends_what_a_session_owned(void **state)
 	struct maas_allocation got;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, false, &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "s", 60, false, NULL, &s), 0);
 	a = ALLOCATE(&f, .size_bytes = 10, .count = 1, .lifetime = MAAS_LIFETIME_SESSION,
 		     .session = s.id, .owner = "o");
 	fixture_close(&f);

@@ -10,7 +10,7 @@ static struct maas_session_info open_session(struct fixture *f, const char *name
 {
 	struct maas_session_info info;
 
-	assert_int_equal(maas_session_open(f->lend, name, 10, exclusive, &info), 0);
+	assert_int_equal(maas_session_open(f->lend, name, 10, exclusive, NULL, &info), 0);
 	return info;
 }
 
@@ -18,7 +18,7 @@ static int try_open(struct fixture *f, const char *name, bool exclusive)
 {
 	struct maas_session_info info;
 
-	return maas_session_open(f->lend, name, 10, exclusive, &info);
+	return maas_session_open(f->lend, name, 10, exclusive, NULL, &info);
 }
 
 static void open__describes(void **state)
@@ -70,18 +70,20 @@ static void open__lease_has_a_maximum(void **state)
 
 	(void)state;
 	assert_int_equal(maas_session_max_ttl_s(f.lend), MAAS_LEND_SESSION_MAX);
-	assert_int_equal(maas_session_open(f.lend, "", 0, false, &info), 0);
+	assert_int_equal(maas_session_open(f.lend, "", 0, false, NULL, &info), 0);
 	assert_int_equal(info.ttl_s, MAAS_LEND_SESSION_S);
-	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX, false, &info), 0);
-	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX + 1, false, &info),
-			 -ERANGE);
+	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX, false, NULL, &info),
+			 0);
+	assert_int_equal(
+		maas_session_open(f.lend, "", MAAS_LEND_SESSION_MAX + 1, false, NULL, &info),
+		-ERANGE);
 	maas_lend_close(f.lend);
 
 	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
-	assert_int_equal(maas_session_open(f.lend, "", 31, false, &info), -ERANGE);
-	assert_int_equal(maas_session_open(f.lend, "", UINT32_MAX, false, &info), -ERANGE);
+	assert_int_equal(maas_session_open(f.lend, "", 31, false, NULL, &info), -ERANGE);
+	assert_int_equal(maas_session_open(f.lend, "", UINT32_MAX, false, NULL, &info), -ERANGE);
 	assert_int_equal(lend_stats(&f).sessions, 0);
-	assert_int_equal(maas_session_open(f.lend, "", 0, false, &info), 0);
+	assert_int_equal(maas_session_open(f.lend, "", 0, false, NULL, &info), 0);
 	assert_int_equal(info.ttl_s, 30);
 	assert_int_equal(maas_session_renew(f.lend, info.id, 20, &found), 0);
 	assert_int_equal(maas_session_renew(f.lend, info.id, 31, &found), -ERANGE);
@@ -98,7 +100,7 @@ static void open__lease_has_a_maximum(void **state)
 	assert_int_equal(maas_lend_open(&options, &f.lend), -EINVAL);
 	options.max_session_ttl_s = MAAS_LEND_MAX_TTL_S;
 	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
-	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_MAX_TTL_S, false, &info), 0);
+	assert_int_equal(maas_session_open(f.lend, "", MAAS_LEND_MAX_TTL_S, false, NULL, &info), 0);
 	fixture_close(&f);
 }
 
@@ -117,6 +119,56 @@ static void exclusive__keeps_the_name(void **state)
 	assert_int_equal(try_open(&f, "only", true), 0);
 	assert_int_equal(maas_session_end(f.lend, shared.id, NULL, NULL), 0);
 	assert_int_equal(try_open(&f, "shared", true), -EEXIST);
+	fixture_close(&f);
+}
+
+static void named__are_all_that_live(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_session_info all[MAX_SESSIONS];
+	struct maas_session_info s;
+	struct maas_session_info far;
+	char from[200] = {0};
+	bool more;
+
+	(void)state;
+	memset(from, 'x', sizeof(from) - 1);
+	assert_int_equal(maas_session_open(f.lend, "me", 10, true, "192.0.2.1:99", &s), 0);
+	assert_int_equal(maas_session_open(f.lend, "you", 10, false, from, &far), 0);
+	open_session(&f, "", false);
+	pass_ms(&f, 2500);
+	assert_int_equal(maas_session_named(f.lend, "me", all, MAX_SESSIONS, &more), 1);
+	assert_false(more);
+	assert_string_equal(all[0].id, "");
+	assert_string_equal(all[0].ticket, "");
+	assert_string_equal(all[0].from, "192.0.2.1:99");
+	assert_true(all[0].exclusive);
+	assert_int_equal(all[0].age_s, 2);
+	assert_int_equal(all[0].lease_s, 8);
+	assert_int_equal(maas_session_named(f.lend, "", all, MAX_SESSIONS, &more), 0);
+	assert_int_equal(maas_session_named(f.lend, "nobody", all, MAX_SESSIONS, &more), 0);
+	assert_int_equal(maas_session_end(f.lend, s.id, NULL, NULL), 0);
+	assert_int_equal(maas_session_named(f.lend, "me", all, MAX_SESSIONS, &more), 0);
+	assert_int_equal(maas_session_named(f.lend, "you", all, MAX_SESSIONS, &more), 1);
+	assert_int_equal(strlen(all[0].from), MAAS_LEND_FROM_BYTES - 1);
+	assert_false(all[0].exclusive);
+	fixture_close(&f);
+}
+
+static void named__has_an_end(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_session_info some[MAX_SESSIONS];
+	bool more;
+
+	(void)state;
+	for (int i = 0; i < MAX_SESSIONS; i++)
+		open_session(&f, "s", false);
+	assert_int_equal(maas_session_named(f.lend, "s", some, MAX_SESSIONS - 1, &more),
+			 MAX_SESSIONS - 1);
+	assert_true(more);
+	assert_int_equal(maas_session_named(f.lend, "s", some, MAX_SESSIONS, &more), MAX_SESSIONS);
+	assert_false(more);
 	fixture_close(&f);
 }
 
@@ -361,6 +413,15 @@ static void ticket__is_whole(void **state)
 #define NAMES 5
 #define OPEN  64
 
+static void expect_named(struct fixture *f, const char *name, unsigned int count)
+{
+	static struct maas_session_info all[OPEN];
+	bool more;
+
+	assert_int_equal(maas_session_named(f->lend, name, all, OPEN, &more), count);
+	assert_false(more);
+}
+
 /* Sessions of a few names come and go at random: who may open one follows from who is there. */
 static void names__random(void **state)
 {
@@ -391,7 +452,7 @@ static void names__random(void **state)
 		}
 		/* The last has no name. */
 		assert_int_equal(
-			maas_session_open(f.lend, name < NAMES ? text : "", 10, alone, &info),
+			maas_session_open(f.lend, name < NAMES ? text : "", 10, alone, NULL, &info),
 			taken ? -EEXIST : 0);
 		if (taken)
 			continue;
@@ -399,6 +460,8 @@ static void names__random(void **state)
 		names[at] = name;
 		live[name]++;
 		exclusive[name] = alone;
+		if (name < NAMES && i % 16 == 0)
+			expect_named(&f, text, live[name]);
 	}
 	fixture_close(&f);
 }
@@ -410,6 +473,8 @@ int main(void)
 		cmocka_unit_test(open__refuses),
 		cmocka_unit_test(open__lease_has_a_maximum),
 		cmocka_unit_test(exclusive__keeps_the_name),
+		cmocka_unit_test(named__are_all_that_live),
+		cmocka_unit_test(named__has_an_end),
 		cmocka_unit_test(anonymous__are_many),
 		cmocka_unit_test(open__at_most_max_sessions),
 		cmocka_unit_test(renew__starts_anew),

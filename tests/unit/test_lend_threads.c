@@ -206,7 +206,8 @@ static void do_session(struct actor *actor)
 		CHECK(!rc || rc == -ENOENT || rc == -EINPROGRESS);
 		return;
 	}
-	rc = maas_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), &info);
+	rc = maas_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
+			       &info);
 	CHECK(!rc || rc == -EUSERS || rc == -EEXIST);
 	if (rc)
 		return;

@@ -136,7 +136,7 @@ static void live(struct world *world, struct peer *peer, enum what what, long nt
 {
 	int r;
 
-	if (maas_session_open(world->lend, "one", 60, false, &peer->session))
+	if (maas_session_open(world->lend, "one", 60, false, NULL, &peer->session))
 		return;
 	spare(true);
 	r = peer_dial(world, peer);
