@@ -13,11 +13,15 @@ import (
 	"maas/client/prometheus/segment"
 )
 
-// Following: a Prometheus that finds its owner's name taken, and is to be a standby, has no session. It reads what
-// the leader writes, by a client without a name, and tries to take the name until it is free.
+// Following: a Prometheus that finds its owner's name taken, and is to be a standby, reads what the leader writes, and
+// tries to take the name until it is free. Meanwhile it has a session of another name, which it shares with other
+// standbys: it gives no rights, and lets an operator see that it is there (maas prometheus status).
 
 // ErrLost is what a leader ends with that has lost the name to its standby.
 var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")
+
+// followSuffix behind an owner's name is that of its standbys' sessions.
+const followSuffix = "@follow"
 
 // Following says whether the name is another's, whose memory this process reads. It writes nothing.
 func (m *Manager) Following() bool { return m.following.Load() }
@@ -59,18 +63,38 @@ func (m *Manager) Look(ctx context.Context) (segment.Memory, error) {
 	if c := m.client.Load(); c != nil { // Since Lead.
 		return stepwise{c}, nil
 	}
+	if m.reader != nil {
+		select {
+		case <-m.reader.Lost(): // Nobody sees it any more.
+			m.LookAnew()
+		default:
+		}
+	}
 	if m.reader == nil {
-		o := m.o.client()
-		o.Name, o.Exclusive = "", false
-		ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-		defer cancel()
-		c, err := maas.Open(ctx, o)
+		c, err := m.openReader(ctx)
 		if err != nil {
 			return nil, err
 		}
 		m.reader = c
 	}
 	return stepwise{m.reader}, nil
+}
+
+// openReader connects under the standbys' name; without one where that would be too long, or is refused: who is not
+// seen can follow all the same.
+func (m *Manager) openReader(ctx context.Context) (*maas.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	o := m.o.client()
+	o.Name, o.Exclusive = m.o.Owner+followSuffix, false
+	var refusal *maas.Error
+	if o.Check() == nil {
+		if c, err := maas.Open(ctx, o); err == nil || !errors.As(err, &refusal) {
+			return c, err
+		}
+	}
+	o.Name = ""
+	return maas.Open(ctx, o)
 }
 
 // LookAnew makes the next Look connect anew, after one that failed.
