@@ -13,3 +13,4 @@ endforeach()
 maas_fail_nth(test_client_nomem)
 
 maas_unit_test(test_cmd maas_cmd_parts)
+maas_unit_test(test_segment maas_cmd_parts)

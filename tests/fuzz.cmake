@@ -25,3 +25,4 @@ endif()
 
 maas_fuzz(fuzz_http http maas_http PkgConfig::JANSSON)
 maas_fuzz(fuzz_options options maas_daemon)
+maas_fuzz(fuzz_segment segment maas_cmd_parts)
