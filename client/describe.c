@@ -150,8 +150,12 @@ static bool path_valid(const char *path)
 /* What programs parse in one piece is small; the size of the other pages is the server's affair. */
 static size_t page_limit(const char *path)
 {
+	static const char sessions[] = "/sessions?"; /* 100 at most */
+
 	if (strcmp(path, "/health") == 0 || strcmp(path, "/ready") == 0)
 		return 2 * MAAS_SMALL_ANSWER;
+	if (strncmp(path, sessions, strlen(sessions)) == 0)
+		return 4 * MAAS_SMALL_ANSWER;
 	return strcmp(path, "/stats") == 0 ? 4 * MAAS_SMALL_ANSWER : (size_t)4 << 20;
 }
 

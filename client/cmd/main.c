@@ -6,8 +6,8 @@
 #include "client/cmd/cmd.h"
 
 static const struct cmd *const commands[] = {
-	&cmd_health, &cmd_stats, &cmd_alloc, &cmd_free,	 &cmd_put,
-	&cmd_get,    &cmd_ls,	 &cmd_top,   &cmd_bench, &cmd_doctor,
+	&cmd_health, &cmd_stats, &cmd_alloc, &cmd_free,	  &cmd_put,	   &cmd_get,
+	&cmd_ls,     &cmd_top,	 &cmd_bench, &cmd_doctor, &cmd_prometheus,
 };
 
 static const char common_help[] =

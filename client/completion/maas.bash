@@ -37,9 +37,9 @@ _maas() {
 		fi
 	done
 	case $command in
-	'') words='health stats alloc free put get ls top bench doctor --version' ;;
+	'') words='health stats alloc free put get ls top bench doctor prometheus --version' ;;
 	alloc) words='--count --owner --ttl --request-id' ;;
-	free | ls) words='--owner' ;;
+	free | ls | prometheus) words='--owner' ;;
 	put) words='--owner --ttl --offset --transport' ;;
 	get) words='--offset --length --transport' ;;
 	top) words='--count --interval' ;;
@@ -52,6 +52,7 @@ _maas() {
 	fi
 	# An id first; then, but for free, a file. Of put a file alone, too.
 	case $command$arguments in
+	prometheus0) mapfile -t COMPREPLY < <(compgen -W status -- "$word") ;;
 	free* | put0 | get0) mapfile -t COMPREPLY < <(compgen -W "$(_maas_ids)" -- "$word") ;;
 	esac
 	case $command$arguments in

@@ -36,6 +36,7 @@ _maas() {
 		'top:show what is lent and what is going on, again and again'
 		'bench:measure allocate, put, get and free'
 		'doctor:look for what stands in the way here'
+		"prometheus:show who keeps a Prometheus's memory here"
 	)
 	_arguments -C $common '(- *)--version[print the version]' '1: :->command' '*:: :->rest' &&
 		return
@@ -71,6 +72,7 @@ _maas() {
 			'--threads[at work at once]:number:' '(--time)--count[rounds in all]:number:' \
 			'(--count)--time[how long]:seconds:' '--hold[put and get only]'
 		;;
+	prometheus) _arguments $common '--owner[all about this one]:name:' '1: :(status)' ;;
 	health | stats | doctor) _arguments $common ;;
 	esac
 }

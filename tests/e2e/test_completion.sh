@@ -45,6 +45,7 @@ typed 'a command behind an option' '<--url><http://127.0.0.1:1><health>' 'maas -
 typed 'a command behind two' '<--json><--timeout=5><bench>' 'maas --json --timeout=5 be\t'
 typed 'a global option' '<--timeout>' 'maas --tim\t'
 typed 'an option of a command' '<--json><alloc><--request-id>' 'maas --json alloc --req\t'
+typed 'a word of a command' '<prometheus><status>' 'maas prom\tst\t'
 typed 'a word' '<get><--transport><rdma>' 'maas get --transport r\t'
 typed 'a file with a blank' '<put><my notes.txt>' 'maas put my\t'
 start_server

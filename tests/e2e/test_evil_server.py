@@ -115,7 +115,8 @@ def lent(**changes):
 
 COMMANDS = [["health"], ["stats"], ["alloc", "64"], ["alloc", "--count", "10000", "64"], ["free", ID],
             ["free", "--owner", "me"], ["put", ID], ["get", ID], ["ls"], ["top", "--count", "1"],
-            ["bench", "--count", "1", "--threads", "1"], ["doctor"]]
+            ["bench", "--count", "1", "--threads", "1"], ["doctor"],
+            ["prometheus", "status"], ["prometheus", "status", "--owner", "me"]]
 
 
 def escapes(maas, url):

@@ -47,13 +47,17 @@ expect 2 "$MAAS" alloc --count 0 4
 expect 2 "$MAAS" free
 expect 2 "$MAAS" top --interval 0
 expect 2 "$MAAS" --nope health
+expect 2 "$MAAS" prometheus
+expect 2 "$MAAS" prometheus state
+expect 2 "$MAAS" prometheus status me
+contains 'prometheus' "$ERR" 'maas: usage: maas prometheus status [--owner NAME]'
 expect 2 "$MAAS" --timeout soon health
 contains 'a wrong timeout' "$ERR" 'soon is no number'
 expect 2 "$MAAS" --json
 maas --help
 maas --version
 contains --version "$OUT" 'maas 0.'
-for command in health stats alloc free put get ls top bench doctor; do
+for command in health stats alloc free put get ls top bench doctor prometheus; do
 	maas "$command" --help
 	contains "$command --help" "$OUT" "Usage: maas $command"
 	contains "$command --help" "$OUT" --url
@@ -238,6 +242,81 @@ step "doctor"
 maas doctor
 contains doctor "$OUT" server
 "$MAAS" doctor --json | jq -e 'map(select(.grade != "ok" and .remedy == null)) | length == 0' >/dev/null
+
+step "prometheus status"
+# extent OWNER BYTES FIELD=N... puts bytes of a file into memory, as a Prometheus does.
+extent() {
+	python3 "$EXTENT" "${@:3}" >"$WORK/extent" <<<"$2"
+	maas put --owner "$1" "$WORK/extent"
+}
+# field PATH: of the only owner that was told of.
+field() {
+	jq -r "if length == 1 then .[0]$1 else \"\(length) owners\" end" "$WORK/out"
+}
+EXTENT=$(dirname "${BASH_SOURCE[0]}")/extent.py
+maas prometheus status
+equal 'nobody' 1 "$(wc -l <<<"$OUT")"
+expect 1 "$MAAS" prometheus status --owner prom
+contains 'an owner who is not there' "$ERR" 'no Prometheus keeps memory under the owner prom,'
+maas alloc --owner other 1KiB
+borrowed=$OUT
+begin=1764324000000
+extra=$(printf %u $((begin | 1 << 63)))
+extent prom aaaa kind=2 number=0 flags=1 epoch=3 extra="$extra"
+log=$OUT
+extent prom bb kind=2 number=1 epoch=4
+extent prom chunks kind=1 number=9 epoch=4
+extent prom more kind=1 number=9 index=1 base=7 epoch=4
+extent prom index kind=5 number=1 part=1 flags=1
+extent prom "$(python3 "$EXTENT" manifest 1764300000000 1764307200000 6)" \
+	kind=5 number=1 part=$((1 << 31)) flags=1
+extent prom index kind=5 number=2 part=1 flags=1
+extent prom later version=2
+maas alloc --owner prom 512KiB
+
+maas prometheus status --json
+equal 'an owner who only borrows is left out' prom "$(field .owner)"
+equal 'no leader' null "$(field .leader)"
+equal 'no standby' 0 "$(field '.standbys | length')"
+equal 'the epoch' 4 "$(field .epoch)"
+equal 'the log' whole "$(field .takeover.log)"
+equal 'where the head begins' "$begin" "$(field .takeover.head_begin_ms)"
+equal 'blocks' '1 1 1764300000000 1764307200000' \
+	"$(field '.takeover | "\(.blocks) \(.partial_blocks) \(.blocks_begin_ms) \(.blocks_end_ms)"')"
+equal 'wal' '2 2 8' "$(field '.kinds.wal | "\(.files) \(.allocations) \(.stored_bytes)"')"
+equal 'chunks' '1 2 12' "$(field '.kinds.chunks_head | "\(.files) \(.allocations) \(.stored_bytes)"')"
+equal 'other' '0 2' "$(field '.kinds.other | "\(.files) \(.allocations)"')"
+equal 'of another version' 1 "$(field .unknown_allocations)"
+equal 'all that is allocated' "$("$MAAS" ls --owner prom --json | jq 'map(.actual_size_bytes) | add')" \
+	"$(field .all.allocated_bytes)"
+
+request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom","exclusive":true}'
+leader=$(jq -r .id <<<"$BODY")
+for _ in 1 2; do request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom@follow"}'; done
+maas prometheus status
+contains 'the table' "$OUT" 2025-11-28T10:00:00Z
+contains 'the table' "$OUT" 2025-11-28T03:20:00Z
+[[ $OUT =~ 127\.0\.0\.1:[0-9]+\ +[0-9]+s\ +2\  ]] || fail "leader and standbys: $OUT"
+maas prometheus status --owner prom
+contains 'the epoch' "$OUT" 'owner      prom, epoch 4'
+contains 'the leader' "$OUT" 'leader     127.0.0.1:'
+equal 'the standbys' 2 "$(grep -c '^standby    127.0.0.1:.* ago$' <<<"$OUT")"
+contains 'the log' "$OUT" 'take-over  the log is whole; the head begins at 2025-11-28T10:00:00Z'
+contains 'the blocks' "$OUT" 'blocks     1, from 2025-11-28T03:20:00Z to 2025-11-28T05:20:00Z; 1 not whole'
+contains 'another version' "$OUT" 'unknown    1 allocation of another version of Prometheus'
+maas prometheus status --json --owner prom
+equal 'the lease' 60 "$(field .leader.ttl_seconds)"
+equal 'standbys' 2 "$(field '.standbys | length')"
+request DELETE "/sessions/$leader"
+
+maas free "$log"
+maas prometheus status --owner prom
+contains 'no leader any more' "$OUT" 'leader     none: nobody holds the name'
+contains 'no beginning' "$OUT" 'take-over  the beginning of the log is missing'
+maas free --owner prom
+maas prometheus status --owner prom
+contains 'standbys of nothing' "$OUT" 'there is no log to begin with'
+maas free "$borrowed"
 
 step "a server over a Unix socket"
 stop_server
