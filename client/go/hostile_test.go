@@ -89,6 +89,15 @@ func TestHostileSession(t *testing.T) {
 	}
 }
 
+func TestHostileSessions(t *testing.T) {
+	for _, text := range []string{
+		`{}`, `[]`, `{"sessions":null}`, `{"sessions":7}`, `{"sessions":["x"]}`, `{"sessions":[` + strings.Repeat("{},", 1<<16) + `{}]}`,
+	} {
+		_, err := hostile(t, answer(200, text)).IsTaken(t.Context(), "me")
+		wantError(t, err, nil, `maas: sessions "me"`)
+	}
+}
+
 func TestHostileAnswers(t *testing.T) {
 	lent := func(id string, size int) string {
 		return fmt.Sprintf(`{"id":%q,"size_bytes":%d,"actual_size_bytes":1024,"age_seconds":0}`, id, size)

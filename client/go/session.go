@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 )
@@ -96,6 +97,29 @@ func EndSession(ctx context.Context, o Options, id string) error {
 		return fmt.Errorf("maas: end a session: %w", err)
 	}
 	return nil
+}
+
+// IsTaken says whether a session of a name is open. It may have ended by the time of the answer; and the name of one
+// that is ending is taken, too: only who opens one knows.
+func (c *Client) IsTaken(ctx context.Context, name string) (bool, error) {
+	ctx, done, err := c.begin(ctx, false)
+	if err != nil {
+		return false, fmt.Errorf("maas: sessions %q: %w", name, err)
+	}
+	defer done()
+	var answer struct {
+		Sessions []struct{} `json:"sessions"`
+	}
+	err = c.wire.do(ctx, &call{
+		method: "GET", path: "/sessions?name=" + url.QueryEscape(name), control: true, answer: &answer, maxAnswer: maxSmallAnswer,
+	})
+	if err == nil && answer.Sessions == nil {
+		err = fmt.Errorf("%s: the server's answer has no sessions; is it maasd?", c.wire.text)
+	}
+	if err != nil {
+		return false, fmt.Errorf("maas: sessions %q: %w", name, err)
+	}
+	return len(answer.Sessions) > 0, nil
 }
 
 func (s *httpSession) name() string { return s.id }

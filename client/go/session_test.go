@@ -57,6 +57,24 @@ func TestSession(t *testing.T) {
 	}
 }
 
+func TestIsTaken(t *testing.T) {
+	s := startServer(t)
+	one := open(t, s, Options{Name: "a/b:c@d", Exclusive: true})
+	other := open(t, s, Options{})
+	for name, want := range map[string]bool{"a/b:c@d": true, "a": false} {
+		if taken, err := other.IsTaken(t.Context(), name); err != nil || taken != want {
+			t.Fatal(name, taken, err)
+		}
+	}
+	if _, err := other.IsTaken(t.Context(), "no name & more"); err == nil {
+		t.Fatal("it cannot be a name")
+	}
+	check(t, one.Close())
+	if taken, err := other.IsTaken(t.Context(), "a/b:c@d"); err != nil || taken {
+		t.Fatal(taken, err)
+	}
+}
+
 func TestExclusive(t *testing.T) {
 	s := startServer(t)
 	first := open(t, s, Options{Name: "one", Exclusive: true})
