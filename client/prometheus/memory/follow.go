@@ -108,24 +108,15 @@ func (m *Manager) LookAnew() {
 // Lead takes the name, if it is free, and remembers in Arena what the server holds then. From then on this process
 // is the one that writes. An error that IsFollowed is no failure: the leader lives, or may.
 func (m *Manager) Lead(ctx context.Context) error {
-	if _, err := m.Look(ctx); err != nil {
-		return err
-	}
-	h, err := askHealth(ctx, m.reader)
+	boot, err := m.mayLead(ctx)
 	if err != nil {
 		return err
-	}
-	if m.heldAt == "" && errors.Is(m.why, maas.ErrNameTaken) {
-		m.heldAt = h.BootID
-	}
-	if m.heldAt != h.BootID && time.Duration(h.UptimeSeconds)*time.Second <= SessionTTL {
-		return errMayLive // The leader comes back for its name, and must not find it taken, even for a moment.
 	}
 	m.empty, m.opening = true, true
 	defer func() { m.empty, m.opening = false, false }()
 	if err := m.connect(ctx); err != nil {
 		if errors.Is(err, maas.ErrNameTaken) {
-			m.heldAt = h.BootID
+			m.heldAt = boot
 		}
 		return err
 	}
@@ -138,6 +129,36 @@ func (m *Manager) Lead(ctx context.Context) error {
 	m.cancel = cancel
 	go m.run(runCtx)
 	return nil
+}
+
+// mayLead asks whether the name is free, without trying to take it, and which process of the server says so. A server
+// that was started a moment ago does not know yet who comes back for the name, and must not give it away meanwhile;
+// each try that it refuses is a line in its log.
+func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
+	if _, err := m.Look(ctx); err != nil {
+		return "", err
+	}
+	c, own := m.reader, false
+	if mine := m.client.Load(); mine != nil { // Of a Lead that failed later: the name may be this process's.
+		c, own = mine, true
+	}
+	h, err := askHealth(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	if m.heldAt == "" && errors.Is(m.why, maas.ErrNameTaken) {
+		m.heldAt = h.BootID
+	}
+	if !own {
+		if taken, err := c.IsTaken(ctx, m.o.Owner); err == nil && taken { // An older server does not tell.
+			m.heldAt = h.BootID
+			return "", fmt.Errorf("owner %q: %w", m.o.Owner, maas.ErrNameTaken)
+		}
+	}
+	if m.heldAt != h.BootID && time.Duration(h.UptimeSeconds)*time.Second <= SessionTTL {
+		return "", errMayLive // The leader comes back for its name, and must not find it taken, even for a moment.
+	}
+	return h.BootID, nil
 }
 
 // IsFollowed says of an error of Lead that the name is not free.

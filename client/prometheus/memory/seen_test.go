@@ -5,6 +5,7 @@ package memory
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -105,6 +106,47 @@ func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 	look(t, m)
 	count, _ := named(t, server.URL, "me@follow")
 	require.Equal(t, 1, count)
+}
+
+// The server logs each session that it refuses, and four times a second would be all that it logs.
+func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *testing.T) {
+	server := maastest.Start(t)
+	first := leader(t, server.URL, "me")
+	m := standby(t, server.URL, "me")
+	look(t, m)
+	before := refused(t, server.URL)
+	for range 3 {
+		require.True(t, IsFollowed(m.Lead(context.Background())))
+	}
+	require.Equal(t, before, refused(t, server.URL))
+	require.NoError(t, first.Close())
+	require.NoError(t, m.Lead(context.Background()))
+}
+
+// A session of its own is nobody else's.
+func TestFollow__who_has_the_name_already_leads(t *testing.T) {
+	server := maastest.Start(t)
+	first := leader(t, server.URL, "me")
+	m := standby(t, server.URL, "me")
+	look(t, m)
+	require.NoError(t, first.Close())
+	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it where what comes next fails.
+	m.LookAnew()
+	require.NoError(t, m.Lead(context.Background()))
+}
+
+// refused is how many sessions the server has refused for their name.
+func refused(t *testing.T, url string) string {
+	t.Helper()
+	response, err := http.Get(url + "/metrics")
+	require.NoError(t, err)
+	defer http.DefaultClient.CloseIdleConnections()
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	_, count, _ := strings.Cut(string(text), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
+	count, _, _ = strings.Cut(count, "\n")
+	return count
 }
 
 // Who cannot be seen follows all the same.
