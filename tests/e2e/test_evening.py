@@ -17,7 +17,8 @@ import sys
 import tempfile
 import time
 
-from evening import (INTERVAL_S, NAMES, STEP_S, Memory, Prometheus, Target, eventually)
+from evening import INTERVAL_S, NAMES, STEP_S, Prometheus, Target
+from prometheis import Memory, eventually
 
 MINUTES = float(os.environ.get("EVENING_MINUTES", "30"))
 BLOCK_S = 60 if MINUTES < 15 else 120

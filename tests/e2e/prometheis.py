@@ -1,0 +1,217 @@
+"""What the tests with more than one Prometheus share: the programs, started again and again, and what they talk to."""
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+
+def eventually(limit_s, what, condition, pause_s=0.2):
+    """Polls until the condition holds, and returns what it returned."""
+    deadline = time.monotonic() + limit_s
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {limit_s} s for: {what}")
+        time.sleep(pause_s)
+    return result
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers in one piece, and keeps the connection."""
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, body=b""):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Endpoint(http.server.ThreadingHTTPServer):
+    """What a Prometheus talks to, on a port of its own, until this process ends."""
+    daemon_threads = True
+
+    def __init__(self, handler):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def handle_error(self, *_):
+        pass  # Who talks to it may be killed meanwhile.
+
+
+class Process:
+    """A program that is started again and again, all of its lines in one log."""
+
+    def __init__(self, name, work):
+        self.name = name
+        self.log = os.path.join(work, name + ".log")
+        self.process = None
+        self.read = 0
+
+    def run(self, command):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                            env={k: v for k, v in os.environ.items() if not k.startswith("MAAS_")})
+
+    def end(self, number):
+        """Sends a signal and returns the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+    def ends_by_itself(self, limit_s):
+        """Its exit status."""
+        return self.process.wait(limit_s)
+
+    def lines(self):
+        """The whole lines of its log that were not returned before."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            log.seek(self.read)
+            text = log.read()
+            whole = text.rfind("\n") + 1
+            self.read += len(text[:whole].encode())
+        return text[:whole].splitlines()
+
+    def said(self, words):
+        """How many lines of its log have these words."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return sum(words in line for line in log)
+
+
+class Memory(Process):
+    """maasd."""
+
+    def __init__(self, program, work, file=None):
+        super().__init__("maasd", work)
+        self.program, self.file = program, file
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.others = []
+
+    def start(self):
+        self.run([self.program, "--listen", f"127.0.0.1:{self.port}", "--rdma", "off", "--max-pool-size", "256MiB",
+                  *(["--memory-file", self.file] if self.file else [])])
+        eventually(30, "the memory server", self.is_ready)
+
+    def is_ready(self):
+        try:
+            return urllib.request.urlopen(self.url + "/ready", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def forget(self):
+        """What it lent is gone, as after a restart of its host."""
+        for name in [self.file, self.file + ".slots"]:
+            os.remove(name)
+
+    def post(self, path, value):
+        return json.load(urllib.request.urlopen(urllib.request.Request(
+            self.url + path, json.dumps(value).encode(), {"Content-Type": "application/json"}), timeout=60))
+
+    def fill(self, *sizes):
+        """Another owner takes all that is left, in pieces of these sizes, many at a time while there are."""
+        for size in sizes:
+            for count in [16, 1]:
+                while got := self.allocate(size, count):
+                    self.others += got
+
+    def allocate(self, size, count):
+        """The ids; none where there is no room."""
+        try:
+            answer = self.post("/allocate", {"size_bytes": size, "count": count, "owner": "another"})
+        except urllib.error.HTTPError as err:
+            if err.code != 507:
+                raise
+            return []
+        return [a["id"] for a in answer.get("allocations", [answer])]
+
+    def give_back(self):
+        self.post("/free", {"ids": self.others})
+        self.others = []
+
+
+class Prometheus(Process):
+    """One, and what it answers."""
+
+    def __init__(self, name, program, work, options):
+        super().__init__(name, work)
+        self.program, self.options = program, options
+        self.work, self.data = work, os.path.join(work, name)
+        self.port = free_port()
+        self.config = os.path.join(work, name + ".yml")
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def write(self, file, text):
+        """Writes its configuration, or a file of rules, and returns where."""
+        with open(os.path.join(self.work, file), "w", encoding="ascii") as out:
+            out.write(text)
+        return out.name
+
+    def begin(self):
+        """Starts it, and does not wait."""
+        self.run([self.program, f"--config.file={self.config}", f"--storage.tsdb.path={self.data}",
+                  f"--web.listen-address=127.0.0.1:{self.port}", *self.options])
+
+    def start(self):
+        self.begin()
+        eventually(120, f"{self.name} to be ready", self.is_ready)
+
+    def is_ready(self):
+        return self.ready()[0] == 200
+
+    def ready(self):
+        """What /-/ready answers: status and text; the status 0 where nothing listens."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended with {self.process.returncode}")
+        try:
+            with urllib.request.urlopen(self.url + "/-/ready", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as err:
+            return err.code, err.read().decode()
+        except OSError as err:
+            return 0, str(err)
+
+    def forget_data(self):
+        """An empty disk, as that of another host."""
+        shutil.rmtree(self.data)
+
+    def call(self, path, method="GET", **arguments):
+        """What the API answers, without its frame."""
+        data = urllib.parse.urlencode(arguments, doseq=True)
+        request = urllib.request.Request(f"{self.url}{path}?{data}", method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                body = answer.read()
+        except urllib.error.HTTPError as err:
+            raise AssertionError(f"{self.name}: {path} {arguments}: {err.read().decode()}") from err
+        return json.loads(body)["data"] if body else None
+
+    def metrics(self):
+        """Its own page, which no query stands between."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=30) as answer:
+            return answer.read().decode()
+
+    def metric(self, name, label=""):
+        """The sum of a metric's series."""
+        return sum(map(float, re.findall(rf"^{name}(?:{{.*{label}.*}})? (\S+)$", self.metrics(), re.M)))
