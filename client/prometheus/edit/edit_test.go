@@ -46,7 +46,7 @@ func TestApply__every_named_version(t *testing.T) {
 		dir := source(t, version)
 		report, err := apply(dir, "", edits)
 		require.NoError(t, err, version)
-		require.Contains(t, report, "5 files changed, 3 added")
+		require.Contains(t, report, "7 files changed, 5 added")
 		for _, e := range edits {
 			require.Contains(t, read(t, dir, e.file), e.with)
 			require.True(t, strings.HasPrefix(read(t, dir, e.file), mark))

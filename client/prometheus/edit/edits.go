@@ -84,9 +84,12 @@ var edits = []edit{
 	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
 
 	serverOnlyFlag(a, "storage.tsdb.path",`},
-	{mainGo, "\t\topts := cfg.tsdb.ToTSDBOptions()\n", 1, `		opts := cfg.tsdb.ToTSDBOptions()
-		maas := maasflag.New(maasConfig, localStoragePath, logger, prometheus.DefaultRegisterer)
-		web.NotReadyReason = maas.NotReady
+	// A standby scrapes as soon as it leads.
+	{mainGo, "\tscrapeManager, err := scrape.NewManager(\n", 1, `	maas := maasflag.New(maasConfig, localStoragePath, logger, prometheus.DefaultRegisterer)
+	web.NotReadyReason = maas.NotReady
+	cfg.scrape.DiscoveryReloadOnStartup = maasConfig.Follow
+
+	scrapeManager, err := scrape.NewManager(
 `},
 	{mainGo, "\t\t\t\tdb, err := openDBWithMetrics(localStoragePath, logger, prometheus.DefaultRegisterer, &opts, localStorage.getStats())\n", 1, `				var db *tsdb.DB
 				err := maas.Open(cancel, opts.EnableMemorySnapshotOnShutdown, func(reg prometheus.Registerer, memory *maasflag.Attachment) (err error) {

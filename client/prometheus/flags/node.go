@@ -105,8 +105,10 @@ func (n *Node) Return(db blocks.Database) {
 // Nothing is appended any more. It does nothing where there can be no standby.
 func (n *Node) HandOver() {
 	if a := n.attached.Load(); a != nil && n.c.Follow && !a.memory.Following() {
+		begun := time.Now()
 		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
 		n.Close()
+		n.logger.Info("MaaS: handed over", "owner", n.c.Owner, "duration", time.Since(begun))
 	}
 }
 
