@@ -91,6 +91,13 @@ var edits = []edit{
 
 	scrapeManager, err := scrape.NewManager(
 `},
+	// Who was stopped, and goes on, sends no alert before it knows that it leads.
+	{mainGo, "rules.SendAlerts(notifierManager, cfg.web.ExternalURL.String()),\n", 1, `func(ctx context.Context, expr string, alerts ...*rules.Alert) {
+				if maas.Leads(ctx) {
+					rules.SendAlerts(notifierManager, cfg.web.ExternalURL.String())(ctx, expr, alerts...)
+				}
+			},
+`},
 	{mainGo, "\t\t\t\tdb, err := openDBWithMetrics(localStoragePath, logger, prometheus.DefaultRegisterer, &opts, localStorage.getStats())\n", 1, `				var db *tsdb.DB
 				err := maas.Open(cancel, opts.EnableMemorySnapshotOnShutdown, func(reg prometheus.Registerer, memory *maasflag.Attachment) (err error) {
 					opts := opts

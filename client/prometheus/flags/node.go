@@ -3,6 +3,7 @@
 package maasflag
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -117,6 +118,14 @@ func (n *Node) Close() {
 	if a := n.attached.Swap(nil); a != nil {
 		a.Detach()
 	}
+}
+
+// Leads says whether alerts may be sent: see memory.Manager.Leads.
+func (n *Node) Leads(ctx context.Context) bool {
+	if a := n.attached.Load(); a != nil {
+		return a.memory.Leads(ctx)
+	}
+	return !n.c.Follow // Handed over.
 }
 
 // NotReady says what a standby waits for; empty for all others.

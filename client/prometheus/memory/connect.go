@@ -44,9 +44,12 @@ func (m *Manager) run(ctx context.Context) {
 			m.checkHealth(ctx)
 			continue
 		}
+		begun := time.Now()
 		err := m.connect(ctx)
 		if m.lostName(err) {
 			m.loseName()
+		} else if !errors.Is(err, maas.ErrNameTaken) {
+			m.goesOn(begun)
 		}
 		if err != nil && ctx.Err() == nil {
 			m.stillDown(err)
@@ -209,6 +212,7 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, maas.Health, error
 				return c, h, err
 			}
 		}
+		m.lapsedSession(c)
 		_ = m.closeClient() // It is lost already.
 	}
 	c, err := maas.Open(ctx, m.o.client())

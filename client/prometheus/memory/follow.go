@@ -17,6 +17,9 @@ import (
 // tries to take the name until it is free. Meanwhile it has a session of another name, which it shares with other
 // standbys: it gives no rights, and lets an operator see that it is there (maas prometheus status).
 
+// leadInterval lies between two looks at whether it is known who leads.
+const leadInterval = 20 * time.Millisecond
+
 // ErrLost is what a leader ends with that has lost the name to its standby.
 var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")
 
@@ -55,6 +58,44 @@ func (m *Manager) lostName(err error) bool {
 	before := m.taken
 	m.taken = taken
 	return m.o.Follow && m.arena.Load() != nil && (taken && before || errors.Is(err, ErrFenced))
+}
+
+// Leads says whether this process still leads: whether what only one may do can be done. Who was stopped for longer
+// than its lease does not know, and waits until the server was asked, or is out of reach; who has lost the name ends
+// meanwhile. False: ctx ended.
+func (m *Manager) Leads(ctx context.Context) bool {
+	for !m.knowsThatItLeads() {
+		if !sleep(ctx, leadInterval) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Manager) knowsThatItLeads() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	end := m.leaseEnd
+	if c := m.client.Load(); c != nil {
+		if until, _ := c.Lease(); until.After(end) { // Closed meanwhile: none.
+			end = until
+		}
+	}
+	return !m.o.Follow || time.Now().Before(end) || m.asked.After(end)
+}
+
+// lapsedSession remembers until when a session's name was this process's for sure.
+func (m *Manager) lapsedSession(c *maas.Client) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.leaseEnd, _ = c.Lease()
+}
+
+// goesOn remembers that the server was asked at a time, and that the name was not another's.
+func (m *Manager) goesOn(asked time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = asked
 }
 
 // Look is remote memory for who follows: to read, each request within its own time. It connects where there is no

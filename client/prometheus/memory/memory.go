@@ -132,9 +132,11 @@ type Manager struct {
 	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
 	taken     bool         // The name was, when this process tried last to get it back.
 
-	mu    sync.Mutex // Guards what follows.
-	state State
-	why   error // Why it is not up.
+	mu       sync.Mutex // Guards what follows.
+	state    State
+	why      error     // Why it is not up.
+	leaseEnd time.Time // Of the session that was lost last.
+	asked    time.Time // When it was tried last to have a session again, that failed for another reason than a lost name.
 }
 
 // client is what a session is opened with.
@@ -183,7 +185,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment, MinValidTime: state.MinValidTime}
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
-	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp}
+	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp, asked: time.Now()}
 	if madeUp {
 		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and a directory that does not last leaves its memory behind, for an hour, at each start; give a name that lasts (--storage.tsdb.maas.owner)", "owner", o.Owner)
 	}
