@@ -12,6 +12,11 @@ add_test(NAME e2e_prometheus
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd>)
 set_tests_properties(e2e_prometheus PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
 
+# Two of them, one of which follows the other.
+add_test(NAME e2e_prometheus_standby
+	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/prometheus.sh $<TARGET_FILE:maasd> standby)
+set_tests_properties(e2e_prometheus_standby PROPERTIES LABELS prometheus SKIP_RETURN_CODE 77 TIMEOUT 3000)
+
 # A stock tsdb and ours, fed and asked the same while everything around ours fails.
 add_test(NAME prometheus_same_answers
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/go/same_answers.sh $<TARGET_FILE:maasd>)

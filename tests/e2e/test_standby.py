@@ -1,0 +1,286 @@
+#!/usr/bin/env python3
+"""A warm standby as its operator sees it: two real Prometheis of one owner, one of which follows the other.
+
+Usage: test_standby.py MAASD PROMETHEUS PROMTOOL
+
+A witness is the target of both and stands in the place of their Alertmanager: it knows who scraped it, and who sent
+alerts. The one that leads is ended, killed, and stopped for a while; each time the other one has to go on.
+"""
+import calendar
+import collections
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from prometheis import Endpoint, Handler, Memory, Prometheus, eventually
+
+INTERVAL_S = 1  # Of scrapes, and of rules.
+LEASE_S = 10
+TRIES = 3  # To keep a limit of time: others may have the machine meanwhile. All else has to hold each time.
+START_S = 0.5  # From ready to a target's place in the interval: its discovery takes a moment.
+FOLLOWING = r"following, \d+ s behind\n"
+
+
+def seconds(text):
+    """Of a time in a log, or in an alert."""
+    whole, part = re.match(r"(.*:\d\d)(\.\d+)?Z", text).groups()
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(part or 0)
+
+
+class Witness(Endpoint):
+    """Counts its scrapes, each with a number of its own, and the alerts, by whom. Each Prometheus has a path."""
+
+    def __init__(self):
+        witness = self
+
+        class Visit(Handler):
+            def do_GET(self):
+                number = witness.saw("scrape", self.path, time.time())
+                self.answer(f"# TYPE witness_scrapes counter\nwitness_scrapes {number}\n".encode())
+
+            def do_POST(self):
+                alert = json.loads(self.rfile.read(int(self.headers["Content-Length"])))[-1]
+                witness.saw("alert", self.path, seconds(alert["endsAt"]) - 4 * INTERVAL_S)
+                self.answer()
+
+        self.seen = collections.defaultdict(list)  # Of a scrape or alert and a name: [number, time] each
+        self.lock = threading.Lock()
+        super().__init__(Visit)
+
+    def saw(self, what, path, at):
+        """The time of an alert is that of the evaluation: until then, and for four more intervals, it holds."""
+        with self.lock:
+            number = len(self.scrapes())
+            self.seen[what, path.split("/")[1]].append((number, at))
+        return number
+
+    def scrapes(self):
+        """All of them, by whomever: (number, time)."""
+        return [one for (what, _), seen in list(self.seen.items()) if what == "scrape" for one in seen]
+
+    def times(self, what, name, since=0.0):
+        return [at for _, at in self.seen[what, name] if at >= since]
+
+
+class Node(Prometheus):
+    """One of the two. All arguments but for the place are the same."""
+
+    def __init__(self, name, program, work, memory, witness):
+        super().__init__(name, program, work, [
+            f"--storage.tsdb.maas.url={memory.url}", "--storage.tsdb.maas.owner=standby",
+            "--storage.tsdb.maas.follow", "--rules.alert.resend-delay=0s"])
+        self.witness = witness
+        rules = self.write("rules.yml", "groups: [{name: standby, rules: ["
+                           "{record: standby:scrapes, expr: witness_scrapes}, {alert: Always, expr: vector(1)}]}]\n")
+        self.write(self.config,
+                   f"global: {{scrape_interval: {INTERVAL_S}s, scrape_timeout: {INTERVAL_S}s, "
+                   f"evaluation_interval: {INTERVAL_S}s}}\n"
+                   f"rule_files: ['{rules}']\n"
+                   f"alerting: {{alertmanagers: [{{path_prefix: /{name}, "
+                   f"static_configs: [{{targets: ['{witness.address}']}}]}}]}}\n"
+                   f"scrape_configs: [{{job_name: witness, metrics_path: /{name}, "
+                   f"static_configs: [{{targets: ['{witness.address}']}}]}}]\n")
+
+    def follow(self):
+        """Starts it, and waits until it has caught up."""
+        began = time.time()
+        self.begin()
+        eventually(60, f"{self.name} to follow", self.follows)
+        return began
+
+    def follows(self):
+        status, text = self.ready()
+        return status == 503 and re.fullmatch(FOLLOWING, text)
+
+    def number_of_last(self):
+        """What its newest sample of the witness says; -1: there is none."""
+        result = self.call("/api/v1/query", query="last_over_time(witness_scrapes[1h])")["result"]
+        return int(result[0]["value"][1]) if result else -1
+
+    def values(self, name):
+        """All its samples of the witness's scrapes, or of how they went (up)."""
+        result = self.call("/api/v1/query", query=name + "[1h]")["result"]
+        return [int(value) for _, value in result[0]["values"]]
+
+    def said_at(self, words):
+        """When its log had these words last."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            found = [line for line in log if words in line]
+        return seconds(found[-1].removeprefix("time="))
+
+
+def check(condition, words):
+    if not condition:
+        raise AssertionError(words)
+
+
+class Pair:
+    """Who leads, who follows, and what the samples have to be."""
+
+    def __init__(self, leader, standby, witness):
+        self.leader, self.standby, self.witness = leader, standby, witness
+        self.gone = set()  # Numbers of scrapes of who led: of its last moment, or beyond it.
+        self.late = []  # What took too long, in this try.
+
+    def within(self, limit_s, since, until, what):
+        text = f"{what}: {until - since:.2f} s of {limit_s:.1f} s"
+        print(f"  {text}", flush=True)
+        if until - since > limit_s:
+            self.late.append(text)
+
+    def tries(self, death):
+        """Until all was in time; who comes back from it follows, each time."""
+        late = []
+        for _ in range(TRIES):
+            self.late = []
+            death(self)
+            self.standby_is_silent(self.standby.follow())
+            if not self.late:
+                return
+            late += self.late
+        raise AssertionError(f"too late in each of {TRIES} tries: {late}")
+
+    def works(self):
+        """Who leads scrapes, evaluates and sends."""
+        node, since = self.leader, time.time()
+        eventually(60, f"{node.name} to scrape, and to send alerts", lambda: all(
+            len(self.witness.times(what, node.name, since)) >= 3 for what in ["scrape", "alert"]))
+        check(node.metric("prometheus_rule_evaluations_total") > 0, f"{node.name} evaluates no rules")
+
+    def standby_is_silent(self, since):
+        """While the other one works."""
+        self.works()
+        node = self.standby
+        for what in ["scrape", "alert"]:
+            times = self.witness.times(what, node.name, since)
+            check(not times, f"{node.name} follows, and {len(times)} times: {what}")
+        check(node.metric("prometheus_rule_evaluations_total") == 0, f"{node.name} follows, and evaluates rules")
+        check(node.metric("prometheus_tsdb_maas_following") == 1, f"{node.name} does not say that it follows")
+        eventually(60, f"{node.name} to say how far behind it is", node.follows)
+
+    def settle(self):
+        """Until a new scrape is in the leader's log, and that in remote memory; returns when it was in the log."""
+        scraped = len(self.witness.scrapes())
+        eventually(60, "another scrape", lambda: self.leader.number_of_last() >= scraped, 0.02)
+        logged = time.time()
+        eventually(60, "remote memory to have it", lambda: time.time() - self.leader.metric(
+            "prometheus_tsdb_maas_wal_lag_seconds") > logged, 0.02)
+        return logged
+
+    def takes_over(self):
+        """The standby does; returns when it was ready."""
+        node = self.standby
+        ready = eventually(60, f"{node.name} to lead", lambda: node.is_ready() and time.time(), 0.02)
+        self.leader, self.standby = node, self.leader
+        first = eventually(60, f"{node.name} to scrape",
+                           lambda: self.witness.times("scrape", node.name, ready - 1), 0.02)
+        self.within(INTERVAL_S + START_S, ready, first[0], "ready to first scrape")
+        self.works()
+        return ready
+
+    def keeps_samples(self, until):
+        """All that was scraped before this time is there, and all since the standby leads."""
+        numbers = self.leader.values("witness_scrapes")
+        check(len(set(numbers)) == len(numbers), f"some samples are there twice: {numbers}")
+        known = {*numbers, *self.gone}
+        missing = {n: at for n, at in self.witness.scrapes() if n < max(numbers) and n not in known}
+        first = min(self.witness.times("scrape", self.leader.name, until), default=until)
+        moment = {n for n, at in missing.items() if until < at < first}
+        print(f"  scraped, and not kept: {len(moment)} samples", flush=True)
+        self.gone |= moment
+        failed = self.leader.values("up").count(0)
+        check(len(missing) - len(moment) <= failed,
+              f"samples are missing: {missing}, {until}, {first}, {failed} failed")
+
+
+def is_ended(pair):
+    print("SIGTERM", flush=True)
+    old = pair.leader
+    pair.settle()
+    told = time.time()
+    old.process.send_signal(signal.SIGTERM)
+    ready = pair.takes_over()
+    check(old.ends_by_itself(60) == 0, f"{old.name} ended with {old.process.returncode}")
+    begun, ended = old.said_at("MaaS: handing over"), old.said_at("MaaS: handed over")
+    pair.within(1, begun, ended, "rules and scrapes stopped to end of the session")
+    pair.within(1, ended, ready, "end of the session to ready")
+    print(f"  SIGTERM to ready: {ready - told:.2f} s", flush=True)
+    pair.keeps_samples(told)
+
+
+def is_killed(pair):
+    print("kill -9", flush=True)
+    logged = pair.settle()
+    killed = time.time()
+    pair.leader.kill()
+    pair.within(LEASE_S + 1, killed, pair.takes_over(), "death to ready")
+    pair.keeps_samples(logged)
+
+
+def is_stopped(pair):
+    print("SIGSTOP, SIGCONT", flush=True)
+    old = pair.leader
+    logged = pair.settle()
+    stopped = time.time()
+    old.process.send_signal(signal.SIGSTOP)
+    pair.within(LEASE_S + 1, stopped, pair.takes_over(), "stop to ready")
+    pair.keeps_samples(logged)
+    woken = time.time()
+    old.process.send_signal(signal.SIGCONT)
+    status = old.ends_by_itself(60)
+    print(f"  SIGCONT to its end: {time.time() - woken:.2f} s", flush=True)
+    check(status == 1, f"{old.name} ended with {status}")
+    check(old.said("another Prometheus has taken over this owner's name"), f"{old.name} does not say why it ended")
+    pair.gone |= {n for n, at in pair.witness.seen["scrape", old.name] if at > stopped}
+    alerts = pair.witness.times("alert", old.name, stopped)
+    check(not alerts, f"{old.name} sent {len(alerts)} alerts while {pair.leader.name} leads: "
+          f"{[f'{at - woken:.2f} s' for at in alerts]} after it went on")
+    pair.works()
+
+
+def judge_metrics(node, promtool):
+    """They are served meanwhile, and promtool likes them."""
+    ours = "".join(re.findall(r"^.*prometheus_tsdb_maas_.*\n", node.metrics(), re.M))
+    check("prometheus_tsdb_maas_behind_seconds" in ours, f"{node.name} serves no metrics of the standby")
+    result = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True, check=False)
+    check(result.returncode == 0, f"promtool: {result.stdout}{result.stderr}")
+
+
+def run(memory, pair, promtool):
+    memory.start()
+    pair.leader.start()
+    pair.standby_is_silent(pair.standby.follow())
+    judge_metrics(pair.standby, promtool)
+    for death in [is_ended, is_killed, is_stopped]:
+        pair.tries(death)
+    for node in [pair.standby, pair.leader]:
+        check(node.end(signal.SIGTERM) == 0, f"{node.name} ended with {node.process.returncode} at SIGTERM")
+        errors = node.said("level=ERROR") - node.said("MaaS: Prometheus ends; its next start follows")
+        check(errors == 0, f"{node.name}: {errors} errors in its log")
+
+
+def main():
+    work = tempfile.mkdtemp()
+    memory, witness = Memory(sys.argv[1], work), Witness()
+    pair = Pair(*(Node(name, sys.argv[2], work, memory, witness) for name in "ab"), witness)
+    failed = True
+    try:
+        run(memory, pair, sys.argv[3])
+        failed = False
+    except AssertionError as err:
+        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
+    finally:
+        for process in [pair.leader, pair.standby, memory]:
+            if process.process and process.process.poll() is None:
+                process.process.kill()
+        if not failed:
+            shutil.rmtree(work)
+
+
+main()
