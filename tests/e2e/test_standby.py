@@ -4,7 +4,8 @@
 Usage: test_standby.py MAASD PROMETHEUS PROMTOOL
 
 A witness is the target of both and stands in the place of their Alertmanager: it knows who scraped it, and who sent
-alerts. The one that leads is ended, killed, and stopped for a while; each time the other one has to go on.
+alerts. The one that leads is ended, killed, killed and started again, and stopped for a while; each time the other
+one has to go on.
 """
 import calendar
 import collections
@@ -88,9 +89,10 @@ class Node(Prometheus):
                    f"static_configs: [{{targets: ['{witness.address}']}}]}}]\n")
 
     def follow(self):
-        """Starts it, and waits until it has caught up."""
+        """Starts it, if it has ended, and waits until it has caught up."""
         began = time.time()
-        self.begin()
+        if not self.process or self.process.poll() is not None:
+            self.begin()
         eventually(60, f"{self.name} to follow", self.follows)
         return began
 
@@ -223,6 +225,17 @@ def is_killed(pair):
     pair.keeps_samples(logged)
 
 
+def is_started_again(pair):
+    """At once, as by systemd: it has a log to replay, so the lead is for who has done so."""
+    print("kill -9, and a start", flush=True)
+    logged = pair.settle()
+    killed = time.time()
+    pair.leader.kill()
+    pair.leader.begin()
+    pair.within(LEASE_S / 2, killed, pair.takes_over(), "death to ready")
+    pair.keeps_samples(logged)
+
+
 def is_stopped(pair):
     print("SIGSTOP, SIGCONT", flush=True)
     old = pair.leader
@@ -257,7 +270,7 @@ def run(memory, pair, promtool):
     pair.leader.start()
     pair.standby_is_silent(pair.standby.follow())
     judge_metrics(pair.standby, promtool)
-    for death in [is_ended, is_killed, is_stopped]:
+    for death in [is_ended, is_killed, is_started_again, is_stopped]:
         pair.tries(death)
     for node in [pair.standby, pair.leader]:
         check(node.end(signal.SIGTERM) == 0, f"{node.name} ended with {node.process.returncode} at SIGTERM")

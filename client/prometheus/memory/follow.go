@@ -17,8 +17,12 @@ import (
 // tries to take the name until it is free. Meanwhile it has a session of another name, which it shares with other
 // standbys: it gives no rights, and lets an operator see that it is there (maas prometheus status).
 
-// leadInterval lies between two looks at whether it is known who leads.
-const leadInterval = 20 * time.Millisecond
+const (
+	// leadInterval lies between two looks at whether it is known who leads.
+	leadInterval = 20 * time.Millisecond
+	// standbyTime is how long a name that has just become free is left to a standby, which tries four times as often.
+	standbyTime = time.Second
+)
 
 // ErrLost is what a leader ends with that has lost the name to its standby.
 var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")

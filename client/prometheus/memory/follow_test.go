@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"maas/client/go"
 	"maas/client/prometheus/maastest"
 )
 
@@ -46,4 +47,42 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 	require.True(t, leads(m))
 	m.o.Follow = true
 	require.True(t, leads(m))
+}
+
+func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_standby(t *testing.T) {
+	server := maastest.Start(t)
+	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	first, _, err := openLogged(t, o)
+	require.NoError(t, err)
+	first.place.release() // As if it had been killed.
+	defer func() { require.NoError(t, first.Close()) }()
+
+	taken := make(chan *maas.Client)
+	go func() {
+		for {
+			time.Sleep(standbyTime / 4)
+			if c, err := maas.Open(context.Background(), first.o.client()); err == nil {
+				taken <- c
+				return
+			}
+		}
+	}()
+	second, _, err := openLogged(t, o)
+	require.NoError(t, err)
+	require.True(t, second.Following())
+	require.NoError(t, (<-taken).Close())
+}
+
+func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
+	server := maastest.Start(t)
+	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	first, _, err := openLogged(t, o)
+	require.NoError(t, err)
+	first.place.release()
+	second, _, err := openLogged(t, o)
+	require.NoError(t, err)
+	require.False(t, second.Following())
+	require.True(t, second.Up())
+	require.NoError(t, second.Close())
+	require.NoError(t, first.Close())
 }

@@ -77,7 +77,8 @@ func (p *place) release() {
 }
 
 // endPredecessor ends the session of the process that held this place before. What that sent last may still
-// arrive: it is of the log that lies here, or of chunk files that nothing is appended to any more.
+// arrive: it is of the log that lies here, or of chunk files that nothing is appended to any more. The name is for a
+// standby then, if there is one: it is ready sooner than this process, which has to replay the log.
 func (m *Manager) endPredecessor(ctx context.Context) {
 	s := m.State()
 	if m.place.name == "" || s.Place != m.place.name || s.Session == "" {
@@ -87,6 +88,10 @@ func (m *Manager) endPredecessor(ctx context.Context) {
 	defer cancel()
 	if err := maas.EndSession(ctx, m.o.client(), s.Session); err != nil {
 		m.o.Logger.Debug("MaaS: the predecessor's session ends by its lease", "err", err)
+		return
+	}
+	if m.o.Follow {
+		sleep(ctx, standbyTime)
 	}
 }
 
