@@ -91,9 +91,11 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			require.NoError(t, err)
 			n := &node{Manager: m, tail: Start(m, Options{Dir: d.dir, Chunks: true, Logger: slog.New(slog.DiscardHandler)})}
 			for _, dir := range []string{"chunk_snapshot.000000.0000000012", "chunk_snapshot.000000.0000307200"} {
-				require.NoError(t, os.Mkdir(filepath.Join(d.dir, dir), 0o777))
-				d.append(filepath.Join(dir, "00000000"), segmentSize)
-				d.append(filepath.Join(dir, "00000001"), 77)
+				tmp := dir + ".tmp" // It gets its name when it is complete.
+				require.NoError(t, os.Mkdir(filepath.Join(d.dir, tmp), 0o777))
+				d.append(filepath.Join(tmp, "00000000"), segmentSize)
+				d.append(filepath.Join(tmp, "00000001"), 77)
+				require.NoError(t, os.Rename(filepath.Join(d.dir, tmp), filepath.Join(d.dir, dir)))
 			}
 			n.stop(t)
 			if chunksLost {
