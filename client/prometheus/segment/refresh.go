@@ -43,3 +43,10 @@ func (f *File) Full() bool {
 	e := &f.extents[len(f.extents)-1]
 	return int64(e.length) == e.capacity || e.flags&flagLast != 0
 }
+
+// Epoch is that of the file's writer.
+func (f *File) Epoch() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.epoch
+}
