@@ -15,6 +15,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
 	"maas/client/go"
 	"maas/client/prometheus/memory"
 	"maas/client/prometheus/segment"
@@ -50,12 +52,14 @@ type StartOver struct {
 func (e *StartOver) Error() string { return fmt.Sprintf("following begins anew: %v", e.Err) }
 func (e *StartOver) Unwrap() error { return e.Err }
 
-// Follower is the copy of a leader's log. Its methods are for one goroutine, that of the head.
+// Follower is the copy of a leader's log. Its methods are for one goroutine, that of the head; Close
+// comes last.
 type Follower struct {
 	dir    string
 	memory *memory.Manager
 	stop   <-chan struct{}
 	ctx    context.Context
+	cancel context.CancelFunc
 	logger *slog.Logger
 	settle time.Duration
 
@@ -68,6 +72,7 @@ type Follower struct {
 	behind     int64
 
 	head, next mintimes
+	late       map[chunks.HeadSeriesRef]struct{}
 	led        time.Time // When it was tried to take the name last.
 	given      time.Time // When the head got a batch last.
 	caughtUp   bool
@@ -94,25 +99,53 @@ type FollowOptions struct {
 // without an error: the name is this process's, for the leader is gone.
 func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { // For as long as the process lives.
-		<-stop
-		cancel()
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
 	}()
 	f := &Follower{
-		dir: o.Dir, memory: m, stop: stop, ctx: ctx, logger: o.Logger, settle: cmp.Or(o.Settle, settleTime), checkpoint: -1, lastWBL: -1,
+		dir: o.Dir, memory: m, stop: stop, ctx: ctx, cancel: cancel, logger: o.Logger, settle: cmp.Or(o.Settle, settleTime), checkpoint: -1, lastWBL: -1,
 		head: mintimes{time: math.MinInt64}, next: mintimes{time: math.MinInt64},
 	}
-	for {
+	begun, err := f.beginOrLead()
+	if !begun {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// beginOrLead waits for a log to follow. It says whether there is one; without one, and without an error, this
+// process leads.
+func (f *Follower) beginOrLead() (begun bool, err error) {
+	for again := time.Now(); ; {
 		if f.tryToLead() {
-			return nil, nil
+			return false, nil
 		}
-		begun, err := f.begin()
-		if begun || err != nil && !f.passes(err) {
-			return f, err
+		if !time.Now().Before(again) {
+			begun, err := f.begin()
+			if begun || err != nil && !f.passes(err) {
+				return begun, err
+			}
+			if errors.Is(err, errWrongBytes) { // Perhaps for as long as the leader lives; all was read.
+				f.complain(err)
+				again = time.Now().Add(listInterval)
+			}
 		}
 		if !f.sleep() {
-			return nil, ErrStopped
+			return false, ErrStopped
 		}
+	}
+}
+
+// Close gives up what is held. The copy stays where it is.
+func (f *Follower) Close() {
+	f.cancel()
+	if f.current != nil {
+		_ = f.current.file.Close() // It may be closed already.
 	}
 }
 
@@ -141,7 +174,7 @@ func (f *Follower) begin() (bool, error) {
 			return false, err
 		}
 	}
-	if n := len(l.Files); n > 0 && len(plan[2]) > 0 {
+	if len(plan[2]) > 0 {
 		if err := f.placeholder(plan[2][len(plan[2])-1].Name()); err != nil {
 			return false, err
 		}
@@ -197,15 +230,17 @@ func (f *Follower) Next() (more bool, err error) {
 		case fresh && (f.leading || !f.caughtUp || f.behind > fetchBudget/2 || begun.Sub(f.given) >= batchInterval):
 			f.given = begun
 			return true, nil
-		case !fresh && f.replayedAll():
-			f.caughtUp = true
-			if f.leading {
-				return true, f.end()
+		case fresh || !f.replayedAll():
+		case f.leading:
+			if err := f.end(); err == nil || !f.passes(err) {
+				return true, err
 			}
+		default:
+			f.caughtUp = true
 			f.memory.Metrics().Replayed(begun)
 		}
-		if f.mayTruncate(begun) {
-			return true, nil
+		if may, err := f.mayTruncate(begun); may || err != nil && !f.passes(err) {
+			return may, err
 		}
 		if !f.leading && f.caughtUp && f.tryToLead() {
 			f.leading = true
@@ -228,6 +263,9 @@ func (f *Follower) CaughtUp() bool { return f.caughtUp }
 
 // MinValidTime is where the head may begin by now; math.MinInt64: where the log does.
 func (f *Follower) MinValidTime() int64 { return f.head.time }
+
+// LateSeries are the numbers of series that have late samples, which the head does not have.
+func (f *Follower) LateSeries() map[chunks.HeadSeriesRef]struct{} { return f.late }
 
 // Ends are the highest numbers of segments that the leader used, of the WAL and of the WBL, -1 for none. They are
 // known once Next has said that there is no more.
@@ -257,20 +295,20 @@ func (f *Follower) tryToLead() bool {
 
 // passes says whether an error is one that passes by itself.
 func (f *Follower) passes(err error) bool {
-	var local *os.PathError
-	switch startOver := (*StartOver)(nil); {
-	case errors.As(err, &startOver), errors.As(err, &local), errors.Is(err, ErrStopped):
+	var (
+		startOver *StartOver
+		local     *os.PathError
+		rename    *os.LinkError
+	)
+	if errors.As(err, &startOver) || errors.As(err, &local) || errors.As(err, &rename) || errors.Is(err, ErrStopped) {
 		return false
-	case errors.Is(err, errWrongBytes):
-		f.wrong++
-		f.listed = time.Time{}
-		return f.wrong < wrongLimit
 	}
 	f.listed = time.Time{}
-	if !errors.Is(err, segment.ErrFreed) && !maas.IsNotFound(err) { // Else it was freed since it was listed.
-		f.complain(err)
-		f.memory.LookAnew()
+	if errors.Is(err, errWrongBytes) || errors.Is(err, segment.ErrFreed) || maas.IsNotFound(err) {
+		return true // It was written, or freed, since it was listed.
 	}
+	f.complain(err)
+	f.memory.LookAnew()
 	return true
 }
 
@@ -304,17 +342,40 @@ func (f *Follower) published(mint int64) {
 	}
 }
 
-// mayTruncate says whether the head may begin later than it was told.
-func (f *Follower) mayTruncate(begun time.Time) bool {
+// mayTruncate says whether the head may begin later than it was told. Which series stay for their late samples alone
+// is known by then.
+func (f *Follower) mayTruncate(begun time.Time) (bool, error) {
 	if f.leading || f.next.time <= f.head.time || begun.Sub(f.next.seen) < f.settle || !f.replayedAll() {
-		return false
+		return false, nil
 	}
-	f.head = f.next
-	return true
+	next := f.next
+	if err := f.relist(); err != nil {
+		return false, err
+	}
+	if err := f.readLate(); err != nil {
+		return false, err
+	}
+	f.head = next
+	return true, nil
 }
 
 // look sees what is new in remote memory, and brings it here.
 func (f *Follower) look() error {
+	err := f.lookOnce()
+	switch {
+	case err == nil:
+		f.wrong = 0
+	case errors.Is(err, errWasCut):
+		return &StartOver{"cut", err}
+	case errors.Is(err, errWrongBytes):
+		if f.wrong++; f.wrong >= wrongLimit {
+			return &StartOver{"damaged", err}
+		}
+	}
+	return err
+}
+
+func (f *Follower) lookOnce() error {
 	mem, err := f.memory.Look(f.ctx)
 	if err != nil {
 		return err
@@ -329,7 +390,9 @@ func (f *Follower) look() error {
 		f.listSoon()
 		return nil
 	}
-	if err := file.Refresh(f.ctx, mem); err != nil {
+	if err := file.Refresh(f.ctx, mem); errors.Is(err, segment.ErrFreed) && f.hasAllOf(file) {
+		return f.step(file) // All of it is here, and a checkpoint stands for it there.
+	} else if err != nil {
 		return err
 	}
 	f.published(file.MinTime())
@@ -339,20 +402,22 @@ func (f *Follower) look() error {
 		f.memory.Metrics().BytesRead.WithLabelValues(segment.WAL.String()).Add(float64(len(p)))
 		return file.ReadAt(ctx, mem, p, off)
 	})
-	switch {
-	case errors.Is(err, errWasCut), errors.Is(err, errWrongBytes) && f.wrong >= wrongLimit:
-		return &StartOver{"cut", err}
-	case err != nil:
+	if err != nil {
 		return err
 	}
-	f.wrong = 0
 	if file.Full() && !more {
-		if last, _ := file.Last(); !last || f.find(f.current.number+1) == nil {
+		if last, _ := file.Last(); !last {
 			f.listSoon() // What comes next is not listed yet.
 		}
 	}
 	f.count()
 	return f.step(file)
+}
+
+// hasAllOf says whether a segment is complete, and all of it is here, as far as was seen.
+func (f *Follower) hasAllOf(file *segment.File) bool {
+	last, _ := file.Last()
+	return last && file.Name().Number == f.current.number && f.current.length == file.Len()
 }
 
 // listSoon lets the next look list, if the last list is not from a moment ago.
@@ -364,11 +429,12 @@ func (f *Follower) listSoon() {
 
 // step goes on with the next segment, when all of one was replayed.
 func (f *Follower) step(file *segment.File) error {
-	if last, _ := file.Last(); !last || f.current.length < file.Len() || f.current.fresh() {
+	if !f.hasAllOf(file) || f.current.fresh() {
 		return nil
 	}
 	number := f.current.number + 1
 	if f.find(number) == nil {
+		f.listSoon()
 		return nil
 	}
 	if err := f.current.end(); err != nil {
@@ -406,172 +472,15 @@ func (f *Follower) count() {
 	}
 }
 
-// replayedAll says whether nothing is left that remote memory is known to have, but for a torn record.
+// replayedAll says whether nothing is left that remote memory is known to have, but for a torn record. Where that has
+// less than is here, its leader copies it anew, and may have more. Who leads has the most that there is.
 func (f *Follower) replayedAll() bool {
 	if f.current.fresh() || f.listed.IsZero() || f.find(f.current.number+1) != nil {
 		return false
 	}
-	file := f.find(f.current.number)
-	return file == nil || f.current.length >= file.Len()
-}
-
-// relist looks for new segments, and for a new checkpoint.
-func (f *Follower) relist() error {
-	mem, l, err := f.list()
-	if err != nil {
-		return err
+	stored := int64(0)
+	if file := f.find(f.current.number); file != nil {
+		stored = file.Len()
 	}
-	plan, _, err := planRestore(l.Files, false)
-	if err != nil || len(plan) == 0 {
-		// The server lost it, and the leader copies it anew.
-		return errors.Join(errors.New("remote memory does not hold the beginning of the leader's log at present"), err)
-	}
-	wal := plan[1]
-	if len(wal) > 0 && wal[0].Name().Number > f.current.number {
-		before := f.find(f.current.number)
-		if before == nil || wal[0].Name().Number > f.current.number+1 || f.current.fresh() || f.current.length < before.Len() {
-			return &StartOver{"truncated", fmt.Errorf("the leader's log begins with segment %d by now, and this copy is in segment %d", wal[0].Name().Number, f.current.number)}
-		}
-		wal = slices.Insert(slices.Clone(wal), 0, before) // All of it is here.
-	}
-	plan[1] = wal
-	f.took(plan, l)
-	if c := plan[0]; c != nil && int64(c[0].Name().Number) > f.checkpoint && c[0].Name().Number < f.current.number {
-		return f.bringCheckpoint(mem, c)
-	}
-	return nil
-}
-
-// bringCheckpoint brings a checkpoint here, and deletes what it replaces.
-func (f *Follower) bringCheckpoint(mem segment.Memory, parts []*segment.File) error {
-	if len(parts) == 0 {
-		return nil
-	}
-	tmp := filepath.Join(f.dir, restoreDir)
-	if err := os.RemoveAll(tmp); err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	r := restorer{ctx: f.ctx, tmp: tmp, metrics: f.memory.Metrics(), logger: f.logger, read: func(call func(context.Context, segment.Memory) error) error {
-		ctx, cancel := context.WithTimeout(f.ctx, readTimeout)
-		defer cancel()
-		return call(ctx, mem)
-	}}
-	for _, part := range parts {
-		whole, err := r.write(part)
-		if err == nil && !whole {
-			err = fmt.Errorf("%s: %w", part.Name(), errWrongBytes)
-		}
-		if err != nil {
-			return errors.Join(err, r.syncs.Wait())
-		}
-	}
-	if err := r.syncs.Wait(); err != nil {
-		return err
-	}
-	from, to := filepath.Dir(r.path(parts[0].Name(), 0)), filepath.Dir(f.path(parts[0].Name()))
-	if err := errors.Join(memory.SyncDir(from), os.Rename(from, to), memory.SyncDir(filepath.Dir(to))); err != nil {
-		return err
-	}
-	f.checkpoint = int64(parts[0].Name().Number)
-	return f.deleteBefore(uint32(f.checkpoint))
-}
-
-// deleteBefore deletes what a checkpoint stands for.
-func (f *Follower) deleteBefore(checkpoint uint32) error {
-	dir := filepath.Join(f.dir, "wal")
-	segments, err := listNumbered(dir, segment.Name{Kind: segment.WAL})
-	if err != nil {
-		return err
-	}
-	for _, s := range segments {
-		if s.name.Number <= checkpoint {
-			err = errors.Join(err, os.Remove(s.path))
-		}
-	}
-	old, globErr := filepath.Glob(filepath.Join(dir, checkpointPrefix+"*"))
-	for _, path := range old {
-		if filepath.Base(path) != fmt.Sprintf("%s%08d", checkpointPrefix, checkpoint) {
-			err = errors.Join(err, os.RemoveAll(path))
-		}
-	}
-	return errors.Join(err, globErr)
-}
-
-// end makes the copy a log of this directory's own: all of it is here, late samples too.
-func (f *Follower) end() error {
-	if err := f.current.end(); err != nil {
-		return err
-	}
-	if err := f.bringLate(); err != nil {
-		return err
-	}
-	f.head = f.next
-	if err := f.memory.EndFollowing(); err != nil {
-		return err
-	}
-	f.ended = true
-	return nil
-}
-
-// bringLate brings the WBL, without its markers.
-func (f *Follower) bringLate() error {
-	mem, err := f.memory.Look(f.ctx)
-	if err != nil {
-		return err
-	}
-	for _, file := range f.wbl {
-		b, err := readWhole(f.ctx, mem, file)
-		if err != nil {
-			return err
-		}
-		tmp := filepath.Join(f.dir, restoreDir)
-		if b, err = withoutMarkers(b, tmp, f.logger); err != nil {
-			return err
-		}
-		path := f.path(file.Name())
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), writeSynced(path, b)); err != nil {
-			return err
-		}
-		f.lastWBL = int(file.Name().Number)
-	}
-	if len(f.wbl) == 0 {
-		return nil
-	}
-	// What was here before the leader's first one held the place.
-	local, err := listLog(f.dir, segment.WBL)
-	for _, l := range local {
-		if l.name.Number < f.wbl[0].Name().Number {
-			err = errors.Join(err, os.Remove(l.path))
-		}
-	}
-	return err
-}
-
-// readWhole reads a file as far as its bytes are what its writer wrote.
-func readWhole(ctx context.Context, mem segment.Memory, f *segment.File) ([]byte, error) {
-	out := make([]byte, 0, f.Len())
-	for _, p := range f.Pieces() {
-		b := make([]byte, p.Length)
-		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		err := f.ReadAt(ctx, mem, b, p.Offset)
-		cancel()
-		if err != nil {
-			return nil, err
-		}
-		if segment.Checksum(b) != p.CRC {
-			return nil, &StartOver{"damaged", fmt.Errorf("%s at %d: %w", f.Name(), p.Offset, errWrongBytes)}
-		}
-		out = append(out, b...)
-	}
-	return out, nil
-}
-
-func writeSynced(path string, b []byte) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(b)
-	return errors.Join(err, file.Sync(), file.Close())
+	return f.current.length == stored || f.leading && f.current.length > stored
 }

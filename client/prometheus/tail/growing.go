@@ -38,7 +38,8 @@ var (
 type growing struct {
 	number uint32
 	file   *os.File
-	length int64 // Of the file.
+	length int64  // Of the file.
+	epoch  uint64 // Of who wrote the remote one.
 
 	piece int64  // Where the piece begins that was fetched last,
 	sum   uint32 // and its checksum so far.
@@ -84,11 +85,15 @@ func (g *growing) fresh() bool { return g.given < g.whole }
 // fetch brings what the remote segment has more than the local file, each piece by its checksum, which is also that
 // of what was fetched before. more says that there is still more.
 func (g *growing) fetch(f *segment.File, read readFunc) (more bool, err error) {
+	if last, _ := f.Last(); f.Len() < g.length && f.Epoch() != g.epoch && !last {
+		return false, nil // The server lost it, and it is being copied anew.
+	}
 	if f.Len() < g.length {
 		if err := g.cut(f.Len()); err != nil {
 			return false, err
 		}
 	}
+	g.epoch = f.Epoch()
 	budget := int64(fetchBudget)
 	for _, p := range f.Pieces() {
 		if p.Offset+p.Length <= g.length {
@@ -157,7 +162,8 @@ func (g *growing) cut(n int64) error {
 
 // extend finds the whole records in what is new.
 func (g *growing) extend() error {
-	in := bufio.NewReaderSize(io.NewSectionReader(g.file, g.next, g.length-g.next), 64<<10)
+	left := g.length - g.next
+	in := bufio.NewReaderSize(io.NewSectionReader(g.file, g.next, left), int(min(64<<10, left)))
 	for g.next < g.length {
 		head, err := in.Peek(1)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
@@ -22,7 +23,10 @@ import (
 // withoutMarkers returns the whole records of a segment of a WBL, but for its markers: the very bytes where there is
 // none. tmp is a directory to work in, which must not exist.
 func withoutMarkers(b []byte, tmp string, logger *slog.Logger) ([]byte, error) {
-	b = b[:validEndOf(bytes.NewReader(b))]
+	end := validEndOf(bytes.NewReader(b))
+	if filled := len(b)%logPage == 0 && len(bytes.Trim(b[end:], "\x00")) == 0; !filled {
+		b = b[:end]
+	}
 	decoder := record.NewDecoder(nil, logger)
 	var records [][]byte
 	markers := false
@@ -58,4 +62,35 @@ func withoutMarkers(b []byte, tmp string, logger *slog.Logger) ([]byte, error) {
 		out = append(out, part...)
 	}
 	return out, err
+}
+
+// addSeries adds to a set the numbers of the series that a segment of a WBL has samples of, but for records that cannot
+// be read, which a database will say.
+func addSeries(set map[chunks.HeadSeriesRef]struct{}, b []byte, logger *slog.Logger) {
+	decoder := record.NewDecoder(nil, logger)
+	var (
+		samples         []record.RefSample
+		histograms      []record.RefHistogramSample
+		floatHistograms []record.RefFloatHistogramSample
+	)
+	for r := wlog.NewReader(bytes.NewReader(b)); r.Next(); {
+		samples, histograms, floatHistograms = samples[:0], histograms[:0], floatHistograms[:0]
+		switch decoder.Type(r.Record()) {
+		case record.Samples, record.SamplesV2:
+			samples, _ = decoder.Samples(r.Record(), samples)
+		case record.HistogramSamples, record.CustomBucketsHistogramSamples, record.HistogramSamplesV2:
+			histograms, _ = decoder.HistogramSamples(r.Record(), histograms)
+		case record.FloatHistogramSamples, record.CustomBucketsFloatHistogramSamples, record.FloatHistogramSamplesV2:
+			floatHistograms, _ = decoder.FloatHistogramSamples(r.Record(), floatHistograms)
+		}
+		for _, s := range samples {
+			set[s.Ref] = struct{}{}
+		}
+		for _, s := range histograms {
+			set[s.Ref] = struct{}{}
+		}
+		for _, s := range floatHistograms {
+			set[s.Ref] = struct{}{}
+		}
+	}
 }

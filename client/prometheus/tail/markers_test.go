@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/require"
+)
+
+// lateLog is a segment of a WBL with records.
+func lateLog(t *testing.T, c compression.Type, records ...[]byte) []byte {
+	dir := filepath.Join(t.TempDir(), "wbl")
+	w, err := wlog.NewSize(nil, nil, dir, 128*logPage, c)
+	require.NoError(t, err)
+	require.NoError(t, w.Log(records...))
+	require.NoError(t, w.Close())
+	b, err := os.ReadFile(wlog.SegmentName(dir, 0))
+	require.NoError(t, err)
+	return b
+}
+
+func recordsOf(t *testing.T, b []byte) (list [][]byte) {
+	r := wlog.NewReader(bytes.NewReader(b))
+	for r.Next() {
+		list = append(list, bytes.Clone(r.Record()))
+	}
+	require.NoError(t, r.Err())
+	return list
+}
+
+func TestMarkers__are_left_out(t *testing.T) {
+	var enc record.Encoder
+	sample := func(ref chunks.HeadSeriesRef) []byte {
+		samples := make([]record.RefSample, 2000)
+		for i := range samples {
+			samples[i] = record.RefSample{Ref: ref, T: int64(i * i), V: float64(i * 7)}
+		}
+		return enc.Samples(samples, nil)
+	}
+	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
+	logger := slog.New(slog.DiscardHandler)
+	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
+		tmp := filepath.Join(t.TempDir(), "tmp")
+		without := lateLog(t, c, sample(1), sample(2), sample(3))
+		got, err := withoutMarkers(without, tmp, logger)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(without, got), "nothing is written anew without a reason")
+		require.NoDirExists(t, tmp)
+
+		got, err = withoutMarkers(without[:ends(without)[2]-3], tmp, logger)
+		require.NoError(t, err)
+		require.Equal(t, recordsOf(t, without)[:2], recordsOf(t, got), "a torn end is cut")
+
+		with := lateLog(t, c, marker, sample(1), marker, sample(2), sample(3), marker)
+		got, err = withoutMarkers(with, tmp, logger)
+		require.NoError(t, err)
+		require.Equal(t, recordsOf(t, without), recordsOf(t, got))
+		require.NoDirExists(t, tmp)
+
+		got, err = withoutMarkers(with[:ends(with)[3]-3], tmp, logger)
+		require.NoError(t, err)
+		require.Equal(t, recordsOf(t, without)[:1], recordsOf(t, got))
+	}
+	for _, b := range [][]byte{{}, {1, 0}, lateLog(t, compression.None, marker)} {
+		got, err := withoutMarkers(b, filepath.Join(t.TempDir(), "tmp"), logger)
+		require.NoError(t, err)
+		require.Empty(t, got)
+	}
+}
+
+func TestAddSeries__finds_samples_of_all_kinds(t *testing.T) {
+	var enc record.Encoder
+	h := &histogram.Histogram{Count: 1, Sum: 1}
+	histograms, _ := enc.HistogramSamples([]record.RefHistogramSample{{Ref: 4, T: 1, H: h}}, nil)
+	floats, _ := enc.FloatHistogramSamples([]record.RefFloatHistogramSample{{Ref: 5, T: 1, FH: h.ToFloat(nil)}}, nil)
+	b := lateLog(t, compression.Snappy,
+		enc.Samples([]record.RefSample{{Ref: 1, T: 5}, {Ref: 3, T: 1}}, nil),
+		enc.MmapMarkers([]record.RefMmapMarker{{Ref: 9, MmapRef: 1}}, nil), histograms, floats, []byte{2, 255})
+	set := map[chunks.HeadSeriesRef]struct{}{}
+	addSeries(set, b, slog.New(slog.DiscardHandler))
+	require.Equal(t, map[chunks.HeadSeriesRef]struct{}{1: {}, 3: {}, 4: {}, 5: {}}, set)
+}
