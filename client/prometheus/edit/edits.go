@@ -50,7 +50,7 @@ var edits = []edit{
 		"\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n\tdefer h.lockPasses()()\n"},
 	// A take-over without blocks begins where the first head did.
 	{headGo, "\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n", 1,
-		"\tminValidTime = h.minValidTimeOfStore(minValidTime)\n\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n"},
+		"\tminValidTime = h.minValidTimeOfStore(minValidTime)\n\th.follow = following{active: h.opts.FollowedLog != nil}\n\th.minValidTime.Store(minValidTime)\n\tdefer h.resetWLReplayResources()\n"},
 	// A standby's replay goes on, for as long as its leader lives.
 	{headGo, "\twalReplayDuration := time.Since(walReplayStart)\n", 1,
 		"\tif err := h.followLog(syms, multiRef); err != nil {\n\t\treturn err\n\t}\n\twalReplayDuration := time.Since(walReplayStart)\n"},
@@ -74,6 +74,8 @@ var edits = []edit{
 	headOpts.ChunkPassInterval = opts.HeadChunkPassInterval
 	headOpts.FollowedLog = opts.FollowedLog
 `},
+	// A standby may have late samples of its leader's.
+	{dbGo, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 {\n", 1, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 || opts.FollowedLog != nil {\n"},
 	{dbGo, "\tif initErr := db.head.Init(minValidTime); initErr != nil {\n", 1,
 		"\tif initErr := db.head.Init(minValidTime); initErr != nil {\n\t\tif isFollowError(initErr) {\n\t\t\treturn nil, initErr\n\t\t}\n"},
 
