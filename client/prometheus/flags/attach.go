@@ -84,7 +84,9 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 		_ = m.Close() // The next start need not wait for the lease.
 		n.Exit(err)
 	}
+	n.attached.Store(a) // Probes are told what it waits for.
 	if err := a.begin(ctx, stop); err != nil {
+		n.attached.Store(nil)
 		return nil, errors.Join(err, m.Close())
 	}
 	return a, nil
@@ -280,5 +282,8 @@ func (a *Attachment) Detach() {
 	a.tail.Close()
 	if err := a.memory.Close(); err != nil {
 		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)
+	}
+	if a.follower != nil {
+		a.follower.Close()
 	}
 }

@@ -30,6 +30,7 @@ type Node struct {
 
 	restarts map[string]int // Of the following, by reason.
 	attached atomic.Pointer[Attachment]
+	opened   atomic.Bool // Open is through: who closes it is not the one that opens it.
 
 	// Exit ends the process; for tests to replace.
 	Exit func(error)
@@ -73,11 +74,11 @@ func (n *Node) try(stop <-chan struct{}, snapshot bool, reg prometheus.Registere
 	for reason, count := range n.restarts {
 		a.memory.Metrics().Restarts.WithLabelValues(reason).Add(float64(count))
 	}
-	n.attached.Store(a)
 	if err := open(reg, a); err != nil {
-		n.Close()
+		n.detach()
 		return err
 	}
+	n.opened.Store(true)
 	return nil
 }
 
@@ -103,9 +104,9 @@ func (n *Node) Return(db blocks.Database) {
 }
 
 // HandOver ends the lead, before what takes long of a shutdown: the last of the log is copied, and the name is free.
-// Nothing is appended any more. It does nothing where there can be no standby.
+// Nothing is appended any more. It does nothing where there can be no standby, nor before Open has returned.
 func (n *Node) HandOver() {
-	if a := n.attached.Load(); a != nil && n.c.Follow && !a.memory.Following() {
+	if n.c.Follow && n.opened.Load() && n.attached.Load() != nil {
 		begun := time.Now()
 		n.logger.Info("MaaS: handing over", "owner", n.c.Owner)
 		n.Close()
@@ -113,8 +114,15 @@ func (n *Node) HandOver() {
 	}
 }
 
-// Close copies what the log got last and ends the session. A second time it does nothing.
+// Close copies what the log got last and ends the session. A second time it does nothing, nor before Open has returned,
+// which closes what it could not open.
 func (n *Node) Close() {
+	if n.opened.Load() {
+		n.detach()
+	}
+}
+
+func (n *Node) detach() {
 	if a := n.attached.Swap(nil); a != nil {
 		a.Detach()
 	}
