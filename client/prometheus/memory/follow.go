@@ -55,13 +55,20 @@ func (m *Manager) follow(why error) {
 	close(m.done) // Nothing watches the server but who follows.
 }
 
-// lostName says of what connect returned that a leader is none any more. That the name is taken may be its own doing:
-// at the server, a session that it has given up lives a moment longer. So it looks twice.
+// lostName says of what connect returned that another leads. That the name is taken may be this process's own doing:
+// at the server, a session that it has given up lives a moment longer. So it looks twice; and for longer than a lease
+// where it began without the server, for then a predecessor of its own may have died with the name.
 func (m *Manager) lostName(err error) bool {
-	taken := errors.Is(err, maas.ErrNameTaken)
-	before := m.taken
-	m.taken = taken
-	return m.o.Follow && m.arena.Load() != nil && (taken && before || errors.Is(err, ErrFenced))
+	first := m.takenSince
+	switch {
+	case !errors.Is(err, maas.ErrNameTaken):
+		m.takenSince = time.Time{}
+		return m.o.Follow && errors.Is(err, ErrFenced)
+	case first.IsZero():
+		m.takenSince = time.Now()
+		return false
+	}
+	return m.o.Follow && (m.arena.Load() != nil || time.Since(first) > SessionTTL)
 }
 
 // Leads says whether this process still leads: whether what only one may do can be done. Who was stopped for longer

@@ -7,82 +7,127 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"maas/client/go"
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/segment"
 )
 
-// leads says what Leads says to somebody who has little time.
-func leads(m *Manager) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*leadInterval)
-	defer cancel()
-	return m.Leads(ctx)
+func TestFollow__who_becomes_a_standby(t *testing.T) {
+	server, dead := maastest.Start(t), maastest.Start(t)
+	dead.Kill()
+	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "led", Follow: true})
+	require.NoError(t, err)
+	require.False(t, leader.Following(), "the name was free")
+	forked := func(context.Context, segment.Memory, *segment.Listing, bool) (Relation, error) { return Forked, nil }
+	for name, c := range map[string]struct {
+		options Options
+		follows bool
+	}{
+		"the name is taken":                            {Options{URL: server.URL, Owner: "led"}, true},
+		"the name is taken, and there is a log":        {Options{URL: server.URL, Owner: "led", Dir: logged(t, t.TempDir())}, true},
+		"the log is another one":                       {Options{URL: server.URL, Owner: "free", Dir: logged(t, t.TempDir()), Compare: forked}, true},
+		"the name is free":                             {Options{URL: server.URL, Owner: "another"}, false},
+		"it has never led, and nobody can be asked":    {Options{URL: dead.URL, Owner: "led"}, true},
+		"it has a log of its own, and nobody is there": {Options{URL: dead.URL, Owner: "led", Dir: logged(t, t.TempDir())}, false},
+	} {
+		c.options.Follow = true
+		m, _, err := openLogged(t, c.options)
+		require.NoError(t, err, name)
+		require.Equal(t, c.follows, m.Following(), name)
+		require.NoError(t, m.Close(), name)
+	}
 }
 
-func TestLeads__is_not_known_between_the_end_of_a_lease_and_the_server_s_answer(t *testing.T) {
+func TestFollow__leads_once_the_name_is_free(t *testing.T) {
+	t.Parallel()
 	server := maastest.Start(t)
-	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	defer func() { require.NoError(t, m.closeClient()) }()
-	require.True(t, leads(m), "its lease runs")
+	lost := make(chan error, 1)
+	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { lost <- err }})
+	require.NoError(t, err)
+	file := segment.New("me", leader.Arena().Epoch, segment.Name{Kind: segment.WAL}, false)
+	require.NoError(t, leader.Write("append", 1, func(ctx context.Context, c *Conn) error { return file.Append(ctx, c, []byte{1}) }))
+	dir := t.TempDir()
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, m.BeginFollowing())
+	state, err := LoadState(dir)
+	require.NoError(t, err)
+	require.True(t, state.Following)
 
-	m.lapsedSession(m.client.Load())
-	require.NoError(t, m.closeClient())
-	require.True(t, leads(m), "it would run")
+	require.True(t, IsFollowed(m.Lead(context.Background())))
+	require.False(t, m.Up())
+	require.ErrorIs(t, allocate(m, 1000), ErrDegraded, "it writes nothing")
+	mem, err := m.Look(context.Background())
+	require.NoError(t, err)
+	allocations, err := mem.List(context.Background(), "me")
+	require.NoError(t, err)
+	require.Len(t, allocations, 1)
 
-	m.leaseEnd = time.Now()
-	require.False(t, leads(m))
-	m.goesOn(m.leaseEnd.Add(-time.Second))
-	require.False(t, leads(m), "the server was asked before")
-	m.goesOn(time.Now())
-	require.True(t, leads(m), "it is out of reach")
+	// The lease lapses.
+	require.NoError(t, maas.EndSession(context.Background(), m.o.client(), leader.State().Session))
+	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
+	require.True(t, m.Up())
+	require.False(t, m.Following())
+	require.Equal(t, leader.Arena().Epoch+1, m.Arena().Epoch)
+	require.NoError(t, allocate(m, 1000))
+	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Promotions))
+	require.Zero(t, m.Metrics().Behind())
+	require.NoError(t, m.EndFollowing())
+	state, err = LoadState(dir)
+	require.NoError(t, err)
+	require.False(t, state.Following)
+	require.Equal(t, m.Arena().Epoch, state.Epoch)
 
-	m.leaseEnd = time.Now()
-	require.NoError(t, m.connect(context.Background()))
-	require.True(t, leads(m), "the name is its own again")
+	leader.trip(maas.ErrSessionLost)
+	select {
+	case err := <-lost:
+		require.ErrorIs(t, err, ErrLost)
+	case <-time.After(time.Minute):
+		require.Fail(t, "the old leader goes on")
+	}
 }
 
-func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
-	m := watched(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
-	require.True(t, leads(m))
-	m.o.Follow = true
-	require.True(t, leads(m))
-}
-
-func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_standby(t *testing.T) {
+// A server that was started anew knows no session, and the leader comes back for its name.
+func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *testing.T) {
+	t.Parallel()
 	server := maastest.Start(t)
-	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
-	first, _, err := openLogged(t, o)
+	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
 	require.NoError(t, err)
-	first.place.release() // As if it had been killed.
-	defer func() { require.NoError(t, first.Close()) }()
-
-	taken := make(chan *maas.Client)
-	go func() {
-		for {
-			time.Sleep(standbyTime / 4)
-			if c, err := maas.Open(context.Background(), first.o.client()); err == nil {
-				taken <- c
-				return
-			}
-		}
-	}()
-	second, _, err := openLogged(t, o)
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.NoError(t, err)
-	require.True(t, second.Following())
-	require.NoError(t, (<-taken).Close())
+	require.True(t, IsFollowed(m.Lead(context.Background())))
+	server.Kill()
+	server.Restart()
+	arena := leader.Arena()
+	for leader.Arena() == arena || !leader.Up() {
+		require.True(t, IsFollowed(m.Lead(context.Background())))
+		time.Sleep(20 * time.Millisecond)
+	}
+	require.True(t, m.Following())
+	require.NoError(t, leader.Close())
+	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
 }
 
-func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
+// Who began without the server leads for itself, until another one turns out to lead.
+func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	server := maastest.Start(t)
-	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
-	first, _, err := openLogged(t, o)
+	server.Kill()
+	m := watched(t, Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true})
+	require.False(t, m.Following())
+	server.Restart()
+	other, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.NoError(t, err)
-	first.place.release()
-	second, _, err := openLogged(t, o)
-	require.NoError(t, err)
-	require.False(t, second.Following())
-	require.True(t, second.Up())
-	require.NoError(t, second.Close())
-	require.NoError(t, first.Close())
+	err = m.connect(context.Background())
+	require.ErrorIs(t, err, maas.ErrNameTaken)
+	for range 3 {
+		require.False(t, m.lostName(err), "perhaps by its own predecessor, which died")
+	}
+	m.takenSince = m.takenSince.Add(-SessionTTL)
+	require.True(t, m.lostName(err))
+	m.o.Follow = false
+	require.False(t, m.lostName(err))
+	require.NoError(t, other.Close())
 }

@@ -130,7 +130,8 @@ type Manager struct {
 	following atomic.Bool
 	reader    *maas.Client // Of who follows, for Look; nil: not connected.
 	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
-	taken     bool         // The name was, when this process tried last to get it back.
+
+	takenSince time.Time // When this process, which leads, found the name taken first; zero: it was not, last time.
 
 	mu       sync.Mutex // Guards what follows.
 	state    State
