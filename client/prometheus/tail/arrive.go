@@ -118,10 +118,20 @@ func (f *Follower) deleteBefore(checkpoint uint32) error {
 	old, globErr := filepath.Glob(filepath.Join(dir, checkpointPrefix+"*"))
 	for _, path := range old {
 		if filepath.Base(path) != fmt.Sprintf("%s%08d", checkpointPrefix, checkpoint) {
-			err = errors.Join(err, os.RemoveAll(path))
+			err = errors.Join(err, emptyFiles(path), os.RemoveAll(path))
 		}
 	}
 	return errors.Join(err, globErr)
+}
+
+// emptyFiles gives the disk back also of files that the head has open: of the first checkpoint, for as long as it
+// follows.
+func emptyFiles(dir string) error {
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		err = errors.Join(err, os.Truncate(filepath.Join(dir, f.Name()), 0))
+	}
+	return err
 }
 
 // end makes the copy a log of this directory's own: all of it is here, late samples too. It may be called again after

@@ -117,6 +117,19 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 		_, err := os.Stat(filepath.Join(s.dir, "wal/checkpoint.00000001"))
 		return err == nil && !exists(filepath.Join(s.dir, "wal/00000001"))
 	})
+	first, err := os.Open(filepath.Join(s.dir, "wal/checkpoint.00000001/00000000")) // As the head does.
+	require.NoError(t, err)
+	defer first.Close()
+	d.checkpoint(2, 1)
+	d.remove("wal/00000002")
+	d.remove("wal/checkpoint.00000001")
+	maastest.Eventually(t, "another one takes its place", func() bool {
+		require.NoError(t, s.looks())
+		return !exists(filepath.Join(s.dir, "wal/checkpoint.00000001"))
+	})
+	info, err := first.Stat()
+	require.NoError(t, err)
+	require.Zero(t, info.Size())
 	require.True(t, s.memory.State().Following)
 	d.append("wal/00000003", 1) // A torn end.
 	n.stop(t)
