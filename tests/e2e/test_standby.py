@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 
 from prometheis import Endpoint, Handler, Memory, Prometheus, eventually
 
@@ -265,13 +266,23 @@ def judge_metrics(node, promtool):
     check(result.returncode == 0, f"promtool: {result.stdout}{result.stderr}")
 
 
+def judge_sessions(memory):
+    """The server knows that one leads, and that one follows."""
+    for name, exclusive in [("standby", True), ("standby@follow", False)]:
+        with urllib.request.urlopen(f"{memory.url}/sessions?name={name}", timeout=60) as answer:
+            sessions = json.load(answer)["sessions"]
+        check([session["exclusive"] for session in sessions] == [exclusive], f"sessions of {name}: {sessions}")
+
+
 def run(memory, pair, promtool):
     memory.start()
     pair.leader.start()
     pair.standby_is_silent(pair.standby.follow())
+    judge_sessions(memory)
     judge_metrics(pair.standby, promtool)
     for death in [is_ended, is_killed, is_started_again, is_stopped]:
         pair.tries(death)
+    judge_sessions(memory)
     for node in [pair.standby, pair.leader]:
         check(node.end(signal.SIGTERM) == 0, f"{node.name} ended with {node.process.returncode} at SIGTERM")
         errors = node.said("level=ERROR") - node.said("MaaS: Prometheus ends; its next start follows")
