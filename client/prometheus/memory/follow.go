@@ -213,6 +213,16 @@ func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
 	return h.BootID, nil
 }
 
+// Holds says whether the name is this process's, as far as its lease tells.
+func (m *Manager) Holds() bool {
+	c := m.client.Load()
+	if c == nil {
+		return false
+	}
+	until, ok := c.Lease()
+	return ok && time.Now().Before(until)
+}
+
 // IsFollowed says of an error of Lead that the name is not free.
 func IsFollowed(err error) bool {
 	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)

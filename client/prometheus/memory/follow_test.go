@@ -71,6 +71,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
 	require.True(t, m.Up())
 	require.False(t, m.Following())
+	require.True(t, m.Holds())
 	require.Equal(t, leader.Arena().Epoch+1, m.Arena().Epoch)
 	require.NoError(t, allocate(m, 1000))
 	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Promotions))
@@ -82,6 +83,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	require.Equal(t, m.Arena().Epoch, state.Epoch)
 
 	leader.trip(maas.ErrSessionLost)
+	maastest.Eventually(t, "it knows", func() bool { return !leader.Holds() })
 	select {
 	case err := <-lost:
 		require.ErrorIs(t, err, ErrLost)

@@ -231,6 +231,8 @@ func (f *Follower) Next() (more bool, err error) {
 			f.given = begun
 			return true, nil
 		case fresh || !f.replayedAll():
+		case f.leading && !f.memory.Holds(): // It slept for so long that another may lead by now.
+			f.listed = time.Time{}
 		case f.leading:
 			if err := f.end(); err == nil || !f.passes(err) {
 				return true, err
