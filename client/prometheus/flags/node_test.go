@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -143,5 +144,37 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 		return replay(a)
 	}), tail.ErrStopped)
 	n.HandOver()
+	n.Close()
+}
+
+// What a standby finds in the last records, when the name is its own already: it begins anew as who takes over.
+func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	leader := leads(t, server.URL)
+	n, _ := newNode(t, server.URL)
+	calls := 0
+	require.NoError(t, n.Open(nil, false, func(_ prometheus.Registerer, a *Attachment) error {
+		if calls++; calls == 2 {
+			require.Nil(t, a.FollowedLog())
+			require.True(t, a.memory.Up())
+			require.False(t, a.memory.State().Following)
+			return nil
+		}
+		time.AfterFunc(100*time.Millisecond, leader.Close)
+		for a.memory.Following() {
+			_, err := a.FollowedLog().Next()
+			require.NoError(t, err)
+			_, records := a.FollowedLog().Records()
+			_, err = io.Copy(io.Discard, records)
+			require.NoError(t, err)
+		}
+		return fmt.Errorf("open: %w", startOver{})
+	}))
+	require.Equal(t, 2, calls)
+	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
+	require.NoError(t, err)
+	got, err := os.ReadFile(filepath.Join(n.dir, "wal/00000000"))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
 	n.Close()
 }
