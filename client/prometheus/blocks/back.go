@@ -85,7 +85,7 @@ func (c *Copier) bringBack(db Database) {
 		if p.blocks == 0 && p.bytes == 0 {
 			c.o.Logger.Info("MaaS: bringing back blocks from remote memory", "bytes", p.left)
 		}
-		if err := c.bringBackGroup(db, g, &p); err != nil && !c.comesBack(g, err) {
+		if err := c.bringBackGroup(db.AddBlocks, g, &p); err != nil && !c.comesBack(g, err) {
 			break
 		}
 	}
@@ -149,7 +149,7 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 		broken := false
 		var list []*block
 		for _, b := range g.blocks {
-			if !b.here {
+			if !b.here && !c.leftLocked(b.ULID) {
 				broken = broken || c.broken[b.ULID]
 				snapshot := *b
 				list = append(list, &snapshot)
@@ -170,7 +170,7 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 }
 
 // bringBackGroup makes blocks that overlap visible, at once.
-func (c *Copier) bringBackGroup(db Database, g []*block, p *progress) error {
+func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p *progress) error {
 	stage := filepath.Join(c.o.Dir, stageDir)
 	work := filepath.Join(stage, workDir)
 	defer os.RemoveAll(work)
@@ -186,7 +186,7 @@ func (c *Copier) bringBackGroup(db Database, g []*block, p *progress) error {
 		return err
 	}
 	moved := false
-	err := db.AddBlocks(func() error {
+	err := add(func() error {
 		err := c.finishMove()
 		moved = err == nil
 		return err

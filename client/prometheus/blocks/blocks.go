@@ -48,6 +48,9 @@ type Options struct {
 	// Discard frees the blocks that remote memory has and the directory has not, instead of bringing them back.
 	Discard bool
 
+	// Deleted are blocks that were in the directory, and have been deleted there: see Copier.Deleted.
+	Deleted map[ulid.ULID]bool
+
 	Interval time.Duration // Between two looks at the data directory; 0 is 5 s.
 	Verify   time.Duration // Between two looks at the whole of remote memory; 0 is 10 min.
 	Rest     time.Duration // How long a new block waits for the end of a compaction; 0 is 30 s.
@@ -56,13 +59,15 @@ type Options struct {
 
 // Copier copies and brings back. Its methods may be called from any goroutine; a nil Copier does nothing.
 type Copier struct {
-	o      Options
-	memory *memory.Manager
-	stop   chan struct{}
-	tasks  sync.WaitGroup
-	space  func(dir string) (int64, error) // For tests to replace.
-	buf    []byte                          // Of the copying goroutine, as is what follows.
-	seen   time.Time                       // When the server was seen to have all.
+	o       Options
+	memory  *memory.Manager
+	stop    chan struct{}
+	closing sync.Once
+	tasks   sync.WaitGroup
+	follow  *following                      // Nil for who leads.
+	space   func(dir string) (int64, error) // For tests to replace.
+	buf     []byte                          // Of the copying goroutine, as is what follows.
+	seen    time.Time                       // When the server was seen to have all.
 
 	returning atomic.Bool
 	shed      atomic.Bool  // What is being copied has to go.
@@ -100,6 +105,15 @@ type Copier struct {
 // Start begins to copy. What a predecessor that was killed had ready to be moved into the data directory
 // moves now, so the database is opened after it.
 func Start(m *memory.Manager, o Options) *Copier {
+	c := newCopier(m, o)
+	c.returning.Store(!o.Discard)
+	c.moveRest()
+	c.tasks.Add(1)
+	go c.run()
+	return c
+}
+
+func newCopier(m *memory.Manager, o Options) *Copier {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
 	}
@@ -115,13 +129,17 @@ func Start(m *memory.Manager, o Options) *Copier {
 		deleted: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
 		partial: map[ulid.ULID]*upload{}, failed: map[ulid.ULID]bool{},
 	}
-	c.returning.Store(!o.Discard)
-	if err := c.finishMove(); err != nil {
-		o.Logger.Error("MaaS: blocks that were brought back cannot be moved into the data directory", "err", err)
+	for id := range o.Deleted {
+		c.deleted[id] = true
 	}
-	c.tasks.Add(1)
-	go c.run()
 	return c
+}
+
+// moveRest moves what a predecessor had ready.
+func (c *Copier) moveRest() {
+	if err := c.finishMove(); err != nil {
+		c.o.Logger.Error("MaaS: blocks that were brought back cannot be moved into the data directory", "err", err)
+	}
 }
 
 // Close ends it. What is whole in remote memory stays there.
@@ -129,7 +147,7 @@ func (c *Copier) Close() {
 	if c == nil {
 		return
 	}
-	close(c.stop)
+	c.closing.Do(func() { close(c.stop) })
 	c.tasks.Wait()
 }
 

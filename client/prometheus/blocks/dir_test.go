@@ -5,6 +5,7 @@ package blocks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"math/rand"
@@ -156,11 +157,17 @@ func (d *dataDir) remove(ids ...ulid.ULID) {
 
 // contents maps the files of all blocks to their bytes.
 func (d *dataDir) contents() map[string]string {
-	m := map[string]string{}
-	dirs, err := filepath.Glob(filepath.Join(d.path, "0*"))
+	m, err := d.tryContents()
 	require.NoError(d.t, err)
+	return m
+}
+
+// tryContents is contents while others may delete blocks.
+func (d *dataDir) tryContents() (m map[string]string, err error) {
+	m = map[string]string{}
+	dirs, err := filepath.Glob(filepath.Join(d.path, "0*"))
 	for _, dir := range dirs {
-		require.NoError(d.t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		err = errors.Join(err, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}
@@ -170,7 +177,7 @@ func (d *dataDir) contents() map[string]string {
 			return err
 		}))
 	}
-	return m
+	return m, err
 }
 
 func (d *dataDir) blockBytes() (n float64) {

@@ -47,8 +47,10 @@ func groupsOf(blocks []*block) (groups []group) {
 
 // planLocked plans anew after any change, and gives up what is no longer needed.
 func (c *Copier) planLocked() {
-	defer c.showLocked()
-	c.freeGoneLocked()
+	if c.follow == nil {
+		defer c.showLocked()
+		c.freeGoneLocked()
+	}
 	var live []*block
 	for _, b := range c.blocks {
 		b.wanted = false
@@ -57,7 +59,7 @@ func (c *Copier) planLocked() {
 		}
 	}
 	c.plan = plan{groups: groupsOf(live)}
-	if !c.attached {
+	if !c.attached || c.follow != nil {
 		return
 	}
 	used, limit := int64(0), c.budgetLocked()

@@ -86,8 +86,8 @@ func (c *Copier) readPieces(f *segment.File, use func([]byte) error) error {
 		buf = buf[:p.Length]
 		ok := false
 		for range 2 { // What was damaged on the way is right at the second time.
-			if err := c.memory.Read("read_block", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
-				return f.ReadAt(ctx, conn, buf, p.Offset)
+			if err := c.read("read_block", func(ctx context.Context, mem segment.Memory) error {
+				return f.ReadAt(ctx, mem, buf, p.Offset)
 			}); err != nil {
 				return err
 			}
@@ -106,7 +106,18 @@ func (c *Copier) readPieces(f *segment.File, use func([]byte) error) error {
 	return nil
 }
 
+// read runs a read, with the session of who leads or without one.
+func (c *Copier) read(op string, call func(context.Context, segment.Memory) error) error {
+	if c.follow != nil {
+		return c.readFollowing(call)
+	}
+	return c.memory.Read(op, readTimeout, func(ctx context.Context, conn *memory.Conn) error { return call(ctx, conn) })
+}
+
 func (c *Copier) readManifest(f *segment.File) (m manifest, err error) {
+	if m, ok := c.follow.manifest(f); ok {
+		return m, nil
+	}
 	var b []byte
 	if err := c.readPieces(f, func(p []byte) error { b = append(b, p...); return nil }); err != nil {
 		return m, err
@@ -117,6 +128,7 @@ func (c *Copier) readManifest(f *segment.File) (m manifest, err error) {
 	if m.Version != manifestVersion {
 		return m, fmt.Errorf("%w: %s has version %d, this program knows %d", errVersion, f.Name(), m.Version, manifestVersion)
 	}
+	c.follow.remember(f, m)
 	return m, nil
 }
 
@@ -293,11 +305,15 @@ func (c *Copier) findBlock(set []*segment.File) (*found, []*segment.File, error)
 		}
 	}
 	if errors.Is(err, errBroken) {
-		c.o.Logger.Error("MaaS: a block's manifest is damaged; the block is copied again if it is here", "err", err)
+		if c.follow.says(err.Error()) {
+			c.o.Logger.Error("MaaS: a block's manifest is damaged; the block is copied again if it is here", "err", err)
+		}
 		return nil, set, nil
 	}
 	if errors.Is(err, errVersion) {
-		c.o.Logger.Warn("MaaS: a block in remote memory is left alone", "err", err)
+		if c.follow.says(err.Error()) {
+			c.o.Logger.Warn("MaaS: a block in remote memory is left alone", "err", err)
+		}
 		return nil, nil, nil
 	}
 	if err != nil {

@@ -77,7 +77,7 @@ var edits = []edit{
 	// A standby may have late samples of its leader's.
 	{dbGo, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 {\n", 1, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 || opts.FollowedLog != nil {\n"},
 	{dbGo, "\tif initErr := db.head.Init(minValidTime); initErr != nil {\n", 1,
-		"\tif initErr := db.head.Init(minValidTime); initErr != nil {\n\t\tif isFollowError(initErr) {\n\t\t\treturn nil, initErr\n\t\t}\n"},
+		"\tif initErr := db.initHead(minValidTime); initErr != nil {\n\t\tif isFollowError(initErr) {\n\t\t\treturn nil, initErr\n\t\t}\n"},
 
 	// The command has the flags, and connects before it opens the database, in the actor that does so:
 	// meanwhile probes are answered, and SIGTERM ends it. What is deferred runs after the database is

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -35,7 +36,8 @@ type Attachment struct {
 	logger   *slog.Logger
 	memory   *memory.Manager
 	tail     *tail.Tail
-	blocks   *blocks.Copier // Nil where blocks are left alone.
+	blocks   *blocks.Copier // Nil where blocks are left alone, and while others lead.
+	arriving *blocks.Copier // Brings a standby the leader's; nil for others.
 	follower *tail.Follower // Nil but for a standby.
 	mirror   atomic.Pointer[chunkstore.Mirror]
 
@@ -104,6 +106,7 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 	a.tail = tail.New(a.memory, tail.Options{Dir: a.dir, Chunks: a.c.Fallback, Acked: a.acked, Held: a.held,
 		MakeRoom: a.makeRoom, Logger: a.logger})
 	if a.follower != nil {
+		a.followBlocks()
 		return nil
 	}
 	lost, err := a.restore(ctx, aside)
@@ -118,11 +121,22 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 	return nil
 }
 
+// followBlocks makes the beginning of a directory with the leader's blocks.
+func (a *Attachment) followBlocks() {
+	if _, on, _ := a.c.blocksSize(); on { // It was checked.
+		a.arriving = blocks.Follow(a.memory, blocks.Options{Dir: a.dir, Logger: a.logger})
+		a.follower.With(a.arriving)
+	}
+}
+
 // lead begins to copy.
 func (a *Attachment) lead() {
+	a.arriving.Close()
 	if size, on, _ := a.c.blocksSize(); on { // It was checked.
 		discard := a.c.Restore == "off" && memory.IsEmpty(a.dir)
-		a.blocks = blocks.Start(a.memory, blocks.Options{Dir: a.dir, Size: size, Discard: discard, Logger: a.logger})
+		a.blocks = blocks.Start(a.memory, blocks.Options{
+			Dir: a.dir, Size: size, Discard: discard, Deleted: a.arriving.Deleted(), Logger: a.logger,
+		})
 	}
 	a.tail.Run()
 }
@@ -139,6 +153,15 @@ func (a *Attachment) FollowedLog() *FollowedLog {
 type FollowedLog struct {
 	*tail.Follower
 	attachment *Attachment
+}
+
+// FollowBlocks brings the leader's blocks to a database that is being opened, until end.
+func (l *FollowedLog) FollowBlocks(db interface {
+	AddBlocks(move func() error) error
+	ChangeBlock(id ulid.ULID, change func() error) error
+}) (end func()) {
+	l.attachment.arriving.Bring(db)
+	return l.attachment.arriving.Close
 }
 
 // Next is the follower's.
@@ -278,6 +301,7 @@ func (a *Attachment) Detach() {
 	if a == nil {
 		return
 	}
+	a.arriving.Close()
 	a.blocks.Close()
 	a.tail.Close()
 	if err := a.memory.Close(); err != nil {

@@ -110,15 +110,25 @@ func (m *Manager) goesOn(asked time.Time) {
 }
 
 // Look is remote memory for who follows: to read, each request within its own time. It connects where there is no
-// connection. It is for one goroutine.
+// connection.
 func (m *Manager) Look(ctx context.Context) (segment.Memory, error) {
-	if c := m.client.Load(); c != nil { // Since Lead.
-		return stepwise{c}, nil
+	c, err := m.look(ctx)
+	if err != nil {
+		return nil, err
 	}
+	return stepwise{c}, nil
+}
+
+func (m *Manager) look(ctx context.Context) (*maas.Client, error) {
+	if c := m.client.Load(); c != nil { // Since Lead.
+		return c, nil
+	}
+	m.readerMu.Lock()
+	defer m.readerMu.Unlock()
 	if m.reader != nil {
 		select {
 		case <-m.reader.Lost(): // Nobody sees it any more.
-			m.LookAnew()
+			m.closeReader()
 		default:
 		}
 	}
@@ -129,7 +139,7 @@ func (m *Manager) Look(ctx context.Context) (segment.Memory, error) {
 		}
 		m.reader = c
 	}
-	return stepwise{m.reader}, nil
+	return m.reader, nil
 }
 
 // openReader connects under the standbys' name; without one where that would be too long, or is refused: who is not
@@ -151,6 +161,13 @@ func (m *Manager) openReader(ctx context.Context) (*maas.Client, error) {
 
 // LookAnew makes the next Look connect anew, after one that failed.
 func (m *Manager) LookAnew() {
+	m.readerMu.Lock()
+	defer m.readerMu.Unlock()
+	m.closeReader()
+}
+
+// closeReader is for who has readerMu.
+func (m *Manager) closeReader() {
 	if m.reader != nil {
 		_ = m.reader.Close()
 		m.reader = nil
@@ -187,13 +204,11 @@ func (m *Manager) Lead(ctx context.Context) error {
 // that was started a moment ago does not know yet who comes back for the name, and must not give it away meanwhile;
 // each try that it refuses is a line in its log.
 func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
-	if _, err := m.Look(ctx); err != nil {
+	c, err := m.look(ctx)
+	if err != nil {
 		return "", err
 	}
-	c, own := m.reader, false
-	if mine := m.client.Load(); mine != nil { // Of a Lead that failed later: the name may be this process's.
-		c, own = mine, true
-	}
+	own := c == m.client.Load() // Of a Lead that failed later: the name may be this process's.
 	h, err := askHealth(ctx, c)
 	if err != nil {
 		return "", err

@@ -128,6 +128,7 @@ type Manager struct {
 	refused refusal // What the server held when it was compared last, if that was refused.
 
 	following atomic.Bool
+	readerMu  sync.Mutex   // Guards reader.
 	reader    *maas.Client // Of who follows, for Look; nil: not connected.
 	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
 

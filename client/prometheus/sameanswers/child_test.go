@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/units"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,7 @@ type ChildConfig struct {
 	Series, Fed     int
 	SnapshotOnClose bool
 	InOrder         bool
+	Retention       time.Duration
 	Blocks          string
 	URL, Owner      string
 	Transport       string
@@ -78,7 +80,7 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 		c.attachment = a
 		c.db, err = Open(Config{
 			Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
-			SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Log: log, Edit: c.edit,
+			SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Retention: config.Retention, Log: log, Edit: c.edit,
 		})
 		return err
 	})

@@ -43,6 +43,8 @@ type Config struct {
 	SnapshotOnClose bool
 	// InOrder leaves no window for late samples: each is refused.
 	InOrder bool
+	// Retention is how long blocks are kept; 0: for ever.
+	Retention time.Duration
 	// Edit changes what is not stock.
 	Edit func(*tsdb.Options)
 	Log  *slog.Logger
@@ -81,6 +83,9 @@ func options(c Config) *tsdb.Options {
 	o.EnableMemorySnapshotOnShutdown = c.SnapshotOnClose
 	if c.InOrder {
 		o.OutOfOrderTimeWindow = 0
+	}
+	if c.Retention > 0 {
+		o.RetentionDuration = c.Retention.Milliseconds()
 	}
 	// Rounds come at simulated times, from Feed alone.
 	o.BlockReloadInterval = 24 * time.Hour

@@ -134,6 +134,29 @@ func emptyFiles(dir string) error {
 	return err
 }
 
+// Blocks are the leader's, which another brings.
+type Blocks interface {
+	// Listed tells what remote memory holds by now.
+	Listed(l *segment.Listing)
+	// Arriving is how far a head may be truncated that begins at from and may begin at to, by the blocks that are here.
+	Arriving(from, to int64) int64
+}
+
+// With has another bring blocks, which knows what is listed from the last time on.
+func (f *Follower) With(b Blocks) {
+	f.blocks = b
+	b.Listed(f.listing)
+}
+
+// mayBegin is where the head may begin: where the leader's does, as far as its blocks are here.
+func (f *Follower) mayBegin() mintimes {
+	next := f.next
+	if f.blocks != nil {
+		next.time = f.blocks.Arriving(f.head.time, next.time)
+	}
+	return next
+}
+
 // end makes the copy a log of this directory's own: all of it is here, late samples too. It may be called again after
 // an error that passes.
 func (f *Follower) end() error {
@@ -143,7 +166,7 @@ func (f *Follower) end() error {
 	if err := f.current.end(); err != nil {
 		return err
 	}
-	f.head = f.next
+	f.head = f.mayBegin()
 	if err := f.memory.EndFollowing(); err != nil {
 		return err
 	}

@@ -80,6 +80,8 @@ type Follower struct {
 	ended      bool
 	lastWBL    int
 	complained string
+	listing    *segment.Listing // The last one.
+	blocks     Blocks           // Nil: none come.
 }
 
 // mintimes is where the head may begin, from a moment on.
@@ -328,7 +330,14 @@ func (f *Follower) list() (segment.Memory, *segment.Listing, error) {
 		return nil, nil, err
 	}
 	l, err := segment.List(f.ctx, mem, f.memory.Owner())
-	return mem, l, err
+	if err != nil {
+		return nil, nil, err
+	}
+	f.listing = l
+	if f.blocks != nil {
+		f.blocks.Listed(l)
+	}
+	return mem, l, nil
 }
 
 // took remembers what was listed.
@@ -350,7 +359,10 @@ func (f *Follower) mayTruncate(begun time.Time) (bool, error) {
 	if f.leading || f.next.time <= f.head.time || begun.Sub(f.next.seen) < f.settle || !f.replayedAll() {
 		return false, nil
 	}
-	next := f.next
+	next := f.mayBegin()
+	if next.time <= f.head.time {
+		return false, nil
+	}
 	if err := f.relist(); err != nil {
 		return false, err
 	}

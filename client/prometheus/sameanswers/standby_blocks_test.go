@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"maas/client/prometheus/maastest"
+)
+
+// blockNames are the blocks in a data directory.
+func blockNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	metas, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	require.NoError(t, err)
+	for _, meta := range metas {
+		if name := filepath.Base(filepath.Dir(meta)); len(name) == 26 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// followOn starts a standby on a directory, and waits until it has caught up.
+func (s *scene) followOn(dir string) standby {
+	s.t.Helper()
+	config := s.config
+	config.Dir = dir
+	p, opened := beginProcess(s.whole, config)
+	f := standby{p, opened, dir}
+	f.isFollowing(s.t)
+	return f
+}
+
+// hasBlocks waits until the standby has the blocks of its leader, and, but for those that it has alone since it led
+// itself, no others.
+func (s *scene) hasBlocks(f standby, alone int) {
+	s.t.Helper()
+	maastest.Eventually(s.t, "the standby has the leader's blocks", func() bool {
+		want, got := blockNames(s.t, s.config.Dir), blockNames(s.t, f.dir)
+		for _, name := range want {
+			if !slices.Contains(got, name) {
+				return false
+			}
+		}
+		return len(want) > 0 && len(got) <= len(want)+alone
+	})
+}
+
+func newFollowedScene(t *testing.T) *scene {
+	return newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks, child.Follow = "256MB", true })
+}
+
+// A standby has blocks as they are born, deletions in them included, and what was compacted goes. Killed three times
+// meanwhile, it has all answers at the moment at which it leads.
+func TestStandby__has_its_whole_history_at_once(t *testing.T) {
+	s := newFollowedScene(t)
+	s.feed(3*time.Hour + 20*time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.hasBlocks(f, 0)
+	require.NoError(t, s.stock.Delete("temperature_celsius"))
+	require.NoError(t, s.ours.Call("child.Delete", "temperature_celsius", new(none)))
+	for range 3 { // The last one makes one block of three.
+		f.kill()
+		f = s.followOn(f.dir)
+		s.feed(2 * time.Hour)
+		f.isFollowing(t)
+	}
+	s.inUse()
+	s.blocksAreThere()
+	s.hasBlocks(f, 0)
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.same("right after the standby took over")
+	s.sameAtInstants(start+8*time.Hour.Milliseconds(), "right after the standby took over")
+	s.feed(2 * time.Hour)
+	s.same("when it has gone on")
+	s.stop()
+	s.start()
+	s.sameSamples("after its next start")
+}
+
+// What retention deletes at the leader it deletes at the standby, which has no more and no less in the end.
+func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
+	s := newScene(t, smallerSize(t), true, func(c *Config, child *ChildConfig) {
+		child.Blocks, child.Follow = "256MB", true
+		c.Retention, child.Retention = 4*time.Hour, 4*time.Hour
+	})
+	s.feed(3*time.Hour + 20*time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.hasBlocks(f, 0)
+	first := blockNames(t, f.dir)
+	for range 3 {
+		s.feed(2 * time.Hour)
+		f.isFollowing(t)
+		s.hasBlocks(f, 0)
+	}
+	require.NotContains(t, blockNames(t, f.dir), first[0])
+	s.inUse()
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.sameSamples("right after the standby took over")
+}
