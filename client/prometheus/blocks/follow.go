@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,7 +76,6 @@ func (c *Copier) Bring(db Standby) {
 	if c == nil {
 		return
 	}
-	c.moveRest()
 	c.tasks.Add(1)
 	go func() {
 		defer c.tasks.Done()
@@ -122,7 +122,10 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 			if err := move(); err != nil {
 				return err
 			}
-			return c.removeAncestors()
+			if err := c.removeAncestors(); err != nil {
+				return err
+			}
+			return c.putAside(math.MinInt64, true)
 		})
 	}, g, p)
 	if errors.Is(err, errBroken) {

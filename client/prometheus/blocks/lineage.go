@@ -18,11 +18,19 @@ type meta struct {
 	} `json:"stats"`
 	Compaction struct {
 		Deletable bool        `json:"deletable"` // It has no samples.
+		Hints     []string    `json:"hints,omitempty"`
 		Sources   []ulid.ULID `json:"sources"`
 		Parents   []struct {
 			ULID ulid.ULID `json:"ulid"`
 		} `json:"parents"`
 	} `json:"compaction"`
+}
+
+// inOrder says whether a block has all that a head had of its time, but for late samples. Others have a hint.
+func (m *meta) inOrder() bool { return len(m.Compaction.Hints) == 0 }
+
+func (m *meta) overlaps(other *meta) bool {
+	return m.MinTime < other.MaxTime && other.MinTime < m.MaxTime
 }
 
 // lineage says what a block was compacted from.

@@ -106,8 +106,7 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 	a.tail = tail.New(a.memory, tail.Options{Dir: a.dir, Chunks: a.c.Fallback, Acked: a.acked, Held: a.held,
 		MakeRoom: a.makeRoom, Logger: a.logger})
 	if a.follower != nil {
-		a.followBlocks()
-		return nil
+		return a.followBlocks()
 	}
 	lost, err := a.restore(ctx, aside)
 	if err != nil {
@@ -122,11 +121,16 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 }
 
 // followBlocks makes the beginning of a directory with the leader's blocks.
-func (a *Attachment) followBlocks() {
-	if _, on, _ := a.c.blocksSize(); on { // It was checked.
-		a.arriving = blocks.Follow(a.memory, blocks.Options{Dir: a.dir, Logger: a.logger})
-		a.follower.With(a.arriving)
+func (a *Attachment) followBlocks() error {
+	if _, on, _ := a.c.blocksSize(); !on { // It was checked.
+		return nil
 	}
+	a.arriving = blocks.Follow(a.memory, blocks.Options{Dir: a.dir, Logger: a.logger})
+	a.follower.With(a.arriving)
+	if err := a.arriving.PutAside(a.follower.MinValidTime()); err != nil {
+		return &tail.StartOver{Reason: "blocks", Err: err}
+	}
+	return nil
 }
 
 // lead begins to copy.
@@ -239,6 +243,13 @@ func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err er
 	}
 	a.logger.Info("MaaS: restored the head from remote memory", "files", done.Files, "bytes", done.Bytes,
 		"unusable_files", done.Lost, "duration", time.Since(start))
+	if _, on, _ := a.c.blocksSize(); on && done.Files > 0 {
+		mine := blocks.Follow(a.memory, blocks.Options{Dir: dir, Logger: a.logger})
+		mine.Listed(arena.Listing)
+		if err := mine.PutAside(arena.Listing.MinTime); err != nil {
+			return false, err
+		}
+	}
 	return done.Lost > 0, a.memory.EndFollowing()
 }
 

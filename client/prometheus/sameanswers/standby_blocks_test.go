@@ -5,6 +5,7 @@
 package sameanswers
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -52,6 +53,13 @@ func (s *scene) hasBlocks(f standby, alone int) {
 		}
 		return len(want) > 0 && len(got) <= len(want)+alone
 	})
+}
+
+// noOverlap wants no two blocks of samples in order that have the same time.
+func (s *scene) noOverlap() {
+	s.t.Helper()
+	_, err := s.ours.Blocks()
+	require.NoError(s.t, err)
 }
 
 func newFollowedScene(t *testing.T) *scene {
@@ -109,4 +117,46 @@ func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
 	s.ours.kill()
 	s.takesOver(f, time.Minute)
 	s.sameSamples("right after the standby took over")
+}
+
+// A leader dies with a block that is on its way, or not in remote memory yet: its samples are in the head of who takes
+// over, which makes that block again. Who died comes back as the standby, with a block of the same time.
+func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *testing.T) {
+	s := newFollowedScene(t)
+	s.feed(2*time.Hour + 55*time.Minute)
+	s.inUse()
+	f := s.follow()
+	rounds := 3
+	if inLongRun() {
+		rounds = 12
+	}
+	for round := range rounds {
+		s.feed(6 * time.Minute) // The head is compacted at its end.
+		fed := time.Now()
+		maastest.Eventually(t, "the log is there", func() bool {
+			asked := time.Now()
+			return s.ours.metrics(t)["wal_lag_seconds"] < asked.Sub(fed).Seconds()
+		})
+		time.Sleep(time.Duration(round%4) * 4 * time.Second)
+		s.ours.kill()
+		dead := s.config.Dir
+		s.takesOver(f, time.Minute)
+		s.sameSamples("right after the standby took over")
+		s.noOverlap() // Which a compaction would mend.
+		s.feed(during)
+		s.inUse()
+		f = s.followOn(dead)
+		s.feed(108 * time.Minute)
+		s.sameSamples("when the one that died follows")
+		s.noOverlap()
+	}
+	s.inUse()
+	s.blocksAreThere()
+	s.hasBlocks(f, rounds)
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.sameSamples("in the end")
+	s.noOverlap()
+	asides, err := os.ReadDir(filepath.Join(s.config.Dir, "maas-replaced-blocks"))
+	t.Logf("%d blocks were put aside in the last one's directory, %v", len(asides), err)
 }
