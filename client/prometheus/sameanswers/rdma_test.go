@@ -7,6 +7,8 @@ package sameanswers
 import (
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Over RDMA the same, on a smaller load: the machine with the device is an emulated one. The network
@@ -28,4 +30,29 @@ func TestRDMA__answers_are_the_same_whatever_fails(t *testing.T) {
 			{name: "killed, restarted with the server", strike: (*scene).killOurs},
 		})
 	})
+}
+
+// A standby reads what its leader writes by one-sided reads, without a word of the leader's host.
+func TestRDMA__a_standby_takes_over_from_who_dies_and_from_who_hands_over(t *testing.T) {
+	small := runSize(t)
+	small.series, small.steps = 100, StepsIn(2*time.Hour)
+	s := newScene(t, small, true, func(_ *Config, child *ChildConfig) { child.Follow = true })
+	s.feed(before)
+	s.inUse()
+	f := s.follow()
+	s.feed(during)
+	f.isFollowing(t)
+	s.inUse()
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.same("after a death")
+
+	s.feed(during)
+	s.inUse()
+	f = s.follow()
+	leader := s.ours
+	require.NoError(t, leader.Call("child.HandOver", none{}, new(none)))
+	s.takesOver(f, time.Minute)
+	require.NoError(t, leader.Close())
+	s.same("after a hand-over")
 }
