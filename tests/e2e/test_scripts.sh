@@ -32,6 +32,8 @@ port=$(sed -n 's/.* port \([0-9]*\) .*/\1/p' "$WORK/http.log")
 says 1 "port $port is taken" scripts/run --prometheus "127.0.0.1:$port" -- --listen 127.0.0.1:0
 says 1 "port $port is taken" scripts/run --server -- --listen "127.0.0.1:$port"
 says 1 "port $port is taken" env MAAS_LISTEN="127.0.0.1:$port" scripts/run --server
+says 1 "port $port is taken" scripts/run --standby --prometheus "127.0.0.1:$((port - 1))" -- --listen 127.0.0.1:0
+says 2 'do not go together' scripts/run --standby --server
 [ -z "$(ls -A build)" ] || fail "something was made: $(ls build)"
 
 step 'a filter that matches nothing'
@@ -80,14 +82,17 @@ fake "$PWD/build/tools/node/bin/npx" 1
 contains 'an old one beside one in build/tools' "$(found "$WORK/old" bring_node)" "$PWD/build/tools/node/bin/node"
 
 step 'scripts/run: maasd is killed, and Ctrl-C'
-run() { # SIGNAL
+run_until() { # LINE COMMAND...
 	: >"$WORK/run.log"
 	set -m
-	scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB 2>"$WORK/run.log" </dev/null &
+	"${@:2}" >/dev/null 2>"$WORK/run.log" </dev/null &
 	job=$!
 	set +m
 	children+=("$job")
-	wait_for 1200 grep -q '^      build/release/client/cmd/maas --url' "$WORK/run.log"
+	wait_for 1200 grep -q "$1" "$WORK/run.log"
+}
+run() { # SIGNAL
+	run_until '^      build/release/client/cmd/maas --url' scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB
 	eval "$(grep -o 'build/release/client/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
 	server=$(pgrep -P "$job" maasd)
 	"$1"
@@ -104,4 +109,49 @@ contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'Ending maasd.'
 contains 'Ctrl-C' "$(cat "$WORK/run.log")" 'maasd has ended with 0.'
 equal 'Ctrl-C' 0 "$status"
 says 2 no-such-option scripts/run --server -- --listen 127.0.0.1:0 --no-such-option
+
+step 'scripts/run --standby: the first one is killed, and Ctrl-C'
+first=$(python3 -c '
+import socket
+while True:
+    with socket.socket() as s, socket.socket() as t:
+        s.bind(("127.0.0.1", 0))
+        try:
+            t.bind(("127.0.0.1", s.getsockname()[1] + 1))
+        except OSError:
+            continue
+        print(s.getsockname()[1])
+        break')
+fake scripts/build-prometheus built
+mkdir -p build/run/bin
+cat >build/run/bin/prometheus <<'END'
+#!/usr/bin/env python3
+"""In the place of a Prometheus: is ready if it is the first one, and follows if it is not."""
+import http.server, re, sys
+options = " ".join(sys.argv)
+leads, follows = "tsdb.path=build/run/prometheus " in options, "tsdb.maas.follow" in options
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if leads and follows else 503)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(re.search(r"listen-address=127.0.0.1:(\d+)", options)[1])), Handler).serve_forever()
+END
+chmod +x build/run/bin/prometheus
+PATH=$WORK/new:$PATH run_until '^Whoever ends' scripts/run --standby --prometheus "127.0.0.1:$first" \
+	-- --listen 127.0.0.1:0 --max-pool-size 64MiB
+contains 'both' "$(cat "$WORK/run.log")" "Standby:    http://127.0.0.1:$((first + 1))"
+wait_for 30 grep -q "^http://127.0.0.1:$first leads" "$WORK/run.log"
+sleep 5 # What ends at once is not started again.
+prometheus=$(sed -n 's/^ *kill -9 \([0-9]*\) .*/\1/p' "$WORK/run.log")
+kill -KILL "$prometheus"
+wait_for 30 grep -q "was killed by SIGKILL. It is started again, as process" "$WORK/run.log"
+again=$(sed -n 's/.* as process \([0-9]*\)\.$/\1/p' "$WORK/run.log")
+interrupt
+status=0
+wait "$job" || status=$?
+equal 'Ctrl-C' 0 "$status"
+for pid in "$prometheus" "$again"; do
+	ended "$pid" || fail "process $pid is left"
+done
+! pgrep -f "listen-address=127.0.0.1:$((first + 1))" || fail 'the standby is left'
 ! grep -q 'line [0-9]*:' "$WORK/run.log" "$WORK/err" || fail 'a line of bash source'
