@@ -181,11 +181,15 @@ class Prometheus(Process):
         return self.ready()[0] == 200
 
     def ready(self):
-        """What /-/ready answers: status and text; the status 0 where nothing listens."""
+        """What /-/ready answers, of a process that lives."""
         if self.process.poll() is not None:
             raise AssertionError(f"{self.name} ended with {self.process.returncode}")
+        return self.get("/-/ready")
+
+    def get(self, path):
+        """Status and text; the status 0 where nothing listens."""
         try:
-            with urllib.request.urlopen(self.url + "/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as err:
             return err.code, err.read().decode()

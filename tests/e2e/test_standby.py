@@ -233,7 +233,7 @@ def is_started_again(pair):
     killed = time.time()
     pair.leader.kill()
     pair.leader.begin()
-    pair.within(LEASE_S / 2, killed, pair.takes_over(), "death to ready")
+    pair.within(LEASE_S, killed, pair.takes_over(), "death to ready")
     pair.keeps_samples(logged)
 
 
@@ -259,7 +259,8 @@ def is_stopped(pair):
 
 
 def judge_metrics(node, promtool):
-    """They are served meanwhile, and promtool likes them."""
+    """They are served meanwhile, and promtool likes them; so is /-/healthy."""
+    check(node.get("/-/healthy")[0] == 200, f"{node.name} is not healthy")
     ours = "".join(re.findall(r"^.*prometheus_tsdb_maas_.*\n", node.metrics(), re.M))
     check("prometheus_tsdb_maas_behind_seconds" in ours, f"{node.name} serves no metrics of the standby")
     result = subprocess.run([promtool, "check", "metrics"], input=ours, text=True, capture_output=True, check=False)
