@@ -29,7 +29,7 @@ const childVariable = "MAAS_SAME_ANSWERS_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
-		rpc.RegisterName("child", new(child))
+		rpc.RegisterName("child", &child{stop: make(chan struct{})})
 		rpc.ServeConn(stdio{os.Stdin, os.Stdout})
 		return
 	}
@@ -55,28 +55,35 @@ type ChildConfig struct {
 	Transport       string
 	Fallback        bool
 	Follow          bool
+	Settle          time.Duration
+	BlockDuration   time.Duration // 0: two hours.
 	CacheSize       int64
 }
 
 // child serves a DB on remote memory, wired as the prometheus command wires it. Its methods are
 // those of Subject, and take one call at a time.
 type child struct {
+	config     ChildConfig
 	db         *DB
 	node       *maasflag.Node
 	attachment *maasflag.Attachment
 	registry   *prometheus.Registry
+
+	stop          chan struct{} // Closed by Stop.
+	pause, paused chan struct{} // Of Ingest: closed by Pause, and then by who ingests.
 }
 
 type none = struct{}
 
 func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	c.config = config
 	c.registry = prometheus.NewRegistry()
 	c.node = maasflag.New(&maasflag.Config{
 		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
-		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks, Follow: config.Follow,
+		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks, Follow: config.Follow, FollowSettle: config.Settle,
 	}, config.Dir, log, c.registry)
-	err = c.node.Open(nil, config.SnapshotOnClose, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
+	err = c.node.Open(c.stop, config.SnapshotOnClose, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
 		c.attachment = a
 		c.db, err = Open(Config{
 			Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
@@ -100,6 +107,9 @@ func (c *child) edit(o *tsdb.Options) {
 	if log := c.attachment.FollowedLog(); log != nil {
 		o.FollowedLog = log
 	}
+	if d := c.config.BlockDuration; d > 0 {
+		o.MinBlockDuration, o.MaxBlockDuration = d.Milliseconds(), 9*d.Milliseconds()
+	}
 	o.BlockCompactionExcludeFunc = func(*tsdb.BlockMeta) bool { return c.attachment.Returning() }
 }
 
@@ -109,6 +119,12 @@ func (c *child) NotReady(_ none, reason *string) error {
 		return errors.New("not opened yet")
 	}
 	*reason = c.node.NotReady()
+	return nil
+}
+
+// Stop is what SIGTERM does first: it ends an Open that still waits.
+func (c *child) Stop(none, *none) error {
+	close(c.stop)
 	return nil
 }
 

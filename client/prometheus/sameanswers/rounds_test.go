@@ -92,7 +92,7 @@ func runRounds(t *testing.T, fallback bool, rounds int) {
 		// All pairs of a death and a place come up, in any order.
 		death, place := deaths[(round+round/len(places))%len(deaths)], places[round%len(places)]
 		what := fmt.Sprintf("round %d: %s, %s", round, death.name, place.name)
-		require.NoError(t, ours.Call("child.Ingest", Ingestion{next, journal}, new(none)), what)
+		require.NoError(t, ours.Call("child.Ingest", Ingestion{From: next, Journal: journal}, new(none)), what)
 		time.Sleep(500*time.Millisecond + rand.N(time.Second))
 		older := copyAlive(t, config.Dir)
 		time.Sleep(500*time.Millisecond + rand.N(time.Second))

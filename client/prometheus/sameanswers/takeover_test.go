@@ -5,135 +5,21 @@
 package sameanswers
 
 import (
-	"context"
 	"encoding/binary"
-	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-
 	"maas/client/prometheus/maastest"
 )
 
-const (
-	ingestSeries = 200
-	// A commit has sample i of each series, at i seconds, and one that comes late, for half a second
-	// after the sample of so many commits ago.
-	late = 600
-	// mayBeLost is how long before its death a database's last commits may be gone.
-	mayBeLost = time.Second
-)
-
-// Ingestion says what a child commits, until it is killed.
-type Ingestion struct {
-	From    int    // The first commit.
-	Journal string // Gets the time of each commit once it is made, in nanoseconds.
-}
-
-// Ingest commits from now on, while other calls are answered.
-func (c *child) Ingest(in Ingestion, _ *none) error {
-	journal, err := os.OpenFile(in.Journal, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	go func() {
-		for i := in.From; ; i++ {
-			if err := c.commit(i); err != nil {
-				panic(err)
-			}
-			now := binary.LittleEndian.AppendUint64(nil, uint64(time.Now().UnixNano()))
-			if _, err := journal.Write(now); err != nil {
-				panic(err)
-			}
-			if i%120 == 0 { // A chunk is full.
-				c.db.db.ForceHeadMMap()
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
-	}()
-	return nil
-}
-
-func (c *child) commit(i int) error {
-	app := c.db.db.Appender(context.Background())
-	for n := range ingestSeries {
-		series := labels.FromStrings(labels.MetricName, "ingested", "n", fmt.Sprint(n))
-		if _, err := app.Append(0, series, int64(i)*1000, float64(i)); err != nil {
-			return err
-		}
-		if i < late {
-			continue
-		}
-		if _, err := app.Append(0, series, int64(i-late)*1000+500, float64(i)); err != nil {
-			return err
-		}
-	}
-	return app.Commit()
-}
-
-// Commits are numbers of commits in a row, the end exclusive.
-type Commits struct{ From, To int }
-
-// Held is what each series has samples of.
-type Held struct{ InOrder, Late []Commits }
-
-// Held reads all samples. That series differ, or that a value is not what was committed, is an error.
-func (c *child) Held(_ none, held *Held) error {
-	querier, err := c.db.db.Querier(math.MinInt64, math.MaxInt64)
-	if err != nil {
-		return err
-	}
-	defer querier.Close()
-	all := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "ingested")
-	set := querier.Select(context.Background(), true, nil, all)
-	series := 0
-	for ; set.Next(); series++ {
-		one, err := heldOf(set.At())
-		if err != nil {
-			return err
-		}
-		if series == 0 {
-			*held = one
-		} else if !slices.Equal(one.InOrder, held.InOrder) || !slices.Equal(one.Late, held.Late) {
-			return fmt.Errorf("%s has %v, another series %v", set.At().Labels(), one, *held)
-		}
-	}
-	if series != ingestSeries {
-		return fmt.Errorf("%d series instead of %d", series, ingestSeries)
-	}
-	return set.Err()
-}
-
-func heldOf(series storage.Series) (held Held, err error) {
-	it := series.Iterator(nil)
-	for it.Next() == chunkenc.ValFloat {
-		t, v := it.At()
-		i, list := int(t/1000), &held.InOrder
-		if t%1000 != 0 {
-			i, list = i+late, &held.Late
-		}
-		if v != float64(i) {
-			return held, fmt.Errorf("%s has %g at %d", series.Labels(), v, t)
-		}
-		if n := len(*list); n > 0 && (*list)[n-1].To == i {
-			(*list)[n-1].To++
-		} else {
-			*list = append(*list, Commits{i, i + 1})
-		}
-	}
-	return held, it.Err()
-}
+// mayBeLost is how long before its death a database's last commits may be gone.
+const mayBeLost = time.Second
 
 // A Prometheus dies in the middle of its commits, with its disk; another one on an empty directory has
 // all of them from the first one on, up to a moment before the death. That one dies, too.
@@ -162,7 +48,7 @@ func takeOverAndOver(t *testing.T, fallback bool) {
 		config.Dir = t.TempDir()
 		ours, err := startProcess(t, config)
 		require.NoError(t, err)
-		require.NoError(t, ours.Call("child.Ingest", Ingestion{next, journal}, new(none)))
+		require.NoError(t, ours.Call("child.Ingest", Ingestion{From: next, Journal: journal}, new(none)))
 		time.Sleep(3*time.Second + rand.N(2*time.Second))
 		death := time.Now()
 		ours.kill()
