@@ -29,17 +29,6 @@ func blockNames(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// followOn starts a standby on a directory, and waits until it has caught up.
-func (s *scene) followOn(dir string) standby {
-	s.t.Helper()
-	config := s.config
-	config.Dir = dir
-	p, opened := beginProcess(s.whole, config)
-	f := standby{p, opened, dir}
-	f.isFollowing(s.t)
-	return f
-}
-
 // hasBlocks waits until the standby has the blocks of its leader, and, but for those that it has alone since it led
 // itself, no others.
 func (s *scene) hasBlocks(f standby, alone int) {
