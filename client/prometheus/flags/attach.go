@@ -69,7 +69,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
 		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
-		Follow: c.Follow, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
+		Follow: c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
 		if !c.Fallback && !errors.Is(err, memory.ErrOptions) {

@@ -29,6 +29,7 @@ type Node struct {
 	reg    prometheus.Registerer
 
 	restarts map[string]int // Of the following, by reason.
+	holed    bool           // What was followed last is not what its leader wrote.
 	attached atomic.Pointer[Attachment]
 	opened   atomic.Bool // Open is through: who closes it is not the one that opens it.
 
@@ -57,6 +58,7 @@ func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Re
 		}
 		reg.unregisterAll()
 		n.restarts[reason]++
+		n.holed = isHole(reason)
 		n.logger.Warn("MaaS: following begins anew", "reason", reason, "err", err)
 		select {
 		case <-stop:
@@ -93,6 +95,16 @@ func startOverReason(err error) string {
 		return head.StartOver()
 	}
 	return ""
+}
+
+// isHole says whether following begins anew because of what the log is, whoever follows it. A take-over by a restore,
+// which is what a standby does that has followed nothing yet when the leader is gone, would lead with it.
+func isHole(reason string) bool {
+	switch reason {
+	case "series", "records", "damaged", "cut":
+		return true
+	}
+	return false
 }
 
 // Return brings back the blocks that remote memory has and the data directory has not, in the background, now that

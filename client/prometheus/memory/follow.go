@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -177,6 +178,9 @@ func (m *Manager) closeReader() {
 // Lead takes the name, if it is free, and remembers in Arena what the server holds then. From then on this process
 // is the one that writes. An error that IsFollowed is no failure: the leader lives, or may.
 func (m *Manager) Lead(ctx context.Context) error {
+	if m.o.MustFollow && math.IsInf(m.o.Metrics.Behind(), 1) {
+		return errHole
+	}
 	boot, err := m.mayLead(ctx)
 	if err != nil {
 		return err
@@ -240,7 +244,7 @@ func (m *Manager) Holds() bool {
 
 // IsFollowed says of an error of Lead that the name is not free.
 func IsFollowed(err error) bool {
-	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)
+	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive) || errors.Is(err, errHole)
 }
 
 // BeginFollowing saves that what is in the directory from now on is a copy of what the leader writes, which nobody

@@ -37,6 +37,8 @@ var (
 // used so.
 var ErrOptions = errors.New("--storage.tsdb.maas.url, .owner or .transport cannot work")
 
+var errHole = errors.New("what it followed had a hole, with which it does not lead")
+
 var errMayLive = errors.New("the memory server was restarted a moment ago: who had this owner's memory may live, and has the time of a lease to come back for it")
 
 const (
@@ -72,8 +74,9 @@ type Options struct {
 
 	// Follow makes a standby of a Prometheus that finds the name taken: see Manager.Following. Lost ends the
 	// process of a leader that has lost the name; nil: at once, with status 1.
-	Follow bool
-	Lost   func(error)
+	// MustFollow makes one in any case, which does not take the name before it has caught up.
+	Follow, MustFollow bool
+	Lost               func(error)
 
 	// Lease is how long memory of an owner whose name is made up outlives its Prometheus; 0: 70 minutes.
 	Lease time.Duration
@@ -196,6 +199,11 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	m.place = holdPlace(o.Dir)
 	m.endPredecessor(ctx)
 	m.empty, m.opening = IsEmpty(o.Dir) || state.Following, true
+	if o.MustFollow {
+		m.empty, m.opening = false, false
+		m.follow(errHole)
+		return m, nil
+	}
 	needed := o.Required || m.empty
 	if err := m.connectFirst(ctx, needed); err != nil {
 		if m.mustFollow(err) {

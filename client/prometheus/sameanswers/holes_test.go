@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/util/compression"
+
+	"maas/client/prometheus/maastest"
+)
+
+// Holes: a standby finds that something is missing in the log, or is not what was written, and does not lead with it.
+// It goes on by itself once the leader's head has left that behind.
+
+// goesOnBehindAHole: the leader's log, with all checksums right, lacks records of series whose samples it has.
+func goesOnBehindAHole(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	f := s.hole()
+	s.leavesBehind(f)
+}
+
+// neverLeadsWithAHole: the same, and the leader is gone.
+func neverLeadsWithAHole(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	f := s.hole()
+	s.neverLeads(f)
+}
+
+// hole drops records from the log that a standby follows, which finds it.
+func (s *scene) hole() standby {
+	s.t.Helper()
+	s.feed(30 * time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.network.pullOut()
+	path, size := s.newestSegment()
+	s.feed(30 * time.Minute) // Some series are new.
+	require.Positive(s.t, dropSeries(s.t, path, size), "records of series")
+	s.network.plugIn()
+	s.startsOver(f, "series")
+	return f
+}
+
+// startsOver waits until a standby has begun anew twice for a reason, and has not caught up then.
+func (s *scene) startsOver(f standby, reason string) {
+	s.t.Helper()
+	maastest.Eventually(s.t, "the standby begins anew", func() bool {
+		require.Empty(s.t, f.opened.Done, "it does not lead, nor end")
+		return f.metrics(s.t)["following_restarts_total"] >= 2
+	})
+	require.Contains(s.t, f.log.String(), "reason="+reason)
+}
+
+// neverLeads: the standby begins anew again and again, also once the name is free.
+func (s *scene) neverLeads(f standby) {
+	s.t.Helper()
+	s.ours.kill()
+	time.Sleep(lease + 3*time.Second)
+	require.Empty(s.t, f.opened.Done, "it does not lead")
+	var reason string
+	require.NoError(s.t, f.Call("child.NotReady", none{}, &reason))
+	require.NotEqual(s.t, "following, 0 s behind", reason)
+}
+
+// leavesBehind: once the leader's head and its log have left the hole behind, the standby follows, and leads.
+func (s *scene) leavesBehind(f standby) {
+	s.t.Helper()
+	s.feed(7 * time.Hour)
+	s.blocksAreThere()
+	s.inUse()
+	f.isFollowing(s.t)
+	s.feed(during)
+	s.inUse()
+	s.handOver(f)
+	s.blocksAreBack()
+	s.sameSamples("after the hand-over")
+}
+
+// newestSegment is the last of the leader's WAL, and its size.
+func (s *scene) newestSegment() (path string, size int64) {
+	s.t.Helper()
+	segments, err := filepath.Glob(filepath.Join(s.config.Dir, "wal", "[0-9]*"))
+	require.NoError(s.t, err)
+	path = slices.Max(segments)
+	info, err := os.Stat(path)
+	require.NoError(s.t, err)
+	return path, info.Size()
+}
+
+// dropSeries makes of each whole record of series, from an offset on, one that no reader knows. It says how many.
+func dropSeries(t *testing.T, path string, from int64) (dropped int) {
+	t.Helper()
+	const page, header, whole, compressed, unknown = 32 << 10, 7, 1, 1 << 3, 200
+	log, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer log.Close()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for at := 0; at+header <= len(b); {
+		kind, size := b[at], header+int(binary.BigEndian.Uint16(b[at+1:]))
+		if kind&7 == 0 { // The rest of the page.
+			at += page - at%page
+			continue
+		}
+		payload := b[at+header : at+size]
+		if kind == whole|compressed && int64(at) >= from && isSeries(t, payload) {
+			payload[0] = unknown
+			b[at] = whole
+			binary.BigEndian.PutUint32(b[at+3:], crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli)))
+			_, err := log.WriteAt(b[at:at+size], int64(at))
+			require.NoError(t, err)
+			dropped++
+		}
+		at += size
+	}
+	return dropped
+}
+
+func isSeries(t *testing.T, payload []byte) bool {
+	content, err := compression.Decode(compression.Snappy, payload, compression.NewSyncDecodeBuffer())
+	require.NoError(t, err)
+	return record.Type(content[0]) == record.Series
+}
