@@ -7,7 +7,6 @@ package sameanswers
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"sort"
 	"testing"
@@ -66,19 +65,8 @@ func (p *pair) begin(n *node) {
 // follows starts the other one, and waits until it follows.
 func (p *pair) follows() {
 	p.t.Helper()
-	p.forgetBlocks()
 	p.begin(p.follower)
 	p.follower.isFollowing(p.t)
-}
-
-// forgetBlocks takes away what a node that led before has of its own.
-func (p *pair) forgetBlocks() {
-	p.t.Helper()
-	metas, err := filepath.Glob(filepath.Join(p.follower.dir, "*", "meta.json"))
-	require.NoError(p.t, err)
-	for _, meta := range metas {
-		require.NoError(p.t, os.RemoveAll(filepath.Dir(meta)))
-	}
 }
 
 func (p *pair) ingest() {

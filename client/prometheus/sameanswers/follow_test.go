@@ -27,6 +27,8 @@ func TestStandby__trials(t *testing.T) {
 		"refuses the directory of its leader":      refusesTheDirectoryOfItsLeader,
 		"the server is restarted with its memory":  func(t *testing.T) { outlivesTheServer(t, (*scene).restartServer) },
 		"the server is restarted, its memory lost": func(t *testing.T) { outlivesTheServer(t, (*scene).restartEmpty) },
+		"leader and memory are lost":               goesOnAlone,
+		"finds wrong bytes":                        findsWrongBytes,
 		"goes on behind a hole":                    goesOnBehindAHole,
 		"never leads with a hole":                  neverLeadsWithAHole,
 		"without blocks":                           leadsWithoutBlocks,
@@ -203,6 +205,19 @@ func (s *scene) reader() *maas.Client {
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// The server loses its memory, and the leader does not live to copy it anew: what the standby had is what there is.
+func goesOnAlone(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	s.feed(30 * time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.ours.kill()
+	s.server.Kill()
+	s.restartEmpty()
+	s.takesOver(f, 2*lease)
+	s.wholeFrom(start, "after the standby went on alone")
 }
 
 // The head of a leader begins later than its log, and it has no blocks: so it does once a standby leads, and at its

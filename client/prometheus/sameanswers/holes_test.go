@@ -5,6 +5,7 @@
 package sameanswers
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"maas/client/prometheus/maastest"
+	"maas/client/prometheus/segment"
 )
 
 // Holes: a standby finds that something is missing in the log, or is not what was written, and does not lead with it.
@@ -51,6 +53,22 @@ func (s *scene) hole() standby {
 	s.network.plugIn()
 	s.startsOver(f, "series")
 	return f
+}
+
+// findsWrongBytes: bytes in remote memory change, and the leader dies. It comes back, and its own log is whole.
+func findsWrongBytes(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	s.feed(30 * time.Minute)
+	s.inUse()
+	s.flipInLog()
+	config := s.config
+	config.Dir = t.TempDir()
+	p, opened := beginProcess(s.whole, config)
+	f := standby{p, opened, config.Dir}
+	s.startsOver(f, "damaged")
+	s.neverLeads(f)
+	s.start()
+	s.leavesBehind(f)
 }
 
 // startsOver waits until a standby has begun anew twice for a reason, and has not caught up then.
@@ -132,4 +150,22 @@ func isSeries(t *testing.T, payload []byte) bool {
 	content, err := compression.Decode(compression.Snappy, payload, compression.NewSyncDecodeBuffer())
 	require.NoError(t, err)
 	return record.Type(content[0]) == record.Series
+}
+
+// flipInLog changes some bytes in the middle of the WAL in remote memory.
+func (s *scene) flipInLog() {
+	s.t.Helper()
+	c := s.reader()
+	listing, err := segment.List(context.Background(), c, s.config.Owner)
+	require.NoError(s.t, err)
+	for _, f := range listing.Files {
+		if f.Name().Kind != segment.WAL || f.Len() < 1000 {
+			continue
+		}
+		ranges, err := f.Ranges(nil, make([]byte, 16), f.Len()/2)
+		require.NoError(s.t, err)
+		require.NoError(s.t, c.WriteV(context.Background(), ranges))
+		return
+	}
+	require.Fail(s.t, "no log")
 }
