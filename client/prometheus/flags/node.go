@@ -18,8 +18,12 @@ import (
 	"maas/client/prometheus/tail"
 )
 
-// startOverInterval lies between two beginnings of a standby.
-const startOverInterval = time.Second
+// startOverInterval lies between two beginnings of a standby; where one follows soon upon the other, for the log has
+// something that cannot be followed, the double of the one before, up to maxStartOverInterval.
+const (
+	startOverInterval    = time.Second
+	maxStartOverInterval = 15 * time.Second
+)
 
 // Node is one Prometheus of its owner's name: the one that leads, or a standby.
 type Node struct {
@@ -49,7 +53,9 @@ func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Re
 	if !n.c.Enabled() {
 		return open(n.reg, nil)
 	}
+	interval := startOverInterval
 	for {
+		begun := time.Now()
 		reg := &registerer{Registerer: n.reg}
 		err := n.try(stop, snapshot, reg, open)
 		reason := startOverReason(err)
@@ -60,11 +66,18 @@ func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Re
 		n.restarts[reason]++
 		n.holed = isHole(reason)
 		n.logger.Warn("MaaS: following begins anew", "reason", reason, "err", err)
+		if n.holed {
+			n.logger.Warn("MaaS: this standby does not lead before it has followed without a hole; where no leader is left to go on, take over with what there is by a start without the flag", "flag", "--"+prefix+"follow")
+		}
+		if time.Since(begun) > maxStartOverInterval {
+			interval = startOverInterval
+		}
 		select {
 		case <-stop:
 			return tail.ErrStopped
-		case <-time.After(startOverInterval):
+		case <-time.After(interval):
 		}
+		interval = min(2*interval, maxStartOverInterval)
 	}
 }
 

@@ -147,7 +147,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 	n.Close()
 }
 
-// What a standby finds in the last records, when the name is its own already: it begins anew as who takes over.
+// What it copied is cut under a standby whose name is its own already: it begins anew as who takes over.
 func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	leader := leads(t, server.URL)
@@ -168,7 +168,7 @@ func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 			_, err = io.Copy(io.Discard, records)
 			require.NoError(t, err)
 		}
-		return fmt.Errorf("open: %w", startOver{})
+		return fmt.Errorf("open: %w", &tail.StartOver{Reason: "truncated", Err: errors.New("a segment is gone")})
 	}))
 	require.Equal(t, 2, calls)
 	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
