@@ -93,7 +93,7 @@ func TestHostileSessions(t *testing.T) {
 	for _, text := range []string{
 		`{}`, `[]`, `{"sessions":null}`, `{"sessions":7}`, `{"sessions":["x"]}`, `{"sessions":[` + strings.Repeat("{},", 1<<16) + `{}]}`,
 	} {
-		_, err := hostile(t, answer(200, text)).IsTaken(t.Context(), "me")
+		_, _, err := hostile(t, answer(200, text)).SessionAge(t.Context(), "me")
 		wantError(t, err, nil, `maas: sessions "me"`)
 	}
 }

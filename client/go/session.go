@@ -99,16 +99,18 @@ func EndSession(ctx context.Context, o Options, id string) error {
 	return nil
 }
 
-// IsTaken says whether a session of a name is open. It may have ended by the time of the answer; and the name of one
-// that is ending is taken, too: only who opens one knows.
-func (c *Client) IsTaken(ctx context.Context, name string) (bool, error) {
+// SessionAge says how long a session of a name has been open, if one is. It may have ended by the time of the answer;
+// and the name of one that is ending is taken, too: only who opens one knows. Of several, it is the oldest's.
+func (c *Client) SessionAge(ctx context.Context, name string) (age time.Duration, open bool, err error) {
 	ctx, done, err := c.begin(ctx, false)
 	if err != nil {
-		return false, fmt.Errorf("maas: sessions %q: %w", name, err)
+		return 0, false, fmt.Errorf("maas: sessions %q: %w", name, err)
 	}
 	defer done()
 	var answer struct {
-		Sessions []struct{} `json:"sessions"`
+		Sessions []struct {
+			Age uint32 `json:"age_seconds"`
+		} `json:"sessions"`
 	}
 	err = c.wire.do(ctx, &call{
 		method: "GET", path: "/sessions?name=" + url.QueryEscape(name), control: true, answer: &answer, maxAnswer: maxSmallAnswer,
@@ -117,9 +119,12 @@ func (c *Client) IsTaken(ctx context.Context, name string) (bool, error) {
 		err = fmt.Errorf("%s: the server's answer has no sessions; is it maasd?", c.wire.text)
 	}
 	if err != nil {
-		return false, fmt.Errorf("maas: sessions %q: %w", name, err)
+		return 0, false, fmt.Errorf("maas: sessions %q: %w", name, err)
 	}
-	return len(answer.Sessions) > 0, nil
+	for _, s := range answer.Sessions {
+		age = max(age, time.Duration(s.Age)*time.Second)
+	}
+	return age, len(answer.Sessions) > 0, nil
 }
 
 func (s *httpSession) name() string { return s.id }

@@ -57,20 +57,20 @@ func TestSession(t *testing.T) {
 	}
 }
 
-func TestIsTaken(t *testing.T) {
+func TestSessionAge(t *testing.T) {
 	s := startServer(t)
 	one := open(t, s, Options{Name: "a/b:c@d", Exclusive: true})
 	other := open(t, s, Options{})
 	for name, want := range map[string]bool{"a/b:c@d": true, "a": false} {
-		if taken, err := other.IsTaken(t.Context(), name); err != nil || taken != want {
+		if _, taken, err := other.SessionAge(t.Context(), name); err != nil || taken != want {
 			t.Fatal(name, taken, err)
 		}
 	}
-	if _, err := other.IsTaken(t.Context(), "no name & more"); err == nil {
+	if _, _, err := other.SessionAge(t.Context(), "no name & more"); err == nil {
 		t.Fatal("it cannot be a name")
 	}
 	check(t, one.Close())
-	if taken, err := other.IsTaken(t.Context(), "a/b:c@d"); err != nil || taken {
+	if _, taken, err := other.SessionAge(t.Context(), "a/b:c@d"); err != nil || taken {
 		t.Fatal(taken, err)
 	}
 }

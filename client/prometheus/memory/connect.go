@@ -46,7 +46,7 @@ func (m *Manager) run(ctx context.Context) {
 		}
 		begun := time.Now()
 		err := m.connect(ctx)
-		if m.lostName(err) {
+		if m.lostName(ctx, err) {
 			m.loseName()
 		} else if !errors.Is(err, maas.ErrNameTaken) {
 			m.goesOn(begun)
@@ -219,6 +219,7 @@ func (m *Manager) session(ctx context.Context) (*maas.Client, maas.Health, error
 	if err != nil {
 		return nil, maas.Health{}, err
 	}
+	m.opened = time.Now()
 	m.client.Store(c)
 	h, err := askHealth(ctx, c)
 	return c, h, err

@@ -57,9 +57,10 @@ func (m *Manager) follow(why error) {
 }
 
 // lostName says of what connect returned that another leads. That the name is taken may be this process's own doing:
-// at the server, a session that it has given up lives a moment longer. So it looks twice; and for longer than a lease
-// where it began without the server, for then a predecessor of its own may have died with the name.
-func (m *Manager) lostName(err error) bool {
+// at the server, a session that it has given up lives a moment longer, and over RDMA one whose connection broke for
+// the rest of its lease. So it looks twice, and at how old the session is that has the name; and for longer than a
+// lease where it began without the server, for then a predecessor of its own may have died with the name.
+func (m *Manager) lostName(ctx context.Context, err error) bool {
 	first := m.takenSince
 	switch {
 	case !errors.Is(err, maas.ErrNameTaken):
@@ -69,7 +70,23 @@ func (m *Manager) lostName(err error) bool {
 		m.takenSince = time.Now()
 		return false
 	}
-	return m.o.Follow && (m.arena.Load() != nil || time.Since(first) > SessionTTL)
+	return m.o.Follow && (m.arena.Load() != nil && !m.isOwn(ctx) || time.Since(first) > SessionTTL)
+}
+
+// isOwn says whether the session that has the name is as old as the one that this process opened last. An older
+// server does not tell.
+func (m *Manager) isOwn(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	o := m.o.client()
+	o.Name, o.Exclusive, o.Transport = "", false, maas.TransportHTTP
+	c, err := maas.Open(ctx, o)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	age, open, err := c.SessionAge(ctx, m.o.Owner)
+	return err == nil && open && age >= time.Since(m.opened)-2*time.Second // Both are rounded.
 }
 
 // Leads says whether this process still leads: whether what only one may do can be done. Who was stopped for longer
@@ -221,7 +238,7 @@ func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
 		m.heldAt = h.BootID
 	}
 	if !own {
-		if taken, err := c.IsTaken(ctx, m.o.Owner); err == nil && taken { // An older server does not tell.
+		if _, taken, err := c.SessionAge(ctx, m.o.Owner); err == nil && taken { // An older server does not tell.
 			m.heldAt = h.BootID
 			return "", fmt.Errorf("owner %q: %w", m.o.Owner, maas.ErrNameTaken)
 		}

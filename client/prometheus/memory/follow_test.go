@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -125,11 +126,23 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	err = m.connect(context.Background())
 	require.ErrorIs(t, err, maas.ErrNameTaken)
 	for range 3 {
-		require.False(t, m.lostName(err), "perhaps by its own predecessor, which died")
+		require.False(t, m.lostName(context.Background(), err), "perhaps by its own predecessor, which died")
 	}
 	m.takenSince = m.takenSince.Add(-SessionTTL)
-	require.True(t, m.lostName(err))
+	require.True(t, m.lostName(context.Background(), err))
 	m.o.Follow = false
-	require.False(t, m.lostName(err))
+	require.False(t, m.lostName(context.Background(), err))
 	require.NoError(t, other.Close())
+}
+
+// A session whose connection broke keeps the name at the server for the rest of its lease: that is no other leader.
+func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	defer func() { require.NoError(t, m.closeClient()) }()
+	taken := fmt.Errorf("open: %w", maas.ErrNameTaken)
+	require.False(t, m.lostName(context.Background(), taken), "it looks twice")
+	require.False(t, m.lostName(context.Background(), taken), "it is its own")
+	m.opened = time.Now().Add(-time.Minute)
+	require.True(t, m.lostName(context.Background(), taken), "another's is younger")
 }

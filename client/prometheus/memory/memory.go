@@ -135,6 +135,7 @@ type Manager struct {
 	reader    *maas.Client // Of who follows, for Look; nil: not connected.
 	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
 
+	opened     time.Time // The session that was opened last.
 	takenSince time.Time // When this process, which leads, found the name taken first; zero: it was not, last time.
 
 	mu       sync.Mutex // Guards what follows.
