@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -85,7 +86,7 @@ func (c *Copier) bringBack(db Database) {
 		if p.blocks == 0 && p.bytes == 0 {
 			c.o.Logger.Info("MaaS: bringing back blocks from remote memory", "bytes", p.left)
 		}
-		if err := c.bringBackGroup(db.AddBlocks, g, &p); err != nil && !c.comesBack(g, err) {
+		if err := c.bringBackGroup(c.adding(db), g, &p); err != nil && !c.comesBack(g, err) {
 			break
 		}
 	}
@@ -167,6 +168,19 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 	}
 	c.memory.Metrics().BlocksReturning.Set(float64(p.left))
 	return missing, true
+}
+
+// adding adds what comes back, in the place of what this directory has alone of its time: who led and died may have
+// made a block that its successor made again.
+func (c *Copier) adding(db Database) func(move func() error) error {
+	return func(move func() error) error {
+		return db.AddBlocks(func() error {
+			if err := errors.Join(move(), c.look()); err != nil {
+				return err
+			}
+			return c.putAside(math.MinInt64, true)
+		})
+	}
 }
 
 // bringBackGroup makes blocks that overlap visible, at once.
