@@ -55,6 +55,7 @@ func (d *dataDir) looks(url string) *standby {
 	})
 	require.NoError(d.t, err)
 	require.True(d.t, m.Following())
+	require.True(d.t, memory.IsFollowed(m.Lead(context.Background())))
 	d.log()
 	ctx, end := context.WithCancel(context.Background())
 	f := &standby{Manager: m, Copier: Follow(m, Options{Dir: d.path, Interval: interval, Logger: log}), d: d, end: end}
@@ -94,7 +95,7 @@ func (f *standby) leads() *node {
 	f.d.t.Helper()
 	f.end()
 	f.tasks.Wait()
-	require.NoError(f.d.t, f.Lead(context.Background()))
+	maastest.Eventually(f.d.t, "the name is free", func() bool { return f.Lead(context.Background()) == nil })
 	gone := f.Deleted()
 	f.Copier.Close()
 	o := Options{Dir: f.d.path, Interval: interval, Deleted: gone, Logger: slog.New(slog.DiscardHandler)}

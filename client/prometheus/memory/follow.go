@@ -234,9 +234,6 @@ func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if m.heldAt == "" && errors.Is(m.why, maas.ErrNameTaken) {
-		m.heldAt = h.BootID
-	}
 	if !own {
 		if _, taken, err := c.SessionAge(ctx, m.o.Owner); err == nil && taken { // An older server does not tell.
 			m.heldAt = h.BootID

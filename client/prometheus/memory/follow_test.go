@@ -101,15 +101,19 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 	require.NoError(t, err)
 	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.NoError(t, err)
+	late, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	require.NoError(t, err)
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	server.Kill()
 	server.Restart()
 	arena := leader.Arena()
+	require.True(t, IsFollowed(late.Lead(context.Background())), "it has not asked this server, nor the one before")
 	for leader.Arena() == arena || !leader.Up() {
 		require.True(t, IsFollowed(m.Lead(context.Background())))
 		time.Sleep(20 * time.Millisecond)
 	}
 	require.True(t, m.Following())
+	require.NoError(t, late.Close())
 	require.NoError(t, leader.Close())
 	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
 }

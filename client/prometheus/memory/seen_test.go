@@ -128,7 +128,7 @@ func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 	server := maastest.Start(t)
 	first := leader(t, server.URL, "me")
 	m := standby(t, server.URL, "me")
-	look(t, m)
+	require.True(t, IsFollowed(m.Lead(context.Background())))
 	require.NoError(t, first.Close())
 	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it where what comes next fails.
 	m.LookAnew()
