@@ -42,6 +42,19 @@ func (c *Copier) PutAside(mint int64) error {
 	return c.putAside(mint, false)
 }
 
+// LeadFrom ends a Copier that follows. Its database leads, with all of the log in a head that begins at mint: before that
+// was replayed, nobody may have known where it begins.
+func (c *Copier) LeadFrom(mint int64) {
+	if c == nil {
+		return
+	}
+	err := c.take()
+	c.Close()
+	if err = errors.Join(err, c.look(), c.putAside(mint, false)); err != nil {
+		c.o.Logger.Warn("MaaS: blocks of this directory may overlap with others until they are compacted", "err", err)
+	}
+}
+
 // putAside puts aside what another head, from mint on, or others have: those in remote memory, or, with arrived, of
 // these only such as are here.
 func (c *Copier) putAside(mint int64, arrived bool) error {

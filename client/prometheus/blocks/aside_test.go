@@ -93,6 +93,26 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 	}
 }
 
+// Where the head begins that a standby leads with may be known only then.
+func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	n.settled(d.birth(0, 10))
+	other := d.elsewhere()
+	local, foreign := other.birth(12, 20), other.birth(-20, -10)
+	f := other.looks(server.URL)
+	f.takes()
+	require.NoError(t, f.PutAside(math.MinInt64))
+	require.DirExists(t, other.block(local))
+	f.LeadFrom(10)
+	require.NoDirExists(t, other.block(local))
+	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
+	require.DirExists(t, other.block(foreign))
+	f.close()
+	n.close()
+}
+
 // The leader's block may come later, and only then is it known that both have the same time: the two change places at
 // once.
 func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {

@@ -135,7 +135,6 @@ func (a *Attachment) followBlocks() error {
 
 // lead begins to copy.
 func (a *Attachment) lead() {
-	a.arriving.Close()
 	if size, on, _ := a.c.blocksSize(); on { // It was checked.
 		discard := a.c.Restore == "off" && memory.IsEmpty(a.dir)
 		a.blocks = blocks.Start(a.memory, blocks.Options{
@@ -153,7 +152,7 @@ func (a *Attachment) FollowedLog() *FollowedLog {
 	return &FollowedLog{a.follower, a}
 }
 
-// FollowedLog is what a head follows. In its end, this Prometheus leads.
+// FollowedLog is what a head follows.
 type FollowedLog struct {
 	*tail.Follower
 	attachment *Attachment
@@ -168,11 +167,12 @@ func (l *FollowedLog) FollowBlocks(db interface {
 	return l.attachment.arriving.Close
 }
 
-// Next is the follower's.
-func (l *FollowedLog) Next() (more bool, err error) {
+// Next is the follower's. In the end, this Prometheus leads, with a head that begins at mint.
+func (l *FollowedLog) Next(mint int64) (more bool, err error) {
 	more, err = l.Follower.Next()
 	if !more && err == nil {
 		l.attachment.logger.Info("MaaS: this Prometheus leads from now on")
+		l.attachment.arriving.LeadFrom(mint)
 		l.attachment.lead()
 	}
 	return more, err

@@ -54,7 +54,7 @@ func replay(a *Attachment) error {
 		return nil
 	}
 	for {
-		more, err := log.Next()
+		more, err := log.Next(0)
 		if err != nil || !more {
 			return err
 		}
@@ -162,7 +162,7 @@ func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 		}
 		time.AfterFunc(100*time.Millisecond, leader.Close)
 		for a.memory.Following() {
-			_, err := a.FollowedLog().Next()
+			_, err := a.FollowedLog().Next(0)
 			require.NoError(t, err)
 			_, records := a.FollowedLog().Records()
 			_, err = io.Copy(io.Discard, records)
