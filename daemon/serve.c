@@ -22,7 +22,7 @@ struct server {
 	struct maas_http *http;
 	struct maas_buf isolation; /* what /health says of RDMA */
 	struct maas_housekeeping *keeper;
-	char boot_id[MAAS_ID_TEXT];
+	char boot_id[MAAS_SLAB_ID_TEXT];
 	const char *listen[MAAS_OPTIONS_LISTEN];
 	const char *hosts[MAAS_OPTIONS_HOSTS];
 	gid_t socket_group;
@@ -34,7 +34,7 @@ struct server {
 /* ---- start */
 
 /* A random UUID (version 4, RFC 9562). */
-static int make_boot_id(char text[MAAS_ID_TEXT])
+static int make_boot_id(char text[MAAS_SLAB_ID_TEXT])
 {
 	unsigned char b[16];
 
@@ -42,7 +42,7 @@ static int make_boot_id(char text[MAAS_ID_TEXT])
 		return -EIO;
 	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
 	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(text, MAAS_ID_TEXT,
+	snprintf(text, MAAS_SLAB_ID_TEXT,
 		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
 		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
 		 b[15]);

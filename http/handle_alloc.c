@@ -122,13 +122,13 @@ static void write_batch(struct maas_http_conn *conn, const struct maas_http_loan
 
 	write_tail(&tail, &loan->first);
 	maas_buf_str(&conn->out, "{\"allocations\":[");
-	maas_buf_reserve(&conn->out, loan->count * (tail.len + MAAS_ID_TEXT + 16 + key_bytes));
+	maas_buf_reserve(&conn->out, loan->count * (tail.len + MAAS_SLAB_ID_TEXT + 16 + key_bytes));
 	for (uint32_t i = 0; i < loan->count; i++) {
-		char id[MAAS_ID_TEXT];
+		char id[MAAS_SLAB_ID_TEXT];
 
 		maas_lend_id(conn->http->options.lend, loan->refs[i], id);
 		maas_buf_str(&conn->out, i ? ",{\"id\":\"" : "{\"id\":\"");
-		maas_buf_add(&conn->out, id, MAAS_ID_TEXT - 1);
+		maas_buf_add(&conn->out, id, MAAS_SLAB_ID_TEXT - 1);
 		maas_buf_add(&conn->out, tail.data, tail.len);
 		write_end(&conn->out, loan, i);
 	}

@@ -66,7 +66,7 @@ static int check_ids(struct maas_http_conn *conn, struct maas_http_fault *fault)
 {
 	struct maas_http_element element;
 	struct maas_http_list list;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	int r;
 
 	r = maas_http_ids_open(&list, conn->in.data, conn->in.len, fault);
@@ -84,7 +84,7 @@ int maas_http_free(struct maas_http_conn *conn)
 	struct maas_http_element element;
 	struct maas_http_fault fault;
 	struct maas_http_list list;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	uint64_t freed = 0;
 	int r;
 

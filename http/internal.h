@@ -215,7 +215,7 @@ struct maas_http_handlers {
 /* A page of allocations that is being written. */
 struct maas_http_page {
 	struct maas_lend_page from;
-	char last[MAAS_ID_TEXT]; /* "" while it is empty */
+	char last[MAAS_SLAB_ID_TEXT]; /* "" while it is empty */
 };
 
 struct maas_http_request {
@@ -283,7 +283,7 @@ struct maas_http_conn {
 	struct maas_buf in;		 /* a JSON body */
 	struct maas_buf out;		 /* the answer; stays until it is sent */
 	struct maas_http_request req;
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	char path[MAAS_HTTP_PATH_BYTES];
 	char remote[MAAS_HTTP_REMOTE_BYTES];
 };

@@ -225,12 +225,12 @@ int maas_http_ids_open(struct maas_http_list *list, const char *text, size_t len
 	return maas_http_list_open(list, &ids_shape, text, len, fault);
 }
 
-int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_ID_TEXT],
+int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_SLAB_ID_TEXT],
 		       struct maas_http_element *ret_element, struct maas_http_fault *fault)
 {
 	int r = maas_http_list_next(list, ret_element, fault);
 
-	if (r == 1 && !decode(ret_element, ret_id, MAAS_ID_TEXT))
+	if (r == 1 && !decode(ret_element, ret_id, MAAS_SLAB_ID_TEXT))
 		return maas_http_refuse(fault, "bad_json",
 					"the body is not valid JSON: ids[%u] is no string",
 					list->count - 1);
@@ -241,7 +241,7 @@ int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_ID_TEXT],
 
 #define AT(field) offsetof(struct maas_http_piece, field)
 static const struct field piece_fields[] = {
-	{"id", KIND_STRING, true, AT(id), 0, MAAS_ID_TEXT, WANT_ID},
+	{"id", KIND_STRING, true, AT(id), 0, MAAS_SLAB_ID_TEXT, WANT_ID},
 	{"offset", KIND_NUMBER, true, AT(offset), 0, INT64_MAX, NULL},
 	{"length", KIND_NUMBER, true, AT(len), 1, INT64_MAX, NULL},
 };

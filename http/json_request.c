@@ -61,7 +61,7 @@ struct allocate_body {
 static const struct field allocate_fields[] = {
 	{"size_bytes", KIND_NUMBER, true, AT(to.size_bytes), 1, INT64_MAX, NULL},
 	{"count", KIND_NUMBER, false, AT(to.count), 1, MAAS_SLAB_MAX_BATCH, NULL},
-	{"session", KIND_STRING, false, AT(to.session), 0, MAAS_ID_TEXT, WANT_ID},
+	{"session", KIND_STRING, false, AT(to.session), 0, MAAS_SLAB_ID_TEXT, WANT_ID},
 	{"access", KIND_STRING, false, AT(access), 0, ACCESS_BYTES, WANT_ACCESS},
 	{"lifetime", KIND_STRING, false, AT(lifetime), 0, 8, "\"delete\", \"ttl\" or \"session\""},
 	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAX_TTL_S, NULL},
@@ -192,13 +192,13 @@ int maas_http_json_session(const char *text, size_t len, struct maas_http_sessio
 }
 
 struct grant_body {
-	char session[MAAS_ID_TEXT];
+	char session[MAAS_SLAB_ID_TEXT];
 	char access[ACCESS_BYTES];
 };
 
 #define AT(field) offsetof(struct grant_body, field)
 static const struct field grant_fields[] = {
-	{"session", KIND_STRING, true, AT(session), 0, MAAS_ID_TEXT, WANT_ID},
+	{"session", KIND_STRING, true, AT(session), 0, MAAS_SLAB_ID_TEXT, WANT_ID},
 	{"access", KIND_STRING, true, AT(access), 0, ACCESS_BYTES, "\"rw\" or \"r\""},
 };
 #undef AT

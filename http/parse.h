@@ -70,7 +70,7 @@ const char *maas_http_method_name(enum maas_http_method method);
  * a part that is too long to be an id becomes "". Returns the route's index. Errors: -ENOENT.
  */
 MAAS_MUST_CHECK int maas_http_route_find(const char *path,
-					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT]);
+					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT]);
 
 /*
  * Takes %XX back in place and returns the new length. What stands for NUL or another control
@@ -145,8 +145,8 @@ struct maas_http_allocate {
 	uint64_t count; /* 0: not given */
 	uint64_t ttl_s; /* 0: not given */
 	enum maas_lifetime lifetime;
-	enum maas_access access;    /* MAAS_ACCESS_WRITE where not given */
-	char session[MAAS_ID_TEXT]; /* "" where not given, as the others */
+	enum maas_access access;	 /* MAAS_ACCESS_WRITE where not given */
+	char session[MAAS_SLAB_ID_TEXT]; /* "" where not given, as the others */
 	char owner[MAAS_LEND_NAME_BYTES];
 	char request_id[MAAS_LEND_REQUEST_ID];
 };
@@ -158,12 +158,12 @@ struct maas_http_session {
 };
 
 struct maas_http_grant {
-	char session[MAAS_ID_TEXT];
+	char session[MAAS_SLAB_ID_TEXT];
 	enum maas_access access; /* not MAAS_ACCESS_NONE */
 };
 
 struct maas_http_piece {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	uint64_t offset;
 	uint64_t len; /* at least 1 */
 };
@@ -233,7 +233,7 @@ MAAS_MUST_CHECK int maas_http_list_next(struct maas_http_list *list,
 /* {"ids":[…]}, as above. `ret_id` is "" for a string that is too long to be an id. */
 MAAS_MUST_CHECK int maas_http_ids_open(struct maas_http_list *list, const char *text, size_t len,
 				       struct maas_http_fault *fault);
-MAAS_MUST_CHECK int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_ID_TEXT],
+MAAS_MUST_CHECK int maas_http_ids_next(struct maas_http_list *list, char ret_id[MAAS_SLAB_ID_TEXT],
 				       struct maas_http_element *ret_element,
 				       struct maas_http_fault *fault);
 

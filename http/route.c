@@ -57,16 +57,16 @@ const char *maas_http_method_name(enum maas_http_method method)
 	return method_names[method];
 }
 
-static void copy_id(const char *part, size_t len, char ret_id[MAAS_ID_TEXT])
+static void copy_id(const char *part, size_t len, char ret_id[MAAS_SLAB_ID_TEXT])
 {
-	if (len >= MAAS_ID_TEXT)
+	if (len >= MAAS_SLAB_ID_TEXT)
 		len = 0;
 	memcpy(ret_id, part, len);
 	ret_id[len] = '\0';
 }
 
 static bool matches(const char *pattern, const char *path,
-		    char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT])
+		    char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT])
 {
 	unsigned int ids = 0;
 
@@ -88,7 +88,7 @@ static bool matches(const char *pattern, const char *path,
 	return !*path;
 }
 
-int maas_http_route_find(const char *path, char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT])
+int maas_http_route_find(const char *path, char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT])
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(routes); i++)
 		if (matches(routes[i].pattern, path, ret_ids))

@@ -55,8 +55,8 @@ static int canonicalize(struct maas_lend *lend, const struct maas_alloc_request 
 	ret->ttl_s = request->ttl_s;
 	ret->access = access;
 	ret->has_session = request->session != NULL;
-	if (request->session && maas_id_decode(&lend->sessions.id_key, request->session,
-					       &ret->session, &ret->session_generation))
+	if (request->session && maas_slab_id_decode(&lend->sessions.id_key, request->session,
+						    &ret->session, &ret->session_generation))
 		return -ESRCH;
 	if (request->owner)
 		memcpy(ret->owner, request->owner, strlen(request->owner));

@@ -202,7 +202,7 @@ int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done,
 	struct maas_slab_ref ref;
 	int rc;
 
-	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&lend->lock);

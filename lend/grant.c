@@ -24,12 +24,12 @@ static int find_target(struct maas_lend *lend, const char *id, const char *sessi
 
 	if (!lend->keys)
 		return -EOPNOTSUPP;
-	if (maas_id_decode(maas_slab_id_key(lend->slab), id, &ret->ref.slot,
-			   &ret->ref.generation) ||
+	if (maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ret->ref.slot,
+				&ret->ref.generation) ||
 	    maas_slab_get(lend->slab, ret->ref, &info))
 		return -ENOENT;
-	if (maas_id_decode(&lend->sessions.id_key, session, &ret->session.index,
-			   &ret->session.generation))
+	if (maas_slab_id_decode(&lend->sessions.id_key, session, &ret->session.index,
+				&ret->session.generation))
 		return -ESRCH;
 	pthread_mutex_lock(&lend->lock);
 	found = maas_session_find(lend, ret->session.index, ret->session.generation) != NULL;

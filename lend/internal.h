@@ -327,7 +327,7 @@ void maas_session_name_add(struct maas_session_names *names, struct maas_session
 void maas_session_name_remove(struct maas_session *session);
 
 struct maas_sessions {
-	struct maas_id_key id_key;
+	struct maas_slab_id_key id_key;
 	unsigned char ticket_key[16];
 	struct maas_session *records;
 	uint32_t max;

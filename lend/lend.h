@@ -191,7 +191,7 @@ struct maas_alloc_request {
 };
 
 struct maas_allocation {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	uint64_t size_bytes;	    /* asked for: the length of its data */
 	uint64_t actual_size_bytes; /* the slab's */
 	uint64_t age_s;
@@ -245,7 +245,7 @@ MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, cons
 MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
 				      maas_key_done *done, void *arg);
 
-void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_ID_TEXT]);
+void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_SLAB_ID_TEXT]);
 
 /* Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_get(struct maas_lend *lend, const char *id,
@@ -325,7 +325,7 @@ bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *tra
  * ------------------------------------------------------------------------------------------ */
 
 struct maas_session_info {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char name[MAAS_LEND_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];    /* as it was opened with */
 	char ticket[MAAS_LEND_TICKET_TEXT]; /* set by open and ticket only */

@@ -7,9 +7,9 @@
 #define LIST_SLOTS 256 /* used slots that one search for the next examines */
 #define LIST_STEPS 64  /* searches under one hold of the lock */
 
-void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_ID_TEXT])
+void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_SLAB_ID_TEXT])
 {
-	maas_id_encode(maas_slab_id_key(lend->slab), ref.slot, ref.generation, text);
+	maas_slab_id_encode(maas_slab_id_key(lend->slab), ref.slot, ref.generation, text);
 }
 
 /* A kept allocation may be older than the host's clock. */
@@ -59,7 +59,7 @@ int maas_lend_get(struct maas_lend *lend, const char *id, struct maas_allocation
 	struct maas_slab_ref ref;
 	int rc;
 
-	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&lend->lock);
@@ -104,7 +104,7 @@ int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 
 	if (ttl_s > MAAS_LEND_MAX_TTL_S)
 		return -EINVAL;
-	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&lend->lock);
@@ -124,7 +124,7 @@ int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page, co
 	*page = (struct maas_lend_page){.owner = owner, .left = limit};
 	if (!after)
 		return 0;
-	rc = maas_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
+	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
 	if (!rc)
 		page->cursor = (uint64_t)ref.slot + 1;
 	return rc;

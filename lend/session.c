@@ -8,7 +8,7 @@
 
 int maas_sessions_init(struct maas_sessions *sessions, uint32_t max)
 {
-	maas_id_key_random(&sessions->id_key);
+	maas_slab_id_key_random(&sessions->id_key);
 	randombytes_buf(sessions->ticket_key, sizeof(sessions->ticket_key));
 	sessions->max = max;
 	sessions->records = calloc(max, sizeof(*sessions->records));
@@ -45,7 +45,7 @@ static struct maas_session *find_by_id(struct maas_lend *lend, const char *id)
 	uint32_t index;
 	uint32_t generation;
 
-	if (maas_id_decode(&lend->sessions.id_key, id, &index, &generation))
+	if (maas_slab_id_decode(&lend->sessions.id_key, id, &index, &generation))
 		return NULL;
 	return maas_session_find(lend, index, generation);
 }
@@ -58,8 +58,8 @@ static void describe(const struct maas_session *session, bool with_ticket,
 		session->deadline_ms > lend->lease_ms ? session->deadline_ms - lend->lease_ms : 0;
 
 	memset(ret_info, 0, sizeof(*ret_info));
-	maas_id_encode(&lend->sessions.id_key, index_of(session), session->generation,
-		       ret_info->id);
+	maas_slab_id_encode(&lend->sessions.id_key, index_of(session), session->generation,
+			    ret_info->id);
 	memcpy(ret_info->name, session->name, sizeof(ret_info->name));
 	memcpy(ret_info->from, session->from, sizeof(ret_info->from));
 	ret_info->exclusive = session->exclusive;

@@ -31,7 +31,7 @@ int maas_transfer_begin(struct maas_lend *lend, const char *id, struct maas_tran
 	struct maas_slab_ref ref;
 	int rc;
 
-	rc = maas_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
 	if (rc)
 		return rc;
 	/* Under the same lock as every free: either this one finds the slab live and the free

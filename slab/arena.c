@@ -25,7 +25,7 @@ static int find_fs(const struct maas_slab_options *options, struct statfs *fs)
 	return r;
 }
 
-int maas_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs)
+int maas_slab_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs)
 {
 	struct statfs fs = {0};
 
@@ -35,7 +35,7 @@ int maas_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs
 	return 0;
 }
 
-int maas_arena_unnamed(int dir_fd, int *ret_fd)
+int maas_slab_arena_unnamed(int dir_fd, int *ret_fd)
 {
 	int fd;
 
@@ -49,7 +49,7 @@ int maas_arena_unnamed(int dir_fd, int *ret_fd)
 	return 0;
 }
 
-int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes)
+int maas_slab_arena_open(struct maas_slab_arena *arena, int fd, uint64_t bytes)
 {
 	void *base;
 
@@ -68,7 +68,7 @@ int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes)
 	return 0;
 }
 
-int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes)
+int maas_slab_arena_back(struct maas_slab_arena *arena, uint64_t offset, uint64_t bytes)
 {
 	int r;
 
@@ -92,7 +92,7 @@ int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes)
 	return 0;
 }
 
-void maas_arena_close(struct maas_arena *arena)
+void maas_slab_arena_close(struct maas_slab_arena *arena)
 {
 	if (arena->base)
 		munmap(arena->base, arena->bytes);

@@ -37,10 +37,10 @@ static void mark_extent(struct check *check, uint32_t index)
 static void mark_slot(struct check *check, uint32_t slot, enum mark mark)
 {
 	struct maas_slab *slab = check->slab;
-	uint32_t index = maas_slot_extent(slab, slot);
+	uint32_t index = maas_slab_slot_extent(slab, slot);
 
 	EXPECT(index < slab->grown, slot);
-	EXPECT(maas_slot_place(slab, slot) < slab->extents[index].bump, slot);
+	EXPECT(maas_slab_slot_place(slab, slot) < slab->extents[index].bump, slot);
 	EXPECT(check->marks[slot] == UNSEEN, slot);
 	check->marks[slot] = (uint8_t)mark;
 }
@@ -55,21 +55,21 @@ static void check_common(struct check *check)
 		EXPECT(!slab->extents[index].carved, index);
 		EXPECT(!slab->extents[index].bump, index);
 	}
-	EXPECT(index == MAAS_NONE, index);
+	EXPECT(index == MAAS_SLAB_NONE, index);
 }
 
 static void check_bucket(struct check *check, unsigned int class_index, unsigned int bucket)
 {
 	struct maas_slab *slab = check->slab;
-	const struct maas_class *class = &slab->classes[class_index];
+	const struct maas_slab_class *class = &slab->classes[class_index];
 	uint32_t head = class->buckets[bucket];
 	uint32_t index = head;
 
-	EXPECT((head != MAAS_NONE) == (class->nonempty >> bucket & 1), bucket);
-	if (head == MAAS_NONE)
+	EXPECT((head != MAAS_SLAB_NONE) == (class->nonempty >> bucket & 1), bucket);
+	if (head == MAAS_SLAB_NONE)
 		return;
 	do {
-		const struct maas_extent *extent = &slab->extents[index];
+		const struct maas_slab_extent *extent = &slab->extents[index];
 
 		mark_extent(check, index);
 		EXPECT(extent->carved, index);
@@ -77,8 +77,10 @@ static void check_bucket(struct check *check, unsigned int class_index, unsigned
 		EXPECT(extent->bucket == bucket, index);
 		EXPECT(slab->extents[extent->next].prev == index, index);
 		EXPECT(extent->taken <= class->capacity, index);
-		EXPECT((extent->taken == class->capacity) == (bucket == MAAS_BUCKET_FULL), index);
-		EXPECT(extent->taken * class->bucket_scale >> MAAS_BUCKET_SHIFT == bucket, index);
+		EXPECT((extent->taken == class->capacity) == (bucket == MAAS_SLAB_BUCKET_FULL),
+		       index);
+		EXPECT(extent->taken * class->bucket_scale >> MAAS_SLAB_BUCKET_SHIFT == bucket,
+		       index);
 		index = extent->next;
 	} while (index != head);
 }
@@ -86,18 +88,18 @@ static void check_bucket(struct check *check, unsigned int class_index, unsigned
 static void check_delay(struct check *check, unsigned int class_index)
 {
 	struct maas_slab *slab = check->slab;
-	const struct maas_delay *delay = &slab->classes[class_index].delay;
+	const struct maas_slab_delay *delay = &slab->classes[class_index].delay;
 	uint32_t slot = delay->head;
 
-	uint64_t count = maas_delay_count(delay);
+	uint64_t count = maas_slab_delay_count(delay);
 
 	EXPECT(delay->due <= delay->aging && delay->aging <= delay->pushed, class_index);
-	EXPECT(count <= MAAS_DELAY_FREES, class_index);
+	EXPECT(count <= MAAS_SLAB_DELAY_FREES, class_index);
 	for (uint64_t i = 0; i < count; i++) {
 		mark_slot(check, slot, WAITING);
-		EXPECT(slab->extents[maas_slot_extent(slab, slot)].class_index == class_index,
+		EXPECT(slab->extents[maas_slab_slot_extent(slab, slot)].class_index == class_index,
 		       slot);
-		EXPECT(maas_slot_state(&slab->slots[slot]) == MAAS_SLOT_DIRTY, slot);
+		EXPECT(maas_slab_slot_state(&slab->slots[slot]) == MAAS_SLAB_SLOT_DIRTY, slot);
 		EXPECT(i + 1 < count || slot == delay->tail, slot);
 		slot = slab->slots[slot].link;
 	}
@@ -111,7 +113,7 @@ static bool is_zero(const uint8_t *bytes, uint64_t len_bytes)
 static void check_zero(struct check *check, uint32_t slot, uint64_t slab_bytes)
 {
 	const uint8_t *bytes =
-		check->slab->arena.base + maas_slot_offset(check->slab, slot, slab_bytes);
+		check->slab->arena.base + maas_slab_slot_offset(check->slab, slot, slab_bytes);
 
 	if (check->zero_budget >= slab_bytes) {
 		check->zero_budget -= slab_bytes;
@@ -126,21 +128,21 @@ static void check_zero(struct check *check, uint32_t slot, uint64_t slab_bytes)
 static void check_free_list(struct check *check, uint32_t index)
 {
 	struct maas_slab *slab = check->slab;
-	const struct maas_extent *extent = &slab->extents[index];
-	const struct maas_class *class = &slab->classes[extent->class_index];
+	const struct maas_slab_extent *extent = &slab->extents[index];
+	const struct maas_slab_class *class = &slab->classes[extent->class_index];
 	uint32_t slot = extent->free_head;
 	uint32_t count = 0;
 	uint32_t dirty = 0;
 
-	for (; slot != MAAS_NONE; slot = slab->slots[slot].link) {
-		uint8_t state = maas_slot_state(&slab->slots[slot]);
+	for (; slot != MAAS_SLAB_NONE; slot = slab->slots[slot].link) {
+		uint8_t state = maas_slab_slot_state(&slab->slots[slot]);
 
 		mark_slot(check, slot, ON_LIST);
-		EXPECT(maas_slot_extent(slab, slot) == index, slot);
-		EXPECT(state == MAAS_SLOT_CLEAN || state == MAAS_SLOT_DIRTY, slot);
-		if (state == MAAS_SLOT_CLEAN)
+		EXPECT(maas_slab_slot_extent(slab, slot) == index, slot);
+		EXPECT(state == MAAS_SLAB_SLOT_CLEAN || state == MAAS_SLAB_SLOT_DIRTY, slot);
+		if (state == MAAS_SLAB_SLOT_CLEAN)
 			check_zero(check, slot, class->slab_bytes);
-		dirty += state == MAAS_SLOT_DIRTY;
+		dirty += state == MAAS_SLAB_SLOT_DIRTY;
 		count++;
 	}
 	EXPECT(dirty == extent->dirty, index);
@@ -166,34 +168,34 @@ struct sum {
 
 static void count_slot(struct check *check, uint32_t slot_index, struct sum *sum)
 {
-	const struct maas_slot *slot = &check->slab->slots[slot_index];
+	const struct maas_slab_slot *slot = &check->slab->slots[slot_index];
 	uint8_t mark = check->marks[slot_index];
 
-	switch ((enum maas_slot_state)maas_slot_state(slot)) {
-	case MAAS_SLOT_CLEAN:
+	switch ((enum maas_slab_slot_state)maas_slab_slot_state(slot)) {
+	case MAAS_SLAB_SLOT_CLEAN:
 		EXPECT(mark == ON_LIST, slot_index);
 		sum->free++;
 		return;
-	case MAAS_SLOT_DIRTY:
+	case MAAS_SLAB_SLOT_DIRTY:
 		EXPECT(mark == ON_LIST || mark == WAITING, slot_index);
 		sum->free += mark == ON_LIST;
 		sum->waiting += mark == WAITING;
 		return;
-	case MAAS_SLOT_LIVE:
-	case MAAS_SLOT_REVOKING:
+	case MAAS_SLAB_SLOT_LIVE:
+	case MAAS_SLAB_SLOT_REVOKING:
 		EXPECT(mark == UNSEEN, slot_index);
 		EXPECT(slot->generation, slot_index);
 		EXPECT(slot->size_bytes && slot->size_bytes <= sum->slab_bytes, slot_index);
 		sum->used++;
 		sum->requested_bytes += slot->size_bytes;
 		return;
-	case MAAS_SLOT_QUARANTINED:
-	case MAAS_SLOT_RETIRED:
+	case MAAS_SLAB_SLOT_QUARANTINED:
+	case MAAS_SLAB_SLOT_RETIRED:
 		EXPECT(mark == UNSEEN, slot_index);
 		sum->quarantined++;
 		return;
-	case MAAS_SLOT_RESERVED:
-	case MAAS_SLOT_RESERVED_DIRTY:
+	case MAAS_SLAB_SLOT_RESERVED:
+	case MAAS_SLAB_SLOT_RESERVED_DIRTY:
 		break;
 	}
 	expect_at(false, "a slot without a valid state, or an operation is under way", slot_index,
@@ -203,7 +205,7 @@ static void count_slot(struct check *check, uint32_t slot_index, struct sum *sum
 static void check_extent(struct check *check, uint32_t index, struct sum *sums)
 {
 	struct maas_slab *slab = check->slab;
-	const struct maas_extent *extent = &slab->extents[index];
+	const struct maas_slab_extent *extent = &slab->extents[index];
 	struct sum *sum = &sums[extent->class_index];
 	uint32_t slot = index << slab->geo.slot_shift;
 
@@ -217,13 +219,14 @@ static void check_extent(struct check *check, uint32_t index, struct sum *sums)
 	sum->extents++;
 }
 
-static void check_sums(const struct maas_class *class, const struct sum *sum, unsigned int index)
+static void check_sums(const struct maas_slab_class *class, const struct sum *sum,
+		       unsigned int index)
 {
 	EXPECT(class->extents == sum->extents, index);
 	EXPECT(class->free == sum->free, index);
-	EXPECT(maas_class_used(class) == sum->used, index);
+	EXPECT(maas_slab_class_used(class) == sum->used, index);
 	EXPECT(class->quarantined == sum->quarantined, index);
-	EXPECT(maas_delay_count(&class->delay) == sum->waiting, index);
+	EXPECT(maas_slab_delay_count(&class->delay) == sum->waiting, index);
 	EXPECT(class->requested_bytes == sum->requested_bytes, index);
 	EXPECT(!class->zeroing, index);
 	EXPECT(sum->used <= class->allocations, index);
@@ -243,7 +246,7 @@ static void check_all(struct check *check)
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
 		sums[i] = (struct sum){.capacity = slab->classes[i].capacity,
 				       .slab_bytes = slab->classes[i].slab_bytes};
-		for (unsigned int b = 0; b < MAAS_BUCKETS; b++)
+		for (unsigned int b = 0; b < MAAS_SLAB_BUCKETS; b++)
 			check_bucket(check, i, b);
 		check_delay(check, i);
 	}

@@ -21,7 +21,7 @@ static void sort(uint64_t *values, unsigned int count)
 
 #define refuse(error, ...) maas_slab_refuse(error, -EINVAL, __VA_ARGS__)
 
-static int validate_classes(const struct maas_geometry *geo, char *error)
+static int validate_classes(const struct maas_slab_geometry *geo, char *error)
 {
 	char text[MAAS_SIZE_TEXT];
 
@@ -40,7 +40,7 @@ static int validate_classes(const struct maas_geometry *geo, char *error)
 	return 0;
 }
 
-static int validate_extent(const struct maas_geometry *geo, uint64_t page_bytes, char *error)
+static int validate_extent(const struct maas_slab_geometry *geo, uint64_t page_bytes, char *error)
 {
 	uint64_t largest = geo->class_bytes[geo->num_classes - 1];
 	char text[MAAS_SIZE_TEXT];
@@ -59,7 +59,7 @@ static int validate_extent(const struct maas_geometry *geo, uint64_t page_bytes,
 	return 0;
 }
 
-static int set_extents(struct maas_geometry *geo, uint64_t max_bytes, char *error)
+static int set_extents(struct maas_slab_geometry *geo, uint64_t max_bytes, char *error)
 {
 	uint64_t count = max_bytes / geo->extent_bytes;
 	uint64_t slots;
@@ -75,7 +75,7 @@ static int set_extents(struct maas_geometry *geo, uint64_t max_bytes, char *erro
 			      text, maas_size_format(geo->extent_bytes, other));
 	while (1ull << geo->slot_shift < slots)
 		geo->slot_shift++;
-	if (count > (MAAS_NONE - 1) >> geo->slot_shift)
+	if (count > (MAAS_SLAB_NONE - 1) >> geo->slot_shift)
 		return refuse(error,
 			      "--max-pool-size: %s is more than 4294967294 slabs of %s, the "
 			      "smallest of --slab-sizes",
@@ -85,15 +85,15 @@ static int set_extents(struct maas_geometry *geo, uint64_t max_bytes, char *erro
 	return 0;
 }
 
-int maas_geometry_init(struct maas_geometry *geo, const struct maas_slab_options *options,
-		       char *error)
+int maas_slab_geometry_init(struct maas_slab_geometry *geo, const struct maas_slab_options *options,
+			    char *error)
 {
 	uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct statfs fs;
 	int r;
 
-	*geo = (struct maas_geometry){.num_classes = options->num_classes};
-	r = maas_arena_fs(options, &fs);
+	*geo = (struct maas_slab_geometry){.num_classes = options->num_classes};
+	r = maas_slab_arena_fs(options, &fs);
 	if (r)
 		return maas_slab_refuse(error, r,
 					"--memory-file: cannot look at its file system: %s",
@@ -123,17 +123,17 @@ int maas_geometry_init(struct maas_geometry *geo, const struct maas_slab_options
 	return set_extents(geo, options->max_bytes, error);
 }
 
-void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t extent_bytes)
+void maas_slab_class_init(struct maas_slab_class *class, uint64_t slab_bytes, uint64_t extent_bytes)
 {
-	*class = (struct maas_class){
+	*class = (struct maas_slab_class){
 		.slab_bytes = slab_bytes,
 		.capacity = (uint32_t)(extent_bytes / slab_bytes),
-		.delay = {.head = MAAS_NONE, .tail = MAAS_NONE},
+		.delay = {.head = MAAS_SLAB_NONE, .tail = MAAS_SLAB_NONE},
 	};
 	/* Rounded up: `capacity` of them is the full bucket, one less is not (capacity < 2^28). */
-	class->bucket_scale =
-		(((uint64_t)MAAS_BUCKET_FULL << MAAS_BUCKET_SHIFT) + class->capacity - 1) /
-		class->capacity;
-	for (unsigned int b = 0; b < MAAS_BUCKETS; b++)
-		class->buckets[b] = MAAS_NONE;
+	class->bucket_scale = (((uint64_t)MAAS_SLAB_BUCKET_FULL << MAAS_SLAB_BUCKET_SHIFT) +
+			       class->capacity - 1) /
+			      class->capacity;
+	for (unsigned int b = 0; b < MAAS_SLAB_BUCKETS; b++)
+		class->buckets[b] = MAAS_SLAB_NONE;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slab/internal.h"
 
-void maas_delay_push(struct maas_slab *slab, struct maas_class *class, uint32_t slot)
+void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class, uint32_t slot)
 {
-	struct maas_delay *delay = &class->delay;
+	struct maas_slab_delay *delay = &class->delay;
 
 	slab->steps++;
-	if (maas_delay_count(delay))
+	if (maas_slab_delay_count(delay))
 		slab->slots[delay->tail].link = slot;
 	else
 		delay->head = slot;
@@ -14,12 +14,12 @@ void maas_delay_push(struct maas_slab *slab, struct maas_class *class, uint32_t 
 	delay->pushed++;
 }
 
-uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class)
+uint32_t maas_slab_delay_pop(struct maas_slab *slab, struct maas_slab_class *class)
 {
-	struct maas_delay *delay = &class->delay;
+	struct maas_slab_delay *delay = &class->delay;
 	uint32_t slot = delay->head;
 
-	assert(maas_delay_count(delay));
+	assert(maas_slab_delay_count(delay));
 	slab->steps++;
 	delay->popped++;
 	/* The last slot's link is not set: then `count` says that the queue is empty. */
@@ -29,24 +29,24 @@ uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class)
 	return slot;
 }
 
-bool maas_delay_cut(struct maas_slab *slab, struct maas_class *class)
+bool maas_slab_delay_cut(struct maas_slab *slab, struct maas_slab_class *class)
 {
-	for (unsigned int i = 0; !maas_delay_count(&class->delay); i++) {
+	for (unsigned int i = 0; !maas_slab_delay_count(&class->delay); i++) {
 		if (i == slab->geo.num_classes)
 			return false;
 		class = &slab->classes[i];
 	}
-	maas_extent_join(slab, maas_delay_pop(slab, class), MAAS_SLOT_DIRTY);
+	maas_slab_extent_join(slab, maas_slab_delay_pop(slab, class), MAAS_SLAB_SLOT_DIRTY);
 	return true;
 }
 
-void maas_delay_rotate(struct maas_slab *slab, uint64_t now_ms)
+void maas_slab_delay_rotate(struct maas_slab *slab, uint64_t now_ms)
 {
-	if (now_ms < slab->rotated_ms + MAAS_DELAY_MS)
+	if (now_ms < slab->rotated_ms + MAAS_SLAB_DELAY_MS)
 		return;
 	slab->rotated_ms = now_ms;
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
-		struct maas_delay *delay = &slab->classes[i].delay;
+		struct maas_slab_delay *delay = &slab->classes[i].delay;
 
 		slab->steps++;
 		delay->due = delay->aging;

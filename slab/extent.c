@@ -4,21 +4,21 @@
 
 #include "slab/internal.h"
 
-int maas_extents_open(struct maas_slab *slab)
+int maas_slab_extents_open(struct maas_slab *slab)
 {
 	void *map;
 
-	slab->extents_map_bytes = slab->geo.num_extents * sizeof(struct maas_extent);
+	slab->extents_map_bytes = slab->geo.num_extents * sizeof(struct maas_slab_extent);
 	map = mmap(NULL, slab->extents_map_bytes, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)
 		return -errno;
 	slab->extents = map;
-	slab->common_head = MAAS_NONE;
+	slab->common_head = MAAS_SLAB_NONE;
 	return 0;
 }
 
-void maas_extents_close(struct maas_slab *slab)
+void maas_slab_extents_close(struct maas_slab *slab)
 {
 	if (slab->extents)
 		munmap(slab->extents, slab->extents_map_bytes);
@@ -27,16 +27,16 @@ void maas_extents_close(struct maas_slab *slab)
 
 /* ---- buckets: rings of extents, so that both ends are at hand -------------------------------- */
 
-static void bucket_remove(struct maas_slab *slab, struct maas_class *class, uint32_t index)
+static void bucket_remove(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
-	const struct maas_extent *extent = &slab->extents[index];
+	const struct maas_slab_extent *extent = &slab->extents[index];
 	uint32_t *head = &class->buckets[extent->bucket];
 
 	slab->steps++;
 	slab->extents[extent->next].prev = extent->prev;
 	slab->extents[extent->prev].next = extent->next;
 	if (extent->next == index) {
-		*head = MAAS_NONE;
+		*head = MAAS_SLAB_NONE;
 		class->nonempty &= ~(1u << extent->bucket);
 	} else if (*head == index) {
 		*head = extent->next;
@@ -44,15 +44,15 @@ static void bucket_remove(struct maas_slab *slab, struct maas_class *class, uint
 }
 
 /* At the head, which is used first, or at the tail. */
-static void bucket_add(struct maas_slab *slab, struct maas_class *class, uint32_t index,
+static void bucket_add(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index,
 		       uint8_t bucket, bool at_head)
 {
-	struct maas_extent *extent = &slab->extents[index];
+	struct maas_slab_extent *extent = &slab->extents[index];
 	uint32_t head = class->buckets[bucket];
 
 	slab->steps++;
 	extent->bucket = bucket;
-	if (head == MAAS_NONE) {
+	if (head == MAAS_SLAB_NONE) {
 		extent->next = index;
 		extent->prev = index;
 		class->buckets[bucket] = index;
@@ -67,22 +67,23 @@ static void bucket_add(struct maas_slab *slab, struct maas_class *class, uint32_
 		class->buckets[bucket] = index;
 }
 
-static inline uint8_t bucket_of(const struct maas_class *class, const struct maas_extent *extent)
+static inline uint8_t bucket_of(const struct maas_slab_class *class,
+				const struct maas_slab_extent *extent)
 {
-	return (uint8_t)(extent->taken * class->bucket_scale >> MAAS_BUCKET_SHIFT);
+	return (uint8_t)(extent->taken * class->bucket_scale >> MAAS_SLAB_BUCKET_SHIFT);
 }
 
-/* The fullest extent with a free slab, or MAAS_NONE. */
-static inline uint32_t fullest(const struct maas_class *class)
+/* The fullest extent with a free slab, or MAAS_SLAB_NONE. */
+static inline uint32_t fullest(const struct maas_slab_class *class)
 {
-	uint32_t with_room = class->nonempty & ((1u << MAAS_BUCKET_FULL) - 1);
+	uint32_t with_room = class->nonempty & ((1u << MAAS_SLAB_BUCKET_FULL) - 1);
 
-	return with_room ? class->buckets[31 - __builtin_clz(with_room)] : MAAS_NONE;
+	return with_room ? class->buckets[31 - __builtin_clz(with_room)] : MAAS_SLAB_NONE;
 }
 
 /* ---- the common pool ------------------------------------------------------------------------- */
 
-void maas_extent_to_common(struct maas_slab *slab, uint32_t index)
+void maas_slab_extent_to_common(struct maas_slab *slab, uint32_t index)
 {
 	slab->steps++;
 	slab->extents[index].next = slab->common_head;
@@ -90,9 +91,10 @@ void maas_extent_to_common(struct maas_slab *slab, uint32_t index)
 	slab->common_count++;
 }
 
-void maas_extent_restore(struct maas_slab *slab, uint32_t index, const struct maas_extent *extent)
+void maas_slab_extent_restore(struct maas_slab *slab, uint32_t index,
+			      const struct maas_slab_extent *extent)
 {
-	struct maas_class *class = &slab->classes[extent->class_index];
+	struct maas_slab_class *class = &slab->classes[extent->class_index];
 
 	slab->extents[index] = *extent;
 	class->extents++;
@@ -100,16 +102,16 @@ void maas_extent_restore(struct maas_slab *slab, uint32_t index, const struct ma
 	bucket_add(slab, class, index, bucket_of(class, extent), true);
 }
 
-static uint32_t carve(struct maas_slab *slab, struct maas_class *class)
+static uint32_t carve(struct maas_slab *slab, struct maas_slab_class *class)
 {
 	uint32_t index = slab->common_head;
-	struct maas_extent *extent = &slab->extents[index];
+	struct maas_slab_extent *extent = &slab->extents[index];
 
-	assert(index != MAAS_NONE);
+	assert(index != MAAS_SLAB_NONE);
 	slab->common_head = extent->next;
 	slab->common_count--;
-	*extent = (struct maas_extent){
-		.free_head = MAAS_NONE,
+	*extent = (struct maas_slab_extent){
+		.free_head = MAAS_SLAB_NONE,
 		.class_index = (uint8_t)(class - slab->classes),
 		.carved = true,
 		.stale = extent->stale,
@@ -120,9 +122,9 @@ static uint32_t carve(struct maas_slab *slab, struct maas_class *class)
 	return index;
 }
 
-static void uncarve(struct maas_slab *slab, struct maas_class *class, uint32_t index)
+static void uncarve(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
-	struct maas_extent *extent = &slab->extents[index];
+	struct maas_slab_extent *extent = &slab->extents[index];
 	bool swept = extent->bump == class->capacity &&
 		     class->capacity * class->slab_bytes == slab->geo.extent_bytes;
 
@@ -132,45 +134,46 @@ static void uncarve(struct maas_slab *slab, struct maas_class *class, uint32_t i
 	extent->bump = 0;
 	class->extents--;
 	class->free -= class->capacity;
-	maas_extent_to_common(slab, index);
+	maas_slab_extent_to_common(slab, index);
 }
 
 /* ---- slabs ----------------------------------------------------------------------------------- */
 
 /* Takes a slot out of its extent's free list, or one that was never used. Sets `ret_dirty`. */
-static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_extent *extent,
+static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent,
 			    bool *ret_dirty)
 {
 	uint32_t slot_index = extent->free_head;
-	struct maas_slot *slot = &slab->slots[slot_index];
+	struct maas_slab_slot *slot = &slab->slots[slot_index];
 
-	if (slot_index == MAAS_NONE) {
+	if (slot_index == MAAS_SLAB_NONE) {
 		*ret_dirty = extent->stale;
 		return (index << slab->geo.slot_shift) + extent->bump++;
 	}
-	*ret_dirty = maas_slot_state(slot) == MAAS_SLOT_DIRTY;
+	*ret_dirty = maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY;
 	extent->free_head = slot->link;
 	extent->dirty -= *ret_dirty;
 	return slot_index;
 }
 
-uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class)
+uint32_t maas_slab_extent_take(struct maas_slab *slab, struct maas_slab_class *class)
 {
 	uint32_t index = fullest(class);
-	struct maas_extent *extent;
-	struct maas_slot *slot;
+	struct maas_slab_extent *extent;
+	struct maas_slab_slot *slot;
 	uint32_t slot_index;
 	uint8_t bucket;
 	bool dirty;
 
-	if (index == MAAS_NONE)
+	if (index == MAAS_SLAB_NONE)
 		index = carve(slab, class);
 	extent = &slab->extents[index];
 	slot_index = pick(slab, index, extent, &dirty);
 	slot = &slab->slots[slot_index];
 	slot->generation++;
 	slot->class_index = extent->class_index;
-	maas_slot_set_state(slot, dirty ? MAAS_SLOT_RESERVED_DIRTY : MAAS_SLOT_RESERVED);
+	maas_slab_slot_set_state(slot,
+				 dirty ? MAAS_SLAB_SLOT_RESERVED_DIRTY : MAAS_SLAB_SLOT_RESERVED);
 
 	slab->steps++;
 	class->free--;
@@ -183,18 +186,19 @@ uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class)
 	return slot_index;
 }
 
-void maas_extent_join(struct maas_slab *slab, uint32_t slot_index, enum maas_slot_state state)
+void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot_index,
+			   enum maas_slab_slot_state state)
 {
-	uint32_t index = maas_slot_extent(slab, slot_index);
-	struct maas_extent *extent = &slab->extents[index];
-	struct maas_class *class = &slab->classes[extent->class_index];
-	struct maas_slot *slot = &slab->slots[slot_index];
+	uint32_t index = maas_slab_slot_extent(slab, slot_index);
+	struct maas_slab_extent *extent = &slab->extents[index];
+	struct maas_slab_class *class = &slab->classes[extent->class_index];
+	struct maas_slab_slot *slot = &slab->slots[slot_index];
 	uint8_t bucket;
 
 	slot->link = extent->free_head;
-	maas_slot_set_state(slot, state);
+	maas_slab_slot_set_state(slot, state);
 	extent->free_head = slot_index;
-	extent->dirty += state == MAAS_SLOT_DIRTY;
+	extent->dirty += state == MAAS_SLAB_SLOT_DIRTY;
 
 	slab->steps++;
 	class->free++;

@@ -137,7 +137,8 @@ static bool is_named(int fd, const char *path)
 }
 
 /* Opens and locks PATH. A start that failed may have removed it in between. */
-static int open_locked(const char *path, const char *table, char *error, struct maas_file *file)
+static int open_locked(const char *path, const char *table, char *error,
+		       struct maas_slab_file *file)
 {
 	int r;
 
@@ -176,11 +177,11 @@ static char *table_path(const char *path)
 }
 
 /* Both files empty, then of their sizes: nothing but holes. */
-static int begin(const struct maas_geometry *geo, struct maas_file *file, char *error)
+static int begin(const struct maas_slab_geometry *geo, struct maas_slab_file *file, char *error)
 {
 	file->made.anew = true;
 	if (ftruncate(file->slots_fd, 0) < 0 || ftruncate(file->bytes_fd, 0) < 0 ||
-	    ftruncate(file->slots_fd, (off_t)maas_slots_bytes(geo)) < 0 ||
+	    ftruncate(file->slots_fd, (off_t)maas_slab_slots_bytes(geo)) < 0 ||
 	    ftruncate(file->bytes_fd, (off_t)geo->max_bytes) < 0)
 		return maas_slab_refuse(error, -errno, "--memory-file: cannot size %.150s: %s",
 					file->made.path, strerror(errno));
@@ -198,7 +199,7 @@ static void undo_one(int fd, const char *path, bool made, bool anew)
 			 strerror(errno));
 }
 
-void maas_file_undo(const struct maas_file *file)
+void maas_slab_file_undo(const struct maas_slab_file *file)
 {
 	char *table = table_path(file->made.path);
 
@@ -209,10 +210,10 @@ void maas_file_undo(const struct maas_file *file)
 	free(table);
 }
 
-int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
-		   struct maas_file *ret_file)
+int maas_slab_file_open(const struct maas_slab_geometry *geo, const char *path, char *error,
+			struct maas_slab_file *ret_file)
 {
-	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1};
+	struct maas_slab_file file = {.bytes_fd = -1, .slots_fd = -1};
 	char *table = table_path(path);
 	int r = -ENOMEM;
 
@@ -226,7 +227,7 @@ int maas_file_open(const struct maas_geometry *geo, const char *path, char *erro
 		goto err_path;
 	r = open_file(table, NULL, error, &file.slots_fd, &file.made.slots);
 	if (!r)
-		r = maas_table_check(geo, &file, error, &file.kept);
+		r = maas_slab_table_check(geo, &file, error, &file.kept);
 	if (!r && !file.kept)
 		r = begin(geo, &file, error);
 	if (r)
@@ -237,7 +238,7 @@ int maas_file_open(const struct maas_geometry *geo, const char *path, char *erro
 	return 0;
 
 err_files:
-	maas_file_undo(&file);
+	maas_slab_file_undo(&file);
 	if (file.slots_fd >= 0)
 		close(file.slots_fd);
 	close(file.bytes_fd);
@@ -267,7 +268,7 @@ static int look_at(const char *path, const char *beside, char *error, int *ret_f
 
 int maas_slab_look(const struct maas_slab *slab, const char *path, char *error)
 {
-	struct maas_file file = {.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(path)};
+	struct maas_slab_file file = {.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(path)};
 	char *table = table_path(path);
 	bool kept;
 	int r = -ENOMEM;
@@ -283,7 +284,7 @@ int maas_slab_look(const struct maas_slab *slab, const char *path, char *error)
 	if (!r)
 		r = look_at(table, NULL, error, &file.slots_fd);
 	if (!r)
-		r = maas_table_check(&slab->geo, &file, error, &kept);
+		r = maas_slab_table_check(&slab->geo, &file, error, &kept);
 	if (file.slots_fd >= 0)
 		close(file.slots_fd);
 	if (file.bytes_fd >= 0)

@@ -63,7 +63,7 @@ static struct process look_up(const char *pid)
 	return process;
 }
 
-static bool is_there(const struct maas_slot_header *header)
+static bool is_there(const struct maas_slab_slot_header *header)
 {
 	struct process process;
 	char pid[16];
@@ -88,7 +88,7 @@ static uint64_t pid_namespace(void)
 
 /* The inode of a namespace comes again when the namespace has ended: what a container that is
  * started anew gets is likely the number of the one before. Its process 1 is another one. */
-static bool pid_namespace_is_ours(const struct maas_slot_guard *guard)
+static bool pid_namespace_is_ours(const struct maas_slab_slot_guard *guard)
 {
 	return guard->pid_ns && guard->pid_ns == pid_namespace() &&
 	       (guard->pid_ns == INIT_PID_NS ||
@@ -109,13 +109,13 @@ static bool proc_is_ours(void)
 	       strtol(text, NULL, 10) == getpid();
 }
 
-static bool can_look_up(const struct maas_slot_guard *guard)
+static bool can_look_up(const struct maas_slab_slot_guard *guard)
 {
 	return pid_namespace_is_ours(guard) && guard->pid_start &&
 	       guard->time_ns == time_namespace() && proc_is_ours();
 }
 
-static void announce(const struct maas_slot_header *header, bool listed)
+static void announce(const struct maas_slab_slot_header *header, bool listed)
 {
 	if (listed)
 		log_info("memory file: waiting for the end of process %d, which lent it before",
@@ -127,17 +127,17 @@ static void announce(const struct maas_slot_header *header, bool listed)
 	maas_log_flush();
 }
 
-int maas_guard_wait(const struct maas_slot_header *header, const struct maas_slab_options *options,
-		    char *error)
+int maas_slab_guard_wait(const struct maas_slab_slot_header *header,
+			 const struct maas_slab_options *options, char *error)
 {
 	const struct timespec pause = {.tv_nsec = NAP_NS};
-	const struct maas_slot_guard *guard = &header->guard;
+	const struct maas_slab_slot_guard *guard = &header->guard;
 	uint64_t end_ms = maas_clock_ms() + WAIT_MS;
 	bool known = guard->pid == header->pid && guard->pid_start == header->pid_start;
 	bool listed = known && can_look_up(guard);
 	bool announced = false;
 
-	if (header->pid <= 0 || (known && guard->writers == MAAS_WRITERS_NONE))
+	if (header->pid <= 0 || (known && guard->writers == MAAS_SLAB_WRITERS_NONE))
 		return 0;
 	if (listed && header->pid == getpid())
 		return 0; /* his number is ours: he is gone, or this very process closed it */
@@ -163,23 +163,23 @@ int maas_guard_wait(const struct maas_slot_header *header, const struct maas_sla
 	}
 }
 
-void maas_guard_sign(struct maas_slot_header *header)
+void maas_slab_guard_sign(struct maas_slab_slot_header *header)
 {
 	header->pid = getpid();
 	header->pid_start = look_up("self").start;
-	header->guard = (struct maas_slot_guard){
+	header->guard = (struct maas_slab_slot_guard){
 		.pid_ns = pid_namespace(),
 		.time_ns = time_namespace(),
 		.pid_start = header->pid_start,
 		.pid = header->pid,
-		.writers = MAAS_WRITERS_NONE,
+		.writers = MAAS_SLAB_WRITERS_NONE,
 		.init_start = look_up("1").start,
 	};
 }
 
 void maas_slab_set_remote(struct maas_slab *slab, bool remote)
 {
-	slab->header->guard.writers = remote ? MAAS_WRITERS_DEVICE : MAAS_WRITERS_NONE;
+	slab->header->guard.writers = remote ? MAAS_SLAB_WRITERS_DEVICE : MAAS_SLAB_WRITERS_NONE;
 	/* Before whatever lets a device at the bytes. */
 	atomic_thread_fence(memory_order_seq_cst);
 }

@@ -16,9 +16,9 @@
 #define MAC_BITS 58
 #define MAC_MASK ((1ull << MAC_BITS) - 1)
 
-static_assert(MAAS_ID_KEY_BYTES == crypto_shorthash_KEYBYTES, "the key is SipHash-2-4's");
+static_assert(MAAS_SLAB_ID_KEY_BYTES == crypto_shorthash_KEYBYTES, "the key is SipHash-2-4's");
 
-static uint64_t mac(const struct maas_id_key *key, uint32_t index, uint32_t generation)
+static uint64_t mac(const struct maas_slab_id_key *key, uint32_t index, uint32_t generation)
 {
 	unsigned char in[8];
 	unsigned char out[crypto_shorthash_BYTES];
@@ -39,11 +39,11 @@ static bool hyphen_at(unsigned int place)
 	return place == 8 || place == 13 || place == 18 || place == 23;
 }
 
-static void write_text(uint64_t high, uint64_t low, char text[MAAS_ID_TEXT])
+static void write_text(uint64_t high, uint64_t low, char text[MAAS_SLAB_ID_TEXT])
 {
 	unsigned int digit = 0;
 
-	for (unsigned int i = 0; i < MAAS_ID_TEXT - 1; i++) {
+	for (unsigned int i = 0; i < MAAS_SLAB_ID_TEXT - 1; i++) {
 		uint64_t half = digit < 16 ? high : low;
 
 		if (hyphen_at(i))
@@ -51,7 +51,7 @@ static void write_text(uint64_t high, uint64_t low, char text[MAAS_ID_TEXT])
 		else
 			text[i] = "0123456789abcdef"[half >> (60 - 4 * (digit++ & 15)) & 15];
 	}
-	text[MAAS_ID_TEXT - 1] = '\0';
+	text[MAAS_SLAB_ID_TEXT - 1] = '\0';
 }
 
 static int hex_digit(char c)
@@ -68,7 +68,7 @@ static int read_text(const char *text, uint64_t half[2])
 
 	half[0] = 0;
 	half[1] = 0;
-	for (unsigned int i = 0; i < MAAS_ID_TEXT - 1; i++) {
+	for (unsigned int i = 0; i < MAAS_SLAB_ID_TEXT - 1; i++) {
 		int value = hex_digit(text[i]);
 
 		if (hyphen_at(i) ? text[i] != '-' : value < 0)
@@ -78,15 +78,15 @@ static int read_text(const char *text, uint64_t half[2])
 		half[digit / 16] = half[digit / 16] << 4 | (unsigned int)value;
 		digit++;
 	}
-	return text[MAAS_ID_TEXT - 1] ? -ENOENT : 0;
+	return text[MAAS_SLAB_ID_TEXT - 1] ? -ENOENT : 0;
 }
 
-void maas_id_key_random(struct maas_id_key *ret_key)
+void maas_slab_id_key_random(struct maas_slab_id_key *ret_key)
 {
 	randombytes_buf(ret_key->bytes, sizeof(ret_key->bytes));
 }
 
-void maas_id_random(char text[MAAS_ID_TEXT])
+void maas_slab_id_random(char text[MAAS_SLAB_ID_TEXT])
 {
 	uint64_t half[2];
 
@@ -94,15 +94,15 @@ void maas_id_random(char text[MAAS_ID_TEXT])
 	write_text((half[0] & ~0xf000ull) | 0x4000, (half[1] & ~(3ull << 62)) | VARIANT, text);
 }
 
-bool maas_id_is_text(const char text[MAAS_ID_TEXT])
+bool maas_slab_id_is_text(const char text[MAAS_SLAB_ID_TEXT])
 {
 	uint64_t half[2];
 
 	return !read_text(text, half);
 }
 
-void maas_id_encode(const struct maas_id_key *key, uint32_t index, uint32_t generation,
-		    char text[MAAS_ID_TEXT])
+void maas_slab_id_encode(const struct maas_slab_id_key *key, uint32_t index, uint32_t generation,
+			 char text[MAAS_SLAB_ID_TEXT])
 {
 	uint64_t high = (uint64_t)index << 32 | (uint64_t)(generation >> 16) << 16 | VERSION |
 			(generation >> 4 & 0xfff);
@@ -112,8 +112,8 @@ void maas_id_encode(const struct maas_id_key *key, uint32_t index, uint32_t gene
 	write_text(high, low, text);
 }
 
-int maas_id_decode(const struct maas_id_key *key, const char *text, uint32_t *ret_index,
-		   uint32_t *ret_generation)
+int maas_slab_id_decode(const struct maas_slab_id_key *key, const char *text, uint32_t *ret_index,
+			uint32_t *ret_generation)
 {
 	uint64_t half[2];
 	uint32_t index;

@@ -17,30 +17,30 @@
 
 #include "slab/slab.h"
 
-#define MAAS_NONE	  UINT32_MAX /* no slot, no extent, no class */
-#define MAAS_BUCKETS	  9	     /* of extents, by how full they are */
-#define MAAS_BUCKET_FULL  8	     /* those without a free slab */
-#define MAAS_BUCKET_SHIFT 56
-#define MAAS_DELAY_FREES  4096
-#define MAAS_DELAY_MS	  1000
-#define MAAS_SLOT_MAGIC	  "maasslot"
-#define MAAS_SLOT_LAYOUT  2
-#define MAAS_RECLAIM_STEP (1u << 20) /* bytes zeroed between two holds of the lock */
+#define MAAS_SLAB_NONE	       UINT32_MAX /* no slot, no extent, no class */
+#define MAAS_SLAB_BUCKETS      9	  /* of extents, by how full they are */
+#define MAAS_SLAB_BUCKET_FULL  8	  /* those without a free slab */
+#define MAAS_SLAB_BUCKET_SHIFT 56
+#define MAAS_SLAB_DELAY_FREES  4096
+#define MAAS_SLAB_DELAY_MS     1000
+#define MAAS_SLAB_SLOT_MAGIC   "maasslot"
+#define MAAS_SLAB_SLOT_LAYOUT  2
+#define MAAS_SLAB_RECLAIM_STEP (1u << 20) /* bytes zeroed between two holds of the lock */
 
 /* ---- slot: what the next process needs to know of a slab; indices only, no pointers ---------- */
 
-enum maas_slot_state {
-	MAAS_SLOT_CLEAN, /* free and zeroed */
-	MAAS_SLOT_DIRTY, /* free or waiting; zeroed before it is handed out */
-	MAAS_SLOT_LIVE,
-	MAAS_SLOT_REVOKING,
-	MAAS_SLOT_QUARANTINED,
-	MAAS_SLOT_RETIRED,	  /* its generations are used up: kept back for ever */
-	MAAS_SLOT_RESERVED,	  /* being allocated, its bytes are zero */
-	MAAS_SLOT_RESERVED_DIRTY, /* being allocated or reclaimed, its bytes are yet to be zeroed */
+enum maas_slab_slot_state {
+	MAAS_SLAB_SLOT_CLEAN, /* free and zeroed */
+	MAAS_SLAB_SLOT_DIRTY, /* free or waiting; zeroed before it is handed out */
+	MAAS_SLAB_SLOT_LIVE,
+	MAAS_SLAB_SLOT_REVOKING,
+	MAAS_SLAB_SLOT_QUARANTINED,
+	MAAS_SLAB_SLOT_RETIRED,	       /* its generations are used up: kept back for ever */
+	MAAS_SLAB_SLOT_RESERVED,       /* being allocated, its bytes are zero */
+	MAAS_SLAB_SLOT_RESERVED_DIRTY, /* the same, not zeroed yet */
 };
 
-struct maas_slot {
+struct maas_slab_slot {
 	uint32_t generation;
 	uint32_t link; /* the next slot in a free list or a delay queue */
 	uint32_t size_bytes;
@@ -52,52 +52,52 @@ struct maas_slot {
 	uint8_t lifetime;
 	uint8_t reserved[5];
 };
-static_assert(sizeof(struct maas_slot) == 32, "a slot is part of a file's layout");
+static_assert(sizeof(struct maas_slab_slot) == 32, "a slot is part of a file's layout");
 static_assert(MAAS_SLAB_MAX_CLASS <= UINT32_MAX, "size_bytes is 32 bits");
 
 /* Who but the process itself may write to the lent bytes. */
-enum maas_slot_writers {
-	MAAS_WRITERS_UNKNOWN, /* zero, as the first versions of layout 2 leave it */
-	MAAS_WRITERS_NONE,
-	MAAS_WRITERS_DEVICE, /* a NIC, until the process's queue pairs are gone */
+enum maas_slab_slot_writers {
+	MAAS_SLAB_WRITERS_UNKNOWN, /* zero, as the first versions of layout 2 leave it */
+	MAAS_SLAB_WRITERS_NONE,
+	MAAS_SLAB_WRITERS_DEVICE, /* a NIC, until the process's queue pairs are gone */
 };
 
 /*
  * More on the process whose table it is. A version without it changes `pid` and leaves this: it
  * counts only where both name the same process.
  */
-struct maas_slot_guard {
+struct maas_slab_slot_guard {
 	uint64_t pid_ns;  /* inode of the namespace that its pid is of; 0: unknown */
 	uint64_t time_ns; /* and of the one that its start time is of */
 	uint64_t pid_start;
 	int32_t pid;
-	uint32_t writers;    /* enum maas_slot_writers */
+	uint32_t writers;    /* enum maas_slab_slot_writers */
 	uint64_t init_start; /* when process 1 of the pid namespace began; 0: unknown */
 };
 
 /* The table's start; what a process that maps it again must find unchanged. */
-struct maas_slot_header {
+struct maas_slab_slot_header {
 	char magic[8];
 	uint32_t layout;
 	uint32_t num_classes;
 	uint64_t extent_bytes;
 	uint64_t max_bytes;
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
-	struct maas_id_key id_key;
-	char arena_id[MAAS_ID_TEXT];
+	struct maas_slab_id_key id_key;
+	char arena_id[MAAS_SLAB_ID_TEXT];
 	char reserved[3];
 	uint32_t grown;	    /* extents whose pages are allocated */
 	int32_t pid;	    /* whose table it is, … */
 	uint64_t pid_start; /* … by its start time, as pids come again */
-	struct maas_slot_guard guard;
+	struct maas_slab_slot_guard guard;
 };
-static_assert(offsetof(struct maas_slot_header, guard) == 360, "where layout 2 first ended");
-static_assert(sizeof(struct maas_slot_header) == 400, "the header is part of a file's layout");
-#define MAAS_SLOT_HEADER_BYTES 4096
+static_assert(offsetof(struct maas_slab_slot_header, guard) == 360, "where layout 2 first ended");
+static_assert(sizeof(struct maas_slab_slot_header) == 400, "the header is part of a file's layout");
+#define MAAS_SLAB_SLOT_HEADER_BYTES 4096
 
 /* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
 
-struct maas_extent {
+struct maas_slab_extent {
 	uint32_t next;	    /* in its bucket, which is a ring, or in the common pool */
 	uint32_t prev;	    /* in its bucket */
 	uint32_t free_head; /* slots that were used before and are free again */
@@ -109,7 +109,8 @@ struct maas_extent {
 	bool carved;
 	bool stale; /* the slabs from `bump` on may hold old bytes */
 };
-static_assert(sizeof(struct maas_extent) <= 64, "an extent's record is one cache line at most");
+static_assert(sizeof(struct maas_slab_extent) <= 64,
+	      "an extent's record is one cache line at most");
 
 /* ---- class ----------------------------------------------------------------------------------- */
 
@@ -117,7 +118,7 @@ static_assert(sizeof(struct maas_extent) <= 64, "an extent's record is one cache
  * Slots in the order they were freed, chained by their links. Places in it are counted from the
  * start: `popped` is the place of the head, `pushed` that of the next to come.
  */
-struct maas_delay {
+struct maas_slab_delay {
 	uint32_t head;
 	uint32_t tail;
 	uint64_t pushed;
@@ -126,29 +127,30 @@ struct maas_delay {
 	uint64_t aging; /* those before this place will have at the next rotation */
 };
 
-struct maas_class {
+struct maas_slab_class {
 	/* constant */
 	uint64_t slab_bytes;
-	uint64_t bucket_scale; /* taken × this >> MAAS_BUCKET_SHIFT is the bucket: no division */
+	uint64_t bucket_scale; /* taken × this >> MAAS_SLAB_BUCKET_SHIFT is the bucket: no division
+				*/
 	uint32_t capacity;     /* slabs in an extent */
 	/* guarded by the pool's lock */
 	uint32_t nonempty; /* bit b: buckets[b] has an extent */
 	uint64_t free;	   /* slabs that can be handed out, over all its extents */
 	uint64_t requested_bytes;
 	uint64_t allocations;
-	struct maas_delay delay;
-	uint32_t buckets[MAAS_BUCKETS];
+	struct maas_slab_delay delay;
+	uint32_t buckets[MAAS_SLAB_BUCKETS];
 	uint32_t extents;
 	uint64_t zeroing; /* slabs off every list while maas_slab_reclaim() zeroes them */
 	uint64_t quarantined;
 };
 
-static inline uint64_t maas_delay_count(const struct maas_delay *delay)
+static inline uint64_t maas_slab_delay_count(const struct maas_slab_delay *delay)
 {
 	return delay->pushed - delay->popped;
 }
 
-static inline uint64_t maas_class_total(const struct maas_class *class)
+static inline uint64_t maas_slab_class_total(const struct maas_slab_class *class)
 {
 	uint64_t extents = class->extents;
 
@@ -156,15 +158,15 @@ static inline uint64_t maas_class_total(const struct maas_class *class)
 }
 
 /* Slabs that are live or revoking, or about to be live. */
-static inline uint64_t maas_class_used(const struct maas_class *class)
+static inline uint64_t maas_slab_class_used(const struct maas_slab_class *class)
 {
-	return maas_class_total(class) - class->free - maas_delay_count(&class->delay) -
+	return maas_slab_class_total(class) - class->free - maas_slab_delay_count(&class->delay) -
 	       class->zeroing - class->quarantined;
 }
 
 /* ---- arena ----------------------------------------------------------------------------------- */
 
-struct maas_arena {
+struct maas_slab_arena {
 	uint8_t *base; /* NULL: none */
 	uint64_t bytes;
 	int fd;
@@ -173,24 +175,24 @@ struct maas_arena {
 /* ---- file ------------------------------------------------------------------------------------ */
 
 /* What the opening of a --memory-file did to it. */
-struct maas_file_made {
+struct maas_slab_file_made {
 	char *path; /* NULL: there is no such file */
 	bool anew;  /* both files were sized for a new table */
 	bool bytes; /* PATH was not there before */
 	bool slots; /* nor was PATH.slots */
 };
 
-struct maas_file {
+struct maas_slab_file {
 	int bytes_fd;
 	int slots_fd;
 	bool kept; /* it holds what another process left */
-	struct maas_file_made made;
+	struct maas_slab_file_made made;
 };
 
 /* ---- the pool -------------------------------------------------------------------------------- */
 
 /* What the options come to, checked. */
-struct maas_geometry {
+struct maas_slab_geometry {
 	uint64_t extent_bytes;
 	uint64_t max_bytes; /* whole extents */
 	uint32_t num_extents;
@@ -202,15 +204,15 @@ struct maas_geometry {
 
 struct maas_slab {
 	/* constant after maas_slab_open() */
-	struct maas_geometry geo;
-	struct maas_arena arena;
-	struct maas_slot *slots;
-	struct maas_extent *extents;
-	struct maas_slot_header *header; /* then the annex, then the slots, in one map */
+	struct maas_slab_geometry geo;
+	struct maas_slab_arena arena;
+	struct maas_slab_slot *slots;
+	struct maas_slab_extent *extents;
+	struct maas_slab_slot_header *header; /* then the annex, then the slots, in one map */
 	size_t slots_map_bytes;
 	int slots_fd; /* -1: no file */
 	size_t extents_map_bytes;
-	struct maas_file_made made; /* for maas_slab_discard() */
+	struct maas_slab_file_made made; /* for maas_slab_discard() */
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
@@ -224,41 +226,42 @@ struct maas_slab {
 	uint32_t zeroing;	/* slabs that are being zeroed, all classes */
 	uint64_t rotated_ms;	/* when the delay queues last noted how long they are */
 	pthread_cond_t changed; /* growing or zeroing came to an end */
-	struct maas_class classes[MAAS_SLAB_MAX_CLASSES];
+	struct maas_slab_class classes[MAAS_SLAB_MAX_CLASSES];
 };
 
-static inline uint32_t maas_slot_extent(const struct maas_slab *slab, uint32_t slot)
+static inline uint32_t maas_slab_slot_extent(const struct maas_slab *slab, uint32_t slot)
 {
 	return slot >> slab->geo.slot_shift;
 }
 
 /* The slot's place in its extent. */
-static inline uint32_t maas_slot_place(const struct maas_slab *slab, uint32_t slot)
+static inline uint32_t maas_slab_slot_place(const struct maas_slab *slab, uint32_t slot)
 {
 	return slot & ((1u << slab->geo.slot_shift) - 1);
 }
 
-static inline uint8_t maas_slot_state(const struct maas_slot *slot)
+static inline uint8_t maas_slab_slot_state(const struct maas_slab_slot *slot)
 {
 	return atomic_load_explicit(&slot->state, memory_order_acquire);
 }
 
-static inline void maas_slot_set_state(struct maas_slot *slot, enum maas_slot_state state)
+static inline void maas_slab_slot_set_state(struct maas_slab_slot *slot,
+					    enum maas_slab_slot_state state)
 {
 	atomic_store_explicit(&slot->state, (uint8_t)state, memory_order_release);
 }
 
-static inline struct maas_class *maas_slot_class(struct maas_slab *slab, uint32_t slot)
+static inline struct maas_slab_class *maas_slab_slot_class(struct maas_slab *slab, uint32_t slot)
 {
-	return &slab->classes[slab->extents[maas_slot_extent(slab, slot)].class_index];
+	return &slab->classes[slab->extents[maas_slab_slot_extent(slab, slot)].class_index];
 }
 
 /* Where the slab lies in the arena. Its extent must be carved. */
-static inline uint64_t maas_slot_offset(const struct maas_slab *slab, uint32_t slot,
-					uint64_t slab_bytes)
+static inline uint64_t maas_slab_slot_offset(const struct maas_slab *slab, uint32_t slot,
+					     uint64_t slab_bytes)
 {
-	return maas_slot_extent(slab, slot) * slab->geo.extent_bytes +
-	       maas_slot_place(slab, slot) * slab_bytes;
+	return maas_slab_slot_extent(slab, slot) * slab->geo.extent_bytes +
+	       maas_slab_slot_place(slab, slot) * slab_bytes;
 }
 
 /* A step of a long opening; non-zero when it is to end. */
@@ -273,27 +276,30 @@ static inline int maas_slab_tick(const struct maas_slab_options *options, uint64
 int maas_slab_refuse(char *error, int r, const char *fmt, ...) MAAS_PRINTF(3, 4);
 
 /* class.c */
-MAAS_MUST_CHECK int maas_geometry_init(struct maas_geometry *geo,
-				       const struct maas_slab_options *options, char *error);
-void maas_class_init(struct maas_class *class, uint64_t slab_bytes, uint64_t extent_bytes);
+MAAS_MUST_CHECK int maas_slab_geometry_init(struct maas_slab_geometry *geo,
+					    const struct maas_slab_options *options, char *error);
+void maas_slab_class_init(struct maas_slab_class *class, uint64_t slab_bytes,
+			  uint64_t extent_bytes);
 
 /* arena.c */
 /* The file system of the pool's bytes; all zero for a memfd. Errors: errno of fstatfs(2). */
-MAAS_MUST_CHECK int maas_arena_fs(const struct maas_slab_options *options, struct statfs *ret_fs);
+MAAS_MUST_CHECK int maas_slab_arena_fs(const struct maas_slab_options *options,
+				       struct statfs *ret_fs);
 /* A file without a name for the bytes. Owns: the caller. Errors: of memfd_create(2), openat(2). */
-MAAS_MUST_CHECK int maas_arena_unnamed(int dir_fd, int *ret_fd);
+MAAS_MUST_CHECK int maas_slab_arena_unnamed(int dir_fd, int *ret_fd);
 /* Reserves `bytes` of `fd`, which it takes in any case; no page is allocated. Errors: of mmap(2).
  */
-MAAS_MUST_CHECK int maas_arena_open(struct maas_arena *arena, int fd, uint64_t bytes);
+MAAS_MUST_CHECK int maas_slab_arena_open(struct maas_slab_arena *arena, int fd, uint64_t bytes);
 /* Allocates the pages of a range, zeroed. Errors: -ENOSPC. Threading: any thread. */
-MAAS_MUST_CHECK int maas_arena_back(struct maas_arena *arena, uint64_t offset, uint64_t bytes);
-void maas_arena_close(struct maas_arena *arena);
+MAAS_MUST_CHECK int maas_slab_arena_back(struct maas_slab_arena *arena, uint64_t offset,
+					 uint64_t bytes);
+void maas_slab_arena_close(struct maas_slab_arena *arena);
 
 /* id.c */
 /* A random UUID. */
-void maas_id_random(char text[MAAS_ID_TEXT]);
+void maas_slab_id_random(char text[MAAS_SLAB_ID_TEXT]);
 /* True for the text of a UUID and its NUL. */
-bool maas_id_is_text(const char text[MAAS_ID_TEXT]);
+bool maas_slab_id_is_text(const char text[MAAS_SLAB_ID_TEXT]);
 
 /* file.c */
 /*
@@ -301,10 +307,10 @@ bool maas_id_is_text(const char text[MAAS_ID_TEXT]);
  * Owns: the caller, both descriptors and made.path. Errors: as maas_slab_open(), with a sentence;
  * what it made is then removed.
  */
-MAAS_MUST_CHECK int maas_file_open(const struct maas_geometry *geo, const char *path, char *error,
-				   struct maas_file *ret_file);
+MAAS_MUST_CHECK int maas_slab_file_open(const struct maas_slab_geometry *geo, const char *path,
+					char *error, struct maas_slab_file *ret_file);
 /* Takes back what the opening did to the files, which are still locked. Kept ones stay. */
-void maas_file_undo(const struct maas_file *file);
+void maas_slab_file_undo(const struct maas_slab_file *file);
 
 /* table.c */
 /*
@@ -312,18 +318,19 @@ void maas_file_undo(const struct maas_file *file);
  * hold a table that fits `geo`, clears it when they are to be made anew. Nothing is changed.
  * Errors: -EINVAL other options, -EEXIST something else, -EUCLEAN damaged; with a sentence.
  */
-MAAS_MUST_CHECK int maas_table_check(const struct maas_geometry *geo, const struct maas_file *file,
-				     char *error, bool *ret_kept);
+MAAS_MUST_CHECK int maas_slab_table_check(const struct maas_slab_geometry *geo,
+					  const struct maas_slab_file *file, char *error,
+					  bool *ret_kept);
 
 /* guard.c */
 /*
  * Waits until nothing of the process that the table names can write to the bytes any more.
  * Errors: -EBUSY it is there still, with a sentence; what options->tick says.
  */
-MAAS_MUST_CHECK int maas_guard_wait(const struct maas_slot_header *header,
-				    const struct maas_slab_options *options, char *error);
+MAAS_MUST_CHECK int maas_slab_guard_wait(const struct maas_slab_slot_header *header,
+					 const struct maas_slab_options *options, char *error);
 /* Notes this process in the table; no device writes yet. */
-void maas_guard_sign(struct maas_slot_header *header);
+void maas_slab_guard_sign(struct maas_slab_slot_header *header);
 
 /* restore.c */
 /* Finds what is live in a kept table and rebuilds the rest. Errors: -EUCLEAN, -ENOSPC; what
@@ -332,39 +339,40 @@ MAAS_MUST_CHECK int maas_slab_restore(struct maas_slab *slab,
 				      const struct maas_slab_options *options, char *error);
 
 /* slot.c */
-size_t maas_slots_bytes(const struct maas_geometry *geo);
+size_t maas_slab_slots_bytes(const struct maas_slab_geometry *geo);
 /* Where the slots of an extent begin in the table. */
-size_t maas_slots_offset(const struct maas_geometry *geo, uint32_t extent);
+size_t maas_slab_slots_offset(const struct maas_slab_geometry *geo, uint32_t extent);
 /* Maps the table; `fd` (taken; -1: memory of this process) holds one already if `kept`. */
-MAAS_MUST_CHECK int maas_slots_open(struct maas_slab *slab, int fd, bool kept);
+MAAS_MUST_CHECK int maas_slab_slots_open(struct maas_slab *slab, int fd, bool kept);
 /* Allocates the pages of an extent's slots. Errors: -ENOSPC. */
-MAAS_MUST_CHECK int maas_slots_back(struct maas_slab *slab, uint32_t extent);
-void maas_slots_close(struct maas_slab *slab);
+MAAS_MUST_CHECK int maas_slab_slots_back(struct maas_slab *slab, uint32_t extent);
+void maas_slab_slots_close(struct maas_slab *slab);
 /* The slot of `ref` when it is in `state`, else NULL. */
-struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
-				 enum maas_slot_state state);
+struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
+					   enum maas_slab_slot_state state);
 
 /* extent.c */
-MAAS_MUST_CHECK int maas_extents_open(struct maas_slab *slab);
-void maas_extents_close(struct maas_slab *slab);
+MAAS_MUST_CHECK int maas_slab_extents_open(struct maas_slab *slab);
+void maas_slab_extents_close(struct maas_slab *slab);
 /* Reserves a slab of the fullest extent. There must be one: a free one of the class, or an extent
  * in the common pool. */
-uint32_t maas_extent_take(struct maas_slab *slab, struct maas_class *class);
+uint32_t maas_slab_extent_take(struct maas_slab *slab, struct maas_slab_class *class);
 /* Makes a taken slab free again, `state` clean or dirty. */
-void maas_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slot_state state);
+void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slab_slot_state state);
 /* Takes an extent of which `taken` slabs are in use and the free ones below `bump` are dirty and
  * chained from `free_head`. */
-void maas_extent_restore(struct maas_slab *slab, uint32_t index, const struct maas_extent *extent);
+void maas_slab_extent_restore(struct maas_slab *slab, uint32_t index,
+			      const struct maas_slab_extent *extent);
 /* Adds an extent without a class to the common pool. */
-void maas_extent_to_common(struct maas_slab *slab, uint32_t index);
+void maas_slab_extent_to_common(struct maas_slab *slab, uint32_t index);
 
 /* delay.c */
-void maas_delay_push(struct maas_slab *slab, struct maas_class *class, uint32_t slot);
+void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class, uint32_t slot);
 /* The oldest slot; the queue must not be empty. */
-uint32_t maas_delay_pop(struct maas_slab *slab, struct maas_class *class);
+uint32_t maas_slab_delay_pop(struct maas_slab *slab, struct maas_slab_class *class);
 /* Frees one waiting slab before its time, of `class` if it has one. False: none waits. */
-bool maas_delay_cut(struct maas_slab *slab, struct maas_class *class);
-/* Notes the time: what waited for MAAS_DELAY_MS is due. */
-void maas_delay_rotate(struct maas_slab *slab, uint64_t now_ms);
+bool maas_slab_delay_cut(struct maas_slab *slab, struct maas_slab_class *class);
+/* Notes the time: what waited for MAAS_SLAB_DELAY_MS is due. */
+void maas_slab_delay_rotate(struct maas_slab *slab, uint64_t now_ms);
 
 #endif

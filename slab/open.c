@@ -25,20 +25,20 @@ static int explain(char *error, const char *what, int r)
 }
 
 static int open_files(const struct maas_slab *slab, const struct maas_slab_options *options,
-		      char *error, struct maas_file *ret_file)
+		      char *error, struct maas_slab_file *ret_file)
 {
 	int r;
 
 	if (options->file)
-		return maas_file_open(&slab->geo, options->file, error, ret_file);
-	*ret_file = (struct maas_file){.slots_fd = -1};
-	r = maas_arena_unnamed(options->dir_fd, &ret_file->bytes_fd);
+		return maas_slab_file_open(&slab->geo, options->file, error, ret_file);
+	*ret_file = (struct maas_slab_file){.slots_fd = -1};
+	r = maas_slab_arena_unnamed(options->dir_fd, &ret_file->bytes_fd);
 	return r ? explain(error, "--max-pool-size: cannot make the pool's memory", r) : 0;
 }
 
 static int open_memory(struct maas_slab *slab, const struct maas_slab_options *options, char *error)
 {
-	struct maas_file file;
+	struct maas_slab_file file;
 	int r;
 
 	r = open_files(slab, options, error, &file);
@@ -46,22 +46,22 @@ static int open_memory(struct maas_slab *slab, const struct maas_slab_options *o
 		return r;
 	slab->slots_fd = file.slots_fd;
 	slab->made = file.made;
-	r = maas_arena_open(&slab->arena, file.bytes_fd, slab->geo.max_bytes);
+	r = maas_slab_arena_open(&slab->arena, file.bytes_fd, slab->geo.max_bytes);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the pool's memory", r);
-	r = maas_slots_open(slab, file.slots_fd, file.kept);
+	r = maas_slab_slots_open(slab, file.slots_fd, file.kept);
 	if (r == -ENOSPC)
 		return explain(error, "--memory-file: no table of slabs (8 MiB and more)", r);
 	if (!r)
-		r = maas_extents_open(slab);
+		r = maas_slab_extents_open(slab);
 	if (r)
 		return explain(error, "--max-pool-size: cannot reserve the table of slabs", r);
 	if (file.kept)
-		r = maas_guard_wait(slab->header, options, error);
+		r = maas_slab_guard_wait(slab->header, options, error);
 	if (!r && file.kept)
 		r = maas_slab_restore(slab, options, error);
 	if (!r)
-		maas_guard_sign(slab->header);
+		maas_slab_guard_sign(slab->header);
 	return r;
 }
 
@@ -78,13 +78,13 @@ static int prealloc(struct maas_slab *slab, const struct maas_slab_options *opti
 				   total_bytes);
 		if (r)
 			return r;
-		r = maas_slots_back(slab, i);
+		r = maas_slab_slots_back(slab, i);
 		if (!r)
-			r = maas_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
+			r = maas_slab_arena_back(&slab->arena, i * extent_bytes, extent_bytes);
 		if (r)
 			return explain(error, "--prealloc: cannot allocate all of --max-pool-size",
 				       r);
-		maas_extent_to_common(slab, i);
+		maas_slab_extent_to_common(slab, i);
 	}
 	slab->grown = slab->geo.num_extents;
 	slab->header->grown = slab->grown;
@@ -106,12 +106,12 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 	slab->arena.fd = -1;
 	pthread_mutex_init(&slab->lock, NULL);
 	pthread_cond_init(&slab->changed, NULL);
-	r = maas_geometry_init(&slab->geo, options, error);
+	r = maas_slab_geometry_init(&slab->geo, options, error);
 	if (r)
 		goto err_close;
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
-		maas_class_init(&slab->classes[i], slab->geo.class_bytes[i],
-				slab->geo.extent_bytes);
+		maas_slab_class_init(&slab->classes[i], slab->geo.class_bytes[i],
+				     slab->geo.extent_bytes);
 	r = open_memory(slab, options, error);
 	if (!r && options->prealloc)
 		r = prealloc(slab, options, error);
@@ -137,10 +137,10 @@ static bool has_lent(const struct maas_slab *slab)
 void maas_slab_discard(struct maas_slab *slab)
 {
 	if (slab && slab->made.path && !has_lent(slab)) {
-		const struct maas_file file = {
+		const struct maas_slab_file file = {
 			.bytes_fd = slab->arena.fd, .slots_fd = slab->slots_fd, .made = slab->made};
 
-		maas_file_undo(&file);
+		maas_slab_file_undo(&file);
 	}
 	maas_slab_close(slab);
 }
@@ -149,9 +149,9 @@ void maas_slab_close(struct maas_slab *slab)
 {
 	if (!slab)
 		return;
-	maas_extents_close(slab);
-	maas_slots_close(slab);
-	maas_arena_close(&slab->arena);
+	maas_slab_extents_close(slab);
+	maas_slab_slots_close(slab);
+	maas_slab_arena_close(&slab->arena);
 	pthread_cond_destroy(&slab->changed);
 	pthread_mutex_destroy(&slab->lock);
 	free(slab->made.path);

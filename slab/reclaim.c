@@ -13,20 +13,21 @@ struct chain {
 /* Takes one step's due slabs, `done` bytes of `max_bytes` being spent; one slab may exceed both. */
 static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max_bytes)
 {
-	struct chain chain = {.head = MAAS_NONE};
+	struct chain chain = {.head = MAAS_SLAB_NONE};
 
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++) {
-		struct maas_class *class = &slab->classes[i];
+		struct maas_slab_class *class = &slab->classes[i];
 
 		while (class->delay.popped < class->delay.due) {
 			uint64_t bytes = chain.bytes + class->slab_bytes;
 			uint32_t index;
 
-			if ((chain.count && bytes > MAAS_RECLAIM_STEP) ||
+			if ((chain.count && bytes > MAAS_SLAB_RECLAIM_STEP) ||
 			    ((chain.count || done) && done + bytes > max_bytes))
 				return chain;
-			index = maas_delay_pop(slab, class);
-			maas_slot_set_state(&slab->slots[index], MAAS_SLOT_RESERVED_DIRTY);
+			index = maas_slab_delay_pop(slab, class);
+			maas_slab_slot_set_state(&slab->slots[index],
+						 MAAS_SLAB_SLOT_RESERVED_DIRTY);
 			slab->slots[index].link = chain.head;
 			chain.head = index;
 			chain.count++;
@@ -40,10 +41,11 @@ static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max
 
 static void zero(struct maas_slab *slab, struct chain chain)
 {
-	for (uint32_t i = chain.head; i != MAAS_NONE; i = slab->slots[i].link) {
-		uint64_t slab_bytes = maas_slot_class(slab, i)->slab_bytes;
+	for (uint32_t i = chain.head; i != MAAS_SLAB_NONE; i = slab->slots[i].link) {
+		uint64_t slab_bytes = maas_slab_slot_class(slab, i)->slab_bytes;
 
-		memset(slab->arena.base + maas_slot_offset(slab, i, slab_bytes), 0, slab_bytes);
+		memset(slab->arena.base + maas_slab_slot_offset(slab, i, slab_bytes), 0,
+		       slab_bytes);
 	}
 }
 
@@ -51,10 +53,10 @@ static void give_back(struct maas_slab *slab, struct chain chain)
 {
 	uint32_t next;
 
-	for (uint32_t i = chain.head; i != MAAS_NONE; i = next) {
+	for (uint32_t i = chain.head; i != MAAS_SLAB_NONE; i = next) {
 		next = slab->slots[i].link;
-		maas_slot_class(slab, i)->zeroing--;
-		maas_extent_join(slab, i, MAAS_SLOT_CLEAN);
+		maas_slab_slot_class(slab, i)->zeroing--;
+		maas_slab_extent_join(slab, i, MAAS_SLAB_SLOT_CLEAN);
 	}
 	slab->zeroing -= chain.count;
 	pthread_cond_broadcast(&slab->changed);
@@ -67,7 +69,7 @@ uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max
 	struct chain chain;
 
 	pthread_mutex_lock(&slab->lock);
-	maas_delay_rotate(slab, now_ms);
+	maas_slab_delay_rotate(slab, now_ms);
 	do {
 		chain = take_due(slab, done, max_bytes);
 		if (!chain.count)

@@ -23,39 +23,40 @@ static int damaged(char *error, uint32_t slot)
  * What holds for every slot at every moment, in the middle of an allocation too: a generation comes
  * before a state.
  */
-static bool is_sound(const struct maas_slab *slab, const struct maas_slot *slot, uint32_t place)
+static bool is_sound(const struct maas_slab *slab, const struct maas_slab_slot *slot,
+		     uint32_t place)
 {
-	uint8_t state = maas_slot_state(slot);
+	uint8_t state = maas_slab_slot_state(slot);
 
-	if (state > MAAS_SLOT_RESERVED_DIRTY || slot->class_index >= slab->geo.num_classes)
+	if (state > MAAS_SLAB_SLOT_RESERVED_DIRTY || slot->class_index >= slab->geo.num_classes)
 		return false;
 	if (!slot->generation)
-		return state == MAAS_SLOT_CLEAN;
+		return state == MAAS_SLAB_SLOT_CLEAN;
 	if (place >= slab->classes[slot->class_index].capacity)
 		return false;
-	return state != MAAS_SLOT_RETIRED || slot->generation == UINT32_MAX;
+	return state != MAAS_SLAB_SLOT_RETIRED || slot->generation == UINT32_MAX;
 }
 
 /* A slot whose generations are used up is kept back for ever. */
-static bool is_retired(const struct maas_slot *slot)
+static bool is_retired(const struct maas_slab_slot *slot)
 {
-	return slot->generation == UINT32_MAX && maas_slot_state(slot) != MAAS_SLOT_LIVE;
+	return slot->generation == UINT32_MAX && maas_slab_slot_state(slot) != MAAS_SLAB_SLOT_LIVE;
 }
 
-static bool is_taken(const struct maas_slot *slot)
+static bool is_taken(const struct maas_slab_slot *slot)
 {
-	return maas_slot_state(slot) == MAAS_SLOT_LIVE || is_retired(slot);
+	return maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_LIVE || is_retired(slot);
 }
 
 /* Looks at the taken slots of one extent: how many, up to which place, of which class. */
-static int survey(const struct maas_slab *slab, uint32_t index, struct maas_extent *ret_extent,
+static int survey(const struct maas_slab *slab, uint32_t index, struct maas_slab_extent *ret_extent,
 		  char *error)
 {
 	uint32_t first = index << slab->geo.slot_shift;
-	struct maas_extent extent = {.free_head = MAAS_NONE, .stale = true};
+	struct maas_slab_extent extent = {.free_head = MAAS_SLAB_NONE, .stale = true};
 
 	for (uint32_t place = 0; place < 1u << slab->geo.slot_shift; place++) {
-		const struct maas_slot *slot = &slab->slots[first + place];
+		const struct maas_slab_slot *slot = &slab->slots[first + place];
 
 		if (!is_sound(slab, slot, place))
 			return damaged(error, first + place);
@@ -75,22 +76,22 @@ static int survey(const struct maas_slab *slab, uint32_t index, struct maas_exte
 }
 
 /* Chains what is free below the bump, the first place first. */
-static void chain_free(struct maas_slab *slab, uint32_t index, struct maas_extent *extent)
+static void chain_free(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent)
 {
-	struct maas_class *class = &slab->classes[extent->class_index];
+	struct maas_slab_class *class = &slab->classes[extent->class_index];
 	uint32_t first = index << slab->geo.slot_shift;
 
 	for (uint32_t place = extent->bump; place--;) {
-		struct maas_slot *slot = &slab->slots[first + place];
+		struct maas_slab_slot *slot = &slab->slots[first + place];
 
 		if (is_retired(slot)) {
-			maas_slot_set_state(slot, MAAS_SLOT_RETIRED);
+			maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_RETIRED);
 			class->quarantined++;
 		} else if (is_taken(slot)) {
 			class->allocations++;
 			class->requested_bytes += slot->size_bytes;
 		} else {
-			maas_slot_set_state(slot, MAAS_SLOT_DIRTY);
+			maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_DIRTY);
 			slot->link = extent->free_head;
 			extent->free_head = first + place;
 			extent->dirty++;
@@ -101,12 +102,12 @@ static void chain_free(struct maas_slab *slab, uint32_t index, struct maas_exten
 static int restore_extent(struct maas_slab *slab, uint32_t index, char *error)
 {
 	uint64_t bytes = slab->geo.extent_bytes;
-	struct maas_extent extent;
+	struct maas_slab_extent extent;
 	int r;
 
-	r = maas_slots_back(slab, index);
+	r = maas_slab_slots_back(slab, index);
 	if (!r)
-		r = maas_arena_back(&slab->arena, index * bytes, bytes);
+		r = maas_slab_arena_back(&slab->arena, index * bytes, bytes);
 	if (r)
 		return maas_slab_refuse(
 			error, r, "--memory-file: its file system has no space for what it held");
@@ -115,10 +116,10 @@ static int restore_extent(struct maas_slab *slab, uint32_t index, char *error)
 		return r;
 	if (extent.carved) {
 		chain_free(slab, index, &extent);
-		maas_extent_restore(slab, index, &extent);
+		maas_slab_extent_restore(slab, index, &extent);
 	} else {
 		slab->extents[index] = extent;
-		maas_extent_to_common(slab, index);
+		maas_slab_extent_to_common(slab, index);
 	}
 	return 0;
 }

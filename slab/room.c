@@ -28,17 +28,17 @@ int maas_slab_room(const struct maas_slab_options *options, char *error,
 		   struct maas_slab_room *ret_room)
 {
 	struct maas_slab_room room = {.room_bytes = UINT64_MAX, .total_bytes = UINT64_MAX};
-	struct maas_geometry geo;
+	struct maas_slab_geometry geo;
 	struct statfs fs;
 	char *table;
 	int r;
 
-	r = maas_geometry_init(&geo, options, error);
+	r = maas_slab_geometry_init(&geo, options, error);
 	if (!r)
-		r = maas_arena_fs(options, &fs);
+		r = maas_slab_arena_fs(options, &fs);
 	if (r)
 		return r;
-	room.need_bytes = geo.max_bytes + maas_slots_bytes(&geo);
+	room.need_bytes = geo.max_bytes + maas_slab_slots_bytes(&geo);
 	if (options->file) {
 		if (asprintf(&table, "%s.slots", options->file) < 0)
 			return maas_slab_refuse(error, -ENOMEM, "out of memory");

@@ -6,10 +6,11 @@
 
 /* ---- alloc ----------------------------------------------------------------------------------- */
 
-static int find_class(struct maas_slab *slab, uint64_t size_bytes, struct maas_class **ret_class)
+static int find_class(struct maas_slab *slab, uint64_t size_bytes,
+		      struct maas_slab_class **ret_class)
 {
-	struct maas_class *class = slab->classes;
-	const struct maas_class *last = &slab->classes[slab->geo.num_classes - 1];
+	struct maas_slab_class *class = slab->classes;
+	const struct maas_slab_class *last = &slab->classes[slab->geo.num_classes - 1];
 
 	if (!size_bytes)
 		return -EINVAL;
@@ -30,16 +31,16 @@ static int grow(struct maas_slab *slab)
 
 	slab->growing = true;
 	pthread_mutex_unlock(&slab->lock);
-	r = maas_slots_back(slab, index);
+	r = maas_slab_slots_back(slab, index);
 	if (!r)
-		r = maas_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
+		r = maas_slab_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
 	pthread_mutex_lock(&slab->lock);
 	slab->growing = false;
 	slab->short_of_space = r;
 	if (!r) {
 		slab->grown++;
 		slab->header->grown = slab->grown;
-		maas_extent_to_common(slab, index);
+		maas_slab_extent_to_common(slab, index);
 	}
 	pthread_cond_broadcast(&slab->changed);
 	return r;
@@ -49,7 +50,7 @@ static int grow(struct maas_slab *slab)
  * Sees to it that `count` slabs can be taken: the class's own and the common pool, then new
  * extents, then slabs that wait for reuse, then those that another thread is about to free.
  */
-static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t count)
+static int make_room(struct maas_slab *slab, struct maas_slab_class *class, uint32_t count)
 {
 	int grow_error = 0;
 
@@ -63,7 +64,7 @@ static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t 
 			return -ECANCELED;
 		if (need <= (uint64_t)slab->common_count + unbacked && !slab->growing)
 			grow_error = grow(slab);
-		else if (!slab->growing && maas_delay_cut(slab, class))
+		else if (!slab->growing && maas_slab_delay_cut(slab, class))
 			continue;
 		else if (slab->growing || slab->zeroing)
 			pthread_cond_wait(&slab->changed, &slab->lock);
@@ -73,10 +74,10 @@ static int make_room(struct maas_slab *slab, struct maas_class *class, uint32_t 
 	return 0;
 }
 
-static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_class *class,
+static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_slab_class *class,
 					   uint64_t size_bytes)
 {
-	uint32_t slot = maas_extent_take(slab, class);
+	uint32_t slot = maas_slab_extent_take(slab, class);
 
 	class->allocations++;
 	class->requested_bytes += size_bytes;
@@ -84,26 +85,26 @@ static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_c
 }
 
 /* Hands the reserved slab out. Lock not held: nobody else touches a reserved slot. */
-static void publish(struct maas_slab *slab, const struct maas_class *class, uint32_t index,
+static void publish(struct maas_slab *slab, const struct maas_slab_class *class, uint32_t index,
 		    uint64_t size_bytes, const struct maas_slab_label *label)
 {
-	struct maas_slot *slot = &slab->slots[index];
+	struct maas_slab_slot *slot = &slab->slots[index];
 
-	if (maas_slot_state(slot) == MAAS_SLOT_RESERVED_DIRTY)
-		memset(slab->arena.base + maas_slot_offset(slab, index, class->slab_bytes), 0,
+	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_RESERVED_DIRTY)
+		memset(slab->arena.base + maas_slab_slot_offset(slab, index, class->slab_bytes), 0,
 		       class->slab_bytes);
 	slot->size_bytes = (uint32_t)size_bytes;
 	slot->owner = label->owner;
 	slot->created_s = label->created_s;
 	slot->ttl_s = label->ttl_s;
 	slot->lifetime = label->lifetime;
-	maas_slot_set_state(slot, MAAS_SLOT_LIVE);
+	maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_LIVE);
 }
 
 int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t count,
 			 const struct maas_slab_label *label, struct maas_slab_ref *ret_refs)
 {
-	struct maas_class *class;
+	struct maas_slab_class *class;
 	int r;
 
 	if (!count || count > MAAS_SLAB_MAX_BATCH)
@@ -128,7 +129,7 @@ int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t c
 int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 		    const struct maas_slab_label *label, struct maas_slab_ref *ret_ref)
 {
-	struct maas_class *class;
+	struct maas_slab_class *class;
 	int r;
 
 	r = find_class(slab, size_bytes, &class);
@@ -158,9 +159,9 @@ void maas_slab_stop(struct maas_slab *slab)
 
 static void describe(struct maas_slab *slab, uint32_t index, struct maas_slab_info *ret_info)
 {
-	const struct maas_slot *slot = &slab->slots[index];
-	uint64_t slab_bytes = maas_slot_class(slab, index)->slab_bytes;
-	uint64_t offset = maas_slot_offset(slab, index, slab_bytes);
+	const struct maas_slab_slot *slot = &slab->slots[index];
+	uint64_t slab_bytes = maas_slab_slot_class(slab, index)->slab_bytes;
+	uint64_t offset = maas_slab_slot_offset(slab, index, slab_bytes);
 
 	*ret_info = (struct maas_slab_info){
 		.ref = {.slot = index, .generation = slot->generation},
@@ -181,7 +182,7 @@ int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref, struct maas_
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	if (maas_slot_find(slab, ref, MAAS_SLOT_LIVE)) {
+	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
 		describe(slab, ref.slot, ret_info);
 		r = 0;
 	}
@@ -191,11 +192,11 @@ int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref, struct maas_
 
 int maas_slab_set_ttl(struct maas_slab *slab, struct maas_slab_ref ref, uint32_t ttl_s)
 {
-	struct maas_slot *slot;
+	struct maas_slab_slot *slot;
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	slot = maas_slot_find(slab, ref, MAAS_SLOT_LIVE);
+	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
 		slot->ttl_s = ttl_s;
 	pthread_mutex_unlock(&slab->lock);
@@ -208,7 +209,7 @@ static int find_live(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slot
 {
 	/* An extent that is skipped counts as one slot: it costs as much. */
 	for (uint32_t seen = 0; !seen || seen < max_slots; seen++) {
-		const struct maas_extent *extent;
+		const struct maas_slab_extent *extent;
 		uint64_t index = *cursor >> slab->geo.slot_shift;
 		uint32_t slot = (uint32_t)*cursor;
 
@@ -216,12 +217,12 @@ static int find_live(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slot
 			return -ENOENT;
 		slab->steps++;
 		extent = &slab->extents[index];
-		if (maas_slot_place(slab, slot) >= extent->bump) {
+		if (maas_slab_slot_place(slab, slot) >= extent->bump) {
 			*cursor = (index + 1) << slab->geo.slot_shift;
 			continue;
 		}
 		++*cursor;
-		if (maas_slot_state(&slab->slots[slot]) == MAAS_SLOT_LIVE) {
+		if (maas_slab_slot_state(&slab->slots[slot]) == MAAS_SLAB_SLOT_LIVE) {
 			*ret_slot = slot;
 			return 1;
 		}
@@ -246,30 +247,30 @@ int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
 /* ---- free ------------------------------------------------------------------------------------ */
 
 /* Nobody can reach the bytes any more. */
-static void let_wait(struct maas_slab *slab, struct maas_class *class, uint32_t index)
+static void let_wait(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
-	struct maas_slot *slot = &slab->slots[index];
+	struct maas_slab_slot *slot = &slab->slots[index];
 
 	if (slot->generation == UINT32_MAX) {
-		maas_slot_set_state(slot, MAAS_SLOT_RETIRED);
+		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_RETIRED);
 		class->quarantined++;
 		return;
 	}
-	maas_slot_set_state(slot, MAAS_SLOT_DIRTY);
-	maas_delay_push(slab, class, index);
-	if (maas_delay_count(&class->delay) > MAAS_DELAY_FREES)
-		maas_extent_join(slab, maas_delay_pop(slab, class), MAAS_SLOT_DIRTY);
+	maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_DIRTY);
+	maas_slab_delay_push(slab, class, index);
+	if (maas_slab_delay_count(&class->delay) > MAAS_SLAB_DELAY_FREES)
+		maas_slab_extent_join(slab, maas_slab_delay_pop(slab, class), MAAS_SLAB_SLOT_DIRTY);
 }
 
 int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
 {
-	struct maas_slot *slot;
+	struct maas_slab_slot *slot;
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	slot = maas_slot_find(slab, ref, MAAS_SLOT_LIVE);
+	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
-		maas_slot_set_state(slot, MAAS_SLOT_REVOKING);
+		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_REVOKING);
 	pthread_mutex_unlock(&slab->lock);
 	return slot ? 0 : -ENOENT;
 }
@@ -280,13 +281,13 @@ int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	if (maas_slot_find(slab, ref, MAAS_SLOT_REVOKING)) {
-		struct maas_class *class = maas_slot_class(slab, ref.slot);
+	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING)) {
+		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
 		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
 		let_wait(slab, class, ref.slot);
-	} else if (maas_slot_find(slab, ref, MAAS_SLOT_QUARANTINED)) {
-		struct maas_class *class = maas_slot_class(slab, ref.slot);
+	} else if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_QUARANTINED)) {
+		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
 		class->quarantined--;
 		let_wait(slab, class, ref.slot);
@@ -303,8 +304,8 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	if (maas_slot_find(slab, ref, MAAS_SLOT_LIVE)) {
-		struct maas_class *class = maas_slot_class(slab, ref.slot);
+	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
+		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
 		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
 		let_wait(slab, class, ref.slot);
@@ -316,16 +317,16 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 
 int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 {
-	struct maas_slot *slot;
+	struct maas_slab_slot *slot;
 
 	pthread_mutex_lock(&slab->lock);
 	slab->steps++;
-	slot = maas_slot_find(slab, ref, MAAS_SLOT_REVOKING);
+	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING);
 	if (slot) {
-		struct maas_class *class = maas_slot_class(slab, ref.slot);
+		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
 		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
-		maas_slot_set_state(slot, MAAS_SLOT_QUARANTINED);
+		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_QUARANTINED);
 		class->quarantined++;
 	}
 	pthread_mutex_unlock(&slab->lock);

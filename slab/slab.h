@@ -28,14 +28,14 @@
 
 #include "base/base.h"
 
-#define MAAS_SLAB_MAX_CLASSES 32
-#define MAAS_SLAB_MIN_CLASS   64	   /* bytes; every class is a multiple of it */
-#define MAAS_SLAB_MAX_CLASS   (1ull << 30) /* bytes */
-#define MAAS_SLAB_MAX_EXTENT  (1ull << 30) /* bytes */
-#define MAAS_SLAB_MAX_BATCH   10000	   /* slabs in one maas_slab_alloc_many() */
-#define MAAS_ID_TEXT	      37	   /* an id's text: a UUID and its NUL */
-#define MAAS_ID_KEY_BYTES     16
-#define MAAS_SLAB_ANNEX_BYTES (8u << 20) /* of the layer above, kept with the slots */
+#define MAAS_SLAB_MAX_CLASSES  32
+#define MAAS_SLAB_MIN_CLASS    64	    /* bytes; every class is a multiple of it */
+#define MAAS_SLAB_MAX_CLASS    (1ull << 30) /* bytes */
+#define MAAS_SLAB_MAX_EXTENT   (1ull << 30) /* bytes */
+#define MAAS_SLAB_MAX_BATCH    10000	    /* slabs in one maas_slab_alloc_many() */
+#define MAAS_SLAB_ID_TEXT      37	    /* an id's text: a UUID and its NUL */
+#define MAAS_SLAB_ID_KEY_BYTES 16
+#define MAAS_SLAB_ANNEX_BYTES  (8u << 20) /* of the layer above, kept with the slots */
 
 struct maas_slab;
 
@@ -46,20 +46,21 @@ struct maas_slab;
  * An id is a UUID of version 8 (RFC 9562) that encodes an index, a generation and a keyed MAC
  * (SipHash-2-4) of both: look-up needs no table, and a guessed or altered id does not decode.
  */
-struct maas_id_key {
-	unsigned char bytes[MAAS_ID_KEY_BYTES];
+struct maas_slab_id_key {
+	unsigned char bytes[MAAS_SLAB_ID_KEY_BYTES];
 };
 
-void maas_id_key_random(struct maas_id_key *ret_key);
+void maas_slab_id_key_random(struct maas_slab_id_key *ret_key);
 
 /* Writes the id's lower-case text and its NUL. Threading: any thread. */
-void maas_id_encode(const struct maas_id_key *key, uint32_t index, uint32_t generation,
-		    char text[MAAS_ID_TEXT]);
+void maas_slab_id_encode(const struct maas_slab_id_key *key, uint32_t index, uint32_t generation,
+			 char text[MAAS_SLAB_ID_TEXT]);
 
-/* Upper case is accepted. Errors: -ENOENT for whatever maas_id_encode() with `key` did not write.
+/* Upper case is accepted. Errors: -ENOENT for whatever maas_slab_id_encode() with `key` did not
+ * write.
  */
-MAAS_MUST_CHECK int maas_id_decode(const struct maas_id_key *key, const char *text,
-				   uint32_t *ret_index, uint32_t *ret_generation);
+MAAS_MUST_CHECK int maas_slab_id_decode(const struct maas_slab_id_key *key, const char *text,
+					uint32_t *ret_index, uint32_t *ret_generation);
 
 /* ---- the pool
  * -------------------------------------------------------------------------------------- */
@@ -252,7 +253,7 @@ struct maas_slab_stats {
 void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats);
 
 /* The key of this arena's ids. */
-const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab);
+const struct maas_slab_id_key *maas_slab_id_key(const struct maas_slab *slab);
 
 /* The arena's id, a random UUID that names the life of the bytes. */
 const char *maas_slab_arena_id(const struct maas_slab *slab);

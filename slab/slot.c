@@ -7,20 +7,20 @@
 
 #include "slab/internal.h"
 
-#define SLOTS_AT ((size_t)MAAS_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
+#define SLOTS_AT ((size_t)MAAS_SLAB_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
 
-size_t maas_slots_bytes(const struct maas_geometry *geo)
+size_t maas_slab_slots_bytes(const struct maas_slab_geometry *geo)
 {
-	size_t bytes = maas_slots_offset(geo, geo->num_extents);
+	size_t bytes = maas_slab_slots_offset(geo, geo->num_extents);
 
 	if (geo->huge_bytes)
 		bytes = (bytes + geo->huge_bytes - 1) / geo->huge_bytes * geo->huge_bytes;
 	return bytes;
 }
 
-size_t maas_slots_offset(const struct maas_geometry *geo, uint32_t extent)
+size_t maas_slab_slots_offset(const struct maas_slab_geometry *geo, uint32_t extent)
 {
-	return SLOTS_AT + ((size_t)extent << geo->slot_shift) * sizeof(struct maas_slot);
+	return SLOTS_AT + ((size_t)extent << geo->slot_shift) * sizeof(struct maas_slab_slot);
 }
 
 /* Allocates a piece of the table's file, so that no full file system is met as a SIGBUS. */
@@ -36,27 +36,27 @@ static int back(struct maas_slab *slab, size_t offset, size_t bytes)
 	return r < 0 ? -ENOSPC : 0;
 }
 
-int maas_slots_back(struct maas_slab *slab, uint32_t extent)
+int maas_slab_slots_back(struct maas_slab *slab, uint32_t extent)
 {
-	return back(slab, maas_slots_offset(&slab->geo, extent),
-		    sizeof(struct maas_slot) << slab->geo.slot_shift);
+	return back(slab, maas_slab_slots_offset(&slab->geo, extent),
+		    sizeof(struct maas_slab_slot) << slab->geo.slot_shift);
 }
 
-static void init_header(struct maas_slot_header *header, const struct maas_geometry *geo)
+static void init_header(struct maas_slab_slot_header *header, const struct maas_slab_geometry *geo)
 {
-	header->layout = MAAS_SLOT_LAYOUT;
+	header->layout = MAAS_SLAB_SLOT_LAYOUT;
 	header->num_classes = geo->num_classes;
 	header->extent_bytes = geo->extent_bytes;
 	header->max_bytes = geo->max_bytes;
 	memcpy(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes));
-	maas_id_key_random(&header->id_key);
-	maas_id_random(header->arena_id);
+	maas_slab_id_key_random(&header->id_key);
+	maas_slab_id_random(header->arena_id);
 	/* Last: a table without it is one whose making was cut off. */
 	atomic_thread_fence(memory_order_release);
-	memcpy(header->magic, MAAS_SLOT_MAGIC, sizeof(header->magic));
+	memcpy(header->magic, MAAS_SLAB_SLOT_MAGIC, sizeof(header->magic));
 }
 
-int maas_slots_open(struct maas_slab *slab, int fd, bool kept)
+int maas_slab_slots_open(struct maas_slab *slab, int fd, bool kept)
 {
 	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
 	void *map;
@@ -66,7 +66,7 @@ int maas_slots_open(struct maas_slab *slab, int fd, bool kept)
 	r = back(slab, 0, SLOTS_AT);
 	if (r)
 		return r;
-	slab->slots_map_bytes = maas_slots_bytes(&slab->geo);
+	slab->slots_map_bytes = maas_slab_slots_bytes(&slab->geo);
 	map = mmap(NULL, slab->slots_map_bytes, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, fd,
 		   0);
 	if (map == MAP_FAILED)
@@ -74,13 +74,13 @@ int maas_slots_open(struct maas_slab *slab, int fd, bool kept)
 	/* An extent of large slabs uses a few slots of its many: huge pages would fill the gaps. */
 	(void)madvise(map, slab->slots_map_bytes, MADV_NOHUGEPAGE);
 	slab->header = map;
-	slab->slots = (struct maas_slot *)((char *)map + SLOTS_AT);
+	slab->slots = (struct maas_slab_slot *)((char *)map + SLOTS_AT);
 	if (!kept)
 		init_header(slab->header, &slab->geo);
 	return 0;
 }
 
-void maas_slots_close(struct maas_slab *slab)
+void maas_slab_slots_close(struct maas_slab *slab)
 {
 	if (slab->header)
 		munmap(slab->header, slab->slots_map_bytes);
@@ -90,17 +90,17 @@ void maas_slots_close(struct maas_slab *slab)
 	slab->slots_fd = -1;
 }
 
-struct maas_slot *maas_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
-				 enum maas_slot_state state)
+struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
+					   enum maas_slab_slot_state state)
 {
-	uint32_t index = maas_slot_extent(slab, ref.slot);
-	struct maas_slot *slot;
+	uint32_t index = maas_slab_slot_extent(slab, ref.slot);
+	struct maas_slab_slot *slot;
 
 	if (index >= slab->geo.num_extents ||
-	    maas_slot_place(slab, ref.slot) >= slab->extents[index].bump)
+	    maas_slab_slot_place(slab, ref.slot) >= slab->extents[index].bump)
 		return NULL;
 	slot = &slab->slots[ref.slot];
-	if (slot->generation != ref.generation || maas_slot_state(slot) != state)
+	if (slot->generation != ref.generation || maas_slab_slot_state(slot) != state)
 		return NULL;
 	return slot;
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slab/internal.h"
 
-static void add_class(const struct maas_class *class, struct maas_slab_class_stats *ret_class,
+static void add_class(const struct maas_slab_class *class, struct maas_slab_class_stats *ret_class,
 		      struct maas_slab_stats *sum)
 {
-	uint64_t used = maas_class_used(class);
+	uint64_t used = maas_slab_class_used(class);
 
 	*ret_class = (struct maas_slab_class_stats){
 		.slab_bytes = class->slab_bytes,
 		.pool_bytes = class->extents * sum->extent_bytes,
 		.requested_bytes = class->requested_bytes,
-		.total_slabs = maas_class_total(class),
+		.total_slabs = maas_slab_class_total(class),
 		.used_slabs = used,
-		.waiting_slabs = maas_delay_count(&class->delay) + class->zeroing,
+		.waiting_slabs = maas_slab_delay_count(&class->delay) + class->zeroing,
 		.quarantined_slabs = class->quarantined,
 		.free_slabs = class->free,
 	};
@@ -49,7 +49,7 @@ uint64_t maas_slab_steps(const struct maas_slab *slab)
 	return slab->steps;
 }
 
-const struct maas_id_key *maas_slab_id_key(const struct maas_slab *slab)
+const struct maas_slab_id_key *maas_slab_id_key(const struct maas_slab *slab)
 {
 	return &slab->header->id_key;
 }
@@ -61,7 +61,7 @@ const char *maas_slab_arena_id(const struct maas_slab *slab)
 
 void *maas_slab_annex(const struct maas_slab *slab)
 {
-	return (char *)slab->header + MAAS_SLOT_HEADER_BYTES;
+	return (char *)slab->header + MAAS_SLAB_SLOT_HEADER_BYTES;
 }
 
 void maas_slab_area(const struct maas_slab *slab, struct maas_slab_area *ret_area)

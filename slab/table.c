@@ -81,39 +81,39 @@ static int check_size(const char *option, uint64_t is, uint64_t asked, const cha
 }
 
 /* What no version writes, whatever its options. NULL: nothing of the kind. */
-static const char *find_nonsense(const struct maas_slot_header *header)
+static const char *find_nonsense(const struct maas_slab_slot_header *header)
 {
 	if (!header->num_classes || header->num_classes > MAAS_SLAB_MAX_CLASSES)
 		return "its number of size classes";
 	if (!header->extent_bytes || header->max_bytes < header->extent_bytes ||
 	    header->max_bytes % header->extent_bytes)
 		return "its sizes";
-	if (!maas_id_is_text(header->arena_id))
+	if (!maas_slab_id_is_text(header->arena_id))
 		return "its arena id";
 	if (is_zero(&header->id_key, sizeof(header->id_key)))
 		return "its key";
-	if (header->pid < 0 || header->guard.writers > MAAS_WRITERS_DEVICE)
+	if (header->pid < 0 || header->guard.writers > MAAS_SLAB_WRITERS_DEVICE)
 		return "its last process";
 	return NULL;
 }
 
-static int check_header(const struct maas_slot_header *header, const struct maas_geometry *geo,
-			const char *path, char *error)
+static int check_header(const struct maas_slab_slot_header *header,
+			const struct maas_slab_geometry *geo, const char *path, char *error)
 {
 	const char *nonsense;
 	int r;
 
-	if (memcmp(header->magic, MAAS_SLOT_MAGIC, sizeof(header->magic)) != 0)
+	if (memcmp(header->magic, MAAS_SLAB_SLOT_MAGIC, sizeof(header->magic)) != 0)
 		return maas_slab_refuse(error, -EINVAL,
 					"--memory-file: %.150s.slots is no table of slabs; "
 					"name another file, or move it away",
 					path);
-	if (header->layout != MAAS_SLOT_LAYOUT)
+	if (header->layout != MAAS_SLAB_SLOT_LAYOUT)
 		return maas_slab_refuse(error, -EINVAL,
 					"--memory-file: %.120s is of layout %u and this maasd "
 					"knows only %d; start the maasd that made it, or remove "
 					"it and its .slots to begin anew",
-					path, header->layout, MAAS_SLOT_LAYOUT);
+					path, header->layout, MAAS_SLAB_SLOT_LAYOUT);
 	nonsense = find_nonsense(header);
 	if (nonsense)
 		return damaged(path, nonsense, error);
@@ -133,16 +133,17 @@ static int check_header(const struct maas_slot_header *header, const struct maas
 }
 
 /* Nothing is used beyond the extents that the header counts. */
-static int check_grown(const struct maas_slot_header *header, const struct maas_geometry *geo,
-		       const struct maas_file *file, char *error)
+static int check_grown(const struct maas_slab_slot_header *header,
+		       const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
+		       char *error)
 {
 	const char *path = file->made.path;
 	int r;
 
 	if (header->grown > geo->num_extents)
 		return damaged(path, "its number of extents", error);
-	r = find_content(file->slots_fd, maas_slots_offset(geo, header->grown),
-			 maas_slots_bytes(geo));
+	r = find_content(file->slots_fd, maas_slab_slots_offset(geo, header->grown),
+			 maas_slab_slots_bytes(geo));
 	/* A hugetlbfs does not tell its holes; to read all of them would take long. */
 	if (!r && !geo->huge_bytes)
 		r = find_content(file->bytes_fd, header->grown * geo->extent_bytes, geo->max_bytes);
@@ -152,14 +153,15 @@ static int check_grown(const struct maas_slot_header *header, const struct maas_
 	return r ? damaged(path, "it counts fewer extents than were used", error) : 0;
 }
 
-static int check_kept(const struct maas_slot_header *header, const struct maas_geometry *geo,
-		      const struct maas_file *file, char *error)
+static int check_kept(const struct maas_slab_slot_header *header,
+		      const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
+		      char *error)
 {
 	int r = check_header(header, geo, file->made.path, error);
 
 	if (r)
 		return r;
-	if (size_of(file->slots_fd) != maas_slots_bytes(geo) ||
+	if (size_of(file->slots_fd) != maas_slab_slots_bytes(geo) ||
 	    size_of(file->bytes_fd) != geo->max_bytes)
 		return maas_slab_refuse(
 			error, -EUCLEAN,
@@ -171,8 +173,9 @@ static int check_kept(const struct maas_slot_header *header, const struct maas_g
 }
 
 /* A table without its first bytes: as its making leaves it when it is cut off, or damaged? */
-static int check_unmade(const struct maas_slot_header *header, const struct maas_geometry *geo,
-			const struct maas_file *file, char *error)
+static int check_unmade(const struct maas_slab_slot_header *header,
+			const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
+			char *error)
 {
 	const char *path = file->made.path;
 	uint64_t slots_len = size_of(file->slots_fd);
@@ -185,13 +188,13 @@ static int check_unmade(const struct maas_slot_header *header, const struct maas
 					"empty and its .slots is; name another file, or move it "
 					"away",
 					path);
-	if ((slots_len && slots_len != maas_slots_bytes(geo)) ||
+	if ((slots_len && slots_len != maas_slab_slots_bytes(geo)) ||
 	    (bytes_len && bytes_len != geo->max_bytes))
 		return maas_slab_refuse(error, -EEXIST,
 					"--memory-file: %.150s.slots is no table of slabs; "
 					"name another file, or move it away",
 					path);
-	r = find_content(file->slots_fd, MAAS_SLOT_HEADER_BYTES, slots_len);
+	r = find_content(file->slots_fd, MAAS_SLAB_SLOT_HEADER_BYTES, slots_len);
 	if (!r)
 		r = find_content(file->bytes_fd, 0, bytes_len);
 	if (r < 0)
@@ -202,10 +205,10 @@ static int check_unmade(const struct maas_slot_header *header, const struct maas
 	return 0;
 }
 
-int maas_table_check(const struct maas_geometry *geo, const struct maas_file *file, char *error,
-		     bool *ret_kept)
+int maas_slab_table_check(const struct maas_slab_geometry *geo, const struct maas_slab_file *file,
+			  char *error, bool *ret_kept)
 {
-	struct maas_slot_header header = {0};
+	struct maas_slab_slot_header header = {0};
 	bool kept;
 	int r;
 

@@ -18,14 +18,14 @@
 
 static void try_path(const char *text)
 {
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	int route;
 
 	memset(ids, 0, sizeof(ids));
 	route = maas_http_route_find(text, ids);
 	REQUIRE(route == -ENOENT || maas_http_route_at((unsigned int)route));
 	for (int i = 0; i < MAAS_HTTP_PATH_IDS; i++)
-		REQUIRE(memchr(ids[i], '\0', MAAS_ID_TEXT) && !strchr(ids[i], '/'));
+		REQUIRE(memchr(ids[i], '\0', MAAS_SLAB_ID_TEXT) && !strchr(ids[i], '/'));
 	REQUIRE(maas_http_method_parse(text) < MAAS_HTTP_METHODS);
 }
 
@@ -187,7 +187,7 @@ static void try_lists(const char *text, size_t len)
 	struct maas_http_element element;
 	struct maas_http_fault fault;
 	struct maas_http_list list;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	int r = maas_http_ids_open(&list, text, len, &fault);
 
 	if (!r) {

@@ -230,26 +230,26 @@ void http_wait_idle(struct http_fixture *f)
 	assert_int_equal(maas_http_active(f->http), 0);
 }
 
-void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT])
+void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_SLAB_ID_TEXT])
 {
 	char body[64];
 	json_t *json;
 
 	snprintf(body, sizeof(body), "{\"size_bytes\":%llu}", (unsigned long long)size_bytes);
 	json = http_json(f, "POST", "/allocate", body, 200);
-	snprintf(id, MAAS_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
-	assert_int_equal(strlen(id), MAAS_ID_TEXT - 1);
+	snprintf(id, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
+	assert_int_equal(strlen(id), MAAS_SLAB_ID_TEXT - 1);
 	json_decref(json);
 }
 
-void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_ID_TEXT])
+void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_SLAB_ID_TEXT])
 {
 	char body[64];
 	json_t *json;
 
 	snprintf(body, sizeof(body), "{\"name\":\"%s\"}", name);
 	json = http_json(f, "POST", "/sessions", body, 200);
-	snprintf(id, MAAS_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
+	snprintf(id, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
 	json_decref(json);
 }
 

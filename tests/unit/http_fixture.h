@@ -57,10 +57,10 @@ bool http_has_header(const struct http_answer *a, const char *line);
 void http_wait_idle(struct http_fixture *f);
 
 /* Allocates and copies the id. */
-void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_ID_TEXT]);
+void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_SLAB_ID_TEXT]);
 
 /* Opens a session of that name and copies its id. */
-void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_ID_TEXT]);
+void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_SLAB_ID_TEXT]);
 /* Checks a key to `length` bytes, as one of struct http_keys, and returns its rkey. */
 json_int_t http_rkey(const json_t *grant, json_int_t length);
 

@@ -14,7 +14,7 @@
 
 /* What was allocated; constant once it is in a cell. */
 struct record {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char owner[MAAS_LEND_NAME_BYTES];
 	uint64_t tag; /* in its first bytes */
 	uint64_t size_bytes;
@@ -29,7 +29,7 @@ struct world {
 	struct record *records; /* [0] is none */
 	_Atomic uint32_t used;
 	_Atomic uint32_t cells[CELLS]; /* of records */
-	char (*sessions)[MAAS_ID_TEXT];
+	char (*sessions)[MAAS_SLAB_ID_TEXT];
 	_Atomic uint32_t sessions_used;
 	_Atomic uint32_t last_session;
 	_Atomic uint64_t *answers; /* to request ids: tags */

@@ -235,7 +235,7 @@ static void allocate__lease_is_renewed(void **state)
 
 static void renew__without_a_lease(void **state)
 {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[80];
 
 	(void)state;
@@ -418,7 +418,7 @@ static void head__has_the_length_and_no_body(void **state)
 static void ready__until_it_drains(void **state)
 {
 	json_t *json = http_json(&f, "GET", "/ready", NULL, 200);
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	assert_string_equal(json_string_value(json_object_get(json, "status")), "ready");

@@ -13,7 +13,7 @@
 #define SIZE 3000000u /* not a whole number of anything */
 
 static struct http_fixture f;
-static char id[MAAS_ID_TEXT]; /* 100 bytes, 0 to 99 */
+static char id[MAAS_SLAB_ID_TEXT]; /* 100 bytes, 0 to 99 */
 static char path[80];
 static unsigned char pattern[SIZE];
 

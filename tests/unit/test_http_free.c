@@ -138,7 +138,7 @@ static void expect_cut_short(int fd, char byte, bool repeat)
 static void free__cuts_slow_readers(void **state)
 {
 	int readers[READERS];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[80];
 	uint64_t before_ms;
 
@@ -172,7 +172,7 @@ static void free__many_with_readers(void **state)
 
 	(void)state;
 	for (int i = 0; i < 4; i++) {
-		char id[MAAS_ID_TEXT];
+		char id[MAAS_SLAB_ID_TEXT];
 
 		http_allocate(&f, SIZE, id);
 		fill(id, 'A');
@@ -194,7 +194,7 @@ static void free__many_with_readers(void **state)
 static void free__stops_a_slow_writer(void **state)
 {
 	char buffer[1024];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[80];
 	int fd = http_connect(&f);
 	uint64_t before_ms;
@@ -227,7 +227,7 @@ static void *send_the_rest(void *arg)
 static void free__writer_that_goes_on_gets_404(void **state)
 {
 	char buffer[1024];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[80];
 	int fd = http_connect(&f);
 	pthread_t thread;
@@ -254,7 +254,7 @@ static void free__writer_that_goes_on_gets_404(void **state)
 /* The server stops while a free waits: it ends at once, and so does the reader. */
 static void stop__while_a_free_waits(void **state)
 {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	int reader;
 	int freer;
 
@@ -318,8 +318,8 @@ static void expect_start(const char *id, const char *text)
 static void vector__one_transfer_for_ranges_in_a_row(void **state)
 {
 	char buffer[1024];
-	char a[MAAS_ID_TEXT];
-	char b[MAAS_ID_TEXT];
+	char a[MAAS_SLAB_ID_TEXT];
+	char b[MAAS_SLAB_ID_TEXT];
 	int fd;
 
 	(void)state;
@@ -378,7 +378,7 @@ static void *ask_for_memory(void *arg)
 static void free__beside_a_crowd(void **state)
 {
 	int writers[CROWD];
-	char ids[3][MAAS_ID_TEXT];
+	char ids[3][MAAS_SLAB_ID_TEXT];
 	struct probe probe = {0};
 	char path[80];
 	uint64_t before_ms;

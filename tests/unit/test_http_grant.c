@@ -15,7 +15,7 @@
 
 static struct http_fixture f;
 static struct http_keys keys;
-static char session[MAAS_ID_TEXT];
+static char session[MAAS_SLAB_ID_TEXT];
 
 static int start(void **state)
 {
@@ -56,10 +56,10 @@ static uint64_t live_allocations(void)
 
 static void grant__life(void **state)
 {
-	char other[MAAS_ID_TEXT];
+	char other[MAAS_SLAB_ID_TEXT];
 	char body[128];
 	char path[160];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	json_t *json;
 	json_int_t rkey;
 
@@ -86,7 +86,7 @@ static void grant__unknown(void **state)
 {
 	char body[128];
 	char path[160];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	http_allocate(&f, 1, id);

@@ -53,7 +53,7 @@ static bool is_live(const char *id)
 /* Sends `start`, `lines`, and a body that is a DELETE; `%u` in the lines becomes its length. */
 static void expect_no_smuggling(const char *start_line, const char *lines, size_t lines_len)
 {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char inner[160];
 	char request[1024];
 	char line[512];
@@ -193,7 +193,7 @@ static void head__a_malformed_length_gets_one_answer(void **state)
 static void head__range_lines(void **state)
 {
 	char request[512];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	http_allocate(&f, 10, id);

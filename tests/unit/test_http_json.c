@@ -242,8 +242,8 @@ static void json_grant__forms(void **state)
 }
 
 /* All ids of a body, or the error of the first that is none. */
-static int walk_ids(const char *text, size_t len, uint32_t *ret_count, char ret_id[MAAS_ID_TEXT],
-		    struct maas_http_fault *fault)
+static int walk_ids(const char *text, size_t len, uint32_t *ret_count,
+		    char ret_id[MAAS_SLAB_ID_TEXT], struct maas_http_fault *fault)
 {
 	struct maas_http_element element;
 	struct maas_http_list list;
@@ -281,7 +281,7 @@ static void json_ids__forms(void **state)
 	};
 	const char *text = " { \"ids\" : [ \"a\" ,\n\"\\u0062\" ] } ";
 	struct maas_http_fault fault;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	uint32_t count;
 
 	(void)state;
@@ -301,7 +301,7 @@ static void json_ids__too_many(void **state)
 {
 	struct maas_http_fault fault;
 	struct maas_buf text = {0};
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	uint32_t count;
 
 	(void)state;
@@ -320,7 +320,7 @@ static void json_ids__long_strings(void **state)
 {
 	struct maas_http_fault fault;
 	char text[MAAS_HTTP_ELEMENT_BYTES + 64];
-	char id[MAAS_ID_TEXT] = "x";
+	char id[MAAS_SLAB_ID_TEXT] = "x";
 	uint32_t count;
 	int len;
 

@@ -16,7 +16,7 @@ static void walk_ids(const char *text, size_t len)
 	struct maas_http_element element;
 	struct maas_http_fault fault;
 	struct maas_http_list list;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	int r = maas_http_ids_open(&list, text, len, &fault);
 
 	while (!r && maas_http_ids_next(&list, id, &element, &fault) == 1)

@@ -16,7 +16,7 @@
 
 static struct http_fixture f;
 static struct http_keys keys;
-static char session[MAAS_ID_TEXT];
+static char session[MAAS_SLAB_ID_TEXT];
 
 static int start(void **state)
 {
@@ -104,7 +104,7 @@ static void allocate__batch(void **state)
 	for (size_t i = 0; i < MANY; i++) {
 		const json_t *one = json_array_get(all, i);
 		json_int_t rkey = http_rkey(json_object_get(one, "rdma"), 100);
-		char id[MAAS_ID_TEXT];
+		char id[MAAS_SLAB_ID_TEXT];
 
 		assert_in_range(rkey, 1, MANY);
 		assert_false(seen[rkey]);
@@ -137,7 +137,7 @@ static void allocate__refused(void **state)
 	maas_log_set_level(MAAS_LOG_ERR);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		char grant[80];
-		char id[MAAS_ID_TEXT];
+		char id[MAAS_SLAB_ID_TEXT];
 		char body[128];
 
 		http_allocate(&f, 1, id);
@@ -240,7 +240,7 @@ static void allocate__client_leaves_while_waiting(void **state)
 /* The keys end after the server has: what they fill in must still be there. */
 static void stop__while_keys_are_awaited(void **state)
 {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[80];
 	char body[128];
 	int fds[3];

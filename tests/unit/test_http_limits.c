@@ -352,7 +352,7 @@ static void slow__clients_are_cut(void **state)
 	int fds[KINDS];
 	uint64_t ms[KINDS] = {0};
 	int small = 64 << 10;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	http_allocate(&f, 4 << 20, id);

@@ -74,7 +74,7 @@ static void expect_values(const struct http_answer *a, const struct series *expe
 				 value_of(a, expected[i].name), expected[i].value);
 }
 
-static void some_traffic(char id[MAAS_ID_TEXT])
+static void some_traffic(char id[MAAS_SLAB_ID_TEXT])
 {
 	char path[80];
 
@@ -118,7 +118,7 @@ static void metrics__count(void **state)
 		{"maas_http_connections", 1},
 	};
 	struct http_answer a;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	some_traffic(id);
@@ -236,7 +236,7 @@ static void metrics__promtool_finds_nothing(void **state)
 	int output = memfd_create("promtool", MFD_CLOEXEC);
 	char said[1024] = "";
 	struct http_answer a;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	int status;
 
 	(void)state;

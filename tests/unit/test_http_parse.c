@@ -39,7 +39,7 @@ static void route_find__every_pattern(void **state)
 		{"/stats", "/stats", NULL, NULL},
 		{"/metrics", "/metrics", NULL, NULL},
 	};
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	unsigned int routes = 0;
 
 	(void)state;
@@ -79,7 +79,7 @@ static void route_find__nothing_else(void **state)
 					    "/allocate/a/grant/b/c",
 					    "*",
 					    "/{id}"};
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(paths); i++)
@@ -88,7 +88,7 @@ static void route_find__nothing_else(void **state)
 
 static void route_find__long_id_is_empty(void **state)
 {
-	char ids[MAAS_HTTP_PATH_IDS][MAAS_ID_TEXT];
+	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	assert_true(maas_http_route_find("/allocate/0123456789012345678901234567890123456", ids) >=

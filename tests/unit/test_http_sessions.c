@@ -45,7 +45,7 @@ static void session__life(void **state)
 		http_json(&f, "POST", "/sessions", "{\"name\":\"w\",\"ttl_seconds\":50}", 200);
 	char body[160];
 	char path[80];
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char ticket[MAAS_LEND_TICKET_TEXT];
 
 	(void)state;
@@ -184,7 +184,7 @@ static void session__unknown(void **state)
 
 static void grant__says_that_rdma_is_off(void **state)
 {
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 	char path[120];
 
 	(void)state;

@@ -14,7 +14,7 @@
 #define SIZE  1000
 
 static struct http_fixture f;
-static char ids[SLABS][MAAS_ID_TEXT];
+static char ids[SLABS][MAAS_SLAB_ID_TEXT];
 
 static int start(void **state)
 {
@@ -223,7 +223,7 @@ static void write__large_in_many_pieces(void **state)
 	struct maas_buf json = {0};
 	struct maas_buf body = {0};
 	struct http_answer a;
-	char id[MAAS_ID_TEXT];
+	char id[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	for (size_t i = 0; i < len; i++)

@@ -10,30 +10,30 @@
 
 static uint64_t seed;
 
-static struct maas_id_key key_random(void)
+static struct maas_slab_id_key key_random(void)
 {
-	struct maas_id_key key;
+	struct maas_slab_id_key key;
 
-	maas_id_key_random(&key);
+	maas_slab_id_key_random(&key);
 	return key;
 }
 
-static void expect_unknown(const struct maas_id_key *key, const char *text)
+static void expect_unknown(const struct maas_slab_id_key *key, const char *text)
 {
 	uint32_t index = 12345, generation = 67890;
 
-	if (maas_id_decode(key, text, &index, &generation) != -ENOENT)
+	if (maas_slab_id_decode(key, text, &index, &generation) != -ENOENT)
 		fail_msg("\"%s\" decodes to %u, %u", text, index, generation);
 	assert_int_equal(index, 12345);
 	assert_int_equal(generation, 67890);
 }
 
-static void expect_decodes(const struct maas_id_key *key, const char *text, uint32_t index,
+static void expect_decodes(const struct maas_slab_id_key *key, const char *text, uint32_t index,
 			   uint32_t generation)
 {
 	uint32_t got_index = ~index, got_generation = ~generation;
 
-	assert_int_equal(maas_id_decode(key, text, &got_index, &got_generation), 0);
+	assert_int_equal(maas_slab_id_decode(key, text, &got_index, &got_generation), 0);
 	assert_int_equal(got_index, index);
 	assert_int_equal(got_generation, generation);
 }
@@ -41,21 +41,21 @@ static void expect_decodes(const struct maas_id_key *key, const char *text, uint
 static void id__round_trip(void **state)
 {
 	static const uint32_t edges[] = {0, 1, 2, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
-	struct maas_id_key key = key_random();
+	struct maas_slab_id_key key = key_random();
 	uint64_t random = seed;
-	char text[MAAS_ID_TEXT];
+	char text[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(edges); i++) {
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(edges); j++) {
-			maas_id_encode(&key, edges[i], edges[j], text);
+			maas_slab_id_encode(&key, edges[i], edges[j], text);
 			expect_decodes(&key, text, edges[i], edges[j]);
 		}
 	}
 	for (uint64_t i = 0; i < count_id_guesses(); i++) {
 		uint64_t bits = test_random(&random);
 
-		maas_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
+		maas_slab_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
 		expect_decodes(&key, text, (uint32_t)bits, (uint32_t)(bits >> 32));
 	}
 }
@@ -66,15 +66,15 @@ static void id__text_is_a_uuid_of_version_8(void **state)
 
 	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
-		struct maas_id_key key = key_random();
+		struct maas_slab_id_key key = key_random();
 		uint64_t bits = test_random(&random);
-		char text[MAAS_ID_TEXT + 1];
+		char text[MAAS_SLAB_ID_TEXT + 1];
 
-		text[MAAS_ID_TEXT] = '!';
-		maas_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
-		assert_int_equal(text[MAAS_ID_TEXT], '!');
-		assert_int_equal(strlen(text), MAAS_ID_TEXT - 1);
-		for (int c = 0; c < MAAS_ID_TEXT - 1; c++) {
+		text[MAAS_SLAB_ID_TEXT] = '!';
+		maas_slab_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
+		assert_int_equal(text[MAAS_SLAB_ID_TEXT], '!');
+		assert_int_equal(strlen(text), MAAS_SLAB_ID_TEXT - 1);
+		for (int c = 0; c < MAAS_SLAB_ID_TEXT - 1; c++) {
 			if (c == 8 || c == 13 || c == 18 || c == 23)
 				assert_int_equal(text[c], '-');
 			else
@@ -87,11 +87,11 @@ static void id__text_is_a_uuid_of_version_8(void **state)
 
 static void id__upper_case_is_accepted(void **state)
 {
-	struct maas_id_key key = key_random();
-	char text[MAAS_ID_TEXT];
+	struct maas_slab_id_key key = key_random();
+	char text[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
-	maas_id_encode(&key, 0xabcdef01, 0xfedcba98, text);
+	maas_slab_id_encode(&key, 0xabcdef01, 0xfedcba98, text);
 	for (size_t i = 0; text[i]; i += 2)
 		text[i] = (char)toupper(text[i]);
 	expect_decodes(&key, text, 0xabcdef01, 0xfedcba98);
@@ -106,12 +106,12 @@ static void id__every_altered_character_is_unknown(void **state)
 
 	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
-		struct maas_id_key key = key_random();
+		struct maas_slab_id_key key = key_random();
 		uint64_t bits = i ? test_random(&random) : 0;
-		char text[MAAS_ID_TEXT];
+		char text[MAAS_SLAB_ID_TEXT];
 
-		maas_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
-		for (size_t c = 0; c < MAAS_ID_TEXT - 1; c++) {
+		maas_slab_id_encode(&key, (uint32_t)bits, (uint32_t)(bits >> 32), text);
+		for (size_t c = 0; c < MAAS_SLAB_ID_TEXT - 1; c++) {
 			char right = text[c];
 
 			for (int value = 0; value < 256; value++) {
@@ -128,14 +128,14 @@ static void id__every_altered_character_is_unknown(void **state)
 
 static void id__wrong_length_is_unknown(void **state)
 {
-	struct maas_id_key key = key_random();
-	char text[MAAS_ID_TEXT];
+	struct maas_slab_id_key key = key_random();
+	char text[MAAS_SLAB_ID_TEXT];
 	char longer[128];
-	char shorter[MAAS_ID_TEXT];
+	char shorter[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
-	maas_id_encode(&key, 42, 43, text);
-	for (size_t len = 0; len < MAAS_ID_TEXT - 1; len++) {
+	maas_slab_id_encode(&key, 42, 43, text);
+	for (size_t len = 0; len < MAAS_SLAB_ID_TEXT - 1; len++) {
 		char *exact = strndup(text, len); /* exact, so that ASan sees a read past its end */
 
 		assert_non_null(exact);
@@ -160,12 +160,12 @@ static void id__wrong_length_is_unknown(void **state)
 
 static void id__without_dashes_is_unknown(void **state)
 {
-	struct maas_id_key key = key_random();
-	char text[MAAS_ID_TEXT], plain[MAAS_ID_TEXT];
+	struct maas_slab_id_key key = key_random();
+	char text[MAAS_SLAB_ID_TEXT], plain[MAAS_SLAB_ID_TEXT];
 	size_t len = 0;
 
 	(void)state;
-	maas_id_encode(&key, 42, 43, text);
+	maas_slab_id_encode(&key, 42, 43, text);
 	for (size_t i = 0; text[i]; i++) {
 		if (text[i] != '-')
 			plain[len++] = text[i];
@@ -180,13 +180,13 @@ static void id__another_key_does_not_decode(void **state)
 
 	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
-		struct maas_id_key key = key_random();
+		struct maas_slab_id_key key = key_random();
 		uint32_t bits = (uint32_t)test_random(&random);
-		char text[MAAS_ID_TEXT];
+		char text[MAAS_SLAB_ID_TEXT];
 
-		maas_id_encode(&key, bits, bits >> 7, text);
+		maas_slab_id_encode(&key, bits, bits >> 7, text);
 		for (size_t bit = 0; bit < 8 * sizeof(key); bit++) {
-			struct maas_id_key other = key;
+			struct maas_slab_id_key other = key;
 
 			other.bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
 			expect_unknown(&other, text);
@@ -196,9 +196,9 @@ static void id__another_key_does_not_decode(void **state)
 
 static void id__guesses_are_unknown(void **state)
 {
-	struct maas_id_key key = key_random();
+	struct maas_slab_id_key key = key_random();
 	uint64_t random = seed;
-	char text[MAAS_ID_TEXT];
+	char text[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
 	for (uint64_t i = 0; i < count_id_guesses(); i++) {
@@ -218,7 +218,7 @@ static void id__guesses_are_unknown(void **state)
 
 static void key__is_random(void **state)
 {
-	struct maas_id_key a = key_random(), b = key_random();
+	struct maas_slab_id_key a = key_random(), b = key_random();
 
 	(void)state;
 	assert_memory_not_equal(&a, &b, sizeof(a));
@@ -274,14 +274,14 @@ static void ref__id_of_a_freed_slab_is_unknown(void **state)
 {
 	struct maas_slab *slab = POOL(8192, 4096, 4096);
 	struct maas_slab_ref ref = pool_alloc(slab, 1), decoded = {0};
-	char text[MAAS_ID_TEXT];
+	char text[MAAS_SLAB_ID_TEXT];
 
 	(void)state;
-	maas_id_encode(maas_slab_id_key(slab), ref.slot, ref.generation, text);
+	maas_slab_id_encode(maas_slab_id_key(slab), ref.slot, ref.generation, text);
 	for (int life = 0; life < 3; life++) {
 		pool_free(slab, ref);
-		assert_int_equal(maas_id_decode(maas_slab_id_key(slab), text, &decoded.slot,
-						&decoded.generation),
+		assert_int_equal(maas_slab_id_decode(maas_slab_id_key(slab), text, &decoded.slot,
+						     &decoded.generation),
 				 0);
 		assert_int_equal(pool_try_get(slab, decoded), -ENOENT);
 		ref = pool_alloc(slab, 1);

@@ -159,7 +159,7 @@ static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
 			 struct maas_allocation *ret, unsigned int max)
 {
 	struct maas_allocation page[PAGE];
-	char after[MAAS_ID_TEXT] = "";
+	char after[MAAS_SLAB_ID_TEXT] = "";
 	unsigned int count = 0;
 	bool more = true;
 

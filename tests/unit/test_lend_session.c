@@ -427,7 +427,7 @@ static void names__random(void **state)
 {
 	struct fixture f = open_for_many();
 	uint64_t seed = maas_test_seed();
-	char ids[OPEN][MAAS_ID_TEXT] = {{0}};
+	char ids[OPEN][MAAS_SLAB_ID_TEXT] = {{0}};
 	unsigned int names[OPEN];
 	unsigned int live[NAMES + 1] = {0};
 	bool exclusive[NAMES + 1] = {false};

@@ -166,10 +166,10 @@ static void open__two_arenas_differ_in_id_and_key(void **state)
 	struct maas_slab *b = POOL(MIB, 0, 1024);
 
 	(void)state;
-	assert_int_equal(strlen(maas_slab_arena_id(a)), MAAS_ID_TEXT - 1);
+	assert_int_equal(strlen(maas_slab_arena_id(a)), MAAS_SLAB_ID_TEXT - 1);
 	assert_string_not_equal(maas_slab_arena_id(a), maas_slab_arena_id(b));
 	assert_memory_not_equal(maas_slab_id_key(a), maas_slab_id_key(b),
-				sizeof(struct maas_id_key));
+				sizeof(struct maas_slab_id_key));
 	maas_slab_close(a);
 	maas_slab_close(b);
 }

@@ -16,7 +16,7 @@ struct legacy {
 	struct maas_slab_ref freed;
 	struct maas_slab_ref revoking;
 	struct maas_slab_ref quarantined;
-	char arena_id[MAAS_ID_TEXT];
+	char arena_id[MAAS_SLAB_ID_TEXT];
 };
 
 static uint64_t size_of(unsigned int i)
@@ -42,7 +42,7 @@ static void live_and_die(int out)
 	if (maas_slab_revoke(slab, legacy.revoking) || maas_slab_revoke(slab, legacy.quarantined) ||
 	    maas_slab_quarantine(slab, legacy.quarantined))
 		_exit(1);
-	memcpy(legacy.arena_id, maas_slab_arena_id(slab), MAAS_ID_TEXT);
+	memcpy(legacy.arena_id, maas_slab_arena_id(slab), MAAS_SLAB_ID_TEXT);
 	if (write(out, &legacy, sizeof(legacy)) != sizeof(legacy))
 		_exit(1);
 	raise(SIGKILL);

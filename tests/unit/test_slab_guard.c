@@ -7,7 +7,7 @@
 #include "tests/unit/slab_file.h"
 
 /* The process before: `header` is what it signed. */
-static struct maas_slot_header *header;
+static struct maas_slab_slot_header *header;
 static pid_t child;
 
 /* Calls of the tick, and what is done at the third. */
@@ -22,7 +22,7 @@ static void reap(void)
 	assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
-static void start_child(enum maas_slot_writers writers)
+static void start_child(enum maas_slab_slot_writers writers)
 {
 	int ready[2];
 	char byte;
@@ -31,7 +31,7 @@ static void start_child(enum maas_slot_writers writers)
 	child = fork();
 	assert_true(child >= 0);
 	if (!child) {
-		maas_guard_sign(header);
+		maas_slab_guard_sign(header);
 		header->guard.writers = writers;
 		if (write(ready[1], "x", 1) == 1)
 			pause();
@@ -68,7 +68,7 @@ static int wait_for_it(struct waiting *waiting)
 	const struct maas_slab_options options = {.tick = on_tick, .tick_ctx = waiting};
 	char error[MAAS_SLAB_ERROR] = "";
 
-	return maas_guard_wait(header, &options, error);
+	return maas_slab_guard_wait(header, &options, error);
 }
 
 /* It would have waited longer. */
@@ -91,7 +91,7 @@ static void expect_no_wait(void)
 static void wait__not_without_a_device(void **state)
 {
 	(void)state;
-	start_child(MAAS_WRITERS_NONE);
+	start_child(MAAS_SLAB_WRITERS_NONE);
 	expect_no_wait();
 	header->guard.pid_ns++;
 	expect_no_wait();
@@ -106,7 +106,7 @@ static void wait__until_the_process_is_gone(void **state)
 	struct waiting waiting = {.kill_child = true};
 
 	(void)state;
-	start_child(MAAS_WRITERS_DEVICE);
+	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	expect_waits();
 	assert_int_equal(wait_for_it(&waiting), 0);
 	assert_int_equal(waiting.ticks, 3);
@@ -118,7 +118,7 @@ static void wait__not_for_a_zombie(void **state)
 	siginfo_t info;
 
 	(void)state;
-	start_child(MAAS_WRITERS_DEVICE);
+	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	assert_int_equal(kill(child, SIGKILL), 0);
 	assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
 	expect_no_wait();
@@ -128,15 +128,15 @@ static void wait__not_for_a_zombie(void **state)
 static void wait__not_for_a_number_that_came_again(void **state)
 {
 	(void)state;
-	start_child(MAAS_WRITERS_DEVICE);
+	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	header->pid_start--;
 	header->guard.pid_start--;
 	expect_no_wait();
 	end_child();
-	maas_guard_sign(header);
+	maas_slab_guard_sign(header);
 	header->pid_start--;
 	header->guard.pid_start--;
-	header->guard.writers = MAAS_WRITERS_DEVICE;
+	header->guard.writers = MAAS_SLAB_WRITERS_DEVICE;
 	expect_no_wait(); /* our own number: whoever had it before is gone */
 }
 
@@ -144,7 +144,7 @@ static void wait__not_for_a_number_that_came_again(void **state)
 static void wait__where_the_process_cannot_be_looked_up(void **state)
 {
 	(void)state;
-	start_child(MAAS_WRITERS_DEVICE);
+	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	end_child();
 	header->guard.pid_ns++;
 	expect_waits();
@@ -161,8 +161,8 @@ static void wait__where_the_number_of_the_namespace_came_again(void **state)
 	void (*expect)(void) = expect_waits;
 
 	(void)state;
-	maas_guard_sign(header);
-	header->guard.writers = MAAS_WRITERS_DEVICE;
+	maas_slab_guard_sign(header);
+	header->guard.writers = MAAS_SLAB_WRITERS_DEVICE;
 	expect_no_wait(); /* our own number: whoever had it before is gone */
 	if (header->guard.pid_ns == 0xeffffffc)
 		expect = expect_no_wait; /* there is one first namespace; scripts/debian has another
@@ -176,7 +176,7 @@ static void wait__where_the_number_of_the_namespace_came_again(void **state)
 static void wait__where_the_table_does_not_say(void **state)
 {
 	(void)state;
-	start_child(MAAS_WRITERS_NONE);
+	start_child(MAAS_SLAB_WRITERS_NONE);
 	end_child();
 	/* A version that knows no guard signed it later; none has that start, as another process of
 	 * this number could have it in the same tick. */
@@ -186,27 +186,27 @@ static void wait__where_the_table_does_not_say(void **state)
 	header->pid--;
 	header->pid_start = header->guard.pid_start;
 	expect_no_wait();
-	header->guard = (struct maas_slot_guard){0};
+	header->guard = (struct maas_slab_slot_guard){0};
 	expect_waits();
 }
 
 static void set_remote__is_noted_in_the_file(void **state)
 {
-	const off_t guard_at = offsetof(struct maas_slot_header, guard);
+	const off_t guard_at = offsetof(struct maas_slab_slot_header, guard);
 	struct maas_slab *slab = open_pool();
-	struct maas_slot_guard guard;
+	struct maas_slab_slot_guard guard;
 
 	(void)state;
 	read_at(table, guard_at, &guard, sizeof(guard));
-	assert_int_equal(guard.writers, MAAS_WRITERS_NONE);
+	assert_int_equal(guard.writers, MAAS_SLAB_WRITERS_NONE);
 	assert_int_equal(guard.pid, getpid());
 	assert_true(guard.pid_ns && guard.pid_start);
 	maas_slab_set_remote(slab, true);
 	read_at(table, guard_at, &guard, sizeof(guard));
-	assert_int_equal(guard.writers, MAAS_WRITERS_DEVICE);
+	assert_int_equal(guard.writers, MAAS_SLAB_WRITERS_DEVICE);
 	maas_slab_set_remote(slab, false);
 	read_at(table, guard_at, &guard, sizeof(guard));
-	assert_int_equal(guard.writers, MAAS_WRITERS_NONE);
+	assert_int_equal(guard.writers, MAAS_SLAB_WRITERS_NONE);
 	maas_slab_close(slab);
 }
 

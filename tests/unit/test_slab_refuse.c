@@ -2,14 +2,14 @@
 /* A --memory-file that is refused, and what a start that fails leaves of one. */
 #include "tests/unit/slab_file.h"
 
-#define SLOTS_AT (MAAS_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
+#define SLOTS_AT (MAAS_SLAB_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
 #define HEADER(field)                                                                              \
-	(off_t) offsetof(struct maas_slot_header, field),                                          \
-		sizeof(((struct maas_slot_header *)0)->field)
+	(off_t) offsetof(struct maas_slab_slot_header, field),                                     \
+		sizeof(((struct maas_slab_slot_header *)0)->field)
 #define SLOT(index, field)                                                                         \
-	(off_t)(SLOTS_AT + (index) * sizeof(struct maas_slot) +                                    \
-		offsetof(struct maas_slot, field)),                                                \
-		sizeof(((struct maas_slot *)0)->field)
+	(off_t)(SLOTS_AT + (index) * sizeof(struct maas_slab_slot) +                               \
+		offsetof(struct maas_slab_slot, field)),                                           \
+		sizeof(((struct maas_slab_slot *)0)->field)
 
 /* One slab of 64 bytes, in slot 0, with "precious" in it. */
 static struct maas_slab_ref lend_precious(void)
@@ -188,8 +188,9 @@ static void file__never_wipes_what_was_lent(void **state)
 /* Each alone is enough to tell that something was there. */
 static void file__never_wipes_bytes_owners_or_slots(void **state)
 {
-	const off_t header_end = MAAS_SLOT_HEADER_BYTES;
-	const off_t last_slot = (off_t)(SLOTS_AT + POOL_BYTES / 64 * sizeof(struct maas_slot)) - 1;
+	const off_t header_end = MAAS_SLAB_SLOT_HEADER_BYTES;
+	const off_t last_slot =
+		(off_t)(SLOTS_AT + POOL_BYTES / 64 * sizeof(struct maas_slab_slot)) - 1;
 	const struct {
 		const char *name;
 		off_t at;
@@ -245,7 +246,7 @@ static void file__refuses_contradictions(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(damages); i++) {
-		char good[MAAS_ID_KEY_BYTES];
+		char good[MAAS_SLAB_ID_KEY_BYTES];
 
 		read_at(table, damages[i].at, good, damages[i].len);
 		write_at(table, damages[i].at, damages[i].bytes, damages[i].len);
@@ -275,10 +276,10 @@ static uint64_t sum_of(const char *name)
 /* Of an older maasd, or of a newer one: the way back stays open. */
 static void file__of_another_layout_stays_as_it_is(void **state)
 {
-	static const uint32_t layouts[] = {0, MAAS_SLOT_LAYOUT - 1, MAAS_SLOT_LAYOUT + 1,
+	static const uint32_t layouts[] = {0, MAAS_SLAB_SLOT_LAYOUT - 1, MAAS_SLAB_SLOT_LAYOUT + 1,
 					   UINT32_MAX};
-	const off_t layout_at = offsetof(struct maas_slot_header, layout);
-	const uint32_t ours = MAAS_SLOT_LAYOUT;
+	const off_t layout_at = offsetof(struct maas_slab_slot_header, layout);
+	const uint32_t ours = MAAS_SLAB_SLOT_LAYOUT;
 	struct maas_slab_ref ref = lend_precious();
 
 	(void)state;
@@ -322,12 +323,13 @@ static void file__refuses_what_was_cut_off(void **state)
 static void file__opens_what_an_earlier_version_made(void **state)
 {
 	struct maas_slab_ref ref = lend_precious();
-	const struct maas_slot_guard none = {0};
+	const struct maas_slab_slot_guard none = {0};
 	const int32_t nobody = 0;
 
 	(void)state;
-	write_at(table, (off_t)offsetof(struct maas_slot_header, guard), &none, sizeof(none));
-	write_at(table, (off_t)offsetof(struct maas_slot_header, pid), &nobody, sizeof(nobody));
+	write_at(table, (off_t)offsetof(struct maas_slab_slot_header, guard), &none, sizeof(none));
+	write_at(table, (off_t)offsetof(struct maas_slab_slot_header, pid), &nobody,
+		 sizeof(nobody));
 	expect_precious(ref);
 }
 

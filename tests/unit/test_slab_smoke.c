@@ -98,20 +98,20 @@ static void slab__exhaustion_cuts_the_delay(void **state)
 
 static void id__round_trip(void **state)
 {
-	struct maas_id_key key;
-	char text[MAAS_ID_TEXT];
+	struct maas_slab_id_key key;
+	char text[MAAS_SLAB_ID_TEXT];
 	uint32_t index;
 	uint32_t generation;
 
 	(void)state;
-	maas_id_key_random(&key);
-	maas_id_encode(&key, 0x12345678, 0x9abcdef0, text);
-	assert_int_equal(maas_id_decode(&key, text, &index, &generation), 0);
+	maas_slab_id_key_random(&key);
+	maas_slab_id_encode(&key, 0x12345678, 0x9abcdef0, text);
+	assert_int_equal(maas_slab_id_decode(&key, text, &index, &generation), 0);
 	assert_int_equal(index, 0x12345678);
 	assert_int_equal(generation, 0x9abcdef0);
 	assert_int_equal(text[14], '8');
 	text[35] = text[35] == '0' ? '1' : '0';
-	assert_int_equal(maas_id_decode(&key, text, &index, &generation), -ENOENT);
+	assert_int_equal(maas_slab_id_decode(&key, text, &index, &generation), -ENOENT);
 }
 
 int main(void)
