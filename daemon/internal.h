@@ -12,7 +12,7 @@
  *     rdma (extents) -> rdma (commands) -> log
  *
  * A thread that holds one may take those to its right, never one to its left. Callbacks out of lend
- * run without its lock, except maas_transfer.abort, which takes none.
+ * run without its lock, except maas_lend_transfer.abort, which takes none.
  *
  * Threads: main starts everything and then only waits for signals, which all others block; http's
  * workers; one housekeeping thread; one that writes the log; where there is RDMA, one that owns its

@@ -85,7 +85,7 @@ static int fail_allocate(struct maas_http_conn *conn, int error,
 }
 
 /* What follows the id, up to the key: the same for every allocation of a batch. */
-static void write_tail(struct maas_buf *out, const struct maas_allocation *allocation)
+static void write_tail(struct maas_buf *out, const struct maas_lend_allocation *allocation)
 {
 	maas_buf_str(out, "\",\"size_bytes\":");
 	maas_buf_u64(out, allocation->size_bytes);
@@ -97,7 +97,7 @@ static void write_tail(struct maas_buf *out, const struct maas_allocation *alloc
 	maas_buf_u64(out, allocation->age_s);
 }
 
-void maas_http_write_allocation(struct maas_buf *out, const struct maas_allocation *allocation)
+void maas_http_write_allocation(struct maas_buf *out, const struct maas_lend_allocation *allocation)
 {
 	maas_buf_str(out, "{\"id\":\"");
 	maas_buf_str(out, allocation->id);
@@ -228,7 +228,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 	if (!loan)
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	loan->body = body;
-	loan->request = (struct maas_alloc_request){
+	loan->request = (struct maas_lend_alloc_request){
 		.size_bytes = body.size_bytes,
 		.count = count,
 		.lifetime = body.lifetime,
@@ -238,6 +238,6 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		.request_id = *body.request_id ? loan->body.request_id : NULL,
 		.nowait = true,
 	};
-	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_ACCESS_NONE;
+	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
 	return start(conn, loan);
 }

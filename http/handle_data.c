@@ -14,11 +14,11 @@ static void abort_transfer(void *arg)
 }
 
 int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
-			     struct maas_transfer *transfer)
+			     struct maas_lend_transfer *transfer)
 {
 	transfer->abort = abort_transfer;
 	transfer->arg = conn;
-	return maas_transfer_begin(conn->http->options.lend, id, transfer);
+	return maas_lend_transfer_begin(conn->http->options.lend, id, transfer);
 }
 
 /* The transfer ends when the request is completed, or earlier by end_transfer(). */
@@ -30,10 +30,10 @@ static int begin_transfer(struct maas_http_conn *conn)
 	return r;
 }
 
-void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_transfer *transfers,
+void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_lend_transfer *transfers,
 			     uint32_t count)
 {
-	maas_transfers_end(conn->http->options.lend, transfers, count);
+	maas_lend_transfers_end(conn->http->options.lend, transfers, count);
 	/* A request has one transfer or one array of them: nothing is left to be aborted. */
 	atomic_store_explicit(&conn->aborted, false, memory_order_relaxed);
 }
@@ -163,7 +163,7 @@ int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t 
 		return req->exact ? maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_range",
 						    "the body is longer than its Content-Range")
 				  : fail_too_long(conn);
-	if (!maas_transfer_alive(conn->http->options.lend, &req->transfer)) {
+	if (!maas_lend_transfer_alive(conn->http->options.lend, &req->transfer)) {
 		end_transfer(conn);
 		return maas_http_fail(conn, -ENOENT,
 				      "the allocation was freed while it was written");

@@ -56,7 +56,7 @@ void maas_http_health_head(const struct maas_http_options *options, struct maas_
 	write_rdma(out, &options->rdma);
 }
 
-bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stats)
+bool maas_http_key_stats(struct maas_http *http, struct maas_lend_key_stats *ret_stats)
 {
 	if (http->has_keys && maas_lend_key_stats(http->options.lend, ret_stats))
 		return true;
@@ -66,7 +66,7 @@ bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stat
 
 bool maas_http_keys_work(struct maas_http *http)
 {
-	struct maas_key_stats keys;
+	struct maas_lend_key_stats keys;
 
 	return maas_http_key_stats(http, &keys) && !strcmp(keys.state, "active");
 }
@@ -74,7 +74,7 @@ bool maas_http_keys_work(struct maas_http *http)
 static void write_state(struct maas_http *http, struct maas_buf *out)
 {
 	const char *state = http->options.rdma.state;
-	struct maas_key_stats keys;
+	struct maas_lend_key_stats keys;
 
 	if (maas_http_key_stats(http, &keys))
 		state = keys.state;
@@ -109,7 +109,7 @@ int maas_http_health(struct maas_http_conn *conn)
 
 /* ---- GET /ready */
 
-static int not_ready(struct maas_http_conn *conn, const struct maas_key_stats *keys,
+static int not_ready(struct maas_http_conn *conn, const struct maas_lend_key_stats *keys,
 		     const char *status, const char *message)
 {
 	struct maas_buf *out = &conn->out;
@@ -128,7 +128,7 @@ static int not_ready(struct maas_http_conn *conn, const struct maas_key_stats *k
 
 int maas_http_ready(struct maas_http_conn *conn)
 {
-	struct maas_key_stats keys;
+	struct maas_lend_key_stats keys;
 
 	maas_http_key_stats(conn->http, &keys);
 	if (atomic_load_explicit(&conn->http->draining, memory_order_relaxed))
@@ -170,7 +170,7 @@ static void write_sessions(struct maas_buf *out, const struct maas_lend_stats *s
 
 static void write_keys(struct maas_http *http, struct maas_buf *out)
 {
-	struct maas_key_stats keys;
+	struct maas_lend_key_stats keys;
 
 	if (!maas_http_key_stats(http, &keys)) {
 		maas_buf_str(out, ",\"rdma\":null}\n");

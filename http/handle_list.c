@@ -9,16 +9,16 @@
 #define STEP_ENTRIES   128 /* that are written before others have their turn */
 
 static const char *const lifetime_names[] = {
-	[MAAS_LIFETIME_DELETE] = "delete",
-	[MAAS_LIFETIME_TTL] = "ttl",
-	[MAAS_LIFETIME_SESSION] = "session",
+	[MAAS_LEND_LIFETIME_DELETE] = "delete",
+	[MAAS_LEND_LIFETIME_TTL] = "ttl",
+	[MAAS_LEND_LIFETIME_SESSION] = "session",
 };
 
 /* ---- GET /allocate/{id}, POST …/renew */
 
-static void write_full(struct maas_buf *out, const struct maas_allocation *allocation)
+static void write_full(struct maas_buf *out, const struct maas_lend_allocation *allocation)
 {
-	bool leased = allocation->lifetime == MAAS_LIFETIME_TTL;
+	bool leased = allocation->lifetime == MAAS_LEND_LIFETIME_TTL;
 
 	maas_http_write_allocation(out, allocation);
 	maas_buf_str(out, ",\"owner\":");
@@ -39,7 +39,8 @@ static void write_full(struct maas_buf *out, const struct maas_allocation *alloc
 	}
 }
 
-static int reply_full(struct maas_http_conn *conn, int r, const struct maas_allocation *allocation)
+static int reply_full(struct maas_http_conn *conn, int r,
+		      const struct maas_lend_allocation *allocation)
 {
 	if (r)
 		return maas_http_fail(conn, r, NULL);
@@ -50,7 +51,7 @@ static int reply_full(struct maas_http_conn *conn, int r, const struct maas_allo
 
 int maas_http_describe(struct maas_http_conn *conn)
 {
-	struct maas_allocation allocation;
+	struct maas_lend_allocation allocation;
 	int r = maas_lend_get(conn->http->options.lend, conn->ids[0], &allocation);
 
 	return reply_full(conn, r, &allocation);
@@ -58,7 +59,7 @@ int maas_http_describe(struct maas_http_conn *conn)
 
 int maas_http_renew(struct maas_http_conn *conn)
 {
-	struct maas_allocation allocation;
+	struct maas_lend_allocation allocation;
 	struct maas_http_fault fault;
 	uint64_t ttl_s;
 	int r;
@@ -114,7 +115,7 @@ static int end_page(struct maas_http_conn *conn)
 /* Some allocations more, and then whoever else has a request in this thread. */
 int maas_http_list_on(struct maas_http_conn *conn)
 {
-	struct maas_allocation allocations[STEP_ENTRIES];
+	struct maas_lend_allocation allocations[STEP_ENTRIES];
 	struct maas_http_page *page = &conn->req.page;
 	uint32_t count;
 	bool going;

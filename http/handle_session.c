@@ -18,7 +18,7 @@ static int fail(struct maas_http_conn *conn, int error)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"ttl_seconds\" of a session may be at most %u on this "
 				       "server (--max-session-ttl); renew the session before that",
-				       maas_session_max_ttl_s(conn->http->options.lend));
+				       maas_lend_session_max_ttl_s(conn->http->options.lend));
 	return maas_http_fail(conn, error, NULL);
 }
 
@@ -27,7 +27,7 @@ static void write_address(struct maas_http_conn *conn)
 {
 	struct sockaddr_storage local = {0};
 	socklen_t len = sizeof(local);
-	struct maas_key_address at;
+	struct maas_lend_key_address at;
 	bool known;
 
 	known = !getsockname(conn->fd, (struct sockaddr *)&local, &len) &&
@@ -44,7 +44,7 @@ static void write_address(struct maas_http_conn *conn)
 	maas_buf_str(&conn->out, "}");
 }
 
-static int reply(struct maas_http_conn *conn, const struct maas_session_info *session)
+static int reply(struct maas_http_conn *conn, const struct maas_lend_session_info *session)
 {
 	struct maas_buf *out = &conn->out;
 
@@ -72,14 +72,14 @@ int maas_http_session_open(struct maas_http_conn *conn)
 {
 	struct maas_http_session body;
 	struct maas_http_fault fault;
-	struct maas_session_info session;
+	struct maas_lend_session_info session;
 	int r;
 
 	r = maas_http_json_session(conn->in.data, conn->in.len, &body, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_session_open(conn->http->options.lend, body.name, ttl_of(body.ttl_s),
-			      body.exclusive, conn->remote, &session);
+	r = maas_lend_session_open(conn->http->options.lend, body.name, ttl_of(body.ttl_s),
+				   body.exclusive, conn->remote, &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
@@ -106,7 +106,7 @@ static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const c
 }
 
 /* Not its id: who has that can end the session. */
-static void write_named(struct maas_buf *out, const struct maas_session_info *session)
+static void write_named(struct maas_buf *out, const struct maas_lend_session_info *session)
 {
 	maas_buf_str(out, "{\"from\":");
 	maas_buf_json(out, session->from);
@@ -124,7 +124,7 @@ static void write_named(struct maas_buf *out, const struct maas_session_info *se
 
 int maas_http_sessions(struct maas_http_conn *conn)
 {
-	struct maas_session_info sessions[NAMED_LIMIT];
+	struct maas_lend_session_info sessions[NAMED_LIMIT];
 	struct maas_buf *out = &conn->out;
 	struct named_query query = {0};
 	uint32_t count;
@@ -141,8 +141,8 @@ int maas_http_sessions(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"name\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
-	count = maas_session_named(conn->http->options.lend, query.name, sessions, NAMED_LIMIT,
-				   &more);
+	count = maas_lend_session_named(conn->http->options.lend, query.name, sessions, NAMED_LIMIT,
+					&more);
 	maas_buf_str(out, "{\"sessions\":[");
 	for (uint32_t i = 0; i < count; i++) {
 		maas_buf_str(out, i ? "," : "");
@@ -157,14 +157,15 @@ int maas_http_sessions(struct maas_http_conn *conn)
 int maas_http_session_renew(struct maas_http_conn *conn)
 {
 	struct maas_http_fault fault;
-	struct maas_session_info session;
+	struct maas_lend_session_info session;
 	uint64_t ttl_s;
 	int r;
 
 	r = maas_http_json_renew(conn->in.data, conn->in.len, INT64_MAX, &ttl_s, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_session_renew(conn->http->options.lend, conn->ids[0], ttl_of(ttl_s), &session);
+	r = maas_lend_session_renew(conn->http->options.lend, conn->ids[0], ttl_of(ttl_s),
+				    &session);
 	if (r)
 		return fail(conn, r);
 	session.ticket[0] = '\0';
@@ -174,13 +175,13 @@ int maas_http_session_renew(struct maas_http_conn *conn)
 int maas_http_session_ticket(struct maas_http_conn *conn)
 {
 	struct maas_http_fault fault;
-	struct maas_session_info session;
+	struct maas_lend_session_info session;
 	int r;
 
 	r = maas_http_json_none(conn->in.data, conn->in.len, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_session_ticket(conn->http->options.lend, conn->ids[0], &session);
+	r = maas_lend_session_ticket(conn->http->options.lend, conn->ids[0], &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
@@ -200,7 +201,8 @@ int maas_http_session_end(struct maas_http_conn *conn)
 	int r;
 
 	maas_http_wait_begin(conn);
-	r = maas_session_end(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
+	r = maas_lend_session_end(conn->http->options.lend, conn->ids[0], maas_http_wait_done,
+				  conn);
 	if (r != -EINPROGRESS)
 		maas_http_wait_done(conn, r);
 	return maas_http_wait(conn);

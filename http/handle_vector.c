@@ -14,7 +14,7 @@
 
 struct maas_http_vector {
 	struct maas_http_pieces pieces;
-	struct maas_transfer *transfers;
+	struct maas_lend_transfer *transfers;
 	uint32_t started;  /* transfers that have begun */
 	uint32_t current;  /* the range that is being read or written … */
 	uint64_t piece_at; /* … how far … */
@@ -68,7 +68,7 @@ static int start_piece(struct maas_http_conn *conn, uint32_t i)
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	const struct maas_http_piece *piece = &vector->pieces.at[i];
-	struct maas_transfer *transfer = &vector->transfers[vector->started];
+	struct maas_lend_transfer *transfer = &vector->transfers[vector->started];
 	int r = 0;
 
 	if (same_allocation(&vector->pieces, i))
@@ -255,7 +255,7 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	const struct maas_http_piece *piece = &vector->pieces.at[vector->current];
-	const struct maas_transfer *transfer = &vector->transfers[vector->transfer];
+	const struct maas_lend_transfer *transfer = &vector->transfers[vector->transfer];
 	uint64_t n = len - *used;
 
 	if (vector->current == vector->pieces.count)
@@ -263,7 +263,7 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 					"written");
 	if (n > piece->len - vector->piece_at)
 		n = piece->len - vector->piece_at;
-	if (!maas_transfer_alive(conn->http->options.lend, transfer)) {
+	if (!maas_lend_transfer_alive(conn->http->options.lend, transfer)) {
 		end_transfers(conn, vector);
 		return maas_http_fail(conn, -ENOENT,
 				      "the allocation of ranges[%u] was freed while it was "

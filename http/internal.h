@@ -93,7 +93,7 @@ void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out);
 /* ---- server */
 
 /* All 0 where there is no RDMA; false then. */
-bool maas_http_key_stats(struct maas_http *http, struct maas_key_stats *ret_stats);
+bool maas_http_key_stats(struct maas_http *http, struct maas_lend_key_stats *ret_stats);
 /* There is RDMA, and its device has not gone away. */
 bool maas_http_keys_work(struct maas_http *http);
 /* The part of /health that never changes; what follows it is the state of RDMA. */
@@ -236,7 +236,7 @@ struct maas_http_request {
 	struct MHD_Response *kept; /* an answer that waits for the body's end */
 	const char *extra_name;	   /* one more header of the answer, or NULL */
 	char extra_value[72];
-	struct maas_transfer transfer;
+	struct maas_lend_transfer transfer;
 	bool transferring;
 	uint64_t wasted;      /* bytes of body after the answer was made */
 	uint64_t step_end;    /* bytes of body that the next look at its progress expects */
@@ -372,11 +372,11 @@ struct maas_http_loan {
 	_Atomic unsigned int holders;
 	bool keyed; /* each allocation has a grant */
 	struct maas_http_allocate body;
-	struct maas_alloc_request request; /* its strings are in `body` */
-	struct maas_allocation first;
+	struct maas_lend_alloc_request request; /* its strings are in `body` */
+	struct maas_lend_allocation first;
 	uint32_t count;
 	struct maas_slab_ref *refs; /* behind the grants */
-	struct maas_grant grants[];
+	struct maas_lend_key grants[];
 };
 
 /* Becomes conn->req.loan. NULL: out of memory. */
@@ -425,16 +425,17 @@ MAAS_MUST_CHECK int maas_http_fail_key(struct maas_http_conn *conn, int error);
 /* ---- parts of answers */
 
 /* An object without its end. */
-void maas_http_write_allocation(struct maas_buf *out, const struct maas_allocation *allocation);
-void maas_http_write_grant(struct maas_buf *out, const struct maas_grant *grant);
+void maas_http_write_allocation(struct maas_buf *out,
+				const struct maas_lend_allocation *allocation);
+void maas_http_write_grant(struct maas_buf *out, const struct maas_lend_key *grant);
 /* `bytes` / 2^20, exact, as a JSON number with a point. */
 void maas_http_write_mib(struct maas_buf *out, uint64_t bytes);
 
 /* ---- transfers */
 MAAS_MUST_CHECK int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
-					     struct maas_transfer *transfer);
+					     struct maas_lend_transfer *transfer);
 /* All that the request has. */
-void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_transfer *transfers,
+void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_lend_transfer *transfers,
 			     uint32_t count);
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
 

@@ -38,9 +38,9 @@ static int check_name(const char *field, const char *name, struct maas_http_faul
 static int access_parse(const char *name)
 {
 	static const char *const names[] = {
-		[MAAS_ACCESS_NONE] = "none",
-		[MAAS_ACCESS_READ] = "r",
-		[MAAS_ACCESS_WRITE] = "rw",
+		[MAAS_LEND_ACCESS_NONE] = "none",
+		[MAAS_LEND_ACCESS_READ] = "r",
+		[MAAS_LEND_ACCESS_WRITE] = "rw",
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++)
@@ -76,11 +76,11 @@ static const struct shape allocate_shape = {"{\"size_bytes\": 102400}", allocate
 static int set_lifetime(struct allocate_body *body, struct maas_http_fault *fault)
 {
 	static const char *const names[] = {
-		[MAAS_LIFETIME_DELETE] = "delete",
-		[MAAS_LIFETIME_TTL] = "ttl",
-		[MAAS_LIFETIME_SESSION] = "session",
+		[MAAS_LEND_LIFETIME_DELETE] = "delete",
+		[MAAS_LEND_LIFETIME_TTL] = "ttl",
+		[MAAS_LEND_LIFETIME_SESSION] = "session",
 	};
-	size_t i = body->to.ttl_s ? MAAS_LIFETIME_TTL : MAAS_LIFETIME_DELETE;
+	size_t i = body->to.ttl_s ? MAAS_LEND_LIFETIME_TTL : MAAS_LEND_LIFETIME_DELETE;
 
 	if (*body->lifetime)
 		for (i = 0; i < MAAS_ARRAY_SIZE(names) && strcmp(names[i], body->lifetime) != 0;)
@@ -88,12 +88,12 @@ static int set_lifetime(struct allocate_body *body, struct maas_http_fault *faul
 	if (i == MAAS_ARRAY_SIZE(names))
 		return maas_http_refuse(fault, "bad_field",
 					"\"lifetime\" must be \"delete\", \"ttl\" or \"session\"");
-	body->to.lifetime = (enum maas_lifetime)i;
-	if ((i == MAAS_LIFETIME_TTL) != (body->to.ttl_s != 0))
+	body->to.lifetime = (enum maas_lend_lifetime)i;
+	if ((i == MAAS_LEND_LIFETIME_TTL) != (body->to.ttl_s != 0))
 		return maas_http_refuse(
 			fault, "bad_field",
 			"\"ttl_seconds\" goes with \"lifetime\":\"ttl\", and only with it");
-	if (i == MAAS_LIFETIME_SESSION && !*body->to.session)
+	if (i == MAAS_LEND_LIFETIME_SESSION && !*body->to.session)
 		return maas_http_refuse(
 			fault, "missing_field",
 			"\"lifetime\":\"session\" needs \"session\", the id of a session");
@@ -102,7 +102,7 @@ static int set_lifetime(struct allocate_body *body, struct maas_http_fault *faul
 
 static int set_access(struct allocate_body *body, struct maas_http_fault *fault)
 {
-	int access = *body->access ? access_parse(body->access) : MAAS_ACCESS_WRITE;
+	int access = *body->access ? access_parse(body->access) : MAAS_LEND_ACCESS_WRITE;
 
 	if (access < 0)
 		return maas_http_refuse(fault, "bad_field", "\"access\" must be " WANT_ACCESS);
@@ -110,7 +110,7 @@ static int set_access(struct allocate_body *body, struct maas_http_fault *fault)
 		return maas_http_refuse(
 			fault, "missing_field",
 			"\"access\" needs \"session\", the id of the session that gets the key");
-	body->to.access = (enum maas_access)access;
+	body->to.access = (enum maas_lend_access)access;
 	return 0;
 }
 
@@ -217,9 +217,9 @@ int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *r
 	if (r)
 		return r;
 	access = access_parse(body.access);
-	if (access != MAAS_ACCESS_READ && access != MAAS_ACCESS_WRITE)
+	if (access != MAAS_LEND_ACCESS_READ && access != MAAS_LEND_ACCESS_WRITE)
 		return maas_http_refuse(fault, "bad_field", "\"access\" must be \"rw\" or \"r\"");
 	memcpy(ret_body->session, body.session, sizeof(body.session));
-	ret_body->access = (enum maas_access)access;
+	ret_body->access = (enum maas_lend_access)access;
 	return 0;
 }

@@ -50,7 +50,7 @@ int maas_http_loan_wait(struct maas_http_loan *loan, int started)
 	return maas_http_wait(conn);
 }
 
-void maas_http_write_grant(struct maas_buf *out, const struct maas_grant *grant)
+void maas_http_write_grant(struct maas_buf *out, const struct maas_lend_key *grant)
 {
 	maas_buf_str(out, "{\"addr\":");
 	maas_buf_u64(out, grant->addr);

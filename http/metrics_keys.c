@@ -7,7 +7,7 @@
 
 #include "http/internal.h"
 
-static void write_queue_pairs(struct maas_buf *out, const struct maas_key_stats *stats)
+static void write_queue_pairs(struct maas_buf *out, const struct maas_lend_key_stats *stats)
 {
 	maas_http_metric_head(out, "maas_rdma_queue_pairs", "gauge",
 			      "Connections of sessions, by state.");
@@ -18,17 +18,18 @@ static void write_queue_pairs(struct maas_buf *out, const struct maas_key_stats 
 			stats->connecting, stats->connected, stats->ending);
 }
 
-static void write_times(struct maas_buf *out, const char *op, const struct maas_key_times *times)
+static void write_times(struct maas_buf *out, const char *op,
+			const struct maas_lend_key_times *times)
 {
 	uint64_t count = 0;
 
-	for (unsigned int i = 0; i < MAAS_KEY_BUCKETS; i++) {
+	for (unsigned int i = 0; i < MAAS_LEND_KEY_BUCKETS; i++) {
 		count += times->buckets[i];
 		maas_buf_printf(out,
 				"maas_rdma_key_seconds_bucket{op=\"%s\",le=\"%g\"} %" PRIu64 "\n",
-				op, (double)maas_key_bounds_ns[i] / 1e9, count);
+				op, (double)maas_lend_key_bounds_ns[i] / 1e9, count);
 	}
-	count += times->buckets[MAAS_KEY_BUCKETS];
+	count += times->buckets[MAAS_LEND_KEY_BUCKETS];
 	maas_buf_printf(out,
 			"maas_rdma_key_seconds_bucket{op=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
 			"maas_rdma_key_seconds_sum{op=\"%s\"} %.9f\n"
@@ -37,16 +38,16 @@ static void write_times(struct maas_buf *out, const char *op, const struct maas_
 }
 
 static void write_counts(struct maas_buf *out, const char *name, const char *label,
-			 const struct maas_key_count *counts)
+			 const struct maas_lend_key_count *counts)
 {
-	for (unsigned int i = 0; i < MAAS_KEY_COUNTS && counts[i].name; i++)
+	for (unsigned int i = 0; i < MAAS_LEND_KEY_COUNTS && counts[i].name; i++)
 		maas_buf_printf(out, "%s{%s=\"%s\"} %" PRIu64 "\n", name, label, counts[i].name,
 				counts[i].count);
 }
 
 void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out)
 {
-	struct maas_key_stats stats;
+	struct maas_lend_key_stats stats;
 
 	maas_http_key_stats(http, &stats);
 	maas_http_metric(out, "maas_rdma_up", "gauge",

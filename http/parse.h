@@ -144,8 +144,8 @@ struct maas_http_allocate {
 	uint64_t size_bytes;
 	uint64_t count; /* 0: not given */
 	uint64_t ttl_s; /* 0: not given */
-	enum maas_lifetime lifetime;
-	enum maas_access access;	 /* MAAS_ACCESS_WRITE where not given */
+	enum maas_lend_lifetime lifetime;
+	enum maas_lend_access access;	 /* MAAS_LEND_ACCESS_WRITE where not given */
 	char session[MAAS_SLAB_ID_TEXT]; /* "" where not given, as the others */
 	char owner[MAAS_LEND_NAME_BYTES];
 	char request_id[MAAS_LEND_REQUEST_ID];
@@ -159,7 +159,7 @@ struct maas_http_session {
 
 struct maas_http_grant {
 	char session[MAAS_SLAB_ID_TEXT];
-	enum maas_access access; /* not MAAS_ACCESS_NONE */
+	enum maas_lend_access access; /* not MAAS_LEND_ACCESS_NONE */
 };
 
 struct maas_http_piece {

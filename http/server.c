@@ -170,7 +170,7 @@ static void learn_slabs(struct maas_http *http)
 static struct maas_http *http_new(const struct maas_http_options *options)
 {
 	struct maas_http *http = calloc(1, sizeof(*http));
-	struct maas_key_stats keys;
+	struct maas_lend_key_stats keys;
 
 	if (!http)
 		return NULL;

@@ -20,26 +20,26 @@ struct canonical {
 };
 static_assert(sizeof(struct canonical) == 40 + MAAS_LEND_NAME_BYTES, "it is hashed as bytes");
 
-static int check_lifetime(const struct maas_alloc_request *request)
+static int check_lifetime(const struct maas_lend_alloc_request *request)
 {
 	switch (request->lifetime) {
-	case MAAS_LIFETIME_DELETE:
+	case MAAS_LEND_LIFETIME_DELETE:
 		return request->ttl_s ? -EINVAL : 0;
-	case MAAS_LIFETIME_TTL:
+	case MAAS_LEND_LIFETIME_TTL:
 		return request->ttl_s && request->ttl_s <= MAAS_LEND_MAX_TTL_S ? 0 : -EINVAL;
-	case MAAS_LIFETIME_SESSION:
+	case MAAS_LEND_LIFETIME_SESSION:
 		return request->session && !request->ttl_s ? 0 : -EINVAL;
 	}
 	return -EINVAL;
 }
 
-static int canonicalize(struct maas_lend *lend, const struct maas_alloc_request *request,
-			enum maas_access access, struct canonical *ret)
+static int canonicalize(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+			enum maas_lend_access access, struct canonical *ret)
 {
-	int rc = check_lifetime(request);
+	int r = check_lifetime(request);
 
-	if (rc)
-		return rc;
+	if (r)
+		return r;
 	if (!request->count || request->count > MAAS_SLAB_MAX_BATCH || !request->size_bytes)
 		return -EINVAL;
 	if (request->owner && !maas_lend_name_valid(request->owner))
@@ -66,19 +66,19 @@ static int canonicalize(struct maas_lend *lend, const struct maas_alloc_request 
 /* What has to be known before there is a slab. */
 static int prepare(struct maas_lend *lend, const struct canonical *request, uint32_t *ret_owner)
 {
-	int rc = 0;
+	int r = 0;
 
 	*ret_owner = 0;
 	if (!request->has_session && !*request->owner)
 		return 0;
 	pthread_mutex_lock(&lend->lock);
 	if (request->has_session &&
-	    !maas_session_find(lend, request->session, request->session_generation))
-		rc = -ESRCH;
+	    !maas_lend_session_find(lend, request->session, request->session_generation))
+		r = -ESRCH;
 	else if (*request->owner)
-		rc = maas_owner_get(&lend->owners, request->owner, request->count, ret_owner);
+		r = maas_lend_owner_get(&lend->owners, request->owner, request->count, ret_owner);
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return r;
 }
 
 static void put_owner(struct maas_lend *lend, uint32_t owner, uint32_t count)
@@ -86,97 +86,98 @@ static void put_owner(struct maas_lend *lend, uint32_t owner, uint32_t count)
 	if (!owner)
 		return;
 	pthread_mutex_lock(&lend->lock);
-	maas_owner_put(&lend->owners, owner, count);
+	maas_lend_owner_put(&lend->owners, owner, count);
 	pthread_mutex_unlock(&lend->lock);
 }
 
 /* Lock held. Puts the slab where it ends by itself. */
-static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_session *session,
-		   uint32_t value)
+static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref,
+		   struct maas_lend_session *session, uint32_t value)
 {
-	uint32_t list = session ? maas_lease_session(value) : maas_lease_wheel(value);
+	uint32_t list = session ? maas_lend_lease_session(value) : maas_lend_lease_wheel(value);
 	struct maas_slab_info info;
-	int rc;
+	int r;
 
 	/* Who found the id in a list may have freed it already. */
 	if (maas_slab_get(lend->slab, ref, &info))
 		return 0;
-	rc = maas_lease_add(&lend->leases, ref, list, value);
-	if (!rc && session)
+	r = maas_lend_lease_add(&lend->leases, ref, list, value);
+	if (!r && session)
 		session->allocations++;
-	return rc;
+	return r;
 }
 
 /* Lock held. */
 static int tie_some(struct maas_lend *lend, const struct canonical *request,
 		    const struct maas_slab_ref *refs, uint32_t count)
 {
-	struct maas_session *session = NULL;
+	struct maas_lend_session *session = NULL;
 	uint32_t value = request->session;
-	int rc = 0;
+	int r = 0;
 
-	if (request->lifetime == MAAS_LIFETIME_SESSION) {
+	if (request->lifetime == MAAS_LEND_LIFETIME_SESSION) {
 		/* It may have ended since prepare(). */
-		session = maas_session_find(lend, request->session, request->session_generation);
+		session =
+			maas_lend_session_find(lend, request->session, request->session_generation);
 		if (!session)
 			return -ESRCH;
 	} else {
 		value = maas_lend_deadline_s(lend, request->ttl_s);
 	}
-	for (uint32_t i = 0; i < count && !rc; i++)
-		rc = tie_one(lend, refs[i], session, value);
-	return rc;
+	for (uint32_t i = 0; i < count && !r; i++)
+		r = tie_one(lend, refs[i], session, value);
+	return r;
 }
 
 static int tie(struct maas_lend *lend, const struct canonical *request,
 	       const struct maas_slab_ref *refs)
 {
-	int rc = 0;
+	int r = 0;
 
-	for (uint32_t i = 0; i < request->count && !rc; i += MAAS_LEND_STEP) {
+	for (uint32_t i = 0; i < request->count && !r; i += MAAS_LEND_STEP) {
 		uint32_t count = request->count - i;
 
 		if (count > MAAS_LEND_STEP)
 			count = MAAS_LEND_STEP;
 		pthread_mutex_lock(&lend->lock);
-		rc = tie_some(lend, request, refs + i, count);
+		r = tie_some(lend, request, refs + i, count);
 		pthread_mutex_unlock(&lend->lock);
 	}
-	return rc;
+	return r;
 }
 
-static int remember(struct maas_lend *lend, const struct maas_request_key *key,
+static int remember(struct maas_lend *lend, const struct maas_lend_request_key *key,
 		    const struct maas_slab_ref *refs, uint32_t count, uint32_t *ret_number)
 {
-	struct maas_request_batch *batch = NULL;
-	int rc = count > 1 ? maas_request_batch_new(refs, count, &batch) : 0;
+	struct maas_lend_request_batch *batch = NULL;
+	int r = count > 1 ? maas_lend_request_batch_new(refs, count, &batch) : 0;
 
-	if (rc)
-		return rc;
+	if (r)
+		return r;
 	do {
 		pthread_mutex_lock(&lend->lock);
-		rc = maas_request_add(&lend->requests, key, refs[0], batch,
-				      (uint32_t)(lend->lease_ms / 1000), ret_number);
+		r = maas_lend_request_add(&lend->requests, key, refs[0], batch,
+					  (uint32_t)(lend->lease_ms / 1000), ret_number);
 		pthread_mutex_unlock(&lend->lock);
-	} while (rc == -EAGAIN);
-	if (rc)
+	} while (r == -EAGAIN);
+	if (r)
 		free(batch);
-	return rc;
+	return r;
 }
 
 /* Nobody was told these ids, but a list may have shown them: so it is a free like any other. */
 static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		struct maas_pending *pending;
-		int rc;
+		struct maas_lend_pending *pending;
+		int r;
 
 		pthread_mutex_lock(&lend->lock);
-		rc = maas_free_locked(lend, refs[i], NULL, NULL, &pending);
+		r = maas_lend_free_locked(lend, refs[i], NULL, NULL, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(lend, pending);
-		else if (rc == -ENOMEM)
+			(void)maas_lend_pending_start(lend, pending);
+		else if (r == -ENOMEM)
 			log_err("out of memory: an allocation that failed is kept slot=%u",
 				refs[i].slot);
 	}
@@ -184,7 +185,7 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 
 /* With a `key` it is remembered, under `ret_number`. */
 static int allocate(struct maas_lend *lend, const struct canonical *request,
-		    const struct maas_request_key *key, struct maas_slab_ref *ret_refs,
+		    const struct maas_lend_request_key *key, struct maas_slab_ref *ret_refs,
 		    uint32_t *ret_number)
 {
 	struct maas_slab_label label = {
@@ -192,28 +193,28 @@ static int allocate(struct maas_lend *lend, const struct canonical *request,
 		.ttl_s = request->ttl_s,
 		.lifetime = (uint8_t)request->lifetime,
 	};
-	int rc;
+	int r;
 
-	rc = prepare(lend, request, &label.owner);
-	if (rc)
-		return rc;
+	r = prepare(lend, request, &label.owner);
+	if (r)
+		return r;
 	/* Without the lock: pages may have to be allocated, bytes to be zeroed. */
 	if (request->count == 1)
-		rc = maas_slab_alloc(lend->slab, request->size_bytes, &label, ret_refs);
+		r = maas_slab_alloc(lend->slab, request->size_bytes, &label, ret_refs);
 	else
-		rc = maas_slab_alloc_many(lend->slab, request->size_bytes, request->count, &label,
-					  ret_refs);
-	if (rc) {
+		r = maas_slab_alloc_many(lend->slab, request->size_bytes, request->count, &label,
+					 ret_refs);
+	if (r) {
 		put_owner(lend, label.owner, request->count);
-		return rc;
+		return r;
 	}
-	if (request->lifetime != MAAS_LIFETIME_DELETE)
-		rc = tie(lend, request, ret_refs);
-	if (!rc && key)
-		rc = remember(lend, key, ret_refs, request->count, ret_number);
-	if (rc)
+	if (request->lifetime != MAAS_LEND_LIFETIME_DELETE)
+		r = tie(lend, request, ret_refs);
+	if (!r && key)
+		r = remember(lend, key, ret_refs, request->count, ret_number);
+	if (r)
 		undo(lend, ret_refs, request->count);
-	return rc;
+	return r;
 }
 
 static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes)
@@ -227,13 +228,13 @@ static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes
 
 /* A new allocation follows from its request; so does the answer that is given once more. */
 static void describe_new(struct maas_lend *lend, const struct canonical *request,
-			 struct maas_slab_ref ref, struct maas_allocation *ret)
+			 struct maas_slab_ref ref, struct maas_lend_allocation *ret)
 {
 	maas_lend_id(lend, ref, ret->id);
 	ret->size_bytes = request->size_bytes;
 	ret->actual_size_bytes = slab_bytes_for(lend, request->size_bytes);
 	ret->age_s = 0;
-	ret->lifetime = (enum maas_lifetime)request->lifetime;
+	ret->lifetime = (enum maas_lend_lifetime)request->lifetime;
 	ret->ttl_s = request->ttl_s;
 	ret->lease_s = request->ttl_s;
 	memcpy(ret->owner, request->owner, sizeof(ret->owner));
@@ -241,237 +242,237 @@ static void describe_new(struct maas_lend *lend, const struct canonical *request
 
 /*
  * An allocation whose keys are being made. One with a request id is known by that id already, but
- * not for good: who asks again with it, a twin, waits for how it ends.
+ * not for good: a duplicate of the request waits for the outcome.
  */
-struct maas_granting {
+struct maas_lend_keyed {
 	struct maas_lend *lend;
-	struct maas_session_ref session;
-	enum maas_access access;
+	struct maas_lend_session_ref session;
+	enum maas_lend_access access;
 	uint32_t count;
 	struct maas_slab_ref *refs; /* the caller's, as the next two are */
-	struct maas_allocation *first;
-	struct maas_grant *grants;
-	maas_key_done *done;
+	struct maas_lend_allocation *first;
+	struct maas_lend_key *keys;
+	maas_lend_key_done *done;
 	void *arg;
-	struct maas_request_key key;
+	struct maas_lend_request_key key;
 	uint32_t number; /* of the request */
 	bool replayed;	 /* the allocation is that of an earlier request */
-	bool listed;	 /* in lend->grantings */
-	LIST_ENTRY(maas_granting) link;
-	struct maas_granting_list twins;
+	bool listed;	 /* in lend->keyed */
+	LIST_ENTRY(maas_lend_keyed) link;
+	struct maas_lend_keyed_list duplicates;
 };
 
-static struct maas_granting_list *grantings_of(struct maas_lend *lend,
-					       const struct maas_request_key *key)
+static struct maas_lend_keyed_list *keyed_of(struct maas_lend *lend,
+					     const struct maas_lend_request_key *key)
 {
 	uint32_t hash;
 
 	memcpy(&hash, key->id, sizeof(hash));
-	return &lend->grantings[hash % MAAS_LEND_GRANTINGS];
+	return &lend->keyed[hash % MAAS_LEND_KEYED_BUCKETS];
 }
 
 /* Lock held. */
-static struct maas_granting *find_granting(struct maas_lend *lend,
-					   const struct maas_request_key *key)
+static struct maas_lend_keyed *find_keyed(struct maas_lend *lend,
+					  const struct maas_lend_request_key *key)
 {
-	struct maas_granting *granting;
+	struct maas_lend_keyed *keyed;
 
-	LIST_FOREACH (granting, grantings_of(lend, key), link) {
+	LIST_FOREACH (keyed, keyed_of(lend, key), link) {
 		lend->steps++;
-		if (!memcmp(granting->key.id, key->id, sizeof(key->id)))
+		if (!memcmp(keyed->key.id, key->id, sizeof(key->id)))
 			break;
 	}
-	return granting;
+	return keyed;
 }
 
 /*
  * Lock held. Looks for the answer that was given before. -EINPROGRESS: that is not certain yet, and
- * `granting` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ, -ENODATA.
+ * `keyed` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ, -ENODATA.
  */
 static int find_answer(struct maas_lend *lend, const struct canonical *request,
-		       const struct maas_request_key *key, struct maas_slab_ref *ret_refs,
-		       struct maas_granting *granting)
+		       const struct maas_lend_request_key *key, struct maas_slab_ref *ret_refs,
+		       struct maas_lend_keyed *keyed)
 {
-	struct maas_granting *other = find_granting(lend, key);
-	int rc;
+	struct maas_lend_keyed *other = find_keyed(lend, key);
+	int r;
 
 	if (!other) {
-		rc = maas_request_find(&lend->requests, key, request->count, ret_refs);
-		if (!rc && granting)
-			granting->replayed = true;
-		return rc;
+		r = maas_lend_request_find(&lend->requests, key, request->count, ret_refs);
+		if (!r && keyed)
+			keyed->replayed = true;
+		return r;
 	}
 	/* One without keys is another request. */
-	if (!granting || other->key.fields != key->fields)
+	if (!keyed || other->key.fields != key->fields)
 		return -ENOTUNIQ;
-	granting->replayed = true;
+	keyed->replayed = true;
 	memcpy(ret_refs, other->refs, request->count * sizeof(*ret_refs));
-	describe_new(lend, request, ret_refs[0], granting->first);
-	LIST_INSERT_HEAD(&other->twins, granting, link);
+	describe_new(lend, request, ret_refs[0], keyed->first);
+	LIST_INSERT_HEAD(&other->duplicates, keyed, link);
 	return -EINPROGRESS;
 }
 
-/* Lock not held. From here on it has twins. */
-static void list_granting(struct maas_lend *lend, struct maas_granting *granting)
+/* Lock not held. From here on it has duplicates. */
+static void list_keyed(struct maas_lend *lend, struct maas_lend_keyed *keyed)
 {
-	granting->listed = true;
+	keyed->listed = true;
 	pthread_mutex_lock(&lend->lock);
-	LIST_INSERT_HEAD(grantings_of(lend, &granting->key), granting, link);
+	LIST_INSERT_HEAD(keyed_of(lend, &keyed->key), keyed, link);
 	pthread_mutex_unlock(&lend->lock);
 }
 
 /*
- * With a request id: the twin of a request that is under way waits, and then finds its answer.
- * `granting` is NULL without keys; -EINPROGRESS as find_answer().
+ * With a request id: a duplicate of a request under way waits, and then finds its answer.
+ * `keyed` is NULL without keys; -EINPROGRESS as find_answer().
  */
 static int allocate_once(struct maas_lend *lend, const struct canonical *request,
-			 const struct maas_alloc_request *from, struct maas_slab_ref *ret_refs,
-			 struct maas_granting *granting)
+			 const struct maas_lend_alloc_request *from, struct maas_slab_ref *ret_refs,
+			 struct maas_lend_keyed *keyed)
 {
 	const char *request_id = from->request_id;
-	struct maas_request_key key;
+	struct maas_lend_request_key key;
 	pthread_mutex_t *lock;
 	uint32_t number = 0;
-	int rc;
+	int r;
 
 	if (!request_id)
 		return allocate(lend, request, NULL, ret_refs, &number);
-	maas_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
+	maas_lend_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
 	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
 	/* Who holds it may be allocating gigabytes. */
 	if (from->nowait ? pthread_mutex_trylock(lock) : pthread_mutex_lock(lock))
 		return -EAGAIN;
 	pthread_mutex_lock(&lend->lock);
-	rc = find_answer(lend, request, &key, ret_refs, granting);
+	r = find_answer(lend, request, &key, ret_refs, keyed);
 	pthread_mutex_unlock(&lend->lock);
-	if (rc == -ENOENT) {
-		rc = allocate(lend, request, &key, ret_refs, &number);
-		if (!rc && granting) {
-			granting->key = key;
-			granting->number = number;
-			list_granting(lend, granting);
+	if (r == -ENOENT) {
+		r = allocate(lend, request, &key, ret_refs, &number);
+		if (!r && keyed) {
+			keyed->key = key;
+			keyed->number = number;
+			list_keyed(lend, keyed);
 		}
 	}
 	pthread_mutex_unlock(lock);
-	return rc;
+	return r;
 }
 
-int maas_lend_allocate(struct maas_lend *lend, const struct maas_alloc_request *request,
-		       struct maas_slab_ref *ret_refs, struct maas_allocation *ret_first)
+int maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+		       struct maas_slab_ref *ret_refs, struct maas_lend_allocation *ret_first)
 {
 	struct canonical canonical;
-	int rc;
+	int r;
 
-	rc = canonicalize(lend, request, MAAS_ACCESS_NONE, &canonical);
-	if (!rc)
-		rc = allocate_once(lend, &canonical, request, ret_refs, NULL);
-	if (!rc)
+	r = canonicalize(lend, request, MAAS_LEND_ACCESS_NONE, &canonical);
+	if (!r)
+		r = allocate_once(lend, &canonical, request, ret_refs, NULL);
+	if (!r)
 		describe_new(lend, &canonical, ret_refs[0], ret_first);
-	return rc;
+	return r;
 }
 
 /* ---- with keys ------------------------------------------------------------------------------- */
 
-static void start_granting(struct maas_granting *granting);
+static void start_keyed(struct maas_lend_keyed *keyed);
 
 /* Without keys an allocation is as if it had never been, and its request id is new again. */
-static void finish_granting(struct maas_granting *granting, int status)
+static void finish_keyed(struct maas_lend_keyed *keyed, int status)
 {
-	struct maas_lend *lend = granting->lend;
-	struct maas_granting *twin;
+	struct maas_lend *lend = keyed->lend;
+	struct maas_lend_keyed *duplicate;
 
-	if (granting->listed) {
+	if (keyed->listed) {
 		pthread_mutex_lock(&lend->lock);
-		LIST_REMOVE(granting, link);
+		LIST_REMOVE(keyed, link);
 		if (status)
-			maas_request_void(&lend->requests, &granting->key, granting->number);
+			maas_lend_request_void(&lend->requests, &keyed->key, keyed->number);
 		pthread_mutex_unlock(&lend->lock);
 	}
-	if (status && !granting->replayed)
-		undo(lend, granting->refs, granting->count);
-	granting->done(granting->arg, status);
+	if (status && !keyed->replayed)
+		undo(lend, keyed->refs, keyed->count);
+	keyed->done(keyed->arg, status);
 	/* Nobody can add to them any more. */
-	while ((twin = LIST_FIRST(&granting->twins))) {
-		LIST_REMOVE(twin, link);
+	while ((duplicate = LIST_FIRST(&keyed->duplicates))) {
+		LIST_REMOVE(duplicate, link);
 		if (status)
-			finish_granting(twin, status);
+			finish_keyed(duplicate, status);
 		else
-			start_granting(twin);
+			start_keyed(duplicate);
 	}
-	free(granting);
+	free(keyed);
 }
 
 static void granted(void *arg, int status)
 {
-	finish_granting(arg, status);
+	finish_keyed(arg, status);
 }
 
-static void start_granting(struct maas_granting *granting)
+static void start_keyed(struct maas_lend_keyed *keyed)
 {
-	struct maas_lend *lend = granting->lend;
-	int rc = lend->keys->grant(lend->keys_ctx, granting->session, granting->refs,
-				   granting->count, granting->access, granting->grants, granted,
-				   granting);
+	struct maas_lend *lend = keyed->lend;
+	int r = lend->keys->grant(lend->keys_ctx, keyed->session, keyed->refs, keyed->count,
+				  keyed->access, keyed->keys, granted, keyed);
 
-	if (rc)
-		finish_granting(granting, rc);
+	if (r)
+		finish_keyed(keyed, r);
 }
 
-static int check_connected(struct maas_lend *lend, struct maas_session_ref session)
+static int check_connected(struct maas_lend *lend, struct maas_lend_session_ref session)
 {
 	bool found;
 
 	pthread_mutex_lock(&lend->lock);
-	found = maas_session_find(lend, session.index, session.generation) != NULL;
+	found = maas_lend_session_find(lend, session.index, session.generation) != NULL;
 	pthread_mutex_unlock(&lend->lock);
 	if (!found)
 		return -ESRCH;
 	return lend->keys->connected(lend->keys_ctx, session) ? 0 : -ENOTCONN;
 }
 
-int maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_request *request,
-			       enum maas_access access, struct maas_slab_ref *ret_refs,
-			       struct maas_allocation *ret_first, struct maas_grant *ret_grants,
-			       maas_key_done *done, void *arg)
+int maas_lend_allocate_granted(struct maas_lend *lend,
+			       const struct maas_lend_alloc_request *request,
+			       enum maas_lend_access access, struct maas_slab_ref *ret_refs,
+			       struct maas_lend_allocation *ret_first,
+			       struct maas_lend_key *ret_keys, maas_lend_key_done *done, void *arg)
 {
-	struct maas_session_ref session;
-	struct maas_granting *granting;
+	struct maas_lend_session_ref session;
+	struct maas_lend_keyed *keyed;
 	struct canonical canonical;
-	int rc;
+	int r;
 
 	if (!lend->keys)
 		return -EOPNOTSUPP;
-	if (!request->session || access == MAAS_ACCESS_NONE)
+	if (!request->session || access == MAAS_LEND_ACCESS_NONE)
 		return -EINVAL;
-	rc = canonicalize(lend, request, access, &canonical);
-	if (rc)
-		return rc;
-	session = (struct maas_session_ref){canonical.session, canonical.session_generation};
-	rc = check_connected(lend, session);
-	if (rc)
-		return rc;
-	granting = calloc(1, sizeof(*granting));
-	if (!granting)
+	r = canonicalize(lend, request, access, &canonical);
+	if (r)
+		return r;
+	session = (struct maas_lend_session_ref){canonical.session, canonical.session_generation};
+	r = check_connected(lend, session);
+	if (r)
+		return r;
+	keyed = calloc(1, sizeof(*keyed));
+	if (!keyed)
 		return -ENOMEM;
-	*granting = (struct maas_granting){
+	*keyed = (struct maas_lend_keyed){
 		.lend = lend,
 		.session = session,
 		.access = access,
 		.count = canonical.count,
 		.refs = ret_refs,
 		.first = ret_first,
-		.grants = ret_grants,
+		.keys = ret_keys,
 		.done = done,
 		.arg = arg,
 	};
-	rc = allocate_once(lend, &canonical, request, ret_refs, granting);
-	if (rc == -EINPROGRESS)
-		return rc; /* its twin has it. NOLINT(clang-analyzer-unix.Malloc) */
-	if (rc) {
-		free(granting);
-		return rc;
+	r = allocate_once(lend, &canonical, request, ret_refs, keyed);
+	if (r == -EINPROGRESS)
+		return r; /* the one under way has it. NOLINT(clang-analyzer-unix.Malloc) */
+	if (r) {
+		free(keyed);
+		return r;
 	}
 	describe_new(lend, &canonical, ret_refs[0], ret_first);
-	start_granting(granting);
+	start_keyed(keyed);
 	return -EINPROGRESS;
 }

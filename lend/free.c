@@ -4,7 +4,8 @@
 
 #include "lend/internal.h"
 
-void maas_calls_add(struct maas_calls *calls, maas_free_done *done, void *arg, int status)
+void maas_lend_calls_add(struct maas_lend_calls *calls, maas_lend_free_done *done, void *arg,
+			 int status)
 {
 	if (!done)
 		return;
@@ -15,22 +16,22 @@ void maas_calls_add(struct maas_calls *calls, maas_free_done *done, void *arg, i
 	calls->count++;
 }
 
-void maas_calls_run(const struct maas_calls *calls)
+void maas_lend_calls_run(const struct maas_lend_calls *calls)
 {
 	for (unsigned int i = 0; i < calls->count; i++)
 		calls->call[i].done(calls->call[i].arg, calls->call[i].status);
 }
 
 /* The slab has just ceased to be live: its owner and its lease go with it. */
-static struct maas_session *forget(struct maas_lend *lend, const struct maas_slab_info *info)
+static struct maas_lend_session *forget(struct maas_lend *lend, const struct maas_slab_info *info)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 	uint32_t value;
 
-	maas_owner_put(&lend->owners, info->label.owner, 1);
-	if (info->label.lifetime == MAAS_LIFETIME_DELETE ||
-	    !maas_lease_remove(&lend->leases, info->ref, &value) ||
-	    info->label.lifetime != MAAS_LIFETIME_SESSION)
+	maas_lend_owner_put(&lend->owners, info->label.owner, 1);
+	if (info->label.lifetime == MAAS_LEND_LIFETIME_DELETE ||
+	    !maas_lend_lease_remove(&lend->leases, info->ref, &value) ||
+	    info->label.lifetime != MAAS_LEND_LIFETIME_SESSION)
 		return NULL;
 	session = &lend->sessions.records[value];
 	session->allocations--;
@@ -39,20 +40,20 @@ static struct maas_session *forget(struct maas_lend *lend, const struct maas_sla
 
 static int free_at_once(struct maas_lend *lend, const struct maas_slab_info *info)
 {
-	int rc = maas_slab_free(lend->slab, info->ref);
+	int r = maas_slab_free(lend->slab, info->ref);
 
-	if (!rc)
+	if (!r)
 		forget(lend, info);
-	return rc;
+	return r;
 }
 
-static int revoke(struct maas_lend *lend, const struct maas_slab_info *info, struct maas_use *use,
-		  struct maas_pending *pending)
+static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
+		  struct maas_lend_use *use, struct maas_lend_pending *pending)
 {
-	int rc = maas_slab_revoke(lend->slab, info->ref);
+	int r = maas_slab_revoke(lend->slab, info->ref);
 
-	if (rc)
-		return rc;
+	if (r)
+		return r;
 	pending->lend = lend;
 	pending->ref = info->ref;
 	pending->use = use;
@@ -67,30 +68,31 @@ static int revoke(struct maas_lend *lend, const struct maas_slab_info *info, str
 	return 0;
 }
 
-int maas_free_locked(struct maas_lend *lend, struct maas_slab_ref ref, maas_free_done *done,
-		     void *arg, struct maas_pending **ret_pending)
+int maas_lend_free_locked(struct maas_lend *lend, struct maas_slab_ref ref,
+			  maas_lend_free_done *done, void *arg,
+			  struct maas_lend_pending **ret_pending)
 {
-	struct maas_use *use = maas_slots_find(&lend->uses, ref.slot);
+	struct maas_lend_use *use = maas_lend_slots_find(&lend->uses, ref.slot);
 	struct maas_slab_info info;
-	struct maas_pending *pending;
-	int rc;
+	struct maas_lend_pending *pending;
+	int r;
 
 	*ret_pending = NULL;
 	lend->steps++;
-	rc = maas_slab_get(lend->slab, ref, &info);
-	if (rc)
-		return rc;
-	if (!lend->keys && !(use && maas_use_in_transfer(use)))
+	r = maas_slab_get(lend->slab, ref, &info);
+	if (r)
+		return r;
+	if (!lend->keys && !(use && maas_lend_use_in_transfer(use)))
 		return free_at_once(lend, &info);
 	/* What can fail for want of memory comes before anything has changed. */
-	use = maas_slots_make(&lend->uses, ref.slot);
+	use = maas_lend_slots_make(&lend->uses, ref.slot);
 	pending = use ? calloc(1, sizeof(*pending)) : NULL;
 	if (!pending)
 		return -ENOMEM;
-	rc = revoke(lend, &info, use, pending);
-	if (rc) {
+	r = revoke(lend, &info, use, pending);
+	if (r) {
 		free(pending);
-		return rc;
+		return r;
 	}
 	pending->done = done;
 	pending->arg = arg;
@@ -98,36 +100,36 @@ int maas_free_locked(struct maas_lend *lend, struct maas_slab_ref ref, maas_free
 	return -EINPROGRESS;
 }
 
-static void quarantine(struct maas_lend *lend, struct maas_pending *pending)
+static void quarantine(struct maas_lend *lend, struct maas_lend_pending *pending)
 {
-	int rc = maas_slab_quarantine(lend->slab, pending->ref);
+	int r = maas_slab_quarantine(lend->slab, pending->ref);
 
-	assert(!rc);
-	(void)rc;
+	assert(!r);
+	(void)r;
 	TAILQ_INSERT_TAIL(&lend->quarantined, pending, link);
 }
 
-static void release(struct maas_lend *lend, struct maas_pending *pending)
+static void release(struct maas_lend *lend, struct maas_lend_pending *pending)
 {
-	int rc = maas_slab_release(lend->slab, pending->ref);
+	int r = maas_slab_release(lend->slab, pending->ref);
 
-	assert(!rc);
-	(void)rc;
+	assert(!r);
+	(void)r;
 	free(pending);
 }
 
 /* Lock held. Ends the free when nothing holds it up any more; `pending` may then be gone. */
-static bool settle(struct maas_pending *pending, struct maas_calls *calls)
+static bool settle(struct maas_lend_pending *pending, struct maas_lend_calls *calls)
 {
 	struct maas_lend *lend = pending->lend;
-	struct maas_session *session = pending->session;
+	struct maas_lend_session *session = pending->session;
 
-	if (!pending->keys_dead || maas_use_in_transfer(pending->use))
+	if (!pending->keys_dead || maas_lend_use_in_transfer(pending->use))
 		return false;
 	pending->use->pending = NULL;
 	TAILQ_REMOVE(pending->forced ? &lend->forced : &lend->waiting, pending, link);
 	lend->stats.pending_frees--;
-	maas_calls_add(calls, pending->done, pending->arg, pending->status);
+	maas_lend_calls_add(calls, pending->done, pending->arg, pending->status);
 	if (session) {
 		session->pending--;
 		if (pending->status)
@@ -138,15 +140,15 @@ static bool settle(struct maas_pending *pending, struct maas_calls *calls)
 	else
 		release(lend, pending);
 	if (session)
-		maas_session_settle(session, calls);
+		maas_lend_session_settle(session, calls);
 	return true;
 }
 
 static void keys_done(void *arg, int status)
 {
-	struct maas_pending *pending = arg;
+	struct maas_lend_pending *pending = arg;
 	struct maas_lend *lend = pending->lend;
-	struct maas_calls calls = {0};
+	struct maas_lend_calls calls = {0};
 
 	if (status)
 		log_warn("a key was not revoked, its slab is quarantined slot=%u generation=%u "
@@ -157,64 +159,64 @@ static void keys_done(void *arg, int status)
 	pending->status = status ? -ETIMEDOUT : 0;
 	settle(pending, &calls);
 	pthread_mutex_unlock(&lend->lock);
-	maas_calls_run(&calls);
+	maas_lend_calls_run(&calls);
 }
 
-int maas_pending_start(struct maas_lend *lend, struct maas_pending *pending)
+int maas_lend_pending_start(struct maas_lend *lend, struct maas_lend_pending *pending)
 {
-	struct maas_calls calls = {0};
-	int rc;
+	struct maas_lend_calls calls = {0};
+	int r;
 
 	/* Without keys the last transfer's end frees `pending`: it may be gone by now. */
 	if (!lend->keys)
 		return -EINPROGRESS;
-	rc = lend->keys->revoke(lend->keys_ctx, pending->ref, keys_done, pending);
-	if (!rc)
+	r = lend->keys->revoke(lend->keys_ctx, pending->ref, keys_done, pending);
+	if (!r)
 		return -EINPROGRESS;
-	if (rc != -EALREADY) {
-		keys_done(pending, rc);
+	if (r != -EALREADY) {
+		keys_done(pending, r);
 		return -EINPROGRESS;
 	}
 	pthread_mutex_lock(&lend->lock);
 	pending->keys_dead = true;
-	if (maas_use_in_transfer(pending->use)) {
-		rc = -EINPROGRESS;
+	if (maas_lend_use_in_transfer(pending->use)) {
+		r = -EINPROGRESS;
 	} else {
 		/* The caller learns it from the return value. */
 		pending->done = NULL;
 		settle(pending, &calls);
-		rc = 0;
+		r = 0;
 	}
 	pthread_mutex_unlock(&lend->lock);
-	maas_calls_run(&calls);
-	return rc;
+	maas_lend_calls_run(&calls);
+	return r;
 }
 
-void maas_free_resume(const struct maas_use *use, struct maas_calls *calls)
+void maas_lend_free_resume(const struct maas_lend_use *use, struct maas_lend_calls *calls)
 {
 	if (use->pending)
 		settle(use->pending, calls);
 }
 
-int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done, void *arg)
+int maas_lend_free(struct maas_lend *lend, const char *id, maas_lend_free_done *done, void *arg)
 {
-	struct maas_pending *pending;
+	struct maas_lend_pending *pending;
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
-	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
-	if (rc)
-		return rc;
+	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (r)
+		return r;
 	pthread_mutex_lock(&lend->lock);
-	rc = maas_free_locked(lend, ref, done, arg, &pending);
+	r = maas_lend_free_locked(lend, ref, done, arg, &pending);
 	pthread_mutex_unlock(&lend->lock);
-	return pending ? maas_pending_start(lend, pending) : rc;
+	return pending ? maas_lend_pending_start(lend, pending) : r;
 }
 
 /* Lock held. False when every transfer of that slab has been told to end. */
-static bool abort_one(struct maas_lend *lend, struct maas_use *use)
+static bool abort_one(struct maas_lend *lend, struct maas_lend_use *use)
 {
-	struct maas_transfer *transfer = LIST_FIRST(&use->transfers);
+	struct maas_lend_transfer *transfer = LIST_FIRST(&use->transfers);
 
 	if (!transfer)
 		return false;
@@ -231,7 +233,7 @@ static bool force_some(struct maas_lend *lend)
 	uint64_t now_ms = lend->clock_ms();
 
 	for (int i = 0; i < MAAS_LEND_STEP; i++) {
-		struct maas_pending *pending = TAILQ_FIRST(&lend->waiting);
+		struct maas_lend_pending *pending = TAILQ_FIRST(&lend->waiting);
 
 		if (!pending || now_ms - pending->since_ms < MAAS_LEND_GRACE_MS)
 			return false;
@@ -245,7 +247,7 @@ static bool force_some(struct maas_lend *lend)
 	return true;
 }
 
-void maas_free_force(struct maas_lend *lend)
+void maas_lend_free_force(struct maas_lend *lend)
 {
 	bool more = true;
 
@@ -258,7 +260,7 @@ void maas_free_force(struct maas_lend *lend)
 
 static void retry_done(void *arg, int status)
 {
-	struct maas_pending *pending = arg;
+	struct maas_lend_pending *pending = arg;
 	struct maas_lend *lend = pending->lend;
 
 	pthread_mutex_lock(&lend->lock);
@@ -273,20 +275,20 @@ static void retry_done(void *arg, int status)
  * A quarantined slab's keys die with the queue pairs that they belong to, and only rdma/ knows
  * when: it is asked again.
  */
-void maas_quarantine_retry(struct maas_lend *lend)
+void maas_lend_quarantine_retry(struct maas_lend *lend)
 {
-	struct maas_pending_list list = TAILQ_HEAD_INITIALIZER(list);
-	struct maas_pending *pending;
+	struct maas_lend_pending_list list = TAILQ_HEAD_INITIALIZER(list);
+	struct maas_lend_pending *pending;
 
 	pthread_mutex_lock(&lend->lock);
 	TAILQ_CONCAT(&list, &lend->quarantined, link);
 	pthread_mutex_unlock(&lend->lock);
 	while ((pending = TAILQ_FIRST(&list))) {
-		int rc;
+		int r;
 
 		TAILQ_REMOVE(&list, pending, link);
-		rc = lend->keys->revoke(lend->keys_ctx, pending->ref, retry_done, pending);
-		if (rc)
-			retry_done(pending, rc == -EALREADY ? 0 : rc);
+		r = lend->keys->revoke(lend->keys_ctx, pending->ref, retry_done, pending);
+		if (r)
+			retry_done(pending, r == -EALREADY ? 0 : r);
 	}
 }

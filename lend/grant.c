@@ -5,14 +5,14 @@
 
 #include "lend/internal.h"
 
-const uint64_t maas_key_bounds_ns[MAAS_KEY_BUCKETS] = {
+const uint64_t maas_lend_key_bounds_ns[MAAS_LEND_KEY_BUCKETS] = {
 	1000,	5000,	 10000,	   25000,     50000,	  100000,
 	500000, 1000000, 10000000, 100000000, 1000000000, 5000000000,
 };
 
 struct target {
 	struct maas_slab_ref ref;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 };
 
 /* Errors: -EOPNOTSUPP, -ENOENT, -ESRCH. */
@@ -32,65 +32,65 @@ static int find_target(struct maas_lend *lend, const char *id, const char *sessi
 				&ret->session.generation))
 		return -ESRCH;
 	pthread_mutex_lock(&lend->lock);
-	found = maas_session_find(lend, ret->session.index, ret->session.generation) != NULL;
+	found = maas_lend_session_find(lend, ret->session.index, ret->session.generation) != NULL;
 	pthread_mutex_unlock(&lend->lock);
 	return found ? 0 : -ESRCH;
 }
 
-struct granting {
+struct pending_grant {
 	struct maas_slab_ref ref; /* borrowed by the operation */
-	maas_key_done *done;
+	maas_lend_key_done *done;
 	void *arg;
 };
 
 static void granted(void *arg, int status)
 {
-	struct granting *granting = arg;
+	struct pending_grant *pending = arg;
 
-	granting->done(granting->arg, status);
-	free(granting);
+	pending->done(pending->arg, status);
+	free(pending);
 }
 
 int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
-		    enum maas_access access, struct maas_grant *ret_grant, maas_key_done *done,
-		    void *arg)
+		    enum maas_lend_access access, struct maas_lend_key *ret_key,
+		    maas_lend_key_done *done, void *arg)
 {
-	struct granting *granting;
+	struct pending_grant *pending;
 	struct target target;
-	int rc;
+	int r;
 
-	if (access == MAAS_ACCESS_NONE)
+	if (access == MAAS_LEND_ACCESS_NONE)
 		return -EINVAL;
-	rc = find_target(lend, id, session, &target);
-	if (rc)
-		return rc;
-	granting = malloc(sizeof(*granting));
-	if (!granting)
+	r = find_target(lend, id, session, &target);
+	if (r)
+		return r;
+	pending = malloc(sizeof(*pending));
+	if (!pending)
 		return -ENOMEM;
-	*granting = (struct granting){.ref = target.ref, .done = done, .arg = arg};
-	rc = lend->keys->grant(lend->keys_ctx, target.session, &granting->ref, 1, access, ret_grant,
-			       granted, granting);
-	if (!rc)
+	*pending = (struct pending_grant){.ref = target.ref, .done = done, .arg = arg};
+	r = lend->keys->grant(lend->keys_ctx, target.session, &pending->ref, 1, access, ret_key,
+			      granted, pending);
+	if (!r)
 		return -EINPROGRESS;
-	free(granting);
-	return rc;
+	free(pending);
+	return r;
 }
 
 int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
-		      maas_key_done *done, void *arg)
+		      maas_lend_key_done *done, void *arg)
 {
 	struct target target;
-	int rc = find_target(lend, id, session, &target);
+	int r = find_target(lend, id, session, &target);
 
-	if (rc)
-		return rc;
-	rc = lend->keys->ungrant(lend->keys_ctx, target.session, target.ref, done, arg);
-	if (!rc)
+	if (r)
+		return r;
+	r = lend->keys->ungrant(lend->keys_ctx, target.session, target.ref, done, arg);
+	if (!r)
 		return -EINPROGRESS;
-	return rc == -EALREADY ? -ENOENT : rc;
+	return r == -EALREADY ? -ENOENT : r;
 }
 
-bool maas_lend_key_stats(struct maas_lend *lend, struct maas_key_stats *ret_stats)
+bool maas_lend_key_stats(struct maas_lend *lend, struct maas_lend_key_stats *ret_stats)
 {
 	if (lend->keys)
 		lend->keys->stats(lend->keys_ctx, ret_stats);
@@ -98,7 +98,7 @@ bool maas_lend_key_stats(struct maas_lend *lend, struct maas_key_stats *ret_stat
 }
 
 bool maas_lend_key_address(struct maas_lend *lend, const void *local,
-			   struct maas_key_address *ret_address)
+			   struct maas_lend_key_address *ret_address)
 {
 	if (lend->keys)
 		lend->keys->address(lend->keys_ctx, local, ret_address);

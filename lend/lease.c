@@ -5,42 +5,44 @@
 
 #include "lend/internal.h"
 
-static_assert(sizeof(struct maas_lease) == 16, "a million leases are 16 MB");
-static_assert(MAAS_LEASE_DUE + 1 > MAAS_LEASE_HEADS &&
-		      UINT32_MAX - MAAS_LEASE_DUE > MAAS_SESSION_MAX,
+static_assert(sizeof(struct maas_lend_lease) == 16, "a million leases are 16 MB");
+static_assert(MAAS_LEND_LEASE_DUE + 1 > MAAS_LEND_LEASE_HEADS &&
+		      UINT32_MAX - MAAS_LEND_LEASE_DUE > MAAS_LEND_MAX_SESSIONS,
 	      "every session has a head");
 
 /* The record of a slot, or NULL while its chunk was never needed. */
-static struct maas_lease *record(const struct maas_leases *leases, uint32_t slot)
+static struct maas_lend_lease *record(const struct maas_lend_leases *leases, uint32_t slot)
 {
-	return maas_slots_find(&leases->slots, slot);
+	return maas_lend_slots_find(&leases->slots, slot);
 }
 
-static struct maas_lease *at(const struct maas_leases *leases, uint32_t id)
+static struct maas_lend_lease *at(const struct maas_lend_leases *leases, uint32_t id)
 {
-	if (id >= MAAS_LEASE_HEADS)
-		return &leases->heads[id - MAAS_LEASE_HEADS];
+	if (id >= MAAS_LEND_LEASE_HEADS)
+		return &leases->heads[id - MAAS_LEND_LEASE_HEADS];
 	return record(leases, id - 1);
 }
 
-int maas_leases_init(struct maas_leases *leases, uint32_t num_slots, uint32_t max_sessions)
+int maas_lend_leases_init(struct maas_lend_leases *leases, uint32_t num_slots,
+			  uint32_t max_sessions)
 {
-	leases->heads = calloc(MAAS_LEASE_WHEEL + 1 + (size_t)max_sessions, sizeof(*leases->heads));
+	leases->heads =
+		calloc(MAAS_LEND_LEASE_WHEEL + 1 + (size_t)max_sessions, sizeof(*leases->heads));
 	if (!leases->heads)
 		return -ENOMEM;
-	return maas_slots_init(&leases->slots, num_slots, sizeof(struct maas_lease));
+	return maas_lend_slots_init(&leases->slots, num_slots, sizeof(struct maas_lend_lease));
 }
 
-void maas_leases_fini(struct maas_leases *leases)
+void maas_lend_leases_fini(struct maas_lend_leases *leases)
 {
-	maas_slots_fini(&leases->slots);
+	maas_lend_slots_fini(&leases->slots);
 	free(leases->heads);
 }
 
 /* A head that was never used is all zeroes: only heads in use are touched. */
-static struct maas_lease *head_of(const struct maas_leases *leases, uint32_t list)
+static struct maas_lend_lease *head_of(const struct maas_lend_leases *leases, uint32_t list)
 {
-	struct maas_lease *head = at(leases, list);
+	struct maas_lend_lease *head = at(leases, list);
 
 	if (!head->next) {
 		head->next = list;
@@ -49,7 +51,7 @@ static struct maas_lease *head_of(const struct maas_leases *leases, uint32_t lis
 	return head;
 }
 
-static void unlink_record(const struct maas_leases *leases, struct maas_lease *lease)
+static void unlink_record(const struct maas_lend_leases *leases, struct maas_lend_lease *lease)
 {
 	at(leases, lease->prev)->next = lease->next;
 	at(leases, lease->next)->prev = lease->prev;
@@ -57,15 +59,15 @@ static void unlink_record(const struct maas_leases *leases, struct maas_lease *l
 	lease->prev = 0;
 }
 
-int maas_lease_add(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t list,
-		   uint32_t value)
+int maas_lend_lease_add(struct maas_lend_leases *leases, struct maas_slab_ref ref, uint32_t list,
+			uint32_t value)
 {
-	struct maas_lease *head = head_of(leases, list);
-	struct maas_lease *lease;
+	struct maas_lend_lease *head = head_of(leases, list);
+	struct maas_lend_lease *lease;
 
-	if (ref.slot >= MAAS_LEASE_HEADS - 1)
+	if (ref.slot >= MAAS_LEND_LEASE_HEADS - 1)
 		return -ENOSPC;
-	lease = maas_slots_make(&leases->slots, ref.slot);
+	lease = maas_lend_slots_make(&leases->slots, ref.slot);
 	if (!lease)
 		return -ENOMEM;
 	if (lease->next)
@@ -79,10 +81,10 @@ int maas_lease_add(struct maas_leases *leases, struct maas_slab_ref ref, uint32_
 	return 0;
 }
 
-bool maas_lease_find(const struct maas_leases *leases, struct maas_slab_ref ref,
-		     uint32_t *ret_value)
+bool maas_lend_lease_find(const struct maas_lend_leases *leases, struct maas_slab_ref ref,
+			  uint32_t *ret_value)
 {
-	const struct maas_lease *lease = record(leases, ref.slot);
+	const struct maas_lend_lease *lease = record(leases, ref.slot);
 
 	if (!lease || !lease->next || lease->generation != ref.generation)
 		return false;
@@ -90,19 +92,20 @@ bool maas_lease_find(const struct maas_leases *leases, struct maas_slab_ref ref,
 	return true;
 }
 
-bool maas_lease_remove(struct maas_leases *leases, struct maas_slab_ref ref, uint32_t *ret_value)
+bool maas_lend_lease_remove(struct maas_lend_leases *leases, struct maas_slab_ref ref,
+			    uint32_t *ret_value)
 {
-	if (!maas_lease_find(leases, ref, ret_value))
+	if (!maas_lend_lease_find(leases, ref, ret_value))
 		return false;
 	unlink_record(leases, record(leases, ref.slot));
 	return true;
 }
 
-bool maas_lease_first(const struct maas_leases *leases, uint32_t list,
-		      struct maas_slab_ref *ret_ref, uint32_t *ret_value)
+bool maas_lend_lease_first(const struct maas_lend_leases *leases, uint32_t list,
+			   struct maas_slab_ref *ret_ref, uint32_t *ret_value)
 {
 	uint32_t id = at(leases, list)->next;
-	const struct maas_lease *lease;
+	const struct maas_lend_lease *lease;
 
 	if (!id || id == list)
 		return false;
@@ -113,10 +116,10 @@ bool maas_lease_first(const struct maas_leases *leases, uint32_t list,
 	return true;
 }
 
-void maas_lease_splice(struct maas_leases *leases, uint32_t from, uint32_t to)
+void maas_lend_lease_splice(struct maas_lend_leases *leases, uint32_t from, uint32_t to)
 {
-	struct maas_lease *source = head_of(leases, from);
-	struct maas_lease *target = head_of(leases, to);
+	struct maas_lend_lease *source = head_of(leases, from);
+	struct maas_lend_lease *target = head_of(leases, to);
 
 	if (source->next == from)
 		return;

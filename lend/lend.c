@@ -22,9 +22,10 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 {
 	struct maas_slab_area area;
 	struct maas_lend *lend;
-	int rc;
+	int r;
 
-	if (!options->slab || !options->max_sessions || options->max_sessions > MAAS_SESSION_MAX ||
+	if (!options->slab || !options->max_sessions ||
+	    options->max_sessions > MAAS_LEND_MAX_SESSIONS ||
 	    options->max_session_ttl_s > MAAS_LEND_MAX_TTL_S)
 		return -EINVAL;
 	if (sodium_init() < 0)
@@ -38,7 +39,7 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	lend->clock_ms = options->clock_ms ? options->clock_ms : maas_clock_ms;
 	lend->ticked_ms = lend->clock_ms();
 	lend->max_session_ttl_s =
-		options->max_session_ttl_s ? options->max_session_ttl_s : MAAS_LEND_SESSION_MAX;
+		options->max_session_ttl_s ? options->max_session_ttl_s : MAAS_LEND_SESSION_MAX_S;
 	learn_classes(lend);
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_init(&lend->request_locks[i], NULL);
@@ -47,20 +48,20 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	TAILQ_INIT(&lend->forced);
 	TAILQ_INIT(&lend->quarantined);
 	maas_slab_area(lend->slab, &area);
-	rc = maas_slots_init(&lend->uses, area.num_slots, sizeof(struct maas_use));
-	if (!rc)
-		rc = maas_leases_init(&lend->leases, area.num_slots, options->max_sessions);
-	if (!rc)
-		rc = maas_requests_init(&lend->requests);
-	if (!rc)
-		rc = maas_sessions_init(&lend->sessions, options->max_sessions);
-	if (!rc)
-		rc = maas_owners_init(&lend->owners, maas_slab_annex(lend->slab));
-	if (!rc)
-		rc = maas_lend_restore(lend);
-	if (rc) {
+	r = maas_lend_slots_init(&lend->uses, area.num_slots, sizeof(struct maas_lend_use));
+	if (!r)
+		r = maas_lend_leases_init(&lend->leases, area.num_slots, options->max_sessions);
+	if (!r)
+		r = maas_lend_requests_init(&lend->requests);
+	if (!r)
+		r = maas_lend_sessions_init(&lend->sessions, options->max_sessions);
+	if (!r)
+		r = maas_lend_owners_init(&lend->owners, maas_slab_annex(lend->slab));
+	if (!r)
+		r = maas_lend_restore(lend);
+	if (r) {
 		maas_lend_close(lend);
-		return rc;
+		return r;
 	}
 	*ret_lend = lend;
 	return 0;
@@ -68,7 +69,7 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 
 static void drop_pendings(struct maas_lend *lend)
 {
-	struct maas_pending *pending;
+	struct maas_lend_pending *pending;
 
 	TAILQ_CONCAT(&lend->waiting, &lend->forced, link);
 	TAILQ_CONCAT(&lend->waiting, &lend->quarantined, link);
@@ -83,10 +84,10 @@ void maas_lend_close(struct maas_lend *lend)
 	if (!lend)
 		return;
 	drop_pendings(lend);
-	maas_slots_fini(&lend->uses);
-	maas_sessions_fini(&lend->sessions);
-	maas_requests_fini(&lend->requests);
-	maas_leases_fini(&lend->leases);
+	maas_lend_slots_fini(&lend->uses);
+	maas_lend_sessions_fini(&lend->sessions);
+	maas_lend_requests_fini(&lend->requests);
+	maas_lend_leases_fini(&lend->leases);
 	pthread_mutex_destroy(&lend->lock);
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_destroy(&lend->request_locks[i]);
@@ -108,8 +109,8 @@ static bool advance(struct maas_lend *lend)
 	lend->lease_ms += passed_ms <= TICK_MS_MAX ? passed_ms : TICK_MS;
 	turned = lend->lease_ms / 1000 != second;
 	if (turned)
-		maas_lease_splice(&lend->leases, maas_lease_wheel((uint32_t)second + 1),
-				  MAAS_LEASE_DUE);
+		maas_lend_lease_splice(&lend->leases, maas_lend_lease_wheel((uint32_t)second + 1),
+				       MAAS_LEND_LEASE_DUE);
 	pthread_mutex_unlock(&lend->lock);
 	return turned;
 }
@@ -117,30 +118,31 @@ static bool advance(struct maas_lend *lend)
 /* Lock held. Puts back what is not due before a later round, or could not be freed. */
 static void put_back(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t deadline_s)
 {
-	int rc = maas_lease_add(&lend->leases, ref, maas_lease_wheel(deadline_s), deadline_s);
+	int r = maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_wheel(deadline_s),
+				    deadline_s);
 
-	assert(!rc);
-	(void)rc;
+	assert(!r);
+	(void)r;
 }
 
 /* Lock held. False when nothing else is due; stops where a free has to be started. */
-static bool lapse_some(struct maas_lend *lend, struct maas_pending **ret_pending)
+static bool lapse_some(struct maas_lend *lend, struct maas_lend_pending **ret_pending)
 {
 	uint32_t now_s = (uint32_t)(lend->lease_ms / 1000);
 	struct maas_slab_ref ref;
 	uint32_t deadline_s;
 
 	for (int i = 0; i < MAAS_LEND_STEP && !*ret_pending; i++) {
-		int rc;
+		int r;
 
-		if (!maas_lease_first(&lend->leases, MAAS_LEASE_DUE, &ref, &deadline_s))
+		if (!maas_lend_lease_first(&lend->leases, MAAS_LEND_LEASE_DUE, &ref, &deadline_s))
 			return false;
 		if (deadline_s > now_s) {
 			put_back(lend, ref, deadline_s);
 			continue;
 		}
-		rc = maas_free_locked(lend, ref, NULL, NULL, ret_pending);
-		if (!rc || rc == -EINPROGRESS)
+		r = maas_lend_free_locked(lend, ref, NULL, NULL, ret_pending);
+		if (!r || r == -EINPROGRESS)
 			lend->stats.lapsed_allocations++;
 		else
 			put_back(lend, ref, now_s + 1);
@@ -153,13 +155,13 @@ static void lapse(struct maas_lend *lend)
 	bool more = true;
 
 	while (more) {
-		struct maas_pending *pending = NULL;
+		struct maas_lend_pending *pending = NULL;
 
 		pthread_mutex_lock(&lend->lock);
 		more = lapse_some(lend, &pending);
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(lend, pending);
+			(void)maas_lend_pending_start(lend, pending);
 	}
 }
 
@@ -169,8 +171,8 @@ static void forget_requests(struct maas_lend *lend)
 
 	while (more) {
 		pthread_mutex_lock(&lend->lock);
-		more = maas_requests_forget(&lend->requests, (uint32_t)(lend->lease_ms / 1000),
-					    MAAS_LEND_STEP);
+		more = maas_lend_requests_forget(&lend->requests, (uint32_t)(lend->lease_ms / 1000),
+						 MAAS_LEND_STEP);
 		pthread_mutex_unlock(&lend->lock);
 	}
 }
@@ -179,13 +181,13 @@ void maas_lend_tick(struct maas_lend *lend)
 {
 	bool turned = advance(lend);
 
-	maas_free_force(lend);
+	maas_lend_free_force(lend);
 	if (!turned)
 		return;
 	lapse(lend);
-	maas_sessions_lapse(lend);
+	maas_lend_sessions_lapse(lend);
 	forget_requests(lend);
-	maas_quarantine_retry(lend);
+	maas_lend_quarantine_retry(lend);
 }
 
 uint64_t maas_lend_lease_ms(struct maas_lend *lend)

@@ -21,18 +21,18 @@
 
 #include "slab/slab.h"
 
-#define MAAS_LEND_GRACE_MS    1000    /* how long a free waits before it forces an end */
-#define MAAS_LEND_NAME_BYTES  64      /* an owner's or a session's name and its NUL */
-#define MAAS_LEND_FROM_BYTES  64      /* where a session was opened from, for people, and its NUL */
-#define MAAS_LEND_REQUEST_ID  128     /* a request id and its NUL */
-#define MAAS_LEND_REQUEST_S   600     /* an answer is remembered this long, … */
-#define MAAS_LEND_REQUESTS    1000000 /* … or for this many requests, whichever ends first; … */
-#define MAAS_LEND_BATCH_REFS  4000000 /* … all allocations of batches, for this many of them */
-#define MAAS_LEND_MAX_TTL_S   31622400u /* 366 days */
-#define MAAS_LEND_SESSION_S   60	/* the lease of a session that does not say, … */
-#define MAAS_LEND_SESSION_MAX 3600 /* … and the longest, where max_session_ttl_s does not say */
-#define MAAS_LEND_MAX_OWNERS  65536
-#define MAAS_LEND_TICKET_TEXT 33 /* 128 bits in hex, 96 of them random, and a NUL */
+#define MAAS_LEND_GRACE_MS	1000 /* how long a free waits before it forces an end */
+#define MAAS_LEND_NAME_BYTES	64   /* an owner's or a session's name and its NUL */
+#define MAAS_LEND_FROM_BYTES	64   /* where a session was opened from, for people, and its NUL */
+#define MAAS_LEND_REQUEST_ID	128  /* a request id and its NUL */
+#define MAAS_LEND_REQUEST_S	600  /* an answer is remembered this long, … */
+#define MAAS_LEND_REQUESTS	1000000	  /* … or for this many requests, whichever ends first; … */
+#define MAAS_LEND_BATCH_REFS	4000000	  /* … all allocations of batches, for this many of them */
+#define MAAS_LEND_MAX_TTL_S	31622400u /* 366 days */
+#define MAAS_LEND_SESSION_S	60	  /* the lease of a session that does not say, … */
+#define MAAS_LEND_SESSION_MAX_S 3600 /* … and the longest, where max_session_ttl_s does not say */
+#define MAAS_LEND_MAX_OWNERS	65536
+#define MAAS_LEND_TICKET_TEXT	33 /* 128 bits in hex, 96 of them random, and a NUL */
 
 struct maas_lend;
 
@@ -40,19 +40,19 @@ struct maas_lend;
  * ------------------------------------------ */
 
 /* One life of one session, as struct maas_slab_ref is of a slab. */
-struct maas_session_ref {
+struct maas_lend_session_ref {
 	uint32_t index;
 	uint32_t generation;
 };
 
-enum maas_access {
-	MAAS_ACCESS_NONE,
-	MAAS_ACCESS_READ,
-	MAAS_ACCESS_WRITE, /* and read */
+enum maas_lend_access {
+	MAAS_LEND_ACCESS_NONE,
+	MAAS_LEND_ACCESS_READ,
+	MAAS_LEND_ACCESS_WRITE, /* and read */
 };
 
 /* A key to one allocation, good on one connection of one session only. */
-struct maas_grant {
+struct maas_lend_key {
 	uint64_t addr;	    /* of the first byte, as the client writes it: an arena offset */
 	uint64_t len_bytes; /* what was asked for at allocation */
 	uint32_t rkey;
@@ -60,27 +60,28 @@ struct maas_grant {
 };
 
 /* Where clients connect to. */
-struct maas_key_address {
+struct maas_lend_key_address {
 	char addr[46]; /* numeric */
 	uint16_t port;
 };
 
-/* Upper bounds of the buckets of a struct maas_key_times, in nanoseconds; one more has none. */
-#define MAAS_KEY_BUCKETS 12
-extern const uint64_t maas_key_bounds_ns[MAAS_KEY_BUCKETS];
+/* Upper bounds of the buckets of a struct maas_lend_key_times, in nanoseconds; one more has none.
+ */
+#define MAAS_LEND_KEY_BUCKETS 12
+extern const uint64_t maas_lend_key_bounds_ns[MAAS_LEND_KEY_BUCKETS];
 
-struct maas_key_times {
-	uint64_t buckets[MAAS_KEY_BUCKETS + 1]; /* not cumulative */
+struct maas_lend_key_times {
+	uint64_t buckets[MAAS_LEND_KEY_BUCKETS + 1]; /* not cumulative */
 	uint64_t sum_ns;
 };
 
-struct maas_key_count {
+struct maas_lend_key_count {
 	const char *name; /* constant; NULL behind the last */
 	uint64_t count;
 };
 
-#define MAAS_KEY_COUNTS 32
-struct maas_key_stats {
+#define MAAS_LEND_KEY_COUNTS 32
+struct maas_lend_key_stats {
 	const char *state; /* constant: "active", or "failed" once the device is gone */
 	uint64_t connecting;
 	uint64_t connected;
@@ -88,14 +89,16 @@ struct maas_key_stats {
 	uint64_t grants;
 	uint64_t registered_bytes; /* of the arena, with the NIC … */
 	uint64_t wanted_bytes;	   /* … and how much is to be */
-	struct maas_key_times bind;
-	struct maas_key_times revoke;
-	struct maas_key_count errors[MAAS_KEY_COUNTS];	/* completions that failed, by status */
-	struct maas_key_count rejects[MAAS_KEY_COUNTS]; /* connections refused, by reason */
+	struct maas_lend_key_times bind;
+	struct maas_lend_key_times revoke;
+	struct maas_lend_key_count
+		errors[MAAS_LEND_KEY_COUNTS]; /* completions that failed, by status */
+	struct maas_lend_key_count
+		rejects[MAAS_LEND_KEY_COUNTS]; /* connections refused, by reason */
 };
 
 /* Ends an asynchronous key operation: 0, or -errno. Called once, from any thread. */
-typedef void maas_key_done(void *arg, int status);
+typedef void maas_lend_key_done(void *arg, int status);
 
 /*
  * The first five start an operation and return at once: 0 and `done(arg, …)` comes later, perhaps
@@ -103,52 +106,53 @@ typedef void maas_key_done(void *arg, int status);
  * when it could not even start, which counts as not confirmed. They are called without lend's lock,
  * and `done` may start others: call it without a lock that they take. Any thread.
  */
-struct maas_key_ops {
+struct maas_lend_key_ops {
 	/*
 	 * Keys of one session to `count` allocations, all or none; a key that the session already
-	 * has is given again. `refs` and `ret_grants` are borrowed until `done`. Errors:
+	 * has is given again. `refs` and `ret_keys` are borrowed until `done`. Errors:
 	 * -ENOTCONN the session has no connection, -ENOENT one is not live, -EEXIST the session
 	 * has a key of other access to one, -EDQUOT --max-grants, -EMLINK the device has no more
 	 * keys, -ENOMEM.
 	 */
-	int (*grant)(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		     uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		     maas_key_done *done, void *arg);
+	int (*grant)(void *ctx, struct maas_lend_session_ref session,
+		     const struct maas_slab_ref *refs, uint32_t count, enum maas_lend_access access,
+		     struct maas_lend_key *ret_keys, maas_lend_key_done *done, void *arg);
 	/* Kills that session's key to the slab. */
-	int (*ungrant)(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-		       maas_key_done *done, void *arg);
+	int (*ungrant)(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+		       maas_lend_key_done *done, void *arg);
 	/*
 	 * Kills every key to the slab. An error in `done`: not confirmed, the slab is quarantined;
 	 * it is asked again every second until it confirms, or finds no key any more.
 	 */
-	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg);
+	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
 	/* Breaks the session's connection; every key it holds is dead when `done` comes. */
-	int (*end_session)(void *ctx, struct maas_session_ref session, maas_key_done *done,
-			   void *arg);
+	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
+			   maas_lend_key_done *done, void *arg);
 	/* Looks whether the session's peer is still there, and breaks the connection if not. */
-	void (*probe)(void *ctx, struct maas_session_ref session);
+	void (*probe)(void *ctx, struct maas_lend_session_ref session);
 
 	/* These answer at once. */
-	bool (*connected)(void *ctx, struct maas_session_ref session);
+	bool (*connected)(void *ctx, struct maas_lend_session_ref session);
 	/* Where a client that came to `local` (struct sockaddr *; NULL: unknown) connects to. */
-	void (*address)(void *ctx, const void *local, struct maas_key_address *ret_address);
-	void (*stats)(void *ctx, struct maas_key_stats *ret_stats);
+	void (*address)(void *ctx, const void *local, struct maas_lend_key_address *ret_address);
+	void (*stats)(void *ctx, struct maas_lend_key_stats *ret_stats);
 };
 
 /* What the keys say of themselves; false where there is no RDMA. */
-MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend, struct maas_key_stats *ret_stats);
+MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend,
+					 struct maas_lend_key_stats *ret_stats);
 MAAS_MUST_CHECK bool maas_lend_key_address(struct maas_lend *lend, const void *local,
-					   struct maas_key_address *ret_address);
+					   struct maas_lend_key_address *ret_address);
 
 /* ---- open, housekeeping
  * ----------------------------------------------------------------------------- */
 
 struct maas_lend_options {
-	struct maas_slab *slab;		 /* borrowed; outlives the lend */
-	const struct maas_key_ops *keys; /* borrowed; NULL: no RDMA */
+	struct maas_slab *slab;		      /* borrowed; outlives the lend */
+	const struct maas_lend_key_ops *keys; /* borrowed; NULL: no RDMA */
 	void *keys_ctx;
 	uint32_t max_sessions;	    /* --max-sessions */
-	uint32_t max_session_ttl_s; /* --max-session-ttl; 0: MAAS_LEND_SESSION_MAX */
+	uint32_t max_session_ttl_s; /* --max-session-ttl; 0: MAAS_LEND_SESSION_MAX_S */
 	uint64_t (*clock_ms)(void); /* monotonic; NULL: maas_clock_ms (a test brings its own) */
 };
 
@@ -173,30 +177,30 @@ uint64_t maas_lend_lease_ms(struct maas_lend *lend);
 /* ---- allocations
  * ------------------------------------------------------------------------------------ */
 
-enum maas_lifetime {
-	MAAS_LIFETIME_DELETE,  /* until it is freed */
-	MAAS_LIFETIME_TTL,     /* until its lease lapses */
-	MAAS_LIFETIME_SESSION, /* until its session ends */
+enum maas_lend_lifetime {
+	MAAS_LEND_LIFETIME_DELETE,  /* until it is freed */
+	MAAS_LEND_LIFETIME_TTL,	    /* until its lease lapses */
+	MAAS_LEND_LIFETIME_SESSION, /* until its session ends */
 };
 
-struct maas_alloc_request {
+struct maas_lend_alloc_request {
 	uint64_t size_bytes;
 	uint32_t count; /* 1 to MAAS_SLAB_MAX_BATCH */
-	enum maas_lifetime lifetime;
-	uint32_t ttl_s;		/* 1 to MAAS_LEND_MAX_TTL_S with MAAS_LIFETIME_TTL, else 0 */
+	enum maas_lend_lifetime lifetime;
+	uint32_t ttl_s;		/* 1 to MAAS_LEND_MAX_TTL_S with MAAS_LEND_LIFETIME_TTL, else 0 */
 	bool nowait;		/* -EAGAIN rather than wait for a request with that id */
 	const char *session;	/* a session's id, or NULL */
 	const char *owner;	/* a name, or NULL */
 	const char *request_id; /* or NULL */
 };
 
-struct maas_allocation {
+struct maas_lend_allocation {
 	char id[MAAS_SLAB_ID_TEXT];
 	uint64_t size_bytes;	    /* asked for: the length of its data */
 	uint64_t actual_size_bytes; /* the slab's */
 	uint64_t age_s;
-	enum maas_lifetime lifetime;
-	uint32_t ttl_s;			  /* of MAAS_LIFETIME_TTL: the whole lease … */
+	enum maas_lend_lifetime lifetime;
+	uint32_t ttl_s;			  /* of MAAS_LEND_LIFETIME_TTL: the whole lease … */
 	uint32_t lease_s;		  /* … and what is left of it, rounded up */
 	char owner[MAAS_LEND_NAME_BYTES]; /* "" where there is none */
 };
@@ -211,9 +215,9 @@ struct maas_allocation {
  * not remembered.
  */
 MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
-				       const struct maas_alloc_request *request,
+				       const struct maas_lend_alloc_request *request,
 				       struct maas_slab_ref *ret_refs,
-				       struct maas_allocation *ret_first);
+				       struct maas_lend_allocation *ret_first);
 
 /*
  * As maas_lend_allocate(), with a key of the request's session to each; all or none of both. 0 or
@@ -221,54 +225,55 @@ MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
  * is 0 are the out-parameters set; they and `request` are borrowed until then. A request id that
  * was used before gives the same allocations with the keys of now. Errors, here or in `done`: as
  * there; -EOPNOTSUPP no RDMA, -ENOTCONN the session has no connection, and those of
- * struct maas_key_ops.grant; then nothing is allocated or remembered.
+ * struct maas_lend_key_ops.grant; then nothing is allocated or remembered.
  */
 MAAS_MUST_CHECK int
-maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_alloc_request *request,
-			   enum maas_access access, struct maas_slab_ref *ret_refs,
-			   struct maas_allocation *ret_first, struct maas_grant *ret_grants,
-			   maas_key_done *done, void *arg);
+maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+			   enum maas_lend_access access, struct maas_slab_ref *ret_refs,
+			   struct maas_lend_allocation *ret_first, struct maas_lend_key *ret_keys,
+			   maas_lend_key_done *done, void *arg);
 
 /*
  * A key to one allocation for a session. Return and `done`: as maas_lend_allocate_granted().
  * Errors: -ENOENT no such allocation, -ESRCH no such session, -EINVAL without access, -EOPNOTSUPP
- * no RDMA, -ENOTCONN, and those of struct maas_key_ops.grant.
+ * no RDMA, -ENOTCONN, and those of struct maas_lend_key_ops.grant.
  */
 MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
-				    enum maas_access access, struct maas_grant *ret_grant,
-				    maas_key_done *done, void *arg);
+				    enum maas_lend_access access, struct maas_lend_key *ret_key,
+				    maas_lend_key_done *done, void *arg);
 
 /*
  * Its end. 0: done, `done` is not called. -EINPROGRESS: `done` comes. Errors: -ENOENT no such
  * allocation or no key of that session to it, -ESRCH no such session, -EOPNOTSUPP no RDMA.
  */
 MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
-				      maas_key_done *done, void *arg);
+				      maas_lend_key_done *done, void *arg);
 
 void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_SLAB_ID_TEXT]);
 
 /* Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_get(struct maas_lend *lend, const char *id,
-				  struct maas_allocation *ret_allocation);
+				  struct maas_lend_allocation *ret_allocation);
 
 /* Ends the wait of a free: 0, or -ETIMEDOUT when a key could not be killed (the slab is kept back).
  */
-typedef void maas_free_done(void *arg, int status);
+typedef void maas_lend_free_done(void *arg, int status);
 
 /*
  * Frees an allocation. 0: done, `done` is not called. -EINPROGRESS: `done(arg, status)` comes
  * later, within MAAS_LEND_GRACE_MS and one tick; it may come before this call returns. `done` may
  * be NULL. Errors: -ENOENT not there; -ENOMEM, then it lives on.
  */
-MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const char *id, maas_free_done *done,
-				   void *arg);
+MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const char *id,
+				   maas_lend_free_done *done, void *arg);
 
 /*
  * Starts the lease anew, with `ttl_s` (0: as before).
- * Errors: -ENOENT, -EINVAL out of range, -EMEDIUMTYPE when its lifetime is not MAAS_LIFETIME_TTL.
+ * Errors: -ENOENT, -EINVAL out of range, -EMEDIUMTYPE when its lifetime is not
+ * MAAS_LEND_LIFETIME_TTL.
  */
 MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-				    struct maas_allocation *ret_allocation);
+				    struct maas_lend_allocation *ret_allocation);
 
 /*
  * A page of allocations, in a stable order, a bounded piece at a time: a walk over all slots may be
@@ -289,7 +294,7 @@ MAAS_MUST_CHECK int maas_lend_page_start(struct maas_lend *lend, struct maas_len
 					 const char *owner, const char *after, uint32_t limit);
 /* Up to `max` (at least 1) allocations more, perhaps none. False at the page's end. */
 MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
-					 struct maas_allocation *ret_allocations, uint32_t max,
+					 struct maas_lend_allocation *ret_allocations, uint32_t max,
 					 uint32_t *ret_count);
 
 /* ---- transfers: reads and writes of the bytes by this process
@@ -302,29 +307,30 @@ MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_len
  * `abort` is called with lend's lock held, for one transfer after the other: it notes what is to be
  * done and leaves it to another, and it may not call lend.
  */
-struct maas_transfer {
+struct maas_lend_transfer {
 	void (*abort)(void *arg);
 	void *arg;
-	uint8_t *bytes;	     /* set by maas_transfer_begin() */
-	uint64_t size_bytes; /* set by maas_transfer_begin(): what was asked for at allocation */
+	uint8_t *bytes;	     /* set by maas_lend_transfer_begin() */
+	uint64_t size_bytes; /* likewise: what was asked for */
 	struct maas_slab_ref ref;
-	LIST_ENTRY(maas_transfer) link;
+	LIST_ENTRY(maas_lend_transfer) link;
 };
 
 /* Errors: -ENOENT, -ENOMEM. */
-MAAS_MUST_CHECK int maas_transfer_begin(struct maas_lend *lend, const char *id,
-					struct maas_transfer *transfer);
-void maas_transfer_end(struct maas_lend *lend, struct maas_transfer *transfer);
+MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
+					     struct maas_lend_transfer *transfer);
+void maas_lend_transfer_end(struct maas_lend *lend, struct maas_lend_transfer *transfer);
 /* Ends each of `count`, the last one first. */
-void maas_transfers_end(struct maas_lend *lend, struct maas_transfer *transfers, uint32_t count);
+void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
+			     uint32_t count);
 
 /* False once the slab is being freed: a writer then stops at its next piece. */
-bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *transfer);
+bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer);
 
 /* ---- sessions
  * ------------------------------------------------------------------------------------------ */
 
-struct maas_session_info {
+struct maas_lend_session_info {
 	char id[MAAS_SLAB_ID_TEXT];
 	char name[MAAS_LEND_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];    /* as it was opened with */
@@ -333,7 +339,7 @@ struct maas_session_info {
 	uint32_t ttl_s;
 	uint32_t lease_s; /* left, rounded up */
 	uint64_t age_s;
-	uint64_t allocations; /* of lifetime MAAS_LIFETIME_SESSION */
+	uint64_t allocations; /* of lifetime MAAS_LEND_LIFETIME_SESSION */
 };
 
 /*
@@ -344,38 +350,39 @@ struct maas_session_info {
  * lives), -EUSERS max_sessions live. A session that is ending keeps its name until its last key is
  * dead.
  */
-MAAS_MUST_CHECK int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
-				      bool exclusive, const char *from,
-				      struct maas_session_info *ret_info);
+MAAS_MUST_CHECK int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
+					   bool exclusive, const char *from,
+					   struct maas_lend_session_info *ret_info);
 /*
  * The sessions of a name that are open, in no order, up to `max`, and without their ids: who has a
  * session's id is its owner. Returns how many there are in `ret_infos`; `ret_more`: there may be
  * others. What is ending is none of them.
  */
-uint32_t maas_session_named(struct maas_lend *lend, const char *name,
-			    struct maas_session_info *ret_infos, uint32_t max, bool *ret_more);
-MAAS_MUST_CHECK int maas_session_get(struct maas_lend *lend, const char *id,
-				     struct maas_session_info *ret_info); /* -ENOENT */
-/* `ttl_s` 0: as before. Errors: -ENOENT; -ERANGE as maas_session_open(). */
-MAAS_MUST_CHECK int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-				       struct maas_session_info *ret_info);
+uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
+				 struct maas_lend_session_info *ret_infos, uint32_t max,
+				 bool *ret_more);
+MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend, const char *id,
+					  struct maas_lend_session_info *ret_info); /* -ENOENT */
+/* `ttl_s` 0: as before. Errors: -ENOENT; -ERANGE as maas_lend_session_open(). */
+MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
-uint32_t maas_session_max_ttl_s(const struct maas_lend *lend);
+uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
 /* A new single-use ticket; the one before it is void. */
-MAAS_MUST_CHECK int maas_session_ticket(struct maas_lend *lend, const char *id,
-					struct maas_session_info *ret_info);
+MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend, const char *id,
+					     struct maas_lend_session_info *ret_info);
 /*
  * The session that `ticket` (its text) was issued to, once. A session whose end has begun has no
  * ticket any more. Errors: -ENOENT.
  */
-MAAS_MUST_CHECK int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
-				       struct maas_session_ref *ret_session);
+MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
+					    struct maas_lend_session_ref *ret_session);
 /*
  * Ends it: its connection, then what lives as long as it does, each as by maas_lend_free(). Return
  * and `done`: as there, -ENOMEM excepted; -ETIMEDOUT when a slab had to be kept back.
  */
-MAAS_MUST_CHECK int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *done,
-				     void *arg);
+MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend, const char *id,
+					  maas_lend_free_done *done, void *arg);
 
 /* ---- figures
  * ------------------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_sla
 	uint32_t deadline_s;
 
 	/* Not in the wheel: its allocate is about to return. */
-	if (!maas_lease_find(&lend->leases, info->ref, &deadline_s))
+	if (!maas_lend_lease_find(&lend->leases, info->ref, &deadline_s))
 		return info->label.ttl_s;
 	if ((uint64_t)deadline_s * 1000 > lend->lease_ms)
 		left_ms = (uint64_t)deadline_s * 1000 - lend->lease_ms;
@@ -37,104 +37,106 @@ static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_sla
 
 /* Lock held: so the owner that a live slab names is alive too. */
 static void describe(struct maas_lend *lend, const struct maas_slab_info *info,
-		     struct maas_allocation *ret)
+		     struct maas_lend_allocation *ret)
 {
-	const char *owner = maas_owner_name(&lend->owners, info->label.owner);
+	const char *owner = maas_lend_owner_name(&lend->owners, info->label.owner);
 
 	maas_lend_id(lend, info->ref, ret->id);
 	ret->size_bytes = info->size_bytes;
 	ret->actual_size_bytes = info->slab_bytes;
 	ret->age_s = age_of(lend, info->label.created_s);
-	ret->lifetime = (enum maas_lifetime)info->label.lifetime;
+	ret->lifetime = (enum maas_lend_lifetime)info->label.lifetime;
 	ret->ttl_s = info->label.ttl_s;
 	ret->lease_s = 0;
-	if (ret->lifetime == MAAS_LIFETIME_TTL)
+	if (ret->lifetime == MAAS_LEND_LIFETIME_TTL)
 		ret->lease_s = lease_left_s(lend, info);
 	memcpy(ret->owner, owner, strlen(owner) + 1);
 }
 
-int maas_lend_get(struct maas_lend *lend, const char *id, struct maas_allocation *ret_allocation)
+int maas_lend_get(struct maas_lend *lend, const char *id,
+		  struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_info info;
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
-	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
-	if (rc)
-		return rc;
+	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (r)
+		return r;
 	pthread_mutex_lock(&lend->lock);
-	rc = maas_slab_get(lend->slab, ref, &info);
-	if (!rc)
+	r = maas_slab_get(lend->slab, ref, &info);
+	if (!r)
 		describe(lend, &info, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return r;
 }
 
 static int do_renew(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t ttl_s,
-		    struct maas_allocation *ret_allocation)
+		    struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_info info;
 	uint32_t deadline_s;
-	int rc;
+	int r;
 
-	rc = maas_slab_get(lend->slab, ref, &info);
-	if (rc)
-		return rc;
-	if (info.label.lifetime != MAAS_LIFETIME_TTL)
+	r = maas_slab_get(lend->slab, ref, &info);
+	if (r)
+		return r;
+	if (info.label.lifetime != MAAS_LEND_LIFETIME_TTL)
 		return -EMEDIUMTYPE;
 	if (!ttl_s)
 		ttl_s = info.label.ttl_s;
 	deadline_s = maas_lend_deadline_s(lend, ttl_s);
-	rc = maas_lease_add(&lend->leases, ref, maas_lease_wheel(deadline_s), deadline_s);
-	if (rc)
-		return rc;
-	rc = maas_slab_set_ttl(lend->slab, ref, ttl_s);
-	if (rc)
-		return rc;
+	r = maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_wheel(deadline_s), deadline_s);
+	if (r)
+		return r;
+	r = maas_slab_set_ttl(lend->slab, ref, ttl_s);
+	if (r)
+		return r;
 	info.label.ttl_s = ttl_s;
 	describe(lend, &info, ret_allocation);
 	return 0;
 }
 
 int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-		    struct maas_allocation *ret_allocation)
+		    struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
 	if (ttl_s > MAAS_LEND_MAX_TTL_S)
 		return -EINVAL;
-	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
-	if (rc)
-		return rc;
+	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (r)
+		return r;
 	pthread_mutex_lock(&lend->lock);
-	rc = do_renew(lend, ref, ttl_s, ret_allocation);
+	r = do_renew(lend, ref, ttl_s, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return r;
 }
 
 int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page, const char *owner,
 			 const char *after, uint32_t limit)
 {
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
 	if (!limit)
 		return -EINVAL;
 	*page = (struct maas_lend_page){.owner = owner, .left = limit};
 	if (!after)
 		return 0;
-	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
-	if (!rc)
+	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
+	if (!r)
 		page->cursor = (uint64_t)ref.slot + 1;
-	return rc;
+	return r;
 }
 
 /* Lock held. */
 static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
-			 struct maas_allocation *ret_allocations, uint32_t max, uint32_t *ret_count)
+			 struct maas_lend_allocation *ret_allocations, uint32_t max,
+			 uint32_t *ret_count)
 {
-	uint32_t owner = page->owner ? maas_owner_find(&lend->owners, page->owner) : 0;
+	uint32_t owner = page->owner ? maas_lend_owner_find(&lend->owners, page->owner) : 0;
 	struct maas_slab_info info;
 
 	/* An owner without allocations. */
@@ -158,7 +160,8 @@ static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
 }
 
 bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
-			 struct maas_allocation *ret_allocations, uint32_t max, uint32_t *ret_count)
+			 struct maas_lend_allocation *ret_allocations, uint32_t max,
+			 uint32_t *ret_count)
 {
 	bool going;
 

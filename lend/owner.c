@@ -6,7 +6,7 @@
 
 #include "lend/internal.h"
 
-static_assert(crypto_shorthash_KEYBYTES == sizeof(((struct maas_owners *)0)->key), "");
+static_assert(crypto_shorthash_KEYBYTES == sizeof(((struct maas_lend_owners *)0)->key), "");
 
 bool maas_lend_name_valid(const char *name)
 {
@@ -16,7 +16,7 @@ bool maas_lend_name_valid(const char *name)
 	return len && len < MAAS_LEND_NAME_BYTES && !name[len];
 }
 
-int maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table)
+int maas_lend_owners_init(struct maas_lend_owners *owners, struct maas_lend_owner_table *table)
 {
 	if (table->used > MAAS_LEND_MAX_OWNERS + 1)
 		return -EUCLEAN;
@@ -30,16 +30,16 @@ int maas_owners_init(struct maas_owners *owners, struct maas_owner_table *table)
 }
 
 /* Keyed, because clients choose the names. */
-static uint32_t bucket_of(const struct maas_owners *owners, const char *name)
+static uint32_t bucket_of(const struct maas_lend_owners *owners, const char *name)
 {
 	uint64_t hash;
 
 	crypto_shorthash((unsigned char *)&hash, (const unsigned char *)name, strlen(name),
 			 owners->key);
-	return (uint32_t)(hash % MAAS_OWNER_BUCKETS);
+	return (uint32_t)(hash % MAAS_LEND_OWNER_BUCKETS);
 }
 
-uint32_t maas_owner_find(const struct maas_owners *owners, const char *name)
+uint32_t maas_lend_owner_find(const struct maas_lend_owners *owners, const char *name)
 {
 	uint32_t index = owners->buckets[bucket_of(owners, name)];
 
@@ -48,7 +48,7 @@ uint32_t maas_owner_find(const struct maas_owners *owners, const char *name)
 	return index;
 }
 
-static int take_record(struct maas_owners *owners, uint32_t *ret_index)
+static int take_record(struct maas_lend_owners *owners, uint32_t *ret_index)
 {
 	if (owners->count >= MAAS_LEND_MAX_OWNERS)
 		return -EUSERS;
@@ -61,9 +61,9 @@ static int take_record(struct maas_owners *owners, uint32_t *ret_index)
 	return 0;
 }
 
-static void link_name(struct maas_owners *owners, uint32_t index)
+static void link_name(struct maas_lend_owners *owners, uint32_t index)
 {
-	struct maas_owner *owner = &owners->table->records[index];
+	struct maas_lend_owner *owner = &owners->table->records[index];
 	uint32_t *bucket = &owners->buckets[bucket_of(owners, owner->name)];
 
 	owner->next = *bucket;
@@ -71,9 +71,9 @@ static void link_name(struct maas_owners *owners, uint32_t index)
 	owners->count++;
 }
 
-int maas_owner_keep(struct maas_owners *owners, uint32_t index)
+int maas_lend_owner_keep(struct maas_lend_owners *owners, uint32_t index)
 {
-	struct maas_owner *owner;
+	struct maas_lend_owner *owner;
 
 	if (!index)
 		return 0;
@@ -86,15 +86,15 @@ int maas_owner_keep(struct maas_owners *owners, uint32_t index)
 	return 0;
 }
 
-int maas_owners_restored(struct maas_owners *owners)
+int maas_lend_owners_restored(struct maas_lend_owners *owners)
 {
 	for (uint32_t i = owners->table->used; --i;) {
-		struct maas_owner *owner = &owners->table->records[i];
+		struct maas_lend_owner *owner = &owners->table->records[i];
 
 		if (!owner->live) {
 			owner->next = owners->free;
 			owners->free = i;
-		} else if (maas_owner_find(owners, owner->name)) {
+		} else if (maas_lend_owner_find(owners, owner->name)) {
 			return -EUCLEAN;
 		} else {
 			link_name(owners, i);
@@ -103,17 +103,17 @@ int maas_owners_restored(struct maas_owners *owners)
 	return 0;
 }
 
-int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,
-		   uint32_t *ret_index)
+int maas_lend_owner_get(struct maas_lend_owners *owners, const char *name, uint32_t count,
+			uint32_t *ret_index)
 {
-	uint32_t index = maas_owner_find(owners, name);
-	struct maas_owner *owner;
-	int rc;
+	uint32_t index = maas_lend_owner_find(owners, name);
+	struct maas_lend_owner *owner;
+	int r;
 
 	if (!index) {
-		rc = take_record(owners, &index);
-		if (rc)
-			return rc;
+		r = take_record(owners, &index);
+		if (r)
+			return r;
 		owner = &owners->table->records[index];
 		memset(owner, 0, sizeof(*owner));
 		memcpy(owner->name, name, strlen(name));
@@ -124,9 +124,9 @@ int maas_owner_get(struct maas_owners *owners, const char *name, uint32_t count,
 	return 0;
 }
 
-void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count)
+void maas_lend_owner_put(struct maas_lend_owners *owners, uint32_t index, uint32_t count)
 {
-	struct maas_owner *owner = &owners->table->records[index];
+	struct maas_lend_owner *owner = &owners->table->records[index];
 	uint32_t *at;
 
 	if (!index)
@@ -144,7 +144,7 @@ void maas_owner_put(struct maas_owners *owners, uint32_t index, uint32_t count)
 	owners->count--;
 }
 
-const char *maas_owner_name(const struct maas_owners *owners, uint32_t index)
+const char *maas_lend_owner_name(const struct maas_lend_owners *owners, uint32_t index)
 {
 	return index ? owners->table->records[index].name : "";
 }

@@ -8,47 +8,50 @@
 
 #include "lend/internal.h"
 
-struct maas_request_entry {
-	struct maas_request_key key;
+struct maas_lend_request_entry {
+	struct maas_lend_request_key key;
 	uint32_t count; /* allocations */
 	uint32_t added_s;
 	uint32_t next; /* the older entry in its bucket */
 	bool is_void;
 	union {
-		struct maas_slab_ref ref;	  /* if it is one … */
-		struct maas_request_batch *batch; /* … or several; NULL: no longer known */
+		struct maas_slab_ref ref;	       /* if it is one … */
+		struct maas_lend_request_batch *batch; /* … or several; NULL: no longer known */
 	};
 };
-static_assert(sizeof(struct maas_request_entry) <= 48, "a million of them are 48 MB");
-static_assert((uint64_t)MAAS_REQUEST_CHUNK * (MAAS_REQUEST_CHUNKS - 2) >= MAAS_LEND_REQUESTS,
+static_assert(sizeof(struct maas_lend_request_entry) <= 48, "a million of them are 48 MB");
+static_assert((uint64_t)MAAS_LEND_REQUEST_CHUNK * (MAAS_LEND_REQUEST_CHUNKS - 2) >=
+		      MAAS_LEND_REQUESTS,
 	      "the queue holds what is promised, wherever it begins in its first chunk");
-static_assert(crypto_shorthash_siphashx24_BYTES == sizeof(((struct maas_request_key *)0)->id), "");
+static_assert(crypto_shorthash_siphashx24_BYTES == sizeof(((struct maas_lend_request_key *)0)->id),
+	      "");
 
 /* What a request for several allocations made. */
-struct maas_request_batch {
-	TAILQ_ENTRY(maas_request_batch) link;
+struct maas_lend_request_batch {
+	TAILQ_ENTRY(maas_lend_request_batch) link;
 	uint32_t number; /* of its entry */
 	uint32_t count;
 	struct maas_slab_ref refs[];
 };
 
-int maas_requests_init(struct maas_requests *requests)
+int maas_lend_requests_init(struct maas_lend_requests *requests)
 {
 	randombytes_buf(requests->key, sizeof(requests->key));
 	TAILQ_INIT(&requests->batches);
 	/* Resident only where it is used: calloc takes this size from fresh pages. */
-	requests->buckets = calloc(MAAS_REQUEST_BUCKETS, sizeof(*requests->buckets));
+	requests->buckets = calloc(MAAS_LEND_REQUEST_BUCKETS, sizeof(*requests->buckets));
 	return requests->buckets ? 0 : -ENOMEM;
 }
 
-static struct maas_request_entry *entry_at(const struct maas_requests *requests, uint32_t number)
+static struct maas_lend_request_entry *entry_at(const struct maas_lend_requests *requests,
+						uint32_t number)
 {
-	return &requests->chunks[number / MAAS_REQUEST_CHUNK % MAAS_REQUEST_CHUNKS]
-				[number % MAAS_REQUEST_CHUNK];
+	return &requests->chunks[number / MAAS_LEND_REQUEST_CHUNK % MAAS_LEND_REQUEST_CHUNKS]
+				[number % MAAS_LEND_REQUEST_CHUNK];
 }
 
 /* Its request stays known. */
-static void drop_batch(struct maas_requests *requests, struct maas_request_batch *batch)
+static void drop_batch(struct maas_lend_requests *requests, struct maas_lend_request_batch *batch)
 {
 	entry_at(requests, batch->number)->batch = NULL;
 	requests->batch_refs -= batch->count;
@@ -57,50 +60,52 @@ static void drop_batch(struct maas_requests *requests, struct maas_request_batch
 	free(batch);
 }
 
-void maas_requests_fini(struct maas_requests *requests)
+void maas_lend_requests_fini(struct maas_lend_requests *requests)
 {
-	struct maas_request_batch *batch;
+	struct maas_lend_request_batch *batch;
 
 	while ((batch = TAILQ_FIRST(&requests->batches)))
 		drop_batch(requests, batch);
-	for (size_t i = 0; i < MAAS_REQUEST_CHUNKS; i++)
+	for (size_t i = 0; i < MAAS_LEND_REQUEST_CHUNKS; i++)
 		free(requests->chunks[i]);
 	free(requests->buckets);
 }
 
-void maas_request_key(const struct maas_requests *requests, const char *request_id,
-		      const void *fields, size_t len, struct maas_request_key *ret_key)
+void maas_lend_request_key(const struct maas_lend_requests *requests, const char *request_id,
+			   const void *fields, size_t len, struct maas_lend_request_key *ret_key)
 {
 	crypto_shorthash_siphashx24(ret_key->id, (const unsigned char *)request_id,
 				    strlen(request_id), requests->key);
 	crypto_shorthash((unsigned char *)&ret_key->fields, fields, len, requests->key);
 }
 
-static struct maas_request_entry **chunk_of(struct maas_requests *requests, uint32_t number)
+static struct maas_lend_request_entry **chunk_of(struct maas_lend_requests *requests,
+						 uint32_t number)
 {
-	return &requests->chunks[number / MAAS_REQUEST_CHUNK % MAAS_REQUEST_CHUNKS];
+	return &requests->chunks[number / MAAS_LEND_REQUEST_CHUNK % MAAS_LEND_REQUEST_CHUNKS];
 }
 
-static uint32_t *bucket_of(const struct maas_requests *requests, const struct maas_request_key *key)
+static uint32_t *bucket_of(const struct maas_lend_requests *requests,
+			   const struct maas_lend_request_key *key)
 {
 	uint32_t hash;
 
 	memcpy(&hash, key->id, sizeof(hash));
-	return &requests->buckets[hash % MAAS_REQUEST_BUCKETS];
+	return &requests->buckets[hash % MAAS_LEND_REQUEST_BUCKETS];
 }
 
 /*
  * Follows a chain to older and older entries. A number that is not among those older than the one
  * before has left the queue, or is a stranger's since the numbers wrapped: the chain ends there.
  */
-static bool lookup(const struct maas_requests *requests, const struct maas_request_key *key,
-		   uint32_t *ret_number)
+static bool lookup(const struct maas_lend_requests *requests,
+		   const struct maas_lend_request_key *key, uint32_t *ret_number)
 {
 	uint32_t number = *bucket_of(requests, key);
 	uint32_t newer = requests->end;
 
 	while (number - requests->first < newer - requests->first) {
-		const struct maas_request_entry *entry = entry_at(requests, number);
+		const struct maas_lend_request_entry *entry = entry_at(requests, number);
 
 		if (!entry->is_void && !memcmp(entry->key.id, key->id, sizeof(key->id))) {
 			*ret_number = number;
@@ -112,10 +117,11 @@ static bool lookup(const struct maas_requests *requests, const struct maas_reque
 	return false;
 }
 
-int maas_request_find(const struct maas_requests *requests, const struct maas_request_key *key,
-		      uint32_t count, struct maas_slab_ref *ret_refs)
+int maas_lend_request_find(const struct maas_lend_requests *requests,
+			   const struct maas_lend_request_key *key, uint32_t count,
+			   struct maas_slab_ref *ret_refs)
 {
-	const struct maas_request_entry *entry;
+	const struct maas_lend_request_entry *entry;
 	uint32_t number;
 
 	if (!lookup(requests, key, &number))
@@ -132,7 +138,7 @@ int maas_request_find(const struct maas_requests *requests, const struct maas_re
 	return 0;
 }
 
-static void make_void(struct maas_requests *requests, struct maas_request_entry *entry)
+static void make_void(struct maas_lend_requests *requests, struct maas_lend_request_entry *entry)
 {
 	if (entry->count > 1 && entry->batch)
 		drop_batch(requests, entry->batch);
@@ -140,22 +146,22 @@ static void make_void(struct maas_requests *requests, struct maas_request_entry 
 	requests->count--;
 }
 
-static void forget_first(struct maas_requests *requests)
+static void forget_first(struct maas_lend_requests *requests)
 {
 	uint32_t first = requests->first;
-	struct maas_request_entry *entry = entry_at(requests, first);
+	struct maas_lend_request_entry *entry = entry_at(requests, first);
 
 	if (!entry->is_void)
 		make_void(requests, entry);
 	requests->first++;
-	if (first / MAAS_REQUEST_CHUNK == requests->first / MAAS_REQUEST_CHUNK)
+	if (first / MAAS_LEND_REQUEST_CHUNK == requests->first / MAAS_LEND_REQUEST_CHUNK)
 		return;
 	free(*chunk_of(requests, first));
 	*chunk_of(requests, first) = NULL;
 }
 
 /* Makes room for `refs` more allocations of batches. */
-static int make_room(struct maas_requests *requests, uint32_t refs)
+static int make_room(struct maas_lend_requests *requests, uint32_t refs)
 {
 	for (int i = 0; requests->batch_refs + refs > MAAS_LEND_BATCH_REFS; i++) {
 		if (i == MAAS_LEND_STEP)
@@ -165,10 +171,10 @@ static int make_room(struct maas_requests *requests, uint32_t refs)
 	return 0;
 }
 
-int maas_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
-			   struct maas_request_batch **ret_batch)
+int maas_lend_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
+				struct maas_lend_request_batch **ret_batch)
 {
-	struct maas_request_batch *batch = malloc(sizeof(*batch) + count * sizeof(*refs));
+	struct maas_lend_request_batch *batch = malloc(sizeof(*batch) + count * sizeof(*refs));
 
 	if (!batch)
 		return -ENOMEM;
@@ -178,24 +184,25 @@ int maas_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
 	return 0;
 }
 
-int maas_request_add(struct maas_requests *requests, const struct maas_request_key *key,
-		     struct maas_slab_ref ref, struct maas_request_batch *batch, uint32_t now_s,
-		     uint32_t *ret_number)
+int maas_lend_request_add(struct maas_lend_requests *requests,
+			  const struct maas_lend_request_key *key, struct maas_slab_ref ref,
+			  struct maas_lend_request_batch *batch, uint32_t now_s,
+			  uint32_t *ret_number)
 {
-	struct maas_request_entry **chunk = chunk_of(requests, requests->end);
+	struct maas_lend_request_entry **chunk = chunk_of(requests, requests->end);
 	uint32_t *bucket = bucket_of(requests, key);
-	struct maas_request_entry *entry;
+	struct maas_lend_request_entry *entry;
 
 	if (batch && make_room(requests, batch->count))
 		return -EAGAIN;
 	if (requests->end - requests->first == MAAS_LEND_REQUESTS)
 		forget_first(requests);
 	if (!*chunk)
-		*chunk = calloc(MAAS_REQUEST_CHUNK, sizeof(**chunk));
+		*chunk = calloc(MAAS_LEND_REQUEST_CHUNK, sizeof(**chunk));
 	if (!*chunk)
 		return -ENOMEM;
 	entry = entry_at(requests, requests->end);
-	*entry = (struct maas_request_entry){
+	*entry = (struct maas_lend_request_entry){
 		.key = *key,
 		.count = batch ? batch->count : 1,
 		.added_s = now_s,
@@ -214,10 +221,10 @@ int maas_request_add(struct maas_requests *requests, const struct maas_request_k
 	return 0;
 }
 
-void maas_request_void(struct maas_requests *requests, const struct maas_request_key *key,
-		       uint32_t number)
+void maas_lend_request_void(struct maas_lend_requests *requests,
+			    const struct maas_lend_request_key *key, uint32_t number)
 {
-	struct maas_request_entry *entry;
+	struct maas_lend_request_entry *entry;
 
 	/* It was forgotten meanwhile. */
 	if (number - requests->first >= requests->end - requests->first)
@@ -230,7 +237,7 @@ void maas_request_void(struct maas_requests *requests, const struct maas_request
 	make_void(requests, entry);
 }
 
-bool maas_requests_forget(struct maas_requests *requests, uint32_t now_s, uint32_t max)
+bool maas_lend_requests_forget(struct maas_lend_requests *requests, uint32_t now_s, uint32_t max)
 {
 	for (uint32_t i = 0; i < max; i++) {
 		if (requests->first == requests->end ||

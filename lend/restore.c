@@ -12,22 +12,22 @@ static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
 	uint32_t deadline_s;
 
 	switch (info->label.lifetime) {
-	case MAAS_LIFETIME_SESSION:
+	case MAAS_LEND_LIFETIME_SESSION:
 		return maas_slab_free(lend->slab, info->ref);
-	case MAAS_LIFETIME_TTL:
+	case MAAS_LEND_LIFETIME_TTL:
 		if (!info->label.ttl_s || info->label.ttl_s > MAAS_LEND_MAX_TTL_S)
 			return -EUCLEAN;
 		deadline_s = maas_lend_deadline_s(lend, info->label.ttl_s);
-		if (maas_lease_add(&lend->leases, info->ref, maas_lease_wheel(deadline_s),
-				   deadline_s))
+		if (maas_lend_lease_add(&lend->leases, info->ref, maas_lend_lease_wheel(deadline_s),
+					deadline_s))
 			return -ENOMEM;
 		break;
-	case MAAS_LIFETIME_DELETE:
+	case MAAS_LEND_LIFETIME_DELETE:
 		break;
 	default:
 		return -EUCLEAN;
 	}
-	return maas_owner_keep(&lend->owners, info->label.owner);
+	return maas_lend_owner_keep(&lend->owners, info->label.owner);
 }
 
 /* Nobody else knows the lend yet: no lock. */
@@ -38,10 +38,10 @@ int maas_lend_restore(struct maas_lend *lend)
 	int found;
 
 	while ((found = maas_slab_next(lend->slab, &cursor, UINT32_MAX, &info)) != -ENOENT) {
-		int rc = found ? take_up(lend, &info) : 0;
+		int r = found ? take_up(lend, &info) : 0;
 
-		if (rc)
-			return rc;
+		if (r)
+			return r;
 	}
-	return maas_owners_restored(&lend->owners);
+	return maas_lend_owners_restored(&lend->owners);
 }

@@ -6,7 +6,7 @@
 
 #include "lend/internal.h"
 
-int maas_sessions_init(struct maas_sessions *sessions, uint32_t max)
+int maas_lend_sessions_init(struct maas_lend_sessions *sessions, uint32_t max)
 {
 	maas_slab_id_key_random(&sessions->id_key);
 	randombytes_buf(sessions->ticket_key, sizeof(sessions->ticket_key));
@@ -14,44 +14,45 @@ int maas_sessions_init(struct maas_sessions *sessions, uint32_t max)
 	sessions->records = calloc(max, sizeof(*sessions->records));
 	if (!sessions->records)
 		return -ENOMEM;
-	return maas_session_names_init(&sessions->names, max);
+	return maas_lend_session_names_init(&sessions->names, max);
 }
 
-void maas_sessions_fini(struct maas_sessions *sessions)
+void maas_lend_sessions_fini(struct maas_lend_sessions *sessions)
 {
-	maas_session_names_fini(&sessions->names);
+	maas_lend_session_names_fini(&sessions->names);
 	free(sessions->records);
 }
 
-static uint32_t index_of(const struct maas_session *session)
+static uint32_t index_of(const struct maas_lend_session *session)
 {
 	return (uint32_t)(session - session->lend->sessions.records);
 }
 
-struct maas_session *maas_session_find(struct maas_lend *lend, uint32_t index, uint32_t generation)
+struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_t index,
+						 uint32_t generation)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 
 	if (index >= lend->sessions.used)
 		return NULL;
 	session = &lend->sessions.records[index];
-	if (session->state != MAAS_SESSION_LIVE || session->generation != generation)
+	if (session->state != MAAS_LEND_SESSION_LIVE || session->generation != generation)
 		return NULL;
 	return session;
 }
 
-static struct maas_session *find_by_id(struct maas_lend *lend, const char *id)
+static struct maas_lend_session *find_by_id(struct maas_lend *lend, const char *id)
 {
 	uint32_t index;
 	uint32_t generation;
 
 	if (maas_slab_id_decode(&lend->sessions.id_key, id, &index, &generation))
 		return NULL;
-	return maas_session_find(lend, index, generation);
+	return maas_lend_session_find(lend, index, generation);
 }
 
-static void describe(const struct maas_session *session, bool with_ticket,
-		     struct maas_session_info *ret_info)
+static void describe(const struct maas_lend_session *session, bool with_ticket,
+		     struct maas_lend_session_info *ret_info)
 {
 	const struct maas_lend *lend = session->lend;
 	uint64_t left_ms =
@@ -78,17 +79,17 @@ static void describe(const struct maas_session *session, bool with_ticket,
  */
 #define TICKET_INDEX 4
 
-static uint32_t mask_index(const struct maas_sessions *sessions, const unsigned char *ticket,
+static uint32_t mask_index(const struct maas_lend_sessions *sessions, const unsigned char *ticket,
 			   uint32_t index)
 {
 	uint64_t hash;
 
 	crypto_shorthash((unsigned char *)&hash, ticket + TICKET_INDEX,
-			 MAAS_TICKET_BYTES - TICKET_INDEX, sessions->ticket_key);
+			 MAAS_LEND_TICKET_BYTES - TICKET_INDEX, sessions->ticket_key);
 	return index ^ (uint32_t)hash;
 }
 
-static void new_ticket(struct maas_session *session)
+static void new_ticket(struct maas_lend_session *session)
 {
 	uint32_t index;
 
@@ -98,15 +99,15 @@ static void new_ticket(struct maas_session *session)
 	session->ticket_valid = true;
 }
 
-static void start_lease(struct maas_session *session, uint32_t ttl_s)
+static void start_lease(struct maas_lend_session *session, uint32_t ttl_s)
 {
 	session->ttl_s = ttl_s;
 	session->deadline_ms = session->lend->lease_ms + (uint64_t)ttl_s * 1000;
 }
 
-static struct maas_session *take_record(struct maas_sessions *sessions)
+static struct maas_lend_session *take_record(struct maas_lend_sessions *sessions)
 {
-	struct maas_session *session = LIST_FIRST(&sessions->free);
+	struct maas_lend_session *session = LIST_FIRST(&sessions->free);
 
 	if (session)
 		LIST_REMOVE(session, link);
@@ -116,11 +117,12 @@ static struct maas_session *take_record(struct maas_sessions *sessions)
 }
 
 static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-		   const char *from, struct maas_session_info *ret_info)
+		   const char *from, struct maas_lend_session_info *ret_info)
 {
-	struct maas_sessions *sessions = &lend->sessions;
-	struct maas_session *same = maas_session_name_find(&sessions->names, name, &lend->steps);
-	struct maas_session *session;
+	struct maas_lend_sessions *sessions = &lend->sessions;
+	struct maas_lend_session *same =
+		maas_lend_session_name_find(&sessions->names, name, &lend->steps);
+	struct maas_lend_session *session;
 	uint32_t generation;
 
 	/* An exclusive one is the only one of its name. */
@@ -133,12 +135,12 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	memset(session, 0, sizeof(*session));
 	session->lend = lend;
 	session->generation = generation;
-	session->state = MAAS_SESSION_LIVE;
+	session->state = MAAS_LEND_SESSION_LIVE;
 	session->exclusive = exclusive;
 	session->created_s = maas_lend_now_s(lend);
 	memcpy(session->name, name, strlen(name));
 	snprintf(session->from, sizeof(session->from), "%s", from ? from : "");
-	maas_session_name_add(&sessions->names, session, same);
+	maas_lend_session_name_add(&sessions->names, session, same);
 	sessions->live++;
 	start_lease(session, ttl_s);
 	new_ticket(session);
@@ -146,10 +148,10 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	return 0;
 }
 
-int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-		      const char *from, struct maas_session_info *ret_info)
+int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
+			   const char *from, struct maas_lend_session_info *ret_info)
 {
-	int rc;
+	int r;
 
 	if ((*name && !maas_lend_name_valid(name)) || (exclusive && !*name))
 		return -EINVAL;
@@ -159,25 +161,26 @@ int maas_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, 
 		ttl_s = MAAS_LEND_SESSION_S < lend->max_session_ttl_s ? MAAS_LEND_SESSION_S
 								      : lend->max_session_ttl_s;
 	pthread_mutex_lock(&lend->lock);
-	rc = do_open(lend, name, ttl_s, exclusive, from, ret_info);
+	r = do_open(lend, name, ttl_s, exclusive, from, ret_info);
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return r;
 }
 
-uint32_t maas_session_named(struct maas_lend *lend, const char *name,
-			    struct maas_session_info *ret_infos, uint32_t max, bool *ret_more)
+uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
+				 struct maas_lend_session_info *ret_infos, uint32_t max,
+				 bool *ret_more)
 {
-	const struct maas_session *first;
-	const struct maas_session *session;
+	const struct maas_lend_session *first;
+	const struct maas_lend_session *session;
 	uint32_t count = 0;
 
 	pthread_mutex_lock(&lend->lock);
-	first = maas_session_name_find(&lend->sessions.names, name, &lend->steps);
+	first = maas_lend_session_name_find(&lend->sessions.names, name, &lend->steps);
 	session = first;
 	/* As many steps as answers: of those that are ending there may be many. */
 	for (uint32_t i = 0; session && i < max; i++) {
 		lend->steps++;
-		if (session->state == MAAS_SESSION_LIVE) {
+		if (session->state == MAAS_LEND_SESSION_LIVE) {
 			describe(session, false, &ret_infos[count]);
 			ret_infos[count++].id[0] = '\0';
 		}
@@ -188,14 +191,15 @@ uint32_t maas_session_named(struct maas_lend *lend, const char *name,
 	return count;
 }
 
-uint32_t maas_session_max_ttl_s(const struct maas_lend *lend)
+uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend)
 {
 	return lend->max_session_ttl_s;
 }
 
-int maas_session_get(struct maas_lend *lend, const char *id, struct maas_session_info *ret_info)
+int maas_lend_session_get(struct maas_lend *lend, const char *id,
+			  struct maas_lend_session_info *ret_info)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
 	session = find_by_id(lend, id);
@@ -205,10 +209,10 @@ int maas_session_get(struct maas_lend *lend, const char *id, struct maas_session
 	return session ? 0 : -ENOENT;
 }
 
-int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-		       struct maas_session_info *ret_info)
+int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+			    struct maas_lend_session_info *ret_info)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 
 	if (ttl_s > lend->max_session_ttl_s)
 		return -ERANGE;
@@ -222,9 +226,10 @@ int maas_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 	return session ? 0 : -ENOENT;
 }
 
-int maas_session_ticket(struct maas_lend *lend, const char *id, struct maas_session_info *ret_info)
+int maas_lend_session_ticket(struct maas_lend *lend, const char *id,
+			     struct maas_lend_session_info *ret_info)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
 	session = find_by_id(lend, id);
@@ -237,9 +242,10 @@ int maas_session_ticket(struct maas_lend *lend, const char *id, struct maas_sess
 }
 
 /* Lock held. The live session with that ticket, which is void from then on, or NULL. */
-static struct maas_session *take_ticket(struct maas_sessions *sessions, const unsigned char *ticket)
+static struct maas_lend_session *take_ticket(struct maas_lend_sessions *sessions,
+					     const unsigned char *ticket)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 	uint32_t index;
 
 	memcpy(&index, ticket, TICKET_INDEX);
@@ -248,18 +254,18 @@ static struct maas_session *take_ticket(struct maas_sessions *sessions, const un
 		return NULL;
 	session = &sessions->records[index];
 	session->lend->steps++;
-	if (session->state != MAAS_SESSION_LIVE || !session->ticket_valid ||
-	    sodium_memcmp(session->ticket, ticket, MAAS_TICKET_BYTES) != 0)
+	if (session->state != MAAS_LEND_SESSION_LIVE || !session->ticket_valid ||
+	    sodium_memcmp(session->ticket, ticket, MAAS_LEND_TICKET_BYTES) != 0)
 		return NULL;
 	session->ticket_valid = false;
 	return session;
 }
 
-int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
-		       struct maas_session_ref *ret_session)
+int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
+			    struct maas_lend_session_ref *ret_session)
 {
-	unsigned char bytes[MAAS_TICKET_BYTES];
-	struct maas_session *session;
+	unsigned char bytes[MAAS_LEND_TICKET_BYTES];
+	struct maas_lend_session *session;
 	size_t len;
 
 	if (sodium_hex2bin(bytes, sizeof(bytes), ticket, strlen(ticket), NULL, &len, NULL) ||
@@ -268,44 +274,45 @@ int maas_ticket_redeem(struct maas_lend *lend, const char *ticket,
 	pthread_mutex_lock(&lend->lock);
 	session = take_ticket(&lend->sessions, bytes);
 	if (session)
-		*ret_session = (struct maas_session_ref){index_of(session), session->generation};
+		*ret_session =
+			(struct maas_lend_session_ref){index_of(session), session->generation};
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;
 }
 
 /* ---- the end: keys, then what it owned, then the record -------------------------------------- */
 
-bool maas_session_settle(struct maas_session *session, struct maas_calls *calls)
+bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls)
 {
-	struct maas_sessions *sessions = &session->lend->sessions;
+	struct maas_lend_sessions *sessions = &session->lend->sessions;
 
-	if (session->state != MAAS_SESSION_ENDING || !session->keys_dead || session->allocations ||
-	    session->pending)
+	if (session->state != MAAS_LEND_SESSION_ENDING || !session->keys_dead ||
+	    session->allocations || session->pending)
 		return false;
-	maas_calls_add(calls, session->done, session->arg, session->status);
-	session->state = MAAS_SESSION_FREE;
-	maas_session_name_remove(session);
+	maas_lend_calls_add(calls, session->done, session->arg, session->status);
+	session->state = MAAS_LEND_SESSION_FREE;
+	maas_lend_session_name_remove(session);
 	LIST_INSERT_HEAD(&sessions->free, session, link);
 	return true;
 }
 
 /* Lock held. Frees the session's allocations until none is left or one has to wait. */
-static int free_some(struct maas_session *session, struct maas_pending **ret_pending)
+static int free_some(struct maas_lend_session *session, struct maas_lend_pending **ret_pending)
 {
 	struct maas_lend *lend = session->lend;
-	uint32_t list = maas_lease_session(index_of(session));
+	uint32_t list = maas_lend_lease_session(index_of(session));
 	struct maas_slab_ref ref;
 	uint32_t value;
-	int rc = 0;
+	int r = 0;
 
 	for (int i = 0; i < MAAS_LEND_STEP; i++) {
-		if (!maas_lease_first(&lend->leases, list, &ref, &value))
+		if (!maas_lend_lease_first(&lend->leases, list, &ref, &value))
 			return -ENOENT;
-		rc = maas_free_locked(lend, ref, NULL, NULL, ret_pending);
-		if (rc)
+		r = maas_lend_free_locked(lend, ref, NULL, NULL, ret_pending);
+		if (r)
 			break;
 	}
-	return rc;
+	return r;
 }
 
 /*
@@ -315,35 +322,35 @@ static int free_some(struct maas_session *session, struct maas_pending **ret_pen
  */
 static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
 {
-	struct maas_session *session = &lend->sessions.records[index];
-	struct maas_calls calls = {0};
-	int rc = 0;
+	struct maas_lend_session *session = &lend->sessions.records[index];
+	struct maas_lend_calls calls = {0};
+	int r = 0;
 
 	pthread_mutex_lock(&lend->lock);
-	while (session->generation == generation && session->state == MAAS_SESSION_ENDING) {
-		struct maas_pending *pending = NULL;
+	while (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
+		struct maas_lend_pending *pending = NULL;
 
-		rc = free_some(session, &pending);
-		if (rc == -ENOENT || rc == -ENOMEM)
+		r = free_some(session, &pending);
+		if (r == -ENOENT || r == -ENOMEM)
 			break;
 		pthread_mutex_unlock(&lend->lock);
 		if (pending)
-			(void)maas_pending_start(lend, pending);
+			(void)maas_lend_pending_start(lend, pending);
 		pthread_mutex_lock(&lend->lock);
 	}
-	rc = -EINPROGRESS;
-	if (session->generation == generation && session->state == MAAS_SESSION_ENDING) {
+	r = -EINPROGRESS;
+	if (session->generation == generation && session->state == MAAS_LEND_SESSION_ENDING) {
 		if (sync && !session->status && !session->pending && !session->allocations)
 			session->done = NULL;
-		if (maas_session_settle(session, &calls) && !calls.count)
-			rc = 0;
+		if (maas_lend_session_settle(session, &calls) && !calls.count)
+			r = 0;
 	}
 	pthread_mutex_unlock(&lend->lock);
-	maas_calls_run(&calls);
-	return rc;
+	maas_lend_calls_run(&calls);
+	return r;
 }
 
-static void connection_ended(struct maas_session *session, int status)
+static void connection_ended(struct maas_lend_session *session, int status)
 {
 	struct maas_lend *lend = session->lend;
 
@@ -356,7 +363,7 @@ static void connection_ended(struct maas_session *session, int status)
 
 static void keys_done(void *arg, int status)
 {
-	struct maas_session *session = arg;
+	struct maas_lend_session *session = arg;
 	struct maas_lend *lend = session->lend;
 	uint32_t generation = session->generation;
 
@@ -366,9 +373,9 @@ static void keys_done(void *arg, int status)
 }
 
 /* Lock held. From here on the session is unknown to callers. */
-static void begin_end(struct maas_session *session, maas_free_done *done, void *arg)
+static void begin_end(struct maas_lend_session *session, maas_lend_free_done *done, void *arg)
 {
-	session->state = MAAS_SESSION_ENDING;
+	session->state = MAAS_LEND_SESSION_ENDING;
 	session->lend->sessions.live--;
 	session->done = done;
 	session->arg = arg;
@@ -378,22 +385,23 @@ static void begin_end(struct maas_session *session, maas_free_done *done, void *
 /* No lock held; after begin_end(), once. */
 static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
 {
-	struct maas_session *session = &lend->sessions.records[index];
-	int rc = -EALREADY;
+	struct maas_lend_session *session = &lend->sessions.records[index];
+	int r = -EALREADY;
 
 	if (lend->keys)
-		rc = lend->keys->end_session(lend->keys_ctx,
-					     (struct maas_session_ref){index, generation},
-					     keys_done, session);
-	if (!rc)
+		r = lend->keys->end_session(lend->keys_ctx,
+					    (struct maas_lend_session_ref){index, generation},
+					    keys_done, session);
+	if (!r)
 		return -EINPROGRESS;
-	connection_ended(session, rc == -EALREADY ? 0 : rc);
+	connection_ended(session, r == -EALREADY ? 0 : r);
 	return drain(lend, index, generation, true);
 }
 
-int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *done, void *arg)
+int maas_lend_session_end(struct maas_lend *lend, const char *id, maas_lend_free_done *done,
+			  void *arg)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 	uint32_t index = 0;
 	uint32_t generation = 0;
 
@@ -409,38 +417,38 @@ int maas_session_end(struct maas_lend *lend, const char *id, maas_free_done *don
 }
 
 /* Lock held. Two thirds of its lease went by without a sign of life. */
-static bool is_late(const struct maas_session *session)
+static bool is_late(const struct maas_lend_session *session)
 {
 	uint64_t ttl_ms = (uint64_t)session->ttl_s * 1000;
 
-	return session->state == MAAS_SESSION_LIVE && session->lend->keys &&
+	return session->state == MAAS_LEND_SESSION_LIVE && session->lend->keys &&
 	       session->deadline_ms < session->lend->lease_ms + ttl_ms / 3;
 }
 
 /* Lock held. True when the session's end is to be begun, or to be gone on with. */
-static bool is_due(struct maas_session *session, bool *ret_begun)
+static bool is_due(struct maas_lend_session *session, bool *ret_begun)
 {
 	struct maas_lend *lend = session->lend;
 
-	*ret_begun = session->state == MAAS_SESSION_ENDING;
+	*ret_begun = session->state == MAAS_LEND_SESSION_ENDING;
 	/* An end that ran out of memory half-way. */
-	if (session->state == MAAS_SESSION_ENDING)
+	if (session->state == MAAS_LEND_SESSION_ENDING)
 		return session->keys_dead && session->allocations;
-	if (session->state != MAAS_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
+	if (session->state != MAAS_LEND_SESSION_LIVE || session->deadline_ms > lend->lease_ms)
 		return false;
 	begin_end(session, NULL, NULL);
 	lend->stats.lapsed_sessions++;
 	return true;
 }
 
-void maas_sessions_lapse(struct maas_lend *lend)
+void maas_lend_sessions_lapse(struct maas_lend *lend)
 {
-	struct maas_sessions *sessions = &lend->sessions;
+	struct maas_lend_sessions *sessions = &lend->sessions;
 	uint32_t index = 0;
 
 	pthread_mutex_lock(&lend->lock);
 	while (index < sessions->used) {
-		struct maas_session *session = &sessions->records[index++];
+		struct maas_lend_session *session = &sessions->records[index++];
 		uint32_t generation = session->generation;
 		bool begun;
 		bool due = is_due(session, &begun);
@@ -451,7 +459,7 @@ void maas_sessions_lapse(struct maas_lend *lend)
 		pthread_mutex_unlock(&lend->lock);
 		if (late)
 			lend->keys->probe(lend->keys_ctx,
-					  (struct maas_session_ref){index - 1, generation});
+					  (struct maas_lend_session_ref){index - 1, generation});
 		if (due && begun) {
 			(void)drain(lend, index - 1, generation, false);
 		} else if (due) {

@@ -11,7 +11,7 @@
 
 #include "lend/internal.h"
 
-int maas_session_names_init(struct maas_session_names *names, uint32_t max_sessions)
+int maas_lend_session_names_init(struct maas_lend_session_names *names, uint32_t max_sessions)
 {
 	randombytes_buf(names->key, sizeof(names->key));
 	names->num_buckets = 64;
@@ -21,13 +21,14 @@ int maas_session_names_init(struct maas_session_names *names, uint32_t max_sessi
 	return names->buckets ? 0 : -ENOMEM;
 }
 
-void maas_session_names_fini(struct maas_session_names *names)
+void maas_lend_session_names_fini(struct maas_lend_session_names *names)
 {
 	free(names->buckets);
 }
 
 /* Keyed, because clients choose the names. */
-static struct maas_session_list *bucket_of(struct maas_session_names *names, const char *name)
+static struct maas_lend_session_list *bucket_of(struct maas_lend_session_names *names,
+						const char *name)
 {
 	uint64_t hash;
 
@@ -36,10 +37,10 @@ static struct maas_session_list *bucket_of(struct maas_session_names *names, con
 	return &names->buckets[hash & (names->num_buckets - 1)];
 }
 
-struct maas_session *maas_session_name_find(struct maas_session_names *names, const char *name,
-					    uint64_t *steps)
+struct maas_lend_session *maas_lend_session_name_find(struct maas_lend_session_names *names,
+						      const char *name, uint64_t *steps)
 {
-	struct maas_session *session;
+	struct maas_lend_session *session;
 
 	if (!*name)
 		return NULL;
@@ -51,8 +52,8 @@ struct maas_session *maas_session_name_find(struct maas_session_names *names, co
 	return session;
 }
 
-void maas_session_name_add(struct maas_session_names *names, struct maas_session *session,
-			   struct maas_session *first)
+void maas_lend_session_name_add(struct maas_lend_session_names *names,
+				struct maas_lend_session *session, struct maas_lend_session *first)
 {
 	session->next = session;
 	session->prev = session;
@@ -69,9 +70,9 @@ void maas_session_name_add(struct maas_session_names *names, struct maas_session
 	first->next = session;
 }
 
-void maas_session_name_remove(struct maas_session *session)
+void maas_lend_session_name_remove(struct maas_lend_session *session)
 {
-	struct maas_session *next = session->next;
+	struct maas_lend_session *next = session->next;
 
 	if (session->listed && next != session) {
 		next->listed = true;

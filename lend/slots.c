@@ -5,16 +5,16 @@
 
 #include "lend/internal.h"
 
-int maas_slots_init(struct maas_slots *slots, uint32_t num_slots, size_t record_bytes)
+int maas_lend_slots_init(struct maas_lend_slots *slots, uint32_t num_slots, size_t record_bytes)
 {
 	slots->record_bytes = record_bytes;
-	slots->num_chunks = num_slots / MAAS_SLOTS_CHUNK + 1;
+	slots->num_chunks = num_slots / MAAS_LEND_SLOTS_CHUNK + 1;
 	/* Resident only where it is used, as the chunks are: it never has to be moved. */
 	slots->chunks = calloc(slots->num_chunks, sizeof(*slots->chunks));
 	return slots->chunks ? 0 : -ENOMEM;
 }
 
-void maas_slots_fini(struct maas_slots *slots)
+void maas_lend_slots_fini(struct maas_lend_slots *slots)
 {
 	if (!slots->chunks)
 		return;
@@ -23,12 +23,12 @@ void maas_slots_fini(struct maas_slots *slots)
 	free(slots->chunks);
 }
 
-void *maas_slots_make(struct maas_slots *slots, uint32_t slot)
+void *maas_lend_slots_make(struct maas_lend_slots *slots, uint32_t slot)
 {
-	uint32_t chunk = slot / MAAS_SLOTS_CHUNK;
+	uint32_t chunk = slot / MAAS_LEND_SLOTS_CHUNK;
 
 	assert(chunk < slots->num_chunks);
 	if (!slots->chunks[chunk])
-		slots->chunks[chunk] = calloc(MAAS_SLOTS_CHUNK, slots->record_bytes);
-	return maas_slots_find(slots, slot);
+		slots->chunks[chunk] = calloc(MAAS_LEND_SLOTS_CHUNK, slots->record_bytes);
+	return maas_lend_slots_find(slots, slot);
 }

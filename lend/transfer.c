@@ -5,17 +5,18 @@
 #include "lend/internal.h"
 
 /* Lock held. */
-static int begin(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_transfer *transfer)
+static int begin(struct maas_lend *lend, struct maas_slab_ref ref,
+		 struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_info info;
-	struct maas_use *use;
-	int rc;
+	struct maas_lend_use *use;
+	int r;
 
 	lend->steps++;
-	rc = maas_slab_get(lend->slab, ref, &info);
-	if (rc)
-		return rc;
-	use = maas_slots_make(&lend->uses, ref.slot);
+	r = maas_slab_get(lend->slab, ref, &info);
+	if (r)
+		return r;
+	use = maas_lend_slots_make(&lend->uses, ref.slot);
 	if (!use)
 		return -ENOMEM;
 	transfer->ref = ref;
@@ -26,50 +27,53 @@ static int begin(struct maas_lend *lend, struct maas_slab_ref ref, struct maas_t
 	return 0;
 }
 
-int maas_transfer_begin(struct maas_lend *lend, const char *id, struct maas_transfer *transfer)
+int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
+			     struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
-	rc = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
-	if (rc)
-		return rc;
+	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+	if (r)
+		return r;
 	/* Under the same lock as every free: either this one finds the slab live and the free
 	 * finds the transfer, or the slab is gone. */
 	pthread_mutex_lock(&lend->lock);
-	rc = begin(lend, ref, transfer);
+	r = begin(lend, ref, transfer);
 	pthread_mutex_unlock(&lend->lock);
-	return rc;
+	return r;
 }
 
 /* Lock held. */
-static void end(struct maas_lend *lend, struct maas_transfer *transfer, struct maas_calls *calls)
+static void end(struct maas_lend *lend, struct maas_lend_transfer *transfer,
+		struct maas_lend_calls *calls)
 {
 	lend->steps++;
 	LIST_REMOVE(transfer, link);
 	lend->stats.transfers--;
-	maas_free_resume(maas_slots_find(&lend->uses, transfer->ref.slot), calls);
+	maas_lend_free_resume(maas_lend_slots_find(&lend->uses, transfer->ref.slot), calls);
 }
 
-void maas_transfers_end(struct maas_lend *lend, struct maas_transfer *transfers, uint32_t count)
+void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
+			     uint32_t count)
 {
 	while (count) {
-		struct maas_calls calls = {0};
+		struct maas_lend_calls calls = {0};
 
 		pthread_mutex_lock(&lend->lock);
 		for (int i = 0; i < MAAS_LEND_STEP && count && !calls.count; i++)
 			end(lend, &transfers[--count], &calls);
 		pthread_mutex_unlock(&lend->lock);
-		maas_calls_run(&calls);
+		maas_lend_calls_run(&calls);
 	}
 }
 
-void maas_transfer_end(struct maas_lend *lend, struct maas_transfer *transfer)
+void maas_lend_transfer_end(struct maas_lend *lend, struct maas_lend_transfer *transfer)
 {
-	maas_transfers_end(lend, transfer, 1);
+	maas_lend_transfers_end(lend, transfer, 1);
 }
 
-bool maas_transfer_alive(struct maas_lend *lend, const struct maas_transfer *transfer)
+bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_info info;
 

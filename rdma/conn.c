@@ -54,7 +54,7 @@ static void publish(struct maas_conn *conn, uint32_t number)
 	atomic_store(&conn->rdma->connected[conn->session.index], value);
 }
 
-struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_session_ref session)
+struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_lend_session_ref session)
 {
 	struct maas_conn *conn;
 
@@ -216,7 +216,7 @@ static uint8_t smaller(int a, int b)
 }
 
 static struct maas_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
-				  struct maas_session_ref session)
+				  struct maas_lend_session_ref session)
 {
 	const struct ibv_device_attr *attr = &rdma->device->attr;
 	struct maas_conn *conn = calloc(1, sizeof(*conn));
@@ -239,8 +239,8 @@ static struct maas_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
 	return conn;
 }
 
-int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id, struct maas_session_ref session,
-		   const struct rdma_conn_param *param)
+int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
+		   struct maas_lend_session_ref session, const struct rdma_conn_param *param)
 {
 	struct maas_conn *before = rdma->by_session[session.index];
 	struct maas_conn *conn = new_conn(rdma, id, session);

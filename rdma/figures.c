@@ -7,7 +7,7 @@ void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns)
 {
 	unsigned int bucket = 0;
 
-	while (bucket < MAAS_KEY_BUCKETS && ns > maas_key_bounds_ns[bucket])
+	while (bucket < MAAS_LEND_KEY_BUCKETS && ns > maas_lend_key_bounds_ns[bucket])
 		bucket++;
 	maas_rdma_count(&times->buckets[bucket]);
 	maas_rdma_add(&times->sum_ns, ns);
@@ -18,9 +18,9 @@ static uint64_t load(const _Atomic uint64_t *figure)
 	return atomic_load_explicit(figure, memory_order_relaxed);
 }
 
-static void copy_times(const struct maas_rdma_times *times, struct maas_key_times *ret)
+static void copy_times(const struct maas_rdma_times *times, struct maas_lend_key_times *ret)
 {
-	for (unsigned int i = 0; i <= MAAS_KEY_BUCKETS; i++)
+	for (unsigned int i = 0; i <= MAAS_LEND_KEY_BUCKETS; i++)
 		ret->buckets[i] = load(&times->buckets[i]);
 	ret->sum_ns = load(&times->sum_ns);
 }
@@ -31,7 +31,7 @@ static const char *const reject_names[MAAS_RDMA_REASONS] = {
 	[MAAS_WIRE_ENDING] = "ending",
 };
 
-void maas_rdma_stats(struct maas_rdma *rdma, struct maas_key_stats *ret_stats)
+void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_stats)
 {
 	const struct maas_rdma_figures *figures = &rdma->figures;
 	unsigned int at = 0;
@@ -47,16 +47,16 @@ void maas_rdma_stats(struct maas_rdma *rdma, struct maas_key_stats *ret_stats)
 				   &ret_stats->wanted_bytes);
 	copy_times(&figures->bind, &ret_stats->bind);
 	copy_times(&figures->revoke, &ret_stats->revoke);
-	for (unsigned int i = 1; i < MAAS_RDMA_STATUSES && at < MAAS_KEY_COUNTS - 1; i++) {
+	for (unsigned int i = 1; i < MAAS_RDMA_STATUSES && at < MAAS_LEND_KEY_COUNTS - 1; i++) {
 		uint64_t count = load(&figures->errors[i]);
 
 		if (count)
-			ret_stats->errors[at++] = (struct maas_key_count){
+			ret_stats->errors[at++] = (struct maas_lend_key_count){
 				ibv_wc_status_str((enum ibv_wc_status)i), count};
 	}
 	at = 0;
 	for (unsigned int i = 0; i < MAAS_RDMA_REASONS; i++)
 		if (reject_names[i])
-			ret_stats->rejects[at++] = (struct maas_key_count){
+			ret_stats->rejects[at++] = (struct maas_lend_key_count){
 				reject_names[i], load(&figures->rejects[i])};
 }

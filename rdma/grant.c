@@ -216,7 +216,7 @@ void maas_grant_killed(struct maas_rdma_grant *grant, int status)
 }
 
 /* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
-static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_access access,
+static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_lend_access access,
 		     struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma *rdma = conn->rdma;
@@ -252,7 +252,7 @@ static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas
 	return 0;
 }
 
-int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_access access,
+int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_lend_access access,
 		   struct maas_waiter *waiter, struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma_grant *grant;

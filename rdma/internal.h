@@ -126,7 +126,7 @@ void maas_waiters_tell(struct maas_waiter_list *list, int status);
 struct maas_conn {
 	struct maas_rdma *rdma;
 	TAILQ_ENTRY(maas_conn) link;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	uint32_t number; /* in the accept data and in grants; never 0 */
 	enum maas_conn_state state;
 	uint64_t deadline_ms; /* CONNECTING, WAITING: established by then; ENDING: try again then */
@@ -158,7 +158,7 @@ TAILQ_HEAD(maas_conn_list, maas_conn);
 /* Thread. A connection for the id of a request; accepted when the session's last one is gone.
  * Errors: -ENOMEM, errno of the verbs; the id is then the caller's still. */
 MAAS_MUST_CHECK int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
-				   struct maas_session_ref session,
+				   struct maas_lend_session_ref session,
 				   const struct rdma_conn_param *param);
 
 /* Thread. It is established from now on. */
@@ -190,7 +190,7 @@ void maas_work_flush(struct maas_work_list *list);
 void maas_conn_probe(struct maas_conn *conn);
 
 /* Thread. The session's connection, one that waits or ends too, or NULL. */
-struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_session_ref session);
+struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_lend_session_ref session);
 
 static inline bool maas_conn_usable(const struct maas_conn *conn)
 {
@@ -239,7 +239,7 @@ struct maas_rdma_grant {
 	struct maas_rdma *rdma;
 	struct maas_slab_ref ref;
 	enum maas_grant_state state;
-	enum maas_access access;
+	enum maas_lend_access access;
 	uint64_t offset; /* in the arena */
 	uint64_t len_bytes;
 	uint32_t rkey;
@@ -272,7 +272,7 @@ struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maa
  * `waiter` hears nothing either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM.
  */
 MAAS_MUST_CHECK int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref,
-				   enum maas_access access, struct maas_waiter *waiter,
+				   enum maas_lend_access access, struct maas_waiter *waiter,
 				   struct maas_rdma_grant **ret_grant);
 /* Kills it; `waiter` (NULL: nobody) hears 0 when it is dead for certain, perhaps before this
  * returns, or an error when it could not be confirmed. */
@@ -292,13 +292,14 @@ MAAS_MUST_CHECK int maas_grants_end(struct maas_conn *conn);
 /* The connection would not end: tells who waits for its grants that nothing is confirmed. */
 void maas_grants_abandon(struct maas_conn *conn);
 
-/* Of struct maas_key_ops. */
-int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		      uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		      maas_key_done *done, void *arg);
-int maas_grants_ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-			maas_key_done *done, void *arg);
-int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg);
+/* Of struct maas_lend_key_ops. */
+int maas_grants_grant(void *ctx, struct maas_lend_session_ref session,
+		      const struct maas_slab_ref *refs, uint32_t count,
+		      enum maas_lend_access access, struct maas_lend_key *ret_keys,
+		      maas_lend_key_done *done, void *arg);
+int maas_grants_ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+			maas_lend_key_done *done, void *arg);
+int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
 
 /* ---- window, region: keys by mode. Thread. */
 
@@ -340,13 +341,13 @@ void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_
 /* ---- figures: written by the thread, read by any */
 
 struct maas_rdma_times {
-	_Atomic uint64_t buckets[MAAS_KEY_BUCKETS + 1];
+	_Atomic uint64_t buckets[MAAS_LEND_KEY_BUCKETS + 1];
 	_Atomic uint64_t sum_ns;
 };
 
 void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns);
 /* Any thread. */
-void maas_rdma_stats(struct maas_rdma *rdma, struct maas_key_stats *ret_stats);
+void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_stats);
 
 /* Thread: with one writer it takes no locked instruction. */
 static inline void maas_rdma_add(_Atomic uint64_t *figure, uint64_t more)

@@ -143,7 +143,7 @@ struct request {
 
 /* 0, or why not (enum maas_wire_reason). */
 static int judge(struct maas_rdma *rdma, const struct request *request,
-		 struct maas_session_ref *ret_session)
+		 struct maas_lend_session_ref *ret_session)
 {
 	char ticket[2 * MAAS_WIRE_TICKET + 1];
 
@@ -156,7 +156,7 @@ static int judge(struct maas_rdma *rdma, const struct request *request,
 	if (atomic_load(&rdma->failed))
 		return MAAS_WIRE_ENDING;
 	sodium_bin2hex(ticket, sizeof(ticket), request->data.ticket, sizeof(request->data.ticket));
-	if (maas_ticket_redeem(rdma->lend, ticket, ret_session) ||
+	if (maas_lend_ticket_redeem(rdma->lend, ticket, ret_session) ||
 	    ret_session->index >= rdma->options.max_sessions)
 		return MAAS_WIRE_TICKET_UNKNOWN;
 	return 0;
@@ -164,7 +164,7 @@ static int judge(struct maas_rdma *rdma, const struct request *request,
 
 static void on_request(struct maas_rdma *rdma, const struct request *request)
 {
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	int reason = judge(rdma, request, &session);
 
 	if (!reason && maas_conn_open(rdma, request->id, session, &request->param))

@@ -13,8 +13,8 @@
 struct session_command {
 	struct maas_command command;
 	struct maas_waiter waiter;
-	struct maas_session_ref session;
-	maas_key_done *done;
+	struct maas_lend_session_ref session;
+	maas_lend_key_done *done;
 	void *arg;
 };
 
@@ -54,8 +54,8 @@ static void run_probe(struct maas_rdma *rdma, struct maas_command *command)
 	free(probe);
 }
 
-static int send_command(struct maas_rdma *rdma, struct maas_session_ref session,
-			maas_key_done *done, void *arg,
+static int send_command(struct maas_rdma *rdma, struct maas_lend_session_ref session,
+			maas_lend_key_done *done, void *arg,
 			void (*run)(struct maas_rdma *rdma, struct maas_command *command))
 {
 	struct session_command *command = calloc(1, sizeof(*command));
@@ -74,12 +74,13 @@ static int send_command(struct maas_rdma *rdma, struct maas_session_ref session,
 }
 
 /* Always by way of the thread: a connection may be about to be made. */
-static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
+		       void *arg)
 {
 	return send_command(ctx, session, done, arg, run_end);
 }
 
-static void probe(void *ctx, struct maas_session_ref session)
+static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	struct maas_rdma *rdma = ctx;
 
@@ -90,7 +91,7 @@ static void probe(void *ctx, struct maas_session_ref session)
 
 /* ---- what is answered at once ---------------------------------------------------------------- */
 
-static bool connected(void *ctx, struct maas_session_ref session)
+static bool connected(void *ctx, struct maas_lend_session_ref session)
 {
 	struct maas_rdma *rdma = ctx;
 
@@ -141,7 +142,7 @@ static void print_gid(const union ibv_gid *gid, char text[46])
 		inet_ntop(AF_INET6, gid->raw, text, 46);
 }
 
-static void address(void *ctx, const void *local, struct maas_key_address *ret_address)
+static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	struct maas_rdma *rdma = ctx;
 	union ibv_gid gid;
@@ -156,12 +157,12 @@ static void address(void *ctx, const void *local, struct maas_key_address *ret_a
 		print_gid(&rdma->device->gid, ret_address->addr);
 }
 
-static void stats(void *ctx, struct maas_key_stats *ret_stats)
+static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)
 {
 	maas_rdma_stats(ctx, ret_stats);
 }
 
-const struct maas_key_ops maas_rdma_key_ops = {
+const struct maas_lend_key_ops maas_rdma_key_ops = {
 	.grant = maas_grants_grant,
 	.ungrant = maas_grants_ungrant,
 	.revoke = maas_grants_revoke,

@@ -101,7 +101,7 @@ void maas_rdma_stop(struct maas_rdma *rdma);
 int maas_rdma_close(struct maas_rdma *rdma);
 
 /* Its ctx is a struct maas_rdma. */
-extern const struct maas_key_ops maas_rdma_key_ops;
+extern const struct maas_lend_key_ops maas_rdma_key_ops;
 
 /* Constant after maas_rdma_listen(). */
 struct maas_rdma_info {

@@ -14,7 +14,7 @@ static void register_grant(struct maas_rdma_grant *grant)
 	unsigned int access = IBV_ACCESS_REMOTE_READ;
 	int r = 0;
 
-	if (grant->access == MAAS_ACCESS_WRITE)
+	if (grant->access == MAAS_LEND_ACCESS_WRITE)
 		access |= IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
 	grant->mr = ibv_reg_mr_iova(grant->conn->pd, grant->rdma->area.base + grant->offset,
 				    grant->len_bytes, grant->offset, access);

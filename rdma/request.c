@@ -23,12 +23,12 @@ struct item {
 struct batch {
 	struct maas_command command;
 	struct maas_rdma *rdma;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs;
 	uint32_t count;
-	enum maas_access access;
-	struct maas_grant *ret_grants;
-	maas_key_done *done;
+	enum maas_lend_access access;
+	struct maas_lend_key *ret_keys;
+	maas_lend_key_done *done;
 	void *arg;
 	uint32_t connection; /* that its first key was asked of, and all have to be; 0: none yet */
 	uint32_t asked;	     /* refs so far */
@@ -39,9 +39,9 @@ struct batch {
 	struct item items[];
 };
 
-static void fill(const struct maas_rdma_grant *grant, struct maas_grant *ret_grant)
+static void fill(const struct maas_rdma_grant *grant, struct maas_lend_key *ret_key)
 {
-	*ret_grant = (struct maas_grant){
+	*ret_key = (struct maas_lend_key){
 		.addr = grant->offset,
 		.len_bytes = grant->len_bytes,
 		.rkey = grant->rkey,
@@ -131,7 +131,7 @@ static void made(struct maas_waiter *waiter, int status)
 		if (!batch->status)
 			batch->status = status;
 	} else {
-		fill(item->grant, &batch->ret_grants[item - batch->items]);
+		fill(item->grant, &batch->ret_keys[item - batch->items]);
 	}
 	item->grant = NULL;
 	put(batch);
@@ -152,7 +152,7 @@ static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
 	if (!r)
 		return;
 	if (r == -EALREADY)
-		fill(item->grant, &batch->ret_grants[i]);
+		fill(item->grant, &batch->ret_keys[i]);
 	else if (!batch->status)
 		batch->status = r;
 	item->made = false;
@@ -181,9 +181,10 @@ static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
 	put(batch);
 }
 
-int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		      uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		      maas_key_done *done, void *arg)
+int maas_grants_grant(void *ctx, struct maas_lend_session_ref session,
+		      const struct maas_slab_ref *refs, uint32_t count,
+		      enum maas_lend_access access, struct maas_lend_key *ret_keys,
+		      maas_lend_key_done *done, void *arg)
 {
 	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(batch->items[0]));
 	int r;
@@ -197,7 +198,7 @@ int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct m
 		.refs = refs,
 		.count = count,
 		.access = access,
-		.ret_grants = ret_grants,
+		.ret_keys = ret_keys,
 		.done = done,
 		.arg = arg,
 		.pending = 1,
@@ -212,9 +213,9 @@ int maas_grants_grant(void *ctx, struct maas_session_ref session, const struct m
 
 struct revocation {
 	struct maas_command command;
-	struct maas_session_ref session; /* of an ungrant */
+	struct maas_lend_session_ref session; /* of an ungrant */
 	struct maas_slab_ref ref;
-	maas_key_done *done;
+	maas_lend_key_done *done;
 	void *arg;
 	uint32_t pending;
 	int status;
@@ -304,7 +305,7 @@ static int send_revocation(struct maas_rdma *rdma, const struct revocation *want
 	return r;
 }
 
-int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg)
+int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	const struct revocation revocation = {
 		.command.run = run_revoke,
@@ -316,8 +317,8 @@ int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done,
 	return send_revocation(ctx, &revocation);
 }
 
-int maas_grants_ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-			maas_key_done *done, void *arg)
+int maas_grants_ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+			maas_lend_key_done *done, void *arg)
 {
 	const struct revocation revocation = {
 		.command.run = run_ungrant,

@@ -131,7 +131,7 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 		maas_grant_made(grant, r);
 		return;
 	}
-	if (grant->access == MAAS_ACCESS_WRITE)
+	if (grant->access == MAAS_LEND_ACCESS_WRITE)
 		access |= IBV_ACCESS_REMOTE_WRITE;
 	window = grant->window;
 	window->rkey = ibv_inc_rkey(window->rkey);

@@ -26,10 +26,10 @@ struct world {
 	struct maas_slab *slab;
 	struct maas_rdma *rdma;
 	struct maas_lend *lend;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	struct rdma_cm_id *client;
 	struct maas_slab_ref refs[BARE_KEYS];
-	struct maas_grant grants[BARE_KEYS];
+	struct maas_lend_key grants[BARE_KEYS];
 	struct bare_keys *bare;
 };
 
@@ -66,7 +66,7 @@ static int grant_all(struct world *world)
 
 	sem_init(&wait.done, 0, 0);
 	r = maas_rdma_key_ops.grant(world->rdma, world->session, world->refs, BARE_KEYS,
-				    MAAS_ACCESS_WRITE, world->grants, wait_done, &wait);
+				    MAAS_LEND_ACCESS_WRITE, world->grants, wait_done, &wait);
 	return r ? r : wait_for(&wait);
 }
 
@@ -89,7 +89,7 @@ static int ungrant_all(struct world *world)
 static int check_grants(const struct world *world)
 {
 	for (unsigned int i = 0; i < BARE_KEYS; i++) {
-		const struct maas_grant *grant = &world->grants[i];
+		const struct maas_lend_key *grant = &world->grants[i];
 		struct maas_slab_info info;
 		int r = maas_slab_get(world->slab, world->refs[i], &info);
 
@@ -103,7 +103,7 @@ static int check_grants(const struct world *world)
 /* ---- the client's side: a connection and nothing else -----------------------------------------
  */
 
-static int resolve(struct rdma_cm_id *id, const struct maas_key_address *address)
+static int resolve(struct rdma_cm_id *id, const struct maas_lend_key_address *address)
 {
 	struct rdma_addrinfo hints = {.ai_flags = RAI_NUMERICHOST, .ai_port_space = RDMA_PS_TCP};
 	struct rdma_addrinfo *info;
@@ -121,7 +121,7 @@ static int resolve(struct rdma_cm_id *id, const struct maas_key_address *address
 }
 
 static int connect_to(struct world *world, const char *ticket,
-		      const struct maas_key_address *address)
+		      const struct maas_lend_key_address *address)
 {
 	struct ibv_qp_init_attr qp = {.qp_type = IBV_QPT_RC, .cap = {4, 1, 1, 1, 0}};
 	struct maas_wire_connect data = {
@@ -165,15 +165,15 @@ static int await_connection(struct world *world)
 
 static int open_session(struct world *world)
 {
-	struct maas_key_address address;
-	struct maas_session_info info;
-	int r = maas_session_open(world->lend, "bench", 3600, false, NULL, &info);
+	struct maas_lend_key_address address;
+	struct maas_lend_session_info info;
+	int r = maas_lend_session_open(world->lend, "bench", 3600, false, NULL, &info);
 
 	/* The first ticket tells which session it is, the second connects. */
 	if (!r)
-		r = maas_ticket_redeem(world->lend, info.ticket, &world->session);
+		r = maas_lend_ticket_redeem(world->lend, info.ticket, &world->session);
 	if (!r)
-		r = maas_session_ticket(world->lend, info.id, &info);
+		r = maas_lend_session_ticket(world->lend, info.id, &info);
 	if (!r && !maas_lend_key_address(world->lend, NULL, &address))
 		r = -EOPNOTSUPP;
 	if (!r)
@@ -186,8 +186,8 @@ static int open_session(struct world *world)
 
 static int allocate(struct world *world, uint32_t count, struct maas_slab_ref *ret_refs)
 {
-	const struct maas_alloc_request request = {.size_bytes = SLAB_BYTES, .count = count};
-	struct maas_allocation first;
+	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = count};
+	struct maas_lend_allocation first;
 
 	return maas_lend_allocate(world->lend, &request, ret_refs, &first);
 }

@@ -9,8 +9,8 @@
 
 struct key {
 	struct maas_slab_ref ref;
-	struct maas_session_ref session;
-	enum maas_access access;
+	struct maas_lend_session_ref session;
+	enum maas_lend_access access;
 	LIST_ENTRY(key) link;
 };
 
@@ -19,12 +19,12 @@ LIST_HEAD(key_list, key);
 struct op {
 	int (*run)(struct async_keys *keys, const struct op *op); /* lock held */
 	struct maas_slab_ref ref;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs; /* of a grant, as the three behind it */
 	uint32_t count;
-	enum maas_access access;
-	struct maas_grant *ret_grants;
-	maas_key_done *done;
+	enum maas_lend_access access;
+	struct maas_lend_key *ret_grants;
+	maas_lend_key_done *done;
 	void *arg;
 	STAILQ_ENTRY(op) link;
 };
@@ -52,7 +52,7 @@ static unsigned int roll(struct async_keys *keys)
 	return (unsigned int)(keys->seed >> 33) % 16;
 }
 
-static bool same_session(struct maas_session_ref a, struct maas_session_ref b)
+static bool same_session(struct maas_lend_session_ref a, struct maas_lend_session_ref b)
 {
 	return a.index == b.index && a.generation == b.generation;
 }
@@ -67,7 +67,8 @@ static void drop(struct async_keys *keys, struct key *key)
 }
 
 /* Every key of the slab, or of `session` alone. */
-static int kill_keys(struct async_keys *keys, uint32_t slot, const struct maas_session_ref *session)
+static int kill_keys(struct async_keys *keys, uint32_t slot,
+		     const struct maas_lend_session_ref *session)
 {
 	struct key *key = LIST_FIRST(&keys->slots[slot]);
 	int rc = -ENOENT;
@@ -145,7 +146,7 @@ static int make_key(struct async_keys *keys, const struct op *op, uint32_t i)
 		drop(keys, key);
 		return -ENOENT;
 	}
-	op->ret_grants[i] = (struct maas_grant){
+	op->ret_grants[i] = (struct maas_lend_key){
 		.addr = info.offset,
 		.len_bytes = info.size_bytes,
 		.connection = op->session.index + 1,
@@ -187,9 +188,9 @@ static int start(struct async_keys *keys, const struct op *wanted, bool may_be_d
 	return 0;
 }
 
-static int grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		 uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		 maas_key_done *done, void *arg)
+static int grant(void *ctx, struct maas_lend_session_ref session, const struct maas_slab_ref *refs,
+		 uint32_t count, enum maas_lend_access access, struct maas_lend_key *ret_grants,
+		 maas_lend_key_done *done, void *arg)
 {
 	const struct op op = {
 		.run = run_grant,
@@ -205,8 +206,8 @@ static int grant(void *ctx, struct maas_session_ref session, const struct maas_s
 	return start(ctx, &op, false);
 }
 
-static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-		   maas_key_done *done, void *arg)
+static int ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+		   maas_lend_key_done *done, void *arg)
 {
 	const struct op op = {
 		.run = run_ungrant, .session = session, .ref = ref, .done = done, .arg = arg};
@@ -214,27 +215,28 @@ static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_
 	return start(ctx, &op, false);
 }
 
-static int revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg)
+static int revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	const struct op op = {.run = run_revoke, .ref = ref, .done = done, .arg = arg};
 
 	return start(ctx, &op, true);
 }
 
-static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
+		       void *arg)
 {
 	const struct op op = {.run = run_end_session, .session = session, .done = done, .arg = arg};
 
 	return start(ctx, &op, true);
 }
 
-static void probe(void *ctx, struct maas_session_ref session)
+static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	(void)ctx;
 	(void)session;
 }
 
-static bool connected(void *ctx, struct maas_session_ref session)
+static bool connected(void *ctx, struct maas_lend_session_ref session)
 {
 	struct async_keys *keys = ctx;
 	bool yes;
@@ -246,7 +248,7 @@ static bool connected(void *ctx, struct maas_session_ref session)
 	return yes;
 }
 
-const struct maas_key_ops async_key_ops = {
+const struct maas_lend_key_ops async_key_ops = {
 	.grant = grant,
 	.ungrant = ungrant,
 	.revoke = revoke,

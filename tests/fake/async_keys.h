@@ -11,7 +11,7 @@
 
 struct async_keys;
 
-extern const struct maas_key_ops async_key_ops; /* ctx: a struct async_keys */
+extern const struct maas_lend_key_ops async_key_ops; /* ctx: a struct async_keys */
 
 /* NULL when it cannot be made. */
 struct async_keys *async_keys_new(uint64_t seed);

@@ -12,7 +12,7 @@ static bool same_slab(struct maas_slab_ref a, struct maas_slab_ref b)
 	return a.slot == b.slot && a.generation == b.generation;
 }
 
-static bool same_session(struct maas_session_ref a, struct maas_session_ref b)
+static bool same_session(struct maas_lend_session_ref a, struct maas_lend_session_ref b)
 {
 	return a.index == b.index && a.generation == b.generation;
 }
@@ -26,7 +26,7 @@ unsigned int fake_keys_count(const struct fake_keys *keys, struct maas_slab_ref 
 	return count;
 }
 
-static struct fake_key *find_key(struct fake_keys *keys, struct maas_session_ref session,
+static struct fake_key *find_key(struct fake_keys *keys, struct maas_lend_session_ref session,
 				 struct maas_slab_ref ref)
 {
 	for (unsigned int i = 0; i < keys->num_keyed; i++)
@@ -36,8 +36,8 @@ static struct fake_key *find_key(struct fake_keys *keys, struct maas_session_ref
 	return NULL;
 }
 
-static struct fake_key *add_key(struct fake_keys *keys, struct maas_session_ref session,
-				struct maas_slab_ref ref, enum maas_access access)
+static struct fake_key *add_key(struct fake_keys *keys, struct maas_lend_session_ref session,
+				struct maas_slab_ref ref, enum maas_lend_access access)
 {
 	struct fake_key *key = &keys->keyed[keys->num_keyed];
 
@@ -50,7 +50,7 @@ static struct fake_key *add_key(struct fake_keys *keys, struct maas_session_ref 
 
 void fake_keys_grant(struct fake_keys *keys, struct maas_slab_ref ref)
 {
-	add_key(keys, (struct maas_session_ref){NOBODY, NOBODY}, ref, MAAS_ACCESS_WRITE);
+	add_key(keys, (struct maas_lend_session_ref){NOBODY, NOBODY}, ref, MAAS_LEND_ACCESS_WRITE);
 }
 
 /* An end kills the keys of nobody, too: there the test means that session's. */
@@ -95,7 +95,7 @@ static int make_key(struct fake_keys *keys, const struct fake_key_op *op, uint32
 		return -EDQUOT;
 	if (!key)
 		key = add_key(keys, op->session, op->refs[i], op->access);
-	op->ret_grants[i] = (struct maas_grant){
+	op->ret_grants[i] = (struct maas_lend_key){
 		.addr = info.offset,
 		.len_bytes = info.size_bytes,
 		.rkey = key->rkey,
@@ -136,9 +136,9 @@ static int start(struct fake_keys *keys, const struct fake_key_op *op)
 	return 0;
 }
 
-static int grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		 uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		 maas_key_done *done, void *arg)
+static int grant(void *ctx, struct maas_lend_session_ref session, const struct maas_slab_ref *refs,
+		 uint32_t count, enum maas_lend_access access, struct maas_lend_key *ret_grants,
+		 maas_lend_key_done *done, void *arg)
 {
 	struct fake_keys *keys = ctx;
 	const struct fake_key_op op = {
@@ -156,8 +156,8 @@ static int grant(void *ctx, struct maas_session_ref session, const struct maas_s
 	return start(keys, &op);
 }
 
-static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-		   maas_key_done *done, void *arg)
+static int ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+		   maas_lend_key_done *done, void *arg)
 {
 	const struct fake_key_op op = {
 		.type = FAKE_KEY_UNGRANT,
@@ -170,7 +170,7 @@ static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_
 	return fake_keys_count(ctx, ref) ? start(ctx, &op) : -EALREADY;
 }
 
-static int revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg)
+static int revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	struct fake_keys *keys = ctx;
 	const struct fake_key_op op = {
@@ -183,7 +183,8 @@ static int revoke(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void
 	return fake_keys_count(keys, ref) ? start(keys, &op) : -EALREADY;
 }
 
-static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
+		       void *arg)
 {
 	struct fake_keys *keys = ctx;
 	const struct fake_key_op op = {
@@ -193,7 +194,7 @@ static int end_session(void *ctx, struct maas_session_ref session, maas_key_done
 	return keys->unconnected ? -EALREADY : start(keys, &op);
 }
 
-static void probe(void *ctx, struct maas_session_ref session)
+static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	struct fake_keys *keys = ctx;
 
@@ -201,7 +202,7 @@ static void probe(void *ctx, struct maas_session_ref session)
 	keys->probed = session;
 }
 
-static bool connected(void *ctx, struct maas_session_ref session)
+static bool connected(void *ctx, struct maas_lend_session_ref session)
 {
 	const struct fake_keys *keys = ctx;
 
@@ -209,22 +210,22 @@ static bool connected(void *ctx, struct maas_session_ref session)
 	return !keys->unconnected;
 }
 
-static void address(void *ctx, const void *local, struct maas_key_address *ret_address)
+static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	(void)ctx;
-	*ret_address = (struct maas_key_address){.port = 4711};
+	*ret_address = (struct maas_lend_key_address){.port = 4711};
 	snprintf(ret_address->addr, sizeof(ret_address->addr), "%s",
 		 local ? "10.0.0.1" : "10.0.0.2");
 }
 
-static void stats(void *ctx, struct maas_key_stats *ret_stats)
+static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)
 {
 	const struct fake_keys *keys = ctx;
 
-	*ret_stats = (struct maas_key_stats){.state = "active", .grants = keys->num_keyed};
+	*ret_stats = (struct maas_lend_key_stats){.state = "active", .grants = keys->num_keyed};
 }
 
-const struct maas_key_ops fake_key_ops = {
+const struct maas_lend_key_ops fake_key_ops = {
 	.grant = grant,
 	.ungrant = ungrant,
 	.revoke = revoke,

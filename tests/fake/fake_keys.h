@@ -21,19 +21,19 @@ enum fake_key_type {
 struct fake_key_op {
 	enum fake_key_type type;
 	struct maas_slab_ref ref;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs; /* of a grant, as the three behind it */
 	uint32_t count;
-	enum maas_access access;
-	struct maas_grant *ret_grants;
-	maas_key_done *done;
+	enum maas_lend_access access;
+	struct maas_lend_key *ret_grants;
+	maas_lend_key_done *done;
 	void *arg;
 };
 
 struct fake_key {
 	struct maas_slab_ref ref;
-	struct maas_session_ref session;
-	enum maas_access access;
+	struct maas_lend_session_ref session;
+	enum maas_lend_access access;
 	uint32_t rkey;
 };
 
@@ -51,7 +51,7 @@ struct fake_keys {
 	unsigned int revokes;
 	unsigned int session_ends;
 	unsigned int probes;
-	struct maas_session_ref probed; /* the last */
+	struct maas_lend_session_ref probed; /* the last */
 	bool slab_was_live; /* a key was to be killed while new readers could still come */
 	/* Living keys; to revoke those of a slab without any is -EALREADY. */
 	struct fake_key keyed[FAKE_KEYS_MAX];
@@ -59,7 +59,7 @@ struct fake_keys {
 	uint32_t last_rkey;
 };
 
-extern const struct maas_key_ops fake_key_ops; /* ctx: a struct fake_keys */
+extern const struct maas_lend_key_ops fake_key_ops; /* ctx: a struct fake_keys */
 
 /* A key of nobody in particular, made by the test itself. */
 void fake_keys_grant(struct fake_keys *keys, struct maas_slab_ref ref);

@@ -129,9 +129,9 @@ static void try_allocate(const char *text, size_t len)
 		return;
 	REQUIRE(body.size_bytes && body.size_bytes <= INT64_MAX);
 	REQUIRE(body.count <= MAAS_SLAB_MAX_BATCH && body.ttl_s <= max_ttl_s);
-	REQUIRE((body.lifetime == MAAS_LIFETIME_TTL) == (body.ttl_s > 0));
-	REQUIRE(body.access <= MAAS_ACCESS_WRITE);
-	REQUIRE(*body.session || body.access == MAAS_ACCESS_WRITE);
+	REQUIRE((body.lifetime == MAAS_LEND_LIFETIME_TTL) == (body.ttl_s > 0));
+	REQUIRE(body.access <= MAAS_LEND_ACCESS_WRITE);
+	REQUIRE(*body.session || body.access == MAAS_LEND_ACCESS_WRITE);
 	REQUIRE(!*body.owner || maas_lend_name_valid(body.owner));
 }
 
@@ -213,7 +213,8 @@ static void try_small(const char *text, size_t len)
 	check_fault(maas_http_json_session(text, len, &session, &fault), &fault);
 	r = maas_http_json_grant(text, len, &grant, &fault);
 	check_fault(r, &fault);
-	REQUIRE(r || grant.access == MAAS_ACCESS_READ || grant.access == MAAS_ACCESS_WRITE);
+	REQUIRE(r || grant.access == MAAS_LEND_ACCESS_READ ||
+		grant.access == MAAS_LEND_ACCESS_WRITE);
 	check_fault(maas_http_json_renew(text, len, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), &fault);
 	check_fault(maas_http_json_none(text, len, &fault), &fault);
 }

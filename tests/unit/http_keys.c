@@ -13,12 +13,12 @@ static bool same_slab(struct maas_slab_ref a, struct maas_slab_ref b)
 	return a.slot == b.slot && a.generation == b.generation;
 }
 
-static bool same_session(struct maas_session_ref a, struct maas_session_ref b)
+static bool same_session(struct maas_lend_session_ref a, struct maas_lend_session_ref b)
 {
 	return a.index == b.index && a.generation == b.generation;
 }
 
-static struct http_key *find(struct http_keys *keys, struct maas_session_ref session,
+static struct http_key *find(struct http_keys *keys, struct maas_lend_session_ref session,
 			     struct maas_slab_ref ref)
 {
 	for (uint32_t i = 0; i < keys->num_keys; i++)
@@ -67,7 +67,7 @@ static int grant_one(struct http_keys *keys, const struct http_key_op *op, uint3
 		key = &keys->keys[keys->num_keys++];
 		*key = (struct http_key){op->session, op->refs[i], op->access, ++keys->next_rkey};
 	}
-	op->ret_grants[i] = (struct maas_grant){
+	op->ret_grants[i] = (struct maas_lend_key){
 		.addr = info.offset,
 		.len_bytes = info.size_bytes,
 		.rkey = key->rkey,
@@ -122,9 +122,9 @@ static int start(struct http_keys *keys, const struct http_key_op *op)
 	return 0;
 }
 
-static int grant(void *ctx, struct maas_session_ref session, const struct maas_slab_ref *refs,
-		 uint32_t count, enum maas_access access, struct maas_grant *ret_grants,
-		 maas_key_done *done, void *arg)
+static int grant(void *ctx, struct maas_lend_session_ref session, const struct maas_slab_ref *refs,
+		 uint32_t count, enum maas_lend_access access, struct maas_lend_key *ret_grants,
+		 maas_lend_key_done *done, void *arg)
 {
 	return start(ctx, &(struct http_key_op){.kind = HTTP_KEY_GRANT,
 						.session = session,
@@ -136,8 +136,8 @@ static int grant(void *ctx, struct maas_session_ref session, const struct maas_s
 						.arg = arg});
 }
 
-static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_ref ref,
-		   maas_key_done *done, void *arg)
+static int ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
+		   maas_lend_key_done *done, void *arg)
 {
 	return start(ctx, &(struct http_key_op){.kind = HTTP_KEY_UNGRANT,
 						.session = session,
@@ -146,13 +146,14 @@ static int ungrant(void *ctx, struct maas_session_ref session, struct maas_slab_
 						.arg = arg});
 }
 
-static int revoke_all(void *ctx, struct maas_slab_ref ref, maas_key_done *done, void *arg)
+static int revoke_all(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	return start(ctx, &(struct http_key_op){
 				  .kind = HTTP_KEY_REVOKE, .ref = ref, .done = done, .arg = arg});
 }
 
-static int end_session(void *ctx, struct maas_session_ref session, maas_key_done *done, void *arg)
+static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
+		       void *arg)
 {
 	return start(ctx, &(struct http_key_op){.kind = HTTP_KEY_END_SESSION,
 						.session = session,
@@ -160,13 +161,13 @@ static int end_session(void *ctx, struct maas_session_ref session, maas_key_done
 						.arg = arg});
 }
 
-static void probe(void *ctx, struct maas_session_ref session)
+static void probe(void *ctx, struct maas_lend_session_ref session)
 {
 	(void)ctx;
 	(void)session;
 }
 
-static bool connected(void *ctx, struct maas_session_ref session)
+static bool connected(void *ctx, struct maas_lend_session_ref session)
 {
 	struct http_keys *keys = ctx;
 	bool is;
@@ -178,17 +179,17 @@ static bool connected(void *ctx, struct maas_session_ref session)
 	return is;
 }
 
-static void address(void *ctx, const void *local, struct maas_key_address *ret_address)
+static void address(void *ctx, const void *local, struct maas_lend_key_address *ret_address)
 {
 	const struct sockaddr_in *in = local;
 
 	(void)ctx;
-	*ret_address = (struct maas_key_address){.addr = "192.0.2.1", .port = HTTP_KEYS_PORT};
+	*ret_address = (struct maas_lend_key_address){.addr = "192.0.2.1", .port = HTTP_KEYS_PORT};
 	if (in)
 		inet_ntop(AF_INET, &in->sin_addr, ret_address->addr, sizeof(ret_address->addr));
 }
 
-static void stats(void *ctx, struct maas_key_stats *ret_stats)
+static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)
 {
 	struct http_keys *keys = ctx;
 
@@ -198,7 +199,7 @@ static void stats(void *ctx, struct maas_key_stats *ret_stats)
 	pthread_mutex_unlock(&keys->lock);
 }
 
-const struct maas_key_ops http_key_ops = {
+const struct maas_lend_key_ops http_key_ops = {
 	.grant = grant,
 	.ungrant = ungrant,
 	.revoke = revoke_all,

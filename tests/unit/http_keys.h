@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Keys for a server under test, in place of rdma/: who has which key to what, with the refusals of
- * struct maas_key_ops. The test plays the device: operations end at once, or when it says so.
+ * struct maas_lend_key_ops. The test plays the device: operations end at once, or when it says so.
  * Threading: any thread.
  */
 #ifndef MAAS_TESTS_HTTP_KEYS_H
@@ -25,20 +25,20 @@ enum http_key_op_kind {
 
 struct http_key_op {
 	enum http_key_op_kind kind;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	struct maas_slab_ref ref;
 	const struct maas_slab_ref *refs;
 	uint32_t count;
-	enum maas_access access;
-	struct maas_grant *ret_grants;
-	maas_key_done *done;
+	enum maas_lend_access access;
+	struct maas_lend_key *ret_grants;
+	maas_lend_key_done *done;
 	void *arg;
 };
 
 struct http_key {
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	struct maas_slab_ref ref;
-	enum maas_access access;
+	enum maas_lend_access access;
 	uint32_t rkey;
 };
 
@@ -51,7 +51,7 @@ struct http_keys {
 	bool hold;	 /* operations wait for http_keys_finish() */
 	int start_error; /* what grants and their ends return at once */
 	uint32_t max_grants;
-	struct maas_key_stats stats;
+	struct maas_lend_key_stats stats;
 	/* … and these are the fake's own */
 	struct http_key_op ops[HTTP_KEYS_OPS];
 	unsigned int num_ops;
@@ -60,7 +60,7 @@ struct http_keys {
 	uint32_t next_rkey;
 };
 
-extern const struct maas_key_ops http_key_ops; /* ctx: a struct http_keys */
+extern const struct maas_lend_key_ops http_key_ops; /* ctx: a struct http_keys */
 
 void http_keys_init(struct http_keys *keys);
 void http_keys_fini(struct http_keys *keys);

@@ -32,7 +32,7 @@ static inline uint64_t fixture_clock_ms(void)
 }
 
 /* A pool of `max_bytes` with slabs of 64, 1024 and 65536 bytes. */
-static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_key_ops *keys,
+static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_lend_key_ops *keys,
 					  void *keys_ctx)
 {
 	static const uint64_t classes[] = {64, 1024, 65536};
@@ -76,11 +76,11 @@ static inline void pass_ms(struct fixture *f, uint64_t ms)
 	}
 }
 
-static inline struct maas_allocation allocate_as(struct fixture *f,
-						 const struct maas_alloc_request *request)
+static inline struct maas_lend_allocation allocate_as(struct fixture *f,
+						      const struct maas_lend_alloc_request *request)
 {
-	struct maas_alloc_request one = *request;
-	struct maas_allocation allocation = {0};
+	struct maas_lend_alloc_request one = *request;
+	struct maas_lend_allocation allocation = {0};
 	struct maas_slab_ref ref;
 
 	one.count = 1;
@@ -90,35 +90,35 @@ static inline struct maas_allocation allocate_as(struct fixture *f,
 	return allocation;
 }
 
-#define ALLOCATE(f, ...) allocate_as(f, &(const struct maas_alloc_request){__VA_ARGS__})
+#define ALLOCATE(f, ...) allocate_as(f, &(const struct maas_lend_alloc_request){__VA_ARGS__})
 
-static inline struct maas_allocation allocate_plain(struct fixture *f)
+static inline struct maas_lend_allocation allocate_plain(struct fixture *f)
 {
-	const struct maas_alloc_request request = {0};
+	const struct maas_lend_alloc_request request = {0};
 
 	return allocate_as(f, &request);
 }
 
-static inline struct maas_allocation allocate_ttl(struct fixture *f, uint32_t ttl_s)
+static inline struct maas_lend_allocation allocate_ttl(struct fixture *f, uint32_t ttl_s)
 {
-	return ALLOCATE(f, .lifetime = MAAS_LIFETIME_TTL, .ttl_s = ttl_s);
+	return ALLOCATE(f, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = ttl_s);
 }
 
-static inline bool exists(struct fixture *f, const struct maas_allocation *allocation)
+static inline bool exists(struct fixture *f, const struct maas_lend_allocation *allocation)
 {
-	struct maas_allocation found;
+	struct maas_lend_allocation found;
 
 	return maas_lend_get(f->lend, allocation->id, &found) == 0;
 }
 
-static inline int free_now(struct fixture *f, const struct maas_allocation *allocation)
+static inline int free_now(struct fixture *f, const struct maas_lend_allocation *allocation)
 {
 	return maas_lend_free(f->lend, allocation->id, NULL, NULL);
 }
 
 /* A whole page: how many, or an error. */
 static inline int list_page(struct maas_lend *lend, const char *owner, const char *after,
-			    uint32_t limit, struct maas_allocation *ret, bool *ret_more)
+			    uint32_t limit, struct maas_lend_allocation *ret, bool *ret_more)
 {
 	struct maas_lend_page page;
 	uint32_t total = 0;
@@ -129,7 +129,7 @@ static inline int list_page(struct maas_lend *lend, const char *owner, const cha
 	if (rc)
 		return rc;
 	for (; going; total += count) {
-		struct maas_allocation some[7];
+		struct maas_lend_allocation some[7];
 
 		going = maas_lend_page_next(lend, &page, some, MAAS_ARRAY_SIZE(some), &count);
 		memcpy(ret + total, some, count * sizeof(*some));
@@ -162,7 +162,7 @@ static inline uint64_t quarantined_bytes(struct fixture *f)
 	return stats.quarantined_bytes;
 }
 
-/* A maas_free_done whose `arg` notes the call. */
+/* A maas_lend_free_done whose `arg` notes the call. */
 struct told {
 	int calls;
 	int status;

@@ -11,14 +11,14 @@
 struct granting {
 	struct fixture f;
 	struct fake_keys keys;
-	struct maas_session_info session;
+	struct maas_lend_session_info session;
 };
 
 /* One call, and what came of it. */
 struct answer {
 	struct maas_slab_ref refs[4];
-	struct maas_allocation first;
-	struct maas_grant grants[4];
+	struct maas_lend_allocation first;
+	struct maas_lend_key grants[4];
 	struct told told;
 };
 
@@ -27,7 +27,7 @@ static inline void open_granting(struct granting *g)
 	memset(g, 0, sizeof(*g));
 	g->f = fixture_open(POOL_BYTES, &fake_key_ops, &g->keys);
 	g->keys.slab = g->f.slab;
-	assert_int_equal(maas_session_open(g->f.lend, "s", 60, false, NULL, &g->session), 0);
+	assert_int_equal(maas_lend_session_open(g->f.lend, "s", 60, false, NULL, &g->session), 0);
 }
 
 static inline void close_granting(struct granting *g)
@@ -37,8 +37,8 @@ static inline void close_granting(struct granting *g)
 	fixture_close(&g->f);
 }
 
-static inline int ask_as(struct granting *g, const struct maas_alloc_request *request,
-			 enum maas_access access, struct answer *ret)
+static inline int ask_as(struct granting *g, const struct maas_lend_alloc_request *request,
+			 enum maas_lend_access access, struct answer *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	return maas_lend_allocate_granted(g->f.lend, request, access, ret->refs, &ret->first,
@@ -49,14 +49,14 @@ static inline int ask_as(struct granting *g, const struct maas_alloc_request *re
 static inline int ask(struct granting *g, uint32_t count, const char *request_id,
 		      struct answer *ret)
 {
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 100,
 		.count = count,
 		.session = g->session.id,
 		.request_id = request_id,
 	};
 
-	return ask_as(g, &request, MAAS_ACCESS_WRITE, ret);
+	return ask_as(g, &request, MAAS_LEND_ACCESS_WRITE, ret);
 }
 
 static inline void expect_status(const struct answer *answer, int status)

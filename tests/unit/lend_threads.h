@@ -18,7 +18,7 @@ struct record {
 	char owner[MAAS_LEND_NAME_BYTES];
 	uint64_t tag; /* in its first bytes */
 	uint64_t size_bytes;
-	enum maas_lifetime lifetime;
+	enum maas_lend_lifetime lifetime;
 	_Atomic unsigned int frees;
 };
 
@@ -42,7 +42,7 @@ struct world {
 };
 
 struct held {
-	struct maas_transfer transfer;
+	struct maas_lend_transfer transfer;
 	const struct record *record;
 	_Atomic bool aborted;
 };
@@ -95,7 +95,7 @@ static inline int free_record(struct world *world, struct record *record)
 	return rc;
 }
 
-static inline uint64_t load_tag(const struct maas_transfer *transfer)
+static inline uint64_t load_tag(const struct maas_lend_transfer *transfer)
 {
 	return __atomic_load_n((const uint64_t *)(const void *)transfer->bytes, __ATOMIC_RELAXED);
 }
@@ -107,17 +107,17 @@ static inline void ignore_abort(void *arg)
 
 static inline void stamp(struct world *world, const struct record *record)
 {
-	struct maas_transfer transfer = {.abort = ignore_abort};
+	struct maas_lend_transfer transfer = {.abort = ignore_abort};
 
-	if (maas_transfer_begin(world->f.lend, record->id, &transfer))
+	if (maas_lend_transfer_begin(world->f.lend, record->id, &transfer))
 		return;
 	CHECK(load_tag(&transfer) == 0);
 	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);
-	maas_transfer_end(world->f.lend, &transfer);
+	maas_lend_transfer_end(world->f.lend, &transfer);
 }
 
 static inline struct record *new_record(struct world *world, struct maas_slab_ref ref,
-					const struct maas_allocation *a)
+					const struct maas_lend_allocation *a)
 {
 	struct record *record = &world->records[atomic_fetch_add(&world->used, 1)];
 

@@ -36,21 +36,21 @@ static bool is_key_error(int rc)
 }
 
 static struct record *allocate_granted(struct actor *actor, uint32_t count,
-				       enum maas_lifetime lifetime, const char *request_id)
+				       enum maas_lend_lifetime lifetime, const char *request_id)
 {
 	struct world *world = actor->world;
 	uint32_t session = atomic_load(&world->last_session);
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = random_size(actor),
 		.count = count,
 		.session = world->sessions[session],
 		.lifetime = lifetime,
-		.ttl_s = lifetime == MAAS_LIFETIME_TTL,
+		.ttl_s = lifetime == MAAS_LEND_LIFETIME_TTL,
 		.request_id = request_id,
 	};
 	struct maas_slab_ref refs[4];
-	struct maas_grant grants[4];
-	struct maas_allocation a;
+	struct maas_lend_key grants[4];
+	struct maas_lend_allocation a;
 	struct record *first = NULL;
 	struct wait wait;
 	int rc;
@@ -58,8 +58,9 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 	if (!session)
 		return NULL;
 	sem_init(&wait.done, 0, 0);
-	rc = wait_for(&wait, maas_lend_allocate_granted(world->f.lend, &request, MAAS_ACCESS_WRITE,
-							refs, &a, grants, wait_done, &wait));
+	rc = wait_for(&wait,
+		      maas_lend_allocate_granted(world->f.lend, &request, MAAS_LEND_ACCESS_WRITE,
+						 refs, &a, grants, wait_done, &wait));
 	if (rc) {
 		CHECK(rc == -ENOSPC || (rc == -ENOTUNIQ && request_id) || is_key_error(rc));
 		return NULL;
@@ -80,7 +81,7 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 static void do_own_granted(struct actor *actor)
 {
 	uint32_t count = 1 + roll(actor, 4);
-	struct record *record = allocate_granted(actor, count, MAAS_LIFETIME_DELETE, NULL);
+	struct record *record = allocate_granted(actor, count, MAAS_LEND_LIFETIME_DELETE, NULL);
 
 	if (!record)
 		return;
@@ -99,7 +100,7 @@ static void do_request_granted(struct actor *actor)
 	struct record *record;
 
 	snprintf(id, sizeof(id), "keys-%u", number);
-	record = allocate_granted(actor, 1, MAAS_LIFETIME_TTL, id);
+	record = allocate_granted(actor, 1, MAAS_LEND_LIFETIME_TTL, id);
 	if (!record)
 		return;
 	if (!atomic_compare_exchange_strong(&world->keyed_answers[number], &expected, record->tag))
@@ -111,7 +112,7 @@ static void do_grant_shared(struct actor *actor)
 	struct world *world = actor->world;
 	uint32_t session = atomic_load(&world->last_session);
 	struct record *record = random_shared(actor);
-	struct maas_grant grant;
+	struct maas_lend_key grant;
 	struct wait wait;
 	int rc;
 
@@ -119,7 +120,8 @@ static void do_grant_shared(struct actor *actor)
 		return;
 	sem_init(&wait.done, 0, 0);
 	rc = wait_for(&wait, maas_lend_grant(world->f.lend, record->id, world->sessions[session],
-					     roll(actor, 8) ? MAAS_ACCESS_WRITE : MAAS_ACCESS_READ,
+					     roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
+							    : MAAS_LEND_ACCESS_READ,
 					     &grant, wait_done, &wait));
 	CHECK(!rc || is_key_error(rc));
 	if (!rc)

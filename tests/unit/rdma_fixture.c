@@ -118,15 +118,15 @@ void world_close(struct world *world)
 	assert_int_equal(fake_verbs_finish(), 0);
 }
 
-struct maas_key_stats world_stats(const struct world *world)
+struct maas_lend_key_stats world_stats(const struct world *world)
 {
-	struct maas_key_stats stats;
+	struct maas_lend_key_stats stats;
 
 	maas_rdma_key_ops.stats(world->rdma, &stats);
 	return stats;
 }
 
-uint64_t count_of(const struct maas_key_count *counts, const char *name)
+uint64_t count_of(const struct maas_lend_key_count *counts, const char *name)
 {
 	for (; counts->name; counts++)
 		if (strcmp(counts->name, name) == 0)
@@ -156,15 +156,17 @@ int told(struct told *told)
 void peer_session(struct world *world, struct peer *peer, const char *name)
 {
 	memset(peer, 0, sizeof(*peer));
-	assert_int_equal(maas_session_open(world->lend, name, 60, false, NULL, &peer->session), 0);
+	assert_int_equal(maas_lend_session_open(world->lend, name, 60, false, NULL, &peer->session),
+			 0);
 }
 
-struct maas_session_ref peer_ref(struct world *world, struct peer *peer)
+struct maas_lend_session_ref peer_ref(struct world *world, struct peer *peer)
 {
-	struct maas_session_ref ref;
+	struct maas_lend_session_ref ref;
 
-	assert_int_equal(maas_session_ticket(world->lend, peer->session.id, &peer->session), 0);
-	assert_int_equal(maas_ticket_redeem(world->lend, peer->session.ticket, &ref), 0);
+	assert_int_equal(maas_lend_session_ticket(world->lend, peer->session.id, &peer->session),
+			 0);
+	assert_int_equal(maas_lend_ticket_redeem(world->lend, peer->session.ticket, &ref), 0);
 	return ref;
 }
 
@@ -348,13 +350,13 @@ int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint64_t addr, uint32
 	return (int)wc.status;
 }
 
-int peer_write(struct peer *peer, const struct maas_grant *grant)
+int peer_write(struct peer *peer, const struct maas_lend_key *grant)
 {
 	return peer_run(peer, IBV_WR_RDMA_WRITE, grant->addr, grant->rkey,
 			(uint32_t)grant->len_bytes);
 }
 
-int peer_read(struct peer *peer, const struct maas_grant *grant)
+int peer_read(struct peer *peer, const struct maas_lend_key *grant)
 {
 	return peer_run(peer, IBV_WR_RDMA_READ, grant->addr, grant->rkey,
 			(uint32_t)grant->len_bytes);
@@ -362,24 +364,24 @@ int peer_read(struct peer *peer, const struct maas_grant *grant)
 
 /* ---- lending */
 
-struct maas_allocation world_allocate(struct world *world, uint64_t size_bytes)
+struct maas_lend_allocation world_allocate(struct world *world, uint64_t size_bytes)
 {
-	const struct maas_alloc_request request = {.size_bytes = size_bytes, .count = 1};
-	struct maas_allocation allocation = {0};
+	const struct maas_lend_alloc_request request = {.size_bytes = size_bytes, .count = 1};
+	struct maas_lend_allocation allocation = {0};
 	struct maas_slab_ref ref;
 
 	assert_int_equal(maas_lend_allocate(world->lend, &request, &ref, &allocation), 0);
 	return allocation;
 }
 
-int ask_grant(struct world *world, const struct peer *peer, const char *id, enum maas_access access,
-	      struct maas_grant *ret_grant, struct told *told)
+int ask_grant(struct world *world, const struct peer *peer, const char *id,
+	      enum maas_lend_access access, struct maas_lend_key *ret_grant, struct told *told)
 {
 	return maas_lend_grant(world->lend, id, peer->session.id, access, ret_grant, tell, told);
 }
 
-int get_grant(struct world *world, const struct peer *peer, const char *id, enum maas_access access,
-	      struct maas_grant *ret_grant)
+int get_grant(struct world *world, const struct peer *peer, const char *id,
+	      enum maas_lend_access access, struct maas_lend_key *ret_grant)
 {
 	struct told end = {0};
 	int r = ask_grant(world, peer, id, access, ret_grant, &end);
@@ -398,7 +400,7 @@ int free_it(struct world *world, const char *id)
 int end_session(struct world *world, const struct peer *peer)
 {
 	struct told end = {0};
-	int r = maas_session_end(world->lend, peer->session.id, tell, &end);
+	int r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }

@@ -52,9 +52,9 @@ void world_open(struct world *world, const struct fake_rules *rules, enum maas_r
 void world_end(struct world *world);
 void world_close(struct world *world);
 
-struct maas_key_stats world_stats(const struct world *world);
+struct maas_lend_key_stats world_stats(const struct world *world);
 /* 0 where nothing of that name was counted. */
-uint64_t count_of(const struct maas_key_count *counts, const char *name);
+uint64_t count_of(const struct maas_lend_key_count *counts, const char *name);
 /* Waits for what has to come: asserts that it does, within ten seconds of the real clock. */
 #define AWAIT(condition)                                                                           \
 	do {                                                                                       \
@@ -79,7 +79,7 @@ int told(struct told *told);
 /* ---- clients */
 
 struct peer {
-	struct maas_session_info session;
+	struct maas_lend_session_info session;
 	struct rdma_event_channel *events;
 	struct rdma_cm_id *id;
 	struct ibv_pd *pd;
@@ -102,7 +102,7 @@ int peer_dial_with(struct world *world, struct peer *peer, const void *data, siz
 /* With the session's ticket. */
 int peer_dial(struct world *world, struct peer *peer);
 /* As the server knows it. Spends its ticket. */
-struct maas_session_ref peer_ref(struct world *world, struct peer *peer);
+struct maas_lend_session_ref peer_ref(struct world *world, struct peer *peer);
 /* Both, and it has to succeed. */
 void peer_open(struct world *world, struct peer *peer, const char *name);
 /* The next event, and its type; waits. */
@@ -113,17 +113,17 @@ void peer_close(struct peer *peer);
 /* The status of one operation of `len` bytes. */
 int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint64_t addr, uint32_t rkey,
 	     uint32_t len);
-int peer_write(struct peer *peer, const struct maas_grant *grant);
-int peer_read(struct peer *peer, const struct maas_grant *grant);
+int peer_write(struct peer *peer, const struct maas_lend_key *grant);
+int peer_read(struct peer *peer, const struct maas_lend_key *grant);
 
 /* ---- what a peer is lent */
 
-struct maas_allocation world_allocate(struct world *world, uint64_t size_bytes);
+struct maas_lend_allocation world_allocate(struct world *world, uint64_t size_bytes);
 /* Starts; or waits, and returns its end. */
-int ask_grant(struct world *world, const struct peer *peer, const char *id, enum maas_access access,
-	      struct maas_grant *ret_grant, struct told *told);
-int get_grant(struct world *world, const struct peer *peer, const char *id, enum maas_access access,
-	      struct maas_grant *ret_grant);
+int ask_grant(struct world *world, const struct peer *peer, const char *id,
+	      enum maas_lend_access access, struct maas_lend_key *ret_grant, struct told *told);
+int get_grant(struct world *world, const struct peer *peer, const char *id,
+	      enum maas_lend_access access, struct maas_lend_key *ret_grant);
 /* Waits for the end of a free. */
 int free_it(struct world *world, const char *id);
 int end_session(struct world *world, const struct peer *peer);

@@ -152,7 +152,7 @@ unsigned long lan_live_slabs(void)
 
 unsigned long lan_grants(void)
 {
-	struct maas_key_stats stats;
+	struct maas_lend_key_stats stats;
 
 	maas_rdma_key_ops.stats(lan.rdma, &stats);
 	return stats.grants;
@@ -206,5 +206,5 @@ void lan_end_session(const char *session)
 {
 	struct told told = {0};
 
-	expect_end(&told, maas_session_end(lan.lend, session, tell, &told));
+	expect_end(&told, maas_lend_session_end(lan.lend, session, tell, &told));
 }

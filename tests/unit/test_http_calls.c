@@ -178,8 +178,8 @@ static void allocate__request_id_repeats_the_answer(void **state)
 static void allocate_many(void)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	struct maas_alloc_request request = {.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH};
-	struct maas_allocation first;
+	struct maas_lend_alloc_request request = {.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH};
+	struct maas_lend_allocation first;
 	char name[32];
 
 	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {

@@ -24,7 +24,7 @@ static void json_allocate__all_fields(void **state)
 	assert_int_equal(body.size_bytes, 102400);
 	assert_int_equal(body.count, 10000);
 	assert_int_equal(body.ttl_s, 9);
-	assert_int_equal(body.lifetime, MAAS_LIFETIME_TTL);
+	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_TTL);
 	assert_string_equal(body.session, ID);
 	assert_string_equal(body.owner, "a/b");
 	assert_string_equal(body.request_id, "r 1");
@@ -39,14 +39,14 @@ static void json_allocate__lifetimes(void **state)
 	(void)state;
 	text = "{\"size_bytes\":1}";
 	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
-	assert_int_equal(body.lifetime, MAAS_LIFETIME_DELETE);
+	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_DELETE);
 	assert_int_equal(body.count, 0);
 	text = "{\"size_bytes\":1,\"ttl_seconds\":5}";
 	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
-	assert_int_equal(body.lifetime, MAAS_LIFETIME_TTL);
+	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_TTL);
 	text = "{\"size_bytes\":1,\"lifetime\":\"session\",\"session\":\"" ID "\"}";
 	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
-	assert_int_equal(body.lifetime, MAAS_LIFETIME_SESSION);
+	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_SESSION);
 }
 
 struct refusal {
@@ -129,12 +129,12 @@ static void json_allocate__access(void **state)
 {
 	static const struct {
 		const char *field;
-		enum maas_access access;
+		enum maas_lend_access access;
 	} cases[] = {
-		{"", MAAS_ACCESS_WRITE},
-		{",\"access\":\"rw\"", MAAS_ACCESS_WRITE},
-		{",\"access\":\"r\"", MAAS_ACCESS_READ},
-		{",\"access\":\"none\"", MAAS_ACCESS_NONE},
+		{"", MAAS_LEND_ACCESS_WRITE},
+		{",\"access\":\"rw\"", MAAS_LEND_ACCESS_WRITE},
+		{",\"access\":\"r\"", MAAS_LEND_ACCESS_READ},
+		{",\"access\":\"none\"", MAAS_LEND_ACCESS_NONE},
 	};
 
 	(void)state;
@@ -232,10 +232,10 @@ static void json_grant__forms(void **state)
 	(void)state;
 	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
 	assert_string_equal(body.session, "s");
-	assert_int_equal(body.access, MAAS_ACCESS_WRITE);
+	assert_int_equal(body.access, MAAS_LEND_ACCESS_WRITE);
 	text = "{\"session\":\"s\",\"access\":\"r\"}";
 	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
-	assert_int_equal(body.access, MAAS_ACCESS_READ);
+	assert_int_equal(body.access, MAAS_LEND_ACCESS_READ);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		assert_int_equal(maas_http_json_grant(bad[i], strlen(bad[i]), &body, &fault),
 				 -EINVAL);

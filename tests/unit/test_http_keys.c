@@ -62,11 +62,11 @@ static void allocate__with_key(void **state)
 	(void)state;
 	assert_int_equal(json_object_size(json), 6);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 1);
-	assert_int_equal(keys.keys[0].access, MAAS_ACCESS_WRITE);
+	assert_int_equal(keys.keys[0].access, MAAS_LEND_ACCESS_WRITE);
 	json_decref(json);
 	json = http_json(&f, "POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 2);
-	assert_int_equal(keys.keys[1].access, MAAS_ACCESS_READ);
+	assert_int_equal(keys.keys[1].access, MAAS_LEND_ACCESS_READ);
 	json_decref(json);
 }
 

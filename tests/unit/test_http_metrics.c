@@ -157,7 +157,7 @@ static void metrics__without_keys(void **state)
 
 static void set_key_stats(void)
 {
-	struct maas_key_stats stats = {
+	struct maas_lend_key_stats stats = {
 		.state = "active",
 		.connecting = 1,
 		.connected = 2,
@@ -165,7 +165,7 @@ static void set_key_stats(void)
 		.registered_bytes = 4096,
 		.wanted_bytes = 8192,
 		.bind = {.buckets = {5, 6}, .sum_ns = 1500000000},
-		.revoke = {.buckets = {[MAAS_KEY_BUCKETS] = 9}, .sum_ns = 18000000000},
+		.revoke = {.buckets = {[MAAS_LEND_KEY_BUCKETS] = 9}, .sum_ns = 18000000000},
 		.errors = {{"REM_ACCESS_ERR", 4}, {"RETRY_EXC_ERR", 0}},
 		.rejects = {{"ticket", 7}},
 	};
@@ -200,10 +200,10 @@ static void metrics__keys(void **state)
 	fetch(&a);
 	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
 	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
-		 (double)maas_key_bounds_ns[0] / 1e9);
+		 (double)maas_lend_key_bounds_ns[0] / 1e9);
 	assert_true(value_of(&a, series) == 5);
 	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
-		 (double)maas_key_bounds_ns[1] / 1e9);
+		 (double)maas_lend_key_bounds_ns[1] / 1e9);
 	assert_true(value_of(&a, series) == 11);
 	http_answer_fini(&a);
 	http_keys_set(&keys, stats.state, "failed");

@@ -44,26 +44,26 @@ static void allocate_granted__done_may_come_before_the_call_returns(void **state
 
 static void allocate_granted__refuses_before_it_allocates(void **state)
 {
-	struct maas_alloc_request request = {.size_bytes = 100, .count = 1};
+	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1};
 	struct fixture without = fixture_open(POOL_BYTES, NULL, NULL);
 	struct answer answer;
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -EINVAL);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer), -EINVAL);
 	request.session = "00000000-0000-8000-8000-000000000000";
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -ESRCH);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
 	request.session = g.session.id;
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_NONE, &answer), -EINVAL);
-	assert_int_equal(maas_lend_allocate_granted(without.lend, &request, MAAS_ACCESS_WRITE,
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_NONE, &answer), -EINVAL);
+	assert_int_equal(maas_lend_allocate_granted(without.lend, &request, MAAS_LEND_ACCESS_WRITE,
 						    answer.refs, &answer.first, answer.grants, tell,
 						    &answer.told),
 			 -EOPNOTSUPP);
 	g.keys.unconnected = true;
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -ENOTCONN);
-	assert_int_equal(maas_session_end(g.f.lend, g.session.id, NULL, NULL), 0);
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -ESRCH);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer), -ENOTCONN);
+	assert_int_equal(maas_lend_session_end(g.f.lend, g.session.id, NULL, NULL), 0);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
 	assert_int_equal(answer.told.calls, 0);
 	assert_int_equal(g.keys.grants, 0);
 	expect_nothing(&g);
@@ -139,20 +139,22 @@ static void allocate_granted__whose_slab_is_freed_meanwhile(void **state)
 
 static void allocate_granted__whose_session_ends_meanwhile(void **state)
 {
-	const enum maas_lifetime lifetimes[] = {MAAS_LIFETIME_DELETE, MAAS_LIFETIME_SESSION};
+	const enum maas_lend_lifetime lifetimes[] = {MAAS_LEND_LIFETIME_DELETE,
+						     MAAS_LEND_LIFETIME_SESSION};
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lifetimes); i++) {
 		struct told ended = {0};
 		struct answer answer;
 		struct granting g;
-		struct maas_alloc_request request = {
+		struct maas_lend_alloc_request request = {
 			.size_bytes = 100, .count = 2, .lifetime = lifetimes[i]};
 
 		open_granting(&g);
 		request.session = g.session.id;
-		assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -EINPROGRESS);
-		assert_int_equal(maas_session_end(g.f.lend, g.session.id, tell, &ended),
+		assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer),
+				 -EINPROGRESS);
+		assert_int_equal(maas_lend_session_end(g.f.lend, g.session.id, tell, &ended),
 				 -EINPROGRESS);
 		assert_true(fake_keys_finish(&g.keys, -ENOTCONN));
 		expect_status(&answer, -ENOTCONN);
@@ -192,32 +194,32 @@ static void allocate_granted__wants_its_memory_first(void **state)
 
 /* ---- to what is there ------------------------------------------------------------------------ */
 
-static int grant(struct granting *g, const struct maas_allocation *a, enum maas_access access,
-		 struct maas_grant *ret_grant, struct told *told)
+static int grant(struct granting *g, const struct maas_lend_allocation *a,
+		 enum maas_lend_access access, struct maas_lend_key *ret_grant, struct told *told)
 {
 	return maas_lend_grant(g->f.lend, a->id, g->session.id, access, ret_grant, tell, told);
 }
 
 static void grant__to_an_allocation_of_another(void **state)
 {
-	struct maas_grant keys[2] = {0};
+	struct maas_lend_key keys[2] = {0};
 	struct told told = {0};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
 	a = allocate_plain(&g.f);
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_READ, &keys[0], &told), -EINPROGRESS);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_READ, &keys[0], &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&g.keys, 0));
 	assert_int_equal(told.status, 0);
 	assert_int_equal(keys[0].len_bytes, 100);
 	g.keys.immediate = true;
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_READ, &keys[1], &told), -EINPROGRESS);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_READ, &keys[1], &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 2);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(keys[0].rkey, keys[1].rkey);
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_WRITE, &keys[1], &told), -EINPROGRESS);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_WRITE, &keys[1], &told), -EINPROGRESS);
 	assert_int_equal(told.status, -EEXIST);
 	close_granting(&g);
 }
@@ -225,27 +227,28 @@ static void grant__to_an_allocation_of_another(void **state)
 static void grant__refuses(void **state)
 {
 	struct fixture without = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a;
-	struct maas_grant key;
+	struct maas_lend_allocation a;
+	struct maas_lend_key key;
 	struct told told = {0};
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
 	a = allocate_plain(&g.f);
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_NONE, &key, &told), -EINVAL);
-	assert_int_equal(maas_lend_grant(g.f.lend, a.id, "?", MAAS_ACCESS_READ, &key, tell, &told),
-			 -ESRCH);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_NONE, &key, &told), -EINVAL);
 	assert_int_equal(
-		maas_lend_grant(g.f.lend, "?", g.session.id, MAAS_ACCESS_READ, &key, tell, &told),
-		-ENOENT);
-	assert_int_equal(maas_lend_grant(without.lend, a.id, g.session.id, MAAS_ACCESS_READ, &key,
+		maas_lend_grant(g.f.lend, a.id, "?", MAAS_LEND_ACCESS_READ, &key, tell, &told),
+		-ESRCH);
+	assert_int_equal(maas_lend_grant(g.f.lend, "?", g.session.id, MAAS_LEND_ACCESS_READ, &key,
 					 tell, &told),
+			 -ENOENT);
+	assert_int_equal(maas_lend_grant(without.lend, a.id, g.session.id, MAAS_LEND_ACCESS_READ,
+					 &key, tell, &told),
 			 -EOPNOTSUPP);
 	g.keys.start_error = -ENOTCONN;
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_READ, &key, &told), -ENOTCONN);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOTCONN);
 	assert_int_equal(free_now(&g.f, &a), 0);
-	assert_int_equal(grant(&g, &a, MAAS_ACCESS_READ, &key, &told), -ENOENT);
+	assert_int_equal(grant(&g, &a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOENT);
 	assert_int_equal(told.calls, 0);
 	fixture_close(&without);
 	close_granting(&g);
@@ -253,21 +256,21 @@ static void grant__refuses(void **state)
 
 static void ungrant__ends_one_sessions_key(void **state)
 {
-	struct maas_session_info other;
+	struct maas_lend_session_info other;
 	struct answer answer;
 	struct told told = {0};
-	struct maas_grant key;
+	struct maas_lend_key key;
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
 	g.keys.immediate = true;
 	assert_int_equal(ask(&g, 1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
+	assert_int_equal(maas_lend_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
 	assert_int_equal(maas_lend_ungrant(g.f.lend, answer.first.id, other.id, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(told.status, -ENOENT);
-	assert_int_equal(maas_lend_grant(g.f.lend, answer.first.id, other.id, MAAS_ACCESS_READ,
+	assert_int_equal(maas_lend_grant(g.f.lend, answer.first.id, other.id, MAAS_LEND_ACCESS_READ,
 					 &key, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(fake_keys_count(&g.keys, answer.refs[0]), 2);
@@ -283,7 +286,7 @@ static void ungrant__refuses(void **state)
 {
 	struct fixture without = fixture_open(POOL_BYTES, NULL, NULL);
 	struct told told = {0};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct granting g;
 
 	(void)state;
@@ -301,9 +304,9 @@ static void ungrant__refuses(void **state)
 
 static void free__kills_the_keys_of_all_sessions(void **state)
 {
-	struct maas_session_info other;
+	struct maas_lend_session_info other;
 	struct answer answer;
-	struct maas_grant key;
+	struct maas_lend_key key;
 	struct told told = {0};
 	struct granting g;
 
@@ -311,8 +314,8 @@ static void free__kills_the_keys_of_all_sessions(void **state)
 	open_granting(&g);
 	g.keys.immediate = true;
 	assert_int_equal(ask(&g, 1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
-	assert_int_equal(maas_lend_grant(g.f.lend, answer.first.id, other.id, MAAS_ACCESS_READ,
+	assert_int_equal(maas_lend_session_open(g.f.lend, "other", 60, false, NULL, &other), 0);
+	assert_int_equal(maas_lend_grant(g.f.lend, answer.first.id, other.id, MAAS_LEND_ACCESS_READ,
 					 &key, tell, &told),
 			 -EINPROGRESS);
 	g.keys.immediate = false;
@@ -328,19 +331,19 @@ static void free__kills_the_keys_of_all_sessions(void **state)
 
 static void probe__of_a_session_whose_lease_is_late(void **state)
 {
-	struct maas_session_ref number;
-	struct maas_session_info info;
+	struct maas_lend_session_ref number;
+	struct maas_lend_session_info info;
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
-	assert_int_equal(maas_ticket_redeem(g.f.lend, g.session.ticket, &number), 0);
+	assert_int_equal(maas_lend_ticket_redeem(g.f.lend, g.session.ticket, &number), 0);
 	pass_ms(&g.f, 39000);
 	assert_int_equal(g.keys.probes, 0);
 	pass_ms(&g.f, 5000);
 	assert_in_range(g.keys.probes, 3, 5);
 	assert_memory_equal(&g.keys.probed, &number, sizeof(number));
-	assert_int_equal(maas_session_renew(g.f.lend, g.session.id, 0, &info), 0);
+	assert_int_equal(maas_lend_session_renew(g.f.lend, g.session.id, 0, &info), 0);
 	g.keys.probes = 0;
 	pass_ms(&g.f, 39000);
 	assert_int_equal(g.keys.probes, 0);
@@ -350,8 +353,8 @@ static void probe__of_a_session_whose_lease_is_late(void **state)
 static void stats__are_those_of_the_keys(void **state)
 {
 	struct fixture without = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_key_address address;
-	struct maas_key_stats stats;
+	struct maas_lend_key_address address;
+	struct maas_lend_key_stats stats;
 	struct answer answer;
 	struct granting g;
 
@@ -366,8 +369,8 @@ static void stats__are_those_of_the_keys(void **state)
 	assert_int_equal(address.port, 4711);
 	assert_false(maas_lend_key_stats(without.lend, &stats));
 	assert_false(maas_lend_key_address(without.lend, NULL, &address));
-	for (int i = 1; i < MAAS_KEY_BUCKETS; i++)
-		assert_true(maas_key_bounds_ns[i - 1] < maas_key_bounds_ns[i]);
+	for (int i = 1; i < MAAS_LEND_KEY_BUCKETS; i++)
+		assert_true(maas_lend_key_bounds_ns[i - 1] < maas_lend_key_bounds_ns[i]);
 	fixture_close(&without);
 	close_granting(&g);
 }

@@ -42,7 +42,7 @@ static void replay__that_gets_no_keys_takes_nothing_back(void **state)
 
 static void replay__with_other_access_is_another_request(void **state)
 {
-	struct maas_alloc_request request = {.size_bytes = 100, .count = 1, .request_id = "r"};
+	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1, .request_id = "r"};
 	struct answer answer;
 	struct granting g;
 
@@ -50,8 +50,8 @@ static void replay__with_other_access_is_another_request(void **state)
 	open_granting(&g);
 	g.keys.immediate = true;
 	request.session = g.session.id;
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_WRITE, &answer), -EINPROGRESS);
-	assert_int_equal(ask_as(&g, &request, MAAS_ACCESS_READ, &answer), -ENOTUNIQ);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
+	assert_int_equal(ask_as(&g, &request, MAAS_LEND_ACCESS_READ, &answer), -ENOTUNIQ);
 	assert_int_equal(maas_lend_allocate(g.f.lend, &request, answer.refs, &answer.first),
 			 -ENOTUNIQ);
 	close_granting(&g);
@@ -128,11 +128,11 @@ static void void_request__is_forgotten_in_its_turn(void **state)
 
 static void pass_awake(struct granting *g, unsigned int seconds)
 {
-	struct maas_session_info info;
+	struct maas_lend_session_info info;
 
 	for (unsigned int i = 0; i < seconds; i += 30) {
 		pass_ms(&g->f, 30000);
-		assert_int_equal(maas_session_renew(g->f.lend, g->session.id, 0, &info), 0);
+		assert_int_equal(maas_lend_session_renew(g->f.lend, g->session.id, 0, &info), 0);
 	}
 }
 
@@ -164,8 +164,8 @@ static void twin__of_a_request_that_was_forgotten(void **state)
 static void replay__of_a_batch_whose_list_is_gone(void **state)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	struct maas_alloc_request large = {.size_bytes = 64, .count = MAAS_SLAB_MAX_BATCH};
-	struct maas_allocation a;
+	struct maas_lend_alloc_request large = {.size_bytes = 64, .count = MAAS_SLAB_MAX_BATCH};
+	struct maas_lend_allocation a;
 	struct answer answer;
 	struct granting g;
 	char name[32];

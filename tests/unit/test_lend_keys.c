@@ -24,14 +24,14 @@ static void close_keyed(struct keyed *k)
 	fixture_close(&k->f);
 }
 
-static int try_whole(struct keyed *k, const struct maas_session_info *session, bool granted,
-		     struct maas_allocation *ret)
+static int try_whole(struct keyed *k, const struct maas_lend_session_info *session, bool granted,
+		     struct maas_lend_allocation *ret)
 {
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 1,
 		.session = session ? session->id : NULL,
-		.lifetime = session ? MAAS_LIFETIME_SESSION : MAAS_LIFETIME_DELETE,
+		.lifetime = session ? MAAS_LEND_LIFETIME_SESSION : MAAS_LEND_LIFETIME_DELETE,
 	};
 	struct maas_slab_ref ref;
 	int rc = maas_lend_allocate(k->f.lend, &request, &ref, ret);
@@ -43,14 +43,14 @@ static int try_whole(struct keyed *k, const struct maas_session_info *session, b
 
 static int try_again(struct keyed *k)
 {
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	return try_whole(k, NULL, false, &a);
 }
 
 static void free__without_a_key_is_done_at_once(void **state)
 {
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
@@ -66,7 +66,7 @@ static void free__without_a_key_is_done_at_once(void **state)
 
 static void free__waits_for_the_key(void **state)
 {
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
@@ -86,7 +86,7 @@ static void free__waits_for_the_key(void **state)
 
 static void free__done_may_come_before_the_call_returns(void **state)
 {
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
@@ -104,24 +104,24 @@ static void free__done_may_come_before_the_call_returns(void **state)
 static void free__waits_for_both(void **state)
 {
 	for (int keys_first = 0; keys_first < 2; keys_first++) {
-		struct maas_transfer transfer = {0};
-		struct maas_allocation a;
+		struct maas_lend_transfer transfer = {0};
+		struct maas_lend_allocation a;
 		struct told told = {0};
 		struct keyed k;
 
 		(void)state;
 		open_keyed(&k);
 		assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-		assert_int_equal(maas_transfer_begin(k.f.lend, a.id, &transfer), 0);
+		assert_int_equal(maas_lend_transfer_begin(k.f.lend, a.id, &transfer), 0);
 		assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
 		if (keys_first)
 			assert_true(fake_keys_finish(&k.keys, 0));
 		else
-			maas_transfer_end(k.f.lend, &transfer);
+			maas_lend_transfer_end(k.f.lend, &transfer);
 		assert_int_equal(told.calls, 0);
 		assert_int_equal(try_again(&k), -ENOSPC);
 		if (keys_first)
-			maas_transfer_end(k.f.lend, &transfer);
+			maas_lend_transfer_end(k.f.lend, &transfer);
 		else
 			assert_true(fake_keys_finish(&k.keys, 0));
 		assert_int_equal(told.calls, 1);
@@ -132,18 +132,18 @@ static void free__waits_for_both(void **state)
 
 static void free__without_a_key_waits_for_transfers(void **state)
 {
-	struct maas_transfer transfer = {0};
-	struct maas_allocation a;
+	struct maas_lend_transfer transfer = {0};
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
 	assert_int_equal(try_whole(&k, NULL, false, &a), 0);
-	assert_int_equal(maas_transfer_begin(k.f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(k.f.lend, a.id, &transfer), 0);
 	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 0);
-	maas_transfer_end(k.f.lend, &transfer);
+	maas_lend_transfer_end(k.f.lend, &transfer);
 	assert_int_equal(told.calls, 1);
 	close_keyed(&k);
 }
@@ -154,7 +154,7 @@ static void quarantine__when_a_key_is_not_confirmed(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(start_errors); i++) {
-		struct maas_allocation a;
+		struct maas_lend_allocation a;
 		struct told told = {0};
 		struct keyed k;
 
@@ -184,7 +184,7 @@ static void quarantine__when_a_key_is_not_confirmed(void **state)
 
 static void quarantine__retry_may_take_its_time(void **state)
 {
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct keyed k;
 
 	(void)state;
@@ -206,45 +206,45 @@ static void quarantine__retry_may_take_its_time(void **state)
 
 static void session__ends_its_connection_first(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct told told = {0};
-	struct maas_session_ref number = {99, 99};
+	struct maas_lend_session_ref number = {99, 99};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, true, NULL, &s), 0);
-	assert_int_equal(maas_ticket_redeem(k.f.lend, s.ticket, &number), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, true, NULL, &s), 0);
+	assert_int_equal(maas_lend_ticket_redeem(k.f.lend, s.ticket, &number), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(k.keys.session_ends, 1);
 	assert_int_equal(k.keys.revokes, 0);
 	assert_int_equal(k.keys.under_way[0].session.index, number.index);
 	assert_int_equal(k.keys.under_way[0].session.generation, number.generation);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), -EEXIST);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), -EEXIST);
 	assert_true(fake_keys_finish(&k.keys, 0));
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_false(exists(&k.f, &a));
 	assert_int_equal(try_again(&k), 0);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	close_keyed(&k);
 }
 
 /* The connection does not die in time: the slab is kept back, the caller is told. */
 static void session__whose_connection_cannot_be_ended(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
 	assert_int_equal(told.calls, 0);
 	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
@@ -259,14 +259,14 @@ static void session__whose_connection_cannot_be_ended(void **state)
 
 static void session__without_slabs_tells_that_its_connection_lives(void **state)
 {
-	struct maas_session_info s;
+	struct maas_lend_session_info s;
 	struct told told = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, -ETIMEDOUT);
@@ -276,18 +276,18 @@ static void session__without_slabs_tells_that_its_connection_lives(void **state)
 /* The connection has ended well, but another session's key to the slab lives on. */
 static void session__tells_that_a_slab_was_kept_back(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	k.keys.unconnected = true;
 	k.keys.start_error = -EIO;
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, -ETIMEDOUT);
 	assert_int_equal(quarantined_bytes(&k.f), 65536);
@@ -296,19 +296,19 @@ static void session__tells_that_a_slab_was_kept_back(void **state)
 
 static void session__waits_for_a_free_that_is_under_way(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct told freed = {0};
 	struct told ended = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &freed), -EINPROGRESS);
 	k.keys.start_error = -EALREADY;
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &ended), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &ended), -EINPROGRESS);
 	assert_int_equal(ended.calls, 0);
 	assert_true(fake_keys_finish(&k.keys, 0));
 	assert_int_equal(freed.calls, 1);
@@ -319,17 +319,17 @@ static void session__waits_for_a_free_that_is_under_way(void **state)
 
 static void session__without_a_connection_ends_at_once(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct told told = {0};
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
 	k.keys.start_error = -EALREADY;
-	assert_int_equal(maas_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, false, &a), 0);
-	assert_int_equal(maas_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(try_again(&k), 0);
@@ -338,13 +338,13 @@ static void session__without_a_connection_ends_at_once(void **state)
 
 static void session__lapses_in_the_same_order(void **state)
 {
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct keyed k;
 
 	(void)state;
 	open_keyed(&k);
-	assert_int_equal(maas_session_open(k.f.lend, "s", 2, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 2, false, NULL, &s), 0);
 	assert_int_equal(try_whole(&k, &s, true, &a), 0);
 	pass_ms(&k.f, 2000);
 	assert_int_equal(k.keys.session_ends, 1);

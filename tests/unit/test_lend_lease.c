@@ -7,11 +7,11 @@
 static void allocate__describes(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a;
-	struct maas_allocation found;
+	struct maas_lend_allocation a;
+	struct maas_lend_allocation found;
 
 	(void)state;
-	a = ALLOCATE(&f, .size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LIFETIME_TTL,
+	a = ALLOCATE(&f, .size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL,
 		     .ttl_s = 60);
 	assert_int_equal(a.size_bytes, 100);
 	assert_int_equal(a.actual_size_bytes, 1024);
@@ -22,7 +22,7 @@ static void allocate__describes(void **state)
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 	assert_string_equal(found.id, a.id);
 	assert_int_equal(found.actual_size_bytes, 1024);
-	assert_int_equal(found.lifetime, MAAS_LIFETIME_TTL);
+	assert_int_equal(found.lifetime, MAAS_LEND_LIFETIME_TTL);
 	assert_int_equal(found.age_s, 2);
 	assert_int_equal(found.ttl_s, 60);
 	assert_int_equal(found.lease_s, 58);
@@ -37,8 +37,8 @@ static void allocate__every_class_is_named_as_the_slab_has_it(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
-		struct maas_allocation a = ALLOCATE(&f, .size_bytes = sizes[i]);
-		struct maas_allocation found;
+		struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = sizes[i]);
+		struct maas_lend_allocation found;
 
 		assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 		assert_int_equal(found.size_bytes, sizes[i]);
@@ -51,18 +51,18 @@ static void allocate__refuses(void **state)
 {
 	char long_name[MAAS_LEND_NAME_BYTES + 1];
 	char long_id[MAAS_LEND_REQUEST_ID + 1];
-	const struct maas_alloc_request bad[] = {
+	const struct maas_lend_alloc_request bad[] = {
 		{.size_bytes = 0, .count = 1},
 		{.size_bytes = 1, .count = 0},
 		{.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH + 1},
 		{.size_bytes = 1, .count = 1, .ttl_s = 1},
-		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LIFETIME_TTL},
+		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LEND_LIFETIME_TTL},
 		{.size_bytes = 1,
 		 .count = 1,
-		 .lifetime = MAAS_LIFETIME_TTL,
+		 .lifetime = MAAS_LEND_LIFETIME_TTL,
 		 .ttl_s = MAAS_LEND_MAX_TTL_S + 1},
-		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LIFETIME_SESSION},
-		{.size_bytes = 1, .count = 1, .lifetime = (enum maas_lifetime)9},
+		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LEND_LIFETIME_SESSION},
+		{.size_bytes = 1, .count = 1, .lifetime = (enum maas_lend_lifetime)9},
 		{.size_bytes = 1, .count = 1, .owner = ""},
 		{.size_bytes = 1, .count = 1, .owner = "a b"},
 		{.size_bytes = 1, .count = 1, .owner = long_name},
@@ -70,9 +70,9 @@ static void allocate__refuses(void **state)
 		{.size_bytes = 1, .count = 1, .request_id = long_id},
 	};
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
-	struct maas_alloc_request request = {.size_bytes = 65537, .count = 1};
+	struct maas_lend_alloc_request request = {.size_bytes = 65537, .count = 1};
 
 	(void)state;
 	memset(long_name, 'n', sizeof(long_name));
@@ -89,8 +89,8 @@ static void allocate__refuses(void **state)
 static void free__once(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = allocate_plain(&f);
-	struct maas_allocation found;
+	struct maas_lend_allocation a = allocate_plain(&f);
+	struct maas_lend_allocation found;
 
 	(void)state;
 	assert_int_equal(free_now(&f, &a), 0);
@@ -104,9 +104,9 @@ static void free__once(void **state)
 static void lease__lapses_at_its_end_and_not_before(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation plain = allocate_plain(&f);
-	struct maas_allocation a;
-	struct maas_allocation b;
+	struct maas_lend_allocation plain = allocate_plain(&f);
+	struct maas_lend_allocation a;
+	struct maas_lend_allocation b;
 
 	(void)state;
 	a = allocate_ttl(&f, 10);
@@ -129,8 +129,8 @@ static void lease__lapses_at_its_end_and_not_before(void **state)
 static void lease__longer_than_the_wheel(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = allocate_ttl(&f, 3 * 4096 + 7);
-	struct maas_allocation b = allocate_ttl(&f, 7);
+	struct maas_lend_allocation a = allocate_ttl(&f, 3 * 4096 + 7);
+	struct maas_lend_allocation b = allocate_ttl(&f, 7);
 
 	(void)state;
 	pass_ms(&f, 7000);
@@ -146,12 +146,12 @@ static void lease__longer_than_the_wheel(void **state)
 static void lease__is_extended_by_what_housekeeping_missed(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info session;
-	struct maas_allocation a;
-	struct maas_allocation found;
+	struct maas_lend_session_info session;
+	struct maas_lend_allocation a;
+	struct maas_lend_allocation found;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &session), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), 0);
 	a = allocate_ttl(&f, 10);
 	pass_ms(&f, 5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);
@@ -160,21 +160,21 @@ static void lease__is_extended_by_what_housekeeping_missed(void **state)
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 	assert_int_equal(found.lease_s, 5);
 	assert_int_equal(found.age_s, 65);
-	assert_int_equal(maas_session_get(f.lend, session.id, &session), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), 0);
 	pass_ms(&f, 4800);
 	assert_true(exists(&f, &a));
 	pass_ms(&f, 100);
 	assert_false(exists(&f, &a));
-	assert_int_equal(maas_session_get(f.lend, session.id, &session), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), -ENOENT);
 	fixture_close(&f);
 }
 
 static void renew__starts_anew(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation plain = allocate_plain(&f);
-	struct maas_allocation a = allocate_ttl(&f, 10);
-	struct maas_allocation found;
+	struct maas_lend_allocation plain = allocate_plain(&f);
+	struct maas_lend_allocation a = allocate_ttl(&f, 10);
+	struct maas_lend_allocation found;
 
 	(void)state;
 	pass_ms(&f, 9000);
@@ -203,11 +203,11 @@ static void renew__starts_anew(void **state)
 static void lease__ends_with_its_allocation(void **state)
 {
 	struct fixture f = fixture_open(65536, NULL, NULL);
-	struct maas_allocation a;
-	struct maas_allocation b;
+	struct maas_lend_allocation a;
+	struct maas_lend_allocation b;
 
 	(void)state;
-	a = ALLOCATE(&f, .size_bytes = 65536, .lifetime = MAAS_LIFETIME_TTL, .ttl_s = 5);
+	a = ALLOCATE(&f, .size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5);
 	assert_int_equal(free_now(&f, &a), 0);
 	b = ALLOCATE(&f, .size_bytes = 65536);
 	pass_ms(&f, 10000);
@@ -219,14 +219,14 @@ static void lease__ends_with_its_allocation(void **state)
 static void batch__lapses_as_a_whole(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = 1000,
-		.lifetime = MAAS_LIFETIME_TTL,
+		.lifetime = MAAS_LEND_LIFETIME_TTL,
 		.ttl_s = 3,
 	};
 	static struct maas_slab_ref refs[1000];
-	struct maas_allocation first;
+	struct maas_lend_allocation first;
 
 	(void)state;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &first), 0);

@@ -26,10 +26,10 @@ static void name__valid(void **state)
 static void owner__lives_as_long_as_its_allocations(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = ALLOCATE(&f, .owner = "one");
-	struct maas_allocation b = ALLOCATE(&f, .owner = "one");
-	struct maas_allocation c = ALLOCATE(&f, .owner = "two");
-	struct maas_allocation found;
+	struct maas_lend_allocation a = ALLOCATE(&f, .owner = "one");
+	struct maas_lend_allocation b = ALLOCATE(&f, .owner = "one");
+	struct maas_lend_allocation c = ALLOCATE(&f, .owner = "two");
+	struct maas_lend_allocation found;
 
 	(void)state;
 	assert_int_equal(lend_stats(&f).owners, 2);
@@ -47,13 +47,13 @@ static void owner__lives_as_long_as_its_allocations(void **state)
 static void owner__of_an_allocation_that_failed(void **state)
 {
 	struct fixture f = fixture_open(65536, NULL, NULL);
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 2,
 		.owner = "nobody",
 	};
 	struct maas_slab_ref refs[2];
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	(void)state;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &a), -ENOSPC);
@@ -65,8 +65,8 @@ static void owners__at_most_65536(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	char name[16];
-	struct maas_alloc_request request = {.size_bytes = 64, .count = 1, .owner = name};
-	struct maas_allocation a;
+	struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1, .owner = name};
+	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
 	(void)state;
@@ -85,7 +85,7 @@ static void owners__at_most_65536(void **state)
 }
 
 static int list(struct fixture *f, const char *owner, const char *after, uint32_t limit,
-		struct maas_allocation *ret, bool *ret_more)
+		struct maas_lend_allocation *ret, bool *ret_more)
 {
 	return list_page(f->lend, owner, after, limit, ret, ret_more);
 }
@@ -94,8 +94,8 @@ static int list(struct fixture *f, const char *owner, const char *after, uint32_
 static void owner__is_found_when_its_neighbours_have_gone(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	static struct maas_allocation all[40000];
-	struct maas_allocation page[2];
+	static struct maas_lend_allocation all[40000];
+	struct maas_lend_allocation page[2];
 	char name[16];
 	bool more;
 
@@ -121,7 +121,7 @@ static void owner__is_found_when_its_neighbours_have_gone(void **state)
 static void list__refuses(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation page[1];
+	struct maas_lend_allocation page[1];
 	bool more = true;
 
 	(void)state;
@@ -136,7 +136,7 @@ static void list__refuses(void **state)
 static void list__more_is_told_at_the_edge(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation page[8];
+	struct maas_lend_allocation page[8];
 	bool more;
 
 	(void)state;
@@ -156,9 +156,9 @@ static void list__more_is_told_at_the_edge(void **state)
 
 /* Walks all pages of `owner`, and frees the page's last one each time when `freeing`. */
 static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
-			 struct maas_allocation *ret, unsigned int max)
+			 struct maas_lend_allocation *ret, unsigned int max)
 {
-	struct maas_allocation page[PAGE];
+	struct maas_lend_allocation page[PAGE];
 	char after[MAAS_SLAB_ID_TEXT] = "";
 	unsigned int count = 0;
 	bool more = true;
@@ -183,22 +183,22 @@ static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
 
 static int by_id(const void *a, const void *b)
 {
-	return strcmp(((const struct maas_allocation *)a)->id,
-		      ((const struct maas_allocation *)b)->id);
+	return strcmp(((const struct maas_lend_allocation *)a)->id,
+		      ((const struct maas_lend_allocation *)b)->id);
 }
 
 static void list__pages_are_complete_while_others_free(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	static struct maas_allocation mine[1000];
-	static struct maas_allocation seen[2000];
-	static struct maas_allocation others[1000];
+	static struct maas_lend_allocation mine[1000];
+	static struct maas_lend_allocation seen[2000];
+	static struct maas_lend_allocation others[1000];
 	unsigned int count;
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(mine); i++) {
 		mine[i] = ALLOCATE(&f, .size_bytes = i % 3 ? 64 : 1000, .owner = "mine",
-				   .lifetime = MAAS_LIFETIME_TTL, .ttl_s = 60);
+				   .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
 		others[i] = ALLOCATE(&f, .size_bytes = i % 5 ? 64 : 1000, .owner = "other");
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i += 2)

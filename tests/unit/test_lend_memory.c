@@ -32,11 +32,11 @@ static uint64_t beside_kib(void)
 	return status_kib("VmRSS:") - (shared_kib < LENT_KIB ? shared_kib : LENT_KIB);
 }
 
-static void allocate_million(struct fixture *f, const struct maas_alloc_request *request)
+static void allocate_million(struct fixture *f, const struct maas_lend_alloc_request *request)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	struct maas_alloc_request batch = *request;
-	struct maas_allocation first;
+	struct maas_lend_alloc_request batch = *request;
+	struct maas_lend_allocation first;
 	char id[32];
 
 	batch.size_bytes = SLAB_BYTES;
@@ -55,12 +55,12 @@ static void memory__of_a_million(void **state)
 {
 	static const struct {
 		const char *name;
-		struct maas_alloc_request request;
+		struct maas_lend_alloc_request request;
 		uint64_t budget_kib;
 	} cases[] = {
 		{"plain", {0}, BUDGET_KIB},
 		{"owner", {.owner = "tsdb"}, BUDGET_KIB},
-		{"ttl", {.lifetime = MAAS_LIFETIME_TTL, .ttl_s = 60}, BUDGET_KIB},
+		{"ttl", {.lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60}, BUDGET_KIB},
 		{"request ids", {.request_id = "", .count = 1}, BUDGET_KIB + REQUEST_KIB},
 		{"request ids of batches", {.request_id = ""}, BUDGET_KIB + BATCH_KIB},
 	};
@@ -83,7 +83,8 @@ static void memory__of_a_million(void **state)
 static void lapse__of_a_million_at_once(void **state)
 {
 	struct fixture f = fixture_open(LIVE * SLAB_BYTES + (8u << 20), NULL, NULL);
-	const struct maas_alloc_request request = {.lifetime = MAAS_LIFETIME_TTL, .ttl_s = 5};
+	const struct maas_lend_alloc_request request = {.lifetime = MAAS_LEND_LIFETIME_TTL,
+							.ttl_s = 5};
 	uint64_t start_ms;
 	uint64_t took_ms;
 

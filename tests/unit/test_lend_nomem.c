@@ -34,17 +34,17 @@ static void open__fails_clean(void **state)
 /* A request with everything that takes memory, on a fresh lend each time. */
 static void allocate__fails_clean(void **state)
 {
-	static const struct maas_alloc_request requests[] = {
+	static const struct maas_lend_alloc_request requests[] = {
 		{.owner = "o"},
-		{.lifetime = MAAS_LIFETIME_TTL, .ttl_s = 5},
+		{.lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5},
 		{.request_id = "r"},
-		{.owner = "o", .lifetime = MAAS_LIFETIME_TTL, .ttl_s = 5, .request_id = "r"},
+		{.owner = "o", .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5, .request_id = "r"},
 	};
 	static struct maas_slab_ref refs[BATCH];
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(requests); i++) {
-		struct maas_alloc_request request = requests[i];
+		struct maas_lend_alloc_request request = requests[i];
 		bool fired = true;
 		long nth;
 
@@ -52,7 +52,7 @@ static void allocate__fails_clean(void **state)
 		request.count = BATCH;
 		for (nth = 1; fired; nth++) {
 			struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-			struct maas_allocation a;
+			struct maas_lend_allocation a;
 			int rc;
 
 			fail_nth_arm(nth);
@@ -77,17 +77,17 @@ static void allocate__fails_clean(void **state)
 static void transfer__needs_memory_first(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = allocate_plain(&f);
-	struct maas_transfer transfer = {0};
+	struct maas_lend_allocation a = allocate_plain(&f);
+	struct maas_lend_transfer transfer = {0};
 
 	(void)state;
 	fail_nth_arm(1);
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), -ENOMEM);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_int_equal(lend_stats(&f).transfers, 0);
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
-	maas_transfer_end(f.lend, &transfer);
+	maas_lend_transfer_end(f.lend, &transfer);
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);
 }
@@ -95,18 +95,18 @@ static void transfer__needs_memory_first(void **state)
 static void free__that_must_wait_needs_memory_first(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = ALLOCATE(&f, .owner = "o");
-	struct maas_transfer transfer = {0};
+	struct maas_lend_allocation a = ALLOCATE(&f, .owner = "o");
+	struct maas_lend_transfer transfer = {0};
 
 	(void)state;
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	fail_nth_arm(1);
 	assert_int_equal(free_now(&f, &a), -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&f, &a));
-	assert_true(maas_transfer_alive(f.lend, &transfer));
+	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
-	maas_transfer_end(f.lend, &transfer);
+	maas_lend_transfer_end(f.lend, &transfer);
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);
 }
@@ -114,11 +114,11 @@ static void free__that_must_wait_needs_memory_first(void **state)
 static void lapse__is_tried_again(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation a = allocate_ttl(&f, 2);
-	struct maas_transfer transfer = {0};
+	struct maas_lend_allocation a = allocate_ttl(&f, 2);
+	struct maas_lend_transfer transfer = {0};
 
 	(void)state;
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	pass_ms(&f, 1900);
 	fail_nth_arm(1);
 	pass_ms(&f, 100);
@@ -128,31 +128,31 @@ static void lapse__is_tried_again(void **state)
 	pass_ms(&f, 1000);
 	assert_false(exists(&f, &a));
 	assert_int_equal(lend_stats(&f).lapsed_allocations, 1);
-	maas_transfer_end(f.lend, &transfer);
+	maas_lend_transfer_end(f.lend, &transfer);
 	fixture_close(&f);
 }
 
 static void session_end__is_gone_on_with(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info s;
-	struct maas_allocation a;
-	struct maas_transfer transfer = {0};
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
+	struct maas_lend_transfer transfer = {0};
 	struct told told = {0};
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, true, NULL, &s), 0);
-	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
-	ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, true, NULL, &s), 0);
+	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	fail_nth_arm(1);
-	assert_int_equal(maas_session_end(f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&f, &a));
 	pass_ms(&f, 1000);
 	assert_false(exists(&f, &a));
 	assert_int_equal(told.calls, 0);
-	maas_transfer_end(f.lend, &transfer);
+	maas_lend_transfer_end(f.lend, &transfer);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(live_slabs(&f), 0);
@@ -169,21 +169,21 @@ static void close__frees_everything(void **state)
 {
 	long blocks = fail_nth_blocks();
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info s;
-	struct maas_allocation a;
-	struct maas_transfer forced = {.abort = ignore};
-	struct maas_transfer transfer = {0};
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
+	struct maas_lend_transfer forced = {.abort = ignore};
+	struct maas_lend_transfer transfer = {0};
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, true, NULL, &s), 0);
-	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LIFETIME_SESSION, .owner = "o",
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, true, NULL, &s), 0);
+	a = ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &forced), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &forced), 0);
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
 	pass_ms(&f, 2000);
 	assert_int_equal(lend_stats(&f).forced_transfers, 1);
 	a = allocate_plain(&f);
-	assert_int_equal(maas_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
 	fixture_close(&f);
 	assert_int_equal(fail_nth_blocks(), blocks);

@@ -6,8 +6,8 @@
 
 #define POOL_BYTES (4u << 20)
 
-static int ask(struct fixture *f, const struct maas_alloc_request *request,
-	       struct maas_slab_ref *ret_refs, struct maas_allocation *ret_first)
+static int ask(struct fixture *f, const struct maas_lend_alloc_request *request,
+	       struct maas_slab_ref *ret_refs, struct maas_lend_allocation *ret_first)
 {
 	return maas_lend_allocate(f->lend, request, ret_refs, ret_first);
 }
@@ -15,16 +15,16 @@ static int ask(struct fixture *f, const struct maas_alloc_request *request,
 static void replay__gives_the_same_answer(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 100,
 		.count = 1,
-		.lifetime = MAAS_LIFETIME_TTL,
+		.lifetime = MAAS_LEND_LIFETIME_TTL,
 		.ttl_s = 30,
 		.owner = "o",
 		.request_id = "r-1",
 	};
-	struct maas_allocation first;
-	struct maas_allocation again;
+	struct maas_lend_allocation first;
+	struct maas_lend_allocation again;
 	struct maas_slab_ref refs[2];
 
 	(void)state;
@@ -48,8 +48,8 @@ static void replay__gives_the_same_answer(void **state)
 static void replay__outlives_the_allocation(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation first = ALLOCATE(&f, .request_id = "r");
-	struct maas_allocation again;
+	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_lend_allocation again;
 
 	(void)state;
 	assert_int_equal(free_now(&f, &first), 0);
@@ -62,15 +62,17 @@ static void replay__outlives_the_allocation(void **state)
 static void replay__of_a_session_that_ended(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info s;
-	struct maas_allocation first;
-	struct maas_allocation again;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation first;
+	struct maas_lend_allocation again;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &s), 0);
-	first = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
-	assert_int_equal(maas_session_end(f.lend, s.id, NULL, NULL), 0);
-	again = ALLOCATE(&f, .request_id = "r", .session = s.id, .lifetime = MAAS_LIFETIME_SESSION);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
+	first = ALLOCATE(&f, .request_id = "r", .session = s.id,
+			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
+	again = ALLOCATE(&f, .request_id = "r", .session = s.id,
+			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_string_equal(first.id, again.id);
 	fixture_close(&f);
 }
@@ -78,26 +80,26 @@ static void replay__of_a_session_that_ended(void **state)
 static void conflict__every_other_field(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_session_info s;
-	struct maas_allocation a;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
 	struct maas_slab_ref refs[2];
-	struct maas_alloc_request base = {
+	struct maas_lend_alloc_request base = {
 		.size_bytes = 100,
 		.count = 1,
-		.lifetime = MAAS_LIFETIME_TTL,
+		.lifetime = MAAS_LEND_LIFETIME_TTL,
 		.ttl_s = 30,
 		.owner = "o",
 		.request_id = "r",
 	};
-	struct maas_alloc_request other[7];
+	struct maas_lend_alloc_request other[7];
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
 		other[i] = base;
 	other[0].size_bytes = 101;
 	other[1].count = 2;
-	other[2].lifetime = MAAS_LIFETIME_DELETE;
+	other[2].lifetime = MAAS_LEND_LIFETIME_DELETE;
 	other[2].ttl_s = 0;
 	other[3].ttl_s = 31;
 	other[4].owner = "p";
@@ -115,13 +117,13 @@ static void conflict__every_other_field(void **state)
 static void batch__is_replayed_as_a_whole(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = MAAS_SLAB_MAX_BATCH,
 		.request_id = "batch",
 	};
 	static struct maas_slab_ref refs[2][MAAS_SLAB_MAX_BATCH];
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	(void)state;
 	/* Something in front, so that the batch lies across the queue's pieces. */
@@ -136,13 +138,13 @@ static void batch__is_replayed_as_a_whole(void **state)
 static void failure__is_not_remembered(void **state)
 {
 	struct fixture f = fixture_open(65536, NULL, NULL);
-	struct maas_allocation whole = ALLOCATE(&f, .size_bytes = 65536);
-	const struct maas_alloc_request request = {
+	struct maas_lend_allocation whole = ALLOCATE(&f, .size_bytes = 65536);
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 1,
 		.request_id = "r",
 	};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
 	(void)state;
@@ -156,8 +158,8 @@ static void failure__is_not_remembered(void **state)
 static void forget__after_ten_minutes(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation first = ALLOCATE(&f, .request_id = "r");
-	struct maas_allocation again;
+	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_lend_allocation again;
 
 	(void)state;
 	pass_ms(&f, (MAAS_LEND_REQUEST_S - 1) * 1000ull);
@@ -182,7 +184,7 @@ static void free_all(struct fixture *f, const struct maas_slab_ref *refs, uint32
 static void replay__of_many(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	static struct maas_allocation all[20000];
+	static struct maas_lend_allocation all[20000];
 	char name[32];
 
 	(void)state;
@@ -191,7 +193,7 @@ static void replay__of_many(void **state)
 		all[i] = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
 	}
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
-		struct maas_allocation again;
+		struct maas_lend_allocation again;
 
 		snprintf(name, sizeof(name), "r-%u", i);
 		again = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
@@ -215,12 +217,12 @@ static void *ask_in_rounds(void *arg)
 {
 	struct twin *twin = arg;
 	char name[32];
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 1024,
 		.count = 1,
 		.request_id = name,
 	};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		snprintf(name, sizeof(name), "round-%u", i);
@@ -259,12 +261,12 @@ static void twins__get_one_answer(void **state)
 static void allocate_and_free(struct fixture *f, const char *name, uint32_t count)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = count,
 		.request_id = name,
 	};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	assert_int_equal(ask(f, &request, refs, &a), 0);
 	free_all(f, refs, count);
@@ -273,9 +275,9 @@ static void allocate_and_free(struct fixture *f, const char *name, uint32_t coun
 static void forget__after_a_million_requests(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation first = ALLOCATE(&f, .request_id = "first");
-	struct maas_allocation second = ALLOCATE(&f, .request_id = "second");
-	struct maas_allocation again;
+	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "first");
+	struct maas_lend_allocation second = ALLOCATE(&f, .request_id = "second");
+	struct maas_lend_allocation again;
 	char name[32];
 
 	(void)state;
@@ -307,10 +309,10 @@ static void forget__after_a_million_requests(void **state)
 static void forget__the_lists_of_old_batches_only(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_allocation single = ALLOCATE(&f, .request_id = "single");
-	struct maas_alloc_request batch = {.size_bytes = 64, .count = 2};
+	struct maas_lend_allocation single = ALLOCATE(&f, .request_id = "single");
+	struct maas_lend_alloc_request batch = {.size_bytes = 64, .count = 2};
 	struct maas_slab_ref refs[2][2];
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	char name[32];
 
 	(void)state;
@@ -341,7 +343,8 @@ static void forget__the_lists_of_old_batches_only(void **state)
 	assert_int_equal(live_slabs(&f), 3);
 
 	allocate_and_free(&f, "one more", 2);
-	batch = (struct maas_alloc_request){.size_bytes = 64, .count = 2, .request_id = "last"};
+	batch = (struct maas_lend_alloc_request){
+		.size_bytes = 64, .count = 2, .request_id = "last"};
 	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
 	a = ALLOCATE(&f, .request_id = "single");
 	assert_string_equal(single.id, a.id);

@@ -11,7 +11,7 @@
 #include "lend/internal.h"
 
 struct known {
-	struct maas_request_key key;
+	struct maas_lend_request_key key;
 	uint32_t count;
 	uint32_t added_s;
 	uint32_t number; /* as it was given */
@@ -21,7 +21,7 @@ struct known {
 };
 
 struct model {
-	struct maas_requests requests;
+	struct maas_lend_requests requests;
 	struct known *all; /* in the order in which they came */
 	uint32_t first;
 	uint32_t end;
@@ -88,18 +88,18 @@ static void add(struct model *model)
 		.seed = (uint32_t)test_random(&model->random),
 		.has_refs = true,
 	};
-	struct maas_request_batch *batch = NULL;
+	struct maas_lend_request_batch *batch = NULL;
 	char id[32];
 	int rc;
 
 	snprintf(id, sizeof(id), "r-%u", model->end);
-	maas_request_key(&model->requests, id, &known.count, sizeof(known.count), &known.key);
+	maas_lend_request_key(&model->requests, id, &known.count, sizeof(known.count), &known.key);
 	refs = refs_of(&known);
 	if (known.count > 1)
-		assert_int_equal(maas_request_batch_new(refs, known.count, &batch), 0);
+		assert_int_equal(maas_lend_request_batch_new(refs, known.count, &batch), 0);
 	do {
-		rc = maas_request_add(&model->requests, &known.key, refs[0], batch, model->now_s,
-				      &known.number);
+		rc = maas_lend_request_add(&model->requests, &known.key, refs[0], batch,
+					   model->now_s, &known.number);
 	} while (rc == -EAGAIN);
 	assert_int_equal(rc, 0);
 	model_add(model, &known);
@@ -126,19 +126,19 @@ static void ask(struct model *model)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	struct known *known = pick(model);
-	struct maas_request_key other;
+	struct maas_lend_request_key other;
 	int rc;
 
 	if (!known)
 		return;
-	rc = maas_request_find(&model->requests, &known->key, known->count, refs);
+	rc = maas_lend_request_find(&model->requests, &known->key, known->count, refs);
 	if (!is_known(model, known)) {
 		assert_int_equal(rc, -ENOENT);
 		return;
 	}
 	other = known->key;
 	other.fields++;
-	assert_int_equal(maas_request_find(&model->requests, &other, known->count, refs),
+	assert_int_equal(maas_lend_request_find(&model->requests, &other, known->count, refs),
 			 -ENOTUNIQ);
 	assert_int_equal(rc, known->has_refs ? 0 : -ENODATA);
 	if (!rc)
@@ -151,7 +151,7 @@ static void make_void(struct model *model)
 
 	if (!known)
 		return;
-	maas_request_void(&model->requests, &known->key, known->number);
+	maas_lend_request_void(&model->requests, &known->key, known->number);
 	if (!is_known(model, known))
 		return;
 	drop_refs(model, known);
@@ -162,7 +162,7 @@ static void make_void(struct model *model)
 static void grow_old(struct model *model)
 {
 	model->now_s += (uint32_t)test_random_below(&model->random, 40);
-	while (maas_requests_forget(&model->requests, model->now_s, 7))
+	while (maas_lend_requests_forget(&model->requests, model->now_s, 7))
 		;
 	while (model->first < model->end &&
 	       model->now_s - model->all[model->first].added_s >= MAAS_LEND_REQUEST_S)
@@ -177,7 +177,7 @@ static void requests__random(void **state)
 
 	(void)state;
 	print_message("seed %llu\n", (unsigned long long)model.random);
-	assert_int_equal(maas_requests_init(&model.requests), 0);
+	assert_int_equal(maas_lend_requests_init(&model.requests), 0);
 	/* The numbers wrap around in the middle. */
 	model.requests.first = UINT32_MAX - (uint32_t)ops / 8;
 	model.requests.end = model.requests.first;
@@ -201,7 +201,7 @@ static void requests__random(void **state)
 	}
 	/* It was full. */
 	assert_true(most_refs > MAAS_LEND_BATCH_REFS - MAAS_SLAB_MAX_BATCH);
-	maas_requests_fini(&model.requests);
+	maas_lend_requests_fini(&model.requests);
 	free(model.all);
 }
 

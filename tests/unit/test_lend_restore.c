@@ -60,7 +60,7 @@ static int setup(void **state)
 
 static int count_of(struct fixture *f, const char *owner)
 {
-	static struct maas_allocation list[100];
+	static struct maas_lend_allocation list[100];
 	bool more = true;
 	int count = list_page(f->lend, owner, NULL, 100, list, &more);
 
@@ -71,10 +71,12 @@ static int count_of(struct fixture *f, const char *owner)
 static void restart__keeps_allocations_and_owners(void **state)
 {
 	struct fixture f = open_kept();
-	struct maas_allocation one = ALLOCATE(&f, .size_bytes = 10, .count = 1, .owner = "one");
-	struct maas_allocation two = ALLOCATE(&f, .size_bytes = 20, .count = 1, .owner = "two");
-	struct maas_allocation none = ALLOCATE(&f, .size_bytes = 30, .count = 1);
-	struct maas_allocation got;
+	struct maas_lend_allocation one =
+		ALLOCATE(&f, .size_bytes = 10, .count = 1, .owner = "one");
+	struct maas_lend_allocation two =
+		ALLOCATE(&f, .size_bytes = 20, .count = 1, .owner = "two");
+	struct maas_lend_allocation none = ALLOCATE(&f, .size_bytes = 30, .count = 1);
+	struct maas_lend_allocation got;
 
 	(void)state;
 	assert_int_equal(maas_lend_free(f.lend, one.id, NULL, NULL), 0);
@@ -102,9 +104,9 @@ static void restart__keeps_allocations_and_owners(void **state)
 static void restart__begins_leases_anew(void **state)
 {
 	struct fixture f = open_kept();
-	struct maas_allocation a = ALLOCATE(&f, .size_bytes = 10, .count = 1,
-					    .lifetime = MAAS_LIFETIME_TTL, .ttl_s = 10);
-	struct maas_allocation got;
+	struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = 10, .count = 1,
+						 .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 10);
+	struct maas_lend_allocation got;
 
 	(void)state;
 	pass_ms(&f, 8000);
@@ -120,17 +122,17 @@ static void restart__begins_leases_anew(void **state)
 static void restart__ends_what_a_session_owned(void **state)
 {
 	struct fixture f = open_kept();
-	struct maas_session_info s;
-	struct maas_allocation a;
-	struct maas_allocation got;
+	struct maas_lend_session_info s;
+	struct maas_lend_allocation a;
+	struct maas_lend_allocation got;
 
 	(void)state;
-	assert_int_equal(maas_session_open(f.lend, "s", 60, false, NULL, &s), 0);
-	a = ALLOCATE(&f, .size_bytes = 10, .count = 1, .lifetime = MAAS_LIFETIME_SESSION,
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, false, NULL, &s), 0);
+	a = ALLOCATE(&f, .size_bytes = 10, .count = 1, .lifetime = MAAS_LEND_LIFETIME_SESSION,
 		     .session = s.id, .owner = "o");
 	fixture_close(&f);
 	f = open_kept();
-	assert_int_equal(maas_session_get(f.lend, s.id, &s), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, s.id, &s), -ENOENT);
 	assert_int_equal(maas_lend_get(f.lend, a.id, &got), -ENOENT);
 	assert_int_equal(lend_stats(&f).owners, 0);
 	fixture_close(&f);
@@ -140,8 +142,8 @@ static void restart__ends_what_a_session_owned(void **state)
 static void restart__bears_a_clock_that_went_back(void **state)
 {
 	struct fixture f = open_kept();
-	struct maas_allocation a = ALLOCATE(&f, .size_bytes = 10, .count = 1);
-	struct maas_allocation got;
+	struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = 10, .count = 1);
+	struct maas_lend_allocation got;
 
 	(void)state;
 	fixture_close(&f);
@@ -156,7 +158,7 @@ static void restart__bears_a_clock_that_went_back(void **state)
 static void restart__refuses_a_damaged_table_of_owners(void **state)
 {
 	struct fixture f = open_kept();
-	struct maas_owner_table *table;
+	struct maas_lend_owner_table *table;
 
 	(void)state;
 	ALLOCATE(&f, .size_bytes = 10, .count = 1, .owner = "one");

@@ -13,10 +13,10 @@
 #define THREADS	   8
 #define POOL_BYTES (1u << 20)
 
-static struct record *allocate(struct actor *actor, const struct maas_alloc_request *request)
+static struct record *allocate(struct actor *actor, const struct maas_lend_alloc_request *request)
 {
 	struct world *world = actor->world;
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 	int rc = maas_lend_allocate(world->f.lend, request, &ref, &a);
 
@@ -32,19 +32,19 @@ static void do_allocate_shared(struct actor *actor)
 	static const char *const owners[] = {NULL, "a", "b", "c"};
 	struct world *world = actor->world;
 	uint32_t session = atomic_load(&world->last_session);
-	struct maas_alloc_request request = {
+	struct maas_lend_alloc_request request = {
 		.size_bytes = random_size(actor),
 		.count = 1,
 		.owner = owners[roll(actor, 4)],
-		.lifetime = (enum maas_lifetime)roll(actor, 3),
+		.lifetime = (enum maas_lend_lifetime)roll(actor, 3),
 	};
 	struct record *record;
 
-	if (request.lifetime == MAAS_LIFETIME_TTL)
+	if (request.lifetime == MAAS_LEND_LIFETIME_TTL)
 		request.ttl_s = 1 + roll(actor, 3);
-	if (request.lifetime == MAAS_LIFETIME_SESSION && !session)
+	if (request.lifetime == MAAS_LEND_LIFETIME_SESSION && !session)
 		return;
-	if (request.lifetime == MAAS_LIFETIME_SESSION)
+	if (request.lifetime == MAAS_LEND_LIFETIME_SESSION)
 		request.session = world->sessions[session];
 	record = allocate(actor, &request);
 	if (!record)
@@ -65,7 +65,7 @@ static void do_free_shared(struct actor *actor)
 static void do_get_shared(struct actor *actor)
 {
 	struct record *record = random_shared(actor);
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 
 	if (!record || maas_lend_get(actor->world->f.lend, record->id, &a))
 		return;
@@ -78,26 +78,26 @@ static void do_get_shared(struct actor *actor)
 static void do_renew_shared(struct actor *actor)
 {
 	struct record *record = random_shared(actor);
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	int rc;
 
 	if (!record)
 		return;
 	rc = maas_lend_renew(actor->world->f.lend, record->id, roll(actor, 3), &a);
-	CHECK(rc == -ENOENT || (rc == 0) == (record->lifetime == MAAS_LIFETIME_TTL));
+	CHECK(rc == -ENOENT || (rc == 0) == (record->lifetime == MAAS_LEND_LIFETIME_TTL));
 }
 
 /* An own allocation is there exactly until its thread frees it. */
 static void do_own(struct actor *actor)
 {
 	struct record **own = &actor->own[roll(actor, OWN)];
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = random_size(actor),
 		.count = 1,
 		.owner = "own",
-		.lifetime = MAAS_LIFETIME_DELETE,
+		.lifetime = MAAS_LEND_LIFETIME_DELETE,
 	};
-	struct maas_allocation a;
+	struct maas_lend_allocation a;
 	int rc;
 
 	if (!*own) {
@@ -120,7 +120,7 @@ static void note_abort(void *arg)
 static void end_held(struct actor *actor, struct held *held)
 {
 	CHECK(load_tag(&held->transfer) == held->record->tag);
-	maas_transfer_end(actor->world->f.lend, &held->transfer);
+	maas_lend_transfer_end(actor->world->f.lend, &held->transfer);
 	held->record = NULL;
 }
 
@@ -138,7 +138,7 @@ static void do_transfer(struct actor *actor)
 	held->transfer.abort = note_abort;
 	held->transfer.arg = held;
 	atomic_store(&held->aborted, false);
-	if (maas_transfer_begin(actor->world->f.lend, record->id, &held->transfer))
+	if (maas_lend_transfer_begin(actor->world->f.lend, record->id, &held->transfer))
 		return;
 	held->record = record;
 	CHECK(held->transfer.size_bytes == record->size_bytes);
@@ -148,7 +148,7 @@ static void do_transfer(struct actor *actor)
 /* As a request that names several slabs does, some of them twice. */
 static void do_transfer_many(struct actor *actor)
 {
-	struct maas_transfer transfers[6];
+	struct maas_lend_transfer transfers[6];
 	uint64_t tags[MAAS_ARRAY_SIZE(transfers)];
 	uint32_t count = 0;
 
@@ -157,20 +157,20 @@ static void do_transfer_many(struct actor *actor)
 
 		transfers[count].abort = ignore_abort;
 		if (!record ||
-		    maas_transfer_begin(actor->world->f.lend, record->id, &transfers[count]))
+		    maas_lend_transfer_begin(actor->world->f.lend, record->id, &transfers[count]))
 			continue;
 		tags[count++] = record->tag;
 	}
 	for (uint32_t i = 0; i < count; i++)
 		CHECK(load_tag(&transfers[i]) == tags[i]);
-	maas_transfers_end(actor->world->f.lend, transfers, count);
+	maas_lend_transfers_end(actor->world->f.lend, transfers, count);
 }
 
 static void do_list(struct actor *actor)
 {
 	static const char *const owners[] = {NULL, "a", "own", "nobody"};
 	const char *owner = owners[roll(actor, 4)];
-	struct maas_allocation page[16];
+	struct maas_lend_allocation page[16];
 	bool more;
 	int rc;
 	int got = list_page(actor->world->f.lend, owner, NULL, 16, page, &more);
@@ -189,25 +189,26 @@ static void do_session(struct actor *actor)
 {
 	struct world *world = actor->world;
 	uint32_t last = atomic_load(&world->last_session);
-	struct maas_session_info info;
+	struct maas_lend_session_info info;
 	uint32_t index;
 	int rc;
 
 	if (last && roll(actor, 2)) {
-		rc = maas_session_renew(world->f.lend, world->sessions[last], 0, &info);
+		rc = maas_lend_session_renew(world->f.lend, world->sessions[last], 0, &info);
 		CHECK(!rc || rc == -ENOENT);
 		return;
 	}
 	if (last && roll(actor, 2)) {
 		atomic_fetch_add(&world->under_way, 1);
-		rc = maas_session_end(world->f.lend, world->sessions[last], under_way_done, world);
+		rc = maas_lend_session_end(world->f.lend, world->sessions[last], under_way_done,
+					   world);
 		if (rc != -EINPROGRESS)
 			atomic_fetch_sub(&world->under_way, 1);
 		CHECK(!rc || rc == -ENOENT || rc == -EINPROGRESS);
 		return;
 	}
-	rc = maas_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
-			       &info);
+	rc = maas_lend_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
+				    &info);
 	CHECK(!rc || rc == -EUSERS || rc == -EEXIST);
 	if (rc)
 		return;
@@ -223,10 +224,10 @@ static void do_request(struct actor *actor)
 	uint32_t number = atomic_fetch_add(&world->requests, 1) / SHARERS;
 	uint64_t expected = 0;
 	char id[32];
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = 1,
-		.lifetime = MAAS_LIFETIME_TTL,
+		.lifetime = MAAS_LEND_LIFETIME_TTL,
 		.ttl_s = 1,
 		.request_id = id,
 	};
@@ -328,7 +329,7 @@ static void expect_nothing_left(struct world *world)
 	struct maas_lend_stats lend;
 
 	for (uint32_t i = 1; i < atomic_load(&world->used); i++)
-		if (world->records[i].lifetime == MAAS_LIFETIME_DELETE)
+		if (world->records[i].lifetime == MAAS_LEND_LIFETIME_DELETE)
 			(void)free_record(world, &world->records[i]);
 	pass_ms(&world->f, 10000);
 	assert_int_equal(atomic_load(&world->under_way), 0);

@@ -5,19 +5,19 @@
 #include <poll.h>
 
 static void start_batch(struct world *world, struct peer *peer, uint32_t count,
-			struct maas_slab_ref *refs, struct maas_grant *grants, struct told *end)
+			struct maas_slab_ref *refs, struct maas_lend_key *grants, struct told *end)
 {
-	const struct maas_alloc_request request = {
+	const struct maas_lend_alloc_request request = {
 		.size_bytes = 1024, .count = count, .session = peer->session.id};
-	struct maas_allocation first;
+	struct maas_lend_allocation first;
 
-	assert_int_equal(maas_lend_allocate_granted(world->lend, &request, MAAS_ACCESS_WRITE, refs,
-						    &first, grants, tell, end),
+	assert_int_equal(maas_lend_allocate_granted(world->lend, &request, MAAS_LEND_ACCESS_WRITE,
+						    refs, &first, grants, tell, end),
 			 -EINPROGRESS);
 }
 
 static void ask_batch(struct world *world, struct peer *peer, uint32_t count,
-		      struct maas_slab_ref *refs, struct maas_grant *grants, int want)
+		      struct maas_slab_ref *refs, struct maas_lend_key *grants, int want)
 {
 	struct told end = {0};
 
@@ -38,7 +38,7 @@ static void windows__of_a_batch(void **state)
 {
 	enum { BATCH = 32 };
 	struct maas_slab_ref refs[BATCH];
-	struct maas_grant grants[BATCH];
+	struct maas_lend_key grants[BATCH];
 	struct fake_counts before;
 	struct fake_counts after;
 	struct world world;
@@ -71,7 +71,7 @@ static void grants__of_a_batch(void **state)
 	for (int mode = 0; mode < 2; mode++) {
 		struct fake_rules rules = fake_rules_default();
 		struct maas_slab_ref refs[BATCH];
-		struct maas_grant grants[BATCH];
+		struct maas_lend_key grants[BATCH];
 		struct world world;
 		struct peer peer;
 
@@ -94,7 +94,7 @@ static void grants__of_a_batch(void **state)
 
 struct replacement {
 	struct maas_command command;
-	struct maas_session_ref session;
+	struct maas_lend_session_ref session;
 	struct maas_slab_ref freed;
 	_Atomic bool reached;
 	_Atomic bool dialled;
@@ -122,7 +122,7 @@ static void batch__over_a_reconnect(void **state)
 	enum { BATCH = MAAS_RDMA_STEP + 8 };
 	struct replacement replacement = {.command.run = replace};
 	static struct maas_slab_ref refs[BATCH];
-	static struct maas_grant grants[BATCH];
+	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
 	struct world world;
 	struct peer peer;
@@ -134,7 +134,7 @@ static void batch__over_a_reconnect(void **state)
 	world_open(&world, NULL, MAAS_RDMA_KEYS_MR);
 	peer_open(&world, &peer, "one");
 	replacement.session = peer_ref(&world, &peer);
-	assert_int_equal(maas_session_ticket(world.lend, peer.session.id, &again.session), 0);
+	assert_int_equal(maas_lend_session_ticket(world.lend, peer.session.id, &again.session), 0);
 
 	thread_halt(&world, &halt);
 	start_batch(&world, &peer, BATCH, refs, grants, &end);
@@ -182,7 +182,7 @@ static void batch__that_fails_is_undone_in_steps(void **state)
 {
 	enum { BATCH = 3 * MAAS_RDMA_STEP };
 	static struct maas_slab_ref refs[BATCH];
-	static struct maas_grant grants[BATCH];
+	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
 	struct watch watch = {.command.run = look, .end = &end};
 	struct world world;

@@ -10,7 +10,7 @@ static const enum maas_rdma_keys both_modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDM
 
 static bool is_idle(struct world *world)
 {
-	struct maas_key_stats stats = world_stats(world);
+	struct maas_lend_key_stats stats = world_stats(world);
 
 	return !stats.connecting && !stats.connected && !stats.ending && !stats.grants;
 }
@@ -64,14 +64,14 @@ static void connect__with_a_ticket_that_was_used(void **state)
 
 static void connect__with_a_ticket_that_is_stale(void **state)
 {
-	struct maas_session_info newer;
+	struct maas_lend_session_info newer;
 	struct world world;
 	struct peer peer;
 
 	(void)state;
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	peer_session(&world, &peer, "one");
-	assert_int_equal(maas_session_ticket(world.lend, peer.session.id, &newer), 0);
+	assert_int_equal(maas_lend_session_ticket(world.lend, peer.session.id, &newer), 0);
 	assert_int_equal(peer_dial(&world, &peer), MAAS_WIRE_TICKET_UNKNOWN);
 	assert_int_equal(end_session(&world, &peer), 0);
 	peer.session = newer;
@@ -83,7 +83,7 @@ static void connect__with_a_ticket_that_is_stale(void **state)
 static void garbage(const struct fake_rules *rules)
 {
 	struct maas_wire_connect hello = {.magic = htobe32(MAAS_WIRE_MAGIC)};
-	struct maas_key_stats stats;
+	struct maas_lend_key_stats stats;
 	struct world world;
 	struct peer peer = {0};
 
@@ -134,7 +134,7 @@ static void connect__short_of_queue_pairs(void **state)
 	assert_int_equal(count_of(world_stats(&world).rejects, "resources"), 1);
 	peer_close(&other);
 	AWAIT(world_stats(&world).connected == 1);
-	assert_int_equal(maas_session_ticket(world.lend, third.session.id, &third.session), 0);
+	assert_int_equal(maas_lend_session_ticket(world.lend, third.session.id, &third.session), 0);
 	assert_int_equal(peer_dial(&world, &third), 0);
 	assert_int_equal(peer_run(&peer, IBV_WR_RDMA_WRITE, 0, 0, 0), IBV_WC_SUCCESS);
 	peer_close(&third);
@@ -147,9 +147,9 @@ static void reconnect__with_fresh_grants(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(both_modes); i++) {
-		struct maas_allocation memory;
-		struct maas_grant before;
-		struct maas_grant after;
+		struct maas_lend_allocation memory;
+		struct maas_lend_key before;
+		struct maas_lend_key after;
 		struct world world;
 		struct peer peer;
 		struct peer again = {0};
@@ -157,16 +157,16 @@ static void reconnect__with_fresh_grants(void **state)
 		world_open(&world, NULL, both_modes[i]);
 		peer_open(&world, &peer, "one");
 		memory = world_allocate(&world, 4096);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &before),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &before), 0);
 		memset(peer.bytes, 'x', 4096);
 		assert_int_equal(peer_write(&peer, &before), IBV_WC_SUCCESS);
-		assert_int_equal(maas_session_ticket(world.lend, peer.session.id, &again.session),
-				 0);
+		assert_int_equal(
+			maas_lend_session_ticket(world.lend, peer.session.id, &again.session), 0);
 		assert_int_equal(peer_dial(&world, &again), 0);
 		assert_int_not_equal(again.number, peer.number);
-		assert_int_equal(get_grant(&world, &again, memory.id, MAAS_ACCESS_WRITE, &after),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &again, memory.id, MAAS_LEND_ACCESS_WRITE, &after), 0);
 		assert_int_equal(after.connection, again.number);
 		assert_int_equal(peer_read(&again, &after), IBV_WC_SUCCESS);
 		assert_memory_equal(again.bytes, peer.bytes, 4096);
@@ -182,7 +182,7 @@ static void session_end__kills_all_keys(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(both_modes); i++) {
-		struct maas_grant grants[MANY];
+		struct maas_lend_key grants[MANY];
 		struct fake_live live;
 		struct world world;
 		struct peer peer;
@@ -190,11 +190,11 @@ static void session_end__kills_all_keys(void **state)
 		world_open(&world, NULL, both_modes[i]);
 		peer_open(&world, &peer, "one");
 		for (int n = 0; n < MANY; n++) {
-			struct maas_allocation memory = world_allocate(&world, 1024);
+			struct maas_lend_allocation memory = world_allocate(&world, 1024);
 
-			assert_int_equal(
-				get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grants[n]),
-				0);
+			assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE,
+						   &grants[n]),
+					 0);
 		}
 		assert_int_equal(end_session(&world, &peer), 0);
 		fake_live(&live);
@@ -210,10 +210,10 @@ static void session_end__kills_all_keys(void **state)
 /* Whatever lend asks when the peer is gone: the session is not connected, its memory is there. */
 static void peer_gone__leaves_the_session(void **state)
 {
-	struct maas_session_info info;
-	struct maas_session_ref ref;
-	struct maas_allocation memory;
-	struct maas_grant grant;
+	struct maas_lend_session_info info;
+	struct maas_lend_session_ref ref;
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant;
 	struct world world;
 	struct peer peer;
 
@@ -223,12 +223,13 @@ static void peer_gone__leaves_the_session(void **state)
 	ref = peer_ref(&world, &peer);
 	assert_true(maas_rdma_key_ops.connected(world.rdma, ref));
 	memory = world_allocate(&world, 1024);
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 	peer_hang_up(&peer);
 	AWAIT(is_idle(&world));
 	assert_false(maas_rdma_key_ops.connected(world.rdma, ref));
-	assert_int_equal(maas_session_get(world.lend, peer.session.id, &info), 0);
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOTCONN);
+	assert_int_equal(maas_lend_session_get(world.lend, peer.session.id, &info), 0);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant),
+			 -ENOTCONN);
 	assert_int_equal(free_it(&world, memory.id), 0);
 	peer_close(&peer);
 	world_close(&world);
@@ -257,8 +258,8 @@ static void probe__finds_a_dead_peer(void **state)
 
 static void device__goes_away(void **state)
 {
-	struct maas_allocation memory;
-	struct maas_grant grant;
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant;
 	struct world world;
 	struct peer peer;
 
@@ -266,12 +267,13 @@ static void device__goes_away(void **state)
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	peer_open(&world, &peer, "one");
 	memory = world_allocate(&world, 1024);
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 	fake_remove_device();
 	AWAIT(is_idle(&world));
 	assert_string_equal(world_stats(&world).state, "failed");
 	/* All else goes on. */
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOTCONN);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant),
+			 -ENOTCONN);
 	assert_int_equal(free_it(&world, memory.id), 0);
 	(void)world_allocate(&world, 1024);
 	assert_int_equal(end_session(&world, &peer), 0);
@@ -284,25 +286,26 @@ static void stop__with_many_clients(void **state)
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(both_modes); i++) {
 		struct peer peers[MANY];
-		struct maas_grant grant;
+		struct maas_lend_key grant;
 		struct told end = {0};
 		struct world world;
 		uint64_t before_ms;
 
 		world_open(&world, NULL, both_modes[i]);
 		for (int n = 0; n < MANY; n++) {
-			struct maas_allocation memory = world_allocate(&world, 1024);
+			struct maas_lend_allocation memory = world_allocate(&world, 1024);
 
 			peer_open(&world, &peers[n], "many");
-			assert_int_equal(
-				get_grant(&world, &peers[n], memory.id, MAAS_ACCESS_WRITE, &grant),
-				0);
+			assert_int_equal(get_grant(&world, &peers[n], memory.id,
+						   MAAS_LEND_ACCESS_WRITE, &grant),
+					 0);
 		}
 		before_ms = maas_clock_ms();
 		maas_rdma_stop(world.rdma);
 		assert_in_range(maas_clock_ms() - before_ms, 0, 2000);
-		assert_int_equal(maas_rdma_key_ops.end_session(
-					 world.rdma, (struct maas_session_ref){0, 1}, tell, &end),
+		assert_int_equal(maas_rdma_key_ops.end_session(world.rdma,
+							       (struct maas_lend_session_ref){0, 1},
+							       tell, &end),
 				 -ESHUTDOWN);
 		for (int n = 0; n < MANY; n++)
 			peer_close(&peers[n]);

@@ -12,18 +12,19 @@ static const enum maas_rdma_keys both_modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDM
 static void redial(struct world *world, struct peer *peer)
 {
 	peer_hang_up(peer);
-	assert_int_equal(maas_session_ticket(world->lend, peer->session.id, &peer->session), 0);
+	assert_int_equal(maas_lend_session_ticket(world->lend, peer->session.id, &peer->session),
+			 0);
 	assert_int_equal(peer_dial(world, peer), 0);
 }
 
 static void check_bytes(struct world *world, const char *id, uint8_t expected)
 {
-	struct maas_transfer transfer = {0};
+	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_transfer_begin(world->lend, id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(world->lend, id, &transfer), 0);
 	for (uint64_t i = 0; i < transfer.size_bytes; i++)
 		assert_int_equal(transfer.bytes[i], expected);
-	maas_transfer_end(world->lend, &transfer);
+	maas_lend_transfer_end(world->lend, &transfer);
 }
 
 static void key__opens_its_slab(void **state)
@@ -31,15 +32,16 @@ static void key__opens_its_slab(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant grant;
+		struct maas_lend_allocation memory;
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 
 		world_open(&world, NULL, *keys);
 		peer_open(&world, &peer, "one");
 		memory = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(grant.len_bytes, 1024);
 		assert_int_equal(grant.connection, peer.number);
 		memset(peer.bytes, 'x', 1024);
@@ -58,10 +60,10 @@ static void key__opens_its_slab(void **state)
 static void refused(struct world *world, struct peer *peer, const char *id, int64_t offset,
 		    uint32_t len)
 {
-	struct maas_grant grant;
+	struct maas_lend_key grant;
 
 	redial(world, peer);
-	assert_int_equal(get_grant(world, peer, id, MAAS_ACCESS_WRITE, &grant), 0);
+	assert_int_equal(get_grant(world, peer, id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 	memset(peer->bytes, '!', PEER_BYTES);
 	assert_int_equal(
 		peer_run(peer, IBV_WR_RDMA_WRITE, grant.addr + (uint64_t)offset, grant.rkey, len),
@@ -73,9 +75,9 @@ static void key__opens_nothing_beside_its_slab(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation below;
-		struct maas_allocation memory;
-		struct maas_allocation above;
+		struct maas_lend_allocation below;
+		struct maas_lend_allocation memory;
+		struct maas_lend_allocation above;
 		struct world world;
 		struct peer peer;
 
@@ -101,8 +103,8 @@ static void key__of_another_session(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant grant;
+		struct maas_lend_allocation memory;
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 		struct peer thief;
@@ -111,7 +113,8 @@ static void key__of_another_session(void **state)
 		peer_open(&world, &peer, "one");
 		peer_open(&world, &thief, "two");
 		memory = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		memset(thief.bytes, '!', 1024);
 		assert_int_equal(peer_write(&thief, &grant), IBV_WC_REM_ACCESS_ERR);
 		redial(&world, &thief);
@@ -129,15 +132,16 @@ static void key__to_read(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant grant;
+		struct maas_lend_allocation memory;
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 
 		world_open(&world, NULL, *keys);
 		peer_open(&world, &peer, "one");
 		memory = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_READ, &grant), 0);
+		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_READ, &grant),
+				 0);
 		assert_int_equal(peer_read(&peer, &grant), IBV_WC_SUCCESS);
 		memset(peer.bytes, '!', 1024);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_REM_ACCESS_ERR);
@@ -149,9 +153,9 @@ static void key__to_read(void **state)
 
 static void pool__opens_the_extent(void **state)
 {
-	struct maas_allocation memory;
-	struct maas_allocation other;
-	struct maas_grant grants[2];
+	struct maas_lend_allocation memory;
+	struct maas_lend_allocation other;
+	struct maas_lend_key grants[2];
 	struct world world;
 	struct peer peer;
 
@@ -160,8 +164,9 @@ static void pool__opens_the_extent(void **state)
 	peer_open(&world, &peer, "one");
 	memory = world_allocate(&world, 1024);
 	other = world_allocate(&world, 1024);
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grants[0]), 0);
-	assert_int_equal(get_grant(&world, &peer, other.id, MAAS_ACCESS_WRITE, &grants[1]), 0);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grants[0]),
+			 0);
+	assert_int_equal(get_grant(&world, &peer, other.id, MAAS_LEND_ACCESS_WRITE, &grants[1]), 0);
 	assert_int_equal(grants[0].rkey, grants[1].rkey);
 	assert_int_equal(peer_write(&peer, &grants[0]), IBV_WC_SUCCESS);
 	assert_int_equal(free_it(&world, memory.id), 0);
@@ -175,21 +180,23 @@ static void grant__twice_is_one_key(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant first;
-		struct maas_grant second;
+		struct maas_lend_allocation memory;
+		struct maas_lend_key first;
+		struct maas_lend_key second;
 		struct world world;
 		struct peer peer;
 
 		world_open(&world, NULL, *keys);
 		peer_open(&world, &peer, "one");
 		memory = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &first), 0);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &second),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &first), 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &second), 0);
 		assert_memory_equal(&first, &second, sizeof(first));
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_READ, &second),
-				 -EEXIST);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_READ, &second),
+			-EEXIST);
 		assert_int_equal(world_stats(&world).grants, 1);
 		peer_close(&peer);
 		world_close(&world);
@@ -198,8 +205,8 @@ static void grant__twice_is_one_key(void **state)
 
 static void grant__to_who_is_not_there(void **state)
 {
-	struct maas_allocation memory;
-	struct maas_grant grant;
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant;
 	struct world world;
 	struct peer peer;
 
@@ -207,10 +214,12 @@ static void grant__to_who_is_not_there(void **state)
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	memory = world_allocate(&world, 1024);
 	peer_session(&world, &peer, "one");
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOTCONN);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant),
+			 -ENOTCONN);
 	assert_int_equal(peer_dial(&world, &peer), 0);
 	assert_int_equal(free_it(&world, memory.id), 0);
-	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), -ENOENT);
+	assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant),
+			 -ENOENT);
 	peer_close(&peer);
 	world_close(&world);
 }
@@ -220,8 +229,8 @@ static void ungrant__leaves_the_others(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant grants[2];
+		struct maas_lend_allocation memory;
+		struct maas_lend_key grants[2];
 		struct told end = {0};
 		struct world world;
 		struct peer peer;
@@ -231,10 +240,11 @@ static void ungrant__leaves_the_others(void **state)
 		peer_open(&world, &peer, "one");
 		peer_open(&world, &other, "two");
 		memory = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grants[0]),
-				 0);
 		assert_int_equal(
-			get_grant(&world, &other, memory.id, MAAS_ACCESS_WRITE, &grants[1]), 0);
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grants[0]), 0);
+		assert_int_equal(
+			get_grant(&world, &other, memory.id, MAAS_LEND_ACCESS_WRITE, &grants[1]),
+			0);
 		assert_int_equal(
 			maas_lend_ungrant(world.lend, memory.id, peer.session.id, tell, &end),
 			-EINPROGRESS);
@@ -256,8 +266,8 @@ static void ungrant__in_any_order(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory;
-		struct maas_grant grants[SESSIONS];
+		struct maas_lend_allocation memory;
+		struct maas_lend_key grants[SESSIONS];
 		struct world world;
 		struct peer peers[SESSIONS];
 
@@ -265,8 +275,8 @@ static void ungrant__in_any_order(void **state)
 		memory = world_allocate(&world, 1024);
 		for (int i = 0; i < SESSIONS; i++) {
 			peer_open(&world, &peers[i], "many");
-			assert_int_equal(get_grant(&world, &peers[i], memory.id, MAAS_ACCESS_WRITE,
-						   &grants[i]),
+			assert_int_equal(get_grant(&world, &peers[i], memory.id,
+						   MAAS_LEND_ACCESS_WRITE, &grants[i]),
 					 0);
 		}
 		for (size_t i = 0; i < MAAS_ARRAY_SIZE(order); i++) {
@@ -297,8 +307,8 @@ static void grants__as_many_as_allowed(void **state)
 	(void)state;
 	FOR_BOTH_MODES(keys)
 	{
-		struct maas_allocation memory[WORLD_GRANTS + 1];
-		struct maas_grant grant;
+		struct maas_lend_allocation memory[WORLD_GRANTS + 1];
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 
@@ -306,21 +316,21 @@ static void grants__as_many_as_allowed(void **state)
 		peer_open(&world, &peer, "one");
 		for (int i = 0; i < WORLD_GRANTS; i++) {
 			memory[i] = world_allocate(&world, 1024);
-			assert_int_equal(
-				get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
-				0);
+			assert_int_equal(get_grant(&world, &peer, memory[i].id,
+						   MAAS_LEND_ACCESS_WRITE, &grant),
+					 0);
 		}
 		memory[WORLD_GRANTS] = world_allocate(&world, 1024);
 		assert_int_equal(get_grant(&world, &peer, memory[WORLD_GRANTS].id,
-					   MAAS_ACCESS_WRITE, &grant),
+					   MAAS_LEND_ACCESS_WRITE, &grant),
 				 -EDQUOT);
 		/* All else goes on. */
-		assert_int_equal(get_grant(&world, &peer, memory[0].id, MAAS_ACCESS_WRITE, &grant),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory[0].id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
 		assert_int_equal(free_it(&world, memory[0].id), 0);
 		assert_int_equal(get_grant(&world, &peer, memory[WORLD_GRANTS].id,
-					   MAAS_ACCESS_WRITE, &grant),
+					   MAAS_LEND_ACCESS_WRITE, &grant),
 				 0);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
 		peer_close(&peer);
@@ -334,8 +344,8 @@ static void grants__as_many_as_the_device_has(void **state)
 	FOR_BOTH_MODES(keys)
 	{
 		struct fake_rules rules = fake_rules_default();
-		struct maas_allocation memory[4];
-		struct maas_grant grant;
+		struct maas_lend_allocation memory[4];
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 
@@ -346,16 +356,17 @@ static void grants__as_many_as_the_device_has(void **state)
 		for (int i = 0; i < 4; i++)
 			memory[i] = world_allocate(&world, 1024);
 		for (int i = 0; i < 3; i++)
-			assert_int_equal(
-				get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
-				0);
-		assert_int_equal(get_grant(&world, &peer, memory[3].id, MAAS_ACCESS_WRITE, &grant),
-				 -EMLINK);
+			assert_int_equal(get_grant(&world, &peer, memory[i].id,
+						   MAAS_LEND_ACCESS_WRITE, &grant),
+					 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory[3].id, MAAS_LEND_ACCESS_WRITE, &grant),
+			-EMLINK);
 		assert_int_equal(world_stats(&world).grants, 3);
 		assert_int_equal(world_stats(&world).connected, 1);
 		assert_int_equal(free_it(&world, memory[1].id), 0);
-		assert_int_equal(get_grant(&world, &peer, memory[3].id, MAAS_ACCESS_WRITE, &grant),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory[3].id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
 		peer_close(&peer);
 		world_close(&world);
@@ -369,9 +380,9 @@ static void grants__when_nothing_can_be_pinned(void **state)
 	FOR_BOTH_MODES(keys)
 	{
 		struct fake_rules rules = fake_rules_default();
-		struct maas_allocation memory;
-		struct maas_allocation other;
-		struct maas_grant grant;
+		struct maas_lend_allocation memory;
+		struct maas_lend_allocation other;
+		struct maas_lend_key grant;
 		struct world world;
 		struct peer peer;
 
@@ -381,10 +392,12 @@ static void grants__when_nothing_can_be_pinned(void **state)
 		peer_open(&world, &peer, "one");
 		memory = world_allocate(&world, 65536);
 		other = world_allocate(&world, 65536);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
-		assert_int_equal(get_grant(&world, &peer, other.id, MAAS_ACCESS_WRITE, &grant),
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(get_grant(&world, &peer, other.id, MAAS_LEND_ACCESS_WRITE, &grant),
 				 -EMLINK);
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
 		peer_close(&peer);
 		world_close(&world);
@@ -396,8 +409,8 @@ static void windows__are_not_hoarded(void **state)
 {
 	enum { MANY = WORLD_GRANTS };
 	struct fake_rules rules = fake_rules_default();
-	struct maas_allocation memory[MANY];
-	struct maas_grant grant;
+	struct maas_lend_allocation memory[MANY];
+	struct maas_lend_key grant;
 	struct fake_live live;
 	struct world world;
 	struct peer peer;
@@ -410,8 +423,8 @@ static void windows__are_not_hoarded(void **state)
 	peer_open(&world, &other, "two");
 	for (int i = 0; i < MANY; i++) {
 		memory[i] = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &peer, memory[i].id, MAAS_ACCESS_WRITE, &grant),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory[i].id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 	}
 	for (int i = 0; i < MANY; i++)
 		assert_int_equal(free_it(&world, memory[i].id), 0);
@@ -420,8 +433,8 @@ static void windows__are_not_hoarded(void **state)
 	assert_in_range(live.mws, 1, MANY / 8);
 	for (int i = 0; i < MANY / 2; i++) {
 		memory[i] = world_allocate(&world, 1024);
-		assert_int_equal(get_grant(&world, &other, memory[i].id, MAAS_ACCESS_WRITE, &grant),
-				 0);
+		assert_int_equal(
+			get_grant(&world, &other, memory[i].id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(peer_write(&other, &grant), IBV_WC_SUCCESS);
 	}
 	peer_close(&other);
@@ -431,7 +444,7 @@ static void windows__are_not_hoarded(void **state)
 
 static void window__is_retired_before_its_key_comes_again(void **state)
 {
-	struct maas_grant grant;
+	struct maas_lend_key grant;
 	struct world world;
 	struct peer peer;
 
@@ -439,9 +452,10 @@ static void window__is_retired_before_its_key_comes_again(void **state)
 	world_open(&world, NULL, MAAS_RDMA_KEYS_WINDOW);
 	peer_open(&world, &peer, "one");
 	for (int i = 0; i < CYCLES; i++) {
-		struct maas_allocation memory = world_allocate(&world, 1024);
+		struct maas_lend_allocation memory = world_allocate(&world, 1024);
 
-		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_ACCESS_WRITE, &grant), 0);
+		assert_int_equal(
+			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(free_it(&world, memory.id), 0);
 	}
 	assert_int_equal(fake_faults(), 0);

@@ -53,19 +53,19 @@ static int heard(struct world *world, struct told *end)
 	return told(end);
 }
 
-static bool can_allocate(struct world *world, struct maas_allocation *ret_allocation)
+static bool can_allocate(struct world *world, struct maas_lend_allocation *ret_allocation)
 {
-	const struct maas_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
+	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
 	struct maas_slab_ref ref;
 
 	return maas_lend_allocate(world->lend, &request, &ref, ret_allocation) == 0;
 }
 
 static int grant_it(struct world *world, const struct peer *peer, const char *id,
-		    struct maas_grant *ret_grant)
+		    struct maas_lend_key *ret_grant)
 {
 	struct told end = {0};
-	int r = ask_grant(world, peer, id, MAAS_ACCESS_WRITE, ret_grant, &end);
+	int r = ask_grant(world, peer, id, MAAS_LEND_ACCESS_WRITE, ret_grant, &end);
 
 	if (r == -EINPROGRESS || !r)
 		return heard(world, &end);
@@ -73,7 +73,7 @@ static int grant_it(struct world *world, const struct peer *peer, const char *id
 	return r;
 }
 
-static int write_spared(struct peer *peer, const struct maas_grant *grant)
+static int write_spared(struct peer *peer, const struct maas_lend_key *grant)
 {
 	int status;
 
@@ -85,9 +85,9 @@ static int write_spared(struct peer *peer, const struct maas_grant *grant)
 
 /* Then whoever is next gets the slab, and no key to it lives. */
 static void free_until_reused(struct world *world, struct peer *peer, const char *id,
-			      const struct maas_grant *grant)
+			      const struct maas_lend_key *grant)
 {
-	struct maas_allocation next;
+	struct maas_lend_allocation next;
 	struct told end = {0};
 	bool reused = false;
 	int r = maas_lend_free(world->lend, id, tell, &end);
@@ -111,8 +111,8 @@ static void free_until_reused(struct world *world, struct peer *peer, const char
 
 static void lend_once(struct world *world, struct peer *peer)
 {
-	struct maas_allocation memory;
-	struct maas_grant grant = {0};
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant = {0};
 	struct told end = {0};
 	int r;
 
@@ -123,9 +123,9 @@ static void lend_once(struct world *world, struct peer *peer)
 			(void)write_spared(peer, &grant);
 		free_until_reused(world, peer, memory.id, &grant);
 	}
-	r = maas_session_end(world->lend, peer->session.id, tell, &end);
+	r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
 	if (r == -ENOMEM)
-		r = maas_session_end(world->lend, peer->session.id, tell, &end);
+		r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
 	if (r == -EINPROGRESS)
 		(void)heard(world, &end);
 	else
@@ -136,7 +136,7 @@ static void live(struct world *world, struct peer *peer, enum what what, long nt
 {
 	int r;
 
-	if (maas_session_open(world->lend, "one", 60, false, NULL, &peer->session))
+	if (maas_lend_session_open(world->lend, "one", 60, false, NULL, &peer->session))
 		return;
 	spare(true);
 	r = peer_dial(world, peer);

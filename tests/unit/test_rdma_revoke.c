@@ -12,8 +12,8 @@ static const enum maas_rdma_keys both_modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDM
 struct scene {
 	struct world world;
 	struct peer peer;
-	struct maas_allocation memory;
-	struct maas_grant grant;
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant;
 	struct told freed;
 };
 
@@ -31,8 +31,8 @@ static void begin_granted(struct scene *scene, const struct fake_rules *rules,
 			  enum maas_rdma_keys keys)
 {
 	begin(scene, rules, keys);
-	assert_int_equal(get_grant(&scene->world, &scene->peer, scene->memory.id, MAAS_ACCESS_WRITE,
-				   &scene->grant),
+	assert_int_equal(get_grant(&scene->world, &scene->peer, scene->memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene->grant),
 			 0);
 	memset(scene->peer.bytes, 'x', SLAB_BYTES);
 	assert_int_equal(peer_write(&scene->peer, &scene->grant), IBV_WC_SUCCESS);
@@ -52,18 +52,18 @@ static void start_free(struct scene *scene)
 
 static bool can_allocate(struct scene *scene)
 {
-	const struct maas_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
-	struct maas_allocation other;
+	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
+	struct maas_lend_allocation other;
 	struct maas_slab_ref ref;
-	struct maas_transfer transfer = {0};
+	struct maas_lend_transfer transfer = {0};
 	uint64_t sum = 0;
 
 	if (maas_lend_allocate(scene->world.lend, &request, &ref, &other))
 		return false;
-	assert_int_equal(maas_transfer_begin(scene->world.lend, other.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(scene->world.lend, other.id, &transfer), 0);
 	for (unsigned int i = 0; i < SLAB_BYTES; i++)
 		sum += transfer.bytes[i];
-	maas_transfer_end(scene->world.lend, &transfer);
+	maas_lend_transfer_end(scene->world.lend, &transfer);
 	assert_int_equal(sum, 0);
 	return true;
 }
@@ -121,8 +121,8 @@ static void free__while_it_is_bound(void **state)
 	(void)state;
 	begin(&scene, NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
-	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant, &granted),
+	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant, &granted),
 			 -EINPROGRESS);
 	AWAIT(fake_num_held() == 1);
 	start_free(&scene);
@@ -261,8 +261,8 @@ static void bind__fails(void **state)
 	(void)state;
 	begin(&scene, NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_fail_next(IBV_WR_BIND_MW, IBV_WC_MW_BIND_ERR);
-	assert_int_equal(get_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant),
+	assert_int_equal(get_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant),
 			 -ENOTCONN);
 	connection_ends(&scene);
 	assert_int_equal(
@@ -270,12 +270,12 @@ static void bind__fails(void **state)
 		1);
 	/* The session lives, and so does its memory. */
 	peer_hang_up(&scene.peer);
-	assert_int_equal(
-		maas_session_ticket(scene.world.lend, scene.peer.session.id, &scene.peer.session),
-		0);
+	assert_int_equal(maas_lend_session_ticket(scene.world.lend, scene.peer.session.id,
+						  &scene.peer.session),
+			 0);
 	assert_int_equal(peer_dial(&scene.world, &scene.peer), 0);
-	assert_int_equal(get_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant),
+	assert_int_equal(get_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant),
 			 0);
 	assert_int_equal(peer_write(&scene.peer, &scene.grant), IBV_WC_SUCCESS);
 	end(&scene);
@@ -289,8 +289,8 @@ static void bind__does_not_end(void **state)
 	(void)state;
 	begin(&scene, NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_mute(true);
-	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant, &granted),
+	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant, &granted),
 			 -EINPROGRESS);
 	AWAIT(fake_num_held() == 1);
 	for (int i = 0; i < 100 && !atomic_load(&granted.calls); i++) {
@@ -315,8 +315,8 @@ static void session_end__with_work_under_way(void **state)
 	(void)state;
 	begin(&scene, NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
-	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant, &granted),
+	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant, &granted),
 			 -EINPROGRESS);
 	AWAIT(fake_num_held() == 1);
 	assert_int_equal(end_session(&scene.world, &scene.peer), 0);
@@ -334,8 +334,8 @@ static void stop__with_work_under_way(void **state)
 	(void)state;
 	begin(&scene, NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
-	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id, MAAS_ACCESS_WRITE,
-				   &scene.grant, &granted),
+	assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id,
+				   MAAS_LEND_ACCESS_WRITE, &scene.grant, &granted),
 			 -EINPROGRESS);
 	AWAIT(fake_num_held() == 1);
 	start_free(&scene);
@@ -355,19 +355,19 @@ static void free__as_two_sessions_ask(void **state)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(both_modes); i++) {
 		for (int n = 0; n < 100; n++) {
 			struct told granted[2] = {0};
-			struct maas_grant grants[2];
+			struct maas_lend_key grants[2];
 			struct scene scene;
 			struct peer other;
 
 			begin(&scene, NULL, both_modes[i]);
 			peer_open(&scene.world, &other, "two");
 			assert_int_equal(ask_grant(&scene.world, &scene.peer, scene.memory.id,
-						   MAAS_ACCESS_WRITE, &grants[0], &granted[0]),
+						   MAAS_LEND_ACCESS_WRITE, &grants[0], &granted[0]),
 					 -EINPROGRESS);
 			for (int wait = 0; wait < n % 10; wait++)
 				nap();
 			assert_int_equal(ask_grant(&scene.world, &other, scene.memory.id,
-						   MAAS_ACCESS_WRITE, &grants[1], &granted[1]),
+						   MAAS_LEND_ACCESS_WRITE, &grants[1], &granted[1]),
 					 -EINPROGRESS);
 			assert_int_equal(free_it(&scene.world, scene.memory.id), 0);
 			assert_true(can_allocate(&scene));
