@@ -29,7 +29,7 @@ static struct maas_ratelimit unaccepted =
 static struct maas_ratelimit stuck =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot take a connection down");
 
-static void set_state(struct maas_conn *conn, enum maas_conn_state state)
+static void set_state(struct maas_rdma_conn *conn, enum maas_rdma_conn_state state)
 {
 	struct maas_rdma_figures *figures = &conn->rdma->figures;
 
@@ -38,7 +38,7 @@ static void set_state(struct maas_conn *conn, enum maas_conn_state state)
 	conn->state = state;
 }
 
-void maas_conn_dirty(struct maas_conn *conn)
+void maas_rdma_conn_dirty(struct maas_rdma_conn *conn)
 {
 	if (conn->dirty)
 		return;
@@ -47,16 +47,17 @@ void maas_conn_dirty(struct maas_conn *conn)
 }
 
 /* Any thread may ask whether a session is connected. */
-static void publish(struct maas_conn *conn, uint32_t number)
+static void publish(struct maas_rdma_conn *conn, uint32_t number)
 {
 	uint64_t value = number ? (uint64_t)conn->session.generation << 32 | number : 0;
 
 	atomic_store(&conn->rdma->connected[conn->session.index], value);
 }
 
-struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_lend_session_ref session)
+struct maas_rdma_conn *maas_rdma_conn_find(struct maas_rdma *rdma,
+					   struct maas_lend_session_ref session)
 {
-	struct maas_conn *conn;
+	struct maas_rdma_conn *conn;
 
 	if (session.index >= rdma->options.max_sessions)
 		return NULL;
@@ -66,7 +67,7 @@ struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_lend_sessio
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
-static int make_queues(struct maas_conn *conn)
+static int make_queues(struct maas_rdma_conn *conn)
 {
 	const struct maas_rdma *rdma = conn->rdma;
 	struct ibv_context *verbs = rdma->device->verbs;
@@ -94,7 +95,7 @@ static int make_queues(struct maas_conn *conn)
 }
 
 /* Each is NULL once it is gone. False when one would not go. */
-static bool destroy_queues(struct maas_conn *conn)
+static bool destroy_queues(struct maas_rdma_conn *conn)
 {
 	int err = 0;
 
@@ -118,7 +119,7 @@ static bool destroy_queues(struct maas_conn *conn)
 	return !err;
 }
 
-static void free_conn(struct maas_conn *conn)
+static void free_conn(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
 
@@ -132,7 +133,7 @@ static void free_conn(struct maas_conn *conn)
 }
 
 /* Errors: what the verbs said, the log knows. -ECONNABORTED: the client is gone. */
-static int accept_id(struct maas_conn *conn)
+static int accept_id(struct maas_rdma_conn *conn)
 {
 	const struct maas_wire_accept data = {
 		.magic = htobe32(MAAS_WIRE_MAGIC),
@@ -165,7 +166,7 @@ static int accept_id(struct maas_conn *conn)
 	return r;
 }
 
-static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
+static void refuse(struct maas_rdma_conn *conn, enum maas_wire_reason reason)
 {
 	const struct maas_wire_reject data = {
 		.magic = htobe32(MAAS_WIRE_MAGIC),
@@ -179,7 +180,7 @@ static void refuse(struct maas_conn *conn, enum maas_wire_reason reason)
 }
 
 /* The session has no other connection now. */
-static void begin(struct maas_conn *conn)
+static void begin(struct maas_rdma_conn *conn)
 {
 	int r;
 
@@ -191,15 +192,15 @@ static void begin(struct maas_conn *conn)
 		publish(conn, 0);
 		if (r != -ECONNABORTED)
 			refuse(conn, MAAS_WIRE_RESOURCES);
-		set_state(conn, MAAS_CONN_ENDING);
-		maas_conn_dirty(conn);
+		set_state(conn, MAAS_RDMA_CONN_ENDING);
+		maas_rdma_conn_dirty(conn);
 		return;
 	}
-	set_state(conn, MAAS_CONN_CONNECTING);
+	set_state(conn, MAAS_RDMA_CONN_CONNECTING);
 	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
 }
 
-static void drop_successor(struct maas_conn *conn, enum maas_wire_reason reason)
+static void drop_successor(struct maas_rdma_conn *conn, enum maas_wire_reason reason)
 {
 	if (!conn->successor)
 		return;
@@ -215,11 +216,11 @@ static uint8_t smaller(int a, int b)
 	return (uint8_t)(least < 0 ? 0 : least > UINT8_MAX ? UINT8_MAX : least);
 }
 
-static struct maas_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
-				  struct maas_lend_session_ref session)
+static struct maas_rdma_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
+				       struct maas_lend_session_ref session)
 {
 	const struct ibv_device_attr *attr = &rdma->device->attr;
-	struct maas_conn *conn = calloc(1, sizeof(*conn));
+	struct maas_rdma_conn *conn = calloc(1, sizeof(*conn));
 
 	if (!conn)
 		return NULL;
@@ -234,16 +235,16 @@ static struct maas_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id *id,
 	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
 	TAILQ_INIT(&conn->waiting);
 	TAILQ_INIT(&conn->posted);
-	maas_rdma_count(&rdma->figures.conns[MAAS_CONN_WAITING]);
+	maas_rdma_count(&rdma->figures.conns[MAAS_RDMA_CONN_WAITING]);
 	TAILQ_INSERT_TAIL(&rdma->conns, conn, link);
 	return conn;
 }
 
-int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
-		   struct maas_lend_session_ref session, const struct rdma_conn_param *param)
+int maas_rdma_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
+			struct maas_lend_session_ref session, const struct rdma_conn_param *param)
 {
-	struct maas_conn *before = rdma->by_session[session.index];
-	struct maas_conn *conn = new_conn(rdma, id, session);
+	struct maas_rdma_conn *before = rdma->by_session[session.index];
+	struct maas_rdma_conn *conn = new_conn(rdma, id, session);
 
 	if (!conn)
 		return -ENOMEM;
@@ -252,28 +253,28 @@ int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
 	if (before) {
 		drop_successor(before, MAAS_WIRE_ENDING);
 		before->successor = conn;
-		maas_conn_end(before, "the session connects anew");
+		maas_rdma_conn_end(before, "the session connects anew");
 	} else {
 		begin(conn);
 	}
 	return 0;
 }
 
-void maas_conn_established(struct maas_conn *conn)
+void maas_rdma_conn_established(struct maas_rdma_conn *conn)
 {
-	if (conn->state != MAAS_CONN_CONNECTING)
+	if (conn->state != MAAS_RDMA_CONN_CONNECTING)
 		return;
-	set_state(conn, MAAS_CONN_LIVE);
+	set_state(conn, MAAS_RDMA_CONN_LIVE);
 	log_limited(&connected, "rdma: connected connection=%u session=%u", conn->number,
 		    conn->session.index);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static void drop_waiting(struct maas_conn *conn)
+static void drop_waiting(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
-	struct maas_conn *before = rdma->by_session[conn->session.index];
+	struct maas_rdma_conn *before = rdma->by_session[conn->session.index];
 
 	if (before && before->successor == conn)
 		before->successor = NULL;
@@ -281,21 +282,21 @@ static void drop_waiting(struct maas_conn *conn)
 	free_conn(conn);
 }
 
-void maas_conn_end(struct maas_conn *conn, const char *reason)
+void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason)
 {
 	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
 	int err;
 
-	if (conn->state == MAAS_CONN_ENDING)
+	if (conn->state == MAAS_RDMA_CONN_ENDING)
 		return;
-	if (conn->state == MAAS_CONN_WAITING) {
+	if (conn->state == MAAS_RDMA_CONN_WAITING) {
 		drop_waiting(conn);
 		return;
 	}
 	log_limited(&ends, "rdma: connection ends connection=%u session=%u reason=\"%s\"",
 		    conn->number, conn->session.index, reason);
 	publish(conn, 0);
-	set_state(conn, MAAS_CONN_ENDING);
+	set_state(conn, MAAS_RDMA_CONN_ENDING);
 	conn->deadline_ms = maas_clock_ms() + FLUSH_MS;
 	err = ibv_modify_qp(conn->qp, &attr, IBV_QP_STATE);
 	if (err)
@@ -303,14 +304,14 @@ void maas_conn_end(struct maas_conn *conn, const char *reason)
 			strerror(err));
 	/* So that the peer hears of it; an error here is a peer that is gone. */
 	(void)rdma_disconnect(conn->id);
-	maas_conn_dirty(conn);
+	maas_rdma_conn_dirty(conn);
 }
 
 /* True when no work is under way any more. */
-static bool settle_work(struct maas_conn *conn)
+static bool settle_work(struct maas_rdma_conn *conn)
 {
-	maas_conn_poll(conn);
-	maas_work_flush(&conn->waiting);
+	maas_rdma_conn_poll(conn);
+	maas_rdma_work_flush(&conn->waiting);
 	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
 		return false;
 	if (conn->num_posted)
@@ -319,38 +320,38 @@ static bool settle_work(struct maas_conn *conn)
 	/* What has not come by now is not waited for: with the queue pair it goes. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
-	maas_work_flush(&conn->posted);
+	maas_rdma_work_flush(&conn->posted);
 	return true;
 }
 
-void maas_conn_abandon(struct maas_conn *conn)
+void maas_rdma_conn_abandon(struct maas_rdma_conn *conn)
 {
-	maas_grants_abandon(conn);
-	maas_waiters_tell(&conn->enders, -EIO);
+	maas_rdma_grants_abandon(conn);
+	maas_rdma_waiters_tell(&conn->enders, -EIO);
 }
 
-static void bury(struct maas_conn *conn)
+static void bury(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
-	struct maas_waiter_list enders = conn->enders;
-	struct maas_conn *successor = conn->successor;
+	struct maas_rdma_waiter_list enders = conn->enders;
+	struct maas_rdma_conn *successor = conn->successor;
 
 	rdma->by_session[conn->session.index] = NULL;
 	free_conn(conn);
 	if (successor)
 		begin(successor);
-	maas_waiters_tell(&enders, 0);
+	maas_rdma_waiters_tell(&enders, 0);
 }
 
-static void go_on(struct maas_conn *conn)
+static void go_on(struct maas_rdma_conn *conn)
 {
 	int r;
 
 	if (!settle_work(conn))
 		return;
-	r = maas_grants_end(conn);
+	r = maas_rdma_grants_end(conn);
 	if (r == -EAGAIN)
-		maas_conn_dirty(conn);
+		maas_rdma_conn_dirty(conn);
 	else if (r || !destroy_queues(conn))
 		conn->deadline_ms = maas_clock_ms() + RETRY_MS;
 	else
@@ -358,36 +359,36 @@ static void go_on(struct maas_conn *conn)
 }
 
 /* Takes a connection that is on no list of things to do. */
-static void run(struct maas_conn *conn)
+static void run(struct maas_rdma_conn *conn)
 {
-	if (conn->state == MAAS_CONN_ENDING)
+	if (conn->state == MAAS_RDMA_CONN_ENDING)
 		go_on(conn);
 	else
-		maas_conn_post_waiting(conn);
+		maas_rdma_conn_post_waiting(conn);
 }
 
-static void look_at_time(struct maas_conn *conn, uint64_t now_ms)
+static void look_at_time(struct maas_rdma_conn *conn, uint64_t now_ms)
 {
-	const struct maas_work *oldest = TAILQ_FIRST(&conn->posted);
+	const struct maas_rdma_work *oldest = TAILQ_FIRST(&conn->posted);
 
 	/* A probe may take long; what was posted behind it may not. */
 	if (oldest == &conn->probe && now_ms < oldest->deadline_ms)
 		oldest = TAILQ_NEXT(oldest, link);
-	if (conn->state == MAAS_CONN_ENDING) {
+	if (conn->state == MAAS_RDMA_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)
-			maas_conn_dirty(conn);
-	} else if (conn->state != MAAS_CONN_LIVE && now_ms >= conn->deadline_ms) {
-		maas_conn_end(conn, "never established");
+			maas_rdma_conn_dirty(conn);
+	} else if (conn->state != MAAS_RDMA_CONN_LIVE && now_ms >= conn->deadline_ms) {
+		maas_rdma_conn_end(conn, "never established");
 	} else if (oldest && now_ms >= oldest->deadline_ms) {
-		maas_conn_end(conn, "the device does not answer in time");
+		maas_rdma_conn_end(conn, "the device does not answer in time");
 	}
 }
 
-void maas_conns_run(struct maas_rdma *rdma, uint64_t now_ms)
+void maas_rdma_conns_run(struct maas_rdma *rdma, uint64_t now_ms)
 {
-	struct maas_conn_list todo = TAILQ_HEAD_INITIALIZER(todo);
-	struct maas_conn *conn;
-	struct maas_conn *next;
+	struct maas_rdma_conn_list todo = TAILQ_HEAD_INITIALIZER(todo);
+	struct maas_rdma_conn *conn;
+	struct maas_rdma_conn *next;
 
 	for (conn = now_ms ? TAILQ_FIRST(&rdma->conns) : NULL; conn; conn = next) {
 		next = TAILQ_NEXT(conn, link);

@@ -25,7 +25,7 @@ struct extent {
 	uint64_t failed_ms;
 	_Atomic(struct ibv_mr *) mr; /* once it is there it stays, for any thread */
 	STAILQ_ENTRY(extent) link;   /* of those that are asked for */
-	struct maas_command_list waiting;
+	struct maas_rdma_command_list waiting;
 };
 
 struct maas_rdma_extents {
@@ -62,7 +62,7 @@ static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent
 /* Lock held; not while it pins. */
 static void register_one(struct maas_rdma_extents *extents, struct extent *extent)
 {
-	struct maas_command *command;
+	struct maas_rdma_command *command;
 	struct ibv_mr *mr;
 	int error = 0;
 
@@ -172,7 +172,7 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 	extents->running = false;
 	/* Who waits is told; there is no server any more that would bind to them. */
 	while ((extent = STAILQ_FIRST(&extents->asked))) {
-		struct maas_command *command;
+		struct maas_rdma_command *command;
 
 		STAILQ_REMOVE_HEAD(&extents->asked, link);
 		extent->state = EXTENT_FAILED;
@@ -196,7 +196,7 @@ void maas_rdma_extents_close(struct maas_rdma_extents *extents)
 }
 
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
-				    struct maas_command *command, int *ret_error)
+				    struct maas_rdma_command *command, int *ret_error)
 {
 	struct extent *extent = &extents->extents[offset / extents->rdma->area.extent_bytes];
 	struct ibv_mr *mr = atomic_load_explicit(&extent->mr, memory_order_acquire);

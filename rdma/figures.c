@@ -38,10 +38,10 @@ void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_sta
 
 	memset(ret_stats, 0, sizeof(*ret_stats));
 	ret_stats->state = atomic_load(&rdma->failed) ? "failed" : "active";
-	ret_stats->connecting = load(&figures->conns[MAAS_CONN_WAITING]) +
-				load(&figures->conns[MAAS_CONN_CONNECTING]);
-	ret_stats->connected = load(&figures->conns[MAAS_CONN_LIVE]);
-	ret_stats->ending = load(&figures->conns[MAAS_CONN_ENDING]);
+	ret_stats->connecting = load(&figures->conns[MAAS_RDMA_CONN_WAITING]) +
+				load(&figures->conns[MAAS_RDMA_CONN_CONNECTING]);
+	ret_stats->connected = load(&figures->conns[MAAS_RDMA_CONN_LIVE]);
+	ret_stats->ending = load(&figures->conns[MAAS_RDMA_CONN_ENDING]);
 	ret_stats->grants = load(&figures->grants);
 	maas_rdma_extents_progress(rdma->extents, &ret_stats->registered_bytes,
 				   &ret_stats->wanted_bytes);

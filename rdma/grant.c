@@ -12,7 +12,7 @@
 
 #define SPARE 4096
 
-int maas_grants_open(struct maas_rdma *rdma)
+int maas_rdma_grants_open(struct maas_rdma *rdma)
 {
 	void *map = mmap(NULL, rdma->area.num_slots * sizeof(*rdma->keyed), PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -23,7 +23,7 @@ int maas_grants_open(struct maas_rdma *rdma)
 	return 0;
 }
 
-void maas_grants_close(struct maas_rdma *rdma)
+void maas_rdma_grants_close(struct maas_rdma *rdma)
 {
 	while (rdma->spare) {
 		struct maas_rdma_grant *next = rdma->spare->next;
@@ -38,7 +38,7 @@ void maas_grants_close(struct maas_rdma *rdma)
 
 /* ---- the chain of a slab --------------------------------------------------------------------- */
 
-struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
+struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
 {
 	struct maas_rdma_grant *grant =
 		ref.slot < rdma->area.num_slots ? atomic_load(&rdma->keyed[ref.slot]) : NULL;
@@ -46,9 +46,10 @@ struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_sla
 	return grant && grant->ref.generation == ref.generation ? grant : NULL;
 }
 
-struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maas_slab_ref ref)
+struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
+					     struct maas_slab_ref ref)
 {
-	struct maas_rdma_grant *grant = maas_grant_first(conn->rdma, ref);
+	struct maas_rdma_grant *grant = maas_rdma_grant_first(conn->rdma, ref);
 
 	while (grant && grant->conn != conn)
 		grant = grant->next;
@@ -84,9 +85,9 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 	maas_rdma_uncount(&rdma->figures.grants);
 }
 
-void maas_waiters_tell(struct maas_waiter_list *list, int status)
+void maas_rdma_waiters_tell(struct maas_rdma_waiter_list *list, int status)
 {
-	struct maas_waiter *waiter;
+	struct maas_rdma_waiter *waiter;
 
 	while ((waiter = SLIST_FIRST(list))) {
 		SLIST_REMOVE_HEAD(list, link);
@@ -109,7 +110,7 @@ static struct maas_rdma_grant *take_spare(struct maas_rdma *rdma)
 	return grant;
 }
 
-void maas_grant_free(struct maas_rdma_grant *grant)
+void maas_rdma_grant_free(struct maas_rdma_grant *grant)
 {
 	struct maas_rdma *rdma = grant->rdma;
 
@@ -125,16 +126,16 @@ void maas_grant_free(struct maas_rdma_grant *grant)
 /* It has no key, or a dead one. What waits is told last: it may ask for the next grant. */
 static void drop(struct maas_rdma_grant *grant, int made_status)
 {
-	struct maas_waiter_list made = grant->made;
-	struct maas_waiter_list dead = grant->dead;
+	struct maas_rdma_waiter_list made = grant->made;
+	struct maas_rdma_waiter_list dead = grant->dead;
 
 	unlink_grant(grant);
 	if (grant->registering)
 		grant->conn = NULL; /* freed when its command comes */
 	else
-		maas_grant_free(grant);
-	maas_waiters_tell(&made, made_status);
-	maas_waiters_tell(&dead, 0);
+		maas_rdma_grant_free(grant);
+	maas_rdma_waiters_tell(&made, made_status);
+	maas_rdma_waiters_tell(&dead, 0);
 }
 
 /* ---- making and killing ---------------------------------------------------------------------- */
@@ -161,28 +162,29 @@ static uint64_t end_ns(struct maas_rdma *rdma)
 static void make(struct maas_rdma_grant *grant)
 {
 	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
-		maas_window_bind(grant);
+		maas_rdma_window_bind(grant);
 	else
-		maas_region_make(grant);
+		maas_rdma_region_make(grant);
 }
 
 static void kill(struct maas_rdma_grant *grant)
 {
-	if (!maas_conn_usable(grant->conn)) {
-		grant->state = MAAS_GRANT_BROKEN; /* dies with the connection, which is ending */
+	if (!maas_rdma_conn_usable(grant->conn)) {
+		grant->state =
+			MAAS_RDMA_GRANT_BROKEN; /* dies with the connection, which is ending */
 		return;
 	}
-	grant->state = MAAS_GRANT_REVOKING;
+	grant->state = MAAS_RDMA_GRANT_REVOKING;
 	grant->started_ns = begin_ns(grant->rdma);
 	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
-		maas_window_kill(grant);
+		maas_rdma_window_kill(grant);
 	else
-		maas_region_kill(grant);
+		maas_rdma_region_kill(grant);
 }
 
-void maas_grant_made(struct maas_rdma_grant *grant, int status)
+void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 {
-	struct maas_waiter_list made = grant->made;
+	struct maas_rdma_waiter_list made = grant->made;
 
 	if (status && !grant->window && !grant->mr) {
 		drop(grant, status);
@@ -190,25 +192,25 @@ void maas_grant_made(struct maas_rdma_grant *grant, int status)
 	}
 	SLIST_INIT(&grant->made);
 	if (status) {
-		grant->state = MAAS_GRANT_BROKEN;
-		maas_waiters_tell(&made, -ENOTCONN);
+		grant->state = MAAS_RDMA_GRANT_BROKEN;
+		maas_rdma_waiters_tell(&made, -ENOTCONN);
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.bind, end_ns(grant->rdma) - grant->started_ns);
-	grant->state = MAAS_GRANT_LIVE;
+	grant->state = MAAS_RDMA_GRANT_LIVE;
 	if (!SLIST_EMPTY(&grant->dead)) {
 		/* Revoked meanwhile: nobody is given the key. */
-		maas_waiters_tell(&made, -ENOENT);
+		maas_rdma_waiters_tell(&made, -ENOENT);
 		kill(grant);
 		return;
 	}
-	maas_waiters_tell(&made, 0);
+	maas_rdma_waiters_tell(&made, 0);
 }
 
-void maas_grant_killed(struct maas_rdma_grant *grant, int status)
+void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
 {
 	if (status) {
-		grant->state = MAAS_GRANT_BROKEN;
+		grant->state = MAAS_RDMA_GRANT_BROKEN;
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.revoke, end_ns(grant->rdma) - grant->started_ns);
@@ -216,8 +218,8 @@ void maas_grant_killed(struct maas_rdma_grant *grant, int status)
 }
 
 /* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
-static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_lend_access access,
-		     struct maas_rdma_grant **ret_grant)
+static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
+		     enum maas_lend_access access, struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma *rdma = conn->rdma;
 	struct maas_rdma_grant *grant;
@@ -233,7 +235,7 @@ static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas
 	grant->conn = conn;
 	grant->ref = ref;
 	grant->access = access;
-	grant->state = MAAS_GRANT_BINDING;
+	grant->state = MAAS_RDMA_GRANT_BINDING;
 	grant->rkey = 0;
 	grant->window = NULL;
 	grant->mr = NULL;
@@ -252,24 +254,25 @@ static int new_grant(struct maas_conn *conn, struct maas_slab_ref ref, enum maas
 	return 0;
 }
 
-int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref, enum maas_lend_access access,
-		   struct maas_waiter *waiter, struct maas_rdma_grant **ret_grant)
+int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
+			enum maas_lend_access access, struct maas_rdma_waiter *waiter,
+			struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma_grant *grant;
 	int r;
 
 	if (ref.slot >= conn->rdma->area.num_slots)
 		return -ENOENT;
-	grant = maas_grant_find(conn, ref);
+	grant = maas_rdma_grant_find(conn, ref);
 	if (grant) {
-		if (grant->state == MAAS_GRANT_BROKEN)
+		if (grant->state == MAAS_RDMA_GRANT_BROKEN)
 			return -ENOTCONN;
-		if (grant->state == MAAS_GRANT_REVOKING || !SLIST_EMPTY(&grant->dead))
+		if (grant->state == MAAS_RDMA_GRANT_REVOKING || !SLIST_EMPTY(&grant->dead))
 			return -ENOENT;
 		*ret_grant = grant;
 		if (grant->access != access)
 			return -EEXIST;
-		if (grant->state == MAAS_GRANT_LIVE)
+		if (grant->state == MAAS_RDMA_GRANT_LIVE)
 			return -EALREADY;
 		SLIST_INSERT_HEAD(&grant->made, waiter, link);
 		return 0;
@@ -291,32 +294,32 @@ static bool end_grant(struct maas_rdma_grant *grant)
 	bool dead = true;
 
 	if (grant->window)
-		dead = maas_window_end(grant);
+		dead = maas_rdma_window_destroy(grant);
 	else if (grant->mr)
-		dead = maas_region_end(grant);
+		dead = maas_rdma_region_destroy(grant);
 	if (dead) {
 		drop(grant, -ENOTCONN);
 		return true;
 	}
-	grant->state = MAAS_GRANT_BROKEN;
-	maas_waiters_tell(&grant->made, -ENOTCONN);
-	maas_waiters_tell(&grant->dead, -EIO);
+	grant->state = MAAS_RDMA_GRANT_BROKEN;
+	maas_rdma_waiters_tell(&grant->made, -ENOTCONN);
+	maas_rdma_waiters_tell(&grant->dead, -EIO);
 	return false;
 }
 
-void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter)
+void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_waiter *waiter)
 {
 	if (waiter)
 		SLIST_INSERT_HEAD(&grant->dead, waiter, link);
 	if (grant->conn->quiet)
 		(void)end_grant(grant); /* before its turn: it may be one of many */
-	else if (grant->state == MAAS_GRANT_LIVE)
+	else if (grant->state == MAAS_RDMA_GRANT_LIVE)
 		kill(grant);
-	else if (grant->registering && maas_conn_usable(grant->conn))
+	else if (grant->registering && maas_rdma_conn_usable(grant->conn))
 		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
 }
 
-int maas_grants_end(struct maas_conn *conn)
+int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
@@ -334,17 +337,17 @@ int maas_grants_end(struct maas_conn *conn)
 	conn->quiet = true;
 	if (ended == MAAS_RDMA_STEP)
 		return -EAGAIN;
-	return all ? maas_windows_free(conn) : -EBUSY;
+	return all ? maas_rdma_windows_free(conn) : -EBUSY;
 }
 
-void maas_grants_abandon(struct maas_conn *conn)
+void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma_grant *grant;
 
 	conn->quiet = false;
 	/* Those first: a batch that fails asks for the end of its other keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_waiters_tell(&grant->made, -ENOTCONN);
+		maas_rdma_waiters_tell(&grant->made, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_waiters_tell(&grant->dead, -EIO);
+		maas_rdma_waiters_tell(&grant->dead, -EIO);
 }

@@ -71,64 +71,64 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 #define MAAS_RDMA_NO_GRANT UINT32_MAX
 
 /* Something for the thread to do. The storage is the caller's until `run`, which may free it. */
-struct maas_command {
-	STAILQ_ENTRY(maas_command) link;
-	void (*run)(struct maas_rdma *rdma, struct maas_command *command);
+struct maas_rdma_command {
+	STAILQ_ENTRY(maas_rdma_command) link;
+	void (*run)(struct maas_rdma *rdma, struct maas_rdma_command *command);
 };
 
-STAILQ_HEAD(maas_command_list, maas_command);
+STAILQ_HEAD(maas_rdma_command_list, maas_rdma_command);
 
 /*
  * Any thread, in order. Errors: -ESHUTDOWN when the thread has ended or never started, then `run`
  * is not called.
  */
-MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command);
+MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_command *command);
 
 /*
  * One work request of the server on a connection's queue pair. Zeroed before it is used the first
  * time, its `wr` is set by field after that.
  */
-struct maas_work {
-	TAILQ_ENTRY(maas_work) link;
-	struct ibv_send_wr wr; /* wr_id, next and send_flags are maas_conn_post()'s */
-	uint64_t deadline_ms;  /* set by maas_conn_post() */
+struct maas_rdma_work {
+	TAILQ_ENTRY(maas_rdma_work) link;
+	struct ibv_send_wr wr; /* wr_id, next and send_flags are maas_rdma_conn_post()'s */
+	uint64_t deadline_ms;  /* set by maas_rdma_conn_post() */
 	uint32_t timeout_ms;   /* 0: MAAS_RDMA_WORK_MS */
 	/* Thread. The storage is the caller's again. */
-	void (*done)(struct maas_work *work, enum ibv_wc_status status);
+	void (*done)(struct maas_rdma_work *work, enum ibv_wc_status status);
 };
 
-TAILQ_HEAD(maas_work_list, maas_work);
+TAILQ_HEAD(maas_rdma_work_list, maas_rdma_work);
 
-enum maas_conn_state {
-	MAAS_CONN_WAITING,    /* asked for, while the session's connection before it ends */
-	MAAS_CONN_CONNECTING, /* accepted, not yet established */
-	MAAS_CONN_LIVE,
-	MAAS_CONN_ENDING, /* its queue pair is in ERR: nothing is posted */
-	MAAS_CONN_STATES,
+enum maas_rdma_conn_state {
+	MAAS_RDMA_CONN_WAITING,	   /* asked for, while the session's connection before it ends */
+	MAAS_RDMA_CONN_CONNECTING, /* accepted, not yet established */
+	MAAS_RDMA_CONN_LIVE,
+	MAAS_RDMA_CONN_ENDING, /* its queue pair is in ERR: nothing is posted */
+	MAAS_RDMA_CONN_STATES,
 };
 
 struct maas_rdma_grant;
-struct maas_window;
-LIST_HEAD(maas_grant_list, maas_rdma_grant);
-SLIST_HEAD(maas_window_list, maas_window);
+struct maas_rdma_window;
+LIST_HEAD(maas_rdma_grant_list, maas_rdma_grant);
+SLIST_HEAD(maas_rdma_window_list, maas_rdma_window);
 
 /* Who wants to hear of the end of something; the storage is theirs. Thread. */
-struct maas_waiter {
-	SLIST_ENTRY(maas_waiter) link;
-	void (*heard)(struct maas_waiter *waiter, int status);
+struct maas_rdma_waiter {
+	SLIST_ENTRY(maas_rdma_waiter) link;
+	void (*heard)(struct maas_rdma_waiter *waiter, int status);
 };
 
-SLIST_HEAD(maas_waiter_list, maas_waiter);
+SLIST_HEAD(maas_rdma_waiter_list, maas_rdma_waiter);
 
 /* Takes each off the list, and then tells it. */
-void maas_waiters_tell(struct maas_waiter_list *list, int status);
+void maas_rdma_waiters_tell(struct maas_rdma_waiter_list *list, int status);
 
-struct maas_conn {
+struct maas_rdma_conn {
 	struct maas_rdma *rdma;
-	TAILQ_ENTRY(maas_conn) link;
+	TAILQ_ENTRY(maas_rdma_conn) link;
 	struct maas_lend_session_ref session;
 	uint32_t number; /* in the accept data and in grants; never 0 */
-	enum maas_conn_state state;
+	enum maas_rdma_conn_state state;
 	uint64_t deadline_ms; /* CONNECTING, WAITING: established by then; ENDING: try again then */
 	struct rdma_cm_id *id;
 	uint8_t responder_resources; /* reads that the peer may have under way */
@@ -137,94 +137,95 @@ struct maas_conn {
 	struct ibv_qp *qp;
 	uint32_t sq_depth;
 	uint32_t num_posted;
-	struct maas_work_list waiting; /* to be posted, in order, in one chain */
-	struct maas_work_list posted;  /* oldest first */
-	TAILQ_ENTRY(maas_conn) dirty_link;
+	struct maas_rdma_work_list waiting; /* to be posted, in order, in one chain */
+	struct maas_rdma_work_list posted;  /* oldest first */
+	TAILQ_ENTRY(maas_rdma_conn) dirty_link;
 	bool dirty; /* in rdma->dirty: there is something to do before the thread sleeps */
-	struct maas_conn *successor;	/* WAITING for its end */
-	struct maas_waiter_list enders; /* told when it is gone */
-	struct maas_work probe;
+	struct maas_rdma_conn *successor;    /* WAITING for its end */
+	struct maas_rdma_waiter_list enders; /* told when it is gone */
+	struct maas_rdma_work probe;
 	bool probing;
 
 	/* of grant, window and region */
-	struct maas_grant_list grants;
+	struct maas_rdma_grant_list grants;
 	bool quiet; /* ENDING, and no work can be under way: each key can be killed by itself */
-	struct maas_window_list windows; /* unbound, ready to be bound … */
-	struct maas_window_list retired; /* … or not any more */
+	struct maas_rdma_window_list windows; /* unbound, ready to be bound … */
+	struct maas_rdma_window_list retired; /* … or not any more */
 };
 
-TAILQ_HEAD(maas_conn_list, maas_conn);
+TAILQ_HEAD(maas_rdma_conn_list, maas_rdma_conn);
 
 /* Thread. A connection for the id of a request; accepted when the session's last one is gone.
  * Errors: -ENOMEM, errno of the verbs; the id is then the caller's still. */
-MAAS_MUST_CHECK int maas_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
-				   struct maas_lend_session_ref session,
-				   const struct rdma_conn_param *param);
+MAAS_MUST_CHECK int maas_rdma_conn_open(struct maas_rdma *rdma, struct rdma_cm_id *id,
+					struct maas_lend_session_ref session,
+					const struct rdma_conn_param *param);
 
 /* Thread. It is established from now on. */
-void maas_conn_established(struct maas_conn *conn);
+void maas_rdma_conn_established(struct maas_rdma_conn *conn);
 
 /*
  * Thread. Posts when the thread has done what else it had to do: several works, one chain, one
  * doorbell. Never fails here: what cannot be posted or was flushed is done with
  * IBV_WC_WR_FLUSH_ERR, never from within this call.
  */
-void maas_conn_post(struct maas_conn *conn, struct maas_work *work);
+void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work);
 
 /*
  * Thread. Breaks the connection, for `reason` in the log: queue pair to ERR → all work done →
- * maas_grants_end() → queue pair, completion queue and protection domain destroyed → freed. Returns
- * at once; the rest happens when the thread comes round, within MAAS_RDMA_WORK_MS. Where a key
- * cannot be confirmed dead it is tried again every second.
+ * maas_rdma_grants_end() → queue pair, completion queue and protection domain destroyed → freed.
+ * Returns at once; the rest happens when the thread comes round, within MAAS_RDMA_WORK_MS. Where a
+ * key cannot be confirmed dead it is tried again every second.
  */
-void maas_conn_end(struct maas_conn *conn, const char *reason);
+void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason);
 
 /* Thread. There is something to do for it before the thread sleeps. */
-void maas_conn_dirty(struct maas_conn *conn);
+void maas_rdma_conn_dirty(struct maas_rdma_conn *conn);
 /* Thread. In one chain. */
-void maas_conn_post_waiting(struct maas_conn *conn);
+void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn);
 /* Thread. Does all of it with IBV_WC_WR_FLUSH_ERR. */
-void maas_work_flush(struct maas_work_list *list);
+void maas_rdma_work_flush(struct maas_rdma_work_list *list);
 
 /* Thread. Sends a zero-length write: without an answer the queue pair breaks. */
-void maas_conn_probe(struct maas_conn *conn);
+void maas_rdma_conn_probe(struct maas_rdma_conn *conn);
 
 /* Thread. The session's connection, one that waits or ends too, or NULL. */
-struct maas_conn *maas_conn_find(struct maas_rdma *rdma, struct maas_lend_session_ref session);
+struct maas_rdma_conn *maas_rdma_conn_find(struct maas_rdma *rdma,
+					   struct maas_lend_session_ref session);
 
-static inline bool maas_conn_usable(const struct maas_conn *conn)
+static inline bool maas_rdma_conn_usable(const struct maas_rdma_conn *conn)
 {
-	return conn->state == MAAS_CONN_CONNECTING || conn->state == MAAS_CONN_LIVE;
+	return conn->state == MAAS_RDMA_CONN_CONNECTING || conn->state == MAAS_RDMA_CONN_LIVE;
 }
 
 /* Thread. Takes the completions of one queue. */
-void maas_conn_poll(struct maas_conn *conn);
+void maas_rdma_conn_poll(struct maas_rdma_conn *conn);
 /* Thread. Posts what waits, and goes on with ends; `now_ms` 0: without looking at the time. */
-void maas_conns_run(struct maas_rdma *rdma, uint64_t now_ms);
+void maas_rdma_conns_run(struct maas_rdma *rdma, uint64_t now_ms);
 /* Where it would not end: tells who waits for that, or for its keys, that nothing is confirmed. */
-void maas_conn_abandon(struct maas_conn *conn);
+void maas_rdma_conn_abandon(struct maas_rdma_conn *conn);
 
 /* ---- listen */
 
 /* The connection manager: where there is none, nothing of RDMA can be served. Errors: -ENODEV,
  * -EACCES. */
-MAAS_MUST_CHECK int maas_listen_prepare(struct maas_rdma *rdma, char *error);
-MAAS_MUST_CHECK int maas_listen_open(struct maas_rdma *rdma, char *error);
+MAAS_MUST_CHECK int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error);
+MAAS_MUST_CHECK int maas_rdma_listen_open(struct maas_rdma *rdma, char *error);
 /* Nobody can connect any more; the connections that there are stay. */
-void maas_listen_end(struct maas_rdma *rdma);
-void maas_listen_close(struct maas_rdma *rdma);
+void maas_rdma_listen_end(struct maas_rdma *rdma);
+void maas_rdma_listen_close(struct maas_rdma *rdma);
 /* Thread. The device is gone: every connection ends. */
-void maas_listen_failed(struct maas_rdma *rdma);
+void maas_rdma_listen_failed(struct maas_rdma *rdma);
 /* Thread. Takes one event of the channel; false: there is none. */
-bool maas_listen_run(struct maas_rdma *rdma);
+bool maas_rdma_listen_run(struct maas_rdma *rdma);
 
 /* ---- grant */
 
-enum maas_grant_state {
-	MAAS_GRANT_BINDING,
-	MAAS_GRANT_LIVE,
-	MAAS_GRANT_REVOKING,
-	MAAS_GRANT_BROKEN, /* its connection is ending, which kills it */
+enum maas_rdma_grant_state {
+	MAAS_RDMA_GRANT_BINDING,
+	MAAS_RDMA_GRANT_LIVE,
+	MAAS_RDMA_GRANT_REVOKING,
+	MAAS_RDMA_GRANT_BROKEN, /* its connection is ending, which kills it */
 };
 
 /*
@@ -235,52 +236,55 @@ struct maas_rdma_grant {
 	LIST_ENTRY(maas_rdma_grant) link; /* of its connection's */
 	struct maas_rdma_grant *next;	  /* of its slab's; while it is spare, of those */
 	struct maas_rdma_grant *prev;	  /* of its slab's; NULL: the first */
-	struct maas_conn *conn;		  /* NULL: gone while the extent was being registered */
+	struct maas_rdma_conn *conn;	  /* NULL: gone while the extent was being registered */
 	struct maas_rdma *rdma;
 	struct maas_slab_ref ref;
-	enum maas_grant_state state;
+	enum maas_rdma_grant_state state;
 	enum maas_lend_access access;
 	uint64_t offset; /* in the arena */
 	uint64_t len_bytes;
 	uint32_t rkey;
-	struct maas_window *window; /* or … */
-	struct ibv_mr *mr;	    /* … by mode; neither: there is no key */
-	struct maas_work work;
-	struct maas_command command; /* comes when its extent is registered, … */
-	bool registering;	     /* … which it waits for */
+	struct maas_rdma_window *window; /* or … */
+	struct ibv_mr *mr;		 /* … by mode; neither: there is no key */
+	struct maas_rdma_work work;
+	struct maas_rdma_command command; /* comes when its extent is registered, … */
+	bool registering;		  /* … which it waits for */
 	uint64_t started_ns;
-	struct maas_waiter_list made; /* who wants to hear that it is made … */
-	struct maas_waiter_list dead; /* … or dead; any of these: it dies as soon as it is made */
+	struct maas_rdma_waiter_list made; /* who wants to hear that it is made … */
+	struct maas_rdma_waiter_list
+		dead; /* … or dead; any of these: it dies as soon as it is made */
 };
 
 /*
  * Thread. Of window and region: the key is made, or dead. Errors: -EMLINK and such, without a key;
  * -EIO: there may be one, and the connection is ending.
  */
-void maas_grant_made(struct maas_rdma_grant *grant, int status);
-void maas_grant_killed(struct maas_rdma_grant *grant, int status);
+void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status);
+void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status);
 /* Of those two as well: one whose connection went while its extent was being registered. */
-void maas_grant_free(struct maas_rdma_grant *grant);
+void maas_rdma_grant_free(struct maas_rdma_grant *grant);
 
 /* The slab's first grant, of any session, and that of a connection; NULL. */
-struct maas_rdma_grant *maas_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref);
-struct maas_rdma_grant *maas_grant_find(const struct maas_conn *conn, struct maas_slab_ref ref);
+struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref);
+struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
+					     struct maas_slab_ref ref);
 
 /*
  * Asks for a key: `waiter` hears of it, perhaps before this returns, and `ret_grant` is set before
  * that. -EALREADY: it is there, in `ret_grant`, and `waiter` hears nothing. Other errors, then
  * `waiter` hears nothing either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM.
  */
-MAAS_MUST_CHECK int maas_grant_ask(struct maas_conn *conn, struct maas_slab_ref ref,
-				   enum maas_lend_access access, struct maas_waiter *waiter,
-				   struct maas_rdma_grant **ret_grant);
+MAAS_MUST_CHECK int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
+					enum maas_lend_access access,
+					struct maas_rdma_waiter *waiter,
+					struct maas_rdma_grant **ret_grant);
 /* Kills it; `waiter` (NULL: nobody) hears 0 when it is dead for certain, perhaps before this
  * returns, or an error when it could not be confirmed. */
-void maas_grant_kill(struct maas_rdma_grant *grant, struct maas_waiter *waiter);
+void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_waiter *waiter);
 
 /* Both of server's start and end. Errors: -ENOMEM. */
-MAAS_MUST_CHECK int maas_grants_open(struct maas_rdma *rdma);
-void maas_grants_close(struct maas_rdma *rdma);
+MAAS_MUST_CHECK int maas_rdma_grants_open(struct maas_rdma *rdma);
+void maas_rdma_grants_close(struct maas_rdma *rdma);
 
 /*
  * Thread. The connection's queue pair is in ERR and no work is under way: kills its keys (windows
@@ -288,33 +292,36 @@ void maas_grants_close(struct maas_rdma *rdma);
  * -EAGAIN there are more of them than one turn of the thread should take; -EBUSY a key could not be
  * confirmed dead: it stays, and this is called again later.
  */
-MAAS_MUST_CHECK int maas_grants_end(struct maas_conn *conn);
+MAAS_MUST_CHECK int maas_rdma_grants_end(struct maas_rdma_conn *conn);
 /* The connection would not end: tells who waits for its grants that nothing is confirmed. */
-void maas_grants_abandon(struct maas_conn *conn);
+void maas_rdma_grants_abandon(struct maas_rdma_conn *conn);
 
 /* Of struct maas_lend_key_ops. */
-int maas_grants_grant(void *ctx, struct maas_lend_session_ref session,
-		      const struct maas_slab_ref *refs, uint32_t count,
-		      enum maas_lend_access access, struct maas_lend_key *ret_keys,
-		      maas_lend_key_done *done, void *arg);
-int maas_grants_ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
-			maas_lend_key_done *done, void *arg);
-int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
+int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
+			    const struct maas_slab_ref *refs, uint32_t count,
+			    enum maas_lend_access access, struct maas_lend_key *ret_keys,
+			    maas_lend_key_done *done, void *arg);
+int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
+			      struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
+int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done,
+			     void *arg);
 
 /* ---- window, region: keys by mode. Thread. */
 
-/* Makes the grant's key: maas_grant_made() comes, perhaps before this returns, with the rkey set.
+/* Makes the grant's key: maas_rdma_grant_made() comes, perhaps before this returns, with the rkey
+ * set.
  */
-void maas_window_bind(struct maas_rdma_grant *grant);
-void maas_region_make(struct maas_rdma_grant *grant); /* mr and pool */
-/* Kills it: maas_grant_killed() comes. */
-void maas_window_kill(struct maas_rdma_grant *grant);
-void maas_region_kill(struct maas_rdma_grant *grant);
+void maas_rdma_window_bind(struct maas_rdma_grant *grant);
+void maas_rdma_region_make(struct maas_rdma_grant *grant); /* mr and pool */
+/* Kills it: maas_rdma_grant_killed() comes. */
+void maas_rdma_window_kill(struct maas_rdma_grant *grant);
+void maas_rdma_region_kill(struct maas_rdma_grant *grant);
 /* At the connection's end. True: dead for certain. */
-MAAS_MUST_CHECK bool maas_window_end(struct maas_rdma_grant *grant);
-MAAS_MUST_CHECK bool maas_region_end(struct maas_rdma_grant *grant);
-/* Deallocates the connection's spare windows. Errors: -EAGAIN, -EBUSY, as maas_grants_end(). */
-MAAS_MUST_CHECK int maas_windows_free(struct maas_conn *conn);
+MAAS_MUST_CHECK bool maas_rdma_window_destroy(struct maas_rdma_grant *grant);
+MAAS_MUST_CHECK bool maas_rdma_region_destroy(struct maas_rdma_grant *grant);
+/* Deallocates the connection's spare windows. Errors: -EAGAIN, -EBUSY, as maas_rdma_grants_end().
+ */
+MAAS_MUST_CHECK int maas_rdma_windows_free(struct maas_rdma_conn *conn);
 
 /* ---- extent: regions of the arena (window and pool mode) */
 
@@ -333,7 +340,7 @@ void maas_rdma_extents_close(struct maas_rdma_extents *extents);
  * what ibv_reg_mr(3) said, once the log has named the limit of locked memory and its remedies.
  */
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
-				    struct maas_command *command, int *ret_error);
+				    struct maas_rdma_command *command, int *ret_error);
 /* Any thread. */
 void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,
 				uint64_t *ret_wanted);
@@ -370,7 +377,7 @@ static inline void maas_rdma_uncount(_Atomic uint64_t *figure)
 #define MAAS_RDMA_REASONS  8
 
 struct maas_rdma_figures {
-	_Atomic uint64_t conns[MAAS_CONN_STATES];
+	_Atomic uint64_t conns[MAAS_RDMA_CONN_STATES];
 	_Atomic uint64_t grants;
 	struct maas_rdma_times bind;
 	struct maas_rdma_times revoke;
@@ -396,17 +403,17 @@ struct maas_rdma {
 	struct maas_rdma_figures figures;
 	_Atomic bool failed;	     /* the device is gone */
 	_Atomic uint64_t *connected; /* by session index: its generation << 32 | connection; 0 */
-	_Atomic(struct maas_rdma_grant *) *keyed; /* by slot: its chain; NULL: it has no key.
-						   * Written by the thread, read by any */
+	/* By slot: its chain; NULL: it has no key. Written by the thread, read by any. */
+	_Atomic(struct maas_rdma_grant *) *keyed;
 
-	struct maas_server *server; /* server.c's own: thread, commands, epoll */
+	struct maas_rdma_server *server; /* server.c's own: thread, commands, epoll */
 	/* Thread. */
 	struct rdma_event_channel *cm;
 	struct rdma_cm_id *listener;
 	struct ibv_comp_channel *completions; /* of all connections */
-	struct maas_conn_list conns;	      /* that wait, or live, or end */
-	struct maas_conn_list dirty;	      /* that have work to post or an end to go on with */
-	struct maas_conn **by_session;	      /* by index */
+	struct maas_rdma_conn_list conns;     /* that wait, or live, or end */
+	struct maas_rdma_conn_list dirty;     /* that have work to post or an end to go on with */
+	struct maas_rdma_conn **by_session;   /* by index */
 	uint32_t last_number;
 	uint32_t num_grants;
 	uint32_t num_posted;	       /* of all connections */

@@ -48,7 +48,7 @@ static int set_nonblocking(int fd)
 	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-int maas_listen_prepare(struct maas_rdma *rdma, char *error)
+int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error)
 {
 	int r;
 
@@ -63,7 +63,7 @@ int maas_listen_prepare(struct maas_rdma *rdma, char *error)
 	return r;
 }
 
-int maas_listen_open(struct maas_rdma *rdma, char *error)
+int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 {
 	const char *addr = *rdma->addr ? rdma->addr : NULL;
 	int r = 0;
@@ -83,16 +83,16 @@ int maas_listen_open(struct maas_rdma *rdma, char *error)
 	return r;
 }
 
-void maas_listen_end(struct maas_rdma *rdma)
+void maas_rdma_listen_end(struct maas_rdma *rdma)
 {
 	if (rdma->listener && rdma_destroy_id(rdma->listener))
 		log_err("rdma: cannot close the listener: %s", strerror(errno));
 	rdma->listener = NULL;
 }
 
-void maas_listen_close(struct maas_rdma *rdma)
+void maas_rdma_listen_close(struct maas_rdma *rdma)
 {
-	maas_listen_end(rdma);
+	maas_rdma_listen_end(rdma);
 	if (rdma->cm)
 		rdma_destroy_event_channel(rdma->cm);
 	rdma->cm = NULL;
@@ -167,7 +167,7 @@ static void on_request(struct maas_rdma *rdma, const struct request *request)
 	struct maas_lend_session_ref session;
 	int reason = judge(rdma, request, &session);
 
-	if (!reason && maas_conn_open(rdma, request->id, session, &request->param))
+	if (!reason && maas_rdma_conn_open(rdma, request->id, session, &request->param))
 		reason = MAAS_WIRE_RESOURCES;
 	if (reason)
 		reject(rdma, request->id, (enum maas_wire_reason)reason);
@@ -175,29 +175,29 @@ static void on_request(struct maas_rdma *rdma, const struct request *request)
 
 static void device_gone(struct maas_rdma *rdma)
 {
-	struct maas_conn *conn;
-	struct maas_conn *next;
+	struct maas_rdma_conn *conn;
+	struct maas_rdma_conn *next;
 
 	if (atomic_exchange(&rdma->failed, true))
 		return;
 	log_err("rdma: the device is gone; HTTP goes on, RDMA needs a restart");
 	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
 		next = TAILQ_NEXT(conn, link);
-		maas_conn_end(conn, "the device is gone");
+		maas_rdma_conn_end(conn, "the device is gone");
 	}
 }
 
-void maas_listen_failed(struct maas_rdma *rdma)
+void maas_rdma_listen_failed(struct maas_rdma *rdma)
 {
 	device_gone(rdma);
 }
 
-bool maas_listen_run(struct maas_rdma *rdma)
+bool maas_rdma_listen_run(struct maas_rdma *rdma)
 {
 	struct request request = {0};
 	struct rdma_cm_event *event;
 	enum rdma_cm_event_type type;
-	struct maas_conn *conn;
+	struct maas_rdma_conn *conn;
 
 	if (rdma_get_cm_event(rdma->cm, &event))
 		return false;
@@ -220,8 +220,8 @@ bool maas_listen_run(struct maas_rdma *rdma)
 	else if (type == RDMA_CM_EVENT_DEVICE_REMOVAL)
 		device_gone(rdma);
 	else if (conn && type == RDMA_CM_EVENT_ESTABLISHED)
-		maas_conn_established(conn);
+		maas_rdma_conn_established(conn);
 	else if (conn && type != RDMA_CM_EVENT_TIMEWAIT_EXIT)
-		maas_conn_end(conn, rdma_event_str(type));
+		maas_rdma_conn_end(conn, rdma_event_str(type));
 	return true;
 }

@@ -11,14 +11,14 @@
 /* ---- what goes to the thread ----------------------------------------------------------------- */
 
 struct session_command {
-	struct maas_command command;
-	struct maas_waiter waiter;
+	struct maas_rdma_command command;
+	struct maas_rdma_waiter waiter;
 	struct maas_lend_session_ref session;
 	maas_lend_key_done *done;
 	void *arg;
 };
 
-static void session_ended(struct maas_waiter *waiter, int status)
+static void session_ended(struct maas_rdma_waiter *waiter, int status)
 {
 	struct session_command *end =
 		(struct session_command *)((char *)waiter -
@@ -28,10 +28,10 @@ static void session_ended(struct maas_waiter *waiter, int status)
 	free(end);
 }
 
-static void run_end(struct maas_rdma *rdma, struct maas_command *command)
+static void run_end(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct session_command *end = (struct session_command *)command;
-	struct maas_conn *conn = maas_conn_find(rdma, end->session);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, end->session);
 
 	end->waiter.heard = session_ended;
 	if (!conn) {
@@ -39,24 +39,24 @@ static void run_end(struct maas_rdma *rdma, struct maas_command *command)
 		return;
 	}
 	if (conn->successor)
-		maas_conn_end(conn->successor, "the session ends");
+		maas_rdma_conn_end(conn->successor, "the session ends");
 	SLIST_INSERT_HEAD(&conn->enders, &end->waiter, link);
-	maas_conn_end(conn, "the session ends");
+	maas_rdma_conn_end(conn, "the session ends");
 }
 
-static void run_probe(struct maas_rdma *rdma, struct maas_command *command)
+static void run_probe(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct session_command *probe = (struct session_command *)command;
-	struct maas_conn *conn = maas_conn_find(rdma, probe->session);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, probe->session);
 
 	if (conn)
-		maas_conn_probe(conn);
+		maas_rdma_conn_probe(conn);
 	free(probe);
 }
 
 static int send_command(struct maas_rdma *rdma, struct maas_lend_session_ref session,
 			maas_lend_key_done *done, void *arg,
-			void (*run)(struct maas_rdma *rdma, struct maas_command *command))
+			void (*run)(struct maas_rdma *rdma, struct maas_rdma_command *command))
 {
 	struct session_command *command = calloc(1, sizeof(*command));
 	int r;
@@ -163,9 +163,9 @@ static void stats(void *ctx, struct maas_lend_key_stats *ret_stats)
 }
 
 const struct maas_lend_key_ops maas_rdma_key_ops = {
-	.grant = maas_grants_grant,
-	.ungrant = maas_grants_ungrant,
-	.revoke = maas_grants_revoke,
+	.grant = maas_rdma_request_grant,
+	.ungrant = maas_rdma_request_ungrant,
+	.revoke = maas_rdma_request_revoke,
 	.end_session = end_session,
 	.probe = probe,
 	.connected = connected,

@@ -23,10 +23,10 @@ static void register_grant(struct maas_rdma_grant *grant)
 	else
 		r = maas_rdma_explain("register a grant", grant->len_bytes,
 				      errno ? -errno : -ENOMEM);
-	maas_grant_made(grant, r);
+	maas_rdma_grant_made(grant, r);
 }
 
-static void registered(struct maas_rdma *rdma, struct maas_command *command)
+static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct maas_rdma_grant *grant =
 		(struct maas_rdma_grant *)((char *)command -
@@ -35,14 +35,14 @@ static void registered(struct maas_rdma *rdma, struct maas_command *command)
 	(void)rdma;
 	grant->registering = false;
 	if (!grant->conn)
-		maas_grant_free(grant);
-	else if (!maas_conn_usable(grant->conn))
-		maas_grant_made(grant, -ENOTCONN);
+		maas_rdma_grant_free(grant);
+	else if (!maas_rdma_conn_usable(grant->conn))
+		maas_rdma_grant_made(grant, -ENOTCONN);
 	else
-		maas_region_make(grant);
+		maas_rdma_region_make(grant);
 }
 
-void maas_region_make(struct maas_rdma_grant *grant)
+void maas_rdma_region_make(struct maas_rdma_grant *grant)
 {
 	struct ibv_mr *mr;
 	int error = 0;
@@ -58,22 +58,22 @@ void maas_region_make(struct maas_rdma_grant *grant)
 	else if (error == -EINPROGRESS)
 		grant->registering = true;
 	if (mr || error != -EINPROGRESS)
-		maas_grant_made(grant, mr ? 0 : error);
+		maas_rdma_grant_made(grant, mr ? 0 : error);
 }
 
-void maas_region_kill(struct maas_rdma_grant *grant)
+void maas_rdma_region_kill(struct maas_rdma_grant *grant)
 {
-	struct maas_conn *conn = grant->conn;
+	struct maas_rdma_conn *conn = grant->conn;
 
-	if (!grant->mr || maas_region_end(grant)) {
-		maas_grant_killed(grant, 0);
+	if (!grant->mr || maas_rdma_region_destroy(grant)) {
+		maas_rdma_grant_killed(grant, 0);
 		return;
 	}
-	maas_grant_killed(grant, -EIO);
-	maas_conn_end(conn, "a region cannot be deregistered");
+	maas_rdma_grant_killed(grant, -EIO);
+	maas_rdma_conn_end(conn, "a region cannot be deregistered");
 }
 
-bool maas_region_end(struct maas_rdma_grant *grant)
+bool maas_rdma_region_destroy(struct maas_rdma_grant *grant)
 {
 	int err = ibv_dereg_mr(grant->mr);
 

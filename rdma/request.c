@@ -14,14 +14,14 @@
 struct batch;
 
 struct item {
-	struct maas_waiter waiter;
+	struct maas_rdma_waiter waiter;
 	struct batch *batch;
 	struct maas_rdma_grant *grant; /* while it is being made, or killed again */
 	bool made;		       /* by this batch: to be killed if another one fails */
 };
 
 struct batch {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs;
@@ -57,7 +57,7 @@ static void finish(struct batch *batch)
 
 static void put(struct batch *batch);
 
-static void undone(struct maas_waiter *waiter, int status)
+static void undone(struct maas_rdma_waiter *waiter, int status)
 {
 	struct item *item = (struct item *)waiter;
 
@@ -67,31 +67,32 @@ static void undone(struct maas_waiter *waiter, int status)
 }
 
 /* NULL: its connection is gone, perhaps replaced. */
-static struct maas_conn *conn_of(const struct batch *batch)
+static struct maas_rdma_conn *conn_of(const struct batch *batch)
 {
-	struct maas_conn *conn = maas_conn_find(batch->rdma, batch->session);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(batch->rdma, batch->session);
 
 	return conn && (!batch->connection || conn->number == batch->connection) ? conn : NULL;
 }
 
 /* Its slab may be free by now, and then the key is dead already. */
-static void undo_one(struct batch *batch, const struct maas_conn *conn, uint32_t i)
+static void undo_one(struct batch *batch, const struct maas_rdma_conn *conn, uint32_t i)
 {
 	struct item *item = &batch->items[i];
-	struct maas_rdma_grant *grant = item->made ? maas_grant_find(conn, batch->refs[i]) : NULL;
+	struct maas_rdma_grant *grant =
+		item->made ? maas_rdma_grant_find(conn, batch->refs[i]) : NULL;
 
 	if (!grant)
 		return;
 	item->waiter.heard = undone;
 	batch->pending++;
-	maas_grant_kill(grant, &item->waiter);
+	maas_rdma_grant_kill(grant, &item->waiter);
 }
 
 /* Kills what was made, a step in each turn, as it was made. */
-static void run_undo(struct maas_rdma *rdma, struct maas_command *command)
+static void run_undo(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct batch *batch = (struct batch *)command;
-	const struct maas_conn *conn = conn_of(batch);
+	const struct maas_rdma_conn *conn = conn_of(batch);
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
 
 	while (conn && batch->undone < batch->asked) {
@@ -121,7 +122,7 @@ static void put(struct batch *batch)
 		finish(batch);
 }
 
-static void made(struct maas_waiter *waiter, int status)
+static void made(struct maas_rdma_waiter *waiter, int status)
 {
 	struct item *item = (struct item *)waiter;
 	struct batch *batch = item->batch;
@@ -137,10 +138,10 @@ static void made(struct maas_waiter *waiter, int status)
 	put(batch);
 }
 
-static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
+static void ask(struct batch *batch, struct maas_rdma_conn *conn, uint32_t i)
 {
 	struct item *item = &batch->items[i];
-	struct maas_rdma_grant *before = maas_grant_find(conn, batch->refs[i]);
+	struct maas_rdma_grant *before = maas_rdma_grant_find(conn, batch->refs[i]);
 	int r;
 
 	item->waiter.heard = made;
@@ -148,7 +149,7 @@ static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
 	item->made = !before;
 	batch->pending++;
 	/* `made` may come before this returns: the item knows its grant from the waiter's side. */
-	r = maas_grant_ask(conn, batch->refs[i], batch->access, &item->waiter, &item->grant);
+	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &item->waiter, &item->grant);
 	if (!r)
 		return;
 	if (r == -EALREADY)
@@ -159,14 +160,14 @@ static void ask(struct batch *batch, struct maas_conn *conn, uint32_t i)
 	batch->pending--; /* not the last: the command has one */
 }
 
-static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
+static void run_batch(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct batch *batch = (struct batch *)command;
-	struct maas_conn *conn = conn_of(batch);
+	struct maas_rdma_conn *conn = conn_of(batch);
 	uint32_t until = batch->asked + MAAS_RDMA_STEP;
 
 	/* What was made is dead with its connection, though the session may have another by now. */
-	if (!conn || !maas_conn_usable(conn))
+	if (!conn || !maas_rdma_conn_usable(conn))
 		batch->status = batch->status ? batch->status : -ENOTCONN;
 	else
 		batch->connection = conn->number;
@@ -181,10 +182,10 @@ static void run_batch(struct maas_rdma *rdma, struct maas_command *command)
 	put(batch);
 }
 
-int maas_grants_grant(void *ctx, struct maas_lend_session_ref session,
-		      const struct maas_slab_ref *refs, uint32_t count,
-		      enum maas_lend_access access, struct maas_lend_key *ret_keys,
-		      maas_lend_key_done *done, void *arg)
+int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
+			    const struct maas_slab_ref *refs, uint32_t count,
+			    enum maas_lend_access access, struct maas_lend_key *ret_keys,
+			    maas_lend_key_done *done, void *arg)
 {
 	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(batch->items[0]));
 	int r;
@@ -212,7 +213,7 @@ int maas_grants_grant(void *ctx, struct maas_lend_session_ref session,
 /* ---- revoke and ungrant ---------------------------------------------------------------------- */
 
 struct revocation {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	struct maas_lend_session_ref session; /* of an ungrant */
 	struct maas_slab_ref ref;
 	maas_lend_key_done *done;
@@ -222,7 +223,7 @@ struct revocation {
 };
 
 struct dying {
-	struct maas_waiter waiter;
+	struct maas_rdma_waiter waiter;
 	struct revocation *revocation;
 };
 
@@ -234,7 +235,7 @@ static void put_revocation(struct revocation *revocation)
 	free(revocation);
 }
 
-static void died(struct maas_waiter *waiter, int status)
+static void died(struct maas_rdma_waiter *waiter, int status)
 {
 	struct dying *dying = (struct dying *)waiter;
 	struct revocation *revocation = dying->revocation;
@@ -251,19 +252,19 @@ static void kill_one(struct revocation *revocation, struct maas_rdma_grant *gran
 
 	if (!dying) {
 		revocation->status = -ENOMEM; /* it dies, but nobody hears of it */
-		maas_grant_kill(grant, NULL);
+		maas_rdma_grant_kill(grant, NULL);
 		return;
 	}
 	dying->waiter.heard = died;
 	dying->revocation = revocation;
 	revocation->pending++;
-	maas_grant_kill(grant, &dying->waiter);
+	maas_rdma_grant_kill(grant, &dying->waiter);
 }
 
-static void run_revoke(struct maas_rdma *rdma, struct maas_command *command)
+static void run_revoke(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct revocation *revocation = (struct revocation *)command;
-	struct maas_rdma_grant *grant = maas_grant_first(rdma, revocation->ref);
+	struct maas_rdma_grant *grant = maas_rdma_grant_first(rdma, revocation->ref);
 	struct maas_rdma_grant *next;
 
 	for (; grant; grant = next) {
@@ -273,11 +274,11 @@ static void run_revoke(struct maas_rdma *rdma, struct maas_command *command)
 	put_revocation(revocation);
 }
 
-static void run_ungrant(struct maas_rdma *rdma, struct maas_command *command)
+static void run_ungrant(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct revocation *revocation = (struct revocation *)command;
-	struct maas_conn *conn = maas_conn_find(rdma, revocation->session);
-	struct maas_rdma_grant *grant = conn ? maas_grant_find(conn, revocation->ref) : NULL;
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, revocation->session);
+	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, revocation->ref) : NULL;
 
 	if (grant)
 		kill_one(revocation, grant);
@@ -305,7 +306,8 @@ static int send_revocation(struct maas_rdma *rdma, const struct revocation *want
 	return r;
 }
 
-int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
+int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done,
+			     void *arg)
 {
 	const struct revocation revocation = {
 		.command.run = run_revoke,
@@ -317,8 +319,8 @@ int maas_grants_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *
 	return send_revocation(ctx, &revocation);
 }
 
-int maas_grants_ungrant(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
-			maas_lend_key_done *done, void *arg)
+int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
+			      struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	const struct revocation revocation = {
 		.command.run = run_ungrant,

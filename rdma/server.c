@@ -21,7 +21,7 @@
 #define EVENTS	 16
 #define ONE_TURN 32 /* events that others cause, of the connection manager and the device */
 
-struct maas_server {
+struct maas_rdma_server {
 	int epoll_fd;
 	int wake_fd;
 	bool running;
@@ -31,16 +31,16 @@ struct maas_server {
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
-	struct maas_command_list commands;
+	struct maas_rdma_command_list commands;
 	bool open; /* commands are taken */
 	bool stop;
 };
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
-int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command)
+int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 	bool open;
 	bool first;
 
@@ -57,9 +57,9 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_command *command)
 
 static void run_commands(struct maas_rdma *rdma)
 {
-	struct maas_server *server = rdma->server;
-	struct maas_command_list todo = STAILQ_HEAD_INITIALIZER(todo);
-	struct maas_command *command;
+	struct maas_rdma_server *server = rdma->server;
+	struct maas_rdma_command_list todo = STAILQ_HEAD_INITIALIZER(todo);
+	struct maas_rdma_command *command;
 
 	pthread_mutex_lock(&server->lock);
 	STAILQ_CONCAT(&todo, &server->commands);
@@ -80,15 +80,15 @@ static void on_completions(struct maas_rdma *rdma)
 	while (ibv_get_cq_event(rdma->completions, &cq, &context) == 0) {
 		ibv_ack_cq_events(cq, 1);
 		if (ibv_req_notify_cq(cq, 0))
-			maas_conn_end(context, "its completion queue is broken");
-		maas_conn_poll(context);
+			maas_rdma_conn_end(context, "its completion queue is broken");
+		maas_rdma_conn_poll(context);
 	}
 }
 
 /* Anybody can ask to connect: those beyond a few come in the next turn, after commands. */
 static void on_requests(struct maas_rdma *rdma)
 {
-	for (int i = 0; i < ONE_TURN && maas_listen_run(rdma); i++)
+	for (int i = 0; i < ONE_TURN && maas_rdma_listen_run(rdma); i++)
 		;
 }
 
@@ -98,7 +98,7 @@ static void on_device(struct maas_rdma *rdma)
 
 	for (int i = 0; i < ONE_TURN && !ibv_get_async_event(rdma->device->verbs, &event); i++) {
 		enum ibv_event_type type = event.event_type;
-		struct maas_conn *conn = NULL;
+		struct maas_rdma_conn *conn = NULL;
 
 		if (type == IBV_EVENT_QP_FATAL || type == IBV_EVENT_QP_REQ_ERR ||
 		    type == IBV_EVENT_QP_ACCESS_ERR)
@@ -108,9 +108,9 @@ static void on_device(struct maas_rdma *rdma)
 		log_debug("rdma: device says \"%s\"", ibv_event_type_str(type));
 		ibv_ack_async_event(&event);
 		if (conn)
-			maas_conn_end(conn, ibv_event_type_str(type));
+			maas_rdma_conn_end(conn, ibv_event_type_str(type));
 		else if (type == IBV_EVENT_DEVICE_FATAL)
-			maas_listen_failed(rdma);
+			maas_rdma_listen_failed(rdma);
 	}
 }
 
@@ -119,7 +119,7 @@ static void on_broken(struct maas_rdma *rdma, int fd)
 {
 	if (epoll_ctl(rdma->server->epoll_fd, EPOLL_CTL_DEL, fd, NULL))
 		log_err("rdma: cannot stop watching the device: %s", strerror(errno));
-	maas_listen_failed(rdma);
+	maas_rdma_listen_failed(rdma);
 }
 
 static bool dirty(const struct maas_rdma *rdma)
@@ -134,15 +134,16 @@ static int patience_ms(const struct maas_rdma *rdma)
 
 	if (dirty(rdma))
 		return 0;
-	if (rdma->num_posted || atomic_load(&conns[MAAS_CONN_WAITING]) ||
-	    atomic_load(&conns[MAAS_CONN_CONNECTING]) || atomic_load(&conns[MAAS_CONN_ENDING]))
+	if (rdma->num_posted || atomic_load(&conns[MAAS_RDMA_CONN_WAITING]) ||
+	    atomic_load(&conns[MAAS_RDMA_CONN_CONNECTING]) ||
+	    atomic_load(&conns[MAAS_RDMA_CONN_ENDING]))
 		return TICK_MS;
 	return -1;
 }
 
 static void take_events(struct maas_rdma *rdma)
 {
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 	struct epoll_event events[EVENTS];
 	eventfd_t ignored;
 	int count = epoll_wait(server->epoll_fd, events, EVENTS, patience_ms(rdma));
@@ -165,19 +166,19 @@ static void take_events(struct maas_rdma *rdma)
 
 static void end_all(struct maas_rdma *rdma)
 {
-	struct maas_conn *conn;
-	struct maas_conn *next;
+	struct maas_rdma_conn *conn;
+	struct maas_rdma_conn *next;
 
 	for (conn = TAILQ_FIRST(&rdma->conns); conn; conn = next) {
 		next = TAILQ_NEXT(conn, link);
-		maas_conn_end(conn, "the server ends");
+		maas_rdma_conn_end(conn, "the server ends");
 	}
 }
 
 /* True when it is time to leave. */
 static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 {
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 	bool stop;
 
 	pthread_mutex_lock(&server->lock);
@@ -187,7 +188,7 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 		return false;
 	if (!server->stop_ms) {
 		server->stop_ms = now_ms + STOP_MS;
-		maas_listen_end(rdma);
+		maas_rdma_listen_end(rdma);
 	}
 	end_all(rdma);
 	return TAILQ_EMPTY(&rdma->conns) || now_ms >= server->stop_ms;
@@ -196,7 +197,7 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 static void *serve(void *arg)
 {
 	struct maas_rdma *rdma = arg;
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 	uint64_t now_ms;
 
 	do {
@@ -206,9 +207,9 @@ static void *serve(void *arg)
 		now_ms = maas_clock_ms();
 		if (now_ms >= server->ticked_ms + TICK_MS) {
 			server->ticked_ms = now_ms;
-			maas_conns_run(rdma, now_ms);
+			maas_rdma_conns_run(rdma, now_ms);
 		} else {
-			maas_conns_run(rdma, 0);
+			maas_rdma_conns_run(rdma, 0);
 		}
 	} while (!wind_up(rdma, now_ms));
 	return NULL;
@@ -218,7 +219,7 @@ static void *serve(void *arg)
 
 static int make_server(struct maas_rdma *rdma)
 {
-	struct maas_server *server = calloc(1, sizeof(*server));
+	struct maas_rdma_server *server = calloc(1, sizeof(*server));
 
 	if (!server)
 		return -ENOMEM;
@@ -230,7 +231,7 @@ static int make_server(struct maas_rdma *rdma)
 	return server->epoll_fd < 0 ? -errno : 0;
 }
 
-static void free_server(struct maas_server *server)
+static void free_server(struct maas_rdma_server *server)
 {
 	if (!server)
 		return;
@@ -248,7 +249,7 @@ static int make_parts(struct maas_rdma *rdma)
 	int r;
 
 	rdma->connected = calloc(sessions, sizeof(*rdma->connected));
-	rdma->by_session = calloc(sessions, sizeof(struct maas_conn *));
+	rdma->by_session = calloc(sessions, sizeof(struct maas_rdma_conn *));
 	if (!rdma->connected || !rdma->by_session)
 		return -ENOMEM;
 	if (rdma->keys != MAAS_RDMA_KEYS_MR) {
@@ -259,7 +260,7 @@ static int make_parts(struct maas_rdma *rdma)
 		if (r)
 			return r;
 	}
-	r = maas_grants_open(rdma);
+	r = maas_rdma_grants_open(rdma);
 	return r ? r : make_server(rdma);
 }
 
@@ -281,7 +282,7 @@ int maas_rdma_open(const struct maas_rdma_options *options, char *error,
 		snprintf(rdma->addr, sizeof(rdma->addr), "%s", options->addr);
 	r = maas_rdma_device_open(options->device, options->addr, error, &rdma->device);
 	if (!r)
-		r = maas_listen_prepare(rdma, error);
+		r = maas_rdma_listen_prepare(rdma, error);
 	if (!r)
 		r = maas_rdma_choose(rdma, error);
 	if (r)
@@ -304,7 +305,7 @@ err_close:
 
 /* ---- listen and stop ------------------------------------------------------------------------- */
 
-static int watch(struct maas_server *server, int fd)
+static int watch(struct maas_rdma_server *server, int fd)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
 
@@ -335,7 +336,7 @@ static int watch_all(struct maas_rdma *rdma)
 /* Signals are for the main thread alone. */
 static int start_thread(struct maas_rdma *rdma)
 {
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 	sigset_t all;
 	sigset_t before;
 	int r;
@@ -361,7 +362,7 @@ int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error
 		snprintf(error, MAAS_RDMA_ERROR, "no completion channel: %s", strerror(-r));
 		return r;
 	}
-	r = maas_listen_open(rdma, error);
+	r = maas_rdma_listen_open(rdma, error);
 	if (r)
 		return r;
 	r = watch_all(rdma);
@@ -375,7 +376,7 @@ int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error
 /* No command is taken any more; those that were are run. */
 static void close_commands(struct maas_rdma *rdma)
 {
-	struct maas_server *server = rdma->server;
+	struct maas_rdma_server *server = rdma->server;
 
 	pthread_mutex_lock(&server->lock);
 	server->open = false;
@@ -385,8 +386,8 @@ static void close_commands(struct maas_rdma *rdma)
 
 void maas_rdma_stop(struct maas_rdma *rdma)
 {
-	struct maas_server *server = rdma ? rdma->server : NULL;
-	struct maas_conn *conn;
+	struct maas_rdma_server *server = rdma ? rdma->server : NULL;
+	struct maas_rdma_conn *conn;
 
 	if (!server || !server->running)
 		return;
@@ -399,7 +400,7 @@ void maas_rdma_stop(struct maas_rdma *rdma)
 	maas_rdma_extents_stop(rdma->extents);
 	close_commands(rdma);
 	TAILQ_FOREACH (conn, &rdma->conns, link)
-		maas_conn_abandon(conn);
+		maas_rdma_conn_abandon(conn);
 }
 
 int maas_rdma_close(struct maas_rdma *rdma)
@@ -413,10 +414,10 @@ int maas_rdma_close(struct maas_rdma *rdma)
 		log_err("rdma: connections would not end, left to the kernel");
 		return -EBUSY;
 	}
-	maas_listen_close(rdma);
+	maas_rdma_listen_close(rdma);
 	if (rdma->completions && ibv_destroy_comp_channel(rdma->completions))
 		log_err("rdma: cannot destroy the completion channel");
-	maas_grants_close(rdma);
+	maas_rdma_grants_close(rdma);
 	maas_rdma_extents_close(rdma->extents);
 	if (rdma->pd && ibv_dealloc_pd(rdma->pd))
 		log_err("rdma: cannot free the protection domain");

@@ -12,8 +12,8 @@
 
 #define SPARE 16384 /* windows that are kept for the next grants, or an eighth of the device's */
 
-struct maas_window {
-	SLIST_ENTRY(maas_window) link;
+struct maas_rdma_window {
+	SLIST_ENTRY(maas_rdma_window) link;
 	struct ibv_mw *mw;
 	uint32_t rkey; /* the last that it was bound with */
 	uint32_t binds;
@@ -22,14 +22,14 @@ struct maas_window {
 static struct maas_ratelimit no_window =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot allocate a memory window");
 
-static struct maas_rdma_grant *grant_of(struct maas_work *work)
+static struct maas_rdma_grant *grant_of(struct maas_rdma_work *work)
 {
 	return (struct maas_rdma_grant *)((char *)work - offsetof(struct maas_rdma_grant, work));
 }
 
-static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
+static int new_window(struct maas_rdma_conn *conn, struct maas_rdma_window **ret_window)
 {
-	struct maas_window *window = calloc(1, sizeof(*window));
+	struct maas_rdma_window *window = calloc(1, sizeof(*window));
 	int r;
 
 	if (!window)
@@ -49,7 +49,7 @@ static int new_window(struct maas_conn *conn, struct maas_window **ret_window)
 }
 
 /* False: it may still be bound. */
-static bool free_window(struct maas_window *window)
+static bool free_window(struct maas_rdma_window *window)
 {
 	int err = ibv_dealloc_mw(window->mw);
 
@@ -61,15 +61,17 @@ static bool free_window(struct maas_window *window)
 	return true;
 }
 
-static void keep(struct maas_conn *conn, struct maas_window_list *list, struct maas_window *window)
+static void keep(struct maas_rdma_conn *conn, struct maas_rdma_window_list *list,
+		 struct maas_rdma_window *window)
 {
 	SLIST_INSERT_HEAD(list, window, link);
 	conn->rdma->num_windows++;
 }
 
-static struct maas_window *take(struct maas_conn *conn, struct maas_window_list *list)
+static struct maas_rdma_window *take(struct maas_rdma_conn *conn,
+				     struct maas_rdma_window_list *list)
 {
-	struct maas_window *window = SLIST_FIRST(list);
+	struct maas_rdma_window *window = SLIST_FIRST(list);
 
 	if (window) {
 		SLIST_REMOVE_HEAD(list, link);
@@ -78,10 +80,10 @@ static struct maas_window *take(struct maas_conn *conn, struct maas_window_list 
 	return window;
 }
 
-static int free_windows(struct maas_conn *conn, struct maas_window_list *list)
+static int free_windows(struct maas_rdma_conn *conn, struct maas_rdma_window_list *list)
 {
 	for (unsigned int i = 0; !SLIST_EMPTY(list); i++) {
-		struct maas_window *window;
+		struct maas_rdma_window *window;
 
 		if (i == MAAS_RDMA_STEP)
 			return -EAGAIN;
@@ -94,7 +96,7 @@ static int free_windows(struct maas_conn *conn, struct maas_window_list *list)
 	return 0;
 }
 
-int maas_windows_free(struct maas_conn *conn)
+int maas_rdma_windows_free(struct maas_rdma_conn *conn)
 {
 	int r = free_windows(conn, &conn->windows);
 
@@ -105,30 +107,30 @@ int maas_windows_free(struct maas_conn *conn)
 
 static int take_window(struct maas_rdma_grant *grant)
 {
-	struct maas_conn *conn = grant->conn;
+	struct maas_rdma_conn *conn = grant->conn;
 
 	grant->window = take(conn, &conn->windows);
 	return grant->window ? 0 : new_window(conn, &grant->window);
 }
 
-static void bound(struct maas_work *work, enum ibv_wc_status status)
+static void bound(struct maas_rdma_work *work, enum ibv_wc_status status)
 {
 	struct maas_rdma_grant *grant = grant_of(work);
 
 	/* The provider names the window by it at the next bind; only ibv_bind_mw(3) sets it. */
 	if (status == IBV_WC_SUCCESS)
 		grant->window->mw->rkey = grant->rkey;
-	maas_grant_made(grant, status == IBV_WC_SUCCESS ? 0 : -EIO);
+	maas_rdma_grant_made(grant, status == IBV_WC_SUCCESS ? 0 : -EIO);
 }
 
 static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 {
-	struct maas_window *window;
+	struct maas_rdma_window *window;
 	unsigned int access = IBV_ACCESS_REMOTE_READ;
 	int r = take_window(grant);
 
 	if (r) {
-		maas_grant_made(grant, r);
+		maas_rdma_grant_made(grant, r);
 		return;
 	}
 	if (grant->access == MAAS_LEND_ACCESS_WRITE)
@@ -146,10 +148,10 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 	grant->work.wr.bind_mw.bind_info.length = grant->len_bytes;
 	grant->work.wr.bind_mw.bind_info.mw_access_flags = access;
 	grant->work.done = bound;
-	maas_conn_post(grant->conn, &grant->work);
+	maas_rdma_conn_post(grant->conn, &grant->work);
 }
 
-static void registered(struct maas_rdma *rdma, struct maas_command *command)
+static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct maas_rdma_grant *grant =
 		(struct maas_rdma_grant *)((char *)command -
@@ -158,14 +160,14 @@ static void registered(struct maas_rdma *rdma, struct maas_command *command)
 	(void)rdma;
 	grant->registering = false;
 	if (!grant->conn)
-		maas_grant_free(grant);
-	else if (!maas_conn_usable(grant->conn))
-		maas_grant_made(grant, -ENOTCONN);
+		maas_rdma_grant_free(grant);
+	else if (!maas_rdma_conn_usable(grant->conn))
+		maas_rdma_grant_made(grant, -ENOTCONN);
 	else
-		maas_window_bind(grant);
+		maas_rdma_window_bind(grant);
 }
 
-void maas_window_bind(struct maas_rdma_grant *grant)
+void maas_rdma_window_bind(struct maas_rdma_grant *grant)
 {
 	struct ibv_mr *mr;
 	int error = 0;
@@ -177,7 +179,7 @@ void maas_window_bind(struct maas_rdma_grant *grant)
 	else if (error == -EINPROGRESS)
 		grant->registering = true;
 	else
-		maas_grant_made(grant, error);
+		maas_rdma_grant_made(grant, error);
 }
 
 /* ---- kill ------------------------------------------------------------------------------------ */
@@ -191,14 +193,14 @@ static bool has_room(const struct maas_rdma *rdma)
 	       (device <= 0 || rdma->num_windows < (uint32_t)device / 8);
 }
 
-static void invalidated(struct maas_work *work, enum ibv_wc_status status)
+static void invalidated(struct maas_rdma_work *work, enum ibv_wc_status status)
 {
 	struct maas_rdma_grant *grant = grant_of(work);
-	struct maas_window *window = grant->window;
+	struct maas_rdma_window *window = grant->window;
 
 	/* Flushed, it may have taken effect or not: the connection ends, and that settles it. */
 	if (status != IBV_WC_SUCCESS) {
-		maas_grant_killed(grant, -EIO);
+		maas_rdma_grant_killed(grant, -EIO);
 		return;
 	}
 	grant->window = NULL;
@@ -207,18 +209,18 @@ static void invalidated(struct maas_work *work, enum ibv_wc_status status)
 		keep(grant->conn, &grant->conn->windows, window);
 	else if (!free_window(window))
 		keep(grant->conn, &grant->conn->retired, window);
-	maas_grant_killed(grant, 0);
+	maas_rdma_grant_killed(grant, 0);
 }
 
-void maas_window_kill(struct maas_rdma_grant *grant)
+void maas_rdma_window_kill(struct maas_rdma_grant *grant)
 {
 	grant->work.wr.opcode = IBV_WR_LOCAL_INV;
 	grant->work.wr.invalidate_rkey = grant->rkey;
 	grant->work.done = invalidated;
-	maas_conn_post(grant->conn, &grant->work);
+	maas_rdma_conn_post(grant->conn, &grant->work);
 }
 
-bool maas_window_end(struct maas_rdma_grant *grant)
+bool maas_rdma_window_destroy(struct maas_rdma_grant *grant)
 {
 	if (!free_window(grant->window))
 		return false;

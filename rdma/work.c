@@ -10,16 +10,16 @@
 
 static struct maas_ratelimit failures = MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: work failed");
 
-void maas_conn_post(struct maas_conn *conn, struct maas_work *work)
+void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work)
 {
 	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
-	maas_conn_dirty(conn);
+	maas_rdma_conn_dirty(conn);
 }
 
 /* What the device did not take goes back to the front, to be flushed. */
-static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
+static void take_back(struct maas_rdma_conn *conn, const struct ibv_send_wr *bad)
 {
-	struct maas_work *work = TAILQ_LAST(&conn->posted, maas_work_list);
+	struct maas_rdma_work *work = TAILQ_LAST(&conn->posted, maas_rdma_work_list);
 
 	while (work) {
 		bool last = &work->wr == bad;
@@ -28,17 +28,17 @@ static void take_back(struct maas_conn *conn, const struct ibv_send_wr *bad)
 		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
 		conn->num_posted--;
 		conn->rdma->num_posted--;
-		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_work_list);
+		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_rdma_work_list);
 	}
 }
 
-void maas_conn_post_waiting(struct maas_conn *conn)
+void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn)
 {
 	uint64_t now_ms = maas_clock_ms();
 	struct ibv_send_wr *first = NULL;
 	struct ibv_send_wr **link = &first;
 	struct ibv_send_wr *bad = NULL;
-	struct maas_work *work;
+	struct maas_rdma_work *work;
 	int err;
 
 	while (conn->num_posted < conn->sq_depth && (work = TAILQ_FIRST(&conn->waiting))) {
@@ -57,18 +57,18 @@ void maas_conn_post_waiting(struct maas_conn *conn)
 	if (!first)
 		return;
 	/* One completion speaks for the chain: see finish_work(). */
-	TAILQ_LAST(&conn->posted, maas_work_list)->wr.send_flags = IBV_SEND_SIGNALED;
+	TAILQ_LAST(&conn->posted, maas_rdma_work_list)->wr.send_flags = IBV_SEND_SIGNALED;
 	err = ibv_post_send(conn->qp, first, &bad);
 	if (!err)
 		return;
 	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
 	take_back(conn, bad);
-	maas_conn_end(conn, "the device takes no work");
+	maas_rdma_conn_end(conn, "the device takes no work");
 }
 
-static void take_oldest(struct maas_conn *conn, enum ibv_wc_status status)
+static void take_oldest(struct maas_rdma_conn *conn, enum ibv_wc_status status)
 {
-	struct maas_work *work = TAILQ_FIRST(&conn->posted);
+	struct maas_rdma_work *work = TAILQ_FIRST(&conn->posted);
 
 	TAILQ_REMOVE(&conn->posted, work, link);
 	conn->num_posted--;
@@ -80,26 +80,26 @@ static void take_oldest(struct maas_conn *conn, enum ibv_wc_status status)
  * A queue pair does its work in order, and what fails or is flushed says so even when it is not
  * signalled: what is older than this has succeeded.
  */
-static void finish_work(struct maas_conn *conn, const struct ibv_wc *wc)
+static void finish_work(struct maas_rdma_conn *conn, const struct ibv_wc *wc)
 {
-	const struct maas_work *work = (const struct maas_work *)(uintptr_t)wc->wr_id;
+	const struct maas_rdma_work *work = (const struct maas_rdma_work *)(uintptr_t)wc->wr_id;
 
 	while (conn->num_posted && TAILQ_FIRST(&conn->posted) != work)
 		take_oldest(conn, IBV_WC_SUCCESS);
 	if (!conn->num_posted)
 		return; /* what was given up before it came */
 	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
-	    conn->state != MAAS_CONN_ENDING) {
+	    conn->state != MAAS_RDMA_CONN_ENDING) {
 		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);
 		log_limited(&failures, "rdma: work failed connection=%u status=\"%s\" vendor=%u",
 			    conn->number, ibv_wc_status_str(wc->status), wc->vendor_err);
 	}
 	take_oldest(conn, wc->status);
 	if (wc->status != IBV_WC_SUCCESS)
-		maas_conn_end(conn, ibv_wc_status_str(wc->status));
+		maas_rdma_conn_end(conn, ibv_wc_status_str(wc->status));
 }
 
-void maas_conn_poll(struct maas_conn *conn)
+void maas_rdma_conn_poll(struct maas_rdma_conn *conn)
 {
 	struct ibv_wc wc[POLL_BATCH];
 	int count = conn->num_posted ? 1 : 0;
@@ -113,36 +113,36 @@ void maas_conn_poll(struct maas_conn *conn)
 		any = any || count > 0;
 	}
 	if (count < 0)
-		maas_conn_end(conn, "its completion queue is broken");
-	if (any && (conn->state == MAAS_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
-		maas_conn_dirty(conn);
+		maas_rdma_conn_end(conn, "its completion queue is broken");
+	if (any && (conn->state == MAAS_RDMA_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
+		maas_rdma_conn_dirty(conn);
 }
 
-static void probed(struct maas_work *work, enum ibv_wc_status status)
+static void probed(struct maas_rdma_work *work, enum ibv_wc_status status)
 {
-	struct maas_conn *conn =
-		(struct maas_conn *)((char *)work - offsetof(struct maas_conn, probe));
+	struct maas_rdma_conn *conn =
+		(struct maas_rdma_conn *)((char *)work - offsetof(struct maas_rdma_conn, probe));
 
 	(void)status; /* a failure ends the connection as any other does */
 	conn->probing = false;
 }
 
-void maas_conn_probe(struct maas_conn *conn)
+void maas_rdma_conn_probe(struct maas_rdma_conn *conn)
 {
-	if (conn->state != MAAS_CONN_LIVE || conn->probing)
+	if (conn->state != MAAS_RDMA_CONN_LIVE || conn->probing)
 		return;
 	conn->probing = true;
-	conn->probe = (struct maas_work){
+	conn->probe = (struct maas_rdma_work){
 		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
 		.timeout_ms = PROBE_MS,
 		.done = probed,
 	};
-	maas_conn_post(conn, &conn->probe);
+	maas_rdma_conn_post(conn, &conn->probe);
 }
 
-void maas_work_flush(struct maas_work_list *list)
+void maas_rdma_work_flush(struct maas_rdma_work_list *list)
 {
-	struct maas_work *work;
+	struct maas_rdma_work *work;
 
 	while ((work = TAILQ_FIRST(list))) {
 		TAILQ_REMOVE(list, work, link);

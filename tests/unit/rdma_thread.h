@@ -10,12 +10,12 @@
 #include "tests/unit/rdma_fixture.h"
 
 struct halt {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	_Atomic bool reached;
 	_Atomic bool over;
 };
 
-static inline void halt_here(struct maas_rdma *rdma, struct maas_command *command)
+static inline void halt_here(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct halt *halt = (struct halt *)command;
 

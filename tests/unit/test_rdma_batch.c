@@ -93,7 +93,7 @@ static void grants__of_a_batch(void **state)
 /* ---- between two steps of a batch ------------------------------------------------------------ */
 
 struct replacement {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	struct maas_lend_session_ref session;
 	struct maas_slab_ref freed;
 	_Atomic bool reached;
@@ -105,16 +105,16 @@ struct replacement {
  * rest of them fits into one turn of the end, and the connection breaks. In the next turn the new
  * connection is there before the second step.
  */
-static void replace(struct maas_rdma *rdma, struct maas_command *command)
+static void replace(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct replacement *replacement = (struct replacement *)command;
-	struct maas_conn *conn = maas_conn_find(rdma, replacement->session);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, replacement->session);
 	struct pollfd requests = {.fd = rdma->cm->fd, .events = POLLIN};
 
 	atomic_store(&replacement->reached, true);
 	atomic_store(&replacement->dialled, poll(&requests, 1, 10000) == 1);
-	maas_grant_kill(maas_grant_find(conn, replacement->freed), NULL);
-	maas_conn_end(conn, "the test breaks it");
+	maas_rdma_grant_kill(maas_rdma_grant_find(conn, replacement->freed), NULL);
+	maas_rdma_conn_end(conn, "the test breaks it");
 }
 
 static void batch__over_a_reconnect(void **state)
@@ -158,14 +158,14 @@ static void batch__over_a_reconnect(void **state)
 }
 
 struct watch {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	struct told *end;
 	uint32_t before;
 	_Atomic uint32_t most; /* keys that died between two turns */
 	_Atomic bool over;
 };
 
-static void look(struct maas_rdma *rdma, struct maas_command *command)
+static void look(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct watch *watch = (struct watch *)command;
 	uint32_t now = rdma->num_grants;

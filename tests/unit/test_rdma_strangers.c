@@ -62,12 +62,12 @@ static void version__of_another_client_is_told(void **state)
 /* ---- the thread */
 
 struct glance {
-	struct maas_command command;
+	struct maas_rdma_command command;
 	_Atomic uint64_t refused;
 	_Atomic bool over;
 };
 
-static void glance(struct maas_rdma *rdma, struct maas_command *command)
+static void glance(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
 	struct glance *seen = (struct glance *)command;
 
