@@ -73,9 +73,9 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	conn->place = maas_http_peers_enter(conn->http, listener, addr, &conn->peer);
 	pthread_mutex_init(&conn->wait.lock, NULL);
 	maas_http_deadline_idle(conn, maas_clock_ns());
-	if (conn->place == MAAS_PLACE_RESERVE)
+	if (conn->place == MAAS_HTTP_PLACE_RESERVE)
 		set_deadline(conn, maas_clock_ms() + MAAS_HTTP_RESERVE_MS);
-	if (conn->place == MAAS_PLACE_NONE) {
+	if (conn->place == MAAS_HTTP_PLACE_NONE) {
 		atomic_fetch_add_explicit(&conn->http->metrics.refused, 1, memory_order_relaxed);
 		shutdown(conn->fd, SHUT_RDWR);
 	}

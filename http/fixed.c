@@ -19,11 +19,11 @@ static const struct file {
 	const unsigned char *data;
 	const size_t *len;
 	const char *type;
-} files[MAAS_FIXED] = {
-	[MAAS_FIXED_PAGE] = {maas_http_page_html, &maas_http_page_html_len,
-			     "text/html; charset=utf-8"},
-	[MAAS_FIXED_OPENAPI] = {maas_http_openapi_yaml, &maas_http_openapi_yaml_len,
-				"application/yaml"},
+} files[MAAS_HTTP_FIXED] = {
+	[MAAS_HTTP_FIXED_PAGE] = {maas_http_page_html, &maas_http_page_html_len,
+				  "text/html; charset=utf-8"},
+	[MAAS_HTTP_FIXED_OPENAPI] = {maas_http_openapi_yaml, &maas_http_openapi_yaml_len,
+				     "application/yaml"},
 };
 
 static size_t bytes_of(enum maas_http_fixed which)
@@ -60,7 +60,7 @@ static struct MHD_Response *make(enum maas_http_fixed which)
 
 int maas_http_fixed_init(struct maas_http *http)
 {
-	for (enum maas_http_fixed which = 0; which < MAAS_FIXED; which++) {
+	for (enum maas_http_fixed which = 0; which < MAAS_HTTP_FIXED; which++) {
 		http->fixed[which] = make(which);
 		if (!http->fixed[which])
 			return -ENOMEM;
@@ -70,14 +70,14 @@ int maas_http_fixed_init(struct maas_http *http)
 
 void maas_http_fixed_fini(struct maas_http *http)
 {
-	for (enum maas_http_fixed which = 0; which < MAAS_FIXED; which++)
+	for (enum maas_http_fixed which = 0; which < MAAS_HTTP_FIXED; which++)
 		if (http->fixed[which])
 			MHD_destroy_response(http->fixed[which]);
 }
 
 bool maas_http_is_fixed(const struct maas_http *http, const struct MHD_Response *response)
 {
-	for (enum maas_http_fixed which = 0; which < MAAS_FIXED; which++)
+	for (enum maas_http_fixed which = 0; which < MAAS_HTTP_FIXED; which++)
 		if (http->fixed[which] == response)
 			return true;
 	return false;
@@ -101,15 +101,15 @@ static int reply_fixed(struct maas_http_conn *conn, enum maas_http_fixed which)
 
 int maas_http_reply_empty(struct maas_http_conn *conn)
 {
-	return reply_fixed(conn, MAAS_FIXED_EMPTY);
+	return reply_fixed(conn, MAAS_HTTP_FIXED_EMPTY);
 }
 
 int maas_http_page(struct maas_http_conn *conn)
 {
-	return reply_fixed(conn, MAAS_FIXED_PAGE);
+	return reply_fixed(conn, MAAS_HTTP_FIXED_PAGE);
 }
 
 int maas_http_openapi(struct maas_http_conn *conn)
 {
-	return reply_fixed(conn, MAAS_FIXED_OPENAPI);
+	return reply_fixed(conn, MAAS_HTTP_FIXED_OPENAPI);
 }

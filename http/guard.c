@@ -16,14 +16,14 @@ static bool is_page(const struct maas_http_conn *conn, const char *path)
 {
 	return conn->req.method == MAAS_HTTP_GET &&
 	       (!strcmp(path, "/") || !strcmp(path, "/openapi.yaml")) &&
-	       is_word(conn->req.fields[MAAS_FIELD_FETCH_MODE], "navigate");
+	       is_word(conn->req.fields[MAAS_HTTP_FIELD_FETCH_MODE], "navigate");
 }
 
 static int check_origin(struct maas_http_conn *conn, const char *path,
 			const struct maas_http_authority *authority)
 {
-	const char *origin = conn->req.fields[MAAS_FIELD_ORIGIN];
-	const char *site = conn->req.fields[MAAS_FIELD_FETCH_SITE];
+	const char *origin = conn->req.fields[MAAS_HTTP_FIELD_ORIGIN];
+	const char *site = conn->req.fields[MAAS_HTTP_FIELD_FETCH_SITE];
 
 	if (!is_word(site, "cross-site") && !is_word(site, "same-site") &&
 	    (!origin || (authority->host_len && maas_http_same_origin(origin, authority))))
@@ -65,16 +65,16 @@ static int check_host(struct maas_http_conn *conn, const char *path,
 	if (!conn->loopback)
 		return 0;
 	/* HTTP/1.0, as simple health checks speak it. */
-	if (!conn->req.fields[MAAS_FIELD_HOST] && !target->host_len)
+	if (!conn->req.fields[MAAS_HTTP_FIELD_HOST] && !target->host_len)
 		return probe ? 0 : refuse_host(conn);
-	if (conn->req.fields[MAAS_FIELD_HOST] && !is_ours(conn->http, host))
+	if (conn->req.fields[MAAS_HTTP_FIELD_HOST] && !is_ours(conn->http, host))
 		return refuse_host(conn);
 	return target->host_len && !is_ours(conn->http, target) ? refuse_host(conn) : 0;
 }
 
 int maas_http_guard(struct maas_http_conn *conn, const char **url)
 {
-	const char *text = conn->req.fields[MAAS_FIELD_HOST];
+	const char *text = conn->req.fields[MAAS_HTTP_FIELD_HOST];
 	struct maas_http_authority host = {0};
 	struct maas_http_authority target = {0};
 	size_t at;

@@ -5,7 +5,8 @@
 #include "http/internal.h"
 
 #define GRANT_BYTES 112 /* of a key as JSON, at most */
-#define ENTRY_BYTES 320 /* of an allocation with its key in a loan and an answer, about */
+#define ENTRY_BYTES 320 /* of an allocation with its key in a pending reply and an answer, about   \
+			 */
 
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
@@ -33,7 +34,7 @@ static int fail_no_space(struct maas_http_conn *conn, const struct maas_slab_sta
 				: "give the machine, or the server's cgroup, more memory");
 }
 
-static int fail_exhausted(struct maas_http_conn *conn, const struct maas_http_allocate *body)
+static int fail_exhausted(struct maas_http_conn *conn, const struct maas_http_allocate_body *body)
 {
 	struct maas_slab_stats stats;
 	unsigned long long count = body->count ? body->count : 1;
@@ -57,11 +58,14 @@ static void count_failure(struct maas_http_conn *conn, int error)
 		int error;
 		enum maas_http_failure reason;
 	} reasons[] = {
-		{-EFBIG, MAAS_FAIL_TOO_LARGE},	       {-ENOSPC, MAAS_FAIL_POOL_EXHAUSTED},
-		{-ESRCH, MAAS_FAIL_UNKNOWN_SESSION},   {-ENOTCONN, MAAS_FAIL_NOT_CONNECTED},
-		{-EDQUOT, MAAS_FAIL_GRANTS_EXHAUSTED}, {-EMLINK, MAAS_FAIL_DEVICE_LIMIT},
+		{-EFBIG, MAAS_HTTP_FAIL_TOO_LARGE},
+		{-ENOSPC, MAAS_HTTP_FAIL_POOL_EXHAUSTED},
+		{-ESRCH, MAAS_HTTP_FAIL_UNKNOWN_SESSION},
+		{-ENOTCONN, MAAS_HTTP_FAIL_NOT_CONNECTED},
+		{-EDQUOT, MAAS_HTTP_FAIL_GRANTS_EXHAUSTED},
+		{-EMLINK, MAAS_HTTP_FAIL_DEVICE_LIMIT},
 	};
-	enum maas_http_failure reason = MAAS_FAIL_OTHER;
+	enum maas_http_failure reason = MAAS_HTTP_FAIL_OTHER;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(reasons); i++)
 		if (reasons[i].error == error)
@@ -70,7 +74,7 @@ static void count_failure(struct maas_http_conn *conn, int error)
 }
 
 static int fail_allocate(struct maas_http_conn *conn, int error,
-			 const struct maas_http_allocate *body)
+			 const struct maas_http_allocate_body *body)
 {
 	count_failure(conn, error);
 	if (error == -EFBIG)
@@ -104,33 +108,34 @@ void maas_http_write_allocation(struct maas_buf *out, const struct maas_lend_all
 	write_tail(out, allocation);
 }
 
-static void write_end(struct maas_buf *out, const struct maas_http_loan *loan, uint32_t i)
+static void write_end(struct maas_buf *out, const struct maas_http_pending *pending, uint32_t i)
 {
-	if (loan->keyed) {
+	if (pending->keyed) {
 		maas_buf_str(out, ",\"rdma\":");
-		maas_http_write_grant(out, &loan->grants[i]);
-	} else if (*loan->body.session) {
+		maas_http_write_key(out, &pending->keys[i]);
+	} else if (*pending->body.session) {
 		maas_buf_str(out, ",\"rdma\":null");
 	}
 	maas_buf_str(out, "}");
 }
 
-static void write_batch(struct maas_http_conn *conn, const struct maas_http_loan *loan)
+static void write_batch(struct maas_http_conn *conn, const struct maas_http_pending *pending)
 {
 	struct maas_buf tail = {0};
-	size_t key_bytes = loan->keyed ? GRANT_BYTES : 16;
+	size_t key_bytes = pending->keyed ? GRANT_BYTES : 16;
 
-	write_tail(&tail, &loan->first);
+	write_tail(&tail, &pending->first);
 	maas_buf_str(&conn->out, "{\"allocations\":[");
-	maas_buf_reserve(&conn->out, loan->count * (tail.len + MAAS_SLAB_ID_TEXT + 16 + key_bytes));
-	for (uint32_t i = 0; i < loan->count; i++) {
+	maas_buf_reserve(&conn->out,
+			 pending->count * (tail.len + MAAS_SLAB_ID_TEXT + 16 + key_bytes));
+	for (uint32_t i = 0; i < pending->count; i++) {
 		char id[MAAS_SLAB_ID_TEXT];
 
-		maas_lend_id(conn->http->options.lend, loan->refs[i], id);
+		maas_lend_id(conn->http->options.lend, pending->refs[i], id);
 		maas_buf_str(&conn->out, i ? ",{\"id\":\"" : "{\"id\":\"");
 		maas_buf_add(&conn->out, id, MAAS_SLAB_ID_TEXT - 1);
 		maas_buf_add(&conn->out, tail.data, tail.len);
-		write_end(&conn->out, loan, i);
+		write_end(&conn->out, pending, i);
 	}
 	maas_buf_str(&conn->out, "]}\n");
 	if (tail.error)
@@ -138,81 +143,82 @@ static void write_batch(struct maas_http_conn *conn, const struct maas_http_loan
 	maas_buf_fini(&tail);
 }
 
-static int reply(struct maas_http_conn *conn, const struct maas_http_loan *loan)
+static int reply(struct maas_http_conn *conn, const struct maas_http_pending *pending)
 {
-	if (loan->body.count) {
-		write_batch(conn, loan);
+	if (pending->body.count) {
+		write_batch(conn, pending);
 		return maas_http_reply(conn, MHD_HTTP_OK);
 	}
-	maas_http_write_allocation(&conn->out, &loan->first);
-	write_end(&conn->out, loan, 0);
+	maas_http_write_allocation(&conn->out, &pending->first);
+	write_end(&conn->out, pending, 0);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-int maas_http_allocate_end(struct maas_http_conn *conn)
+int maas_http_allocate_resume(struct maas_http_conn *conn)
 {
-	const struct maas_http_loan *loan = conn->req.loan;
+	const struct maas_http_pending *pending = conn->req.pending;
 	int status = maas_http_wait_status(conn);
 
-	return status ? fail_allocate(conn, status, &loan->body) : reply(conn, loan);
+	return status ? fail_allocate(conn, status, &pending->body) : reply(conn, pending);
 }
 
-static int allocate(struct maas_http_loan *loan)
+static int allocate(struct maas_http_pending *pending)
 {
-	return maas_lend_allocate(loan->conn->http->options.lend, &loan->request, loan->refs,
-				  &loan->first);
+	return maas_lend_allocate(pending->conn->http->options.lend, &pending->request,
+				  pending->refs, &pending->first);
 }
 
-static int allocate_keyed(struct maas_http_loan *loan)
+static int allocate_keyed(struct maas_http_pending *pending)
 {
-	int r = maas_lend_allocate_granted(loan->conn->http->options.lend, &loan->request,
-					   loan->body.access, loan->refs, &loan->first,
-					   loan->grants, maas_http_loan_done, loan);
+	int r = maas_lend_allocate_granted(pending->conn->http->options.lend, &pending->request,
+					   pending->body.access, pending->refs, &pending->first,
+					   pending->keys, maas_http_pending_done, pending);
 
 	return r ? r : -EINPROGRESS;
 }
 
 /* Whether so much memory is asked for that to get and to zero it takes long. */
-static bool is_heavy(const struct maas_http_loan *loan)
+static bool is_heavy(const struct maas_http_pending *pending)
 {
-	return maas_http_slab_bytes(loan->conn->http, loan->request.size_bytes) * loan->count >=
+	return maas_http_slab_bytes(pending->conn->http, pending->request.size_bytes) *
+		       pending->count >=
 	       MAAS_HTTP_HEAVY_BYTES;
 }
 
 /* There it may wait, for memory or for a request with the same id. */
-static int run_heavy(struct maas_http_loan *loan)
+static int run_heavy(struct maas_http_pending *pending)
 {
-	loan->request.nowait = false;
-	return maas_http_heavy_run(loan, loan->keyed ? allocate_keyed : allocate);
+	pending->request.nowait = false;
+	return maas_http_heavy_run(pending, pending->keyed ? allocate_keyed : allocate);
 }
 
-static int start(struct maas_http_conn *conn, struct maas_http_loan *loan)
+static int start(struct maas_http_conn *conn, struct maas_http_pending *pending)
 {
 	int r;
 
-	if (is_heavy(loan))
-		return run_heavy(loan);
-	if (loan->keyed) {
-		maas_http_loan_begin(loan);
-		r = allocate_keyed(loan);
+	if (is_heavy(pending))
+		return run_heavy(pending);
+	if (pending->keyed) {
+		maas_http_pending_begin(pending);
+		r = allocate_keyed(pending);
 		if (r != -EAGAIN)
-			return maas_http_loan_wait(loan, r);
-		maas_http_loan_done(loan, 0);
-		return run_heavy(loan);
+			return maas_http_pending_wait(pending, r);
+		maas_http_pending_done(pending, 0);
+		return run_heavy(pending);
 	}
-	r = allocate(loan);
+	r = allocate(pending);
 	if (r == -EAGAIN)
-		return run_heavy(loan);
-	return r ? fail_allocate(conn, r, &loan->body) : reply(conn, loan);
+		return run_heavy(pending);
+	return r ? fail_allocate(conn, r, &pending->body) : reply(conn, pending);
 }
 
 /* POST /allocate */
 int maas_http_allocate(struct maas_http_conn *conn)
 {
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
-	struct maas_http_loan *loan;
+	struct maas_http_pending *pending;
 	uint32_t count;
 	int r;
 
@@ -224,20 +230,21 @@ int maas_http_allocate(struct maas_http_conn *conn)
 	count = body.count ? (uint32_t)body.count : 1;
 	if (maas_http_hold(conn, (uint64_t)count * ENTRY_BYTES))
 		return fail_allocate(conn, -EBUSY, &body);
-	loan = maas_http_loan_new(conn, count);
-	if (!loan)
+	pending = maas_http_pending_new(conn, count);
+	if (!pending)
 		return maas_http_fail(conn, -ENOMEM, NULL);
-	loan->body = body;
-	loan->request = (struct maas_lend_alloc_request){
+	pending->body = body;
+	pending->request = (struct maas_lend_alloc_request){
 		.size_bytes = body.size_bytes,
 		.count = count,
 		.lifetime = body.lifetime,
 		.ttl_s = (uint32_t)body.ttl_s,
-		.session = *body.session ? loan->body.session : NULL,
-		.owner = *body.owner ? loan->body.owner : NULL,
-		.request_id = *body.request_id ? loan->body.request_id : NULL,
+		.session = *body.session ? pending->body.session : NULL,
+		.owner = *body.owner ? pending->body.owner : NULL,
+		.request_id = *body.request_id ? pending->body.request_id : NULL,
 		.nowait = true,
 	};
-	loan->keyed = conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
-	return start(conn, loan);
+	pending->keyed =
+		conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
+	return start(conn, pending);
 }

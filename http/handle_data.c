@@ -61,10 +61,11 @@ static int fail_range(struct maas_http_conn *conn, uint64_t size)
 static int wanted_range(struct maas_http_conn *conn, uint64_t size,
 			struct maas_http_range *ret_range)
 {
-	const char *text = conn->req.fields[MAAS_FIELD_RANGE];
+	const char *text = conn->req.fields[MAAS_HTTP_FIELD_RANGE];
 
 	*ret_range = (struct maas_http_range){0, size};
-	if (!text || conn->req.method != MAAS_HTTP_GET || conn->req.fields[MAAS_FIELD_IF_RANGE])
+	if (!text || conn->req.method != MAAS_HTTP_GET ||
+	    conn->req.fields[MAAS_HTTP_FIELD_IF_RANGE])
 		return 0;
 	return maas_http_range_parse(text, size, ret_range);
 }
@@ -138,7 +139,7 @@ static int fail_too_long(struct maas_http_conn *conn)
 
 int maas_http_data_put_begin(struct maas_http_conn *conn)
 {
-	const char *content_range = conn->req.fields[MAAS_FIELD_CONTENT_RANGE];
+	const char *content_range = conn->req.fields[MAAS_HTTP_FIELD_CONTENT_RANGE];
 	struct maas_http_request *req = &conn->req;
 	int r;
 
@@ -173,7 +174,7 @@ int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t 
 	return 0;
 }
 
-int maas_http_data_put_end(struct maas_http_conn *conn)
+int maas_http_data_put_finish(struct maas_http_conn *conn)
 {
 	if (conn->req.exact && conn->req.write_at != conn->req.write_end)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_range",

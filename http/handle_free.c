@@ -5,7 +5,7 @@
 
 /* ---- DELETE /allocate/{id} */
 
-int maas_http_delete_end(struct maas_http_conn *conn)
+int maas_http_delete_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
@@ -47,7 +47,7 @@ static int free_one(struct maas_http_conn *conn, const char *id,
 	return 0;
 }
 
-int maas_http_free_end(struct maas_http_conn *conn)
+int maas_http_free_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 

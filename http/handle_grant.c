@@ -6,22 +6,22 @@
 
 /* ---- POST /allocate/{id}/grant */
 
-int maas_http_grant_end(struct maas_http_conn *conn)
+int maas_http_grant_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
 	if (status)
 		return maas_http_fail_key(conn, status);
-	maas_http_write_grant(&conn->out, conn->req.loan->grants);
+	maas_http_write_key(&conn->out, conn->req.pending->keys);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
 int maas_http_grant(struct maas_http_conn *conn)
 {
-	struct maas_http_grant body;
+	struct maas_http_grant_body body;
 	struct maas_http_fault fault;
-	struct maas_http_loan *loan;
+	struct maas_http_pending *pending;
 	int r;
 
 	r = maas_http_json_grant(conn->in.data, conn->in.len, &body, &fault);
@@ -29,18 +29,18 @@ int maas_http_grant(struct maas_http_conn *conn)
 		return maas_http_fail_fault(conn, r, &fault);
 	if (!conn->http->has_keys)
 		return maas_http_fail(conn, -EOPNOTSUPP, NULL);
-	loan = maas_http_loan_new(conn, 1);
-	if (!loan)
+	pending = maas_http_pending_new(conn, 1);
+	if (!pending)
 		return maas_http_fail(conn, -ENOMEM, NULL);
-	maas_http_loan_begin(loan);
+	maas_http_pending_begin(pending);
 	r = maas_lend_grant(conn->http->options.lend, conn->ids[0], body.session, body.access,
-			    loan->grants, maas_http_loan_done, loan);
-	return maas_http_loan_wait(loan, r);
+			    pending->keys, maas_http_pending_done, pending);
+	return maas_http_pending_wait(pending, r);
 }
 
 /* ---- DELETE /allocate/{id}/grant/{session} */
 
-int maas_http_ungrant_end(struct maas_http_conn *conn)
+int maas_http_ungrant_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 

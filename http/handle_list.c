@@ -113,7 +113,7 @@ static int end_page(struct maas_http_conn *conn)
 }
 
 /* Some allocations more, and then whoever else has a request in this thread. */
-int maas_http_list_on(struct maas_http_conn *conn)
+int maas_http_list_resume(struct maas_http_conn *conn)
 {
 	struct maas_lend_allocation allocations[STEP_ENTRIES];
 	struct maas_http_page *page = &conn->req.page;
@@ -157,5 +157,5 @@ int maas_http_list(struct maas_http_conn *conn)
 				       "\"after\" must be an id of this arena, such as \"next\" of "
 				       "the page before");
 	maas_buf_str(&conn->out, "{\"allocations\":[");
-	return maas_http_list_on(conn);
+	return maas_http_list_resume(conn);
 }

@@ -70,7 +70,7 @@ static uint32_t ttl_of(uint64_t ttl_s)
 
 int maas_http_session_open(struct maas_http_conn *conn)
 {
-	struct maas_http_session body;
+	struct maas_http_session_body body;
 	struct maas_http_fault fault;
 	struct maas_lend_session_info session;
 	int r;
@@ -185,7 +185,7 @@ int maas_http_session_ticket(struct maas_http_conn *conn)
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
-int maas_http_session_gone(struct maas_http_conn *conn)
+int maas_http_session_end_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 

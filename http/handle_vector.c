@@ -295,7 +295,7 @@ int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_
 	return r;
 }
 
-int maas_http_data_write_end(struct maas_http_conn *conn)
+int maas_http_data_write_finish(struct maas_http_conn *conn)
 {
 	const struct maas_http_vector *vector = conn->req.vector;
 

@@ -19,19 +19,19 @@
 #define VERSION_BYTES 8 /* "HTTP/1.1" */
 #define TRIMS_VALUES  (MHD_VERSION >= 0x00097701)
 
-static const char *const field_names[MAAS_FIELDS] = {
-	[MAAS_FIELD_HOST] = "Host",
-	[MAAS_FIELD_ORIGIN] = "Origin",
-	[MAAS_FIELD_FETCH_SITE] = "Sec-Fetch-Site",
-	[MAAS_FIELD_FETCH_MODE] = "Sec-Fetch-Mode",
-	[MAAS_FIELD_CONTENT_LENGTH] = "Content-Length",
-	[MAAS_FIELD_TRANSFER_ENCODING] = "Transfer-Encoding",
-	[MAAS_FIELD_CONTENT_TYPE] = "Content-Type",
-	[MAAS_FIELD_RANGE] = "Range",
-	[MAAS_FIELD_IF_RANGE] = "If-Range",
-	[MAAS_FIELD_CONTENT_RANGE] = "Content-Range",
+static const char *const field_names[MAAS_HTTP_FIELDS] = {
+	[MAAS_HTTP_FIELD_HOST] = "Host",
+	[MAAS_HTTP_FIELD_ORIGIN] = "Origin",
+	[MAAS_HTTP_FIELD_FETCH_SITE] = "Sec-Fetch-Site",
+	[MAAS_HTTP_FIELD_FETCH_MODE] = "Sec-Fetch-Mode",
+	[MAAS_HTTP_FIELD_CONTENT_LENGTH] = "Content-Length",
+	[MAAS_HTTP_FIELD_TRANSFER_ENCODING] = "Transfer-Encoding",
+	[MAAS_HTTP_FIELD_CONTENT_TYPE] = "Content-Type",
+	[MAAS_HTTP_FIELD_RANGE] = "Range",
+	[MAAS_HTTP_FIELD_IF_RANGE] = "If-Range",
+	[MAAS_HTTP_FIELD_CONTENT_RANGE] = "Content-Range",
 };
-static const unsigned char field_lens[MAAS_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13};
+static const unsigned char field_lens[MAAS_HTTP_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13};
 
 /* Behind the bytes of a name (RFC 9110, 5.6.2) … */
 static const char *end_of_token(const char *text)
@@ -94,7 +94,7 @@ static bool is_colon(const char *from, const char *to)
 static void keep_field(struct maas_http_request *req, const char *name, size_t len,
 		       const char *value)
 {
-	for (unsigned int i = 0; i < MAAS_FIELDS; i++) {
+	for (unsigned int i = 0; i < MAAS_HTTP_FIELDS; i++) {
 		if (len != field_lens[i] || strcasecmp(name, field_names[i]) != 0)
 			continue;
 		req->repeated |= req->fields[i] ? 1u << i : 0;
@@ -138,11 +138,11 @@ static int refuse(struct maas_http_conn *conn, unsigned int status, const char *
 static int read_length(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
-	const char *encoding = req->fields[MAAS_FIELD_TRANSFER_ENCODING];
-	const char *length = req->fields[MAAS_FIELD_CONTENT_LENGTH];
+	const char *encoding = req->fields[MAAS_HTTP_FIELD_TRANSFER_ENCODING];
+	const char *length = req->fields[MAAS_HTTP_FIELD_CONTENT_LENGTH];
 
-	if (is_repeated(req, MAAS_FIELD_TRANSFER_ENCODING) ||
-	    is_repeated(req, MAAS_FIELD_CONTENT_LENGTH) || (encoding && length))
+	if (is_repeated(req, MAAS_HTTP_FIELD_TRANSFER_ENCODING) ||
+	    is_repeated(req, MAAS_HTTP_FIELD_CONTENT_LENGTH) || (encoding && length))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_length",
 			      "there must be one Content-Length, or one Transfer-Encoding instead");
 	if (encoding) {
@@ -167,11 +167,13 @@ static int check_fields(struct maas_http_conn *conn, const char *version)
 	struct maas_http_request *req = &conn->req;
 
 	/* RFC 9112, 3.2: a client that speaks HTTP/1.1 says which host it means, once. */
-	if (is_repeated(req, MAAS_FIELD_HOST) ||
-	    (!req->fields[MAAS_FIELD_HOST] && strncmp(version, "HTTP/1.0", VERSION_BYTES) != 0))
+	if (is_repeated(req, MAAS_HTTP_FIELD_HOST) ||
+	    (!req->fields[MAAS_HTTP_FIELD_HOST] &&
+	     strncmp(version, "HTTP/1.0", VERSION_BYTES) != 0))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_host",
 			      "there must be one Host header");
-	if (is_repeated(req, MAAS_FIELD_RANGE) || is_repeated(req, MAAS_FIELD_CONTENT_RANGE))
+	if (is_repeated(req, MAAS_HTTP_FIELD_RANGE) ||
+	    is_repeated(req, MAAS_HTTP_FIELD_CONTENT_RANGE))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_range",
 			      "there must be one Range or Content-Range header at most");
 	return read_length(conn);

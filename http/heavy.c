@@ -8,18 +8,18 @@
 
 #include "http/internal.h"
 
-static struct maas_http_loan *next(struct maas_http_heavy *heavy)
+static struct maas_http_pending *next(struct maas_http_heavy *heavy)
 {
-	struct maas_http_loan *loan;
+	struct maas_http_pending *pending;
 
 	pthread_mutex_lock(&heavy->lock);
 	while (!heavy->stop && TAILQ_EMPTY(&heavy->queue))
 		pthread_cond_wait(&heavy->wake, &heavy->lock);
-	loan = TAILQ_FIRST(&heavy->queue);
-	if (loan)
-		TAILQ_REMOVE(&heavy->queue, loan, link);
+	pending = TAILQ_FIRST(&heavy->queue);
+	if (pending)
+		TAILQ_REMOVE(&heavy->queue, pending, link);
 	pthread_mutex_unlock(&heavy->lock);
-	return loan;
+	return pending;
 }
 
 static bool is_stopping(struct maas_http_heavy *heavy)
@@ -35,13 +35,13 @@ static bool is_stopping(struct maas_http_heavy *heavy)
 static void *run(void *arg)
 {
 	struct maas_http_heavy *heavy = arg;
-	struct maas_http_loan *loan;
+	struct maas_http_pending *pending;
 
-	while ((loan = next(heavy))) {
-		int r = is_stopping(heavy) ? -ECANCELED : loan->work(loan);
+	while ((pending = next(heavy))) {
+		int r = is_stopping(heavy) ? -ECANCELED : pending->work(pending);
 
 		if (r != -EINPROGRESS)
-			maas_http_loan_done(loan, r);
+			maas_http_pending_done(pending, r);
 	}
 	return NULL;
 }
@@ -68,19 +68,20 @@ void maas_http_heavy_stop(struct maas_http_heavy *heavy)
 	heavy->running = false;
 }
 
-int maas_http_heavy_run(struct maas_http_loan *loan, int (*work)(struct maas_http_loan *loan))
+int maas_http_heavy_run(struct maas_http_pending *pending,
+			int (*work)(struct maas_http_pending *pending))
 {
-	struct maas_http_heavy *heavy = &loan->conn->http->heavy;
+	struct maas_http_heavy *heavy = &pending->conn->http->heavy;
 	int r = -ECANCELED;
 
-	loan->work = work;
-	maas_http_loan_begin(loan);
+	pending->work = work;
+	maas_http_pending_begin(pending);
 	pthread_mutex_lock(&heavy->lock);
 	if (!heavy->stop) {
-		TAILQ_INSERT_TAIL(&heavy->queue, loan, link);
+		TAILQ_INSERT_TAIL(&heavy->queue, pending, link);
 		pthread_cond_signal(&heavy->wake);
 		r = -EINPROGRESS;
 	}
 	pthread_mutex_unlock(&heavy->lock);
-	return maas_http_loan_wait(loan, r);
+	return maas_http_pending_wait(pending, r);
 }

@@ -10,8 +10,8 @@
 
 #define MAAS_HTTP_HEAVY_BYTES (5u << 20) /* of slabs in one allocation, from here on */
 
-struct maas_http_loan;
-TAILQ_HEAD(maas_http_loans, maas_http_loan);
+struct maas_http_pending;
+TAILQ_HEAD(maas_http_loans, maas_http_pending);
 
 struct maas_http_heavy {
 	bool running;
@@ -28,9 +28,9 @@ MAAS_MUST_CHECK int maas_http_heavy_start(struct maas_http_heavy *heavy);
 void maas_http_heavy_stop(struct maas_http_heavy *heavy);
 /*
  * Suspends the request and runs `work` in that thread; its result ends the wait, unless that is
- * -EINPROGRESS: then maas_http_loan_done() comes by itself.
+ * -EINPROGRESS: then maas_http_pending_done() comes by itself.
  */
-MAAS_MUST_CHECK int maas_http_heavy_run(struct maas_http_loan *loan,
-					int (*work)(struct maas_http_loan *loan));
+MAAS_MUST_CHECK int maas_http_heavy_run(struct maas_http_pending *pending,
+					int (*work)(struct maas_http_pending *pending));
 
 #endif

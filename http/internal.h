@@ -50,30 +50,30 @@ struct maas_http_conn;
 
 /* The answers that are made once and live as long as the server. */
 enum maas_http_fixed {
-	MAAS_FIXED_EMPTY, /* 200 without a body */
-	MAAS_FIXED_PAGE,
-	MAAS_FIXED_OPENAPI,
-	MAAS_FIXED,
+	MAAS_HTTP_FIXED_EMPTY, /* 200 without a body */
+	MAAS_HTTP_FIXED_PAGE,
+	MAAS_HTTP_FIXED_OPENAPI,
+	MAAS_HTTP_FIXED,
 };
 
 /* ---- metrics: relaxed atomics, any thread */
 
 enum maas_http_failure {
-	MAAS_FAIL_TOO_LARGE,
-	MAAS_FAIL_POOL_EXHAUSTED,
-	MAAS_FAIL_UNKNOWN_SESSION,
-	MAAS_FAIL_NOT_CONNECTED,
-	MAAS_FAIL_GRANTS_EXHAUSTED,
-	MAAS_FAIL_DEVICE_LIMIT,
-	MAAS_FAIL_OTHER,
-	MAAS_FAILURES,
+	MAAS_HTTP_FAIL_TOO_LARGE,
+	MAAS_HTTP_FAIL_POOL_EXHAUSTED,
+	MAAS_HTTP_FAIL_UNKNOWN_SESSION,
+	MAAS_HTTP_FAIL_NOT_CONNECTED,
+	MAAS_HTTP_FAIL_GRANTS_EXHAUSTED,
+	MAAS_HTTP_FAIL_DEVICE_LIMIT,
+	MAAS_HTTP_FAIL_OTHER,
+	MAAS_HTTP_FAILURES,
 };
 
 struct maas_http_metrics {
 	_Atomic uint64_t requests[MAAS_HTTP_MAX_ROUTES][MAAS_HTTP_METHODS][MAAS_HTTP_CODES];
 	_Atomic uint64_t buckets[MAAS_HTTP_BUCKETS + 1];
 	_Atomic uint64_t duration_ns;
-	_Atomic uint64_t failures[MAAS_FAILURES];
+	_Atomic uint64_t failures[MAAS_HTTP_FAILURES];
 	_Atomic uint64_t active;
 	_Atomic uint64_t connections;
 	_Atomic uint64_t timeouts; /* connections that were cut for being slow */
@@ -118,7 +118,7 @@ struct maas_http_listener {
 struct maas_http {
 	struct maas_http_options options; /* listen and strings are borrowed */
 	struct maas_buf health_head;	  /* what /health says that never changes */
-	struct MHD_Response *fixed[MAAS_FIXED];
+	struct MHD_Response *fixed[MAAS_HTTP_FIXED];
 	uint64_t started_ns;
 	bool has_keys;				     /* there is RDMA */
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES]; /* ascending */
@@ -170,9 +170,9 @@ static inline uint64_t maas_http_slab_bytes(const struct maas_http *http, uint64
 /* ---- a request */
 
 enum maas_http_phase {
-	MAAS_PHASE_HEADERS,
-	MAAS_PHASE_BODY,
-	MAAS_PHASE_COMPLETE,
+	MAAS_HTTP_PHASE_HEADERS,
+	MAAS_HTTP_PHASE_BODY,
+	MAAS_HTTP_PHASE_COMPLETE,
 };
 
 struct maas_http_vector; /* of /data/read and /data/write */
@@ -181,26 +181,26 @@ struct maas_http_vector; /* of /data/read and /data/write */
 typedef int maas_http_handler(struct maas_http_conn *conn);
 
 enum maas_http_body {
-	MAAS_BODY_NONE,	    /* what comes is thrown away */
-	MAAS_BODY_JSON,	    /* a small object, collected in conn->in */
-	MAAS_BODY_OPTIONAL, /* that, or nothing */
-	MAAS_BODY_LIST,	    /* JSON of up to max_body_bytes, collected in conn->in */
-	MAAS_BODY_STREAM,   /* given to `data` piece by piece */
+	MAAS_HTTP_BODY_NONE,	 /* what comes is thrown away */
+	MAAS_HTTP_BODY_JSON,	 /* a small object, collected in conn->in */
+	MAAS_HTTP_BODY_OPTIONAL, /* that, or nothing */
+	MAAS_HTTP_BODY_LIST,	 /* JSON of up to max_body_bytes, collected in conn->in */
+	MAAS_HTTP_BODY_STREAM,	 /* given to `data` piece by piece */
 };
 
 /* The headers that matter here. */
 enum maas_http_field {
-	MAAS_FIELD_HOST,
-	MAAS_FIELD_ORIGIN,
-	MAAS_FIELD_FETCH_SITE,
-	MAAS_FIELD_FETCH_MODE,
-	MAAS_FIELD_CONTENT_LENGTH,
-	MAAS_FIELD_TRANSFER_ENCODING,
-	MAAS_FIELD_CONTENT_TYPE,
-	MAAS_FIELD_RANGE,
-	MAAS_FIELD_IF_RANGE,
-	MAAS_FIELD_CONTENT_RANGE,
-	MAAS_FIELDS,
+	MAAS_HTTP_FIELD_HOST,
+	MAAS_HTTP_FIELD_ORIGIN,
+	MAAS_HTTP_FIELD_FETCH_SITE,
+	MAAS_HTTP_FIELD_FETCH_MODE,
+	MAAS_HTTP_FIELD_CONTENT_LENGTH,
+	MAAS_HTTP_FIELD_TRANSFER_ENCODING,
+	MAAS_HTTP_FIELD_CONTENT_TYPE,
+	MAAS_HTTP_FIELD_RANGE,
+	MAAS_HTTP_FIELD_IF_RANGE,
+	MAAS_HTTP_FIELD_CONTENT_RANGE,
+	MAAS_HTTP_FIELDS,
 };
 
 struct maas_http_handlers {
@@ -224,8 +224,8 @@ struct maas_http_request {
 	unsigned int route;
 	const struct maas_http_handlers *handlers; /* NULL: thrown away */
 	uint64_t start_ns;
-	const char *fields[MAAS_FIELDS]; /* the last of its name, or NULL */
-	uint32_t repeated;		 /* a bit for each field that came twice or more */
+	const char *fields[MAAS_HTTP_FIELDS]; /* the last of its name, or NULL */
+	uint32_t repeated;		      /* a bit for each field that came twice or more */
 	bool has_body;
 	bool chunked;
 	bool close;		   /* the connection ends with the answer */
@@ -246,7 +246,7 @@ struct maas_http_request {
 	bool exact; /* the body must reach write_end */
 	struct maas_http_page page;
 	struct maas_http_vector *vector;
-	struct maas_http_loan *loan;
+	struct maas_http_pending *pending;
 	uint64_t wanted_bytes; /* that the request holds; above MAAS_HTTP_FREE_BYTES they count */
 };
 
@@ -365,28 +365,29 @@ void maas_http_wait_abandon(struct maas_http_conn *conn);
  * What lend fills while a request waits for keys, and may go on filling when that request has been
  * abandoned: so it has two holders, the request and lend; the last one frees it.
  */
-struct maas_http_loan {
+struct maas_http_pending {
 	struct maas_http_conn *conn;
-	TAILQ_ENTRY(maas_http_loan) link; /* of the heavy ones; guarded by their lock */
-	int (*work)(struct maas_http_loan *loan);
+	TAILQ_ENTRY(maas_http_pending) link; /* of the heavy ones; guarded by their lock */
+	int (*work)(struct maas_http_pending *pending);
 	_Atomic unsigned int holders;
 	bool keyed; /* each allocation has a grant */
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	struct maas_lend_alloc_request request; /* its strings are in `body` */
 	struct maas_lend_allocation first;
 	uint32_t count;
 	struct maas_slab_ref *refs; /* behind the grants */
-	struct maas_lend_key grants[];
+	struct maas_lend_key keys[];
 };
 
-/* Becomes conn->req.loan. NULL: out of memory. */
-struct maas_http_loan *maas_http_loan_new(struct maas_http_conn *conn, uint32_t count);
-void maas_http_loan_put(struct maas_http_loan *loan);
-/* As maas_http_wait_begin(), for a call of lend that ends with maas_http_loan_done(loan, …). */
-void maas_http_loan_begin(struct maas_http_loan *loan);
-void maas_http_loan_done(void *loan, int status);
+/* Becomes conn->req.pending. NULL: out of memory. */
+struct maas_http_pending *maas_http_pending_new(struct maas_http_conn *conn, uint32_t count);
+void maas_http_pending_put(struct maas_http_pending *pending);
+/* As maas_http_wait_begin(), for a call of lend that ends with maas_http_pending_done(pending, …).
+ */
+void maas_http_pending_begin(struct maas_http_pending *pending);
+void maas_http_pending_done(void *pending, int status);
 /* Waits for the end of such a call, which has returned `started`. */
-MAAS_MUST_CHECK int maas_http_loan_wait(struct maas_http_loan *loan, int started);
+MAAS_MUST_CHECK int maas_http_pending_wait(struct maas_http_pending *pending, int started);
 
 /* ---- answers; all take what stands in conn->out. Return as handlers do. */
 
@@ -427,7 +428,7 @@ MAAS_MUST_CHECK int maas_http_fail_key(struct maas_http_conn *conn, int error);
 /* An object without its end. */
 void maas_http_write_allocation(struct maas_buf *out,
 				const struct maas_lend_allocation *allocation);
-void maas_http_write_grant(struct maas_buf *out, const struct maas_lend_key *grant);
+void maas_http_write_key(struct maas_buf *out, const struct maas_lend_key *key);
 /* `bytes` / 2^20, exact, as a JSON number with a point. */
 void maas_http_write_mib(struct maas_buf *out, uint64_t bytes);
 
@@ -440,21 +441,21 @@ void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_lend_trans
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
 
 /* ---- handlers, by call */
-extern const struct maas_http_handlers maas_http_handlers[MAAS_CALLS];
+extern const struct maas_http_handlers maas_http_handlers[MAAS_HTTP_CALLS];
 
 maas_http_handler maas_http_page, maas_http_openapi;
 maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
-maas_http_handler maas_http_allocate, maas_http_allocate_end;
-maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_on;
-maas_http_handler maas_http_delete, maas_http_delete_end, maas_http_free, maas_http_free_end;
-maas_http_handler maas_http_grant, maas_http_grant_end;
-maas_http_handler maas_http_ungrant, maas_http_ungrant_end;
+maas_http_handler maas_http_allocate, maas_http_allocate_resume;
+maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_resume;
+maas_http_handler maas_http_delete, maas_http_delete_resume, maas_http_free, maas_http_free_resume;
+maas_http_handler maas_http_grant, maas_http_grant_resume;
+maas_http_handler maas_http_ungrant, maas_http_ungrant_resume;
 maas_http_handler maas_http_sessions;
 maas_http_handler maas_http_session_open, maas_http_session_renew, maas_http_session_ticket;
-maas_http_handler maas_http_session_end, maas_http_session_gone;
-maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_end;
+maas_http_handler maas_http_session_end, maas_http_session_end_resume;
+maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_finish;
 int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t len);
-maas_http_handler maas_http_data_read, maas_http_data_write_begin, maas_http_data_write_end;
+maas_http_handler maas_http_data_read, maas_http_data_write_begin, maas_http_data_write_finish;
 int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 
 #endif

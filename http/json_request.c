@@ -52,7 +52,7 @@ static int access_parse(const char *name)
 /* ---- allocate */
 
 struct allocate_body {
-	struct maas_http_allocate to;
+	struct maas_http_allocate_body to;
 	char lifetime[8];
 	char access[ACCESS_BYTES];
 };
@@ -114,7 +114,7 @@ static int set_access(struct allocate_body *body, struct maas_http_fault *fault)
 	return 0;
 }
 
-int maas_http_json_allocate(const char *text, size_t len, struct maas_http_allocate *ret_body,
+int maas_http_json_allocate(const char *text, size_t len, struct maas_http_allocate_body *ret_body,
 			    struct maas_http_fault *fault)
 {
 	struct allocate_body body;
@@ -163,7 +163,7 @@ int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fa
 	return len ? parse(&shape, text, len, NULL, fault) : 0;
 }
 
-#define AT(field) offsetof(struct maas_http_session, field)
+#define AT(field) offsetof(struct maas_http_session_body, field)
 static const struct field session_fields[] = {
 	{"name", KIND_STRING, false, AT(name), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
 	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, INT64_MAX, NULL}, /* lend limits it */
@@ -173,10 +173,10 @@ static const struct field session_fields[] = {
 static const struct shape session_shape = {"{\"name\": \"web-1\", \"ttl_seconds\": 60}",
 					   session_fields, MAAS_ARRAY_SIZE(session_fields)};
 
-int maas_http_json_session(const char *text, size_t len, struct maas_http_session *ret_body,
+int maas_http_json_session(const char *text, size_t len, struct maas_http_session_body *ret_body,
 			   struct maas_http_fault *fault)
 {
-	struct maas_http_session body;
+	struct maas_http_session_body body;
 	int r;
 
 	memset(&body, 0, sizeof(body));
@@ -205,7 +205,7 @@ static const struct field grant_fields[] = {
 static const struct shape grant_shape = {"{\"session\": \"ID\", \"access\": \"rw\"}", grant_fields,
 					 MAAS_ARRAY_SIZE(grant_fields)};
 
-int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant *ret_body,
+int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant_body *ret_body,
 			 struct maas_http_fault *fault)
 {
 	struct grant_body body;

@@ -12,14 +12,14 @@ static const uint64_t bucket_us[MAAS_HTTP_BUCKETS] = {50,     100,     250,	500,
 						      2500,   5000,    10000,	25000,	 100000,
 						      250000, 1000000, 2500000, 10000000};
 
-static const char *const failure_names[MAAS_FAILURES] = {
-	[MAAS_FAIL_TOO_LARGE] = "too_large",
-	[MAAS_FAIL_POOL_EXHAUSTED] = "pool_exhausted",
-	[MAAS_FAIL_UNKNOWN_SESSION] = "unknown_session",
-	[MAAS_FAIL_NOT_CONNECTED] = "not_connected",
-	[MAAS_FAIL_GRANTS_EXHAUSTED] = "grants_exhausted",
-	[MAAS_FAIL_DEVICE_LIMIT] = "device_limit",
-	[MAAS_FAIL_OTHER] = "other",
+static const char *const failure_names[MAAS_HTTP_FAILURES] = {
+	[MAAS_HTTP_FAIL_TOO_LARGE] = "too_large",
+	[MAAS_HTTP_FAIL_POOL_EXHAUSTED] = "pool_exhausted",
+	[MAAS_HTTP_FAIL_UNKNOWN_SESSION] = "unknown_session",
+	[MAAS_HTTP_FAIL_NOT_CONNECTED] = "not_connected",
+	[MAAS_HTTP_FAIL_GRANTS_EXHAUSTED] = "grants_exhausted",
+	[MAAS_HTTP_FAIL_DEVICE_LIMIT] = "device_limit",
+	[MAAS_HTTP_FAIL_OTHER] = "other",
 };
 
 static uint64_t get(const _Atomic uint64_t *counter)
@@ -191,7 +191,7 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 {
 	maas_http_metric_head(out, "maas_allocation_failures_total", "counter",
 			      "Allocations that were refused.");
-	for (unsigned int i = 0; i < MAAS_FAILURES; i++)
+	for (unsigned int i = 0; i < MAAS_HTTP_FAILURES; i++)
 		maas_buf_printf(out, "maas_allocation_failures_total{reason=\"%s\"} %" PRIu64 "\n",
 				failure_names[i], get(&metrics->failures[i]));
 	write_requests(out, metrics);

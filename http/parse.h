@@ -26,31 +26,31 @@ enum maas_http_method {
 };
 
 enum maas_http_call {
-	MAAS_CALL_NONE,
-	MAAS_CALL_PAGE,
-	MAAS_CALL_OPENAPI,
-	MAAS_CALL_HEALTH,
-	MAAS_CALL_READY,
-	MAAS_CALL_STATS,
-	MAAS_CALL_METRICS,
-	MAAS_CALL_ALLOCATE,
-	MAAS_CALL_DESCRIBE,
-	MAAS_CALL_DELETE,
-	MAAS_CALL_RENEW,
-	MAAS_CALL_FREE,
-	MAAS_CALL_LIST,
-	MAAS_CALL_DATA_GET,
-	MAAS_CALL_DATA_PUT,
-	MAAS_CALL_DATA_READ,
-	MAAS_CALL_DATA_WRITE,
-	MAAS_CALL_GRANT,
-	MAAS_CALL_UNGRANT,
-	MAAS_CALL_SESSIONS,
-	MAAS_CALL_SESSION_OPEN,
-	MAAS_CALL_SESSION_RENEW,
-	MAAS_CALL_SESSION_TICKET,
-	MAAS_CALL_SESSION_END,
-	MAAS_CALLS,
+	MAAS_HTTP_CALL_NONE,
+	MAAS_HTTP_CALL_PAGE,
+	MAAS_HTTP_CALL_OPENAPI,
+	MAAS_HTTP_CALL_HEALTH,
+	MAAS_HTTP_CALL_READY,
+	MAAS_HTTP_CALL_STATS,
+	MAAS_HTTP_CALL_METRICS,
+	MAAS_HTTP_CALL_ALLOCATE,
+	MAAS_HTTP_CALL_DESCRIBE,
+	MAAS_HTTP_CALL_DELETE,
+	MAAS_HTTP_CALL_RENEW,
+	MAAS_HTTP_CALL_FREE,
+	MAAS_HTTP_CALL_LIST,
+	MAAS_HTTP_CALL_DATA_GET,
+	MAAS_HTTP_CALL_DATA_PUT,
+	MAAS_HTTP_CALL_DATA_READ,
+	MAAS_HTTP_CALL_DATA_WRITE,
+	MAAS_HTTP_CALL_GRANT,
+	MAAS_HTTP_CALL_UNGRANT,
+	MAAS_HTTP_CALL_SESSIONS,
+	MAAS_HTTP_CALL_SESSION_OPEN,
+	MAAS_HTTP_CALL_SESSION_RENEW,
+	MAAS_HTTP_CALL_SESSION_TICKET,
+	MAAS_HTTP_CALL_SESSION_END,
+	MAAS_HTTP_CALLS,
 };
 
 struct maas_http_route {
@@ -140,7 +140,7 @@ struct maas_http_fault {
 	char text[320];
 };
 
-struct maas_http_allocate {
+struct maas_http_allocate_body {
 	uint64_t size_bytes;
 	uint64_t count; /* 0: not given */
 	uint64_t ttl_s; /* 0: not given */
@@ -151,13 +151,13 @@ struct maas_http_allocate {
 	char request_id[MAAS_LEND_REQUEST_ID];
 };
 
-struct maas_http_session {
+struct maas_http_session_body {
 	char name[MAAS_LEND_NAME_BYTES]; /* "" where not given */
 	uint64_t ttl_s;			 /* 0: not given */
 	bool exclusive;
 };
 
-struct maas_http_grant {
+struct maas_http_grant_body {
 	char session[MAAS_SLAB_ID_TEXT];
 	enum maas_lend_access access; /* not MAAS_LEND_ACCESS_NONE */
 };
@@ -176,16 +176,16 @@ struct maas_http_pieces {
 
 /* All: -EINVAL with `fault` filled, -ENOMEM. Nothing is kept of `text`. */
 MAAS_MUST_CHECK int maas_http_json_allocate(const char *text, size_t len,
-					    struct maas_http_allocate *ret_body,
+					    struct maas_http_allocate_body *ret_body,
 					    struct maas_http_fault *fault);
 /* `ret_ttl_s`: 0 where not given. */
 MAAS_MUST_CHECK int maas_http_json_renew(const char *text, size_t len, uint64_t max_ttl_s,
 					 uint64_t *ret_ttl_s, struct maas_http_fault *fault);
 MAAS_MUST_CHECK int maas_http_json_session(const char *text, size_t len,
-					   struct maas_http_session *ret_body,
+					   struct maas_http_session_body *ret_body,
 					   struct maas_http_fault *fault);
 MAAS_MUST_CHECK int maas_http_json_grant(const char *text, size_t len,
-					 struct maas_http_grant *ret_body,
+					 struct maas_http_grant_body *ret_body,
 					 struct maas_http_fault *fault);
 MAAS_MUST_CHECK int maas_http_json_pieces(const char *text, size_t len,
 					  struct maas_http_pieces *ret_pieces,

@@ -69,11 +69,11 @@ static enum maas_http_place place_for(const struct maas_http *http,
 
 	if (listener->connections < http->options.max_connections &&
 	    (!peer || !max || peer->connections < max))
-		return MAAS_PLACE_NORMAL;
+		return MAAS_HTTP_PLACE_NORMAL;
 	if (listener->reserved < MAAS_HTTP_RESERVE &&
 	    (!peer || peer->reserved < MAAS_HTTP_RESERVE_PER_ADDRESS))
-		return MAAS_PLACE_RESERVE;
-	return MAAS_PLACE_NONE;
+		return MAAS_HTTP_PLACE_RESERVE;
+	return MAAS_HTTP_PLACE_NONE;
 }
 
 int maas_http_peers_init(struct maas_http_peers *peers)
@@ -107,15 +107,15 @@ bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listen
 	}
 	place = place_for(http, listener, peer);
 	pthread_mutex_unlock(&peers->lock);
-	if (place == MAAS_PLACE_NORMAL)
+	if (place == MAAS_HTTP_PLACE_NORMAL)
 		return true;
 	log_limited(&full, "%s: --max-connections %u, --max-connections-per-address %u",
-		    place == MAAS_PLACE_NONE ? "a connection was closed, there are too many"
-					     : "a connection is taken for health checks only",
+		    place == MAAS_HTTP_PLACE_NONE ? "a connection was closed, there are too many"
+						  : "a connection is taken for health checks only",
 		    http->options.max_connections, http->options.max_connections_per_address);
-	if (place == MAAS_PLACE_NONE)
+	if (place == MAAS_HTTP_PLACE_NONE)
 		atomic_fetch_add_explicit(&http->metrics.refused, 1, memory_order_relaxed);
-	return place != MAAS_PLACE_NONE;
+	return place != MAAS_HTTP_PLACE_NONE;
 }
 
 /* Lock held. NULL: out of memory. */
@@ -149,7 +149,7 @@ enum maas_http_place maas_http_peers_enter(struct maas_http *http,
 					   struct maas_http_peer **ret_peer)
 {
 	struct maas_http_peers *peers = &http->peers;
-	enum maas_http_place place = MAAS_PLACE_NONE;
+	enum maas_http_place place = MAAS_HTTP_PLACE_NONE;
 	struct maas_http_peer *peer = NULL;
 	struct maas_http_peer_key key;
 	bool counted = key_of(addr, &key);
@@ -159,11 +159,11 @@ enum maas_http_place maas_http_peers_enter(struct maas_http *http,
 		peer = get(peers, &key);
 	if (!counted || peer)
 		place = place_for(http, listener, peer);
-	if (place == MAAS_PLACE_NORMAL) {
+	if (place == MAAS_HTTP_PLACE_NORMAL) {
 		listener->connections++;
 		if (peer)
 			peer->connections++;
-	} else if (place == MAAS_PLACE_RESERVE) {
+	} else if (place == MAAS_HTTP_PLACE_RESERVE) {
 		listener->reserved++;
 		if (peer)
 			peer->reserved++;
@@ -181,10 +181,10 @@ void maas_http_peers_leave(struct maas_http *http, struct maas_http_listener *li
 {
 	struct maas_http_peers *peers = &http->peers;
 
-	if (place == MAAS_PLACE_NONE)
+	if (place == MAAS_HTTP_PLACE_NONE)
 		return;
 	pthread_mutex_lock(&peers->lock);
-	if (place == MAAS_PLACE_NORMAL) {
+	if (place == MAAS_HTTP_PLACE_NORMAL) {
 		listener->connections--;
 		if (peer)
 			peer->connections--;

@@ -39,9 +39,9 @@ struct maas_http_peers {
 
 /* What a connection may do. */
 enum maas_http_place {
-	MAAS_PLACE_NONE,
-	MAAS_PLACE_NORMAL,
-	MAAS_PLACE_RESERVE, /* health checks only */
+	MAAS_HTTP_PLACE_NONE,
+	MAAS_HTTP_PLACE_NORMAL,
+	MAAS_HTTP_PLACE_RESERVE, /* health checks only */
 };
 
 struct maas_http_listener;

@@ -69,7 +69,7 @@ static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
 
 	maas_http_deadline(conn, conn->req.received ? maas_clock_ns() : conn->req.start_ns,
 			   conn->req.sent_bytes);
-	conn->linger = conn->req.phase == MAAS_PHASE_HEADERS;
+	conn->linger = conn->req.phase == MAAS_HTTP_PHASE_HEADERS;
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	queued = MHD_queue_response(conn->mhd, conn->req.status, response);
 	maas_http_response_put(conn, response);
@@ -83,8 +83,8 @@ int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status, uint6
 
 	req->status = status;
 	req->sent_bytes = bytes;
-	if (req->phase == MAAS_PHASE_COMPLETE ||
-	    (req->phase == MAAS_PHASE_HEADERS && req->has_body))
+	if (req->phase == MAAS_HTTP_PHASE_COMPLETE ||
+	    (req->phase == MAAS_HTTP_PHASE_HEADERS && req->has_body))
 		return queue(conn, response);
 	req->kept = response;
 	return 0;

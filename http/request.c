@@ -8,49 +8,53 @@
 #define KEEP_BYTES  (8u << 10) /* buffers above it do not stay with an idle connection */
 #define WASTE_BYTES (1u << 20) /* so much unwanted body is read before the connection is cut */
 
-const struct maas_http_handlers maas_http_handlers[MAAS_CALLS] = {
-	[MAAS_CALL_PAGE] = {.finish = maas_http_page},
-	[MAAS_CALL_OPENAPI] = {.finish = maas_http_openapi},
-	[MAAS_CALL_HEALTH] = {.finish = maas_http_health},
-	[MAAS_CALL_READY] = {.finish = maas_http_ready},
-	[MAAS_CALL_STATS] = {.finish = maas_http_stats},
-	[MAAS_CALL_METRICS] = {.finish = maas_http_metrics},
-	[MAAS_CALL_ALLOCATE] = {.body = MAAS_BODY_JSON,
-				.finish = maas_http_allocate,
-				.resume = maas_http_allocate_end},
-	[MAAS_CALL_DESCRIBE] = {.finish = maas_http_describe},
-	[MAAS_CALL_DELETE] = {.finish = maas_http_delete, .resume = maas_http_delete_end},
-	[MAAS_CALL_RENEW] = {.body = MAAS_BODY_OPTIONAL, .finish = maas_http_renew, .quiet = true},
-	[MAAS_CALL_FREE] = {.body = MAAS_BODY_LIST,
-			    .finish = maas_http_free,
-			    .resume = maas_http_free_end},
-	[MAAS_CALL_LIST] = {.finish = maas_http_list, .resume = maas_http_list_on},
-	[MAAS_CALL_DATA_GET] = {.finish = maas_http_data_get},
-	[MAAS_CALL_DATA_PUT] = {.body = MAAS_BODY_STREAM,
-				.begin = maas_http_data_put_begin,
-				.data = maas_http_data_put,
-				.finish = maas_http_data_put_end},
-	[MAAS_CALL_DATA_READ] = {.body = MAAS_BODY_LIST,
-				 .finish = maas_http_data_read,
-				 .quiet = true},
-	[MAAS_CALL_DATA_WRITE] = {.body = MAAS_BODY_STREAM,
-				  .quiet = true,
-				  .begin = maas_http_data_write_begin,
-				  .data = maas_http_data_write,
-				  .finish = maas_http_data_write_end},
-	[MAAS_CALL_GRANT] = {.body = MAAS_BODY_JSON,
-			     .finish = maas_http_grant,
-			     .resume = maas_http_grant_end},
-	[MAAS_CALL_UNGRANT] = {.finish = maas_http_ungrant, .resume = maas_http_ungrant_end},
-	[MAAS_CALL_SESSIONS] = {.finish = maas_http_sessions},
-	[MAAS_CALL_SESSION_OPEN] = {.body = MAAS_BODY_JSON, .finish = maas_http_session_open},
-	[MAAS_CALL_SESSION_RENEW] = {.body = MAAS_BODY_OPTIONAL,
-				     .finish = maas_http_session_renew,
-				     .quiet = true},
-	[MAAS_CALL_SESSION_TICKET] = {.body = MAAS_BODY_OPTIONAL,
-				      .finish = maas_http_session_ticket},
-	[MAAS_CALL_SESSION_END] = {.finish = maas_http_session_end,
-				   .resume = maas_http_session_gone},
+const struct maas_http_handlers maas_http_handlers[MAAS_HTTP_CALLS] = {
+	[MAAS_HTTP_CALL_PAGE] = {.finish = maas_http_page},
+	[MAAS_HTTP_CALL_OPENAPI] = {.finish = maas_http_openapi},
+	[MAAS_HTTP_CALL_HEALTH] = {.finish = maas_http_health},
+	[MAAS_HTTP_CALL_READY] = {.finish = maas_http_ready},
+	[MAAS_HTTP_CALL_STATS] = {.finish = maas_http_stats},
+	[MAAS_HTTP_CALL_METRICS] = {.finish = maas_http_metrics},
+	[MAAS_HTTP_CALL_ALLOCATE] = {.body = MAAS_HTTP_BODY_JSON,
+				     .finish = maas_http_allocate,
+				     .resume = maas_http_allocate_resume},
+	[MAAS_HTTP_CALL_DESCRIBE] = {.finish = maas_http_describe},
+	[MAAS_HTTP_CALL_DELETE] = {.finish = maas_http_delete, .resume = maas_http_delete_resume},
+	[MAAS_HTTP_CALL_RENEW] = {.body = MAAS_HTTP_BODY_OPTIONAL,
+				  .finish = maas_http_renew,
+				  .quiet = true},
+	[MAAS_HTTP_CALL_FREE] = {.body = MAAS_HTTP_BODY_LIST,
+				 .finish = maas_http_free,
+				 .resume = maas_http_free_resume},
+	[MAAS_HTTP_CALL_LIST] = {.finish = maas_http_list, .resume = maas_http_list_resume},
+	[MAAS_HTTP_CALL_DATA_GET] = {.finish = maas_http_data_get},
+	[MAAS_HTTP_CALL_DATA_PUT] = {.body = MAAS_HTTP_BODY_STREAM,
+				     .begin = maas_http_data_put_begin,
+				     .data = maas_http_data_put,
+				     .finish = maas_http_data_put_finish},
+	[MAAS_HTTP_CALL_DATA_READ] = {.body = MAAS_HTTP_BODY_LIST,
+				      .finish = maas_http_data_read,
+				      .quiet = true},
+	[MAAS_HTTP_CALL_DATA_WRITE] = {.body = MAAS_HTTP_BODY_STREAM,
+				       .quiet = true,
+				       .begin = maas_http_data_write_begin,
+				       .data = maas_http_data_write,
+				       .finish = maas_http_data_write_finish},
+	[MAAS_HTTP_CALL_GRANT] = {.body = MAAS_HTTP_BODY_JSON,
+				  .finish = maas_http_grant,
+				  .resume = maas_http_grant_resume},
+	[MAAS_HTTP_CALL_UNGRANT] = {.finish = maas_http_ungrant,
+				    .resume = maas_http_ungrant_resume},
+	[MAAS_HTTP_CALL_SESSIONS] = {.finish = maas_http_sessions},
+	[MAAS_HTTP_CALL_SESSION_OPEN] = {.body = MAAS_HTTP_BODY_JSON,
+					 .finish = maas_http_session_open},
+	[MAAS_HTTP_CALL_SESSION_RENEW] = {.body = MAAS_HTTP_BODY_OPTIONAL,
+					  .finish = maas_http_session_renew,
+					  .quiet = true},
+	[MAAS_HTTP_CALL_SESSION_TICKET] = {.body = MAAS_HTTP_BODY_OPTIONAL,
+					   .finish = maas_http_session_ticket},
+	[MAAS_HTTP_CALL_SESSION_END] = {.finish = maas_http_session_end,
+					.resume = maas_http_session_end_resume},
 };
 
 /* ---- the head */
@@ -62,7 +66,7 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	conn->req.method = maas_http_method_parse(method);
 	conn->req.route = MAAS_HTTP_UNKNOWN;
 	/* A connection of the reserve serves one request. */
-	conn->req.close = conn->place != MAAS_PLACE_NORMAL;
+	conn->req.close = conn->place != MAAS_HTTP_PLACE_NORMAL;
 	conn->in.len = 0;
 	conn->in.error = 0;
 	conn->out.len = 0;
@@ -100,7 +104,7 @@ static int find_handlers(struct maas_http_conn *conn, const char *url)
 	req->route = (unsigned int)index;
 	route = maas_http_route_at(req->route);
 	call = route->calls[req->method];
-	if (call == MAAS_CALL_NONE) {
+	if (call == MAAS_HTTP_CALL_NONE) {
 		req->extra_name = MHD_HTTP_HEADER_ALLOW;
 		snprintf(req->extra_value, sizeof(req->extra_value), "%s", route->allow);
 		return maas_http_error(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
@@ -116,7 +120,7 @@ static int check_place(struct maas_http_conn *conn, const char *path)
 	static const char *const vital[] = {"/health", "/ready", "/metrics"};
 	bool asks = conn->req.method == MAAS_HTTP_GET || conn->req.method == MAAS_HTTP_HEAD;
 
-	if (conn->place == MAAS_PLACE_NORMAL)
+	if (conn->place == MAAS_HTTP_PLACE_NORMAL)
 		return 0;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++)
 		if (asks && !conn->req.has_body && !strcmp(path, vital[i]))
@@ -138,7 +142,8 @@ static uint64_t max_body(const struct maas_http_conn *conn)
 	enum maas_http_body body = conn->req.handlers->body;
 	uint64_t max = conn->http->options.max_body_bytes;
 
-	if ((body == MAAS_BODY_JSON || body == MAAS_BODY_OPTIONAL) && max > MAAS_HTTP_SMALL_BODY)
+	if ((body == MAAS_HTTP_BODY_JSON || body == MAAS_HTTP_BODY_OPTIONAL) &&
+	    max > MAAS_HTTP_SMALL_BODY)
 		return MAAS_HTTP_SMALL_BODY;
 	return max;
 }
@@ -158,20 +163,20 @@ static int check_body(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
 	enum maas_http_body body = req->handlers->body;
-	bool needed = body != MAAS_BODY_NONE && body != MAAS_BODY_OPTIONAL;
+	bool needed = body != MAAS_HTTP_BODY_NONE && body != MAAS_HTTP_BODY_OPTIONAL;
 
-	if (needed && !req->chunked && !req->fields[MAAS_FIELD_CONTENT_LENGTH])
+	if (needed && !req->chunked && !req->fields[MAAS_HTTP_FIELD_CONTENT_LENGTH])
 		return maas_http_error(conn, MHD_HTTP_LENGTH_REQUIRED, "length_required",
 				       "a body is needed here: send Content-Length, or "
 				       "Transfer-Encoding: chunked");
-	if (body == MAAS_BODY_STREAM)
+	if (body == MAAS_HTTP_BODY_STREAM)
 		return 0;
 	if (req->content_length > max_body(conn))
 		return fail_body(conn);
 	/* A web page may send a body without this header to anybody, and with it only to its own.
 	 */
-	if (body != MAAS_BODY_NONE && req->has_body &&
-	    !is_json(req->fields[MAAS_FIELD_CONTENT_TYPE]))
+	if (body != MAAS_HTTP_BODY_NONE && req->has_body &&
+	    !is_json(req->fields[MAAS_HTTP_FIELD_CONTENT_TYPE]))
 		return maas_http_error(conn, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "not_json",
 				       "the body must be JSON: send the header Content-Type: "
 				       "application/json");
@@ -220,7 +225,7 @@ static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 
 	if (conn->req.received > max_body(conn))
 		return fail_body(conn);
-	if (conn->req.handlers->body == MAAS_BODY_NONE)
+	if (conn->req.handlers->body == MAAS_HTTP_BODY_NONE)
 		return 0;
 	/* What was announced costs nothing yet. */
 	r = maas_http_hold(conn, len);
@@ -253,7 +258,7 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 	bool counts = maas_http_counts(conn);
 	int r;
 
-	req->phase = MAAS_PHASE_BODY;
+	req->phase = MAAS_HTTP_PHASE_BODY;
 	req->received += len;
 	if (answered(conn)) {
 		r = discard(conn, len);
@@ -276,9 +281,9 @@ static int finish(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
 
-	if (req->phase == MAAS_PHASE_COMPLETE)
+	if (req->phase == MAAS_HTTP_PHASE_COMPLETE)
 		return req->handlers->resume(conn);
-	req->phase = MAAS_PHASE_COMPLETE;
+	req->phase = MAAS_HTTP_PHASE_COMPLETE;
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	if (req->kept)
 		return maas_http_reply_kept(conn);
@@ -365,7 +370,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (req->transferring)
 		maas_http_transfers_end(conn, &req->transfer, 1);
 	maas_http_vector_free(conn, req->vector);
-	maas_http_loan_put(req->loan);
+	maas_http_pending_put(req->pending);
 	maas_http_unhold(conn);
 	now_ns = maas_clock_ns();
 	log_access(conn, now_ns - req->start_ns);

@@ -121,7 +121,7 @@ static void try_allocate(const char *text, size_t len)
 {
 	const uint32_t max_ttl_s = MAAS_LEND_MAX_TTL_S;
 	struct maas_http_fault fault;
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	int r = maas_http_json_allocate(text, len, &body, &fault);
 
 	check_fault(r, &fault);
@@ -205,8 +205,8 @@ static void try_lists(const char *text, size_t len)
 static void try_small(const char *text, size_t len)
 {
 	struct maas_http_fault fault;
-	struct maas_http_session session;
-	struct maas_http_grant grant;
+	struct maas_http_session_body session;
+	struct maas_http_grant_body grant;
 	uint64_t ttl_s;
 	int r;
 

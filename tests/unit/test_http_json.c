@@ -16,7 +16,7 @@ static void json_allocate__all_fields(void **state)
 	static const char text[] =
 		" {\"size_bytes\":102400,\"count\":10000,\"session\":\"" ID "\",\"owner\":\"a/b\","
 		"\"lifetime\":\"ttl\",\"ttl_seconds\":9,\"request_id\":\"r 1\"} \n";
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
 
 	(void)state;
@@ -32,7 +32,7 @@ static void json_allocate__all_fields(void **state)
 
 static void json_allocate__lifetimes(void **state)
 {
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
 	const char *text;
 
@@ -114,7 +114,7 @@ static void json_allocate__refuses(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		struct maas_http_allocate body;
+		struct maas_http_allocate_body body;
 		struct maas_http_fault fault = {0};
 		int r = maas_http_json_allocate(cases[i].text, strlen(cases[i].text), &body,
 						&fault);
@@ -139,7 +139,7 @@ static void json_allocate__access(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		struct maas_http_allocate body;
+		struct maas_http_allocate_body body;
 		struct maas_http_fault fault;
 		char text[128];
 
@@ -152,7 +152,7 @@ static void json_allocate__access(void **state)
 
 static void json_allocate__length_limits(void **state)
 {
-	struct maas_http_allocate body;
+	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
 	char text[256];
 
@@ -191,7 +191,7 @@ static void json_renew__forms(void **state)
 	assert_int_equal(maas_http_json_none("{\"a\":1}", 7, &fault), -EINVAL);
 }
 
-static int parse_session(const char *text, struct maas_http_session *body)
+static int parse_session(const char *text, struct maas_http_session_body *body)
 {
 	struct maas_http_fault fault;
 
@@ -200,7 +200,7 @@ static int parse_session(const char *text, struct maas_http_session *body)
 
 static void json_session__forms(void **state)
 {
-	struct maas_http_session body;
+	struct maas_http_session_body body;
 
 	(void)state;
 	assert_int_equal(parse_session("{}", &body), 0);
@@ -225,7 +225,7 @@ static void json_grant__forms(void **state)
 					  "{\"session\":\"s\",\"access\":\"w\"}",
 					  "{\"session\":\"s\",\"access\":\"none\"}",
 					  "{\"session\":\"s\",\"access\":\"rwx\"}"};
-	struct maas_http_grant body;
+	struct maas_http_grant_body body;
 	struct maas_http_fault fault;
 	const char *text = "{\"session\":\"s\",\"access\":\"rw\"}";
 

@@ -74,7 +74,7 @@ static void expect_cheap(const char *before, const char *unit, const char *after
 {
 	char *text = fill(before, unit, after, len);
 	struct maas_http_pieces pieces = {0};
-	struct maas_http_allocate allocate;
+	struct maas_http_allocate_body allocate;
 	struct maas_http_fault fault;
 
 	heap.now = 0;

@@ -113,7 +113,7 @@ static void route__allow_names_what_has_a_call(void **state)
 					 "%s%s", *allow ? ", " : "",
 					 maas_http_method_name((enum maas_http_method)m));
 		assert_string_equal(route->allow, allow);
-		assert_int_equal(route->calls[MAAS_HTTP_OTHER], MAAS_CALL_NONE);
+		assert_int_equal(route->calls[MAAS_HTTP_OTHER], MAAS_HTTP_CALL_NONE);
 	}
 }
 
