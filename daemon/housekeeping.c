@@ -11,8 +11,8 @@
 #define RECLAIM_MS    40 /* of each tick, for zeroing at most */
 #define RECLAIM_BYTES (4u << 20)
 
-struct maas_housekeeping {
-	struct maas_housekeeping_options options;
+struct maasd_housekeeping {
+	struct maasd_housekeeping_options options;
 	uint64_t watchdog_ms; /* when systemd hears of us next */
 	pthread_t thread;
 	pthread_cond_t wake;
@@ -31,26 +31,26 @@ static void reclaim(struct maas_slab *slab)
 }
 
 /* From here, not from the main thread: a housekeeping that hangs is a server that hangs. */
-static void feed_watchdog(struct maas_housekeeping *keeper, uint64_t now_ms)
+static void feed_watchdog(struct maasd_housekeeping *housekeeping, uint64_t now_ms)
 {
-	if (!keeper->options.watchdog_us || now_ms < keeper->watchdog_ms)
+	if (!housekeeping->options.watchdog_us || now_ms < housekeeping->watchdog_ms)
 		return;
-	keeper->watchdog_ms = now_ms + keeper->options.watchdog_us / 3000;
+	housekeeping->watchdog_ms = now_ms + housekeeping->options.watchdog_us / 3000;
 	sd_notify(0, "WATCHDOG=1");
 }
 
-static void tick(struct maas_housekeeping *keeper)
+static void tick(struct maasd_housekeeping *housekeeping)
 {
-	maas_lend_tick(keeper->options.lend);
+	maas_lend_tick(housekeeping->options.lend);
 	/* At once: it cuts the connections that a free has waited for. */
-	maas_http_tick(keeper->options.http);
-	reclaim(keeper->options.slab);
+	maas_http_tick(housekeeping->options.http);
+	reclaim(housekeeping->options.slab);
 	maas_ratelimit_flush();
-	feed_watchdog(keeper, maas_clock_ms());
+	feed_watchdog(housekeeping, maas_clock_ms());
 }
 
 /* False when it is time to end. */
-static bool wait_until(struct maas_housekeeping *keeper, uint64_t deadline_ms)
+static bool wait_until(struct maasd_housekeeping *housekeeping, uint64_t deadline_ms)
 {
 	const struct timespec deadline = {
 		.tv_sec = (time_t)(deadline_ms / 1000),
@@ -59,69 +59,69 @@ static bool wait_until(struct maas_housekeeping *keeper, uint64_t deadline_ms)
 	int r = 0;
 	bool stop;
 
-	pthread_mutex_lock(&keeper->lock);
-	while (!keeper->stop && r != ETIMEDOUT)
-		r = pthread_cond_timedwait(&keeper->wake, &keeper->lock, &deadline);
-	stop = keeper->stop;
-	pthread_mutex_unlock(&keeper->lock);
+	pthread_mutex_lock(&housekeeping->lock);
+	while (!housekeeping->stop && r != ETIMEDOUT)
+		r = pthread_cond_timedwait(&housekeeping->wake, &housekeeping->lock, &deadline);
+	stop = housekeeping->stop;
+	pthread_mutex_unlock(&housekeeping->lock);
 	return !stop;
 }
 
 static void *keep_house(void *arg)
 {
-	struct maas_housekeeping *keeper = arg;
+	struct maasd_housekeeping *housekeeping = arg;
 	uint64_t next_ms = maas_clock_ms();
 
 	do {
 		uint64_t now_ms;
 
-		tick(keeper);
+		tick(housekeeping);
 		/* A deadline, not a pause, so that the work does not add to the period; one that
 		 * was missed is not made up for. */
 		next_ms += TICK_MS;
 		now_ms = maas_clock_ms();
 		if (next_ms < now_ms)
 			next_ms = now_ms;
-	} while (wait_until(keeper, next_ms));
+	} while (wait_until(housekeeping, next_ms));
 	return NULL;
 }
 
-int maas_housekeeping_start(const struct maas_housekeeping_options *options,
-			    struct maas_housekeeping **ret_keeper)
+int maasd_housekeeping_start(const struct maasd_housekeeping_options *options,
+			     struct maasd_housekeeping **ret_housekeeping)
 {
-	struct maas_housekeeping *keeper = calloc(1, sizeof(*keeper));
+	struct maasd_housekeeping *housekeeping = calloc(1, sizeof(*housekeeping));
 	pthread_condattr_t attr;
 	int r;
 
-	if (!keeper)
+	if (!housekeeping)
 		return -ENOMEM;
-	keeper->options = *options;
+	housekeeping->options = *options;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&keeper->wake, &attr);
+	pthread_cond_init(&housekeeping->wake, &attr);
 	pthread_condattr_destroy(&attr);
-	pthread_mutex_init(&keeper->lock, NULL);
-	r = pthread_create(&keeper->thread, NULL, keep_house, keeper);
+	pthread_mutex_init(&housekeeping->lock, NULL);
+	r = pthread_create(&housekeeping->thread, NULL, keep_house, housekeeping);
 	if (r) {
-		pthread_mutex_destroy(&keeper->lock);
-		pthread_cond_destroy(&keeper->wake);
-		free(keeper);
+		pthread_mutex_destroy(&housekeeping->lock);
+		pthread_cond_destroy(&housekeeping->wake);
+		free(housekeeping);
 		return -r;
 	}
-	*ret_keeper = keeper;
+	*ret_housekeeping = housekeeping;
 	return 0;
 }
 
-void maas_housekeeping_stop(struct maas_housekeeping *keeper)
+void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping)
 {
-	if (!keeper)
+	if (!housekeeping)
 		return;
-	pthread_mutex_lock(&keeper->lock);
-	keeper->stop = true;
-	pthread_cond_signal(&keeper->wake);
-	pthread_mutex_unlock(&keeper->lock);
-	pthread_join(keeper->thread, NULL);
-	pthread_mutex_destroy(&keeper->lock);
-	pthread_cond_destroy(&keeper->wake);
-	free(keeper);
+	pthread_mutex_lock(&housekeeping->lock);
+	housekeeping->stop = true;
+	pthread_cond_signal(&housekeeping->wake);
+	pthread_mutex_unlock(&housekeeping->lock);
+	pthread_join(housekeeping->thread, NULL);
+	pthread_mutex_destroy(&housekeeping->lock);
+	pthread_cond_destroy(&housekeeping->wake);
+	free(housekeeping);
 }

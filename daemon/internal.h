@@ -25,8 +25,8 @@
 #include "http/http.h"
 #include "rdma/rdma.h"
 
-#define MAAS_EXIT_FAILURE 1 /* the server cannot run */
-#define MAAS_EXIT_USAGE	  2 /* bad options */
+#define MAASD_EXIT_FAILURE 1 /* the server cannot run */
+#define MAASD_EXIT_USAGE   2 /* bad options */
 
 /* ---- machine: what it allows */
 
@@ -34,19 +34,19 @@
  * Raises RLIMIT_NOFILE so that every connection finds a descriptor. Where that is not allowed,
  * lowers options->max_connections to what fits, and warns. Errors: -EMFILE when not even one fits.
  */
-MAAS_MUST_CHECK int maas_machine_raise_files(struct maas_options *options,
-					     char error[MAAS_OPTIONS_ERROR]);
+MAAS_MUST_CHECK int maasd_machine_raise_files(struct maasd_options *options,
+					      char error[MAASD_OPTIONS_ERROR]);
 
 /* The group that --socket-group names, if it is given. Errors: -ENOENT there is none. */
-MAAS_MUST_CHECK int maas_machine_find_group(const struct maas_options *options,
-					    char error[MAAS_OPTIONS_ERROR], gid_t *ret_group);
+MAAS_MUST_CHECK int maasd_machine_find_group(const struct maasd_options *options,
+					     char error[MAASD_OPTIONS_ERROR], gid_t *ret_group);
 
 /* Binds this process's memory to a NUMA node (set_mempolicy(2)); threads started later inherit it.
  * Errors: -ENODEV no such node or none with memory, -EPERM; `error` names the nodes there are. */
-MAAS_MUST_CHECK int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR]);
+MAAS_MUST_CHECK int maasd_machine_bind_node(unsigned int node, char error[MAASD_OPTIONS_ERROR]);
 
 /* Appends `name = value` lines on the limits of this process: memlock, descriptors. */
-void maas_machine_print(struct maas_buf *out);
+void maasd_machine_print(struct maas_buf *out);
 
 /* ---- memory: whether the pool fits */
 
@@ -55,18 +55,18 @@ void maas_machine_print(struct maas_buf *out);
  * file system of --memory-file holds; with --prealloc that is an error. Returns how many warnings
  * there were. Errors: -ENOMEM, -ENOSPC, as maas_slab_room().
  */
-MAAS_MUST_CHECK int maas_memory_check(const struct maas_options *options,
-				      char error[MAAS_OPTIONS_ERROR]);
+MAAS_MUST_CHECK int maasd_memory_check(const struct maasd_options *options,
+				       char error[MAASD_OPTIONS_ERROR]);
 
 /* Appends `name = value` lines: the machine's memory, the cgroup's limit, the file system's room.
  */
-void maas_memory_print(const struct maas_options *options, struct maas_buf *out);
+void maasd_memory_print(const struct maasd_options *options, struct maas_buf *out);
 
 /* ---- housekeeping */
 
-struct maas_housekeeping;
+struct maasd_housekeeping;
 
-struct maas_housekeeping_options {
+struct maasd_housekeeping_options {
 	struct maas_slab *slab; /* borrowed, as the others */
 	struct maas_lend *lend;
 	struct maas_http *http;
@@ -74,52 +74,53 @@ struct maas_housekeeping_options {
 };
 
 /* Starts the thread that ticks every 100 ms. Errors: -ENOMEM, -EAGAIN. */
-MAAS_MUST_CHECK int maas_housekeeping_start(const struct maas_housekeeping_options *options,
-					    struct maas_housekeeping **ret_keeper);
+MAAS_MUST_CHECK int maasd_housekeeping_start(const struct maasd_housekeeping_options *options,
+					     struct maasd_housekeeping **ret_housekeeping);
 /* Ends the thread and waits for it. NULL is allowed. */
-void maas_housekeeping_stop(struct maas_housekeeping *keeper);
+void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping);
 
 /* ---- serve */
 
 /* Serves until a signal ends it. Returns the program's exit code. */
-int maas_serve(struct maas_options *options);
+int maasd_serve(struct maasd_options *options);
 
 /* The pool that `options` ask for; unless it is for `serving`, without --prealloc and
  * --memory-file. Borrows: `options`. */
-struct maas_slab_options maas_serve_slab_options(const struct maas_options *options, bool serving);
+struct maas_slab_options maasd_serve_slab_options(const struct maasd_options *options,
+						  bool serving);
 
 /* Opens a pool; only the sentence in `error` is the daemon's. Errors: as maas_slab_open(). */
-MAAS_MUST_CHECK int maas_serve_open_pool(const struct maas_slab_options *options,
-					 char error[MAAS_OPTIONS_ERROR],
-					 struct maas_slab **ret_slab);
+MAAS_MUST_CHECK int maasd_serve_open_pool(const struct maas_slab_options *options,
+					  char error[MAASD_OPTIONS_ERROR],
+					  struct maas_slab **ret_slab);
 
 /* For --check: whether every --listen could be served, without serving it. Errors: as
- * maas_machine_find_group() and maas_http_start(). */
-MAAS_MUST_CHECK int maas_serve_check_listen(const struct maas_options *options,
-					    char error[MAAS_OPTIONS_ERROR]);
+ * maasd_machine_find_group() and maas_http_start(). */
+MAAS_MUST_CHECK int maasd_serve_check_listen(const struct maasd_options *options,
+					     char error[MAASD_OPTIONS_ERROR]);
 
 /*
  * The RDMA side, by the options and by what the host has; `ret_rdma` is NULL where it is served
  * over HTTP only, and the log says why. Errors: as maas_rdma_open(), where RDMA was asked for by
  * name.
  */
-MAAS_MUST_CHECK int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *slab,
-					 char error[MAAS_OPTIONS_ERROR],
-					 struct maas_rdma **ret_rdma);
+MAAS_MUST_CHECK int maasd_serve_open_rdma(const struct maasd_options *options,
+					  struct maas_slab *slab, char error[MAASD_OPTIONS_ERROR],
+					  struct maas_rdma **ret_rdma);
 
 /*
  * For --check: appends `name = value` lines on what was found of RDMA; nobody can connect, and
- * nothing of the pool is registered. Errors: as maas_serve_open_rdma().
+ * nothing of the pool is registered. Errors: as maasd_serve_open_rdma().
  */
-MAAS_MUST_CHECK int maas_serve_check_rdma(const struct maas_options *options,
-					  struct maas_slab *slab, char error[MAAS_OPTIONS_ERROR],
-					  struct maas_buf *out);
+MAAS_MUST_CHECK int maasd_serve_check_rdma(const struct maasd_options *options,
+					   struct maas_slab *slab, char error[MAASD_OPTIONS_ERROR],
+					   struct maas_buf *out);
 
 /* What /health says of it. Borrows: `rdma` (NULL: none) and `isolation`, into which it writes. */
-void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
-			      struct maas_http_rdma *ret_rdma);
+void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
+			       struct maas_http_rdma *ret_rdma);
 
 /* True when the address, such as "http://127.0.0.1:3000", can be reached from other hosts. */
-bool maas_serve_is_public(const char *url);
+bool maasd_serve_is_public(const char *url);
 
 #endif

@@ -18,7 +18,7 @@
 
 /* ---- descriptors */
 
-int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+int maasd_machine_raise_files(struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
 	rlim_t beside = (rlim_t)options->num_listen * MAAS_HTTP_RESERVE + SPARE_FILES;
 	rlim_t want = (rlim_t)options->num_listen * options->max_connections + beside;
@@ -35,7 +35,7 @@ int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIO
 	if (!setrlimit(RLIMIT_NOFILE, &raised))
 		limit = raised;
 	if (limit.rlim_cur < beside + options->num_listen) {
-		snprintf(error, MAAS_OPTIONS_ERROR,
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "the limit of open files (%llu) leaves none for connections; raise it "
 			 "with ulimit -n, or LimitNOFILE= in the systemd unit",
 			 (unsigned long long)limit.rlim_cur);
@@ -51,8 +51,8 @@ int maas_machine_raise_files(struct maas_options *options, char error[MAAS_OPTIO
 
 /* ---- groups */
 
-int maas_machine_find_group(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR],
-			    gid_t *ret_group)
+int maasd_machine_find_group(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+			     gid_t *ret_group)
 {
 	const char *text = options->socket_group;
 	const struct group *group;
@@ -71,7 +71,7 @@ int maas_machine_find_group(const struct maas_options *options, char error[MAAS_
 		*ret_group = (gid_t)id;
 		return 0;
 	}
-	snprintf(error, MAAS_OPTIONS_ERROR, "--socket-group %.64s: there is no such group", text);
+	snprintf(error, MAASD_OPTIONS_ERROR, "--socket-group %.64s: there is no such group", text);
 	return -ENOENT;
 }
 
@@ -92,7 +92,7 @@ static void list_nodes(char *text, size_t size)
 		closedir(dir);
 }
 
-int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR])
+int maasd_machine_bind_node(unsigned int node, char error[MAASD_OPTIONS_ERROR])
 {
 	unsigned long mask[MAX_NODES / LONG_BITS] = {0};
 	char nodes[128];
@@ -111,7 +111,7 @@ int maas_machine_bind_node(unsigned int node, char error[MAAS_OPTIONS_ERROR])
 	if (!r)
 		return 0;
 	list_nodes(nodes, sizeof(nodes));
-	snprintf(error, MAAS_OPTIONS_ERROR, "--numa-node %u: %s; the nodes here are: %s", node,
+	snprintf(error, MAASD_OPTIONS_ERROR, "--numa-node %u: %s; the nodes here are: %s", node,
 		 r == -ENODEV ? "there is no such node, or it has no memory" : strerror(-r), nodes);
 	return r;
 }
@@ -136,7 +136,7 @@ static void print_limit(struct maas_buf *out, const char *name, int resource, bo
 	maas_buf_printf(out, "%s\n", remark);
 }
 
-void maas_machine_print(struct maas_buf *out)
+void maasd_machine_print(struct maas_buf *out)
 {
 	print_limit(out, "limit of locked memory", RLIMIT_MEMLOCK, true,
 		    " (without RDMA nothing is locked)");

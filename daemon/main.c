@@ -10,7 +10,7 @@ static int write_out(struct maas_buf *text)
 	int status = EXIT_SUCCESS;
 
 	if (text->error || fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout))
-		status = MAAS_EXIT_FAILURE;
+		status = MAASD_EXIT_FAILURE;
 	maas_buf_fini(text);
 	return status;
 }
@@ -21,27 +21,27 @@ static int fail(int status, const char *error)
 	return status;
 }
 
-static int fail_log(const struct maas_options *options, int r)
+static int fail_log(const struct maasd_options *options, int r)
 {
 	fprintf(stderr,
 		"maasd: --log-file %s: %s; name a file that this user may write, or leave the "
 		"option out to log to the standard error output\n",
 		options->log_file, strerror(-r));
-	return MAAS_EXIT_FAILURE;
+	return MAASD_EXIT_FAILURE;
 }
 
 /* What the process may do, before the pool. */
-static int check_process(struct maas_options *options, char *error)
+static int check_process(struct maasd_options *options, char *error)
 {
-	int r = maas_machine_raise_files(options, error);
+	int r = maasd_machine_raise_files(options, error);
 
-	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))
-		r = maas_machine_bind_node(options->numa_node, error);
+	if (!r && maasd_options_given(options, MAASD_OPTION_NUMA_NODE))
+		r = maasd_machine_bind_node(options->numa_node, error);
 	return r;
 }
 
 /* Whether `slab`, a pool without its memory, fits the machine; `out`: what was found. */
-static int check_pool(struct maas_options *options, struct maas_slab *slab, char *error,
+static int check_pool(struct maasd_options *options, struct maas_slab *slab, char *error,
 		      struct maas_buf *out)
 {
 	struct maas_slab_stats stats;
@@ -50,15 +50,15 @@ static int check_pool(struct maas_options *options, struct maas_slab *slab, char
 	maas_slab_stats(slab, &stats);
 	options->max_pool_bytes = stats.max_bytes;
 	options->extent_bytes = stats.extent_bytes;
-	options->max_connections_per_address = maas_options_per_address(options);
-	options->given |= UINT64_C(1) << MAAS_OPTION_EXTENT_SIZE |
-			  UINT64_C(1) << MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
-	maas_options_print(options, out);
-	maas_memory_print(options, out);
-	maas_machine_print(out);
-	r = maas_serve_check_rdma(options, slab, error, out);
+	options->max_connections_per_address = maasd_options_per_address(options);
+	options->given |= UINT64_C(1) << MAASD_OPTION_EXTENT_SIZE |
+			  UINT64_C(1) << MAASD_OPTION_MAX_CONNECTIONS_PER_ADDRESS;
+	maasd_options_print(options, out);
+	maasd_memory_print(options, out);
+	maasd_machine_print(out);
+	r = maasd_serve_check_rdma(options, slab, error, out);
 	if (!r)
-		r = maas_memory_check(options, error);
+		r = maasd_memory_check(options, error);
 	if (r >= 0 && options->memory_file)
 		r = maas_slab_look(slab, options->memory_file, error);
 	return r < 0 ? r : 0;
@@ -66,10 +66,10 @@ static int check_pool(struct maas_options *options, struct maas_slab *slab, char
 
 /* Everything is tried that a start does, and taken down again: what the machine refuses is found
  * here, too, and the exit code is that of such a start. */
-static int check(struct maas_options *options)
+static int check(struct maasd_options *options)
 {
-	const struct maas_slab_options pool = maas_serve_slab_options(options, false);
-	char error[MAAS_OPTIONS_ERROR];
+	const struct maas_slab_options pool = maasd_serve_slab_options(options, false);
+	char error[MAASD_OPTIONS_ERROR];
 	struct maas_buf text = {0};
 	struct maas_slab *slab;
 	int status;
@@ -80,47 +80,47 @@ static int check(struct maas_options *options)
 		return fail_log(options, r);
 	r = check_process(options, error);
 	if (!r)
-		r = maas_serve_open_pool(&pool, error, &slab);
+		r = maasd_serve_open_pool(&pool, error, &slab);
 	if (r)
-		return fail(MAAS_EXIT_FAILURE, error);
+		return fail(MAASD_EXIT_FAILURE, error);
 	r = check_pool(options, slab, error, &text);
 	maas_slab_close(slab);
 	if (r) {
 		maas_buf_fini(&text);
-		return fail(MAAS_EXIT_FAILURE, error);
+		return fail(MAASD_EXIT_FAILURE, error);
 	}
-	maas_options_warn_environment(environ);
+	maasd_options_warn_environment(environ);
 	status = write_out(&text);
 	/* Last: beside a server that runs, all but this can still be seen. */
-	if (maas_serve_check_listen(options, error))
-		return fail(MAAS_EXIT_FAILURE, error);
+	if (maasd_serve_check_listen(options, error))
+		return fail(MAASD_EXIT_FAILURE, error);
 	return status;
 }
 
 int main(int argc, char **argv)
 {
-	char error[MAAS_OPTIONS_ERROR];
-	struct maas_options options;
+	char error[MAASD_OPTIONS_ERROR];
+	struct maasd_options options;
 	struct maas_buf text = {0};
 	int r;
 
-	if (maas_options_parse(argc, argv, getenv, error, &options))
-		return fail(MAAS_EXIT_USAGE, error);
+	if (maasd_options_parse(argc, argv, getenv, error, &options))
+		return fail(MAASD_EXIT_USAGE, error);
 	if (options.help) {
-		maas_options_help(&text);
+		maasd_options_help(&text);
 		return write_out(&text);
 	}
 	if (options.version) {
 		maas_buf_str(&text, "maasd " MAAS_VERSION "\n");
 		return write_out(&text);
 	}
-	if (maas_options_available(&options, error))
-		return fail(MAAS_EXIT_USAGE, error);
+	if (maasd_options_available(&options, error))
+		return fail(MAASD_EXIT_USAGE, error);
 	maas_log_set_level((enum maas_log_level)options.log_level);
 	if (options.check)
 		return check(&options);
 	r = options.log_file ? maas_log_open(options.log_file) : 0;
 	if (r)
 		return fail_log(&options, r);
-	return maas_serve(&options);
+	return maasd_serve(&options);
 }

@@ -12,7 +12,7 @@
 
 /* What is asked for, and what is said about it. */
 struct fit {
-	const struct maas_options *options;
+	const struct maasd_options *options;
 	struct maas_slab_room room;
 	char pool[MAAS_SIZE_TEXT];
 	char *error;
@@ -51,7 +51,7 @@ static uint64_t available_bytes(void)
 /* With --prealloc a reason not to start, else a warning. */
 MAAS_PRINTF(3, 4) static void find(struct fit *fit, int r, const char *fmt, ...)
 {
-	char text[MAAS_OPTIONS_ERROR - 16];
+	char text[MAASD_OPTIONS_ERROR - 16];
 	va_list args;
 
 	va_start(args, fmt);
@@ -61,7 +61,7 @@ MAAS_PRINTF(3, 4) static void find(struct fit *fit, int r, const char *fmt, ...)
 		log_warn("%s", text);
 		fit->warnings++;
 	} else if (!fit->r) {
-		snprintf(fit->error, MAAS_OPTIONS_ERROR, "--prealloc: %s", text);
+		snprintf(fit->error, MAASD_OPTIONS_ERROR, "--prealloc: %s", text);
 		fit->r = r;
 	}
 }
@@ -141,16 +141,16 @@ static void check_available(struct fit *fit)
 	fit->warnings++;
 }
 
-int maas_memory_check(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+int maasd_memory_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
-	const struct maas_slab_options slab = maas_serve_slab_options(options, true);
+	const struct maas_slab_options slab = maasd_serve_slab_options(options, true);
 	struct fit fit = {.options = options, .error = error};
 	char reason[MAAS_SLAB_ERROR] = "";
 	int r;
 
 	r = maas_slab_room(&slab, reason, &fit.room);
 	if (r) {
-		snprintf(error, MAAS_OPTIONS_ERROR, "the pool cannot be made: %s",
+		snprintf(error, MAASD_OPTIONS_ERROR, "the pool cannot be made: %s",
 			 *reason ? reason : strerror(-r));
 		return r;
 	}
@@ -164,9 +164,9 @@ int maas_memory_check(const struct maas_options *options, char error[MAAS_OPTION
 	return fit.warnings;
 }
 
-static void print_room(struct maas_buf *out, const struct maas_options *options)
+static void print_room(struct maas_buf *out, const struct maasd_options *options)
 {
-	const struct maas_slab_options slab = maas_serve_slab_options(options, true);
+	const struct maas_slab_options slab = maasd_serve_slab_options(options, true);
 	struct maas_slab_room room;
 	char text[MAAS_SIZE_TEXT];
 
@@ -179,7 +179,7 @@ static void print_room(struct maas_buf *out, const struct maas_options *options)
 						      : maas_size_human(room.room_bytes, text));
 }
 
-void maas_memory_print(const struct maas_options *options, struct maas_buf *out)
+void maasd_memory_print(const struct maasd_options *options, struct maas_buf *out)
 {
 	char text[MAAS_SIZE_TEXT];
 	uint64_t limit;

@@ -29,8 +29,8 @@ static int refuse(const struct source *source, const char *value, const char *fm
 	va_start(args, fmt);
 	vsnprintf(wanted, sizeof(wanted), fmt, args);
 	va_end(args);
-	snprintf(source->error, MAAS_OPTIONS_ERROR, "%.64s \"%.128s\": it must be %s", source->name,
-		 value, wanted);
+	snprintf(source->error, MAASD_OPTIONS_ERROR, "%.64s \"%.128s\": it must be %s",
+		 source->name, value, wanted);
 	return -EINVAL;
 }
 
@@ -48,7 +48,7 @@ static int set_switch(const struct source *source, const char *value, bool *ret_
 	return refuse(source, value, "yes or no");
 }
 
-static int set_size(const struct maas_option_row *row, const struct source *source,
+static int set_size(const struct maasd_option_row *row, const struct source *source,
 		    const char *value, uint64_t *ret_bytes)
 {
 	char min[MAAS_SIZE_TEXT];
@@ -63,7 +63,7 @@ static int set_size(const struct maas_option_row *row, const struct source *sour
 }
 
 /* Digits alone: "1k" or "0x10" is no number of threads. */
-static int set_number(const struct maas_option_row *row, const struct source *source,
+static int set_number(const struct maasd_option_row *row, const struct source *source,
 		      const char *value, unsigned int *ret_number)
 {
 	uint64_t number;
@@ -76,7 +76,7 @@ static int set_number(const struct maas_option_row *row, const struct source *so
 	return 0;
 }
 
-static int set_word(const struct maas_option_row *row, const struct source *source,
+static int set_word(const struct maasd_option_row *row, const struct source *source,
 		    const char *value, unsigned int *ret_index)
 {
 	size_t len = strlen(value);
@@ -163,36 +163,36 @@ static bool is_listen_address(const char *text)
 }
 
 /* A port alone, "3000" or ":3000", is that port of all interfaces. */
-static int add_listen(struct maas_options *options, const struct source *source, const char *value)
+static int add_listen(struct maasd_options *options, const struct source *source, const char *value)
 {
 	const char *port = value + (value[0] == ':');
 	const char *host = is_port(port) ? ANY_HOST : "";
 	char *address;
 
-	if (options->num_listen == MAAS_OPTIONS_LISTEN)
+	if (options->num_listen == MAASD_OPTIONS_LISTEN)
 		return refuse(source, value, "left out: there are already %d addresses",
-			      MAAS_OPTIONS_LISTEN);
-	if (strlen(value) >= MAAS_OPTIONS_ADDRESS || (!*host && !is_listen_address(value)))
+			      MAASD_OPTIONS_LISTEN);
+	if (strlen(value) >= MAASD_OPTIONS_ADDRESS || (!*host && !is_listen_address(value)))
 		return refuse(source, value, LISTEN_WANTED);
 	address = options->listen[options->num_listen++];
-	snprintf(address, MAAS_OPTIONS_ADDRESS, "%s%s", host, *host ? port : value);
+	snprintf(address, MAASD_OPTIONS_ADDRESS, "%s%s", host, *host ? port : value);
 	return 0;
 }
 
-static int add_host(struct maas_options *options, const struct source *source, const char *value)
+static int add_host(struct maasd_options *options, const struct source *source, const char *value)
 {
 	size_t len = strlen(value);
 
-	if (options->num_hosts == MAAS_OPTIONS_HOSTS)
+	if (options->num_hosts == MAASD_OPTIONS_HOSTS)
 		return refuse(source, value, "left out: there are already %d names",
-			      MAAS_OPTIONS_HOSTS);
-	if (!len || len >= MAAS_OPTIONS_NAME || strspn(value, HOST_CHARACTERS) != len)
+			      MAASD_OPTIONS_HOSTS);
+	if (!len || len >= MAASD_OPTIONS_NAME || strspn(value, HOST_CHARACTERS) != len)
 		return refuse(source, value, "a host's name without a port, such as maas.local");
 	memcpy(options->hosts[options->num_hosts++], value, len + 1);
 	return 0;
 }
 
-static int add_class(struct maas_options *options, const struct source *source, const char *value)
+static int add_class(struct maasd_options *options, const struct source *source, const char *value)
 {
 	uint64_t bytes;
 
@@ -213,11 +213,11 @@ static int add_class(struct maas_options *options, const struct source *source, 
 }
 
 /* A list may stand in one value, separated by commas. */
-static int add_list(struct maas_options *options, const struct source *source, const char *value,
-		    int (*add)(struct maas_options *options, const struct source *source,
+static int add_list(struct maasd_options *options, const struct source *source, const char *value,
+		    int (*add)(struct maasd_options *options, const struct source *source,
 			       const char *value))
 {
-	char item[MAAS_OPTIONS_ADDRESS];
+	char item[MAASD_OPTIONS_ADDRESS];
 
 	for (;;) {
 		size_t len = strcspn(value, ",");
@@ -236,49 +236,49 @@ static int add_list(struct maas_options *options, const struct source *source, c
 
 /* ---- the three places that options come from */
 
-static int set(struct maas_options *options, enum maas_option option, const struct source *source,
+static int set(struct maasd_options *options, enum maasd_option option, const struct source *source,
 	       const char *value)
 {
-	const struct maas_option_row *row = &maas_option_rows[option];
+	const struct maasd_option_row *row = &maasd_option_rows[option];
 	void *at = (char *)options + row->offset;
 
 	switch (row->kind) {
-	case MAAS_KIND_SWITCH:
+	case MAASD_KIND_SWITCH:
 		return set_switch(source, value, at);
-	case MAAS_KIND_SIZE:
+	case MAASD_KIND_SIZE:
 		return set_size(row, source, value, at);
-	case MAAS_KIND_NUMBER:
+	case MAASD_KIND_NUMBER:
 		return set_number(row, source, value, at);
-	case MAAS_KIND_WORD:
+	case MAASD_KIND_WORD:
 		return set_word(row, source, value, at);
-	case MAAS_KIND_TEXT:
+	case MAASD_KIND_TEXT:
 		return set_text(source, value, at);
-	case MAAS_KIND_IP:
+	case MAASD_KIND_IP:
 		return set_ip(source, value, at);
-	case MAAS_KIND_MODE:
+	case MAASD_KIND_MODE:
 		return set_mode(source, value, at);
-	case MAAS_KIND_LISTEN:
+	case MAASD_KIND_LISTEN:
 		return add_list(options, source, value, add_listen);
-	case MAAS_KIND_HOSTS:
+	case MAASD_KIND_HOSTS:
 		return add_list(options, source, value, add_host);
-	case MAAS_KIND_SIZES:
+	case MAASD_KIND_SIZES:
 		options->num_classes = 0;
 		return add_list(options, source, value, add_class);
 	}
 	return -EINVAL;
 }
 
-/* The option that `arg`, such as "--max-pool-size=1GiB", names; MAAS_OPTIONS when there is none. */
-static enum maas_option find(const char *arg)
+/* The option that `arg`, such as "--max-pool-size=1GiB", names; MAASD_OPTIONS: none. */
+static enum maasd_option find(const char *arg)
 {
 	size_t len = strcspn(arg + 2, "=");
 	unsigned int option = 0;
 
-	while (option < MAAS_OPTIONS &&
-	       (strncmp(maas_option_rows[option].name, arg + 2, len) != 0 ||
-		maas_option_rows[option].name[len]))
+	while (option < MAASD_OPTIONS &&
+	       (strncmp(maasd_option_rows[option].name, arg + 2, len) != 0 ||
+		maasd_option_rows[option].name[len]))
 		option++;
-	return (enum maas_option)option;
+	return (enum maasd_option)option;
 }
 
 /* What `arg`, which is no option, may have meant. */
@@ -286,50 +286,50 @@ static int refuse_argument(const char *arg, char *error)
 {
 	bool dash = arg[0] == '-' && arg[1] && strcmp(arg, "--") != 0;
 	const char *word = arg + strspn(arg, "-");
-	char name[MAAS_OPTIONS_ERROR / 4];
+	char name[MAASD_OPTIONS_ERROR / 4];
 	unsigned int meant;
 
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(word, "="), word);
-	meant = dash ? maas_options_guess(name, false) : MAAS_OPTIONS;
+	meant = dash ? maasd_options_guess(name, false) : MAASD_OPTIONS;
 	if (!dash)
-		snprintf(error, MAAS_OPTIONS_ERROR,
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "unexpected argument \"%.128s\"; maasd --help lists the options", arg);
-	else if (meant == MAAS_OPTIONS)
-		snprintf(error, MAAS_OPTIONS_ERROR,
+	else if (meant == MAASD_OPTIONS)
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "unknown option %.128s; maasd --help lists the options", arg);
 	else
-		snprintf(error, MAAS_OPTIONS_ERROR,
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "unknown option %.128s; did you mean --%s? maasd --help lists the options",
-			 arg, maas_option_rows[meant].name);
+			 arg, maasd_option_rows[meant].name);
 	return -EINVAL;
 }
 
 /* Takes argv[*at] and, where it is needed, its value behind it; moves `*at` past them. */
-static int take_argument(struct maas_options *options, int argc, char *const *argv, int *at,
+static int take_argument(struct maasd_options *options, int argc, char *const *argv, int *at,
 			 char *error)
 {
 	const char *arg = argv[(*at)++];
-	char name[MAAS_OPTIONS_ENV] = "--";
+	char name[MAASD_OPTIONS_ENV] = "--";
 	const struct source source = {name, error};
 	const char *value;
-	enum maas_option option;
+	enum maasd_option option;
 
 	if (!strcmp(arg, "-h"))
 		arg = "--help";
-	option = !strncmp(arg, "--", 2) && arg[2] ? find(arg) : MAAS_OPTIONS;
-	if (option == MAAS_OPTIONS)
+	option = !strncmp(arg, "--", 2) && arg[2] ? find(arg) : MAASD_OPTIONS;
+	if (option == MAASD_OPTIONS)
 		return refuse_argument(arg, error);
-	snprintf(name, sizeof(name), "--%s", maas_option_rows[option].name);
+	snprintf(name, sizeof(name), "--%s", maasd_option_rows[option].name);
 	value = strchr(arg, '=');
 	if (value) {
 		value++;
-	} else if (maas_option_rows[option].kind == MAAS_KIND_SWITCH) {
+	} else if (maasd_option_rows[option].kind == MAASD_KIND_SWITCH) {
 		value = "yes";
 	} else if (*at < argc && strncmp(argv[*at], "--", 2) != 0) {
 		value = argv[(*at)++];
 	} else {
-		snprintf(error, MAAS_OPTIONS_ERROR, "%s needs a value: %s %s", name, name,
-			 maas_option_rows[option].value);
+		snprintf(error, MAASD_OPTIONS_ERROR, "%s needs a value: %s %s", name, name,
+			 maasd_option_rows[option].value);
 		return -EINVAL;
 	}
 	options->given |= UINT64_C(1) << option;
@@ -343,16 +343,16 @@ static bool is_service_link(const char *value)
 	       !strncmp(value, "sctp://", 7);
 }
 
-static int take_environment(struct maas_options *options, enum maas_option option,
+static int take_environment(struct maasd_options *options, enum maasd_option option,
 			    char *(*env)(const char *name), char *error)
 {
-	char name[MAAS_OPTIONS_ENV];
+	char name[MAASD_OPTIONS_ENV];
 	const struct source source = {name, error};
 	const char *value;
 
-	if (maas_options_given(options, option) || maas_option_rows[option].no_env)
+	if (maasd_options_given(options, option) || maasd_option_rows[option].no_env)
 		return 0;
-	maas_options_env_name(option, name);
+	maasd_options_env_name(option, name);
 	value = env(name);
 	if (!value || !*value || is_service_link(value))
 		return 0;
@@ -360,28 +360,28 @@ static int take_environment(struct maas_options *options, enum maas_option optio
 	return set(options, option, &source, value);
 }
 
-static int take_default(struct maas_options *options, enum maas_option option, char *error)
+static int take_default(struct maasd_options *options, enum maasd_option option, char *error)
 {
-	const struct maas_option_row *row = &maas_option_rows[option];
+	const struct maasd_option_row *row = &maasd_option_rows[option];
 	const struct source source = {row->name, error};
 
-	if (maas_options_given(options, option) || !row->initial)
+	if (maasd_options_given(options, option) || !row->initial)
 		return 0;
 	return set(options, option, &source, row->initial);
 }
 
-int maas_options_parse(int argc, char *const *argv, char *(*env)(const char *name),
-		       char error[MAAS_OPTIONS_ERROR], struct maas_options *ret_options)
+int maasd_options_parse(int argc, char *const *argv, char *(*env)(const char *name),
+			char error[MAASD_OPTIONS_ERROR], struct maasd_options *ret_options)
 {
-	struct maas_options options = {0};
+	struct maasd_options options = {0};
 	int r = 0;
 
 	for (int at = 1; at < argc && !r;)
 		r = take_argument(&options, argc, argv, &at, error);
-	for (unsigned int i = 0; i < MAAS_OPTIONS && !r; i++)
-		r = take_environment(&options, (enum maas_option)i, env, error);
-	for (unsigned int i = 0; i < MAAS_OPTIONS && !r; i++)
-		r = take_default(&options, (enum maas_option)i, error);
+	for (unsigned int i = 0; i < MAASD_OPTIONS && !r; i++)
+		r = take_environment(&options, (enum maasd_option)i, env, error);
+	for (unsigned int i = 0; i < MAASD_OPTIONS && !r; i++)
+		r = take_default(&options, (enum maasd_option)i, error);
 	if (!r)
 		*ret_options = options;
 	return r;

@@ -10,62 +10,62 @@
 #include "base/base.h"
 #include "slab/slab.h"
 
-#define MAAS_OPTIONS_LISTEN  16	 /* addresses at most */
-#define MAAS_OPTIONS_ADDRESS 272 /* an address's text and its NUL */
-#define MAAS_OPTIONS_HOSTS   16	 /* names at most */
-#define MAAS_OPTIONS_NAME    256 /* a host's name and its NUL */
-#define MAAS_OPTIONS_ERROR   512
+#define MAASD_OPTIONS_LISTEN  16  /* addresses at most */
+#define MAASD_OPTIONS_ADDRESS 272 /* an address's text and its NUL */
+#define MAASD_OPTIONS_HOSTS   16  /* names at most */
+#define MAASD_OPTIONS_NAME    256 /* a host's name and its NUL */
+#define MAASD_OPTIONS_ERROR   512
 
 /* In the order of --help. */
-enum maas_option {
-	MAAS_OPTION_MAX_POOL_SIZE,
-	MAAS_OPTION_SLAB_SIZES,
-	MAAS_OPTION_EXTENT_SIZE,
-	MAAS_OPTION_PREALLOC,
-	MAAS_OPTION_NUMA_NODE,
-	MAAS_OPTION_MEMORY_FILE,
-	MAAS_OPTION_MAX_SESSIONS,
-	MAAS_OPTION_MAX_SESSION_TTL,
-	MAAS_OPTION_LISTEN,
-	MAAS_OPTION_SOCKET_MODE,
-	MAAS_OPTION_SOCKET_GROUP,
-	MAAS_OPTION_HTTP_THREADS,
-	MAAS_OPTION_MAX_CONNECTIONS,
-	MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS,
-	MAAS_OPTION_MAX_BODY_SIZE,
-	MAAS_OPTION_MAX_HEADER_SIZE,
-	MAAS_OPTION_CONNECTION_TIMEOUT,
-	MAAS_OPTION_HOST,
-	MAAS_OPTION_DRAIN_DELAY,
-	MAAS_OPTION_DRAIN_TIMEOUT,
-	MAAS_OPTION_AUTH_FILE,
-	MAAS_OPTION_TLS_CERT,
-	MAAS_OPTION_TLS_KEY,
-	MAAS_OPTION_TLS_CLIENT_CA,
-	MAAS_OPTION_RDMA,
-	MAAS_OPTION_RDMA_DEVICE,
-	MAAS_OPTION_RDMA_ADDR,
-	MAAS_OPTION_RDMA_PORT,
-	MAAS_OPTION_RDMA_KEYS,
-	MAAS_OPTION_REQUIRE_ISOLATION,
-	MAAS_OPTION_MAX_GRANTS,
-	MAAS_OPTION_LOG_LEVEL,
-	MAAS_OPTION_LOG_FILE,
-	MAAS_OPTION_CHECK,
-	MAAS_OPTION_VERSION,
-	MAAS_OPTION_HELP,
-	MAAS_OPTIONS,
+enum maasd_option {
+	MAASD_OPTION_MAX_POOL_SIZE,
+	MAASD_OPTION_SLAB_SIZES,
+	MAASD_OPTION_EXTENT_SIZE,
+	MAASD_OPTION_PREALLOC,
+	MAASD_OPTION_NUMA_NODE,
+	MAASD_OPTION_MEMORY_FILE,
+	MAASD_OPTION_MAX_SESSIONS,
+	MAASD_OPTION_MAX_SESSION_TTL,
+	MAASD_OPTION_LISTEN,
+	MAASD_OPTION_SOCKET_MODE,
+	MAASD_OPTION_SOCKET_GROUP,
+	MAASD_OPTION_HTTP_THREADS,
+	MAASD_OPTION_MAX_CONNECTIONS,
+	MAASD_OPTION_MAX_CONNECTIONS_PER_ADDRESS,
+	MAASD_OPTION_MAX_BODY_SIZE,
+	MAASD_OPTION_MAX_HEADER_SIZE,
+	MAASD_OPTION_CONNECTION_TIMEOUT,
+	MAASD_OPTION_HOST,
+	MAASD_OPTION_DRAIN_DELAY,
+	MAASD_OPTION_DRAIN_TIMEOUT,
+	MAASD_OPTION_AUTH_FILE,
+	MAASD_OPTION_TLS_CERT,
+	MAASD_OPTION_TLS_KEY,
+	MAASD_OPTION_TLS_CLIENT_CA,
+	MAASD_OPTION_RDMA,
+	MAASD_OPTION_RDMA_DEVICE,
+	MAASD_OPTION_RDMA_ADDR,
+	MAASD_OPTION_RDMA_PORT,
+	MAASD_OPTION_RDMA_KEYS,
+	MAASD_OPTION_REQUIRE_ISOLATION,
+	MAASD_OPTION_MAX_GRANTS,
+	MAASD_OPTION_LOG_LEVEL,
+	MAASD_OPTION_LOG_FILE,
+	MAASD_OPTION_CHECK,
+	MAASD_OPTION_VERSION,
+	MAASD_OPTION_HELP,
+	MAASD_OPTIONS,
 };
 
-enum maas_rdma_mode {
-	MAAS_RDMA_AUTO,
-	MAAS_RDMA_REQUIRED,
-	MAAS_RDMA_OFF,
+enum maasd_rdma_mode {
+	MAASD_RDMA_AUTO,
+	MAASD_RDMA_REQUIRED,
+	MAASD_RDMA_OFF,
 };
 
 /* Strings are borrowed from argv and the environment; NULL where there is none. */
-struct maas_options {
-	uint64_t given; /* one bit for each enum maas_option that was not left to its default */
+struct maasd_options {
+	uint64_t given; /* one bit for each enum maasd_option that was not left to its default */
 
 	uint64_t max_pool_bytes;
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
@@ -77,7 +77,7 @@ struct maas_options {
 	unsigned int max_sessions;
 	unsigned int max_session_ttl_s;
 
-	char listen[MAAS_OPTIONS_LISTEN][MAAS_OPTIONS_ADDRESS];
+	char listen[MAASD_OPTIONS_LISTEN][MAASD_OPTIONS_ADDRESS];
 	unsigned int num_listen;
 	unsigned int socket_mode;
 	const char *socket_group;		  /* name or number */
@@ -87,7 +87,7 @@ struct maas_options {
 	uint64_t max_body_bytes;
 	uint64_t max_header_bytes;
 	unsigned int connection_timeout_s;
-	char hosts[MAAS_OPTIONS_HOSTS][MAAS_OPTIONS_NAME];
+	char hosts[MAASD_OPTIONS_HOSTS][MAASD_OPTIONS_NAME];
 	unsigned int num_hosts;
 	unsigned int drain_delay_s;
 	unsigned int drain_timeout_s;
@@ -96,7 +96,7 @@ struct maas_options {
 	const char *tls_key;
 	const char *tls_client_ca;
 
-	unsigned int rdma; /* enum maas_rdma_mode */
+	unsigned int rdma; /* enum maasd_rdma_mode */
 	const char *rdma_device;
 	const char *rdma_addr;
 	unsigned int rdma_port;
@@ -117,26 +117,27 @@ struct maas_options {
  * keeps no state. On failure `error` names the option, its value and what is accepted.
  * Borrows: argv and the environment, as long as `ret_options` is used. Errors: -EINVAL.
  */
-MAAS_MUST_CHECK int maas_options_parse(int argc, char *const *argv, char *(*env)(const char *name),
-				       char error[MAAS_OPTIONS_ERROR],
-				       struct maas_options *ret_options);
+MAAS_MUST_CHECK int maasd_options_parse(int argc, char *const *argv, char *(*env)(const char *name),
+					char error[MAASD_OPTIONS_ERROR],
+					struct maasd_options *ret_options);
 
 /*
  * What can be asked for and is not in this version: refused by name, with the remedy, never
  * ignored. Errors: -EOPNOTSUPP.
  */
-MAAS_MUST_CHECK int maas_options_available(const struct maas_options *options,
-					   char error[MAAS_OPTIONS_ERROR]);
+MAAS_MUST_CHECK int maasd_options_available(const struct maasd_options *options,
+					    char error[MAASD_OPTIONS_ERROR]);
 
-static inline bool maas_options_given(const struct maas_options *options, enum maas_option option)
+static inline bool maasd_options_given(const struct maasd_options *options,
+				       enum maasd_option option)
 {
 	return options->given >> option & 1;
 }
 
 /* How many connections one client address may have, 0: as many as all. */
-static inline unsigned int maas_options_per_address(const struct maas_options *options)
+static inline unsigned int maasd_options_per_address(const struct maasd_options *options)
 {
-	if (maas_options_given(options, MAAS_OPTION_MAX_CONNECTIONS_PER_ADDRESS))
+	if (maasd_options_given(options, MAASD_OPTION_MAX_CONNECTIONS_PER_ADDRESS))
 		return options->max_connections_per_address;
 	return options->max_connections < 4 ? 1 : options->max_connections / 4;
 }
@@ -146,21 +147,21 @@ static inline unsigned int maas_options_per_address(const struct maas_options *o
  * and is nothing that the clients, the tests or Kubernetes (for a service `maas`) put there.
  * `advice` then is a sentence that names it, and the option that is like it.
  */
-bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR]);
+bool maasd_options_stray(const char *entry, char advice[MAASD_OPTIONS_ERROR]);
 /* Logs a warning for each such entry of environ(7). */
-void maas_options_warn_environment(char *const *environment);
+void maasd_options_warn_environment(char *const *environment);
 
 /* The text of --help. */
-void maas_options_help(struct maas_buf *out);
+void maasd_options_help(struct maas_buf *out);
 
 /* One line `name = value` for each option that has a value. */
-void maas_options_print(const struct maas_options *options, struct maas_buf *out);
+void maasd_options_print(const struct maasd_options *options, struct maas_buf *out);
 
-/* "max-pool-size" and so on; NULL at MAAS_OPTIONS and above. */
-const char *maas_options_name(unsigned int option);
+/* "max-pool-size" and so on; NULL at MAASD_OPTIONS and above. */
+const char *maasd_options_name(unsigned int option);
 
 /* Writes "MAAS_MAX_POOL_SIZE" and so on. */
-#define MAAS_OPTIONS_ENV 40
-void maas_options_env_name(enum maas_option option, char text[MAAS_OPTIONS_ENV]);
+#define MAASD_OPTIONS_ENV 40
+void maasd_options_env_name(enum maasd_option option, char text[MAASD_OPTIONS_ENV]);
 
 #endif

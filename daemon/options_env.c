@@ -48,17 +48,17 @@ static bool is_foreign(const char *name, const char *value)
 
 static bool is_option(const char *name)
 {
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
-		char env[MAAS_OPTIONS_ENV];
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
+		char env[MAASD_OPTIONS_ENV];
 
-		maas_options_env_name((enum maas_option)i, env);
+		maasd_options_env_name((enum maasd_option)i, env);
 		if (!strcmp(name, env + strlen(PREFIX)))
 			return true;
 	}
 	return false;
 }
 
-/* The option whose name in the environment is like `name`; MAAS_OPTIONS when there is none. */
+/* The option whose name in the environment is like `name`; MAASD_OPTIONS when there is none. */
 static unsigned int guess(const char *name)
 {
 	char word[NAME_BYTES];
@@ -67,13 +67,13 @@ static unsigned int guess(const char *name)
 	for (i = 0; name[i]; i++)
 		word[i] = (char)(name[i] == '_' ? '-' : tolower((unsigned char)name[i]));
 	word[i] = '\0';
-	return maas_options_guess(word, true);
+	return maasd_options_guess(word, true);
 }
 
-bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR])
+bool maasd_options_stray(const char *entry, char advice[MAASD_OPTIONS_ERROR])
 {
 	const char *equals = strchr(entry, '=');
-	char meant[MAAS_OPTIONS_ENV];
+	char meant[MAASD_OPTIONS_ENV];
 	char name[NAME_BYTES];
 	unsigned int option;
 	size_t len;
@@ -90,25 +90,25 @@ bool maas_options_stray(const char *entry, char advice[MAAS_OPTIONS_ERROR])
 	if (is_option(name) || is_foreign(name, equals + 1))
 		return false;
 	option = guess(name);
-	if (option == MAAS_OPTIONS) {
-		snprintf(advice, MAAS_OPTIONS_ERROR,
+	if (option == MAASD_OPTIONS) {
+		snprintf(advice, MAASD_OPTIONS_ERROR,
 			 PREFIX "%s in the environment is no option of maasd, and ignored; maasd "
 				"--help lists the options",
 			 name);
 		return true;
 	}
-	maas_options_env_name((enum maas_option)option, meant);
-	snprintf(advice, MAAS_OPTIONS_ERROR,
+	maasd_options_env_name((enum maasd_option)option, meant);
+	snprintf(advice, MAASD_OPTIONS_ERROR,
 		 PREFIX "%s in the environment is no option of maasd, and ignored; is %s meant?",
 		 name, meant);
 	return true;
 }
 
-void maas_options_warn_environment(char *const *environment)
+void maasd_options_warn_environment(char *const *environment)
 {
-	char advice[MAAS_OPTIONS_ERROR];
+	char advice[MAASD_OPTIONS_ERROR];
 
 	for (; environment && *environment; environment++)
-		if (maas_options_stray(*environment, advice))
+		if (maasd_options_stray(*environment, advice))
 			log_warn("%s", advice);
 }

@@ -8,14 +8,14 @@
 
 #define HELP_COLUMN 30
 
-const char *maas_options_name(unsigned int option)
+const char *maasd_options_name(unsigned int option)
 {
-	return option < MAAS_OPTIONS ? maas_option_rows[option].name : NULL;
+	return option < MAASD_OPTIONS ? maasd_option_rows[option].name : NULL;
 }
 
-void maas_options_env_name(enum maas_option option, char text[MAAS_OPTIONS_ENV])
+void maasd_options_env_name(enum maasd_option option, char text[MAASD_OPTIONS_ENV])
 {
-	snprintf(text, MAAS_OPTIONS_ENV, "MAAS_%s", maas_option_rows[option].name);
+	snprintf(text, MAASD_OPTIONS_ENV, "MAAS_%s", maasd_option_rows[option].name);
 	for (; *text; text++)
 		*text = (char)(*text == '-' ? '_' : toupper((unsigned char)*text));
 }
@@ -25,37 +25,37 @@ void maas_options_env_name(enum maas_option option, char text[MAAS_OPTIONS_ENV])
 /* What other servers call our options. */
 static const struct alias {
 	const char *word;
-	enum maas_option option;
+	enum maasd_option option;
 } aliases[] = {
-	{"p", MAAS_OPTION_LISTEN},
-	{"port", MAAS_OPTION_LISTEN},
-	{"l", MAAS_OPTION_LISTEN},
-	{"bind", MAAS_OPTION_LISTEN},
-	{"address", MAAS_OPTION_LISTEN},
-	{"m", MAAS_OPTION_MAX_POOL_SIZE},
-	{"memory", MAAS_OPTION_MAX_POOL_SIZE},
-	{"maxmemory", MAAS_OPTION_MAX_POOL_SIZE},
-	{"c", MAAS_OPTION_MAX_CONNECTIONS},
-	{"t", MAAS_OPTION_HTTP_THREADS},
-	{"threads", MAAS_OPTION_HTTP_THREADS},
-	{"V", MAAS_OPTION_VERSION},
+	{"p", MAASD_OPTION_LISTEN},
+	{"port", MAASD_OPTION_LISTEN},
+	{"l", MAASD_OPTION_LISTEN},
+	{"bind", MAASD_OPTION_LISTEN},
+	{"address", MAASD_OPTION_LISTEN},
+	{"m", MAASD_OPTION_MAX_POOL_SIZE},
+	{"memory", MAASD_OPTION_MAX_POOL_SIZE},
+	{"maxmemory", MAASD_OPTION_MAX_POOL_SIZE},
+	{"c", MAASD_OPTION_MAX_CONNECTIONS},
+	{"t", MAASD_OPTION_HTTP_THREADS},
+	{"threads", MAASD_OPTION_HTTP_THREADS},
+	{"V", MAASD_OPTION_VERSION},
 };
 
-unsigned int maas_options_guess(const char *word, bool env)
+unsigned int maasd_options_guess(const char *word, bool env)
 {
-	const char *names[MAAS_OPTIONS];
+	const char *names[MAASD_OPTIONS];
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(aliases) && !env; i++)
 		if (!strcmp(word, aliases[i].word))
 			return aliases[i].option;
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++)
-		names[i] = env && maas_option_rows[i].no_env ? NULL : maas_option_rows[i].name;
-	return (unsigned int)maas_guess(word, names, MAAS_OPTIONS);
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++)
+		names[i] = env && maasd_option_rows[i].no_env ? NULL : maasd_option_rows[i].name;
+	return (unsigned int)maas_guess(word, names, MAASD_OPTIONS);
 }
 
 /* ---- --help */
 
-static void help_row(struct maas_buf *out, const struct maas_option_row *row)
+static void help_row(struct maas_buf *out, const struct maasd_option_row *row)
 {
 	size_t start;
 
@@ -79,14 +79,14 @@ static void help_row(struct maas_buf *out, const struct maas_option_row *row)
 	maas_buf_str(out, "\n");
 }
 
-void maas_options_help(struct maas_buf *out)
+void maasd_options_help(struct maas_buf *out)
 {
 	maas_buf_str(out,
 		     "Usage: maasd [OPTION...]\n\n"
 		     "Lends memory over the network: allocate, read, write and free with HTTP\n"
 		     "requests. Nothing that is lent is ever evicted.\n");
-	for (size_t i = 0; i < MAAS_OPTIONS; i++)
-		help_row(out, &maas_option_rows[i]);
+	for (size_t i = 0; i < MAASD_OPTIONS; i++)
+		help_row(out, &maasd_option_rows[i]);
 	maas_buf_str(
 		out,
 		"\nA SIZE is a number of bytes, or one with KiB, MiB, GiB or TiB. An option\n"
@@ -119,7 +119,7 @@ static void print_size(struct maas_buf *out, uint64_t bytes)
 		maas_buf_printf(out, " (%s)", maas_size_round((double)bytes, text));
 }
 
-static void print_sizes(struct maas_buf *out, const struct maas_options *options)
+static void print_sizes(struct maas_buf *out, const struct maasd_options *options)
 {
 	for (unsigned int i = 0; i < options->num_classes; i++) {
 		maas_buf_str(out, i ? "," : "");
@@ -127,62 +127,62 @@ static void print_sizes(struct maas_buf *out, const struct maas_options *options
 	}
 }
 
-static void print_listen(struct maas_buf *out, const struct maas_options *options)
+static void print_listen(struct maas_buf *out, const struct maasd_options *options)
 {
 	for (unsigned int i = 0; i < options->num_listen; i++)
 		maas_buf_printf(out, "%s%s", i ? "," : "", options->listen[i]);
 }
 
-static void print_hosts(struct maas_buf *out, const struct maas_options *options)
+static void print_hosts(struct maas_buf *out, const struct maasd_options *options)
 {
 	for (unsigned int i = 0; i < options->num_hosts; i++)
 		maas_buf_printf(out, "%s%s", i ? "," : "", options->hosts[i]);
 }
 
-static void print_value(struct maas_buf *out, const struct maas_options *options,
-			const struct maas_option_row *row)
+static void print_value(struct maas_buf *out, const struct maasd_options *options,
+			const struct maasd_option_row *row)
 {
 	const void *at = (const char *)options + row->offset;
 
 	switch (row->kind) {
-	case MAAS_KIND_SWITCH:
+	case MAASD_KIND_SWITCH:
 		maas_buf_str(out, *(const bool *)at ? "yes" : "no");
 		break;
-	case MAAS_KIND_SIZE:
+	case MAASD_KIND_SIZE:
 		print_size(out, *(const uint64_t *)at);
 		break;
-	case MAAS_KIND_NUMBER:
+	case MAASD_KIND_NUMBER:
 		maas_buf_u64(out, *(const unsigned int *)at);
 		break;
-	case MAAS_KIND_WORD:
+	case MAASD_KIND_WORD:
 		print_word(out, row->value, *(const unsigned int *)at);
 		break;
-	case MAAS_KIND_TEXT:
-	case MAAS_KIND_IP:
+	case MAASD_KIND_TEXT:
+	case MAASD_KIND_IP:
 		maas_buf_str(out, *(const char *const *)at);
 		break;
-	case MAAS_KIND_MODE:
+	case MAASD_KIND_MODE:
 		maas_buf_printf(out, "%04o", *(const unsigned int *)at);
 		break;
-	case MAAS_KIND_LISTEN:
+	case MAASD_KIND_LISTEN:
 		print_listen(out, options);
 		break;
-	case MAAS_KIND_HOSTS:
+	case MAASD_KIND_HOSTS:
 		print_hosts(out, options);
 		break;
-	case MAAS_KIND_SIZES:
+	case MAASD_KIND_SIZES:
 		print_sizes(out, options);
 		break;
 	}
 }
 
-void maas_options_print(const struct maas_options *options, struct maas_buf *out)
+void maasd_options_print(const struct maasd_options *options, struct maas_buf *out)
 {
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
-		const struct maas_option_row *row = &maas_option_rows[i];
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
+		const struct maasd_option_row *row = &maasd_option_rows[i];
 
-		if (i >= MAAS_OPTION_CHECK ||
-		    (!row->initial && !maas_options_given(options, (enum maas_option)i)))
+		if (i >= MAASD_OPTION_CHECK ||
+		    (!row->initial && !maasd_options_given(options, (enum maasd_option)i)))
 			continue;
 		maas_buf_printf(out, "%s = ", row->name);
 		print_value(out, options, row);
@@ -192,39 +192,39 @@ void maas_options_print(const struct maas_options *options, struct maas_buf *out
 
 /* ---- what this version lacks */
 
-static int lacks(const struct maas_option_row *row, const char *env, char *error)
+static int lacks(const struct maasd_option_row *row, const char *env, char *error)
 {
 	const char *why;
 
 	switch (row->missing) {
-	case MAAS_MISSING_NOTHING:
+	case MAASD_MISSING_NOTHING:
 		return 0;
-	case MAAS_MISSING_AUTHENTICATION:
+	case MAASD_MISSING_AUTHENTICATION:
 		why = "reserved, not available in this version of maasd; leave the option out, "
 		      "and keep strangers off with --listen 127.0.0.1:3000, --listen unix:PATH "
 		      "or a firewall";
 		break;
 	}
-	snprintf(error, MAAS_OPTIONS_ERROR, "--%s (%s): %s", row->name, env, why);
+	snprintf(error, MAASD_OPTIONS_ERROR, "--%s (%s): %s", row->name, env, why);
 	return -EOPNOTSUPP;
 }
 
-int maas_options_available(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+int maasd_options_available(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
-	if (options->rdma == MAAS_RDMA_OFF && options->require_isolation) {
-		snprintf(error, MAAS_OPTIONS_ERROR,
+	if (options->rdma == MAASD_RDMA_OFF && options->require_isolation) {
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "--require-isolation: only an RDMA device gives clients keys to keep "
 			 "apart, and --rdma is off; leave one of the two out");
 		return -EINVAL;
 	}
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
-		const struct maas_option_row *row = &maas_option_rows[i];
-		char env[MAAS_OPTIONS_ENV];
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
+		const struct maasd_option_row *row = &maasd_option_rows[i];
+		char env[MAASD_OPTIONS_ENV];
 		int r;
 
-		if (!maas_options_given(options, (enum maas_option)i))
+		if (!maasd_options_given(options, (enum maasd_option)i))
 			continue;
-		maas_options_env_name((enum maas_option)i, env);
+		maasd_options_env_name((enum maasd_option)i, env);
 		r = lacks(row, env, error);
 		if (r)
 			return r;

@@ -6,14 +6,14 @@
 #include "daemon/internal.h"
 
 /* Something about RDMA was asked for by name: then it is not served without. */
-static bool insists(const struct maas_options *options)
+static bool insists(const struct maasd_options *options)
 {
-	return options->rdma == MAAS_RDMA_REQUIRED || options->rdma_device || options->rdma_addr ||
+	return options->rdma == MAASD_RDMA_REQUIRED || options->rdma_device || options->rdma_addr ||
 	       options->rdma_keys != MAAS_RDMA_KEYS_AUTO || options->require_isolation;
 }
 
-int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *slab,
-			 char error[MAAS_OPTIONS_ERROR], struct maas_rdma **ret_rdma)
+int maasd_serve_open_rdma(const struct maasd_options *options, struct maas_slab *slab,
+			  char error[MAASD_OPTIONS_ERROR], struct maas_rdma **ret_rdma)
 {
 	const struct maas_rdma_options rdma = {
 		.device = options->rdma_device,
@@ -30,14 +30,14 @@ int maas_serve_open_rdma(const struct maas_options *options, struct maas_slab *s
 	int r;
 
 	*ret_rdma = NULL;
-	if (options->rdma == MAAS_RDMA_OFF)
+	if (options->rdma == MAASD_RDMA_OFF)
 		return 0;
 	r = maas_rdma_open(&rdma, reason, ret_rdma);
 	if (!r)
 		return 0;
 	if (insists(options)) {
-		snprintf(error, MAAS_OPTIONS_ERROR, "RDMA: %s%s", reason,
-			 options->rdma == MAAS_RDMA_REQUIRED
+		snprintf(error, MAASD_OPTIONS_ERROR, "RDMA: %s%s", reason,
+			 options->rdma == MAASD_RDMA_REQUIRED
 				 ? "; or say --rdma auto to serve over HTTP only"
 				 : "");
 		return r;
@@ -55,21 +55,21 @@ static const char *yes_no(bool yes)
 	return yes ? "yes" : "no";
 }
 
-int maas_serve_check_rdma(const struct maas_options *options, struct maas_slab *slab,
-			  char error[MAAS_OPTIONS_ERROR], struct maas_buf *out)
+int maasd_serve_check_rdma(const struct maasd_options *options, struct maas_slab *slab,
+			   char error[MAASD_OPTIONS_ERROR], struct maas_buf *out)
 {
-	struct maas_options light = *options;
+	struct maasd_options light = *options;
 	struct maas_rdma_info info;
 	struct maas_rdma *rdma;
 	int r;
 
 	light.prealloc = false;
-	r = maas_serve_open_rdma(&light, slab, error, &rdma);
+	r = maasd_serve_open_rdma(&light, slab, error, &rdma);
 	if (r)
 		return r;
 	if (!rdma) {
 		maas_buf_printf(out, "RDMA = %s\n",
-				options->rdma == MAAS_RDMA_OFF ? "off" : "none, HTTP only");
+				options->rdma == MAASD_RDMA_OFF ? "off" : "none, HTTP only");
 		return 0;
 	}
 	maas_rdma_info(rdma, &info);
@@ -91,8 +91,8 @@ static void write_isolation(struct maas_buf *out, const struct maas_rdma_isolati
 			isolation->access ? "true" : "false");
 }
 
-void maas_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
-			      struct maas_http_rdma *ret_rdma)
+void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
+			       struct maas_http_rdma *ret_rdma)
 {
 	struct maas_rdma_info info;
 

@@ -21,10 +21,10 @@ struct server {
 	struct maas_lend *lend;
 	struct maas_http *http;
 	struct maas_buf isolation; /* what /health says of RDMA */
-	struct maas_housekeeping *keeper;
+	struct maasd_housekeeping *housekeeping;
 	char boot_id[MAAS_SLAB_ID_TEXT];
-	const char *listen[MAAS_OPTIONS_LISTEN];
-	const char *hosts[MAAS_OPTIONS_HOSTS];
+	const char *listen[MAASD_OPTIONS_LISTEN];
+	const char *hosts[MAASD_OPTIONS_HOSTS];
 	gid_t socket_group;
 	sigset_t signals;
 	int signal;	  /* that asked for the end before the start was done; 0: none */
@@ -49,7 +49,7 @@ static int make_boot_id(char text[MAAS_SLAB_ID_TEXT])
 	return 0;
 }
 
-struct maas_slab_options maas_serve_slab_options(const struct maas_options *options, bool serving)
+struct maas_slab_options maasd_serve_slab_options(const struct maasd_options *options, bool serving)
 {
 	return (struct maas_slab_options){
 		.max_bytes = options->max_pool_bytes,
@@ -62,14 +62,14 @@ struct maas_slab_options maas_serve_slab_options(const struct maas_options *opti
 	};
 }
 
-int maas_serve_open_pool(const struct maas_slab_options *options, char error[MAAS_OPTIONS_ERROR],
-			 struct maas_slab **ret_slab)
+int maasd_serve_open_pool(const struct maas_slab_options *options, char error[MAASD_OPTIONS_ERROR],
+			  struct maas_slab **ret_slab)
 {
 	char reason[MAAS_SLAB_ERROR] = "";
 	int r = maas_slab_open(options, reason, ret_slab);
 
 	if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "the pool cannot be made: %s",
+		snprintf(error, MAASD_OPTIONS_ERROR, "the pool cannot be made: %s",
 			 *reason ? reason : strerror(-r));
 	return r;
 }
@@ -98,21 +98,21 @@ static int on_pool_step(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 	return 0;
 }
 
-static int open_pool(struct server *server, const struct maas_options *options, char *error)
+static int open_pool(struct server *server, const struct maasd_options *options, char *error)
 {
-	struct maas_slab_options pool = maas_serve_slab_options(options, true);
+	struct maas_slab_options pool = maasd_serve_slab_options(options, true);
 	int r;
 
-	r = maas_memory_check(options, error);
+	r = maasd_memory_check(options, error);
 	if (r < 0)
 		return r;
 	server->said_ms = maas_clock_ms();
 	pool.tick = on_pool_step;
 	pool.tick_ctx = server;
-	return maas_serve_open_pool(&pool, error, &server->slab);
+	return maasd_serve_open_pool(&pool, error, &server->slab);
 }
 
-static int open_lend(struct server *server, const struct maas_options *options, char *error)
+static int open_lend(struct server *server, const struct maasd_options *options, char *error)
 {
 	const struct maas_lend_options lend = {
 		.slab = server->slab,
@@ -124,12 +124,12 @@ static int open_lend(struct server *server, const struct maas_options *options, 
 	int r = maas_lend_open(&lend, &server->lend);
 
 	if (r == -EUCLEAN)
-		snprintf(error, MAAS_OPTIONS_ERROR,
+		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "--memory-file: its table is damaged; remove %s and %s.slots to begin "
 			 "anew, what they hold is lost",
 			 options->memory_file, options->memory_file);
 	else if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "--max-sessions %u: %s", options->max_sessions,
+		snprintf(error, MAASD_OPTIONS_ERROR, "--max-sessions %u: %s", options->max_sessions,
 			 strerror(-r));
 	return r;
 }
@@ -144,15 +144,15 @@ static int listen_rdma(struct server *server, char *error)
 	maas_slab_set_remote(server->slab, true);
 	r = maas_rdma_listen(server->rdma, server->lend, reason);
 	if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "RDMA: %s", reason);
+		snprintf(error, MAASD_OPTIONS_ERROR, "RDMA: %s", reason);
 	return r;
 }
 
 /* Where to serve. Borrows: `server` and `options`. */
-static int address_options(struct server *server, const struct maas_options *options, char *error,
+static int address_options(struct server *server, const struct maasd_options *options, char *error,
 			   struct maas_http_options *ret_http)
 {
-	int r = maas_machine_find_group(options, error, &server->socket_group);
+	int r = maasd_machine_find_group(options, error, &server->socket_group);
 
 	for (unsigned int i = 0; i < options->num_listen; i++)
 		server->listen[i] = options->listen[i];
@@ -163,14 +163,14 @@ static int address_options(struct server *server, const struct maas_options *opt
 	return r;
 }
 
-static int start_http(struct server *server, const struct maas_options *options, char *error)
+static int start_http(struct server *server, const struct maasd_options *options, char *error)
 {
 	struct maas_http_options http = {
 		.slab = server->slab,
 		.lend = server->lend,
 		.threads = options->http_threads,
 		.max_connections = options->max_connections,
-		.max_connections_per_address = maas_options_per_address(options),
+		.max_connections_per_address = maasd_options_per_address(options),
 		.max_body_bytes = options->max_body_bytes,
 		.max_header_bytes = options->max_header_bytes,
 		.timeout_s = options->connection_timeout_s,
@@ -181,7 +181,7 @@ static int start_http(struct server *server, const struct maas_options *options,
 	char reason[MAAS_HTTP_ERROR] = "";
 	int r;
 
-	maas_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
+	maasd_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	r = address_options(server, options, error, &http);
 	if (r)
 		return r;
@@ -189,13 +189,13 @@ static int start_http(struct server *server, const struct maas_options *options,
 		server->hosts[i] = options->hosts[i];
 	r = maas_http_start(&http, reason, &server->http);
 	if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
+		snprintf(error, MAASD_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
 	return r;
 }
 
-static_assert(MAAS_OPTIONS_ERROR >= MAAS_HTTP_ERROR, "one buffer for both");
+static_assert(MAASD_OPTIONS_ERROR >= MAAS_HTTP_ERROR, "one buffer for both");
 
-int maas_serve_check_listen(const struct maas_options *options, char error[MAAS_OPTIONS_ERROR])
+int maasd_serve_check_listen(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
 	struct maas_http_options http = {0};
 	struct server server = {0};
@@ -206,18 +206,18 @@ int maas_serve_check_listen(const struct maas_options *options, char error[MAAS_
 
 static int start_keeper(struct server *server, char *error)
 {
-	struct maas_housekeeping_options keeper = {
+	struct maasd_housekeeping_options options = {
 		.slab = server->slab,
 		.lend = server->lend,
 		.http = server->http,
 	};
 	int r;
 
-	if (sd_watchdog_enabled(0, &keeper.watchdog_us) <= 0)
-		keeper.watchdog_us = 0;
-	r = maas_housekeeping_start(&keeper, &server->keeper);
+	if (sd_watchdog_enabled(0, &options.watchdog_us) <= 0)
+		options.watchdog_us = 0;
+	r = maasd_housekeeping_start(&options, &server->housekeeping);
 	if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "no housekeeping thread: %s", strerror(-r));
+		snprintf(error, MAASD_OPTIONS_ERROR, "no housekeeping thread: %s", strerror(-r));
 	return r;
 }
 
@@ -238,27 +238,27 @@ static int start_log(char *error)
 	int r = maas_log_start();
 
 	if (r)
-		snprintf(error, MAAS_OPTIONS_ERROR, "no thread for the log: %s", strerror(-r));
+		snprintf(error, MAASD_OPTIONS_ERROR, "no thread for the log: %s", strerror(-r));
 	return r;
 }
 
-static int start(struct server *server, struct maas_options *options, char *error)
+static int start(struct server *server, struct maasd_options *options, char *error)
 {
 	int r;
 
 	block_signals(server);
 	r = start_log(error);
-	maas_options_warn_environment(environ);
+	maasd_options_warn_environment(environ);
 	if (!r)
-		r = maas_machine_raise_files(options, error);
-	if (!r && maas_options_given(options, MAAS_OPTION_NUMA_NODE))
-		r = maas_machine_bind_node(options->numa_node, error);
+		r = maasd_machine_raise_files(options, error);
+	if (!r && maasd_options_given(options, MAASD_OPTION_NUMA_NODE))
+		r = maasd_machine_bind_node(options->numa_node, error);
 	if (!r)
 		r = make_boot_id(server->boot_id);
 	if (!r)
 		r = open_pool(server, options, error);
 	if (!r)
-		r = maas_serve_open_rdma(options, server->slab, error, &server->rdma);
+		r = maasd_serve_open_rdma(options, server->slab, error, &server->rdma);
 	if (!r)
 		r = open_lend(server, options, error);
 	if (!r)
@@ -272,7 +272,7 @@ static int start(struct server *server, struct maas_options *options, char *erro
 
 static void stop(struct server *server, bool served)
 {
-	maas_housekeeping_stop(server->keeper);
+	maasd_housekeeping_stop(server->housekeeping);
 	maas_http_stop(server->http);
 	maas_rdma_stop(server->rdma);
 	maas_lend_close(server->lend);
@@ -288,7 +288,7 @@ static void stop(struct server *server, bool served)
 
 /* ---- what is said at the start */
 
-bool maas_serve_is_public(const char *url)
+bool maasd_serve_is_public(const char *url)
 {
 	static const char *const local[] = {"unix:", "http://127.", "http://[::1]:"};
 
@@ -314,13 +314,13 @@ static const char *first_public(const struct server *server)
 	const char *url;
 
 	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++)
-		if (maas_serve_is_public(url))
+		if (maasd_serve_is_public(url))
 			return url;
 	return NULL;
 }
 
 /* "Listening" comes last: whoever waits for that line has then read every warning. */
-static void announce(const struct server *server, const struct maas_options *options)
+static void announce(const struct server *server, const struct maasd_options *options)
 {
 	const char *open = first_public(server);
 	const char *url;
@@ -374,7 +374,7 @@ static void wait_impatient(const struct server *server, int timeout_ms)
 	_exit(128 + signal);
 }
 
-static void drain(const struct server *server, const struct maas_options *options)
+static void drain(const struct server *server, const struct maasd_options *options)
 {
 	uint64_t end_ms;
 
@@ -394,7 +394,7 @@ static void drain(const struct server *server, const struct maas_options *option
 }
 
 /* The start failed, or was asked to end. Returns the program's exit code. */
-static int give_up(struct server *server, const struct maas_options *options, const char *error)
+static int give_up(struct server *server, const struct maasd_options *options, const char *error)
 {
 	if (server->signal) {
 		log_info("ending before the start was done signal=%s", strsignal(server->signal));
@@ -404,12 +404,12 @@ static int give_up(struct server *server, const struct maas_options *options, co
 			log_err("cannot start: %s", error);
 	}
 	stop(server, false);
-	return server->signal ? EXIT_SUCCESS : MAAS_EXIT_FAILURE;
+	return server->signal ? EXIT_SUCCESS : MAASD_EXIT_FAILURE;
 }
 
-int maas_serve(struct maas_options *options)
+int maasd_serve(struct maasd_options *options)
 {
-	char error[MAAS_OPTIONS_ERROR] = "no random numbers from the kernel";
+	char error[MAASD_OPTIONS_ERROR] = "no random numbers from the kernel";
 	struct server server = {0};
 	int signal;
 

@@ -48,7 +48,7 @@ static int split_printed(const char *text, char **argv)
 		size_t len = strcspn(text, "\n");
 		const char *equals = strstr(text, " = ");
 
-		REQUIRE(argc <= MAAS_OPTIONS && equals && text[len]);
+		REQUIRE(argc <= MAASD_OPTIONS && equals && text[len]);
 		REQUIRE(asprintf(&argv[argc++], "--%.*s=%.*s", (int)(equals - text), text,
 				 (int)(len - (size_t)(equals - text) - 3), equals + 3) > 0);
 		text += len + 1;
@@ -56,25 +56,25 @@ static int split_printed(const char *text, char **argv)
 	return argc;
 }
 
-static void print(const struct maas_options *options, struct maas_buf *text)
+static void print(const struct maasd_options *options, struct maas_buf *text)
 {
-	maas_options_print(options, text);
+	maasd_options_print(options, text);
 	maas_buf_add(text, "", 1);
 	REQUIRE(!text->error);
 }
 
-static void try_again(const struct maas_options *options)
+static void try_again(const struct maasd_options *options)
 {
-	char *argv[MAAS_OPTIONS + 1] = {NULL};
-	char error[MAAS_OPTIONS_ERROR];
-	struct maas_options again;
+	char *argv[MAASD_OPTIONS + 1] = {NULL};
+	char error[MAASD_OPTIONS_ERROR];
+	struct maasd_options again;
 	struct maas_buf first = {0};
 	struct maas_buf second = {0};
 	int argc;
 
 	print(options, &first);
 	argc = split_printed(first.data, argv);
-	REQUIRE(!maas_options_parse(argc, argv, no_variable, error, &again));
+	REQUIRE(!maasd_options_parse(argc, argv, no_variable, error, &again));
 	print(&again, &second);
 	REQUIRE(!strcmp(first.data, second.data));
 	while (--argc)
@@ -88,8 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *text = malloc(size + 1);
 	char *rest = text;
 	char *argv[MAX_LINES + 1];
-	char error[MAAS_OPTIONS_ERROR] = "";
-	struct maas_options options;
+	char error[MAASD_OPTIONS_ERROR] = "";
+	struct maasd_options options;
 	int argc = 1;
 	int r;
 
@@ -103,17 +103,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	     (line = strsep(&rest, "\n")) && argc < MAX_LINES && num_variables < MAX_LINES;) {
 		if (!strncmp(line, "MAAS_", 5) && strchr(line, '=')) {
 			variables[num_variables++] = line;
-			REQUIRE(!maas_options_stray(line, error) || *error);
+			REQUIRE(!maasd_options_stray(line, error) || *error);
 			*error = '\0';
 		} else if (*line)
 			argv[argc++] = line;
 	}
-	r = maas_options_parse(argc, argv, find_variable, error, &options);
+	r = maasd_options_parse(argc, argv, find_variable, error, &options);
 	REQUIRE(r == 0 || r == -EINVAL);
 	REQUIRE(memchr(error, '\0', sizeof(error)));
 	REQUIRE((r == 0) == !*error);
 	if (!r) {
-		r = maas_options_available(&options, error);
+		r = maasd_options_available(&options, error);
 		REQUIRE(r == 0 || r == -EOPNOTSUPP);
 		REQUIRE((r == 0) == !*error);
 		try_again(&options);

@@ -13,9 +13,9 @@
 
 /* A check that only looks at what is asked for; a pool that fits everywhere unless told otherwise.
  */
-static struct maas_options asked_for(uint64_t pool_bytes)
+static struct maasd_options asked_for(uint64_t pool_bytes)
 {
-	return (struct maas_options){
+	return (struct maasd_options){
 		.max_pool_bytes = pool_bytes,
 		.class_bytes = {4096},
 		.num_classes = 1,
@@ -24,52 +24,52 @@ static struct maas_options asked_for(uint64_t pool_bytes)
 
 static void memory_check__warns_of_what_does_not_fit(void **state)
 {
-	struct maas_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAAS_OPTIONS_ERROR];
+	struct maasd_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAASD_OPTIONS_ERROR];
 
 	(void)state;
 	maas_log_set_level(MAAS_LOG_ERR);
-	assert_int_equal(maas_memory_check(&options, error), 0);
+	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options = asked_for(UINT64_C(1) << 43);
-	assert_true(maas_memory_check(&options, error) > 0);
+	assert_true(maasd_memory_check(&options, error) > 0);
 }
 
 static void memory_check__prealloc_refuses_it(void **state)
 {
-	struct maas_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAAS_OPTIONS_ERROR] = "";
+	struct maasd_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAASD_OPTIONS_ERROR] = "";
 
 	(void)state;
 	options.prealloc = true;
-	assert_int_equal(maas_memory_check(&options, error), 0);
+	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options = asked_for(UINT64_C(1) << 43);
 	options.prealloc = true;
-	assert_int_equal(maas_memory_check(&options, error), -ENOMEM);
+	assert_int_equal(maasd_memory_check(&options, error), -ENOMEM);
 	assert_non_null(strstr(error, "--prealloc: --max-pool-size 8TiB"));
 	assert_non_null(strstr(error, "machine's memory"));
 }
 
 static void memory_check__the_file_system_of_the_file(void **state)
 {
-	struct maas_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAAS_OPTIONS_ERROR] = "";
+	struct maasd_options options = asked_for(UINT64_C(1) << 20);
+	char error[MAASD_OPTIONS_ERROR] = "";
 
 	(void)state;
 	options.memory_file = "/dev/shm/maas-test-of-no-file";
-	assert_int_equal(maas_memory_check(&options, error), 0);
+	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options.memory_file = "/proc/no/such/directory/file";
-	assert_int_equal(maas_memory_check(&options, error), -ENOENT);
+	assert_int_equal(maasd_memory_check(&options, error), -ENOENT);
 	assert_non_null(strstr(error, "cannot look at its file system"));
 }
 
 static void memory_print__names_each_limit(void **state)
 {
-	struct maas_options options = asked_for(UINT64_C(1) << 20);
+	struct maasd_options options = asked_for(UINT64_C(1) << 20);
 	struct maas_buf text = {0};
 
 	(void)state;
 	options.memory_file = "/dev/shm/maas-test-of-no-file";
-	maas_memory_print(&options, &text);
+	maasd_memory_print(&options, &text);
 	maas_buf_add(&text, "", 1);
 	assert_non_null(strstr(text.data, "machine memory = "));
 	assert_non_null(strstr(text.data, "cgroup memory limit = "));
@@ -79,14 +79,14 @@ static void memory_print__names_each_limit(void **state)
 
 static void raise_files__leaves_what_is_enough(void **state)
 {
-	struct maas_options options = {.num_listen = 1, .max_connections = 1};
-	char error[MAAS_OPTIONS_ERROR];
+	struct maasd_options options = {.num_listen = 1, .max_connections = 1};
+	char error[MAASD_OPTIONS_ERROR];
 	struct rlimit before;
 	struct rlimit after;
 
 	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-	assert_int_equal(maas_machine_raise_files(&options, error), 0);
+	assert_int_equal(maasd_machine_raise_files(&options, error), 0);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
 	assert_int_equal(options.max_connections, 1);
 	assert_int_equal(before.rlim_cur, after.rlim_cur);
@@ -95,14 +95,14 @@ static void raise_files__leaves_what_is_enough(void **state)
 static void is_public__addresses(void **state)
 {
 	(void)state;
-	assert_false(maas_serve_is_public("http://127.0.0.1:3000"));
-	assert_false(maas_serve_is_public("http://127.8.9.1:3000"));
-	assert_false(maas_serve_is_public("http://[::1]:3000"));
-	assert_false(maas_serve_is_public("unix:/run/maas.sock"));
-	assert_true(maas_serve_is_public("http://0.0.0.0:3000"));
-	assert_true(maas_serve_is_public("http://[::]:3000"));
-	assert_true(maas_serve_is_public("http://192.0.2.1:3000"));
-	assert_true(maas_serve_is_public("http://[::1:2]:3000"));
+	assert_false(maasd_serve_is_public("http://127.0.0.1:3000"));
+	assert_false(maasd_serve_is_public("http://127.8.9.1:3000"));
+	assert_false(maasd_serve_is_public("http://[::1]:3000"));
+	assert_false(maasd_serve_is_public("unix:/run/maas.sock"));
+	assert_true(maasd_serve_is_public("http://0.0.0.0:3000"));
+	assert_true(maasd_serve_is_public("http://[::]:3000"));
+	assert_true(maasd_serve_is_public("http://192.0.2.1:3000"));
+	assert_true(maasd_serve_is_public("http://[::1:2]:3000"));
 }
 
 static void find_group__names_and_numbers(void **state)
@@ -123,11 +123,12 @@ static void find_group__names_and_numbers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		const struct maas_options options = {.socket_group = cases[i].text};
-		char error[MAAS_OPTIONS_ERROR] = "";
+		const struct maasd_options options = {.socket_group = cases[i].text};
+		char error[MAASD_OPTIONS_ERROR] = "";
 		gid_t group = 77;
 
-		assert_int_equal(maas_machine_find_group(&options, error, &group), cases[i].result);
+		assert_int_equal(maasd_machine_find_group(&options, error, &group),
+				 cases[i].result);
 		assert_int_equal(group, cases[i].group);
 		assert_int_equal(*error != '\0', cases[i].result != 0);
 	}

@@ -38,7 +38,7 @@ static char *fake_getenv(const char *name)
 	return NULL;
 }
 
-static int parse(const char *const *args, char *error, struct maas_options *ret_options)
+static int parse(const char *const *args, char *error, struct maasd_options *ret_options)
 {
 	union {
 		const char *in[MAX_ARGS];
@@ -49,14 +49,14 @@ static int parse(const char *const *args, char *error, struct maas_options *ret_
 	for (; args && *args; args++)
 		argv.in[argc++] = *args;
 	error[0] = '\0';
-	return maas_options_parse(argc, argv.out, fake_getenv, error, ret_options);
+	return maasd_options_parse(argc, argv.out, fake_getenv, error, ret_options);
 }
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-static void parses(const char *const *args, struct maas_options *ret_options)
+static void parses(const char *const *args, struct maasd_options *ret_options)
 {
-	char error[MAAS_OPTIONS_ERROR];
+	char error[MAASD_OPTIONS_ERROR];
 	int r = parse(args, error, ret_options);
 
 	if (r)
@@ -67,8 +67,8 @@ static void parses(const char *const *args, struct maas_options *ret_options)
 /* Refused, with a sentence that holds all of `words`. */
 static void refuses(const char *const *args, const char *const *words)
 {
-	char error[MAAS_OPTIONS_ERROR];
-	struct maas_options options = {.max_sessions = 4711};
+	char error[MAASD_OPTIONS_ERROR];
+	struct maasd_options options = {.max_sessions = 4711};
 
 	assert_int_equal(parse(args, error, &options), -EINVAL);
 	assert_int_equal(options.max_sessions, 4711);
@@ -80,7 +80,7 @@ static void refuses(const char *const *args, const char *const *words)
 static void parse__defaults(void **state)
 {
 	static const uint64_t classes[] = {1024, 2048, 4096, 8192, 524288, 1048576, 4194304};
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(NULL, &options);
@@ -97,7 +97,7 @@ static void parse__defaults(void **state)
 	assert_int_equal(options.max_header_bytes, 16u << 10);
 	assert_int_equal(options.connection_timeout_s, 60);
 	assert_int_equal(options.drain_timeout_s, 5);
-	assert_int_equal(options.rdma, MAAS_RDMA_AUTO);
+	assert_int_equal(options.rdma, MAASD_RDMA_AUTO);
 	assert_int_equal(options.log_level, MAAS_LOG_INFO);
 	assert_null(options.log_file);
 	assert_false(options.prealloc);
@@ -105,15 +105,15 @@ static void parse__defaults(void **state)
 
 static void parse__both_forms_of_a_value(void **state)
 {
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(ARGS("--max-pool-size", "2GiB", "--max-sessions=7", "--prealloc"), &options);
 	assert_int_equal(options.max_pool_bytes, UINT64_C(2) << 30);
 	assert_int_equal(options.max_sessions, 7);
 	assert_true(options.prealloc);
-	assert_true(maas_options_given(&options, MAAS_OPTION_MAX_POOL_SIZE));
-	assert_false(maas_options_given(&options, MAAS_OPTION_LISTEN));
+	assert_true(maasd_options_given(&options, MAASD_OPTION_MAX_POOL_SIZE));
+	assert_false(maasd_options_given(&options, MAASD_OPTION_LISTEN));
 	parses(ARGS("--max-sessions=7", "--max-sessions", "8", "--log-level=debug"), &options);
 	assert_int_equal(options.max_sessions, 8);
 	assert_int_equal(options.log_level, MAAS_LOG_DEBUG);
@@ -136,7 +136,7 @@ static void parse__environment_below_command_line(void **state)
 					       "MAAS_HELP",
 					       "yes",
 					       NULL};
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	environment = settings;
@@ -198,7 +198,7 @@ static void parse__number_bounds(void **state)
 	static const char *const bad[] = {
 		"0",	"1000001", "-1", "+1",	"1.5",
 		"0x10", "1k",	   "",	 " 10", "99999999999999999999999"};
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
@@ -215,7 +215,7 @@ static void parse__number_bounds(void **state)
 
 static void parse__size_bounds(void **state)
 {
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	refuses(ARGS("--max-header-size", "1023"), ARGS("from 1KiB to 24KiB"));
@@ -229,7 +229,7 @@ static void parse__size_bounds(void **state)
 static void parse__hosts(void **state)
 {
 	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a", "*"};
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(ARGS("--host", "maas.local", "--host", "a,b"), &options);
@@ -242,17 +242,17 @@ static void parse__hosts(void **state)
 
 static void parse__connections_per_address(void **state)
 {
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(ARGS("--max-connections", "1000"), &options);
-	assert_int_equal(maas_options_per_address(&options), 250);
+	assert_int_equal(maasd_options_per_address(&options), 250);
 	parses(ARGS("--max-connections", "3"), &options);
-	assert_int_equal(maas_options_per_address(&options), 1);
+	assert_int_equal(maasd_options_per_address(&options), 1);
 	parses(ARGS("--max-connections-per-address", "0"), &options);
-	assert_int_equal(maas_options_per_address(&options), 0);
+	assert_int_equal(maasd_options_per_address(&options), 0);
 	parses(ARGS("--max-connections-per-address", "7"), &options);
-	assert_int_equal(maas_options_per_address(&options), 7);
+	assert_int_equal(maasd_options_per_address(&options), 7);
 }
 
 static void parse__addresses(void **state)
@@ -265,7 +265,7 @@ static void parse__addresses(void **state)
 		"[::1]", "[::1]]:1", "unix:",	"h:1x",	    "a b:1",	     "http://h:1", ",h:1",
 		"h:1,",	 "h:000001", ":",	"000001",   "30a",	     "::1",	   "-1"};
 	char path[160] = "unix:";
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
@@ -286,7 +286,7 @@ static void parse__addresses(void **state)
 
 static void parse__too_many_addresses(void **state)
 {
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
@@ -300,7 +300,7 @@ static void parse__too_many_addresses(void **state)
 
 static void parse__slab_sizes(void **state)
 {
-	struct maas_options options;
+	struct maasd_options options;
 
 	(void)state;
 	parses(ARGS("--slab-sizes", "1GiB,64,4KiB"), &options);
@@ -332,11 +332,11 @@ static void parse__cuts_what_is_long(void **state)
 
 static void available(const char *const *args, int expected, const char *word)
 {
-	char error[MAAS_OPTIONS_ERROR] = "";
-	struct maas_options options;
+	char error[MAASD_OPTIONS_ERROR] = "";
+	struct maasd_options options;
 
 	parses(args, &options);
-	assert_int_equal(maas_options_available(&options, error), expected);
+	assert_int_equal(maasd_options_available(&options, error), expected);
 	if (!strstr(error, word))
 		fail_msg("\"%s\" does not say \"%s\"", error, word);
 }
@@ -372,14 +372,14 @@ static void help__names_every_option_in_80_columns(void **state)
 	char *help;
 
 	(void)state;
-	maas_options_help(&buf);
+	maasd_options_help(&buf);
 	help = text_of(&buf);
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
 		char name[64];
 
-		snprintf(name, sizeof(name), "\n  --%s", maas_options_name(i));
+		snprintf(name, sizeof(name), "\n  --%s", maasd_options_name(i));
 		if (!strstr(help, name))
-			fail_msg("--help leaves out --%s", maas_options_name(i));
+			fail_msg("--help leaves out --%s", maasd_options_name(i));
 	}
 	for (char *line = strtok(help, "\n"); line; line = strtok(NULL, "\n"))
 		if (strlen(line) > 80)
@@ -394,14 +394,14 @@ static void print__can_be_given_again(void **state)
 		"listen = h:1,unix:/s\n", "log-level = warn\n",	     "drain-timeout = 5\n",
 		"log-file = /l\n",
 	};
-	struct maas_options options;
+	struct maasd_options options;
 	struct maas_buf buf = {0};
 
 	(void)state;
 	parses(ARGS("--max-pool-size=2048MiB", "--slab-sizes=64,1k", "--prealloc",
 		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"),
 	       &options);
-	maas_options_print(&options, &buf);
+	maasd_options_print(&options, &buf);
 	text_of(&buf);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lines); i++)
 		if (!strstr(buf.data, lines[i]))
@@ -413,10 +413,10 @@ static void print__can_be_given_again(void **state)
 
 static void env_name__of_an_option(void **state)
 {
-	char text[MAAS_OPTIONS_ENV];
+	char text[MAASD_OPTIONS_ENV];
 
 	(void)state;
-	maas_options_env_name(MAAS_OPTION_TLS_CLIENT_CA, text);
+	maasd_options_env_name(MAASD_OPTION_TLS_CLIENT_CA, text);
 	assert_string_equal(text, "MAAS_TLS_CLIENT_CA");
 }
 
@@ -432,14 +432,14 @@ static void manual__names_every_option(void **state)
 	len = fread(page, 1, sizeof(page) - 1, file);
 	fclose(file);
 	page[len] = '\0';
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
 		char item[80];
 		const char *at;
 
-		snprintf(item, sizeof(item), "\n.It Fl -%s", maas_options_name(i));
+		snprintf(item, sizeof(item), "\n.It Fl -%s", maasd_options_name(i));
 		at = strstr(page, item);
 		if (!at || !strchr(" \n", at[strlen(item)]))
-			fail_msg("maasd.8 leaves out --%s", maas_options_name(i));
+			fail_msg("maasd.8 leaves out --%s", maasd_options_name(i));
 	}
 }
 
@@ -447,7 +447,7 @@ static void parse__socket_mode(void **state)
 {
 	static const char *const bad[] = {"",	       "66",   "888",  "0x1b0", "1777", "00660",
 					  "rw-rw----", "-660", "660 ", "0440",	"000",	"0"};
-	struct maas_options options;
+	struct maasd_options options;
 	struct maas_buf text = {0};
 
 	(void)state;
@@ -458,7 +458,7 @@ static void parse__socket_mode(void **state)
 	assert_string_equal(options.socket_group, "daemon");
 	parses(ARGS("--socket-mode=0777"), &options);
 	assert_int_equal(options.socket_mode, 0777);
-	maas_options_print(&options, &text);
+	maasd_options_print(&options, &text);
 	maas_buf_add(&text, "", 1);
 	assert_non_null(strstr(text.data, "socket-mode = 0777\n"));
 	maas_buf_fini(&text);

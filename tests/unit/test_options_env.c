@@ -12,8 +12,8 @@
 
 static void expect_stray(const char *entry, const char *words)
 {
-	char advice[MAAS_OPTIONS_ERROR] = "";
-	bool stray = maas_options_stray(entry, advice);
+	char advice[MAASD_OPTIONS_ERROR] = "";
+	bool stray = maasd_options_stray(entry, advice);
 
 	if (stray != !!words)
 		fail_msg("%s: \"%s\"", entry, advice);
@@ -38,16 +38,16 @@ static void stray__mistyped(void **state)
 	/* A value may be a secret. */
 	for (int i = 0; i < 2; i++) {
 		static const char *const entries[] = {"MAAS_TOKN=hunter2", "MAAS_LISTN=hunter2"};
-		char advice[MAAS_OPTIONS_ERROR];
+		char advice[MAASD_OPTIONS_ERROR];
 
-		assert_true(maas_options_stray(entries[i], advice));
+		assert_true(maasd_options_stray(entries[i], advice));
 		assert_null(strstr(advice, "hunter2"));
 	}
 }
 
 static void stray__long_names(void **state)
 {
-	char advice[MAAS_OPTIONS_ERROR];
+	char advice[MAASD_OPTIONS_ERROR];
 	char entry[1000];
 
 	(void)state;
@@ -57,7 +57,7 @@ static void stray__long_names(void **state)
 		memset(name, 'X', len);
 		name[len] = '\0';
 		snprintf(entry, sizeof(entry), "MAAS_%s=1", name);
-		assert_true(maas_options_stray(entry, advice));
+		assert_true(maasd_options_stray(entry, advice));
 	}
 }
 
@@ -93,11 +93,11 @@ static void stray__what_others_mean(void **state)
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fine); i++)
 		expect_stray(fine[i], NULL);
-	for (unsigned int i = 0; i < MAAS_OPTIONS; i++) {
-		char entry[MAAS_OPTIONS_ENV + 2];
-		char name[MAAS_OPTIONS_ENV];
+	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
+		char entry[MAASD_OPTIONS_ENV + 2];
+		char name[MAASD_OPTIONS_ENV];
 
-		maas_options_env_name((enum maas_option)i, name);
+		maasd_options_env_name((enum maasd_option)i, name);
 		snprintf(entry, sizeof(entry), "%s=1", name);
 		expect_stray(entry, NULL);
 	}
