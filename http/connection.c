@@ -281,7 +281,7 @@ int maas_http_wait(struct maas_http_conn *conn)
 	if (wait->pending && !wait->status)
 		wait->status = -ECANCELED;
 	pthread_mutex_unlock(&wait->lock);
-	return conn->req.handlers->resume(conn);
+	return conn->req.call->resume(conn);
 }
 
 int maas_http_yield(struct maas_http_conn *conn)

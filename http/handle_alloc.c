@@ -5,8 +5,9 @@
 #include "http/internal.h"
 
 #define GRANT_BYTES 112 /* of a key as JSON, at most */
-#define ENTRY_BYTES 320 /* of an allocation with its key in a pending reply and an answer, about   \
-			 */
+#define ENTRY_BYTES                                                                                \
+	320 /* of an allocation with its key in a pending reply and an answer, about               \
+	     */
 
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {

@@ -156,7 +156,7 @@ int maas_http_data_put_begin(struct maas_http_conn *conn)
 	return 0;
 }
 
-int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t len)
+int maas_http_data_put_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len)
 {
 	struct maas_http_request *req = &conn->req;
 

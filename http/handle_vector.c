@@ -278,7 +278,7 @@ static int take_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t l
 	return 0;
 }
 
-int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_t len)
+int maas_http_data_write_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len)
 {
 	struct maas_http_vector *vector = conn->req.vector;
 	size_t used = 0;

@@ -24,14 +24,14 @@
 
 #include <microhttpd.h>
 
+#include "http/calls.h"
 #include "http/heavy.h"
 #include "http/http.h"
 #include "http/linger.h"
 #include "http/parse.h"
 #include "http/peers.h"
 
-#define MAAS_HTTP_MAX_ROUTES	24
-#define MAAS_HTTP_UNKNOWN	(MAAS_HTTP_MAX_ROUTES - 1) /* the index of no route */
+#define MAAS_HTTP_UNKNOWN	MAAS_HTTP_NUM_CALLS /* the index of no route */
 #define MAAS_HTTP_CODES		20
 #define MAAS_HTTP_BUCKETS	14
 #define MAAS_HTTP_PATH_BYTES	160 /* of a path, for the log */
@@ -70,7 +70,7 @@ enum maas_http_failure {
 };
 
 struct maas_http_metrics {
-	_Atomic uint64_t requests[MAAS_HTTP_MAX_ROUTES][MAAS_HTTP_METHODS][MAAS_HTTP_CODES];
+	_Atomic uint64_t requests[MAAS_HTTP_NUM_CALLS + 1][MAAS_HTTP_METHODS][MAAS_HTTP_CODES];
 	_Atomic uint64_t buckets[MAAS_HTTP_BUCKETS + 1];
 	_Atomic uint64_t duration_ns;
 	_Atomic uint64_t failures[MAAS_HTTP_FAILURES];
@@ -179,13 +179,14 @@ struct maas_http_vector; /* of /data/read and /data/write */
 
 /* A handler: 0, or -errno to close the connection without an answer. */
 typedef int maas_http_handler(struct maas_http_conn *conn);
+typedef int maas_http_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 
 enum maas_http_body {
 	MAAS_HTTP_BODY_NONE,	 /* what comes is thrown away */
 	MAAS_HTTP_BODY_JSON,	 /* a small object, collected in conn->in */
 	MAAS_HTTP_BODY_OPTIONAL, /* that, or nothing */
 	MAAS_HTTP_BODY_LIST,	 /* JSON of up to max_body_bytes, collected in conn->in */
-	MAAS_HTTP_BODY_STREAM,	 /* given to `data` piece by piece */
+	MAAS_HTTP_BODY_STREAM,	 /* given to `bytes` as it comes */
 };
 
 /* The headers that matter here. */
@@ -203,13 +204,15 @@ enum maas_http_field {
 	MAAS_HTTP_FIELDS,
 };
 
-struct maas_http_handlers {
-	maas_http_handler *begin; /* of a stream: the headers are here */
-	int (*data)(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+struct maas_http_call {
+	enum maas_http_method method;
+	const char *pattern;
+	enum maas_http_body body;
+	enum maas_log_level log;
+	maas_http_handler *begin;  /* of a stream: the headers are here */
+	maas_http_bytes *bytes;	   /* of a stream: a part of the body is here */
 	maas_http_handler *finish; /* the whole request is here */
 	maas_http_handler *resume; /* the wait that `finish` began is over */
-	enum maas_http_body body;
-	bool quiet; /* so frequent that it is logged at debug only */
 };
 
 /* A page of allocations that is being written. */
@@ -222,7 +225,7 @@ struct maas_http_request {
 	enum maas_http_phase phase;
 	enum maas_http_method method;
 	unsigned int route;
-	const struct maas_http_handlers *handlers; /* NULL: thrown away */
+	const struct maas_http_call *call; /* NULL: its body is thrown away */
 	uint64_t start_ns;
 	const char *fields[MAAS_HTTP_FIELDS]; /* the last of its name, or NULL */
 	uint32_t repeated;		      /* a bit for each field that came twice or more */
@@ -352,9 +355,9 @@ MAAS_MUST_CHECK int maas_http_guard(struct maas_http_conn *conn, const char **ur
 void maas_http_wait_begin(struct maas_http_conn *conn);
 /* … which calls this at its end, from any thread; the handler calls it when there was no wait. */
 void maas_http_wait_done(void *conn, int status);
-/* Suspends the request until every end has come, then goes on with handlers->resume. */
+/* Suspends the request until every end has come, then goes on with call->resume. */
 MAAS_MUST_CHECK int maas_http_wait(struct maas_http_conn *conn);
-/* Lets other connections of this thread have their turn, then goes on with handlers->resume. */
+/* Lets other connections of this thread have their turn, then goes on with call->resume. */
 MAAS_MUST_CHECK int maas_http_yield(struct maas_http_conn *conn);
 /* The first end that failed, or 0. */
 int maas_http_wait_status(struct maas_http_conn *conn);
@@ -440,22 +443,13 @@ void maas_http_transfers_end(struct maas_http_conn *conn, struct maas_lend_trans
 			     uint32_t count);
 void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector *vector);
 
-/* ---- handlers, by call */
-extern const struct maas_http_handlers maas_http_handlers[MAAS_HTTP_CALLS];
-
-maas_http_handler maas_http_page, maas_http_openapi;
-maas_http_handler maas_http_health, maas_http_ready, maas_http_stats, maas_http_metrics;
-maas_http_handler maas_http_allocate, maas_http_allocate_resume;
-maas_http_handler maas_http_describe, maas_http_renew, maas_http_list, maas_http_list_resume;
-maas_http_handler maas_http_delete, maas_http_delete_resume, maas_http_free, maas_http_free_resume;
-maas_http_handler maas_http_grant, maas_http_grant_resume;
-maas_http_handler maas_http_ungrant, maas_http_ungrant_resume;
-maas_http_handler maas_http_sessions;
-maas_http_handler maas_http_session_open, maas_http_session_renew, maas_http_session_ticket;
-maas_http_handler maas_http_session_end, maas_http_session_end_resume;
-maas_http_handler maas_http_data_get, maas_http_data_put_begin, maas_http_data_put_finish;
-int maas_http_data_put(struct maas_http_conn *conn, const uint8_t *data, size_t len);
-maas_http_handler maas_http_data_read, maas_http_data_write_begin, maas_http_data_write_finish;
-int maas_http_data_write(struct maas_http_conn *conn, const uint8_t *data, size_t len);
+/* ---- the handlers that http/calls.h names */
+#define MAAS_HTTP_PLAIN(method, pattern, body, log, name) maas_http_handler maas_http_##name;
+#define MAAS_HTTP_WAITS(method, pattern, body, log, name)                                          \
+	maas_http_handler maas_http_##name, maas_http_##name##_resume;
+#define MAAS_HTTP_STREAM(method, pattern, log, name)                                               \
+	maas_http_handler maas_http_##name##_begin, maas_http_##name##_finish;                     \
+	maas_http_bytes maas_http_##name##_bytes;
+MAAS_HTTP_CALLS(MAAS_HTTP_PLAIN, MAAS_HTTP_WAITS, MAAS_HTTP_STREAM)
 
 #endif

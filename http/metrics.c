@@ -144,14 +144,14 @@ static void write_lend(struct maas_buf *out, const struct maas_lend_stats *stats
 static void write_code(struct maas_buf *out, const struct maas_http_metrics *metrics,
 		       unsigned int route, unsigned int method, unsigned int code)
 {
-	const struct maas_http_route *at = maas_http_route_at(route);
+	const char *pattern = maas_http_route_pattern(route);
 	uint64_t count = get(&metrics->requests[route][method][code]);
 
 	if (!count)
 		return;
 	maas_buf_printf(out, "maas_http_requests_total{method=\"%s\",route=\"%s\",",
 			maas_http_method_name((enum maas_http_method)method),
-			at ? at->pattern : "other");
+			pattern ? pattern : "other");
 	if (codes[code])
 		maas_buf_printf(out, "code=\"%u\"} %" PRIu64 "\n", codes[code], count);
 	else
@@ -161,7 +161,7 @@ static void write_code(struct maas_buf *out, const struct maas_http_metrics *met
 static void write_requests(struct maas_buf *out, const struct maas_http_metrics *metrics)
 {
 	maas_http_metric_head(out, "maas_http_requests_total", "counter", "Requests answered.");
-	for (unsigned int route = 0; route < MAAS_HTTP_MAX_ROUTES; route++)
+	for (unsigned int route = 0; route <= MAAS_HTTP_UNKNOWN; route++)
 		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++)
 			for (unsigned int code = 0; code < MAAS_HTTP_CODES; code++)
 				write_code(out, metrics, route, method, code);

@@ -25,52 +25,25 @@ enum maas_http_method {
 	MAAS_HTTP_METHODS,
 };
 
-enum maas_http_call {
-	MAAS_HTTP_CALL_NONE,
-	MAAS_HTTP_CALL_PAGE,
-	MAAS_HTTP_CALL_OPENAPI,
-	MAAS_HTTP_CALL_HEALTH,
-	MAAS_HTTP_CALL_READY,
-	MAAS_HTTP_CALL_STATS,
-	MAAS_HTTP_CALL_METRICS,
-	MAAS_HTTP_CALL_ALLOCATE,
-	MAAS_HTTP_CALL_DESCRIBE,
-	MAAS_HTTP_CALL_DELETE,
-	MAAS_HTTP_CALL_RENEW,
-	MAAS_HTTP_CALL_FREE,
-	MAAS_HTTP_CALL_LIST,
-	MAAS_HTTP_CALL_DATA_GET,
-	MAAS_HTTP_CALL_DATA_PUT,
-	MAAS_HTTP_CALL_DATA_READ,
-	MAAS_HTTP_CALL_DATA_WRITE,
-	MAAS_HTTP_CALL_GRANT,
-	MAAS_HTTP_CALL_UNGRANT,
-	MAAS_HTTP_CALL_SESSIONS,
-	MAAS_HTTP_CALL_SESSION_OPEN,
-	MAAS_HTTP_CALL_SESSION_RENEW,
-	MAAS_HTTP_CALL_SESSION_TICKET,
-	MAAS_HTTP_CALL_SESSION_END,
-	MAAS_HTTP_CALLS,
-};
-
-struct maas_http_route {
-	const char *pattern; /* as in the documentation, and the metrics' route label */
-	const char *allow;   /* the value of Allow */
-	unsigned char calls[MAAS_HTTP_METHODS]; /* enum maas_http_call */
-};
-
-/* The routes in order, NULL after the last. */
-const struct maas_http_route *maas_http_route_at(unsigned int index);
-
 enum maas_http_method maas_http_method_parse(const char *text);
 const char *maas_http_method_name(enum maas_http_method method);
 
+struct maas_http_call; /* http/internal.h */
+
 /*
  * Finds the route of a path (without its query) and copies what stands for each {…} to `ret_ids`;
- * a part that is too long to be an id becomes "". Returns the route's index. Errors: -ENOENT.
+ * a part that is too long to be an id becomes "". Returns the route's index, which is below
+ * MAAS_HTTP_NUM_CALLS. Errors: -ENOENT.
  */
 MAAS_MUST_CHECK int maas_http_route_find(const char *path,
 					 char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT]);
+/* The route's path as in the documentation, for the metrics too; NULL where no route begins. */
+const char *maas_http_route_pattern(unsigned int route);
+/* What the route does with that method, or NULL. */
+const struct maas_http_call *maas_http_route_call(unsigned int route, enum maas_http_method method);
+/* The methods of the route, as the header Allow names them: "GET, HEAD, DELETE". */
+#define MAAS_HTTP_ALLOW_TEXT 40
+void maas_http_route_allow(unsigned int route, char ret_text[MAAS_HTTP_ALLOW_TEXT]);
 
 /*
  * Takes %XX back in place and returns the new length. What stands for NUL or another control

@@ -8,55 +8,6 @@
 #define KEEP_BYTES  (8u << 10) /* buffers above it do not stay with an idle connection */
 #define WASTE_BYTES (1u << 20) /* so much unwanted body is read before the connection is cut */
 
-const struct maas_http_handlers maas_http_handlers[MAAS_HTTP_CALLS] = {
-	[MAAS_HTTP_CALL_PAGE] = {.finish = maas_http_page},
-	[MAAS_HTTP_CALL_OPENAPI] = {.finish = maas_http_openapi},
-	[MAAS_HTTP_CALL_HEALTH] = {.finish = maas_http_health},
-	[MAAS_HTTP_CALL_READY] = {.finish = maas_http_ready},
-	[MAAS_HTTP_CALL_STATS] = {.finish = maas_http_stats},
-	[MAAS_HTTP_CALL_METRICS] = {.finish = maas_http_metrics},
-	[MAAS_HTTP_CALL_ALLOCATE] = {.body = MAAS_HTTP_BODY_JSON,
-				     .finish = maas_http_allocate,
-				     .resume = maas_http_allocate_resume},
-	[MAAS_HTTP_CALL_DESCRIBE] = {.finish = maas_http_describe},
-	[MAAS_HTTP_CALL_DELETE] = {.finish = maas_http_delete, .resume = maas_http_delete_resume},
-	[MAAS_HTTP_CALL_RENEW] = {.body = MAAS_HTTP_BODY_OPTIONAL,
-				  .finish = maas_http_renew,
-				  .quiet = true},
-	[MAAS_HTTP_CALL_FREE] = {.body = MAAS_HTTP_BODY_LIST,
-				 .finish = maas_http_free,
-				 .resume = maas_http_free_resume},
-	[MAAS_HTTP_CALL_LIST] = {.finish = maas_http_list, .resume = maas_http_list_resume},
-	[MAAS_HTTP_CALL_DATA_GET] = {.finish = maas_http_data_get},
-	[MAAS_HTTP_CALL_DATA_PUT] = {.body = MAAS_HTTP_BODY_STREAM,
-				     .begin = maas_http_data_put_begin,
-				     .data = maas_http_data_put,
-				     .finish = maas_http_data_put_finish},
-	[MAAS_HTTP_CALL_DATA_READ] = {.body = MAAS_HTTP_BODY_LIST,
-				      .finish = maas_http_data_read,
-				      .quiet = true},
-	[MAAS_HTTP_CALL_DATA_WRITE] = {.body = MAAS_HTTP_BODY_STREAM,
-				       .quiet = true,
-				       .begin = maas_http_data_write_begin,
-				       .data = maas_http_data_write,
-				       .finish = maas_http_data_write_finish},
-	[MAAS_HTTP_CALL_GRANT] = {.body = MAAS_HTTP_BODY_JSON,
-				  .finish = maas_http_grant,
-				  .resume = maas_http_grant_resume},
-	[MAAS_HTTP_CALL_UNGRANT] = {.finish = maas_http_ungrant,
-				    .resume = maas_http_ungrant_resume},
-	[MAAS_HTTP_CALL_SESSIONS] = {.finish = maas_http_sessions},
-	[MAAS_HTTP_CALL_SESSION_OPEN] = {.body = MAAS_HTTP_BODY_JSON,
-					 .finish = maas_http_session_open},
-	[MAAS_HTTP_CALL_SESSION_RENEW] = {.body = MAAS_HTTP_BODY_OPTIONAL,
-					  .finish = maas_http_session_renew,
-					  .quiet = true},
-	[MAAS_HTTP_CALL_SESSION_TICKET] = {.body = MAAS_HTTP_BODY_OPTIONAL,
-					   .finish = maas_http_session_ticket},
-	[MAAS_HTTP_CALL_SESSION_END] = {.finish = maas_http_session_end,
-					.resume = maas_http_session_end_resume},
-};
-
 /* ---- the head */
 
 static void reset(struct maas_http_conn *conn, const char *url, const char *method)
@@ -88,30 +39,25 @@ static int check_arguments(struct maas_http_conn *conn)
 			       "the query has more than %d arguments", MAAS_HTTP_MAX_ARGUMENTS);
 }
 
-static int find_handlers(struct maas_http_conn *conn, const char *url)
+static int find_call(struct maas_http_conn *conn, const char *url)
 {
 	struct maas_http_request *req = &conn->req;
-	const struct maas_http_route *route;
-	unsigned int call;
-	int index;
+	int route = maas_http_route_find(url, conn->ids);
 
-	index = maas_http_route_find(url, conn->ids);
-	if (index < 0)
+	if (route < 0)
 		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
 				       "there is no %.100s here; the calls are in "
 				       "/openapi.yaml",
 				       conn->path);
-	req->route = (unsigned int)index;
-	route = maas_http_route_at(req->route);
-	call = route->calls[req->method];
-	if (call == MAAS_HTTP_CALL_NONE) {
-		req->extra_name = MHD_HTTP_HEADER_ALLOW;
-		snprintf(req->extra_value, sizeof(req->extra_value), "%s", route->allow);
-		return maas_http_error(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
-				       "%s takes %s only", route->pattern, route->allow);
-	}
-	req->handlers = &maas_http_handlers[call];
-	return 0;
+	req->route = (unsigned int)route;
+	req->call = maas_http_route_call(req->route, req->method);
+	if (req->call)
+		return 0;
+	req->extra_name = MHD_HTTP_HEADER_ALLOW;
+	maas_http_route_allow(req->route, req->extra_value);
+	return maas_http_error(conn, MHD_HTTP_METHOD_NOT_ALLOWED, "method_not_allowed",
+			       "%s takes %s only", maas_http_route_pattern(req->route),
+			       req->extra_value);
 }
 
 /* Above the limits there is room for those alone that ask how the server is. */
@@ -139,7 +85,7 @@ static bool is_json(const char *type)
 
 static uint64_t max_body(const struct maas_http_conn *conn)
 {
-	enum maas_http_body body = conn->req.handlers->body;
+	enum maas_http_body body = conn->req.call->body;
 	uint64_t max = conn->http->options.max_body_bytes;
 
 	if ((body == MAAS_HTTP_BODY_JSON || body == MAAS_HTTP_BODY_OPTIONAL) &&
@@ -162,7 +108,7 @@ static int fail_body(struct maas_http_conn *conn)
 static int check_body(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
-	enum maas_http_body body = req->handlers->body;
+	enum maas_http_body body = req->call->body;
 	bool needed = body != MAAS_HTTP_BODY_NONE && body != MAAS_HTTP_BODY_OPTIONAL;
 
 	if (needed && !req->chunked && !req->fields[MAAS_HTTP_FIELD_CONTENT_LENGTH])
@@ -206,14 +152,14 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	if (!r && !answered(conn))
 		r = check_place(conn, url);
 	if (!r && !answered(conn))
-		r = find_handlers(conn, url);
+		r = find_call(conn, url);
 	if (!r && !answered(conn))
 		r = check_body(conn);
 	if (r || answered(conn))
 		return r;
 	maas_http_deadline_body(conn, req->chunked ? max_body(conn) : req->content_length);
-	if (req->handlers->begin)
-		r = req->handlers->begin(conn);
+	if (req->call->begin)
+		r = req->call->begin(conn);
 	return r;
 }
 
@@ -225,7 +171,7 @@ static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 
 	if (conn->req.received > max_body(conn))
 		return fail_body(conn);
-	if (conn->req.handlers->body == MAAS_HTTP_BODY_NONE)
+	if (conn->req.call->body == MAAS_HTTP_BODY_NONE)
 		return 0;
 	/* What was announced costs nothing yet. */
 	r = maas_http_hold(conn, len);
@@ -262,8 +208,8 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 	req->received += len;
 	if (answered(conn)) {
 		r = discard(conn, len);
-	} else if (req->handlers->data) {
-		r = req->handlers->data(conn, (const uint8_t *)data, len);
+	} else if (req->call->bytes) {
+		r = req->call->bytes(conn, (const uint8_t *)data, len);
 	} else {
 		r = collect(conn, data, len);
 	}
@@ -282,12 +228,12 @@ static int finish(struct maas_http_conn *conn)
 	struct maas_http_request *req = &conn->req;
 
 	if (req->phase == MAAS_HTTP_PHASE_COMPLETE)
-		return req->handlers->resume(conn);
+		return req->call->resume(conn);
 	req->phase = MAAS_HTTP_PHASE_COMPLETE;
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	if (req->kept)
 		return maas_http_reply_kept(conn);
-	return req->handlers->finish(conn);
+	return req->call->finish(conn);
 }
 
 enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -325,11 +271,12 @@ static void add_number(struct maas_buf *line, const char *name, uint64_t value)
 static void log_access(struct maas_http_conn *conn, uint64_t ns)
 {
 	const struct maas_http_request *req = &conn->req;
-	bool changes = (req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE) &&
-		       !(req->handlers && req->handlers->quiet);
+	bool changes = req->method == MAAS_HTTP_POST || req->method == MAAS_HTTP_DELETE;
 	enum maas_log_level level = changes ? MAAS_LOG_INFO : MAAS_LOG_DEBUG;
 	struct maas_buf *line = &conn->in;
 
+	if (req->call)
+		level = req->call->log;
 	if (!maas_log_enabled(level))
 		return;
 	line->len = 0;

@@ -1,49 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which call a method and a path mean. Constant tables: any thread. */
 #include <errno.h>
 #include <string.h>
 
-#include "http/parse.h"
+#include "http/internal.h"
 
-#define GET(call)    [MAAS_HTTP_GET] = (call), [MAAS_HTTP_HEAD] = (call)
-#define POST(call)   [MAAS_HTTP_POST] = (call)
-#define PUT(call)    [MAAS_HTTP_PUT] = (call)
-#define DELETE(call) [MAAS_HTTP_DELETE] = (call)
+#define COMMON(m, p, b, l)                                                                         \
+	.method = MAAS_HTTP_##m, .pattern = (p), .body = MAAS_HTTP_BODY_##b, .log = MAAS_LOG_##l
+#define PLAIN(m, p, b, l, name) {COMMON(m, p, b, l), .finish = maas_http_##name},
+#define WAITS(m, p, b, l, name)                                                                    \
+	{COMMON(m, p, b, l), .finish = maas_http_##name, .resume = maas_http_##name##_resume},
+#define STREAM(m, p, l, name)                                                                      \
+	{COMMON(m, p, STREAM, l), .begin = maas_http_##name##_begin,                               \
+	 .bytes = maas_http_##name##_bytes, .finish = maas_http_##name##_finish},
 
-static const struct maas_http_route routes[] = {
-	{"/", "GET, HEAD", {GET(MAAS_HTTP_CALL_PAGE)}},
-	{"/openapi.yaml", "GET, HEAD", {GET(MAAS_HTTP_CALL_OPENAPI)}},
-	{"/health", "GET, HEAD", {GET(MAAS_HTTP_CALL_HEALTH)}},
-	{"/allocate", "POST", {POST(MAAS_HTTP_CALL_ALLOCATE)}},
-	{"/allocate/{id}",
-	 "GET, HEAD, DELETE",
-	 {GET(MAAS_HTTP_CALL_DESCRIBE), DELETE(MAAS_HTTP_CALL_DELETE)}},
-	{"/allocate/{id}/data",
-	 "GET, HEAD, PUT",
-	 {GET(MAAS_HTTP_CALL_DATA_GET), PUT(MAAS_HTTP_CALL_DATA_PUT)}},
-	{"/allocate/{id}/renew", "POST", {POST(MAAS_HTTP_CALL_RENEW)}},
-	{"/allocate/{id}/grant", "POST", {POST(MAAS_HTTP_CALL_GRANT)}},
-	{"/allocate/{id}/grant/{session}", "DELETE", {DELETE(MAAS_HTTP_CALL_UNGRANT)}},
-	{"/free", "POST", {POST(MAAS_HTTP_CALL_FREE)}},
-	{"/allocations", "GET, HEAD", {GET(MAAS_HTTP_CALL_LIST)}},
-	{"/data/read", "POST", {POST(MAAS_HTTP_CALL_DATA_READ)}},
-	{"/data/write", "POST", {POST(MAAS_HTTP_CALL_DATA_WRITE)}},
-	{"/sessions",
-	 "GET, HEAD, POST",
-	 {GET(MAAS_HTTP_CALL_SESSIONS), POST(MAAS_HTTP_CALL_SESSION_OPEN)}},
-	{"/sessions/{id}", "DELETE", {DELETE(MAAS_HTTP_CALL_SESSION_END)}},
-	{"/sessions/{id}/renew", "POST", {POST(MAAS_HTTP_CALL_SESSION_RENEW)}},
-	{"/sessions/{id}/ticket", "POST", {POST(MAAS_HTTP_CALL_SESSION_TICKET)}},
-	{"/ready", "GET, HEAD", {GET(MAAS_HTTP_CALL_READY)}},
-	{"/stats", "GET, HEAD", {GET(MAAS_HTTP_CALL_STATS)}},
-	{"/metrics", "GET, HEAD", {GET(MAAS_HTTP_CALL_METRICS)}},
-};
+static const struct maas_http_call calls[] = {MAAS_HTTP_CALLS(PLAIN, WAITS, STREAM)};
 
 static const char *const method_names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "other"};
-
-const struct maas_http_route *maas_http_route_at(unsigned int index)
-{
-	return index < MAAS_ARRAY_SIZE(routes) ? &routes[index] : NULL;
-}
 
 enum maas_http_method maas_http_method_parse(const char *text)
 {
@@ -92,8 +65,41 @@ static bool matches(const char *pattern, const char *path,
 
 int maas_http_route_find(const char *path, char ret_ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT])
 {
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(routes); i++)
-		if (matches(routes[i].pattern, path, ret_ids))
+	for (size_t i = 0; i < MAAS_HTTP_NUM_CALLS; i++)
+		if (matches(calls[i].pattern, path, ret_ids))
 			return (int)i;
 	return -ENOENT;
+}
+
+/* Whether the call at `index` is one of the route. */
+static bool is_of(unsigned int route, unsigned int index)
+{
+	return index < MAAS_HTTP_NUM_CALLS && !strcmp(calls[index].pattern, calls[route].pattern);
+}
+
+const char *maas_http_route_pattern(unsigned int route)
+{
+	if (route >= MAAS_HTTP_NUM_CALLS || (route && is_of(route, route - 1)))
+		return NULL;
+	return calls[route].pattern;
+}
+
+const struct maas_http_call *maas_http_route_call(unsigned int route, enum maas_http_method method)
+{
+	if (method == MAAS_HTTP_HEAD)
+		method = MAAS_HTTP_GET;
+	for (unsigned int i = route; is_of(route, i); i++)
+		if (calls[i].method == method)
+			return &calls[i];
+	return NULL;
+}
+
+void maas_http_route_allow(unsigned int route, char ret_text[MAAS_HTTP_ALLOW_TEXT])
+{
+	size_t len = 0;
+
+	for (unsigned int i = route; is_of(route, i); i++)
+		len += (size_t)snprintf(ret_text + len, MAAS_HTTP_ALLOW_TEXT - len, "%s%s%s",
+					len ? ", " : "", method_names[calls[i].method],
+					calls[i].method == MAAS_HTTP_GET ? ", HEAD" : "");
 }

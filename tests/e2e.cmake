@@ -32,7 +32,7 @@ target_include_directories(keyed_server PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(keyed_server PRIVATE maas_warnings maas_http Threads::Threads)
 maas_e2e_test(openapi 120 ${MAAS_PYTHON3} -W ignore ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_openapi.py
 	$<TARGET_FILE:maasd> $<TARGET_FILE:keyed_server> ${PROJECT_SOURCE_DIR}/docs/openapi.yaml
-	${PROJECT_SOURCE_DIR}/http/route.c)
+	${PROJECT_SOURCE_DIR}/http/calls.h)
 maas_e2e_test(victim 300 ${MAAS_PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_victim.py
 	$<TARGET_FILE:maasd>)
 maas_e2e_script(maas_command 120 $<TARGET_FILE:maas>)

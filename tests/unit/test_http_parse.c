@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "http/calls.h"
 #include "http/parse.h"
 
 /* ---- routes */
@@ -47,15 +48,15 @@ static void route_find__every_pattern(void **state)
 		int found = maas_http_route_find(cases[i].path, ids);
 
 		assert_true(found >= 0);
-		assert_string_equal(maas_http_route_at((unsigned int)found)->pattern,
-				    cases[i].pattern);
+		assert_string_equal(maas_http_route_pattern((unsigned int)found), cases[i].pattern);
 		if (cases[i].first)
 			assert_string_equal(ids[0], cases[i].first);
 		if (cases[i].second)
 			assert_string_equal(ids[1], cases[i].second);
 	}
-	while (maas_http_route_at(routes))
-		routes++;
+	for (unsigned int i = 0; i < MAAS_HTTP_NUM_CALLS; i++)
+		routes += maas_http_route_pattern(i) != NULL;
+	assert_null(maas_http_route_pattern(MAAS_HTTP_NUM_CALLS));
 	assert_int_equal(routes, MAAS_ARRAY_SIZE(cases));
 }
 
@@ -101,19 +102,37 @@ static void route_find__long_id_is_empty(void **state)
 
 static void route__allow_names_what_has_a_call(void **state)
 {
-	const struct maas_http_route *route;
+	(void)state;
+	for (unsigned int i = 0; i < MAAS_HTTP_NUM_CALLS; i++) {
+		char want[MAAS_HTTP_ALLOW_TEXT] = "";
+		char allow[MAAS_HTTP_ALLOW_TEXT];
+
+		if (!maas_http_route_pattern(i))
+			continue;
+		for (enum maas_http_method m = 0; m < MAAS_HTTP_OTHER; m++)
+			if (maas_http_route_call(i, m))
+				snprintf(want + strlen(want), sizeof(want) - strlen(want), "%s%s",
+					 *want ? ", " : "", maas_http_method_name(m));
+		maas_http_route_allow(i, allow);
+		assert_string_equal(allow, want);
+		assert_null(maas_http_route_call(i, MAAS_HTTP_OTHER));
+	}
+}
+
+/* The same path further down the table would be a route that is never found. */
+static void route__calls_of_a_path_stand_together(void **state)
+{
+	const char *seen[MAAS_HTTP_NUM_CALLS];
+	unsigned int count = 0;
 
 	(void)state;
-	for (unsigned int i = 0; (route = maas_http_route_at(i)); i++) {
-		char allow[64] = "";
+	for (unsigned int i = 0; i < MAAS_HTTP_NUM_CALLS; i++) {
+		const char *pattern = maas_http_route_pattern(i);
 
-		for (int m = 0; m < MAAS_HTTP_OTHER; m++)
-			if (route->calls[m])
-				snprintf(allow + strlen(allow), sizeof(allow) - strlen(allow),
-					 "%s%s", *allow ? ", " : "",
-					 maas_http_method_name((enum maas_http_method)m));
-		assert_string_equal(route->allow, allow);
-		assert_int_equal(route->calls[MAAS_HTTP_OTHER], MAAS_HTTP_CALL_NONE);
+		for (unsigned int j = 0; pattern && j < count; j++)
+			assert_string_not_equal(pattern, seen[j]);
+		if (pattern)
+			seen[count++] = pattern;
 	}
 }
 
@@ -316,6 +335,7 @@ int main(void)
 		cmocka_unit_test(route_find__nothing_else),
 		cmocka_unit_test(route_find__long_id_is_empty),
 		cmocka_unit_test(route__allow_names_what_has_a_call),
+		cmocka_unit_test(route__calls_of_a_path_stand_together),
 		cmocka_unit_test(method_parse__case_matters),
 		cmocka_unit_test(range_parse__one),
 		cmocka_unit_test(range_parse__whole),
