@@ -91,7 +91,7 @@ int maas_http_guard(struct maas_http_conn *conn, const char **url)
 		*url = (*url)[at + len] ? *url + at + len : "/";
 	}
 	r = check_host(conn, *url, &host, &target);
-	if (r || conn->req.status)
+	if (r)
 		return r;
 	return check_origin(conn, *url, target.host_len ? &target : &host);
 }

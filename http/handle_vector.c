@@ -89,7 +89,7 @@ static int start_piece(struct maas_http_conn *conn, uint32_t i)
 	return 0;
 }
 
-/* Reads conn->in as ranges and begins their transfers; with a bad one an answer has been made. */
+/* Reads conn->in as ranges and begins their transfers. Returns as a handler does. */
 static int start(struct maas_http_conn *conn)
 {
 	struct maas_http_vector *vector = conn->req.vector;
@@ -110,7 +110,7 @@ static int start(struct maas_http_conn *conn)
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	for (uint32_t i = 0; i < vector->pieces.count; i++) {
 		r = start_piece(conn, i);
-		if (r || conn->req.status)
+		if (r)
 			return r;
 	}
 	return 0;
@@ -159,7 +159,7 @@ int maas_http_data_read(struct maas_http_conn *conn)
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	vector->conn = conn;
 	r = start(conn);
-	if (r || conn->req.status)
+	if (r)
 		return r;
 	total = vector->pieces.total;
 	response = MHD_create_response_from_callback(
@@ -239,7 +239,7 @@ static int take_json(struct maas_http_conn *conn, const uint8_t *data, size_t le
 	if (vector->json_at < vector->json_len)
 		return 0;
 	r = start(conn);
-	if (r || req->status)
+	if (r)
 		return r;
 	/* The ranges are known; the bytes may take their time. */
 	maas_buf_fini(&conn->in);
@@ -284,7 +284,7 @@ int maas_http_data_write_bytes(struct maas_http_conn *conn, const uint8_t *data,
 	size_t used = 0;
 	int r = 0;
 
-	while (!r && !conn->req.status && used < len) {
+	while (!r && used < len) {
 		if (vector->prefix_len < PREFIX_BYTES)
 			r = take_prefix(conn, data, len, &used);
 		else if (vector->json_at < vector->json_len)

@@ -177,7 +177,12 @@ enum maas_http_phase {
 
 struct maas_http_vector; /* of /data/read and /data/write */
 
-/* A handler: 0, or -errno to close the connection without an answer. */
+/*
+ * A handler returns 0 when the request goes on, with its body or once a wait is over;
+ * MAAS_HTTP_ANSWERED when it has made an answer, and nothing further is to be done; or -errno to
+ * close the connection without one.
+ */
+#define MAAS_HTTP_ANSWERED 1
 typedef int maas_http_handler(struct maas_http_conn *conn);
 typedef int maas_http_bytes(struct maas_http_conn *conn, const uint8_t *data, size_t len);
 

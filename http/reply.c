@@ -73,7 +73,7 @@ static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
 	queued = MHD_queue_response(conn->mhd, conn->req.status, response);
 	maas_http_response_put(conn, response);
-	return queued == MHD_YES ? 0 : -EIO;
+	return queued == MHD_YES ? MAAS_HTTP_ANSWERED : -EIO;
 }
 
 int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status, uint64_t bytes,
@@ -87,7 +87,7 @@ int maas_http_reply_made(struct maas_http_conn *conn, unsigned int status, uint6
 	    (req->phase == MAAS_HTTP_PHASE_HEADERS && req->has_body))
 		return queue(conn, response);
 	req->kept = response;
-	return 0;
+	return MAAS_HTTP_ANSWERED;
 }
 
 int maas_http_reply_kept(struct maas_http_conn *conn)

@@ -129,12 +129,6 @@ static int check_body(struct maas_http_conn *conn)
 	return 0;
 }
 
-/* An answer was made: nothing further is done for this request. */
-static bool answered(const struct maas_http_conn *conn)
-{
-	return conn->req.status != 0;
-}
-
 static int begin(struct maas_http_conn *conn, const char *url, const char *method,
 		 const char *version)
 {
@@ -145,17 +139,17 @@ static int begin(struct maas_http_conn *conn, const char *url, const char *metho
 	reset(conn, url, method);
 	atomic_fetch_add_explicit(&conn->http->metrics.active, 1, memory_order_relaxed);
 	r = maas_http_head_read(conn, method, version);
-	if (!r && !answered(conn))
+	if (!r)
 		r = maas_http_guard(conn, &url);
-	if (!r && !answered(conn))
+	if (!r)
 		r = check_arguments(conn);
-	if (!r && !answered(conn))
+	if (!r)
 		r = check_place(conn, url);
-	if (!r && !answered(conn))
+	if (!r)
 		r = find_call(conn, url);
-	if (!r && !answered(conn))
+	if (!r)
 		r = check_body(conn);
-	if (r || answered(conn))
+	if (r)
 		return r;
 	maas_http_deadline_body(conn, req->chunked ? max_body(conn) : req->content_length);
 	if (req->call->begin)
@@ -200,13 +194,12 @@ static int discard(struct maas_http_conn *conn, size_t len)
 static int take(struct maas_http_conn *conn, const char *data, size_t len)
 {
 	struct maas_http_request *req = &conn->req;
-	bool discarding = answered(conn);
 	bool counts = maas_http_counts(conn);
 	int r;
 
 	req->phase = MAAS_HTTP_PHASE_BODY;
 	req->received += len;
-	if (answered(conn)) {
+	if (req->status) { /* answered before */
 		r = discard(conn, len);
 	} else if (req->call->bytes) {
 		r = req->call->bytes(conn, (const uint8_t *)data, len);
@@ -216,9 +209,7 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 	/* After it: what was taken may count. */
 	if (req->received >= req->step_end || (!counts && maas_http_counts(conn)))
 		maas_http_deadline_step(conn);
-	if (discarding)
-		return r;
-	return r || !answered(conn) ? r : discard(conn, 0);
+	return r == MAAS_HTTP_ANSWERED ? discard(conn, 0) : r;
 }
 
 /* ---- the whole */
@@ -257,7 +248,7 @@ enum MHD_Result maas_http_on_request(void *cls, struct MHD_Connection *mhd, cons
 	} else {
 		r = finish(conn);
 	}
-	return r ? MHD_NO : MHD_YES;
+	return r < 0 ? MHD_NO : MHD_YES;
 }
 
 static void add_number(struct maas_buf *line, const char *name, uint64_t value)
