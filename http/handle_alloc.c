@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* POST /allocate. */
 #include <errno.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "http/internal.h"
 
-#define GRANT_BYTES 112 /* of a key as JSON, at most */
-#define ENTRY_BYTES                                                                                \
-	320 /* of an allocation with its key in a pending reply and an answer, about               \
-	     */
+#define KEY_BYTES   112 /* of a key as JSON, at most */
+#define ENTRY_BYTES 320 /* of an allocation with its key, as it is and in an answer, about */
 
 static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 {
@@ -109,34 +108,44 @@ void maas_http_write_allocation(struct maas_buf *out, const struct maas_lend_all
 	write_tail(out, allocation);
 }
 
-static void write_end(struct maas_buf *out, const struct maas_http_pending *pending, uint32_t i)
+/* What an allocation's request and lend have made; `keys` NULL: without keys. */
+struct answer {
+	const struct maas_http_allocate_body *body;
+	const struct maas_lend_allocation *first;
+	const struct maas_slab_ref *refs;
+	const struct maas_lend_key *keys;
+	uint32_t count;
+};
+
+/* The rest of an allocation, from its key on. */
+static void write_key(struct maas_buf *out, const struct answer *answer, uint32_t i)
 {
-	if (pending->keyed) {
+	if (answer->keys) {
 		maas_buf_str(out, ",\"rdma\":");
-		maas_http_write_key(out, &pending->keys[i]);
-	} else if (*pending->body.session) {
+		maas_http_write_key(out, &answer->keys[i]);
+	} else if (*answer->body->session) {
 		maas_buf_str(out, ",\"rdma\":null");
 	}
 	maas_buf_str(out, "}");
 }
 
-static void write_batch(struct maas_http_conn *conn, const struct maas_http_pending *pending)
+static void write_batch(struct maas_http_conn *conn, const struct answer *answer)
 {
 	struct maas_buf tail = {0};
-	size_t key_bytes = pending->keyed ? GRANT_BYTES : 16;
+	size_t key_bytes = answer->keys ? KEY_BYTES : 16;
 
-	write_tail(&tail, &pending->first);
+	write_tail(&tail, answer->first);
 	maas_buf_str(&conn->out, "{\"allocations\":[");
 	maas_buf_reserve(&conn->out,
-			 pending->count * (tail.len + MAAS_SLAB_ID_TEXT + 16 + key_bytes));
-	for (uint32_t i = 0; i < pending->count; i++) {
+			 answer->count * (tail.len + MAAS_SLAB_ID_TEXT + 16 + key_bytes));
+	for (uint32_t i = 0; i < answer->count; i++) {
 		char id[MAAS_SLAB_ID_TEXT];
 
-		maas_lend_id(conn->http->options.lend, pending->refs[i], id);
+		maas_lend_id(conn->http->options.lend, answer->refs[i], id);
 		maas_buf_str(&conn->out, i ? ",{\"id\":\"" : "{\"id\":\"");
 		maas_buf_add(&conn->out, id, MAAS_SLAB_ID_TEXT - 1);
 		maas_buf_add(&conn->out, tail.data, tail.len);
-		write_end(&conn->out, pending, i);
+		write_key(&conn->out, answer, i);
 	}
 	maas_buf_str(&conn->out, "]}\n");
 	if (tail.error)
@@ -144,16 +153,39 @@ static void write_batch(struct maas_http_conn *conn, const struct maas_http_pend
 	maas_buf_fini(&tail);
 }
 
-static int reply(struct maas_http_conn *conn, const struct maas_http_pending *pending)
+static int reply(struct maas_http_conn *conn, const struct answer *answer)
 {
-	if (pending->body.count) {
-		write_batch(conn, pending);
+	if (answer->body->count) {
+		write_batch(conn, answer);
 		return maas_http_reply(conn, MHD_HTTP_OK);
 	}
-	maas_http_write_allocation(&conn->out, &pending->first);
-	write_end(&conn->out, pending, 0);
+	maas_http_write_allocation(&conn->out, answer->first);
+	write_key(&conn->out, answer, 0);
 	maas_buf_str(&conn->out, "\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);
+}
+
+/* No pending reply: it does not wait. -EAGAIN: but it would, for another request with its id. */
+static int allocate_now(struct maas_http_conn *conn, const struct maas_http_allocate_body *body,
+			const struct maas_lend_alloc_request *request)
+{
+	struct maas_lend_allocation first;
+	struct maas_slab_ref one;
+	struct maas_slab_ref *refs = &one;
+	int r;
+
+	if (request->count > 1)
+		refs = malloc(request->count * sizeof(*refs));
+	if (!refs)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	r = maas_lend_allocate(conn->http->options.lend, request, refs, &first);
+	if (!r)
+		r = reply(conn, &(struct answer){body, &first, refs, NULL, request->count});
+	else if (r != -EAGAIN)
+		r = fail_allocate(conn, r, body);
+	if (refs != &one)
+		free(refs);
+	return r;
 }
 
 int maas_http_allocate_resume(struct maas_http_conn *conn)
@@ -161,57 +193,53 @@ int maas_http_allocate_resume(struct maas_http_conn *conn)
 	const struct maas_http_pending *pending = conn->req.pending;
 	int status = maas_http_wait_status(conn);
 
-	return status ? fail_allocate(conn, status, &pending->body) : reply(conn, pending);
+	if (status)
+		return fail_allocate(conn, status, &pending->body);
+	return reply(conn, &(struct answer){&pending->body, &pending->first, pending->refs,
+					    pending->keyed ? pending->keys : NULL, pending->count});
 }
 
 static int allocate(struct maas_http_pending *pending)
 {
-	return maas_lend_allocate(pending->conn->http->options.lend, &pending->request,
-				  pending->refs, &pending->first);
+	struct maas_lend *lend = pending->conn->http->options.lend;
+
+	if (!pending->keyed)
+		return maas_lend_allocate(lend, &pending->request, pending->refs, &pending->first);
+	return maas_lend_allocate_granted(lend, &pending->request, pending->body.access,
+					  pending->refs, &pending->first, pending->keys,
+					  maas_http_pending_done, pending);
 }
 
-static int allocate_keyed(struct maas_http_pending *pending)
-{
-	int r = maas_lend_allocate_granted(pending->conn->http->options.lend, &pending->request,
-					   pending->body.access, pending->refs, &pending->first,
-					   pending->keys, maas_http_pending_done, pending);
-
-	return r ? r : -EINPROGRESS;
-}
-
-/* Whether so much memory is asked for that to get and to zero it takes long. */
-static bool is_heavy(const struct maas_http_pending *pending)
-{
-	return maas_http_slab_bytes(pending->conn->http, pending->request.size_bytes) *
-		       pending->count >=
-	       MAAS_HTTP_HEAVY_BYTES;
-}
-
-/* There it may wait, for memory or for a request with the same id. */
+/* In the thread for heavy requests it may wait, for memory or for a request with the same id. */
 static int run_heavy(struct maas_http_pending *pending)
 {
 	pending->request.nowait = false;
-	return maas_http_heavy_run(pending, pending->keyed ? allocate_keyed : allocate);
+	return maas_http_heavy_run(pending, allocate);
 }
 
-static int start(struct maas_http_conn *conn, struct maas_http_pending *pending)
+static int allocate_pending(struct maas_http_conn *conn, const struct maas_http_allocate_body *body,
+			    const struct maas_lend_alloc_request *request, bool keyed, bool heavy)
 {
+	struct maas_http_pending *pending = maas_http_pending_new(conn, request->count);
 	int r;
 
-	if (is_heavy(pending))
+	if (!pending)
+		return maas_http_fail(conn, -ENOMEM, NULL);
+	pending->body = *body;
+	pending->request = *request;
+	/* Its strings are those of the body that stays. */
+	pending->request.session = request->session ? pending->body.session : NULL;
+	pending->request.owner = request->owner ? pending->body.owner : NULL;
+	pending->request.request_id = request->request_id ? pending->body.request_id : NULL;
+	pending->keyed = keyed;
+	if (!keyed || heavy)
 		return run_heavy(pending);
-	if (pending->keyed) {
-		maas_http_pending_begin(pending);
-		r = allocate_keyed(pending);
-		if (r != -EAGAIN)
-			return maas_http_pending_wait(pending, r);
-		maas_http_pending_done(pending, 0);
-		return run_heavy(pending);
-	}
+	maas_http_pending_begin(pending);
 	r = allocate(pending);
-	if (r == -EAGAIN)
-		return run_heavy(pending);
-	return r ? fail_allocate(conn, r, &pending->body) : reply(conn, pending);
+	if (r != -EAGAIN)
+		return maas_http_pending_wait(pending, r);
+	maas_http_pending_done(pending, 0);
+	return run_heavy(pending);
 }
 
 /* POST /allocate */
@@ -219,8 +247,9 @@ int maas_http_allocate(struct maas_http_conn *conn)
 {
 	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
-	struct maas_http_pending *pending;
-	uint32_t count;
+	struct maas_lend_alloc_request request;
+	bool keyed;
+	bool heavy;
 	int r;
 
 	r = maas_http_json_allocate(conn->in.data, conn->in.len, &body, &fault);
@@ -228,24 +257,25 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		count_failure(conn, r);
 		return maas_http_fail_fault(conn, r, &fault);
 	}
-	count = body.count ? (uint32_t)body.count : 1;
-	if (maas_http_hold(conn, (uint64_t)count * ENTRY_BYTES))
-		return fail_allocate(conn, -EBUSY, &body);
-	pending = maas_http_pending_new(conn, count);
-	if (!pending)
-		return maas_http_fail(conn, -ENOMEM, NULL);
-	pending->body = body;
-	pending->request = (struct maas_lend_alloc_request){
+	request = (struct maas_lend_alloc_request){
 		.size_bytes = body.size_bytes,
-		.count = count,
+		.count = body.count ? (uint32_t)body.count : 1,
 		.lifetime = body.lifetime,
 		.ttl_s = (uint32_t)body.ttl_s,
-		.session = *body.session ? pending->body.session : NULL,
-		.owner = *body.owner ? pending->body.owner : NULL,
-		.request_id = *body.request_id ? pending->body.request_id : NULL,
+		.session = *body.session ? body.session : NULL,
+		.owner = *body.owner ? body.owner : NULL,
+		.request_id = *body.request_id ? body.request_id : NULL,
 		.nowait = true,
 	};
-	pending->keyed =
-		conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
-	return start(conn, pending);
+	if (maas_http_hold(conn, (uint64_t)request.count * ENTRY_BYTES))
+		return fail_allocate(conn, -EBUSY, &body);
+	keyed = conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
+	heavy = maas_http_slab_bytes(conn->http, body.size_bytes) * request.count >=
+		MAAS_HTTP_HEAVY_BYTES;
+	if (!keyed && !heavy) {
+		r = allocate_now(conn, &body, &request);
+		if (r != -EAGAIN)
+			return r;
+	}
+	return allocate_pending(conn, &body, &request, keyed, heavy);
 }

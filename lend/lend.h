@@ -220,7 +220,7 @@ MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       struct maas_lend_allocation *ret_first);
 
 /*
- * As maas_lend_allocate(), with a key of the request's session to each; all or none of both. 0 or
+ * As maas_lend_allocate(), with a key of the request's session to each; all or none of both.
  * -EINPROGRESS: `done(arg, status)` comes, perhaps before this returns, and only when its status
  * is 0 are the out-parameters set; they and `request` are borrowed until then. A request id that
  * was used before gives the same allocations with the keys of now. Errors, here or in `done`: as
