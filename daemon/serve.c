@@ -13,6 +13,8 @@
 
 #define DRAIN_POLL_MS 20
 #define PROGRESS_MS   3000 /* between two lines on a long start */
+/* What large bodies and answers may take, all in all; no option sets it. */
+#define MAX_HELD_BYTES (256u << 20)
 
 /* Everything that runs. Destroyed in the opposite order, from any half-built state. */
 struct server {
@@ -173,6 +175,7 @@ static int start_http(struct server *server, const struct maasd_options *options
 		.max_connections_per_address = maasd_options_per_address(options),
 		.max_body_bytes = options->max_body_bytes,
 		.max_header_bytes = options->max_header_bytes,
+		.max_held_bytes = MAX_HELD_BYTES,
 		.timeout_s = options->connection_timeout_s,
 		.hosts = server->hosts,
 		.num_hosts = options->num_hosts,

@@ -33,15 +33,16 @@ struct maas_http_options {
 	const char *const *listen; /* "0.0.0.0:3000", "[::]:3000", "unix:/run/maas.sock" */
 	unsigned int num_listen;
 	const gid_t *socket_group; /* of unix: sockets; NULL: that of the process */
-	/* Of these, 0 is the default. */
-	unsigned int threads;	      /* workers for each address; one for each CPU, at most 16 */
-	mode_t socket_mode;	      /* of unix: sockets; 0660 */
-	unsigned int max_connections; /* for each address that is listened at; 4096 */
-	unsigned int max_connections_per_address; /* of clients; here 0 is no limit */
-	size_t max_body_bytes;			  /* of a JSON body that is a list; 1 MiB */
-	size_t max_header_bytes;		  /* 16 KiB; at most MAAS_HTTP_MAX_HEADER_BYTES */
-	uint64_t max_held_bytes;  /* of large bodies and answers, all in all; 256 MiB */
-	unsigned int timeout_s;	  /* a connection without progress is closed; 30 */
+	unsigned int threads;	   /* workers for each address; 0: one for each CPU, at most 16 */
+	/* Limits, of which none is 0; maasd's options have the defaults. */
+	mode_t socket_mode;	      /* of unix: sockets */
+	unsigned int max_connections; /* for each address that is listened at */
+	size_t max_body_bytes;	      /* of a JSON body that is a list */
+	size_t max_header_bytes;      /* at most MAAS_HTTP_MAX_HEADER_BYTES */
+	uint64_t max_held_bytes;      /* of large bodies and answers, all in all */
+	unsigned int timeout_s;	      /* a connection without progress is closed */
+
+	unsigned int max_connections_per_address; /* of clients; 0: no limit */
 	const char *const *hosts; /* --host: names of this server besides the machine's own */
 	unsigned int num_hosts;
 	const char *boot_id;

@@ -7,13 +7,7 @@
 
 #include "http/internal.h"
 
-#define DEFAULT_CONNECTIONS  4096
-#define DEFAULT_BODY_BYTES   (1u << 20)
-#define DEFAULT_HEADER_BYTES (16u << 10)
-#define DEFAULT_HELD_BYTES   (256u << 20)
-#define DEFAULT_TIMEOUT_S    30
-#define DEFAULT_SOCKET_MODE  0660
-#define MAX_THREADS	     16
+#define MAX_THREADS 16
 
 /*
  * Of each connection, for its headers and for pieces of its body. Larger pieces make large uploads
@@ -30,26 +24,21 @@ static unsigned int default_threads(void)
 	return cpus > MAX_THREADS ? MAX_THREADS : (unsigned int)cpus;
 }
 
-static void set_defaults(struct maas_http_options *options)
+static int check_options(const struct maas_http_options *options, char *error)
 {
-	if (!options->threads)
-		options->threads = default_threads();
-	if (!options->max_connections)
-		options->max_connections = DEFAULT_CONNECTIONS;
-	if (options->max_connections < options->threads)
-		options->max_connections = options->threads;
-	if (!options->max_body_bytes)
-		options->max_body_bytes = DEFAULT_BODY_BYTES;
-	if (!options->max_header_bytes)
-		options->max_header_bytes = DEFAULT_HEADER_BYTES;
-	if (options->max_header_bytes > MAAS_HTTP_MAX_HEADER_BYTES)
-		options->max_header_bytes = MAAS_HTTP_MAX_HEADER_BYTES;
-	if (!options->max_held_bytes)
-		options->max_held_bytes = DEFAULT_HELD_BYTES;
-	if (!options->socket_mode)
-		options->socket_mode = DEFAULT_SOCKET_MODE;
-	if (!options->timeout_s)
-		options->timeout_s = DEFAULT_TIMEOUT_S;
+	if (!options->slab || !options->lend || !options->num_listen ||
+	    options->num_listen > MAAS_HTTP_MAX_LISTEN) {
+		snprintf(error, MAAS_HTTP_ERROR, "there must be 1 to %d addresses to listen on",
+			 MAAS_HTTP_MAX_LISTEN);
+		return -EINVAL;
+	}
+	if (!options->socket_mode || !options->max_connections || !options->max_body_bytes ||
+	    !options->max_header_bytes || options->max_header_bytes > MAAS_HTTP_MAX_HEADER_BYTES ||
+	    !options->max_held_bytes || !options->timeout_s) {
+		snprintf(error, MAAS_HTTP_ERROR, "a limit of the server is missing or too large");
+		return -EINVAL;
+	}
+	return 0;
 }
 
 /* The strictest reading of requests that the library has; 3 would forgive blanks in chunk sizes. */
@@ -175,7 +164,10 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	if (!http)
 		return NULL;
 	http->options = *options;
-	set_defaults(&http->options);
+	if (!http->options.threads)
+		http->options.threads = default_threads();
+	if (http->options.max_connections < http->options.threads)
+		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
@@ -200,12 +192,9 @@ int maas_http_start(const struct maas_http_options *options, char *error,
 	struct maas_http *http;
 	int r;
 
-	if (!options->slab || !options->lend || !options->num_listen ||
-	    options->num_listen > MAAS_HTTP_MAX_LISTEN) {
-		snprintf(error, MAAS_HTTP_ERROR, "there must be 1 to %d addresses to listen on",
-			 MAAS_HTTP_MAX_LISTEN);
-		return -EINVAL;
-	}
+	r = check_options(options, error);
+	if (r)
+		return r;
 	http = http_new(options);
 	if (!http) {
 		snprintf(error, MAAS_HTTP_ERROR, "out of memory, threads or descriptors");

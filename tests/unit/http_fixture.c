@@ -29,6 +29,22 @@ static void *housekeeping(void *arg)
 	return NULL;
 }
 
+void http_fixture_limits(struct maas_http_options *options)
+{
+	if (!options->socket_mode)
+		options->socket_mode = 0660;
+	if (!options->max_connections)
+		options->max_connections = 4096;
+	if (!options->max_body_bytes)
+		options->max_body_bytes = 1 << 20;
+	if (!options->max_header_bytes)
+		options->max_header_bytes = 16 << 10;
+	if (!options->max_held_bytes)
+		options->max_held_bytes = 256 << 20;
+	if (!options->timeout_s)
+		options->timeout_s = 30;
+}
+
 void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,
 			     struct http_keys *keys)
 {
@@ -57,6 +73,7 @@ void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_opti
 	http.slab = f->slab;
 	http.lend = f->lend;
 	http.boot_id = "b007";
+	http_fixture_limits(&http);
 	if (!http.num_listen) {
 		http.listen = local;
 		http.num_listen = 1;

@@ -30,7 +30,9 @@ struct http_answer {
 	char headers[4096];
 };
 
-/* `options` gives the limits and addresses; 127.0.0.1:0 where it has none. */
+/* Gives each limit that `options` leaves out a value. */
+void http_fixture_limits(struct maas_http_options *options);
+/* `options` gives limits and addresses; 127.0.0.1:0 where it has none. */
 void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options);
 /* The same with RDMA; `keys` is initialised and borrowed. */
 void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,

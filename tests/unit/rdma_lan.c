@@ -102,6 +102,12 @@ static void open_http(void)
 		.listen = listen,
 		.num_listen = 1,
 		.threads = 2,
+		.socket_mode = 0660,
+		.max_connections = 4096,
+		.max_body_bytes = 1 << 20,
+		.max_header_bytes = 16 << 10,
+		.max_held_bytes = 256 << 20,
+		.timeout_s = 30,
 		.boot_id = "b007",
 		.rdma = {.state = lan.rdma ? "active" : "off"},
 	};

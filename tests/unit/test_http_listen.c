@@ -29,10 +29,11 @@ static void serve_on(const char *address)
 
 static int fail_on(const char *address, char error[MAAS_HTTP_ERROR])
 {
-	const struct maas_http_options options = {
+	struct maas_http_options options = {
 		.slab = f.slab, .lend = f.lend, .listen = &address, .num_listen = 1};
 	struct maas_http *http;
 
+	http_fixture_limits(&options);
 	return maas_http_start(&options, error, &http);
 }
 
@@ -203,6 +204,7 @@ static void listen__socket_group_of_others(void **state)
 		assert_int_equal(seteuid(65534), 0);
 	}
 	serve_on("127.0.0.1:0");
+	http_fixture_limits(&options);
 	options.slab = f.slab;
 	options.lend = f.lend;
 	assert_int_equal(maas_http_start(&options, error, &http), -EPERM);
@@ -238,6 +240,7 @@ static void listen__several_or_none(void **state)
 	assert_non_null(maas_http_url(f.http, 1));
 	assert_null(maas_http_url(f.http, 2));
 	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	http_fixture_limits(&options);
 	options.slab = f.slab;
 	options.lend = f.lend;
 	addresses[2] = maas_http_url(f.http, 0) + 7;
