@@ -157,9 +157,6 @@ void maasd_options_help(struct maas_buf *out);
 /* One line `name = value` for each option that has a value. */
 void maasd_options_print(const struct maasd_options *options, struct maas_buf *out);
 
-/* "max-pool-size" and so on; NULL at MAASD_OPTIONS and above. */
-const char *maasd_options_name(unsigned int option);
-
 /* Writes "MAAS_MAX_POOL_SIZE" and so on. */
 #define MAASD_OPTIONS_ENV 40
 void maasd_options_env_name(enum maasd_option option, char text[MAASD_OPTIONS_ENV]);

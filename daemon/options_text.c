@@ -8,11 +8,6 @@
 
 #define HELP_COLUMN 30
 
-const char *maasd_options_name(unsigned int option)
-{
-	return option < MAASD_OPTIONS ? maasd_option_rows[option].name : NULL;
-}
-
 void maasd_options_env_name(enum maasd_option option, char text[MAASD_OPTIONS_ENV])
 {
 	snprintf(text, MAASD_OPTIONS_ENV, "MAAS_%s", maasd_option_rows[option].name);

@@ -190,16 +190,6 @@ void maas_lend_tick(struct maas_lend *lend)
 	maas_lend_quarantine_retry(lend);
 }
 
-uint64_t maas_lend_lease_ms(struct maas_lend *lend)
-{
-	uint64_t lease_ms;
-
-	pthread_mutex_lock(&lend->lock);
-	lease_ms = lend->lease_ms;
-	pthread_mutex_unlock(&lend->lock);
-	return lease_ms;
-}
-
 void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats)
 {
 	pthread_mutex_lock(&lend->lock);

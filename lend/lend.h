@@ -171,9 +171,6 @@ void maas_lend_close(struct maas_lend *lend);
  */
 void maas_lend_tick(struct maas_lend *lend);
 
-/* Milliseconds on the lease clock since the start. */
-uint64_t maas_lend_lease_ms(struct maas_lend *lend);
-
 /* ---- allocations
  * ------------------------------------------------------------------------------------ */
 
@@ -319,7 +316,6 @@ struct maas_lend_transfer {
 /* Errors: -ENOENT, -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
 					     struct maas_lend_transfer *transfer);
-void maas_lend_transfer_end(struct maas_lend *lend, struct maas_lend_transfer *transfer);
 /* Ends each of `count`, the last one first. */
 void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
 			     uint32_t count);

@@ -68,11 +68,6 @@ void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *
 	}
 }
 
-void maas_lend_transfer_end(struct maas_lend *lend, struct maas_lend_transfer *transfer)
-{
-	maas_lend_transfers_end(lend, transfer, 1);
-}
-
 bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_info info;

@@ -68,7 +68,6 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 #define MAAS_RDMA_WORK_MS  500 /* a bind or invalidation that takes longer breaks its connection */
 #define MAAS_RDMA_SQ_DEPTH 512 /* work requests under way on a connection */
 #define MAAS_RDMA_BINDS	   255 /* of one window: its key repeats after 256 */
-#define MAAS_RDMA_NO_GRANT UINT32_MAX
 
 /* Something for the thread to do. The storage is the caller's until `run`, which may free it. */
 struct maas_rdma_command {

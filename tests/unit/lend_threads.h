@@ -113,7 +113,7 @@ static inline void stamp(struct world *world, const struct record *record)
 		return;
 	CHECK(load_tag(&transfer) == 0);
 	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);
-	maas_lend_transfer_end(world->f.lend, &transfer);
+	maas_lend_transfers_end(world->f.lend, &transfer, 1);
 }
 
 static inline struct record *new_record(struct world *world, struct maas_slab_ref ref,

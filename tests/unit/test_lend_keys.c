@@ -117,11 +117,11 @@ static void free__waits_for_both(void **state)
 		if (keys_first)
 			assert_true(fake_keys_finish(&k.keys, 0));
 		else
-			maas_lend_transfer_end(k.f.lend, &transfer);
+			maas_lend_transfers_end(k.f.lend, &transfer, 1);
 		assert_int_equal(told.calls, 0);
 		assert_int_equal(try_again(&k), -ENOSPC);
 		if (keys_first)
-			maas_lend_transfer_end(k.f.lend, &transfer);
+			maas_lend_transfers_end(k.f.lend, &transfer, 1);
 		else
 			assert_true(fake_keys_finish(&k.keys, 0));
 		assert_int_equal(told.calls, 1);
@@ -143,7 +143,7 @@ static void free__without_a_key_waits_for_transfers(void **state)
 	assert_int_equal(maas_lend_transfer_begin(k.f.lend, a.id, &transfer), 0);
 	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfer_end(k.f.lend, &transfer);
+	maas_lend_transfers_end(k.f.lend, &transfer, 1);
 	assert_int_equal(told.calls, 1);
 	close_keyed(&k);
 }

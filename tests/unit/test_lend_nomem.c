@@ -87,7 +87,7 @@ static void transfer__needs_memory_first(void **state)
 	assert_int_equal(lend_stats(&f).transfers, 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);
 }
@@ -106,7 +106,7 @@ static void free__that_must_wait_needs_memory_first(void **state)
 	assert_true(exists(&f, &a));
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(free_now(&f, &a), -EINPROGRESS);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);
 }
@@ -128,7 +128,7 @@ static void lapse__is_tried_again(void **state)
 	pass_ms(&f, 1000);
 	assert_false(exists(&f, &a));
 	assert_int_equal(lend_stats(&f).lapsed_allocations, 1);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	fixture_close(&f);
 }
 
@@ -152,7 +152,7 @@ static void session_end__is_gone_on_with(void **state)
 	pass_ms(&f, 1000);
 	assert_false(exists(&f, &a));
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(live_slabs(&f), 0);

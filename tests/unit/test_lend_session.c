@@ -279,9 +279,9 @@ static void end__waits_for_transfers(void **state)
 	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -ENOENT);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
 	assert_int_equal(try_open(&f, "s", false), -EEXIST);
-	maas_lend_transfer_end(f.lend, &one);
+	maas_lend_transfers_end(f.lend, &one, 1);
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfer_end(f.lend, &two);
+	maas_lend_transfers_end(f.lend, &two, 1);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(live_slabs(&f), 0);

@@ -120,7 +120,7 @@ static void note_abort(void *arg)
 static void end_held(struct actor *actor, struct held *held)
 {
 	CHECK(load_tag(&held->transfer) == held->record->tag);
-	maas_lend_transfer_end(actor->world->f.lend, &held->transfer);
+	maas_lend_transfers_end(actor->world->f.lend, &held->transfer, 1);
 	held->record = NULL;
 }
 

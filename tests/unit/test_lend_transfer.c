@@ -36,7 +36,7 @@ static void transfer__gives_the_bytes(void **state)
 	memset(transfer.bytes, 'x', transfer.size_bytes);
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(lend_stats(&f).transfers, 1);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(lend_stats(&f).transfers, 0);
 	assert_int_equal(free_now(&f, &a), 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOENT);
@@ -61,10 +61,10 @@ static void free__waits_for_the_last_transfer(void **state)
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &late), -ENOENT);
 	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -ENOENT);
 	assert_int_equal(try_whole(&f), -ENOSPC);
-	maas_lend_transfer_end(f.lend, &two);
+	maas_lend_transfers_end(f.lend, &two, 1);
 	assert_int_equal(told.calls, 0);
 	assert_int_equal(try_whole(&f), -ENOSPC);
-	maas_lend_transfer_end(f.lend, &one);
+	maas_lend_transfers_end(f.lend, &one, 1);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(try_whole(&f), 0);
@@ -97,8 +97,8 @@ static void free__aborts_after_the_grace(void **state)
 	assert_int_equal(lend_stats(&f).forced_transfers, 2);
 	assert_int_equal(lend_stats(&f).pending_frees, 1);
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfer_end(f.lend, &one);
-	maas_lend_transfer_end(f.lend, &two);
+	maas_lend_transfers_end(f.lend, &one, 1);
+	maas_lend_transfers_end(f.lend, &two, 1);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(lend_stats(&f).pending_frees, 0);
@@ -123,7 +123,7 @@ static void free__keeps_the_bytes_while_it_waits(void **state)
 	assert_int_equal(try_whole(&f), -ENOSPC);
 	for (size_t i = 0; i < 65536; i++)
 		assert_int_equal(transfer.bytes[i], 0x5a);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(told.calls, 1);
 	fixture_close(&f);
 }
@@ -144,7 +144,7 @@ static void lapse__waits_like_a_free(void **state)
 	assert_int_equal(live_slabs(&f), 1);
 	pass_ms(&f, 1000);
 	assert_int_equal(aborts, 1);
-	maas_lend_transfer_end(f.lend, &transfer);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(live_slabs(&f), 0);
 	assert_int_equal(lend_stats(&f).lapsed_allocations, 1);
 	fixture_close(&f);
@@ -169,10 +169,10 @@ static void transfers__cost_the_same_among_many(void **state)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
 		assert_int_equal(maas_lend_transfer_begin(f.lend, all[4000].id, &others[i]), 0);
 	steps = maas_lend_steps(f.lend);
-	maas_lend_transfer_end(f.lend, &crowd[5000]);
+	maas_lend_transfers_end(f.lend, &crowd[5000], 1);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, all[5000].id, &crowd[5000]), 0);
 	assert_int_equal(maas_lend_free(f.lend, all[4000].id, tell, &told), -EINPROGRESS);
-	maas_lend_transfer_end(f.lend, &crowd[4000]);
+	maas_lend_transfers_end(f.lend, &crowd[4000], 1);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4);
 	maas_lend_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4 + MAAS_ARRAY_SIZE(others));
@@ -182,7 +182,7 @@ static void transfers__cost_the_same_among_many(void **state)
 		if (i == 4000)
 			continue;
 		assert_int_equal(free_now(&f, &all[i]), -EINPROGRESS);
-		maas_lend_transfer_end(f.lend, &crowd[i]);
+		maas_lend_transfers_end(f.lend, &crowd[i], 1);
 	}
 	assert_int_equal(live_slabs(&f), 0);
 	fixture_close(&f);

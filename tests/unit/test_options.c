@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "daemon/options.h"
+#include "daemon/options_table.h"
 
 #define MAX_ARGS 8
 
@@ -377,9 +377,9 @@ static void help__names_every_option_in_80_columns(void **state)
 	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
 		char name[64];
 
-		snprintf(name, sizeof(name), "\n  --%s", maasd_options_name(i));
+		snprintf(name, sizeof(name), "\n  --%s", maasd_option_rows[i].name);
 		if (!strstr(help, name))
-			fail_msg("--help leaves out --%s", maasd_options_name(i));
+			fail_msg("--help leaves out --%s", maasd_option_rows[i].name);
 	}
 	for (char *line = strtok(help, "\n"); line; line = strtok(NULL, "\n"))
 		if (strlen(line) > 80)
@@ -436,10 +436,10 @@ static void manual__names_every_option(void **state)
 		char item[80];
 		const char *at;
 
-		snprintf(item, sizeof(item), "\n.It Fl -%s", maasd_options_name(i));
+		snprintf(item, sizeof(item), "\n.It Fl -%s", maasd_option_rows[i].name);
 		at = strstr(page, item);
 		if (!at || !strchr(" \n", at[strlen(item)]))
-			fail_msg("maasd.8 leaves out --%s", maasd_options_name(i));
+			fail_msg("maasd.8 leaves out --%s", maasd_option_rows[i].name);
 	}
 }
 

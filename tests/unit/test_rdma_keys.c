@@ -24,7 +24,7 @@ static void check_bytes(struct world *world, const char *id, uint8_t expected)
 	assert_int_equal(maas_lend_transfer_begin(world->lend, id, &transfer), 0);
 	for (uint64_t i = 0; i < transfer.size_bytes; i++)
 		assert_int_equal(transfer.bytes[i], expected);
-	maas_lend_transfer_end(world->lend, &transfer);
+	maas_lend_transfers_end(world->lend, &transfer, 1);
 }
 
 static void key__opens_its_slab(void **state)

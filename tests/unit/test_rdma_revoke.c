@@ -63,7 +63,7 @@ static bool can_allocate(struct scene *scene)
 	assert_int_equal(maas_lend_transfer_begin(scene->world.lend, other.id, &transfer), 0);
 	for (unsigned int i = 0; i < SLAB_BYTES; i++)
 		sum += transfer.bytes[i];
-	maas_lend_transfer_end(scene->world.lend, &transfer);
+	maas_lend_transfers_end(scene->world.lend, &transfer, 1);
 	assert_int_equal(sum, 0);
 	return true;
 }
