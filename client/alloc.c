@@ -2,13 +2,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
-#include "client/internal.h"
-#include "client/rdma.h"
+#include "client/transport.h"
 
 #define REQUEST_ID_BYTES 33
-#define NAPS		 3
 
 static const char *const lifetime_names[] = {
 	[MAAS_LIFETIME_DEFAULT] = NULL,
@@ -72,12 +69,12 @@ static int write_session(struct maas *maas, const struct maas_alloc_options *opt
 	char session[MAAS_ID_BYTES];
 	int r;
 
-	if (!maas->verbs && options->lifetime != MAAS_LIFETIME_SESSION)
+	if (!maas->transport->keys && options->lifetime != MAAS_LIFETIME_SESSION)
 		return 0;
 	r = maas_keeper_need(maas, session);
 	if (!r)
 		maas_buf_printf(out, ",\"session\":\"%s\",\"access\":\"%s\"", session,
-				maas->verbs ? "rw" : "none");
+				maas->transport->keys ? "rw" : "none");
 	return r;
 }
 
@@ -128,6 +125,7 @@ struct asked {
 static int read_one(void *arg, size_t index, const json_t *answer)
 {
 	const struct asked *asked = arg;
+	const struct maas_transport *transport = asked->maas->transport;
 	struct maas_allocation *at = &asked->allocations[index];
 	int r;
 
@@ -142,8 +140,8 @@ static int read_one(void *arg, size_t index, const json_t *answer)
 				 (unsigned long long)asked->size_bytes,
 				 (unsigned long long)at->size_bytes);
 	add_asked(asked->options, at);
-	if (asked->maas->verbs)
-		maas_verbs_add_grant(asked->maas->verbs, at->id, json_object_get(answer, "rdma"));
+	if (transport->keys)
+		transport->add_key(asked->maas, at->id, json_object_get(answer, "rdma"));
 	return 0;
 }
 
@@ -173,31 +171,6 @@ static int read_many(struct asked *asked, const struct maas_buf *text)
 	return 0;
 }
 
-/* The server knows of a new connection a moment after the client does; of one that broke, before.
- */
-static int call_connected(struct maas *maas, struct maas_request *request)
-{
-	struct timespec pause = {.tv_nsec = 5000000};
-	uint32_t number = 0;
-	int r;
-
-	for (unsigned int tries = 0;; tries++) {
-		r = maas->verbs ? maas_verbs_need(maas->verbs) : 0;
-		if (r)
-			return r;
-		if (maas->verbs)
-			number = maas_verbs_number(maas->verbs);
-		r = maas_call(maas, request, 0);
-		if (r != -ENOTCONN || !maas->verbs || tries > NAPS)
-			return r;
-		if (tries == NAPS)
-			maas_verbs_broken(maas->verbs, number);
-		nanosleep(&pause, NULL);
-		pause.tv_nsec *= 4;
-		maas_buf_fini(&request->text);
-	}
-}
-
 static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		    const struct maas_alloc_options *options,
 		    struct maas_allocation *ret_allocations)
@@ -212,7 +185,8 @@ static int allocate(struct maas *maas, uint64_t size_bytes, uint32_t count,
 	request.max_text = MAAS_SMALL_ANSWER + count * MAAS_ENTRY_ANSWER;
 	r = write_body(maas, size_bytes, count, options, &request.head);
 	if (!r)
-		r = call_connected(maas, &request);
+		r = maas->transport->keys ? maas->transport->call(maas, &request)
+					  : maas_call(maas, &request, 0);
 	if (!r)
 		r = count ? read_many(&asked, &request.text) : read_single(&asked, &request.text);
 	maas_request_fini(&request);

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "client/rdma.h"
-
 /* ---- the thread's life */
 
 static void free_parts(struct maas_async *async)
@@ -74,8 +72,10 @@ static void free_ops(struct maas *maas, struct maas_ops *ops)
 	}
 }
 
-void maas_async_free(struct maas_async *async)
+static void http_stop(struct maas *maas)
 {
+	struct maas_async *async = maas->async;
+
 	if (!async)
 		return;
 	pthread_mutex_lock(&async->lock);
@@ -130,17 +130,13 @@ static int enqueue(struct maas_async *async, struct maas_op *op)
 	return r;
 }
 
-static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		  uint32_t timeout_ms, void *user, bool read)
+static int http_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+		       uint32_t timeout_ms, void *user, bool read)
 {
 	struct maas_async *async;
 	struct maas_op *op;
-	int r = maas_enter(maas);
+	int r;
 
-	if (r)
-		return r;
-	if (maas->verbs)
-		return maas_verbs_submit(maas->verbs, ranges, count, timeout_ms, user, read);
 	if (!count || count > MAAS_MAX_BATCH)
 		return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
 	r = get_async(maas, &async);
@@ -166,18 +162,6 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 err_free:
 	maas_op_free(maas, op);
 	return r;
-}
-
-int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		     uint32_t timeout_ms, void *user)
-{
-	return submit(maas, ranges, count, timeout_ms, user, true);
-}
-
-int maas_submit_write(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		      uint32_t timeout_ms, void *user)
-{
-	return submit(maas, ranges, count, timeout_ms, user, false);
 }
 
 /* ---- poll */
@@ -227,19 +211,13 @@ static void give(struct maas *maas, struct maas_ops *taken, struct maas_completi
 	}
 }
 
-int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
-	      int timeout_ms)
+static int http_poll(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
+		     int timeout_ms)
 {
 	struct maas_ops taken = TAILQ_HEAD_INITIALIZER(taken);
 	struct maas_async *async;
-	int r = maas_enter(maas);
+	int n;
 
-	if (r)
-		return r;
-	if (!max || max > INT32_MAX || timeout_ms < -1)
-		return maas_fail(-EINVAL, "maas_poll() takes at least one completion");
-	if (maas->verbs)
-		return maas_verbs_poll(maas->verbs, ret_completions, max, timeout_ms);
 	pthread_mutex_lock(&maas->async_lock);
 	async = maas->async;
 	pthread_mutex_unlock(&maas->async_lock);
@@ -248,17 +226,22 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 	pthread_mutex_lock(&async->lock);
 	if (timeout_ms)
 		wait_done(async, timeout_ms);
-	r = (int)take(async, &taken, max);
+	n = (int)take(async, &taken, max);
 	pthread_mutex_unlock(&async->lock);
 	give(maas, &taken, ret_completions);
-	return r;
+	return n;
 }
 
-int maas_event_fd(struct maas *maas)
+static int http_event_fd(struct maas *maas)
 {
-	int r = maas_enter(maas);
-
-	if (!r && maas->verbs)
-		return maas_verbs_event_fd(maas->verbs);
-	return r ? r : maas->event_fd;
+	return maas->event_fd;
 }
+
+const struct maas_transport maas_transport_http = {
+	.type = MAAS_TRANSPORT_HTTP,
+	.stop = http_stop,
+	.run = maas_http_run,
+	.submit = http_submit,
+	.poll = http_poll,
+	.event_fd = http_event_fd,
+};

@@ -11,7 +11,7 @@
 #ifndef MAAS_CLIENT_ASYNC_H
 #define MAAS_CLIENT_ASYNC_H
 
-#include "client/internal.h"
+#include "client/http.h"
 
 struct maas_op {
 	TAILQ_ENTRY(maas_op) link;

@@ -2,8 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "client/internal.h"
-#include "client/rdma.h"
+#include "client/transport.h"
 
 /* Holds the lock. The registered buffer that holds all of these bytes, or NULL. */
 static struct maas_buffer *find(struct maas *maas, const void *at, size_t len)
@@ -47,8 +46,8 @@ int maas_buffer_register(struct maas *maas, void *base, size_t len, struct maas_
 	pthread_mutex_lock(&maas->buffer_lock);
 	if (overlaps(maas, buffer->base, len))
 		r = maas_fail(-EEXIST, "the buffer overlaps one that is registered");
-	else if (maas->verbs)
-		r = maas_verbs_pin(maas->verbs, buffer);
+	else if (maas->transport->keys)
+		r = maas->transport->pin(maas, buffer);
 	if (!r)
 		LIST_INSERT_HEAD(&maas->buffers, buffer, link);
 	pthread_mutex_unlock(&maas->buffer_lock);
@@ -73,7 +72,7 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer)
 	}
 	if (!at)
 		r = maas_fail(-ENOENT, "the buffer is not registered with this handle");
-	else if (at->users || (maas->verbs && maas_verbs_unpin(maas->verbs, at)))
+	else if (at->users || (maas->transport->keys && maas->transport->unpin(maas, at)))
 		r = maas_fail(-EBUSY, "an operation under way uses the buffer");
 	else
 		LIST_REMOVE(at, link);

@@ -2,8 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "client/internal.h"
-#include "client/rdma.h"
+#include "client/transport.h"
 
 int maas_free(struct maas *maas, const char *id)
 {
@@ -14,8 +13,8 @@ int maas_free(struct maas *maas, const char *id)
 		r = maas_check_id(id);
 	if (r)
 		return r;
-	if (maas->verbs)
-		maas_verbs_drop_grant(maas->verbs, id);
+	if (maas->transport->keys)
+		maas->transport->drop_key(maas, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
 	r = maas_call(maas, &request, 0);
 	/* The try before may have freed it, and only its answer was lost. */
@@ -101,8 +100,8 @@ int maas_free_many(struct maas *maas, const char *const *ids, uint32_t count, bo
 	maas_request_init(&request, "POST", "/free");
 	request.json = true;
 	r = write_ids(&request.head, ids, count);
-	for (uint32_t i = 0; !r && maas->verbs && i < count; i++)
-		maas_verbs_drop_grant(maas->verbs, ids[i]);
+	for (uint32_t i = 0; !r && maas->transport->keys && i < count; i++)
+		maas->transport->drop_key(maas, ids[i]);
 	request.max_text = MAAS_SMALL_ANSWER + count * (size_t)MAAS_ID_BYTES * 2;
 	if (!r)
 		r = maas_call(maas, &request, 0);

@@ -168,6 +168,7 @@ struct maas_keeper {
 };
 
 struct maas_async;
+struct maas_transport;
 struct maas_verbs;
 struct ibv_mr;
 
@@ -187,6 +188,7 @@ struct maas {
 	char *session_name;
 	struct maas_pool pool;
 	struct maas_keeper keeper;
+	const struct maas_transport *transport;
 	struct maas_verbs *verbs; /* NULL: the transport is HTTP */
 
 	pthread_mutex_t async_lock; /* of `async` alone */
@@ -277,26 +279,6 @@ void maas_keeper_unknown(struct maas *maas, const char *id);
 
 /* Ends the session as if there had been none; nobody else uses the handle. */
 void maas_keeper_forget(struct maas *maas);
-
-/* ---- transport */
-
-/* Turns AUTO into one of the others, and connects where it is RDMA. Errors: see maas_open(). */
-MAAS_MUST_CHECK int maas_transport_choose(struct maas *maas);
-
-/* ---- data */
-
-MAAS_MUST_CHECK int maas_data_read_request(struct maas_request *request,
-					   const struct maas_range *ranges, uint32_t count);
-MAAS_MUST_CHECK int maas_data_write_request(struct maas_request *request,
-					    const struct maas_range *ranges, uint32_t count);
-
-/* What a read's answer must be. Errors: -ERANGE, -EPROTO. */
-MAAS_MUST_CHECK int maas_data_check(const struct maas_request *request);
-
-/* ---- async */
-
-/* Drops everything under way. NULL is allowed. */
-void maas_async_free(struct maas_async *async);
 
 /* ---- buffers */
 

@@ -5,8 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "client/internal.h"
-#include "client/rdma.h"
+#include "client/transport.h"
 
 #define DEFAULT_URL	      "http://localhost:3000"
 #define DEFAULT_TIMEOUT_MS    30000
@@ -163,7 +162,7 @@ static void free_buffers(struct maas *maas)
 
 	for (buffer = LIST_FIRST(&maas->buffers); buffer; buffer = next) {
 		/* Nothing is under way any more that could use it. */
-		int ignored = maas->verbs ? maas_verbs_unpin(maas->verbs, buffer) : 0;
+		int ignored = maas->transport->keys ? maas->transport->unpin(maas, buffer) : 0;
 
 		(void)ignored;
 		next = LIST_NEXT(buffer, link);
@@ -175,11 +174,11 @@ static void free_buffers(struct maas *maas)
 /* The connection ends before the session, the session before what its thread may still tell. */
 static void close_parts(struct maas *maas)
 {
-	maas_async_free(maas->async);
-	maas_verbs_stop(maas->verbs);
+	maas->transport->stop(maas);
 	maas_keeper_stop(maas);
 	free_buffers(maas);
-	maas_verbs_free(maas->verbs);
+	if (maas->transport->free)
+		maas->transport->free(maas);
 	maas_keeper_fini(&maas->keeper);
 	maas_pool_fini(&maas->pool);
 	pthread_mutex_destroy(&maas->async_lock);
@@ -244,7 +243,7 @@ void maas_close(struct maas *maas)
 
 enum maas_transport_type maas_transport(const struct maas *maas)
 {
-	return maas->options.transport;
+	return maas->transport->type;
 }
 
 const char *maas_url(const struct maas *maas)

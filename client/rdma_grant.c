@@ -172,20 +172,21 @@ static int keep(struct maas_verbs *verbs, const struct maas_verbs_grant *grant)
 	return r ? maas_fail(r, "out of memory") : 0;
 }
 
-void maas_verbs_add_grant(struct maas_verbs *verbs, const char *id, const json_t *rdma)
+void maas_verbs_add_grant(struct maas *maas, const char *id, const json_t *rdma)
 {
 	struct maas_verbs_grant grant;
 	int ignored;
 
 	if (!json_is_object(rdma) || !maas_verbs_id_set(&grant.id, id))
 		return;
-	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(verbs, &grant);
+	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(maas->verbs, &grant);
 	if (ignored)
 		maas_error_clear();
 }
 
-void maas_verbs_drop_grant(struct maas_verbs *verbs, const char *text)
+void maas_verbs_drop_grant(struct maas *maas, const char *text)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	struct maas_verbs_id id;
 
 	if (!maas_verbs_id_set(&id, text))

@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside the RDMA transport:
+ * The RDMA transport of a handle: the bytes travel by one-sided reads and writes, straight from the
+ * caller's thread; everything else stays with HTTP. What is not possible at once (a key that is
+ * missing, a connection that broke, a full queue) is done by the one thread of the transport.
  *
- *   rdma           its life
+ *	maas_submit_read() ─┬─▶ posted ────────┬─▶ done ──▶ maas_poll()
+ *	                    │     ▲     broken │
+ *	                    │  waiting (full)  │
+ *	                    │     ▲            │
+ *	                    └───▶ todo ◀───────┘
+ *	                     (key, connection)
+ *
+ * The files:
+ *
+ *   rdma           the transport's table and life
  *   rdma_device    what lasts from connection to connection: domain, completion queue, slots
  *   rdma_conn      one connection, from the ticket to its end
  *   rdma_grant     the keys, by allocation id
@@ -27,7 +38,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-#include "client/rdma.h"
+#include "client/transport.h"
 
 #define MAAS_VERBS_DEPTH  1024	     /* work requests under way, where the device takes so many */
 #define MAAS_VERBS_WAITS  256	     /* calls that wait at once; more wait for their turn */
@@ -287,6 +298,8 @@ struct maas_verbs_device {
 	struct maas_verbs_slots slots;
 };
 
+/* Looks for an RDMA device that this process can use. Errors: -ENODEV. */
+MAAS_MUST_CHECK int maas_verbs_look(void);
 /* From here on librdmacm is this process's: a forked child could not use what it keeps. */
 void maas_verbs_claim(void);
 /* The first time it makes everything, later it checks that it is the same device. */
@@ -302,6 +315,24 @@ void maas_verbs_thread_wake(struct maas_verbs *verbs);
 void maas_verbs_expire(struct maas_verbs *verbs);
 
 /* ---- the transport */
+
+/* Of maas_transport_rdma; see there. */
+MAAS_MUST_CHECK int maas_verbs_run(struct maas *maas, const struct maas_range *ranges,
+				   uint32_t count, bool read);
+MAAS_MUST_CHECK int maas_verbs_submit(struct maas *maas, const struct maas_range *ranges,
+				      uint32_t count, uint32_t timeout_ms, void *user, bool read);
+MAAS_MUST_CHECK int maas_verbs_poll(struct maas *maas, struct maas_completion *ret_completions,
+				    uint32_t max, int timeout_ms);
+MAAS_MUST_CHECK int maas_verbs_event_fd(struct maas *maas);
+void maas_verbs_add_grant(struct maas *maas, const char *id, const json_t *rdma);
+void maas_verbs_drop_grant(struct maas *maas, const char *id);
+MAAS_MUST_CHECK int maas_verbs_pin(struct maas *maas, struct maas_buffer *buffer);
+MAAS_MUST_CHECK int maas_verbs_unpin(struct maas *maas, struct maas_buffer *buffer);
+
+/* The number of the connection, 0: none. */
+MAAS_MUST_CHECK uint32_t maas_verbs_number(struct maas_verbs *verbs);
+/* The server says that connection `number` is no more; the next need makes another. */
+void maas_verbs_broken(struct maas_verbs *verbs, uint32_t number);
 
 struct maas_verbs {
 	struct maas *maas;

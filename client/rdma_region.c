@@ -107,8 +107,9 @@ static int insert(struct maas_verbs_regions *regions, struct maas_buffer *buffer
 	return 0;
 }
 
-int maas_verbs_pin(struct maas_verbs *verbs, struct maas_buffer *buffer)
+int maas_verbs_pin(struct maas *maas, struct maas_buffer *buffer)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	int r;
 
 	r = maas_verbs_register(verbs->device.pd, (void *)buffer->base, buffer->len, true,
@@ -123,8 +124,9 @@ int maas_verbs_pin(struct maas_verbs *verbs, struct maas_buffer *buffer)
 	return r;
 }
 
-int maas_verbs_unpin(struct maas_verbs *verbs, struct maas_buffer *buffer)
+int maas_verbs_unpin(struct maas *maas, struct maas_buffer *buffer)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	struct maas_verbs_regions *regions = &verbs->regions;
 	size_t index;
 	int r = 0;

@@ -88,14 +88,14 @@ static int take_turn(struct maas_verbs *verbs, uint64_t deadline_ms)
 	return 0;
 }
 
-int maas_verbs_run(struct maas_verbs *verbs, const struct maas_range *ranges, uint32_t count,
-		   bool read)
+int maas_verbs_run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	struct wanted wanted = {
 		.ranges = ranges,
 		.count = count,
 		.read = read,
-		.deadline_ms = maas_clock_ms() + verbs->maas->options.timeout_ms,
+		.deadline_ms = maas_clock_ms() + maas->options.timeout_ms,
 	};
 	struct maas_verbs_op *op;
 	int r = check_count(count);
@@ -134,9 +134,10 @@ static int hold(struct maas_verbs *verbs)
 	return maas_fail(-EAGAIN, "%u operations are under way; take their completions first", max);
 }
 
-int maas_verbs_submit(struct maas_verbs *verbs, const struct maas_range *ranges, uint32_t count,
+int maas_verbs_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		      uint32_t timeout_ms, void *user, bool read)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	struct wanted wanted = {
 		.ranges = ranges,
 		.count = count,
@@ -151,8 +152,7 @@ int maas_verbs_submit(struct maas_verbs *verbs, const struct maas_range *ranges,
 		r = hold(verbs);
 	if (r)
 		return r;
-	wanted.deadline_ms =
-		maas_clock_ms() + (timeout_ms ? timeout_ms : verbs->maas->options.timeout_ms);
+	wanted.deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
 	r = start(verbs, &wanted, &op);
 	if (r) {
 		atomic_fetch_sub(&verbs->under_way, 1);
@@ -225,9 +225,10 @@ static uint32_t take(struct maas_verbs *verbs, struct maas_completion *ret_compl
 	return n;
 }
 
-int maas_verbs_poll(struct maas_verbs *verbs, struct maas_completion *ret_completions, uint32_t max,
+int maas_verbs_poll(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
 		    int timeout_ms)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	uint32_t n;
 
 	maas_verbs_glance(verbs);
@@ -249,8 +250,9 @@ static int add(int epoll_fd, int fd)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
-int maas_verbs_event_fd(struct maas_verbs *verbs)
+int maas_verbs_event_fd(struct maas *maas)
 {
+	struct maas_verbs *verbs = maas->verbs;
 	int r = 0;
 
 	pthread_mutex_lock(&verbs->take_lock);

@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "client/internal.h"
-#include "client/rdma.h"
+#include "client/transport.h"
 
 #define RETRY_MS  250
 #define MAX_TTL_S 31622400u /* 366 days: no server grants more */
@@ -229,8 +228,8 @@ static void *keep(void *arg)
 	if (lost)
 		keeper->state = MAAS_SESSION_LOST;
 	pthread_mutex_unlock(&keeper->lock);
-	if (lost && maas->verbs)
-		maas_verbs_lost(maas->verbs);
+	if (lost && maas->transport->keys)
+		maas->transport->session_lost(maas);
 	if (lost && maas->options.session_lost)
 		maas->options.session_lost(maas->options.session_lost_arg, error);
 	return NULL;
@@ -264,8 +263,8 @@ static int do_open(struct maas *maas)
 		return maas_fail(-EINVAL, "this handle has no session: it was opened without "
 					  "ttl_seconds");
 	stop_thread(keeper);
-	if (*keeper->id && maas->verbs)
-		maas_verbs_lost(maas->verbs);
+	if (*keeper->id && maas->transport->keys)
+		maas->transport->session_lost(maas);
 	/* A session that only this side gave up may still hold its name and its memory. */
 	if (*keeper->id)
 		request_end(maas, keeper->id);
@@ -289,8 +288,8 @@ static int do_open(struct maas *maas)
 		return maas_fail(r, "no thread for the session: %s", strerror(-r));
 	}
 	keeper->running = true;
-	if (maas->verbs)
-		maas_verbs_renewed(maas->verbs);
+	if (maas->transport->keys)
+		maas->transport->session_renewed(maas);
 	return 0;
 }
 
@@ -318,8 +317,8 @@ int maas_reopen(struct maas *maas)
 	if (current_state(keeper) != MAAS_SESSION_LIVE)
 		r = do_open(maas);
 	pthread_mutex_unlock(&keeper->open_lock);
-	if (!r && maas->verbs)
-		r = maas_verbs_need(maas->verbs);
+	if (!r && maas->transport->keys)
+		r = maas->transport->connect(maas);
 	return r;
 }
 

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What carries the bytes of a handle: a table of operations, which is chosen when the handle is
+ * opened. Nothing of one transport is called but through its table. Allocations, sessions and the
+ * like are requests over HTTP (maas_call()) with either.
+ */
+#ifndef MAAS_CLIENT_TRANSPORT_H
+#define MAAS_CLIENT_TRANSPORT_H
+
+#include "client/internal.h"
+
+struct maas_transport {
+	enum maas_transport_type type;
+
+	/* Whether this host can use the transport. NULL: always. Errors: -ENODEV. */
+	int (*probe)(void);
+	/* Leaves the handle as it was when it fails. NULL: nothing is to be done. Errors: see
+	 * maas_open(). */
+	int (*start)(struct maas *maas);
+	/* Drops what is under way: callers' buffers are theirs again. */
+	void (*stop)(struct maas *maas);
+	/* After `stop`, when nobody can call in any more. NULL: nothing is to be done. */
+	void (*free)(struct maas *maas);
+
+	/* Of maas_readv() and maas_writev(), maas_submit_…(), maas_poll() and maas_event_fd(). */
+	int (*run)(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read);
+	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+		      uint32_t timeout_ms, void *user, bool read);
+	int (*poll)(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
+		    int timeout_ms);
+	int (*event_fd)(struct maas *maas);
+
+	/* Each allocation needs a key of the session. False: what follows is NULL. */
+	bool keys;
+	/* As maas_call(), for a request whose answer has keys. */
+	int (*call)(struct maas *maas, struct maas_request *request);
+	/* The key in an answer, its member "rdma"; what makes no sense is asked for when needed. */
+	void (*add_key)(struct maas *maas, const char *id, const json_t *rdma);
+	void (*drop_key)(struct maas *maas, const char *id);
+	/* Pins a buffer's memory; lets go of it. Errors: -ENOMEM, -EFAULT; -EBUSY it is in use. */
+	int (*pin)(struct maas *maas, struct maas_buffer *buffer);
+	int (*unpin)(struct maas *maas, struct maas_buffer *buffer);
+	/* Waits until it is connected. Errors: as `start`, -EKEYREVOKED the session is lost. */
+	int (*connect)(struct maas *maas);
+	/* The session is lost: nothing of it is used any more. Any thread. */
+	void (*session_lost)(struct maas *maas);
+	/* There is a new session in the place of the lost one. */
+	void (*session_renewed)(struct maas *maas);
+};
+
+extern const struct maas_transport maas_transport_http;
+extern const struct maas_transport maas_transport_rdma;
+
+/* Turns AUTO into one of the others, and starts it. Errors: see maas_open(). */
+MAAS_MUST_CHECK int maas_transport_choose(struct maas *maas);
+
+#endif
