@@ -70,18 +70,18 @@ static void pool_put(struct maas_pool *pool, CURL *easy)
 static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
 		    uint32_t timeout_ms)
 {
-	struct maas_transfer transfer;
+	struct maas_client_transfer transfer;
 	CURLcode code;
 	int r;
 
-	r = maas_transfer_begin(&transfer, easy, &maas->url, request, timeout_ms,
-				maas->options.connect_timeout_ms);
+	r = maas_client_transfer_begin(&transfer, easy, &maas->url, request, timeout_ms,
+				       maas->options.connect_timeout_ms);
 	if (r)
 		return r;
 	code = curl_easy_perform(easy);
-	if (!code && maas_transfer_follow(&transfer))
+	if (!code && maas_client_transfer_follow(&transfer))
 		code = curl_easy_perform(easy);
-	return maas_transfer_end(&transfer, code);
+	return maas_client_transfer_end(&transfer, code);
 }
 
 /* A server that restarts is back in a moment: 20 ms, then 80 ms. */

@@ -2,14 +2,16 @@
 /*
  * Inside libmaas:
  *
- *   alloc free list info data        what to ask: they make a request and read its answer
- *   session                          the lease and the thread that renews it
- *   call                             one request and the caller's wait for it, with retries
- *   transport                        which one carries the bytes
- *   async                            over HTTP: many requests in one thread, completions, event fd
- *   rdma…                            over RDMA: the same, and everything else of it
- *   transfer                         one request on one curl handle
- *   url error json                   text
+ *   open                    the handle
+ *   data                    what to do with bytes: read, write, submit, poll
+ *   alloc free describe     what to ask: they make a request and read its answer
+ *   session                 the lease and the thread that renews it
+ *   buffer                  the caller's registered memory
+ *   transport               the table of operations of what carries the bytes …
+ *   http/ rdma/             … and the two that there are
+ *   call                    one request and the caller's wait for it, with retries
+ *   request transfer        what is asked; how curl sends it
+ *   url error json thread   text, and this process
  */
 #ifndef MAAS_CLIENT_INTERNAL_H
 #define MAAS_CLIENT_INTERNAL_H
@@ -100,7 +102,7 @@ void maas_request_fini(struct maas_request *request);
 
 /* ---- transfer: a request on a curl handle */
 
-struct maas_transfer {
+struct maas_client_transfer {
 	struct maas_request *request;
 	const struct maas_url *url;
 	CURL *easy;
@@ -119,17 +121,18 @@ struct maas_transfer {
 };
 
 /* Makes ready for curl_easy_perform() or a multi handle. Errors: -ENOMEM. */
-MAAS_MUST_CHECK int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy,
-					const struct maas_url *url, struct maas_request *request,
-					uint32_t timeout_ms, uint32_t connect_timeout_ms);
+MAAS_MUST_CHECK int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy,
+					       const struct maas_url *url,
+					       struct maas_request *request, uint32_t timeout_ms,
+					       uint32_t connect_timeout_ms);
 
 /* Turns an answer 307 into the request that follows it; that goes to the same server, whatever the
- * answer says. False: it is none to follow, and maas_transfer_end() will say so. */
-MAAS_MUST_CHECK bool maas_transfer_follow(struct maas_transfer *transfer);
+ * answer says. False: it is none to follow, and maas_client_transfer_end() will say so. */
+MAAS_MUST_CHECK bool maas_client_transfer_follow(struct maas_client_transfer *transfer);
 
-/* Reads the outcome and frees what maas_transfer_begin() made. Returns 0 for the status that was
- * due: 200, of a range 206. */
-MAAS_MUST_CHECK int maas_transfer_end(struct maas_transfer *transfer, CURLcode code);
+/* Reads the outcome and frees what maas_client_transfer_begin() made. Returns 0 for the status that
+ * was due: 200, of a range 206. */
+MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode code);
 
 /* True when a request that failed with `error` may be sent again. */
 MAAS_MUST_CHECK bool maas_request_again(const struct maas_request *request, int error);
@@ -167,9 +170,9 @@ struct maas_keeper {
 	pthread_t thread;
 };
 
-struct maas_async;
+struct maas_http_client;
 struct maas_transport;
-struct maas_verbs;
+struct maas_rdma_client;
 struct ibv_mr;
 
 struct maas_buffer {
@@ -189,10 +192,10 @@ struct maas {
 	struct maas_pool pool;
 	struct maas_keeper keeper;
 	const struct maas_transport *transport;
-	struct maas_verbs *verbs; /* NULL: the transport is HTTP */
+	struct maas_rdma_client *rdma; /* NULL: the transport is HTTP */
 
-	pthread_mutex_t async_lock; /* of `async` alone */
-	struct maas_async *async;   /* NULL until something is submitted */
+	pthread_mutex_t http_lock;     /* of `http` alone */
+	struct maas_http_client *http; /* NULL until something is submitted */
 	int event_fd;
 
 	pthread_mutex_t buffer_lock;

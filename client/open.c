@@ -143,7 +143,7 @@ static int open_parts(struct maas *maas)
 		maas_error_set("no event file descriptor: %s", strerror(-r));
 		goto err_keeper;
 	}
-	pthread_mutex_init(&maas->async_lock, NULL);
+	pthread_mutex_init(&maas->http_lock, NULL);
 	pthread_mutex_init(&maas->buffer_lock, NULL);
 	LIST_INIT(&maas->buffers);
 	return 0;
@@ -181,7 +181,7 @@ static void close_parts(struct maas *maas)
 		maas->transport->free(maas);
 	maas_keeper_fini(&maas->keeper);
 	maas_pool_fini(&maas->pool);
-	pthread_mutex_destroy(&maas->async_lock);
+	pthread_mutex_destroy(&maas->http_lock);
 	pthread_mutex_destroy(&maas->buffer_lock);
 }
 

@@ -13,7 +13,7 @@
 
 static size_t send_some(char *to, size_t size, size_t count, void *arg)
 {
-	struct maas_transfer *transfer = arg;
+	struct maas_client_transfer *transfer = arg;
 	const struct maas_request *request = transfer->request;
 	size_t room = size * count;
 	size_t n = request->head.len - transfer->head_at;
@@ -43,7 +43,7 @@ static size_t send_some(char *to, size_t size, size_t count, void *arg)
 /* curl sends a body again from its start when a kept connection turns out to be closed. */
 static int rewind_body(void *arg, curl_off_t offset, int origin)
 {
-	struct maas_transfer *transfer = arg;
+	struct maas_client_transfer *transfer = arg;
 
 	if (offset || origin != SEEK_SET)
 		return CURL_SEEKFUNC_CANTSEEK;
@@ -53,7 +53,7 @@ static int rewind_body(void *arg, curl_off_t offset, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
-static void scatter(struct maas_transfer *transfer, const char *data, size_t len)
+static void scatter(struct maas_client_transfer *transfer, const char *data, size_t len)
 {
 	struct maas_request *request = transfer->request;
 
@@ -91,7 +91,7 @@ static size_t text_limit(const struct maas_request *request)
 
 static size_t take_some(char *data, size_t size, size_t count, void *arg)
 {
-	struct maas_transfer *transfer = arg;
+	struct maas_client_transfer *transfer = arg;
 	struct maas_request *request = transfer->request;
 	size_t len = size * count;
 
@@ -123,7 +123,7 @@ static void take_value(const char *line, size_t len, const char *name, char *to,
 
 static size_t take_header(char *line, size_t size, size_t count, void *arg)
 {
-	struct maas_transfer *transfer = arg;
+	struct maas_client_transfer *transfer = arg;
 	struct maas_request *request = transfer->request;
 	size_t len = size * count;
 
@@ -141,7 +141,7 @@ static size_t take_header(char *line, size_t size, size_t count, void *arg)
 
 /* ---- begin */
 
-static int add_header(struct maas_transfer *transfer, const char *text)
+static int add_header(struct maas_client_transfer *transfer, const char *text)
 {
 	struct curl_slist *headers = curl_slist_append(transfer->headers, text);
 
@@ -151,7 +151,7 @@ static int add_header(struct maas_transfer *transfer, const char *text)
 	return 0;
 }
 
-static int set_body(struct maas_transfer *transfer)
+static int set_body(struct maas_client_transfer *transfer)
 {
 	struct maas_request *request = transfer->request;
 	curl_off_t len = (curl_off_t)(request->head.len + request->out_len);
@@ -178,7 +178,7 @@ static int set_body(struct maas_transfer *transfer)
 }
 
 /* `path` at the server that the handle was opened for, and nowhere else. */
-static int set_url(struct maas_transfer *transfer, const char *path, size_t len)
+static int set_url(struct maas_client_transfer *transfer, const char *path, size_t len)
 {
 	struct maas_buf url = {0};
 	int r = 0;
@@ -192,7 +192,7 @@ static int set_url(struct maas_transfer *transfer, const char *path, size_t len)
 	return r;
 }
 
-static int set_request(struct maas_transfer *transfer)
+static int set_request(struct maas_client_transfer *transfer)
 {
 	struct maas_request *request = transfer->request;
 	CURL *easy = transfer->easy;
@@ -229,13 +229,13 @@ static void set_bounds(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
 }
 
-int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy, const struct maas_url *url,
-			struct maas_request *request, uint32_t timeout_ms,
-			uint32_t connect_timeout_ms)
+int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy,
+			       const struct maas_url *url, struct maas_request *request,
+			       uint32_t timeout_ms, uint32_t connect_timeout_ms)
 {
 	int r;
 
-	*transfer = (struct maas_transfer){
+	*transfer = (struct maas_client_transfer){
 		.request = request,
 		.url = url,
 		.easy = easy,
@@ -271,7 +271,7 @@ int maas_transfer_begin(struct maas_transfer *transfer, CURL *easy, const struct
 
 /* ---- end */
 
-bool maas_transfer_follow(struct maas_transfer *transfer)
+bool maas_client_transfer_follow(struct maas_client_transfer *transfer)
 {
 	struct maas_request *request = transfer->request;
 	struct maas_buf path = {0};
@@ -295,7 +295,7 @@ bool maas_transfer_follow(struct maas_transfer *transfer)
 	return true;
 }
 
-static int fail_redirected(const struct maas_transfer *transfer)
+static int fail_redirected(const struct maas_client_transfer *transfer)
 {
 	long status = transfer->request->status;
 
@@ -314,7 +314,7 @@ static int fail_redirected(const struct maas_transfer *transfer)
 }
 
 /* What a callback did not take. */
-static int fail_taken(const struct maas_transfer *transfer)
+static int fail_taken(const struct maas_client_transfer *transfer)
 {
 	const struct maas_request *request = transfer->request;
 	const char *url = transfer->url->text;
@@ -335,7 +335,7 @@ static int fail_taken(const struct maas_transfer *transfer)
 	}
 }
 
-int maas_transfer_end(struct maas_transfer *transfer, CURLcode code)
+int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode code)
 {
 	struct maas_request *request = transfer->request;
 	long os_error = 0;

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 /* ---- registration */
 
@@ -29,8 +29,8 @@ static int fail_register(size_t len, int error)
 			 len, (unsigned long long)(limit.rlim_cur >> 10));
 }
 
-int maas_verbs_register(struct ibv_pd *pd, void *base, size_t len, bool written,
-			struct ibv_mr **ret_mr)
+int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len, bool written,
+			      struct ibv_mr **ret_mr)
 {
 	/* Memory that is only sent may be read-only. */
 	struct ibv_mr *mr = ibv_reg_mr(pd, base, len, written ? IBV_ACCESS_LOCAL_WRITE : 0);
@@ -41,7 +41,7 @@ int maas_verbs_register(struct ibv_pd *pd, void *base, size_t len, bool written,
 	return 0;
 }
 
-void maas_verbs_deregister(struct ibv_mr *mr)
+void maas_rdma_client_deregister(struct ibv_mr *mr)
 {
 	int error = mr ? ibv_dereg_mr(mr) : 0;
 
@@ -52,7 +52,7 @@ void maas_verbs_deregister(struct ibv_mr *mr)
 /* ---- buffers by address */
 
 /* The first that does not lie below `at`. */
-static size_t seek(const struct maas_verbs_regions *regions, uintptr_t at)
+static size_t seek(const struct maas_rdma_client_regions *regions, uintptr_t at)
 {
 	size_t low = 0;
 	size_t high = regions->count;
@@ -69,8 +69,8 @@ static size_t seek(const struct maas_verbs_regions *regions, uintptr_t at)
 	return low;
 }
 
-struct maas_buffer *maas_verbs_region_find(const struct maas_verbs_regions *regions, const void *at,
-					   size_t len)
+struct maas_buffer *maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions,
+						 const void *at, size_t len)
 {
 	uintptr_t base = (uintptr_t)at;
 	size_t index = seek(regions, base);
@@ -85,7 +85,7 @@ struct maas_buffer *maas_verbs_region_find(const struct maas_verbs_regions *regi
 }
 
 /* Holds the lock. */
-static int insert(struct maas_verbs_regions *regions, struct maas_buffer *buffer)
+static int insert(struct maas_rdma_client_regions *regions, struct maas_buffer *buffer)
 {
 	size_t index;
 
@@ -107,31 +107,31 @@ static int insert(struct maas_verbs_regions *regions, struct maas_buffer *buffer
 	return 0;
 }
 
-int maas_verbs_pin(struct maas *maas, struct maas_buffer *buffer)
+int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer)
 {
-	struct maas_verbs *verbs = maas->verbs;
+	struct maas_rdma_client *rdma = maas->rdma;
 	int r;
 
-	r = maas_verbs_register(verbs->device.pd, (void *)buffer->base, buffer->len, true,
-				&buffer->mr);
+	r = maas_rdma_client_register(rdma->device.pd, (void *)buffer->base, buffer->len, true,
+				      &buffer->mr);
 	if (r)
 		return r;
-	pthread_mutex_lock(&verbs->lock);
-	r = insert(&verbs->regions, buffer);
-	pthread_mutex_unlock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
+	r = insert(&rdma->regions, buffer);
+	pthread_mutex_unlock(&rdma->lock);
 	if (r)
-		maas_verbs_deregister(buffer->mr);
+		maas_rdma_client_deregister(buffer->mr);
 	return r;
 }
 
-int maas_verbs_unpin(struct maas *maas, struct maas_buffer *buffer)
+int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 {
-	struct maas_verbs *verbs = maas->verbs;
-	struct maas_verbs_regions *regions = &verbs->regions;
+	struct maas_rdma_client *rdma = maas->rdma;
+	struct maas_rdma_client_regions *regions = &rdma->regions;
 	size_t index;
 	int r = 0;
 
-	pthread_mutex_lock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
 	if (atomic_load(&buffer->users)) {
 		r = -EBUSY;
 	} else {
@@ -140,8 +140,8 @@ int maas_verbs_unpin(struct maas *maas, struct maas_buffer *buffer)
 		memmove(&regions->sorted[index], &regions->sorted[index + 1],
 			(regions->count - index) * sizeof(struct maas_buffer *));
 	}
-	pthread_mutex_unlock(&verbs->lock);
+	pthread_mutex_unlock(&rdma->lock);
 	if (!r)
-		maas_verbs_deregister(buffer->mr);
+		maas_rdma_client_deregister(buffer->mr);
 	return r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "client/async.h"
+#include "client/http/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,57 +8,57 @@
 
 /* ---- the thread's life */
 
-static void free_parts(struct maas_async *async)
+static void free_parts(struct maas_http_client *http)
 {
-	while (async->idle && async->num_idle)
-		curl_easy_cleanup(async->idle[--async->num_idle]);
-	if (async->multi)
-		curl_multi_cleanup(async->multi);
-	pthread_cond_destroy(&async->completed);
-	pthread_mutex_destroy(&async->lock);
-	free(async->idle);
-	free(async);
+	while (http->idle && http->num_idle)
+		curl_easy_cleanup(http->idle[--http->num_idle]);
+	if (http->multi)
+		curl_multi_cleanup(http->multi);
+	pthread_cond_destroy(&http->completed);
+	pthread_mutex_destroy(&http->lock);
+	free(http->idle);
+	free(http);
 }
 
-static int start_thread(struct maas *maas, struct maas_async **ret_async)
+static int start_thread(struct maas *maas, struct maas_http_client **ret_http)
 {
-	struct maas_async *async = calloc(1, sizeof(*async));
+	struct maas_http_client *http = calloc(1, sizeof(*http));
 	long max = (long)maas->options.max_connections;
 	int r = -ENOMEM;
 
-	if (!async)
+	if (!http)
 		return r;
-	async->maas = maas;
-	TAILQ_INIT(&async->running);
-	TAILQ_INIT(&async->waiting);
-	TAILQ_INIT(&async->done);
-	pthread_mutex_init(&async->lock, NULL);
-	if (maas_cond_init(&async->completed)) {
-		free(async);
+	http->maas = maas;
+	TAILQ_INIT(&http->running);
+	TAILQ_INIT(&http->waiting);
+	TAILQ_INIT(&http->done);
+	pthread_mutex_init(&http->lock, NULL);
+	if (maas_cond_init(&http->completed)) {
+		free(http);
 		return r;
 	}
-	async->idle = calloc(maas->options.max_connections, sizeof(*async->idle));
-	async->multi = curl_multi_init();
-	if (async->idle && async->multi) {
-		curl_multi_setopt(async->multi, CURLMOPT_MAXCONNECTS, max);
-		r = maas_thread_start(&async->thread, maas_async_run, async);
+	http->idle = calloc(maas->options.max_connections, sizeof(*http->idle));
+	http->multi = curl_multi_init();
+	if (http->idle && http->multi) {
+		curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, max);
+		r = maas_thread_start(&http->thread, maas_http_client_thread, http);
 	}
 	if (r)
-		free_parts(async);
+		free_parts(http);
 	else
-		*ret_async = async;
+		*ret_http = http;
 	return r;
 }
 
-static int get_async(struct maas *maas, struct maas_async **ret_async)
+static int get_http(struct maas *maas, struct maas_http_client **ret_http)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&maas->async_lock);
-	if (!maas->async)
-		r = start_thread(maas, &maas->async);
-	*ret_async = maas->async;
-	pthread_mutex_unlock(&maas->async_lock);
+	pthread_mutex_lock(&maas->http_lock);
+	if (!maas->http)
+		r = start_thread(maas, &maas->http);
+	*ret_http = maas->http;
+	pthread_mutex_unlock(&maas->http_lock);
 	return r ? maas_fail(r, "no thread for submitted operations: %s", strerror(-r)) : 0;
 }
 
@@ -68,29 +68,29 @@ static void free_ops(struct maas *maas, struct maas_ops *ops)
 
 	while ((op = TAILQ_FIRST(ops))) {
 		TAILQ_REMOVE(ops, op, link);
-		maas_op_free(maas, op);
+		maas_http_client_op_free(maas, op);
 	}
 }
 
 static void http_stop(struct maas *maas)
 {
-	struct maas_async *async = maas->async;
+	struct maas_http_client *http = maas->http;
 
-	if (!async)
+	if (!http)
 		return;
-	pthread_mutex_lock(&async->lock);
-	async->stop = true;
-	pthread_mutex_unlock(&async->lock);
-	curl_multi_wakeup(async->multi);
-	pthread_join(async->thread, NULL);
-	free_ops(async->maas, &async->waiting);
-	free_ops(async->maas, &async->done);
-	free_parts(async);
+	pthread_mutex_lock(&http->lock);
+	http->stop = true;
+	pthread_mutex_unlock(&http->lock);
+	curl_multi_wakeup(http->multi);
+	pthread_join(http->thread, NULL);
+	free_ops(http->maas, &http->waiting);
+	free_ops(http->maas, &http->done);
+	free_parts(http);
 }
 
 /* ---- submit */
 
-void maas_op_free(struct maas *maas, struct maas_op *op)
+void maas_http_client_op_free(struct maas *maas, struct maas_op *op)
 {
 	for (uint32_t i = 0; i < op->count; i++)
 		maas_buffer_put(maas, op->buffers[i]);
@@ -111,35 +111,35 @@ static struct maas_op *new_op(const struct maas_range *ranges, uint32_t count)
 	return op;
 }
 
-static int enqueue(struct maas_async *async, struct maas_op *op)
+static int enqueue(struct maas_http_client *http, struct maas_op *op)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&async->lock);
-	if (async->held == async->maas->options.max_submitted) {
+	pthread_mutex_lock(&http->lock);
+	if (http->held == http->maas->options.max_submitted) {
 		r = maas_fail(-EAGAIN, "%u operations are under way; take their completions first",
-			      async->held);
+			      http->held);
 	} else {
-		TAILQ_INSERT_TAIL(&async->waiting, op, link);
-		async->under_way++;
-		async->held++;
+		TAILQ_INSERT_TAIL(&http->waiting, op, link);
+		http->under_way++;
+		http->held++;
 	}
-	pthread_mutex_unlock(&async->lock);
+	pthread_mutex_unlock(&http->lock);
 	if (!r)
-		curl_multi_wakeup(async->multi);
+		curl_multi_wakeup(http->multi);
 	return r;
 }
 
 static int http_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		       uint32_t timeout_ms, void *user, bool read)
 {
-	struct maas_async *async;
+	struct maas_http_client *http;
 	struct maas_op *op;
 	int r;
 
 	if (!count || count > MAAS_MAX_BATCH)
 		return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
-	r = get_async(maas, &async);
+	r = get_http(maas, &http);
 	if (r)
 		return r;
 	op = new_op(ranges, count);
@@ -148,51 +148,51 @@ static int http_submit(struct maas *maas, const struct maas_range *ranges, uint3
 	op->read = read;
 	op->user = user;
 	op->deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
-	r = read ? maas_data_read_request(&op->request, op->ranges, count)
-		 : maas_data_write_request(&op->request, op->ranges, count);
+	r = read ? maas_http_client_read_request(&op->request, op->ranges, count)
+		 : maas_http_client_write_request(&op->request, op->ranges, count);
 	if (r)
 		goto err_free;
 	for (uint32_t i = 0; i < count; i++)
 		op->buffers[i] = maas_buffer_get(maas, ranges[i].buf, ranges[i].len);
-	r = enqueue(async, op);
+	r = enqueue(http, op);
 	if (r)
 		goto err_free;
 	return 0;
 
 err_free:
-	maas_op_free(maas, op);
+	maas_http_client_op_free(maas, op);
 	return r;
 }
 
 /* ---- poll */
 
 /* Holds the lock. Moves up to `max` completions to `taken`. */
-static uint32_t take(struct maas_async *async, struct maas_ops *taken, uint32_t max)
+static uint32_t take(struct maas_http_client *http, struct maas_ops *taken, uint32_t max)
 {
 	struct maas_op *op;
 	eventfd_t ignored;
 	uint32_t n = 0;
 
-	while (n < max && (op = TAILQ_FIRST(&async->done))) {
-		TAILQ_REMOVE(&async->done, op, link);
+	while (n < max && (op = TAILQ_FIRST(&http->done))) {
+		TAILQ_REMOVE(&http->done, op, link);
 		TAILQ_INSERT_TAIL(taken, op, link);
 		n++;
 	}
-	if (n && TAILQ_EMPTY(&async->done))
-		eventfd_read(async->maas->event_fd, &ignored);
-	async->held -= n;
+	if (n && TAILQ_EMPTY(&http->done))
+		eventfd_read(http->maas->event_fd, &ignored);
+	http->held -= n;
 	return n;
 }
 
 /* Holds the lock. */
-static void wait_done(struct maas_async *async, int timeout_ms)
+static void wait_done(struct maas_http_client *http, int timeout_ms)
 {
 	uint64_t until_ms = maas_clock_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
 
-	while (TAILQ_EMPTY(&async->done) && async->under_way) {
+	while (TAILQ_EMPTY(&http->done) && http->under_way) {
 		if (timeout_ms < 0)
-			pthread_cond_wait(&async->completed, &async->lock);
-		else if (!maas_cond_wait_until(&async->completed, &async->lock, until_ms))
+			pthread_cond_wait(&http->completed, &http->lock);
+		else if (!maas_cond_wait_until(&http->completed, &http->lock, until_ms))
 			break;
 	}
 }
@@ -207,7 +207,7 @@ static void give(struct maas *maas, struct maas_ops *taken, struct maas_completi
 		to->status = op->status;
 		memcpy(to->error, op->error, sizeof(to->error));
 		to++;
-		maas_op_free(maas, op);
+		maas_http_client_op_free(maas, op);
 	}
 }
 
@@ -215,19 +215,19 @@ static int http_poll(struct maas *maas, struct maas_completion *ret_completions,
 		     int timeout_ms)
 {
 	struct maas_ops taken = TAILQ_HEAD_INITIALIZER(taken);
-	struct maas_async *async;
+	struct maas_http_client *http;
 	int n;
 
-	pthread_mutex_lock(&maas->async_lock);
-	async = maas->async;
-	pthread_mutex_unlock(&maas->async_lock);
-	if (!async)
+	pthread_mutex_lock(&maas->http_lock);
+	http = maas->http;
+	pthread_mutex_unlock(&maas->http_lock);
+	if (!http)
 		return 0;
-	pthread_mutex_lock(&async->lock);
+	pthread_mutex_lock(&http->lock);
 	if (timeout_ms)
-		wait_done(async, timeout_ms);
-	n = (int)take(async, &taken, max);
-	pthread_mutex_unlock(&async->lock);
+		wait_done(http, timeout_ms);
+	n = (int)take(http, &taken, max);
+	pthread_mutex_unlock(&http->lock);
 	give(maas, &taken, ret_completions);
 	return n;
 }
@@ -240,7 +240,7 @@ static int http_event_fd(struct maas *maas)
 const struct maas_transport maas_transport_http = {
 	.type = MAAS_TRANSPORT_HTTP,
 	.stop = http_stop,
-	.run = maas_http_run,
+	.run = maas_http_client_run,
 	.submit = http_submit,
 	.poll = http_poll,
 	.event_fd = http_event_fd,

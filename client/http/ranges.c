@@ -3,7 +3,7 @@
  * Requests for bytes: one range is GET or PUT of the allocation's data, several are one POST of all
  * of them.
  */
-#include "client/http.h"
+#include "client/http/internal.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -45,8 +45,8 @@ static void write_ranges(struct maas_buf *out, const struct maas_range *ranges, 
 	maas_buf_str(out, "]}");
 }
 
-int maas_data_read_request(struct maas_request *request, const struct maas_range *ranges,
-			   uint32_t count)
+int maas_http_client_read_request(struct maas_request *request, const struct maas_range *ranges,
+				  uint32_t count)
 {
 	uint64_t len;
 	int r;
@@ -70,8 +70,8 @@ int maas_data_read_request(struct maas_request *request, const struct maas_range
 	return 0;
 }
 
-int maas_data_write_request(struct maas_request *request, const struct maas_range *ranges,
-			    uint32_t count)
+int maas_http_client_write_request(struct maas_request *request, const struct maas_range *ranges,
+				   uint32_t count)
 {
 	uint64_t len;
 	int r;
@@ -146,7 +146,7 @@ static int check_span(const struct maas_request *request)
 	return 0;
 }
 
-int maas_data_check(const struct maas_request *request)
+int maas_http_client_check(const struct maas_request *request)
 {
 	int r = *request->range ? check_span(request) : 0;
 
@@ -157,18 +157,19 @@ int maas_data_check(const struct maas_request *request)
 			 (unsigned long long)request->in_len);
 }
 
-int maas_http_run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
+int maas_http_client_run(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			 bool read)
 {
 	struct maas_request request;
 	int r;
 
-	r = read ? maas_data_read_request(&request, ranges, count)
-		 : maas_data_write_request(&request, ranges, count);
+	r = read ? maas_http_client_read_request(&request, ranges, count)
+		 : maas_http_client_write_request(&request, ranges, count);
 	if (r)
 		return r;
 	r = maas_call(maas, &request, 0);
 	if (!r && read)
-		r = maas_data_check(&request);
+		r = maas_http_client_check(&request);
 	maas_request_fini(&request);
 	return r;
 }

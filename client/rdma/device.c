@@ -3,19 +3,19 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 #define MAX_READS 16
 
 /* Who opened librdmacm's devices, which it keeps for good; 0: nobody. */
 static _Atomic pid_t opened_by;
 
-void maas_verbs_claim(void)
+void maas_rdma_client_claim(void)
 {
 	atomic_store(&opened_by, maas_process());
 }
 
-int maas_verbs_look(void)
+int maas_rdma_client_look(void)
 {
 	pid_t opener = atomic_load(&opened_by);
 	struct ibv_device **list;
@@ -43,7 +43,7 @@ static uint32_t at_most(int device_limit, uint32_t wanted)
 								   : wanted;
 }
 
-static int read_limits(struct maas_verbs_device *device, uint8_t port)
+static int read_limits(struct maas_rdma_client_device *device, uint8_t port)
 {
 	struct ibv_device_attr attr;
 	struct ibv_port_attr port_attr;
@@ -55,17 +55,17 @@ static int read_limits(struct maas_verbs_device *device, uint8_t port)
 	if (error)
 		return maas_fail(-error, "cannot ask the device for its limits: %s",
 				 strerror(error));
-	device->depth = at_most(attr.max_qp_wr, MAAS_VERBS_DEPTH);
+	device->depth = at_most(attr.max_qp_wr, MAAS_RDMA_DEPTH);
 	device->depth = at_most(attr.max_cqe - 1, device->depth);
 	device->max_reads = at_most(attr.max_qp_init_rd_atom, MAX_READS);
-	device->max_piece = MAAS_VERBS_PIECE;
+	device->max_piece = MAAS_RDMA_PIECE;
 	if (port_attr.max_msg_sz && port_attr.max_msg_sz < device->max_piece)
 		device->max_piece = port_attr.max_msg_sz;
 	return 0;
 }
 
 /* A failure and every request behind it have completions, signalled or not. */
-static int make_queue(struct maas_verbs_device *device)
+static int make_queue(struct maas_rdma_client_device *device)
 {
 	device->channel = ibv_create_comp_channel(device->context);
 	if (!device->channel)
@@ -77,7 +77,7 @@ static int make_queue(struct maas_verbs_device *device)
 	return device->cq ? 0 : fail_make("completion queue");
 }
 
-static int init(struct maas_verbs_device *device, struct rdma_cm_id *id)
+static int init(struct maas_rdma_client_device *device, struct rdma_cm_id *id)
 {
 	int r;
 
@@ -93,21 +93,21 @@ static int init(struct maas_verbs_device *device, struct rdma_cm_id *id)
 	if (!device->pd)
 		return fail_make("protection domain");
 	r = make_queue(device);
-	return r ? r : maas_verbs_slots_init(&device->slots, device->pd);
+	return r ? r : maas_rdma_client_slots_init(&device->slots, device->pd);
 }
 
-int maas_verbs_device_use(struct maas_verbs *verbs, struct rdma_cm_id *id)
+int maas_rdma_client_device_use(struct maas_rdma_client *rdma, struct rdma_cm_id *id)
 {
 	int r;
 
-	if (verbs->device.context == id->verbs)
+	if (rdma->device.context == id->verbs)
 		return 0;
-	if (verbs->device.context)
+	if (rdma->device.context)
 		return maas_fail(-ENODEV, "the way to the server leads through another device now; "
 					  "open a new handle");
-	r = init(&verbs->device, id);
+	r = init(&rdma->device, id);
 	if (r)
-		maas_verbs_device_fini(&verbs->device);
+		maas_rdma_client_device_fini(&rdma->device);
 	return r;
 }
 
@@ -117,14 +117,14 @@ static void check(int error, const char *what)
 		log_err("rdma: cannot destroy a %s: %s", what, strerror(error));
 }
 
-void maas_verbs_device_fini(struct maas_verbs_device *device)
+void maas_rdma_client_device_fini(struct maas_rdma_client_device *device)
 {
-	maas_verbs_slots_fini(&device->slots);
+	maas_rdma_client_slots_fini(&device->slots);
 	if (device->cq)
 		check(ibv_destroy_cq(device->cq), "completion queue");
 	if (device->channel)
 		check(ibv_destroy_comp_channel(device->channel), "completion channel");
 	if (device->pd)
 		check(ibv_dealloc_pd(device->pd), "protection domain");
-	*device = (struct maas_verbs_device){0};
+	*device = (struct maas_rdma_client_device){0};
 }

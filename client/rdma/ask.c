@@ -6,20 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 static void *ask(void *arg)
 {
-	struct maas_verbs_ask *one = arg;
+	struct maas_rdma_client_ask *one = arg;
 
 	maas_error_clear();
-	one->error = maas_verbs_grant_ask(one->verbs, &one->id, one->deadline_ms);
+	one->error = maas_rdma_client_grant_ask(one->rdma, &one->id, one->deadline_ms);
 	snprintf(one->words, sizeof(one->words), "%s", maas_error());
 	return NULL;
 }
 
-static bool is_among(const struct maas_verbs_ask *asks, uint32_t count,
-		     const struct maas_verbs_id *id)
+static bool is_among(const struct maas_rdma_client_ask *asks, uint32_t count,
+		     const struct maas_rdma_client_id *id)
 {
 	for (uint32_t i = 0; i < count; i++)
 		if (memcmp(&asks[i].id, id, sizeof(*id)) == 0)
@@ -27,29 +27,31 @@ static bool is_among(const struct maas_verbs_ask *asks, uint32_t count,
 	return false;
 }
 
-uint32_t maas_verbs_asks_find(struct maas_verbs *verbs, const struct maas_verbs_op *op,
-			      struct maas_verbs_ask asks[MAAS_VERBS_ASKS])
+uint32_t maas_rdma_client_asks_find(struct maas_rdma_client *rdma,
+				    const struct maas_rdma_client_op *op,
+				    struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS])
 {
 	/* Others want a connection, too: the session's lease above all. */
-	uint32_t spare = verbs->maas->options.max_connections;
+	uint32_t spare = rdma->maas->options.max_connections;
 	uint32_t most = spare > 3 ? spare - 2 : 1;
-	const struct maas_verbs_range *range = maas_verbs_missing(verbs, op, op->ranges);
+	const struct maas_rdma_client_range *range = maas_rdma_client_missing(rdma, op, op->ranges);
 	uint32_t count = 0;
 
-	if (most > MAAS_VERBS_ASKS)
-		most = MAAS_VERBS_ASKS;
+	if (most > MAAS_RDMA_ASKS)
+		most = MAAS_RDMA_ASKS;
 	while (range) {
 		if (!is_among(asks, count, &range->id)) {
-			asks[count] = (struct maas_verbs_ask){.verbs = verbs, .id = range->id};
+			asks[count] = (struct maas_rdma_client_ask){.rdma = rdma, .id = range->id};
 			if (++count >= most)
 				break;
 		}
-		range = maas_verbs_missing(verbs, op, range + 1);
+		range = maas_rdma_client_missing(rdma, op, range + 1);
 	}
 	return count;
 }
 
-void maas_verbs_asks_run(struct maas_verbs_ask *asks, uint32_t count, uint64_t deadline_ms)
+void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
+			       uint64_t deadline_ms)
 {
 	for (uint32_t i = 0; i < count; i++)
 		asks[i].deadline_ms = deadline_ms;

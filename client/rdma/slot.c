@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 /* 2 MiB in all, so that the usual limit of 8 MiB of locked memory leaves room for the rest. */
 static const struct kind {
@@ -11,7 +11,7 @@ static const struct kind {
 	size_t count;
 } kinds[MAAS_SLOT_KINDS] = {
 	[MAAS_SLOT_SMALL] = {4u << 10, 128},
-	[MAAS_SLOT_LARGE] = {MAAS_VERBS_COPY, 24},
+	[MAAS_SLOT_LARGE] = {MAAS_RDMA_COPY, 24},
 };
 
 static size_t all_bytes(void)
@@ -23,9 +23,9 @@ static size_t all_bytes(void)
 	return bytes;
 }
 
-static void carve(struct maas_verbs_slots *slots)
+static void carve(struct maas_rdma_client_slots *slots)
 {
-	struct maas_verbs_slot *slot = slots->all;
+	struct maas_rdma_client_slot *slot = slots->all;
 	char *at = slots->memory;
 
 	for (unsigned int kind = 0; kind < MAAS_SLOT_KINDS; kind++) {
@@ -39,7 +39,7 @@ static void carve(struct maas_verbs_slots *slots)
 	}
 }
 
-int maas_verbs_slots_init(struct maas_verbs_slots *slots, struct ibv_pd *pd)
+int maas_rdma_client_slots_init(struct maas_rdma_client_slots *slots, struct ibv_pd *pd)
 {
 	size_t count = 0;
 	void *memory;
@@ -55,21 +55,21 @@ int maas_verbs_slots_init(struct maas_verbs_slots *slots, struct ibv_pd *pd)
 	if (!slots->all)
 		return maas_fail(-ENOMEM, "out of memory");
 	carve(slots);
-	return maas_verbs_register(pd, memory, all_bytes(), true, &slots->mr);
+	return maas_rdma_client_register(pd, memory, all_bytes(), true, &slots->mr);
 }
 
-void maas_verbs_slots_fini(struct maas_verbs_slots *slots)
+void maas_rdma_client_slots_fini(struct maas_rdma_client_slots *slots)
 {
-	maas_verbs_deregister(slots->mr);
+	maas_rdma_client_deregister(slots->mr);
 	free(slots->all);
 	if (slots->memory)
 		munmap(slots->memory, all_bytes());
-	*slots = (struct maas_verbs_slots){0};
+	*slots = (struct maas_rdma_client_slots){0};
 }
 
-static struct maas_verbs_slot *take(struct maas_verbs_slots *slots, unsigned int kind)
+static struct maas_rdma_client_slot *take(struct maas_rdma_client_slots *slots, unsigned int kind)
 {
-	struct maas_verbs_slot *slot;
+	struct maas_rdma_client_slot *slot;
 
 	if (!slots->idle[kind])
 		slots->idle[kind] = atomic_exchange(&slots->returned[kind], NULL);
@@ -79,10 +79,11 @@ static struct maas_verbs_slot *take(struct maas_verbs_slots *slots, unsigned int
 	return slot;
 }
 
-struct maas_verbs_slot *maas_verbs_slot_get(struct maas_verbs_slots *slots, size_t len)
+struct maas_rdma_client_slot *maas_rdma_client_slot_get(struct maas_rdma_client_slots *slots,
+							size_t len)
 {
 	unsigned int kind = len > kinds[MAAS_SLOT_SMALL].bytes ? MAAS_SLOT_LARGE : MAAS_SLOT_SMALL;
-	struct maas_verbs_slot *slot = take(slots, kind);
+	struct maas_rdma_client_slot *slot = take(slots, kind);
 
 	if (!slot)
 		slot = take(slots, kind == MAAS_SLOT_SMALL ? MAAS_SLOT_LARGE : MAAS_SLOT_SMALL);
@@ -91,10 +92,11 @@ struct maas_verbs_slot *maas_verbs_slot_get(struct maas_verbs_slots *slots, size
 	return slot;
 }
 
-void maas_verbs_slots_put(struct maas_verbs_slots *slots, struct maas_verbs_slot *chain)
+void maas_rdma_client_slots_put(struct maas_rdma_client_slots *slots,
+				struct maas_rdma_client_slot *chain)
 {
 	while (chain) {
-		struct maas_verbs_slot *slot = chain;
+		struct maas_rdma_client_slot *slot = chain;
 
 		chain = slot->next;
 		slot->next = atomic_load(&slots->returned[slot->kind]);

@@ -4,36 +4,36 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 #define KEEP_RANGES 256 /* memory for more is not kept for the next operation */
 
 /* Memory that was never used stays untouched: most handles need few of their operations. */
-struct maas_verbs_op *maas_verbs_op_get(struct maas_verbs *verbs)
+struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdma)
 {
-	uint32_t used = atomic_load(&verbs->ops_used);
-	struct maas_verbs_op *op;
+	uint32_t used = atomic_load(&rdma->ops_used);
+	struct maas_rdma_client_op *op;
 
-	if (!verbs->idle)
-		verbs->idle = atomic_exchange(&verbs->returned, NULL);
-	op = verbs->idle;
+	if (!rdma->idle)
+		rdma->idle = atomic_exchange(&rdma->returned, NULL);
+	op = rdma->idle;
 	if (op) {
-		verbs->idle = op->next;
+		rdma->idle = op->next;
 		return op;
 	}
-	if (used == verbs->num_ops)
+	if (used == rdma->num_ops)
 		return NULL;
-	op = &verbs->ops[used];
+	op = &rdma->ops[used];
 	op->ranges = op->few;
-	op->room = MAAS_VERBS_RANGES;
-	atomic_store(&verbs->ops_used, used + 1);
+	op->room = MAAS_RDMA_RANGES;
+	atomic_store(&rdma->ops_used, used + 1);
 	return op;
 }
 
 /* True when it is the first. Afterwards the operation may be another's already. */
-static bool push(_Atomic(struct maas_verbs_op *) *stack, struct maas_verbs_op *op)
+static bool push(_Atomic(struct maas_rdma_client_op *) *stack, struct maas_rdma_client_op *op)
 {
-	struct maas_verbs_op *top = atomic_load(stack);
+	struct maas_rdma_client_op *top = atomic_load(stack);
 
 	do
 		op->next = top;
@@ -41,20 +41,20 @@ static bool push(_Atomic(struct maas_verbs_op *) *stack, struct maas_verbs_op *o
 	return !top;
 }
 
-void maas_verbs_op_put(struct maas_verbs *verbs, struct maas_verbs_op *op)
+void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->room > KEEP_RANGES) {
 		free(op->ranges);
 		op->ranges = op->few;
-		op->room = MAAS_VERBS_RANGES;
+		op->room = MAAS_RDMA_RANGES;
 	}
 	atomic_store(&op->state, MAAS_OP_FREE);
-	push(&verbs->returned, op);
+	push(&rdma->returned, op);
 }
 
-static int make_room(struct maas_verbs_op *op, uint32_t count)
+static int make_room(struct maas_rdma_client_op *op, uint32_t count)
 {
-	struct maas_verbs_range *ranges;
+	struct maas_rdma_client_range *ranges;
 
 	if (count <= op->room)
 		return 0;
@@ -68,16 +68,17 @@ static int make_room(struct maas_verbs_op *op, uint32_t count)
 	return 0;
 }
 
-int maas_verbs_op_fill(struct maas_verbs_op *op, const struct maas_range *ranges, uint32_t count)
+int maas_rdma_client_op_fill(struct maas_rdma_client_op *op, const struct maas_range *ranges,
+			     uint32_t count)
 {
 	int r = make_room(op, count);
 
 	if (r)
 		return r;
 	for (uint32_t i = 0; i < count; i++) {
-		struct maas_verbs_range *range = &op->ranges[i];
+		struct maas_rdma_client_range *range = &op->ranges[i];
 
-		if (!maas_verbs_id_set(&range->id, ranges[i].id))
+		if (!maas_rdma_client_id_set(&range->id, ranges[i].id))
 			return maas_check_id("");
 		if (!ranges[i].len || !ranges[i].buf)
 			return maas_fail(-EINVAL, "range %u has no bytes", i);
@@ -99,29 +100,30 @@ int maas_verbs_op_fill(struct maas_verbs_op *op, const struct maas_range *ranges
 	return 0;
 }
 
-void maas_verbs_op_release(struct maas_verbs *verbs, struct maas_verbs_op *op)
+void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	maas_verbs_slots_put(&verbs->device.slots, op->slots);
+	maas_rdma_client_slots_put(&rdma->device.slots, op->slots);
 	op->slots = NULL;
 	if (!op->local)
 		return;
 	for (uint32_t i = 0; i < op->count; i++) {
-		struct maas_verbs_range *range = &op->ranges[i];
+		struct maas_rdma_client_range *range = &op->ranges[i];
 
 		if (range->buffer)
 			atomic_fetch_sub(&range->buffer->users, 1);
 		else
-			maas_verbs_deregister(range->mr);
+			maas_rdma_client_deregister(range->mr);
 	}
 	op->local = false;
 }
 
-void maas_verbs_op_end(struct maas_verbs *verbs, struct maas_verbs_op *op, int status)
+void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			     int status)
 {
 	bool submitted;
 	bool first;
 
-	maas_verbs_op_release(verbs, op);
+	maas_rdma_client_op_release(rdma, op);
 	op->status = status;
 	op->error[0] = '\0';
 	if (status)
@@ -130,20 +132,20 @@ void maas_verbs_op_end(struct maas_verbs *verbs, struct maas_verbs_op *op, int s
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (!submitted)
 		return;
-	first = push(&verbs->done, op);
-	atomic_fetch_sub(&verbs->under_way, 1);
+	first = push(&rdma->done, op);
+	atomic_fetch_sub(&rdma->under_way, 1);
 	/* With others before it the descriptor is readable already. */
-	if (first && atomic_load(&verbs->polled_by_event))
-		eventfd_write(verbs->maas->event_fd, 1);
+	if (first && atomic_load(&rdma->polled_by_event))
+		eventfd_write(rdma->maas->event_fd, 1);
 }
 
-void maas_verbs_op_todo(struct maas_verbs *verbs, struct maas_verbs_op *op)
+void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	op->at = 0;
 	op->at_offset = 0;
 	op->failed = IBV_WC_SUCCESS;
-	TAILQ_INSERT_TAIL(&verbs->todo, op, link);
-	atomic_fetch_add(&verbs->num_todo, 1);
-	maas_verbs_thread_wake(verbs);
+	TAILQ_INSERT_TAIL(&rdma->todo, op, link);
+	atomic_fetch_add(&rdma->num_todo, 1);
+	maas_rdma_client_thread_wake(rdma);
 }

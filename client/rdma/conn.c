@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "base/wire.h"
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 #define RETRIES	     7 /* the most there is: seconds on the usual devices */
 #define FLUSH_MS     1000
@@ -19,8 +19,8 @@
 
 /* What the attempt to connect leads to. */
 struct attempt {
-	struct maas_verbs *verbs;
-	struct maas_verbs_conn conn;
+	struct maas_rdma_client *rdma;
+	struct maas_rdma_client_conn conn;
 	const struct maas_ticket *ticket;
 	uint64_t deadline_ms;
 };
@@ -86,11 +86,11 @@ static int await_event(struct attempt *attempt, struct rdma_cm_event **ret_event
 		if (errno != EAGAIN && errno != EINTR)
 			return maas_fail(-errno, "no news of the RDMA connection: %s",
 					 strerror(errno));
-		if (atomic_load(&attempt->verbs->stop))
+		if (atomic_load(&attempt->rdma->stop))
 			return -ECANCELED;
 		if (maas_clock_ms() >= attempt->deadline_ms)
 			return maas_fail(-ETIMEDOUT, "the server's RDMA did not answer in time");
-		maas_verbs_expire(attempt->verbs);
+		maas_rdma_client_expire(attempt->rdma);
 		poll(&fd, 1, EVENT_SLICE);
 	}
 	return 0;
@@ -157,7 +157,7 @@ static uint32_t left_ms(const struct attempt *attempt)
 
 static int resolve(struct attempt *attempt)
 {
-	struct maas_verbs_conn *conn = &attempt->conn;
+	struct maas_rdma_client_conn *conn = &attempt->conn;
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM};
 	struct addrinfo *found;
 	char port[8];
@@ -174,7 +174,7 @@ static int resolve(struct attempt *attempt)
 	r = await(attempt, RDMA_CM_EVENT_ADDR_RESOLVED);
 	if (r)
 		return r;
-	r = maas_verbs_device_use(attempt->verbs, conn->id);
+	r = maas_rdma_client_device_use(attempt->rdma, conn->id);
 	if (r)
 		return r;
 	if (rdma_resolve_route(conn->id, (int)left_ms(attempt)))
@@ -186,7 +186,7 @@ static int resolve(struct attempt *attempt)
 static int make_qp(struct attempt *attempt)
 {
 	static const uint32_t sizes[] = {256, 96, 0};
-	const struct maas_verbs_device *device = &attempt->verbs->device;
+	const struct maas_rdma_client_device *device = &attempt->rdma->device;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
 		struct ibv_qp_init_attr attr = {
@@ -230,7 +230,7 @@ static int request(struct attempt *attempt)
 	struct rdma_conn_param param = {
 		.private_data = &hello,
 		.private_data_len = sizeof(hello),
-		.initiator_depth = (uint8_t)attempt->verbs->device.max_reads,
+		.initiator_depth = (uint8_t)attempt->rdma->device.max_reads,
 		.retry_count = RETRIES,
 	};
 	int r = read_ticket(attempt->ticket->text, hello.ticket);
@@ -250,7 +250,7 @@ static void check(int error, const char *what)
 		log_err("rdma: cannot %s: %s", what, strerror(errno));
 }
 
-static void destroy(struct maas_verbs_conn *conn)
+static void destroy(struct maas_rdma_client_conn *conn)
 {
 	if (conn->id && conn->id->qp)
 		rdma_destroy_qp(conn->id);
@@ -258,15 +258,15 @@ static void destroy(struct maas_verbs_conn *conn)
 		check(rdma_destroy_id(conn->id), "destroy a connection");
 	if (conn->events)
 		rdma_destroy_event_channel(conn->events);
-	*conn = (struct maas_verbs_conn){0};
+	*conn = (struct maas_rdma_client_conn){0};
 }
 
 static int dial(struct attempt *attempt)
 {
-	struct maas_verbs_conn *conn = &attempt->conn;
+	struct maas_rdma_client_conn *conn = &attempt->conn;
 	int r;
 
-	maas_verbs_claim();
+	maas_rdma_client_claim();
 	conn->events = rdma_create_event_channel();
 	if (!conn->events)
 		return fail_cm("reach librdmacm");
@@ -289,136 +289,136 @@ err_destroy:
 	return r;
 }
 
-static int make_arrays(struct maas_verbs *verbs)
+static int make_arrays(struct maas_rdma_client *rdma)
 {
-	size_t depth = verbs->device.depth;
+	size_t depth = rdma->device.depth;
 
-	if (verbs->wrs)
+	if (rdma->wrs)
 		return 0;
-	verbs->sges = calloc(depth, sizeof(*verbs->sges));
-	verbs->wrs = calloc(depth, sizeof(*verbs->wrs));
-	if (!verbs->sges || !verbs->wrs)
+	rdma->sges = calloc(depth, sizeof(*rdma->sges));
+	rdma->wrs = calloc(depth, sizeof(*rdma->wrs));
+	if (!rdma->sges || !rdma->wrs)
 		return maas_fail(-ENOMEM, "out of memory");
 	for (size_t i = 0; i < depth; i++) {
-		verbs->wrs[i].sg_list = &verbs->sges[i];
-		verbs->wrs[i].num_sge = 1;
+		rdma->wrs[i].sg_list = &rdma->sges[i];
+		rdma->wrs[i].num_sge = 1;
 	}
 	return 0;
 }
 
-int maas_verbs_connect(struct maas_verbs *verbs, uint64_t ticket_ms)
+int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 {
 	struct maas_ticket ticket;
-	struct attempt attempt = {.verbs = verbs, .ticket = &ticket};
+	struct attempt attempt = {.rdma = rdma, .ticket = &ticket};
 	int r;
 
-	r = maas_keeper_ticket(verbs->maas, ticket_ms, &ticket);
+	r = maas_keeper_ticket(rdma->maas, ticket_ms, &ticket);
 	if (!r && !ticket.port)
-		r = maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", verbs->maas->url.text);
+		r = maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", rdma->maas->url.text);
 	if (r)
 		return r;
-	attempt.deadline_ms = maas_clock_ms() + verbs->maas->options.connect_timeout_ms;
+	attempt.deadline_ms = maas_clock_ms() + rdma->maas->options.connect_timeout_ms;
 	r = dial(&attempt);
 	if (r)
 		return r;
-	r = make_arrays(verbs);
+	r = make_arrays(rdma);
 	if (r) {
 		destroy(&attempt.conn);
 		return r;
 	}
-	pthread_mutex_lock(&verbs->lock);
-	verbs->conn = attempt.conn;
-	atomic_store(&verbs->sq_free, verbs->device.depth);
-	atomic_store(&verbs->link, MAAS_LINK_UP);
-	pthread_mutex_unlock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
+	rdma->conn = attempt.conn;
+	atomic_store(&rdma->sq_free, rdma->device.depth);
+	atomic_store(&rdma->link, MAAS_LINK_UP);
+	pthread_mutex_unlock(&rdma->lock);
 	return 0;
 }
 
-void maas_verbs_break(struct maas_verbs *verbs)
+void maas_rdma_client_break(struct maas_rdma_client *rdma)
 {
 	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
 	int error;
 
-	if (!maas_verbs_up(verbs))
+	if (!maas_rdma_client_up(rdma))
 		return;
-	atomic_store(&verbs->link, MAAS_LINK_BROKEN);
-	error = ibv_modify_qp(verbs->conn.id->qp, &attr, IBV_QP_STATE);
+	atomic_store(&rdma->link, MAAS_LINK_BROKEN);
+	error = ibv_modify_qp(rdma->conn.id->qp, &attr, IBV_QP_STATE);
 	if (error)
 		log_err("rdma: cannot end a queue pair's work: %s", strerror(error));
-	maas_verbs_thread_wake(verbs);
+	maas_rdma_client_thread_wake(rdma);
 }
 
 /* With the role. Buffers are the callers' again only when their requests came back. */
-static void collect(struct maas_verbs *verbs)
+static void collect(struct maas_rdma_client *rdma)
 {
 	uint64_t until_ms = maas_clock_ms() + FLUSH_MS;
 	const struct timespec pause = {.tv_nsec = 1000000};
 
 	for (;;) {
-		maas_verbs_drain(verbs);
-		if (!atomic_load(&verbs->posted))
+		maas_rdma_client_drain(rdma);
+		if (!atomic_load(&rdma->posted))
 			return;
 		if (maas_clock_ms() >= until_ms)
 			break;
 		nanosleep(&pause, NULL);
 	}
 	log_warn("rdma: %u operations did not come back from their queue pair",
-		 atomic_load(&verbs->posted));
+		 atomic_load(&rdma->posted));
 }
 
-static void requeue_waiting(struct maas_verbs *verbs)
+static void requeue_waiting(struct maas_rdma_client *rdma)
 {
-	struct maas_verbs_op *op;
+	struct maas_rdma_client_op *op;
 
-	pthread_mutex_lock(&verbs->lock);
-	while ((op = TAILQ_FIRST(&verbs->waiting))) {
-		TAILQ_REMOVE(&verbs->waiting, op, link);
-		maas_verbs_op_todo(verbs, op);
+	pthread_mutex_lock(&rdma->lock);
+	while ((op = TAILQ_FIRST(&rdma->waiting))) {
+		TAILQ_REMOVE(&rdma->waiting, op, link);
+		maas_rdma_client_op_todo(rdma, op);
 	}
-	atomic_store(&verbs->num_waiting, 0);
-	pthread_mutex_unlock(&verbs->lock);
+	atomic_store(&rdma->num_waiting, 0);
+	pthread_mutex_unlock(&rdma->lock);
 }
 
-void maas_verbs_disconnect(struct maas_verbs *verbs)
+void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 {
-	struct maas_verbs_conn conn;
+	struct maas_rdma_client_conn conn;
 
-	pthread_mutex_lock(&verbs->lock);
-	maas_verbs_break(verbs);
-	conn = verbs->conn;
-	pthread_mutex_unlock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
+	maas_rdma_client_break(rdma);
+	conn = rdma->conn;
+	pthread_mutex_unlock(&rdma->lock);
 	if (!conn.id)
 		return;
-	maas_verbs_role_seize(verbs);
-	collect(verbs);
+	maas_rdma_client_role_seize(rdma);
+	collect(rdma);
 	/* Tells the server; it may have told us already. */
 	if (rdma_disconnect(conn.id) && errno != EINVAL && errno != ENOTCONN)
 		log_debug("rdma: cannot disconnect: %s", strerror(errno));
 	rdma_destroy_qp(conn.id);
-	maas_verbs_flush(verbs);
-	maas_verbs_role_put(verbs);
-	pthread_mutex_lock(&verbs->lock);
-	memset(&verbs->conn, 0, sizeof(verbs->conn));
-	atomic_store(&verbs->link, MAAS_LINK_DOWN);
-	pthread_mutex_unlock(&verbs->lock);
-	requeue_waiting(verbs);
+	maas_rdma_client_flush(rdma);
+	maas_rdma_client_role_put(rdma);
+	pthread_mutex_lock(&rdma->lock);
+	memset(&rdma->conn, 0, sizeof(rdma->conn));
+	atomic_store(&rdma->link, MAAS_LINK_DOWN);
+	pthread_mutex_unlock(&rdma->lock);
+	requeue_waiting(rdma);
 	destroy(&conn);
 }
 
-void maas_verbs_events(struct maas_verbs *verbs)
+void maas_rdma_client_events(struct maas_rdma_client *rdma)
 {
 	struct rdma_cm_event *event;
 	enum rdma_cm_event_type type;
 
-	if (!verbs->conn.events)
+	if (!rdma->conn.events)
 		return;
-	while (!rdma_get_cm_event(verbs->conn.events, &event)) {
+	while (!rdma_get_cm_event(rdma->conn.events, &event)) {
 		type = event->event;
 		rdma_ack_cm_event(event);
 		if (type != RDMA_CM_EVENT_DISCONNECTED && type != RDMA_CM_EVENT_DEVICE_REMOVAL)
 			continue;
-		pthread_mutex_lock(&verbs->lock);
-		maas_verbs_break(verbs);
-		pthread_mutex_unlock(&verbs->lock);
+		pthread_mutex_lock(&rdma->lock);
+		maas_rdma_client_break(rdma);
+		pthread_mutex_unlock(&rdma->lock);
 	}
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Submitted operations:
+ * The HTTP transport of a handle: each transfer is a request of its own. Submitted operations:
  *
  *   maas_submit_read() ──▶ waiting ──▶ running ──▶ done ──▶ maas_poll()
  *                            │  a curl handle each  ▲
@@ -8,15 +8,15 @@
  *
  * The thread alone touches curl and the running ones.
  */
-#ifndef MAAS_CLIENT_ASYNC_H
-#define MAAS_CLIENT_ASYNC_H
+#ifndef MAAS_CLIENT_HTTP_INTERNAL_H
+#define MAAS_CLIENT_HTTP_INTERNAL_H
 
-#include "client/http.h"
+#include "client/transport.h"
 
 struct maas_op {
 	TAILQ_ENTRY(maas_op) link;
 	struct maas_request request;
-	struct maas_transfer transfer;
+	struct maas_client_transfer transfer;
 	uint64_t deadline_ms;
 	void *user;
 	bool read;
@@ -29,7 +29,7 @@ struct maas_op {
 
 TAILQ_HEAD(maas_ops, maas_op);
 
-struct maas_async {
+struct maas_http_client {
 	struct maas *maas;
 	CURLM *multi;
 	pthread_t thread;
@@ -48,9 +48,25 @@ struct maas_async {
 };
 
 /* The thread. */
-void *maas_async_run(void *arg);
+void *maas_http_client_thread(void *arg);
+
+/* ---- requests for ranges */
+
+/* Of maas_readv() and maas_writev(). */
+MAAS_MUST_CHECK int maas_http_client_run(struct maas *maas, const struct maas_range *ranges,
+					 uint32_t count, bool read);
+
+MAAS_MUST_CHECK int maas_http_client_read_request(struct maas_request *request,
+						  const struct maas_range *ranges, uint32_t count);
+MAAS_MUST_CHECK int maas_http_client_write_request(struct maas_request *request,
+						   const struct maas_range *ranges, uint32_t count);
+
+/* What a read's answer must be. Errors: -ERANGE, -EPROTO. */
+MAAS_MUST_CHECK int maas_http_client_check(const struct maas_request *request);
+
+/* ---- submitted operations */
 
 /* Frees an operation and lets go of its buffers. */
-void maas_op_free(struct maas *maas, struct maas_op *op);
+void maas_http_client_op_free(struct maas *maas, struct maas_op *op);
 
 #endif

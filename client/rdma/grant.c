@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/rdma_internal.h"
+#include "client/rdma/internal.h"
 
 #define FIRST_SLOTS 64
 
-bool maas_verbs_id_set(struct maas_verbs_id *id, const char *text)
+bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text)
 {
 	size_t len = text ? strnlen(text, MAAS_ID_BYTES) : 0;
 
@@ -18,18 +18,19 @@ bool maas_verbs_id_set(struct maas_verbs_id *id, const char *text)
 	return true;
 }
 
-static bool is_same(const struct maas_verbs_id *a, const struct maas_verbs_id *b)
+static bool is_same(const struct maas_rdma_client_id *a, const struct maas_rdma_client_id *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;
 }
 
-static bool is_none(const struct maas_verbs_grant *grant)
+static bool is_none(const struct maas_rdma_client_grant *grant)
 {
 	return !grant->id.words[0];
 }
 
 /* Ids are the server's, and it makes them hard to tell from random: any mixing does. */
-static size_t home(const struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+static size_t home(const struct maas_rdma_client_grants *grants,
+		   const struct maas_rdma_client_id *id)
 {
 	uint64_t hash = 0;
 
@@ -40,13 +41,14 @@ static size_t home(const struct maas_verbs_grants *grants, const struct maas_ver
 	return (size_t)hash & (grants->num_slots - 1);
 }
 
-static size_t next(const struct maas_verbs_grants *grants, size_t at)
+static size_t next(const struct maas_rdma_client_grants *grants, size_t at)
 {
 	return (at + 1) & (grants->num_slots - 1);
 }
 
 /* The slot of `id`, or the empty one where it belongs. */
-static size_t seek(const struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+static size_t seek(const struct maas_rdma_client_grants *grants,
+		   const struct maas_rdma_client_id *id)
 {
 	size_t at = home(grants, id);
 
@@ -55,10 +57,11 @@ static size_t seek(const struct maas_verbs_grants *grants, const struct maas_ver
 	return at;
 }
 
-const struct maas_verbs_grant *maas_verbs_grant_find(const struct maas_verbs_grants *grants,
-						     const struct maas_verbs_id *id)
+const struct maas_rdma_client_grant *
+maas_rdma_client_grant_find(const struct maas_rdma_client_grants *grants,
+			    const struct maas_rdma_client_id *id)
 {
-	const struct maas_verbs_grant *grant;
+	const struct maas_rdma_client_grant *grant;
 
 	if (!grants->num_slots)
 		return NULL;
@@ -67,9 +70,9 @@ const struct maas_verbs_grant *maas_verbs_grant_find(const struct maas_verbs_gra
 }
 
 /* Into a table with room for twice of what is good on `connection`. */
-static int rebuild(struct maas_verbs_grants *grants, uint32_t connection)
+static int rebuild(struct maas_rdma_client_grants *grants, uint32_t connection)
 {
-	struct maas_verbs_grants larger = {.num_slots = FIRST_SLOTS};
+	struct maas_rdma_client_grants larger = {.num_slots = FIRST_SLOTS};
 	size_t good = 0;
 
 	for (size_t i = 0; i < grants->num_slots; i++)
@@ -80,7 +83,7 @@ static int rebuild(struct maas_verbs_grants *grants, uint32_t connection)
 	if (!larger.slots)
 		return -ENOMEM;
 	for (size_t i = 0; i < grants->num_slots; i++) {
-		const struct maas_verbs_grant *grant = &grants->slots[i];
+		const struct maas_rdma_client_grant *grant = &grants->slots[i];
 
 		if (!is_none(grant) && grant->connection == connection)
 			larger.slots[seek(&larger, &grant->id)] = *grant;
@@ -91,9 +94,10 @@ static int rebuild(struct maas_verbs_grants *grants, uint32_t connection)
 	return 0;
 }
 
-int maas_verbs_grant_put(struct maas_verbs_grants *grants, const struct maas_verbs_grant *grant)
+int maas_rdma_client_grant_put(struct maas_rdma_client_grants *grants,
+			       const struct maas_rdma_client_grant *grant)
 {
-	struct maas_verbs_grant *slot;
+	struct maas_rdma_client_grant *slot;
 
 	if (2 * (grants->used + 1) > grants->num_slots) {
 		int r = rebuild(grants, grant->connection);
@@ -108,7 +112,8 @@ int maas_verbs_grant_put(struct maas_verbs_grants *grants, const struct maas_ver
 }
 
 /* What follows moves up, so that no search ends too early at the gap. */
-void maas_verbs_grant_remove(struct maas_verbs_grants *grants, const struct maas_verbs_id *id)
+void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
+				   const struct maas_rdma_client_id *id)
 {
 	size_t gap;
 	size_t mask = grants->num_slots - 1;
@@ -130,15 +135,15 @@ void maas_verbs_grant_remove(struct maas_verbs_grants *grants, const struct maas
 	grants->used--;
 }
 
-void maas_verbs_grants_fini(struct maas_verbs_grants *grants)
+void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants)
 {
 	free(grants->slots);
-	*grants = (struct maas_verbs_grants){0};
+	*grants = (struct maas_rdma_client_grants){0};
 }
 
 /* ---- the server's answers */
 
-static int read_grant(const json_t *rdma, struct maas_verbs_grant *grant)
+static int read_grant(const json_t *rdma, struct maas_rdma_client_grant *grant)
 {
 	uint64_t rkey;
 	uint64_t connection;
@@ -160,66 +165,66 @@ static int read_grant(const json_t *rdma, struct maas_verbs_grant *grant)
 	return 0;
 }
 
-static int keep(struct maas_verbs *verbs, const struct maas_verbs_grant *grant)
+static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_grant *grant)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
 	/* One of another connection is void already, and could drive out those that are not. */
-	if (maas_verbs_up(verbs) && grant->connection == verbs->conn.number)
-		r = maas_verbs_grant_put(&verbs->grants, grant);
-	pthread_mutex_unlock(&verbs->lock);
+	if (maas_rdma_client_up(rdma) && grant->connection == rdma->conn.number)
+		r = maas_rdma_client_grant_put(&rdma->grants, grant);
+	pthread_mutex_unlock(&rdma->lock);
 	return r ? maas_fail(r, "out of memory") : 0;
 }
 
-void maas_verbs_add_grant(struct maas *maas, const char *id, const json_t *rdma)
+void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma)
 {
-	struct maas_verbs_grant grant;
+	struct maas_rdma_client_grant grant;
 	int ignored;
 
-	if (!json_is_object(rdma) || !maas_verbs_id_set(&grant.id, id))
+	if (!json_is_object(rdma) || !maas_rdma_client_id_set(&grant.id, id))
 		return;
-	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(maas->verbs, &grant);
+	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(maas->rdma, &grant);
 	if (ignored)
 		maas_error_clear();
 }
 
-void maas_verbs_drop_grant(struct maas *maas, const char *text)
+void maas_rdma_client_drop_grant(struct maas *maas, const char *text)
 {
-	struct maas_verbs *verbs = maas->verbs;
-	struct maas_verbs_id id;
+	struct maas_rdma_client *rdma = maas->rdma;
+	struct maas_rdma_client_id id;
 
-	if (!maas_verbs_id_set(&id, text))
+	if (!maas_rdma_client_id_set(&id, text))
 		return;
-	pthread_mutex_lock(&verbs->lock);
-	maas_verbs_grant_remove(&verbs->grants, &id);
-	pthread_mutex_unlock(&verbs->lock);
+	pthread_mutex_lock(&rdma->lock);
+	maas_rdma_client_grant_remove(&rdma->grants, &id);
+	pthread_mutex_unlock(&rdma->lock);
 }
 
-int maas_verbs_grant_ask(struct maas_verbs *verbs, const struct maas_verbs_id *id,
-			 uint64_t deadline_ms)
+int maas_rdma_client_grant_ask(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
+			       uint64_t deadline_ms)
 {
-	struct maas_verbs_grant grant = {.id = *id};
+	struct maas_rdma_client_grant grant = {.id = *id};
 	char session[MAAS_ID_BYTES];
 	struct maas_request request;
 	json_t *answer;
 	int r;
 
-	r = maas_keeper_need(verbs->maas, session);
+	r = maas_keeper_need(rdma->maas, session);
 	if (r)
 		return r;
 	maas_request_init(&request, "POST", "/allocate/%s/grant", id->text);
 	request.json = true;
 	maas_buf_printf(&request.head, "{\"session\":\"%s\",\"access\":\"rw\"}", session);
-	r = maas_call_json_until(verbs->maas, &request, deadline_ms, &answer);
+	r = maas_call_json_until(rdma->maas, &request, deadline_ms, &answer);
 	if (!r) {
-		const json_t *rdma = json_object_get(answer, "rdma");
+		const json_t *member = json_object_get(answer, "rdma");
 
-		r = read_grant(rdma ? rdma : answer, &grant);
+		r = read_grant(member ? member : answer, &grant);
 		json_decref(answer);
 	}
 	maas_request_fini(&request);
 	if (r == -EKEYREVOKED)
-		maas_keeper_unknown(verbs->maas, session);
-	return r ? r : keep(verbs, &grant);
+		maas_keeper_unknown(rdma->maas, session);
+	return r ? r : keep(rdma, &grant);
 }

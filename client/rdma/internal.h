@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The RDMA transport of a handle: the bytes travel by one-sided reads and writes, straight from the
+ * caller's thread; everything else stays with HTTP. What is not possible at once (a key that is
+ * missing, a connection that broke, a full queue) is done by the one thread of the transport.
+ *
+ *	maas_submit_read() ─┬─▶ posted ────────┬─▶ done ──▶ maas_poll()
+ *	                    │     ▲     broken │
+ *	                    │  waiting (full)  │
+ *	                    │     ▲            │
+ *	                    └───▶ todo ◀───────┘
+ *	                     (key, connection)
+ *
+ * The files:
+ *
+ *   rdma           the transport's table and life
+ *   device         what lasts from connection to connection: domain, completion queue, slots
+ *   conn           one connection, from the ticket to its end
+ *   grant          the keys, by allocation id
+ *   ask            asks for many of them
+ *   region         registered memory: callers' buffers, by address
+ *   slot           registered memory of our own, for bytes that lie elsewhere
+ *   op             operations: their pool and their end
+ *   post           from ranges to work requests
+ *   poll           completions
+ *   wait           who polls, and who waits meanwhile
+ *   submit         what callers call
+ *   thread         what the caller's thread cannot do at once
+ *
+ * Two things exclude: `lock` guards what is needed to post; the role of the poller (polling) what
+ * is needed to complete. An operation takes each once. Order: role, take_lock, lock, wait_lock.
+ */
+#ifndef MAAS_CLIENT_RDMA_INTERNAL_H
+#define MAAS_CLIENT_RDMA_INTERNAL_H
+
+#include <infiniband/verbs.h>
+#include <rdma/rdma_cma.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "client/transport.h"
+
+#define MAAS_RDMA_DEPTH	 1024	    /* work requests under way, where the device takes so many */
+#define MAAS_RDMA_WAITS	 256	    /* calls that wait at once; more wait for their turn */
+#define MAAS_RDMA_TRIES	 3	    /* of an operation, the first included */
+#define MAAS_RDMA_PIECE	 (1u << 30) /* bytes of one work request at most */
+#define MAAS_RDMA_RANGES 4	    /* of an operation that needs no memory of its own */
+
+/* ---- grant: keys by allocation id. Holds `lock`. */
+
+/* An id with zeros behind it. All zeros is none. */
+struct maas_rdma_client_id {
+	union {
+		char text[MAAS_ID_BYTES];
+		uint64_t words[MAAS_ID_BYTES / 8];
+	};
+};
+
+struct maas_rdma_client_grant {
+	struct maas_rdma_client_id id;
+	uint64_t addr;
+	uint64_t len;
+	uint32_t rkey;
+	uint32_t connection; /* on another one it is void */
+};
+
+/* Open addressing, at most half full. */
+struct maas_rdma_client_grants {
+	struct maas_rdma_client_grant *slots;
+	size_t num_slots; /* a power of 2, or 0 */
+	size_t used;
+};
+
+/* False: it is no id. */
+MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text);
+
+/* NULL: not there. Borrows: until the next call. */
+MAAS_MUST_CHECK const struct maas_rdma_client_grant *
+maas_rdma_client_grant_find(const struct maas_rdma_client_grants *grants,
+			    const struct maas_rdma_client_id *id);
+/* Replaces; drops others of other connections when it needs room. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_rdma_client_grant_put(struct maas_rdma_client_grants *grants,
+					       const struct maas_rdma_client_grant *grant);
+void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
+				   const struct maas_rdma_client_id *id);
+void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants);
+
+/* Any thread, without the lock: asks the server for a key and keeps it. */
+MAAS_MUST_CHECK int maas_rdma_client_grant_ask(struct maas_rdma_client *rdma,
+					       const struct maas_rdma_client_id *id,
+					       uint64_t deadline_ms);
+
+/* ---- slot: registered memory of our own */
+
+enum {
+	MAAS_SLOT_SMALL,
+	MAAS_SLOT_LARGE,
+	MAAS_SLOT_KINDS,
+};
+
+struct maas_rdma_client_slot {
+	struct maas_rdma_client_slot *next;
+	unsigned int kind;
+	char *at;
+	char *to; /* a read: where the bytes go when they are there */
+	size_t len;
+};
+
+struct maas_rdma_client_slots {
+	char *memory;
+	struct ibv_mr *mr;
+	struct maas_rdma_client_slot *all;
+	struct maas_rdma_client_slot *idle[MAAS_SLOT_KINDS];		   /* holds `lock` */
+	_Atomic(struct maas_rdma_client_slot *) returned[MAAS_SLOT_KINDS]; /* any thread */
+};
+
+/* Bytes up to this size go through slots, others are registered for the operation. */
+#define MAAS_RDMA_COPY (64u << 10)
+
+MAAS_MUST_CHECK int maas_rdma_client_slots_init(struct maas_rdma_client_slots *slots,
+						struct ibv_pd *pd);
+void maas_rdma_client_slots_fini(struct maas_rdma_client_slots *slots);
+/* Holds `lock`. One that takes `len` bytes, or as many as it can; NULL: none is free. */
+MAAS_MUST_CHECK struct maas_rdma_client_slot *
+maas_rdma_client_slot_get(struct maas_rdma_client_slots *slots, size_t len);
+/* Any thread. All of a chain. */
+void maas_rdma_client_slots_put(struct maas_rdma_client_slots *slots,
+				struct maas_rdma_client_slot *chain);
+
+/* ---- region: callers' registered buffers, by address. Holds `lock`. */
+
+struct maas_rdma_client_regions {
+	struct maas_buffer **sorted;
+	size_t count;
+	size_t room;
+};
+
+MAAS_MUST_CHECK struct maas_buffer *
+maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions, const void *at,
+			     size_t len);
+/* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */
+MAAS_MUST_CHECK int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len,
+					      bool written, struct ibv_mr **ret_mr);
+void maas_rdma_client_deregister(struct ibv_mr *mr); /* NULL is allowed */
+
+/* ---- op */
+
+enum maas_rdma_client_state {
+	MAAS_OP_FREE,
+	MAAS_OP_QUEUED, /* in todo or waiting: holds `lock` */
+	MAAS_OP_POSTED, /* of the poller */
+	MAAS_OP_DONE,	/* of its caller */
+};
+
+struct maas_rdma_client_range {
+	struct maas_rdma_client_id id;
+	uint64_t offset;
+	char *buf;
+	size_t len;
+	struct maas_buffer *buffer; /* registered, and counted as used; or … */
+	struct ibv_mr *mr;	    /* … registered for this operation; or neither */
+	uint64_t addr;		    /* by its grant */
+	uint32_t rkey;
+};
+
+struct maas_rdma_client_op {
+	struct maas_rdma_client_op *next;      /* of the idle, or of the done */
+	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
+	_Atomic unsigned int state;	       /* enum maas_rdma_client_state */
+	_Atomic bool late;		       /* its deadline came while it was posted */
+	_Atomic uint64_t deadline_ms;
+	bool read;
+	bool submitted; /* its completion goes to maas_poll() */
+	bool local;	/* its ranges know their regions */
+	bool refused;	/* by the server's device, once */
+	unsigned int tries;
+	enum ibv_wc_status failed; /* the first failure of what is posted */
+	void *user;
+	int status;
+	char error[MAAS_ERROR_BYTES];
+	struct maas_rdma_client_slot *slots; /* in use by what is posted */
+	uint32_t at;			     /* the first byte that was not yet posted */
+	size_t at_offset;
+	uint32_t count;
+	uint32_t room;
+	struct maas_rdma_client_range *ranges;
+	struct maas_rdma_client_range few[MAAS_RDMA_RANGES];
+};
+
+TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
+
+/* Holds `lock`. NULL: all are in use. */
+MAAS_MUST_CHECK struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdma);
+/* Any thread. */
+void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
+/* Copies the ranges. Errors: -EINVAL, -ENOMEM. */
+MAAS_MUST_CHECK int maas_rdma_client_op_fill(struct maas_rdma_client_op *op,
+					     const struct maas_range *ranges, uint32_t count);
+/* Lets go of slots, regions and buffers. */
+void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
+/* Any thread that has the operation. Its caller has it from here on; `status` with the thread's
+ * sentence. */
+void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			     int status);
+/* Holds `lock`. */
+void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
+
+/* ---- post. Holds `lock`. */
+
+/*
+ * Sends the operation on its way: posted, waiting or todo, or ended. Errors, then it is still the
+ * caller's: -EINVAL an id, -EAGAIN it needs maas_rdma_client_op_register() first.
+ */
+MAAS_MUST_CHECK int maas_rdma_client_post(struct maas_rdma_client *rdma,
+					  struct maas_rdma_client_op *op);
+/* Without the lock. Errors: -ENOMEM, -EFAULT. */
+MAAS_MUST_CHECK int maas_rdma_client_op_register(struct maas_rdma_client *rdma,
+						 struct maas_rdma_client_op *op);
+/* Posts what waits, in order, as far as there is room. */
+void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
+/* The first range, from `from` on, without a key that is good now, or NULL. */
+MAAS_MUST_CHECK const struct maas_rdma_client_range *
+maas_rdma_client_missing(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			 const struct maas_rdma_client_range *from);
+
+/* ---- ask: for keys, side by side */
+
+#define MAAS_RDMA_ASKS 8
+
+struct maas_rdma_client_ask {
+	struct maas_rdma_client *rdma;
+	struct maas_rdma_client_id id;
+	uint64_t deadline_ms;
+	pthread_t thread;
+	bool beside; /* it has that thread */
+	int error;   /* what came of it, and its sentence */
+	char words[MAAS_ERROR_BYTES];
+};
+
+/* Holds `lock`. Those that an operation misses, as many as are asked for at once; returns how many.
+ */
+MAAS_MUST_CHECK uint32_t
+maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
+/* Without the lock. Each has its answer then. */
+void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
+			       uint64_t deadline_ms);
+
+/* What stands in wr_id. */
+#define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
+#define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
+
+/* ---- poll */
+
+/* Takes the role if nobody has it; without waiting. */
+MAAS_MUST_CHECK bool maas_rdma_client_role_try(struct maas_rdma_client *rdma);
+/* Takes it from who sleeps. */
+void maas_rdma_client_role_seize(struct maas_rdma_client *rdma);
+void maas_rdma_client_role_put(struct maas_rdma_client *rdma);
+/* With the role: completes what there is, posts what waits. Returns how many completions came. */
+unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma);
+/* With the role: the connection is gone, and with it everything that was posted. */
+void maas_rdma_client_flush(struct maas_rdma_client *rdma);
+/* Waits for the end of an operation. */
+void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
+/* With the role if it is free: completes what there is, without waiting. */
+void maas_rdma_client_glance(struct maas_rdma_client *rdma);
+/* Waits for an end of a submitted operation. */
+void maas_rdma_client_wait_done(struct maas_rdma_client *rdma, int timeout_ms);
+/* Wakes who waits, after something changed. */
+void maas_rdma_client_wake(struct maas_rdma_client *rdma);
+
+/* ---- connection */
+
+enum maas_rdma_client_link {
+	MAAS_LINK_DOWN,
+	MAAS_LINK_UP,
+	MAAS_LINK_BROKEN, /* to be cleaned up by the thread */
+};
+
+struct maas_rdma_client_conn {
+	struct rdma_event_channel *events;
+	struct rdma_cm_id *id;
+	uint32_t number;
+	uint32_t max_inline;
+};
+
+/* The thread (or nobody else yet). A ticket until `ticket_ms`, then a connection; others' deadlines
+ * are seen to meanwhile. */
+MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms);
+/* The thread. Collects what was posted and destroys it. */
+void maas_rdma_client_disconnect(struct maas_rdma_client *rdma);
+/* The thread. Looks what happened to the connection. */
+void maas_rdma_client_events(struct maas_rdma_client *rdma);
+/* Any thread; holds `lock`. Moves the queue pair to ERR: what is posted comes back. */
+void maas_rdma_client_break(struct maas_rdma_client *rdma);
+
+/* ---- device */
+
+struct maas_rdma_client_device {
+	struct ibv_context *context; /* librdmacm's */
+	struct ibv_pd *pd;
+	struct ibv_comp_channel *channel;
+	struct ibv_cq *cq;
+	uint32_t depth;
+	uint32_t max_reads; /* under way at once */
+	uint64_t max_piece;
+	struct maas_rdma_client_slots slots;
+};
+
+/* Looks for an RDMA device that this process can use. Errors: -ENODEV. */
+MAAS_MUST_CHECK int maas_rdma_client_look(void);
+/* From here on librdmacm is this process's: a forked child could not use what it keeps. */
+void maas_rdma_client_claim(void);
+/* The first time it makes everything, later it checks that it is the same device. */
+MAAS_MUST_CHECK int maas_rdma_client_device_use(struct maas_rdma_client *rdma,
+						struct rdma_cm_id *id);
+void maas_rdma_client_device_fini(struct maas_rdma_client_device *device);
+
+/* ---- thread */
+
+MAAS_MUST_CHECK int maas_rdma_client_thread_start(struct maas_rdma_client *rdma);
+void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma);
+void maas_rdma_client_thread_wake(struct maas_rdma_client *rdma);
+/* Ends queued operations whose time is over. Any thread. */
+void maas_rdma_client_expire(struct maas_rdma_client *rdma);
+
+/* ---- the transport */
+
+/* Of maas_transport_rdma; see there. */
+MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges,
+					 uint32_t count, bool read);
+MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges,
+					    uint32_t count, uint32_t timeout_ms, void *user,
+					    bool read);
+MAAS_MUST_CHECK int maas_rdma_client_poll(struct maas *maas,
+					  struct maas_completion *ret_completions, uint32_t max,
+					  int timeout_ms);
+MAAS_MUST_CHECK int maas_rdma_client_event_fd(struct maas *maas);
+void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma);
+void maas_rdma_client_drop_grant(struct maas *maas, const char *id);
+MAAS_MUST_CHECK int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer);
+MAAS_MUST_CHECK int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer);
+
+/* The number of the connection, 0: none. */
+MAAS_MUST_CHECK uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma);
+/* The server says that connection `number` is no more; the next need makes another. */
+void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number);
+
+struct maas_rdma_client {
+	struct maas *maas;
+	struct maas_rdma_client_op *ops;
+	uint32_t num_ops;
+	sem_t waits; /* operations for calls that wait */
+	struct maas_rdma_client_device device;
+	int kick_fd; /* to a poller who sleeps */
+	int wake_fd; /* to the thread */
+	int epoll_fd;
+	pthread_t thread;
+	bool running;
+	_Atomic bool stop;
+
+	_Atomic unsigned int link; /* enum maas_rdma_client_link; changed with `lock` */
+	_Atomic uint32_t posted;   /* operations … */
+	_Atomic uint32_t sq_free;  /* … and room for work requests */
+	_Atomic uint32_t num_waiting;
+	_Atomic uint32_t num_todo;
+	_Atomic uint32_t under_way;    /* submitted, not done */
+	_Atomic uint32_t held;	       /* submitted, not taken by maas_poll() */
+	_Atomic uint32_t ops_used;     /* those above were never used */
+	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again */
+	_Atomic uint32_t needs;	       /* who wait for a connection … */
+	_Atomic uint32_t num_failed;   /* … and tries that failed since it was up */
+	_Atomic uint32_t num_given_up; /* rounds of tries that ended without one */
+	_Atomic bool lost;	       /* the session */
+	_Atomic bool polled_by_event;  /* maas_event_fd() was called */
+	_Atomic bool armed;	       /* the next completion makes an event */
+	_Atomic(struct maas_rdma_client_op *) returned;
+	_Atomic(struct maas_rdma_client_op *) done; /* latest first */
+
+	pthread_mutex_t lock;
+	struct maas_rdma_client_conn conn;
+	struct maas_rdma_client_grants grants;
+	struct maas_rdma_client_regions regions;
+	struct maas_rdma_client_op *idle;
+	struct maas_rdma_client_ops waiting;
+	struct maas_rdma_client_ops todo;
+	struct ibv_send_wr *wrs; /* of who posts */
+	struct ibv_sge *sges;
+	int connect_error;
+	char connect_words[MAAS_ERROR_BYTES];
+
+	_Atomic bool polling;	     /* the role is taken */
+	_Atomic bool sleeping;	     /* who has it sleeps, until it is kicked */
+	_Atomic bool seizing;	     /* and is to be given up */
+	_Atomic uint32_t waits_here; /* who wait for `changed` */
+	pthread_mutex_t wait_lock;
+	pthread_cond_t changed;
+
+	pthread_mutex_t take_lock;
+	struct maas_rdma_client_op *taken; /* from `done`, oldest first */
+};
+
+static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)
+{
+	return atomic_load(&rdma->link) == MAAS_LINK_UP;
+}
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+
+#include "client/rdma/internal.h"
+
+/* ---- where the bytes are, on both sides */
+
+static const struct maas_rdma_client_grant *good_grant(struct maas_rdma_client *rdma,
+						       const struct maas_rdma_client_range *range)
+{
+	const struct maas_rdma_client_grant *grant =
+		maas_rdma_client_grant_find(&rdma->grants, &range->id);
+
+	return grant && grant->connection == rdma->conn.number ? grant : NULL;
+}
+
+const struct maas_rdma_client_range *
+maas_rdma_client_missing(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			 const struct maas_rdma_client_range *from)
+{
+	for (; from < op->ranges + op->count; from++)
+		if (!good_grant(rdma, from))
+			return from;
+	return NULL;
+}
+
+/* Errors: -ENOKEY, -ERANGE. */
+static int find_remote(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_rdma_client_range *range = &op->ranges[i];
+		const struct maas_rdma_client_grant *grant = good_grant(rdma, range);
+
+		if (!grant)
+			return -ENOKEY;
+		if (range->offset > grant->len || range->len > grant->len - range->offset)
+			return maas_fail(-ERANGE,
+					 "the range lies outside of the allocation: it has %llu "
+					 "bytes",
+					 (unsigned long long)grant->len);
+		range->addr = grant->addr + range->offset;
+		range->rkey = grant->rkey;
+	}
+	return 0;
+}
+
+static bool is_inline(const struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+		      size_t len)
+{
+	return !op->read && len <= rdma->conn.max_inline;
+}
+
+/* Errors: -EAGAIN memory has to be registered first. */
+static int find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	int r = 0;
+
+	if (op->local)
+		return 0;
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_rdma_client_range *range = &op->ranges[i];
+
+		range->buffer =
+			maas_rdma_client_region_find(&rdma->regions, range->buf, range->len);
+		if (range->buffer)
+			atomic_fetch_add(&range->buffer->users, 1);
+		else if (range->len > MAAS_RDMA_COPY)
+			r = -EAGAIN;
+	}
+	op->local = true;
+	return r;
+}
+
+int maas_rdma_client_op_register(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_rdma_client_range *range = &op->ranges[i];
+		int r;
+
+		if (range->buffer || range->len <= MAAS_RDMA_COPY)
+			continue;
+		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
+					      &range->mr);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* ---- work requests */
+
+/* How far an operation has come. */
+struct cursor {
+	uint32_t at;
+	size_t offset;
+};
+
+/* The memory of a piece: how many bytes, 0 when no slot is free. */
+static size_t fill_piece(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			 const struct cursor *cursor, struct ibv_send_wr *wr)
+{
+	struct maas_rdma_client_range *range = &op->ranges[cursor->at];
+	const struct ibv_mr *mr = range->buffer ? range->buffer->mr : range->mr;
+	char *at = range->buf + cursor->offset;
+	size_t len = range->len - cursor->offset;
+	struct maas_rdma_client_slot *slot;
+
+	wr->send_flags = 0;
+	wr->sg_list->addr = (uintptr_t)at;
+	wr->sg_list->lkey = 0;
+	if (is_inline(rdma, op, len)) {
+		wr->send_flags = IBV_SEND_INLINE;
+		return len;
+	}
+	if (len > rdma->device.max_piece)
+		len = (size_t)rdma->device.max_piece;
+	if (mr) {
+		wr->sg_list->lkey = mr->lkey;
+		return len;
+	}
+	slot = maas_rdma_client_slot_get(&rdma->device.slots, len);
+	if (!slot)
+		return 0;
+	slot->to = op->read ? at : NULL;
+	if (!op->read)
+		memcpy(slot->at, at, slot->len);
+	slot->next = op->slots;
+	op->slots = slot;
+	wr->sg_list->addr = (uintptr_t)slot->at;
+	wr->sg_list->lkey = rdma->device.slots.mr->lkey;
+	return slot->len;
+}
+
+static void advance(const struct maas_rdma_client_op *op, struct cursor *cursor, size_t len)
+{
+	cursor->offset += len;
+	if (cursor->offset == op->ranges[cursor->at].len) {
+		cursor->at++;
+		cursor->offset = 0;
+	}
+}
+
+/* Builds a chain as far as there is room. Returns its length. */
+static uint32_t build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		      struct cursor *cursor)
+{
+	uint32_t room = atomic_load(&rdma->sq_free);
+	uint64_t index = (uint64_t)(op - rdma->ops);
+	uint32_t count;
+
+	for (count = 0; count < room && cursor->at < op->count; count++) {
+		const struct maas_rdma_client_range *range = &op->ranges[cursor->at];
+		struct ibv_send_wr *wr = &rdma->wrs[count];
+		size_t len;
+
+		len = fill_piece(rdma, op, cursor, wr);
+		if (!len)
+			break;
+		wr->sg_list->length = (uint32_t)len;
+		wr->wr_id = index;
+		wr->opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+		wr->wr.rdma.remote_addr = range->addr + cursor->offset;
+		wr->wr.rdma.rkey = range->rkey;
+		wr->next = wr + 1;
+		advance(op, cursor, len);
+	}
+	return count;
+}
+
+static void give_slots_back(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	maas_rdma_client_slots_put(&rdma->device.slots, op->slots);
+	op->slots = NULL;
+}
+
+/* The chain stands in rdma->wrs. The operation is the poller's before its completion can come. */
+static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t count)
+{
+	struct ibv_send_wr *last = &rdma->wrs[count - 1];
+	struct ibv_send_wr *bad = NULL;
+	int error;
+
+	last->next = NULL;
+	last->send_flags |= IBV_SEND_SIGNALED;
+	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
+	atomic_fetch_sub(&rdma->sq_free, count);
+	atomic_store(&op->state, MAAS_OP_POSTED);
+	atomic_fetch_add(&rdma->posted, 1);
+	if (op->submitted && atomic_load(&rdma->polled_by_event) &&
+	    !atomic_exchange(&rdma->armed, true))
+		ibv_req_notify_cq(rdma->device.cq, 0);
+	error = ibv_post_send(rdma->conn.id->qp, rdma->wrs, &bad);
+	if (!error)
+		return;
+	/* Perhaps a part is on its way, perhaps all: it is had back with the queue pair. */
+	log_err("rdma: cannot post: %s", strerror(error));
+	maas_rdma_client_break(rdma);
+}
+
+/*
+ * An operation that does not fit goes in several parts, but only when nothing else is under way:
+ * else it is better off waiting than cut up. False: it waits.
+ */
+static bool try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	struct cursor cursor = {op->at, op->at_offset};
+	uint32_t count = build(rdma, op, &cursor);
+
+	if (!count || (cursor.at < op->count && atomic_load(&rdma->posted))) {
+		give_slots_back(rdma, op);
+		return false;
+	}
+	op->at = cursor.at;
+	op->at_offset = cursor.offset;
+	ring(rdma, op, count);
+	return true;
+}
+
+static void wait_for_room(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	atomic_store(&op->state, MAAS_OP_QUEUED);
+	TAILQ_INSERT_TAIL(&rdma->waiting, op, link);
+	atomic_fetch_add(&rdma->num_waiting, 1);
+	/* What was under way may have ended meanwhile: then nobody would come to post this. */
+	if (!atomic_load(&rdma->posted))
+		maas_rdma_client_post_waiting(rdma);
+}
+
+void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
+{
+	struct maas_rdma_client_op *op;
+
+	while (maas_rdma_client_up(rdma) && (op = TAILQ_FIRST(&rdma->waiting))) {
+		/* Off the list first: once posted it is not ours. */
+		TAILQ_REMOVE(&rdma->waiting, op, link);
+		if (!try_post(rdma, op)) {
+			TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
+			return;
+		}
+		atomic_fetch_sub(&rdma->num_waiting, 1);
+	}
+}
+
+/* The thread will see to it. Ids become parts of paths there. */
+static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	for (uint32_t i = 0; i < op->count; i++) {
+		int r = maas_check_id(op->ranges[i].id.text);
+
+		if (r)
+			return r;
+	}
+	maas_rdma_client_op_todo(rdma, op);
+	return 0;
+}
+
+int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	int r;
+
+	r = find_local(rdma, op);
+	if (r)
+		return r;
+	if (!maas_rdma_client_up(rdma))
+		return put_off(rdma, op);
+	r = find_remote(rdma, op);
+	if (r == -ENOKEY)
+		return put_off(rdma, op);
+	if (r)
+		maas_rdma_client_op_end(rdma, op, r);
+	else if (atomic_load(&rdma->num_waiting) || !try_post(rdma, op))
+		wait_for_room(rdma, op);
+	return 0;
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a caller's thread cannot do at once: keys, connections, deadlines. No operation is held over
+ * a request to the server: what became of it meanwhile is looked up again.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "client/rdma/internal.h"
+
+#define TICK_MS	     1000
+#define STEP_MIN_MS  100  /* a request to the server may take so long, whatever is waiting … */
+#define PAUSE_MAX_MS 1000 /* between two tries to connect */
+
+struct worker {
+	struct maas_rdma_client *rdma;
+	uint64_t not_before_ms; /* of the next request to the server, after one that failed */
+	unsigned int failures;	/* in a row, of requests for keys */
+};
+
+void maas_rdma_client_thread_wake(struct maas_rdma_client *rdma)
+{
+	eventfd_write(rdma->wake_fd, 1);
+}
+
+/* ---- deadlines */
+
+/* Holds the lock. Returns how many ended. */
+static unsigned int expire_in(struct maas_rdma_client *rdma, struct maas_rdma_client_ops *ops,
+			      _Atomic uint32_t *count, uint64_t now_ms)
+{
+	struct maas_rdma_client_op *op;
+	struct maas_rdma_client_op *after;
+	unsigned int ended = 0;
+
+	for (op = TAILQ_FIRST(ops); op; op = after) {
+		after = TAILQ_NEXT(op, link);
+		if (atomic_load(&op->deadline_ms) > now_ms)
+			continue;
+		TAILQ_REMOVE(ops, op, link);
+		atomic_fetch_sub(count, 1);
+		maas_error_set("its time was over%s%s", *rdma->connect_words ? ": " : "",
+			       rdma->connect_words);
+		maas_rdma_client_op_end(rdma, op, -ETIMEDOUT);
+		ended++;
+	}
+	return ended;
+}
+
+void maas_rdma_client_expire(struct maas_rdma_client *rdma)
+{
+	uint64_t now_ms = maas_clock_ms();
+	unsigned int ended;
+
+	pthread_mutex_lock(&rdma->lock);
+	ended = expire_in(rdma, &rdma->todo, &rdma->num_todo, now_ms);
+	ended += expire_in(rdma, &rdma->waiting, &rdma->num_waiting, now_ms);
+	pthread_mutex_unlock(&rdma->lock);
+	if (ended)
+		maas_rdma_client_wake(rdma);
+}
+
+/* Holds the lock. The first deadline of what is queued or posted; `late`: marks what is posted and
+ * out of time. */
+static uint64_t look(struct maas_rdma_client *rdma, bool late, bool *ret_late)
+{
+	uint32_t used = atomic_load(&rdma->ops_used);
+	uint64_t now_ms = maas_clock_ms();
+	uint64_t first_ms = UINT64_MAX;
+
+	*ret_late = false;
+	for (uint32_t i = 0; i < used; i++) {
+		struct maas_rdma_client_op *op = &rdma->ops[i];
+		unsigned int state = atomic_load(&op->state);
+		uint64_t deadline_ms = atomic_load(&op->deadline_ms);
+
+		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
+			continue;
+		if (deadline_ms < first_ms)
+			first_ms = deadline_ms;
+		if (state == MAAS_OP_POSTED && deadline_ms <= now_ms) {
+			*ret_late = true;
+			if (late)
+				atomic_store(&op->late, true);
+		}
+	}
+	return first_ms;
+}
+
+static uint64_t first_deadline(struct maas_rdma_client *rdma)
+{
+	uint64_t first_ms;
+	bool ignored;
+
+	pthread_mutex_lock(&rdma->lock);
+	first_ms = look(rdma, false, &ignored);
+	pthread_mutex_unlock(&rdma->lock);
+	return first_ms;
+}
+
+/* What is posted can only be had back with all else of its queue pair. */
+static void end_late(struct maas_rdma_client *rdma)
+{
+	bool late;
+
+	pthread_mutex_lock(&rdma->lock);
+	look(rdma, false, &late);
+	pthread_mutex_unlock(&rdma->lock);
+	if (!late)
+		return;
+	/* Perhaps it is done, and only nobody looked. */
+	maas_rdma_client_role_seize(rdma);
+	maas_rdma_client_drain(rdma);
+	maas_rdma_client_role_put(rdma);
+	pthread_mutex_lock(&rdma->lock);
+	look(rdma, true, &late);
+	if (late)
+		maas_rdma_client_break(rdma);
+	pthread_mutex_unlock(&rdma->lock);
+}
+
+/* A request to the server must not keep others from their deadlines for long. */
+static uint64_t step_deadline(struct maas_rdma_client *rdma)
+{
+	uint64_t now_ms = maas_clock_ms();
+	uint64_t first_ms = first_deadline(rdma);
+	uint64_t last_ms = now_ms + rdma->maas->options.connect_timeout_ms;
+
+	if (first_ms < now_ms + STEP_MIN_MS)
+		return now_ms + STEP_MIN_MS;
+	return first_ms < last_ms ? first_ms : last_ms;
+}
+
+/* ---- failures */
+
+/* Holds the lock. Ends what needs `id`, or, where that is NULL, everything that is to be done. */
+static void fail_todo(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
+		      int error)
+{
+	struct maas_rdma_client_op *op;
+	struct maas_rdma_client_op *after;
+
+	for (op = TAILQ_FIRST(&rdma->todo); op; op = after) {
+		bool concerned = !id;
+
+		after = TAILQ_NEXT(op, link);
+		for (uint32_t i = 0; i < op->count && !concerned; i++)
+			concerned = memcmp(&op->ranges[i].id, id, sizeof(*id)) == 0;
+		if (!concerned)
+			continue;
+		TAILQ_REMOVE(&rdma->todo, op, link);
+		atomic_fetch_sub(&rdma->num_todo, 1);
+		maas_rdma_client_op_end(rdma, op, error);
+	}
+}
+
+/* What a moment's patience may mend: the deadlines decide. */
+static bool is_passing(int error)
+{
+	return error == -ETIMEDOUT || error == -EHOSTUNREACH || error == -ENETUNREACH ||
+	       error == -ENETDOWN;
+}
+
+/* What another try or two may mend, such as a server that restarts. */
+static bool is_brief(int error)
+{
+	return error == -ECONNREFUSED || error == -ECONNRESET || error == -EAGAIN ||
+	       error == -ENOBUFS || error == -ENOTCONN;
+}
+
+static void pause_after(struct worker *worker, unsigned int failures)
+{
+	worker->not_before_ms =
+		maas_clock_ms() + (failures < 4 ? 5u << (2 * failures) : PAUSE_MAX_MS);
+}
+
+/* With the sentence of `error`. */
+static void connect_failed(struct worker *worker, int error)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+	uint32_t count = atomic_fetch_add(&rdma->num_failed, 1) + 1;
+
+	log_debug("rdma: cannot connect again: %s", maas_error());
+	pause_after(worker, count);
+	pthread_mutex_lock(&rdma->lock);
+	rdma->connect_error = error;
+	snprintf(rdma->connect_words, sizeof(rdma->connect_words), "%s", maas_error());
+	if (!is_passing(error) && !(is_brief(error) && count < MAAS_RDMA_TRIES)) {
+		fail_todo(rdma, NULL, error);
+		atomic_store(&rdma->num_failed, 0);
+		atomic_fetch_add(&rdma->num_given_up, 1);
+	}
+	pthread_mutex_unlock(&rdma->lock);
+	maas_rdma_client_wake(rdma);
+}
+
+static void fail_lost(struct maas_rdma_client *rdma)
+{
+	pthread_mutex_lock(&rdma->lock);
+	fail_todo(rdma, NULL,
+		  maas_fail(-EKEYREVOKED, "the session is lost, and what it owned; open a new one "
+					  "with maas_reopen()"));
+	pthread_mutex_unlock(&rdma->lock);
+	maas_rdma_client_wake(rdma);
+}
+
+/* ---- what is to be done */
+
+static bool is_wanted(struct maas_rdma_client *rdma)
+{
+	if (atomic_load(&rdma->lost))
+		return atomic_load(&rdma->num_todo);
+	return atomic_load(&rdma->num_todo) ||
+	       (atomic_load(&rdma->needs) && !maas_rdma_client_up(rdma));
+}
+
+static void reconnect(struct worker *worker)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+	int r;
+
+	maas_error_clear();
+	r = maas_rdma_client_connect(rdma, step_deadline(rdma));
+	if (r) {
+		connect_failed(worker, r);
+		return;
+	}
+	worker->failures = 0;
+	atomic_store(&rdma->num_failed, 0);
+	pthread_mutex_lock(&rdma->lock);
+	rdma->connect_words[0] = '\0';
+	pthread_mutex_unlock(&rdma->lock);
+	maas_rdma_client_wake(rdma);
+}
+
+/* Holds the lock. Posts what has all its keys; returns how many the first that has not is to ask
+ * for.
+ */
+static uint32_t post_todo(struct maas_rdma_client *rdma,
+			  struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS])
+{
+	struct maas_rdma_client_op *op;
+
+	while (maas_rdma_client_up(rdma) && (op = TAILQ_FIRST(&rdma->todo))) {
+		uint32_t count = maas_rdma_client_asks_find(rdma, op, asks);
+		int ignored;
+
+		if (count)
+			return count;
+		TAILQ_REMOVE(&rdma->todo, op, link);
+		atomic_fetch_sub(&rdma->num_todo, 1);
+		ignored = maas_rdma_client_post(rdma, op);
+		(void)ignored; /* its ids and its memory have been looked at */
+	}
+	return 0;
+}
+
+/* The server knows of a new connection a moment after the client does; of one that broke, before.
+ */
+static bool may_pass(int error)
+{
+	return is_passing(error) || error == -ENOTCONN;
+}
+
+static void key_failed(struct worker *worker, const struct maas_rdma_client_id *id, int error)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+
+	if (may_pass(error)) {
+		pause_after(worker, ++worker->failures);
+		if (error == -ENOTCONN && worker->failures > MAAS_RDMA_TRIES)
+			maas_rdma_client_broken(rdma, maas_rdma_client_number(rdma));
+		return;
+	}
+	pthread_mutex_lock(&rdma->lock);
+	fail_todo(rdma, id, error);
+	pthread_mutex_unlock(&rdma->lock);
+	maas_rdma_client_wake(rdma);
+}
+
+/* A few at a time: each may take long, and meanwhile others come to their end. What passes is one
+ * failure for all of them. */
+static void serve(struct worker *worker)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+	struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS];
+	const struct maas_rdma_client_ask *passing = NULL;
+	uint32_t count;
+
+	pthread_mutex_lock(&rdma->lock);
+	count = post_todo(rdma, asks);
+	pthread_mutex_unlock(&rdma->lock);
+	maas_rdma_client_wake(rdma);
+	if (!count)
+		return;
+	maas_rdma_client_asks_run(asks, count, step_deadline(rdma));
+	for (uint32_t i = 0; i < count; i++) {
+		if (asks[i].error && may_pass(asks[i].error)) {
+			passing = &asks[i];
+		} else if (asks[i].error) {
+			maas_error_set("%s", asks[i].words);
+			key_failed(worker, &asks[i].id, asks[i].error);
+		}
+	}
+	if (passing)
+		key_failed(worker, &passing->id, passing->error);
+	else
+		worker->failures = 0;
+}
+
+static void work(struct worker *worker)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+
+	if (atomic_load(&rdma->link) == MAAS_LINK_BROKEN)
+		maas_rdma_client_disconnect(rdma);
+	if (atomic_load(&rdma->lost))
+		fail_lost(rdma);
+	else if (!is_wanted(rdma) || maas_clock_ms() < worker->not_before_ms)
+		return;
+	else if (maas_rdma_client_up(rdma))
+		serve(worker);
+	else
+		reconnect(worker);
+}
+
+/* ---- the thread */
+
+static void sleep_a_while(struct worker *worker)
+{
+	struct maas_rdma_client *rdma = worker->rdma;
+	struct pollfd fds[] = {
+		{.fd = rdma->wake_fd, .events = POLLIN},
+		{.fd = rdma->conn.events ? rdma->conn.events->fd : -1, .events = POLLIN},
+	};
+	uint64_t now_ms = maas_clock_ms();
+	uint64_t until_ms;
+	eventfd_t ignored;
+
+	/* Whoever starts an operation meanwhile wakes the thread. */
+	atomic_store(&rdma->next_ms, UINT64_MAX);
+	until_ms = first_deadline(rdma);
+	if (until_ms > now_ms + TICK_MS)
+		until_ms = now_ms + TICK_MS;
+	if (is_wanted(rdma) && worker->not_before_ms < until_ms)
+		until_ms = worker->not_before_ms;
+	atomic_store(&rdma->next_ms, until_ms);
+	if (until_ms > now_ms)
+		poll(fds, MAAS_ARRAY_SIZE(fds), (int)(until_ms - now_ms));
+	if (fds[0].revents)
+		eventfd_read(rdma->wake_fd, &ignored);
+}
+
+static void *run(void *arg)
+{
+	struct worker worker = {.rdma = arg};
+	struct maas_rdma_client *rdma = arg;
+
+	while (!atomic_load(&rdma->stop)) {
+		maas_rdma_client_events(rdma);
+		maas_rdma_client_expire(rdma);
+		end_late(rdma);
+		work(&worker);
+		sleep_a_while(&worker);
+	}
+	return NULL;
+}
+
+int maas_rdma_client_thread_start(struct maas_rdma_client *rdma)
+{
+	int r = maas_thread_start(&rdma->thread, run, rdma);
+
+	if (r)
+		return maas_fail(r, "no thread for RDMA: %s", strerror(-r));
+	rdma->running = true;
+	return 0;
+}
+
+void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma)
+{
+	atomic_store(&rdma->stop, true);
+	maas_rdma_client_thread_wake(rdma);
+	if (rdma->running)
+		pthread_join(rdma->thread, NULL);
+	rdma->running = false;
+}

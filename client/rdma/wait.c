@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whoever waits polls, for all: the first takes the role, the others sleep until it is free again
+ * or their own wait is over. The poller spins for a moment, then sleeps until the completion
+ * channel, or somebody's kick, wakes it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "client/rdma/internal.h"
+
+#define SPIN_NS	   100000 /* longer than a small transfer takes, shorter than a time slice */
+#define SPIN_TURNS 16	  /* between looks at the clock */
+#define SLICE_MS   100	  /* between looks at deadlines, when they are over or not known */
+
+/* ---- the role */
+
+bool maas_rdma_client_role_try(struct maas_rdma_client *rdma)
+{
+	return !atomic_load(&rdma->seizing) && !atomic_exchange(&rdma->polling, true);
+}
+
+void maas_rdma_client_role_seize(struct maas_rdma_client *rdma)
+{
+	atomic_store(&rdma->seizing, true);
+	eventfd_write(rdma->kick_fd, 1);
+	pthread_mutex_lock(&rdma->wait_lock);
+	atomic_fetch_add(&rdma->waits_here, 1);
+	while (atomic_exchange(&rdma->polling, true))
+		pthread_cond_wait(&rdma->changed, &rdma->wait_lock);
+	atomic_fetch_sub(&rdma->waits_here, 1);
+	pthread_mutex_unlock(&rdma->wait_lock);
+	atomic_store(&rdma->seizing, false);
+}
+
+static void arm(struct maas_rdma_client *rdma)
+{
+	if (!atomic_exchange(&rdma->armed, true))
+		ibv_req_notify_cq(rdma->device.cq, 0);
+}
+
+/* Who waits by poll(2) hears of a completion only if it was asked for before it came. */
+void maas_rdma_client_role_put(struct maas_rdma_client *rdma)
+{
+	if (atomic_load(&rdma->polled_by_event) && atomic_load(&rdma->posted) &&
+	    !atomic_load(&rdma->armed)) {
+		arm(rdma);
+		maas_rdma_client_drain(rdma);
+	}
+	atomic_store(&rdma->polling, false);
+	maas_rdma_client_wake(rdma);
+}
+
+void maas_rdma_client_wake(struct maas_rdma_client *rdma)
+{
+	if (atomic_load(&rdma->sleeping))
+		eventfd_write(rdma->kick_fd, 1);
+	if (!atomic_load(&rdma->waits_here))
+		return;
+	pthread_mutex_lock(&rdma->wait_lock);
+	pthread_cond_broadcast(&rdma->changed);
+	pthread_mutex_unlock(&rdma->wait_lock);
+}
+
+/* ---- with the role */
+
+/* What ends a wait: the end of `op`, or, where that is NULL, of any submitted operation. */
+static bool is_over(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op)
+{
+	if (op)
+		return atomic_load(&op->state) == MAAS_OP_DONE;
+	return atomic_load(&rdma->done) || !atomic_load(&rdma->under_way);
+}
+
+static void take_events(struct maas_rdma_client *rdma)
+{
+	struct ibv_cq *cq;
+	void *context;
+	unsigned int count = 0;
+
+	if (!atomic_load(&rdma->armed))
+		return;
+	while (ibv_get_cq_event(rdma->device.channel, &cq, &context) == 0)
+		count++;
+	if (!count)
+		return;
+	atomic_store(&rdma->armed, false);
+	ibv_ack_cq_events(rdma->device.cq, count);
+}
+
+static void spin(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op)
+{
+	uint64_t until_ns = 0;
+
+	for (unsigned int turn = 1; !is_over(rdma, op) && !atomic_load(&rdma->seizing); turn++) {
+		if (maas_rdma_client_drain(rdma))
+			until_ns = 0;
+		else if (!until_ns)
+			until_ns = maas_clock_ns() + SPIN_NS;
+		else if (turn % SPIN_TURNS == 0 && maas_clock_ns() >= until_ns)
+			return;
+	}
+}
+
+static void sleep_until(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			uint64_t until_ms)
+{
+	struct pollfd fds[] = {
+		{.fd = rdma->device.channel->fd, .events = POLLIN},
+		{.fd = rdma->kick_fd, .events = POLLIN},
+	};
+	uint64_t now_ms = maas_clock_ms();
+	eventfd_t ignored;
+
+	/* Whoever changes something looks at `sleeping` afterwards. */
+	atomic_store(&rdma->sleeping, true);
+	if (now_ms < until_ms && !is_over(rdma, op) && !atomic_load(&rdma->seizing)) {
+		uint64_t left_ms = until_ms - now_ms;
+
+		poll(fds, MAAS_ARRAY_SIZE(fds), left_ms < INT32_MAX ? (int)left_ms : INT32_MAX);
+	}
+	atomic_store(&rdma->sleeping, false);
+	if (fds[1].revents)
+		eventfd_read(rdma->kick_fd, &ignored);
+	take_events(rdma);
+}
+
+static void poll_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+		     uint64_t until_ms)
+{
+	take_events(rdma);
+	spin(rdma, op);
+	while (!is_over(rdma, op) && !atomic_load(&rdma->seizing) && maas_clock_ms() < until_ms) {
+		arm(rdma);
+		if (!maas_rdma_client_drain(rdma))
+			sleep_until(rdma, op, until_ms);
+		maas_rdma_client_drain(rdma);
+	}
+}
+
+/* ---- with or without it */
+
+/* Until the role is free, or not needed. */
+static void wait_turn(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+		      uint64_t until_ms)
+{
+	bool more = true;
+
+	pthread_mutex_lock(&rdma->wait_lock);
+	atomic_fetch_add(&rdma->waits_here, 1);
+	while (more && !is_over(rdma, op) &&
+	       (atomic_load(&rdma->seizing) || atomic_load(&rdma->polling)))
+		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, until_ms);
+	atomic_fetch_sub(&rdma->waits_here, 1);
+	pthread_mutex_unlock(&rdma->wait_lock);
+}
+
+static void wait_until(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+		       uint64_t until_ms)
+{
+	if (maas_rdma_client_role_try(rdma)) {
+		poll_for(rdma, op, until_ms);
+		maas_rdma_client_role_put(rdma);
+	} else {
+		wait_turn(rdma, op, until_ms);
+	}
+}
+
+/* The thread ends what is posted when its time is over, but may itself be waiting for the server:
+ * what is queued is ended here. */
+void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	uint64_t deadline_ms = atomic_load(&op->deadline_ms);
+
+	while (!is_over(rdma, op)) {
+		uint64_t now_ms = maas_clock_ms();
+
+		wait_until(rdma, op, now_ms < deadline_ms ? deadline_ms : now_ms + SLICE_MS);
+		if (!is_over(rdma, op) && maas_clock_ms() >= deadline_ms)
+			maas_rdma_client_expire(rdma);
+	}
+}
+
+void maas_rdma_client_wait_done(struct maas_rdma_client *rdma, int timeout_ms)
+{
+	uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : maas_clock_ms() + (uint64_t)timeout_ms;
+	uint64_t now_ms;
+
+	do {
+		uint64_t slice_ms;
+
+		now_ms = maas_clock_ms();
+		slice_ms = now_ms + (atomic_load(&rdma->num_todo) ? SLICE_MS : INT32_MAX);
+		wait_until(rdma, NULL, slice_ms < end_ms ? slice_ms : end_ms);
+		if (atomic_load(&rdma->num_todo))
+			maas_rdma_client_expire(rdma);
+	} while (!is_over(rdma, NULL) && maas_clock_ms() < end_ms);
+}
+
+void maas_rdma_client_glance(struct maas_rdma_client *rdma)
+{
+	if (!maas_rdma_client_role_try(rdma))
+		return; /* who has it looks for all */
+	take_events(rdma);
+	maas_rdma_client_drain(rdma);
+	maas_rdma_client_role_put(rdma);
+}
