@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The calls for bytes, of any transport. */
+/* The calls that move bytes, now or later, of any transport. */
 #include <errno.h>
 
 #include "client/transport.h"
 
-int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
+static int enter(const struct maas *maas, uint32_t count)
 {
 	int r = maas_enter(maas);
+
+	if (!r && (!count || count > MAAS_MAX_BATCH))
+		r = maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
+	return r;
+}
+
+int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
+{
+	int r = enter(maas, count);
 
 	return r ? r : maas->transport->run(maas, ranges, count, true);
 }
 
 int maas_writev(struct maas *maas, const struct maas_range *ranges, uint32_t count)
 {
-	int r = maas_enter(maas);
+	int r = enter(maas, count);
 
 	return r ? r : maas->transport->run(maas, ranges, count, false);
 }
@@ -34,39 +43,29 @@ int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *b
 	return len ? maas_writev(maas, &range, 1) : maas_enter(maas);
 }
 
-/* ---- submitted now, completed later */
+static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+		  uint32_t timeout_ms, void *user, bool read)
+{
+	uint64_t deadline_ms;
+	int r = enter(maas, count);
+
+	if (r)
+		return r;
+	deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
+	r = maas->transport->submit(maas, ranges, count, deadline_ms, user, read);
+	if (!r)
+		maas_error_clear(); /* what failed at once says so by its completion */
+	return r;
+}
 
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		     uint32_t timeout_ms, void *user)
 {
-	int r = maas_enter(maas);
-
-	return r ? r : maas->transport->submit(maas, ranges, count, timeout_ms, user, true);
+	return submit(maas, ranges, count, timeout_ms, user, true);
 }
 
 int maas_submit_write(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		      uint32_t timeout_ms, void *user)
 {
-	int r = maas_enter(maas);
-
-	return r ? r : maas->transport->submit(maas, ranges, count, timeout_ms, user, false);
-}
-
-int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
-	      int timeout_ms)
-{
-	int r = maas_enter(maas);
-
-	if (r)
-		return r;
-	if (!max || max > INT32_MAX || timeout_ms < -1)
-		return maas_fail(-EINVAL, "maas_poll() takes at least one completion");
-	return maas->transport->poll(maas, ret_completions, max, timeout_ms);
-}
-
-int maas_event_fd(struct maas *maas)
-{
-	int r = maas_enter(maas);
-
-	return r ? r : maas->transport->event_fd(maas);
+	return submit(maas, ranges, count, timeout_ms, user, false);
 }

@@ -3,7 +3,8 @@
  * Inside libmaas:
  *
  *   open                    the handle
- *   data                    what to do with bytes: read, write, submit, poll
+ *   data                    what to do with bytes: read, write, submit
+ *   queue                   submitted operations that ended: poll, event fd
  *   alloc free describe     what to ask: they make a request and read its answer
  *   session                 the lease and the thread that renews it
  *   buffer                  the caller's registered memory
@@ -25,6 +26,7 @@
 #include "base/base.h"
 #include "base/wire.h"
 #include "client/maas.h"
+#include "client/queue.h"
 
 /* ---- url */
 
@@ -192,11 +194,9 @@ struct maas {
 	struct maas_pool pool;
 	struct maas_keeper keeper;
 	const struct maas_transport *transport;
-	struct maas_rdma_client *rdma; /* NULL: the transport is HTTP */
-
-	pthread_mutex_t http_lock;     /* of `http` alone */
-	struct maas_http_client *http; /* NULL until something is submitted */
-	int event_fd;
+	struct maas_http_client *http; /* of the two, that of the transport */
+	struct maas_rdma_client *rdma;
+	struct maas_queue queue;
 
 	pthread_mutex_t buffer_lock;
 	LIST_HEAD(, maas_buffer) buffers;

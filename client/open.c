@@ -2,8 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "client/transport.h"
 
@@ -137,13 +135,9 @@ static int open_parts(struct maas *maas)
 	r = maas_keeper_init(&maas->keeper);
 	if (r)
 		goto err_pool;
-	maas->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (maas->event_fd < 0) {
-		r = -errno;
-		maas_error_set("no event file descriptor: %s", strerror(-r));
+	r = maas_queue_init(&maas->queue, maas->options.max_submitted);
+	if (r)
 		goto err_keeper;
-	}
-	pthread_mutex_init(&maas->http_lock, NULL);
 	pthread_mutex_init(&maas->buffer_lock, NULL);
 	LIST_INIT(&maas->buffers);
 	return 0;
@@ -153,6 +147,14 @@ err_keeper:
 err_pool:
 	maas_pool_fini(&maas->pool);
 	return r;
+}
+
+static void free_parts(struct maas *maas)
+{
+	maas_queue_fini(&maas->queue);
+	maas_keeper_fini(&maas->keeper);
+	maas_pool_fini(&maas->pool);
+	pthread_mutex_destroy(&maas->buffer_lock);
 }
 
 static void free_buffers(struct maas *maas)
@@ -175,14 +177,11 @@ static void free_buffers(struct maas *maas)
 static void close_parts(struct maas *maas)
 {
 	maas->transport->stop(maas);
+	maas_queue_drop(maas);
 	maas_keeper_stop(maas);
 	free_buffers(maas);
-	if (maas->transport->free)
-		maas->transport->free(maas);
-	maas_keeper_fini(&maas->keeper);
-	maas_pool_fini(&maas->pool);
-	pthread_mutex_destroy(&maas->http_lock);
-	pthread_mutex_destroy(&maas->buffer_lock);
+	maas->transport->free(maas);
+	free_parts(maas);
 }
 
 int maas_open(const struct maas_options *options, struct maas **ret_maas)
@@ -216,8 +215,7 @@ int maas_open(const struct maas_options *options, struct maas **ret_maas)
 	return 0;
 
 err_parts:
-	close_parts(maas);
-	close(maas->event_fd);
+	free_parts(maas);
 err_strings:
 	free_strings(maas);
 err_free:
@@ -233,11 +231,10 @@ void maas_close(struct maas *maas)
 	 * and of the device's memory: those are left alone. */
 	if (maas->pid == maas_process()) {
 		close_parts(maas);
-		close(maas->event_fd);
 		free_strings(maas);
 		free(maas);
 	} else {
-		close(maas->event_fd);
+		maas_queue_close_fds(&maas->queue);
 	}
 }
 

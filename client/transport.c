@@ -25,44 +25,41 @@ static int ask_server(struct maas *maas, bool *ret_active)
 	return r;
 }
 
-static int start_rdma(struct maas *maas)
+/* What starts may look at the table: the session that RDMA opens does. */
+static int start(struct maas *maas, const struct maas_transport *transport)
 {
 	int r;
 
-	/* The session that it opens looks at the table. */
-	maas->transport = &maas_transport_rdma;
-	r = maas_transport_rdma.start(maas);
+	maas->transport = transport;
+	r = transport->start(maas);
 	if (r)
-		maas->transport = &maas_transport_http;
+		maas->transport = NULL;
 	return r;
 }
 
 static int choose_auto(struct maas *maas)
 {
-	bool active;
-	int r;
+	bool active = false;
+	int r = 0;
 
-	if (maas_transport_rdma.probe()) {
-		maas_error_clear();
-		return 0;
+	if (!maas_transport_rdma.probe())
+		r = ask_server(maas, &active);
+	if (r)
+		return r;
+	if (active) {
+		r = start(maas, &maas_transport_rdma);
+		/* With these, the devices of the two hosts are in different networks. */
+		if (r != -ENODEV && r != -EOPNOTSUPP)
+			return r;
 	}
-	r = ask_server(maas, &active);
-	if (r || !active)
-		return r;
-	r = start_rdma(maas);
-	if (r != -ENODEV && r != -EOPNOTSUPP)
-		return r;
-	/* The devices of the two hosts are in different networks. */
 	maas_error_clear();
-	return 0;
+	return start(maas, &maas_transport_http);
 }
 
 int maas_transport_choose(struct maas *maas)
 {
-	maas->transport = &maas_transport_http;
 	if (maas->options.transport == MAAS_TRANSPORT_AUTO)
 		return choose_auto(maas);
-	if (maas->options.transport == MAAS_TRANSPORT_RDMA)
-		return start_rdma(maas);
-	return 0;
+	return start(maas, maas->options.transport == MAAS_TRANSPORT_RDMA ? &maas_transport_rdma
+									  : &maas_transport_http);
 }

@@ -14,21 +14,27 @@ struct maas_transport {
 
 	/* Whether this host can use the transport. NULL: always. Errors: -ENODEV. */
 	int (*probe)(void);
-	/* Leaves the handle as it was when it fails. NULL: nothing is to be done. Errors: see
-	 * maas_open(). */
+	/* Leaves the handle as it was when it fails. Errors: see maas_open(). */
 	int (*start)(struct maas *maas);
 	/* Drops what is under way: callers' buffers are theirs again. */
 	void (*stop)(struct maas *maas);
-	/* After `stop`, when nobody can call in any more. NULL: nothing is to be done. */
+	/* After `stop`, when nobody can call in any more. */
 	void (*free)(struct maas *maas);
 
-	/* Of maas_readv() and maas_writev(), maas_submit_…(), maas_poll() and maas_event_fd(). */
+	/* Of maas_readv() and maas_writev(). */
 	int (*run)(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read);
+
+	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
 	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		      uint32_t timeout_ms, void *user, bool read);
-	int (*poll)(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
-		    int timeout_ms);
-	int (*event_fd)(struct maas *maas);
+		      uint64_t deadline_ms, void *user, bool read);
+	/* Its completion was taken: frees it. */
+	void (*release)(struct maas *maas, struct maas_op *op);
+	/* Does what can be done for submitted operations without waiting. NULL: that is nothing. */
+	void (*progress)(struct maas *maas);
+	/* Waits until maas_queue_ready(), or `until_ms`; it may return sooner. */
+	void (*wait)(struct maas *maas, uint64_t until_ms);
+	/* Those who wait look at the queue again. */
+	void (*wake)(struct maas *maas);
 
 	/* Each allocation needs a key of the session. False: what follows is NULL. */
 	bool keys;

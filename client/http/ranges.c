@@ -16,8 +16,6 @@ static int check_ranges(const struct maas_range *ranges, uint32_t count, uint64_
 {
 	uint64_t len = 0;
 
-	if (!count || count > MAAS_MAX_BATCH)
-		return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct maas_range *range = &ranges[i];
 		int r = maas_check_id(range->id);
@@ -45,15 +43,9 @@ static void write_ranges(struct maas_buf *out, const struct maas_range *ranges, 
 	maas_buf_str(out, "]}");
 }
 
-int maas_http_client_read_request(struct maas_request *request, const struct maas_range *ranges,
-				  uint32_t count)
+static void ask_to_read(struct maas_request *request, const struct maas_range *ranges,
+			uint32_t count, uint64_t len)
 {
-	uint64_t len;
-	int r;
-
-	r = check_ranges(ranges, count, &len);
-	if (r)
-		return r;
 	if (count == 1) {
 		maas_request_init(request, "GET", "/allocate/%s/data", ranges->id);
 		snprintf(request->range, sizeof(request->range), "%llu-%llu",
@@ -67,18 +59,11 @@ int maas_http_client_read_request(struct maas_request *request, const struct maa
 	request->in = ranges;
 	request->num_in = count;
 	request->in_len = len;
-	return 0;
 }
 
-int maas_http_client_write_request(struct maas_request *request, const struct maas_range *ranges,
-				   uint32_t count)
+static int ask_to_write(struct maas_request *request, const struct maas_range *ranges,
+			uint32_t count, uint64_t len)
 {
-	uint64_t len;
-	int r;
-
-	r = check_ranges(ranges, count, &len);
-	if (r)
-		return r;
 	if (count == 1) {
 		maas_request_init(request, "PUT", "/allocate/%s/data", ranges->id);
 		snprintf(request->content_range, sizeof(request->content_range),
@@ -101,6 +86,20 @@ int maas_http_client_write_request(struct maas_request *request, const struct ma
 	request->out = ranges;
 	request->num_out = count;
 	request->out_len = len;
+	return 0;
+}
+
+int maas_http_client_request(struct maas_request *request, const struct maas_range *ranges,
+			     uint32_t count, bool read)
+{
+	uint64_t len;
+	int r = check_ranges(ranges, count, &len);
+
+	if (r)
+		return r;
+	if (!read)
+		return ask_to_write(request, ranges, count, len);
+	ask_to_read(request, ranges, count, len);
 	return 0;
 }
 
@@ -155,21 +154,4 @@ int maas_http_client_check(const struct maas_request *request)
 	return maas_fail(-EPROTO, "the server sent %llu of %llu bytes",
 			 (unsigned long long)request->received,
 			 (unsigned long long)request->in_len);
-}
-
-int maas_http_client_run(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-			 bool read)
-{
-	struct maas_request request;
-	int r;
-
-	r = read ? maas_http_client_read_request(&request, ranges, count)
-		 : maas_http_client_write_request(&request, ranges, count);
-	if (r)
-		return r;
-	r = maas_call(maas, &request, 0);
-	if (!r && read)
-		r = maas_http_client_check(&request);
-	maas_request_fini(&request);
-	return r;
 }

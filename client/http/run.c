@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread of submitted operations over HTTP: it alone touches the multi handle, its easy handles
+ * and the operations that run on them. The lock guards what callers leave for it.
+ */
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "client/http/internal.h"
 
@@ -15,22 +18,18 @@ static CURL *take_easy(struct maas_http_client *http)
 }
 
 /* The outcome of an operation that is on no list. */
-static void complete(struct maas_http_client *http, struct maas_op *op, int status)
+static void complete(struct maas_http_client *http, struct maas_http_client_op *op, int status)
 {
-	op->status = status;
-	snprintf(op->error, sizeof(op->error), "%s", status ? maas_error() : "");
-	pthread_mutex_lock(&http->lock);
-	if (TAILQ_EMPTY(&http->done))
-		eventfd_write(http->maas->event_fd, 1);
-	TAILQ_INSERT_TAIL(&http->done, op, link);
-	http->under_way--;
-	pthread_cond_broadcast(&http->completed);
-	pthread_mutex_unlock(&http->lock);
+	struct maas *maas = http->maas;
+
+	maas_op_set_status(&op->base, status);
+	maas_queue_done(&maas->queue, &op->base);
+	maas_http_client_wake(maas);
 }
 
 /* ---- running */
 
-static int start_on(struct maas_http_client *http, struct maas_op *op, CURL *easy)
+static int start_on(struct maas_http_client *http, struct maas_http_client_op *op, CURL *easy)
 {
 	uint64_t now_ms = maas_clock_ms();
 	int r;
@@ -54,7 +53,7 @@ static int start_on(struct maas_http_client *http, struct maas_op *op, CURL *eas
 }
 
 /* Takes an operation that is on no list. */
-static void start(struct maas_http_client *http, struct maas_op *op)
+static void start(struct maas_http_client *http, struct maas_http_client_op *op)
 {
 	CURL *easy = take_easy(http);
 	int r = easy ? start_on(http, op, easy) : maas_fail(-ENOMEM, "out of memory");
@@ -66,7 +65,7 @@ static void start(struct maas_http_client *http, struct maas_op *op)
 	complete(http, op, r);
 }
 
-static void leave(struct maas_http_client *http, struct maas_op *op)
+static void leave(struct maas_http_client *http, struct maas_http_client_op *op)
 {
 	curl_multi_remove_handle(http->multi, op->transfer.easy);
 	TAILQ_REMOVE(&http->running, op, link);
@@ -74,7 +73,7 @@ static void leave(struct maas_http_client *http, struct maas_op *op)
 	http->idle[http->num_idle++] = op->transfer.easy;
 }
 
-static void finish(struct maas_http_client *http, struct maas_op *op, CURLcode code)
+static void finish(struct maas_http_client *http, struct maas_http_client_op *op, CURLcode code)
 {
 	int r = maas_client_transfer_end(&op->transfer, code);
 
@@ -102,7 +101,9 @@ static unsigned int finish_all(struct maas_http_client *http)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
 		finish(http,
-		       (struct maas_op *)((char *)transfer - offsetof(struct maas_op, transfer)),
+		       (struct maas_http_client_op *)((char *)transfer -
+						      offsetof(struct maas_http_client_op,
+							       transfer)),
 		       code);
 		count++;
 	}
@@ -113,13 +114,14 @@ static unsigned int finish_all(struct maas_http_client *http)
 
 /* Moves what is out of time to `late`, and the next to run to `next`. Returns when the first of the
  * others is out of time. */
-static uint64_t choose(struct maas_http_client *http, struct maas_ops *late, struct maas_ops *next)
+static uint64_t choose(struct maas_http_client *http, struct maas_http_client_ops *late,
+		       struct maas_http_client_ops *next)
 {
 	uint32_t room = http->maas->options.max_connections - http->num_running;
 	uint64_t now_ms = maas_clock_ms();
 	uint64_t first_ms = now_ms + IDLE_MS;
-	struct maas_op *op;
-	struct maas_op *after;
+	struct maas_http_client_op *op;
+	struct maas_http_client_op *after;
 
 	for (op = TAILQ_FIRST(&http->waiting); op; op = after) {
 		after = TAILQ_NEXT(op, link);
@@ -139,9 +141,9 @@ static uint64_t choose(struct maas_http_client *http, struct maas_ops *late, str
 
 static uint64_t start_waiting(struct maas_http_client *http)
 {
-	struct maas_ops late = TAILQ_HEAD_INITIALIZER(late);
-	struct maas_ops next = TAILQ_HEAD_INITIALIZER(next);
-	struct maas_op *op;
+	struct maas_http_client_ops late = TAILQ_HEAD_INITIALIZER(late);
+	struct maas_http_client_ops next = TAILQ_HEAD_INITIALIZER(next);
+	struct maas_http_client_op *op;
 	uint64_t wake_ms;
 
 	pthread_mutex_lock(&http->lock);
@@ -169,19 +171,16 @@ static bool is_stopped(struct maas_http_client *http)
 	return stop;
 }
 
-/* The memory of what still runs is freed when the transport stops. */
 static void drop_running(struct maas_http_client *http)
 {
-	struct maas_op *op;
+	struct maas_http_client_op *op;
 
 	while ((op = TAILQ_FIRST(&http->running))) {
 		int ignored = maas_client_transfer_end(&op->transfer, CURLE_OK);
 
 		(void)ignored; /* nobody will ask */
 		leave(http, op);
-		pthread_mutex_lock(&http->lock);
-		TAILQ_INSERT_TAIL(&http->done, op, link);
-		pthread_mutex_unlock(&http->lock);
+		maas_http_client_release(http->maas, &op->base);
 	}
 }
 

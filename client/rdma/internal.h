@@ -28,7 +28,7 @@
  *   thread         what the caller's thread cannot do at once
  *
  * Two things exclude: `lock` guards what is needed to post; the role of the poller (polling) what
- * is needed to complete. An operation takes each once. Order: role, take_lock, lock, wait_lock.
+ * is needed to complete. An operation takes each once. Order: role, lock, wait_lock.
  */
 #ifndef MAAS_CLIENT_RDMA_INTERNAL_H
 #define MAAS_CLIENT_RDMA_INTERNAL_H
@@ -164,7 +164,7 @@ struct maas_rdma_client_range {
 };
 
 struct maas_rdma_client_op {
-	struct maas_rdma_client_op *next;      /* of the idle, or of the done */
+	struct maas_op base;
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
 	_Atomic unsigned int state;	       /* enum maas_rdma_client_state */
 	_Atomic bool late;		       /* its deadline came while it was posted */
@@ -174,10 +174,7 @@ struct maas_rdma_client_op {
 	bool local;	/* its ranges know their regions */
 	bool refused;	/* by the server's device, once */
 	unsigned int tries;
-	enum ibv_wc_status failed; /* the first failure of what is posted */
-	void *user;
-	int status;
-	char error[MAAS_ERROR_BYTES];
+	enum ibv_wc_status failed;	     /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
 	uint32_t at;			     /* the first byte that was not yet posted */
 	size_t at_offset;
@@ -263,10 +260,6 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma);
 void maas_rdma_client_flush(struct maas_rdma_client *rdma);
 /* Waits for the end of an operation. */
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
-/* With the role if it is free: completes what there is, without waiting. */
-void maas_rdma_client_glance(struct maas_rdma_client *rdma);
-/* Waits for an end of a submitted operation. */
-void maas_rdma_client_wait_done(struct maas_rdma_client *rdma, int timeout_ms);
 /* Wakes who waits, after something changed. */
 void maas_rdma_client_wake(struct maas_rdma_client *rdma);
 
@@ -331,12 +324,11 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma);
 MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges,
 					 uint32_t count, bool read);
 MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges,
-					    uint32_t count, uint32_t timeout_ms, void *user,
+					    uint32_t count, uint64_t deadline_ms, void *user,
 					    bool read);
-MAAS_MUST_CHECK int maas_rdma_client_poll(struct maas *maas,
-					  struct maas_completion *ret_completions, uint32_t max,
-					  int timeout_ms);
-MAAS_MUST_CHECK int maas_rdma_client_event_fd(struct maas *maas);
+void maas_rdma_client_release(struct maas *maas, struct maas_op *base);
+void maas_rdma_client_progress(struct maas *maas);
+void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms);
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma);
 void maas_rdma_client_drop_grant(struct maas *maas, const char *id);
 MAAS_MUST_CHECK int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer);
@@ -355,7 +347,6 @@ struct maas_rdma_client {
 	struct maas_rdma_client_device device;
 	int kick_fd; /* to a poller who sleeps */
 	int wake_fd; /* to the thread */
-	int epoll_fd;
 	pthread_t thread;
 	bool running;
 	_Atomic bool stop;
@@ -365,24 +356,20 @@ struct maas_rdma_client {
 	_Atomic uint32_t sq_free;  /* … and room for work requests */
 	_Atomic uint32_t num_waiting;
 	_Atomic uint32_t num_todo;
-	_Atomic uint32_t under_way;    /* submitted, not done */
-	_Atomic uint32_t held;	       /* submitted, not taken by maas_poll() */
 	_Atomic uint32_t ops_used;     /* those above were never used */
 	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again */
 	_Atomic uint32_t needs;	       /* who wait for a connection … */
 	_Atomic uint32_t num_failed;   /* … and tries that failed since it was up */
 	_Atomic uint32_t num_given_up; /* rounds of tries that ended without one */
 	_Atomic bool lost;	       /* the session */
-	_Atomic bool polled_by_event;  /* maas_event_fd() was called */
 	_Atomic bool armed;	       /* the next completion makes an event */
-	_Atomic(struct maas_rdma_client_op *) returned;
-	_Atomic(struct maas_rdma_client_op *) done; /* latest first */
+	_Atomic(struct maas_op *) returned;
 
 	pthread_mutex_t lock;
 	struct maas_rdma_client_conn conn;
 	struct maas_rdma_client_grants grants;
 	struct maas_rdma_client_regions regions;
-	struct maas_rdma_client_op *idle;
+	struct maas_op *idle;
 	struct maas_rdma_client_ops waiting;
 	struct maas_rdma_client_ops todo;
 	struct ibv_send_wr *wrs; /* of who posts */
@@ -396,9 +383,6 @@ struct maas_rdma_client {
 	_Atomic uint32_t waits_here; /* who wait for `changed` */
 	pthread_mutex_t wait_lock;
 	pthread_cond_t changed;
-
-	pthread_mutex_t take_lock;
-	struct maas_rdma_client_op *taken; /* from `done`, oldest first */
 };
 
 static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "client/rdma/internal.h"
 
@@ -12,14 +11,15 @@
 struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdma)
 {
 	uint32_t used = atomic_load(&rdma->ops_used);
+	struct maas_op *idle;
 	struct maas_rdma_client_op *op;
 
 	if (!rdma->idle)
 		rdma->idle = atomic_exchange(&rdma->returned, NULL);
-	op = rdma->idle;
-	if (op) {
-		rdma->idle = op->next;
-		return op;
+	idle = rdma->idle;
+	if (idle) {
+		rdma->idle = idle->next;
+		return (struct maas_rdma_client_op *)idle;
 	}
 	if (used == rdma->num_ops)
 		return NULL;
@@ -30,17 +30,6 @@ struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdm
 	return op;
 }
 
-/* True when it is the first. Afterwards the operation may be another's already. */
-static bool push(_Atomic(struct maas_rdma_client_op *) *stack, struct maas_rdma_client_op *op)
-{
-	struct maas_rdma_client_op *top = atomic_load(stack);
-
-	do
-		op->next = top;
-	while (!atomic_compare_exchange_weak(stack, &top, op));
-	return !top;
-}
-
 void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->room > KEEP_RANGES) {
@@ -49,7 +38,7 @@ void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_cli
 		op->room = MAAS_RDMA_RANGES;
 	}
 	atomic_store(&op->state, MAAS_OP_FREE);
-	push(&rdma->returned, op);
+	maas_op_push(&rdma->returned, &op->base);
 }
 
 static int make_room(struct maas_rdma_client_op *op, uint32_t count)
@@ -120,23 +109,13 @@ void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma
 void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			     int status)
 {
-	bool submitted;
-	bool first;
+	bool submitted = op->submitted;
 
 	maas_rdma_client_op_release(rdma, op);
-	op->status = status;
-	op->error[0] = '\0';
-	if (status)
-		snprintf(op->error, sizeof(op->error), "%s", maas_error());
-	submitted = op->submitted;
+	maas_op_set_status(&op->base, status);
 	atomic_store(&op->state, MAAS_OP_DONE);
-	if (!submitted)
-		return;
-	first = push(&rdma->done, op);
-	atomic_fetch_sub(&rdma->under_way, 1);
-	/* With others before it the descriptor is readable already. */
-	if (first && atomic_load(&rdma->polled_by_event))
-		eventfd_write(rdma->maas->event_fd, 1);
+	if (submitted)
+		maas_queue_done(&rdma->maas->queue, &op->base);
 }
 
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)

@@ -187,7 +187,7 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	atomic_fetch_sub(&rdma->sq_free, count);
 	atomic_store(&op->state, MAAS_OP_POSTED);
 	atomic_fetch_add(&rdma->posted, 1);
-	if (op->submitted && atomic_load(&rdma->polled_by_event) &&
+	if (op->submitted && atomic_load(&rdma->maas->queue.watched) &&
 	    !atomic_exchange(&rdma->armed, true))
 		ibv_req_notify_cq(rdma->device.cq, 0);
 	error = ibv_post_send(rdma->conn.id->qp, rdma->wrs, &bad);

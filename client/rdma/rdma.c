@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,8 +17,7 @@ static int make_fds(struct maas_rdma_client *rdma)
 {
 	rdma->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	rdma->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	rdma->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (rdma->kick_fd < 0 || rdma->wake_fd < 0 || rdma->epoll_fd < 0)
+	if (rdma->kick_fd < 0 || rdma->wake_fd < 0)
 		return maas_fail(-errno, "no event file descriptor: %s", strerror(errno));
 	return 0;
 }
@@ -47,12 +45,10 @@ static void free_rdma(struct maas *maas)
 	free(rdma->wrs);
 	free(rdma->sges);
 	free(rdma->ops);
-	close_fd(rdma->epoll_fd);
 	close_fd(rdma->wake_fd);
 	close_fd(rdma->kick_fd);
 	sem_destroy(&rdma->waits);
 	pthread_cond_destroy(&rdma->changed);
-	pthread_mutex_destroy(&rdma->take_lock);
 	pthread_mutex_destroy(&rdma->wait_lock);
 	pthread_mutex_destroy(&rdma->lock);
 	free(rdma);
@@ -70,7 +66,6 @@ static int new_rdma(struct maas *maas)
 	rdma->maas = maas;
 	rdma->kick_fd = -1;
 	rdma->wake_fd = -1;
-	rdma->epoll_fd = -1;
 	TAILQ_INIT(&rdma->waiting);
 	TAILQ_INIT(&rdma->todo);
 	if (maas_cond_init(&rdma->changed)) {
@@ -80,7 +75,6 @@ static int new_rdma(struct maas *maas)
 	}
 	pthread_mutex_init(&rdma->lock, NULL);
 	pthread_mutex_init(&rdma->wait_lock, NULL);
-	pthread_mutex_init(&rdma->take_lock, NULL);
 	sem_init(&rdma->waits, 0, MAAS_RDMA_WAITS);
 	rdma->num_ops = maas->options.max_submitted + MAAS_RDMA_WAITS;
 	rdma->ops = calloc(rdma->num_ops, sizeof(*rdma->ops));
@@ -121,6 +115,8 @@ static int start_rdma(struct maas *maas)
 				     maas_clock_ms() + maas->options.connect_timeout_ms);
 	if (!r)
 		r = maas_rdma_client_thread_start(maas->rdma);
+	if (!r)
+		r = maas_queue_add_fd(&maas->queue, maas->rdma->device.channel->fd);
 	if (r)
 		goto err_stop;
 	return 0;
@@ -153,6 +149,11 @@ static void session_lost(struct maas *maas)
 static void session_renewed(struct maas *maas)
 {
 	atomic_store(&maas->rdma->lost, false);
+}
+
+static void wake_waiting(struct maas *maas)
+{
+	maas_rdma_client_wake(maas->rdma);
 }
 
 /* ---- the connection */
@@ -246,8 +247,10 @@ const struct maas_transport maas_transport_rdma = {
 	.free = free_rdma,
 	.run = maas_rdma_client_run,
 	.submit = maas_rdma_client_submit,
-	.poll = maas_rdma_client_poll,
-	.event_fd = maas_rdma_client_event_fd,
+	.release = maas_rdma_client_release,
+	.progress = maas_rdma_client_progress,
+	.wait = maas_rdma_client_wait,
+	.wake = wake_waiting,
 	.keys = true,
 	.call = call_connected,
 	.add_key = maas_rdma_client_add_grant,

@@ -43,7 +43,7 @@ static void arm(struct maas_rdma_client *rdma)
 /* Who waits by poll(2) hears of a completion only if it was asked for before it came. */
 void maas_rdma_client_role_put(struct maas_rdma_client *rdma)
 {
-	if (atomic_load(&rdma->polled_by_event) && atomic_load(&rdma->posted) &&
+	if (atomic_load(&rdma->maas->queue.watched) && atomic_load(&rdma->posted) &&
 	    !atomic_load(&rdma->armed)) {
 		arm(rdma);
 		maas_rdma_client_drain(rdma);
@@ -70,7 +70,7 @@ static bool is_over(struct maas_rdma_client *rdma, const struct maas_rdma_client
 {
 	if (op)
 		return atomic_load(&op->state) == MAAS_OP_DONE;
-	return atomic_load(&rdma->done) || !atomic_load(&rdma->under_way);
+	return maas_queue_ready(&rdma->maas->queue);
 }
 
 static void take_events(struct maas_rdma_client *rdma)
@@ -182,24 +182,22 @@ void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_cl
 	}
 }
 
-void maas_rdma_client_wait_done(struct maas_rdma_client *rdma, int timeout_ms)
+void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms)
 {
-	uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : maas_clock_ms() + (uint64_t)timeout_ms;
-	uint64_t now_ms;
+	struct maas_rdma_client *rdma = maas->rdma;
+	uint64_t slice_ms = maas_clock_ms() + SLICE_MS;
 
-	do {
-		uint64_t slice_ms;
-
-		now_ms = maas_clock_ms();
-		slice_ms = now_ms + (atomic_load(&rdma->num_todo) ? SLICE_MS : INT32_MAX);
-		wait_until(rdma, NULL, slice_ms < end_ms ? slice_ms : end_ms);
-		if (atomic_load(&rdma->num_todo))
-			maas_rdma_client_expire(rdma);
-	} while (!is_over(rdma, NULL) && maas_clock_ms() < end_ms);
+	if (atomic_load(&rdma->num_todo) && slice_ms < until_ms)
+		until_ms = slice_ms;
+	wait_until(rdma, NULL, until_ms);
+	if (atomic_load(&rdma->num_todo))
+		maas_rdma_client_expire(rdma);
 }
 
-void maas_rdma_client_glance(struct maas_rdma_client *rdma)
+void maas_rdma_client_progress(struct maas *maas)
 {
+	struct maas_rdma_client *rdma = maas->rdma;
+
 	if (!maas_rdma_client_role_try(rdma))
 		return; /* who has it looks for all */
 	take_events(rdma);

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Completions of submitted operations, and the one descriptor that tells of them. Threads push them
+ * without a lock; those that take them hold `lock`.
+ */
+#include "client/queue.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "client/transport.h"
+
+static int fail_fd(int error)
+{
+	return maas_fail(-error, "no event file descriptor: %s", strerror(error));
+}
+
+int maas_queue_init(struct maas_queue *queue, uint32_t max)
+{
+	queue->max = max;
+	queue->epoll_fd = -1;
+	queue->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (queue->event_fd < 0)
+		return fail_fd(errno);
+	pthread_mutex_init(&queue->lock, NULL);
+	return 0;
+}
+
+void maas_queue_fini(struct maas_queue *queue)
+{
+	maas_queue_close_fds(queue);
+	pthread_mutex_destroy(&queue->lock);
+}
+
+void maas_queue_close_fds(struct maas_queue *queue)
+{
+	close(queue->event_fd);
+	if (queue->epoll_fd >= 0)
+		close(queue->epoll_fd);
+}
+
+/* ---- what a transport tells */
+
+int maas_queue_hold(struct maas_queue *queue)
+{
+	if (atomic_fetch_add(&queue->held, 1) < queue->max) {
+		atomic_fetch_add(&queue->under_way, 1);
+		return 0;
+	}
+	atomic_fetch_sub(&queue->held, 1);
+	return maas_fail(-EAGAIN, "%u operations are under way; take their completions first",
+			 queue->max);
+}
+
+void maas_queue_unhold(struct maas_queue *queue)
+{
+	atomic_fetch_sub(&queue->under_way, 1);
+	atomic_fetch_sub(&queue->held, 1);
+}
+
+void maas_op_set_status(struct maas_op *op, int status)
+{
+	op->status = status;
+	op->error[0] = '\0';
+	if (status)
+		snprintf(op->error, sizeof(op->error), "%s", maas_error());
+}
+
+void maas_queue_done(struct maas_queue *queue, struct maas_op *op)
+{
+	bool first = maas_op_push(&queue->done, op);
+
+	atomic_fetch_sub(&queue->under_way, 1);
+	/* With others before it the descriptor is readable already. */
+	if (first && atomic_load(&queue->watched))
+		eventfd_write(queue->event_fd, 1);
+}
+
+/* ---- maas_poll() */
+
+/* Holds the lock. What ended since the last look, oldest first. */
+static struct maas_op *take_done(struct maas_queue *queue)
+{
+	struct maas_op *latest = atomic_exchange(&queue->done, NULL);
+	struct maas_op *oldest = NULL;
+
+	while (latest) {
+		struct maas_op *op = latest;
+
+		latest = op->next;
+		op->next = oldest;
+		oldest = op;
+	}
+	return oldest;
+}
+
+/* Holds the lock. Readable as long as there is something to take, and no longer. */
+static void settle_event_fd(struct maas_queue *queue)
+{
+	eventfd_t ignored;
+
+	if (!atomic_load(&queue->watched) || atomic_load(&queue->taken))
+		return;
+	eventfd_read(queue->event_fd, &ignored);
+	if (atomic_load(&queue->done))
+		eventfd_write(queue->event_fd, 1);
+}
+
+/* A chain of up to `max` completions, oldest first. */
+static struct maas_op *take(struct maas_queue *queue, uint32_t max, bool *ret_more)
+{
+	struct maas_op *first = NULL;
+	struct maas_op **end = &first;
+	struct maas_op *op;
+
+	pthread_mutex_lock(&queue->lock);
+	op = atomic_load(&queue->taken);
+	for (uint32_t n = 0; n < max && (op || (op = take_done(queue))); n++) {
+		*end = op;
+		end = &op->next;
+		op = op->next;
+	}
+	*end = NULL;
+	atomic_store(&queue->taken, op);
+	settle_event_fd(queue);
+	pthread_mutex_unlock(&queue->lock);
+	*ret_more = op;
+	return first;
+}
+
+static uint32_t give(struct maas *maas, struct maas_op *op, struct maas_completion *to)
+{
+	uint32_t n = 0;
+
+	while (op) {
+		struct maas_op *next = op->next;
+
+		to[n].user = op->user;
+		to[n].status = op->status;
+		if (op->status)
+			memcpy(to[n].error, op->error, sizeof(op->error));
+		else
+			to[n].error[0] = '\0';
+		n++;
+		maas->transport->release(maas, op);
+		op = next;
+	}
+	atomic_fetch_sub(&maas->queue.held, n);
+	return n;
+}
+
+static uint32_t take_and_give(struct maas *maas, struct maas_completion *ret_completions,
+			      uint32_t max)
+{
+	bool more;
+	uint32_t n = give(maas, take(&maas->queue, max, &more), ret_completions);
+
+	/* Another who waits may have looked while none was there to see. */
+	if (more)
+		maas->transport->wake(maas);
+	return n;
+}
+
+int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32_t max,
+	      int timeout_ms)
+{
+	uint64_t end_ms = UINT64_MAX;
+	bool wait = timeout_ms != 0;
+	uint32_t n;
+	int r = maas_enter(maas);
+
+	if (r)
+		return r;
+	if (!max || max > INT32_MAX || timeout_ms < -1)
+		return maas_fail(-EINVAL, "maas_poll() takes at least one completion");
+	if (timeout_ms > 0)
+		end_ms = maas_clock_ms() + (uint64_t)timeout_ms;
+	if (maas->transport->progress)
+		maas->transport->progress(maas);
+	while (!(n = take_and_give(maas, ret_completions, max)) && wait) {
+		uint64_t until_ms = maas_clock_ms() + INT32_MAX;
+
+		maas->transport->wait(maas, end_ms < until_ms ? end_ms : until_ms);
+		/* Before the next look: what is no longer under way then is there to be taken. */
+		wait = atomic_load(&maas->queue.under_way) && maas_clock_ms() < end_ms;
+	}
+	maas_error_clear(); /* what failed says so by its completion */
+	return (int)n;
+}
+
+void maas_queue_drop(struct maas *maas)
+{
+	bool more;
+	struct maas_op *op = take(&maas->queue, UINT32_MAX, &more);
+
+	while (op) {
+		struct maas_op *next = op->next;
+
+		maas->transport->release(maas, op);
+		op = next;
+	}
+}
+
+/* ---- the descriptor */
+
+static int add(int epoll_fd, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) ? fail_fd(errno) : 0;
+}
+
+int maas_queue_add_fd(struct maas_queue *queue, int fd)
+{
+	int r;
+
+	queue->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (queue->epoll_fd < 0)
+		return fail_fd(errno);
+	r = add(queue->epoll_fd, queue->event_fd);
+	if (!r)
+		r = add(queue->epoll_fd, fd);
+	if (r) {
+		close(queue->epoll_fd);
+		queue->epoll_fd = -1;
+	}
+	return r;
+}
+
+int maas_event_fd(struct maas *maas)
+{
+	struct maas_queue *queue = &maas->queue;
+	int r = maas_enter(maas);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&queue->lock);
+	if (!atomic_exchange(&queue->watched, true) &&
+	    (atomic_load(&queue->taken) || atomic_load(&queue->done)))
+		eventfd_write(queue->event_fd, 1);
+	pthread_mutex_unlock(&queue->lock);
+	/* What began before anybody watched. */
+	if (maas->transport->progress)
+		maas->transport->progress(maas);
+	return queue->epoll_fd >= 0 ? queue->epoll_fd : queue->event_fd;
+}
