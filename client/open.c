@@ -29,14 +29,6 @@ const char *maas_version(void)
 	return MAAS_VERSION;
 }
 
-int maas_enter(const struct maas *maas)
-{
-	maas_error_clear();
-	if (maas->pid != maas_process())
-		return maas_fail(-ECHILD, "this handle belongs to the process that forked");
-	return 0;
-}
-
 /* An older program's struct is shorter, a newer one's longer: what this library does not know must
  * be zero. */
 static int copy_options(const struct maas_options *from, struct maas_options *ret_options)

@@ -61,14 +61,6 @@ void maas_queue_unhold(struct maas_queue *queue)
 	atomic_fetch_sub(&queue->held, 1);
 }
 
-void maas_op_set_status(struct maas_op *op, int status)
-{
-	op->status = status;
-	op->error[0] = '\0';
-	if (status)
-		snprintf(op->error, sizeof(op->error), "%s", maas_error());
-}
-
 void maas_queue_done(struct maas_queue *queue, struct maas_op *op)
 {
 	bool first = maas_op_push(&queue->done, op);

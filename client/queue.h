@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "base/base.h"
 #include "client/maas.h"
@@ -56,7 +57,13 @@ void maas_queue_unhold(struct maas_queue *queue);
 void maas_queue_done(struct maas_queue *queue, struct maas_op *op);
 
 /* The outcome: `status` with the thread's sentence. */
-void maas_op_set_status(struct maas_op *op, int status);
+static inline void maas_op_set_status(struct maas_op *op, int status)
+{
+	op->status = status;
+	op->error[0] = '\0';
+	if (status)
+		snprintf(op->error, sizeof(op->error), "%s", maas_error());
+}
 
 /* True when it is the first. Afterwards the operation may be another's already. */
 static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *op)

@@ -41,6 +41,14 @@ pid_t maas_process(void)
 	return pid;
 }
 
+int maas_enter(const struct maas *maas)
+{
+	maas_error_clear();
+	if (maas->pid != maas_process())
+		return maas_fail(-ECHILD, "this handle belongs to the process that forked");
+	return 0;
+}
+
 int maas_cond_init(pthread_cond_t *cond)
 {
 	pthread_condattr_t attr;

@@ -334,20 +334,6 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	return 0;
 }
 
-void maas_rdma_client_break(struct maas_rdma_client *rdma)
-{
-	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
-	int error;
-
-	if (!maas_rdma_client_up(rdma))
-		return;
-	atomic_store(&rdma->link, MAAS_LINK_BROKEN);
-	error = ibv_modify_qp(rdma->conn.id->qp, &attr, IBV_QP_STATE);
-	if (error)
-		log_err("rdma: cannot end a queue pair's work: %s", strerror(error));
-	maas_rdma_client_thread_wake(rdma);
-}
-
 /* With the role. Buffers are the callers' again only when their requests came back. */
 static void collect(struct maas_rdma_client *rdma)
 {
@@ -421,4 +407,22 @@ void maas_rdma_client_events(struct maas_rdma_client *rdma)
 		maas_rdma_client_break(rdma);
 		pthread_mutex_unlock(&rdma->lock);
 	}
+}
+
+uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma)
+{
+	uint32_t number;
+
+	pthread_mutex_lock(&rdma->lock);
+	number = maas_rdma_client_up(rdma) ? rdma->conn.number : 0;
+	pthread_mutex_unlock(&rdma->lock);
+	return number;
+}
+
+void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number)
+{
+	pthread_mutex_lock(&rdma->lock);
+	if (rdma->conn.number == number)
+		maas_rdma_client_break(rdma);
+	pthread_mutex_unlock(&rdma->lock);
 }

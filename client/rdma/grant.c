@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keys of allocations, by id, and the requests for them. `lock` guards the table. Keys are
+ * asked for side by side, in threads of a moment: the server has no request for many, and one after
+ * the other they take as many round trips as there are allocations.
+ */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,9 +63,9 @@ static size_t seek(const struct maas_rdma_client_grants *grants,
 	return at;
 }
 
-const struct maas_rdma_client_grant *
-maas_rdma_client_grant_find(const struct maas_rdma_client_grants *grants,
-			    const struct maas_rdma_client_id *id)
+/* NULL: not there. Borrows: until the next change. */
+static const struct maas_rdma_client_grant *find(const struct maas_rdma_client_grants *grants,
+						 const struct maas_rdma_client_id *id)
 {
 	const struct maas_rdma_client_grant *grant;
 
@@ -94,8 +100,8 @@ static int rebuild(struct maas_rdma_client_grants *grants, uint32_t connection)
 	return 0;
 }
 
-int maas_rdma_client_grant_put(struct maas_rdma_client_grants *grants,
-			       const struct maas_rdma_client_grant *grant)
+/* Replaces; drops those of other connections when it needs room. Errors: -ENOMEM. */
+static int put(struct maas_rdma_client_grants *grants, const struct maas_rdma_client_grant *grant)
 {
 	struct maas_rdma_client_grant *slot;
 
@@ -141,6 +147,15 @@ void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants)
 	*grants = (struct maas_rdma_client_grants){0};
 }
 
+const struct maas_rdma_client_grant *
+maas_rdma_client_grant_good(const struct maas_rdma_client *rdma,
+			    const struct maas_rdma_client_id *id)
+{
+	const struct maas_rdma_client_grant *grant = find(&rdma->grants, id);
+
+	return grant && grant->connection == rdma->conn.number ? grant : NULL;
+}
+
 /* ---- the server's answers */
 
 static int read_grant(const json_t *rdma, struct maas_rdma_client_grant *grant)
@@ -172,7 +187,7 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 	pthread_mutex_lock(&rdma->lock);
 	/* One of another connection is void already, and could drive out those that are not. */
 	if (maas_rdma_client_up(rdma) && grant->connection == rdma->conn.number)
-		r = maas_rdma_client_grant_put(&rdma->grants, grant);
+		r = put(&rdma->grants, grant);
 	pthread_mutex_unlock(&rdma->lock);
 	return r ? maas_fail(r, "out of memory") : 0;
 }
@@ -201,8 +216,11 @@ void maas_rdma_client_drop_grant(struct maas *maas, const char *text)
 	pthread_mutex_unlock(&rdma->lock);
 }
 
-int maas_rdma_client_grant_ask(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
-			       uint64_t deadline_ms)
+/* ---- requests for keys */
+
+/* Asks the server for a key and keeps it. */
+static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
+		   uint64_t deadline_ms)
 {
 	struct maas_rdma_client_grant grant = {.id = *id};
 	char session[MAAS_ID_BYTES];
@@ -227,4 +245,72 @@ int maas_rdma_client_grant_ask(struct maas_rdma_client *rdma, const struct maas_
 	if (r == -EKEYREVOKED)
 		maas_keeper_unknown(rdma->maas, session);
 	return r ? r : keep(rdma, &grant);
+}
+
+static void *ask(void *arg)
+{
+	struct maas_rdma_client_ask *one = arg;
+
+	maas_error_clear();
+	one->error = ask_for(one->rdma, &one->id, one->deadline_ms);
+	snprintf(one->words, sizeof(one->words), "%s", maas_error());
+	return NULL;
+}
+
+/* The first range, from `from` on, without a key that is good now, or NULL. */
+static const struct maas_rdma_client_range *missing(const struct maas_rdma_client *rdma,
+						    const struct maas_rdma_client_op *op,
+						    const struct maas_rdma_client_range *from)
+{
+	for (; from < op->ranges + op->count; from++)
+		if (!maas_rdma_client_grant_good(rdma, &from->id))
+			return from;
+	return NULL;
+}
+
+static bool is_among(const struct maas_rdma_client_ask *asks, uint32_t count,
+		     const struct maas_rdma_client_id *id)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (memcmp(&asks[i].id, id, sizeof(*id)) == 0)
+			return true;
+	return false;
+}
+
+uint32_t maas_rdma_client_asks_find(struct maas_rdma_client *rdma,
+				    const struct maas_rdma_client_op *op,
+				    struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS])
+{
+	/* Others want a connection, too: the session's lease above all. */
+	uint32_t spare = rdma->maas->options.max_connections;
+	uint32_t most = spare > 3 ? spare - 2 : 1;
+	const struct maas_rdma_client_range *range = missing(rdma, op, op->ranges);
+	uint32_t count = 0;
+
+	if (most > MAAS_RDMA_ASKS)
+		most = MAAS_RDMA_ASKS;
+	while (range) {
+		if (!is_among(asks, count, &range->id)) {
+			asks[count] = (struct maas_rdma_client_ask){.rdma = rdma, .id = range->id};
+			if (++count >= most)
+				break;
+		}
+		range = missing(rdma, op, range + 1);
+	}
+	return count;
+}
+
+void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
+			       uint64_t deadline_ms)
+{
+	for (uint32_t i = 0; i < count; i++)
+		asks[i].deadline_ms = deadline_ms;
+	for (uint32_t i = 1; i < count; i++)
+		asks[i].beside = !maas_thread_start(&asks[i].thread, ask, &asks[i]);
+	for (uint32_t i = 0; i < count; i++)
+		if (!asks[i].beside)
+			ask(&asks[i]);
+	for (uint32_t i = 0; i < count; i++)
+		if (asks[i].beside)
+			pthread_join(asks[i].thread, NULL);
 }

@@ -13,19 +13,15 @@
  *
  * The files:
  *
- *   rdma           the transport's table and life
- *   device         what lasts from connection to connection: domain, completion queue, slots
- *   conn           one connection, from the ticket to its end
- *   grant          the keys, by allocation id
- *   ask            asks for many of them
- *   region         registered memory: callers' buffers, by address
- *   slot           registered memory of our own, for bytes that lie elsewhere
- *   op             operations: their pool and their end
- *   post           from ranges to work requests
- *   poll           completions
- *   wait           who polls, and who waits meanwhile
- *   submit         what callers call
- *   thread         what the caller's thread cannot do at once
+ *   rdma     the transport's table and life
+ *   op       operations: what callers call, and how each ends
+ *   post     work requests and their completions
+ *   wait     who polls, and who waits meanwhile
+ *   memory   registered memory: callers' buffers, and slots of our own
+ *   grant    the keys, by allocation id
+ *   device   what lasts from connection to connection: domain, completion queue, slots
+ *   conn     one connection, from the ticket to its end
+ *   thread   what the caller's thread cannot do at once
  *
  * Two things exclude: `lock` guards what is needed to post; the role of the poller (polling) what
  * is needed to complete. An operation takes each once. Order: role, lock, wait_lock.
@@ -37,7 +33,10 @@
 #include <rdma/rdma_cma.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/eventfd.h>
 
+#include "client/rdma/grant.h"
+#include "client/rdma/memory.h"
 #include "client/transport.h"
 
 #define MAAS_RDMA_DEPTH	 1024	    /* work requests under way, where the device takes so many */
@@ -45,103 +44,6 @@
 #define MAAS_RDMA_TRIES	 3	    /* of an operation, the first included */
 #define MAAS_RDMA_PIECE	 (1u << 30) /* bytes of one work request at most */
 #define MAAS_RDMA_RANGES 4	    /* of an operation that needs no memory of its own */
-
-/* ---- grant: keys by allocation id. Holds `lock`. */
-
-/* An id with zeros behind it. All zeros is none. */
-struct maas_rdma_client_id {
-	union {
-		char text[MAAS_ID_BYTES];
-		uint64_t words[MAAS_ID_BYTES / 8];
-	};
-};
-
-struct maas_rdma_client_grant {
-	struct maas_rdma_client_id id;
-	uint64_t addr;
-	uint64_t len;
-	uint32_t rkey;
-	uint32_t connection; /* on another one it is void */
-};
-
-/* Open addressing, at most half full. */
-struct maas_rdma_client_grants {
-	struct maas_rdma_client_grant *slots;
-	size_t num_slots; /* a power of 2, or 0 */
-	size_t used;
-};
-
-/* False: it is no id. */
-MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text);
-
-/* NULL: not there. Borrows: until the next call. */
-MAAS_MUST_CHECK const struct maas_rdma_client_grant *
-maas_rdma_client_grant_find(const struct maas_rdma_client_grants *grants,
-			    const struct maas_rdma_client_id *id);
-/* Replaces; drops others of other connections when it needs room. Errors: -ENOMEM. */
-MAAS_MUST_CHECK int maas_rdma_client_grant_put(struct maas_rdma_client_grants *grants,
-					       const struct maas_rdma_client_grant *grant);
-void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
-				   const struct maas_rdma_client_id *id);
-void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants);
-
-/* Any thread, without the lock: asks the server for a key and keeps it. */
-MAAS_MUST_CHECK int maas_rdma_client_grant_ask(struct maas_rdma_client *rdma,
-					       const struct maas_rdma_client_id *id,
-					       uint64_t deadline_ms);
-
-/* ---- slot: registered memory of our own */
-
-enum {
-	MAAS_SLOT_SMALL,
-	MAAS_SLOT_LARGE,
-	MAAS_SLOT_KINDS,
-};
-
-struct maas_rdma_client_slot {
-	struct maas_rdma_client_slot *next;
-	unsigned int kind;
-	char *at;
-	char *to; /* a read: where the bytes go when they are there */
-	size_t len;
-};
-
-struct maas_rdma_client_slots {
-	char *memory;
-	struct ibv_mr *mr;
-	struct maas_rdma_client_slot *all;
-	struct maas_rdma_client_slot *idle[MAAS_SLOT_KINDS];		   /* holds `lock` */
-	_Atomic(struct maas_rdma_client_slot *) returned[MAAS_SLOT_KINDS]; /* any thread */
-};
-
-/* Bytes up to this size go through slots, others are registered for the operation. */
-#define MAAS_RDMA_COPY (64u << 10)
-
-MAAS_MUST_CHECK int maas_rdma_client_slots_init(struct maas_rdma_client_slots *slots,
-						struct ibv_pd *pd);
-void maas_rdma_client_slots_fini(struct maas_rdma_client_slots *slots);
-/* Holds `lock`. One that takes `len` bytes, or as many as it can; NULL: none is free. */
-MAAS_MUST_CHECK struct maas_rdma_client_slot *
-maas_rdma_client_slot_get(struct maas_rdma_client_slots *slots, size_t len);
-/* Any thread. All of a chain. */
-void maas_rdma_client_slots_put(struct maas_rdma_client_slots *slots,
-				struct maas_rdma_client_slot *chain);
-
-/* ---- region: callers' registered buffers, by address. Holds `lock`. */
-
-struct maas_rdma_client_regions {
-	struct maas_buffer **sorted;
-	size_t count;
-	size_t room;
-};
-
-MAAS_MUST_CHECK struct maas_buffer *
-maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions, const void *at,
-			     size_t len);
-/* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */
-MAAS_MUST_CHECK int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len,
-					      bool written, struct ibv_mr **ret_mr);
-void maas_rdma_client_deregister(struct ibv_mr *mr); /* NULL is allowed */
 
 /* ---- op */
 
@@ -186,19 +88,14 @@ struct maas_rdma_client_op {
 
 TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
 
-/* Holds `lock`. NULL: all are in use. */
-MAAS_MUST_CHECK struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdma);
-/* Any thread. */
-void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
-/* Copies the ranges. Errors: -EINVAL, -ENOMEM. */
-MAAS_MUST_CHECK int maas_rdma_client_op_fill(struct maas_rdma_client_op *op,
-					     const struct maas_range *ranges, uint32_t count);
 /* Lets go of slots, regions and buffers. */
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 /* Any thread that has the operation. Its caller has it from here on; `status` with the thread's
  * sentence. */
 void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			     int status);
+/* Ends queued operations whose time is over. Any thread. */
+void maas_rdma_client_expire(struct maas_rdma_client *rdma);
 /* Holds `lock`. */
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 
@@ -215,39 +112,10 @@ MAAS_MUST_CHECK int maas_rdma_client_op_register(struct maas_rdma_client *rdma,
 						 struct maas_rdma_client_op *op);
 /* Posts what waits, in order, as far as there is room. */
 void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
-/* The first range, from `from` on, without a key that is good now, or NULL. */
-MAAS_MUST_CHECK const struct maas_rdma_client_range *
-maas_rdma_client_missing(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
-			 const struct maas_rdma_client_range *from);
+/* Moves the queue pair to ERR: what is posted comes back. */
+void maas_rdma_client_break(struct maas_rdma_client *rdma);
 
-/* ---- ask: for keys, side by side */
-
-#define MAAS_RDMA_ASKS 8
-
-struct maas_rdma_client_ask {
-	struct maas_rdma_client *rdma;
-	struct maas_rdma_client_id id;
-	uint64_t deadline_ms;
-	pthread_t thread;
-	bool beside; /* it has that thread */
-	int error;   /* what came of it, and its sentence */
-	char words[MAAS_ERROR_BYTES];
-};
-
-/* Holds `lock`. Those that an operation misses, as many as are asked for at once; returns how many.
- */
-MAAS_MUST_CHECK uint32_t
-maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
-			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
-/* Without the lock. Each has its answer then. */
-void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
-			       uint64_t deadline_ms);
-
-/* What stands in wr_id. */
-#define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
-#define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
-
-/* ---- poll */
+/* ---- post: completions; and wait: the role of the poller */
 
 /* Takes the role if nobody has it; without waiting. */
 MAAS_MUST_CHECK bool maas_rdma_client_role_try(struct maas_rdma_client *rdma);
@@ -285,8 +153,10 @@ MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma);
 /* The thread. Looks what happened to the connection. */
 void maas_rdma_client_events(struct maas_rdma_client *rdma);
-/* Any thread; holds `lock`. Moves the queue pair to ERR: what is posted comes back. */
-void maas_rdma_client_break(struct maas_rdma_client *rdma);
+/* The number of the connection, 0: none. */
+MAAS_MUST_CHECK uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma);
+/* The server says that connection `number` is no more; the next need makes another. */
+void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number);
 
 /* ---- device */
 
@@ -314,9 +184,6 @@ void maas_rdma_client_device_fini(struct maas_rdma_client_device *device);
 
 MAAS_MUST_CHECK int maas_rdma_client_thread_start(struct maas_rdma_client *rdma);
 void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma);
-void maas_rdma_client_thread_wake(struct maas_rdma_client *rdma);
-/* Ends queued operations whose time is over. Any thread. */
-void maas_rdma_client_expire(struct maas_rdma_client *rdma);
 
 /* ---- the transport */
 
@@ -333,11 +200,6 @@ void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t 
 void maas_rdma_client_drop_grant(struct maas *maas, const char *id);
 MAAS_MUST_CHECK int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer);
 MAAS_MUST_CHECK int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer);
-
-/* The number of the connection, 0: none. */
-MAAS_MUST_CHECK uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma);
-/* The server says that connection `number` is no more; the next need makes another. */
-void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number);
 
 struct maas_rdma_client {
 	struct maas *maas;
@@ -388,6 +250,11 @@ struct maas_rdma_client {
 static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)
 {
 	return atomic_load(&rdma->link) == MAAS_LINK_UP;
+}
+
+static inline void maas_rdma_client_thread_wake(const struct maas_rdma_client *rdma)
+{
+	eventfd_write(rdma->wake_fd, 1);
 }
 
 #endif

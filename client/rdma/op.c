@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations, from the call that makes one to its end. Calls that wait and submitted ones are the
+ * same, but for who takes the outcome.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/rdma/internal.h"
 
 #define KEEP_RANGES 256 /* memory for more is not kept for the next operation */
 
-/* Memory that was never used stays untouched: most handles need few of their operations. */
-struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdma)
+/* Holds the lock. Memory that was never used stays untouched: most handles need few of their
+ * operations. NULL: all are in use. */
+static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 {
 	uint32_t used = atomic_load(&rdma->ops_used);
 	struct maas_op *idle;
@@ -30,7 +36,7 @@ struct maas_rdma_client_op *maas_rdma_client_op_get(struct maas_rdma_client *rdm
 	return op;
 }
 
-void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->room > KEEP_RANGES) {
 		free(op->ranges);
@@ -57,8 +63,8 @@ static int make_room(struct maas_rdma_client_op *op, uint32_t count)
 	return 0;
 }
 
-int maas_rdma_client_op_fill(struct maas_rdma_client_op *op, const struct maas_range *ranges,
-			     uint32_t count)
+/* Copies the ranges. Errors: -EINVAL, -ENOMEM. */
+static int fill(struct maas_rdma_client_op *op, const struct maas_range *ranges, uint32_t count)
 {
 	int r = make_room(op, count);
 
@@ -91,8 +97,7 @@ int maas_rdma_client_op_fill(struct maas_rdma_client_op *op, const struct maas_r
 
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	maas_rdma_client_slots_put(&rdma->device.slots, op->slots);
-	op->slots = NULL;
+	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	if (!op->local)
 		return;
 	for (uint32_t i = 0; i < op->count; i++) {
@@ -127,4 +132,176 @@ void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_cl
 	TAILQ_INSERT_TAIL(&rdma->todo, op, link);
 	atomic_fetch_add(&rdma->num_todo, 1);
 	maas_rdma_client_thread_wake(rdma);
+}
+
+/* Holds the lock. Returns how many ended. */
+static unsigned int expire_in(struct maas_rdma_client *rdma, struct maas_rdma_client_ops *ops,
+			      _Atomic uint32_t *count, uint64_t now_ms)
+{
+	struct maas_rdma_client_op *op;
+	struct maas_rdma_client_op *after;
+	unsigned int ended = 0;
+
+	for (op = TAILQ_FIRST(ops); op; op = after) {
+		after = TAILQ_NEXT(op, link);
+		if (atomic_load(&op->deadline_ms) > now_ms)
+			continue;
+		TAILQ_REMOVE(ops, op, link);
+		atomic_fetch_sub(count, 1);
+		maas_error_set("its time was over%s%s", *rdma->connect_words ? ": " : "",
+			       rdma->connect_words);
+		maas_rdma_client_op_end(rdma, op, -ETIMEDOUT);
+		ended++;
+	}
+	return ended;
+}
+
+void maas_rdma_client_expire(struct maas_rdma_client *rdma)
+{
+	uint64_t now_ms = maas_clock_ms();
+	unsigned int ended;
+
+	pthread_mutex_lock(&rdma->lock);
+	ended = expire_in(rdma, &rdma->todo, &rdma->num_todo, now_ms);
+	ended += expire_in(rdma, &rdma->waiting, &rdma->num_waiting, now_ms);
+	pthread_mutex_unlock(&rdma->lock);
+	if (ended)
+		maas_rdma_client_wake(rdma);
+}
+
+/* ---- how each begins */
+
+struct wanted {
+	const struct maas_range *ranges;
+	uint32_t count;
+	bool read;
+	bool submitted;
+	void *user;
+	uint64_t deadline_ms;
+};
+
+/* Sends it on its way; what has to be registered first is, with the lock dropped meanwhile. */
+static int post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	int r = maas_rdma_client_post(rdma, op);
+
+	if (r != -EAGAIN)
+		return r;
+	pthread_mutex_unlock(&rdma->lock);
+	r = maas_rdma_client_op_register(rdma, op);
+	pthread_mutex_lock(&rdma->lock);
+	return r ? r : maas_rdma_client_post(rdma, op);
+}
+
+static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
+		 struct maas_rdma_client_op **ret_op)
+{
+	struct maas_rdma_client_op *op;
+	int r;
+
+	pthread_mutex_lock(&rdma->lock);
+	op = get(rdma);
+	if (!op) {
+		r = maas_fail(-EAGAIN, "too many operations are under way");
+		goto out;
+	}
+	r = fill(op, wanted->ranges, wanted->count);
+	if (r)
+		goto err_put;
+	op->read = wanted->read;
+	op->submitted = wanted->submitted;
+	op->base.user = wanted->user;
+	atomic_store(&op->deadline_ms, wanted->deadline_ms);
+	*ret_op = op;
+	r = post(rdma, op);
+	if (r)
+		goto err_release;
+	/* The thread sleeps until the first deadline that it knows of. */
+	if (wanted->deadline_ms < atomic_load(&rdma->next_ms))
+		maas_rdma_client_thread_wake(rdma);
+	goto out;
+
+err_release:
+	maas_rdma_client_op_release(rdma, op);
+err_put:
+	put(rdma, op);
+out:
+	pthread_mutex_unlock(&rdma->lock);
+	return r;
+}
+
+/* ---- calls that wait */
+
+static int take_turn(struct maas_rdma_client *rdma, uint64_t deadline_ms)
+{
+	struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
+				 .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
+
+	while (sem_clockwait(&rdma->waits, CLOCK_MONOTONIC, &until))
+		if (errno != EINTR)
+			return maas_fail(-ETIMEDOUT, "%d other calls were under way all the time",
+					 MAAS_RDMA_WAITS);
+	return 0;
+}
+
+int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			 bool read)
+{
+	struct maas_rdma_client *rdma = maas->rdma;
+	struct wanted wanted = {
+		.ranges = ranges,
+		.count = count,
+		.read = read,
+		.deadline_ms = maas_clock_ms() + maas->options.timeout_ms,
+	};
+	struct maas_rdma_client_op *op;
+	int r = take_turn(rdma, wanted.deadline_ms);
+
+	if (r)
+		return r;
+	r = start(rdma, &wanted, &op);
+	if (!r) {
+		maas_rdma_client_wait_op(rdma, op);
+		r = op->base.status;
+		/* The thread's own sentence may be of what it completed for others. */
+		if (r)
+			maas_error_set("%s", op->base.error);
+		else
+			maas_error_clear();
+		put(rdma, op);
+	}
+	sem_post(&rdma->waits);
+	return r;
+}
+
+/* ---- submitted ones */
+
+int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			    uint64_t deadline_ms, void *user, bool read)
+{
+	struct maas_rdma_client *rdma = maas->rdma;
+	struct wanted wanted = {
+		.ranges = ranges,
+		.count = count,
+		.read = read,
+		.submitted = true,
+		.user = user,
+		.deadline_ms = deadline_ms,
+	};
+	struct maas_rdma_client_op *op;
+	int r = maas_queue_hold(&maas->queue);
+
+	if (r)
+		return r;
+	r = start(rdma, &wanted, &op);
+	if (r) {
+		maas_queue_unhold(&maas->queue);
+		maas_rdma_client_wake(rdma);
+	}
+	return r;
+}
+
+void maas_rdma_client_release(struct maas *maas, struct maas_op *base)
+{
+	put(maas->rdma, (struct maas_rdma_client_op *)base);
 }

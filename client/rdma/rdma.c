@@ -158,24 +158,6 @@ static void wake_waiting(struct maas *maas)
 
 /* ---- the connection */
 
-uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma)
-{
-	uint32_t number;
-
-	pthread_mutex_lock(&rdma->lock);
-	number = maas_rdma_client_up(rdma) ? rdma->conn.number : 0;
-	pthread_mutex_unlock(&rdma->lock);
-	return number;
-}
-
-void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number)
-{
-	pthread_mutex_lock(&rdma->lock);
-	if (rdma->conn.number == number)
-		maas_rdma_client_break(rdma);
-	pthread_mutex_unlock(&rdma->lock);
-}
-
 static int fail_connect(struct maas_rdma_client *rdma)
 {
 	int r;

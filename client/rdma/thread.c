@@ -21,102 +21,60 @@ struct worker {
 	unsigned int failures;	/* in a row, of requests for keys */
 };
 
-void maas_rdma_client_thread_wake(struct maas_rdma_client *rdma)
-{
-	eventfd_write(rdma->wake_fd, 1);
-}
-
 /* ---- deadlines */
 
-/* Holds the lock. Returns how many ended. */
-static unsigned int expire_in(struct maas_rdma_client *rdma, struct maas_rdma_client_ops *ops,
-			      _Atomic uint32_t *count, uint64_t now_ms)
+/* Of what is queued or posted. */
+static uint64_t first_deadline(struct maas_rdma_client *rdma)
 {
-	struct maas_rdma_client_op *op;
-	struct maas_rdma_client_op *after;
-	unsigned int ended = 0;
-
-	for (op = TAILQ_FIRST(ops); op; op = after) {
-		after = TAILQ_NEXT(op, link);
-		if (atomic_load(&op->deadline_ms) > now_ms)
-			continue;
-		TAILQ_REMOVE(ops, op, link);
-		atomic_fetch_sub(count, 1);
-		maas_error_set("its time was over%s%s", *rdma->connect_words ? ": " : "",
-			       rdma->connect_words);
-		maas_rdma_client_op_end(rdma, op, -ETIMEDOUT);
-		ended++;
-	}
-	return ended;
-}
-
-void maas_rdma_client_expire(struct maas_rdma_client *rdma)
-{
-	uint64_t now_ms = maas_clock_ms();
-	unsigned int ended;
-
-	pthread_mutex_lock(&rdma->lock);
-	ended = expire_in(rdma, &rdma->todo, &rdma->num_todo, now_ms);
-	ended += expire_in(rdma, &rdma->waiting, &rdma->num_waiting, now_ms);
-	pthread_mutex_unlock(&rdma->lock);
-	if (ended)
-		maas_rdma_client_wake(rdma);
-}
-
-/* Holds the lock. The first deadline of what is queued or posted; `late`: marks what is posted and
- * out of time. */
-static uint64_t look(struct maas_rdma_client *rdma, bool late, bool *ret_late)
-{
-	uint32_t used = atomic_load(&rdma->ops_used);
-	uint64_t now_ms = maas_clock_ms();
 	uint64_t first_ms = UINT64_MAX;
 
-	*ret_late = false;
-	for (uint32_t i = 0; i < used; i++) {
-		struct maas_rdma_client_op *op = &rdma->ops[i];
+	pthread_mutex_lock(&rdma->lock);
+	for (uint32_t i = 0; i < atomic_load(&rdma->ops_used); i++) {
+		const struct maas_rdma_client_op *op = &rdma->ops[i];
 		unsigned int state = atomic_load(&op->state);
 		uint64_t deadline_ms = atomic_load(&op->deadline_ms);
 
-		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
-			continue;
-		if (deadline_ms < first_ms)
+		if ((state == MAAS_OP_QUEUED || state == MAAS_OP_POSTED) && deadline_ms < first_ms)
 			first_ms = deadline_ms;
-		if (state == MAAS_OP_POSTED && deadline_ms <= now_ms) {
-			*ret_late = true;
-			if (late)
-				atomic_store(&op->late, true);
-		}
 	}
+	pthread_mutex_unlock(&rdma->lock);
 	return first_ms;
 }
 
-static uint64_t first_deadline(struct maas_rdma_client *rdma)
+/* Holds the lock. The next operation from `at` on that is posted and out of time, or NULL. */
+static struct maas_rdma_client_op *next_late(struct maas_rdma_client *rdma,
+					     struct maas_rdma_client_op *at)
 {
-	uint64_t first_ms;
-	bool ignored;
+	uint64_t now_ms = maas_clock_ms();
 
-	pthread_mutex_lock(&rdma->lock);
-	first_ms = look(rdma, false, &ignored);
-	pthread_mutex_unlock(&rdma->lock);
-	return first_ms;
+	for (; at < rdma->ops + atomic_load(&rdma->ops_used); at++)
+		if (atomic_load(&at->state) == MAAS_OP_POSTED &&
+		    atomic_load(&at->deadline_ms) <= now_ms)
+			return at;
+	return NULL;
 }
 
 /* What is posted can only be had back with all else of its queue pair. */
 static void end_late(struct maas_rdma_client *rdma)
 {
+	struct maas_rdma_client_op *op;
 	bool late;
 
 	pthread_mutex_lock(&rdma->lock);
-	look(rdma, false, &late);
+	op = next_late(rdma, rdma->ops);
 	pthread_mutex_unlock(&rdma->lock);
-	if (!late)
+	if (!op)
 		return;
 	/* Perhaps it is done, and only nobody looked. */
 	maas_rdma_client_role_seize(rdma);
 	maas_rdma_client_drain(rdma);
 	maas_rdma_client_role_put(rdma);
 	pthread_mutex_lock(&rdma->lock);
-	look(rdma, true, &late);
+	op = next_late(rdma, rdma->ops);
+	late = op;
+	/* Marked first: once the connection breaks, the poller asks whether to try them again. */
+	for (; op; op = next_late(rdma, op + 1))
+		atomic_store(&op->late, true);
 	if (late)
 		maas_rdma_client_break(rdma);
 	pthread_mutex_unlock(&rdma->lock);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keys of allocations, by id: what came with an answer, and what is asked for because it did
+ * not. A key is good on the connection that it was made for, and on no other.
+ */
+#ifndef MAAS_CLIENT_RDMA_GRANT_H
+#define MAAS_CLIENT_RDMA_GRANT_H
+
+#include "client/internal.h"
+
+struct maas_rdma_client_op;
+
+/* An id with zeros behind it. All zeros is none. */
+struct maas_rdma_client_id {
+	union {
+		char text[MAAS_ID_BYTES];
+		uint64_t words[MAAS_ID_BYTES / 8];
+	};
+};
+
+struct maas_rdma_client_grant {
+	struct maas_rdma_client_id id;
+	uint64_t addr;
+	uint64_t len;
+	uint32_t rkey;
+	uint32_t connection; /* on another one it is void */
+};
+
+/* Open addressing, at most half full. */
+struct maas_rdma_client_grants {
+	struct maas_rdma_client_grant *slots;
+	size_t num_slots; /* a power of 2, or 0 */
+	size_t used;
+};
+
+/* Any thread. False: it is no id. */
+MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text);
+
+/* The rest holds `lock`. The key of `id`, if it is good on the connection there is, or NULL.
+ * Borrows: until the next change. */
+MAAS_MUST_CHECK const struct maas_rdma_client_grant *
+maas_rdma_client_grant_good(const struct maas_rdma_client *rdma,
+			    const struct maas_rdma_client_id *id);
+void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
+				   const struct maas_rdma_client_id *id);
+void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants);
+
+/* ---- grant: requests for keys, side by side */
+
+#define MAAS_RDMA_ASKS 8
+
+struct maas_rdma_client_ask {
+	struct maas_rdma_client *rdma;
+	struct maas_rdma_client_id id;
+	uint64_t deadline_ms;
+	pthread_t thread;
+	bool beside; /* it has that thread */
+	int error;   /* what came of it, and its sentence */
+	char words[MAAS_ERROR_BYTES];
+};
+
+/* Holds `lock`. Those that an operation misses, as many as are asked for at once; returns how many.
+ */
+MAAS_MUST_CHECK uint32_t
+maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
+/* Without the lock. Each has its answer then. */
+void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
+			       uint64_t deadline_ms);
+
+#endif
