@@ -266,10 +266,12 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 	r = find_remote(rdma, op);
 	if (r == -ENOKEY)
 		return put_off(rdma, op);
-	if (r)
+	if (r) {
 		maas_rdma_client_op_end(rdma, op, r);
-	else if (atomic_load(&rdma->num_waiting) || !try_post(rdma, op))
+		maas_rdma_client_wake(rdma);
+	} else if (atomic_load(&rdma->num_waiting) || !try_post(rdma, op)) {
 		wait_for_room(rdma, op);
+	}
 	return 0;
 }
 

@@ -273,6 +273,49 @@ static void event_fd__tells_of_completions(void **state)
 	end(&scene);
 }
 
+struct poller {
+	struct maas *maas;
+	struct maas_completion completion;
+	_Atomic int count;
+};
+
+static void *poll_for_one(void *arg)
+{
+	struct poller *poller = arg;
+
+	atomic_store(&poller->count, maas_poll(poller->maas, &poller->completion, 1, -1));
+	return NULL;
+}
+
+/* While a thread sleeps in maas_poll(), another submits what is impossible. */
+static void poll__hears_of_what_fails_at_once(void **state)
+{
+	struct maas_range range;
+	struct poller poller;
+	struct scene scene;
+	pthread_t thread;
+
+	(void)state;
+	begin(&scene);
+	assert_int_equal(write_one(&scene, 'a'), 0);
+	fake_hold(FAKE_DATA);
+	submit_many(&scene, NULL, 1);
+	poller = (struct poller){.maas = scene.maas};
+	assert_int_equal(pthread_create(&thread, NULL, poll_for_one, &poller), 0);
+	for (int n = 0; n < 20; n++)
+		nap();
+	assert_int_equal(atomic_load(&poller.count), 0);
+	range = (struct maas_range){scene.memory.id, LAN_LARGEST, scene.bytes, 1};
+	assert_int_equal(maas_submit_read(scene.maas, &range, 1, 0, NULL), 0);
+	AWAIT(atomic_load(&poller.count));
+	pthread_join(thread, NULL);
+	assert_int_equal(atomic_load(&poller.count), 1);
+	assert_int_equal(poller.completion.status, -ERANGE);
+	fake_release();
+	take(scene.maas, 1, 0);
+	end(&scene);
+}
+
 struct writer {
 	struct scene *scene;
 	pthread_t thread;
@@ -341,6 +384,7 @@ int main(void)
 		cmocka_unit_test(submitted__more_than_the_queue_takes),
 		cmocka_unit_test(submitted__as_many_as_allowed),
 		cmocka_unit_test(event_fd__tells_of_completions),
+		cmocka_unit_test(poll__hears_of_what_fails_at_once),
 		cmocka_unit_test(threads__share_a_handle),
 	};
 
