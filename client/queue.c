@@ -2,6 +2,19 @@
 /*
  * Completions of submitted operations, and the one descriptor that tells of them. Threads push them
  * without a lock; those that take them hold `lock`.
+ *
+ * Why no wake-up is lost: each pair of stores and loads below crosses, and all are sequentially
+ * consistent, so one of the two threads sees what the other stored.
+ *
+ *   done, watched   Who pushes stores `done`, then looks whether the descriptor is `watched`.
+ *                   maas_event_fd() stores `watched`, then looks at `done`. One of them writes.
+ *   done, event_fd  Who took all empties the descriptor, then looks at `done`: a push that wrote
+ *                   before is seen there and written again, one after it writes anew.
+ *   done, under_way A push comes before its decrement. maas_poll() looks at `under_way`, then
+ * takes: when nothing was under way, all that ever was is there to be taken.
+ *
+ * Who sleeps in a transport's `wait` pairs its own sleep with maas_queue_ready(). What is stored
+ * here (done, taken, under_way) is stored before the transport's `wake`.
  */
 #include "client/queue.h"
 

@@ -68,7 +68,7 @@ struct maas_rdma_client_range {
 struct maas_rdma_client_op {
 	struct maas_op base;
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
-	_Atomic unsigned int state;	       /* enum maas_rdma_client_state */
+	_Atomic unsigned int state;	       /* enum maas_rdma_client_state; DONE is news */
 	_Atomic bool late;		       /* its deadline came while it was posted */
 	_Atomic uint64_t deadline_ms;
 	bool read;
@@ -211,21 +211,25 @@ struct maas_rdma_client {
 	int wake_fd; /* to the thread */
 	pthread_t thread;
 	bool running;
-	_Atomic bool stop;
 
-	_Atomic unsigned int link; /* enum maas_rdma_client_link; changed with `lock` */
-	_Atomic uint32_t posted;   /* operations … */
-	_Atomic uint32_t sq_free;  /* … and room for work requests */
-	_Atomic uint32_t num_waiting;
-	_Atomic uint32_t num_todo;
-	_Atomic uint32_t ops_used;     /* those above were never used */
-	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again */
-	_Atomic uint32_t needs;	       /* who wait for a connection … */
-	_Atomic uint32_t num_failed;   /* … and tries that failed since it was up */
-	_Atomic uint32_t num_given_up; /* rounds of tries that ended without one */
-	_Atomic bool lost;	       /* the session */
-	_Atomic bool armed;	       /* the next completion makes an event */
-	_Atomic(struct maas_op *) returned;
+	/*
+	 * Atomics. "News" ends waits: it pairs with `sleeping` and `waits_here` (wait.c). What is
+	 * for the thread alone needs no pair: wake_fd is written after it.
+	 */
+	_Atomic unsigned int link;     /* enum maas_rdma_client_link; changed with `lock`; news */
+	_Atomic bool lost;	       /* the session; news */
+	_Atomic uint32_t num_given_up; /* rounds of tries that ended without a connection; news */
+	_Atomic uint32_t posted;       /* operations; pairs with num_waiting, and with `watched` */
+	_Atomic uint32_t num_waiting;  /* pairs with `posted` (post.c) */
+	_Atomic uint32_t sq_free;      /* room for work requests; less with `lock` */
+	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again (thread.c) */
+	_Atomic bool armed;	       /* the next completion makes an event (wait.c) */
+	_Atomic uint32_t num_todo;     /* for the thread; changed with `lock` */
+	_Atomic uint32_t needs;	       /* for the thread: who wait for a connection … */
+	_Atomic uint32_t num_failed;   /* … and tries that failed since there was one */
+	_Atomic bool stop;	       /* for the thread */
+	_Atomic uint32_t ops_used;     /* those above were never used; changed with `lock` */
+	_Atomic(struct maas_op *) returned; /* taken all at once, with `lock` */
 
 	pthread_mutex_t lock;
 	struct maas_rdma_client_conn conn;
@@ -239,7 +243,8 @@ struct maas_rdma_client {
 	int connect_error;
 	char connect_words[MAAS_ERROR_BYTES];
 
-	_Atomic bool polling;	     /* the role is taken */
+	/* See wait.c. */
+	_Atomic bool polling;	     /* the role is taken; that it is not is news */
 	_Atomic bool sleeping;	     /* who has it sleeps, until it is kicked */
 	_Atomic bool seizing;	     /* and is to be given up */
 	_Atomic uint32_t waits_here; /* who wait for `changed` */

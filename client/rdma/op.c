@@ -118,6 +118,8 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 
 	maas_rdma_client_op_release(rdma, op);
 	maas_op_set_status(&op->base, status);
+	/* News (wait.c): who ended it wakes who waits, once for all that it ended. What stands
+	 * above is there for who sees the state. */
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (submitted)
 		maas_queue_done(&rdma->maas->queue, &op->base);
@@ -216,7 +218,7 @@ static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
 	r = post(rdma, op);
 	if (r)
 		goto err_release;
-	/* The thread sleeps until the first deadline that it knows of. */
+	/* The deadline was stored before: the pair of thread.c's sleep_a_while(). */
 	if (wanted->deadline_ms < atomic_load(&rdma->next_ms))
 		maas_rdma_client_thread_wake(rdma);
 	goto out;

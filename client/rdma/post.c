@@ -185,6 +185,7 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
 	atomic_fetch_sub(&rdma->sq_free, count);
 	atomic_store(&op->state, MAAS_OP_POSTED);
+	/* Pairs with `watched` and `armed` (wait.c). */
 	atomic_fetch_add(&rdma->posted, 1);
 	if (op->submitted && atomic_load(&rdma->maas->queue.watched) &&
 	    !atomic_exchange(&rdma->armed, true))
@@ -220,8 +221,13 @@ static void wait_for_room(struct maas_rdma_client *rdma, struct maas_rdma_client
 {
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	TAILQ_INSERT_TAIL(&rdma->waiting, op, link);
+	/*
+	 * The pair num_waiting, posted. Here `num_waiting` is stored, then `posted` looked at; who
+	 * completes an operation takes it off `posted`, gives its room back, then looks at
+	 * `num_waiting` (maas_rdma_client_drain()). So the last to complete posts this, or here
+	 * none is seen to be posted: then this is posted now, for nobody would come to do it.
+	 */
 	atomic_fetch_add(&rdma->num_waiting, 1);
-	/* What was under way may have ended meanwhile: then nobody would come to post this. */
 	if (!atomic_load(&rdma->posted))
 		maas_rdma_client_post_waiting(rdma);
 }
@@ -400,7 +406,7 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 			complete(rdma, &wcs[i]);
 		total += n > 0 ? (unsigned int)n : 0;
 	} while (n == BATCH);
-	if (total && atomic_load(&rdma->num_waiting)) {
+	if (total && atomic_load(&rdma->num_waiting)) { /* pairs with `posted` */
 		pthread_mutex_lock(&rdma->lock);
 		maas_rdma_client_post_waiting(rdma);
 		pthread_mutex_unlock(&rdma->lock);

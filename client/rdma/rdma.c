@@ -182,7 +182,7 @@ static int need_connection(struct maas *maas)
 	atomic_fetch_add(&rdma->needs, 1);
 	maas_rdma_client_thread_wake(rdma);
 	pthread_mutex_lock(&rdma->wait_lock);
-	atomic_fetch_add(&rdma->waits_here, 1);
+	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with what is looked at next (wait.c) */
 	while (more && !maas_rdma_client_up(rdma) && !atomic_load(&rdma->lost) &&
 	       given_up == atomic_load(&rdma->num_given_up))
 		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, until_ms);

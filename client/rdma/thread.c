@@ -298,7 +298,13 @@ static void sleep_a_while(struct worker *worker)
 	uint64_t until_ms;
 	eventfd_t ignored;
 
-	/* Whoever starts an operation meanwhile wakes the thread. */
+	/*
+	 * The pair next_ms, deadlines. The thread stores "wake me for any", then looks at the
+	 * deadlines; who begins an operation stores its deadline, then looks at `next_ms` and
+	 * wakes the thread for one that is sooner. All else that the thread is woken for writes
+	 * wake_fd without a look: it stays readable until it is read below, and all is looked at
+	 * again then.
+	 */
 	atomic_store(&rdma->next_ms, UINT64_MAX);
 	until_ms = first_deadline(rdma);
 	if (until_ms > now_ms + TICK_MS)
