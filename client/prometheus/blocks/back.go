@@ -170,12 +170,17 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 	return missing, true
 }
 
-// adding adds what comes back, in the place of what this directory has alone of its time: who led and died may have
-// made a block that its successor made again.
-func (c *Copier) adding(db Database) func(move func() error) error {
+// adding adds blocks from remote memory, in the place of what they were made of, and of what this directory has alone
+// of their time: who led and died may have made a block that its successor made again.
+func (c *Copier) adding(db interface {
+	AddBlocks(move func() error) error
+}) func(move func() error) error {
 	return func(move func() error) error {
 		return db.AddBlocks(func() error {
-			if err := errors.Join(move(), c.look()); err != nil {
+			if err := move(); err != nil {
+				return err
+			}
+			if err := c.removeAncestors(); err != nil {
 				return err
 			}
 			return c.putAside(math.MinInt64, true)

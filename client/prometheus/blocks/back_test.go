@@ -172,6 +172,27 @@ func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
 	n.close()
 }
 
+// Who leads now has blocks that a grandchild was made of, which comes back: of the child, nobody knows.
+func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	other := d.elsewhere()
+	require.NoError(t, os.CopyFS(other.path, os.DirFS(d.path)))
+	child := d.compact(a, b)
+	d.remove(a, b)
+	grandchild := d.compact(child, c)
+	d.remove(child, c)
+	n := d.start(server.URL)
+	n.settled(grandchild)
+	n.close()
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	n.settled(grandchild)
+	n.close()
+}
+
 func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *testing.T) {
 	shm, err := os.MkdirTemp("/dev/shm", "blocks-")
 	require.NoError(t, err)

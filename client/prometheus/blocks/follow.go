@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,17 +116,7 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 		return false, nil
 	}
 	before := p.bytes
-	err = c.bringBackGroup(func(move func() error) error {
-		return db.AddBlocks(func() error {
-			if err := move(); err != nil {
-				return err
-			}
-			if err := c.removeAncestors(); err != nil {
-				return err
-			}
-			return c.putAside(math.MinInt64, true)
-		})
-	}, g, p)
+	err = c.bringBackGroup(c.adding(db), g, p)
 	if errors.Is(err, errBroken) {
 		c.mu.Lock()
 		for _, b := range g {
