@@ -32,6 +32,8 @@ type slot struct {
 
 // cache keeps blocks in one arena outside of the Go heap, and replaces them by CLOCK.
 type cache struct {
+	size int // In blocks.
+
 	mu    sync.Mutex // Guards what follows.
 	arena []byte
 	slots []slot
@@ -45,7 +47,7 @@ func newCache(size int64) (*cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes for the cache of remote blocks: %w", n*blockSize, err)
 	}
-	return &cache{arena: arena, slots: make([]slot, n), index: make(map[blockKey]int, n)}, nil
+	return &cache{size: int(n), arena: arena, slots: make([]slot, n), index: make(map[blockKey]int, n)}, nil
 }
 
 func (c *cache) close() error {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -33,14 +32,8 @@ type reader struct {
 	timeout time.Duration
 	buffers sync.Pool // Of *[maxFetch]byte: a fresh one for each request would be half of what a compaction allocates.
 
-	mu    sync.Mutex // Guards ahead.
-	ahead map[*segment.File]readAhead
-}
-
-// readAhead is where the last request for a file ended, and how much it brought.
-type readAhead struct {
-	next   int64
-	blocks int64
+	mu      sync.Mutex         // Guards what follows.
+	streams map[blockKey]int64 // The block behind those of a request, and how many these were.
 }
 
 func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*reader, error) {
@@ -49,7 +42,7 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 		return nil, err
 	}
 	return &reader{
-		memory: m, cache: c, timeout: timeout, ahead: map[*segment.File]readAhead{},
+		memory: m, cache: c, timeout: timeout, streams: map[blockKey]int64{},
 		buffers: sync.Pool{New: func() any { return new([maxFetch]byte) }},
 	}, nil
 }
@@ -164,19 +157,22 @@ func (r *reader) fetch(file *segment.File, block int64, dst []byte, at int, lock
 	return nil
 }
 
-// blocks decides how many blocks to read from one on.
+// blocks decides how many blocks to read from one on: twice as many as the request brought that ended there. A
+// compaction goes through the head as many streams at once as passes wrote it, and these lie in one file. What they
+// read ahead fills half of the cache at most; of more streams than that any one is forgotten, and begins anew.
 func (r *reader) blocks(file *segment.File, block int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, known := r.ahead[file]
-	if !known {
-		maps.DeleteFunc(r.ahead, func(f *segment.File, _ readAhead) bool { return f.Freed() })
+	slots := r.cache.size
+	n := min(max(2*r.streams[blockKey{file, block}], 1), maxReadAhead, int64(slots/4))
+	delete(r.streams, blockKey{file, block})
+	for key := range r.streams {
+		if len(r.streams) < slots/(2*maxReadAhead) {
+			break
+		}
+		delete(r.streams, key)
 	}
-	n := int64(1)
-	if last.next == block && last.blocks > 0 {
-		n = min(last.blocks*2, maxReadAhead)
-	}
-	r.ahead[file] = readAhead{next: block + n, blocks: n}
+	r.streams[blockKey{file, block + n}] = n
 	return n
 }
 
