@@ -17,6 +17,9 @@
 #define MAAS_MUST_CHECK	      __attribute__((warn_unused_result))
 #define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
 #define MAAS_ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
+/* The struct whose member `member` lies at `pointer`. */
+#define MAAS_CONTAINER_OF(pointer, type, member)                                                   \
+	((type *)((char *)(pointer) - offsetof(type, member)))
 /* What a noun ends with behind the number `n`: "%llu byte%s". */
 #define MAAS_S(n) ((n) == 1 ? "" : "s")
 

@@ -20,9 +20,7 @@ struct session_command {
 
 static void session_ended(struct maas_rdma_waiter *waiter, int status)
 {
-	struct session_command *end =
-		(struct session_command *)((char *)waiter -
-					   offsetof(struct session_command, waiter));
+	struct session_command *end = MAAS_CONTAINER_OF(waiter, struct session_command, waiter);
 
 	end->done(end->arg, status);
 	free(end);

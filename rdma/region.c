@@ -28,9 +28,7 @@ static void register_grant(struct maas_rdma_grant *grant)
 
 static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
-	struct maas_rdma_grant *grant =
-		(struct maas_rdma_grant *)((char *)command -
-					   offsetof(struct maas_rdma_grant, command));
+	struct maas_rdma_grant *grant = MAAS_CONTAINER_OF(command, struct maas_rdma_grant, command);
 
 	(void)rdma;
 	grant->registering = false;

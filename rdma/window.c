@@ -24,7 +24,7 @@ static struct maas_ratelimit no_window =
 
 static struct maas_rdma_grant *grant_of(struct maas_rdma_work *work)
 {
-	return (struct maas_rdma_grant *)((char *)work - offsetof(struct maas_rdma_grant, work));
+	return MAAS_CONTAINER_OF(work, struct maas_rdma_grant, work);
 }
 
 static int new_window(struct maas_rdma_conn *conn, struct maas_rdma_window **ret_window)
@@ -153,9 +153,7 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 
 static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
 {
-	struct maas_rdma_grant *grant =
-		(struct maas_rdma_grant *)((char *)command -
-					   offsetof(struct maas_rdma_grant, command));
+	struct maas_rdma_grant *grant = MAAS_CONTAINER_OF(command, struct maas_rdma_grant, command);
 
 	(void)rdma;
 	grant->registering = false;

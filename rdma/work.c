@@ -120,8 +120,7 @@ void maas_rdma_conn_poll(struct maas_rdma_conn *conn)
 
 static void probed(struct maas_rdma_work *work, enum ibv_wc_status status)
 {
-	struct maas_rdma_conn *conn =
-		(struct maas_rdma_conn *)((char *)work - offsetof(struct maas_rdma_conn, probe));
+	struct maas_rdma_conn *conn = MAAS_CONTAINER_OF(work, struct maas_rdma_conn, probe);
 
 	(void)status; /* a failure ends the connection as any other does */
 	conn->probing = false;
