@@ -233,8 +233,9 @@ static struct maas_rdma_conn *new_conn(struct maas_rdma *rdma, struct rdma_cm_id
 		conn->sq_depth = (uint32_t)attr->max_qp_wr;
 	conn->number = ++rdma->last_number ? rdma->last_number : ++rdma->last_number;
 	conn->deadline_ms = maas_clock_ms() + ESTABLISH_MS;
-	TAILQ_INIT(&conn->waiting);
-	TAILQ_INIT(&conn->posted);
+	STAILQ_INIT(&conn->waiting);
+	STAILQ_INIT(&conn->posted);
+	STAILQ_INIT(&conn->enders);
 	maas_rdma_count(&rdma->figures.conns[MAAS_RDMA_CONN_WAITING]);
 	TAILQ_INSERT_TAIL(&rdma->conns, conn, link);
 	return conn;
@@ -311,7 +312,7 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason)
 static bool settle_work(struct maas_rdma_conn *conn)
 {
 	maas_rdma_conn_poll(conn);
-	maas_rdma_work_flush(&conn->waiting);
+	maas_rdma_tasks_run(&conn->waiting, IBV_WC_WR_FLUSH_ERR);
 	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
 		return false;
 	if (conn->num_posted)
@@ -320,27 +321,28 @@ static bool settle_work(struct maas_rdma_conn *conn)
 	/* What has not come by now is not waited for: with the queue pair it goes. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
-	maas_rdma_work_flush(&conn->posted);
+	maas_rdma_tasks_run(&conn->posted, IBV_WC_WR_FLUSH_ERR);
 	return true;
 }
 
 void maas_rdma_conn_abandon(struct maas_rdma_conn *conn)
 {
 	maas_rdma_grants_abandon(conn);
-	maas_rdma_waiters_tell(&conn->enders, -EIO);
+	maas_rdma_tasks_run(&conn->enders, -EIO);
 }
 
 static void bury(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
-	struct maas_rdma_waiter_list enders = conn->enders;
+	struct maas_rdma_task_list enders = STAILQ_HEAD_INITIALIZER(enders);
 	struct maas_rdma_conn *successor = conn->successor;
 
+	STAILQ_CONCAT(&enders, &conn->enders);
 	rdma->by_session[conn->session.index] = NULL;
 	free_conn(conn);
 	if (successor)
 		begin(successor);
-	maas_rdma_waiters_tell(&enders, 0);
+	maas_rdma_tasks_run(&enders, 0);
 }
 
 static void go_on(struct maas_rdma_conn *conn)
@@ -369,17 +371,17 @@ static void run(struct maas_rdma_conn *conn)
 
 static void look_at_time(struct maas_rdma_conn *conn, uint64_t now_ms)
 {
-	const struct maas_rdma_work *oldest = TAILQ_FIRST(&conn->posted);
+	struct maas_rdma_task *oldest = STAILQ_FIRST(&conn->posted);
 
 	/* A probe may take long; what was posted behind it may not. */
-	if (oldest == &conn->probe && now_ms < oldest->deadline_ms)
-		oldest = TAILQ_NEXT(oldest, link);
+	if (oldest == &conn->probe.task && now_ms < conn->probe.deadline_ms)
+		oldest = STAILQ_NEXT(oldest, link);
 	if (conn->state == MAAS_RDMA_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)
 			maas_rdma_conn_dirty(conn);
 	} else if (conn->state != MAAS_RDMA_CONN_LIVE && now_ms >= conn->deadline_ms) {
 		maas_rdma_conn_end(conn, "never established");
-	} else if (oldest && now_ms >= oldest->deadline_ms) {
+	} else if (oldest && now_ms >= maas_rdma_work_of(oldest)->deadline_ms) {
 		maas_rdma_conn_end(conn, "the device does not answer in time");
 	}
 }
@@ -394,7 +396,7 @@ void maas_rdma_conns_run(struct maas_rdma *rdma, uint64_t now_ms)
 		next = TAILQ_NEXT(conn, link);
 		look_at_time(conn, now_ms);
 	}
-	/* Those that are marked meanwhile wait for the next turn, after events and commands. */
+	/* Those that are marked meanwhile wait for the next turn, after events and tasks. */
 	TAILQ_CONCAT(&todo, &rdma->dirty, dirty_link);
 	while ((conn = TAILQ_FIRST(&todo))) {
 		TAILQ_REMOVE(&todo, conn, dirty_link);

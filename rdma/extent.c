@@ -23,9 +23,9 @@ struct extent {
 	enum extent_state state;
 	int error;
 	uint64_t failed_ms;
-	_Atomic(struct ibv_mr *) mr; /* once it is there it stays, for any thread */
-	STAILQ_ENTRY(extent) link;   /* of those that are asked for */
-	struct maas_rdma_command_list waiting;
+	_Atomic(struct ibv_mr *) mr;	    /* once it is there it stays, for any thread */
+	STAILQ_ENTRY(extent) link;	    /* of those that are asked for */
+	struct maas_rdma_task_list waiting; /* sent when it is registered, or cannot be */
 };
 
 struct maas_rdma_extents {
@@ -62,7 +62,7 @@ static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent
 /* Lock held; not while it pins. */
 static void register_one(struct maas_rdma_extents *extents, struct extent *extent)
 {
-	struct maas_rdma_command *command;
+	struct maas_rdma_task *task;
 	struct ibv_mr *mr;
 	int error = 0;
 
@@ -77,9 +77,9 @@ static void register_one(struct maas_rdma_extents *extents, struct extent *exten
 		atomic_fetch_add(&extents->registered_bytes, extents->rdma->area.extent_bytes);
 	else
 		atomic_fetch_sub(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
-	while ((command = STAILQ_FIRST(&extent->waiting))) {
+	while ((task = STAILQ_FIRST(&extent->waiting))) {
 		STAILQ_REMOVE_HEAD(&extent->waiting, link);
-		if (maas_rdma_send(extents->rdma, command))
+		if (maas_rdma_send(extents->rdma, task))
 			log_debug("rdma: a grant is forgotten, the server ends");
 	}
 }
@@ -172,14 +172,9 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 	extents->running = false;
 	/* Who waits is told; there is no server any more that would bind to them. */
 	while ((extent = STAILQ_FIRST(&extents->asked))) {
-		struct maas_rdma_command *command;
-
 		STAILQ_REMOVE_HEAD(&extents->asked, link);
 		extent->state = EXTENT_FAILED;
-		while ((command = STAILQ_FIRST(&extent->waiting))) {
-			STAILQ_REMOVE_HEAD(&extent->waiting, link);
-			command->run(extents->rdma, command);
-		}
+		maas_rdma_tasks_run(&extent->waiting, 0);
 	}
 }
 
@@ -196,7 +191,7 @@ void maas_rdma_extents_close(struct maas_rdma_extents *extents)
 }
 
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
-				    struct maas_rdma_command *command, int *ret_error)
+				    struct maas_rdma_task *task, int *ret_error)
 {
 	struct extent *extent = &extents->extents[offset / extents->rdma->area.extent_bytes];
 	struct ibv_mr *mr = atomic_load_explicit(&extent->mr, memory_order_acquire);
@@ -212,7 +207,7 @@ struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t 
 	} else {
 		if (extent->state != EXTENT_ASKED)
 			ask(extents, extent);
-		STAILQ_INSERT_TAIL(&extent->waiting, command, link);
+		STAILQ_INSERT_TAIL(&extent->waiting, task, link);
 		*ret_error = -EINPROGRESS;
 	}
 	pthread_mutex_unlock(&extents->lock);

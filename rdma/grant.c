@@ -85,16 +85,6 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 	maas_rdma_uncount(&rdma->figures.grants);
 }
 
-void maas_rdma_waiters_tell(struct maas_rdma_waiter_list *list, int status)
-{
-	struct maas_rdma_waiter *waiter;
-
-	while ((waiter = SLIST_FIRST(list))) {
-		SLIST_REMOVE_HEAD(list, link);
-		waiter->heard(waiter, status);
-	}
-}
-
 /*
  * Some are kept for the next ones: to have a page from the kernel again costs more than a window.
  * Its work holds a verbs request, of which each use sets the fields that count.
@@ -110,7 +100,7 @@ static struct maas_rdma_grant *take_spare(struct maas_rdma *rdma)
 	return grant;
 }
 
-void maas_rdma_grant_free(struct maas_rdma_grant *grant)
+static void free_grant(struct maas_rdma_grant *grant)
 {
 	struct maas_rdma *rdma = grant->rdma;
 
@@ -126,16 +116,18 @@ void maas_rdma_grant_free(struct maas_rdma_grant *grant)
 /* It has no key, or a dead one. What waits is told last: it may ask for the next grant. */
 static void drop(struct maas_rdma_grant *grant, int made_status)
 {
-	struct maas_rdma_waiter_list made = grant->made;
-	struct maas_rdma_waiter_list dead = grant->dead;
+	struct maas_rdma_task_list made = STAILQ_HEAD_INITIALIZER(made);
+	struct maas_rdma_task_list dead = STAILQ_HEAD_INITIALIZER(dead);
 
+	STAILQ_CONCAT(&made, &grant->made);
+	STAILQ_CONCAT(&dead, &grant->dead);
 	unlink_grant(grant);
 	if (grant->registering)
-		grant->conn = NULL; /* freed when its command comes */
+		grant->conn = NULL; /* freed when its task comes */
 	else
-		maas_rdma_grant_free(grant);
-	maas_rdma_waiters_tell(&made, made_status);
-	maas_rdma_waiters_tell(&dead, 0);
+		free_grant(grant);
+	maas_rdma_tasks_run(&made, made_status);
+	maas_rdma_tasks_run(&dead, 0);
 }
 
 /* ---- making and killing ---------------------------------------------------------------------- */
@@ -167,6 +159,34 @@ static void make(struct maas_rdma_grant *grant)
 		maas_rdma_region_make(grant);
 }
 
+static void registered(struct maas_rdma_task *task, int status)
+{
+	struct maas_rdma_grant *grant = MAAS_CONTAINER_OF(task, struct maas_rdma_grant, work.task);
+
+	(void)status; /* make() asks again, and hears how it went */
+	grant->registering = false;
+	if (!grant->conn)
+		free_grant(grant);
+	else if (!maas_rdma_conn_usable(grant->conn))
+		maas_rdma_grant_made(grant, -ENOTCONN);
+	else
+		make(grant);
+}
+
+struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant)
+{
+	struct ibv_mr *mr;
+	int error = 0;
+
+	grant->work.task.run = registered;
+	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->work.task, &error);
+	if (!mr && error == -EINPROGRESS)
+		grant->registering = true;
+	else if (!mr)
+		maas_rdma_grant_made(grant, error);
+	return mr;
+}
+
 static void kill(struct maas_rdma_grant *grant)
 {
 	if (!maas_rdma_conn_usable(grant->conn)) {
@@ -184,27 +204,27 @@ static void kill(struct maas_rdma_grant *grant)
 
 void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 {
-	struct maas_rdma_waiter_list made = grant->made;
+	struct maas_rdma_task_list made = STAILQ_HEAD_INITIALIZER(made);
 
 	if (status && !grant->window && !grant->mr) {
 		drop(grant, status);
 		return;
 	}
-	SLIST_INIT(&grant->made);
+	STAILQ_CONCAT(&made, &grant->made);
 	if (status) {
 		grant->state = MAAS_RDMA_GRANT_BROKEN;
-		maas_rdma_waiters_tell(&made, -ENOTCONN);
+		maas_rdma_tasks_run(&made, -ENOTCONN);
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.bind, end_ns(grant->rdma) - grant->started_ns);
 	grant->state = MAAS_RDMA_GRANT_LIVE;
-	if (!SLIST_EMPTY(&grant->dead)) {
+	if (!STAILQ_EMPTY(&grant->dead)) {
 		/* Revoked meanwhile: nobody is given the key. */
-		maas_rdma_waiters_tell(&made, -ENOENT);
+		maas_rdma_tasks_run(&made, -ENOENT);
 		kill(grant);
 		return;
 	}
-	maas_rdma_waiters_tell(&made, 0);
+	maas_rdma_tasks_run(&made, 0);
 }
 
 void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
@@ -240,8 +260,8 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	grant->window = NULL;
 	grant->mr = NULL;
 	grant->registering = false;
-	SLIST_INIT(&grant->made);
-	SLIST_INIT(&grant->dead);
+	STAILQ_INIT(&grant->made);
+	STAILQ_INIT(&grant->dead);
 	link_grant(grant);
 	r = maas_slab_get(rdma->options.slab, ref, &info);
 	if (r) {
@@ -255,7 +275,7 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 }
 
 int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-			enum maas_lend_access access, struct maas_rdma_waiter *waiter,
+			enum maas_lend_access access, struct maas_rdma_task *task,
 			struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma_grant *grant;
@@ -267,14 +287,14 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	if (grant) {
 		if (grant->state == MAAS_RDMA_GRANT_BROKEN)
 			return -ENOTCONN;
-		if (grant->state == MAAS_RDMA_GRANT_REVOKING || !SLIST_EMPTY(&grant->dead))
+		if (grant->state == MAAS_RDMA_GRANT_REVOKING || !STAILQ_EMPTY(&grant->dead))
 			return -ENOENT;
 		*ret_grant = grant;
 		if (grant->access != access)
 			return -EEXIST;
 		if (grant->state == MAAS_RDMA_GRANT_LIVE)
 			return -EALREADY;
-		SLIST_INSERT_HEAD(&grant->made, waiter, link);
+		STAILQ_INSERT_TAIL(&grant->made, task, link);
 		return 0;
 	}
 	r = new_grant(conn, ref, access, &grant);
@@ -282,7 +302,7 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 		return r;
 	*ret_grant = grant;
 	grant->started_ns = begin_ns(grant->rdma);
-	SLIST_INSERT_HEAD(&grant->made, waiter, link);
+	STAILQ_INSERT_TAIL(&grant->made, task, link);
 	make(grant);
 	return 0;
 }
@@ -302,15 +322,15 @@ static bool end_grant(struct maas_rdma_grant *grant)
 		return true;
 	}
 	grant->state = MAAS_RDMA_GRANT_BROKEN;
-	maas_rdma_waiters_tell(&grant->made, -ENOTCONN);
-	maas_rdma_waiters_tell(&grant->dead, -EIO);
+	maas_rdma_tasks_run(&grant->made, -ENOTCONN);
+	maas_rdma_tasks_run(&grant->dead, -EIO);
 	return false;
 }
 
-void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_waiter *waiter)
+void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *task)
 {
-	if (waiter)
-		SLIST_INSERT_HEAD(&grant->dead, waiter, link);
+	if (task)
+		STAILQ_INSERT_TAIL(&grant->dead, task, link);
 	if (grant->conn->quiet)
 		(void)end_grant(grant); /* before its turn: it may be one of many */
 	else if (grant->state == MAAS_RDMA_GRANT_LIVE)
@@ -347,7 +367,7 @@ void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 	conn->quiet = false;
 	/* Those first: a batch that fails asks for the end of its other keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_rdma_waiters_tell(&grant->made, -ENOTCONN);
+		maas_rdma_tasks_run(&grant->made, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_rdma_waiters_tell(&grant->dead, -EIO);
+		maas_rdma_tasks_run(&grant->dead, -EIO);
 }

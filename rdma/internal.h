@@ -48,7 +48,7 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 
 /* ---- the server ------------------------------------------------------------------------------
  *
- *   server    struct maas_rdma: its life, its thread and the commands that other threads send it
+ *   server    struct maas_rdma: its life, its thread and the tasks that other threads send it
  *   choice    what the device enforces, and the key mode that follows
  *   ops       the table of operations that lend calls
  *   figures   what /metrics shows
@@ -61,7 +61,7 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
  *   region    keys by memory regions: one for each grant (mr), or for each extent (pool)
  *   extent    the arena's regions, registered by a thread of their own
  *
- * One thread owns connections, grants and keys: no lock guards them. Other threads send commands
+ * One thread owns connections, grants and keys: no lock guards them. Other threads send tasks
  * and read atomics. "Thread": the server's own.
  */
 
@@ -69,34 +69,43 @@ MAAS_MUST_CHECK int maas_rdma_loop_run(struct maas_rdma_loop *loop, struct ibv_q
 #define MAAS_RDMA_SQ_DEPTH 512 /* work requests under way on a connection */
 #define MAAS_RDMA_BINDS	   255 /* of one window: its key repeats after 256 */
 
-/* Something for the thread to do. The storage is the caller's until `run`, which may free it. */
-struct maas_rdma_command {
-	STAILQ_ENTRY(maas_rdma_command) link;
-	void (*run)(struct maas_rdma *rdma, struct maas_rdma_command *command);
+/*
+ * Something that is to be done in the thread when its time has come: at once (maas_rdma_send()),
+ * when a work request has completed, when a key is made or dead, when a connection is gone. The
+ * storage belongs to whoever set `run`, which may free or reuse it. A task is in one list at most.
+ */
+struct maas_rdma_task {
+	STAILQ_ENTRY(maas_rdma_task) link;
+	/* `status`: 0, -errno, or of a work request enum ibv_wc_status. */
+	void (*run)(struct maas_rdma_task *task, int status);
 };
 
-STAILQ_HEAD(maas_rdma_command_list, maas_rdma_command);
+STAILQ_HEAD(maas_rdma_task_list, maas_rdma_task);
 
 /*
- * Any thread, in order. Errors: -ESHUTDOWN when the thread has ended or never started, then `run`
- * is not called.
+ * Has the thread run the task, with 0, after those that were sent before. Any thread. Errors:
+ * -ESHUTDOWN when the thread has ended or never started, then the task is not run.
  */
-MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_command *command);
+MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task);
+
+/* Thread. Runs each task, which is off the list by then. */
+void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status);
 
 /*
  * One work request of the server on a connection's queue pair. Zeroed before it is used the first
  * time, its `wr` is set by field after that.
  */
 struct maas_rdma_work {
-	TAILQ_ENTRY(maas_rdma_work) link;
-	struct ibv_send_wr wr; /* wr_id, next and send_flags are maas_rdma_conn_post()'s */
-	uint64_t deadline_ms;  /* set by maas_rdma_conn_post() */
-	uint32_t timeout_ms;   /* 0: MAAS_RDMA_WORK_MS */
-	/* Thread. The storage is the caller's again. */
-	void (*done)(struct maas_rdma_work *work, enum ibv_wc_status status);
+	struct maas_rdma_task task; /* run at its completion */
+	struct ibv_send_wr wr;	    /* wr_id, next and send_flags are maas_rdma_conn_post()'s */
+	uint64_t deadline_ms;	    /* set by maas_rdma_conn_post() */
+	uint32_t timeout_ms;	    /* 0: MAAS_RDMA_WORK_MS */
 };
 
-TAILQ_HEAD(maas_rdma_work_list, maas_rdma_work);
+static inline struct maas_rdma_work *maas_rdma_work_of(struct maas_rdma_task *task)
+{
+	return MAAS_CONTAINER_OF(task, struct maas_rdma_work, task);
+}
 
 enum maas_rdma_conn_state {
 	MAAS_RDMA_CONN_WAITING,	   /* asked for, while the session's connection before it ends */
@@ -110,17 +119,6 @@ struct maas_rdma_grant;
 struct maas_rdma_window;
 LIST_HEAD(maas_rdma_grant_list, maas_rdma_grant);
 SLIST_HEAD(maas_rdma_window_list, maas_rdma_window);
-
-/* Who wants to hear of the end of something; the storage is theirs. Thread. */
-struct maas_rdma_waiter {
-	SLIST_ENTRY(maas_rdma_waiter) link;
-	void (*heard)(struct maas_rdma_waiter *waiter, int status);
-};
-
-SLIST_HEAD(maas_rdma_waiter_list, maas_rdma_waiter);
-
-/* Takes each off the list, and then tells it. */
-void maas_rdma_waiters_tell(struct maas_rdma_waiter_list *list, int status);
 
 struct maas_rdma_conn {
 	struct maas_rdma *rdma;
@@ -136,12 +134,12 @@ struct maas_rdma_conn {
 	struct ibv_qp *qp;
 	uint32_t sq_depth;
 	uint32_t num_posted;
-	struct maas_rdma_work_list waiting; /* to be posted, in order, in one chain */
-	struct maas_rdma_work_list posted;  /* oldest first */
+	struct maas_rdma_task_list waiting; /* work to be posted, in order, in one chain */
+	struct maas_rdma_task_list posted;  /* work, oldest first */
 	TAILQ_ENTRY(maas_rdma_conn) dirty_link;
 	bool dirty; /* in rdma->dirty: there is something to do before the thread sleeps */
-	struct maas_rdma_conn *successor;    /* WAITING for its end */
-	struct maas_rdma_waiter_list enders; /* told when it is gone */
+	struct maas_rdma_conn *successor;  /* WAITING for its end */
+	struct maas_rdma_task_list enders; /* run when it is gone */
 	struct maas_rdma_work probe;
 	bool probing;
 
@@ -182,8 +180,6 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason);
 void maas_rdma_conn_dirty(struct maas_rdma_conn *conn);
 /* Thread. In one chain. */
 void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn);
-/* Thread. Does all of it with IBV_WC_WR_FLUSH_ERR. */
-void maas_rdma_work_flush(struct maas_rdma_work_list *list);
 
 /* Thread. Sends a zero-length write: without an answer the queue pair breaks. */
 void maas_rdma_conn_probe(struct maas_rdma_conn *conn);
@@ -246,11 +242,10 @@ struct maas_rdma_grant {
 	struct maas_rdma_window *window; /* or … */
 	struct ibv_mr *mr;		 /* … by mode; neither: there is no key */
 	struct maas_rdma_work work;
-	struct maas_rdma_command command; /* comes when its extent is registered, … */
-	bool registering;		  /* … which it waits for */
+	bool registering; /* its extent is; `work.task` comes when that has ended */
 	uint64_t started_ns;
-	struct maas_rdma_waiter_list made; /* who wants to hear that it is made … */
-	struct maas_rdma_waiter_list
+	struct maas_rdma_task_list made; /* run when it is made … */
+	struct maas_rdma_task_list
 		dead; /* … or dead; any of these: it dies as soon as it is made */
 };
 
@@ -260,8 +255,11 @@ struct maas_rdma_grant {
  */
 void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status);
 void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status);
-/* Of those two as well: one whose connection went while its extent was being registered. */
-void maas_rdma_grant_free(struct maas_rdma_grant *grant);
+/*
+ * Thread. Of those two as well: the region of the grant's extent. NULL: it is being registered, and
+ * then the grant is made, or the grant has failed.
+ */
+struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant);
 
 /* The slab's first grant, of any session, and that of a connection; NULL. */
 struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref);
@@ -269,17 +267,16 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 					     struct maas_slab_ref ref);
 
 /*
- * Asks for a key: `waiter` hears of it, perhaps before this returns, and `ret_grant` is set before
- * that. -EALREADY: it is there, in `ret_grant`, and `waiter` hears nothing. Other errors, then
- * `waiter` hears nothing either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM.
+ * Asks for a key: `task` hears of it, perhaps before this returns, and `ret_grant` is set before
+ * that. -EALREADY: it is there, in `ret_grant`, and `task` hears nothing. Other errors, then
+ * `task` hears nothing either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM.
  */
 MAAS_MUST_CHECK int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-					enum maas_lend_access access,
-					struct maas_rdma_waiter *waiter,
+					enum maas_lend_access access, struct maas_rdma_task *task,
 					struct maas_rdma_grant **ret_grant);
-/* Kills it; `waiter` (NULL: nobody) hears 0 when it is dead for certain, perhaps before this
+/* Kills it; `task` (NULL: nobody) hears 0 when it is dead for certain, perhaps before this
  * returns, or an error when it could not be confirmed. */
-void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_waiter *waiter);
+void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *task);
 
 /* Both of server's start and end. Errors: -ENOMEM. */
 MAAS_MUST_CHECK int maas_rdma_grants_open(struct maas_rdma *rdma);
@@ -335,11 +332,11 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents);
 void maas_rdma_extents_close(struct maas_rdma_extents *extents);
 /*
  * Thread. The region of the extent at `offset`; NULL with -EINPROGRESS: it is being registered, and
- * `command` will be sent when that has ended, well or not. NULL with another error: -ENOMEM and
+ * `task` will be sent when that has ended, well or not. NULL with another error: -ENOMEM and
  * what ibv_reg_mr(3) said, once the log has named the limit of locked memory and its remedies.
  */
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
-				    struct maas_rdma_command *command, int *ret_error);
+				    struct maas_rdma_task *task, int *ret_error);
 /* Any thread. */
 void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,
 				uint64_t *ret_wanted);
@@ -405,7 +402,7 @@ struct maas_rdma {
 	/* By slot: its chain; NULL: it has no key. Written by the thread, read by any. */
 	_Atomic(struct maas_rdma_grant *) *keyed;
 
-	struct maas_rdma_server *server; /* server.c's own: thread, commands, epoll */
+	struct maas_rdma_server *server; /* server.c's own: thread, tasks, epoll */
 	/* Thread. */
 	struct rdma_event_channel *cm;
 	struct rdma_cm_id *listener;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of key operations that lend calls; those on grants are grant.c's. */
+/* The table of key operations that lend calls; those on grants are request.c's. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -10,64 +10,68 @@
 
 /* ---- what goes to the thread ----------------------------------------------------------------- */
 
-struct session_command {
-	struct maas_rdma_command command;
-	struct maas_rdma_waiter waiter;
+struct session_task {
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	maas_lend_key_done *done;
 	void *arg;
 };
 
-static void session_ended(struct maas_rdma_waiter *waiter, int status)
+static struct session_task *session_task_of(struct maas_rdma_task *task)
 {
-	struct session_command *end = MAAS_CONTAINER_OF(waiter, struct session_command, waiter);
+	return MAAS_CONTAINER_OF(task, struct session_task, task);
+}
+
+static void session_ended(struct maas_rdma_task *task, int status)
+{
+	struct session_task *end = session_task_of(task);
 
 	end->done(end->arg, status);
 	free(end);
 }
 
-static void run_end(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_end(struct maas_rdma_task *task, int status)
 {
-	struct session_command *end = (struct session_command *)command;
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, end->session);
+	struct session_task *end = session_task_of(task);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(end->rdma, end->session);
 
-	end->waiter.heard = session_ended;
 	if (!conn) {
-		session_ended(&end->waiter, 0);
+		session_ended(task, status);
 		return;
 	}
 	if (conn->successor)
 		maas_rdma_conn_end(conn->successor, "the session ends");
-	SLIST_INSERT_HEAD(&conn->enders, &end->waiter, link);
+	task->run = session_ended;
+	STAILQ_INSERT_TAIL(&conn->enders, task, link);
 	maas_rdma_conn_end(conn, "the session ends");
 }
 
-static void run_probe(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_probe(struct maas_rdma_task *task, int status)
 {
-	struct session_command *probe = (struct session_command *)command;
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, probe->session);
+	struct session_task *probe = session_task_of(task);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(probe->rdma, probe->session);
 
+	(void)status;
 	if (conn)
 		maas_rdma_conn_probe(conn);
 	free(probe);
 }
 
-static int send_command(struct maas_rdma *rdma, struct maas_lend_session_ref session,
-			maas_lend_key_done *done, void *arg,
-			void (*run)(struct maas_rdma *rdma, struct maas_rdma_command *command))
+static int send_task(struct maas_rdma *rdma, struct maas_lend_session_ref session,
+		     maas_lend_key_done *done, void *arg,
+		     void (*run)(struct maas_rdma_task *task, int status))
 {
-	struct session_command *command = calloc(1, sizeof(*command));
+	struct session_task *task = malloc(sizeof(*task));
 	int r;
 
-	if (!command)
+	if (!task)
 		return -ENOMEM;
-	command->command.run = run;
-	command->session = session;
-	command->done = done;
-	command->arg = arg;
-	r = maas_rdma_send(rdma, &command->command);
+	*task = (struct session_task){
+		.task.run = run, .rdma = rdma, .session = session, .done = done, .arg = arg};
+	r = maas_rdma_send(rdma, &task->task);
 	if (r)
-		free(command);
+		free(task);
 	return r;
 }
 
@@ -75,7 +79,7 @@ static int send_command(struct maas_rdma *rdma, struct maas_lend_session_ref ses
 static int end_session(void *ctx, struct maas_lend_session_ref session, maas_lend_key_done *done,
 		       void *arg)
 {
-	return send_command(ctx, session, done, arg, run_end);
+	return send_task(ctx, session, done, arg, run_end);
 }
 
 static void probe(void *ctx, struct maas_lend_session_ref session)
@@ -83,7 +87,7 @@ static void probe(void *ctx, struct maas_lend_session_ref session)
 	struct maas_rdma *rdma = ctx;
 
 	if (atomic_load(&rdma->connected[session.index]) &&
-	    send_command(rdma, session, NULL, NULL, run_probe))
+	    send_task(rdma, session, NULL, NULL, run_probe))
 		log_debug("rdma: no memory for a probe");
 }
 

@@ -26,37 +26,19 @@ static void register_grant(struct maas_rdma_grant *grant)
 	maas_rdma_grant_made(grant, r);
 }
 
-static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
-{
-	struct maas_rdma_grant *grant = MAAS_CONTAINER_OF(command, struct maas_rdma_grant, command);
-
-	(void)rdma;
-	grant->registering = false;
-	if (!grant->conn)
-		maas_rdma_grant_free(grant);
-	else if (!maas_rdma_conn_usable(grant->conn))
-		maas_rdma_grant_made(grant, -ENOTCONN);
-	else
-		maas_rdma_region_make(grant);
-}
-
 void maas_rdma_region_make(struct maas_rdma_grant *grant)
 {
 	struct ibv_mr *mr;
-	int error = 0;
 
 	if (grant->rdma->keys == MAAS_RDMA_KEYS_MR) {
 		register_grant(grant);
 		return;
 	}
-	grant->command.run = registered;
-	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->command, &error);
-	if (mr)
-		grant->rkey = mr->rkey;
-	else if (error == -EINPROGRESS)
-		grant->registering = true;
-	if (mr || error != -EINPROGRESS)
-		maas_rdma_grant_made(grant, mr ? 0 : error);
+	mr = maas_rdma_grant_extent(grant);
+	if (!mr)
+		return;
+	grant->rkey = mr->rkey;
+	maas_rdma_grant_made(grant, 0);
 }
 
 void maas_rdma_region_kill(struct maas_rdma_grant *grant)

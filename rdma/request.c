@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operations of lend on grants: commands to the thread, each with as many waiters as it has
- * keys to hear of.
+ * The operations of lend on grants: a task for the thread each, which asks for keys or kills them,
+ * with one more task for every key to hear of.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,14 +14,14 @@
 struct batch;
 
 struct item {
-	struct maas_rdma_waiter waiter;
+	struct maas_rdma_task task;
 	struct batch *batch;
 	struct maas_rdma_grant *grant; /* while it is being made, or killed again */
 	bool made;		       /* by this batch: to be killed if another one fails */
 };
 
 struct batch {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
 	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs;
@@ -33,7 +33,7 @@ struct batch {
 	uint32_t connection; /* that its first key was asked of, and all have to be; 0: none yet */
 	uint32_t asked;	     /* refs so far */
 	uint32_t undone;     /* refs so far, when it has failed */
-	uint32_t pending;    /* keys being made, or killed; and one for the command itself */
+	uint32_t pending;    /* keys being made, or killed; and one for the task itself */
 	int status;	     /* the first error */
 	bool undoing;
 	struct item items[];
@@ -57,9 +57,9 @@ static void finish(struct batch *batch)
 
 static void put(struct batch *batch);
 
-static void undone(struct maas_rdma_waiter *waiter, int status)
+static void undone(struct maas_rdma_task *task, int status)
 {
-	struct item *item = (struct item *)waiter;
+	struct item *item = MAAS_CONTAINER_OF(task, struct item, task);
 
 	/* One that is not confirmed dead stays known, and the slab's free will ask for it. */
 	(void)status;
@@ -83,20 +83,21 @@ static void undo_one(struct batch *batch, const struct maas_rdma_conn *conn, uin
 
 	if (!grant)
 		return;
-	item->waiter.heard = undone;
+	item->task.run = undone;
 	batch->pending++;
-	maas_rdma_grant_kill(grant, &item->waiter);
+	maas_rdma_grant_kill(grant, &item->task);
 }
 
 /* Kills what was made, a step in each turn, as it was made. */
-static void run_undo(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_undo(struct maas_rdma_task *task, int status)
 {
-	struct batch *batch = (struct batch *)command;
+	struct batch *batch = MAAS_CONTAINER_OF(task, struct batch, task);
 	const struct maas_rdma_conn *conn = conn_of(batch);
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
 
+	(void)status;
 	while (conn && batch->undone < batch->asked) {
-		if (batch->undone == until && !maas_rdma_send(rdma, &batch->command))
+		if (batch->undone == until && !maas_rdma_send(batch->rdma, &batch->task))
 			return;
 		/* There are no more turns when the thread has ended: then it is all of the rest. */
 		undo_one(batch, conn, batch->undone++);
@@ -108,8 +109,8 @@ static void undo(struct batch *batch)
 {
 	batch->undoing = true;
 	batch->pending++;
-	batch->command.run = run_undo;
-	run_undo(batch->rdma, &batch->command);
+	batch->task.run = run_undo;
+	run_undo(&batch->task, 0);
 }
 
 static void put(struct batch *batch)
@@ -122,9 +123,9 @@ static void put(struct batch *batch)
 		finish(batch);
 }
 
-static void made(struct maas_rdma_waiter *waiter, int status)
+static void made(struct maas_rdma_task *task, int status)
 {
-	struct item *item = (struct item *)waiter;
+	struct item *item = MAAS_CONTAINER_OF(task, struct item, task);
 	struct batch *batch = item->batch;
 
 	if (status) {
@@ -144,12 +145,12 @@ static void ask(struct batch *batch, struct maas_rdma_conn *conn, uint32_t i)
 	struct maas_rdma_grant *before = maas_rdma_grant_find(conn, batch->refs[i]);
 	int r;
 
-	item->waiter.heard = made;
+	item->task.run = made;
 	item->batch = batch;
 	item->made = !before;
 	batch->pending++;
-	/* `made` may come before this returns: the item knows its grant from the waiter's side. */
-	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &item->waiter, &item->grant);
+	/* `made` may come before this returns: so `ret_grant` is set before that. */
+	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &item->task, &item->grant);
 	if (!r)
 		return;
 	if (r == -EALREADY)
@@ -157,15 +158,16 @@ static void ask(struct batch *batch, struct maas_rdma_conn *conn, uint32_t i)
 	else if (!batch->status)
 		batch->status = r;
 	item->made = false;
-	batch->pending--; /* not the last: the command has one */
+	batch->pending--; /* not the last: the task has one */
 }
 
-static void run_batch(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_batch(struct maas_rdma_task *task, int status)
 {
-	struct batch *batch = (struct batch *)command;
+	struct batch *batch = MAAS_CONTAINER_OF(task, struct batch, task);
 	struct maas_rdma_conn *conn = conn_of(batch);
 	uint32_t until = batch->asked + MAAS_RDMA_STEP;
 
+	(void)status;
 	/* What was made is dead with its connection, though the session may have another by now. */
 	if (!conn || !maas_rdma_conn_usable(conn))
 		batch->status = batch->status ? batch->status : -ENOTCONN;
@@ -175,7 +177,7 @@ static void run_batch(struct maas_rdma *rdma, struct maas_rdma_command *command)
 		ask(batch, conn, batch->asked++);
 	/* The rest in another turn, so that nobody's revocation waits for a long batch. */
 	if (!batch->status && batch->asked < batch->count) {
-		if (!maas_rdma_send(rdma, &batch->command))
+		if (!maas_rdma_send(batch->rdma, &batch->task))
 			return;
 		batch->status = -ENOTCONN;
 	}
@@ -193,7 +195,7 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 	if (!batch)
 		return -ENOMEM;
 	*batch = (struct batch){
-		.command.run = run_batch,
+		.task.run = run_batch,
 		.rdma = ctx,
 		.session = session,
 		.refs = refs,
@@ -204,7 +206,7 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 		.arg = arg,
 		.pending = 1,
 	};
-	r = maas_rdma_send(ctx, &batch->command);
+	r = maas_rdma_send(ctx, &batch->task);
 	if (r)
 		free(batch);
 	return r;
@@ -213,7 +215,8 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 /* ---- revoke and ungrant ---------------------------------------------------------------------- */
 
 struct revocation {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session; /* of an ungrant */
 	struct maas_slab_ref ref;
 	maas_lend_key_done *done;
@@ -223,7 +226,7 @@ struct revocation {
 };
 
 struct dying {
-	struct maas_rdma_waiter waiter;
+	struct maas_rdma_task task;
 	struct revocation *revocation;
 };
 
@@ -235,9 +238,9 @@ static void put_revocation(struct revocation *revocation)
 	free(revocation);
 }
 
-static void died(struct maas_rdma_waiter *waiter, int status)
+static void died(struct maas_rdma_task *task, int status)
 {
-	struct dying *dying = (struct dying *)waiter;
+	struct dying *dying = MAAS_CONTAINER_OF(task, struct dying, task);
 	struct revocation *revocation = dying->revocation;
 
 	free(dying);
@@ -255,18 +258,19 @@ static void kill_one(struct revocation *revocation, struct maas_rdma_grant *gran
 		maas_rdma_grant_kill(grant, NULL);
 		return;
 	}
-	dying->waiter.heard = died;
+	dying->task.run = died;
 	dying->revocation = revocation;
 	revocation->pending++;
-	maas_rdma_grant_kill(grant, &dying->waiter);
+	maas_rdma_grant_kill(grant, &dying->task);
 }
 
-static void run_revoke(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_revoke(struct maas_rdma_task *task, int status)
 {
-	struct revocation *revocation = (struct revocation *)command;
-	struct maas_rdma_grant *grant = maas_rdma_grant_first(rdma, revocation->ref);
+	struct revocation *revocation = MAAS_CONTAINER_OF(task, struct revocation, task);
+	struct maas_rdma_grant *grant = maas_rdma_grant_first(revocation->rdma, revocation->ref);
 	struct maas_rdma_grant *next;
 
+	(void)status;
 	for (; grant; grant = next) {
 		next = grant->next;
 		kill_one(revocation, grant);
@@ -274,12 +278,13 @@ static void run_revoke(struct maas_rdma *rdma, struct maas_rdma_command *command
 	put_revocation(revocation);
 }
 
-static void run_ungrant(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void run_ungrant(struct maas_rdma_task *task, int status)
 {
-	struct revocation *revocation = (struct revocation *)command;
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, revocation->session);
+	struct revocation *revocation = MAAS_CONTAINER_OF(task, struct revocation, task);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(revocation->rdma, revocation->session);
 	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, revocation->ref) : NULL;
 
+	(void)status;
 	if (grant)
 		kill_one(revocation, grant);
 	else
@@ -287,8 +292,9 @@ static void run_ungrant(struct maas_rdma *rdma, struct maas_rdma_command *comman
 	put_revocation(revocation);
 }
 
-static int send_revocation(struct maas_rdma *rdma, const struct revocation *wanted)
+static int send_revocation(const struct revocation *wanted)
 {
+	struct maas_rdma *rdma = wanted->rdma;
 	struct revocation *revocation;
 	int r;
 
@@ -300,7 +306,7 @@ static int send_revocation(struct maas_rdma *rdma, const struct revocation *want
 		return -ENOMEM;
 	*revocation = *wanted;
 	revocation->pending = 1;
-	r = maas_rdma_send(rdma, &revocation->command);
+	r = maas_rdma_send(rdma, &revocation->task);
 	if (r)
 		free(revocation);
 	return r;
@@ -310,25 +316,27 @@ int maas_rdma_request_revoke(void *ctx, struct maas_slab_ref ref, maas_lend_key_
 			     void *arg)
 {
 	const struct revocation revocation = {
-		.command.run = run_revoke,
+		.task.run = run_revoke,
+		.rdma = ctx,
 		.ref = ref,
 		.done = done,
 		.arg = arg,
 	};
 
-	return send_revocation(ctx, &revocation);
+	return send_revocation(&revocation);
 }
 
 int maas_rdma_request_ungrant(void *ctx, struct maas_lend_session_ref session,
 			      struct maas_slab_ref ref, maas_lend_key_done *done, void *arg)
 {
 	const struct revocation revocation = {
-		.command.run = run_ungrant,
+		.task.run = run_ungrant,
+		.rdma = ctx,
 		.session = session,
 		.ref = ref,
 		.done = done,
 		.arg = arg,
 	};
 
-	return send_revocation(ctx, &revocation);
+	return send_revocation(&revocation);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The server: what stays the same from open to close, and the thread that does all the rest. It
- * sleeps until a command, a connection event, a completion or a message of the device comes, and
+ * sleeps until a task, a connection event, a completion or a message of the device comes, and
  * looks at the time ten times a second while something is under way.
  */
 #include <errno.h>
@@ -31,14 +31,14 @@ struct maas_rdma_server {
 
 	pthread_mutex_t lock;
 	/* guarded by lock */
-	struct maas_rdma_command_list commands;
-	bool open; /* commands are taken */
+	struct maas_rdma_task_list tasks;
+	bool open; /* tasks are taken */
 	bool stop;
 };
 
-/* ---- commands -------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
-int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_command *command)
+int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 {
 	struct maas_rdma_server *server = rdma->server;
 	bool open;
@@ -46,28 +46,35 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_command *command)
 
 	pthread_mutex_lock(&server->lock);
 	open = server->open;
-	first = STAILQ_EMPTY(&server->commands);
+	first = STAILQ_EMPTY(&server->tasks);
 	if (open)
-		STAILQ_INSERT_TAIL(&server->commands, command, link);
+		STAILQ_INSERT_TAIL(&server->tasks, task, link);
 	pthread_mutex_unlock(&server->lock);
 	if (open && first)
 		eventfd_write(server->wake_fd, 1);
 	return open ? 0 : -ESHUTDOWN;
 }
 
-static void run_commands(struct maas_rdma *rdma)
+void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status)
+{
+	struct maas_rdma_task *task;
+
+	while ((task = STAILQ_FIRST(list))) {
+		STAILQ_REMOVE_HEAD(list, link);
+		task->run(task, status);
+	}
+}
+
+/* Those that are sent meanwhile wait for the next turn. */
+static void run_sent(struct maas_rdma *rdma)
 {
 	struct maas_rdma_server *server = rdma->server;
-	struct maas_rdma_command_list todo = STAILQ_HEAD_INITIALIZER(todo);
-	struct maas_rdma_command *command;
+	struct maas_rdma_task_list todo = STAILQ_HEAD_INITIALIZER(todo);
 
 	pthread_mutex_lock(&server->lock);
-	STAILQ_CONCAT(&todo, &server->commands);
+	STAILQ_CONCAT(&todo, &server->tasks);
 	pthread_mutex_unlock(&server->lock);
-	while ((command = STAILQ_FIRST(&todo))) {
-		STAILQ_REMOVE_HEAD(&todo, link);
-		command->run(rdma, command);
-	}
+	maas_rdma_tasks_run(&todo, 0);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -85,7 +92,7 @@ static void on_completions(struct maas_rdma *rdma)
 	}
 }
 
-/* Anybody can ask to connect: those beyond a few come in the next turn, after commands. */
+/* Anybody can ask to connect: those beyond a few come in the next turn, after tasks. */
 static void on_requests(struct maas_rdma *rdma)
 {
 	for (int i = 0; i < ONE_TURN && maas_rdma_listen_run(rdma); i++)
@@ -203,7 +210,7 @@ static void *serve(void *arg)
 	do {
 		take_events(rdma);
 		rdma->turn_ns = 0;
-		run_commands(rdma);
+		run_sent(rdma);
 		now_ms = maas_clock_ms();
 		if (now_ms >= server->ticked_ms + TICK_MS) {
 			server->ticked_ms = now_ms;
@@ -224,7 +231,7 @@ static int make_server(struct maas_rdma *rdma)
 	if (!server)
 		return -ENOMEM;
 	pthread_mutex_init(&server->lock, NULL);
-	STAILQ_INIT(&server->commands);
+	STAILQ_INIT(&server->tasks);
 	rdma->server = server;
 	server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	server->epoll_fd = server->wake_fd < 0 ? -1 : epoll_create1(EPOLL_CLOEXEC);
@@ -373,15 +380,15 @@ int maas_rdma_listen(struct maas_rdma *rdma, struct maas_lend *lend, char *error
 	return r;
 }
 
-/* No command is taken any more; those that were are run. */
-static void close_commands(struct maas_rdma *rdma)
+/* No task is taken any more; those that were are run. */
+static void close_tasks(struct maas_rdma *rdma)
 {
 	struct maas_rdma_server *server = rdma->server;
 
 	pthread_mutex_lock(&server->lock);
 	server->open = false;
 	pthread_mutex_unlock(&server->lock);
-	run_commands(rdma);
+	run_sent(rdma);
 }
 
 void maas_rdma_stop(struct maas_rdma *rdma)
@@ -398,7 +405,7 @@ void maas_rdma_stop(struct maas_rdma *rdma)
 	pthread_join(server->thread, NULL);
 	server->running = false;
 	maas_rdma_extents_stop(rdma->extents);
-	close_commands(rdma);
+	close_tasks(rdma);
 	TAILQ_FOREACH (conn, &rdma->conns, link)
 		maas_rdma_conn_abandon(conn);
 }

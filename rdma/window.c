@@ -22,9 +22,9 @@ struct maas_rdma_window {
 static struct maas_ratelimit no_window =
 	MAAS_RATELIMIT(MAAS_LOG_ERR, "rdma: cannot allocate a memory window");
 
-static struct maas_rdma_grant *grant_of(struct maas_rdma_work *work)
+static struct maas_rdma_grant *grant_of(struct maas_rdma_task *task)
 {
-	return MAAS_CONTAINER_OF(work, struct maas_rdma_grant, work);
+	return MAAS_CONTAINER_OF(task, struct maas_rdma_grant, work.task);
 }
 
 static int new_window(struct maas_rdma_conn *conn, struct maas_rdma_window **ret_window)
@@ -113,9 +113,9 @@ static int take_window(struct maas_rdma_grant *grant)
 	return grant->window ? 0 : new_window(conn, &grant->window);
 }
 
-static void bound(struct maas_rdma_work *work, enum ibv_wc_status status)
+static void bound(struct maas_rdma_task *task, int status)
 {
-	struct maas_rdma_grant *grant = grant_of(work);
+	struct maas_rdma_grant *grant = grant_of(task);
 
 	/* The provider names the window by it at the next bind; only ibv_bind_mw(3) sets it. */
 	if (status == IBV_WC_SUCCESS)
@@ -147,37 +147,16 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 	grant->work.wr.bind_mw.bind_info.addr = grant->offset;
 	grant->work.wr.bind_mw.bind_info.length = grant->len_bytes;
 	grant->work.wr.bind_mw.bind_info.mw_access_flags = access;
-	grant->work.done = bound;
+	grant->work.task.run = bound;
 	maas_rdma_conn_post(grant->conn, &grant->work);
-}
-
-static void registered(struct maas_rdma *rdma, struct maas_rdma_command *command)
-{
-	struct maas_rdma_grant *grant = MAAS_CONTAINER_OF(command, struct maas_rdma_grant, command);
-
-	(void)rdma;
-	grant->registering = false;
-	if (!grant->conn)
-		maas_rdma_grant_free(grant);
-	else if (!maas_rdma_conn_usable(grant->conn))
-		maas_rdma_grant_made(grant, -ENOTCONN);
-	else
-		maas_rdma_window_bind(grant);
 }
 
 void maas_rdma_window_bind(struct maas_rdma_grant *grant)
 {
-	struct ibv_mr *mr;
-	int error = 0;
+	struct ibv_mr *mr = maas_rdma_grant_extent(grant);
 
-	grant->command.run = registered;
-	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->command, &error);
 	if (mr)
 		bind_window(grant, mr);
-	else if (error == -EINPROGRESS)
-		grant->registering = true;
-	else
-		maas_rdma_grant_made(grant, error);
 }
 
 /* ---- kill ------------------------------------------------------------------------------------ */
@@ -191,9 +170,9 @@ static bool has_room(const struct maas_rdma *rdma)
 	       (device <= 0 || rdma->num_windows < (uint32_t)device / 8);
 }
 
-static void invalidated(struct maas_rdma_work *work, enum ibv_wc_status status)
+static void invalidated(struct maas_rdma_task *task, int status)
 {
-	struct maas_rdma_grant *grant = grant_of(work);
+	struct maas_rdma_grant *grant = grant_of(task);
 	struct maas_rdma_window *window = grant->window;
 
 	/* Flushed, it may have taken effect or not: the connection ends, and that settles it. */
@@ -214,7 +193,7 @@ void maas_rdma_window_kill(struct maas_rdma_grant *grant)
 {
 	grant->work.wr.opcode = IBV_WR_LOCAL_INV;
 	grant->work.wr.invalidate_rkey = grant->rkey;
-	grant->work.done = invalidated;
+	grant->work.task.run = invalidated;
 	maas_rdma_conn_post(grant->conn, &grant->work);
 }
 

@@ -12,40 +12,53 @@ static struct maas_ratelimit failures = MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: wor
 
 void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work)
 {
-	TAILQ_INSERT_TAIL(&conn->waiting, work, link);
+	STAILQ_INSERT_TAIL(&conn->waiting, &work->task, link);
 	maas_rdma_conn_dirty(conn);
 }
 
-/* What the device did not take goes back to the front, to be flushed. */
-static void take_back(struct maas_rdma_conn *conn, const struct ibv_send_wr *bad)
+static void add_posted(struct maas_rdma_conn *conn, struct maas_rdma_task_list *chain,
+		       uint32_t count)
 {
-	struct maas_rdma_work *work = TAILQ_LAST(&conn->posted, maas_rdma_work_list);
+	STAILQ_CONCAT(&conn->posted, chain);
+	conn->num_posted += count;
+	conn->rdma->num_posted += count;
+}
 
-	while (work) {
-		bool last = &work->wr == bad;
+/* What the device did not take, from `bad` on, goes back to the front, to be flushed. */
+static void take_back(struct maas_rdma_conn *conn, struct maas_rdma_task_list *chain,
+		      const struct ibv_send_wr *bad)
+{
+	struct maas_rdma_task_list taken = STAILQ_HEAD_INITIALIZER(taken);
+	struct maas_rdma_task *task;
+	uint32_t count = 0;
 
-		TAILQ_REMOVE(&conn->posted, work, link);
-		TAILQ_INSERT_HEAD(&conn->waiting, work, link);
-		conn->num_posted--;
-		conn->rdma->num_posted--;
-		work = last ? NULL : TAILQ_LAST(&conn->posted, maas_rdma_work_list);
+	while ((task = STAILQ_FIRST(chain)) && &maas_rdma_work_of(task)->wr != bad) {
+		STAILQ_REMOVE_HEAD(chain, link);
+		STAILQ_INSERT_TAIL(&taken, task, link);
+		count++;
 	}
+	add_posted(conn, &taken, count);
+	STAILQ_CONCAT(chain, &conn->waiting);
+	STAILQ_CONCAT(&conn->waiting, chain);
 }
 
 void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn)
 {
+	struct maas_rdma_task_list chain = STAILQ_HEAD_INITIALIZER(chain);
 	uint64_t now_ms = maas_clock_ms();
 	struct ibv_send_wr *first = NULL;
 	struct ibv_send_wr **link = &first;
-	struct ibv_send_wr *bad = NULL;
-	struct maas_rdma_work *work;
+	struct ibv_send_wr *bad;
+	struct maas_rdma_work *work = NULL;
+	struct maas_rdma_task *task;
+	uint32_t count = 0;
 	int err;
 
-	while (conn->num_posted < conn->sq_depth && (work = TAILQ_FIRST(&conn->waiting))) {
-		TAILQ_REMOVE(&conn->waiting, work, link);
-		TAILQ_INSERT_TAIL(&conn->posted, work, link);
-		conn->num_posted++;
-		conn->rdma->num_posted++;
+	while (conn->num_posted + count < conn->sq_depth && (task = STAILQ_FIRST(&conn->waiting))) {
+		STAILQ_REMOVE_HEAD(&conn->waiting, link);
+		STAILQ_INSERT_TAIL(&chain, task, link);
+		count++;
+		work = maas_rdma_work_of(task);
 		work->deadline_ms =
 			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
 		work->wr.wr_id = (uintptr_t)work;
@@ -54,26 +67,29 @@ void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn)
 		*link = &work->wr;
 		link = &work->wr.next;
 	}
-	if (!first)
+	if (!work)
 		return;
 	/* One completion speaks for the chain: see finish_work(). */
-	TAILQ_LAST(&conn->posted, maas_rdma_work_list)->wr.send_flags = IBV_SEND_SIGNALED;
+	work->wr.send_flags = IBV_SEND_SIGNALED;
+	bad = first;
 	err = ibv_post_send(conn->qp, first, &bad);
-	if (!err)
+	if (!err) {
+		add_posted(conn, &chain, count);
 		return;
+	}
 	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
-	take_back(conn, bad);
+	take_back(conn, &chain, bad);
 	maas_rdma_conn_end(conn, "the device takes no work");
 }
 
 static void take_oldest(struct maas_rdma_conn *conn, enum ibv_wc_status status)
 {
-	struct maas_rdma_work *work = TAILQ_FIRST(&conn->posted);
+	struct maas_rdma_task *task = STAILQ_FIRST(&conn->posted);
 
-	TAILQ_REMOVE(&conn->posted, work, link);
+	STAILQ_REMOVE_HEAD(&conn->posted, link);
 	conn->num_posted--;
 	conn->rdma->num_posted--;
-	work->done(work, status);
+	task->run(task, (int)status);
 }
 
 /*
@@ -84,7 +100,7 @@ static void finish_work(struct maas_rdma_conn *conn, const struct ibv_wc *wc)
 {
 	const struct maas_rdma_work *work = (const struct maas_rdma_work *)(uintptr_t)wc->wr_id;
 
-	while (conn->num_posted && TAILQ_FIRST(&conn->posted) != work)
+	while (conn->num_posted && STAILQ_FIRST(&conn->posted) != &work->task)
 		take_oldest(conn, IBV_WC_SUCCESS);
 	if (!conn->num_posted)
 		return; /* what was given up before it came */
@@ -114,13 +130,13 @@ void maas_rdma_conn_poll(struct maas_rdma_conn *conn)
 	}
 	if (count < 0)
 		maas_rdma_conn_end(conn, "its completion queue is broken");
-	if (any && (conn->state == MAAS_RDMA_CONN_ENDING || !TAILQ_EMPTY(&conn->waiting)))
+	if (any && (conn->state == MAAS_RDMA_CONN_ENDING || !STAILQ_EMPTY(&conn->waiting)))
 		maas_rdma_conn_dirty(conn);
 }
 
-static void probed(struct maas_rdma_work *work, enum ibv_wc_status status)
+static void probed(struct maas_rdma_task *task, int status)
 {
-	struct maas_rdma_conn *conn = MAAS_CONTAINER_OF(work, struct maas_rdma_conn, probe);
+	struct maas_rdma_conn *conn = MAAS_CONTAINER_OF(task, struct maas_rdma_conn, probe.task);
 
 	(void)status; /* a failure ends the connection as any other does */
 	conn->probing = false;
@@ -134,17 +150,7 @@ void maas_rdma_conn_probe(struct maas_rdma_conn *conn)
 	conn->probe = (struct maas_rdma_work){
 		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
 		.timeout_ms = PROBE_MS,
-		.done = probed,
+		.task.run = probed,
 	};
 	maas_rdma_conn_post(conn, &conn->probe);
-}
-
-void maas_rdma_work_flush(struct maas_rdma_work_list *list)
-{
-	struct maas_rdma_work *work;
-
-	while ((work = TAILQ_FIRST(list))) {
-		TAILQ_REMOVE(list, work, link);
-		work->done(work, IBV_WC_WR_FLUSH_ERR);
-	}
 }

@@ -10,16 +10,16 @@
 #include "tests/unit/rdma_fixture.h"
 
 struct halt {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
 	_Atomic bool reached;
 	_Atomic bool over;
 };
 
-static inline void halt_here(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static inline void halt_here(struct maas_rdma_task *task, int status)
 {
-	struct halt *halt = (struct halt *)command;
+	struct halt *halt = MAAS_CONTAINER_OF(task, struct halt, task);
 
-	(void)rdma;
+	(void)status;
 	atomic_store(&halt->reached, true);
 	while (!atomic_load(&halt->over))
 		nap();
@@ -28,8 +28,8 @@ static inline void halt_here(struct maas_rdma *rdma, struct maas_rdma_command *c
 /* Returns when the thread stands still. */
 static inline void thread_halt(struct world *world, struct halt *halt)
 {
-	*halt = (struct halt){.command.run = halt_here};
-	assert_int_equal(maas_rdma_send(world->rdma, &halt->command), 0);
+	*halt = (struct halt){.task.run = halt_here};
+	assert_int_equal(maas_rdma_send(world->rdma, &halt->task), 0);
 	AWAIT(atomic_load(&halt->reached));
 }
 

@@ -93,7 +93,8 @@ static void grants__of_a_batch(void **state)
 /* ---- between two steps of a batch ------------------------------------------------------------ */
 
 struct replacement {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	struct maas_slab_ref freed;
 	_Atomic bool reached;
@@ -105,12 +106,13 @@ struct replacement {
  * rest of them fits into one turn of the end, and the connection breaks. In the next turn the new
  * connection is there before the second step.
  */
-static void replace(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void replace(struct maas_rdma_task *task, int status)
 {
-	struct replacement *replacement = (struct replacement *)command;
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(rdma, replacement->session);
-	struct pollfd requests = {.fd = rdma->cm->fd, .events = POLLIN};
+	struct replacement *replacement = MAAS_CONTAINER_OF(task, struct replacement, task);
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(replacement->rdma, replacement->session);
+	struct pollfd requests = {.fd = replacement->rdma->cm->fd, .events = POLLIN};
 
+	(void)status;
 	atomic_store(&replacement->reached, true);
 	atomic_store(&replacement->dialled, poll(&requests, 1, 10000) == 1);
 	maas_rdma_grant_kill(maas_rdma_grant_find(conn, replacement->freed), NULL);
@@ -120,7 +122,7 @@ static void replace(struct maas_rdma *rdma, struct maas_rdma_command *command)
 static void batch__over_a_reconnect(void **state)
 {
 	enum { BATCH = MAAS_RDMA_STEP + 8 };
-	struct replacement replacement = {.command.run = replace};
+	struct replacement replacement = {.task.run = replace};
 	static struct maas_slab_ref refs[BATCH];
 	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
@@ -133,13 +135,14 @@ static void batch__over_a_reconnect(void **state)
 	world_max_grants = BATCH;
 	world_open(&world, NULL, MAAS_RDMA_KEYS_MR);
 	peer_open(&world, &peer, "one");
+	replacement.rdma = world.rdma;
 	replacement.session = peer_ref(&world, &peer);
 	assert_int_equal(maas_lend_session_ticket(world.lend, peer.session.id, &again.session), 0);
 
 	thread_halt(&world, &halt);
 	start_batch(&world, &peer, BATCH, refs, grants, &end);
 	replacement.freed = refs[0];
-	assert_int_equal(maas_rdma_send(world.rdma, &replacement.command), 0);
+	assert_int_equal(maas_rdma_send(world.rdma, &replacement.task), 0);
 	thread_go_on(&halt);
 	AWAIT(atomic_load(&replacement.reached));
 	assert_int_equal(peer_dial(&world, &again), 0);
@@ -158,22 +161,24 @@ static void batch__over_a_reconnect(void **state)
 }
 
 struct watch {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
 	struct told *end;
 	uint32_t before;
 	_Atomic uint32_t most; /* keys that died between two turns */
 	_Atomic bool over;
 };
 
-static void look(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void look(struct maas_rdma_task *task, int status)
 {
-	struct watch *watch = (struct watch *)command;
-	uint32_t now = rdma->num_grants;
+	struct watch *watch = MAAS_CONTAINER_OF(task, struct watch, task);
+	uint32_t now = watch->rdma->num_grants;
 
+	(void)status;
 	if (watch->before > now && watch->before - now > atomic_load(&watch->most))
 		atomic_store(&watch->most, watch->before - now);
 	watch->before = now;
-	if (atomic_load(&watch->end->calls) || maas_rdma_send(rdma, command))
+	if (atomic_load(&watch->end->calls) || maas_rdma_send(watch->rdma, task))
 		atomic_store(&watch->over, true);
 }
 
@@ -184,7 +189,7 @@ static void batch__that_fails_is_undone_in_steps(void **state)
 	static struct maas_slab_ref refs[BATCH];
 	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
-	struct watch watch = {.command.run = look, .end = &end};
+	struct watch watch = {.task.run = look, .end = &end};
 	struct world world;
 	struct peer peer;
 	struct halt halt;
@@ -195,7 +200,8 @@ static void batch__that_fails_is_undone_in_steps(void **state)
 	peer_open(&world, &peer, "one");
 	thread_halt(&world, &halt);
 	start_batch(&world, &peer, BATCH, refs, grants, &end);
-	assert_int_equal(maas_rdma_send(world.rdma, &watch.command), 0);
+	watch.rdma = world.rdma;
+	assert_int_equal(maas_rdma_send(world.rdma, &watch.task), 0);
 	thread_go_on(&halt);
 
 	assert_int_equal(told(&end), -EDQUOT);

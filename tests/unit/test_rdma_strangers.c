@@ -62,25 +62,27 @@ static void version__of_another_client_is_told(void **state)
 /* ---- the thread */
 
 struct glance {
-	struct maas_rdma_command command;
+	struct maas_rdma_task task;
+	struct maas_rdma *rdma;
 	_Atomic uint64_t refused;
 	_Atomic bool over;
 };
 
-static void glance(struct maas_rdma *rdma, struct maas_rdma_command *command)
+static void glance(struct maas_rdma_task *task, int status)
 {
-	struct glance *seen = (struct glance *)command;
+	struct glance *seen = MAAS_CONTAINER_OF(task, struct glance, task);
 
+	(void)status;
 	atomic_store(&seen->refused,
-		     atomic_load(&rdma->figures.rejects[MAAS_WIRE_VERSION_UNKNOWN]));
+		     atomic_load(&seen->rdma->figures.rejects[MAAS_WIRE_VERSION_UNKNOWN]));
 	atomic_store(&seen->over, true);
 }
 
 /* A revocation, for one, comes before most of those who asked earlier. */
-static void requests__do_not_hold_up_commands(void **state)
+static void requests__do_not_hold_up_tasks(void **state)
 {
 	static struct peer peers[CALLS];
-	struct glance seen = {.command.run = glance};
+	struct glance seen = {.task.run = glance};
 	struct world world;
 	struct halt halt;
 
@@ -89,7 +91,8 @@ static void requests__do_not_hold_up_commands(void **state)
 	thread_halt(&world, &halt);
 	for (int i = 0; i < CALLS; i++)
 		peer_call(&world, &peers[i], nonsense, sizeof(nonsense));
-	assert_int_equal(maas_rdma_send(world.rdma, &seen.command), 0);
+	seen.rdma = world.rdma;
+	assert_int_equal(maas_rdma_send(world.rdma, &seen.task), 0);
 	thread_go_on(&halt);
 
 	AWAIT(atomic_load(&seen.over));
@@ -125,7 +128,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refusals__are_counted_and_not_all_logged),
 		cmocka_unit_test(version__of_another_client_is_told),
-		cmocka_unit_test(requests__do_not_hold_up_commands),
+		cmocka_unit_test(requests__do_not_hold_up_tasks),
 		cmocka_unit_test(connect__that_is_never_finished),
 	};
 
