@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "base/thread.h"
 #include "base/wire.h"
 #include "client/maas.h"
 #include "client/queue.h"
@@ -215,13 +216,6 @@ void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
 
 /* This process, without a system call, however it was forked. */
 pid_t maas_process(void);
-
-/* A condition variable on CLOCK_MONOTONIC, and a wait until `ms` on it; false when it has come. */
-MAAS_MUST_CHECK int maas_cond_init(pthread_cond_t *cond);
-bool maas_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms);
-
-/* A thread that takes no signals. Returns -errno. */
-MAAS_MUST_CHECK int maas_thread_start(pthread_t *ret_thread, void *(*run)(void *), void *arg);
 
 /* ---- call */
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include "base/thread.h"
 #include "daemon/internal.h"
 
 #define TICK_MS	      100
@@ -52,16 +52,12 @@ static void tick(struct maasd_housekeeping *housekeeping)
 /* False when it is time to end. */
 static bool wait_until(struct maasd_housekeeping *housekeeping, uint64_t deadline_ms)
 {
-	const struct timespec deadline = {
-		.tv_sec = (time_t)(deadline_ms / 1000),
-		.tv_nsec = (long)(deadline_ms % 1000) * 1000000,
-	};
-	int r = 0;
 	bool stop;
 
 	pthread_mutex_lock(&housekeeping->lock);
-	while (!housekeeping->stop && r != ETIMEDOUT)
-		r = pthread_cond_timedwait(&housekeeping->wake, &housekeeping->lock, &deadline);
+	while (!housekeeping->stop &&
+	       maas_cond_wait_until(&housekeeping->wake, &housekeeping->lock, deadline_ms))
+		;
 	stop = housekeeping->stop;
 	pthread_mutex_unlock(&housekeeping->lock);
 	return !stop;
@@ -90,26 +86,27 @@ int maasd_housekeeping_start(const struct maasd_housekeeping_options *options,
 			     struct maasd_housekeeping **ret_housekeeping)
 {
 	struct maasd_housekeeping *housekeeping = calloc(1, sizeof(*housekeeping));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!housekeeping)
 		return -ENOMEM;
 	housekeeping->options = *options;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&housekeeping->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	r = maas_cond_init(&housekeeping->wake);
+	if (r)
+		goto err_free;
 	pthread_mutex_init(&housekeeping->lock, NULL);
-	r = pthread_create(&housekeeping->thread, NULL, keep_house, housekeeping);
-	if (r) {
-		pthread_mutex_destroy(&housekeeping->lock);
-		pthread_cond_destroy(&housekeeping->wake);
-		free(housekeeping);
-		return -r;
-	}
+	r = maas_thread_start(&housekeeping->thread, keep_house, housekeeping);
+	if (r)
+		goto err_destroy;
 	*ret_housekeeping = housekeeping;
 	return 0;
+
+err_destroy:
+	pthread_mutex_destroy(&housekeeping->lock);
+	pthread_cond_destroy(&housekeeping->wake);
+err_free:
+	free(housekeeping);
+	return r;
 }
 
 void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping)

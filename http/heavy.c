@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "base/thread.h"
 #include "http/internal.h"
 
 static struct maas_http_pending *next(struct maas_http_heavy *heavy)
@@ -51,9 +52,9 @@ int maas_http_heavy_start(struct maas_http_heavy *heavy)
 	int r;
 
 	TAILQ_INIT(&heavy->queue);
-	r = pthread_create(&heavy->thread, NULL, run, heavy);
+	r = maas_thread_start(&heavy->thread, run, heavy);
 	heavy->running = !r;
-	return -r;
+	return r;
 }
 
 void maas_http_heavy_stop(struct maas_http_heavy *heavy)

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "http/internal.h"
 
 #define LINGER_MS   2000
@@ -128,7 +129,7 @@ int maas_http_linger_start(struct maas_http_linger *linger, struct maas_http *ht
 		goto err_close;
 	}
 	pthread_mutex_init(&linger->lock, NULL);
-	r = -pthread_create(&linger->thread, NULL, run, linger);
+	r = maas_thread_start(&linger->thread, run, linger);
 	if (!r) {
 		linger->running = true;
 		return 0;

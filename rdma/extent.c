@@ -4,10 +4,9 @@
  * its own does it: nobody's revocation waits for it.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
 #include "rdma/internal.h"
 
 #define FAILED_MS 1000 /* a failure is the answer for this long; then it is tried again */
@@ -113,20 +112,6 @@ static void ask(struct maas_rdma_extents *extents, struct extent *extent)
 	pthread_cond_signal(&extents->changed);
 }
 
-static int start(struct maas_rdma_extents *extents)
-{
-	sigset_t all;
-	sigset_t before;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = -pthread_create(&extents->thread, NULL, run, extents);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	extents->running = !r;
-	return r;
-}
-
 int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
 			   struct maas_rdma_extents **ret_extents)
 {
@@ -149,7 +134,8 @@ int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
 	pthread_cond_init(&extents->changed, NULL);
 	for (uint32_t i = 0; register_all && i < count; i++)
 		ask(extents, &extents->extents[i]);
-	r = start(extents);
+	r = maas_thread_start(&extents->thread, run, extents);
+	extents->running = !r;
 	if (r) {
 		maas_rdma_extents_close(extents);
 		return r;

@@ -6,14 +6,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "rdma/internal.h"
 
 #define TICK_MS	 100
@@ -340,19 +339,13 @@ static int watch_all(struct maas_rdma *rdma)
 	return r;
 }
 
-/* Signals are for the main thread alone. */
 static int start_thread(struct maas_rdma *rdma)
 {
 	struct maas_rdma_server *server = rdma->server;
-	sigset_t all;
-	sigset_t before;
 	int r;
 
-	sigfillset(&all);
 	server->open = true;
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = -pthread_create(&server->thread, NULL, serve, rdma);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	r = maas_thread_start(&server->thread, serve, rdma);
 	server->running = !r;
 	server->open = !r;
 	return r;
