@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,22 +33,6 @@ struct server {
 };
 
 /* ---- start */
-
-/* A random UUID (version 4, RFC 9562). */
-static int make_boot_id(char text[MAAS_SLAB_ID_TEXT])
-{
-	unsigned char b[16];
-
-	if (getrandom(b, sizeof(b), 0) != sizeof(b))
-		return -EIO;
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	snprintf(text, MAAS_SLAB_ID_TEXT,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-		 b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
-		 b[15]);
-	return 0;
-}
 
 struct maas_slab_options maasd_serve_slab_options(const struct maasd_options *options, bool serving)
 {
@@ -111,7 +94,9 @@ static int open_pool(struct server *server, const struct maasd_options *options,
 	server->said_ms = maas_clock_ms();
 	pool.tick = on_pool_step;
 	pool.tick_ctx = server;
-	return maasd_serve_open_pool(&pool, error, &server->slab);
+	r = maasd_serve_open_pool(&pool, error, &server->slab);
+	maas_slab_id_random(server->boot_id);
+	return r;
 }
 
 static int open_lend(struct server *server, const struct maasd_options *options, char *error)
@@ -207,7 +192,7 @@ int maasd_serve_check_listen(const struct maasd_options *options, char error[MAA
 	return r ? r : maas_http_check(&http, error);
 }
 
-static int start_keeper(struct server *server, char *error)
+static int start_housekeeping(struct server *server, char *error)
 {
 	struct maasd_housekeeping_options options = {
 		.slab = server->slab,
@@ -257,8 +242,6 @@ static int start(struct server *server, struct maasd_options *options, char *err
 	if (!r && maasd_options_given(options, MAASD_OPTION_NUMA_NODE))
 		r = maasd_machine_bind_node(options->numa_node, error);
 	if (!r)
-		r = make_boot_id(server->boot_id);
-	if (!r)
 		r = open_pool(server, options, error);
 	if (!r)
 		r = maasd_serve_open_rdma(options, server->slab, error, &server->rdma);
@@ -269,7 +252,7 @@ static int start(struct server *server, struct maasd_options *options, char *err
 	if (!r)
 		r = start_http(server, options, error);
 	if (!r)
-		r = start_keeper(server, error);
+		r = start_housekeeping(server, error);
 	return r;
 }
 

@@ -296,8 +296,6 @@ MAAS_MUST_CHECK int maas_slab_arena_back(struct maas_slab_arena *arena, uint64_t
 void maas_slab_arena_close(struct maas_slab_arena *arena);
 
 /* id.c */
-/* A random UUID. */
-void maas_slab_id_random(char text[MAAS_SLAB_ID_TEXT]);
 /* True for the text of a UUID and its NUL. */
 bool maas_slab_id_is_text(const char text[MAAS_SLAB_ID_TEXT]);
 

@@ -52,6 +52,9 @@ struct maas_slab_id_key {
 
 void maas_slab_id_key_random(struct maas_slab_id_key *ret_key);
 
+/* A random UUID (version 4), which says nothing. Threading: any thread. */
+void maas_slab_id_random(char text[MAAS_SLAB_ID_TEXT]);
+
 /* Writes the id's lower-case text and its NUL. Threading: any thread. */
 void maas_slab_id_encode(const struct maas_slab_id_key *key, uint32_t index, uint32_t generation,
 			 char text[MAAS_SLAB_ID_TEXT]);
