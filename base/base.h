@@ -23,7 +23,7 @@
 /* What a noun ends with behind the number `n`: "%llu byte%s". */
 #define MAAS_S(n) ((n) == 1 ? "" : "s")
 
-/* ---- log: one line per event, `TIME level text key=value ...` ---- */
+/* ---- log: one line per event, `TIME level text key=value ...` */
 
 enum maas_log_level {
 	MAAS_LOG_ERR,
@@ -90,7 +90,7 @@ void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3)
 #define log_info(...)  maas_log(MAAS_LOG_INFO, __VA_ARGS__)
 #define log_debug(...) maas_log(MAAS_LOG_DEBUG, __VA_ARGS__)
 
-/* ---- clock: CLOCK_MONOTONIC, never steps, stops while the host is suspended ---- */
+/* ---- clock: CLOCK_MONOTONIC, never steps, stops while the host is suspended */
 
 uint64_t maas_clock_ns(void);
 uint64_t maas_clock_ms(void);
@@ -98,7 +98,7 @@ uint64_t maas_clock_ms(void);
 /* Wall-clock seconds since 1970, for people; no lifetime hangs on it. */
 uint64_t maas_clock_wall_s(void);
 
-/* ---- buf: text that grows ---- */
+/* ---- buf: text that grows */
 
 /*
  * A growing byte string. Appending never fails at the call: out of memory is remembered in `error`
@@ -123,7 +123,7 @@ void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...) MAAS_PRINTF(2, 
 /* Appends `text` as a JSON string, quoted and escaped (RFC 8259); invalid UTF-8 becomes U+FFFD. */
 void maas_buf_json(struct maas_buf *buf, const char *text);
 
-/* ---- ratelimit: lines of the log that strangers can provoke as often as they like ---- */
+/* ---- ratelimit: lines of the log that strangers can provoke as often as they like */
 
 #define MAAS_RATELIMIT_LINES 5 /* of one kind, in a second */
 
@@ -160,7 +160,7 @@ void maas_ratelimit_flush(void);
 			maas_log((limit)->level, __VA_ARGS__);                                     \
 	} while (0)
 
-/* ---- printable: somebody else's text on its way to a person ---- */
+/* ---- printable: somebody else's text on its way to a person */
 
 /* The length of the valid UTF-8 sequence at `text` (RFC 3629), which is not at its NUL; or 0. */
 size_t maas_utf8_len(const char *text);
@@ -173,7 +173,7 @@ size_t maas_utf8_len(const char *text);
  */
 size_t maas_printable(char *to, size_t size, const char *text);
 
-/* ---- size: byte counts as people write them ---- */
+/* ---- size: byte counts as people write them */
 
 /*
  * "4096", "64KiB", "1GiB", "512k" (k, m, g, t and their KiB/KB forms are all powers of 1024, any
@@ -189,7 +189,7 @@ char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
 char *maas_size_round(double bytes, char text[MAAS_SIZE_TEXT]);
 char *maas_size_human(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
 
-/* ---- guess: what somebody meant who mistyped a name ---- */
+/* ---- guess: what somebody meant who mistyped a name */
 
 /*
  * Of `count` names in lower case, such as "max-pool-size", the index of the one that `word` most
@@ -199,7 +199,7 @@ char *maas_size_human(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
  */
 size_t maas_guess(const char *word, const char *const *names, size_t count);
 
-/* ---- cgroup: the limit of memory, version 1 and 2 ---- */
+/* ---- cgroup: the limit of memory, version 1 and 2 */
 
 /*
  * The smallest limit from this process's control group upwards, as far as it can be seen from here;

@@ -371,7 +371,7 @@ int maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_requ
 	return r;
 }
 
-/* ---- with keys ------------------------------------------------------------------------------- */
+/* ---- with keys */
 
 static void start_keyed(struct maas_lend_keyed *keyed);
 

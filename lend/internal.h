@@ -18,7 +18,7 @@
 #define MAAS_LEND_KEYED_BUCKETS 4096 /* buckets of requests under way */
 #define MAAS_LEND_STEP		256  /* items of housekeeping between two breaths of the lock */
 
-/* ---- slots: a record for each slot that ever needed one -------------------------------------- */
+/* ---- slots: a record for each slot that ever needed one */
 
 #define MAAS_LEND_SLOTS_CHUNK 64
 
@@ -45,7 +45,7 @@ static inline void *maas_lend_slots_find(const struct maas_lend_slots *slots, ui
 	return chunk ? chunk + slot % MAAS_LEND_SLOTS_CHUNK * slots->record_bytes : NULL;
 }
 
-/* ---- owner: names, as 32-bit indices in the slabs' labels ------------------------------------ */
+/* ---- owner: names, as 32-bit indices in the slabs' labels */
 
 #define MAAS_LEND_OWNER_BUCKETS 16384
 
@@ -91,7 +91,7 @@ MAAS_MUST_CHECK int maas_lend_owner_get(struct maas_lend_owners *owners, const c
 void maas_lend_owner_put(struct maas_lend_owners *owners, uint32_t index, uint32_t count);
 const char *maas_lend_owner_name(const struct maas_lend_owners *owners, uint32_t index);
 
-/* ---- lease: lists of allocations that end by themselves -------------------------------------- */
+/* ---- lease: lists of allocations that end by themselves */
 
 /*
  * One record for each slot that was ever in a list. Lists are rings of 32-bit ids, closed by their
@@ -146,7 +146,7 @@ bool maas_lend_lease_first(const struct maas_lend_leases *leases, uint32_t list,
 /* Appends all of `from` to `to`, in constant time. */
 void maas_lend_lease_splice(struct maas_lend_leases *leases, uint32_t from, uint32_t to);
 
-/* ---- request: the answers that are remembered ------------------------------------------------ */
+/* ---- request: the answers that are remembered */
 
 #define MAAS_LEND_REQUEST_CHUNK	  4096
 #define MAAS_LEND_REQUEST_CHUNKS  256 /* one more than MAAS_LEND_REQUESTS needs, at each end */
@@ -208,7 +208,7 @@ void maas_lend_request_void(struct maas_lend_requests *requests,
 /* Forgets up to `max` requests that are too old at `now_s`; false when no other is. */
 bool maas_lend_requests_forget(struct maas_lend_requests *requests, uint32_t now_s, uint32_t max);
 
-/* ---- free ------------------------------------------------------------------------------------ */
+/* ---- free */
 
 /* Callbacks that came due under the lock, to be made without it: a free's and a session's. */
 struct maas_lend_calls {
@@ -276,7 +276,7 @@ void maas_lend_free_resume(const struct maas_lend_use *use, struct maas_lend_cal
 void maas_lend_free_force(struct maas_lend *lend);
 void maas_lend_quarantine_retry(struct maas_lend *lend);
 
-/* ---- session --------------------------------------------------------------------------------- */
+/* ---- session */
 
 enum maas_lend_session_state {
 	MAAS_LEND_SESSION_FREE,
@@ -355,13 +355,13 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 /* Housekeeping; no lock held: ends what lapsed. */
 void maas_lend_sessions_lapse(struct maas_lend *lend);
 
-/* ---- restore --------------------------------------------------------------------------------- */
+/* ---- restore */
 
 /* Takes up what another process lent: owners, leases. Errors: -EUCLEAN the table is damaged,
  * -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_restore(struct maas_lend *lend);
 
-/* ---- lend ------------------------------------------------------------------------------------ */
+/* ---- lend */
 
 struct maas_lend {
 	/* constant after maas_lend_open() */

@@ -36,8 +36,7 @@
 
 struct maas_lend;
 
-/* ---- keys: what rdma/ fills; NULL where there is no RDMA
- * ------------------------------------------ */
+/* ---- keys: what rdma/ fills; NULL where there is no RDMA */
 
 /* One life of one session, as struct maas_slab_ref is of a slab. */
 struct maas_lend_session_ref {
@@ -144,8 +143,7 @@ MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend,
 MAAS_MUST_CHECK bool maas_lend_key_address(struct maas_lend *lend, const void *local,
 					   struct maas_lend_key_address *ret_address);
 
-/* ---- open, housekeeping
- * ----------------------------------------------------------------------------- */
+/* ---- open, housekeeping */
 
 struct maas_lend_options {
 	struct maas_slab *slab;		      /* borrowed; outlives the lend */
@@ -171,8 +169,7 @@ void maas_lend_close(struct maas_lend *lend);
  */
 void maas_lend_tick(struct maas_lend *lend);
 
-/* ---- allocations
- * ------------------------------------------------------------------------------------ */
+/* ---- allocations */
 
 enum maas_lend_lifetime {
 	MAAS_LEND_LIFETIME_DELETE,  /* until it is freed */
@@ -294,8 +291,7 @@ MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_len
 					 struct maas_lend_allocation *ret_allocations, uint32_t max,
 					 uint32_t *ret_count);
 
-/* ---- transfers: reads and writes of the bytes by this process
- * ------------------------------------ */
+/* ---- transfers: reads and writes of the bytes by this process */
 
 /*
  * One reader or writer of a slab's bytes. The storage is the caller's; `abort` and `arg` are set by
@@ -323,8 +319,7 @@ void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *
 /* False once the slab is being freed: a writer then stops at its next piece. */
 bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer);
 
-/* ---- sessions
- * ------------------------------------------------------------------------------------------ */
+/* ---- sessions */
 
 struct maas_lend_session_info {
 	char id[MAAS_SLAB_ID_TEXT];
@@ -380,8 +375,7 @@ MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *
 MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend, const char *id,
 					  maas_lend_free_done *done, void *arg);
 
-/* ---- figures
- * ------------------------------------------------------------------------------------------- */
+/* ---- figures */
 
 struct maas_lend_stats {
 	uint64_t sessions;

@@ -280,7 +280,7 @@ int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
 	return session ? 0 : -ENOENT;
 }
 
-/* ---- the end: keys, then what it owned, then the record -------------------------------------- */
+/* ---- the end: keys, then what it owned, then the record */
 
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls)
 {

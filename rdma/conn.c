@@ -65,7 +65,7 @@ struct maas_rdma_conn *maas_rdma_conn_find(struct maas_rdma *rdma,
 	return conn && conn->session.generation == session.generation ? conn : NULL;
 }
 
-/* ---- making ---------------------------------------------------------------------------------- */
+/* ---- making */
 
 static int make_queues(struct maas_rdma_conn *conn)
 {
@@ -270,7 +270,7 @@ void maas_rdma_conn_established(struct maas_rdma_conn *conn)
 		    conn->session.index);
 }
 
-/* ---- the end --------------------------------------------------------------------------------- */
+/* ---- the end */
 
 static void drop_waiting(struct maas_rdma_conn *conn)
 {

@@ -36,7 +36,7 @@ void maas_rdma_grants_close(struct maas_rdma *rdma)
 	rdma->keyed = NULL;
 }
 
-/* ---- the chain of a slab --------------------------------------------------------------------- */
+/* ---- the chain of a slab */
 
 struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
 {
@@ -130,7 +130,7 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 	maas_rdma_tasks_run(&dead, 0);
 }
 
-/* ---- making and killing ---------------------------------------------------------------------- */
+/* ---- making and killing */
 
 /*
  * To read the clock takes a good part of what a window does, and in some machines of what a region
@@ -307,7 +307,7 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	return 0;
 }
 
-/* ---- the end of a connection ----------------------------------------------------------------- */
+/* ---- the end of a connection */
 
 static bool end_grant(struct maas_rdma_grant *grant)
 {

@@ -21,8 +21,7 @@ struct maas_rdma_device {
 	char gid_text[MAAS_RDMA_GID_TEXT];
 };
 
-/* ---- loop: a connected pair of queue pairs of this process, for the self-test -------------------
- */
+/* ---- loop: a connected pair of queue pairs of this process, for the self-test */
 
 struct maas_rdma_loop {
 	struct ibv_cq *cq; /* of both ends */

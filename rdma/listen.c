@@ -12,7 +12,7 @@
 #define BACKLOG		256
 #define REFUSAL(reason) MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: connection refused, " reason)
 
-/* ---- the listener ---------------------------------------------------------------------------- */
+/* ---- the listener */
 
 /* `addr` NULL: every address, of both families where the host has IPv6. */
 static int bind_id(struct rdma_cm_id *id, const char *addr, uint16_t port)
@@ -98,7 +98,7 @@ void maas_rdma_listen_close(struct maas_rdma *rdma)
 	rdma->cm = NULL;
 }
 
-/* ---- requests -------------------------------------------------------------------------------- */
+/* ---- requests */
 
 static const char *const reasons[] = {
 	[MAAS_WIRE_VERSION_UNKNOWN] = "not a libmaas client, or another protocol version",

@@ -8,7 +8,7 @@
 
 #include "rdma/internal.h"
 
-/* ---- what goes to the thread ----------------------------------------------------------------- */
+/* ---- what goes to the thread */
 
 struct session_task {
 	struct maas_rdma_task task;
@@ -91,7 +91,7 @@ static void probe(void *ctx, struct maas_lend_session_ref session)
 		log_debug("rdma: no memory for a probe");
 }
 
-/* ---- what is answered at once ---------------------------------------------------------------- */
+/* ---- what is answered at once */
 
 static bool connected(void *ctx, struct maas_lend_session_ref session)
 {

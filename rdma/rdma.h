@@ -50,8 +50,7 @@ struct maas_rdma_selftest {
 MAAS_MUST_CHECK int maas_rdma_selftest(struct maas_rdma_device *device,
 				       struct maas_rdma_selftest *ret_result);
 
-/* ---- the server
- * ----------------------------------------------------------------------------------------- */
+/* ---- the server */
 
 enum maas_rdma_keys {
 	MAAS_RDMA_KEYS_AUTO,

@@ -9,7 +9,7 @@
 
 #include "rdma/internal.h"
 
-/* ---- grant: many keys, all or none ----------------------------------------------------------- */
+/* ---- grant: many keys, all or none */
 
 struct batch;
 
@@ -212,7 +212,7 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 	return r;
 }
 
-/* ---- revoke and ungrant ---------------------------------------------------------------------- */
+/* ---- revoke and ungrant */
 
 struct revocation {
 	struct maas_rdma_task task;

@@ -35,7 +35,7 @@ struct maas_rdma_server {
 	bool stop;
 };
 
-/* ---- tasks ----------------------------------------------------------------------------------- */
+/* ---- tasks */
 
 int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 {
@@ -76,7 +76,7 @@ static void run_sent(struct maas_rdma *rdma)
 	maas_rdma_tasks_run(&todo, 0);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------ */
+/* ---- the thread */
 
 static void on_completions(struct maas_rdma *rdma)
 {
@@ -221,7 +221,7 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-/* ---- open ------------------------------------------------------------------------------------ */
+/* ---- open */
 
 static int make_server(struct maas_rdma *rdma)
 {
@@ -309,7 +309,7 @@ err_close:
 	return r;
 }
 
-/* ---- listen and stop ------------------------------------------------------------------------- */
+/* ---- listen and stop */
 
 static int watch(struct maas_rdma_server *server, int fd)
 {

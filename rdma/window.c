@@ -103,7 +103,7 @@ int maas_rdma_windows_free(struct maas_rdma_conn *conn)
 	return r ? r : free_windows(conn, &conn->retired);
 }
 
-/* ---- bind ------------------------------------------------------------------------------------ */
+/* ---- bind */
 
 static int take_window(struct maas_rdma_grant *grant)
 {
@@ -159,7 +159,7 @@ void maas_rdma_window_bind(struct maas_rdma_grant *grant)
 		bind_window(grant, mr);
 }
 
-/* ---- kill ------------------------------------------------------------------------------------ */
+/* ---- kill */
 
 /* Whoever had many keys once does not keep the device's windows from the others. */
 static bool has_room(const struct maas_rdma *rdma)

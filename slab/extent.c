@@ -25,7 +25,7 @@ void maas_slab_extents_close(struct maas_slab *slab)
 	slab->extents = NULL;
 }
 
-/* ---- buckets: rings of extents, so that both ends are at hand -------------------------------- */
+/* ---- buckets: rings of extents, so that both ends are at hand */
 
 static void bucket_remove(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
@@ -81,7 +81,7 @@ static inline uint32_t fullest(const struct maas_slab_class *class)
 	return with_room ? class->buckets[31 - __builtin_clz(with_room)] : MAAS_SLAB_NONE;
 }
 
-/* ---- the common pool ------------------------------------------------------------------------- */
+/* ---- the common pool */
 
 void maas_slab_extent_to_common(struct maas_slab *slab, uint32_t index)
 {
@@ -137,7 +137,7 @@ static void uncarve(struct maas_slab *slab, struct maas_slab_class *class, uint3
 	maas_slab_extent_to_common(slab, index);
 }
 
-/* ---- slabs ----------------------------------------------------------------------------------- */
+/* ---- slabs */
 
 /* Takes a slot out of its extent's free list, or one that was never used. Sets `ret_dirty`. */
 static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent,

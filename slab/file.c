@@ -21,7 +21,7 @@
 #define NAP_NS	50000000L
 #define SUFFIX	".slots"
 
-/* ---- one file -------------------------------------------------------------------------------- */
+/* ---- one file */
 
 /* Opens `path`, or makes it. */
 static int open_or_make(const char *path, bool *ret_made)
@@ -157,7 +157,7 @@ static int open_locked(const char *path, const char *table, char *error,
 	}
 }
 
-/* ---- both ------------------------------------------------------------------------------------ */
+/* ---- both */
 
 static void warn_slow(int fd, const char *path)
 {

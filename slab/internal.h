@@ -27,7 +27,7 @@
 #define MAAS_SLAB_SLOT_LAYOUT  2
 #define MAAS_SLAB_RECLAIM_STEP (1u << 20) /* bytes zeroed between two holds of the lock */
 
-/* ---- slot: what the next process needs to know of a slab; indices only, no pointers ---------- */
+/* ---- slot: what the next process needs to know of a slab; indices only, no pointers */
 
 enum maas_slab_slot_state {
 	MAAS_SLAB_SLOT_CLEAN, /* free and zeroed */
@@ -95,7 +95,7 @@ static_assert(offsetof(struct maas_slab_slot_header, guard) == 360, "where layou
 static_assert(sizeof(struct maas_slab_slot_header) == 400, "the header is part of a file's layout");
 #define MAAS_SLAB_SLOT_HEADER_BYTES 4096
 
-/* ---- extent: rebuilt from its slots when needed ---------------------------------------------- */
+/* ---- extent: rebuilt from its slots when needed */
 
 struct maas_slab_extent {
 	uint32_t next;	    /* in its bucket, which is a ring, or in the common pool */
@@ -112,7 +112,7 @@ struct maas_slab_extent {
 static_assert(sizeof(struct maas_slab_extent) <= 64,
 	      "an extent's record is one cache line at most");
 
-/* ---- class ----------------------------------------------------------------------------------- */
+/* ---- class */
 
 /*
  * Slots in the order they were freed, chained by their links. Places in it are counted from the
@@ -164,7 +164,7 @@ static inline uint64_t maas_slab_class_used(const struct maas_slab_class *class)
 	       class->zeroing - class->quarantined;
 }
 
-/* ---- arena ----------------------------------------------------------------------------------- */
+/* ---- arena */
 
 struct maas_slab_arena {
 	uint8_t *base; /* NULL: none */
@@ -172,7 +172,7 @@ struct maas_slab_arena {
 	int fd;
 };
 
-/* ---- file ------------------------------------------------------------------------------------ */
+/* ---- file */
 
 /* What the opening of a --memory-file did to it. */
 struct maas_slab_file_made {
@@ -189,7 +189,7 @@ struct maas_slab_file {
 	struct maas_slab_file_made made;
 };
 
-/* ---- the pool -------------------------------------------------------------------------------- */
+/* ---- the pool */
 
 /* What the options come to, checked. */
 struct maas_slab_geometry {

@@ -4,7 +4,7 @@
 
 #include "slab/internal.h"
 
-/* ---- alloc ----------------------------------------------------------------------------------- */
+/* ---- alloc */
 
 static int find_class(struct maas_slab *slab, uint64_t size_bytes,
 		      struct maas_slab_class **ret_class)
@@ -155,7 +155,7 @@ void maas_slab_stop(struct maas_slab *slab)
 	pthread_mutex_unlock(&slab->lock);
 }
 
-/* ---- look-up --------------------------------------------------------------------------------- */
+/* ---- look-up */
 
 static void describe(struct maas_slab *slab, uint32_t index, struct maas_slab_info *ret_info)
 {
@@ -244,7 +244,7 @@ int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
 	return r;
 }
 
-/* ---- free ------------------------------------------------------------------------------------ */
+/* ---- free */
 
 /* Nobody can reach the bytes any more. */
 static void let_wait(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)

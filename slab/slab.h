@@ -39,8 +39,7 @@
 
 struct maas_slab;
 
-/* ---- ids
- * ------------------------------------------------------------------------------------------ */
+/* ---- ids */
 
 /*
  * An id is a UUID of version 8 (RFC 9562) that encodes an index, a generation and a keyed MAC
@@ -65,8 +64,7 @@ void maas_slab_id_encode(const struct maas_slab_id_key *key, uint32_t index, uin
 MAAS_MUST_CHECK int maas_slab_id_decode(const struct maas_slab_id_key *key, const char *text,
 					uint32_t *ret_index, uint32_t *ret_generation);
 
-/* ---- the pool
- * -------------------------------------------------------------------------------------- */
+/* ---- the pool */
 
 struct maas_slab_options {
 	uint64_t max_bytes;	     /* --max-pool-size; rounded down to whole extents */
@@ -111,8 +109,7 @@ void maas_slab_discard(struct maas_slab *slab);
  */
 void maas_slab_set_remote(struct maas_slab *slab, bool remote);
 
-/* ---- the file system
- * -------------------------------------------------------------------------------- */
+/* ---- the file system */
 
 /* What `file` and its table may grow to, and what their file system has for them. */
 struct maas_slab_room {
@@ -220,8 +217,7 @@ MAAS_MUST_CHECK int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uin
  */
 uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max_bytes);
 
-/* ---- figures
- * ---------------------------------------------------------------------------------------- */
+/* ---- figures */
 
 struct maas_slab_class_stats {
 	uint64_t slab_bytes;
@@ -275,8 +271,7 @@ struct maas_slab_area {
 
 void maas_slab_area(const struct maas_slab *slab, struct maas_slab_area *ret_area);
 
-/* ---- for tests
- * ---------------------------------------------------------------------------------------- */
+/* ---- for tests */
 
 /* Steps taken by all operations so far: list moves and slots touched. */
 uint64_t maas_slab_steps(const struct maas_slab *slab);

@@ -27,8 +27,7 @@ struct bare_keys {
 	struct ibv_mr *mrs[BARE_KEYS];
 };
 
-/* ---- a queue pair that is connected with itself ------------------------------------------------
- */
+/* ---- a queue pair that is connected with itself */
 
 static int connect_qp(const struct bare_keys *keys)
 {
@@ -87,8 +86,7 @@ static int make_qp(struct bare_keys *keys)
 	return keys->qp ? connect_qp(keys) : -errno;
 }
 
-/* ---- windows -----------------------------------------------------------------------------------
- */
+/* ---- windows */
 
 static int poll_some(const struct bare_keys *keys, unsigned int *under_way)
 {
@@ -169,8 +167,7 @@ static int make_windows(struct bare_keys *keys)
 	return r;
 }
 
-/* ---- regions -----------------------------------------------------------------------------------
- */
+/* ---- regions */
 
 static int register_all(struct bare_keys *keys)
 {
@@ -196,8 +193,7 @@ static int deregister_all(struct bare_keys *keys)
 	return -err;
 }
 
-/* ---- both --------------------------------------------------------------------------------------
- */
+/* ---- both */
 
 int bare_keys_make(struct bare_keys *keys)
 {

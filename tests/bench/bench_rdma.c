@@ -117,8 +117,7 @@ static int take_samples(struct bench *bench, const struct rdma_data_job *job, un
 	return 0;
 }
 
-/* ---- bandwidth ---------------------------------------------------------------------------------
- */
+/* ---- bandwidth */
 
 static int note_bandwidth(unsigned int mode, const struct rdma_data_job *job, unsigned int which,
 			  const struct rdma_data_sample samples[SAMPLES])
@@ -202,8 +201,7 @@ static int learn_setup(struct bench *bench)
 	return 0;
 }
 
-/* ---- latency -----------------------------------------------------------------------------------
- */
+/* ---- latency */
 
 static int note_latency(unsigned int mode, const struct rdma_data_job *job,
 			const struct rdma_data_sample samples[SAMPLES])
@@ -254,8 +252,7 @@ static int take_latencies(struct bench *bench, unsigned int pair)
 	return 0;
 }
 
-/* ---- keys --------------------------------------------------------------------------------------
- */
+/* ---- keys */
 
 enum key_job {
 	OURS_FEW,
@@ -353,8 +350,7 @@ static int take_keys(struct bench *bench, unsigned int pair)
 	return ret;
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------
- */
+/* ---- all of it */
 
 static int open_all(struct bench *bench, const struct bench_options *options)
 {

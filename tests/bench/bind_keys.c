@@ -33,7 +33,7 @@ struct world {
 	struct bare_keys *bare;
 };
 
-/* ---- the server's side ----------------------------------------------------------------------- */
+/* ---- the server's side */
 
 struct wait {
 	sem_t done;
@@ -100,8 +100,7 @@ static int check_grants(const struct world *world)
 	return 0;
 }
 
-/* ---- the client's side: a connection and nothing else -----------------------------------------
- */
+/* ---- the client's side: a connection and nothing else */
 
 static int resolve(struct rdma_cm_id *id, const struct maas_lend_key_address *address)
 {
@@ -181,8 +180,7 @@ static int open_session(struct world *world)
 	return r ? r : await_connection(world);
 }
 
-/* ---- its life ---------------------------------------------------------------------------------
- */
+/* ---- its life */
 
 static int allocate(struct world *world, uint32_t count, struct maas_slab_ref *ret_refs)
 {
@@ -275,7 +273,7 @@ static void world_close(struct world *world)
 	maas_slab_close(world->slab);
 }
 
-/* ---- measuring ------------------------------------------------------------------------------- */
+/* ---- measuring */
 
 static uint64_t cpu_ns(void)
 {

@@ -39,7 +39,7 @@ static union handle live[CONTEST_LIVE];
 static uint32_t victims[PIECE_PAIRS];
 static unsigned int failures;
 
-/* ---- our slabs ---- */
+/* ---- our slabs */
 
 static const struct maas_slab_label no_label;
 
@@ -141,7 +141,7 @@ static void slab_rest(void)
 	slab_reclaim_all();
 }
 
-/* ---- malloc(3); this file is compiled without knowing what malloc and free do ---- */
+/* ---- malloc(3); this file is compiled without knowing what malloc and free do */
 
 static void *malloc_alloc(void)
 {
@@ -203,7 +203,7 @@ static const struct contestant slab_contestant = {slab_pairs, slab_pairs_zeroed,
 static const struct contestant malloc_contestant = {malloc_pairs, malloc_pairs_zeroed, malloc_fill,
 						    malloc_churn, malloc_rest};
 
-/* ---- the sample ---- */
+/* ---- the sample */
 
 static void choose_victims(uint32_t num_live)
 {

@@ -23,7 +23,7 @@ struct job {
 
 static char line_end[] = "\r\n";
 
-/* ---- ids ---- */
+/* ---- ids */
 
 /* Copies the first id at or after `at` and moves `at` behind it. Errors: -ENOENT, -EBADMSG. */
 static int next_id(const char **at, const char *end, char id[JOB_ID_BYTES])
@@ -69,7 +69,7 @@ int id_list_add(struct id_list *list, const char *json, size_t json_len)
 	}
 }
 
-/* ---- data ---- */
+/* ---- data */
 
 static uint64_t word_at(uint64_t seed, unsigned int connection, size_t offset)
 {
@@ -114,7 +114,7 @@ static int check_data(const struct job *job, unsigned int connection,
 	return 0;
 }
 
-/* ---- requests ---- */
+/* ---- requests */
 
 static struct iovec head_part(struct lane *lane, int len)
 {
@@ -206,7 +206,7 @@ static void make_request(void *arg, unsigned int connection, struct iovec parts[
 		parts[2] = (struct iovec){line_end, 2};
 }
 
-/* ---- replies ---- */
+/* ---- replies */
 
 static int reply_pair(struct lane *lane, const struct load_reply *reply)
 {
@@ -261,7 +261,7 @@ static int take_reply(void *arg, unsigned int connection, const struct load_repl
 	return 0;
 }
 
-/* ---- jobs ---- */
+/* ---- jobs */
 
 static unsigned int connections_of(enum job_kind kind)
 {

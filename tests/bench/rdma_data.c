@@ -65,8 +65,7 @@ static uint64_t cpu_ns(const struct rdma_data *data)
 	       server_cpu_ns(&data->server);
 }
 
-/* ---- jobs --------------------------------------------------------------------------------------
- */
+/* ---- jobs */
 
 static int submit(struct rdma_data *data, const struct rdma_data_job *job)
 {
@@ -213,8 +212,7 @@ int rdma_data_allocate(struct rdma_data *data, unsigned int count, double *ret_w
 	return ret == (int)count ? 0 : failed("free", ret < 0 ? ret : -EIO);
 }
 
-/* ---- every byte, once --------------------------------------------------------------------------
- */
+/* ---- every byte, once */
 
 static int check_size(struct rdma_data *data, uint64_t bytes)
 {
@@ -249,8 +247,7 @@ static int check_size(struct rdma_data *data, uint64_t bytes)
 	return ret == CHECK_SLABS ? 0 : failed("free", ret < 0 ? ret : -EIO);
 }
 
-/* ---- its life ----------------------------------------------------------------------------------
- */
+/* ---- its life */
 
 static int start_server(struct rdma_data *data, const struct rdma_data_options *options)
 {

@@ -49,7 +49,7 @@ static void pause_ms(long ms)
 	nanosleep(&time, NULL);
 }
 
-/* ---- the state of a maasd ---- */
+/* ---- the state of a maasd */
 
 /* Slabs that were freed and are not zeroed yet. */
 static int waiting_slabs(uint16_t port, json_int_t *ret_waiting)
@@ -130,7 +130,7 @@ static int free_all(struct scene *scene)
 	return ret ? ret : settle(&scene->servers[FEW]);
 }
 
-/* ---- jobs ---- */
+/* ---- jobs */
 
 static int run_job(struct scene *scene, enum scene_job job, uint64_t operations, bool verify,
 		   struct scene_sample *ret_sample)

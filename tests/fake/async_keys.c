@@ -57,7 +57,7 @@ static bool same_session(struct maas_lend_session_ref a, struct maas_lend_sessio
 	return a.index == b.index && a.generation == b.generation;
 }
 
-/* ---- what is done in the end; lock held ------------------------------------------------------ */
+/* ---- what is done in the end; lock held */
 
 static void drop(struct async_keys *keys, struct key *key)
 {
@@ -165,7 +165,7 @@ static int run_grant(struct async_keys *keys, const struct op *op)
 	return rc;
 }
 
-/* ---- the operations -------------------------------------------------------------------------- */
+/* ---- the operations */
 
 static int start(struct async_keys *keys, const struct op *wanted, bool may_be_done)
 {
@@ -292,7 +292,7 @@ static void *answer(void *arg)
 	return NULL;
 }
 
-/* ---- its life -------------------------------------------------------------------------------- */
+/* ---- its life */
 
 struct async_keys *async_keys_new(uint64_t seed)
 {

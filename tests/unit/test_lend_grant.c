@@ -3,7 +3,7 @@
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/lend_granting.h"
 
-/* ---- with an allocation ---------------------------------------------------------------------- */
+/* ---- with an allocation */
 
 static void allocate_granted__gives_memory_and_keys(void **state)
 {
@@ -192,7 +192,7 @@ static void allocate_granted__wants_its_memory_first(void **state)
 	assert_true(nth > 3);
 }
 
-/* ---- to what is there ------------------------------------------------------------------------ */
+/* ---- to what is there */
 
 static int grant(struct granting *g, const struct maas_lend_allocation *a,
 		 enum maas_lend_access access, struct maas_lend_key *ret_grant, struct told *told)
@@ -326,8 +326,7 @@ static void free__kills_the_keys_of_all_sessions(void **state)
 	close_granting(&g);
 }
 
-/* ---- probes, and what the keys say ------------------------------------------------------------
- */
+/* ---- probes, and what the keys say */
 
 static void probe__of_a_session_whose_lease_is_late(void **state)
 {

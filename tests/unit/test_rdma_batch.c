@@ -90,7 +90,7 @@ static void grants__of_a_batch(void **state)
 	}
 }
 
-/* ---- between two steps of a batch ------------------------------------------------------------ */
+/* ---- between two steps of a batch */
 
 struct replacement {
 	struct maas_rdma_task task;

@@ -237,7 +237,7 @@ static void open__prealloc_without_space_is_enospc(void **state)
 	maas_slab_close(slab);
 }
 
-/* ---- a --memory-file ------------------------------------------------------------------------- */
+/* ---- a --memory-file */
 
 static char file_path[64];
 static char table_path[80];

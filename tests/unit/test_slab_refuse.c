@@ -30,7 +30,7 @@ static void expect_precious(struct maas_slab_ref ref)
 	maas_slab_close(slab);
 }
 
-/* ---- options and other files ----------------------------------------------------------------- */
+/* ---- options and other files */
 
 static void file__refuses_other_options(void **state)
 {
@@ -71,7 +71,7 @@ static void file__leaves_other_files_alone(void **state)
 	assert_int_equal(length_of(table), 7);
 }
 
-/* ---- whose it is ----------------------------------------------------------------------------- */
+/* ---- whose it is */
 
 static void file__refuses_what_is_open_to_others(void **state)
 {
@@ -146,7 +146,7 @@ static void file__is_made_for_its_owner_only(void **state)
 	}
 }
 
-/* ---- what it says ---------------------------------------------------------------------------- */
+/* ---- what it says */
 
 static const uint64_t zero[4];
 
@@ -333,7 +333,7 @@ static void file__opens_what_an_earlier_version_made(void **state)
 	expect_precious(ref);
 }
 
-/* ---- starts that fail ------------------------------------------------------------------------ */
+/* ---- starts that fail */
 
 static int interrupt(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
 {
