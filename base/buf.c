@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Text that grows. A failure is kept in the buffer, so that its maker checks once, at the end.
+ * Threads: a buffer belongs to one.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The clocks. No state: any thread. */
 #include <time.h>
 
 #include "base/base.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Byte counts as people write them. No state: any thread. */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>

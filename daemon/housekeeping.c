@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The housekeeping thread: ten times a second it moves the lease clock, cuts slow connections,
+ * zeroes freed slabs and tells systemd that the process is alive. Its lock guards the order to
+ * stop, nothing else.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>

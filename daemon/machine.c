@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the machine allows the process: open files, a NUMA node, a group for sockets. Called by the
+ * main thread, before any other starts.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <grp.h>

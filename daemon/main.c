@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* maasd: options, then --check, or the server until a signal ends it. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The options: from the command line, the environment and the table's defaults into one struct.
+ * Called by the main thread, before any other starts.
+ */
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>

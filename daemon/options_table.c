@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every option, once: its name, its default, its limits, its line in --help, and where its value
+ * goes. Constant.
+ */
 #include "daemon/options_table.h"
 #include "http/http.h"
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is written about the options: --help, the values in use, and which option a mistyped one was
+ * meant to be.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The running server: what is started in which order, the wait for a signal, the drain, and the end
+ * in the opposite order. All of it in the main thread, which alone takes signals; the others are
+ * the parts' own.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection's life: who it is, its deadlines, and its requests' waits for lend. A connection
+ * belongs to the library's thread that serves it; its wait has a lock, because lend ends waits from
+ * any thread, and the server's lock guards the list of connections.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

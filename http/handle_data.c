@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GET and PUT /allocate/{id}/data: the bytes of one allocation. The slab is held by a transfer,
+ * which a free waits for, from the head of the request to its end.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * DELETE /allocate/{id} and POST /free. The answer waits until no key and no transfer can reach the
+ * bytes.
+ */
 #include <errno.h>
 
 #include "http/internal.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* GET /health, /ready and /stats: how the server is. */
 #include <string.h>
 
 #include "http/internal.h"

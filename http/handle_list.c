@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * GET /allocate/{id}, POST .../renew and GET /allocations. A long list is written in steps, between
+ * which the thread serves others.
+ */
 #include <string.h>
 
 #include "http/internal.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The calls on sessions. */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads a JSON object into a struct, as a table of its fields says, and words what is wrong with
+ * it. No state: any thread.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>

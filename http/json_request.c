@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The JSON bodies that are one small object, by call. No state: any thread. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

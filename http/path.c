@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Paths: what %XX stands for, and what of a path may be shown in the log. No state: any thread. */
 #include <ctype.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reply that waits for keys: it has two holders, the request and lend, and the last one frees it.
+ * lend fills it from any thread; the request reads it when the wait is over.
+ */
 #include <errno.h>
 #include <stdlib.h>
 

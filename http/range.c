@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Range and Content-Range (RFC 9110, 14). No state: any thread. */
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>

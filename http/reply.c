@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Answers: which status and code an error has, and how an answer is handed to the library, at once
+ * or at the end of the request's body. In the connection's thread.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request from its head to its end: the checks before its handlers are called, its body, its line
+ * in the log. In the connection's thread.
+ */
 #include <errno.h>
 #include <string.h>
 #include <strings.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server as a whole: its options, its sockets, and the start and the end of the library's
+ * threads, one pool for each address.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

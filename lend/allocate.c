@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocations, with and without keys, all or none. Memory is taken without lend's lock, because
+ * pages may have to be made. A request id is looked up and noted under one of many locks, so that a
+ * duplicate waits for the answer.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

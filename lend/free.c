@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frees, in the order of revocation: the slab is revoking, its keys die, its transfers end, and
+ * only then is it dirty and can be used again. A free that has to wait is a pending one, in a list
+ * under lend's lock; its callback runs without the lock.
+ */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which allocation ends when: a wheel of lists by second, and a list for each session. Under lend's
+ * lock. Every operation takes constant time.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

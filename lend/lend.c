@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole of lend: open and close, and housekeeping, which moves the lease clock and ends what
+ * has lapsed, a bounded number of steps under each hold of the lock.
+ */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>

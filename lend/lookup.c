@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at allocations, one by its id or many in pages, and renewing them. Under lend's lock, a
+ * page in steps.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The names of owners, as indices that fit into a slab's label, in a table that may lie in a file.
+ * Under lend's lock.
+ */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sessions: their leases, their tickets and their end. The records lie in an array and are used
+ * again; whoever lets go of lend's lock finds a record anew, by its generation.
+ */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>

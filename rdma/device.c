@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Which device, port and GID serve. Constant after the start. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the thread counts, put together for whoever asks. The counters are atomics with one writer.
+ */
 #include <string.h>
 
 #include "rdma/internal.h"

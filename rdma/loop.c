@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two queue pairs of this process, connected with each other: the self-test is its own client.
+ * Owned by the thread that starts the server.
+ */
 #include <errno.h>
 #include <string.h>
 

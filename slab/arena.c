@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The bytes: a reserved range of addresses over a memfd or a file, to which pages are given extent
+ * by extent. No lock: the pool sees to it that one thread at a time adds an extent.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>

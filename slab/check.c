@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every invariant of a pool, for tests: walks all lists and all slots. No operation may be under
+ * way.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

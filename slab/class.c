@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The size classes, and what the options come to: sizes of extents, numbers of slots. Constant
+ * after the start.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <linux/magic.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The delay queue of a class: freed slabs wait in it, first in first out, before their bytes are
+ * used again. Lock held.
+ */
 #include "slab/internal.h"
 
 void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class, uint32_t slot)

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which slabs of an extent are free, and which extent of a class to take the next one from: the
+ * fullest, so that others become empty and go back to the common pool. Lock held.
+ */
 #include <errno.h>
 #include <sys/mman.h>
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Ids: a slot and its generation as a UUID that cannot be guessed. No state: any thread. */
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>

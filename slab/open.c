@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a pool. Nobody else knows it yet, or any more: no lock. */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Zeroing freed slabs in the background: they are taken off the delay queues under the lock, zeroed
+ * without it, and put into their extents' free lists under it again.
+ */
 #include <string.h>
 
 #include "slab/internal.h"

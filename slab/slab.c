@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operations on a pool. Public functions take the lock; the static ones below them are called
+ * with it.
+ */
 #include <errno.h>
 #include <string.h>
 

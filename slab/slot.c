@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of slots: its memory, its header, and finding a slot by its reference. It lies in
+ * memory or in a file, and is never reachable by clients. Lock held.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

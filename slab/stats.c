@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The figures of a pool, in O(classes), under its lock. */
 #include "slab/internal.h"
 
 static void add_class(const struct maas_slab_class *class, struct maas_slab_class_stats *ret_class,

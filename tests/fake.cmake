@@ -32,7 +32,7 @@ if(MAAS_SANITIZE STREQUAL "thread")
 endif()
 
 # maas_client_rdma_test(NAME): libmaas against all of a maasd in one process, over the fake device.
-# The server is a shared library: both sides have functions of the same names.
+# The server is a shared library, so that fail_nth and costs see libmaas alone.
 set_target_properties(fake_verbs PROPERTIES C_VISIBILITY_PRESET default)
 add_library(rdma_lan SHARED unit/rdma_lan.c)
 target_link_libraries(rdma_lan PRIVATE maas_warnings maas_http maas_rdma PkgConfig::CMOCKA

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See async_keys.h. One lock for the keys and the operations under way; the thread of answers calls
+ * back without it.
+ */
 #include "tests/fake/async_keys.h"
 
 #include <errno.h>

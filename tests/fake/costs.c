@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapped calls, and what this thread has made of them. */
 #include "tests/fake/costs.h"
 
 #include <poll.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapped requests for memory, and the count of them, in all threads. */
 #include "tests/fake/fail_nth.h"
 
 #include <errno.h>

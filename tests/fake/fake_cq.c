@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Completion channels and queues. */
 #include "tests/fake/fake_objects.h"
 
 #include <errno.h>

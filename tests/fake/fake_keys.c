@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See fake_keys.h. No thread and no lock: what is under way ends when the test says so. */
 #include "tests/fake/fake_keys.h"
 
 #include <assert.h>

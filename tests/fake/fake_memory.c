@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Protection domains, memory regions and windows, and whether a key opens what is asked for. */
 #include "tests/fake/fake_objects.h"
 
 #include <errno.h>

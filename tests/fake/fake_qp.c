@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Queue pairs: their states, and what is posted on them. */
 #include "tests/fake/fake_objects.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The device itself: its rules, its faults, which call is to fail, and its asynchronous events. */
 #include "tests/fake/fake_objects.h"
 
 #include <arpa/inet.h>

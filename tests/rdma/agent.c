@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The two ends of the talk between hosts, through files that one writes and the other waits for. */
 #include <errno.h>
 #include <net/if.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A client that borrows over a raw link: what most scenarios begin with. */
 #include <stdlib.h>
 #include <string.h>
 

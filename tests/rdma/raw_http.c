@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP of a raw client. */
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The RDMA of a raw client: a connection, and work requests as the test wants them. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>

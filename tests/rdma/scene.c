@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Runs scenarios: each in a process group of its own, with a time limit, and kills what is left. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>

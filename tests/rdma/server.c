@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A maasd of the scenario's own: its start, its log, its end. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A server in the test's process, with a thread for its housekeeping, and requests by curl. */
 #include "http_fixture.h"
 
 #include <arpa/inet.h>

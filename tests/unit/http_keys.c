@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* See http_keys.h. One lock; callbacks run without it. */
 #include "http_keys.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A server over the fake device, on a clock of the test's own, and peers that dial it by librdmacm.
+ */
 #include "tests/unit/rdma_fixture.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A maasd without its main program, with a thread for its housekeeping. */
 #include "tests/unit/rdma_lan.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * rdma_lan: all of a maasd in the test's process, over the fake device, for libmaas to speak to. A
- * shared library, since both sides have functions of the same names; it finds the fake in the
- * program. Includes nothing of the server: its structs have the names of maas.h too.
+ * shared library, so that what a test counts or lets fail (fail_nth, costs) is libmaas's alone; the
+ * library finds the fake device in the program.
  */
 #ifndef MAAS_TESTS_UNIT_RDMA_LAN_H
 #define MAAS_TESTS_UNIT_RDMA_LAN_H

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The model: arrays and plain loops, no list and no index, so that it is right at a glance. */
 #include "tests/unit/slab_model.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Sizes, text buffers, guesses, and text on its way to a person. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

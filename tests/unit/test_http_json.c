@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* JSON bodies: what is read from them, and how what is wrong is worded. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* GET /metrics and /stats. */
 #include <setjmp.h>
 #include <spawn.h>
 #include <stdarg.h>

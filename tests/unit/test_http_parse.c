@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Routes, paths, ranges, hosts and origins: the parsers alone. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What --check says of the machine, and whether a pool fits it. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
