@@ -17,21 +17,11 @@ static const char *const lifetime_names[] = {
 static int copy_options(const struct maas *maas, const struct maas_alloc_options *from,
 			struct maas_alloc_options *ret_options)
 {
-	struct maas_alloc_options options = {.size = sizeof(options)};
+	struct maas_alloc_options options;
+	int r = maas_copy_options(from, &options, sizeof(options));
 
-	if (from) {
-		const char *rest = (const char *)from + sizeof(options);
-
-		if (from->size < sizeof(from->size))
-			return maas_fail(-EINVAL, "options.size is not set");
-		for (size_t at = sizeof(options); at < from->size; at++)
-			if (*rest++)
-				return maas_fail(-EINVAL,
-						 "an option that this library, %s, does "
-						 "not know yet",
-						 MAAS_VERSION);
-		memcpy(&options, from, from->size < sizeof(options) ? from->size : sizeof(options));
-	}
+	if (r)
+		return r;
 	if (!options.owner)
 		options.owner = maas->owner;
 	if (options.owner && !maas_name_valid(options.owner))
@@ -71,7 +61,7 @@ static int write_session(struct maas *maas, const struct maas_alloc_options *opt
 
 	if (!maas->transport->keys && options->lifetime != MAAS_LIFETIME_SESSION)
 		return 0;
-	r = maas_keeper_need(maas, session);
+	r = maas_client_session_need(maas, session);
 	if (!r)
 		maas_buf_printf(out, ",\"session\":\"%s\",\"access\":\"%s\"", session,
 				maas->transport->keys ? "rw" : "none");

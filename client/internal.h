@@ -159,7 +159,7 @@ struct maas_ticket {
 	uint16_t port;			     /* 0: the server has no RDMA */
 };
 
-struct maas_keeper {
+struct maas_client_session {
 	pthread_mutex_t open_lock; /* one opening at a time; taken before `lock` */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -193,7 +193,7 @@ struct maas {
 	char *owner;
 	char *session_name;
 	struct maas_pool pool;
-	struct maas_keeper keeper;
+	struct maas_client_session session;
 	const struct maas_transport *transport;
 	struct maas_http_client *http; /* of the two, that of the transport */
 	struct maas_rdma_client *rdma;
@@ -205,6 +205,11 @@ struct maas {
 
 /* Clears the thread's sentence. Errors: -ECHILD. */
 MAAS_MUST_CHECK int maas_enter(const struct maas *maas);
+
+/* Copies options that begin with their size: an older program's struct is shorter, the rest is zero
+ * then; a newer one's is longer, and what this library does not know must be zero. `from` NULL: all
+ * is. Errors: -EINVAL. */
+MAAS_MUST_CHECK int maas_copy_options(const void *from, void *to, size_t size);
 
 /* Names and ids become parts of paths: nothing but their own letters. What a server says is an id
  * has to look like one of its own. */
@@ -258,24 +263,27 @@ MAAS_MUST_CHECK int maas_json_allocation(const json_t *object,
 
 /* ---- session */
 
-MAAS_MUST_CHECK int maas_keeper_init(struct maas_keeper *keeper);
-void maas_keeper_fini(struct maas_keeper *keeper);
+MAAS_MUST_CHECK int maas_client_session_init(struct maas_client_session *session);
+void maas_client_session_fini(struct maas_client_session *session);
 
 /* Ends the thread and the session. */
-void maas_keeper_stop(struct maas *maas);
+void maas_client_session_stop(struct maas *maas);
 
 /* The session's id; opens it when there is none yet. Errors: -EKEYREVOKED, as maas_reopen(). */
-MAAS_MUST_CHECK int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES]);
+MAAS_MUST_CHECK int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES]);
 
-/* A ticket of the session. Errors: as maas_keeper_need(). */
-MAAS_MUST_CHECK int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms,
-				       struct maas_ticket *ret_ticket);
+/* A ticket of the session. Errors: as maas_client_session_need(). */
+MAAS_MUST_CHECK int maas_client_session_ticket(struct maas *maas, uint64_t deadline_ms,
+					       struct maas_ticket *ret_ticket);
+
+/* Returns -EKEYREVOKED, with the sentence for a lost session. */
+MAAS_MUST_CHECK int maas_client_session_fail_lost(void);
 
 /* The server does not know the session `id` any more. */
-void maas_keeper_unknown(struct maas *maas, const char *id);
+void maas_client_session_unknown(struct maas *maas, const char *id);
 
 /* Ends the session as if there had been none; nobody else uses the handle. */
-void maas_keeper_forget(struct maas *maas);
+void maas_client_session_forget(struct maas *maas);
 
 /* ---- buffers */
 

@@ -12,7 +12,6 @@
 #define DEFAULT_SUBMITTED     1024
 #define MAX_CONNECTIONS	      4096
 #define MAX_SUBMITTED	      (1u << 20)
-#define MIN_OPTIONS_BYTES     sizeof(size_t)
 #define MAX_TIMEOUT_MS	      (24u * 3600u * 1000u)
 #define DEFAULT(value, other) ((value) ? (value) : (other))
 
@@ -29,26 +28,23 @@ const char *maas_version(void)
 	return MAAS_VERSION;
 }
 
-/* An older program's struct is shorter, a newer one's longer: what this library does not know must
- * be zero. */
-static int copy_options(const struct maas_options *from, struct maas_options *ret_options)
+int maas_copy_options(const void *from, void *to, size_t size)
 {
-	struct maas_options options = {.size = sizeof(options)};
+	size_t from_size = 0;
 
-	if (from) {
-		const char *rest = (const char *)from + sizeof(options);
-
-		if (from->size < MIN_OPTIONS_BYTES)
-			return maas_fail(-EINVAL, "options.size is not set");
-		for (size_t at = sizeof(options); at < from->size; at++)
-			if (*rest++)
-				return maas_fail(-EINVAL,
-						 "an option that this library, %s, does "
-						 "not know yet",
-						 MAAS_VERSION);
-		memcpy(&options, from, from->size < sizeof(options) ? from->size : sizeof(options));
-	}
-	*ret_options = options;
+	memset(to, 0, size);
+	if (from)
+		memcpy(&from_size, from, sizeof(from_size));
+	if (from && from_size < sizeof(from_size))
+		return maas_fail(-EINVAL, "options.size is not set");
+	for (size_t at = size; at < from_size; at++)
+		if (((const char *)from)[at])
+			return maas_fail(-EINVAL,
+					 "an option that this library, %s, does not know yet",
+					 MAAS_VERSION);
+	if (from)
+		memcpy(to, from, from_size < size ? from_size : size);
+	memcpy(to, &size, sizeof(size));
 	return 0;
 }
 
@@ -124,18 +120,18 @@ static int open_parts(struct maas *maas)
 	r = maas_pool_init(&maas->pool, maas->options.max_connections);
 	if (r)
 		return maas_fail(r, "out of memory");
-	r = maas_keeper_init(&maas->keeper);
+	r = maas_client_session_init(&maas->session);
 	if (r)
 		goto err_pool;
 	r = maas_queue_init(&maas->queue, maas->options.max_submitted);
 	if (r)
-		goto err_keeper;
+		goto err_session;
 	pthread_mutex_init(&maas->buffer_lock, NULL);
 	LIST_INIT(&maas->buffers);
 	return 0;
 
-err_keeper:
-	maas_keeper_fini(&maas->keeper);
+err_session:
+	maas_client_session_fini(&maas->session);
 err_pool:
 	maas_pool_fini(&maas->pool);
 	return r;
@@ -144,7 +140,7 @@ err_pool:
 static void free_parts(struct maas *maas)
 {
 	maas_queue_fini(&maas->queue);
-	maas_keeper_fini(&maas->keeper);
+	maas_client_session_fini(&maas->session);
 	maas_pool_fini(&maas->pool);
 	pthread_mutex_destroy(&maas->buffer_lock);
 }
@@ -170,7 +166,7 @@ static void close_parts(struct maas *maas)
 {
 	maas->transport->stop(maas);
 	maas_queue_drop(maas);
-	maas_keeper_stop(maas);
+	maas_client_session_stop(maas);
 	free_buffers(maas);
 	maas->transport->free(maas);
 	free_parts(maas);
@@ -189,7 +185,7 @@ int maas_open(const struct maas_options *options, struct maas **ret_maas)
 	if (!maas)
 		return maas_fail(-ENOMEM, "out of memory");
 	maas->pid = maas_process();
-	r = copy_options(options, &maas->options);
+	r = maas_copy_options(options, &maas->options, sizeof(maas->options));
 	if (!r)
 		r = check_options(&maas->options);
 	if (r)

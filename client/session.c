@@ -12,55 +12,62 @@
 #define RETRY_MS  250
 #define MAX_TTL_S 31622400u /* 366 days: no server grants more */
 
-int maas_keeper_init(struct maas_keeper *keeper)
+int maas_client_session_init(struct maas_client_session *session)
 {
-	int r = maas_cond_init(&keeper->changed);
+	int r = maas_cond_init(&session->changed);
 
 	if (r)
 		return maas_fail(r, "out of memory");
-	pthread_mutex_init(&keeper->open_lock, NULL);
-	pthread_mutex_init(&keeper->lock, NULL);
+	pthread_mutex_init(&session->open_lock, NULL);
+	pthread_mutex_init(&session->lock, NULL);
 	return 0;
 }
 
-void maas_keeper_fini(struct maas_keeper *keeper)
+void maas_client_session_fini(struct maas_client_session *session)
 {
-	pthread_cond_destroy(&keeper->changed);
-	pthread_mutex_destroy(&keeper->open_lock);
-	pthread_mutex_destroy(&keeper->lock);
+	pthread_cond_destroy(&session->changed);
+	pthread_mutex_destroy(&session->open_lock);
+	pthread_mutex_destroy(&session->lock);
+}
+
+int maas_client_session_fail_lost(void)
+{
+	return maas_fail(-EKEYREVOKED,
+			 "the session is lost, and what it owned; open a new one with "
+			 "maas_reopen()");
 }
 
 /* Holds the lock. */
-static bool is_live(const struct maas_keeper *keeper)
+static bool is_live(const struct maas_client_session *session)
 {
-	return keeper->state == MAAS_SESSION_LIVE && maas_clock_ms() < keeper->lapses_ms;
+	return session->state == MAAS_SESSION_LIVE && maas_clock_ms() < session->lapses_ms;
 }
 
 /* Holds the lock. */
-static uint32_t left_ms(const struct maas_keeper *keeper)
+static uint32_t left_ms(const struct maas_client_session *session)
 {
 	uint64_t now_ms = maas_clock_ms();
-	uint64_t left = keeper->lapses_ms > now_ms ? keeper->lapses_ms - now_ms : 0;
+	uint64_t left = session->lapses_ms > now_ms ? session->lapses_ms - now_ms : 0;
 
 	return left < UINT32_MAX ? (uint32_t)left : UINT32_MAX;
 }
 
 int maas_session_get(struct maas *maas, struct maas_session *ret_session)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	int r = maas_enter(maas);
 
 	if (r)
 		return r;
-	pthread_mutex_lock(&keeper->lock);
+	pthread_mutex_lock(&session->lock);
 	memset(ret_session, 0, sizeof(*ret_session));
-	ret_session->state = keeper->state;
-	maas_copy_id(ret_session->id, keeper->id);
-	if (is_live(keeper))
-		ret_session->lease_ms = left_ms(keeper);
-	else if (keeper->state == MAAS_SESSION_LIVE)
+	ret_session->state = session->state;
+	maas_copy_id(ret_session->id, session->id);
+	if (is_live(session))
+		ret_session->lease_ms = left_ms(session);
+	else if (session->state == MAAS_SESSION_LIVE)
 		ret_session->state = MAAS_SESSION_LOST;
-	pthread_mutex_unlock(&keeper->lock);
+	pthread_mutex_unlock(&session->lock);
 	return 0;
 }
 
@@ -126,44 +133,47 @@ static int request_open(struct maas *maas, char id[MAAS_ID_BYTES], uint64_t *ret
 	return r;
 }
 
+/* POSTs nothing to a call of the session. Owns: the caller, json_decref(). */
+static int post_to(struct maas *maas, const char *id, const char *call, uint64_t deadline_ms,
+		   json_t **ret_answer)
+{
+	struct maas_request request;
+	int r;
+
+	maas_request_init(&request, "POST", "/sessions/%s/%s", id, call);
+	request.json = true;
+	maas_buf_str(&request.head, "{}");
+	r = maas_call_json_until(maas, &request, deadline_ms, ret_answer);
+	maas_request_fini(&request);
+	return r;
+}
+
 static int request_renew(struct maas *maas, const char *id, uint64_t deadline_ms,
 			 uint64_t *ret_ttl_ms)
 {
-	struct maas_request request;
 	json_t *answer;
-	int r;
+	int r = post_to(maas, id, "renew", deadline_ms, &answer);
 
-	maas_request_init(&request, "POST", "/sessions/%s/renew", id);
-	request.json = true;
-	maas_buf_str(&request.head, "{}");
-	r = maas_call_json_until(maas, &request, deadline_ms, &answer);
-	if (!r) {
-		r = read_ttl(answer, ret_ttl_ms);
-		json_decref(answer);
-	}
-	maas_request_fini(&request);
+	if (r)
+		return r;
+	r = read_ttl(answer, ret_ttl_ms);
+	json_decref(answer);
 	return r;
 }
 
 static int request_ticket(struct maas *maas, const char *id, uint64_t deadline_ms,
 			  struct maas_ticket *ret_ticket)
 {
-	struct maas_request request;
 	json_t *answer;
-	int r;
+	int r = post_to(maas, id, "ticket", deadline_ms, &answer);
 
-	maas_request_init(&request, "POST", "/sessions/%s/ticket", id);
-	request.json = true;
-	maas_buf_str(&request.head, "{}");
-	r = maas_call_json_until(maas, &request, deadline_ms, &answer);
-	if (!r) {
-		read_ticket(answer, ret_ticket);
-		json_decref(answer);
-	}
-	maas_request_fini(&request);
-	if (!r && !*ret_ticket->text)
-		r = maas_fail(-EPROTO, "the server's answer has no ticket");
-	return r;
+	if (r)
+		return r;
+	read_ticket(answer, ret_ticket);
+	json_decref(answer);
+	if (!*ret_ticket->text)
+		return maas_fail(-EPROTO, "the server's answer has no ticket");
+	return 0;
 }
 
 static void request_end(struct maas *maas, const char *id)
@@ -183,24 +193,24 @@ static void request_end(struct maas *maas, const char *id)
 /* Sends one renewal without the lock. Returns the error of the session, 0: it goes on. */
 static int renew(struct maas *maas)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	uint64_t sent_ms = maas_clock_ms();
-	uint64_t lapses_ms = keeper->lapses_ms;
+	uint64_t lapses_ms = session->lapses_ms;
 	uint64_t ttl_ms = 0;
 	char id[MAAS_ID_BYTES];
 	int r;
 
-	maas_copy_id(id, keeper->id);
-	pthread_mutex_unlock(&keeper->lock);
+	maas_copy_id(id, session->id);
+	pthread_mutex_unlock(&session->lock);
 	r = request_renew(maas, id, lapses_ms, &ttl_ms);
-	pthread_mutex_lock(&keeper->lock);
-	if (!is_live(keeper))
+	pthread_mutex_lock(&session->lock);
+	if (!is_live(session))
 		return 0; /* the caller sees why */
 	if (!r) {
-		keeper->ttl_ms = ttl_ms;
-		keeper->lapses_ms = sent_ms + ttl_ms;
+		session->ttl_ms = ttl_ms;
+		session->lapses_ms = sent_ms + ttl_ms;
 	} else if (r != -EKEYREVOKED) {
-		maas_cond_wait_until(&keeper->changed, &keeper->lock, maas_clock_ms() + RETRY_MS);
+		maas_cond_wait_until(&session->changed, &session->lock, maas_clock_ms() + RETRY_MS);
 	}
 	return r == -EKEYREVOKED ? r : 0;
 }
@@ -208,26 +218,26 @@ static int renew(struct maas *maas)
 static void *keep(void *arg)
 {
 	struct maas *maas = arg;
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	uint64_t early_ms;
 	bool lost;
 	int error = 0;
 
-	pthread_mutex_lock(&keeper->lock);
-	while (!keeper->stop && !error) {
-		early_ms = keeper->ttl_ms * 2 / 3;
-		if (!is_live(keeper))
-			error = keeper->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
-		else if (maas_clock_ms() + early_ms < keeper->lapses_ms)
-			maas_cond_wait_until(&keeper->changed, &keeper->lock,
-					     keeper->lapses_ms - early_ms);
+	pthread_mutex_lock(&session->lock);
+	while (!session->stop && !error) {
+		early_ms = session->ttl_ms * 2 / 3;
+		if (!is_live(session))
+			error = session->state == MAAS_SESSION_LOST ? -EKEYREVOKED : -ETIMEDOUT;
+		else if (maas_clock_ms() + early_ms < session->lapses_ms)
+			maas_cond_wait_until(&session->changed, &session->lock,
+					     session->lapses_ms - early_ms);
 		else
 			error = renew(maas);
 	}
-	lost = !keeper->stop;
+	lost = !session->stop;
 	if (lost)
-		keeper->state = MAAS_SESSION_LOST;
-	pthread_mutex_unlock(&keeper->lock);
+		session->state = MAAS_SESSION_LOST;
+	pthread_mutex_unlock(&session->lock);
 	if (lost && maas->transport->keys)
 		maas->transport->session_lost(maas);
 	if (lost && maas->options.session_lost)
@@ -235,16 +245,16 @@ static void *keep(void *arg)
 	return NULL;
 }
 
-static void stop_thread(struct maas_keeper *keeper)
+static void stop_thread(struct maas_client_session *session)
 {
-	pthread_mutex_lock(&keeper->lock);
-	keeper->stop = true;
-	pthread_cond_broadcast(&keeper->changed);
-	pthread_mutex_unlock(&keeper->lock);
-	if (keeper->running)
-		pthread_join(keeper->thread, NULL);
-	keeper->running = false;
-	keeper->stop = false;
+	pthread_mutex_lock(&session->lock);
+	session->stop = true;
+	pthread_cond_broadcast(&session->changed);
+	pthread_mutex_unlock(&session->lock);
+	if (session->running)
+		pthread_join(session->thread, NULL);
+	session->running = false;
+	session->stop = false;
 }
 
 /* ---- open and end */
@@ -252,7 +262,7 @@ static void stop_thread(struct maas_keeper *keeper)
 /* Holds open_lock. */
 static int do_open(struct maas *maas)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	struct maas_ticket ticket;
 	char id[MAAS_ID_BYTES];
 	uint64_t sent_ms;
@@ -262,130 +272,130 @@ static int do_open(struct maas *maas)
 	if (!maas->options.ttl_seconds)
 		return maas_fail(-EINVAL, "this handle has no session: it was opened without "
 					  "ttl_seconds");
-	stop_thread(keeper);
-	if (*keeper->id && maas->transport->keys)
+	stop_thread(session);
+	if (*session->id && maas->transport->keys)
 		maas->transport->session_lost(maas);
 	/* A session that only this side gave up may still hold its name and its memory. */
-	if (*keeper->id)
-		request_end(maas, keeper->id);
+	if (*session->id)
+		request_end(maas, session->id);
 	sent_ms = maas_clock_ms();
 	r = request_open(maas, id, &ttl_ms, &ticket);
 	if (r)
 		return r;
-	pthread_mutex_lock(&keeper->lock);
-	maas_copy_id(keeper->id, id);
-	keeper->ticket = ticket;
-	keeper->state = MAAS_SESSION_LIVE;
-	keeper->ttl_ms = ttl_ms;
-	keeper->lapses_ms = sent_ms + ttl_ms;
-	pthread_mutex_unlock(&keeper->lock);
-	r = maas_thread_start(&keeper->thread, keep, maas);
+	pthread_mutex_lock(&session->lock);
+	maas_copy_id(session->id, id);
+	session->ticket = ticket;
+	session->state = MAAS_SESSION_LIVE;
+	session->ttl_ms = ttl_ms;
+	session->lapses_ms = sent_ms + ttl_ms;
+	pthread_mutex_unlock(&session->lock);
+	r = maas_thread_start(&session->thread, keep, maas);
 	if (r) {
 		request_end(maas, id);
-		pthread_mutex_lock(&keeper->lock);
-		keeper->state = MAAS_SESSION_LOST;
-		pthread_mutex_unlock(&keeper->lock);
+		pthread_mutex_lock(&session->lock);
+		session->state = MAAS_SESSION_LOST;
+		pthread_mutex_unlock(&session->lock);
 		return maas_fail(r, "no thread for the session: %s", strerror(-r));
 	}
-	keeper->running = true;
+	session->running = true;
 	if (maas->transport->keys)
 		maas->transport->session_renewed(maas);
 	return 0;
 }
 
 /* Holds open_lock. */
-static enum maas_session_state current_state(struct maas_keeper *keeper)
+static enum maas_session_state current_state(struct maas_client_session *session)
 {
 	enum maas_session_state state;
 
-	pthread_mutex_lock(&keeper->lock);
-	state = keeper->state;
-	if (state == MAAS_SESSION_LIVE && !is_live(keeper))
+	pthread_mutex_lock(&session->lock);
+	state = session->state;
+	if (state == MAAS_SESSION_LIVE && !is_live(session))
 		state = MAAS_SESSION_LOST;
-	pthread_mutex_unlock(&keeper->lock);
+	pthread_mutex_unlock(&session->lock);
 	return state;
 }
 
 int maas_reopen(struct maas *maas)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	int r = maas_enter(maas);
 
 	if (r)
 		return r;
-	pthread_mutex_lock(&keeper->open_lock);
-	if (current_state(keeper) != MAAS_SESSION_LIVE)
+	pthread_mutex_lock(&session->open_lock);
+	if (current_state(session) != MAAS_SESSION_LIVE)
 		r = do_open(maas);
-	pthread_mutex_unlock(&keeper->open_lock);
+	pthread_mutex_unlock(&session->open_lock);
 	if (!r && maas->transport->keys)
 		r = maas->transport->connect(maas);
 	return r;
 }
 
-int maas_keeper_need(struct maas *maas, char id[MAAS_ID_BYTES])
+int maas_client_session_need(struct maas *maas, char id[MAAS_ID_BYTES])
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	enum maas_session_state state;
 	int r = 0;
 
-	pthread_mutex_lock(&keeper->open_lock);
-	state = current_state(keeper);
+	pthread_mutex_lock(&session->open_lock);
+	state = current_state(session);
 	if (state == MAAS_SESSION_LOST)
-		r = maas_fail(-EKEYREVOKED, "the session is lost, and what it owned; open a new "
-					    "one with maas_reopen()");
+		r = maas_client_session_fail_lost();
 	else if (state == MAAS_SESSION_NONE)
 		r = do_open(maas);
 	if (!r)
-		maas_copy_id(id, keeper->id);
-	pthread_mutex_unlock(&keeper->open_lock);
+		maas_copy_id(id, session->id);
+	pthread_mutex_unlock(&session->open_lock);
 	return r;
 }
 
-int maas_keeper_ticket(struct maas *maas, uint64_t deadline_ms, struct maas_ticket *ret_ticket)
+int maas_client_session_ticket(struct maas *maas, uint64_t deadline_ms,
+			       struct maas_ticket *ret_ticket)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 	char id[MAAS_ID_BYTES];
 	int r;
 
-	r = maas_keeper_need(maas, id);
+	r = maas_client_session_need(maas, id);
 	if (r)
 		return r;
-	pthread_mutex_lock(&keeper->lock);
-	*ret_ticket = keeper->ticket;
-	memset(&keeper->ticket, 0, sizeof(keeper->ticket));
-	pthread_mutex_unlock(&keeper->lock);
+	pthread_mutex_lock(&session->lock);
+	*ret_ticket = session->ticket;
+	memset(&session->ticket, 0, sizeof(session->ticket));
+	pthread_mutex_unlock(&session->lock);
 	if (*ret_ticket->text)
 		return 0;
 	r = request_ticket(maas, id, deadline_ms, ret_ticket);
 	if (r == -EKEYREVOKED)
-		maas_keeper_unknown(maas, id);
+		maas_client_session_unknown(maas, id);
 	return r;
 }
 
-void maas_keeper_unknown(struct maas *maas, const char *id)
+void maas_client_session_unknown(struct maas *maas, const char *id)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 
-	pthread_mutex_lock(&keeper->lock);
-	if (strcmp(keeper->id, id) == 0) {
-		keeper->state = MAAS_SESSION_LOST;
-		pthread_cond_broadcast(&keeper->changed);
+	pthread_mutex_lock(&session->lock);
+	if (strcmp(session->id, id) == 0) {
+		session->state = MAAS_SESSION_LOST;
+		pthread_cond_broadcast(&session->changed);
 	}
-	pthread_mutex_unlock(&keeper->lock);
+	pthread_mutex_unlock(&session->lock);
 }
 
-void maas_keeper_forget(struct maas *maas)
+void maas_client_session_forget(struct maas *maas)
 {
-	struct maas_keeper *keeper = &maas->keeper;
+	struct maas_client_session *session = &maas->session;
 
-	maas_keeper_stop(maas);
-	keeper->state = MAAS_SESSION_NONE;
-	keeper->id[0] = '\0';
+	maas_client_session_stop(maas);
+	session->state = MAAS_SESSION_NONE;
+	session->id[0] = '\0';
 }
 
-void maas_keeper_stop(struct maas *maas)
+void maas_client_session_stop(struct maas *maas)
 {
-	stop_thread(&maas->keeper);
-	if (maas->keeper.state == MAAS_SESSION_LIVE)
-		request_end(maas, maas->keeper.id);
+	stop_thread(&maas->session);
+	if (maas->session.state == MAAS_SESSION_LIVE)
+		request_end(maas, maas->session.id);
 }

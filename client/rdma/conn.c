@@ -312,7 +312,7 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	struct attempt attempt = {.rdma = rdma, .ticket = &ticket};
 	int r;
 
-	r = maas_keeper_ticket(rdma->maas, ticket_ms, &ticket);
+	r = maas_client_session_ticket(rdma->maas, ticket_ms, &ticket);
 	if (!r && !ticket.port)
 		r = maas_fail(-EOPNOTSUPP, "the server at %s has no RDMA", rdma->maas->url.text);
 	if (r)

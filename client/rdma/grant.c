@@ -228,7 +228,7 @@ static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_
 	json_t *answer;
 	int r;
 
-	r = maas_keeper_need(rdma->maas, session);
+	r = maas_client_session_need(rdma->maas, session);
 	if (r)
 		return r;
 	maas_request_init(&request, "POST", "/allocate/%s/grant", id->text);
@@ -243,7 +243,7 @@ static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_
 	}
 	maas_request_fini(&request);
 	if (r == -EKEYREVOKED)
-		maas_keeper_unknown(rdma->maas, session);
+		maas_client_session_unknown(rdma->maas, session);
 	return r ? r : keep(rdma, &grant);
 }
 

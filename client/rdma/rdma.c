@@ -124,7 +124,7 @@ static int start_rdma(struct maas *maas)
 err_stop:
 	snprintf(words, sizeof(words), "%s", maas_error());
 	stop_rdma(maas);
-	maas_keeper_forget(maas);
+	maas_client_session_forget(maas);
 	maas_error_set("%s", words);
 	free_rdma(maas);
 err_ttl:
@@ -192,8 +192,7 @@ static int need_connection(struct maas *maas)
 	if (maas_rdma_client_up(rdma))
 		return 0;
 	if (atomic_load(&rdma->lost))
-		return maas_fail(-EKEYREVOKED, "the session is lost, and what it owned; open a new "
-					       "one with maas_reopen()");
+		return maas_client_session_fail_lost();
 	return fail_connect(rdma);
 }
 

@@ -158,9 +158,7 @@ static void connect_failed(struct worker *worker, int error)
 static void fail_lost(struct maas_rdma_client *rdma)
 {
 	pthread_mutex_lock(&rdma->lock);
-	fail_todo(rdma, NULL,
-		  maas_fail(-EKEYREVOKED, "the session is lost, and what it owned; open a new one "
-					  "with maas_reopen()"));
+	fail_todo(rdma, NULL, maas_client_session_fail_lost());
 	pthread_mutex_unlock(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 }
