@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocations are asked for here: one or many, in one request with a request id, so that a request
+ * that is sent again gives the same answer. Over RDMA the answer has the keys, too. Any thread; no
+ * lock.
+ */
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The buffers that the caller registered, each with a count of the operations that use it. Any
+ * thread; `buffer_lock` guards the list. Over RDMA a buffer is pinned as well.
+ */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request over HTTP while the calling thread waits, with retries, and the pool of curl handles
+ * from which each call borrows one. `pool.lock` guards the pool; a borrowed handle is its
+ * borrower's alone.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is asked about allocations and the server: describe, renew, list, and pages as text. Any
+ * thread; no lock.
+ */
 #include <errno.h>
 #include <string.h>
 #include <strings.h>

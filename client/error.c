@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calling thread's sentence, and what statuses, codes and curl's results are as -errno. Each
+ * thread has a sentence of its own; no lock.
+ */
 #include <errno.h>
 #include <jansson.h>
 #include <string.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Allocations are given back here, one or many. Over RDMA their keys are forgotten before the
+ * server is asked. Any thread; no lock.
+ */
 #include <errno.h>
 #include <string.h>
 

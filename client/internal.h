@@ -129,8 +129,9 @@ MAAS_MUST_CHECK int maas_client_transfer_begin(struct maas_client_transfer *tran
 					       struct maas_request *request, uint32_t timeout_ms,
 					       uint32_t connect_timeout_ms);
 
-/* Turns an answer 307 into the request that follows it; that goes to the same server, whatever the
- * answer says. False: it is none to follow, and maas_client_transfer_end() will say so. */
+/* Turns an answer 307 into the request that follows the redirection, to the same server whatever
+ * the answer says. False: the answer is no redirection to follow; maas_client_transfer_end() says
+ * why. */
 MAAS_MUST_CHECK bool maas_client_transfer_follow(struct maas_client_transfer *transfer);
 
 /* Reads the outcome and frees what maas_client_transfer_begin() made. Returns 0 for the status that
@@ -236,7 +237,7 @@ MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, u
 MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *request,
 				   json_t **ret_answer);
 
-/* The same, at the latest at `deadline_ms`. */
+/* As maas_call_json(), but it ends at the latest at `deadline_ms`. */
 MAAS_MUST_CHECK int maas_call_json_until(struct maas *maas, struct maas_request *request,
 					 uint64_t deadline_ms, json_t **ret_answer);
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Answers in JSON: an object and its members, each checked, for a server may say anything. No
+ * state.
+ */
 #include <errno.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a handle: its options, its parts, and the order in which they begin and end. One
+ * thread opens a handle and one closes it, while no other uses it.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request as data, before curl sees it, and the names and ids that become parts of its path. Each
+ * request belongs to one thread.
+ */
 #include <errno.h>
 #include <string.h>
 

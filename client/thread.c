@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What this process is, however it was forked, and threads, condition variables and waits as the
+ * library wants them.
+ */
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/mman.h>

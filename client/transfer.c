@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request on its way: sets up a curl handle for it, feeds and takes its bytes in curl's
+ * callbacks, and reads the outcome. The thread that drives the curl handle has the transfer; no
+ * lock.
+ */
 #include <errno.h>
 #include <string.h>
 #include <strings.h>

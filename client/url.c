@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The URL of a server, taken apart once when a handle is opened and constant from then on, and the
+ * question whether a redirection stays with that server.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection, from the ticket to its end: address, route, queue pair, the exchange of private
+ * data, and the collecting of what was posted before the queue pair is destroyed. The transport's
+ * thread connects and disconnects; `lock` guards what others see of the connection.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What lasts from connection to connection: the device, its protection domain, completion queue and
+ * channel, and the slots. Made with the first connection, then constant.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

@@ -55,16 +55,15 @@ struct maas_rdma_client_ask {
 	uint64_t deadline_ms;
 	pthread_t thread;
 	bool beside; /* it has that thread */
-	int error;   /* what came of it, and its sentence */
+	int error;   /* the outcome, and its sentence */
 	char words[MAAS_ERROR_BYTES];
 };
 
-/* Holds `lock`. Those that an operation misses, as many as are asked for at once; returns how many.
- */
+/* The keys that an operation misses, as many as are asked for at once. Returns how many. */
 MAAS_MUST_CHECK uint32_t
 maas_rdma_client_asks_find(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
 			   struct maas_rdma_client_ask asks[MAAS_RDMA_ASKS]);
-/* Without the lock. Each has its answer then. */
+/* Without `lock`. Asks for the keys; each of `asks` has its outcome afterwards. */
 void maas_rdma_client_asks_run(struct maas_rdma_client_ask *asks, uint32_t count,
 			       uint64_t deadline_ms);
 

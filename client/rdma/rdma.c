@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The RDMA transport's table and life, and what the session and calls for keys want of its
+ * connection. Any thread; the members of struct maas_rdma_client say what guards them.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
