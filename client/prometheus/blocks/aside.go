@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"maas/client/prometheus/memory"
 )
 
@@ -42,17 +44,75 @@ func (c *Copier) PutAside(mint int64) error {
 	return c.putAside(mint, false)
 }
 
-// LeadFrom ends a Copier that follows. Its database leads, with all of the log in a head that begins at mint: before that
-// was replayed, nobody may have known where it begins.
-func (c *Copier) LeadFrom(mint int64) {
+// LeadFrom ends a Copier that follows. Its database is about to lead, with all of the log in a head that begins at mint:
+// before that was replayed, nobody may have known where it begins.
+func (c *Copier) LeadFrom(mint int64) error {
 	if c == nil {
-		return
+		return nil
 	}
-	err := c.take()
-	c.Close()
-	if err = errors.Join(err, c.look(), c.putAside(mint, false)); err != nil {
+	if err := c.take(); err != nil && !c.stopped() {
 		c.o.Logger.Warn("MaaS: blocks of this directory may overlap with others until they are compacted", "err", err)
 	}
+	c.Close()
+	return errors.Join(c.look(), c.putAside(mint, false), c.leaveIslands(mint))
+}
+
+// leaveIslands leaves the blocks of which the head, from mint on, has all, and what lies before them, too: a leader died
+// that had copied them before older ones. A head that began behind them, as that of the next start, would lack those.
+func (c *Copier) leaveIslands(mint int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	for _, b := range c.islandsLocked(mint) {
+		c.o.Logger.Info("MaaS: a block is left, for the head has its time, and that before it", "block", b.ULID,
+			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC())
+		if b.here {
+			if moveErr := c.moveAside(b.ULID); moveErr != nil {
+				err = errors.Join(err, moveErr)
+				continue
+			}
+		}
+		b.here, b.state = false, ""
+		c.deleted[b.ULID] = true
+	}
+	c.planLocked()
+	return err
+}
+
+func (c *Copier) hasIslands(mint int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.islandsLocked(mint)) > 0
+}
+
+// islandsLocked are the blocks that begin in the time of a head that begins at mint, but behind a gap.
+func (c *Copier) islandsLocked(mint int64) (islands []*block) {
+	var all []*block
+	gap := int64(math.MaxInt64)
+	for _, b := range c.blocks {
+		if b.inOrder() && (b.here || !c.deleted[b.ULID]) {
+			all = append(all, b)
+			gap = min(gap, b.MaxTime-b.MinTime)
+		}
+	}
+	slices.SortFunc(all, func(x, y *block) int { return cmp.Compare(x.MinTime, y.MinTime) })
+	at := mint
+	for _, b := range all {
+		if b.MinTime > at && b.MinTime-at > gap/2 { // It begins with its first sample.
+			islands = append(islands, b)
+		} else {
+			at = max(at, b.MaxTime)
+		}
+	}
+	return islands
+}
+
+// moveAside moves a block into a directory of its own kind.
+func (c *Copier) moveAside(id ulid.ULID) error {
+	aside := filepath.Join(c.o.Dir, asideDir)
+	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(filepath.Join(aside, id.String())),
+		os.Rename(filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())),
+		memory.SyncDir(aside), memory.SyncDir(c.o.Dir))
 }
 
 // putAside puts aside what another head, from mint on, or others have: those in remote memory, or, with arrived, of
@@ -67,7 +127,6 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 		}
 	}
 	slices.SortFunc(others, func(x, y *block) int { return cmp.Compare(x.MinTime, y.MinTime) })
-	aside := filepath.Join(c.o.Dir, asideDir)
 	var err error
 	moved := false
 	for id, b := range c.blocks {
@@ -76,16 +135,14 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 		}
 		c.o.Logger.Warn("MaaS: a block of this directory is put aside; the log, or blocks, in remote memory have its time", "block", id,
 			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC(), "dir", asideDir)
-		err = errors.Join(err, os.MkdirAll(aside, 0o777), os.RemoveAll(filepath.Join(aside, id.String())),
-			os.Rename(filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())))
+		err = errors.Join(err, c.moveAside(id))
 		delete(c.blocks, id) // It was not deleted: what it was made of is needed again.
 		moved = true
 	}
-	if !moved {
-		return nil
+	if moved {
+		c.planLocked()
 	}
-	c.planLocked()
-	return errors.Join(err, memory.SyncDir(aside), memory.SyncDir(c.o.Dir))
+	return err
 }
 
 // contested says whether another head, from mint on, has some of a block's time, or a block that it is no kin of.

@@ -105,12 +105,48 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	f.takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	require.DirExists(t, other.block(local))
-	f.LeadFrom(10)
+	require.NoError(t, f.LeadFrom(10))
 	require.NoDirExists(t, other.block(local))
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
 	require.DirExists(t, other.block(foreign))
 	f.close()
 	n.close()
+}
+
+// A leader dies that had copied its newest blocks before one in front of them, which is in the log still: a head that
+// begins behind the newest one, as that of the next start, would lack it.
+func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
+	for name, leads := range map[string]func(other *dataDir, url string, leader *node) *node{
+		"who follows": func(other *dataDir, url string, leader *node) *node {
+			f := other.follow(url)
+			other.has(leader.d)
+			require.NoError(t, f.LeadFrom(10))
+			leader.close()
+			return f.leads()
+		},
+		"who takes over": func(other *dataDir, url string, leader *node) *node {
+			leader.close()
+			return other.start(url)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := maastest.Start(t, "--max-pool-size", "64MiB")
+			d := newDataDir(t)
+			n := d.start(server.URL)
+			old, next, island, behind := d.birth(0, 10), d.birth(11, 20), d.birth(30, 40), d.birth(40, 50)
+			n.settled(old, next, island, behind)
+			other := d.elsewhere()
+			other.headMinTime = 10
+			n = leads(other, server.URL, n)
+			n.returned()
+			n.settled(old, next)
+			require.DirExists(t, other.block(old))
+			require.DirExists(t, other.block(next))
+			require.NoDirExists(t, other.block(island))
+			require.NoDirExists(t, other.block(behind))
+			n.close()
+		})
+	}
 }
 
 // The leader's block may come later, and only then is it known that both have the same time: the two change places at

@@ -39,6 +39,8 @@ var errNoSpace = errors.New("no space for it on the disk of the data directory")
 type Database interface {
 	AddBlocks(move func() error) error
 	Compacting() bool
+	// HeadMinTime is where the head begins; math.MaxInt64 while it is empty.
+	HeadMinTime() int64
 }
 
 // Return begins to bring back what remote memory has and the data directory has not, newest first. It is called
@@ -74,12 +76,20 @@ func (c *Copier) bringBack(db Database) {
 		return
 	}
 	p := progress{begun: time.Now(), said: time.Now()}
-	for !c.stopped() && !c.memory.Fenced() {
+	for looked := false; !c.stopped() && !c.memory.Fenced(); {
 		g, known := c.nextGroup(&p)
 		if !known {
 			c.wait()
 			continue
 		}
+		if mint := db.HeadMinTime(); !looked && c.hasIslands(mint) {
+			if err := db.AddBlocks(func() error { return c.leaveIslands(mint) }); err != nil {
+				c.o.Logger.Error("MaaS: blocks may overlap until they are compacted", "err", err)
+			}
+			looked = true
+			continue
+		}
+		looked = true
 		if len(g) == 0 {
 			break
 		}

@@ -3,11 +3,13 @@
 package blocks
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -29,7 +31,8 @@ type dataDir struct {
 	next uint64 // Of the ULIDs' times.
 	size int    // Of a block's chunks.
 
-	compacting *atomic.Bool // What the database says.
+	compacting  *atomic.Bool // What the database says, as is what follows.
+	headMinTime int64        // 0: it is empty.
 }
 
 func newDataDir(t *testing.T) *dataDir {
@@ -193,6 +196,8 @@ func (d *dataDir) blockBytes() (n float64) {
 func (d *dataDir) AddBlocks(move func() error) error { return move() }
 
 func (d *dataDir) Compacting() bool { return d.compacting.Load() }
+
+func (d *dataDir) HeadMinTime() int64 { return cmp.Or(d.headMinTime, math.MaxInt64) }
 
 func (d *dataDir) start(url string, change ...func(*Options)) *node {
 	d.t.Helper()

@@ -5,6 +5,7 @@ package blocks
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -110,6 +111,7 @@ type addBlocks func(move func() error) error
 
 func (f addBlocks) AddBlocks(move func() error) error { return f(move) }
 func (f addBlocks) Compacting() bool                  { return false }
+func (f addBlocks) HeadMinTime() int64                { return math.MaxInt64 }
 
 // damage changes a byte of a part of a block in remote memory.
 func (n *node) damage(id ulid.ULID) {

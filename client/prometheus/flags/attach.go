@@ -167,12 +167,11 @@ func (l *FollowedLog) FollowBlocks(db interface {
 	return l.attachment.arriving.Close
 }
 
-// Next is the follower's. In the end, this Prometheus leads, with a head that begins at mint.
+// Next is the follower's. In the end, this Prometheus leads.
 func (l *FollowedLog) Next(mint int64) (more bool, err error) {
-	more, err = l.Follower.Next()
+	more, err = l.Follower.Next(mint)
 	if !more && err == nil {
 		l.attachment.logger.Info("MaaS: this Prometheus leads from now on")
-		l.attachment.arriving.LeadFrom(mint)
 		l.attachment.lead()
 	}
 	return more, err

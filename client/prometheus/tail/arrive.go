@@ -140,6 +140,8 @@ type Blocks interface {
 	Listed(l *segment.Listing)
 	// Arriving is how far a head may be truncated that begins at from and may begin at to, by the blocks that are here.
 	Arriving(from, to int64) int64
+	// LeadFrom ends it, for a head that begins at mint is about to lead.
+	LeadFrom(mint int64) error
 }
 
 // With has another bring blocks, which knows what is listed from the last time on.
@@ -159,7 +161,7 @@ func (f *Follower) mayBegin() mintimes {
 
 // end makes the copy a log of this directory's own: all of it is here, late samples too. It may be called again after
 // an error that passes.
-func (f *Follower) end() error {
+func (f *Follower) end(mint int64) error {
 	if err := f.bringLate(); err != nil {
 		return err
 	}
@@ -167,6 +169,11 @@ func (f *Follower) end() error {
 		return err
 	}
 	f.head = f.mayBegin()
+	if f.blocks != nil {
+		if err := f.blocks.LeadFrom(max(mint, f.head.time)); err != nil {
+			return err
+		}
+	}
 	if err := f.memory.EndFollowing(); err != nil {
 		return err
 	}

@@ -216,9 +216,9 @@ func (f *Follower) placeholder(n segment.Name) error {
 	return os.WriteFile(f.path(n), nil, 0o666)
 }
 
-// Next waits until there is something for the head: records, a time to truncate to, or the end, with more false,
-// from which on the log is this process's to write. An error that is a StartOver ends this copy.
-func (f *Follower) Next() (more bool, err error) {
+// Next waits until there is something for the head, which begins at mint: records, a time to truncate to, or the end,
+// with more false, from which on the log is this process's to write. An error that is a StartOver ends this copy.
+func (f *Follower) Next(mint int64) (more bool, err error) {
 	for {
 		if f.ended {
 			return false, nil
@@ -236,7 +236,7 @@ func (f *Follower) Next() (more bool, err error) {
 		case f.leading && !f.memory.Holds(): // It slept for so long that another may lead by now.
 			f.listed = time.Time{}
 		case f.leading:
-			if err := f.end(); err == nil || !f.passes(err) {
+			if err := f.end(mint); err == nil || !f.passes(err) {
 				return true, err
 			}
 		default:

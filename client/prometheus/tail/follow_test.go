@@ -53,7 +53,7 @@ func follows(t *testing.T, url, dir string) *standby {
 
 // next takes what comes next.
 func (s *standby) next() (more bool, err error) {
-	more, err = s.Next()
+	more, err = s.Next(0)
 	if err == nil {
 		_, records := s.Records()
 		b, err := io.ReadAll(records)
