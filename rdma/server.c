@@ -408,6 +408,7 @@ int maas_rdma_close(struct maas_rdma *rdma)
 	if (!rdma)
 		return 0;
 	maas_rdma_stop(rdma);
+	/* Where the thread never ran, nobody has stopped that of the extents. */
 	maas_rdma_extents_stop(rdma->extents);
 	if (!TAILQ_EMPTY(&rdma->conns)) {
 		/* Freed under them, rxe could crash: the kernel ends them with the process. */

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * task: something that is to be done in the server's thread when its time has come: at once
+ * (maas_rdma_send()), when a work request has completed, when a key is made or dead, when a
+ * connection is gone. The storage belongs to whoever set `run`, and `run` may free it or use it for
+ * the next wait. A task is in one list at most.
+ */
+#ifndef MAAS_RDMA_TASK_H
+#define MAAS_RDMA_TASK_H
+
+#include <sys/queue.h>
+
+#include "base/base.h"
+
+struct maas_rdma;
+
+struct maas_rdma_task {
+	STAILQ_ENTRY(maas_rdma_task) link;
+	/* `status`: 0 or -errno; of a work request, enum ibv_wc_status. */
+	void (*run)(struct maas_rdma_task *task, int status);
+};
+
+STAILQ_HEAD(maas_rdma_task_list, maas_rdma_task);
+
+/*
+ * Has the thread run the task, with status 0, after the tasks that were sent before. Threading: any
+ * thread. Errors: -ESHUTDOWN when the thread has ended or never started; the task is not run then.
+ */
+MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task);
+
+/* Runs each task of the list, and takes it off before that. Threading: the server's thread. */
+void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status);
+
+#endif
