@@ -4,9 +4,9 @@
  * that can reach a slab dies before it is used again. It knows no verbs and no HTTP: keys are
  * reached through a table of operations that rdma/ fills.
  *
- * The lease clock counts only time that housekeeping saw pass: it advances by maas_lend_tick(), and
- * a pause of more than a second between two calls counts as one tick. A process that was stopped so
- * extends every lease by the time it missed.
+ * The lease clock counts only time that housekeeping saw pass: maas_lend_tick() moves it on, and a
+ * pause of more than a second between two calls counts as one tick. So a process that was stopped
+ * extends every lease by the time that it missed.
  *
  * A free, in this order: the slab is revoking (no new reader finds it) → every key is dead → every
  * transfer has ended, after MAAS_LEND_GRACE_MS by force → the slab is dirty → the caller is told.
@@ -38,7 +38,7 @@ struct maas_lend;
 
 /* ---- keys: what rdma/ fills; NULL where there is no RDMA */
 
-/* One life of one session, as struct maas_slab_ref is of a slab. */
+/* One life of one session record, as struct maas_slab_ref is one of a slab. */
 struct maas_lend_session_ref {
 	uint32_t index;
 	uint32_t generation;
@@ -55,7 +55,7 @@ struct maas_lend_key {
 	uint64_t addr;	    /* of the first byte, as the client writes it: an arena offset */
 	uint64_t len_bytes; /* what was asked for at allocation */
 	uint32_t rkey;
-	uint32_t connection; /* the number of the connection that it is good on */
+	uint32_t connection; /* the number of the connection that the key is good on */
 };
 
 /* Where clients connect to. */
@@ -64,8 +64,7 @@ struct maas_lend_key_address {
 	uint16_t port;
 };
 
-/* Upper bounds of the buckets of a struct maas_lend_key_times, in nanoseconds; one more has none.
- */
+/* Upper bounds of the buckets of struct maas_lend_key_times, in ns; the last bucket has none. */
 #define MAAS_LEND_KEY_BUCKETS 12
 extern const uint64_t maas_lend_key_bounds_ns[MAAS_LEND_KEY_BUCKETS];
 
@@ -86,8 +85,8 @@ struct maas_lend_key_stats {
 	uint64_t connected;
 	uint64_t ending;
 	uint64_t grants;
-	uint64_t registered_bytes; /* of the arena, with the NIC … */
-	uint64_t wanted_bytes;	   /* … and how much is to be */
+	uint64_t registered_bytes; /* of the arena, with the NIC */
+	uint64_t wanted_bytes;	   /* how much of it is to be */
 	struct maas_lend_key_times bind;
 	struct maas_lend_key_times revoke;
 	struct maas_lend_key_count
@@ -96,7 +95,7 @@ struct maas_lend_key_stats {
 		rejects[MAAS_LEND_KEY_COUNTS]; /* connections refused, by reason */
 };
 
-/* Ends an asynchronous key operation: 0, or -errno. Called once, from any thread. */
+/* Ends an asynchronous key operation, with 0 or -errno. Called once, from any thread. */
 typedef void maas_lend_key_done(void *arg, int status);
 
 /*
@@ -116,23 +115,24 @@ struct maas_lend_key_ops {
 	int (*grant)(void *ctx, struct maas_lend_session_ref session,
 		     const struct maas_slab_ref *refs, uint32_t count, enum maas_lend_access access,
 		     struct maas_lend_key *ret_keys, maas_lend_key_done *done, void *arg);
-	/* Kills that session's key to the slab. */
+	/* Kills the session's key to the slab. */
 	int (*ungrant)(void *ctx, struct maas_lend_session_ref session, struct maas_slab_ref ref,
 		       maas_lend_key_done *done, void *arg);
 	/*
-	 * Kills every key to the slab. An error in `done`: not confirmed, the slab is quarantined;
-	 * it is asked again every second until it confirms, or finds no key any more.
+	 * Kills every key to the slab. An error in `done`: a key could not be confirmed dead, and
+	 * the slab is quarantined; this is called again every second until it confirms, or finds no
+	 * key any more.
 	 */
 	int (*revoke)(void *ctx, struct maas_slab_ref ref, maas_lend_key_done *done, void *arg);
-	/* Breaks the session's connection; every key it holds is dead when `done` comes. */
+	/* Breaks the session's connection; when `done` comes, all keys of the session are dead. */
 	int (*end_session)(void *ctx, struct maas_lend_session_ref session,
 			   maas_lend_key_done *done, void *arg);
-	/* Looks whether the session's peer is still there, and breaks the connection if not. */
+	/* Looks whether the session's peer is still there; breaks the connection if it is not. */
 	void (*probe)(void *ctx, struct maas_lend_session_ref session);
 
 	/* These answer at once. */
 	bool (*connected)(void *ctx, struct maas_lend_session_ref session);
-	/* Where a client that came to `local` (struct sockaddr *; NULL: unknown) connects to. */
+	/* Where a client connects to that came to `local` by HTTP (a struct sockaddr, or NULL). */
 	void (*address)(void *ctx, const void *local, struct maas_lend_key_address *ret_address);
 	void (*stats)(void *ctx, struct maas_lend_key_stats *ret_stats);
 };
@@ -146,7 +146,7 @@ MAAS_MUST_CHECK bool maas_lend_key_address(struct maas_lend *lend, const void *l
 /* ---- open, housekeeping */
 
 struct maas_lend_options {
-	struct maas_slab *slab;		      /* borrowed; outlives the lend */
+	struct maas_slab *slab;		      /* borrowed until maas_lend_close() */
 	const struct maas_lend_key_ops *keys; /* borrowed; NULL: no RDMA */
 	void *keys_ctx;
 	uint32_t max_sessions;	    /* --max-sessions */
@@ -237,34 +237,34 @@ MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, cons
 				    maas_lend_key_done *done, void *arg);
 
 /*
- * Its end. 0: done, `done` is not called. -EINPROGRESS: `done` comes. Errors: -ENOENT no such
- * allocation or no key of that session to it, -ESRCH no such session, -EOPNOTSUPP no RDMA.
+ * Kills the session's key to the allocation. 0: the key is dead, `done` is not called.
+ * -EINPROGRESS: `done` comes. Errors: -ENOENT no such allocation or no key of the session to it,
+ * -ESRCH no such session, -EOPNOTSUPP no RDMA.
  */
 MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
 				      maas_lend_key_done *done, void *arg);
 
+/* Writes the allocation's id. */
 void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_SLAB_ID_TEXT]);
 
-/* Errors: -ENOENT. */
+/* Describes an allocation. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_get(struct maas_lend *lend, const char *id,
 				  struct maas_lend_allocation *ret_allocation);
 
-/* Ends the wait of a free: 0, or -ETIMEDOUT when a key could not be killed (the slab is kept back).
- */
+/* Ends the wait for a free: 0, or -ETIMEDOUT when a key could not be killed (the slab is kept). */
 typedef void maas_lend_free_done(void *arg, int status);
 
 /*
- * Frees an allocation. 0: done, `done` is not called. -EINPROGRESS: `done(arg, status)` comes
- * later, within MAAS_LEND_GRACE_MS and one tick; it may come before this call returns. `done` may
- * be NULL. Errors: -ENOENT not there; -ENOMEM, then it lives on.
+ * Frees an allocation. 0: it is free, `done` is not called. -EINPROGRESS: `done(arg, status)`
+ * comes, within MAAS_LEND_GRACE_MS and one tick, perhaps before this returns. `done` may be NULL.
+ * Errors: -ENOENT no such allocation; -ENOMEM, the allocation lives on.
  */
 MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const char *id,
 				   maas_lend_free_done *done, void *arg);
 
 /*
- * Starts the lease anew, with `ttl_s` (0: as before).
- * Errors: -ENOENT, -EINVAL out of range, -EMEDIUMTYPE when its lifetime is not
- * MAAS_LEND_LIFETIME_TTL.
+ * Starts the allocation's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT, -EINVAL out of
+ * range, -EMEDIUMTYPE when its lifetime is not MAAS_LEND_LIFETIME_TTL.
  */
 MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 				    struct maas_lend_allocation *ret_allocation);
@@ -277,16 +277,16 @@ struct maas_lend_page {
 	const char *owner; /* of this one only; NULL: of all. Borrowed. */
 	uint64_t cursor;
 	uint32_t left; /* allocations that the page has room for */
-	bool more;     /* at its end: there are others behind it */
+	bool more;     /* at the page's end: there are others behind it */
 };
 
 /*
- * Begins with those after the id `after` (NULL: from the start; it may have been freed since).
- * Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0.
+ * Begins a page with what follows the allocation `after` (NULL: from the start), which may have
+ * been freed since. Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0.
  */
 MAAS_MUST_CHECK int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page,
 					 const char *owner, const char *after, uint32_t limit);
-/* Up to `max` (at least 1) allocations more, perhaps none. False at the page's end. */
+/* Describes up to `max` (at least 1) more allocations, perhaps none. False at the page's end. */
 MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
 					 struct maas_lend_allocation *ret_allocations, uint32_t max,
 					 uint32_t *ret_count);
@@ -294,11 +294,11 @@ MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_len
 /* ---- transfers: reads and writes of the bytes by this process */
 
 /*
- * One reader or writer of a slab's bytes. The storage is the caller's; `abort` and `arg` are set by
- * the caller, the rest is lend's. While it lasts the slab is not given to anybody else; a free
- * waits for it, and after MAAS_LEND_GRACE_MS calls `abort(arg)` once, which must make it end soon.
- * `abort` is called with lend's lock held, for one transfer after the other: it notes what is to be
- * done and leaves it to another, and it may not call lend.
+ * One reader or writer of a slab's bytes. The storage is the caller's, who sets `abort` and `arg`;
+ * the rest is lend's. While a transfer lasts, the slab is not given to anybody else. A free waits
+ * for it, and after MAAS_LEND_GRACE_MS calls `abort(arg)` once, which must make the transfer end
+ * soon. lend's lock is held then: `abort` only notes that the transfer is to end, and calls nothing
+ * of lend.
  */
 struct maas_lend_transfer {
 	void (*abort)(void *arg);
@@ -309,14 +309,14 @@ struct maas_lend_transfer {
 	LIST_ENTRY(maas_lend_transfer) link;
 };
 
-/* Errors: -ENOENT, -ENOMEM. */
+/* Begins a transfer. Errors: -ENOENT, -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
 					     struct maas_lend_transfer *transfer);
-/* Ends each of `count`, the last one first. */
+/* Ends `count` transfers, the last one first. */
 void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
 			     uint32_t count);
 
-/* False once the slab is being freed: a writer then stops at its next piece. */
+/* False once the slab is being freed: a writer then stops. */
 bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer);
 
 /* ---- sessions */
@@ -324,7 +324,7 @@ bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_tra
 struct maas_lend_session_info {
 	char id[MAAS_SLAB_ID_TEXT];
 	char name[MAAS_LEND_NAME_BYTES];
-	char from[MAAS_LEND_FROM_BYTES];    /* as it was opened with */
+	char from[MAAS_LEND_FROM_BYTES];    /* where it was opened from */
 	char ticket[MAAS_LEND_TICKET_TEXT]; /* set by open and ticket only */
 	bool exclusive;
 	uint32_t ttl_s;
@@ -334,32 +334,34 @@ struct maas_lend_session_info {
 };
 
 /*
- * `name` "" is a session without a name, which cannot be exclusive. `ttl_s` 0: MAAS_LEND_SESSION_S,
- * or the longest lease if that is shorter. `from` says for people where it comes from, as far as it
- * fits; NULL: nothing. Errors: -EINVAL, -ERANGE the lease is longer than the
- * longest, -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name
- * lives), -EUSERS max_sessions live. A session that is ending keeps its name until its last key is
- * dead.
+ * Opens a session. `name` "": without a name, and then it cannot be exclusive. `ttl_s` 0:
+ * MAAS_LEND_SESSION_S, or the longest lease if that is shorter. `from` says for people where the
+ * session comes from, cut to what fits; NULL: nothing. A session that is ending keeps its name
+ * until its last key is dead. Errors: -EINVAL, -ERANGE the lease is longer than the longest,
+ * -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name lives),
+ * -EUSERS max_sessions live.
  */
 MAAS_MUST_CHECK int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
 					   bool exclusive, const char *from,
 					   struct maas_lend_session_info *ret_info);
 /*
- * The sessions of a name that are open, in no order, up to `max`, and without their ids: who has a
- * session's id is its owner. Returns how many there are in `ret_infos`; `ret_more`: there may be
- * others. What is ending is none of them.
+ * The open sessions of a name, in no order, up to `max`, and without their ids: whoever has a
+ * session's id is its owner. Sessions that are ending are not among them. Returns how many there
+ * are in `ret_infos`; `ret_more`: there may be others.
  */
 uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
 				 struct maas_lend_session_info *ret_infos, uint32_t max,
 				 bool *ret_more);
+/* Describes an open session. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend, const char *id,
-					  struct maas_lend_session_info *ret_info); /* -ENOENT */
-/* `ttl_s` 0: as before. Errors: -ENOENT; -ERANGE as maas_lend_session_open(). */
+					  struct maas_lend_session_info *ret_info);
+/* Starts the session's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT; -ERANGE as for
+ * maas_lend_session_open(). */
 MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
 uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
-/* A new single-use ticket; the one before it is void. */
+/* Gives the session a new single-use ticket; the one before is void. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend, const char *id,
 					     struct maas_lend_session_info *ret_info);
 /*
@@ -369,8 +371,9 @@ MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend, const char 
 MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
 					    struct maas_lend_session_ref *ret_session);
 /*
- * Ends it: its connection, then what lives as long as it does, each as by maas_lend_free(). Return
- * and `done`: as there, -ENOMEM excepted; -ETIMEDOUT when a slab had to be kept back.
+ * Ends a session: its connection first, then the allocations that live as long as the session, each
+ * as by maas_lend_free(). Returns and calls `done` as that does, without -ENOMEM; -ETIMEDOUT when a
+ * slab had to be kept back.
  */
 MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend, const char *id,
 					  maas_lend_free_done *done, void *arg);
@@ -390,8 +393,7 @@ struct maas_lend_stats {
 
 void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats);
 
-/* Steps that were taken under the lock so far, for tests: transfers, frees and sessions looked at.
- */
+/* For tests: transfers, frees and sessions looked at under the lock so far. */
 uint64_t maas_lend_steps(struct maas_lend *lend);
 
 /* True when `name` may name an owner or a session: 1 to 63 bytes of [A-Za-z0-9._:/@-]. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The answers that are remembered, so that a request that is sent again is not carried out twice.
- */
+/* The answers that are remembered, so that a request sent again is not carried out twice. */
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>

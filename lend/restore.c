@@ -30,7 +30,7 @@ static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
 	return maas_lend_owner_keep(&lend->owners, info->label.owner);
 }
 
-/* Nobody else knows the lend yet: no lock. */
+/* Before maas_lend_open() returns, and so without the lock. */
 int maas_lend_restore(struct maas_lend *lend)
 {
 	struct maas_slab_info info;

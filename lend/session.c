@@ -284,7 +284,18 @@ int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
 	return session ? 0 : -ENOENT;
 }
 
-/* ---- the end: keys, then what it owned, then the record */
+/* ---- the end */
+
+/*
+ *     LIVE ──begin_end()──▶ ENDING: keys die ──▶ allocations are freed ──▶ frees complete ──▶ FREE
+ *                                  end()              drain()                settle()
+ *
+ * Keys die and frees start without the lock, in whatever thread that is, so several threads may
+ * drain one session; housekeeping does it again for an end that had no memory to go on. While the
+ * lock is not held, another thread may complete the end, and the record may become another
+ * session's: an index and a generation name the session, not the pointer, and after taking the lock
+ * the generation is compared first.
+ */
 
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls)
 {
@@ -320,9 +331,9 @@ static int free_some(struct maas_lend_session *session, struct maas_lend_pending
 }
 
 /*
- * No lock held. Frees what the session owned and ends it, as far as nothing has to be waited for.
- * Several threads may do it at once; the one that completes the end makes the call. 0: complete,
- * with `sync` and without an error then `done` is not called. -EINPROGRESS.
+ * Frees what the session owned and completes its end, as far as nothing has to be waited for. No
+ * lock held. 0: complete, and with `sync` and no error `done` is not called. -EINPROGRESS: somebody
+ * else completes the end, and makes the call.
  */
 static int drain(struct maas_lend *lend, uint32_t index, uint32_t generation, bool sync)
 {
@@ -372,11 +383,11 @@ static void keys_done(void *arg, int status)
 	uint32_t generation = session->generation;
 
 	connection_ended(session, status);
-	/* From here on the tick may complete the end, and the record be another session's. */
+	/* From here on housekeeping may complete the end. */
 	(void)drain(lend, (uint32_t)(session - lend->sessions.records), generation, false);
 }
 
-/* Lock held. From here on the session is unknown to callers. */
+/* Lock held. From here on callers do not find the session. */
 static void begin_end(struct maas_lend_session *session, maas_lend_free_done *done, void *arg)
 {
 	session->state = MAAS_LEND_SESSION_ENDING;
@@ -386,7 +397,7 @@ static void begin_end(struct maas_lend_session *session, maas_lend_free_done *do
 	session->keys_dead = false;
 }
 
-/* No lock held; after begin_end(), once. */
+/* Kills the keys, and goes on. No lock held; once, after begin_end(). */
 static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
 {
 	struct maas_lend_session *session = &lend->sessions.records[index];
@@ -420,7 +431,7 @@ int maas_lend_session_end(struct maas_lend *lend, const char *id, maas_lend_free
 	return session ? end(lend, index, generation) : -ENOENT;
 }
 
-/* Lock held. Two thirds of its lease went by without a sign of life. */
+/* Lock held. Two thirds of the lease went by without a sign of life. */
 static bool is_late(const struct maas_lend_session *session)
 {
 	uint64_t ttl_ms = (uint64_t)session->ttl_s * 1000;
@@ -429,7 +440,8 @@ static bool is_late(const struct maas_lend_session *session)
 	       session->deadline_ms < session->lend->lease_ms + ttl_ms / 3;
 }
 
-/* Lock held. True when the session's end is to be begun, or to be gone on with. */
+/* Lock held. True when the session's end is to begin (then it has, here) or, with `ret_begun`, to
+ * go on. */
 static bool is_due(struct maas_lend_session *session, bool *ret_begun)
 {
 	struct maas_lend *lend = session->lend;

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session: a client's presence, by index and by name. Threading: under lend's lock. */
+#ifndef MAAS_LEND_SESSION_H
+#define MAAS_LEND_SESSION_H
+
+#include "lend/free.h"
+
+enum maas_lend_session_state {
+	MAAS_LEND_SESSION_FREE,
+	MAAS_LEND_SESSION_LIVE,
+	MAAS_LEND_SESSION_ENDING, /* keeps its name until its keys are dead */
+};
+
+#define MAAS_LEND_TICKET_BYTES (MAAS_LEND_TICKET_TEXT / 2)
+
+struct maas_lend_session {
+	struct maas_lend *lend;
+	/* in its name's bucket, if `listed`, or among the free records */
+	LIST_ENTRY(maas_lend_session) link;
+	struct maas_lend_session *next; /* the ring of the sessions of its name */
+	struct maas_lend_session *prev;
+	char name[MAAS_LEND_NAME_BYTES];
+	char from[MAAS_LEND_FROM_BYTES];
+	unsigned char ticket[MAAS_LEND_TICKET_BYTES];
+	uint32_t generation;
+	uint32_t ttl_s;
+	uint32_t created_s;
+	uint64_t deadline_ms; /* on the lease clock */
+	uint64_t allocations;
+	uint64_t pending; /* frees under way that its end waits for */
+	maas_lend_free_done *done;
+	void *arg;
+	int status;
+	enum maas_lend_session_state state;
+	bool listed;
+	bool exclusive;
+	bool ticket_valid;
+	bool keys_dead;
+};
+
+#define MAAS_LEND_MAX_SESSIONS (1u << 20)
+
+LIST_HEAD(maas_lend_session_list, maas_lend_session);
+
+struct maas_lend_session_names {
+	unsigned char key[16];
+	struct maas_lend_session_list *buckets;
+	uint32_t num_buckets; /* a power of two */
+};
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_lend_session_names_init(struct maas_lend_session_names *names,
+						 uint32_t max_sessions);
+void maas_lend_session_names_fini(struct maas_lend_session_names *names);
+/* The first session of that name, or NULL. Adds the steps that were taken to `steps`. */
+struct maas_lend_session *maas_lend_session_name_find(struct maas_lend_session_names *names,
+						      const char *name, uint64_t *steps);
+/* Adds a session; `first` is what maas_lend_session_name_find() says of its name. */
+void maas_lend_session_name_add(struct maas_lend_session_names *names,
+				struct maas_lend_session *session, struct maas_lend_session *first);
+void maas_lend_session_name_remove(struct maas_lend_session *session);
+
+struct maas_lend_sessions {
+	struct maas_slab_id_key id_key;
+	unsigned char ticket_key[16];
+	struct maas_lend_session *records;
+	uint32_t max;
+	uint32_t used; /* records ever used */
+	uint32_t live;
+	struct maas_lend_session_list free;
+	struct maas_lend_session_names names;
+};
+
+/* Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_lend_sessions_init(struct maas_lend_sessions *sessions, uint32_t max);
+void maas_lend_sessions_fini(struct maas_lend_sessions *sessions);
+/* The live session of that index and generation, or NULL. */
+struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_t index,
+						 uint32_t generation);
+/* Completes the session's end if nothing holds it up; true when it did. The callback is in `calls`
+ * then. */
+bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls);
+/* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */
+void maas_lend_sessions_lapse(struct maas_lend *lend);
+
+#endif
