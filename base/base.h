@@ -113,8 +113,8 @@ struct maas_buf {
 };
 
 void maas_buf_fini(struct maas_buf *buf);
-/* Makes room for `len` more bytes and returns where they go, or NULL; add to `len` what was used.
- */
+/* Makes room for `len` more bytes and returns where they go, or NULL. The caller adds what it used
+ * to buf->len. */
 char *maas_buf_reserve(struct maas_buf *buf, size_t len);
 void maas_buf_add(struct maas_buf *buf, const void *data, size_t len);
 void maas_buf_str(struct maas_buf *buf, const char *text);

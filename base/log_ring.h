@@ -28,8 +28,7 @@ struct maas_log_ring {
 	char data[MAAS_LOG_RING_BYTES];
 };
 
-/* Adds the line `TIME level text`, or the text alone where `level` is "". False: it does not fit.
- */
+/* Adds the line `TIME level text`, or with `level` "" the text alone. False: it does not fit. */
 bool maas_log_ring_add(struct maas_log_ring *ring, const char *level, const char *text, size_t len);
 
 /* The next bytes to write, which end with a line: 0 where there are none. */

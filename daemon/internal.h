@@ -58,8 +58,7 @@ void maasd_machine_print(struct maas_buf *out);
 MAAS_MUST_CHECK int maasd_memory_check(const struct maasd_options *options,
 				       char error[MAASD_OPTIONS_ERROR]);
 
-/* Appends `name = value` lines: the machine's memory, the cgroup's limit, the file system's room.
- */
+/* Appends `name = value` lines: the machine's memory, cgroup limit and file system's room. */
 void maasd_memory_print(const struct maasd_options *options, struct maas_buf *out);
 
 /* ---- housekeeping */

@@ -12,8 +12,7 @@
 
 struct maas_http;
 
-/* What the data plane says of itself in /health and /stats; strings are constant, NULL prints null.
- */
+/* What /health and /stats say of the data plane; strings are constant, NULL prints null. */
 struct maas_http_rdma {
 	const char *state; /* where there are no keys that say it themselves; NULL: "off" */
 	const char *device;

@@ -390,8 +390,7 @@ struct maas_http_pending {
 /* Becomes conn->req.pending. NULL: out of memory. */
 struct maas_http_pending *maas_http_pending_new(struct maas_http_conn *conn, uint32_t count);
 void maas_http_pending_put(struct maas_http_pending *pending);
-/* As maas_http_wait_begin(), for a call of lend that ends with maas_http_pending_done(pending, …).
- */
+/* As maas_http_wait_begin(), for a call of lend that ends with maas_http_pending_done(). */
 void maas_http_pending_begin(struct maas_http_pending *pending);
 void maas_http_pending_done(void *pending, int status);
 /* Waits for the end of such a call, which has returned `started`. */

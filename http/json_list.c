@@ -87,8 +87,7 @@ static bool is_plain(const struct maas_http_element *element)
 	return element->len >= 2;
 }
 
-/* The element as the library reads it, the caller's; NULL: it is not valid, or there is no memory.
- */
+/* The element as jansson reads it, owned by the caller; NULL: not valid, or out of memory. */
 static json_t *load(const struct maas_http_element *element, json_error_t *error)
 {
 	return json_loadb(element->text, element->len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES,

@@ -31,8 +31,7 @@ static bool read_text(const char *path, char *text, size_t size)
 	return len > 0;
 }
 
-/* The field number `number` of /proc/self/stat, as proc(5) counts them; `rest`: after the second.
- */
+/* Field `number` of /proc/self/stat, as proc(5) counts; `rest` is what follows the second. */
 static uint64_t field(const char *rest, int number)
 {
 	for (int i = 2; i < number && *rest; i++) {

@@ -60,8 +60,8 @@ void maas_http_path_text(const char *path, char *ret_text, size_t size);
 
 /* ---- who is meant, and who asks */
 
-/* "HOST[:PORT]", as in Host (RFC 9110, 7.2); the host is borrowed, in the form that it was written.
- */
+/* "HOST[:PORT]", as in Host (RFC 9110, 7.2). The host is borrowed from the text, as it stands
+ * there. */
 struct maas_http_authority {
 	const char *host;
 	size_t host_len; /* 0: none */

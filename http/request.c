@@ -123,8 +123,7 @@ static int check_body(struct maas_http_conn *conn)
 		return 0;
 	if (req->content_length > max_body(conn))
 		return fail_body(conn);
-	/* A web page may send a body without this header to anybody, and with it only to its own.
-	 */
+	/* A web page may send a body without this header to any server, with it to its own. */
 	if (body != MAAS_HTTP_BODY_NONE && req->has_body &&
 	    !is_json(req->fields[MAAS_HTTP_FIELD_CONTENT_TYPE]))
 		return maas_http_error(conn, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "not_json",
@@ -261,8 +260,7 @@ static void add_number(struct maas_buf *line, const char *name, uint64_t value)
 	maas_buf_u64(line, value);
 }
 
-/* The line is made in the body's buffer, which nobody needs any more: printf takes twice as long.
- */
+/* Made in the body's buffer, which nobody needs any more: printf takes twice as long. */
 static void log_access(struct maas_http_conn *conn, uint64_t ns)
 {
 	const struct maas_http_request *req = &conn->req;

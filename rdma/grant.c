@@ -133,8 +133,8 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 /* ---- making and killing */
 
 /*
- * To read the clock takes a good part of what a window does, and in some machines of what a region
- * does. So a key begins when it was read last in this turn, ...
+ * Reading the clock takes a good part of the time of a bind, and in some machines of a
+ * registration. So a key's time begins at the last reading of this turn, ...
  */
 static uint64_t begin_ns(struct maas_rdma *rdma)
 {

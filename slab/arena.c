@@ -64,7 +64,7 @@ int maas_slab_arena_open(struct maas_slab_arena *arena, int fd, uint64_t bytes)
 	base = mmap(NULL, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, arena->fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
-	/* Both are wishes: a kernel without them serves as well. */
+	/* Both are hints: a kernel without them serves as well. */
 	(void)madvise(base, bytes, MADV_HUGEPAGE);
 	(void)madvise(base, bytes, MADV_DONTDUMP);
 	arena->base = base;

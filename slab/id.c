@@ -9,8 +9,7 @@
 /*
  * 128 bits, as RFC 9562 numbers them:
  *
- *   | index 32 | generation 16 | 8 (version) | generation 12 | 2 (variant) | generation 4 | MAC 58
- * |
+ *   index 32 | generation 16 | 8 (version) | generation 12 | 2 (variant) | generation 4 | MAC 58
  */
 #define VERSION	 0x8000ull
 #define VARIANT	 (2ull << 62)

@@ -130,8 +130,7 @@ struct maas_slab_delay {
 struct maas_slab_class {
 	/* constant */
 	uint64_t slab_bytes;
-	uint64_t bucket_scale; /* taken × this >> MAAS_SLAB_BUCKET_SHIFT is the bucket: no division
-				*/
+	uint64_t bucket_scale; /* taken × this >> MAAS_SLAB_BUCKET_SHIFT: no division */
 	uint32_t capacity;     /* slabs in an extent */
 	/* guarded by the pool's lock */
 	uint32_t nonempty; /* bit b: buckets[b] has an extent */
@@ -287,8 +286,8 @@ MAAS_MUST_CHECK int maas_slab_arena_fs(const struct maas_slab_options *options,
 				       struct statfs *ret_fs);
 /* A file without a name for the bytes. Owns: the caller. Errors: of memfd_create(2), openat(2). */
 MAAS_MUST_CHECK int maas_slab_arena_unnamed(int dir_fd, int *ret_fd);
-/* Reserves `bytes` of `fd`, which it takes in any case; no page is allocated. Errors: of mmap(2).
- */
+/* Reserves `bytes` of `fd`, which is the arena's from then on, even on failure. No page is
+ * allocated. Errors: of mmap(2). */
 MAAS_MUST_CHECK int maas_slab_arena_open(struct maas_slab_arena *arena, int fd, uint64_t bytes);
 /* Allocates the pages of a range, zeroed. Errors: -ENOSPC. Threading: any thread. */
 MAAS_MUST_CHECK int maas_slab_arena_back(struct maas_slab_arena *arena, uint64_t offset,

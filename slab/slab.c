@@ -21,7 +21,7 @@ static int find_class(struct maas_slab *slab, uint64_t size_bytes,
 	if (size_bytes > last->slab_bytes)
 		return -EFBIG;
 	while (class->slab_bytes < size_bytes)
-		class ++;
+		class += 1;
 	*ret_class = class;
 	return 0;
 }

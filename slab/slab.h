@@ -10,8 +10,7 @@
  *
  * The arena is one reserved range of address space over a memfd or a file. It grows by extents,
  * each carved into slabs of one size class; an extent without a lent slab goes back to the common
- * pool. It knows no sessions, keys or requests: a slab carries labels that it keeps for the layer
- * above.
+ * pool. slab knows no sessions, keys or requests: a slab carries labels for the layer above.
  *
  * Life of a slab:
  *
@@ -58,9 +57,8 @@ void maas_slab_id_random(char text[MAAS_SLAB_ID_TEXT]);
 void maas_slab_id_encode(const struct maas_slab_id_key *key, uint32_t index, uint32_t generation,
 			 char text[MAAS_SLAB_ID_TEXT]);
 
-/* Upper case is accepted. Errors: -ENOENT for whatever maas_slab_id_encode() with `key` did not
- * write.
- */
+/* Reads an id, in upper case too. Errors: -ENOENT maas_slab_id_encode() with `key` did not write
+ * it. */
 MAAS_MUST_CHECK int maas_slab_id_decode(const struct maas_slab_id_key *key, const char *text,
 					uint32_t *ret_index, uint32_t *ret_generation);
 
@@ -71,11 +69,13 @@ struct maas_slab_options {
 	const uint64_t *class_bytes; /* borrowed during the call; any order, no duplicates */
 	unsigned int num_classes;    /* 1 to MAAS_SLAB_MAX_CLASSES */
 	uint64_t extent_bytes;	     /* 0: the largest class, rounded up to whole pages */
-	int dir_fd;		     /* -1: a memfd; else a directory (tmpfs, hugetlbfs) for an
-				      * unnamed file, so that a full file system can be met */
-	const char *file;	     /* --memory-file: the bytes are kept in it and the slots in
-				      * `file`.slots, for the next process; NULL: they are not */
-	bool prealloc;		     /* allocate every extent's pages now */
+	/* -1: a memfd; else a directory (tmpfs, hugetlbfs) for an unnamed file, so that a full file
+	 * system can be met */
+	int dir_fd;
+	/* --memory-file: the bytes are kept in this file and the slots in `file`.slots, for the
+	 * next process; NULL: nothing is kept */
+	const char *file;
+	bool prealloc; /* allocate every extent's pages now */
 
 	/* Called at every step of a long opening, with how many of how many bytes have memory (0 of
 	 * 0 while a predecessor is waited for). Non-zero, such as -EINTR, ends the opening. */
@@ -104,8 +104,8 @@ void maas_slab_discard(struct maas_slab *slab);
 
 /*
  * Notes in the file whether a device may write to the pool by itself, so that the next process
- * knows what it has to wait for. Told before the first queue pair is made, and after the last one
- * is destroyed; none does when the pool is opened.
+ * knows what it has to wait for. Called before the first queue pair is made and after the last one
+ * is destroyed. When the pool is opened, no device writes.
  */
 void maas_slab_set_remote(struct maas_slab *slab, bool remote);
 
@@ -193,8 +193,7 @@ MAAS_MUST_CHECK int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_re
  */
 MAAS_MUST_CHECK int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref);
 
-/* maas_slab_revoke() and maas_slab_release() under one lock, for a slab without keys and readers.
- */
+/* maas_slab_revoke() and maas_slab_release() in one step, for a slab without keys and readers. */
 MAAS_MUST_CHECK int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref);
 
 /* Revoking to quarantined: a key may still be alive; the bytes stay out of use. Errors: -ENOENT. */
@@ -209,11 +208,11 @@ MAAS_MUST_CHECK int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uin
 				   struct maas_slab_info *ret_info);
 
 /*
- * Housekeeping, some times a second: slabs that were freed at least a second before `now_ms`
- * (monotonic) are zeroed and join their extents' free lists. A slab's wait is counted from the
- * first call, at least a second after the one that counted before, that finds it freed: it lasts
- * one to two seconds. Bounded: zeroes at most `max_bytes`, at least one slab. Returns how many
- * bytes it zeroed; 0: nothing is due.
+ * Housekeeping, to be called several times a second. Slabs that were freed at least a second before
+ * `now_ms` (monotonic) are zeroed and join their extents' free lists. Freed slabs are counted at
+ * most once a second, and a slab's wait begins when it is counted: it lasts one to two seconds.
+ * Bounded: zeroes at most `max_bytes`, at least one slab. Returns how many bytes were zeroed; 0:
+ * nothing is due.
  */
 uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max_bytes);
 
@@ -257,11 +256,10 @@ const struct maas_slab_id_key *maas_slab_id_key(const struct maas_slab *slab);
 /* The arena's id, a random UUID that names the life of the bytes. */
 const char *maas_slab_arena_id(const struct maas_slab *slab);
 
-/* MAAS_SLAB_ANNEX_BYTES for the layer above, zeroed in a new pool, kept where the slots are kept.
- */
+/* MAAS_SLAB_ANNEX_BYTES for the layer above, zeroed in a new pool, kept with the slots. */
 void *maas_slab_annex(const struct maas_slab *slab);
 
-/* Where the bytes lie, for who registers them with a device; constant. */
+/* Where the bytes lie, for registering them with a device; constant. */
 struct maas_slab_area {
 	uint8_t *base;	/* page-aligned; only extents that were handed out have pages */
 	uint64_t bytes; /* whole extents; extent n begins at n * extent_bytes */
