@@ -8,10 +8,10 @@
 
 #include "base/base.h"
 
-#define MAAS_HTTP_HEAVY_BYTES (5u << 20) /* of slabs in one allocation, from here on */
+#define MAAS_HTTP_HEAVY_BYTES (5u << 20) /* of slabs: from here on an allocation is heavy */
 
 struct maas_http_pending;
-TAILQ_HEAD(maas_http_loans, maas_http_pending);
+TAILQ_HEAD(maas_http_pending_list, maas_http_pending);
 
 struct maas_http_heavy {
 	bool running;
@@ -19,7 +19,7 @@ struct maas_http_heavy {
 	pthread_cond_t wake;
 	pthread_mutex_t lock;
 	/* guarded by lock */
-	struct maas_http_loans queue;
+	struct maas_http_pending_list queue;
 	bool stop;
 };
 

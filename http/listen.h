@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* listen: one address that the server listens at, and its socket file. */
+#ifndef MAAS_HTTP_LISTEN_H
+#define MAAS_HTTP_LISTEN_H
+
+#include <sys/types.h>
+
+#include "http/http.h"
+
+#define MAAS_HTTP_URL 160
+
+struct maas_http_listener {
+	struct maas_http *http;
+	char url[MAAS_HTTP_URL]; /* "" while it does not listen */
+	/* guarded by the lock of the peers */
+	unsigned int connections;
+	unsigned int reserved;
+	/* of the socket file */
+	dev_t dev;
+	ino_t ino;
+};
+
+/*
+ * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_listener` says where
+ * it listens, with the port that was really taken. A socket file that nobody listens at is
+ * replaced, nothing else is; a new one has socket_mode and socket_group of `options` before anybody
+ * can connect. Returns the descriptor. Errors: -EINVAL, -EEXIST the path is no socket, -EPERM the
+ * group is not one of the process's, and errno of bind(2).
+ */
+MAAS_MUST_CHECK int maas_http_listen(const char *address, const struct maas_http_options *options,
+				     struct maas_http_listener *ret_listener);
+/* Whether maas_http_listen() would succeed: nobody can connect meanwhile, and no socket file is
+ * left behind or removed. Errors: as there. */
+MAAS_MUST_CHECK int maas_http_listen_check(const char *address,
+					   const struct maas_http_options *options);
+/* Removes the listener's socket file, unless another one has taken its place. */
+void maas_http_unlisten(const struct maas_http_listener *listener);
+
+#endif
