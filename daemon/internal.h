@@ -6,17 +6,8 @@
  *                                                        ├─ slab ◀─ lend ◀─ rdma
  *                                                        └─ housekeeping
  *
- * Lock order of the whole program, outermost first:
- *
- *     http (list of connections) -> http (a request's wait) -> lend -> slab -> log
- *     rdma (extents) -> rdma (commands) -> log
- *
- * A thread that holds one may take those to its right, never one to its left. Callbacks out of lend
- * run without its lock, except maas_lend_transfer.abort, which takes none.
- *
- * Threads: main starts everything and then only waits for signals, which all others block; http's
- * workers; one housekeeping thread; one that writes the log; where there is RDMA, one that owns its
- * connections and keys and one that registers memory.
+ * Its threads, and the order in which locks are taken: docs/internals.md. Threads are started after
+ * signals are blocked, so that only the main thread sees them.
  */
 #ifndef MAAS_DAEMON_INTERNAL_H
 #define MAAS_DAEMON_INTERNAL_H
