@@ -20,7 +20,7 @@
 /* The struct whose member `member` lies at `pointer`. */
 #define MAAS_CONTAINER_OF(pointer, type, member)                                                   \
 	((type *)((char *)(pointer) - offsetof(type, member)))
-/* What a noun ends with behind the number `n`: "%llu byte%s". */
+/* The plural ending of a noun behind the number `n`: "%llu byte%s". */
 #define MAAS_S(n) ((n) == 1 ? "" : "s")
 
 /* ---- log: one line per event, `TIME level text key=value ...` */
@@ -53,11 +53,12 @@ MAAS_MUST_CHECK int maas_dir_check(const char *path);
  * blocked. Errors: as pthread_create(3); without a writer all is as before.
  */
 MAAS_MUST_CHECK int maas_log_start(void);
-/* Flushes, and ends the writer; one that the log keeps longer than a moment stays behind. */
+/* Flushes, and ends the writer. A writer that the log holds up for longer than a moment is left
+ * behind. */
 void maas_log_stop(void);
 
-/* Opens the log file again under its name, after a rotation; the log tells the outcome. With a
- * writer, it does so, and this returns at once. */
+/* Opens the log file again under its name, after a rotation, and logs the outcome. Where there is a
+ * writer, the writer does so, and this returns at once. */
 void maas_log_reopen(void);
 
 /* Writes buffered lines out; with a writer, waits for it for a second at most. Threading: any. */
@@ -67,9 +68,9 @@ void maas_log_flush(void);
 uint64_t maas_log_dropped(void);
 
 /*
- * A line without time and level for whoever started the program: on stderr, whatever the log is.
- * Where that is the log, it comes after all lines before it. Nobody has to read it either.
- * Threading: any thread.
+ * Writes a line without time and level to stderr, for whoever started the program, wherever the log
+ * goes. Where the log goes to stderr too, the line comes after all lines before it. Does not wait
+ * for a reader. Threading: any thread.
  */
 void maas_log_say(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
@@ -79,7 +80,7 @@ void maas_log_set_program(const char *name);
 /* Drops events less severe than `level` (default: MAAS_LOG_INFO). Threading: any thread. */
 void maas_log_set_level(enum maas_log_level level);
 
-/* True when an event of `level` would be logged: spares the making of its text. */
+/* True when an event of `level` would be logged; else its text need not be made. */
 bool maas_log_enabled(enum maas_log_level level);
 
 /* Logs one line; control characters in the text are escaped. Threading: any thread. */
@@ -95,7 +96,7 @@ void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3)
 uint64_t maas_clock_ns(void);
 uint64_t maas_clock_ms(void);
 
-/* Wall-clock seconds since 1970, for people; no lifetime hangs on it. */
+/* Wall-clock seconds since 1970, for people; no lifetime depends on them. */
 uint64_t maas_clock_wall_s(void);
 
 /* ---- buf: text that grows */
@@ -150,8 +151,8 @@ struct maas_ratelimit {
 /* True when the line may be logged; else it was counted. Threading: any thread. */
 MAAS_MUST_CHECK bool maas_ratelimit_pass(struct maas_ratelimit *limit);
 
-/* Says how many lines were left out in seconds that are over. The caller of maas_log_flush() runs
- * it, too: strangers may have gone. Threading: any thread. */
+/* Logs how many lines were left out in seconds that are over. Called along with maas_log_flush(),
+ * because whoever caused the lines may have gone. Threading: any thread. */
 void maas_ratelimit_flush(void);
 
 #define log_limited(limit, ...)                                                                    \
@@ -167,9 +168,9 @@ size_t maas_utf8_len(const char *text);
 
 /*
  * Copies `text` to `to` and ends it with a NUL. Each byte of a control character (ASCII's, C1's),
- * of one that is invisible or turns the direction of writing around, and of what is no UTF-8
- * becomes \xNN. `size` (at least 1) cuts between two characters; four times the text and its NUL
- * always suffice. Returns the length.
+ * of a character that is invisible or turns the direction of writing around, and of what is not
+ * UTF-8 becomes \xNN. `size` (at least 1) cuts between two characters; four times the text and its
+ * NUL always suffice. Returns the length.
  */
 size_t maas_printable(char *to, size_t size, const char *text);
 
@@ -202,8 +203,9 @@ size_t maas_guess(const char *word, const char *const *names, size_t count);
 /* ---- cgroup: the limit of memory, version 1 and 2 */
 
 /*
- * The smallest limit from this process's control group upwards, as far as it can be seen from here;
- * `proc` is "/proc/self". Errors: -ENOENT none is set, -ENODATA it cannot be told.
+ * The smallest limit of memory from this process's control group upwards, as far as it can be seen
+ * from here; `proc` is "/proc/self". Errors: -ENOENT no limit is set, -ENODATA it cannot be found
+ * out.
  */
 MAAS_MUST_CHECK int maas_cgroup_memory(const char *proc, uint64_t *ret_bytes);
 

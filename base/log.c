@@ -44,7 +44,7 @@ static struct {
 	bool reopen;
 	bool stop;
 	bool torn;	 /* what was written last ended within a line */
-	bool broken;	 /* so it did, and the rest of that line is lost */
+	bool broken;	 /* it ended so, and the rest of that line is lost */
 	uint64_t unsaid; /* lines dropped that the log does not tell of yet */
 	struct maas_log_ring ring;
 } out = {
@@ -89,7 +89,7 @@ static void add_line(const char *level, const char *text, size_t len)
 		drop(1);
 }
 
-/* Behind the lines that were kept and before those that come: just where the others are missing. */
+/* Says how many lines are missing, in the place where they are missing. */
 static void tell_dropped(void)
 {
 	char text[64];
@@ -190,8 +190,11 @@ static bool write_piece(void)
 	return true;
 }
 
-/* Writes what was there when it began, at the end everything; where the log takes nothing, until it
- * is asked for something else. One at a time: `writing` says that it runs. */
+/*
+ * Writes the lines that were there when it began, at the end all lines. Where the log takes
+ * nothing, it tries until it is asked for something else. One thread at a time: `writing` says that
+ * it runs.
+ */
 static void drain(void)
 {
 	uint64_t goal;
@@ -247,10 +250,8 @@ void maas_log_flush(void)
 
 /* ---- the file */
 
-/*
- * Never waits: not for the reader of a FIFO either. With nobody there to read, it is opened for
- * both directions, so that the lines wait in it for a reader to come.
- */
+/* Never waits, not even for the reader of a FIFO: without a reader the FIFO is opened for both
+ * directions, so that the lines wait in it. */
 static int open_path(const char *path)
 {
 	const int flags = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;

@@ -37,7 +37,7 @@ static_assert(sizeof(struct maas_wire_accept) == 12, "it crosses the wire");
 static_assert(offsetof(struct maas_wire_accept, connection) == 8, "it crosses the wire");
 
 enum maas_wire_reason {
-	MAAS_WIRE_VERSION_UNKNOWN = 1, /* the request is none of ours, or of another version */
+	MAAS_WIRE_VERSION_UNKNOWN = 1, /* not a request of ours, or one of another version */
 	MAAS_WIRE_TICKET_UNKNOWN = 2,  /* wrong, stale or used before */
 	MAAS_WIRE_DEVICE = 3,	       /* came in through another device than the server's */
 	MAAS_WIRE_RESOURCES = 4,       /* the server is short of something: try again later */

@@ -47,7 +47,7 @@ static void feed_watchdog(struct maasd_housekeeping *housekeeping, uint64_t now_
 static void tick(struct maasd_housekeeping *housekeeping)
 {
 	maas_lend_tick(housekeeping->options.lend);
-	/* At once: it cuts the connections that a free has waited for. */
+	/* Right after it, because this cuts the connections that a free has waited for. */
 	maas_http_tick(housekeeping->options.http);
 	reclaim(housekeeping->options.slab);
 	maas_ratelimit_flush();

@@ -106,7 +106,7 @@ MAAS_MUST_CHECK int maasd_serve_check_rdma(const struct maasd_options *options,
 					   struct maas_slab *slab, char error[MAASD_OPTIONS_ERROR],
 					   struct maas_buf *out);
 
-/* What /health says of it. Borrows: `rdma` (NULL: none) and `isolation`, into which it writes. */
+/* What /health says of RDMA. Borrows: `rdma` (NULL: none) and `isolation`, into which it writes. */
 void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
 			       struct maas_http_rdma *ret_rdma);
 

@@ -92,7 +92,7 @@ static int check(struct maasd_options *options)
 	}
 	maasd_options_warn_environment(environ);
 	status = write_out(&text);
-	/* Last: beside a server that runs, all but this can still be seen. */
+	/* Last, because it fails beside a running server, where all the rest can be checked. */
 	if (maasd_serve_check_listen(options, error))
 		return fail(MAASD_EXIT_FAILURE, error);
 	return status;

@@ -88,7 +88,7 @@ static void check_machine(struct fit *fit)
 	}
 }
 
-/* Neither huge pages nor a disk's cache are what the group is killed for. */
+/* A control group is not killed for huge pages or for a disk's cache. */
 static void check_cgroup(struct fit *fit)
 {
 	char text[MAAS_SIZE_TEXT];

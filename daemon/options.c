@@ -66,7 +66,7 @@ static int set_size(const struct maasd_option_row *row, const struct source *sou
 	return 0;
 }
 
-/* Digits alone: "1k" or "0x10" is no number of threads. */
+/* Digits alone: "1k" or "0x10" is not a number of threads. */
 static int set_number(const struct maasd_option_row *row, const struct source *source,
 		      const char *value, unsigned int *ret_number)
 {
@@ -116,7 +116,7 @@ static int set_ip(const struct source *source, const char *value, const char **r
 	return 0;
 }
 
-/* Three or four octal digits: "66" is rather a slip than a mode. */
+/* Three or four octal digits: "66" is more likely a slip than a mode. */
 static int set_mode(const struct source *source, const char *value, unsigned int *ret_mode)
 {
 	size_t len = strlen(value);

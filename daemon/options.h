@@ -121,10 +121,8 @@ MAAS_MUST_CHECK int maasd_options_parse(int argc, char *const *argv, char *(*env
 					char error[MAASD_OPTIONS_ERROR],
 					struct maasd_options *ret_options);
 
-/*
- * What can be asked for and is not in this version: refused by name, with the remedy, never
- * ignored. Errors: -EOPNOTSUPP.
- */
+/* Refuses what can be asked for and is not in this version, by name and with the remedy: it is
+ * never ignored. Errors: -EOPNOTSUPP. */
 MAAS_MUST_CHECK int maasd_options_available(const struct maasd_options *options,
 					    char error[MAASD_OPTIONS_ERROR]);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Variables that look like options and are none: a slip of the pen would else pass in silence. */
+/* Environment variables that look like options and are none: otherwise a slip of the pen would go
+ * unnoticed. */
 #include <ctype.h>
 #include <string.h>
 

@@ -5,7 +5,7 @@
 
 #include "daemon/internal.h"
 
-/* Something about RDMA was asked for by name: then it is not served without. */
+/* RDMA was asked for by name, so the server does not start without it. */
 static bool insists(const struct maasd_options *options)
 {
 	return options->rdma == MAASD_RDMA_REQUIRED || options->rdma_device || options->rdma_addr ||

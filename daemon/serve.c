@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The running server: what is started in which order, the wait for a signal, the drain, and the end
- * in the opposite order. All of it in the main thread, which alone takes signals; the others are
- * the parts' own.
- */
+/* The running server: what is started in which order, the wait for a signal, the drain, and the end
+ * in the opposite order. All of this is the main thread's, which alone takes signals. */
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>

@@ -161,7 +161,7 @@ void maas_http_deadline(struct maas_http_conn *conn, uint64_t now_ns, uint64_t b
 	set_deadline(conn, now_ns / 1000000u + timeout_ms(conn) + transfer_ms(bytes));
 }
 
-/* Who holds what others could use must go on soon. */
+/* Whoever holds what others could use must go on soon. */
 static uint64_t patience_ms(const struct maas_http_conn *conn)
 {
 	uint64_t ms = timeout_ms(conn);
@@ -191,7 +191,8 @@ void maas_http_deadline_body(struct maas_http_conn *conn, uint64_t bytes)
 	maas_http_deadline_step(conn);
 }
 
-/* Twice the timeout: a client that merely sends nothing is closed by the library at once it. */
+/* Twice the timeout, because the library itself closes a client that merely sends nothing, after
+ * one. */
 void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns)
 {
 	set_deadline(conn, now_ns / 1000000u + conn->http->options.timeout_s * UINT64_C(2000));
@@ -199,8 +200,8 @@ void maas_http_deadline_idle(struct maas_http_conn *conn, uint64_t now_ns)
 
 /*
  * A client that closes in the middle of a request, right behind its last bytes: the library waits
- * for an event that has been. So once a second the connections without a whole request are looked
- * at; the second time that nothing but the end is there, it was not on its way either.
+ * for an event that is past. So once a second the connections without a whole request are looked
+ * at. The second time that nothing but the end is there, no event was on its way either.
  */
 static void look_for_end(struct maas_http_conn *conn)
 {

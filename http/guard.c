@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which requests are refused for what they say of the browser or the name that they came by. */
+/* Refuses requests by what they say of the browser that sent them, and of the name that they were
+ * sent to. */
 #include <errno.h>
 #include <string.h>
 #include <strings.h>

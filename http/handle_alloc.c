@@ -18,7 +18,7 @@ static int fail_too_large(struct maas_http_conn *conn, uint64_t size_bytes)
 			      (unsigned long long)size_bytes, (unsigned long long)largest);
 }
 
-/* The pool may not be at its end, only what it lies in. */
+/* The pool may have room where the memory behind it has none. */
 static int fail_no_space(struct maas_http_conn *conn, const struct maas_slab_stats *stats,
 			 unsigned long long count, uint64_t size_bytes)
 {
@@ -165,7 +165,7 @@ static int reply(struct maas_http_conn *conn, const struct answer *answer)
 	return maas_http_reply(conn, MHD_HTTP_OK);
 }
 
-/* No pending reply: it does not wait. -EAGAIN: but it would, for another request with its id. */
+/* Allocates without a pending reply. -EAGAIN: that would wait for another request with its id. */
 static int allocate_now(struct maas_http_conn *conn, const struct maas_http_allocate_body *body,
 			const struct maas_lend_alloc_request *request)
 {

@@ -8,8 +8,8 @@
 
 #include "http/internal.h"
 
-/* A free waits no longer: maas_http_tick() cuts the connection, the library sees that and drops it,
- * and with it the transfer. */
+/* A free waits no longer: maas_http_tick() cuts the connection, and the library drops it, and with
+ * it the transfer. */
 static void abort_transfer(void *arg)
 {
 	struct maas_http_conn *conn = arg;

@@ -31,8 +31,8 @@ int maas_http_delete(struct maas_http_conn *conn)
 
 /* ---- POST /free */
 
-/* Frees one of many; an id that is not there goes to `unknown`, as it was written. Returns 1 when
- * it was there. What else may fail is the whole answer's status. */
+/* Frees one of many. Returns 1 when the allocation was there; an id that is not known is added to
+ * `unknown`, as it was written. Any other failure is the status of the whole answer. */
 static int free_one(struct maas_http_conn *conn, const char *id,
 		    const struct maas_http_element *element, struct maas_buf *unknown)
 {

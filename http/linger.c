@@ -32,7 +32,7 @@ static void let_go(struct maas_http_linger *linger, struct maas_http_lingerers *
 		   struct maas_http_lingerer *one)
 {
 	TAILQ_REMOVE(list, one, link);
-	/* To close it is not enough: the library may still hold the same socket. */
+	/* Closing the descriptor is not enough: the library may still hold the same socket. */
 	epoll_ctl(linger->epoll_fd, EPOLL_CTL_DEL, one->fd, NULL);
 	close(one->fd);
 	maas_http_peers_leave(linger->http, one->listener, one->place, one->peer);

@@ -46,16 +46,13 @@ const struct maas_http_call *maas_http_route_call(unsigned int route, enum maas_
 void maas_http_route_allow(unsigned int route, char ret_text[MAAS_HTTP_ALLOW_TEXT]);
 
 /*
- * Takes %XX back in place and returns the new length. What stands for NUL or another control
- * character stays as it is: nothing that is named so exists here, and it neither ends the text
- * early nor reaches a log.
+ * Decodes %XX in place and returns the new length. What stands for NUL or another control character
+ * stays as it is: nothing here has such a name, and the text neither ends early nor spoils a log.
  */
 size_t maas_http_unescape(char *text);
 
-/*
- * A path as one word for people, cut off to `size` bytes, of which at least 4 are needed. Of an id
- * only its first part is shown: who has a whole id has what it names.
- */
+/* A path as one word for people, cut off to `size` bytes, of which at least 4 are needed. Of an id
+ * only its first part is shown: whoever has a whole id can use what it names. */
 void maas_http_path_text(const char *path, char *ret_text, size_t size);
 
 /* ---- who is meant, and who asks */

@@ -69,8 +69,8 @@ void maas_http_write_key(struct maas_buf *out, const struct maas_lend_key *key)
 }
 
 /*
- * -EEXIST speaks of names elsewhere. A key that the device fails to make, or that is under way when
- * the client leaves, is an input or output error; either way the connection is gone with it.
+ * For other calls -EEXIST is about names. A key that the device fails to make, or that is under way
+ * when the client leaves, is an input or output error; either way the connection is gone with it.
  */
 int maas_http_fail_key(struct maas_http_conn *conn, int error)
 {

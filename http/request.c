@@ -64,7 +64,7 @@ static int find_call(struct maas_http_conn *conn, const char *url)
 			       req->extra_value);
 }
 
-/* Above the limits there is room for those alone that ask how the server is. */
+/* Beyond the limits of connections there is room only for requests that ask how the server is. */
 static int check_place(struct maas_http_conn *conn, const char *path)
 {
 	static const char *const vital[] = {"/health", "/ready", "/metrics"};
@@ -170,7 +170,7 @@ static int collect(struct maas_http_conn *conn, const char *data, size_t len)
 		return fail_body(conn);
 	if (conn->req.call->body == MAAS_HTTP_BODY_NONE)
 		return 0;
-	/* What was announced costs nothing yet. */
+	/* Only what has arrived is counted, not what was announced. */
 	r = maas_http_hold(conn, len);
 	if (r)
 		return maas_http_fail(conn, r, NULL);
@@ -209,7 +209,7 @@ static int take(struct maas_http_conn *conn, const char *data, size_t len)
 	} else {
 		r = collect(conn, data, len);
 	}
-	/* After it: what was taken may count. */
+	/* Afterwards, because what was taken may count. */
 	if (req->received >= req->step_end || (!counts && maas_http_counts(conn)))
 		maas_http_deadline_step(conn);
 	return r == MAAS_HTTP_ANSWERED ? discard(conn, 0) : r;

@@ -103,7 +103,7 @@ static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref,
 	struct maas_slab_info info;
 	int r;
 
-	/* Who found the id in a list may have freed it already. */
+	/* Whoever found the id in a list may have freed the allocation already. */
 	if (maas_slab_get(lend->slab, ref, &info))
 		return 0;
 	r = maas_lend_lease_add(&lend->leases, ref, list, value);
@@ -170,7 +170,7 @@ static int remember(struct maas_lend *lend, const struct maas_lend_request_key *
 	return r;
 }
 
-/* Nobody was told these ids, but a list may have shown them: so it is a free like any other. */
+/* Nobody was told these ids, but a list may have shown them: so each is freed like any other. */
 static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -188,7 +188,7 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 	}
 }
 
-/* With a `key` it is remembered, under `ret_number`. */
+/* With a `key` the request is remembered, under the number `ret_number`. */
 static int allocate(struct maas_lend *lend, const struct canonical *request,
 		    const struct maas_lend_request_key *key, struct maas_slab_ref *ret_refs,
 		    uint32_t *ret_number)
@@ -307,7 +307,7 @@ static int find_answer(struct maas_lend *lend, const struct canonical *request,
 			keyed->replayed = true;
 		return r;
 	}
-	/* One without keys is another request. */
+	/* A request without keys is another request. */
 	if (!keyed || other->key.fields != key->fields)
 		return -ENOTUNIQ;
 	keyed->replayed = true;
@@ -344,7 +344,7 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 		return allocate(lend, request, NULL, ret_refs, &number);
 	maas_lend_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
 	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
-	/* Who holds it may be allocating gigabytes. */
+	/* Whoever holds this lock may be allocating gigabytes. */
 	if (from->nowait ? pthread_mutex_trylock(lock) : pthread_mutex_lock(lock))
 		return -EAGAIN;
 	pthread_mutex_lock(&lend->lock);
@@ -396,7 +396,7 @@ static void finish_keyed(struct maas_lend_keyed *keyed, int status)
 	if (status && !keyed->replayed)
 		undo(lend, keyed->refs, keyed->count);
 	keyed->done(keyed->arg, status);
-	/* Nobody can add to them any more. */
+	/* No duplicate can be added any more. */
 	while ((duplicate = LIST_FIRST(&keyed->duplicates))) {
 		LIST_REMOVE(duplicate, link);
 		if (status)

@@ -187,7 +187,7 @@ int maas_lend_pending_start(struct maas_lend *lend, struct maas_lend_pending *pe
 	if (maas_lend_use_in_transfer(pending->use)) {
 		r = -EINPROGRESS;
 	} else {
-		/* The caller learns it from the return value. */
+		/* The caller learns of the end from the return value. */
 		pending->done = NULL;
 		settle(pending, &calls);
 		r = 0;
@@ -276,10 +276,8 @@ static void retry_done(void *arg, int status)
 	pthread_mutex_unlock(&lend->lock);
 }
 
-/*
- * A quarantined slab's keys die with the queue pairs that they belong to, and only rdma/ knows
- * when: it is asked again.
- */
+/* A quarantined slab's keys die with the queue pairs that they belong to, and only rdma/ knows when
+ * that is: so rdma/ is asked again. */
 void maas_lend_quarantine_retry(struct maas_lend *lend)
 {
 	struct maas_lend_pending_list list = TAILQ_HEAD_INITIALIZER(list);

@@ -94,8 +94,9 @@ static uint32_t *bucket_of(const struct maas_lend_requests *requests,
 }
 
 /*
- * Follows a chain to older and older entries. A number that is not among those older than the one
- * before has left the queue, or is a stranger's since the numbers wrapped: the chain ends there.
+ * Follows a chain to older and older entries. The chain ends at a number that is not older than the
+ * one before: that entry has left the queue, or the numbers have wrapped and it is another
+ * request's.
  */
 static bool lookup(const struct maas_lend_requests *requests,
 		   const struct maas_lend_request_key *key, uint32_t *ret_number)

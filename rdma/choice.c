@@ -44,7 +44,7 @@ static char *describe(const struct maas_rdma_isolation *found, char text[GRADE_T
 	return text;
 }
 
-/* What the keys were not seen to refuse. */
+/* Names what the keys of a mode were not seen to refuse. */
 static char *list_gaps(const struct maas_rdma_isolation *found, char text[GAPS_TEXT])
 {
 	const struct {
@@ -66,7 +66,7 @@ static char *list_gaps(const struct maas_rdma_isolation *found, char text[GAPS_T
 	return text;
 }
 
-/* Whoever took the mode, the program or its user: what it lets clients do has to be known. */
+/* Whether the program chose the mode or its user did, the user has to know what clients may do. */
 static void warn_of_gaps(const struct maas_rdma *rdma, const struct maas_rdma_isolation *found)
 {
 	char gaps[GAPS_TEXT];

@@ -318,7 +318,7 @@ static bool settle_work(struct maas_rdma_conn *conn)
 	if (conn->num_posted)
 		log_err("rdma: the device does not flush connection=%u work=%u", conn->number,
 			conn->num_posted);
-	/* What has not come by now is not waited for: with the queue pair it goes. */
+	/* What has not completed by now is not waited for: it goes with the queue pair. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
 	maas_rdma_tasks_run(&conn->posted, IBV_WC_WR_FLUSH_ERR);
@@ -360,7 +360,7 @@ static void go_on(struct maas_rdma_conn *conn)
 		bury(conn);
 }
 
-/* Takes a connection that is on no list of things to do. */
+/* Does what a connection has to do, which is off the list of dirty ones by now. */
 static void run(struct maas_rdma_conn *conn)
 {
 	if (conn->state == MAAS_RDMA_CONN_ENDING)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The regions of the arena. To pin an extent of a gigabyte takes a second and more, so a thread of
- * its own does it: nobody's revocation waits for it.
+ * The regions of the arena. Pinning an extent of a gigabyte takes a second and more, so a thread of
+ * its own does that, and nobody's revocation waits for it. A lock guards the extents and is free
+ * while one is pinned.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -156,7 +157,7 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 	pthread_mutex_unlock(&extents->lock);
 	pthread_join(extents->thread, NULL);
 	extents->running = false;
-	/* Who waits is told; there is no server any more that would bind to them. */
+	/* Those who wait are told; no server binds windows for them any more. */
 	while ((extent = STAILQ_FIRST(&extents->asked))) {
 		STAILQ_REMOVE_HEAD(&extents->asked, link);
 		extent->state = EXTENT_FAILED;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of grants. keyed[slot] is the head of a slab's chain: any thread sees there whether a
- * slab has keys, so that the free of one without is not held up. For that a grant is published
- * before the slab is asked whether it lives: lend says that it does not before it looks for keys.
+ * slab has keys, so that the free of a slab without keys is not held up. For that, a grant is
+ * published before the slab is asked whether it lives, and a free ends the slab's life before it
+ * looks for keys.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -85,10 +86,8 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 	maas_rdma_uncount(&rdma->figures.grants);
 }
 
-/*
- * Some are kept for the next ones: to have a page from the kernel again costs more than a window.
- * Its work holds a verbs request, of which each use sets the fields that count.
- */
+/* Some are kept for the next grants: getting a page from the kernel again costs more than a window
+ * does. The work in a grant holds a verbs request, of which each use sets the fields that count. */
 static struct maas_rdma_grant *take_spare(struct maas_rdma *rdma)
 {
 	struct maas_rdma_grant *grant = rdma->spare;
@@ -346,7 +345,7 @@ int maas_rdma_grants_end(struct maas_rdma_conn *conn)
 	unsigned int ended = 0;
 	bool all = true;
 
-	conn->quiet = false; /* so that telling who waits for one grant drops no other */
+	conn->quiet = false; /* so that the tasks of one grant drop no other grant */
 	for (grant = LIST_FIRST(&conn->grants); grant && ended < MAAS_RDMA_STEP; grant = next) {
 		next = LIST_NEXT(grant, link);
 		if (end_grant(grant))
@@ -365,7 +364,8 @@ void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 
 	conn->quiet = false;
-	/* Those first: a batch that fails asks for the end of its other keys. */
+	/* The tasks that wait for new keys come first: a batch that fails asks for the end of its
+	 * other keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
 		maas_rdma_tasks_run(&grant->made, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)

@@ -108,7 +108,7 @@ static const char *const reasons[] = {
 	[MAAS_WIRE_ENDING] = "ending",
 };
 
-/* Each reason for itself: a flood of one hides no other. */
+/* One limit for each reason: a flood of one does not hide the others. */
 static struct maas_ratelimit refusals[] = {
 	[MAAS_WIRE_VERSION_UNKNOWN] = REFUSAL("version"),
 	[MAAS_WIRE_TICKET_UNKNOWN] = REFUSAL("ticket"),

@@ -302,7 +302,9 @@ int maas_rdma_open(const struct maas_rdma_options *options, char *error,
 	return 0;
 
 err_close:
-	/* -ENODEV says that there is no device: what a device says must not be taken for it. */
+	/*
+	 * -ENODEV means that there is no device; an error of a device must not be taken for that.
+	 */
 	if (r == -ENODEV && rdma->device)
 		r = -ENXIO;
 	maas_rdma_close(rdma);
@@ -411,7 +413,8 @@ int maas_rdma_close(struct maas_rdma *rdma)
 	/* Where the thread never ran, nobody has stopped that of the extents. */
 	maas_rdma_extents_stop(rdma->extents);
 	if (!TAILQ_EMPTY(&rdma->conns)) {
-		/* Freed under them, rxe could crash: the kernel ends them with the process. */
+		/* If what they use were freed, rxe could crash; the kernel ends them with the
+		 * process. */
 		log_err("rdma: connections would not end, left to the kernel");
 		return -EBUSY;
 	}

@@ -161,7 +161,7 @@ void maas_rdma_window_bind(struct maas_rdma_grant *grant)
 
 /* ---- kill */
 
-/* Whoever had many keys once does not keep the device's windows from the others. */
+/* A client that once had many keys must not keep the device's windows from the others. */
 static bool has_room(const struct maas_rdma *rdma)
 {
 	int device = rdma->device->attr.max_mw;

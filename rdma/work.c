@@ -103,7 +103,7 @@ static void finish_work(struct maas_rdma_conn *conn, const struct ibv_wc *wc)
 	while (conn->num_posted && STAILQ_FIRST(&conn->posted) != &work->task)
 		take_oldest(conn, IBV_WC_SUCCESS);
 	if (!conn->num_posted)
-		return; /* what was given up before it came */
+		return; /* given up before its completion came */
 	if (wc->status != IBV_WC_SUCCESS && wc->status < MAAS_RDMA_STATUSES &&
 	    conn->state != MAAS_RDMA_CONN_ENDING) {
 		maas_rdma_count(&conn->rdma->figures.errors[wc->status]);

@@ -10,7 +10,7 @@
 
 #include "slab/internal.h"
 
-/* So much is looked at whole; beyond it, slabs' ends only. */
+/* Slabs are checked whole up to this sum, beyond it only at their ends. */
 #define ZERO_CHECK_BYTES (16ull << 20)
 
 enum mark { UNSEEN, ON_LIST, WAITING };

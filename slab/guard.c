@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guard against the writes of the process before. Its lock on the file ends with its last
- * thread, and so do its own writes; but what a NIC writes through its queue pairs goes on until the
- * kernel has destroyed them, which may be later.
+ * The guard against writes of the process before. Its lock on the file ends with its last thread,
+ * and so do its own writes; but what a NIC writes through its queue pairs goes on until the kernel
+ * has destroyed them, which may be later.
  *
- * A table says who signed it, and whether a device may write for him. Then:
+ * A table says which process signed it, and whether a device may write for that process. Then:
  *
  *     no device                                             nothing to wait for
- *     a device, and he can be looked up in /proc            until he is gone
- *     a device, and he cannot (another pid namespace, as
+ *     a device, and the process is to be seen in /proc      until it is gone
+ *     a device, and it is not (another pid namespace, as
  *     in a container that was started anew), or a table
  *     of a version that does not say                        WAIT_MS from the lock on
+ *
+ * No lock: nobody else knows the pool yet.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -140,7 +142,7 @@ int maas_slab_guard_wait(const struct maas_slab_slot_header *header,
 	if (header->pid <= 0 || (known && guard->writers == MAAS_SLAB_WRITERS_NONE))
 		return 0;
 	if (listed && header->pid == getpid())
-		return 0; /* his number is ours: he is gone, or this very process closed it */
+		return 0; /* its number is ours: it is gone, or this process closed the pool */
 	for (;;) {
 		bool there = is_there(header);
 		int r;
@@ -180,6 +182,6 @@ void maas_slab_guard_sign(struct maas_slab_slot_header *header)
 void maas_slab_set_remote(struct maas_slab *slab, bool remote)
 {
 	slab->header->guard.writers = remote ? MAAS_SLAB_WRITERS_DEVICE : MAAS_SLAB_WRITERS_NONE;
-	/* Before whatever lets a device at the bytes. */
+	/* Before anything lets a device reach the bytes. */
 	atomic_thread_fence(memory_order_seq_cst);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Another process left the table; nobody else knows the pool yet, so there is no lock. Live slabs
- * stay as they are. All others lost what would have become of them: a slab that was revoking or in
- * quarantine is free, because the keys to it ended with that process.
+ * stay as they are, and all others are free: also one that was revoking or in quarantine, because
+ * the keys to it ended with that process.
  *
  * The table is a file, and so not to be trusted: what contradicts itself is refused.
  */

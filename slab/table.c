@@ -80,7 +80,7 @@ static int check_size(const char *option, uint64_t is, uint64_t asked, const cha
 				maas_size_format(asked, now));
 }
 
-/* What no version writes, whatever its options. NULL: nothing of the kind. */
+/* What shows that no version has written this header, whatever its options; NULL: nothing does. */
 static const char *find_nonsense(const struct maas_slab_slot_header *header)
 {
 	if (!header->num_classes || header->num_classes > MAAS_SLAB_MAX_CLASSES)
