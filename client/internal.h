@@ -138,6 +138,9 @@ MAAS_MUST_CHECK bool maas_client_transfer_follow(struct maas_client_transfer *tr
  * was due: 200, of a range 206. */
 MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode code);
 
+/* Only frees, for an outcome that nobody asks for. */
+void maas_client_transfer_drop(struct maas_client_transfer *transfer);
+
 /* True when a request that failed with `error` may be sent again. */
 MAAS_MUST_CHECK bool maas_request_again(const struct maas_request *request, int error);
 

@@ -156,9 +156,8 @@ static void free_buffers(struct maas *maas)
 
 	for (buffer = LIST_FIRST(&maas->buffers); buffer; buffer = next) {
 		/* Nothing is under way any more that could use it. */
-		int ignored = maas->transport->keys ? maas->transport->unpin(maas, buffer) : 0;
-
-		(void)ignored;
+		if (maas->transport->keys)
+			maas->transport->unpin(maas, buffer);
 		next = LIST_NEXT(buffer, link);
 		free(buffer);
 	}

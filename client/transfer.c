@@ -234,6 +234,12 @@ static void set_bounds(CURL *easy)
 	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
 }
 
+void maas_client_transfer_drop(struct maas_client_transfer *transfer)
+{
+	curl_slist_free_all(transfer->headers);
+	transfer->headers = NULL;
+}
+
 int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy,
 			       const struct maas_url *url, struct maas_request *request,
 			       uint32_t timeout_ms, uint32_t connect_timeout_ms)
@@ -267,8 +273,7 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	if (!r && curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers))
 		r = -ENOMEM;
 	if (r) {
-		curl_slist_free_all(transfer->headers);
-		transfer->headers = NULL;
+		maas_client_transfer_drop(transfer);
 		maas_error_set("out of memory");
 	}
 	return r;
@@ -347,8 +352,7 @@ int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode cod
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
-	curl_slist_free_all(transfer->headers);
-	transfer->headers = NULL;
+	maas_client_transfer_drop(transfer);
 	/* What curl says of one line of 100 KiB, before 8.6 and since. */
 	if ((code == CURLE_OUT_OF_MEMORY || code == CURL_TOO_LARGE) && transfer->head_bytes)
 		transfer->fault = -EMSGSIZE;

@@ -29,22 +29,16 @@ static void complete(struct maas_http_client *http, struct maas_http_client_op *
 
 /* ---- running */
 
-static int start_on(struct maas_http_client *http, struct maas_http_client_op *op, CURL *easy)
+static int start_on(struct maas_http_client *http, struct maas_http_client_op *op, CURL *easy,
+		    uint32_t left_ms)
 {
-	uint64_t now_ms = maas_clock_ms();
-	int r;
+	int r = maas_client_transfer_begin(&op->transfer, easy, &http->maas->url, &op->request,
+					   left_ms, http->maas->options.connect_timeout_ms);
 
-	if (now_ms >= op->deadline_ms)
-		return maas_fail(-ETIMEDOUT, "its time was over before a connection was free");
-	r = maas_client_transfer_begin(&op->transfer, easy, &http->maas->url, &op->request,
-				       (uint32_t)(op->deadline_ms - now_ms),
-				       http->maas->options.connect_timeout_ms);
 	if (r)
 		return r;
 	if (curl_multi_add_handle(http->multi, easy)) {
-		int ignored = maas_client_transfer_end(&op->transfer, CURLE_OUT_OF_MEMORY);
-
-		(void)ignored; /* it is CURLE_OUT_OF_MEMORY's */
+		maas_client_transfer_drop(&op->transfer);
 		return maas_fail(-ENOMEM, "out of memory");
 	}
 	TAILQ_INSERT_TAIL(&http->running, op, link);
@@ -52,12 +46,21 @@ static int start_on(struct maas_http_client *http, struct maas_http_client_op *o
 	return 0;
 }
 
-/* Takes an operation that is on no list. */
+/* Takes an operation that is on no list; there is room for it, or its time is over. */
 static void start(struct maas_http_client *http, struct maas_http_client_op *op)
 {
-	CURL *easy = take_easy(http);
-	int r = easy ? start_on(http, op, easy) : maas_fail(-ENOMEM, "out of memory");
+	uint64_t now_ms = maas_clock_ms();
+	CURL *easy;
+	int r;
 
+	if (now_ms >= op->deadline_ms) {
+		complete(http, op,
+			 maas_fail(-ETIMEDOUT, "its time was over before a connection was free"));
+		return;
+	}
+	easy = take_easy(http);
+	r = easy ? start_on(http, op, easy, (uint32_t)(op->deadline_ms - now_ms))
+		 : maas_fail(-ENOMEM, "out of memory");
 	if (!r)
 		return;
 	if (easy)
@@ -112,53 +115,28 @@ static unsigned int finish_all(struct maas_http_client *http)
 
 /* ---- waiting */
 
-/* Moves what is out of time to `late`, and the next to run to `next`. Returns when the first of the
- * others is out of time. */
-static uint64_t choose(struct maas_http_client *http, struct maas_http_client_ops *late,
-		       struct maas_http_client_ops *next)
+/* Takes the first operation that there is room for, or that is out of time. NULL: there is none;
+ * then `ret_wake_ms` is when the first of those that wait is out of time. */
+static struct maas_http_client_op *take_waiting(struct maas_http_client *http,
+						uint64_t *ret_wake_ms)
 {
-	uint32_t room = http->maas->options.max_connections - http->num_running;
+	bool room = http->num_running < http->maas->options.max_connections;
 	uint64_t now_ms = maas_clock_ms();
-	uint64_t first_ms = now_ms + IDLE_MS;
+	uint64_t wake_ms = now_ms + IDLE_MS;
 	struct maas_http_client_op *op;
-	struct maas_http_client_op *after;
-
-	for (op = TAILQ_FIRST(&http->waiting); op; op = after) {
-		after = TAILQ_NEXT(op, link);
-		if (now_ms >= op->deadline_ms) {
-			TAILQ_REMOVE(&http->waiting, op, link);
-			TAILQ_INSERT_TAIL(late, op, link);
-		} else if (room) {
-			room--;
-			TAILQ_REMOVE(&http->waiting, op, link);
-			TAILQ_INSERT_TAIL(next, op, link);
-		} else if (op->deadline_ms < first_ms) {
-			first_ms = op->deadline_ms;
-		}
-	}
-	return first_ms;
-}
-
-static uint64_t start_waiting(struct maas_http_client *http)
-{
-	struct maas_http_client_ops late = TAILQ_HEAD_INITIALIZER(late);
-	struct maas_http_client_ops next = TAILQ_HEAD_INITIALIZER(next);
-	struct maas_http_client_op *op;
-	uint64_t wake_ms;
 
 	pthread_mutex_lock(&http->lock);
-	wake_ms = choose(http, &late, &next);
+	TAILQ_FOREACH (op, &http->waiting, link) {
+		if (room || now_ms >= op->deadline_ms)
+			break;
+		if (op->deadline_ms < wake_ms)
+			wake_ms = op->deadline_ms;
+	}
+	if (op)
+		TAILQ_REMOVE(&http->waiting, op, link);
 	pthread_mutex_unlock(&http->lock);
-	while ((op = TAILQ_FIRST(&late))) {
-		TAILQ_REMOVE(&late, op, link);
-		complete(http, op,
-			 maas_fail(-ETIMEDOUT, "its time was over before a connection was free"));
-	}
-	while ((op = TAILQ_FIRST(&next))) {
-		TAILQ_REMOVE(&next, op, link);
-		start(http, op);
-	}
-	return wake_ms;
+	*ret_wake_ms = wake_ms;
+	return op;
 }
 
 static bool is_stopped(struct maas_http_client *http)
@@ -176,9 +154,7 @@ static void drop_running(struct maas_http_client *http)
 	struct maas_http_client_op *op;
 
 	while ((op = TAILQ_FIRST(&http->running))) {
-		int ignored = maas_client_transfer_end(&op->transfer, CURLE_OK);
-
-		(void)ignored; /* nobody will ask */
+		maas_client_transfer_drop(&op->transfer);
 		leave(http, op);
 		maas_http_client_release(http->maas, &op->base);
 	}
@@ -187,12 +163,14 @@ static void drop_running(struct maas_http_client *http)
 void *maas_http_client_thread(void *arg)
 {
 	struct maas_http_client *http = arg;
+	struct maas_http_client_op *op;
 	uint64_t wake_ms;
 	uint64_t now_ms;
 	int running;
 
 	while (!is_stopped(http)) {
-		wake_ms = start_waiting(http);
+		while ((op = take_waiting(http, &wake_ms)))
+			start(http, op);
 		curl_multi_perform(http->multi, &running);
 		if (finish_all(http))
 			continue; /* and left room for others */

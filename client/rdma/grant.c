@@ -195,12 +195,10 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma)
 {
 	struct maas_rdma_client_grant grant;
-	int ignored;
 
 	if (!json_is_object(rdma) || !maas_rdma_client_id_set(&grant.id, id))
 		return;
-	ignored = read_grant(rdma, &grant) ? -EPROTO : keep(maas->rdma, &grant);
-	if (ignored)
+	if (read_grant(rdma, &grant) || keep(maas->rdma, &grant))
 		maas_error_clear();
 }
 
