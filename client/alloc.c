@@ -73,7 +73,7 @@ static int write_session(struct maas *maas, const struct maas_alloc_options *opt
 	return r;
 }
 
-/* `count` 0: one, in the form for one. */
+/* The request's body. `count` 0: for a single allocation, which has a form of its own. */
 static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
 		      const struct maas_alloc_options *options, struct maas_buf *out)
 {
@@ -99,7 +99,7 @@ static int write_body(struct maas *maas, uint64_t size_bytes, uint32_t count,
 	return 0;
 }
 
-/* What the answer does not repeat is as it was asked for. */
+/* The members that the answer does not repeat are taken from the request. */
 static void add_asked(const struct maas_alloc_options *options, struct maas_allocation *allocation)
 {
 	allocation->lifetime = options->lifetime;

@@ -40,7 +40,7 @@ void maas_pool_fini(struct maas_pool *pool)
 	pthread_mutex_destroy(&pool->lock);
 }
 
-/* Waits until `deadline_ms` for one to be free. Errors: -ETIMEDOUT, -ENOMEM. */
+/* Borrows a curl handle; waits for a free one until `deadline_ms`. Errors: -ETIMEDOUT, -ENOMEM. */
 static int pool_get(struct maas_pool *pool, uint64_t deadline_ms, CURL **ret_easy)
 {
 	int r = 0;

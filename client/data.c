@@ -54,7 +54,7 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 	deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
 	r = maas->transport->submit(maas, ranges, count, deadline_ms, user, read);
 	if (!r)
-		maas_error_clear(); /* what failed at once says so by its completion */
+		maas_error_clear(); /* an operation that failed at once says so by its completion */
 	return r;
 }
 

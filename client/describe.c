@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is asked about allocations and the server: describe, renew, list, and pages as text. Any
+ * Questions about allocations and the server: describe, renew, list, and pages as text. Any
  * thread; no lock.
  */
 #include <errno.h>
@@ -9,7 +9,7 @@
 
 #include "client/internal.h"
 
-/* An answer that is the allocation `id`. Takes what `request` owns. */
+/* Sends `request`, whose answer must be the allocation `id`, and frees what the request owns. */
 static int call_one(struct maas *maas, struct maas_request *request, const char *id,
 		    struct maas_allocation *ret_allocation)
 {
@@ -82,7 +82,7 @@ static int read_entry(void *arg, size_t index, const json_t *entry)
 	return maas_json_allocation(entry, &page->allocations[index]);
 }
 
-/* Where the next page begins. One that begins where this one did would have no end. */
+/* The cursor of the next page. A list whose next page begins where this one did would never end. */
 static int read_next(const json_t *answer, int count, char cursor[MAAS_ID_BYTES])
 {
 	char next[MAAS_ID_BYTES] = "";
@@ -151,7 +151,7 @@ static bool path_valid(const char *path)
 	return true;
 }
 
-/* What programs parse in one piece is small; the size of the other pages is the server's affair. */
+/* Pages that programs parse in one piece are small; how long the others are is up to the server. */
 static size_t page_limit(const char *path)
 {
 	static const char sessions[] = "/sessions?"; /* 100 at most */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calling thread's sentence, and what statuses, codes and curl's results are as -errno. Each
+ * The calling thread's sentence, and the -errno of statuses, codes and curl's results. Each
  * thread has a sentence of its own; no lock.
  */
 #include <errno.h>
@@ -115,7 +115,7 @@ static int fail_connect(const struct maas_url *url, long os_error)
 			"not search its directory; maasd's --socket-mode and --socket-group "
 			"say who may",
 			url->text);
-	/* A socket's path that is not there is a server that is not there. */
+	/* Without a file at the socket's path there is no server. */
 	int error = os_error == ENOENT || !os_error ? ECONNREFUSED : (int)os_error;
 
 	return maas_fail(-error, "no server at %s: %s", url->text,

@@ -21,7 +21,7 @@ int maas_free(struct maas *maas, const char *id)
 		maas->transport->drop_key(maas, id);
 	maas_request_init(&request, "DELETE", "/allocate/%s", id);
 	r = maas_call(maas, &request, 0);
-	/* The try before may have freed it, and only its answer was lost. */
+	/* An earlier try may have freed the allocation, and only its answer was lost. */
 	if (r == -ENOENT && request.tries > 1)
 		r = 0;
 	maas_request_fini(&request);

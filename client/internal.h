@@ -37,8 +37,7 @@ struct maas_url {
 	char *unix_path; /* NULL: TCP */
 };
 
-/* Owns: the caller, maas_url_fini(). Errors: -EINVAL, -EPROTONOSUPPORT, -ENOMEM, with a sentence.
- */
+/* Owns: the caller, maas_url_fini(). Errors: -EINVAL, -EPROTONOSUPPORT, -ENOMEM. */
 MAAS_MUST_CHECK int maas_url_parse(const char *text, struct maas_url *ret_url);
 void maas_url_fini(struct maas_url *url);
 
@@ -231,8 +230,7 @@ pid_t maas_process(void);
 MAAS_MUST_CHECK int maas_pool_init(struct maas_pool *pool, uint32_t max);
 void maas_pool_fini(struct maas_pool *pool);
 
-/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for the status that was due.
- */
+/* Sends `request` and waits; `timeout_ms` 0: the handle's. Returns 0 for the status due. */
 MAAS_MUST_CHECK int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_ms);
 
 /* As maas_call(), and the answer, an object of JSON. Owns: the caller, json_decref(). Errors:

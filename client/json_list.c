@@ -27,7 +27,7 @@ static const char *skip_space(const char *at, const char *end)
 	return at;
 }
 
-/* Behind the string that begins at `at`; NULL: it does not end. */
+/* Returns the end of the string that begins at `at`, or NULL if the string has none. */
 static const char *skip_string(const char *at, const char *end)
 {
 	for (at++; at < end; at++) {
@@ -39,7 +39,7 @@ static const char *skip_string(const char *at, const char *end)
 	return NULL;
 }
 
-/* Behind the value that begins at `at`; NULL: it does not end. */
+/* Returns the end of the value that begins at `at`, or NULL if the value has none. */
 static const char *skip_value(const char *at, const char *end)
 {
 	size_t depth = 0;

@@ -110,7 +110,7 @@ static int copy_strings(struct maas *maas)
 		r = copy_text(maas->options.owner, &maas->owner);
 	if (!r)
 		r = copy_text(maas->options.session_name, &maas->session_name);
-	/* What is left in the options are the caller's. */
+	/* The options point to our copies from here on. */
 	maas->options.url = maas->url.text;
 	maas->options.owner = maas->owner;
 	maas->options.session_name = maas->session_name;
@@ -155,7 +155,7 @@ static void free_buffers(struct maas *maas)
 	struct maas_buffer *next;
 
 	for (buffer = LIST_FIRST(&maas->buffers); buffer; buffer = next) {
-		/* Nothing is under way any more that could use it. */
+		/* No operation is under way any more that could use the buffer. */
 		if (maas->transport->keys)
 			maas->transport->unpin(maas, buffer);
 		next = LIST_NEXT(buffer, link);
@@ -164,7 +164,8 @@ static void free_buffers(struct maas *maas)
 	LIST_INIT(&maas->buffers);
 }
 
-/* The connection ends before the session, the session before what its thread may still tell. */
+/* The transport stops before the session ends, and is freed after the session's thread has ended,
+ * which may still call into the transport. */
 static void close_parts(struct maas *maas)
 {
 	maas->transport->stop(maas);

@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Completions of submitted operations, and the one descriptor that tells of them. Threads push them
- * without a lock; those that take them hold `lock`.
+ * Completions of submitted operations, and the one descriptor that tells of them. Threads push
+ * completions without a lock, and take them with `lock`.
  *
- * Why no wake-up is lost: each pair of stores and loads below crosses, and all are sequentially
- * consistent, so one of the two threads sees what the other stored.
+ * Why no wake-up is lost. Each pair below works alike: one thread stores the first and then
+ * loads the second, another thread stores the second and then loads the first. All are
+ * sequentially consistent, so at least one of the two threads sees the other's store.
  *
- *   done, watched   Who pushes stores `done`, then looks whether the descriptor is `watched`.
- *                   maas_event_fd() stores `watched`, then looks at `done`. One of them writes.
- *   done, event_fd  Who took all empties the descriptor, then looks at `done`: a push that wrote
- *                   before is seen there and written again, one after it writes anew.
- *   done, under_way A push comes before its decrement. maas_poll() looks at `under_way`, then
- * takes: when nothing was under way, all that ever was is there to be taken.
+ *   done, watched    A push stores `done`, then looks whether the descriptor is `watched`.
+ *                    maas_event_fd() stores `watched`, then looks at `done`. At least one of
+ *                    them writes.
+ *   done, event_fd   A thread that took all completions empties the descriptor, then looks at
+ *                    `done`, and writes if there is one. A push stores `done`, then writes. So a
+ *                    write that was emptied too early is made again.
+ *   done, under_way  A push stores `done`, then decrements `under_way`. maas_poll() looks at
+ *                    `under_way`, then takes: if nothing was under way, every completion is
+ *                    there to be taken.
  *
- * Who sleeps in a transport's `wait` pairs its own sleep with maas_queue_ready(). What is stored
- * here (done, taken, under_way) is stored before the transport's `wake`.
+ * A thread that sleeps in a transport's `wait` pairs its sleep with maas_queue_ready(): all
+ * stores here (done, taken, under_way) come before a call of the transport's `wake`.
  */
 #include "client/queue.h"
 
@@ -86,7 +90,7 @@ void maas_queue_done(struct maas_queue *queue, struct maas_op *op)
 
 /* ---- maas_poll() */
 
-/* Holds the lock. What ended since the last look, oldest first. */
+/* Holds the lock. The completions since the last look, oldest first. */
 static struct maas_op *take_done(struct maas_queue *queue)
 {
 	struct maas_op *latest = atomic_exchange(&queue->done, NULL);
@@ -163,7 +167,7 @@ static uint32_t take_and_give(struct maas *maas, struct maas_completion *ret_com
 	bool more;
 	uint32_t n = give(maas, take(&maas->queue, max, &more), ret_completions);
 
-	/* Another who waits may have looked while none was there to see. */
+	/* Another waiting thread may have looked between `done` and `taken`, and seen neither. */
 	if (more)
 		maas->transport->wake(maas);
 	return n;
@@ -189,10 +193,10 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 		uint64_t until_ms = maas_clock_ms() + INT32_MAX;
 
 		maas->transport->wait(maas, end_ms < until_ms ? end_ms : until_ms);
-		/* Before the next look: what is no longer under way then is there to be taken. */
+		/* Read before the next take, which finds all that is not under way any more. */
 		wait = atomic_load(&maas->queue.under_way) && maas_clock_ms() < end_ms;
 	}
-	maas_error_clear(); /* what failed says so by its completion */
+	maas_error_clear(); /* operations that failed say so by their completions */
 	return (int)n;
 }
 
@@ -247,7 +251,7 @@ int maas_event_fd(struct maas *maas)
 	    (atomic_load(&queue->taken) || atomic_load(&queue->done)))
 		eventfd_write(queue->event_fd, 1);
 	pthread_mutex_unlock(&queue->lock);
-	/* What began before anybody watched. */
+	/* For operations that began before the queue was watched. */
 	if (maas->transport->progress)
 		maas->transport->progress(maas);
 	return queue->epoll_fd >= 0 ? queue->epoll_fd : queue->event_fd;

@@ -43,17 +43,18 @@ MAAS_MUST_CHECK int maas_queue_init(struct maas_queue *queue, uint32_t max);
 void maas_queue_fini(struct maas_queue *queue);
 /* All that a forked child may do. */
 void maas_queue_close_fds(struct maas_queue *queue);
-/* Forgets completions that nobody took; nothing is under way any more. */
+/* Frees completions that nobody took, when nothing is under way any more. */
 void maas_queue_drop(struct maas *maas);
 
-/* Whoever waits for completions by poll(2) wakes up for `fd`, too. Errors: -EMFILE, -ENOMEM. */
+/* maas_event_fd() is readable when `fd` is, too. Errors: -EMFILE, -ENOMEM. */
 MAAS_MUST_CHECK int maas_queue_add_fd(struct maas_queue *queue, int fd);
 
-/* Counts an operation, before it begins: it may end at once. Errors: -EAGAIN. */
+/* Counts an operation before it begins, for it may end at once. Errors: -EAGAIN. */
 MAAS_MUST_CHECK int maas_queue_hold(struct maas_queue *queue);
-/* It did not begin. The caller wakes who waits. */
+/* The operation did not begin. The caller wakes waiting threads afterwards. */
 void maas_queue_unhold(struct maas_queue *queue);
-/* It ended, and is maas_poll()'s from here on. The caller wakes who waits. */
+/* The operation ended, and is maas_poll()'s from here on. The caller wakes waiting threads
+ * afterwards. */
 void maas_queue_done(struct maas_queue *queue, struct maas_op *op);
 
 /* The outcome: `status` with the thread's sentence. */
@@ -65,7 +66,7 @@ static inline void maas_op_set_status(struct maas_op *op, int status)
 		snprintf(op->error, sizeof(op->error), "%s", maas_error());
 }
 
-/* True when it is the first. Afterwards the operation may be another's already. */
+/* True when `op` is the first on the stack. Another thread may have taken it already. */
 static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *op)
 {
 	struct maas_op *top = atomic_load(stack);

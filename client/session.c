@@ -90,7 +90,7 @@ static void read_ticket(const json_t *answer, struct maas_ticket *ret_ticket)
 	ret_ticket->port = (uint16_t)port;
 }
 
-/* The lease is what the server grants, whatever was asked for. */
+/* The server's answer decides how long the lease is, whatever was asked for. */
 static int read_ttl(const json_t *answer, uint64_t *ret_ttl_ms)
 {
 	uint64_t seconds;
@@ -190,7 +190,8 @@ static void request_end(struct maas *maas, const char *id)
 
 /* ---- the thread */
 
-/* Sends one renewal without the lock. Returns the error of the session, 0: it goes on. */
+/* Sends one renewal, with the lock dropped meanwhile. Returns 0, or the error that ends the
+ * session. */
 static int renew(struct maas *maas)
 {
 	struct maas_client_session *session = &maas->session;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What this process is, however it was forked, and threads, condition variables and waits as the
- * library wants them.
+ * Which process this is, however it was forked; and threads, condition variables and waits as the
+ * library needs them.
  */
 #include <errno.h>
 #include <stdatomic.h>

@@ -219,7 +219,7 @@ static int set_request(struct maas_client_transfer *transfer)
 	return r;
 }
 
-/* What curl must not do of itself. */
+/* Forbids what curl would do by itself. */
 static void set_bounds(CURL *easy)
 {
 #if LIBCURL_VERSION_NUM >= 0x075500
@@ -323,7 +323,7 @@ static int fail_redirected(const struct maas_client_transfer *transfer)
 			 transfer->url->text, transfer->location, status);
 }
 
-/* What a callback did not take. */
+/* The sentence for an answer that a callback refused. */
 static int fail_taken(const struct maas_client_transfer *transfer)
 {
 	const struct maas_request *request = transfer->request;
@@ -353,7 +353,7 @@ int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode cod
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
 	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
 	maas_client_transfer_drop(transfer);
-	/* What curl says of one line of 100 KiB, before 8.6 and since. */
+	/* Curl's result for a header line of 100 KiB, before 8.6 and since. */
 	if ((code == CURLE_OUT_OF_MEMORY || code == CURL_TOO_LARGE) && transfer->head_bytes)
 		transfer->fault = -EMSGSIZE;
 	if (transfer->fault)

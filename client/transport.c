@@ -25,7 +25,7 @@ static int ask_server(struct maas *maas, bool *ret_active)
 	return r;
 }
 
-/* What starts may look at the table: the session that RDMA opens does. */
+/* The table is set first: the session that RDMA opens calls functions of it. */
 static int start(struct maas *maas, const struct maas_transport *transport)
 {
 	int r;

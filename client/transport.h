@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What carries the bytes of a handle: a table of operations, which is chosen when the handle is
- * opened. Nothing of one transport is called but through its table. Allocations, sessions and the
- * like are requests over HTTP (maas_call()) with either.
+ * The transport of a handle, which carries its bytes: a table of operations, chosen when the handle
+ * is opened. No function of a transport is called but through its table. Allocations, sessions and
+ * the like are requests over HTTP (maas_call()) with either.
  */
 #ifndef MAAS_CLIENT_TRANSPORT_H
 #define MAAS_CLIENT_TRANSPORT_H
@@ -16,7 +16,7 @@ struct maas_transport {
 	int (*probe)(void);
 	/* Leaves the handle as it was when it fails. Errors: see maas_open(). */
 	int (*start)(struct maas *maas);
-	/* Drops what is under way: callers' buffers are theirs again. */
+	/* Drops all operations under way: callers' buffers are theirs again. */
 	void (*stop)(struct maas *maas);
 	/* After `stop`, when nobody can call in any more. */
 	void (*free)(struct maas *maas);
@@ -27,20 +27,21 @@ struct maas_transport {
 	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
 	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		      uint64_t deadline_ms, void *user, bool read);
-	/* Its completion was taken: frees it. */
+	/* Frees an operation whose completion was taken. */
 	void (*release)(struct maas *maas, struct maas_op *op);
-	/* Does what can be done for submitted operations without waiting. NULL: that is nothing. */
+	/* Completes submitted operations without waiting. NULL: only a thread does. */
 	void (*progress)(struct maas *maas);
-	/* Waits until maas_queue_ready(), or `until_ms`; it may return sooner. */
+	/* Waits until maas_queue_ready() or `until_ms`; may return sooner. */
 	void (*wait)(struct maas *maas, uint64_t until_ms);
-	/* Those who wait look at the queue again. */
+	/* Makes threads in `wait` look at the queue again. */
 	void (*wake)(struct maas *maas);
 
 	/* Each allocation needs a key of the session. False: what follows is NULL. */
 	bool keys;
 	/* As maas_call(), for a request whose answer has keys. */
 	int (*call)(struct maas *maas, struct maas_request *request);
-	/* The key in an answer, its member "rdma"; what makes no sense is asked for when needed. */
+	/* Keeps the key of an answer, its member "rdma"; ignores one that makes no sense, since
+	 * keys can be asked for. */
 	void (*add_key)(struct maas *maas, const char *id, const json_t *rdma);
 	void (*drop_key)(struct maas *maas, const char *id);
 	/* Pins a buffer's memory; lets go of it. Errors: -ENOMEM, -EFAULT; -EBUSY it is in use. */

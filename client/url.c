@@ -16,8 +16,7 @@
 #define HTTP_UNIX "http+unix://"
 #define UNIX	  "unix:"
 
-/* What stands in front of an @, or behind a ?, may be a secret: it goes into no error, and so into
- * no log. */
+/* The text before an @ or after a ? may be a secret: no error, and so no log, shows that part. */
 static int fail_url(int error, const char *text, const char *why)
 {
 	const char *at = strrchr(text, '@');

@@ -185,7 +185,8 @@ static void wait_completed(struct maas *maas, uint64_t until_ms)
 	struct maas_http_client *http = maas->http;
 	bool more = true;
 
-	/* Whoever changes what is looked at here takes the lock afterwards, to wake us. */
+	/* Threads change the queue first and then take the lock to broadcast. So the change is seen
+	 * here, or the broadcast comes while this thread waits. */
 	pthread_mutex_lock(&http->lock);
 	while (more && !maas_queue_ready(&maas->queue))
 		more = maas_cond_wait_until(&http->completed, &http->lock, until_ms);

@@ -6,7 +6,7 @@
  *                            │  a curl handle each  ▲
  *                            └──── out of time ─────┘
  *
- * The thread alone touches curl and the running ones.
+ * Only the thread touches curl and the running operations.
  */
 #ifndef MAAS_CLIENT_HTTP_INTERNAL_H
 #define MAAS_CLIENT_HTTP_INTERNAL_H
@@ -20,7 +20,7 @@ struct maas_http_client_op {
 	struct maas_client_transfer transfer;
 	uint64_t deadline_ms;
 	bool read;
-	struct maas_buffer **buffers; /* of each range, behind them */
+	struct maas_buffer **buffers; /* one for each range; stored behind the ranges */
 	uint32_t count;
 	struct maas_range ranges[];
 };
@@ -55,7 +55,7 @@ MAAS_MUST_CHECK int maas_http_client_request(struct maas_request *request,
 					     const struct maas_range *ranges, uint32_t count,
 					     bool read);
 
-/* What a read's answer must be. Errors: -ERANGE, -EPROTO. */
+/* Checks that a read's answer has all bytes that were asked for. Errors: -ERANGE, -EPROTO. */
 MAAS_MUST_CHECK int maas_http_client_check(const struct maas_request *request);
 
 #endif

@@ -128,7 +128,7 @@ static bool parse_span(const char *text, struct span *ret_span)
 	return !*text;
 }
 
-/* HTTP has a server cut off what lies behind the end. */
+/* By HTTP's rules a server leaves out bytes behind the end instead of failing. */
 static int check_span(const struct maas_request *request)
 {
 	const struct maas_range *range = request->in;

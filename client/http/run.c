@@ -17,7 +17,7 @@ static CURL *take_easy(struct maas_http_client *http)
 	return curl_easy_init();
 }
 
-/* The outcome of an operation that is on no list. */
+/* Ends an operation that is on no list. */
 static void complete(struct maas_http_client *http, struct maas_http_client_op *op, int status)
 {
 	struct maas *maas = http->maas;

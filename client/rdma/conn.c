@@ -19,10 +19,10 @@
 #define RETRIES	     7 /* the most there is: seconds on the usual devices */
 #define FLUSH_MS     1000
 #define NO_LISTENER  8	/* "invalid service id", Table 108 of the InfiniBand specification */
-#define EVENT_SLICE  50 /* ms: between looks at who else waits */
+#define EVENT_SLICE  50 /* ms: between looks at the deadlines of operations */
 #define DETAIL_BYTES 64
 
-/* What the attempt to connect leads to. */
+/* An attempt to connect; on success `conn` is the connection. */
 struct attempt {
 	struct maas_rdma_client *rdma;
 	struct maas_rdma_client_conn conn;
@@ -146,7 +146,7 @@ static int fail_cm(const char *what)
 {
 	int error = errno ? errno : EIO;
 
-	/* What librdmacm says when there is no device, or none that has the address. */
+	/* Errors of librdmacm when there is no device, or none with that address. */
 	if (error == ENOENT || error == ENODEV || error == ENETUNREACH || error == EADDRNOTAVAIL)
 		return maas_fail(-ENODEV, "no RDMA device here leads to the server: %s",
 				 strerror(error));
@@ -187,7 +187,8 @@ static int resolve(struct attempt *attempt)
 	return await(attempt, RDMA_CM_EVENT_ROUTE_RESOLVED);
 }
 
-/* Devices differ in how many bytes fit into a request, and say it only by refusing. */
+/* Devices differ in how many bytes a work request can carry inline. The only way to know is to ask
+ * for a size and be refused. */
 static int make_qp(struct attempt *attempt)
 {
 	static const uint32_t sizes[] = {256, 96, 0};
@@ -382,7 +383,7 @@ void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 		return;
 	maas_rdma_client_role_seize(rdma);
 	collect(rdma);
-	/* Tells the server; it may have told us already. */
+	/* Tells the server, unless the server has disconnected first. */
 	if (rdma_disconnect(conn.id) && errno != EINVAL && errno != ENOTCONN)
 		log_debug("rdma: cannot disconnect: %s", strerror(errno));
 	rdma_destroy_qp(conn.id);

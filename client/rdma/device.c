@@ -11,7 +11,7 @@
 
 #define MAX_READS 16
 
-/* Who opened librdmacm's devices, which it keeps for good; 0: nobody. */
+/* The process that opened librdmacm's devices, which stay open for good; 0: none. */
 static _Atomic pid_t opened_by;
 
 void maas_rdma_client_claim(void)
@@ -89,7 +89,8 @@ static int init(struct maas_rdma_client_device *device, struct rdma_cm_id *id)
 	r = read_limits(device, id->port_num);
 	if (r)
 		return r;
-	/* Else the first write to pinned memory after a fork(2) would part it from the device. */
+	/* Otherwise the first write to pinned memory after a fork(2) would give this process
+	 * another page than the device has. */
 	if (ibv_is_fork_initialized() == IBV_FORK_DISABLED && ibv_fork_init())
 		return maas_fail(-EINVAL, "this kernel cannot keep pinned memory over fork(2), and "
 					  "other code of this process uses RDMA already");

@@ -34,7 +34,7 @@ static bool is_none(const struct maas_rdma_client_grant *grant)
 	return !grant->id.words[0];
 }
 
-/* Ids are the server's, and it makes them hard to tell from random: any mixing does. */
+/* The server makes ids that look random: any mixing will do. */
 static size_t home(const struct maas_rdma_client_grants *grants,
 		   const struct maas_rdma_client_id *id)
 {
@@ -75,7 +75,7 @@ static const struct maas_rdma_client_grant *find(const struct maas_rdma_client_g
 	return is_none(grant) ? NULL : grant;
 }
 
-/* Into a table with room for twice of what is good on `connection`. */
+/* Moves the keys that are good on `connection` to a table with room for twice as many. */
 static int rebuild(struct maas_rdma_client_grants *grants, uint32_t connection)
 {
 	struct maas_rdma_client_grants larger = {.num_slots = FIRST_SLOTS};
@@ -100,7 +100,7 @@ static int rebuild(struct maas_rdma_client_grants *grants, uint32_t connection)
 	return 0;
 }
 
-/* Replaces; drops those of other connections when it needs room. Errors: -ENOMEM. */
+/* Adds or replaces a key; drops keys of other connections to make room. Errors: -ENOMEM. */
 static int put(struct maas_rdma_client_grants *grants, const struct maas_rdma_client_grant *grant)
 {
 	struct maas_rdma_client_grant *slot;
@@ -117,7 +117,7 @@ static int put(struct maas_rdma_client_grants *grants, const struct maas_rdma_cl
 	return 0;
 }
 
-/* What follows moves up, so that no search ends too early at the gap. */
+/* Later entries move into the gap, so that no search ends there too early. */
 void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
 				   const struct maas_rdma_client_id *id)
 {
@@ -185,7 +185,7 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 	int r = 0;
 
 	pthread_mutex_lock(&rdma->lock);
-	/* One of another connection is void already, and could drive out those that are not. */
+	/* A key of another connection is void already, and could push out good ones. */
 	if (maas_rdma_client_up(rdma) && grant->connection == rdma->conn.number)
 		r = put(&rdma->grants, grant);
 	pthread_mutex_unlock(&rdma->lock);
@@ -216,7 +216,7 @@ void maas_rdma_client_drop_grant(struct maas *maas, const char *text)
 
 /* ---- requests for keys */
 
-/* Asks the server for a key and keeps it. */
+/* Asks the server for a key and keeps the key. */
 static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_id *id,
 		   uint64_t deadline_ms)
 {

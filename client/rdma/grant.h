@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keys of allocations, by id: what came with an answer, and what is asked for because it did
- * not. A key is good on the connection that it was made for, and on no other.
+ * The keys of allocations, by id: keys that came with an answer, and keys that are asked for. A key
+ * is good on the connection that the key was made for, and on no other.
  */
 #ifndef MAAS_CLIENT_RDMA_GRANT_H
 #define MAAS_CLIENT_RDMA_GRANT_H
@@ -10,7 +10,7 @@
 
 struct maas_rdma_client_op;
 
-/* An id with zeros behind it. All zeros is none. */
+/* An id, padded with zeros. All zeros: none. */
 struct maas_rdma_client_id {
 	union {
 		char text[MAAS_ID_BYTES];
@@ -23,7 +23,7 @@ struct maas_rdma_client_grant {
 	uint64_t addr;
 	uint64_t len;
 	uint32_t rkey;
-	uint32_t connection; /* on another one it is void */
+	uint32_t connection; /* the key is void on another one */
 };
 
 /* Open addressing, at most half full. */
@@ -33,7 +33,7 @@ struct maas_rdma_client_grants {
 	size_t used;
 };
 
-/* Any thread. False: it is no id. */
+/* Any thread. False: `text` is no id. */
 MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text);
 
 /* The rest holds `lock`. The key of `id`, if it is good on the connection there is, or NULL.
@@ -54,7 +54,7 @@ struct maas_rdma_client_ask {
 	struct maas_rdma_client_id id;
 	uint64_t deadline_ms;
 	pthread_t thread;
-	bool beside; /* it has that thread */
+	bool beside; /* a thread asks; else the caller of asks_run() does */
 	int error;   /* the outcome, and its sentence */
 	char words[MAAS_ERROR_BYTES];
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The RDMA transport of a handle: the bytes travel by one-sided reads and writes, straight from the
- * caller's thread; everything else stays with HTTP. What is not possible at once (a key that is
- * missing, a connection that broke, a full queue) is done by the one thread of the transport.
+ * caller's thread; everything else goes over HTTP. The transport's one thread does what cannot be
+ * done at once: get a missing key, make a connection anew.
  *
  *	maas_submit_read() ─┬─▶ posted ────────┬─▶ done ──▶ maas_poll()
  *	                    │     ▲     broken │
@@ -14,17 +14,18 @@
  * The files:
  *
  *   rdma     the transport's table and life
- *   op       operations: what callers call, and how each ends
+ *   op       operations: how each begins and ends
  *   post     work requests and their completions
- *   wait     who polls, and who waits meanwhile
+ *   wait     the role of the poller, waiting, waking
  *   memory   registered memory: callers' buffers, and slots of our own
  *   grant    the keys, by allocation id
- *   device   what lasts from connection to connection: domain, completion queue, slots
+ *   device   device, protection domain, completion queue, slots: last longer than a connection
  *   conn     one connection, from the ticket to its end
- *   thread   what the caller's thread cannot do at once
+ *   thread   gets keys and connections, watches deadlines
  *
- * Two things exclude: `lock` guards what is needed to post; the role of the poller (polling) what
- * is needed to complete. An operation takes each once. Order: role, lock, wait_lock.
+ * `lock` guards all that is needed to post. The role of the poller (`polling`), which one thread
+ * has at a time, guards all that is needed to complete. An operation takes each once. Order: role,
+ * lock, wait_lock.
  */
 #ifndef MAAS_CLIENT_RDMA_INTERNAL_H
 #define MAAS_CLIENT_RDMA_INTERNAL_H
@@ -90,8 +91,8 @@ TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
 
 /* Lets go of slots, regions and buffers. */
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
-/* Any thread that has the operation. Its caller has it from here on; `status` with the thread's
- * sentence. */
+/* Any thread that has the operation. Ends the operation, which is its caller's from here on, with
+ * `status` and the thread's sentence. */
 void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			     int status);
 /* Ends queued operations whose time is over. Any thread. */
@@ -102,33 +103,34 @@ void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_cl
 /* ---- post. Holds `lock`. */
 
 /*
- * Sends the operation on its way: posted, waiting or todo, or ended. Errors, then it is still the
- * caller's: -EINVAL an id, -EAGAIN it needs maas_rdma_client_op_register() first.
+ * Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
+ * is still the caller's. Errors: -EINVAL an id, -EAGAIN maas_rdma_client_op_register() comes first.
  */
 MAAS_MUST_CHECK int maas_rdma_client_post(struct maas_rdma_client *rdma,
 					  struct maas_rdma_client_op *op);
 /* Without the lock. Errors: -ENOMEM, -EFAULT. */
 MAAS_MUST_CHECK int maas_rdma_client_op_register(struct maas_rdma_client *rdma,
 						 struct maas_rdma_client_op *op);
-/* Posts what waits, in order, as far as there is room. */
+/* Posts waiting operations, in order, as far as there is room. */
 void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
-/* Moves the queue pair to ERR: what is posted comes back. */
+/* Moves the queue pair to ERR: all posted requests come back. */
 void maas_rdma_client_break(struct maas_rdma_client *rdma);
 
 /* ---- post: completions; and wait: the role of the poller */
 
 /* Takes the role if nobody has it; without waiting. */
 MAAS_MUST_CHECK bool maas_rdma_client_role_try(struct maas_rdma_client *rdma);
-/* Takes it from who sleeps. */
+/* Takes the role, from a sleeping poller too. */
 void maas_rdma_client_role_seize(struct maas_rdma_client *rdma);
 void maas_rdma_client_role_put(struct maas_rdma_client *rdma);
-/* With the role: completes what there is, posts what waits. Returns how many completions came. */
+/* With the role: handles all completions there are, posts waiting operations. Returns how many
+ * completions came. */
 unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma);
-/* With the role: the connection is gone, and with it everything that was posted. */
+/* With the role: the queue pair is gone; ends or retries all operations that were posted. */
 void maas_rdma_client_flush(struct maas_rdma_client *rdma);
 /* Waits for the end of an operation. */
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
-/* Wakes who waits, after something changed. */
+/* Wakes all threads that wait, after something changed (wait.c). */
 void maas_rdma_client_wake(struct maas_rdma_client *rdma);
 
 /* ---- connection */
@@ -149,9 +151,9 @@ struct maas_rdma_client_conn {
 /* The thread (or nobody else yet). A ticket until `ticket_ms`, then a connection; others' deadlines
  * are seen to meanwhile. */
 MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms);
-/* The thread. Collects what was posted and destroys it. */
+/* The thread. Collects all posted requests and destroys the connection. */
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma);
-/* The thread. Looks what happened to the connection. */
+/* The thread. Handles the events of the connection. */
 void maas_rdma_client_events(struct maas_rdma_client *rdma);
 /* The number of the connection, 0: none. */
 MAAS_MUST_CHECK uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma);
@@ -173,9 +175,9 @@ struct maas_rdma_client_device {
 
 /* Looks for an RDMA device that this process can use. Errors: -ENODEV. */
 MAAS_MUST_CHECK int maas_rdma_client_look(void);
-/* From here on librdmacm is this process's: a forked child could not use what it keeps. */
+/* Notes that this process uses librdmacm: a forked child could not use the same devices. */
 void maas_rdma_client_claim(void);
-/* The first time it makes everything, later it checks that it is the same device. */
+/* Makes everything for the first connection; checks for later ones that the device is the same. */
 MAAS_MUST_CHECK int maas_rdma_client_device_use(struct maas_rdma_client *rdma,
 						struct rdma_cm_id *id);
 void maas_rdma_client_device_fini(struct maas_rdma_client_device *device);
@@ -207,14 +209,14 @@ struct maas_rdma_client {
 	uint32_t num_ops;
 	sem_t waits; /* operations for calls that wait */
 	struct maas_rdma_client_device device;
-	int kick_fd; /* to a poller who sleeps */
-	int wake_fd; /* to the thread */
+	int kick_fd; /* wakes the poller */
+	int wake_fd; /* wakes the thread */
 	pthread_t thread;
 	bool running;
 
 	/*
-	 * Atomics. "News" ends waits: it pairs with `sleeping` and `waits_here` (wait.c). What is
-	 * for the thread alone needs no pair: wake_fd is written after it.
+	 * Atomics. "News" can end a wait: its stores pair with loads of `sleeping` and `waits_here`
+	 * (wait.c). Those "for the thread" need no pair: wake_fd is written after each store.
 	 */
 	_Atomic unsigned int link;     /* enum maas_rdma_client_link; changed with `lock`; news */
 	_Atomic bool lost;	       /* the session; news */
@@ -225,7 +227,7 @@ struct maas_rdma_client {
 	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again (thread.c) */
 	_Atomic bool armed;	       /* the next completion makes an event (wait.c) */
 	_Atomic uint32_t num_todo;     /* for the thread; changed with `lock` */
-	_Atomic uint32_t needs;	       /* for the thread: who wait for a connection … */
+	_Atomic uint32_t needs;	       /* for the thread: threads that wait for a connection … */
 	_Atomic uint32_t num_failed;   /* … and tries that failed since there was one */
 	_Atomic bool stop;	       /* for the thread */
 	_Atomic uint32_t ops_used;     /* those above were never used; changed with `lock` */
@@ -238,16 +240,16 @@ struct maas_rdma_client {
 	struct maas_op *idle;
 	struct maas_rdma_client_ops waiting;
 	struct maas_rdma_client_ops todo;
-	struct ibv_send_wr *wrs; /* of who posts */
+	struct ibv_send_wr *wrs; /* of the thread that posts */
 	struct ibv_sge *sges;
 	int connect_error;
 	char connect_words[MAAS_ERROR_BYTES];
 
 	/* See wait.c. */
-	_Atomic bool polling;	     /* the role is taken; that it is not is news */
-	_Atomic bool sleeping;	     /* who has it sleeps, until it is kicked */
-	_Atomic bool seizing;	     /* and is to be given up */
-	_Atomic uint32_t waits_here; /* who wait for `changed` */
+	_Atomic bool polling;	     /* a thread has the role; that none has it is news */
+	_Atomic bool sleeping;	     /* the poller sleeps until it is kicked */
+	_Atomic bool seizing;	     /* the role is to be given up */
+	_Atomic uint32_t waits_here; /* threads that wait for `changed` */
 	pthread_mutex_t wait_lock;
 	pthread_cond_t changed;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Memory that the device may use: callers' registered buffers, found by address, and slots of our
- * own for bytes that lie elsewhere. `lock` guards what is found and taken; slots are given back
+ * own for other bytes. `lock` guards finding and taking; slots are given back
  * without a lock.
  */
 #include <errno.h>
@@ -38,7 +38,7 @@ static int fail_register(size_t len, int error)
 int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len, bool written,
 			      struct ibv_mr **ret_mr)
 {
-	/* Memory that is only sent may be read-only. */
+	/* Memory that is only read by the device may be read-only. */
 	struct ibv_mr *mr = ibv_reg_mr(pd, base, len, written ? IBV_ACCESS_LOCAL_WRITE : 0);
 
 	if (!mr)

@@ -118,8 +118,8 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 
 	maas_rdma_client_op_release(rdma, op);
 	maas_op_set_status(&op->base, status);
-	/* News (wait.c): who ended it wakes who waits, once for all that it ended. What stands
-	 * above is there for who sees the state. */
+	/* News (wait.c): the caller wakes the waiting threads afterwards, once for all operations
+	 * that it ends. A thread that sees the state sees all stores above. */
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (submitted)
 		maas_queue_done(&rdma->maas->queue, &op->base);
@@ -182,7 +182,8 @@ struct wanted {
 	uint64_t deadline_ms;
 };
 
-/* Sends it on its way; what has to be registered first is, with the lock dropped meanwhile. */
+/* Holds the lock. Posts the operation; registers memory before, if need be, with the lock dropped
+ * meanwhile. */
 static int post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	int r = maas_rdma_client_post(rdma, op);
@@ -265,7 +266,8 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uin
 	if (!r) {
 		maas_rdma_client_wait_op(rdma, op);
 		r = op->base.status;
-		/* The thread's own sentence may be of what it completed for others. */
+		/* The thread's own sentence may be of an operation that it completed for another
+		 * thread. */
 		if (r)
 			maas_error_set("%s", op->base.error);
 		else

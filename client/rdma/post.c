@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The send queue of the connection: from ranges to work requests, and from completions back. Who
- * posts holds `lock`; who polls has the role (wait.c). An operation is posted as one chain of
- * requests, of which the last is signalled; what does not fit waits, in order.
+ * The send queue of the connection: from ranges to work requests, and from completions back. A
+ * thread that posts holds `lock`; a thread that polls has the role (wait.c). An operation is posted
+ * as one chain of requests, of which the last is signalled; what does not fit waits, in order.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "client/rdma/internal.h"
 
-/* What stands in wr_id. */
+/* The bits of a wr_id above the index of its operation. */
 #define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
 #define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
 
@@ -193,14 +193,14 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	error = ibv_post_send(rdma->conn.id->qp, rdma->wrs, &bad);
 	if (!error)
 		return;
-	/* Perhaps a part is on its way, perhaps all: it is had back with the queue pair. */
+	/* Some or all of the requests may be on their way; they return with the queue pair. */
 	log_err("rdma: cannot post: %s", strerror(error));
 	maas_rdma_client_break(rdma);
 }
 
 /*
  * An operation that does not fit goes in several parts, but only when nothing else is under way:
- * else it is better off waiting than cut up. False: it waits.
+ * otherwise it waits whole. False: the caller makes it wait.
  */
 static bool try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
@@ -222,10 +222,10 @@ static void wait_for_room(struct maas_rdma_client *rdma, struct maas_rdma_client
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	TAILQ_INSERT_TAIL(&rdma->waiting, op, link);
 	/*
-	 * The pair num_waiting, posted. Here `num_waiting` is stored, then `posted` looked at; who
-	 * completes an operation takes it off `posted`, gives its room back, then looks at
-	 * `num_waiting` (maas_rdma_client_drain()). So the last to complete posts this, or here
-	 * none is seen to be posted: then this is posted now, for nobody would come to do it.
+	 * The pair num_waiting, posted. This thread stores `num_waiting`, then looks at `posted`.
+	 * The poller takes a completed operation off `posted`, gives its room back, then looks at
+	 * `num_waiting` (maas_rdma_client_drain()). So either the poller sees this operation and
+	 * posts it, or this thread sees that nothing is posted, and posts the operation itself.
 	 */
 	atomic_fetch_add(&rdma->num_waiting, 1);
 	if (!atomic_load(&rdma->posted))
@@ -237,7 +237,7 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 	struct maas_rdma_client_op *op;
 
 	while (maas_rdma_client_up(rdma) && (op = TAILQ_FIRST(&rdma->waiting))) {
-		/* Off the list first: once posted it is not ours. */
+		/* Off the list first: once posted, the operation is the poller's. */
 		TAILQ_REMOVE(&rdma->waiting, op, link);
 		if (!try_post(rdma, op)) {
 			TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
@@ -247,7 +247,7 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 	}
 }
 
-/* The thread will see to it. Ids become parts of paths there. */
+/* Leaves the operation to the transport's thread, where ids become parts of paths. */
 static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	for (uint32_t i = 0; i < op->count; i++) {
@@ -366,7 +366,7 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			 const struct ibv_wc *wc)
 {
-	/* A flushed request only follows what failed before it. */
+	/* A request is flushed because of an earlier failure: that one is the cause. */
 	if (op->failed == IBV_WC_SUCCESS || op->failed == IBV_WC_WR_FLUSH_ERR)
 		op->failed = wc->status;
 	if (wc->status != IBV_WC_WR_FLUSH_ERR)
@@ -384,7 +384,7 @@ static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc)
 	struct maas_rdma_client_op *op = &rdma->ops[(uint32_t)wc->wr_id];
 
 	if (atomic_load(&op->state) != MAAS_OP_POSTED)
-		return; /* it was taken as flushed */
+		return; /* maas_rdma_client_flush() has ended it */
 	if (wc->status != IBV_WC_SUCCESS)
 		note_failure(rdma, op, wc);
 	if (!(wc->wr_id & MAAS_WR_LAST))

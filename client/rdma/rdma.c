@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The RDMA transport's table and life, and what the session and calls for keys want of its
+ * The RDMA transport's table and life, and what the session and allocations need from its
  * connection. Any thread; the members of struct maas_rdma_client say what guards them.
  */
 #include <errno.h>
@@ -200,8 +200,7 @@ static int need_connection(struct maas *maas)
 	return fail_connect(rdma);
 }
 
-/* The server knows of a new connection a moment after the client does; of one that broke, before.
- */
+/* The server learns of a new connection a moment after the client, of a broken one before. */
 static int call_connected(struct maas *maas, struct maas_request *request)
 {
 	struct timespec pause = {.tv_nsec = 5000000};

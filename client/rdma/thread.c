@@ -214,8 +214,7 @@ static uint32_t post_todo(struct maas_rdma_client *rdma,
 	return 0;
 }
 
-/* The server knows of a new connection a moment after the client does; of one that broke, before.
- */
+/* The server learns of a new connection a moment after the client, of a broken one before. */
 static bool may_pass(int error)
 {
 	return is_passing(error) || error == -ENOTCONN;

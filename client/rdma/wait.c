@@ -1,38 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who polls, and who waits meanwhile. Whoever waits polls, for all: the first takes the role of the
- * poller (`polling`), the others sleep on `changed` until the role is free or their own wait is
- * over. The poller spins for a moment, then sleeps in poll(2) until the completion channel, or
- * somebody's kick, wakes it.
+ * Polling, waiting and waking. Any thread that waits polls, for all: the first takes the role of
+ * the poller (`polling`), the others sleep on `changed` until the role is free or their own wait
+ * is over. The poller spins for a moment, then sleeps in poll(2) until the completion channel or
+ * a write to kick_fd wakes it.
  *
- * Why no wake-up is lost. News is all that a wait may end by: the state of an operation, the
- * queue's completions, the role, the connection. Each of the pairs below is used alike: one thread
- * stores its half and then loads the other's, the other thread does the reverse. All these atomics
- * are sequentially consistent, so at least one of the two sees what the other stored: either the
- * one does not sleep, or the other wakes it.
+ * Why no wake-up is lost. "News" is anything that can end a wait: the state of an operation, the
+ * queue's completions, the role, the connection. Each pair below works alike: one thread stores
+ * the first and then loads the second, another thread stores the second and then loads the
+ * first. All these atomics are sequentially consistent, so at least one of the two threads sees
+ * the other's store: either the one does not sleep, or the other wakes it.
  *
- *   sleeping, news      The poller stores `sleeping`, then looks for news (sleep_until()). Who has
- *                       news stores it, then looks at `sleeping` (maas_rdma_client_wake()) and
- *                       writes kick_fd. That stays readable until the poller reads it, and then
- *                       the poller looks for news again.
- *   waits_here, news    Who cannot poll counts itself in `waits_here`, then looks for news. Who has
- *                       news stores it, then looks at `waits_here`. From its look to its sleep the
- *                       waiter holds wait_lock, without which nobody broadcasts `changed`. That
- *                       the role is free is such news: role_put() stores `polling`, then wakes.
- *   seizing             Needs no pair: role_seize() stores it, then writes kick_fd, whoever sleeps.
- *                       The poller looks at it before each sleep and after each kick. Others leave
- *                       a role that is being seized alone; who seized it wakes them by role_put().
- *   armed, completions  `armed` says that an event was asked for and not yet taken. Who arms polls
- *                       once more afterwards, or posts only then: a completion is found by that
- *                       poll, or it makes an event, and the channel stays readable until the
- *                       poller has taken that. Only the poller clears `armed`, and what it does
- *                       next is to poll.
- *   watched, posted     Who posts counts the operation in `posted`, then looks whether the queue is
- *                       `watched`, and arms. maas_event_fd() stores `watched`, then has the role
- *                       taken and put, or finds it taken: role_put() looks at both, and arms.
+ *   sleeping, news      The poller stores `sleeping`, then looks for news (sleep_until()). A
+ *                       thread with news stores the news, then looks at `sleeping` and writes
+ *                       kick_fd (maas_rdma_client_wake()). kick_fd stays readable until the
+ *                       poller reads it, and after that the poller looks for news again.
+ *   waits_here, news    A thread that cannot poll counts itself in `waits_here`, then looks for
+ *                       news. A thread with news stores the news, then looks at `waits_here`.
+ *                       The waiter holds wait_lock from its look to its sleep, and `changed` is
+ *                       broadcast with wait_lock only. A free role is news: role_put() clears
+ *                       `polling`, then wakes.
+ *   seizing             Needs no pair: role_seize() sets it, then always writes kick_fd. The
+ *                       poller looks at `seizing` before each sleep and after each kick. Other
+ *                       threads do not take the role meanwhile; role_put() wakes them in the
+ *                       end.
+ *   armed, completions  `armed` says that an event was asked for and not yet taken. The poller
+ *                       polls once more after it has armed; a thread that posts arms before it
+ *                       posts. So a completion is found by that poll, or it makes an event, and
+ *                       the channel stays readable until the poller takes the event. Only the
+ *                       poller clears `armed`, and it polls next.
+ *   watched, posted     A thread that posts counts the operation in `posted`, then looks whether
+ *                       the queue is `watched`, and arms if so. maas_event_fd() sets `watched`,
+ *                       then takes and puts the role, or finds that another thread has it. In
+ *                       either case role_put() looks at both afterwards, and arms.
  *
- * Two more pairs are with what they are for: `posted` and `num_waiting` in post.c, `next_ms` and
- * the deadlines in thread.c; the queue's own are in client/queue.c.
+ * Two more pairs are explained where they are used: `posted` and `num_waiting` in post.c,
+ * `next_ms` and the deadlines in thread.c. The queue's own are in client/queue.c.
  */
 #include <errno.h>
 #include <poll.h>
@@ -54,7 +57,7 @@ bool maas_rdma_client_role_try(struct maas_rdma_client *rdma)
 void maas_rdma_client_role_seize(struct maas_rdma_client *rdma)
 {
 	atomic_store(&rdma->seizing, true);
-	eventfd_write(rdma->kick_fd, 1); /* for who looked at `seizing` before */
+	eventfd_write(rdma->kick_fd, 1); /* the poller may have looked at `seizing` before */
 	pthread_mutex_lock(&rdma->wait_lock);
 	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with `polling` */
 	while (atomic_exchange(&rdma->polling, true))
@@ -71,13 +74,14 @@ static void arm(struct maas_rdma_client *rdma)
 		ibv_req_notify_cq(rdma->device.cq, 0);
 		return;
 	}
-	/* Who posts holds the lock from `armed` to the asking: then it has asked, too. */
+	/* A thread that posts sets `armed` and asks for the event with the lock held: once the lock
+	 * is free, the event has been asked for. */
 	pthread_mutex_lock(&rdma->lock);
 	pthread_mutex_unlock(&rdma->lock);
 }
 
-/* `armed` may be set by who is just about to ask and then to post: the completion of that post
- * makes an event for all before it. */
+/* When `armed` is set, an event is asked for, or a thread is about to ask and to post: then at the
+ * latest the completion of that post makes an event for all before it. */
 void maas_rdma_client_role_put(struct maas_rdma_client *rdma)
 {
 	if (atomic_load(&rdma->maas->queue.watched) && atomic_load(&rdma->posted) &&
@@ -123,8 +127,9 @@ static void take_events(struct maas_rdma_client *rdma)
 		count++;
 	if (!count)
 		return;
-	/* Who posts and still found it set counted itself in `posted` before: role_put() sees that
-	 * and arms for it, if this thread does not before it sleeps. */
+	/* A thread that posts and still finds `armed` set has counted its operation in `posted`
+	 * before: this thread arms again before it sleeps, or in role_put(), which sees `posted`.
+	 */
 	atomic_store(&rdma->armed, false);
 	ibv_ack_cq_events(rdma->device.cq, count);
 }
@@ -153,7 +158,7 @@ static void sleep_until(struct maas_rdma_client *rdma, const struct maas_rdma_cl
 	uint64_t now_ms = maas_clock_ms();
 	eventfd_t ignored;
 
-	atomic_store(&rdma->sleeping, true); /* pairs with the news, which are looked for next */
+	atomic_store(&rdma->sleeping, true); /* pairs with the news looked for next */
 	if (now_ms < until_ms && !is_over(rdma, op) && !atomic_load(&rdma->seizing)) {
 		uint64_t left_ms = until_ms - now_ms;
 
@@ -187,7 +192,7 @@ static void wait_turn(struct maas_rdma_client *rdma, const struct maas_rdma_clie
 	bool more = true;
 
 	pthread_mutex_lock(&rdma->wait_lock);
-	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with the news, which are looked for next */
+	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with the news looked for next */
 	while (more && !is_over(rdma, op) &&
 	       (atomic_load(&rdma->seizing) || atomic_load(&rdma->polling)))
 		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, until_ms);
