@@ -12,7 +12,8 @@
  *   http/ rdma/             … and the two that there are
  *   call                    one request and the caller's wait for it, with retries
  *   request transfer        what is asked; how curl sends it
- *   url error json thread   text, and this process
+ *   url error json          text
+ *   process                 which process this is
  */
 #ifndef MAAS_CLIENT_INTERNAL_H
 #define MAAS_CLIENT_INTERNAL_H

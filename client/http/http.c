@@ -106,7 +106,7 @@ static int run_request(struct maas *maas, const struct maas_range *ranges, uint3
 
 void maas_http_client_release(struct maas *maas, struct maas_op *base)
 {
-	struct maas_http_client_op *op = (struct maas_http_client_op *)base;
+	struct maas_http_client_op *op = MAAS_CONTAINER_OF(base, struct maas_http_client_op, base);
 
 	for (uint32_t i = 0; i < op->count; i++)
 		maas_buffer_put(maas, op->buffers[i]);

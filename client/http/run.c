@@ -103,10 +103,7 @@ static unsigned int finish_all(struct maas_http_client *http)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
-		finish(http,
-		       (struct maas_http_client_op *)((char *)transfer -
-						      offsetof(struct maas_http_client_op,
-							       transfer)),
+		finish(http, MAAS_CONTAINER_OF(transfer, struct maas_http_client_op, transfer),
 		       code);
 		count++;
 	}

@@ -25,7 +25,7 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	idle = rdma->idle;
 	if (idle) {
 		rdma->idle = idle->next;
-		return (struct maas_rdma_client_op *)idle;
+		return MAAS_CONTAINER_OF(idle, struct maas_rdma_client_op, base);
 	}
 	if (used == rdma->num_ops)
 		return NULL;
@@ -307,5 +307,5 @@ int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges, 
 
 void maas_rdma_client_release(struct maas *maas, struct maas_op *base)
 {
-	put(maas->rdma, (struct maas_rdma_client_op *)base);
+	put(maas->rdma, MAAS_CONTAINER_OF(base, struct maas_rdma_client_op, base));
 }

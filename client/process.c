@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which process this is, however it was forked; and threads, condition variables and waits as the
- * library needs them.
+ * Which process this is, however it was forked, and whether a handle is this process's. Any thread;
+ * no lock.
  */
 #include <errno.h>
 #include <stdatomic.h>
