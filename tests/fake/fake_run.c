@@ -112,6 +112,7 @@ void fake_hold(unsigned int opcodes)
 {
 	fake_lock();
 	fake.held_opcodes = opcodes;
+	run_all();
 	fake_unlock();
 }
 

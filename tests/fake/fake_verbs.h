@@ -66,7 +66,7 @@ unsigned int fake_faults(void);
 #define FAKE_OP(opcode) (1u << (opcode))
 #define FAKE_DATA	(FAKE_OP(IBV_WR_RDMA_WRITE) | FAKE_OP(IBV_WR_RDMA_READ))
 
-/* Work of these opcodes, and all behind it on its queue pair, is held back … */
+/* Work of these opcodes alone, and all behind it on its queue pair, is held back … */
 void fake_hold(unsigned int opcodes);
 /* … until it is let go, */
 void fake_release(void);

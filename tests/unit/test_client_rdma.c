@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: which transport, and many operations at once. */
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 
 #include "tests/unit/client_rdma_scene.h"
-
-#define THREADS	   4
-#define THREAD_OPS 200
 
 /* ---- which transport */
 
@@ -273,104 +268,6 @@ static void event_fd__tells_of_completions(void **state)
 	end(&scene);
 }
 
-struct poller {
-	struct maas *maas;
-	struct maas_completion completion;
-	_Atomic int count;
-};
-
-static void *poll_for_one(void *arg)
-{
-	struct poller *poller = arg;
-
-	atomic_store(&poller->count, maas_poll(poller->maas, &poller->completion, 1, -1));
-	return NULL;
-}
-
-/* While a thread sleeps in maas_poll(), another submits what is impossible. */
-static void poll__hears_of_what_fails_at_once(void **state)
-{
-	struct maas_range range;
-	struct poller poller;
-	struct scene scene;
-	pthread_t thread;
-
-	(void)state;
-	begin(&scene);
-	assert_int_equal(write_one(&scene, 'a'), 0);
-	fake_hold(FAKE_DATA);
-	submit_many(&scene, NULL, 1);
-	poller = (struct poller){.maas = scene.maas};
-	assert_int_equal(pthread_create(&thread, NULL, poll_for_one, &poller), 0);
-	for (int n = 0; n < 20; n++)
-		nap();
-	assert_int_equal(atomic_load(&poller.count), 0);
-	range = (struct maas_range){scene.memory.id, LAN_LARGEST, scene.bytes, 1};
-	assert_int_equal(maas_submit_read(scene.maas, &range, 1, 0, NULL), 0);
-	AWAIT(atomic_load(&poller.count));
-	pthread_join(thread, NULL);
-	assert_int_equal(atomic_load(&poller.count), 1);
-	assert_int_equal(poller.completion.status, -ERANGE);
-	fake_release();
-	take(scene.maas, 1, 0);
-	end(&scene);
-}
-
-struct writer {
-	struct scene *scene;
-	pthread_t thread;
-	unsigned int number;
-	_Atomic int status;
-};
-
-static void *write_and_read(void *arg)
-{
-	struct writer *writer = arg;
-	uint64_t at = writer->number * 8192ull;
-	char out[1024];
-	char in[1024];
-	int r = 0;
-
-	for (int i = 0; i < THREAD_OPS && !r; i++) {
-		memset(out, (int)writer->number + i, sizeof(out));
-		r = maas_write(writer->scene->maas, writer->scene->memory.id, at, out, sizeof(out));
-		if (!r)
-			r = maas_read(writer->scene->maas, writer->scene->memory.id, at, in,
-				      sizeof(in));
-		if (!r && memcmp(in, out, sizeof(in)) != 0)
-			r = -EBADMSG;
-	}
-	atomic_store(&writer->status, r);
-	return NULL;
-}
-
-static void threads__share_a_handle(void **state)
-{
-	struct writer writers[THREADS];
-	struct scene scene;
-
-	(void)state;
-	begin(&scene);
-	for (unsigned int i = 0; i < THREADS; i++) {
-		writers[i].scene = &scene;
-		writers[i].number = i;
-		assert_int_equal(
-			pthread_create(&writers[i].thread, NULL, write_and_read, &writers[i]), 0);
-	}
-	/* Their connection breaks under them, but no operation's third and last time. */
-	for (int i = 0; i < 2; i++) {
-		for (int n = 0; n < 5; n++)
-			nap();
-		fake_fail_next(IBV_WR_RDMA_WRITE, IBV_WC_RETRY_EXC_ERR);
-	}
-	for (unsigned int i = 0; i < THREADS; i++) {
-		pthread_join(writers[i].thread, NULL);
-		assert_int_equal(atomic_load(&writers[i].status), 0);
-	}
-	fake_fail_few(IBV_WR_RDMA_WRITE, IBV_WC_SUCCESS, 0);
-	end(&scene);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,8 +281,6 @@ int main(void)
 		cmocka_unit_test(submitted__more_than_the_queue_takes),
 		cmocka_unit_test(submitted__as_many_as_allowed),
 		cmocka_unit_test(event_fd__tells_of_completions),
-		cmocka_unit_test(poll__hears_of_what_fails_at_once),
-		cmocka_unit_test(threads__share_a_handle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
