@@ -102,13 +102,7 @@ func checkMoved(t *testing.T, fallback bool) {
 	// A head is compacted once it spans one and a half blocks.
 	require.NoError(t, db.Feed(StepsIn(45*time.Minute)-1))
 	require.Empty(t, db.db.Blocks())
-	settled := -1.0
-	maastest.Eventually(t, "the server has all", func() bool {
-		last := settled
-		settled = sumOf(t, registry, "written_bytes_total")
-		time.Sleep(time.Second)
-		return settled == last && sumOf(t, registry, "dirty_bytes") == 0
-	})
+	settle(t, registry)
 
 	store.count()
 	before := sumOf(t, registry, "read_bytes_total")
@@ -130,7 +124,19 @@ func checkMoved(t *testing.T, fallback bool) {
 }
 
 // sumOf is a metric of ours, summed over its labels.
-func sumOf(t *testing.T, registry *prometheus.Registry, name string) float64 {
+// settle waits until the server has all.
+func settle(t testing.TB, registry *prometheus.Registry) {
+	t.Helper()
+	settled := -1.0
+	maastest.Eventually(t, "the server has all", func() bool {
+		last := settled
+		settled = sumOf(t, registry, "written_bytes_total")
+		time.Sleep(time.Second)
+		return settled == last && sumOf(t, registry, "dirty_bytes") == 0
+	})
+}
+
+func sumOf(t testing.TB, registry *prometheus.Registry, name string) float64 {
 	t.Helper()
 	var sums map[string]float64
 	require.NoError(t, (&child{registry: registry}).Metrics(none{}, &sums))
