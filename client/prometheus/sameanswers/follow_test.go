@@ -23,6 +23,8 @@ func TestStandby__trials(t *testing.T) {
 		"leads and follows in turn":                leadsAndFollowsInTurn,
 		"one of two takes over":                    oneOfTwoTakesOver,
 		"was away":                                 wasAway,
+		"is slow":                                  isSlow,
+		"meets another version":                    meetsAnotherVersion,
 		"ends when it is told to":                  endsWhenItIsToldTo,
 		"refuses the directory of its leader":      refusesTheDirectoryOfItsLeader,
 		"the server is restarted with its memory":  func(t *testing.T) { outlivesTheServer(t, (*scene).restartServer) },
@@ -113,6 +115,38 @@ func wasAway(t *testing.T) {
 	s.handOver(f)
 	s.blocksAreBack()
 	s.sameSamples("after a standby took over that had stood still")
+}
+
+// A standby has half of its time: it is behind for longer, and whole when it leads.
+func isSlow(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	s.feed(30 * time.Minute)
+	f := s.follow()
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			f.pause(t)
+			time.Sleep(20 * time.Millisecond)
+			f.resume(t)
+			select {
+			case <-end:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	s.feed(3 * time.Hour) // With a compaction.
+	s.inUse()
+	s.blocksAreThere()
+	s.inUse()
+	f.isFollowing(t)
+	s.ours.kill()
+	s.takesOver(f, lease+2*time.Second)
+	close(end)
+	<-ended
+	s.blocksAreBack()
+	s.sameSamples("after a slow standby took over")
 }
 
 // A standby ends at SIGTERM, and leaves the log in its directory as it is.

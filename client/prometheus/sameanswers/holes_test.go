@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/util/compression"
 
+	"maas/client/go"
 	"maas/client/prometheus/maastest"
 	"maas/client/prometheus/segment"
 )
@@ -168,4 +170,33 @@ func (s *scene) flipInLog() {
 		return
 	}
 	require.Fail(s.t, "no log")
+}
+
+// meetsAnotherVersion: remote memory has what a Prometheus of a later version wrote. The standby says so, and does not
+// lead before that is gone.
+func meetsAnotherVersion(t *testing.T) {
+	s := newScene(t, trialSize(t), true, follows)
+	s.feed(30 * time.Minute)
+	s.inUse()
+	f := s.follow()
+	ctx, c := context.Background(), s.reader()
+	list, err := c.List(ctx, s.config.Owner)
+	require.NoError(t, err)
+	head := make([]byte, segment.HeaderSize)
+	require.NoError(t, c.Read(ctx, list[0].ID, 0, head))
+	for slot := head; len(slot) > 0; slot = slot[segment.HeaderSize/2:] {
+		slot[4]++ // The version, and then the sum of all before it.
+		binary.LittleEndian.PutUint32(slot[60:], crc32.Checksum(slot[:60], crc32.MakeTable(crc32.Castagnoli)))
+	}
+	later, err := c.Allocate(ctx, maas.AllocateOptions{Size: list[0].Size, Owner: s.config.Owner})
+	require.NoError(t, err)
+	require.NoError(t, c.Write(ctx, later[0].ID, 0, head))
+	maastest.Eventually(t, "it says so", func() bool { return strings.Contains(f.log.String(), "header version 2, this program knows 1") })
+	s.ours.kill()
+	time.Sleep(lease + 3*time.Second)
+	require.Empty(t, f.opened.Done, "it does not lead")
+	_, _, err = c.Free(ctx, later[0].ID)
+	require.NoError(t, err)
+	s.takesOver(f, lease)
+	s.wholeFrom(start, "after what it does not know was freed")
 }
