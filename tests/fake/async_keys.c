@@ -75,18 +75,18 @@ static int kill_keys(struct async_keys *keys, uint32_t slot,
 		     const struct maas_lend_session_ref *session)
 {
 	struct key *key = LIST_FIRST(&keys->slots[slot]);
-	int rc = -ENOENT;
+	int r = -ENOENT;
 
 	while (key) {
 		struct key *next = LIST_NEXT(key, link);
 
 		if (!session || same_session(key->session, *session)) {
 			drop(keys, key);
-			rc = 0;
+			r = 0;
 		}
 		key = next;
 	}
-	return rc;
+	return r;
 }
 
 static int run_revoke(struct async_keys *keys, const struct op *op)
@@ -162,11 +162,11 @@ static int make_key(struct async_keys *keys, const struct op *op, uint32_t i)
 static int run_grant(struct async_keys *keys, const struct op *op)
 {
 	unsigned int dice = roll(keys);
-	int rc = dice == 0 ? -EDQUOT : dice == 1 ? -ENOTCONN : 0;
+	int r = dice == 0 ? -EDQUOT : dice == 1 ? -ENOTCONN : 0;
 
-	for (uint32_t i = 0; i < op->count && !rc; i++)
-		rc = make_key(keys, op, i);
-	return rc;
+	for (uint32_t i = 0; i < op->count && !r; i++)
+		r = make_key(keys, op, i);
+	return r;
 }
 
 /* ---- the operations */
@@ -180,11 +180,11 @@ static int start(struct async_keys *keys, const struct op *wanted, bool may_be_d
 	*op = *wanted;
 	pthread_mutex_lock(&keys->lock);
 	if (keys->settled || (may_be_done && roll(keys) < 6)) {
-		int rc = op->run(keys, op);
+		int r = op->run(keys, op);
 
 		pthread_mutex_unlock(&keys->lock);
 		free(op);
-		return rc ? rc : -EALREADY;
+		return r ? r : -EALREADY;
 	}
 	STAILQ_INSERT_TAIL(&keys->ops, op, link);
 	pthread_cond_broadcast(&keys->changed);

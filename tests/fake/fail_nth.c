@@ -168,10 +168,10 @@ void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 
 int __wrap_munmap(void *addr, size_t len)
 {
-	int rc = __real_munmap(addr, len);
+	int r = __real_munmap(addr, len);
 
-	if (!rc)
+	if (!r)
 		atomic_fetch_sub(&mapped_bytes, (long)len);
-	return rc;
+	return r;
 }
 /* NOLINTEND */

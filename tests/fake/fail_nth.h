@@ -4,7 +4,7 @@
  *
  *     for (n = 1, fired = true; fired; n++) {
  *             fail_nth_arm(n);
- *             rc = maas_thing_new(&thing);
+ *             r = maas_thing_new(&thing);
  *             fired = fail_nth_disarm();
  *             ...
  *     }

@@ -108,13 +108,13 @@ static int make_key(struct fake_keys *keys, const struct fake_key_op *op, uint32
 static int make_keys(struct fake_keys *keys, const struct fake_key_op *op)
 {
 	unsigned int before = keys->num_keyed;
-	int rc = keys->unconnected ? -ENOTCONN : 0;
+	int r = keys->unconnected ? -ENOTCONN : 0;
 
-	for (uint32_t i = 0; i < op->count && !rc; i++)
-		rc = make_key(keys, op, i);
-	if (rc)
+	for (uint32_t i = 0; i < op->count && !r; i++)
+		r = make_key(keys, op, i);
+	if (r)
 		keys->num_keyed = before;
-	return rc;
+	return r;
 }
 
 static int carry_out(struct fake_keys *keys, const struct fake_key_op *op)

@@ -123,11 +123,11 @@ static inline int list_page(struct maas_lend *lend, const char *owner, const cha
 	struct maas_lend_page page;
 	uint32_t total = 0;
 	uint32_t count;
-	int rc = maas_lend_page_start(lend, &page, owner, after, limit);
+	int r = maas_lend_page_start(lend, &page, owner, after, limit);
 	bool going = true;
 
-	if (rc)
-		return rc;
+	if (r)
+		return r;
 	for (; going; total += count) {
 		struct maas_lend_allocation some[7];
 

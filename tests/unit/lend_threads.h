@@ -82,17 +82,17 @@ static inline void under_way_done(void *arg, int status)
 
 static inline int free_record(struct world *world, struct record *record)
 {
-	int rc;
+	int r;
 
 	atomic_fetch_add(&world->under_way, 1);
-	rc = maas_lend_free(world->f.lend, record->id, under_way_done, world);
-	if (rc != -EINPROGRESS)
+	r = maas_lend_free(world->f.lend, record->id, under_way_done, world);
+	if (r != -EINPROGRESS)
 		atomic_fetch_sub(&world->under_way, 1);
-	if (!rc || rc == -EINPROGRESS)
+	if (!r || r == -EINPROGRESS)
 		CHECK(atomic_fetch_add(&record->frees, 1) == 0);
 	else
-		CHECK(rc == -ENOENT);
-	return rc;
+		CHECK(r == -ENOENT);
+	return r;
 }
 
 static inline uint64_t load_tag(const struct maas_lend_transfer *transfer)

@@ -18,21 +18,21 @@ static void wait_done(void *arg, int status)
 	sem_post(&wait->done);
 }
 
-static int wait_for(struct wait *wait, int rc)
+static int wait_for(struct wait *wait, int r)
 {
-	if (rc == -EINPROGRESS) {
+	if (r == -EINPROGRESS) {
 		while (sem_wait(&wait->done))
 			CHECK(errno == EINTR);
-		rc = wait->status;
+		r = wait->status;
 	}
 	sem_destroy(&wait->done);
-	return rc;
+	return r;
 }
 
-static bool is_key_error(int rc)
+static bool is_key_error(int r)
 {
-	return rc == -ENOENT || rc == -ESRCH || rc == -ENOTCONN || rc == -EDQUOT || rc == -EEXIST ||
-	       rc == -ETIMEDOUT;
+	return r == -ENOENT || r == -ESRCH || r == -ENOTCONN || r == -EDQUOT || r == -EEXIST ||
+	       r == -ETIMEDOUT;
 }
 
 static struct record *allocate_granted(struct actor *actor, uint32_t count,
@@ -53,16 +53,16 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 	struct maas_lend_allocation a;
 	struct record *first = NULL;
 	struct wait wait;
-	int rc;
+	int r;
 
 	if (!session)
 		return NULL;
 	sem_init(&wait.done, 0, 0);
-	rc = wait_for(&wait,
-		      maas_lend_allocate_granted(world->f.lend, &request, MAAS_LEND_ACCESS_WRITE,
-						 refs, &a, grants, wait_done, &wait));
-	if (rc) {
-		CHECK(rc == -ENOSPC || (rc == -ENOTUNIQ && request_id) || is_key_error(rc));
+	r = wait_for(&wait,
+		     maas_lend_allocate_granted(world->f.lend, &request, MAAS_LEND_ACCESS_WRITE,
+						refs, &a, grants, wait_done, &wait));
+	if (r) {
+		CHECK(r == -ENOSPC || (r == -ENOTUNIQ && request_id) || is_key_error(r));
 		return NULL;
 	}
 	atomic_fetch_add(&world->granted, 1);
@@ -114,17 +114,17 @@ static void do_grant_shared(struct actor *actor)
 	struct record *record = random_shared(actor);
 	struct maas_lend_key grant;
 	struct wait wait;
-	int rc;
+	int r;
 
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	rc = wait_for(&wait, maas_lend_grant(world->f.lend, record->id, world->sessions[session],
-					     roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
-							    : MAAS_LEND_ACCESS_READ,
-					     &grant, wait_done, &wait));
-	CHECK(!rc || is_key_error(rc));
-	if (!rc)
+	r = wait_for(&wait, maas_lend_grant(world->f.lend, record->id, world->sessions[session],
+					    roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
+							   : MAAS_LEND_ACCESS_READ,
+					    &grant, wait_done, &wait));
+	CHECK(!r || is_key_error(r));
+	if (!r)
 		CHECK(grant.len_bytes == record->size_bytes);
 }
 
@@ -134,14 +134,14 @@ static void do_ungrant_shared(struct actor *actor)
 	uint32_t session = atomic_load(&world->last_session);
 	struct record *record = random_shared(actor);
 	struct wait wait;
-	int rc;
+	int r;
 
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	rc = wait_for(&wait, maas_lend_ungrant(world->f.lend, record->id, world->sessions[session],
-					       wait_done, &wait));
-	CHECK(!rc || is_key_error(rc));
+	r = wait_for(&wait, maas_lend_ungrant(world->f.lend, record->id, world->sessions[session],
+					      wait_done, &wait));
+	CHECK(!r || is_key_error(r));
 }
 
 void lend_threads_keys(struct actor *actor)

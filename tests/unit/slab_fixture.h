@@ -34,10 +34,10 @@ static inline struct maas_slab *pool_open(uint64_t max_bytes, uint64_t extent_by
 	};
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab *slab = NULL;
-	int rc = maas_slab_open(&options, error, &slab);
+	int r = maas_slab_open(&options, error, &slab);
 
-	if (rc)
-		fail_msg("maas_slab_open: %d: %s", rc, error);
+	if (r)
+		fail_msg("maas_slab_open: %d: %s", r, error);
 	return slab;
 }
 

@@ -128,16 +128,16 @@ void model_alloc(struct model *model, unsigned int class, uint32_t count)
 					.ttl_s = (uint32_t)(bits >> 23),
 					.lifetime = (uint8_t)((bits >> 60) % 3)};
 	struct maas_slab_ref refs[1024];
-	int rc;
+	int r;
 
 	assert_in_range(count, 1, MAAS_ARRAY_SIZE(refs));
-	rc = count == 1 ? maas_slab_alloc(model->slab, size, &label, refs)
-			: maas_slab_alloc_many(model->slab, size, count, &label, refs);
-	if (rc == -ENOSPC) {
+	r = count == 1 ? maas_slab_alloc(model->slab, size, &label, refs)
+		       : maas_slab_alloc_many(model->slab, size, count, &label, refs);
+	if (r == -ENOSPC) {
 		assert_true(room(model, class) < count);
 		return;
 	}
-	assert_int_equal(rc, 0);
+	assert_int_equal(r, 0);
 	for (uint32_t i = 0; i < count; i++)
 		adopt(model, class, size, &label, refs[i]);
 }
@@ -149,42 +149,42 @@ static void expect_contents(const struct model_item *item)
 
 void model_free(struct model *model, struct model_item *item)
 {
-	int rc;
+	int r;
 
 	expect_contents(item);
-	rc = maas_slab_free(model->slab, item->info.ref);
-	assert_int_equal(rc, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!rc)
+	r = maas_slab_free(model->slab, item->info.ref);
+	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
+	if (!r)
 		drop(model, item);
 }
 
 void model_revoke(struct model *model, struct model_item *item)
 {
-	int rc = maas_slab_revoke(model->slab, item->info.ref);
+	int r = maas_slab_revoke(model->slab, item->info.ref);
 
-	assert_int_equal(rc, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!rc)
+	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
+	if (!r)
 		item->state = MODEL_REVOKING;
 }
 
 void model_release(struct model *model, struct model_item *item)
 {
 	bool is_held = item->state == MODEL_REVOKING || item->state == MODEL_QUARANTINED;
-	int rc;
+	int r;
 
 	expect_contents(item);
-	rc = maas_slab_release(model->slab, item->info.ref);
-	assert_int_equal(rc, is_held ? 0 : -ENOENT);
-	if (!rc)
+	r = maas_slab_release(model->slab, item->info.ref);
+	assert_int_equal(r, is_held ? 0 : -ENOENT);
+	if (!r)
 		drop(model, item);
 }
 
 void model_quarantine(struct model *model, struct model_item *item)
 {
-	int rc = maas_slab_quarantine(model->slab, item->info.ref);
+	int r = maas_slab_quarantine(model->slab, item->info.ref);
 
-	assert_int_equal(rc, item->state == MODEL_REVOKING ? 0 : -ENOENT);
-	if (!rc)
+	assert_int_equal(r, item->state == MODEL_REVOKING ? 0 : -ENOENT);
+	if (!r)
 		item->state = MODEL_QUARANTINED;
 }
 
@@ -204,19 +204,19 @@ static void expect_info(const struct model_item *item, const struct maas_slab_in
 void model_get(struct model *model, struct model_item *item)
 {
 	struct maas_slab_info info;
-	int rc = maas_slab_get(model->slab, item->info.ref, &info);
+	int r = maas_slab_get(model->slab, item->info.ref, &info);
 
-	assert_int_equal(rc, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!rc)
+	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
+	if (!r)
 		expect_info(item, &info);
 }
 
 void model_set_ttl(struct model *model, struct model_item *item, uint32_t ttl_s)
 {
-	int rc = maas_slab_set_ttl(model->slab, item->info.ref, ttl_s);
+	int r = maas_slab_set_ttl(model->slab, item->info.ref, ttl_s);
 
-	assert_int_equal(rc, item->state == MODEL_LIVE ? 0 : -ENOENT);
-	if (!rc)
+	assert_int_equal(r, item->state == MODEL_LIVE ? 0 : -ENOENT);
+	if (!r)
 		item->info.label.ttl_s = ttl_s;
 }
 
@@ -262,22 +262,22 @@ void model_walk(struct model *model)
 	uint64_t met = 0;
 	uint64_t empty = 0;
 	int64_t slot = -1;
-	int rc;
+	int r;
 
 	model->walk++;
 	for (;;) {
 		uint64_t budget = 1 + test_random_below(&model->random, 300);
 
-		rc = maas_slab_next(model->slab, &cursor, (uint32_t)budget, &info);
-		if (rc == -ENOENT)
+		r = maas_slab_next(model->slab, &cursor, (uint32_t)budget, &info);
+		if (r == -ENOENT)
 			break;
-		if (!rc) {
+		if (!r) {
 			assert_true(++empty < 1000000);
 			continue;
 		}
 		struct model_item *item = &model->items[info.offset / GRANULE];
 
-		assert_int_equal(rc, 1);
+		assert_int_equal(r, 1);
 		assert_int_equal(item->state, MODEL_LIVE);
 		expect_info(item, &info);
 		assert_true(info.ref.slot > slot);

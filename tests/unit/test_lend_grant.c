@@ -175,14 +175,14 @@ static void allocate_granted__wants_its_memory_first(void **state)
 	for (nth = 1; fired; nth++) {
 		struct answer answer;
 		struct granting g;
-		int rc;
+		int r;
 
 		open_granting(&g);
 		g.keys.immediate = true;
 		fail_nth_arm(nth);
-		rc = ask(&g, 2, "r", &answer);
+		r = ask(&g, 2, "r", &answer);
 		fired = fail_nth_disarm();
-		assert_int_equal(rc, fired ? -ENOMEM : -EINPROGRESS);
+		assert_int_equal(r, fired ? -ENOMEM : -EINPROGRESS);
 		if (fired) {
 			assert_int_equal(answer.told.calls, 0);
 			expect_nothing(&g);

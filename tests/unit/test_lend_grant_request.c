@@ -58,45 +58,45 @@ static void replay__with_other_access_is_another_request(void **state)
 }
 
 /* Who asks again before the keys are there waits for them. */
-static void twin__waits_for_the_first(void **state)
+static void duplicate__waits_for_the_first(void **state)
 {
 	struct answer first;
-	struct answer twins[2];
+	struct answer duplicates[2];
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
 	assert_int_equal(ask(&g, 2, "r", &first), -EINPROGRESS);
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(ask(&g, 2, "r", &twins[i]), -EINPROGRESS);
+		assert_int_equal(ask(&g, 2, "r", &duplicates[i]), -EINPROGRESS);
 	assert_int_equal(g.keys.num_under_way, 1);
 	assert_true(fake_keys_finish(&g.keys, 0));
 	expect_status(&first, 0);
 	while (fake_keys_finish(&g.keys, 0))
 		continue;
 	for (int i = 0; i < 2; i++) {
-		expect_status(&twins[i], 0);
-		assert_string_equal(first.first.id, twins[i].first.id);
-		assert_int_equal(first.grants[1].rkey, twins[i].grants[1].rkey);
+		expect_status(&duplicates[i], 0);
+		assert_string_equal(first.first.id, duplicates[i].first.id);
+		assert_int_equal(first.grants[1].rkey, duplicates[i].grants[1].rkey);
 	}
 	assert_int_equal(live_slabs(&g.f), 2);
 	close_granting(&g);
 }
 
-static void twin__fails_with_the_first(void **state)
+static void duplicate__fails_with_the_first(void **state)
 {
 	struct answer first;
-	struct answer twin;
+	struct answer duplicate;
 	struct answer later;
 	struct granting g;
 
 	(void)state;
 	open_granting(&g);
 	assert_int_equal(ask(&g, 1, "r", &first), -EINPROGRESS);
-	assert_int_equal(ask(&g, 1, "r", &twin), -EINPROGRESS);
+	assert_int_equal(ask(&g, 1, "r", &duplicate), -EINPROGRESS);
 	assert_true(fake_keys_finish(&g.keys, -EDQUOT));
 	expect_status(&first, -EDQUOT);
-	expect_status(&twin, -EDQUOT);
+	expect_status(&duplicate, -EDQUOT);
 	expect_nothing(&g);
 	assert_int_equal(ask(&g, 1, "r", &later), -EINPROGRESS);
 	assert_true(fake_keys_finish(&g.keys, 0));
@@ -137,10 +137,10 @@ static void pass_awake(struct granting *g, unsigned int seconds)
 }
 
 /* Ten minutes are over, and its keys still not there: it is the request under way that counts. */
-static void twin__of_a_request_that_was_forgotten(void **state)
+static void duplicate__of_a_request_that_was_forgotten(void **state)
 {
 	struct answer first;
-	struct answer twin;
+	struct answer duplicate;
 	struct answer other;
 	struct granting g;
 
@@ -149,15 +149,15 @@ static void twin__of_a_request_that_was_forgotten(void **state)
 	assert_int_equal(ask(&g, 2, "r", &first), -EINPROGRESS);
 	pass_awake(&g, MAAS_LEND_REQUEST_S + 30);
 	assert_int_equal(lend_stats(&g.f).request_ids, 0);
-	assert_int_equal(ask(&g, 2, "r", &twin), -EINPROGRESS);
+	assert_int_equal(ask(&g, 2, "r", &duplicate), -EINPROGRESS);
 	assert_int_equal(ask(&g, 1, "r", &other), -ENOTUNIQ);
 	assert_int_equal(live_slabs(&g.f), 2);
 	assert_int_equal(g.keys.num_under_way, 1);
 	while (fake_keys_finish(&g.keys, 0))
 		continue;
 	expect_status(&first, 0);
-	expect_status(&twin, 0);
-	assert_memory_equal(first.refs, twin.refs, 2 * sizeof(first.refs[0]));
+	expect_status(&duplicate, 0);
+	assert_memory_equal(first.refs, duplicate.refs, 2 * sizeof(first.refs[0]));
 	close_granting(&g);
 }
 
@@ -190,7 +190,7 @@ static void replay__of_a_batch_whose_list_is_gone(void **state)
 static void steps__the_same_among_many_under_way(void **state)
 {
 	static struct answer answers[FAKE_KEYS_MAX];
-	struct answer twin;
+	struct answer duplicate;
 	struct granting g;
 	uint64_t steps;
 	char name[32];
@@ -202,11 +202,11 @@ static void steps__the_same_among_many_under_way(void **state)
 		assert_int_equal(ask(&g, 1, name, &answers[i]), -EINPROGRESS);
 	}
 	steps = maas_lend_steps(g.f.lend);
-	assert_int_equal(ask(&g, 1, "r-0", &twin), -EINPROGRESS);
+	assert_int_equal(ask(&g, 1, "r-0", &duplicate), -EINPROGRESS);
 	assert_in_range(maas_lend_steps(g.f.lend) - steps, 1, 8);
 	while (fake_keys_finish(&g.keys, 0))
 		continue;
-	assert_string_equal(answers[0].first.id, twin.first.id);
+	assert_string_equal(answers[0].first.id, duplicate.first.id);
 	close_granting(&g);
 }
 
@@ -216,10 +216,10 @@ int main(void)
 		cmocka_unit_test(replay__gives_the_keys_of_now),
 		cmocka_unit_test(replay__that_gets_no_keys_takes_nothing_back),
 		cmocka_unit_test(replay__with_other_access_is_another_request),
-		cmocka_unit_test(twin__waits_for_the_first),
-		cmocka_unit_test(twin__fails_with_the_first),
+		cmocka_unit_test(duplicate__waits_for_the_first),
+		cmocka_unit_test(duplicate__fails_with_the_first),
 		cmocka_unit_test(void_request__is_forgotten_in_its_turn),
-		cmocka_unit_test(twin__of_a_request_that_was_forgotten),
+		cmocka_unit_test(duplicate__of_a_request_that_was_forgotten),
 		cmocka_unit_test(replay__of_a_batch_whose_list_is_gone),
 		cmocka_unit_test(steps__the_same_among_many_under_way),
 	};

@@ -34,11 +34,11 @@ static int try_whole(struct keyed *k, const struct maas_lend_session_info *sessi
 		.lifetime = session ? MAAS_LEND_LIFETIME_SESSION : MAAS_LEND_LIFETIME_DELETE,
 	};
 	struct maas_slab_ref ref;
-	int rc = maas_lend_allocate(k->f.lend, &request, &ref, ret);
+	int r = maas_lend_allocate(k->f.lend, &request, &ref, ret);
 
-	if (!rc && granted)
+	if (!r && granted)
 		fake_keys_grant(&k->keys, ref);
-	return rc;
+	return r;
 }
 
 static int try_again(struct keyed *k)

@@ -17,12 +17,12 @@ static void open__fails_clean(void **state)
 	for (nth = 1; fired; nth++) {
 		long blocks = fail_nth_blocks();
 		struct maas_lend *lend = NULL;
-		int rc;
+		int r;
 
 		fail_nth_arm(nth);
-		rc = maas_lend_open(&options, &lend);
+		r = maas_lend_open(&options, &lend);
 		fired = fail_nth_disarm();
-		assert_int_equal(rc, fired ? -ENOMEM : 0);
+		assert_int_equal(r, fired ? -ENOMEM : 0);
 		assert_int_equal(lend != NULL, !fired);
 		maas_lend_close(lend);
 		assert_int_equal(fail_nth_blocks(), blocks);
@@ -53,18 +53,18 @@ static void allocate__fails_clean(void **state)
 		for (nth = 1; fired; nth++) {
 			struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 			struct maas_lend_allocation a;
-			int rc;
+			int r;
 
 			fail_nth_arm(nth);
-			rc = maas_lend_allocate(f.lend, &request, refs, &a);
+			r = maas_lend_allocate(f.lend, &request, refs, &a);
 			fired = fail_nth_disarm();
-			assert_int_equal(rc, fired ? -ENOMEM : 0);
+			assert_int_equal(r, fired ? -ENOMEM : 0);
 			if (fired) {
 				assert_int_equal(live_slabs(&f), 0);
 				assert_int_equal(lend_stats(&f).owners, 0);
 				assert_int_equal(lend_stats(&f).request_ids, 0);
-				rc = maas_lend_allocate(f.lend, &request, refs, &a);
-				assert_int_equal(rc, 0);
+				r = maas_lend_allocate(f.lend, &request, refs, &a);
+				assert_int_equal(r, 0);
 			}
 			assert_int_equal(live_slabs(&f), BATCH);
 			fixture_close(&f);

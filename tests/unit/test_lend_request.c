@@ -203,10 +203,10 @@ static void replay__of_many(void **state)
 	fixture_close(&f);
 }
 
-#define TWINS  4
-#define ROUNDS 300
+#define DUPLICATES 4
+#define ROUNDS	   300
 
-struct twin {
+struct duplicate {
 	struct fixture *f;
 	pthread_barrier_t *barrier;
 	struct maas_slab_ref refs[ROUNDS];
@@ -215,7 +215,7 @@ struct twin {
 
 static void *ask_in_rounds(void *arg)
 {
-	struct twin *twin = arg;
+	struct duplicate *duplicate = arg;
 	char name[32];
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 1024,
@@ -226,32 +226,34 @@ static void *ask_in_rounds(void *arg)
 
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		snprintf(name, sizeof(name), "round-%u", i);
-		pthread_barrier_wait(twin->barrier);
-		if (ask(twin->f, &request, &twin->refs[i], &a))
-			twin->failures++;
+		pthread_barrier_wait(duplicate->barrier);
+		if (ask(duplicate->f, &request, &duplicate->refs[i], &a))
+			duplicate->failures++;
 	}
 	return NULL;
 }
 
-static void twins__get_one_answer(void **state)
+static void duplicates__get_one_answer(void **state)
 {
 	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	static struct twin twins[TWINS];
+	static struct duplicate duplicates[DUPLICATES];
 	pthread_barrier_t barrier;
-	pthread_t threads[TWINS];
+	pthread_t threads[DUPLICATES];
 
 	(void)state;
-	pthread_barrier_init(&barrier, NULL, TWINS);
-	for (int i = 0; i < TWINS; i++) {
-		twins[i].f = &f;
-		twins[i].barrier = &barrier;
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_in_rounds, &twins[i]), 0);
+	pthread_barrier_init(&barrier, NULL, DUPLICATES);
+	for (int i = 0; i < DUPLICATES; i++) {
+		duplicates[i].f = &f;
+		duplicates[i].barrier = &barrier;
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_in_rounds, &duplicates[i]),
+				 0);
 	}
-	for (int i = 0; i < TWINS; i++)
+	for (int i = 0; i < DUPLICATES; i++)
 		pthread_join(threads[i], NULL);
-	for (int i = 0; i < TWINS; i++) {
-		assert_int_equal(twins[i].failures, 0);
-		assert_memory_equal(twins[i].refs, twins[0].refs, sizeof(twins[0].refs));
+	for (int i = 0; i < DUPLICATES; i++) {
+		assert_int_equal(duplicates[i].failures, 0);
+		assert_memory_equal(duplicates[i].refs, duplicates[0].refs,
+				    sizeof(duplicates[0].refs));
 	}
 	assert_int_equal(live_slabs(&f), ROUNDS);
 	pthread_barrier_destroy(&barrier);
@@ -368,7 +370,7 @@ int main(void)
 		cmocka_unit_test(batch__is_replayed_as_a_whole),
 		cmocka_unit_test(failure__is_not_remembered),
 		cmocka_unit_test(replay__of_many),
-		cmocka_unit_test(twins__get_one_answer),
+		cmocka_unit_test(duplicates__get_one_answer),
 		cmocka_unit_test(forget__after_ten_minutes),
 		cmocka_unit_test(forget__after_a_million_requests),
 		cmocka_unit_test(forget__the_lists_of_old_batches_only),

@@ -90,7 +90,7 @@ static void add(struct model *model)
 	};
 	struct maas_lend_request_batch *batch = NULL;
 	char id[32];
-	int rc;
+	int r;
 
 	snprintf(id, sizeof(id), "r-%u", model->end);
 	maas_lend_request_key(&model->requests, id, &known.count, sizeof(known.count), &known.key);
@@ -98,10 +98,10 @@ static void add(struct model *model)
 	if (known.count > 1)
 		assert_int_equal(maas_lend_request_batch_new(refs, known.count, &batch), 0);
 	do {
-		rc = maas_lend_request_add(&model->requests, &known.key, refs[0], batch,
-					   model->now_s, &known.number);
-	} while (rc == -EAGAIN);
-	assert_int_equal(rc, 0);
+		r = maas_lend_request_add(&model->requests, &known.key, refs[0], batch,
+					  model->now_s, &known.number);
+	} while (r == -EAGAIN);
+	assert_int_equal(r, 0);
 	model_add(model, &known);
 }
 
@@ -127,21 +127,21 @@ static void ask(struct model *model)
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	struct known *known = pick(model);
 	struct maas_lend_request_key other;
-	int rc;
+	int r;
 
 	if (!known)
 		return;
-	rc = maas_lend_request_find(&model->requests, &known->key, known->count, refs);
+	r = maas_lend_request_find(&model->requests, &known->key, known->count, refs);
 	if (!is_known(model, known)) {
-		assert_int_equal(rc, -ENOENT);
+		assert_int_equal(r, -ENOENT);
 		return;
 	}
 	other = known->key;
 	other.fields++;
 	assert_int_equal(maas_lend_request_find(&model->requests, &other, known->count, refs),
 			 -ENOTUNIQ);
-	assert_int_equal(rc, known->has_refs ? 0 : -ENODATA);
-	if (!rc)
+	assert_int_equal(r, known->has_refs ? 0 : -ENODATA);
+	if (!r)
 		assert_memory_equal(refs, refs_of(known), known->count * sizeof(*refs));
 }
 

@@ -18,10 +18,10 @@ static struct record *allocate(struct actor *actor, const struct maas_lend_alloc
 	struct world *world = actor->world;
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
-	int rc = maas_lend_allocate(world->f.lend, request, &ref, &a);
+	int r = maas_lend_allocate(world->f.lend, request, &ref, &a);
 
-	if (rc) {
-		CHECK(rc == -ENOSPC || (rc == -ESRCH && request->session));
+	if (r) {
+		CHECK(r == -ENOSPC || (r == -ESRCH && request->session));
 		return NULL;
 	}
 	return new_record(world, ref, &a);
@@ -79,12 +79,12 @@ static void do_renew_shared(struct actor *actor)
 {
 	struct record *record = random_shared(actor);
 	struct maas_lend_allocation a;
-	int rc;
+	int r;
 
 	if (!record)
 		return;
-	rc = maas_lend_renew(actor->world->f.lend, record->id, roll(actor, 3), &a);
-	CHECK(rc == -ENOENT || (rc == 0) == (record->lifetime == MAAS_LEND_LIFETIME_TTL));
+	r = maas_lend_renew(actor->world->f.lend, record->id, roll(actor, 3), &a);
+	CHECK(r == -ENOENT || (r == 0) == (record->lifetime == MAAS_LEND_LIFETIME_TTL));
 }
 
 /* An own allocation is there exactly until its thread frees it. */
@@ -98,7 +98,7 @@ static void do_own(struct actor *actor)
 		.lifetime = MAAS_LEND_LIFETIME_DELETE,
 	};
 	struct maas_lend_allocation a;
-	int rc;
+	int r;
 
 	if (!*own) {
 		*own = allocate(actor, &request);
@@ -106,8 +106,8 @@ static void do_own(struct actor *actor)
 	}
 	CHECK(maas_lend_get(actor->world->f.lend, (*own)->id, &a) == 0);
 	CHECK(!strcmp(a.owner, "own"));
-	rc = free_record(actor->world, *own);
-	CHECK(rc == 0 || rc == -EINPROGRESS);
+	r = free_record(actor->world, *own);
+	CHECK(r == 0 || r == -EINPROGRESS);
 	CHECK(maas_lend_get(actor->world->f.lend, (*own)->id, &a) == -ENOENT);
 	*own = NULL;
 }
@@ -172,7 +172,7 @@ static void do_list(struct actor *actor)
 	const char *owner = owners[roll(actor, 4)];
 	struct maas_lend_allocation page[16];
 	bool more;
-	int rc;
+	int r;
 	int got = list_page(actor->world->f.lend, owner, NULL, 16, page, &more);
 
 	CHECK(got >= 0 && got <= 16);
@@ -180,8 +180,8 @@ static void do_list(struct actor *actor)
 		CHECK(!strcmp(page[i].owner, owner));
 	/* Perhaps before its allocate has returned. */
 	if (got > 0 && owner && !strcmp(owner, "a")) {
-		rc = maas_lend_free(actor->world->f.lend, page[got - 1].id, NULL, NULL);
-		CHECK(rc == 0 || rc == -EINPROGRESS || rc == -ENOENT);
+		r = maas_lend_free(actor->world->f.lend, page[got - 1].id, NULL, NULL);
+		CHECK(r == 0 || r == -EINPROGRESS || r == -ENOENT);
 	}
 }
 
@@ -191,26 +191,26 @@ static void do_session(struct actor *actor)
 	uint32_t last = atomic_load(&world->last_session);
 	struct maas_lend_session_info info;
 	uint32_t index;
-	int rc;
+	int r;
 
 	if (last && roll(actor, 2)) {
-		rc = maas_lend_session_renew(world->f.lend, world->sessions[last], 0, &info);
-		CHECK(!rc || rc == -ENOENT);
+		r = maas_lend_session_renew(world->f.lend, world->sessions[last], 0, &info);
+		CHECK(!r || r == -ENOENT);
 		return;
 	}
 	if (last && roll(actor, 2)) {
 		atomic_fetch_add(&world->under_way, 1);
-		rc = maas_lend_session_end(world->f.lend, world->sessions[last], under_way_done,
-					   world);
-		if (rc != -EINPROGRESS)
+		r = maas_lend_session_end(world->f.lend, world->sessions[last], under_way_done,
+					  world);
+		if (r != -EINPROGRESS)
 			atomic_fetch_sub(&world->under_way, 1);
-		CHECK(!rc || rc == -ENOENT || rc == -EINPROGRESS);
+		CHECK(!r || r == -ENOENT || r == -EINPROGRESS);
 		return;
 	}
-	rc = maas_lend_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
-				    &info);
-	CHECK(!rc || rc == -EUSERS || rc == -EEXIST);
-	if (rc)
+	r = maas_lend_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
+				   &info);
+	CHECK(!r || r == -EUSERS || r == -EEXIST);
+	if (r)
 		return;
 	index = atomic_fetch_add(&world->sessions_used, 1);
 	memcpy(world->sessions[index], info.id, sizeof(info.id));

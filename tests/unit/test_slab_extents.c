@@ -31,13 +31,13 @@ struct load {
 static int load_add(struct load *load)
 {
 	uint64_t size = load->sizes[test_random_below(&load->random, load->num_sizes)];
-	int rc = maas_slab_alloc(load->slab, size, &no_label, &load->refs[load->count]);
+	int r = maas_slab_alloc(load->slab, size, &no_label, &load->refs[load->count]);
 
-	if (!rc)
+	if (!r)
 		load->count++;
 	else
-		assert_int_equal(rc, -ENOSPC);
-	return rc;
+		assert_int_equal(r, -ENOSPC);
+	return r;
 }
 
 /* Frees one at random; time passes as it would at FREES_PER_SEC, and housekeeping runs. */

@@ -56,14 +56,14 @@ static void expect_open_survives(bool prealloc)
 	for (nth = 1; failed; nth++) {
 		char error[MAAS_SLAB_ERROR] = "";
 		struct maas_slab *slab = NULL;
-		int rc;
+		int r;
 
 		fail_nth_arm(nth);
-		rc = open_it(prealloc, error, &slab);
+		r = open_it(prealloc, error, &slab);
 		failed = fail_nth_disarm();
-		if (rc) {
+		if (r) {
 			assert_true(failed);
-			assert_int_equal(rc, -ENOMEM);
+			assert_int_equal(r, -ENOMEM);
 			assert_true(strlen(error) > 0);
 			assert_null(slab);
 		} else {
@@ -90,16 +90,16 @@ static void use(struct maas_slab *slab)
 	struct maas_slab_ref refs[MANY], one;
 	struct maas_slab_info info;
 	uint64_t cursor = 0;
-	int rc;
+	int r;
 
-	rc = maas_slab_alloc_many(slab, 64, MANY, &no_label, refs);
-	assert_true(rc == 0 || rc == -ENOMEM || rc == -ENOSPC);
-	for (int i = 0; !rc && i < MANY; i++)
+	r = maas_slab_alloc_many(slab, 64, MANY, &no_label, refs);
+	assert_true(r == 0 || r == -ENOMEM || r == -ENOSPC);
+	for (int i = 0; !r && i < MANY; i++)
 		pool_free(slab, refs[i]);
 
-	rc = maas_slab_alloc(slab, 4096, &no_label, &one);
-	assert_true(rc == 0 || rc == -ENOMEM || rc == -ENOSPC);
-	if (!rc) {
+	r = maas_slab_alloc(slab, 4096, &no_label, &one);
+	assert_true(r == 0 || r == -ENOMEM || r == -ENOSPC);
+	if (!r) {
 		assert_int_equal(maas_slab_set_ttl(slab, one, 1), 0);
 		assert_int_equal(maas_slab_next(slab, &cursor, 1000, &info), 1);
 		assert_int_equal(maas_slab_revoke(slab, one), 0);

@@ -105,16 +105,16 @@ static void hog(uint64_t bytes)
 static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_slab_ref *refs)
 {
 	uint32_t count = 0;
-	int rc;
+	int r;
 
-	while (!(rc = maas_slab_alloc(slab, size_bytes, &no_label, &refs[count]))) {
+	while (!(r = maas_slab_alloc(slab, size_bytes, &no_label, &refs[count]))) {
 		struct maas_slab_info info = pool_get(slab, refs[count]);
 
 		assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
 		pattern_write(info.bytes, info.slab_bytes, count);
 		assert_true(++count < MAX_REFS);
 	}
-	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(r, -ENOSPC);
 	return count;
 }
 

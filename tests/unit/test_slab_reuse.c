@@ -15,13 +15,13 @@ static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_sl
 {
 	uint32_t count = 0;
 	struct maas_slab_ref ref;
-	int rc;
+	int r;
 
-	while (!(rc = maas_slab_alloc(slab, size_bytes, &no_label, &ref))) {
+	while (!(r = maas_slab_alloc(slab, size_bytes, &no_label, &ref))) {
 		assert_true(count < max_refs);
 		refs[count++] = ref;
 	}
-	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(r, -ENOSPC);
 	return count;
 }
 

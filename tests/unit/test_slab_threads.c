@@ -78,13 +78,13 @@ static void take(struct worker *w)
 	struct maas_slab_label label = {.owner = 1};
 	struct maas_slab_ref refs[BATCH];
 	uint32_t count = test_random_below(&w->random, 8) ? 1 : BATCH;
-	int rc;
+	int r;
 
 	if (w->num_own + count > MAX_OWN)
 		return;
-	rc = maas_slab_alloc_many(w->crowd->slab, size, count, &label, refs);
-	EXPECT(rc == 0 || rc == -ENOSPC);
-	for (uint32_t i = 0; !rc && i < count; i++)
+	r = maas_slab_alloc_many(w->crowd->slab, size, count, &label, refs);
+	EXPECT(r == 0 || r == -ENOSPC);
+	for (uint32_t i = 0; !r && i < count; i++)
 		adopt(w, refs[i], size);
 }
 
@@ -139,16 +139,16 @@ static void look_at_shared(struct worker *w)
 	uint64_t packed = atomic_load(&w->crowd->shared[test_random_below(&w->random, NUM_SHARED)]);
 	struct maas_slab_ref ref = ref_unpack(packed);
 	struct maas_slab_info info;
-	int rc = maas_slab_get(w->crowd->slab, ref, &info);
+	int r = maas_slab_get(w->crowd->slab, ref, &info);
 
-	EXPECT(rc == 0 || rc == -ENOENT);
-	if (rc)
+	EXPECT(r == 0 || r == -ENOENT);
+	if (r)
 		return;
 	EXPECT(ref_pack(info.ref) == packed);
 	EXPECT(info.size_bytes > 0 && info.size_bytes <= info.slab_bytes);
 	EXPECT(info.label.owner == 1);
-	rc = maas_slab_set_ttl(w->crowd->slab, ref, 9);
-	EXPECT(rc == 0 || rc == -ENOENT);
+	r = maas_slab_set_ttl(w->crowd->slab, ref, 9);
+	EXPECT(r == 0 || r == -ENOENT);
 }
 
 static void housekeep(struct worker *w)
@@ -158,7 +158,7 @@ static void housekeep(struct worker *w)
 	struct maas_slab_info info;
 	uint64_t cursor = test_random_below(&w->random, 10000);
 	uint64_t now_ms;
-	int rc;
+	int r;
 
 	now_ms = atomic_fetch_add(&w->crowd->now_ms, test_random_below(&w->random, 400));
 	maas_slab_reclaim(slab, now_ms, 65536);
@@ -166,8 +166,8 @@ static void housekeep(struct worker *w)
 	EXPECT(stats.extents_used <= stats.extents_total);
 	EXPECT(stats.live_bytes + stats.quarantined_bytes <= stats.max_bytes);
 	EXPECT(stats.requested_bytes <= stats.live_bytes);
-	rc = maas_slab_next(slab, &cursor, 50, &info);
-	EXPECT(rc == 1 || rc == 0 || rc == -ENOENT);
+	r = maas_slab_next(slab, &cursor, 50, &info);
+	EXPECT(r == 1 || r == 0 || r == -ENOENT);
 }
 
 static void *work(void *arg)
