@@ -36,7 +36,7 @@ type node struct {
 }
 
 func newPair(t *testing.T) *pair {
-	server := maastest.Start(t, "--max-pool-size", "1GiB", "--slab-sizes", "64KiB,512KiB,1MiB,4MiB")
+	server := maastest.Start(t, "--max-pool-size", "4GiB", "--slab-sizes", "64KiB,512KiB,1MiB,4MiB") // A quarter for blocks.
 	p := &pair{t: t, server: server, journal: filepath.Join(t.TempDir(), "journal"), config: ChildConfig{
 		Owner: "pair", Fallback: true, Follow: true, Transport: maastest.Transport(), CacheSize: 2 << 20,
 		// A minute's worth of commits at the pace of a scrape every second; blocks every second.
