@@ -270,7 +270,7 @@ static inline int maas_slab_tick(const struct maas_slab_options *options, uint64
 	return options->tick ? options->tick(options->tick_ctx, done_bytes, total_bytes) : 0;
 }
 
-/* open.c */
+/* error.c */
 /* Writes a sentence for the operator into `error` (MAAS_SLAB_ERROR bytes, or NULL); returns `r`. */
 int maas_slab_refuse(char *error, int r, const char *fmt, ...) MAAS_PRINTF(3, 4);
 

@@ -7,18 +7,6 @@
 
 #include "slab/internal.h"
 
-int maas_slab_refuse(char *error, int r, const char *fmt, ...)
-{
-	va_list args;
-
-	if (error) {
-		va_start(args, fmt);
-		vsnprintf(error, MAAS_SLAB_ERROR, fmt, args);
-		va_end(args);
-	}
-	return r;
-}
-
 /* What could not be done, for the operator; returns `r`. */
 static int explain(char *error, const char *what, int r)
 {
