@@ -44,18 +44,27 @@ find_program(MAAS_CXX NAMES c++ g++ clang++ REQUIRED)
 maas_e2e_script(client_install 120 ${CMAKE_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER}
 	${MAAS_CXX} -fsanitize=${MAAS_SANITIZE})
 
+maas_e2e_script(examples 120 ${CMAKE_BINARY_DIR} ${PROJECT_SOURCE_DIR} ${CMAKE_C_COMPILER}
+	-fsanitize=${MAAS_SANITIZE})
+
+# Both write the manifest of what was installed.
+set_tests_properties(e2e_client_install e2e_examples PROPERTIES RESOURCE_LOCK install)
+
 # The same programs in the build tree, for the tests on an RDMA device.
 enable_language(CXX)
 add_executable(borrow_c e2e/programs/borrow.c)
 add_executable(borrow_cpp e2e/programs/borrow.cpp)
 add_executable(hold e2e/programs/hold.c)
-foreach(program borrow_c borrow_cpp hold)
+add_executable(example_file ${PROJECT_SOURCE_DIR}/examples/file.c)
+add_executable(example_rdma ${PROJECT_SOURCE_DIR}/examples/rdma.c)
+set(programs borrow_c borrow_cpp hold example_file example_rdma)
+foreach(program ${programs})
 	target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/client)
 	target_link_libraries(${program} PRIVATE maas_shared)
 endforeach()
 set_target_properties(borrow_cpp PROPERTIES CXX_STANDARD 11)
 # Like a user's programs they know nothing of sanitizers, and clang's do not come with the library.
-set_target_properties(borrow_c borrow_cpp hold PROPERTIES EXCLUDE_FROM_ALL ${MAAS_FUZZ})
+set_target_properties(${programs} PROPERTIES EXCLUDE_FROM_ALL ${MAAS_FUZZ})
 
 add_executable(hostile e2e/abuse.c e2e/crowd.c e2e/hostile.c e2e/wire.c)
 target_include_directories(hostile PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

@@ -35,11 +35,11 @@ endfunction()
 maas_device_test(one_host 600)
 maas_device_test(two_hosts 400 --hosts 2)
 
-# What a person types: the programs and the maas command.
+# What a person types: the programs, the example and the maas command.
 add_test(NAME rdma_programs
 	COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/boot.sh 300 --
 		bash ${CMAKE_CURRENT_SOURCE_DIR}/rdma/programs.sh $<TARGET_FILE:maasd>
-		$<TARGET_FILE:maas> $<TARGET_FILE:borrow_c> $<TARGET_FILE:borrow_cpp>)
+		$<TARGET_FILE:maas> $<TARGET_FILE:example_rdma> $<TARGET_FILE:borrow_c> $<TARGET_FILE:borrow_cpp>)
 set_tests_properties(rdma_programs PROPERTIES LABELS rdma SKIP_RETURN_CODE 77 TIMEOUT 36000
 	RUN_SERIAL ON)
 

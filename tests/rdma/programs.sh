@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a person types, over a real device: the C11 and the C++ program, the maas command, doctor.
-# Run as: programs.sh MAASD MAAS PROGRAM..., by scripts/softroce.
+# What a person types, over a real device: the C11 and the C++ program, the example, the maas command,
+# doctor. Run as: programs.sh MAASD MAAS EXAMPLE PROGRAM..., by scripts/softroce.
 if [ -z "${SOFTROCE_ADDR:-}" ]; then
 	echo 'no RDMA device: run it through scripts/softroce' >&2
 	[ -z "${MAAS_REQUIRE_RDMA:-}" ] || exit 1
@@ -8,8 +8,8 @@ if [ -z "${SOFTROCE_ADDR:-}" ]; then
 fi
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/lib.sh"
-MAAS=$2
-programs=("${@:3}")
+MAAS=$2 EXAMPLE=$3
+programs=("${@:4}")
 
 maas() {
 	"$MAAS" "$@"
@@ -23,6 +23,10 @@ step 'the programs borrow, write and read by RDMA'
 for program in "${programs[@]}"; do
 	equal "${program##*/}" "hello from $URL" "$("$program" rdma)"
 done
+
+step 'the example has many transfers under way at once'
+equal 'the example' "16 MiB went to $URL and back" "$("$EXAMPLE")"
+equal 'allocations left' 0 "$(metric maas_active_allocations)"
 
 step 'put and get by either way are the same bytes'
 head -c 1000003 /dev/urandom >"$WORK/out"
@@ -74,7 +78,7 @@ stop_server
 step 'rdma is never quietly http'
 start_server --rdma off
 export MAAS_URL=$URL
-for program in "${programs[@]}"; do
+for program in "$EXAMPLE" "${programs[@]}"; do
 	! "$program" rdma >"$WORK/program.log" 2>&1 || fail "${program##*/} needs no RDMA"
 done
 equal 'auto without RDMA' http "$(id=$(maas alloc 1KiB) && maas put --json "$id" <<<hello | jq -r .transport)"
