@@ -11,3 +11,8 @@ function(maas_go_test name directory timeout_s)
 endfunction()
 
 maas_go_test(go_client client/go 300)
+
+# The example of the Go client, as its page says to run it.
+if(NOT MAAS_SANITIZE)
+	maas_e2e_script(examples_go 120)
+endif()
