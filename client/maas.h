@@ -11,6 +11,8 @@
  *	    maas_write(maas, memory.id, 0, "hello", 5))
  *		errx(1, "%s", maas_error());
  *
+ * Whole programs are in examples/ of the source.
+ *
  * Returns: 0 (or a count) on success, -errno on failure; errno itself is not set. maas_error() then
  * has a sentence for people. Out-parameters are named ret_ and written only on success.
  *

@@ -16,6 +16,8 @@
 //	err = client.Read(ctx, lent[0].ID, 0, buf)
 //	freed, unknown, err := client.Free(ctx, lent[0].ID)
 //
+// A whole program, with the go.mod of its own, is in examples/go of the source.
+//
 // # Threads
 //
 // Any goroutine may use a [Client] at any time. Calls that run at the same time share eight
