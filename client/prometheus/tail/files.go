@@ -88,6 +88,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.Unlock()
 
 	kept := map[segment.Name]*remoteFile{}
+	hasLog := false
 	var dead []*segment.File
 	for _, f := range arena.Listing.Files {
 		if k := f.Name().Kind; k == segment.Block || k == segment.Chunks && !t.o.Chunks {
@@ -105,6 +106,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 			continue
 		}
 		kept[f.Name()] = &remoteFile{file: f, info: l.info, sorted: f.Sorted()}
+		hasLog = hasLog || f.Name().Kind == segment.WAL
 		lost -= f.Len()
 	}
 	if err := t.freeOrphans(arena); err != nil {
@@ -116,6 +118,10 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	}
 	t.files, t.dead, t.arena = kept, dead, arena
 	t.minTime.Store(math.MinInt64) // What said it may be among the dead.
+	if !hasLog {
+		// The log that comes now begins before the head does, whose chunks before that are gone: a part, at most.
+		t.minTime.Store(t.memory.MinValidTime())
+	}
 	t.mu.Unlock()
 	if lost > 0 {
 		t.memory.Metrics().Resynced.Add(float64(lost))

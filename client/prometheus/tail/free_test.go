@@ -207,6 +207,22 @@ func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.
 	require.NoError(t, err, "a take-over between two looks")
 }
 
+// A server that has lost its memory gets the log from its beginning, which the head has left behind.
+func TestAttach__a_server_without_the_log_hears_at_once_where_the_head_begins(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d, l := newLog(t), newLooker(t, server.URL)
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	defer m.Close()
+	require.NoError(t, m.SetMinValidTime(1000))
+	tail := stepper(t, m, d.dir, func() bool { return true })
+	_, err = tail.step(tail.looks.begin())
+	require.NoError(t, err)
+	minTime, there := l.look()
+	require.Contains(t, there, wal(0))
+	require.Equal(t, int64(1000), minTime)
+}
+
 func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d, l := newLog(t), newLooker(t, server.URL)
