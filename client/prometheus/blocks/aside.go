@@ -16,7 +16,7 @@ import (
 	"maas/client/prometheus/memory"
 )
 
-// asideDir keeps the blocks that gave way to another's.
+// asideDir keeps the blocks that gave way to another's, or to the head.
 const asideDir = "maas-replaced-blocks"
 
 // A directory whose head gives way to the one in remote memory may have blocks alone, as those of the last minute of
@@ -46,37 +46,75 @@ func (c *Copier) PutAside(mint int64) error {
 
 // LeadFrom ends a Copier that follows. Its database is about to lead, with all of the log in a head that begins at mint:
 // before that was replayed, nobody may have known where it begins.
-func (c *Copier) LeadFrom(mint int64) error {
+func (c *Copier) LeadFrom(mint int64) {
 	if c == nil {
-		return nil
+		return
 	}
 	if err := c.take(); err != nil && !c.stopped() {
 		c.o.Logger.Warn("MaaS: blocks of this directory may overlap with others until they are compacted", "err", err)
 	}
 	c.Close()
-	return errors.Join(c.look(), c.putAside(mint, false), c.leaveIslands(mint))
+	if err := errors.Join(c.look(), c.putAside(mint, false)); err != nil {
+		c.o.Logger.Error("MaaS: a block cannot be put aside, and overlaps with others until it is compacted", "err", err)
+	}
+	c.leaveIslands(mint)
+}
+
+// TakeOver is PutAside for a directory that is about to lead.
+func (c *Copier) TakeOver(mint int64) error {
+	if err := c.PutAside(mint); err != nil {
+		return err
+	}
+	c.leaveIslands(mint)
+	return nil
 }
 
 // leaveIslands leaves the blocks of which the head, from mint on, has all, and what lies before them, too: a leader died
 // that had copied them before older ones. A head that began behind them, as that of the next start, would lack those.
-func (c *Copier) leaveIslands(mint int64) error {
+// Remote memory keeps them until it has others for their time, for the head's log may be cut. Where it is not known
+// where the head begins, all blocks that can come back are left: it will be known then.
+func (c *Copier) leaveIslands(mint int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var err error
-	for _, b := range c.islandsLocked(mint) {
-		c.o.Logger.Info("MaaS: a block is left, for the head has its time, and that before it", "block", b.ULID,
-			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC())
-		if b.here {
-			if moveErr := c.moveAside(b.ULID); moveErr != nil {
-				err = errors.Join(err, moveErr)
-				continue
+	islands := c.islandsLocked(mint)
+	if mint == math.MinInt64 {
+		islands = nil
+		for _, b := range c.blocks {
+			if b.here && b.remote != nil && b.inOrder() {
+				islands = append(islands, b)
 			}
 		}
+	}
+	for _, b := range islands {
+		c.o.Logger.Info("MaaS: a block is left, for the head has its time, and that before it", "block", b.ULID,
+			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC())
+		c.islands[b.ULID] = true
+		if !b.here {
+			continue
+		}
+		if err := c.moveAside(b.ULID); err != nil {
+			c.o.Logger.Error("MaaS: a block cannot be put aside; move it away before the next start, which would lack what lies before it", "block", b.ULID, "err", err)
+			continue
+		}
 		b.here, b.state = false, ""
-		c.deleted[b.ULID] = true
+		c.dropLocked(b)
 	}
 	c.planLocked()
-	return err
+}
+
+// isSpareLocked says of a block that was left whether remote memory has others for its time.
+func (c *Copier) isSpareLocked(b *block) bool {
+	if !c.islands[b.ULID] {
+		return false
+	}
+	var others []*block
+	for id, x := range c.blocks {
+		if x.remote != nil && x.inOrder() && !c.islands[id] {
+			others = append(others, x)
+		}
+	}
+	slices.SortFunc(others, func(x, y *block) int { return cmp.Compare(x.MinTime, y.MinTime) })
+	return isElsewhere(b, others, math.MinInt64)
 }
 
 func (c *Copier) hasIslands(mint int64) bool {
@@ -87,10 +125,13 @@ func (c *Copier) hasIslands(mint int64) bool {
 
 // islandsLocked are the blocks that begin in the time of a head that begins at mint, but behind a gap.
 func (c *Copier) islandsLocked(mint int64) (islands []*block) {
+	if mint == math.MinInt64 {
+		return nil
+	}
 	var all []*block
 	gap := int64(math.MaxInt64)
 	for _, b := range c.blocks {
-		if b.inOrder() && (b.here || !c.deleted[b.ULID]) {
+		if b.inOrder() && (b.here || !c.deleted[b.ULID] && !c.islands[b.ULID]) {
 			all = append(all, b)
 			gap = min(gap, b.MaxTime-b.MinTime)
 		}
@@ -110,9 +151,11 @@ func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 // moveAside moves a block into a directory of its own kind.
 func (c *Copier) moveAside(id ulid.ULID) error {
 	aside := filepath.Join(c.o.Dir, asideDir)
-	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(filepath.Join(aside, id.String())),
-		os.Rename(filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())),
-		memory.SyncDir(aside), memory.SyncDir(c.o.Dir))
+	from, to := filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())
+	if _, err := os.Stat(from); err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(to), os.Rename(from, to), memory.SyncDir(aside), memory.SyncDir(c.o.Dir))
 }
 
 // putAside puts aside what another head, from mint on, or others have: those in remote memory, or, with arrived, of
@@ -136,6 +179,7 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 		c.o.Logger.Warn("MaaS: a block of this directory is put aside; the log, or blocks, in remote memory have its time", "block", id,
 			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC(), "dir", asideDir)
 		err = errors.Join(err, c.moveAside(id))
+		b.here = false       // For who has it in hand.
 		delete(c.blocks, id) // It was not deleted: what it was made of is needed again.
 		moved = true
 	}

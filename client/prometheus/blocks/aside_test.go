@@ -105,7 +105,7 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	f.takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	require.DirExists(t, other.block(local))
-	require.NoError(t, f.LeadFrom(10))
+	f.LeadFrom(10)
 	require.NoDirExists(t, other.block(local))
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
 	require.DirExists(t, other.block(foreign))
@@ -120,7 +120,14 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 		"who follows": func(other *dataDir, url string, leader *node) *node {
 			f := other.follow(url)
 			other.has(leader.d)
-			require.NoError(t, f.LeadFrom(10))
+			f.LeadFrom(10)
+			leader.close()
+			return f.leads()
+		},
+		"who takes over where it followed": func(other *dataDir, url string, leader *node) *node {
+			f := other.follow(url)
+			other.has(leader.d)
+			require.NoError(t, f.TakeOver(10))
 			leader.close()
 			return f.leads()
 		},
@@ -139,11 +146,13 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 			other.headMinTime = 10
 			n = leads(other, server.URL, n)
 			n.returned()
-			n.settled(old, next)
+			n.settled(old, next, island, behind)
 			require.DirExists(t, other.block(old))
 			require.DirExists(t, other.block(next))
 			require.NoDirExists(t, other.block(island))
 			require.NoDirExists(t, other.block(behind))
+			again := other.birth(20, 50)
+			n.settled(old, next, again)
 			n.close()
 		})
 	}

@@ -82,14 +82,15 @@ func (c *Copier) bringBack(db Database) {
 			c.wait()
 			continue
 		}
-		if mint := db.HeadMinTime(); !looked && c.hasIslands(mint) {
-			if err := db.AddBlocks(func() error { return c.leaveIslands(mint) }); err != nil {
-				c.o.Logger.Error("MaaS: blocks may overlap until they are compacted", "err", err)
-			}
+		if !looked {
 			looked = true
-			continue
+			if mint := db.HeadMinTime(); c.hasIslands(mint) {
+				if err := db.AddBlocks(func() error { c.leaveIslands(mint); return nil }); err != nil {
+					c.o.Logger.Error("MaaS: the database does not load its blocks", "err", err)
+				}
+				continue
+			}
 		}
-		looked = true
 		if len(g) == 0 {
 			break
 		}
@@ -160,7 +161,7 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 		broken := false
 		var list []*block
 		for _, b := range g.blocks {
-			if !b.here && !c.leftLocked(b.ULID) {
+			if !b.here && !c.leftLocked(b.ULID) && !c.islands[b.ULID] {
 				broken = broken || c.broken[b.ULID]
 				snapshot := *b
 				list = append(list, &snapshot)
@@ -186,10 +187,10 @@ func (c *Copier) adding(db interface {
 	AddBlocks(move func() error) error
 }) func(move func() error) error {
 	return func(move func() error) error {
-		return db.AddBlocks(func() error {
-			if err := move(); err != nil {
-				return err
-			}
+		if err := db.AddBlocks(move); err != nil {
+			return err
+		}
+		return db.AddBlocks(func() error { // The database has opened what takes their place.
 			if err := c.removeAncestors(); err != nil {
 				return err
 			}

@@ -86,6 +86,7 @@ type Copier struct {
 	known   lineages             // Of all that were ever in blocks.
 	missing map[ulid.ULID]int    // Looks in a row that missed a block that was here.
 	deleted map[ulid.ULID]bool   // Was here, and is no more.
+	islands map[ulid.ULID]bool   // Are not brought back: the head has their time.
 	broken  map[ulid.ULID]bool   // Remote bytes are not what was written, or cannot be used.
 	torn    map[ulid.ULID]string // The state of a pair that was seen in the middle of its change.
 
@@ -126,7 +127,7 @@ func newCopier(m *memory.Manager, o Options) *Copier {
 	c := &Copier{
 		o: o, memory: m, stop: make(chan struct{}), space: diskSpace, buf: make([]byte, pieceSize),
 		blocks: map[ulid.ULID]*block{}, known: lineages{}, missing: map[ulid.ULID]int{},
-		deleted: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
+		deleted: map[ulid.ULID]bool{}, islands: map[ulid.ULID]bool{}, broken: map[ulid.ULID]bool{}, torn: map[ulid.ULID]string{},
 		partial: map[ulid.ULID]*upload{}, failed: map[ulid.ULID]bool{},
 	}
 	for id := range o.Deleted {

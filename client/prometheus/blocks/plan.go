@@ -104,7 +104,7 @@ func (c *Copier) freeGoneLocked() {
 		for other := range c.deleted {
 			deleted = deleted || c.known.ancestor(id, other)
 		}
-		if replaced || deleted && !needed {
+		if replaced || deleted && !needed || c.isSpareLocked(b) {
 			c.giveUpLocked(b)
 		}
 	}

@@ -245,7 +245,7 @@ func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err er
 	if _, on, _ := a.c.blocksSize(); on && done.Files > 0 {
 		mine := blocks.Follow(a.memory, blocks.Options{Dir: dir, Logger: a.logger})
 		mine.Listed(arena.Listing)
-		if err := mine.PutAside(arena.Listing.MinTime); err != nil {
+		if err := mine.TakeOver(arena.Listing.MinTime); err != nil {
 			return false, err
 		}
 	}

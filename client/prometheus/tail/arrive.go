@@ -141,7 +141,7 @@ type Blocks interface {
 	// Arriving is how far a head may be truncated that begins at from and may begin at to, by the blocks that are here.
 	Arriving(from, to int64) int64
 	// LeadFrom ends it, for a head that begins at mint is about to lead.
-	LeadFrom(mint int64) error
+	LeadFrom(mint int64)
 }
 
 // With has another bring blocks, which knows what is listed from the last time on.
@@ -170,9 +170,7 @@ func (f *Follower) end(mint int64) error {
 	}
 	f.head = f.mayBegin()
 	if f.blocks != nil {
-		if err := f.blocks.LeadFrom(max(mint, f.head.time)); err != nil {
-			return err
-		}
+		f.blocks.LeadFrom(max(mint, f.head.time))
 	}
 	if err := f.memory.EndFollowing(); err != nil {
 		return err
