@@ -148,6 +148,10 @@ func (m *Manager) connect(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
+	if m.freeAt != "" && m.freeAt != h.BootID {
+		_ = m.closeClient() // The server was restarted since it was asked: its leader gets the name back, if it lives.
+		return errMayLive
+	}
 	if mayLive, err := m.predecessorMayLive(short, c, h.UptimeSeconds); err != nil {
 		return err
 	} else if mayLive {

@@ -202,8 +202,8 @@ func (m *Manager) Lead(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.empty, m.opening = true, true
-	defer func() { m.empty, m.opening = false, false }()
+	m.empty, m.opening, m.freeAt = true, true, boot
+	defer func() { m.empty, m.opening, m.freeAt = false, false, "" }()
 	if err := m.connect(ctx); err != nil {
 		if errors.Is(err, maas.ErrNameTaken) {
 			m.heldAt = boot

@@ -118,6 +118,28 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
 }
 
+// The server is restarted after it has said that the name is free: then it does not know who had it.
+func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *testing.T) {
+	server := maastest.Start(t)
+	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	require.NoError(t, err)
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	require.NoError(t, err)
+	require.True(t, IsFollowed(m.Lead(context.Background())))
+	m.freeAt = m.heldAt
+	require.NoError(t, leader.Close())
+	server.Kill()
+	server.Restart()
+	m.empty, m.opening = true, true
+	require.ErrorIs(t, m.connect(context.Background()), errMayLive)
+	require.False(t, m.Holds())
+	other, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	require.NoError(t, err)
+	require.False(t, other.Following(), "the name is free")
+	require.NoError(t, other.Close())
+	require.NoError(t, m.Close())
+}
+
 // Who began without the server leads for itself, until another one turns out to lead.
 func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	server := maastest.Start(t)

@@ -134,6 +134,7 @@ type Manager struct {
 	readerMu  sync.Mutex   // Guards reader.
 	reader    *maas.Client // Of who follows, for Look; nil: not connected.
 	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
+	freeAt    string       // Of who is about to lead: the boot at which the name was free.
 
 	opened     time.Time // The session that was opened last.
 	takenSince time.Time // When this process, which leads, found the name taken first; zero: it was not, last time.
