@@ -85,8 +85,9 @@ func (c *Copier) leaveIslands(mint int64) {
 			}
 		}
 	}
+	moved := false
 	for _, b := range islands {
-		c.o.Logger.Info("MaaS: a block is left, for the head has its time, and that before it", "block", b.ULID,
+		c.o.Logger.Info("MaaS: a block is left for now; the head may have its time, and that before it", "block", b.ULID,
 			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC())
 		c.islands[b.ULID] = true
 		if !b.here {
@@ -96,10 +97,15 @@ func (c *Copier) leaveIslands(mint int64) {
 			c.o.Logger.Error("MaaS: a block cannot be put aside; move it away before the next start, which would lack what lies before it", "block", b.ULID, "err", err)
 			continue
 		}
-		b.here, b.state = false, ""
+		b.here, b.state, moved = false, "", true
 		c.dropLocked(b)
 	}
 	c.planLocked()
+	if moved {
+		if err := c.syncAside(); err != nil {
+			c.o.Logger.Error("MaaS: blocks that were put aside may be back after a power cut", "err", err)
+		}
+	}
 }
 
 // isSpareLocked says of a block that was left whether remote memory has others for its time.
@@ -148,14 +154,18 @@ func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 	return islands
 }
 
-// moveAside moves a block into a directory of its own kind.
+// moveAside moves a block aside. syncAside makes that, and what was moved before, last.
 func (c *Copier) moveAside(id ulid.ULID) error {
 	aside := filepath.Join(c.o.Dir, asideDir)
 	from, to := filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())
 	if _, err := os.Stat(from); err != nil {
 		return err
 	}
-	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(to), os.Rename(from, to), memory.SyncDir(aside), memory.SyncDir(c.o.Dir))
+	return errors.Join(os.MkdirAll(aside, 0o777), os.RemoveAll(to), os.Rename(from, to))
+}
+
+func (c *Copier) syncAside() error {
+	return errors.Join(memory.SyncDir(filepath.Join(c.o.Dir, asideDir)), memory.SyncDir(c.o.Dir))
 }
 
 // putAside puts aside what another head, from mint on, or others have: those in remote memory, or, with arrived, of
@@ -183,10 +193,11 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 		delete(c.blocks, id) // It was not deleted: what it was made of is needed again.
 		moved = true
 	}
-	if moved {
-		c.planLocked()
+	if !moved {
+		return nil
 	}
-	return err
+	c.planLocked()
+	return errors.Join(err, c.syncAside())
 }
 
 // contested says whether another head, from mint on, has some of a block's time, or a block that it is no kin of.

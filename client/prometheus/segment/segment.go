@@ -78,9 +78,6 @@ func (f *File) Name() Name { return f.name }
 // Sorted says of chunks whether they lie in the order of labels.
 func (f *File) Sorted() bool { return f.sorted }
 
-// Freed says whether the file is out of use.
-func (f *File) Freed() bool { return f.freed.Load() }
-
 // Len is how many bytes of the file are in remote memory, acknowledged.
 func (f *File) Len() int64 {
 	f.mu.RLock()
