@@ -1,8 +1,8 @@
 module example.com/counter
 
-go 1.26.0
+go 1.24.0
 
-require maas/client/go v0.0.0
+require github.com/maas-memory/maas/go v0.0.0
 
 // Where the checkout of maas is.
-replace maas/client/go => ../../client/go
+replace github.com/maas-memory/maas/go => ../../go

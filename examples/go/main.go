@@ -6,7 +6,7 @@
 //	go run . -url http://localhost:3000
 //
 // The name of its session is exclusive, so that two counters never count at the same time. To begin
-// again: maas free --owner example-counter. How to build for RDMA: go doc maas/client/go.
+// again: maas free --owner example-counter. How to build for RDMA: go doc github.com/maas-memory/maas/go.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"fmt"
 	"log"
 
-	maas "maas/client/go"
+	maas "github.com/maas-memory/maas/go"
 )
 
 const name = "example-counter"

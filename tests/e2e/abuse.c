@@ -4,8 +4,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "e2e/abuse.h"
-#include "e2e/wire.h"
+#include "tests/e2e/abuse.h"
+#include "tests/e2e/wire.h"
 
 #define SILENCE_MS 15000 /* a server that says nothing for so long hangs */
 #define BATCH	   250

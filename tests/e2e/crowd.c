@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "e2e/crowd.h"
-#include "e2e/wire.h"
+#include "tests/e2e/crowd.h"
+#include "tests/e2e/wire.h"
 
 #define PAUSE_MS     100
 #define SMALL_BUFFER 4096 /* of a slow reader, so that the kernel does not read for it */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes an extent as a Prometheus has it in its allocations (client/prometheus/segment/header.go): a
+"""Writes an extent as a Prometheus has it in its allocations (prometheus/remotefile/header.go): a
 header, and the bytes of the standard input behind it.
 
 python3 extent.py [version=N] [kind=N] [number=N] [part=N] [flags=N] [index=N] [base=N] [epoch=N] [extra=N]

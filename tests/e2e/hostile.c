@@ -9,10 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "counts.h"
-#include "e2e/abuse.h"
-#include "e2e/crowd.h"
-#include "e2e/wire.h"
+#include "tests/counts.h"
+#include "tests/e2e/abuse.h"
+#include "tests/e2e/crowd.h"
+#include "tests/e2e/wire.h"
 
 #define SLAB_BYTES   (1u << 20)
 #define HONEST_MS    4000  /* how long the honest client works among the others */

@@ -17,7 +17,7 @@
 #include <time.h>
 
 #include "http/http.h"
-#include "unit/http_keys.h"
+#include "tests/unit/http/http_keys.h"
 
 #define GRADE	  "\"bounds\":true,\"foreign\":true,\"revocation\":true,\"access\":true"
 #define TRIED	  "{" GRADE ",\"works\":true}"

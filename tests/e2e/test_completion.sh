@@ -8,7 +8,7 @@ SOURCE=$3
 mkdir "$WORK/files"
 : >"$WORK/files/my notes.txt"
 cat >"$WORK/rc" <<END
-. '$SOURCE/client/completion/maas.bash'
+. '$SOURCE/cmd/completion/maas.bash'
 . '$SOURCE/daemon/completion/maasd.bash'
 # What the shell would call, one argument a line; for maas, ids come from the server.
 show() { printf '<%s>' "\$@" >'$WORK/called'; }

@@ -74,7 +74,7 @@ found() { # DIRECTORY FUNCTION...
 }
 equal 'those of the machine' "$WORK/new/go $WORK/new/node " "$(found "$WORK/new" bring_node)"
 if [ ! -x /usr/local/go/bin/go ]; then
-	equal 'an old Go' '' "$(SCRIPTS_NO_TOOLS=1 found "$WORK/old" bring_go client/go/go.mod)"
+	equal 'an old Go' '' "$(SCRIPTS_NO_TOOLS=1 found "$WORK/old" bring_go go/go.mod)"
 fi
 equal 'an old Node.js' '' "$(SCRIPTS_NO_TOOLS=1 found "$WORK/old" bring_node || true)"
 fake "$PWD/build/tools/node/bin/node" v98.0.0
@@ -92,8 +92,8 @@ run_until() { # LINE COMMAND...
 	wait_for 1200 grep -q "$1" "$WORK/run.log"
 }
 run() { # SIGNAL
-	run_until '^      build/release/client/cmd/maas --url' scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB
-	eval "$(grep -o 'build/release/client/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
+	run_until '^      build/release/cmd/maas --url' scripts/run --server -- --listen 127.0.0.1:0 --max-pool-size 64MiB
+	eval "$(grep -o 'build/release/cmd/maas .*' "$WORK/run.log")" >"$WORK/id"
 	server=$(pgrep -P "$job" maasd)
 	"$1"
 	status=0

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "e2e/wire.h"
+#include "tests/e2e/wire.h"
 
 #define ANSWER_MS 20000
 

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz/fuzz.h"
 #include "http/parse.h"
+#include "tests/fuzz/fuzz.h"
 
 #define REQUIRE(condition)                                                                         \
 	do {                                                                                       \

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "daemon/options.h"
-#include "fuzz/fuzz.h"
+#include "tests/fuzz/fuzz.h"
 
 #define MAX_LINES 64
 

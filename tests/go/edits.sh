@@ -10,12 +10,12 @@ for version in v0.313.5 v0.314.0 v0.316.0; do
 	tree=$work/$version
 	rm -rf "$tree"
 	mkdir -p "$work"
-	cp -R "$(cd "$root/client/prometheus" && go mod download -json $module@$version | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')" "$tree"
+	cp -R "$(cd "$root/prometheus" && go mod download -json $module@$version | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')" "$tree"
 	chmod -R u+w "$tree"
 	if [ -n "${MAAS_LONG:-}" ]; then
 		"$root/scripts/build-prometheus" --source "$tree" --no-ui --no-sd --output "$work/$version.bin"
 	else
-		(cd "$root/client/prometheus" && go run ./edit -dir "$tree" -only tsdb)
+		(cd "$root/prometheus" && go run ./edit -dir "$tree" -only tsdb)
 		(cd "$tree" && go build ./tsdb)
 	fi
 done

@@ -8,8 +8,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # use_go puts a Go that is new enough in PATH, or skips the test.
 use_go() {
-	if ! find_go "$root/client/prometheus/go.mod"; then
-		how_to_get_go "$root/client/prometheus/go.mod" >&2
+	if ! find_go "$root/prometheus/go.mod"; then
+		how_to_get_go "$root/prometheus/go.mod" >&2
 		exit 77
 	fi
 }
@@ -18,7 +18,7 @@ use_go() {
 same_answers_tree() {
 	rm -rf "$1"
 	mkdir -p "$1"
-	cp -R "$root/client/go" "$root/client/prometheus" "$1/"
+	cp -R "$root/go" "$root/prometheus" "$1/"
 	cd "$1/prometheus"
 	go mod vendor
 	go run ./edit -dir vendor/github.com/prometheus/prometheus

@@ -14,15 +14,15 @@ unset "${!MAAS_@}"
 module=github.com/prometheus/prometheus
 work=$root/build/prometheus/upstream
 mkdir -p "$work"
-cd "$root/client/prometheus"
+cd "$root/prometheus"
 go mod download $module
 tree=$work/$(go list -m -f '{{.Version}}' $module)
 rm -rf "$tree"
 cp -R "$(go list -m -f '{{.Dir}}' $module)" "$tree"
 chmod -R u+w "$tree"
 go run ./edit -dir "$tree" -only tsdb -tests
-go -C "$tree" mod edit -require maas/client/prometheus@v0.0.0 -require maas/client/go@v0.0.0 \
-	-replace "maas/client/prometheus=$root/client/prometheus" -replace "maas/client/go=$root/client/go"
+go -C "$tree" mod edit -require github.com/maas-memory/maas/prometheus@v0.0.0 -require github.com/maas-memory/maas/go@v0.0.0 \
+	-replace "github.com/maas-memory/maas/prometheus=$root/prometheus" -replace "github.com/maas-memory/maas/go=$root/go"
 
 started=()
 log=$(mktemp)
@@ -38,7 +38,7 @@ if [ "$store" != off ]; then
 	MAAS_STORE_URL=$(sed -n 's/^Listening on //p' "$log")
 fi
 if [ "$store" = failing ]; then
-	go build -o "$work/failing" ./maastest/failing
+	go build -o "$work/failing" ./test/maastest/failing
 	# Its log is of requests that it was asked to break.
 	"$work/failing" "$MAAS_STORE_URL" >"$log" 2>/dev/null </dev/null &
 	started+=($!)

@@ -9,7 +9,7 @@ limit=$1 maasd=$2 library=$3 header=$4
 tests=$library/go_client_test
 
 export CGO_CFLAGS="-g -O2 -I$header" CGO_LDFLAGS="-L$library -Wl,-rpath,$library"
-cd "$here/../../client/go"
+cd "$here/../../go"
 go vet -tags maasrdma .
 go test -c -tags maasrdma -o "$tests" .
 short=-test.short

@@ -1,3 +1,0 @@
-module maas/client/go
-
-go 1.26.0

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* alloc, free and ls: allocations as such. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+
+#define PAGE 1000
+
+/* ---- alloc */
+
+static void print_allocations(const struct cmd_context *context,
+			      const struct maas_allocation *allocations, uint32_t count)
+{
+	json_t *list;
+
+	if (!context->json) {
+		for (uint32_t i = 0; i < count; i++)
+			puts(allocations[i].id);
+		return;
+	}
+	if (count == 1) {
+		(void)cmd_print_json(cmd_allocation_json(allocations));
+		return;
+	}
+	list = json_array();
+	for (uint32_t i = 0; i < count; i++)
+		json_array_append_new(list, cmd_allocation_json(&allocations[i]));
+	(void)cmd_print_json(list);
+}
+
+static int allocate(struct cmd_context *context, uint64_t size, uint32_t count,
+		    const struct maas_alloc_options *wanted)
+{
+	struct maas_allocation *allocations;
+	int error;
+
+	allocations = calloc(count, sizeof(*allocations));
+	if (!allocations) {
+		fputs("maas: out of memory\n", stderr);
+		return CMD_FAILED;
+	}
+	error = maas_alloc_many(context->maas, size, count, wanted, allocations);
+	if (!error)
+		print_allocations(context, allocations, count);
+	free(allocations);
+	return error ? cmd_fail(context, error, "cannot allocate") : CMD_OK;
+}
+
+static int run_alloc(struct cmd_context *context, int argc, char **argv)
+{
+	static const struct option options[] = {CMD_COMMON_OPTIONS,
+						{"count", required_argument, NULL, 'c'},
+						{"owner", required_argument, NULL, 'o'},
+						{"ttl", required_argument, NULL, 'T'},
+						{"request-id", required_argument, NULL, 'r'},
+						{0}};
+	struct maas_alloc_options wanted = {.size = sizeof(wanted)};
+	uint32_t count = 1;
+	uint64_t size;
+	int option;
+	int status;
+
+	while ((option = cmd_option(context, &cmd_alloc, argc, argv, options)) != -1) {
+		if (option == 'c')
+			count = cmd_number(&cmd_alloc, "--count", optarg, 1, MAAS_MAX_BATCH);
+		else if (option == 'o')
+			wanted.owner = optarg;
+		else if (option == 'T')
+			wanted.ttl_seconds = cmd_number(&cmd_alloc, "--ttl", optarg, 1, UINT32_MAX);
+		else if (option == 'r')
+			wanted.request_id = optarg;
+	}
+	if (argc - optind != 1)
+		cmd_usage(&cmd_alloc, "it takes one SIZE");
+	size = cmd_size(&cmd_alloc, "SIZE", argv[optind]);
+	status = cmd_connect(context);
+	return status ? status : allocate(context, size, count, &wanted);
+}
+
+const struct cmd cmd_alloc = {
+	.name = "alloc",
+	.arguments = "[OPTION...] SIZE",
+	.summary = "Borrows memory and prints its id",
+	.help = "  --count N        so many of that size, all or none (default 1)\n"
+		"  --owner NAME     whose it is, for `ls` and `free --owner`\n"
+		"  --ttl SEC        end by itself unless renewed\n"
+		"  --request-id ID  the same id gives the same memory, not more\n",
+	.run = run_alloc,
+};
+
+/* ---- free */
+
+static int report_freed(const struct cmd_context *context, uint64_t freed, uint64_t missing)
+{
+	if (context->json)
+		(void)cmd_print_json(json_pack("{s:I, s:I}", "freed", (json_int_t)freed, "missing",
+					       (json_int_t)missing));
+	return missing ? CMD_FAILED : CMD_OK;
+}
+
+static int free_ids(struct cmd_context *context, const char *const *ids, uint32_t count)
+{
+	uint64_t missing = 0;
+	bool *gone = calloc(count, sizeof(*gone));
+	int freed;
+
+	if (!gone) {
+		fputs("maas: out of memory\n", stderr);
+		return CMD_FAILED;
+	}
+	freed = maas_free_many(context->maas, ids, count, gone);
+	for (uint32_t i = 0; freed >= 0 && i < count; i++)
+		if (gone[i]) {
+			fprintf(stderr, "maas: %s is not there\n", ids[i]);
+			missing++;
+		}
+	free(gone);
+	if (freed < 0)
+		return cmd_fail(context, freed, "cannot free");
+	return report_freed(context, (uint64_t)freed, missing);
+}
+
+/* One page after another, each from the start: what was listed before is gone. */
+static int free_owned(struct cmd_context *context, const char *owner)
+{
+	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
+	const char **ids = calloc(PAGE, sizeof(*ids));
+	uint64_t total = 0;
+	int count = page && ids ? 0 : -ENOMEM;
+
+	while (count >= 0) {
+		char cursor[MAAS_ID_BYTES] = "";
+		int freed;
+
+		count = maas_list(context->maas, owner, cursor, page, PAGE);
+		if (count <= 0)
+			break;
+		for (int i = 0; i < count; i++)
+			ids[i] = page[i].id;
+		freed = maas_free_many(context->maas, ids, (uint32_t)count, NULL);
+		if (freed < 0)
+			count = freed;
+		else
+			total += (uint64_t)freed;
+		/* Somebody else frees them too, and is ahead. */
+		if (!freed)
+			break;
+	}
+	free(page);
+	free(ids);
+	if (count < 0)
+		return cmd_fail(context, count, "cannot free");
+	if (!context->json)
+		printf("%llu freed\n", (unsigned long long)total);
+	return report_freed(context, total, 0);
+}
+
+static int run_free(struct cmd_context *context, int argc, char **argv)
+{
+	static const struct option options[] = {
+		CMD_COMMON_OPTIONS, {"owner", required_argument, NULL, 'o'}, {0}};
+	const char *owner = NULL;
+	int option;
+	int status;
+
+	while ((option = cmd_option(context, &cmd_free, argc, argv, options)) != -1)
+		if (option == 'o')
+			owner = optarg;
+	if (owner ? optind != argc : optind == argc)
+		cmd_usage(&cmd_free, "it takes either IDs or --owner NAME");
+	if (argc - optind > MAAS_MAX_BATCH)
+		cmd_usage(&cmd_free, "at most %d IDs at once", MAAS_MAX_BATCH);
+	status = cmd_connect(context);
+	if (status)
+		return status;
+	if (owner)
+		return free_owned(context, owner);
+	return free_ids(context, (const char *const *)(argv + optind), (uint32_t)(argc - optind));
+}
+
+const struct cmd cmd_free = {
+	.name = "free",
+	.arguments = "ID... | --owner NAME",
+	.summary = "Gives memory back",
+	.help = "  --owner NAME     all that is NAME's\n",
+	.run = run_free,
+};
+
+/* ---- ls */
+
+static void print_row(const struct maas_allocation *a)
+{
+	char size[CMD_TEXT];
+	char slab[CMD_TEXT];
+	char lease[CMD_TEXT] = "-";
+	char *owner = cmd_printable(*a->owner ? a->owner : "-");
+
+	if (a->lifetime == MAAS_LIFETIME_TTL)
+		snprintf(lease, sizeof(lease), "%us", a->lease_seconds);
+	else if (a->lifetime == MAAS_LIFETIME_SESSION)
+		snprintf(lease, sizeof(lease), "session");
+	printf("%-36s %10s %10s %8llus %8s %s\n", a->id,
+	       maas_size_round((double)a->size_bytes, size),
+	       maas_size_round((double)a->actual_size_bytes, slab),
+	       (unsigned long long)a->age_seconds, lease, owner);
+	free(owner);
+}
+
+/* A page at a time: a million allocations need no memory here, and come in no one answer. */
+static int list(struct cmd_context *context, const char *owner, json_t *array)
+{
+	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
+	char cursor[MAAS_ID_BYTES] = "";
+	int count;
+
+	if (!page) {
+		fputs("maas: out of memory\n", stderr);
+		return CMD_FAILED;
+	}
+	do {
+		count = maas_list(context->maas, owner, cursor, page, PAGE);
+		for (int i = 0; i < count; i++) {
+			if (array)
+				json_array_append_new(array, cmd_allocation_json(&page[i]));
+			else
+				print_row(&page[i]);
+		}
+	} while (count >= 0 && *cursor);
+	free(page);
+	return count < 0 ? cmd_fail(context, count, "cannot list") : CMD_OK;
+}
+
+static int run_ls(struct cmd_context *context, int argc, char **argv)
+{
+	static const struct option options[] = {
+		CMD_COMMON_OPTIONS, {"owner", required_argument, NULL, 'o'}, {0}};
+	const char *owner = NULL;
+	json_t *array;
+	int option;
+	int status;
+
+	while ((option = cmd_option(context, &cmd_ls, argc, argv, options)) != -1)
+		if (option == 'o')
+			owner = optarg;
+	if (optind != argc)
+		cmd_usage(&cmd_ls, "it takes no arguments");
+	status = cmd_connect(context);
+	if (status)
+		return status;
+	if (!context->json) {
+		printf("%-36s %10s %10s %9s %8s %s\n", "ID", "SIZE", "SLAB", "AGE", "LEASE",
+		       "OWNER");
+		return list(context, owner, NULL);
+	}
+	array = json_array();
+	status = list(context, owner, array);
+	if (status)
+		json_decref(array);
+	return status ? status : cmd_print_json(array);
+}
+
+const struct cmd cmd_ls = {
+	.name = "ls",
+	.arguments = "[--owner NAME]",
+	.summary = "Lists what is lent",
+	.help = "  --owner NAME     only what is NAME's\n",
+	.run = run_ls,
+};

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/cmd.h"
+
+static const struct cmd *const commands[] = {
+	&cmd_health, &cmd_stats, &cmd_alloc, &cmd_free,	  &cmd_put,	   &cmd_get,
+	&cmd_ls,     &cmd_top,	 &cmd_bench, &cmd_doctor, &cmd_prometheus,
+};
+
+static const char common_help[] =
+	"  --url URL        the server: [http://]HOST:PORT or unix:PATH\n"
+	"                   (default: $MAAS_URL, else http://localhost:3000)\n"
+	"  --timeout SEC    of each request (default 30)\n"
+	"  --json           print JSON\n"
+	"  --help           this text\n";
+
+static void print_help(FILE *out)
+{
+	fputs("Usage: maas [OPTION...] COMMAND [OPTION...] [ARGUMENT...]\n\n"
+	      "Borrows memory from a maasd server, and looks after it.\n\n",
+	      out);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++) {
+		char call[64];
+
+		snprintf(call, sizeof(call), "%s %s", commands[i]->name, commands[i]->arguments);
+		fprintf(out, "  %-40s %s\n", call, commands[i]->summary);
+	}
+	fprintf(out,
+		"\nOptions of every command (`maas COMMAND --help` for its own):\n%s"
+		"  --version        print the version\n"
+		"\nExit codes: 0 done, 1 failed, 2 usage, 3 no server answers.\n",
+		common_help);
+}
+
+/* Stands for whichever command: options may come before it. */
+static const struct cmd any_command = {
+	.name = "", .arguments = "[OPTION...] COMMAND [OPTION...] [ARGUMENT...]"};
+
+_Noreturn void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
+{
+	const char *arguments = *cmd->arguments ? cmd->arguments : "[OPTION...]";
+	const char *blank = *cmd->name ? " " : "";
+	va_list args;
+
+	fprintf(stderr, "maas: %s%s", cmd->name, *cmd->name ? ": " : "");
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fprintf(stderr, "\nmaas: usage: maas%s%s %s\nmaas: `maas%s%s --help` tells more\n", blank,
+		cmd->name, arguments, blank, cmd->name);
+	exit(CMD_USAGE);
+}
+
+/* ---- options that cannot be */
+
+#define MAX_OPTIONS 16 /* of one command */
+
+/* An option that was not taken: `word` is what is written, `meant` its name or NULL. */
+static _Noreturn void fail_unknown(const struct cmd *cmd, const char *word, const char *meant)
+{
+	if (meant)
+		cmd_usage(cmd, "unknown option %s; did you mean --%s?", word, meant);
+	cmd_usage(cmd, "unknown option %s", word);
+}
+
+static _Noreturn void fail_long(const struct cmd *cmd, const char *word,
+				const struct option *options)
+{
+	const char *names[MAX_OPTIONS];
+	size_t len = strcspn(word, "=");
+	unsigned int alike = 0;
+	char text[64];
+	size_t count;
+	size_t meant;
+
+	for (count = 0; options[count].name && count < MAX_OPTIONS; count++) {
+		names[count] = options[count].name;
+		alike += !strncmp(names[count], word + 2, len - 2);
+	}
+	if (alike > 1)
+		cmd_usage(cmd, "%.*s can stand for several options", (int)len, word);
+	snprintf(text, sizeof(text), "%.*s", (int)(len - 2), word + 2);
+	meant = maas_guess(text, names, count);
+	fail_unknown(cmd, word, meant < count ? names[meant] : NULL);
+}
+
+/* `option` is what getopt_long(3) returned, ':' or '?'; `word` what it read, or "". */
+static _Noreturn void fail_option(const struct cmd *cmd, int option, const char *word,
+				  const struct option *options)
+{
+	char letter[] = {'-', (char)optopt, '\0'};
+
+	if (option == ':')
+		cmd_usage(cmd, "%s needs a value", word);
+	if (!optopt)
+		fail_long(cmd, word, options);
+	if (!strncmp(word, "--", 2))
+		cmd_usage(cmd, "%.*s takes no value", (int)strcspn(word, "="), word);
+	/* Each option has the letter that it would be, if there were short ones. */
+	while (options->name && options->val != optopt)
+		options++;
+	fail_unknown(cmd, letter, options->name);
+}
+
+static _Noreturn void print_command_help(const struct cmd *cmd)
+{
+	printf("Usage: maas %s %s\n\n%s.\n\n%s%s", cmd->name,
+	       *cmd->arguments ? cmd->arguments : "[OPTION...]", cmd->summary,
+	       cmd->help ? cmd->help : "", common_help);
+	exit(CMD_OK);
+}
+
+/* False for an option that is not common to all, or ends the process. */
+static bool take_common(struct cmd_context *context, const struct cmd *cmd, int option)
+{
+	switch (option) {
+	case 'u':
+		context->options.url = optarg;
+		return true;
+	case 'j':
+		context->json = true;
+		return true;
+	case 't':
+		context->options.timeout_ms = cmd_number(cmd, "--timeout", optarg, 1, 86400) * 1000;
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The next option that is not common to all, -1 at the end; ends the process for a wrong one. */
+static int next_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
+		       const char *letters, const struct option *options)
+{
+	int option;
+	int before;
+
+	opterr = 0; /* its sentences are our own */
+	do {
+		before = optind;
+		option = getopt_long(argc, argv, letters, options, NULL);
+	} while (take_common(context, cmd, option));
+	if (option == '?' || option == ':')
+		fail_option(cmd, option, optind > before ? argv[optind - 1] : "", options);
+	return option;
+}
+
+int cmd_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
+	       const struct option *options)
+{
+	int option = next_option(context, cmd, argc, argv, ":h", options);
+
+	if (option == 'h')
+		print_command_help(cmd);
+	return option;
+}
+
+uint64_t cmd_size(const struct cmd *cmd, const char *name, const char *text)
+{
+	uint64_t bytes = 0;
+
+	if (maas_size_parse(text, &bytes))
+		cmd_usage(cmd, "%s: %s is no size such as 4096, 64KiB or 1GiB", name, text);
+	return bytes;
+}
+
+uint32_t cmd_number(const struct cmd *cmd, const char *name, const char *text, uint32_t min,
+		    uint32_t max)
+{
+	unsigned long long value;
+	char *end;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || value < min || value > max)
+		cmd_usage(cmd, "%s: %s is no number from %u to %u", name, text, min, max);
+	return (uint32_t)value;
+}
+
+static int fail_command(const char *name)
+{
+	const char *names[MAAS_ARRAY_SIZE(commands)];
+	size_t meant;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++)
+		names[i] = commands[i]->name;
+	meant = maas_guess(name, names, MAAS_ARRAY_SIZE(commands));
+	if (meant < MAAS_ARRAY_SIZE(commands))
+		fprintf(stderr, "maas: there is no command %s; did you mean %s?\n", name,
+			names[meant]);
+	else
+		fprintf(stderr, "maas: there is no command %s; `maas --help` lists them\n", name);
+	return CMD_USAGE;
+}
+
+static const struct cmd *find_command(const char *name)
+{
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	return NULL;
+}
+
+/* The common options may also stand before the command. Returns where that is in `argv`. */
+static int leading_options(struct cmd_context *context, int argc, char **argv)
+{
+	static const struct option options[] = {
+		CMD_COMMON_OPTIONS, {"version", no_argument, NULL, 'V'}, {0}};
+	int option = next_option(context, &any_command, argc, argv, "+:hV", options);
+
+	if (option == 'h') {
+		print_help(stdout);
+		exit(CMD_OK);
+	}
+	if (option == 'V') {
+		printf("maas %s\n", maas_version());
+		exit(CMD_OK);
+	}
+	return optind;
+}
+
+int main(int argc, char **argv)
+{
+	struct cmd_context context = {.options = {.size = sizeof(context.options)}};
+	const struct cmd *cmd;
+	int status;
+	int at;
+
+	maas_log_set_program("maas"); /* what libmaas logs */
+	at = leading_options(&context, argc, argv);
+	if (at >= argc) {
+		fputs("maas: a command is missing\n\n", stderr);
+		print_help(stderr);
+		return CMD_USAGE;
+	}
+	if (!strcmp(argv[at], "help")) {
+		print_help(stdout);
+		return CMD_OK;
+	}
+	cmd = find_command(argv[at]);
+	if (!cmd)
+		return fail_command(argv[at]);
+	optind = 0; /* getopt(3) begins anew */
+	status = cmd->run(&context, argc - at, argv + at);
+	maas_close(context.maas);
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "maas: cannot write the output: %s\n", strerror(errno));
+		return CMD_FAILED;
+	}
+	return status;
+}

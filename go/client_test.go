@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maas
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// pattern is bytes that differ from one seed to the next.
+func pattern(seed uint64, n int) []byte {
+	p := make([]byte, n)
+	key := [32]byte{}
+	binary.LittleEndian.PutUint64(key[:], seed)
+	_, _ = rand.NewChaCha8(key).Read(p)
+	return p
+}
+
+// scaled is a count of the test's, and a smaller one for a machine that is slow because it is
+// emulated.
+func scaled(count, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return count
+}
+
+func TestHealthAndStats(t *testing.T) {
+	s := startServer(t, "--max-pool-size", "64MiB")
+	c := open(t, s, Options{})
+	health, err := c.Health(t.Context())
+	check(t, err)
+	if health.Status != "healthy" || health.Version == "" || health.ArenaID == "" || health.BootID == "" ||
+		health.Memory.MaxPoolSize != 64<<20 {
+		t.Fatalf("%+v", health)
+	}
+	if sizes := c.SlabSizes(); len(sizes) == 0 || !slices.Equal(sizes, health.SlabSizes) || sizes[len(sizes)-1] != 4<<20 {
+		t.Fatalf("slab sizes %v, and of health %v", sizes, health.SlabSizes)
+	}
+	allocate(t, c, AllocateOptions{Size: 1000, Count: 3})
+	stats, err := c.Stats(t.Context())
+	check(t, err)
+	if stats.ActiveAllocations != 3 || stats.TotalInUseBytes != 3000 || stats.MaxPoolSize != 64<<20 ||
+		len(stats.Pools) == 0 || stats.Pools[0].UsedSlabs != 3 {
+		t.Fatalf("%+v", stats)
+	}
+	if wantedTransport() == TransportHTTP && c.Session() != "" {
+		t.Fatal("a session without a name")
+	}
+}
+
+func TestAllocateDescribeFree(t *testing.T) {
+	c := open(t, startServer(t), Options{})
+	ctx := t.Context()
+	lent := allocate(t, c, AllocateOptions{Size: 5000, Count: 2, Owner: "a/b:c@d"})
+	if len(lent) != 2 || lent[0].Size != 5000 || lent[0].ActualSize < 5000 || lent[0].ID == lent[1].ID {
+		t.Fatalf("%+v", lent)
+	}
+	got, err := c.Describe(ctx, lent[0].ID)
+	check(t, err)
+	got.Age = lent[0].Age
+	if got != lent[0] || got.Owner != "a/b:c@d" || got.Lifetime != "delete" {
+		t.Fatalf("%+v is described as %+v", lent[0], got)
+	}
+	leased := allocate(t, c, AllocateOptions{Size: 1, TTL: 90 * time.Minute})
+	if got, err = c.Describe(ctx, leased[0].ID); err != nil || got.Lifetime != "ttl" {
+		t.Fatal(got, err)
+	}
+	check(t, c.Renew(ctx, leased[0].ID))
+	wantError(t, c.Renew(ctx, lent[0].ID), nil, "maas: renew "+lent[0].ID, "not_renewable")
+	if err := c.Renew(ctx, "../x"); !IsNotFound(err) {
+		t.Fatal(err)
+	}
+	freed, unknown, err := c.Free(ctx, lent[0].ID, "x", lent[1].ID, leased[0].ID, `"`)
+	check(t, err)
+	if freed != 3 || !slices.Equal(unknown, []string{"x", `"`}) {
+		t.Fatal(freed, unknown)
+	}
+	_, err = c.Describe(ctx, lent[0].ID)
+	if !IsNotFound(err) {
+		t.Fatal(err)
+	}
+	wantError(t, err, nil, "maas: describe "+lent[0].ID, "it was freed")
+	if freed, unknown, err = c.Free(ctx); freed != 0 || unknown != nil || err != nil {
+		t.Fatal(freed, unknown, err)
+	}
+}
+
+func TestSameRequestID(t *testing.T) {
+	c := open(t, startServer(t), Options{})
+	first := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
+	again := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
+	if first[0].ID != again[0].ID {
+		t.Fatal("a second answer to the same request")
+	}
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 200, RequestID: "once"})
+	var refusal *Error
+	if !errors.As(err, &refusal) || refusal.Status != 409 || refusal.Code != "request_id_reused" {
+		t.Fatal(err)
+	}
+}
+
+func TestManyAllocations(t *testing.T) {
+	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
+	ctx := t.Context()
+	count := scaled(12000, 1500) // more than one page and, if not short, one batch
+	var ids []string
+	for left := count; left > 0; left -= min(left, maxBatch) {
+		for _, lent := range allocate(t, c, AllocateOptions{Size: 64, Count: min(left, maxBatch), Owner: "many"}) {
+			ids = append(ids, lent.ID)
+		}
+	}
+	allocate(t, c, AllocateOptions{Size: 64, Owner: "other"})
+	listed, err := c.List(ctx, "many")
+	check(t, err)
+	all, err := c.List(ctx, "")
+	check(t, err)
+	none, err := c.List(ctx, "nobody")
+	check(t, err)
+	if len(listed) != count || len(all) != count+1 || len(none) != 0 {
+		t.Fatal(len(listed), len(all), len(none))
+	}
+	found := make([]string, count)
+	for i := range listed {
+		found[i] = listed[i].ID
+	}
+	slices.Sort(found)
+	slices.Sort(ids)
+	if !slices.Equal(found, ids) {
+		t.Fatal("other allocations were listed")
+	}
+	freed, unknown, err := c.Free(ctx, ids...)
+	if freed != count || len(unknown) != 0 || err != nil {
+		t.Fatal(freed, len(unknown), err)
+	}
+}
+
+func TestReadWrite(t *testing.T) {
+	c := open(t, startServer(t, "--slab-sizes", "1KiB,16MiB"), Options{})
+	ctx := t.Context()
+	const size = 9<<20 + 17 // cut into three requests
+	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
+	got := make([]byte, size)
+	check(t, c.Read(ctx, id, 0, got))
+	if !bytes.Equal(got, make([]byte, size)) {
+		t.Fatal("what was lent is not zeroed")
+	}
+	want := pattern(1, size)
+	check(t, c.Write(ctx, id, 0, want))
+	for _, span := range [][2]int{{0, size}, {0, 1}, {size - 1, 1}, {1000, 70000}, {transferBytes - 1, 2}, {5, 0}} {
+		got := make([]byte, span[1])
+		check(t, c.Read(ctx, id, int64(span[0]), got))
+		if !bytes.Equal(got, want[span[0]:span[0]+span[1]]) {
+			t.Fatalf("other bytes at %v", span)
+		}
+	}
+	check(t, c.Write(ctx, id, 12345, []byte("in between")))
+	copy(want[12345:], "in between")
+	check(t, c.Read(ctx, id, 0, got))
+	if !bytes.Equal(got, want) {
+		t.Fatal("a small write went astray")
+	}
+}
+
+func TestReadWriteErrors(t *testing.T) {
+	c := open(t, startServer(t), Options{})
+	ctx := t.Context()
+	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
+	buf := make([]byte, 10)
+	for _, test := range []struct {
+		name   string
+		id     string
+		offset int64
+		status int
+	}{
+		{"behind the end", id, 1000, 416},
+		{"across the end", id, 991, 416},
+		{"negative", id, -1, 416},
+		{"far away", id, 1<<63 - 5, 416},
+		{"no such id", "00000000-0000-8000-8000-000000000000", 0, 404},
+		{"a path", "../stats", 0, 404},
+		{"empty", "", 0, 404},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for what, err := range map[string]error{
+				"read":   c.Read(ctx, test.id, test.offset, buf),
+				"write":  c.Write(ctx, test.id, test.offset, buf),
+				"readv":  c.ReadV(ctx, []Range{{id, 0, buf}, {test.id, test.offset, buf}}),
+				"writev": c.WriteV(ctx, []Range{{id, 0, buf}, {test.id, test.offset, buf}}),
+			} {
+				var refusal *Error
+				if !errors.As(err, &refusal) || refusal.Status != test.status || IsNotFound(err) != (test.status == 404) {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+func TestVectors(t *testing.T) {
+	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
+	ctx := t.Context()
+	for _, test := range []struct{ allocations, size int }{{2, 1}, {100, 1000}, {scaled(300, 80), 64 << 10}} {
+		t.Run(fmt.Sprintf("%dx%d", test.allocations, test.size), func(t *testing.T) {
+			lent := allocate(t, c, AllocateOptions{Size: int64(test.size), Count: test.allocations})
+			out := make([]Range, len(lent))
+			in := make([]Range, len(lent))
+			for i := range lent {
+				out[i] = Range{lent[i].ID, 0, pattern(uint64(i), test.size)}
+				in[i] = Range{lent[i].ID, 0, make([]byte, test.size)}
+			}
+			out = append(out, Range{lent[0].ID, 0, nil}) // does nothing
+			check(t, c.WriteV(ctx, out))
+			check(t, c.ReadV(ctx, in))
+			for i := range in {
+				if !bytes.Equal(in[i].Data, out[i].Data) {
+					t.Fatalf("range %d: other bytes", i)
+				}
+			}
+		})
+	}
+}
+
+func TestVectorOfManyRangesInOrder(t *testing.T) {
+	// A server whose longest JSON holds far fewer ranges than that.
+	c := open(t, startServer(t, "--max-body-size", "4KiB"), Options{})
+	ctx := t.Context()
+	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
+	want := make([]byte, 1000)
+	var ranges []Range
+	for i := range 11000 {
+		data := pattern(uint64(i), 1+i%5)
+		off := i * 7 % 990
+		copy(want[off:], data)
+		ranges = append(ranges, Range{id, int64(off), data})
+	}
+	check(t, c.WriteV(ctx, ranges))
+	check(t, c.ReadV(ctx, nil))
+	for i := range ranges {
+		ranges[i].Data = make([]byte, len(ranges[i].Data))
+	}
+	check(t, c.ReadV(ctx, ranges))
+	for i := range ranges {
+		r := &ranges[i]
+		if !bytes.Equal(r.Data, want[r.Offset:r.Offset+int64(len(r.Data))]) {
+			t.Fatalf("range %d: other bytes", i)
+		}
+	}
+	var ids []string
+	for range 300 {
+		ids = append(ids, "00000000-0000-8000-8000-000000000000")
+	}
+	freed, unknown, err := c.Free(ctx, append(ids, id)...)
+	if freed != 1 || len(unknown) != 300 || err != nil {
+		t.Fatal(freed, len(unknown), err)
+	}
+}
+
+func TestExhausted(t *testing.T) {
+	c := open(t, startServer(t, "--max-pool-size", "4MiB"), Options{})
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1 << 20, Count: 5})
+	if !IsExhausted(err) {
+		t.Fatal(err)
+	}
+	wantError(t, err, nil, "maas: allocate 1048576 bytes 5 times", "507 pool_exhausted", "--max-pool-size")
+	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1 << 40})
+	if IsExhausted(err) {
+		t.Fatal(err)
+	}
+	wantError(t, err, nil, "413 too_large", "--slab-sizes")
+	if lent := allocate(t, c, AllocateOptions{Size: 1 << 20, Count: 4}); len(lent) != 4 {
+		t.Fatal(lent)
+	}
+}
+
+func TestAllocateOptions(t *testing.T) {
+	c := open(t, startServer(t), Options{})
+	for name, o := range map[string]AllocateOptions{
+		"no size":      {},
+		"negative":     {Size: -1},
+		"count":        {Size: 1, Count: maxBatch + 1},
+		"owner":        {Size: 1, Owner: "no spaces"},
+		"lifetime":     {Size: 1, Lifetime: "long"},
+		"ttl missing":  {Size: 1, Lifetime: "ttl"},
+		"ttl too much": {Size: 1, Lifetime: "delete", TTL: time.Second},
+		"ttl negative": {Size: 1, TTL: -time.Minute},
+		"request id":   {Size: 1, RequestID: string(make([]byte, 200))},
+	} {
+		if _, err := c.Allocate(t.Context(), o); err == nil {
+			t.Errorf("%s: %+v was taken", name, o)
+		}
+	}
+	if stats, err := c.Stats(t.Context()); err != nil || stats.TotalAllocations != 0 {
+		t.Fatal(stats, err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no URL":       {},
+		"no port":      {URL: "host:port"},
+		"no host":      {URL: ":3000/"},
+		"bare path":    {URL: "host:3000/path"},
+		"bare user":    {URL: "me:secret@host:3000"},
+		"scheme":       {URL: "ftp://host"},
+		"TLS":          {URL: "https://host"},
+		"path":         {URL: "http://host:3000/path"},
+		"user":         {URL: "http://me:secret@host:3000"},
+		"user, TLS":    {URL: "https://me:secret@host:3000"},
+		"user, port":   {URL: "http://me:secret/more@host:3000"},
+		"user, escape": {URL: "http://me:%secret@host:3000"},
+		"user, space":  {URL: "http://me:my secret@host:3000"},
+		"token":        {URL: "http://host:3000/?token=secret"},
+		"no socket":    {URL: "unix:"},
+		"name":         {URL: "http://host", Name: "no spaces"},
+		"exclusive":    {URL: "http://host", Exclusive: true},
+		"transport":    {URL: "http://host", Transport: "pigeon"},
+		"timeout":      {URL: "http://host", Timeout: -1},
+		"TTL negative": {URL: "http://host", SessionTTL: -time.Minute},
+	} {
+		_, err := Open(t.Context(), o)
+		wantError(t, err, nil, "maas: ")
+		wantError(t, o.Check(), nil, err.Error())
+		if bytes.Contains([]byte(err.Error()), []byte("secret")) {
+			t.Errorf("%s: the error shows the password: %v", name, err)
+		}
+	}
+}
+
+func TestURLWithoutScheme(t *testing.T) {
+	s := startServer(t)
+	bare, _ := strings.CutPrefix(s.url, "http://")
+	c, err := Open(t.Context(), Options{URL: bare})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Stats(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for text, base := range map[string]string{
+		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
+		if a, err := parseURL(text); err != nil || a.base != base {
+			t.Errorf("%s: %+v, %v", text, a, err)
+		}
+	}
+}
+
+func TestBuiltWithoutRDMA(t *testing.T) {
+	if rdmaBuilt {
+		t.Skip("it is built with it")
+	}
+	s := startServer(t)
+	_, err := tryOpen(s, Options{Transport: TransportRDMA})
+	wantError(t, err, nil, "-tags maasrdma")
+	if c := open(t, s, Options{Transport: TransportAuto}); c.Transport() != TransportHTTP {
+		t.Fatal(c.Transport())
+	}
+}
+
+func TestUnixSocket(t *testing.T) {
+	if wantedTransport() != TransportHTTP {
+		t.Skip("RDMA needs an address")
+	}
+	s := startServer(t, "--listen", "unix:"+filepath.Join(t.TempDir(), "socket"))
+	c := open(t, s, Options{Name: "here"})
+	id := allocate(t, c, AllocateOptions{Size: 10, Lifetime: "session"})[0].ID
+	check(t, c.Write(t.Context(), id, 0, []byte("0123456789")))
+	check(t, c.Close())
+	s.kill()
+	_, err := tryOpen(s, Options{})
+	wantError(t, err, nil, "start maasd")
+}
+
+func TestNoServer(t *testing.T) {
+	s := startServer(t)
+	s.kill()
+	_, err := tryOpen(s, Options{})
+	wantError(t, err, nil, "maas: open: "+s.url, "refused", "start maasd there or correct the URL")
+}
+
+func TestManyThreads(t *testing.T) {
+	c := open(t, startServer(t), Options{Name: "threads"})
+	var group sync.WaitGroup
+	for n := range 16 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for round := range scaled(20, 5) {
+				if err := roundTrip(t.Context(), c, uint64(100*n+round)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	group.Wait()
+	if stats, err := c.Stats(t.Context()); err != nil || stats.ActiveAllocations != 0 {
+		t.Fatal(stats, err)
+	}
+}
+
+func roundTrip(ctx context.Context, c *Client, seed uint64) error {
+	want := pattern(seed, 3000)
+	got := make([]byte, len(want))
+	lent, err := c.Allocate(ctx, AllocateOptions{Size: int64(len(want))})
+	if err != nil {
+		return err
+	}
+	id := lent[0].ID
+	if err := errors.Join(c.Write(ctx, id, 0, want), c.Read(ctx, id, 0, got)); err != nil {
+		return err
+	}
+	if !bytes.Equal(want, got) {
+		return errors.New("other bytes came back")
+	}
+	freed, _, err := c.Free(ctx, id)
+	if freed != 1 {
+		err = errors.Join(err, errors.New("it was not there to free"))
+	}
+	return err
+}
+
+func TestClosed(t *testing.T) {
+	c := open(t, startServer(t), Options{Name: "short"})
+	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
+	check(t, c.Close())
+	check(t, c.Close())
+	ctx := t.Context()
+	buf := make([]byte, 1)
+	_, healthErr := c.Health(ctx)
+	_, statsErr := c.Stats(ctx)
+	_, allocErr := c.Allocate(ctx, AllocateOptions{Size: 1})
+	_, _, freeErr := c.Free(ctx, id)
+	_, listErr := c.List(ctx, "")
+	_, describeErr := c.Describe(ctx, id)
+	for _, err := range []error{
+		healthErr, statsErr, allocErr, freeErr, listErr, describeErr,
+		c.Read(ctx, id, 0, buf), c.Write(ctx, id, 0, buf),
+	} {
+		wantError(t, err, ErrClosed)
+	}
+	if _, ok := c.Lease(); ok {
+		t.Fatal("a lease after the end")
+	}
+}
+
+func TestCloseUnderWay(t *testing.T) {
+	c := open(t, startServer(t), Options{Name: "me"})
+	id := allocate(t, c, AllocateOptions{Size: 1 << 20})[0].ID
+	data := make([]byte, 1<<20)
+	started := make(chan struct{}, 100000)
+	var group sync.WaitGroup
+	for range 4 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for {
+				if err := c.Write(context.Background(), id, 0, data); err != nil {
+					if !errors.Is(err, ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				started <- struct{}{}
+			}
+		}()
+	}
+	for range 8 {
+		<-started
+	}
+	check(t, c.Close())
+	group.Wait()
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package maas borrows memory from a maasd server.
+//
+//	client, err := maas.Open(ctx, maas.Options{URL: "http://memory:3000", Name: "me", Exclusive: true})
+//	if err != nil {
+//		return err
+//	}
+//	defer client.Close()
+//
+//	lent, err := client.Allocate(ctx, maas.AllocateOptions{Size: 1 << 20, Owner: "me"})
+//	if maas.IsExhausted(err) {
+//		// The pool is full; nothing that is lent is ever evicted to make room.
+//	}
+//	err = client.Write(ctx, lent[0].ID, 0, []byte("hello"))
+//	err = client.Read(ctx, lent[0].ID, 0, buf)
+//	freed, unknown, err := client.Free(ctx, lent[0].ID)
+//
+// To import the package, name its path and, as long as no proxy serves the module, say in go.mod where
+// a checkout of the source is:
+//
+//	require github.com/maas-memory/maas/go v0.0.0
+//
+//	replace github.com/maas-memory/maas/go => ../maas/go
+//
+// examples/go in the source is a whole program with such a go.mod.
+//
+// # Threads
+//
+// Any goroutine may use a [Client] at any time. Calls that run at the same time share eight
+// connections; leases are renewed on others, so that no amount of data holds them up. Close may come
+// at any time, too: calls under way end with [ErrClosed].
+//
+// # Memory and who owns it
+//
+// An allocation lives until it is freed, whether or not its client does; AllocateOptions.Lifetime
+// "ttl", whose lease [Client.Renew] starts anew, and "session" end it earlier. Give what you allocate
+// an owner: [Client.List] finds it again after a restart. Health.ArenaID names the life of the bytes:
+// when it is another, all of them are gone.
+//
+// # Sessions
+//
+// With Options.Name, Open opens a session, a lease on a name that is renewed in the background. The
+// lease is counted on this machine's monotonic clock from the moment a renewal was sent, so that the
+// client never believes in it longer than the server does. A session that is lost stays lost:
+// [Client.Lost] is closed, and from then on, where the session was exclusive, whatever would change
+// memory fails with [ErrSessionLost], calls under way included. Reading still works. Open a new
+// client to go on.
+//
+// # Errors and retries
+//
+// A refusal of the server is an [Error] under errors.As. A request whose connection broke is sent
+// again, at most twice and within its timeout, because each may safely be done twice (allocations
+// carry a request id). After Free was sent again, what its first try freed counts as unknown.
+// Nothing ever moves to another transport.
+//
+// After an error a read may have filled a part of its buffers, and a write may have written all,
+// nothing or a part. A write that timed out was perhaps still on its way to the server, and lands
+// a little later: write those bytes again before you rely on them, and not others in their place
+// before the server was heard again.
+//
+// # Transports
+//
+// Over HTTP the package is plain Go and builds with CGO_ENABLED=0. RDMA is libmaas, through cgo:
+//
+//	CGO_CFLAGS="$(pkg-config --cflags libmaas)" CGO_LDFLAGS="$(pkg-config --libs libmaas)" \
+//		go build -tags maasrdma
+//
+// There, allocations and data go through libmaas and the bytes straight from and to the server's
+// memory; the rest of the calls is HTTP. Who waits for transfers occupies one thread of the
+// operating system. There is always a session, without a name where the options have none, and no
+// data without it. A context's deadline holds, but up to a second late when the network is silent;
+// a context that is cancelled before its deadline is heeded only before and after a transfer, since
+// the device may still write to the buffer. Set deadlines well above what a transfer takes: one
+// that is late costs the connection.
+package maas

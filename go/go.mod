@@ -1,0 +1,3 @@
+module github.com/maas-memory/maas/go
+
+go 1.24.0

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// hint makes a block one of late samples.
+func (d *dataDir) hint(id ulid.ULID) {
+	m := d.meta(id)
+	m.Compaction.Hints = []string{"from-out-of-order"}
+	b, err := json.Marshal(m)
+	require.NoError(d.t, err)
+	require.NoError(d.t, os.WriteFile(filepath.Join(d.block(id), metaName), b, 0o666))
+}
+
+// Blocks that a directory has alone go aside where others have their time: the leader makes them again.
+func TestPutAside__what_the_leader_makes_again(t *testing.T) {
+	const hour = 3_600_000
+	for name, c := range map[string]struct {
+		mint  int64
+		local func(d *dataDir, shared [2]ulid.ULID) ulid.ULID
+		aside bool
+	}{
+		"one that the leader's head has": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(4*hour+7, 6*hour) }, true},
+		"one that blocks and the head have": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID {
+			return d.birth(2*hour, 6*hour)
+		}, true},
+		"a child of which the head has a part": {4 * hour, func(d *dataDir, shared [2]ulid.ULID) ulid.ULID {
+			last := d.birth(4*hour, 6*hour)
+			child := d.compact(shared[0], shared[1], last)
+			d.remove(shared[0], shared[1], last)
+			return child
+		}, true},
+		"the leader's, under another name": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(2*hour, 4*hour) }, true},
+		"a child of the leader's": {4 * hour, func(d *dataDir, shared [2]ulid.ULID) ulid.ULID {
+			child := d.compact(shared[0], shared[1])
+			d.remove(shared[0], shared[1])
+			return child
+		}, false},
+		"one that is older than all":               {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(-2*hour, 0) }, false},
+		"one of which nobody has a part":           {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(-2*hour, 6*hour) }, false},
+		"one behind a head whose begin is unknown": {math.MinInt64, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(4*hour, 6*hour) }, false},
+		"late samples": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID {
+			id := d.birth(4*hour, 6*hour)
+			d.hint(id)
+			return id
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := maastest.Start(t, "--max-pool-size", "64MiB")
+			d := newDataDir(t)
+			n := d.start(server.URL)
+			shared := [2]ulid.ULID{d.birth(0, 2*hour), d.birth(2*hour+9, 4*hour)}
+			n.settled(shared[0], shared[1])
+			other := d.elsewhere()
+			for _, id := range shared {
+				require.NoError(t, os.CopyFS(other.block(id), os.DirFS(d.block(id))))
+			}
+			local := c.local(other, shared)
+			want := other.contents()
+			f := other.looks(server.URL)
+			f.takes()
+			require.NoError(t, f.PutAside(c.mint))
+
+			aside := &dataDir{t: t, path: filepath.Join(other.path, asideDir)}
+			if !c.aside {
+				require.DirExists(t, other.block(local))
+				require.Equal(t, want, other.contents())
+			} else {
+				require.NoDirExists(t, other.block(local))
+				for name, b := range aside.contents() {
+					require.Equal(t, want[name], b)
+				}
+				require.DirExists(t, aside.block(local))
+				f.Bring(other) // What it was made of comes from the leader.
+				other.has(d)
+			}
+			f.close()
+			n.close()
+		})
+	}
+}
+
+// Where the head begins that a standby leads with may be known only then.
+func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	n.settled(d.birth(0, 10))
+	other := d.elsewhere()
+	local, foreign := other.birth(12, 20), other.birth(-20, -10)
+	f := other.looks(server.URL)
+	f.takes()
+	require.NoError(t, f.PutAside(math.MinInt64))
+	require.DirExists(t, other.block(local))
+	f.LeadFrom(10)
+	require.NoDirExists(t, other.block(local))
+	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
+	require.DirExists(t, other.block(foreign))
+	f.close()
+	n.close()
+}
+
+// A leader dies that had copied its newest blocks before one in front of them, which is in the log still: a head that
+// begins behind the newest one, as that of the next start, would lack it.
+func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
+	for name, leads := range map[string]func(other *dataDir, url string, leader *node) *node{
+		"who follows": func(other *dataDir, url string, leader *node) *node {
+			f := other.follow(url)
+			other.has(leader.d)
+			f.LeadFrom(10)
+			leader.close()
+			return f.leads()
+		},
+		"who takes over where it followed": func(other *dataDir, url string, leader *node) *node {
+			f := other.follow(url)
+			other.has(leader.d)
+			require.NoError(t, f.TakeOver(10))
+			leader.close()
+			return f.leads()
+		},
+		"who takes over": func(other *dataDir, url string, leader *node) *node {
+			leader.close()
+			return other.start(url)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := maastest.Start(t, "--max-pool-size", "64MiB")
+			d := newDataDir(t)
+			n := d.start(server.URL)
+			old, next, island, behind := d.birth(0, 10), d.birth(11, 20), d.birth(30, 40), d.birth(40, 50)
+			n.settled(old, next, island, behind)
+			other := d.elsewhere()
+			other.headMinTime = 10
+			n = leads(other, server.URL, n)
+			n.returned()
+			n.settled(old, next, island, behind)
+			require.DirExists(t, other.block(old))
+			require.DirExists(t, other.block(next))
+			require.NoDirExists(t, other.block(island))
+			require.NoDirExists(t, other.block(behind))
+			again := other.birth(20, 50)
+			n.settled(old, next, again)
+			n.close()
+		})
+	}
+}
+
+// The leader's block may come later, and only then is it known that both have the same time: the two change places at
+// once.
+func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	other := d.elsewhere()
+	local, foreign := other.birth(3, 10), other.birth(-20, -10)
+	want := other.contents()
+	f := other.looks(server.URL)
+	f.takes()
+	require.NoError(t, f.PutAside(math.MinInt64))
+	require.Equal(t, want, other.contents())
+	f.Bring(other)
+	again := d.birth(4, 10)
+	maastest.Eventually(t, "the leader's is here", func() bool { return exists(other.block(again)) && !exists(other.block(local)) })
+	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
+	require.DirExists(t, other.block(foreign))
+	f.looked()
+	f.close()
+	n.close()
+}

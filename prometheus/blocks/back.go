@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+)
+
+const (
+	// A group of blocks is made in workDir. Once it is complete, that becomes readyDir, from which the blocks
+	// move into the data directory: whoever is killed meanwhile goes on with it at the next start.
+	stageDir = "maas-blocks.tmp"
+	workDir  = "work"
+	readyDir = "ready"
+
+	// patience is how long a server that is out of reach keeps blocks from being compacted.
+	patience = 10 * time.Minute
+	// progressInterval lies between two lines of progress at least.
+	progressInterval = 5 * time.Second
+	// So much of the disk stays free: a part of it, and no more than maxSpareDisk.
+	spareDisk    = 20
+	maxSpareDisk = 4 << 30
+)
+
+var errNoSpace = errors.New("no space for it on the disk of the data directory")
+
+// Database is what blocks are added to: it runs move while it does not compact, and then looks at its directory.
+type Database interface {
+	AddBlocks(move func() error) error
+	Compacting() bool
+	// HeadMinTime is where the head begins; math.MaxInt64 while it is empty.
+	HeadMinTime() int64
+}
+
+// Return begins to bring back what remote memory has and the data directory has not, newest first. It is called
+// once, when the database is open.
+func (c *Copier) Return(db Database) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	c.database = db
+	c.mu.Unlock()
+	if c.o.Discard {
+		return
+	}
+	c.tasks.Add(1)
+	go func() {
+		defer c.tasks.Done()
+		c.bringBack(db)
+	}()
+}
+
+// progress is how far a return is.
+type progress struct {
+	blocks      int
+	bytes, left int64
+	begun, said time.Time
+}
+
+func (c *Copier) bringBack(db Database) {
+	defer c.returning.Store(false)
+	if err := os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir)); err != nil {
+		c.o.Logger.Error("MaaS: blocks are not brought back", "err", err)
+		return
+	}
+	p := progress{begun: time.Now(), said: time.Now()}
+	for looked := false; !c.stopped() && !c.memory.Fenced(); {
+		g, known := c.nextGroup(&p)
+		if !known {
+			c.wait()
+			continue
+		}
+		if !looked {
+			looked = true
+			if mint := db.HeadMinTime(); c.hasIslands(mint) {
+				if err := db.AddBlocks(func() error { c.leaveIslands(mint); return nil }); err != nil {
+					c.o.Logger.Error("MaaS: the database does not load its blocks", "err", err)
+				}
+				continue
+			}
+		}
+		if len(g) == 0 {
+			break
+		}
+		if p.blocks == 0 && p.bytes == 0 {
+			c.o.Logger.Info("MaaS: bringing back blocks from remote memory", "bytes", p.left)
+		}
+		if err := c.bringBackGroup(c.adding(db), g, &p); err != nil && !c.comesBack(g, err) {
+			break
+		}
+	}
+	if p.blocks > 0 {
+		c.o.Logger.Info("MaaS: brought back blocks from remote memory", "blocks", p.blocks, "bytes", p.bytes, "duration", time.Since(p.begun))
+	}
+}
+
+func (c *Copier) wait() {
+	select {
+	case <-c.stop:
+	case <-time.After(min(c.o.Interval, time.Second)):
+	}
+}
+
+// comesBack says whether the return goes on after a failure.
+func (c *Copier) comesBack(g []*block, err error) bool {
+	var local *fs.PathError
+	var link *os.LinkError
+	newest := time.UnixMilli(g[0].MaxTime).UTC()
+	switch {
+	case errors.Is(err, errStopped):
+		return false
+	case errors.Is(err, errNoSpace) || errors.Is(err, unix.ENOSPC):
+		c.o.Logger.Error("MaaS: blocks up to the time given are not brought back; remote memory keeps them: make room, and start again",
+			"newest", newest, "err", err)
+		return false
+	case errors.Is(err, errBroken):
+		c.o.Logger.Error("MaaS: blocks are not brought back, for they are damaged; older ones are", "newest", newest, "err", err)
+		c.mu.Lock()
+		for _, b := range g {
+			c.broken[b.ULID] = true
+		}
+		c.mu.Unlock()
+		return true
+	case errors.As(err, &local) || errors.As(err, &link):
+		c.o.Logger.Error("MaaS: blocks up to the time given are not brought back; remote memory keeps them", "newest", newest, "err", err)
+		return false
+	}
+	c.o.Logger.Warn("MaaS: bringing back blocks is interrupted, and goes on when the server is in use", "err", err)
+	for !c.stopped() && !c.memory.Up() && !c.memory.Fenced() {
+		c.wait()
+	}
+	c.wait()
+	return true
+}
+
+// nextGroup returns what is missing here of the newest group that is not whole. known is false while it is
+// not known what remote memory has.
+func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
+	if err := c.look(); err != nil {
+		return nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.attached || c.arena != c.memory.Arena() {
+		return nil, false
+	}
+	p.left = 0
+	for _, g := range c.plan.groups {
+		broken := false
+		var list []*block
+		for _, b := range g.blocks {
+			if !b.here && !c.leftLocked(b.ULID) && !c.islands[b.ULID] {
+				broken = broken || c.broken[b.ULID]
+				snapshot := *b
+				list = append(list, &snapshot)
+			}
+		}
+		if broken {
+			continue // Without it, the others are a part.
+		}
+		for _, b := range list {
+			p.left += b.remote.size()
+		}
+		if missing == nil {
+			missing = list
+		}
+	}
+	c.memory.Metrics().BlocksReturning.Set(float64(p.left))
+	return missing, true
+}
+
+// adding adds blocks from remote memory, in the place of what they were made of, and of what this directory has alone
+// of their time: who led and died may have made a block that its successor made again.
+func (c *Copier) adding(db interface {
+	AddBlocks(move func() error) error
+}) func(move func() error) error {
+	return func(move func() error) error {
+		if err := db.AddBlocks(move); err != nil {
+			return err
+		}
+		return db.AddBlocks(func() error { // The database has opened what takes their place.
+			if err := c.removeAncestors(); err != nil {
+				return err
+			}
+			return c.putAside(math.MinInt64, true)
+		})
+	}
+}
+
+// bringBackGroup makes blocks that overlap visible, at once.
+func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p *progress) error {
+	stage := filepath.Join(c.o.Dir, stageDir)
+	work := filepath.Join(stage, workDir)
+	defer os.RemoveAll(work)
+	if err := c.hasSpace(g); err != nil {
+		return err
+	}
+	for _, b := range g {
+		if err := c.stage(filepath.Join(work, b.ULID.String()), b, p); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(memory.SyncDir(work), os.Rename(work, filepath.Join(stage, readyDir)), memory.SyncDir(stage), memory.SyncDir(c.o.Dir)); err != nil {
+		return err
+	}
+	moved := false
+	err := add(func() error {
+		err := c.finishMove()
+		moved = err == nil
+		return err
+	})
+	if !moved {
+		return err // The next start moves them.
+	}
+	if err != nil { // They are in their places; the database says what is wrong, every minute.
+		c.o.Logger.Error("MaaS: blocks were brought back, but the database does not load its blocks", "err", err)
+	}
+	p.blocks += len(g)
+	return c.settle(g)
+}
+
+// settle looks at what became of blocks that were brought back. One that is there counts, whatever a look makes of
+// it: what is older would be freed for it.
+func (c *Copier) settle(g []*block) error {
+	if err := c.look(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := 0 // By retention. A block without samples goes at once, too.
+	for _, b := range g {
+		if _, err := os.Lstat(filepath.Join(c.o.Dir, b.ULID.String())); errors.Is(err, fs.ErrNotExist) {
+			c.deleted[b.ULID] = true
+			delete(c.missing, b.ULID)
+			if !b.Compaction.Deletable {
+				gone++
+			}
+		}
+	}
+	if gone == len(g) && !memory.IsEmpty(c.o.Dir) {
+		// Retention took them, as it would take all that is older.
+		for _, b := range c.blocks {
+			if !b.here && b.MaxTime <= g[0].MaxTime {
+				c.deleted[b.ULID] = true
+			}
+		}
+	}
+	c.planLocked()
+	return nil
+}
+
+// hasSpace says whether blocks fit on the disk.
+func (c *Copier) hasSpace(g []*block) error {
+	bytes := int64(0)
+	for _, b := range g {
+		bytes += b.remote.size()
+	}
+	free, err := c.space(c.o.Dir)
+	if err == nil && bytes > free {
+		err = fmt.Errorf("%d bytes: %w, which has room for %d", bytes, errNoSpace, free)
+	}
+	return err
+}
+
+// diskSpace is what blocks may take of a directory's disk.
+func diskSpace(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	spare := min(int64(fs.Blocks)*fs.Bsize/spareDisk, maxSpareDisk)
+	return max(int64(fs.Bavail)*fs.Bsize-spare, 0), nil
+}
+
+// stage writes a block below a directory of our own.
+func (c *Copier) stage(dir string, b *block, p *progress) error {
+	r := b.remote
+	if err := os.MkdirAll(filepath.Join(dir, chunksName), 0o777); err != nil {
+		return err
+	}
+	m, err := c.readManifest(r.manifest)
+	if err != nil {
+		return err
+	}
+	for i, f := range r.files {
+		err := writeFile(filepath.Join(dir, f.Name), func(out *os.File) error {
+			return c.readPieces(r.parts[i], func(piece []byte) error {
+				_, err := out.Write(piece)
+				c.progress(p, len(piece))
+				return err
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for name, b := range map[string][]byte{metaName: m.Meta, tombstonesName: m.Tombstones} {
+		if b == nil {
+			continue
+		}
+		if err := writeFile(filepath.Join(dir, name), func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
+			return err
+		}
+	}
+	return errors.Join(memory.SyncDir(filepath.Join(dir, chunksName)), memory.SyncDir(dir))
+}
+
+func (c *Copier) progress(p *progress, n int) {
+	p.bytes += int64(n)
+	p.left -= int64(n)
+	c.memory.Metrics().BlocksReturning.Set(float64(max(p.left, 0)))
+	if time.Since(p.said) >= progressInterval {
+		p.said = time.Now()
+		c.o.Logger.Info("MaaS: bringing back blocks from remote memory", "done", p.bytes, "left", p.left)
+	}
+}
+
+// finishMove moves what is ready into the data directory.
+func (c *Copier) finishMove() error {
+	ready := filepath.Join(c.o.Dir, stageDir, readyDir)
+	entries, err := os.ReadDir(ready)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, err := ulid.ParseStrict(e.Name()); err != nil {
+			continue
+		}
+		to := filepath.Join(c.o.Dir, e.Name())
+		if _, err := os.Stat(to); err == nil {
+			continue // Here already.
+		}
+		if err := os.Rename(filepath.Join(ready, e.Name()), to); err != nil {
+			return err
+		}
+	}
+	return errors.Join(memory.SyncDir(c.o.Dir), os.RemoveAll(filepath.Join(c.o.Dir, stageDir)))
+}
+
+// writeFile writes a file that is there after a crash.
+func writeFile(path string, write func(*os.File) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Sync(), f.Close())
+}

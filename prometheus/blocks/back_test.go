@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// Three processes die while blocks come back: nothing is lost, and what was back is not read again.
+func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	d.size = 2 << 20
+	var ids []ulid.ULID
+	for i := range int64(6) {
+		ids = append(ids, d.birth(10*i, 10*i+10))
+	}
+	ids = append(ids, d.birth(50, 60))
+	n := d.start(server.URL)
+	n.settled(ids...)
+	n.close()
+
+	other := d.elsewhere()
+	total := 0.0
+	for kill := range 3 {
+		n = other.start(server.URL)
+		back := make(chan struct{}, 100)
+		n.Return(addBlocks(func(move func() error) error {
+			err := move()
+			back <- struct{}{}
+			if kill == 1 {
+				return err
+			}
+			<-n.stop // It dies while the database loads them.
+			return err
+		}))
+		<-back
+		n.close()
+		total += read(n)
+	}
+	n = other.start(server.URL)
+	n.returned()
+	total += read(n)
+	n.settled(ids...)
+	n.close()
+	require.Equal(t, d.contents(), other.contents())
+	require.LessOrEqual(t, total, d.blockBytes()+3*float64(4<<20)+100e3)
+}
+
+// A process dies between the moves of two blocks that overlap: the next one moves the second before its
+// database is open.
+func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, late := d.birth(0, 10), d.birth(0, 10)
+	n := d.start(server.URL)
+	n.settled(a, late)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.Return(addBlocks(func(func() error) error {
+		ready := filepath.Join(other.path, stageDir, readyDir)
+		require.NoError(t, os.Rename(filepath.Join(ready, a.String()), other.block(a)))
+		return fmt.Errorf("killed: %w", os.ErrClosed)
+	}))
+	maastest.Eventually(t, "it is over", func() bool { return !n.returning.Load() })
+	n.close()
+	require.DirExists(t, other.block(a))
+	require.NoDirExists(t, other.block(late))
+
+	n = other.start(server.URL)
+	require.Equal(t, d.contents(), other.contents())
+	n.close()
+}
+
+func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.Return(addBlocks(func(move func() error) error {
+		if err := move(); err != nil {
+			return err
+		}
+		if _, err := os.Stat(other.block(b)); err == nil {
+			other.remove(b)
+		}
+		return nil
+	}))
+	n.settled(c)
+	require.NoDirExists(t, other.block(a))
+	require.Less(t, read(n), d.blockBytes()*0.7)
+	n.close()
+}
+
+func TestReturn__a_block_that_was_torn_does_not_cost_the_older_ones(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, torn := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	d.tear(torn)
+	n := d.start(server.URL)
+	n.settled(a, b, torn)
+	n.close()
+	other := d.elsewhere()
+	n = other.start(server.URL, func(o *Options) { o.Interval = time.Hour })
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	require.Len(t, n.whole(), 3)
+	n.close()
+}
+
+func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, late, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, late, c)
+	n.damage(late)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.returned()
+	require.DirExists(t, other.block(a))
+	require.NoDirExists(t, other.block(b))
+	require.NoDirExists(t, other.block(late))
+	require.DirExists(t, other.block(c))
+	n.settled(a, b, late, c)
+	n.close()
+	require.NoDirExists(t, filepath.Join(other.path, stageDir, workDir))
+}
+
+// A directory that has some of the blocks gets the others, and nothing that is in what it has.
+func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	n.close() // It dies with a and b in the child, which nobody has.
+	want := d.contents()
+	child := d.compact(a, b)
+	d.remove(a, b, c)
+
+	n = d.start(server.URL)
+	n.returned()
+	require.NoDirExists(t, d.block(a))
+	require.NoDirExists(t, d.block(b))
+	for name, bytes := range d.contents() {
+		if name[:26] == c.String() {
+			require.Equal(t, want[name], bytes)
+		}
+	}
+	require.DirExists(t, d.block(c))
+	n.settled(child, c)
+	n.close()
+}
+
+// Who leads now has blocks that a grandchild was made of, which comes back: of the child, nobody knows.
+func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	other := d.elsewhere()
+	require.NoError(t, os.CopyFS(other.path, os.DirFS(d.path)))
+	child := d.compact(a, b)
+	d.remove(a, b)
+	grandchild := d.compact(child, c)
+	d.remove(child, c)
+	n := d.start(server.URL)
+	n.settled(grandchild)
+	n.close()
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	n.settled(grandchild)
+	n.close()
+}
+
+func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *testing.T) {
+	shm, err := os.MkdirTemp("/dev/shm", "blocks-")
+	require.NoError(t, err)
+	defer os.RemoveAll(shm)
+	file := filepath.Join(shm, "memory")
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", file)
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	first := true
+	n.Return(addBlocks(func(move func() error) error {
+		if first {
+			server.Kill()
+			server.Restart()
+		}
+		first = false
+		return move()
+	}))
+	maastest.Eventually(t, "all are back", func() bool { return !n.returning.Load() })
+	require.Equal(t, d.contents(), other.contents())
+	n.close()
+
+	third := d.elsewhere()
+	n = third.start(server.URL)
+	n.Return(addBlocks(func(move func() error) error {
+		err := move()
+		server.Kill()
+		for _, f := range []string{file, file + ".slots"} {
+			require.NoError(t, os.Remove(f))
+		}
+		server.Restart()
+		return err
+	}))
+	maastest.Eventually(t, "it is over", func() bool { return !n.returning.Load() })
+	require.DirExists(t, third.block(c))
+	require.NoDirExists(t, third.block(b))
+	n.settled(c) // It is copied again.
+	n.close()
+}
+
+func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	n := d.start(server.URL)
+	n.settled(a)
+	n.close()
+	other := d.elsewhere()
+	n = other.start(server.URL, func(o *Options) { o.Discard = true })
+	n.Return(other)
+	require.False(t, n.Returning())
+	n.settled()
+	n.close()
+}
+
+// Where the disk has no room for a block, neither that nor an older one comes back, remote memory keeps them, and a
+// start with more room goes on.
+func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	asked := 0
+	n.space = func(string) (int64, error) {
+		asked++
+		if asked == 2 {
+			return 100, nil
+		}
+		return 1 << 30, nil
+	}
+	n.returned()
+	require.DirExists(t, other.block(c))
+	require.NoDirExists(t, other.block(b))
+	require.NoDirExists(t, other.block(a))
+	require.Positive(t, testutil.ToFloat64(n.Metrics().BlocksReturning), "what is left")
+	n.quiet()
+	n.settled(a, b, c)
+	n.close()
+
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	require.Zero(t, testutil.ToFloat64(n.Metrics().BlocksReturning))
+	n.close()
+}

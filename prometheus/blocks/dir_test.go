@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"math"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/tsdb/tombstones"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+)
+
+// dataDir is a data directory whose blocks hold random bytes: what is in them is nobody's business here.
+type dataDir struct {
+	t    *testing.T
+	path string
+	rnd  *rand.Rand
+	next uint64 // Of the ULIDs' times.
+	size int    // Of a block's chunks.
+
+	compacting  *atomic.Bool // What the database says, as is what follows.
+	headMinTime int64        // 0: it is empty.
+}
+
+func newDataDir(t *testing.T) *dataDir {
+	return &dataDir{t: t, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10,
+		compacting: new(atomic.Bool)}
+}
+
+// elsewhere is the empty data directory of another node.
+func (d *dataDir) elsewhere() *dataDir {
+	other := *d
+	other.path = d.t.TempDir()
+	return &other
+}
+
+func (d *dataDir) log() {
+	require.NoError(d.t, os.MkdirAll(filepath.Join(d.path, "wal"), 0o777))
+	require.NoError(d.t, os.WriteFile(filepath.Join(d.path, "wal", "00000000"), nil, 0o666))
+}
+
+func (d *dataDir) block(id ulid.ULID) string { return filepath.Join(d.path, id.String()) }
+
+func (d *dataDir) id() ulid.ULID {
+	d.next++
+	return ulid.MustNew(d.next, d.rnd)
+}
+
+// fullMeta is meta.json as upstream writes it, as far as it matters here.
+func fullMeta(id ulid.ULID, from, to int64, stones uint64, sources []ulid.ULID, parents []meta) []byte {
+	m := meta{ULID: id, MinTime: from, MaxTime: to}
+	m.Stats.NumTombstones = stones
+	m.Compaction.Sources = sources
+	for _, p := range parents {
+		m.Compaction.Parents = append(m.Compaction.Parents, struct {
+			ULID ulid.ULID `json:"ulid"`
+		}{p.ULID})
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// birth makes a block of a head.
+func (d *dataDir) birth(from, to int64) ulid.ULID {
+	id := d.id()
+	d.write(id, fullMeta(id, from, to, 0, []ulid.ULID{id}, nil), d.size)
+	return id
+}
+
+func (d *dataDir) meta(id ulid.ULID) (m meta) {
+	b, err := os.ReadFile(filepath.Join(d.block(id), metaName))
+	require.NoError(d.t, err)
+	require.NoError(d.t, json.Unmarshal(b, &m))
+	return m
+}
+
+// compact makes a child of blocks; they stay, until they are removed.
+func (d *dataDir) compact(parents ...ulid.ULID) ulid.ULID {
+	id := d.id()
+	var metas []meta
+	var sources []ulid.ULID
+	for _, p := range parents {
+		m := d.meta(p)
+		metas = append(metas, m)
+		sources = append(sources, m.Compaction.Sources...)
+	}
+	from, to := metas[0].MinTime, metas[0].MaxTime
+	for _, m := range metas {
+		from, to = min(from, m.MinTime), max(to, m.MaxTime)
+	}
+	d.write(id, fullMeta(id, from, to, 0, sources, metas), d.size*len(parents))
+	return id
+}
+
+// write makes a block as Prometheus does: under another name until it is complete.
+func (d *dataDir) write(id ulid.ULID, meta []byte, size int) {
+	dir := d.block(id) + ".tmp-for-creation"
+	require.NoError(d.t, os.MkdirAll(filepath.Join(dir, chunksName), 0o777))
+	for name, n := range map[string]int{indexName: 1 + size/5, chunksName + "/000001": size, chunksName + "/000002": 1 + size/3} {
+		b := make([]byte, n)
+		d.rnd.Read(b)
+		require.NoError(d.t, os.WriteFile(filepath.Join(dir, name), b, 0o666))
+	}
+	require.NoError(d.t, os.WriteFile(filepath.Join(dir, metaName), meta, 0o666))
+	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), dir, tombstones.NewMemTombstones())
+	require.NoError(d.t, err)
+	require.NoError(d.t, os.Rename(dir, d.block(id)))
+}
+
+// delete does what the delete API does to a block.
+func (d *dataDir) delete(id ulid.ULID, intervals int) {
+	m := d.meta(id)
+	stones := tombstones.NewMemTombstones()
+	for i := range intervals {
+		stones.AddInterval(1, tombstones.Interval{Mint: int64(10 * i), Maxt: int64(10*i + 1)})
+	}
+	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), d.block(id), stones)
+	require.NoError(d.t, err)
+	var parents []meta
+	for _, p := range m.Compaction.Parents {
+		parents = append(parents, meta{ULID: p.ULID})
+	}
+	tmp := filepath.Join(d.block(id), metaName+".tmp")
+	require.NoError(d.t, os.WriteFile(tmp, fullMeta(id, m.MinTime, m.MaxTime, stones.Total(), m.Compaction.Sources, parents), 0o666))
+	require.NoError(d.t, os.Rename(tmp, filepath.Join(d.block(id), metaName)))
+}
+
+// tear leaves a block as who died between its tombstones and its meta.json.
+func (d *dataDir) tear(id ulid.ULID) {
+	stones := tombstones.NewMemTombstones()
+	stones.AddInterval(1, tombstones.Interval{Mint: 1, Maxt: 2})
+	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), d.block(id), stones)
+	require.NoError(d.t, err)
+}
+
+// remove does what Prometheus does to a block that retention, or a compaction, has done with.
+func (d *dataDir) remove(ids ...ulid.ULID) {
+	for _, id := range ids {
+		tmp := d.block(id) + ".tmp-for-deletion"
+		require.NoError(d.t, os.Rename(d.block(id), tmp))
+		require.NoError(d.t, os.RemoveAll(tmp))
+	}
+}
+
+// contents maps the files of all blocks to their bytes.
+func (d *dataDir) contents() map[string]string {
+	m, err := d.tryContents()
+	require.NoError(d.t, err)
+	return m
+}
+
+// tryContents is contents while others may delete blocks.
+func (d *dataDir) tryContents() (m map[string]string, err error) {
+	m = map[string]string{}
+	dirs, err := filepath.Glob(filepath.Join(d.path, "0*"))
+	for _, dir := range dirs {
+		err = errors.Join(err, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			name, _ := filepath.Rel(d.path, path)
+			m[name] = string(b)
+			return err
+		}))
+	}
+	return m, err
+}
+
+func (d *dataDir) blockBytes() (n float64) {
+	for name, b := range d.contents() {
+		if base := filepath.Base(name); base != metaName && base != tombstonesName {
+			n += float64(len(b))
+		}
+	}
+	return n
+}
+
+// AddBlocks is what an open database does.
+func (d *dataDir) AddBlocks(move func() error) error { return move() }
+
+func (d *dataDir) Compacting() bool { return d.compacting.Load() }
+
+func (d *dataDir) HeadMinTime() int64 { return cmp.Or(d.headMinTime, math.MaxInt64) }
+
+func (d *dataDir) start(url string, change ...func(*Options)) *node {
+	d.t.Helper()
+	return d.startAs("node", url, change...)
+}
+
+func (d *dataDir) startAs(owner, url string, change ...func(*Options)) *node {
+	d.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	m, err := memory.Open(context.Background(), memory.Options{
+		URL: url, Owner: owner, Transport: "http", Dir: d.path, Required: true, Logger: log, Metrics: memory.NewMetrics(nil),
+	})
+	require.NoError(d.t, err)
+	d.log()
+	o := Options{Dir: d.path, Interval: interval, Logger: log}
+	for _, f := range change {
+		f(&o)
+	}
+	return &node{Manager: m, Copier: Start(m, o), d: d}
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// Following: the leader's blocks come into a standby's data directory as they are born, so that it has its whole
+// history once it leads.
+//
+// What a standby deletes. Remote memory that lacks a block says nothing: the leader may have deleted it, or its share
+// of the server may have become smaller, or the server has lost its memory, or is full, and what lies here may be the
+// only copy. So nothing is deleted for being absent there. A block goes from here
+//   - when one that was made of it is here, whole: what it has is in that;
+//   - by retention, which is the database's own, at every block that comes: the leader has the same flags.
+//
+// What went so does not come again, though remote memory still has it for a while.
+
+// following is what a Copier knows that follows.
+type following struct {
+	taking sync.Mutex // Of who takes a listing; held before Copier.mu.
+
+	// Guarded by Copier.mu.
+	listing *remotefile.Listing // That was not taken yet.
+	stuck   bool                // Blocks cannot come, for want of disk, say.
+
+	mu        sync.Mutex          // Guards what follows; held after Copier.mu.
+	manifests map[string]manifest // That were read, by what tells them apart.
+	said      map[string]bool     // Complaints.
+}
+
+// Standby is a database that nobody reads yet.
+type Standby interface {
+	// AddBlocks runs move, and then looks at its directory.
+	AddBlocks(move func() error) error
+	// ChangeBlock closes a block, runs change, and opens it again.
+	ChangeBlock(id ulid.ULID, change func() error) error
+}
+
+// Follow makes a Copier that brings the leader's blocks here, from Bring on, of what Listed tells; it copies and frees
+// nothing.
+func Follow(m *memory.Manager, o Options) *Copier {
+	c := newCopier(m, o)
+	c.follow = &following{manifests: map[string]manifest{}, said: map[string]bool{}}
+	return c
+}
+
+// Listed tells what remote memory holds by now.
+func (c *Copier) Listed(l *remotefile.Listing) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follow.listing = l
+}
+
+// Bring begins to bring blocks, until Close.
+func (c *Copier) Bring(db Standby) {
+	if c == nil {
+		return
+	}
+	c.tasks.Add(1)
+	go func() {
+		defer c.tasks.Done()
+		c.judgeBring(os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir))) // Of a predecessor that was killed.
+		for p := (progress{said: time.Now()}); !c.stopped(); {
+			more, err := c.bringNext(db, &p)
+			c.judgeBring(err)
+			if !more || err != nil {
+				c.wait()
+			}
+		}
+	}()
+}
+
+// Deleted are the blocks that were here and have been deleted: who leads after this need not bring them back.
+func (c *Copier) Deleted() map[ulid.ULID]bool {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.deleted)
+}
+
+// bringNext does one thing that is to be done, and says whether there may be another.
+func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
+	if err := c.take(); err != nil {
+		return false, err
+	}
+	if err := c.look(); err != nil {
+		return false, err
+	}
+	c.countMissing()
+	if changed, err := c.changePair(db); changed || err != nil {
+		return true, err
+	}
+	g, known := c.nextGroup(p)
+	if !known || len(g) == 0 {
+		return false, nil
+	}
+	before := p.bytes
+	err = c.bringBackGroup(c.adding(db), g, p)
+	if errors.Is(err, errBroken) {
+		c.mu.Lock()
+		for _, b := range g {
+			c.broken[b.ULID] = true
+		}
+		c.mu.Unlock()
+	}
+	if err == nil {
+		c.o.Logger.Info("MaaS: brought blocks of the leader", "blocks", len(g), "bytes", p.bytes-before)
+	}
+	return true, err
+}
+
+// judgeBring says what keeps blocks from coming, once.
+func (c *Copier) judgeBring(err error) {
+	var local *os.PathError
+	var link *os.LinkError
+	c.mu.Lock()
+	c.follow.stuck = errors.Is(err, errNoSpace) || errors.As(err, &local) || errors.As(err, &link)
+	c.mu.Unlock()
+	switch {
+	case err == nil, c.stopped(), maas.IsNotFound(err), errors.Is(err, remotefile.ErrFreed):
+		// What was freed since it was listed is not in the next listing.
+	case c.follow.says(err.Error()):
+		c.o.Logger.Warn("MaaS: blocks of the leader do not come at present", "err", err)
+	}
+}
+
+// says says whether a complaint is new.
+func (f *following) says(text string) bool {
+	if f == nil {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	is := !f.said[text]
+	if len(f.said) > 100 { // They may tell of bytes and places.
+		clear(f.said)
+	}
+	f.said[text] = true
+	return is
+}
+
+func (c *Copier) readFollowing(call func(context.Context, remotefile.Memory) error) error {
+	ctx, stop := c.untilStopped()
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	mem, err := c.memory.Look(ctx)
+	if err == nil {
+		err = call(ctx, mem)
+	}
+	if err != nil && c.stopped() {
+		return errStopped
+	}
+	return err
+}
+
+// key tells a manifest from all others: its name is used again once the server has lost its memory.
+func key(f *remotefile.File) string { return fmt.Sprint(f.Name(), f.Pieces()) }
+
+func (f *following) manifest(of *remotefile.File) (m manifest, ok bool) {
+	if f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		m, ok = f.manifests[key(of)]
+	}
+	return m, ok
+}
+
+func (f *following) remember(of *remotefile.File, m manifest) {
+	if f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.manifests[key(of)] = m
+	}
+}
+
+// forget forgets the manifests of all but these blocks.
+func (f *following) forget(but map[ulid.ULID]*found) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := map[string]manifest{}
+	for _, b := range but {
+		known[key(b.manifest)] = f.manifests[key(b.manifest)]
+	}
+	f.manifests = known
+}
+
+// take takes what Listed told last.
+func (c *Copier) take() error {
+	c.follow.taking.Lock()
+	defer c.follow.taking.Unlock()
+	c.mu.Lock()
+	l := c.follow.listing
+	c.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	s, err := c.find(l)
+	if err != nil {
+		return err
+	}
+	c.follow.forget(s.whole)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.follow.listing == l {
+		c.follow.listing = nil
+	}
+	changed := !c.attached
+	c.attached = true
+	for id, b := range c.blocks {
+		if b.remote != nil && s.whole[id] == nil {
+			b.remote, changed = nil, true
+			c.dropLocked(b)
+		}
+	}
+	for id, f := range s.whole {
+		b := c.blocks[id]
+		if b == nil {
+			b = &block{meta: f.meta, files: f.files}
+			c.blocks[id] = b
+			c.known.add(&f.meta)
+		}
+		changed = changed || b.remote == nil || key(b.remote.manifest) != key(f.manifest)
+		b.remote = &f.remote
+	}
+	if changed {
+		c.broken = map[ulid.ULID]bool{} // It may have been copied anew.
+		c.planLocked()
+	}
+	return nil
+}
+
+// leftLocked says of a block that is not here that it was, and does not come again.
+func (c *Copier) leftLocked(id ulid.ULID) bool {
+	_, missing := c.missing[id]
+	return c.follow != nil && (missing || c.deleted[id])
+}
+
+// changePair makes a block's deletions those that it has in remote memory.
+func (c *Copier) changePair(db Standby) (changed bool, err error) {
+	var of *block
+	c.mu.Lock()
+	for id, b := range c.blocks {
+		if b.here && b.remote != nil && b.remote.pair != b.pair && !c.broken[id] {
+			snapshot := *b
+			of = &snapshot
+		}
+	}
+	c.mu.Unlock()
+	if of == nil {
+		return false, nil
+	}
+	m, err := c.readManifest(of.remote.manifest)
+	if err != nil {
+		return false, err
+	}
+	dir := filepath.Join(c.o.Dir, of.ULID.String())
+	return true, db.ChangeBlock(of.ULID, func() error {
+		// As the database writes them. Who dies in between begins again: the pair is not remote memory's.
+		if err := replaceFile(filepath.Join(dir, tombstonesName), m.Tombstones); err != nil {
+			return err
+		}
+		return errors.Join(replaceFile(filepath.Join(dir, metaName), m.Meta), memory.SyncDir(dir))
+	})
+}
+
+// replaceFile makes a file that has these bytes, or none for nil, whatever happens meanwhile.
+func replaceFile(path string, b []byte) error {
+	if b == nil {
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	tmp := path + ".tmp"
+	if err := writeFile(tmp, func(out *os.File) error { _, err := out.Write(b); return err }); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// removeAncestors deletes the blocks here that are in others, which are here, too. The database knows its parents
+// alone; those in between may never have come.
+func (c *Copier) removeAncestors() error {
+	if err := c.look(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	var old []ulid.ULID
+	for id, b := range c.blocks {
+		if b.here && c.hasChildHereLocked(id) {
+			old = append(old, id)
+		}
+	}
+	c.mu.Unlock()
+	for _, id := range old {
+		dir := filepath.Join(c.o.Dir, id.String())
+		tmp := dir + ".tmp-for-deletion" // Which the database removes where this process dies.
+		if err := errors.Join(os.Rename(dir, tmp), os.RemoveAll(tmp)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Copier) hasChildHereLocked(id ulid.ULID) bool {
+	for other, d := range c.blocks {
+		if d.here && c.known.ancestor(id, other) {
+			return true
+		}
+	}
+	return false
+}
+
+// Arriving is how far a head may be truncated that begins at from and may begin at to: only so far as blocks have come
+// that have its time. One that is on its way at the promotion comes later; until then the head has what it has.
+func (c *Copier) Arriving(from, to int64) int64 {
+	if c == nil || to <= from {
+		return to
+	}
+	if err := c.take(); err != nil {
+		return from // Tried again soon.
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.attached:
+		return from
+	case c.follow.stuck:
+		return to
+	}
+	for _, g := range c.plan.groups {
+		if g.min < to && g.max > from && slices.ContainsFunc(g.blocks, c.comesLocked) {
+			to = max(g.min, from)
+		}
+	}
+	return to
+}
+
+func (c *Copier) comesLocked(b *block) bool {
+	return !b.here && !c.leftLocked(b.ULID) && !c.broken[b.ULID]
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// standby follows who leads, in a data directory of its own.
+type standby struct {
+	*memory.Manager
+	*Copier
+	d     *dataDir
+	end   context.CancelFunc
+	tasks sync.WaitGroup
+}
+
+// ChangeBlock is what a database does that is being opened.
+func (d *dataDir) ChangeBlock(_ ulid.ULID, change func() error) error { return change() }
+
+// follow starts a standby whose log is listed all the time.
+func (d *dataDir) follow(url string) *standby {
+	d.t.Helper()
+	f := d.looks(url)
+	f.Bring(d)
+	return f
+}
+
+// looks is follow without Bring.
+func (d *dataDir) looks(url string) *standby {
+	d.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	m, err := memory.Open(context.Background(), memory.Options{
+		URL: url, Owner: "node", Transport: "http", Dir: d.path, Follow: true, Logger: log, Metrics: memory.NewMetrics(nil),
+	})
+	require.NoError(d.t, err)
+	require.True(d.t, m.Following())
+	require.True(d.t, memory.IsFollowed(m.Lead(context.Background())))
+	d.log()
+	ctx, end := context.WithCancel(context.Background())
+	f := &standby{Manager: m, Copier: Follow(m, Options{Dir: d.path, Interval: interval, Logger: log}), d: d, end: end}
+	f.tasks.Go(func() {
+		for ctx.Err() == nil {
+			if l, err := f.list(ctx); err == nil {
+				f.Listed(l)
+			}
+			time.Sleep(interval)
+		}
+	})
+	return f
+}
+
+func (f *standby) list(ctx context.Context) (*remotefile.Listing, error) {
+	mem, err := f.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l, err := remotefile.List(ctx, mem, f.Owner())
+	if err != nil && !maas.IsNotFound(err) {
+		f.LookAnew()
+	}
+	return l, err
+}
+
+func (f *standby) close() {
+	f.d.t.Helper()
+	f.end()
+	f.tasks.Wait()
+	f.Copier.Close()
+	require.NoError(f.d.t, f.Manager.Close())
+}
+
+// leads is the promotion, when the name is free.
+func (f *standby) leads() *node {
+	f.d.t.Helper()
+	f.end()
+	f.tasks.Wait()
+	maastest.Eventually(f.d.t, "the name is free", func() bool { return f.Lead(context.Background()) == nil })
+	gone := f.Deleted()
+	f.Copier.Close()
+	o := Options{Dir: f.d.path, Interval: interval, Deleted: gone, Logger: slog.New(slog.DiscardHandler)}
+	return &node{Manager: f.Manager, Copier: Start(f.Manager, o), d: f.d}
+}
+
+// has waits until a directory has the same blocks as another.
+func (d *dataDir) has(want *dataDir) {
+	d.t.Helper()
+	maastest.Eventually(d.t, "the blocks are the same", func() bool {
+		ours, err := d.tryContents()
+		return err == nil && maps.Equal(want.contents(), ours)
+	})
+}
+
+// looked waits until the standby has looked at what is there now, several times.
+func (f *standby) looked() {
+	f.d.t.Helper()
+	for range goneLooks + 2 {
+		var l *remotefile.Listing
+		maastest.Eventually(f.d.t, "all is listed", func() (is bool) {
+			var err error
+			l, err = f.list(context.Background())
+			return err == nil
+		})
+		f.Listed(l)
+		maastest.Eventually(f.d.t, "the listing is taken", func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.Copier.follow.listing != l
+		})
+		time.Sleep(interval)
+	}
+}
+
+// What is born, deleted from, and compacted at the leader is so at the standby, killed three times meanwhile.
+func TestFollow__has_what_the_leader_has(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	other := d.elsewhere()
+	f := other.follow(server.URL)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	late := d.birth(10, 20)
+	other.has(d)
+	for range 3 {
+		f.close()
+		part := filepath.Join(other.path, stageDir, workDir, other.id().String(), chunksName, "000001") // It was killed.
+		require.NoError(t, os.MkdirAll(filepath.Dir(part), 0o777))
+		require.NoError(t, os.WriteFile(part, []byte("a part"), 0o666))
+		f = other.follow(server.URL)
+		d.birth(20, 30)
+		d.delete(a, 2)
+		other.has(d)
+	}
+	f.close()
+	child := d.compact(a, b, late) // While the standby is away.
+	d.remove(a, b, late)
+	d.delete(child, 1)
+	n.settled(append(n.here(), child)[:len(n.here())]...)
+	f = other.follow(server.URL)
+	other.has(d)
+	n.close()
+	f.looked()
+	n = f.leads()
+	n.returned()
+	n.quiet()
+	require.Equal(t, d.contents(), other.contents())
+	n.settled(n.here()...)
+	require.Zero(t, written(n), "nothing is copied anew")
+	n.close()
+}
+
+// here are the blocks of the directory.
+func (n *node) here() (ids []ulid.ULID) {
+	for name := range n.d.contents() {
+		if filepath.Base(name) == metaName {
+			ids = append(ids, ulid.MustParse(filepath.Dir(name)))
+		}
+	}
+	return ids
+}
+
+// A block that remote memory lacks may be the only copy, whatever the reason.
+func TestFollow__what_remote_memory_lacks_is_not_deleted_for_it(t *testing.T) {
+	for name, lose := range map[string]func(server *maastest.Server, d *dataDir, n *node, ids []ulid.ULID) *node{
+		"its share became smaller": func(server *maastest.Server, d *dataDir, n *node, ids []ulid.ULID) *node {
+			n.close()
+			n = d.start(server.URL, withSize(3<<20))
+			maastest.Eventually(d.t, "less is there", func() bool { return len(n.whole()) < len(ids) })
+			return n
+		},
+		"the server is full": func(_ *maastest.Server, _ *dataDir, n *node, ids []ulid.ULID) *node {
+			for n.Shed() {
+			}
+			return n
+		},
+		"the server has lost its memory": func(server *maastest.Server, _ *dataDir, n *node, _ []ulid.ULID) *node {
+			n.close()
+			server.Kill()
+			server.Restart()
+			return nil
+		},
+		"the leader's directory is another one": func(server *maastest.Server, d *dataDir, n *node, _ []ulid.ULID) *node {
+			n.close()
+			n = d.elsewhere().start(server.URL, func(o *Options) { o.Discard = true })
+			n.settled()
+			return n
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := maastest.Start(t, "--max-pool-size", "64MiB")
+			d := newDataDir(t)
+			n := d.start(server.URL)
+			ids := []ulid.ULID{d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)}
+			n.settled(ids...)
+			other := d.elsewhere()
+			f := other.follow(server.URL)
+			other.has(d)
+			want := other.contents()
+
+			n = lose(server, d, n, ids)
+			f.looked()
+			require.Equal(t, want, other.contents())
+			if n != nil {
+				n.close()
+			}
+			n = f.leads() // And goes back to remote memory from here.
+			n.returned()
+			n.settled(ids...)
+			require.Equal(t, want, other.contents())
+			n.close()
+		})
+	}
+}
+
+// retaining is a database that keeps the newest blocks.
+type retaining struct {
+	*dataDir
+	keep  int
+	moves atomic.Int32
+}
+
+func (r *retaining) AddBlocks(move func() error) error {
+	r.moves.Add(1)
+	if err := move(); err != nil {
+		return err
+	}
+	dirs, err := filepath.Glob(filepath.Join(r.path, "0*"))
+	for i := 0; i < len(dirs)-r.keep; i++ { // Their names are in the order of their birth.
+		err = errors.Join(err, os.RemoveAll(dirs[i]))
+	}
+	return err
+}
+
+// What retention took comes not again, though remote memory still has it; at the promotion it is freed there.
+func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n.settled(a, b, c)
+	other := d.elsewhere()
+	db := &retaining{dataDir: other, keep: 2}
+	f := other.looks(server.URL)
+	f.Bring(db)
+	maastest.Eventually(t, "two are here", func() bool { return exists(other.block(c)) && exists(other.block(b)) })
+	last := d.birth(30, 40)
+	maastest.Eventually(t, "the newest are here", func() bool { return exists(other.block(last)) && !exists(other.block(b)) })
+	f.looked()
+	moves := db.moves.Load()
+	f.looked()
+	require.Equal(t, moves, db.moves.Load(), "nothing comes again and again")
+	require.NoDirExists(t, other.block(a))
+	require.NoDirExists(t, other.block(b))
+	n.close()
+	n = f.leads()
+	n.Return(db)
+	n.settled(c, last)
+	n.close()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// The child of a block may never have been in remote memory: its grandchild takes the place of both.
+func TestFollow__a_grandchild_takes_the_place_of_all(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n.settled(a, b, c)
+	other := d.elsewhere()
+	f := other.follow(server.URL)
+	other.has(d)
+	n.close()
+	child := d.compact(a, b)
+	d.remove(a, b)
+	grandchild := d.compact(child, c)
+	d.remove(child, c)
+	n = d.start(server.URL)
+	n.settled(grandchild)
+	other.has(d)
+	f.close()
+	n.close()
+}
+
+// The promotion comes while a block does: it ends at once, and the block comes then.
+func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testing.T) {
+	for _, ready := range []bool{false, true} {
+		server := maastest.Start(t, "--max-pool-size", "64MiB")
+		d := newDataDir(t)
+		n := d.start(server.URL)
+		a, b := d.birth(0, 10), d.birth(10, 20)
+		n.settled(a, b)
+		n.close()
+		n = d.start(server.URL)
+		other := d.elsewhere()
+		f := other.looks(server.URL)
+		f.takes()
+		reached := make(chan struct{})
+		if ready {
+			f.Bring(standbyDB{other, func(func() error) error { // It dies here: all is ready to be moved.
+				close(reached)
+				<-f.stop
+				return errStopped
+			}})
+		} else {
+			f.space = func(string) (int64, error) {
+				close(reached)
+				<-f.stop
+				return 1 << 30, nil
+			}
+			f.Bring(other)
+		}
+		<-reached
+		require.EqualValues(t, 10, f.Arriving(10, 20), "the head has to have it")
+		n.close()
+		n = f.leads()
+		n.returned()
+		require.Equal(t, d.contents(), other.contents())
+		n.settled(a, b)
+		n.close()
+	}
+}
+
+// takes takes what is listed, before Bring.
+func (f *standby) takes() {
+	maastest.Eventually(f.d.t, "all is listed", func() bool {
+		require.NoError(f.d.t, f.take())
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.attached
+	})
+}
+
+type standbyDB struct {
+	*dataDir
+	add func(move func() error) error
+}
+
+func (s standbyDB) AddBlocks(move func() error) error { return s.add(move) }
+
+// The head keeps what blocks will have that are still to come, and no more than that.
+func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n.settled(a, b, c)
+	other := d.elsewhere()
+	require.NoError(t, os.CopyFS(other.block(c), os.DirFS(d.block(c))))
+	f := other.looks(server.URL)
+	require.NoError(t, f.look())
+	f.takes()
+	require.EqualValues(t, 10, f.Arriving(10, 30), "the second is still to come")
+	require.EqualValues(t, 15, f.Arriving(15, 30))
+	require.EqualValues(t, 30, f.Arriving(20, 30), "what is in front of the head is not in it anyway")
+	require.EqualValues(t, 30, f.Arriving(30, 30))
+	f.judgeBring(errNoSpace)
+	require.EqualValues(t, 30, f.Arriving(10, 30), "for want of disk they do not come")
+	f.judgeBring(nil)
+	f.Bring(other)
+	other.has(d)
+	require.EqualValues(t, 30, f.Arriving(10, 30))
+	f.close()
+	n.close()
+}
+
+func TestFollow__a_damaged_block_does_not_keep_the_others_away(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n.settled(a, b)
+	n.damage(b)
+	other := d.elsewhere()
+	f := other.follow(server.URL)
+	maastest.Eventually(t, "the other one is here", func() bool { return exists(other.block(a)) })
+	c := d.birth(20, 30)
+	maastest.Eventually(t, "the next one is here", func() bool { return exists(other.block(c)) })
+	require.NoDirExists(t, other.block(b))
+	maastest.Eventually(t, "it does not come", func() bool { return f.Arriving(10, 30) == 30 })
+	f.close()
+	n.close()
+}

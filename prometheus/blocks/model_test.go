@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"fmt"
+	"maps"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// model knows what a data directory and remote memory should hold while everything happens to them.
+type model struct {
+	t      *testing.T
+	rnd    *rand.Rand
+	server *maastest.Server
+	d      *dataDir
+	n      *node
+	size   int64
+
+	now     int64
+	files   map[string]string // Of all blocks that ever were, but their pairs.
+	pairs   map[[32]byte]bool // That there ever were.
+	dropped map[ulid.ULID]bool
+	known   lineages
+	log     []string
+}
+
+// A block that was whole in remote memory, and was never deleted, comes back bit for bit, or in one that
+// was compacted from it, whatever happened in between.
+func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
+	seed := time.Now().UnixNano()
+	if text := os.Getenv("MAAS_SEED"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		require.NoError(t, err)
+		seed = n
+	}
+	steps := 60
+	if os.Getenv("MAAS_LONG") != "" {
+		steps = 600
+	}
+	for i := range int64(4) {
+		t.Run(fmt.Sprintf("MAAS_SEED=%d", seed+i), func(t *testing.T) {
+			t.Parallel()
+			runModel(t, seed+i, steps)
+		})
+	}
+}
+
+func runModel(t *testing.T, seed int64, steps int) {
+	m := &model{
+		t: t, rnd: rand.New(rand.NewSource(seed)), server: maastest.Start(t, "--max-pool-size", "64MiB"), d: newDataDir(t),
+		files: map[string]string{}, pairs: map[[32]byte]bool{}, dropped: map[ulid.ULID]bool{}, known: lineages{},
+	}
+	m.d.rnd, m.d.size = m.rnd, 100<<10
+	defer func() {
+		if t.Failed() {
+			t.Logf("steps: %s", strings.Join(m.log, " "))
+		}
+	}()
+	m.begin()
+	actions := []struct {
+		weight int
+		name   string
+		do     func()
+	}{
+		{8, "birth", m.birth}, {4, "compact", m.compact}, {2, "retain", m.retain}, {3, "delete", m.delete},
+		{6, "settle", m.settle}, {3, "kill", m.kill}, {3, "takeover", m.takeOver}, {1, "lose", m.lose}, {1, "shed", m.shed},
+		{1, "resize", m.resize},
+	}
+	sum := 0
+	for _, a := range actions {
+		sum += a.weight
+	}
+	for range steps {
+		at := m.rnd.Intn(sum)
+		for _, a := range actions {
+			if at -= a.weight; at < 0 {
+				m.log = append(m.log, a.name)
+				a.do()
+				break
+			}
+		}
+	}
+	m.takeOver()
+	m.settle()
+	m.n.close()
+}
+
+func (m *model) begin() {
+	m.n = m.d.start(m.server.URL, withSize(m.size), func(o *Options) { o.Verify = 5 * interval })
+	m.n.Return(m.d)
+}
+
+// local are the blocks that are here, oldest first.
+func (m *model) local() (list []meta) {
+	dirs, err := filepath.Glob(filepath.Join(m.d.path, "0*"))
+	require.NoError(m.t, err)
+	for _, dir := range dirs {
+		if id, err := ulid.ParseStrict(filepath.Base(dir)); err == nil {
+			list = append(list, m.d.meta(id))
+		}
+	}
+	slices.SortFunc(list, func(a, b meta) int { return int(a.MinTime-b.MinTime) + a.ULID.Compare(b.ULID)/2 })
+	return list
+}
+
+// remember records what is here.
+func (m *model) remember() {
+	for name, b := range m.d.contents() {
+		if base := filepath.Base(name); base != metaName && base != tombstonesName {
+			m.files[name] = b
+		}
+	}
+	for _, b := range m.local() {
+		p, _, err := readPair(m.d.block(b.ULID))
+		require.NoError(m.t, err)
+		m.pairs[p.sum()] = true
+		m.known.add(&b)
+	}
+}
+
+func (m *model) birth() {
+	m.d.birth(m.now, m.now+10)
+	if m.rnd.Intn(3) == 0 {
+		m.d.birth(m.now, m.now+10) // Late samples have a block of their own.
+	}
+	m.now += 10
+	m.remember()
+}
+
+func (m *model) compact() {
+	local := m.local()
+	if len(local) < 3 || m.n.Returning() {
+		return
+	}
+	from := m.rnd.Intn(len(local) - 1)
+	var parents []ulid.ULID
+	for _, b := range local[from:min(from+2+m.rnd.Intn(2), len(local))] {
+		parents = append(parents, b.ULID)
+	}
+	m.d.compact(parents...)
+	m.remember()
+	switch m.rnd.Intn(3) {
+	case 0:
+		m.settle()
+	case 1:
+		m.restart() // Upstream goes on with the deletion at its next start.
+	}
+	m.d.remove(parents...)
+}
+
+func (m *model) retain() {
+	local := m.local()
+	if len(local) == 0 || m.n.Returning() {
+		return
+	}
+	for _, b := range local {
+		if b.MinTime < local[0].MaxTime {
+			m.drop(b.ULID)
+			m.d.remove(b.ULID)
+		}
+	}
+}
+
+// drop says that a block, and all that it was made of, need not come back.
+func (m *model) drop(id ulid.ULID) {
+	m.dropped[id] = true
+	for a := range m.known {
+		if m.known.ancestor(a, id) {
+			m.dropped[a] = true
+		}
+	}
+}
+
+func (m *model) delete() {
+	if local := m.local(); len(local) > 0 {
+		b := local[m.rnd.Intn(len(local))]
+		m.d.delete(b.ULID, int(b.Stats.NumTombstones)+1)
+		m.remember()
+	}
+}
+
+// settle waits until there is nothing to do, and looks whether all is as it should be.
+func (m *model) settle() {
+	m.t.Helper()
+	maastest.Eventually(m.t, "blocks are back", func() bool { return !m.n.returning.Load() })
+	rounds := m.n.rounds.Load()
+	maastest.Eventually(m.t, "nothing is left to do", func() bool { return m.n.rounds.Load() > rounds+goneLooks+2 })
+	m.n.mu.Lock()
+	defer m.n.mu.Unlock()
+	require.LessOrEqual(m.t, m.n.allocatedLocked(), m.n.budgetLocked())
+	require.Empty(m.t, m.n.partial)
+	for i, g := range m.n.plan.groups {
+		for _, b := range g.blocks {
+			require.True(m.t, b.here, "%s has come back", b.ULID)
+			if i < m.n.plan.wanted {
+				require.True(m.t, m.n.coveredLocked(b), "%s belongs into remote memory", b.ULID)
+			}
+			if b.remote != nil {
+				require.Equal(m.t, b.pair, b.remote.pair)
+			}
+		}
+	}
+}
+
+func (m *model) restart() {
+	m.n.close()
+	m.begin()
+}
+
+// kill ends the process at any moment.
+func (m *model) kill() {
+	time.Sleep(time.Duration(m.rnd.Intn(30)) * time.Millisecond)
+	m.restart()
+}
+
+func (m *model) lose() {
+	m.n.loses(m.server)
+	m.settle()
+}
+
+func (m *model) shed() { m.n.Shed() }
+
+// resize gives blocks another share: an eighth, or a quarter of the pool.
+func (m *model) resize() {
+	m.size = []int64{0, 8 << 20}[m.rnd.Intn(2)]
+	m.restart()
+}
+
+// takeOver starts on another node, and kills that in the middle, too.
+func (m *model) takeOver() {
+	m.t.Helper()
+	time.Sleep(time.Duration(m.rnd.Intn(100)) * time.Millisecond)
+	m.n.close()
+	whole := map[ulid.ULID][32]byte{}
+	for id, b := range m.n.blocks {
+		if b.remote != nil {
+			whole[id] = b.remote.pair
+		}
+	}
+	m.d = m.d.elsewhere()
+	m.begin()
+	for range m.rnd.Intn(4) {
+		time.Sleep(time.Duration(m.rnd.Intn(40)) * time.Millisecond)
+		m.restart()
+	}
+	maastest.Eventually(m.t, "blocks are back", func() bool { return !m.n.returning.Load() })
+	m.check(whole)
+}
+
+// check compares what is here with what was whole in remote memory.
+func (m *model) check(whole map[ulid.ULID][32]byte) {
+	m.t.Helper()
+	local := m.local()
+	for id := range whole {
+		if m.dropped[id] {
+			continue
+		}
+		require.True(m.t, slices.ContainsFunc(local, func(b meta) bool {
+			return b.ULID == id || m.known.ancestor(id, b.ULID)
+		}), "%s was whole, and never deleted", id)
+	}
+	for name, b := range m.d.contents() {
+		if base := filepath.Base(name); base != metaName && base != tombstonesName {
+			require.True(m.t, m.files[name] == b, "%s is bit for bit what it was", name)
+		}
+	}
+	for _, b := range local {
+		p, _, err := readPair(m.d.block(b.ULID))
+		require.NoError(m.t, err)
+		if pair, ok := whole[b.ULID]; ok { // Else it had been given up, but not yet been freed.
+			require.Equal(m.t, pair, p.sum(), "%s has the pair that remote memory had", b.ULID)
+		}
+		require.Contains(m.t, slices.Collect(maps.Keys(m.pairs)), p.sum())
+		for _, other := range local {
+			require.False(m.t, m.known.ancestor(b.ULID, other.ULID), "%s is in %s, and came back", b.ULID, other.ULID)
+		}
+	}
+}

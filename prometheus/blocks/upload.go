@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// pieceSize is what one request carries of a file.
+const pieceSize = 1 << 20
+
+var (
+	// errLater ends a copy that goes on later, or not at all: the next look tells.
+	errLater   = errors.New("another block goes first")
+	errStopped = errors.New("Prometheus ends")
+)
+
+// upload is a block on its way to remote memory. It survives failures of the server.
+type upload struct {
+	id     ulid.ULID
+	block  *block
+	number uint32
+	local  []file
+	files  []*remotefile.File // Of the files; the manifest comes last.
+}
+
+func (c *Copier) uploadLocked(b *block) *upload {
+	if u := c.partial[b.ULID]; u != nil {
+		return u
+	}
+	u := &upload{id: b.ULID, block: b, number: c.number, local: b.files}
+	for i := range b.files {
+		u.files = append(u.files, c.newFileLocked(u.number, uint32(i)+1))
+	}
+	c.number++
+	c.partial[b.ULID] = u
+	return u
+}
+
+func (c *Copier) newFileLocked(number, part uint32) *remotefile.File {
+	return remotefile.New(c.memory.Owner(), c.arena.Epoch, remotefile.Name{Kind: remotefile.Block, Number: number, Part: part}, false)
+}
+
+// dropPartial gives up what was begun and is not wanted any more, or has no room now. Of the copying goroutine, as is all that
+// appends: nothing may be freed that is being written to.
+func (c *Copier) dropPartial() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	shed := c.shed.Swap(false)
+	for id, u := range c.partial {
+		if shed || !u.block.here || !u.block.wanted || u.block.remote != nil || c.waiting[id] {
+			c.dead = append(c.dead, u.files...)
+			delete(c.partial, id)
+		}
+	}
+}
+
+// fits asks the server whether there is room for the rest of a block, and some for the log. Where there is none,
+// blocks get a smaller share, though not less than half of what they have: the log takes that when it needs it
+// (Shed). Into that share goes what there is just room for.
+func (c *Copier) fits(u *upload) (bool, error) {
+	room, err := c.room()
+	if err != nil {
+		return false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	need, used := c.needLocked(u.block)-allocated(u.files), c.allocatedLocked()
+	if need <= room || c.limit > 0 && used+need <= c.limit && need <= room+c.pool/reserve {
+		return true, nil
+	}
+	c.limit = max(used+room, used/2, 1)
+	c.planLocked()
+	return false, nil
+}
+
+// room is how much of the pool blocks may still take. Once a full server has some again, so have they; not at once,
+// or a server that becomes full with every head would get the same blocks over and over.
+func (c *Copier) room() (int64, error) {
+	var pool, free int64
+	if err := c.memory.Read("health", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
+		h, err := conn.Health(ctx)
+		pool = h.Memory.MaxPoolSize
+		free = pool - h.Memory.AllocatedBytes
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	room := free - pool/reserve
+	if c.limit > 0 && c.allocatedLocked()+room >= c.limit+pool/reserve {
+		c.limit = 0
+		c.planLocked()
+	}
+	return room, nil
+}
+
+// full gives up a block that the server has no room for, in spite of what it said.
+func (c *Copier) full(u *upload) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = max(c.allocatedLocked()-allocated(u.files), 1)
+	c.planLocked()
+	c.shed.Store(true)
+}
+
+// copy copies one block, until a newer one wants to go first.
+func (c *Copier) copy(u *upload) error {
+	dir := filepath.Join(c.o.Dir, u.id.String())
+	looked := time.Now()
+	for i, f := range u.local {
+		if err := c.copyFile(filepath.Join(dir, f.Name), f, u.files[i], func() error { return c.goOn(u, &looked) }); err != nil {
+			return c.judge(u, err)
+		}
+	}
+	if files, err := listFiles(dir); err != nil || !sameFiles(files, u.local) {
+		return c.judge(u, errors.Join(err, errChanged))
+	}
+	r := &remote{number: u.number, files: u.local, parts: u.files}
+	if err := c.writeManifest(u.id, u.block, r); err != nil {
+		return c.judge(u, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.arena != c.memory.Arena() {
+		return errLater
+	}
+	if c.blocks[u.id] == nil {
+		c.blocks[u.id] = u.block // Gone from here meanwhile; it goes there, too, when that is sure.
+	}
+	c.blocks[u.id].remote = r
+	delete(c.partial, u.id)
+	c.o.Logger.Info("MaaS: copied a block", "block", u.id, "bytes", r.size())
+	c.planLocked()
+	return nil
+}
+
+var errChanged = errors.New("the block's files changed while they were copied")
+
+// judge decides what a failed copy means for its block.
+func (c *Copier) judge(u *upload, err error) error {
+	var local *fs.PathError
+	if errors.Is(err, fs.ErrNotExist) {
+		return errLater // Deleted since.
+	}
+	if !errors.Is(err, errChanged) && !errors.As(err, &local) {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.o.Logger.Error("MaaS: a block is not copied", "block", u.id, "err", err)
+	c.failed[u.id] = true
+	u.block.state = "" // Its files are listed anew.
+	c.dead = append(c.dead, u.files...)
+	delete(c.partial, u.id)
+	return errLater
+}
+
+// goOn is asked before each piece.
+func (c *Copier) goOn(u *upload, looked *time.Time) error {
+	if c.stopped() {
+		return errStopped
+	}
+	if c.memory.Arena() != c.arena || c.shed.Load() {
+		return errLater
+	}
+	if time.Since(*looked) < c.o.Interval {
+		return nil
+	}
+	*looked = time.Now()
+	if err := c.look(); err != nil {
+		return err
+	}
+	c.report(nil)
+	if first, evicted := c.next(); evicted || first != u {
+		return errLater
+	}
+	return nil
+}
+
+// copyFile copies what remote memory does not have yet of one file.
+func (c *Copier) copyFile(path string, f file, to *remotefile.File, goOn func() error) error {
+	if last, _ := to.Last(); last {
+		return nil
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	for to.Len() < f.Size {
+		if err := goOn(); err != nil {
+			return err
+		}
+		from := to.Len()
+		b := c.buf[:min(int64(len(c.buf)), f.Size-from)]
+		if _, err := in.ReadAt(b, from); errors.Is(err, io.EOF) {
+			return errChanged
+		} else if err != nil {
+			return err
+		}
+		if err := c.append(to, b); err != nil {
+			return err
+		}
+		// Pages that queries have mapped stay; what was read for this alone goes.
+		_ = unix.Fadvise(int(in.Fd()), from, int64(len(b)), unix.FADV_DONTNEED)
+	}
+	return c.finish(to)
+}
+
+func (c *Copier) append(to *remotefile.File, b []byte) error {
+	if err := c.memory.Write("append", len(b), func(ctx context.Context, conn *memory.Conn) error {
+		return to.Append(ctx, conn, b)
+	}); err != nil {
+		return err
+	}
+	c.memory.Metrics().BytesWritten.WithLabelValues(remotefile.Block.String()).Add(float64(len(b)))
+	return nil
+}
+
+func (c *Copier) finish(to *remotefile.File) error {
+	return c.memory.Write("finish", 0, func(ctx context.Context, conn *memory.Conn) error {
+		return to.Finish(ctx, conn, false)
+	})
+}
+
+// writeManifest writes a block's manifest anew, of the pair that was seen last.
+func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
+	p, _, err := readPair(filepath.Join(c.o.Dir, id.String()))
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	same := p.sum() == of.pair
+	f := c.newFileLocked(r.number, manifestPart+c.version)
+	c.version++ // A name is not used again: who finds two files of one could not tell them apart.
+	c.mu.Unlock()
+	if !same {
+		return errLater
+	}
+	b, err := json.Marshal(manifest{Version: manifestVersion, Files: r.files, pair: p})
+	if err != nil {
+		return err
+	}
+	for len(b) > 0 && err == nil {
+		n := min(len(b), pieceSize)
+		err = c.append(f, b[:n])
+		b = b[n:]
+	}
+	if err == nil {
+		err = c.finish(f)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.dead = append(c.dead, f)
+		c.mu.Unlock()
+		return fmt.Errorf("write a block's manifest: %w", err)
+	}
+	r.manifest, r.pair = f, p.sum()
+	return nil
+}
+
+// updatePairs writes the manifests of blocks from which something was deleted.
+func (c *Copier) updatePairs() error {
+	for {
+		id, b, r := c.outdated()
+		if b == nil {
+			return nil
+		}
+		next := *r
+		err := c.writeManifest(id, b, &next)
+		if errors.Is(err, errLater) || errors.Is(err, fs.ErrNotExist) {
+			return nil // The next look sees what it is now.
+		}
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		if b.remote == r && c.arena == c.memory.Arena() {
+			b.remote = &next
+			c.dead = append(c.dead, r.manifest)
+		} else {
+			c.dead = append(c.dead, next.manifest) // Evicted meanwhile.
+		}
+		c.mu.Unlock()
+	}
+}
+
+// outdated is a block that has another pair here than in remote memory.
+func (c *Copier) outdated() (ulid.ULID, *block, *remote) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, b := range c.blocks {
+		if b.here && b.remote != nil && b.remote.pair != b.pair {
+			return id, b, b.remote
+		}
+	}
+	return ulid.ULID{}, nil, nil
+}

@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package blocks
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	d.size = 3 << 20
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20)
+	n := d.start(server.URL)
+	n.settled(a, b, c)
+	require.True(t, n.Covered(0, 20))
+	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
+	e := d.birth(20, 30)
+	require.False(t, n.Covered(20, 30), "it has just been born")
+	n.settled(a, b, c, e)
+	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
+	n.close()
+
+	n = d.start(server.URL) // A restart finds them.
+	n.settled(a, b, c, e)
+	n.returned()
+	require.Less(t, written(n)+read(n), 0.02*d.blockBytes())
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	require.True(t, n.Returning())
+	n.returned()
+	require.False(t, n.Returning())
+	require.Equal(t, d.contents(), other.contents())
+	require.LessOrEqual(t, read(n), 1.02*d.blockBytes())
+	n.settled(a, b, c, e)
+	require.Less(t, written(n), 0.02*d.blockBytes())
+	n.close()
+	require.NoDirExists(t, filepath.Join(other.path, stageDir))
+}
+
+// The compaction of a head with late samples makes two blocks, and, before it ends, one of both.
+func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Rest = time.Hour })
+	defer n.close()
+	n.returned()
+	d.compacting.Store(true)
+	a, late := d.birth(0, 10), d.birth(0, 10)
+	maastest.Eventually(t, "they are seen", func() bool { return testutil.ToFloat64(n.Metrics().BlocksPending) > 0 })
+	rounds := n.rounds.Load()
+	maastest.Eventually(t, "it had time to copy", func() bool { return n.rounds.Load() > rounds+3 })
+	require.False(t, n.Covered(0, 10))
+	require.Zero(t, written(n))
+	both := d.compact(a, late)
+	d.remove(a, late)
+	d.compacting.Store(false)
+	n.settled(both)
+	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
+}
+
+func TestCopier__does_not_wait_long_for_a_compaction_to_end(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Rest = interval })
+	defer n.close()
+	n.returned()
+	d.compacting.Store(true)
+	n.settled(d.birth(0, 10))
+}
+
+func TestNeed__is_what_a_block_takes(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL)
+	defer n.close()
+	for _, size := range []int{1, 512<<10 - remotefile.HeaderSize, 512 << 10, 5 << 20} {
+		d.size = size
+		id := d.birth(0, 1)
+		n.settled(append(n.whole(), id)...)
+		n.mu.Lock()
+		require.Equal(t, n.needLocked(n.blocks[id]), n.blocks[id].remote.allocated())
+		n.mu.Unlock()
+	}
+}
+
+func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	c, late := d.birth(20, 30), d.birth(20, 30)
+	one := func(n *node) int64 { n.mu.Lock(); defer n.mu.Unlock(); return n.needLocked(n.blocks[c]) }
+	n := d.start(server.URL, withSize(-1))
+	n.settled()
+	require.True(t, n.Covered(0, 100), "nothing is to be copied")
+	size := one(n)
+	n.close()
+
+	n = d.start(server.URL, withSize(2*size-1))
+	n.settled() // Half of what overlaps is no use.
+	n.close()
+
+	n = d.start(server.URL, withSize(3*size))
+	n.settled(c, late, b)
+	require.True(t, n.Covered(0, 100), "what does not fit is not waited for")
+	maastest.Eventually(t, "the metric says what a take-over would have", func() bool {
+		return testutil.ToFloat64(n.Metrics().TakeoverOldest) == 0.010
+	})
+	e := d.birth(30, 40)
+	n.settled(e, c, late)
+	n.close()
+
+	n = d.start(server.URL)
+	n.settled(a, b, c, late, e)
+	require.LessOrEqual(t, written(n), 1.02*d.blockBytes()/5*2, "three were there")
+	maastest.Eventually(t, "the metric says what a take-over would have", func() bool {
+		return testutil.ToFloat64(n.Metrics().TakeoverOldest) == 0
+	})
+	n.close()
+}
+
+// After each step of a compaction the process dies, at once or when all is copied.
+func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "512MiB")
+	for bits := range 16 {
+		t.Run(fmt.Sprintf("%04b", bits), func(t *testing.T) {
+			t.Parallel()
+			d := newDataDir(t)
+			owner := fmt.Sprintf("node-%d", bits)
+			a, b := d.birth(0, 10), d.birth(10, 20)
+			n := d.startAs(owner, server.URL)
+			step := func(bit int, ids ...ulid.ULID) {
+				if bits>>bit&1 == 1 {
+					n.settled(ids...)
+				}
+				n.close()
+				n = d.startAs(owner, server.URL)
+			}
+			n.settled(a, b)
+			child := d.compact(a, b)
+			step(0, a, b, child)
+			d.remove(a)
+			step(1, child, b)
+			d.remove(b)
+			step(2, child)
+			e := d.birth(20, 30)
+			step(3, child, e)
+
+			n.close()
+			other := d.elsewhere()
+			n = other.startAs(owner, server.URL)
+			n.returned()
+			n.close()
+			got := other.contents()
+			if len(got) == 0 {
+				t.Fatal("nothing came back")
+			}
+			if _, ok := got[child.String()+"/"+indexName]; ok {
+				for name, bytes := range d.contents() {
+					if name[:26] == child.String() {
+						require.Equal(t, bytes, got[name])
+					}
+				}
+				require.NoDirExists(t, other.block(a))
+				require.NoDirExists(t, other.block(b))
+			} else {
+				require.DirExists(t, other.block(a))
+				require.DirExists(t, other.block(b))
+			}
+		})
+	}
+}
+
+func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.size = 3 << 20
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	size := withSize(20 << 20)
+	n := d.start(server.URL, size)
+	n.settled(a, b)
+	child := d.compact(a, b)
+	maastest.Eventually(t, "the child is seen", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.blocks[child] != nil })
+	d.remove(a, b)
+	n.quiet()
+	n.settled(a, b)
+	require.True(t, n.Covered(0, 20))
+	n.close()
+
+	n = d.start(server.URL, size) // It knows only what the child says of them.
+	n.returned()
+	n.settled(a, b)
+	require.True(t, n.Covered(0, 20))
+	require.NoDirExists(t, d.block(a))
+
+	d.delete(child, 1) // The parents still have what was deleted.
+	n.settled(child)
+	d.remove(child)
+	n.settled()
+	n.close()
+}
+
+// Who looks and then waits for another, that sees a block first, does not take it away again.
+func TestCopier__an_older_look_takes_no_block_away(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := d.start(server.URL, func(o *Options) { o.Interval = time.Hour })
+	defer n.close()
+	maastest.Eventually(t, "its own look is over", func() bool { return n.rounds.Load() > 0 })
+	n.mu.Lock()
+	looked := make(chan error, 1)
+	go func() { looked <- n.lookFor(false) }()
+	time.Sleep(50 * time.Millisecond) // It waits by now; where it does not yet, this proves nothing.
+	id := d.birth(0, 10)
+	is, _ := n.lookAtLocked(id)
+	require.True(t, is)
+	n.mu.Unlock()
+	require.NoError(t, <-looked)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	require.True(t, n.presentLocked(id))
+}
+
+func TestCopier__retention_frees_and_a_vanished_directory_does_not(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL)
+	n.settled(a, b)
+	d.remove(a)
+	n.settled(b)
+	require.NoError(t, os.RemoveAll(filepath.Join(d.path, "wal")))
+	require.NoError(t, os.RemoveAll(d.block(b)))
+	rounds := n.rounds.Load()
+	maastest.Eventually(t, "it has looked often", func() bool { return n.rounds.Load() > rounds+2*goneLooks })
+	n.settled(b)
+	n.close()
+}
+
+func TestCopier__a_deletion_writes_the_pair_alone(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	n := d.start(server.URL)
+	n.settled(a)
+	before := written(n)
+	for i := range 3 {
+		d.delete(a, i+1)
+		n.quiet()
+	}
+	require.Less(t, written(n)-before, 10e3)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	n.close()
+}
+
+func TestReadPair__tells_a_pair_in_the_middle_of_its_change(t *testing.T) {
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	meta, err := os.ReadFile(filepath.Join(d.block(a), metaName))
+	require.NoError(t, err)
+	p, m, err := readPair(d.block(a))
+	require.NoError(t, err)
+	require.True(t, p.whole(&m))
+	d.delete(a, 2)
+	p, m, err = readPair(d.block(a))
+	require.NoError(t, err)
+	require.True(t, p.whole(&m))
+	require.NoError(t, os.WriteFile(filepath.Join(d.block(a), metaName), meta, 0o666))
+	p, m, err = readPair(d.block(a))
+	require.NoError(t, err)
+	require.False(t, p.whole(&m))
+}
+
+func TestCopier__a_server_that_lost_its_memory_gets_all_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL)
+	n.settled(a, b)
+	n.loses(server)
+	n.settled(a, b)
+	n.close()
+}
+
+// A full server keeps the newest blocks, and what is shed for the log stays away until there is room again.
+func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "32MiB")
+	d := newDataDir(t)
+	d.size = 1 << 20
+	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
+	n := d.start(server.URL, withSize(1<<30))
+	n.settled(a, b, c)
+	free := n.fill()
+	e := d.birth(30, 40)
+	n.quiet()
+	require.True(t, n.Covered(0, 40), "there is no room to wait for")
+	n.settled(c, e) // Both the others went: the log has some room, too.
+	more := n.fill()
+	require.True(t, n.Shed())
+	n.quiet()
+	n.settled(e)
+	more()
+	free()
+	n.settled(a, b, c, e)
+	for n.Shed() {
+	}
+	n.close()
+}
+
+// What the log is left does not take all that blocks have.
+func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "128MiB")
+	d := newDataDir(t)
+	a, b, c, e := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30), d.birth(30, 40)
+	n := d.start(server.URL)
+	n.settled(a, b, c, e)
+	n.fill()
+	f := d.birth(40, 50)
+	n.quiet()
+	n.settled(e, f)
+	g := d.birth(50, 60)
+	n.quiet()
+	n.settled(f, g)
+	n.close()
+}
+
+// What somebody frees by hand is missed within minutes, and copied again.
+func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL, func(o *Options) { o.Verify = 20 * time.Millisecond })
+	n.settled(a, b)
+	n.quiet()
+	before := written(n)
+	n.mu.Lock()
+	ranges, err := n.blocks[a].remote.parts[0].Ranges(nil, make([]byte, 1), 0)
+	n.mu.Unlock()
+	require.NoError(t, err)
+	require.NoError(t, n.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
+		_, _, err := c.Free(ctx, ranges[0].ID)
+		return err
+	}))
+	maastest.Eventually(t, "it is copied again", func() bool { return written(n) >= before+d.blockBytes()/2 })
+	n.settled(a, b)
+	n.close()
+
+	other := d.elsewhere()
+	n = other.start(server.URL)
+	n.returned()
+	require.Equal(t, d.contents(), other.contents())
+	n.close()
+}
+
+// The log is freed and allocated while it is asked what the server has.
+func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a := d.birth(0, 10)
+	n := d.start(server.URL, func(o *Options) { o.Verify = time.Millisecond })
+	n.settled(a)
+	arena := n.Arena()
+	for range 1000 {
+		require.NoError(t, n.Write("churn", 0, func(ctx context.Context, c *memory.Conn) error {
+			lent, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"})
+			if err != nil {
+				return err
+			}
+			_, _, err = c.Free(ctx, lent[0].ID)
+			return err
+		}))
+	}
+	require.Same(t, arena, n.Arena())
+	n.close()
+}
+
+// What was begun, and then found no room beside what it was made of, leaves its own to a newer block.
+func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	a, b := d.birth(0, 10), d.birth(10, 20)
+	n := d.start(server.URL, withSize(8<<20), func(o *Options) { o.Interval = time.Hour })
+	defer n.close()
+	n.settled(a, b)
+	child := d.compact(a, b)
+	d.remove(a, b)
+	require.NoError(t, n.look())
+	n.mu.Lock()
+	u := n.uploadLocked(n.blocks[child])
+	n.mu.Unlock()
+	for i, f := range u.local { // It is interrupted.
+		bytes, err := os.ReadFile(filepath.Join(d.block(child), f.Name))
+		require.NoError(t, err)
+		require.NoError(t, n.append(u.files[i], bytes[:1]))
+	}
+	next := d.birth(20, 30)
+	require.NoError(t, n.round())
+	require.ElementsMatch(t, []ulid.ULID{a, b, next}, n.whole())
+	newest := d.birth(30, 40)
+	for range 3 {
+		require.NoError(t, n.round())
+	}
+	require.ElementsMatch(t, []ulid.ULID{a, b, next, newest}, n.whole())
+}
+
+// What remote memory says of who was made of whom may be damaged.
+func TestLineages__circles_end(t *testing.T) {
+	d := newDataDir(t)
+	a, b, other := d.id(), d.id(), d.id()
+	c := &Copier{known: lineages{
+		a: {sources: []ulid.ULID{a}, parents: []ulid.ULID{b, b, b}},
+		b: {sources: []ulid.ULID{b}, parents: []ulid.ULID{a, a, a}},
+	}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.known.ancestor(other, a)
+		c.parentsWholeLocked(a, map[ulid.ULID]bool{})
+	}()
+	maastest.Eventually(t, "it ends", func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// maxFlush is what one request writes at most, unless a single chunk is larger.
+const maxFlush = 1 << 20
+
+// errLost ends the process: what it wrote is nowhere but in the log.
+var errLost = errors.New("the memory server has lost the chunks of the head; the next start reads the log (WAL), which has all of their samples")
+
+func (r *Remote) wake() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run writes to remote memory what waits, and frees what is no longer needed.
+func (r *Remote) run() {
+	defer close(r.done)
+	ticker := time.NewTicker(flushInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-r.kick:
+		case <-ticker.C:
+		}
+		err := r.flushSoon()
+		// Also after an error: a server may be full of what is no longer needed.
+		if freeErr := r.freeDead(memory.IsFull(err)); err == nil {
+			err = freeErr
+		}
+		r.report()
+		r.check(err)
+	}
+}
+
+// Log tells how far the log has been copied to remote memory.
+type Log interface {
+	// NextLook is the number of the first look at the log that begins after now.
+	NextLook() uint64
+	// AwaitLook waits until all that a look found is in remote memory, and fails when the log cannot be
+	// copied. arrived is false where ctx ended before.
+	AwaitLook(ctx context.Context, look uint64) (arrived bool, err error)
+}
+
+// flushSoon does not wait long for the log: there is more to do. That the log takes its time is no failure;
+// chunks are kept until it is there, or its own copy fails.
+func (r *Remote) flushSoon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushInterval)
+	defer cancel()
+	return r.flush(ctx)
+}
+
+// flush writes all that waits, once the log is in remote memory up to now: a successor that finds a chunk
+// also finds the samples that came before it. Where ctx ends first, all of it waits on.
+func (r *Remote) flush(ctx context.Context) error {
+	if err := r.follow(); err != nil { // Also when nothing waits, and before a wait for the log.
+		return err
+	}
+	look := r.seal()
+	if look == 0 {
+		return nil
+	}
+	if r.o.Log != nil {
+		if arrived, err := r.o.Log.AwaitLook(ctx, look); err != nil || !arrived {
+			return err
+		}
+	}
+	return r.writeSealed(look)
+}
+
+// seal decides which look at the log everything that waits has to wait for; 0 when nothing does.
+func (r *Remote) seal() (look uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := uint64(1)
+	if r.o.Log != nil {
+		next = r.o.Log.NextLook()
+	}
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		for i := range f.pending {
+			if f.pending[i].look == 0 {
+				f.pending[i].look = next
+			}
+			look = max(look, f.pending[i].look)
+		}
+	}
+	return look
+}
+
+// writeSealed writes the files in order: a reader finds a prefix of all that was written.
+func (r *Remote) writeSealed(look uint64) error {
+	if err := r.follow(); err != nil {
+		return err
+	}
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	for {
+		f, b := r.nextPending(look)
+		if f == nil {
+			return nil
+		}
+		if err := r.memory.Write("append", len(b.data), func(ctx context.Context, c *memory.Conn) error {
+			return r.append(ctx, c, f, b)
+		}); err != nil {
+			return err
+		}
+		r.memory.Metrics().ChunksWritten.Add(float64(b.chunks))
+		r.memory.Metrics().BytesWritten.WithLabelValues(remotefile.Chunks.String()).Add(float64(len(b.data)))
+	}
+}
+
+// append makes the bytes remote and takes them from what waits, as one step to a reader.
+func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
+	if r.memory.Arena() != r.arenaNow() {
+		return fmt.Errorf("the server's memory is another one than before: %w", remotefile.ErrFreed)
+	}
+	return f.file.AppendThen(ctx, c, b.data, func(publish func()) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		publish()
+		f.written(len(b.data), b.chunks)
+		f.since = time.Now()
+	})
+}
+
+// nextPending finds the first file that has chunks to write, and the batch of it to write next, if that
+// waits for no later look at the log.
+func (r *Remote) nextPending(look uint64) (*remoteFile, batch) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		if b := f.pending[0]; b.look != 0 && b.look <= look {
+			return f, b
+		}
+		break
+	}
+	return nil, batch{}
+}
+
+func (r *Remote) freeDead(full bool) error {
+	r.mu.Lock()
+	dead := r.dead
+	r.dead = nil
+	r.mu.Unlock()
+	if len(dead) > 0 && r.o.MayFree != nil && !r.o.MayFree(full) {
+		r.mu.Lock()
+		r.dead = append(r.dead, dead...)
+		r.mu.Unlock()
+		return nil
+	}
+	for i, f := range dead {
+		if err := r.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error { return f.Free(ctx, c) }); err != nil {
+			r.mu.Lock()
+			r.dead = append(r.dead, dead[i:]...)
+			r.mu.Unlock()
+			return err
+		}
+	}
+	return nil
+}
+
+// check ends the process when completed chunks cannot be kept any longer.
+func (r *Remote) check(flushErr error) {
+	if errors.Is(flushErr, errLost) {
+		r.fail(errLost)
+		return
+	}
+	if r.memory.Fenced() {
+		r.fail(memory.ErrFenced)
+		return
+	}
+	r.mu.RLock()
+	var bytes int64
+	var oldest time.Time
+	for _, f := range r.files {
+		if f.chunks == 0 {
+			continue
+		}
+		bytes += f.bytes
+		if oldest.IsZero() || f.since.Before(oldest) {
+			oldest = f.since
+		}
+	}
+	r.mu.RUnlock()
+	r.memory.Metrics().DirtyBytes.Set(float64(bytes))
+	switch {
+	case flushErr == nil:
+		// What waits has come since.
+	case bytes > r.o.MaxPendingBytes:
+		r.fail(fmt.Errorf("%d bytes of completed chunks wait for the memory server, more than the limit of %d: %w", bytes, r.o.MaxPendingBytes, flushErr))
+	case !oldest.IsZero() && time.Since(oldest) > r.o.MaxPendingAge:
+		r.fail(fmt.Errorf("completed chunks wait for the memory server since %s, longer than the limit of %s: %w", oldest.Format(time.RFC3339), r.o.MaxPendingAge, flushErr))
+	}
+}
+
+func (r *Remote) arenaNow() *memory.Arena {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.arena
+}
+
+// follow goes on in the memory that the server has now, or fails where chunks are lost with the one before.
+func (r *Remote) follow() error {
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	if arena := r.memory.Arena(); arena != r.arenaNow() && !r.moveTo(arena) {
+		return errLost
+	}
+	return nil
+}
+
+// moveTo goes on in another memory than before, where that has every byte of a chunk that the one before had,
+// perhaps none; else it changes nothing. What waits is written there. Caller holds flushMu.
+func (r *Remote) moveTo(arena *memory.Arena) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there := map[remotefile.Name]*remotefile.File{}
+	for _, f := range arena.Listing.Files {
+		there[f.Name()] = f
+	}
+	for _, f := range r.files {
+		l := there[f.file.Name()]
+		if f.file.Len() > 0 && (l == nil || !slices.Equal(l.Pieces(), f.file.Pieces())) {
+			return false
+		}
+	}
+	r.arena = arena
+	for i, f := range r.files {
+		for j := range f.pending {
+			f.pending[j].look = 0 // What a look brought to the other memory may not be in this one.
+		}
+		if f.file.Len() > 0 {
+			f.file = there[f.file.Name()]
+			delete(there, f.file.Name())
+			continue
+		}
+		f.file = remotefile.New(r.memory.Owner(), arena.Epoch, f.file.Name(), true)
+		if i > 0 {
+			f.file.After(r.files[i-1].number, r.files[i-1].end())
+		}
+	}
+	for name, f := range there {
+		if name.Kind == remotefile.Chunks {
+			r.dead = append(r.dead, f)
+		}
+	}
+	return true
+}
+
+func (r *Remote) fail(err error) {
+	r.mu.Lock()
+	first := !r.failed
+	r.failed = true
+	r.mu.Unlock()
+	if first && r.o.Fatal != nil {
+		r.o.Fatal(err)
+	}
+}
+
+func (r *Remote) report() {
+	var allocations, allocated, stored int64
+	r.mu.RLock()
+	for _, f := range r.files {
+		n, bytes := f.file.Allocated()
+		allocations += int64(n)
+		allocated += bytes
+		stored += f.file.Len()
+	}
+	r.mu.RUnlock()
+	metrics, content := r.memory.Metrics(), remotefile.Chunks.String()
+	metrics.Allocations.WithLabelValues(content).Set(float64(allocations))
+	metrics.AllocatedBytes.WithLabelValues(content).Set(float64(allocated))
+	metrics.StoredBytes.WithLabelValues(content).Set(float64(stored))
+}
+
+// Close writes what waits. It fails while chunks are not in remote memory: the log must be read then.
+func (r *Remote) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	close(r.stop)
+	<-r.done
+	err := r.flush(context.Background()) // The log's copy ends later, or fails.
+	if err != nil {
+		err = fmt.Errorf("completed chunks are not in remote memory; the next start reads their samples from the log: %w", err)
+	}
+	return errors.Join(err, r.reader.close())
+}

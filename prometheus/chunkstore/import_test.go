@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"math"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	chunkDir := filepath.Join(dir, "chunks_head")
+	local, err := chunks.NewChunkDiskMapper(nil, chunkDir, nil, chunks.MinWriteBufferSize, 0)
+	require.NoError(t, err)
+	all := write(t, local, rand.New(rand.NewSource(1)), 1000)
+	local.CutNewFile()
+	all = append(all, write(t, local, rand.New(rand.NewSource(2)), 1000)...)
+	require.NoError(t, local.Close())
+
+	m := open(t, server.URL, dir, true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	n, err := s.Import(chunkDir)
+	require.NoError(t, err)
+	require.Equal(t, len(all), n)
+	require.NoDirExists(t, chunkDir)
+	i := 0
+	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, ooo bool) error {
+		require.Equal(t, all[i].series, series)
+		require.Equal(t, all[i].ooo, ooo)
+		all[i].ref = ref
+		i++
+		return nil
+	}))
+	require.Equal(t, len(all), i)
+	checkReads(t, s, all)
+
+	n, err = s.Import(chunkDir) // The second start.
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// Replay takes from the log what follows the last chunk of a series: what lay in a hole would be lost.
+func TestImport__ends_in_front_of_damage(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	for what, damage := range map[string]func(t *testing.T, path string){
+		"a wrong byte":   func(t *testing.T, path string) { flip(t, path, 5000) },
+		"a wrong header": func(t *testing.T, path string) { flip(t, path, 0) },
+		"no such file":   func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := t.TempDir()
+			chunkDir := filepath.Join(dir, "chunks_head")
+			local, err := chunks.NewChunkDiskMapper(nil, chunkDir, nil, chunks.MinWriteBufferSize, 0)
+			require.NoError(t, err)
+			rnd := rand.New(rand.NewSource(1))
+			var all []written
+			for range 3 {
+				all = append(all, write(t, local, rnd, 100)...)
+				local.CutNewFile()
+			}
+			require.NoError(t, local.Close())
+			damage(t, filepath.Join(chunkDir, "000002"))
+
+			m := open(t, server.URL, dir, true)
+			s, err := NewRemote(m, RemoteOptions{})
+			require.NoError(t, err)
+			n, err := s.Import(chunkDir)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, n, 100)
+			require.Less(t, n, 200)
+			require.NoDirExists(t, chunkDir)
+			require.NoError(t, s.Truncate(math.MaxUint32))
+			require.NoError(t, s.Close())
+			require.NoError(t, m.Close())
+		})
+	}
+}
+
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b[at] ^= 1
+	require.NoError(t, os.WriteFile(path, b, 0o666))
+}

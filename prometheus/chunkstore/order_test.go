@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// slowLog is a log whose looks begin and end when a test says so.
+type slowLog struct {
+	mu            sync.Mutex // Guards what follows.
+	begun, copied uint64
+	err           error
+}
+
+func (l *slowLog) NextLook() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun + 1
+}
+
+func (l *slowLog) AwaitLook(ctx context.Context, look uint64) (bool, error) {
+	for {
+		l.mu.Lock()
+		copied, err := l.copied, l.err
+		l.mu.Unlock()
+		if copied >= look || err != nil {
+			return err == nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (l *slowLog) set(begun, copied uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun, l.copied, l.err = begun, copied, err
+}
+
+// now is a context that waits for nothing.
+func now() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// Who takes over must not find a late chunk without the samples that came before it.
+func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	log := &slowLog{}
+	s, err := NewRemote(m, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	remote := func() int { return int(testutil.ToFloat64(m.Metrics().ChunksWritten)) }
+
+	first := write(t, s, rnd, 3000) // More than one request.
+	require.NoError(t, s.flush(now()))
+	require.Zero(t, remote(), "the log is not there")
+	checkReads(t, s, first)
+
+	log.set(1, 0, nil)
+	second := write(t, s, rnd, 10)
+	require.NoError(t, s.flush(now()))
+	require.Zero(t, remote())
+	log.set(1, 1, nil)
+	require.NoError(t, s.writeSealed(1))
+	require.Equal(t, len(first), remote(), "what was written before the first look")
+	checkReads(t, s, second)
+	require.False(t, s.IsQueueEmpty(), "the second look has not been")
+
+	log.set(2, 2, nil)
+	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	require.Equal(t, len(first)+len(second), remote())
+
+	// The last ones, too, wait for the log; where that cannot be copied, Close says so.
+	last := write(t, s, rnd, 5)
+	log.set(2, 2, errors.New("the log is not copied"))
+	require.ErrorContains(t, s.Close(), "the log is not copied")
+	require.Equal(t, len(first)+len(second), remote())
+	require.NotEmpty(t, last)
+	require.NoError(t, m.Close())
+}
+
+// A log that arrived in the memory that the server had before is not in the one that it has now.
+func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	log := &slowLog{}
+	s, err := NewRemote(m, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	require.NoError(t, err)
+	all := write(t, s, rand.New(rand.NewSource(1)), 10)
+	require.NoError(t, s.flush(now()))
+	log.set(1, 0, nil)
+	before := m.Arena()
+	_ = m.Read("read", mirrorReadTimeout, func(ctx context.Context, c *memory.Conn) error {
+		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+	})
+	maastest.Eventually(t, "the server is looked at anew", func() bool { return m.Up() && m.Arena() != before })
+
+	log.set(1, 1, nil)
+	require.NoError(t, s.writeSealed(1))
+	require.Zero(t, testutil.ToFloat64(m.Metrics().ChunksWritten))
+	log.set(2, 100, nil)
+	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	checkReads(t, s, all)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// The tail takes no byte of a file that is behind this when it looks at the log.
+func TestMirror__knows_where_the_chunks_end(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	dir := t.TempDir()
+	m := open(t, server.URL, dir, false)
+	s, tl := openMirror(t, m, dir)
+	number, length := s.chunksEnd()
+	require.Equal(t, [2]int64{1, 0}, [2]int64{int64(number), length}, "no file yet")
+
+	all := write(t, s, rand.New(rand.NewSource(1)), 500)
+	number, length = s.chunksEnd()
+	require.Equal(t, uint32(1), number)
+	require.NoError(t, s.Close())
+	b, err := os.ReadFile(filepath.Join(dir, "chunks_head", "000001"))
+	require.NoError(t, err)
+	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
+	require.Equal(t, len(all), records)
+	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)
+	tl.Close()
+	require.Equal(t, length, tl.ChunkFile(1).Len())
+	require.NoError(t, m.Close())
+}

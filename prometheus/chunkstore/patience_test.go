@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"math/rand"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// slowReads is a server whose reads take so many nanoseconds.
+func slowReads(t *testing.T, server string) (address string, delay *atomic.Int64) {
+	t.Helper()
+	target, err := url.Parse(server)
+	require.NoError(t, err)
+	delay = new(atomic.Int64)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	// Who gives up is no error.
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Host = target.Host
+		if r.URL.Path == "/data/read" || r.Method == http.MethodGet && path.Base(r.URL.Path) == "data" {
+			select {
+			case <-time.After(time.Duration(delay.Load())):
+			case <-r.Context().Done():
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	return slow.URL, delay
+}
+
+// seriesLock is free whenever a read waits.
+type seriesLock struct {
+	sync.Mutex
+	unlocked int
+}
+
+func (l *seriesLock) Unlock() {
+	l.unlocked++
+	l.Mutex.Unlock()
+}
+
+func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	address, delay := slowReads(t, server.URL)
+	m := open(t, address, t.TempDir(), true)
+	s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: 1}})
+	require.NoError(t, err)
+	s.outagePatience = time.Minute
+	all := write(t, s, rand.New(rand.NewSource(1)), 1000)
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+
+	delay.Store(int64(1500 * time.Millisecond))
+	var lock seriesLock
+	patiently := func(w written) {
+		t.Helper()
+		lock.Lock()
+		chk, err := s.ChunkPatiently(w.ref, &lock)
+		require.NoError(t, err)
+		require.Equal(t, w.data, string(chk.Bytes()))
+		lock.Unlock()
+	}
+	patiently(all[0])
+	require.Greater(t, lock.unlocked, 1, "unlocked while it waited")
+	require.True(t, m.Up())
+	require.Zero(t, testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("read")))
+
+	_, err = s.Chunk(all[500].ref)
+	require.ErrorContains(t, err, "did not answer")
+	require.False(t, m.Up())
+	patiently(all[900]) // Although the query has opened the breaker.
+
+	number, _ := all[0].ref.Unpack()
+	lock.Lock()
+	_, err = s.ChunkPatiently(makeRef(uint32(number)+1, 8), &lock)
+	require.ErrorContains(t, err, "no head chunk", "at once")
+	lock.Unlock()
+	delay.Store(0)
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// One answer that does not come is no reason to begin a compaction again.
+func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: 1}})
+	require.NoError(t, err)
+	s.outagePatience = time.Minute
+	all := write(t, s, rand.New(rand.NewSource(1)), 10)
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	server.Pause()
+	var lock sync.Mutex
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		lock.Lock()
+		defer lock.Unlock()
+		chk, err := s.ChunkPatiently(all[0].ref, &lock)
+		if err != nil || string(chk.Bytes()) != all[0].data {
+			t.Errorf("%v, or another chunk", err)
+		}
+	})
+	maastest.Eventually(t, "the breaker is open", func() bool { return !m.Up() })
+	server.Resume()
+	reading.Wait()
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"math"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// A block counts once for a chunk, wherever in it the chunk lies.
+func TestReader__hits_and_misses_are_blocks(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	s, err := NewRemote(m, RemoteOptions{})
+	require.NoError(t, err)
+	var refs []chunks.ChunkDiskMapperRef
+	for range 200 { // Of 1,000 bytes and some: every 16th or so lies in two blocks.
+		c, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, 1000))
+		require.NoError(t, err)
+		refs = append(refs, s.WriteChunk(1, 0, 0, c, false, nil))
+	}
+	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	hits, misses := m.Metrics().CacheHits, m.Metrics().CacheMisses
+	for i := len(refs) - 1; i >= 0; i-- { // Backwards: nothing is read ahead.
+		_, first := refs[i].Unpack()
+		last := first + headchunk.EncodedSize(1000) - 1
+		blocks := last/blockSize - first/blockSize + 1
+		hadHits, hadMisses := testutil.ToFloat64(hits), testutil.ToFloat64(misses)
+		_, err := s.Chunk(refs[i])
+		require.NoError(t, err)
+		missed := testutil.ToFloat64(misses) - hadMisses
+		require.Equal(t, float64(blocks), testutil.ToFloat64(hits)-hadHits+missed, "chunk %d", i)
+	}
+	blocks := (s.files[0].file.Len() + blockSize - 1) / blockSize
+	require.Equal(t, float64(blocks), testutil.ToFloat64(misses))
+	require.Equal(t, float64(s.files[0].file.Len()), testutil.ToFloat64(m.Metrics().BytesRead.WithLabelValues("chunks_head")))
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Close())
+}
+
+// A compaction reads the chunks of each series, and so goes through the parts of a file that passes wrote side by side.
+func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
+	const size, streams, blocks = 1000, 8, 48
+	server := maastest.Start(t, "--max-pool-size", "256MiB")
+	m := open(t, server.URL, t.TempDir(), true)
+	chk, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, size))
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		cache  int64
+		misses float64 // At most, per block of the file.
+	}{
+		"all that is ahead fits": {4 * streams * maxReadAhead * blockSize, 0.25},
+		"there are too many":     {streams * maxReadAhead * blockSize / 2, 1.1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: c.cache}})
+			require.NoError(t, err)
+			var refs []chunks.ChunkDiskMapperRef
+			for range streams * blocks * blockSize / headchunk.EncodedSize(size) {
+				refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
+			}
+			maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+			misses, read := m.Metrics().CacheMisses, m.Metrics().BytesRead.WithLabelValues("chunks_head")
+			hadMisses, hadRead := testutil.ToFloat64(misses), testutil.ToFloat64(read)
+			for i := range len(refs) / streams {
+				for stream := range streams {
+					_, err := s.Chunk(refs[stream*len(refs)/streams+i])
+					require.NoError(t, err)
+				}
+			}
+			missed, bytes := testutil.ToFloat64(misses)-hadMisses, testutil.ToFloat64(read)-hadRead
+			t.Logf("%.0f misses, %.0f bytes of %d blocks", missed, bytes, streams*blocks)
+			require.LessOrEqual(t, missed, c.misses*streams*blocks)
+			require.LessOrEqual(t, bytes, 1.35*streams*blocks*blockSize, "each stream reads beyond its end, once")
+			require.NoError(t, s.Truncate(math.MaxUint32))
+			require.NoError(t, s.Close())
+		})
+	}
+	require.NoError(t, m.Close())
+}

@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+const (
+	// remoteReadTimeout bounds a read; there is nothing to fall back on.
+	remoteReadTimeout = time.Second
+	// firstRemoteFile is above every number that a local file reaches.
+	firstRemoteFile = 1 << 20
+	// reserveFiles numbers are taken at once, so that a new file is seldom a write to local disk.
+	reserveFiles = 64
+	// flushSize and flushInterval: what waits longer, or is more, is written to remote memory.
+	flushSize     = 256 << 10
+	flushInterval = time.Second
+	// iterateSize is what one request brings when all is read.
+	iterateSize = 1 << 20
+)
+
+// RemoteOptions bound what waits while the server is out of reach.
+type RemoteOptions struct {
+	Options
+
+	MaxPendingBytes int64         // 0: 256 MiB.
+	MaxPendingAge   time.Duration // 0: 10 minutes.
+
+	// Log, if set, says when the log has arrived that chunks rely on.
+	Log Log
+
+	// Unknown says that no whole log tells what series the chunks are of that are there already. The
+	// numbers of these series will be given to others, and so the chunks are freed.
+	Unknown bool
+
+	// MayFree, if set, says whether chunks that were truncated by now may be freed: not before who takes over
+	// knows that the head begins later. full says that there is no room for new ones.
+	MayFree func(full bool) bool
+
+	// Fatal ends the process. It is called once, with the reason, when completed chunks can no
+	// longer be kept: the log has their samples, for the next start.
+	Fatal func(error)
+}
+
+// remoteFile is one file of chunks: its first bytes in remote memory, the rest still here.
+type remoteFile struct {
+	number  uint32
+	file    *remotefile.File
+	pending []batch // From file.Len() on, none of them empty.
+	bytes   int64   // In pending.
+	chunks  int     // In pending.
+	since   time.Time
+}
+
+// batch is what one request writes at most: whole records, so that remote memory never ends inside of
+// one. Its bytes do not change; more may come behind them until it waits for a look at the log.
+type batch struct {
+	data   []byte
+	chunks int
+	look   uint64 // At the log that it waits for; 0: it was not decided yet, and the batch may grow.
+}
+
+func (f *remoteFile) end() int64 { return f.file.Len() + f.bytes }
+
+func (f *remoteFile) add(rec headchunk.Record) {
+	size := headchunk.EncodedSize(len(rec.Data))
+	last := len(f.pending) - 1
+	if last < 0 || f.pending[last].look != 0 || len(f.pending[last].data)+size > maxFlush {
+		f.pending = append(f.pending, batch{})
+		last++
+	}
+	b := &f.pending[last]
+	if cap(b.data)-len(b.data) < size {
+		// By doubling: append's own steps would allocate, and collect, four times what is written. A batch
+		// behind a full one will be full, too.
+		grown := len(b.data)
+		if last > 0 {
+			grown = maxFlush
+		}
+		b.data = slices.Grow(b.data, max(size, min(grown, maxFlush-len(b.data))))
+	}
+	before := len(b.data)
+	b.data = headchunk.Append(b.data, rec)
+	b.chunks++
+	f.bytes += int64(len(b.data) - before)
+	f.chunks++
+}
+
+// waiting returns what waits from an offset of the file on, to the end of a batch.
+func (f *remoteFile) waiting(off int64) []byte {
+	off -= f.file.Len()
+	for _, b := range f.pending {
+		if off < int64(len(b.data)) {
+			return b.data[off:]
+		}
+		off -= int64(len(b.data))
+	}
+	return nil
+}
+
+// written takes the first bytes, which are in remote memory now, from what waits.
+func (f *remoteFile) written(n, records int) {
+	b := &f.pending[0]
+	b.data = b.data[n:]
+	b.chunks -= records
+	f.bytes -= int64(n)
+	f.chunks -= records
+	if len(b.data) == 0 {
+		f.pending = slices.Delete(f.pending, 0, 1) // Lets go of the array.
+	}
+}
+
+// Remote keeps chunks in remote memory alone. It is safe for concurrent use.
+type Remote struct {
+	o      RemoteOptions
+	memory *memory.Manager
+	reader *reader
+	kick   chan struct{}
+	stop   chan struct{}
+	done   chan struct{}
+
+	outagePatience time.Duration // For tests to change.
+
+	flushMu sync.Mutex // Held by the one who writes to remote memory; before mu.
+
+	mu       sync.RWMutex  // Guards what follows.
+	arena    *memory.Arena // What files lie in.
+	files    []*remoteFile
+	dead     []*remotefile.File
+	cut      bool
+	reserved uint32 // Numbers up to here are saved as used.
+	next     uint32
+	closed   bool
+	failed   bool
+}
+
+// NewRemote attaches the chunk files that remote memory holds of this owner: as many as hang
+// together from the first on, for a hole would be a silent loss. All else is freed.
+func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
+	o.setDefaults(remoteReadTimeout)
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = 256 << 20
+	}
+	if o.MaxPendingAge == 0 {
+		o.MaxPendingAge = 10 * time.Minute
+	}
+	rd, err := newReader(m, o.CacheSize, o.ReadTimeout)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{
+		o: o, memory: m, arena: m.Arena(), reader: rd,
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), outagePatience: outagePatience,
+	}
+	r.attach()
+	go r.run()
+	return r, nil
+}
+
+func (r *Remote) attach() {
+	r.next = max(firstRemoteFile, r.memory.State().ChunkSegment+1)
+	r.reserved = r.next - 1
+	first := r.memory.State().FirstChunkSegment
+	for _, f := range r.arena.Listing.Files {
+		if f.Name().Kind != remotefile.Chunks {
+			continue
+		}
+		number := f.Name().Number
+		r.next = max(r.next, number+1)
+		if number < firstRemoteFile || r.o.Unknown || !r.follows(f, first) {
+			r.dead = append(r.dead, f)
+			continue
+		}
+		r.files = append(r.files, &remoteFile{number: number, file: f})
+	}
+	r.cut = true
+}
+
+// follows says whether a file is the next one of those that hang together; first is where they begin, 0
+// for wherever.
+func (r *Remote) follows(f *remotefile.File, first uint32) bool {
+	if n := len(r.files); n > 0 {
+		return f.Follows(r.files[n-1].file)
+	}
+	return first == 0 || f.Name().Number == first
+}
+
+// WriteChunk keeps the chunk here and writes it to remote memory soon. It does not fail: what cannot
+// be kept ends the process.
+func (r *Remote) WriteChunk(series chunks.HeadSeriesRef, mint, maxt int64, chk chunkenc.Chunk, ooo bool, callback func(error)) chunks.ChunkDiskMapperRef {
+	ref, err := r.write(headchunk.Record{Series: series, Mint: mint, Maxt: maxt, Encoding: chk.Encoding(), OutOfOrder: ooo, Data: chk.Bytes()})
+	if callback != nil {
+		callback(err)
+	}
+	return ref
+}
+
+func (r *Remote) write(rec headchunk.Record) (chunks.ChunkDiskMapperRef, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, chunks.ErrChunkDiskMapperClosed
+	}
+	f, err := r.fileFor(headchunk.EncodedSize(len(rec.Data)))
+	if err != nil {
+		return 0, err
+	}
+	if f.chunks == 0 {
+		f.since = time.Now()
+	}
+	ref := makeRef(f.number, f.end())
+	f.add(rec)
+	if f.bytes >= flushSize {
+		r.wake()
+	}
+	return ref, nil
+}
+
+func makeRef(number uint32, off int64) chunks.ChunkDiskMapperRef {
+	return chunks.ChunkDiskMapperRef(uint64(number)<<32 | uint64(off))
+}
+
+// fileFor returns the file that takes so many bytes more. Caller holds mu.
+func (r *Remote) fileFor(n int) (*remoteFile, error) {
+	if last := len(r.files) - 1; last >= 0 && !r.cut && r.files[last].end()+int64(n) <= chunks.MaxHeadChunkFileSize {
+		return r.files[last], nil
+	}
+	if r.next > r.reserved {
+		reserved := r.next + reserveFiles
+		if err := r.memory.UpdateState(func(s *memory.State) {
+			s.ChunkSegment, s.FirstChunkSegment = reserved, r.first()
+		}); err != nil {
+			return nil, err
+		}
+		r.reserved = reserved
+	}
+	header := headchunk.FileHeader()
+	f := &remoteFile{
+		number:  r.next,
+		file:    remotefile.New(r.memory.Owner(), r.arena.Epoch, remotefile.Name{Kind: remotefile.Chunks, Number: r.next}, true),
+		pending: []batch{{data: header[:]}},
+		bytes:   int64(len(header)),
+		since:   time.Now(),
+	}
+	if last := len(r.files) - 1; last >= 0 {
+		f.file.After(r.files[last].number, r.files[last].end())
+	}
+	r.files = append(r.files, f)
+	r.next++
+	r.cut = false
+	return f, nil
+}
+
+// first is the number of the first file that there is, or will be. Caller holds mu.
+func (r *Remote) first() uint32 {
+	if len(r.files) == 0 {
+		return r.next
+	}
+	return r.files[0].number
+}
+
+// find returns the file of a number. Caller holds mu.
+func (r *Remote) find(number uint32) *remoteFile {
+	i, ok := slices.BinarySearchFunc(r.files, number, func(f *remoteFile, n uint32) int { return int(f.number) - int(n) })
+	if !ok {
+		return nil
+	}
+	return r.files[i]
+}
+
+// lookUp finds the file that has the chunk in remote memory, or the chunk's own bytes.
+func (r *Remote) lookUp(number uint32, off int64) (*remotefile.File, []byte, chunkenc.Encoding, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return nil, nil, 0, chunks.ErrChunkDiskMapperClosed
+	}
+	f := r.find(number)
+	if f == nil || off < headchunk.FileHeaderSize || off >= f.end() {
+		return nil, nil, 0, fmt.Errorf("no head chunk %d:%d in remote memory", number, off)
+	}
+	if off < f.file.Len() {
+		return f.file, nil, 0, nil
+	}
+	rec, _, err := headchunk.Parse(f.waiting(off))
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("head chunk %d:%d: %w", number, off, err)
+	}
+	return nil, slices.Clone(rec.Data), rec.Encoding, nil
+}
+
+// IterateAllChunks reads all of remote memory, once, in order.
+func (r *Remote) IterateAllChunks(f IterateFunc) error {
+	r.mu.RLock()
+	files := slices.Clone(r.files)
+	r.mu.RUnlock()
+	for _, file := range files {
+		if err := r.iterate(file, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Remote) iterate(file *remoteFile, f IterateFunc) error {
+	r.mu.RLock()
+	end := file.end()
+	r.mu.RUnlock()
+	var b []byte
+	for off := int64(headchunk.FileHeaderSize); off < end; {
+		var err error
+		if b, err = r.load(b, file, off, end); err != nil {
+			return r.corrupt(file, err)
+		}
+		n := 0
+		for n < len(b) {
+			rec, size, err := headchunk.Parse(b[n:])
+			if errors.Is(err, headchunk.ErrShort) && off+int64(len(b)) < end {
+				break
+			}
+			if err != nil {
+				return r.corrupt(file, fmt.Errorf("at %d: %w", off+int64(n), err))
+			}
+			if err := f(rec.Series, makeRef(file.number, off+int64(n)), rec.Mint, rec.Maxt, rec.NumSamples(), rec.Encoding, rec.OutOfOrder); err != nil {
+				return r.corrupt(file, err)
+			}
+			n += size
+		}
+		off += int64(n)
+		b = b[n:]
+	}
+	return nil
+}
+
+// load makes b, the bytes of a file from off on, longer.
+func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error) {
+	have := int64(len(b))
+	next := make([]byte, min(have+iterateSize, end-off))
+	copy(next, b)
+	r.mu.RLock()
+	there := file.file.Len()
+	for from := max(off+have, there); from < off+int64(len(next)); {
+		from += int64(copy(next[from-off:], file.waiting(from)))
+	}
+	r.mu.RUnlock()
+	remote := next[min(have, int64(len(next))):max(have, min(int64(len(next)), there-off))]
+	if len(remote) == 0 {
+		return next, nil
+	}
+	err := r.memory.Read("iterate", 10*r.o.ReadTimeout, func(ctx context.Context, c *memory.Conn) error {
+		return file.file.ReadAt(ctx, c, remote, off+have)
+	})
+	r.memory.Metrics().BytesRead.WithLabelValues(remotefile.Chunks.String()).Add(float64(len(remote)))
+	return next, err
+}
+
+// corrupt makes the error that tells Prometheus to drop this file and what follows, and to take the
+// samples from the log.
+func (r *Remote) corrupt(file *remoteFile, err error) error {
+	if c, ok := errors.AsType[*chunks.CorruptionErr](err); ok {
+		err = c.Err
+	}
+	return &chunks.CorruptionErr{Dir: "remote memory of " + r.memory.Owner(), FileIndex: int(file.number), Err: err}
+}
+
+// MinValidTime is where the head begins.
+func (r *Remote) MinValidTime() int64 { return r.memory.MinValidTime() }
+
+// SetMinValidTime saves where the head begins; the tail tells remote memory.
+func (r *Remote) SetMinValidTime(t int64) error { return r.memory.SetMinValidTime(t) }
+
+// Truncate frees the files below a number. The next chunk begins a new file.
+func (r *Remote) Truncate(fileNo uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for n < len(r.files)-1 && r.files[n].number < fileNo {
+		n++
+	}
+	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].bytes == 0 {
+		n++ // Nothing is being written to it.
+	}
+	r.remove(0, n)
+	if last := len(r.files) - 1; last >= 0 && r.files[last].end() > headchunk.FileHeaderSize {
+		r.cut = true
+	}
+	r.wake()
+	return r.saveFirst()
+}
+
+// saveFirst saves where the files begin, so that a start sees whether the first ones are missing. Caller
+// holds mu.
+func (r *Remote) saveFirst() error {
+	if r.memory.State().FirstChunkSegment == r.first() {
+		return nil
+	}
+	return r.memory.UpdateState(func(s *memory.State) { s.FirstChunkSegment = r.first() })
+}
+
+// remove takes files out of use; they are freed in the background. Caller holds mu.
+func (r *Remote) remove(from, to int) {
+	for _, f := range r.files[from:to] {
+		r.dead = append(r.dead, f.file)
+	}
+	r.files = slices.Delete(r.files, from, to)
+	if len(r.files) == 0 {
+		r.cut = true
+	}
+}
+
+// DeleteCorrupted frees the file that an error names and those behind it.
+func (r *Remote) DeleteCorrupted(err error) error {
+	c, ok := errors.AsType[*chunks.CorruptionErr](err)
+	if !ok {
+		return fmt.Errorf("cannot handle error: %w", err)
+	}
+	r.memory.Metrics().LostChunks.Add(float64(r.countFrom(c.FileIndex)))
+	r.flushMu.Lock()
+	defer r.flushMu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, f := range r.files {
+		if int(f.number) >= c.FileIndex {
+			r.remove(i, len(r.files))
+			break
+		}
+	}
+	return r.saveFirst()
+}
+
+// countFrom counts the chunks in the files from a number on, as far as they can be read.
+func (r *Remote) countFrom(number int) (n int) {
+	r.mu.RLock()
+	files := slices.Clone(r.files)
+	r.mu.RUnlock()
+	for _, f := range files {
+		if int(f.number) < number {
+			continue
+		}
+		_ = r.iterate(f, func(chunks.HeadSeriesRef, chunks.ChunkDiskMapperRef, int64, int64, uint16, chunkenc.Encoding, bool) error {
+			n++
+			return nil
+		})
+	}
+	return n
+}
+
+// Size is that of local files, which size retention counts: none.
+func (*Remote) Size() (int64, error) { return 0, nil }
+
+// CutNewFile makes the next chunk begin a new file.
+func (r *Remote) CutNewFile() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = true
+}
+
+// IsQueueEmpty says whether all chunks are in remote memory.
+func (r *Remote) IsQueueEmpty() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, f := range r.files {
+		if f.chunks > 0 {
+			return false
+		}
+	}
+	return true
+}

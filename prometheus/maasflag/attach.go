@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/prometheus/blocks"
+	"github.com/maas-memory/maas/prometheus/chunkstore"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/tail"
+)
+
+// Store is what stands behind the head: the methods of a ChunkDiskMapper.
+type Store = chunkstore.Local
+
+// Opener opens the store of one head, whose chunk files have their place in dir.
+type Opener func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error)
+
+// Attachment is a data directory's connection to remote memory.
+type Attachment struct {
+	c        *Config
+	dir      string
+	logger   *slog.Logger
+	memory   *memory.Manager
+	tail     *tail.Tail
+	blocks   *blocks.Copier // Nil where blocks are left alone, and while others lead.
+	arriving *blocks.Copier // Brings a standby the leader's; nil for others.
+	follower *tail.Follower // Nil but for a standby.
+	mirror   atomic.Pointer[chunkstore.Mirror]
+
+	// unknown: the data directory has no log, or a part of one, that says what series the chunks in
+	// remote memory are of.
+	unknown bool
+
+	exit func(error)
+}
+
+// Attach is what a Node does before it opens a database, for who does the rest without one; nil without a URL.
+func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
+	if !c.Enabled() {
+		return nil, nil
+	}
+	return New(c, dir, logger, reg).attach(stop, snapshot, reg)
+}
+
+// attach connects a data directory, and fills it first when remote memory holds more of its log than it has, or all
+// of it, which can take minutes: once stop is closed, it ends with an error. snapshot says whether Prometheus is to
+// write chunk snapshots. The database is opened after it, and Detach comes after the database is closed.
+func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Registerer) (*Attachment, error) {
+	c := n.c
+	if err := c.check(snapshot); err != nil {
+		return nil, err
+	}
+	logger := n.logger.With("component", "maas")
+	ctx, cancel := until(stop)
+	defer cancel()
+	m, err := memory.Open(ctx, memory.Options{
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
+		Follow: c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
+	})
+	if err != nil {
+		if !c.Fallback && !errors.Is(err, memory.ErrOptions) {
+			err = fmt.Errorf("%w (with --%sfallback, local storage would serve alone)", err, prefix)
+		}
+		return nil, err
+	}
+	if err := m.InUse(); err != nil { // The database would say so, but not before its log was changed.
+		return nil, errors.Join(err, m.Close())
+	}
+	a := &Attachment{c: c, dir: n.dir, logger: logger, memory: m}
+	a.exit = func(err error) {
+		logger.Error("MaaS: Prometheus ends, because completed chunks can no longer be kept; nothing is lost, the next start reads the log", "err", err)
+		_ = m.Close() // The next start need not wait for the lease.
+		n.Exit(err)
+	}
+	n.attached.Store(a) // Probes are told what it waits for.
+	if err := a.begin(ctx, stop); err != nil {
+		n.attached.Store(nil)
+		return nil, errors.Join(err, m.Close())
+	}
+	return a, nil
+}
+
+// begin brings to the directory what it lacks, and begins to copy; or, for a standby, to follow.
+func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error) {
+	aside := a.memory.State().Following // What is here is another's.
+	if a.memory.Following() {
+		aside = true
+		if a.follower, err = tail.Follow(stop, a.memory, tail.FollowOptions{Dir: a.dir, Settle: a.c.FollowSettle, Logger: a.logger}); err != nil {
+			return err
+		}
+	}
+	a.tail = tail.New(a.memory, tail.Options{Dir: a.dir, Chunks: a.c.Fallback, Acked: a.acked, Held: a.held,
+		MakeRoom: a.makeRoom, Logger: a.logger})
+	if a.follower != nil {
+		return a.followBlocks()
+	}
+	lost, err := a.restore(ctx, aside)
+	if err != nil {
+		return err
+	}
+	if err := tail.CutTorn(a.dir, a.logger); err != nil {
+		return err
+	}
+	a.unknown = lost || memory.IsEmpty(a.dir) // Before the database begins a log.
+	a.lead()
+	return nil
+}
+
+// followBlocks makes the beginning of a directory with the leader's blocks.
+func (a *Attachment) followBlocks() error {
+	if _, on, _ := a.c.blocksSize(); !on { // It was checked.
+		return nil
+	}
+	a.arriving = blocks.Follow(a.memory, blocks.Options{Dir: a.dir, Logger: a.logger})
+	a.follower.With(a.arriving)
+	if err := a.arriving.PutAside(a.follower.MinValidTime()); err != nil {
+		return &tail.StartOver{Reason: "blocks", Err: err}
+	}
+	return nil
+}
+
+// lead begins to copy.
+func (a *Attachment) lead() {
+	if size, on, _ := a.c.blocksSize(); on { // It was checked.
+		discard := a.c.Restore == "off" && memory.IsEmpty(a.dir)
+		a.blocks = blocks.Start(a.memory, blocks.Options{
+			Dir: a.dir, Size: size, Discard: discard, Deleted: a.arriving.Deleted(), Logger: a.logger,
+		})
+	}
+	a.tail.Run()
+}
+
+// FollowedLog is the log that a standby's head follows; nil for who leads.
+func (a *Attachment) FollowedLog() *FollowedLog {
+	if a.follower == nil {
+		return nil
+	}
+	return &FollowedLog{a.follower, a}
+}
+
+// FollowedLog is what a head follows.
+type FollowedLog struct {
+	*tail.Follower
+	attachment *Attachment
+}
+
+// FollowBlocks brings the leader's blocks to a database that is being opened, until end.
+func (l *FollowedLog) FollowBlocks(db interface {
+	AddBlocks(move func() error) error
+	ChangeBlock(id ulid.ULID, change func() error) error
+}) (end func()) {
+	l.attachment.arriving.Bring(db)
+	return l.attachment.arriving.Close
+}
+
+// Next is the follower's. In the end, this Prometheus leads.
+func (l *FollowedLog) Next(mint int64) (more bool, err error) {
+	more, err = l.Follower.Next(mint)
+	if !more && err == nil {
+		l.attachment.logger.Info("MaaS: this Prometheus leads from now on")
+		l.attachment.lead()
+	}
+	return more, err
+}
+
+func compareWith(dir string) func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (memory.Relation, error) {
+	return func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (memory.Relation, error) {
+		return tail.Compare(ctx, mem, l, dir, sameWriter)
+	}
+}
+
+// makeRoom gives up the oldest block in remote memory: the log is worth more.
+func (a *Attachment) makeRoom() {
+	if a.blocks.Shed() {
+		a.logger.Warn("MaaS: the oldest block in remote memory gave way to the log; give the server more memory (maasd --max-pool-size), or blocks a smaller part of it", "flag", "--"+prefix+"blocks")
+	}
+}
+
+// lately is how old a block may be for the log to wait for it. It goes up among the first; years of blocks, of
+// which the log has nothing any more, take their time.
+const lately = 24 * time.Hour
+
+// held says that blocks of what left the head are not in remote memory yet, and will be. Those of late samples may
+// lie in the head's own range of time.
+func (a *Attachment) held() bool {
+	mint := a.memory.MinValidTime()
+	if mint == math.MinInt64 {
+		return false // Nothing has left it.
+	}
+	return !a.blocks.Covered(mint-lately.Milliseconds(), math.MaxInt64)
+}
+
+// until is a context that ends when stop is closed.
+func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// restore says whether a part of the log was lost. aside says that what remote memory has takes the place of what
+// the directory has.
+func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err error) {
+	arena, dir := a.memory.Arena(), a.dir
+	empty := memory.IsEmpty(dir) || aside
+	off := a.c.Restore == "off"
+	switch {
+	case !empty && !a.memory.Behind():
+		return false, nil
+	case !empty && off:
+		return false, fmt.Errorf("remote memory holds more of the log than this data directory, an older copy, and --%srestore=off would free it: leave that out to go on with it, or free it first (maas free --owner %s)", prefix, a.memory.Owner())
+	case aside && (arena == nil || len(arena.Listing.Files) == 0):
+		return false, a.memory.EndFollowing() // It is all that there is.
+	case off, arena == nil, len(arena.Listing.Files) == 0:
+		return false, a.memory.BeginHead(math.MinInt64)
+	}
+	start := time.Now()
+	a.logger.Info("MaaS: restoring the head from remote memory", "owner", a.memory.Owner(), "files", len(arena.Listing.Files),
+		"behind", a.memory.Behind())
+	done, err := tail.Restore(ctx, a.memory, dir, a.c.Fallback, a.logger)
+	if err != nil {
+		return false, fmt.Errorf("%w: start again, or begin without it by --%srestore=off, which frees it", err, prefix)
+	}
+	a.logger.Info("MaaS: restored the head from remote memory", "files", done.Files, "bytes", done.Bytes,
+		"unusable_files", done.Lost, "duration", time.Since(start))
+	if _, on, _ := a.c.blocksSize(); on && done.Files > 0 {
+		mine := blocks.Follow(a.memory, blocks.Options{Dir: dir, Logger: a.logger})
+		mine.Listed(arena.Listing)
+		if err := mine.TakeOver(arena.Listing.MinTime); err != nil {
+			return false, err
+		}
+	}
+	return done.Lost > 0, a.memory.EndFollowing()
+}
+
+// acked reaches the mirror, once there is one.
+func (a *Attachment) acked(number uint32, length int64) {
+	if m := a.mirror.Load(); m != nil {
+		m.Acked(number, length)
+	}
+}
+
+// Open opens the store.
+func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error) {
+	o := chunkstore.Options{CacheSize: int64(a.c.CacheSize), ReadTimeout: a.c.ReadTimeout, Pool: pool, Logger: a.logger}
+	if !a.c.Fallback {
+		return a.openRemote(dir, o)
+	}
+	local, err := chunks.NewChunkDiskMapper(reg, dir, pool, writeBufferSize, writeQueueSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := chunkstore.NewMirror(local, a.memory, a.tail, o)
+	if err != nil {
+		return nil, errors.Join(err, local.Close())
+	}
+	a.mirror.Store(m)
+	return m, nil
+}
+
+func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error) {
+	r, err := chunkstore.NewRemote(a.memory, chunkstore.RemoteOptions{
+		Options: o, MaxPendingBytes: int64(a.c.MaxPending), MaxPendingAge: a.c.MaxPendingAge, Fatal: a.exit, Unknown: a.unknown,
+		Log: a.tail, MayFree: a.tail.MayFree,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.Import(dir)
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	if n > 0 {
+		a.logger.Info("MaaS: local chunk files are in remote memory now, and removed here", "chunks", n)
+	}
+	return r, nil
+}
+
+// Return brings back the blocks that remote memory has and the data directory has not, in the background,
+// now that the database is open. A nil Attachment does nothing.
+func (a *Attachment) Return(db blocks.Database) {
+	if a != nil {
+		a.blocks.Return(db)
+	}
+}
+
+// Returning says whether blocks are to be left as they are, for others that lie between them are on their way.
+func (a *Attachment) Returning() bool { return a.blocks.Returning() }
+
+// Detach copies what the log got last and ends the session. A nil Attachment does nothing.
+func (a *Attachment) Detach() {
+	if a == nil {
+		return
+	}
+	a.arriving.Close()
+	a.blocks.Close()
+	a.tail.Close()
+	if err := a.memory.Close(); err != nil {
+		a.logger.Warn("MaaS: could not end the session; the name is free again when its lease ends", "err", err)
+	}
+	if a.follower != nil {
+		a.follower.Close()
+	}
+}

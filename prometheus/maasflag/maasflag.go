@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package maasflag is what the prometheus command imports: the flags of remote memory, and what they
+// set in motion.
+package maasflag
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+
+	"github.com/maas-memory/maas/prometheus/chunkstore"
+)
+
+const prefix = "storage.tsdb.maas."
+
+// Config is what the flags say.
+type Config struct {
+	URL            string
+	Fallback       bool
+	Owner          string
+	CacheSize      units.Base2Bytes
+	Transport      string
+	Restore        string
+	HTTPConfigFile string
+	ReadTimeout    time.Duration
+	MaxPending     units.Base2Bytes
+	MaxPendingAge  time.Duration
+	Blocks         string // auto, off, or a size.
+	Follow         bool
+	FollowSettle   time.Duration // 0: a minute. No flag: for who has no time.
+}
+
+// Enabled says whether there is remote memory at all.
+func (c *Config) Enabled() bool { return c.URL != "" }
+
+// Add adds the flags to the prometheus command. flag makes one, as its Application.Flag does.
+func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
+	c := &Config{}
+	flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
+		StringVar(&c.URL)
+	flag(prefix+"fallback", "Keep local chunk files too, and go on with them whenever the memory server fails. Without, there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
+		Default("true").BoolVar(&c.Fallback)
+	flag(prefix+"owner", "Name under which the memory is held; a Prometheus on another node with the same name takes it over. Default: made up, kept in the data directory.").
+		StringVar(&c.Owner)
+	flag(prefix+"cache-size", "Cache of blocks of remote memory.").
+		Default("64MB").BytesVar(&c.CacheSize)
+	flag(prefix+"transport", "How bytes travel: auto, http or rdma.").
+		Default("auto").EnumVar(&c.Transport, "auto", "http", "rdma")
+	flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
+		Default("auto").EnumVar(&c.Restore, "auto", "off")
+	flag(prefix+"http-config-file", "Reserved for TLS and tokens.").
+		Hidden().StringVar(&c.HTTPConfigFile)
+	flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
+		Default("0s").DurationVar(&c.ReadTimeout)
+	flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is full or out of reach.").
+		Default("256MB").BytesVar(&c.MaxPending)
+	flag(prefix+"max-pending-age", "Without fallback: how long they wait, before Prometheus ends.").
+		Default("10m").DurationVar(&c.MaxPendingAge)
+	flag(prefix+"blocks", "How much of the memory server the newest blocks may take, for a take-over to bring back: auto (a quarter of its pool), a size such as 8GB, or off, which leaves alone what is there.").
+		Default("auto").StringVar(&c.Blocks)
+	flag(prefix+"follow", "Be a standby while another Prometheus holds the owner's name: follow its log, and take over within a second once the name is free. Both have the same arguments; one that loses the name ends.").
+		BoolVar(&c.Follow)
+	return c
+}
+
+// NormaliseArgs rewrites the forms with a value of our boolean flags into those that the parser knows:
+// --FLAG=true into --FLAG, --FLAG=false into --no-FLAG. All else stays.
+func NormaliseArgs(args []string) []string {
+	out := make([]string, len(args))
+	for i, arg := range args {
+		out[i] = arg
+		for _, name := range []string{prefix + "fallback", prefix + "follow"} {
+			switch strings.ToLower(arg) {
+			case "--" + name + "=true", "--" + name + "=1":
+				out[i] = "--" + name
+			case "--" + name + "=false", "--" + name + "=0":
+				out[i] = "--no-" + name
+			}
+		}
+	}
+	return out
+}
+
+func (c *Config) check(snapshot bool) error {
+	if c.HTTPConfigFile != "" {
+		return fmt.Errorf("--%shttp-config-file is reserved: the memory server has no authentication yet", prefix)
+	}
+	if c.CacheSize < chunkstore.MinCacheSize {
+		return fmt.Errorf("--%scache-size is %s: it is %s at least, for a chunk that is read passes through it", prefix, c.CacheSize, units.Base2Bytes(chunkstore.MinCacheSize))
+	}
+	if !c.Fallback && snapshot {
+		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)
+	}
+	if c.Follow && (!c.Fallback || c.Owner == "" || c.Restore == "off") {
+		return fmt.Errorf("--%sfollow needs --%sowner, and goes neither with --no-%sfallback nor with --%srestore=off", prefix, prefix, prefix, prefix)
+	}
+	_, _, err := c.blocksSize()
+	return err
+}
+
+// blocksSize is the size for blocks.Options; on is false where blocks are left alone.
+func (c *Config) blocksSize() (size int64, on bool, err error) {
+	switch c.Blocks {
+	case "", "auto":
+		return 0, true, nil
+	case "off":
+		return 0, false, nil
+	}
+	n, err := units.ParseBase2Bytes(c.Blocks)
+	if err != nil || n < 0 {
+		return 0, false, fmt.Errorf("--%sblocks=%s: give auto, off, or a size such as 8GB", prefix, c.Blocks)
+	}
+	if n == 0 {
+		return -1, true, nil
+	}
+	return int64(n), true, nil
+}

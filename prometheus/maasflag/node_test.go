@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/tsdb/wlog"
+	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/maas-memory/maas/prometheus/tail"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newNode(t *testing.T, url string) (*Node, *prometheus.Registry) {
+	reg := prometheus.NewPedanticRegistry()
+	n := New(&Config{
+		URL: url, Owner: "me", Fallback: true, Transport: "http", Restore: "auto", Blocks: "off", CacheSize: 1 << 20, Follow: true,
+	}, t.TempDir(), slog.New(slog.DiscardHandler), reg)
+	n.Exit = func(err error) { t.Error(err) }
+	return n, reg
+}
+
+// leads opens a node that leads, with a log.
+func leads(t *testing.T, url string) *Node {
+	n, _ := newNode(t, url)
+	require.NoError(t, n.Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil }))
+	log, err := wlog.NewSize(nil, nil, filepath.Join(n.dir, "wal"), wlog.DefaultSegmentSize, compression.None)
+	require.NoError(t, err)
+	require.NoError(t, log.Log(make([]byte, 1000)))
+	require.NoError(t, log.Close())
+	return n
+}
+
+// replay is what a database does with the log that it follows, in its Open.
+func replay(a *Attachment) error {
+	log := a.FollowedLog()
+	if log == nil {
+		return nil
+	}
+	for {
+		more, err := log.Next(0)
+		if err != nil || !more {
+			return err
+		}
+		_, records := log.Records()
+		if _, err := io.Copy(io.Discard, records); err != nil {
+			return err
+		}
+	}
+}
+
+type startOver struct{}
+
+func (startOver) Error() string     { return "a hole" }
+func (startOver) StartOver() string { return "series" }
+
+func TestNode__begins_anew_with_metrics_of_its_own(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	leader := leads(t, server.URL)
+	n, reg := newNode(t, server.URL)
+	calls, stop := 0, make(chan struct{})
+	var handles []*Attachment
+	err := n.Open(stop, false, func(reg prometheus.Registerer, a *Attachment) error {
+		reg.MustRegister(prometheus.NewCounter(prometheus.CounterOpts{Name: "head"}))
+		require.NotNil(t, a.FollowedLog())
+		handles = append(handles, a)
+		switch calls++; calls {
+		case 1:
+			return fmt.Errorf("open: %w", startOver{})
+		case 2:
+			return &tail.StartOver{Reason: "cut", Err: errors.New("cut")}
+		}
+		close(stop)
+		return replay(a)
+	})
+	require.ErrorIs(t, err, tail.ErrStopped)
+	require.Equal(t, 3, calls)
+	require.NotSame(t, handles[0], handles[1])
+	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP prometheus_tsdb_maas_following_restarts_total How often a standby began to follow anew, from the beginning of the log.
+# TYPE prometheus_tsdb_maas_following_restarts_total counter
+prometheus_tsdb_maas_following_restarts_total{reason="cut"} 1
+prometheus_tsdb_maas_following_restarts_total{reason="series"} 1
+`), "prometheus_tsdb_maas_following_restarts_total"))
+	require.Empty(t, n.NotReady(), "it is closed")
+	leader.Close()
+}
+
+// Probes and SIGTERM come from other goroutines, at any time: while it follows, while it takes the lead, and
+// afterwards.
+func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	leader := leads(t, server.URL)
+	n, _ := newNode(t, server.URL)
+	var others sync.WaitGroup
+	opened := make(chan struct{})
+	others.Go(func() {
+		following := false
+		for {
+			select {
+			case <-opened:
+				require.True(t, following)
+				return
+			case <-time.After(time.Millisecond):
+				following = following || strings.HasPrefix(n.NotReady(), "following")
+				n.HandOver() // Of what is not led, or not open yet, there is nothing to hand over.
+				n.Close()
+			}
+		}
+	})
+	err := n.Open(nil, false, func(_ prometheus.Registerer, a *Attachment) error {
+		time.AfterFunc(time.Second, func() {
+			leader.HandOver()
+			leader.Close()
+		})
+		defer others.Wait()
+		defer close(opened)
+		return replay(a)
+	})
+	require.NoError(t, err)
+	require.Empty(t, n.NotReady())
+	require.NotNil(t, n.attached.Load(), "it is still attached")
+	third, _ := newNode(t, server.URL)
+	stop := make(chan struct{})
+	require.ErrorIs(t, third.Open(stop, false, func(_ prometheus.Registerer, a *Attachment) error {
+		require.NotNil(t, a.FollowedLog(), "the one before leads")
+		close(stop)
+		return replay(a)
+	}), tail.ErrStopped)
+	n.HandOver()
+	n.Close()
+}
+
+// What it copied is cut under a standby whose name is its own already: it begins anew as who takes over.
+func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	leader := leads(t, server.URL)
+	n, _ := newNode(t, server.URL)
+	calls := 0
+	require.NoError(t, n.Open(nil, false, func(_ prometheus.Registerer, a *Attachment) error {
+		if calls++; calls == 2 {
+			require.Nil(t, a.FollowedLog())
+			require.True(t, a.memory.Up())
+			require.False(t, a.memory.State().Following)
+			return nil
+		}
+		time.AfterFunc(100*time.Millisecond, leader.Close)
+		for a.memory.Following() {
+			_, err := a.FollowedLog().Next(0)
+			require.NoError(t, err)
+			_, records := a.FollowedLog().Records()
+			_, err = io.Copy(io.Discard, records)
+			require.NoError(t, err)
+		}
+		return fmt.Errorf("open: %w", &tail.StartOver{Reason: "truncated", Err: errors.New("a segment is gone")})
+	}))
+	require.Equal(t, 2, calls)
+	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
+	require.NoError(t, err)
+	got, err := os.ReadFile(filepath.Join(n.dir, "wal/00000000"))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	n.Close()
+}

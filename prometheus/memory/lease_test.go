@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// held is what a server lends to an owner.
+func held(t *testing.T, url, owner string) []maas.Allocation {
+	t.Helper()
+	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
+	require.NoError(t, err)
+	defer c.Close()
+	lent, err := c.List(context.Background(), owner)
+	require.NoError(t, err)
+	return lent
+}
+
+func calls(t *testing.T, m *Manager, op string) uint64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.Metrics().Durations)
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	for _, metric := range families[0].GetMetric() {
+		if metric.GetLabel()[0].GetValue() == op {
+			return metric.GetHistogram().GetSampleCount()
+		}
+	}
+	return 0
+}
+
+func TestLease__memory_of_a_made_up_owner_goes_by_itself(t *testing.T) {
+	server := maastest.Start(t)
+	m, log, err := openLogged(t, Options{URL: server.URL, Lease: 10 * time.Second})
+	require.NoError(t, err)
+	require.Equal(t, 1, log.count("level=WARN"), "it is said at the start")
+	require.Equal(t, 1, log.count("--storage.tsdb.maas.owner"))
+	require.NoError(t, allocate(m, 1000))
+	require.Equal(t, "ttl", held(t, server.URL, m.Owner())[0].Lifetime)
+	require.NoError(t, m.Close())
+	maastest.Eventually(t, "its memory is gone", func() bool { return len(held(t, server.URL, m.Owner())) == 0 })
+}
+
+func TestLease__memory_of_a_given_owner_stays(t *testing.T) {
+	server := maastest.Start(t)
+	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me", Lease: time.Second})
+	require.NoError(t, err)
+	require.Zero(t, log.count("level=WARN"))
+	require.NoError(t, allocate(m, 1000))
+	require.NoError(t, m.Close())
+	require.Equal(t, "delete", held(t, server.URL, "me")[0].Lifetime)
+}
+
+// The test is the goroutine that watches the server.
+func watched(t *testing.T, o Options) *Manager {
+	t.Helper()
+	m, _, err := openLogged(t, o)
+	require.NoError(t, err)
+	m.cancel()
+	<-m.done
+	return m
+}
+
+func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL})
+	for range 3 {
+		require.NoError(t, allocate(m, 1000))
+	}
+	m.leases.renewed = time.Now()
+	m.renewLeases()
+	require.Zero(t, calls(t, m, "renew"), "it is not time")
+	m.leases.renewed = time.Now().Add(-m.o.Lease / renewals)
+	m.renewLeases()
+	require.Equal(t, uint64(3), calls(t, m, "renew"))
+	require.Less(t, time.Since(m.leases.renewed), m.o.Lease/renewals)
+
+	// The next Prometheus of this directory is given the name: what has a lease keeps it.
+	next := watched(t, Options{URL: server.URL, Owner: m.Owner(), Dir: reopened(t, m)})
+	next.leases.renewed = time.Time{}
+	before := calls(t, next, "renew")
+	next.renewLeases()
+	require.Equal(t, before+3, calls(t, next, "renew"))
+	require.True(t, next.Up())
+}
+
+func reopened(t *testing.T, m *Manager) string {
+	t.Helper()
+	require.NoError(t, m.Close())
+	return m.o.Dir
+}
+
+// Nobody reads what is old, and so nobody would miss it.
+func TestLease__what_lapsed_while_the_server_was_away_is_noticed(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL})
+	m.renewLeases()
+	arena := m.Arena()
+	m.trip(maas.ErrSessionLost)
+	require.NoError(t, m.connect(context.Background()))
+	require.Same(t, arena, m.Arena())
+
+	m.trip(maas.ErrSessionLost)
+	m.leases.renewed = time.Now().Add(-m.o.Lease)
+	require.NoError(t, m.connect(context.Background()))
+	require.NotSame(t, arena, m.Arena(), "everything is looked up anew")
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, url string) *Manager {
+	t.Helper()
+	m, err := Open(context.Background(), Options{
+		URL: url, Owner: "me", Transport: "http", Dir: t.TempDir(),
+		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewPedanticRegistry()),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func health(m *Manager) error {
+	return m.Read("health", time.Second, func(ctx context.Context, c *Conn) error {
+		_, err := c.Health(ctx)
+		return err
+	})
+}
+
+func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	require.NoError(t, health(m))
+
+	server.Kill()
+	for range failuresToOpen {
+		require.Error(t, health(m))
+	}
+	calls := 0
+	err := m.Read("any", time.Hour, func(context.Context, *Conn) error { calls++; return nil })
+	require.ErrorIs(t, err, ErrDegraded)
+	require.Zero(t, calls)
+
+	arena := m.Arena()
+	server.Restart()
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.NotSame(t, arena, m.Arena(), "its memory is a new one")
+	require.Equal(t, arena.Epoch+1, m.Arena().Epoch)
+	require.NoError(t, health(m))
+}
+
+// The old session has a lease still, as far as this side knows.
+func TestBreaker__a_server_that_was_started_anew_is_in_use_with_a_session_that_it_knows(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL, Owner: "me"})
+	server.Kill()
+	server.Restart()
+	m.trip(maas.ErrSessionLost)
+	require.NoError(t, m.connect(context.Background()))
+	_, ok := m.client.Load().Lease()
+	require.True(t, ok, "else the breaker opens again, for the same event")
+}
+
+func TestBreaker__one_timeout_opens_it_and_the_same_memory_resumes(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	arena := m.Arena()
+	server.Pause()
+	err := m.Read("any", 50*time.Millisecond, func(ctx context.Context, c *Conn) error {
+		_, err := c.Stats(ctx)
+		return err
+	})
+	require.Error(t, err)
+	require.False(t, m.Up())
+	server.Resume()
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.Same(t, arena, m.Arena())
+}
+
+func TestBreaker__a_full_server_stays_in_use(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "8MiB")
+	m := open(t, server.URL)
+	for range 3 {
+		err := m.Write("allocate", 0, func(ctx context.Context, c *Conn) error {
+			_, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4 << 20, Count: 3})
+			return err
+		})
+		require.True(t, maas.IsExhausted(err), err)
+	}
+	require.True(t, m.Up())
+}
+
+func TestBreaker__memory_that_somebody_freed_makes_a_new_beginning(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	arena := m.Arena()
+	err := m.Read("read", time.Second, func(ctx context.Context, c *Conn) error {
+		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
+	})
+	require.True(t, maas.IsNotFound(err), err)
+	maastest.Eventually(t, "the server is in use again", m.Up)
+	require.NotSame(t, arena, m.Arena())
+}
+
+func TestState__is_whole_or_refused(t *testing.T) {
+	dir := t.TempDir()
+	s, err := LoadState(dir)
+	require.NoError(t, err)
+	require.Zero(t, s)
+	want := State{Owner: "me", Epoch: 3, ChunkSegment: 9}
+	require.NoError(t, want.Save(dir))
+	s, err = LoadState(dir)
+	require.NoError(t, err)
+	require.Equal(t, want, s)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, StateFile), []byte("{"), 0o666))
+	_, err = LoadState(dir)
+	require.ErrorContains(t, err, StateFile)
+	require.ErrorContains(t, err, "remove the file")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
+
+func TestOpen__without_a_server(t *testing.T) {
+	o := Options{URL: "http://127.0.0.1:1", Transport: "http", Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil)}
+	m, err := Open(context.Background(), o)
+	require.NoError(t, err)
+	require.Contains(t, m.Owner(), "prometheus-")
+	require.ErrorIs(t, health(m), ErrDegraded)
+	require.NoError(t, m.Close())
+
+	o.Required = true
+	_, err = Open(context.Background(), o)
+	require.Error(t, err)
+	require.False(t, errors.Is(err, ErrDegraded))
+}
+
+// A mirror goes on without its server; one that no server can ever serve is said at the start.
+func TestOpen__what_can_never_work_is_refused(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no port":   {URL: "foo"},
+		"TLS":       {URL: "https://host:3000"},
+		"scheme":    {URL: "ftp://host:3000"},
+		"password":  {URL: "http://me:secret@host:3000"},
+		"owner":     {URL: "http://host:3000", Owner: "no spaces"},
+		"transport": {URL: "http://host:3000", Transport: "rdma"},
+	} {
+		var log bytes.Buffer
+		o.Dir, o.Logger, o.Metrics = t.TempDir(), slog.New(slog.NewTextHandler(&log, nil)), NewMetrics(nil)
+		m, err := Open(context.Background(), o)
+		if err == nil {
+			require.NoError(t, m.Close())
+		}
+		require.ErrorIs(t, err, ErrOptions, name)
+		require.NotContains(t, err.Error()+log.String(), "secret", name)
+		entries, err := os.ReadDir(o.Dir)
+		require.NoError(t, err)
+		require.Empty(t, entries, name)
+	}
+}
+
+func TestOpen__a_URL_without_a_scheme(t *testing.T) {
+	server := maastest.Start(t)
+	require.True(t, open(t, strings.TrimPrefix(server.URL, "http://")).Up())
+}
+
+func TestLog__an_outage_is_one_line(t *testing.T) {
+	server := maastest.Start(t)
+	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
+	require.NoError(t, err)
+	server.Kill()
+	for range failuresToOpen {
+		require.Error(t, health(m))
+	}
+	for range 3 {
+		err := m.connect(context.Background())
+		require.Error(t, err)
+		m.stillDown(err)
+	}
+	require.Equal(t, 1, log.count("level=WARN"), log)
+	m.stillDown(maas.ErrNameTaken)
+	m.stillDown(fmt.Errorf("another one lives: %w", maas.ErrNameTaken))
+	require.Equal(t, 2, log.count("level=WARN"), "that is another thing")
+}
+
+func TestLog__no_server_at_the_start_is_one_line(t *testing.T) {
+	m, log, err := openLogged(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
+	require.NoError(t, err)
+	m.stillDown(m.connect(context.Background()))
+	require.Equal(t, 1, log.count("level=WARN"), log)
+}
+
+func TestMetrics__say_whose_memory_is_used(t *testing.T) {
+	server := maastest.Start(t)
+	for mode, required := range map[string]bool{"mirror": false, "remote": true} {
+		o := Options{URL: server.URL, Owner: "me-" + mode, Dir: t.TempDir(), Required: required}
+		for _, epoch := range []string{"1", "2"} {
+			m, _, err := openLogged(t, o)
+			require.NoError(t, err)
+			require.Equal(t, 1, testutil.CollectAndCount(m.Metrics().Info))
+			require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Info.WithLabelValues("me-"+mode, mode, epoch)))
+			require.NoError(t, m.Close())
+		}
+	}
+}
+
+// The server logs each session that it refuses.
+func TestRetry__not_every_second_where_somebody_has_to_go_first(t *testing.T) {
+	for want, why := range map[time.Duration]error{
+		retryInterval: maas.ErrSessionLost, SessionTTL / 2: fmt.Errorf("open: %w", maas.ErrNameTaken), refusedInterval: ErrForked,
+	} {
+		m := &Manager{why: why}
+		require.Equal(t, want, m.retryIn(), why)
+	}
+}

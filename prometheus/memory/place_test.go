@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// logged makes a directory one that has a log, which waits for nobody in mirror mode.
+func logged(t *testing.T, dir string) string {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o777))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", "00000000"), []byte("log"), 0o666))
+	return dir
+}
+
+// A process that was killed leaves its session, and no lock.
+func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
+	server := maastest.Start(t)
+	for _, required := range []bool{true, false} {
+		o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Required: required}
+		first, _, err := openLogged(t, o)
+		require.NoError(t, err)
+		first.place.release() // It goes on to renew its session: only its end makes the name free.
+		second, log, err := openLogged(t, o)
+		require.NoError(t, err)
+		require.True(t, second.Up())
+		require.Zero(t, log.count("name is taken"))
+		require.NoError(t, second.Close())
+		require.NoError(t, first.Close())
+	}
+}
+
+// A copy names the original's session, too, and its place; the original lives.
+func TestPlace__a_living_session_is_not_ended(t *testing.T) {
+	server := maastest.Start(t)
+	dir := logged(t, t.TempDir())
+	first, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	copied := t.TempDir()
+	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
+	isNotEnded := func(dir, what string) {
+		t.Helper()
+		state, err := LoadState(dir)
+		require.NoError(t, err)
+		require.Equal(t, clientSession(t, first), state.Session, what)
+		second := &Manager{o: first.o, state: state, place: holdPlace(dir)}
+		defer second.place.release()
+		second.endPredecessor(context.Background())
+		require.NoError(t, allocate(first, 1000), what)
+		_, err = maas.Open(context.Background(), first.o.client())
+		require.ErrorIs(t, err, maas.ErrNameTaken, what)
+	}
+	isNotEnded(dir, "the same directory")
+	isNotEnded(copied, "a copy")
+	require.NoError(t, os.Rename(dir, dir+".away"))
+	require.NoError(t, os.Rename(copied, dir))
+	isNotEnded(dir, "a copy that was moved to the original's name")
+	isNotEnded(dir+".away", "the original, moved away")
+	require.NoError(t, os.Rename(dir+".away", copied))
+}
+
+func clientSession(t *testing.T, m *Manager) (id string) {
+	t.Helper()
+	require.NoError(t, m.Read("test", writeTimeout, func(_ context.Context, c *Conn) error { id = c.Session(); return nil }))
+	return id
+}
+
+func TestState__is_its_owner_s_alone(t *testing.T) {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	dir := t.TempDir()
+	path := filepath.Join(dir, StateFile)
+	require.NoError(t, os.WriteFile(path, []byte(`{"owner":"me"}`), 0o666))
+	require.NoError(t, State{Owner: "me", Session: "secret"}.Save(dir))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+}
+
+// What a directory belongs to does not change by a start that the server refuses.
+func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
+	server := maastest.Start(t)
+	dir := logged(t, t.TempDir())
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	before, err := LoadState(dir)
+	require.NoError(t, err)
+	another := func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
+		return Forked, nil
+	}
+	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: another})
+	require.ErrorIs(t, err, ErrForked)
+	after, err := LoadState(dir)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
+// To compare reads all that the server holds; a fork does not mend itself.
+func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t *testing.T) {
+	server := maastest.Start(t)
+	dir := logged(t, t.TempDir())
+	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
+	require.NoError(t, err)
+	require.NoError(t, allocate(m, 1000))
+	require.NoError(t, m.Close())
+	compared, found := 0, Forked
+	m = watched(t, Options{URL: server.URL, Owner: "me", Dir: dir,
+		Compare: func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
+			compared++
+			return found, nil
+		}})
+	for range 3 {
+		require.ErrorIs(t, m.connect(context.Background()), ErrForked)
+	}
+	require.Equal(t, 1, compared)
+	successor, _, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
+	require.NoError(t, err, "the name is free")
+	require.True(t, successor.Up())
+	require.NoError(t, successor.Close())
+	found = HasAll
+	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
+	require.NoError(t, err)
+	defer c.Close()
+	_, _, err = c.Free(context.Background(), held(t, server.URL, "me")[0].ID)
+	require.NoError(t, err)
+	require.NoError(t, m.connect(context.Background()))
+	require.Equal(t, 2, compared)
+}

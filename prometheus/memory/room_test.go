@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// lines is a log that a test reads while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(words string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), words)
+}
+
+func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
+	t.Helper()
+	log := new(lines)
+	o.Logger, o.Metrics = slog.New(slog.NewTextHandler(log, nil)), NewMetrics(nil)
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	o.Transport = "http"
+	m, err := Open(context.Background(), o)
+	if err == nil {
+		t.Cleanup(func() { m.Close() })
+	}
+	return m, log, err
+}
+
+func allocate(m *Manager, size int64) error {
+	return m.Write("allocate", 0, func(ctx context.Context, c *Conn) error {
+		_, err := c.Allocate(ctx, maas.AllocateOptions{Size: size, Owner: m.Owner()})
+		return err
+	})
+}
+
+func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "8MiB")
+	to, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	var asked atomic.Int64
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/allocate" {
+			asked.Add(1)
+		}
+		r.Host = to.Host
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	m, log, err := openLogged(t, Options{URL: front.URL, Owner: "me"})
+	require.NoError(t, err)
+	defer m.Close()
+	require.NoError(t, allocate(m, 4<<20))
+	require.NoError(t, allocate(m, 4<<20))
+	require.Zero(t, testutil.ToFloat64(m.Metrics().Degraded))
+
+	asked.Store(0)
+	begun := time.Now()
+	for range 1000 {
+		err := allocate(m, 4<<20)
+		require.True(t, maas.IsExhausted(err), err)
+		require.True(t, IsFull(err), err)
+	}
+	require.LessOrEqual(t, asked.Load(), 1+int64(time.Since(begun)/time.Second))
+	require.True(t, m.Up())
+	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Up))
+	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Degraded))
+	require.Equal(t, 1, log.count("has no room;"))
+
+	require.NoError(t, m.Write("free", 0, func(ctx context.Context, c *Conn) error {
+		lent, err := c.List(ctx, "me")
+		require.NoError(t, err)
+		_, _, err = c.Free(ctx, lent[0].ID)
+		return err
+	}))
+	maastest.Eventually(t, "there is room", func() bool { return allocate(m, 4<<20) == nil })
+	require.Zero(t, testutil.ToFloat64(m.Metrics().Degraded))
+	require.Equal(t, 1, log.count("has room again"))
+	require.Equal(t, 1, log.count("has no room;"))
+	require.Equal(t, 1, log.count("Allocated from MaaS"), "one line a minute")
+}
+
+func TestRoom__what_is_smaller_is_asked_for(t *testing.T) {
+	var r room
+	require.True(t, r.close(4<<20, errNotAsked))
+	require.Error(t, r.refused(4<<20))
+	require.NoError(t, r.refused(1<<20))
+	require.False(t, r.open(1<<20), "there is none for what was refused")
+	require.False(t, r.close(1<<20, errNotAsked))
+	require.Error(t, r.refused(1<<20))
+	require.True(t, r.open(1<<20))
+	require.NoError(t, r.refused(4<<20))
+}
+
+func TestRoom__pauses_grow_to_a_bound(t *testing.T) {
+	var r room
+	for range 20 {
+		r.close(1, errNotAsked)
+	}
+	require.Equal(t, lastPause, r.pause)
+	r.hurry()
+	require.Equal(t, firstPause, r.pause)
+}
+
+func TestBreaker__what_the_server_has_no_class_for_is_no_failure(t *testing.T) {
+	server := maastest.Start(t, "--slab-sizes", "64KiB,1MiB")
+	m := open(t, server.URL)
+	for range 2 * failuresToOpen {
+		err := allocate(m, 4<<20)
+		require.True(t, IsFull(err), err)
+	}
+	require.True(t, m.Up())
+	require.NoError(t, allocate(m, 1<<20))
+}
+
+func TestOpen__a_server_whose_slabs_are_too_small(t *testing.T) {
+	server := maastest.Start(t, "--slab-sizes", "1KiB,8KiB")
+	_, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Required: true})
+	require.ErrorContains(t, err, "--slab-sizes")
+
+	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
+	require.NoError(t, err)
+	require.False(t, m.Up())
+	require.ErrorContains(t, health(m), "--slab-sizes")
+	for range 3 {
+		m.stillDown(m.connect(context.Background()))
+	}
+	require.Equal(t, 1, log.count("--slab-sizes"))
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package memory
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// slowLink is a server behind a link that carries so many bytes of an answer to a read in a second.
+func slowLink(t *testing.T, server string, rate int) string {
+	t.Helper()
+	target, err := url.Parse(server)
+	require.NoError(t, err)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(r *http.Response) error {
+			if r.Request.URL.Path != "/data/read" {
+				return nil
+			}
+			n, err := strconv.Atoi(r.Header.Get("Content-Length"))
+			select {
+			case <-time.After(time.Duration(n) * time.Second / time.Duration(rate)):
+			case <-r.Request.Context().Done():
+			}
+			return err
+		},
+		// Who gives up is no error.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	link := httptest.NewServer(proxy)
+	t.Cleanup(link.Close)
+	return link.URL
+}
+
+// All headers together take longer than one request may; each request is answered in time.
+func TestOpen__many_extents_over_a_slow_link(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	const extents, header = 2000, 128
+	c, err := maas.Open(t.Context(), maas.Options{URL: server.URL, Transport: "http"})
+	require.NoError(t, err)
+	_, err = c.Allocate(t.Context(), maas.AllocateOptions{Size: 4096, Count: extents, Owner: "me", Lifetime: "delete"})
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+
+	m, err := Open(context.Background(), Options{
+		URL: slowLink(t, server.URL, extents*header/6), Owner: "me", Transport: "http", Dir: t.TempDir(), Required: true,
+		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil),
+	})
+	require.NoError(t, err)
+	require.Len(t, m.Arena().Listing.Orphans, extents)
+	require.NoError(t, m.Close())
+}

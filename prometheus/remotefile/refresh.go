@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package remotefile
+
+import (
+	"context"
+	"fmt"
+
+	maas "github.com/maas-memory/maas/go"
+)
+
+// Following: a file that another process writes is seen by List as it was then. What its writer appends later to
+// the last extent needs no second List: the extent's header says it.
+
+// Refresh looks at the last extent again. ErrFreed: its memory is gone, or another's by now. The file is its
+// reader's alone: nobody here appends to it.
+func (f *File) Refresh(ctx context.Context, mem Memory) error {
+	f.mu.RLock()
+	e := f.extents[len(f.extents)-1]
+	f.mu.RUnlock()
+	b := make([]byte, HeaderSize)
+	if err := mem.ReadV(ctx, []maas.Range{{ID: e.id, Data: b}}); err != nil {
+		if maas.IsNotFound(err) {
+			err = ErrFreed
+		}
+		return fmt.Errorf("look at %s again: %w", f.name, err)
+	}
+	h, err := decodeHeader(b, e.capacity)
+	if err != nil || h.name != e.name || h.index != e.index || h.base != e.base || h.epoch != e.epoch {
+		return fmt.Errorf("%s: its last extent is another one by now: %w", f.name, ErrFreed)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.extents[len(f.extents)-1].header = h
+	f.extra = max(f.extra, h.extra)
+	return nil
+}
+
+// Full says whether nothing more comes into the last extent: what follows is in another one, or in another file.
+func (f *File) Full() bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	e := &f.extents[len(f.extents)-1]
+	return int64(e.length) == e.capacity || e.flags&flagLast != 0
+}
+
+// Epoch is that of the file's writer.
+func (f *File) Epoch() uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.epoch
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/chunks"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// What arrives in a standby's directory beside the bytes of a segment: the next segments, checkpoints, and, in the
+// end, late samples.
+
+// relist looks for new segments, and for a new checkpoint.
+func (f *Follower) relist() error {
+	mem, l, err := f.list()
+	if err != nil {
+		return err
+	}
+	plan, lost, err := planRestore(l.Files, false)
+	if err != nil || len(plan) == 0 {
+		// The server lost it, and the leader copies it anew.
+		err = errors.Join(errors.New("remote memory does not hold the beginning of the leader's log at present"), err)
+		if !f.leading {
+			return err
+		}
+		f.logger.Error("MaaS: going on with the copy of the log that is here, which is all that there is", "err", err)
+		plan, lost = make([][]*remotefile.File, 3), 0
+	}
+	if lost > 0 && f.leading {
+		f.logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is lost", "files", lost)
+	}
+	if plan[1], err = f.goesOn(plan[0], plan[1]); err != nil {
+		return err
+	}
+	f.took(plan, l)
+	if c := plan[0]; c != nil && int64(c[0].Name().Number) > f.checkpoint && c[0].Name().Number < f.current.number {
+		return f.bringCheckpoint(mem, c)
+	}
+	return nil
+}
+
+// goesOn returns the segments that are listed, the current one in front of them also where a checkpoint stands for it
+// by now, and all of it is here.
+func (f *Follower) goesOn(checkpoint, wal []*remotefile.File) ([]*remotefile.File, error) {
+	first := f.current.number
+	switch {
+	case len(wal) > 0:
+		first = wal[0].Name().Number
+	case len(checkpoint) > 0:
+		first = checkpoint[0].Name().Number + 1
+	}
+	if first <= f.current.number {
+		return wal, nil
+	}
+	before := f.find(f.current.number)
+	if before == nil || first > f.current.number+1 || f.current.fresh() || !f.hasAllOf(before) {
+		return nil, &StartOver{"truncated", fmt.Errorf("the leader's log begins with segment %d by now, and this copy is in segment %d", first, f.current.number)}
+	}
+	return slices.Insert(slices.Clone(wal), 0, before), nil
+}
+
+// bringCheckpoint brings a checkpoint here, and deletes what it replaces.
+func (f *Follower) bringCheckpoint(mem remotefile.Memory, parts []*remotefile.File) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	tmp := filepath.Join(f.dir, restoreDir)
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	r := restorer{ctx: f.ctx, tmp: tmp, metrics: f.memory.Metrics(), logger: f.logger, read: func(call func(context.Context, remotefile.Memory) error) error {
+		ctx, cancel := context.WithTimeout(f.ctx, readTimeout)
+		defer cancel()
+		return call(ctx, mem)
+	}}
+	for _, part := range parts {
+		whole, err := r.write(part)
+		if err == nil && !whole {
+			err = fmt.Errorf("%s: %w", part.Name(), errWrongBytes)
+		}
+		if err != nil {
+			return errors.Join(err, r.syncs.Wait())
+		}
+	}
+	if err := r.syncs.Wait(); err != nil {
+		return err
+	}
+	from, to := filepath.Dir(r.path(parts[0].Name(), 0)), filepath.Dir(f.path(parts[0].Name()))
+	if err := errors.Join(memory.SyncDir(from), os.Rename(from, to), memory.SyncDir(filepath.Dir(to))); err != nil {
+		return err
+	}
+	f.checkpoint = int64(parts[0].Name().Number)
+	return f.deleteBefore(uint32(f.checkpoint))
+}
+
+// deleteBefore deletes what a checkpoint stands for.
+func (f *Follower) deleteBefore(checkpoint uint32) error {
+	dir := filepath.Join(f.dir, "wal")
+	segments, err := listNumbered(dir, remotefile.Name{Kind: remotefile.WAL})
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if s.name.Number <= checkpoint {
+			err = errors.Join(err, os.Remove(s.path))
+		}
+	}
+	old, globErr := filepath.Glob(filepath.Join(dir, checkpointPrefix+"*"))
+	for _, path := range old {
+		if filepath.Base(path) != fmt.Sprintf("%s%08d", checkpointPrefix, checkpoint) {
+			err = errors.Join(err, emptyFiles(path), os.RemoveAll(path))
+		}
+	}
+	return errors.Join(err, globErr)
+}
+
+// emptyFiles gives the disk back also of files that the head has open: of the first checkpoint, for as long as it
+// follows.
+func emptyFiles(dir string) error {
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		err = errors.Join(err, os.Truncate(filepath.Join(dir, f.Name()), 0))
+	}
+	return err
+}
+
+// Blocks are the leader's, which another brings.
+type Blocks interface {
+	// Listed tells what remote memory holds by now.
+	Listed(l *remotefile.Listing)
+	// Arriving is how far a head may be truncated that begins at from and may begin at to, by the blocks that are here.
+	Arriving(from, to int64) int64
+	// LeadFrom ends it, for a head that begins at mint is about to lead.
+	LeadFrom(mint int64)
+}
+
+// With has another bring blocks, which knows what is listed from the last time on.
+func (f *Follower) With(b Blocks) {
+	f.blocks = b
+	b.Listed(f.listing)
+}
+
+// mayBegin is where the head may begin: where the leader's does, as far as its blocks are here.
+func (f *Follower) mayBegin() mintimes {
+	next := f.next
+	if f.blocks != nil {
+		next.time = f.blocks.Arriving(f.head.time, next.time)
+	}
+	return next
+}
+
+// end makes the copy a log of this directory's own: all of it is here, late samples too. It may be called again after
+// an error that passes.
+func (f *Follower) end(mint int64) error {
+	if err := f.bringLate(); err != nil {
+		return err
+	}
+	if err := f.current.end(); err != nil {
+		return err
+	}
+	f.head = f.mayBegin()
+	if f.blocks != nil {
+		f.blocks.LeadFrom(max(mint, f.head.time))
+	}
+	if err := f.memory.EndFollowing(); err != nil {
+		return err
+	}
+	f.ended = true
+	return nil
+}
+
+// bringLate brings the WBL, without its markers.
+func (f *Follower) bringLate() error {
+	f.late = map[chunks.HeadSeriesRef]struct{}{}
+	if err := f.eachLate(func(n remotefile.Name, b []byte) error {
+		b, err := withoutMarkers(b, filepath.Join(f.dir, restoreDir), f.logger)
+		if err != nil {
+			return err
+		}
+		f.lastWBL = int(n.Number)
+		return errors.Join(os.MkdirAll(filepath.Dir(f.path(n)), 0o777), writeSynced(f.path(n), b))
+	}); err != nil || len(f.wbl) == 0 {
+		return err
+	}
+	// What was here before the leader's first one held the place.
+	local, err := listLog(f.dir, remotefile.WBL)
+	for _, l := range local {
+		if l.name.Number < f.wbl[0].Name().Number {
+			err = errors.Join(err, os.Remove(l.path))
+		}
+	}
+	return err
+}
+
+// readLate finds the series that have late samples.
+func (f *Follower) readLate() error {
+	f.late = map[chunks.HeadSeriesRef]struct{}{}
+	return f.eachLate(func(remotefile.Name, []byte) error { return nil })
+}
+
+// eachLate reads the WBL, and adds the series in it to those that have late samples.
+func (f *Follower) eachLate(do func(remotefile.Name, []byte) error) error {
+	mem, err := f.memory.Look(f.ctx)
+	if err != nil {
+		return err
+	}
+	for _, file := range f.wbl {
+		b, err := readWhole(f.ctx, mem, file)
+		if err != nil {
+			return err
+		}
+		addSeries(f.late, b, f.logger)
+		if err := do(file.Name(), b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readWhole reads a file as far as its bytes are what its writer wrote.
+func readWhole(ctx context.Context, mem remotefile.Memory, f *remotefile.File) ([]byte, error) {
+	out := make([]byte, 0, f.Len())
+	for _, p := range f.Pieces() {
+		b := make([]byte, p.Length)
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		err := f.ReadAt(ctx, mem, b, p.Offset)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		if remotefile.Checksum(b) != p.CRC {
+			return nil, &StartOver{"damaged", fmt.Errorf("%s at %d: %w", f.Name(), p.Offset, errWrongBytes)}
+		}
+		out = append(out, b...)
+	}
+	return out, nil
+}
+
+func writeSynced(path string, b []byte) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(b)
+	return errors.Join(err, file.Sync(), file.Close())
+}

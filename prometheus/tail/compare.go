@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/wlog"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// Compare says how the log of a data directory stands to what remote memory holds of it, by the bytes: as
+// old as the directory may be, a log that goes on from it is the same log; as new as it may be, one that went on
+// in another way is another one. It is for a directory that no database has open.
+//
+// sameWriter says that the directory knows of all who wrote to remote memory. Without, a log that has no byte in
+// common with the directory's is taken for another one.
+func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, dir string, sameWriter bool) (memory.Relation, error) {
+	plan, _, err := planRestore(l.Files, false)
+	if err != nil || len(plan) == 0 {
+		plan = [][]*remotefile.File{nil, nil, nil} // Nothing that anybody could start from.
+	}
+	c := comparison{ctx: ctx, mem: mem}
+	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
+		local, err := listLog(dir, kind)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.log(plan[1+i], local); err != nil {
+			return 0, fmt.Errorf("compare the log of the data directory with remote memory: %w", err)
+		}
+	}
+	switch {
+	case c.forked || !c.met && !sameWriter:
+		return memory.Forked, nil
+	case c.behind:
+		return memory.Behind, nil
+	}
+	return memory.HasAll, nil
+}
+
+// comparison is what was found so far.
+type comparison struct {
+	ctx context.Context
+	mem remotefile.Memory
+
+	met    bool // Both have some bytes in common.
+	behind bool // Remote memory has records that the directory lacks.
+	forked bool // The directory has records in the place of others.
+}
+
+// log compares the segments of one log.
+func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
+	lacks := false // A segment lacks something: what the directory has behind it is no continuation.
+	for _, l := range local {
+		i := slices.IndexFunc(remote, func(f *remotefile.File) bool { return f.Name() == l.name })
+		if i < 0 {
+			if lacks {
+				c.forked = c.forked || validEnd(l.path) > 0
+			}
+			continue
+		}
+		behind, err := c.segment(remote[i], l)
+		if err != nil {
+			return err
+		}
+		lacks = lacks || behind
+	}
+	for _, f := range remote {
+		if len(local) == 0 || f.Name().Number > local[len(local)-1].name.Number {
+			lacks = true // Prometheus has one segment more after each start; of a log without any, all is missing.
+		}
+	}
+	c.behind = c.behind || lacks
+	return nil
+}
+
+// segment compares one segment. It says whether remote memory has records of it that the directory lacks.
+func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err error) {
+	read := func(p []byte, off int64) error {
+		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
+		defer cancel()
+		return f.ReadAt(ctx, c.mem, p, off)
+	}
+	n, err := commonPrefix(f, l, read)
+	if err != nil {
+		return false, err
+	}
+	c.met = c.met || n > 0
+	complete, _ := f.Last()
+	if n == f.Len() && !(complete && l.info.Size() > n) {
+		return false, nil
+	}
+	end := validEnd(l.path)
+	if end > n {
+		lost, err := hasLost(f, l, n, read)
+		c.forked = c.forked || err == nil && !lost
+		return lost, err
+	}
+	whole, err := validEndOfBoth(f, l, n, read)
+	return whole > end, err
+}
+
+// hasLost says whether a segment of the directory, behind its first n bytes, is the one of remote memory but for
+// zeros, as a power cut leaves what was not on disk yet in front of what was.
+func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, error) {
+	if l.info.Size() > f.Len() {
+		return false, nil
+	}
+	file, err := os.Open(l.path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	local := bufio.NewReaderSize(io.NewSectionReader(file, n, l.info.Size()-n), pieceSize)
+	remote := bufio.NewReaderSize(&remoteReader{f: f, read: read, off: n}, pieceSize)
+	for {
+		ours, err := local.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		theirs, remoteErr := remote.ReadByte()
+		if err := errors.Join(err, remoteErr); err != nil {
+			return false, err
+		}
+		if ours != 0 && ours != theirs {
+			return false, nil
+		}
+	}
+}
+
+// remoteReader reads a remote file from an offset on, piece by piece: each has its own time.
+type remoteReader struct {
+	f    *remotefile.File
+	read readFunc
+	off  int64
+	err  error
+}
+
+// Read implements io.Reader.
+func (r *remoteReader) Read(p []byte) (int, error) {
+	p = p[:min(int64(len(p)), pieceSize, r.f.Len()-r.off)]
+	if len(p) == 0 {
+		return 0, io.EOF
+	}
+	if r.err = r.read(p, r.off); r.err != nil {
+		return 0, r.err
+	}
+	r.off += int64(len(p))
+	return len(p), nil
+}
+
+// validEndOfBoth is where the last whole record ends of a segment that begins with the directory's first n
+// bytes and goes on with those of remote memory.
+func validEndOfBoth(f *remotefile.File, l localFile, n int64, read readFunc) (int64, error) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	rest := &remoteReader{f: f, read: read, off: n}
+	end := validEndOf(io.MultiReader(io.LimitReader(file, n), rest))
+	return end, rest.err
+}
+
+// readFunc reads remote bytes from an offset on.
+type readFunc = func(p []byte, off int64) error
+
+// commonPrefix is how many bytes from the first on a remote file and a local one have in common. Of the
+// remote one it reads nothing but the piece in which they part.
+func commonPrefix(f *remotefile.File, l localFile, read readFunc) (int64, error) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	buf := make([]byte, 256<<10) // Of a piece: all of it is looked at only where it is another one.
+	for _, p := range f.Pieces() {
+		sum := remotefile.NewChecksum()
+		n, err := io.CopyBuffer(sum, io.NewSectionReader(file, p.Offset, p.Length), buf)
+		if err != nil {
+			return 0, err
+		}
+		if n < p.Length || sum.Sum32() != p.CRC {
+			return whereTheyPart(p, file, read)
+		}
+	}
+	return f.Len(), nil
+}
+
+// whereTheyPart is the offset of the first byte of a piece that is not the same in both.
+func whereTheyPart(p remotefile.Piece, file *os.File, read readFunc) (int64, error) {
+	local, remote := make([]byte, p.Length), make([]byte, p.Length)
+	n, err := readAtMost(file, local, p.Offset)
+	if err != nil {
+		return 0, err
+	}
+	if err := read(remote, p.Offset); err != nil {
+		return 0, err
+	}
+	for i := range n {
+		if local[i] != remote[i] {
+			return p.Offset + int64(i), nil
+		}
+	}
+	return p.Offset + int64(n), nil
+}
+
+// validEnd is where the last whole record of a segment ends; 0 where there is none, or no file.
+func validEnd(path string) int64 {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	return validEndOf(file)
+}
+
+func validEndOf(r io.Reader) (end int64) {
+	records := wlog.NewReader(bufio.NewReaderSize(r, 1<<20))
+	for records.Next() {
+		end = records.Offset()
+	}
+	return end
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// isOf says whether the file is still the copy of a local one.
+func (r *remoteFile) isOf(f localFile) bool {
+	return os.SameFile(r.info, f.info) && r.file.Len() <= f.info.Size()
+}
+
+// remote returns the remote file of a local one, begun anew where the local one was replaced; nil
+// while it must not be touched.
+func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.files[f.name]
+	if r != nil && r.isOf(f) {
+		return r, nil
+	}
+	if f.name.Kind == remotefile.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
+		return nil, nil // The file that was seen may be another one by now.
+	}
+	if r != nil {
+		t.dead = append(t.dead, r.file) // The log was repaired, or the number is used again.
+	}
+	sorted := f.name.Kind == remotefile.Chunks && t.allSorted && f.name.Number >= t.sortedFrom
+	r = &remoteFile{
+		file: remotefile.New(t.memory.Owner(), t.arena.Epoch, f.name, sorted), info: f.info, sorted: sorted,
+	}
+	switch f.name.Kind {
+	case remotefile.WAL:
+		r.file.SetMinTime(t.minTime.Load())
+	case remotefile.Snapshot:
+		r.file.SetOffset(f.offset)
+	}
+	t.files[f.name] = r
+	return r, nil
+}
+
+// freeGone frees what is no longer in the directory. It runs after everything that is there was
+// copied: a new checkpoint is complete before the segments that it replaces go.
+func (t *Tail) freeGone(local []localFile) error {
+	have := make(map[remotefile.Name]bool, len(local))
+	for _, f := range local {
+		have[f.name] = true
+	}
+	t.mu.Lock()
+	for name, r := range t.files {
+		if !have[name] {
+			t.dead = append(t.dead, r.file)
+			delete(t.files, name)
+		}
+	}
+	t.mu.Unlock()
+	return t.free(t.takeDead(anyName))
+}
+
+// attach takes over what the server holds: files that are byte for byte what lies in the directory
+// stay, so does a longer log once it is cut, and, until freeGone, what a newer checkpoint stands for. All else is
+// freed and copied again.
+func (t *Tail) attach(arena *memory.Arena) error {
+	t.mu.RLock()
+	truncations := t.truncations
+	t.mu.RUnlock()
+	local, err := t.list()
+	if err != nil {
+		return err
+	}
+	byName := make(map[remotefile.Name]localFile, len(local))
+	for _, f := range local {
+		byName[f.name] = f
+	}
+	t.mu.Lock()
+	lost := t.storedLocked()
+	t.files = map[remotefile.Name]*remoteFile{} // Nothing of it is good to read from now on.
+	t.mu.Unlock()
+
+	kept := map[remotefile.Name]*remoteFile{}
+	hasLog := false
+	var dead []*remotefile.File
+	for _, f := range arena.Listing.Files {
+		if k := f.Name().Kind; k == remotefile.Block || k == remotefile.Chunks && !t.o.Chunks {
+			continue // Another's to take over.
+		}
+		l, ok := byName[f.Name()]
+		if ok {
+			var err error
+			if ok, err = t.isCopy(f, l); err != nil {
+				return err
+			}
+		}
+		if !ok && !superseded(f.Name(), local) {
+			dead = append(dead, f)
+			continue
+		}
+		kept[f.Name()] = &remoteFile{file: f, info: l.info, sorted: f.Sorted()}
+		hasLog = hasLog || f.Name().Kind == remotefile.WAL
+		lost -= f.Len()
+	}
+	if err := t.freeOrphans(arena); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	if truncations != t.truncations || truncations%2 == 1 {
+		dead = append(dead, takeChunks(kept)...) // What was compared may be other files by now.
+	}
+	t.files, t.dead, t.arena = kept, dead, arena
+	t.minTime.Store(math.MinInt64) // What said it may be among the dead.
+	if !hasLog {
+		// The log that comes now begins before the head does, whose chunks before that are gone: a part, at most.
+		t.minTime.Store(t.memory.MinValidTime())
+	}
+	t.mu.Unlock()
+	if lost > 0 {
+		t.memory.Metrics().Resynced.Add(float64(lost))
+	}
+	return nil
+}
+
+// superseded says of a file that it was in the directory once, and that something newer stands there in its place:
+// who takes over needs it until that is in remote memory, too.
+func superseded(name remotefile.Name, local []localFile) bool {
+	switch name.Kind {
+	case remotefile.WAL, remotefile.WBL, remotefile.Checkpoint:
+	default:
+		return false
+	}
+	is := slices.ContainsFunc(local, func(f localFile) bool { return f.name == name })
+	return !is && slices.ContainsFunc(local, func(f localFile) bool {
+		return f.name.Kind == name.Kind && f.name.Number > name.Number
+	})
+}
+
+// takeChunks takes the chunk files out of a set, and returns them.
+func takeChunks(files map[remotefile.Name]*remoteFile) (taken []*remotefile.File) {
+	for name, r := range files {
+		if name.Kind == remotefile.Chunks {
+			taken = append(taken, r.file)
+			delete(files, name)
+		}
+	}
+	return taken
+}
+
+func (t *Tail) storedLocked() (sum int64) {
+	for _, r := range t.files {
+		sum += r.file.Len()
+	}
+	return sum
+}
+
+func (t *Tail) freeOrphans(arena *memory.Arena) error {
+	if len(arena.Listing.Orphans) == 0 {
+		return nil
+	}
+	return t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
+		_, _, err := c.Free(ctx, arena.Listing.Orphans...)
+		return err
+	})
+}
+
+// isCopy says whether a remote file is, or has become, the beginning of a local one. A log that was cut here, as
+// a repair does, is cut there, and never away from there: it may be all that a successor has.
+func (t *Tail) isCopy(f *remotefile.File, l localFile) (bool, error) {
+	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
+		return t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
+			return f.ReadAt(ctx, c, p, off)
+		})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || n == f.Len() {
+		return err == nil, err
+	}
+	if n == 0 || l.name.Kind != remotefile.WAL && l.name.Kind != remotefile.WBL {
+		return false, nil
+	}
+	file, err := os.Open(l.path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	return true, t.memory.Write("cut", 0, func(ctx context.Context, c *memory.Conn) error {
+		return f.Cut(ctx, c, n, file)
+	})
+}
+
+// follow makes a remote file of a log go on with the local one that stands in the place of another.
+func (t *Tail) follow(f localFile) error {
+	if f.name.Kind != remotefile.WAL && f.name.Kind != remotefile.WBL {
+		return nil
+	}
+	t.mu.RLock()
+	r := t.files[f.name]
+	t.mu.RUnlock()
+	if r == nil || r.isOf(f) {
+		return nil
+	}
+	ok, err := t.isCopy(r.file, f)
+	if ok && err == nil {
+		t.mu.Lock()
+		r.info = f.info
+		t.mu.Unlock()
+	}
+	return err
+}
+
+// ChunkFile returns the remote copy of a chunk file, nil where there is none that is good to read.
+func (t *Tail) ChunkFile(number uint32) *remotefile.File {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if r := t.files[remotefile.Name{Kind: remotefile.Chunks, Number: number}]; r != nil && r.sorted {
+		return r.file
+	}
+	return nil
+}
+
+// SortedFrom says that chunk files from a number on are written by sorted passes alone.
+func (t *Tail) SortedFrom(number uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sortedFrom, t.allSorted = number, true
+}
+
+// BeginTruncate takes the chunk files below a number out of use, before they are deleted: the same
+// numbers may be used again at once, for other bytes. EndTruncate follows when they are gone.
+func (t *Tail) BeginTruncate(below uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.truncations%2 == 1 {
+		panic(fmt.Sprintf("truncation %d is still under way", t.truncations))
+	}
+	t.truncations++
+	for name, r := range t.files {
+		if name.Kind == remotefile.Chunks && name.Number < below {
+			t.dead = append(t.dead, r.file)
+			delete(t.files, name)
+		}
+	}
+}
+
+// EndTruncate ends what BeginTruncate began.
+func (t *Tail) EndTruncate() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.truncations++
+}

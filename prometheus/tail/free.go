@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// Freeing: what is no longer in the data directory goes from remote memory, too, but only after remote memory
+// says where the head begins now. Else a take-over would find a part of what was truncated, and show it.
+
+// release frees what is dead. It says whether what has gone from the directory may be freed, and be
+// replaced: not so while what left the head is not safe elsewhere.
+func (t *Tail) release() (bool, error) {
+	dead := t.takeDead(anyName) // First: what dies from here on belongs to the next truncation.
+	mint := t.memory.MinValidTime()
+	if t.held() && !t.full.Load() {
+		t.giveBack(dead)
+		return false, nil
+	}
+	if err := t.publish(mint); err != nil {
+		t.giveBack(dead)
+		return false, err
+	}
+	return true, t.free(dead)
+}
+
+// held also says no where the log in remote memory is not whole: with a gap, or without its beginning, it is of no
+// use before the checkpoint is there.
+func (t *Tail) held() bool { return t.o.Held != nil && t.usable() && t.o.Held() }
+
+// MayFree says whether chunks that were truncated by now are needed no longer, also by who takes over. full
+// says that the server has no room for anything else. Any goroutine may ask.
+func (t *Tail) MayFree(full bool) bool {
+	return t.memory.MinValidTime() <= t.minTime.Load() && (full || !t.held())
+}
+
+// publish tells remote memory where the head begins.
+func (t *Tail) publish(mint int64) error {
+	if mint <= t.minTime.Load() {
+		return nil
+	}
+	newest := t.setMinTime(mint)
+	if newest != nil {
+		if err := t.memory.Write("publish", 0, func(ctx context.Context, c *memory.Conn) error {
+			return newest.Stamp(ctx, c)
+		}); err != nil {
+			return err
+		}
+	}
+	t.minTime.Store(mint)
+	return nil
+}
+
+// setMinTime lets what is appended to the log say where the head begins, and returns the newest file of it that is
+// in remote memory; nil where there is none.
+func (t *Tail) setMinTime(mint int64) (newest *remotefile.File) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for name, r := range t.files {
+		if name.Kind != remotefile.WAL {
+			continue
+		}
+		r.file.SetMinTime(mint)
+		if r.file.Len() > 0 && (newest == nil || name.Number > newest.Name().Number) {
+			newest = r.file
+		}
+	}
+	return newest
+}
+
+// replaces says whether a file stands for others that are gone, and so may not come before they may go.
+func (t *Tail) replaces(name remotefile.Name) bool {
+	if name.Kind == remotefile.Checkpoint {
+		return true
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, f := range t.dead {
+		if f.Name() == name && name.Kind == remotefile.Chunks {
+			return true
+		}
+	}
+	return false
+}
+
+func anyName(remotefile.Name) bool { return true }
+
+// takeDead takes the dead files of some names, to free them.
+func (t *Tail) takeDead(ofName func(remotefile.Name) bool) (taken []*remotefile.File) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var kept []*remotefile.File
+	for _, f := range t.dead {
+		if ofName(f.Name()) {
+			taken = append(taken, f)
+		} else {
+			kept = append(kept, f)
+		}
+	}
+	t.dead = kept
+	return taken
+}
+
+func (t *Tail) giveBack(dead []*remotefile.File) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dead = append(t.dead, dead...)
+}
+
+func (t *Tail) free(dead []*remotefile.File) error {
+	for i, f := range dead {
+		if err := t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
+			return f.Free(ctx, c)
+		}); err != nil {
+			t.giveBack(dead[i:])
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"bytes"
+	"context"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/prometheus/prometheus/tsdb/wlog"
+	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// logged is a segment of a log with records of some sizes.
+func logged(t *testing.T, c compression.Type, sizes ...int) []byte {
+	dir := filepath.Join(t.TempDir(), "wal")
+	w, err := wlog.NewSize(nil, nil, dir, 128*logPage, c)
+	require.NoError(t, err)
+	rnd := rand.New(rand.NewSource(1))
+	for _, n := range sizes {
+		rec := make([]byte, n)
+		rnd.Read(rec[:n/2])
+		require.NoError(t, w.Log(rec))
+	}
+	require.NoError(t, w.Close())
+	b, err := os.ReadFile(wlog.SegmentName(dir, 0))
+	require.NoError(t, err)
+	return b
+}
+
+// ends are where the records of a segment end.
+func ends(b []byte) (list []int64) {
+	for r := wlog.NewReader(bytes.NewReader(b)); r.Next(); {
+		list = append(list, r.Offset())
+	}
+	return list
+}
+
+func newGrowingFile(t *testing.T) *growing {
+	g, err := newGrowing(0, filepath.Join(t.TempDir(), "00000000"))
+	require.NoError(t, err)
+	t.Cleanup(func() { g.file.Close() })
+	return g
+}
+
+// Records over several pages, ends of pages that are filled, and one reader for all of it.
+func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T) {
+	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
+		b := logged(t, c, 100, 66000, 1, 9, 5000)
+		ends := ends(b)
+		require.Len(t, ends, 5)
+		g := newGrowingFile(t)
+		_, err := g.file.WriteAt(b, 0)
+		require.NoError(t, err)
+		r, records := wlog.NewReader(g.records), 0
+		step := int64(1)
+		if c != compression.None {
+			step = 17
+		}
+		for n := step; n <= int64(len(b)); n += step {
+			g.length = n
+			require.NoError(t, g.extend())
+			for g.fresh() {
+				for r.Next() {
+					records++
+				}
+				require.NoError(t, r.Err(), "at %d", n)
+			}
+			want := 0
+			for want < len(ends) && ends[want] <= n {
+				want++
+			}
+			if records != want {
+				require.Equal(t, want, records, "%s, at %d", c, n)
+			}
+		}
+	}
+}
+
+// remoteLog is a segment in remote memory, and how its reader sees it.
+type remoteLog struct {
+	t      *testing.T
+	client *maas.Client
+	writer *remotefile.File
+	reader *remotefile.File
+}
+
+func newRemoteLog(t *testing.T, epoch uint64) *remoteLog {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return &remoteLog{t: t, client: c, writer: remotefile.New("me", epoch, wal(0), false)}
+}
+
+func (l *remoteLog) append(b []byte) {
+	l.t.Helper()
+	require.NoError(l.t, l.writer.Append(context.Background(), l.client, b))
+}
+
+// list lets the reader see all of it.
+func (l *remoteLog) list() {
+	l.t.Helper()
+	listing, err := remotefile.List(context.Background(), l.client, "me")
+	require.NoError(l.t, err)
+	require.Len(l.t, listing.Files, 1)
+	l.reader = listing.Files[0]
+}
+
+func (l *remoteLog) read(p []byte, off int64) error {
+	return l.reader.ReadAt(context.Background(), l.client, p, off)
+}
+
+func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
+	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	b := logged(t, compression.None, 600<<10, 900<<10, 5, 1<<20, 300<<10)
+	for from := 0; from < len(b); {
+		n := min(len(b)-from, 1+rand.Intn(400<<10))
+		l.append(b[from : from+n])
+		from += n
+		l.list()
+		_, err := g.fetch(l.reader, l.read)
+		require.NoError(t, err)
+		require.Equal(t, int64(from), g.length)
+	}
+	require.NoError(t, g.end())
+	got, err := os.ReadFile(g.file.Name())
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(b, got))
+}
+
+// A leader that is started again cuts what is no whole record, and nobody has seen that.
+func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
+	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	b := logged(t, compression.None, 1000, 50000)
+	first := ends(b)[0]
+	l.append(b[:first+40000])
+	l.list()
+	_, err := g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	r := wlog.NewReader(g.records)
+	require.True(t, r.Next())
+	require.False(t, r.Next())
+
+	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
+	l.append(b[first:])
+	require.NoError(t, l.writer.Cut(context.Background(), l.client, first+10, bytes.NewReader(b)))
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	require.Equal(t, first+10, g.length)
+	l.append(b[first+10:])
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	require.True(t, r.Next())
+	require.Len(t, r.Record(), 50000)
+	require.NoError(t, r.Err())
+
+	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.ErrorIs(t, err, errWasCut, "what was replayed is not there any more")
+}
+
+// The checksum of a piece is that of what was brought before, too.
+func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
+	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	b := logged(t, compression.None, 1000, 2000, 3000)
+	l.append(b[:2000])
+	l.list()
+	_, err := g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	other := bytes.Clone(b)
+	other[500]++
+	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
+	l.append(other[10:])
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.ErrorIs(t, err, errWrongBytes)
+	require.Equal(t, int64(2000), g.length)
+
+	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
+	l.append(b[10:])
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.NoError(t, err, "it was written while it was read")
+	require.Equal(t, int64(len(b)), g.whole)
+}
+
+// A server that has lost its memory gets the log anew from its leader. What is here is a part of that.
+func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
+	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	b := logged(t, compression.None, 1000, 2000, 3000)
+	l.append(b[:4000])
+	l.list()
+	_, err := g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	given := g.whole
+	g.given = given
+
+	require.NoError(t, l.writer.Free(context.Background(), l.client))
+	l.writer = remotefile.New("me", 2, wal(0), false)
+	l.append(b[:500])
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	require.Equal(t, int64(4000), g.length)
+	l.append(b[500:])
+	l.list()
+	_, err = g.fetch(l.reader, l.read)
+	require.NoError(t, err)
+	require.Equal(t, int64(len(b)), g.length)
+	require.Equal(t, given, g.given)
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/maas-memory/maas/prometheus/memory"
+)
+
+// What a head consists of in a data directory, and how one takes the place of another.
+
+// replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else
+// has. The next restore replaces it.
+const replacedDir = "maas-replaced"
+
+// headNames are what there is of a head in a directory, its log last.
+func headNames(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	hasLog := false
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == "wal":
+			hasLog = true
+		case name == "wbl", name == "chunks_head", strings.HasPrefix(name, snapshotPrefix):
+			names = append(names, name)
+		}
+	}
+	if hasLog {
+		names = append(names, "wal")
+	}
+	return names, nil
+}
+
+// moveHead makes a head that of a directory without one. The log comes last: a directory without one is
+// restored again at the next start, whatever it was that ended this one.
+func moveHead(from, to string) error {
+	names, err := headNames(from)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := memory.SyncDir(filepath.Join(from, name)); err != nil {
+			return err
+		}
+		if err := os.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+			return err
+		}
+	}
+	return memory.SyncDir(to)
+}
+
+// putAside takes a directory's head out of it, the log first. Without one, that went aside at a start that was
+// killed then, and what is left follows it.
+func putAside(dir string) error {
+	aside := filepath.Join(dir, replacedDir)
+	names, err := headNames(dir)
+	if err != nil {
+		return err
+	}
+	if !memory.IsEmpty(dir) {
+		if err := os.RemoveAll(aside); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(aside, 0o777); err != nil {
+		return err
+	}
+	for _, name := range slices.Backward(names) {
+		from, to := filepath.Join(dir, name), filepath.Join(aside, name)
+		if _, err := os.Lstat(to); err == nil { // What is there belongs to the log that is there.
+			if err := os.RemoveAll(from); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.Rename(from, to); err != nil {
+			return err
+		}
+	}
+	if !memory.IsEmpty(aside) {
+		return nil
+	}
+	return os.RemoveAll(aside) // Without a log it is nothing to anybody.
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	n := start(t, server.URL, d.dir)
+	want := 0.0
+	for _, name := range []string{"wal/00000000", "wal/00000001", "wbl/00000000"} {
+		d.append(name, segmentSize)
+		want += segmentSize
+		arrived, err := n.tail.AwaitLook(t.Context(), n.tail.NextLook())
+		require.NoError(t, err)
+		require.True(t, arrived)
+		require.Equal(t, want, acked(n))
+	}
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	arrived, err := n.tail.AwaitLook(ended, n.tail.NextLook()+1000)
+	require.NoError(t, err)
+	require.False(t, arrived)
+
+	server.Kill()
+	d.append("wal/00000001", 1)
+	_, err = n.tail.AwaitLook(t.Context(), n.tail.NextLook())
+	require.Error(t, err)
+	n.tail.Close()
+	_, err = n.tail.AwaitLook(t.Context(), n.tail.NextLook())
+	require.ErrorIs(t, err, errEnded)
+	_ = n.Close() // Its server is gone.
+}
+
+// A chunk that is written while the tail is busy with the log waits for the next look.
+func TestLimitChunks__nothing_behind_it_goes_up(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	d := newDataDir(t)
+	d.append("wal/00000000", 10)
+	header := headchunk.FileHeader()
+	b := header[:]
+	var ends []int64
+	for i := range 10 {
+		b = headchunk.Append(b, headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i + 1), Encoding: chunkenc.EncXOR, Data: make([]byte, 100)})
+		ends = append(ends, int64(len(b)))
+	}
+	m, err := connect(t, server.URL, d.dir, true)
+	require.NoError(t, err)
+	tl := Start(m, Options{Dir: d.dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	var limit atomic.Int64
+	tl.LimitChunks(func() (uint32, int64) { return 2, limit.Load() })
+	for _, name := range []string{"000001", "000002", "000003"} {
+		path := filepath.Join(d.dir, "chunks_head", name)
+		require.NoError(t, os.WriteFile(path, append(b[:len(b):len(b)], make([]byte, 5000)...), 0o666))
+		old := time.Now().Add(-time.Hour) // Unchanged since, so that only the limit keeps the end back.
+		require.NoError(t, os.Chtimes(path, old, old))
+	}
+	length := func(number uint32) int64 {
+		tl.mu.RLock()
+		defer tl.mu.RUnlock()
+		if r := tl.files[remotefile.Name{Kind: remotefile.Chunks, Number: number}]; r != nil {
+			return r.file.Len()
+		}
+		return 0
+	}
+	for _, end := range []int64{0, ends[3], ends[9]} {
+		limit.Store(end)
+		for range 2 { // When the second look has the log, the first one has the chunks.
+			_, err := tl.AwaitLook(t.Context(), tl.NextLook())
+			require.NoError(t, err)
+		}
+		require.Equal(t, [3]int64{ends[9], end, 0}, [3]int64{length(1), length(2), length(3)})
+	}
+	tl.Close()
+	require.NoError(t, m.Close())
+}

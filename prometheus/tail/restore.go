@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+const (
+	// restoreDir takes the files until all are there; it is inside of the data directory, so that
+	// they move into their places without being copied.
+	restoreDir = "maas-restore.tmp"
+	// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
+	readTimeout = 10 * time.Second
+)
+
+// Restored says what Restore brought back.
+type Restored struct {
+	Files int
+	Bytes int64
+	Lost  int // Files that could not be used, with all that follows them.
+}
+
+// Restore makes a data directory of what a predecessor, on another node perhaps, left in remote
+// memory: its newest checkpoint, the log behind it, and, with withChunks, its head chunk files. Of
+// each it takes what hangs together from its beginning, for a hole would be a silent loss. A log that the
+// directory holds is put aside. When ctx ends, so does it, and the directory is as it was.
+func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool, logger *slog.Logger) (Restored, error) {
+	var done Restored
+	tmp := filepath.Join(dir, restoreDir)
+	if err := os.RemoveAll(tmp); err != nil {
+		return done, err
+	}
+	defer os.RemoveAll(tmp)
+	r := restorer{ctx: ctx, tmp: tmp, metrics: m.Metrics(), logger: logger, read: func(call func(context.Context, remotefile.Memory) error) error {
+		return m.Read("restore", readTimeout, func(ctx context.Context, c *memory.Conn) error { return call(ctx, c) })
+	}}
+	defer r.syncs.Wait()
+	plan, lost, err := planRestore(m.Arena().Listing.Files, withChunks)
+	if err != nil || len(plan) == 0 {
+		return done, err
+	}
+	if done.Lost = lost; lost > 0 {
+		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
+	}
+	files := slices.Concat(plan...)
+	damaged := lost > 0 // Of the log.
+	for i, f := range files {
+		whole, err := r.write(f)
+		if err != nil {
+			return done, fmt.Errorf("restore %s from the memory of owner %q: %w", f.Name(), m.Owner(), err)
+		}
+		done.Files++
+		done.Bytes += f.Len()
+		if !whole && f.Name().Kind == remotefile.Checkpoint {
+			return done, fmt.Errorf("the log begins with a checkpoint, and %s is not as it was written", f.Name())
+		}
+		if !whole {
+			damaged = damaged || isLog(f.Name())
+			done.Lost += len(files) - i
+			break
+		}
+	}
+	if err := r.syncs.Wait(); err != nil {
+		return done, err
+	}
+	if err := r.addSegment(plan[0], plan[1]); err != nil {
+		return done, err
+	}
+	if damaged && !memory.IsEmpty(dir) {
+		logger.Error("MaaS memory does not hold the whole log of this owner; the data directory's own stays")
+		return Restored{}, nil
+	}
+	// Before the log is there: a start that finds it must know where its head begins, whatever ends this one.
+	if err := m.BeginHead(m.Arena().Listing.MinTime); err != nil {
+		return done, err
+	}
+	if err := putAside(dir); err != nil {
+		return done, err
+	}
+	return done, moveHead(tmp, dir)
+}
+
+// planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks that hang together. lost is
+// how many of the logs it leaves out: behind a gap all, for they may be of series that only the lost part
+// knows. Without the beginning of its log, no database opens.
+func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefile.File, lost int, err error) {
+	byKind := map[remotefile.Kind][]*remotefile.File{}
+	for _, f := range files {
+		byKind[f.Name().Kind] = append(byKind[f.Name().Kind], f)
+	}
+	checkpoint := newestSet(byKind[remotefile.Checkpoint])
+	first, wal := uint32(0), byKind[remotefile.WAL]
+	if checkpoint != nil {
+		first = checkpoint[0].Name().Number + 1
+		for len(wal) > 0 && wal[0].Name().Number < first {
+			wal = wal[1:]
+		}
+	} else if len(wal) == 0 {
+		return nil, 0, nil // Without a log, nobody knows what series the rest is of.
+	}
+	if checkpoint == nil && wal[0].Name().Number > 0 {
+		return nil, 0, fmt.Errorf("the log begins with segment %d, and of the checkpoint in front of it not all is there", wal[0].Name().Number)
+	}
+	plan = [][]*remotefile.File{checkpoint}
+	wbl, chunks := byKind[remotefile.WBL], byKind[remotefile.Chunks]
+	for _, log := range []struct {
+		first uint32
+		files []*remotefile.File
+	}{{first, wal}, {firstNumber(wbl), wbl}} {
+		n := 0
+		if lost == 0 {
+			n = contiguous(log.first, log.files)
+		}
+		plan = append(plan, log.files[:n])
+		lost += len(log.files) - n
+	}
+	if withChunks && lost == 0 {
+		n := contiguous(firstNumber(chunks), chunks)
+		plan = append(plan, chunks[:n])
+		if n == len(chunks) { // A snapshot relies on all of them.
+			plan = append(plan, newestSet(byKind[remotefile.Snapshot]))
+		}
+	}
+	return plan, lost, nil
+}
+
+// newestSet returns the parts of the newest checkpoint, or snapshot, of which all are there and complete.
+func newestSet(parts []*remotefile.File) []*remotefile.File {
+	for end := len(parts); end > 0; {
+		begin := end - 1
+		for begin > 0 && parts[begin-1].Name().Number == parts[end-1].Name().Number {
+			begin--
+		}
+		set := parts[begin:end]
+		whole := true
+		for i, f := range set {
+			last, final := f.Last()
+			whole = whole && last && final == (i == len(set)-1) && int(f.Name().Part) == i
+		}
+		if whole {
+			return set
+		}
+		end = begin
+	}
+	return nil
+}
+
+func firstNumber(files []*remotefile.File) uint32 {
+	if len(files) == 0 {
+		return 0
+	}
+	return files[0].Name().Number
+}
+
+// contiguous is how many files have their numbers in a row, from the first one on. Of logs, each has to
+// be complete but the last.
+func contiguous(first uint32, files []*remotefile.File) int {
+	for i, f := range files {
+		if f.Name().Number != first+uint32(i) {
+			return i
+		}
+		if last, _ := f.Last(); !last && f.Name().Kind != remotefile.Chunks {
+			return i + 1
+		}
+	}
+	return len(files)
+}
+
+// addSegment adds an empty segment behind a checkpoint that has none: Prometheus would begin with number
+// 0, and not read that at its next start.
+func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
+	if len(checkpoint) == 0 || len(wal) > 0 {
+		return nil
+	}
+	return os.WriteFile(r.path(remotefile.Name{Kind: remotefile.WAL, Number: checkpoint[0].Name().Number + 1}, 0), nil, 0o666)
+}
+
+type restorer struct {
+	ctx     context.Context
+	read    func(func(context.Context, remotefile.Memory) error) error // Runs one read, which has its own time.
+	tmp     string
+	metrics *memory.Metrics
+	logger  *slog.Logger
+	buf     []byte
+	syncs   errgroup.Group // To disk, of files that are written, while the next ones are.
+}
+
+// path is where a file has its place, below tmp. Prometheus prints the numbers of segments with
+// eight digits, of chunk files with six.
+func (r *restorer) path(n remotefile.Name, offset uint64) string {
+	switch n.Kind {
+	case remotefile.Snapshot:
+		return filepath.Join(r.tmp, fmt.Sprintf("%s%06d.%010d", snapshotPrefix, n.Number, offset), fmt.Sprintf("%08d", n.Part))
+	case remotefile.Checkpoint:
+		return filepath.Join(r.tmp, "wal", fmt.Sprintf("%s%08d", checkpointPrefix, n.Number), fmt.Sprintf("%08d", n.Part))
+	case remotefile.Chunks:
+		return filepath.Join(r.tmp, n.Kind.String(), fmt.Sprintf("%06d", n.Number))
+	}
+	return filepath.Join(r.tmp, n.Kind.String(), fmt.Sprintf("%08d", n.Number))
+}
+
+// write brings one file back. whole is false where its bytes are not what their writer wrote: the
+// file then ends in front of them.
+func (r *restorer) write(f *remotefile.File) (whole bool, err error) {
+	path := r.path(f.Name(), f.Offset())
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return false, err
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		r.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })
+	}()
+	for _, p := range f.Pieces() {
+		if err := r.ctx.Err(); err != nil {
+			return false, err
+		}
+		r.buf = slices.Grow(r.buf[:0], int(p.Length))
+		buf := r.buf[:p.Length]
+		if err := r.read(func(ctx context.Context, mem remotefile.Memory) error {
+			return f.ReadAt(ctx, mem, buf, p.Offset)
+		}); err != nil {
+			return false, err
+		}
+		r.metrics.BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))
+		if remotefile.Checksum(buf) != p.CRC {
+			r.logger.Error("MaaS memory holds other bytes than were written; what follows them is not restored",
+				"file", f.Name(), "offset", p.Offset)
+			return false, nil
+		}
+		if _, err := file.Write(buf); err != nil {
+			return false, err
+		}
+	}
+	if f.Name().Kind == remotefile.Chunks && f.Len() < headchunk.FileHeaderSize {
+		return false, os.Remove(path)
+	}
+	return true, nil
+}

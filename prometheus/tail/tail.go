@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote
+// memory, at most a second behind; and makes a data directory of them again on another node.
+//
+// To copy, it only reads the files: no lock of Prometheus's is taken, and what arrives at the server is always
+// an exact prefix of each log, for a file is not begun before the one in front of it is there.
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+const (
+	defaultInterval = 200 * time.Millisecond
+	// pieceSize is what one request carries of a file.
+	pieceSize = 1 << 20
+	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that
+	// the log stays a second behind at most while gigabytes go up.
+	bulkBudget = 8 << 20
+)
+
+var errLogGone = errors.New("the log has gone from the data directory")
+
+// Options of Start.
+type Options struct {
+	Dir    string // The data directory.
+	Chunks bool   // Whether chunks_head goes up too (mirror mode).
+
+	// Acked, if set, is told at every look how many bytes of a chunk file are in remote memory, and no
+	// longer needed in local page cache, once Prometheus has begun its sorted passes: before, it reads
+	// the files for itself. It is called by the tail's goroutine.
+	Acked func(number uint32, length int64)
+
+	// Held, if set, says that what left the head is not safe elsewhere yet: until it is, nothing is freed, and
+	// who takes over finds it in the log. A full server does not wait for it.
+	Held func() bool
+
+	// MakeRoom, if set, frees something at a server that has no room for the log, which is worth more.
+	MakeRoom func()
+
+	Interval time.Duration // Between two looks; 0 is 200 ms.
+	Logger   *slog.Logger
+}
+
+// remoteFile is a file here and there.
+type remoteFile struct {
+	file   *remotefile.File
+	info   os.FileInfo // Of the local file that it is a copy of.
+	idle   time.Time   // The local file's time of change when nothing new was found in it.
+	sorted bool        // Written by sorted passes alone: good to read from remote memory.
+}
+
+// Tail copies. Its methods may be called from any goroutine.
+type Tail struct {
+	o       Options
+	memory  *memory.Manager
+	stop    chan struct{}
+	done    chan struct{}
+	running bool                         // Run was called.
+	buf     []byte                       // Of the tail's goroutine.
+	logs    map[remotefile.Name]*os.File // Of the tail's goroutine: files of the logs that are not finished.
+	looks   looks
+
+	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
+	limit chunkPosition // Of the look at hand.
+
+	full atomic.Bool // The server was, at the last look.
+
+	// minTime is where the head begins, as remote memory knows it.
+	minTime atomic.Int64
+
+	sawLog bool // There was a log at the last look.
+	gone   bool // It was said that there is none any more.
+
+	mu          sync.RWMutex // Guards what follows.
+	files       map[remotefile.Name]*remoteFile
+	dead        []*remotefile.File // To be freed.
+	truncations int                // Begun and ended; odd while files may be removed and their numbers used again.
+	sortedFrom  uint32             // Chunk files from here on are written by sorted passes.
+	allSorted   bool               // Whether sortedFrom is set.
+	written     func() (number uint32, length int64)
+}
+
+// Start begins to copy. The data directory need not exist yet.
+func Start(m *memory.Manager, o Options) *Tail {
+	t := New(m, o)
+	t.Run()
+	return t
+}
+
+// Run begins to copy what New was told.
+func (t *Tail) Run() {
+	t.memory.Metrics().CaughtUp(time.Now())
+	t.running = true
+	go t.run()
+}
+
+// New makes a tail that copies nothing before Run, which is called once, or never.
+func New(m *memory.Manager, o Options) *Tail {
+	if o.Interval == 0 {
+		o.Interval = defaultInterval
+	}
+	t := &Tail{
+		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
+		buf: make([]byte, pieceSize), logs: map[remotefile.Name]*os.File{}, files: map[remotefile.Name]*remoteFile{},
+		looks: looks{changed: make(chan struct{})},
+	}
+	t.minTime.Store(math.MinInt64)
+	return t
+}
+
+func (t *Tail) run() {
+	defer close(t.done)
+	defer t.looks.end(0, nil)
+	defer t.closeLogs()
+	ticker := time.NewTicker(t.o.Interval)
+	defer ticker.Stop()
+	for {
+		t.round()
+		select {
+		case <-t.stop:
+			t.round() // What was written since; everything is closed by now.
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Close copies what is new and ends. The data directory's user has closed it before.
+func (t *Tail) Close() {
+	if !t.running {
+		return
+	}
+	close(t.stop)
+	<-t.done
+}
+
+// round copies until nothing is left to copy, or until the server fails.
+func (t *Tail) round() {
+	for {
+		look := t.looks.begin()
+		more, err := t.step(look)
+		if err != nil {
+			t.looks.end(look, err)
+		}
+		full := memory.IsFull(err)
+		t.full.Store(full)
+		if full {
+			_, freeErr := t.release() // Of what is no longer needed, perhaps.
+			err = errors.Join(err, freeErr)
+			if t.o.MakeRoom != nil && memory.IsRefused(err) {
+				t.o.MakeRoom()
+			}
+		}
+		t.report()
+		if err != nil || !more {
+			return
+		}
+	}
+}
+
+// report keeps the metrics of what is where.
+func (t *Tail) report() {
+	metrics := t.memory.Metrics()
+	type sum struct{ allocations, allocated, stored int64 }
+	sums := map[remotefile.Kind]*sum{remotefile.WAL: {}, remotefile.WBL: {}, remotefile.Checkpoint: {}}
+	if t.o.Chunks {
+		sums[remotefile.Chunks], sums[remotefile.Snapshot] = &sum{}, &sum{}
+	}
+	t.mu.RLock()
+	for name, r := range t.files {
+		n, bytes := r.file.Allocated()
+		s := sums[name.Kind]
+		s.allocations += int64(n)
+		s.allocated += bytes
+		s.stored += r.file.Len()
+	}
+	t.mu.RUnlock()
+	for kind, s := range sums {
+		metrics.Allocations.WithLabelValues(kind.String()).Set(float64(s.allocations))
+		metrics.AllocatedBytes.WithLabelValues(kind.String()).Set(float64(s.allocated))
+		metrics.StoredBytes.WithLabelValues(kind.String()).Set(float64(s.stored))
+	}
+}
+
+// step looks at the directory once and copies what is new: the log first, and then the checkpoint,
+// without which it may be no use, before the chunks, which make a start from it faster. more says that the
+// budget ended before the work did.
+func (t *Tail) step(look uint64) (more bool, err error) {
+	if !t.memory.Up() {
+		return false, memory.ErrDegraded
+	}
+	if arena := t.memory.Arena(); arena != t.arena {
+		if err := t.attach(arena); err != nil {
+			return false, err
+		}
+	}
+	begun := time.Now()
+	truncations := t.truncationCount()
+	t.limit = t.chunkLimit() // Before the log is looked at.
+	local, err := t.list()
+	if err != nil {
+		return false, err
+	}
+	budget := int64(bulkBudget)
+	released := true
+	for _, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL, remotefile.Checkpoint, remotefile.Chunks, remotefile.Snapshot} {
+		for _, f := range local {
+			if f.name.Kind != kind || !released && t.replaces(f.name) {
+				continue
+			}
+			if err := t.copyFile(f, truncations, &budget); err != nil {
+				return false, err
+			}
+			t.tell(f)
+		}
+		if kind != remotefile.WBL {
+			continue
+		}
+		if err := t.copyEnds(local); err != nil {
+			return false, err
+		}
+		t.looks.end(look, nil)
+		if t.usable() {
+			t.memory.Metrics().CaughtUp(begun)
+		}
+		if released, err = t.release(); err != nil {
+			return false, err
+		}
+	}
+	if budget <= 0 || !released {
+		return budget <= 0, nil
+	}
+	return false, t.freeGone(local)
+}
+
+// list lists the data directory. Where the log has gone from it, that is an error, not a reason to free
+// what may be the only copy: Prometheus always has at least one segment.
+func (t *Tail) list() ([]localFile, error) {
+	local, err := listLocal(t.o.Dir, t.o.Chunks)
+	if err != nil {
+		return nil, fmt.Errorf("look for the files of the head: %w", err)
+	}
+	hasLog := slices.ContainsFunc(local, func(f localFile) bool { return f.name.Kind == remotefile.WAL })
+	if t.sawLog && !hasLog {
+		if !t.gone {
+			t.o.Logger.Error("MaaS: the log (WAL) has gone from the data directory; what remote memory holds of it stays, and nothing is copied until it is back", "dir", t.o.Dir)
+		}
+		t.gone = true
+		return nil, errLogGone
+	}
+	t.sawLog, t.gone = hasLog, false
+	return local, nil
+}
+
+// usable says whether a successor could start from all of the log that is in remote memory: not so while the first
+// checkpoint is on its way, or one that closes a gap.
+func (t *Tail) usable() bool {
+	var files []*remotefile.File
+	t.mu.RLock()
+	for _, r := range t.files {
+		files = append(files, r.file)
+	}
+	t.mu.RUnlock()
+	remotefile.Sort(files)
+	_, lost, err := planRestore(files, false)
+	return err == nil && lost == 0
+}
+
+func (t *Tail) truncationCount() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.truncations
+}
+
+// copyFile brings a remote file up to its local one. Bytes of what is no log count against the budget.
+func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
+	if err := t.follow(f); err != nil {
+		return err
+	}
+	r, err := t.remote(f, truncations)
+	if r == nil || err != nil {
+		return err
+	}
+	if r.file.Len() == 0 {
+		// A predecessor of the same name goes first: who takes over could not tell them apart.
+		if err := t.free(t.takeDead(func(n remotefile.Name) bool { return n == f.name })); err != nil {
+			return err
+		}
+	}
+	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
+		return nil
+	}
+	if isLog(f.name) && !f.complete {
+		if _, _, err := t.open(f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) || r.file.Len() >= t.limit.of(f.name) {
+		return nil
+	}
+	file, done, err := t.open(f)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // Deleted since; the next look tells.
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
+		return err // Another one by now.
+	}
+	log := isLog(f.name)
+	for log || *budget > 0 {
+		n, err := t.copyPiece(file, r, f)
+		if err != nil {
+			return err
+		}
+		if !log {
+			*budget -= int64(n)
+		}
+		if n == 0 {
+			// A chunk file is as long as it will ever be: only its time tells of new bytes. One that
+			// changed a moment ago may change again within the clock's resolution.
+			if f.name.Kind == remotefile.Chunks && time.Since(f.info.ModTime()) > time.Second && r.file.Len() < t.limit.of(f.name) {
+				r.idle = f.info.ModTime()
+			}
+			return t.finish(r, f)
+		}
+	}
+	return nil
+}
+
+// tell says what of a chunk file is in remote memory: of one that was there at the start, too.
+func (t *Tail) tell(f localFile) {
+	t.mu.RLock()
+	r, begun := t.files[f.name], t.allSorted
+	t.mu.RUnlock()
+	if t.o.Acked != nil && begun && r != nil && r.sorted {
+		t.o.Acked(f.name.Number, r.file.Len())
+	}
+}
+
+// finish marks what is complete, so that a reader knows that nothing is missing.
+func (t *Tail) finish(r *remoteFile, f localFile) error {
+	if last, _ := r.file.Last(); last || !f.complete || f.name.Kind == remotefile.Chunks {
+		return nil
+	}
+	return t.memory.Write("finish", 0, func(ctx context.Context, c *memory.Conn) error {
+		return r.file.Finish(ctx, c, f.final)
+	})
+}
+
+// copyPiece copies the next bytes and returns how many.
+func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error) {
+	from := r.file.Len()
+	b, records, err := t.nextBytes(file, from, f)
+	if err != nil || len(b) == 0 {
+		return 0, err
+	}
+	if err := t.memory.Write("append", len(b), func(ctx context.Context, c *memory.Conn) error {
+		return r.file.Append(ctx, c, b)
+	}); err != nil {
+		return 0, err
+	}
+	metrics := t.memory.Metrics()
+	metrics.BytesWritten.WithLabelValues(f.name.Kind.String()).Add(float64(len(b)))
+	if f.name.Kind == remotefile.Chunks {
+		metrics.ChunksWritten.Add(float64(records))
+	} else {
+		metrics.WALAcked.Add(float64(len(b)))
+	}
+	return len(b), nil
+}
+
+// nextBytes reads what follows offset from: of a log all that was seen, for what came later may depend on
+// what was not; of a chunk file only whole records, for it is made long with zeros and written with a
+// buffer.
+func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, records int, err error) {
+	if f.name.Kind != remotefile.Chunks {
+		n, err := readAtMost(file, t.buf[:min(int64(len(t.buf)), f.info.Size()-from)], from)
+		return t.buf[:n], 0, err
+	}
+	n, err := readAtMost(file, t.buf[:max(0, min(int64(len(t.buf)), t.limit.of(f.name)-from))], from)
+	if err != nil {
+		return nil, 0, err
+	}
+	b = t.buf[:n]
+	header := int64(0)
+	if from == 0 {
+		if want := headchunk.FileHeader(); n < headchunk.FileHeaderSize || [headchunk.FileHeaderSize]byte(b[:headchunk.FileHeaderSize]) != want {
+			return nil, 0, nil
+		}
+		header = headchunk.FileHeaderSize
+	}
+	valid, records := headchunk.Prefix(b[header:])
+	if size, err := headchunk.Size(b[header:]); records == 0 && err == nil && size > n-int(header) {
+		return t.largeRecord(file, from, header, size)
+	}
+	if records == 0 {
+		return nil, 0, nil
+	}
+	return b[:header+int64(valid)], records, nil
+}
+
+// largeRecord reads a record that is larger than the buffer.
+func (t *Tail) largeRecord(file *os.File, from, header int64, size int) ([]byte, int, error) {
+	large := make([]byte, header+int64(size))
+	n, err := readAtMost(file, large, from)
+	if err != nil || n < len(large) {
+		return nil, 0, err
+	}
+	if _, records := headchunk.Prefix(large[header:]); records == 0 {
+		return nil, 0, nil
+	}
+	return large, 1, nil
+}
+
+func readAtMost(file *os.File, b []byte, off int64) (int, error) {
+	n, err := file.ReadAt(b, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sort"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// pair is two nodes of one owner, of which one leads and ingests, and the other one follows.
+type pair struct {
+	t        *testing.T
+	server   *maastest.Server
+	config   ChildConfig
+	journal  string
+	next     int // Of the commits.
+	want     Held
+	leader   *node
+	follower *node
+}
+
+// node is one of them: its directory, its own network to the server, and its process by now.
+type node struct {
+	standby
+	network *network
+}
+
+func newPair(t *testing.T) *pair {
+	server := maastest.Start(t, "--max-pool-size", "4GiB", "--slab-sizes", "64KiB,512KiB,1MiB,4MiB") // A quarter for blocks.
+	p := &pair{t: t, server: server, journal: filepath.Join(t.TempDir(), "journal"), config: ChildConfig{
+		Owner: "pair", Fallback: true, Follow: true, Transport: maastest.Transport(), CacheSize: 2 << 20,
+		// A minute's worth of commits at the pace of a scrape every second; blocks every second.
+		Settle: 100 * time.Millisecond, BlockDuration: 2 * time.Minute,
+	}}
+	p.leader, p.follower = p.newNode(), p.newNode()
+	p.begin(p.leader)
+	require.NoError(t, (<-p.leader.opened.Done).Error)
+	require.NoError(t, p.leader.Call("child.CommitAll", Commits{0, 700}, new(none)))
+	p.next = 700
+	p.want = Held{[]Commits{{0, 700}}, []Commits{{late, 700}}}
+	return p
+}
+
+func (p *pair) newNode() *node {
+	return &node{standby{dir: p.t.TempDir()}, newNetwork(p.t, p.server.URL)}
+}
+
+// begin starts a node on its directory, whatever that has.
+func (p *pair) begin(n *node) {
+	config := p.config
+	config.Dir, config.URL = n.dir, n.network.url()
+	n.process, n.opened = beginProcess(p.t, config)
+}
+
+// follows starts the other one, and waits until it follows.
+func (p *pair) follows() {
+	p.t.Helper()
+	p.begin(p.follower)
+	p.follower.isFollowing(p.t)
+}
+
+func (p *pair) ingest() {
+	p.t.Helper()
+	require.NoError(p.t, p.leader.Call("child.Ingest", Ingestion{
+		From: p.next, Journal: p.journal, Every: 8 * time.Millisecond, Compact: 20,
+	}, new(none)))
+}
+
+// ending is a way in which a leader ends. leave takes it away; back is what becomes of it once the other one leads.
+type ending struct {
+	name  string
+	leave func(p *pair)
+	back  func(p *pair)
+	ready time.Duration
+	all   bool // Nothing is lost, not even of the last second.
+}
+
+var endings = []ending{
+	{"kill -9", func(p *pair) { p.leader.kill() }, func(*pair) {}, lease + time.Second, false},
+	{"hand-over", (*pair).handOver, func(p *pair) { require.NoError(p.t, p.leader.Close()) }, time.Second, true},
+	{"SIGSTOP", func(p *pair) { p.leader.pause(p.t) }, func(p *pair) {
+		p.leader.resume(p.t)
+		p.saysWhy()
+	}, lease + time.Second, false},
+	{"a pulled cable", func(p *pair) { p.leader.network.pullOut() }, func(p *pair) {
+		p.leader.network.plugIn()
+		p.saysWhy()
+	}, lease + time.Second, false},
+	{"a silent network", func(p *pair) { p.leader.network.fallSilent() }, func(p *pair) {
+		p.leader.network.speak()
+		p.saysWhy()
+	}, lease + time.Second, false},
+}
+
+// handOver is the beginning of a shutdown: rules and scrapes have ended.
+func (p *pair) handOver() {
+	p.t.Helper()
+	require.NoError(p.t, p.leader.Call("child.Pause", none{}, new(none)))
+	begun := time.Now()
+	require.NoError(p.t, p.leader.Call("child.HandOver", none{}, new(none)))
+	require.Less(p.t, time.Since(begun), time.Second)
+}
+
+// saysWhy: a leader that has lost the name ends with an error, as soon as it hears of it.
+func (p *pair) saysWhy() {
+	p.t.Helper()
+	maastest.Eventually(p.t, "the old leader ends", p.leader.hasEnded)
+	require.Equal(p.t, 1, p.leader.cmd.ProcessState.ExitCode())
+	require.Contains(p.t, p.leader.log.String(), "another Prometheus has taken over this owner's name")
+}
+
+// moments are when a leader ends: in the middle of something that its files, or metrics, show.
+var moments = []struct {
+	name string
+	is   func(p *pair) bool
+}{
+	{"at any moment", func(*pair) bool { return true }},
+	{"in a compaction", func(p *pair) bool { return p.has("*.tmp-for-creation") }},
+	{"in a checkpoint", func(p *pair) bool { return p.has("wal/checkpoint.*.tmp") }},
+	{"in an upload of a block", func(p *pair) bool { return p.leader.metrics(p.t)["blocks_pending_bytes"] > 0 }},
+	{"after a compaction", func(p *pair) bool { return p.has("*.tmp-for-deletion") }},
+}
+
+func (p *pair) has(pattern string) bool {
+	found, err := filepath.Glob(filepath.Join(p.leader.dir, pattern))
+	require.NoError(p.t, err)
+	return len(found) > 0
+}
+
+// wait waits for a moment, or a few seconds where that does not come.
+func (p *pair) wait(is func(*pair) bool) {
+	p.t.Helper()
+	time.Sleep(500*time.Millisecond + rand.N(2*time.Second))
+	for deadline := time.Now().Add(3 * time.Second); !is(p) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// dies ends the leader, and wants the other one to lead in time, with all that was acknowledged. They have changed
+// their places then.
+func (p *pair) dies(what string, how ending) {
+	p.t.Helper()
+	acknowledged := time.Now().Add(-time.Duration(p.leader.metrics(p.t)["wal_lag_seconds"] * float64(time.Second)))
+	death := time.Now()
+	how.leave(p)
+	took := p.follower.leads(p.t, what)
+	committed := readJournal(p.t, p.journal)
+	how.back(p)
+
+	p.leader, p.follower = p.follower, p.leader
+	held := p.held(what)
+	next := p.next + len(committed)
+	inOrder, first := end(held.InOrder), max(p.next, late)
+	logged := endFrom(held.Late, first)
+	p.t.Logf("%s: %d commits, the last %s and, of late samples, the last %s are lost", what, next,
+		lostTime(committed, inOrder-p.next, death), lostTime(committed, logged-p.next, death))
+	require.Less(p.t, took, how.ready, what)
+	p.want.InOrder = []Commits{{0, inOrder}}
+	p.want.Late = joined(p.want.Late, Commits{first, logged})
+	p.wants(held, what)
+	kept := sort.Search(len(committed), func(i int) bool { return committed[i].After(acknowledged) })
+	if how.all {
+		kept = len(committed)
+	}
+	require.GreaterOrEqual(p.t, inOrder, p.next+kept, what)
+	require.GreaterOrEqual(p.t, logged, p.next+kept, what)
+	p.next = inOrder
+}
+
+// wants is for what is there now. Late samples that were lost may be back: who led before, and is back, may have them
+// in a block of its own.
+func (p *pair) wants(held Held, what string) {
+	p.t.Helper()
+	require.Equal(p.t, p.want.InOrder, held.InOrder, what)
+	for _, c := range p.want.Late {
+		require.GreaterOrEqual(p.t, endFrom(held.Late, c.From), c.To, "%s: %v are wanted, %v there", what, p.want.Late, held.Late)
+	}
+	p.want.Late = held.Late
+}
+
+// held is what the leader has, once its blocks are there, which must not overlap.
+func (p *pair) held(what string) (held Held) {
+	p.t.Helper()
+	maastest.Eventually(p.t, "blocks are back", func() bool {
+		returning := true
+		require.NoError(p.t, p.leader.Call("child.Returning", none{}, &returning), what)
+		return !returning
+	})
+	require.NoError(p.t, p.leader.Call("child.Held", none{}, &held), what)
+	_, err := p.leader.Blocks()
+	require.NoError(p.t, err, what)
+	return held
+}
+
+// restarts ends the leader a second time, now alone, and starts it again on its directory.
+func (p *pair) restarts(what string) {
+	p.t.Helper()
+	p.leader.kill()
+	p.begin(p.leader)
+	require.NoError(p.t, (<-p.leader.opened.Done).Error, what)
+	p.wants(p.held(what), what)
+}
+
+// A leader ends in whatever way, at whatever moment: its standby has all that was acknowledged. Who led follows
+// then, and takes over in its turn, soon.
+func TestStandby__takes_over_at_any_moment(t *testing.T) {
+	scenes, deaths := 5, 2
+	if inLongRun() {
+		deaths = 40
+	}
+	tests := map[string]func(*testing.T){}
+	for scene := range scenes {
+		tests[fmt.Sprint("scene ", scene)] = func(t *testing.T) { runDeaths(newPair(t), scene, deaths) }
+	}
+	together(t, tests)
+}
+
+func runDeaths(p *pair, scene, deaths int) {
+	p.follows()
+	for death := range deaths {
+		how, when := endings[(scene+death+death/len(endings))%len(endings)], moments[(scene+2*death)%len(moments)]
+		what := fmt.Sprintf("death %d: %s, %s", death, how.name, when.name)
+		p.ingest()
+		p.wait(when.is)
+		p.dies(what, how)
+		if rand.IntN(2) == 0 {
+			p.restarts(what + ", restarted")
+		}
+		p.follows()
+	}
+	p.ingest()
+	p.wait(moments[0].is)
+	p.dies("hand-over in the end", endings[1])
+	require.NoError(p.t, p.leader.Close())
+}

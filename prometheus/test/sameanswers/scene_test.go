@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+const (
+	// before, during and after are how much of the load is fed around a fault.
+	before = 10 * time.Minute
+	during = 6 * time.Minute
+	after  = 4 * time.Minute
+)
+
+// scene is one ingested timeline: a stock database that nothing happens to, and ours, with its
+// server and the network to it, to which everything happens.
+type scene struct {
+	t       *testing.T // Of the fault at hand.
+	whole   *testing.T // Of the timeline: what is started ends with it.
+	size    size
+	stock   *DB
+	config  ChildConfig
+	ours    *process
+	server  *maastest.Server
+	memory  string // The server's memory file.
+	network *network
+	fed     int
+}
+
+// newScene starts all of it. With fallback it is mirror mode, without remote mode. Each change is of both
+// databases.
+func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *ChildConfig)) *scene {
+	t.Helper()
+	s := &scene{t: t, whole: t, size: size}
+	stock := s.size.config(t)
+	shm, err := os.MkdirTemp("/dev/shm", "same-answers-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
+	s.memory = filepath.Join(shm, "memory")
+	pool := fmt.Sprintf("%dKiB", 256*max(s.size.series, 2_000)) // The log's tail is most of it.
+	s.server = maastest.Start(t, "--max-pool-size", pool, "--memory-file", s.memory)
+	s.network = newNetwork(t, s.server.URL)
+	s.config = ChildConfig{
+		Dir: t.TempDir(), Seed: s.size.seed, Series: s.size.series,
+		URL: s.network.url(), Owner: "same-answers", Fallback: fallback, Transport: maastest.Transport(),
+		// Small, so that most reads go to the server.
+		CacheSize: 2 << 20,
+	}
+	for _, change := range changes {
+		change(&stock, &s.config)
+	}
+	s.stock = open(t, stock)
+	s.start()
+	return s
+}
+
+// start opens our database, on what its directory and the server hold.
+func (s *scene) start() {
+	s.t.Helper()
+	s.config.Fed = s.fed
+	ours, err := startProcess(s.whole, s.config)
+	require.NoError(s.t, err)
+	s.ours = ours
+}
+
+// stop ends our database as a shutdown does.
+func (s *scene) stop() {
+	s.t.Helper()
+	require.NoError(s.t, s.ours.Close())
+}
+
+// feed gives both databases the load's next minutes.
+func (s *scene) feed(d time.Duration) {
+	s.t.Helper()
+	s.fed += StepsIn(d)
+	require.NoError(s.t, feed(s.stock, s.ours, s.fed))
+}
+
+// same wants everything equal.
+func (s *scene) same(when string) {
+	s.t.Helper()
+	requireSame(s.t, s.stock, s.ours, when)
+}
+
+// clearWords are the words of an error that says what is out of reach.
+var clearWords = regexp.MustCompile(`memory server|remote memory|MaaS|maasd`)
+
+// sameOrClear wants right answers or clear errors: a wrong answer is none.
+func (s *scene) sameOrClear(when string) {
+	s.t.Helper()
+	want, err := s.stock.Answers(Queries())
+	require.NoError(s.t, err)
+	got, err := s.ours.Answers(Queries())
+	require.NoError(s.t, err)
+	failed := 0
+	for i, q := range Queries() {
+		if got[i].Err != "" {
+			failed++
+			require.Regexp(s.t, clearWords, got[i].Err, "%s: %s", when, q)
+			continue
+		}
+		require.Equal(s.t, string(want[i].JSON), string(got[i].JSON), "%s: %s", when, q)
+	}
+	s.t.Logf("%s: %d of %d queries fail, and say why", when, failed, len(got))
+}
+
+// inUse waits until our database uses the server, and the server holds all that it should.
+func (s *scene) inUse() {
+	s.t.Helper()
+	maastest.Eventually(s.t, "the server is in use", func() bool {
+		return s.ours.metrics(s.t)["up"] == 1
+	})
+	stored := -1.0
+	maastest.Eventually(s.t, "the server has all", func() bool {
+		m := s.ours.metrics(s.t)
+		last := stored
+		stored = m["stored_bytes"]
+		time.Sleep(time.Second)
+		return stored == last && m["dirty_bytes"] == 0 && m["wal_lag_seconds"] < 2
+	})
+}
+
+// reads wants proof that answers came from remote memory.
+func (s *scene) reads() {
+	s.t.Helper()
+	m := s.ours.metrics(s.t)
+	require.Positive(s.t, m["read_bytes_total"], m)
+	require.Positive(s.t, m["chunks_written_total"], m)
+}
+
+// loseMemory makes the next start of the server begin with nothing.
+func (s *scene) loseMemory() {
+	s.t.Helper()
+	for _, file := range []string{s.memory, s.memory + ".slots"} {
+		require.NoError(s.t, os.Remove(file))
+	}
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build maas_edited
+
+package sameanswers
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/maastest"
+)
+
+// blockNames are the blocks in a data directory.
+func blockNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	metas, err := filepath.Glob(filepath.Join(dir, "*", "meta.json"))
+	require.NoError(t, err)
+	for _, meta := range metas {
+		if name := filepath.Base(filepath.Dir(meta)); len(name) == 26 {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// hasBlocks waits until the standby has the blocks of its leader, and, but for those that it has alone since it led
+// itself, no others.
+func (s *scene) hasBlocks(f standby, alone int) {
+	s.t.Helper()
+	maastest.Eventually(s.t, "the standby has the leader's blocks", func() bool {
+		want, got := blockNames(s.t, s.config.Dir), blockNames(s.t, f.dir)
+		for _, name := range want {
+			if !slices.Contains(got, name) {
+				return false
+			}
+		}
+		return len(want) > 0 && len(got) <= len(want)+alone
+	})
+}
+
+// noOverlap wants no two blocks of samples in order that have the same time.
+func (s *scene) noOverlap() {
+	s.t.Helper()
+	_, err := s.ours.Blocks()
+	require.NoError(s.t, err)
+}
+
+func newFollowedScene(t *testing.T) *scene {
+	return newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks, child.Follow = "256MB", true })
+}
+
+// A standby has blocks as they are born, deletions in them included, and what was compacted goes. Killed three times
+// meanwhile, it has all answers at the moment at which it leads.
+func TestStandby__has_its_whole_history_at_once(t *testing.T) {
+	s := newFollowedScene(t)
+	s.feed(3*time.Hour + 20*time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.hasBlocks(f, 0)
+	require.NoError(t, s.stock.Delete("temperature_celsius"))
+	require.NoError(t, s.ours.Call("child.Delete", "temperature_celsius", new(none)))
+	for range 3 { // The last one makes one block of three.
+		f.kill()
+		f = s.followOn(f.dir)
+		s.feed(2 * time.Hour)
+		f.isFollowing(t)
+	}
+	s.inUse()
+	s.blocksAreThere()
+	s.hasBlocks(f, 0)
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.same("right after the standby took over")
+	s.sameAtInstants(start+8*time.Hour.Milliseconds(), "right after the standby took over")
+	s.feed(2 * time.Hour)
+	s.same("when it has gone on")
+	s.stop()
+	s.start()
+	s.sameSamples("after its next start")
+}
+
+// What retention deletes at the leader it deletes at the standby, which has no more and no less in the end.
+func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
+	s := newScene(t, smallerSize(t), true, func(c *Config, child *ChildConfig) {
+		child.Blocks, child.Follow = "256MB", true
+		c.Retention, child.Retention = 4*time.Hour, 4*time.Hour
+	})
+	s.feed(3*time.Hour + 20*time.Minute)
+	s.inUse()
+	f := s.follow()
+	s.hasBlocks(f, 0)
+	first := blockNames(t, f.dir)
+	for range 3 {
+		s.feed(2 * time.Hour)
+		f.isFollowing(t)
+		s.hasBlocks(f, 0)
+	}
+	require.NotContains(t, blockNames(t, f.dir), first[0])
+	s.inUse()
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.sameSamples("right after the standby took over")
+}
+
+// A leader dies with a block that is on its way, or not in remote memory yet: its samples are in the head of who takes
+// over, which makes that block again. Who died comes back as the standby, with a block of the same time.
+func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *testing.T) {
+	s := newFollowedScene(t)
+	s.feed(2*time.Hour + 55*time.Minute)
+	s.inUse()
+	f := s.follow()
+	rounds := 3
+	if inLongRun() {
+		rounds = 12
+	}
+	for round := range rounds {
+		s.feed(6 * time.Minute) // The head is compacted at its end.
+		fed := time.Now()
+		maastest.Eventually(t, "the log is there", func() bool {
+			asked := time.Now()
+			return s.ours.metrics(t)["wal_lag_seconds"] < asked.Sub(fed).Seconds()
+		})
+		time.Sleep(time.Duration(round%4) * 4 * time.Second)
+		s.ours.kill()
+		dead := s.config.Dir
+		s.takesOver(f, time.Minute)
+		s.sameSamples("right after the standby took over")
+		s.noOverlap() // Which a compaction would mend.
+		s.feed(during)
+		s.inUse()
+		f = s.followOn(dead)
+		s.feed(108 * time.Minute)
+		s.sameSamples("when the one that died follows")
+		s.noOverlap()
+	}
+	s.inUse()
+	s.blocksAreThere()
+	s.hasBlocks(f, rounds)
+	s.ours.kill()
+	s.takesOver(f, time.Minute)
+	s.sameSamples("in the end")
+	s.noOverlap()
+	asides, err := os.ReadDir(filepath.Join(s.config.Dir, "maas-replaced-blocks"))
+	t.Logf("%d blocks were put aside in the last one's directory, %v", len(asides), err)
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines of the log that others provoke: how many there are, and that those left out are counted. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "tests/unit/base/log_file.h"
+
+/* ---- clock. The linker's name of --wrap. NOLINTBEGIN */
+
+static _Atomic uint64_t now_ms = 5000;
+
+uint64_t __wrap_maas_clock_ms(void);
+
+uint64_t __wrap_maas_clock_ms(void)
+{
+	return atomic_load(&now_ms);
+}
+/* NOLINTEND */
+
+#define THREADS 4
+#define EACH	1000
+
+static struct log_file file;
+
+static int open_log(void **state)
+{
+	(void)state;
+	log_file_begin(&file);
+	return 0;
+}
+
+static int close_log(void **state)
+{
+	(void)state;
+	log_file_end(&file);
+	return 0;
+}
+
+static uint64_t left_out(const char *kind, uint64_t *ret_sum)
+{
+	char words[64];
+
+	snprintf(words, sizeof(words), "kind=\"%s\"", kind);
+	return log_file_lines(&file, words, ret_sum);
+}
+
+static uint64_t logged(const char *words)
+{
+	return log_file_lines(&file, words, NULL);
+}
+
+static void next_second(void)
+{
+	atomic_fetch_add(&now_ms, 1000);
+}
+
+static void limited__a_handful_in_a_second(void **state)
+{
+	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_WARN, "floods");
+	uint64_t sum;
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		log_limited(&limit, "flood number=%d", i);
+	assert_int_equal(logged("flood number="), MAAS_RATELIMIT_LINES);
+	maas_ratelimit_flush(); /* the second is not over */
+	assert_int_equal(left_out("floods", &sum), 0);
+
+	next_second();
+	maas_ratelimit_flush();
+	maas_ratelimit_flush();
+	assert_int_equal(left_out("floods", &sum), 1);
+	assert_int_equal(sum, 100 - MAAS_RATELIMIT_LINES);
+}
+
+static void limited__goes_on_in_the_next_second(void **state)
+{
+	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_ERR, "rains");
+	uint64_t sum;
+
+	(void)state;
+	for (int second = 0; second < 3; second++) {
+		for (int i = 0; i < 20; i++)
+			log_limited(&limit, "rain second=%d", second);
+		next_second();
+	}
+	log_limited(&limit, "rain ends");
+	assert_int_equal(logged("rain second="), 3 * MAAS_RATELIMIT_LINES);
+	assert_int_equal(logged("rain ends"), 1);
+	assert_int_equal(left_out("rains", &sum), 3);
+	assert_int_equal(sum, 3 * (20 - MAAS_RATELIMIT_LINES));
+}
+
+static void limited__leaves_other_kinds_alone(void **state)
+{
+	static struct maas_ratelimit loud = MAAS_RATELIMIT(MAAS_LOG_WARN, "loud ones");
+	static struct maas_ratelimit quiet = MAAS_RATELIMIT(MAAS_LOG_WARN, "quiet ones");
+	uint64_t sum;
+
+	(void)state;
+	for (int i = 0; i < 50; i++)
+		log_limited(&loud, "loud one");
+	log_limited(&quiet, "quiet one");
+	assert_int_equal(logged("quiet one"), 1);
+	next_second();
+	maas_ratelimit_flush();
+	assert_int_equal(left_out("quiet ones", &sum), 0);
+	assert_int_equal(left_out("loud ones", &sum), 1);
+}
+
+/* What would not be logged anyway was not left out. */
+static void limited__below_the_level(void **state)
+{
+	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_DEBUG, "whispers");
+	uint64_t sum;
+
+	(void)state;
+	for (int i = 0; i < 50; i++)
+		log_limited(&limit, "whisper");
+	next_second();
+	maas_log_set_level(MAAS_LOG_DEBUG);
+	maas_ratelimit_flush();
+	maas_log_set_level(MAAS_LOG_INFO);
+	assert_int_equal(left_out("whispers", &sum), 0);
+}
+
+static struct maas_ratelimit shared = MAAS_RATELIMIT(MAAS_LOG_WARN, "crowds");
+
+static void *shout(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < EACH; i++) {
+		log_limited(&shared, "crowd says");
+		if (i % 100 == 0)
+			next_second();
+		if (i % 50 == 0)
+			maas_ratelimit_flush();
+	}
+	return NULL;
+}
+
+static void limited__counts_in_many_threads(void **state)
+{
+	pthread_t threads[THREADS];
+	uint64_t sum;
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, shout, NULL), 0);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	next_second();
+	maas_ratelimit_flush();
+	(void)left_out("crowds", &sum);
+	assert_int_equal(logged("crowd says") + sum, THREADS * EACH);
+	assert_true(sum > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(limited__a_handful_in_a_second),
+		cmocka_unit_test(limited__goes_on_in_the_next_second),
+		cmocka_unit_test(limited__leaves_other_kinds_alone),
+		cmocka_unit_test(limited__below_the_level),
+		cmocka_unit_test(limited__counts_in_many_threads),
+	};
+
+	return cmocka_run_group_tests(tests, open_log, close_log);
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations submitted now and completed later, against a real maasd. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "tests/unit/client/client_fixture.h"
+
+#define OPS   200
+#define BYTES 4096
+
+static struct client_server server;
+static struct maas *maas;
+
+static int start(void **state)
+{
+	(void)state;
+	client_server_start(&server, "127.0.0.1:0");
+	maas = client_open(server.url, NULL);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	assert_int_equal(client_stat(maas, "active_allocations"), 0);
+	maas_close(maas);
+	client_server_stop(&server);
+	return 0;
+}
+
+static bool readable(void)
+{
+	struct pollfd wait = {.fd = maas_event_fd(maas), .events = POLLIN};
+
+	return poll(&wait, 1, 0) == 1;
+}
+
+/* Takes `count` completions, all good, each `user` once. */
+static void expect_completions(uint32_t count, bool *seen)
+{
+	struct maas_completion at[16];
+
+	while (count) {
+		int n = maas_poll(maas, at, MAAS_ARRAY_SIZE(at), 10000);
+
+		assert_true(n > 0);
+		assert_true((uint32_t)n <= count);
+		for (int i = 0; i < n; i++) {
+			size_t index = (size_t)(uintptr_t)at[i].user;
+
+			if (at[i].status)
+				fail_msg("%s", at[i].error);
+			assert_string_equal(at[i].error, "");
+			assert_true(index < OPS);
+			assert_false(seen[index]);
+			seen[index] = true;
+		}
+		count -= (uint32_t)n;
+	}
+}
+
+static void submit__many_in_flight(void **state)
+{
+	static unsigned char out[OPS][BYTES];
+	static unsigned char in[OPS][BYTES];
+	static struct maas_allocation at[OPS];
+	const char *ids[OPS];
+	bool seen[2][OPS] = {{false}};
+	struct maas_completion none;
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, BYTES, OPS, NULL, at), 0);
+	for (size_t i = 0; i < OPS; i++) {
+		struct maas_range range = {at[i].id, 0, out[i], BYTES};
+
+		ids[i] = at[i].id;
+		memset(out[i], (int)i + 1, BYTES);
+		assert_int_equal(maas_submit_write(maas, &range, 1, 0, (void *)i), 0);
+	}
+	expect_completions(OPS, seen[0]);
+	for (size_t i = 0; i < OPS; i++) {
+		struct maas_range range = {at[i].id, 0, in[i], BYTES};
+
+		assert_int_equal(maas_submit_read(maas, &range, 1, 0, (void *)i), 0);
+	}
+	expect_completions(OPS, seen[1]);
+	assert_memory_equal(in, out, sizeof(in));
+	assert_int_equal(maas_poll(maas, &none, 1, -1), 0);
+	assert_false(readable());
+	assert_int_equal(maas_free_many(maas, ids, OPS, NULL), OPS);
+}
+
+static void submit__several_ranges_at_once(void **state)
+{
+	char out[2][5] = {"abcd", "wxyz"};
+	char in[2][5] = {"", ""};
+	struct maas_allocation at[2];
+	struct maas_completion completion;
+	struct maas_range ranges[2];
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, 100, 2, NULL, at), 0);
+	for (int i = 0; i < 2; i++)
+		ranges[i] = (struct maas_range){at[i].id, 50, out[i], 4};
+	assert_int_equal(maas_submit_write(maas, ranges, 2, 0, NULL), 0);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_int_equal(completion.status, 0);
+	ranges[0].buf = in[0];
+	ranges[1].buf = in[1];
+	assert_int_equal(maas_submit_read(maas, ranges, 2, 0, ranges), 0);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_ptr_equal(completion.user, ranges);
+	assert_int_equal(completion.status, 0);
+	assert_memory_equal(in, out, sizeof(in));
+	assert_int_equal(maas_free(maas, at[0].id), 0);
+	assert_int_equal(maas_free(maas, at[1].id), 0);
+}
+
+static void submit__errors_come_as_completions(void **state)
+{
+	char byte[2] = "x";
+	struct maas_range range = {"00000000-0000-8000-8000-000000000000", 0, byte, 1};
+	struct maas_completion completion;
+	struct maas_allocation at;
+
+	(void)state;
+	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_int_equal(completion.status, -ENOENT);
+	assert_non_null(strstr(completion.error, "no allocation"));
+
+	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
+	range.id = at.id;
+	range.len = 2;
+	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_int_equal(completion.status, -ERANGE);
+	assert_int_equal(maas_free(maas, at.id), 0);
+
+	assert_int_equal(maas_submit_read(maas, &range, 0, 0, NULL), -EINVAL);
+	range.id = "a/b";
+	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), -EINVAL);
+	assert_int_equal(maas_poll(maas, &completion, 0, 0), -EINVAL);
+	assert_int_equal(maas_poll(maas, &completion, 1, -2), -EINVAL);
+}
+
+static void event_fd__is_readable_while_there_are_completions(void **state)
+{
+	char byte = 'x';
+	struct maas_allocation at;
+	struct maas_range range = {at.id, 0, &byte, 1};
+	struct maas_completion completion;
+	struct pollfd wait = {.fd = maas_event_fd(maas), .events = POLLIN};
+
+	(void)state;
+	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
+	assert_false(readable());
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_false(readable());
+	assert_int_equal(maas_poll(maas, &completion, 1, 0), 0);
+	assert_int_equal(maas_free(maas, at.id), 0);
+}
+
+/* ---- a server that does not answer */
+
+static void submit__each_has_its_own_timeout(void **state)
+{
+	const struct maas_options options = {.size = sizeof(options), .max_connections = 2};
+	struct client_stub *stub = client_stub_start("");
+	struct maas *silent = client_open(client_stub_url(stub), &options);
+	struct maas_completion at;
+	char byte;
+	struct maas_range range = {"a", 0, &byte, 1};
+	uint64_t start_ms = maas_clock_ms();
+
+	(void)state;
+	assert_int_equal(maas_submit_read(silent, &range, 1, 600, (void *)3), 0);
+	assert_int_equal(maas_submit_read(silent, &range, 1, 300, (void *)2), 0);
+	/* No connection is left for this one. */
+	assert_int_equal(maas_submit_read(silent, &range, 1, 100, (void *)1), 0);
+	assert_int_equal(maas_poll(silent, &at, 1, 10), 0);
+	for (uintptr_t i = 1; i <= 3; i++) {
+		assert_int_equal(maas_poll(silent, &at, 1, -1), 1);
+		assert_int_equal(at.status, -ETIMEDOUT);
+		assert_ptr_equal(at.user, (void *)i);
+	}
+	assert_in_range(maas_clock_ms() - start_ms, 590, 5000);
+	maas_close(silent);
+	client_stub_stop(stub);
+}
+
+static void submit__a_limit_and_a_close_under_way(void **state)
+{
+	const struct maas_options options = {
+		.size = sizeof(options), .max_connections = 2, .max_submitted = 5};
+	struct client_stub *stub = client_stub_start("");
+	struct maas *silent = client_open(client_stub_url(stub), &options);
+	struct maas_buffer *buffer;
+	char bytes[10];
+	struct maas_range range = {"a", 0, bytes, 1};
+
+	(void)state;
+	assert_int_equal(maas_buffer_register(silent, bytes, sizeof(bytes), &buffer), 0);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(maas_submit_read(silent, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_submit_read(silent, &range, 1, 0, NULL), -EAGAIN);
+	assert_int_equal(maas_buffer_unregister(silent, buffer), -EBUSY);
+	CLIENT_WAIT(client_stub_requests(stub) > 0);
+	maas_close(silent);
+	client_stub_stop(stub);
+}
+
+/* ---- buffers */
+
+static void buffer__bookkeeping(void **state)
+{
+	static char bytes[100];
+	struct maas_allocation at;
+	struct maas_range range = {at.id, 0, bytes + 10, 80};
+	struct maas_completion completion;
+	struct maas_buffer *first;
+	struct maas_buffer *second;
+
+	(void)state;
+	assert_int_equal(maas_buffer_register(maas, NULL, 1, &first), -EINVAL);
+	assert_int_equal(maas_buffer_register(maas, bytes, 0, &first), -EINVAL);
+	assert_int_equal(maas_buffer_register(maas, bytes, SIZE_MAX, &first), -EINVAL);
+	assert_int_equal(maas_buffer_register(maas, bytes, 90, &first), 0);
+	assert_int_equal(maas_buffer_register(maas, bytes + 89, 1, &second), -EEXIST);
+	assert_int_equal(maas_buffer_register(maas, bytes + 90, 10, &second), 0);
+	assert_int_equal(maas_alloc(maas, 80, NULL, &at), 0);
+	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	assert_int_equal(completion.status, 0);
+	assert_int_equal(maas_buffer_unregister(maas, first), 0);
+	assert_int_equal(maas_buffer_unregister(maas, second), 0);
+	assert_int_equal(maas_buffer_unregister(maas, second), -ENOENT);
+	assert_int_equal(maas_free(maas, at.id), 0);
+}
+
+/* ---- threads that submit and threads that poll */
+
+static void *submit_many(void *arg)
+{
+	struct maas_range range = {arg, 0, (char *)arg + MAAS_ID_BYTES, 16};
+
+	for (int i = 0; i < OPS; i++)
+		while (maas_submit_write(maas, &range, 1, 0, NULL))
+			client_nap_ms(1);
+	return NULL;
+}
+
+/* Until all completions of all threads came: a poll does not wait while nothing is under way. */
+static void *poll_many(void *arg)
+{
+	_Atomic long *left = arg;
+	uint64_t until_ms = maas_clock_ms() + 30000;
+	struct maas_completion at[8];
+	long good = 0;
+
+	while (atomic_load(left) > 0 && maas_clock_ms() < until_ms) {
+		int n = maas_poll(maas, at, MAAS_ARRAY_SIZE(at), 20);
+
+		for (int i = 0; i < n; i++)
+			good += !at[i].status;
+		atomic_fetch_sub(left, n);
+		if (!n)
+			client_nap_ms(1);
+	}
+	return (void *)good;
+}
+
+static void threads__submit_and_poll(void **state)
+{
+	enum { PAIRS = 3 };
+	char memory[PAIRS][MAAS_ID_BYTES + 16] = {{0}};
+	struct maas_allocation at[PAIRS];
+	pthread_t submitters[PAIRS];
+	pthread_t pollers[PAIRS];
+	_Atomic long left = (long)PAIRS * OPS;
+	long total = 0;
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, 16, PAIRS, NULL, at), 0);
+	for (int i = 0; i < PAIRS; i++) {
+		memcpy(memory[i], at[i].id, MAAS_ID_BYTES);
+		pthread_create(&submitters[i], NULL, submit_many, memory[i]);
+		pthread_create(&pollers[i], NULL, poll_many, &left);
+	}
+	for (int i = 0; i < PAIRS; i++) {
+		void *good;
+
+		pthread_join(submitters[i], NULL);
+		pthread_join(pollers[i], &good);
+		total += (long)good;
+	}
+	assert_int_equal(total, PAIRS * OPS);
+	for (int i = 0; i < PAIRS; i++)
+		assert_int_equal(maas_free(maas, at[i].id), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(submit__many_in_flight),
+		cmocka_unit_test(submit__several_ranges_at_once),
+		cmocka_unit_test(submit__errors_come_as_completions),
+		cmocka_unit_test(event_fd__is_readable_while_there_are_completions),
+		cmocka_unit_test(submit__each_has_its_own_timeout),
+		cmocka_unit_test(submit__a_limit_and_a_close_under_way),
+		cmocka_unit_test(buffer__bookkeeping),
+		cmocka_unit_test(threads__submit_and_poll),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Allocations and their bytes, against a real maasd. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "tests/unit/client/client_fixture.h"
+
+static struct client_server server;
+static struct maas *maas;
+
+static int start(void **state)
+{
+	(void)state;
+	client_server_start(&server, "127.0.0.1:0");
+	maas = client_open(server.url, NULL);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	assert_int_equal(client_stat(maas, "active_allocations"), 0);
+	maas_close(maas);
+	client_server_stop(&server);
+	return 0;
+}
+
+static void alloc_one(uint64_t size_bytes, struct maas_allocation *ret_allocation)
+{
+	if (maas_alloc(maas, size_bytes, NULL, ret_allocation))
+		fail_msg("%s", maas_error());
+}
+
+static void free_one(const struct maas_allocation *allocation)
+{
+	if (maas_free(maas, allocation->id))
+		fail_msg("%s", maas_error());
+}
+
+/* ---- allocations */
+
+static void alloc__describes_what_it_gives(void **state)
+{
+	const struct maas_alloc_options options = {
+		.size = sizeof(options), .owner = "team/a", .ttl_seconds = 60};
+	struct maas_allocation given;
+	struct maas_allocation found;
+
+	(void)state;
+	assert_int_equal(maas_alloc(maas, 1000, &options, &given), 0);
+	assert_int_equal(given.size_bytes, 1000);
+	assert_int_equal(given.actual_size_bytes, 1024);
+	assert_int_equal(given.lifetime, MAAS_LIFETIME_TTL);
+	assert_string_equal(given.owner, "team/a");
+	assert_int_equal(maas_describe(maas, given.id, &found), 0);
+	assert_memory_equal(&given, &found, sizeof(given));
+	assert_int_equal(maas_renew(maas, given.id, 120, &found), 0);
+	assert_int_equal(found.ttl_seconds, 120);
+	assert_int_equal(maas_renew(maas, given.id, 0, NULL), 0);
+	free_one(&given);
+	assert_int_equal(maas_free(maas, given.id), -ENOENT);
+	assert_int_equal(maas_describe(maas, given.id, &found), -ENOENT);
+	assert_non_null(strstr(maas_error(), "no allocation with this id"));
+}
+
+static void alloc__errors(void **state)
+{
+	const struct maas_alloc_options bad_owner = {.size = sizeof(bad_owner), .owner = "a b"};
+	const struct maas_alloc_options no_ttl = {.size = sizeof(no_ttl),
+						  .lifetime = MAAS_LIFETIME_TTL};
+	const struct maas_alloc_options session = {.size = sizeof(session),
+						   .lifetime = MAAS_LIFETIME_SESSION};
+	struct maas_allocation at;
+
+	(void)state;
+	assert_int_equal(maas_alloc(maas, 0, NULL, &at), -EINVAL);
+	assert_int_equal(maas_alloc(maas, UINT64_MAX, NULL, &at), -EINVAL);
+	assert_int_equal(maas_alloc(maas, 5u << 20, NULL, &at), -EFBIG);
+	assert_int_equal(maas_alloc(maas, 1, &bad_owner, &at), -EINVAL);
+	assert_int_equal(maas_alloc(maas, 1, &no_ttl, &at), -EINVAL);
+	assert_int_equal(maas_alloc(maas, 1, &session, &at), -EINVAL);
+	assert_non_null(strstr(maas_error(), "ttl_seconds"));
+	assert_int_equal(maas_alloc_many(maas, 1, 0, NULL, &at), -EINVAL);
+	assert_int_equal(maas_alloc_many(maas, 1, MAAS_MAX_BATCH + 1, NULL, &at), -EINVAL);
+	alloc_one(1, &at);
+	assert_int_equal(maas_renew(maas, at.id, 5, NULL), -EMEDIUMTYPE);
+	free_one(&at);
+}
+
+static void alloc__same_request_id_same_answer(void **state)
+{
+	const struct maas_alloc_options options = {.size = sizeof(options), .request_id = "mine-1"};
+	struct maas_allocation first;
+	struct maas_allocation second;
+
+	(void)state;
+	assert_int_equal(maas_alloc(maas, 10, &options, &first), 0);
+	assert_int_equal(maas_alloc(maas, 10, &options, &second), 0);
+	assert_string_equal(first.id, second.id);
+	assert_int_equal(maas_alloc(maas, 11, &options, &second), -ENOTUNIQ);
+	free_one(&first);
+}
+
+static void alloc_many__until_the_pool_is_full(void **state)
+{
+	struct maas_allocation at[4];
+	struct maas_allocation more;
+	const char *ids[4];
+	bool missing[4];
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, 4u << 20, 4, NULL, at), 0);
+	assert_int_equal(maas_alloc(maas, 1, NULL, &more), -ENOSPC);
+	for (int i = 0; i < 4; i++)
+		ids[i] = at[i].id;
+	assert_int_equal(maas_free(maas, at[2].id), 0);
+	assert_int_equal(maas_free_many(maas, ids, 4, missing), 3);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(missing[i], i == 2);
+	assert_int_equal(maas_free_many(maas, ids, 4, NULL), 0);
+	assert_int_equal(maas_free_many(maas, ids, 0, NULL), -EINVAL);
+}
+
+static void alloc_many__ten_thousand(void **state)
+{
+	struct maas_allocation *at = calloc(MAAS_MAX_BATCH, sizeof(*at));
+	const char **ids = calloc(MAAS_MAX_BATCH, sizeof(*ids));
+
+	(void)state;
+	assert_non_null(at);
+	assert_non_null(ids);
+	if (maas_alloc_many(maas, 1024, MAAS_MAX_BATCH, NULL, at))
+		fail_msg("%s", maas_error());
+	for (int i = 0; i < MAAS_MAX_BATCH; i++)
+		ids[i] = at[i].id;
+	assert_int_equal(maas_free_many(maas, ids, MAAS_MAX_BATCH, NULL), MAAS_MAX_BATCH);
+	free(at);
+	free(ids);
+}
+
+static void list__pages_of_one_owner(void **state)
+{
+	const struct maas_alloc_options mine = {.size = sizeof(mine), .owner = "mine"};
+	struct maas_allocation at[7];
+	struct maas_allocation other;
+	struct maas_allocation page[3];
+	char cursor[MAAS_ID_BYTES] = "";
+	const char *ids[7];
+	int total = 0;
+	int pages = 0;
+	int n;
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, 100, 7, &mine, at), 0);
+	alloc_one(100, &other);
+	do {
+		n = maas_list(maas, "mine", cursor, page, 3);
+		assert_true(n >= 0);
+		for (int i = 0; i < n; i++)
+			assert_string_equal(page[i].owner, "mine");
+		total += n;
+		pages++;
+	} while (*cursor);
+	assert_int_equal(total, 7);
+	assert_int_equal(pages, 3);
+	assert_int_equal(maas_list(maas, "nobody", cursor, page, 3), 0);
+	assert_int_equal(maas_list(maas, "no body", cursor, page, 3), -EINVAL);
+	assert_int_equal(maas_list(maas, NULL, cursor, page, 0), -EINVAL);
+	for (int i = 0; i < 7; i++)
+		ids[i] = at[i].id;
+	assert_int_equal(maas_free_many(maas, ids, 7, NULL), 7);
+	free_one(&other);
+}
+
+/* ---- data */
+
+static void fill(unsigned char *bytes, size_t len, unsigned int seed)
+{
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (unsigned char)((i * 131 + seed) >> (i % 3));
+}
+
+static void read_write__pieces_of_four_mebibytes(void **state)
+{
+	const size_t len = 4u << 20;
+	unsigned char *out = malloc(len);
+	unsigned char *in = calloc(1, len);
+	struct maas_allocation at;
+
+	(void)state;
+	alloc_one(len, &at);
+	assert_non_null(out);
+	assert_non_null(in);
+	fill(out, len, 7);
+	assert_int_equal(maas_write(maas, at.id, 0, out, len), 0);
+	assert_int_equal(maas_read(maas, at.id, 0, in, len), 0);
+	assert_memory_equal(in, out, len);
+	assert_int_equal(maas_write(maas, at.id, 1000, "abc", 3), 0);
+	assert_int_equal(maas_read(maas, at.id, 999, in, 5), 0);
+	assert_memory_equal(in + 1, "abc", 3);
+	assert_int_equal(in[0], out[999]);
+	assert_int_equal(in[4], out[1003]);
+	assert_int_equal(maas_read(maas, at.id, 0, NULL, 0), 0);
+	free_one(&at);
+	free(out);
+	free(in);
+}
+
+static void read_write__outside_is_an_error(void **state)
+{
+	unsigned char *bytes = calloc(1, 8u << 20);
+	struct maas_allocation at;
+
+	(void)state;
+	assert_non_null(bytes);
+	alloc_one(100, &at);
+	assert_int_equal(maas_write(maas, at.id, 0, bytes, 101), -ERANGE);
+	assert_int_equal(maas_write(maas, at.id, 100, bytes, 1), -ERANGE);
+	assert_int_equal(maas_write(maas, at.id, 0, bytes, 8u << 20), -ERANGE);
+	assert_int_equal(maas_read(maas, at.id, 0, bytes, 101), -ERANGE);
+	assert_int_equal(maas_read(maas, at.id, 100, bytes, 1), -ERANGE);
+	assert_int_equal(maas_read(maas, at.id, UINT64_MAX, bytes, 1), -ERANGE);
+	assert_int_equal(maas_read(maas, at.id, 0, bytes, 100), 0);
+	free_one(&at);
+	assert_int_equal(maas_read(maas, at.id, 0, bytes, 1), -ENOENT);
+	assert_int_equal(maas_write(maas, at.id, 0, bytes, 1), -ENOENT);
+	free(bytes);
+}
+
+static void vector__many_ranges_in_one_request(void **state)
+{
+	enum { COUNT = 500, LEN = 700 };
+	static unsigned char out[COUNT][LEN];
+	static unsigned char in[COUNT][LEN];
+	static struct maas_range ranges[COUNT];
+	struct maas_allocation at[2];
+
+	(void)state;
+	assert_int_equal(maas_alloc_many(maas, sizeof(out), 2, NULL, at), 0);
+	fill(&out[0][0], sizeof(out), 3);
+	for (size_t i = 0; i < COUNT; i++)
+		ranges[i] = (struct maas_range){at[i % 2].id, (COUNT - 1 - i) * LEN, out[i], LEN};
+	assert_int_equal(maas_writev(maas, ranges, COUNT), 0);
+	for (int i = 0; i < COUNT; i++)
+		ranges[i].buf = in[i];
+	assert_int_equal(maas_readv(maas, ranges, COUNT), 0);
+	assert_memory_equal(in, out, sizeof(in));
+
+	ranges[COUNT - 1].offset = sizeof(out);
+	assert_int_equal(maas_readv(maas, ranges, COUNT), -ERANGE);
+	assert_int_equal(maas_writev(maas, ranges, COUNT), -ERANGE);
+	ranges[COUNT - 1].len = 0;
+	assert_int_equal(maas_writev(maas, ranges, COUNT), -EINVAL);
+	assert_int_equal(maas_readv(maas, ranges, 0), -EINVAL);
+	free_one(&at[0]);
+	ranges[COUNT - 1].len = 1;
+	assert_int_equal(maas_readv(maas, ranges, COUNT), -ENOENT);
+	free_one(&at[1]);
+}
+
+/* ---- threads: more of them than connections */
+
+static void *use(void *arg)
+{
+	unsigned int seed = *(unsigned int *)arg;
+	unsigned char out[3000];
+	unsigned char in[3000];
+	struct maas_allocation at;
+	long wrong = 0;
+
+	for (unsigned int i = 0; i < 30; i++) {
+		fill(out, sizeof(out), seed + i);
+		wrong += maas_alloc(maas, sizeof(out), NULL, &at) != 0;
+		wrong += maas_write(maas, at.id, 0, out, sizeof(out)) != 0;
+		wrong += maas_read(maas, at.id, 0, in, sizeof(in)) != 0;
+		wrong += memcmp(in, out, sizeof(in)) != 0;
+		wrong += maas_free(maas, at.id) != 0;
+		wrong += maas_free(maas, at.id) != -ENOENT;
+		wrong += strstr(maas_error(), "no allocation") == NULL;
+	}
+	return (void *)wrong;
+}
+
+static void threads__share_a_handle(void **state)
+{
+	pthread_t threads[12];
+	unsigned int seeds[MAAS_ARRAY_SIZE(threads)];
+
+	(void)state;
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(threads); i++) {
+		seeds[i] = i * 1000;
+		assert_int_equal(pthread_create(&threads[i], NULL, use, &seeds[i]), 0);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++) {
+		void *wrong;
+
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+}
+
+/* ---- pages */
+
+static void get__pages_of_the_server(void **state)
+{
+	char *text;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(maas_get(maas, "/health", &text, &len), 0);
+	assert_int_equal(strlen(text), len);
+	assert_non_null(strstr(text, "\"healthy\""));
+	free(text);
+	assert_int_equal(maas_get(maas, "/metrics", &text, NULL), 0);
+	assert_non_null(strstr(text, "maas_build_info"));
+	free(text);
+	assert_int_equal(maas_get(maas, "/nothing", &text, NULL), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(alloc__describes_what_it_gives),
+		cmocka_unit_test(alloc__errors),
+		cmocka_unit_test(alloc__same_request_id_same_answer),
+		cmocka_unit_test(alloc_many__until_the_pool_is_full),
+		cmocka_unit_test(alloc_many__ten_thousand),
+		cmocka_unit_test(list__pages_of_one_owner),
+		cmocka_unit_test(read_write__pieces_of_four_mebibytes),
+		cmocka_unit_test(read_write__outside_is_an_error),
+		cmocka_unit_test(vector__many_ranges_in_one_request),
+		cmocka_unit_test(threads__share_a_handle),
+		cmocka_unit_test(get__pages_of_the_server),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}

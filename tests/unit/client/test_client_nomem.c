@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client when the n-th request for memory fails, for every n. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/fake/fail_nth.h"
+#include "tests/unit/client/client_fixture.h"
+
+static struct client_server server;
+
+static int start(void **state)
+{
+	(void)state;
+	client_server_start(&server, "127.0.0.1:0");
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	client_server_stop(&server);
+	return 0;
+}
+
+/* One use of everything; the first error ends it. */
+static int use_all(struct maas *maas)
+{
+	static char bytes[2][64];
+	struct maas_allocation at[2];
+	struct maas_range ranges[2] = {{at[0].id, 0, bytes[0], 64}, {at[1].id, 0, bytes[1], 64}};
+	const char *ids[2] = {at[0].id, at[1].id};
+	struct maas_completion completion;
+	struct maas_buffer *buffer;
+	char cursor[MAAS_ID_BYTES] = "";
+	struct maas_allocation page[4];
+	int r;
+
+	r = maas_alloc_many(maas, 64, 2, NULL, at);
+	if (!r)
+		r = maas_writev(maas, ranges, 2);
+	if (!r)
+		r = maas_readv(maas, ranges, 2);
+	if (!r)
+		r = maas_write(maas, at[0].id, 0, bytes[0], 64);
+	if (!r)
+		r = maas_buffer_register(maas, bytes, sizeof(bytes), &buffer);
+	if (!r)
+		r = maas_submit_read(maas, ranges, 2, 0, NULL);
+	if (!r && maas_poll(maas, &completion, 1, -1) == 1)
+		r = completion.status;
+	if (!r)
+		r = maas_list(maas, NULL, cursor, page, 4) < 0 ? -ENOMEM : 0;
+	if (!r)
+		r = maas_free_many(maas, ids, 2, NULL) == 2 ? 0 : -ENOMEM;
+	return r;
+}
+
+static int open_and_use(void)
+{
+	const struct maas_options options = {.size = sizeof(options),
+					     .url = server.url,
+					     .owner = "me",
+					     .session_name = "me",
+					     .ttl_seconds = 30,
+					     .timeout_ms = 10000};
+	struct maas *maas;
+	int r = maas_open(&options, &maas);
+
+	if (r)
+		return r;
+	r = use_all(maas);
+	if (!r)
+		r = maas_reopen(maas);
+	maas_close(maas);
+	return r;
+}
+
+static void all__each_request_for_memory_fails(void **state)
+{
+	bool fired = true;
+	long blocks;
+
+	(void)state;
+	assert_int_equal(open_and_use(), 0);
+	blocks = fail_nth_blocks();
+	for (long n = 1; fired; n++) {
+		int r;
+
+		fail_nth_arm(n);
+		r = open_and_use();
+		fired = fail_nth_disarm();
+		/* A failure at close has no one to tell. */
+		if (fired && r != -ENOMEM && r != 0)
+			fail_msg("request %ld: %d %s", n, r, maas_error());
+		assert_true(fired || !r);
+		assert_int_equal(fail_nth_blocks(), blocks);
+		assert_true(n < 1000);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(all__each_request_for_memory_fails),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}

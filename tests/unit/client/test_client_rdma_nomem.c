@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every request for memory and every call of verbs and rdma_cm fails once, in turn, through the
+ * life of a handle: each call ends in time, and when the handle is closed nothing is left of it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "client/maas.h"
+#include "tests/fake/fail_nth.h"
+#include "tests/unit/client/rdma_lan.h"
+
+#define BYTES 65536u
+
+static char bytes[2 * BYTES];
+
+static void use(struct maas *maas)
+{
+	struct maas_completion completion;
+	struct maas_allocation memory;
+	struct maas_buffer *buffer = NULL;
+	struct maas_range range;
+	int wrote;
+
+	if (maas_alloc(maas, BYTES, NULL, &memory))
+		return;
+	(void)maas_buffer_register(maas, bytes, BYTES, &buffer);
+	memset(bytes, 'x', sizeof(bytes));
+	wrote = maas_write(maas, memory.id, 0, bytes, BYTES); /* registered, if that went well */
+	(void)maas_write(maas, memory.id, 8, bytes + BYTES, 8);
+	memset(bytes, 0, sizeof(bytes));
+	if (!maas_read(maas, memory.id, 0, bytes + BYTES, BYTES) && !wrote)
+		assert_int_equal(bytes[BYTES] + bytes[2 * BYTES - 1], 2 * 'x');
+	range = (struct maas_range){memory.id, 0, bytes, BYTES};
+	if (!maas_submit_read(maas, &range, 1, 0, &completion))
+		assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	if (buffer)
+		assert_int_equal(maas_buffer_unregister(maas, buffer), 0);
+	if (maas_free(maas, memory.id))
+		(void)maas_free(maas, memory.id);
+}
+
+static void live(void)
+{
+	const struct maas_options options = {
+		.size = sizeof(options),
+		.url = lan_url(),
+		.transport = MAAS_TRANSPORT_RDMA,
+		.timeout_ms = 5000,
+		.ttl_seconds = 1, /* for sessions that could not be ended in words */
+	};
+	struct maas *maas;
+
+	if (maas_open(&options, &maas))
+		return;
+	use(maas);
+	maas_close(maas);
+}
+
+/* The server comes round a little later. */
+static bool is_clean(const struct fake_live *before, long blocks)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	for (int n = 0; n < 10000; n++) {
+		struct fake_live now;
+
+		fake_live(&now);
+		if (now.qps == before->qps && now.cqs == before->cqs && now.pds == before->pds &&
+		    now.mws == before->mws && now.ids == before->ids &&
+		    now.event_channels == before->event_channels && fail_nth_blocks() == blocks &&
+		    !lan_sessions())
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static void all_fail(const char *keys, bool memory)
+{
+	struct fake_live before;
+	long blocks;
+	long nth = 1;
+
+	lan_open(NULL, keys);
+	live();
+	while (lan_sessions())
+		;
+	fake_live(&before);
+	blocks = fail_nth_blocks();
+	for (bool failed = true; failed; nth++) {
+		if (memory)
+			fail_nth_arm(nth);
+		else
+			fake_fail_nth(FAKE_MAKES, nth);
+		live();
+		failed = memory ? fail_nth_disarm() : fake_fail_disarm();
+		if (!is_clean(&before, blocks))
+			fail_msg("keys %s: number %ld leaves something: %ld blocks", keys, nth,
+				 fail_nth_blocks() - blocks);
+	}
+	print_message("keys %s: %ld\n", keys, nth - 2);
+	assert_true(nth > 10);
+	lan_close();
+}
+
+static void life__any_memory_fails(void **state)
+{
+	(void)state;
+	all_fail("window", true);
+}
+
+static void life__any_call_fails(void **state)
+{
+	(void)state;
+	all_fail("mr", false);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(life__any_memory_fails),
+		cmocka_unit_test(life__any_call_fails),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client without a server: URLs, error numbers, options. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+#include "tests/unit/client/client_fixture.h"
+
+/* ---- URLs */
+
+static void expect_url(const char *text, const char *base, const char *unix_path)
+{
+	struct maas_url url;
+
+	if (maas_url_parse(text, &url))
+		fail_msg("%s: %s", text, maas_error());
+	assert_string_equal(url.base, base);
+	if (unix_path)
+		assert_string_equal(url.unix_path, unix_path);
+	else
+		assert_null(url.unix_path);
+	maas_url_fini(&url);
+}
+
+static void url_parse__what_is_one(void **state)
+{
+	(void)state;
+	expect_url("http://localhost:3000", "http://localhost:3000", NULL);
+	expect_url("localhost:3000", "http://localhost:3000", NULL);
+	expect_url("127.0.0.1:3000/", "http://127.0.0.1:3000", NULL);
+	expect_url("[::1]:3000", "http://[::1]:3000", NULL);
+	expect_url("host", "http://host:80", NULL);
+	expect_url("http://localhost:3000/", "http://localhost:3000", NULL);
+	expect_url("http://host-1.example.org", "http://host-1.example.org:80", NULL);
+	expect_url("http://[::1]:65535", "http://[::1]:65535", NULL);
+	expect_url("http://[fe80::1%eth0]:1/", "http://[fe80::1%eth0]:1", NULL);
+	expect_url("unix:/run/maas.sock", "http://localhost", "/run/maas.sock");
+	expect_url("unix:maas.sock", "http://localhost", "maas.sock");
+	expect_url("http+unix://%2Frun%2fmaas.sock", "http://localhost", "/run/maas.sock");
+	expect_url("http+unix://%2Frun%2Fa%25b/", "http://localhost", "/run/a%b");
+}
+
+static void url_parse__what_is_none(void **state)
+{
+	static const char *const texts[] = {
+		"",
+		":3000",
+		"/run/maas.sock",
+		"localhost:3000/path",
+		"user@localhost:3000",
+		"host:80x",
+		"ho st",
+		"http://",
+		"http://:3000",
+		"http://host:",
+		"http://host:0",
+		"http://host:65536",
+		"http://host:99999999999999999999",
+		"http://host:80x",
+		"http://host/path",
+		"http://user@host:80",
+		"http://host:80?x",
+		"http://ho st",
+		"http://[::1",
+		"http://[]:80",
+		"http://host\r\nX: y",
+		"unix:",
+		"http+unix://",
+		"http+unix:///run/maas.sock",
+		"http+unix://%2",
+		"http+unix://%zz",
+	};
+	struct maas_url url;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
+		maas_error_clear();
+		if (maas_url_parse(texts[i], &url) != -EINVAL)
+			fail_msg("taken: %s", texts[i]);
+		assert_true(strlen(maas_error()) > 0);
+	}
+	assert_int_equal(maas_url_parse("https://host:3000", &url), -EPROTONOSUPPORT);
+	assert_int_equal(maas_url_parse("ftp://host", &url), -EPROTONOSUPPORT);
+}
+
+static void url_parse__no_secret_is_repeated(void **state)
+{
+	static const char *const texts[] = {
+		"http://me:secret@host:3000",  "me:secret@host:3000",
+		"http://me:%secret@host:3000", "http://me:secret/x@host:1",
+		"https://me:secret@host:3000", "ftp://me:a@secret@host",
+		"http://host:3000/?secret",
+	};
+	struct maas_url url;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
+		maas_error_clear();
+		assert_true(maas_url_parse(texts[i], &url) < 0);
+		assert_non_null(strstr(maas_error(), "host"));
+		if (strstr(maas_error(), "secret"))
+			fail_msg("%s: %s", texts[i], maas_error());
+	}
+}
+
+static void url_parse__socket_path_of_107_bytes_and_one_more(void **state)
+{
+	char text[128] = "unix:";
+	struct maas_url url;
+
+	(void)state;
+	memset(text + 5, 'a', 107);
+	assert_int_equal(maas_url_parse(text, &url), 0);
+	maas_url_fini(&url);
+	text[5 + 107] = 'a';
+	assert_int_equal(maas_url_parse(text, &url), -EINVAL);
+}
+
+/* ---- errors */
+
+static void error_of_status__codes_and_others(void **state)
+{
+	(void)state;
+	assert_int_equal(maas_error_of_status(200, ""), 0);
+	assert_int_equal(maas_error_of_status(206, ""), 0);
+	assert_int_equal(maas_error_of_status(400, "bad_json"), -EINVAL);
+	assert_int_equal(maas_error_of_status(404, "not_found"), -ENOENT);
+	assert_int_equal(maas_error_of_status(404, "unknown_session"), -EKEYREVOKED);
+	assert_int_equal(maas_error_of_status(409, "name_taken"), -EEXIST);
+	assert_int_equal(maas_error_of_status(409, "request_id_reused"), -ENOTUNIQ);
+	assert_int_equal(maas_error_of_status(409, "not_renewable"), -EMEDIUMTYPE);
+	assert_int_equal(maas_error_of_status(413, "too_large"), -EFBIG);
+	assert_int_equal(maas_error_of_status(416, ""), -ERANGE);
+	assert_int_equal(maas_error_of_status(503, "draining"), -ESHUTDOWN);
+	assert_int_equal(maas_error_of_status(503, ""), -ENOBUFS);
+	assert_int_equal(maas_error_of_status(507, "pool_exhausted"), -ENOSPC);
+	assert_int_equal(maas_error_of_status(302, ""), -EPROTO);
+	assert_int_equal(maas_error_of_status(418, ""), -EPROTO);
+}
+
+static void fail_status__keeps_the_words_of_the_server(void **state)
+{
+	static const char body[] = "{\"error\":{\"code\":\"pool_exhausted\",\"message\":\"full\"}}";
+	static const char *const others[] = {"", "<html>", "[]", "{\"error\":\"x\"}",
+					     "{\"error\":{\"code\":1,\"message\":[]}}"};
+
+	(void)state;
+	assert_int_equal(maas_fail_status(507, body, strlen(body)), -ENOSPC);
+	assert_string_equal(maas_error(), "full");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++) {
+		assert_int_equal(maas_fail_status(507, others[i], strlen(others[i])), -ENOSPC);
+		assert_non_null(strstr(maas_error(), "status 507"));
+	}
+}
+
+static void fail__cuts_a_long_sentence(void **state)
+{
+	char text[1000];
+
+	(void)state;
+	memset(text, 'x', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	assert_int_equal(maas_fail(-EIO, "%s", text), -EIO);
+	assert_int_equal(strlen(maas_error()), MAAS_ERROR_BYTES - 1);
+}
+
+static void fail__keeps_control_characters_from_the_terminal(void **state)
+{
+	static const char body[] = "{\"error\":{\"code\":\"x\",\"message\":"
+				   "\"\\u001b]0;owned\\u0007\\u009b2J\\u202e\\u007f\\né\"}}";
+
+	(void)state;
+	assert_int_equal(maas_fail_status(400, body, strlen(body)), -EINVAL);
+	assert_string_equal(maas_error(), "\\x1b]0;owned\\x07\\xc2\\x9b2J"
+					  "\\xe2\\x80\\xae\\x7f\\x0aé");
+}
+
+/* ---- redirections */
+
+static void expect_same(const char *base, const char *to, const char *path)
+{
+	struct maas_buf found = {0};
+	struct maas_url url;
+
+	assert_int_equal(maas_url_parse(base, &url), 0);
+	if (maas_url_same(&url, to, &found) != (path != NULL))
+		fail_msg("%s from %s", to, base);
+	if (path) {
+		assert_int_equal(found.len, strlen(path));
+		assert_memory_equal(found.data, path, found.len);
+	}
+	maas_buf_fini(&found);
+	maas_url_fini(&url);
+}
+
+static void url_same__host_port_and_scheme(void **state)
+{
+	static const char base[] = "http://host:3000";
+
+	(void)state;
+	expect_same(base, "http://host:3000/allocate", "/allocate");
+	expect_same(base, "http://HOST:3000/a/b?c=d#e", "/a/b?c=d");
+	expect_same("http://host", "http://host/x", "/x");
+	expect_same("http://host", "http://host:80/x", "/x");
+	expect_same("http://[::1]:3000", "http://[::1]:3000/x", "/x");
+	expect_same("unix:/run/maas.sock", "http://localhost/x", "/x");
+	expect_same(base, "http://host/x", NULL);
+	expect_same(base, "http://host:3001/x", NULL);
+	expect_same(base, "http://host.:3000/x", NULL);
+	expect_same(base, "http://other:3000/x", NULL);
+	expect_same(base, "https://host:3000/x", NULL);
+	expect_same(base, "http://me@host:3000/x", NULL);
+	expect_same(base, "http://me:pw@host:3000/x", NULL);
+	expect_same(base, "http://host:3000@other/x", NULL);
+	expect_same(base, "file:///etc/passwd", NULL);
+	expect_same(base, "gopher://host:3000/x", NULL);
+	expect_same(base, "/x", NULL);
+	expect_same(base, "", NULL);
+	expect_same("http://[::1]:3000", "http://[::1%25eth0]:3000/x", NULL);
+	expect_same("unix:/run/maas.sock", "http://localhost:81/x", NULL);
+}
+
+/* ---- names */
+
+static void id_valid__only_its_letters(void **state)
+{
+	(void)state;
+	assert_true(maas_id_valid("0189-ab"));
+	assert_false(maas_id_valid(""));
+	assert_false(maas_id_valid("a/b"));
+	assert_false(maas_id_valid("a?b"));
+	assert_false(maas_id_valid("a%2f"));
+	assert_false(maas_id_valid("a\r\nb"));
+	assert_false(maas_id_valid("0123456789012345678901234567890123456789"));
+	assert_true(maas_name_valid("team/a:b@host_1-2.c"));
+	assert_false(maas_name_valid("a b"));
+	assert_false(maas_name_valid("a&b"));
+	assert_false(maas_name_valid("a+b"));
+}
+
+/* ---- open */
+
+static void open__defaults_and_environment(void **state)
+{
+	struct maas *maas;
+
+	(void)state;
+	unsetenv("MAAS_URL");
+	assert_int_equal(maas_open(NULL, &maas), 0);
+	assert_string_equal(maas_url(maas), "http://localhost:3000");
+	assert_int_equal(maas_transport(maas), MAAS_TRANSPORT_HTTP);
+	maas_close(maas);
+
+	setenv("MAAS_URL", "unix:/run/a.sock", 1);
+	assert_int_equal(maas_open(NULL, &maas), 0);
+	assert_string_equal(maas_url(maas), "unix:/run/a.sock");
+	maas_close(maas);
+	unsetenv("MAAS_URL");
+	maas_close(NULL);
+}
+
+static void open__options_that_cannot_be(void **state)
+{
+	const struct {
+		int error;
+		struct maas_options options;
+	} rows[] = {
+		{-EINVAL, {.size = 0}},
+		{-EINVAL,
+		 {.size = sizeof(struct maas_options), .transport = (enum maas_transport_type)9}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .owner = "a b"}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .session_name = ""}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .session_exclusive = true}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .max_connections = 1u << 30}},
+		{-EINVAL, {.size = sizeof(struct maas_options), .url = "no sense"}},
+		{-EPROTONOSUPPORT, {.size = sizeof(struct maas_options), .url = "https://a"}},
+	};
+	struct maas *maas;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++) {
+		if (maas_open(&rows[i].options, &maas) != rows[i].error)
+			fail_msg("row %zu: %s", i, maas_error());
+		assert_true(strlen(maas_error()) > 0);
+	}
+}
+
+static void open__struct_of_another_version(void **state)
+{
+	struct {
+		struct maas_options known;
+		uint64_t later;
+	} newer = {.known = {.size = sizeof(newer)}};
+	struct maas_options older = {.size = offsetof(struct maas_options, transport),
+				     .url = "http://a:1",
+				     .transport = MAAS_TRANSPORT_RDMA};
+	struct maas *maas;
+
+	(void)state;
+	assert_int_equal(maas_open(&newer.known, &maas), 0);
+	maas_close(maas);
+	newer.later = 1;
+	assert_int_equal(maas_open(&newer.known, &maas), -EINVAL);
+	/* What lies behind an older program's struct is not read. */
+	assert_int_equal(maas_open(&older, &maas), 0);
+	assert_string_equal(maas_url(maas), "http://a:1");
+	maas_close(maas);
+}
+
+static void call__without_a_server(void **state)
+{
+	struct maas *maas = client_open("unix:/nowhere/maas.sock", NULL);
+	char *text;
+
+	(void)state;
+	assert_int_equal(maas_get(maas, "/health", &text, NULL), -ECONNREFUSED);
+	assert_non_null(strstr(maas_error(), "no server at unix:/nowhere/maas.sock"));
+	assert_int_equal(maas_get(maas, "health", &text, NULL), -EINVAL);
+	assert_int_equal(maas_get(maas, "/a b", &text, NULL), -EINVAL);
+	assert_int_equal(maas_free(maas, "a/b"), -EINVAL);
+	maas_close(maas);
+	maas = client_open("http://127.0.0.1:1", NULL);
+	assert_int_equal(maas_get(maas, "/health", &text, NULL), -ECONNREFUSED);
+	maas_close(maas);
+	maas = client_open("http://no-such-host.invalid:1", NULL);
+	assert_int_equal(maas_get(maas, "/health", &text, NULL), -EHOSTUNREACH);
+	maas_close(maas);
+}
+
+static void fork__child_may_only_close(void **state)
+{
+	struct maas *maas = client_open("http://127.0.0.1:1", NULL);
+	struct maas_completion completion;
+	struct maas_allocation at;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (!pid) {
+		bool right = maas_alloc(maas, 1, NULL, &at) == -ECHILD &&
+			     maas_poll(maas, &completion, 1, 0) == -ECHILD &&
+			     maas_event_fd(maas) == -ECHILD && strlen(maas_error()) > 0;
+
+		maas_close(maas);
+		_exit(right ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(maas_event_fd(maas) >= 0);
+	maas_close(maas);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(url_parse__what_is_one),
+		cmocka_unit_test(url_parse__what_is_none),
+		cmocka_unit_test(url_parse__no_secret_is_repeated),
+		cmocka_unit_test(url_parse__socket_path_of_107_bytes_and_one_more),
+		cmocka_unit_test(error_of_status__codes_and_others),
+		cmocka_unit_test(fail_status__keeps_the_words_of_the_server),
+		cmocka_unit_test(fail__cuts_a_long_sentence),
+		cmocka_unit_test(fail__keeps_control_characters_from_the_terminal),
+		cmocka_unit_test(url_same__host_port_and_scheme),
+		cmocka_unit_test(id_valid__only_its_letters),
+		cmocka_unit_test(open__defaults_and_environment),
+		cmocka_unit_test(open__options_that_cannot_be),
+		cmocka_unit_test(open__struct_of_another_version),
+		cmocka_unit_test(call__without_a_server),
+		cmocka_unit_test(fork__child_may_only_close),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `maas prometheus` makes of the bytes in a Prometheus's allocations, which may be anything.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cmd/remotefile.h"
+#include "tests/counts.h"
+#include "tests/random.h"
+
+#define SLOT ((size_t)64)
+
+/* ---- headers, as the other side writes them */
+
+static void put32(uint8_t *at, uint32_t value)
+{
+	for (int i = 0; i < 4; i++)
+		at[i] = (uint8_t)(value >> 8 * i);
+}
+
+static void put64(uint8_t *at, uint64_t value)
+{
+	put32(at, (uint32_t)value);
+	put32(at + 4, (uint32_t)(value >> 32));
+}
+
+static const uint8_t magic[] = {'M', 'a', 'S', 'g', 1}; /* and the version */
+
+static void encode(const struct remotefile_header *h, uint8_t slot[SLOT])
+{
+	memset(slot, 0, SLOT);
+	memcpy(slot, magic, sizeof(magic));
+	slot[5] = h->kind;
+	slot[6] = (uint8_t)h->flags;
+	slot[7] = (uint8_t)(h->flags >> 8);
+	put32(slot + 8, h->number);
+	put32(slot + 12, h->part);
+	put32(slot + 16, h->index);
+	put32(slot + 20, h->generation);
+	put64(slot + 24, h->base);
+	put64(slot + 32, h->epoch);
+	put32(slot + 40, h->length);
+	put32(slot + 44, h->crc);
+	put64(slot + 48, h->extra);
+	put32(slot + 60, remotefile_crc(0, slot, 60));
+}
+
+static void crc__is_castagnoli(void **state)
+{
+	(void)state;
+	assert_int_equal(remotefile_crc(0, "123456789", 9), 0xe3069283);
+	assert_int_equal(remotefile_crc(remotefile_crc(0, "1234", 4), "56789", 5), 0xe3069283);
+	assert_int_equal(remotefile_crc(0, NULL, 0), 0);
+}
+
+/* The bytes of the Go half's test of the same name. */
+static void header__golden_bytes(void **state)
+{
+	static const uint8_t golden[SLOT] = {
+		0x4d, 0x61, 0x53, 0x67, 0x01, 0x04, 0x03, 0x00, 0x04, 0x03, 0x02, 0x01,
+		0x05, 0x00, 0x00, 0x00, 0x06, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00,
+		0x55, 0x44, 0x33, 0x22, 0x11, 0x00, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00,
+		0x00, 0x00, 0x00, 0x00, 0x0a, 0x00, 0x00, 0x00, 0xef, 0xbe, 0xad, 0xde,
+		0x0d, 0x0c, 0x0b, 0x0a, 0x0e, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	};
+	uint8_t bytes[REMOTEFILE_HEADER_BYTES] = {0};
+	struct remotefile_header h;
+
+	(void)state;
+	memcpy(bytes + SLOT, golden, SLOT);
+	put32(bytes + SLOT + 60, remotefile_crc(0, golden, 60));
+	assert_int_equal(remotefile_decode(bytes, 138, &h), 0);
+	assert_int_equal(h.kind, REMOTEFILE_CHECKPOINT);
+	assert_int_equal(h.flags, REMOTEFILE_LAST | REMOTEFILE_FINAL);
+	assert_int_equal(h.number, 0x01020304);
+	assert_int_equal(h.part, 5);
+	assert_int_equal(h.index, 6);
+	assert_int_equal(h.generation, 7);
+	assert_int_equal(h.base, 0x1122334455);
+	assert_int_equal(h.epoch, 9);
+	assert_int_equal(h.length, 10);
+	assert_int_equal(h.crc, 0xdeadbeef);
+	assert_int_equal(h.extra, 0x0e0a0b0c0d);
+}
+
+static void header__the_newer_slot_that_is_whole(void **state)
+{
+	struct remotefile_header new = {
+		.kind = REMOTEFILE_WAL, .number = 1, .generation = 4, .length = 100};
+	struct remotefile_header old = {
+		.kind = REMOTEFILE_WAL, .number = 1, .generation = 3, .length = 50};
+	uint8_t bytes[REMOTEFILE_HEADER_BYTES];
+	struct remotefile_header h;
+
+	(void)state;
+	for (size_t at = 0; at < 2; at++) {
+		encode(&new, bytes + SLOT * at);
+		encode(&old, bytes + SLOT * (size_t)!at);
+		assert_int_equal(remotefile_decode(bytes, 1000, &h), 0);
+		assert_int_equal(h.length, 100);
+		assert_int_equal(remotefile_decode(bytes, 228, &h), 0);
+		assert_int_equal(remotefile_decode(bytes, 227, &h), -EBADMSG);
+		assert_int_equal(remotefile_decode(bytes, 0, &h), -EBADMSG);
+		for (size_t i = 0; i < SLOT; i++) {
+			bytes[SLOT * at + i] ^= 0x40;
+			assert_int_equal(remotefile_decode(bytes, 1000, &h), 0);
+			assert_int_equal(h.length, 50);
+			bytes[SLOT * at + i] ^= 0x40;
+		}
+	}
+}
+
+static void header__none_or_another_version(void **state)
+{
+	struct remotefile_header wal = {.kind = REMOTEFILE_WAL, .number = 1};
+	struct remotefile_header nothing = {.number = 1};
+	uint8_t bytes[REMOTEFILE_HEADER_BYTES] = {0};
+	struct remotefile_header h = {.number = 77};
+
+	(void)state;
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), -ENODATA);
+	memset(bytes, 0xff, sizeof(bytes));
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), -ENODATA);
+	encode(&wal, bytes);
+	bytes[4] = 2;
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), -ENODATA);
+	put32(bytes + 60, remotefile_crc(0, bytes, 60));
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), -EPROTONOSUPPORT);
+	encode(&wal, bytes + SLOT);
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), 0);
+	encode(&nothing, bytes);
+	encode(&nothing, bytes + SLOT);
+	h.number = 77;
+	assert_int_equal(remotefile_decode(bytes, 1000, &h), -EBADMSG);
+	assert_int_equal(h.number, 77);
+}
+
+/* ---- files */
+
+static struct remotefile_extent extent(enum remotefile_kind kind, uint32_t number, uint32_t index,
+				       uint64_t base, uint32_t length)
+{
+	return (struct remotefile_extent){
+		.header = {.kind = (uint8_t)kind,
+			   .number = number,
+			   .index = index,
+			   .base = base,
+			   .length = length,
+			   .epoch = 5},
+		.lent_bytes = 1000,
+	};
+}
+
+static void files__hang_together(void **state)
+{
+	struct remotefile_extent e[] = {
+		extent(REMOTEFILE_WAL, 7, 2, 30, 5),   /* behind a gap: base 25 is next */
+		extent(REMOTEFILE_WAL, 7, 1, 10, 15),  /* … */
+		extent(REMOTEFILE_CHUNKS, 9, 0, 0, 1), /* comes first */
+		extent(REMOTEFILE_WAL, 7, 0, 0, 10),   /* … */
+		extent(REMOTEFILE_WAL, 7, 1, 10, 15),  /* twice */
+		extent(REMOTEFILE_WAL, 8, 1, 10, 15),  /* without a beginning */
+		extent(REMOTEFILE_WBL, 7, 0, 0, 99),   /* an older writer's */
+		extent(REMOTEFILE_WBL, 7, 0, 0, 3),    /* … */
+		extent(REMOTEFILE_KINDS, 1, 0, 0, 4),  /* of a later version */
+		extent(REMOTEFILE_WAL, 6, 0, 1ull << 63, UINT32_MAX), /* where nothing can be */
+	};
+	struct remotefile f[MAAS_ARRAY_SIZE(e)];
+
+	(void)state;
+	e[6].header.epoch = 4;
+	e[0].header.extra = 8;
+	e[1].header.extra = 6;
+	e[1].header.flags = REMOTEFILE_LAST;
+	e[4].header.extra = 6;
+	e[4].header.flags = REMOTEFILE_LAST;
+	assert_int_equal(remotefile_find(e, MAAS_ARRAY_SIZE(e), f), 4);
+	assert_int_equal(f[0].kind, REMOTEFILE_CHUNKS);
+	assert_int_equal(f[1].kind, REMOTEFILE_WAL);
+	assert_int_equal(f[1].number, 7);
+	assert_int_equal(f[1].extents, 2);
+	assert_int_equal(f[1].stored_bytes, 25);
+	assert_int_equal(f[1].lent_bytes, 2000);
+	assert_int_equal(f[1].extra, 6);
+	assert_true(f[1].finished);
+	assert_false(f[1].final);
+	assert_int_equal(e[f[1].first].header.index, 0);
+	assert_int_equal(e[f[1].first + 1].header.index, 1);
+	assert_int_equal(f[2].kind, REMOTEFILE_WBL);
+	assert_int_equal(f[2].stored_bytes, 3);
+	assert_int_equal(f[3].kind, REMOTEFILE_KINDS);
+	assert_int_equal(remotefile_find(NULL, 0, f), 0);
+	assert_string_equal(remotefile_kind_name(REMOTEFILE_WAL), "wal");
+	assert_string_equal(remotefile_kind_name(REMOTEFILE_KINDS), "unknown");
+	assert_string_equal(remotefile_kind_name(0), "unknown");
+}
+
+/* Whatever the headers say, what hangs together does so, and nothing is counted twice. */
+static void files__random(void **state)
+{
+	uint64_t seed = maas_test_seed();
+
+	(void)state;
+	print_message("seed %llu\n", (unsigned long long)seed);
+	for (int round = 0; round < 3000; round++) {
+		struct remotefile_extent e[40];
+		struct remotefile f[MAAS_ARRAY_SIZE(e)];
+		uint32_t count = (uint32_t)(test_random(&seed) % MAAS_ARRAY_SIZE(e));
+		uint32_t extents = 0;
+		uint32_t files;
+
+		for (uint32_t i = 0; i < count; i++) {
+			uint64_t roll = test_random(&seed);
+
+			e[i] = extent(1 + roll % 2, roll >> 8 & 1, roll >> 16 & 3,
+				      10 * (roll >> 24 & 3), 10);
+			e[i].header.epoch = roll >> 32 & 1;
+		}
+		files = remotefile_find(e, count, f);
+		for (uint32_t i = 0; i < files; i++) {
+			extents += f[i].extents;
+			assert_int_equal(f[i].stored_bytes, 10 * f[i].extents);
+			for (uint32_t j = 0; j < f[i].extents; j++) {
+				const struct remotefile_header *h = &e[f[i].first + j].header;
+
+				assert_int_equal(h->kind, f[i].kind);
+				assert_int_equal(h->number, f[i].number);
+				assert_int_equal(h->epoch, f[i].epoch);
+				assert_int_equal(h->index, j);
+				assert_int_equal(h->base, 10 * j);
+			}
+		}
+		assert_true(extents <= count);
+	}
+}
+
+/* ---- the log */
+
+struct scene {
+	struct remotefile files[32];
+	uint32_t count;
+};
+
+static struct remotefile *add(struct scene *scene, enum remotefile_kind kind, uint32_t number,
+			      uint32_t part, bool finished)
+{
+	struct remotefile *file = &scene->files[scene->count++];
+
+	*file = (struct remotefile){
+		.kind = (uint8_t)kind, .number = number, .part = part, .finished = finished};
+	return file;
+}
+
+static void expect_log(const struct scene *scene, enum remotefile_log wanted)
+{
+	assert_int_equal(remotefile_log_state(scene->files, scene->count), wanted);
+}
+
+static void log__without_a_checkpoint(void **state)
+{
+	struct scene s = {.count = 0};
+
+	(void)state;
+	expect_log(&s, REMOTEFILE_LOG_NONE);
+	add(&s, REMOTEFILE_CHUNKS, 1, 0, true);
+	expect_log(&s, REMOTEFILE_LOG_NONE);
+	add(&s, REMOTEFILE_WAL, 0, 0, true);
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	add(&s, REMOTEFILE_WAL, 1, 0, false);
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	add(&s, REMOTEFILE_WAL, 2, 0, false);
+	expect_log(&s, REMOTEFILE_LOG_GAP); /* the one before is not complete */
+	s.files[2].finished = true;
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	s.files[1].number = 7;
+	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+	s.files[1].number = 0;
+	s.files[3].number = 3;
+	expect_log(&s, REMOTEFILE_LOG_GAP);
+	s.files[3].number = 2;
+	add(&s, REMOTEFILE_WBL, 5, 0, true);
+	add(&s, REMOTEFILE_WBL, 6, 0, false);
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	s.files[5].number = 7;
+	expect_log(&s, REMOTEFILE_LOG_GAP);
+}
+
+static void log__behind_a_checkpoint(void **state)
+{
+	struct scene s = {.count = 0};
+
+	(void)state;
+	add(&s, REMOTEFILE_WAL, 4, 0, true);
+	add(&s, REMOTEFILE_WAL, 5, 0, true);
+	add(&s, REMOTEFILE_WAL, 6, 0, false);
+	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+	add(&s, REMOTEFILE_CHECKPOINT, 3, 0, true);
+	add(&s, REMOTEFILE_CHECKPOINT, 3, 1, true)->final = true;
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	add(&s, REMOTEFILE_CHECKPOINT, 5, 0, true); /* on its way */
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	s.files[5].final = true; /* what it stands for is on its way out */
+	s.files[0].number = 2;
+	expect_log(&s, REMOTEFILE_LOG_WHOLE);
+	s.files[5].finished = false;
+	expect_log(&s, REMOTEFILE_LOG_GAP);
+	s.files[0].number = 4;
+	s.files[3].part = 1;
+	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+	s.files[3].part = 0;
+	s.files[4].final = false;
+	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+}
+
+static void log__highest_numbers(void **state)
+{
+	struct scene s = {.count = 0};
+
+	(void)state;
+	add(&s, REMOTEFILE_WAL, UINT32_MAX, 0, true);
+	add(&s, REMOTEFILE_WBL, UINT32_MAX, 0, true);
+	add(&s, REMOTEFILE_WBL, UINT32_MAX, 1, true);
+	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+	add(&s, REMOTEFILE_CHECKPOINT, UINT32_MAX, 0, true)->final = true;
+	expect_log(&s, REMOTEFILE_LOG_GAP);
+}
+
+static void head__begins_where_the_newest_segment_says(void **state)
+{
+	struct scene s = {.count = 0};
+	int64_t ms = 7;
+
+	(void)state;
+	assert_false(remotefile_head_begin(s.files, s.count, &ms));
+	add(&s, REMOTEFILE_CHUNKS, 1, 0, true)->extra = UINT64_MAX;
+	add(&s, REMOTEFILE_WAL, 1, 0, true);
+	assert_false(remotefile_head_begin(s.files, s.count, &ms));
+	assert_int_equal(ms, 7);
+	add(&s, REMOTEFILE_WAL, 2, 0, true)->extra = (uint64_t)-5 ^ UINT64_C(1) << 63;
+	assert_true(remotefile_head_begin(s.files, s.count, &ms));
+	assert_int_equal(ms, -5);
+	add(&s, REMOTEFILE_WAL, 3, 0, true)->extra = 1700000000000 ^ UINT64_C(1) << 63;
+	assert_true(remotefile_head_begin(s.files, s.count, &ms));
+	assert_int_equal(ms, 1700000000000);
+}
+
+/* ---- blocks */
+
+/* {"minTime":1000,"maxTime":2000} */
+#define META  "eyJtaW5UaW1lIjoxMDAwLCJtYXhUaW1lIjoyMDAwfQ=="
+#define FILES "[{\"name\":\"index\",\"size\":30},{\"name\":\"chunks/000001\",\"size\":40}]"
+
+static int read_manifest(const struct scene *s, const char *text,
+			 struct remotefile_block *ret_block)
+{
+	return remotefile_read_manifest(text, strlen(text), s->files, s->count, ret_block);
+}
+
+static struct scene whole_block(void)
+{
+	struct scene s = {.count = 0};
+
+	add(&s, REMOTEFILE_BLOCK, 3, 1, true)->stored_bytes = 30;
+	add(&s, REMOTEFILE_BLOCK, 3, 2, true)->stored_bytes = 40;
+	add(&s, REMOTEFILE_BLOCK, 3, REMOTEFILE_MANIFEST + 4, true);
+	return s;
+}
+
+static void blocks__one_after_another(void **state)
+{
+	struct scene s = {.count = 0};
+	uint32_t at = 0;
+
+	(void)state;
+	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 0);
+	add(&s, REMOTEFILE_WAL, 1, 0, true);
+	add(&s, REMOTEFILE_BLOCK, 1, 1, true);
+	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST, true);
+	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 1, true);
+	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 2, false);
+	add(&s, REMOTEFILE_BLOCK, 2, 1, true);
+	add(&s, REMOTEFILE_SNAPSHOT, 2, 0, true);
+	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 4);
+	assert_int_equal(at, 1);
+	assert_ptr_equal(remotefile_manifest(s.files + at, 4), &s.files[3]);
+	at += 4;
+	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 1);
+	assert_null(remotefile_manifest(s.files + at, 1));
+	at++;
+	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 0);
+}
+
+static void manifest__of_a_whole_block(void **state)
+{
+	struct scene s = whole_block();
+	struct remotefile_block block;
+	const char *good =
+		"{\"version\":1,\"files\":" FILES ",\"meta\":\"" META "\",\"tombstones\":null}";
+
+	(void)state;
+	assert_int_equal(read_manifest(&s, good, &block), 0);
+	assert_int_equal(block.min_ms, 1000);
+	assert_int_equal(block.max_ms, 2000);
+	s.files[1].stored_bytes = 39;
+	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
+	s.files[1].stored_bytes = 40;
+	s.files[1].finished = false;
+	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
+	s.files[1].finished = true;
+	s.files[0].part = 3;
+	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
+	s.count = 0;
+	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
+}
+
+static void manifest__that_is_none(void **state)
+{
+	static const struct {
+		const char *text;
+		int error;
+	} cases[] = {
+		{"", -EBADMSG},
+		{"[]", -EBADMSG},
+		{"{\"version\":1}", -EBADMSG},
+		{"{\"version\":1,\"files\":{}}", -EBADMSG},
+		{"{\"version\":2,\"files\":[]}", -EPROTONOSUPPORT},
+		{"{\"version\":1,\"files\":[]}", -EBADMSG},
+		{"{\"version\":1,\"files\":[1],\"meta\":\"" META "\"}", -ENODATA},
+		{"{\"version\":1,\"files\":[{\"size\":-1}],\"meta\":\"" META "\"}", -ENODATA},
+		{"{\"version\":1,\"files\":[],\"meta\":7}", -EBADMSG},
+		{"{\"version\":1,\"files\":[],\"meta\":\"\"}", -EBADMSG},
+		{"{\"version\":1,\"files\":[],\"meta\":\"e30\"}", -EBADMSG},  /* not four */
+		{"{\"version\":1,\"files\":[],\"meta\":\"e30=\"}", -EBADMSG}, /* {} */
+		{"{\"version\":1,\"files\":[],\"meta\":\"e3==\"}", -EBADMSG}, /* { */
+		{"{\"version\":1,\"files\":[],\"meta\":\"e==0\"}", -EBADMSG}, /* … */
+		{"{\"version\":1,\"files\":[],\"meta\":\"====\"}", -EBADMSG}, /* … */
+		{"{\"version\":1,\"files\":[],\"meta\":\"e30=e30=\"}", -EBADMSG},
+		{"{\"version\":1,\"files\":[],\"meta\":\"e3 =\"}", -EBADMSG},
+		/* {"minTime":1e9,"maxTime":2} */
+		{"{\"version\":1,\"files\":[],\"meta\":\"eyJtaW5UaW1lIjoxZTksIm1heFRpbWUiOjJ9\"}",
+		 -EBADMSG},
+	};
+	struct scene s = whole_block();
+	struct remotefile_block block = {7, 8};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
+		if (read_manifest(&s, cases[i].text, &block) != cases[i].error)
+			fail_msg("%s: %d", cases[i].text, read_manifest(&s, cases[i].text, &block));
+	assert_int_equal(block.min_ms, 7);
+	assert_int_equal(block.max_ms, 8);
+}
+
+/* A tree of JSON takes many times its text. */
+static void manifest__that_is_too_long(void **state)
+{
+	static char text[REMOTEFILE_MAX_MANIFEST + 2];
+	static const char good[] = "{\"version\":1,\"files\":[],\"meta\":\"" META "\"}";
+	struct scene s = {.count = 0};
+	struct remotefile_block block;
+
+	(void)state;
+	memset(text, ' ', sizeof(text));
+	memcpy(text, good, sizeof(good) - 1);
+	assert_int_equal(
+		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST, s.files, 0, &block), 0);
+	assert_int_equal(
+		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST + 1, s.files, 0, &block),
+		-EBADMSG);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(crc__is_castagnoli),
+		cmocka_unit_test(header__golden_bytes),
+		cmocka_unit_test(header__the_newer_slot_that_is_whole),
+		cmocka_unit_test(header__none_or_another_version),
+		cmocka_unit_test(files__hang_together),
+		cmocka_unit_test(files__random),
+		cmocka_unit_test(log__without_a_checkpoint),
+		cmocka_unit_test(log__behind_a_checkpoint),
+		cmocka_unit_test(log__highest_numbers),
+		cmocka_unit_test(head__begins_where_the_newest_segment_says),
+		cmocka_unit_test(blocks__one_after_another),
+		cmocka_unit_test(manifest__of_a_whole_block),
+		cmocka_unit_test(manifest__that_is_none),
+		cmocka_unit_test(manifest__that_is_too_long),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The slabs' bytes over HTTP, one range at a time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/http/http_fixture.h"
+
+#define SIZE 3000000u /* not a whole number of anything */
+
+static struct http_fixture f;
+static char id[MAAS_SLAB_ID_TEXT]; /* 100 bytes, 0 to 99 */
+static char path[80];
+static unsigned char pattern[SIZE];
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+	struct http_answer a;
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	http_allocate(&f, 100, id);
+	snprintf(path, sizeof(path), "/allocate/%s/data", id);
+	for (unsigned int i = 0; i < SIZE; i++)
+		pattern[i] = (unsigned char)(i < 100 ? i : i * 2654435761u >> 24);
+	http_call(&f, &a, "PUT", path, pattern, 100, NULL);
+	assert_int_equal(a.status, 200);
+	assert_int_equal(a.len, 0);
+	http_answer_fini(&a);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	return 0;
+}
+
+/* One GET: status, bytes, and a header line (NULL: none to check). */
+static void expect_get(const char *range, long status, unsigned int first, size_t len,
+		       const char *line)
+{
+	struct http_answer a;
+	char headers[128] = "";
+
+	if (range)
+		snprintf(headers, sizeof(headers), "Range: %s", range);
+	http_call(&f, &a, "GET", path, NULL, 0, headers);
+	if (a.status != status)
+		fail_msg("Range %s: %ld, not %ld", range, a.status, status);
+	if (line)
+		assert_true(http_has_header(&a, line));
+	if (status < 300) {
+		assert_int_equal(a.len, len);
+		assert_memory_equal(a.body, pattern + first, len);
+		assert_true(http_has_header(&a, "Accept-Ranges: bytes"));
+		assert_true(http_has_header(&a, "Content-Type: application/octet-stream"));
+	}
+	http_answer_fini(&a);
+}
+
+static void expect_put(const char *headers, const void *body, size_t len, long status)
+{
+	struct http_answer a;
+
+	http_call(&f, &a, "PUT", path, body, len, headers);
+	if (a.status != status)
+		fail_msg("PUT %s: %ld, not %ld: %s", headers, a.status, status, a.body);
+	http_answer_fini(&a);
+}
+
+static void get__ranges(void **state)
+{
+	(void)state;
+	expect_get(NULL, 200, 0, 100, "Content-Length: 100");
+	expect_get("bytes=0-0", 206, 0, 1, "Content-Range: bytes 0-0/100");
+	expect_get("bytes=10-19", 206, 10, 10, "Content-Range: bytes 10-19/100");
+	expect_get("bytes=90-", 206, 90, 10, "Content-Range: bytes 90-99/100");
+	expect_get("bytes=-3", 206, 97, 3, "Content-Range: bytes 97-99/100");
+	expect_get("bytes=50-5000", 206, 50, 50, "Content-Range: bytes 50-99/100");
+	expect_get("bytes=0-1,5-6", 200, 0, 100, NULL);
+	expect_get("lines=0-1", 200, 0, 100, NULL);
+	expect_get("bytes=100-", 416, 0, 0, "Content-Range: bytes */100");
+	expect_get("bytes=-0", 416, 0, 0, "Content-Range: bytes */100");
+	expect_get("bytes=0-1\nIf-Range: \"x\"", 200, 0, 100, NULL);
+}
+
+static void head__ignores_range(void **state)
+{
+	struct http_answer a;
+
+	(void)state;
+	http_call(&f, &a, "HEAD", path, NULL, 0, "Range: bytes=0-0");
+	assert_int_equal(a.status, 200);
+	assert_int_equal(a.len, 0);
+	assert_true(http_has_header(&a, "Content-Length: 100"));
+	http_answer_fini(&a);
+}
+
+static void put__every_size(void **state)
+{
+	static const unsigned int sizes[] = {1, 1023, 1024, 1025, 8192, 65536, 1000000, SIZE};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
+		char chunk[64];
+
+		http_allocate(&f, sizes[i], id);
+		snprintf(path, sizeof(path), "/allocate/%s/data", id);
+		expect_put(NULL, pattern, sizes[i], 200);
+		expect_get(NULL, 200, 0, sizes[i], NULL);
+		snprintf(chunk, sizeof(chunk), "Transfer-Encoding: chunked\nExpect:");
+		http_allocate(&f, sizes[i], id);
+		snprintf(path, sizeof(path), "/allocate/%s/data", id);
+		expect_put(chunk, pattern, sizes[i], 200);
+		expect_get(NULL, 200, 0, sizes[i], NULL);
+	}
+}
+
+static void put__shorter_leaves_the_rest(void **state)
+{
+	(void)state;
+	expect_put(NULL, "\x00\x01", 2, 200);
+	expect_put(NULL, "", 0, 200);
+	expect_get(NULL, 200, 0, 100, NULL);
+	expect_put(NULL, "ab", 2, 200);
+	expect_get("bytes=2-", 206, 2, 98, NULL);
+}
+
+static void put__content_range(void **state)
+{
+	(void)state;
+	expect_put("Content-Range: bytes 10-11/100", "xy", 2, 200);
+	expect_get("bytes=0-9", 206, 0, 10, NULL);
+	expect_get("bytes=12-", 206, 12, 88, NULL);
+	expect_put("Content-Range: bytes 10-11/*", pattern + 10, 2, 200);
+	expect_put("Content-Range: bytes 10-11/100\nTransfer-Encoding: chunked", pattern + 10, 2,
+		   200);
+	expect_put("Content-Range: bytes 98-99/*", pattern + 98, 2, 200);
+	expect_get(NULL, 200, 0, 100, NULL);
+}
+
+static void put__refuses_ranges(void **state)
+{
+	(void)state;
+	expect_put("Content-Range: bytes 10-11/100", "xyz", 3, 400);
+	expect_put("Content-Range: bytes 10-11/100", "x", 1, 400);
+	expect_put("Content-Range: bytes 10/100", "x", 1, 400);
+	expect_put("Content-Range: bytes */100", "x", 1, 400);
+	expect_put("Content-Range: bytes 99-100/*", "xy", 2, 416);
+	expect_put("Content-Range: bytes 0-1/101", "xy", 2, 416);
+	expect_put("Content-Range: bytes 9223372036854775805-9223372036854775806/*", "xy", 2, 416);
+	expect_get(NULL, 200, 0, 100, NULL);
+	expect_put("Content-Range: bytes 0-1/100\nTransfer-Encoding: chunked", "\0\1\2", 3, 400);
+	expect_put("Content-Range: bytes 0-2/100\nTransfer-Encoding: chunked", "\0\1", 2, 400);
+	expect_get(NULL, 200, 0, 100, NULL);
+}
+
+static void put__too_long(void **state)
+{
+	(void)state;
+	expect_put(NULL, pattern, 101, 413);
+	expect_put("Transfer-Encoding: chunked", pattern, 101, 413);
+	expect_put("Transfer-Encoding: chunked\nExpect:", pattern, 200000, 413);
+	expect_get(NULL, 200, 0, 100, NULL);
+}
+
+static void data__unknown_id(void **state)
+{
+	struct http_answer a;
+
+	(void)state;
+	http_expect_error(&f, "GET", "/allocate/00000000-0000-8000-8000-000000000000/data", NULL,
+			  404, "not_found");
+	http_expect_error(&f, "PUT", "/allocate/x/data", "abc", 404, "not_found");
+	http_call(&f, &a, "HEAD", "/allocate/x/data", NULL, 0, NULL);
+	assert_int_equal(a.status, 404);
+	assert_int_equal(a.len, 0);
+	http_answer_fini(&a);
+}
+
+/* ---- by hand: what comes before the body */
+
+static void expect_raw(const char *request, const char *answer)
+{
+	char buffer[2048];
+	int fd = http_connect(&f);
+
+	http_send(fd, request, strlen(request));
+	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
+	if (strncmp(buffer, answer, strlen(answer)) != 0)
+		fail_msg("%s: %s", request, buffer);
+	close(fd);
+}
+
+static void put__refused_before_the_body(void **state)
+{
+	char request[512];
+
+	(void)state;
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n", path);
+	expect_raw(request, "HTTP/1.1 413 ");
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\nExpect: "
+		 "100-continue\r\n\r\n",
+		 path);
+	expect_raw(request, "HTTP/1.1 413 ");
+	snprintf(
+		request, sizeof(request),
+		"PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775807\r\n\r\n",
+		path);
+	expect_raw(request, "HTTP/1.1 413 ");
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nContent-Range: bytes "
+		 "95-104/*\r\nExpect: 100-continue\r\n\r\n",
+		 path);
+	expect_raw(request, "HTTP/1.1 416 ");
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: "
+		 "100-continue\r\n\r\n",
+		 path);
+	expect_raw(request, "HTTP/1.1 100 ");
+	snprintf(request, sizeof(request), "PUT %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+	expect_raw(request, "HTTP/1.1 411 ");
+	snprintf(request, sizeof(request),
+		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", path);
+	expect_raw(request, "HTTP/1.1 400 ");
+}
+
+/* An upload without Expect that is far too long: the client sends all of it, then reads. */
+static void put__refusal_is_read_by_a_client_that_sends_on(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		char buffer[2048];
+		int fd = http_connect(&f);
+
+		http_send_text(fd,
+			       "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %u\r\n\r\n",
+			       path, SIZE);
+		assert_true(http_send(fd, pattern, SIZE));
+		http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
+		assert_memory_equal(buffer, "HTTP/1.1 413 ", 13);
+		close(fd);
+	}
+}
+
+static void put__broken_off(void **state)
+{
+	int fd = http_connect(&f);
+
+	(void)state;
+	http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
+		       path);
+	usleep(50000);
+	close(fd);
+	http_wait_idle(&f);
+	expect_get("bytes=3-", 206, 3, 97, NULL);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	static const struct CMUnitTest tests[] = {
+		TEST(get__ranges),
+		TEST(head__ignores_range),
+		TEST(put__every_size),
+		TEST(put__shorter_leaves_the_rest),
+		TEST(put__content_range),
+		TEST(put__refuses_ranges),
+		TEST(put__too_long),
+		TEST(data__unknown_id),
+		TEST(put__refused_before_the_body),
+		TEST(put__refusal_is_read_by_a_client_that_sends_on),
+		TEST(put__broken_off),
+	};
+
+	curl_global_init(CURL_GLOBAL_ALL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is freed while somebody reads or writes it: nobody ever gets a foreign byte. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/http/http_fixture.h"
+
+#define SIZE	(4u << 20)
+#define READERS 8
+#define REPEAT	8
+#define CROWD	20 /* of writers with 10,000 transfers each */
+#define SLABS	16 /* all that the pool has of this size */
+
+static struct http_fixture f;
+static char *bytes;
+static char *got;
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	bytes = malloc(SIZE);
+	got = malloc((size_t)SIZE * REPEAT + 4096);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	free(bytes);
+	free(got);
+	return 0;
+}
+
+static void fill(const char *id, char byte)
+{
+	struct http_answer a;
+	char path[80];
+
+	memset(bytes, byte, SIZE);
+	snprintf(path, sizeof(path), "/allocate/%s/data", id);
+	http_call(&f, &a, "PUT", path, bytes, SIZE, NULL);
+	assert_int_equal(a.status, 200);
+	http_answer_fini(&a);
+}
+
+/* The answer has begun, and with it the transfer. */
+static void wait_for_answer(int fd)
+{
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+}
+
+/*
+ * A reader that has asked and reads no more. The kernel's buffers may swallow a whole slab, but
+ * not the REPEAT times that every other reader asks for.
+ */
+static int slow_reader(const char *id, bool repeat)
+{
+	struct maas_buf body = {0};
+	int fd = http_connect(&f);
+	int small = 64 << 10;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	if (!repeat) {
+		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+		wait_for_answer(fd);
+		return fd;
+	}
+	for (unsigned int i = 0; i < REPEAT; i++)
+		maas_buf_printf(&body, "%s{\"id\":\"%s\",\"offset\":0,\"length\":%u}",
+				i ? "," : "{\"ranges\":[", id, SIZE);
+	maas_buf_str(&body, "]}");
+	http_send_text(fd,
+		       "POST /data/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		       "application/json\r\nContent-Length: %zu\r\n\r\n",
+		       body.len);
+	http_send(fd, body.data, body.len);
+	maas_buf_fini(&body);
+	wait_for_answer(fd);
+	return fd;
+}
+
+static uint64_t transfers(void)
+{
+	struct maas_lend_stats stats;
+
+	maas_lend_stats(f.lend, &stats);
+	return stats.transfers;
+}
+
+static void wait_at_least(uint64_t count)
+{
+	for (int i = 0; i < 500 && transfers() < count; i++)
+		usleep(10000);
+	assert_true(transfers() >= count);
+}
+
+static void wait_for_none(void)
+{
+	for (int i = 0; i < 500 && transfers(); i++)
+		usleep(10000);
+	assert_int_equal(transfers(), 0);
+}
+
+/* Reads what is left of an answer: each byte is `byte`, and with `repeat` some are missing. */
+static void expect_cut_short(int fd, char byte, bool repeat)
+{
+	size_t max = (size_t)SIZE * REPEAT + 4096;
+	int large = 1 << 20;
+	size_t len;
+	char *body;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));
+	len = http_recv(fd, got, max - 1, 3000);
+	body = strstr(got, "\r\n\r\n");
+	assert_non_null(body);
+	body += 4;
+	if (repeat)
+		assert_true((size_t)(got + len - body) < (size_t)SIZE * REPEAT);
+	for (const char *at = body; at < got + len; at++)
+		if (*at != byte)
+			fail_msg("a foreign byte, %d, at %zu", *at, (size_t)(at - body));
+	close(fd);
+}
+
+static void free__cuts_slow_readers(void **state)
+{
+	int readers[READERS];
+	char id[MAAS_SLAB_ID_TEXT];
+	char path[80];
+	uint64_t before_ms;
+
+	(void)state;
+	http_allocate(&f, SIZE, id);
+	fill(id, 'A');
+	for (unsigned int i = 0; i < READERS; i++)
+		readers[i] = slow_reader(id, i % 2);
+
+	before_ms = maas_clock_ms();
+	snprintf(path, sizeof(path), "/allocate/%s", id);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
+	wait_for_none();
+
+	/* The whole pool is lent anew and written over; only then do the readers go on. */
+	for (int i = 0; i < SLABS; i++) {
+		http_allocate(&f, SIZE, id);
+		fill(id, 'B');
+	}
+	for (unsigned int i = 0; i < READERS; i++) {
+		expect_cut_short(readers[i], 'A', i % 2);
+	}
+}
+
+static void free__many_with_readers(void **state)
+{
+	struct maas_buf body = {0};
+	int readers[4];
+	json_t *json;
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		char id[MAAS_SLAB_ID_TEXT];
+
+		http_allocate(&f, SIZE, id);
+		fill(id, 'A');
+		readers[i] = slow_reader(id, true);
+		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
+	}
+	maas_buf_add(&body, "]}", 3);
+	json = http_json(&f, "POST", "/free", body.data, 200);
+	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
+	json_decref(json);
+	wait_for_none();
+	for (int i = 0; i < 4; i++) {
+		expect_cut_short(readers[i], 'A', true);
+	}
+	maas_buf_fini(&body);
+}
+
+/* A writer is told at its next piece, and the free waits no longer than that. */
+static void free__stops_a_slow_writer(void **state)
+{
+	char buffer[1024];
+	char id[MAAS_SLAB_ID_TEXT];
+	char path[80];
+	int fd = http_connect(&f);
+	uint64_t before_ms;
+
+	(void)state;
+	http_allocate(&f, SIZE, id);
+	http_send_text(
+		fd,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+		id);
+	wait_at_least(1);
+	snprintf(path, sizeof(path), "/allocate/%s", id);
+	before_ms = maas_clock_ms();
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
+	http_send_text(fd, "defghi");
+	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 2000), 0);
+	close(fd);
+}
+
+static void *send_the_rest(void *arg)
+{
+	usleep(50000);
+	http_send_text(*(int *)arg, "def");
+	usleep(100000);
+	http_send_text(*(int *)arg, "ghi");
+	return NULL;
+}
+
+static void free__writer_that_goes_on_gets_404(void **state)
+{
+	char buffer[1024];
+	char id[MAAS_SLAB_ID_TEXT];
+	char path[80];
+	int fd = http_connect(&f);
+	pthread_t thread;
+	struct maas_lend_stats stats;
+
+	(void)state;
+	http_allocate(&f, SIZE, id);
+	http_send_text(
+		fd,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
+		id);
+	wait_at_least(1);
+	pthread_create(&thread, NULL, send_the_rest, &fd);
+	snprintf(path, sizeof(path), "/allocate/%s", id);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	pthread_join(thread, NULL);
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	assert_memory_equal(buffer, "HTTP/1.1 404 ", 13);
+	maas_lend_stats(f.lend, &stats);
+	assert_int_equal(stats.forced_transfers, 0);
+	close(fd);
+}
+
+/* The server stops while a free waits: it ends at once, and so does the reader. */
+static void stop__while_a_free_waits(void **state)
+{
+	char id[MAAS_SLAB_ID_TEXT];
+	int reader;
+	int freer;
+
+	(void)state;
+	http_allocate(&f, SIZE, id);
+	fill(id, 'A');
+	reader = slow_reader(id, true);
+	freer = http_connect(&f);
+	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+	for (int i = 0; i < 100; i++) {
+		struct maas_lend_stats stats;
+
+		maas_lend_stats(f.lend, &stats);
+		if (stats.pending_frees)
+			break;
+		usleep(1000);
+	}
+	stop(NULL);
+	close(reader);
+	close(freer);
+	start(NULL);
+}
+
+/* A /data/write of one byte to each of `count` ranges, without those bytes. Ranges of `b` stand
+ * between those of `a`, `run` at a time. */
+static int stalled_writer(const char *a, const char *b, unsigned int run, unsigned int count)
+{
+	struct maas_buf json = {0};
+	unsigned char prefix[4];
+	int fd = http_connect(&f);
+
+	for (unsigned int i = 0; i < count; i++)
+		maas_buf_printf(&json, "%s{\"id\":\"%s\",\"offset\":%u,\"length\":1}",
+				i ? "," : "{\"ranges\":[", i / run % 2 ? b : a, i);
+	maas_buf_str(&json, "]}");
+	assert_int_equal(json.error, 0);
+	for (int i = 0; i < 4; i++)
+		prefix[i] = (unsigned char)(json.len >> (8 * i));
+	http_send_text(fd,
+		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nConnection: "
+		       "close\r\nContent-Length: %zu\r\n\r\n",
+		       sizeof(prefix) + json.len + count);
+	http_send(fd, prefix, sizeof(prefix));
+	http_send(fd, json.data, json.len);
+	maas_buf_fini(&json);
+	return fd;
+}
+
+static void expect_start(const char *id, const char *text)
+{
+	struct http_answer a;
+	char path[80];
+
+	snprintf(path, sizeof(path), "/allocate/%s/data", id);
+	http_call(&f, &a, "GET", path, NULL, 0, "Range: bytes=0-8");
+	assert_int_equal(a.status, 206);
+	assert_string_equal(a.body, text);
+	http_answer_fini(&a);
+}
+
+static void vector__one_transfer_for_ranges_in_a_row(void **state)
+{
+	char buffer[1024];
+	char a[MAAS_SLAB_ID_TEXT];
+	char b[MAAS_SLAB_ID_TEXT];
+	int fd;
+
+	(void)state;
+	http_allocate(&f, SIZE, a);
+	http_allocate(&f, SIZE, b);
+	fill(a, '.');
+	fill(b, '.');
+	fd = stalled_writer(a, b, 3, 8);
+	wait_at_least(3);
+	usleep(20000);
+	assert_int_equal(transfers(), 3);
+	http_send_text(fd, "01234567");
+	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
+	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
+	close(fd);
+	wait_for_none();
+	expect_start(a, "012...67.");
+	expect_start(b, "...345...");
+}
+
+struct probe {
+	_Atomic bool stop;
+	unsigned int answers;
+	uint64_t worst_ms;
+};
+
+/* Another client: how long it waits at most for memory with a name. No asserts: another thread. */
+static void *ask_for_memory(void *arg)
+{
+	static const char request[] = "POST /allocate HTTP/1.1\r\nHost: localhost\r\n"
+				      "Content-Type: application/json\r\nContent-Length: 31\r\n\r\n"
+				      "{\"size_bytes\":64,\"owner\":\"me\"}\n";
+	struct probe *probe = arg;
+	int fd = http_connect(&f);
+
+	while (!atomic_load(&probe->stop)) {
+		uint64_t before_ms = maas_clock_ms();
+		char answer[1024];
+		uint64_t took_ms;
+
+		if (!http_send(fd, request, sizeof(request) - 1) ||
+		    recv(fd, answer, sizeof(answer), 0) <= 0)
+			break;
+		took_ms = maas_clock_ms() - before_ms;
+		probe->answers += !memcmp(answer, "HTTP/1.1 200 ", 13);
+		if (took_ms > probe->worst_ms)
+			probe->worst_ms = took_ms;
+		usleep(10000);
+	}
+	close(fd);
+	return NULL;
+}
+
+/* As many transfers as a few connections can have, and a free that none of them concerns,
+ * then one that has to end half of them. Another client goes on all the while. */
+static void free__beside_a_crowd(void **state)
+{
+	int writers[CROWD];
+	char ids[3][MAAS_SLAB_ID_TEXT];
+	struct probe probe = {0};
+	char path[80];
+	uint64_t before_ms;
+	pthread_t thread;
+	int alone;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		http_allocate(&f, SIZE, ids[i]);
+	alone = http_connect(&f);
+	http_send_text(
+		alone,
+		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
+		ids[2]);
+	wait_at_least(1);
+	for (int i = 0; i < CROWD; i++)
+		writers[i] = stalled_writer(ids[0], ids[1], 1, 10000);
+	wait_at_least(CROWD * 10000 + 1);
+	assert_int_equal(pthread_create(&thread, NULL, ask_for_memory, &probe), 0);
+
+	before_ms = maas_clock_ms();
+	snprintf(path, sizeof(path), "/allocate/%s", ids[2]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	close(alone);
+	snprintf(path, sizeof(path), "/allocate/%s", ids[0]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_in_range(maas_clock_ms() - before_ms, 1500, 10000);
+	/* A connection was cut once, for all of its transfers. */
+	wait_for_none();
+	snprintf(path, sizeof(path), "/allocate/%s", ids[1]);
+	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	atomic_store(&probe.stop, true);
+	pthread_join(thread, NULL);
+	print_message("%u answers, the slowest in %llu ms\n", probe.answers,
+		      (unsigned long long)probe.worst_ms);
+	assert_true(probe.answers > 10);
+	assert_true(probe.worst_ms < 1000);
+	for (int i = 0; i < CROWD; i++)
+		close(writers[i]);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
+	static const struct CMUnitTest tests[] = {
+		TEST(free__cuts_slow_readers),	 TEST(free__many_with_readers),
+		TEST(free__stops_a_slow_writer), TEST(free__writer_that_goes_on_gets_404),
+		TEST(stop__while_a_free_waits),	 TEST(vector__one_transfer_for_ranges_in_a_row),
+		TEST(free__beside_a_crowd),
+	};
+
+	curl_global_init(CURL_GLOBAL_ALL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

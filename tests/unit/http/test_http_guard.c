@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a web page can make a browser send, and names that are not this machine's. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "http/parse.h"
+#include "tests/unit/http/http_fixture.h"
+
+static struct http_fixture f;
+static char buffer[65536];
+
+static int start(void **state)
+{
+	static const char *const hosts[] = {"maas.test"};
+	const struct maas_http_options options = {.threads = 1, .hosts = hosts, .num_hosts = 1};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	return 0;
+}
+
+/* A request with these header lines, each ended; the answer begins with that status. */
+static void expect(const char *start_line, const char *lines, const char *status, const char *code)
+{
+	int fd = http_connect(&f);
+
+	http_send_text(fd, "%s\r\n%sConnection: close\r\n\r\n", start_line, lines);
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	if (strncmp(buffer + 9, status, 3) != 0 || !strstr(buffer, code))
+		fail_msg("%s %s: %s", start_line, lines, buffer);
+	close(fd);
+}
+
+static void host__of_this_machine(void **state)
+{
+	static const char *const good[] = {
+		"localhost",	"localhost:3000", "LOCALHOST:1", "localhost.", "127.0.0.1",
+		"127.1.2.3:80", "[::1]",	  "[::1]:3000",	 "maas.test",  "Maas.Test:99",
+	};
+	static const char *const bad[] = {
+		"evil.example",
+		"evil.example:3000",
+		"localhost.evil.example",
+		"127.0.0.1.nip.io",
+		"10.0.0.1",
+		"0.0.0.0:3000",
+		"[::2]",
+		"[::1",
+		"maas.test.evil",
+		"x@localhost",
+		"localhost:x",
+		"",
+		"127.0.0.1:99999",
+		"127.1",
+		"[::ffff:10.0.0.1]",
+		"notlocalhost",
+	};
+	char line[256];
+	char name[200];
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
+		snprintf(line, sizeof(line), "Host: %s\r\n", good[i]);
+		expect("GET /allocations HTTP/1.1", line, "200", "allocations");
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
+		snprintf(line, sizeof(line), "Host: %s\r\n", bad[i]);
+		expect("GET /allocations HTTP/1.1", line, "403", "foreign_host");
+	}
+	assert_int_equal(gethostname(name, sizeof(name)), 0);
+	snprintf(line, sizeof(line), "Host: %s:3000\r\n", name);
+	expect("GET /allocations HTTP/1.1", line, "200", "allocations");
+}
+
+static void host__in_the_target(void **state)
+{
+	(void)state;
+	expect("GET http://evil.example/allocations HTTP/1.1", "Host: localhost\r\n", "403",
+	       "foreign_host");
+	expect("GET http://localhost/allocations HTTP/1.1", "Host: evil.example\r\n", "403",
+	       "foreign_host");
+	expect("GET http://maas.test:7/allocations HTTP/1.1", "Host: localhost\r\n", "200",
+	       "allocations");
+}
+
+static void host__none(void **state)
+{
+	(void)state;
+	expect("GET /health HTTP/1.0", "", "200", "healthy");
+	expect("GET /ready HTTP/1.0", "", "200", "ready");
+	expect("GET /allocations HTTP/1.0", "", "403", "foreign_host");
+	expect("GET /stats HTTP/1.0", "", "403", "foreign_host");
+}
+
+#define AT_80	"Host: localhost\r\n"
+#define AT_443	"Host: localhost:443\r\n"
+#define AT_3000 "Host: localhost:3000\r\n"
+
+static void origin__of_another_site(void **state)
+{
+	static const char *const bad[] = {
+		AT_3000 "Origin: http://evil.example\r\n",
+		AT_3000 "Origin: http://localhost:8080\r\n",
+		AT_3000 "Origin: http://localhost\r\n",
+		AT_80 "Origin: https://localhost:80\r\n",
+		AT_3000 "Origin: null\r\n",
+		AT_3000 "Origin: http://localhost:3000/x\r\n",
+		AT_3000 "Origin: http://localhost:3000@evil.example\r\n",
+		AT_3000 "Sec-Fetch-Site: cross-site\r\n",
+		AT_3000 "Sec-Fetch-Site: same-site\r\n",
+		AT_3000 "Origin: http://localhost:3000\r\nSec-Fetch-Site: Cross-Site\r\n",
+		AT_3000 "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
+	};
+	static const char *const good[] = {
+		AT_3000 "Origin: http://localhost:3000\r\n",
+		AT_3000 "Origin: HTTP://LocalHost:3000\r\n",
+		AT_80 "Origin: http://localhost:80\r\n",
+		AT_443 "Origin: https://localhost\r\n",
+		AT_80 "Origin: https://localhost\r\n",
+		AT_3000 "Sec-Fetch-Site: same-origin\r\n",
+		AT_3000 "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n",
+	};
+	static const char *const starts[] = {
+		"GET /allocations HTTP/1.1", "DELETE /allocate/x HTTP/1.1", "POST /free HTTP/1.1",
+		"GET /nowhere HTTP/1.1",     "HEAD /health HTTP/1.1",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(starts); j++)
+			expect(starts[j], bad[i], "403", "");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
+		expect("GET /allocations HTTP/1.1", good[i], "200", "allocations");
+		expect("DELETE /allocate/x HTTP/1.1", good[i], "404", "not_found");
+	}
+}
+
+/* A link from elsewhere may open the page; nothing else. */
+static void origin__a_link_to_the_page(void **state)
+{
+	const char *link = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: "
+			   "navigate\r\n";
+	const char *script = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: "
+			     "no-cors\r\n";
+	int fd;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		const char *path = i ? "/openapi.yaml" : "/";
+		char line[64];
+
+		snprintf(line, sizeof(line), "GET %s HTTP/1.1", path);
+		fd = http_connect(&f);
+		http_send_text(fd, "%s\r\n%sConnection: close\r\n\r\n", line, link);
+		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+		assert_non_null(strstr(buffer, "HTTP/1.1 200 "));
+		close(fd);
+		expect(line, script, "403", "foreign_origin");
+		snprintf(line, sizeof(line), "POST %s HTTP/1.1", path);
+		expect(line, link, "403", "foreign_origin");
+	}
+}
+
+static void authority__parts(void **state)
+{
+	struct maas_http_authority a;
+
+	(void)state;
+	assert_int_equal(maas_http_authority_parse("a.b:8080", 8, &a), 0);
+	assert_int_equal(a.host_len, 3);
+	assert_int_equal(a.port, 8080);
+	assert_int_equal(maas_http_authority_parse("[::1]", 5, &a), 0);
+	assert_int_equal(a.host_len, 5);
+	assert_int_equal(a.port, 0);
+	assert_int_equal(maas_http_authority_parse("a:", 2, &a), 0);
+	assert_int_equal(a.port, 0);
+	assert_int_equal(maas_http_authority_parse("", 0, &a), -EINVAL);
+	assert_int_equal(maas_http_authority_parse(":80", 3, &a), -EINVAL);
+	assert_int_equal(maas_http_authority_parse("a b", 3, &a), -EINVAL);
+	assert_int_equal(maas_http_authority_parse("a:65536", 7, &a), -EINVAL);
+	assert_int_equal(maas_http_authority_parse("[::1]x", 6, &a), -EINVAL);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(host__of_this_machine, start, stop),
+		cmocka_unit_test_setup_teardown(host__in_the_target, start, stop),
+		cmocka_unit_test_setup_teardown(host__none, start, stop),
+		cmocka_unit_test_setup_teardown(origin__of_another_site, start, stop),
+		cmocka_unit_test_setup_teardown(origin__a_link_to_the_page, start, stop),
+		cmocka_unit_test(authority__parts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

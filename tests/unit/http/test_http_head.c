@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The head of a request: what is in its body is never carried out as a request of its own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/http/http_fixture.h"
+
+static struct http_fixture f;
+static char buffer[65536];
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {.threads = 2, .timeout_s = 5};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	return 0;
+}
+
+/* How many answers stand in the buffer. */
+static int count_answers(void)
+{
+	int count = 0;
+
+	for (const char *at = buffer; (at = strstr(at, "HTTP/1.1 ")); at++)
+		count += at[9] >= '1' && at[9] <= '5';
+	return count;
+}
+
+static bool is_live(const char *id)
+{
+	char path[64];
+	struct http_answer a;
+
+	snprintf(path, sizeof(path), "/allocate/%s", id);
+	http_call(&f, &a, "GET", path, NULL, 0, NULL);
+	http_answer_fini(&a);
+	return a.status == 200;
+}
+
+/* Sends `start`, `lines`, and a body that is a DELETE; `%u` in the lines becomes its length. */
+static void expect_no_smuggling(const char *start_line, const char *lines, size_t lines_len)
+{
+	char id[MAAS_SLAB_ID_TEXT];
+	char inner[160];
+	char request[1024];
+	char line[512];
+	size_t len;
+	int fd;
+
+	http_allocate(&f, 64, id);
+	snprintf(inner, sizeof(inner), "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		 id);
+	len = (size_t)snprintf(request, sizeof(request),
+			       "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+			       "application/json\r\n",
+			       start_line);
+	/* The lines may hold a NUL. */
+	for (size_t i = 0; i < lines_len; i++) {
+		if (lines[i] == '@')
+			len += (size_t)sprintf(request + len, "%zu", strlen(inner));
+		else
+			request[len++] = lines[i];
+	}
+	len += (size_t)sprintf(request + len, "\r\n%s", inner);
+	snprintf(line, sizeof(line), "%s %s", start_line, lines);
+
+	fd = http_connect(&f);
+	http_send(fd, request, len);
+	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
+	close(fd);
+	if (!is_live(id))
+		fail_msg("executed: %s: %s", line, buffer);
+}
+
+#define ROW(text) {text, sizeof(text) - 1}
+
+static void head__a_body_is_no_request(void **state)
+{
+	static const char *const starts[] = {"POST /free", "GET /ready", "DELETE /allocate/x"};
+	static const struct {
+		const char *lines;
+		size_t len;
+	} rows[] = {
+		ROW("Content-Length : @\r\n"),
+		ROW("Content-Length\t: @\r\n"),
+		ROW(" Content-Length: @\r\n"),
+		ROW(": x\r\nContent-Length: @\r\n"),
+		ROW("X: 1\r\n: x\r\nContent-Length: @\r\n"),
+		ROW("Content-Length: @\r\n: x\r\n"),
+		ROW("X: 1\r\n:\r\nContent-Length: @\r\n"),
+		ROW("X: 1\r\n:\nContent-Length: @\r\n"),
+		ROW("Content-Length:\r\n @\r\n"),
+		ROW("Content-Length:\n @\r\n"),
+		ROW("Content-Length:\r\n\t@\r\n"),
+		ROW("Content-Length: @\r\n 0\r\n"),
+		ROW("X: a\r\n Content-Length: @\r\n"),
+		ROW("X: a\r\n b\r\nContent-Length: @\r\n"),
+		ROW("Transfer-Encoding : chunked\r\n"),
+		ROW("Transfer-Encoding:\r\n chunked\r\n"),
+		ROW("Transfer-Encoding: xchunked\r\n"),
+		ROW("Transfer-Encoding: \vchunked\r\n"),
+		ROW("Content-Length: \v@\r\n"),
+		ROW("Content-Length: +@\r\n"),
+		ROW("Content-Length: @, @\r\n"),
+		ROW("Content-Length: 0\r\nContent-Length: @\r\n"),
+		ROW("X: a\rContent-Length: @\r\n"),
+		ROW("X: a\n\rContent-Length: @\r\n"),
+		ROW("Content-Length\0: @\r\n"),
+		ROW("Content-Length: \0@\r\n"),
+		ROW("Content\xc2\xadLength: @\r\n"),
+		ROW("\"Content-Length\": @\r\n"),
+		ROW("Foo\r\nContent-Length: @\r\n"),
+		ROW("Content-Length: @\n"),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++)
+		for (size_t j = 0; j < MAAS_ARRAY_SIZE(starts); j++)
+			expect_no_smuggling(starts[j], rows[i].lines, rows[i].len);
+}
+
+static void expect_raw(const char *request, const char *status, const char *text)
+{
+	int fd = http_connect(&f);
+
+	http_send(fd, request, strlen(request));
+	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
+	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text) ||
+	    count_answers() != 1)
+		fail_msg("%s: %s", request, buffer);
+	close(fd);
+}
+
+static void head__what_is_allowed(void **state)
+{
+	(void)state;
+	expect_raw("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
+	expect_raw("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n",
+		   "HTTP/1.1 200 ", "ready");
+	expect_raw("GET /ready HTTP/1.1\r\nX-!#$%&'*+.^_`|~: \xc3\xa4\tb\r\nHost: "
+		   "localhost\r\nCookie: a=b; c=d\r\n\r\n",
+		   "HTTP/1.1 200 ", "ready");
+	expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "ready");
+}
+
+/* Whatever follows a head that can be read in two ways is not read at all. */
+static void head__a_bad_one_closes(void **state)
+{
+	int fd = http_connect(&f);
+
+	(void)state;
+	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n"
+			   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
+	assert_non_null(strstr(buffer, "Connection: close"));
+	assert_int_equal(count_answers(), 1);
+	close(fd);
+}
+
+static void head__a_malformed_length_gets_one_answer(void **state)
+{
+	static const char *const lengths[] = {"abc", "-1", "", "1x", "0x10"};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
+		char request[256];
+
+		snprintf(request, sizeof(request),
+			 "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n",
+			 lengths[i]);
+		expect_raw(request, "HTTP/1.1 400 ", "Content-Length");
+	}
+	expect_raw("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+		   "99999999999999999999999\r\n\r\n",
+		   "HTTP/1.1 413 ", "Content-Length");
+	expect_raw("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
+}
+
+static void head__range_lines(void **state)
+{
+	char request[512];
+	char id[MAAS_SLAB_ID_TEXT];
+
+	(void)state;
+	http_allocate(&f, 10, id);
+	snprintf(request, sizeof(request),
+		 "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\nRange: "
+		 "bytes=5-6\r\n\r\n",
+		 id);
+	expect_raw(request, "HTTP/1.1 400 ", "bad_range");
+	snprintf(request, sizeof(request),
+		 "PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+		 "1\r\nContent-Range: bytes 0-0/*\r\nContent-Range: bytes 0-0/*\r\n\r\na",
+		 id);
+	expect_raw(request, "HTTP/1.1 400 ", "bad_range");
+	snprintf(
+		request, sizeof(request),
+		"GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1,5-6\r\n\r\n",
+		id);
+	expect_raw(request, "HTTP/1.1 200 ", "Content-Length: 10");
+}
+
+static void head__absolute_form(void **state)
+{
+	(void)state;
+	expect_raw("GET http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		   "HTTP/1.1 200 ", "ready");
+	expect_raw("GET HTTP://127.0.0.1:3000/ready?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		   "HTTP/1.1 200 ", "ready");
+	expect_raw("GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ",
+		   "<h1>maasd</h1>");
+	expect_raw("GET http://a@localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		   "HTTP/1.1 400 ", "bad_host");
+}
+
+/* `count` arguments, in one piece or a byte at a time. */
+static void expect_query(int count, bool slowly, const char *status)
+{
+	struct maas_buf request = {0};
+	int fd = http_connect(&f);
+
+	maas_buf_str(&request, "GET /ready?a");
+	for (int i = 1; i < count; i++)
+		maas_buf_str(&request, "&a=1");
+	maas_buf_str(&request, " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	for (size_t i = 0; i < request.len; i += slowly ? 1000 : request.len) {
+		size_t len = request.len - i;
+
+		http_send(fd, request.data + i, slowly && len > 1000 ? 1000 : len);
+		if (slowly)
+			usleep(2000);
+	}
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	assert_memory_equal(buffer, status, strlen(status));
+	maas_buf_fini(&request);
+	close(fd);
+}
+
+static void head__many_arguments_get_an_answer(void **state)
+{
+	(void)state;
+	expect_query(64, false, "HTTP/1.1 200 ");
+	expect_query(65, false, "HTTP/1.1 400 ");
+	expect_query(1500, false, "HTTP/1.1 400 ");
+	expect_query(1500, true, "HTTP/1.1 400 ");
+	/* The next request of the connection is none the worse for it. */
+	expect_raw("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
+}
+
+/* Behind a body in chunks trailers may come, which nobody checks: the connection ends there. */
+static void head__a_chunked_body_ends_the_connection(void **state)
+{
+	int fd = http_connect(&f);
+
+	(void)state;
+	http_send_text(
+		fd, "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		    "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n: x\r\n"
+		    "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
+	assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
+	assert_int_equal(count_answers(), 1);
+	close(fd);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(head__a_body_is_no_request, start, stop),
+		cmocka_unit_test_setup_teardown(head__what_is_allowed, start, stop),
+		cmocka_unit_test_setup_teardown(head__a_bad_one_closes, start, stop),
+		cmocka_unit_test_setup_teardown(head__a_malformed_length_gets_one_answer, start,
+						stop),
+		cmocka_unit_test_setup_teardown(head__range_lines, start, stop),
+		cmocka_unit_test_setup_teardown(head__absolute_form, start, stop),
+		cmocka_unit_test_setup_teardown(head__many_arguments_get_an_answer, start, stop),
+		cmocka_unit_test_setup_teardown(head__a_chunked_body_ends_the_connection, start,
+						stop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

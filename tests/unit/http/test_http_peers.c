@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What one client can take from the others: connections, memory of large requests, time. */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "http/internal.h"
+#include "tests/unit/http/http_fixture.h"
+
+#define CONNECTIONS 16
+#define PER_ADDRESS 8
+
+static struct http_fixture f;
+static char buffer[1 << 20];
+
+static int start(void **state)
+{
+	const struct maas_http_options options = {
+		.threads = 2,
+		.max_connections = CONNECTIONS,
+		.max_connections_per_address = PER_ADDRESS,
+		.max_body_bytes = 4 << 20,
+		.max_held_bytes = 8 << 20,
+		.timeout_s = 30,
+	};
+
+	(void)state;
+	http_fixture_start(&f, &options);
+	/* The fixture's own connection is not counted in these tests. */
+	curl_easy_setopt(f.curl, CURLOPT_FORBID_REUSE, 1L);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	http_fixture_stop(&f);
+	return 0;
+}
+
+/* A connection from 127.0.0.`host`. */
+static int connect_from(unsigned int host)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET};
+	struct sockaddr_in to = {.sin_family = AF_INET};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to.sin_port = htons((uint16_t)http_fixture_port(&f));
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	return fd;
+}
+
+/* Sends a GET and returns the status of its answer, 0 when the connection was closed instead. */
+static int get(int fd, const char *path)
+{
+	http_send_text(fd, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+	return http_recv_answer(fd, buffer, sizeof(buffer) - 1);
+}
+
+static void close_all(const int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		close(fds[i]);
+}
+
+static void connections__of_one_address(void **state)
+{
+	int fds[PER_ADDRESS];
+	int fd;
+
+	(void)state;
+	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
+		fds[i] = connect_from(2);
+		assert_int_equal(get(fds[i], "/stats"), 200);
+	}
+	/* One more has the reserve: health checks alone, one a connection. */
+	fd = connect_from(2);
+	assert_int_equal(get(fd, "/stats"), 503);
+	assert_non_null(strstr(buffer, "too_many_connections"));
+	assert_non_null(strstr(buffer, "Connection: close"));
+	close(fd);
+	fd = connect_from(2);
+	assert_int_equal(get(fd, "/health"), 200);
+	assert_non_null(strstr(buffer, "Connection: close"));
+	close(fd);
+	/* Others are none the worse. */
+	fd = connect_from(3);
+	assert_int_equal(get(fd, "/stats"), 200);
+	close(fd);
+	/* What was given back can be used again. */
+	close(fds[0]);
+	usleep(100000);
+	fds[0] = connect_from(2);
+	assert_int_equal(get(fds[0], "/stats"), 200);
+	close_all(fds, PER_ADDRESS);
+}
+
+static void connections__the_reserve(void **state)
+{
+	static const char *const vital[] = {"/health", "/ready", "/metrics"};
+	int fds[CONNECTIONS];
+	int idle[5];
+	int answered = 0;
+	int fd;
+
+	(void)state;
+	for (unsigned int i = 0; i < CONNECTIONS; i++) {
+		fds[i] = connect_from(i < PER_ADDRESS ? 2 : 3);
+		assert_int_equal(get(fds[i], "/stats"), 200);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++) {
+		fd = connect_from(4);
+		assert_int_equal(get(fd, vital[i]), 200);
+		close(fd);
+	}
+	fd = connect_from(4);
+	assert_int_equal(get(fd, "/allocations"), 503);
+	close(fd);
+	/* Who announces a body would keep the place. */
+	fd = connect_from(4);
+	http_send_text(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 503);
+	close(fd);
+	/* Of one address two at a time, … */
+	usleep(100000);
+	for (int i = 0; i < 5; i++)
+		idle[i] = connect_from(5);
+	usleep(200000);
+	for (int i = 0; i < 5; i++)
+		answered += get(idle[i], "/health") == 200;
+	assert_int_equal(answered, 2);
+	close_all(idle, 5);
+	/* … for a second without a request, … */
+	usleep(100000);
+	idle[0] = connect_from(5);
+	usleep(1500000);
+	assert_int_equal(get(idle[0], "/health"), 0);
+	close(idle[0]);
+	/* … and again when that is over. */
+	fd = connect_from(5);
+	assert_int_equal(get(fd, "/health"), 200);
+	close(fd);
+	close_all(fds, CONNECTIONS);
+}
+
+/* Clients that ended in the middle of a request take no place for long. */
+static void connections__of_the_dead(void **state)
+{
+	static const char *const parts[] = {
+		"GET /hea",
+		"GET /health HTTP/1.1\r\nHo",
+		"POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
+	};
+	int status = 0;
+
+	(void)state;
+	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
+		int fd = connect_from(2);
+
+		http_send(fd, parts[i % 3], strlen(parts[i % 3]));
+		close(fd);
+	}
+	for (int i = 0; i < 100 && status != 200; i++) {
+		int fd = connect_from(2);
+
+		status = get(fd, "/stats");
+		close(fd);
+		usleep(100000);
+	}
+	assert_int_equal(status, 200);
+}
+
+/* ---- memory */
+
+static int announce(unsigned int host, size_t len, size_t sent)
+{
+	int fd = connect_from(host);
+	char *body = calloc(1, sent + 1);
+
+	assert_non_null(body);
+	memset(body, ' ', sent);
+	http_send_text(fd,
+		       "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+		       "application/json\r\nContent-Length: %zu\r\n\r\n",
+		       len);
+	http_send(fd, body, sent);
+	free(body);
+	return fd;
+}
+
+static int post(unsigned int host, const char *path, const char *body, size_t len)
+{
+	int fd = connect_from(host);
+	int status;
+
+	http_send_text(fd,
+		       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		       "Content-Length: %zu\r\n\r\n",
+		       path, len);
+	http_send(fd, body, len);
+	status = http_recv_answer(fd, buffer, sizeof(buffer) - 1);
+	close(fd);
+	return status;
+}
+
+/* A list of one unknown id and many blanks. */
+static int free_large(unsigned int host, size_t len)
+{
+	char *body = malloc(len);
+	int status;
+
+	assert_non_null(body);
+	memset(body, ' ', len);
+	body[snprintf(body, len, "{\"ids\":[\"x\"]")] = ' ';
+	body[len - 1] = '}';
+	status = post(host, "/free", body, len);
+	free(body);
+	return status;
+}
+
+static void held__what_was_announced_is_free(void **state)
+{
+	int fds[PER_ADDRESS / 2];
+
+	(void)state;
+	for (unsigned int i = 0; i < PER_ADDRESS / 2; i++)
+		fds[i] = announce(2, 4 << 20, 0);
+	usleep(100000);
+	assert_int_equal(free_large(2, 1 << 20), 200);
+	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
+	close_all(fds, PER_ADDRESS / 2);
+}
+
+static void held__one_address_has_its_part(void **state)
+{
+	const uint64_t held = UINT64_C(2) * (900000 - MAAS_HTTP_FREE_BYTES);
+	int fds[2];
+
+	(void)state;
+	/* The part of one address is 2 MiB. Both have come before a third asks: it could be one of
+	 * them that is refused. */
+	for (int i = 0; i < 2; i++)
+		fds[i] = announce(2, 4 << 20, 900000);
+	for (int i = 0; i < 500 && atomic_load(&f.http->held_bytes) < held; i++)
+		usleep(10000);
+	assert_int_equal(atomic_load(&f.http->held_bytes), held);
+	assert_int_equal(free_large(2, 1 << 20), 503);
+	assert_non_null(strstr(buffer, "busy"));
+	/* What is small has no part in it, and others have theirs. */
+	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
+	assert_int_equal(free_large(2, 60000), 200);
+	assert_int_equal(free_large(3, 1 << 20), 200);
+	close_all(fds, 2);
+	for (int i = 0; i < 100 && free_large(2, 1 << 20) != 200; i++)
+		usleep(100000);
+	assert_non_null(strstr(buffer, " 200 "));
+}
+
+static double now_s(void)
+{
+	return (double)maas_clock_ms() / 1000;
+}
+
+/* Who holds a share and only drips is cut long before the whole body's time. */
+static void held__dripping_is_cut(void **state)
+{
+	int fd = announce(2, 4 << 20, 1 << 20);
+	double start_s = now_s();
+	bool open = true;
+
+	(void)state;
+	while (open && now_s() - start_s < 25) {
+		open = http_send(fd, " ", 1);
+		usleep(100000);
+	}
+	assert_false(open);
+	close(fd);
+}
+
+/* ---- answers that come before the body has */
+
+static void early__each_upload_gets_its_status(void **state)
+{
+	enum { UPLOADS = 100, CHUNK = 64 << 10 };
+	static char data[CHUNK];
+	const struct maas_http_options options = {.threads = 2, .max_connections = 200};
+	int fds[UPLOADS];
+
+	(void)state;
+	http_fixture_stop(&f);
+	http_fixture_start(&f, &options);
+	for (int i = 0; i < UPLOADS; i++) {
+		fds[i] = connect_from(2);
+		http_send_text(fds[i],
+			       "PUT /allocate/0/data HTTP/1.1\r\nHost: localhost\r\n"
+			       "Content-Length: %d\r\n\r\n",
+			       4 << 20);
+	}
+	for (int i = 0; i < UPLOADS; i++)
+		for (int sent = 0; sent < 4 << 20; sent += CHUNK)
+			if (!http_send(fds[i], data, CHUNK))
+				fail_msg("upload %d was broken after %d bytes", i, sent);
+	for (int i = 0; i < UPLOADS; i++) {
+		assert_int_equal(http_recv_answer(fds[i], buffer, sizeof(buffer) - 1), 404);
+		close(fds[i]);
+	}
+}
+
+/* An answer in the middle of a long body comes at once, and ends the connection. */
+static void early__in_the_middle_of_a_body(void **state)
+{
+	static const char frame[] = "\x02\0\0\0{}";
+	int fd = connect_from(2);
+
+	(void)state;
+	http_send_text(fd,
+		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
+		       10 << 20);
+	http_send(fd, frame, sizeof(frame) - 1);
+	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 400);
+	assert_non_null(strstr(buffer, "Connection: close"));
+	assert_non_null(strstr(buffer, "missing_field"));
+	close(fd);
+}
+
+static void early__impossible_lengths(void **state)
+{
+	static const char *const lengths[] = {"9223372036854775807", "41953040000"};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
+		int fd = connect_from(2);
+
+		http_send_text(fd,
+			       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+			       "%s\r\n\r\n",
+			       lengths[i]);
+		assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 413);
+		close(fd);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(connections__of_one_address, start, stop),
+		cmocka_unit_test_setup_teardown(connections__the_reserve, start, stop),
+		cmocka_unit_test_setup_teardown(connections__of_the_dead, start, stop),
+		cmocka_unit_test_setup_teardown(held__what_was_announced_is_free, start, stop),
+		cmocka_unit_test_setup_teardown(held__one_address_has_its_part, start, stop),
+		cmocka_unit_test_setup_teardown(held__dripping_is_cut, start, stop),
+		cmocka_unit_test_setup_teardown(early__each_upload_gets_its_status, start, stop),
+		cmocka_unit_test_setup_teardown(early__in_the_middle_of_a_body, start, stop),
+		cmocka_unit_test_setup_teardown(early__impossible_lengths, start, stop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Transfers: a free waits for those who still read or write, and at last makes them stop. */
+#include "tests/unit/lend/lend_fixture.h"
+
+#define POOL_BYTES 65536 /* one slab of the largest class */
+
+static void count_abort(void *arg)
+{
+	++*(int *)arg;
+}
+
+static struct maas_lend_allocation allocate_whole(struct fixture *f)
+{
+	return ALLOCATE(f, .size_bytes = 65536);
+}
+
+static int try_whole(struct fixture *f)
+{
+	const struct maas_lend_alloc_request request = {.size_bytes = 65536, .count = 1};
+	struct maas_lend_allocation a;
+	struct maas_slab_ref ref;
+
+	return maas_lend_allocate(f->lend, &request, &ref, &a);
+}
+
+static void transfer__gives_the_bytes(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = 100);
+	struct maas_lend_transfer transfer = {.abort = count_abort};
+
+	(void)state;
+	assert_int_equal(maas_lend_transfer_begin(f.lend, "nonsense", &transfer), -ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(transfer.size_bytes, 100);
+	memset(transfer.bytes, 'x', transfer.size_bytes);
+	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
+	assert_int_equal(lend_stats(&f).transfers, 1);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
+	assert_int_equal(lend_stats(&f).transfers, 0);
+	assert_int_equal(free_now(&f, &a), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOENT);
+	fixture_close(&f);
+}
+
+static void free__waits_for_the_last_transfer(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_lend_allocation a = allocate_whole(&f);
+	int aborts = 0;
+	struct maas_lend_transfer one = {.abort = count_abort, .arg = &aborts};
+	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts};
+	struct maas_lend_transfer late = {.abort = count_abort, .arg = &aborts};
+	struct told told = {0};
+
+	(void)state;
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	assert_false(maas_lend_transfer_alive(f.lend, &one));
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &late), -ENOENT);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -ENOENT);
+	assert_int_equal(try_whole(&f), -ENOSPC);
+	maas_lend_transfers_end(f.lend, &two, 1);
+	assert_int_equal(told.calls, 0);
+	assert_int_equal(try_whole(&f), -ENOSPC);
+	maas_lend_transfers_end(f.lend, &one, 1);
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(told.status, 0);
+	assert_int_equal(try_whole(&f), 0);
+	pass_ms(&f, 3000);
+	assert_int_equal(aborts, 0);
+	assert_int_equal(told.calls, 1);
+	fixture_close(&f);
+}
+
+static void free__aborts_after_the_grace(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_lend_allocation a = allocate_whole(&f);
+	int aborts[2] = {0};
+	struct maas_lend_transfer one = {.abort = count_abort, .arg = &aborts[0]};
+	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts[1]};
+	struct told told = {0};
+
+	(void)state;
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	pass_ms(&f, 900);
+	assert_int_equal(aborts[0] + aborts[1], 0);
+	pass_ms(&f, 100);
+	assert_int_equal(aborts[0], 1);
+	assert_int_equal(aborts[1], 1);
+	pass_ms(&f, 5000);
+	assert_int_equal(aborts[0] + aborts[1], 2);
+	assert_int_equal(lend_stats(&f).forced_transfers, 2);
+	assert_int_equal(lend_stats(&f).pending_frees, 1);
+	assert_int_equal(told.calls, 0);
+	maas_lend_transfers_end(f.lend, &one, 1);
+	maas_lend_transfers_end(f.lend, &two, 1);
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(told.status, 0);
+	assert_int_equal(lend_stats(&f).pending_frees, 0);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+/* What a reader sees while the free waits is what was there, never a successor's. */
+static void free__keeps_the_bytes_while_it_waits(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	struct maas_lend_allocation a = allocate_whole(&f);
+	struct maas_lend_transfer transfer = {.abort = count_abort};
+	struct told told = {0};
+
+	(void)state;
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	memset(transfer.bytes, 0x5a, 65536);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	while (maas_slab_reclaim(f.slab, maas_clock_ms() + 60000, UINT64_MAX))
+		;
+	assert_int_equal(try_whole(&f), -ENOSPC);
+	for (size_t i = 0; i < 65536; i++)
+		assert_int_equal(transfer.bytes[i], 0x5a);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
+	assert_int_equal(told.calls, 1);
+	fixture_close(&f);
+}
+
+static void lapse__waits_like_a_free(void **state)
+{
+	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	int aborts = 0;
+	struct maas_lend_transfer transfer = {.abort = count_abort, .arg = &aborts};
+	struct maas_lend_allocation a;
+
+	(void)state;
+	a = ALLOCATE(&f, .size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	pass_ms(&f, 2000);
+	assert_false(maas_lend_transfer_alive(f.lend, &transfer));
+	assert_int_equal(free_now(&f, &a), -ENOENT);
+	assert_int_equal(live_slabs(&f), 1);
+	pass_ms(&f, 1000);
+	assert_int_equal(aborts, 1);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
+	assert_int_equal(live_slabs(&f), 0);
+	assert_int_equal(lend_stats(&f).lapsed_allocations, 1);
+	fixture_close(&f);
+}
+
+/* Whoever begins or ends a transfer, or frees, looks at one slab: however many others are in use,
+ * and whoever else reads this one. */
+static void transfers__cost_the_same_among_many(void **state)
+{
+	struct fixture f = fixture_open(1u << 20, NULL, NULL);
+	static struct maas_lend_allocation all[8192];
+	static struct maas_lend_transfer crowd[MAAS_ARRAY_SIZE(all)];
+	static struct maas_lend_transfer others[10000];
+	struct told told = {0};
+	uint64_t steps;
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		all[i] = ALLOCATE(&f, .size_bytes = 64);
+		assert_int_equal(maas_lend_transfer_begin(f.lend, all[i].id, &crowd[i]), 0);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
+		assert_int_equal(maas_lend_transfer_begin(f.lend, all[4000].id, &others[i]), 0);
+	steps = maas_lend_steps(f.lend);
+	maas_lend_transfers_end(f.lend, &crowd[5000], 1);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, all[5000].id, &crowd[5000]), 0);
+	assert_int_equal(maas_lend_free(f.lend, all[4000].id, tell, &told), -EINPROGRESS);
+	maas_lend_transfers_end(f.lend, &crowd[4000], 1);
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 4);
+	maas_lend_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 4 + MAAS_ARRAY_SIZE(others));
+	assert_int_equal(told.calls, 1);
+	assert_int_equal(lend_stats(&f).transfers, MAAS_ARRAY_SIZE(all) - 1);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+		if (i == 4000)
+			continue;
+		assert_int_equal(free_now(&f, &all[i]), -EINPROGRESS);
+		maas_lend_transfers_end(f.lend, &crowd[i], 1);
+	}
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+/* Each is told once, however many ticks and other frees come by. */
+static void free__tells_each_of_many_once(void **state)
+{
+	struct fixture f = fixture_open(UINT64_C(2) * POOL_BYTES, NULL, NULL);
+	struct maas_lend_allocation a[2] = {allocate_whole(&f), allocate_whole(&f)};
+	static struct maas_lend_transfer transfers[2][5000];
+	static int aborts[2][5000];
+	struct told told = {0};
+	uint64_t steps;
+
+	(void)state;
+	for (int i = 0; i < 5000; i++)
+		for (int k = 0; k < 2; k++) {
+			transfers[k][i].abort = count_abort;
+			transfers[k][i].arg = &aborts[k][i];
+			assert_int_equal(
+				maas_lend_transfer_begin(f.lend, a[k].id, &transfers[k][i]), 0);
+		}
+	assert_int_equal(maas_lend_free(f.lend, a[0].id, tell, &told), -EINPROGRESS);
+	pass_ms(&f, 300);
+	assert_int_equal(maas_lend_free(f.lend, a[1].id, tell, &told), -EINPROGRESS);
+	steps = maas_lend_steps(f.lend);
+	pass_ms(&f, 10000);
+	assert_int_equal(maas_lend_steps(f.lend) - steps, 2 * 5000 + 2);
+	for (int i = 0; i < 2 * 5000; i++)
+		assert_int_equal(aborts[i / 5000][i % 5000], 1);
+	assert_int_equal(lend_stats(&f).forced_transfers, 2 * 5000);
+	maas_lend_transfers_end(f.lend, transfers[1], 5000);
+	assert_int_equal(told.calls, 1);
+	maas_lend_transfers_end(f.lend, transfers[0], 5000);
+	assert_int_equal(told.calls, 2);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+/* Ends that complete several frees at once make every call. */
+static void transfers__end_with_all_their_frees(void **state)
+{
+	struct fixture f = fixture_open(1u << 20, NULL, NULL);
+	struct maas_lend_transfer transfers[600];
+	struct told told = {0};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
+		struct maas_lend_allocation a = allocate_plain(&f);
+
+		assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfers[i]), 0);
+		assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	}
+	assert_int_equal(lend_stats(&f).pending_frees, MAAS_ARRAY_SIZE(transfers));
+	maas_lend_transfers_end(f.lend, transfers, MAAS_ARRAY_SIZE(transfers));
+	assert_int_equal(told.calls, MAAS_ARRAY_SIZE(transfers));
+	assert_int_equal(lend_stats(&f).transfers, 0);
+	assert_int_equal(live_slabs(&f), 0);
+	fixture_close(&f);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(transfer__gives_the_bytes),
+		cmocka_unit_test(free__waits_for_the_last_transfer),
+		cmocka_unit_test(free__aborts_after_the_grace),
+		cmocka_unit_test(free__keeps_the_bytes_while_it_waits),
+		cmocka_unit_test(lapse__waits_like_a_free),
+		cmocka_unit_test(transfers__cost_the_same_among_many),
+		cmocka_unit_test(free__tells_each_of_many_once),
+		cmocka_unit_test(transfers__end_with_all_their_frees),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

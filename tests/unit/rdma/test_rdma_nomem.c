@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every request for memory and every call of verbs and rdma_cm fails once, in turn, through the
+ * life of a server: nothing leaks or hangs, who waits is told once, and the one slab is not lent
+ * again while a key to it lives.
+ */
+#include "tests/unit/rdma/rdma_fixture.h"
+
+#include "tests/counts.h"
+#include "tests/fake/fail_nth.h"
+
+#define SLAB_BYTES 65536
+#define TICKS	   300 /* of 100 ms each on the test's clock */
+
+enum what { MEMORY, MAKES, ENDS };
+
+static enum maas_rdma_keys keys;
+
+static void arm(enum what what, long nth)
+{
+	if (what == MEMORY)
+		fail_nth_arm(nth);
+	else
+		fake_fail_nth(what == MAKES ? FAKE_MAKES : FAKE_ENDS, nth);
+}
+
+static bool disarm(enum what what)
+{
+	return what == MEMORY ? fail_nth_disarm() : fake_fail_disarm();
+}
+
+static void spare(bool yes)
+{
+	fail_nth_spare(yes);
+	fake_fail_spare(yes);
+}
+
+/* A tenth of a second of a daemon's life. */
+static void tick(struct world *world)
+{
+	clock_add_ms(100);
+	maas_lend_tick(world->lend);
+	for (int n = 0; n < 10; n++)
+		nap();
+}
+
+static int heard(struct world *world, struct told *end)
+{
+	for (int n = 0; n < 50 && !atomic_load(&end->calls); n++)
+		nap();
+	for (int n = 0; n < TICKS && !atomic_load(&end->calls); n++)
+		tick(world);
+	return told(end);
+}
+
+static bool can_allocate(struct world *world, struct maas_lend_allocation *ret_allocation)
+{
+	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
+	struct maas_slab_ref ref;
+
+	return maas_lend_allocate(world->lend, &request, &ref, ret_allocation) == 0;
+}
+
+static int grant_it(struct world *world, const struct peer *peer, const char *id,
+		    struct maas_lend_key *ret_grant)
+{
+	struct told end = {0};
+	int r = ask_grant(world, peer, id, MAAS_LEND_ACCESS_WRITE, ret_grant, &end);
+
+	if (r == -EINPROGRESS || !r)
+		return heard(world, &end);
+	assert_int_equal(atomic_load(&end.calls), 0);
+	return r;
+}
+
+static int write_spared(struct peer *peer, const struct maas_lend_key *grant)
+{
+	int status;
+
+	spare(true);
+	status = peer_write(peer, grant);
+	spare(false);
+	return status;
+}
+
+/* Then whoever is next gets the slab, and no key to it lives. */
+static void free_until_reused(struct world *world, struct peer *peer, const char *id,
+			      const struct maas_lend_key *grant)
+{
+	struct maas_lend_allocation next;
+	struct told end = {0};
+	bool reused = false;
+	int r = maas_lend_free(world->lend, id, tell, &end);
+
+	if (r == -ENOMEM) /* it lives on */
+		r = maas_lend_free(world->lend, id, tell, &end);
+	if (r == -EINPROGRESS)
+		(void)heard(world, &end);
+	else
+		assert_int_equal(r, 0);
+	for (int n = 0; n < TICKS && !reused; n++) {
+		reused = can_allocate(world, &next);
+		if (!reused)
+			tick(world);
+	}
+	assert_true(reused);
+	/* In pool mode the key is everybody's, for ever. */
+	if (grant->rkey && keys != MAAS_RDMA_KEYS_POOL)
+		assert_int_not_equal(write_spared(peer, grant), IBV_WC_SUCCESS);
+}
+
+static void lend_once(struct world *world, struct peer *peer)
+{
+	struct maas_lend_allocation memory;
+	struct maas_lend_key grant = {0};
+	struct told end = {0};
+	int r;
+
+	if (can_allocate(world, &memory)) {
+		if (grant_it(world, peer, memory.id, &grant))
+			grant.rkey = 0;
+		if (grant.rkey)
+			(void)write_spared(peer, &grant);
+		free_until_reused(world, peer, memory.id, &grant);
+	}
+	r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
+	if (r == -ENOMEM)
+		r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
+	if (r == -EINPROGRESS)
+		(void)heard(world, &end);
+	else
+		assert_int_equal(r, 0);
+}
+
+static void live(struct world *world, struct peer *peer, enum what what, long nth)
+{
+	int r;
+
+	if (maas_lend_session_open(world->lend, "one", 60, false, NULL, &peer->session))
+		return;
+	spare(true);
+	r = peer_dial(world, peer);
+	spare(false);
+	if (r)
+		return;
+	if (what == ENDS)
+		arm(what, nth);
+	lend_once(world, peer);
+}
+
+static bool run_with(enum what what, long nth)
+{
+	struct world world;
+	struct peer peer = {0};
+	bool failed;
+	int r;
+
+	world_pool_bytes = SLAB_BYTES;
+	if (what != ENDS)
+		arm(what, nth);
+	r = world_try(&world, NULL, keys);
+	if (!r)
+		live(&world, &peer, what, nth);
+	failed = disarm(what);
+	if (!r)
+		world_end(&world);
+	peer_close(&peer);
+	assert_int_equal(fake_verbs_finish(), 0);
+	return failed;
+}
+
+static void all_fail(enum what what)
+{
+	static const enum maas_rdma_keys modes[] = {MAAS_RDMA_KEYS_WINDOW, MAAS_RDMA_KEYS_MR,
+						    MAAS_RDMA_KEYS_POOL};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(modes); i++) {
+		long nth = 1;
+
+		keys = modes[i];
+		for (bool failed = true; failed; nth += (long)count_rdma_nomem_step()) {
+			long blocks = fail_nth_blocks();
+			long bytes = fail_nth_mapped_bytes();
+
+			failed = run_with(what, nth);
+			if (fail_nth_blocks() != blocks || fail_nth_mapped_bytes() != bytes)
+				fail_msg("mode %d: number %ld leaks", (int)keys, nth);
+		}
+		print_message("mode %d: about %ld\n", (int)keys, nth - 2);
+		assert_true(nth > 2);
+	}
+}
+
+static void life__any_memory_fails(void **state)
+{
+	(void)state;
+	all_fail(MEMORY);
+}
+
+static void life__any_call_that_makes_fails(void **state)
+{
+	(void)state;
+	all_fail(MAKES);
+}
+
+static void life__any_call_that_ends_fails(void **state)
+{
+	(void)state;
+	all_fail(ENDS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(life__any_memory_fails),
+		cmocka_unit_test(life__any_call_that_makes_fails),
+		cmocka_unit_test(life__any_call_that_ends_fails),
+	};
+
+	/* Failures are what this is about: their logs would be thousands of lines. */
+	maas_log_set_level(MAAS_LOG_ERR);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

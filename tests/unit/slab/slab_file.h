@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests of --memory-file share: a pool in a file of this test's own, and what refuses it.
+ */
+#ifndef MAAS_TESTS_UNIT_SLAB_FILE_H
+#define MAAS_TESTS_UNIT_SLAB_FILE_H
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "slab/internal.h"
+#include "tests/unit/slab/slab_fixture.h"
+
+#define POOL_BYTES   (32 * MIB)
+#define EXTENT_BYTES 65536
+
+static char dir[] = "/dev/shm/maas-test-XXXXXX";
+static char path[64];
+static char table[80];
+
+static const uint64_t classes[] = {64, 1024, 65536};
+
+static inline struct maas_slab_options file_options(void)
+{
+	return (struct maas_slab_options){
+		.max_bytes = POOL_BYTES,
+		.class_bytes = classes,
+		.num_classes = 3,
+		.extent_bytes = EXTENT_BYTES,
+		.dir_fd = -1,
+		.file = path,
+	};
+}
+
+static inline struct maas_slab *open_pool(void)
+{
+	const struct maas_slab_options options = file_options();
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+
+	if (maas_slab_open(&options, error, &slab))
+		fail_msg("%s", error);
+	return slab;
+}
+
+static inline void expect_refused_as(const struct maas_slab_options *options, int wanted,
+				     const char *words)
+{
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+
+	assert_int_equal(maas_slab_open(options, error, &slab), wanted);
+	assert_null(slab);
+	if (!strstr(error, words))
+		fail_msg("'%s' is not in: %s", words, error);
+}
+
+static inline void expect_refused(int wanted, const char *words)
+{
+	const struct maas_slab_options options = file_options();
+
+	expect_refused_as(&options, wanted, words);
+}
+
+/* A cmocka setup: neither file is there. */
+static inline int remove_files(void **state)
+{
+	(void)state;
+	unlink(path);
+	unlink(table);
+	return 0;
+}
+
+static inline void write_at(const char *name, off_t offset, const void *bytes, size_t len)
+{
+	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, bytes, len, offset), (ssize_t)len);
+	close(fd);
+}
+
+static inline void read_at(const char *name, off_t offset, void *bytes, size_t len)
+{
+	int fd = open(name, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, bytes, len, offset), (ssize_t)len);
+	close(fd);
+}
+
+/* 0: there is no such file. */
+static inline uint64_t length_of(const char *name)
+{
+	struct stat st;
+
+	return stat(name, &st) ? 0 : (uint64_t)st.st_size;
+}
+
+/* False where there is no tmpfs in /dev/shm to write to. */
+static inline bool make_dir(void)
+{
+	if (!mkdtemp(dir))
+		return false;
+	snprintf(path, sizeof(path), "%s/memory", dir);
+	snprintf(table, sizeof(table), "%s.slots", path);
+	return true;
+}
+
+static inline void remove_dir(void)
+{
+	remove_files(NULL);
+	rmdir(dir);
+}
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The edges of a pool's options and of each size class. */
+#include "tests/unit/slab/slab_fixture.h"
+
+#define DEFAULT_CLASSES KIB, 2 * KIB, 4 * KIB, 8 * KIB, 512 * KIB, MIB, 4 * MIB
+
+static uint64_t smallest_class_for(const uint64_t *class_bytes, size_t num_classes, uint64_t size)
+{
+	uint64_t best = 0;
+
+	for (size_t i = 0; i < num_classes; i++) {
+		if (class_bytes[i] >= size && (!best || class_bytes[i] < best))
+			best = class_bytes[i];
+	}
+	return best;
+}
+
+static void expect_size(struct maas_slab *slab, const uint64_t *class_bytes, size_t num_classes,
+			uint64_t size)
+{
+	uint64_t expected = smallest_class_for(class_bytes, num_classes, size);
+	struct maas_slab_info info;
+
+	if (!size || !expected) {
+		assert_int_equal(pool_try_alloc(slab, size), size ? -EFBIG : -EINVAL);
+		return;
+	}
+	info = pool_get(slab, pool_alloc(slab, size));
+	assert_int_equal(info.size_bytes, size);
+	assert_int_equal(info.slab_bytes, expected);
+	assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
+	memset(info.bytes, 0xff, info.slab_bytes);
+	pool_free(slab, info.ref);
+}
+
+static void expect_every_edge(uint64_t max_bytes, uint64_t extent_bytes,
+			      const uint64_t *class_bytes, size_t num_classes)
+{
+	struct maas_slab *slab = pool_open(max_bytes, extent_bytes, class_bytes, num_classes);
+	struct maas_slab_stats stats = pool_stats(slab);
+
+	for (size_t i = 0; i < num_classes; i++) {
+		expect_size(slab, class_bytes, num_classes, class_bytes[i] - 1);
+		expect_size(slab, class_bytes, num_classes, class_bytes[i]);
+		expect_size(slab, class_bytes, num_classes, class_bytes[i] + 1);
+		maas_slab_check(slab);
+	}
+	expect_size(slab, class_bytes, num_classes, 0);
+	expect_size(slab, class_bytes, num_classes, 1);
+	expect_size(slab, class_bytes, num_classes, UINT64_MAX);
+
+	assert_int_equal(stats.num_classes, num_classes);
+	for (size_t i = 1; i < num_classes; i++)
+		assert_true(stats.classes[i - 1].slab_bytes < stats.classes[i].slab_bytes);
+	maas_slab_close(slab);
+}
+
+#define EXPECT_EVERY_EDGE(max, extent, ...)                                                        \
+	expect_every_edge(max, extent, (const uint64_t[]){__VA_ARGS__},                            \
+			  sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+static void alloc__every_class_edge(void **state)
+{
+	(void)state;
+	EXPECT_EVERY_EDGE(64 * MIB, 0, DEFAULT_CLASSES);
+	EXPECT_EVERY_EDGE(64 * KIB, 4096, 64);
+	EXPECT_EVERY_EDGE(MIB, 0, 4096, 64, 1024, 128);
+	EXPECT_EVERY_EDGE(MIB, 16384, 15680, 192, 4160, 320, 4032, 256);
+	EXPECT_EVERY_EDGE(4 * MIB, MIB, 64, MIB - 64, MIB);
+}
+
+static void alloc__as_many_classes_as_allowed(void **state)
+{
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_SLAB_MAX_CLASSES; i++)
+		class_bytes[i] = MAAS_SLAB_MIN_CLASS * (MAAS_SLAB_MAX_CLASSES - i);
+	expect_every_edge(MIB, 4096, class_bytes, MAAS_SLAB_MAX_CLASSES);
+}
+
+static void alloc__failure_leaves_the_result_alone(void **state)
+{
+	struct maas_slab *slab = POOL(MIB, 4096, 64, 4096);
+	struct maas_slab_label label = {0};
+	struct maas_slab_ref refs[2] = {{7, 8}, {9, 10}};
+
+	(void)state;
+	assert_int_equal(maas_slab_alloc(slab, 0, &label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc(slab, 4097, &label, refs), -EFBIG);
+	assert_int_equal(maas_slab_alloc_many(slab, 0, 2, &label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc_many(slab, 4097, 2, &label, refs), -EFBIG);
+	assert_int_equal(maas_slab_alloc_many(slab, 64, 0, &label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc_many(slab, 64, MAAS_SLAB_MAX_BATCH + 1, &label, refs),
+			 -EINVAL);
+	assert_int_equal(refs[0].slot, 7);
+	assert_int_equal(refs[1].generation, 10);
+	assert_int_equal(pool_stats(slab).allocations, 0);
+	assert_int_equal(pool_stats(slab).extents_used, 0);
+	maas_slab_close(slab);
+}
+
+static void open__starts_empty(void **state)
+{
+	struct maas_slab *slab = POOL(64 * MIB, 0, DEFAULT_CLASSES);
+	struct maas_slab_stats stats = pool_stats(slab);
+	uint64_t cursor = 0;
+	struct maas_slab_info info;
+
+	(void)state;
+	assert_int_equal(stats.max_bytes, 64 * MIB);
+	assert_int_equal(stats.extent_bytes, 4 * MIB);
+	assert_int_equal(stats.extents_total, 16);
+	assert_int_equal(stats.extents_used, 0);
+	assert_int_equal(stats.backed_bytes, 0);
+	assert_int_equal(stats.allocations + stats.frees + stats.live_slabs, 0);
+	assert_int_equal(stats.num_classes, 7);
+	for (unsigned int i = 0; i < stats.num_classes; i++)
+		assert_int_equal(stats.classes[i].total_slabs, 0);
+	assert_int_equal(maas_slab_next(slab, &cursor, 100, &info), -ENOENT);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+	maas_slab_close(NULL);
+}
+
+static void open__rounds_the_pool_down_to_extents(void **state)
+{
+	struct maas_slab *slab = POOL(10 * 8192 + 8191, 8192, 1024);
+	struct maas_slab_stats stats = pool_stats(slab);
+
+	(void)state;
+	assert_int_equal(stats.max_bytes, 10 * 8192);
+	assert_int_equal(stats.extents_total, 10);
+	maas_slab_close(slab);
+}
+
+static void open__extent_defaults_to_largest_class_in_pages(void **state)
+{
+	struct maas_slab *slab = POOL(MIB, 0, 64, 4160);
+
+	(void)state;
+	assert_int_equal(pool_stats(slab).extent_bytes, 8192);
+	maas_slab_close(slab);
+}
+
+static void open__prealloc_backs_every_extent(void **state)
+{
+	const uint64_t class_bytes[] = {1024, 65536};
+	const struct maas_slab_options options = {.max_bytes = 4 * MIB,
+						  .class_bytes = class_bytes,
+						  .num_classes = 2,
+						  .dir_fd = -1,
+						  .prealloc = true};
+	struct maas_slab *slab = NULL;
+
+	(void)state;
+	assert_int_equal(maas_slab_open(&options, NULL, &slab), 0);
+	assert_int_equal(pool_stats(slab).backed_bytes, 4 * MIB);
+	assert_int_equal(pool_stats(slab).extents_used, 0);
+	maas_slab_close(slab);
+}
+
+static void open__two_arenas_differ_in_id_and_key(void **state)
+{
+	struct maas_slab *a = POOL(MIB, 0, 1024);
+	struct maas_slab *b = POOL(MIB, 0, 1024);
+
+	(void)state;
+	assert_int_equal(strlen(maas_slab_arena_id(a)), MAAS_SLAB_ID_TEXT - 1);
+	assert_string_not_equal(maas_slab_arena_id(a), maas_slab_arena_id(b));
+	assert_memory_not_equal(maas_slab_id_key(a), maas_slab_id_key(b),
+				sizeof(struct maas_slab_id_key));
+	maas_slab_close(a);
+	maas_slab_close(b);
+}
+
+static void alloc__tail_of_an_extent_stays_unused(void **state)
+{
+	struct maas_slab *slab = POOL(16 * KIB, 4096, 192, 1408);
+	struct maas_slab_stats stats;
+
+	(void)state;
+	for (int i = 0; i < 2 * 21; i++) /* 21 * 192 = 4032 */
+		pool_alloc(slab, 192);
+	for (int i = 0; i < 2 * 2; i++) /* 2 * 1408 = 2816 */
+		pool_alloc(slab, 1408);
+	assert_int_equal(pool_try_alloc(slab, 192), -ENOSPC);
+	assert_int_equal(pool_try_alloc(slab, 1408), -ENOSPC);
+
+	stats = pool_stats(slab);
+	assert_int_equal(stats.classes[0].total_slabs, 42);
+	assert_int_equal(stats.classes[1].total_slabs, 4);
+	assert_int_equal(stats.extents_used, 4);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+struct refusal {
+	const char *option; /* that the sentence must name */
+	uint64_t max_bytes;
+	uint64_t extent_bytes;
+	unsigned int num_classes;
+	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES + 1];
+};
+
+static void open__refuses_and_names_the_option(void **state)
+{
+	static const struct refusal cases[] = {
+		{"slab-sizes", MIB, 0, 0, {0}},
+		{"slab-sizes", MIB, 0, 1, {0}},
+		{"slab-sizes", MIB, 0, 1, {63}},
+		{"slab-sizes", MIB, 0, 1, {65}},
+		{"slab-sizes", MIB, 0, 2, {1024, 100}},
+		{"slab-sizes", MIB, 0, 3, {1024, 2048, 1024}},
+		{"slab-sizes", MIB, 0, 1, {UINT64_MAX - 63}},
+		{"slab-sizes", 8ull << 30, 0, 1, {MAAS_SLAB_MAX_CLASS + 64}},
+		{"slab-sizes",
+		 MIB,
+		 4096,
+		 MAAS_SLAB_MAX_CLASSES + 1,
+		 {64,	128,  192,  256,  320,	384,  448,  512,  576,	640,  704,
+		  768,	832,  896,  960,  1024, 1088, 1152, 1216, 1280, 1344, 1408,
+		  1472, 1536, 1600, 1664, 1728, 1792, 1856, 1920, 1984, 2048, 2112}},
+		{"extent-size", MIB, 4096, 2, {1024, 8192}},
+		{"extent-size", MIB, 4096 + 64, 1, {1024}},
+		{"extent-size", 8ull << 30, (1ull << 30) + 4096, 1, {1024}},
+		{"extent-size", MIB, UINT64_MAX, 1, {1024}},
+		{"max-pool-size", 0, 0, 1, {1024}},
+		{"max-pool-size", 4095, 0, 1, {1024}},
+		{"max-pool-size", MIB - 1, MIB, 1, {1024}},
+		{"max-pool-size", UINT64_MAX, 0, 1, {1024}},
+		{"max-pool-size", 1ull << 40, 0, 1, {64}}, /* 2^34 slots, an index has 32 bits */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		const struct maas_slab_options options = {
+			.max_bytes = cases[i].max_bytes,
+			.class_bytes = cases[i].class_bytes,
+			.num_classes = cases[i].num_classes,
+			.extent_bytes = cases[i].extent_bytes,
+			.dir_fd = -1,
+		};
+		char error[MAAS_SLAB_ERROR] = "";
+		struct maas_slab *slab = NULL;
+
+		if (maas_slab_open(&options, error, &slab) != -EINVAL)
+			fail_msg("case %zu (%s) was not refused: %s", i, cases[i].option, error);
+		if (!strstr(error, cases[i].option))
+			fail_msg("case %zu does not name %s: \"%s\"", i, cases[i].option, error);
+		assert_null(slab);
+		assert_int_equal(maas_slab_open(&options, NULL, &slab), -EINVAL);
+	}
+}
+
+static void open__refuses_a_directory_that_is_none(void **state)
+{
+	const uint64_t class_bytes[] = {1024};
+	const struct maas_slab_options options = {
+		.max_bytes = MIB, .class_bytes = class_bytes, .num_classes = 1, .dir_fd = 1000000};
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab *slab = NULL;
+
+	(void)state;
+	assert_int_equal(maas_slab_open(&options, error, &slab), -EBADF);
+	assert_true(strlen(error) > 0);
+	assert_null(slab);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(alloc__every_class_edge),
+		cmocka_unit_test(alloc__as_many_classes_as_allowed),
+		cmocka_unit_test(alloc__failure_leaves_the_result_alone),
+		cmocka_unit_test(alloc__tail_of_an_extent_stays_unused),
+		cmocka_unit_test(open__starts_empty),
+		cmocka_unit_test(open__rounds_the_pool_down_to_extents),
+		cmocka_unit_test(open__extent_defaults_to_largest_class_in_pages),
+		cmocka_unit_test(open__prealloc_backs_every_extent),
+		cmocka_unit_test(open__two_arenas_differ_in_id_and_key),
+		cmocka_unit_test(open__refuses_and_names_the_option),
+		cmocka_unit_test(open__refuses_a_directory_that_is_none),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory that outlives its process: what was live is there again, what was not is free. */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "tests/counts.h"
+#include "tests/random.h"
+#include "tests/unit/slab/slab_file.h"
+
+#define SLABS 300
+
+/* ---- a process that is killed */
+
+struct legacy {
+	struct maas_slab_ref live[SLABS];
+	struct maas_slab_ref freed;
+	struct maas_slab_ref revoking;
+	struct maas_slab_ref quarantined;
+	char arena_id[MAAS_SLAB_ID_TEXT];
+};
+
+static uint64_t size_of(unsigned int i)
+{
+	return i % 3 == 0 ? 64 : i % 3 == 1 ? 1000 : 4096;
+}
+
+static void live_and_die(int out)
+{
+	static struct legacy legacy;
+	struct maas_slab *slab = open_pool();
+
+	for (unsigned int i = 0; i < SLABS; i++) {
+		legacy.live[i] = pool_alloc(slab, size_of(i));
+		pattern_write(pool_get(slab, legacy.live[i]).bytes, 64, i);
+	}
+	legacy.freed = pool_alloc(slab, 1024);
+	memset(pool_get(slab, legacy.freed).bytes, 0x77, 1024);
+	legacy.revoking = pool_alloc(slab, 1024);
+	memset(pool_get(slab, legacy.revoking).bytes, 0x77, 1024);
+	legacy.quarantined = pool_alloc(slab, 64);
+	pool_free(slab, legacy.freed);
+	if (maas_slab_revoke(slab, legacy.revoking) || maas_slab_revoke(slab, legacy.quarantined) ||
+	    maas_slab_quarantine(slab, legacy.quarantined))
+		_exit(1);
+	memcpy(legacy.arena_id, maas_slab_arena_id(slab), MAAS_SLAB_ID_TEXT);
+	if (write(out, &legacy, sizeof(legacy)) != sizeof(legacy))
+		_exit(1);
+	raise(SIGKILL);
+}
+
+static struct legacy die_in_a_child(void)
+{
+	struct legacy legacy;
+	int pipe_fds[2];
+	pid_t child;
+	int status;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child)
+		live_and_die(pipe_fds[1]);
+	close(pipe_fds[1]);
+	assert_int_equal(read(pipe_fds[0], &legacy, sizeof(legacy)), sizeof(legacy));
+	close(pipe_fds[0]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	return legacy;
+}
+
+static void file__keeps_what_a_killed_process_lent(void **state)
+{
+	struct legacy legacy = die_in_a_child();
+	struct maas_slab *slab = open_pool();
+
+	(void)state;
+	maas_slab_check(slab);
+	assert_string_equal(maas_slab_arena_id(slab), legacy.arena_id);
+	for (unsigned int i = 0; i < SLABS; i++) {
+		struct maas_slab_info info = pool_get(slab, legacy.live[i]);
+
+		assert_int_equal(info.size_bytes, size_of(i));
+		assert_true(pattern_holds(info.bytes, 64, i));
+	}
+	assert_int_equal(pool_try_get(slab, legacy.freed), -ENOENT);
+	assert_int_equal(pool_try_get(slab, legacy.revoking), -ENOENT);
+	assert_int_equal(maas_slab_release(slab, legacy.revoking), -ENOENT);
+	assert_int_equal(maas_slab_release(slab, legacy.quarantined), -ENOENT);
+	assert_int_equal(pool_stats(slab).live_slabs, SLABS);
+	assert_int_equal(pool_stats(slab).quarantined_bytes, 0);
+	/* Whatever is handed out now is zero and has an id of its own. */
+	for (struct maas_slab_ref ref; pool_stats(slab).live_slabs < SLABS + 100;) {
+		ref = pool_alloc(slab, 1024);
+		assert_true(bytes_are_zero(pool_get(slab, ref).bytes, 1024));
+		assert_false(ref.slot == legacy.freed.slot &&
+			     ref.generation == legacy.freed.generation);
+	}
+	for (unsigned int i = 0; i < SLABS; i++)
+		pool_free(slab, legacy.live[i]);
+	pool_settle(slab);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+/* ---- many restarts against a model */
+
+struct entry {
+	struct maas_slab_ref ref;
+	uint64_t seed;
+	bool live;
+};
+
+static void play(struct maas_slab *slab, struct entry *entries, uint64_t *random)
+{
+	for (int i = 0; i < 400; i++) {
+		struct entry *e = &entries[test_random_below(random, SLABS)];
+
+		if (e->live) {
+			assert_true(pattern_holds(pool_get(slab, e->ref).bytes, 64, e->seed));
+			pool_free(slab, e->ref);
+		} else {
+			struct maas_slab_info info;
+
+			e->ref = pool_alloc(slab, 1 + test_random_below(random, 3000));
+			e->seed = test_random(random);
+			info = pool_get(slab, e->ref);
+			assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
+			pattern_write(info.bytes, 64, e->seed);
+		}
+		e->live = !e->live;
+		if (test_random_below(random, 50) == 0)
+			pool_settle(slab);
+	}
+}
+
+static void file__holds_over_many_restarts(void **state)
+{
+	struct entry entries[SLABS] = {0};
+	uint64_t seed = maas_test_seed();
+	uint64_t random = seed;
+
+	(void)state;
+	print_message("MAAS_SEED=%llu\n", (unsigned long long)seed);
+	for (uint64_t round = 0; round < count_slab_restarts(); round++) {
+		struct maas_slab *slab = open_pool();
+		uint64_t live = 0;
+
+		maas_slab_check(slab);
+		for (unsigned int i = 0; i < SLABS; i++) {
+			live += entries[i].live;
+			assert_int_equal(pool_try_get(slab, entries[i].ref),
+					 entries[i].live ? 0 : -ENOENT);
+		}
+		assert_int_equal(pool_stats(slab).live_slabs, live);
+		play(slab, entries, &random);
+		maas_slab_check(slab);
+		maas_slab_close(slab);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(file__keeps_what_a_killed_process_lent, remove_files),
+		cmocka_unit_test_setup(file__holds_over_many_restarts, remove_files),
+	};
+	int failed;
+
+	if (!make_dir())
+		return 77;
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	remove_dir();
+	return failed;
+}

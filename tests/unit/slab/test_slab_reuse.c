@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a pool is full, and when a freed slab comes back. */
+#include "tests/unit/slab/slab_fixture.h"
+
+#include <stdlib.h>
+
+#define DELAY_FREES 4096
+#define DELAY_MS    1000
+
+static const struct maas_slab_label no_label;
+
+/* Fills `slab` with `size_bytes` slabs; returns how many there were room for. */
+static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_slab_ref *refs,
+		     uint32_t max_refs)
+{
+	uint32_t count = 0;
+	struct maas_slab_ref ref;
+	int r;
+
+	while (!(r = maas_slab_alloc(slab, size_bytes, &no_label, &ref))) {
+		assert_true(count < max_refs);
+		refs[count++] = ref;
+	}
+	assert_int_equal(r, -ENOSPC);
+	return count;
+}
+
+static void alloc__full_only_when_every_slab_is_lent(void **state)
+{
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
+
+	(void)state;
+	assert_int_equal(fill(slab, 64, refs, 1024), 1024);
+	assert_int_equal(pool_try_alloc(slab, 1024), -ENOSPC);
+	assert_int_equal(pool_stats(slab).classes[0].free_slabs, 0);
+	assert_int_equal(pool_stats(slab).allocations, 1024);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void alloc__full_pool_skips_the_delay(void **state)
+{
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
+	struct maas_slab_info before, after;
+
+	(void)state;
+	fill(slab, 64, refs, 1024);
+	for (uint32_t i = 0; i < 1024; i += 100) {
+		before = pool_get(slab, refs[i]);
+		memset(before.bytes, 0xa5, before.slab_bytes);
+		pool_free(slab, refs[i]);
+
+		after = pool_get(slab, pool_alloc(slab, 1));
+		assert_int_equal(after.offset, before.offset);
+		assert_true(after.ref.generation != before.ref.generation);
+		assert_true(bytes_are_zero(after.bytes, after.slab_bytes));
+		assert_int_equal(pool_try_alloc(slab, 64), -ENOSPC);
+	}
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void alloc__revoking_and_quarantined_slabs_are_no_room(void **state)
+{
+	struct maas_slab *slab = POOL(4096, 4096, 2048);
+	struct maas_slab_ref refs[2];
+
+	(void)state;
+	fill(slab, 2048, refs, 2);
+	assert_int_equal(maas_slab_revoke(slab, refs[0]), 0);
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+	assert_int_equal(maas_slab_quarantine(slab, refs[0]), 0);
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+	pool_settle(slab);
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+	assert_int_equal(maas_slab_release(slab, refs[0]), 0);
+	assert_int_equal(pool_try_alloc(slab, 1), 0);
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void alloc__another_class_takes_extents_that_only_wait(void **state)
+{
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[1024] = {{0}};
+
+	(void)state;
+	fill(slab, 64, refs, 1024);
+	for (uint32_t i = 0; i < 1024; i++)
+		pool_free(slab, refs[i]);
+	assert_int_equal(fill(slab, 1024, refs, 64), 64);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void alloc_many__all_or_none(void **state)
+{
+	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
+	struct maas_slab_ref refs[64] = {{0}};
+	struct maas_slab_stats before, after;
+
+	(void)state;
+	assert_int_equal(maas_slab_alloc_many(slab, 1024, 50, &no_label, refs), 0);
+	refs[0] = (struct maas_slab_ref){77, 78};
+	before = pool_stats(slab);
+	assert_int_equal(maas_slab_alloc_many(slab, 1000, 15, &no_label, refs), -ENOSPC);
+	after = pool_stats(slab);
+	assert_int_equal(refs[0].slot, 77);
+	assert_int_equal(after.allocations, before.allocations);
+	assert_int_equal(after.live_slabs, 50);
+	assert_int_equal(after.requested_bytes, before.requested_bytes);
+	maas_slab_check(slab);
+
+	/* What the refused batch looked at is still there, for either class. */
+	assert_int_equal(
+		maas_slab_alloc_many(slab, 1, 3 * 64, &no_label, (struct maas_slab_ref[192]){{0}}),
+		0);
+	assert_int_equal(maas_slab_alloc_many(slab, 1000, 2, &no_label, refs), 0);
+	assert_int_equal(pool_try_alloc(slab, 1024), -ENOSPC);
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void alloc_many__largest_batch(void **state)
+{
+	struct maas_slab *slab = POOL(MAAS_SLAB_MAX_BATCH * 64 / 4096 * 4096 + 4096, 4096, 64);
+	struct maas_slab_ref *refs = calloc(MAAS_SLAB_MAX_BATCH, sizeof(*refs));
+
+	(void)state;
+	assert_non_null(refs);
+	for (int round = 0; round < 3; round++) {
+		assert_int_equal(
+			maas_slab_alloc_many(slab, 64, MAAS_SLAB_MAX_BATCH, &no_label, refs), 0);
+		for (uint32_t i = 0; i < MAAS_SLAB_MAX_BATCH; i++) {
+			struct maas_slab_info info = pool_get(slab, refs[i]);
+
+			assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
+			memset(info.bytes, 0xff, info.slab_bytes);
+		}
+		maas_slab_check(slab);
+		for (uint32_t i = 0; i < MAAS_SLAB_MAX_BATCH; i++)
+			pool_free(slab, refs[i]);
+		maas_slab_check(slab);
+	}
+	free(refs);
+	maas_slab_close(slab);
+}
+
+/* Churns one slab at a time until the bytes at `offset` are lent again; counts the frees. */
+static uint32_t frees_until_reuse(struct maas_slab *slab, uint64_t offset, uint32_t max_frees)
+{
+	for (uint32_t frees = 0; frees <= max_frees; frees++) {
+		struct maas_slab_ref ref = pool_alloc(slab, 64);
+
+		if (pool_get(slab, ref).offset == offset)
+			return frees;
+		pool_free(slab, ref);
+	}
+	return UINT32_MAX;
+}
+
+static void free__reuse_is_late_by_count(void **state)
+{
+	uint64_t took_ms;
+	uint32_t frees;
+
+	(void)state;
+	/* A machine that stalls a second makes early reuse right: then the run says nothing. */
+	do {
+		struct maas_slab *slab = POOL(4 * MIB, 4096, 64);
+		struct maas_slab_ref ref = pool_alloc(slab, 64);
+		uint64_t offset = pool_get(slab, ref).offset;
+		uint64_t start_ms = maas_clock_ms();
+
+		pool_alloc(slab, 64); /* the extent stays */
+		pool_free(slab, ref);
+		frees = frees_until_reuse(slab, offset, 8 * DELAY_FREES);
+		took_ms = maas_clock_ms() - start_ms;
+		maas_slab_check(slab);
+		maas_slab_close(slab);
+	} while (took_ms >= DELAY_MS);
+
+	assert_in_range(frees, DELAY_FREES - 1, 8 * DELAY_FREES);
+}
+
+static void free__churn_without_housekeeping_stays_small(void **state)
+{
+	struct maas_slab *slab = POOL(64 * MIB, 4096, 64);
+
+	(void)state;
+	for (int i = 0; i < 200000; i++)
+		pool_free(slab, pool_alloc(slab, 64));
+	assert_in_range(pool_stats(slab).extents_used, 0, 2 * DELAY_FREES / 64 + 2);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+/* `after_ms`: when a slab is freed, counted from a call of housekeeping. */
+static void expect_wait(uint64_t after_ms)
+{
+	struct maas_slab *slab = POOL(MIB, 4096, 64, 1024);
+	struct maas_slab_ref ref = pool_alloc(slab, 1024);
+	uint64_t start_ms = maas_clock_ms();
+	uint64_t freed_ms = start_ms + after_ms, back_ms = 0;
+	struct maas_slab_stats stats;
+
+	pool_alloc(slab, 1024);
+	for (uint64_t now_ms = start_ms; !back_ms; now_ms += 50) {
+		uint64_t zeroed;
+
+		if (now_ms == freed_ms)
+			pool_free(slab, ref);
+		zeroed = maas_slab_reclaim(slab, now_ms, MIB);
+		if (zeroed)
+			back_ms = now_ms;
+		else if (now_ms >= freed_ms)
+			assert_int_equal(pool_stats(slab).classes[1].waiting_slabs, 1);
+		assert_int_equal(zeroed, back_ms ? 1024 : 0);
+	}
+	assert_in_range(back_ms - freed_ms, DELAY_MS, 2 * DELAY_MS);
+	stats = pool_stats(slab);
+	assert_int_equal(stats.classes[1].waiting_slabs, 0);
+	assert_int_equal(stats.classes[1].free_slabs, 3);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void reclaim__waits_one_to_two_seconds(void **state)
+{
+	(void)state;
+	for (uint64_t after_ms = 0; after_ms <= 2000; after_ms += 50)
+		expect_wait(after_ms);
+}
+
+static void reclaim__keeps_its_byte_budget(void **state)
+{
+	struct maas_slab *slab = POOL(MIB, 4096, 64, 1024);
+	uint64_t now_ms = maas_clock_ms();
+	struct maas_slab_ref refs[20];
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		refs[i] = pool_alloc(slab, 1024);
+	for (int i = 0; i < 20; i++)
+		pool_free(slab, refs[i]);
+	assert_int_equal(maas_slab_reclaim(slab, now_ms, MIB), 0);
+	now_ms += DELAY_MS;
+	assert_int_equal(maas_slab_reclaim(slab, now_ms, 0), 1024);
+	assert_int_equal(maas_slab_reclaim(slab, now_ms, 1), 1024);
+	assert_in_range(maas_slab_reclaim(slab, now_ms, 4500), 1024, 4500);
+	assert_int_equal(maas_slab_reclaim(slab, now_ms, 4096), 4096);
+	while (maas_slab_reclaim(slab, now_ms, 4500))
+		;
+	assert_int_equal(pool_stats(slab).classes[1].waiting_slabs, 0);
+	assert_int_equal(pool_stats(slab).extents_used, 0);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static void reclaim__zeroes_what_was_written_after_the_free(void **state)
+{
+	struct maas_slab *slab = POOL(8192, 4096, 4096);
+	struct maas_slab_info info = pool_get(slab, pool_alloc(slab, 4096));
+
+	(void)state;
+	pool_free(slab, info.ref);
+	memset(info.bytes, 0xee, 4096); /* a late packet */
+	pool_settle(slab);
+	for (int i = 0; i < 2; i++) {
+		info = pool_get(slab, pool_alloc(slab, 4096));
+		assert_true(bytes_are_zero(info.bytes, 4096));
+	}
+	maas_slab_close(slab);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(alloc__full_only_when_every_slab_is_lent),
+		cmocka_unit_test(alloc__full_pool_skips_the_delay),
+		cmocka_unit_test(alloc__revoking_and_quarantined_slabs_are_no_room),
+		cmocka_unit_test(alloc__another_class_takes_extents_that_only_wait),
+		cmocka_unit_test(alloc_many__all_or_none),
+		cmocka_unit_test(alloc_many__largest_batch),
+		cmocka_unit_test(free__reuse_is_late_by_count),
+		cmocka_unit_test(free__churn_without_housekeeping_stays_small),
+		cmocka_unit_test(reclaim__waits_one_to_two_seconds),
+		cmocka_unit_test(reclaim__keeps_its_byte_budget),
+		cmocka_unit_test(reclaim__zeroes_what_was_written_after_the_free),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

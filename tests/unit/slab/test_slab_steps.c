@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every operation takes a constant number of steps, however many slabs are live. */
+#include "tests/unit/slab/slab_fixture.h"
+
+#include <stdlib.h>
+
+#include "tests/random.h"
+
+#define MANY	    1000000
+#define FEW	    10
+#define ROUNDS	    20000
+#define MAX_STEPS   16 /* of one operation on one slab */
+#define WALK_BUDGET 8
+
+static const struct maas_slab_label no_label;
+
+enum op {
+	OP_ALLOC,
+	OP_GET,
+	OP_SET_TTL,
+	OP_NEXT,
+	OP_FREE,
+	OP_REVOKE,
+	OP_QUARANTINE,
+	OP_RELEASE,
+	OP_RECLAIM,
+	OP_STALE,
+	NUM_OPS,
+};
+
+struct steps {
+	struct maas_slab *slab;
+	uint64_t before;
+	uint64_t most[NUM_OPS];
+};
+
+static void begin(struct steps *steps)
+{
+	steps->before = maas_slab_steps(steps->slab);
+}
+
+static void end(struct steps *steps, enum op op)
+{
+	uint64_t took = maas_slab_steps(steps->slab) - steps->before;
+
+	if (took > steps->most[op])
+		steps->most[op] = took;
+}
+
+static void replace(struct steps *steps, struct maas_slab_ref *ref, bool by_revoke)
+{
+	struct maas_slab *slab = steps->slab;
+	struct maas_slab_info info;
+
+	begin(steps);
+	assert_int_equal(maas_slab_get(slab, *ref, &info), 0);
+	end(steps, OP_GET);
+	begin(steps);
+	assert_int_equal(maas_slab_set_ttl(slab, *ref, 5), 0);
+	end(steps, OP_SET_TTL);
+
+	begin(steps);
+	if (!by_revoke) {
+		assert_int_equal(maas_slab_free(slab, *ref), 0);
+		end(steps, OP_FREE);
+	} else {
+		assert_int_equal(maas_slab_revoke(slab, *ref), 0);
+		end(steps, OP_REVOKE);
+		begin(steps);
+		assert_int_equal(maas_slab_quarantine(slab, *ref), 0);
+		end(steps, OP_QUARANTINE);
+		begin(steps);
+		assert_int_equal(maas_slab_release(slab, *ref), 0);
+		end(steps, OP_RELEASE);
+	}
+	begin(steps);
+	assert_int_equal(maas_slab_free(slab, *ref), -ENOENT);
+	end(steps, OP_STALE);
+
+	begin(steps);
+	assert_int_equal(maas_slab_alloc(slab, info.size_bytes, &no_label, ref), 0);
+	end(steps, OP_ALLOC);
+}
+
+/* Runs every operation ROUNDS times beside `live` slabs; keeps the most steps of each. */
+static void measure(struct steps *steps, uint64_t max_bytes, uint64_t live)
+{
+	struct maas_slab_ref *refs = calloc(live, sizeof(*refs));
+	struct maas_slab_info info;
+	uint64_t random = 1, cursor = 0, now_ms = maas_clock_ms();
+
+	assert_non_null(refs);
+	*steps = (struct steps){.slab = POOL(max_bytes, 4096, 64, 128, 4096)};
+	for (uint64_t i = 0; i < live; i++) {
+		begin(steps);
+		refs[i] = pool_alloc(steps->slab, 64);
+		end(steps, OP_ALLOC);
+	}
+	for (uint64_t i = 0; i < ROUNDS; i++) {
+		replace(steps, &refs[test_random_below(&random, live)], i % 2);
+		begin(steps);
+		if (maas_slab_next(steps->slab, &cursor, WALK_BUDGET, &info) == -ENOENT)
+			cursor = test_random_below(&random, live);
+		end(steps, OP_NEXT);
+		begin(steps);
+		maas_slab_reclaim(steps->slab, now_ms++, 64);
+		end(steps, OP_RECLAIM);
+	}
+	/* All of them away: extents come back, one slab of housekeeping at a time. */
+	for (uint64_t i = 0; i < live; i++) {
+		begin(steps);
+		pool_free(steps->slab, refs[i]);
+		end(steps, OP_FREE);
+	}
+	while (pool_waiting(steps->slab)) {
+		begin(steps);
+		maas_slab_reclaim(steps->slab, now_ms++, 64);
+		end(steps, OP_RECLAIM);
+	}
+	assert_int_equal(pool_stats(steps->slab).extents_used, 0);
+	maas_slab_check(steps->slab);
+	maas_slab_close(steps->slab);
+	free(refs);
+}
+
+static void steps__constant_from_ten_to_a_million_live(void **state)
+{
+	static const char *const names[NUM_OPS] = {"alloc",   "get",	"set_ttl",    "next",
+						   "free",    "revoke", "quarantine", "release",
+						   "reclaim", "stale"};
+	struct steps few, many;
+
+	(void)state;
+	measure(&few, 128 * MIB, FEW);
+	measure(&many, 128 * MIB, MANY);
+	for (int op = 0; op < NUM_OPS; op++) {
+		print_message("%-10s %3llu steps at %d live, %3llu at %d\n", names[op],
+			      (unsigned long long)few.most[op], FEW,
+			      (unsigned long long)many.most[op], MANY);
+		assert_in_range(few.most[op], 0, MAX_STEPS);
+		assert_in_range(many.most[op], 0, MAX_STEPS);
+	}
+	/* A counter that stands still proves nothing. */
+	assert_true(few.most[OP_ALLOC] && few.most[OP_FREE] && few.most[OP_RECLAIM]);
+}
+
+/* The pool is full: an allocation has to take what still waits, of its class or of another. */
+static void steps__constant_in_a_full_pool(void **state)
+{
+	uint64_t live = 4 * MIB / 64, random = 1;
+	struct steps steps = {.slab = POOL(4 * MIB, 4096, 64, 128, 4096)};
+	struct maas_slab_ref *refs = calloc(live, sizeof(*refs));
+
+	(void)state;
+	assert_non_null(refs);
+	for (uint64_t i = 0; i < live; i++)
+		refs[i] = pool_alloc(steps.slab, 64);
+	for (uint64_t i = 0; i < ROUNDS; i++) {
+		replace(&steps, &refs[test_random_below(&random, live)], i % 2);
+		begin(&steps);
+		assert_int_equal(pool_try_alloc(steps.slab, 64), -ENOSPC);
+		end(&steps, OP_ALLOC);
+		begin(&steps);
+		assert_int_equal(pool_try_alloc(steps.slab, 128), -ENOSPC);
+		end(&steps, OP_ALLOC);
+	}
+	for (int op = 0; op < NUM_OPS; op++)
+		assert_in_range(steps.most[op], 0, MAX_STEPS);
+	maas_slab_check(steps.slab);
+	maas_slab_close(steps.slab);
+	free(refs);
+}
+
+/* What one class left waiting, another's allocation may find: each wait ends once. */
+static void steps__a_drain_is_paid_by_its_frees(void **state)
+{
+	struct maas_slab *slab = POOL(4 * MIB, 4096, 64, 4096);
+	struct maas_slab_ref ref;
+	uint64_t cursor = 0, ops = 0;
+	struct maas_slab_info info;
+
+	(void)state;
+	for (int round = 0; round < 4; round++) {
+		uint64_t size = round % 2 ? 4096 : 64;
+
+		for (; !maas_slab_alloc(slab, size, &no_label, &ref); ops++) {
+			uint64_t waiting = pool_waiting(slab);
+			uint64_t before = maas_slab_steps(slab);
+
+			if (pool_try_alloc(slab, size))
+				break;
+			assert_in_range(maas_slab_steps(slab) - before, 1, 4 * waiting + MAX_STEPS);
+			ops++;
+		}
+		for (cursor = 0; maas_slab_next(slab, &cursor, 10000, &info) == 1; ops += 2)
+			pool_free(slab, info.ref);
+	}
+	assert_in_range(maas_slab_steps(slab), ops, ops * MAX_STEPS);
+	maas_slab_close(slab);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(steps__constant_from_ten_to_a_million_live),
+		cmocka_unit_test(steps__constant_in_a_full_pool),
+		cmocka_unit_test(steps__a_drain_is_paid_by_its_frees),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
