@@ -69,6 +69,8 @@ func aDay(server string, series int, seed uint64) (f figures) {
 	c := contestant{store: "stock", server: server, dir: dir, series: series, seed: seed}
 	c.open()
 	c.liveADay(&f)
+	c.lag()
+	f.Heap = c.life().Heap // As the leader's.
 	c.close()
 	return f
 }
@@ -89,7 +91,7 @@ func lead(server string, series int, seed uint64, told io.Reader) {
 	show(f)
 	lines.Scan()
 	c.lag()
-	show(life{})
+	show(c.life())
 	lines.Scan()
 }
 
@@ -177,10 +179,12 @@ func liveAndDie(p *pair, server string, series int, seed uint64) {
 	leader.ask(&p.mirror)
 	time.Sleep(settleTime + 15*time.Second) // The last truncation, and the pass behind it.
 	standby.ask(&p.follower)
-	leader.ask(&ignored) // In real time.
-	var real life
-	standby.ask(&real)
-	p.follower.Behind = real.Behind
+	// In real time, a minute of it: a standby hands chunks that are full to the disk once a minute, in which a leader
+	// is fed hours before.
+	var leads, follows life
+	leader.ask(&leads)
+	standby.ask(&follows)
+	p.mirror.Heap, p.follower.Heap, p.follower.Behind = leads.Heap, follows.Heap, follows.Behind
 
 	died := time.Now()
 	check(leader.cmd.Process.Kill())
