@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sizes, text buffers, guesses, and text on its way to a person. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/base.h"
+#include "tests/unit/unit.h"
 
-static void size_parse__units(void **state)
+TEST(size_parse__units)
 {
 	static const struct {
 		const char *text;
@@ -19,7 +11,6 @@ static void size_parse__units(void **state)
 	} cases[] = {{"0", 0},	       {"4096", 4096},	  {"64KiB", 65536}, {"1GiB", 1u << 30},
 		     {"512k", 524288}, {"2mb", 2u << 20}, {"7B", 7}};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		uint64_t bytes = 1;
 
@@ -28,13 +19,12 @@ static void size_parse__units(void **state)
 	}
 }
 
-static void size_parse__refuses(void **state)
+TEST(size_parse__refuses)
 {
 	static const char *const bad[] = {"",	  "-1", "+1", " 1",    "1 ",
 					  "1.5G", "G",	"1X", "1KiBs", "0x10"};
 	uint64_t bytes = 42;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		assert_int_equal(maas_size_parse(bad[i], &bytes), -EINVAL);
 	assert_int_equal(maas_size_parse("9223372036854775808", &bytes), -ERANGE);
@@ -43,11 +33,10 @@ static void size_parse__refuses(void **state)
 	assert_int_equal(bytes, 42);
 }
 
-static void size_format__largest_exact_unit(void **state)
+TEST(size_format__largest_exact_unit)
 {
 	char text[MAAS_SIZE_TEXT];
 
-	(void)state;
 	assert_string_equal(maas_size_format(0, text), "0B");
 	assert_string_equal(maas_size_format(1000, text), "1000B");
 	assert_string_equal(maas_size_format(512 << 10, text), "512KiB");
@@ -65,11 +54,10 @@ static void expect_json(const char *text, const char *json)
 	maas_buf_fini(&buf);
 }
 
-static void size_round__for_people(void **state)
+TEST(size_round__for_people)
 {
 	char text[MAAS_SIZE_TEXT];
 
-	(void)state;
 	assert_string_equal(maas_size_round(0, text), "0 B");
 	assert_string_equal(maas_size_round(1023, text), "1023 B");
 	assert_string_equal(maas_size_round(1024, text), "1 KiB");
@@ -78,11 +66,10 @@ static void size_round__for_people(void **state)
 	assert_string_equal(maas_size_round(5e15, text), "4.4 PiB");
 }
 
-static void size_human__is_exact(void **state)
+TEST(size_human__is_exact)
 {
 	char text[MAAS_SIZE_TEXT];
 
-	(void)state;
 	assert_string_equal(maas_size_human(0, text), "0 B");
 	assert_string_equal(maas_size_human(1000, text), "1000 B");
 	assert_string_equal(maas_size_human(1 << 30, text), "1 GiB");
@@ -93,9 +80,8 @@ static void size_human__is_exact(void **state)
 			    "16384.0 PiB (18446744073709551615 B)");
 }
 
-static void buf_json__escapes(void **state)
+TEST(buf_json__escapes)
 {
-	(void)state;
 	expect_json("plain", "\"plain\"");
 	expect_json("a\"b\\c\n\t\x01\x7f", "\"a\\\"b\\\\c\\n\\t\\u0001\\u007f\"");
 	expect_json("\xc3\xa9", "\"\xc3\xa9\"");
@@ -106,11 +92,10 @@ static void buf_json__escapes(void **state)
 	expect_json("\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 }
 
-static void buf__grows(void **state)
+TEST(buf__grows)
 {
 	struct maas_buf buf = {0};
 
-	(void)state;
 	for (uint64_t i = 0; i < 1000; i++) {
 		maas_buf_u64(&buf, i * 1000000007u);
 		maas_buf_printf(&buf, "%c", ',');
@@ -122,7 +107,7 @@ static void buf__grows(void **state)
 	maas_buf_fini(&buf);
 }
 
-static void printable__leaves_nothing_that_steers_a_terminal(void **state)
+TEST(printable__leaves_nothing_that_steers_a_terminal)
 {
 	static const struct {
 		const char *text;
@@ -140,7 +125,6 @@ static void printable__leaves_nothing_that_steers_a_terminal(void **state)
 	};
 	char text[128];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		assert_int_equal(maas_printable(text, sizeof(text), cases[i].text),
 				 strlen(cases[i].wanted));
@@ -148,11 +132,10 @@ static void printable__leaves_nothing_that_steers_a_terminal(void **state)
 	}
 }
 
-static void printable__is_cut_between_characters(void **state)
+TEST(printable__is_cut_between_characters)
 {
 	char text[6];
 
-	(void)state;
 	assert_int_equal(maas_printable(text, sizeof(text), "abcdefgh"), 5);
 	assert_string_equal(text, "abcde");
 	assert_int_equal(maas_printable(text, sizeof(text), "abcd\xc3\xa9"), 4);
@@ -163,7 +146,7 @@ static void printable__is_cut_between_characters(void **state)
 	assert_string_equal(text, "");
 }
 
-static void guess__what_is_near(void **state)
+TEST(guess__what_is_near)
 {
 	static const char *const names[] = {"max-pool-size", "max-body-size", NULL, "listen",
 					    "numa-node",     "get",	      "ls", "alloc"};
@@ -177,7 +160,6 @@ static void guess__what_is_near(void **state)
 	};
 	char word[200];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
 		if (maas_guess(cases[i].word, names, MAAS_ARRAY_SIZE(names)) != cases[i].index)
 			fail_msg("%s", cases[i].word);
@@ -188,20 +170,4 @@ static void guess__what_is_near(void **state)
 				 MAAS_ARRAY_SIZE(names));
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(size_parse__units),
-		cmocka_unit_test(size_parse__refuses),
-		cmocka_unit_test(size_format__largest_exact_unit),
-		cmocka_unit_test(size_round__for_people),
-		cmocka_unit_test(size_human__is_exact),
-		cmocka_unit_test(buf_json__escapes),
-		cmocka_unit_test(buf__grows),
-		cmocka_unit_test(printable__leaves_nothing_that_steers_a_terminal),
-		cmocka_unit_test(printable__is_cut_between_characters),
-		cmocka_unit_test(guess__what_is_near),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
