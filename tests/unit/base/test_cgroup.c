@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limit of memory, read from trees that stand for /proc/self and /sys/fs/cgroup. */
-#include <errno.h>
 #include <ftw.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/base.h"
+#include "tests/unit/unit.h"
 
 #define V1_NONE "9223372036854771712\n" /* LONG_MAX in whole pages */
 
-static char root[] = "/tmp/maas-cgroup-XXXXXX";
+static char root[32];
 
 static const char *at(const char *name)
 {
@@ -61,13 +53,19 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 {
 	(void)st;
 	(void)type;
-	return place->level ? remove(path) : 0;
+	(void)place;
+	return remove(path);
 }
 
-static int remove_all(void **state)
+static void make_root(void)
 {
-	(void)state;
-	return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	strcpy(root, "/tmp/maas-cgroup-XXXXXX");
+	assert_non_null(mkdtemp(root));
+}
+
+static void remove_root(void)
+{
+	assert_int_equal(nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 static void expect_limit(uint64_t wanted)
@@ -86,9 +84,8 @@ static void expect_none(int wanted)
 	assert_int_equal(bytes, 42);
 }
 
-static void v2__smallest_up_to_the_mount(void **state)
+TEST(v2__smallest_up_to_the_mount)
 {
-	(void)state;
 	put("cgroup", "0::/a/b\n");
 	mount_at("/", "fs", "cgroup2", "nsdelegate");
 	put("fs/cgroup.controllers", "cpuset cpu io memory hugetlb pids\n");
@@ -101,9 +98,8 @@ static void v2__smallest_up_to_the_mount(void **state)
 	expect_limit(1024);
 }
 
-static void v2__none(void **state)
+TEST(v2__none)
 {
-	(void)state;
 	put("cgroup", "0::/a\n");
 	mount_at("/", "fs", "cgroup2", "rw");
 	put("fs/cgroup.controllers", "cpu memory\n");
@@ -114,9 +110,8 @@ static void v2__none(void **state)
 }
 
 /* The group is named as the host sees it, and mounted as the container's root. */
-static void v2__container_without_a_namespace(void **state)
+TEST(v2__container_without_a_namespace)
 {
-	(void)state;
 	put("cgroup", "0::/docker/123\n");
 	mount_at("/docker/123", "fs", "cgroup2", "rw");
 	put("fs/memory.max", "2097152\n");
@@ -128,9 +123,8 @@ static void v2__container_without_a_namespace(void **state)
 	expect_none(-ENODATA);
 }
 
-static void v1__smallest_up_to_the_mount(void **state)
+TEST(v1__smallest_up_to_the_mount)
 {
-	(void)state;
 	put("cgroup", "5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/a/b\n1:name=systemd:/x\n");
 	mount_at("/", "memory", "cgroup", "memory");
 	put("memory/memory.limit_in_bytes", V1_NONE);
@@ -141,9 +135,8 @@ static void v1__smallest_up_to_the_mount(void **state)
 	expect_limit(4096);
 }
 
-static void v1__the_huge_number_is_none(void **state)
+TEST(v1__the_huge_number_is_none)
 {
-	(void)state;
 	put("cgroup", "4:memory:/a\n");
 	mount_at("/", "memory", "cgroup", "memory");
 	put("memory/memory.limit_in_bytes", V1_NONE);
@@ -151,9 +144,8 @@ static void v1__the_huge_number_is_none(void **state)
 	expect_none(-ENOENT);
 }
 
-static void v1__container(void **state)
+TEST(v1__container)
 {
-	(void)state;
 	put("cgroup", "4:memory:/docker/123\n0::/system.slice/docker.service\n");
 	mount_at("/docker/123", "memory", "cgroup", "memory");
 	put("memory/memory.limit_in_bytes", "536870912\n");
@@ -164,11 +156,10 @@ static void v1__container(void **state)
 }
 
 /* Version 1 controls memory, version 2 is there for systemd only. */
-static void hybrid__the_one_that_controls_memory(void **state)
+TEST(hybrid__the_one_that_controls_memory)
 {
 	char line[512];
 
-	(void)state;
 	put("cgroup", "4:memory:/a\n0::/a\n");
 	put("unified/cgroup.controllers", "\n");
 	put("unified/a/cgroup.procs", "1\n");
@@ -185,9 +176,8 @@ static void hybrid__the_one_that_controls_memory(void **state)
 	expect_none(-ENOENT);
 }
 
-static void limit__cannot_be_told(void **state)
+TEST(limit__cannot_be_told)
 {
-	(void)state;
 	expect_none(-ENODATA); /* no such files at all */
 	put("cgroup", "4:memory:/a\n0::/a\n");
 	expect_none(-ENODATA);
@@ -203,34 +193,12 @@ static void limit__cannot_be_told(void **state)
 	expect_none(-ENODATA);
 }
 
-static void mountinfo__escaped_names(void **state)
+TEST(mountinfo__escaped_names)
 {
-	(void)state;
 	put("cgroup", "4:memory:/a group\n");
 	mount_at("/a\\040group", "a\\040place", "cgroup", "cpu,memory");
 	put("a place/memory.limit_in_bytes", "4096\n");
 	expect_limit(4096);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(v2__smallest_up_to_the_mount, remove_all),
-		cmocka_unit_test_setup(v2__none, remove_all),
-		cmocka_unit_test_setup(v2__container_without_a_namespace, remove_all),
-		cmocka_unit_test_setup(v1__smallest_up_to_the_mount, remove_all),
-		cmocka_unit_test_setup(v1__the_huge_number_is_none, remove_all),
-		cmocka_unit_test_setup(v1__container, remove_all),
-		cmocka_unit_test_setup(hybrid__the_one_that_controls_memory, remove_all),
-		cmocka_unit_test_setup(limit__cannot_be_told, remove_all),
-		cmocka_unit_test_setup(mountinfo__escaped_names, remove_all),
-	};
-	int failed;
-
-	if (!mkdtemp(root))
-		return 1;
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	if (remove_all(NULL) || rmdir(root))
-		return 1;
-	return failed;
-}
+TEST_MAIN(make_root, remove_root)

@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The log: what it writes, and that a log which takes nothing stops nobody. */
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/base.h"
+#include "tests/unit/unit.h"
 
 #define MANY	   6000 /* lines that neither a pipe nor the buffer holds */
 #define PATIENT_MS 8000 /* for what takes a second at most */
@@ -24,27 +18,22 @@ static char dir[32];
 static char path[64];
 static char other[64];
 
-static int set_up(void **state)
+static void set_up(void)
 {
-	(void)state;
 	strcpy(dir, "/tmp/maas-log-XXXXXX");
-	if (!mkdtemp(dir))
-		return -1;
+	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(other, sizeof(other), "%s/other", dir);
-	return 0;
 }
 
-static int tear_down(void **state)
+static void tear_down(void)
 {
-	(void)state;
 	maas_log_stop();
 	maas_log_set_level(MAAS_LOG_INFO);
-	if (maas_log_open(NULL))
-		return -1;
+	assert_int_equal(maas_log_open(NULL), 0);
 	unlink(path);
 	unlink(other);
-	return rmdir(dir);
+	assert_int_equal(rmdir(dir), 0);
 }
 
 /* What was read of a log. */
@@ -117,6 +106,13 @@ static struct reading read_file(const char *name)
 	return reading;
 }
 
+/* With a writer. */
+static void log_to(const char *name)
+{
+	assert_int_equal(maas_log_open(name), 0);
+	assert_int_equal(maas_log_start(), 0);
+}
+
 static void log_lines(unsigned int from, unsigned int count)
 {
 	for (unsigned int i = from; i < from + count; i++)
@@ -136,12 +132,11 @@ static int open_fifo(void)
 	return fd;
 }
 
-static void log__without_a_writer(void **state)
+TEST(log__without_a_writer)
 {
 	struct reading reading;
 	struct stat st;
 
-	(void)state;
 	assert_int_equal(maas_log_open(path), 0);
 	log_lines(0, 1);
 	assert_int_equal(stat(path, &st), 0);
@@ -155,28 +150,23 @@ static void log__without_a_writer(void **state)
 	assert_int_equal(reading.lines, MANY + 1);
 }
 
-static void log__writer_needs_no_flush(void **state)
+TEST(log__writer_needs_no_flush)
 {
 	struct reading reading = {0};
 	uint64_t before = maas_log_dropped();
 
-	(void)state;
-	assert_int_equal(maas_log_open(path), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(path);
 	for (int i = 0; i < 10; i++) {
 		log_lines(100u * (unsigned int)i, 100);
 		maas_log_flush();
 	}
 	log_lines(1000, 1);
-	for (int i = 0; i < PATIENT_MS / 10 && reading.lines < 1001; i++) {
-		usleep(10000);
-		reading = read_file(path);
-	}
+	AWAIT((reading = read_file(path)).lines >= 1001);
 	assert_int_equal(reading.lines, 1001);
 	assert_int_equal(maas_log_dropped(), before);
 }
 
-static void log__nobody_reads(void **state)
+TEST(log__nobody_reads)
 {
 	struct reading reading = {0};
 	uint64_t before = maas_log_dropped();
@@ -184,7 +174,6 @@ static void log__nobody_reads(void **state)
 	uint64_t start_ms;
 	int fd = open_fifo();
 
-	(void)state;
 	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
 	dropped = maas_log_dropped() - before;
@@ -204,13 +193,12 @@ static void log__nobody_reads(void **state)
 }
 
 /* The end does not wait for the log for long, and what comes after it does not either. */
-static void stop__nobody_reads(void **state)
+TEST(stop__nobody_reads)
 {
 	uint64_t before = maas_log_dropped();
 	uint64_t start_ms = maas_clock_ms();
 	int fd = open_fifo();
 
-	(void)state;
 	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
 	maas_log_stop();
@@ -221,15 +209,13 @@ static void stop__nobody_reads(void **state)
 	assert_true(maas_log_dropped() - before > MANY / 2);
 }
 
-static void open__fifo_without_a_reader(void **state)
+TEST(open__fifo_without_a_reader)
 {
 	struct reading reading = {0};
 	int fd;
 
-	(void)state;
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(maas_log_open(path), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(path);
 	log_lines(0, 10);
 	maas_log_flush();
 	fd = open(path, O_RDONLY | O_NONBLOCK);
@@ -239,26 +225,20 @@ static void open__fifo_without_a_reader(void **state)
 }
 
 /* The old one takes nothing, in the middle of a line: the new one begins with a whole line. */
-static void reopen__nobody_reads_the_old_one(void **state)
+TEST(reopen__nobody_reads_the_old_one)
 {
 	struct reading reading = {0};
 	uint64_t before = maas_log_dropped();
 	uint64_t start_ms;
 	int fd = open_fifo();
 
-	(void)state;
 	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, MANY);
 	assert_int_equal(rename(path, other), 0);
 	start_ms = maas_clock_ms();
 	maas_log_reopen();
 	assert_true(maas_clock_ms() - start_ms < 500);
-	for (int i = 0; i < PATIENT_MS / 10 && !reading.opened_anew; i++) {
-		usleep(10000);
-		maas_log_flush();
-		reading = read_file(path);
-	}
-	assert_true(reading.opened_anew);
+	AWAIT((maas_log_flush(), read_file(path).opened_anew));
 	log_lines(MANY, 1);
 	maas_log_flush();
 	reading = read_file(path);
@@ -267,18 +247,15 @@ static void reopen__nobody_reads_the_old_one(void **state)
 	close(fd);
 }
 
-static void reopen__new_file(void **state)
+TEST(reopen__new_file)
 {
 	struct reading reading = {0};
 
-	(void)state;
-	assert_int_equal(maas_log_open(path), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(path);
 	log_lines(0, 5);
 	assert_int_equal(rename(path, other), 0);
 	maas_log_reopen();
-	for (int i = 0; i < PATIENT_MS / 10 && access(path, F_OK); i++)
-		usleep(10000);
+	AWAIT(!access(path, F_OK));
 	log_lines(5, 2);
 	maas_log_stop();
 	reading = read_file(other);
@@ -288,13 +265,12 @@ static void reopen__new_file(void **state)
 	assert_true(reading.opened_anew);
 }
 
-static void reopen__fails(void **state)
+TEST(reopen__fails)
 {
 	char no_dir[80];
 	char text[200] = "";
 	int fd;
 
-	(void)state;
 	snprintf(no_dir, sizeof(no_dir), "%s/gone", dir);
 	assert_int_equal(mkdir(no_dir, 0700), 0);
 	snprintf(path, sizeof(path), "%s/gone/log", dir);
@@ -308,11 +284,10 @@ static void reopen__fails(void **state)
 	close(fd);
 }
 
-static void log__device_is_full(void **state)
+TEST(log__device_is_full)
 {
 	uint64_t before = maas_log_dropped();
 
-	(void)state;
 	assert_int_equal(maas_log_open("/dev/full"), 0);
 	assert_int_equal(maas_log_start(), 0);
 	log_lines(0, 300);
@@ -333,16 +308,14 @@ static void set_file_limit(rlim_t bytes)
 
 /* A disk that is full in the middle of a line, and then is not: the line is ended, and the next one
  * stands alone. */
-static void log__tells_what_it_dropped(void **state)
+TEST(log__tells_what_it_dropped)
 {
 	uint64_t before = maas_log_dropped();
 	char told[64];
 	char text[2048] = "";
 	int fd;
 
-	(void)state;
-	assert_int_equal(maas_log_open(path), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(path);
 	set_file_limit(1000);
 	log_lines(0, 100);
 	maas_log_flush();
@@ -369,7 +342,7 @@ static void *log_some(void *arg)
 	return NULL;
 }
 
-static void log__many_threads(void **state)
+TEST(log__many_threads)
 {
 	uint64_t before = maas_log_dropped();
 	uint64_t lines = 0;
@@ -378,10 +351,8 @@ static void log__many_threads(void **state)
 	char line[128];
 	FILE *file;
 
-	(void)state;
 	maas_log_set_level(MAAS_LOG_DEBUG);
-	assert_int_equal(maas_log_open(path), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(path);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, log_some, NULL), 0);
 	for (int i = 0; i < 20; i++)
@@ -423,15 +394,13 @@ static void restore_stderr(int saved)
 	close(saved);
 }
 
-static void say__is_on_stderr(void **state)
+TEST(say__is_on_stderr)
 {
 	char text[512] = "";
 	int saved;
 	int fd = pipe_stderr(&saved);
 
-	(void)state;
-	assert_int_equal(maas_log_open(NULL), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(NULL);
 	maas_log_set_program("maas");
 	log_info("first");
 	maas_log_set_program(NULL);
@@ -450,7 +419,7 @@ static void say__is_on_stderr(void **state)
 
 /* stderr blocks, because its open file description is not ours to change: the writer hangs in it,
  * and nobody else does. */
-static void log__nobody_reads_stderr(void **state)
+TEST(log__nobody_reads_stderr)
 {
 	uint64_t before = maas_log_dropped();
 	uint64_t start_ms = maas_clock_ms();
@@ -458,9 +427,7 @@ static void log__nobody_reads_stderr(void **state)
 	int saved;
 	int fd = pipe_stderr(&saved);
 
-	(void)state;
-	assert_int_equal(maas_log_open(NULL), 0);
-	assert_int_equal(maas_log_start(), 0);
+	log_to(NULL);
 	log_lines(0, MANY);
 	assert_true(maas_log_dropped() > before);
 	maas_log_stop();
@@ -476,24 +443,7 @@ static void log__nobody_reads_stderr(void **state)
 
 int main(void)
 {
-#define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-	static const struct CMUnitTest tests[] = {
-		LOG_TEST(log__without_a_writer),
-		LOG_TEST(log__writer_needs_no_flush),
-		LOG_TEST(log__nobody_reads),
-		LOG_TEST(stop__nobody_reads),
-		LOG_TEST(open__fifo_without_a_reader),
-		LOG_TEST(reopen__nobody_reads_the_old_one),
-		LOG_TEST(reopen__new_file),
-		LOG_TEST(reopen__fails),
-		LOG_TEST(log__device_is_full),
-		LOG_TEST(log__tells_what_it_dropped),
-		LOG_TEST(log__many_threads),
-		LOG_TEST(say__is_on_stderr),
-		LOG_TEST(log__nobody_reads_stderr),
-	};
-
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(set_up, tear_down);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of the log that others provoke: how many there are, and that those left out are counted. */
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "tests/unit/base/log_file.h"
+#include "tests/unit/unit.h"
 
 /* ---- clock. The linker's name of --wrap. NOLINTBEGIN */
 
@@ -22,18 +22,14 @@ uint64_t __wrap_maas_clock_ms(void)
 
 static struct log_file file;
 
-static int open_log(void **state)
+static void open_log(void)
 {
-	(void)state;
 	log_file_begin(&file);
-	return 0;
 }
 
-static int close_log(void **state)
+static void close_log(void)
 {
-	(void)state;
 	log_file_end(&file);
-	return 0;
 }
 
 static uint64_t left_out(const char *kind, uint64_t *ret_sum)
@@ -54,12 +50,11 @@ static void next_second(void)
 	atomic_fetch_add(&now_ms, 1000);
 }
 
-static void limited__a_handful_in_a_second(void **state)
+TEST(limited__a_handful_in_a_second)
 {
 	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_WARN, "floods");
 	uint64_t sum;
 
-	(void)state;
 	for (int i = 0; i < 100; i++)
 		log_limited(&limit, "flood number=%d", i);
 	assert_int_equal(logged("flood number="), MAAS_RATELIMIT_LINES);
@@ -73,12 +68,11 @@ static void limited__a_handful_in_a_second(void **state)
 	assert_int_equal(sum, 100 - MAAS_RATELIMIT_LINES);
 }
 
-static void limited__goes_on_in_the_next_second(void **state)
+TEST(limited__goes_on_in_the_next_second)
 {
 	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_ERR, "rains");
 	uint64_t sum;
 
-	(void)state;
 	for (int second = 0; second < 3; second++) {
 		for (int i = 0; i < 20; i++)
 			log_limited(&limit, "rain second=%d", second);
@@ -91,13 +85,12 @@ static void limited__goes_on_in_the_next_second(void **state)
 	assert_int_equal(sum, 3 * (20 - MAAS_RATELIMIT_LINES));
 }
 
-static void limited__leaves_other_kinds_alone(void **state)
+TEST(limited__leaves_other_kinds_alone)
 {
 	static struct maas_ratelimit loud = MAAS_RATELIMIT(MAAS_LOG_WARN, "loud ones");
 	static struct maas_ratelimit quiet = MAAS_RATELIMIT(MAAS_LOG_WARN, "quiet ones");
 	uint64_t sum;
 
-	(void)state;
 	for (int i = 0; i < 50; i++)
 		log_limited(&loud, "loud one");
 	log_limited(&quiet, "quiet one");
@@ -109,12 +102,11 @@ static void limited__leaves_other_kinds_alone(void **state)
 }
 
 /* What would not be logged anyway was not left out. */
-static void limited__below_the_level(void **state)
+TEST(limited__below_the_level)
 {
 	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_DEBUG, "whispers");
 	uint64_t sum;
 
-	(void)state;
 	for (int i = 0; i < 50; i++)
 		log_limited(&limit, "whisper");
 	next_second();
@@ -139,12 +131,11 @@ static void *shout(void *arg)
 	return NULL;
 }
 
-static void limited__counts_in_many_threads(void **state)
+TEST(limited__counts_in_many_threads)
 {
 	pthread_t threads[THREADS];
 	uint64_t sum;
 
-	(void)state;
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, shout, NULL), 0);
 	for (int i = 0; i < THREADS; i++)
@@ -156,15 +147,4 @@ static void limited__counts_in_many_threads(void **state)
 	assert_true(sum > 0);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(limited__a_handful_in_a_second),
-		cmocka_unit_test(limited__goes_on_in_the_next_second),
-		cmocka_unit_test(limited__leaves_other_kinds_alone),
-		cmocka_unit_test(limited__below_the_level),
-		cmocka_unit_test(limited__counts_in_many_threads),
-	};
-
-	return cmocka_run_group_tests(tests, open_log, close_log);
-}
+TEST_MAIN(open_log, close_log)
