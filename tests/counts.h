@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -32,6 +33,15 @@ static inline uint64_t maas_test_seed(void)
 	const char *value = getenv("MAAS_SEED");
 
 	return value ? strtoull(value, NULL, 0) : (uint64_t)time(NULL);
+}
+
+/* The same, for whoever does not say himself which one it was. */
+static inline uint64_t maas_test_seed_told(void)
+{
+	uint64_t seed = maas_test_seed();
+
+	printf("MAAS_SEED=%llu\n", (unsigned long long)seed);
+	return seed;
 }
 
 #define MAAS_TEST_COUNT(name, gate, full)                                                          \

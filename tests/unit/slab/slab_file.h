@@ -5,7 +5,6 @@
 #define MAAS_TESTS_UNIT_SLAB_FILE_H
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -15,7 +14,7 @@
 #define POOL_BYTES   (32 * MIB)
 #define EXTENT_BYTES 65536
 
-static char dir[] = "/dev/shm/maas-test-XXXXXX";
+static char dir[32];
 static char path[64];
 static char table[80];
 
@@ -36,24 +35,8 @@ static inline struct maas_slab_options file_options(void)
 static inline struct maas_slab *open_pool(void)
 {
 	const struct maas_slab_options options = file_options();
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
 
-	if (maas_slab_open(&options, error, &slab))
-		fail_msg("%s", error);
-	return slab;
-}
-
-static inline void expect_refused_as(const struct maas_slab_options *options, int wanted,
-				     const char *words)
-{
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
-
-	assert_int_equal(maas_slab_open(options, error, &slab), wanted);
-	assert_null(slab);
-	if (!strstr(error, words))
-		fail_msg("'%s' is not in: %s", words, error);
+	return pool_open_as(&options);
 }
 
 static inline void expect_refused(int wanted, const char *words)
@@ -63,13 +46,16 @@ static inline void expect_refused(int wanted, const char *words)
 	expect_refused_as(&options, wanted, words);
 }
 
-/* A cmocka setup: neither file is there. */
-static inline int remove_files(void **state)
+static inline void expect_no_files(void)
 {
-	(void)state;
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(access(table, F_OK), -1);
+}
+
+static inline void remove_files(void)
+{
 	unlink(path);
 	unlink(table);
-	return 0;
 }
 
 static inline void write_at(const char *name, off_t offset, const void *bytes, size_t len)
@@ -98,20 +84,25 @@ static inline uint64_t length_of(const char *name)
 	return stat(name, &st) ? 0 : (uint64_t)st.st_size;
 }
 
-/* False where there is no tmpfs in /dev/shm to write to. */
-static inline bool make_dir(void)
+static inline void file_setup(void)
 {
-	if (!mkdtemp(dir))
-		return false;
+	strcpy(dir, "/dev/shm/maas-test-XXXXXX");
+	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/memory", dir);
 	snprintf(table, sizeof(table), "%s.slots", path);
-	return true;
 }
 
-static inline void remove_dir(void)
+static inline void file_teardown(void)
 {
-	remove_files(NULL);
+	pools_close();
+	remove_files();
 	rmdir(dir);
+}
+
+/* Skipped where there is no tmpfs in /dev/shm to write to. */
+static inline int file_test_run(void)
+{
+	return access("/dev/shm", W_OK) ? 77 : test_run(file_setup, file_teardown);
 }
 
 #endif

@@ -3,19 +3,30 @@
 #ifndef MAAS_TESTS_UNIT_SLAB_FIXTURE_H
 #define MAAS_TESTS_UNIT_SLAB_FIXTURE_H
 
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "slab/slab.h"
+#include "tests/unit/unit.h"
 
 #define KIB 1024ull
 #define MIB (1024ull * KIB)
+
+static const struct maas_slab_label no_label;
+
+/* ---- pools; those of a case are closed with it */
+
+static struct maas_slab *pools[4];
+
+static inline struct maas_slab *pool_open_as(const struct maas_slab_options *options)
+{
+	char error[MAAS_SLAB_ERROR] = "";
+	unsigned int i = 0;
+
+	while (i < MAAS_ARRAY_SIZE(pools) && pools[i])
+		i++;
+	assert_true(i < MAAS_ARRAY_SIZE(pools));
+	if (maas_slab_open(options, error, &pools[i]))
+		fail_msg("maas_slab_open: %s", error);
+	return pools[i];
+}
 
 /* A pool over a memfd with `...` as its slab classes. */
 #define POOL(max, extent, ...)                                                                     \
@@ -25,38 +36,73 @@
 static inline struct maas_slab *pool_open(uint64_t max_bytes, uint64_t extent_bytes,
 					  const uint64_t *class_bytes, size_t num_classes)
 {
-	const struct maas_slab_options options = {
+	return pool_open_as(&(const struct maas_slab_options){
 		.max_bytes = max_bytes,
 		.class_bytes = class_bytes,
 		.num_classes = (unsigned int)num_classes,
 		.extent_bytes = extent_bytes,
 		.dir_fd = -1,
-	};
+	});
+}
+
+static inline void pool_forget(const struct maas_slab *slab)
+{
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pools); i++)
+		if (pools[i] == slab)
+			pools[i] = NULL;
+}
+
+/* Before its case ends. */
+static inline void pool_close(struct maas_slab *slab)
+{
+	pool_forget(slab);
+	maas_slab_check(slab);
+	maas_slab_close(slab);
+}
+
+static inline void pool_discard(struct maas_slab *slab)
+{
+	pool_forget(slab);
+	maas_slab_discard(slab);
+}
+
+/* The teardown of a program. */
+static inline void pools_close(void)
+{
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pools); i++)
+		if (pools[i])
+			pool_close(pools[i]);
+}
+
+/* Refused, with `words` in the reason. */
+static inline void expect_refused_as(const struct maas_slab_options *options, int wanted,
+				     const char *words)
+{
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab *slab = NULL;
-	int r = maas_slab_open(&options, error, &slab);
 
-	if (r)
-		fail_msg("maas_slab_open: %d: %s", r, error);
-	return slab;
+	assert_int_equal(maas_slab_open(options, error, &slab), wanted);
+	assert_null(slab);
+	if (!strstr(error, words))
+		fail_msg("'%s' is not in: %s", words, error);
 }
+
+/* ---- slabs */
 
 static inline struct maas_slab_ref pool_alloc(struct maas_slab *slab, uint64_t size_bytes)
 {
-	struct maas_slab_label label = {0};
 	struct maas_slab_ref ref = {0};
 
-	assert_int_equal(maas_slab_alloc(slab, size_bytes, &label, &ref), 0);
+	assert_int_equal(maas_slab_alloc(slab, size_bytes, &no_label, &ref), 0);
 	return ref;
 }
 
 /* 0 or the error, for calls whose slab nobody needs. */
 static inline int pool_try_alloc(struct maas_slab *slab, uint64_t size_bytes)
 {
-	struct maas_slab_label label = {0};
 	struct maas_slab_ref ref;
 
-	return maas_slab_alloc(slab, size_bytes, &label, &ref);
+	return maas_slab_alloc(slab, size_bytes, &no_label, &ref);
 }
 
 static inline struct maas_slab_info pool_get(struct maas_slab *slab, struct maas_slab_ref ref)

@@ -32,7 +32,7 @@ void model_init(struct model *model, uint64_t max_bytes, uint64_t extent_bytes,
 
 void model_fini(struct model *model)
 {
-	maas_slab_close(model->slab);
+	pool_close(model->slab);
 	free(model->items);
 	free(model->granules);
 	free(model->used);

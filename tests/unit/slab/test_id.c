@@ -3,12 +3,9 @@
 #include "tests/unit/slab/slab_fixture.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 
 #include "tests/counts.h"
 #include "tests/random.h"
-
-static uint64_t seed;
 
 static struct maas_slab_id_key key_random(void)
 {
@@ -38,14 +35,13 @@ static void expect_decodes(const struct maas_slab_id_key *key, const char *text,
 	assert_int_equal(got_generation, generation);
 }
 
-static void id__round_trip(void **state)
+TEST(id__round_trip)
 {
 	static const uint32_t edges[] = {0, 1, 2, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
 	struct maas_slab_id_key key = key_random();
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 	char text[MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(edges); i++) {
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(edges); j++) {
 			maas_slab_id_encode(&key, edges[i], edges[j], text);
@@ -60,11 +56,10 @@ static void id__round_trip(void **state)
 	}
 }
 
-static void id__text_is_a_uuid_of_version_8(void **state)
+TEST(id__text_is_a_uuid_of_version_8)
 {
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 
-	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
 		struct maas_slab_id_key key = key_random();
 		uint64_t bits = test_random(&random);
@@ -85,12 +80,11 @@ static void id__text_is_a_uuid_of_version_8(void **state)
 	}
 }
 
-static void id__upper_case_is_accepted(void **state)
+TEST(id__upper_case_is_accepted)
 {
 	struct maas_slab_id_key key = key_random();
 	char text[MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	maas_slab_id_encode(&key, 0xabcdef01, 0xfedcba98, text);
 	for (size_t i = 0; text[i]; i += 2)
 		text[i] = (char)toupper(text[i]);
@@ -100,11 +94,10 @@ static void id__upper_case_is_accepted(void **state)
 	expect_decodes(&key, text, 0xabcdef01, 0xfedcba98);
 }
 
-static void id__every_altered_character_is_unknown(void **state)
+TEST(id__every_altered_character_is_unknown)
 {
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 
-	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
 		struct maas_slab_id_key key = key_random();
 		uint64_t bits = i ? test_random(&random) : 0;
@@ -126,14 +119,13 @@ static void id__every_altered_character_is_unknown(void **state)
 	}
 }
 
-static void id__wrong_length_is_unknown(void **state)
+TEST(id__wrong_length_is_unknown)
 {
 	struct maas_slab_id_key key = key_random();
 	char text[MAAS_SLAB_ID_TEXT];
 	char longer[128];
 	char shorter[MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	maas_slab_id_encode(&key, 42, 43, text);
 	for (size_t len = 0; len < MAAS_SLAB_ID_TEXT - 1; len++) {
 		char *exact = strndup(text, len); /* exact, so that ASan sees a read past its end */
@@ -158,13 +150,12 @@ static void id__wrong_length_is_unknown(void **state)
 	expect_unknown(&key, longer);
 }
 
-static void id__without_dashes_is_unknown(void **state)
+TEST(id__without_dashes_is_unknown)
 {
 	struct maas_slab_id_key key = key_random();
 	char text[MAAS_SLAB_ID_TEXT], plain[MAAS_SLAB_ID_TEXT];
 	size_t len = 0;
 
-	(void)state;
 	maas_slab_id_encode(&key, 42, 43, text);
 	for (size_t i = 0; text[i]; i++) {
 		if (text[i] != '-')
@@ -174,11 +165,10 @@ static void id__without_dashes_is_unknown(void **state)
 	expect_unknown(&key, plain);
 }
 
-static void id__another_key_does_not_decode(void **state)
+TEST(id__another_key_does_not_decode)
 {
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 
-	(void)state;
 	for (uint64_t i = 0; i < count_id_keys(); i++) {
 		struct maas_slab_id_key key = key_random();
 		uint32_t bits = (uint32_t)test_random(&random);
@@ -194,13 +184,12 @@ static void id__another_key_does_not_decode(void **state)
 	}
 }
 
-static void id__guesses_are_unknown(void **state)
+TEST(id__guesses_are_unknown)
 {
 	struct maas_slab_id_key key = key_random();
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 	char text[MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	for (uint64_t i = 0; i < count_id_guesses(); i++) {
 		uint64_t a = test_random(&random), b = test_random(&random);
 
@@ -216,20 +205,18 @@ static void id__guesses_are_unknown(void **state)
 	expect_unknown(&key, "------------------------------------");
 }
 
-static void key__is_random(void **state)
+TEST(key__is_random)
 {
 	struct maas_slab_id_key a = key_random(), b = key_random();
 
-	(void)state;
 	assert_memory_not_equal(&a, &b, sizeof(a));
 }
 
-static void ref__generation_never_repeats(void **state)
+TEST(ref__generation_never_repeats)
 {
 	struct maas_slab *slab = POOL(4096, 4096, 4096);
 	struct maas_slab_ref last = pool_alloc(slab, 1);
 
-	(void)state;
 	for (uint64_t i = 0; i < count_slab_generations(); i++) {
 		struct maas_slab_ref ref;
 
@@ -240,11 +227,10 @@ static void ref__generation_never_repeats(void **state)
 		assert_int_equal(pool_try_get(slab, last), -ENOENT);
 		last = ref;
 	}
-	maas_slab_close(slab);
 }
 
 /* A slot's generation outlives its extent's class: slots are not shared by two ids ever. */
-static void ref__never_repeats_across_classes(void **state)
+TEST(ref__never_repeats_across_classes)
 {
 	struct maas_slab *slab = POOL(4096, 4096, 64, 1024, 4096);
 	static const uint64_t sizes[] = {64, 4096, 1024};
@@ -252,7 +238,6 @@ static void ref__never_repeats_across_classes(void **state)
 	bool is_seen[64] = {false};
 	struct maas_slab_ref refs[64];
 
-	(void)state;
 	for (int round = 0; round < 300; round++) {
 		uint64_t size = sizes[round % 3];
 
@@ -267,16 +252,14 @@ static void ref__never_repeats_across_classes(void **state)
 		for (uint64_t i = 0; i < 4096 / size; i++)
 			pool_free(slab, refs[i]);
 	}
-	maas_slab_close(slab);
 }
 
-static void ref__id_of_a_freed_slab_is_unknown(void **state)
+TEST(ref__id_of_a_freed_slab_is_unknown)
 {
 	struct maas_slab *slab = POOL(8192, 4096, 4096);
 	struct maas_slab_ref ref = pool_alloc(slab, 1), decoded = {0};
 	char text[MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	maas_slab_id_encode(maas_slab_id_key(slab), ref.slot, ref.generation, text);
 	for (int life = 0; life < 3; life++) {
 		pool_free(slab, ref);
@@ -287,27 +270,6 @@ static void ref__id_of_a_freed_slab_is_unknown(void **state)
 		ref = pool_alloc(slab, 1);
 		assert_int_equal(pool_try_get(slab, decoded), -ENOENT);
 	}
-	maas_slab_close(slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(id__round_trip),
-		cmocka_unit_test(id__text_is_a_uuid_of_version_8),
-		cmocka_unit_test(id__upper_case_is_accepted),
-		cmocka_unit_test(id__every_altered_character_is_unknown),
-		cmocka_unit_test(id__wrong_length_is_unknown),
-		cmocka_unit_test(id__without_dashes_is_unknown),
-		cmocka_unit_test(id__another_key_does_not_decode),
-		cmocka_unit_test(id__guesses_are_unknown),
-		cmocka_unit_test(key__is_random),
-		cmocka_unit_test(ref__generation_never_repeats),
-		cmocka_unit_test(ref__never_repeats_across_classes),
-		cmocka_unit_test(ref__id_of_a_freed_slab_is_unknown),
-	};
-
-	seed = maas_test_seed();
-	printf("MAAS_SEED=%llu\n", (unsigned long long)seed);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

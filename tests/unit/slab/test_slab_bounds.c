@@ -52,16 +52,15 @@ static void expect_every_edge(uint64_t max_bytes, uint64_t extent_bytes,
 	assert_int_equal(stats.num_classes, num_classes);
 	for (size_t i = 1; i < num_classes; i++)
 		assert_true(stats.classes[i - 1].slab_bytes < stats.classes[i].slab_bytes);
-	maas_slab_close(slab);
+	pool_close(slab);
 }
 
 #define EXPECT_EVERY_EDGE(max, extent, ...)                                                        \
 	expect_every_edge(max, extent, (const uint64_t[]){__VA_ARGS__},                            \
 			  sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static void alloc__every_class_edge(void **state)
+TEST(alloc__every_class_edge)
 {
-	(void)state;
 	EXPECT_EVERY_EDGE(64 * MIB, 0, DEFAULT_CLASSES);
 	EXPECT_EVERY_EDGE(64 * KIB, 4096, 64);
 	EXPECT_EVERY_EDGE(MIB, 0, 4096, 64, 1024, 128);
@@ -69,45 +68,40 @@ static void alloc__every_class_edge(void **state)
 	EXPECT_EVERY_EDGE(4 * MIB, MIB, 64, MIB - 64, MIB);
 }
 
-static void alloc__as_many_classes_as_allowed(void **state)
+TEST(alloc__as_many_classes_as_allowed)
 {
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_SLAB_MAX_CLASSES; i++)
 		class_bytes[i] = MAAS_SLAB_MIN_CLASS * (MAAS_SLAB_MAX_CLASSES - i);
 	expect_every_edge(MIB, 4096, class_bytes, MAAS_SLAB_MAX_CLASSES);
 }
 
-static void alloc__failure_leaves_the_result_alone(void **state)
+TEST(alloc__failure_leaves_the_result_alone)
 {
 	struct maas_slab *slab = POOL(MIB, 4096, 64, 4096);
-	struct maas_slab_label label = {0};
 	struct maas_slab_ref refs[2] = {{7, 8}, {9, 10}};
 
-	(void)state;
-	assert_int_equal(maas_slab_alloc(slab, 0, &label, refs), -EINVAL);
-	assert_int_equal(maas_slab_alloc(slab, 4097, &label, refs), -EFBIG);
-	assert_int_equal(maas_slab_alloc_many(slab, 0, 2, &label, refs), -EINVAL);
-	assert_int_equal(maas_slab_alloc_many(slab, 4097, 2, &label, refs), -EFBIG);
-	assert_int_equal(maas_slab_alloc_many(slab, 64, 0, &label, refs), -EINVAL);
-	assert_int_equal(maas_slab_alloc_many(slab, 64, MAAS_SLAB_MAX_BATCH + 1, &label, refs),
+	assert_int_equal(maas_slab_alloc(slab, 0, &no_label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc(slab, 4097, &no_label, refs), -EFBIG);
+	assert_int_equal(maas_slab_alloc_many(slab, 0, 2, &no_label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc_many(slab, 4097, 2, &no_label, refs), -EFBIG);
+	assert_int_equal(maas_slab_alloc_many(slab, 64, 0, &no_label, refs), -EINVAL);
+	assert_int_equal(maas_slab_alloc_many(slab, 64, MAAS_SLAB_MAX_BATCH + 1, &no_label, refs),
 			 -EINVAL);
 	assert_int_equal(refs[0].slot, 7);
 	assert_int_equal(refs[1].generation, 10);
 	assert_int_equal(pool_stats(slab).allocations, 0);
 	assert_int_equal(pool_stats(slab).extents_used, 0);
-	maas_slab_close(slab);
 }
 
-static void open__starts_empty(void **state)
+TEST(open__starts_empty)
 {
 	struct maas_slab *slab = POOL(64 * MIB, 0, DEFAULT_CLASSES);
 	struct maas_slab_stats stats = pool_stats(slab);
 	uint64_t cursor = 0;
 	struct maas_slab_info info;
 
-	(void)state;
 	assert_int_equal(stats.max_bytes, 64 * MIB);
 	assert_int_equal(stats.extent_bytes, 4 * MIB);
 	assert_int_equal(stats.extents_total, 16);
@@ -118,32 +112,26 @@ static void open__starts_empty(void **state)
 	for (unsigned int i = 0; i < stats.num_classes; i++)
 		assert_int_equal(stats.classes[i].total_slabs, 0);
 	assert_int_equal(maas_slab_next(slab, &cursor, 100, &info), -ENOENT);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
-	maas_slab_close(NULL);
+	pool_close(slab);
 }
 
-static void open__rounds_the_pool_down_to_extents(void **state)
+TEST(open__rounds_the_pool_down_to_extents)
 {
 	struct maas_slab *slab = POOL(10 * 8192 + 8191, 8192, 1024);
 	struct maas_slab_stats stats = pool_stats(slab);
 
-	(void)state;
 	assert_int_equal(stats.max_bytes, 10 * 8192);
 	assert_int_equal(stats.extents_total, 10);
-	maas_slab_close(slab);
 }
 
-static void open__extent_defaults_to_largest_class_in_pages(void **state)
+TEST(open__extent_defaults_to_largest_class_in_pages)
 {
 	struct maas_slab *slab = POOL(MIB, 0, 64, 4160);
 
-	(void)state;
 	assert_int_equal(pool_stats(slab).extent_bytes, 8192);
-	maas_slab_close(slab);
 }
 
-static void open__prealloc_backs_every_extent(void **state)
+TEST(open__prealloc_backs_every_extent)
 {
 	const uint64_t class_bytes[] = {1024, 65536};
 	const struct maas_slab_options options = {.max_bytes = 4 * MIB,
@@ -151,35 +139,29 @@ static void open__prealloc_backs_every_extent(void **state)
 						  .num_classes = 2,
 						  .dir_fd = -1,
 						  .prealloc = true};
-	struct maas_slab *slab = NULL;
+	struct maas_slab *slab = pool_open_as(&options);
 
-	(void)state;
-	assert_int_equal(maas_slab_open(&options, NULL, &slab), 0);
 	assert_int_equal(pool_stats(slab).backed_bytes, 4 * MIB);
 	assert_int_equal(pool_stats(slab).extents_used, 0);
-	maas_slab_close(slab);
 }
 
-static void open__two_arenas_differ_in_id_and_key(void **state)
+TEST(open__two_arenas_differ_in_id_and_key)
 {
 	struct maas_slab *a = POOL(MIB, 0, 1024);
 	struct maas_slab *b = POOL(MIB, 0, 1024);
 
-	(void)state;
 	assert_int_equal(strlen(maas_slab_arena_id(a)), MAAS_SLAB_ID_TEXT - 1);
 	assert_string_not_equal(maas_slab_arena_id(a), maas_slab_arena_id(b));
 	assert_memory_not_equal(maas_slab_id_key(a), maas_slab_id_key(b),
 				sizeof(struct maas_slab_id_key));
-	maas_slab_close(a);
-	maas_slab_close(b);
+	pool_close(a);
 }
 
-static void alloc__tail_of_an_extent_stays_unused(void **state)
+TEST(alloc__tail_of_an_extent_stays_unused)
 {
 	struct maas_slab *slab = POOL(16 * KIB, 4096, 192, 1408);
 	struct maas_slab_stats stats;
 
-	(void)state;
 	for (int i = 0; i < 2 * 21; i++) /* 21 * 192 = 4032 */
 		pool_alloc(slab, 192);
 	for (int i = 0; i < 2 * 2; i++) /* 2 * 1408 = 2816 */
@@ -191,8 +173,6 @@ static void alloc__tail_of_an_extent_stays_unused(void **state)
 	assert_int_equal(stats.classes[0].total_slabs, 42);
 	assert_int_equal(stats.classes[1].total_slabs, 4);
 	assert_int_equal(stats.extents_used, 4);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
 struct refusal {
@@ -203,7 +183,7 @@ struct refusal {
 	uint64_t class_bytes[MAAS_SLAB_MAX_CLASSES + 1];
 };
 
-static void open__refuses_and_names_the_option(void **state)
+TEST(open__refuses_and_names_the_option)
 {
 	static const struct refusal cases[] = {
 		{"slab-sizes", MIB, 0, 0, {0}},
@@ -232,7 +212,6 @@ static void open__refuses_and_names_the_option(void **state)
 		{"max-pool-size", 1ull << 40, 0, 1, {64}}, /* 2^34 slots, an index has 32 bits */
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		const struct maas_slab_options options = {
 			.max_bytes = cases[i].max_bytes,
@@ -241,47 +220,20 @@ static void open__refuses_and_names_the_option(void **state)
 			.extent_bytes = cases[i].extent_bytes,
 			.dir_fd = -1,
 		};
-		char error[MAAS_SLAB_ERROR] = "";
 		struct maas_slab *slab = NULL;
 
-		if (maas_slab_open(&options, error, &slab) != -EINVAL)
-			fail_msg("case %zu (%s) was not refused: %s", i, cases[i].option, error);
-		if (!strstr(error, cases[i].option))
-			fail_msg("case %zu does not name %s: \"%s\"", i, cases[i].option, error);
-		assert_null(slab);
+		expect_refused_as(&options, -EINVAL, cases[i].option);
 		assert_int_equal(maas_slab_open(&options, NULL, &slab), -EINVAL);
 	}
 }
 
-static void open__refuses_a_directory_that_is_none(void **state)
+TEST(open__refuses_a_directory_that_is_none)
 {
 	const uint64_t class_bytes[] = {1024};
 	const struct maas_slab_options options = {
 		.max_bytes = MIB, .class_bytes = class_bytes, .num_classes = 1, .dir_fd = 1000000};
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
 
-	(void)state;
-	assert_int_equal(maas_slab_open(&options, error, &slab), -EBADF);
-	assert_true(strlen(error) > 0);
-	assert_null(slab);
+	expect_refused_as(&options, -EBADF, "--memory-file");
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alloc__every_class_edge),
-		cmocka_unit_test(alloc__as_many_classes_as_allowed),
-		cmocka_unit_test(alloc__failure_leaves_the_result_alone),
-		cmocka_unit_test(alloc__tail_of_an_extent_stays_unused),
-		cmocka_unit_test(open__starts_empty),
-		cmocka_unit_test(open__rounds_the_pool_down_to_extents),
-		cmocka_unit_test(open__extent_defaults_to_largest_class_in_pages),
-		cmocka_unit_test(open__prealloc_backs_every_extent),
-		cmocka_unit_test(open__two_arenas_differ_in_id_and_key),
-		cmocka_unit_test(open__refuses_and_names_the_option),
-		cmocka_unit_test(open__refuses_a_directory_that_is_none),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

@@ -2,8 +2,6 @@
 /* Extents return to the common pool when load falls, and serve other classes then. */
 #include "tests/unit/slab/slab_fixture.h"
 
-#include <stdlib.h>
-
 #include "tests/counts.h"
 #include "tests/random.h"
 
@@ -12,9 +10,6 @@
 #define TURNOVERS      12  /* how often, on average, a slab is replaced while load is low */
 #define MAX_SPREAD     125 /* percent of its slabs' bytes that a pool may hold */
 #define FREES_PER_SEC  5   /* for each MiB of the pool: at low load all is new every 11 s */
-
-static const struct maas_slab_label no_label;
-static uint64_t seed;
 
 struct load {
 	struct maas_slab *slab;
@@ -78,7 +73,7 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	struct load load = {
 		.slab = pool_open(max_bytes, extent_bytes, sizes, num_sizes),
 		.refs = calloc(max_bytes / sizes[0], sizeof(struct maas_slab_ref)),
-		.random = seed,
+		.random = maas_test_seed_told(),
 		.now_ms = maas_clock_ms(),
 		.frees_per_step = count_slab_fill_mib() * FREES_PER_SEC / 4,
 		.sizes = sizes,
@@ -111,8 +106,7 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	print_message("extents %llu full, %llu at %d %%\n", (unsigned long long)extents_full,
 		      (unsigned long long)extents_low, KEEP_PERCENT);
 	assert_in_range(extents_low, 1, extents_full * (100 - RETURN_PERCENT) / 100 + num_sizes);
-	maas_slab_check(load.slab);
-	maas_slab_close(load.slab);
+	pool_close(load.slab);
 	free(load.refs);
 }
 
@@ -120,21 +114,18 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	expect_extents_back(extent, (const uint64_t[]){__VA_ARGS__},                               \
 			    sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static void extents__come_back_small(void **state)
+TEST(extents__come_back_small)
 {
-	(void)state;
 	EXPECT_EXTENTS_BACK(64 * KIB, KIB, 2 * KIB, 4 * KIB, 8 * KIB);
 }
 
-static void extents__come_back_medium(void **state)
+TEST(extents__come_back_medium)
 {
-	(void)state;
 	EXPECT_EXTENTS_BACK(512 * KIB, KIB, 2 * KIB, 4 * KIB, 8 * KIB);
 }
 
-static void extents__come_back_mixed(void **state)
+TEST(extents__come_back_mixed)
 {
-	(void)state;
 	EXPECT_EXTENTS_BACK(MIB, 2 * KIB, 8 * KIB, 64 * KIB, MIB);
 }
 
@@ -159,14 +150,13 @@ static void fill_and_free(struct maas_slab *slab, uint64_t size_bytes, struct ma
 }
 
 /* 7919 is a prime and no factor of any room here, so every slab is freed once. */
-static void extents__yesterdays_sizes_do_not_starve_todays(void **state)
+TEST(extents__yesterdays_sizes_do_not_starve_todays)
 {
 	struct maas_slab *slab = POOL(4 * MIB, 64 * KIB, KIB, 4 * KIB, 24 * KIB, 64 * KIB);
 	struct maas_slab_ref *refs = calloc(4 * KIB, sizeof(*refs));
 	uint64_t now_ms = maas_clock_ms();
 	static const uint64_t sizes[] = {KIB, 64 * KIB, 4 * KIB, 24 * KIB, KIB, 24 * KIB, 4 * KIB};
 
-	(void)state;
 	assert_non_null(refs);
 	for (size_t i = 0; i < 2 * MAAS_ARRAY_SIZE(sizes); i++) {
 		fill_and_free(slab, sizes[i % MAAS_ARRAY_SIZE(sizes)], refs);
@@ -177,15 +167,13 @@ static void extents__yesterdays_sizes_do_not_starve_todays(void **state)
 	assert_int_equal(pool_stats(slab).extents_used, 0);
 	maas_slab_check(slab);
 	free(refs);
-	maas_slab_close(slab);
 }
 
-static void extents__one_lent_slab_holds_one_extent(void **state)
+TEST(extents__one_lent_slab_holds_one_extent)
 {
 	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 4096);
 	struct maas_slab_ref refs[1024];
 
-	(void)state;
 	for (int i = 0; i < 1024; i++)
 		refs[i] = pool_alloc(slab, 64);
 	for (int i = 0; i < 1024; i++) {
@@ -198,21 +186,6 @@ static void extents__one_lent_slab_holds_one_extent(void **state)
 	for (int i = 0; i < 8; i++)
 		pool_alloc(slab, 4096);
 	assert_int_equal(pool_try_alloc(slab, 4096), -ENOSPC);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(extents__come_back_small),
-		cmocka_unit_test(extents__come_back_medium),
-		cmocka_unit_test(extents__come_back_mixed),
-		cmocka_unit_test(extents__yesterdays_sizes_do_not_starve_todays),
-		cmocka_unit_test(extents__one_lent_slab_holds_one_extent),
-	};
-
-	seed = maas_test_seed();
-	printf("MAAS_SEED=%llu\n", (unsigned long long)seed);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

@@ -8,7 +8,6 @@
 
 #define MANY 200
 
-static const struct maas_slab_label no_label;
 static const uint64_t class_bytes[] = {4096, 64, 1024};
 
 static int open_it(bool prealloc, char *error, struct maas_slab **ret_slab)
@@ -68,7 +67,7 @@ static void expect_open_survives(bool prealloc)
 			assert_null(slab);
 		} else {
 			expect_works(slab);
-			maas_slab_close(slab);
+			pool_close(slab);
 		}
 		assert_int_equal(fail_nth_blocks(), blocks);
 		assert_int_equal(fail_nth_mapped_bytes(), mapped_bytes);
@@ -77,9 +76,8 @@ static void expect_open_survives(bool prealloc)
 	assert_true(nth > 2); /* something was there to fail */
 }
 
-static void open__every_request_fails_once(void **state)
+TEST(open__every_request_fails_once)
 {
-	(void)state;
 	expect_open_survives(false);
 	expect_open_survives(true);
 }
@@ -109,11 +107,10 @@ static void use(struct maas_slab *slab)
 	pool_settle(slab);
 }
 
-static void use__every_request_fails_once(void **state)
+TEST(use__every_request_fails_once)
 {
 	bool failed = true;
 
-	(void)state;
 	for (long nth = 1; failed; nth++) {
 		long blocks = fail_nth_blocks(), mapped_bytes = fail_nth_mapped_bytes();
 		struct maas_slab *slab = NULL;
@@ -127,18 +124,10 @@ static void use__every_request_fails_once(void **state)
 		assert_int_equal(pool_stats(slab).extents_used, 0);
 		use(slab);
 		expect_works(slab);
-		maas_slab_close(slab);
+		pool_close(slab);
 		assert_int_equal(fail_nth_blocks(), blocks);
 		assert_int_equal(fail_nth_mapped_bytes(), mapped_bytes);
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(open__every_request_fails_once),
-		cmocka_unit_test(use__every_request_fails_once),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

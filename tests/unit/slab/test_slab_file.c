@@ -68,12 +68,11 @@ static struct legacy die_in_a_child(void)
 	return legacy;
 }
 
-static void file__keeps_what_a_killed_process_lent(void **state)
+TEST(file__keeps_what_a_killed_process_lent)
 {
 	struct legacy legacy = die_in_a_child();
 	struct maas_slab *slab = open_pool();
 
-	(void)state;
 	maas_slab_check(slab);
 	assert_string_equal(maas_slab_arena_id(slab), legacy.arena_id);
 	for (unsigned int i = 0; i < SLABS; i++) {
@@ -98,8 +97,6 @@ static void file__keeps_what_a_killed_process_lent(void **state)
 	for (unsigned int i = 0; i < SLABS; i++)
 		pool_free(slab, legacy.live[i]);
 	pool_settle(slab);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
 /* ---- many restarts against a model */
@@ -133,13 +130,12 @@ static void play(struct maas_slab *slab, struct entry *entries, uint64_t *random
 	}
 }
 
-static void file__holds_over_many_restarts(void **state)
+TEST(file__holds_over_many_restarts)
 {
 	struct entry entries[SLABS] = {0};
 	uint64_t seed = maas_test_seed();
 	uint64_t random = seed;
 
-	(void)state;
 	print_message("MAAS_SEED=%llu\n", (unsigned long long)seed);
 	for (uint64_t round = 0; round < count_slab_restarts(); round++) {
 		struct maas_slab *slab = open_pool();
@@ -153,22 +149,11 @@ static void file__holds_over_many_restarts(void **state)
 		}
 		assert_int_equal(pool_stats(slab).live_slabs, live);
 		play(slab, entries, &random);
-		maas_slab_check(slab);
-		maas_slab_close(slab);
+		pool_close(slab);
 	}
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(file__keeps_what_a_killed_process_lent, remove_files),
-		cmocka_unit_test_setup(file__holds_over_many_restarts, remove_files),
-	};
-	int failed;
-
-	if (!make_dir())
-		return 77;
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	remove_dir();
-	return failed;
+	return file_test_run();
 }

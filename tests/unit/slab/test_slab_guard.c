@@ -88,9 +88,8 @@ static void expect_no_wait(void)
 	assert_int_equal(waiting.ticks, 0);
 }
 
-static void wait__not_without_a_device(void **state)
+TEST(wait__not_without_a_device)
 {
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_NONE);
 	expect_no_wait();
 	header->guard.pid_ns++;
@@ -101,11 +100,10 @@ static void wait__not_without_a_device(void **state)
 	expect_no_wait(); /* nobody signed it */
 }
 
-static void wait__until_the_process_is_gone(void **state)
+TEST(wait__until_the_process_is_gone)
 {
 	struct waiting waiting = {.kill_child = true};
 
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	expect_waits();
 	assert_int_equal(wait_for_it(&waiting), 0);
@@ -113,11 +111,10 @@ static void wait__until_the_process_is_gone(void **state)
 	expect_no_wait();
 }
 
-static void wait__not_for_a_zombie(void **state)
+TEST(wait__not_for_a_zombie)
 {
 	siginfo_t info;
 
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	assert_int_equal(kill(child, SIGKILL), 0);
 	assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
@@ -125,9 +122,8 @@ static void wait__not_for_a_zombie(void **state)
 	reap();
 }
 
-static void wait__not_for_a_number_that_came_again(void **state)
+TEST(wait__not_for_a_number_that_came_again)
 {
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	header->pid_start--;
 	header->guard.pid_start--;
@@ -141,9 +137,8 @@ static void wait__not_for_a_number_that_came_again(void **state)
 }
 
 /* In a container every server has the same number, and nobody sees the one before. */
-static void wait__where_the_process_cannot_be_looked_up(void **state)
+TEST(wait__where_the_process_cannot_be_looked_up)
 {
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_DEVICE);
 	end_child();
 	header->guard.pid_ns++;
@@ -156,11 +151,10 @@ static void wait__where_the_process_cannot_be_looked_up(void **state)
 }
 
 /* A container that is started anew: its namespace has the number of the one before. */
-static void wait__where_the_number_of_the_namespace_came_again(void **state)
+TEST(wait__where_the_number_of_the_namespace_came_again)
 {
 	void (*expect)(void) = expect_waits;
 
-	(void)state;
 	maas_slab_guard_sign(header);
 	header->guard.writers = MAAS_SLAB_WRITERS_DEVICE;
 	expect_no_wait(); /* our own number: whoever had it before is gone */
@@ -173,9 +167,8 @@ static void wait__where_the_number_of_the_namespace_came_again(void **state)
 	expect();
 }
 
-static void wait__where_the_table_does_not_say(void **state)
+TEST(wait__where_the_table_does_not_say)
 {
-	(void)state;
 	start_child(MAAS_SLAB_WRITERS_NONE);
 	end_child();
 	/* A version that knows no guard signed it later; none has that start, as another process of
@@ -190,13 +183,12 @@ static void wait__where_the_table_does_not_say(void **state)
 	expect_waits();
 }
 
-static void set_remote__is_noted_in_the_file(void **state)
+TEST(set_remote__is_noted_in_the_file)
 {
 	const off_t guard_at = offsetof(struct maas_slab_slot_header, guard);
 	struct maas_slab *slab = open_pool();
 	struct maas_slab_slot_guard guard;
 
-	(void)state;
 	read_at(table, guard_at, &guard, sizeof(guard));
 	assert_int_equal(guard.writers, MAAS_SLAB_WRITERS_NONE);
 	assert_int_equal(guard.pid, getpid());
@@ -207,29 +199,11 @@ static void set_remote__is_noted_in_the_file(void **state)
 	maas_slab_set_remote(slab, false);
 	read_at(table, guard_at, &guard, sizeof(guard));
 	assert_int_equal(guard.writers, MAAS_SLAB_WRITERS_NONE);
-	maas_slab_close(slab);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(wait__not_without_a_device),
-		cmocka_unit_test(wait__until_the_process_is_gone),
-		cmocka_unit_test(wait__not_for_a_zombie),
-		cmocka_unit_test(wait__not_for_a_number_that_came_again),
-		cmocka_unit_test(wait__where_the_process_cannot_be_looked_up),
-		cmocka_unit_test(wait__where_the_number_of_the_namespace_came_again),
-		cmocka_unit_test(wait__where_the_table_does_not_say),
-		cmocka_unit_test_setup(set_remote__is_noted_in_the_file, remove_files),
-	};
-	int failed;
-
-	if (!make_dir())
-		return 77;
 	header = mmap(NULL, sizeof(*header), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
-	failed = header == MAP_FAILED ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
-	munmap(header, sizeof(*header));
-	remove_dir();
-	return failed;
+	return header == MAP_FAILED ? 1 : file_test_run();
 }

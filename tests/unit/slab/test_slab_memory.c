@@ -2,9 +2,6 @@
 /* What a million live slabs cost beside the bytes that are lent. */
 #include "tests/unit/slab/slab_fixture.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 #define LIVE	     1000000
 #define POOL_BYTES   (1024 * MIB)
 #define RECORD_BYTES 32
@@ -33,7 +30,7 @@ static uint64_t resident_bytes(const uint8_t *skip, uint64_t len)
 	return resident;
 }
 
-static void memory__a_million_slabs_cost_a_record_each(void **state)
+TEST(memory__a_million_slabs_cost_a_record_each)
 {
 	uint64_t before = resident_bytes(NULL, 0);
 	struct maas_slab *slab = POOL(POOL_BYTES, 4 * MIB, KIB, 2 * KIB, 4 * MIB);
@@ -41,7 +38,6 @@ static void memory__a_million_slabs_cost_a_record_each(void **state)
 	const uint8_t *arena = info.bytes - info.offset;
 	uint64_t beside;
 
-	(void)state;
 	beside = resident_bytes(arena, POOL_BYTES) - before;
 	print_message("beside the arena, 1 live: %llu KiB\n", beside / KIB);
 	assert_in_range(beside, 0, 2 * MIB); /* nothing is spent on slabs that nobody asked for */
@@ -55,14 +51,6 @@ static void memory__a_million_slabs_cost_a_record_each(void **state)
 	assert_in_range(beside, MIB, MAX_BESIDE);
 	assert_in_range(beside / LIVE, 1, RECORD_BYTES + 4);
 	assert_true(resident_bytes(NULL, 0) - before > beside + LIVE * KIB); /* the arena counts */
-	maas_slab_close(slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(memory__a_million_slabs_cost_a_record_each),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

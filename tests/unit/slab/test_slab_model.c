@@ -9,8 +9,6 @@
 #define PHASE_OPS     5000
 #define OPS_PER_CHECK 2500
 
-static uint64_t seed;
-
 /* What the run aims at for a while, so that a pool sees fullness, emptiness and changes of mix. */
 struct phase {
 	uint64_t used_bytes;
@@ -141,7 +139,8 @@ static void run(uint64_t max_bytes, uint64_t extent_bytes, const uint64_t *class
 	struct phase phase = {0};
 	struct model model;
 
-	model_init(&model, max_bytes, extent_bytes, class_bytes, num_classes, seed);
+	model_init(&model, max_bytes, extent_bytes, class_bytes, num_classes,
+		   maas_test_seed_told());
 	for (uint64_t i = 0; i < ops; i++) {
 		if (i % PHASE_OPS == 0)
 			phase = phase_next(&model);
@@ -159,54 +158,34 @@ static void run(uint64_t max_bytes, uint64_t extent_bytes, const uint64_t *class
 	run(max, extent, (const uint64_t[]){__VA_ARGS__},                                          \
 	    sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static void model__smallest_class_alone(void **state)
+TEST(model__smallest_class_alone)
 {
-	(void)state;
 	RUN(256 * KIB, 4096, 64);
 }
 
-static void model__page_extents(void **state)
+TEST(model__page_extents)
 {
-	(void)state;
 	RUN(MIB, 4096, 64, 128, 1024, 4096);
 }
 
-static void model__odd_classes_with_tails(void **state)
+TEST(model__odd_classes_with_tails)
 {
-	(void)state;
 	RUN(MIB, 8192, 192, 320, 4032, 4160);
 }
 
-static void model__extent_of_largest_class(void **state)
+TEST(model__extent_of_largest_class)
 {
-	(void)state;
 	RUN(4 * MIB, 0, 1024, 2048, 4096, 8192, 65536);
 }
 
-static void model__large_extents(void **state)
+TEST(model__large_extents)
 {
-	(void)state;
 	RUN(2 * MIB, 512 * KIB, 256, 1600, 16384);
 }
 
-static void model__one_extent(void **state)
+TEST(model__one_extent)
 {
-	(void)state;
 	RUN(64 * KIB, 64 * KIB, 64, 512, 8192);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(model__smallest_class_alone),
-		cmocka_unit_test(model__page_extents),
-		cmocka_unit_test(model__odd_classes_with_tails),
-		cmocka_unit_test(model__extent_of_largest_class),
-		cmocka_unit_test(model__large_extents),
-		cmocka_unit_test(model__one_extent),
-	};
-
-	seed = maas_test_seed();
-	printf("MAAS_SEED=%llu\n", (unsigned long long)seed);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

@@ -5,8 +5,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,7 +17,6 @@
 static int mount_fd; /* a tmpfs that is mounted nowhere: nobody else sees it */
 static char dir_path[32];
 static int dir_fd;
-static const struct maas_slab_label no_label;
 
 static void resize(uint64_t bytes)
 {
@@ -81,12 +78,8 @@ static struct maas_slab *open_pool(uint64_t max_bytes)
 						  .class_bytes = class_bytes,
 						  .num_classes = 3,
 						  .dir_fd = dir_fd};
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
 
-	if (maas_slab_open(&options, error, &slab))
-		fail_msg("maas_slab_open: %s", error);
-	return slab;
+	return pool_open_as(&options);
 }
 
 /* Takes up space beside the arena. */
@@ -128,32 +121,28 @@ static void expect_contents(struct maas_slab *slab, const struct maas_slab_ref *
 	}
 }
 
-static void alloc__full_file_system_is_enospc(void **state)
+TEST(alloc__full_file_system_is_enospc)
 {
 	struct maas_slab *slab = open_pool(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count = fill(slab, EXTENT, refs);
 	struct maas_slab_stats stats = pool_stats(slab);
 
-	(void)state;
 	assert_in_range(count, FS_BYTES / EXTENT - 1, FS_BYTES / EXTENT);
 	assert_int_equal(stats.extents_used, count);
 	assert_int_equal(stats.backed_bytes, count * EXTENT);
 	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
 	assert_int_equal(maas_slab_alloc_many(slab, 1, 100, &no_label, refs + count), -ENOSPC);
 	expect_contents(slab, refs, count);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc__full_file_system_skips_the_delay(void **state)
+TEST(alloc__full_file_system_skips_the_delay)
 {
 	struct maas_slab *slab = open_pool(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS];
 	struct maas_slab_ref others[MAX_REFS];
 	uint32_t count = fill(slab, 16 * KIB, refs);
 
-	(void)state;
 	pool_free(slab, refs[count - 1]);
 	assert_int_equal(fill(slab, 16 * KIB, &refs[count - 1]), 1);
 
@@ -161,17 +150,14 @@ static void alloc__full_file_system_skips_the_delay(void **state)
 	for (uint32_t i = 0; i < count; i++)
 		pool_free(slab, refs[i]);
 	assert_int_equal(fill(slab, EXTENT, others) * (EXTENT / (16 * KIB)), count);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc__recovers_when_space_appears(void **state)
+TEST(alloc__recovers_when_space_appears)
 {
 	struct maas_slab *slab = open_pool(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count, more;
 
-	(void)state;
 	hog(FS_BYTES - 4 * EXTENT);
 	count = fill(slab, EXTENT, refs);
 	assert_in_range(count, 3, 4);
@@ -186,19 +172,15 @@ static void alloc__recovers_when_space_appears(void **state)
 	assert_int_equal(fill(slab, EXTENT, refs), 1);
 	expect_contents(slab, refs, count);
 	expect_contents(slab, refs + count, more);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
-	hog(0);
 }
 
-static void alloc_many__full_file_system_takes_none(void **state)
+TEST(alloc_many__full_file_system_takes_none)
 {
 	struct maas_slab *slab = open_pool(4 * FS_BYTES);
 	uint32_t per_extent = EXTENT / (16 * KIB);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count;
 
-	(void)state;
 	hog(FS_BYTES - 4 * EXTENT);
 	assert_int_equal(maas_slab_alloc_many(slab, 16 * KIB, 5 * per_extent, &no_label, refs),
 			 -ENOSPC);
@@ -208,12 +190,9 @@ static void alloc_many__full_file_system_takes_none(void **state)
 
 	count = fill(slab, KIB, refs); /* what the batch could not use serves another class */
 	assert_in_range(count, 3 * (EXTENT / KIB), 4 * (EXTENT / KIB));
-	maas_slab_check(slab);
-	maas_slab_close(slab);
-	hog(0);
 }
 
-static void open__prealloc_without_space_is_enospc(void **state)
+TEST(open__prealloc_without_space_is_enospc)
 {
 	const uint64_t class_bytes[] = {KIB};
 	struct maas_slab_options options = {.max_bytes = 2 * FS_BYTES,
@@ -222,19 +201,11 @@ static void open__prealloc_without_space_is_enospc(void **state)
 					    .extent_bytes = EXTENT,
 					    .dir_fd = dir_fd,
 					    .prealloc = true};
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
 
-	(void)state;
-	assert_int_equal(maas_slab_open(&options, error, &slab), -ENOSPC);
-	assert_non_null(strstr(error, "prealloc"));
-	assert_null(slab);
-
+	expect_refused_as(&options, -ENOSPC, "prealloc");
 	/* The failed one gave its space back. */
 	options.max_bytes = FS_BYTES / 2;
-	assert_int_equal(maas_slab_open(&options, error, &slab), 0);
-	assert_int_equal(pool_stats(slab).backed_bytes, FS_BYTES / 2);
-	maas_slab_close(slab);
+	assert_int_equal(pool_stats(pool_open_as(&options)).backed_bytes, FS_BYTES / 2);
 }
 
 /* ---- a --memory-file */
@@ -261,125 +232,109 @@ static void expect_no_files(void)
 	assert_int_equal(access(table_path, F_OK), -1);
 }
 
-static void file__no_room_for_its_table(void **state)
+static struct maas_slab_room room_of(const struct maas_slab_options *options)
+{
+	char error[MAAS_SLAB_ERROR] = "";
+	struct maas_slab_room room;
+
+	assert_int_equal(maas_slab_room(options, error, &room), 0);
+	return room;
+}
+
+TEST(file__no_room_for_its_table)
 {
 	const struct maas_slab_options options = file_options(FS_BYTES);
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab *slab = NULL;
 
-	(void)state;
 	assert_int_equal(maas_slab_open(&options, error, &slab), -ENOSPC);
 	assert_non_null(strstr(error, "--memory-file"));
 	assert_null(strstr(error, "--max-pool-size"));
 	expect_no_files();
 }
 
-static void file__prealloc_without_room_leaves_nothing(void **state)
+TEST(file__prealloc_without_room_leaves_nothing)
 {
 	struct maas_slab_options options = file_options(64 * MIB);
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
-	struct maas_slab_room room;
 
-	(void)state;
 	resize(16 * MIB);
 	options.prealloc = true;
-	assert_int_equal(maas_slab_open(&options, error, &slab), -ENOSPC);
-	assert_non_null(strstr(error, "--prealloc"));
+	expect_refused_as(&options, -ENOSPC, "--prealloc");
 	expect_no_files();
-	assert_int_equal(maas_slab_room(&options, error, &room), 0);
-	assert_int_equal(room.room_bytes, 16 * MIB); /* all of it came back */
-	resize(FS_BYTES);
+	assert_int_equal(room_of(&options).room_bytes, 16 * MIB); /* all of it came back */
 }
 
-static void file__tells_its_room(void **state)
+TEST(file__tells_its_room)
 {
 	const struct maas_slab_options options = file_options(64 * MIB);
-	char error[MAAS_SLAB_ERROR] = "";
-	struct maas_slab *slab = NULL;
+	struct maas_slab *slab;
 	struct maas_slab_room room;
 
-	(void)state;
 	resize(16 * MIB);
-	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	room = room_of(&options);
 	assert_int_equal(room.total_bytes, 16 * MIB);
 	assert_int_equal(room.held_bytes, 0);
 	assert_in_range(room.need_bytes, 72 * MIB, 73 * MIB);
 	assert_false(room.huge || room.disk);
 	expect_no_files();
 
-	assert_int_equal(maas_slab_open(&options, error, &slab), 0);
+	slab = pool_open_as(&options);
 	assert_true(pool_stats(slab).has_file);
 	assert_false(pool_stats(slab).short_of_space);
 	while (!pool_try_alloc(slab, EXTENT))
 		;
 	assert_true(pool_stats(slab).short_of_space);
 	assert_in_range(maas_slab_room_left(slab), 0, EXTENT);
-	assert_int_equal(maas_slab_room(&options, error, &room), 0);
+	room = room_of(&options);
 	assert_in_range(room.held_bytes, 15 * MIB, 16 * MIB);
 	assert_int_equal(room.room_bytes, 16 * MIB); /* what it has is its own */
 
 	resize(32 * MIB);
 	assert_int_equal(pool_try_alloc(slab, EXTENT), 0);
 	assert_false(pool_stats(slab).short_of_space);
-	maas_slab_close(slab);
-	unlink(file_path);
-	unlink(table_path);
-	resize(FS_BYTES);
 }
 
-static void room__without_a_limit(void **state)
+TEST(room__without_a_limit)
 {
 	struct maas_slab_options options = file_options(MIB);
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab_room room;
 
-	(void)state;
 	options.file = NULL;
-	assert_int_equal(maas_slab_room(&options, error, &room), 0);
-	assert_int_equal(room.room_bytes, UINT64_MAX);
+	assert_int_equal(room_of(&options).room_bytes, UINT64_MAX);
 	options.num_classes = 0;
 	assert_int_equal(maas_slab_room(&options, error, &room), -EINVAL);
 	assert_non_null(strstr(error, "--slab-sizes"));
 }
 
-static void open__leaves_no_name_in_the_directory(void **state)
+TEST(open__leaves_no_name_in_the_directory)
 {
 	struct maas_slab *slab = open_pool(FS_BYTES);
 	DIR *dir = opendir(dir_path);
 	const struct dirent *entry;
 
-	(void)state;
 	pool_alloc(slab, 1);
 	assert_non_null(dir);
 	while ((entry = readdir(dir)))
 		assert_true(entry->d_name[0] == '.' || !strcmp(entry->d_name, "hog"));
 	closedir(dir);
-	maas_slab_close(slab);
+}
+
+/* What a case left in the tmpfs goes with it. */
+static void teardown(void)
+{
+	pools_close();
+	hog(0);
+	unlink(file_path);
+	unlink(table_path);
+	resize(FS_BYTES);
 }
 
 int main(void)
 {
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alloc__full_file_system_is_enospc),
-		cmocka_unit_test(alloc__full_file_system_skips_the_delay),
-		cmocka_unit_test(alloc__recovers_when_space_appears),
-		cmocka_unit_test(alloc_many__full_file_system_takes_none),
-		cmocka_unit_test(open__prealloc_without_space_is_enospc),
-		cmocka_unit_test(open__leaves_no_name_in_the_directory),
-		cmocka_unit_test(file__no_room_for_its_table),
-		cmocka_unit_test(file__prealloc_without_room_leaves_nothing),
-		cmocka_unit_test(file__tells_its_room),
-		cmocka_unit_test(room__without_a_limit),
-	};
-	int failed;
-
 	if (!make_tmpfs()) {
 		perror("a tmpfs of our own");
 		return 77;
 	}
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	close(dir_fd);
-	close(mount_fd);
-	return failed;
+	return test_run(NULL, teardown);
 }

@@ -18,7 +18,7 @@ static struct maas_slab_ref lend_precious(void)
 	struct maas_slab_ref ref = pool_alloc(slab, 64);
 
 	memcpy(pool_get(slab, ref).bytes, "precious", 8);
-	maas_slab_close(slab);
+	pool_close(slab);
 	return ref;
 }
 
@@ -27,17 +27,16 @@ static void expect_precious(struct maas_slab_ref ref)
 	struct maas_slab *slab = open_pool();
 
 	assert_memory_equal(pool_get(slab, ref).bytes, "precious", 8);
-	maas_slab_close(slab);
+	pool_close(slab);
 }
 
 /* ---- options and other files */
 
-static void file__refuses_other_options(void **state)
+TEST(file__refuses_other_options)
 {
 	struct maas_slab_options options = file_options();
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	options.max_bytes = 2 * POOL_BYTES;
 	expect_refused_as(&options, -EINVAL, "made with --max-pool-size 32MiB, not 64MiB");
 	options.max_bytes = POOL_BYTES;
@@ -47,20 +46,16 @@ static void file__refuses_other_options(void **state)
 	expect_precious(ref);
 }
 
-static void file__is_of_one_process(void **state)
+TEST(file__is_of_one_process)
 {
-	struct maas_slab *slab = open_pool();
-
-	(void)state;
+	open_pool();
 	expect_refused(-EBUSY, "in use by another process");
-	maas_slab_close(slab);
 }
 
-static void file__leaves_other_files_alone(void **state)
+TEST(file__leaves_other_files_alone)
 {
 	char text[8] = "";
 
-	(void)state;
 	write_at(path, 0, "letters", 8);
 	expect_refused(-EEXIST, "holds something else");
 	read_at(path, 0, text, sizeof(text));
@@ -73,12 +68,11 @@ static void file__leaves_other_files_alone(void **state)
 
 /* ---- whose it is */
 
-static void file__refuses_what_is_open_to_others(void **state)
+TEST(file__refuses_what_is_open_to_others)
 {
 	static const mode_t modes[] = {0666, 0640, 0604, 0610, 0601};
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(modes); i++) {
 		assert_int_equal(chmod(path, modes[i]), 0);
 		expect_refused(-EPERM, "chmod 600");
@@ -90,11 +84,10 @@ static void file__refuses_what_is_open_to_others(void **state)
 	expect_precious(ref);
 }
 
-static void file__refuses_another_owner(void **state)
+TEST(file__refuses_another_owner)
 {
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	if (geteuid())
 		skip(); /* only root can give files away */
 	assert_int_equal(chown(path, 65534, 65534), 0);
@@ -106,12 +99,11 @@ static void file__refuses_another_owner(void **state)
 	expect_precious(ref);
 }
 
-static void file__refuses_a_second_name(void **state)
+TEST(file__refuses_a_second_name)
 {
 	struct maas_slab_ref ref = lend_precious();
 	char other[96];
 
-	(void)state;
 	snprintf(other, sizeof(other), "%s/other", dir);
 	assert_int_equal(link(path, other), 0);
 	expect_refused(-EPERM, "is a hard link");
@@ -126,23 +118,22 @@ static void file__refuses_a_second_name(void **state)
 	expect_precious(ref);
 }
 
-static void file__is_made_for_its_owner_only(void **state)
+TEST(file__is_made_for_its_owner_only)
 {
 	static const mode_t masks[] = {0, 0277};
 	struct stat st;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(masks); i++) {
 		mode_t before = umask(masks[i]);
 		struct maas_slab *slab = open_pool();
 
 		umask(before);
-		maas_slab_close(slab);
+		pool_close(slab);
 		assert_int_equal(stat(path, &st), 0);
 		assert_int_equal(st.st_mode & 07777, 0600);
 		assert_int_equal(stat(table, &st), 0);
 		assert_int_equal(st.st_mode & 07777, 0600);
-		remove_files(NULL);
+		remove_files();
 	}
 }
 
@@ -150,34 +141,31 @@ static void file__is_made_for_its_owner_only(void **state)
 
 static const uint64_t zero[4];
 
-static void file__begins_anew_where_its_making_was_cut_off(void **state)
+TEST(file__begins_anew_where_its_making_was_cut_off)
 {
 	struct maas_slab *slab = open_pool();
 	uint64_t length;
 
-	(void)state;
-	maas_slab_close(slab);
+	pool_close(slab);
 	length = length_of(table);
 	write_at(table, 0, zero, 8);
 	slab = open_pool();
 	assert_true(bytes_are_zero(pool_get(slab, pool_alloc(slab, 64)).bytes, 64));
-	maas_slab_close(slab);
+	pool_close(slab);
 
 	/* Only one of both got its size. */
-	remove_files(NULL);
+	remove_files();
 	write_at(path, 0, "", 0);
 	write_at(table, 0, "", 0);
 	assert_int_equal(truncate(table, (off_t)length), 0);
 	slab = open_pool();
-	maas_slab_close(slab);
 }
 
-static void file__never_wipes_what_was_lent(void **state)
+TEST(file__never_wipes_what_was_lent)
 {
 	struct maas_slab_ref ref = lend_precious();
 	char magic[8];
 
-	(void)state;
 	read_at(table, 0, magic, sizeof(magic));
 	write_at(table, 0, zero, 8);
 	expect_refused(-EUCLEAN, "its first bytes are gone");
@@ -186,7 +174,7 @@ static void file__never_wipes_what_was_lent(void **state)
 }
 
 /* Each alone is enough to tell that something was there. */
-static void file__never_wipes_bytes_owners_or_slots(void **state)
+TEST(file__never_wipes_bytes_owners_or_slots)
 {
 	const off_t header_end = MAAS_SLAB_SLOT_HEADER_BYTES;
 	const off_t last_slot =
@@ -196,19 +184,18 @@ static void file__never_wipes_bytes_owners_or_slots(void **state)
 		off_t at;
 	} places[] = {{table, header_end}, {table, last_slot}, {path, 0}, {path, POOL_BYTES - 1}};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(places); i++) {
-		remove_files(NULL);
-		maas_slab_close(open_pool());
+		remove_files();
+		pool_close(open_pool());
 		write_at(table, 0, zero, 8);
 		write_at(places[i].name, places[i].at, "x", 1);
 		expect_refused(-EUCLEAN, "damaged");
 		write_at(places[i].name, places[i].at, "", 1);
-		maas_slab_close(open_pool());
+		pool_close(open_pool());
 	}
 }
 
-static void file__refuses_contradictions(void **state)
+TEST(file__refuses_contradictions)
 {
 	static const unsigned char ones[8] = {255, 255, 255, 255, 255, 255, 255, 255};
 	static const struct {
@@ -244,7 +231,6 @@ static void file__refuses_contradictions(void **state)
 	};
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(damages); i++) {
 		char good[MAAS_SLAB_ID_KEY_BYTES];
 
@@ -274,7 +260,7 @@ static uint64_t sum_of(const char *name)
 }
 
 /* Of an older maasd, or of a newer one: the way back stays open. */
-static void file__of_another_layout_stays_as_it_is(void **state)
+TEST(file__of_another_layout_stays_as_it_is)
 {
 	static const uint32_t layouts[] = {0, MAAS_SLAB_SLOT_LAYOUT - 1, MAAS_SLAB_SLOT_LAYOUT + 1,
 					   UINT32_MAX};
@@ -282,7 +268,6 @@ static void file__of_another_layout_stays_as_it_is(void **state)
 	const uint32_t ours = MAAS_SLAB_SLOT_LAYOUT;
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(layouts); i++) {
 		uint64_t sums[2];
 
@@ -297,20 +282,18 @@ static void file__of_another_layout_stays_as_it_is(void **state)
 	expect_precious(ref);
 }
 
-static void file__refuses_other_tables(void **state)
+TEST(file__refuses_other_tables)
 {
 	struct maas_slab_ref ref = lend_precious();
 
-	(void)state;
 	write_at(table, 0, "M", 1);
 	expect_refused(-EINVAL, "no table of slabs");
 	write_at(table, 0, "m", 1);
 	expect_precious(ref);
 }
 
-static void file__refuses_what_was_cut_off(void **state)
+TEST(file__refuses_what_was_cut_off)
 {
-	(void)state;
 	lend_precious();
 	assert_int_equal(truncate(path, 4096), 0);
 	expect_refused(-EUCLEAN, "cut off");
@@ -320,13 +303,12 @@ static void file__refuses_what_was_cut_off(void **state)
 }
 
 /* The guard lies where the first versions of layout 2 left zeros. */
-static void file__opens_what_an_earlier_version_made(void **state)
+TEST(file__opens_what_an_earlier_version_made)
 {
 	struct maas_slab_ref ref = lend_precious();
 	const struct maas_slab_slot_guard none = {0};
 	const int32_t nobody = 0;
 
-	(void)state;
 	write_at(table, (off_t)offsetof(struct maas_slab_slot_header, guard), &none, sizeof(none));
 	write_at(table, (off_t)offsetof(struct maas_slab_slot_header, pid), &nobody,
 		 sizeof(nobody));
@@ -353,22 +335,18 @@ static void expect_interrupted(unsigned int steps)
 	expect_refused_as(&options, -EINTR, "");
 }
 
-static void open__takes_back_what_it_made(void **state)
+TEST(open__takes_back_what_it_made)
 {
-	(void)state;
 	expect_interrupted(1);
-	assert_int_equal(access(path, F_OK), -1);
-	assert_int_equal(access(table, F_OK), -1);
+	expect_no_files();
 	expect_interrupted(100);
-	assert_int_equal(access(path, F_OK), -1);
-	assert_int_equal(access(table, F_OK), -1);
+	expect_no_files();
 }
 
-static void open__leaves_files_that_were_there(void **state)
+TEST(open__leaves_files_that_were_there)
 {
 	struct maas_slab_ref ref;
 
-	(void)state;
 	write_at(path, 0, "", 0);
 	expect_interrupted(3);
 	assert_int_equal(access(path, F_OK), 0);
@@ -381,55 +359,25 @@ static void open__leaves_files_that_were_there(void **state)
 	expect_precious(ref);
 }
 
-static void discard__removes_only_what_nobody_used(void **state)
+TEST(discard__removes_only_what_nobody_used)
 {
 	struct maas_slab *slab = open_pool();
 	struct maas_slab_ref ref;
 
-	(void)state;
-	maas_slab_discard(slab);
-	assert_int_equal(access(path, F_OK), -1);
-	assert_int_equal(access(table, F_OK), -1);
+	pool_discard(slab);
+	expect_no_files();
 	slab = open_pool();
 	ref = pool_alloc(slab, 64);
-	maas_slab_discard(slab);
+	pool_discard(slab);
 	slab = open_pool();
 	assert_int_equal(pool_try_get(slab, ref), 0);
-	maas_slab_discard(slab);
+	pool_discard(slab);
 	slab = open_pool();
 	assert_int_equal(pool_try_get(slab, ref), 0);
-	maas_slab_close(slab);
 	maas_slab_discard(NULL);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(file__refuses_other_options, remove_files),
-		cmocka_unit_test_setup(file__is_of_one_process, remove_files),
-		cmocka_unit_test_setup(file__leaves_other_files_alone, remove_files),
-		cmocka_unit_test_setup(file__refuses_what_is_open_to_others, remove_files),
-		cmocka_unit_test_setup(file__refuses_another_owner, remove_files),
-		cmocka_unit_test_setup(file__refuses_a_second_name, remove_files),
-		cmocka_unit_test_setup(file__is_made_for_its_owner_only, remove_files),
-		cmocka_unit_test_setup(file__begins_anew_where_its_making_was_cut_off,
-				       remove_files),
-		cmocka_unit_test_setup(file__never_wipes_what_was_lent, remove_files),
-		cmocka_unit_test_setup(file__never_wipes_bytes_owners_or_slots, remove_files),
-		cmocka_unit_test_setup(file__refuses_contradictions, remove_files),
-		cmocka_unit_test_setup(file__of_another_layout_stays_as_it_is, remove_files),
-		cmocka_unit_test_setup(file__refuses_other_tables, remove_files),
-		cmocka_unit_test_setup(file__refuses_what_was_cut_off, remove_files),
-		cmocka_unit_test_setup(file__opens_what_an_earlier_version_made, remove_files),
-		cmocka_unit_test_setup(open__takes_back_what_it_made, remove_files),
-		cmocka_unit_test_setup(open__leaves_files_that_were_there, remove_files),
-		cmocka_unit_test_setup(discard__removes_only_what_nobody_used, remove_files),
-	};
-	int failed;
-
-	if (!make_dir())
-		return 77;
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	remove_dir();
-	return failed;
+	return file_test_run();
 }

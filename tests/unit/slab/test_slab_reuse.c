@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* When a pool is full, and when a freed slab comes back. */
+/* The life of a slab: when a pool is full, and when a freed slab comes back. */
 #include "tests/unit/slab/slab_fixture.h"
-
-#include <stdlib.h>
 
 #define DELAY_FREES 4096
 #define DELAY_MS    1000
-
-static const struct maas_slab_label no_label;
 
 /* Fills `slab` with `size_bytes` slabs; returns how many there were room for. */
 static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_slab_ref *refs,
@@ -25,27 +21,80 @@ static uint32_t fill(struct maas_slab *slab, uint64_t size_bytes, struct maas_sl
 	return count;
 }
 
-static void alloc__full_only_when_every_slab_is_lent(void **state)
+TEST(slab__lives_and_dies)
+{
+	static const struct maas_slab_label label = {.owner = 7, .ttl_s = 9};
+	struct maas_slab *slab = POOL(64 * KIB + 1, 16384, 4096, 1024);
+	struct maas_slab_ref ref;
+	struct maas_slab_info info;
+
+	assert_int_equal(maas_slab_alloc(slab, 1000, &label, &ref), 0);
+	info = pool_get(slab, ref);
+	assert_int_equal(info.size_bytes, 1000);
+	assert_int_equal(info.slab_bytes, 1024);
+	assert_int_equal(info.label.ttl_s, 9);
+	memset(info.bytes, 0xaa, info.slab_bytes);
+	maas_slab_check(slab);
+
+	assert_int_equal(maas_slab_revoke(slab, ref), 0);
+	assert_int_equal(pool_try_get(slab, ref), -ENOENT);
+	assert_int_equal(pool_stats(slab).live_slabs, 1);
+	assert_int_equal(maas_slab_quarantine(slab, ref), 0);
+	maas_slab_check(slab);
+	assert_int_equal(maas_slab_release(slab, ref), 0);
+	assert_int_equal(maas_slab_release(slab, ref), -ENOENT);
+	maas_slab_check(slab);
+
+	assert_int_equal(maas_slab_reclaim(slab, 1000, 65536), 0);
+	assert_int_equal(maas_slab_reclaim(slab, 1999, 65536), 0);
+	assert_int_equal(maas_slab_reclaim(slab, 2000, 65536), 1024);
+	assert_int_equal(pool_stats(slab).extents_used, 0);
+	assert_int_equal(pool_stats(slab).frees, 1);
+	assert_int_equal(pool_stats(slab).backed_bytes, 16384);
+}
+
+TEST(slab__exhaustion_cuts_the_delay)
+{
+	struct maas_slab *slab = POOL(32 * KIB, 16384, 4096, 1024);
+	struct maas_slab_ref refs[32];
+	struct maas_slab_info info;
+	uint64_t cursor = 0;
+
+	assert_int_equal(maas_slab_alloc_many(slab, 1, 33, &no_label, refs), -ENOSPC);
+	assert_int_equal(maas_slab_alloc_many(slab, 1, 32, &no_label, refs), 0);
+	for (unsigned int i = 0; i < 32; i++) {
+		assert_int_equal(maas_slab_next(slab, &cursor, 10, &info), 1);
+		assert_int_equal(info.ref.slot, i);
+		memset(info.bytes, 0xaa, info.slab_bytes);
+	}
+	assert_int_equal(maas_slab_next(slab, &cursor, 10, &info), -ENOENT);
+	for (unsigned int i = 0; i < 32; i++)
+		pool_free(slab, refs[i]);
+	maas_slab_check(slab);
+
+	assert_int_equal(maas_slab_alloc_many(slab, 4096, 8, &no_label, refs), 0);
+	for (unsigned int i = 0; i < 8; i++)
+		assert_true(bytes_are_zero(pool_get(slab, refs[i]).bytes, 4096));
+	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
+}
+
+TEST(alloc__full_only_when_every_slab_is_lent)
 {
 	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
 	struct maas_slab_ref refs[1024] = {{0}};
 
-	(void)state;
 	assert_int_equal(fill(slab, 64, refs, 1024), 1024);
 	assert_int_equal(pool_try_alloc(slab, 1024), -ENOSPC);
 	assert_int_equal(pool_stats(slab).classes[0].free_slabs, 0);
 	assert_int_equal(pool_stats(slab).allocations, 1024);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc__full_pool_skips_the_delay(void **state)
+TEST(alloc__full_pool_skips_the_delay)
 {
 	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
 	struct maas_slab_ref refs[1024] = {{0}};
 	struct maas_slab_info before, after;
 
-	(void)state;
 	fill(slab, 64, refs, 1024);
 	for (uint32_t i = 0; i < 1024; i += 100) {
 		before = pool_get(slab, refs[i]);
@@ -58,16 +107,13 @@ static void alloc__full_pool_skips_the_delay(void **state)
 		assert_true(bytes_are_zero(after.bytes, after.slab_bytes));
 		assert_int_equal(pool_try_alloc(slab, 64), -ENOSPC);
 	}
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc__revoking_and_quarantined_slabs_are_no_room(void **state)
+TEST(alloc__revoking_and_quarantined_slabs_are_no_room)
 {
 	struct maas_slab *slab = POOL(4096, 4096, 2048);
 	struct maas_slab_ref refs[2];
 
-	(void)state;
 	fill(slab, 2048, refs, 2);
 	assert_int_equal(maas_slab_revoke(slab, refs[0]), 0);
 	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
@@ -78,31 +124,25 @@ static void alloc__revoking_and_quarantined_slabs_are_no_room(void **state)
 	assert_int_equal(maas_slab_release(slab, refs[0]), 0);
 	assert_int_equal(pool_try_alloc(slab, 1), 0);
 	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc__another_class_takes_extents_that_only_wait(void **state)
+TEST(alloc__another_class_takes_extents_that_only_wait)
 {
 	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
 	struct maas_slab_ref refs[1024] = {{0}};
 
-	(void)state;
 	fill(slab, 64, refs, 1024);
 	for (uint32_t i = 0; i < 1024; i++)
 		pool_free(slab, refs[i]);
 	assert_int_equal(fill(slab, 1024, refs, 64), 64);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc_many__all_or_none(void **state)
+TEST(alloc_many__all_or_none)
 {
 	struct maas_slab *slab = POOL(64 * KIB, 4096, 64, 1024);
 	struct maas_slab_ref refs[64] = {{0}};
 	struct maas_slab_stats before, after;
 
-	(void)state;
 	assert_int_equal(maas_slab_alloc_many(slab, 1024, 50, &no_label, refs), 0);
 	refs[0] = (struct maas_slab_ref){77, 78};
 	before = pool_stats(slab);
@@ -121,16 +161,13 @@ static void alloc_many__all_or_none(void **state)
 	assert_int_equal(maas_slab_alloc_many(slab, 1000, 2, &no_label, refs), 0);
 	assert_int_equal(pool_try_alloc(slab, 1024), -ENOSPC);
 	assert_int_equal(pool_try_alloc(slab, 1), -ENOSPC);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void alloc_many__largest_batch(void **state)
+TEST(alloc_many__largest_batch)
 {
 	struct maas_slab *slab = POOL(MAAS_SLAB_MAX_BATCH * 64 / 4096 * 4096 + 4096, 4096, 64);
 	struct maas_slab_ref *refs = calloc(MAAS_SLAB_MAX_BATCH, sizeof(*refs));
 
-	(void)state;
 	assert_non_null(refs);
 	for (int round = 0; round < 3; round++) {
 		assert_int_equal(
@@ -147,7 +184,6 @@ static void alloc_many__largest_batch(void **state)
 		maas_slab_check(slab);
 	}
 	free(refs);
-	maas_slab_close(slab);
 }
 
 /* Churns one slab at a time until the bytes at `offset` are lent again; counts the frees. */
@@ -163,12 +199,11 @@ static uint32_t frees_until_reuse(struct maas_slab *slab, uint64_t offset, uint3
 	return UINT32_MAX;
 }
 
-static void free__reuse_is_late_by_count(void **state)
+TEST(free__reuse_is_late_by_count)
 {
 	uint64_t took_ms;
 	uint32_t frees;
 
-	(void)state;
 	/* A machine that stalls a second makes early reuse right: then the run says nothing. */
 	do {
 		struct maas_slab *slab = POOL(4 * MIB, 4096, 64);
@@ -180,23 +215,19 @@ static void free__reuse_is_late_by_count(void **state)
 		pool_free(slab, ref);
 		frees = frees_until_reuse(slab, offset, 8 * DELAY_FREES);
 		took_ms = maas_clock_ms() - start_ms;
-		maas_slab_check(slab);
-		maas_slab_close(slab);
+		pool_close(slab);
 	} while (took_ms >= DELAY_MS);
 
 	assert_in_range(frees, DELAY_FREES - 1, 8 * DELAY_FREES);
 }
 
-static void free__churn_without_housekeeping_stays_small(void **state)
+TEST(free__churn_without_housekeeping_stays_small)
 {
 	struct maas_slab *slab = POOL(64 * MIB, 4096, 64);
 
-	(void)state;
 	for (int i = 0; i < 200000; i++)
 		pool_free(slab, pool_alloc(slab, 64));
 	assert_in_range(pool_stats(slab).extents_used, 0, 2 * DELAY_FREES / 64 + 2);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
 /* `after_ms`: when a slab is freed, counted from a call of housekeeping. */
@@ -225,24 +256,21 @@ static void expect_wait(uint64_t after_ms)
 	stats = pool_stats(slab);
 	assert_int_equal(stats.classes[1].waiting_slabs, 0);
 	assert_int_equal(stats.classes[1].free_slabs, 3);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
+	pool_close(slab);
 }
 
-static void reclaim__waits_one_to_two_seconds(void **state)
+TEST(reclaim__waits_one_to_two_seconds)
 {
-	(void)state;
 	for (uint64_t after_ms = 0; after_ms <= 2000; after_ms += 50)
 		expect_wait(after_ms);
 }
 
-static void reclaim__keeps_its_byte_budget(void **state)
+TEST(reclaim__keeps_its_byte_budget)
 {
 	struct maas_slab *slab = POOL(MIB, 4096, 64, 1024);
 	uint64_t now_ms = maas_clock_ms();
 	struct maas_slab_ref refs[20];
 
-	(void)state;
 	for (int i = 0; i < 20; i++)
 		refs[i] = pool_alloc(slab, 1024);
 	for (int i = 0; i < 20; i++)
@@ -257,16 +285,13 @@ static void reclaim__keeps_its_byte_budget(void **state)
 		;
 	assert_int_equal(pool_stats(slab).classes[1].waiting_slabs, 0);
 	assert_int_equal(pool_stats(slab).extents_used, 0);
-	maas_slab_check(slab);
-	maas_slab_close(slab);
 }
 
-static void reclaim__zeroes_what_was_written_after_the_free(void **state)
+TEST(reclaim__zeroes_what_was_written_after_the_free)
 {
 	struct maas_slab *slab = POOL(8192, 4096, 4096);
 	struct maas_slab_info info = pool_get(slab, pool_alloc(slab, 4096));
 
-	(void)state;
 	pool_free(slab, info.ref);
 	memset(info.bytes, 0xee, 4096); /* a late packet */
 	pool_settle(slab);
@@ -274,24 +299,6 @@ static void reclaim__zeroes_what_was_written_after_the_free(void **state)
 		info = pool_get(slab, pool_alloc(slab, 4096));
 		assert_true(bytes_are_zero(info.bytes, 4096));
 	}
-	maas_slab_close(slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alloc__full_only_when_every_slab_is_lent),
-		cmocka_unit_test(alloc__full_pool_skips_the_delay),
-		cmocka_unit_test(alloc__revoking_and_quarantined_slabs_are_no_room),
-		cmocka_unit_test(alloc__another_class_takes_extents_that_only_wait),
-		cmocka_unit_test(alloc_many__all_or_none),
-		cmocka_unit_test(alloc_many__largest_batch),
-		cmocka_unit_test(free__reuse_is_late_by_count),
-		cmocka_unit_test(free__churn_without_housekeeping_stays_small),
-		cmocka_unit_test(reclaim__waits_one_to_two_seconds),
-		cmocka_unit_test(reclaim__keeps_its_byte_budget),
-		cmocka_unit_test(reclaim__zeroes_what_was_written_after_the_free),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

@@ -2,8 +2,6 @@
 /* Every operation takes a constant number of steps, however many slabs are live. */
 #include "tests/unit/slab/slab_fixture.h"
 
-#include <stdlib.h>
-
 #include "tests/random.h"
 
 #define MANY	    1000000
@@ -11,8 +9,6 @@
 #define ROUNDS	    20000
 #define MAX_STEPS   16 /* of one operation on one slab */
 #define WALK_BUDGET 8
-
-static const struct maas_slab_label no_label;
 
 enum op {
 	OP_ALLOC,
@@ -119,18 +115,17 @@ static void measure(struct steps *steps, uint64_t max_bytes, uint64_t live)
 	}
 	assert_int_equal(pool_stats(steps->slab).extents_used, 0);
 	maas_slab_check(steps->slab);
-	maas_slab_close(steps->slab);
+	pool_close(steps->slab);
 	free(refs);
 }
 
-static void steps__constant_from_ten_to_a_million_live(void **state)
+TEST(steps__constant_from_ten_to_a_million_live)
 {
 	static const char *const names[NUM_OPS] = {"alloc",   "get",	"set_ttl",    "next",
 						   "free",    "revoke", "quarantine", "release",
 						   "reclaim", "stale"};
 	struct steps few, many;
 
-	(void)state;
 	measure(&few, 128 * MIB, FEW);
 	measure(&many, 128 * MIB, MANY);
 	for (int op = 0; op < NUM_OPS; op++) {
@@ -145,13 +140,12 @@ static void steps__constant_from_ten_to_a_million_live(void **state)
 }
 
 /* The pool is full: an allocation has to take what still waits, of its class or of another. */
-static void steps__constant_in_a_full_pool(void **state)
+TEST(steps__constant_in_a_full_pool)
 {
 	uint64_t live = 4 * MIB / 64, random = 1;
 	struct steps steps = {.slab = POOL(4 * MIB, 4096, 64, 128, 4096)};
 	struct maas_slab_ref *refs = calloc(live, sizeof(*refs));
 
-	(void)state;
 	assert_non_null(refs);
 	for (uint64_t i = 0; i < live; i++)
 		refs[i] = pool_alloc(steps.slab, 64);
@@ -166,20 +160,18 @@ static void steps__constant_in_a_full_pool(void **state)
 	}
 	for (int op = 0; op < NUM_OPS; op++)
 		assert_in_range(steps.most[op], 0, MAX_STEPS);
-	maas_slab_check(steps.slab);
-	maas_slab_close(steps.slab);
+	pool_close(steps.slab);
 	free(refs);
 }
 
 /* What one class left waiting, another's allocation may find: each wait ends once. */
-static void steps__a_drain_is_paid_by_its_frees(void **state)
+TEST(steps__a_drain_is_paid_by_its_frees)
 {
 	struct maas_slab *slab = POOL(4 * MIB, 4096, 64, 4096);
 	struct maas_slab_ref ref;
 	uint64_t cursor = 0, ops = 0;
 	struct maas_slab_info info;
 
-	(void)state;
 	for (int round = 0; round < 4; round++) {
 		uint64_t size = round % 2 ? 4096 : 64;
 
@@ -196,16 +188,6 @@ static void steps__a_drain_is_paid_by_its_frees(void **state)
 			pool_free(slab, info.ref);
 	}
 	assert_in_range(maas_slab_steps(slab), ops, ops * MAX_STEPS);
-	maas_slab_close(slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(steps__constant_from_ten_to_a_million_live),
-		cmocka_unit_test(steps__constant_in_a_full_pool),
-		cmocka_unit_test(steps__a_drain_is_paid_by_its_frees),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)

@@ -3,9 +3,6 @@
 #include "tests/unit/slab/slab_fixture.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "tests/counts.h"
 #include "tests/random.h"
@@ -14,15 +11,6 @@
 #define MAX_OWN	    48
 #define NUM_SHARED  64
 #define BATCH	    8
-
-/* cmocka's asserts belong to the thread that runs the test. */
-#define EXPECT(condition)                                                                          \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
 
 struct crowd {
 	struct maas_slab *slab;
@@ -48,7 +36,6 @@ struct worker {
 };
 
 static const uint64_t sizes[] = {64, 100, 1024, 4000, 16384};
-static uint64_t seed;
 
 static uint64_t ref_pack(struct maas_slab_ref ref)
 {
@@ -64,9 +51,9 @@ static void adopt(struct worker *w, struct maas_slab_ref ref, uint64_t size)
 {
 	struct own *own = &w->own[w->num_own++];
 
-	EXPECT(maas_slab_get(w->crowd->slab, ref, &own->info) == 0);
-	EXPECT(own->info.size_bytes == size);
-	EXPECT(bytes_are_zero(own->info.bytes, own->info.slab_bytes));
+	CHECK(maas_slab_get(w->crowd->slab, ref, &own->info) == 0);
+	CHECK(own->info.size_bytes == size);
+	CHECK(bytes_are_zero(own->info.bytes, own->info.slab_bytes));
 	own->pattern = test_random(&w->random);
 	pattern_write(own->info.bytes, own->info.slab_bytes, own->pattern);
 	atomic_fetch_add(&w->crowd->allocations, 1);
@@ -83,7 +70,7 @@ static void take(struct worker *w)
 	if (w->num_own + count > MAX_OWN)
 		return;
 	r = maas_slab_alloc_many(w->crowd->slab, size, count, &label, refs);
-	EXPECT(r == 0 || r == -ENOSPC);
+	CHECK(r == 0 || r == -ENOSPC);
 	for (uint32_t i = 0; !r && i < count; i++)
 		adopt(w, refs[i], size);
 }
@@ -93,7 +80,7 @@ static struct own give_up(struct worker *w)
 	size_t pick = test_random_below(&w->random, w->num_own);
 	struct own own = w->own[pick];
 
-	EXPECT(pattern_holds(own.info.bytes, own.info.slab_bytes, own.pattern));
+	CHECK(pattern_holds(own.info.bytes, own.info.slab_bytes, own.pattern));
 	w->own[pick] = w->own[--w->num_own];
 	return own;
 }
@@ -107,14 +94,14 @@ static void give_back(struct worker *w)
 		return;
 	own = give_up(w);
 	if (test_random_below(&w->random, 4)) {
-		EXPECT(maas_slab_free(slab, own.info.ref) == 0);
+		CHECK(maas_slab_free(slab, own.info.ref) == 0);
 	} else {
-		EXPECT(maas_slab_revoke(slab, own.info.ref) == 0);
-		EXPECT(maas_slab_quarantine(slab, own.info.ref) == 0);
-		EXPECT(pattern_holds(own.info.bytes, own.info.slab_bytes, own.pattern));
-		EXPECT(maas_slab_release(slab, own.info.ref) == 0);
+		CHECK(maas_slab_revoke(slab, own.info.ref) == 0);
+		CHECK(maas_slab_quarantine(slab, own.info.ref) == 0);
+		CHECK(pattern_holds(own.info.bytes, own.info.slab_bytes, own.pattern));
+		CHECK(maas_slab_release(slab, own.info.ref) == 0);
 	}
-	EXPECT(maas_slab_free(slab, own.info.ref) == -ENOENT);
+	CHECK(maas_slab_free(slab, own.info.ref) == -ENOENT);
 	atomic_fetch_add(&w->crowd->frees, 1);
 }
 
@@ -128,7 +115,7 @@ static void swap_shared(struct worker *w)
 		return;
 	old = atomic_exchange(&w->crowd->shared[place], ref_pack(give_up(w).info.ref));
 	if (old != UINT64_MAX) {
-		EXPECT(maas_slab_free(w->crowd->slab, ref_unpack(old)) == 0);
+		CHECK(maas_slab_free(w->crowd->slab, ref_unpack(old)) == 0);
 		atomic_fetch_add(&w->crowd->frees, 1);
 	}
 }
@@ -141,14 +128,14 @@ static void look_at_shared(struct worker *w)
 	struct maas_slab_info info;
 	int r = maas_slab_get(w->crowd->slab, ref, &info);
 
-	EXPECT(r == 0 || r == -ENOENT);
+	CHECK(r == 0 || r == -ENOENT);
 	if (r)
 		return;
-	EXPECT(ref_pack(info.ref) == packed);
-	EXPECT(info.size_bytes > 0 && info.size_bytes <= info.slab_bytes);
-	EXPECT(info.label.owner == 1);
+	CHECK(ref_pack(info.ref) == packed);
+	CHECK(info.size_bytes > 0 && info.size_bytes <= info.slab_bytes);
+	CHECK(info.label.owner == 1);
 	r = maas_slab_set_ttl(w->crowd->slab, ref, 9);
-	EXPECT(r == 0 || r == -ENOENT);
+	CHECK(r == 0 || r == -ENOENT);
 }
 
 static void housekeep(struct worker *w)
@@ -163,11 +150,11 @@ static void housekeep(struct worker *w)
 	now_ms = atomic_fetch_add(&w->crowd->now_ms, test_random_below(&w->random, 400));
 	maas_slab_reclaim(slab, now_ms, 65536);
 	maas_slab_stats(slab, &stats);
-	EXPECT(stats.extents_used <= stats.extents_total);
-	EXPECT(stats.live_bytes + stats.quarantined_bytes <= stats.max_bytes);
-	EXPECT(stats.requested_bytes <= stats.live_bytes);
+	CHECK(stats.extents_used <= stats.extents_total);
+	CHECK(stats.live_bytes + stats.quarantined_bytes <= stats.max_bytes);
+	CHECK(stats.requested_bytes <= stats.live_bytes);
 	r = maas_slab_next(slab, &cursor, 50, &info);
-	EXPECT(r == 1 || r == 0 || r == -ENOENT);
+	CHECK(r == 1 || r == 0 || r == -ENOENT);
 }
 
 static void *work(void *arg)
@@ -195,6 +182,7 @@ static void *work(void *arg)
 
 static void run_crowd(struct crowd *crowd, void *(*body)(void *), uint64_t ops)
 {
+	uint64_t seed = maas_test_seed_told();
 	struct worker *workers = calloc(NUM_THREADS, sizeof(*workers));
 
 	assert_non_null(workers);
@@ -235,25 +223,23 @@ static void crowd_fini(struct crowd *crowd)
 	pool_settle_at(crowd->slab, crowd->now_ms + 1000);
 	assert_int_equal(pool_stats(crowd->slab).extents_used, 0);
 	maas_slab_check(crowd->slab);
-	maas_slab_close(crowd->slab);
+	pool_close(crowd->slab);
 }
 
-static void threads__with_room(void **state)
+TEST(threads__with_room)
 {
 	struct crowd crowd;
 
-	(void)state;
 	crowd_init(&crowd, 16 * MIB);
 	run_crowd(&crowd, work, count_slab_thread_ops());
 	assert_true(crowd.allocations > count_slab_thread_ops());
 	crowd_fini(&crowd);
 }
 
-static void threads__in_a_full_pool(void **state)
+TEST(threads__in_a_full_pool)
 {
 	struct crowd crowd;
 
-	(void)state;
 	crowd_init(&crowd, 256 * KIB);
 	run_crowd(&crowd, work, count_slab_thread_ops());
 	assert_true(crowd.allocations > 0);
@@ -283,11 +269,10 @@ static void *race(void *arg)
 	return NULL;
 }
 
-static void threads__a_slab_is_freed_once(void **state)
+TEST(threads__a_slab_is_freed_once)
 {
 	struct crowd crowd;
 
-	(void)state;
 	crowd_init(&crowd, 16384);
 	run_crowd(&crowd, race, count_slab_thread_races());
 	for (int i = 0; i < NUM_SHARED; i++) {
@@ -310,13 +295,12 @@ static void *hurry(void *arg)
 }
 
 /* The only slab of the pool is being zeroed: that is worth waiting for, not a full pool. */
-static void threads__no_refusal_while_a_slab_is_zeroed(void **state)
+TEST(threads__no_refusal_while_a_slab_is_zeroed)
 {
 	struct crowd crowd = {.slab = POOL(MIB, MIB, MIB), .now_ms = maas_clock_ms()};
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 	pthread_t housekeeper;
 
-	(void)state;
 	assert_int_equal(pthread_create(&housekeeper, NULL, hurry, &crowd), 0);
 	for (uint64_t i = 0; i < count_slab_thread_races(); i++) {
 		uint64_t until_ns;
@@ -328,20 +312,6 @@ static void threads__no_refusal_while_a_slab_is_zeroed(void **state)
 	}
 	atomic_store(&crowd.is_done, true);
 	pthread_join(housekeeper, NULL);
-	maas_slab_check(crowd.slab);
-	maas_slab_close(crowd.slab);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(threads__with_room),
-		cmocka_unit_test(threads__in_a_full_pool),
-		cmocka_unit_test(threads__a_slab_is_freed_once),
-		cmocka_unit_test(threads__no_refusal_while_a_slab_is_zeroed),
-	};
-
-	seed = maas_test_seed();
-	printf("MAAS_SEED=%llu\n", (unsigned long long)seed);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, pools_close)
