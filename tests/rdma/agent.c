@@ -108,7 +108,7 @@ static void serve_start(struct server *server, char *options, char *answer)
 
 	if (server->pid) {
 		kill(server->pid, SIGKILL);
-		scene_wait(server->pid);
+		scenario_wait(server->pid);
 	}
 	for (char *word = strtok_r(options, " ", &rest); word && count < 12;
 	     word = strtok_r(NULL, " ", &rest))
@@ -203,7 +203,7 @@ int agent_serve(void)
 	char asked[AGENT_TEXT];
 	bool ended = false;
 
-	scene_dir_make();
+	scenario_dir_make();
 	while (!ended) {
 		while (!take_file("ask", asked))
 			sleep_ms(POLL_MS);

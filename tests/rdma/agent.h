@@ -6,7 +6,7 @@
 #ifndef MAAS_TESTS_AGENT_H
 #define MAAS_TESTS_AGENT_H
 
-#include "tests/rdma/scene.h"
+#include "tests/rdma/scenario.h"
 
 #define AGENT_TEXT 1024
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
 #define SLAB 8192
 
@@ -65,7 +65,7 @@ static void check_mode(const char *asked, const char *keys, bool bounds, bool fo
 /* It must end by itself, not with 0, and say `words`. */
 static void check_refused(const char *words, const char *const *options)
 {
-	const char *argv[16] = {scene_maasd, "--listen", "127.0.0.1:0"};
+	const char *argv[16] = {scenario_maasd, "--listen", "127.0.0.1:0"};
 	struct server server;
 	int status = 0;
 
@@ -76,7 +76,7 @@ static void check_refused(const char *words, const char *const *options)
 	require(server_log_has(&server, words), "it does not say \"%s\"", words);
 }
 
-void scene_start(const char *keys)
+void basic_start(const char *keys)
 {
 	static const char *const device[] = {"--rdma-device", "mlx5_7", NULL};
 	static const char *const addr[] = {"--rdma", "required", "--rdma-addr", "192.0.2.1", NULL};
@@ -109,13 +109,13 @@ void scene_start(const char *keys)
 }
 
 /* Too little memory may be locked: the limit and both remedies are named, and nothing hangs. */
-void scene_memlock(const char *keys)
+void basic_memlock(const char *keys)
 {
 	const char *const argv[] = {
 		"prlimit",     "--memlock=1048576:1048576",
 		"setpriv",     "--bounding-set",
 		"-ipc_lock",   "--inh-caps",
-		"-ipc_lock",   scene_maasd,
+		"-ipc_lock",   scenario_maasd,
 		"--listen",    "127.0.0.1:0",
 		"--rdma",      "required",
 		"--rdma-keys", keys,
@@ -137,7 +137,7 @@ void scene_memlock(const char *keys)
 			      "memory without a key");
 		borrower_end(&borrower);
 		kill(server.pid, SIGTERM);
-		require(scene_wait_for(server.pid, 2000, &status), "it does not end");
+		require(scenario_wait_for(server.pid, 2000, &status), "it does not end");
 	}
 	require(server_log_has(&server, "ulimit -l"), "the log does not name the shell's remedy");
 	require(server_log_has(&server, "LimitMEMLOCK"), "the log does not name systemd's remedy");
@@ -169,7 +169,7 @@ static void both_planes(struct borrower *borrower, const struct raw_key *key, ui
 	require(!memcmp(borrower->link.bytes, bytes, key->len), "HTTP's bytes over RDMA differ");
 }
 
-void scene_smoke(const char *keys)
+void basic_smoke(const char *keys)
 {
 	static const size_t sizes[] = {1, 64, 1000, 1024, 4096, 5000, 8192};
 	struct raw_key all[MAAS_ARRAY_SIZE(sizes)];
@@ -240,7 +240,7 @@ static void check_reader(struct borrower *writer, struct borrower *reader)
 	must_run(&writer->link, IBV_WR_RDMA_WRITE, 0, 8, key.addr, key.rkey, IBV_WC_REM_ACCESS_ERR);
 }
 
-void scene_access(const char *keys)
+void basic_access(const char *keys)
 {
 	struct raw_session session;
 	struct borrower writer;
@@ -267,7 +267,7 @@ void scene_access(const char *keys)
 
 /* Connections come and go; the session and its memory stay, and each connection has its own keys.
  */
-void scene_reconnect(const char *keys)
+void basic_reconnect(const char *keys)
 {
 	bool isolated = strcmp(keys, "pool") != 0;
 	struct borrower borrower;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/rdma/scene.h"
+#include "tests/rdma/scenario.h"
 
 void borrower_open(struct borrower *borrower, const struct server *server, unsigned int ttl_s,
 		   size_t buffer_bytes)
@@ -70,17 +70,17 @@ void borrower_grant(struct borrower *borrower, const char *id, const char *acces
 	check_key(borrower, ret_key);
 }
 
-void scene_run(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
-	       size_t at, size_t len, uint64_t addr, uint32_t rkey, int want)
+void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
+		 size_t at, size_t len, uint64_t addr, uint32_t rkey, int want)
 {
 	int got = raw_run(link, opcode, at, len, addr, rkey);
 
 	if (got != want)
-		scene_fail(file, line, "%s of %zu bytes at %#llx: %s, not %s",
-			   opcode == IBV_WR_RDMA_READ ? "read" : "write", len,
-			   (unsigned long long)addr,
-			   got < 0 ? strerror(-got) : ibv_wc_status_str((enum ibv_wc_status)got),
-			   ibv_wc_status_str((enum ibv_wc_status)want));
+		scenario_fail(file, line, "%s of %zu bytes at %#llx: %s, not %s",
+			      opcode == IBV_WR_RDMA_READ ? "read" : "write", len,
+			      (unsigned long long)addr,
+			      got < 0 ? strerror(-got) : ibv_wc_status_str((enum ibv_wc_status)got),
+			      ibv_wc_status_str((enum ibv_wc_status)want));
 }
 
 static size_t piece(const struct raw_link *link, uint64_t left)

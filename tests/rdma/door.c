@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
 #define SLAB 4096
 
@@ -32,7 +32,7 @@ static void check_alive(struct borrower *borrower, const struct raw_key *key)
 	must_hold(&borrower->link, key, 0x11, "the bytes of who is connected");
 }
 
-void scene_tickets(const char *keys)
+void door_tickets(const char *keys)
 {
 	struct raw_session session;
 	struct raw_session older;
@@ -67,7 +67,7 @@ void scene_tickets(const char *keys)
 	server_stop(&server, 2000);
 }
 
-void scene_garbage(const char *keys)
+void door_garbage(const char *keys)
 {
 	uint64_t random = maas_test_seed();
 	uint64_t count = count_device_garbage();
@@ -114,7 +114,7 @@ void scene_garbage(const char *keys)
 }
 
 /* Clients that ask and never say that they have the answer. */
-void scene_halfway(const char *keys)
+void door_halfway(const char *keys)
 {
 	enum { MAX = 64 };
 	uint64_t rounds = count_device_halfway() / MAX;

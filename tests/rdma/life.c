@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
 #define SLAB	  65536
 #define TTL_S	  2
@@ -121,7 +121,7 @@ static void start_writers(struct stop_round *round)
 		require(pipe(fds) == 0, "pipe: %s", strerror(errno));
 		writer.fd = fds[1];
 		round->fds[i] = fds[0];
-		round->pids[i] = scene_fork(run_writer, &writer);
+		round->pids[i] = scenario_fork(run_writer, &writer);
 		close(fds[1]);
 		require_equal(read(fds[0], &round->were[i], sizeof(round->were[i])),
 			      sizeof(round->were[i]), "the writer's key");
@@ -185,14 +185,14 @@ static void stop_and_continue(const struct server *server, uint64_t *longest_ms)
 	for (size_t i = 0; i < WRITERS; i++)
 		kill(round.pids[i], SIGSTOP);
 	round.stopped_ms = maas_clock_ms();
-	require_equal(scene_wait(scene_fork(run_owner, &round)), 0, "the next owner");
+	require_equal(scenario_wait(scenario_fork(run_owner, &round)), 0, "the next owner");
 	for (size_t i = 0; i < WRITERS; i++) {
-		require_equal(scene_wait(round.pids[i]), 0, "a writer");
+		require_equal(scenario_wait(round.pids[i]), 0, "a writer");
 		close(round.fds[i]);
 	}
 }
 
-void scene_stopped(const char *keys)
+void life_stopped(const char *keys)
 {
 	uint64_t rounds = count_device_stops() / WRITERS;
 	uint64_t *longest_ms = mmap(NULL, sizeof(*longest_ms), PROT_READ | PROT_WRITE,
@@ -247,7 +247,7 @@ static void run_first_client(void *arg)
 	borrower_end(&borrower);
 }
 
-void scene_killed(const char *keys)
+void life_killed(const char *keys)
 {
 	uint64_t count = count_device_kills();
 	struct resources before;
@@ -255,18 +255,19 @@ void scene_killed(const char *keys)
 
 	seed = maas_test_seed();
 	server_start(&server, "--rdma-keys", keys, "--max-pool-size", "16MiB", "--prealloc", NULL);
-	require_equal(scene_wait(scene_fork(run_first_client, &server)), 0, "the first client");
+	require_equal(scenario_wait(scenario_fork(run_first_client, &server)), 0,
+		      "the first client");
 	server_await(&server, "maas_rdma_queue_pairs{state=\"ending\"}", 0, 2000);
 	resources_get(&before);
 	for (uint64_t i = 0; i < count; i += WORKERS) {
 		pid_t pids[WORKERS];
 
 		for (size_t w = 0; w < WORKERS; w++)
-			pids[w] = scene_fork(run_worker, &server);
+			pids[w] = scenario_fork(run_worker, &server);
 		for (size_t w = 0; w < WORKERS; w++) {
 			sleep_ms((unsigned int)test_random_below(&seed, 200));
 			kill(pids[w], SIGKILL);
-			require_equal(scene_wait(pids[w]), -SIGKILL, "a client's end");
+			require_equal(scenario_wait(pids[w]), -SIGKILL, "a client's end");
 		}
 	}
 	server_await(&server, "maas_sessions", 0, (TTL_S + RECLAIM_S) * 1000);
@@ -304,7 +305,7 @@ static void close_clients(struct borrower *clients)
 		borrower_close(&clients[i]);
 }
 
-void scene_sigterm(const char *keys)
+void life_sigterm(const char *keys)
 {
 	struct borrower clients[CLIENTS];
 	struct resources before;
@@ -320,7 +321,7 @@ void scene_sigterm(const char *keys)
 }
 
 /* The kernel cleans up behind it, and the next one finds the device as it was. */
-void scene_server_killed(const char *keys)
+void life_server_killed(const char *keys)
 {
 	struct borrower clients[CLIENTS];
 	struct resources before;
@@ -332,7 +333,7 @@ void scene_server_killed(const char *keys)
 	server_start(&server, "--rdma-keys", keys, NULL);
 	open_clients(&server, clients);
 	kill(server.pid, SIGKILL);
-	require(scene_wait_for(server.pid, 5000, &status), "its end takes too long");
+	require(scenario_wait_for(server.pid, 5000, &status), "its end takes too long");
 	close_clients(clients);
 	resources_await(&before, 10000);
 	server_start(&server, "--rdma-keys", keys, NULL);

@@ -5,44 +5,44 @@
  */
 #include <stdlib.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
-static const struct scene scenes[] = {
-	{"start", scene_start, NULL, 60, SCENE_GATE},
-	{"memlock", scene_memlock, "mr", 30, SCENE_GATE},
-	{"memlock", scene_memlock, "window", 30, SCENE_GATE},
-	{"smoke", scene_smoke, "mr", 30, SCENE_GATE},
-	{"smoke", scene_smoke, "window", 30, SCENE_GATE},
-	{"smoke", scene_smoke, "pool", 30, SCENE_GATE},
-	{"access", scene_access, "mr", 30, SCENE_GATE},
-	{"access", scene_access, "window", 30, SCENE_LONG},
-	{"reconnect", scene_reconnect, "mr", 30, SCENE_GATE},
-	{"reconnect", scene_reconnect, "window", 30, SCENE_LONG},
-	{"reconnect", scene_reconnect, "pool", 30, SCENE_LONG},
-	{"tickets", scene_tickets, "mr", 30, SCENE_GATE},
-	{"garbage", scene_garbage, "mr", 30, SCENE_GATE},
-	{"halfway", scene_halfway, "mr", 60, SCENE_GATE},
-	{"stale", scene_stale, "mr", 90, SCENE_GATE},
-	{"stale", scene_stale, "window", 90, SCENE_LONG},
-	{"foreign", scene_foreign, "mr", 30, SCENE_GATE},
-	{"foreign", scene_foreign, "window", 30, SCENE_LONG},
-	{"guessed", scene_guessed, "mr", 30, SCENE_GATE},
-	{"guessed", scene_guessed, "window", 30, SCENE_LONG},
-	{"bounds", scene_bounds, "mr", 30, SCENE_GATE},
-	{"stopped", scene_stopped, "mr", 150, SCENE_GATE},
-	{"stopped", scene_stopped, "window", 150, SCENE_LONG},
-	{"killed", scene_killed, "mr", 60, SCENE_GATE},
-	{"killed", scene_killed, "window", 60, SCENE_LONG},
-	{"killed", scene_killed, "pool", 60, SCENE_LONG},
-	{"grants", scene_grants, "mr", 60, SCENE_GATE},
-	{"grants", scene_grants, "window", 60, SCENE_LONG},
-	{"max_grants", scene_max_grants, "mr", 30, SCENE_GATE},
-	{"max_grants", scene_max_grants, "window", 30, SCENE_LONG},
-	{"sigterm", scene_sigterm, "mr", 30, SCENE_GATE},
-	{"sigterm", scene_sigterm, "window", 30, SCENE_GATE},
-	{"server_killed", scene_server_killed, "mr", 60, SCENE_GATE},
-	{"server_killed", scene_server_killed, "window", 60, SCENE_GATE},
+static const struct scenario scenarios[] = {
+	{"start", basic_start, NULL, 60, SCENARIO_GATE},
+	{"memlock", basic_memlock, "mr", 30, SCENARIO_GATE},
+	{"memlock", basic_memlock, "window", 30, SCENARIO_GATE},
+	{"smoke", basic_smoke, "mr", 30, SCENARIO_GATE},
+	{"smoke", basic_smoke, "window", 30, SCENARIO_GATE},
+	{"smoke", basic_smoke, "pool", 30, SCENARIO_GATE},
+	{"access", basic_access, "mr", 30, SCENARIO_GATE},
+	{"access", basic_access, "window", 30, SCENARIO_LONG},
+	{"reconnect", basic_reconnect, "mr", 30, SCENARIO_GATE},
+	{"reconnect", basic_reconnect, "window", 30, SCENARIO_LONG},
+	{"reconnect", basic_reconnect, "pool", 30, SCENARIO_LONG},
+	{"tickets", door_tickets, "mr", 30, SCENARIO_GATE},
+	{"garbage", door_garbage, "mr", 30, SCENARIO_GATE},
+	{"halfway", door_halfway, "mr", 60, SCENARIO_GATE},
+	{"stale", trust_stale, "mr", 90, SCENARIO_GATE},
+	{"stale", trust_stale, "window", 90, SCENARIO_LONG},
+	{"foreign", trust_foreign, "mr", 30, SCENARIO_GATE},
+	{"foreign", trust_foreign, "window", 30, SCENARIO_LONG},
+	{"guessed", trust_guessed, "mr", 30, SCENARIO_GATE},
+	{"guessed", trust_guessed, "window", 30, SCENARIO_LONG},
+	{"bounds", trust_bounds, "mr", 30, SCENARIO_GATE},
+	{"stopped", life_stopped, "mr", 150, SCENARIO_GATE},
+	{"stopped", life_stopped, "window", 150, SCENARIO_LONG},
+	{"killed", life_killed, "mr", 60, SCENARIO_GATE},
+	{"killed", life_killed, "window", 60, SCENARIO_LONG},
+	{"killed", life_killed, "pool", 60, SCENARIO_LONG},
+	{"grants", plenty_grants, "mr", 60, SCENARIO_GATE},
+	{"grants", plenty_grants, "window", 60, SCENARIO_LONG},
+	{"max_grants", plenty_max_grants, "mr", 30, SCENARIO_GATE},
+	{"max_grants", plenty_max_grants, "window", 30, SCENARIO_LONG},
+	{"sigterm", life_sigterm, "mr", 30, SCENARIO_GATE},
+	{"sigterm", life_sigterm, "window", 30, SCENARIO_GATE},
+	{"server_killed", life_server_killed, "mr", 60, SCENARIO_GATE},
+	{"server_killed", life_server_killed, "window", 60, SCENARIO_GATE},
 };
 
 int main(int argc, char **argv)
@@ -56,6 +56,6 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	scene_maasd = argv[1];
-	return scene_run_all(scenes, MAAS_ARRAY_SIZE(scenes), argc > 2 ? argv[2] : NULL);
+	scenario_maasd = argv[1];
+	return scenario_run_all(scenarios, MAAS_ARRAY_SIZE(scenarios), argc > 2 ? argv[2] : NULL);
 }

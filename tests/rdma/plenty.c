@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
 #define SLAB  1024
 #define BATCH 10000u
@@ -39,7 +39,7 @@ static void use_and_check(struct borrower *borrower, const struct raw_key *keys,
 		check(borrower, &keys[picked[i]], picked[i]);
 }
 
-void scene_grants(const char *keys)
+void plenty_grants(const char *keys)
 {
 	uint64_t count = count_device_grants();
 	struct raw_key *all = calloc(count, sizeof(*all));
@@ -102,7 +102,7 @@ static void full(struct borrower *borrower, uint32_t count)
 		raw_error(borrower->http));
 }
 
-void scene_max_grants(const char *keys)
+void plenty_max_grants(const char *keys)
 {
 	enum { MAX = 100 };
 	static struct raw_key all[MAX];

@@ -10,7 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "tests/rdma/scene.h"
+#include "tests/rdma/scenario.h"
 
 #define MAX_ARGS   40
 #define START_MS   30000
@@ -76,14 +76,14 @@ bool server_try(struct server *server, const char *const *argv, int *ret_status)
 	uint64_t deadline_ms = maas_clock_ms() + START_MS;
 
 	memset(server, 0, sizeof(*server));
-	snprintf(server->log, sizeof(server->log), "%s/server.%d.%u.log", scene_dir, getpid(),
+	snprintf(server->log, sizeof(server->log), "%s/server.%d.%u.log", scenario_dir, getpid(),
 		 number++);
 	server->pid = fork();
 	require(server->pid >= 0, "fork: %s", strerror(errno));
 	if (server->pid == 0)
 		become_server(server, argv);
 	while (!is_listening(server)) {
-		if (scene_wait_for(server->pid, 10, ret_status))
+		if (scenario_wait_for(server->pid, 10, ret_status))
 			return false;
 		require(maas_clock_ms() < deadline_ms, "maasd does not start");
 	}
@@ -93,7 +93,7 @@ bool server_try(struct server *server, const char *const *argv, int *ret_status)
 void server_start(struct server *server, ...)
 {
 	const char *addr = getenv("SOFTROCE_ADDR");
-	const char *argv[MAX_ARGS] = {scene_maasd, "--rdma", "required", "--listen"};
+	const char *argv[MAX_ARGS] = {scenario_maasd, "--rdma", "required", "--listen"};
 	char listen[64];
 	unsigned int count = 5;
 	int status;
@@ -127,7 +127,7 @@ void server_stop(struct server *server, unsigned int limit_ms)
 	int status;
 
 	kill(server->pid, SIGTERM);
-	require(scene_wait_for(server->pid, limit_ms, &status),
+	require(scenario_wait_for(server->pid, limit_ms, &status),
 		"maasd still runs %u ms after SIGTERM", limit_ms);
 	require_equal(status, 0, "exit status of maasd");
 	if (maas_clock_ms() - started_ms > 500)

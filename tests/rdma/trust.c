@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
-#include "tests/rdma/scene.h"
-#include "tests/rdma/scenes.h"
+#include "tests/rdma/one_host.h"
+#include "tests/rdma/scenario.h"
 
 #define SLAB	((size_t)4096)
 #define VICTIM	0x56
@@ -48,7 +48,7 @@ static void try_stale(struct borrower *first, struct borrower *next, uint64_t i)
 	borrower_free(next, &key);
 }
 
-void scene_stale(const char *keys)
+void trust_stale(const char *keys)
 {
 	uint64_t count = count_device_stale();
 	struct borrower first;
@@ -68,7 +68,7 @@ void scene_stale(const char *keys)
 }
 
 /* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
-void scene_foreign(const char *keys)
+void trust_foreign(const char *keys)
 {
 	uint64_t count = count_device_foreign();
 	struct borrower victim;
@@ -117,7 +117,7 @@ static uint32_t guess(uint64_t *random, uint64_t i, const struct raw_key *victim
 	}
 }
 
-void scene_guessed(const char *keys)
+void trust_guessed(const char *keys)
 {
 	uint64_t random = maas_test_seed();
 	uint64_t count = count_device_guesses();
@@ -174,7 +174,7 @@ static void try_bounds(struct borrower *borrower, struct raw_key *key, uint64_t 
 }
 
 /* Allocations smaller than their slab: the rest of the slab is out of bounds too. */
-void scene_bounds(const char *keys)
+void trust_bounds(const char *keys)
 {
 	static const size_t sizes[] = {SLAB, 1000, 1, 3 * SLAB - 1};
 	struct raw_key victims[3];

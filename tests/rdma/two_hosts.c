@@ -1,22 +1,437 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All on two hosts, in one boot of both: two_hosts MAASD [FILTER] runs on each. */
+/*
+ * All on two hosts, in one boot of both: maasd on host a, libmaas and the raw client on host b.
+ * two_hosts MAASD [FILTER] runs on each: on a it obeys (agent.c), on b it runs the scenarios.
+ */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/maas.h"
 #include "tests/rdma/agent.h"
-#include "tests/rdma/wire.h"
 
-static const struct scene scenes[] = {
-	{"bytes", wire_bytes, "mr", 90, SCENE_GATE},
-	{"bytes", wire_bytes, "window", 90, SCENE_LONG},
-	{"cpu", wire_cpu, "mr", 180, SCENE_GATE},
-	{"cpu", wire_cpu, "window", 180, SCENE_LONG},
-	{"cable", wire_cable, "mr", 60, SCENE_GATE},
-	{"cable", wire_cable, "window", 60, SCENE_LONG},
-	{"lapse", wire_lapse, "mr", 60, SCENE_GATE},
-	{"lapse", wire_lapse, "window", 60, SCENE_LONG},
-	{"loss", wire_loss, "mr", 60, SCENE_GATE},
-	{"loss", wire_loss, "window", 60, SCENE_LONG},
+#define MIB	  ((size_t)1 << 20)
+#define PIECE	  (4 * MIB)
+#define PIECES	  16 /* 64 MiB */
+#define TRAFFIC_S UINT64_C(10)
+#define DEPTH	  16
+#define WRITE	  ((size_t)65536)
+
+static struct maas *open_maas(const char *url, uint32_t timeout_ms, uint32_t ttl_s)
+{
+	struct maas_options options = {
+		.size = sizeof(options),
+		.url = url,
+		.transport = MAAS_TRANSPORT_RDMA,
+		.timeout_ms = timeout_ms,
+		.ttl_seconds = ttl_s,
+	};
+	struct maas *maas;
+
+	require(maas_open(&options, &maas) == 0, "maas_open: %s", maas_error());
+	require_equal(maas_transport(maas), MAAS_TRANSPORT_RDMA, "the transport");
+	return maas;
+}
+
+/* ---- bytes: put by one process, read back by another and by host a over HTTP */
+
+/* No process can use a device that its parent opened: the parent has HTTP alone. */
+struct bytes {
+	const char *url;
+	uint64_t seed;
+	struct raw_key pieces[PIECES];
+};
+
+static void put_bytes(void *arg)
+{
+	const struct bytes *bytes = arg;
+	struct maas *maas = open_maas(bytes->url, 60000, 60);
+	uint8_t *piece = malloc(PIECE);
+
+	require(piece, "out of memory");
+	for (uint64_t i = 0; i < PIECES; i++) {
+		agent_fill(bytes->seed + i, piece, PIECE);
+		require(maas_write(maas, bytes->pieces[i].id, 0, piece, PIECE) == 0,
+			"maas_write: %s", maas_error());
+	}
+	free(piece);
+	maas_close(maas);
+}
+
+static void get_bytes(void *arg)
+{
+	const struct bytes *bytes = arg;
+	struct maas *maas = open_maas(bytes->url, 60000, 60);
+	struct maas_buffer *buffer;
+	uint8_t *want = malloc(PIECE);
+	uint8_t *got = malloc(PIECE);
+
+	require(want && got, "out of memory");
+	require(maas_buffer_register(maas, got, PIECE, &buffer) == 0, "register: %s", maas_error());
+	for (uint64_t i = 0; i < PIECES; i++) {
+		agent_fill(bytes->seed + i, want, PIECE);
+		require(maas_read(maas, bytes->pieces[i].id, 0, got, PIECE) == 0, "maas_read: %s",
+			maas_error());
+		require(!memcmp(got, want, PIECE), "piece %llu differs", (unsigned long long)i);
+	}
+	maas_close(maas);
+	free(want);
+	free(got);
+}
+
+static void write_ids(const struct bytes *bytes)
+{
+	char path[256];
+	FILE *file;
+
+	agent_path("ids", path);
+	file = fopen(path, "w");
+	require(file, "%s: %s", path, strerror(errno));
+	for (size_t i = 0; i < PIECES; i++)
+		fprintf(file, "%s\n", bytes->pieces[i].id);
+	require(fclose(file) == 0, "%s: %s", path, strerror(errno));
+}
+
+static void run_bytes(const char *keys)
+{
+	struct bytes bytes = {.seed = maas_test_seed()};
+	struct raw_http *http;
+	char options[64];
+	char url[RAW_URL];
+	uint64_t started_ms;
+
+	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
+	agent_start(options, url);
+	bytes.url = url;
+	http = raw_http_new(url);
+	require(http, "out of memory");
+	require_equal(raw_alloc_many(http, NULL, PIECE, PIECES, bytes.pieces), 200,
+		      "POST /allocate");
+	started_ms = maas_clock_ms();
+	require_equal(scenario_wait(scenario_fork(put_bytes, &bytes)), 0, "who puts");
+	note("put in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	started_ms = maas_clock_ms();
+	require_equal(scenario_wait(scenario_fork(get_bytes, &bytes)), 0, "who reads back");
+	note("read back in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
+	write_ids(&bytes);
+	agent_check_bytes(bytes.seed);
+	require_equal(raw_free_many(http, bytes.pieces, PIECES), 200, "POST /free");
+	raw_http_free(http);
+	agent_stop();
+}
+
+/* ---- cpu: the server takes no part */
+
+static uint64_t write_for(struct raw_link *link, const struct raw_key *key, uint64_t ms)
+{
+	uint64_t end_ms = maas_clock_ms() + ms;
+	uint64_t posted = 0;
+	uint64_t done = 0;
+	struct ibv_wc wc;
+
+	while (done < posted || maas_clock_ms() < end_ms) {
+		while (posted - done < DEPTH && maas_clock_ms() < end_ms) {
+			require_equal(
+				raw_post(link, posted % 2 ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE, 0,
+					 WRITE, key->addr + posted % 16 * WRITE, key->rkey, posted),
+				0, "posting");
+			posted++;
+		}
+		require(raw_poll(link, &wc, 10000), "an operation does not end");
+		require_equal(wc.status, IBV_WC_SUCCESS, "an operation's status");
+		done++;
+	}
+	return done;
+}
+
+/* What maasd does in TRAFFIC_S of traffic, or of nothing; returns how many operations there were.
+ */
+static uint64_t measure(struct borrower *borrower, const struct raw_key *key, bool traffic,
+			struct effort *ret_effort)
+{
+	struct effort before;
+	uint64_t count = 0;
+
+	agent_effort(&before);
+	if (traffic)
+		count = write_for(&borrower->link, key, TRAFFIC_S * 1000);
+	else
+		sleep_ms(TRAFFIC_S * 1000);
+	agent_effort(ret_effort);
+	ret_effort->cpu_ms -= before.cpu_ms;
+	ret_effort->wakeups -= before.wakeups;
+	return count;
+}
+
+/* True when the traffic took less than 1 % of one core. No operation may ever wake a thread. */
+static bool costs_nothing(struct borrower *borrower, const struct raw_key *key)
+{
+	struct effort idle;
+	struct effort busy;
+	uint64_t count;
+
+	measure(borrower, key, false, &idle);
+	count = measure(borrower, key, true, &busy);
+	require(count > 0, "no traffic");
+	note("%llu MiB in %llu s: maasd's CPU %llu ms, wake-ups %llu; idle %llu ms, %llu",
+	     (unsigned long long)(count * WRITE / MIB), (unsigned long long)TRAFFIC_S,
+	     (unsigned long long)busy.cpu_ms, (unsigned long long)busy.wakeups,
+	     (unsigned long long)idle.cpu_ms, (unsigned long long)idle.wakeups);
+	/* Housekeeping wakes ten times a second, and a slow second more or less may be in it. */
+	require(busy.wakeups <= idle.wakeups + 100 + count / 10, "operations wake maasd up");
+	return busy.cpu_ms < idle.cpu_ms + TRAFFIC_S * 10;
+}
+
+/*
+ * A virtual processor that waits for a real one is counted as busy, and so is the time of a network
+ * interrupt that happens to meet maasd: beside the same server at rest, the best of several
+ * measurements is nearest to the truth.
+ */
+static void run_cpu(const char *keys)
+{
+	struct server server = {0};
+	struct borrower borrower;
+	struct raw_key key;
+	char options[64];
+	bool ok = false;
+
+	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
+	agent_start(options, server.url);
+	borrower_open(&borrower, &server, LEASE_S, WRITE);
+	borrower_alloc(&borrower, 16 * WRITE, &key);
+	agent_pin();
+	write_for(&borrower.link, &key, 500);
+	for (int i = 0; i < 5 && !ok; i++)
+		ok = costs_nothing(&borrower, &key);
+	require(ok, "that is 1 %% of one core and more");
+	borrower_end(&borrower);
+	agent_stop();
+}
+
+/* ---- a network that fails: what an operation may end with, and what the memory may hold */
+
+#define BLOCK	   ((size_t)16384)
+#define BLOCKS	   8
+#define TIMEOUT_MS 2000
+#define GRACE_MS   2000 /* a second that the library promises, another for two busy processors */
+
+/* Each word of a block holds a stamp: of the last write that succeeded, or of one after it. */
+struct model {
+	struct maas *maas;
+	struct maas_allocation memory;
+	uint32_t known[BLOCKS];	 /* succeeded */
+	uint32_t newest[BLOCKS]; /* tried */
+	uint64_t random;
+	uint64_t succeeded;
+	uint64_t failed;
+	uint64_t longest_ms;
+};
+
+static bool is_clear_error(int error)
+{
+	static const int errors[] = {ETIMEDOUT,	  ECONNRESET, ECONNREFUSED, EHOSTUNREACH,
+				     ENETUNREACH, ENOTCONN,   EKEYREVOKED};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(errors); i++)
+		if (error == -errors[i])
+			return true;
+	return false;
+}
+
+/* Counts it, and checks that it ended in time and said why. */
+static bool judge(struct model *model, const char *what, int error, uint64_t started_ms)
+{
+	uint64_t took_ms = maas_clock_ms() - started_ms;
+
+	require(took_ms <= TIMEOUT_MS + GRACE_MS, "%s with a timeout of %u ms took %llu ms (%d)",
+		what, TIMEOUT_MS, (unsigned long long)took_ms, error);
+	require(!error || (is_clear_error(error) && *maas_error()), "%s ends with %d %s", what,
+		error, maas_error());
+	model->longest_ms = took_ms > model->longest_ms ? took_ms : model->longest_ms;
+	model->succeeded += !error;
+	model->failed += error != 0;
+	return !error;
+}
+
+static void write_block(struct model *model, size_t block)
+{
+	static uint32_t words[BLOCK / sizeof(uint32_t)];
+	uint32_t stamp = ++model->newest[block];
+	uint64_t started_ms = maas_clock_ms();
+	int error;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(words); i++)
+		words[i] = stamp << 8 | (uint32_t)block;
+	error = maas_write(model->maas, model->memory.id, block * BLOCK, words, BLOCK);
+	if (judge(model, "a write", error, started_ms))
+		model->known[block] = stamp;
+}
+
+static void read_block(struct model *model, size_t block)
+{
+	static uint32_t words[BLOCK / sizeof(uint32_t)];
+	uint64_t started_ms = maas_clock_ms();
+	int error = maas_read(model->maas, model->memory.id, block * BLOCK, words, BLOCK);
+
+	if (!judge(model, "a read", error, started_ms))
+		return;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(words); i++) {
+		uint32_t stamp = words[i] >> 8;
+
+		if (!words[i] && !model->known[block])
+			continue;
+		require((words[i] & 0xff) == block && stamp >= model->known[block] &&
+				stamp <= model->newest[block],
+			"word %zu of block %zu is %#x: wanted stamps %u to %u", i, block, words[i],
+			model->known[block], model->newest[block]);
+	}
+}
+
+/* Until the time is over; says whether the last of all succeeded. */
+static void work(struct model *model, uint64_t ms)
+{
+	uint64_t end_ms = maas_clock_ms() + ms;
+
+	while (maas_clock_ms() < end_ms) {
+		size_t block = test_random_below(&model->random, BLOCKS);
+
+		if (test_random_below(&model->random, 2))
+			write_block(model, block);
+		else
+			read_block(model, block);
+	}
+}
+
+static void model_open(struct model *model, const char *url, uint32_t ttl_s)
+{
+	memset(model, 0, sizeof(*model));
+	model->random = maas_test_seed();
+	model->maas = open_maas(url, TIMEOUT_MS, ttl_s);
+	require(maas_alloc(model->maas, BLOCK * BLOCKS, NULL, &model->memory) == 0,
+		"maas_alloc: %s", maas_error());
+}
+
+static void model_close(struct model *model)
+{
+	note("%llu done, %llu failed, the longest %llu ms", (unsigned long long)model->succeeded,
+	     (unsigned long long)model->failed, (unsigned long long)model->longest_ms);
+	maas_close(model->maas);
+}
+
+/* Once the network is whole everything works again, on the same memory. */
+static void recover(struct model *model, unsigned int limit_ms)
+{
+	uint64_t deadline_ms = maas_clock_ms() + limit_ms;
+	uint64_t succeeded;
+
+	do {
+		require(maas_clock_ms() < deadline_ms, "it does not recover: %s", maas_error());
+		succeeded = model->succeeded;
+		for (size_t block = 0; block < BLOCKS; block++)
+			read_block(model, block);
+	} while (model->succeeded - succeeded < BLOCKS);
+	for (size_t block = 0; block < BLOCKS; block++) {
+		write_block(model, block);
+		require_equal(model->known[block], model->newest[block], "a write after that");
+		read_block(model, block);
+	}
+}
+
+static void run_cable(const char *keys)
+{
+	unsigned int seconds = (unsigned int)count_device_cable_s();
+	struct model model;
+	char options[64];
+	char url[RAW_URL];
+	uint64_t failed;
+
+	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
+	agent_start(options, url);
+	model_open(&model, url, 600);
+	work(&model, 1000);
+	require_equal(model.failed, 0, "failures on a whole network");
+	agent_pull_cable();
+	work(&model, seconds * UINT64_C(1000));
+	failed = model.failed;
+	agent_plug_cable();
+	require(failed > 0, "the cable was not pulled");
+	recover(&model, 20000);
+	work(&model, 1000);
+	model_close(&model);
+	agent_stop();
+}
+
+/*
+ * The lease lapses while the cable is pulled: the server reclaims what the session owned, and the
+ * client, which cannot know, says that its keys are revoked until it is told to open another.
+ */
+static void run_lapse(const char *keys)
+{
+	struct maas_alloc_options owned = {.size = sizeof(owned),
+					   .lifetime = MAAS_LIFETIME_SESSION};
+	struct maas_allocation memory;
+	struct model model;
+	char options[64];
+	char url[RAW_URL];
+	uint64_t deadline_ms;
+	uint32_t word = 0;
+
+	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
+	agent_start(options, url);
+	model_open(&model, url, 2);
+	require(maas_alloc(model.maas, 4096, &owned, &memory) == 0, "maas_alloc: %s", maas_error());
+	work(&model, 500);
+	agent_pull_cable();
+	deadline_ms = maas_clock_ms() + 6000;
+	while (agent_metric("maas_sessions") != 0 || agent_metric("maas_rdma_grants") != 0 ||
+	       agent_metric("maas_active_allocations") != 1) {
+		require(maas_clock_ms() < deadline_ms, "the server does not reclaim");
+		sleep_ms(100);
+	}
+	work(&model, 500);
+	agent_plug_cable();
+	deadline_ms = maas_clock_ms() + 20000;
+	while (maas_reopen(model.maas) != 0) {
+		require(maas_clock_ms() < deadline_ms, "maas_reopen: %s", maas_error());
+		sleep_ms(100);
+	}
+	recover(&model, 20000);
+	require_equal(maas_read(model.maas, memory.id, 0, &word, sizeof(word)), -ENOENT,
+		      "memory of the session that was lost");
+	model_close(&model);
+	agent_stop();
+}
+
+static void run_loss(const char *keys)
+{
+	unsigned int percent = (unsigned int)count_device_loss_percent();
+	struct model model;
+	char options[64];
+	char url[RAW_URL];
+
+	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
+	agent_start(options, url);
+	model_open(&model, url, 60);
+	agent_lose(percent);
+	work(&model, count_device_loss_s() * 1000);
+	agent_lose(0);
+	require(model.succeeded > 0, "nothing succeeded");
+	recover(&model, 20000);
+	model_close(&model);
+	agent_stop();
+}
+
+static const struct scenario scenarios[] = {
+	{"bytes", run_bytes, "mr", 90, SCENARIO_GATE},
+	{"bytes", run_bytes, "window", 90, SCENARIO_LONG},
+	{"cpu", run_cpu, "mr", 180, SCENARIO_GATE},
+	{"cpu", run_cpu, "window", 180, SCENARIO_LONG},
+	{"cable", run_cable, "mr", 60, SCENARIO_GATE},
+	{"cable", run_cable, "window", 60, SCENARIO_LONG},
+	{"lapse", run_lapse, "mr", 60, SCENARIO_GATE},
+	{"lapse", run_lapse, "window", 60, SCENARIO_LONG},
+	{"loss", run_loss, "mr", 60, SCENARIO_GATE},
+	{"loss", run_loss, "window", 60, SCENARIO_LONG},
 };
 
 int main(int argc, char **argv)
@@ -33,11 +448,11 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	scene_maasd = argv[1];
+	scenario_maasd = argv[1];
 	if (strcmp(host, "a") == 0)
 		return agent_serve();
-	scene_on_failure = agent_show_log;
-	status = scene_run_all(scenes, MAAS_ARRAY_SIZE(scenes), argc > 2 ? argv[2] : NULL);
+	scenario_on_failure = agent_show_log;
+	status = scenario_run_all(scenarios, MAAS_ARRAY_SIZE(scenarios), argc > 2 ? argv[2] : NULL);
 	agent_end();
 	return status;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * scene: scenarios on a real device, many in one boot of a machine. Each runs in a process group of
- * its own, which is killed at its end; it fails by fail(), by its time limit, or by a warning of
+ * scenario: scenarios on a real device, many in one boot of a machine. Each runs in a process group
+ * of its own, which is killed at its end; it fails by fail(), by its time limit, or by a warning of
  * the kernel, and then the logs of its servers are shown.
  */
-#ifndef MAAS_TESTS_SCENE_H
-#define MAAS_TESTS_SCENE_H
+#ifndef MAAS_TESTS_SCENARIO_H
+#define MAAS_TESTS_SCENARIO_H
 
 #include <sys/types.h>
 
@@ -15,17 +15,17 @@
 
 /* ---- running them */
 
-enum scene_tier {
-	SCENE_GATE, /* in both tiers */
-	SCENE_LONG,
+enum scenario_tier {
+	SCENARIO_GATE, /* in both tiers */
+	SCENARIO_LONG,
 };
 
-struct scene {
+struct scenario {
 	const char *name;
 	void (*run)(const char *keys); /* key mode, or NULL */
 	const char *keys;
 	unsigned int limit_s; /* ten times as long in the long tier */
-	enum scene_tier tier;
+	enum scenario_tier tier;
 };
 
 /*
@@ -34,13 +34,13 @@ struct scene {
  * Returns an exit status: 0 when all passed. Nothing runs after a warning of the kernel: what such
  * a machine does proves nothing.
  */
-int scene_run_all(const struct scene *scenes, size_t count, const char *filter);
+int scenario_run_all(const struct scenario *scenarios, size_t count, const char *filter);
 
 /* ---- within one */
 
 /* Says where and why, and ends the scenario. */
-#define fail(...) scene_fail(__FILE__, __LINE__, __VA_ARGS__)
-void scene_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF(3, 4)
+#define fail(...) scenario_fail(__FILE__, __LINE__, __VA_ARGS__)
+void scenario_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF(3, 4)
 	__attribute__((noreturn));
 
 #define require(condition, ...)                                                                    \
@@ -51,24 +51,24 @@ void scene_fail(const char *file, int line, const char *fmt, ...) MAAS_PRINTF(3,
 
 /* For two integers of any type. */
 #define require_equal(got, want, what)                                                             \
-	scene_equal(__FILE__, __LINE__, (long long)(got), (long long)(want), what)
-void scene_equal(const char *file, int line, long long got, long long want, const char *what);
+	scenario_equal(__FILE__, __LINE__, (long long)(got), (long long)(want), what)
+void scenario_equal(const char *file, int line, long long got, long long want, const char *what);
 
 /* Ends in failure unless all `len` bytes are `value`. */
 #define require_bytes(bytes, value, len, what)                                                     \
-	scene_bytes(__FILE__, __LINE__, bytes, value, len, what)
-void scene_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
-		 const char *what);
+	scenario_bytes(__FILE__, __LINE__, bytes, value, len, what)
+void scenario_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
+		    const char *what);
 
 /* A figure for the scenario's line in the report. */
 void note(const char *fmt, ...) MAAS_PRINTF(1, 2);
 
 /* One more process of the scenario; it is killed with it. In it `run(arg)`, then exit(0). */
-pid_t scene_fork(void (*run)(void *arg), void *arg);
+pid_t scenario_fork(void (*run)(void *arg), void *arg);
 /* Waits. Returns its exit status, or minus the signal that ended it. */
-int scene_wait(pid_t pid);
+int scenario_wait(pid_t pid);
 /* The same with a limit: false when it still runs after `timeout_ms`. */
-bool scene_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status);
+bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status);
 
 void sleep_ms(unsigned int ms);
 
@@ -81,12 +81,12 @@ struct server {
 };
 
 /* The maasd under test, and a folder for the scenario's files. */
-extern const char *scene_maasd;
-extern char scene_dir[64];
+extern const char *scenario_maasd;
+extern char scenario_dir[64];
 /* Shows the servers' logs, where they are not in the folder. */
-extern void (*scene_on_failure)(void);
-/* Makes the folder and goes there; scene_run_all() does. */
-void scene_dir_make(void);
+extern void (*scenario_on_failure)(void);
+/* Makes the folder and goes there; scenario_run_all() does. */
+void scenario_dir_make(void);
 
 /* Starts it on SOFTROCE_ADDR with `--rdma required` and these options; the last is NULL. */
 void server_start(struct server *server, ...) __attribute__((sentinel));
@@ -148,9 +148,9 @@ void borrower_grant(struct borrower *borrower, const char *id, const char *acces
 
 /* One signalled request that must end with `want` (enum ibv_wc_status). */
 #define must_run(link, opcode, at, len, addr, rkey, want)                                          \
-	scene_run(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)
-void scene_run(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
-	       size_t at, size_t len, uint64_t addr, uint32_t rkey, int want);
+	must_run_at(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)
+void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
+		 size_t at, size_t len, uint64_t addr, uint32_t rkey, int want);
 
 /* The whole allocation holds `value`, read through the key, in pieces of the link's buffer. */
 void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, const char *what);

@@ -9,20 +9,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/rdma/scene.h"
+#include "tests/rdma/scenario.h"
 
 #define LOG_LINES	 "60"
 #define LONG_TIMES	 10
 #define KLOG_READ_ALL	 3
 #define KLOG_SIZE_BUFFER 10
 
-const char *scene_maasd;
-char scene_dir[64];
-void (*scene_on_failure)(void);
+const char *scenario_maasd;
+char scenario_dir[64];
+void (*scenario_on_failure)(void);
 
 /* ---- within a scenario */
 
-void scene_fail(const char *file, int line, const char *fmt, ...)
+void scenario_fail(const char *file, int line, const char *fmt, ...)
 {
 	const char *name = strrchr(file, '/');
 	va_list args;
@@ -36,24 +36,24 @@ void scene_fail(const char *file, int line, const char *fmt, ...)
 	_exit(1);
 }
 
-void scene_equal(const char *file, int line, long long got, long long want, const char *what)
+void scenario_equal(const char *file, int line, long long got, long long want, const char *what)
 {
 	if (got != want)
-		scene_fail(file, line, "%s: %lld, not %lld", what, got, want);
+		scenario_fail(file, line, "%s: %lld, not %lld", what, got, want);
 }
 
-void scene_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
-		 const char *what)
+void scenario_bytes(const char *file, int line, const uint8_t *bytes, uint8_t value, size_t len,
+		    const char *what)
 {
 	for (size_t i = 0; i < len; i++)
 		if (bytes[i] != value)
-			scene_fail(file, line, "%s: byte %zu of %zu is 0x%02x, not 0x%02x", what, i,
-				   len, bytes[i], value);
+			scenario_fail(file, line, "%s: byte %zu of %zu is 0x%02x, not 0x%02x", what,
+				      i, len, bytes[i], value);
 }
 
 static void note_path(char *path, size_t size)
 {
-	snprintf(path, size, "%s/note", scene_dir);
+	snprintf(path, size, "%s/note", scenario_dir);
 }
 
 void note(const char *fmt, ...)
@@ -72,7 +72,7 @@ void note(const char *fmt, ...)
 	fclose(file);
 }
 
-pid_t scene_fork(void (*run)(void *arg), void *arg)
+pid_t scenario_fork(void (*run)(void *arg), void *arg)
 {
 	pid_t pid = fork();
 
@@ -90,7 +90,7 @@ static int status_of(int status)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-int scene_wait(pid_t pid)
+int scenario_wait(pid_t pid)
 {
 	int status;
 
@@ -98,7 +98,7 @@ int scene_wait(pid_t pid)
 	return status_of(status);
 }
 
-bool scene_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status)
+bool scenario_wait_for(pid_t pid, unsigned int timeout_ms, int *ret_status)
 {
 	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
 	int status;
@@ -150,23 +150,23 @@ static void run_shell(const char *command)
 }
 
 /* Runs one in its own process group. Returns NULL when it passed, else why not. */
-static const char *run_one(const struct scene *scene)
+static const char *run_one(const struct scenario *scenario)
 {
-	unsigned int limit_s = scene->limit_s * (maas_test_long() ? LONG_TIMES : 1);
+	unsigned int limit_s = scenario->limit_s * (maas_test_long() ? LONG_TIMES : 1);
 	const char *why = NULL;
 	int status;
 	pid_t pid = fork();
 
 	if (pid == 0) {
 		setpgid(0, 0);
-		scene->run(scene->keys);
+		scenario->run(scenario->keys);
 		fflush(stdout);
 		_exit(0);
 	}
 	if (pid < 0)
 		return "fork failed";
 	setpgid(pid, pid);
-	if (!scene_wait_for(pid, limit_s * 1000, &status))
+	if (!scenario_wait_for(pid, limit_s * 1000, &status))
 		why = "it took too long";
 	else if (status > 0)
 		why = "see above";
@@ -174,11 +174,11 @@ static const char *run_one(const struct scene *scene)
 		why = strsignal(-status);
 	kill(-pid, SIGKILL);
 	if (why && strcmp(why, "it took too long") == 0)
-		scene_wait(pid);
+		scenario_wait(pid);
 	return why;
 }
 
-static void print_line(const struct scene *scene, const char *why, uint64_t took_ms)
+static void print_line(const struct scenario *scenario, const char *why, uint64_t took_ms)
 {
 	char path[96];
 	char text[256] = "";
@@ -190,35 +190,36 @@ static void print_line(const struct scene *scene, const char *why, uint64_t took
 		text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
 		fclose(file);
 	}
-	printf("%-6s %-24s %-7s %6.1f s%s%s%s\n", why ? "FAILED" : "ok", scene->name,
-	       scene->keys ? scene->keys : "", (double)took_ms / 1000, text, why ? ": " : "",
+	printf("%-6s %-24s %-7s %6.1f s%s%s%s\n", why ? "FAILED" : "ok", scenario->name,
+	       scenario->keys ? scenario->keys : "", (double)took_ms / 1000, text, why ? ": " : "",
 	       why ? why : "");
 	fflush(stdout);
 }
 
 /* `filter`: names, parted by commas, or key modes; NULL: all of this tier. */
-static bool is_wanted(const struct scene *scene, const char *filter)
+static bool is_wanted(const struct scenario *scenario, const char *filter)
 {
 	char words[256];
 	char *rest = words;
 	char *word;
 
-	if (scene->tier == SCENE_LONG && !maas_test_long())
+	if (scenario->tier == SCENARIO_LONG && !maas_test_long())
 		return false;
 	if (!filter)
 		return true;
 	snprintf(words, sizeof(words), "%s", filter);
 	while ((word = strsep(&rest, ",")))
-		if (!strcmp(scene->name, word) || (scene->keys && !strcmp(scene->keys, word)))
+		if (!strcmp(scenario->name, word) ||
+		    (scenario->keys && !strcmp(scenario->keys, word)))
 			return true;
 	return false;
 }
 
 /* Returns whether it passed; the folder is empty before and after. */
-static bool run_and_report(const struct scene *scene, unsigned int *warnings)
+static bool run_and_report(const struct scenario *scenario, unsigned int *warnings)
 {
 	uint64_t started_ms = maas_clock_ms();
-	const char *why = run_one(scene);
+	const char *why = run_one(scenario);
 	unsigned int now = kernel_warnings();
 
 	if (now != *warnings) {
@@ -226,19 +227,20 @@ static bool run_and_report(const struct scene *scene, unsigned int *warnings)
 		run_shell("dmesg | tail -n " LOG_LINES);
 	}
 	*warnings = now;
-	print_line(scene, why, maas_clock_ms() - started_ms);
-	if (why && scene_on_failure)
-		scene_on_failure();
+	print_line(scenario, why, maas_clock_ms() - started_ms);
+	if (why && scenario_on_failure)
+		scenario_on_failure();
 	else if (why)
 		run_shell("tail -n " LOG_LINES " server.*.log");
 	run_shell("rm -f note server.*.log");
 	return !why;
 }
 
-void scene_dir_make(void)
+void scenario_dir_make(void)
 {
-	snprintf(scene_dir, sizeof(scene_dir), "/tmp/maas-device.XXXXXX");
-	require(mkdtemp(scene_dir) && chdir(scene_dir) == 0, "%s: %s", scene_dir, strerror(errno));
+	snprintf(scenario_dir, sizeof(scenario_dir), "/tmp/maas-device.XXXXXX");
+	require(mkdtemp(scenario_dir) && chdir(scenario_dir) == 0, "%s: %s", scenario_dir,
+		strerror(errno));
 }
 
 /* One for all, so that MAAS_SEED repeats the whole. */
@@ -250,22 +252,22 @@ static void choose_seed(void)
 	setenv("MAAS_SEED", text, 1);
 }
 
-int scene_run_all(const struct scene *scenes, size_t count, const char *filter)
+int scenario_run_all(const struct scenario *scenarios, size_t count, const char *filter)
 {
 	unsigned int warnings = kernel_warnings();
 	unsigned int at_first = warnings;
 	unsigned int ran = 0;
 	unsigned int failed = 0;
 
-	scene_dir_make();
+	scenario_dir_make();
 	choose_seed();
 	for (size_t i = 0; i < count && warnings == at_first; i++) {
-		if (!is_wanted(&scenes[i], filter))
+		if (!is_wanted(&scenarios[i], filter))
 			continue;
 		ran++;
-		failed += !run_and_report(&scenes[i], &warnings);
+		failed += !run_and_report(&scenarios[i], &warnings);
 	}
-	rmdir(scene_dir);
+	rmdir(scenario_dir);
 	printf("%u scenarios, %u failed, seed %llu\n", ran, failed,
 	       (unsigned long long)maas_test_seed());
 	return failed || !ran;
