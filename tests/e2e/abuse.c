@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "tests/e2e/abuse.h"
-#include "tests/e2e/wire.h"
+#include "tests/e2e/http_client.h"
 
 #define SILENCE_MS 15000 /* a server that says nothing for so long hangs */
 #define BATCH	   250
@@ -85,13 +85,13 @@ static const struct fault faults[] = {
 static int outcome(int fd, const char *name)
 {
 	struct maas_buf text = {0};
-	enum wire_end end = wire_read_all(fd, SILENCE_MS, &text);
+	enum http_end end = http_read_all(fd, SILENCE_MS, &text);
 	int status;
 
-	if (end == WIRE_SILENT)
+	if (end == HTTP_SILENT)
 		die("%s: neither answered nor closed after %zu bytes", name, text.len);
 	maas_buf_add(&text, "", 1);
-	status = wire_status(text.data);
+	status = http_status(text.data);
 	if (text.len > 1 && !status)
 		die("%s: this is no answer: %.100s", name, text.data);
 	maas_buf_fini(&text);
@@ -117,7 +117,7 @@ void abuse_known(uint16_t port, const char *id)
 		const char *from = faults[i].request;
 		const char *mark = strstr(from, "%s");
 		struct maas_buf text = {0};
-		int fd = wire_connect(port, 0);
+		int fd = http_connect(port, 0);
 
 		if (mark) {
 			maas_buf_add(&text, from, (size_t)(mark - from));
@@ -125,7 +125,7 @@ void abuse_known(uint16_t port, const char *id)
 			from = mark + 2;
 		}
 		maas_buf_str(&text, from);
-		wire_send(fd, text.data, text.len);
+		http_send(fd, text.data, text.len);
 		maas_buf_fini(&text);
 		expect(fd, faults[i].name, faults[i].status);
 	}
@@ -135,13 +135,13 @@ void abuse_known(uint16_t port, const char *id)
 static void repeated(uint16_t port, const char *name, const char *before, const char *piece,
 		     unsigned int count, const char *after, int wanted)
 {
-	int fd = wire_connect(port, 0);
-	bool alive = wire_text(fd, before);
+	int fd = http_connect(port, 0);
+	bool alive = http_text(fd, before);
 
 	while (alive && count--)
-		alive = wire_text(fd, piece);
+		alive = http_text(fd, piece);
 	if (alive)
-		wire_text(fd, after);
+		http_text(fd, after);
 	expect(fd, name, wanted);
 }
 
@@ -151,15 +151,15 @@ static void pipelined(uint16_t port)
 	static const char last[] = "GET /nowhere HTTP/1.1\r\n" HOST END;
 	struct maas_buf text = {0};
 	struct maas_buf answers = {0};
-	int fd = wire_connect(port, 0);
+	int fd = http_connect(port, 0);
 	const char *at;
 	int good = 0;
 
 	for (int i = 0; i < 100; i++)
 		maas_buf_str(&text, one);
 	maas_buf_str(&text, last);
-	wire_send(fd, text.data, text.len);
-	if (wire_read_all(fd, SILENCE_MS, &answers) == WIRE_SILENT)
+	http_send(fd, text.data, text.len);
+	if (http_read_all(fd, SILENCE_MS, &answers) == HTTP_SILENT)
 		die("pipelined requests: the server hangs");
 	maas_buf_add(&answers, "", 1);
 	for (at = answers.data; (at = strstr(at, "HTTP/1.1 200 ")); at++)
@@ -174,10 +174,10 @@ static void pipelined(uint16_t port)
 /* The text, then the end of what this side sends. */
 static void half_closed(uint16_t port, const char *name, const char *text)
 {
-	int fd = wire_connect(port, 0);
+	int fd = http_connect(port, 0);
 	int status;
 
-	wire_text(fd, text);
+	http_text(fd, text);
 	shutdown(fd, SHUT_WR);
 	status = outcome(fd, name);
 	if (status && status != 200 && (status < 400 || status == 500))
@@ -186,10 +186,10 @@ static void half_closed(uint16_t port, const char *name, const char *text)
 
 static void cut_off(uint16_t port, const char *text)
 {
-	int fd = wire_connect(port, 0);
+	int fd = http_connect(port, 0);
 
-	wire_text(fd, text);
-	wire_reset(fd);
+	http_text(fd, text);
+	http_reset(fd);
 }
 
 void abuse_connections(uint16_t port, const char *id)
@@ -237,7 +237,7 @@ static int send_random(uint16_t port, const char *request, const char *id, unsig
 {
 	struct maas_buf text = {0};
 	const char *mark = strstr(request, "%s");
-	int fd = wire_connect(port, 0);
+	int fd = http_connect(port, 0);
 
 	maas_buf_add(&text, request, (size_t)(mark - request));
 	maas_buf_str(&text, id);
@@ -246,7 +246,7 @@ static int send_random(uint16_t port, const char *request, const char *id, unsig
 		die("out of memory");
 	for (long changes = 1 + nrand48(state) % 4; changes; changes--)
 		text.data[(size_t)nrand48(state) % text.len] = (char)nrand48(state);
-	wire_send(fd, text.data, text.len);
+	http_send(fd, text.data, text.len);
 	shutdown(fd, SHUT_WR);
 	maas_buf_fini(&text);
 	return fd;

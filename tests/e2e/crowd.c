@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "tests/e2e/crowd.h"
-#include "tests/e2e/wire.h"
+#include "tests/e2e/http_client.h"
 
 #define PAUSE_MS     100
 #define SMALL_BUFFER 4096 /* of a slow reader, so that the kernel does not read for it */
@@ -31,11 +31,11 @@ struct crowd {
 static void open_idle(struct crowd *crowd, uint16_t port)
 {
 	for (size_t i = 0; i < CROWD_IDLE; i++) {
-		crowd->idle[i] = wire_connect(port, 0);
+		crowd->idle[i] = http_connect(port, 0);
 		/* Every other one has been served once, and stays. */
 		if (i % 2 &&
-		    (!wire_text(crowd->idle[i], "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n") ||
-		     wire_answer(crowd->idle[i], 20000, NULL) != 200))
+		    (!http_text(crowd->idle[i], "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n") ||
+		     http_answer(crowd->idle[i], 20000, NULL) != 200))
 			die("idle connection %zu is not served", i);
 	}
 }
@@ -44,7 +44,7 @@ static void open_slow(struct crowd *crowd, uint16_t port, const char *id)
 {
 	for (size_t i = 0; i < CROWD_SLOW; i++) {
 		enum slow_kind kind = (enum slow_kind)(i % SLOW_KINDS);
-		int fd = wire_connect(port, kind == SLOW_READER ? SMALL_BUFFER : 0);
+		int fd = http_connect(port, kind == SLOW_READER ? SMALL_BUFFER : 0);
 		char head[256];
 
 		if (kind == SLOW_HEADERS)
@@ -63,7 +63,7 @@ static void open_slow(struct crowd *crowd, uint16_t port, const char *id)
 		else
 			snprintf(head, sizeof(head),
 				 "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
-		if (!wire_text(fd, head))
+		if (!http_text(fd, head))
 			die("slow connection %zu is refused", i);
 		crowd->slow[i] = fd;
 	}

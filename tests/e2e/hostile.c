@@ -12,7 +12,7 @@
 #include "tests/counts.h"
 #include "tests/e2e/abuse.h"
 #include "tests/e2e/crowd.h"
-#include "tests/e2e/wire.h"
+#include "tests/e2e/http_client.h"
 
 #define SLAB_BYTES   (1u << 20)
 #define HONEST_MS    4000  /* how long the honest client works among the others */
@@ -26,7 +26,7 @@ static void allocate(uint16_t port, size_t bytes, char id[64])
 	char json[64];
 
 	snprintf(json, sizeof(json), "{\"size_bytes\":%zu}", bytes);
-	if (wire_request(port, "POST", "/allocate", json, strlen(json), &body) != 200)
+	if (http_request(port, "POST", "/allocate", json, strlen(json), &body) != 200)
 		die("POST /allocate fails");
 	maas_buf_add(&body, "", 1);
 	if (sscanf(body.data, "{\"id\":\"%36[0-9a-f-]\"", id) != 1)
@@ -39,7 +39,7 @@ static void delete(uint16_t port, const char *id)
 	char path[128];
 
 	snprintf(path, sizeof(path), "/allocate/%s", id);
-	if (wire_request(port, "DELETE", path, NULL, 0, NULL) != 200)
+	if (http_request(port, "DELETE", path, NULL, 0, NULL) != 200)
 		die("DELETE %s fails", path);
 }
 
@@ -58,9 +58,9 @@ static uint64_t honest_turn(uint16_t port, uint8_t *data, size_t len)
 		if (step == 0)
 			allocate(port, len, id);
 		snprintf(path, sizeof(path), "/allocate/%s/data", id);
-		if (step == 1 && wire_request(port, "PUT", path, data, len, NULL) != 200)
+		if (step == 1 && http_request(port, "PUT", path, data, len, NULL) != 200)
 			die("PUT %s fails", path);
-		if (step == 2 && wire_request(port, "GET", path, NULL, 0, &body) != 200)
+		if (step == 2 && http_request(port, "GET", path, NULL, 0, &body) != 200)
 			die("GET %s fails", path);
 		if (step == 3)
 			delete (port, id);
@@ -102,11 +102,11 @@ static void wait_clear(uint16_t port)
 	const struct timespec pause = {0, 200000000};
 	uint64_t start_ms = maas_clock_ms();
 
-	while (wire_metric(port, "maas_http_connections") > 1.5 ||
-	       wire_metric(port, "maas_transfers") > 0.5) {
+	while (http_metric(port, "maas_http_connections") > 1.5 ||
+	       http_metric(port, "maas_transfers") > 0.5) {
 		if (maas_clock_ms() - start_ms > CLEAR_MS)
 			die("the server keeps %g connections of a crowd that does not move",
-			    wire_metric(port, "maas_http_connections"));
+			    http_metric(port, "maas_http_connections"));
 		nanosleep(&pause, NULL);
 	}
 	printf("- rid of the crowd after another %llu ms\n",
@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	allocate(port, SLAB_BYTES, id);
 
 	crowd = crowd_start(port, id);
-	if (wire_metric(port, "maas_http_connections") < CROWD_IDLE * 0.5)
+	if (http_metric(port, "maas_http_connections") < CROWD_IDLE * 0.5)
 		die("the crowd is not there");
 	work_honestly(port, "among 1,000 idle and 100 slow connections");
 	wait_clear(port);

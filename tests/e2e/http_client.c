@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP by hand on a blocking socket: each byte that the server gets is the caller's. No state, and
+ * no thread of its own; what a well-behaved client could not meet ends the program.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -9,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/e2e/wire.h"
+#include "tests/e2e/http_client.h"
 
 #define ANSWER_MS 20000
 
@@ -25,7 +29,7 @@ void die(const char *fmt, ...)
 	exit(1);
 }
 
-int wire_connect(uint16_t port, int receive_bytes)
+int http_connect(uint16_t port, int receive_bytes)
 {
 	const struct sockaddr_in addr = {
 		.sin_family = AF_INET,
@@ -43,7 +47,7 @@ int wire_connect(uint16_t port, int receive_bytes)
 	return fd;
 }
 
-bool wire_send(int fd, const void *data, size_t len)
+bool http_send(int fd, const void *data, size_t len)
 {
 	const char *at = data;
 
@@ -60,12 +64,12 @@ bool wire_send(int fd, const void *data, size_t len)
 	return true;
 }
 
-bool wire_text(int fd, const char *text)
+bool http_text(int fd, const char *text)
 {
-	return wire_send(fd, text, strlen(text));
+	return http_send(fd, text, strlen(text));
 }
 
-void wire_reset(int fd)
+void http_reset(int fd)
 {
 	const struct linger now = {1, 0};
 
@@ -91,7 +95,7 @@ static int read_some(int fd, unsigned int timeout_ms, struct maas_buf *text)
 	return n > 0;
 }
 
-enum wire_end wire_read_all(int fd, unsigned int timeout_ms, struct maas_buf *text)
+enum http_end http_read_all(int fd, unsigned int timeout_ms, struct maas_buf *text)
 {
 	int r;
 
@@ -99,8 +103,8 @@ enum wire_end wire_read_all(int fd, unsigned int timeout_ms, struct maas_buf *te
 		r = read_some(fd, timeout_ms, text);
 	} while (r > 0);
 	if (!r)
-		return WIRE_CLOSED;
-	return r == -ETIMEDOUT ? WIRE_SILENT : WIRE_RESET;
+		return HTTP_CLOSED;
+	return r == -ETIMEDOUT ? HTTP_SILENT : HTTP_RESET;
 }
 
 /* The head's length, with the blank line; 0 while it is not complete. */
@@ -111,7 +115,7 @@ static size_t head_len(struct maas_buf *text)
 	return end ? (size_t)(end - text->data) + 4 : 0;
 }
 
-int wire_status(const char *text)
+int http_status(const char *text)
 {
 	static const char version[] = "HTTP/1.";
 	const size_t at = sizeof(version) + 1;
@@ -121,7 +125,7 @@ int wire_status(const char *text)
 	return (int)strtol(text + at, NULL, 10);
 }
 
-int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body)
+int http_answer(int fd, unsigned int timeout_ms, struct maas_buf *body)
 {
 	static const char field[] = "\r\ncontent-length:";
 	struct maas_buf text = {0};
@@ -140,7 +144,7 @@ int wire_answer(int fd, unsigned int timeout_ms, struct maas_buf *body)
 	while (text.len < head + len && read_some(fd, timeout_ms, &text) > 0)
 		;
 	if (text.len == head + len)
-		status = wire_status(text.data);
+		status = http_status(text.data);
 	if (status && body)
 		maas_buf_add(body, text.data + head, len);
 out:
@@ -148,10 +152,10 @@ out:
 	return status;
 }
 
-int wire_request(uint16_t port, const char *method, const char *path, const void *data, size_t len,
+int http_request(uint16_t port, const char *method, const char *path, const void *data, size_t len,
 		 struct maas_buf *body)
 {
-	int fd = wire_connect(port, 0);
+	int fd = http_connect(port, 0);
 	char head[512];
 	int status = 0;
 
@@ -159,20 +163,20 @@ int wire_request(uint16_t port, const char *method, const char *path, const void
 		 "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
 		 "application/json\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
 		 method, path, len);
-	if (wire_text(fd, head) && wire_send(fd, data, len))
-		status = wire_answer(fd, ANSWER_MS, body);
+	if (http_text(fd, head) && http_send(fd, data, len))
+		status = http_answer(fd, ANSWER_MS, body);
 	close(fd);
 	return status;
 }
 
-double wire_metric(uint16_t port, const char *name)
+double http_metric(uint16_t port, const char *name)
 {
 	struct maas_buf text = {0};
 	char line[128];
 	const char *at;
 	double value;
 
-	if (wire_request(port, "GET", "/metrics", NULL, 0, &text) != 200)
+	if (http_request(port, "GET", "/metrics", NULL, 0, &text) != 200)
 		die("GET /metrics fails");
 	maas_buf_add(&text, "", 1);
 	snprintf(line, sizeof(line), "\n%s ", name);
