@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/rdma/raw.h"
+#include "tests/rdma/raw_link.h"
 
 #define RESOLVE_MS 5000
 #define ANSWER_MS  10000
@@ -54,7 +54,8 @@ static void take_private_data(struct raw_link *link, const struct rdma_cm_event 
 		}
 	} else if (param->private_data && param->private_data_len >= sizeof(accept)) {
 		memcpy(&accept, param->private_data, sizeof(accept));
-		if (ntohl(accept.magic) == MAAS_WIRE_MAGIC)
+		if (ntohl(accept.magic) == MAAS_WIRE_MAGIC &&
+		    ntohs(accept.version) == MAAS_WIRE_VERSION)
 			link->connection = ntohl(accept.connection);
 	}
 }
@@ -130,7 +131,7 @@ static int make_queues(struct raw_link *link, size_t len)
 	return 0;
 }
 
-static int ask(struct raw_link *link, const void *hello, uint8_t hello_len)
+static int request(struct raw_link *link, const void *hello, uint8_t hello_len)
 {
 	/* Of no queue pair; the kernel takes a number that it knows for a connection gone stale. */
 	static uint32_t next_number = 0x800000;
@@ -146,8 +147,8 @@ static int ask(struct raw_link *link, const void *hello, uint8_t hello_len)
 	return rdma_connect(link->id, &param) ? -errno : 0;
 }
 
-int raw_connect_with(struct raw_link *link, const struct raw_session *session, const void *hello,
-		     uint8_t hello_len, size_t len)
+int raw_ask(struct raw_link *link, const struct raw_session *session, const void *hello,
+	    uint8_t hello_len, size_t len)
 {
 	int err;
 
@@ -156,12 +157,27 @@ int raw_connect_with(struct raw_link *link, const struct raw_session *session, c
 	if (!err)
 		err = make_queues(link, len);
 	if (!err)
-		err = ask(link, hello, hello_len);
-	if (!err)
-		err = expect(link, RDMA_CM_EVENT_ESTABLISHED, ANSWER_MS);
+		err = request(link, hello, hello_len);
 	if (err)
 		raw_close(link);
 	return err;
+}
+
+int raw_answer(struct raw_link *link)
+{
+	int err = expect(link, RDMA_CM_EVENT_ESTABLISHED, ANSWER_MS);
+
+	if (err)
+		raw_close(link);
+	return err;
+}
+
+int raw_connect_with(struct raw_link *link, const struct raw_session *session, const void *hello,
+		     uint8_t hello_len, size_t len)
+{
+	int err = raw_ask(link, session, hello, hello_len, len);
+
+	return err ? err : raw_answer(link);
 }
 
 int raw_connect(struct raw_link *link, const struct raw_session *session, size_t len)
@@ -182,7 +198,7 @@ int raw_connect_halfway(struct raw_link *link, const struct raw_session *session
 	if (!err)
 		err = resolve(link, session);
 	if (!err)
-		err = ask(link, &hello, sizeof(hello));
+		err = request(link, &hello, sizeof(hello));
 	if (!err)
 		err = expect(link, RDMA_CM_EVENT_CONNECT_RESPONSE, ANSWER_MS);
 	if (err)

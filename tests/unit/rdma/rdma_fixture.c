@@ -4,8 +4,6 @@
  */
 #include "tests/unit/rdma/rdma_fixture.h"
 
-#include <arpa/inet.h>
-#include <endian.h>
 #include <poll.h>
 #include <time.h>
 
@@ -173,130 +171,66 @@ struct maas_lend_session_ref peer_ref(struct world *world, struct peer *peer)
 	return ref;
 }
 
-static struct rdma_cm_event *next_event(struct peer *peer)
+enum rdma_cm_event_type peer_event(struct peer *peer)
 {
-	struct pollfd fd = {.fd = peer->events->fd, .events = POLLIN};
+	struct pollfd fd = {.fd = peer->link.events->fd, .events = POLLIN};
+	enum rdma_cm_event_type type;
 	struct rdma_cm_event *event;
 
 	assert_int_equal(poll(&fd, 1, 10000), 1);
-	assert_int_equal(rdma_get_cm_event(peer->events, &event), 0);
-	return event;
-}
-
-enum rdma_cm_event_type peer_event(struct peer *peer)
-{
-	struct rdma_cm_event *event = next_event(peer);
-	enum rdma_cm_event_type type = event->event;
-
+	assert_int_equal(rdma_get_cm_event(peer->link.events, &event), 0);
+	type = event->event;
 	assert_int_equal(rdma_ack_cm_event(event), 0);
 	return type;
 }
 
-static void make_queues(struct peer *peer)
+static struct raw_session address_of(struct world *world, const struct peer *peer)
 {
-	struct ibv_qp_init_attr init = {
-		.cap = {PEER_DEPTH, 1, 1, 1, 0},
-		.qp_type = IBV_QPT_RC,
-	};
-
-	peer->pd = ibv_alloc_pd(peer->id->verbs);
-	peer->cq = ibv_create_cq(peer->id->verbs, PEER_DEPTH + 1, NULL, NULL, 0);
-	peer->bytes = calloc(1, PEER_BYTES);
-	peer->mr = ibv_reg_mr(peer->pd, peer->bytes, PEER_BYTES, IBV_ACCESS_LOCAL_WRITE);
-	init.send_cq = peer->cq;
-	init.recv_cq = peer->cq;
-	assert_int_equal(rdma_create_qp(peer->id, peer->pd, &init), 0);
-}
-
-static void resolve(struct world *world, struct peer *peer)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET};
+	struct raw_session session = {.addr = "127.0.0.1"};
 	struct maas_rdma_info info;
 
 	maas_rdma_info(world->rdma, &info);
-	to.sin_port = htons(info.port);
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	peer->events = rdma_create_event_channel();
-	assert_non_null(peer->events);
-	assert_int_equal(rdma_create_id(peer->events, &peer->id, NULL, RDMA_PS_TCP), 0);
-	assert_int_equal(rdma_resolve_addr(peer->id, NULL, (struct sockaddr *)&to, 1000), 0);
-	assert_int_equal(peer_event(peer), RDMA_CM_EVENT_ADDR_RESOLVED);
-	assert_int_equal(rdma_resolve_route(peer->id, 1000), 0);
-	assert_int_equal(peer_event(peer), RDMA_CM_EVENT_ROUTE_RESOLVED);
+	session.port = info.port;
+	memcpy(session.ticket, peer->session.ticket, sizeof(session.ticket));
+	return session;
 }
 
-static int read_answer(const struct rdma_cm_event *event, struct peer *peer)
+void peer_ask(struct world *world, struct peer *peer, const void *data, size_t len)
 {
-	const struct rdma_conn_param *param = &event->param.conn;
-	struct maas_wire_reject reject;
-	struct maas_wire_accept accept;
+	struct raw_session session = address_of(world, peer);
 
-	if (event->event == RDMA_CM_EVENT_REJECTED && param->private_data) {
-		memcpy(&reject, param->private_data, sizeof(reject));
-		assert_int_equal(be32toh(reject.magic), MAAS_WIRE_MAGIC);
-		return be16toh(reject.reason);
-	}
-	if (event->event != RDMA_CM_EVENT_ESTABLISHED)
-		return -ECONNREFUSED;
-	memcpy(&accept, param->private_data, sizeof(accept));
-	assert_int_equal(be32toh(accept.magic), MAAS_WIRE_MAGIC);
-	assert_int_equal(be16toh(accept.version), MAAS_WIRE_VERSION);
-	peer->number = be32toh(accept.connection);
-	assert_int_not_equal(peer->number, 0);
-	return 0;
-}
-
-void peer_call(struct world *world, struct peer *peer, const void *data, size_t len)
-{
-	struct rdma_conn_param param = {
-		.private_data = data,
-		.private_data_len = (uint8_t)len,
-		.initiator_depth = 4,
-	};
-
-	resolve(world, peer);
-	make_queues(peer);
-	assert_int_equal(rdma_connect(peer->id, &param), 0);
+	assert_int_equal(raw_ask(&peer->link, &session, data, (uint8_t)len, PEER_BYTES), 0);
 }
 
 int peer_answer(struct peer *peer)
 {
-	struct rdma_cm_event *event = next_event(peer);
-	int r = read_answer(event, peer);
+	int r = raw_answer(&peer->link);
 
-	assert_int_equal(rdma_ack_cm_event(event), 0);
-	if (r)
-		peer_hang_up(peer);
+	if (r == -ECONNREFUSED && peer->link.reason)
+		return peer->link.reason;
+	assert_true(r || peer->link.connection);
 	return r;
 }
 
 int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len)
 {
-	peer_call(world, peer, data, len);
+	peer_ask(world, peer, data, len);
 	return peer_answer(peer);
 }
 
-struct maas_wire_connect peer_hello(const struct peer *peer)
+void peer_ask_with_ticket(struct world *world, struct peer *peer)
 {
-	struct maas_wire_connect hello = {
-		.magic = htobe32(MAAS_WIRE_MAGIC),
-		.version = htobe16(MAAS_WIRE_VERSION),
-	};
+	struct raw_session session = address_of(world, peer);
+	struct maas_wire_connect hello;
 
-	for (size_t i = 0; i < MAAS_WIRE_TICKET; i++) {
-		const char digits[] = {peer->session.ticket[2 * i], peer->session.ticket[2 * i + 1],
-				       '\0'};
-
-		hello.ticket[i] = (uint8_t)strtoul(digits, NULL, 16);
-	}
-	return hello;
+	assert_int_equal(raw_hello(&session, &hello), 0);
+	peer_ask(world, peer, &hello, sizeof(hello));
 }
 
 int peer_dial(struct world *world, struct peer *peer)
 {
-	struct maas_wire_connect hello = peer_hello(peer);
-
-	return peer_dial_with(world, peer, &hello, sizeof(hello));
+	peer_ask_with_ticket(world, peer);
+	return peer_answer(peer);
 }
 
 void peer_open(struct world *world, struct peer *peer, const char *name)
@@ -307,23 +241,7 @@ void peer_open(struct world *world, struct peer *peer, const char *name)
 
 void peer_hang_up(struct peer *peer)
 {
-	if (!peer->id)
-		return;
-	(void)rdma_disconnect(peer->id); /* the server may have been first */
-	if (peer->id->qp)
-		rdma_destroy_qp(peer->id);
-	if (peer->mr)
-		assert_int_equal(ibv_dereg_mr(peer->mr), 0);
-	if (peer->cq)
-		assert_int_equal(ibv_destroy_cq(peer->cq), 0);
-	if (peer->pd)
-		assert_int_equal(ibv_dealloc_pd(peer->pd), 0);
-	assert_int_equal(rdma_destroy_id(peer->id), 0);
-	rdma_destroy_event_channel(peer->events);
-	free(peer->bytes);
-	peer->id = NULL;
-	peer->mr = NULL;
-	peer->bytes = NULL;
+	raw_close(&peer->link);
 }
 
 void peer_close(struct peer *peer)
@@ -337,20 +255,7 @@ void peer_close(struct peer *peer)
 int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint64_t addr, uint32_t rkey,
 	     uint32_t len)
 {
-	struct ibv_sge sge = {(uintptr_t)peer->bytes, len, peer->mr->lkey};
-	struct ibv_send_wr wr = {
-		.sg_list = &sge,
-		.num_sge = 1,
-		.opcode = opcode,
-		.send_flags = IBV_SEND_SIGNALED,
-		.wr.rdma = {addr, rkey},
-	};
-	struct ibv_send_wr *bad;
-	struct ibv_wc wc;
-
-	assert_int_equal(ibv_post_send(peer->id->qp, &wr, &bad), 0);
-	AWAIT(ibv_poll_cq(peer->cq, 1, &wc) == 1);
-	return (int)wc.status;
+	return raw_run(&peer->link, opcode, 0, len, addr, rkey);
 }
 
 int peer_write(struct peer *peer, const struct maas_lend_key *grant)

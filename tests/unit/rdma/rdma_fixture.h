@@ -17,16 +17,14 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <rdma/rdma_cma.h>
 
-#include "base/wire.h"
 #include "rdma/rdma.h"
 #include "tests/fake/fake_verbs.h"
+#include "tests/rdma/raw_link.h"
 
 #define WORLD_SESSIONS 8
 #define WORLD_GRANTS   64
 #define PEER_BYTES     65536
-#define PEER_DEPTH     16
 
 struct world {
 	struct maas_slab *slab;
@@ -80,23 +78,16 @@ int told(struct told *told);
 
 struct peer {
 	struct maas_lend_session_info session;
-	struct rdma_event_channel *events;
-	struct rdma_cm_id *id;
-	struct ibv_pd *pd;
-	struct ibv_cq *cq;
-	struct ibv_mr *mr;
-	uint8_t *bytes;
-	uint32_t number; /* of the connection */
+	struct raw_link link;
 };
 
 void peer_session(struct world *world, struct peer *peer, const char *name);
 /* Asks to connect, with `len` bytes of private data … */
-void peer_call(struct world *world, struct peer *peer, const void *data, size_t len);
-/* … and waits for the answer. 0 and peer->number, or the reason (enum maas_wire_reason) of the
- * refusal; -errno. */
+void peer_ask(struct world *world, struct peer *peer, const void *data, size_t len);
+/* … or with the session's ticket … */
+void peer_ask_with_ticket(struct world *world, struct peer *peer);
+/* … and waits for the answer. 0, or the reason (enum maas_wire_reason) of the refusal; -errno. */
 int peer_answer(struct peer *peer);
-/* The private data with the session's ticket. */
-struct maas_wire_connect peer_hello(const struct peer *peer);
 /* Both of them. */
 int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len);
 /* With the session's ticket. */

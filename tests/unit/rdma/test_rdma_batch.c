@@ -153,7 +153,7 @@ static void batch__over_a_reconnect(void **state)
 	assert_int_equal(live_slabs(&world), 0);
 	ask_batch(&world, &again, BATCH, refs, grants, 0);
 	for (int i = 0; i < BATCH; i++)
-		assert_int_equal(grants[i].connection, again.number);
+		assert_int_equal(grants[i].connection, again.link.connection);
 	peer_close(&again);
 	peer_close(&peer);
 	world_close(&world);

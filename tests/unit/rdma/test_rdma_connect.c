@@ -159,17 +159,17 @@ static void reconnect__with_fresh_grants(void **state)
 		memory = world_allocate(&world, 4096);
 		assert_int_equal(
 			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &before), 0);
-		memset(peer.bytes, 'x', 4096);
+		memset(peer.link.bytes, 'x', 4096);
 		assert_int_equal(peer_write(&peer, &before), IBV_WC_SUCCESS);
 		assert_int_equal(
 			maas_lend_session_ticket(world.lend, peer.session.id, &again.session), 0);
 		assert_int_equal(peer_dial(&world, &again), 0);
-		assert_int_not_equal(again.number, peer.number);
+		assert_int_not_equal(again.link.connection, peer.link.connection);
 		assert_int_equal(
 			get_grant(&world, &again, memory.id, MAAS_LEND_ACCESS_WRITE, &after), 0);
-		assert_int_equal(after.connection, again.number);
+		assert_int_equal(after.connection, again.link.connection);
 		assert_int_equal(peer_read(&again, &after), IBV_WC_SUCCESS);
-		assert_memory_equal(again.bytes, peer.bytes, 4096);
+		assert_memory_equal(again.link.bytes, peer.link.bytes, 4096);
 		assert_int_not_equal(peer_write(&peer, &before), IBV_WC_SUCCESS);
 		peer_close(&peer);
 		assert_int_equal(world_stats(&world).connected, 1);

@@ -43,13 +43,13 @@ static void key__opens_its_slab(void **state)
 		assert_int_equal(
 			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
 		assert_int_equal(grant.len_bytes, 1024);
-		assert_int_equal(grant.connection, peer.number);
-		memset(peer.bytes, 'x', 1024);
+		assert_int_equal(grant.connection, peer.link.connection);
+		memset(peer.link.bytes, 'x', 1024);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_SUCCESS);
 		check_bytes(&world, memory.id, 'x');
-		memset(peer.bytes, 0, 1024);
+		memset(peer.link.bytes, 0, 1024);
 		assert_int_equal(peer_read(&peer, &grant), IBV_WC_SUCCESS);
-		assert_int_equal(peer.bytes[0] + peer.bytes[1023], 2 * 'x');
+		assert_int_equal(peer.link.bytes[0] + peer.link.bytes[1023], 2 * 'x');
 		assert_int_equal(world_stats(&world).grants, 1);
 		peer_close(&peer);
 		world_close(&world);
@@ -64,7 +64,7 @@ static void refused(struct world *world, struct peer *peer, const char *id, int6
 
 	redial(world, peer);
 	assert_int_equal(get_grant(world, peer, id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
-	memset(peer->bytes, '!', PEER_BYTES);
+	memset(peer->link.bytes, '!', PEER_BYTES);
 	assert_int_equal(
 		peer_run(peer, IBV_WR_RDMA_WRITE, grant.addr + (uint64_t)offset, grant.rkey, len),
 		IBV_WC_REM_ACCESS_ERR);
@@ -115,7 +115,7 @@ static void key__of_another_session(void **state)
 		memory = world_allocate(&world, 1024);
 		assert_int_equal(
 			get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant), 0);
-		memset(thief.bytes, '!', 1024);
+		memset(thief.link.bytes, '!', 1024);
 		assert_int_equal(peer_write(&thief, &grant), IBV_WC_REM_ACCESS_ERR);
 		redial(&world, &thief);
 		assert_int_equal(peer_read(&thief, &grant), IBV_WC_REM_ACCESS_ERR);
@@ -143,7 +143,7 @@ static void key__to_read(void **state)
 		assert_int_equal(get_grant(&world, &peer, memory.id, MAAS_LEND_ACCESS_READ, &grant),
 				 0);
 		assert_int_equal(peer_read(&peer, &grant), IBV_WC_SUCCESS);
-		memset(peer.bytes, '!', 1024);
+		memset(peer.link.bytes, '!', 1024);
 		assert_int_equal(peer_write(&peer, &grant), IBV_WC_REM_ACCESS_ERR);
 		check_bytes(&world, memory.id, 0);
 		peer_close(&peer);

@@ -34,7 +34,7 @@ static void begin_granted(struct scene *scene, const struct fake_rules *rules,
 	assert_int_equal(get_grant(&scene->world, &scene->peer, scene->memory.id,
 				   MAAS_LEND_ACCESS_WRITE, &scene->grant),
 			 0);
-	memset(scene->peer.bytes, 'x', SLAB_BYTES);
+	memset(scene->peer.link.bytes, 'x', SLAB_BYTES);
 	assert_int_equal(peer_write(&scene->peer, &scene->grant), IBV_WC_SUCCESS);
 }
 

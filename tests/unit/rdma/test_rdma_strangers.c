@@ -90,7 +90,7 @@ static void requests__do_not_hold_up_tasks(void **state)
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	thread_halt(&world, &halt);
 	for (int i = 0; i < CALLS; i++)
-		peer_call(&world, &peers[i], nonsense, sizeof(nonsense));
+		peer_ask(&world, &peers[i], nonsense, sizeof(nonsense));
 	seen.rdma = world.rdma;
 	assert_int_equal(maas_rdma_send(world.rdma, &seen.task), 0);
 	thread_go_on(&halt);
@@ -104,7 +104,6 @@ static void requests__do_not_hold_up_tasks(void **state)
 
 static void connect__that_is_never_finished(void **state)
 {
-	struct maas_wire_connect hello;
 	struct world world;
 	struct peer peer;
 	struct halt halt;
@@ -112,8 +111,7 @@ static void connect__that_is_never_finished(void **state)
 	(void)state;
 	world_open(&world, NULL, MAAS_RDMA_KEYS_AUTO);
 	peer_session(&world, &peer, "one");
-	hello = peer_hello(&peer);
-	peer_call(&world, &peer, &hello, sizeof(hello));
+	peer_ask_with_ticket(&world, &peer);
 	AWAIT(world_stats(&world).connecting == 1);
 	thread_halt(&world, &halt); /* it has set the deadline */
 	clock_add_ms(11000);
