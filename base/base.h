@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base: what every other part stands on: errors, log, clock, text buffer, sizes, guesses, the limit
- * of memory. It knows nothing else of the project.
+ * base: what every other part stands on: errors, log, clock, text buffer, sizes, names, guesses,
+ * the limit of memory. It knows nothing else of the project.
  *
  * Errors everywhere: 0 (or a count) on success, -errno on failure; errno itself is not set.
  */
@@ -189,6 +189,13 @@ char *maas_size_format(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
 /* For people: "1.5 GiB", rounded; and "1 GiB", or "23.5 GiB (24684092 KiB)" where that is exact. */
 char *maas_size_round(double bytes, char text[MAAS_SIZE_TEXT]);
 char *maas_size_human(uint64_t bytes, char text[MAAS_SIZE_TEXT]);
+
+/* ---- name: of an owner, a session or a principal */
+
+#define MAAS_NAME_BYTES 64 /* of a name and its NUL */
+
+/* True when `name` is 1 to 63 bytes of [A-Za-z0-9._:/@-]. */
+bool maas_name_valid(const char *name);
 
 /* ---- guess: what somebody meant who mistyped a name */
 

@@ -151,7 +151,7 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"limit\" must be a whole number from 1 to %d",
 				       LIST_MAX_LIMIT);
-	if (query.owner && !maas_lend_name_valid(query.owner))
+	if (query.owner && !maas_name_valid(query.owner))
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");

@@ -138,7 +138,7 @@ int maas_http_sessions(struct maas_http_conn *conn)
 	if (!query.name)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "missing_field",
 				       "\"name\" says of whom: GET /sessions?name=NAME");
-	if (!maas_lend_name_valid(query.name))
+	if (!maas_name_valid(query.name))
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"name\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");

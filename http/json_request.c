@@ -28,7 +28,7 @@ static int parse(const struct shape *shape, const char *text, size_t len, void *
 
 static int check_name(const char *field, const char *name, struct maas_http_fault *fault)
 {
-	if (*name && !maas_lend_name_valid(name))
+	if (*name && !maas_name_valid(name))
 		return maas_http_refuse(fault, "bad_field", "\"%s\" must be " WANT_NAME, field);
 	return 0;
 }
@@ -66,7 +66,7 @@ static const struct field allocate_fields[] = {
 	{"access", KIND_STRING, false, AT(access), 0, ACCESS_BYTES, WANT_ACCESS},
 	{"lifetime", KIND_STRING, false, AT(lifetime), 0, 8, "\"delete\", \"ttl\" or \"session\""},
 	{"ttl_seconds", KIND_NUMBER, false, AT(to.ttl_s), 1, MAX_TTL_S, NULL},
-	{"owner", KIND_STRING, false, AT(to.owner), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
+	{"owner", KIND_STRING, false, AT(to.owner), 0, MAAS_NAME_BYTES, WANT_NAME},
 	{"request_id", KIND_STRING, false, AT(to.request_id), 0, MAAS_LEND_REQUEST_ID,
 	 WANT_REQUEST},
 };
@@ -166,7 +166,7 @@ int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fa
 
 #define AT(field) offsetof(struct maas_http_session_body, field)
 static const struct field session_fields[] = {
-	{"name", KIND_STRING, false, AT(name), 0, MAAS_LEND_NAME_BYTES, WANT_NAME},
+	{"name", KIND_STRING, false, AT(name), 0, MAAS_NAME_BYTES, WANT_NAME},
 	{"ttl_seconds", KIND_NUMBER, false, AT(ttl_s), 1, INT64_MAX, NULL}, /* lend limits it */
 	{"exclusive", KIND_BOOL, false, AT(exclusive), 0, 0, NULL},
 };

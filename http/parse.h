@@ -117,12 +117,12 @@ struct maas_http_allocate_body {
 	enum maas_lend_lifetime lifetime;
 	enum maas_lend_access access;	 /* MAAS_LEND_ACCESS_WRITE where not given */
 	char session[MAAS_SLAB_ID_TEXT]; /* "" where not given, as the others */
-	char owner[MAAS_LEND_NAME_BYTES];
+	char owner[MAAS_NAME_BYTES];
 	char request_id[MAAS_LEND_REQUEST_ID];
 };
 
 struct maas_http_session_body {
-	char name[MAAS_LEND_NAME_BYTES]; /* "" where not given */
+	char name[MAAS_NAME_BYTES]; /* "" where not given */
 	uint64_t ttl_s;			 /* 0: not given */
 	bool exclusive;
 };

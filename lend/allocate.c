@@ -21,9 +21,9 @@ struct canonical {
 	uint32_t session_generation;
 	uint32_t access;
 	uint32_t reserved;
-	char owner[MAAS_LEND_NAME_BYTES]; /* filled up with NULs; all of them: none */
+	char owner[MAAS_NAME_BYTES]; /* filled up with NULs; all of them: none */
 };
-static_assert(sizeof(struct canonical) == 40 + MAAS_LEND_NAME_BYTES, "it is hashed as bytes");
+static_assert(sizeof(struct canonical) == 40 + MAAS_NAME_BYTES, "it is hashed as bytes");
 
 static int check_lifetime(const struct maas_lend_alloc_request *request)
 {
@@ -47,7 +47,7 @@ static int canonicalize(struct maas_lend *lend, const struct maas_lend_alloc_req
 		return r;
 	if (!request->count || request->count > MAAS_SLAB_MAX_BATCH || !request->size_bytes)
 		return -EINVAL;
-	if (request->owner && !maas_lend_name_valid(request->owner))
+	if (request->owner && !maas_name_valid(request->owner))
 		return -EINVAL;
 	if (request->request_id &&
 	    (!*request->request_id ||

@@ -22,7 +22,6 @@
 #include "slab/slab.h"
 
 #define MAAS_LEND_GRACE_MS	1000 /* how long a free waits before it forces an end */
-#define MAAS_LEND_NAME_BYTES	64   /* an owner's or a session's name and its NUL */
 #define MAAS_LEND_FROM_BYTES	64   /* where a session was opened from, for people, and its NUL */
 #define MAAS_LEND_REQUEST_ID	128  /* a request id and its NUL */
 #define MAAS_LEND_REQUEST_S	600  /* an answer is remembered this long, … */
@@ -194,9 +193,9 @@ struct maas_lend_allocation {
 	uint64_t actual_size_bytes; /* the slab's */
 	uint64_t age_s;
 	enum maas_lend_lifetime lifetime;
-	uint32_t ttl_s;			  /* of MAAS_LEND_LIFETIME_TTL: the whole lease … */
-	uint32_t lease_s;		  /* … and what is left of it, rounded up */
-	char owner[MAAS_LEND_NAME_BYTES]; /* "" where there is none */
+	uint32_t ttl_s;		     /* of MAAS_LEND_LIFETIME_TTL: the whole lease … */
+	uint32_t lease_s;	     /* … and what is left of it, rounded up */
+	char owner[MAAS_NAME_BYTES]; /* "" where there is none */
 };
 
 /*
@@ -323,7 +322,7 @@ bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_tra
 
 struct maas_lend_session_info {
 	char id[MAAS_SLAB_ID_TEXT];
-	char name[MAAS_LEND_NAME_BYTES];
+	char name[MAAS_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];    /* where it was opened from */
 	char ticket[MAAS_LEND_TICKET_TEXT]; /* set by open and ticket only */
 	bool exclusive;
@@ -395,8 +394,5 @@ void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats);
 
 /* For tests: transfers, frees and sessions looked at under the lock so far. */
 uint64_t maas_lend_steps(struct maas_lend *lend);
-
-/* True when `name` may name an owner or a session: 1 to 63 bytes of [A-Za-z0-9._:/@-]. */
-bool maas_lend_name_valid(const char *name);
 
 #endif

@@ -12,14 +12,6 @@
 
 static_assert(crypto_shorthash_KEYBYTES == sizeof(((struct maas_lend_owners *)0)->key), "");
 
-bool maas_lend_name_valid(const char *name)
-{
-	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-				  "._:/@-");
-
-	return len && len < MAAS_LEND_NAME_BYTES && !name[len];
-}
-
 int maas_lend_owners_init(struct maas_lend_owners *owners, struct maas_lend_owner_table *table)
 {
 	if (table->used > MAAS_LEND_MAX_OWNERS + 1)
@@ -84,7 +76,7 @@ int maas_lend_owner_keep(struct maas_lend_owners *owners, uint32_t index)
 	if (index >= owners->table->used)
 		return -EUCLEAN;
 	owner = &owners->table->records[index];
-	if (!memchr(owner->name, '\0', sizeof(owner->name)) || !maas_lend_name_valid(owner->name))
+	if (!memchr(owner->name, '\0', sizeof(owner->name)) || !maas_name_valid(owner->name))
 		return -EUCLEAN;
 	owner->live++;
 	return 0;

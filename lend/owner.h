@@ -11,7 +11,7 @@
 
 /* Fixed size and no pointers, so that the table can lie beside the slots in a file. */
 struct maas_lend_owner {
-	char name[MAAS_LEND_NAME_BYTES];
+	char name[MAAS_NAME_BYTES];
 	uint32_t next; /* in its bucket, or in the free list; 0: none */
 	uint32_t live; /* allocations that name it */
 };

@@ -157,7 +157,7 @@ int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t tt
 {
 	int r;
 
-	if ((*name && !maas_lend_name_valid(name)) || (exclusive && !*name))
+	if ((*name && !maas_name_valid(name)) || (exclusive && !*name))
 		return -EINVAL;
 	if (ttl_s > lend->max_session_ttl_s)
 		return -ERANGE;

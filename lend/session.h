@@ -19,7 +19,7 @@ struct maas_lend_session {
 	LIST_ENTRY(maas_lend_session) link;
 	struct maas_lend_session *next; /* the ring of the sessions of its name */
 	struct maas_lend_session *prev;
-	char name[MAAS_LEND_NAME_BYTES];
+	char name[MAAS_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];
 	unsigned char ticket[MAAS_LEND_TICKET_BYTES];
 	uint32_t generation;

@@ -132,7 +132,7 @@ static void try_allocate(const char *text, size_t len)
 	REQUIRE((body.lifetime == MAAS_LEND_LIFETIME_TTL) == (body.ttl_s > 0));
 	REQUIRE(body.access <= MAAS_LEND_ACCESS_WRITE);
 	REQUIRE(*body.session || body.access == MAAS_LEND_ACCESS_WRITE);
-	REQUIRE(!*body.owner || maas_lend_name_valid(body.owner));
+	REQUIRE(!*body.owner || maas_name_valid(body.owner));
 }
 
 /*

@@ -15,7 +15,7 @@
 /* What was allocated; constant once it is in a cell. */
 struct record {
 	char id[MAAS_SLAB_ID_TEXT];
-	char owner[MAAS_LEND_NAME_BYTES];
+	char owner[MAAS_NAME_BYTES];
 	uint64_t tag; /* in its first bytes */
 	uint64_t size_bytes;
 	enum maas_lend_lifetime lifetime;

@@ -50,7 +50,7 @@ static void allocate__every_class_is_named_as_the_slab_has_it(void **state)
 
 static void allocate__refuses(void **state)
 {
-	char long_name[MAAS_LEND_NAME_BYTES + 1];
+	char long_name[MAAS_NAME_BYTES + 1];
 	char long_id[MAAS_LEND_REQUEST_ID + 1];
 	const struct maas_lend_alloc_request bad[] = {
 		{.size_bytes = 0, .count = 1},
@@ -77,7 +77,7 @@ static void allocate__refuses(void **state)
 
 	(void)state;
 	memset(long_name, 'n', sizeof(long_name));
-	long_name[MAAS_LEND_NAME_BYTES] = '\0';
+	long_name[MAAS_NAME_BYTES] = '\0';
 	memset(long_id, 'r', sizeof(long_id));
 	long_id[MAAS_LEND_REQUEST_ID] = '\0';
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)

@@ -18,9 +18,9 @@ static void name__valid(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++)
-		assert_true(maas_lend_name_valid(good[i]));
+		assert_true(maas_name_valid(good[i]));
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		assert_false(maas_lend_name_valid(bad[i]));
+		assert_false(maas_name_valid(bad[i]));
 }
 
 static void owner__lives_as_long_as_its_allocations(void **state)
