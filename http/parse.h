@@ -123,7 +123,7 @@ struct maas_http_allocate_body {
 
 struct maas_http_session_body {
 	char name[MAAS_NAME_BYTES]; /* "" where not given */
-	uint64_t ttl_s;			 /* 0: not given */
+	uint64_t ttl_s;		    /* 0: not given */
 	bool exclusive;
 };
 

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inside auth: file (its bytes), parse (its lines), table (who is it, and who may), token.
+ */
+#ifndef MAAS_AUTH_INTERNAL_H
+#define MAAS_AUTH_INTERNAL_H
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#include "auth/auth.h"
+
+#define MAAS_AUTH_HASH_BYTES 32 /* of SHA-256 */
+
+/* A name, or, with `prefix`, how names begin. */
+struct maas_auth_pattern {
+	const char *text; /* in struct maas_auth.text */
+	size_t len;
+	bool prefix;
+	enum maas_auth_access access;
+};
+
+struct maas_auth_token {
+	uint8_t hash[MAAS_AUTH_HASH_BYTES];
+	uint32_t principal;
+};
+
+struct maas_auth_peer {
+	bool group;
+	uint32_t id;
+	uint32_t principal;
+};
+
+struct maas_auth {
+	/* constant once it is made */
+	char *text; /* the file; names point into it */
+	struct maas_auth_principal *principals;
+	struct maas_auth_pattern *patterns; /* those of one principal stand together */
+	struct maas_auth_token *tokens;	    /* sorted by hash */
+	struct maas_auth_peer *peers;	    /* sorted */
+	uint32_t *by_name;		    /* principals, sorted by name */
+	uint32_t num_principals;
+	uint32_t num_patterns;
+	uint32_t num_tokens;
+	uint32_t num_peers;
+	uint32_t anonymous; /* of principals */
+
+	_Atomic uint32_t references;
+};
+
+void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_BYTES]);
+
+/* The orders of the sorted arrays; `by_name` by maas_auth_by_name() alone. */
+int maas_auth_compare_tokens(const void *a, const void *b);
+int maas_auth_compare_peers(const void *a, const void *b);
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A table that is made: whose proof this is, and what the principal may. Nothing changes but the
+ * count of references: any thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "auth/internal.h"
+
+/* What the kernel says where an id of another namespace has none here. */
+#define NOBODY 65534u
+
+struct maas_auth *maas_auth_ref(struct maas_auth *auth)
+{
+	if (auth)
+		atomic_fetch_add_explicit(&auth->references, 1, memory_order_relaxed);
+	return auth;
+}
+
+void maas_auth_unref(struct maas_auth *auth)
+{
+	if (!auth || atomic_fetch_sub_explicit(&auth->references, 1, memory_order_acq_rel) != 1)
+		return;
+	free(auth->text);
+	free(auth->principals);
+	free(auth->patterns);
+	free(auth->tokens);
+	free(auth->peers);
+	free(auth->by_name);
+	free(auth);
+}
+
+/* ---- who is it */
+
+int maas_auth_compare_tokens(const void *a, const void *b)
+{
+	const struct maas_auth_token *left = a, *right = b;
+
+	return memcmp(left->hash, right->hash, sizeof(left->hash));
+}
+
+const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *auth,
+						     const char *token, size_t len)
+{
+	struct maas_auth_token key;
+	const struct maas_auth_token *found;
+
+	/* What a comparison of hashes tells by its time is no help to find a token. */
+	maas_auth_hash(token, len, key.hash);
+	found = bsearch(&key, auth->tokens, auth->num_tokens, sizeof(key),
+			maas_auth_compare_tokens);
+	return found ? &auth->principals[found->principal] : NULL;
+}
+
+int maas_auth_compare_peers(const void *a, const void *b)
+{
+	const struct maas_auth_peer *left = a, *right = b;
+
+	if (left->group != right->group)
+		return left->group ? 1 : -1;
+	return (left->id > right->id) - (left->id < right->id);
+}
+
+static const struct maas_auth_principal *find_peer(const struct maas_auth *auth, bool group,
+						   uint32_t id)
+{
+	struct maas_auth_peer key = {.group = group, .id = id};
+	const struct maas_auth_peer *found;
+
+	if (id == NOBODY || id == UINT32_MAX)
+		return NULL;
+	found = bsearch(&key, auth->peers, auth->num_peers, sizeof(key), maas_auth_compare_peers);
+	return found ? &auth->principals[found->principal] : NULL;
+}
+
+const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth, uid_t uid,
+						    gid_t gid)
+{
+	const struct maas_auth_principal *found = find_peer(auth, false, uid);
+
+	return found ? found : find_peer(auth, true, gid);
+}
+
+const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth, const char *name)
+{
+	uint32_t low = 0, high = auth->num_principals;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct maas_auth_principal *at = &auth->principals[auth->by_name[middle]];
+		int order = strcmp(name, at->name);
+
+		if (!order)
+			return at;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *auth)
+{
+	return &auth->principals[auth->anonymous];
+}
+
+const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uint32_t index)
+{
+	return index < auth->num_principals ? &auth->principals[index] : NULL;
+}
+
+/* ---- what may it */
+
+static bool matches(const struct maas_auth_pattern *pattern, const char *owner)
+{
+	if (pattern->prefix)
+		return !strncmp(owner, pattern->text, pattern->len);
+	return !strcmp(owner, pattern->text);
+}
+
+bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principal *principal,
+		   const char *owner, enum maas_auth_access access)
+{
+	const struct maas_auth_pattern *patterns = auth->patterns + principal->first_pattern;
+
+	if (principal->rights & MAAS_AUTH_ADMIN)
+		return true;
+	for (uint32_t i = 0; *owner && i < principal->num_patterns; i++)
+		if (patterns[i].access >= access && matches(&patterns[i], owner))
+			return true;
+	return false;
+}
+
+const struct maas_auth_principal *maas_auth_payer(const struct maas_auth *auth, const char *owner)
+{
+	for (uint32_t i = 0; *owner && i < auth->num_principals; i++) {
+		const struct maas_auth_principal *principal = &auth->principals[i];
+
+		for (uint32_t j = 0; j < principal->num_patterns; j++) {
+			const struct maas_auth_pattern *pattern =
+				&auth->patterns[principal->first_pattern + j];
+
+			if (pattern->access == MAAS_AUTH_OWN && matches(pattern, owner))
+				return principal;
+		}
+	}
+	return NULL;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The file of principals: what a line means, what is refused and how, and what a table answers. */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "auth/auth.h"
+#include "tests/unit/unit.h"
+
+#define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+
+static char error[MAAS_AUTH_ERROR];
+
+static struct maas_auth *parse(const char *text)
+{
+	struct maas_auth *auth = NULL;
+
+	if (maas_auth_parse(text, strlen(text), error, &auth))
+		fail_msg("%s", error);
+	return auth;
+}
+
+static void assert_refused(const char *text, const char *why)
+{
+	struct maas_auth *auth = NULL;
+
+	assert_int_equal(maas_auth_parse(text, strlen(text), error, &auth), -EINVAL);
+	assert_null(auth);
+	if (!strstr(error, why))
+		fail_msg("'%s' says '%s', not '%s'", text, error, why);
+}
+
+static bool may(const struct maas_auth *auth, const char *name, const char *owner,
+		enum maas_auth_access access)
+{
+	return maas_auth_may(auth, maas_auth_by_name(auth, name), owner, access);
+}
+
+TEST(empty__whoever_proves_nothing_may_nothing)
+{
+	struct maas_auth *auth = parse("# nobody\n\n");
+	const struct maas_auth_principal *anonymous = maas_auth_anonymous(auth);
+
+	assert_string_equal(anonymous->name, "*");
+	assert_int_equal(anonymous->rights, 0);
+	assert_false(maas_auth_may(auth, anonymous, "x", MAAS_AUTH_READ));
+	assert_null(maas_auth_by_token(auth, "", 0));
+	assert_null(maas_auth_by_peer(auth, 0, 0));
+	maas_auth_unref(auth);
+}
+
+TEST(line__has_proofs_rights_and_quotas)
+{
+	struct maas_auth *auth =
+		parse("* - health\r\n"
+		      "a  token=sha256:" A " token=sha256:" B " owner=x,y:* read=z "
+		      "max-bytes=2GiB max-sessions=8 # why\n"
+		      "\tops uid=0 gid=27 admin metrics");
+	const struct maas_auth_principal *a = maas_auth_by_name(auth, "a");
+	const struct maas_auth_principal *ops = maas_auth_by_name(auth, "ops");
+
+	assert_int_equal(maas_auth_anonymous(auth)->rights, MAAS_AUTH_HEALTH);
+	assert_int_equal(a->line, 2);
+	assert_true(a->owns);
+	assert_int_equal(a->quota[MAAS_AUTH_BYTES], 2LL << 30);
+	assert_int_equal(a->quota[MAAS_AUTH_SESSIONS], 8);
+	assert_int_equal(a->quota[MAAS_AUTH_OWNERS], MAAS_AUTH_MAX_OWNERS);
+	assert_int_equal(a->quota[MAAS_AUTH_GRANTS], MAAS_AUTH_UNLIMITED);
+	assert_int_equal(ops->rights, MAAS_AUTH_ADMIN | MAAS_AUTH_METRICS);
+	assert_ptr_equal(maas_auth_by_peer(auth, 0, 5), ops);
+	assert_ptr_equal(maas_auth_by_peer(auth, 9, 27), ops);
+	assert_null(maas_auth_by_peer(auth, 27, 9));
+	assert_ptr_equal(maas_auth_at(auth, 1), a);
+	assert_null(maas_auth_at(auth, 3));
+	assert_null(maas_auth_by_name(auth, "b"));
+	maas_auth_unref(auth);
+}
+
+TEST(peer__of_another_namespace_is_nobody)
+{
+	struct maas_auth *auth = parse("a uid=65534 gid=65534 owner=a");
+
+	assert_null(maas_auth_by_peer(auth, 65534, 65534));
+	maas_auth_unref(auth);
+}
+
+TEST(token__is_found_by_the_hash_of_all_of_it)
+{
+	char token[MAAS_AUTH_TOKEN], other[MAAS_AUTH_TOKEN], hash[MAAS_AUTH_HASH], text[256];
+	struct maas_auth *auth;
+
+	assert_int_equal(maas_auth_token_make(token), 0);
+	assert_int_equal(maas_auth_token_make(other), 0);
+	assert_string_not_equal(token, other);
+	assert_memory_equal(token, "mt_", 3);
+	assert_int_equal(strlen(token), MAAS_AUTH_TOKEN - 1);
+	maas_auth_token_hash(token, strlen(token), hash);
+	snprintf(text, sizeof(text), "a token=%s owner=a\nb token=sha256:" A " owner=b", hash);
+	auth = parse(text);
+	assert_ptr_equal(maas_auth_by_token(auth, token, strlen(token)), maas_auth_at(auth, 0));
+	assert_null(maas_auth_by_token(auth, token, strlen(token) - 1));
+	assert_null(maas_auth_by_token(auth, other, strlen(other)));
+	maas_auth_unref(auth);
+
+	/* As sha256sum says it. */
+	maas_auth_token_hash("mt_x", 4, hash);
+	assert_string_equal(hash,
+			    "sha256:"
+			    "609c5ed8f5f871cb85bfee25264c733f3cdca44d1e374502750f157710b25bfe");
+}
+
+TEST(may__by_name_and_by_beginning)
+{
+	struct maas_auth *auth = parse("a uid=1 owner=team/*,x read=shared,pub:*\n"
+				       "b uid=2 read=*\n"
+				       "c uid=3 admin\n");
+
+	assert_true(may(auth, "a", "a", MAAS_AUTH_OWN)); /* its own name */
+	assert_true(may(auth, "a", "team/", MAAS_AUTH_OWN));
+	assert_true(may(auth, "a", "team/y/z", MAAS_AUTH_READ));
+	assert_true(may(auth, "a", "x", MAAS_AUTH_OWN));
+	assert_false(may(auth, "a", "team", MAAS_AUTH_READ));
+	assert_false(may(auth, "a", "xy", MAAS_AUTH_READ));
+	assert_false(may(auth, "a", "ab", MAAS_AUTH_READ));
+	assert_true(may(auth, "a", "shared", MAAS_AUTH_READ));
+	assert_false(may(auth, "a", "shared", MAAS_AUTH_OWN));
+	assert_true(may(auth, "a", "pub:1", MAAS_AUTH_READ));
+	assert_false(may(auth, "a", "", MAAS_AUTH_READ));
+	assert_true(may(auth, "b", "anything", MAAS_AUTH_READ));
+	assert_false(may(auth, "b", "b", MAAS_AUTH_OWN)); /* no owner= */
+	assert_false(may(auth, "b", "", MAAS_AUTH_READ));
+	assert_true(may(auth, "c", "", MAAS_AUTH_OWN));
+	assert_true(may(auth, "c", "team/x", MAAS_AUTH_OWN));
+	maas_auth_unref(auth);
+}
+
+TEST(payer__is_the_first_line_that_owns_the_name)
+{
+	struct maas_auth *auth =
+		parse("r uid=9 read=*\na uid=1 owner=team/x\nb uid=2 owner=team/*\n");
+
+	assert_string_equal(maas_auth_payer(auth, "team/x")->name, "a");
+	assert_string_equal(maas_auth_payer(auth, "team/y")->name, "b");
+	assert_string_equal(maas_auth_payer(auth, "b")->name, "b");
+	assert_null(maas_auth_payer(auth, "r"));
+	assert_null(maas_auth_payer(auth, ""));
+	maas_auth_unref(auth);
+}
+
+TEST(refused__with_the_line_and_the_remedy)
+{
+	static const struct {
+		const char *text, *why;
+	} cases[] = {
+		{"\n\na", "line 3: 'a' stands alone"},
+		{"a owner=a", "line 1: nothing proves who 'a' is: add token=, uid= or gid="},
+		{"a -", "nothing proves"},
+		{"a! uid=1", "'a!' is no name"},
+		{"0123456789012345678901234567890123456789012345678901234567890123 uid=1",
+		 "no name"},
+		{"a uid=1 ownr=a", "unknown word 'ownr'; is it owner?"},
+		{"a uid=1 frobnicate", "unknown word 'frobnicate'"},
+		{"a uid=1 admin=yes", "admin takes no value"},
+		{"a uid=1 owner", "owner needs a value: owner=…"},
+		{"a uid=1 owner=", "not ''"},
+		{"a uid=1 owner=b,,c", "not ''"},
+		{"a uid=1 owner=b*c", "not 'b*c'"},
+		{"a uid=1 owner=b**", "not 'b**'"},
+		{"a uid=1 read=\xc3\xa4", "owner names of"},
+		{"a uid=-1 owner=a", "uid takes a number, not -1"},
+		{"a uid=4294967295 owner=a", "uid takes a number"},
+		{"a uid=1x", "uid takes a number, not 1x"},
+		{"a gid= owner=a", "gid takes a number"},
+		{"a token=mt_secret owner=a", "never the token itself"},
+		{"a token=sha256:" A "a owner=a", "64 lower-case hex digits"},
+		{"a token=sha256:A" A, "64 lower-case hex digits"},
+		{"a uid=1 max-bytes=lots", "max-bytes takes a size such as 64GiB, not lots"},
+		{"a uid=1 max-sessions=-1", "max-sessions takes a number"},
+		{"a uid=1 max-sessions=4294967296", "max-sessions takes a number"},
+		{"a uid=1\nb uid=2\na uid=3", "line 3: the name of line 1 once more"},
+		{"b uid=2\na uid=2", "line 2: the uid of line 1 once more"},
+		{"b gid=2\n\na gid=2", "line 3: the gid of line 1 once more"},
+		{"b token=sha256:" A "\na token=sha256:" A, "line 2: the token of line 1"},
+		{"a uid=7 uid=7", "the uid of line 1 once more"},
+		{"* - admin", "give what needs admin a line and a token of its own"},
+		{"* - owner=x", "give what needs owner= a line"},
+		{"* - health\n* - metrics", "line 2: the name of line 1 once more"},
+	};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
+		assert_refused(cases[i].text, cases[i].why);
+}
+
+TEST(refused__a_nul)
+{
+	struct maas_auth *auth = NULL;
+
+	assert_int_equal(maas_auth_parse("a uid=1\0b", 9, error, &auth), -EINVAL);
+	assert_non_null(strstr(error, "NUL"));
+}
+
+TEST(many__lines)
+{
+	enum { LINES = 10000 };
+	struct maas_buf text = {0};
+	struct maas_auth *auth;
+
+	for (int i = 0; i < LINES; i++)
+		maas_buf_printf(&text, "p%d uid=%d owner=team%d/*\n", i, i + 100000, i);
+	assert_int_equal(maas_auth_parse(text.data, text.len, error, &auth), 0);
+	for (int i = 0; i < LINES; i += 997) {
+		const struct maas_auth_principal *principal =
+			maas_auth_by_peer(auth, (uid_t)(i + 100000), 0);
+		char owner[32];
+
+		snprintf(owner, sizeof(owner), "team%d/x", i);
+		assert_ptr_equal(principal, maas_auth_at(auth, (uint32_t)i));
+		assert_ptr_equal(maas_auth_by_name(auth, principal->name), principal);
+		assert_ptr_equal(maas_auth_payer(auth, owner), principal);
+		assert_false(maas_auth_may(auth, maas_auth_at(auth, (uint32_t)(i + 1)), owner,
+					   MAAS_AUTH_READ));
+	}
+	maas_auth_unref(auth);
+	maas_buf_fini(&text);
+}
+
+TEST(reference__keeps_a_table)
+{
+	struct maas_auth *auth = parse("a uid=1 owner=a");
+
+	assert_ptr_equal(maas_auth_ref(auth), auth);
+	maas_auth_unref(auth);
+	assert_string_equal(maas_auth_at(auth, 0)->name, "a");
+	maas_auth_unref(auth);
+	maas_auth_unref(NULL);
+}
+
+/* ---- the file */
+
+static void load(const char *path, int want, const char *why)
+{
+	struct maas_auth *auth = NULL;
+
+	assert_int_equal(maas_auth_load(path, error, &auth), want);
+	if (want && !strstr(error, why))
+		fail_msg("'%s', not '%s'", error, why);
+	maas_auth_unref(auth);
+}
+
+TEST(file__others_may_neither_read_nor_write_it)
+{
+	char path[] = "/tmp/maas-auth-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "a uid=1 owner=a\n", 16), 16);
+	load(path, 0, "");
+	assert_int_equal(fchmod(fd, 0640), 0);
+	load(path, 0, "");
+	assert_int_equal(fchmod(fd, 0440), 0);
+	load(path, 0, "");
+	assert_int_equal(fchmod(fd, 0644), 0);
+	load(path, -EPERM, "may be read by others (mode 644): chmod 0640 it");
+	assert_int_equal(fchmod(fd, 0660), 0);
+	load(path, -EPERM, "may be written by others");
+	if (!geteuid()) {
+		assert_int_equal(fchmod(fd, 0600), 0);
+		assert_int_equal(fchown(fd, 12345, 0), 0);
+		load(path, -EPERM, "belongs to the user 12345");
+	}
+	close(fd);
+	assert_int_equal(unlink(path), 0);
+	load(path, -ENOENT, "No such file");
+	load("/dev/zero", -EINVAL, "is not a regular file");
+	load("/tmp", -EINVAL, "is not a regular file");
+}
+
+TEST(file__its_size_is_bounded)
+{
+	char path[] = "/tmp/maas-auth-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, MAAS_AUTH_MAX_FILE + 1), 0);
+	load(path, -EFBIG, "too large");
+	close(fd);
+	assert_int_equal(unlink(path), 0);
+}
+
+TEST_MAIN(NULL, NULL)
