@@ -17,7 +17,7 @@ cd "$ROOT"
 	PACKAGES_TOOLS=(python3-venv ca-certificates)
 	PACKAGES_UNIT=(libcmocka-dev g++ python3) # what a build with tests is configured with
 	PACKAGES_PROMTOOL=(prometheus)
-	PACKAGES_TEST=(clang 'libclang-rt-dev|libclang-rt-14-dev' llvm python3-yaml python3-jsonschema procps git)
+	PACKAGES_TEST=(clang 'libclang-rt-dev|libclang-rt-14-dev' llvm python3-yaml python3-jsonschema procps git valgrind)
 	PACKAGES_SOFTROCE=(
 		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
 		ibverbs-utils rdmacm-utils perftest

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what libmaas adds to a small operation, in instructions, by function.
+
+Runs ops (ops.c) under valgrind's callgrind, over the fake device, and takes the bare loop's
+instructions from libmaas's. Exit: 1 when a row is above BAR, 77 without valgrind.
+"""
+
+import argparse
+import collections
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+OPERATIONS = 3200  # as in ops.c
+ROWS = ["submitted_write", "submitted_read", "synchronous_write", "synchronous_read"]
+
+
+def run(ops, out):
+    """Runs all rows, each into a profile of its own."""
+    rows = [f"measured_{who}_{row}" for row in ROWS for who in ("bare", "maas")]
+    subprocess.run(
+        ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}",
+         "--collect-atstart=no", "--toggle-collect=measured_*",
+         *(f"--dump-after={row}" for row in rows), ops],
+        check=True, env={**os.environ, "LD_BIND_NOW": "1"})
+
+
+def read_profile(path):
+    """The instructions of each function itself."""
+    costs, names, name, call = collections.Counter(), {}, None, False
+    for line in open(path, encoding="utf-8"):
+        if match := re.match(r"c?fn=\((\d+)\)(?: (.*))?", line):
+            if match[2]:
+                names[match[1]] = match[2].split("@")[0]
+            if line[0] == "f":
+                name = names[match[1]]
+        elif line.startswith("calls="):
+            call = True  # the next line has the callee's cost
+        elif re.match(r"[+*\d-]", line) and not call:
+            costs[name] += int(line.split()[1])
+        elif line[:1] in "+-*0123456789":
+            call = False
+    return costs
+
+
+def profiles(out):
+    """The profiles by row, "bare" or "maas" first."""
+    found = {}
+    for path in glob.glob(out + "*"):
+        with open(path, encoding="utf-8") as file:
+            if match := re.search(r"^desc: Trigger: --dump-after=measured_(\w+)", file.read(), re.M):
+                found[match[1]] = read_profile(path)
+    return found
+
+
+def show(row, bare, maas, bar):
+    """Prints a row and its functions. False: it is above the bar."""
+    each = {name: (maas[name] - bare[name]) / OPERATIONS for name in maas | bare}
+    total = sum(each.values())
+    print(f"{row:44} {total:8.1f}  (bar: {bar:.0f})")
+    for name, cost in sorted(each.items(), key=lambda item: -abs(item[1])):
+        if abs(cost) >= 0.5:
+            print(f"  {name:42} {cost:8.1f}")
+    return total <= bar
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ops")
+    parser.add_argument("--bar", type=float, default=150, help="instructions of an operation at most")
+    args = parser.parse_args()
+    if not shutil.which("valgrind"):
+        print("no valgrind here")
+        return 77
+    with tempfile.TemporaryDirectory() as directory:
+        run(args.ops, os.path.join(directory, "out"))
+        found = profiles(os.path.join(directory, "out"))
+    return 0 if all([show(row, found["bare_" + row], found["maas_" + row], args.bar) for row in ROWS]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
