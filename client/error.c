@@ -9,16 +9,12 @@
 
 #include "client/internal.h"
 
+_Thread_local bool maas_failed;
 static _Thread_local char sentence[MAAS_ERROR_BYTES];
 
 const char *maas_error(void)
 {
-	return sentence;
-}
-
-void maas_error_clear(void)
-{
-	sentence[0] = '\0';
+	return maas_failed ? sentence : "";
 }
 
 /* The server's own words go into sentences, and sentences to terminals and logs. */
@@ -31,6 +27,7 @@ void maas_error_set(const char *fmt, ...)
 	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
 	maas_printable(sentence, sizeof(sentence), raw);
+	maas_failed = true;
 }
 
 /* ---- answers */

@@ -50,7 +50,14 @@ MAAS_MUST_CHECK bool maas_url_same(const struct maas_url *url, const char *to,
 /* ---- error: the calling thread's sentence */
 
 void maas_error_set(const char *fmt, ...) MAAS_PRINTF(1, 2);
-void maas_error_clear(void);
+/* Whether the thread has a sentence. One byte, reached without a call: a library that is opened
+ * late (dlopen(3)) finds little room of that kind. */
+extern _Thread_local bool maas_failed __attribute__((tls_model("initial-exec")));
+
+static inline void maas_error_clear(void)
+{
+	maas_failed = false;
+}
 
 /* Keeps the sentence; its value is `error`. */
 #define maas_fail(error, ...) (maas_error_set(__VA_ARGS__), (error))
@@ -207,8 +214,21 @@ struct maas {
 	LIST_HEAD(, maas_buffer) buffers;
 };
 
+/* This process, without a system call, however it was forked. */
+pid_t maas_process(void);
+/* Holds the pid, or 0: then only maas_process() knows. */
+extern _Atomic pid_t *maas_process_page;
+int maas_fail_process(void); /* -ECHILD */
+
 /* Clears the thread's sentence. Errors: -ECHILD. */
-MAAS_MUST_CHECK int maas_enter(const struct maas *maas);
+MAAS_MUST_CHECK static inline int maas_enter(const struct maas *maas)
+{
+	maas_error_clear();
+	if (atomic_load_explicit(maas_process_page, memory_order_relaxed) == maas->pid ||
+	    maas_process() == maas->pid)
+		return 0;
+	return maas_fail_process();
+}
 
 /* Copies options that begin with their size: an older program's struct is shorter, the rest is zero
  * then; a newer one's is longer, and what this library does not know must be zero. `from` NULL: all
@@ -222,9 +242,6 @@ bool maas_uuid_valid(const char *id);
 bool maas_name_valid(const char *name);
 MAAS_MUST_CHECK int maas_check_id(const char *id); /* -EINVAL, with a sentence */
 void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
-
-/* This process, without a system call, however it was forked. */
-pid_t maas_process(void);
 
 /* ---- call */
 

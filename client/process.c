@@ -10,9 +10,9 @@
 
 #include "client/internal.h"
 
-/* A page that the kernel clears in a child, so that the pid in it is nobody else's. NULL: there is
- * no such page. */
-static _Atomic pid_t *process_page;
+static _Atomic pid_t no_page;
+/* A page that the kernel clears in a child, so that the pid in it is nobody else's. */
+_Atomic pid_t *maas_process_page = &no_page;
 static pthread_once_t process_once = PTHREAD_ONCE_INIT;
 
 static void make_process_page(void)
@@ -25,7 +25,7 @@ static void make_process_page(void)
 	if (madvise(page, bytes, MADV_WIPEONFORK))
 		munmap(page, bytes);
 	else
-		process_page = page;
+		maas_process_page = page;
 }
 
 pid_t maas_process(void)
@@ -33,20 +33,15 @@ pid_t maas_process(void)
 	pid_t pid;
 
 	pthread_once(&process_once, make_process_page);
-	if (!process_page)
-		return getpid();
-	pid = atomic_load_explicit(process_page, memory_order_relaxed);
-	if (!pid) {
+	pid = atomic_load_explicit(maas_process_page, memory_order_relaxed);
+	if (!pid)
 		pid = getpid();
-		atomic_store_explicit(process_page, pid, memory_order_relaxed);
-	}
+	if (maas_process_page != &no_page)
+		atomic_store_explicit(maas_process_page, pid, memory_order_relaxed);
 	return pid;
 }
 
-int maas_enter(const struct maas *maas)
+int maas_fail_process(void)
 {
-	maas_error_clear();
-	if (maas->pid != maas_process())
-		return maas_fail(-ECHILD, "this handle belongs to the process that forked");
-	return 0;
+	return maas_fail(-ECHILD, "this handle belongs to the process that forked");
 }
