@@ -391,6 +391,7 @@ void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 	maas_rdma_client_role_put(rdma);
 	pthread_mutex_lock(&rdma->lock);
 	memset(&rdma->conn, 0, sizeof(rdma->conn));
+	maas_rdma_client_grants_fini(&rdma->grants);
 	atomic_store(&rdma->link, MAAS_LINK_DOWN);
 	pthread_mutex_unlock(&rdma->lock);
 	requeue_waiting(rdma);

@@ -24,11 +24,6 @@ bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text)
 	return true;
 }
 
-static bool is_same(const struct maas_rdma_client_id *a, const struct maas_rdma_client_id *b)
-{
-	return memcmp(a, b, sizeof(*a)) == 0;
-}
-
 static bool is_none(const struct maas_rdma_client_grant *grant)
 {
 	return !grant->id.words[0];
@@ -58,55 +53,54 @@ static size_t seek(const struct maas_rdma_client_grants *grants,
 {
 	size_t at = home(grants, id);
 
-	while (!is_none(&grants->slots[at]) && !is_same(&grants->slots[at].id, id))
+	while (!is_none(&grants->slots[at]) && !maas_rdma_client_id_is(&grants->slots[at].id, id))
 		at = next(grants, at);
 	return at;
 }
 
-/* NULL: not there. Borrows: until the next change. */
-static const struct maas_rdma_client_grant *find(const struct maas_rdma_client_grants *grants,
-						 const struct maas_rdma_client_id *id)
+const struct maas_rdma_client_grant *
+maas_rdma_client_grant_seek(struct maas_rdma_client_grants *grants,
+			    const struct maas_rdma_client_id *id)
 {
 	const struct maas_rdma_client_grant *grant;
 
 	if (!grants->num_slots)
 		return NULL;
 	grant = &grants->slots[seek(grants, id)];
-	return is_none(grant) ? NULL : grant;
+	if (is_none(grant))
+		return NULL;
+	grants->last = grant;
+	return grant;
 }
 
-/* Moves the keys that are good on `connection` to a table with room for twice as many. */
-static int rebuild(struct maas_rdma_client_grants *grants, uint32_t connection)
+static int grow(struct maas_rdma_client_grants *grants)
 {
-	struct maas_rdma_client_grants larger = {.num_slots = FIRST_SLOTS};
-	size_t good = 0;
+	struct maas_rdma_client_grants larger = {
+		.num_slots = grants->num_slots ? 2 * grants->num_slots : FIRST_SLOTS,
+		.used = grants->used,
+	};
 
-	for (size_t i = 0; i < grants->num_slots; i++)
-		good += !is_none(&grants->slots[i]) && grants->slots[i].connection == connection;
-	while (larger.num_slots < 4 * good)
-		larger.num_slots *= 2;
 	larger.slots = calloc(larger.num_slots, sizeof(*larger.slots));
 	if (!larger.slots)
 		return -ENOMEM;
 	for (size_t i = 0; i < grants->num_slots; i++) {
 		const struct maas_rdma_client_grant *grant = &grants->slots[i];
 
-		if (!is_none(grant) && grant->connection == connection)
+		if (!is_none(grant))
 			larger.slots[seek(&larger, &grant->id)] = *grant;
 	}
-	larger.used = good;
 	free(grants->slots);
 	*grants = larger;
 	return 0;
 }
 
-/* Adds or replaces a key; drops keys of other connections to make room. Errors: -ENOMEM. */
+/* Adds or replaces a key. Errors: -ENOMEM. */
 static int put(struct maas_rdma_client_grants *grants, const struct maas_rdma_client_grant *grant)
 {
 	struct maas_rdma_client_grant *slot;
 
 	if (2 * (grants->used + 1) > grants->num_slots) {
-		int r = rebuild(grants, grant->connection);
+		int r = grow(grants);
 
 		if (r)
 			return r;
@@ -126,6 +120,7 @@ void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
 
 	if (!grants->num_slots)
 		return;
+	grants->last = NULL;
 	gap = seek(grants, id);
 	if (is_none(&grants->slots[gap]))
 		return;
@@ -147,21 +142,13 @@ void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants)
 	*grants = (struct maas_rdma_client_grants){0};
 }
 
-const struct maas_rdma_client_grant *
-maas_rdma_client_grant_good(const struct maas_rdma_client *rdma,
-			    const struct maas_rdma_client_id *id)
-{
-	const struct maas_rdma_client_grant *grant = find(&rdma->grants, id);
-
-	return grant && grant->connection == rdma->conn.number ? grant : NULL;
-}
-
 /* ---- the server's answers */
 
-static int read_grant(const json_t *rdma, struct maas_rdma_client_grant *grant)
+/* And the connection that the key is good on. */
+static int read_grant(const json_t *rdma, struct maas_rdma_client_grant *grant,
+		      uint64_t *ret_connection)
 {
 	uint64_t rkey;
-	uint64_t connection;
 	int r;
 
 	r = maas_json_u64(rdma, "addr", &grant->addr);
@@ -170,23 +157,24 @@ static int read_grant(const json_t *rdma, struct maas_rdma_client_grant *grant)
 	if (!r)
 		r = maas_json_u64(rdma, "rkey", &rkey);
 	if (!r)
-		r = maas_json_u64(rdma, "connection", &connection);
+		r = maas_json_u64(rdma, "connection", ret_connection);
 	if (r)
 		return r;
-	if (rkey > UINT32_MAX || connection > UINT32_MAX || grant->addr > UINT64_MAX - grant->len)
+	if (rkey > UINT32_MAX || *ret_connection > UINT32_MAX ||
+	    grant->addr > UINT64_MAX - grant->len)
 		return maas_fail(-EPROTO, "the server's answer has no sensible key");
 	grant->rkey = (uint32_t)rkey;
-	grant->connection = (uint32_t)connection;
 	return 0;
 }
 
-static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_grant *grant)
+static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_grant *grant,
+		uint64_t connection)
 {
 	int r = 0;
 
 	pthread_mutex_lock(&rdma->lock);
-	/* A key of another connection is void already, and could push out good ones. */
-	if (maas_rdma_client_up(rdma) && grant->connection == rdma->conn.number)
+	/* A key of another connection is void already. */
+	if (maas_rdma_client_up(rdma) && connection == rdma->conn.number)
 		r = put(&rdma->grants, grant);
 	pthread_mutex_unlock(&rdma->lock);
 	return r ? maas_fail(r, "out of memory") : 0;
@@ -195,10 +183,11 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma)
 {
 	struct maas_rdma_client_grant grant;
+	uint64_t connection;
 
 	if (!json_is_object(rdma) || !maas_rdma_client_id_set(&grant.id, id))
 		return;
-	if (read_grant(rdma, &grant) || keep(maas->rdma, &grant))
+	if (read_grant(rdma, &grant, &connection) || keep(maas->rdma, &grant, connection))
 		maas_error_clear();
 }
 
@@ -223,6 +212,7 @@ static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_
 	struct maas_rdma_client_grant grant = {.id = *id};
 	char session[MAAS_ID_BYTES];
 	struct maas_request request;
+	uint64_t connection;
 	json_t *answer;
 	int r;
 
@@ -236,13 +226,13 @@ static int ask_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_
 	if (!r) {
 		const json_t *member = json_object_get(answer, "rdma");
 
-		r = read_grant(member ? member : answer, &grant);
+		r = read_grant(member ? member : answer, &grant, &connection);
 		json_decref(answer);
 	}
 	maas_request_fini(&request);
 	if (r == -EKEYREVOKED)
 		maas_client_session_unknown(rdma->maas, session);
-	return r ? r : keep(rdma, &grant);
+	return r ? r : keep(rdma, &grant, connection);
 }
 
 static void *ask(void *arg)
@@ -255,13 +245,13 @@ static void *ask(void *arg)
 	return NULL;
 }
 
-/* The first range, from `from` on, without a key that is good now, or NULL. */
-static const struct maas_rdma_client_range *missing(const struct maas_rdma_client *rdma,
+/* The first range, from `from` on, without a key, or NULL. */
+static const struct maas_rdma_client_range *missing(struct maas_rdma_client *rdma,
 						    const struct maas_rdma_client_op *op,
 						    const struct maas_rdma_client_range *from)
 {
 	for (; from < op->ranges + op->count; from++)
-		if (!maas_rdma_client_grant_good(rdma, &from->id))
+		if (!maas_rdma_client_grant_find(&rdma->grants, &from->id))
 			return from;
 	return NULL;
 }
@@ -270,7 +260,7 @@ static bool is_among(const struct maas_rdma_client_ask *asks, uint32_t count,
 		     const struct maas_rdma_client_id *id)
 {
 	for (uint32_t i = 0; i < count; i++)
-		if (memcmp(&asks[i].id, id, sizeof(*id)) == 0)
+		if (maas_rdma_client_id_is(&asks[i].id, id))
 			return true;
 	return false;
 }

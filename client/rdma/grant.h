@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keys of allocations, by id: keys that came with an answer, and keys that are asked for. A key
- * is good on the connection that the key was made for, and on no other.
+ * is good on the connection that the key was made for, and on no other: the table has those of the
+ * connection there is.
  */
 #ifndef MAAS_CLIENT_RDMA_GRANT_H
 #define MAAS_CLIENT_RDMA_GRANT_H
+
+#include <string.h>
 
 #include "client/internal.h"
 
@@ -23,27 +26,42 @@ struct maas_rdma_client_grant {
 	uint64_t addr;
 	uint64_t len;
 	uint32_t rkey;
-	uint32_t connection; /* the key is void on another one */
 };
 
 /* Open addressing, at most half full. */
 struct maas_rdma_client_grants {
 	struct maas_rdma_client_grant *slots;
-	size_t num_slots; /* a power of 2, or 0 */
+	const struct maas_rdma_client_grant *last; /* found; NULL: none */
+	size_t num_slots;			   /* a power of 2, or 0 */
 	size_t used;
 };
 
 /* Any thread. False: `text` is no id. */
 MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, const char *text);
 
-/* The rest holds `lock`. The key of `id`, if it is good on the connection there is, or NULL.
- * Borrows: until the next change. */
+/* The rest holds `lock`. NULL: there is no key. Borrows: until the next change. */
 MAAS_MUST_CHECK const struct maas_rdma_client_grant *
-maas_rdma_client_grant_good(const struct maas_rdma_client *rdma,
+maas_rdma_client_grant_seek(struct maas_rdma_client_grants *grants,
 			    const struct maas_rdma_client_id *id);
 void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
 				   const struct maas_rdma_client_id *id);
 void maas_rdma_client_grants_fini(struct maas_rdma_client_grants *grants);
+
+static inline bool maas_rdma_client_id_is(const struct maas_rdma_client_id *a,
+					  const struct maas_rdma_client_id *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+/* Most operations are on the allocation of the one before. */
+MAAS_MUST_CHECK static inline const struct maas_rdma_client_grant *
+maas_rdma_client_grant_find(struct maas_rdma_client_grants *grants,
+			    const struct maas_rdma_client_id *id)
+{
+	if (grants->last && maas_rdma_client_id_is(&grants->last->id, id))
+		return grants->last;
+	return maas_rdma_client_grant_seek(grants, id);
+}
 
 /* ---- grant: requests for keys, side by side */
 

@@ -63,8 +63,20 @@ static int make_room(struct maas_rdma_client_op *op, uint32_t count)
 	return 0;
 }
 
-/* Copies the ranges. Errors: -EINVAL, -ENOMEM. */
-static int fill(struct maas_rdma_client_op *op, const struct maas_range *ranges, uint32_t count)
+/* Holds the lock. Most operations name the allocation of the one before. */
+static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_id *id, const char *text)
+{
+	const struct maas_rdma_client_grant *last = rdma->grants.last;
+
+	if (!last || !text || strcmp(text, last->id.text) != 0)
+		return maas_rdma_client_id_set(id, text);
+	*id = last->id;
+	return true;
+}
+
+/* Holds the lock. Copies the ranges. Errors: -EINVAL, -ENOMEM. */
+static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		const struct maas_range *ranges, uint32_t count)
 {
 	int r = make_room(op, count);
 
@@ -73,7 +85,7 @@ static int fill(struct maas_rdma_client_op *op, const struct maas_range *ranges,
 	for (uint32_t i = 0; i < count; i++) {
 		struct maas_rdma_client_range *range = &op->ranges[i];
 
-		if (!maas_rdma_client_id_set(&range->id, ranges[i].id))
+		if (!set_id(rdma, &range->id, ranges[i].id))
 			return maas_check_id("");
 		if (!ranges[i].len || !ranges[i].buf)
 			return maas_fail(-EINVAL, "range %u has no bytes", i);
@@ -208,7 +220,7 @@ static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
 		r = maas_fail(-EAGAIN, "too many operations are under way");
 		goto out;
 	}
-	r = fill(op, wanted->ranges, wanted->count);
+	r = fill(rdma, op, wanted->ranges, wanted->count);
 	if (r)
 		goto err_put;
 	op->read = wanted->read;

@@ -21,7 +21,7 @@ static int find_remote(struct maas_rdma_client *rdma, struct maas_rdma_client_op
 	for (uint32_t i = 0; i < op->count; i++) {
 		struct maas_rdma_client_range *range = &op->ranges[i];
 		const struct maas_rdma_client_grant *grant =
-			maas_rdma_client_grant_good(rdma, &range->id);
+			maas_rdma_client_grant_find(&rdma->grants, &range->id);
 
 		if (!grant)
 			return -ENOKEY;

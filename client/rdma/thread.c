@@ -106,7 +106,7 @@ static void fail_todo(struct maas_rdma_client *rdma, const struct maas_rdma_clie
 
 		after = TAILQ_NEXT(op, link);
 		for (uint32_t i = 0; i < op->count && !concerned; i++)
-			concerned = memcmp(&op->ranges[i].id, id, sizeof(*id)) == 0;
+			concerned = maas_rdma_client_id_is(&op->ranges[i].id, id);
 		if (!concerned)
 			continue;
 		TAILQ_REMOVE(&rdma->todo, op, link);
