@@ -6,13 +6,15 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func BenchmarkRead(b *testing.B)  { benchmarkTransfer(b, (*Client).ReadV) }
 func BenchmarkWrite(b *testing.B) { benchmarkTransfer(b, (*Client).WriteV) }
 
 func benchmarkTransfer(b *testing.B, transfer func(*Client, context.Context, []Range) error) {
-	c := open(b, startServer(b), Options{})
+	c := open(b, maastest.Start(b), Options{})
 	for _, size := range []int{1 << 10, 16 << 10, 256 << 10, 4 << 20} {
 		for _, count := range []int{1, 16} {
 			if size*count > 4<<20 {

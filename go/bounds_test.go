@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // What stands here is about the bounds of a conversation: where requests go and what is in their
@@ -261,7 +263,7 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 	if until, ok := c.Lease(); !ok || time.Until(until) > 2*time.Second {
 		t.Fatal("the lease is", time.Until(until))
 	}
-	eventually(t, "the lease to be what the third answer says", func() bool {
+	maastest.Eventually(t, "the lease to be what the third answer says", func() bool {
 		until, ok := c.Lease()
 		return ok && time.Until(until) > 20*time.Minute
 	})

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // pattern is bytes that differ from one seed to the next.
@@ -36,7 +38,7 @@ func scaled(count, short int) int {
 }
 
 func TestHealthAndStats(t *testing.T) {
-	s := startServer(t, "--max-pool-size", "64MiB")
+	s := maastest.Start(t, "--max-pool-size", "64MiB")
 	c := open(t, s, Options{})
 	health, err := c.Health(t.Context())
 	check(t, err)
@@ -54,13 +56,13 @@ func TestHealthAndStats(t *testing.T) {
 		len(stats.Pools) == 0 || stats.Pools[0].UsedSlabs != 3 {
 		t.Fatalf("%+v", stats)
 	}
-	if wantedTransport() == TransportHTTP && c.Session() != "" {
+	if maastest.Transport() == TransportHTTP && c.Session() != "" {
 		t.Fatal("a session without a name")
 	}
 }
 
 func TestAllocateDescribeFree(t *testing.T) {
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	ctx := t.Context()
 	lent := allocate(t, c, AllocateOptions{Size: 5000, Count: 2, Owner: "a/b:c@d"})
 	if len(lent) != 2 || lent[0].Size != 5000 || lent[0].ActualSize < 5000 || lent[0].ID == lent[1].ID {
@@ -97,7 +99,7 @@ func TestAllocateDescribeFree(t *testing.T) {
 }
 
 func TestSameRequestID(t *testing.T) {
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	first := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
 	again := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
 	if first[0].ID != again[0].ID {
@@ -111,7 +113,7 @@ func TestSameRequestID(t *testing.T) {
 }
 
 func TestManyAllocations(t *testing.T) {
-	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
+	c := open(t, maastest.Start(t, "--max-grants", "100000"), Options{})
 	ctx := t.Context()
 	count := scaled(12000, 1500) // more than one page and, if not short, one batch
 	var ids []string
@@ -146,7 +148,7 @@ func TestManyAllocations(t *testing.T) {
 }
 
 func TestReadWrite(t *testing.T) {
-	c := open(t, startServer(t, "--slab-sizes", "1KiB,16MiB"), Options{})
+	c := open(t, maastest.Start(t, "--slab-sizes", "1KiB,16MiB"), Options{})
 	ctx := t.Context()
 	const size = 9<<20 + 17 // cut into three requests
 	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
@@ -173,7 +175,7 @@ func TestReadWrite(t *testing.T) {
 }
 
 func TestReadWriteErrors(t *testing.T) {
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	ctx := t.Context()
 	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
 	buf := make([]byte, 10)
@@ -208,7 +210,7 @@ func TestReadWriteErrors(t *testing.T) {
 }
 
 func TestVectors(t *testing.T) {
-	c := open(t, startServer(t, "--max-grants", "100000"), Options{})
+	c := open(t, maastest.Start(t, "--max-grants", "100000"), Options{})
 	ctx := t.Context()
 	for _, test := range []struct{ allocations, size int }{{2, 1}, {100, 1000}, {scaled(300, 80), 64 << 10}} {
 		t.Run(fmt.Sprintf("%dx%d", test.allocations, test.size), func(t *testing.T) {
@@ -233,7 +235,7 @@ func TestVectors(t *testing.T) {
 
 func TestVectorOfManyRangesInOrder(t *testing.T) {
 	// A server whose longest JSON holds far fewer ranges than that.
-	c := open(t, startServer(t, "--max-body-size", "4KiB"), Options{})
+	c := open(t, maastest.Start(t, "--max-body-size", "4KiB"), Options{})
 	ctx := t.Context()
 	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
 	want := make([]byte, 1000)
@@ -267,7 +269,7 @@ func TestVectorOfManyRangesInOrder(t *testing.T) {
 }
 
 func TestExhausted(t *testing.T) {
-	c := open(t, startServer(t, "--max-pool-size", "4MiB"), Options{})
+	c := open(t, maastest.Start(t, "--max-pool-size", "4MiB"), Options{})
 	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1 << 20, Count: 5})
 	if !IsExhausted(err) {
 		t.Fatal(err)
@@ -284,7 +286,7 @@ func TestExhausted(t *testing.T) {
 }
 
 func TestAllocateOptions(t *testing.T) {
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	for name, o := range map[string]AllocateOptions{
 		"no size":      {},
 		"negative":     {Size: -1},
@@ -338,8 +340,8 @@ func TestOptions(t *testing.T) {
 }
 
 func TestURLWithoutScheme(t *testing.T) {
-	s := startServer(t)
-	bare, _ := strings.CutPrefix(s.url, "http://")
+	s := maastest.Start(t)
+	bare, _ := strings.CutPrefix(s.URL, "http://")
 	c, err := Open(t.Context(), Options{URL: bare})
 	if err != nil {
 		t.Fatal(err)
@@ -360,7 +362,7 @@ func TestBuiltWithoutRDMA(t *testing.T) {
 	if rdmaBuilt {
 		t.Skip("it is built with it")
 	}
-	s := startServer(t)
+	s := maastest.Start(t)
 	_, err := tryOpen(s, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "-tags maasrdma")
 	if c := open(t, s, Options{Transport: TransportAuto}); c.Transport() != TransportHTTP {
@@ -369,28 +371,28 @@ func TestBuiltWithoutRDMA(t *testing.T) {
 }
 
 func TestUnixSocket(t *testing.T) {
-	if wantedTransport() != TransportHTTP {
+	if maastest.Transport() != TransportHTTP {
 		t.Skip("RDMA needs an address")
 	}
-	s := startServer(t, "--listen", "unix:"+filepath.Join(t.TempDir(), "socket"))
+	s := maastest.Start(t, "--listen", "unix:"+filepath.Join(t.TempDir(), "socket"))
 	c := open(t, s, Options{Name: "here"})
 	id := allocate(t, c, AllocateOptions{Size: 10, Lifetime: "session"})[0].ID
 	check(t, c.Write(t.Context(), id, 0, []byte("0123456789")))
 	check(t, c.Close())
-	s.kill()
+	s.Kill()
 	_, err := tryOpen(s, Options{})
 	wantError(t, err, nil, "start maasd")
 }
 
 func TestNoServer(t *testing.T) {
-	s := startServer(t)
-	s.kill()
+	s := maastest.Start(t)
+	s.Kill()
 	_, err := tryOpen(s, Options{})
-	wantError(t, err, nil, "maas: open: "+s.url, "refused", "start maasd there or correct the URL")
+	wantError(t, err, nil, "maas: open: "+s.URL, "refused", "start maasd there or correct the URL")
 }
 
 func TestManyThreads(t *testing.T) {
-	c := open(t, startServer(t), Options{Name: "threads"})
+	c := open(t, maastest.Start(t), Options{Name: "threads"})
 	var group sync.WaitGroup
 	for n := range 16 {
 		group.Add(1)
@@ -432,7 +434,7 @@ func roundTrip(ctx context.Context, c *Client, seed uint64) error {
 }
 
 func TestClosed(t *testing.T) {
-	c := open(t, startServer(t), Options{Name: "short"})
+	c := open(t, maastest.Start(t), Options{Name: "short"})
 	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
 	check(t, c.Close())
 	check(t, c.Close())
@@ -456,7 +458,7 @@ func TestClosed(t *testing.T) {
 }
 
 func TestCloseUnderWay(t *testing.T) {
-	c := open(t, startServer(t), Options{Name: "me"})
+	c := open(t, maastest.Start(t), Options{Name: "me"})
 	id := allocate(t, c, AllocateOptions{Size: 1 << 20})[0].ID
 	data := make([]byte, 1<<20)
 	started := make(chan struct{}, 100000)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // What stands here is about servers that are not maasd, or that break; the real one is elsewhere.
@@ -29,7 +31,7 @@ const (
 // hostile answers /health as maasd does, and everything else with handle.
 func hostile(t *testing.T, handle http.HandlerFunc) *Client {
 	t.Helper()
-	if wantedTransport() != TransportHTTP {
+	if maastest.Transport() != TransportHTTP {
 		t.Skip("the same over any transport")
 	}
 	mux := http.NewServeMux()
@@ -280,7 +282,7 @@ func TestStuckWrite(t *testing.T) {
 
 // Large data is not copied as a whole on its way.
 func TestNoCopies(t *testing.T) {
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	const size = 4 << 20
 	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
 	data := make([]byte, size)

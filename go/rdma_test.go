@@ -19,24 +19,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func needDevice(t *testing.T) {
 	t.Helper()
-	if wantedTransport() != TransportRDMA {
+	if maastest.Transport() != TransportRDMA {
 		t.Skip("set MAAS_TEST_TRANSPORT=rdma where there is a device, as in scripts/softroce")
 	}
 }
 
 func TestAuto(t *testing.T) {
 	needDevice(t)
-	c, err := tryOpen(startServer(t), Options{Transport: TransportAuto})
+	c, err := tryOpen(maastest.Start(t), Options{Transport: TransportAuto})
 	check(t, err)
 	defer c.Close()
 	if c.Transport() != TransportRDMA || c.Session() == "" {
 		t.Fatal(c.Transport(), c.Session())
 	}
-	off := startServer(t, "--rdma", "off")
+	off := maastest.Start(t, "--rdma", "off")
 	without, err := tryOpen(off, Options{Transport: TransportAuto, Name: "me"})
 	check(t, err)
 	defer without.Close()
@@ -51,15 +53,15 @@ func TestAuto(t *testing.T) {
 // The server's processor takes no part in a transfer.
 func TestServerAsleep(t *testing.T) {
 	needDevice(t)
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
 	lent := allocate(t, c, AllocateOptions{Size: 100000, Count: 2})
-	s.stop()
+	s.Pause()
 	want := pattern(1, 100000)
 	got := make([]byte, len(want))
 	check(t, c.WriteV(t.Context(), []Range{{lent[0].ID, 0, want[:50000]}, {lent[1].ID, 7, want[50000:]}}))
 	check(t, c.ReadV(t.Context(), []Range{{lent[1].ID, 7, got[50000:]}, {lent[0].ID, 0, got[:50000]}}))
-	s.signal(syscall.SIGCONT)
+	s.Resume()
 	if !bytes.Equal(got, want) {
 		t.Fatal("other bytes came back")
 	}
@@ -67,7 +69,7 @@ func TestServerAsleep(t *testing.T) {
 
 func TestRegisterBuffer(t *testing.T) {
 	needDevice(t)
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	const size = 1 << 20
 	// Memory that is not Go's, as a cache would have.
 	arena, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
@@ -99,7 +101,7 @@ func TestRegisterBuffer(t *testing.T) {
 // Transfers whose time is over cost the connection that others use; those are done again.
 func TestShortDeadlines(t *testing.T) {
 	needDevice(t)
-	c := open(t, startServer(t), Options{})
+	c := open(t, maastest.Start(t), Options{})
 	const threads, size = 8, 300000
 	lent := allocate(t, c, AllocateOptions{Size: size, Count: threads})
 	var group sync.WaitGroup
@@ -134,8 +136,8 @@ func TestShortDeadlines(t *testing.T) {
 }
 
 // slowGrants is a server behind a slow link, and tells how many requests for keys were under way at once.
-func slowGrants(t *testing.T, s *server) (link *server, most func() int64) {
-	target, err := url.Parse(s.url)
+func slowGrants(t *testing.T, s *maastest.Server) (link *maastest.Server, most func() int64) {
+	target, err := url.Parse(s.URL)
 	check(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	var now, high atomic.Int64
@@ -151,14 +153,14 @@ func slowGrants(t *testing.T, s *server) (link *server, most func() int64) {
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(slow.Close)
-	return &server{t: t, url: slow.URL}, high.Load
+	return &maastest.Server{URL: slow.URL}, high.Load
 }
 
 // Somebody else's memory comes without keys; they are asked for side by side.
 func TestManyKeys(t *testing.T) {
 	needDevice(t)
 	const count, size, at = 2000, 128, 250
-	s := startServer(t)
+	s := maastest.Start(t)
 	other := open(t, s, Options{})
 	lent := allocate(t, other, AllocateOptions{Size: size, Count: count})
 	want, got := pattern(3, count*size), make([]byte, count*size)
@@ -186,13 +188,13 @@ func TestManyKeys(t *testing.T) {
 // A server that is gone costs a call no more than its deadline, about.
 func TestServerGone(t *testing.T) {
 	needDevice(t)
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Timeout: 5 * time.Second})
 	id := allocate(t, c, AllocateOptions{Size: 1000})[0].ID
-	s.kill()
+	s.Kill()
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		wantError(t, c.Read(ctx, id, 0, make([]byte, 1000)), nil, "maas: read 1000 bytes at 0 of "+id, s.url)
+		wantError(t, c.Read(ctx, id, 0, make([]byte, 1000)), nil, "maas: read 1000 bytes at 0 of "+id, s.URL)
 		cancel()
 	}
 }

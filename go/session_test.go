@@ -6,16 +6,17 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func waitLost(t testing.TB, c *Client) {
 	t.Helper()
 	select {
 	case <-c.Lost():
-	case <-time.After(patience):
+	case <-time.After(maastest.Patience):
 		t.Fatal("the session was not lost")
 	}
 	if _, ok := c.Lease(); ok {
@@ -24,7 +25,7 @@ func waitLost(t testing.TB, c *Client) {
 }
 
 func TestSession(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", SessionTTL: time.Second})
 	if c.Session() == "" {
 		t.Fatal("no session")
@@ -35,7 +36,7 @@ func TestSession(t *testing.T) {
 	if !ok || time.Until(first) > time.Second {
 		t.Fatal(first, ok)
 	}
-	eventually(t, "the lease to be renewed, more than once", func() bool {
+	maastest.Eventually(t, "the lease to be renewed, more than once", func() bool {
 		until, ok := c.Lease()
 		return ok && until.After(first.Add(time.Second))
 	})
@@ -58,7 +59,7 @@ func TestSession(t *testing.T) {
 }
 
 func TestSessionAge(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	one := open(t, s, Options{Name: "a/b:c@d", Exclusive: true})
 	other := open(t, s, Options{})
 	for name, want := range map[string]bool{"a/b:c@d": true, "a": false} {
@@ -76,7 +77,7 @@ func TestSessionAge(t *testing.T) {
 }
 
 func TestExclusive(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	first := open(t, s, Options{Name: "one", Exclusive: true})
 	for _, exclusive := range []bool{true, false} {
 		_, err := tryOpen(s, Options{Name: "one", Exclusive: exclusive})
@@ -89,8 +90,8 @@ func TestExclusive(t *testing.T) {
 
 // A server that stands still answers no renewal: the client gives up its session by its own clock.
 func TestEndSession(t *testing.T) {
-	s := startServer(t)
-	o := Options{URL: s.url, Name: "dead", Exclusive: true, Transport: wantedTransport()}
+	s := maastest.Start(t)
+	o := Options{URL: s.URL, Name: "dead", Exclusive: true, Transport: maastest.Transport()}
 	c, err := Open(t.Context(), o)
 	check(t, err)
 	defer c.Close()
@@ -103,11 +104,11 @@ func TestEndSession(t *testing.T) {
 }
 
 func TestLeaseLapses(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: 2 * time.Second})
 	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
 	check(t, c.Write(t.Context(), id, 0, []byte("mine")))
-	s.stop()
+	s.Pause()
 	// Over HTTP the first is under way when the session is lost; RDMA needs no server that runs.
 	var err error
 	for err == nil {
@@ -115,20 +116,20 @@ func TestLeaseLapses(t *testing.T) {
 	}
 	wantError(t, err, ErrSessionLost, "maas: write 4 bytes")
 	waitLost(t, c)
-	s.signal(syscall.SIGCONT)
+	s.Resume()
 
 	wantError(t, c.Write(t.Context(), id, 0, []byte("more")), ErrSessionLost, "open a new client")
 	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 10})
 	wantError(t, err, ErrSessionLost)
 	_, _, err = c.Free(t.Context(), id)
 	wantError(t, err, ErrSessionLost)
-	if wantedTransport() == TransportHTTP { // RDMA has no keys without a session
+	if maastest.Transport() == TransportHTTP { // RDMA has no keys without a session
 		check(t, c.Read(t.Context(), id, 0, make([]byte, 4)))
 	}
 	// The server has made up for the time it stood still: the name is free again by Close or, at
 	// the latest, when the lease lapses there.
 	_ = c.Close()
-	eventually(t, "the name to be free", func() bool {
+	maastest.Eventually(t, "the name to be free", func() bool {
 		next, err := tryOpen(s, Options{Name: "me", Exclusive: true})
 		if errors.Is(err, ErrNameTaken) {
 			return false
@@ -140,24 +141,24 @@ func TestLeaseLapses(t *testing.T) {
 }
 
 func TestSessionEndedElsewhere(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second})
 	check(t, c.wire.do(t.Context(), &call{method: "DELETE", path: "/sessions/" + c.Session()}))
 	waitLost(t, c)
-	if wantedTransport() == TransportHTTP { // not exclusive: memory is still there for all
+	if maastest.Transport() == TransportHTTP { // not exclusive: memory is still there for all
 		allocate(t, c, AllocateOptions{Size: 10})
 	}
 	check(t, c.Close())
 }
 
 func TestServerRestarted(t *testing.T) {
-	if wantedTransport() != TransportHTTP {
+	if maastest.Transport() != TransportHTTP {
 		t.Skip("there, the library looks after the session")
 	}
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: time.Hour})
-	s.kill()
-	next := startServer(t, "--listen", s.url[len("http://"):])
+	s.Kill()
+	s.Restart()
 	health, err := c.Health(t.Context())
 	check(t, err)
 	if health.BootID == c.bootID {
@@ -166,11 +167,11 @@ func TestServerRestarted(t *testing.T) {
 	waitLost(t, c)
 	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
 	wantError(t, err, ErrSessionLost, "restarted")
-	open(t, next, Options{Name: "me", Exclusive: true})
+	open(t, s, Options{Name: "me", Exclusive: true})
 }
 
 func TestKilledUnderWay(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second, Timeout: 10 * time.Second})
 	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
 	data := make([]byte, 4<<20)
@@ -188,19 +189,19 @@ func TestKilledUnderWay(t *testing.T) {
 		}
 	}()
 	<-started
-	s.kill()
+	s.Kill()
 	wantError(t, <-failed, nil, "4194304 bytes at 0 of "+id)
 	waitLost(t, c)
 }
 
 func TestDeadline(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{})
 	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
 	data := make([]byte, 4<<20)
 	check(t, c.Write(t.Context(), id, 0, data))
-	s.stop()
-	defer s.signal(syscall.SIGCONT)
+	s.Pause()
+	defer s.Resume()
 
 	for name, do := range map[string]func(context.Context) error{
 		"allocate": func(ctx context.Context) error {
@@ -214,7 +215,7 @@ func TestDeadline(t *testing.T) {
 		"write": func(ctx context.Context) error { return c.Write(ctx, id, 0, data) },
 		"read":  func(ctx context.Context) error { return c.Read(ctx, id, 0, data) },
 	} {
-		if wantedTransport() == TransportRDMA && slices.Contains([]string{"read", "write"}, name) {
+		if maastest.Transport() == TransportRDMA && slices.Contains([]string{"read", "write"}, name) {
 			continue // a server that stands still serves them all the same
 		}
 		t.Run(name, func(t *testing.T) {
@@ -230,11 +231,11 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestCloseWithTheServerAway(t *testing.T) {
-	s := startServer(t)
+	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me"})
-	s.kill()
+	s.Kill()
 	err := c.Close()
-	if wantedTransport() == TransportHTTP { // libmaas says nothing of it
+	if maastest.Transport() == TransportHTTP { // libmaas says nothing of it
 		wantError(t, err, nil, "maas: close: end the session (it ends by itself within 10s)")
 	}
 }

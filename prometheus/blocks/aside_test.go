@@ -12,7 +12,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // hint makes a block one of late samples.

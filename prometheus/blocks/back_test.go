@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // Three processes die while blocks come back: nothing is lost, and what was back is not read again.

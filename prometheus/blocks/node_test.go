@@ -15,8 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // owned is what the maas command, which is written in another language, says of an owner.

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {

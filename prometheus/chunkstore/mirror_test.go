@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/tail"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // forgetful is a local mapper that cannot read any more: what is read comes from remote memory.

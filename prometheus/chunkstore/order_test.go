@@ -15,9 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // slowLog is a log whose looks begin and end when a test says so.

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // A block counts once for a chunk, wherever in it the chunk lies.

@@ -20,9 +20,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/tail"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // An older copy of a data directory: what remote memory has of it in addition is freed for no flag.

@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/tail"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

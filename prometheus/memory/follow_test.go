@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 func TestFollow__who_becomes_a_standby(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // logged makes a directory one that has a log, which waits for nobody in mirror mode.

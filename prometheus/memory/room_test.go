@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // lines is a log that a test reads while it is written.

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {

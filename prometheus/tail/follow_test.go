@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // standby is a follower, and the log that its head got.

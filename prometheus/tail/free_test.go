@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // looker sees what who takes over would see.

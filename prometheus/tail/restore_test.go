@@ -15,10 +15,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {

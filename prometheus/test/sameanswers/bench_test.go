@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/maasflag"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // What it costs, and allocates, to append and to compact, in each mode and in stock. Much of ours is in other

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 // TestStandby__trials run at once: they wait for leases most of the time, whatever the number of cores is.

@@ -21,8 +21,8 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	maas "github.com/maas-memory/maas/go"
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // Holes: a standby finds that something is missing in the log, or is not what was written, and does not lead with it.

@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/maasflag"
-	"github.com/maas-memory/maas/prometheus/test/maastest"
 )
 
 // asked is a store that adds up the chunks that are asked of it, each once, as long as they are in

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package maastest runs a real maasd for tests.
+// Package maastest runs a maasd for a test, which may kill it, start it again or let it hang.
 package maastest
 
 import (
@@ -12,11 +12,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// Patience is how long a test waits for what has to happen; a slow machine only makes it wait.
+const Patience = time.Minute
 
 // Server is a maasd on this machine.
 type Server struct {
@@ -26,7 +30,7 @@ type Server struct {
 	cmd  *exec.Cmd
 }
 
-var listening = regexp.MustCompile(`Listening on (http://\S+)`)
+var listening = regexp.MustCompile(`^Listening on (\S+)`)
 
 // Binary is the maasd to test with: $MAAS_BIN, or what the development build left.
 func Binary(t testing.TB) string {
@@ -34,7 +38,7 @@ func Binary(t testing.TB) string {
 		return bin
 	}
 	_, file, _, _ := runtime.Caller(0)
-	bin := filepath.Join(filepath.Dir(file), "../../../build/dev/daemon/maasd")
+	bin := filepath.Join(filepath.Dir(file), "../../build/dev/daemon/maasd")
 	if _, err := os.Stat(bin); err != nil {
 		t.Fatalf("no maasd to test with: set MAAS_BIN, or build the preset dev: %v", err)
 	}
@@ -47,28 +51,34 @@ func Transport() string {
 	return cmp.Or(os.Getenv("MAAS_TEST_TRANSPORT"), "http")
 }
 
-// Start starts a maasd on a free port; it ends with the test.
-func Start(t testing.TB, args ...string) *Server {
-	s := &Server{t: t, args: append([]string{"--rdma", "off"}, args...)}
-	host := "127.0.0.1"
+// Start starts a maasd, on a free port unless the options have --listen; it ends with the test.
+func Start(t testing.TB, options ...string) *Server {
+	t.Helper()
+	host, rdma := "127.0.0.1", "off"
 	if Transport() == "rdma" {
-		host = os.Getenv("SOFTROCE_ADDR")
-		s.args[1] = "required"
+		host, rdma = os.Getenv("SOFTROCE_ADDR"), "required"
 	}
-	s.start(host + ":0")
+	s := &Server{t: t, args: append([]string{"--rdma", rdma, "--log-level", "warn"}, options...)}
 	t.Cleanup(s.Kill)
+	s.start(host + ":0")
 	return s
 }
 
+// start returns when the server listens. Nothing of the caller's environment reaches the server.
 func (s *Server) start(listen string) {
 	s.t.Helper()
-	s.cmd = exec.Command(Binary(s.t), append([]string{"--listen", listen}, s.args...)...)
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := s.cmd.StderrPipe()
-	if err != nil {
-		s.t.Fatal(err)
+	args := s.args
+	if !slices.Contains(args, "--listen") {
+		args = append([]string{"--listen", listen}, args...)
 	}
-	if err := s.cmd.Start(); err != nil {
+	s.cmd = exec.Command(Binary(s.t), args...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAAS_") })
+	stderr, err := s.cmd.StderrPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stderr)
@@ -88,35 +98,34 @@ func (s *Server) start(listen string) {
 
 // Kill ends the server as a crash would.
 func (s *Server) Kill() {
-	if s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Signal(syscall.SIGCONT)
+	if s.cmd != nil && s.cmd.Process != nil && s.cmd.ProcessState == nil {
 		_ = s.cmd.Process.Kill()
 		_ = s.cmd.Wait()
 	}
 }
 
-// Restart starts it again on the same port, after Kill.
+// Restart starts the server again on the same port, after Kill.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.start(s.URL[len("http://"):])
+	s.start(strings.TrimPrefix(s.URL, "http://"))
 }
 
-// Pause stops it for a while, as a hanging host would be.
+// Pause stops the server, as if its host hung, and returns when every thread stands still.
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP)
 	Eventually(s.t, "maasd stands still", func() bool {
 		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
 		for _, name := range stats {
-			if b, err := os.ReadFile(name); err == nil && !strings.Contains(string(b), ") T ") {
+			if b, err := os.ReadFile(name); err != nil || !strings.Contains(string(b), ") T ") {
 				return false
 			}
 		}
-		return true
+		return len(stats) > 0
 	})
 }
 
-// Resume lets it go on.
+// Resume lets the server go on.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -129,11 +138,9 @@ func (s *Server) signal(sig syscall.Signal) {
 // Eventually waits until something holds.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !holds() {
+	for deadline := time.Now().Add(Patience); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a minute later still not: %s", what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
