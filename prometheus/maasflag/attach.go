@@ -23,10 +23,10 @@ import (
 	"github.com/maas-memory/maas/prometheus/tail"
 )
 
-// Store is what stands behind the head: the methods of a ChunkDiskMapper.
+// Store keeps the head's chunks: the methods of a ChunkDiskMapper.
 type Store = chunkstore.Local
 
-// Opener opens the store of one head, whose chunk files have their place in dir.
+// Opener opens the store of a head whose chunk files lie in dir.
 type Opener func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error)
 
 // Attachment is a data directory's connection to remote memory.
@@ -36,19 +36,20 @@ type Attachment struct {
 	logger   *slog.Logger
 	memory   *memory.Manager
 	tail     *tail.Tail
-	blocks   *blocks.Copier // Nil where blocks are left alone, and while others lead.
-	arriving *blocks.Copier // Brings a standby the leader's; nil for others.
-	follower *tail.Follower // Nil but for a standby.
+	blocks   *blocks.Copier // Nil where blocks are left alone, and in a standby.
+	arriving *blocks.Copier // Brings the leader's blocks to a standby; nil in a leader.
+	follower *tail.Follower // Nil in a leader.
 	mirror   atomic.Pointer[chunkstore.Mirror]
 
-	// unknown: the data directory has no log, or a part of one, that says what series the chunks in
-	// remote memory are of.
+	// unknown: the data directory has no log, or only a part of one, and so does not say which series the
+	// chunks in remote memory belong to.
 	unknown bool
 
 	exit func(error)
 }
 
-// Attach is what a Node does before it opens a database, for who does the rest without one; nil without a URL.
+// Attach connects a data directory for callers without a Node, which open the database themselves; nil without a
+// URL.
 func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *slog.Logger, reg prometheus.Registerer) (*Attachment, error) {
 	if !c.Enabled() {
 		return nil, nil
@@ -56,9 +57,9 @@ func Attach(stop <-chan struct{}, c *Config, dir string, snapshot bool, logger *
 	return New(c, dir, logger, reg).attach(stop, snapshot, reg)
 }
 
-// attach connects a data directory, and fills it first when remote memory holds more of its log than it has, or all
-// of it, which can take minutes: once stop is closed, it ends with an error. snapshot says whether Prometheus is to
-// write chunk snapshots. The database is opened after it, and Detach comes after the database is closed.
+// attach connects a data directory. If remote memory holds more of the log than the directory does, attach first
+// brings the rest, which can take minutes; it ends with an error once stop is closed. snapshot says whether
+// Prometheus will write chunk snapshots. Open the database after attach, and call Detach after you have closed it.
 func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Registerer) (*Attachment, error) {
 	c := n.c
 	if err := c.check(snapshot); err != nil {
@@ -77,7 +78,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 		}
 		return nil, err
 	}
-	if err := m.InUse(); err != nil { // The database would say so, but not before its log was changed.
+	if err := m.InUse(); err != nil { // The database would find out, too, but only after its log was changed.
 		return nil, errors.Join(err, m.Close())
 	}
 	a := &Attachment{c: c, dir: n.dir, logger: logger, memory: m}
@@ -86,7 +87,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 		_ = m.Close() // The next start need not wait for the lease.
 		n.Exit(err)
 	}
-	n.attached.Store(a) // Probes are told what it waits for.
+	n.attached.Store(a) // From now on, probes hear what it waits for.
 	if err := a.begin(ctx, stop); err != nil {
 		n.attached.Store(nil)
 		return nil, errors.Join(err, m.Close())
@@ -94,9 +95,9 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	return a, nil
 }
 
-// begin brings to the directory what it lacks, and begins to copy; or, for a standby, to follow.
+// begin brings what the directory lacks, and starts to copy. In a standby it starts to follow.
 func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error) {
-	aside := a.memory.State().Following // What is here is another's.
+	aside := a.memory.State().Following // The directory holds a copy of a leader's data.
 	if a.memory.Following() {
 		aside = true
 		if a.follower, err = tail.Follow(stop, a.memory, tail.FollowOptions{Dir: a.dir, Settle: a.c.FollowSettle, Logger: a.logger}); err != nil {
@@ -120,7 +121,7 @@ func (a *Attachment) begin(ctx context.Context, stop <-chan struct{}) (err error
 	return nil
 }
 
-// followBlocks makes the beginning of a directory with the leader's blocks.
+// followBlocks prepares the directory for the leader's blocks.
 func (a *Attachment) followBlocks() error {
 	if _, on, _ := a.c.blocksSize(); !on { // It was checked.
 		return nil
@@ -133,7 +134,7 @@ func (a *Attachment) followBlocks() error {
 	return nil
 }
 
-// lead begins to copy.
+// lead starts to copy the log and the blocks.
 func (a *Attachment) lead() {
 	if size, on, _ := a.c.blocksSize(); on { // It was checked.
 		discard := a.c.Restore == "off" && memory.IsEmpty(a.dir)
@@ -144,7 +145,7 @@ func (a *Attachment) lead() {
 	a.tail.Run()
 }
 
-// FollowedLog is the log that a standby's head follows; nil for who leads.
+// FollowedLog is the log that a standby's head follows; nil in a leader.
 func (a *Attachment) FollowedLog() *FollowedLog {
 	if a.follower == nil {
 		return nil
@@ -152,13 +153,13 @@ func (a *Attachment) FollowedLog() *FollowedLog {
 	return &FollowedLog{a.follower, a}
 }
 
-// FollowedLog is what a head follows.
+// FollowedLog is what a standby's head reads.
 type FollowedLog struct {
 	*tail.Follower
 	attachment *Attachment
 }
 
-// FollowBlocks brings the leader's blocks to a database that is being opened, until end.
+// FollowBlocks brings the leader's blocks to a database that is being opened, until end is called.
 func (l *FollowedLog) FollowBlocks(db interface {
 	AddBlocks(move func() error) error
 	ChangeBlock(id ulid.ULID, change func() error) error
@@ -167,7 +168,7 @@ func (l *FollowedLog) FollowBlocks(db interface {
 	return l.attachment.arriving.Close
 }
 
-// Next is the follower's. In the end, this Prometheus leads.
+// Next is the follower's Next. When the log ends without an error, this Prometheus leads.
 func (l *FollowedLog) Next(mint int64) (more bool, err error) {
 	more, err = l.Follower.Next(mint)
 	if !more && err == nil {
@@ -183,23 +184,23 @@ func compareWith(dir string) func(context.Context, remotefile.Memory, *remotefil
 	}
 }
 
-// makeRoom gives up the oldest block in remote memory: the log is worth more.
+// makeRoom frees the oldest block in remote memory: the log comes first.
 func (a *Attachment) makeRoom() {
 	if a.blocks.Shed() {
 		a.logger.Warn("MaaS: the oldest block in remote memory gave way to the log; give the server more memory (maasd --max-pool-size), or blocks a smaller part of it", "flag", "--"+prefix+"blocks")
 	}
 }
 
-// lately is how old a block may be for the log to wait for it. It goes up among the first; years of blocks, of
-// which the log has nothing any more, take their time.
+// lately is the age of a block up to which the log waits for it. Such blocks are among the first to be copied;
+// years of older blocks, which the log no longer covers, take their time.
 const lately = 24 * time.Hour
 
-// held says that blocks of what left the head are not in remote memory yet, and will be. Those of late samples may
-// lie in the head's own range of time.
+// held says that samples left the head, and that the blocks with these samples are not in remote memory yet but
+// will be. Blocks of late samples may lie in the head's own time range.
 func (a *Attachment) held() bool {
 	mint := a.memory.MinValidTime()
 	if mint == math.MinInt64 {
-		return false // Nothing has left it.
+		return false // Nothing has left the head.
 	}
 	return !a.blocks.Covered(mint-lately.Milliseconds(), math.MaxInt64)
 }
@@ -217,8 +218,8 @@ func until(stop <-chan struct{}) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// restore says whether a part of the log was lost. aside says that what remote memory has takes the place of what
-// the directory has.
+// restore brings the log from remote memory, and says whether a part of the log was lost. aside: the log from
+// remote memory replaces the directory's.
 func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err error) {
 	arena, dir := a.memory.Arena(), a.dir
 	empty := memory.IsEmpty(dir) || aside
@@ -229,7 +230,7 @@ func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err er
 	case !empty && off:
 		return false, fmt.Errorf("remote memory holds more of the log than this data directory, an older copy, and --%srestore=off would free it: leave that out to go on with it, or free it first (maas free --owner %s)", prefix, a.memory.Owner())
 	case aside && (arena == nil || len(arena.Listing.Files) == 0):
-		return false, a.memory.EndFollowing() // It is all that there is.
+		return false, a.memory.EndFollowing() // There is nothing else.
 	case off, arena == nil, len(arena.Listing.Files) == 0:
 		return false, a.memory.BeginHead(math.MinInt64)
 	}
@@ -252,14 +253,14 @@ func (a *Attachment) restore(ctx context.Context, aside bool) (lost bool, err er
 	return done.Lost > 0, a.memory.EndFollowing()
 }
 
-// acked reaches the mirror, once there is one.
+// acked tells the mirror, once there is one.
 func (a *Attachment) acked(number uint32, length int64) {
 	if m := a.mirror.Load(); m != nil {
 		m.Acked(number, length)
 	}
 }
 
-// Open opens the store.
+// Open opens the store of a head.
 func (a *Attachment) Open(reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int) (Store, error) {
 	o := chunkstore.Options{CacheSize: int64(a.c.CacheSize), ReadTimeout: a.c.ReadTimeout, Pool: pool, Logger: a.logger}
 	if !a.c.Fallback {
@@ -295,18 +296,19 @@ func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error)
 	return r, nil
 }
 
-// Return brings back the blocks that remote memory has and the data directory has not, in the background,
-// now that the database is open. A nil Attachment does nothing.
+// Return brings back, in the background, the blocks that remote memory has and the data directory lacks; the
+// database is open by now. A nil Attachment does nothing.
 func (a *Attachment) Return(db blocks.Database) {
 	if a != nil {
 		a.blocks.Return(db)
 	}
 }
 
-// Returning says whether blocks are to be left as they are, for others that lie between them are on their way.
+// Returning says whether compaction must leave the blocks alone, because blocks that lie between them are still on
+// their way.
 func (a *Attachment) Returning() bool { return a.blocks.Returning() }
 
-// Detach copies what the log got last and ends the session. A nil Attachment does nothing.
+// Detach copies the end of the log and ends the session. A nil Attachment does nothing.
 func (a *Attachment) Detach() {
 	if a == nil {
 		return

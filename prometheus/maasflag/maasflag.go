@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package maasflag is what the prometheus command imports: the flags of remote memory, and what they
-// set in motion.
+// Package maasflag is what the prometheus command imports: the flags of remote memory (maasflag.go), one
+// Prometheus that leads or follows (node.go), and a data directory's connection to remote memory (attach.go).
 package maasflag
 
 import (
@@ -17,7 +17,7 @@ import (
 
 const prefix = "storage.tsdb.maas."
 
-// Config is what the flags say.
+// Config holds the values of the flags.
 type Config struct {
 	URL            string
 	Fallback       bool
@@ -31,13 +31,13 @@ type Config struct {
 	MaxPendingAge  time.Duration
 	Blocks         string // auto, off, or a size.
 	Follow         bool
-	FollowSettle   time.Duration // 0: a minute. No flag: for who has no time.
+	FollowSettle   time.Duration // 0: a minute. No flag: for tests, which do not wait so long.
 }
 
-// Enabled says whether there is remote memory at all.
+// Enabled says whether remote memory is used at all.
 func (c *Config) Enabled() bool { return c.URL != "" }
 
-// Add adds the flags to the prometheus command. flag makes one, as its Application.Flag does.
+// Add adds the flags to the prometheus command. flag makes a flag, as the application's Flag does.
 func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 	c := &Config{}
 	flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
@@ -67,8 +67,8 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 	return c
 }
 
-// NormaliseArgs rewrites the forms with a value of our boolean flags into those that the parser knows:
-// --FLAG=true into --FLAG, --FLAG=false into --no-FLAG. All else stays.
+// NormaliseArgs rewrites our boolean flags with a value into the forms that the parser knows: --FLAG=true becomes
+// --FLAG, --FLAG=false becomes --no-FLAG. All else stays.
 func NormaliseArgs(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {

@@ -18,37 +18,37 @@ import (
 	"github.com/maas-memory/maas/prometheus/tail"
 )
 
-// startOverInterval lies between two beginnings of a standby; where one follows soon upon the other, for the log has
-// something that cannot be followed, the double of the one before, up to maxStartOverInterval.
+// startOverInterval is the pause before a standby begins anew. When the next beginning follows soon, because the
+// log has something that cannot be followed, the pause doubles, up to maxStartOverInterval.
 const (
 	startOverInterval    = time.Second
 	maxStartOverInterval = 15 * time.Second
 )
 
-// Node is one Prometheus of its owner's name: the one that leads, or a standby.
+// Node is one Prometheus of an owner's name: the leader or a standby.
 type Node struct {
 	c      *Config
 	dir    string
 	logger *slog.Logger
 	reg    prometheus.Registerer
 
-	restarts map[string]int // Of the following, by reason.
-	holed    bool           // What was followed last is not what its leader wrote.
+	restarts map[string]int // How often following began anew, by reason.
+	holed    bool           // The log that was followed last had a hole.
 	attached atomic.Pointer[Attachment]
-	opened   atomic.Bool // Open is through: who closes it is not the one that opens it.
+	opened   atomic.Bool // Open has returned: Close may be called by another goroutine.
 
-	// Exit ends the process; for tests to replace.
+	// Exit ends the process; tests replace it.
 	Exit func(error)
 }
 
-// New makes a node of what the flags say; nothing happens before Open.
+// New makes a node from the flags; nothing happens before Open.
 func New(c *Config, dir string, logger *slog.Logger, reg prometheus.Registerer) *Node {
 	return &Node{c: c, dir: dir, logger: logger, reg: reg, restarts: map[string]int{}, Exit: func(error) { os.Exit(1) }}
 }
 
-// Open connects the data directory and lets open open the database, with metrics of its own; without a URL alone. A
-// standby's open returns when the leader is gone. Where what it follows is cut under it, all begins anew: open is
-// called again. Once stop is closed, it ends with an error.
+// Open connects the data directory and calls open, which opens the database with metrics of its own; without a
+// URL, Open only calls open. In a standby, open returns when the leader is gone. When the followed log is cut,
+// following begins anew, and open is called again. Open ends with an error once stop is closed.
 func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Registerer, *Attachment) error) error {
 	if !n.c.Enabled() {
 		return open(n.reg, nil)
@@ -97,7 +97,7 @@ func (n *Node) try(stop <-chan struct{}, snapshot bool, reg prometheus.Registere
 	return nil
 }
 
-// startOverReason is why following begins anew after an error; empty where it does not.
+// startOverReason is the reason why following begins anew after an error; empty where it does not.
 func startOverReason(err error) string {
 	var log *tail.StartOver
 	var head interface{ StartOver() string }
@@ -110,8 +110,8 @@ func startOverReason(err error) string {
 	return ""
 }
 
-// isHole says whether following begins anew because of what the log is, whoever follows it. A take-over by a restore,
-// which is what a standby does that has followed nothing yet when the leader is gone, would lead with it.
+// isHole says whether the log itself makes following begin anew, for every follower alike. If the leader was gone,
+// a standby that has followed nothing yet would restore such a log, and lead with the hole.
 func isHole(reason string) bool {
 	switch reason {
 	case "series", "records", "damaged", "cut":
@@ -120,16 +120,16 @@ func isHole(reason string) bool {
 	return false
 }
 
-// Return brings back the blocks that remote memory has and the data directory has not, in the background, now that
-// the database is open.
+// Return brings back, in the background, the blocks that remote memory has and the data directory lacks; the
+// database is open by now.
 func (n *Node) Return(db blocks.Database) {
 	if a := n.attached.Load(); a != nil {
 		a.Return(db)
 	}
 }
 
-// HandOver ends the lead, before what takes long of a shutdown: the last of the log is copied, and the name is free.
-// Nothing is appended any more. It does nothing where there can be no standby, nor before Open has returned.
+// HandOver ends the lead before the slow part of a shutdown: it copies the end of the log and frees the name.
+// Nothing may be appended any more. Without standbys, and before Open has returned, it does nothing.
 func (n *Node) HandOver() {
 	if n.c.Follow && n.opened.Load() && n.attached.Load() != nil {
 		begun := time.Now()
@@ -139,8 +139,8 @@ func (n *Node) HandOver() {
 	}
 }
 
-// Close copies what the log got last and ends the session. A second time it does nothing, nor before Open has returned,
-// which closes what it could not open.
+// Close copies the end of the log and ends the session. A second Close does nothing, nor does one before Open has
+// returned, which closes what it could not open.
 func (n *Node) Close() {
 	if n.opened.Load() {
 		n.detach()
@@ -161,7 +161,7 @@ func (n *Node) Leads(ctx context.Context) bool {
 	return !n.c.Follow // Handed over.
 }
 
-// NotReady says what a standby waits for; empty for all others.
+// NotReady says what a standby waits for; empty in a leader.
 func (n *Node) NotReady() string {
 	a := n.attached.Load()
 	if a == nil || !a.memory.Following() {
@@ -174,7 +174,7 @@ func (n *Node) NotReady() string {
 	return fmt.Sprintf("following, %.0f s behind", behind)
 }
 
-// registerer remembers what was registered, so that all of it can be registered again.
+// registerer remembers what was registered, so that everything can be registered again.
 type registerer struct {
 	prometheus.Registerer
 	collectors []prometheus.Collector
