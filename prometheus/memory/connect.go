@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The goroutine that watches the server: it asks a server that works for its health, and connects to one that
+// failed.
+
 package memory
 
 import (
@@ -19,7 +22,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// run watches the server: how it is while it works, whether it is back when it does not.
+// run asks for the server's health while the server works, and tries to connect while it does not.
 func (m *Manager) run(ctx context.Context) {
 	defer close(m.done)
 	for {
@@ -57,8 +60,8 @@ func (m *Manager) run(ctx context.Context) {
 	}
 }
 
-// retryIn is when to look at the server again that is not in use: seldom where only somebody can change what it holds,
-// and not every second, for the server logs it, where the name is another's.
+// retryIn is the time until the next attempt to connect. It is long where only a person can change what the server
+// holds, and longer than a second where another has the name, because the server logs each attempt.
 func (m *Manager) retryIn() time.Duration {
 	switch err := m.reason(); {
 	case isRefusal(err):
@@ -87,7 +90,7 @@ func (m *Manager) lost() <-chan struct{} {
 	return nil
 }
 
-// stillDown logs the first failure of its kind; a server that is gone for a day is not a thousand lines.
+// stillDown logs the first failure of its kind, so that a server that is gone for a day does not fill the log.
 func (m *Manager) stillDown(err error) {
 	m.mu.Lock()
 	said := m.why != nil && kind(m.why) == kind(err)
@@ -98,9 +101,9 @@ func (m *Manager) stillDown(err error) {
 	}
 }
 
-// kind is the same for all errors that are one event to who reads the log. That a server is out of reach has
-// many words, one after the other: a connection that broke, one that was refused, a lease that lapsed. Of the
-// rest, numbers do not count.
+// kind is the same for all errors that are one event to a reader of the log. A server that is out of reach causes
+// several in turn: a connection that broke, one that was refused, a lease that ended. In all other errors, numbers
+// do not count.
 func kind(err error) string {
 	var refusal *maas.Error
 	var network net.Error // A timeout is one, and any error of the system.
@@ -149,13 +152,13 @@ func (m *Manager) connect(ctx context.Context) error {
 	short, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	if m.freeAt != "" && m.freeAt != h.BootID {
-		_ = m.closeClient() // The server was restarted since it was asked: its leader gets the name back, if it lives.
+		_ = m.closeClient() // The server was restarted since it was asked: its leader, if alive, gets the name back.
 		return errMayLive
 	}
 	if mayLive, err := m.predecessorMayLive(short, c, h.UptimeSeconds); err != nil {
 		return err
 	} else if mayLive {
-		_ = m.closeClient() // The predecessor gets its name back, if it lives.
+		_ = m.closeClient() // The predecessor, if alive, gets its name back.
 		return errMayLive
 	}
 	if err := remotefile.CheckSizes(c.SlabSizes()); err != nil {
@@ -167,7 +170,7 @@ func (m *Manager) connect(ctx context.Context) error {
 	}
 	if err := m.attach(ctx, c, h.ArenaID); err != nil {
 		if isRefusal(err) {
-			_ = m.closeClient() // The name is for who goes on with what is there.
+			_ = m.closeClient() // The name is for the Prometheus that goes on with this memory.
 		}
 		return err
 	}
@@ -188,8 +191,8 @@ func (m *Manager) connect(ctx context.Context) error {
 	return nil
 }
 
-// predecessorMayLive says whether the owner's memory is older than a server that has just been started:
-// it knows no session of before, but one that lives comes back for its name within the lease.
+// predecessorMayLive says whether the owner's memory is older than a server that has just been started. Such a
+// server knows no earlier session, but a predecessor that lives comes back for its name within the lease.
 func (m *Manager) predecessorMayLive(ctx context.Context, c *maas.Client, uptimeSeconds int64) (bool, error) {
 	uptime := time.Duration(uptimeSeconds) * time.Second
 	if m.arena.Load() != nil || !m.empty || uptime > SessionTTL {
@@ -206,8 +209,8 @@ func (m *Manager) reason() error {
 	return m.why
 }
 
-// session keeps the session that lives, if the server says that it is well, and says how the server is. One that
-// lapsed, or that a server that was started anew does not know, is replaced, unless somebody took the name.
+// session keeps the live session if the server says that it is well, and returns the server's health. A session
+// that ended, or that a restarted server does not know, is replaced, unless somebody took the name.
 func (m *Manager) session(ctx context.Context) (*maas.Client, maas.Health, error) {
 	if c := m.client.Load(); c != nil {
 		if _, ok := c.Lease(); ok {
@@ -235,8 +238,8 @@ func askHealth(ctx context.Context, c *maas.Client) (maas.Health, error) {
 	return c.Health(ctx)
 }
 
-// attach compares the server's memory with what this process knows of it. Where it is the memory
-// that it had before, all goes on as it was; else what the server has now is the new beginning.
+// attach compares the server's memory with what this process knows of it. If it is the same memory as before, all
+// goes on as it was; otherwise what the server has now is the new beginning.
 func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) error {
 	listing, err := remotefile.List(ctx, stepwise{c}, m.o.Owner)
 	if err != nil {
@@ -266,7 +269,7 @@ func (m *Manager) attach(ctx context.Context, c *maas.Client, arena string) erro
 	return nil
 }
 
-// refusal is why an owner's memory is not that of this directory, and what tells whether it is still the same.
+// refusal is why an owner's memory is not that of this directory, and what the server held then.
 type refusal struct {
 	why            error
 	arena          string
@@ -274,8 +277,8 @@ type refusal struct {
 	files, orphans int
 }
 
-// compare refuses a log that is not the directory's. What was refused stays so until the server holds something
-// else: to compare reads all of it.
+// compare refuses a log that is not the directory's. The refusal stands until the server holds something else,
+// because a comparison reads the whole log.
 func (m *Manager) compare(ctx context.Context, c *maas.Client, arena string, l *remotefile.Listing, sameWriter bool) error {
 	if m.o.Compare == nil {
 		return nil
@@ -311,7 +314,7 @@ func (m *Manager) fence() error {
 	return ErrFenced
 }
 
-// IsEmpty says whether a data directory has no samples yet: what the server holds can fill it.
+// IsEmpty says whether a data directory has no samples yet, so that it can be filled with what the server holds.
 func IsEmpty(dir string) bool {
 	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
 	return err != nil || len(entries) == 0

@@ -14,28 +14,30 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Following: a Prometheus that finds its owner's name taken, and is to be a standby, reads what the leader writes, and
-// tries to take the name until it is free. Meanwhile it has a session of another name, which it shares with other
-// standbys: it gives no rights, and lets an operator see that it is there (maas prometheus status).
+// Following: a standby finds its owner's name taken, reads what the leader writes, and tries to take the name until
+// it is free. Meanwhile it has a session of another name, which it shares with other standbys. That session gives no
+// rights; it lets an operator see the standby (maas prometheus status).
 
 const (
-	// leadInterval lies between two looks at whether it is known who leads.
+	// leadInterval is the pause between two checks whether this process is known to lead.
 	leadInterval = 20 * time.Millisecond
-	// standbyTime is how long a name that has just become free is left to a standby, which tries four times as often.
+	// standbyTime is how long a name that has just become free is left to a standby, which tries four times as
+	// often.
 	standbyTime = time.Second
 )
 
-// ErrLost is what a leader ends with that has lost the name to its standby.
+// ErrLost ends a leader that has lost the name to its standby.
 var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")
 
-// followSuffix behind an owner's name is that of its standbys' sessions.
+// followSuffix, appended to an owner's name, is the name of its standbys' sessions.
 const followSuffix = "@follow"
 
-// Following says whether the name is another's, whose memory this process reads. It writes nothing.
+// Following says whether this process is a standby: another has the name. A standby reads that owner's memory and
+// writes nothing.
 func (m *Manager) Following() bool { return m.following.Load() }
 
-// mustFollow says whether a first attempt to connect makes a standby of this process: the leader lives; or what
-// this directory has is not, or may not be, what the leader's memory will be known to hold.
+// mustFollow says whether a failed first attempt to connect makes this process a standby: the leader lives, or the
+// directory may lack some of what the leader's memory will turn out to hold.
 func (m *Manager) mustFollow(err error) bool {
 	switch {
 	case !m.o.Follow || errors.Is(err, context.Canceled):
@@ -43,7 +45,7 @@ func (m *Manager) mustFollow(err error) bool {
 	case errors.Is(err, maas.ErrNameTaken), errors.Is(err, errMayLive), errors.Is(err, ErrForked):
 		return true
 	}
-	return m.empty && kind(err) == "out of reach" // Who has never led does not begin to lead without the name.
+	return m.empty && kind(err) == "out of reach" // A Prometheus that has never led does not begin to lead without the name.
 }
 
 // follow makes this process a standby.
@@ -53,13 +55,14 @@ func (m *Manager) follow(why error) {
 	m.o.Metrics.Follows(true)
 	m.o.Logger.Info("MaaS: following the Prometheus that holds this owner's name; this one scrapes nothing, and is not ready, until the name is its own",
 		"owner", m.o.Owner, "url", m.o.URL, "reason", why)
-	close(m.done) // Nothing watches the server but who follows.
+	close(m.done) // In a standby only the follower watches the server.
 }
 
-// lostName says of what connect returned that another leads. That the name is taken may be this process's own doing:
-// at the server, a session that it has given up lives a moment longer, and over RDMA one whose connection broke for
-// the rest of its lease. So it looks twice, and at how old the session is that has the name; and for longer than a
-// lease where it began without the server, for then a predecessor of its own may have died with the name.
+// lostName says whether an error of connect means that another leads. The name may be taken by this process
+// itself: at the server, a session that it has given up lives a moment longer, and over RDMA a session whose
+// connection broke lives for the rest of its lease. So lostName wants to see the name taken twice, and by a
+// session of another age than this process's; and for longer than a lease if this process began without the
+// server, because then a predecessor on this directory may have died with the name.
 func (m *Manager) lostName(ctx context.Context, err error) bool {
 	first := m.takenSince
 	switch {
@@ -74,7 +77,7 @@ func (m *Manager) lostName(ctx context.Context, err error) bool {
 }
 
 // isOwn says whether the session that has the name is as old as the one that this process opened last. An older
-// server does not tell.
+// server does not tell the age.
 func (m *Manager) isOwn(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -89,9 +92,9 @@ func (m *Manager) isOwn(ctx context.Context) bool {
 	return err == nil && open && age >= time.Since(m.opened)-2*time.Second // Both are rounded.
 }
 
-// Leads says whether this process still leads: whether what only one may do can be done. Who was stopped for longer
-// than its lease does not know, and waits until the server was asked, or is out of reach; who has lost the name ends
-// meanwhile. False: ctx ended.
+// Leads says whether this process still leads, and so may do what only a leader may. A process that was stopped
+// for longer than its lease does not know; it waits until the server was asked, or is out of reach. A process that
+// has lost the name ends meanwhile. False: ctx ended.
 func (m *Manager) Leads(ctx context.Context) bool {
 	for !m.knowsThatItLeads() {
 		if !sleep(ctx, leadInterval) {
@@ -106,29 +109,29 @@ func (m *Manager) knowsThatItLeads() bool {
 	defer m.mu.Unlock()
 	end := m.leaseEnd
 	if c := m.client.Load(); c != nil {
-		if until, _ := c.Lease(); until.After(end) { // Closed meanwhile: none.
+		if until, _ := c.Lease(); until.After(end) { // A client that was closed meanwhile has no lease.
 			end = until
 		}
 	}
 	return !m.o.Follow || time.Now().Before(end) || m.asked.After(end)
 }
 
-// lapsedSession remembers until when a session's name was this process's for sure.
+// lapsedSession remembers until when the name surely belonged to this process.
 func (m *Manager) lapsedSession(c *maas.Client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.leaseEnd, _ = c.Lease()
 }
 
-// goesOn remembers that the server was asked at a time, and that the name was not another's.
+// goesOn remembers that the server was asked at this time, and that no other had the name.
 func (m *Manager) goesOn(asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked = asked
 }
 
-// Look is remote memory for who follows: to read, each request within its own time. It connects where there is no
-// connection.
+// Look is remote memory for a standby to read, each request with a time limit of its own. It connects if there is
+// no connection.
 func (m *Manager) Look(ctx context.Context) (remotefile.Memory, error) {
 	c, err := m.look(ctx)
 	if err != nil {
@@ -138,7 +141,7 @@ func (m *Manager) Look(ctx context.Context) (remotefile.Memory, error) {
 }
 
 func (m *Manager) look(ctx context.Context) (*maas.Client, error) {
-	if c := m.client.Load(); c != nil { // Since Lead.
+	if c := m.client.Load(); c != nil { // There is one since Lead.
 		return c, nil
 	}
 	m.readerMu.Lock()
@@ -160,8 +163,8 @@ func (m *Manager) look(ctx context.Context) (*maas.Client, error) {
 	return m.reader, nil
 }
 
-// openReader connects under the standbys' name; without one where that would be too long, or is refused: who is not
-// seen can follow all the same.
+// openReader connects under the standbys' session name. If the name would be too long, or is refused, it connects
+// without a session: a standby that nobody sees can follow all the same.
 func (m *Manager) openReader(ctx context.Context) (*maas.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -177,14 +180,14 @@ func (m *Manager) openReader(ctx context.Context) (*maas.Client, error) {
 	return maas.Open(ctx, o)
 }
 
-// LookAnew makes the next Look connect anew, after one that failed.
+// LookAnew makes the next Look connect again, after a failure.
 func (m *Manager) LookAnew() {
 	m.readerMu.Lock()
 	defer m.readerMu.Unlock()
 	m.closeReader()
 }
 
-// closeReader is for who has readerMu.
+// closeReader needs readerMu.
 func (m *Manager) closeReader() {
 	if m.reader != nil {
 		_ = m.reader.Close()
@@ -192,8 +195,8 @@ func (m *Manager) closeReader() {
 	}
 }
 
-// Lead takes the name, if it is free, and remembers in Arena what the server holds then. From then on this process
-// is the one that writes. An error that IsFollowed is no failure: the leader lives, or may.
+// Lead takes the name, if it is free, and then stores in Arena what the server holds. From then on this process is
+// the one that writes. An error that IsFollowed accepts is no failure: the leader lives, or may.
 func (m *Manager) Lead(ctx context.Context) error {
 	if m.o.MustFollow && math.IsInf(m.o.Metrics.Behind(), 1) {
 		return errHole
@@ -221,15 +224,15 @@ func (m *Manager) Lead(ctx context.Context) error {
 	return nil
 }
 
-// mayLead asks whether the name is free, without trying to take it, and which process of the server says so. A server
-// that was started a moment ago does not know yet who comes back for the name, and must not give it away meanwhile;
-// each try that it refuses is a line in its log.
+// mayLead asks whether the name is free, without trying to take it, and returns the boot of the server that says
+// so. A server that was started a moment ago does not know yet whether the leader comes back for the name, and
+// must not give it away meanwhile. To ask is better than to try: the server logs each attempt that it refuses.
 func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
 	c, err := m.look(ctx)
 	if err != nil {
 		return "", err
 	}
-	own := c == m.client.Load() // Of a Lead that failed later: the name may be this process's.
+	own := c == m.client.Load() // From a Lead that failed after it connected: this process may have the name.
 	h, err := askHealth(ctx, c)
 	if err != nil {
 		return "", err
@@ -241,12 +244,12 @@ func (m *Manager) mayLead(ctx context.Context) (boot string, err error) {
 		}
 	}
 	if m.heldAt != h.BootID && time.Duration(h.UptimeSeconds)*time.Second <= SessionTTL {
-		return "", errMayLive // The leader comes back for its name, and must not find it taken, even for a moment.
+		return "", errMayLive // The leader may come back for its name, and must not find it taken, even for a moment.
 	}
 	return h.BootID, nil
 }
 
-// Holds says whether the name is this process's, as far as its lease tells.
+// Holds says whether this process has the name, as far as its lease tells.
 func (m *Manager) Holds() bool {
 	c := m.client.Load()
 	if c == nil {
@@ -256,23 +259,23 @@ func (m *Manager) Holds() bool {
 	return ok && time.Now().Before(until)
 }
 
-// IsFollowed says of an error of Lead that the name is not free.
+// IsFollowed says whether an error of Lead means that the name is not free.
 func IsFollowed(err error) bool {
 	return errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive) || errors.Is(err, errHole)
 }
 
-// BeginFollowing saves that what is in the directory from now on is a copy of what the leader writes, which nobody
-// needs: a next start begins anew. EndFollowing, once the name is this process's, that it is a head of its own.
+// BeginFollowing saves that from now on the directory holds a copy of what the leader writes. Nobody needs the
+// copy: the next start begins anew.
 func (m *Manager) BeginFollowing() error {
 	return m.UpdateState(func(s *State) { s.Following, s.MinValidTime, s.FirstChunkSegment = true, nil, 0 })
 }
 
-// EndFollowing ends what BeginFollowing began.
+// EndFollowing saves that the directory holds a head of its own; this process has the name by now.
 func (m *Manager) EndFollowing() error {
 	return m.UpdateState(func(s *State) { s.Following = false })
 }
 
-// loseName ends a leader that has lost the name: two would scrape, and send alerts.
+// loseName ends a leader that has lost the name; otherwise two would scrape, and send alerts.
 func (m *Manager) loseName() {
 	err := fmt.Errorf("owner %q: %w", m.o.Owner, ErrLost)
 	m.o.Logger.Error("MaaS: Prometheus ends; its next start follows the one that leads", "err", err)

@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Leases of memory whose owner's name was made up. Such a name is known to its data directory alone. If the
+// directory does not last, as in a container without a volume, nobody will ever name the memory again, and each
+// start would leave some behind. So this memory carries a lease, which is renewed for as long as its Prometheus
+// lives.
+//
+// Each allocation has a lease of its own. A lease tied to the session would end with the session, within seconds
+// of a cut network, and at every restart. The cost is one request for each allocation in ten minutes: seven a
+// second for 16 GiB in extents of 4 MiB, some 0.1 % of a core.
+
 package memory
 
 import (
@@ -9,24 +18,17 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// A name that was made up lives in its data directory alone. Where that does not last, as in a container
-// without a volume, nobody will ever name its memory again, and each start would leave some behind. So this
-// memory carries a lease, which is renewed for as long as its Prometheus lives.
-//
-// The lease is each allocation's own. One that is tied to the session would end with it, within seconds of a
-// cut network, and at every restart. What it costs is one request for each allocation in ten minutes: seven a
-// second for 16 GiB in extents of 4 MiB, some 0.1 % of a core.
 const (
-	// defaultLease leaves a Prometheus an hour to be started again, whenever it renewed last.
+	// defaultLease leaves at least an hour in which Prometheus can be started again, whenever it renewed last.
 	defaultLease = 70 * time.Minute
-	// renewals are how many fit into a lease.
+	// renewals is how often memory is renewed during a lease.
 	renewals = 7
 )
 
-// leases are of the goroutine that watches the server.
+// leases belongs to the goroutine that watches the server.
 type leases struct {
-	renewed time.Time // When all were, at the latest; zero: not yet.
-	any     bool      // There are some.
+	renewed time.Time // When the last renewal of all began; zero: there was none.
+	any     bool      // Some allocations have leases.
 }
 
 // lifetime gives an allocation of a made-up owner its lease.
@@ -36,8 +38,8 @@ func (m *Manager) lifetime(o *maas.AllocateOptions) {
 	}
 }
 
-// renewLeases renews all leases of this owner when it is time to: also of those that were allocated when its
-// name was made up, and is given now. A failure opens the breaker or is tried again soon, as any other.
+// renewLeases renews all leases of this owner when that is due, also those from a time when the name was made up,
+// if a name is given now. A failure opens the breaker, or is tried again soon, like any other.
 func (m *Manager) renewLeases() {
 	if !m.up.Load() || since(m.leases.renewed) < m.o.Lease/renewals {
 		return
@@ -69,10 +71,11 @@ func (m *Manager) renewLeases() {
 	m.leases.renewed = begun
 }
 
-// lapsed says whether some of the memory is gone for want of renewals: what nobody reads would not be missed.
+// lapsed says whether memory may be gone because it was not renewed. Otherwise nobody would miss memory that
+// nobody reads.
 func (m *Manager) lapsed() bool { return m.leases.any && since(m.leases.renewed) >= m.o.Lease }
 
-// since counts the time for which this machine slept, too, which the monotonic clock leaves out.
+// since counts the time during which this machine slept, too; the monotonic clock leaves that out.
 func since(t time.Time) time.Duration {
 	return max(time.Since(t), time.Now().Round(0).Sub(t.Round(0)))
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memory holds a Prometheus's connection to its memory server: one exclusive session under
-// the owner's name, a circuit breaker in front of it, and what the server holds of this owner.
+// Package memory holds the connection of a Prometheus to its memory server: one exclusive session under the
+// owner's name, a circuit breaker in front of the server, and the list of what the server holds of this owner.
 //
-// Whoever uses it never waits for a dead server: two failures in a row, or one timeout, open the
-// breaker, and from then on calls fail at once until a check in the background finds the server
-// again. Nothing is written that could meet a successor: a write is only sent while the session's
-// lease has longer to run than the write may take.
+// Callers never wait for a dead server. Two failures in a row, or one timeout, open the breaker; from then on
+// calls fail at once, until a check in the background finds the server again. A write never meets a successor: it
+// is sent only while the session's lease has longer to run than the write may take.
+//
+// This file has the calls and the breaker; connect.go watches the server and connects, follow.go is for standbys.
 package memory
 
 import (
@@ -25,7 +26,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Errors that calls fail with, without a word to the server.
+// Errors of calls that fail without a request to the server.
 var (
 	ErrDegraded = errors.New("the memory server is not in use: it failed, and is tried again in the background")
 	ErrFenced   = errors.New("another Prometheus has taken over this owner's memory: this one writes nothing more to it")
@@ -33,8 +34,8 @@ var (
 	ErrBehind   = errors.New("the memory server holds a newer state of this owner than this data directory, an older copy: start Prometheus anew while the server is there, to go on with it")
 )
 
-// ErrOptions is what Open fails with, whether the server is required or not, where no server could ever be
-// used so.
+// ErrOptions is the error of Open for options with which no server can ever be used, whether the server is
+// required or not.
 var ErrOptions = errors.New("--storage.tsdb.maas.url, .owner or .transport cannot work")
 
 var errHole = errors.New("what it followed had a hole, with which it does not lead")
@@ -44,21 +45,22 @@ var errMayLive = errors.New("the memory server was restarted a moment ago: who h
 const (
 	// SessionTTL is how long the server holds the name of a Prometheus that died.
 	SessionTTL = 10 * time.Second
-	// writeTimeout bounds a write, with what its bytes take at the slowest rate that is good enough; the
-	// lease has to outlive it.
+	// writeTimeout bounds a write; the time that its bytes take at slowestRate comes on top. The lease has to
+	// outlive both.
 	writeTimeout = 2 * time.Second
 	slowestRate  = 2 << 20 // Bytes per second.
 	// retryInterval is how often a server that failed is tried again.
 	retryInterval = time.Second
-	// refusedInterval is how often one is whose memory of this owner is not that of the data directory.
+	// refusedInterval is how often a server is tried whose memory of this owner is not that of the data
+	// directory.
 	refusedInterval = 15 * time.Second
-	// healthInterval is how often one that works is asked how it is.
+	// healthInterval is how often a server that works is asked for its health.
 	healthInterval = 30 * time.Second
 	// failuresToOpen is how many failures in a row open the breaker.
 	failuresToOpen = 2
 )
 
-// Options of Open.
+// Options are the options of Open.
 type Options struct {
 	URL       string
 	Owner     string
@@ -68,13 +70,13 @@ type Options struct {
 	// Required makes Open fail when the server is not there, or when it holds another log.
 	Required bool
 
-	// Compare says how the directory's log stands to what the server holds. sameWriter: the directory knows of
-	// all who wrote to it. Nil: it has all.
+	// Compare compares the directory's log with the one at the server. sameWriter: the directory knows every
+	// process that wrote to the server's log. Nil: the directory has all.
 	Compare func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (Relation, error)
 
-	// Follow makes a standby of a Prometheus that finds the name taken: see Manager.Following. Lost ends the
-	// process of a leader that has lost the name; nil: at once, with status 1.
-	// MustFollow makes one in any case, which does not take the name before it has caught up.
+	// Follow makes a Prometheus that finds the name taken a standby: see Manager.Following. MustFollow makes
+	// it a standby in any case, which does not take the name before it has caught up. Lost ends the process of
+	// a leader that has lost the name; nil: at once, with status 1.
 	Follow, MustFollow bool
 	Lost               func(error)
 
@@ -85,13 +87,13 @@ type Options struct {
 	Metrics *Metrics
 }
 
-// Relation is how a data directory's log stands to the one that the server holds.
+// Relation says how a data directory's log relates to the one at the server.
 type Relation int
 
 // The relations.
 const (
-	HasAll Relation = iota // The server's is the beginning of the directory's.
-	Behind                 // The server's goes on where the directory's ends.
+	HasAll Relation = iota // The server's log is the beginning of the directory's.
+	Behind                 // The server's log goes on where the directory's ends.
 	Forked                 // They are two different logs.
 )
 
@@ -99,7 +101,7 @@ const (
 type Arena struct {
 	ID      string
 	Epoch   uint64              // Of what is written from now on.
-	Listing *remotefile.Listing // Whoever attaches a file or frees an orphan owns it from then on.
+	Listing *remotefile.Listing // Who attaches a file, or frees an orphan, owns it from then on.
 }
 
 // Manager is safe for use by many goroutines.
@@ -113,40 +115,40 @@ type Manager struct {
 	arena    atomic.Pointer[Arena]       // Nil until the first session.
 	up       atomic.Bool
 	failures atomic.Int32
-	reload   atomic.Bool // The server has lost some of what it held.
+	reload   atomic.Bool // The server has lost some of its memory.
 	room     room
 	lent     lent
 	place    place
 	madeUp   bool // The owner's name.
 	leases   leases
 
-	// empty: the data directory can still be filled with what the server holds. Only while Open waits: who
-	// goes on without the server begins a head of its own.
+	// empty: the data directory can still be filled with what the server holds. True only while Open waits:
+	// without the server, the Prometheus begins a head of its own.
 	empty bool
 
-	// opening: no database is open yet that writes to the directory's log. behind: the server's goes on where
-	// that one ends.
+	// opening: no database that writes to the directory's log is open yet. behind: the server's log goes on
+	// where the directory's ends.
 	opening, behind bool
 
-	refused refusal // What the server held when it was compared last, if that was refused.
+	refused refusal // What the server held at the last comparison, if that was refused.
 
 	following atomic.Bool
 	readerMu  sync.Mutex   // Guards reader.
-	reader    *maas.Client // Of who follows, for Look; nil: not connected.
-	heldAt    string       // Of who follows: the boot of the server at which the leader held the name.
-	freeAt    string       // Of who is about to lead: the boot at which the name was free.
+	reader    *maas.Client // A standby's, for Look; nil: not connected.
+	heldAt    string       // A standby's: the boot of the server at which the leader held the name.
+	freeAt    string       // A standby's that is about to lead: the boot at which the name was free.
 
-	opened     time.Time // The session that was opened last.
-	takenSince time.Time // When this process, which leads, found the name taken first; zero: it was not, last time.
+	opened     time.Time // When the last session was opened.
+	takenSince time.Time // When this leader first found its name taken; zero: at the last try it was not.
 
 	mu       sync.Mutex // Guards what follows.
 	state    State
-	why      error     // Why it is not up.
+	why      error     // Why the breaker is open.
 	leaseEnd time.Time // Of the session that was lost last.
-	asked    time.Time // When it was tried last to have a session again, that failed for another reason than a lost name.
+	asked    time.Time // The last attempt to get a session again that failed for another reason than a lost name.
 }
 
-// client is what a session is opened with.
+// client returns the options of the session.
 func (o *Options) client() maas.Options {
 	return maas.Options{
 		URL: o.URL, Name: o.Owner, Exclusive: true, SessionTTL: SessionTTL,
@@ -154,8 +156,8 @@ func (o *Options) client() maas.Options {
 	}
 }
 
-// check refuses what would leave a mirror without its server for ever. A bare word is a name that the
-// client takes for a host, and port 80; here it is a slip.
+// check refuses options that would leave a mirror without its server for ever. The client takes a bare word for a
+// host, with port 80; here a bare word is a slip.
 func (o *Options) check() error {
 	err := o.client().Check()
 	if err == nil && !strings.Contains(o.URL, ":") {
@@ -167,8 +169,8 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Open connects. Unless the server is required, it returns a Manager also when there is none, which
-// goes on trying. Where the owner's name is taken, it waits for the lease of a predecessor that died.
+// Open connects. If the server is not required and not there, Open returns a Manager all the same, which goes on
+// trying. If the owner's name is taken, Open waits for the lease of a predecessor that died.
 func Open(ctx context.Context, o Options) (*Manager, error) {
 	state, err := LoadState(o.Dir)
 	if err != nil {
@@ -188,7 +190,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 		return nil, err
 	}
 	if state.Owner != o.Owner {
-		// What is of the directory's log stays.
+		// What is known of the directory's log stays.
 		state = State{Owner: o.Owner, ChunkSegment: state.ChunkSegment, MinValidTime: state.MinValidTime}
 	}
 	runCtx, cancel := context.WithCancel(context.Background())
@@ -227,8 +229,8 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// connectFirst connects, and gives a dead predecessor's lease the time to lapse: the server may hold more of
-// the log than the directory does. Where the server is needed, it waits twice as long before it gives up.
+// connectFirst connects, and gives the lease of a dead predecessor time to end: the server may hold more of the
+// log than the directory does. If the server is needed, it waits twice as long before it gives up.
 func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
 	patience := SessionTTL + 2*retryInterval
 	if needed {
@@ -238,7 +240,7 @@ func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
 	for said := false; ; {
 		err := m.connect(ctx)
 		taken := errors.Is(err, maas.ErrNameTaken)
-		if !taken && !errors.Is(err, errMayLive) || m.place.taken || m.o.Follow { // Who holds the place lives.
+		if !taken && !errors.Is(err, errMayLive) || m.place.taken || m.o.Follow { // The process that holds the place lives.
 			return err
 		}
 		if time.Now().After(deadline) {
@@ -262,11 +264,11 @@ func (m *Manager) connectFirst(ctx context.Context, needed bool) error {
 // Owner is the name that the allocations carry.
 func (m *Manager) Owner() string { return m.o.Owner }
 
-// Metrics is where users of this package count.
+// Metrics are the metrics that users of this package count in.
 func (m *Manager) Metrics() *Metrics { return m.o.Metrics }
 
-// Arena is what the server holds of this owner; nil while it was never reached. Another pointer than
-// before means that what was attached is gone.
+// Arena is what the server holds of this owner; nil while the server was never reached. A different pointer than
+// before means that everything attached before is gone.
 func (m *Manager) Arena() *Arena { return m.arena.Load() }
 
 // Up says whether the breaker is closed.
@@ -275,15 +277,15 @@ func (m *Manager) Up() bool { return m.up.Load() }
 // Fenced says whether a successor has taken over for good.
 func (m *Manager) Fenced() bool { return errors.Is(m.reason(), ErrFenced) }
 
-// State returns the directory's state as it was saved last.
+// State returns the directory's state as it was last saved.
 func (m *Manager) State() State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.state
 }
 
-// Behind says whether the server holds the rest of the directory's log, which is to be brought back before
-// a database opens it.
+// Behind says whether the server holds the rest of the directory's log, which has to be brought back before a
+// database opens the directory.
 func (m *Manager) Behind() bool { return m.behind }
 
 // UpdateState changes the state and saves it.
@@ -304,12 +306,12 @@ func (m *Manager) Read(op string, timeout time.Duration, call func(context.Conte
 	return m.do(op, timeout, false, call)
 }
 
-// Write runs a call that changes what the server holds, and carries so many bytes.
+// Write runs a call that changes what the server holds, and that carries size bytes.
 func (m *Manager) Write(op string, size int, call func(context.Context, *Conn) error) error {
 	return m.do(op, Patience(size), true, call)
 }
 
-// Patience is how long a call that nobody waits for may take with so many bytes.
+// Patience is how long a call with so many bytes may take when nobody waits for it.
 func Patience(size int) time.Duration {
 	return writeTimeout + time.Duration(size)*time.Second/slowestRate
 }
@@ -342,11 +344,11 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 	return err
 }
 
-// judge decides what a failed call says of the server.
+// judge decides what a failed call says about the server.
 func (m *Manager) judge(err error, timedOut bool) {
 	switch {
 	case IsFull(err):
-		// But well: what it holds is there.
+	// The server is well.
 	case errors.Is(err, remotefile.ErrOutOfRange), errors.Is(err, remotefile.ErrFreed):
 	case maas.IsNotFound(err):
 		m.reload.Store(true)
@@ -394,7 +396,7 @@ func (m *Manager) trip(err error) {
 	}
 }
 
-// showState keeps the metrics of how the server is: after each change, as it is then.
+// showState sets the metrics of the server's state; it is called after each change.
 func (m *Manager) showState() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -418,7 +420,7 @@ func (m *Manager) showInfo() {
 	m.o.Metrics.Info.WithLabelValues(m.o.Owner, mode, strconv.FormatUint(m.State().Epoch, 10)).Set(1)
 }
 
-// Close ends the session; the memory stays with the owner's name.
+// Close ends the session; the memory stays under the owner's name.
 func (m *Manager) Close() error {
 	m.cancel()
 	<-m.done

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are all that a Prometheus says of its remote memory.
+// Metrics are all metrics of remote memory (prometheus_tsdb_maas_…).
 type Metrics struct {
 	Up              prometheus.Gauge
 	Degraded        prometheus.Gauge
@@ -41,13 +41,13 @@ type Metrics struct {
 	Restarts        *prometheus.CounterVec // reason
 
 	caughtUp atomic.Int64 // Nanoseconds since 1970; 0: not yet.
-	replayed atomic.Int64 // The same, of a standby.
+	replayed atomic.Int64 // The same, in a standby; never: it has not caught up yet.
 }
 
-// CaughtUp says that the memory server has all that the log held at a time.
+// CaughtUp says that the memory server has all that the log held at this time.
 func (m *Metrics) CaughtUp(at time.Time) { m.caughtUp.Store(at.UnixNano()) }
 
-// lag counts on while nothing arrives: whoever waits for the server cannot say how long.
+// lag grows while nothing arrives: no code that waits for the server could report it.
 func (m *Metrics) lag() float64 {
 	at := m.caughtUp.Load()
 	if at == 0 {
@@ -56,7 +56,7 @@ func (m *Metrics) lag() float64 {
 	return time.Since(time.Unix(0, at)).Seconds()
 }
 
-// Replayed says that a standby has replayed all that the memory server had of the log at a time.
+// Replayed says that a standby has replayed all of the log that the memory server had at this time.
 func (m *Metrics) Replayed(at time.Time) { m.replayed.Store(at.UnixNano()) }
 
 // Follows says whether this Prometheus is a standby from now on, which has replayed nothing yet.
@@ -71,10 +71,10 @@ func (m *Metrics) Follows(is bool) {
 	m.BehindBytes.Set(0)
 }
 
-// never is when a standby that has not caught up had replayed all.
+// never stands for the time in a standby that has not caught up yet.
 const never = -1
 
-// Behind is how long ago, in seconds, a standby had replayed all; infinite where it never had; 0 for who is none.
+// Behind is how many seconds ago a standby had replayed all; infinite if it never had; 0 in a leader.
 func (m *Metrics) Behind() float64 {
 	switch at := m.replayed.Load(); at {
 	case 0:

@@ -15,18 +15,19 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// place is a data directory as one process holds it. The state in it names the session of the process that held
-// it last. Who holds the same place may end that session, and need not wait for its lease: the lock says that
-// its process is dead, which had an open file in the directory, so that no other could have its number. A copy
-// of the directory is another place, and so is the same disk at another host, or behind a reboot.
+// place is a data directory that this process has locked. The state in the directory names the session of the
+// process that locked it last. Whoever locks the same place may end that session, and need not wait for its lease:
+// the lock proves that the earlier process is dead. The place includes the directory's inode, which no other
+// directory can have had while that process held it open. A copy of the directory is another place; so is the same
+// disk at another host, or after a reboot.
 type place struct {
 	name  string   // Empty: the directory cannot be locked, or is locked.
 	taken bool     // It is locked.
-	dir   *os.File // Open for as long as the place is held. The kernel closes it for who is killed.
+	dir   *os.File // Open for as long as the place is held; the kernel closes it when the process is killed.
 }
 
-// holdPlace locks a data directory, which it makes where there is none. Where that fails, nothing of the
-// predecessor is known.
+// holdPlace locks a data directory, which it makes if there is none. If that fails, nothing is known of the
+// predecessor.
 func holdPlace(dir string) place {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return place{}
@@ -62,7 +63,7 @@ func placeName(dir *os.File) (string, error) {
 	return fmt.Sprintf("%d:%d:%s", stat.Dev, stat.Ino, strings.TrimSpace(string(boot))), nil
 }
 
-// InUse is an error where a process that lives, perhaps this one, holds the data directory.
+// InUse is an error if a live process, perhaps this one, holds the data directory.
 func (m *Manager) InUse() error {
 	if !m.place.taken {
 		return nil
@@ -72,13 +73,14 @@ func (m *Manager) InUse() error {
 
 func (p *place) release() {
 	if p.dir != nil {
-		p.dir.Close() // A second time is no harm.
+		p.dir.Close() // Closing twice does no harm.
 	}
 }
 
-// endPredecessor ends the session of the process that held this place before. What that sent last may still
-// arrive: it is of the log that lies here, or of chunk files that nothing is appended to any more. The name is for a
-// standby then, if there is one: it is ready sooner than this process, which has to replay the log.
+// endPredecessor ends the session of the process that held this place before. What that process sent last may
+// still arrive; it belongs to the log in this directory, or to chunk files that nothing is appended to any more.
+// If there is a standby, the name is left to it: it is ready sooner than this process, which has to replay the
+// log.
 func (m *Manager) endPredecessor(ctx context.Context) {
 	s := m.State()
 	if m.place.name == "" || s.Place != m.place.name || s.Session == "" {
@@ -95,8 +97,9 @@ func (m *Manager) endPredecessor(ctx context.Context) {
 	}
 }
 
-// keepSession saves by what the next start here ends this session. Where that fails, it waits for the lease.
-// It comes once the server's memory is known to be this directory's: before, nothing in the state may change.
+// keepSession saves the session's id, by which the next start on this directory ends the session. If that fails,
+// the next start waits for the lease. It is called once the server's memory is known to be this directory's:
+// before that, nothing in the state may change.
 func (m *Manager) keepSession(c *maas.Client) {
 	if m.place.name == "" || m.State().Session == c.Session() {
 		return

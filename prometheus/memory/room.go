@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Allocation at a server that may be full: after a refusal the server is asked again only after a pause.
+
 package memory
 
 import (
@@ -15,18 +17,16 @@ import (
 )
 
 const (
-	// firstPause is how long a server that had no room is not asked again; each further refusal doubles
-	// it, up to lastPause.
+	// firstPause is the pause after a server had no room; each further refusal doubles it, up to lastPause.
 	firstPause = time.Second
 	lastPause  = 16 * time.Second
-	// lentInterval is how often one reads in the log of what was lent.
+	// lentInterval is the pause between two lines in the log about what was lent.
 	lentInterval = time.Minute
 )
 
 var errNotAsked = errors.New("the server had no room a moment ago")
 
-// IsFull says whether the server is well, and does not lend what it was asked for: it is full, or has
-// nothing of that size.
+// IsFull says whether the server is well and refuses an allocation: it is full, or has no slab of that size.
 func IsFull(err error) bool {
 	var e *maas.Error
 	if !errors.As(err, &e) {
@@ -39,13 +39,13 @@ func IsFull(err error) bool {
 // IsRefused says whether the server was asked just now, and had no room.
 func IsRefused(err error) bool { return IsFull(err) && !errors.Is(err, errNotAsked) }
 
-// Conn is the client as the calls get it.
+// Conn is the client that calls get.
 type Conn struct {
 	*maas.Client
 	m *Manager
 }
 
-// Allocate asks a server that had no room not again at once.
+// Allocate fails without a request while the pause after a refusal lasts.
 func (c *Conn) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
 	if err := c.m.room.refused(o.Size); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (c *Conn) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.All
 	return a, err
 }
 
-// Free lets the next Allocate ask soon.
+// Free shortens the pause of Allocate, because there is room now.
 func (c *Conn) Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error) {
 	freed, unknown, err = c.Client.Free(ctx, ids...)
 	if freed > 0 {
@@ -71,7 +71,7 @@ func (c *Conn) Free(ctx context.Context, ids ...string) (freed int, unknown []st
 	return freed, unknown, err
 }
 
-// hasNoRoom says so, once.
+// hasNoRoom logs that the server has no room, once.
 func (m *Manager) hasNoRoom(size int64, err error) {
 	if !m.room.close(size, err) {
 		return
@@ -91,12 +91,12 @@ func (m *Manager) hasRoom(size int64) {
 	}
 }
 
-// room is what the server refused to lend. The zero value is a server that was not asked yet.
+// room is the last refusal of the server. The zero value: it refused nothing.
 type room struct {
 	mu    sync.Mutex
-	size  int64 // The smallest that was refused; 0: none.
+	size  int64 // The smallest size that was refused; 0: none.
 	why   error
-	asked time.Time // When it was refused last.
+	asked time.Time // When the server last refused.
 	pause time.Duration
 }
 
@@ -106,7 +106,7 @@ func (r *room) full() bool {
 	return r.size > 0
 }
 
-// refused is an error while the answer to a request is known.
+// refused returns the last refusal if the pause after it lasts.
 func (r *room) refused(size int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +116,7 @@ func (r *room) refused(size int64) error {
 	return fmt.Errorf("%w: %w", errNotAsked, r.why)
 }
 
-// close says whether there was room before.
+// close notes a refusal, and says whether there was room before.
 func (r *room) close(size int64, why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,7 +130,7 @@ func (r *room) close(size int64, why error) bool {
 	return had
 }
 
-// open says whether there was none before.
+// open notes an allocation, and says whether there was no room before.
 func (r *room) open(size int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,14 +148,14 @@ func (r *room) hurry() {
 	r.pause = firstPause
 }
 
-// forget is for another memory than before.
+// forget is called when the server has other memory than before.
 func (r *room) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.size = 0
 }
 
-// lent sums up what was lent for the log, which a busy hour would fill.
+// lent sums up what was lent; one line for each allocation would fill the log in a busy hour.
 type lent struct {
 	mu          sync.Mutex
 	allocations int

@@ -14,34 +14,34 @@ import (
 	"path/filepath"
 )
 
-// StateFile is the file in the data directory that ties it to its owner's memory.
+// StateFile is the file in the data directory that names the owner of its remote memory.
 const StateFile = "maas.json"
 
-// State is what a data directory has to know when its server is not there to ask.
+// State is what a data directory has to know while its server cannot be asked.
 type State struct {
 	Owner string `json:"owner"`
 
-	// Epoch counts the starts that wrote to remote memory. A server that holds a higher one than
-	// the directory knows has seen a successor: this directory is a copy, or an old one.
+	// Epoch counts the starts that wrote to remote memory. If the server holds a higher epoch than the
+	// directory, a successor wrote to it: this directory is a copy, or an old one.
 	Epoch uint64 `json:"epoch"`
 
-	// ChunkSegment is the highest number that a chunk segment in remote memory ever had. Numbers
-	// are not used again, or markers in an old WBL would name new chunks.
+	// ChunkSegment is the highest number that a file of chunks in remote memory ever had. A number is not used
+	// again; otherwise markers in an old WBL would name new chunks.
 	ChunkSegment uint32 `json:"chunk_segment,omitempty"`
 
-	// FirstChunkSegment is the lowest number of a chunk segment that is still needed. One that is not
-	// there has been lost, and what follows cannot be used: the log is read instead.
+	// FirstChunkSegment is the lowest number of a file of chunks that is still needed. If that file is lost,
+	// the later ones cannot be used: the log is read instead.
 	FirstChunkSegment uint32 `json:"first_chunk_segment,omitempty"`
 
-	// MinValidTime is where the head begins, in milliseconds: what is older went to blocks. The log still
-	// has a part of it, which must not come back without the rest. Nil: nothing was truncated yet.
+	// MinValidTime is where the head begins, in milliseconds; older samples went to blocks. The log still has
+	// a part of them, which must not come back without the rest. Nil: nothing was truncated yet.
 	MinValidTime *int64 `json:"min_valid_time,omitempty"`
 
 	// Following says that the head in the directory is a standby's copy of what its leader wrote.
 	Following bool `json:"following,omitempty"`
 
-	// Session is that of the process that held the directory last, and Place where the directory was
-	// then. Who knows a session's id can end it: the file is its owner's alone.
+	// Session is the session of the process that held the directory last, and Place the place of the directory
+	// then. Whoever knows a session's id can end the session, so only the owner may read the file.
 	Session string `json:"session,omitempty"`
 	Place   string `json:"place,omitempty"`
 }
@@ -62,7 +62,7 @@ func LoadState(dir string) (State, error) {
 	return s, nil
 }
 
-// Save writes the state so that it is there after a crash, old or new, but never torn.
+// Save replaces the file: after a crash the old or the new state is there, never a torn one.
 func (s State) Save(dir string) error {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s State) Save(dir string) error {
 	return SyncDir(dir)
 }
 
-// SyncDir makes what was renamed in a directory last through a crash.
+// SyncDir makes renames in a directory survive a crash.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -103,7 +103,7 @@ func (m *Manager) MinValidTime() int64 {
 	return math.MinInt64
 }
 
-// SetMinValidTime saves where the head begins, unless it is known to begin later.
+// SetMinValidTime saves where the head begins, unless a later time is known.
 func (m *Manager) SetMinValidTime(t int64) error {
 	if t <= m.MinValidTime() {
 		return nil
@@ -111,8 +111,8 @@ func (m *Manager) SetMinValidTime(t int64) error {
 	return m.UpdateState(func(s *State) { s.MinValidTime = &t })
 }
 
-// BeginHead saves that the directory gets another head, with other chunks, and where that begins;
-// math.MinInt64 for one that begins anew.
+// BeginHead saves that the directory gets another head, with other chunks, that begins at t; math.MinInt64 for an
+// empty head.
 func (m *Manager) BeginHead(t int64) error {
 	return m.UpdateState(func(s *State) {
 		s.FirstChunkSegment, s.MinValidTime = 0, nil
@@ -122,7 +122,7 @@ func (m *Manager) BeginHead(t int64) error {
 	})
 }
 
-// NewOwner makes up a name for a data directory that was given none.
+// NewOwner makes up a name for a data directory without one.
 func NewOwner() string {
 	var b [8]byte
 	rand.Read(b[:]) // Never fails.

@@ -11,29 +11,29 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// stepTimeout bounds one request while the server is looked at.
+// stepTimeout bounds each request while the server's memory is listed.
 const stepTimeout = 5 * time.Second
 
-// stepwise gives every request that looks at the server its own time: a server that answers each of them in
-// time may hold as much as it will.
+// stepwise gives each request that reads the server's memory a time limit of its own, so that the total may take
+// as long as it must.
 type stepwise struct{ *maas.Client }
 
-// List is the client's.
+// List is the client's List.
 func (s stepwise) List(ctx context.Context, owner string) ([]maas.Allocation, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	return s.Client.List(ctx, owner)
 }
 
-// ReadV is the client's.
+// ReadV is the client's ReadV.
 func (s stepwise) ReadV(ctx context.Context, ranges []maas.Range) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	return s.Client.ReadV(ctx, ranges)
 }
 
-// List looks at all that the server holds of this owner, while others write to it and free of it: that
-// something is not found says nothing of the server, but that one has to look again.
+// List lists all that the server holds of this owner while others write to it and free it. An allocation that is
+// not found is no failure of the server; the caller lists again.
 func (m *Manager) List(ctx context.Context) (*remotefile.Listing, error) {
 	c := m.client.Load()
 	if c == nil || !m.up.Load() {
