@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package headchunk reads and writes the records of head chunk files, in the format that Prometheus
-// documents in tsdb/docs/format/head_chunks.md. The bytes of a chunk are opaque to it.
+// Package headchunk reads and writes the records of head chunk files, in the format that Prometheus documents in
+// tsdb/docs/format/head_chunks.md. It does not look into the bytes of a chunk.
 package headchunk
 
 import (
@@ -17,7 +17,7 @@ import (
 const (
 	// FileHeaderSize is where the first record of a file begins.
 	FileHeaderSize = chunks.HeadChunkFileHeaderSize
-	// PrefixSize is enough of a record to know its size; a record may be shorter.
+	// PrefixSize is how many bytes of a record are enough to know its size; a record may be shorter.
 	PrefixSize = dataLenOffset + chunks.MaxChunkLengthFieldSize
 
 	mintOffset    = chunks.SeriesRefSize
@@ -38,7 +38,7 @@ var (
 	ErrChecksum = errors.New("checksum mismatch of a head chunk")
 )
 
-// FileHeader is what a file begins with.
+// FileHeader is the beginning of a file.
 func FileHeader() [FileHeaderSize]byte {
 	var b [FileHeaderSize]byte
 	binary.BigEndian.PutUint32(b[:], chunks.MagicHeadChunks)
@@ -46,7 +46,7 @@ func FileHeader() [FileHeaderSize]byte {
 	return b
 }
 
-// Record is one chunk with what is known of it.
+// Record is one chunk and its description.
 type Record struct {
 	Series     chunks.HeadSeriesRef
 	Mint, Maxt int64
@@ -55,7 +55,7 @@ type Record struct {
 	Data       []byte
 }
 
-// NumSamples is the count that every chunk's bytes begin with.
+// NumSamples is the number of samples, with which the bytes of every chunk begin.
 func (r *Record) NumSamples() uint16 {
 	if len(r.Data) < 2 {
 		return 0
@@ -63,7 +63,7 @@ func (r *Record) NumSamples() uint16 {
 	return binary.BigEndian.Uint16(r.Data)
 }
 
-// EncodedSize is how many bytes Append adds for so many bytes of data.
+// EncodedSize is how many bytes Append adds for dataLen bytes of data.
 func EncodedSize(dataLen int) int {
 	var b [binary.MaxVarintLen64]byte
 	return dataLenOffset + binary.PutUvarint(b[:], uint64(dataLen)) + dataLen + chunks.CRCSize
@@ -85,8 +85,8 @@ func Append(b []byte, r Record) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// Size is the size of the record that b begins with; PrefixSize bytes of it are enough. ErrEnd where
-// the file's zeros begin, ErrShort when b does not say.
+// Size is the size of the record at the beginning of b; PrefixSize bytes are enough. ErrEnd: the file's zeros
+// begin here. ErrShort: b is too short to tell.
 func Size(b []byte) (int, error) {
 	if len(b) < dataLenOffset+1 {
 		return 0, ErrShort
@@ -104,8 +104,8 @@ func Size(b []byte) (int, error) {
 	return dataLenOffset + width + int(n) + chunks.CRCSize, nil
 }
 
-// minData is what the encodings take for granted: the count of samples that a chunk begins with, and in
-// all but the first one a byte of flags.
+// minData is the least length that the encodings assume: the number of samples, and in all but the first encoding
+// a byte of flags.
 func minData(e chunkenc.Encoding) uint64 {
 	if e == chunkenc.EncXOR || !chunkenc.IsValidEncoding(e) {
 		return 2
@@ -113,7 +113,7 @@ func minData(e chunkenc.Encoding) uint64 {
 	return 3
 }
 
-// Parse reads the record that b begins with and returns its size. Data lies in b.
+// Parse reads the record at the beginning of b and returns its size. Data points into b.
 func Parse(b []byte) (Record, int, error) {
 	size, err := Size(b)
 	if err != nil {
@@ -137,8 +137,8 @@ func Parse(b []byte) (Record, int, error) {
 	}, size, nil
 }
 
-// Prefix returns how many bytes of b are whole, valid records. What follows may be a record that is
-// still being written, the zeros that a file is made long with, or damage.
+// Prefix returns how many bytes at the beginning of b are whole, valid records. The rest may be a record that is
+// still being written, the zeros that a file is extended with, or damage.
 func Prefix(b []byte) (n, records int) {
 	for {
 		_, size, err := Parse(b[n:])

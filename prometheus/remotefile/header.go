@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The header of an extent. There are two slots for it, which are written in turn: at whatever moment a writer
+// dies, one slot is whole. The file's bytes follow.
+
 package remotefile
 
 import (
@@ -9,8 +12,6 @@ import (
 	"hash/crc32"
 )
 
-// An extent begins with two slots of its header, which are written in turn: whatever moment a
-// writer dies at, one of them is whole. The file's bytes follow.
 const (
 	slotSize   = 64
 	HeaderSize = 2 * slotSize
@@ -21,10 +22,10 @@ const (
 	flagLast  = 1 << 0 // No extent of this file follows.
 	flagFinal = 1 << 1 // No file of this set follows (the last part of a checkpoint).
 
-	flagSorted = 1 << 2 // Of chunks: written in the order of labels.
+	flagSorted = 1 << 2 // Chunks in the order of labels.
 )
 
-// Kind says what a file is to Prometheus.
+// Kind says what Prometheus uses a file for.
 type Kind uint8
 
 // The kinds of files.
@@ -55,7 +56,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// Name names a file. Part is 0 but for the files of a checkpoint, of a block and of a snapshot.
+// Name names a file. Part is 0 except in files of a checkpoint, of a block or of a snapshot.
 type Name struct {
 	Kind   Kind
 	Number uint32
@@ -88,12 +89,12 @@ func (n Name) String() string {
 type header struct {
 	name       Name
 	flags      uint16
-	index      uint32 // Of this extent in its file.
+	index      uint32 // Position of the extent in its file, counted from 0.
 	generation uint32
 	base       uint64 // Offset of its first byte in the file.
-	epoch      uint64 // Of the writer.
-	length     uint32 // Bytes that are there, from base on.
-	crc        uint32 // Of these.
+	epoch      uint64 // The writer's.
+	length     uint32 // How many bytes the extent holds.
+	crc        uint32 // CRC-32C of these bytes.
 	extra      uint64
 }
 
@@ -141,7 +142,7 @@ func decodeSlot(b []byte) (header, error) {
 	}, nil
 }
 
-// decodeHeader takes the newer of the two slots.
+// decodeHeader returns the newer of the two slots.
 func decodeHeader(b []byte, capacity int64) (header, error) {
 	var best header
 	err := errNoHeader

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Finding an owner's files from what the server holds.
+
 package remotefile
 
 import (
@@ -13,26 +15,26 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// listBatch is how many headers one request asks for: few enough that each has its answer soon over a slow
-// link, where over RDMA a key comes in front of it.
+// listBatch is how many headers one request reads: few enough that the answer is quick over a slow link; over RDMA
+// each header also needs a key first.
 const listBatch = 256
 
-// Listing is all that an owner has at a server.
+// Listing is everything that an owner has at a server.
 type Listing struct {
-	Files []*File // By kind, number and part; of each as many bytes as hang together.
+	Files []*File // By kind, number and part; each ends where its first gap begins.
 
-	// Orphans are allocations that belong to no file: never written to, torn, or behind a gap.
+	// Orphans are allocations that belong to no file: never written, torn, or behind a gap.
 	Orphans []string
 
-	// Epoch is the highest epoch of a writer.
+	// Epoch is the highest epoch of any writer.
 	Epoch uint64
 
-	// MinTime is where the head begins, of which the log is; math.MinInt64 where the log does.
+	// MinTime is where the head begins that the log belongs to; math.MinInt64: where the log begins.
 	MinTime int64
 }
 
-// List finds the files of an owner. Who calls it is the owner's only user: an allocation that
-// another one is about to write to would be taken for an orphan.
+// List finds the files of an owner. The caller must be the owner's only user; otherwise an allocation that another
+// is about to write to would be taken for an orphan.
 func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 	allocations, err := mem.List(ctx, owner)
 	if err != nil {
@@ -44,7 +46,7 @@ func List(ctx context.Context, mem Memory, owner string) (*Listing, error) {
 		headers := make([]byte, len(batch)*HeaderSize)
 		ranges := make([]maas.Range, 0, len(batch))
 		for i, a := range batch {
-			if a.Size > HeaderSize && a.Size <= maxExtent { // Else it is none of ours.
+			if a.Size > HeaderSize && a.Size <= maxExtent { // Another size is not ours.
 				ranges = append(ranges, maas.Range{ID: a.ID, Data: headers[i*HeaderSize : (i+1)*HeaderSize]})
 			}
 		}
@@ -79,7 +81,7 @@ func Sort(files []*File) {
 	})
 }
 
-// add makes a file of the extents of its youngest writer that hang together.
+// add makes a file from the extents of its newest writer, up to the first gap.
 func (l *Listing) add(name Name, owner string, extents []extent) {
 	slices.SortFunc(extents, func(a, b extent) int {
 		return cmp.Or(-cmp.Compare(a.epoch, b.epoch), cmp.Compare(a.index, b.index))

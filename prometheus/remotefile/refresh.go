@@ -9,11 +9,11 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// Following: a file that another process writes is seen by List as it was then. What its writer appends later to
-// the last extent needs no second List: the extent's header says it.
+// Following: List shows a file that another process writes as it was at that time. What the writer appends later to
+// the last extent needs no second List, because the extent's header tells.
 
-// Refresh looks at the last extent again. ErrFreed: its memory is gone, or another's by now. The file is its
-// reader's alone: nobody here appends to it.
+// Refresh reads the header of the last extent again. ErrFreed: the extent was freed, or belongs to another file by
+// now. Only for a file that nobody in this process appends to.
 func (f *File) Refresh(ctx context.Context, mem Memory) error {
 	f.mu.RLock()
 	e := f.extents[len(f.extents)-1]
@@ -36,7 +36,8 @@ func (f *File) Refresh(ctx context.Context, mem Memory) error {
 	return nil
 }
 
-// Full says whether nothing more comes into the last extent: what follows is in another one, or in another file.
+// Full says whether the last extent takes no more bytes: whatever follows is in another extent, or in another
+// file.
 func (f *File) Full() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -44,7 +45,7 @@ func (f *File) Full() bool {
 	return int64(e.length) == e.capacity || e.flags&flagLast != 0
 }
 
-// Epoch is that of the file's writer.
+// Epoch is the epoch of the file's writer.
 func (f *File) Epoch() uint64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -2,10 +2,13 @@
 
 // Package remotefile keeps the bytes of append-only files in the memory of a MaaS server.
 //
-// A file lies in extents, each an allocation that begins with a header: what file, from which
-// offset, how many bytes, their checksum, whose. So the server's memory describes itself: whoever
-// knows the owner's name finds every file again with List, on another host, too, and never takes a
-// byte for valid that was not acknowledged.
+// A file lies in extents. Each extent is an allocation that begins with a header: which file, from which offset,
+// how many bytes, their checksum, the writer's epoch. So the server's memory describes itself. Whoever knows the
+// owner's name finds every file again with List, on another host, too, and never takes a byte for valid that was
+// not acknowledged.
+//
+// This file has the files and their bytes; header.go the header, list.go the search, refresh.go what a reader of
+// another's file does, extra.go what files say about themselves, sizes.go the sizes of extents.
 package remotefile
 
 import (
@@ -24,7 +27,7 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// Memory is what this package needs of a *maas.Client.
+// Memory is the part of a *maas.Client that this package uses.
 type Memory interface {
 	Allocate(context.Context, maas.AllocateOptions) ([]maas.Allocation, error)
 	Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error)
@@ -34,23 +37,23 @@ type Memory interface {
 	SlabSizes() []int64
 }
 
-// ErrFreed is a read of a file that was freed meanwhile: it says nothing of the server.
+// ErrFreed is the error of reading a file that was freed meanwhile; the server is well.
 var ErrFreed = errors.New("the file is no longer in use")
 
-// ErrOutOfRange is a read of bytes that the file does not hold.
+// ErrOutOfRange is the error of reading bytes that the file does not hold.
 var ErrOutOfRange = errors.New("outside of the bytes that are in remote memory")
 
 type extent struct {
 	header
 
 	id       string
-	capacity int64 // Bytes of the file that it can hold.
-	lent     int64 // Bytes that the server lends for it.
+	capacity int64 // How many bytes of the file it can hold.
+	lent     int64 // How many bytes the server lends for it.
 }
 
 func (e *extent) end() int64 { return int64(e.base) + int64(e.length) }
 
-// File is one file in remote memory. One goroutine appends; any may read what was appended.
+// File is one file in remote memory. One goroutine appends; any goroutine may read what was appended.
 type File struct {
 	name   Name
 	owner  string
@@ -58,16 +61,16 @@ type File struct {
 	freed  atomic.Bool
 
 	mu      sync.RWMutex // Guards what follows.
-	epoch   uint64       // Of the writer.
-	extents []extent     // In the order of their offsets, without a gap; none is empty but the last.
-	spare   []extent     // Allocated for what comes next; only the appender takes one.
+	epoch   uint64       // The writer's.
+	extents []extent     // In the order of their offsets, without a gap; only the last may be empty.
+	spare   []extent     // Allocated for what comes next; only the appender takes them.
 
-	extra   uint64 // Of the appender: what the headers that it writes say.
-	request string // Of the appender: the id of an allocation that was not answered yet.
+	extra   uint64 // The appender's: extra of the headers that it writes.
+	request string // The appender's: the request id of an allocation without an answer so far.
 }
 
-// New names a file that does not exist yet; its extents are allocated as it grows. sorted says of
-// chunks that they come in the order of labels.
+// New names a file that does not exist yet; its extents are allocated as it grows. sorted says that its chunks
+// come in the order of labels.
 func New(owner string, epoch uint64, name Name, sorted bool) *File {
 	return &File{name: name, owner: owner, epoch: epoch, sorted: sorted}
 }
@@ -75,10 +78,10 @@ func New(owner string, epoch uint64, name Name, sorted bool) *File {
 // Name is the file's name.
 func (f *File) Name() Name { return f.name }
 
-// Sorted says of chunks whether they lie in the order of labels.
+// Sorted says whether the file's chunks are in the order of labels.
 func (f *File) Sorted() bool { return f.sorted }
 
-// Len is how many bytes of the file are in remote memory, acknowledged.
+// Len is how many bytes of the file the server has acknowledged.
 func (f *File) Len() int64 {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -92,7 +95,7 @@ func (f *File) length() int64 {
 	return f.extents[len(f.extents)-1].end()
 }
 
-// Allocated is how many extents the file has, and the bytes that they take at the server.
+// Allocated is the number of the file's extents, and the bytes that they take at the server.
 func (f *File) Allocated() (extents int, bytes int64) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -102,7 +105,7 @@ func (f *File) Allocated() (extents int, bytes int64) {
 	return len(f.extents) + len(f.spare), bytes
 }
 
-// Last says whether the file was finished by Finish, and whether it is the last of its set.
+// Last says whether Finish has completed the file, and whether the file is the last of its set.
 func (f *File) Last() (last, final bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -113,19 +116,19 @@ func (f *File) Last() (last, final bool) {
 	return flags&flagLast != 0, flags&flagFinal != 0
 }
 
-// Append writes p behind the file's bytes; when it returns nil the server has all of it. After an
-// error the file is as it was before, whatever part of p arrived. p is not kept.
+// Append writes p behind the file's bytes. When it returns nil, the server has all of p. After an error the file
+// is as it was before, whichever part of p arrived. p is not kept.
 func (f *File) Append(ctx context.Context, mem Memory, p []byte) error {
 	return f.write(ctx, mem, p, 0, func(publish func()) { publish() })
 }
 
-// AppendThen is Append; when the server has the bytes, it calls then, which calls publish at the
-// moment from which on Len counts them.
+// AppendThen is Append with a callback: once the server has the bytes, it calls then, which calls publish at the
+// moment from which Len shall count them.
 func (f *File) AppendThen(ctx context.Context, mem Memory, p []byte, then func(publish func())) error {
 	return f.write(ctx, mem, p, 0, then)
 }
 
-// Finish says that the file is complete, and, with final, that it is the last one of its set.
+// Finish says that the file is complete, and, with final, that it is the last of its set.
 func (f *File) Finish(ctx context.Context, mem Memory, final bool) error {
 	flags := uint16(flagLast)
 	if final {
@@ -134,7 +137,7 @@ func (f *File) Finish(ctx context.Context, mem Memory, final bool) error {
 	return f.write(ctx, mem, nil, flags, func(publish func()) { publish() })
 }
 
-// write holds no lock while it waits for the server: only the one appender changes the extents.
+// write holds no lock while it waits for the server: nobody but the one appender changes the extents.
 func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, then func(publish func())) error {
 	changed, spares, err := f.room(ctx, mem, int64(len(p)))
 	if err != nil {
@@ -168,7 +171,7 @@ func (f *File) write(ctx context.Context, mem Memory, p []byte, flags uint16, th
 	return nil
 }
 
-// nextSlot is the write that makes the header's present content count.
+// nextSlot returns the write that puts the present header into the older slot.
 func (e *extent) nextSlot() maas.Range {
 	e.generation++
 	slot := new([slotSize]byte)
@@ -176,7 +179,7 @@ func (e *extent) nextSlot() maas.Range {
 	return maas.Range{ID: e.id, Offset: int64(e.generation%2) * slotSize, Data: slot[:]}
 }
 
-// room returns copies of the extents that take the next n bytes, and how many of them are spares.
+// room returns copies of the extents that take the next n bytes, and how many of these are spares.
 func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent, spares int, err error) {
 	f.mu.RLock()
 	index, base := len(f.extents), f.length()
@@ -206,8 +209,8 @@ func (f *File) room(ctx context.Context, mem Memory, n int64) (extents []extent,
 	return extents, spares, nil
 }
 
-// allocate asks again with the same id until there is an answer: memory that was lent behind a timeout
-// is not lent once more.
+// allocate repeats a request with the same id until there is an answer, so that memory that was lent after a
+// timeout is not lent twice.
 func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
 	if f.request == "" {
 		f.request = rand.Text()
@@ -223,9 +226,9 @@ func (f *File) allocate(ctx context.Context, mem Memory, size int64) error {
 	return nil
 }
 
-// Cut makes the file end after its first n bytes, which local has, too: the server's memory of what is behind
-// them is freed, or takes what is appended next. It is the appender's, as Append is. After an error, the file
-// ends somewhere between there and where it did.
+// Cut makes the file end after its first n bytes, which local has, too. The memory behind them is freed, or takes
+// what is appended next. Only the appender may call it. After an error, the file ends somewhere between its old
+// end and n.
 func (f *File) Cut(ctx context.Context, mem Memory, n int64, local io.ReaderAt) error {
 	f.mu.RLock()
 	keep := sort.Search(len(f.extents), func(i int) bool { return f.extents[i].end() >= n }) + 1
@@ -239,7 +242,8 @@ func (f *File) Cut(ctx context.Context, mem Memory, n int64, local io.ReaderAt) 
 		ids = append(ids, behind.id)
 	}
 	f.mu.RUnlock()
-	// They go first: what is appended would else have twins, from whose headers nobody could tell it.
+	// Free the old extents first: what is appended next has the same positions and epoch, so no header could
+	// tell them apart.
 	if len(ids) > 0 {
 		if _, _, err := mem.Free(ctx, ids...); err != nil {
 			return fmt.Errorf("free the end of %s: %w", f.name, err)
@@ -278,8 +282,8 @@ func (f *File) ReadAt(ctx context.Context, mem Memory, p []byte, off int64) erro
 	return nil
 }
 
-// Ranges appends to dst the reads that fill p with the file's bytes from off on, so that a caller
-// can have many reads in one request.
+// Ranges appends to dst the reads that fill p with the file's bytes from off on. A caller can so have many reads
+// in one request.
 func (f *File) Ranges(dst []maas.Range, p []byte, off int64) ([]maas.Range, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -300,14 +304,14 @@ func (f *File) Ranges(dst []maas.Range, p []byte, off int64) ([]maas.Range, erro
 	return dst, nil
 }
 
-// Piece is a part of a file with the checksum that its writer left.
+// Piece is a part of a file, with the checksum that its writer left.
 type Piece struct {
 	Offset int64
 	Length int64
 	CRC    uint32 // CRC-32C.
 }
 
-// Pieces lists what the file is made of, in order, without a gap.
+// Pieces lists the pieces of the file, in order and without a gap.
 func (f *File) Pieces() []Piece {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -319,14 +323,14 @@ func (f *File) Pieces() []Piece {
 	return pieces
 }
 
-// Checksum is what Piece.CRC is compared with.
+// Checksum is the checksum that Piece.CRC holds.
 func Checksum(p []byte) uint32 { return crc32.Checksum(p, castagnoli) }
 
-// NewChecksum is Checksum of bytes that come one after the other.
+// NewChecksum is Checksum for bytes that come one after the other.
 func NewChecksum() hash.Hash32 { return crc32.New(castagnoli) }
 
-// Free gives the file's memory back. What the server does not know any more counts as freed.
-// Reads that are under way fail with ErrFreed; no Append may be.
+// Free gives the file's memory back; allocations that the server no longer knows count as freed. Reads under way
+// fail with ErrFreed. No Append may be under way.
 func (f *File) Free(ctx context.Context, mem Memory) error {
 	f.freed.Store(true)
 	f.mu.Lock()
@@ -347,5 +351,5 @@ func (f *File) Free(ctx context.Context, mem Memory) error {
 	return nil
 }
 
-// Extend is the Checksum of bytes of which the first ones have a Checksum, and p are the rest.
+// Extend returns the Checksum of some bytes followed by p; sum is the Checksum of these bytes.
 func Extend(sum uint32, p []byte) uint32 { return crc32.Update(sum, castagnoli, p) }
