@@ -16,10 +16,10 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// What arrives in a standby's directory beside the bytes of a segment: the next segments, checkpoints, and, in the
+// What arrives in a standby's directory besides the bytes of a segment: the next segments, checkpoints, and, at the
 // end, late samples.
 
-// relist looks for new segments, and for a new checkpoint.
+// relist looks for new segments and for a new checkpoint.
 func (f *Follower) relist() error {
 	mem, l, err := f.list()
 	if err != nil {
@@ -27,7 +27,7 @@ func (f *Follower) relist() error {
 	}
 	plan, lost, err := planRestore(l.Files, false)
 	if err != nil || len(plan) == 0 {
-		// The server lost it, and the leader copies it anew.
+		// The server lost the beginning, and the leader copies it again.
 		err = errors.Join(errors.New("remote memory does not hold the beginning of the leader's log at present"), err)
 		if !f.leading {
 			return err
@@ -48,8 +48,8 @@ func (f *Follower) relist() error {
 	return nil
 }
 
-// goesOn returns the segments that are listed, the current one in front of them also where a checkpoint stands for it
-// by now, and all of it is here.
+// goesOn returns the listed segments. The current segment comes first, also if a checkpoint has replaced it by
+// now, provided that all of it is here.
 func (f *Follower) goesOn(checkpoint, wal []*remotefile.File) ([]*remotefile.File, error) {
 	first := f.current.number
 	switch {
@@ -68,7 +68,7 @@ func (f *Follower) goesOn(checkpoint, wal []*remotefile.File) ([]*remotefile.Fil
 	return slices.Insert(slices.Clone(wal), 0, before), nil
 }
 
-// bringCheckpoint brings a checkpoint here, and deletes what it replaces.
+// bringCheckpoint brings a checkpoint, and deletes what the checkpoint replaces.
 func (f *Follower) bringCheckpoint(mem remotefile.Memory, parts []*remotefile.File) error {
 	if len(parts) == 0 {
 		return nil
@@ -103,7 +103,7 @@ func (f *Follower) bringCheckpoint(mem remotefile.Memory, parts []*remotefile.Fi
 	return f.deleteBefore(uint32(f.checkpoint))
 }
 
-// deleteBefore deletes what a checkpoint stands for.
+// deleteBefore deletes what a checkpoint replaces.
 func (f *Follower) deleteBefore(checkpoint uint32) error {
 	dir := filepath.Join(f.dir, "wal")
 	segments, err := listNumbered(dir, remotefile.Name{Kind: remotefile.WAL})
@@ -124,8 +124,8 @@ func (f *Follower) deleteBefore(checkpoint uint32) error {
 	return errors.Join(err, globErr)
 }
 
-// emptyFiles gives the disk back also of files that the head has open: of the first checkpoint, for as long as it
-// follows.
+// emptyFiles frees the disk space of files, including those that the head has open: the head keeps the first
+// checkpoint open for as long as it follows.
 func emptyFiles(dir string) error {
 	files, err := os.ReadDir(dir)
 	for _, f := range files {
@@ -134,23 +134,24 @@ func emptyFiles(dir string) error {
 	return err
 }
 
-// Blocks are the leader's, which another brings.
+// Blocks brings the leader's blocks to a standby.
 type Blocks interface {
-	// Listed tells what remote memory holds by now.
+	// Listed tells what remote memory holds now.
 	Listed(l *remotefile.Listing)
-	// Arriving is how far a head may be truncated that begins at from and may begin at to, by the blocks that are here.
+	// Arriving is how far a head that begins at from, and may begin at to, can be truncated, considering the
+	// blocks that are here.
 	Arriving(from, to int64) int64
-	// LeadFrom ends it, for a head that begins at mint is about to lead.
+	// LeadFrom ends the bringing of blocks: a head that begins at mint is about to lead.
 	LeadFrom(mint int64)
 }
 
-// With has another bring blocks, which knows what is listed from the last time on.
+// With sets what brings blocks, and tells it what was listed last.
 func (f *Follower) With(b Blocks) {
 	f.blocks = b
 	b.Listed(f.listing)
 }
 
-// mayBegin is where the head may begin: where the leader's does, as far as its blocks are here.
+// mayBegin is where the head may begin: where the leader's head does, as far as the leader's blocks are here.
 func (f *Follower) mayBegin() mintimes {
 	next := f.next
 	if f.blocks != nil {
@@ -159,8 +160,8 @@ func (f *Follower) mayBegin() mintimes {
 	return next
 }
 
-// end makes the copy a log of this directory's own: all of it is here, late samples too. It may be called again after
-// an error that passes.
+// end makes the copy this directory's own log: all of it is here, including late samples. After an error that
+// passes, end may be called again.
 func (f *Follower) end(mint int64) error {
 	if err := f.bringLate(); err != nil {
 		return err
@@ -192,7 +193,7 @@ func (f *Follower) bringLate() error {
 	}); err != nil || len(f.wbl) == 0 {
 		return err
 	}
-	// What was here before the leader's first one held the place.
+	// Local segments in front of the leader's first one only kept the place.
 	local, err := listLog(f.dir, remotefile.WBL)
 	for _, l := range local {
 		if l.name.Number < f.wbl[0].Name().Number {
@@ -208,7 +209,7 @@ func (f *Follower) readLate() error {
 	return f.eachLate(func(remotefile.Name, []byte) error { return nil })
 }
 
-// eachLate reads the WBL, and adds the series in it to those that have late samples.
+// eachLate reads the WBL, and adds its series to those that have late samples.
 func (f *Follower) eachLate(do func(remotefile.Name, []byte) error) error {
 	mem, err := f.memory.Look(f.ctx)
 	if err != nil {
@@ -227,7 +228,7 @@ func (f *Follower) eachLate(do func(remotefile.Name, []byte) error) error {
 	return nil
 }
 
-// readWhole reads a file as far as its bytes are what its writer wrote.
+// readWhole reads a file, as far as its bytes are those that its writer wrote.
 func readWhole(ctx context.Context, mem remotefile.Memory, f *remotefile.File) ([]byte, error) {
 	out := make([]byte, 0, f.Len())
 	for _, p := range f.Pieces() {

@@ -17,16 +17,16 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Compare says how the log of a data directory stands to what remote memory holds of it, by the bytes: as
-// old as the directory may be, a log that goes on from it is the same log; as new as it may be, one that went on
-// in another way is another one. It is for a directory that no database has open.
+// Compare compares the log of a data directory, byte by byte, with what remote memory holds of it. However old the
+// directory is, a log that continues the directory's log is the same log; however new it is, a log that continues
+// in another way is another log. No database may have the directory open.
 //
-// sameWriter says that the directory knows of all who wrote to remote memory. Without, a log that has no byte in
-// common with the directory's is taken for another one.
+// sameWriter says that the directory knows every process that wrote to remote memory. Without it, a log that has
+// no byte in common with the directory's is taken for another log.
 func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, dir string, sameWriter bool) (memory.Relation, error) {
 	plan, _, err := planRestore(l.Files, false)
 	if err != nil || len(plan) == 0 {
-		plan = [][]*remotefile.File{nil, nil, nil} // Nothing that anybody could start from.
+		plan = [][]*remotefile.File{nil, nil, nil} // Nobody could start from this.
 	}
 	c := comparison{ctx: ctx, mem: mem}
 	for i, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
@@ -47,19 +47,19 @@ func Compare(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, 
 	return memory.HasAll, nil
 }
 
-// comparison is what was found so far.
+// comparison is the result so far.
 type comparison struct {
 	ctx context.Context
 	mem remotefile.Memory
 
-	met    bool // Both have some bytes in common.
+	met    bool // The two have bytes in common.
 	behind bool // Remote memory has records that the directory lacks.
 	forked bool // The directory has records in the place of others.
 }
 
 // log compares the segments of one log.
 func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
-	lacks := false // A segment lacks something: what the directory has behind it is no continuation.
+	lacks := false // A segment lacks something, so the directory's later segments do not continue it.
 	for _, l := range local {
 		i := slices.IndexFunc(remote, func(f *remotefile.File) bool { return f.Name() == l.name })
 		if i < 0 {
@@ -83,7 +83,7 @@ func (c *comparison) log(remote []*remotefile.File, local []localFile) error {
 	return nil
 }
 
-// segment compares one segment. It says whether remote memory has records of it that the directory lacks.
+// segment compares one segment, and says whether remote memory has records of it that the directory lacks.
 func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err error) {
 	read := func(p []byte, off int64) error {
 		ctx, cancel := context.WithTimeout(c.ctx, readTimeout)
@@ -109,8 +109,8 @@ func (c *comparison) segment(f *remotefile.File, l localFile) (behind bool, err 
 	return whole > end, err
 }
 
-// hasLost says whether a segment of the directory, behind its first n bytes, is the one of remote memory but for
-// zeros, as a power cut leaves what was not on disk yet in front of what was.
+// hasLost says whether, behind its first n bytes, the directory's segment is the one of remote memory with some
+// bytes replaced by zeros. A power cut leaves such zeros where later bytes reached the disk before earlier ones.
 func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, error) {
 	if l.info.Size() > f.Len() {
 		return false, nil
@@ -137,7 +137,7 @@ func hasLost(f *remotefile.File, l localFile, n int64, read readFunc) (bool, err
 	}
 }
 
-// remoteReader reads a remote file from an offset on, piece by piece: each has its own time.
+// remoteReader reads a remote file from an offset on, piece by piece, each with a time limit of its own.
 type remoteReader struct {
 	f    *remotefile.File
 	read readFunc
@@ -158,8 +158,8 @@ func (r *remoteReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// validEndOfBoth is where the last whole record ends of a segment that begins with the directory's first n
-// bytes and goes on with those of remote memory.
+// validEndOfBoth is the end of the last whole record in a segment that consists of the directory's first n bytes
+// and the bytes of remote memory behind them.
 func validEndOfBoth(f *remotefile.File, l localFile, n int64, read readFunc) (int64, error) {
 	file, err := os.Open(l.path)
 	if err != nil {
@@ -174,15 +174,15 @@ func validEndOfBoth(f *remotefile.File, l localFile, n int64, read readFunc) (in
 // readFunc reads remote bytes from an offset on.
 type readFunc = func(p []byte, off int64) error
 
-// commonPrefix is how many bytes from the first on a remote file and a local one have in common. Of the
-// remote one it reads nothing but the piece in which they part.
+// commonPrefix is how many bytes at their beginning a remote file and a local one have in common. Of the remote
+// file it reads only the piece in which the two differ.
 func commonPrefix(f *remotefile.File, l localFile, read readFunc) (int64, error) {
 	file, err := os.Open(l.path)
 	if err != nil {
 		return 0, err
 	}
 	defer file.Close()
-	buf := make([]byte, 256<<10) // Of a piece: all of it is looked at only where it is another one.
+	buf := make([]byte, 256<<10) // A part of a piece; a piece is read whole only if its checksum differs.
 	for _, p := range f.Pieces() {
 		sum := remotefile.NewChecksum()
 		n, err := io.CopyBuffer(sum, io.NewSectionReader(file, p.Offset, p.Length), buf)
@@ -196,7 +196,7 @@ func commonPrefix(f *remotefile.File, l localFile, read readFunc) (int64, error)
 	return f.Len(), nil
 }
 
-// whereTheyPart is the offset of the first byte of a piece that is not the same in both.
+// whereTheyPart is the offset of the first byte of a piece that differs.
 func whereTheyPart(p remotefile.Piece, file *os.File, read readFunc) (int64, error) {
 	local, remote := make([]byte, p.Length), make([]byte, p.Length)
 	n, err := readAtMost(file, local, p.Offset)
@@ -214,7 +214,7 @@ func whereTheyPart(p remotefile.Piece, file *os.File, read readFunc) (int64, err
 	return p.Offset + int64(n), nil
 }
 
-// validEnd is where the last whole record of a segment ends; 0 where there is none, or no file.
+// validEnd is the end of the last whole record in a segment; 0 if there is none, or no file.
 func validEnd(path string) int64 {
 	file, err := os.Open(path)
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Ends: the last bytes of a log's file may be written, and the file be deleted, between two looks, as happens to
-// late samples (WBL) that are compacted. As long as nothing else has them, they are needed, and so is the word
-// that the file is complete: without it, nothing behind it is restored. So the files of the logs stay open
-// until they are finished.
+// Ends: between two looks, the last bytes of a log's file may be written and the file deleted, as happens to late
+// samples (WBL) that are compacted. These bytes are needed until something else has them, and so is the mark that the
+// file is complete: without the mark, nothing behind the file is restored. So the files of the logs stay open until
+// they are finished.
 
 func isLog(n remotefile.Name) bool { return n.Kind == remotefile.WAL || n.Kind == remotefile.WBL }
 
-// open opens a local file; done closes it, if it is none of a log.
+// open opens a local file; done closes it, unless it belongs to a log.
 func (t *Tail) open(f localFile) (file *os.File, done func(), err error) {
 	if file := t.logs[f.name]; file != nil {
 		if info, err := file.Stat(); err == nil && os.SameFile(info, f.info) {
@@ -42,7 +42,7 @@ func (t *Tail) closeLogs() {
 	}
 }
 
-// copyEnds copies what is left of the logs' files that are gone from the directory.
+// copyEnds copies the rest of the logs' files that are gone from the directory.
 func (t *Tail) copyEnds(local []localFile) error {
 	have := make(map[remotefile.Name]bool, len(local))
 	for _, f := range local {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The set of remote files: which local file each is a copy of, and which are dead.
+
 package tail
 
 import (
@@ -15,13 +17,13 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// isOf says whether the file is still the copy of a local one.
+// isOf says whether the file is still the copy of this local file.
 func (r *remoteFile) isOf(f localFile) bool {
 	return os.SameFile(r.info, f.info) && r.file.Len() <= f.info.Size()
 }
 
-// remote returns the remote file of a local one, begun anew where the local one was replaced; nil
-// while it must not be touched.
+// remote returns the remote file of a local one; a new file if the local one was replaced; nil while the file must
+// not be touched.
 func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -30,10 +32,10 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 		return r, nil
 	}
 	if f.name.Kind == remotefile.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
-		return nil, nil // The file that was seen may be another one by now.
+		return nil, nil // The name may belong to another file by now.
 	}
 	if r != nil {
-		t.dead = append(t.dead, r.file) // The log was repaired, or the number is used again.
+		t.dead = append(t.dead, r.file) // The log was repaired, or the number used again.
 	}
 	sorted := f.name.Kind == remotefile.Chunks && t.allSorted && f.name.Number >= t.sortedFrom
 	r = &remoteFile{
@@ -49,8 +51,8 @@ func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	return r, nil
 }
 
-// freeGone frees what is no longer in the directory. It runs after everything that is there was
-// copied: a new checkpoint is complete before the segments that it replaces go.
+// freeGone frees what is no longer in the directory. It runs after all that is there was copied: a new checkpoint
+// is complete before the segments that it replaces go.
 func (t *Tail) freeGone(local []localFile) error {
 	have := make(map[remotefile.Name]bool, len(local))
 	for _, f := range local {
@@ -67,8 +69,8 @@ func (t *Tail) freeGone(local []localFile) error {
 	return t.free(t.takeDead(anyName))
 }
 
-// attach takes over what the server holds: files that are byte for byte what lies in the directory
-// stay, so does a longer log once it is cut, and, until freeGone, what a newer checkpoint stands for. All else is
+// attach takes over what the server holds. These files stay: one that equals the local file byte for byte; a
+// longer log, once it is cut; and, until freeGone, the files that a newer checkpoint replaces. All others are
 // freed and copied again.
 func (t *Tail) attach(arena *memory.Arena) error {
 	t.mu.RLock()
@@ -84,7 +86,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	}
 	t.mu.Lock()
 	lost := t.storedLocked()
-	t.files = map[remotefile.Name]*remoteFile{} // Nothing of it is good to read from now on.
+	t.files = map[remotefile.Name]*remoteFile{} // From now on none of them may be read.
 	t.mu.Unlock()
 
 	kept := map[remotefile.Name]*remoteFile{}
@@ -92,7 +94,7 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	var dead []*remotefile.File
 	for _, f := range arena.Listing.Files {
 		if k := f.Name().Kind; k == remotefile.Block || k == remotefile.Chunks && !t.o.Chunks {
-			continue // Another's to take over.
+			continue // Another package takes it over.
 		}
 		l, ok := byName[f.Name()]
 		if ok {
@@ -114,12 +116,13 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	}
 	t.mu.Lock()
 	if truncations != t.truncations || truncations%2 == 1 {
-		dead = append(dead, takeChunks(kept)...) // What was compared may be other files by now.
+		dead = append(dead, takeChunks(kept)...) // The names may belong to other files by now.
 	}
 	t.files, t.dead, t.arena = kept, dead, arena
-	t.minTime.Store(math.MinInt64) // What said it may be among the dead.
+	t.minTime.Store(math.MinInt64) // The file that said where may be dead.
 	if !hasLog {
-		// The log that comes now begins before the head does, whose chunks before that are gone: a part, at most.
+		// The log that comes now begins before the head does; the chunks from before the head are gone, so
+		// the log has at most a part of them.
 		t.minTime.Store(t.memory.MinValidTime())
 	}
 	t.mu.Unlock()
@@ -129,8 +132,8 @@ func (t *Tail) attach(arena *memory.Arena) error {
 	return nil
 }
 
-// superseded says of a file that it was in the directory once, and that something newer stands there in its place:
-// who takes over needs it until that is in remote memory, too.
+// superseded says whether the directory once had this file, and has something newer in its place. A take-over
+// needs the file until the newer one is in remote memory, too.
 func superseded(name remotefile.Name, local []localFile) bool {
 	switch name.Kind {
 	case remotefile.WAL, remotefile.WBL, remotefile.Checkpoint:
@@ -143,7 +146,7 @@ func superseded(name remotefile.Name, local []localFile) bool {
 	})
 }
 
-// takeChunks takes the chunk files out of a set, and returns them.
+// takeChunks removes the chunk files from a set, and returns them.
 func takeChunks(files map[remotefile.Name]*remoteFile) (taken []*remotefile.File) {
 	for name, r := range files {
 		if name.Kind == remotefile.Chunks {
@@ -171,8 +174,9 @@ func (t *Tail) freeOrphans(arena *memory.Arena) error {
 	})
 }
 
-// isCopy says whether a remote file is, or has become, the beginning of a local one. A log that was cut here, as
-// a repair does, is cut there, and never away from there: it may be all that a successor has.
+// isCopy says whether a remote file is, or has become, the beginning of a local one. A log that was cut here, as a
+// repair does, is cut at the server to the same length; it is never removed for that, because it may be all that a
+// successor has.
 func (t *Tail) isCopy(f *remotefile.File, l localFile) (bool, error) {
 	n, err := commonPrefix(f, l, func(p []byte, off int64) error {
 		return t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
@@ -198,7 +202,7 @@ func (t *Tail) isCopy(f *remotefile.File, l localFile) (bool, error) {
 	})
 }
 
-// follow makes a remote file of a log go on with the local one that stands in the place of another.
+// follow makes the remote file of a log continue with the local file that has replaced another.
 func (t *Tail) follow(f localFile) error {
 	if f.name.Kind != remotefile.WAL && f.name.Kind != remotefile.WBL {
 		return nil
@@ -218,7 +222,7 @@ func (t *Tail) follow(f localFile) error {
 	return err
 }
 
-// ChunkFile returns the remote copy of a chunk file, nil where there is none that is good to read.
+// ChunkFile returns the remote copy of a chunk file; nil if there is none that is good to read.
 func (t *Tail) ChunkFile(number uint32) *remotefile.File {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -228,15 +232,15 @@ func (t *Tail) ChunkFile(number uint32) *remotefile.File {
 	return nil
 }
 
-// SortedFrom says that chunk files from a number on are written by sorted passes alone.
+// SortedFrom says that only sorted passes write the chunk files from this number on.
 func (t *Tail) SortedFrom(number uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sortedFrom, t.allSorted = number, true
 }
 
-// BeginTruncate takes the chunk files below a number out of use, before they are deleted: the same
-// numbers may be used again at once, for other bytes. EndTruncate follows when they are gone.
+// BeginTruncate takes the chunk files below a number out of use before they are deleted: their numbers may be used
+// again at once, for other bytes. Call EndTruncate when they are gone.
 func (t *Tail) BeginTruncate(below uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -22,28 +22,29 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Following: a standby's data directory gets the leader's log as it arrives in remote memory, checkpoints included,
-// and its head replays what arrived; of chunks it makes its own. Late samples (WBL) come in the end, when the name
-// is its own.
+// Following: a standby's data directory gets the leader's log, checkpoints included, as it arrives in remote memory,
+// and the standby's head replays it and makes chunks of its own. Late samples (WBL) come at the end, when this process
+// has the name.
 
 const (
-	// pollInterval lies between two looks at remote memory, and tries to take the name.
+	// pollInterval is the pause between two looks at remote memory, and between two attempts to take the name.
 	pollInterval = 250 * time.Millisecond
-	// batchInterval lies between two batches that the head replays once it has caught up.
+	// batchInterval is the pause between two batches that the head replays once it has caught up.
 	batchInterval = time.Second
-	// listInterval is how often all that the leader has is listed, for a new checkpoint.
+	// listInterval is how often all that the leader has is listed, to find a new checkpoint.
 	listInterval = 10 * time.Second
-	// settleTime lies between the leader's truncation, as it is seen, and the standby's: of series that the leader
-	// kept, because something was about to come, that has come by then.
+	// settleTime is the time between a truncation by the leader and the standby's. The leader may have kept
+	// series because samples for them were about to come; by then these have come.
 	settleTime = time.Minute
-	// wrongLimit is how often the same bytes may be wrong in a row: they may be written while they are read.
+	// wrongLimit is how often in a row the same bytes may be wrong, because they may be written while they are
+	// read.
 	wrongLimit = 8
 )
 
-// ErrStopped is what Next fails with once the process is to end.
+// ErrStopped is the error of Next when the process is to end.
 var ErrStopped = errors.New("ended while following")
 
-// StartOver is the error of a copy that cannot go on: following begins anew, from the beginning of the log.
+// StartOver is the error of a copy that cannot continue: following begins anew, at the beginning of the log.
 type StartOver struct {
 	Reason string // One word, for a metric.
 	Err    error
@@ -52,8 +53,7 @@ type StartOver struct {
 func (e *StartOver) Error() string { return fmt.Sprintf("following begins anew: %v", e.Err) }
 func (e *StartOver) Unwrap() error { return e.Err }
 
-// Follower is the copy of a leader's log. Its methods are for one goroutine, that of the head; Close
-// comes last.
+// Follower is the copy of a leader's log. Only the head's goroutine may call its methods; Close comes last.
 type Follower struct {
 	dir    string
 	memory *memory.Manager
@@ -63,25 +63,25 @@ type Follower struct {
 	logger *slog.Logger
 	settle time.Duration
 
-	checkpoint int64              // Number of the one that is here; -1: none.
-	wal        []*remotefile.File // As listed last.
+	checkpoint int64              // Number of the checkpoint that is here; -1: none.
+	wal        []*remotefile.File // As last listed.
 	wbl        []*remotefile.File
-	listed     time.Time // Zero: it is time to list.
+	listed     time.Time // Zero: list at the next look.
 	current    *growing
-	wrong      int // Times in a row.
+	wrong      int // How often in a row bytes were wrong.
 	behind     int64
 
 	head, next mintimes
 	late       map[chunks.HeadSeriesRef]struct{}
-	led        time.Time // When it was tried to take the name last.
-	given      time.Time // When the head got a batch last.
+	led        time.Time // The last attempt to take the name.
+	given      time.Time // When the head got its last batch.
 	caughtUp   bool
 	leading    bool
 	ended      bool
 	lastWBL    int
 	complained string
 	listing    *remotefile.Listing // The last one.
-	blocks     Blocks              // Nil: none come.
+	blocks     Blocks              // Nil: no blocks come.
 }
 
 // mintimes is where the head may begin, from a moment on.
@@ -90,15 +90,15 @@ type mintimes struct {
 	seen time.Time
 }
 
-// FollowOptions of Follow.
+// FollowOptions are the options of Follow.
 type FollowOptions struct {
 	Dir    string        // The data directory.
-	Settle time.Duration // Between the leader's truncation, as it is seen, and the standby's; 0: a minute.
+	Settle time.Duration // Between a truncation by the leader and the standby's; 0: a minute.
 	Logger *slog.Logger
 }
 
-// Follow makes the beginning of a copy of the leader's log in a data directory, whose own head is put aside. Nil,
-// without an error: the name is this process's, for the leader is gone.
+// Follow begins a copy of the leader's log in a data directory, and puts the directory's own head aside. Nil
+// without an error: the leader is gone, and this process has the name.
 func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -120,7 +120,7 @@ func Follow(stop <-chan struct{}, m *memory.Manager, o FollowOptions) (*Follower
 	return f, nil
 }
 
-// beginOrLead waits for a log to follow. It says whether there is one; without one, and without an error, this
+// beginOrLead waits for a log to follow, and says whether there is one. Without one, and without an error, this
 // process leads.
 func (f *Follower) beginOrLead() (begun bool, err error) {
 	for again := time.Now(); ; {
@@ -132,7 +132,7 @@ func (f *Follower) beginOrLead() (begun bool, err error) {
 			if begun || err != nil && !f.passes(err) {
 				return begun, err
 			}
-			if errors.Is(err, errWrongBytes) { // Perhaps for as long as the leader lives; all was read.
+			if errors.Is(err, errWrongBytes) { // All was read; the bytes may stay wrong for as long as the leader lives.
 				f.complain(err)
 				again = time.Now().Add(listInterval)
 			}
@@ -143,7 +143,7 @@ func (f *Follower) beginOrLead() (begun bool, err error) {
 	}
 }
 
-// Close gives up what is held. The copy stays where it is.
+// Close releases everything but the copy, which stays.
 func (f *Follower) Close() {
 	f.cancel()
 	if f.current != nil {
@@ -151,7 +151,7 @@ func (f *Follower) Close() {
 	}
 }
 
-// begin says whether remote memory has a log that can be followed, and whose beginning is here.
+// begin says whether remote memory has a log to follow, whose beginning is here now.
 func (f *Follower) begin() (bool, error) {
 	mem, l, err := f.list()
 	if err != nil {
@@ -159,7 +159,7 @@ func (f *Follower) begin() (bool, error) {
 	}
 	plan, lost, err := planRestore(l.Files, false)
 	if err != nil || len(plan) == 0 || lost > 0 {
-		return false, err // It is on its way.
+		return false, err // The log is still being copied.
 	}
 	if err := f.empty(); err != nil {
 		return false, err
@@ -171,7 +171,7 @@ func (f *Follower) begin() (bool, error) {
 		return false, err
 	}
 	first := uint32(f.checkpoint + 1)
-	if f.checkpoint >= 0 { // Else Prometheus begins with segment 0.
+	if f.checkpoint >= 0 { // Without a checkpoint, Prometheus begins with segment 0.
 		if err := f.placeholder(remotefile.Name{Kind: remotefile.WAL, Number: first}); err != nil {
 			return false, err
 		}
@@ -188,7 +188,7 @@ func (f *Follower) begin() (bool, error) {
 	return err == nil, err
 }
 
-// empty takes the head out of the directory: another's copy for good, its own aside.
+// empty takes the head out of the directory: a leader's copy is deleted, a head of its own is put aside.
 func (f *Follower) empty() error {
 	if f.memory.State().Following {
 		names, err := headNames(f.dir)
@@ -216,8 +216,9 @@ func (f *Follower) placeholder(n remotefile.Name) error {
 	return os.WriteFile(f.path(n), nil, 0o666)
 }
 
-// Next waits until there is something for the head, which begins at mint: records, a time to truncate to, or the end,
-// with more false, from which on the log is this process's to write. An error that is a StartOver ends this copy.
+// Next waits until there is something for the head, which begins at mint: records, or a time to truncate to. With
+// more false, the log has ended, and from now on belongs to this process. An error that is a StartOver ends this
+// copy.
 func (f *Follower) Next(mint int64) (more bool, err error) {
 	for {
 		if f.ended {
@@ -233,7 +234,7 @@ func (f *Follower) Next(mint int64) (more bool, err error) {
 			f.given = begun
 			return true, nil
 		case fresh || !f.replayedAll():
-		case f.leading && !f.memory.Holds(): // It slept for so long that another may lead by now.
+		case f.leading && !f.memory.Holds(): // This process slept for so long that another may lead by now.
 			f.listed = time.Time{}
 		case f.leading:
 			if err := f.end(mint); err == nil || !f.passes(err) {
@@ -257,22 +258,22 @@ func (f *Follower) Next(mint int64) (more bool, err error) {
 	}
 }
 
-// Records is what Next brought, of a segment; one reader for all of it.
+// Records are the records of a segment that Next brought; one reader serves the whole segment.
 func (f *Follower) Records() (number int, records io.Reader) {
 	return int(f.current.number), f.current.records
 }
 
-// CaughtUp says whether the head has had all that remote memory held, once.
+// CaughtUp says whether the head has ever had all that remote memory held.
 func (f *Follower) CaughtUp() bool { return f.caughtUp }
 
-// MinValidTime is where the head may begin by now; math.MinInt64: where the log does.
+// MinValidTime is where the head may begin by now; math.MinInt64: where the log begins.
 func (f *Follower) MinValidTime() int64 { return f.head.time }
 
-// LateSeries are the numbers of series that have late samples, which the head does not have.
+// LateSeries are the numbers of the series that have late samples, which the head lacks.
 func (f *Follower) LateSeries() map[chunks.HeadSeriesRef]struct{} { return f.late }
 
-// Ends are the highest numbers of segments that the leader used, of the WAL and of the WBL, -1 for none. They are
-// known once Next has said that there is no more.
+// Ends are the highest segment numbers that the leader used, of the WAL and of the WBL; -1: none. They are known
+// once Next has returned more false.
 func (f *Follower) Ends() (wal, wbl int) { return int(f.current.number), f.lastWBL }
 
 func (f *Follower) sleep() bool {
@@ -284,7 +285,7 @@ func (f *Follower) sleep() bool {
 	}
 }
 
-// tryToLead says whether the name is this process's now.
+// tryToLead says whether this process has the name now.
 func (f *Follower) tryToLead() bool {
 	if time.Since(f.led) < pollInterval {
 		return false
@@ -297,7 +298,7 @@ func (f *Follower) tryToLead() bool {
 	return err == nil
 }
 
-// passes says whether an error is one that passes by itself.
+// passes says whether an error passes by itself.
 func (f *Follower) passes(err error) bool {
 	var (
 		startOver *StartOver
@@ -309,14 +310,14 @@ func (f *Follower) passes(err error) bool {
 	}
 	f.listed = time.Time{}
 	if errors.Is(err, errWrongBytes) || errors.Is(err, remotefile.ErrFreed) || maas.IsNotFound(err) {
-		return true // It was written, or freed, since it was listed.
+		return true // The file was written, or freed, after it was listed.
 	}
 	f.complain(err)
 	f.memory.LookAnew()
 	return true
 }
 
-// complain says what keeps it from following, once.
+// complain logs, once, what prevents following.
 func (f *Follower) complain(err error) {
 	if text := err.Error(); text != f.complained && f.ctx.Err() == nil {
 		f.complained = text
@@ -346,15 +347,15 @@ func (f *Follower) took(plan [][]*remotefile.File, l *remotefile.Listing) {
 	f.published(l.MinTime)
 }
 
-// published says where the leader's head begins.
+// published notes where the leader's head begins.
 func (f *Follower) published(mint int64) {
 	if mint > f.next.time {
 		f.next = mintimes{mint, time.Now()}
 	}
 }
 
-// mayTruncate says whether the head may begin later than it was told. Which series stay for their late samples alone
-// is known by then.
+// mayTruncate says whether the head may begin later than it was told. By then it is known which series stay
+// because they have late samples.
 func (f *Follower) mayTruncate(begun time.Time) (bool, error) {
 	if f.leading || f.next.time <= f.head.time || begun.Sub(f.next.seen) < f.settle || !f.replayedAll() {
 		return false, nil
@@ -373,7 +374,7 @@ func (f *Follower) mayTruncate(begun time.Time) (bool, error) {
 	return true, nil
 }
 
-// look sees what is new in remote memory, and brings it here.
+// look finds what is new in remote memory, and brings it.
 func (f *Follower) look() error {
 	err := f.lookOnce()
 	switch {
@@ -405,7 +406,7 @@ func (f *Follower) lookOnce() error {
 		return nil
 	}
 	if err := file.Refresh(f.ctx, mem); errors.Is(err, remotefile.ErrFreed) && f.hasAllOf(file) {
-		return f.step(file) // All of it is here, and a checkpoint stands for it there.
+		return f.step(file) // All of it is here, and in remote memory a checkpoint has replaced it.
 	} else if err != nil {
 		return err
 	}
@@ -421,27 +422,27 @@ func (f *Follower) lookOnce() error {
 	}
 	if file.Full() && !more {
 		if last, _ := file.Last(); !last {
-			f.listSoon() // What comes next is not listed yet.
+			f.listSoon() // The next segment is not listed yet.
 		}
 	}
 	f.count()
 	return f.step(file)
 }
 
-// hasAllOf says whether a segment is complete, and all of it is here, as far as was seen.
+// hasAllOf says whether a segment is complete, and all that was seen of it is here.
 func (f *Follower) hasAllOf(file *remotefile.File) bool {
 	last, _ := file.Last()
 	return last && file.Name().Number == f.current.number && f.current.length == file.Len()
 }
 
-// listSoon lets the next look list, if the last list is not from a moment ago.
+// listSoon lets the next look list, unless the last listing is only a moment old.
 func (f *Follower) listSoon() {
 	if time.Since(f.listed) > batchInterval {
 		f.listed = time.Time{}
 	}
 }
 
-// step goes on with the next segment, when all of one was replayed.
+// step moves on to the next segment when the current one was replayed.
 func (f *Follower) step(file *remotefile.File) error {
 	if !f.hasAllOf(file) || f.current.fresh() {
 		return nil
@@ -470,7 +471,7 @@ func (f *Follower) find(number uint32) *remotefile.File {
 	return nil
 }
 
-// count keeps how far behind the head is.
+// count sets the metric of how far behind the head is.
 func (f *Follower) count() {
 	f.behind = 0
 	for _, file := range f.wal {
@@ -486,8 +487,9 @@ func (f *Follower) count() {
 	}
 }
 
-// replayedAll says whether nothing is left that remote memory is known to have, but for a torn record. Where that has
-// less than is here, its leader copies it anew, and may have more. Who leads has the most that there is.
+// replayedAll says whether all that remote memory is known to have was replayed, except for a torn record. If
+// remote memory has less than this copy, the leader copies it again and may have more, so a standby has to wait;
+// once this process leads, its own copy is the longest there is.
 func (f *Follower) replayedAll() bool {
 	if f.current.fresh() || f.listed.IsZero() || f.find(f.current.number+1) != nil {
 		return false

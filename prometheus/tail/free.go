@@ -9,13 +9,13 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Freeing: what is no longer in the data directory goes from remote memory, too, but only after remote memory
-// says where the head begins now. Else a take-over would find a part of what was truncated, and show it.
+// Freeing: what is no longer in the data directory is removed from remote memory, too, but only after remote memory
+// says where the head begins now. Otherwise a take-over would find, and show, a part of what was truncated.
 
-// release frees what is dead. It says whether what has gone from the directory may be freed, and be
-// replaced: not so while what left the head is not safe elsewhere.
+// release frees what is dead. It says whether files that are gone from the directory may be freed and replaced;
+// they may not while samples that left the head are not safe elsewhere.
 func (t *Tail) release() (bool, error) {
-	dead := t.takeDead(anyName) // First: what dies from here on belongs to the next truncation.
+	dead := t.takeDead(anyName) // First, because files that die later belong to the next truncation.
 	mint := t.memory.MinValidTime()
 	if t.held() && !t.full.Load() {
 		t.giveBack(dead)
@@ -28,12 +28,12 @@ func (t *Tail) release() (bool, error) {
 	return true, t.free(dead)
 }
 
-// held also says no where the log in remote memory is not whole: with a gap, or without its beginning, it is of no
-// use before the checkpoint is there.
+// held is also false if the log in remote memory is not whole: with a gap, or without its beginning, the log is
+// useless until the checkpoint is there.
 func (t *Tail) held() bool { return t.o.Held != nil && t.usable() && t.o.Held() }
 
-// MayFree says whether chunks that were truncated by now are needed no longer, also by who takes over. full
-// says that the server has no room for anything else. Any goroutine may ask.
+// MayFree says whether nobody, a take-over included, needs the truncated chunks any longer. full says that the
+// server has no room for anything else. Any goroutine may ask.
 func (t *Tail) MayFree(full bool) bool {
 	return t.memory.MinValidTime() <= t.minTime.Load() && (full || !t.held())
 }
@@ -55,8 +55,8 @@ func (t *Tail) publish(mint int64) error {
 	return nil
 }
 
-// setMinTime lets what is appended to the log say where the head begins, and returns the newest file of it that is
-// in remote memory; nil where there is none.
+// setMinTime makes the next bytes of the log say where the head begins. It returns the newest file of the log in
+// remote memory; nil if there is none.
 func (t *Tail) setMinTime(mint int64) (newest *remotefile.File) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -72,7 +72,7 @@ func (t *Tail) setMinTime(mint int64) (newest *remotefile.File) {
 	return newest
 }
 
-// replaces says whether a file stands for others that are gone, and so may not come before they may go.
+// replaces says whether a file replaces others that are gone, and so may not come before they may go.
 func (t *Tail) replaces(name remotefile.Name) bool {
 	if name.Kind == remotefile.Checkpoint {
 		return true
@@ -89,7 +89,7 @@ func (t *Tail) replaces(name remotefile.Name) bool {
 
 func anyName(remotefile.Name) bool { return true }
 
-// takeDead takes the dead files of some names, to free them.
+// takeDead removes the dead files with certain names from the list, to free them.
 func (t *Tail) takeDead(ofName func(remotefile.Name) bool) (taken []*remotefile.File) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

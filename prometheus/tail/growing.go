@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A segment that grows: its bytes are fetched from remote memory as the leader writes them.
+
 package tail
 
 import (
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	// How wlog writes records: in pages, of which none has a fragment of a record across its end.
+	// How wlog writes records: in pages; no fragment of a record crosses the end of a page.
 	logPage       = 32 << 10
 	logHeader     = 7 // Type, length, checksum.
 	logTypeMask   = 7
@@ -24,7 +26,7 @@ const (
 	logMiddleType = 3
 	logLastType   = 4
 
-	// fetchBudget is what one fetch brings at most, and a piece more.
+	// fetchBudget is what one fetch brings at most, plus one piece.
 	fetchBudget = 16 << 20
 )
 
@@ -33,23 +35,23 @@ var (
 	errWasCut     = errors.New("the log in remote memory was cut behind what was replayed")
 )
 
-// growing is a segment of the leader's log, of which more and more arrives in a local file. Its reader gives whole
-// records alone, and ends, for now, where there is none: a part of one would be taken for a torn log.
+// growing is a segment of the leader's log that arrives bit by bit in a local file. Its reader returns whole
+// records only, and ends, for now, where there is none: a part of a record would be taken for a torn log.
 type growing struct {
 	number uint32
 	file   *os.File
-	length int64  // Of the file.
-	epoch  uint64 // Of who wrote the remote one.
+	length int64  // The file's.
+	epoch  uint64 // The remote file's writer's.
 
-	piece int64  // Where the piece begins that was fetched last,
+	piece int64  // Offset of the piece that was fetched last,
 	sum   uint32 // and its checksum so far.
 
-	// What extend has seen: where the next fragment begins; where the last whole record ends; and whether a record
-	// has begun in between.
+	// What extend has seen: the offset of the next fragment, and the end of the last whole record. In between,
+	// a record may have begun.
 	next, whole int64
 	inside      bool
 
-	given   int64 // To the reader.
+	given   int64 // How much the reader has got.
 	records *bufio.Reader
 }
 
@@ -64,7 +66,7 @@ func newGrowing(number uint32, path string) (*growing, error) {
 	return g, nil
 }
 
-// wholeRecords reads what extend has seen whole. An end is none for ever.
+// wholeRecords reads the records that extend has seen whole. Its io.EOF is not final.
 type wholeRecords struct{ g *growing }
 
 // Read implements io.Reader.
@@ -82,11 +84,11 @@ func (r wholeRecords) Read(p []byte) (int, error) {
 // fresh says whether the reader has more to give.
 func (g *growing) fresh() bool { return g.given < g.whole }
 
-// fetch brings what the remote segment has more than the local file, each piece by its checksum, which is also that
-// of what was fetched before. more says that there is still more.
+// fetch brings the bytes that the remote segment has and the local file lacks. Each piece is checked with its
+// checksum, which also covers what was fetched of it before. more says that there is still more.
 func (g *growing) fetch(f *remotefile.File, read readFunc) (more bool, err error) {
 	if last, _ := f.Last(); f.Len() < g.length && f.Epoch() != g.epoch && !last {
-		return false, nil // The server lost it, and it is being copied anew.
+		return false, nil // The server lost the segment, and the leader copies it again.
 	}
 	if f.Len() < g.length {
 		if err := g.cut(f.Len()); err != nil {
@@ -132,7 +134,7 @@ func (g *growing) fetchPiece(p remotefile.Piece, read readFunc) (int64, error) {
 	return int64(len(b)), nil
 }
 
-// sumFrom is the checksum of what the file has from an offset on.
+// sumFrom is the checksum of the local file's bytes from an offset on.
 func (g *growing) sumFrom(off int64) (uint32, error) {
 	switch off {
 	case g.length:
@@ -145,7 +147,7 @@ func (g *growing) sumFrom(off int64) (uint32, error) {
 	return remotefile.Checksum(b), err
 }
 
-// cut makes the local file as short as the remote one has become: a leader that was started again cuts a torn end.
+// cut makes the local file as short as the remote one has become: a leader that is started again cuts a torn end.
 func (g *growing) cut(n int64) error {
 	if err := g.file.Truncate(n); err != nil {
 		return err
@@ -180,7 +182,7 @@ func (g *growing) extend() error {
 			size = logHeader + int64(binary.BigEndian.Uint16(head[1:]))
 		}
 		if g.next+size > g.length {
-			return nil // Not all of it is there.
+			return nil // The fragment is not complete yet.
 		}
 		if _, err := in.Discard(int(size)); err != nil {
 			return err
@@ -199,7 +201,7 @@ func (g *growing) extend() error {
 	return nil
 }
 
-// end cuts what is no whole record from the file, and closes it.
+// end cuts everything behind the last whole record, and closes the file.
 func (g *growing) end() error {
 	return errors.Join(g.file.Truncate(g.whole), g.file.Sync(), g.file.Close())
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 )
 
-// What a head consists of in a data directory, and how one takes the place of another.
+// The files of a head in a data directory, and how one head replaces another.
 
-// replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else
-// has. The next restore replaces it.
+// replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else has.
+// The next restore replaces it.
 const replacedDir = "maas-replaced"
 
-// headNames are what there is of a head in a directory, its log last.
+// headNames are the entries of a directory that belong to a head, its log last.
 func headNames(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -38,8 +38,8 @@ func headNames(dir string) (names []string, err error) {
 	return names, nil
 }
 
-// moveHead makes a head that of a directory without one. The log comes last: a directory without one is
-// restored again at the next start, whatever it was that ended this one.
+// moveHead moves a head into a directory without one. The log comes last: a directory without a log is restored
+// again at the next start, whatever ended this one.
 func moveHead(from, to string) error {
 	names, err := headNames(from)
 	if err != nil {
@@ -56,8 +56,8 @@ func moveHead(from, to string) error {
 	return memory.SyncDir(to)
 }
 
-// putAside takes a directory's head out of it, the log first. Without one, that went aside at a start that was
-// killed then, and what is left follows it.
+// putAside takes a directory's head out of it, the log first. If the directory has no log, an earlier start moved
+// that aside and was killed; then the rest follows it.
 func putAside(dir string) error {
 	aside := filepath.Join(dir, replacedDir)
 	names, err := headNames(dir)
@@ -74,7 +74,7 @@ func putAside(dir string) error {
 	}
 	for _, name := range slices.Backward(names) {
 		from, to := filepath.Join(dir, name), filepath.Join(aside, name)
-		if _, err := os.Lstat(to); err == nil { // What is there belongs to the log that is there.
+		if _, err := os.Lstat(to); err == nil { // Both belong to the same head.
 			if err := os.RemoveAll(from); err != nil {
 				return err
 			}
@@ -87,5 +87,5 @@ func putAside(dir string) error {
 	if !memory.IsEmpty(aside) {
 		return nil
 	}
-	return os.RemoveAll(aside) // Without a log it is nothing to anybody.
+	return os.RemoveAll(aside) // Without a log the rest is useless.
 }

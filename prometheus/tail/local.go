@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The files of a data directory that have a place in remote memory.
+
 package tail
 
 import (
@@ -15,7 +17,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// localFile is a file of the data directory that has a place in remote memory.
+// localFile is one such file.
 type localFile struct {
 	name remotefile.Name
 	path string
@@ -24,7 +26,7 @@ type localFile struct {
 	// complete: nothing is appended any more. final: the last part of a checkpoint or of a snapshot.
 	complete, final bool
 
-	offset uint64 // In the name of a snapshot.
+	offset uint64 // From the name of a snapshot.
 }
 
 const (
@@ -32,9 +34,9 @@ const (
 	snapshotPrefix   = "chunk_snapshot."
 )
 
-// listLocal lists what a data directory holds, in an order in which nothing is seen without what it
-// depends on: a sample of the WBL is of a series of the WAL, which Prometheus writes first, and segments
-// of the WAL go once there is a checkpoint of them.
+// listLocal lists a data directory in an order that never shows a file without what the file depends on: a sample
+// of the WBL belongs to a series of the WAL, which Prometheus writes first, and segments of the WAL go once there
+// is a checkpoint of them.
 func listLocal(dir string, withChunks bool) ([]localFile, error) {
 	wbl, err := listLog(dir, remotefile.WBL)
 	if err != nil {
@@ -48,7 +50,7 @@ func listLocal(dir string, withChunks bool) ([]localFile, error) {
 	if err != nil || !withChunks {
 		return slices.Concat(wbl, wal, checkpoint), err
 	}
-	// Before the chunks: a snapshot relies on those that are older.
+	// Before the chunks: a snapshot relies on older chunks.
 	snapshot, err := listSnapshot(dir)
 	if err != nil {
 		return nil, err
@@ -65,7 +67,7 @@ func listLog(dir string, kind remotefile.Kind) ([]localFile, error) {
 	return files, err
 }
 
-// listNumbered lists the files of a directory whose names are numbers. name is that of the first.
+// listNumbered lists the files of a directory whose names are numbers. name is the name of the first.
 func listNumbered(dir string, name remotefile.Name) ([]localFile, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -82,7 +84,7 @@ func listNumbered(dir string, name remotefile.Name) ([]localFile, error) {
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // Deleted since.
+			continue // Deleted meanwhile.
 		}
 		if err != nil {
 			return nil, err
@@ -101,8 +103,8 @@ func listNumbered(dir string, name remotefile.Name) ([]localFile, error) {
 	return files, nil
 }
 
-// listCheckpoint lists the parts of the newest checkpoint. A checkpoint gets its name when it is
-// complete, so nothing is appended to any of them.
+// listCheckpoint lists the parts of the newest checkpoint. A checkpoint gets its name when it is complete, so
+// nothing is appended to its parts.
 func listCheckpoint(walDir string) ([]localFile, error) {
 	entries, err := os.ReadDir(walDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,8 +127,8 @@ func listCheckpoint(walDir string) ([]localFile, error) {
 	return listSet(dir, remotefile.Name{Kind: remotefile.Checkpoint, Number: uint32(newest)}, 0)
 }
 
-// listSnapshot lists the parts of the newest chunk snapshot, which a shutdown leaves, chunk_snapshot.NUMBER.OFFSET.
-// It gets its name when it is complete.
+// listSnapshot lists the parts of the newest chunk snapshot, chunk_snapshot.NUMBER.OFFSET, which a shutdown
+// leaves. A snapshot gets its name when it is complete.
 func listSnapshot(dataDir string) ([]localFile, error) {
 	entries, err := os.ReadDir(dataDir)
 	if errors.Is(err, fs.ErrNotExist) {

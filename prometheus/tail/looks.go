@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Looks at the log: their numbers, and waiting for them.
+
 package tail
 
 import (
@@ -11,19 +13,19 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// errEnded is for who waits for a look that will not be.
+// errEnded is the error of waiting for a look that will not come.
 var errEnded = errors.New("the log is no longer copied")
 
-// looks counts the looks at the log. What is in the log when a look begins is in remote memory when it
-// has ended well: whoever writes what relies on the log waits for a look that began later.
+// looks counts the looks at the log. Everything in the log when a look begins is in remote memory when the look
+// has ended well. So a writer of something that relies on the log waits for a look that began later.
 type looks struct {
-	mu      sync.Mutex    // Guards what follows.
-	begun   uint64        // The last one that began.
-	copied  uint64        // The last one that ended well.
-	failed  uint64        // The last one that did not.
-	err     error         // Why.
-	ended   bool          // There are no more.
-	changed chan struct{} // Closed, and made anew, at every end.
+	mu      sync.Mutex    // Guards the fields below.
+	begun   uint64        // The last look that began.
+	copied  uint64        // The last look that ended well.
+	failed  uint64        // The last look that failed.
+	err     error         // Why it failed.
+	ended   bool          // There will be no more looks.
+	changed chan struct{} // Closed and replaced at every end.
 }
 
 func (l *looks) begin() uint64 {
@@ -33,7 +35,7 @@ func (l *looks) begin() uint64 {
 	return l.begun
 }
 
-// end is of a look, or, with 0, of all.
+// end ends a look; 0: all looks.
 func (l *looks) end(look uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,7 +51,7 @@ func (l *looks) end(look uint64, err error) {
 	l.changed = make(chan struct{})
 }
 
-// state says whether a look is over, and else what is closed when that may have changed.
+// state says whether a look is over; if not, changed is closed when that may have changed.
 func (l *looks) state(look uint64) (over bool, err error, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,8 +73,8 @@ func (t *Tail) NextLook() uint64 {
 	return t.looks.begun + 1
 }
 
-// AwaitLook waits until a look, or a later one, has brought all that it found in the log to remote memory,
-// and fails when one of them could not. arrived is false where ctx ended before.
+// AwaitLook waits until this look, or a later one, has brought all that it found in the log to remote memory, and
+// fails if one of them could not. arrived is false if ctx ended before.
 func (t *Tail) AwaitLook(ctx context.Context, look uint64) (arrived bool, err error) {
 	for {
 		over, err, changed := t.looks.state(look)
@@ -87,16 +89,16 @@ func (t *Tail) AwaitLook(ctx context.Context, look uint64) (arrived bool, err er
 	}
 }
 
-// LimitChunks sets where the chunks end that were written: no byte of a file with a higher number goes up,
-// and of that number so many. It is asked at the beginning of each look, so that no chunk is in remote
-// memory before the samples that came before it are.
+// LimitChunks sets a function that returns the end of the written chunks: no file with a higher number is copied,
+// and of that number only so many bytes. It is asked at the beginning of each look, so that no chunk is in remote
+// memory before the samples that came before it.
 func (t *Tail) LimitChunks(written func() (number uint32, length int64)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.written = written
 }
 
-// chunkLimit is what LimitChunks set, as it is now; without a limit while nobody writes chunks.
+// chunkLimit asks the function of LimitChunks; without a function there is no limit.
 func (t *Tail) chunkLimit() chunkPosition {
 	t.mu.RLock()
 	written := t.written

@@ -16,12 +16,12 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Markers: a WBL says of late samples, in between, that they are in a chunk of the head, by the chunk's place in the
-// leader's files. Who has other chunk files, because it made its own from the leader's log, must not read them: it
-// would take its own chunks for those, and drop the samples.
+// Markers: between its samples, a WBL notes that late samples are in a chunk of the head, by the chunk's place in the
+// leader's files. A standby has other chunk files, made from the leader's log, and so must not read the markers: it
+// would take its own chunks for the leader's, and drop the samples.
 
-// withoutMarkers returns the whole records of a segment of a WBL, but for its markers: the very bytes where there is
-// none. tmp is a directory to work in, which must not exist.
+// withoutMarkers returns the whole records of a segment of a WBL without its markers; the same bytes if there are
+// no markers. tmp is a directory to work in, which must not exist.
 func withoutMarkers(b []byte, tmp string, logger *slog.Logger) ([]byte, error) {
 	end := validEndOf(bytes.NewReader(b))
 	if filled := len(b)%logPage == 0 && len(bytes.Trim(b[end:], "\x00")) == 0; !filled {
@@ -64,8 +64,8 @@ func withoutMarkers(b []byte, tmp string, logger *slog.Logger) ([]byte, error) {
 	return out, err
 }
 
-// addSeries adds to a set the numbers of the series that a segment of a WBL has samples of, but for records that cannot
-// be read, which a database will say.
+// addSeries adds to a set the numbers of the series that have samples in a segment of a WBL. It skips records that
+// it cannot read; the database will report them.
 func addSeries(set map[chunks.HeadSeriesRef]struct{}, b []byte, logger *slog.Logger) {
 	decoder := record.NewDecoder(nil, logger)
 	var (

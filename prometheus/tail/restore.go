@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Restoring: a data directory is filled from remote memory before a database opens it.
+
 package tail
 
 import (
@@ -20,24 +22,24 @@ import (
 )
 
 const (
-	// restoreDir takes the files until all are there; it is inside of the data directory, so that
-	// they move into their places without being copied.
+	// restoreDir takes the files until all are there. It lies inside the data directory, so that they move
+	// into their places without being copied.
 	restoreDir = "maas-restore.tmp"
 	// readTimeout bounds the read of one piece (an extent of 4 MiB at most).
 	readTimeout = 10 * time.Second
 )
 
-// Restored says what Restore brought back.
+// Restored is the result of Restore.
 type Restored struct {
 	Files int
 	Bytes int64
-	Lost  int // Files that could not be used, with all that follows them.
+	Lost  int // Files that could not be used, including all that follow them.
 }
 
-// Restore makes a data directory of what a predecessor, on another node perhaps, left in remote
-// memory: its newest checkpoint, the log behind it, and, with withChunks, its head chunk files. Of
-// each it takes what hangs together from its beginning, for a hole would be a silent loss. A log that the
-// directory holds is put aside. When ctx ends, so does it, and the directory is as it was.
+// Restore fills a data directory with what a predecessor, perhaps on another node, left in remote memory: its
+// newest checkpoint, the log behind it, and, with withChunks, its head chunk files. Of each it takes the files up
+// to the first gap, because a hole would be a silent loss. A log that the directory holds is put aside. When ctx
+// ends, Restore ends with an error, and the directory is as it was.
 func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool, logger *slog.Logger) (Restored, error) {
 	var done Restored
 	tmp := filepath.Join(dir, restoreDir)
@@ -57,7 +59,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
 	}
 	files := slices.Concat(plan...)
-	damaged := lost > 0 // Of the log.
+	damaged := lost > 0 // The log is.
 	for i, f := range files {
 		whole, err := r.write(f)
 		if err != nil {
@@ -84,7 +86,8 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		logger.Error("MaaS memory does not hold the whole log of this owner; the data directory's own stays")
 		return Restored{}, nil
 	}
-	// Before the log is there: a start that finds it must know where its head begins, whatever ends this one.
+	// Before the log is there: whatever ends this start, the next one that finds the log must know where its
+	// head begins.
 	if err := m.BeginHead(m.Arena().Listing.MinTime); err != nil {
 		return done, err
 	}
@@ -94,9 +97,9 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 	return done, moveHead(tmp, dir)
 }
 
-// planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks that hang together. lost is
-// how many of the logs it leaves out: behind a gap all, for they may be of series that only the lost part
-// knows. Without the beginning of its log, no database opens.
+// planRestore picks, in this order, the files of checkpoint, WAL, WBL and chunks up to the first gap of each. lost
+// is how many files of the logs it leaves out: all behind a gap, because their series may be defined in the lost
+// part. Without the beginning of its log, no database opens.
 func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefile.File, lost int, err error) {
 	byKind := map[remotefile.Kind][]*remotefile.File{}
 	for _, f := range files {
@@ -110,7 +113,7 @@ func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefil
 			wal = wal[1:]
 		}
 	} else if len(wal) == 0 {
-		return nil, 0, nil // Without a log, nobody knows what series the rest is of.
+		return nil, 0, nil // Without a log, nobody knows which series the rest belongs to.
 	}
 	if checkpoint == nil && wal[0].Name().Number > 0 {
 		return nil, 0, fmt.Errorf("the log begins with segment %d, and of the checkpoint in front of it not all is there", wal[0].Name().Number)
@@ -138,7 +141,7 @@ func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefil
 	return plan, lost, nil
 }
 
-// newestSet returns the parts of the newest checkpoint, or snapshot, of which all are there and complete.
+// newestSet returns the parts of the newest checkpoint, or snapshot, that is complete.
 func newestSet(parts []*remotefile.File) []*remotefile.File {
 	for end := len(parts); end > 0; {
 		begin := end - 1
@@ -166,8 +169,8 @@ func firstNumber(files []*remotefile.File) uint32 {
 	return files[0].Name().Number
 }
 
-// contiguous is how many files have their numbers in a row, from the first one on. Of logs, each has to
-// be complete but the last.
+// contiguous is how many files have consecutive numbers, beginning with the first. Every file of a log but the
+// last has to be complete.
 func contiguous(first uint32, files []*remotefile.File) int {
 	for i, f := range files {
 		if f.Name().Number != first+uint32(i) {
@@ -180,8 +183,8 @@ func contiguous(first uint32, files []*remotefile.File) int {
 	return len(files)
 }
 
-// addSegment adds an empty segment behind a checkpoint that has none: Prometheus would begin with number
-// 0, and not read that at its next start.
+// addSegment adds an empty segment behind a checkpoint that has none. Otherwise Prometheus would begin with number
+// 0, and not read that segment at its next start.
 func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
 	if len(checkpoint) == 0 || len(wal) > 0 {
 		return nil
@@ -191,16 +194,16 @@ func (r *restorer) addSegment(checkpoint, wal []*remotefile.File) error {
 
 type restorer struct {
 	ctx     context.Context
-	read    func(func(context.Context, remotefile.Memory) error) error // Runs one read, which has its own time.
+	read    func(func(context.Context, remotefile.Memory) error) error // Runs one read, with a time limit of its own.
 	tmp     string
 	metrics *memory.Metrics
 	logger  *slog.Logger
 	buf     []byte
-	syncs   errgroup.Group // To disk, of files that are written, while the next ones are.
+	syncs   errgroup.Group // Sync written files to disk while the next ones are written.
 }
 
-// path is where a file has its place, below tmp. Prometheus prints the numbers of segments with
-// eight digits, of chunk files with six.
+// path is the place of a file below tmp. Prometheus prints the numbers of segments with eight digits, those of
+// chunk files with six.
 func (r *restorer) path(n remotefile.Name, offset uint64) string {
 	switch n.Kind {
 	case remotefile.Snapshot:
@@ -213,8 +216,8 @@ func (r *restorer) path(n remotefile.Name, offset uint64) string {
 	return filepath.Join(r.tmp, n.Kind.String(), fmt.Sprintf("%08d", n.Number))
 }
 
-// write brings one file back. whole is false where its bytes are not what their writer wrote: the
-// file then ends in front of them.
+// write brings one file back. whole is false if its bytes are not what their writer wrote: the file then ends in
+// front of the wrong ones.
 func (r *restorer) write(f *remotefile.File) (whole bool, err error) {
 	path := r.path(f.Name(), f.Offset())
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote
-// memory, at most a second behind; and makes a data directory of them again on another node.
+// Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote memory, at most a
+// second behind. On another node it makes a data directory of them again, at once (restore.go) or as they arrive
+// (follow.go).
 //
-// To copy, it only reads the files: no lock of Prometheus's is taken, and what arrives at the server is always
-// an exact prefix of each log, for a file is not begun before the one in front of it is there.
+// To copy, the package only reads files: it takes none of Prometheus's locks. What arrives at the server is always
+// an exact prefix of each log, because no file is begun before the one in front of it is complete.
 package tail
 
 import (
@@ -27,27 +28,27 @@ import (
 
 const (
 	defaultInterval = 200 * time.Millisecond
-	// pieceSize is what one request carries of a file.
+	// pieceSize is how much of a file one request carries.
 	pieceSize = 1 << 20
-	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that
-	// the log stays a second behind at most while gigabytes go up.
+	// bulkBudget bounds the bytes of chunks and checkpoints between two looks at the log, so that the log
+	// stays at most a second behind while gigabytes are copied.
 	bulkBudget = 8 << 20
 )
 
 var errLogGone = errors.New("the log has gone from the data directory")
 
-// Options of Start.
+// Options are the options of New and Start.
 type Options struct {
 	Dir    string // The data directory.
-	Chunks bool   // Whether chunks_head goes up too (mirror mode).
+	Chunks bool   // Whether to copy chunks_head, too (mirror mode).
 
-	// Acked, if set, is told at every look how many bytes of a chunk file are in remote memory, and no
-	// longer needed in local page cache, once Prometheus has begun its sorted passes: before, it reads
-	// the files for itself. It is called by the tail's goroutine.
+	// Acked, if set, is called at every look, by the tail's goroutine, with the number of bytes of a chunk
+	// file that are in remote memory and no longer needed in local page cache. It is called once Prometheus
+	// has begun its sorted passes; before that, Prometheus itself reads the files.
 	Acked func(number uint32, length int64)
 
-	// Held, if set, says that what left the head is not safe elsewhere yet: until it is, nothing is freed, and
-	// who takes over finds it in the log. A full server does not wait for it.
+	// Held, if set, says that samples that left the head are not safe elsewhere yet. Until they are, nothing
+	// is freed, and a take-over finds them in the log. A full server does not wait for that.
 	Held func() bool
 
 	// MakeRoom, if set, frees something at a server that has no room for the log, which is worth more.
@@ -57,60 +58,60 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// remoteFile is a file here and there.
+// remoteFile is a local file and its copy in remote memory.
 type remoteFile struct {
 	file   *remotefile.File
-	info   os.FileInfo // Of the local file that it is a copy of.
-	idle   time.Time   // The local file's time of change when nothing new was found in it.
-	sorted bool        // Written by sorted passes alone: good to read from remote memory.
+	info   os.FileInfo // The local file's.
+	idle   time.Time   // The local file's modification time when nothing new was found in it.
+	sorted bool        // Only sorted passes wrote it: good to read from remote memory.
 }
 
-// Tail copies. Its methods may be called from any goroutine.
+// Tail copies a data directory. Its methods may be called from any goroutine.
 type Tail struct {
 	o       Options
 	memory  *memory.Manager
 	stop    chan struct{}
 	done    chan struct{}
 	running bool                         // Run was called.
-	buf     []byte                       // Of the tail's goroutine.
-	logs    map[remotefile.Name]*os.File // Of the tail's goroutine: files of the logs that are not finished.
+	buf     []byte                       // The tail's goroutine's.
+	logs    map[remotefile.Name]*os.File // The tail's goroutine's: open files of the logs that are not finished.
 	looks   looks
 
-	arena *memory.Arena // Of the tail's goroutine: what files belongs to.
-	limit chunkPosition // Of the look at hand.
+	arena *memory.Arena // The tail's goroutine's: the memory that files lies in.
+	limit chunkPosition // For the current look.
 
-	full atomic.Bool // The server was, at the last look.
+	full atomic.Bool // The server was full at the last look.
 
 	// minTime is where the head begins, as remote memory knows it.
 	minTime atomic.Int64
 
 	sawLog bool // There was a log at the last look.
-	gone   bool // It was said that there is none any more.
+	gone   bool // The log of the process says that there is none any more.
 
 	mu          sync.RWMutex // Guards what follows.
 	files       map[remotefile.Name]*remoteFile
-	dead        []*remotefile.File // To be freed.
-	truncations int                // Begun and ended; odd while files may be removed and their numbers used again.
-	sortedFrom  uint32             // Chunk files from here on are written by sorted passes.
+	dead        []*remotefile.File // To free.
+	truncations int                // Counts beginnings and ends; odd while files may be removed and their numbers used again.
+	sortedFrom  uint32             // Sorted passes write the chunk files from here on.
 	allSorted   bool               // Whether sortedFrom is set.
 	written     func() (number uint32, length int64)
 }
 
-// Start begins to copy. The data directory need not exist yet.
+// Start makes a tail and begins to copy. The data directory need not exist yet.
 func Start(m *memory.Manager, o Options) *Tail {
 	t := New(m, o)
 	t.Run()
 	return t
 }
 
-// Run begins to copy what New was told.
+// Run begins to copy.
 func (t *Tail) Run() {
 	t.memory.Metrics().CaughtUp(time.Now())
 	t.running = true
 	go t.run()
 }
 
-// New makes a tail that copies nothing before Run, which is called once, or never.
+// New makes a tail that copies nothing before Run, which is called once at most.
 func New(m *memory.Manager, o Options) *Tail {
 	if o.Interval == 0 {
 		o.Interval = defaultInterval
@@ -134,14 +135,14 @@ func (t *Tail) run() {
 		t.round()
 		select {
 		case <-t.stop:
-			t.round() // What was written since; everything is closed by now.
+			t.round() // For what was written since; every file is closed by now.
 			return
 		case <-ticker.C:
 		}
 	}
 }
 
-// Close copies what is new and ends. The data directory's user has closed it before.
+// Close copies what is new and ends. The database that writes to the data directory is closed before.
 func (t *Tail) Close() {
 	if !t.running {
 		return
@@ -161,7 +162,7 @@ func (t *Tail) round() {
 		full := memory.IsFull(err)
 		t.full.Store(full)
 		if full {
-			_, freeErr := t.release() // Of what is no longer needed, perhaps.
+			_, freeErr := t.release() // Some files may no longer be needed.
 			err = errors.Join(err, freeErr)
 			if t.o.MakeRoom != nil && memory.IsRefused(err) {
 				t.o.MakeRoom()
@@ -174,7 +175,7 @@ func (t *Tail) round() {
 	}
 }
 
-// report keeps the metrics of what is where.
+// report sets the metrics of the files.
 func (t *Tail) report() {
 	metrics := t.memory.Metrics()
 	type sum struct{ allocations, allocated, stored int64 }
@@ -198,9 +199,9 @@ func (t *Tail) report() {
 	}
 }
 
-// step looks at the directory once and copies what is new: the log first, and then the checkpoint,
-// without which it may be no use, before the chunks, which make a start from it faster. more says that the
-// budget ended before the work did.
+// step looks at the directory once and copies what is new: first the log, then the checkpoint, without which the
+// log may be useless, then the chunks, which only make a start faster. more says that the budget was used up
+// before the work was done.
 func (t *Tail) step(look uint64) (more bool, err error) {
 	if !t.memory.Up() {
 		return false, memory.ErrDegraded
@@ -249,8 +250,8 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 	return false, t.freeGone(local)
 }
 
-// list lists the data directory. Where the log has gone from it, that is an error, not a reason to free
-// what may be the only copy: Prometheus always has at least one segment.
+// list lists the data directory. If its log is gone, that is an error, and no reason to free what may be the only
+// copy: Prometheus always has at least one segment.
 func (t *Tail) list() ([]localFile, error) {
 	local, err := listLocal(t.o.Dir, t.o.Chunks)
 	if err != nil {
@@ -268,8 +269,8 @@ func (t *Tail) list() ([]localFile, error) {
 	return local, nil
 }
 
-// usable says whether a successor could start from all of the log that is in remote memory: not so while the first
-// checkpoint is on its way, or one that closes a gap.
+// usable says whether a successor could start from the whole log in remote memory. It could not while the first
+// checkpoint is being copied, or one that closes a gap.
 func (t *Tail) usable() bool {
 	var files []*remotefile.File
 	t.mu.RLock()
@@ -288,7 +289,8 @@ func (t *Tail) truncationCount() int {
 	return t.truncations
 }
 
-// copyFile brings a remote file up to its local one. Bytes of what is no log count against the budget.
+// copyFile brings a remote file up to date with its local one. Bytes of files that belong to no log count against
+// the budget.
 func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	if err := t.follow(f); err != nil {
 		return err
@@ -298,7 +300,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 		return err
 	}
 	if r.file.Len() == 0 {
-		// A predecessor of the same name goes first: who takes over could not tell them apart.
+		// Free an earlier file of the same name first: a take-over could not tell the two apart.
 		if err := t.free(t.takeDead(func(n remotefile.Name) bool { return n == f.name })); err != nil {
 			return err
 		}
@@ -316,14 +318,14 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	}
 	file, done, err := t.open(f)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // Deleted since; the next look tells.
+		return nil // Deleted meanwhile; the next look will tell.
 	}
 	if err != nil {
 		return err
 	}
 	defer done()
 	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
-		return err // Another one by now.
+		return err // It is another file by now.
 	}
 	log := isLog(f.name)
 	for log || *budget > 0 {
@@ -335,8 +337,8 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 			*budget -= int64(n)
 		}
 		if n == 0 {
-			// A chunk file is as long as it will ever be: only its time tells of new bytes. One that
-			// changed a moment ago may change again within the clock's resolution.
+			// A chunk file already has its full length: only its modification time tells of new bytes.
+			// A file that changed a moment ago may change again within the clock's resolution.
 			if f.name.Kind == remotefile.Chunks && time.Since(f.info.ModTime()) > time.Second && r.file.Len() < t.limit.of(f.name) {
 				r.idle = f.info.ModTime()
 			}
@@ -346,7 +348,7 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	return nil
 }
 
-// tell says what of a chunk file is in remote memory: of one that was there at the start, too.
+// tell calls Acked for a chunk file, also for one that was there at the start.
 func (t *Tail) tell(f localFile) {
 	t.mu.RLock()
 	r, begun := t.files[f.name], t.allSorted
@@ -356,7 +358,7 @@ func (t *Tail) tell(f localFile) {
 	}
 }
 
-// finish marks what is complete, so that a reader knows that nothing is missing.
+// finish marks a complete file, so that a reader knows that nothing is missing.
 func (t *Tail) finish(r *remoteFile, f localFile) error {
 	if last, _ := r.file.Last(); last || !f.complete || f.name.Kind == remotefile.Chunks {
 		return nil
@@ -366,7 +368,7 @@ func (t *Tail) finish(r *remoteFile, f localFile) error {
 	})
 }
 
-// copyPiece copies the next bytes and returns how many.
+// copyPiece copies the next bytes and returns their number.
 func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error) {
 	from := r.file.Len()
 	b, records, err := t.nextBytes(file, from, f)
@@ -388,9 +390,9 @@ func (t *Tail) copyPiece(file *os.File, r *remoteFile, f localFile) (int, error)
 	return len(b), nil
 }
 
-// nextBytes reads what follows offset from: of a log all that was seen, for what came later may depend on
-// what was not; of a chunk file only whole records, for it is made long with zeros and written with a
-// buffer.
+// nextBytes reads the bytes behind offset from. Of a log it returns all that was seen, and no more: later bytes
+// may depend on something that was not seen. Of a chunk file it returns whole records only, because the file is
+// extended with zeros and written with a buffer.
 func (t *Tail) nextBytes(file *os.File, from int64, f localFile) (b []byte, records int, err error) {
 	if f.name.Kind != remotefile.Chunks {
 		n, err := readAtMost(file, t.buf[:min(int64(len(t.buf)), f.info.Size()-from)], from)

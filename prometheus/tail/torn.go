@@ -13,9 +13,9 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// CutTorn cuts what is no whole record from the ends of a data directory's logs, before a database opens it. A
-// crash leaves such an end, and so does a take-over, for the last bytes that were copied may end anywhere.
-// Prometheus would repair a torn WAL in the same way, but then not read the WBL, and lack late samples.
+// CutTorn cuts the ends of a data directory's logs down to whole records, before a database opens the directory. A
+// crash leaves a torn end, and so does a take-over, because the last copied bytes may end anywhere. Prometheus
+// would repair a torn WAL in the same way, but would then not read the WBL, and so lack late samples.
 func CutTorn(dir string, logger *slog.Logger) error {
 	for _, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL} {
 		files, err := listLog(dir, kind)
@@ -40,7 +40,7 @@ func CutTorn(dir string, logger *slog.Logger) error {
 	return nil
 }
 
-// cutTornFile returns how many bytes it cut. Zeros at the end are what a page is filled with.
+// cutTornFile returns how many bytes it cut. Zeros at the end only fill a page.
 func cutTornFile(path string) (cut int64, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
