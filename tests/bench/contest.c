@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/bench/contest.h"
-
+/*
+ * contest full|quick [PROOF]: one sample of one allocator: our slabs or, with PROOF, whatever
+ * malloc(3) is in this process. PROOF is a symbol that must be there, so that a preload that did
+ * not happen is noticed. It prints {FIGURE:[NS,…],…,"resident_mib":MIB}: what an operation took in
+ * each timed piece. Each sample is a process of its own, so that jemalloc and mimalloc are
+ * preloaded as their users do it and nobody's heap is anybody's neighbour.
+ */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -9,11 +14,15 @@
 #include <unistd.h>
 
 #include "slab/slab.h"
-#include "tests/bench/report.h"
+
+#define LIVE	   1000000u
+#define FEW	   10u
+#define SLAB_BYTES 1024u
 
 /* Fewer than the delay queue holds: within a timed piece no slab comes back that needs zeroing. */
 #define PIECE_PAIRS 2048u
-#define MAX_PIECES  BENCH_MAX_PAIRS
+#define PIECES	    101u
+#define QUICK	    21u
 #define WARM_PIECES 8u
 #define WARM_NS	    UINT64_C(500000000)
 #define POOL_BYTES  (1280ull << 20)
@@ -35,7 +44,7 @@ union handle {
 };
 
 static struct maas_slab *pool;
-static union handle live[CONTEST_LIVE];
+static union handle live[LIVE];
 static uint32_t victims[PIECE_PAIRS];
 static unsigned int failures;
 
@@ -47,7 +56,7 @@ static struct maas_slab_ref slab_alloc(void)
 {
 	struct maas_slab_ref ref = {0};
 
-	failures += maas_slab_alloc(pool, CONTEST_SLAB_BYTES, &no_label, &ref) != 0;
+	failures += maas_slab_alloc(pool, SLAB_BYTES, &no_label, &ref) != 0;
 	return ref;
 }
 
@@ -63,7 +72,7 @@ static void slab_pairs(void)
 	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
 		struct maas_slab_ref ref = {0};
 
-		failed += maas_slab_alloc(pool, CONTEST_SLAB_BYTES, &no_label, &ref) != 0;
+		failed += maas_slab_alloc(pool, SLAB_BYTES, &no_label, &ref) != 0;
 		failed += maas_slab_free(pool, ref) != 0;
 	}
 	failures += failed;
@@ -125,7 +134,7 @@ static void slab_churn(void)
 /* Zeroes what was freed, and checks that what is handed out is zero. */
 static void slab_rest(void)
 {
-	static const uint8_t zeroes[CONTEST_SLAB_BYTES];
+	static const uint8_t zeroes[SLAB_BYTES];
 
 	slab_reclaim_all();
 	for (int i = 0; i < 16; i++) {
@@ -145,7 +154,7 @@ static void slab_rest(void)
 
 static void *malloc_alloc(void)
 {
-	void *pointer = malloc(CONTEST_SLAB_BYTES);
+	void *pointer = malloc(SLAB_BYTES);
 
 	failures += !pointer;
 	return pointer;
@@ -156,7 +165,7 @@ static void malloc_pairs(void)
 	unsigned int failed = 0;
 
 	for (uint32_t i = 0; i < PIECE_PAIRS; i++) {
-		void *pointer = malloc(CONTEST_SLAB_BYTES);
+		void *pointer = malloc(SLAB_BYTES);
 
 		failed += !pointer;
 		free(pointer);
@@ -170,7 +179,7 @@ static void malloc_pairs_zeroed(void)
 		void *pointer = malloc_alloc();
 
 		if (pointer)
-			memset(pointer, 0, CONTEST_SLAB_BYTES);
+			memset(pointer, 0, SLAB_BYTES);
 		free(pointer);
 	}
 }
@@ -217,15 +226,11 @@ static void choose_victims(uint32_t num_live)
 	}
 }
 
-/*
- * The fastest tenth: what a pair costs while nobody else uses the core. The other hardware thread
- * of a core slows a chain of atomic operations more than jemalloc, so a median would measure the
- * neighbours.
- */
-static double time_pieces(void (*piece)(void), void (*rest)(void), uint32_t num_live,
-			  unsigned int num_pieces)
+/* Prints `"NAME":[NS,…],`: what an operation took in each piece. */
+static void time_pieces(const char *name, void (*piece)(void), void (*rest)(void),
+			uint32_t num_live, unsigned int num_pieces)
 {
-	double ns[MAX_PIECES];
+	double ns[PIECES];
 
 	for (unsigned int i = 0; i < WARM_PIECES + num_pieces; i++) {
 		uint64_t start;
@@ -237,7 +242,10 @@ static double time_pieces(void (*piece)(void), void (*rest)(void), uint32_t num_
 			ns[i - WARM_PIECES] = (double)(maas_clock_ns() - start) / PIECE_PAIRS;
 		rest();
 	}
-	return bench_lowest_tenth(ns, num_pieces);
+	printf("\"%s\":[%.9g", name, ns[0]);
+	for (unsigned int i = 1; i < num_pieces; i++)
+		printf(",%.9g", ns[i]);
+	printf("],");
 }
 
 /* The sample before this one gave back a GiB: on the core's other thread the kernel is busy with
@@ -254,7 +262,7 @@ static void warm_up(const struct contestant *c, uint64_t ns)
 
 static int resident_beside(double *ret_mib)
 {
-	uint64_t not_counted = CONTEST_LIVE * (uint64_t)CONTEST_SLAB_BYTES + sizeof(live);
+	uint64_t not_counted = LIVE * (uint64_t)SLAB_BYTES + sizeof(live);
 	FILE *file = fopen("/proc/self/statm", "re");
 	char line[256];
 	const char *resident; /* the second number */
@@ -283,11 +291,11 @@ static int open_pool(void)
 		.dir_fd = -1,
 	};
 	char error[MAAS_SLAB_ERROR];
-	int ret = maas_slab_open(&options, error, &pool);
+	int r = maas_slab_open(&options, error, &pool);
 
-	if (ret)
+	if (r)
 		log_err("cannot open a pool error=\"%s\"", error);
-	return ret;
+	return r;
 }
 
 /*
@@ -301,13 +309,13 @@ static _Noreturn void *idle(void *arg)
 		pause();
 }
 
-int contest_run(const char *proof, bool quick, struct contest_sample *ret_sample)
+static int run(const char *proof, bool quick)
 {
 	const struct contestant *c = proof ? &malloc_contestant : &slab_contestant;
-	unsigned int pieces = quick ? 21 : MAX_PIECES;
-	double *figures = ret_sample->figures;
+	unsigned int pieces = quick ? QUICK : PIECES;
+	double resident_mib;
 	pthread_t thread;
-	int ret;
+	int r;
 
 	if (proof && !dlsym(RTLD_DEFAULT, proof)) {
 		log_err("allocator was not preloaded symbol=%s", proof);
@@ -315,20 +323,21 @@ int contest_run(const char *proof, bool quick, struct contest_sample *ret_sample
 	}
 	if (!proof && open_pool() != 0)
 		return -EIO;
-	c->fill(0, CONTEST_FEW);
+	c->fill(0, FEW);
 	warm_up(c, quick ? WARM_NS / 10 : WARM_NS);
-	figures[CONTEST_PAIR] = time_pieces(c->pairs, c->rest, CONTEST_FEW, pieces);
+	printf("{");
+	time_pieces("pair", c->pairs, c->rest, FEW, pieces);
 	if (pthread_create(&thread, NULL, idle, NULL) != 0)
 		return -EAGAIN;
-	figures[CONTEST_THREADED] = time_pieces(c->pairs, c->rest, CONTEST_FEW, pieces);
-	figures[CONTEST_ZEROED] = time_pieces(c->pairs_zeroed, c->rest, CONTEST_FEW, pieces);
-	figures[CONTEST_FEW_NS] = time_pieces(c->churn, c->rest, CONTEST_FEW, pieces);
-	c->fill(CONTEST_FEW, CONTEST_LIVE);
-	ret = resident_beside(&figures[CONTEST_RESIDENT]);
-	if (ret)
-		return ret;
-	figures[CONTEST_LIVE_NS] = time_pieces(c->churn, c->rest, CONTEST_LIVE, pieces);
-	figures[CONTEST_GROWTH] = figures[CONTEST_LIVE_NS] / figures[CONTEST_FEW_NS];
+	time_pieces("threaded", c->pairs, c->rest, FEW, pieces);
+	time_pieces("zeroed", c->pairs_zeroed, c->rest, FEW, pieces);
+	time_pieces("few", c->churn, c->rest, FEW, pieces);
+	c->fill(FEW, LIVE);
+	r = resident_beside(&resident_mib);
+	if (r)
+		return r;
+	time_pieces("live", c->churn, c->rest, LIVE, pieces);
+	printf("\"resident_mib\":%.9g}\n", resident_mib);
 	if (pool)
 		maas_slab_check(pool);
 	maas_slab_close(pool);
@@ -337,4 +346,15 @@ int contest_run(const char *proof, bool quick, struct contest_sample *ret_sample
 		return -EIO;
 	}
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2 || argc > 3 ||
+	    (strcmp(argv[1], "full") != 0 && strcmp(argv[1], "quick") != 0)) {
+		fprintf(stderr, "usage: contest full|quick [PROOF]\n");
+		return 2;
+	}
+	return run(argc > 2 ? argv[2] : NULL, strcmp(argv[1], "quick") == 0) ? EXIT_FAILURE
+									     : EXIT_SUCCESS;
 }

@@ -44,11 +44,15 @@ static bool path_option(struct bench_options *options, int name)
 int bench_options_parse(int argc, char **argv, struct bench_options *ret_options)
 {
 	static const struct option known[] = {
-		{"out", required_argument, NULL, 'o'},	{"pairs", required_argument, NULL, 'p'},
-		{"quick", no_argument, NULL, 'q'},	{"sample", required_argument, NULL, 's'},
-		{"dir", required_argument, NULL, 'd'},	{"maasd", required_argument, NULL, 'm'},
-		{"bare", required_argument, NULL, 'b'}, {"redis", required_argument, NULL, 'r'},
-		{"keys", required_argument, NULL, 'k'}, {NULL, 0, NULL, 0},
+		{"out", required_argument, NULL, 'o'},
+		{"pairs", required_argument, NULL, 'p'},
+		{"quick", no_argument, NULL, 'q'},
+		{"dir", required_argument, NULL, 'd'},
+		{"maasd", required_argument, NULL, 'm'},
+		{"bare", required_argument, NULL, 'b'},
+		{"redis", required_argument, NULL, 'r'},
+		{"keys", required_argument, NULL, 'k'},
+		{NULL, 0, NULL, 0},
 	};
 	struct bench_options options = {.out = "/dev/stdout", .pairs = 7};
 	int c;
@@ -61,9 +65,6 @@ int bench_options_parse(int argc, char **argv, struct bench_options *ret_options
 			break;
 		case 'q':
 			options.quick = true;
-			break;
-		case 's':
-			options.sample = optarg;
 			break;
 		default:
 			if (!path_option(&options, c))

@@ -8,10 +8,9 @@
 struct bench_options {
 	const char *out; /* the report's file */
 	unsigned int pairs;
-	bool quick;	    /* a tenth of the work: shows that it runs, not how fast */
-	const char *sample; /* bench_slab: be one sample */
-	const char *dir;    /* bench_http, bench_rdma: for the servers' output */
-	const char *maasd;  /* … and the programs themselves */
+	bool quick;	   /* a tenth of the work: shows that it runs, not how fast */
+	const char *dir;   /* bench_http, bench_rdma: for the servers' output */
+	const char *maasd; /* … and the programs themselves */
 	const char *bare;
 	const char *redis;
 	const char *keys; /* bench_rdma: bind_keys */

@@ -30,14 +30,6 @@ double bench_median(const double *values, unsigned int num_values)
 	return (sorted[(num_values - 1) / 2] + sorted[num_values / 2]) / 2;
 }
 
-double bench_lowest_tenth(const double *values, unsigned int num_values)
-{
-	double sorted[BENCH_MAX_PAIRS];
-
-	sort(values, num_values, sorted);
-	return sorted[(num_values - 1) / 10];
-}
-
 int bench_row_add(struct bench_row *row, double ours, double baseline, double again)
 {
 	if (!isfinite(ours) || !isfinite(baseline) || !isfinite(again) || ours < 0 ||

@@ -64,7 +64,4 @@ MAAS_MUST_CHECK int bench_report_write(const char *path, const char *area,
 /* The median of `values`, 1 to BENCH_MAX_PAIRS of them. */
 double bench_median(const double *values, unsigned int num_values);
 
-/* The value that a tenth of them, rounded up, do not exceed. */
-double bench_lowest_tenth(const double *values, unsigned int num_values);
-
 #endif

@@ -27,16 +27,6 @@ static void median__odd_and_even(void **state)
 	assert_true(near(bench_median(values, 4), 7));
 }
 
-static void lowest_tenth__nearest_rank(void **state)
-{
-	const double values[] = {11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1};
-
-	(void)state;
-	assert_true(near(bench_lowest_tenth(values, 1), 11));
-	assert_true(near(bench_lowest_tenth(values, 10), 2));
-	assert_true(near(bench_lowest_tenth(values, 11), 2));
-}
-
 static void summary__ratio_and_noise(void **state)
 {
 	struct bench_row row = {.name = "x", .bar = 2.0, .bar_is = BENCH_BAR_MAX};
@@ -156,7 +146,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(median__odd_and_even),
-		cmocka_unit_test(lowest_tenth__nearest_rank),
 		cmocka_unit_test(summary__ratio_and_noise),
 		cmocka_unit_test(summary__bars_of_both_kinds),
 		cmocka_unit_test(row_add__impossible_figures),

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Measures ours and what it is compared with in turn, in pairs, and prints the table.
+
+scripts/bench builds what is measured and then runs this. `--rows FILE` measures on this very
+machine and writes the rows alone: so it runs in a virtual machine, and the report is made outside.
+"""
+import argparse
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.dont_write_bytecode = True  # the source may lie where nobody may write
+
+# pylint: disable=wrong-import-position
+import report
+
+AREAS = ("slab",)
+
+
+def options_of(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("area", choices=AREAS)
+    parser.add_argument("--bin", required=True, help="the directory of a build")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", help="file for the report")
+    parser.add_argument("--rows", help="file for the rows alone; no report")
+    parser.add_argument("--softroce", help="measure in scripts/softroce, which is given these options")
+    options = parser.parse_args(argv)
+    if options.pairs < 1:
+        parser.error("--pairs takes 1 or more")
+    return options
+
+
+def measure(options):
+    with tempfile.TemporaryDirectory(prefix="maas-bench-") as work:
+        rows = importlib.import_module(f"area_{options.area}").measure(options, work)
+        report.progress(options.area, options.pairs, options.pairs)
+    return {"kernel": report.kernel(), "rows": rows}
+
+
+def measure_elsewhere(options, argv):
+    """Runs this program where there is an RDMA device; what it prints is progress."""
+    with tempfile.TemporaryDirectory(prefix="maas-bench-") as share:
+        command = ["scripts/softroce", *options.softroce.split(), "--", "bash", "-c",
+                   'exec "$@" --rows "$SOFTROCE_SHARE/rows.json"', "bash", sys.executable, os.path.abspath(__file__), *argv]
+        if subprocess.run(command, stdout=sys.stderr, env=os.environ | {"SOFTROCE_SHARE": share},
+                          check=False).returncode:
+            raise report.Failed("the machine that measures")
+        with open(f"{share}/rows.json", encoding="utf-8") as file:
+            return json.load(file)
+
+
+def main(argv):
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    options = options_of(argv)
+    machine = report.machine()
+    try:
+        if options.softroce is None or options.rows:
+            measured = measure(options)
+        else:
+            measured = measure_elsewhere(options, argv)
+    except report.Failed as failure:
+        sys.exit(f"{options.area}: {failure}; no table")
+    if options.rows:
+        report.write(measured, options.rows)
+        return
+    whole = {"area": options.area, "machine": machine | {"measured_on": measured["kernel"]},
+             "quick": options.quick, "rows": measured["rows"]}
+    if options.json:
+        report.write(whole, options.json)
+    print(report.table(whole), end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
