@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True  # the source may lie where nobody may write
 # pylint: disable=wrong-import-position
 import report
 
-AREAS = ("slab",)
+AREAS = ("slab", "http")
 
 
 def options_of(argv):

@@ -3,11 +3,16 @@
 import json
 import math
 import os
+import socket
 import sys
+import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../bench"))
 # pylint: disable=wrong-import-position
+import area_http
+import program
 import report
 
 
@@ -75,6 +80,102 @@ class Report(unittest.TestCase):
         self.assertEqual(lines[4], "0 of 1 bars met; 1 pairs, quick: says nothing of speed, on 2 CPUs (a CPU), "
                                    "load 0.5 at the start.")
         self.assertEqual(json.loads(json.dumps(report.rounded(rows)))[1]["ratio"], 0.0823042)
+
+
+class Programs(unittest.TestCase):
+    """With shells in the place of servers and loads."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.output = f"{directory.name}/output"
+        self.stderr, sys.stderr = sys.stderr, open(os.devnull, "w", encoding="ascii")
+        self.addCleanup(lambda: (sys.stderr.close(), setattr(sys, "stderr", self.stderr)))
+
+    def shell(self, script):
+        return program.Program(["sh", "-c", script], self.output)
+
+    def test_wait__cpu_time_of_one_that_ends_well(self):
+        with self.shell("i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done") as shell:
+            self.assertGreater(shell.wait(60), 1e6)
+
+    def test_wait__failed_or_late(self):
+        for script, message in ("exit 3", "ended with 3"), ("exec sleep 60", "took too long"):
+            with self.assertRaisesRegex(report.Failed, message), self.shell(script) as shell:
+                shell.wait(0.3)
+
+    def test_until__ended_at_its_start(self):
+        with self.assertRaisesRegex(report.Failed, "ended at its start"), self.shell("exit 0") as shell:
+            shell.until(lambda: None)
+
+    def test_exit__server_that_does_not_end_well(self):
+        for script in "trap 'exit 7' TERM; echo up; sleep 60 & wait", "echo up; exit 0":
+            with self.assertRaises(report.Failed), self.shell(script) as shell:
+                time.sleep(0.2)
+                shell.until(lambda: os.path.getsize(self.output))
+
+    def test_listening_port__only_a_whole_line(self):
+        with open(self.output, "w", encoding="ascii") as file:
+            file.write("a\nb Listening on http://127.0.0.1:123")
+        self.assertIsNone(program.listening_port(f"{self.output}.not", self.output))
+        with open(self.output, "a", encoding="ascii") as file:
+            file.write("45\n")
+        self.assertEqual(program.listening_port(f"{self.output}.not", self.output), 12345)
+
+    def test_listens__without_a_connection(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+            self.assertFalse(program.listens(port))
+            s.listen()
+            self.assertTrue(program.listens(port))
+
+    def test_cpu_ns__of_another_process(self):
+        with self.shell("exec sleep 60") as shell:
+            self.assertLess(0, shell.cpu_ns())
+            shell.process.kill()
+            with self.assertRaises(report.Failed):
+                shell.wait(10)
+
+    def test_ask__answers_and_an_early_end(self):
+        with program.Asked("sh", "-c", """echo '{"a":1}'; while read -r x; do echo "[$x]"; done""") as asked:
+            self.assertEqual(asked.begun, {"a": 1})
+            self.assertEqual(asked.ask("5,", 6), [5, 6])
+        with self.assertRaisesRegex(report.Failed, "instead of answering"):
+            with program.Asked("sh", "-c", "echo {}; read -r x") as asked:
+                asked.ask(1)
+
+    def test_figures_of__one_that_fails(self):
+        self.assertEqual(program.figures_of("echo", '{"a":[1]}'), {"a": [1]})
+        with self.assertRaises(report.Failed):
+            program.figures_of("sh", "-c", "echo {}; exit 1")
+
+
+class Http(unittest.TestCase):
+    def test_figure__of_each_unit(self):
+        sample = 2e3, 4e6
+        self.assertEqual([area_http.figure(sample, unit) for unit in (area_http.CPU, area_http.RATE, area_http.MIB_S)],
+                         [2, 250, 1000])
+        with self.assertRaises(report.Failed):
+            area_http.figure((1, 100), area_http.MIB_S)
+
+    def test_take_case__each_order_has_ours_once(self):
+        asked = []
+
+        class Scene:
+            def measure(self, *job):
+                asked.append(job)
+                return len(asked)
+
+        for pair in range(3):
+            asked.clear()
+            samples = area_http.take_case(Scene(), "get", pair, quick=True)
+            self.assertEqual(sorted(samples), [1, 2, 3])
+            self.assertEqual(asked[samples[0] - 1], ("few", "data_get", 40))
+            self.assertEqual({asked[samples[i] - 1] for i in (1, 2)}, {("redis", "redis_get", 40)})
+
+    def test_comparisons__bars_of_known_cases(self):
+        self.assertEqual({c[0] for c in area_http.COMPARISONS}, set(area_http.CASES))
 
 
 if __name__ == "__main__":
