@@ -1,71 +1,108 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fake_keys: a table of key operations with behaviour, in place of rdma/. It knows which slabs have
- * a living key and which operations are under way. The test plays the network: it confirms an
- * operation when it likes, or never.
+ * fake_keys: a table of key operations with behaviour, in place of rdma/. It knows which sessions
+ * have a key to which slabs, refuses what struct maas_lend_key_ops says, and aborts when a key
+ * outlives its slab. Operations end as the mode says.
+ *
+ * Threading: any thread; a test whose lend has other threads changes a field by fake_keys_set().
  */
 #ifndef MAAS_TESTS_FAKE_FAKE_KEYS_H
 #define MAAS_TESTS_FAKE_FAKE_KEYS_H
 
+#include <pthread.h>
+#include <sys/queue.h>
+
 #include "lend/lend.h"
 
-#define FAKE_KEYS_MAX 64
+#define FAKE_KEYS_MAX	     16384
+#define FAKE_KEYS_PORT	     18515
+#define FAKE_KEYS_CONNECTION 7
 
-enum fake_key_type {
+enum fake_keys_mode {
+	FAKE_KEYS_HOLD,	   /* when the test calls fake_keys_finish() */
+	FAKE_KEYS_AT_ONCE, /* before they return */
+	FAKE_KEYS_RANDOM,  /* before they return, or in another thread; some with an error */
+};
+
+enum fake_key_kind {
 	FAKE_KEY_GRANT,
 	FAKE_KEY_UNGRANT,
 	FAKE_KEY_REVOKE,
 	FAKE_KEY_END_SESSION,
+	FAKE_KEY_KINDS,
 };
 
 struct fake_key_op {
-	enum fake_key_type type;
-	struct maas_slab_ref ref;
+	enum fake_key_kind kind;
 	struct maas_lend_session_ref session;
+	struct maas_slab_ref ref;
 	const struct maas_slab_ref *refs; /* of a grant, as the three behind it */
 	uint32_t count;
 	enum maas_lend_access access;
-	struct maas_lend_key *ret_grants;
+	struct maas_lend_key *ret_keys;
 	maas_lend_key_done *done;
 	void *arg;
+	STAILQ_ENTRY(fake_key_op) link;
 };
 
 struct fake_key {
-	struct maas_slab_ref ref;
 	struct maas_lend_session_ref session;
+	struct maas_slab_ref ref;
 	enum maas_lend_access access;
 	uint32_t rkey;
 };
 
 struct fake_keys {
-	/* The test sets these. */
-	struct maas_slab *slab;
-	int start_error;       /* what an operation returns at once; 0: it starts */
-	bool unconnected;      /* sessions have no connection: their end is -EALREADY */
-	bool immediate;	       /* `done` comes before the operation returns */
-	unsigned int max_keys; /* another one is -EDQUOT; 0: FAKE_KEYS_MAX */
-	/* It reads these. */
-	struct fake_key_op under_way[FAKE_KEYS_MAX];
-	unsigned int num_under_way;
-	unsigned int grants;
-	unsigned int revokes;
-	unsigned int session_ends;
+	struct maas_slab *slab; /* constant once the test has set it */
+	pthread_mutex_t lock;
+	/* Guarded by lock, as all that follows. The test sets these … */
+	enum fake_keys_mode mode;
+	int start_error;   /* what an operation returns instead of starting */
+	bool unconnected;  /* sessions have no connection */
+	uint32_t max_keys; /* another one is -EDQUOT */
+	struct maas_lend_key_stats stats;
+	/* … and reads these. */
+	STAILQ_HEAD(, fake_key_op) ops; /* under way, the oldest first */
+	unsigned int num_ops;
+	unsigned int calls[FAKE_KEY_KINDS];
 	unsigned int probes;
 	struct maas_lend_session_ref probed; /* the last */
-	bool slab_was_live; /* a key was to be killed while new readers could still come */
-	/* Living keys; to revoke those of a slab without any is -EALREADY. */
-	struct fake_key keyed[FAKE_KEYS_MAX];
-	unsigned int num_keyed;
-	uint32_t last_rkey;
+	struct fake_key keys[FAKE_KEYS_MAX];
+	uint32_t num_keys;
+	uint32_t last_rkey; /* how many keys were ever made */
+	/* FAKE_KEYS_RANDOM */
+	pthread_t thread;
+	pthread_cond_t changed;
+	uint64_t random;
+	bool has_thread;
+	bool is_busy;
+	bool stop;
 };
 
 extern const struct maas_lend_key_ops fake_key_ops; /* ctx: a struct fake_keys */
+
+void fake_keys_init(struct fake_keys *keys, enum fake_keys_mode mode);
+/* With a thread that ends operations in FAKE_KEYS_RANDOM. */
+void fake_keys_init_random(struct fake_keys *keys, uint64_t seed);
+void fake_keys_fini(struct fake_keys *keys);
+
+#define fake_keys_set(keys, field, value)                                                          \
+	do {                                                                                       \
+		pthread_mutex_lock(&(keys)->lock);                                                 \
+		(keys)->field = (value);                                                           \
+		pthread_mutex_unlock(&(keys)->lock);                                               \
+	} while (0)
 
 /* A key of nobody in particular, made by the test itself. */
 void fake_keys_grant(struct fake_keys *keys, struct maas_slab_ref ref);
 /* Ends the oldest operation under way; with 0 as it would end. False when there is none. */
 bool fake_keys_finish(struct fake_keys *keys, int status);
-/* Keys to the slab. */
-unsigned int fake_keys_count(const struct fake_keys *keys, struct maas_slab_ref ref);
+/* Waits until `count` operations are under way. */
+void fake_keys_await(struct fake_keys *keys, unsigned int count);
+/* From FAKE_KEYS_RANDOM to FAKE_KEYS_AT_ONCE: waits until all that is under way has ended. */
+void fake_keys_settle(struct fake_keys *keys);
+/* Keys that live: all, and those to one slab. */
+uint32_t fake_keys_live(struct fake_keys *keys);
+uint32_t fake_keys_count(struct fake_keys *keys, struct maas_slab_ref ref);
 
 #endif

@@ -4,7 +4,7 @@
 #ifndef MAAS_TESTS_UNIT_LEND_THREADS_H
 #define MAAS_TESTS_UNIT_LEND_THREADS_H
 
-#include "tests/fake/async_keys.h"
+#include "tests/fake/fake_keys.h"
 #include "tests/unit/lend/lend_fixture.h"
 
 #define CELLS	64
@@ -23,8 +23,8 @@ struct record {
 };
 
 struct world {
-	struct fixture f;
-	struct async_keys *keys; /* NULL: without */
+	struct maas_lend *lend;
+	struct fake_keys *keys; /* NULL: without */
 	uint64_t ops;
 	struct record *records; /* [0] is none */
 	_Atomic uint32_t used;
@@ -60,15 +60,6 @@ static inline uint32_t roll(struct actor *actor, uint32_t below)
 	return (uint32_t)(actor->seed >> 33) % below;
 }
 
-/* cmocka's asserts jump, which only its own thread may do. */
-#define CHECK(expr)                                                                                \
-	do {                                                                                       \
-		if (!(expr)) {                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                 \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
-
 /* One random operation with keys; none without. */
 void lend_threads_keys(struct actor *actor);
 
@@ -85,7 +76,7 @@ static inline int free_record(struct world *world, struct record *record)
 	int r;
 
 	atomic_fetch_add(&world->under_way, 1);
-	r = maas_lend_free(world->f.lend, record->id, under_way_done, world);
+	r = maas_lend_free(world->lend, record->id, under_way_done, world);
 	if (r != -EINPROGRESS)
 		atomic_fetch_sub(&world->under_way, 1);
 	if (!r || r == -EINPROGRESS)
@@ -109,11 +100,11 @@ static inline void stamp(struct world *world, const struct record *record)
 {
 	struct maas_lend_transfer transfer = {.abort = ignore_abort};
 
-	if (maas_lend_transfer_begin(world->f.lend, record->id, &transfer))
+	if (maas_lend_transfer_begin(world->lend, record->id, &transfer))
 		return;
 	CHECK(load_tag(&transfer) == 0);
 	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);
-	maas_lend_transfers_end(world->f.lend, &transfer, 1);
+	maas_lend_transfers_end(world->lend, &transfer, 1);
 }
 
 static inline struct record *new_record(struct world *world, struct maas_slab_ref ref,

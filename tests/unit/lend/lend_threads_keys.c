@@ -59,8 +59,8 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 		return NULL;
 	sem_init(&wait.done, 0, 0);
 	r = wait_for(&wait,
-		     maas_lend_allocate_granted(world->f.lend, &request, MAAS_LEND_ACCESS_WRITE,
-						refs, &a, grants, wait_done, &wait));
+		     maas_lend_allocate_granted(world->lend, &request, MAAS_LEND_ACCESS_WRITE, refs,
+						&a, grants, wait_done, &wait));
 	if (r) {
 		CHECK(r == -ENOSPC || (r == -ENOTUNIQ && request_id) || is_key_error(r));
 		return NULL;
@@ -70,7 +70,7 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 		struct record *record;
 
 		CHECK(grants[i].len_bytes == request.size_bytes);
-		maas_lend_id(world->f.lend, refs[i], a.id);
+		maas_lend_id(world->lend, refs[i], a.id);
 		record = new_record(world, refs[i], &a);
 		first = first ? first : record;
 	}
@@ -119,7 +119,7 @@ static void do_grant_shared(struct actor *actor)
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	r = wait_for(&wait, maas_lend_grant(world->f.lend, record->id, world->sessions[session],
+	r = wait_for(&wait, maas_lend_grant(world->lend, record->id, world->sessions[session],
 					    roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
 							   : MAAS_LEND_ACCESS_READ,
 					    &grant, wait_done, &wait));
@@ -139,7 +139,7 @@ static void do_ungrant_shared(struct actor *actor)
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	r = wait_for(&wait, maas_lend_ungrant(world->f.lend, record->id, world->sessions[session],
+	r = wait_for(&wait, maas_lend_ungrant(world->lend, record->id, world->sessions[session],
 					      wait_done, &wait));
 	CHECK(!r || is_key_error(r));
 }

@@ -1,380 +1,272 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The order of revocation where slabs have keys: revoking, keys, transfers, reuse, answer. */
-#include "tests/fake/fake_keys.h"
-#include "tests/unit/lend/lend_fixture.h"
+#include "tests/unit/lend/lend_keys.h"
 
-#define POOL_BYTES 65536 /* one slab of the largest class: reuse shows as success */
+static struct maas_lend_allocation a; /* of the whole pool: reuse shows as success */
+static struct told end;
 
-struct keyed {
-	struct fixture f;
-	struct fake_keys keys;
-};
-
-static void open_keyed(struct keyed *k)
+static void setup(void)
 {
-	memset(k, 0, sizeof(*k));
-	k->f = fixture_open(POOL_BYTES, &fake_key_ops, &k->keys);
-	k->keys.slab = k->f.slab;
+	keys_open(65536);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, true, NULL, &session), 0);
+	end = (struct told){0};
 }
 
-static void close_keyed(struct keyed *k)
+static void reopen(void)
 {
-	assert_false(k->keys.slab_was_live);
-	assert_int_equal(k->keys.num_under_way, 0);
-	fixture_close(&k->f);
+	keys_teardown();
+	setup();
 }
 
-static int try_whole(struct keyed *k, const struct maas_lend_session_info *session, bool granted,
-		     struct maas_lend_allocation *ret)
+static int try_whole(enum maas_lend_lifetime lifetime, struct maas_lend_allocation *ret,
+		     struct maas_slab_ref *ret_ref)
 {
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 1,
-		.session = session ? session->id : NULL,
-		.lifetime = session ? MAAS_LEND_LIFETIME_SESSION : MAAS_LEND_LIFETIME_DELETE,
+		.session = lifetime == MAAS_LEND_LIFETIME_SESSION ? session.id : NULL,
+		.lifetime = lifetime,
 	};
+
+	return maas_lend_allocate(f.lend, &request, ret_ref, ret);
+}
+
+static struct maas_slab_ref lend_plain(enum maas_lend_lifetime lifetime)
+{
 	struct maas_slab_ref ref;
-	int r = maas_lend_allocate(k->f.lend, &request, &ref, ret);
 
-	if (!r && granted)
-		fake_keys_grant(&k->keys, ref);
-	return r;
+	assert_int_equal(try_whole(lifetime, &a, &ref), 0);
+	return ref;
 }
 
-static int try_again(struct keyed *k)
+static void lend_keyed(enum maas_lend_lifetime lifetime)
 {
-	struct maas_lend_allocation a;
-
-	return try_whole(k, NULL, false, &a);
+	fake_keys_grant(&keys, lend_plain(lifetime));
 }
 
-static void free__without_a_key_is_done_at_once(void **state)
+static int try_again(void)
 {
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
+	struct maas_lend_allocation another;
+	struct maas_slab_ref ref;
 
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(try_whole(&k, NULL, false, &a), 0);
-	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), 0);
-	assert_int_equal(told.calls, 0);
-	assert_int_equal(k.keys.revokes, 1);
-	assert_int_equal(try_again(&k), 0);
-	close_keyed(&k);
+	return try_whole(MAAS_LEND_LIFETIME_DELETE, &another, &ref);
 }
 
-static void free__waits_for_the_key(void **state)
+/* Both wait. */
+static void start_free(void)
 {
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
-	assert_false(exists(&k.f, &a));
-	assert_int_equal(try_again(&k), -ENOSPC);
-	assert_int_equal(told.calls, 0);
-	assert_true(fake_keys_finish(&k.keys, 0));
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(try_again(&k), 0);
-	close_keyed(&k);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &end), -EINPROGRESS);
 }
 
-static void free__done_may_come_before_the_call_returns(void **state)
+static void start_end(void)
 {
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
+	assert_int_equal(maas_lend_session_end(f.lend, session.id, tell, &end), -EINPROGRESS);
+}
 
-	(void)state;
-	open_keyed(&k);
-	k.keys.immediate = true;
-	assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	close_keyed(&k);
+static void finish(int status)
+{
+	assert_true(fake_keys_finish(&keys, status));
+}
+
+TEST(free__without_a_key_is_done_at_once)
+{
+	lend_plain(MAAS_LEND_LIFETIME_DELETE);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &end), 0);
+	assert_int_equal(end.calls, 0);
+	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 1);
+	assert_int_equal(try_again(), 0);
+}
+
+TEST(free__waits_for_the_key)
+{
+	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+	start_free();
+	assert_false(exists(&a));
+	assert_int_equal(try_again(), -ENOSPC);
+	assert_int_equal(end.calls, 0);
+	finish(0);
+	expect_told(&end, 0);
+	assert_int_equal(try_again(), 0);
+}
+
+TEST(free__done_may_come_before_the_call_returns)
+{
+	keys.mode = FAKE_KEYS_AT_ONCE;
+	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+	start_free();
+	expect_told(&end, 0);
 }
 
 /* Keys and transfers, whichever ends last. */
-static void free__waits_for_both(void **state)
+TEST(free__waits_for_both)
 {
 	for (int keys_first = 0; keys_first < 2; keys_first++) {
 		struct maas_lend_transfer transfer = {0};
-		struct maas_lend_allocation a;
-		struct told told = {0};
-		struct keyed k;
 
-		(void)state;
-		open_keyed(&k);
-		assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-		assert_int_equal(maas_lend_transfer_begin(k.f.lend, a.id, &transfer), 0);
-		assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
+		reopen();
+		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+		assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+		start_free();
 		if (keys_first)
-			assert_true(fake_keys_finish(&k.keys, 0));
+			finish(0);
 		else
-			maas_lend_transfers_end(k.f.lend, &transfer, 1);
-		assert_int_equal(told.calls, 0);
-		assert_int_equal(try_again(&k), -ENOSPC);
+			maas_lend_transfers_end(f.lend, &transfer, 1);
+		assert_int_equal(end.calls, 0);
+		assert_int_equal(try_again(), -ENOSPC);
 		if (keys_first)
-			maas_lend_transfers_end(k.f.lend, &transfer, 1);
+			maas_lend_transfers_end(f.lend, &transfer, 1);
 		else
-			assert_true(fake_keys_finish(&k.keys, 0));
-		assert_int_equal(told.calls, 1);
-		assert_int_equal(try_again(&k), 0);
-		close_keyed(&k);
+			finish(0);
+		assert_int_equal(end.calls, 1);
+		assert_int_equal(try_again(), 0);
 	}
 }
 
-static void free__without_a_key_waits_for_transfers(void **state)
+TEST(free__without_a_key_waits_for_transfers)
 {
 	struct maas_lend_transfer transfer = {0};
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
 
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(try_whole(&k, NULL, false, &a), 0);
-	assert_int_equal(maas_lend_transfer_begin(k.f.lend, a.id, &transfer), 0);
-	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(told.calls, 0);
-	maas_lend_transfers_end(k.f.lend, &transfer, 1);
-	assert_int_equal(told.calls, 1);
-	close_keyed(&k);
+	lend_plain(MAAS_LEND_LIFETIME_DELETE);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	start_free();
+	assert_int_equal(end.calls, 0);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
+	assert_int_equal(end.calls, 1);
 }
 
-static void quarantine__when_a_key_is_not_confirmed(void **state)
+TEST(quarantine__when_a_key_is_not_confirmed)
 {
 	static const int start_errors[] = {0, -EIO};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(start_errors); i++) {
-		struct maas_lend_allocation a;
-		struct told told = {0};
-		struct keyed k;
-
-		open_keyed(&k);
-		k.keys.start_error = start_errors[i];
-		assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-		assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &told), -EINPROGRESS);
+		reopen();
+		keys.start_error = start_errors[i];
+		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+		start_free();
 		if (!start_errors[i])
-			assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-		assert_int_equal(told.calls, 1);
-		assert_int_equal(told.status, -ETIMEDOUT);
-		assert_int_equal(quarantined_bytes(&k.f), 65536);
-		assert_int_equal(try_again(&k), -ENOSPC);
-		assert_false(exists(&k.f, &a));
+			finish(-ETIMEDOUT);
+		expect_told(&end, -ETIMEDOUT);
+		assert_int_equal(quarantined_bytes(), 65536);
+		assert_int_equal(try_again(), -ENOSPC);
+		assert_false(exists(&a));
 		/* Asked again: still not; then the queue pair is gone, and its keys with it. */
-		k.keys.start_error = -EIO;
-		pass_ms(&k.f, 1000);
-		assert_int_equal(quarantined_bytes(&k.f), 65536);
-		k.keys.num_keyed = 0;
-		pass_ms(&k.f, 1000);
-		assert_int_equal(quarantined_bytes(&k.f), 0);
-		assert_int_equal(try_again(&k), 0);
-		assert_int_equal(told.calls, 1);
-		close_keyed(&k);
+		keys.start_error = -EIO;
+		pass_ms(1000);
+		assert_int_equal(quarantined_bytes(), 65536);
+		keys.num_keys = 0;
+		pass_ms(1000);
+		assert_int_equal(quarantined_bytes(), 0);
+		assert_int_equal(try_again(), 0);
+		assert_int_equal(end.calls, 1);
 	}
 }
 
-static void quarantine__retry_may_take_its_time(void **state)
+TEST(quarantine__retry_may_take_its_time)
 {
-	struct maas_lend_allocation a;
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(try_whole(&k, NULL, true, &a), 0);
-	assert_int_equal(free_now(&k.f, &a), -EINPROGRESS);
-	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-	pass_ms(&k.f, 1000);
-	assert_int_equal(k.keys.num_under_way, 1);
-	pass_ms(&k.f, 5000);
-	assert_int_equal(k.keys.num_under_way, 1);
-	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-	assert_int_equal(quarantined_bytes(&k.f), 65536);
-	pass_ms(&k.f, 1000);
-	assert_true(fake_keys_finish(&k.keys, 0));
-	assert_int_equal(quarantined_bytes(&k.f), 0);
-	close_keyed(&k);
+	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
+	assert_int_equal(free_now(&a), -EINPROGRESS);
+	finish(-ETIMEDOUT);
+	pass_ms(1000);
+	assert_int_equal(keys.num_ops, 1);
+	pass_ms(5000);
+	assert_int_equal(keys.num_ops, 1);
+	finish(-ETIMEDOUT);
+	assert_int_equal(quarantined_bytes(), 65536);
+	pass_ms(1000);
+	finish(0);
+	assert_int_equal(quarantined_bytes(), 0);
 }
 
-static void session__ends_its_connection_first(void **state)
+TEST(session__ends_its_connection_first)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct told told = {0};
 	struct maas_lend_session_ref number = {99, 99};
-	struct keyed k;
 
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, true, NULL, &s), 0);
-	assert_int_equal(maas_lend_ticket_redeem(k.f.lend, s.ticket, &number), 0);
-	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(k.keys.session_ends, 1);
-	assert_int_equal(k.keys.revokes, 0);
-	assert_int_equal(k.keys.under_way[0].session.index, number.index);
-	assert_int_equal(k.keys.under_way[0].session.generation, number.generation);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), -EEXIST);
-	assert_true(fake_keys_finish(&k.keys, 0));
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_false(exists(&k.f, &a));
-	assert_int_equal(try_again(&k), 0);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	close_keyed(&k);
+	assert_int_equal(maas_lend_ticket_redeem(f.lend, session.ticket, &number), 0);
+	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
+	start_end();
+	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);
+	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 0);
+	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.index, number.index);
+	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.generation, number.generation);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), -EEXIST);
+	finish(0);
+	expect_told(&end, 0);
+	assert_false(exists(&a));
+	assert_int_equal(try_again(), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), 0);
 }
 
 /* The connection does not die in time: the slab is kept back, the caller is told. */
-static void session__whose_connection_cannot_be_ended(void **state)
+TEST(session__whose_connection_cannot_be_ended)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-	assert_int_equal(told.calls, 0);
-	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, -ETIMEDOUT);
-	assert_int_equal(quarantined_bytes(&k.f), 65536);
-	pass_ms(&k.f, 1000);
-	assert_true(fake_keys_finish(&k.keys, 0));
-	assert_int_equal(quarantined_bytes(&k.f), 0);
-	close_keyed(&k);
+	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
+	start_end();
+	finish(-ETIMEDOUT);
+	assert_int_equal(end.calls, 0);
+	finish(-ETIMEDOUT);
+	expect_told(&end, -ETIMEDOUT);
+	assert_int_equal(quarantined_bytes(), 65536);
+	pass_ms(1000);
+	finish(0);
+	assert_int_equal(quarantined_bytes(), 0);
 }
 
-static void session__without_slabs_tells_that_its_connection_lives(void **state)
+TEST(session__without_slabs_tells_that_its_connection_lives)
 {
-	struct maas_lend_session_info s;
-	struct told told = {0};
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_true(fake_keys_finish(&k.keys, -ETIMEDOUT));
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, -ETIMEDOUT);
-	close_keyed(&k);
+	start_end();
+	finish(-ETIMEDOUT);
+	expect_told(&end, -ETIMEDOUT);
 }
 
 /* The connection has ended well, but another session's key to the slab lives on. */
-static void session__tells_that_a_slab_was_kept_back(void **state)
+TEST(session__tells_that_a_slab_was_kept_back)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	k.keys.unconnected = true;
-	k.keys.start_error = -EIO;
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, -ETIMEDOUT);
-	assert_int_equal(quarantined_bytes(&k.f), 65536);
-	close_keyed(&k);
+	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
+	keys.unconnected = true;
+	keys.start_error = -EIO;
+	start_end();
+	expect_told(&end, -ETIMEDOUT);
+	assert_int_equal(quarantined_bytes(), 65536);
 }
 
-static void session__waits_for_a_free_that_is_under_way(void **state)
+TEST(session__waits_for_a_free_that_is_under_way)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
 	struct told freed = {0};
-	struct told ended = {0};
-	struct keyed k;
 
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	assert_int_equal(maas_lend_free(k.f.lend, a.id, tell, &freed), -EINPROGRESS);
-	k.keys.start_error = -EALREADY;
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &ended), -EINPROGRESS);
-	assert_int_equal(ended.calls, 0);
-	assert_true(fake_keys_finish(&k.keys, 0));
+	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
+	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &freed), -EINPROGRESS);
+	keys.start_error = -EALREADY;
+	start_end();
+	assert_int_equal(end.calls, 0);
+	finish(0);
 	assert_int_equal(freed.calls, 1);
-	assert_int_equal(ended.calls, 1);
-	assert_int_equal(lend_stats(&k.f).sessions, 0);
-	close_keyed(&k);
+	assert_int_equal(end.calls, 1);
+	assert_int_equal(lend_stats().sessions, 0);
 }
 
-static void session__without_a_connection_ends_at_once(void **state)
+TEST(session__without_a_connection_ends_at_once)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct told told = {0};
-	struct keyed k;
-
-	(void)state;
-	open_keyed(&k);
-	k.keys.start_error = -EALREADY;
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 10, false, NULL, &s), 0);
-	assert_int_equal(try_whole(&k, &s, false, &a), 0);
-	assert_int_equal(maas_lend_session_end(k.f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(try_again(&k), 0);
-	close_keyed(&k);
+	keys.start_error = -EALREADY;
+	lend_plain(MAAS_LEND_LIFETIME_SESSION);
+	start_end();
+	expect_told(&end, 0);
+	assert_int_equal(try_again(), 0);
 }
 
-static void session__lapses_in_the_same_order(void **state)
+TEST(session__lapses_in_the_same_order)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct keyed k;
+	struct maas_lend_session_info found;
 
-	(void)state;
-	open_keyed(&k);
-	assert_int_equal(maas_lend_session_open(k.f.lend, "s", 2, false, NULL, &s), 0);
-	assert_int_equal(try_whole(&k, &s, true, &a), 0);
-	pass_ms(&k.f, 2000);
-	assert_int_equal(k.keys.session_ends, 1);
-	pass_ms(&k.f, 3000);
-	assert_int_equal(k.keys.session_ends, 1);
-	assert_int_equal(try_again(&k), -ENOSPC);
-	assert_true(fake_keys_finish(&k.keys, 0));
-	assert_int_equal(try_again(&k), 0);
-	assert_int_equal(lend_stats(&k.f).lapsed_sessions, 1);
-	close_keyed(&k);
+	assert_int_equal(maas_lend_session_renew(f.lend, session.id, 2, &found), 0);
+	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
+	pass_ms(2000);
+	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);
+	pass_ms(3000);
+	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);
+	assert_int_equal(try_again(), -ENOSPC);
+	finish(0);
+	assert_int_equal(try_again(), 0);
+	assert_int_equal(lend_stats().lapsed_sessions, 1);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(free__without_a_key_is_done_at_once),
-		cmocka_unit_test(free__waits_for_the_key),
-		cmocka_unit_test(free__done_may_come_before_the_call_returns),
-		cmocka_unit_test(free__waits_for_both),
-		cmocka_unit_test(free__without_a_key_waits_for_transfers),
-		cmocka_unit_test(quarantine__when_a_key_is_not_confirmed),
-		cmocka_unit_test(quarantine__retry_may_take_its_time),
-		cmocka_unit_test(session__ends_its_connection_first),
-		cmocka_unit_test(session__whose_connection_cannot_be_ended),
-		cmocka_unit_test(session__without_slabs_tells_that_its_connection_lives),
-		cmocka_unit_test(session__tells_that_a_slab_was_kept_back),
-		cmocka_unit_test(session__waits_for_a_free_that_is_under_way),
-		cmocka_unit_test(session__without_a_connection_ends_at_once),
-		cmocka_unit_test(session__lapses_in_the_same_order),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(setup, keys_teardown)

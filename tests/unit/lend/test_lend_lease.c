@@ -3,23 +3,19 @@
 #include "lend/internal.h"
 #include "tests/unit/lend/lend_fixture.h"
 
-#define POOL_BYTES (1u << 20)
-
-static void allocate__describes(void **state)
+TEST(allocate__describes)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation found;
 
-	(void)state;
-	a = ALLOCATE(&f, .size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL,
+	a = ALLOCATE(.size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL,
 		     .ttl_s = 60);
 	assert_int_equal(a.size_bytes, 100);
 	assert_int_equal(a.actual_size_bytes, 1024);
 	assert_int_equal(a.age_s, 0);
 	assert_int_equal(a.lease_s, 60);
 	assert_string_equal(a.owner, "tsdb");
-	pass_ms(&f, 2500);
+	pass_ms(2500);
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 	assert_string_equal(found.id, a.id);
 	assert_int_equal(found.actual_size_bytes, 1024);
@@ -28,27 +24,22 @@ static void allocate__describes(void **state)
 	assert_int_equal(found.ttl_s, 60);
 	assert_int_equal(found.lease_s, 58);
 	assert_string_equal(found.owner, "tsdb");
-	fixture_close(&f);
 }
 
-static void allocate__every_class_is_named_as_the_slab_has_it(void **state)
+TEST(allocate__every_class_is_named_as_the_slab_has_it)
 {
 	static const uint64_t sizes[] = {1, 63, 64, 65, 1023, 1024, 1025, 65535, 65536};
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
-		struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = sizes[i]);
+		struct maas_lend_allocation a = ALLOCATE(.size_bytes = sizes[i]);
 		struct maas_lend_allocation found;
 
 		assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 		assert_int_equal(found.size_bytes, sizes[i]);
 		assert_int_equal(found.actual_size_bytes, a.actual_size_bytes);
 	}
-	fixture_close(&f);
 }
 
-static void allocate__refuses(void **state)
+TEST(allocate__refuses)
 {
 	char long_name[MAAS_NAME_BYTES + 1];
 	char long_id[MAAS_LEND_REQUEST_ID + 1];
@@ -70,12 +61,10 @@ static void allocate__refuses(void **state)
 		{.size_bytes = 1, .count = 1, .request_id = ""},
 		{.size_bytes = 1, .count = 1, .request_id = long_id},
 	};
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 	struct maas_lend_alloc_request request = {.size_bytes = 65537, .count = 1};
 
-	(void)state;
 	memset(long_name, 'n', sizeof(long_name));
 	long_name[MAAS_NAME_BYTES] = '\0';
 	memset(long_id, 'r', sizeof(long_id));
@@ -83,78 +72,66 @@ static void allocate__refuses(void **state)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		assert_int_equal(maas_lend_allocate(f.lend, &bad[i], &ref, &a), -EINVAL);
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -EFBIG);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
 }
 
-static void free__once(void **state)
+TEST(free__once)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = allocate_plain(&f);
+	struct maas_lend_allocation a = allocate_plain();
 	struct maas_lend_allocation found;
 
-	(void)state;
-	assert_int_equal(free_now(&f, &a), 0);
-	assert_int_equal(free_now(&f, &a), -ENOENT);
+	assert_int_equal(free_now(&a), 0);
+	assert_int_equal(free_now(&a), -ENOENT);
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), -ENOENT);
 	assert_int_equal(maas_lend_renew(f.lend, a.id, 5, &found), -ENOENT);
 	assert_int_equal(maas_lend_free(f.lend, "no id", NULL, NULL), -ENOENT);
-	fixture_close(&f);
 }
 
-static void lease__lapses_at_its_end_and_not_before(void **state)
+TEST(lease__lapses_at_its_end_and_not_before)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation plain = allocate_plain(&f);
+	struct maas_lend_allocation plain = allocate_plain();
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation b;
 
-	(void)state;
-	a = allocate_ttl(&f, 10);
-	pass_ms(&f, 500);
-	b = allocate_ttl(&f, 10);
-	pass_ms(&f, 9400);
-	assert_true(exists(&f, &a));
-	pass_ms(&f, 100);
-	assert_false(exists(&f, &a));
-	pass_ms(&f, 400);
-	assert_true(exists(&f, &b));
-	pass_ms(&f, 1000);
-	assert_false(exists(&f, &b));
-	assert_true(exists(&f, &plain));
-	assert_int_equal(lend_stats(&f).lapsed_allocations, 2);
-	assert_int_equal(live_slabs(&f), 1);
-	fixture_close(&f);
+	a = allocate_ttl(10);
+	pass_ms(500);
+	b = allocate_ttl(10);
+	pass_ms(9400);
+	assert_true(exists(&a));
+	pass_ms(100);
+	assert_false(exists(&a));
+	pass_ms(400);
+	assert_true(exists(&b));
+	pass_ms(1000);
+	assert_false(exists(&b));
+	assert_true(exists(&plain));
+	assert_int_equal(lend_stats().lapsed_allocations, 2);
+	assert_int_equal(live_slabs(), 1);
 }
 
-static void lease__longer_than_the_wheel(void **state)
+TEST(lease__longer_than_the_wheel)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = allocate_ttl(&f, 3 * 4096 + 7);
-	struct maas_lend_allocation b = allocate_ttl(&f, 7);
+	struct maas_lend_allocation a = allocate_ttl(3 * 4096 + 7);
+	struct maas_lend_allocation b = allocate_ttl(7);
 
-	(void)state;
-	pass_ms(&f, 7000);
-	assert_false(exists(&f, &b));
-	pass_ms(&f, 3 * 4096 * 1000 - 100);
-	assert_true(exists(&f, &a));
-	pass_ms(&f, 100);
-	assert_false(exists(&f, &a));
-	fixture_close(&f);
+	pass_ms(7000);
+	assert_false(exists(&b));
+	pass_ms(3 * 4096 * 1000 - 100);
+	assert_true(exists(&a));
+	pass_ms(100);
+	assert_false(exists(&a));
 }
 
 /* The process slept for a minute: nobody could renew, so nobody may lose what he had. */
-static void lease__is_extended_by_what_housekeeping_missed(void **state)
+TEST(lease__is_extended_by_what_housekeeping_missed)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info session;
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation found;
 
-	(void)state;
 	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), 0);
-	a = allocate_ttl(&f, 10);
-	pass_ms(&f, 5000);
+	a = allocate_ttl(10);
+	pass_ms(5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);
 	maas_lend_tick(f.lend);
 	assert_int_equal(f.lend->lease_ms, 5100);
@@ -162,64 +139,57 @@ static void lease__is_extended_by_what_housekeeping_missed(void **state)
 	assert_int_equal(found.lease_s, 5);
 	assert_int_equal(found.age_s, 65);
 	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), 0);
-	pass_ms(&f, 4800);
-	assert_true(exists(&f, &a));
-	pass_ms(&f, 100);
-	assert_false(exists(&f, &a));
+	pass_ms(4800);
+	assert_true(exists(&a));
+	pass_ms(100);
+	assert_false(exists(&a));
 	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), -ENOENT);
-	fixture_close(&f);
 }
 
-static void renew__starts_anew(void **state)
+TEST(renew__starts_anew)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation plain = allocate_plain(&f);
-	struct maas_lend_allocation a = allocate_ttl(&f, 10);
+	struct maas_lend_allocation plain = allocate_plain();
+	struct maas_lend_allocation a = allocate_ttl(10);
 	struct maas_lend_allocation found;
 
-	(void)state;
-	pass_ms(&f, 9000);
+	pass_ms(9000);
 	assert_int_equal(maas_lend_renew(f.lend, a.id, 0, &found), 0);
 	assert_int_equal(found.ttl_s, 10);
 	assert_int_equal(found.lease_s, 10);
-	pass_ms(&f, 9000);
+	pass_ms(9000);
 	assert_int_equal(maas_lend_renew(f.lend, a.id, 20, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	assert_int_equal(found.age_s, 18);
-	pass_ms(&f, 19900);
+	pass_ms(19900);
 	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	assert_int_equal(found.lease_s, 1);
 	assert_int_equal(maas_lend_renew(f.lend, a.id, 1, &found), 0);
-	pass_ms(&f, 2000);
-	assert_false(exists(&f, &a));
+	pass_ms(2000);
+	assert_false(exists(&a));
 	assert_int_equal(maas_lend_renew(f.lend, a.id, 0, &found), -ENOENT);
 	assert_int_equal(maas_lend_renew(f.lend, plain.id, 5, &found), -EMEDIUMTYPE);
 	assert_int_equal(maas_lend_renew(f.lend, plain.id, MAAS_LEND_MAX_TTL_S + 1, &found),
 			 -EINVAL);
-	fixture_close(&f);
 }
 
 /* A slot's next life must not inherit the lease of the last one. */
-static void lease__ends_with_its_allocation(void **state)
+TEST(lease__ends_with_its_allocation)
 {
-	struct fixture f = fixture_open(65536, NULL, NULL);
+	fixture_reopen(65536);
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation b;
 
-	(void)state;
-	a = ALLOCATE(&f, .size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5);
-	assert_int_equal(free_now(&f, &a), 0);
-	b = ALLOCATE(&f, .size_bytes = 65536);
-	pass_ms(&f, 10000);
-	assert_true(exists(&f, &b));
-	assert_int_equal(lend_stats(&f).lapsed_allocations, 0);
-	fixture_close(&f);
+	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5);
+	assert_int_equal(free_now(&a), 0);
+	b = ALLOCATE(.size_bytes = 65536);
+	pass_ms(10000);
+	assert_true(exists(&b));
+	assert_int_equal(lend_stats().lapsed_allocations, 0);
 }
 
-static void batch__lapses_as_a_whole(void **state)
+TEST(batch__lapses_as_a_whole)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = 1000,
@@ -229,42 +199,22 @@ static void batch__lapses_as_a_whole(void **state)
 	static struct maas_slab_ref refs[1000];
 	struct maas_lend_allocation first;
 
-	(void)state;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &first), 0);
-	assert_int_equal(live_slabs(&f), 1000);
-	pass_ms(&f, 2900);
-	assert_int_equal(live_slabs(&f), 1000);
-	pass_ms(&f, 100);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 1000);
+	pass_ms(2900);
+	assert_int_equal(live_slabs(), 1000);
+	pass_ms(100);
+	assert_int_equal(live_slabs(), 0);
 }
 
-static void open__refuses(void **state)
+TEST(open__refuses)
 {
 	struct maas_lend_options options = {.max_sessions = 1};
 	struct maas_lend *lend = NULL;
 
-	(void)state;
 	assert_int_equal(maas_lend_open(&options, &lend), -EINVAL);
 	assert_null(lend);
 	maas_lend_close(NULL);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(allocate__describes),
-		cmocka_unit_test(allocate__every_class_is_named_as_the_slab_has_it),
-		cmocka_unit_test(allocate__refuses),
-		cmocka_unit_test(free__once),
-		cmocka_unit_test(lease__lapses_at_its_end_and_not_before),
-		cmocka_unit_test(lease__longer_than_the_wheel),
-		cmocka_unit_test(lease__is_extended_by_what_housekeeping_missed),
-		cmocka_unit_test(renew__starts_anew),
-		cmocka_unit_test(lease__ends_with_its_allocation),
-		cmocka_unit_test(batch__lapses_as_a_whole),
-		cmocka_unit_test(open__refuses),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(fixture_setup, fixture_teardown)

@@ -2,10 +2,14 @@
 /* Owners, and lists in pages. */
 #include "tests/unit/lend/lend_fixture.h"
 
-#define POOL_BYTES (8u << 20)
-#define PAGE	   100
+static void setup(void)
+{
+	f = fixture_open(8u << 20, NULL, NULL);
+}
 
-static void name__valid(void **state)
+#define PAGE 100
+
+TEST(name__valid)
 {
 	static const char *const good[] = {
 		"a", "tsdb-0", "A.b_c:d/e@f-9",
@@ -16,37 +20,33 @@ static void name__valid(void **state)
 		"\xc3\xa9", "a\"",
 		"a%",	    "1234567890123456789012345678901234567890123456789012345678901234"};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++)
 		assert_true(maas_name_valid(good[i]));
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		assert_false(maas_name_valid(bad[i]));
 }
 
-static void owner__lives_as_long_as_its_allocations(void **state)
+TEST(owner__lives_as_long_as_its_allocations)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = ALLOCATE(&f, .owner = "one");
-	struct maas_lend_allocation b = ALLOCATE(&f, .owner = "one");
-	struct maas_lend_allocation c = ALLOCATE(&f, .owner = "two");
+	struct maas_lend_allocation a = ALLOCATE(.owner = "one");
+	struct maas_lend_allocation b = ALLOCATE(.owner = "one");
+	struct maas_lend_allocation c = ALLOCATE(.owner = "two");
 	struct maas_lend_allocation found;
 
-	(void)state;
-	assert_int_equal(lend_stats(&f).owners, 2);
-	assert_int_equal(free_now(&f, &a), 0);
-	assert_int_equal(lend_stats(&f).owners, 2);
-	assert_int_equal(free_now(&f, &b), 0);
-	assert_int_equal(lend_stats(&f).owners, 1);
+	assert_int_equal(lend_stats().owners, 2);
+	assert_int_equal(free_now(&a), 0);
+	assert_int_equal(lend_stats().owners, 2);
+	assert_int_equal(free_now(&b), 0);
+	assert_int_equal(lend_stats().owners, 1);
 	/* The freed record serves the next name, and nobody is renamed by it. */
-	ALLOCATE(&f, .owner = "three");
+	ALLOCATE(.owner = "three");
 	assert_int_equal(maas_lend_get(f.lend, c.id, &found), 0);
 	assert_string_equal(found.owner, "two");
-	fixture_close(&f);
 }
 
-static void owner__of_an_allocation_that_failed(void **state)
+TEST(owner__of_an_allocation_that_failed)
 {
-	struct fixture f = fixture_open(65536, NULL, NULL);
+	fixture_reopen(65536);
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 2,
@@ -55,108 +55,88 @@ static void owner__of_an_allocation_that_failed(void **state)
 	struct maas_slab_ref refs[2];
 	struct maas_lend_allocation a;
 
-	(void)state;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &a), -ENOSPC);
-	assert_int_equal(lend_stats(&f).owners, 0);
-	fixture_close(&f);
+	assert_int_equal(lend_stats().owners, 0);
 }
 
-static void owners__at_most_65536(void **state)
+TEST(owners__at_most_65536)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	char name[16];
 	struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1, .owner = name};
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_LEND_MAX_OWNERS; i++) {
 		snprintf(name, sizeof(name), "owner-%u", i);
 		assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
 	}
 	snprintf(name, sizeof(name), "another");
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -EUSERS);
-	assert_int_equal(lend_stats(&f).owners, MAAS_LEND_MAX_OWNERS);
-	assert_int_equal(free_now(&f, &a), 0);
+	assert_int_equal(lend_stats().owners, MAAS_LEND_MAX_OWNERS);
+	assert_int_equal(free_now(&a), 0);
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
 	snprintf(name, sizeof(name), "owner-%u", 12345);
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
-	fixture_close(&f);
-}
-
-static int list(struct fixture *f, const char *owner, const char *after, uint32_t limit,
-		struct maas_lend_allocation *ret, bool *ret_more)
-{
-	return list_page(f->lend, owner, after, limit, ret, ret_more);
 }
 
 /* So many that most share a bucket: those that stay are found when their neighbours have gone. */
-static void owner__is_found_when_its_neighbours_have_gone(void **state)
+TEST(owner__is_found_when_its_neighbours_have_gone)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	static struct maas_lend_allocation all[40000];
 	struct maas_lend_allocation page[2];
 	char name[16];
 	bool more;
 
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		snprintf(name, sizeof(name), "owner-%u", i);
-		all[i] = ALLOCATE(&f, .size_bytes = 64, .owner = name);
+		all[i] = ALLOCATE(.size_bytes = 64, .owner = name);
 	}
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 2)
-		assert_int_equal(free_now(&f, &all[i]), 0);
-	assert_int_equal(lend_stats(&f).owners, MAAS_ARRAY_SIZE(all) / 2);
+		assert_int_equal(free_now(&all[i]), 0);
+	assert_int_equal(lend_stats().owners, MAAS_ARRAY_SIZE(all) / 2);
 	/* An owner that is not found would count as a new one. */
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(all); i += 2) {
 		snprintf(name, sizeof(name), "owner-%u", i);
-		ALLOCATE(&f, .size_bytes = 64, .owner = name);
+		ALLOCATE(.size_bytes = 64, .owner = name);
 	}
-	assert_int_equal(lend_stats(&f).owners, MAAS_ARRAY_SIZE(all) / 2);
-	assert_int_equal(list(&f, "owner-1", NULL, 2, page, &more), 2);
-	assert_int_equal(list(&f, "owner-2", NULL, 2, page, &more), 0);
-	fixture_close(&f);
+	assert_int_equal(lend_stats().owners, MAAS_ARRAY_SIZE(all) / 2);
+	assert_int_equal(list_page("owner-1", NULL, 2, page, &more), 2);
+	assert_int_equal(list_page("owner-2", NULL, 2, page, &more), 0);
 }
 
-static void list__refuses(void **state)
+TEST(list__refuses)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_allocation page[1];
 	bool more = true;
 
-	(void)state;
-	assert_int_equal(list(&f, NULL, "nonsense", 1, page, &more), -ENOENT);
-	assert_int_equal(list(&f, NULL, NULL, 0, page, &more), -EINVAL);
-	assert_int_equal(list(&f, NULL, NULL, 1, page, &more), 0);
+	assert_int_equal(list_page(NULL, "nonsense", 1, page, &more), -ENOENT);
+	assert_int_equal(list_page(NULL, NULL, 0, page, &more), -EINVAL);
+	assert_int_equal(list_page(NULL, NULL, 1, page, &more), 0);
 	assert_false(more);
-	assert_int_equal(list(&f, "nobody", NULL, 1, page, &more), 0);
-	fixture_close(&f);
+	assert_int_equal(list_page("nobody", NULL, 1, page, &more), 0);
 }
 
-static void list__more_is_told_at_the_edge(void **state)
+TEST(list__more_is_told_at_the_edge)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_allocation page[8];
 	bool more;
 
-	(void)state;
 	for (int i = 0; i < 4; i++)
-		ALLOCATE(&f, .owner = "o");
-	allocate_plain(&f);
-	assert_int_equal(list(&f, "o", NULL, 3, page, &more), 3);
+		ALLOCATE(.owner = "o");
+	allocate_plain();
+	assert_int_equal(list_page("o", NULL, 3, page, &more), 3);
 	assert_true(more);
-	assert_int_equal(list(&f, "o", NULL, 4, page, &more), 4);
+	assert_int_equal(list_page("o", NULL, 4, page, &more), 4);
 	assert_false(more);
-	assert_int_equal(list(&f, "o", page[2].id, 4, page, &more), 1);
+	assert_int_equal(list_page("o", page[2].id, 4, page, &more), 1);
 	assert_false(more);
-	assert_int_equal(list(&f, NULL, NULL, 4, page, &more), 4);
+	assert_int_equal(list_page(NULL, NULL, 4, page, &more), 4);
 	assert_true(more);
-	fixture_close(&f);
 }
 
 /* Walks all pages of `owner`, and frees the page's last one each time when `freeing`. */
-static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
-			 struct maas_lend_allocation *ret, unsigned int max)
+static unsigned int walk(const char *owner, bool freeing, struct maas_lend_allocation *ret,
+			 unsigned int max)
 {
 	struct maas_lend_allocation page[PAGE];
 	char after[MAAS_SLAB_ID_TEXT] = "";
@@ -164,7 +144,7 @@ static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
 	bool more = true;
 
 	while (more) {
-		int got = list(f, owner, *after ? after : NULL, PAGE, page, &more);
+		int got = list_page(owner, *after ? after : NULL, PAGE, page, &more);
 
 		assert_true(got >= 0);
 		assert_true(!more || got == PAGE);
@@ -176,7 +156,7 @@ static unsigned int walk(struct fixture *f, const char *owner, bool freeing,
 			break;
 		memcpy(after, page[got - 1].id, sizeof(after));
 		if (freeing)
-			assert_int_equal(free_now(f, &page[got - 1]), 0);
+			assert_int_equal(free_now(&page[got - 1]), 0);
 	}
 	return count;
 }
@@ -187,23 +167,21 @@ static int by_id(const void *a, const void *b)
 		      ((const struct maas_lend_allocation *)b)->id);
 }
 
-static void list__pages_are_complete_while_others_free(void **state)
+TEST(list__pages_are_complete_while_others_free)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	static struct maas_lend_allocation mine[1000];
 	static struct maas_lend_allocation seen[2000];
 	static struct maas_lend_allocation others[1000];
 	unsigned int count;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(mine); i++) {
-		mine[i] = ALLOCATE(&f, .size_bytes = i % 3 ? 64 : 1000, .owner = "mine",
+		mine[i] = ALLOCATE(.size_bytes = i % 3 ? 64 : 1000, .owner = "mine",
 				   .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
-		others[i] = ALLOCATE(&f, .size_bytes = i % 5 ? 64 : 1000, .owner = "other");
+		others[i] = ALLOCATE(.size_bytes = i % 5 ? 64 : 1000, .owner = "other");
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i += 2)
-		assert_int_equal(free_now(&f, &others[i]), 0);
-	count = walk(&f, "mine", true, seen, MAAS_ARRAY_SIZE(seen));
+		assert_int_equal(free_now(&others[i]), 0);
+	count = walk("mine", true, seen, MAAS_ARRAY_SIZE(seen));
 	assert_int_equal(count, MAAS_ARRAY_SIZE(mine));
 	qsort(mine, MAAS_ARRAY_SIZE(mine), sizeof(mine[0]), by_id);
 	qsort(seen, count, sizeof(seen[0]), by_id);
@@ -213,23 +191,8 @@ static void list__pages_are_complete_while_others_free(void **state)
 		assert_int_equal(seen[i].size_bytes, mine[i].size_bytes);
 		assert_int_equal(seen[i].lease_s, 60);
 	}
-	count = walk(&f, NULL, false, seen, MAAS_ARRAY_SIZE(seen));
-	assert_int_equal(count, live_slabs(&f));
-	fixture_close(&f);
+	count = walk(NULL, false, seen, MAAS_ARRAY_SIZE(seen));
+	assert_int_equal(count, live_slabs());
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(name__valid),
-		cmocka_unit_test(owner__lives_as_long_as_its_allocations),
-		cmocka_unit_test(owner__of_an_allocation_that_failed),
-		cmocka_unit_test(owners__at_most_65536),
-		cmocka_unit_test(owner__is_found_when_its_neighbours_have_gone),
-		cmocka_unit_test(list__refuses),
-		cmocka_unit_test(list__more_is_told_at_the_edge),
-		cmocka_unit_test(list__pages_are_complete_while_others_free),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(setup, fixture_teardown)

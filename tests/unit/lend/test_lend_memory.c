@@ -32,7 +32,7 @@ static uint64_t beside_kib(void)
 	return status_kib("VmRSS:") - (shared_kib < LENT_KIB ? shared_kib : LENT_KIB);
 }
 
-static void allocate_million(struct fixture *f, const struct maas_lend_alloc_request *request)
+static void allocate_million(const struct maas_lend_alloc_request *request)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	struct maas_lend_alloc_request batch = *request;
@@ -46,12 +46,12 @@ static void allocate_million(struct fixture *f, const struct maas_lend_alloc_req
 		snprintf(id, sizeof(id), "request-%u", i);
 		if (request->request_id)
 			batch.request_id = id;
-		assert_int_equal(maas_lend_allocate(f->lend, &batch, refs, &first), 0);
+		assert_int_equal(maas_lend_allocate(f.lend, &batch, refs, &first), 0);
 	}
-	assert_int_equal(live_slabs(f), LIVE);
+	assert_int_equal(live_slabs(), LIVE);
 }
 
-static void memory__of_a_million(void **state)
+TEST(memory__of_a_million)
 {
 	static const struct {
 		const char *name;
@@ -65,49 +65,37 @@ static void memory__of_a_million(void **state)
 		{"request ids of batches", {.request_id = ""}, BUDGET_KIB + BATCH_KIB},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		uint64_t before_kib = beside_kib();
-		struct fixture f = fixture_open(LIVE * SLAB_BYTES + (8u << 20), NULL, NULL);
 		uint64_t used_kib;
 
-		allocate_million(&f, &cases[i].request);
+		f = fixture_open(LIVE * SLAB_BYTES + (8u << 20), NULL, NULL);
+		allocate_million(&cases[i].request);
 		used_kib = beside_kib() - before_kib;
 		print_message("%s: %llu KiB\n", cases[i].name, (unsigned long long)used_kib);
 		assert_true(used_kib <= cases[i].budget_kib);
-		maas_lend_close(f.lend);
-		maas_slab_close(f.slab);
+		fixture_close(&f);
 	}
 }
 
-static void lapse__of_a_million_at_once(void **state)
+TEST(lapse__of_a_million_at_once)
 {
-	struct fixture f = fixture_open(LIVE * SLAB_BYTES + (8u << 20), NULL, NULL);
+	fixture_reopen(LIVE * SLAB_BYTES + (8u << 20));
 	const struct maas_lend_alloc_request request = {.lifetime = MAAS_LEND_LIFETIME_TTL,
 							.ttl_s = 5};
 	uint64_t start_ms;
 	uint64_t took_ms;
 
-	(void)state;
-	allocate_million(&f, &request);
-	pass_ms(&f, 4900);
-	assert_int_equal(live_slabs(&f), LIVE);
+	allocate_million(&request);
+	pass_ms(4900);
+	assert_int_equal(live_slabs(), LIVE);
 	start_ms = maas_clock_ms();
-	pass_ms(&f, 100);
+	pass_ms(100);
 	took_ms = maas_clock_ms() - start_ms;
 	print_message("a million lapsed in %llu ms\n", (unsigned long long)took_ms);
-	assert_int_equal(live_slabs(&f), 0);
-	assert_int_equal(lend_stats(&f).lapsed_allocations, LIVE);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(lend_stats().lapsed_allocations, LIVE);
 	assert_true(took_ms < LAPSE_MS);
-	fixture_close(&f);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(memory__of_a_million),
-		cmocka_unit_test(lapse__of_a_million_at_once),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, fixture_teardown)

@@ -6,15 +6,19 @@
 
 #define POOL_BYTES (4u << 20)
 
-static int ask(struct fixture *f, const struct maas_lend_alloc_request *request,
-	       struct maas_slab_ref *ret_refs, struct maas_lend_allocation *ret_first)
+static void setup(void)
 {
-	return maas_lend_allocate(f->lend, request, ret_refs, ret_first);
+	f = fixture_open(POOL_BYTES, NULL, NULL);
 }
 
-static void replay__gives_the_same_answer(void **state)
+static int ask(const struct maas_lend_alloc_request *request, struct maas_slab_ref *ret_refs,
+	       struct maas_lend_allocation *ret_first)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
+	return maas_lend_allocate(f.lend, request, ret_refs, ret_first);
+}
+
+TEST(replay__gives_the_same_answer)
+{
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 100,
 		.count = 1,
@@ -27,59 +31,50 @@ static void replay__gives_the_same_answer(void **state)
 	struct maas_lend_allocation again;
 	struct maas_slab_ref refs[2];
 
-	(void)state;
 	memset(&first, 0, sizeof(first));
 	memset(&again, 0, sizeof(again));
-	assert_int_equal(ask(&f, &request, &refs[0], &first), 0);
-	pass_ms(&f, 5000);
-	assert_int_equal(ask(&f, &request, &refs[1], &again), 0);
+	assert_int_equal(ask(&request, &refs[0], &first), 0);
+	pass_ms(5000);
+	assert_int_equal(ask(&request, &refs[1], &again), 0);
 	assert_memory_equal(&refs[0], &refs[1], sizeof(refs[0]));
 	assert_string_equal(first.id, again.id);
 	assert_int_equal(again.age_s, 0);
 	assert_int_equal(again.lease_s, 30);
 	assert_int_equal(again.actual_size_bytes, 1024);
 	assert_string_equal(again.owner, "o");
-	assert_int_equal(live_slabs(&f), 1);
-	assert_int_equal(lend_stats(&f).request_ids, 1);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 1);
+	assert_int_equal(lend_stats().request_ids, 1);
 }
 
 /* An answer that was lost is given once more even when its slab has gone meanwhile. */
-static void replay__outlives_the_allocation(void **state)
+TEST(replay__outlives_the_allocation)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_lend_allocation first = ALLOCATE(.request_id = "r");
 	struct maas_lend_allocation again;
 
-	(void)state;
-	assert_int_equal(free_now(&f, &first), 0);
-	again = ALLOCATE(&f, .request_id = "r");
+	assert_int_equal(free_now(&first), 0);
+	again = ALLOCATE(.request_id = "r");
 	assert_string_equal(first.id, again.id);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
 }
 
-static void replay__of_a_session_that_ended(void **state)
+TEST(replay__of_a_session_that_ended)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info s;
 	struct maas_lend_allocation first;
 	struct maas_lend_allocation again;
 
-	(void)state;
 	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
-	first = ALLOCATE(&f, .request_id = "r", .session = s.id,
+	first = ALLOCATE(.request_id = "r", .session = s.id,
 			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
-	again = ALLOCATE(&f, .request_id = "r", .session = s.id,
+	again = ALLOCATE(.request_id = "r", .session = s.id,
 			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_string_equal(first.id, again.id);
-	fixture_close(&f);
 }
 
-static void conflict__every_other_field(void **state)
+TEST(conflict__every_other_field)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info s;
 	struct maas_lend_allocation a;
 	struct maas_slab_ref refs[2];
@@ -93,7 +88,6 @@ static void conflict__every_other_field(void **state)
 	};
 	struct maas_lend_alloc_request other[7];
 
-	(void)state;
 	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
 		other[i] = base;
@@ -105,18 +99,16 @@ static void conflict__every_other_field(void **state)
 	other[4].owner = "p";
 	other[5].owner = NULL;
 	other[6].session = s.id;
-	assert_int_equal(ask(&f, &base, refs, &a), 0);
+	assert_int_equal(ask(&base, refs, &a), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
-		assert_int_equal(ask(&f, &other[i], refs, &a), -ENOTUNIQ);
+		assert_int_equal(ask(&other[i], refs, &a), -ENOTUNIQ);
 	base.request_id = "R";
-	assert_int_equal(ask(&f, &base, refs, &a), 0);
-	assert_int_equal(live_slabs(&f), 2);
-	fixture_close(&f);
+	assert_int_equal(ask(&base, refs, &a), 0);
+	assert_int_equal(live_slabs(), 2);
 }
 
-static void batch__is_replayed_as_a_whole(void **state)
+TEST(batch__is_replayed_as_a_whole)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 64,
 		.count = MAAS_SLAB_MAX_BATCH,
@@ -125,20 +117,18 @@ static void batch__is_replayed_as_a_whole(void **state)
 	static struct maas_slab_ref refs[2][MAAS_SLAB_MAX_BATCH];
 	struct maas_lend_allocation a;
 
-	(void)state;
 	/* Something in front, so that the batch lies across the queue's pieces. */
-	ALLOCATE(&f, .request_id = "before");
-	assert_int_equal(ask(&f, &request, refs[0], &a), 0);
-	assert_int_equal(ask(&f, &request, refs[1], &a), 0);
+	ALLOCATE(.request_id = "before");
+	assert_int_equal(ask(&request, refs[0], &a), 0);
+	assert_int_equal(ask(&request, refs[1], &a), 0);
 	assert_memory_equal(refs[0], refs[1], sizeof(refs[0]));
-	assert_int_equal(live_slabs(&f), MAAS_SLAB_MAX_BATCH + 1);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), MAAS_SLAB_MAX_BATCH + 1);
 }
 
-static void failure__is_not_remembered(void **state)
+TEST(failure__is_not_remembered)
 {
-	struct fixture f = fixture_open(65536, NULL, NULL);
-	struct maas_lend_allocation whole = ALLOCATE(&f, .size_bytes = 65536);
+	fixture_reopen(65536);
+	struct maas_lend_allocation whole = ALLOCATE(.size_bytes = 65536);
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 65536,
 		.count = 1,
@@ -147,67 +137,58 @@ static void failure__is_not_remembered(void **state)
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
-	(void)state;
-	assert_int_equal(ask(&f, &request, &ref, &a), -ENOSPC);
-	assert_int_equal(lend_stats(&f).request_ids, 0);
-	assert_int_equal(free_now(&f, &whole), 0);
-	assert_int_equal(ask(&f, &request, &ref, &a), 0);
-	fixture_close(&f);
+	assert_int_equal(ask(&request, &ref, &a), -ENOSPC);
+	assert_int_equal(lend_stats().request_ids, 0);
+	assert_int_equal(free_now(&whole), 0);
+	assert_int_equal(ask(&request, &ref, &a), 0);
 }
 
-static void forget__after_ten_minutes(void **state)
+TEST(forget__after_ten_minutes)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "r");
+	struct maas_lend_allocation first = ALLOCATE(.request_id = "r");
 	struct maas_lend_allocation again;
 
-	(void)state;
-	pass_ms(&f, (MAAS_LEND_REQUEST_S - 1) * 1000ull);
-	again = ALLOCATE(&f, .request_id = "r");
+	pass_ms((MAAS_LEND_REQUEST_S - 1) * 1000ull);
+	again = ALLOCATE(.request_id = "r");
 	assert_string_equal(first.id, again.id);
-	pass_ms(&f, 1000);
-	assert_int_equal(lend_stats(&f).request_ids, 0);
-	again = ALLOCATE(&f, .request_id = "r");
+	pass_ms(1000);
+	assert_int_equal(lend_stats().request_ids, 0);
+	again = ALLOCATE(.request_id = "r");
 	assert_string_not_equal(first.id, again.id);
-	assert_int_equal(live_slabs(&f), 2);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 2);
 }
 
 /* Past lend: these have no owner and no lease, so that lend does not miss them. */
-static void free_all(struct fixture *f, const struct maas_slab_ref *refs, uint32_t count)
+static void free_all(const struct maas_slab_ref *refs, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		assert_int_equal(maas_slab_free(f->slab, refs[i]), 0);
+		assert_int_equal(maas_slab_free(f.slab, refs[i]), 0);
 }
 
 /* So many that a good part of them share a bucket. */
-static void replay__of_many(void **state)
+TEST(replay__of_many)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	static struct maas_lend_allocation all[20000];
 	char name[32];
 
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		snprintf(name, sizeof(name), "r-%u", i);
-		all[i] = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
+		all[i] = ALLOCATE(.size_bytes = 64, .request_id = name);
 	}
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		struct maas_lend_allocation again;
 
 		snprintf(name, sizeof(name), "r-%u", i);
-		again = ALLOCATE(&f, .size_bytes = 64, .request_id = name);
+		again = ALLOCATE(.size_bytes = 64, .request_id = name);
 		assert_string_equal(all[i].id, again.id);
 	}
-	assert_int_equal(live_slabs(&f), MAAS_ARRAY_SIZE(all));
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), MAAS_ARRAY_SIZE(all));
 }
 
 #define DUPLICATES 4
 #define ROUNDS	   300
 
 struct duplicate {
-	struct fixture *f;
 	pthread_barrier_t *barrier;
 	struct maas_slab_ref refs[ROUNDS];
 	int failures;
@@ -227,23 +208,20 @@ static void *ask_in_rounds(void *arg)
 	for (unsigned int i = 0; i < ROUNDS; i++) {
 		snprintf(name, sizeof(name), "round-%u", i);
 		pthread_barrier_wait(duplicate->barrier);
-		if (ask(duplicate->f, &request, &duplicate->refs[i], &a))
+		if (ask(&request, &duplicate->refs[i], &a))
 			duplicate->failures++;
 	}
 	return NULL;
 }
 
-static void duplicates__get_one_answer(void **state)
+TEST(duplicates__get_one_answer)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	static struct duplicate duplicates[DUPLICATES];
 	pthread_barrier_t barrier;
 	pthread_t threads[DUPLICATES];
 
-	(void)state;
 	pthread_barrier_init(&barrier, NULL, DUPLICATES);
 	for (int i = 0; i < DUPLICATES; i++) {
-		duplicates[i].f = &f;
 		duplicates[i].barrier = &barrier;
 		assert_int_equal(pthread_create(&threads[i], NULL, ask_in_rounds, &duplicates[i]),
 				 0);
@@ -255,12 +233,11 @@ static void duplicates__get_one_answer(void **state)
 		assert_memory_equal(duplicates[i].refs, duplicates[0].refs,
 				    sizeof(duplicates[0].refs));
 	}
-	assert_int_equal(live_slabs(&f), ROUNDS);
+	assert_int_equal(live_slabs(), ROUNDS);
 	pthread_barrier_destroy(&barrier);
-	fixture_close(&f);
 }
 
-static void allocate_and_free(struct fixture *f, const char *name, uint32_t count)
+static void allocate_and_free(const char *name, uint32_t count)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	const struct maas_lend_alloc_request request = {
@@ -270,111 +247,88 @@ static void allocate_and_free(struct fixture *f, const char *name, uint32_t coun
 	};
 	struct maas_lend_allocation a;
 
-	assert_int_equal(ask(f, &request, refs, &a), 0);
-	free_all(f, refs, count);
+	assert_int_equal(ask(&request, refs, &a), 0);
+	free_all(refs, count);
 }
 
-static void forget__after_a_million_requests(void **state)
+TEST(forget__after_a_million_requests)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation first = ALLOCATE(&f, .request_id = "first");
-	struct maas_lend_allocation second = ALLOCATE(&f, .request_id = "second");
+	struct maas_lend_allocation first = ALLOCATE(.request_id = "first");
+	struct maas_lend_allocation second = ALLOCATE(.request_id = "second");
 	struct maas_lend_allocation again;
 	char name[32];
 
-	(void)state;
 	/* 999,998 more, now and then a batch: the first is the oldest of the million… */
 	for (unsigned int i = 2; i < MAAS_LEND_REQUESTS; i++) {
 		snprintf(name, sizeof(name), "r-%u", i);
-		allocate_and_free(&f, name, i % 1000 ? 1 : 3);
+		allocate_and_free(name, i % 1000 ? 1 : 3);
 	}
-	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
-	again = ALLOCATE(&f, .request_id = "first");
+	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
+	again = ALLOCATE(.request_id = "first");
 	assert_string_equal(first.id, again.id);
 	/* … and the next one drops it. */
-	ALLOCATE(&f, .request_id = "one more");
-	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
-	again = ALLOCATE(&f, .request_id = "second");
+	ALLOCATE(.request_id = "one more");
+	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
+	again = ALLOCATE(.request_id = "second");
 	assert_string_equal(second.id, again.id);
-	again = ALLOCATE(&f, .request_id = "first");
+	again = ALLOCATE(.request_id = "first");
 	assert_string_not_equal(first.id, again.id);
 	/* Once more around the queue's pieces. */
 	for (unsigned int i = 0; i < 100000; i++) {
 		snprintf(name, sizeof(name), "another-%u", i);
-		allocate_and_free(&f, name, 1);
+		allocate_and_free(name, 1);
 	}
-	assert_int_equal(lend_stats(&f).request_ids, MAAS_LEND_REQUESTS);
-	fixture_close(&f);
+	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
 }
 
 /* Large batches of a stranger: they cost older batches their lists, nobody his second memory. */
-static void forget__the_lists_of_old_batches_only(void **state)
+TEST(forget__the_lists_of_old_batches_only)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation single = ALLOCATE(&f, .request_id = "single");
+	struct maas_lend_allocation single = ALLOCATE(.request_id = "single");
 	struct maas_lend_alloc_request batch = {.size_bytes = 64, .count = 2};
 	struct maas_slab_ref refs[2][2];
 	struct maas_lend_allocation a;
 	char name[32];
 
-	(void)state;
 	/* Small ones, more than are forgotten in one step … */
 	for (unsigned int i = 0; i < 1000; i++) {
 		snprintf(name, sizeof(name), "small-%u", i);
-		allocate_and_free(&f, name, 2);
+		allocate_and_free(name, 2);
 	}
 	batch.request_id = "last";
-	assert_int_equal(ask(&f, &batch, refs[0], &a), 0);
+	assert_int_equal(ask(&batch, refs[0], &a), 0);
 	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
 		snprintf(name, sizeof(name), "large-%u", i);
 		/* … and all of them, but for one, when the last large one comes. */
 		if (i + 1 == MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH) {
-			allocate_and_free(&f, name, MAAS_SLAB_MAX_BATCH - 2);
+			allocate_and_free(name, MAAS_SLAB_MAX_BATCH - 2);
 			break;
 		}
-		allocate_and_free(&f, name, MAAS_SLAB_MAX_BATCH);
+		allocate_and_free(name, MAAS_SLAB_MAX_BATCH);
 	}
-	assert_int_equal(ask(&f, &batch, refs[1], &a), 0);
+	assert_int_equal(ask(&batch, refs[1], &a), 0);
 	assert_memory_equal(refs[0], refs[1], sizeof(refs[0]));
 	batch.request_id = "small-999";
-	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
+	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
 	batch.request_id = "small-0";
-	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
+	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
 	batch.count = 1;
-	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENOTUNIQ);
-	assert_int_equal(live_slabs(&f), 3);
+	assert_int_equal(ask(&batch, refs[1], &a), -ENOTUNIQ);
+	assert_int_equal(live_slabs(), 3);
 
-	allocate_and_free(&f, "one more", 2);
+	allocate_and_free("one more", 2);
 	batch = (struct maas_lend_alloc_request){
 		.size_bytes = 64, .count = 2, .request_id = "last"};
-	assert_int_equal(ask(&f, &batch, refs[1], &a), -ENODATA);
-	a = ALLOCATE(&f, .request_id = "single");
+	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
+	a = ALLOCATE(.request_id = "single");
 	assert_string_equal(single.id, a.id);
-	assert_int_equal(live_slabs(&f), 3);
-	assert_int_equal(lend_stats(&f).request_ids,
+	assert_int_equal(live_slabs(), 3);
+	assert_int_equal(lend_stats().request_ids,
 			 1003 + MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH);
 	/* As any other, they are new after ten minutes. */
-	pass_ms(&f, MAAS_LEND_REQUEST_S * 1000ull);
-	assert_int_equal(lend_stats(&f).request_ids, 0);
-	assert_int_equal(ask(&f, &batch, refs[1], &a), 0);
-	fixture_close(&f);
+	pass_ms(MAAS_LEND_REQUEST_S * 1000ull);
+	assert_int_equal(lend_stats().request_ids, 0);
+	assert_int_equal(ask(&batch, refs[1], &a), 0);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(replay__gives_the_same_answer),
-		cmocka_unit_test(replay__outlives_the_allocation),
-		cmocka_unit_test(replay__of_a_session_that_ended),
-		cmocka_unit_test(conflict__every_other_field),
-		cmocka_unit_test(batch__is_replayed_as_a_whole),
-		cmocka_unit_test(failure__is_not_remembered),
-		cmocka_unit_test(replay__of_many),
-		cmocka_unit_test(duplicates__get_one_answer),
-		cmocka_unit_test(forget__after_ten_minutes),
-		cmocka_unit_test(forget__after_a_million_requests),
-		cmocka_unit_test(forget__the_lists_of_old_batches_only),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(setup, fixture_teardown)

@@ -169,14 +169,12 @@ static void grow_old(struct model *model)
 		forget_first(model);
 }
 
-static void requests__random(void **state)
+TEST(requests__random)
 {
-	struct model model = {.random = maas_test_seed(), .now_s = UINT32_MAX - 1000};
+	struct model model = {.random = maas_test_seed_told(), .now_s = UINT32_MAX - 1000};
 	uint64_t ops = count_lend_request_ops();
 	uint64_t most_refs = 0;
 
-	(void)state;
-	print_message("seed %llu\n", (unsigned long long)model.random);
 	assert_int_equal(maas_lend_requests_init(&model.requests), 0);
 	/* The numbers wrap around in the middle. */
 	model.requests.first = UINT32_MAX - (uint32_t)ops / 8;
@@ -205,11 +203,4 @@ static void requests__random(void **state)
 	free(model.all);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(requests__random),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -4,38 +4,33 @@
 #include "tests/random.h"
 #include "tests/unit/lend/lend_fixture.h"
 
-#define POOL_BYTES (1u << 20)
-
-static struct maas_lend_session_info open_session(struct fixture *f, const char *name,
-						  bool exclusive)
+static struct maas_lend_session_info open_session(const char *name, bool exclusive)
 {
 	struct maas_lend_session_info info;
 
-	assert_int_equal(maas_lend_session_open(f->lend, name, 10, exclusive, NULL, &info), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, name, 10, exclusive, NULL, &info), 0);
 	return info;
 }
 
-static int try_open(struct fixture *f, const char *name, bool exclusive)
+static int try_open(const char *name, bool exclusive)
 {
 	struct maas_lend_session_info info;
 
-	return maas_lend_session_open(f->lend, name, 10, exclusive, NULL, &info);
+	return maas_lend_session_open(f.lend, name, 10, exclusive, NULL, &info);
 }
 
-static void open__describes(void **state)
+TEST(open__describes)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info info = open_session(&f, "prometheus/0", false);
+	struct maas_lend_session_info info = open_session("prometheus/0", false);
 	struct maas_lend_session_info found;
 
-	(void)state;
 	assert_string_equal(info.name, "prometheus/0");
 	assert_int_equal(strlen(info.ticket), MAAS_LEND_TICKET_TEXT - 1);
 	assert_int_equal(info.ttl_s, 10);
 	assert_int_equal(info.lease_s, 10);
-	pass_ms(&f, 2500);
-	ALLOCATE(&f, .session = info.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	ALLOCATE(&f, .session = info.id);
+	pass_ms(2500);
+	ALLOCATE(.session = info.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	ALLOCATE(.session = info.id);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
 	assert_string_equal(found.id, info.id);
 	assert_string_equal(found.ticket, "");
@@ -43,103 +38,92 @@ static void open__describes(void **state)
 	assert_int_equal(found.age_s, 2);
 	assert_int_equal(found.allocations, 1);
 	assert_int_equal(maas_lend_session_get(f.lend, "nonsense", &found), -ENOENT);
-	fixture_close(&f);
 }
 
-static void open__refuses(void **state)
+TEST(open__refuses)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-
-	(void)state;
-	assert_int_equal(try_open(&f, "white space", false), -EINVAL);
-	assert_int_equal(try_open(&f, "", true), -EINVAL);
-	assert_int_equal(lend_stats(&f).sessions, 0);
-	fixture_close(&f);
+	assert_int_equal(try_open("white space", false), -EINVAL);
+	assert_int_equal(try_open("", true), -EINVAL);
+	assert_int_equal(lend_stats().sessions, 0);
 }
 
-static void open__lease_has_a_maximum(void **state)
+static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_options options = {
+	const struct maas_lend_options options = {
 		.slab = f.slab,
-		.max_sessions = MAX_SESSIONS,
+		.max_sessions = max_sessions,
 		.clock_ms = fixture_clock_ms,
-		.max_session_ttl_s = 30,
+		.max_session_ttl_s = max_session_ttl_s,
 	};
+
+	maas_lend_close(f.lend);
+	f.lend = NULL;
+	return maas_lend_open(&options, &f.lend);
+}
+
+static int try_ttl(uint32_t ttl_s, struct maas_lend_session_info *ret_info)
+{
+	return maas_lend_session_open(f.lend, "", ttl_s, false, NULL, ret_info);
+}
+
+TEST(open__lease_has_a_maximum)
+{
 	struct maas_lend_session_info info;
 	struct maas_lend_session_info found;
 
-	(void)state;
 	assert_int_equal(maas_lend_session_max_ttl_s(f.lend), MAAS_LEND_SESSION_MAX_S);
-	assert_int_equal(maas_lend_session_open(f.lend, "", 0, false, NULL, &info), 0);
+	assert_int_equal(try_ttl(0, &info), 0);
 	assert_int_equal(info.ttl_s, MAAS_LEND_SESSION_S);
-	assert_int_equal(
-		maas_lend_session_open(f.lend, "", MAAS_LEND_SESSION_MAX_S, false, NULL, &info), 0);
-	assert_int_equal(
-		maas_lend_session_open(f.lend, "", MAAS_LEND_SESSION_MAX_S + 1, false, NULL, &info),
-		-ERANGE);
-	maas_lend_close(f.lend);
+	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S, &info), 0);
+	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S + 1, &info), -ERANGE);
 
-	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
-	assert_int_equal(maas_lend_session_open(f.lend, "", 31, false, NULL, &info), -ERANGE);
-	assert_int_equal(maas_lend_session_open(f.lend, "", UINT32_MAX, false, NULL, &info),
-			 -ERANGE);
-	assert_int_equal(lend_stats(&f).sessions, 0);
-	assert_int_equal(maas_lend_session_open(f.lend, "", 0, false, NULL, &info), 0);
+	assert_int_equal(reopen_lend(MAX_SESSIONS, 30), 0);
+	assert_int_equal(try_ttl(31, &info), -ERANGE);
+	assert_int_equal(try_ttl(UINT32_MAX, &info), -ERANGE);
+	assert_int_equal(lend_stats().sessions, 0);
+	assert_int_equal(try_ttl(0, &info), 0);
 	assert_int_equal(info.ttl_s, 30);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 20, &found), 0);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 31, &found), -ERANGE);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	/* The lease of an allocation is another matter. */
-	allocate_ttl(&f, MAAS_LEND_MAX_TTL_S);
-	fixture_close(&f);
+	allocate_ttl(MAAS_LEND_MAX_TTL_S);
 
-	f = fixture_open(POOL_BYTES, NULL, NULL);
-	maas_lend_close(f.lend);
-	options.slab = f.slab;
-	options.max_session_ttl_s = MAAS_LEND_MAX_TTL_S + 1;
-	assert_int_equal(maas_lend_open(&options, &f.lend), -EINVAL);
-	options.max_session_ttl_s = MAAS_LEND_MAX_TTL_S;
-	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
-	assert_int_equal(
-		maas_lend_session_open(f.lend, "", MAAS_LEND_MAX_TTL_S, false, NULL, &info), 0);
-	fixture_close(&f);
+	fixture_reopen(1u << 20);
+	assert_int_equal(reopen_lend(MAX_SESSIONS, MAAS_LEND_MAX_TTL_S + 1), -EINVAL);
+	assert_int_equal(reopen_lend(MAX_SESSIONS, MAAS_LEND_MAX_TTL_S), 0);
+	assert_int_equal(try_ttl(MAAS_LEND_MAX_TTL_S, &info), 0);
 }
 
-static void exclusive__keeps_the_name(void **state)
+TEST(exclusive__keeps_the_name)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info only = open_session(&f, "only", true);
-	struct maas_lend_session_info shared = open_session(&f, "shared", false);
+	struct maas_lend_session_info only = open_session("only", true);
+	struct maas_lend_session_info shared = open_session("shared", false);
 
-	(void)state;
-	assert_int_equal(try_open(&f, "only", false), -EEXIST);
-	assert_int_equal(try_open(&f, "only", true), -EEXIST);
-	assert_int_equal(try_open(&f, "shared", true), -EEXIST);
-	assert_int_equal(try_open(&f, "shared", false), 0);
+	assert_int_equal(try_open("only", false), -EEXIST);
+	assert_int_equal(try_open("only", true), -EEXIST);
+	assert_int_equal(try_open("shared", true), -EEXIST);
+	assert_int_equal(try_open("shared", false), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, only.id, NULL, NULL), 0);
-	assert_int_equal(try_open(&f, "only", true), 0);
+	assert_int_equal(try_open("only", true), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, shared.id, NULL, NULL), 0);
-	assert_int_equal(try_open(&f, "shared", true), -EEXIST);
-	fixture_close(&f);
+	assert_int_equal(try_open("shared", true), -EEXIST);
 }
 
-static void named__are_all_that_live(void **state)
+TEST(named__are_all_that_live)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info all[MAX_SESSIONS];
 	struct maas_lend_session_info s;
 	struct maas_lend_session_info far;
 	char from[200] = {0};
 	bool more;
 
-	(void)state;
 	memset(from, 'x', sizeof(from) - 1);
 	assert_int_equal(maas_lend_session_open(f.lend, "me", 10, true, "192.0.2.1:99", &s), 0);
 	assert_int_equal(maas_lend_session_open(f.lend, "you", 10, false, from, &far), 0);
-	open_session(&f, "", false);
-	pass_ms(&f, 2500);
+	open_session("", false);
+	pass_ms(2500);
 	assert_int_equal(maas_lend_session_named(f.lend, "me", all, MAX_SESSIONS, &more), 1);
 	assert_false(more);
 	assert_string_equal(all[0].id, "");
@@ -155,144 +139,122 @@ static void named__are_all_that_live(void **state)
 	assert_int_equal(maas_lend_session_named(f.lend, "you", all, MAX_SESSIONS, &more), 1);
 	assert_int_equal(strlen(all[0].from), MAAS_LEND_FROM_BYTES - 1);
 	assert_false(all[0].exclusive);
-	fixture_close(&f);
 }
 
-static void named__has_an_end(void **state)
+TEST(named__has_an_end)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info some[MAX_SESSIONS];
 	bool more;
 
-	(void)state;
 	for (int i = 0; i < MAX_SESSIONS; i++)
-		open_session(&f, "s", false);
+		open_session("s", false);
 	assert_int_equal(maas_lend_session_named(f.lend, "s", some, MAX_SESSIONS - 1, &more),
 			 MAX_SESSIONS - 1);
 	assert_true(more);
 	assert_int_equal(maas_lend_session_named(f.lend, "s", some, MAX_SESSIONS, &more),
 			 MAX_SESSIONS);
 	assert_false(more);
-	fixture_close(&f);
 }
 
-static void anonymous__are_many(void **state)
+TEST(anonymous__are_many)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-
-	(void)state;
 	for (int i = 0; i < MAX_SESSIONS; i++)
-		assert_int_equal(try_open(&f, "", false), 0);
-	assert_int_equal(lend_stats(&f).sessions, MAX_SESSIONS);
-	fixture_close(&f);
+		assert_int_equal(try_open("", false), 0);
+	assert_int_equal(lend_stats().sessions, MAX_SESSIONS);
 }
 
-static void open__at_most_max_sessions(void **state)
+TEST(open__at_most_max_sessions)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info last = {0};
 	struct maas_lend_session_info again;
 
-	(void)state;
 	for (int i = 0; i < MAX_SESSIONS; i++)
-		last = open_session(&f, "s", false);
-	assert_int_equal(try_open(&f, "s", false), -EUSERS);
+		last = open_session("s", false);
+	assert_int_equal(try_open("s", false), -EUSERS);
 	assert_int_equal(maas_lend_session_end(f.lend, last.id, NULL, NULL), 0);
-	again = open_session(&f, "s", false);
+	again = open_session("s", false);
 	/* The same record, but another session. */
 	assert_string_not_equal(again.id, last.id);
 	assert_int_equal(maas_lend_session_get(f.lend, last.id, &last), -ENOENT);
 	assert_int_equal(maas_lend_session_end(f.lend, last.id, NULL, NULL), -ENOENT);
-	fixture_close(&f);
 }
 
-static void renew__starts_anew(void **state)
+TEST(renew__starts_anew)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info info = open_session(&f, "s", false);
+	struct maas_lend_session_info info = open_session("s", false);
 	struct maas_lend_session_info found;
 
-	(void)state;
-	pass_ms(&f, 9000);
+	pass_ms(9000);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 0, &found), 0);
 	assert_int_equal(found.lease_s, 10);
-	pass_ms(&f, 9000);
+	pass_ms(9000);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 3, &found), 0);
 	assert_int_equal(found.ttl_s, 3);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
 			 -ERANGE);
-	pass_ms(&f, 2900);
+	pass_ms(2900);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
-	pass_ms(&f, 1100);
+	pass_ms(1100);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), -ENOENT);
 	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 0, &found), -ENOENT);
-	assert_int_equal(lend_stats(&f).lapsed_sessions, 1);
-	assert_int_equal(lend_stats(&f).sessions, 0);
-	fixture_close(&f);
+	assert_int_equal(lend_stats().lapsed_sessions, 1);
+	assert_int_equal(lend_stats().sessions, 0);
 }
 
-static void end__frees_its_own_only(void **state)
+TEST(end__frees_its_own_only)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info one = open_session(&f, "one", false);
-	struct maas_lend_session_info two = open_session(&f, "two", false);
+	struct maas_lend_session_info one = open_session("one", false);
+	struct maas_lend_session_info two = open_session("two", false);
 	struct maas_lend_allocation own[300];
 	struct maas_lend_allocation kept;
 	struct maas_lend_allocation other;
 	struct maas_lend_allocation leased;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
-		own[i] = ALLOCATE(&f, .session = one.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	kept = ALLOCATE(&f, .session = one.id);
-	leased = ALLOCATE(&f, .session = one.id, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
-	other = ALLOCATE(&f, .session = two.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(free_now(&f, &own[7]), 0);
+		own[i] = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	kept = ALLOCATE(.session = one.id);
+	leased = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
+	other = ALLOCATE(.session = two.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	assert_int_equal(free_now(&own[7]), 0);
 	assert_int_equal(maas_lend_session_get(f.lend, one.id, &one), 0);
 	assert_int_equal(one.allocations, MAAS_ARRAY_SIZE(own) - 1);
 	assert_int_equal(maas_lend_session_end(f.lend, one.id, NULL, NULL), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
-		assert_false(exists(&f, &own[i]));
-	assert_true(exists(&f, &kept));
-	assert_true(exists(&f, &leased));
-	assert_true(exists(&f, &other));
-	assert_int_equal(live_slabs(&f), 3);
-	fixture_close(&f);
+		assert_false(exists(&own[i]));
+	assert_true(exists(&kept));
+	assert_true(exists(&leased));
+	assert_true(exists(&other));
+	assert_int_equal(live_slabs(), 3);
 }
 
-static void end__waits_for_transfers(void **state)
+TEST(end__waits_for_transfers)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info s = open_session(&f, "s", true);
+	struct maas_lend_session_info s = open_session("s", true);
 	struct maas_lend_allocation a =
-		ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	struct maas_lend_allocation b =
-		ALLOCATE(&f, .session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	struct maas_lend_transfer one = {0};
 	struct maas_lend_transfer two = {0};
 	struct told told = {0};
 
-	(void)state;
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, b.id, &two), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -ENOENT);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
-	assert_int_equal(try_open(&f, "s", false), -EEXIST);
+	assert_int_equal(try_open("s", false), -EEXIST);
 	maas_lend_transfers_end(f.lend, &one, 1);
 	assert_int_equal(told.calls, 0);
 	maas_lend_transfers_end(f.lend, &two, 1);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(live_slabs(&f), 0);
-	assert_int_equal(try_open(&f, "s", false), 0);
-	fixture_close(&f);
+	expect_told(&told, 0);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(try_open("s", false), 0);
 }
 
-static void allocate__needs_a_live_session(void **state)
+TEST(allocate__needs_a_live_session)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info s = open_session(&f, "s", false);
+	struct maas_lend_session_info s = open_session("s", false);
 	struct maas_lend_alloc_request request = {
 		.size_bytes = 1,
 		.count = 1,
@@ -302,28 +264,24 @@ static void allocate__needs_a_live_session(void **state)
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
-	(void)state;
 	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
 	request.lifetime = MAAS_LEND_LIFETIME_SESSION;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
 	request.session = "nonsense";
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
-	assert_int_equal(live_slabs(&f), 0);
-	assert_int_equal(lend_stats(&f).owners, 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(lend_stats().owners, 0);
 }
 
-static void ticket__works_once(void **state)
+TEST(ticket__works_once)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_session_info one = open_session(&f, "one", false);
-	struct maas_lend_session_info two = open_session(&f, "two", false);
+	struct maas_lend_session_info one = open_session("one", false);
+	struct maas_lend_session_info two = open_session("two", false);
 	struct maas_lend_session_info fresh;
 	struct maas_lend_session_ref first = {99, 99};
 	struct maas_lend_session_ref second = {99, 99};
 
-	(void)state;
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &first), 0);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, two.ticket, &second), 0);
 	assert_int_not_equal(first.index, second.index);
@@ -340,44 +298,28 @@ static void ticket__works_once(void **state)
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, "", &second), -ENOENT);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, "00112233", &second), -ENOENT);
 	assert_int_equal(maas_lend_session_ticket(f.lend, one.id, &one), -ENOENT);
-	fixture_close(&f);
 }
 
 #define MANY 20000
 
-static struct fixture open_for_many(void)
-{
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	const struct maas_lend_options options = {
-		.slab = f.slab,
-		.max_sessions = MANY,
-		.clock_ms = fixture_clock_ms,
-	};
-
-	maas_lend_close(f.lend);
-	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
-	return f;
-}
-
 /* However many sessions there are, of whatever names. */
-static void steps__the_same_among_many(void **state)
+TEST(steps__the_same_among_many)
 {
-	struct fixture f = open_for_many();
 	static struct maas_lend_session_info all[MANY - 2];
 	struct maas_lend_session_ref ref;
 	uint64_t steps;
 	char name[32];
 
-	(void)state;
+	assert_int_equal(reopen_lend(MANY, 0), 0);
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		snprintf(name, sizeof(name), "name-%u", i);
-		all[i] = open_session(&f, i % 3 ? (i % 3 == 1 ? "same" : "") : name, false);
+		all[i] = open_session(i % 3 ? (i % 3 == 1 ? "same" : "") : name, false);
 	}
 	/* The keyed hash may put a few names into one bucket, not all. */
 	steps = maas_lend_steps(f.lend);
-	assert_int_equal(try_open(&f, "same", true), -EEXIST);
-	assert_int_equal(try_open(&f, "same", false), 0);
-	assert_int_equal(try_open(&f, "another", true), 0);
+	assert_int_equal(try_open("same", true), -EEXIST);
+	assert_int_equal(try_open("same", false), 0);
+	assert_int_equal(try_open("another", true), 0);
 	assert_true(maas_lend_steps(f.lend) - steps < 30);
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 97) {
 		steps = maas_lend_steps(f.lend);
@@ -386,19 +328,16 @@ static void steps__the_same_among_many(void **state)
 		assert_int_equal(maas_lend_ticket_redeem(f.lend, all[i].ticket, &ref), -ENOENT);
 		assert_int_equal(maas_lend_steps(f.lend) - steps, 2);
 	}
-	fixture_close(&f);
 }
 
 /* One bit wrong anywhere, and a ticket is nobody's. */
-static void ticket__is_whole(void **state)
+TEST(ticket__is_whole)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	struct maas_lend_session_info s[MAX_SESSIONS];
 	struct maas_lend_session_ref ref;
 
-	(void)state;
 	for (int i = 0; i < MAX_SESSIONS; i++)
-		s[i] = open_session(&f, "", false);
+		s[i] = open_session("", false);
 	for (size_t i = 0; i < strlen(s[0].ticket); i++) {
 		struct maas_lend_session_info bad = s[0];
 
@@ -413,33 +352,30 @@ static void ticket__is_whole(void **state)
 		assert_int_equal(maas_lend_ticket_redeem(f.lend, mixed.ticket, &ref), -ENOENT);
 	}
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, s[0].ticket, &ref), 0);
-	fixture_close(&f);
 }
 
 #define NAMES 5
 #define OPEN  64
 
-static void expect_named(struct fixture *f, const char *name, unsigned int count)
+static void expect_named(const char *name, unsigned int count)
 {
 	static struct maas_lend_session_info all[OPEN];
 	bool more;
 
-	assert_int_equal(maas_lend_session_named(f->lend, name, all, OPEN, &more), count);
+	assert_int_equal(maas_lend_session_named(f.lend, name, all, OPEN, &more), count);
 	assert_false(more);
 }
 
 /* Sessions of a few names come and go at random: who may open one follows from who is there. */
-static void names__random(void **state)
+TEST(names__random)
 {
-	struct fixture f = open_for_many();
-	uint64_t seed = maas_test_seed();
+	uint64_t seed = maas_test_seed_told();
 	char ids[OPEN][MAAS_SLAB_ID_TEXT] = {{0}};
 	unsigned int names[OPEN];
 	unsigned int live[NAMES + 1] = {0};
 	bool exclusive[NAMES + 1] = {false};
 
-	(void)state;
-	print_message("seed %llu\n", (unsigned long long)seed);
+	assert_int_equal(reopen_lend(MANY, 0), 0);
 	for (int i = 0; i < 200000; i++) {
 		uint64_t roll = test_random(&seed);
 		unsigned int at = (unsigned int)(roll % OPEN);
@@ -467,31 +403,8 @@ static void names__random(void **state)
 		live[name]++;
 		exclusive[name] = alone;
 		if (name < NAMES && i % 16 == 0)
-			expect_named(&f, text, live[name]);
+			expect_named(text, live[name]);
 	}
-	fixture_close(&f);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(open__describes),
-		cmocka_unit_test(open__refuses),
-		cmocka_unit_test(open__lease_has_a_maximum),
-		cmocka_unit_test(exclusive__keeps_the_name),
-		cmocka_unit_test(named__are_all_that_live),
-		cmocka_unit_test(named__has_an_end),
-		cmocka_unit_test(anonymous__are_many),
-		cmocka_unit_test(open__at_most_max_sessions),
-		cmocka_unit_test(renew__starts_anew),
-		cmocka_unit_test(end__frees_its_own_only),
-		cmocka_unit_test(end__waits_for_transfers),
-		cmocka_unit_test(allocate__needs_a_live_session),
-		cmocka_unit_test(ticket__works_once),
-		cmocka_unit_test(ticket__is_whole),
-		cmocka_unit_test(steps__the_same_among_many),
-		cmocka_unit_test(names__random),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(fixture_setup, fixture_teardown)

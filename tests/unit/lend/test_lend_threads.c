@@ -10,15 +10,14 @@
 #include "tests/counts.h"
 #include "tests/unit/lend/lend_threads.h"
 
-#define THREADS	   8
-#define POOL_BYTES (1u << 20)
+#define THREADS 8
 
 static struct record *allocate(struct actor *actor, const struct maas_lend_alloc_request *request)
 {
 	struct world *world = actor->world;
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
-	int r = maas_lend_allocate(world->f.lend, request, &ref, &a);
+	int r = maas_lend_allocate(f.lend, request, &ref, &a);
 
 	if (r) {
 		CHECK(r == -ENOSPC || (r == -ESRCH && request->session));
@@ -67,7 +66,7 @@ static void do_get_shared(struct actor *actor)
 	struct record *record = random_shared(actor);
 	struct maas_lend_allocation a;
 
-	if (!record || maas_lend_get(actor->world->f.lend, record->id, &a))
+	if (!record || maas_lend_get(f.lend, record->id, &a))
 		return;
 	CHECK(!strcmp(a.owner, record->owner));
 	CHECK(a.size_bytes == record->size_bytes);
@@ -83,7 +82,7 @@ static void do_renew_shared(struct actor *actor)
 
 	if (!record)
 		return;
-	r = maas_lend_renew(actor->world->f.lend, record->id, roll(actor, 3), &a);
+	r = maas_lend_renew(f.lend, record->id, roll(actor, 3), &a);
 	CHECK(r == -ENOENT || (r == 0) == (record->lifetime == MAAS_LEND_LIFETIME_TTL));
 }
 
@@ -104,11 +103,11 @@ static void do_own(struct actor *actor)
 		*own = allocate(actor, &request);
 		return;
 	}
-	CHECK(maas_lend_get(actor->world->f.lend, (*own)->id, &a) == 0);
+	CHECK(maas_lend_get(f.lend, (*own)->id, &a) == 0);
 	CHECK(!strcmp(a.owner, "own"));
 	r = free_record(actor->world, *own);
 	CHECK(r == 0 || r == -EINPROGRESS);
-	CHECK(maas_lend_get(actor->world->f.lend, (*own)->id, &a) == -ENOENT);
+	CHECK(maas_lend_get(f.lend, (*own)->id, &a) == -ENOENT);
 	*own = NULL;
 }
 
@@ -117,10 +116,10 @@ static void note_abort(void *arg)
 	atomic_store(&((struct held *)arg)->aborted, true);
 }
 
-static void end_held(struct actor *actor, struct held *held)
+static void end_held(struct held *held)
 {
 	CHECK(load_tag(&held->transfer) == held->record->tag);
-	maas_lend_transfers_end(actor->world->f.lend, &held->transfer, 1);
+	maas_lend_transfers_end(f.lend, &held->transfer, 1);
 	held->record = NULL;
 }
 
@@ -130,7 +129,7 @@ static void do_transfer(struct actor *actor)
 	struct record *record = random_shared(actor);
 
 	if (held->record) {
-		end_held(actor, held);
+		end_held(held);
 		return;
 	}
 	if (!record)
@@ -138,7 +137,7 @@ static void do_transfer(struct actor *actor)
 	held->transfer.abort = note_abort;
 	held->transfer.arg = held;
 	atomic_store(&held->aborted, false);
-	if (maas_lend_transfer_begin(actor->world->f.lend, record->id, &held->transfer))
+	if (maas_lend_transfer_begin(f.lend, record->id, &held->transfer))
 		return;
 	held->record = record;
 	CHECK(held->transfer.size_bytes == record->size_bytes);
@@ -156,14 +155,13 @@ static void do_transfer_many(struct actor *actor)
 		struct record *record = random_shared(actor);
 
 		transfers[count].abort = ignore_abort;
-		if (!record ||
-		    maas_lend_transfer_begin(actor->world->f.lend, record->id, &transfers[count]))
+		if (!record || maas_lend_transfer_begin(f.lend, record->id, &transfers[count]))
 			continue;
 		tags[count++] = record->tag;
 	}
 	for (uint32_t i = 0; i < count; i++)
 		CHECK(load_tag(&transfers[i]) == tags[i]);
-	maas_lend_transfers_end(actor->world->f.lend, transfers, count);
+	maas_lend_transfers_end(f.lend, transfers, count);
 }
 
 static void do_list(struct actor *actor)
@@ -173,14 +171,14 @@ static void do_list(struct actor *actor)
 	struct maas_lend_allocation page[16];
 	bool more;
 	int r;
-	int got = list_page(actor->world->f.lend, owner, NULL, 16, page, &more);
+	int got = list_page(owner, NULL, 16, page, &more);
 
 	CHECK(got >= 0 && got <= 16);
 	for (int i = 0; i < got && owner; i++)
 		CHECK(!strcmp(page[i].owner, owner));
 	/* Perhaps before its allocate has returned. */
 	if (got > 0 && owner && !strcmp(owner, "a")) {
-		r = maas_lend_free(actor->world->f.lend, page[got - 1].id, NULL, NULL);
+		r = maas_lend_free(f.lend, page[got - 1].id, NULL, NULL);
 		CHECK(r == 0 || r == -EINPROGRESS || r == -ENOENT);
 	}
 }
@@ -194,21 +192,19 @@ static void do_session(struct actor *actor)
 	int r;
 
 	if (last && roll(actor, 2)) {
-		r = maas_lend_session_renew(world->f.lend, world->sessions[last], 0, &info);
+		r = maas_lend_session_renew(f.lend, world->sessions[last], 0, &info);
 		CHECK(!r || r == -ENOENT);
 		return;
 	}
 	if (last && roll(actor, 2)) {
 		atomic_fetch_add(&world->under_way, 1);
-		r = maas_lend_session_end(world->f.lend, world->sessions[last], under_way_done,
-					  world);
+		r = maas_lend_session_end(f.lend, world->sessions[last], under_way_done, world);
 		if (r != -EINPROGRESS)
 			atomic_fetch_sub(&world->under_way, 1);
 		CHECK(!r || r == -ENOENT || r == -EINPROGRESS);
 		return;
 	}
-	r = maas_lend_session_open(world->f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
-				   &info);
+	r = maas_lend_session_open(f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL, &info);
 	CHECK(!r || r == -EUSERS || r == -EEXIST);
 	if (r)
 		return;
@@ -268,11 +264,11 @@ static void *act(void *arg)
 		deeds[roll(actor, MAAS_ARRAY_SIZE(deeds))](actor);
 		for (int h = 0; h < HELD; h++)
 			if (actor->held[h].record && atomic_load(&actor->held[h].aborted))
-				end_held(actor, &actor->held[h]);
+				end_held(&actor->held[h]);
 	}
 	for (int h = 0; h < HELD; h++)
 		if (actor->held[h].record)
-			end_held(actor, &actor->held[h]);
+			end_held(&actor->held[h]);
 	for (int i = 0; i < OWN; i++)
 		if (actor->own[i])
 			CHECK(free_record(actor->world, actor->own[i]) != -ENOENT);
@@ -286,29 +282,27 @@ static void *keep_house(void *arg)
 
 	while (!atomic_load(&world->stop)) {
 		atomic_fetch_add(&fixture_now_ms, 20);
-		maas_lend_tick(world->f.lend);
-		maas_slab_reclaim(world->f.slab, fixture_clock_ms(), 65536);
+		maas_lend_tick(f.lend);
+		maas_slab_reclaim(f.slab, fixture_clock_ms(), 65536);
 		usleep(1000);
 	}
 	return NULL;
 }
 
-static void world_open(struct world *world, struct async_keys *keys)
+static void world_open(struct world *world, struct fake_keys *keys)
 {
 	size_t max = THREADS * world->ops * 4 + 1; /* an op makes as many records at most */
 
-	world->f = fixture_open(POOL_BYTES, keys ? &async_key_ops : NULL, keys);
+	f = fixture_open(1u << 20, keys ? &fake_key_ops : NULL, keys);
+	world->lend = f.lend;
 	world->keys = keys;
 	if (keys)
-		async_keys_use(keys, world->f.slab);
+		keys->slab = f.slab;
 	world->records = calloc(max, sizeof(*world->records));
 	world->sessions = calloc(max, sizeof(*world->sessions));
 	world->answers = calloc(max, sizeof(*world->answers));
-	assert_non_null(world->records);
-	assert_non_null(world->sessions);
 	world->keyed_answers = calloc(max, sizeof(*world->keyed_answers));
-	assert_non_null(world->answers);
-	assert_non_null(world->keyed_answers);
+	assert_true(world->records && world->sessions && world->answers && world->keyed_answers);
 	atomic_store(&world->used, 1);
 	atomic_store(&world->sessions_used, 1);
 }
@@ -319,7 +313,6 @@ static void world_close(struct world *world)
 	free(world->sessions);
 	free(world->answers);
 	free(world->keyed_answers);
-	fixture_close(&world->f);
 }
 
 /* Frees and lets lapse whatever is left; then there is nothing any more. */
@@ -331,26 +324,25 @@ static void expect_nothing_left(struct world *world)
 	for (uint32_t i = 1; i < atomic_load(&world->used); i++)
 		if (world->records[i].lifetime == MAAS_LEND_LIFETIME_DELETE)
 			(void)free_record(world, &world->records[i]);
-	pass_ms(&world->f, 10000);
+	pass_ms(10000);
 	assert_int_equal(atomic_load(&world->under_way), 0);
-	lend = lend_stats(&world->f);
+	lend = lend_stats();
 	assert_int_equal(lend.sessions, 0);
 	assert_int_equal(lend.owners, 0);
 	assert_int_equal(lend.transfers, 0);
 	assert_int_equal(lend.pending_frees, 0);
-	maas_slab_stats(world->f.slab, &slab);
+	maas_slab_stats(f.slab, &slab);
 	assert_int_equal(slab.live_slabs, 0);
 	assert_int_equal(slab.quarantined_bytes, 0);
 	assert_int_equal(slab.allocations, slab.frees);
 }
 
-static void run(struct async_keys *keys, uint64_t seed)
+static void run(struct fake_keys *keys, uint64_t seed)
 {
 	static struct actor actors[THREADS];
 	struct world world = {.ops = count_lend_thread_ops()};
 	pthread_t threads[THREADS];
 	pthread_t house;
-	uint64_t made;
 
 	memset(actors, 0, sizeof(actors));
 	world_open(&world, keys);
@@ -365,42 +357,28 @@ static void run(struct async_keys *keys, uint64_t seed)
 	atomic_store(&world.stop, true);
 	pthread_join(house, NULL);
 	if (keys)
-		async_keys_settle(keys);
+		fake_keys_settle(keys);
 	expect_nothing_left(&world);
 	if (keys) {
-		assert_int_equal(async_keys_living(keys, &made), 0);
-		assert_true(made > 0 && atomic_load(&world.granted) > 0);
+		assert_int_equal(keys->num_keys, 0);
+		assert_true(keys->last_rkey > 0 && atomic_load(&world.granted) > 0);
 	}
 	world_close(&world);
 }
 
-static void threads__without_keys(void **state)
+TEST(threads__without_keys)
 {
-	uint64_t seed = maas_test_seed();
-
-	(void)state;
-	print_message("seed %llu\n", (unsigned long long)seed);
-	run(NULL, seed);
+	run(NULL, maas_test_seed_told());
 }
 
-static void threads__with_keys(void **state)
+TEST(threads__with_keys)
 {
-	uint64_t seed = maas_test_seed();
-	struct async_keys *keys = async_keys_new(seed);
+	static struct fake_keys keys;
+	uint64_t seed = maas_test_seed_told();
 
-	(void)state;
-	print_message("seed %llu\n", (unsigned long long)seed);
-	assert_non_null(keys);
-	run(keys, seed);
-	async_keys_free(keys);
+	fake_keys_init_random(&keys, seed);
+	run(&keys, seed);
+	fake_keys_fini(&keys);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(threads__without_keys),
-		cmocka_unit_test(threads__with_keys),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, fixture_teardown)

@@ -4,166 +4,153 @@
 
 #define POOL_BYTES 65536 /* one slab of the largest class */
 
+static void setup(void)
+{
+	f = fixture_open(POOL_BYTES, NULL, NULL);
+}
+
 static void count_abort(void *arg)
 {
 	++*(int *)arg;
 }
 
-static struct maas_lend_allocation allocate_whole(struct fixture *f)
+static struct maas_lend_allocation allocate_whole(void)
 {
-	return ALLOCATE(f, .size_bytes = 65536);
+	return ALLOCATE(.size_bytes = 65536);
 }
 
-static int try_whole(struct fixture *f)
+static int try_whole(void)
 {
 	const struct maas_lend_alloc_request request = {.size_bytes = 65536, .count = 1};
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
-	return maas_lend_allocate(f->lend, &request, &ref, &a);
+	return maas_lend_allocate(f.lend, &request, &ref, &a);
 }
 
-static void transfer__gives_the_bytes(void **state)
+TEST(transfer__gives_the_bytes)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = ALLOCATE(&f, .size_bytes = 100);
+	struct maas_lend_allocation a = ALLOCATE(.size_bytes = 100);
 	struct maas_lend_transfer transfer = {.abort = count_abort};
 
-	(void)state;
 	assert_int_equal(maas_lend_transfer_begin(f.lend, "nonsense", &transfer), -ENOENT);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	assert_int_equal(transfer.size_bytes, 100);
 	memset(transfer.bytes, 'x', transfer.size_bytes);
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
-	assert_int_equal(lend_stats(&f).transfers, 1);
+	assert_int_equal(lend_stats().transfers, 1);
 	maas_lend_transfers_end(f.lend, &transfer, 1);
-	assert_int_equal(lend_stats(&f).transfers, 0);
-	assert_int_equal(free_now(&f, &a), 0);
+	assert_int_equal(lend_stats().transfers, 0);
+	assert_int_equal(free_now(&a), 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOENT);
-	fixture_close(&f);
 }
 
-static void free__waits_for_the_last_transfer(void **state)
+TEST(free__waits_for_the_last_transfer)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = allocate_whole(&f);
+	struct maas_lend_allocation a = allocate_whole();
 	int aborts = 0;
 	struct maas_lend_transfer one = {.abort = count_abort, .arg = &aborts};
 	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts};
 	struct maas_lend_transfer late = {.abort = count_abort, .arg = &aborts};
 	struct told told = {0};
 
-	(void)state;
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
 	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &late), -ENOENT);
 	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -ENOENT);
-	assert_int_equal(try_whole(&f), -ENOSPC);
+	assert_int_equal(try_whole(), -ENOSPC);
 	maas_lend_transfers_end(f.lend, &two, 1);
 	assert_int_equal(told.calls, 0);
-	assert_int_equal(try_whole(&f), -ENOSPC);
+	assert_int_equal(try_whole(), -ENOSPC);
 	maas_lend_transfers_end(f.lend, &one, 1);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(try_whole(&f), 0);
-	pass_ms(&f, 3000);
+	expect_told(&told, 0);
+	assert_int_equal(try_whole(), 0);
+	pass_ms(3000);
 	assert_int_equal(aborts, 0);
 	assert_int_equal(told.calls, 1);
-	fixture_close(&f);
 }
 
-static void free__aborts_after_the_grace(void **state)
+TEST(free__aborts_after_the_grace)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = allocate_whole(&f);
+	struct maas_lend_allocation a = allocate_whole();
 	int aborts[2] = {0};
 	struct maas_lend_transfer one = {.abort = count_abort, .arg = &aborts[0]};
 	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts[1]};
 	struct told told = {0};
 
-	(void)state;
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
 	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
-	pass_ms(&f, 900);
+	pass_ms(900);
 	assert_int_equal(aborts[0] + aborts[1], 0);
-	pass_ms(&f, 100);
+	pass_ms(100);
 	assert_int_equal(aborts[0], 1);
 	assert_int_equal(aborts[1], 1);
-	pass_ms(&f, 5000);
+	pass_ms(5000);
 	assert_int_equal(aborts[0] + aborts[1], 2);
-	assert_int_equal(lend_stats(&f).forced_transfers, 2);
-	assert_int_equal(lend_stats(&f).pending_frees, 1);
+	assert_int_equal(lend_stats().forced_transfers, 2);
+	assert_int_equal(lend_stats().pending_frees, 1);
 	assert_int_equal(told.calls, 0);
 	maas_lend_transfers_end(f.lend, &one, 1);
 	maas_lend_transfers_end(f.lend, &two, 1);
-	assert_int_equal(told.calls, 1);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(lend_stats(&f).pending_frees, 0);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	expect_told(&told, 0);
+	assert_int_equal(lend_stats().pending_frees, 0);
+	assert_int_equal(live_slabs(), 0);
 }
 
 /* What a reader sees while the free waits is what was there, never a successor's. */
-static void free__keeps_the_bytes_while_it_waits(void **state)
+TEST(free__keeps_the_bytes_while_it_waits)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a = allocate_whole(&f);
+	struct maas_lend_allocation a = allocate_whole();
 	struct maas_lend_transfer transfer = {.abort = count_abort};
 	struct told told = {0};
 
-	(void)state;
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
 	memset(transfer.bytes, 0x5a, 65536);
 	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
 	while (maas_slab_reclaim(f.slab, maas_clock_ms() + 60000, UINT64_MAX))
 		;
-	assert_int_equal(try_whole(&f), -ENOSPC);
+	assert_int_equal(try_whole(), -ENOSPC);
 	for (size_t i = 0; i < 65536; i++)
 		assert_int_equal(transfer.bytes[i], 0x5a);
 	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(told.calls, 1);
-	fixture_close(&f);
 }
 
-static void lapse__waits_like_a_free(void **state)
+TEST(lapse__waits_like_a_free)
 {
-	struct fixture f = fixture_open(POOL_BYTES, NULL, NULL);
 	int aborts = 0;
 	struct maas_lend_transfer transfer = {.abort = count_abort, .arg = &aborts};
 	struct maas_lend_allocation a;
 
-	(void)state;
-	a = ALLOCATE(&f, .size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
+	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
-	pass_ms(&f, 2000);
+	pass_ms(2000);
 	assert_false(maas_lend_transfer_alive(f.lend, &transfer));
-	assert_int_equal(free_now(&f, &a), -ENOENT);
-	assert_int_equal(live_slabs(&f), 1);
-	pass_ms(&f, 1000);
+	assert_int_equal(free_now(&a), -ENOENT);
+	assert_int_equal(live_slabs(), 1);
+	pass_ms(1000);
 	assert_int_equal(aborts, 1);
 	maas_lend_transfers_end(f.lend, &transfer, 1);
-	assert_int_equal(live_slabs(&f), 0);
-	assert_int_equal(lend_stats(&f).lapsed_allocations, 1);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(lend_stats().lapsed_allocations, 1);
 }
 
 /* Whoever begins or ends a transfer, or frees, looks at one slab: however many others are in use,
  * and whoever else reads this one. */
-static void transfers__cost_the_same_among_many(void **state)
+TEST(transfers__cost_the_same_among_many)
 {
-	struct fixture f = fixture_open(1u << 20, NULL, NULL);
+	fixture_reopen(1u << 20);
 	static struct maas_lend_allocation all[8192];
 	static struct maas_lend_transfer crowd[MAAS_ARRAY_SIZE(all)];
 	static struct maas_lend_transfer others[10000];
 	struct told told = {0};
 	uint64_t steps;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
-		all[i] = ALLOCATE(&f, .size_bytes = 64);
+		all[i] = ALLOCATE(.size_bytes = 64);
 		assert_int_equal(maas_lend_transfer_begin(f.lend, all[i].id, &crowd[i]), 0);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
@@ -177,28 +164,26 @@ static void transfers__cost_the_same_among_many(void **state)
 	maas_lend_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4 + MAAS_ARRAY_SIZE(others));
 	assert_int_equal(told.calls, 1);
-	assert_int_equal(lend_stats(&f).transfers, MAAS_ARRAY_SIZE(all) - 1);
+	assert_int_equal(lend_stats().transfers, MAAS_ARRAY_SIZE(all) - 1);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		if (i == 4000)
 			continue;
-		assert_int_equal(free_now(&f, &all[i]), -EINPROGRESS);
+		assert_int_equal(free_now(&all[i]), -EINPROGRESS);
 		maas_lend_transfers_end(f.lend, &crowd[i], 1);
 	}
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
 }
 
 /* Each is told once, however many ticks and other frees come by. */
-static void free__tells_each_of_many_once(void **state)
+TEST(free__tells_each_of_many_once)
 {
-	struct fixture f = fixture_open(UINT64_C(2) * POOL_BYTES, NULL, NULL);
-	struct maas_lend_allocation a[2] = {allocate_whole(&f), allocate_whole(&f)};
+	fixture_reopen(UINT64_C(2) * POOL_BYTES);
+	struct maas_lend_allocation a[2] = {allocate_whole(), allocate_whole()};
 	static struct maas_lend_transfer transfers[2][5000];
 	static int aborts[2][5000];
 	struct told told = {0};
 	uint64_t steps;
 
-	(void)state;
 	for (int i = 0; i < 5000; i++)
 		for (int k = 0; k < 2; k++) {
 			transfers[k][i].abort = count_abort;
@@ -207,56 +192,39 @@ static void free__tells_each_of_many_once(void **state)
 				maas_lend_transfer_begin(f.lend, a[k].id, &transfers[k][i]), 0);
 		}
 	assert_int_equal(maas_lend_free(f.lend, a[0].id, tell, &told), -EINPROGRESS);
-	pass_ms(&f, 300);
+	pass_ms(300);
 	assert_int_equal(maas_lend_free(f.lend, a[1].id, tell, &told), -EINPROGRESS);
 	steps = maas_lend_steps(f.lend);
-	pass_ms(&f, 10000);
+	pass_ms(10000);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 2 * 5000 + 2);
 	for (int i = 0; i < 2 * 5000; i++)
 		assert_int_equal(aborts[i / 5000][i % 5000], 1);
-	assert_int_equal(lend_stats(&f).forced_transfers, 2 * 5000);
+	assert_int_equal(lend_stats().forced_transfers, 2 * 5000);
 	maas_lend_transfers_end(f.lend, transfers[1], 5000);
 	assert_int_equal(told.calls, 1);
 	maas_lend_transfers_end(f.lend, transfers[0], 5000);
 	assert_int_equal(told.calls, 2);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(live_slabs(), 0);
 }
 
 /* Ends that complete several frees at once make every call. */
-static void transfers__end_with_all_their_frees(void **state)
+TEST(transfers__end_with_all_their_frees)
 {
-	struct fixture f = fixture_open(1u << 20, NULL, NULL);
+	fixture_reopen(1u << 20);
 	struct maas_lend_transfer transfers[600];
 	struct told told = {0};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
-		struct maas_lend_allocation a = allocate_plain(&f);
+		struct maas_lend_allocation a = allocate_plain();
 
 		assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfers[i]), 0);
 		assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
 	}
-	assert_int_equal(lend_stats(&f).pending_frees, MAAS_ARRAY_SIZE(transfers));
+	assert_int_equal(lend_stats().pending_frees, MAAS_ARRAY_SIZE(transfers));
 	maas_lend_transfers_end(f.lend, transfers, MAAS_ARRAY_SIZE(transfers));
 	assert_int_equal(told.calls, MAAS_ARRAY_SIZE(transfers));
-	assert_int_equal(lend_stats(&f).transfers, 0);
-	assert_int_equal(live_slabs(&f), 0);
-	fixture_close(&f);
+	assert_int_equal(lend_stats().transfers, 0);
+	assert_int_equal(live_slabs(), 0);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(transfer__gives_the_bytes),
-		cmocka_unit_test(free__waits_for_the_last_transfer),
-		cmocka_unit_test(free__aborts_after_the_grace),
-		cmocka_unit_test(free__keeps_the_bytes_while_it_waits),
-		cmocka_unit_test(lapse__waits_like_a_free),
-		cmocka_unit_test(transfers__cost_the_same_among_many),
-		cmocka_unit_test(free__tells_each_of_many_once),
-		cmocka_unit_test(transfers__end_with_all_their_frees),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(setup, fixture_teardown)

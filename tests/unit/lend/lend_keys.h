@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A lend with keys and one session, and what a call for memory with keys gave. */
+#ifndef MAAS_TESTS_UNIT_LEND_KEYS_H
+#define MAAS_TESTS_UNIT_LEND_KEYS_H
+
+#include "tests/fake/fake_keys.h"
+#include "tests/unit/lend/lend_fixture.h"
+
+static struct fake_keys keys;
+static struct maas_lend_session_info session;
+
+/* One call, and what came of it. */
+struct answer {
+	struct maas_slab_ref refs[4];
+	struct maas_lend_allocation first;
+	struct maas_lend_key grants[4];
+	struct told told;
+};
+
+/* A lend with keys. */
+static inline void keys_open(uint64_t max_bytes)
+{
+	fake_keys_init(&keys, FAKE_KEYS_HOLD);
+	f = fixture_open(max_bytes, &fake_key_ops, &keys);
+	keys.slab = f.slab;
+}
+
+static inline void keys_teardown(void)
+{
+	assert_int_equal(keys.num_ops, 0);
+	fixture_teardown();
+	fake_keys_fini(&keys);
+}
+
+static inline void granting_setup(void)
+{
+	keys_open(1u << 20);
+	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, false, NULL, &session), 0);
+}
+
+static inline void granting_reopen(void)
+{
+	keys_teardown();
+	granting_setup();
+}
+
+static inline int ask_as(const struct maas_lend_alloc_request *request,
+			 enum maas_lend_access access, struct answer *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	return maas_lend_allocate_granted(f.lend, request, access, ret->refs, &ret->first,
+					  ret->grants, tell, &ret->told);
+}
+
+/* `count` slabs of 100 bytes, with keys to read and write them. */
+static inline int ask(uint32_t count, const char *request_id, struct answer *ret)
+{
+	const struct maas_lend_alloc_request request = {
+		.size_bytes = 100,
+		.count = count,
+		.session = session.id,
+		.request_id = request_id,
+	};
+
+	return ask_as(&request, MAAS_LEND_ACCESS_WRITE, ret);
+}
+
+/* What a failure leaves: nothing. */
+static inline void expect_nothing(void)
+{
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(quarantined_bytes(), 0);
+	assert_int_equal(keys.num_keys, 0);
+	assert_int_equal(lend_stats().request_ids, 0);
+}
+
+#endif
