@@ -239,7 +239,6 @@ MAAS_MUST_CHECK int maas_copy_options(const void *from, void *to, size_t size);
  * has to look like one of its own. */
 bool maas_id_valid(const char *id);
 bool maas_uuid_valid(const char *id);
-bool maas_name_valid(const char *name);
 MAAS_MUST_CHECK int maas_check_id(const char *id); /* -EINVAL, with a sentence */
 void maas_copy_id(char to[MAAS_ID_BYTES], const char *from);
 

@@ -37,33 +37,16 @@ bool maas_request_again(const struct maas_request *request, int error)
 
 /* ---- names in paths */
 
-static bool only(const char *text, size_t max, const char *others)
-{
-	size_t len = 0;
-
-	for (; text[len]; len++) {
-		char c = text[len];
-		bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-
-		if (!letter && !(c >= '0' && c <= '9') && !strchr(others, c))
-			return false;
-	}
-	return len >= 1 && len <= max;
-}
-
 bool maas_id_valid(const char *id)
 {
-	return only(id, MAAS_ID_BYTES - 1, "-");
+	size_t len = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-");
+
+	return len && len < MAAS_ID_BYTES && !id[len];
 }
 
 bool maas_uuid_valid(const char *id)
 {
 	return strlen(id) == 36 && strspn(id, "0123456789abcdefABCDEF-") == 36;
-}
-
-bool maas_name_valid(const char *name)
-{
-	return only(name, MAAS_OWNER_BYTES - 1, "._:/@-");
 }
 
 void maas_copy_id(char to[MAAS_ID_BYTES], const char *from)
