@@ -13,6 +13,7 @@
 
 #include <microhttpd.h>
 
+#include "http/identity.h"
 #include "http/listen.h"
 #include "http/parse.h"
 #include "http/peers.h"
@@ -63,14 +64,16 @@ enum maas_http_field {
 	MAAS_HTTP_FIELD_RANGE,
 	MAAS_HTTP_FIELD_IF_RANGE,
 	MAAS_HTTP_FIELD_CONTENT_RANGE,
+	MAAS_HTTP_FIELD_AUTHORIZATION,
 	MAAS_HTTP_FIELDS,
 };
 
 struct maas_http_call {
-	enum maas_http_method method;
 	const char *pattern;
+	enum maas_http_method method;
 	enum maas_http_body body;
 	enum maas_log_level log;
+	enum maas_http_right right;
 	maas_http_handler *begin;  /* of a stream: the headers are here */
 	maas_http_bytes *bytes;	   /* of a stream: a part of the body is here */
 	maas_http_handler *finish; /* the whole request is here */
@@ -145,8 +148,9 @@ struct maas_http_conn {
 	_Atomic bool aborted;		 /* it is to be cut at once: a free waits; any thread */
 	bool cut;			 /* for that, by maas_http_tick() */
 	struct maas_http_wait wait;	 /* any thread */
-	struct maas_buf in;		 /* a JSON body */
-	struct maas_buf out;		 /* the answer; stays until it is sent */
+	struct maas_http_caller caller;
+	struct maas_buf in;  /* a JSON body */
+	struct maas_buf out; /* the answer; stays until it is sent */
 	struct maas_http_request req;
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	char path[MAAS_HTTP_PATH_BYTES];

@@ -72,6 +72,7 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	conn->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	atomic_init(&conn->incomplete, true);
 	conn->loopback = is_loopback(conn->fd);
+	maas_http_caller_init(conn);
 	info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	addr = info ? info->client_addr : NULL;
 	describe_remote(addr, conn->remote);
@@ -102,6 +103,7 @@ static void conn_free(struct maas_http_conn *conn)
 	pthread_mutex_destroy(&conn->wait.lock);
 	maas_buf_fini(&conn->in);
 	maas_buf_fini(&conn->out);
+	maas_auth_unref(conn->caller.auth);
 	free(conn);
 }
 

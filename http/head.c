@@ -30,8 +30,9 @@ static const char *const field_names[MAAS_HTTP_FIELDS] = {
 	[MAAS_HTTP_FIELD_RANGE] = "Range",
 	[MAAS_HTTP_FIELD_IF_RANGE] = "If-Range",
 	[MAAS_HTTP_FIELD_CONTENT_RANGE] = "Content-Range",
+	[MAAS_HTTP_FIELD_AUTHORIZATION] = "Authorization",
 };
-static const unsigned char field_lens[MAAS_HTTP_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13};
+static const unsigned char field_lens[MAAS_HTTP_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13, 13};
 
 /* Behind the bytes of a name (RFC 9110, 5.6.2) … */
 static const char *end_of_token(const char *text)
@@ -121,7 +122,7 @@ static enum MHD_Result take_line(void *cls, enum MHD_ValueKind kind, const char 
 	return MHD_YES;
 }
 
-static bool is_repeated(const struct maas_http_request *req, enum maas_http_field field)
+bool maas_http_is_repeated(const struct maas_http_request *req, enum maas_http_field field)
 {
 	return req->repeated >> field & 1;
 }
@@ -141,8 +142,8 @@ static int read_length(struct maas_http_conn *conn)
 	const char *encoding = req->fields[MAAS_HTTP_FIELD_TRANSFER_ENCODING];
 	const char *length = req->fields[MAAS_HTTP_FIELD_CONTENT_LENGTH];
 
-	if (is_repeated(req, MAAS_HTTP_FIELD_TRANSFER_ENCODING) ||
-	    is_repeated(req, MAAS_HTTP_FIELD_CONTENT_LENGTH) || (encoding && length))
+	if (maas_http_is_repeated(req, MAAS_HTTP_FIELD_TRANSFER_ENCODING) ||
+	    maas_http_is_repeated(req, MAAS_HTTP_FIELD_CONTENT_LENGTH) || (encoding && length))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_length",
 			      "there must be one Content-Length, or one Transfer-Encoding instead");
 	if (encoding) {
@@ -167,13 +168,13 @@ static int check_fields(struct maas_http_conn *conn, const char *version)
 	struct maas_http_request *req = &conn->req;
 
 	/* RFC 9112, 3.2: a client that speaks HTTP/1.1 says which host it means, once. */
-	if (is_repeated(req, MAAS_HTTP_FIELD_HOST) ||
+	if (maas_http_is_repeated(req, MAAS_HTTP_FIELD_HOST) ||
 	    (!req->fields[MAAS_HTTP_FIELD_HOST] &&
 	     strncmp(version, "HTTP/1.0", VERSION_BYTES) != 0))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_host",
 			      "there must be one Host header");
-	if (is_repeated(req, MAAS_HTTP_FIELD_RANGE) ||
-	    is_repeated(req, MAAS_HTTP_FIELD_CONTENT_RANGE))
+	if (maas_http_is_repeated(req, MAAS_HTTP_FIELD_RANGE) ||
+	    maas_http_is_repeated(req, MAAS_HTTP_FIELD_CONTENT_RANGE))
 		return refuse(conn, MHD_HTTP_BAD_REQUEST, "bad_range",
 			      "there must be one Range or Content-Range header at most");
 	return read_length(conn);

@@ -7,7 +7,8 @@
  *   listen library        sockets; what libmicrohttpd asks besides requests
  *   connection peers linger
  *                         who is connected, what each may take, and how connections end
- *   request head guard    a request up to its handlers
+ *   request head guard identity
+ *                         a request up to its handlers, and whose it is
  *   handle_...            the handlers, by call
  *   pending heavy         replies that wait for keys; a thread for what takes long
  *   reply fixed           answers
@@ -78,6 +79,7 @@ struct maas_http {
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
 	struct maas_http_peers peers;
+	struct maas_http_identity identity;
 	struct maas_http_heavy heavy;
 
 	pthread_mutex_t lock;
@@ -140,6 +142,8 @@ MAAS_MUST_CHECK int maas_http_head_read(struct maas_http_conn *conn, const char 
  * host. Moves `*url` to the path of an absolute URL (RFC 9112, 3.2.2). */
 MAAS_MUST_CHECK int maas_http_guard(struct maas_http_conn *conn, const char **url);
 
+bool maas_http_is_repeated(const struct maas_http_request *req, enum maas_http_field field);
+
 /* ---- transfers */
 
 /* Begins a transfer that the end of the connection ends. Errors: -ENOENT, -ENOMEM. */
@@ -152,8 +156,8 @@ void maas_http_vector_free(struct maas_http_conn *conn, struct maas_http_vector 
 
 /* ---- the handlers that http/calls.h names */
 
-#define MAAS_HTTP_PLAIN(method, pattern, body, log, name) maas_http_handler maas_http_##name;
-#define MAAS_HTTP_WAITS(method, pattern, body, log, name)                                          \
+#define MAAS_HTTP_PLAIN(method, pattern, body, log, right, name) maas_http_handler maas_http_##name;
+#define MAAS_HTTP_WAITS(method, pattern, body, log, right, name)                                   \
 	maas_http_handler maas_http_##name, maas_http_##name##_resume;
 #define MAAS_HTTP_STREAM(method, pattern, log, name)                                               \
 	maas_http_handler maas_http_##name##_begin, maas_http_##name##_finish;                     \

@@ -5,7 +5,7 @@
 #include "http/internal.h"
 
 /* The codes that this server answers; the last row takes what is not among them. */
-static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 403, 404, 405, 409, 411,
+static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 401, 403, 404, 405, 409, 411,
 						    413, 415, 416, 429, 431, 500, 503, 507};
 
 static const uint64_t bucket_us[MAAS_HTTP_BUCKETS] = {50,     100,     250,	500,	 1000,
@@ -194,6 +194,12 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 	for (unsigned int i = 0; i < MAAS_HTTP_FAILURES; i++)
 		maas_buf_printf(out, "maas_allocation_failures_total{reason=\"%s\"} %" PRIu64 "\n",
 				failure_names[i], get(&metrics->failures[i]));
+	maas_http_metric_head(out, "maas_auth_failures_total", "counter",
+			      "Requests that were refused for want of a proof or a right.");
+	for (int i = 0; i < MAAS_HTTP_AUTH_FAILURES; i++)
+		maas_buf_printf(out, "maas_auth_failures_total{reason=\"%s\"} %" PRIu64 "\n",
+				maas_http_auth_failure_name((enum maas_http_auth_failure)i),
+				get(&metrics->auth_failures[i]));
 	write_requests(out, metrics);
 	write_durations(out, metrics);
 	maas_http_metric(out, "maas_http_active_requests", "gauge", "Requests under way.",

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "http/calls.h"
+#include "http/identity.h"
 #include "http/parse.h"
 
 struct maas_http;
@@ -30,6 +31,7 @@ struct maas_http_metrics {
 	_Atomic uint64_t buckets[MAAS_HTTP_BUCKETS + 1];
 	_Atomic uint64_t duration_ns;
 	_Atomic uint64_t failures[MAAS_HTTP_FAILURES];
+	_Atomic uint64_t auth_failures[MAAS_HTTP_AUTH_FAILURES];
 	_Atomic uint64_t active;
 	_Atomic uint64_t connections;
 	_Atomic uint64_t timeouts; /* connections that were cut for being slow */

@@ -40,14 +40,24 @@ static bool key_of(const struct sockaddr *addr, struct maas_http_peer_key *ret_k
 	return false;
 }
 
-static struct maas_http_peer_list *bucket_of(struct maas_http_peers *peers,
-					     const struct maas_http_peer_key *key)
+static uint32_t hash_of(const struct maas_http_peers *peers, const struct maas_http_peer_key *key)
 {
 	uint64_t hash;
 
 	crypto_shorthash((unsigned char *)&hash, (const unsigned char *)key, sizeof(*key),
 			 peers->key);
-	return &peers->buckets[hash % MAAS_HTTP_PEER_BUCKETS];
+	return (uint32_t)hash;
+}
+
+uint32_t maas_http_peer_hash(const struct maas_http_peers *peers, const struct maas_http_peer *peer)
+{
+	return hash_of(peers, &peer->key);
+}
+
+static struct maas_http_peer_list *bucket_of(struct maas_http_peers *peers,
+					     const struct maas_http_peer_key *key)
+{
+	return &peers->buckets[hash_of(peers, key) % MAAS_HTTP_PEER_BUCKETS];
 }
 
 static struct maas_http_peer *find(struct maas_http_peers *peers,

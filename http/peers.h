@@ -37,6 +37,10 @@ struct maas_http_peers {
 	struct maas_http_peer_list buckets[MAAS_HTTP_PEER_BUCKETS]; /* guarded by lock */
 };
 
+/* A number for the address, which nobody outside can choose. */
+uint32_t maas_http_peer_hash(const struct maas_http_peers *peers,
+			     const struct maas_http_peer *peer);
+
 /* What a connection may do. */
 enum maas_http_place {
 	MAAS_HTTP_PLACE_NONE,

@@ -5,13 +5,14 @@
 
 #include "http/internal.h"
 
-#define COMMON(m, p, b, l)                                                                         \
-	.method = MAAS_HTTP_##m, .pattern = (p), .body = MAAS_HTTP_BODY_##b, .log = MAAS_LOG_##l
-#define PLAIN(m, p, b, l, name) {COMMON(m, p, b, l), .finish = maas_http_##name},
-#define WAITS(m, p, b, l, name)                                                                    \
-	{COMMON(m, p, b, l), .finish = maas_http_##name, .resume = maas_http_##name##_resume},
+#define COMMON(m, p, b, l, r)                                                                      \
+	.method = MAAS_HTTP_##m, .pattern = (p), .body = MAAS_HTTP_BODY_##b, .log = MAAS_LOG_##l,  \
+	.right = MAAS_HTTP_RIGHT_##r
+#define PLAIN(m, p, b, l, r, name) {COMMON(m, p, b, l, r), .finish = maas_http_##name},
+#define WAITS(m, p, b, l, r, name)                                                                 \
+	{COMMON(m, p, b, l, r), .finish = maas_http_##name, .resume = maas_http_##name##_resume},
 #define STREAM(m, p, l, name)                                                                      \
-	{COMMON(m, p, STREAM, l), .begin = maas_http_##name##_begin,                               \
+	{COMMON(m, p, STREAM, l, MEMORY), .begin = maas_http_##name##_begin,                       \
 	 .bytes = maas_http_##name##_bytes, .finish = maas_http_##name##_finish},
 
 static const struct maas_http_call calls[] = {MAAS_HTTP_CALLS(PLAIN, WAITS, STREAM)};

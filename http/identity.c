@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who sends a request: by its token, else by the user and the group behind a Unix socket. A header
+ * is hashed at each request, and nothing of it is kept. The table of principals is replaced as a
+ * whole: each connection holds the one of its last request, which is compared by an epoch, so that
+ * the lock is taken only once a connection and reload. In the connection's thread.
+ */
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "http/internal.h"
+
+#define SCHEME "Bearer"
+
+void maas_http_identity_init(struct maas_http_identity *identity, struct maas_auth *auth)
+{
+	pthread_mutex_init(&identity->lock, NULL);
+	identity->auth = maas_auth_ref(auth);
+	atomic_init(&identity->epoch, auth ? 1 : 0);
+}
+
+void maas_http_identity_fini(struct maas_http_identity *identity)
+{
+	maas_auth_unref(identity->auth);
+	pthread_mutex_destroy(&identity->lock);
+}
+
+void maas_http_set_auth(struct maas_http *http, struct maas_auth *auth)
+{
+	struct maas_http_identity *identity = &http->identity;
+	struct maas_auth *before;
+
+	pthread_mutex_lock(&identity->lock);
+	before = identity->auth;
+	identity->auth = maas_auth_ref(auth);
+	atomic_fetch_add(&identity->epoch, 1);
+	pthread_mutex_unlock(&identity->lock);
+	maas_auth_unref(before);
+}
+
+void maas_http_caller_init(struct maas_http_conn *conn)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct sockaddr_storage local = {0};
+	socklen_t local_len = sizeof(local);
+
+	if (getsockname(conn->fd, (struct sockaddr *)&local, &local_len) ||
+	    local.ss_family != AF_UNIX ||
+	    getsockopt(conn->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len))
+		return;
+	conn->caller.is_local = true;
+	conn->caller.uid = peer.uid;
+	conn->caller.gid = peer.gid;
+}
+
+/* Brings the connection's table up to date. False: there is no authentication. */
+static bool refresh(struct maas_http_conn *conn)
+{
+	struct maas_http_identity *identity = &conn->http->identity;
+	struct maas_http_caller *caller = &conn->caller;
+
+	if (caller->epoch != atomic_load_explicit(&identity->epoch, memory_order_acquire)) {
+		maas_auth_unref(caller->auth);
+		pthread_mutex_lock(&identity->lock);
+		caller->auth = maas_auth_ref(identity->auth);
+		caller->epoch = atomic_load_explicit(&identity->epoch, memory_order_relaxed);
+		pthread_mutex_unlock(&identity->lock);
+	}
+	caller->principal = NULL;
+	return caller->auth;
+}
+
+/* ---- failures */
+
+static const char *const failure_names[MAAS_HTTP_AUTH_FAILURES] = {
+	[MAAS_HTTP_AUTH_MISSING] = "missing",
+	[MAAS_HTTP_AUTH_MALFORMED] = "malformed",
+	[MAAS_HTTP_AUTH_UNKNOWN] = "unknown",
+	[MAAS_HTTP_AUTH_FORBIDDEN] = "forbidden",
+};
+
+const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure)
+{
+	return failure_names[failure];
+}
+
+/*
+ * Counts a failure of the request's address, and returns how many there were in this minute. Two
+ * addresses may share a count: they then share what a failing request is answered with, and nothing
+ * else.
+ */
+static uint32_t count_failure(struct maas_http_conn *conn)
+{
+	struct maas_http_identity *identity = &conn->http->identity;
+	uint64_t minute = conn->req.start_ns / UINT64_C(60000000000);
+	uint32_t slot = conn->peer ? maas_http_peer_hash(&conn->http->peers, conn->peer) : 0;
+	_Atomic uint64_t *at = &identity->failures[slot % MAAS_HTTP_FAILURE_SLOTS];
+	uint64_t before = atomic_load_explicit(at, memory_order_relaxed);
+	uint64_t now;
+
+	do {
+		bool same = before >> 32 == minute;
+
+		if (same && (uint32_t)before == UINT32_MAX)
+			return UINT32_MAX;
+		now = same ? before + 1 : minute << 32 | 1;
+	} while (!atomic_compare_exchange_weak_explicit(at, &before, now, memory_order_relaxed,
+							memory_order_relaxed));
+	return (uint32_t)now;
+}
+
+/* A valid proof always passes, however often others at the same address fail. */
+static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure, const char *text)
+{
+	static struct maas_ratelimit failed =
+		MAAS_RATELIMIT(MAAS_LOG_WARN, "requests without a right");
+	const struct maas_auth_principal *principal = conn->caller.principal;
+	bool forbidden = failure == MAAS_HTTP_AUTH_FORBIDDEN;
+
+	atomic_fetch_add_explicit(&conn->http->metrics.auth_failures[failure], 1,
+				  memory_order_relaxed);
+	log_limited(&failed, "no right remote=%s path=%s reason=%s principal=%s", conn->remote,
+		    conn->path, failure_names[failure], principal ? principal->name : "-");
+	if (forbidden)
+		return maas_http_error(conn, MHD_HTTP_FORBIDDEN, "forbidden",
+				       "the principal %s may not make this call: its line in "
+				       "--auth-file needs %s",
+				       principal->name, text);
+	if (count_failure(conn) > MAAS_HTTP_MAX_FAILURES)
+		return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
+				       "too many requests from this address proved nothing; a "
+				       "valid token works at any time");
+	conn->req.extra_name = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
+	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), SCHEME " realm=\"maas\"");
+	return maas_http_error(conn, MHD_HTTP_UNAUTHORIZED, "unauthenticated", "%s", text);
+}
+
+/* ---- who it is */
+
+/* The token of "Bearer TOKEN" (RFC 6750, 2.1), or NULL. */
+static const char *token_of(const char *header)
+{
+	size_t len = strlen(SCHEME);
+
+	if (strncasecmp(header, SCHEME, len) != 0 || header[len] != ' ')
+		return NULL;
+	header += len + strspn(header + len, " ");
+	return *header && !header[strcspn(header, " \t")] ? header : NULL;
+}
+
+static int find_principal(struct maas_http_conn *conn)
+{
+	struct maas_http_caller *caller = &conn->caller;
+	const char *header = conn->req.fields[MAAS_HTTP_FIELD_AUTHORIZATION];
+	const char *token;
+
+	if (!header) {
+		if (caller->is_local)
+			caller->principal =
+				maas_auth_by_peer(caller->auth, caller->uid, caller->gid);
+		if (!caller->principal)
+			caller->principal = maas_auth_anonymous(caller->auth);
+		return 0;
+	}
+	token = maas_http_is_repeated(&conn->req, MAAS_HTTP_FIELD_AUTHORIZATION) ? NULL
+										 : token_of(header);
+	if (!token)
+		return fail(conn, MAAS_HTTP_AUTH_MALFORMED,
+			    "there must be one Authorization header: Bearer, a blank, and the "
+			    "token");
+	caller->principal = maas_auth_by_token(caller->auth, token, strlen(token));
+	return caller->principal
+		       ? 0
+		       : fail(conn, MAAS_HTTP_AUTH_UNKNOWN,
+			      "no principal of this server has this token; was it replaced?");
+}
+
+static bool has_right(const struct maas_auth_principal *principal, enum maas_http_right right)
+{
+	unsigned int rights = principal->rights;
+
+	if (right == MAAS_HTTP_RIGHT_NONE || rights & MAAS_AUTH_ADMIN)
+		return true;
+	if (right == MAAS_HTTP_RIGHT_METRICS)
+		return rights & MAAS_AUTH_METRICS;
+	if (right == MAAS_HTTP_RIGHT_MEMORY)
+		return principal->num_patterns;
+	return rights || principal->num_patterns;
+}
+
+int maas_http_identify(struct maas_http_conn *conn)
+{
+	static const char *const needed[] = {
+		[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
+		[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
+		[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
+	};
+	enum maas_http_right right = conn->req.call->right;
+	const struct maas_auth_principal *principal;
+	int r;
+
+	if (!refresh(conn))
+		return 0;
+	r = find_principal(conn);
+	if (r)
+		return r;
+	principal = conn->caller.principal;
+	if (has_right(principal, right))
+		return 0;
+	if (principal == maas_auth_anonymous(conn->caller.auth))
+		return fail(conn, MAAS_HTTP_AUTH_MISSING,
+			    "say who you are: send the header Authorization: Bearer TOKEN (the "
+			    "maas command and libmaas: MAAS_TOKEN_FILE)");
+	return fail(conn, MAAS_HTTP_AUTH_FORBIDDEN, needed[right]);
+}
+
+bool maas_http_may_look(const struct maas_http_conn *conn)
+{
+	const struct maas_auth_principal *principal = conn->caller.principal;
+
+	return !principal || principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
+	       principal->num_patterns;
+}

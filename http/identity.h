@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * identity: who sends a request, and whether that principal may make this call at all. What it may
+ * do with which allocation is lend's to say.
+ */
+#ifndef MAAS_HTTP_IDENTITY_H
+#define MAAS_HTTP_IDENTITY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "auth/auth.h"
+
+struct maas_http_conn;
+
+#define MAAS_HTTP_FAILURE_SLOTS 4096 /* of addresses that failed to prove who they are */
+#define MAAS_HTTP_MAX_FAILURES	20   /* that an address may have in a minute, before it gets 429 */
+
+/* What a call needs. */
+enum maas_http_right {
+	MAAS_HTTP_RIGHT_NONE,	 /* nothing: it is about the server's interface alone */
+	MAAS_HTTP_RIGHT_HEALTH,	 /* the word health, or any other right */
+	MAAS_HTTP_RIGHT_METRICS, /* the word metrics */
+	MAAS_HTTP_RIGHT_MEMORY,	 /* owner= or read=; which memory, lend says */
+};
+
+/* Why a request was not taken for anybody's. */
+enum maas_http_auth_failure {
+	MAAS_HTTP_AUTH_MISSING,	  /* it proves nothing, and the call needs a right */
+	MAAS_HTTP_AUTH_MALFORMED, /* its Authorization is no Bearer token */
+	MAAS_HTTP_AUTH_UNKNOWN,	  /* its token is in no line */
+	MAAS_HTTP_AUTH_FORBIDDEN, /* its principal may not make this call */
+	MAAS_HTTP_AUTH_FAILURES,
+};
+
+struct maas_http_identity {
+	_Atomic uint64_t epoch; /* of `auth`; 0: every request may make every call */
+	pthread_mutex_t lock;
+	struct maas_auth *auth; /* guarded by lock */
+	/* Failures by address: the minute in the upper half, their number in the lower one. */
+	_Atomic uint64_t failures[MAAS_HTTP_FAILURE_SLOTS];
+};
+
+/* On whose behalf a connection's request is made. In the connection's thread. */
+struct maas_http_caller {
+	uint64_t epoch;
+	struct maas_auth *auth;			     /* a reference; NULL: without authentication */
+	const struct maas_auth_principal *principal; /* of the request */
+	bool is_local;				     /* by a Unix socket, from a process of … */
+	uid_t uid;
+	gid_t gid;
+};
+
+void maas_http_identity_init(struct maas_http_identity *identity, struct maas_auth *auth);
+void maas_http_identity_fini(struct maas_http_identity *identity);
+
+/* Learns what the connection's socket says of its peer. */
+void maas_http_caller_init(struct maas_http_conn *conn);
+
+/*
+ * Finds the principal of the request whose head was read. Returns as a handler does: where the
+ * request proves nothing that it needs, or something wrong, it is answered.
+ */
+MAAS_MUST_CHECK int maas_http_identify(struct maas_http_conn *conn);
+
+const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure);
+
+/* Whether the caller may see figures and identities of the server, not only whether it works. */
+bool maas_http_may_look(const struct maas_http_conn *conn);
+
+#endif

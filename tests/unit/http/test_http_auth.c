@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may make which call: a token, a peer of a Unix socket, or nothing; a request that proves
+ * nothing costs nothing; another table takes the place of the first.
+ */
+#include <unistd.h>
+
+#include "http/identity.h"
+#include "tests/unit/http/http_fixture.h"
+#include "tests/unit/unit.h"
+
+#define NO_ID "00000000-0000-4000-8000-000000000000"
+
+static struct http_fixture f;
+static char owner[MAAS_AUTH_TOKEN], scraper[MAAS_AUTH_TOKEN], admin[MAAS_AUTH_TOKEN];
+
+/* The header lines of a request with a token. */
+static const char *with(const char *token)
+{
+	static char header[128];
+
+	snprintf(header, sizeof(header), "Authorization: Bearer %s", token);
+	return header;
+}
+
+static struct maas_auth *table(const char *anonymous)
+{
+	struct maas_auth *auth = NULL;
+	char error[MAAS_AUTH_ERROR], hashes[3][MAAS_AUTH_HASH], text[1024];
+
+	maas_auth_token_hash(owner, strlen(owner), hashes[0]);
+	maas_auth_token_hash(scraper, strlen(scraper), hashes[1]);
+	maas_auth_token_hash(admin, strlen(admin), hashes[2]);
+	snprintf(text, sizeof(text),
+		 "%s\nteam token=%s owner=team/*\nscraper token=%s metrics\nops token=%s admin\n",
+		 anonymous, hashes[0], hashes[1], hashes[2]);
+	if (maas_auth_parse(text, strlen(text), error, &auth))
+		fail_msg("%s", error);
+	return auth;
+}
+
+static void start(const char *anonymous, const char *socket)
+{
+	const char *const listen[] = {socket ? socket : "127.0.0.1:0"};
+	struct maas_http_options options = {
+		.auth = table(anonymous), .listen = listen, .num_listen = 1};
+
+	http_fixture_start(&f, &options);
+	maas_auth_unref(options.auth);
+}
+
+static void set_up(void)
+{
+	assert_int_equal(maas_auth_token_make(owner), 0);
+	assert_int_equal(maas_auth_token_make(scraper), 0);
+	assert_int_equal(maas_auth_token_make(admin), 0);
+	start("", NULL);
+}
+
+static void tear_down(void)
+{
+	http_fixture_stop(&f);
+}
+
+static void expect(const char *method, const char *path, const char *body, const char *headers,
+		   long status, const char *text)
+{
+	char lines[512];
+	struct http_answer a;
+
+	snprintf(lines, sizeof(lines), "%s%s%s", headers ? headers : "",
+		 headers && body ? "\n" : "", body ? "Content-Type: application/json" : "");
+	http_call(&f, &a, method, path, body, body ? strlen(body) : 0, *lines ? lines : NULL);
+	if (a.status != status || !strstr(a.body, text))
+		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a.status, a.body, status, text);
+	if (status == 401)
+		assert_true(http_has_header(&a, "WWW-Authenticate: Bearer realm=\"maas\""));
+	http_answer_fini(&a);
+}
+
+TEST(anonymous__may_read_the_interface_only)
+{
+	expect("GET", "/", NULL, NULL, 200, "");
+	expect("GET", "/openapi.yaml", NULL, NULL, 200, "");
+	expect("GET", "/health", NULL, NULL, 401, "unauthenticated");
+	expect("GET", "/ready", NULL, NULL, 401, "unauthenticated");
+	expect("GET", "/metrics", NULL, NULL, 401, "unauthenticated");
+	expect("POST", "/allocate", "{\"size_bytes\":1}", NULL, 401, "unauthenticated");
+	expect("DELETE", "/allocate/" NO_ID, NULL, NULL, 401, "unauthenticated");
+	expect("GET", "/nowhere", NULL, NULL, 404, "no_such_path");
+}
+
+TEST(anonymous__with_a_line_sees_that_the_server_works_and_no_more)
+{
+	tear_down();
+	start("* - health", NULL);
+	expect("GET", "/health", NULL, NULL, 200,
+	       "{\"status\":\"healthy\",\"service\":\"memory-as-a-service\"}");
+	expect("GET", "/ready", NULL, NULL, 200, "ready");
+	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+	expect("GET", "/stats", NULL, NULL, 401, "unauthenticated");
+}
+
+TEST(token__makes_the_calls_of_its_line)
+{
+	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+	expect("GET", "/metrics", NULL, with(owner), 403, "needs the word metrics");
+	expect("GET", "/allocations", NULL, with(owner), 200, "allocations");
+	expect("GET", "/metrics", NULL, with(scraper), 200, "maas_auth_failures_total");
+	expect("GET", "/stats", NULL, with(scraper), 200, "total_allocations");
+	expect("GET", "/health", NULL, with(scraper), 200, "arena_id");
+	expect("POST", "/free", "{\"ids\":[]}", with(scraper), 403, "needs owner= or read=");
+	expect("GET", "/metrics", NULL, with(admin), 200, "maas_build_info");
+	expect("GET", "/allocations", NULL, with(admin), 200, "allocations");
+}
+
+TEST(header__must_be_one_bearer_token)
+{
+	char text[256];
+
+	expect("GET", "/health", NULL, with("mt_wrong"), 401, "no principal of this server");
+	expect("GET", "/health", NULL, "Authorization: Basic bWU6bWU=", 401, "Bearer, a blank");
+	expect("GET", "/health", NULL, "Authorization: Bearer", 401, "Bearer, a blank");
+	expect("GET", "/health", NULL, "Authorization: Bearer a b", 401, "Bearer, a blank");
+	snprintf(text, sizeof(text), "Authorization: Bearer %s\nAuthorization: Bearer %s", owner,
+		 owner);
+	expect("GET", "/health", NULL, text, 401, "there must be one Authorization header");
+	snprintf(text, sizeof(text), "authorization: bearer  %s", owner);
+	expect("GET", "/health", NULL, text, 200, "arena_id");
+	/* A wrong proof is no proof, even where none is needed. */
+	expect("GET", "/", NULL, with("mt_wrong"), 401, "no principal of this server");
+}
+
+TEST(token__counts_for_its_request_alone)
+{
+	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+	expect("GET", "/health", NULL, NULL, 401, "unauthenticated");
+	expect("GET", "/stats", NULL, with(scraper), 200, "");
+	expect("GET", "/stats", NULL, with(owner), 403, "team");
+}
+
+TEST(failures__are_many_only_for_those_that_fail)
+{
+	for (int i = 0; i < MAAS_HTTP_MAX_FAILURES; i++)
+		expect("GET", "/stats", NULL, i % 2 ? with("mt_wrong") : NULL, 401, "");
+	expect("GET", "/stats", NULL, NULL, 429, "too_many");
+	expect("GET", "/stats", NULL, with("mt_wrong"), 429, "too_many");
+	expect("GET", "/stats", NULL, with(scraper), 200, "");
+	expect("GET", "/stats", NULL, with(owner), 403, "forbidden");
+}
+
+/* Uploads of a stranger: no byte of them is held, no transfer begins. */
+TEST(upload__of_a_stranger_is_neither_held_nor_begun)
+{
+	enum { BYTES = 4 << 20 };
+	char *body = calloc(1, BYTES);
+
+	for (int i = 0; i < 20; i++) {
+		struct maas_lend_stats stats;
+		struct http_answer a;
+
+		http_call(&f, &a, "PUT", "/allocate/" NO_ID "/data", body, BYTES, NULL);
+		assert_true(a.status == 401 || a.status == 429 || !a.status);
+		http_answer_fini(&a);
+		maas_lend_stats(f.lend, &stats);
+		assert_int_equal(stats.transfers, 0);
+	}
+	free(body);
+}
+
+TEST(local__a_peer_needs_no_token)
+{
+	char path[] = "/tmp/maas-auth-XXXXXX", socket_path[64], line[128];
+
+	assert_non_null(mkdtemp(path));
+	snprintf(socket_path, sizeof(socket_path), "unix:%s/s", path);
+	snprintf(line, sizeof(line), "local uid=%u metrics", (unsigned int)geteuid());
+	tear_down();
+	start(line, socket_path);
+	expect("GET", "/metrics", NULL, NULL, 200, "maas_build_info");
+	expect("GET", "/allocations", NULL, NULL, 403, "the principal local");
+	expect("GET", "/allocations", NULL, with(owner), 200, "allocations");
+	expect("GET", "/metrics", NULL, with("mt_wrong"), 401, ""); /* no way around a bad token */
+	tear_down();
+	assert_int_equal(rmdir(path), 0);
+	start("", NULL);
+}
+
+TEST(reload__counts_from_the_next_request_on)
+{
+	char before[MAAS_AUTH_TOKEN];
+	struct maas_auth *auth;
+
+	memcpy(before, owner, sizeof(before));
+	expect("GET", "/health", NULL, with(before), 200, "");
+	assert_int_equal(maas_auth_token_make(owner), 0);
+	auth = table("* - health");
+	maas_http_set_auth(f.http, auth);
+	maas_auth_unref(auth);
+	expect("GET", "/health", NULL, with(before), 401, "was it replaced?");
+	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+	expect("GET", "/health", NULL, NULL, 200, "healthy");
+	maas_http_set_auth(f.http, NULL);
+	expect("GET", "/stats", NULL, NULL, 200, "");
+}
+
+TEST_MAIN(set_up, tear_down)
