@@ -193,8 +193,8 @@ struct maas_buffer {
 	LIST_ENTRY(maas_buffer) link;
 	uintptr_t base;
 	size_t len;
-	_Atomic uint32_t users; /* ranges of operations within it */
-	struct ibv_mr *mr;	/* over RDMA: it is pinned */
+	uint32_t users;	   /* over HTTP: ranges of operations within it */
+	struct ibv_mr *mr; /* over RDMA: it is pinned */
 };
 
 struct maas {

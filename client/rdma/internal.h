@@ -50,7 +50,7 @@
 
 enum maas_rdma_client_state {
 	MAAS_OP_FREE,
-	MAAS_OP_QUEUED, /* in todo or waiting: holds `lock` */
+	MAAS_OP_QUEUED, /* beginning, or in todo or waiting: holds `lock` */
 	MAAS_OP_POSTED, /* of the poller */
 	MAAS_OP_DONE,	/* of its caller */
 };
@@ -60,9 +60,8 @@ struct maas_rdma_client_range {
 	uint64_t offset;
 	char *buf;
 	size_t len;
-	struct maas_buffer *buffer; /* registered, and counted as used; or … */
-	struct ibv_mr *mr;	    /* … registered for this operation; or neither */
-	uint64_t addr;		    /* by its grant */
+	struct ibv_mr *mr; /* registered for this operation, or NULL */
+	uint64_t addr;	   /* by its grant */
 	uint32_t rkey;
 };
 
@@ -74,7 +73,7 @@ struct maas_rdma_client_op {
 	_Atomic uint64_t deadline_ms;
 	bool read;
 	bool submitted; /* its completion goes to maas_poll() */
-	bool local;	/* its ranges know their regions */
+	bool pinned;	/* a range has a region of its own */
 	bool refused;	/* by the server's device, once */
 	unsigned int tries;
 	enum ibv_wc_status failed;	     /* the first failure of what is posted */
@@ -89,7 +88,7 @@ struct maas_rdma_client_op {
 
 TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
 
-/* Lets go of slots, regions and buffers. */
+/* Lets go of slots and regions. */
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 /* Any thread that has the operation. Ends the operation, which is its caller's from here on, with
  * `status` and the thread's sentence. */
@@ -102,15 +101,10 @@ void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_cl
 
 /* ---- post. Holds `lock`. */
 
-/*
- * Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
- * is still the caller's. Errors: -EINVAL an id, -EAGAIN maas_rdma_client_op_register() comes first.
- */
+/* Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
+ * is still the caller's. Errors: -EINVAL an id. */
 MAAS_MUST_CHECK int maas_rdma_client_post(struct maas_rdma_client *rdma,
 					  struct maas_rdma_client_op *op);
-/* Without the lock. Errors: -ENOMEM, -EFAULT. */
-MAAS_MUST_CHECK int maas_rdma_client_op_register(struct maas_rdma_client *rdma,
-						 struct maas_rdma_client_op *op);
 /* Posts waiting operations, in order, as far as there is room. */
 void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
 /* Moves the queue pair to ERR: all posted requests come back. */

@@ -75,19 +75,19 @@ static size_t seek(const struct maas_rdma_client_regions *regions, uintptr_t at)
 	return low;
 }
 
-struct maas_buffer *maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions,
-						 const void *at, size_t len)
+static bool holds(const struct maas_buffer *buffer, uintptr_t at, size_t len)
 {
-	uintptr_t base = (uintptr_t)at;
-	size_t index = seek(regions, base);
-	struct maas_buffer *buffer;
+	return at - buffer->base < buffer->len && len <= buffer->len - (at - buffer->base);
+}
 
-	if (index == regions->count)
+const struct ibv_mr *maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions,
+						  const void *at, size_t len)
+{
+	size_t index = seek(regions, (uintptr_t)at);
+
+	if (index == regions->count || !holds(regions->sorted[index], (uintptr_t)at, len))
 		return NULL;
-	buffer = regions->sorted[index];
-	if (base < buffer->base || len > buffer->len - (base - buffer->base))
-		return NULL;
-	return buffer;
+	return regions->sorted[index]->mr;
 }
 
 /* Holds the lock. */
@@ -130,6 +130,22 @@ int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer)
 	return r;
 }
 
+/* Holds the lock. Whether an operation that is not done has bytes in the buffer. */
+static bool is_used(const struct maas_rdma_client *rdma, const struct maas_buffer *buffer)
+{
+	for (uint32_t i = 0; i < atomic_load(&rdma->ops_used); i++) {
+		const struct maas_rdma_client_op *op = &rdma->ops[i];
+		unsigned int state = atomic_load(&op->state);
+
+		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
+			continue;
+		for (uint32_t at = 0; at < op->count; at++)
+			if (holds(buffer, (uintptr_t)op->ranges[at].buf, op->ranges[at].len))
+				return true;
+	}
+	return false;
+}
+
 int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
@@ -138,7 +154,7 @@ int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 	int r = 0;
 
 	pthread_mutex_lock(&rdma->lock);
-	if (atomic_load(&buffer->users)) {
+	if (is_used(rdma, buffer)) {
 		r = -EBUSY;
 	} else {
 		index = seek(regions, buffer->base);

@@ -55,7 +55,8 @@ struct maas_rdma_client_regions {
 	size_t room;
 };
 
-MAAS_MUST_CHECK struct maas_buffer *
+/* The region of the buffer that holds these bytes, or NULL. */
+MAAS_MUST_CHECK const struct ibv_mr *
 maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions, const void *at,
 			     size_t len);
 /* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */

@@ -36,14 +36,21 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	return op;
 }
 
+/* A thread with the lock may be looking at the ranges (memory.c). */
+static void free_ranges(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	pthread_mutex_lock(&rdma->lock);
+	free(op->ranges);
+	op->ranges = op->few;
+	op->room = MAAS_RDMA_RANGES;
+	pthread_mutex_unlock(&rdma->lock);
+}
+
 static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	if (op->room > KEEP_RANGES) {
-		free(op->ranges);
-		op->ranges = op->few;
-		op->room = MAAS_RDMA_RANGES;
-	}
 	atomic_store(&op->state, MAAS_OP_FREE);
+	if (op->room > KEEP_RANGES)
+		free_ranges(rdma, op);
 	maas_op_push(&rdma->returned, &op->base);
 }
 
@@ -92,13 +99,12 @@ static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		range->offset = ranges[i].offset;
 		range->buf = ranges[i].buf;
 		range->len = ranges[i].len;
-		range->buffer = NULL;
 		range->mr = NULL;
 	}
 	op->count = count;
 	op->at = 0;
 	op->at_offset = 0;
-	op->local = false;
+	op->pinned = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
@@ -109,18 +115,13 @@ static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-	if (!op->local)
+	if (op->slots)
+		maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
+	if (!op->pinned)
 		return;
-	for (uint32_t i = 0; i < op->count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
-
-		if (range->buffer)
-			atomic_fetch_sub(&range->buffer->users, 1);
-		else
-			maas_rdma_client_deregister(range->mr);
-	}
-	op->local = false;
+	for (uint32_t i = 0; i < op->count; i++)
+		maas_rdma_client_deregister(op->ranges[i].mr);
+	op->pinned = false;
 }
 
 void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
@@ -194,18 +195,27 @@ struct wanted {
 	uint64_t deadline_ms;
 };
 
-/* Holds the lock. Posts the operation; registers memory before, if need be, with the lock dropped
- * meanwhile. */
-static int post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* Holds the lock, but for as long as memory is registered: larger ranges than are copied, outside
+ * of callers' buffers. Errors: -ENOMEM, -EFAULT. */
+static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	int r = maas_rdma_client_post(rdma, op);
+	for (uint32_t i = 0; i < op->count; i++) {
+		struct maas_rdma_client_range *range = &op->ranges[i];
+		int r;
 
-	if (r != -EAGAIN)
-		return r;
-	pthread_mutex_unlock(&rdma->lock);
-	r = maas_rdma_client_op_register(rdma, op);
-	pthread_mutex_lock(&rdma->lock);
-	return r ? r : maas_rdma_client_post(rdma, op);
+		if (range->len <= MAAS_RDMA_COPY ||
+		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->len))
+			continue;
+		op->pinned = true;
+		atomic_store(&op->state, MAAS_OP_QUEUED);
+		pthread_mutex_unlock(&rdma->lock);
+		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
+					      &range->mr);
+		pthread_mutex_lock(&rdma->lock);
+		if (r)
+			return r;
+	}
+	return 0;
 }
 
 static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
@@ -217,31 +227,28 @@ static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
 	pthread_mutex_lock(&rdma->lock);
 	op = get(rdma);
 	if (!op) {
-		r = maas_fail(-EAGAIN, "too many operations are under way");
-		goto out;
+		pthread_mutex_unlock(&rdma->lock);
+		return maas_fail(-EAGAIN, "too many operations are under way");
 	}
-	r = fill(rdma, op, wanted->ranges, wanted->count);
-	if (r)
-		goto err_put;
 	op->read = wanted->read;
 	op->submitted = wanted->submitted;
 	op->base.user = wanted->user;
 	atomic_store(&op->deadline_ms, wanted->deadline_ms);
-	*ret_op = op;
-	r = post(rdma, op);
-	if (r)
-		goto err_release;
+	r = fill(rdma, op, wanted->ranges, wanted->count);
+	if (!r)
+		r = pin(rdma, op);
+	if (!r)
+		r = maas_rdma_client_post(rdma, op);
 	/* The deadline was stored before: the pair of thread.c's sleep_a_while(). */
 	if (wanted->deadline_ms < atomic_load(&rdma->next_ms))
 		maas_rdma_client_thread_wake(rdma);
-	goto out;
-
-err_release:
-	maas_rdma_client_op_release(rdma, op);
-err_put:
-	put(rdma, op);
-out:
 	pthread_mutex_unlock(&rdma->lock);
+	if (r) {
+		maas_rdma_client_op_release(rdma, op);
+		put(rdma, op);
+	} else {
+		*ret_op = op;
+	}
 	return r;
 }
 

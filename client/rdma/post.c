@@ -13,7 +13,7 @@
 #define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
 #define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
 
-/* ---- where the bytes are, on both sides */
+/* ---- work requests */
 
 /* Errors: -ENOKEY, -ERANGE. */
 static int find_remote(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -36,51 +36,6 @@ static int find_remote(struct maas_rdma_client *rdma, struct maas_rdma_client_op
 	return 0;
 }
 
-static bool is_inline(const struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
-		      size_t len)
-{
-	return !op->read && len <= rdma->conn.max_inline;
-}
-
-/* Errors: -EAGAIN memory has to be registered first. */
-static int find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	int r = 0;
-
-	if (op->local)
-		return 0;
-	for (uint32_t i = 0; i < op->count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
-
-		range->buffer =
-			maas_rdma_client_region_find(&rdma->regions, range->buf, range->len);
-		if (range->buffer)
-			atomic_fetch_add(&range->buffer->users, 1);
-		else if (range->len > MAAS_RDMA_COPY)
-			r = -EAGAIN;
-	}
-	op->local = true;
-	return r;
-}
-
-int maas_rdma_client_op_register(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	for (uint32_t i = 0; i < op->count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
-		int r;
-
-		if (range->buffer || range->len <= MAAS_RDMA_COPY)
-			continue;
-		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
-					      &range->mr);
-		if (r)
-			return r;
-	}
-	return 0;
-}
-
-/* ---- work requests */
-
 /* How far an operation has come. */
 struct cursor {
 	uint32_t at;
@@ -92,20 +47,21 @@ static size_t fill_piece(struct maas_rdma_client *rdma, struct maas_rdma_client_
 			 const struct cursor *cursor, struct ibv_send_wr *wr)
 {
 	struct maas_rdma_client_range *range = &op->ranges[cursor->at];
-	const struct ibv_mr *mr = range->buffer ? range->buffer->mr : range->mr;
+	const struct ibv_mr *mr = range->mr;
 	char *at = range->buf + cursor->offset;
 	size_t len = range->len - cursor->offset;
 	struct maas_rdma_client_slot *slot;
 
 	wr->send_flags = 0;
 	wr->sg_list->addr = (uintptr_t)at;
-	wr->sg_list->lkey = 0;
-	if (is_inline(rdma, op, len)) {
+	if (!op->read && len <= rdma->conn.max_inline) {
 		wr->send_flags = IBV_SEND_INLINE;
 		return len;
 	}
 	if (len > rdma->device.max_piece)
 		len = (size_t)rdma->device.max_piece;
+	if (!mr)
+		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, range->len);
 	if (mr) {
 		wr->sg_list->lkey = mr->lkey;
 		return len;
@@ -264,9 +220,6 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 {
 	int r;
 
-	r = find_local(rdma, op);
-	if (r)
-		return r;
 	if (!maas_rdma_client_up(rdma))
 		return put_off(rdma, op);
 	r = find_remote(rdma, op);
@@ -294,6 +247,7 @@ static void take_bytes(struct maas_rdma_client_op *op)
 
 static void post_rest(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
+	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	pthread_mutex_lock(&rdma->lock);
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
@@ -356,7 +310,6 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	}
 	if (op->read)
 		take_bytes(op);
-	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	if (op->at < op->count)
 		post_rest(rdma, op);
 	else
