@@ -78,11 +78,12 @@ void maas_queue_unhold(struct maas_queue *queue)
 	atomic_fetch_sub(&queue->held, 1);
 }
 
-void maas_queue_done(struct maas_queue *queue, struct maas_op *op)
+void maas_queue_done(struct maas_queue *queue, struct maas_op *latest, struct maas_op *oldest,
+		     uint32_t count)
 {
-	bool first = maas_op_push(&queue->done, op);
+	bool first = maas_op_push(&queue->done, latest, oldest);
 
-	atomic_fetch_sub(&queue->under_way, 1);
+	atomic_fetch_sub(&queue->under_way, count);
 	/* With others before it the descriptor is readable already. */
 	if (first && atomic_load(&queue->watched))
 		eventfd_write(queue->event_fd, 1);
@@ -118,16 +119,26 @@ static void settle_event_fd(struct maas_queue *queue)
 		eventfd_write(queue->event_fd, 1);
 }
 
-/* A chain of up to `max` completions, oldest first. */
-static struct maas_op *take(struct maas_queue *queue, uint32_t max, bool *ret_more)
+/* Takes up to `max` completions, oldest first, and gives their operations back. Returns how many.
+ */
+static uint32_t take(struct maas *maas, struct maas_completion *ret_completions, uint32_t max)
 {
+	struct maas_queue *queue = &maas->queue;
 	struct maas_op *first = NULL;
 	struct maas_op **end = &first;
 	struct maas_op *op;
+	uint32_t n;
 
 	pthread_mutex_lock(&queue->lock);
 	op = atomic_load(&queue->taken);
-	for (uint32_t n = 0; n < max && (op || (op = take_done(queue))); n++) {
+	for (n = 0; n < max && (op || (op = take_done(queue))); n++) {
+		struct maas_completion *completion = &ret_completions[n];
+
+		completion->user = op->user;
+		completion->status = op->status;
+		completion->error[0] = '\0';
+		if (op->status)
+			memcpy(completion->error, op->error, sizeof(op->error));
 		*end = op;
 		end = &op->next;
 		op = op->next;
@@ -136,39 +147,11 @@ static struct maas_op *take(struct maas_queue *queue, uint32_t max, bool *ret_mo
 	atomic_store(&queue->taken, op);
 	settle_event_fd(queue);
 	pthread_mutex_unlock(&queue->lock);
-	*ret_more = op;
-	return first;
-}
-
-static uint32_t give(struct maas *maas, struct maas_op *op, struct maas_completion *to)
-{
-	uint32_t n = 0;
-
-	while (op) {
-		struct maas_op *next = op->next;
-
-		to[n].user = op->user;
-		to[n].status = op->status;
-		if (op->status)
-			memcpy(to[n].error, op->error, sizeof(op->error));
-		else
-			to[n].error[0] = '\0';
-		n++;
-		maas->transport->release(maas, op);
-		op = next;
-	}
-	atomic_fetch_sub(&maas->queue.held, n);
-	return n;
-}
-
-static uint32_t take_and_give(struct maas *maas, struct maas_completion *ret_completions,
-			      uint32_t max)
-{
-	bool more;
-	uint32_t n = give(maas, take(&maas->queue, max, &more), ret_completions);
-
+	if (first)
+		maas->transport->release(maas, first);
+	atomic_fetch_sub(&queue->held, n);
 	/* Another waiting thread may have looked between `done` and `taken`, and seen neither. */
-	if (more)
+	if (op)
 		maas->transport->wake(maas);
 	return n;
 }
@@ -189,7 +172,7 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 		end_ms = maas_clock_ms() + (uint64_t)timeout_ms;
 	if (maas->transport->progress)
 		maas->transport->progress(maas);
-	while (!(n = take_and_give(maas, ret_completions, max)) && wait) {
+	while (!(n = take(maas, ret_completions, max)) && wait) {
 		uint64_t until_ms = maas_clock_ms() + INT32_MAX;
 
 		maas->transport->wait(maas, end_ms < until_ms ? end_ms : until_ms);
@@ -202,15 +185,10 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 
 void maas_queue_drop(struct maas *maas)
 {
-	bool more;
-	struct maas_op *op = take(&maas->queue, UINT32_MAX, &more);
+	struct maas_completion ignored;
 
-	while (op) {
-		struct maas_op *next = op->next;
-
-		maas->transport->release(maas, op);
-		op = next;
-	}
+	while (take(maas, &ignored, 1))
+		;
 }
 
 /* ---- the descriptor */

@@ -23,7 +23,7 @@ struct maas_op {
 	struct maas_op *next; /* on a stack, or of the taken */
 	void *user;
 	int status;
-	char error[MAAS_ERROR_BYTES];
+	char error[MAAS_ERROR_BYTES]; /* where `status` is not 0 */
 };
 
 struct maas_queue {
@@ -53,27 +53,29 @@ MAAS_MUST_CHECK int maas_queue_add_fd(struct maas_queue *queue, int fd);
 MAAS_MUST_CHECK int maas_queue_hold(struct maas_queue *queue);
 /* The operation did not begin. The caller wakes waiting threads afterwards. */
 void maas_queue_unhold(struct maas_queue *queue);
-/* The operation ended, and is maas_poll()'s from here on. The caller wakes waiting threads
- * afterwards. */
-void maas_queue_done(struct maas_queue *queue, struct maas_op *op);
+/* `count` operations ended, a chain from the `latest` to the `oldest`, and are maas_poll()'s from
+ * here on. The caller wakes waiting threads afterwards. */
+void maas_queue_done(struct maas_queue *queue, struct maas_op *latest, struct maas_op *oldest,
+		     uint32_t count);
 
 /* The outcome: `status` with the thread's sentence. */
 static inline void maas_op_set_status(struct maas_op *op, int status)
 {
 	op->status = status;
-	op->error[0] = '\0';
 	if (status)
 		snprintf(op->error, sizeof(op->error), "%s", maas_error());
 }
 
-/* True when `op` is the first on the stack. Another thread may have taken it already. */
-static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *op)
+/* Puts a chain from `first` to `last` on the stack. True when the stack was empty: another thread
+ * may have taken them already. */
+static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *first,
+				struct maas_op *last)
 {
 	struct maas_op *top = atomic_load(stack);
 
 	do
-		op->next = top;
-	while (!atomic_compare_exchange_weak(stack, &top, op));
+		last->next = top;
+	while (!atomic_compare_exchange_weak(stack, &top, first));
 	return !top;
 }
 

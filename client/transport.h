@@ -27,8 +27,8 @@ struct maas_transport {
 	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
 	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		      uint64_t deadline_ms, void *user, bool read);
-	/* Frees an operation whose completion was taken. */
-	void (*release)(struct maas *maas, struct maas_op *op);
+	/* Frees a chain of operations whose completions were taken. */
+	void (*release)(struct maas *maas, struct maas_op *first);
 	/* Completes submitted operations without waiting. NULL: only a thread does. */
 	void (*progress)(struct maas *maas);
 	/* Waits until maas_queue_ready() or `until_ms`; may return sooner. */

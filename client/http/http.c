@@ -82,7 +82,7 @@ static void stop_http(struct maas *maas)
 	pthread_join(http->thread, NULL);
 	while ((op = TAILQ_FIRST(&http->waiting))) {
 		TAILQ_REMOVE(&http->waiting, op, link);
-		maas_http_client_release(maas, &op->base);
+		maas_http_client_free(maas, op);
 	}
 	free_handles(http);
 }
@@ -104,14 +104,23 @@ static int run_request(struct maas *maas, const struct maas_range *ranges, uint3
 	return r;
 }
 
-void maas_http_client_release(struct maas *maas, struct maas_op *base)
+void maas_http_client_free(struct maas *maas, struct maas_http_client_op *op)
 {
-	struct maas_http_client_op *op = MAAS_CONTAINER_OF(base, struct maas_http_client_op, base);
-
 	for (uint32_t i = 0; i < op->count; i++)
 		maas_buffer_put(maas, op->buffers[i]);
 	maas_request_fini(&op->request);
 	free(op);
+}
+
+static void release(struct maas *maas, struct maas_op *first)
+{
+	while (first) {
+		struct maas_op *op = first;
+
+		first = op->next;
+		maas_http_client_free(maas,
+				      MAAS_CONTAINER_OF(op, struct maas_http_client_op, base));
+	}
 }
 
 static struct maas_http_client_op *new_op(const struct maas_range *ranges, uint32_t count)
@@ -165,7 +174,7 @@ static int submit_request(struct maas *maas, const struct maas_range *ranges, ui
 	return 0;
 
 err_release:
-	maas_http_client_release(maas, &op->base);
+	maas_http_client_free(maas, op);
 	return r;
 }
 
@@ -200,7 +209,7 @@ const struct maas_transport maas_transport_http = {
 	.free = free_http,
 	.run = run_request,
 	.submit = submit_request,
-	.release = maas_http_client_release,
+	.release = release,
 	.wait = wait_completed,
 	.wake = maas_http_client_wake,
 };

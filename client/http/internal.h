@@ -45,8 +45,10 @@ struct maas_http_client {
 /* The thread. */
 void *maas_http_client_thread(void *arg);
 
+/* Lets go of its buffers and frees it. */
+void maas_http_client_free(struct maas *maas, struct maas_http_client_op *op);
+
 /* See struct maas_transport. */
-void maas_http_client_release(struct maas *maas, struct maas_op *base);
 void maas_http_client_wake(struct maas *maas);
 
 /* The request for ranges. Owns: the caller, maas_request_fini(), if it returns 0. Errors: -EINVAL,

@@ -23,7 +23,7 @@ static void complete(struct maas_http_client *http, struct maas_http_client_op *
 	struct maas *maas = http->maas;
 
 	maas_op_set_status(&op->base, status);
-	maas_queue_done(&maas->queue, &op->base);
+	maas_queue_done(&maas->queue, &op->base, &op->base, 1);
 	maas_http_client_wake(maas);
 }
 
@@ -153,7 +153,7 @@ static void drop_running(struct maas_http_client *http)
 	while ((op = TAILQ_FIRST(&http->running))) {
 		maas_client_transfer_drop(&op->transfer);
 		leave(http, op);
-		maas_http_client_release(http->maas, &op->base);
+		maas_http_client_free(http->maas, op);
 	}
 }
 

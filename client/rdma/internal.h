@@ -49,10 +49,9 @@
 /* ---- op */
 
 enum maas_rdma_client_state {
-	MAAS_OP_FREE,
+	MAAS_OP_DONE,	/* of its caller, or free */
 	MAAS_OP_QUEUED, /* beginning, or in todo or waiting: holds `lock` */
 	MAAS_OP_POSTED, /* of the poller */
-	MAAS_OP_DONE,	/* of its caller */
 };
 
 struct maas_rdma_client_range {
@@ -189,7 +188,7 @@ MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_ra
 MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges,
 					    uint32_t count, uint64_t deadline_ms, void *user,
 					    bool read);
-void maas_rdma_client_release(struct maas *maas, struct maas_op *base);
+void maas_rdma_client_release(struct maas *maas, struct maas_op *first);
 void maas_rdma_client_progress(struct maas *maas);
 void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms);
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma);

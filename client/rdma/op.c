@@ -46,12 +46,27 @@ static void free_ranges(struct maas_rdma_client *rdma, struct maas_rdma_client_o
 	pthread_mutex_unlock(&rdma->lock);
 }
 
-static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* Gives back a chain of operations. */
+static void put(struct maas_rdma_client *rdma, struct maas_op *first)
 {
-	atomic_store(&op->state, MAAS_OP_FREE);
-	if (op->room > KEEP_RANGES)
-		free_ranges(rdma, op);
-	maas_op_push(&rdma->returned, &op->base);
+	struct maas_op *last = first;
+
+	for (;; last = last->next) {
+		struct maas_rdma_client_op *op =
+			MAAS_CONTAINER_OF(last, struct maas_rdma_client_op, base);
+
+		if (op->room > KEEP_RANGES)
+			free_ranges(rdma, op);
+		if (!last->next)
+			break;
+	}
+	maas_op_push(&rdma->returned, first, last);
+}
+
+static void put_one(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	op->base.next = NULL;
+	put(rdma, &op->base);
 }
 
 static int make_room(struct maas_rdma_client_op *op, uint32_t count)
@@ -135,7 +150,7 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 	 * that it ends. A thread that sees the state sees all stores above. */
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (submitted)
-		maas_queue_done(&rdma->maas->queue, &op->base);
+		maas_queue_done(&rdma->maas->queue, &op->base, &op->base, 1);
 }
 
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -245,7 +260,8 @@ static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
 	pthread_mutex_unlock(&rdma->lock);
 	if (r) {
 		maas_rdma_client_op_release(rdma, op);
-		put(rdma, op);
+		atomic_store(&op->state, MAAS_OP_DONE);
+		put_one(rdma, op);
 	} else {
 		*ret_op = op;
 	}
@@ -291,7 +307,7 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uin
 			maas_error_set("%s", op->base.error);
 		else
 			maas_error_clear();
-		put(rdma, op);
+		put_one(rdma, op);
 	}
 	sem_post(&rdma->waits);
 	return r;
@@ -324,7 +340,7 @@ int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges, 
 	return r;
 }
 
-void maas_rdma_client_release(struct maas *maas, struct maas_op *base)
+void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
 {
-	put(maas->rdma, MAAS_CONTAINER_OF(base, struct maas_rdma_client_op, base));
+	put(maas->rdma, first);
 }

@@ -238,6 +238,15 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 
 #define BATCH 16
 
+/* What one look at the completion queue brought. */
+struct batch {
+	struct maas_op *latest; /* of a chain of submitted operations that are done */
+	struct maas_op *oldest;
+	uint32_t done;	    /* of the chain */
+	uint32_t completed; /* operations of which nothing is posted any more … */
+	uint32_t requests;  /* … and the room that they leave */
+};
+
 static void take_bytes(struct maas_rdma_client_op *op)
 {
 	for (struct maas_rdma_client_slot *slot = op->slots; slot; slot = slot->next)
@@ -245,14 +254,14 @@ static void take_bytes(struct maas_rdma_client_op *op)
 			memcpy(slot->to, slot->at, slot->len);
 }
 
-static void post_rest(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* What is left of the operation is posted behind the batch. */
+static void wait_with_rest(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	pthread_mutex_lock(&rdma->lock);
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
 	atomic_fetch_add(&rdma->num_waiting, 1);
-	maas_rdma_client_post_waiting(rdma);
 	pthread_mutex_unlock(&rdma->lock);
 }
 
@@ -302,7 +311,8 @@ static void fail(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 }
 
 /* Nothing of the operation is posted any more. */
-static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		   struct batch *batch)
 {
 	if (op->failed != IBV_WC_SUCCESS) {
 		fail(rdma, op);
@@ -310,10 +320,21 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	}
 	if (op->read)
 		take_bytes(op);
-	if (op->at < op->count)
-		post_rest(rdma, op);
-	else
-		maas_rdma_client_op_end(rdma, op, 0);
+	if (op->at < op->count) {
+		wait_with_rest(rdma, op);
+		return;
+	}
+	maas_rdma_client_op_release(rdma, op);
+	op->base.status = 0;
+	if (!op->submitted) {
+		atomic_store(&op->state, MAAS_OP_DONE); /* news (wait.c) */
+		return;
+	}
+	atomic_store_explicit(&op->state, MAAS_OP_DONE, memory_order_relaxed);
+	op->base.next = batch->latest;
+	batch->latest = &op->base;
+	if (!batch->done++)
+		batch->oldest = &op->base;
 }
 
 static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
@@ -332,7 +353,7 @@ static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_
 	}
 }
 
-static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc)
+static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc, struct batch *batch)
 {
 	struct maas_rdma_client_op *op = &rdma->ops[(uint32_t)wc->wr_id];
 
@@ -342,9 +363,9 @@ static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc)
 		note_failure(rdma, op, wc);
 	if (!(wc->wr_id & MAAS_WR_LAST))
 		return;
-	atomic_fetch_add(&rdma->sq_free, (uint32_t)(wc->wr_id >> 32) & INT32_MAX);
-	atomic_fetch_sub(&rdma->posted, 1);
-	finish(rdma, op);
+	batch->requests += (uint32_t)(wc->wr_id >> 32) & INT32_MAX;
+	batch->completed++;
+	finish(rdma, op, batch);
 }
 
 unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
@@ -354,18 +375,27 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 	int n;
 
 	do {
+		struct batch batch = {0};
+
 		n = ibv_poll_cq(rdma->device.cq, BATCH, wcs);
+		if (n <= 0)
+			break;
 		for (int i = 0; i < n; i++)
-			complete(rdma, &wcs[i]);
-		total += n > 0 ? (unsigned int)n : 0;
+			complete(rdma, &wcs[i], &batch);
+		if (batch.done)
+			maas_queue_done(&rdma->maas->queue, batch.latest, batch.oldest, batch.done);
+		atomic_fetch_add(&rdma->sq_free, batch.requests);
+		atomic_fetch_sub(&rdma->posted, batch.completed);
+		total += (unsigned int)n;
 	} while (n == BATCH);
-	if (total && atomic_load(&rdma->num_waiting)) { /* pairs with `posted` */
+	if (!total)
+		return 0;
+	if (atomic_load(&rdma->num_waiting)) { /* pairs with `posted` */
 		pthread_mutex_lock(&rdma->lock);
 		maas_rdma_client_post_waiting(rdma);
 		pthread_mutex_unlock(&rdma->lock);
 	}
-	if (total)
-		maas_rdma_client_wake(rdma);
+	maas_rdma_client_wake(rdma);
 	return total;
 }
 

@@ -96,7 +96,7 @@ static void stop_rdma(struct maas *maas)
 	maas_rdma_client_disconnect(rdma);
 	for (uint32_t i = 0; i < atomic_load(&rdma->ops_used); i++) {
 		maas_rdma_client_op_release(rdma, &rdma->ops[i]);
-		atomic_store(&rdma->ops[i].state, MAAS_OP_FREE);
+		atomic_store(&rdma->ops[i].state, MAAS_OP_DONE);
 	}
 }
 
