@@ -4,27 +4,35 @@
 
 #include "client/transport.h"
 
-static int enter(const struct maas *maas, uint32_t count)
+static int check(const struct maas_access *access)
+{
+	if (access->count - 1 < MAAS_MAX_BATCH)
+		return 0;
+	return maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
+}
+
+/* ---- calls that wait */
+
+static int run(struct maas *maas, struct maas_access *access)
 {
 	int r = maas_enter(maas);
 
-	if (!r && (!count || count > MAAS_MAX_BATCH))
-		r = maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
-	return r;
+	if (!r)
+		r = check(access);
+	if (r)
+		return r;
+	access->deadline_ms = maas_clock_ms() + maas->options.timeout_ms;
+	return maas->transport->run(maas, access);
 }
 
 int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
 {
-	int r = enter(maas, count);
-
-	return r ? r : maas->transport->run(maas, ranges, count, true);
+	return run(maas, &(struct maas_access){.ranges = ranges, .count = count, .read = true});
 }
 
 int maas_writev(struct maas *maas, const struct maas_range *ranges, uint32_t count)
 {
-	int r = enter(maas, count);
-
-	return r ? r : maas->transport->run(maas, ranges, count, false);
+	return run(maas, &(struct maas_access){.ranges = ranges, .count = count});
 }
 
 int maas_read(struct maas *maas, const char *id, uint64_t offset, void *buf, size_t len)
@@ -43,16 +51,20 @@ int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *b
 	return len ? maas_writev(maas, &range, 1) : maas_enter(maas);
 }
 
-static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		  uint32_t timeout_ms, void *user, bool read)
-{
-	uint64_t deadline_ms;
-	int r = enter(maas, count);
+/* ---- submitted ones */
 
+static int submit(struct maas *maas, struct maas_access *access, uint32_t timeout_ms)
+{
+	int r = maas_enter(maas);
+
+	if (!r)
+		r = check(access);
 	if (r)
 		return r;
-	deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
-	r = maas->transport->submit(maas, ranges, count, deadline_ms, user, read);
+	access->submitted = true;
+	access->deadline_ms =
+		maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
+	r = maas->transport->submit(maas, access);
 	if (!r)
 		maas_error_clear(); /* an operation that failed at once says so by its completion */
 	return r;
@@ -61,11 +73,15 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		     uint32_t timeout_ms, void *user)
 {
-	return submit(maas, ranges, count, timeout_ms, user, true);
+	struct maas_access access = {.ranges = ranges, .count = count, .read = true, .user = user};
+
+	return submit(maas, &access, timeout_ms);
 }
 
 int maas_submit_write(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		      uint32_t timeout_ms, void *user)
 {
-	return submit(maas, ranges, count, timeout_ms, user, false);
+	struct maas_access access = {.ranges = ranges, .count = count, .user = user};
+
+	return submit(maas, &access, timeout_ms);
 }

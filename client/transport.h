@@ -9,6 +9,16 @@
 
 #include "client/internal.h"
 
+/* What a call asks for. */
+struct maas_access {
+	const struct maas_range *ranges; /* at least one */
+	uint32_t count;
+	bool read;
+	bool submitted; /* its completion goes to maas_poll() */
+	uint64_t deadline_ms;
+	void *user;
+};
+
 struct maas_transport {
 	enum maas_transport_type type;
 
@@ -22,11 +32,10 @@ struct maas_transport {
 	void (*free)(struct maas *maas);
 
 	/* Of maas_readv() and maas_writev(). */
-	int (*run)(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read);
+	int (*run)(struct maas *maas, const struct maas_access *access);
 
 	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
-	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		      uint64_t deadline_ms, void *user, bool read);
+	int (*submit)(struct maas *maas, const struct maas_access *access);
 	/* Frees a chain of operations whose completions were taken. */
 	void (*release)(struct maas *maas, struct maas_op *first);
 	/* Completes submitted operations without waiting. NULL: only a thread does. */

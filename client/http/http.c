@@ -89,16 +89,15 @@ static void stop_http(struct maas *maas)
 
 /* ---- operations */
 
-static int run_request(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-		       bool read)
+static int run_request(struct maas *maas, const struct maas_access *access)
 {
 	struct maas_request request;
-	int r = maas_http_client_request(&request, ranges, count, read);
+	int r = maas_http_client_request(&request, access->ranges, access->count, access->read);
 
 	if (r)
 		return r;
 	r = maas_call(maas, &request, 0);
-	if (!r && read)
+	if (!r && access->read)
 		r = maas_http_client_check(&request);
 	maas_request_fini(&request);
 	return r;
@@ -152,22 +151,21 @@ static int enqueue(struct maas_http_client *http, struct maas_http_client_op *op
 	return r;
 }
 
-static int submit_request(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-			  uint64_t deadline_ms, void *user, bool read)
+static int submit_request(struct maas *maas, const struct maas_access *access)
 {
-	struct maas_http_client_op *op = new_op(ranges, count);
+	struct maas_http_client_op *op = new_op(access->ranges, access->count);
 	int r;
 
 	if (!op)
 		return maas_fail(-ENOMEM, "out of memory");
-	op->read = read;
-	op->base.user = user;
-	op->deadline_ms = deadline_ms;
-	r = maas_http_client_request(&op->request, op->ranges, count, read);
+	op->read = access->read;
+	op->base.user = access->user;
+	op->deadline_ms = access->deadline_ms;
+	r = maas_http_client_request(&op->request, op->ranges, op->count, op->read);
 	if (r)
 		goto err_release;
-	for (uint32_t i = 0; i < count; i++)
-		op->buffers[i] = maas_buffer_get(maas, ranges[i].buf, ranges[i].len);
+	for (uint32_t i = 0; i < op->count; i++)
+		op->buffers[i] = maas_buffer_get(maas, op->ranges[i].buf, op->ranges[i].len);
 	r = enqueue(maas->http, op);
 	if (r)
 		goto err_release;

@@ -96,35 +96,39 @@ static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_id *id
 	return true;
 }
 
-/* Holds the lock. Copies the ranges. Errors: -EINVAL, -ENOMEM. */
+/* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
 static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		const struct maas_range *ranges, uint32_t count)
+		const struct maas_access *access)
 {
-	int r = make_room(op, count);
+	int r = make_room(op, access->count);
 
 	if (r)
 		return r;
-	for (uint32_t i = 0; i < count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
-
-		if (!set_id(rdma, &range->id, ranges[i].id))
-			return maas_check_id("");
-		if (!ranges[i].len || !ranges[i].buf)
-			return maas_fail(-EINVAL, "range %u has no bytes", i);
-		range->offset = ranges[i].offset;
-		range->buf = ranges[i].buf;
-		range->len = ranges[i].len;
-		range->mr = NULL;
-	}
-	op->count = count;
-	op->at = 0;
-	op->at_offset = 0;
+	op->base.user = access->user;
+	op->read = access->read;
+	op->submitted = access->submitted;
 	op->pinned = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
 	op->slots = NULL;
-	atomic_store(&op->late, false);
+	op->at = 0;
+	op->at_offset = 0;
+	op->count = access->count;
+	atomic_store_explicit(&op->late, false, memory_order_relaxed);
+	for (uint32_t i = 0; i < access->count; i++) {
+		const struct maas_range *from = &access->ranges[i];
+		struct maas_rdma_client_range *range = &op->ranges[i];
+
+		if (!set_id(rdma, &range->id, from->id))
+			return maas_check_id("");
+		if (!from->len || !from->buf)
+			return maas_fail(-EINVAL, "range %u has no bytes", i);
+		range->offset = from->offset;
+		range->buf = from->buf;
+		range->len = from->len;
+		range->mr = NULL;
+	}
 	return 0;
 }
 
@@ -201,15 +205,6 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma)
 
 /* ---- how each begins */
 
-struct wanted {
-	const struct maas_range *ranges;
-	uint32_t count;
-	bool read;
-	bool submitted;
-	void *user;
-	uint64_t deadline_ms;
-};
-
 /* Holds the lock, but for as long as memory is registered: larger ranges than are copied, outside
  * of callers' buffers. Errors: -ENOMEM, -EFAULT. */
 static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -233,7 +228,7 @@ static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 	return 0;
 }
 
-static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
+static int start(struct maas_rdma_client *rdma, const struct maas_access *access,
 		 struct maas_rdma_client_op **ret_op)
 {
 	struct maas_rdma_client_op *op;
@@ -245,17 +240,13 @@ static int start(struct maas_rdma_client *rdma, const struct wanted *wanted,
 		pthread_mutex_unlock(&rdma->lock);
 		return maas_fail(-EAGAIN, "too many operations are under way");
 	}
-	op->read = wanted->read;
-	op->submitted = wanted->submitted;
-	op->base.user = wanted->user;
-	atomic_store(&op->deadline_ms, wanted->deadline_ms);
-	r = fill(rdma, op, wanted->ranges, wanted->count);
+	atomic_store(&op->deadline_ms, access->deadline_ms); /* pairs with next_ms (thread.c) */
+	r = fill(rdma, op, access);
 	if (!r)
 		r = pin(rdma, op);
 	if (!r)
 		r = maas_rdma_client_post(rdma, op);
-	/* The deadline was stored before: the pair of thread.c's sleep_a_while(). */
-	if (wanted->deadline_ms < atomic_load(&rdma->next_ms))
+	if (access->deadline_ms < atomic_load(&rdma->next_ms))
 		maas_rdma_client_thread_wake(rdma);
 	pthread_mutex_unlock(&rdma->lock);
 	if (r) {
@@ -282,22 +273,15 @@ static int take_turn(struct maas_rdma_client *rdma, uint64_t deadline_ms)
 	return 0;
 }
 
-int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-			 bool read)
+int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
-	struct wanted wanted = {
-		.ranges = ranges,
-		.count = count,
-		.read = read,
-		.deadline_ms = maas_clock_ms() + maas->options.timeout_ms,
-	};
 	struct maas_rdma_client_op *op;
-	int r = take_turn(rdma, wanted.deadline_ms);
+	int r = take_turn(rdma, access->deadline_ms);
 
 	if (r)
 		return r;
-	r = start(rdma, &wanted, &op);
+	r = start(rdma, access, &op);
 	if (!r) {
 		maas_rdma_client_wait_op(rdma, op);
 		r = op->base.status;
@@ -315,24 +299,15 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uin
 
 /* ---- submitted ones */
 
-int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
-			    uint64_t deadline_ms, void *user, bool read)
+int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
-	struct wanted wanted = {
-		.ranges = ranges,
-		.count = count,
-		.read = read,
-		.submitted = true,
-		.user = user,
-		.deadline_ms = deadline_ms,
-	};
 	struct maas_rdma_client_op *op;
 	int r = maas_queue_hold(&maas->queue);
 
 	if (r)
 		return r;
-	r = start(rdma, &wanted, &op);
+	r = start(rdma, access, &op);
 	if (r) {
 		maas_queue_unhold(&maas->queue);
 		maas_rdma_client_wake(rdma);
