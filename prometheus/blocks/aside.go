@@ -16,17 +16,17 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 )
 
-// asideDir keeps the blocks that gave way to another's, or to the head.
+// asideDir keeps the blocks that others, or the head, replaced.
 const asideDir = "maas-replaced-blocks"
 
-// A directory whose head gives way to the one in remote memory may have blocks alone, as those of the last minute of
-// who led and died. Who goes on makes them again, under other names: the two would overlap, and the database would not
-// replay what is in the log for the time of such a block. One goes aside where that head, or blocks in remote memory,
-// have its whole time; else it stays: nobody else has all of it. Blocks of late samples stay: who has their time need
-// not have them.
+// When the head in remote memory replaces a directory's head, the directory may have blocks that nobody else has, such
+// as those of the last minute of a leader that died. Its successor makes these again, under other names: the two would
+// overlap, and the database would not replay the log for the time of such a block. A block is put aside if that head,
+// or blocks in remote memory, have its whole time; otherwise it stays, because nobody else has all of it. Blocks of
+// late samples stay: another block of their time need not have these samples.
 
-// PutAside is for such a directory, before a database opens it. The head in remote memory begins at mint; Listed has
-// told the rest.
+// PutAside puts such blocks aside, before a database opens the directory. The head in remote memory begins at
+// mint; the blocks there are those of Listed.
 func (c *Copier) PutAside(mint int64) error {
 	if c == nil {
 		return nil
@@ -44,8 +44,8 @@ func (c *Copier) PutAside(mint int64) error {
 	return c.putAside(mint, false)
 }
 
-// LeadFrom ends a Copier that follows. Its database is about to lead, with all of the log in a head that begins at mint:
-// before that was replayed, nobody may have known where it begins.
+// LeadFrom ends a Copier that follows. Its database is about to lead, with the whole log in a head that begins at
+// mint; before the replay, nobody may have known where the head begins.
 func (c *Copier) LeadFrom(mint int64) {
 	if c == nil {
 		return
@@ -69,10 +69,11 @@ func (c *Copier) TakeOver(mint int64) error {
 	return nil
 }
 
-// leaveIslands leaves the blocks of which the head, from mint on, has all, and what lies before them, too: a leader died
-// that had copied them before older ones. A head that began behind them, as that of the next start, would lack those.
-// Remote memory keeps them until it has others for their time, for the head's log may be cut. Where it is not known
-// where the head begins, all blocks that can come back are left: it will be known then.
+// leaveIslands leaves out the blocks whose samples a head that begins at mint has, if the head also has the time
+// in front of them: a leader died that had copied them before older blocks. A head that began behind them, as the
+// next start's would, would lack the older time. Remote memory keeps the blocks until it has others for their
+// time, because the head's log may be cut. If it is not known where the head begins, all blocks that could come
+// back are left out; it will be known later.
 func (c *Copier) leaveIslands(mint int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,7 +109,7 @@ func (c *Copier) leaveIslands(mint int64) {
 	}
 }
 
-// isSpareLocked says of a block that was left whether remote memory has others for its time.
+// isSpareLocked says whether remote memory has other blocks for the time of a block that was left out.
 func (c *Copier) isSpareLocked(b *block) bool {
 	if !c.islands[b.ULID] {
 		return false
@@ -129,7 +130,7 @@ func (c *Copier) hasIslands(mint int64) bool {
 	return len(c.islandsLocked(mint)) > 0
 }
 
-// islandsLocked are the blocks that begin in the time of a head that begins at mint, but behind a gap.
+// islandsLocked are the blocks that begin within the time of a head that begins at mint, but behind a gap.
 func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 	if mint == math.MinInt64 {
 		return nil
@@ -145,7 +146,7 @@ func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 	slices.SortFunc(all, func(x, y *block) int { return cmp.Compare(x.MinTime, y.MinTime) })
 	at := mint
 	for _, b := range all {
-		if b.MinTime > at && b.MinTime-at > gap/2 { // It begins with its first sample.
+		if b.MinTime > at && b.MinTime-at > gap/2 { // A block begins with its first sample.
 			islands = append(islands, b)
 		} else {
 			at = max(at, b.MaxTime)
@@ -154,7 +155,7 @@ func (c *Copier) islandsLocked(mint int64) (islands []*block) {
 	return islands
 }
 
-// moveAside moves a block aside. syncAside makes that, and what was moved before, last.
+// moveAside moves a block aside. syncAside makes this and earlier moves durable.
 func (c *Copier) moveAside(id ulid.ULID) error {
 	aside := filepath.Join(c.o.Dir, asideDir)
 	from, to := filepath.Join(c.o.Dir, id.String()), filepath.Join(aside, id.String())
@@ -168,8 +169,8 @@ func (c *Copier) syncAside() error {
 	return errors.Join(memory.SyncDir(filepath.Join(c.o.Dir, asideDir)), memory.SyncDir(c.o.Dir))
 }
 
-// putAside puts aside what another head, from mint on, or others have: those in remote memory, or, with arrived, of
-// these only such as are here.
+// putAside puts aside the blocks whose time a head that begins at mint has, or other blocks have: those in remote
+// memory, or, with arrived, only those of them that are here.
 func (c *Copier) putAside(mint int64, arrived bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,8 +190,8 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 		c.o.Logger.Warn("MaaS: a block of this directory is put aside; the log, or blocks, in remote memory have its time", "block", id,
 			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC(), "dir", asideDir)
 		err = errors.Join(err, c.moveAside(id))
-		b.here = false       // For who has it in hand.
-		delete(c.blocks, id) // It was not deleted: what it was made of is needed again.
+		b.here = false       // Callers may still hold b.
+		delete(c.blocks, id) // The block was not deleted: its parents are needed again.
 		moved = true
 	}
 	if !moved {
@@ -200,9 +201,9 @@ func (c *Copier) putAside(mint int64, arrived bool) error {
 	return errors.Join(err, c.syncAside())
 }
 
-// contested says whether another head, from mint on, has some of a block's time, or a block that it is no kin of.
+// contested says whether a head that begins at mint, or a block of another lineage, has some of a block's time.
 func (c *Copier) contested(b *block, others []*block, mint int64) bool {
-	if mint != math.MinInt64 && b.MaxTime > mint { // Else nobody knows where that head begins.
+	if mint != math.MinInt64 && b.MaxTime > mint { // With MinInt64, nobody knows where that head begins.
 		return true
 	}
 	return slices.ContainsFunc(others, func(x *block) bool {
@@ -210,10 +211,10 @@ func (c *Copier) contested(b *block, others []*block, mint int64) bool {
 	})
 }
 
-// isElsewhere says whether another head, from mint on, and other blocks, in the order of time, have the whole time of a
-// block.
+// isElsewhere says whether a head that begins at mint and other blocks, in the order of time, have the whole time
+// of a block.
 func isElsewhere(b *block, others []*block, mint int64) bool {
-	// A block begins with its first sample. One that is missing would leave a gap as wide as the shortest there is.
+	// A block begins with its first sample. A missing block would leave a gap as wide as the shortest block.
 	gap := b.MaxTime - b.MinTime
 	for _, x := range others {
 		gap = min(gap, x.MaxTime-x.MinTime)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Bringing back: blocks that remote memory has and the data directory lacks.
+
 package blocks
 
 import (
@@ -18,24 +20,25 @@ import (
 )
 
 const (
-	// A group of blocks is made in workDir. Once it is complete, that becomes readyDir, from which the blocks
-	// move into the data directory: whoever is killed meanwhile goes on with it at the next start.
+	// A group of blocks is made in workDir. Once it is complete, workDir becomes readyDir, from which the
+	// blocks move into the data directory: if the process is killed meanwhile, its next start continues.
 	stageDir = "maas-blocks.tmp"
 	workDir  = "work"
 	readyDir = "ready"
 
-	// patience is how long a server that is out of reach keeps blocks from being compacted.
+	// patience is how long an unreachable server keeps blocks from being compacted.
 	patience = 10 * time.Minute
-	// progressInterval lies between two lines of progress at least.
+	// progressInterval is the shortest time between two lines of progress.
 	progressInterval = 5 * time.Second
-	// So much of the disk stays free: a part of it, and no more than maxSpareDisk.
+	// This fraction of the disk stays free, but no more than maxSpareDisk.
 	spareDisk    = 20
 	maxSpareDisk = 4 << 30
 )
 
 var errNoSpace = errors.New("no space for it on the disk of the data directory")
 
-// Database is what blocks are added to: it runs move while it does not compact, and then looks at its directory.
+// Database is the database that blocks are added to: AddBlocks runs move while nothing is compacted, and then
+// looks at the directory.
 type Database interface {
 	AddBlocks(move func() error) error
 	Compacting() bool
@@ -43,7 +46,7 @@ type Database interface {
 	HeadMinTime() int64
 }
 
-// Return begins to bring back what remote memory has and the data directory has not, newest first. It is called
+// Return begins to bring back, newest first, what remote memory has and the data directory lacks. It is called
 // once, when the database is open.
 func (c *Copier) Return(db Database) {
 	if c == nil {
@@ -62,7 +65,7 @@ func (c *Copier) Return(db Database) {
 	}()
 }
 
-// progress is how far a return is.
+// progress is the progress of a return.
 type progress struct {
 	blocks      int
 	bytes, left int64
@@ -113,7 +116,7 @@ func (c *Copier) wait() {
 	}
 }
 
-// comesBack says whether the return goes on after a failure.
+// comesBack says whether the return continues after a failure.
 func (c *Copier) comesBack(g []*block, err error) bool {
 	var local *fs.PathError
 	var link *os.LinkError
@@ -145,7 +148,7 @@ func (c *Copier) comesBack(g []*block, err error) bool {
 	return true
 }
 
-// nextGroup returns what is missing here of the newest group that is not whole. known is false while it is
+// nextGroup returns the missing blocks of the newest group that is not complete here. known is false while it is
 // not known what remote memory has.
 func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 	if err := c.look(); err != nil {
@@ -168,7 +171,7 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 			}
 		}
 		if broken {
-			continue // Without it, the others are a part.
+			continue // The others would be only a part of the range.
 		}
 		for _, b := range list {
 			p.left += b.remote.size()
@@ -181,8 +184,8 @@ func (c *Copier) nextGroup(p *progress) (missing []*block, known bool) {
 	return missing, true
 }
 
-// adding adds blocks from remote memory, in the place of what they were made of, and of what this directory has alone
-// of their time: who led and died may have made a block that its successor made again.
+// adding adds blocks from remote memory. They replace the blocks that they were made of, and those that this
+// directory alone has of their time: a leader that died may have made a block that its successor made again.
 func (c *Copier) adding(db interface {
 	AddBlocks(move func() error) error
 }) func(move func() error) error {
@@ -190,7 +193,7 @@ func (c *Copier) adding(db interface {
 		if err := db.AddBlocks(move); err != nil {
 			return err
 		}
-		return db.AddBlocks(func() error { // The database has opened what takes their place.
+		return db.AddBlocks(func() error { // The database has opened the blocks that replace them.
 			if err := c.removeAncestors(); err != nil {
 				return err
 			}
@@ -199,7 +202,7 @@ func (c *Copier) adding(db interface {
 	}
 }
 
-// bringBackGroup makes blocks that overlap visible, at once.
+// bringBackGroup makes overlapping blocks visible at once.
 func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p *progress) error {
 	stage := filepath.Join(c.o.Dir, stageDir)
 	work := filepath.Join(stage, workDir)
@@ -222,24 +225,24 @@ func (c *Copier) bringBackGroup(add func(move func() error) error, g []*block, p
 		return err
 	})
 	if !moved {
-		return err // The next start moves them.
+		return err // The next start will move them.
 	}
-	if err != nil { // They are in their places; the database says what is wrong, every minute.
+	if err != nil { // They are in place; the database logs every minute what is wrong.
 		c.o.Logger.Error("MaaS: blocks were brought back, but the database does not load its blocks", "err", err)
 	}
 	p.blocks += len(g)
 	return c.settle(g)
 }
 
-// settle looks at what became of blocks that were brought back. One that is there counts, whatever a look makes of
-// it: what is older would be freed for it.
+// settle looks at blocks that were brought back. A block that is in place counts, whatever the look finds:
+// otherwise older blocks would be freed for it.
 func (c *Copier) settle(g []*block) error {
 	if err := c.look(); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	gone := 0 // By retention. A block without samples goes at once, too.
+	gone := 0 // Deleted by retention, or at once because it has no samples.
 	for _, b := range g {
 		if _, err := os.Lstat(filepath.Join(c.o.Dir, b.ULID.String())); errors.Is(err, fs.ErrNotExist) {
 			c.deleted[b.ULID] = true
@@ -250,7 +253,7 @@ func (c *Copier) settle(g []*block) error {
 		}
 	}
 	if gone == len(g) && !memory.IsEmpty(c.o.Dir) {
-		// Retention took them, as it would take all that is older.
+		// Retention deleted them, and would delete everything older.
 		for _, b := range c.blocks {
 			if !b.here && b.MaxTime <= g[0].MaxTime {
 				c.deleted[b.ULID] = true
@@ -261,7 +264,7 @@ func (c *Copier) settle(g []*block) error {
 	return nil
 }
 
-// hasSpace says whether blocks fit on the disk.
+// hasSpace is an error if blocks do not fit on the disk.
 func (c *Copier) hasSpace(g []*block) error {
 	bytes := int64(0)
 	for _, b := range g {
@@ -274,7 +277,7 @@ func (c *Copier) hasSpace(g []*block) error {
 	return err
 }
 
-// diskSpace is what blocks may take of a directory's disk.
+// diskSpace is how much of a directory's disk blocks may take.
 func diskSpace(dir string) (int64, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
@@ -284,7 +287,7 @@ func diskSpace(dir string) (int64, error) {
 	return max(int64(fs.Bavail)*fs.Bsize-spare, 0), nil
 }
 
-// stage writes a block below a directory of our own.
+// stage writes a block below a working directory.
 func (c *Copier) stage(dir string, b *block, p *progress) error {
 	r := b.remote
 	if err := os.MkdirAll(filepath.Join(dir, chunksName), 0o777); err != nil {
@@ -327,7 +330,7 @@ func (c *Copier) progress(p *progress, n int) {
 	}
 }
 
-// finishMove moves what is ready into the data directory.
+// finishMove moves ready blocks into the data directory.
 func (c *Copier) finishMove() error {
 	ready := filepath.Join(c.o.Dir, stageDir, readyDir)
 	entries, err := os.ReadDir(ready)
@@ -343,7 +346,7 @@ func (c *Copier) finishMove() error {
 		}
 		to := filepath.Join(c.o.Dir, e.Name())
 		if _, err := os.Stat(to); err == nil {
-			continue // Here already.
+			continue // It is here already.
 		}
 		if err := os.Rename(filepath.Join(ready, e.Name()), to); err != nil {
 			return err
@@ -352,7 +355,7 @@ func (c *Copier) finishMove() error {
 	return errors.Join(memory.SyncDir(c.o.Dir), os.RemoveAll(filepath.Join(c.o.Dir, stageDir)))
 }
 
-// writeFile writes a file that is there after a crash.
+// writeFile writes a file so that it survives a crash.
 func writeFile(path string, write func(*os.File) error) error {
 	f, err := os.Create(path)
 	if err != nil {

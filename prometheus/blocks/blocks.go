@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package blocks keeps copies of a data directory's blocks in remote memory, newest first as far as
-// their share of it goes, and brings them back into a data directory that lacks them.
+// Package blocks keeps copies of a data directory's blocks in remote memory, the newest first, as far as the
+// blocks' share of it goes, and brings the blocks back into a data directory that lacks them.
 //
-// Blocks do not change, so a copy is made once and told by its ULID; only meta.json and tombstones change,
-// together, and lie in a manifest that is written anew. Nothing is freed for not being in the data
-// directory: that is what a take-over looks like. What this process saw there and then lost is freed, and what
-// was compacted into a block that is whole in remote memory.
+// A block does not change, so it is copied once and identified by its ULID. Only meta.json and tombstones change,
+// always together; they lie in a manifest that is written anew each time. A block that the data directory lacks is
+// not freed for that: the same is true after a take-over. Freed are blocks that this process saw there and then
+// missed, and blocks that were compacted into one that is whole in remote memory.
+//
+// look.go sees what is in the data directory, plan.go decides what belongs into remote memory, upload.go copies,
+// remote.go knows what the server holds, back.go brings back, follow.go does so in a standby, and aside.go puts
+// aside what would overlap.
 package blocks
 
 import (
@@ -25,30 +29,30 @@ import (
 
 const (
 	defaultInterval = 5 * time.Second
-	// share is the part of the server's pool that blocks get, unless a size is given.
+	// share: blocks get this fraction of the server's pool, unless a size is given.
 	share = 4
-	// reserve is the part of the pool that is left to the log when there is room for a block.
+	// reserve: this fraction of the pool is left to the log before a block is copied.
 	reserve = 16
-	// goneLooks is how many looks in a row have to miss a block before it counts as deleted: a data
-	// directory that is being removed as a whole loses its blocks one after the other, too.
+	// goneLooks is how many looks in a row have to miss a block before it counts as deleted: a data directory
+	// that is being removed as a whole loses its blocks one by one, too.
 	goneLooks = 6
-	// defaultVerify is how often it is asked whether the server still has all: nobody else would miss what was freed
-	// by hand.
+	// defaultVerify is how often the server is asked whether it still has everything; otherwise nobody would
+	// notice memory that was freed by hand.
 	defaultVerify = 10 * time.Minute
-	// defaultRest is how long a new block is not copied while the compaction that made it may replace it: that of
-	// a head with late samples makes two blocks, and one of these at its end.
+	// defaultRest is how long a new block is not copied while the compaction that made it may still replace
+	// it: the compaction of a head with late samples makes two blocks, and at its end one of these.
 	defaultRest = 30 * time.Second
 )
 
-// Options of Start.
+// Options are the options of Start and Follow.
 type Options struct {
 	Dir  string // The data directory.
-	Size int64  // Of remote memory for blocks; 0: a quarter of the server's pool; negative: none.
+	Size int64  // Bytes of remote memory for blocks; 0: a quarter of the server's pool; negative: none.
 
-	// Discard frees the blocks that remote memory has and the directory has not, instead of bringing them back.
+	// Discard frees the blocks that remote memory has and the directory lacks, instead of bringing them back.
 	Discard bool
 
-	// Deleted are blocks that were in the directory, and have been deleted there: see Copier.Deleted.
+	// Deleted are blocks that were deleted from the directory: see Copier.Deleted.
 	Deleted map[ulid.ULID]bool
 
 	Interval time.Duration // Between two looks at the data directory; 0 is 5 s.
@@ -57,54 +61,55 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Copier copies and brings back. Its methods may be called from any goroutine; a nil Copier does nothing.
+// Copier copies blocks and brings them back. Its methods may be called from any goroutine; a nil Copier does
+// nothing.
 type Copier struct {
 	o       Options
 	memory  *memory.Manager
 	stop    chan struct{}
 	closing sync.Once
 	tasks   sync.WaitGroup
-	follow  *following                      // Nil for who leads.
-	space   func(dir string) (int64, error) // For tests to replace.
-	buf     []byte                          // Of the copying goroutine, as is what follows.
-	seen    time.Time                       // When the server was seen to have all.
+	follow  *following                      // Nil in a leader.
+	space   func(dir string) (int64, error) // Tests replace it.
+	buf     []byte                          // This and the next fields are the copying goroutine's.
+	seen    time.Time                       // When the server was last seen to have everything.
 
 	returning atomic.Bool
-	shed      atomic.Bool  // What is being copied has to go.
+	shed      atomic.Bool  // The block that is being copied has to go.
 	reached   atomic.Int64 // When the server was last up, in nanoseconds since 1970.
-	rounds    atomic.Int64 // That left nothing to do, for tests.
+	rounds    atomic.Int64 // Rounds that left nothing to do, for tests.
 
-	mu       sync.Mutex // Guards what follows.
-	database Database   // Nil until it is open.
+	mu       sync.Mutex // Guards the fields below.
+	database Database   // Nil until the database is open.
 	arena    *memory.Arena
 	attached bool // Whether the blocks that the server holds are known.
 	pool     int64
 	classes  []int64 // The server's.
-	looked   bool    // At the data directory.
+	looked   bool    // The data directory was looked at.
 
-	blocks  map[ulid.ULID]*block // Those here and those whole there.
-	known   lineages             // Of all that were ever in blocks.
-	missing map[ulid.ULID]int    // Looks in a row that missed a block that was here.
-	deleted map[ulid.ULID]bool   // Was here, and is no more.
-	islands map[ulid.ULID]bool   // Are not brought back: the head has their time.
-	broken  map[ulid.ULID]bool   // Remote bytes are not what was written, or cannot be used.
-	torn    map[ulid.ULID]string // The state of a pair that was seen in the middle of its change.
+	blocks  map[ulid.ULID]*block // The blocks that are here, or whole in remote memory.
+	known   lineages             // Of all blocks that were ever in the field blocks.
+	missing map[ulid.ULID]int    // How many looks in a row missed a block that was here.
+	deleted map[ulid.ULID]bool   // Blocks that were here, and are no more.
+	islands map[ulid.ULID]bool   // Blocks that are not brought back, because the head has their time.
+	broken  map[ulid.ULID]bool   // Blocks whose remote bytes are not what was written, or cannot be used.
+	torn    map[ulid.ULID]string // State of a pair that was seen in the middle of a change.
 
 	partial map[ulid.ULID]*upload
-	dead    []*remotefile.File // To be freed.
-	number  uint32             // Of the next block.
-	version uint32             // Of the next manifest.
+	dead    []*remotefile.File // To free.
+	number  uint32             // The next block's.
+	version uint32             // The next manifest's.
 
-	limit   int64 // Less than their share, since the server is full; 0: none.
+	limit   int64 // What blocks may take while the server is full, less than their share; 0: no limit.
 	plan    plan
-	said    bool               // That not all fits.
-	why     string             // Nothing is copied, as it was said last.
-	failed  map[ulid.ULID]bool // Cannot be read.
-	waiting map[ulid.ULID]bool // Have no room, though they belong into remote memory.
+	said    bool               // It was logged that not all blocks fit.
+	why     string             // The reason, last logged, why nothing is copied.
+	failed  map[ulid.ULID]bool // Blocks that cannot be read.
+	waiting map[ulid.ULID]bool // Blocks that belong into remote memory and have no room.
 }
 
-// Start begins to copy. What a predecessor that was killed had ready to be moved into the data directory
-// moves now, so the database is opened after it.
+// Start begins to copy. Blocks that a killed predecessor had ready for the data directory move there now, so open
+// the database after Start.
 func Start(m *memory.Manager, o Options) *Copier {
 	c := newCopier(m, o)
 	c.returning.Store(!o.Discard)
@@ -136,14 +141,14 @@ func newCopier(m *memory.Manager, o Options) *Copier {
 	return c
 }
 
-// moveRest moves what a predecessor had ready.
+// moveRest moves blocks that a predecessor had ready.
 func (c *Copier) moveRest() {
 	if err := c.finishMove(); err != nil {
 		c.o.Logger.Error("MaaS: blocks that were brought back cannot be moved into the data directory", "err", err)
 	}
 }
 
-// Close ends it. What is whole in remote memory stays there.
+// Close ends the copying. Whole blocks stay in remote memory.
 func (c *Copier) Close() {
 	if c == nil {
 		return
@@ -175,7 +180,7 @@ func (c *Copier) stopped() bool {
 	}
 }
 
-// untilStopped is a context that ends with Close.
+// untilStopped is a context that Close ends.
 func (c *Copier) untilStopped() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -236,7 +241,7 @@ func (c *Copier) round() error {
 			continue
 		}
 		if memory.IsFull(err) {
-			return nil // It was not asked again yet; some was freed since.
+			return nil // The server was not asked again yet; something was freed since.
 		}
 		if errors.Is(err, errStopped) {
 			return nil
@@ -257,8 +262,8 @@ func (c *Copier) limited() bool {
 	return c.limit > 0
 }
 
-// Covered says whether a take-over would have the blocks of a range of time: each that is here, and
-// belongs into remote memory, is whole there. False where that is not known yet, true where it will not be.
+// Covered says whether a take-over would have the blocks of a time range: every block that is here and belongs
+// into remote memory is whole there. It is false while that is not known yet, and true if it will never be known.
 func (c *Copier) Covered(from, to int64) bool {
 	if c == nil {
 		return true
@@ -280,8 +285,8 @@ func (c *Copier) Covered(from, to int64) bool {
 	return true
 }
 
-// Shed makes room at a server that is full: it frees the oldest remote block that is also here, and keeps
-// blocks from taking the room again. False if there is none.
+// Shed makes room at a full server: it frees the oldest remote block that is also here, and keeps blocks from
+// taking the room again. False: there is none.
 func (c *Copier) Shed() bool {
 	if c == nil {
 		return false
@@ -299,14 +304,14 @@ func (c *Copier) Shed() bool {
 	}
 	c.mu.Unlock()
 	if found {
-		_ = c.freeDead() // What fails is tried again by the copying goroutine.
+		_ = c.freeDead() // The copying goroutine tries again what fails.
 	}
 	return found
 }
 
-// Returning says whether blocks are still to come back: until then, blocks are not to be compacted, or what
-// comes back would overlap with what was made of its neighbours. A server that is out of reach is not
-// waited for, for ever.
+// Returning says whether blocks are still to come back. Until they have, no block may be compacted; otherwise the
+// blocks that come back would overlap with what was made of their neighbours. A server that is out of reach delays
+// compaction only for a time.
 func (c *Copier) Returning() bool {
 	if c == nil || !c.returning.Load() || c.memory.Arena() == nil {
 		return false

@@ -20,28 +20,28 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Following: the leader's blocks come into a standby's data directory as they are born, so that it has its whole
-// history once it leads.
+// Following: the leader's blocks come into a standby's data directory as they are made, so that the standby has its
+// whole history once it leads.
 //
-// What a standby deletes. Remote memory that lacks a block says nothing: the leader may have deleted it, or its share
-// of the server may have become smaller, or the server has lost its memory, or is full, and what lies here may be the
-// only copy. So nothing is deleted for being absent there. A block goes from here
-//   - when one that was made of it is here, whole: what it has is in that;
-//   - by retention, which is the database's own, at every block that comes: the leader has the same flags.
+// What a standby deletes. A block that remote memory lacks need not be obsolete. The leader may have deleted it; but
+// also its share of the server may have become smaller, or the server may be full or have lost its memory, and the
+// block here may be the only copy. So a standby deletes a block only
+//   - when a block that was made of it is here, whole;
+//   - by the database's own retention, whenever a block comes: the leader has the same flags.
 //
-// What went so does not come again, though remote memory still has it for a while.
+// A block that was deleted so does not come again, although remote memory still has it for a while.
 
-// following is what a Copier knows that follows.
+// following is the part of a Copier that follows.
 type following struct {
-	taking sync.Mutex // Of who takes a listing; held before Copier.mu.
+	taking sync.Mutex // Held while a listing is taken; taken before Copier.mu.
 
 	// Guarded by Copier.mu.
-	listing *remotefile.Listing // That was not taken yet.
-	stuck   bool                // Blocks cannot come, for want of disk, say.
+	listing *remotefile.Listing // The next listing to take.
+	stuck   bool                // Blocks cannot come, for example because the disk is full.
 
-	mu        sync.Mutex          // Guards what follows; held after Copier.mu.
-	manifests map[string]manifest // That were read, by what tells them apart.
-	said      map[string]bool     // Complaints.
+	mu        sync.Mutex          // Guards the fields below; taken after Copier.mu.
+	manifests map[string]manifest // The manifests that were read, by key.
+	said      map[string]bool     // Complaints that were logged.
 }
 
 // Standby is a database that nobody reads yet.
@@ -52,7 +52,7 @@ type Standby interface {
 	ChangeBlock(id ulid.ULID, change func() error) error
 }
 
-// Follow makes a Copier that brings the leader's blocks here, from Bring on, of what Listed tells; it copies and frees
+// Follow makes a Copier that, from Bring on, brings the leader's blocks that Listed tells of. It copies and frees
 // nothing.
 func Follow(m *memory.Manager, o Options) *Copier {
 	c := newCopier(m, o)
@@ -60,7 +60,7 @@ func Follow(m *memory.Manager, o Options) *Copier {
 	return c
 }
 
-// Listed tells what remote memory holds by now.
+// Listed tells what remote memory holds now.
 func (c *Copier) Listed(l *remotefile.Listing) {
 	if c == nil {
 		return
@@ -78,7 +78,7 @@ func (c *Copier) Bring(db Standby) {
 	c.tasks.Add(1)
 	go func() {
 		defer c.tasks.Done()
-		c.judgeBring(os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir))) // Of a predecessor that was killed.
+		c.judgeBring(os.RemoveAll(filepath.Join(c.o.Dir, stageDir, workDir))) // A killed predecessor may have left it.
 		for p := (progress{said: time.Now()}); !c.stopped(); {
 			more, err := c.bringNext(db, &p)
 			c.judgeBring(err)
@@ -89,7 +89,7 @@ func (c *Copier) Bring(db Standby) {
 	}()
 }
 
-// Deleted are the blocks that were here and have been deleted: who leads after this need not bring them back.
+// Deleted are the blocks that were deleted from here: a Copier that leads after this one need not bring them back.
 func (c *Copier) Deleted() map[ulid.ULID]bool {
 	if c == nil {
 		return nil
@@ -99,7 +99,7 @@ func (c *Copier) Deleted() map[ulid.ULID]bool {
 	return maps.Clone(c.deleted)
 }
 
-// bringNext does one thing that is to be done, and says whether there may be another.
+// bringNext does the next thing to do, and says whether there may be another.
 func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 	if err := c.take(); err != nil {
 		return false, err
@@ -130,7 +130,7 @@ func (c *Copier) bringNext(db Standby, p *progress) (more bool, err error) {
 	return true, err
 }
 
-// judgeBring says what keeps blocks from coming, once.
+// judgeBring logs, once, what keeps blocks from coming.
 func (c *Copier) judgeBring(err error) {
 	var local *os.PathError
 	var link *os.LinkError
@@ -139,7 +139,7 @@ func (c *Copier) judgeBring(err error) {
 	c.mu.Unlock()
 	switch {
 	case err == nil, c.stopped(), maas.IsNotFound(err), errors.Is(err, remotefile.ErrFreed):
-		// What was freed since it was listed is not in the next listing.
+	// A file that was freed after it was listed is not in the next listing.
 	case c.follow.says(err.Error()):
 		c.o.Logger.Warn("MaaS: blocks of the leader do not come at present", "err", err)
 	}
@@ -153,7 +153,7 @@ func (f *following) says(text string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	is := !f.said[text]
-	if len(f.said) > 100 { // They may tell of bytes and places.
+	if len(f.said) > 100 { // Complaints may contain numbers, and so differ each time.
 		clear(f.said)
 	}
 	f.said[text] = true
@@ -175,7 +175,7 @@ func (c *Copier) readFollowing(call func(context.Context, remotefile.Memory) err
 	return err
 }
 
-// key tells a manifest from all others: its name is used again once the server has lost its memory.
+// key identifies a manifest: its name is used again once the server has lost its memory.
 func key(f *remotefile.File) string { return fmt.Sprint(f.Name(), f.Pieces()) }
 
 func (f *following) manifest(of *remotefile.File) (m manifest, ok bool) {
@@ -195,7 +195,7 @@ func (f *following) remember(of *remotefile.File, m manifest) {
 	}
 }
 
-// forget forgets the manifests of all but these blocks.
+// forget forgets the manifests of all blocks but these.
 func (f *following) forget(but map[ulid.ULID]*found) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,7 +206,7 @@ func (f *following) forget(but map[ulid.ULID]*found) {
 	f.manifests = known
 }
 
-// take takes what Listed told last.
+// take takes the newest listing.
 func (c *Copier) take() error {
 	c.follow.taking.Lock()
 	defer c.follow.taking.Unlock()
@@ -245,19 +245,19 @@ func (c *Copier) take() error {
 		b.remote = &f.remote
 	}
 	if changed {
-		c.broken = map[ulid.ULID]bool{} // It may have been copied anew.
+		c.broken = map[ulid.ULID]bool{} // Broken blocks may have been copied again.
 		c.planLocked()
 	}
 	return nil
 }
 
-// leftLocked says of a block that is not here that it was, and does not come again.
+// leftLocked says whether a block that is not here was here before, and so does not come again.
 func (c *Copier) leftLocked(id ulid.ULID) bool {
 	_, missing := c.missing[id]
 	return c.follow != nil && (missing || c.deleted[id])
 }
 
-// changePair makes a block's deletions those that it has in remote memory.
+// changePair brings the deletions that a block has in remote memory.
 func (c *Copier) changePair(db Standby) (changed bool, err error) {
 	var of *block
 	c.mu.Lock()
@@ -277,7 +277,8 @@ func (c *Copier) changePair(db Standby) (changed bool, err error) {
 	}
 	dir := filepath.Join(c.o.Dir, of.ULID.String())
 	return true, db.ChangeBlock(of.ULID, func() error {
-		// As the database writes them. Who dies in between begins again: the pair is not remote memory's.
+		// In the database's order. If the process dies in between, this is done again, because the pair is
+		// not the one in remote memory.
 		if err := replaceFile(filepath.Join(dir, tombstonesName), m.Tombstones); err != nil {
 			return err
 		}
@@ -285,7 +286,7 @@ func (c *Copier) changePair(db Standby) (changed bool, err error) {
 	})
 }
 
-// replaceFile makes a file that has these bytes, or none for nil, whatever happens meanwhile.
+// replaceFile gives a file these bytes, or removes it for nil; a crash leaves the old or the new.
 func replaceFile(path string, b []byte) error {
 	if b == nil {
 		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
@@ -300,8 +301,8 @@ func replaceFile(path string, b []byte) error {
 	return os.Rename(tmp, path)
 }
 
-// removeAncestors deletes the blocks here that are in others, which are here, too. The database knows its parents
-// alone; those in between may never have come.
+// removeAncestors deletes blocks whose descendants are here, too. The database knows only a block's direct
+// parents, and those in between may never have come.
 func (c *Copier) removeAncestors() error {
 	if err := c.look(); err != nil {
 		return err
@@ -316,7 +317,7 @@ func (c *Copier) removeAncestors() error {
 	c.mu.Unlock()
 	for _, id := range old {
 		dir := filepath.Join(c.o.Dir, id.String())
-		tmp := dir + ".tmp-for-deletion" // Which the database removes where this process dies.
+		tmp := dir + ".tmp-for-deletion" // The database removes such a directory if this process dies.
 		if err := errors.Join(os.Rename(dir, tmp), os.RemoveAll(tmp)); err != nil {
 			return err
 		}
@@ -333,14 +334,15 @@ func (c *Copier) hasChildHereLocked(id ulid.ULID) bool {
 	return false
 }
 
-// Arriving is how far a head may be truncated that begins at from and may begin at to: only so far as blocks have come
-// that have its time. One that is on its way at the promotion comes later; until then the head has what it has.
+// Arriving is how far a head that begins at from, and may begin at to, can be truncated: only as far as blocks
+// with its time have come. A block that is still on its way at the promotion comes later; until then the head has
+// its samples.
 func (c *Copier) Arriving(from, to int64) int64 {
 	if c == nil || to <= from {
 		return to
 	}
 	if err := c.take(); err != nil {
-		return from // Tried again soon.
+		return from // It is tried again soon.
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

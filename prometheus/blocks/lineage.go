@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Which block was compacted from which.
+
 package blocks
 
 import (
@@ -8,16 +10,16 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// meta is what this package needs to know of a block's meta.json.
+// meta is the part of a block's meta.json that this package needs.
 type meta struct {
 	ULID    ulid.ULID `json:"ulid"`
 	MinTime int64     `json:"minTime"`
-	MaxTime int64     `json:"maxTime"` // The first one behind it.
+	MaxTime int64     `json:"maxTime"` // The first time behind the block.
 	Stats   struct {
 		NumTombstones uint64 `json:"numTombstones"`
 	} `json:"stats"`
 	Compaction struct {
-		Deletable bool        `json:"deletable"` // It has no samples.
+		Deletable bool        `json:"deletable"` // The block has no samples.
 		Hints     []string    `json:"hints,omitempty"`
 		Sources   []ulid.ULID `json:"sources"`
 		Parents   []struct {
@@ -26,20 +28,21 @@ type meta struct {
 	} `json:"compaction"`
 }
 
-// inOrder says whether a block has all that a head had of its time, but for late samples. Others have a hint.
+// inOrder says whether a block has all samples that a head had of its time, except for late ones. Other blocks
+// have a hint.
 func (m *meta) inOrder() bool { return len(m.Compaction.Hints) == 0 }
 
 func (m *meta) overlaps(other *meta) bool {
 	return m.MinTime < other.MaxTime && other.MinTime < m.MaxTime
 }
 
-// lineage says what a block was compacted from.
+// lineage says which blocks a block was compacted from.
 type lineage struct {
-	sources []ulid.ULID // The blocks of heads that it goes back to; of such a block, itself.
-	parents []ulid.ULID // The blocks that it was made of.
+	sources []ulid.ULID // The blocks made from heads that it goes back to; for such a block, itself.
+	parents []ulid.ULID // The blocks that it was directly made of.
 }
 
-// lineages outlive the blocks: a block may be gone between its parent and its child.
+// lineages outlive the blocks: the block between an ancestor and a descendant may be gone.
 type lineages map[ulid.ULID]lineage
 
 func (k lineages) add(m *meta) {
@@ -50,7 +53,7 @@ func (k lineages) add(m *meta) {
 	k[m.ULID] = l
 }
 
-// ancestor says whether all that a has is in d, which was compacted from it. Damaged files may make circles.
+// ancestor says whether d was compacted from a, and so has all that a has. Damaged files may form circles.
 func (k lineages) ancestor(a, d ulid.ULID) bool {
 	return a != d && k.ancestorOf(a, d, map[ulid.ULID]bool{})
 }
@@ -60,7 +63,8 @@ func (k lineages) ancestorOf(a, d ulid.ULID, seen map[ulid.ULID]bool) bool {
 	if slices.Contains(of.parents, a) || slices.Contains(of.sources, a) {
 		return true
 	}
-	// Blocks of the same sources may be parts of a whole, as other programs write them: fewer are needed.
+	// Blocks with equal sources may be parts of a whole, as other programs write them, so an ancestor must
+	// have fewer.
 	if n := len(k[a].sources); n > 0 && n < len(of.sources) && subset(k[a].sources, of.sources) {
 		return true
 	}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Looking at the data directory: which blocks are there, and what was deleted from them.
+
 package blocks
 
 import (
@@ -26,14 +28,14 @@ const (
 	indexName      = "index"
 	chunksName     = "chunks"
 
-	// Of a tombstones file, around what Decode reads.
+	// The parts of a tombstones file around what Decode reads.
 	tombstonesMagicSize = 4
 	tombstonesCRCSize   = 4
 )
 
-// file is one of the files of a block that never change.
+// file is one of a block's files that never change.
 type file struct {
-	Name string `json:"name"` // Below the block's directory.
+	Name string `json:"name"` // The path below the block's directory.
 	Size int64  `json:"size"`
 
 	modified time.Time
@@ -45,14 +47,14 @@ type block struct {
 	files []file
 
 	here     bool
-	state    string   // Of the files of the pair, when it was read.
-	pair     [32]byte // Checksum of the pair that is here.
+	state    string   // Of the pair's files, when the pair was read.
+	pair     [32]byte // Checksum of the pair in the data directory.
 	pairSize int64
-	since    time.Time // When it was seen here first.
-	wanted   bool      // Belongs into remote memory.
-	took     int64     // Of it, when it was there.
+	since    time.Time // When the block was first seen here.
+	wanted   bool      // The block belongs into remote memory.
+	took     int64     // How much of remote memory it took when it was there.
 
-	remote *remote // Nil while it is not whole there.
+	remote *remote // Nil while the block is not whole in remote memory.
 }
 
 func (b *block) size() (sum int64) {
@@ -62,17 +64,17 @@ func (b *block) size() (sum int64) {
 	return sum
 }
 
-// pair is what changes of a block, together.
+// pair is the two files of a block that change, always together.
 type pair struct {
 	Meta       []byte `json:"meta"`
-	Tombstones []byte `json:"tombstones"` // Nil where there is no such file.
+	Tombstones []byte `json:"tombstones"` // Nil if there is no such file.
 }
 
 func (p *pair) sum() [32]byte {
 	return sha256.Sum256(fmt.Appendf(nil, "%d %t %s%s", len(p.Meta), p.Tombstones != nil, p.Meta, p.Tombstones))
 }
 
-// whole says whether the two are of the same change: the number of deleted intervals stands in both.
+// whole says whether the two files belong to the same change: the number of deleted intervals stands in both.
 func (p *pair) whole(m *meta) bool {
 	if len(p.Tombstones) < tombstonesMagicSize+tombstonesCRCSize {
 		return m.Stats.NumTombstones == 0
@@ -81,7 +83,7 @@ func (p *pair) whole(m *meta) bool {
 	return err == nil && stones.Total() == m.Stats.NumTombstones
 }
 
-// readPair reads the pair of a block's directory; state changes with it.
+// readPair reads the pair in a block's directory; state changes whenever the pair does.
 func readPair(dir string) (p pair, m meta, err error) {
 	if p.Meta, err = os.ReadFile(filepath.Join(dir, metaName)); err != nil {
 		return p, m, err
@@ -93,7 +95,7 @@ func readPair(dir string) (p pair, m meta, err error) {
 	return p, m, json.Unmarshal(p.Meta, &m)
 }
 
-// pairState tells one state of a pair from another; empty where there is no block.
+// pairState differs between two states of a pair; empty if there is no block.
 func pairState(dir string) string {
 	state := ""
 	for _, name := range []string{metaName, tombstonesName} {
@@ -108,7 +110,7 @@ func pairState(dir string) string {
 	return state
 }
 
-// listFiles lists what never changes of a block.
+// listFiles lists the files of a block that never change.
 func listFiles(dir string) ([]file, error) {
 	names := []string{indexName}
 	entries, err := os.ReadDir(filepath.Join(dir, chunksName))
@@ -131,7 +133,7 @@ func listFiles(dir string) ([]file, error) {
 	return files, nil
 }
 
-// validName says whether a name is one of a file of a block: it may come from remote memory.
+// validName says whether a block can have a file of this name, which may come from remote memory.
 func validName(name string) bool {
 	base, isChunks := cutDir(name, chunksName)
 	_, err := strconv.ParseUint(base, 10, 32)
@@ -151,16 +153,16 @@ func sameFiles(a, b []file) bool {
 	})
 }
 
-// look sees what blocks are in the data directory, and what was deleted from them.
+// look finds the blocks in the data directory, and what was deleted from them.
 func (c *Copier) look() error { return c.lookFor(true) }
 
-// lookFor sees what blocks are in the data directory; changes looks also at those that are known.
+// lookFor finds the blocks in the data directory; with changes, it also looks at known ones.
 func (c *Copier) lookFor(changes bool) error {
-	c.mu.Lock() // First: of two that look, the one with the older list must not come last.
+	c.mu.Lock() // First, because of two goroutines that look, the one with the older list must not come last.
 	defer c.mu.Unlock()
 	entries, err := os.ReadDir(c.o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // It is made when the database is opened.
+		return nil // Opening the database makes the directory.
 	}
 	if err != nil {
 		return fmt.Errorf("look for blocks: %w", err)
@@ -201,7 +203,7 @@ func (c *Copier) presentLocked(id ulid.ULID) bool {
 	return b != nil && b.here
 }
 
-// lookAtLocked says whether there is a block of a name, and whether it is not as it was.
+// lookAtLocked says whether there is a block of this name, and whether it has changed.
 func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	dir := filepath.Join(c.o.Dir, id.String())
 	state := pairState(dir)
@@ -214,7 +216,7 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 		return b != nil && b.here, false
 	}
 	if !p.whole(&m) && c.torn[id] != state {
-		c.torn[id] = state // The next look sees it whole; or as it is again, where the writer died.
+		c.torn[id] = state // The next look finds it whole, or, if the writer died, still the same.
 		return b != nil && b.here, false
 	}
 	delete(c.torn, id)
@@ -241,8 +243,8 @@ func (c *Copier) lookAtLocked(id ulid.ULID) (is, changed bool) {
 	return true, true
 }
 
-// countMissing finds the blocks that retention or a compaction deleted, once in a round. Without a log, the
-// directory is not Prometheus's any more.
+// countMissing finds the blocks that retention or a compaction deleted; it runs once a round. Without a log, the
+// directory no longer belongs to a Prometheus.
 func (c *Copier) countMissing() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +260,7 @@ func (c *Copier) countMissing() {
 	c.planLocked()
 }
 
-// dropLocked forgets a block that is neither here nor there.
+// dropLocked forgets a block that is neither here nor in remote memory.
 func (c *Copier) dropLocked(b *block) {
 	if !b.here && b.remote == nil {
 		delete(c.blocks, b.ULID)

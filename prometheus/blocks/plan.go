@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The plan: which blocks belong into remote memory, and which give way.
+
 package blocks
 
 import (
@@ -13,7 +15,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// group are blocks whose ranges of time overlap: without one of them, answers are a part.
+// group is blocks whose time ranges overlap: without one of them, answers would be incomplete.
 type group struct {
 	min, max int64
 	blocks   []*block // Newest first.
@@ -22,7 +24,7 @@ type group struct {
 // plan says which blocks belong into remote memory: the newest groups, as many as fit.
 type plan struct {
 	groups []group // Newest first.
-	wanted int     // So many of them.
+	wanted int     // How many groups belong into remote memory.
 }
 
 // groupsOf groups blocks.
@@ -45,7 +47,7 @@ func groupsOf(blocks []*block) (groups []group) {
 	return groups
 }
 
-// planLocked plans anew after any change, and gives up what is no longer needed.
+// planLocked plans anew after a change, and gives up what is no longer needed.
 func (c *Copier) planLocked() {
 	if c.follow == nil {
 		defer c.showLocked()
@@ -77,7 +79,7 @@ func (c *Copier) planLocked() {
 	}
 }
 
-// hiddenLocked says of a block that is not here that what it has is in another one, which is.
+// hiddenLocked says whether the samples of a block that is not here are in another block that is.
 func (c *Copier) hiddenLocked(b *block) bool {
 	for _, d := range c.blocks {
 		if (d.here || d.remote != nil) && c.known.ancestor(b.ULID, d.ULID) {
@@ -87,8 +89,8 @@ func (c *Copier) hiddenLocked(b *block) bool {
 	return false
 }
 
-// freeGoneLocked frees what has no use any more: what was deleted here, and what is in a block that is whole there.
-// What was compacted into one that is not stays: it is what a take-over has of it.
+// freeGoneLocked frees what has become useless: blocks that were deleted here, and blocks whose descendant is
+// whole in remote memory. A block whose descendant is not whole stays: a take-over would need it.
 func (c *Copier) freeGoneLocked() {
 	for id, b := range c.blocks {
 		if b.here || b.remote == nil {
@@ -117,7 +119,7 @@ func (c *Copier) giveUpLocked(b *block) {
 	c.dropLocked(b)
 }
 
-// ancestorsLocked are the blocks in remote memory that one which is here was compacted from.
+// ancestorsLocked are the blocks in remote memory from which a block that is here was compacted.
 func (c *Copier) ancestorsLocked(b *block) (list []*block) {
 	for id, a := range c.blocks {
 		if a.remote != nil && !a.here && c.known.ancestor(id, b.ULID) {
@@ -127,17 +129,17 @@ func (c *Copier) ancestorsLocked(b *block) (list []*block) {
 	return list
 }
 
-// coveredLocked says whether a take-over would have what a block has.
+// coveredLocked says whether a take-over would have the samples of a block.
 func (c *Copier) coveredLocked(b *block) bool {
 	if b.remote != nil {
 		return true
 	}
-	// What was deleted from the block is still in those that it was made of.
+	// Samples that were deleted from the block are still in its parents.
 	return b.Stats.NumTombstones == 0 && c.parentsWholeLocked(b.ULID, map[ulid.ULID]bool{})
 }
 
-// parentsWholeLocked says whether all that a block was made of is whole in remote memory. seen are those that were
-// looked at; one that is its own parent, in damaged files, is not.
+// parentsWholeLocked says whether all that a block was made of is whole in remote memory. seen are the blocks that
+// were looked at; in damaged files, a block may be its own ancestor, which is not whole.
 func (c *Copier) parentsWholeLocked(id ulid.ULID, seen map[ulid.ULID]bool) (is bool) {
 	if is, looked := seen[id]; looked {
 		return is
@@ -154,7 +156,7 @@ func (c *Copier) parentsWholeLocked(id ulid.ULID, seen map[ulid.ULID]bool) (is b
 	}) {
 		return true
 	}
-	// A parent may be one that nobody knows any more: the blocks of heads count.
+	// Nobody may know a parent any more; then the blocks made from heads count.
 	sources := slices.Clone(of.sources)
 	for a, b := range c.blocks {
 		if b.remote != nil && !c.broken[a] && c.known.ancestor(a, id) {
@@ -164,7 +166,7 @@ func (c *Copier) parentsWholeLocked(id ulid.ULID, seen map[ulid.ULID]bool) (is b
 	return len(of.sources) > 0 && len(sources) == 0
 }
 
-// budgetLocked is what blocks may take of remote memory.
+// budgetLocked is how much of remote memory blocks may take.
 func (c *Copier) budgetLocked() int64 {
 	size := c.o.Size
 	if size == 0 {
@@ -176,7 +178,7 @@ func (c *Copier) budgetLocked() int64 {
 	return max(size, 0)
 }
 
-// keptLocked is what the blocks take that are whole in remote memory.
+// keptLocked is how much the blocks take that are whole in remote memory.
 func (c *Copier) keptLocked() (sum int64) {
 	for _, b := range c.blocks {
 		if b.remote != nil {
@@ -186,7 +188,7 @@ func (c *Copier) keptLocked() (sum int64) {
 	return sum
 }
 
-// allocatedLocked is what all of them take, those included that are on their way there, or are to be freed.
+// allocatedLocked is how much all blocks take, including those that are being copied, or are to be freed.
 func (c *Copier) allocatedLocked() int64 {
 	sum := c.keptLocked()
 	for _, u := range c.partial {
@@ -195,17 +197,17 @@ func (c *Copier) allocatedLocked() int64 {
 	return sum + allocated(c.dead)
 }
 
-// needLocked is what a block takes at the server: never less than it will, or it would be copied and evicted over
-// and over.
+// needLocked is what a block takes at the server. It is never less than the block will take; otherwise the block
+// would be copied and evicted over and over.
 func (c *Copier) needLocked(b *block) int64 {
-	sum := remotefile.Footprint(2*b.pairSize+int64(len(b.files)+10)*100, c.classes) // Its manifest.
+	sum := remotefile.Footprint(2*b.pairSize+int64(len(b.files)+10)*100, c.classes) // For its manifest.
 	for _, f := range b.files {
 		sum += remotefile.Footprint(f.Size, c.classes)
 	}
 	return max(sum, b.took)
 }
 
-// costLocked is what a take-over's copy of a block takes, or would take.
+// costLocked is what the copy of a block takes, or would take.
 func (c *Copier) costLocked(b *block) (sum int64) {
 	switch {
 	case b.remote != nil:
@@ -219,8 +221,8 @@ func (c *Copier) costLocked(b *block) (sum int64) {
 	return sum
 }
 
-// next returns what to copy next: the newest block that belongs into remote memory and is not there. Where
-// there is no room for it, it evicts an older one first, if there is one that does not belong there.
+// next returns what to copy next: the newest block that belongs into remote memory and is not there. If there is
+// no room for the block, next first evicts an older one that does not belong there, if there is one.
 func (c *Copier) next() (u *upload, evicted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -246,27 +248,26 @@ func (c *Copier) next() (u *upload, evicted bool) {
 				return nil, true
 			}
 			if !c.coveredLocked(b) {
-				for _, a := range c.ancestorsLocked(b) { // They go as soon as it is there.
+				for _, a := range c.ancestorsLocked(b) { // They go as soon as the block is there.
 					used -= a.remote.allocated()
 				}
 			}
 			if used <= budget {
 				return c.uploadLocked(b), false
 			}
-			c.waiting[b.ULID] = true // For older ones that take the place of what they were made of, or for blocks that
-			// have not come back yet; or what it was made of stays instead.
+			c.waiting[b.ULID] = true // It waits until older blocks have replaced their parents, or missing blocks have
+			// come back; or its parents stay instead.
 		}
 	}
 	return nil, false
 }
 
-// restsLocked says whether a block may be gone before it is copied, and is not begun yet.
+// restsLocked says whether a block whose copying has not begun may soon be replaced.
 func (c *Copier) restsLocked(b *block) bool {
 	return c.partial[b.ULID] == nil && c.database != nil && time.Since(b.since) < c.o.Rest && c.database.Compacting()
 }
 
-// evictLocked gives up the oldest block in remote memory whose bytes are here, too, among so many of the oldest
-// groups.
+// evictLocked frees, among this number of the oldest groups, the oldest block in remote memory that is also here.
 func (c *Copier) evictLocked(groups int) bool {
 	for i := range groups {
 		g := c.plan.groups[len(c.plan.groups)-1-i]
@@ -291,14 +292,14 @@ func (c *Copier) evictLocked(groups int) bool {
 	return false
 }
 
-// report says once what does not fit, and what keeps blocks from being copied.
+// report logs once what does not fit, and what keeps blocks from being copied.
 func (c *Copier) report(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.showLocked()
 	c.sayLocked()
 	if !c.memory.Up() {
-		err = nil // That is said, once for all.
+		err = nil // The memory package logs it, once for all.
 	}
 	if err != nil && err.Error() != c.why {
 		c.o.Logger.Warn("MaaS: blocks are not copied", "err", err)
@@ -309,7 +310,7 @@ func (c *Copier) report(err error) {
 	}
 }
 
-// showLocked keeps the metrics.
+// showLocked sets the metrics.
 func (c *Copier) showLocked() {
 	metrics := c.memory.Metrics()
 	var allocations, bytes, stored, pending int64
@@ -340,7 +341,7 @@ func (c *Copier) showLocked() {
 	metrics.TakeoverOldest.Set(float64(c.oldestLocked()) / 1000)
 }
 
-// oldestLocked is where the blocks begin that a take-over would have.
+// oldestLocked is where the blocks of a take-over would begin.
 func (c *Copier) oldestLocked() int64 {
 	if len(c.plan.groups) == 0 {
 		return 0

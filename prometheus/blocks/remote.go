@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Blocks as the server holds them.
+
 package blocks
 
 import (
@@ -26,7 +28,7 @@ const (
 	manifestVersion = 1
 )
 
-// manifest is what a block's manifest says, as JSON.
+// manifest is a block's manifest, as JSON.
 type manifest struct {
 	Version int    `json:"version"`
 	Files   []file `json:"files"` // Part i+1 is the i-th.
@@ -85,7 +87,7 @@ func (c *Copier) readPieces(f *remotefile.File, use func([]byte) error) error {
 		}
 		buf = buf[:p.Length]
 		ok := false
-		for range 2 { // What was damaged on the way is right at the second time.
+		for range 2 { // Bytes that were damaged on their way are right the second time.
 			if err := c.read("read_block", func(ctx context.Context, mem remotefile.Memory) error {
 				return f.ReadAt(ctx, mem, buf, p.Offset)
 			}); err != nil {
@@ -106,7 +108,7 @@ func (c *Copier) readPieces(f *remotefile.File, use func([]byte) error) error {
 	return nil
 }
 
-// read runs a read, with the session of who leads or without one.
+// read runs a read, in a leader with its session, in a standby without one.
 func (c *Copier) read(op string, call func(context.Context, remotefile.Memory) error) error {
 	if c.follow != nil {
 		return c.readFollowing(call)
@@ -132,8 +134,8 @@ func (c *Copier) readManifest(f *remotefile.File) (m manifest, err error) {
 	return m, nil
 }
 
-// attach takes over what the server holds, whenever that is not what it was: blocks that are whole stay, and
-// what is left of others is freed.
+// attach takes over what the server holds, whenever that has changed: whole blocks stay, the rest of others is
+// freed.
 func (c *Copier) attach() error {
 	arena := c.memory.Arena()
 	c.mu.Lock()
@@ -174,7 +176,7 @@ func (c *Copier) attach() error {
 	return nil
 }
 
-// takeOverLocked makes what was found the remote blocks, and returns the size of those that were there before.
+// takeOverLocked makes the found blocks the remote blocks, and returns the size of those that were lost.
 func (c *Copier) takeOverLocked(whole map[ulid.ULID]*found) (lost int64) {
 	for id, b := range c.blocks {
 		if b.remote != nil && whole[id] == nil {
@@ -198,7 +200,7 @@ func (c *Copier) takeOverLocked(whole map[ulid.ULID]*found) (lost int64) {
 	return lost
 }
 
-// verify looks whether the server still has all that it should.
+// verify looks whether the server still has everything that it should.
 func (c *Copier) verify() error {
 	if time.Since(c.seen) < c.o.Verify {
 		return nil
@@ -244,14 +246,14 @@ type found struct {
 	meta
 }
 
-// survey is what a listing says of blocks.
+// survey is what a listing tells about blocks.
 type survey struct {
 	whole           map[ulid.ULID]*found
 	dead            []*remotefile.File
-	number, version uint32 // That no block, and no manifest, has.
+	number, version uint32 // The first ones that no block, and no manifest, has.
 }
 
-// find tells the whole blocks of a listing from what is dead.
+// find separates the whole blocks of a listing from dead files.
 func (c *Copier) find(listing *remotefile.Listing) (*survey, error) {
 	s := &survey{whole: map[ulid.ULID]*found{}}
 	sets := map[uint32][]*remotefile.File{}
@@ -273,7 +275,7 @@ func (c *Copier) find(listing *remotefile.Listing) (*survey, error) {
 		if f == nil {
 			continue
 		}
-		if other := s.whole[f.ULID]; other != nil { // Begun anew by who did not know of the first.
+		if other := s.whole[f.ULID]; other != nil { // A process that did not know of the first copy made another.
 			s.dead = append(s.dead, other.all()...)
 		}
 		s.whole[f.ULID] = f
@@ -281,7 +283,8 @@ func (c *Copier) find(listing *remotefile.Listing) (*survey, error) {
 	return s, nil
 }
 
-// findBlock looks at the files of one number; nil, and all of them, where the block is not whole.
+// findBlock looks at the files of one number. If the block is not whole, it returns nil, and all its files as
+// dead.
 func (c *Copier) findBlock(set []*remotefile.File) (*found, []*remotefile.File, error) {
 	parts := map[uint32]*remotefile.File{}
 	var current *remotefile.File

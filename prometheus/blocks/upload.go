@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Copying a block to remote memory.
+
 package blocks
 
 import (
@@ -20,16 +22,16 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// pieceSize is what one request carries of a file.
+// pieceSize is how much of a file one request carries.
 const pieceSize = 1 << 20
 
 var (
-	// errLater ends a copy that goes on later, or not at all: the next look tells.
+	// errLater ends a copy that continues later, or not at all: the next look decides.
 	errLater   = errors.New("another block goes first")
 	errStopped = errors.New("Prometheus ends")
 )
 
-// upload is a block on its way to remote memory. It survives failures of the server.
+// upload is a block that is being copied. It survives failures of the server.
 type upload struct {
 	id     ulid.ULID
 	block  *block
@@ -55,8 +57,8 @@ func (c *Copier) newFileLocked(number, part uint32) *remotefile.File {
 	return remotefile.New(c.memory.Owner(), c.arena.Epoch, remotefile.Name{Kind: remotefile.Block, Number: number, Part: part}, false)
 }
 
-// dropPartial gives up what was begun and is not wanted any more, or has no room now. Of the copying goroutine, as is all that
-// appends: nothing may be freed that is being written to.
+// dropPartial gives up a copy that is no longer wanted, or has no room now. Only the copying goroutine calls it,
+// as it alone appends: nothing may be freed while it is being written.
 func (c *Copier) dropPartial() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,9 +71,9 @@ func (c *Copier) dropPartial() {
 	}
 }
 
-// fits asks the server whether there is room for the rest of a block, and some for the log. Where there is none,
-// blocks get a smaller share, though not less than half of what they have: the log takes that when it needs it
-// (Shed). Into that share goes what there is just room for.
+// fits asks the server whether there is room for the rest of a block, and some for the log. If there is not,
+// blocks get a smaller share, but not less than half of what they have; the log takes that when it needs it
+// (Shed). The smaller share is used as far as there is room.
 func (c *Copier) fits(u *upload) (bool, error) {
 	room, err := c.room()
 	if err != nil {
@@ -88,8 +90,8 @@ func (c *Copier) fits(u *upload) (bool, error) {
 	return false, nil
 }
 
-// room is how much of the pool blocks may still take. Once a full server has some again, so have they; not at once,
-// or a server that becomes full with every head would get the same blocks over and over.
+// room is how much of the pool blocks may still take. Once a full server has room again, blocks get it, but not at
+// once: otherwise a server that becomes full with every head would get the same blocks over and over.
 func (c *Copier) room() (int64, error) {
 	var pool, free int64
 	if err := c.memory.Read("health", readTimeout, func(ctx context.Context, conn *memory.Conn) error {
@@ -110,7 +112,7 @@ func (c *Copier) room() (int64, error) {
 	return room, nil
 }
 
-// full gives up a block that the server has no room for, in spite of what it said.
+// full gives up a block that the server has no room for, although it said it had.
 func (c *Copier) full(u *upload) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +121,7 @@ func (c *Copier) full(u *upload) {
 	c.shed.Store(true)
 }
 
-// copy copies one block, until a newer one wants to go first.
+// copy copies one block, until a newer one has to go first.
 func (c *Copier) copy(u *upload) error {
 	dir := filepath.Join(c.o.Dir, u.id.String())
 	looked := time.Now()
@@ -141,7 +143,7 @@ func (c *Copier) copy(u *upload) error {
 		return errLater
 	}
 	if c.blocks[u.id] == nil {
-		c.blocks[u.id] = u.block // Gone from here meanwhile; it goes there, too, when that is sure.
+		c.blocks[u.id] = u.block // The block was deleted here meanwhile; once that is sure, it is freed.
 	}
 	c.blocks[u.id].remote = r
 	delete(c.partial, u.id)
@@ -156,7 +158,7 @@ var errChanged = errors.New("the block's files changed while they were copied")
 func (c *Copier) judge(u *upload, err error) error {
 	var local *fs.PathError
 	if errors.Is(err, fs.ErrNotExist) {
-		return errLater // Deleted since.
+		return errLater // The block was deleted meanwhile.
 	}
 	if !errors.Is(err, errChanged) && !errors.As(err, &local) {
 		return err
@@ -165,7 +167,7 @@ func (c *Copier) judge(u *upload, err error) error {
 	defer c.mu.Unlock()
 	c.o.Logger.Error("MaaS: a block is not copied", "block", u.id, "err", err)
 	c.failed[u.id] = true
-	u.block.state = "" // Its files are listed anew.
+	u.block.state = "" // Its files will be listed again.
 	c.dead = append(c.dead, u.files...)
 	delete(c.partial, u.id)
 	return errLater
@@ -193,7 +195,7 @@ func (c *Copier) goOn(u *upload, looked *time.Time) error {
 	return nil
 }
 
-// copyFile copies what remote memory does not have yet of one file.
+// copyFile copies the rest of one file.
 func (c *Copier) copyFile(path string, f file, to *remotefile.File, goOn func() error) error {
 	if last, _ := to.Last(); last {
 		return nil
@@ -217,7 +219,7 @@ func (c *Copier) copyFile(path string, f file, to *remotefile.File, goOn func() 
 		if err := c.append(to, b); err != nil {
 			return err
 		}
-		// Pages that queries have mapped stay; what was read for this alone goes.
+		// Pages that queries have mapped stay; pages that were read only for the copy go.
 		_ = unix.Fadvise(int(in.Fd()), from, int64(len(b)), unix.FADV_DONTNEED)
 	}
 	return c.finish(to)
@@ -239,7 +241,7 @@ func (c *Copier) finish(to *remotefile.File) error {
 	})
 }
 
-// writeManifest writes a block's manifest anew, of the pair that was seen last.
+// writeManifest writes a block's manifest anew, with the pair that was seen last.
 func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
 	p, _, err := readPair(filepath.Join(c.o.Dir, id.String()))
 	if err != nil {
@@ -248,7 +250,7 @@ func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
 	c.mu.Lock()
 	same := p.sum() == of.pair
 	f := c.newFileLocked(r.number, manifestPart+c.version)
-	c.version++ // A name is not used again: who finds two files of one could not tell them apart.
+	c.version++ // A name is not used again: a reader could not tell two files of the same name apart.
 	c.mu.Unlock()
 	if !same {
 		return errLater
@@ -275,7 +277,7 @@ func (c *Copier) writeManifest(id ulid.ULID, of *block, r *remote) error {
 	return nil
 }
 
-// updatePairs writes the manifests of blocks from which something was deleted.
+// updatePairs writes new manifests of blocks from which something was deleted.
 func (c *Copier) updatePairs() error {
 	for {
 		id, b, r := c.outdated()
@@ -285,7 +287,7 @@ func (c *Copier) updatePairs() error {
 		next := *r
 		err := c.writeManifest(id, b, &next)
 		if errors.Is(err, errLater) || errors.Is(err, fs.ErrNotExist) {
-			return nil // The next look sees what it is now.
+			return nil // The next look will see the new pair.
 		}
 		if err != nil {
 			return err
@@ -295,13 +297,13 @@ func (c *Copier) updatePairs() error {
 			b.remote = &next
 			c.dead = append(c.dead, r.manifest)
 		} else {
-			c.dead = append(c.dead, next.manifest) // Evicted meanwhile.
+			c.dead = append(c.dead, next.manifest) // The block was evicted meanwhile.
 		}
 		c.mu.Unlock()
 	}
 }
 
-// outdated is a block that has another pair here than in remote memory.
+// outdated is a block whose pair here differs from the one in remote memory.
 func (c *Copier) outdated() (ulid.ULID, *block, *remote) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
