@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The cache of remote bytes, outside of the Go heap.
+
 package chunkstore
 
 import (
@@ -12,29 +14,29 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// blockSize is the unit in which files are read from remote memory. Sorted passes lay chunks of
-// neighbouring labels beside each other, so that few blocks serve a query.
+// blockSize is the unit in which files are read from remote memory. Sorted passes write chunks of neighbouring
+// labels side by side, so that few blocks serve a query.
 const blockSize = 16 << 10
 
-// MinCacheSize is the smallest cache that there is; a smaller size means this one.
+// MinCacheSize is the smallest cache; a smaller size means this one.
 const MinCacheSize = 4 * blockSize
 
 type blockKey struct {
-	file  *remotefile.File // A file whose number is used again is another file.
+	file  *remotefile.File // Not the number: another file may use that again.
 	block int64
 }
 
 type slot struct {
 	key   blockKey
-	valid int  // Bytes; the last block of a file that grows is short.
-	used  bool // Since the clock's hand passed.
+	valid int  // In bytes; the last block of a file that grows is short.
+	used  bool // Whether it was used since the clock's hand passed.
 }
 
-// cache keeps blocks in one arena outside of the Go heap, and replaces them by CLOCK.
+// cache keeps blocks in one arena, and replaces them by CLOCK.
 type cache struct {
 	size int // In blocks.
 
-	mu    sync.Mutex // Guards what follows.
+	mu    sync.Mutex // Guards the fields below.
 	arena []byte
 	slots []slot
 	index map[blockKey]int
@@ -61,7 +63,7 @@ func (c *cache) close() error {
 	return unix.Munmap(arena)
 }
 
-// get copies bytes of a block, and says whether it had all of them.
+// get copies bytes of a block, and says whether the cache had all of them.
 func (c *cache) get(dst []byte, key blockKey, off int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,8 +76,8 @@ func (c *cache) get(dst []byte, key blockKey, off int) bool {
 	return true
 }
 
-// record copies the record that begins at an offset of a block; nil where the block does not have all
-// of it. It is what most reads of chunks come down to: one look-up, one copy.
+// record copies the record that begins at an offset of a block; nil if the block does not have all of it. Most
+// reads of chunks come down to this: one look-up, one copy.
 func (c *cache) record(key blockKey, off int) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +109,7 @@ func (c *cache) put(key blockKey, data []byte) {
 	c.slots[i] = slot{key: key, valid: copy(c.arena[i*blockSize:(i+1)*blockSize], data), used: ok}
 }
 
-// victim advances the hand to a slot that nobody used since it passed last. Caller holds mu.
+// victim advances the hand to a slot that nobody has used since the hand last passed. Caller holds mu.
 func (c *cache) victim() int {
 	for {
 		i := c.hand
@@ -119,7 +121,7 @@ func (c *cache) victim() int {
 	}
 }
 
-// drop forgets a file's blocks from one on: their bytes were wrong.
+// drop forgets the blocks of a range of a file: their bytes were wrong.
 func (c *cache) drop(file *remotefile.File, from, to int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The goroutine of Remote that writes chunks to remote memory, and frees files that are no longer needed.
+
 package chunkstore
 
 import (
@@ -13,10 +15,10 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// maxFlush is what one request writes at most, unless a single chunk is larger.
+// maxFlush is the most that one request writes, unless a single chunk is larger.
 const maxFlush = 1 << 20
 
-// errLost ends the process: what it wrote is nowhere but in the log.
+// errLost ends the process: chunks that it wrote are nowhere but in the log.
 var errLost = errors.New("the memory server has lost the chunks of the head; the next start reads the log (WAL), which has all of their samples")
 
 func (r *Remote) wake() {
@@ -26,7 +28,7 @@ func (r *Remote) wake() {
 	}
 }
 
-// run writes to remote memory what waits, and frees what is no longer needed.
+// run writes pending chunks, and frees what is no longer needed.
 func (r *Remote) run() {
 	defer close(r.done)
 	ticker := time.NewTicker(flushInterval)
@@ -39,7 +41,7 @@ func (r *Remote) run() {
 		case <-ticker.C:
 		}
 		err := r.flushSoon()
-		// Also after an error: a server may be full of what is no longer needed.
+		// Also after an error, because the server may be full of files that are no longer needed.
 		if freeErr := r.freeDead(memory.IsFull(err)); err == nil {
 			err = freeErr
 		}
@@ -52,23 +54,23 @@ func (r *Remote) run() {
 type Log interface {
 	// NextLook is the number of the first look at the log that begins after now.
 	NextLook() uint64
-	// AwaitLook waits until all that a look found is in remote memory, and fails when the log cannot be
-	// copied. arrived is false where ctx ended before.
+	// AwaitLook waits until everything that a look found is in remote memory, and fails if the log cannot be
+	// copied. arrived is false if ctx ended before.
 	AwaitLook(ctx context.Context, look uint64) (arrived bool, err error)
 }
 
-// flushSoon does not wait long for the log: there is more to do. That the log takes its time is no failure;
-// chunks are kept until it is there, or its own copy fails.
+// flushSoon does not wait long for the log, because there is other work. A slow log is no failure: chunks are kept
+// until the log has arrived, or its copy fails.
 func (r *Remote) flushSoon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushInterval)
 	defer cancel()
 	return r.flush(ctx)
 }
 
-// flush writes all that waits, once the log is in remote memory up to now: a successor that finds a chunk
-// also finds the samples that came before it. Where ctx ends first, all of it waits on.
+// flush writes all pending chunks once the log is in remote memory up to now: a successor that finds a chunk then
+// also finds the samples before it. If ctx ends first, the chunks stay pending.
 func (r *Remote) flush(ctx context.Context) error {
-	if err := r.follow(); err != nil { // Also when nothing waits, and before a wait for the log.
+	if err := r.follow(); err != nil { // Even if nothing is pending, and before waiting for the log.
 		return err
 	}
 	look := r.seal()
@@ -83,7 +85,7 @@ func (r *Remote) flush(ctx context.Context) error {
 	return r.writeSealed(look)
 }
 
-// seal decides which look at the log everything that waits has to wait for; 0 when nothing does.
+// seal decides for which look at the log the pending chunks have to wait; 0: nothing is pending.
 func (r *Remote) seal() (look uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +107,7 @@ func (r *Remote) seal() (look uint64) {
 	return look
 }
 
-// writeSealed writes the files in order: a reader finds a prefix of all that was written.
+// writeSealed writes the files in order, so that a reader finds a prefix of all that was written.
 func (r *Remote) writeSealed(look uint64) error {
 	if err := r.follow(); err != nil {
 		return err
@@ -127,7 +129,7 @@ func (r *Remote) writeSealed(look uint64) error {
 	}
 }
 
-// append makes the bytes remote and takes them from what waits, as one step to a reader.
+// append makes bytes remote and removes them from the pending ones; a reader sees this as one step.
 func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
 	if r.memory.Arena() != r.arenaNow() {
 		return fmt.Errorf("the server's memory is another one than before: %w", remotefile.ErrFreed)
@@ -141,8 +143,8 @@ func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b ba
 	})
 }
 
-// nextPending finds the first file that has chunks to write, and the batch of it to write next, if that
-// waits for no later look at the log.
+// nextPending finds the first file with pending chunks, and its next batch, if that batch does not have to wait
+// for a later look at the log.
 func (r *Remote) nextPending(look uint64) (*remoteFile, batch) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -206,7 +208,7 @@ func (r *Remote) check(flushErr error) {
 	r.memory.Metrics().DirtyBytes.Set(float64(bytes))
 	switch {
 	case flushErr == nil:
-		// What waits has come since.
+	// The pending chunks came after the last flush.
 	case bytes > r.o.MaxPendingBytes:
 		r.fail(fmt.Errorf("%d bytes of completed chunks wait for the memory server, more than the limit of %d: %w", bytes, r.o.MaxPendingBytes, flushErr))
 	case !oldest.IsZero() && time.Since(oldest) > r.o.MaxPendingAge:
@@ -220,7 +222,7 @@ func (r *Remote) arenaNow() *memory.Arena {
 	return r.arena
 }
 
-// follow goes on in the memory that the server has now, or fails where chunks are lost with the one before.
+// follow continues in the memory that the server has now, or fails if chunks were lost with the memory before.
 func (r *Remote) follow() error {
 	r.flushMu.Lock()
 	defer r.flushMu.Unlock()
@@ -230,8 +232,8 @@ func (r *Remote) follow() error {
 	return nil
 }
 
-// moveTo goes on in another memory than before, where that has every byte of a chunk that the one before had,
-// perhaps none; else it changes nothing. What waits is written there. Caller holds flushMu.
+// moveTo continues in other memory than before, if that has every byte of a chunk that the memory before had,
+// which may be none; otherwise it changes nothing. Pending chunks will be written there. Caller holds flushMu.
 func (r *Remote) moveTo(arena *memory.Arena) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -248,7 +250,7 @@ func (r *Remote) moveTo(arena *memory.Arena) bool {
 	r.arena = arena
 	for i, f := range r.files {
 		for j := range f.pending {
-			f.pending[j].look = 0 // What a look brought to the other memory may not be in this one.
+			f.pending[j].look = 0 // The log that a look brought to the other memory may not be in this one.
 		}
 		if f.file.Len() > 0 {
 			f.file = there[f.file.Name()]
@@ -294,7 +296,7 @@ func (r *Remote) report() {
 	metrics.StoredBytes.WithLabelValues(content).Set(float64(stored))
 }
 
-// Close writes what waits. It fails while chunks are not in remote memory: the log must be read then.
+// Close writes pending chunks. It fails if chunks are not in remote memory in the end: then the log must be read.
 func (r *Remote) Close() error {
 	r.mu.Lock()
 	if r.closed {

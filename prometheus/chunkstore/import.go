@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The change from local chunk files to remote memory.
+
 package chunkstore
 
 import (
@@ -16,10 +18,10 @@ import (
 	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
-// Import writes the chunks of a stock Prometheus's files to remote memory, and removes the files once
-// all is there: left behind, they would be attached to other series one day. It is for the first
-// start in remote mode, before IterateAllChunks. It ends in front of the first damage or gap, as a
-// stock Prometheus does: the log is read from the last chunk of a series on, so a hole would be a loss.
+// Import writes the chunks of a stock Prometheus's files to remote memory, and removes the files once all of them
+// are there: files left behind would some day be attached to other series. Call it at the first start in remote
+// mode, before IterateAllChunks. It ends at the first damage or gap, as a stock Prometheus does: the log is read
+// from a series' last chunk on, so a hole would be a loss.
 func (r *Remote) Import(dir string) (imported int, err error) {
 	files, err := chunkFiles(dir)
 	if err != nil {
@@ -66,8 +68,7 @@ func chunkFiles(dir string) (files []localFile, err error) {
 	return files, nil
 }
 
-// importFile takes the records of a file up to the first that is not whole, and says whether that was
-// the end.
+// importFile takes a file's records up to the first that is not whole, and says whether that was the end.
 func (r *Remote) importFile(path string) (n int, whole bool, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

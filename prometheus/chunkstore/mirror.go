@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package chunkstore keeps the chunks of a Prometheus head in remote memory. It stands behind the
-// methods of chunks.ChunkDiskMapper, in one of two modes:
+// Package chunkstore keeps the chunks of a Prometheus head in remote memory. It provides the methods of
+// chunks.ChunkDiskMapper, in one of two modes:
 //
-//   - Mirror: Prometheus's own mapper stays the authority, on local disk; remote memory holds the same
-//     bytes at the same offsets, so that the local pages need not stay in memory. Whatever the server
-//     does, every chunk can be read.
-//   - Remote: there are no local chunk files. What is out of reach is a plain error, what is lost ends
-//     the process, whose next start has all samples from the log.
+//   - Mirror (mirror.go): Prometheus's own mapper on local disk stays the authority. Remote memory holds the same
+//     bytes at the same offsets, so that the local pages need not stay in memory. Whatever the server does, every
+//     chunk can be read.
+//   - Remote (remote.go, flush.go, read.go, import.go): there are no local chunk files. Chunks out of reach are a
+//     plain error; lost chunks end the process, whose next start reads all samples from the log.
 package chunkstore
 
 import (
@@ -27,14 +27,14 @@ import (
 )
 
 const (
-	// mirrorReadTimeout bounds a read that has a local file to fall back on. It is spent under the
-	// lock of a series, which a scrape waits for.
+	// mirrorReadTimeout bounds a read that has a local file to fall back on. The read holds the lock of a
+	// series, which a scrape waits for.
 	mirrorReadTimeout = 200 * time.Millisecond
 	// DefaultCacheSize is the size of the cache of remote blocks.
 	DefaultCacheSize = 64 << 20
 )
 
-// Local is what Mirror needs of a *chunks.ChunkDiskMapper.
+// Local is the part of a *chunks.ChunkDiskMapper that Mirror uses.
 type Local interface {
 	WriteChunk(seriesRef chunks.HeadSeriesRef, mint, maxt int64, chk chunkenc.Chunk, isOOO bool, callback func(err error)) chunks.ChunkDiskMapperRef
 	Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error)
@@ -47,10 +47,10 @@ type Local interface {
 	IsQueueEmpty() bool
 }
 
-// IterateFunc is told of each chunk.
+// IterateFunc is called for each chunk.
 type IterateFunc = func(seriesRef chunks.HeadSeriesRef, chunkRef chunks.ChunkDiskMapperRef, mint, maxt int64, numSamples uint16, encoding chunkenc.Encoding, isOOO bool) error
 
-// pageDropper is a mapper that can take the pages of a file out of memory, up to an offset.
+// pageDropper is a mapper that can take the pages of a file, up to an offset, out of memory.
 type pageDropper interface {
 	DropPages(number int, length int64) error
 }
@@ -60,10 +60,10 @@ type flusher interface {
 	Flush() error
 }
 
-// Options of both modes.
+// Options are the options of both modes.
 type Options struct {
 	CacheSize   int64         // 0: DefaultCacheSize.
-	ReadTimeout time.Duration // Of one read of remote memory; 0: 200 ms in mirror mode, 1 s in remote mode.
+	ReadTimeout time.Duration // For one read of remote memory; 0: 200 ms in mirror mode, 1 s in remote mode.
 	Pool        chunkenc.Pool // Nil: one of its own.
 	Logger      *slog.Logger
 }
@@ -89,19 +89,19 @@ type Mirror struct {
 	tail      *tail.Tail
 	reader    *reader
 	lastFile  atomic.Uint32 // The highest number of a file that was written or seen.
-	writeM    sync.Mutex    // Held while a chunk is written, so that written is where the last one ends.
-	written   atomic.Uint64 // As a ref; what is behind it is not there yet.
+	writeM    sync.Mutex    // Held while a chunk is written, so that written is the end of the last one.
+	written   atomic.Uint64 // The end of the written chunks, as a ref.
 	truncateM sync.Mutex    // Held while files are deleted: one truncation at a time.
 
-	paged   atomic.Int64    // Counts what brought local pages back.
-	dropped map[uint32]drop // Of the tail's goroutine.
+	paged   atomic.Int64    // Counts events that brought local pages back.
+	dropped map[uint32]drop // The tail's goroutine's.
 }
 
-// drop is when a file's pages were dropped last: at which length, and after how much of what brings them back.
+// drop is the last time that a file's pages were dropped: the length then, and the value of paged.
 type drop struct{ length, paged int64 }
 
-// NewMirror puts remote memory in front of a local mapper, which it closes in the end. The tail
-// copies the mapper's files.
+// NewMirror puts remote memory in front of a local mapper, and closes the mapper in its own Close. The tail copies
+// the mapper's files.
 func NewMirror(local Local, m *memory.Manager, t *tail.Tail, o Options) (*Mirror, error) {
 	o.setDefaults(mirrorReadTimeout)
 	r, err := newReader(m, o.CacheSize, o.ReadTimeout)
@@ -123,8 +123,8 @@ func (m *Mirror) WriteChunk(series chunks.HeadSeriesRef, mint, maxt int64, chk c
 	return ref
 }
 
-// chunksEnd is where the chunks end that were written. Their samples are in the log: a commit writes them
-// there first, but for late ones, of which the last may follow a moment later.
+// chunksEnd is the end of the written chunks. Their samples are in the log: a commit writes them there first; of
+// late samples, the last may follow a moment later.
 func (m *Mirror) chunksEnd() (number uint32, length int64) {
 	file, off := chunks.ChunkDiskMapperRef(m.written.Load()).Unpack()
 	return uint32(file), int64(off)
@@ -147,12 +147,12 @@ func (m *Mirror) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 		return chk, nil
 	}
 	m.memory.Metrics().FallbackReads.Inc()
-	defer m.paged.Add(1) // In the end: a drop meanwhile does not count.
+	defer m.paged.Add(1) // At the end, because a drop meanwhile does not help.
 	return m.Local.Chunk(ref)
 }
 
-// ChunkPatiently is for a compaction, which reads each chunk once, in the order of the files: they are cheaper than
-// the server, and most of their pages go with them in the end.
+// ChunkPatiently is for a compaction, which reads each chunk once, in the order of the files. It reads the local
+// files: they cost less than the server, and most of their pages go together with them afterwards.
 func (m *Mirror) ChunkPatiently(ref chunks.ChunkDiskMapperRef, _ sync.Locker) (chunkenc.Chunk, error) {
 	return m.Local.Chunk(ref)
 }
@@ -163,7 +163,7 @@ func (m *Mirror) IterateAllChunks(f IterateFunc) error {
 		m.saw(ref)
 		return f(series, ref, mint, maxt, n, enc, ooo)
 	})
-	// Of the files that were there, nothing is written any more.
+	// Nothing more is written to the files that were there at the start.
 	m.written.CompareAndSwap(0, uint64(makeRef(m.lastFile.Load()+1, 0)))
 	return err
 }
@@ -180,8 +180,8 @@ func (m *Mirror) MinValidTime() int64 { return m.memory.MinValidTime() }
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (m *Mirror) SetMinValidTime(t int64) error { return m.memory.SetMinValidTime(t) }
 
-// Flush makes the local mapper write its buffer of 4 MiB to the file, where the tail sees it: a small server
-// fills it in hours.
+// Flush makes the local mapper write its buffer of 4 MiB, which takes a small server hours to fill, to the file,
+// where the tail sees it.
 func (m *Mirror) Flush() error {
 	if local, ok := m.Local.(flusher); ok {
 		return local.Flush()
@@ -189,29 +189,30 @@ func (m *Mirror) Flush() error {
 	return nil
 }
 
-// Truncate deletes the files below a number, here and there.
+// Truncate deletes the files below a number, here and in remote memory.
 func (m *Mirror) Truncate(fileNo uint32) error {
 	return m.deleting(fileNo, func() error { return m.Local.Truncate(fileNo) })
 }
 
-// DeleteCorrupted deletes the file that an error names and those behind it, here and there.
+// DeleteCorrupted deletes the file that an error names and those behind it, here and in remote memory.
 func (m *Mirror) DeleteCorrupted(err error) error {
 	return m.deleting(math.MaxUint32, func() error { return m.Local.DeleteCorrupted(err) })
 }
 
-// deleting takes remote copies out of use before their files go: a number may be used again at once.
+// deleting takes remote copies out of use before their local files are deleted: a number may be used again at
+// once.
 func (m *Mirror) deleting(below uint32, remove func() error) error {
 	m.truncateM.Lock()
 	defer m.truncateM.Unlock()
 	m.tail.BeginTruncate(below)
 	defer m.tail.EndTruncate()
-	defer m.paged.Add(1) // A compaction has read what stays, too.
+	defer m.paged.Add(1) // A compaction has also read the files that stay.
 	return remove()
 }
 
-// Acked is called by the tail's goroutine at every look: remote memory has a chunk file up to a
-// length, and so the local pages may go; also those that reads brought back when the server failed.
-// Where they cannot, they stay, which costs memory only.
+// Acked is called by the tail's goroutine at every look. Remote memory has a chunk file up to this length, so its
+// local pages may be dropped, including those that reads brought back when the server failed. If they cannot be
+// dropped, they stay, which only costs memory.
 func (m *Mirror) Acked(number uint32, length int64) {
 	now := drop{length, m.paged.Load()}
 	d, ok := m.Local.(pageDropper)
@@ -224,7 +225,7 @@ func (m *Mirror) Acked(number uint32, length int64) {
 	}
 }
 
-// Close closes the local mapper. The tail goes on, to copy what it wrote last.
+// Close closes the local mapper. The tail goes on, and copies what the mapper wrote last.
 func (m *Mirror) Close() error {
 	if err := m.Local.Close(); err != nil {
 		return err

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Reads of Remote.
+
 package chunkstore
 
 import (
@@ -12,21 +14,21 @@ import (
 )
 
 const (
-	// outagePatience is how long a compaction's read waits for a server that is out of reach: as long as it
-	// takes to find again one that somebody else found too slow.
+	// outagePatience is how long a compaction's read waits for a server that is out of reach. That is long
+	// enough to find the server again after another read found it too slow.
 	outagePatience = 15 * time.Second
 	outageInterval = 100 * time.Millisecond
 )
 
-// Chunk reads a chunk from what waits here, from the cache or from remote memory. Its errors are
-// never a CorruptionErr, upon which Prometheus would panic.
+// Chunk reads a chunk from the pending ones, from the cache or from remote memory. Its errors are never a
+// CorruptionErr, on which Prometheus would panic.
 func (r *Remote) Chunk(ref chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) {
 	chk, _, err := r.chunk(ref, nil)
 	return chk, err
 }
 
-// ChunkPatiently is Chunk for a compaction, which neither a slow answer nor an outage of a moment is to
-// fail. While it waits, what is locked is unlocked.
+// ChunkPatiently is Chunk for a compaction: neither a slow answer nor a short outage makes it fail. While it
+// waits, locked is unlocked.
 func (r *Remote) ChunkPatiently(ref chunks.ChunkDiskMapperRef, locked sync.Locker) (chunkenc.Chunk, error) {
 	end := time.Now().Add(r.outagePatience)
 	for again := false; ; again = true {
@@ -42,7 +44,7 @@ func (r *Remote) ChunkPatiently(ref chunks.ChunkDiskMapperRef, locked sync.Locke
 	}
 }
 
-// chunk says, too, whether the chunk is away, in remote memory.
+// chunk also says whether the chunk is in remote memory.
 func (r *Remote) chunk(ref chunks.ChunkDiskMapperRef, locked sync.Locker) (chk chunkenc.Chunk, away bool, err error) {
 	number, off := ref.Unpack()
 	file, data, enc, err := r.lookUp(uint32(number), int64(off))

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Reads of remote files through the cache, for both modes.
+
 package chunkstore
 
 import (
@@ -17,12 +19,12 @@ import (
 )
 
 const (
-	// maxReadAhead is how many blocks one request brings when a file is read from front to back.
+	// maxReadAhead is how many blocks one request brings when a file is read from beginning to end.
 	maxReadAhead = 16
 	maxFetch     = maxReadAhead * blockSize
 )
 
-// errWrong is of bytes that came, but not as they were written.
+// errWrong is the error of bytes that are not as they were written.
 var errWrong = errors.New("wrong bytes")
 
 // reader reads chunks of remote files through the cache. Any goroutine may use it.
@@ -30,10 +32,10 @@ type reader struct {
 	memory  *memory.Manager
 	cache   *cache
 	timeout time.Duration
-	buffers sync.Pool // Of *[maxFetch]byte: a fresh one for each request would be half of what a compaction allocates.
+	buffers sync.Pool // Of *[maxFetch]byte; new ones for each request would be half of what a compaction allocates.
 
-	mu      sync.Mutex         // Guards what follows.
-	streams map[blockKey]int64 // The block behind those of a request, and how many these were.
+	mu      sync.Mutex         // Guards the fields below.
+	streams map[blockKey]int64 // The block behind those of a request, and how many the request had.
 }
 
 func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*reader, error) {
@@ -47,8 +49,8 @@ func newReader(m *memory.Manager, cacheSize int64, timeout time.Duration) (*read
 	}, nil
 }
 
-// chunk reads the chunk whose record begins at an offset of a file. With something locked, it has the
-// patience of a write, and unlocks it while it waits for the server.
+// chunk reads the chunk whose record begins at an offset of a file. If locked is set, the read is as patient as a
+// write, and unlocks locked while it waits for the server.
 func (r *reader) chunk(file *remotefile.File, off int64, pool chunkenc.Pool, locked sync.Locker) (chunkenc.Chunk, error) {
 	b := r.cache.record(blockKey{file, off / blockSize}, int(off%blockSize))
 	if b != nil {
@@ -84,7 +86,7 @@ func (r *reader) record(file *remotefile.File, off int64, locked sync.Locker) ([
 	return b, r.readAt(file, b, off, &counted, locked)
 }
 
-// wrong reports bytes that are not what was written; they are not kept.
+// wrong reports bytes that are not as they were written; the cache drops them.
 func (r *reader) wrong(file *remotefile.File, off int64, n int, err error) error {
 	r.cache.drop(file, off/blockSize, (off+int64(n)-1)/blockSize)
 	err = fmt.Errorf("remote memory of %s at %d: %w: %w", file.Name(), off, errWrong, err)
@@ -93,7 +95,7 @@ func (r *reader) wrong(file *remotefile.File, off int64, n int, err error) error
 	return err
 }
 
-// readAt counts each block once: counted is the last one that was.
+// readAt counts each block once; counted is the last block that was counted.
 func (r *reader) readAt(file *remotefile.File, p []byte, off int64, counted *int64, locked sync.Locker) error {
 	for len(p) > 0 {
 		block, at := off/blockSize, int(off%blockSize)
@@ -122,7 +124,7 @@ func (r *reader) count(hit bool) {
 	}
 }
 
-// fetch reads a block, and some behind it where a file is read in order, and copies dst of it.
+// fetch reads a block, and more behind it if the file is read in order, and copies dst from it.
 func (r *reader) fetch(file *remotefile.File, block int64, dst []byte, at int, locked sync.Locker) error {
 	begin := block * blockSize
 	end := min(begin+r.blocks(file, block)*blockSize, file.Len())
@@ -157,9 +159,9 @@ func (r *reader) fetch(file *remotefile.File, block int64, dst []byte, at int, l
 	return nil
 }
 
-// blocks decides how many blocks to read from one on: twice as many as the request brought that ended there. A
-// compaction goes through the head as many streams at once as passes wrote it, and these lie in one file. What they
-// read ahead fills half of the cache at most; of more streams than that any one is forgotten, and begins anew.
+// blocks decides how many blocks to read from this one on: twice as many as the request that ended here. A
+// compaction reads as many streams at once as there were passes, and several lie in one file. Their read-ahead
+// fills half of the cache at most; if there are more streams, any one of them is forgotten, and begins anew.
 func (r *reader) blocks(file *remotefile.File, block int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Remote mode: the files of chunks, and the methods of a ChunkDiskMapper. flush.go writes, read.go reads.
+
 package chunkstore
 
 import (
@@ -21,56 +23,57 @@ import (
 const (
 	// remoteReadTimeout bounds a read; there is nothing to fall back on.
 	remoteReadTimeout = time.Second
-	// firstRemoteFile is above every number that a local file reaches.
+	// firstRemoteFile is higher than the number of any local file.
 	firstRemoteFile = 1 << 20
-	// reserveFiles numbers are taken at once, so that a new file is seldom a write to local disk.
+	// reserveFiles is how many numbers are reserved at once, so that a new file seldom needs a write to local
+	// disk.
 	reserveFiles = 64
-	// flushSize and flushInterval: what waits longer, or is more, is written to remote memory.
+	// Pending chunks are written to remote memory when they are flushSize, or flushInterval old.
 	flushSize     = 256 << 10
 	flushInterval = time.Second
-	// iterateSize is what one request brings when all is read.
+	// iterateSize is how much one request brings when everything is read.
 	iterateSize = 1 << 20
 )
 
-// RemoteOptions bound what waits while the server is out of reach.
+// RemoteOptions bound what is pending while the server is out of reach.
 type RemoteOptions struct {
 	Options
 
 	MaxPendingBytes int64         // 0: 256 MiB.
 	MaxPendingAge   time.Duration // 0: 10 minutes.
 
-	// Log, if set, says when the log has arrived that chunks rely on.
+	// Log, if set, says when the log that chunks rely on has arrived.
 	Log Log
 
-	// Unknown says that no whole log tells what series the chunks are of that are there already. The
-	// numbers of these series will be given to others, and so the chunks are freed.
+	// Unknown says that no whole log tells which series the chunks in remote memory belong to. The numbers of
+	// these series will be given to others, so the chunks are freed.
 	Unknown bool
 
-	// MayFree, if set, says whether chunks that were truncated by now may be freed: not before who takes over
-	// knows that the head begins later. full says that there is no room for new ones.
+	// MayFree, if set, says whether truncated chunks may be freed; they may not before a take-over knows that
+	// the head begins later. full says that there is no room for new chunks.
 	MayFree func(full bool) bool
 
-	// Fatal ends the process. It is called once, with the reason, when completed chunks can no
-	// longer be kept: the log has their samples, for the next start.
+	// Fatal ends the process. It is called once, with the reason, when completed chunks can no longer be kept;
+	// the log has their samples for the next start.
 	Fatal func(error)
 }
 
-// remoteFile is one file of chunks: its first bytes in remote memory, the rest still here.
+// remoteFile is one file of chunks: its first bytes are in remote memory, the rest is still here.
 type remoteFile struct {
 	number  uint32
 	file    *remotefile.File
-	pending []batch // From file.Len() on, none of them empty.
+	pending []batch // From file.Len() on; none is empty.
 	bytes   int64   // In pending.
 	chunks  int     // In pending.
 	since   time.Time
 }
 
-// batch is what one request writes at most: whole records, so that remote memory never ends inside of
-// one. Its bytes do not change; more may come behind them until it waits for a look at the log.
+// batch is the most that one request writes: whole records, so that remote memory never ends inside of a record.
+// Its bytes do not change; more may be appended until the batch waits for a look at the log.
 type batch struct {
 	data   []byte
 	chunks int
-	look   uint64 // At the log that it waits for; 0: it was not decided yet, and the batch may grow.
+	look   uint64 // The look at the log that it waits for; 0: not decided yet, and the batch may grow.
 }
 
 func (f *remoteFile) end() int64 { return f.file.Len() + f.bytes }
@@ -84,8 +87,8 @@ func (f *remoteFile) add(rec headchunk.Record) {
 	}
 	b := &f.pending[last]
 	if cap(b.data)-len(b.data) < size {
-		// By doubling: append's own steps would allocate, and collect, four times what is written. A batch
-		// behind a full one will be full, too.
+		// By doubling: append's own steps would allocate four times as much as is written. A batch behind
+		// a full one will be full, too.
 		grown := len(b.data)
 		if last > 0 {
 			grown = maxFlush
@@ -99,7 +102,7 @@ func (f *remoteFile) add(rec headchunk.Record) {
 	f.chunks++
 }
 
-// waiting returns what waits from an offset of the file on, to the end of a batch.
+// waiting returns the pending bytes from an offset of the file to the end of a batch.
 func (f *remoteFile) waiting(off int64) []byte {
 	off -= f.file.Len()
 	for _, b := range f.pending {
@@ -111,7 +114,7 @@ func (f *remoteFile) waiting(off int64) []byte {
 	return nil
 }
 
-// written takes the first bytes, which are in remote memory now, from what waits.
+// written removes the first bytes, which are in remote memory now, from the pending ones.
 func (f *remoteFile) written(n, records int) {
 	b := &f.pending[0]
 	b.data = b.data[n:]
@@ -119,7 +122,7 @@ func (f *remoteFile) written(n, records int) {
 	f.bytes -= int64(n)
 	f.chunks -= records
 	if len(b.data) == 0 {
-		f.pending = slices.Delete(f.pending, 0, 1) // Lets go of the array.
+		f.pending = slices.Delete(f.pending, 0, 1) // Releases the array.
 	}
 }
 
@@ -132,12 +135,12 @@ type Remote struct {
 	stop   chan struct{}
 	done   chan struct{}
 
-	outagePatience time.Duration // For tests to change.
+	outagePatience time.Duration // Tests change it.
 
-	flushMu sync.Mutex // Held by the one who writes to remote memory; before mu.
+	flushMu sync.Mutex // Held while remote memory is written; taken before mu.
 
-	mu       sync.RWMutex  // Guards what follows.
-	arena    *memory.Arena // What files lie in.
+	mu       sync.RWMutex  // Guards the fields below.
+	arena    *memory.Arena // The memory that files lies in.
 	files    []*remoteFile
 	dead     []*remotefile.File
 	cut      bool
@@ -147,8 +150,8 @@ type Remote struct {
 	failed   bool
 }
 
-// NewRemote attaches the chunk files that remote memory holds of this owner: as many as hang
-// together from the first on, for a hole would be a silent loss. All else is freed.
+// NewRemote attaches the chunk files that remote memory holds of this owner, up to the first gap, because a hole
+// would be a silent loss. All others are freed.
 func NewRemote(m *memory.Manager, o RemoteOptions) (*Remote, error) {
 	o.setDefaults(remoteReadTimeout)
 	if o.MaxPendingBytes == 0 {
@@ -189,8 +192,7 @@ func (r *Remote) attach() {
 	r.cut = true
 }
 
-// follows says whether a file is the next one of those that hang together; first is where they begin, 0
-// for wherever.
+// follows says whether a file comes next without a gap; first is the number of the first file, 0 for any.
 func (r *Remote) follows(f *remotefile.File, first uint32) bool {
 	if n := len(r.files); n > 0 {
 		return f.Follows(r.files[n-1].file)
@@ -198,8 +200,8 @@ func (r *Remote) follows(f *remotefile.File, first uint32) bool {
 	return first == 0 || f.Name().Number == first
 }
 
-// WriteChunk keeps the chunk here and writes it to remote memory soon. It does not fail: what cannot
-// be kept ends the process.
+// WriteChunk keeps the chunk here and writes it to remote memory soon. It does not fail: if a chunk cannot be
+// kept, the process ends.
 func (r *Remote) WriteChunk(series chunks.HeadSeriesRef, mint, maxt int64, chk chunkenc.Chunk, ooo bool, callback func(error)) chunks.ChunkDiskMapperRef {
 	ref, err := r.write(headchunk.Record{Series: series, Mint: mint, Maxt: maxt, Encoding: chk.Encoding(), OutOfOrder: ooo, Data: chk.Bytes()})
 	if callback != nil {
@@ -233,7 +235,7 @@ func makeRef(number uint32, off int64) chunks.ChunkDiskMapperRef {
 	return chunks.ChunkDiskMapperRef(uint64(number)<<32 | uint64(off))
 }
 
-// fileFor returns the file that takes so many bytes more. Caller holds mu.
+// fileFor returns the file that takes n more bytes. Caller holds mu.
 func (r *Remote) fileFor(n int) (*remoteFile, error) {
 	if last := len(r.files) - 1; last >= 0 && !r.cut && r.files[last].end()+int64(n) <= chunks.MaxHeadChunkFileSize {
 		return r.files[last], nil
@@ -272,7 +274,7 @@ func (r *Remote) first() uint32 {
 	return r.files[0].number
 }
 
-// find returns the file of a number. Caller holds mu.
+// find returns the file with this number. Caller holds mu.
 func (r *Remote) find(number uint32) *remoteFile {
 	i, ok := slices.BinarySearchFunc(r.files, number, func(f *remoteFile, n uint32) int { return int(f.number) - int(n) })
 	if !ok {
@@ -345,7 +347,7 @@ func (r *Remote) iterate(file *remoteFile, f IterateFunc) error {
 	return nil
 }
 
-// load makes b, the bytes of a file from off on, longer.
+// load extends b, the bytes of a file from off on.
 func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error) {
 	have := int64(len(b))
 	next := make([]byte, min(have+iterateSize, end-off))
@@ -367,8 +369,8 @@ func (r *Remote) load(b []byte, file *remoteFile, off, end int64) ([]byte, error
 	return next, err
 }
 
-// corrupt makes the error that tells Prometheus to drop this file and what follows, and to take the
-// samples from the log.
+// corrupt returns the error that tells Prometheus to drop this file and all behind it, and to take the samples
+// from the log.
 func (r *Remote) corrupt(file *remoteFile, err error) error {
 	if c, ok := errors.AsType[*chunks.CorruptionErr](err); ok {
 		err = c.Err
@@ -391,7 +393,7 @@ func (r *Remote) Truncate(fileNo uint32) error {
 		n++
 	}
 	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].bytes == 0 {
-		n++ // Nothing is being written to it.
+		n++ // No write to it is under way.
 	}
 	r.remove(0, n)
 	if last := len(r.files) - 1; last >= 0 && r.files[last].end() > headchunk.FileHeaderSize {
@@ -401,7 +403,7 @@ func (r *Remote) Truncate(fileNo uint32) error {
 	return r.saveFirst()
 }
 
-// saveFirst saves where the files begin, so that a start sees whether the first ones are missing. Caller
+// saveFirst saves the number of the first file, so that a start sees whether the first files are missing. Caller
 // holds mu.
 func (r *Remote) saveFirst() error {
 	if r.memory.State().FirstChunkSegment == r.first() {
@@ -441,7 +443,7 @@ func (r *Remote) DeleteCorrupted(err error) error {
 	return r.saveFirst()
 }
 
-// countFrom counts the chunks in the files from a number on, as far as they can be read.
+// countFrom counts the chunks in the files from a number on, as far as these can be read.
 func (r *Remote) countFrom(number int) (n int) {
 	r.mu.RLock()
 	files := slices.Clone(r.files)
@@ -458,7 +460,7 @@ func (r *Remote) countFrom(number int) (n int) {
 	return n
 }
 
-// Size is that of local files, which size retention counts: none.
+// Size is the size of local files, for size retention: there are none.
 func (*Remote) Size() (int64, error) { return 0, nil }
 
 // CutNewFile makes the next chunk begin a new file.
