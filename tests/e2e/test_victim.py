@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Abuse, and another client meanwhile.
 
-Usage: test_victim.py MAASD
+Usage: MAAS_BIN=MAASD test_victim.py [ABUSE]
 
 While a client from 127.0.0.1 does its worst, one from 127.0.0.2 allocates, frees and asks for
 /health: each answer has to come within a second. What the abuse itself is answered is tested
@@ -23,40 +23,25 @@ JSON = "Content-Type: application/json\r\n"
 
 
 class Server:
-    def __init__(self, *options):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAAS_")}
-        self.process = subprocess.Popen(
-            [sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", *options],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, text=True)
-        # Other lines may come first.
-        for line in self.process.stderr:
-            found = re.match(r"Listening on http://127.0.0.1:(\d+)$", line)
-            if found:
-                break
-        else:
-            sys.exit("maasd does not start")
-        self.port = int(found[1])
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+    """The maasd of scripts/with-maasd."""
+
+    pid = os.environ.get("MAASD_PID")
+    port = int(os.environ.get("MAAS_URL", ":0").rsplit(":", 1)[1])
 
     def connect(self, host="127.0.0.1"):
         return socket.create_connection(("127.0.0.1", self.port), 60, (host, 0))
 
     def peak_mib(self):
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as status:
             return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1]) >> 10
 
     def is_sanitized(self):
-        with open(f"/proc/{self.process.pid}/maps", encoding="ascii") as maps:
+        with open(f"/proc/{self.pid}/maps", encoding="ascii") as maps:
             return re.search(r"lib[at]san", maps.read()) is not None
 
     def limit_s(self):
         """What an answer may take; a sanitizer makes the server several times slower."""
         return LIMIT_S * (4 if self.is_sanitized() else 1)
-
-    def stop(self):
-        self.process.terminate()
-        if self.process.wait(30) != 0:
-            sys.exit(f"maasd ended with {self.process.returncode}")
 
 
 def head(method, path, length=None, lines=""):
@@ -253,13 +238,14 @@ def suffer(abuse, server):
 
 
 def main():
-    for abuse in [announce, shapes, stall, list_slowly, gigabytes, one_id, connect]:
-        server = Server("--max-connections", "2000")
-        try:
-            suffer(abuse, server)
-            server.stop()
-        finally:
-            server.process.kill()
+    abuses = {f.__name__: f for f in [announce, shapes, stall, list_slowly, gigabytes, one_id, connect]}
+    if sys.argv[1:]:
+        suffer(abuses[sys.argv[1]], Server())
+        return
+    with_maasd = os.path.join(os.path.dirname(__file__), "../../scripts/with-maasd")
+    for abuse in abuses:
+        subprocess.run([with_maasd, "--rdma", "off", "--max-connections", "2000", "--",
+                        sys.executable, __file__, abuse], check=True)
 
 
 main()

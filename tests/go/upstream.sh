@@ -24,29 +24,6 @@ go run ./edit -dir "$tree" -only tsdb -tests
 go -C "$tree" mod edit -require github.com/maas-memory/maas/prometheus@v0.0.0 -require github.com/maas-memory/maas/go@v0.0.0 \
 	-replace "github.com/maas-memory/maas/prometheus=$root/prometheus" -replace "github.com/maas-memory/maas/go=$root/go"
 
-started=()
-log=$(mktemp)
-trap 'kill -KILL ${started[@]+"${started[@]}"} 2>/dev/null || true; rm -f "$log"' EXIT
-if [ "$store" != off ]; then
-	"$maasd" --listen 127.0.0.1:0 --rdma off --max-pool-size 12GiB --log-level warn 2>"$log" </dev/null &
-	started+=($!)
-	until grep -q '^Listening on ' "$log"; do
-		kill -0 "${started[0]}" || { cat "$log" && exit 1; }
-		sleep 0.1
-	done
-	export MAAS_STORE=$store MAAS_STORE_URL
-	MAAS_STORE_URL=$(sed -n 's/^Listening on //p' "$log")
-fi
-if [ "$store" = failing ]; then
-	go build -o "$work/failing" ./test/maastest/failing
-	# Its log is of requests that it was asked to break.
-	"$work/failing" "$MAAS_STORE_URL" >"$log" 2>/dev/null </dev/null &
-	started+=($!)
-	until MAAS_STORE_URL=$(grep . "$log"); do
-		kill -0 "${started[1]}" || exit 1
-		sleep 0.1
-	done
-fi
 # Each test that is left out, with its reason. One runs in a bubble of fake time, which only goes on once
 # all of it is at rest: a connection that waits for the network never is.
 skips='^TestDelayedCompaction$/^delay_enabled$'
@@ -61,5 +38,14 @@ remote)
 	arguments=(-skip "$skips|^($names)(_Append(er)?V2)?\$" "${arguments[@]}")
 	;;
 esac
+run=(go test -mod=mod -vet=off -count=1 -timeout 40m "${arguments[@]}")
+if [ "$store" = failing ]; then
+	go build -o "$work/failing" ./test/failing
+	run=("$work/failing" "${run[@]}")
+fi
+if [ "$store" != off ]; then
+	export MAAS_BIN=$maasd MAAS_STORE=$store
+	run=("$root/scripts/with-maasd" --rdma off --max-pool-size 12GiB --log-level warn -- "${run[@]}")
+fi
 cd "$tree"
-go test -mod=mod -vet=off -count=1 -timeout 40m "${arguments[@]}"
+"${run[@]}"

@@ -1,45 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command failing stands before a memory server, passes requests on, and lets every 7th fail in one
-// of three ways. It prints its URL, and runs until it is killed.
-//
-//	failing http://127.0.0.1:3000
+// Command failing runs a command beside a proxy of the memory server in $MAAS_URL, which lets every 7th
+// request fail in one of three ways. The command finds the proxy in its own $MAAS_URL.
 package main
 
 import (
 	"fmt"
 	"io"
-	"net"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/exec"
 	"sync/atomic"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: failing URL")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: MAAS_URL=URL failing COMMAND [ARGUMENT...]")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Getenv("MAAS_URL"), exec.Command(os.Args[1], os.Args[2:]...)); err != nil {
 		fmt.Fprintln(os.Stderr, "failing:", err)
 		os.Exit(1)
 	}
 }
 
-func run(server string) error {
+func run(server string, command *exec.Cmd) error {
 	target, err := url.Parse(server)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Printf("http://%s\n", listener.Addr())
-	return http.Serve(listener, everySeventh(httputil.NewSingleHostReverseProxy(target)))
+	log.SetOutput(io.Discard) // Of requests that are meant to fail.
+	proxy := httptest.NewServer(everySeventh(httputil.NewSingleHostReverseProxy(target)))
+	command.Env = append(os.Environ(), "MAAS_URL="+proxy.URL)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	return command.Run()
 }
 
 func everySeventh(proxy http.Handler) http.Handler {
