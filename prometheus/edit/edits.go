@@ -2,9 +2,8 @@
 
 package main
 
-// edit replaces every occurrence of an anchor in a file. Anchors are the whole of what this project
-// relies on in Prometheus's source: each is expected so many times, and any other count stops the
-// build before anything is changed.
+// edit replaces every occurrence of an anchor in a file. Anchors are all that this project relies on in
+// Prometheus's source. Each has an expected count; any other count stops the build before anything is changed.
 type edit struct {
 	file   string
 	anchor string
@@ -23,7 +22,7 @@ const (
 )
 
 var edits = []edit{
-	// The head knows its store by what it does.
+	// The head uses its store through an interface.
 	{headGo, "\tchunkDiskMapper *chunks.ChunkDiskMapper\n", 1, "\tchunkDiskMapper HeadChunkStore\n\tpasses          sortedPasses\n\tfollow          following\n"},
 	{headAppendGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
 	{headReadGo, "chunkDiskMapper *chunks.ChunkDiskMapper", 2, "chunkDiskMapper HeadChunkStore"},
@@ -55,7 +54,7 @@ var edits = []edit{
 	{headGo, "\twalReplayDuration := time.Since(walReplayStart)\n", 1,
 		"\tif err := h.followLog(syms, multiRef); err != nil {\n\t\treturn err\n\t}\n\twalReplayDuration := time.Since(walReplayStart)\n"},
 	{headWALGo, "\t\t_ = ms.mmapChunks(h.chunkDiskMapper)\n", 1, "\t\t_ = h.mmapReplayed(ms)\n"},
-	// It has no chunks of a start before, that would take the place of what it replayed.
+	// A standby has no chunks from an earlier start; such chunks would replace what it replayed.
 	{headWALGo, "\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n", 1,
 		"\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n\t\t\t\t\tif h.follow.active {\n\t\t\t\t\t\tcontinue\n\t\t\t\t\t}\n"},
 
@@ -74,13 +73,13 @@ var edits = []edit{
 	headOpts.ChunkPassInterval = opts.HeadChunkPassInterval
 	headOpts.FollowedLog = opts.FollowedLog
 `},
-	// A standby may have late samples of its leader's.
+	// A standby may have late samples from its leader.
 	{dbGo, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 {\n", 1, "\t\tif opts.OutOfOrderTimeWindow > 0 || wblSize > 0 || opts.FollowedLog != nil {\n"},
 	{dbGo, "\tif initErr := db.head.Init(minValidTime); initErr != nil {\n", 1,
 		"\tif initErr := db.initHead(minValidTime); initErr != nil {\n\t\tif isFollowError(initErr) {\n\t\t\treturn nil, initErr\n\t\t}\n"},
 
-	// The command has the flags, and connects before it opens the database, in the actor that does so:
-	// meanwhile probes are answered, and SIGTERM ends it. What is deferred runs after the database is
+	// The command has the flags, and connects before it opens the database, in the actor that opens it:
+	// meanwhile probes are answered, and SIGTERM ends the actor. Deferred calls run after the database is
 	// closed.
 	{mainGo, "\t\"github.com/prometheus/prometheus/web\"\n", 1, "\t\"github.com/prometheus/prometheus/web\"\n\n\tmaasflag \"github.com/maas-memory/maas/prometheus/maasflag\"\n"},
 	{mainGo, "\tserverOnlyFlag(a, \"storage.tsdb.path\",", 1, `	maasConfig := maasflag.Add(func(name, help string) *kingpin.FlagClause { return serverOnlyFlag(a, name, help) })
@@ -93,7 +92,7 @@ var edits = []edit{
 
 	scrapeManager, err := scrape.NewManager(
 `},
-	// Who was stopped, and goes on, sends no alert before it knows that it leads.
+	// A process that was stopped and continues sends no alert before it knows that it leads.
 	{mainGo, "rules.SendAlerts(notifierManager, cfg.web.ExternalURL.String()),\n", 1, `func(ctx context.Context, expr string, alerts ...*rules.Alert) {
 				if maas.Leads(ctx) {
 					rules.SendAlerts(notifierManager, cfg.web.ExternalURL.String())(ctx, expr, alerts...)
@@ -120,9 +119,9 @@ var edits = []edit{
 				})
 				defer maas.Close()
 `},
-	// The database is open by then, and blocks may come back to it.
+	// The database is open now, and blocks may come back.
 	{mainGo, "\t\t\t\tlogger.Info(\"TSDB started\")\n", 1, "\t\t\t\tlogger.Info(\"TSDB started\")\n\t\t\t\tmaas.Return(db)\n"},
-	// Rules and scrapes have ended by then. What follows can take long, and the standby need not wait for it.
+	// Rules and scrapes have ended. Closing the database can take long, and the standby need not wait for it.
 	{mainGo, "\t\t\t\tlogger.Info(\"Stopping storage...\")\n", 1, "\t\t\t\tmaas.HandOver()\n\t\t\t\tlogger.Info(\"Stopping storage...\")\n"},
 	{mainGo, "a.Parse(os.Args[1:])", 1, "a.Parse(maasflag.NormaliseArgs(os.Args[1:]))"},
 

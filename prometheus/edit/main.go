@@ -17,7 +17,7 @@ import (
 // mark is the first line of every file that was changed.
 const mark = "// This file was changed for MaaS; the changes are listed in prometheus/edit/edits.go.\n"
 
-// files are added as they are, without the .txt that keeps them out of this module's build.
+// files are copied without the suffix .txt, which keeps them out of this module's build.
 //
 //go:embed files testfiles
 var files embed.FS
@@ -45,8 +45,8 @@ func main() {
 	}
 }
 
-// apply edits a tree: all of it, or, where an anchor is off, nothing. Files that it edited before stay
-// as they are, so that what a broken run or a narrower one left out is made up for.
+// apply edits a tree: all of it, or nothing if an anchor has the wrong count. Files that were edited before stay
+// as they are, so a run can complete one that broke off, or one that was narrower.
 func apply(dir, only string, edits []edit) (string, error) {
 	texts := map[string]string{}
 	edited := map[string]bool{}
@@ -88,7 +88,7 @@ func apply(dir, only string, edits []edit) (string, error) {
 }
 
 func write(dir, only string, texts map[string]string) (string, error) {
-	// What is added comes first: a file that says it is edited needs it.
+	// The added files come first: a file that is marked as edited needs them.
 	added, err := add("files", dir, only)
 	if err != nil {
 		return "", err
@@ -124,8 +124,8 @@ func add(folder, dir, only string) (added int, err error) {
 	return added, err
 }
 
-// replace writes a file anew, whole or not at all: what it replaces may be a link into a shared module
-// cache.
+// replace writes a new file in the place of the old one, all of it or nothing: the old one may be a link into a
+// shared module cache.
 func replace(name, text string) error {
 	unfinished := name + ".unfinished"
 	if err := os.WriteFile(unfinished, []byte(text), 0o644); err != nil {
