@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* alloc, free and ls: allocations as such. */
+/* alloc, free and ls: the commands that deal with allocations and not with their bytes. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,8 +84,8 @@ const struct cmd cmd_alloc = {
 	.arguments = "[OPTION...] SIZE",
 	.summary = "Borrows memory and prints its id",
 	.help = "  --count N        so many of that size, all or none (default 1)\n"
-		"  --owner NAME     whose it is, for `ls` and `free --owner`\n"
-		"  --ttl SEC        end by itself unless renewed\n"
+		"  --owner NAME     the owner, for `ls` and `free --owner`\n"
+		"  --ttl SEC        it ends by itself unless renewed\n"
 		"  --request-id ID  the same id gives the same memory, not more\n",
 	.run = run_alloc,
 };
@@ -122,7 +122,7 @@ static int free_ids(struct cmd_context *context, const char *const *ids, uint32_
 	return report_freed(context, (uint64_t)freed, missing);
 }
 
-/* One page after another, each from the start: what was listed before is gone. */
+/* Frees one page after the other, always the first: what the page before listed is gone. */
 static int free_owned(struct cmd_context *context, const char *owner)
 {
 	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
@@ -144,7 +144,7 @@ static int free_owned(struct cmd_context *context, const char *owner)
 			count = freed;
 		else
 			total += (uint64_t)freed;
-		/* Somebody else frees them too, and is ahead. */
+		/* Somebody else is freeing them, too. */
 		if (!freed)
 			break;
 	}
@@ -184,7 +184,7 @@ const struct cmd cmd_free = {
 	.name = "free",
 	.arguments = "ID... | --owner NAME",
 	.summary = "Gives memory back",
-	.help = "  --owner NAME     all that is NAME's\n",
+	.help = "  --owner NAME     all memory of NAME\n",
 	.run = run_free,
 };
 
@@ -208,7 +208,7 @@ static void print_row(const struct maas_allocation *a)
 	free(owner);
 }
 
-/* A page at a time: a million allocations need no memory here, and come in no one answer. */
+/* Page by page: a million allocations take no memory here, and no answer is that long. */
 static int list(struct cmd_context *context, const char *owner, json_t *array)
 {
 	struct maas_allocation *page = calloc(PAGE, sizeof(*page));
@@ -265,6 +265,6 @@ const struct cmd cmd_ls = {
 	.name = "ls",
 	.arguments = "[--owner NAME]",
 	.summary = "Lists what is lent",
-	.help = "  --owner NAME     only what is NAME's\n",
+	.help = "  --owner NAME     only the memory of NAME\n",
 	.run = run_ls,
 };

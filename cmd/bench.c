@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench: threads that each do, again and again: allocate, put, get and compare, free. Every byte
- * that is read is compared with what was written; the pattern depends on the thread, the round and
- * the place, so that no other slab's or round's bytes pass for it.
+ * bench: threads that allocate, put, get, compare and free, in a loop. Every byte that is read is
+ * compared with the byte that was written. The pattern depends on the thread, the round and the
+ * place, so bytes of another slab or round are found.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -26,7 +26,7 @@ struct bench {
 	struct maas *maas;
 	uint64_t size;
 	bool hold;	      /* one allocation for each thread, not one for each round */
-	uint64_t rounds;      /* in all; 0: until the time is over */
+	uint64_t rounds;      /* of all threads; 0: until the time is over */
 	uint64_t deadline_ms; /* UINT64_MAX: none */
 	_Atomic uint64_t taken;
 	_Atomic uint64_t finished;
@@ -49,7 +49,7 @@ struct worker {
 	struct latency latency[OPERATIONS];
 };
 
-/* splitmix64: each word follows from its place alone. */
+/* splitmix64: each word depends on its place alone. */
 static uint64_t pattern_word(uint64_t seed, uint64_t place)
 {
 	uint64_t x = seed + (place + 1) * UINT64_C(0x9e3779b97f4a7c15);
@@ -79,7 +79,7 @@ static uint64_t count_wrong(const uint8_t *a, const uint8_t *b, uint64_t len)
 	return wrong;
 }
 
-/* Notes what an operation that began at `start_ns` came to. True when it succeeded. */
+/* Counts an operation that began at `start_ns`. True if it succeeded. */
 static bool note(struct worker *worker, enum operation operation, uint64_t start_ns, int error)
 {
 	uint64_t ns = maas_clock_ns() - start_ns;
@@ -138,7 +138,7 @@ static void one_round(struct worker *worker, uint64_t round)
 		give_back(worker, allocation.id);
 }
 
-/* A server that fails every request would otherwise be asked for ever. */
+/* Ends a thread after too many failures, which otherwise would go on for ever. */
 static bool go_on(const struct worker *worker)
 {
 	struct bench *bench = worker->bench;
@@ -191,7 +191,7 @@ static void show_progress(struct bench *bench, struct cmd_progress *progress)
 	}
 }
 
-/* Joins a worker and takes over what it measured. Returns its first error. */
+/* Joins a worker and adds its figures. Returns its first error. */
 static int finish_worker(struct bench *bench, struct worker *worker)
 {
 	int error;
@@ -321,7 +321,7 @@ static int run(struct cmd_context *context, struct bench *bench, uint32_t thread
 	bench->context = context;
 	bench->maas = context->maas;
 	status = report(context, bench, run_workers(bench, workers, threads));
-	/* The handle goes first: it has the buffers registered. */
+	/* The handle goes first: the buffers are registered with it. */
 	maas_close(context->maas);
 	context->maas = NULL;
 	for (uint32_t i = 0; i < threads; i++) {

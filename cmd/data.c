@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* put and get: an allocation's bytes, in pieces: no buffer of the whole. */
+/* put and get: copies an allocation's bytes piece by piece, so that no buffer has to hold them
+ * all. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,7 +18,7 @@ struct copy {
 	char id[MAAS_ID_BYTES];
 	uint64_t size; /* of the allocation */
 	uint64_t offset;
-	uint64_t left; /* of the allocation, from `offset` on */
+	uint64_t left; /* to copy, from `offset` on */
 	uint64_t done;
 	uint8_t *piece;
 	int fd;
@@ -37,7 +38,7 @@ static int copy_buffer(struct copy *copy, struct cmd_context *context)
 	return copy->piece ? CMD_OK : CMD_FAILED;
 }
 
-/* Connects, and finds what of the allocation is meant. */
+/* Connects, and finds which bytes of the allocation are meant. */
 static int copy_begin(struct copy *copy, struct cmd_context *context, const char *id,
 		      uint64_t offset)
 {
@@ -51,8 +52,7 @@ static int copy_begin(struct copy *copy, struct cmd_context *context, const char
 	if (error)
 		return cmd_fail(context, error, id);
 	if (offset > allocation.size_bytes) {
-		fprintf(stderr,
-			"maas: offset %" PRIu64 " lies behind the %" PRIu64 " byte%s of %s\n",
+		fprintf(stderr, "maas: offset %" PRIu64 " is beyond the %" PRIu64 " byte%s of %s\n",
 			offset, allocation.size_bytes, MAAS_S(allocation.size_bytes), id);
 		return CMD_FAILED;
 	}
@@ -63,7 +63,7 @@ static int copy_begin(struct copy *copy, struct cmd_context *context, const char
 	return copy_buffer(copy, context);
 }
 
-/* The handle goes first: it may have the piece registered. */
+/* The handle goes first: the piece may be registered with it. */
 static void copy_end(struct copy *copy, struct cmd_context *context)
 {
 	maas_close(context->maas);
@@ -73,7 +73,7 @@ static void copy_end(struct copy *copy, struct cmd_context *context)
 
 /* ---- put */
 
-/* A whole piece, unless the input ends: a pipe gives less at a time. Returns bytes or -1. */
+/* Reads a whole piece, unless the input ends; a pipe gives less at a time. Returns bytes or -1. */
 static ssize_t read_piece(int fd, uint8_t *piece, size_t len)
 {
 	size_t have = 0;
@@ -120,7 +120,7 @@ static int put_pieces(struct copy *copy, const char *name)
 	}
 }
 
-/* The size of a plain file is known beforehand: then nothing is written when it does not fit. */
+/* The size of a plain file is known beforehand: if the file does not fit, nothing is written. */
 static int put(struct copy *copy, const char *name)
 {
 	struct stat st = {0};
@@ -145,13 +145,13 @@ static int put(struct copy *copy, const char *name)
 }
 
 struct put_call {
-	const char *id;	  /* NULL: new memory … */
+	const char *id;	  /* NULL: borrow new memory */
 	const char *name; /* NULL: the input */
 	const char *offset;
-	struct maas_alloc_options wanted; /* … with these */
+	struct maas_alloc_options wanted; /* for new memory */
 };
 
-/* What `maas get` has to be told so that it gives back what was put, and nothing behind it. */
+/* Says how `maas get` gives back exactly what was put. */
 static void tell_length(const struct copy *copy, uint64_t offset)
 {
 	if (copy->done == copy->size)
@@ -174,7 +174,7 @@ static int report_put(const struct copy *copy)
 					cmd_transport_name(copy->context)));
 }
 
-/* Writes into memory that is there. */
+/* Writes into an existing allocation. */
 static int put_old(struct copy *copy, struct cmd_context *context, const struct put_call *call,
 		   uint64_t offset)
 {
@@ -190,7 +190,7 @@ static int put_old(struct copy *copy, struct cmd_context *context, const struct 
 	return CMD_OK;
 }
 
-/* The size that the memory for a file has. */
+/* The size of the memory to borrow for a file. */
 static int new_size(const struct copy *copy, const char *name, uint64_t *ret_size)
 {
 	struct stat st;
@@ -199,7 +199,7 @@ static int new_size(const struct copy *copy, const char *name, uint64_t *ret_siz
 		return fail_file(name, "look at");
 	if (!S_ISREG(st.st_mode)) {
 		fprintf(stderr,
-			"maas: %s is no plain file, so its size is not known: `maas alloc SIZE` "
+			"maas: %s is not a plain file, so its size is unknown: `maas alloc SIZE` "
 			"first, then `maas put ID <%s`\n",
 			name, name);
 		return CMD_FAILED;
@@ -225,7 +225,7 @@ static int fill_new(struct copy *copy, struct cmd_context *context, const char *
 	return status;
 }
 
-/* Borrows memory of just the file's size, so that `maas get` gives the same file back. */
+/* Borrows memory of exactly the file's size, so that `maas get` gives the same file back. */
 static int put_new(struct copy *copy, struct cmd_context *context, const struct put_call *call)
 {
 	struct maas_allocation allocation;
@@ -243,9 +243,9 @@ static int put_new(struct copy *copy, struct cmd_context *context, const struct 
 	copy->size = copy->left;
 	status = fill_new(copy, context, call->name);
 	if (status) {
-		/* Nobody was told its id. */
+		/* Nobody has learned the id. */
 		if (maas_free(context->maas, copy->id))
-			fprintf(stderr, "maas: %s is lent and useless: %s\n", copy->id,
+			fprintf(stderr, "maas: cannot free %s, which nobody uses: %s\n", copy->id,
 				maas_error());
 		return status;
 	}
@@ -337,11 +337,11 @@ const struct cmd cmd_put = {
 	.summary = "Puts a file into memory of its size, or into what ID names",
 	.help = "  A FILE alone gets new memory of just its size, and the id is printed: `maas get "
 		"ID`\n"
-		"  gives the same file back. With an ID (36 characters; for a file of such a name "
+		"  gives the same file back. With an ID (36 characters; name such a file "
 		"write\n"
 		"  ./NAME), FILE or the input goes into that memory, which may be larger.\n\n"
-		"  --owner NAME     of new memory: whose it is, for `ls` and `free --owner`\n"
-		"  --ttl SEC        of new memory: end by itself unless renewed\n"
+		"  --owner NAME     of new memory: its owner, for `ls` and `free --owner`\n"
+		"  --ttl SEC        of new memory: it ends by itself unless renewed\n"
 		"  --offset N       where in the memory of ID (default 0)\n" CMD_TRANSPORT_HELP,
 	.run = run_put,
 };
@@ -411,7 +411,7 @@ static int get(struct copy *copy, const char *name, uint64_t length)
 	return status;
 }
 
-/* Not before the memory is known to be there: a wrong id empties no file. */
+/* Only once the memory is known to exist: a wrong id must not empty a file. */
 static int open_output(struct copy *copy, const char *name)
 {
 	copy->fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* doctor: what on this host, or about the server, stands in the way, and what to do about it. */
+/* doctor: finds problems of this host and of the server, and says what to do about each. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ void doctor_find(struct report *report, enum grade grade, const char *what, cons
 	va_start(args, fmt);
 	vsnprintf(raw, sizeof(raw), fmt, args);
 	va_end(args);
-	maas_printable(text, sizeof(text), raw); /* a cut may have gone through a character */
+	maas_printable(text, sizeof(text), raw); /* the text may end inside a character */
 	if (grade > report->worst)
 		report->worst = grade;
 	if (report->list) {
@@ -82,8 +82,8 @@ static void check_cgroup(struct report *report)
 		doctor_find(report, FINE, "cgroup", NULL, "sets no limit of memory");
 	else if (r)
 		doctor_find(report, NOTE, "cgroup",
-			    "look at it from outside: what limit of memory has this container?",
-			    "whether it limits memory cannot be told from here");
+			    "look from outside: which memory limit does this container have?",
+			    "a limit of memory cannot be seen from here");
 	else
 		doctor_find(
 			report, NOTE, "cgroup",
@@ -92,7 +92,7 @@ static void check_cgroup(struct report *report)
 			"memory is limited to %s", maas_size_round((double)bytes, text));
 }
 
-/* Where a maasd's --memory-file usually lies. Containers have little of it. */
+/* The usual place of a maasd's --memory-file. Containers have little of it. */
 static void check_shared_memory(struct report *report)
 {
 	char text[CMD_TEXT];
@@ -149,7 +149,7 @@ static void check_pool(struct report *report, const json_t *stats)
 		doctor_find(report, FINE, "pool", NULL, "%.1f %% of it is lent", used);
 }
 
-/* The server's host may be another one: only the server can tell. */
+/* Only the server knows its own file system. */
 static void check_room(struct report *report, const json_t *stats)
 {
 	double may_grow =
@@ -172,7 +172,7 @@ static void check_room(struct report *report, const json_t *stats)
 			    "the server's file system has %s for it to grow", room_text);
 }
 
-/* 0, or the exit code when no server answers. */
+/* Returns 0, or the exit code if no server answers. */
 static int check_server(struct report *report, struct cmd_context *context)
 {
 	json_t *page;

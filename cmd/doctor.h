@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of `maas doctor` share: the report that they add findings to. */
+/* The report of `maas doctor`, to which its parts add findings. */
 #ifndef MAAS_CMD_DOCTOR_H
 #define MAAS_CMD_DOCTOR_H
 
@@ -10,7 +10,7 @@
 enum grade { FINE, NOTE, WARNING, PROBLEM };
 
 struct report {
-	json_t *list; /* NULL: print as it comes */
+	json_t *list; /* NULL: print each finding at once */
 	enum grade worst;
 };
 
@@ -21,9 +21,9 @@ void doctor_find(struct report *report, enum grade grade, const char *what, cons
 /* The first line of a small file, "" when it cannot be read. */
 const char *doctor_read_line(const char *path, char line[FINDING_BYTES]);
 
-/* This host's RDMA devices, ports, limits. */
+/* This host's RDMA devices, ports and limits. */
 void doctor_check_rdma(struct report *report);
-/* What /health of a server says of its RDMA. */
+/* The RDMA part of a server's /health. */
 void doctor_check_server_rdma(struct report *report, const json_t *health);
 
 #endif

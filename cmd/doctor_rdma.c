@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The RDMA part of `maas doctor`: devices, ports and limits here, and what a server has. */
+/* The RDMA part of `maas doctor`: devices, ports and limits of this host, and a server's RDMA. */
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -101,7 +101,7 @@ static void check_memlock(struct report *report)
 			maas_size_round((double)limit.rlim_cur, text));
 }
 
-/* SoftRoCE, whatever its device is called: the vendor's id that only its driver has. */
+/* SoftRoCE, whatever the device is called: only its driver has this vendor id. */
 static bool is_rxe(const struct ibv_device_attr *attr)
 {
 	return attr->vendor_id == 0xffffff;
@@ -138,7 +138,7 @@ static void check_device_limits(struct report *report, struct ibv_context *verbs
 			    name);
 }
 
-/* What the devices themselves allow. */
+/* What the devices allow. */
 static void check_limits(struct report *report)
 {
 	struct ibv_device **list = ibv_get_device_list(NULL);
@@ -183,7 +183,7 @@ static void check_isolation(struct report *report, const char *keys, const json_
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++) {
 		const json_t *proved = json_object_get(isolation, names[i]);
 
-		/* Version 0.1 of the server does not try keys to read. */
+		/* Version 0.1 of the server does not test keys to read. */
 		if (!proved && !strcmp(names[i], "access"))
 			continue;
 		if (!json_is_true(proved)) {
@@ -219,7 +219,7 @@ void doctor_check_server_rdma(struct report *report, const json_t *health)
 		check_isolation(report, cmd_json_string(rdma, "keys"),
 				json_object_get(rdma, "isolation"));
 	} else if (!strcmp(state, "failed")) {
-		doctor_find(report, PROBLEM, "server rdma", "see to its device, and restart it",
+		doctor_find(report, PROBLEM, "server rdma", "repair its device, and restart it",
 			    "its RDMA device is gone; HTTP goes on");
 	} else {
 		doctor_find(report, NOTE, "server rdma",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* health and stats: what the server says of itself. */
+/* health and stats: prints what the server tells about itself. */
 #include <string.h>
 
 #include "cmd/cmd.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Latencies of operations, kept one by one; see latency.h. */
 #include "cmd/latency.h"
 
 #include <errno.h>

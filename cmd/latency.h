@@ -5,8 +5,8 @@
 #include "base/base.h"
 
 /*
- * How long each operation took, in ns; all of them are kept, so that percentiles are exact.
- * `struct latency l = {0}` is an empty one. Threading: owner thread only.
+ * The latency of each operation, in ns. All are kept, so that percentiles are exact. `struct
+ * latency l = {0}` is empty. Threading: owner thread only.
  */
 struct latency {
 	uint64_t *ns;
@@ -17,10 +17,11 @@ struct latency {
 
 /* Errors: -ENOMEM. */
 MAAS_MUST_CHECK int latency_add(struct latency *latency, uint64_t ns);
-/* Appends `other`'s. Errors: -ENOMEM. */
+/* Appends the latencies of `other`. Errors: -ENOMEM. */
 MAAS_MUST_CHECK int latency_merge(struct latency *latency, const struct latency *other);
 void latency_sort(struct latency *latency);
-/* The smallest value that `share` (0 to 1) of the sorted values do not exceed; 0 when empty. */
+/* The smallest value that a `share` (0 to 1) of the values do not exceed; they are sorted. 0 when
+ * empty. */
 uint64_t latency_quantile(const struct latency *latency, double share);
 void latency_fini(struct latency *latency);
 

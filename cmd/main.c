@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The `maas` command: finds the command and its options, and explains wrong ones. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static void print_help(FILE *out)
 		common_help);
 }
 
-/* Stands for whichever command: options may come before it. */
+/* Stands for any command: options may come before the command. */
 static const struct cmd any_command = {
 	.name = "", .arguments = "[OPTION...] COMMAND [OPTION...] [ARGUMENT...]"};
 
@@ -54,11 +55,11 @@ _Noreturn void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
 	exit(CMD_USAGE);
 }
 
-/* ---- options that cannot be */
+/* ---- wrong options */
 
 #define MAX_OPTIONS 16 /* of one command */
 
-/* An option that was not taken: `word` is what is written, `meant` its name or NULL. */
+/* Reports an unknown or ambiguous option: `word` is what was typed, `meant` its name or NULL. */
 static _Noreturn void fail_unknown(const struct cmd *cmd, const char *word, const char *meant)
 {
 	if (meant)
@@ -87,7 +88,7 @@ static _Noreturn void fail_long(const struct cmd *cmd, const char *word,
 	fail_unknown(cmd, word, meant < count ? names[meant] : NULL);
 }
 
-/* `option` is what getopt_long(3) returned, ':' or '?'; `word` what it read, or "". */
+/* `option` is what getopt_long(3) returned, ':' or '?'; `word` is what it had read, or "". */
 static _Noreturn void fail_option(const struct cmd *cmd, int option, const char *word,
 				  const struct option *options)
 {
@@ -99,7 +100,7 @@ static _Noreturn void fail_option(const struct cmd *cmd, int option, const char 
 		fail_long(cmd, word, options);
 	if (!strncmp(word, "--", 2))
 		cmd_usage(cmd, "%.*s takes no value", (int)strcspn(word, "="), word);
-	/* Each option has the letter that it would be, if there were short ones. */
+	/* getopt_long(3) gives the letter of the option, which no user sees. */
 	while (options->name && options->val != optopt)
 		options++;
 	fail_unknown(cmd, letter, options->name);
@@ -113,7 +114,7 @@ static _Noreturn void print_command_help(const struct cmd *cmd)
 	exit(CMD_OK);
 }
 
-/* False for an option that is not common to all, or ends the process. */
+/* Takes an option that all commands have, or ends the process. False for other options. */
 static bool take_common(struct cmd_context *context, const struct cmd *cmd, int option)
 {
 	switch (option) {
@@ -131,14 +132,14 @@ static bool take_common(struct cmd_context *context, const struct cmd *cmd, int 
 	}
 }
 
-/* The next option that is not common to all, -1 at the end; ends the process for a wrong one. */
+/* The next option that is not common to all, -1 at the end. Ends the process for a wrong one. */
 static int next_option(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv,
 		       const char *letters, const struct option *options)
 {
 	int option;
 	int before;
 
-	opterr = 0; /* its sentences are our own */
+	opterr = 0; /* we print the errors ourselves */
 	do {
 		before = optind;
 		option = getopt_long(argc, argv, letters, options, NULL);
@@ -204,7 +205,7 @@ static const struct cmd *find_command(const char *name)
 	return NULL;
 }
 
-/* The common options may also stand before the command. Returns where that is in `argv`. */
+/* Common options may also come before the command. Returns the command's place in `argv`. */
 static int leading_options(struct cmd_context *context, int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -229,7 +230,7 @@ int main(int argc, char **argv)
 	int status;
 	int at;
 
-	maas_log_set_program("maas"); /* what libmaas logs */
+	maas_log_set_program("maas"); /* for lines that libmaas logs */
 	at = leading_options(&context, argc, argv);
 	if (at >= argc) {
 		fputs("maas: a command is missing\n\n", stderr);
@@ -243,7 +244,7 @@ int main(int argc, char **argv)
 	cmd = find_command(argv[at]);
 	if (!cmd)
 		return fail_command(argv[at]);
-	optind = 0; /* getopt(3) begins anew */
+	optind = 0; /* restarts getopt(3) */
 	status = cmd->run(&context, argc - at, argv + at);
 	maas_close(context.maas);
 	if (fflush(stdout) || ferror(stdout)) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The blocks in a Prometheus's extents (prometheus/blocks): files, and a manifest. */
+/* Blocks of a Prometheus (prometheus/blocks): their manifests, and whether all their files are
+ * there. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ static int sextet(char c)
 	return at ? (int)(at - alphabet) : -1;
 }
 
-/* Four characters at a time, "=" as nothing. Returns the length, or SIZE_MAX. */
+/* Decodes four characters at a time; "=" is nothing. Returns the length, or SIZE_MAX. */
 static size_t decode_base64(const char *text, size_t len, char *to)
 {
 	size_t out = 0;
@@ -66,7 +67,7 @@ static size_t decode_base64(const char *text, size_t len, char *to)
 
 /* ---- the manifest */
 
-/* Part i + 1 is the i-th file. */
+/* Part i + 1 of the block is the i-th file of the list. */
 static bool are_there(const json_t *list, const struct remotefile *files, uint32_t count)
 {
 	uint32_t at = 0;
@@ -100,7 +101,7 @@ static int read_times(const char *text, size_t len, struct remotefile_block *ret
 	return r;
 }
 
-/* Takes the copy of meta.json out of the manifest. */
+/* Copies meta.json out of the manifest. */
 static int copy_meta(const json_t *manifest, char **ret_meta, size_t *ret_len)
 {
 	const json_t *meta = json_object_get(manifest, "meta");
@@ -135,7 +136,7 @@ int remotefile_read_manifest(const char *text, size_t len, const struct remotefi
 		r = -ENODATA;
 	else
 		r = copy_meta(manifest, &meta, &meta_len);
-	/* One tree at a time. */
+	/* Keep one tree at a time. */
 	json_decref(manifest);
 	if (!r)
 		r = read_times(meta, meta_len, ret_block);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The progress bar on stderr. Owner thread only. */
 #include <string.h>
 #include <unistd.h>
 

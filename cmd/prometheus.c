@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* prometheus: the Prometheis that keep their memory at the server, and what a take-over would have.
- */
+/* prometheus status: who keeps a Prometheus's memory at the server, and what a take-over would
+ * find. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,23 +8,23 @@
 
 #include "cmd/prometheus.h"
 
-#define TRIES	     3 /* looks at a log that seems broken: it may be written meanwhile */
+#define TRIES	     3 /* looks at a log that seems broken: it may be being written */
 #define TRY_AGAIN_MS 300
 #define TIME_BYTES   32
 #define WIDE	     "%-22s %7s %8s %10s %10s %-20s %-20s %s\n"
 
 struct status {
 	struct cmd_context *context;
-	json_t *list;  /* NULL: print as it comes */
-	bool tell_all; /* of the one owner that was named */
+	json_t *list;  /* NULL: print each owner at once */
+	bool tell_all; /* everything about the one named owner */
 };
 
-/* One owner. */
+/* One owner, its sessions and its memory. */
 struct owner {
 	const char *name;
 	struct holding holding;
-	json_t *leader;	  /* its session, NULL: there is none */
-	json_t *standbys; /* an array of theirs */
+	json_t *leader;	  /* the leader's session, NULL: there is none */
+	json_t *standbys; /* an array of the standbys' sessions */
 };
 
 /* ---- who is there */
@@ -40,7 +40,7 @@ static json_t *session_json(const json_t *session)
 	return copy;
 }
 
-/* Adds the sessions of a name that are exclusive, or those that are not. */
+/* Adds the sessions of a name: the exclusive ones, or the others. */
 static int add_sessions(struct cmd_context *context, const char *name, const char *suffix,
 			bool exclusive, json_t *array)
 {
@@ -62,7 +62,8 @@ static int add_sessions(struct cmd_context *context, const char *name, const cha
 	return CMD_OK;
 }
 
-/* A standby shares a session of this name with others; no name is longer than an owner's. */
+/* The suffix of the session name that an owner's standbys share; owners' names leave room for
+ * it. */
 #define FOLLOW "@follow"
 
 static int look_for_clients(struct cmd_context *context, struct owner *owner)
@@ -95,7 +96,7 @@ static char *age_text(double seconds, char text[TIME_BYTES])
 	return text;
 }
 
-/* What was said of a time may be any number. */
+/* The number comes from memory that anybody may have written. */
 static char *time_text(int64_t ms, char text[TIME_BYTES])
 {
 	time_t seconds = ms / 1000 - (ms % 1000 < 0);
@@ -137,7 +138,7 @@ static void print_clients(const struct owner *owner)
 	json_array_foreach(owner->standbys, i, standby) print_session("standby", standby);
 }
 
-/* For the table of all owners, which has room for 20 characters. */
+/* For the table of all owners, which has 20 characters for it. */
 static const char *const log_words[] = {
 	[REMOTEFILE_LOG_NONE] = "no log",
 	[REMOTEFILE_LOG_WHOLE] = "start of the log",
@@ -294,8 +295,7 @@ static int look_at(struct status *status, struct owner *owner)
 		wait_ms(TRY_AGAIN_MS);
 		r = prometheus_look(status->context, owner->name, &owner->holding);
 	}
-	/* Who only borrows memory is no Prometheus; a name that was given may be of a standby
-	 * alone. */
+	/* An owner without such files is no Prometheus; a named owner may have a standby alone. */
 	if (!r && (status->tell_all || holding_any(&owner->holding)))
 		r = look_for_clients(status->context, owner);
 	return r;
@@ -307,7 +307,7 @@ static int tell(struct status *status, const struct owner *owner)
 		if (!status->tell_all)
 			return CMD_OK;
 		fprintf(stderr,
-			"maas: no Prometheus keeps memory under the owner %s, and none holds its "
+			"maas: no Prometheus keeps memory under the owner %s, and none has its "
 			"name\n",
 			owner->name);
 		return CMD_FAILED;

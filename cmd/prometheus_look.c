@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a Prometheus keeps at the server: the headers of its allocations, read and put together. */
+/* What a Prometheus keeps at the server: reads the headers of its allocations, and joins the
+ * files. */
 #include <errno.h>
 #include <search.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ static int fail_memory(void)
 
 /* ---- extents */
 
-/* What was freed since it was listed fails the others with it: it is found by halves. */
+/* One allocation that was freed since it was listed makes the whole request fail; find it by
+ * halves. */
 static int read_headers(struct look *look, uint32_t from, uint32_t count)
 {
 	struct maas_range ranges[PAGE];
@@ -84,7 +86,7 @@ static int take(struct look *look, const struct maas_allocation *allocation, con
 		return CMD_OK;
 	if (look->count == MAX_EXTENTS) {
 		fprintf(stderr,
-			"maas: %s has more than %u allocations: that is beyond this command\n",
+			"maas: %s has more than %u allocations: too many for this command\n",
 			look->owner, MAX_EXTENTS);
 		return CMD_FAILED;
 	}
@@ -94,7 +96,7 @@ static int take(struct look *look, const struct maas_allocation *allocation, con
 	return CMD_OK;
 }
 
-/* The allocations that can be extents come first in the page. Returns how many they are. */
+/* Moves the allocations that can be extents to the front of the page. Returns their number. */
 static uint32_t sort_out(struct look *look, int count)
 {
 	uint32_t kept = 0;
@@ -135,7 +137,7 @@ static int read_extents(struct look *look)
 
 /* ---- blocks */
 
-/* All of a file. NULL where it is gone, another one by now, or too long. */
+/* Reads a whole file. NULL if it is gone, has become another file, or is too long. */
 static char *read_file(struct look *look, const struct remotefile *file)
 {
 	char *text;
@@ -193,7 +195,7 @@ static void add_blocks(struct look *look, const struct remotefile *files, uint32
 	}
 }
 
-/* ---- together */
+/* ---- the whole */
 
 static void add_file(struct holding *holding, const struct remotefile *file)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The headers of a Prometheus's extents, and the files that they make. */
+/* The headers of a Prometheus's extents, and the files that the extents make; see remotefile.h. */
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static uint64_t get64(const uint8_t *at)
 	return le64toh(value);
 }
 
-/* A bit at a time: what is checked here are headers, and now and then a manifest. */
+/* Bit by bit: only headers are checked, and now and then a manifest. */
 uint32_t remotefile_crc(uint32_t crc, const void *bytes, size_t len)
 {
 	const uint8_t *at = bytes;
@@ -124,7 +124,7 @@ static int compare_names(const struct remotefile_header *a, const struct remotef
 	return by_number ? by_number : order(a->part, b->part);
 }
 
-/* The youngest writer's first. */
+/* Sorts the newest writer's extents first. */
 static int compare_extents(const void *left, const void *right)
 {
 	const struct remotefile_header *a = &((const struct remotefile_extent *)left)->header;
@@ -149,7 +149,7 @@ static void begin_file(struct remotefile *file, const struct remotefile_header *
 	};
 }
 
-/* The file's next extent; not another's that is older, behind a gap or there twice. */
+/* Takes the file's next extent; refuses one of an older writer, behind a gap, or there twice. */
 static bool take_extent(struct remotefile *file, const struct remotefile_extent *extent)
 {
 	const struct remotefile_header *header = &extent->header;
@@ -188,7 +188,7 @@ uint32_t remotefile_find(struct remotefile_extent *extents, uint32_t count,
 
 		begin_file(file, &name, i);
 		for (; i < count && !compare_names(&name, &extents[i].header); i++)
-			/* Those of the file come to lie together, the others behind them. */
+			/* The file's extents stay together; others move behind them. */
 			if (take_extent(file, &extents[i]))
 				swap(&extents[file->first + file->extents - 1], &extents[i]);
 		files += file->extents > 0;
@@ -198,7 +198,7 @@ uint32_t remotefile_find(struct remotefile_extent *extents, uint32_t count,
 
 /* ---- the log */
 
-/* The files of a kind: they lie together. Returns how many. */
+/* Finds the files of a kind, which lie together. Returns their number. */
 static uint32_t of_kind(const struct remotefile *files, uint32_t count, enum remotefile_kind kind,
 			const struct remotefile **ret_first)
 {
@@ -213,7 +213,7 @@ static uint32_t of_kind(const struct remotefile *files, uint32_t count, enum rem
 	return end - first;
 }
 
-/* Whether these parts are all of one checkpoint. */
+/* Whether these parts are a whole checkpoint. */
 static bool is_whole_set(const struct remotefile *parts, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
@@ -222,7 +222,7 @@ static bool is_whole_set(const struct remotefile *parts, uint32_t count)
 	return count > 0;
 }
 
-/* The number of the newest checkpoint that is whole; -1: there is none. */
+/* The number of the newest whole checkpoint; -1: there is none. */
 static int64_t newest_checkpoint(const struct remotefile *files, uint32_t count)
 {
 	const struct remotefile *parts;
@@ -240,7 +240,7 @@ static int64_t newest_checkpoint(const struct remotefile *files, uint32_t count)
 	return -1;
 }
 
-/* Whether their numbers are in a row from `first` on, each complete but the last. */
+/* Whether the numbers are consecutive from `first` on, and each file but the last is complete. */
 static bool is_contiguous(const struct remotefile *log, uint32_t count, int64_t first)
 {
 	for (uint32_t i = 0; i < count; i++)
@@ -280,7 +280,7 @@ bool remotefile_head_begin(const struct remotefile *files, uint32_t count, int64
 			extra = wal[i].extra;
 	if (!extra)
 		return false;
-	/* Its order is that of the times, with the sign bit inverted. */
+	/* The sign bit is inverted, so that times sort as unsigned numbers. */
 	*ret_ms = (int64_t)(extra ^ UINT64_C(1) << 63);
 	return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How a Prometheus keeps files in its allocations (prometheus/remotefile): each is an extent of
- * one file and begins with a header that says which. Whoever may write to the memory may have
- * written this: nothing in it is true before it was checked. Threading: any thread.
+ * How a Prometheus keeps files in its allocations (prometheus/remotefile): each allocation is an
+ * extent of one file, and begins with a header that says which. Anybody who may write to the memory
+ * may have written the header, so nothing in it counts before it was checked. Threading: any
+ * thread.
  */
 #ifndef MAAS_CMD_REMOTEFILE_H
 #define MAAS_CMD_REMOTEFILE_H
@@ -20,7 +21,7 @@ enum remotefile_kind {
 	REMOTEFILE_CHECKPOINT,
 	REMOTEFILE_BLOCK,
 	REMOTEFILE_SNAPSHOT,
-	REMOTEFILE_KINDS, /* of a later version from here on */
+	REMOTEFILE_KINDS, /* kinds from here on belong to a later version */
 };
 
 #define REMOTEFILE_LAST	 1u /* no extent of this file follows */
@@ -34,27 +35,27 @@ struct remotefile_header {
 	uint16_t flags;
 	uint32_t number;
 	uint32_t part;
-	uint32_t index; /* of this extent in its file */
+	uint32_t index; /* of the extent in its file */
 	uint32_t generation;
-	uint32_t length; /* bytes that are there */
+	uint32_t length; /* bytes in the extent */
 	uint32_t crc;	 /* CRC-32C of these */
 	uint64_t base;	 /* offset of its first byte in the file */
-	uint64_t epoch;	 /* of the writer */
+	uint64_t epoch;	 /* the writer's */
 	uint64_t extra;
 };
 
 /*
- * The newer of the two slots of `bytes` that is whole. `size_bytes`: of the allocation.
- * Errors: -ENODATA there is none, -EPROTONOSUPPORT it is of another version, -EBADMSG it says more
- * than there can be.
+ * The newer of the two slots in `bytes` that is whole. `size_bytes` is the size of the allocation.
+ * Errors: -ENODATA there is none, -EPROTONOSUPPORT another version's, -EBADMSG a value cannot be
+ * true.
  */
 MAAS_MUST_CHECK int remotefile_decode(const uint8_t bytes[REMOTEFILE_HEADER_BYTES],
 				      uint64_t size_bytes, struct remotefile_header *ret_header);
 
-/* CRC-32C of bytes that follow on others, of which `crc` is the checksum; 0: of none. */
+/* Extends `crc`, the CRC-32C of the bytes in front (0: none), by `bytes`. */
 uint32_t remotefile_crc(uint32_t crc, const void *bytes, size_t len);
 
-/* "wal", as Prometheus names the directory. */
+/* Such as "wal": Prometheus's name of the directory. */
 const char *remotefile_kind_name(unsigned int kind);
 
 /* One allocation with a header. */
@@ -64,40 +65,40 @@ struct remotefile_extent {
 	uint64_t lent_bytes;
 };
 
-/* A file: its youngest writer's extents, as far as they hang together. */
+/* A file: the extents of its newest writer, up to the first gap. */
 struct remotefile {
 	uint8_t kind;
-	bool finished; /* nothing is appended any more … */
-	bool final;    /* … and it is the last one of its set */
+	bool finished; /* nothing is appended any more */
+	bool final;    /* the last one of its set */
 	uint32_t number;
 	uint32_t part;
-	uint32_t first; /* of its extents */
+	uint32_t first; /* index of its first extent */
 	uint32_t extents;
 	uint64_t epoch;
 	uint64_t stored_bytes;
 	uint64_t lent_bytes;
-	uint64_t extra; /* the highest */
+	uint64_t extra; /* the highest of its extents */
 };
 
 /*
- * Makes files, by kind, number and part, of `count` extents, which it sorts. `ret_files` has room
- * for `count`. Returns how many files there are. Extents that are in none: their bytes are those
- * that the sum over the files lacks.
+ * Makes files, sorted by kind, number and part, from `count` extents, which it sorts. `ret_files`
+ * has room for `count`. Returns the number of files. Extents that belong to no file are not counted
+ * in the sums of any.
  */
 uint32_t remotefile_find(struct remotefile_extent *extents, uint32_t count,
 			 struct remotefile *ret_files);
 
-/* What a take-over would make of the log. */
+/* What a take-over would find of the log. */
 enum remotefile_log {
 	REMOTEFILE_LOG_NONE, /* there is none */
 	REMOTEFILE_LOG_WHOLE,
 	REMOTEFILE_LOG_HEADLESS, /* its beginning is missing */
-	REMOTEFILE_LOG_GAP,	 /* something in the middle is */
+	REMOTEFILE_LOG_GAP,	 /* something in the middle is missing */
 };
 
 enum remotefile_log remotefile_log_state(const struct remotefile *files, uint32_t count);
 
-/* Where the head begins, in milliseconds since 1970; false: where the log does. */
+/* Where the head begins, in milliseconds since 1970; false: where the log begins. */
 bool remotefile_head_begin(const struct remotefile *files, uint32_t count, int64_t *ret_ms);
 
 /* ---- blocks */
@@ -107,16 +108,17 @@ struct remotefile_block {
 	int64_t max_ms; /* exclusive */
 };
 
-/* The next block from files[*at] on: moves `*at` to it. Returns how many files it has; 0: none. */
+/* The next block from files[*at] on; moves `*at` behind it. Returns how many files it has; 0:
+ * none. */
 uint32_t remotefile_next_block(const struct remotefile *files, uint32_t count, uint32_t *at);
-/* Of the files of one block, the manifest that counts; NULL: the block is not whole. */
+/* The manifest that counts among the files of one block; NULL: the block is not whole. */
 const struct remotefile *remotefile_manifest(const struct remotefile *files, uint32_t count);
 
-#define REMOTEFILE_MAX_MANIFEST (256u << 10) /* of a longer one a tree would be too large */
+#define REMOTEFILE_MAX_MANIFEST (256u << 10) /* bytes, so that its JSON tree stays small */
 
 /*
- * Reads a manifest: which files the block has, and of what time. Errors: -EBADMSG it is none,
- * -EPROTONOSUPPORT another version's, -ENODATA not all of the files are there, -ENOMEM.
+ * Reads a manifest: the block's files, and its time. Errors: -EBADMSG no manifest, -EPROTONOSUPPORT
+ * another version's, -ENODATA a file is missing, -ENOMEM.
  */
 MAAS_MUST_CHECK int remotefile_read_manifest(const char *text, size_t len,
 					     const struct remotefile *files, uint32_t count,

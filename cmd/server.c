@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The connection to the server: opening the handle, fetching pages, and messages about failures. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Text for people: what a server says, which may be anything. */
+/* Text from a server, which may be anything, made fit for people and terminals. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +79,7 @@ int cmd_write_json(json_t *value, size_t flags)
 		fputs("maas: out of memory\n", stderr);
 		return CMD_FAILED;
 	}
-	/* The one control character that JSON and jansson let pass. */
+	/* The one control character that JSON and jansson let through. */
 	for (const char *at = text; *at; at++) {
 		if (*at == 0x7f)
 			fputs("\\u007f", stdout);

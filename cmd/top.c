@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* top: the server's figures again and again, and what changes between two looks. */
+/* top: prints the server's figures, and the rates of change between two looks, in a loop. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -16,7 +16,7 @@ struct look {
 	double requests;
 };
 
-/* The sum of a counter over its labels, out of Prometheus text. */
+/* The sum of a counter over its labels, from Prometheus's text format. */
 static double sum_metric(const char *text, const char *name)
 {
 	size_t len = strlen(name);
@@ -33,7 +33,7 @@ static double sum_metric(const char *text, const char *name)
 				value = strchr(value, '}');
 			if (value)
 				number = strtod(value + 1, NULL);
-			if (number >= 0 && number < 0x1p63) /* and no NaN */
+			if (number >= 0 && number < 0x1p63) /* false for NaN */
 				sum += number;
 		}
 		text = end ? end + 1 : NULL;
@@ -82,11 +82,11 @@ static double rate(double now, double before, const struct look *a, const struct
 {
 	double seconds = (double)(a->at_ms - b->at_ms) / 1000;
 
-	/* A server that was started anew counts from zero. */
+	/* A restarted server counts from zero. */
 	return seconds > 0 && now >= before ? (now - before) / seconds : 0;
 }
 
-/* The end of a noun behind a number that is printed without its fraction. */
+/* The ending of a noun behind a number that is printed without its fraction. */
 static const char *plural(double number)
 {
 	return number > 0.5 && number < 1.5 ? "" : "s";

@@ -48,14 +48,14 @@ _maas() {
 	case $words[1] in
 	alloc)
 		_arguments $common '--count[so many of that size]:number:' \
-			'--owner[whose it is]:name:' '--ttl[end by itself unless renewed]:seconds:' \
+			'--owner[the owner]:name:' '--ttl[it ends by itself unless renewed]:seconds:' \
 			'--request-id[the same id gives the same memory]:id:' '1:size:()'
 		;;
 	free) _arguments $common '--owner[all of one owner]:name:' '*: :_maas_ids' ;;
 	put)
 		_arguments $common $transport '(--owner --ttl)--offset[where in the memory]:bytes:' \
-			'(--offset)--owner[of new memory\: whose it is]:name:' \
-			'(--offset)--ttl[of new memory\: end by itself unless renewed]:seconds:' \
+			'(--offset)--owner[of new memory\: its owner]:name:' \
+			'(--offset)--ttl[of new memory\: it ends by itself unless renewed]:seconds:' \
 			'1: :_maas_ids_or_files' '2:file:_files'
 		;;
 	get)
