@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Allocations: borrowing, freeing, renewing, describing and listing them.
+
 package maas
 
 import (
@@ -17,24 +19,24 @@ const (
 	maxBatch     = 10000   // allocations, ids or ranges in one request
 	pageSize     = 1000    // allocations in one answer of List
 	maxListed    = 4 << 20 // that List returns
-	entryBytes   = 512     // of JSON for one allocation, generously
+	entryBytes   = 512     // of JSON for one allocation, with room to spare
 	maxRequestID = 127
 )
 
-// AllocateOptions say what to borrow.
+// AllocateOptions describe what to borrow.
 type AllocateOptions struct {
 	Size      int64         // bytes of each
 	Count     int           // how many, at most 10,000, all or none; 0: one
 	Owner     string        // a name to list them by
 	Lifetime  string        // "delete" (until freed), "ttl" or "session"; empty: "ttl" with a TTL, else "delete"
 	TTL       time.Duration // of lifetime "ttl", rounded up to whole seconds
-	RequestID string        // the same id gives the same answer again; empty: one is made
+	RequestID string        // the same id gives the same answer again; empty: a new one
 }
 
 // Allocation is memory that was lent.
 type Allocation struct {
 	ID         string
-	Size       int64 // as asked for: what can be read and written
+	Size       int64 // as asked for; this much can be read and written
 	ActualSize int64 // taken from the pool
 	Age        time.Duration
 	Owner      string // empty: none
@@ -74,9 +76,9 @@ func (o *AllocateOptions) check() error {
 	return nil
 }
 
-// Allocate borrows zeroed memory, all that was asked for or nothing. After an error of the
-// connection or of time, the server may have lent it all the same: asking again with the same
-// RequestID gives it, and List finds it by its owner.
+// Allocate borrows zeroed memory: all that was asked for, or nothing. After an error of the
+// connection, or a timeout, the server may have lent the memory all the same: a call with the same
+// RequestID returns it, and List finds it by its owner.
 func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation, error) {
 	what := fmt.Sprintf("maas: allocate %d bytes", o.Size)
 	if o.Count > 1 {
@@ -100,8 +102,9 @@ func (c *Client) Allocate(ctx context.Context, o AllocateOptions) ([]Allocation,
 	return lent, nil
 }
 
-// Free gives memory back; when it returns without an error nobody reaches the bytes any more.
-// unknown are the ids that were not there. After an error some may have been freed.
+// Free gives memory back. When it returns without an error, nobody reaches the bytes any more.
+// unknown are the ids that the server did not know. After an error, some allocations may have been
+// freed.
 func (c *Client) Free(ctx context.Context, ids ...string) (freed int, unknown []string, err error) {
 	if len(ids) == 0 {
 		return 0, nil, nil
@@ -118,7 +121,8 @@ func (c *Client) Free(ctx context.Context, ids ...string) (freed int, unknown []
 	return freed, unknown, nil
 }
 
-// Renew starts an allocation's lease (lifetime "ttl") anew. IsNotFound tells when it is not there any more.
+// Renew starts the lease of an allocation (lifetime "ttl") anew. If the allocation is gone,
+// IsNotFound says so of the error.
 func (c *Client) Renew(ctx context.Context, id string) error {
 	ctx, done, err := c.begin(ctx, true)
 	if err != nil {
@@ -137,7 +141,7 @@ func (c *Client) Renew(ctx context.Context, id string) error {
 	return nil
 }
 
-// allocationAnswer is an allocation as the server describes it.
+// allocationAnswer is the server's description of an allocation.
 type allocationAnswer struct {
 	ID         string  `json:"id"`
 	Size       int64   `json:"size_bytes"`
@@ -162,7 +166,7 @@ func (a *allocationAnswer) allocation() (Allocation, error) {
 	return lent, nil
 }
 
-// Describe asks the server for one allocation; IsNotFound tells when it is not there.
+// Describe asks the server for one allocation. If it is gone, IsNotFound says so of the error.
 func (c *Client) Describe(ctx context.Context, id string) (Allocation, error) {
 	ctx, done, err := c.begin(ctx, false)
 	if err != nil {
@@ -194,8 +198,8 @@ func (c *Client) describe(ctx context.Context, id string) (Allocation, error) {
 	return lent, err
 }
 
-// List returns the owner's allocations, or all when owner is empty, in the server's order. What is
-// allocated or freed meanwhile may be among them or not.
+// List returns the owner's allocations, or all if owner is empty, in the server's order. An
+// allocation that is made or freed meanwhile may be missing or present.
 func (c *Client) List(ctx context.Context, owner string) ([]Allocation, error) {
 	what := "maas: list allocations"
 	if owner != "" {
@@ -259,7 +263,7 @@ func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allo
 	return page, next, nil
 }
 
-// checkID answers in the server's place: what is no id would not fit into a path.
+// checkID refuses what is not an id, in the server's place: it might not fit into a path.
 func checkID(id string) error {
 	if idPattern.MatchString(id) {
 		return nil

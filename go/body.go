@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Bodies of requests, which are read from the caller's memory, and JSON lists of bounded length.
+
 package maas
 
 import (
@@ -13,10 +15,10 @@ import (
 
 var errDetached = errors.New("the call has ended")
 
-// body is what a request carries: a head of ours, then the bytes of the ranges where they lie.
+// body is the body of a request: a head, then the bytes of the ranges, read from where they lie.
 //
-// net/http may read a request's body after the request has failed. Each read copies a piece under
-// mu, so that once detach has returned nobody touches the caller's memory any more.
+// net/http may read the body of a request after the request has failed. Each read copies a piece
+// under mu, so that after detach nobody touches the caller's memory any more.
 type body struct {
 	head   []byte
 	ranges []Range
@@ -36,15 +38,15 @@ func (b *body) detach() {
 	b.mu.Unlock()
 }
 
-// open reads the body from its beginning, as often as a request is sent.
+// open reads the body from its beginning; it is called each time that a request is sent.
 func (b *body) open() (io.ReadCloser, error) {
 	return &bodyReader{body: b, next: -1}, nil
 }
 
 type bodyReader struct {
 	body *body
-	next int // range that is being read; -1: the head
-	at   int // how much of it has been
+	next int // index of the range that is being read; -1: the head
+	at   int // how much of the range was read
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
@@ -76,8 +78,8 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 
 func (*bodyReader) Close() error { return nil }
 
-// atMost is a list of JSON that an answer cannot fill memory with: a text of a few MB would give a
-// million empty elements.
+// atMost is a JSON list of limited length. Otherwise an answer of a few MB could fill the memory
+// with a million empty elements.
 type atMost[T any] struct {
 	items []T
 	max   int

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The client: opening, closing, its session, and registered buffers.
+
 package maas
 
 import (
@@ -10,10 +12,10 @@ import (
 	"time"
 )
 
-// endTimeout bounds what Close waits for a server that does not answer; the lease ends without it.
+// endTimeout bounds how long Close waits for a server that does not answer; the lease ends anyway.
 const endTimeout = 2 * time.Second
 
-// plane is what carries allocations and their bytes. Ranges are valid and hold at least one byte.
+// plane carries allocations and their bytes. Ranges are valid and hold at least one byte.
 type plane interface {
 	transport() string
 	allocate(ctx context.Context, o *AllocateOptions) ([]Allocation, error)
@@ -25,14 +27,15 @@ type plane interface {
 	close() error
 }
 
-// session is the client's presence at the server.
+// session is the client's session at the server.
 type session interface {
 	name() string
 	// lease returns the end of the lease, and whether the session lives.
 	lease() (until time.Time, ok bool)
-	// lost ends, with ErrSessionLost as its cause or under it, when the session does.
+	// lost is a context that ends when the session does; ErrSessionLost is its cause, or under
+	// it.
 	lost() context.Context
-	// end ends it at the server; afterwards no goroutine of its is left.
+	// end ends the session at the server. Afterwards no goroutine of the session is left.
 	end() error
 }
 
@@ -54,7 +57,8 @@ type Client struct {
 	lost chan struct{} // closed when the session is lost; nil without one
 }
 
-// Open connects to the server: it checks its health and opens the session, if the options name one.
+// Open connects to the server: it checks the server's health and opens the session, if the options
+// name one.
 func Open(ctx context.Context, o Options) (*Client, error) {
 	to, err := o.check()
 	if err != nil {
@@ -107,7 +111,7 @@ func (c *Client) openHTTP(ctx context.Context) error {
 	return nil
 }
 
-// openRDMA leaves the plane nil where auto comes to HTTP.
+// openRDMA leaves the plane nil if "auto" has chosen HTTP.
 func (c *Client) openRDMA(ctx context.Context, health Health) error {
 	required := c.options.Transport == TransportRDMA
 	if health.RDMA.State != "active" {
@@ -129,7 +133,7 @@ func (c *Client) openRDMA(ctx context.Context, health Health) error {
 	return nil
 }
 
-// Close ends the session, and with it the allocations of lifetime "session", and every goroutine of
+// Close ends the session, which frees the allocations of lifetime "session", and every goroutine of
 // the client. Calls under way end with ErrClosed. A second Close does nothing.
 func (c *Client) Close() error {
 	c.closed.Do(func() {
@@ -147,10 +151,10 @@ func (c *Client) Close() error {
 	return c.closing
 }
 
-// Transport is what carries the bytes: "http" or "rdma". It never changes.
+// Transport is the transport of the bytes: "http" or "rdma". It never changes.
 func (c *Client) Transport() string { return c.plane.transport() }
 
-// Session is the id of the client's session, empty when it has none.
+// Session is the id of the client's session; empty if there is none.
 func (c *Client) Session() string {
 	if c.session == nil {
 		return ""
@@ -158,8 +162,8 @@ func (c *Client) Session() string {
 	return c.session.name()
 }
 
-// Lease tells until when the session lives if no renewal reaches the server any more, on the
-// monotonic clock. ok is false when there is no session, and once it is lost or ended.
+// Lease returns when the session ends if no further renewal reaches the server, on the monotonic
+// clock. ok is false if there is no session, and once it is lost or ended.
 func (c *Client) Lease() (until time.Time, ok bool) {
 	if c.session == nil || c.alive.Err() != nil {
 		return time.Time{}, false
@@ -167,12 +171,13 @@ func (c *Client) Lease() (until time.Time, ok bool) {
 	return c.session.lease()
 }
 
-// Lost is closed when the session is lost: its lease lapsed, or the server does not know it any
-// more. It is nil without a session, and is not closed by Close.
+// Lost is closed when the session is lost: its lease ended, or the server no longer knows it.
+// Without a session it is nil. Close does not close it.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
-// begin ties a call to the life of the client and, where it changes memory and the session is
-// exclusive, to the life of the session: who has lost its name writes nothing more.
+// begin ties a call to the life of the client. If the call changes memory and the session is
+// exclusive, it is also tied to the life of the session: a client that has lost its name writes
+// nothing more.
 func (c *Client) begin(ctx context.Context, changes bool) (context.Context, func(), error) {
 	life := c.alive
 	if changes && c.options.Exclusive {
@@ -210,9 +215,10 @@ func (c *Client) lostCause() error {
 	return fmt.Errorf("its lease lapsed: %w", ErrSessionLost)
 }
 
-// RegisterBuffer prepares memory for transfers without a copy: over RDMA it is pinned once for all
-// transfers whose buffers lie in it; over HTTP it does nothing. The memory has to stay mapped until
-// UnregisterBuffer or Close; memory of Go's heap is kept alive until then. Ranges must not overlap.
+// RegisterBuffer prepares memory for transfers without a copy. Over RDMA the memory is pinned once,
+// for all transfers whose buffers lie in it; over HTTP the call does nothing. The memory has to
+// stay mapped until UnregisterBuffer or Close; memory on Go's heap is kept alive until then. Ranges
+// must not overlap.
 func (c *Client) RegisterBuffer(buf []byte) error {
 	if err := c.plane.register(buf); err != nil {
 		return fmt.Errorf("maas: register a buffer of %d bytes: %w", len(buf), err)
@@ -220,7 +226,7 @@ func (c *Client) RegisterBuffer(buf []byte) error {
 	return nil
 }
 
-// UnregisterBuffer takes the very slice that was registered. No transfer may be using it.
+// UnregisterBuffer takes exactly the slice that was registered. No transfer may be using it.
 func (c *Client) UnregisterBuffer(buf []byte) error {
 	if err := c.plane.unregister(buf); err != nil {
 		return fmt.Errorf("maas: unregister a buffer of %d bytes: %w", len(buf), err)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Reading and writing the bytes of allocations.
+
 package maas
 
 import (
@@ -9,11 +11,10 @@ import (
 	"math"
 )
 
-// transferBytes of data at most are in one request, so that each has a fair chance within its
-// timeout.
+// transferBytes is the most data in one request, so that each request can end within its timeout.
 const transferBytes = 4 << 20
 
-// Range is bytes of an allocation, from Offset as many as Data has.
+// Range is a part of an allocation: len(Data) bytes from Offset on.
 type Range struct {
 	ID     string
 	Offset int64
@@ -25,19 +26,19 @@ func (c *Client) Read(ctx context.Context, id string, off int64, p []byte) error
 	return c.transfer(ctx, []Range{{ID: id, Offset: off, Data: p}}, false)
 }
 
-// Write copies p to the allocation at off. When it returns nil every reader sees the bytes.
+// Write copies p to the allocation at off. When it returns nil, every reader sees the bytes.
 func (c *Client) Write(ctx context.Context, id string, off int64, p []byte) error {
 	return c.transfer(ctx, []Range{{ID: id, Offset: off, Data: p}}, true)
 }
 
-// ReadV fills the Data of each range. Many of them travel together, in as few requests as the
-// server takes.
+// ReadV fills the Data of each range. Many ranges travel together, in as few requests as the server
+// allows.
 func (c *Client) ReadV(ctx context.Context, ranges []Range) error {
 	return c.transfer(ctx, ranges, false)
 }
 
-// WriteV writes the ranges, in order, as ReadV reads them. After an error those in front may have
-// been written.
+// WriteV writes the ranges in order; they travel as those of ReadV. After an error, the first
+// ranges may have been written.
 func (c *Client) WriteV(ctx context.Context, ranges []Range) error {
 	return c.transfer(ctx, ranges, true)
 }
@@ -90,8 +91,8 @@ func checkRanges(ranges []Range) error {
 	return nil
 }
 
-// batches parts ranges, in order, into requests of at most maxRanges() ranges and transferBytes
-// bytes. Empty ranges are left out; larger ones are cut. maxRanges may shrink between two steps.
+// batches splits ranges, in order, into requests of at most maxRanges() ranges and transferBytes
+// bytes. Empty ranges are left out, large ones are cut. maxRanges may shrink between two steps.
 func batches(ranges []Range, maxRanges func() int) iter.Seq[[]Range] {
 	return func(yield func([]Range) bool) {
 		if fitsOne(ranges, maxRanges()) {
@@ -99,7 +100,7 @@ func batches(ranges []Range, maxRanges func() int) iter.Seq[[]Range] {
 			return
 		}
 		var batch []Range
-		var bytes, cut int // cut: bytes of ranges[0] that are in batches already
+		var bytes, cut int // cut: how many bytes of ranges[0] are in batches already
 		for len(ranges) > 0 {
 			data := ranges[0].Data[cut:]
 			n := min(len(data), transferBytes-bytes)
@@ -125,7 +126,7 @@ func batches(ranges []Range, maxRanges func() int) iter.Seq[[]Range] {
 	}
 }
 
-// fitsOne tells whether the ranges can be one request just as they are.
+// fitsOne tells whether the ranges fit into one request as they are.
 func fitsOne(ranges []Range, maxRanges int) bool {
 	if len(ranges) == 0 || len(ranges) > maxRanges || sumOf(ranges) > transferBytes {
 		return false

@@ -16,8 +16,8 @@
 //	err = client.Read(ctx, lent[0].ID, 0, buf)
 //	freed, unknown, err := client.Free(ctx, lent[0].ID)
 //
-// To import the package, name its path and, as long as no proxy serves the module, say in go.mod where
-// a checkout of the source is:
+// To import the package, use its path. As long as no proxy serves the module, say in go.mod where a
+// checkout of the source is:
 //
 //	require github.com/maas-memory/maas/go v0.0.0
 //
@@ -28,36 +28,36 @@
 // # Threads
 //
 // Any goroutine may use a [Client] at any time. Calls that run at the same time share eight
-// connections; leases are renewed on others, so that no amount of data holds them up. Close may come
+// connections; leases are renewed on others, so that data cannot hold them up. Close may be called
 // at any time, too: calls under way end with [ErrClosed].
 //
 // # Memory and who owns it
 //
-// An allocation lives until it is freed, whether or not its client does; AllocateOptions.Lifetime
+// An allocation lives until it is freed, whether or not its client lives; AllocateOptions.Lifetime
 // "ttl", whose lease [Client.Renew] starts anew, and "session" end it earlier. Give what you allocate
-// an owner: [Client.List] finds it again after a restart. Health.ArenaID names the life of the bytes:
-// when it is another, all of them are gone.
+// an owner: [Client.List] finds it again after a restart. Health.ArenaID identifies the life of the bytes:
+// when the ArenaID has changed, all bytes are gone.
 //
 // # Sessions
 //
 // With Options.Name, Open opens a session, a lease on a name that is renewed in the background. The
 // lease is counted on this machine's monotonic clock from the moment a renewal was sent, so that the
-// client never believes in it longer than the server does. A session that is lost stays lost:
-// [Client.Lost] is closed, and from then on, where the session was exclusive, whatever would change
-// memory fails with [ErrSessionLost], calls under way included. Reading still works. Open a new
+// client never relies on it for longer than the server does. A lost session stays lost:
+// [Client.Lost] is closed. If the session was exclusive, everything that would change memory fails
+// from then on with [ErrSessionLost], calls under way included. Reading still works. Open a new
 // client to go on.
 //
 // # Errors and retries
 //
-// A refusal of the server is an [Error] under errors.As. A request whose connection broke is sent
-// again, at most twice and within its timeout, because each may safely be done twice (allocations
-// carry a request id). After Free was sent again, what its first try freed counts as unknown.
-// Nothing ever moves to another transport.
+// A refusal by the server is an [Error], which errors.As finds. When a connection breaks, its request is
+// sent again, at most twice and within its timeout; each request may safely be done twice (allocations
+// carry a request id). If a Free was sent again, what its first try freed counts as unknown.
+// No request ever moves to another transport.
 //
 // After an error a read may have filled a part of its buffers, and a write may have written all,
-// nothing or a part. A write that timed out was perhaps still on its way to the server, and lands
-// a little later: write those bytes again before you rely on them, and not others in their place
-// before the server was heard again.
+// nothing or a part. A write that timed out may still be on its way to the server and arrive
+// a little later: write the same bytes again before you rely on them, and do not write others in
+// their place before the server has answered again.
 //
 // # Transports
 //
@@ -66,11 +66,11 @@
 //	CGO_CFLAGS="$(pkg-config --cflags libmaas)" CGO_LDFLAGS="$(pkg-config --libs libmaas)" \
 //		go build -tags maasrdma
 //
-// There, allocations and data go through libmaas and the bytes straight from and to the server's
-// memory; the rest of the calls is HTTP. Who waits for transfers occupies one thread of the
-// operating system. There is always a session, without a name where the options have none, and no
-// data without it. A context's deadline holds, but up to a second late when the network is silent;
-// a context that is cancelled before its deadline is heeded only before and after a transfer, since
-// the device may still write to the buffer. Set deadlines well above what a transfer takes: one
+// Then allocations and data go through libmaas, and the bytes travel straight from and to the server's
+// memory; the other calls are HTTP. The goroutines that wait for transfers occupy one thread of the
+// operating system. There is always a session, without a name if the options have none, and no
+// data without it. A context's deadline holds, but up to a second late if the network is silent.
+// A context that is cancelled before its deadline only takes effect before and after a transfer, because
+// the device may still write to the buffer. Set deadlines well above what a transfer takes: a transfer
 // that is late costs the connection.
 package maas

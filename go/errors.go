@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Errors, and text from a server made fit for terminals and logs.
+
 package maas
 
 import (
@@ -21,14 +23,14 @@ var (
 	ErrClosed = errors.New("the client is closed")
 )
 
-// Error is a refusal: the server has understood the request, and says why it does not do it.
+// Error is a refusal: the server has understood the request, and says why it refuses it.
 type Error struct {
 	Status  int    // of HTTP
-	Code    string // for programs, see docs/openapi.yaml; empty when the answer was not maasd's
+	Code    string // for programs, see docs/openapi.yaml; empty if the answer was not maasd's
 	Message string // for people
 }
 
-// remedies say what to do, by code.
+// remedies say what to do about each code.
 var remedies = map[string]string{
 	"device_limit":     "free memory: the server's RDMA device has no more keys",
 	"draining":         "wait until it is back, or go to another",
@@ -80,7 +82,7 @@ func IsExhausted(err error) bool {
 
 const maxMessage = 500
 
-// parseError reads the body of an answer that is no success.
+// parseError reads the body of an answer that reports a failure.
 func parseError(status int, body []byte) *Error {
 	var answer struct {
 		Error struct {
@@ -97,7 +99,8 @@ func parseError(status int, body []byte) *Error {
 	}
 }
 
-// printable keeps what another machine said from steering a terminal or beginning a line of a log.
+// printable escapes text from another machine, so that it can neither steer a terminal nor begin a
+// line of a log.
 func printable(text string) string {
 	var b strings.Builder
 	for i, r := range text {
@@ -113,14 +116,14 @@ func printable(text string) string {
 	return b.String()
 }
 
-// printableError is an error whose text may hold what a server said.
+// printableError is an error whose text may contain text from a server.
 type printableError struct{ error }
 
 func (e printableError) Error() string { return printable(e.error.Error()) }
 
 func (e printableError) Unwrap() error { return e.error }
 
-// shorten keeps what another machine said from flooding a log.
+// shorten cuts text from another machine, so that it cannot flood a log.
 func shorten(text string, limit int) string {
 	if len(text) <= limit {
 		return text

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The transport HTTP: allocations and bytes.
+
 package maas
 
 import (
@@ -18,8 +20,8 @@ type httpPlane struct {
 	wire    *wire
 	session string // id, empty: none
 
-	// batch is how many ids or ranges go into one request: less than maxBatch when the server has
-	// refused so many because of its --max-body-size.
+	// batch is how many ids or ranges go into one request. It becomes less than maxBatch when
+	// the server refuses a request because of its --max-body-size.
 	batch atomic.Int64
 }
 
@@ -120,7 +122,7 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	answer.Unknown.max = len(ids)
 	err = p.wire.do(ctx, &call{
 		method: "POST", path: "/free", body: newBody(text, nil), answer: &answer,
-		maxAnswer: maxSmallAnswer + 2*int64(len(text)), // ids that it does not know come back, escaped
+		maxAnswer: maxSmallAnswer + 2*int64(len(text)), // unknown ids come back, escaped
 	})
 	if err != nil {
 		return 0, nil, err
@@ -132,11 +134,11 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	return answer.Freed, unknown, nil
 }
 
-// asked returns those of ids that the server names, which it does in their order. ok is false when
-// it names another.
+// asked returns those of ids that the server names; the server names them in the same order. ok is
+// false if it names another.
 func asked(ids, named []string) (found []string, ok bool) {
 	for _, id := range ids {
-		// JSON made U+FFFD of what was no UTF-8.
+		// JSON replaces invalid UTF-8 by U+FFFD.
 		if len(found) < len(named) && string([]rune(id)) == named[len(found)] {
 			found = append(found, id)
 		}
@@ -167,8 +169,8 @@ func (p *httpPlane) each(ctx context.Context, ranges []Range, do func(context.Co
 
 func (p *httpPlane) maxBatch() int { return int(p.batch.Load()) }
 
-// shrink learns from a request that was refused because of its JSON; such a request did nothing.
-// It tells whether to try with less.
+// shrink learns from a request that was refused because its JSON was too long; such a request did
+// nothing. It tells whether to try with less.
 func (p *httpPlane) shrink(err error, had int) bool {
 	var refusal *Error
 	if had < 2 || !errors.As(err, &refusal) || refusal.Code != "body_too_large" {
@@ -216,7 +218,7 @@ func spanOf(r *Range) string {
 
 const rangeBytes = 100 // of JSON for one range, about
 
-// appendRanges writes the JSON that /data/read and /data/write take; ids need no escapes.
+// appendRanges writes the JSON of /data/read and /data/write; ids need no escapes.
 func appendRanges(text []byte, ranges []Range) []byte {
 	text = append(text, `{"ranges":[`...)
 	for i := range ranges {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// What the server tells about itself: health and figures.
+
 package maas
 
 import (
@@ -14,19 +16,19 @@ const (
 	maxStatsAnswer = 32 << 10 // it grows with the classes of slabs, of which there are 32 at most
 )
 
-// Health is how the server is, and who it is.
+// Health is the state and the identity of the server.
 type Health struct {
 	Status        string  `json:"status"`
 	Service       string  `json:"service"`
 	Version       string  `json:"version"`
 	ArenaID       string  `json:"arena_id"`   // names the life of the bytes
 	BootID        string  `json:"boot_id"`    // names the life of the process
-	SlabSizes     []int64 `json:"slab_sizes"` // in bytes, ascending; none where the server does not tell
+	SlabSizes     []int64 `json:"slab_sizes"` // in bytes, ascending; none if the server does not tell
 	Timestamp     int64   `json:"timestamp"`
 	UptimeSeconds int64   `json:"uptime_seconds"`
 	Memory        struct {
 		MaxPoolSize    int64 `json:"max_pool_size"`
-		BackedBytes    int64 `json:"backed_bytes"`    // that hold memory, lent or not
+		BackedBytes    int64 `json:"backed_bytes"`    // backed by memory, lent or not
 		AllocatedBytes int64 `json:"allocated_bytes"` // of the slabs lent
 		InUseBytes     int64 `json:"in_use_bytes"`    // asked for
 	} `json:"memory"`
@@ -39,7 +41,7 @@ type Health struct {
 	} `json:"rdma"`
 }
 
-// Stats are the figures of one moment.
+// Stats are the server's figures at one moment.
 type Stats struct {
 	TotalAllocations    int64       `json:"total_allocations"` // since the start
 	ActiveAllocations   int64       `json:"active_allocations"`
@@ -63,7 +65,7 @@ type Stats struct {
 	} `json:"rdma"` // nil without RDMA
 }
 
-// PoolStats are those of one slab class.
+// PoolStats are the figures of one slab class.
 type PoolStats struct {
 	SlabSize         int64 `json:"slab_size"`
 	TotalSlabs       int64 `json:"total_slabs"`
@@ -75,13 +77,14 @@ type PoolStats struct {
 	RequestedBytes   int64 `json:"requested_bytes"`
 }
 
-// SlabSizes are the server's slab classes in bytes, ascending: what an allocation takes is the smallest that
-// holds it, and the last is the largest allocation. None where the server does not tell. They are those of
-// the process that the client was opened with, and must not be changed.
+// SlabSizes are the server's slab classes in bytes, ascending. An allocation takes the smallest
+// class that holds it, so the last class is the largest allocation. None if the server does not
+// tell. The classes are those of the process that the client was opened with. Do not change the
+// slice.
 func (c *Client) SlabSizes() []int64 { return c.slabSizes }
 
-// Health asks the server how it is. An answer of another process than the one that the session was
-// opened with (another BootID) is an answer all the same, but the session is lost with it.
+// Health asks the server for its health. If another process answers than the one that the session
+// was opened with (another BootID), the answer is returned all the same, but the session is lost.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	ctx, done, err := c.begin(ctx, false)
 	if err != nil {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The options of Open, and the forms of a server's address.
+
 package maas
 
 import (
@@ -24,7 +26,7 @@ const (
 	maxTTL            = 31622400 * time.Second
 )
 
-// Options say where the server is and how to speak to it. The zero value of a field is its default.
+// Options say where the server is and how to talk to it. The zero value of a field is its default.
 type Options struct {
 	// URL of the server: http://HOST:PORT, HOST:PORT or unix:PATH.
 	URL string
@@ -32,14 +34,14 @@ type Options struct {
 	Name string
 	// Exclusive refuses to open while another session of this name lives (ErrNameTaken).
 	Exclusive bool
-	// SessionTTL is the lease to ask for, rounded up to whole seconds; the one that holds is in the
-	// server's answer. A server refuses more than its --max-session-ttl. Default: 10 s.
+	// SessionTTL is the lease to ask for, rounded up to whole seconds; the server's answer says
+	// what was granted. A server refuses more than its --max-session-ttl. Default: 10 s.
 	SessionTTL time.Duration
-	// Transport: "http", "rdma", or "auto" (the default), which is RDMA in a program built for it
-	// where this machine and the server can reach each other by it, and else HTTP.
+	// Transport is "http", "rdma" or "auto" (the default): RDMA in a program built for it, if
+	// this machine and the server reach each other by it, else HTTP.
 	Transport string
-	// Timeout of one request; a context may be shorter. A call that takes several requests (List,
-	// and Free, ReadV or WriteV of much) has it for each. Default: 5 s.
+	// Timeout is the time for one request; a context may end earlier. Calls that take several
+	// requests (List; Free, ReadV and WriteV of many) have it for each. Default: 5 s.
 	Timeout time.Duration
 }
 
@@ -51,7 +53,7 @@ var (
 
 // address is where the server listens.
 type address struct {
-	text string // as in the options, for people
+	text string // as given in the options, for people
 	base string // what request paths are appended to
 	unix string // path of its socket, or empty
 }
@@ -64,11 +66,11 @@ func parseURL(text string) (address, error) {
 		return address{text: text, base: "http://localhost", unix: path}, nil
 	}
 	if text != "" && !strings.Contains(text, "://") {
-		text = "http://" + text // as curl has it
+		text = "http://" + text // as curl does
 	}
 	u, err := url.Parse(text)
 	switch {
-	case strings.Contains(text, "@"): // Parsed or not: the error of a parser shows what it read.
+	case strings.Contains(text, "@"): // Before parsing: a parser's error would show the text.
 		return address{}, fmt.Errorf("%q has a user's name, or a password: the server asks for none; give http://HOST:PORT", shown(text))
 	case err != nil:
 		return address{}, fmt.Errorf("%w; give http://HOST:PORT or unix:PATH", err)
@@ -83,7 +85,7 @@ func parseURL(text string) (address, error) {
 	return address{text: base, base: base}, nil
 }
 
-// shown is a URL without what may be a secret: what stands before an @, and the query.
+// shown is a URL without parts that may be secret: the text before an @, and the query.
 func shown(text string) string {
 	scheme, rest, _ := strings.Cut(text, "://")
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
@@ -93,7 +95,7 @@ func shown(text string) string {
 	return scheme + "://" + rest
 }
 
-// Check refuses what Open would refuse, whatever the server is. Its words show no password.
+// Check refuses options that Open would refuse whatever the server is. Its error shows no password.
 func (o Options) Check() error {
 	if _, err := o.check(); err != nil {
 		return fmt.Errorf("maas: %w", err)
@@ -101,7 +103,8 @@ func (o Options) Check() error {
 	return nil
 }
 
-// check fills in defaults, refuses what the server would refuse later, and tells where that is.
+// check fills in defaults, refuses what the server would refuse later, and returns the server's
+// address.
 func (o *Options) check() (address, error) {
 	if err := o.checkFields(); err != nil {
 		return address{}, err
@@ -137,7 +140,7 @@ func (o *Options) checkFields() error {
 	return nil
 }
 
-// wholeSeconds rounds up: a lease must not be shorter than what was asked for.
+// wholeSeconds rounds up: a lease must not be shorter than asked for.
 func wholeSeconds(d time.Duration) time.Duration {
 	return (d + time.Second - 1).Truncate(time.Second)
 }

@@ -2,6 +2,8 @@
 
 //go:build maasrdma && cgo
 
+// The transport RDMA: a handle of libmaas, through cgo.
+
 package maas
 
 // #cgo LDFLAGS: -lmaas
@@ -25,31 +27,31 @@ const (
 	maxSubmitted = 256 // transfers under way at once
 )
 
-// rdmaPlane carries allocations and bytes through a handle of libmaas, whose session is the
+// rdmaPlane carries allocations and bytes through a handle of libmaas. The handle's session is the
 // client's.
 type rdmaPlane struct {
 	wire    *wire
 	timeout time.Duration
-	id      string // of the session
+	id      string // the session's
 
 	living context.Context // ends when the session is lost
 	lose   context.CancelCauseFunc
 	arg    cgo.Handle // of this plane, for the library's callback
 
-	// turns holds a token for each transfer that may be under way, polling one for who takes the
-	// completions of all.
+	// turns holds a token for each transfer that may be under way; polling holds one for the
+	// goroutine that takes the completions of all.
 	turns   chan struct{}
 	polling chan struct{}
 
-	mu      sync.RWMutex   // held for reading by every call into the library
+	mu      sync.RWMutex   // every call into the library holds it for reading
 	handle  *C.struct_maas // guarded by mu; nil: none, or closed
 	closed  bool           // guarded by mu
 	buffers map[*byte]buffer
 	bufMu   sync.Mutex // guards buffers; taken under mu
 }
 
-// openRDMA returns no plane where auto comes to HTTP. The library takes Options.Timeout to open; a
-// caller who leaves earlier does not wait for it.
+// openRDMA returns no plane if "auto" has chosen HTTP. The library may take Options.Timeout to
+// open; a caller whose context ends earlier does not wait for that.
 func openRDMA(ctx context.Context, w *wire, o *Options) (plane, session, error) {
 	started := time.Now()
 	opened := make(chan error, 1)
@@ -124,7 +126,7 @@ func (p *rdmaPlane) open(o *Options) error {
 
 func (*rdmaPlane) transport() string { return TransportRDMA }
 
-// close waits for calls under way; then nothing of the library touches anybody's memory.
+// close waits for calls under way. Afterwards the library touches nobody's memory.
 func (p *rdmaPlane) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +134,7 @@ func (p *rdmaPlane) close() error {
 		return nil
 	}
 	p.closed = true
-	C.maas_close(p.handle) // none is no handle to close
+	C.maas_close(p.handle) // allows NULL
 	p.handle = nil
 	p.arg.Delete()
 	for _, b := range p.buffers {
@@ -142,7 +144,7 @@ func (p *rdmaPlane) close() error {
 	return nil
 }
 
-// enter holds the handle until leave.
+// enter keeps the handle open until leave.
 func (p *rdmaPlane) enter() error {
 	p.mu.RLock()
 	if p.handle == nil {
@@ -160,7 +162,7 @@ func (p *rdmaPlane) name() string { return p.id }
 
 func (p *rdmaPlane) lost() context.Context { return p.living }
 
-// end leaves it to close: the connection ends before the session.
+// end leaves it to close to end the session: the connection has to end before the session.
 func (*rdmaPlane) end() error { return nil }
 
 func (p *rdmaPlane) lease() (time.Time, bool) {
@@ -171,13 +173,13 @@ func (p *rdmaPlane) lease() (time.Time, bool) {
 	return p.leaseNow()
 }
 
-// leaseNow is for who has entered, or opens.
+// leaseNow is called between enter and leave, or while opening.
 func (p *rdmaPlane) leaseNow() (time.Time, bool) {
 	if p.handle == nil {
 		return time.Time{}, false
 	}
 	var s C.struct_maas_session
-	now := time.Now() // before the library looks at its clock, so as not to believe too much
+	now := time.Now() // before the library looks at its clock, so that the lease is not overrated
 	if C.glue_session_get(p.handle, &s) < 0 || s.state != C.MAAS_SESSION_LIVE {
 		return now, false
 	}
@@ -190,14 +192,14 @@ func (p *rdmaPlane) sessionLost(errno int) {
 
 // ---- errors
 
-// cError is room for a sentence of the library.
+// cError is a buffer for a sentence of the library.
 type cError [C.MAAS_ERROR_BYTES]C.char
 
 func (e *cError) at() *C.char { return &e[0] }
 
 func (e *cError) String() string { return C.GoString(&e[0]) }
 
-// refusals are what the library makes of answers of the server, put back.
+// refusals turn the library's errors back into the server's answers.
 var refusals = map[syscall.Errno]Error{
 	syscall.EDQUOT:    {Status: 507, Code: "grants_exhausted"},
 	syscall.EEXIST:    {Status: 409, Code: "name_taken"},
@@ -213,7 +215,7 @@ var refusals = map[syscall.Errno]Error{
 	syscall.EUSERS:    {Status: 429, Code: "too_many"},
 }
 
-// fail makes an error of a result of the library and its sentence.
+// fail makes an error from a result of the library and its sentence.
 func (p *rdmaPlane) fail(r C.int, words string) error {
 	errno := syscall.Errno(-r)
 	if refusal, ok := refusals[errno]; ok {
@@ -234,7 +236,7 @@ func (p *rdmaPlane) fail(r C.int, words string) error {
 	return fmt.Errorf("%s: %s: %w", p.wire.text, words, errno)
 }
 
-// failHere is for what the server has no part in.
+// failHere is fail for calls in which the server has no part.
 func failHere(r C.int, words string) error {
 	return fmt.Errorf("%s: %w", words, syscall.Errno(-r))
 }
@@ -243,7 +245,7 @@ func milliseconds(d time.Duration) C.uint32_t {
 	return C.uint32_t(max(1, min(int64(d/time.Millisecond), math.MaxInt32)))
 }
 
-// cText is strings for the library, and frees them together.
+// cText is strings for the library, which are freed together.
 type cText []*C.char
 
 // add returns NULL for an empty string.

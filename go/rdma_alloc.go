@@ -2,6 +2,10 @@
 
 //go:build maasrdma && cgo
 
+// Allocations over RDMA. Requests to the server block in the library for up to Options.Timeout.
+// They run in goroutines of their own; the caller leaves when its context ends, and close waits for
+// the rest.
+
 package maas
 
 // #include "rdma_glue.h"
@@ -14,9 +18,6 @@ import (
 	"time"
 	"unsafe"
 )
-
-// Requests to the server block in the library for as long as Options.Timeout. They run beside the
-// caller, who leaves when the context ends; close waits for what is left.
 
 type allocated struct {
 	lent []Allocation
@@ -114,7 +115,7 @@ func (p *rdmaPlane) free(ctx context.Context, ids []string) (int, []string, erro
 	}
 }
 
-// freeNow parts a request that is too long for the server.
+// freeNow splits a request that is too long for the server.
 func (p *rdmaPlane) freeNow(ids []string) (freed int, unknown []string, err error) {
 	missing, freed, err := p.freeKnown(ids)
 	var refusal *Error
@@ -134,7 +135,7 @@ func (p *rdmaPlane) freeNow(ids []string) (freed int, unknown []string, err erro
 	return freed, unknown, err
 }
 
-// freeKnown keeps what is no id from the library, which would refuse all.
+// freeKnown removes what is not an id; the library would refuse all ids for one such.
 func (p *rdmaPlane) freeKnown(ids []string) (missing []C.bool, freed int, err error) {
 	var text cText
 	defer text.free()

@@ -2,6 +2,8 @@
 
 //go:build maasrdma && cgo
 
+// Transfers over RDMA, and registered buffers.
+
 package maas
 
 // #include "rdma_glue.h"
@@ -16,7 +18,7 @@ import (
 	"unsafe"
 )
 
-// op is a transfer that was submitted. ended is closed once the library has let go of its buffers.
+// op is a submitted transfer. ended is closed once the library has released its buffers.
 type op struct {
 	ended  chan struct{}
 	status C.int
@@ -61,7 +63,7 @@ func (p *rdmaPlane) transferBatch(ctx context.Context, ranges []Range, write boo
 	}
 	started := time.Now()
 	o := &op{ended: make(chan struct{})}
-	// The library holds the caller's memory from here until the operation has ended, even when
+	// The library holds the caller's memory from here until the operation has ended, even if
 	// that is late.
 	var pin runtime.Pinner
 	defer pin.Unpin()
@@ -94,10 +96,10 @@ func (p *rdmaPlane) submit(o *op, pin *runtime.Pinner, ranges []Range, timeout t
 	return nil
 }
 
-// newRangeList writes ranges the library's way, and their ids behind them.
+// newRangeList writes ranges in the library's form, followed by their ids.
 func newRangeList(ranges []Range, pin *runtime.Pinner) *C.struct_maas_range {
 	n := len(ranges)
-	// Zeroed, because the garbage collector looks at a pointer that is overwritten.
+	// Zeroed, because the garbage collector looks at pointers that are overwritten.
 	block := C.calloc(C.size_t(n), C.sizeof_struct_maas_range+C.MAAS_ID_BYTES)
 	list := unsafe.Slice((*C.struct_maas_range)(block), n)
 	ids := unsafe.Slice((*byte)(unsafe.Add(block, n*C.sizeof_struct_maas_range)), n*C.MAAS_ID_BYTES)
@@ -114,8 +116,8 @@ func newRangeList(ranges []Range, pin *runtime.Pinner) *C.struct_maas_range {
 	return (*C.struct_maas_range)(block)
 }
 
-// wait returns when the operation has ended. One of those who wait takes the completions of all,
-// until its own is among them.
+// wait returns when the operation has ended. One of the waiting goroutines takes the completions of
+// all, until its own is among them.
 func (p *rdmaPlane) wait(o *op) error {
 	select {
 	case <-o.ended:

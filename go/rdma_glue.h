@@ -12,14 +12,14 @@
 
 #define GLUE_ENDS 32 /* completions taken at once */
 
-/* Of a submitted operation. */
+/* The end of a submitted operation. */
 struct glue_end {
 	uintptr_t op;
 	int status;
 	char error[MAAS_ERROR_BYTES];
 };
 
-/* In rdma_lost.go. */
+/* Defined in rdma_lost.go. */
 extern void maasGoSessionLost(uintptr_t arg, int error);
 
 static inline int glue_fail(int r, char *ret_error)
@@ -34,7 +34,7 @@ static inline void glue_session_lost(void *arg, int error)
 	maasGoSessionLost((uintptr_t)arg, error);
 }
 
-/* The number goes into a copy: Go's memory must hold none that looks like a pointer. */
+/* The number goes into a copy: no number in Go's memory may look like a pointer. */
 static inline int glue_open(const struct maas_options *options, uintptr_t lost_arg,
 			    struct maas **ret_maas, char *ret_error)
 {
@@ -77,7 +77,7 @@ static inline int glue_submit(struct maas *maas, const struct maas_range *ranges
 	return glue_fail(r, ret_error);
 }
 
-/* Waits for the first of what is under way. */
+/* Waits for the first of the operations under way. */
 static inline int glue_poll(struct maas *maas, struct glue_end *ret_ends, char *ret_error)
 {
 	struct maas_completion completions[GLUE_ENDS];

@@ -2,6 +2,9 @@
 
 //go:build maasrdma && cgo
 
+// The callback of libmaas for a lost session. A file with exported functions may have
+// nothing but declarations in its C preamble.
+
 package maas
 
 // #include <stdint.h>

@@ -2,11 +2,13 @@
 
 //go:build !maasrdma || !cgo
 
+// A program without RDMA.
+
 package maas
 
 import "context"
 
 const rdmaBuilt = false
 
-// openRDMA in a program that was built without it is only asked for auto, which comes to HTTP.
+// openRDMA is only called for "auto" here, which chooses HTTP.
 func openRDMA(context.Context, *wire, *Options) (plane, session, error) { return nil, nil, nil }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Sessions over HTTP: opening, renewing, ending and looking at them.
+
 package maas
 
 import (
@@ -15,14 +17,14 @@ import (
 const (
 	retryInterval   = 250 * time.Millisecond // after a renewal that failed
 	maxSmallAnswer  = 64 << 10
-	renewalsInLease = 3 // one is sent when a third of the lease is over
+	renewalsInLease = 3 // a renewal is sent when a third of the lease is over
 )
 
-// httpSession is a session that is kept over HTTP.
+// httpSession is a session that this package keeps alive over HTTP.
 type httpSession struct {
 	wire *wire
 	id   string
-	ttl  time.Duration // as the last answer has it; keep alone changes it
+	ttl  time.Duration // from the last answer; only keep changes it
 
 	living   context.Context // ends when the session is lost, with the reason as its cause
 	lose     context.CancelCauseFunc
@@ -30,7 +32,7 @@ type httpSession struct {
 	kept     sync.WaitGroup
 	mu       sync.Mutex
 	until    time.Time // guarded by mu
-	notThere bool      // guarded by mu: the server has said that it does not know the session
+	notThere bool      // guarded by mu; the server said that it does not know the session
 }
 
 type sessionAnswer struct {
@@ -38,7 +40,7 @@ type sessionAnswer struct {
 	TTL int64  `json:"ttl_seconds"`
 }
 
-// lease is what the server grants, whatever was asked for.
+// lease is the lease that the server granted, whatever was asked for.
 func (a *sessionAnswer) lease() (time.Duration, error) {
 	if a.TTL < 1 || a.TTL > int64(maxTTL/time.Second) {
 		return 0, fmt.Errorf("the server grants a lease of %d s; is it maasd?", a.TTL)
@@ -57,7 +59,8 @@ func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error)
 	}
 	var answer sessionAnswer
 	sent := time.Now()
-	// Once: a second one would find the name taken by the first, whose answer was lost.
+	// Sent once: a second request would find the name taken by the first, if only its answer
+	// was lost.
 	err = w.do(ctx, &call{
 		method: "POST", path: "/sessions", body: newBody(request, nil), control: true, once: true,
 		answer: &answer, maxAnswer: maxSmallAnswer,
@@ -84,9 +87,9 @@ func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error)
 	return s, nil
 }
 
-// EndSession ends a session whose client cannot do so any more, because its process is dead: its name is free
-// at once, and not when its lease lapses. That there is no such session is no error. Options.Name is of no
-// interest.
+// EndSession ends a session whose client is dead and so cannot end it. The name is free at once,
+// and not only when the lease ends. A session that does not exist is no error. Options.Name is
+// ignored.
 func EndSession(ctx context.Context, o Options, id string) error {
 	to, err := o.check()
 	if err == nil && !answeredID.MatchString(id) {
@@ -103,8 +106,9 @@ func EndSession(ctx context.Context, o Options, id string) error {
 	return nil
 }
 
-// SessionAge says how long a session of a name has been open, if one is. It may have ended by the time of the answer;
-// and the name of one that is ending is taken, too: only who opens one knows. Of several, it is the oldest's.
+// SessionAge says how long a session of this name has been open, if there is one; of several, the
+// oldest counts. The session may have ended by the time of the answer. A name may also be taken by
+// a session that is just ending, so only opening one tells for sure.
 func (c *Client) SessionAge(ctx context.Context, name string) (age time.Duration, open bool, err error) {
 	ctx, done, err := c.begin(ctx, false)
 	if err != nil {
@@ -166,7 +170,8 @@ func (s *httpSession) keep(ctx context.Context) {
 	}
 }
 
-// renew does not wait beyond the lease, nor so long that no second try would fit into it.
+// renew waits neither beyond the lease, nor for so long that a second try would not fit into the
+// lease.
 func (s *httpSession) renew(ctx context.Context) error {
 	until, _ := s.lease()
 	sent := time.Now()
@@ -191,14 +196,14 @@ func (s *httpSession) renew(ctx context.Context) error {
 	s.ttl = ttl
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// The end that others have acted upon is not taken back.
+	// Others may have acted on the end of the lease: it is not taken back.
 	if time.Now().Before(s.until) {
 		s.until = sent.Add(ttl)
 	}
 	return nil
 }
 
-// unknown takes the session for lost because the server is known not to have it.
+// unknown ends a session that the server does not know.
 func (s *httpSession) unknown(err error) {
 	s.mu.Lock()
 	s.notThere = true
@@ -209,7 +214,7 @@ func (s *httpSession) unknown(err error) {
 	s.lose(err)
 }
 
-// end tells the server even about a session whose lease lapsed here: it may still hold its name
+// end also tells the server about a session whose lease ended here: it may still have its name
 // there.
 func (s *httpSession) end() error {
 	s.stop()

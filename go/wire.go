@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Requests to the server: connections, retries, redirections, and checks of every answer.
+
 package maas
 
 import (
@@ -17,9 +19,9 @@ import (
 )
 
 const (
-	maxConnections    = 8        // for calls …
-	maxControl        = 2        // … and for what they must not hold up: leases and health
-	bufferBytes       = 64 << 10 // of a connection, each way
+	maxConnections    = 8        // for calls
+	maxControl        = 2        // for leases and health, which calls must not hold up
+	bufferBytes       = 64 << 10 // for each direction of a connection
 	maxHeaderBytes    = 16 << 10
 	maxErrorBytes     = 16 << 10
 	maxLocation       = 200
@@ -27,10 +29,11 @@ const (
 	keepAliveInterval = 15 * time.Second
 )
 
-// naps before a request whose connection broke is sent again: a server that restarts is soon back.
+// naps are the pauses before a request is sent again after its connection broke: a server that
+// restarts is soon back.
 var naps = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
 
-// wire sends requests to one server. It holds no state but connections; any goroutine may use it.
+// wire sends requests to one server. Its only state is connections. Any goroutine may use it.
 type wire struct {
 	address
 	timeout time.Duration
@@ -38,7 +41,7 @@ type wire struct {
 	control *http.Client
 }
 
-// call is one request, and where its answer goes.
+// call is one request, and the place for its answer.
 type call struct {
 	method       string
 	path         string
@@ -48,12 +51,12 @@ type call struct {
 	contentRange string // the Content-Range header
 	control      bool
 	once         bool // it must not be sent twice
-	follow       bool // one 307, to the same server
+	follow       bool // follow one 307, to the same server
 
-	answer    any     // that JSON is decoded to, nil: what comes is of no interest
-	maxAnswer int64   // bytes of it
-	into      []Range // that the answer's bytes go to, instead of answer
-	wantRange string  // the Content-Range that they must have come with
+	answer    any     // gets the decoded JSON; nil: the answer is ignored
+	maxAnswer int64   // the most bytes of JSON
+	into      []Range // get the bytes of the answer, instead of answer
+	wantRange string  // the Content-Range that the answer must have
 }
 
 func newWire(to address, timeout time.Duration) *wire {
@@ -69,7 +72,7 @@ func newHTTPClient(to address, connections int) *http.Client {
 	dialer := &net.Dialer{KeepAlive: keepAliveInterval}
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,
-		Proxy:                  nil, // memory is not fetched through a proxy
+		Proxy:                  nil, // requests do not go through a proxy
 		DisableCompression:     true,
 		MaxConnsPerHost:        connections,
 		MaxIdleConnsPerHost:    connections,
@@ -83,7 +86,7 @@ func newHTTPClient(to address, connections int) *http.Client {
 			return dialer.DialContext(ctx, "unix", to.unix)
 		}
 	}
-	// try follows what is to be followed; this would go to other servers.
+	// try follows redirections itself; net/http would follow them to other servers.
 	follow := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: transport, CheckRedirect: follow}
 }
@@ -93,7 +96,7 @@ func (w *wire) close() {
 	w.control.CloseIdleConnections()
 }
 
-// do sends a call until it is answered, within the timeout.
+// do sends a call until there is an answer, within the timeout.
 func (w *wire) do(ctx context.Context, c *call) error {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
@@ -112,7 +115,7 @@ func (w *wire) do(ctx context.Context, c *call) error {
 	}
 }
 
-// sleep returns false when the context ended first.
+// sleep returns false if the context ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -124,8 +127,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// broke tells whether the server's end of the connection is gone: then nothing of the request is
-// on its way any more that could land behind a second try.
+// broke tells whether the server's end of the connection is gone. Then nothing of the request is
+// still on its way, and could arrive after a second try.
 func broke(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
@@ -152,8 +155,8 @@ func (w *wire) request(ctx context.Context, c *call, path string) (*http.Request
 		req.Header.Set("Content-Range", c.contentRange)
 	}
 	if !c.once {
-		// Tells net/http, and nobody else, that a kept connection that turns out to be closed is
-		// no reason to fail.
+		// This tells net/http, and nobody else, that it may repeat the request if a kept
+		// connection turns out to be closed.
 		req.Header["X-Idempotency-Key"] = nil
 	}
 	return req, nil
@@ -202,8 +205,7 @@ func (w *wire) try(ctx context.Context, c *call) error {
 	}
 }
 
-// redirected returns the path of a redirection that leads to the same server; the host of it is not
-// used.
+// redirected returns the path of a redirection that leads to the same server; its host is not used.
 func (w *wire) redirected(resp *http.Response) (path string, same bool) {
 	to, err := resp.Location()
 	if err != nil || to.Scheme != "http" || to.User != nil || to.Opaque != "" {
@@ -261,7 +263,7 @@ func readJSON(resp *http.Response, c *call) error {
 	return nil
 }
 
-// readBytes reads what was asked for to where it belongs, and nothing else.
+// readBytes reads exactly the bytes that were asked for into their ranges.
 func readBytes(resp *http.Response, c *call) error {
 	want := sumOf(c.into)
 	if got := resp.Header.Get("Content-Range"); !strings.HasPrefix(got, c.wantRange) {
@@ -291,7 +293,7 @@ func readBytes(resp *http.Response, c *call) error {
 	}
 }
 
-// wrongRange explains a range that is not the one asked for. HTTP has a server cut off what lies
+// wrongRange explains a range that is not the one asked for. By HTTP, a server cuts off what lies
 // behind the end.
 func wrongRange(got string, c *call) error {
 	var first, last, total int64
@@ -306,7 +308,7 @@ func wrongRange(got string, c *call) error {
 	return fmt.Errorf("the server sent the range %q where %q was asked for", shorten(got, 80), c.wantRange)
 }
 
-// explain says what was tried and what to do about an error of the connection.
+// explain says what was tried, and what to do about an error of the connection.
 func (w *wire) explain(ctx context.Context, started time.Time, err error) error {
 	var refusal *Error
 	var noHost *net.DNSError
