@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A server over the fake device, on a clock of the test's own, and peers that dial it by librdmacm.
+ * The server over the fake device, on a clock of the test's own, and the clients that dial it. All
+ * of it belongs to the thread of the case.
  */
 #include "tests/unit/rdma/rdma_fixture.h"
 
 #include <poll.h>
-#include <time.h>
+
+#define MAX_PEERS 256
+
+struct server server;
+struct server_options server_options;
+enum maas_rdma_keys mode;
+
+static bool is_started; /* the fake device */
+static struct peer peers[MAX_PEERS];
+static unsigned int num_peers;
 
 /* ---- clock. The linker's names of --wrap. NOLINTBEGIN */
 
@@ -32,98 +42,102 @@ void clock_add_ms(uint64_t ms)
 	atomic_fetch_add(&ahead_ms, ms);
 }
 
-void nap(void)
-{
-	const struct timespec pause = {.tv_nsec = 100000};
+/* ---- server */
 
-	nanosleep(&pause, NULL);
-}
-
-/* ---- world */
-
-uint64_t world_pool_bytes = 1u << 20;
-uint32_t world_max_grants = WORLD_GRANTS;
-bool world_isolated;
-
-static int open_slab(struct world *world)
+static int open_slab(void)
 {
 	static const uint64_t classes[] = {1024, 4096, 65536};
 	const struct maas_slab_options options = {
-		.max_bytes = world_pool_bytes,
+		.max_bytes = server_options.pool_bytes ? server_options.pool_bytes : 1u << 20,
 		.class_bytes = classes,
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.extent_bytes = 65536,
 		.dir_fd = -1,
 	};
 
-	return maas_slab_open(&options, NULL, &world->slab);
+	return maas_slab_open(&options, NULL, &server.slab);
 }
 
-static int open_lend(struct world *world)
+static int open_rdma(enum maas_rdma_keys keys)
 {
-	const struct maas_lend_options options = {
-		.slab = world->slab,
-		.keys = &maas_rdma_key_ops,
-		.keys_ctx = world->rdma,
-		.max_sessions = WORLD_SESSIONS,
-	};
-
-	return maas_lend_open(&options, &world->lend);
-}
-
-int world_try(struct world *world, const struct fake_rules *rules, enum maas_rdma_keys keys)
-{
-	struct maas_rdma_options options = {
+	const struct maas_rdma_options options = {
 		.keys = keys,
-		.max_sessions = WORLD_SESSIONS,
-		.max_grants = world_max_grants,
-		.require_isolation = world_isolated,
+		.max_sessions = SERVER_SESSIONS,
+		.max_grants = server_options.max_grants ? server_options.max_grants : SERVER_GRANTS,
+		.require_isolation = server_options.require_isolation,
+		.slab = server.slab,
 	};
 	char error[MAAS_RDMA_ERROR];
+
+	return maas_rdma_open(&options, error, &server.rdma);
+}
+
+static int open_lend(void)
+{
+	const struct maas_lend_options options = {
+		.slab = server.slab,
+		.keys = &maas_rdma_key_ops,
+		.keys_ctx = server.rdma,
+		.max_sessions = SERVER_SESSIONS,
+	};
+	char error[MAAS_RDMA_ERROR];
+	int r = maas_lend_open(&options, &server.lend);
+
+	return r ? r : maas_rdma_listen(server.rdma, server.lend, error);
+}
+
+int server_try(const struct fake_rules *rules, enum maas_rdma_keys keys)
+{
 	int r;
 
-	memset(world, 0, sizeof(*world));
 	fake_verbs_start(rules);
-	r = open_slab(world);
-	options.slab = world->slab;
+	is_started = true;
+	r = open_slab();
 	if (!r)
-		r = maas_rdma_open(&options, error, &world->rdma);
+		r = open_rdma(keys);
 	if (!r)
-		r = open_lend(world);
-	if (!r)
-		r = maas_rdma_listen(world->rdma, world->lend, error);
-	if (r)
-		world_end(world);
+		r = open_lend();
+	if (r) {
+		server_end();
+		is_started = false;
+		assert_int_equal(fake_verbs_finish(), 0);
+	}
 	return r;
 }
 
-void world_open(struct world *world, const struct fake_rules *rules, enum maas_rdma_keys keys)
+void server_open(const struct fake_rules *rules, enum maas_rdma_keys keys)
 {
-	assert_int_equal(world_try(world, rules, keys), 0);
+	assert_int_equal(server_try(rules, keys), 0);
 }
 
-void world_end(struct world *world)
+void server_end(void)
 {
-	maas_rdma_stop(world->rdma);
-	if (world->slab)
-		maas_slab_check(world->slab);
-	maas_lend_close(world->lend);
-	maas_rdma_close(world->rdma);
-	maas_slab_close(world->slab);
-	memset(world, 0, sizeof(*world));
+	maas_rdma_stop(server.rdma);
+	if (server.slab)
+		maas_slab_check(server.slab);
+	maas_lend_close(server.lend);
+	maas_rdma_close(server.rdma);
+	maas_slab_close(server.slab);
+	memset(&server, 0, sizeof(server));
 }
 
-void world_close(struct world *world)
+void server_close(void)
 {
-	world_end(world);
-	assert_int_equal(fake_verbs_finish(), 0);
+	(void)fake_fail_disarm();
+	while (num_peers)
+		raw_close(&peers[--num_peers].link);
+	server_end();
+	memset(&server_options, 0, sizeof(server_options));
+	if (is_started)
+		assert_int_equal(fake_verbs_finish(), 0);
+	is_started = false;
 }
 
-struct maas_lend_key_stats world_stats(const struct world *world)
+struct maas_lend_key_stats server_stats(void)
 {
 	struct maas_lend_key_stats stats;
 
-	maas_rdma_key_ops.stats(world->rdma, &stats);
+	maas_rdma_key_ops.stats(server.rdma, &stats);
 	return stats;
 }
 
@@ -135,39 +149,111 @@ uint64_t count_of(const struct maas_lend_key_count *counts, const char *name)
 	return 0;
 }
 
-/* ---- told */
-
-void tell(void *arg, int status)
+uint64_t live_slabs(void)
 {
-	struct told *told = arg;
+	struct maas_slab_stats stats;
 
-	atomic_store(&told->status, status);
-	atomic_fetch_add(&told->calls, 1);
-}
-
-int told(struct told *told)
-{
-	AWAIT(atomic_load(&told->calls));
-	assert_int_equal(atomic_load(&told->calls), 1);
-	return atomic_load(&told->status);
+	maas_slab_stats(server.slab, &stats);
+	return stats.live_slabs;
 }
 
 /* ---- connecting */
 
-void peer_session(struct world *world, struct peer *peer, const char *name)
+struct peer *peer_new(const char *name)
 {
+	struct peer *peer = &peers[num_peers];
+
+	assert_true(num_peers < MAX_PEERS);
 	memset(peer, 0, sizeof(*peer));
-	assert_int_equal(maas_lend_session_open(world->lend, name, 60, false, NULL, &peer->session),
+	num_peers++;
+	if (name)
+		assert_int_equal(
+			maas_lend_session_open(server.lend, name, 60, false, NULL, &peer->session),
+			0);
+	return peer;
+}
+
+struct peer *peer_open(const char *name)
+{
+	struct peer *peer = peer_new(name);
+
+	assert_int_equal(peer_dial(peer), 0);
+	return peer;
+}
+
+static struct raw_session address_of(const struct peer *peer)
+{
+	struct raw_session session = {.addr = "127.0.0.1"};
+	struct maas_rdma_info info;
+
+	maas_rdma_info(server.rdma, &info);
+	session.port = info.port;
+	memcpy(session.ticket, peer->session.ticket, sizeof(session.ticket));
+	return session;
+}
+
+void peer_ask(struct peer *peer, const void *data, size_t len)
+{
+	struct raw_session session = address_of(peer);
+
+	assert_int_equal(raw_ask(&peer->link, &session, data, (uint8_t)len, PEER_BYTES), 0);
+}
+
+void peer_ask_with_ticket(struct peer *peer)
+{
+	struct raw_session session = address_of(peer);
+	struct maas_wire_connect hello;
+
+	assert_int_equal(raw_hello(&session, &hello), 0);
+	peer_ask(peer, &hello, sizeof(hello));
+}
+
+int peer_answer(struct peer *peer)
+{
+	int r = raw_answer(&peer->link);
+
+	if (r == -ECONNREFUSED && peer->link.reason)
+		return peer->link.reason;
+	assert_true(r || peer->link.connection);
+	return r;
+}
+
+int peer_dial_with(struct peer *peer, const void *data, size_t len)
+{
+	peer_ask(peer, data, len);
+	return peer_answer(peer);
+}
+
+int peer_dial(struct peer *peer)
+{
+	peer_ask_with_ticket(peer);
+	return peer_answer(peer);
+}
+
+void peer_renew(struct peer *peer)
+{
+	assert_int_equal(maas_lend_session_ticket(server.lend, peer->session.id, &peer->session),
 			 0);
 }
 
-struct maas_lend_session_ref peer_ref(struct world *world, struct peer *peer)
+void peer_redial(struct peer *peer)
+{
+	peer_hang_up(peer);
+	peer_renew(peer);
+	assert_int_equal(peer_dial(peer), 0);
+}
+
+void peer_hang_up(struct peer *peer)
+{
+	raw_close(&peer->link);
+}
+
+struct maas_lend_session_ref peer_ref(struct peer *peer)
 {
 	struct maas_lend_session_ref ref;
 
-	assert_int_equal(maas_lend_session_ticket(world->lend, peer->session.id, &peer->session),
-			 0);
-	assert_int_equal(maas_lend_ticket_redeem(world->lend, peer->session.ticket, &ref), 0);
+	peer_renew(peer);
+	assert_int_equal(maas_lend_ticket_redeem(server.lend, peer->session.ticket, &ref), 0);
 	return ref;
 }
 
@@ -184,72 +270,6 @@ enum rdma_cm_event_type peer_event(struct peer *peer)
 	return type;
 }
 
-static struct raw_session address_of(struct world *world, const struct peer *peer)
-{
-	struct raw_session session = {.addr = "127.0.0.1"};
-	struct maas_rdma_info info;
-
-	maas_rdma_info(world->rdma, &info);
-	session.port = info.port;
-	memcpy(session.ticket, peer->session.ticket, sizeof(session.ticket));
-	return session;
-}
-
-void peer_ask(struct world *world, struct peer *peer, const void *data, size_t len)
-{
-	struct raw_session session = address_of(world, peer);
-
-	assert_int_equal(raw_ask(&peer->link, &session, data, (uint8_t)len, PEER_BYTES), 0);
-}
-
-int peer_answer(struct peer *peer)
-{
-	int r = raw_answer(&peer->link);
-
-	if (r == -ECONNREFUSED && peer->link.reason)
-		return peer->link.reason;
-	assert_true(r || peer->link.connection);
-	return r;
-}
-
-int peer_dial_with(struct world *world, struct peer *peer, const void *data, size_t len)
-{
-	peer_ask(world, peer, data, len);
-	return peer_answer(peer);
-}
-
-void peer_ask_with_ticket(struct world *world, struct peer *peer)
-{
-	struct raw_session session = address_of(world, peer);
-	struct maas_wire_connect hello;
-
-	assert_int_equal(raw_hello(&session, &hello), 0);
-	peer_ask(world, peer, &hello, sizeof(hello));
-}
-
-int peer_dial(struct world *world, struct peer *peer)
-{
-	peer_ask_with_ticket(world, peer);
-	return peer_answer(peer);
-}
-
-void peer_open(struct world *world, struct peer *peer, const char *name)
-{
-	peer_session(world, peer, name);
-	assert_int_equal(peer_dial(world, peer), 0);
-}
-
-void peer_hang_up(struct peer *peer)
-{
-	raw_close(&peer->link);
-}
-
-void peer_close(struct peer *peer)
-{
-	peer_hang_up(peer);
-	memset(peer, 0, sizeof(*peer));
-}
-
 /* ---- data */
 
 int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint64_t addr, uint32_t rkey,
@@ -258,57 +278,82 @@ int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint64_t addr, uint32
 	return raw_run(&peer->link, opcode, 0, len, addr, rkey);
 }
 
-int peer_write(struct peer *peer, const struct maas_lend_key *grant)
+int peer_write(struct peer *peer, const struct maas_lend_key *key)
 {
-	return peer_run(peer, IBV_WR_RDMA_WRITE, grant->addr, grant->rkey,
-			(uint32_t)grant->len_bytes);
+	return peer_run(peer, IBV_WR_RDMA_WRITE, key->addr, key->rkey, (uint32_t)key->len_bytes);
 }
 
-int peer_read(struct peer *peer, const struct maas_lend_key *grant)
+int peer_read(struct peer *peer, const struct maas_lend_key *key)
 {
-	return peer_run(peer, IBV_WR_RDMA_READ, grant->addr, grant->rkey,
-			(uint32_t)grant->len_bytes);
+	return peer_run(peer, IBV_WR_RDMA_READ, key->addr, key->rkey, (uint32_t)key->len_bytes);
 }
 
 /* ---- lending */
 
-struct maas_lend_allocation world_allocate(struct world *world, uint64_t size_bytes)
+struct maas_lend_allocation allocate(uint64_t size_bytes)
 {
 	const struct maas_lend_alloc_request request = {.size_bytes = size_bytes, .count = 1};
 	struct maas_lend_allocation allocation = {0};
 	struct maas_slab_ref ref;
 
-	assert_int_equal(maas_lend_allocate(world->lend, &request, &ref, &allocation), 0);
+	assert_int_equal(maas_lend_allocate(server.lend, &request, &ref, &allocation), 0);
 	return allocation;
 }
 
-int ask_grant(struct world *world, const struct peer *peer, const char *id,
-	      enum maas_lend_access access, struct maas_lend_key *ret_grant, struct told *told)
+void check_bytes(const char *id, uint8_t expected)
 {
-	return maas_lend_grant(world->lend, id, peer->session.id, access, ret_grant, tell, told);
+	struct maas_lend_transfer transfer = {0};
+
+	assert_int_equal(maas_lend_transfer_begin(server.lend, id, &transfer), 0);
+	for (uint64_t i = 0; i < transfer.size_bytes; i++)
+		assert_int_equal(transfer.bytes[i], expected);
+	maas_lend_transfers_end(server.lend, &transfer, 1);
 }
 
-int get_grant(struct world *world, const struct peer *peer, const char *id,
-	      enum maas_lend_access access, struct maas_lend_key *ret_grant)
+int ask_key(const struct peer *peer, const char *id, enum maas_lend_access access,
+	    struct maas_lend_key *ret_key, struct told *told)
+{
+	return maas_lend_grant(server.lend, id, peer->session.id, access, ret_key, tell, told);
+}
+
+int try_key(const struct peer *peer, const char *id, enum maas_lend_access access,
+	    struct maas_lend_key *ret_key)
 {
 	struct told end = {0};
-	int r = ask_grant(world, peer, id, access, ret_grant, &end);
+	int r = ask_key(peer, id, access, ret_key, &end);
 
 	return r && r != -EINPROGRESS ? r : told(&end);
 }
 
-int free_it(struct world *world, const char *id)
+struct maas_lend_key get_key(const struct peer *peer, const char *id)
+{
+	struct maas_lend_key key = {0};
+
+	assert_int_equal(try_key(peer, id, MAAS_LEND_ACCESS_WRITE, &key), 0);
+	return key;
+}
+
+int ungrant(const struct peer *peer, const char *id)
 {
 	struct told end = {0};
-	int r = maas_lend_free(world->lend, id, tell, &end);
+
+	assert_int_equal(maas_lend_ungrant(server.lend, id, peer->session.id, tell, &end),
+			 -EINPROGRESS);
+	return told(&end);
+}
+
+int free_it(const char *id)
+{
+	struct told end = {0};
+	int r = maas_lend_free(server.lend, id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }
 
-int end_session(struct world *world, const struct peer *peer)
+int end_session(const struct peer *peer)
 {
 	struct told end = {0};
-	int r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
+	int r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }

@@ -26,10 +26,10 @@ static inline void halt_here(struct maas_rdma_task *task, int status)
 }
 
 /* Returns when the thread stands still. */
-static inline void thread_halt(struct world *world, struct halt *halt)
+static inline void thread_halt(struct halt *halt)
 {
 	*halt = (struct halt){.task.run = halt_here};
-	assert_int_equal(maas_rdma_send(world->rdma, &halt->task), 0);
+	assert_int_equal(maas_rdma_send(server.rdma, &halt->task), 0);
 	AWAIT(atomic_load(&halt->reached));
 }
 

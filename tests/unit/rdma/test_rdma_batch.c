@@ -4,97 +4,80 @@
 
 #include <poll.h>
 
-static void start_batch(struct world *world, struct peer *peer, uint32_t count,
-			struct maas_slab_ref *refs, struct maas_lend_key *grants, struct told *end)
+#define MAX_BATCH (3 * MAAS_RDMA_STEP)
+
+/* Of the newest batch. */
+static struct maas_slab_ref refs[MAX_BATCH];
+static struct maas_lend_key keys[MAX_BATCH];
+
+static void start_batch(struct peer *peer, uint32_t count, struct told *end)
 {
 	const struct maas_lend_alloc_request request = {
 		.size_bytes = 1024, .count = count, .session = peer->session.id};
 	struct maas_lend_allocation first;
 
-	assert_int_equal(maas_lend_allocate_granted(world->lend, &request, MAAS_LEND_ACCESS_WRITE,
-						    refs, &first, grants, tell, end),
+	assert_int_equal(maas_lend_allocate_granted(server.lend, &request, MAAS_LEND_ACCESS_WRITE,
+						    refs, &first, keys, tell, end),
 			 -EINPROGRESS);
 }
 
-static void ask_batch(struct world *world, struct peer *peer, uint32_t count,
-		      struct maas_slab_ref *refs, struct maas_lend_key *grants, int want)
+static int run_batch(struct peer *peer, uint32_t count)
 {
 	struct told end = {0};
 
-	start_batch(world, peer, count, refs, grants, &end);
-	assert_int_equal(told(&end), want);
+	start_batch(peer, count, &end);
+	return told(&end);
 }
 
-static uint64_t live_slabs(const struct world *world)
+static void write_all(struct peer *peer, uint32_t count)
 {
-	struct maas_slab_stats stats;
-
-	maas_slab_stats(world->slab, &stats);
-	return stats.live_slabs;
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(peer_write(peer, &keys[i]), IBV_WC_SUCCESS);
 }
 
 /* One doorbell for the chain, and one completion that speaks for all of it, unless one fails. */
-static void windows__of_a_batch(void **state)
+TEST(windows__of_a_batch)
 {
 	enum { BATCH = 32 };
-	struct maas_slab_ref refs[BATCH];
-	struct maas_lend_key grants[BATCH];
 	struct fake_counts before;
 	struct fake_counts after;
-	struct world world;
-	struct peer peer;
+	struct peer *peer;
 
-	(void)state;
-	world_open(&world, NULL, MAAS_RDMA_KEYS_WINDOW);
-	peer_open(&world, &peer, "one");
-	ask_batch(&world, &peer, 1, refs, grants, 0); /* the extent is registered from now on */
+	server_open(NULL, MAAS_RDMA_KEYS_WINDOW);
+	peer = peer_open("one");
+	assert_int_equal(run_batch(peer, 1), 0); /* the extent is registered from now on */
 	fake_counts(&before);
-	ask_batch(&world, &peer, BATCH, refs, grants, 0);
+	assert_int_equal(run_batch(peer, BATCH), 0);
 	fake_counts(&after);
 	assert_int_equal(after.binds - before.binds, BATCH);
 	assert_int_equal(after.doorbells - before.doorbells, 1);
 	assert_int_equal(after.signalled - before.signalled, 1);
-	for (int i = 0; i < BATCH; i++)
-		assert_int_equal(peer_write(&peer, &grants[i]), IBV_WC_SUCCESS);
+	write_all(peer, BATCH);
 	fake_fail_next(IBV_WR_BIND_MW, IBV_WC_MW_BIND_ERR);
-	ask_batch(&world, &peer, WORLD_GRANTS - BATCH - 1, refs, grants, -ENOTCONN);
-	AWAIT(world_stats(&world).grants == 0);
-	peer_close(&peer);
-	world_close(&world);
+	assert_int_equal(run_batch(peer, SERVER_GRANTS - BATCH - 1), -ENOTCONN);
+	AWAIT(server_stats().grants == 0);
 }
 
-static void grants__of_a_batch(void **state)
+TEST_MODES(grants__of_a_batch)
 {
-	enum { BATCH = 8 };
+	struct fake_rules rules = fake_rules_default();
+	struct peer *peer;
 
-	(void)state;
-	for (int mode = 0; mode < 2; mode++) {
-		struct fake_rules rules = fake_rules_default();
-		struct maas_slab_ref refs[BATCH];
-		struct maas_lend_key grants[BATCH];
-		struct world world;
-		struct peer peer;
-
-		rules.max_mw = 5;
-		rules.max_mr = 6;
-		world_open(&world, &rules, mode ? MAAS_RDMA_KEYS_MR : MAAS_RDMA_KEYS_WINDOW);
-		peer_open(&world, &peer, "one");
-		ask_batch(&world, &peer, BATCH, refs, grants, -EMLINK);
-		assert_int_equal(live_slabs(&world), 0);
-		assert_int_equal(world_stats(&world).grants, 0);
-		ask_batch(&world, &peer, 4, refs, grants, 0);
-		for (int i = 0; i < 4; i++)
-			assert_int_equal(peer_write(&peer, &grants[i]), IBV_WC_SUCCESS);
-		peer_close(&peer);
-		world_close(&world);
-	}
+	rules.max_mw = 5;
+	rules.max_mr = 6;
+	server_open(&rules, mode);
+	peer = peer_open("one");
+	assert_int_equal(run_batch(peer, 8), -EMLINK);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(server_stats().grants, 0);
+	assert_int_equal(run_batch(peer, 4), 0);
+	write_all(peer, 4);
 }
 
 /* ---- between two steps of a batch */
 
 struct replacement {
 	struct maas_rdma_task task;
-	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	struct maas_slab_ref freed;
 	_Atomic bool reached;
@@ -109,60 +92,52 @@ struct replacement {
 static void replace(struct maas_rdma_task *task, int status)
 {
 	struct replacement *replacement = MAAS_CONTAINER_OF(task, struct replacement, task);
-	struct maas_rdma_conn *conn = maas_rdma_conn_find(replacement->rdma, replacement->session);
-	struct pollfd requests = {.fd = replacement->rdma->cm->fd, .events = POLLIN};
+	struct maas_rdma_conn *conn = maas_rdma_conn_find(server.rdma, replacement->session);
+	struct pollfd requests = {.fd = server.rdma->cm->fd, .events = POLLIN};
 
 	(void)status;
-	atomic_store(&replacement->reached, true);
-	atomic_store(&replacement->dialled, poll(&requests, 1, 10000) == 1);
+	replacement->reached = true;
+	replacement->dialled = poll(&requests, 1, 10000) == 1;
 	maas_rdma_grant_kill(maas_rdma_grant_find(conn, replacement->freed), NULL);
 	maas_rdma_conn_end(conn, "the test breaks it");
 }
 
-static void batch__over_a_reconnect(void **state)
+TEST(batch__over_a_reconnect)
 {
 	enum { BATCH = MAAS_RDMA_STEP + 8 };
 	struct replacement replacement = {.task.run = replace};
-	static struct maas_slab_ref refs[BATCH];
-	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
-	struct world world;
-	struct peer peer;
-	struct peer again = {0};
+	struct peer *peer;
+	struct peer *again;
 	struct halt halt;
 
-	(void)state;
-	world_max_grants = BATCH;
-	world_open(&world, NULL, MAAS_RDMA_KEYS_MR);
-	peer_open(&world, &peer, "one");
-	replacement.rdma = world.rdma;
-	replacement.session = peer_ref(&world, &peer);
-	assert_int_equal(maas_lend_session_ticket(world.lend, peer.session.id, &again.session), 0);
+	server_options.max_grants = BATCH;
+	server_open(NULL, MAAS_RDMA_KEYS_MR);
+	peer = peer_open("one");
+	replacement.session = peer_ref(peer);
+	peer_renew(peer);
+	again = peer_new(NULL);
+	again->session = peer->session;
 
-	thread_halt(&world, &halt);
-	start_batch(&world, &peer, BATCH, refs, grants, &end);
+	thread_halt(&halt);
+	start_batch(peer, BATCH, &end);
 	replacement.freed = refs[0];
-	assert_int_equal(maas_rdma_send(world.rdma, &replacement.task), 0);
+	assert_int_equal(maas_rdma_send(server.rdma, &replacement.task), 0);
 	thread_go_on(&halt);
-	AWAIT(atomic_load(&replacement.reached));
-	assert_int_equal(peer_dial(&world, &again), 0);
+	AWAIT(replacement.reached);
+	assert_int_equal(peer_dial(again), 0);
 
-	assert_true(atomic_load(&replacement.dialled));
+	assert_true(replacement.dialled);
 	assert_int_equal(told(&end), -ENOTCONN);
-	AWAIT(world_stats(&world).grants == 0);
-	assert_int_equal(live_slabs(&world), 0);
-	ask_batch(&world, &again, BATCH, refs, grants, 0);
+	AWAIT(server_stats().grants == 0);
+	assert_int_equal(live_slabs(), 0);
+	assert_int_equal(run_batch(again, BATCH), 0);
 	for (int i = 0; i < BATCH; i++)
-		assert_int_equal(grants[i].connection, again.link.connection);
-	peer_close(&again);
-	peer_close(&peer);
-	world_close(&world);
-	world_max_grants = WORLD_GRANTS;
+		assert_int_equal(keys[i].connection, again->link.connection);
 }
 
 struct watch {
 	struct maas_rdma_task task;
-	struct maas_rdma *rdma;
 	struct told *end;
 	uint32_t before;
 	_Atomic uint32_t most; /* keys that died between two turns */
@@ -172,57 +147,38 @@ struct watch {
 static void look(struct maas_rdma_task *task, int status)
 {
 	struct watch *watch = MAAS_CONTAINER_OF(task, struct watch, task);
-	uint32_t now = watch->rdma->num_grants;
+	uint32_t now = server.rdma->num_grants;
 
 	(void)status;
-	if (watch->before > now && watch->before - now > atomic_load(&watch->most))
-		atomic_store(&watch->most, watch->before - now);
+	if (watch->before > now && watch->before - now > watch->most)
+		watch->most = watch->before - now;
 	watch->before = now;
-	if (atomic_load(&watch->end->calls) || maas_rdma_send(watch->rdma, task))
-		atomic_store(&watch->over, true);
+	if (watch->end->calls || maas_rdma_send(server.rdma, task))
+		watch->over = true;
 }
 
 /* Whoever asks for one more than there are does not hold up what others revoke. */
-static void batch__that_fails_is_undone_in_steps(void **state)
+TEST(batch__that_fails_is_undone_in_steps)
 {
 	enum { BATCH = 3 * MAAS_RDMA_STEP };
-	static struct maas_slab_ref refs[BATCH];
-	static struct maas_lend_key grants[BATCH];
 	struct told end = {0};
 	struct watch watch = {.task.run = look, .end = &end};
-	struct world world;
-	struct peer peer;
+	struct peer *peer;
 	struct halt halt;
 
-	(void)state;
-	world_max_grants = BATCH - 1;
-	world_open(&world, NULL, MAAS_RDMA_KEYS_MR);
-	peer_open(&world, &peer, "one");
-	thread_halt(&world, &halt);
-	start_batch(&world, &peer, BATCH, refs, grants, &end);
-	watch.rdma = world.rdma;
-	assert_int_equal(maas_rdma_send(world.rdma, &watch.task), 0);
+	server_options.max_grants = BATCH - 1;
+	server_open(NULL, MAAS_RDMA_KEYS_MR);
+	peer = peer_open("one");
+	thread_halt(&halt);
+	start_batch(peer, BATCH, &end);
+	assert_int_equal(maas_rdma_send(server.rdma, &watch.task), 0);
 	thread_go_on(&halt);
 
 	assert_int_equal(told(&end), -EDQUOT);
-	AWAIT(atomic_load(&watch.over));
-	assert_in_range(atomic_load(&watch.most), 1, MAAS_RDMA_STEP);
-	assert_int_equal(world_stats(&world).grants, 0);
-	assert_int_equal(live_slabs(&world), 0);
-	peer_close(&peer);
-	world_close(&world);
-	world_max_grants = WORLD_GRANTS;
+	AWAIT(watch.over);
+	assert_in_range(watch.most, 1, MAAS_RDMA_STEP);
+	assert_int_equal(server_stats().grants, 0);
+	assert_int_equal(live_slabs(), 0);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(windows__of_a_batch),
-		cmocka_unit_test(grants__of_a_batch),
-		cmocka_unit_test(batch__over_a_reconnect),
-		cmocka_unit_test(batch__that_fails_is_undone_in_steps),
-	};
-
-	maas_log_set_level(MAAS_LOG_ERR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+RDMA_TEST_MAIN()

@@ -3,89 +3,82 @@
 #include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_fixture.h"
 
-static const char *mode_of(const struct world *world)
+/* A server opens so in the mode `name`, or ends with `error`. */
+static void opens(const struct fake_rules *rules, enum maas_rdma_keys keys, int error,
+		  const char *name)
 {
 	struct maas_rdma_info info;
 
-	maas_rdma_info(world->rdma, &info);
-	return info.keys;
+	assert_int_equal(server_try(rules, keys), error);
+	if (error)
+		return;
+	maas_rdma_info(server.rdma, &info);
+	assert_string_equal(info.keys, name);
 }
 
-static void mode__is_the_best_that_isolates(void **state)
+TEST(mode__is_the_best_that_isolates)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct world world;
 
-	(void)state;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "window");
-	world_close(&world);
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "window");
+	server_close();
 	rules.window_bounds = false;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "mr");
-	world_close(&world);
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "mr");
+	server_close();
 	rules.windows = false;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "mr");
-	world_close(&world);
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "mr");
+	server_close();
 	rules = fake_rules_default();
 	rules.window_access = false;
-	world_open(&world, &rules, MAAS_RDMA_KEYS_AUTO);
-	assert_string_equal(mode_of(&world), "mr");
-	world_close(&world);
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "mr");
 }
 
-static void mode__that_the_device_does_not_have(void **state)
+TEST(mode__that_the_device_does_not_have)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct world world;
 
-	(void)state;
 	rules.windows = false;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EOPNOTSUPP);
-	assert_int_equal(fake_verbs_finish(), 0);
+	opens(&rules, MAAS_RDMA_KEYS_WINDOW, -EOPNOTSUPP, NULL);
 	rules = fake_rules_default();
-	rules.window_bounds = false;
-	world_isolated = true;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_WINDOW), -EPERM);
-	assert_int_equal(fake_verbs_finish(), 0);
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_POOL), -EPERM);
-	assert_int_equal(fake_verbs_finish(), 0);
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), 0);
-	world_close(&world);
-	rules.region_access = false;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), -EPERM);
-	assert_int_equal(fake_verbs_finish(), 0);
-	world_isolated = false;
 	rules.no_device = true;
-	assert_int_equal(world_try(&world, &rules, MAAS_RDMA_KEYS_AUTO), -ENODEV);
-	assert_int_equal(fake_verbs_finish(), 0);
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, -ENODEV, NULL);
+}
+
+TEST(mode__that_does_not_isolate_where_it_has_to)
+{
+	struct fake_rules rules = fake_rules_default();
+
+	rules.window_bounds = false;
+	server_options.require_isolation = true;
+	opens(&rules, MAAS_RDMA_KEYS_WINDOW, -EPERM, NULL);
+	opens(&rules, MAAS_RDMA_KEYS_POOL, -EPERM, NULL);
+	rules.region_access = false;
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, -EPERM, NULL);
+	rules.region_access = true;
+	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "mr");
 }
 
 /* What the log warns of when the server starts so. */
-static void warned(const struct fake_rules *rules, enum maas_rdma_keys keys, const char *mode,
+static void warned(const struct fake_rules *rules, enum maas_rdma_keys keys, const char *name,
 		   const char *words)
 {
 	struct log_file file;
-	struct world world;
 
 	log_file_begin(&file);
 	maas_log_set_level(MAAS_LOG_WARN);
-	world_open(&world, rules, keys);
+	opens(rules, keys, 0, name);
 	maas_log_set_level(MAAS_LOG_ERR);
-	assert_string_equal(mode_of(&world), mode);
 	assert_int_equal(log_file_lines(&file, " warn rdma: ", NULL), words ? 1 : 0);
 	if (words)
 		assert_int_equal(log_file_lines(&file, words, NULL), 1);
 	log_file_end(&file);
-	world_close(&world);
+	server_close();
 }
 
-static void mode__that_does_not_isolate_is_warned_of(void **state)
+TEST(mode__that_does_not_isolate_is_warned_of)
 {
 	struct fake_rules rules = fake_rules_default();
 
-	(void)state;
 	warned(&rules, MAAS_RDMA_KEYS_AUTO, "window", NULL);
 	rules.window_bounds = false;
 	warned(&rules, MAAS_RDMA_KEYS_AUTO, "mr", NULL);
@@ -105,14 +98,4 @@ static void mode__that_does_not_isolate_is_warned_of(void **state)
 	       "writing with a key to read (access); lend only");
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(mode__is_the_best_that_isolates),
-		cmocka_unit_test(mode__that_the_device_does_not_have),
-		cmocka_unit_test(mode__that_does_not_isolate_is_warned_of),
-	};
-
-	maas_log_set_level(MAAS_LOG_ERR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+RDMA_TEST_MAIN()

@@ -36,40 +36,39 @@ static void spare(bool yes)
 }
 
 /* A tenth of a second of a daemon's life. */
-static void tick(struct world *world)
+static void tick(void)
 {
 	clock_add_ms(100);
-	maas_lend_tick(world->lend);
+	maas_lend_tick(server.lend);
 	for (int n = 0; n < 10; n++)
 		nap();
 }
 
-static int heard(struct world *world, struct told *end)
+static int heard(struct told *end)
 {
-	for (int n = 0; n < 50 && !atomic_load(&end->calls); n++)
+	for (int n = 0; n < 50 && !end->calls; n++)
 		nap();
-	for (int n = 0; n < TICKS && !atomic_load(&end->calls); n++)
-		tick(world);
+	for (int n = 0; n < TICKS && !end->calls; n++)
+		tick();
 	return told(end);
 }
 
-static bool can_allocate(struct world *world, struct maas_lend_allocation *ret_allocation)
+static bool can_allocate(struct maas_lend_allocation *ret_allocation)
 {
 	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
 	struct maas_slab_ref ref;
 
-	return maas_lend_allocate(world->lend, &request, &ref, ret_allocation) == 0;
+	return maas_lend_allocate(server.lend, &request, &ref, ret_allocation) == 0;
 }
 
-static int grant_it(struct world *world, const struct peer *peer, const char *id,
-		    struct maas_lend_key *ret_grant)
+static int grant_it(const struct peer *peer, const char *id, struct maas_lend_key *ret_grant)
 {
 	struct told end = {0};
-	int r = ask_grant(world, peer, id, MAAS_LEND_ACCESS_WRITE, ret_grant, &end);
+	int r = ask_key(peer, id, MAAS_LEND_ACCESS_WRITE, ret_grant, &end);
 
 	if (r == -EINPROGRESS || !r)
-		return heard(world, &end);
-	assert_int_equal(atomic_load(&end.calls), 0);
+		return heard(&end);
+	assert_int_equal(end.calls, 0);
 	return r;
 }
 
@@ -84,24 +83,23 @@ static int write_spared(struct peer *peer, const struct maas_lend_key *grant)
 }
 
 /* Then whoever is next gets the slab, and no key to it lives. */
-static void free_until_reused(struct world *world, struct peer *peer, const char *id,
-			      const struct maas_lend_key *grant)
+static void free_until_reused(struct peer *peer, const char *id, const struct maas_lend_key *grant)
 {
 	struct maas_lend_allocation next;
 	struct told end = {0};
 	bool reused = false;
-	int r = maas_lend_free(world->lend, id, tell, &end);
+	int r = maas_lend_free(server.lend, id, tell, &end);
 
 	if (r == -ENOMEM) /* it lives on */
-		r = maas_lend_free(world->lend, id, tell, &end);
+		r = maas_lend_free(server.lend, id, tell, &end);
 	if (r == -EINPROGRESS)
-		(void)heard(world, &end);
+		(void)heard(&end);
 	else
 		assert_int_equal(r, 0);
 	for (int n = 0; n < TICKS && !reused; n++) {
-		reused = can_allocate(world, &next);
+		reused = can_allocate(&next);
 		if (!reused)
-			tick(world);
+			tick();
 	}
 	assert_true(reused);
 	/* In pool mode the key is everybody's, for ever. */
@@ -109,63 +107,57 @@ static void free_until_reused(struct world *world, struct peer *peer, const char
 		assert_int_not_equal(write_spared(peer, grant), IBV_WC_SUCCESS);
 }
 
-static void lend_once(struct world *world, struct peer *peer)
+static void lend_once(struct peer *peer)
 {
 	struct maas_lend_allocation memory;
 	struct maas_lend_key grant = {0};
 	struct told end = {0};
 	int r;
 
-	if (can_allocate(world, &memory)) {
-		if (grant_it(world, peer, memory.id, &grant))
+	if (can_allocate(&memory)) {
+		if (grant_it(peer, memory.id, &grant))
 			grant.rkey = 0;
 		if (grant.rkey)
 			(void)write_spared(peer, &grant);
-		free_until_reused(world, peer, memory.id, &grant);
+		free_until_reused(peer, memory.id, &grant);
 	}
-	r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
+	r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
 	if (r == -ENOMEM)
-		r = maas_lend_session_end(world->lend, peer->session.id, tell, &end);
+		r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
 	if (r == -EINPROGRESS)
-		(void)heard(world, &end);
+		(void)heard(&end);
 	else
 		assert_int_equal(r, 0);
 }
 
-static void live(struct world *world, struct peer *peer, enum what what, long nth)
+static void live(enum what what, long nth)
 {
+	struct peer *peer = peer_new(NULL);
 	int r;
 
-	if (maas_lend_session_open(world->lend, "one", 60, false, NULL, &peer->session))
+	if (maas_lend_session_open(server.lend, "one", 60, false, NULL, &peer->session))
 		return;
 	spare(true);
-	r = peer_dial(world, peer);
+	r = peer_dial(peer);
 	spare(false);
 	if (r)
 		return;
 	if (what == ENDS)
 		arm(what, nth);
-	lend_once(world, peer);
+	lend_once(peer);
 }
 
 static bool run_with(enum what what, long nth)
 {
-	struct world world;
-	struct peer peer = {0};
 	bool failed;
-	int r;
 
-	world_pool_bytes = SLAB_BYTES;
+	server_options.pool_bytes = SLAB_BYTES;
 	if (what != ENDS)
 		arm(what, nth);
-	r = world_try(&world, NULL, keys);
-	if (!r)
-		live(&world, &peer, what, nth);
+	if (!server_try(NULL, keys))
+		live(what, nth);
 	failed = disarm(what);
-	if (!r)
-		world_end(&world);
-	peer_close(&peer);
-	assert_int_equal(fake_verbs_finish(), 0);
+	server_close();
 	return failed;
 }
 
@@ -191,33 +183,20 @@ static void all_fail(enum what what)
 	}
 }
 
-static void life__any_memory_fails(void **state)
+TEST(life__any_memory_fails)
 {
-	(void)state;
 	all_fail(MEMORY);
 }
 
-static void life__any_call_that_makes_fails(void **state)
+TEST(life__any_call_that_makes_fails)
 {
-	(void)state;
 	all_fail(MAKES);
 }
 
-static void life__any_call_that_ends_fails(void **state)
+TEST(life__any_call_that_ends_fails)
 {
-	(void)state;
 	all_fail(ENDS);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(life__any_memory_fails),
-		cmocka_unit_test(life__any_call_that_makes_fails),
-		cmocka_unit_test(life__any_call_that_ends_fails),
-	};
-
-	/* Failures are what this is about: their logs would be thousands of lines. */
-	maas_log_set_level(MAAS_LOG_ERR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+/* Failures are what this is about: their logs would be thousands of lines. */
+RDMA_TEST_MAIN()
