@@ -1,20 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The fake itself: that it moves bytes, checks keys, and finds the faults that it is there for. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "tests/fake/fake_verbs.h"
+#include "tests/unit/unit.h"
 
 #define BYTES 4096
 
-struct pair {
+/* Two queue pairs that are connected, and a region for each. */
+static struct {
 	struct ibv_device **list;
 	struct ibv_context *verbs;
 	struct ibv_pd *pd;
@@ -25,17 +17,19 @@ struct pair {
 	struct ibv_mr *local;
 	uint8_t remote_bytes[BYTES];
 	uint8_t local_bytes[BYTES];
-};
+} pair;
 
-static struct ibv_qp *new_qp(struct pair *pair)
+static bool is_open;
+
+static struct ibv_qp *new_qp(void)
 {
 	struct ibv_qp_init_attr init = {
-		.send_cq = pair->cq,
-		.recv_cq = pair->cq,
+		.send_cq = pair.cq,
+		.recv_cq = pair.cq,
 		.cap = {8, 1, 1, 1, 64},
 		.qp_type = IBV_QPT_RC,
 	};
-	struct ibv_qp *qp = ibv_create_qp(pair->pd, &init);
+	struct ibv_qp *qp = ibv_create_qp(pair.pd, &init);
 
 	assert_non_null(qp);
 	return qp;
@@ -63,60 +57,58 @@ static void bring_up(struct ibv_qp *qp, const struct ibv_qp *peer)
 	assert_int_equal(ibv_modify_qp(qp, &attr, rts), 0);
 }
 
-static int set_up(void **state)
+static void open_pair(void)
 {
-	struct pair *pair = calloc(1, sizeof(*pair));
-
+	memset(&pair, 0, sizeof(pair));
 	fake_verbs_start(NULL);
-	pair->list = ibv_get_device_list(NULL);
-	pair->verbs = ibv_open_device(pair->list[0]);
-	pair->pd = ibv_alloc_pd(pair->verbs);
-	pair->cq = ibv_create_cq(pair->verbs, 32, NULL, NULL, 0);
-	pair->server = new_qp(pair);
-	pair->client = new_qp(pair);
-	bring_up(pair->server, pair->client);
-	bring_up(pair->client, pair->server);
-	pair->remote = ibv_reg_mr_iova(pair->pd, pair->remote_bytes, BYTES, 0,
-				       IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
-					       IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_MW_BIND);
-	pair->local = ibv_reg_mr(pair->pd, pair->local_bytes, BYTES, IBV_ACCESS_LOCAL_WRITE);
-	*state = pair;
-	return 0;
+	pair.list = ibv_get_device_list(NULL);
+	pair.verbs = ibv_open_device(pair.list[0]);
+	pair.pd = ibv_alloc_pd(pair.verbs);
+	pair.cq = ibv_create_cq(pair.verbs, 32, NULL, NULL, 0);
+	pair.server = new_qp();
+	pair.client = new_qp();
+	bring_up(pair.server, pair.client);
+	bring_up(pair.client, pair.server);
+	pair.remote = ibv_reg_mr_iova(pair.pd, pair.remote_bytes, BYTES, 0,
+				      IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
+					      IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_MW_BIND);
+	pair.local = ibv_reg_mr(pair.pd, pair.local_bytes, BYTES, IBV_ACCESS_LOCAL_WRITE);
+	is_open = true;
 }
 
-static void close_pair(struct pair *pair)
+static void close_pair(void)
 {
-	if (pair->client)
-		assert_int_equal(ibv_destroy_qp(pair->client), 0);
-	if (pair->server)
-		assert_int_equal(ibv_destroy_qp(pair->server), 0);
-	assert_int_equal(ibv_destroy_cq(pair->cq), 0);
-	assert_int_equal(ibv_dereg_mr(pair->remote), 0);
-	assert_int_equal(ibv_dereg_mr(pair->local), 0);
-	assert_int_equal(ibv_dealloc_pd(pair->pd), 0);
-	assert_int_equal(ibv_close_device(pair->verbs), 0);
-	ibv_free_device_list(pair->list);
-	free(pair);
-}
-
-static int tear_down(void **state)
-{
-	close_pair(*state);
-	return fake_verbs_finish() ? -1 : 0;
+	if (pair.client)
+		assert_int_equal(ibv_destroy_qp(pair.client), 0);
+	if (pair.server)
+		assert_int_equal(ibv_destroy_qp(pair.server), 0);
+	assert_int_equal(ibv_destroy_cq(pair.cq), 0);
+	assert_int_equal(ibv_dereg_mr(pair.remote), 0);
+	assert_int_equal(ibv_dereg_mr(pair.local), 0);
+	assert_int_equal(ibv_dealloc_pd(pair.pd), 0);
+	assert_int_equal(ibv_close_device(pair.verbs), 0);
+	ibv_free_device_list(pair.list);
+	is_open = false;
 }
 
 /* For tests that provoke so many faults. */
-static void expect_faults(struct pair *pair, unsigned int faults)
+static void expect_faults(unsigned int faults)
 {
 	assert_int_equal(fake_faults(), faults);
-	close_pair(pair);
+	close_pair();
 	assert_int_equal(fake_verbs_finish(), faults);
 }
 
-static int post(struct pair *pair, struct ibv_qp *qp, enum ibv_wr_opcode opcode, uint64_t at,
-		uint32_t len, uint32_t rkey, unsigned int flags)
+static void finish(void)
 {
-	struct ibv_sge sge = {(uintptr_t)pair->local_bytes, len, pair->local->lkey};
+	if (is_open)
+		expect_faults(0);
+}
+
+static int post(struct ibv_qp *qp, enum ibv_wr_opcode opcode, uint64_t at, uint32_t len,
+		uint32_t rkey, unsigned int flags)
+{
+	struct ibv_sge sge = {(uintptr_t)pair.local_bytes, len, pair.local->lkey};
 	struct ibv_send_wr wr = {
 		.wr_id = at,
 		.sg_list = &sge,
@@ -130,105 +122,94 @@ static int post(struct pair *pair, struct ibv_qp *qp, enum ibv_wr_opcode opcode,
 	return ibv_post_send(qp, &wr, &bad);
 }
 
-static int run(struct pair *pair, enum ibv_wr_opcode opcode, uint64_t at, uint32_t len,
-	       uint32_t rkey)
+static int run(enum ibv_wr_opcode opcode, uint64_t at, uint32_t len, uint32_t rkey)
 {
 	struct ibv_wc wc;
 
-	assert_int_equal(post(pair, pair->client, opcode, at, len, rkey, IBV_SEND_SIGNALED), 0);
-	assert_int_equal(ibv_poll_cq(pair->cq, 1, &wc), 1);
+	assert_int_equal(post(pair.client, opcode, at, len, rkey, IBV_SEND_SIGNALED), 0);
+	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
 	return (int)wc.status;
 }
 
-static int on_server(struct pair *pair, struct ibv_send_wr *wr)
+static int on_server(struct ibv_send_wr *wr)
 {
 	struct ibv_send_wr *bad;
 	struct ibv_wc wc;
 
 	wr->send_flags = IBV_SEND_SIGNALED;
-	assert_int_equal(ibv_post_send(pair->server, wr, &bad), 0);
-	assert_int_equal(ibv_poll_cq(pair->cq, 1, &wc), 1);
+	assert_int_equal(ibv_post_send(pair.server, wr, &bad), 0);
+	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
 	return (int)wc.status;
 }
 
-static int bind_window(struct pair *pair, struct ibv_mw *mw, uint32_t rkey)
+static int bind_window(struct ibv_mw *mw, uint32_t rkey)
 {
 	struct ibv_send_wr wr = {
 		.opcode = IBV_WR_BIND_MW,
-		.bind_mw = {mw, rkey, {pair->remote, 1024, 512, IBV_ACCESS_REMOTE_WRITE}},
+		.bind_mw = {mw, rkey, {pair.remote, 1024, 512, IBV_ACCESS_REMOTE_WRITE}},
 	};
-	int status = on_server(pair, &wr);
+	int status = on_server(&wr);
 
 	if (!status)
 		mw->rkey = rkey;
 	return status;
 }
 
-static int invalidate(struct pair *pair, uint32_t rkey)
+static int invalidate(uint32_t rkey)
 {
 	struct ibv_send_wr wr = {.opcode = IBV_WR_LOCAL_INV, .invalidate_rkey = rkey};
 
-	return on_server(pair, &wr);
+	return on_server(&wr);
 }
 
-static void data__moves_both_ways(void **state)
+TEST(data__moves_both_ways)
 {
-	struct pair *pair = *state;
-
-	memset(pair->local_bytes, 'x', 8);
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, 100, 8, pair->remote->rkey), 0);
-	assert_memory_equal(pair->remote_bytes + 100, "xxxxxxxx", 8);
-	assert_int_equal(pair->remote_bytes[99] | pair->remote_bytes[108], 0);
-	memset(pair->remote_bytes, 'y', 8);
-	assert_int_equal(run(pair, IBV_WR_RDMA_READ, 0, 4, pair->remote->rkey), 0);
-	assert_memory_equal(pair->local_bytes, "yyyyxxxx", 8);
+	memset(pair.local_bytes, 'x', 8);
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 100, 8, pair.remote->rkey), 0);
+	assert_memory_equal(pair.remote_bytes + 100, "xxxxxxxx", 8);
+	assert_int_equal(pair.remote_bytes[99] | pair.remote_bytes[108], 0);
+	memset(pair.remote_bytes, 'y', 8);
+	assert_int_equal(run(IBV_WR_RDMA_READ, 0, 4, pair.remote->rkey), 0);
+	assert_memory_equal(pair.local_bytes, "yyyyxxxx", 8);
 }
 
-static void data__behind_the_end_breaks_both_ends(void **state)
+TEST(data__behind_the_end_breaks_both_ends)
 {
-	struct pair *pair = *state;
 	struct ibv_qp_attr attr;
 
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, BYTES - 7, 8, pair->remote->rkey),
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, BYTES - 7, 8, pair.remote->rkey),
 			 IBV_WC_REM_ACCESS_ERR);
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, 0, 8, pair->remote->rkey),
-			 IBV_WC_WR_FLUSH_ERR);
-	assert_int_equal(ibv_query_qp(pair->server, &attr, IBV_QP_STATE, NULL), 0);
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 8, pair.remote->rkey), IBV_WC_WR_FLUSH_ERR);
+	assert_int_equal(ibv_query_qp(pair.server, &attr, IBV_QP_STATE, NULL), 0);
 	assert_int_equal(attr.qp_state, IBV_QPS_ERR);
 }
 
-static void data__of_no_bytes_needs_no_key(void **state)
+TEST(data__of_no_bytes_needs_no_key)
 {
-	assert_int_equal(run(*state, IBV_WR_RDMA_WRITE, 0, 0, 12345), 0);
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 0, 12345), 0);
 }
 
-static void data__to_a_peer_that_is_gone(void **state)
+TEST(data__to_a_peer_that_is_gone)
 {
-	struct pair *pair = *state;
-
-	assert_int_equal(ibv_destroy_qp(pair->server), 0);
-	pair->server = NULL;
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, 0, 8, pair->remote->rkey),
-			 IBV_WC_RETRY_EXC_ERR);
+	assert_int_equal(ibv_destroy_qp(pair.server), 0);
+	pair.server = NULL;
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 8, pair.remote->rkey), IBV_WC_RETRY_EXC_ERR);
 }
 
-static void queue__takes_as_much_as_it_is_deep(void **state)
+TEST(queue__takes_as_much_as_it_is_deep)
 {
-	struct pair *pair = *state;
 	struct ibv_wc wc;
 	struct fake_counts counts;
 
 	/* Done, but not known to be: what is not signalled holds its place. */
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(post(pair, pair->client, IBV_WR_RDMA_WRITE, 0, 1,
-				      pair->remote->rkey, i == 7 ? IBV_SEND_SIGNALED : 0),
+		assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey,
+				      i == 7 ? IBV_SEND_SIGNALED : 0),
 				 0);
-	assert_int_equal(post(pair, pair->client, IBV_WR_RDMA_WRITE, 0, 1, pair->remote->rkey, 0),
-			 ENOMEM);
-	assert_int_equal(ibv_poll_cq(pair->cq, 1, &wc), 1);
-	assert_int_equal(ibv_poll_cq(pair->cq, 1, &wc), 0);
-	assert_int_equal(post(pair, pair->client, IBV_WR_RDMA_WRITE, 0, 1, pair->remote->rkey, 0),
-			 0);
+	assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0), ENOMEM);
+	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
+	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 0);
+	assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0), 0);
 	fake_counts(&counts);
 	assert_int_equal(counts.doorbells, 10);
 	assert_int_equal(counts.requests, 9);
@@ -236,155 +217,122 @@ static void queue__takes_as_much_as_it_is_deep(void **state)
 	assert_int_equal(counts.overflows, 1);
 }
 
-static void window__opens_its_range_until_invalidated(void **state)
+TEST(window__opens_its_range_until_invalidated)
 {
-	struct pair *pair = *state;
-	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
 	uint32_t rkey = ibv_inc_rkey(mw->rkey);
 
-	assert_int_equal(bind_window(pair, mw, rkey), 0);
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, 1024, 512, rkey), 0);
-	assert_int_equal(ibv_dereg_mr(pair->remote), EINVAL); /* a fault */
-	assert_int_equal(invalidate(pair, rkey), 0);
-	assert_int_equal(run(pair, IBV_WR_RDMA_WRITE, 1024, 1, rkey), IBV_WC_REM_ACCESS_ERR);
+	assert_int_equal(bind_window(mw, rkey), 0);
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 1024, 512, rkey), 0);
+	assert_int_equal(ibv_dereg_mr(pair.remote), EINVAL); /* a fault */
+	assert_int_equal(invalidate(rkey), 0);
+	assert_int_equal(run(IBV_WR_RDMA_WRITE, 1024, 1, rkey), IBV_WC_REM_ACCESS_ERR);
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
-	expect_faults(pair, 1);
+	expect_faults(1);
 }
 
-static void window__key_comes_again(void **state)
+TEST(window__key_comes_again)
 {
-	struct pair *pair = *state;
-	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
 	uint32_t rkey = mw->rkey;
 
 	for (int i = 0; i < 256; i++) {
 		rkey = ibv_inc_rkey(rkey);
-		assert_int_equal(bind_window(pair, mw, rkey), 0);
-		assert_int_equal(invalidate(pair, rkey), 0);
+		assert_int_equal(bind_window(mw, rkey), 0);
+		assert_int_equal(invalidate(rkey), 0);
 	}
 	assert_int_equal(fake_faults(), 0);
 	rkey = ibv_inc_rkey(rkey);
-	assert_int_equal(bind_window(pair, mw, rkey), 0);
+	assert_int_equal(bind_window(mw, rkey), 0);
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
-	expect_faults(pair, 1);
+	expect_faults(1);
 }
 
-static void window__bound_twice_breaks_the_queue_pair(void **state)
+TEST(window__bound_twice_breaks_the_queue_pair)
 {
-	struct pair *pair = *state;
-	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
 	uint32_t rkey = ibv_inc_rkey(mw->rkey);
 
-	assert_int_equal(bind_window(pair, mw, rkey), 0);
-	assert_int_equal(bind_window(pair, mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
-	assert_int_equal(invalidate(pair, rkey), IBV_WC_WR_FLUSH_ERR);
+	assert_int_equal(bind_window(mw, rkey), 0);
+	assert_int_equal(bind_window(mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
+	assert_int_equal(invalidate(rkey), IBV_WC_WR_FLUSH_ERR);
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
 }
 
-static void window__is_bound_again_by_the_key_that_it_has(void **state)
+TEST(window__is_bound_again_by_the_key_that_it_has)
 {
-	struct pair *pair = *state;
-	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
 	uint32_t first = mw->rkey;
 	uint32_t rkey = ibv_inc_rkey(first);
 
-	assert_int_equal(bind_window(pair, mw, rkey), 0);
-	assert_int_equal(invalidate(pair, rkey), 0);
+	assert_int_equal(bind_window(mw, rkey), 0);
+	assert_int_equal(invalidate(rkey), 0);
 	mw->rkey = first;
-	assert_int_equal(bind_window(pair, mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
+	assert_int_equal(bind_window(mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
 }
 
-static void window__outlives_its_queue_pair(void **state)
+TEST(window__outlives_its_queue_pair)
 {
-	struct pair *pair = *state;
-	struct ibv_mw *mw = ibv_alloc_mw(pair->pd, IBV_MW_TYPE_2);
+	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
 
-	assert_int_equal(bind_window(pair, mw, ibv_inc_rkey(mw->rkey)), 0);
-	assert_int_equal(ibv_destroy_qp(pair->server), 0);
-	pair->server = NULL;
+	assert_int_equal(bind_window(mw, ibv_inc_rkey(mw->rkey)), 0);
+	assert_int_equal(ibv_destroy_qp(pair.server), 0);
+	pair.server = NULL;
 	assert_int_equal(ibv_dealloc_mw(mw), 0);
-	expect_faults(pair, 1);
+	expect_faults(1);
 }
 
-static void queue_pair__to_reset(void **state)
+TEST(queue_pair__to_reset)
 {
-	struct pair *pair = *state;
 	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_RESET};
 
-	assert_int_equal(ibv_modify_qp(pair->client, &attr, IBV_QP_STATE), EINVAL);
-	expect_faults(pair, 1);
+	assert_int_equal(ibv_modify_qp(pair.client, &attr, IBV_QP_STATE), EINVAL);
+	expect_faults(1);
 }
 
-static void held__until_released_or_flushed(void **state)
+TEST(held__until_released_or_flushed)
 {
-	struct pair *pair = *state;
 	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
 	struct ibv_wc wc[2];
 
 	fake_hold(FAKE_DATA);
-	memset(pair->local_bytes, 'x', 1);
-	post(pair, pair->client, IBV_WR_RDMA_WRITE, 0, 1, pair->remote->rkey, IBV_SEND_SIGNALED);
-	assert_int_equal(pair->remote_bytes[0], 0);
+	memset(pair.local_bytes, 'x', 1);
+	post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
+	assert_int_equal(pair.remote_bytes[0], 0);
 	assert_int_equal(fake_num_held(), 1);
-	assert_int_equal(ibv_poll_cq(pair->cq, 2, wc), 0);
+	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 0);
 	fake_release();
-	assert_int_equal(pair->remote_bytes[0], 'x');
-	assert_int_equal(ibv_poll_cq(pair->cq, 2, wc), 1);
+	assert_int_equal(pair.remote_bytes[0], 'x');
+	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 1);
 	fake_hold(FAKE_DATA);
-	post(pair, pair->client, IBV_WR_RDMA_WRITE, 1, 1, pair->remote->rkey, IBV_SEND_SIGNALED);
-	post(pair, pair->client, IBV_WR_RDMA_WRITE, 2, 1, pair->remote->rkey, 0);
-	assert_int_equal(ibv_modify_qp(pair->client, &attr, IBV_QP_STATE), 0);
-	assert_int_equal(ibv_poll_cq(pair->cq, 2, wc), 2);
+	post(pair.client, IBV_WR_RDMA_WRITE, 1, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
+	post(pair.client, IBV_WR_RDMA_WRITE, 2, 1, pair.remote->rkey, 0);
+	assert_int_equal(ibv_modify_qp(pair.client, &attr, IBV_QP_STATE), 0);
+	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 2);
 	assert_int_equal(wc[0].status, IBV_WC_WR_FLUSH_ERR);
 	assert_int_equal(wc[1].wr_id, 2);
-	assert_int_equal(pair->remote_bytes[1], 0);
+	assert_int_equal(pair.remote_bytes[1], 0);
 }
 
-static void peer__does_not_answer(void **state)
+TEST(peer__does_not_answer)
 {
-	struct pair *pair = *state;
 	struct ibv_wc wc[2];
 
 	fake_hold(FAKE_DATA);
-	post(pair, pair->client, IBV_WR_RDMA_WRITE, 0, 1, pair->remote->rkey, 0);
-	post(pair, pair->client, IBV_WR_RDMA_WRITE, 1, 1, pair->remote->rkey, IBV_SEND_SIGNALED);
+	post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0);
+	post(pair.client, IBV_WR_RDMA_WRITE, 1, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
 	fake_time_out();
-	assert_int_equal(ibv_poll_cq(pair->cq, 2, wc), 2);
+	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 2);
 	assert_int_equal(wc[0].status, IBV_WC_RETRY_EXC_ERR);
 	assert_int_equal(wc[1].status, IBV_WC_WR_FLUSH_ERR);
 }
 
-static void order__of_destruction(void **state)
+TEST(order__of_destruction)
 {
-	struct pair *pair = *state;
-
-	assert_int_equal(ibv_destroy_cq(pair->cq), EBUSY);
-	assert_int_equal(ibv_dealloc_pd(pair->pd), EBUSY);
-	expect_faults(pair, 2);
+	assert_int_equal(ibv_destroy_cq(pair.cq), EBUSY);
+	assert_int_equal(ibv_dealloc_pd(pair.pd), EBUSY);
+	expect_faults(2);
 }
 
-#define PAIR_TEST(test)	 cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-#define FAULT_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, NULL)
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		PAIR_TEST(data__moves_both_ways),
-		PAIR_TEST(data__behind_the_end_breaks_both_ends),
-		PAIR_TEST(data__of_no_bytes_needs_no_key),
-		PAIR_TEST(data__to_a_peer_that_is_gone),
-		PAIR_TEST(queue__takes_as_much_as_it_is_deep),
-		FAULT_TEST(window__opens_its_range_until_invalidated),
-		FAULT_TEST(window__key_comes_again),
-		PAIR_TEST(window__bound_twice_breaks_the_queue_pair),
-		PAIR_TEST(window__is_bound_again_by_the_key_that_it_has),
-		FAULT_TEST(window__outlives_its_queue_pair),
-		FAULT_TEST(queue_pair__to_reset),
-		PAIR_TEST(held__until_released_or_flushed),
-		PAIR_TEST(peer__does_not_answer),
-		FAULT_TEST(order__of_destruction),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(open_pair, finish)

@@ -1,18 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the self-test says of devices that enforce this and not that, and the choice of a device. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "rdma/rdma.h"
 #include "tests/fake/fail_nth.h"
 #include "tests/fake/fake_verbs.h"
+#include "tests/unit/unit.h"
 
 static int try_device(const struct fake_rules *rules, const char *addr,
 		      struct maas_rdma_selftest *ret_found)
@@ -30,120 +21,95 @@ static int try_device(const struct fake_rules *rules, const char *addr,
 	return r;
 }
 
-static void selftest__all_is_enforced(void **state)
+static void check_grade(const struct maas_rdma_isolation *found, const char *wanted)
 {
-	struct maas_rdma_selftest found = {0};
+	char text[64];
 
-	(void)state;
-	assert_int_equal(try_device(NULL, NULL, &found), 0);
-
-	assert_true(found.window.works && found.window.bounds);
-	assert_true(found.window.foreign && found.window.revocation);
-	assert_true(found.mr.works && found.mr.bounds && found.mr.foreign && found.mr.revocation);
-	assert_true(found.window.access && found.mr.access);
+	snprintf(text, sizeof(text), "%s%s%s%s%s", found->works ? "works " : "",
+		 found->bounds ? "bounds " : "", found->foreign ? "foreign " : "",
+		 found->revocation ? "revocation " : "", found->access ? "access " : "");
+	assert_string_equal(text, wanted);
 }
 
-static void selftest__window_bounds_are_not(void **state)
+#define ALL "works bounds foreign revocation access "
+
+/* What is found enforced of windows and of regions. */
+static void check_grades(const struct fake_rules *rules, const char *window, const char *mr)
 {
-	struct fake_rules rules = fake_rules_default();
 	struct maas_rdma_selftest found = {0};
 
-	(void)state;
+	assert_int_equal(try_device(rules, NULL, &found), 0);
+	check_grade(&found.window, window);
+	check_grade(&found.mr, mr);
+}
+
+TEST(selftest__all_is_enforced)
+{
+	check_grades(NULL, ALL, ALL);
+}
+
+TEST(selftest__window_bounds_are_not)
+{
+	struct fake_rules rules = fake_rules_default();
+
 	rules.window_bounds = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_true(found.window.works && found.window.foreign && found.window.revocation);
-	assert_false(found.window.bounds);
-	assert_true(found.mr.bounds);
+	check_grades(&rules, "works foreign revocation access ", ALL);
 }
 
-static void selftest__windows_open_everywhere(void **state)
+TEST(selftest__windows_open_everywhere)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.window_foreign = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_true(found.window.works && found.window.bounds && found.window.revocation);
-	assert_false(found.window.foreign);
-	assert_true(found.mr.foreign);
+	check_grades(&rules, "works bounds revocation access ", ALL);
 }
 
-static void selftest__windows_outlive_revocation(void **state)
+TEST(selftest__windows_outlive_revocation)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.window_revocation = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_true(found.window.works && found.window.bounds && found.window.foreign);
-	assert_false(found.window.revocation);
-	assert_true(found.mr.revocation);
+	check_grades(&rules, "works bounds foreign access ", ALL);
 }
 
-static void selftest__windows_to_read_write(void **state)
+TEST(selftest__windows_to_read_write)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.window_access = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_true(found.window.works && found.window.bounds);
-	assert_true(found.window.foreign && found.window.revocation);
-	assert_false(found.window.access);
-	assert_true(found.mr.access);
+	check_grades(&rules, "works bounds foreign revocation ", ALL);
 }
 
-static void selftest__regions_to_read_write(void **state)
+TEST(selftest__regions_to_read_write)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.region_access = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_true(found.mr.works && found.mr.bounds && found.mr.foreign && found.mr.revocation);
-	assert_false(found.mr.access);
-	assert_true(found.window.access);
+	check_grades(&rules, ALL, "works bounds foreign revocation ");
 }
 
-static void selftest__there_are_no_windows(void **state)
+TEST(selftest__there_are_no_windows)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.windows = false;
-	assert_int_equal(try_device(&rules, NULL, &found), 0);
-
-	assert_false(found.window.works || found.window.bounds);
-	assert_true(found.mr.works && found.mr.bounds && found.mr.foreign && found.mr.revocation);
+	check_grades(&rules, "", ALL);
 }
 
-static void selftest__nothing_can_be_pinned(void **state)
+TEST(selftest__nothing_can_be_pinned)
 {
 	struct fake_rules rules = fake_rules_default();
 	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	rules.max_pinned = 4096;
-
 	assert_true(try_device(&rules, NULL, &found) < 0);
 }
 
-static void device_open__says_what_is_missing(void **state)
+TEST(device_open__says_what_is_missing)
 {
 	struct fake_rules rules = fake_rules_default();
 	struct maas_rdma_selftest found = {0};
 
-	(void)state;
 	assert_int_equal(try_device(&rules, "127.0.0.1", &found), 0);
 	assert_int_equal(try_device(&rules, "::1", &found), 0);
 	assert_int_equal(try_device(&rules, "10.1.2.3", &found), -EADDRNOTAVAIL);
@@ -152,12 +118,11 @@ static void device_open__says_what_is_missing(void **state)
 	assert_int_equal(try_device(&rules, NULL, &found), -ENODEV);
 }
 
-static void device_open__prefers_what_can_be_routed(void **state)
+TEST(device_open__prefers_what_can_be_routed)
 {
 	struct maas_rdma_device *device = NULL;
 	char error[MAAS_RDMA_ERROR] = "";
 
-	(void)state;
 	fake_verbs_start(NULL);
 	assert_int_equal(maas_rdma_device_open(NULL, NULL, error, &device), 0);
 
@@ -169,11 +134,10 @@ static void device_open__prefers_what_can_be_routed(void **state)
 }
 
 /* A failure lowers the grade, or fails; it never raises the grade and never leaks. */
-static void selftest__any_call_fails(void **state)
+TEST(selftest__any_call_fails)
 {
 	bool failed = true;
 
-	(void)state;
 	for (long n = 1; failed; n++) {
 		struct maas_rdma_selftest found = {0};
 
@@ -183,12 +147,11 @@ static void selftest__any_call_fails(void **state)
 	}
 }
 
-static void selftest__any_memory_fails(void **state)
+TEST(selftest__any_memory_fails)
 {
 	bool failed = true;
 	long blocks;
 
-	(void)state;
 	for (long n = 1; failed; n++) {
 		struct maas_rdma_selftest found = {0};
 
@@ -203,21 +166,6 @@ static void selftest__any_memory_fails(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(selftest__all_is_enforced),
-		cmocka_unit_test(selftest__window_bounds_are_not),
-		cmocka_unit_test(selftest__windows_open_everywhere),
-		cmocka_unit_test(selftest__windows_outlive_revocation),
-		cmocka_unit_test(selftest__windows_to_read_write),
-		cmocka_unit_test(selftest__regions_to_read_write),
-		cmocka_unit_test(selftest__there_are_no_windows),
-		cmocka_unit_test(selftest__nothing_can_be_pinned),
-		cmocka_unit_test(device_open__says_what_is_missing),
-		cmocka_unit_test(device_open__prefers_what_can_be_routed),
-		cmocka_unit_test(selftest__any_call_fails),
-		cmocka_unit_test(selftest__any_memory_fails),
-	};
-
 	maas_log_set_level(MAAS_LOG_ERR);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return test_run(NULL, NULL);
 }
