@@ -1,38 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* maasd as a child process, and the handles; all of it belongs to the thread of the case. */
 #include "tests/unit/client/client_fixture.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-void client_nap_ms(unsigned int ms)
-{
-	struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L};
+struct maas *maas;
+struct maas *other;
+struct server server;
 
-	nanosleep(&pause, NULL);
-}
+/* ---- maasd */
 
 /* The URL behind "Listening on ", once it stands in the log. */
-static bool find_url(struct client_server *server)
+static bool find_url(void)
 {
 	static const char words[] = "Listening on ";
 	char line[512];
 	bool found = false;
-	FILE *file = fopen(server->log, "re");
+	FILE *file = fopen(server.log, "re");
 
 	assert_non_null(file);
 	while (!found && fgets(line, sizeof(line), file)) {
 		found = strncmp(line, words, strlen(words)) == 0 && strchr(line, '\n');
 		if (found) {
 			line[strcspn(line, "\n")] = '\0';
-			snprintf(server->url, sizeof(server->url), "%.100s", line + strlen(words));
+			snprintf(server.url, sizeof(server.url), "%.100s", line + strlen(words));
 		}
 	}
 	fclose(file);
@@ -49,62 +44,100 @@ static void run_maasd(const char *listen, int log)
 	_exit(127);
 }
 
-void client_server_start(struct client_server *server, const char *listen)
+void server_start_at(const char *listen)
 {
 	int log;
 
-	memset(server, 0, sizeof(*server));
-	snprintf(server->log, sizeof(server->log), "client-maasd-XXXXXX");
-	log = mkstemp(server->log);
+	memset(&server, 0, sizeof(server));
+	snprintf(server.log, sizeof(server.log), "client-maasd-XXXXXX");
+	log = mkstemp(server.log);
 	assert_true(log >= 0);
-	server->pid = fork();
-	assert_true(server->pid >= 0);
-	if (!server->pid)
+	server.pid = fork();
+	assert_true(server.pid >= 0);
+	if (!server.pid)
 		run_maasd(listen, log);
 	close(log);
-	CLIENT_WAIT(find_url(server) || waitpid(server->pid, NULL, WNOHANG));
-	assert_true(find_url(server));
+	AWAIT(find_url() || waitpid(server.pid, NULL, WNOHANG));
+	assert_true(find_url());
 }
 
-void client_server_stop(struct client_server *server)
+void server_start(void)
+{
+	server_start_at("127.0.0.1:0");
+}
+
+void server_open(void)
+{
+	server_start();
+	maas = client_open(server.url, NULL);
+}
+
+void server_stop(void)
 {
 	int status;
 
-	kill(server->pid, SIGCONT);
-	kill(server->pid, SIGTERM);
-	assert_int_equal(waitpid(server->pid, &status, 0), server->pid);
-	unlink(server->log);
+	kill(server.pid, SIGCONT);
+	kill(server.pid, SIGTERM);
+	assert_int_equal(waitpid(server.pid, &status, 0), server.pid);
+	server.pid = 0;
+	unlink(server.log);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* ---- handles */
+
 struct maas *client_open(const char *url, const struct maas_options *options)
 {
 	struct maas_options copy = {.size = sizeof(copy)};
-	struct maas *maas;
+	struct maas *handle;
 
 	if (options)
 		copy = *options;
 	copy.url = url;
 	if (!copy.timeout_ms)
 		copy.timeout_ms = 10000;
-	if (maas_open(&copy, &maas))
+	if (maas_open(&copy, &handle))
 		fail_msg("%s", maas_error());
-	return maas;
+	return handle;
 }
 
-long client_stat(struct maas *maas, const char *name)
+void client_close(struct maas **handle)
+{
+	maas_close(*handle);
+	*handle = NULL;
+}
+
+void client_end(void)
+{
+	client_close(&maas);
+	client_close(&other);
+	stub_stop();
+	proxy_stop();
+	if (server.pid)
+		server_stop();
+}
+
+long client_stat(struct maas *handle, const char *name)
 {
 	char pattern[64];
 	const char *at;
 	char *text;
 	long value;
 
-	assert_int_equal(maas_get(maas, "/stats", &text, NULL), 0);
+	assert_int_equal(maas_get(handle, "/stats", &text, NULL), 0);
 	snprintf(pattern, sizeof(pattern), "\"%s\":", name);
 	at = strstr(text, pattern);
 	assert_non_null(at);
 	value = strtol(at + strlen(pattern), NULL, 10);
 	free(text);
 	return value;
+}
+
+void client_end_empty(void)
+{
+	long left = server.pid ? client_stat(maas, "active_allocations") : 0;
+
+	client_end();
+	assert_int_equal(left, 0);
 }

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Servers that misbehave: one thread, one connection at a time. */
+/* Servers that misbehave: one thread for each, one connection at a time. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,25 +20,30 @@ struct listener {
 	pthread_t thread;
 };
 
-static void listener_open(struct listener *listener)
+static void listener_start(struct listener *listener, void *(*run)(void *))
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET,
 				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
 
+	*listener = (struct listener){0};
 	listener->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(listener->fd >= 0);
 	assert_int_equal(bind(listener->fd, (struct sockaddr *)&addr, len), 0);
 	assert_int_equal(listen(listener->fd, MAX_HELD), 0);
 	assert_int_equal(getsockname(listener->fd, (struct sockaddr *)&addr, &len), 0);
 	snprintf(listener->url, sizeof(listener->url), "http://127.0.0.1:%d", ntohs(addr.sin_port));
+	assert_int_equal(pthread_create(&listener->thread, NULL, run, NULL), 0);
 }
 
-static void listener_close(struct listener *listener)
+static void listener_stop(struct listener *listener)
 {
-	atomic_store(&listener->stop, true);
+	if (!*listener->url)
+		return;
+	listener->stop = true;
 	pthread_join(listener->thread, NULL);
 	close(listener->fd);
+	*listener->url = '\0';
 }
 
 /* The next connection, or -1 at the end. */
@@ -50,7 +51,7 @@ static int next_connection(struct listener *listener)
 {
 	struct pollfd wait = {.fd = listener->fd, .events = POLLIN};
 
-	while (!atomic_load(&listener->stop))
+	while (!listener->stop)
 		if (poll(&wait, 1, 20) == 1)
 			return accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
 	return -1;
@@ -60,12 +61,12 @@ static int next_connection(struct listener *listener)
 
 #define MAX_ANSWERS 4
 
-struct client_stub {
+static struct stub {
 	struct listener listener;
 	const char *answers[MAX_ANSWERS]; /* in turn, the last for ever */
 	unsigned int num_answers;
 	char seen[65536]; /* the last request */
-};
+} stub;
 
 /* Where the request ends whose head is in `text`; 0: the head does not yet. */
 static size_t request_len(const char *text)
@@ -107,18 +108,18 @@ static void say(int fd, const char *answer)
 
 static void *run_stub(void *arg)
 {
-	struct client_stub *stub = arg;
 	int held[MAX_HELD];
 	int num_held = 0;
 	int fd;
 
-	while ((fd = next_connection(&stub->listener)) >= 0) {
-		unsigned int before = atomic_fetch_add(&stub->listener.count, 1);
+	(void)arg;
+	while ((fd = next_connection(&stub.listener)) >= 0) {
+		unsigned int before = stub.listener.count++;
 		const char *answer =
-			stub->answers[before < stub->num_answers ? before : stub->num_answers - 1];
+			stub.answers[before < stub.num_answers ? before : stub.num_answers - 1];
 
 		if (answer)
-			read_request(fd, stub->seen, sizeof(stub->seen));
+			read_request(fd, stub.seen, sizeof(stub.seen));
 		if (answer && !*answer && num_held < MAX_HELD) {
 			held[num_held++] = fd;
 			continue;
@@ -132,52 +133,53 @@ static void *run_stub(void *arg)
 	return NULL;
 }
 
-struct client_stub *client_stub_start(const char *answer)
+void stub_start(const char *answer)
 {
-	struct client_stub *stub = calloc(1, sizeof(*stub));
-
-	assert_non_null(stub);
-	client_stub_say(stub, &answer, 1);
-	listener_open(&stub->listener);
-	assert_int_equal(pthread_create(&stub->listener.thread, NULL, run_stub, stub), 0);
-	return stub;
+	*stub.seen = '\0';
+	stub_say(&answer, 1);
+	listener_start(&stub.listener, run_stub);
 }
 
-void client_stub_say(struct client_stub *stub, const char *const *answers, unsigned int count)
+void stub_open(const char *answer, const struct maas_options *options)
+{
+	stub_start(answer);
+	maas = client_open(stub_url(), options);
+}
+
+void stub_say(const char *const *answers, unsigned int count)
 {
 	assert_in_range(count, 1, MAX_ANSWERS);
-	memcpy(stub->answers, answers, count * sizeof(*answers));
-	stub->num_answers = count;
+	memcpy(stub.answers, answers, count * sizeof(*answers));
+	stub.num_answers = count;
 }
 
-const char *client_stub_seen(const struct client_stub *stub)
+const char *stub_seen(void)
 {
-	return stub->seen;
+	return stub.seen;
 }
 
-const char *client_stub_url(const struct client_stub *stub)
+const char *stub_url(void)
 {
-	return stub->listener.url;
+	return stub.listener.url;
 }
 
-unsigned int client_stub_requests(struct client_stub *stub)
+unsigned int stub_requests(void)
 {
-	return atomic_load(&stub->listener.count);
+	return stub.listener.count;
 }
 
-void client_stub_stop(struct client_stub *stub)
+void stub_stop(void)
 {
-	listener_close(&stub->listener);
-	free(stub);
+	listener_stop(&stub.listener);
 }
 
-/* ---- wire */
+/* ---- proxy */
 
-struct client_wire {
+static struct {
 	struct listener listener;
 	struct sockaddr_in server;
 	unsigned int losses;
-};
+} proxy;
 
 /* Copies what there is to read. False: the reader's side is closed. */
 static bool pass(int from, int to)
@@ -189,66 +191,57 @@ static bool pass(int from, int to)
 }
 
 /* Until one side closes, or, on a connection that loses its answer, until that has come. */
-static void pass_on(struct client_wire *wire, int client, int server, bool lose)
+static void pass_on(int client, int to, bool lose)
 {
-	struct pollfd wait[2] = {{.fd = client, .events = POLLIN},
-				 {.fd = server, .events = POLLIN}};
+	struct pollfd wait[2] = {{.fd = client, .events = POLLIN}, {.fd = to, .events = POLLIN}};
 
-	while (!atomic_load(&wire->listener.stop)) {
+	while (!proxy.listener.stop) {
 		if (poll(wait, 2, 20) < 1)
 			continue;
-		if (wait[0].revents && !pass(client, server))
+		if (wait[0].revents && !pass(client, to))
 			return;
-		if (wait[1].revents && (lose || !pass(server, client)))
+		if (wait[1].revents && (lose || !pass(to, client)))
 			return;
 	}
 }
 
-static void *run_wire(void *arg)
+static void *run_proxy(void *arg)
 {
-	struct client_wire *wire = arg;
 	int client;
 
-	while ((client = next_connection(&wire->listener)) >= 0) {
-		int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		unsigned int before = atomic_fetch_add(&wire->listener.count, 1);
+	(void)arg;
+	while ((client = next_connection(&proxy.listener)) >= 0) {
+		int to = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		unsigned int before = proxy.listener.count++;
 
-		if (connect(server, (struct sockaddr *)&wire->server, sizeof(wire->server)) == 0)
-			pass_on(wire, client, server, before < wire->losses);
-		close(server);
+		if (connect(to, (struct sockaddr *)&proxy.server, sizeof(proxy.server)) == 0)
+			pass_on(client, to, before < proxy.losses);
+		close(to);
 		close(client);
 	}
 	return NULL;
 }
 
-struct client_wire *client_wire_start(const char *url, unsigned int losses)
+void proxy_open(unsigned int losses, const struct maas_options *options)
 {
-	struct client_wire *wire = calloc(1, sizeof(*wire));
-	const char *port = strrchr(url, ':');
+	const char *port = strrchr(server.url, ':');
 
-	assert_non_null(wire);
 	assert_non_null(port);
-	wire->losses = losses;
-	wire->server.sin_family = AF_INET;
-	wire->server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	wire->server.sin_port = htons((uint16_t)strtoul(port + 1, NULL, 10));
-	listener_open(&wire->listener);
-	assert_int_equal(pthread_create(&wire->listener.thread, NULL, run_wire, wire), 0);
-	return wire;
+	proxy.losses = losses;
+	proxy.server.sin_family = AF_INET;
+	proxy.server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	proxy.server.sin_port = htons((uint16_t)strtoul(port + 1, NULL, 10));
+	listener_start(&proxy.listener, run_proxy);
+	maas = client_open(proxy.listener.url, options);
+	other = client_open(server.url, NULL);
 }
 
-const char *client_wire_url(const struct client_wire *wire)
+unsigned int proxy_connections(void)
 {
-	return wire->listener.url;
+	return proxy.listener.count;
 }
 
-unsigned int client_wire_connections(struct client_wire *wire)
+void proxy_stop(void)
 {
-	return atomic_load(&wire->listener.count);
-}
-
-void client_wire_stop(struct client_wire *wire)
-{
-	listener_close(&wire->listener);
-	free(wire);
+	listener_stop(&proxy.listener);
 }

@@ -1,38 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations submitted now and completed later, against a real maasd. */
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define OPS   200
 #define BYTES 4096
-
-static struct client_server server;
-static struct maas *maas;
-
-static int start(void **state)
-{
-	(void)state;
-	client_server_start(&server, "127.0.0.1:0");
-	maas = client_open(server.url, NULL);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	assert_int_equal(client_stat(maas, "active_allocations"), 0);
-	maas_close(maas);
-	client_server_stop(&server);
-	return 0;
-}
 
 static bool readable(void)
 {
@@ -65,7 +41,7 @@ static void expect_completions(uint32_t count, bool *seen)
 	}
 }
 
-static void submit__many_in_flight(void **state)
+TEST(submit__many_in_flight)
 {
 	static unsigned char out[OPS][BYTES];
 	static unsigned char in[OPS][BYTES];
@@ -74,7 +50,6 @@ static void submit__many_in_flight(void **state)
 	bool seen[2][OPS] = {{false}};
 	struct maas_completion none;
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, BYTES, OPS, NULL, at), 0);
 	for (size_t i = 0; i < OPS; i++) {
 		struct maas_range range = {at[i].id, 0, out[i], BYTES};
@@ -96,7 +71,7 @@ static void submit__many_in_flight(void **state)
 	assert_int_equal(maas_free_many(maas, ids, OPS, NULL), OPS);
 }
 
-static void submit__several_ranges_at_once(void **state)
+TEST(submit__several_ranges_at_once)
 {
 	char out[2][5] = {"abcd", "wxyz"};
 	char in[2][5] = {"", ""};
@@ -104,7 +79,6 @@ static void submit__several_ranges_at_once(void **state)
 	struct maas_completion completion;
 	struct maas_range ranges[2];
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, 100, 2, NULL, at), 0);
 	for (int i = 0; i < 2; i++)
 		ranges[i] = (struct maas_range){at[i].id, 50, out[i], 4};
@@ -122,14 +96,13 @@ static void submit__several_ranges_at_once(void **state)
 	assert_int_equal(maas_free(maas, at[1].id), 0);
 }
 
-static void submit__errors_come_as_completions(void **state)
+TEST(submit__errors_come_as_completions)
 {
 	char byte[2] = "x";
 	struct maas_range range = {"00000000-0000-8000-8000-000000000000", 0, byte, 1};
 	struct maas_completion completion;
 	struct maas_allocation at;
 
-	(void)state;
 	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
 	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
 	assert_int_equal(completion.status, -ENOENT);
@@ -150,7 +123,7 @@ static void submit__errors_come_as_completions(void **state)
 	assert_int_equal(maas_poll(maas, &completion, 1, -2), -EINVAL);
 }
 
-static void event_fd__is_readable_while_there_are_completions(void **state)
+TEST(event_fd__is_readable_while_there_are_completions)
 {
 	char byte = 'x';
 	struct maas_allocation at;
@@ -158,7 +131,6 @@ static void event_fd__is_readable_while_there_are_completions(void **state)
 	struct maas_completion completion;
 	struct pollfd wait = {.fd = maas_event_fd(maas), .events = POLLIN};
 
-	(void)state;
 	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
 	assert_false(readable());
 	for (int i = 0; i < 2; i++)
@@ -173,56 +145,52 @@ static void event_fd__is_readable_while_there_are_completions(void **state)
 
 /* ---- a server that does not answer */
 
-static void submit__each_has_its_own_timeout(void **state)
+TEST(submit__each_has_its_own_timeout)
 {
 	const struct maas_options options = {.size = sizeof(options), .max_connections = 2};
-	struct client_stub *stub = client_stub_start("");
-	struct maas *silent = client_open(client_stub_url(stub), &options);
 	struct maas_completion at;
 	char byte;
 	struct maas_range range = {"a", 0, &byte, 1};
 	uint64_t start_ms = maas_clock_ms();
 
-	(void)state;
-	assert_int_equal(maas_submit_read(silent, &range, 1, 600, (void *)3), 0);
-	assert_int_equal(maas_submit_read(silent, &range, 1, 300, (void *)2), 0);
+	client_end();
+	stub_open("", &options);
+	assert_int_equal(maas_submit_read(maas, &range, 1, 600, (void *)3), 0);
+	assert_int_equal(maas_submit_read(maas, &range, 1, 300, (void *)2), 0);
 	/* No connection is left for this one. */
-	assert_int_equal(maas_submit_read(silent, &range, 1, 100, (void *)1), 0);
-	assert_int_equal(maas_poll(silent, &at, 1, 10), 0);
+	assert_int_equal(maas_submit_read(maas, &range, 1, 100, (void *)1), 0);
+	assert_int_equal(maas_poll(maas, &at, 1, 10), 0);
 	for (uintptr_t i = 1; i <= 3; i++) {
-		assert_int_equal(maas_poll(silent, &at, 1, -1), 1);
+		assert_int_equal(maas_poll(maas, &at, 1, -1), 1);
 		assert_int_equal(at.status, -ETIMEDOUT);
 		assert_ptr_equal(at.user, (void *)i);
 	}
 	assert_in_range(maas_clock_ms() - start_ms, 590, 5000);
-	maas_close(silent);
-	client_stub_stop(stub);
+	stub_stop();
 }
 
-static void submit__a_limit_and_a_close_under_way(void **state)
+TEST(submit__a_limit_and_a_close_under_way)
 {
 	const struct maas_options options = {
 		.size = sizeof(options), .max_connections = 2, .max_submitted = 5};
-	struct client_stub *stub = client_stub_start("");
-	struct maas *silent = client_open(client_stub_url(stub), &options);
 	struct maas_buffer *buffer;
 	char bytes[10];
 	struct maas_range range = {"a", 0, bytes, 1};
 
-	(void)state;
-	assert_int_equal(maas_buffer_register(silent, bytes, sizeof(bytes), &buffer), 0);
+	client_end();
+	stub_open("", &options);
+	assert_int_equal(maas_buffer_register(maas, bytes, sizeof(bytes), &buffer), 0);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(maas_submit_read(silent, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_submit_read(silent, &range, 1, 0, NULL), -EAGAIN);
-	assert_int_equal(maas_buffer_unregister(silent, buffer), -EBUSY);
-	CLIENT_WAIT(client_stub_requests(stub) > 0);
-	maas_close(silent);
-	client_stub_stop(stub);
+		assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), -EAGAIN);
+	assert_int_equal(maas_buffer_unregister(maas, buffer), -EBUSY);
+	AWAIT(stub_requests() > 0);
+	stub_stop();
 }
 
 /* ---- buffers */
 
-static void buffer__bookkeeping(void **state)
+TEST(buffer__bookkeeping)
 {
 	static char bytes[100];
 	struct maas_allocation at;
@@ -231,7 +199,6 @@ static void buffer__bookkeeping(void **state)
 	struct maas_buffer *first;
 	struct maas_buffer *second;
 
-	(void)state;
 	assert_int_equal(maas_buffer_register(maas, NULL, 1, &first), -EINVAL);
 	assert_int_equal(maas_buffer_register(maas, bytes, 0, &first), -EINVAL);
 	assert_int_equal(maas_buffer_register(maas, bytes, SIZE_MAX, &first), -EINVAL);
@@ -256,7 +223,7 @@ static void *submit_many(void *arg)
 
 	for (int i = 0; i < OPS; i++)
 		while (maas_submit_write(maas, &range, 1, 0, NULL))
-			client_nap_ms(1);
+			nap_ms(1);
 	return NULL;
 }
 
@@ -275,12 +242,12 @@ static void *poll_many(void *arg)
 			good += !at[i].status;
 		atomic_fetch_sub(left, n);
 		if (!n)
-			client_nap_ms(1);
+			nap_ms(1);
 	}
 	return (void *)good;
 }
 
-static void threads__submit_and_poll(void **state)
+TEST(threads__submit_and_poll)
 {
 	enum { PAIRS = 3 };
 	char memory[PAIRS][MAAS_ID_BYTES + 16] = {{0}};
@@ -290,7 +257,6 @@ static void threads__submit_and_poll(void **state)
 	_Atomic long left = (long)PAIRS * OPS;
 	long total = 0;
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, 16, PAIRS, NULL, at), 0);
 	for (int i = 0; i < PAIRS; i++) {
 		memcpy(memory[i], at[i].id, MAAS_ID_BYTES);
@@ -309,18 +275,4 @@ static void threads__submit_and_poll(void **state)
 		assert_int_equal(maas_free(maas, at[i].id), 0);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(submit__many_in_flight),
-		cmocka_unit_test(submit__several_ranges_at_once),
-		cmocka_unit_test(submit__errors_come_as_completions),
-		cmocka_unit_test(event_fd__is_readable_while_there_are_completions),
-		cmocka_unit_test(submit__each_has_its_own_timeout),
-		cmocka_unit_test(submit__a_limit_and_a_close_under_way),
-		cmocka_unit_test(buffer__bookkeeping),
-		cmocka_unit_test(threads__submit_and_poll),
-	};
-
-	return cmocka_run_group_tests(tests, start, stop);
-}
+TEST_MAIN(server_open, client_end_empty)

@@ -1,32 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocations and their bytes, against a real maasd. */
-#include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
-
-static struct client_server server;
-static struct maas *maas;
-
-static int start(void **state)
-{
-	(void)state;
-	client_server_start(&server, "127.0.0.1:0");
-	maas = client_open(server.url, NULL);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	assert_int_equal(client_stat(maas, "active_allocations"), 0);
-	maas_close(maas);
-	client_server_stop(&server);
-	return 0;
-}
 
 static void alloc_one(uint64_t size_bytes, struct maas_allocation *ret_allocation)
 {
@@ -42,14 +19,13 @@ static void free_one(const struct maas_allocation *allocation)
 
 /* ---- allocations */
 
-static void alloc__describes_what_it_gives(void **state)
+TEST(alloc__describes_what_it_gives)
 {
 	const struct maas_alloc_options options = {
 		.size = sizeof(options), .owner = "team/a", .ttl_seconds = 60};
 	struct maas_allocation given;
 	struct maas_allocation found;
 
-	(void)state;
 	assert_int_equal(maas_alloc(maas, 1000, &options, &given), 0);
 	assert_int_equal(given.size_bytes, 1000);
 	assert_int_equal(given.actual_size_bytes, 1024);
@@ -66,7 +42,7 @@ static void alloc__describes_what_it_gives(void **state)
 	assert_non_null(strstr(maas_error(), "no allocation with this id"));
 }
 
-static void alloc__errors(void **state)
+TEST(alloc__errors)
 {
 	const struct maas_alloc_options bad_owner = {.size = sizeof(bad_owner), .owner = "a b"};
 	const struct maas_alloc_options no_ttl = {.size = sizeof(no_ttl),
@@ -75,7 +51,6 @@ static void alloc__errors(void **state)
 						   .lifetime = MAAS_LIFETIME_SESSION};
 	struct maas_allocation at;
 
-	(void)state;
 	assert_int_equal(maas_alloc(maas, 0, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, UINT64_MAX, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, 5u << 20, NULL, &at), -EFBIG);
@@ -90,13 +65,12 @@ static void alloc__errors(void **state)
 	free_one(&at);
 }
 
-static void alloc__same_request_id_same_answer(void **state)
+TEST(alloc__same_request_id_same_answer)
 {
 	const struct maas_alloc_options options = {.size = sizeof(options), .request_id = "mine-1"};
 	struct maas_allocation first;
 	struct maas_allocation second;
 
-	(void)state;
 	assert_int_equal(maas_alloc(maas, 10, &options, &first), 0);
 	assert_int_equal(maas_alloc(maas, 10, &options, &second), 0);
 	assert_string_equal(first.id, second.id);
@@ -104,14 +78,13 @@ static void alloc__same_request_id_same_answer(void **state)
 	free_one(&first);
 }
 
-static void alloc_many__until_the_pool_is_full(void **state)
+TEST(alloc_many__until_the_pool_is_full)
 {
 	struct maas_allocation at[4];
 	struct maas_allocation more;
 	const char *ids[4];
 	bool missing[4];
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, 4u << 20, 4, NULL, at), 0);
 	assert_int_equal(maas_alloc(maas, 1, NULL, &more), -ENOSPC);
 	for (int i = 0; i < 4; i++)
@@ -124,12 +97,11 @@ static void alloc_many__until_the_pool_is_full(void **state)
 	assert_int_equal(maas_free_many(maas, ids, 0, NULL), -EINVAL);
 }
 
-static void alloc_many__ten_thousand(void **state)
+TEST(alloc_many__ten_thousand)
 {
 	struct maas_allocation *at = calloc(MAAS_MAX_BATCH, sizeof(*at));
 	const char **ids = calloc(MAAS_MAX_BATCH, sizeof(*ids));
 
-	(void)state;
 	assert_non_null(at);
 	assert_non_null(ids);
 	if (maas_alloc_many(maas, 1024, MAAS_MAX_BATCH, NULL, at))
@@ -141,11 +113,11 @@ static void alloc_many__ten_thousand(void **state)
 	free(ids);
 }
 
-static void list__pages_of_one_owner(void **state)
+TEST(list__pages_of_one_owner)
 {
 	const struct maas_alloc_options mine = {.size = sizeof(mine), .owner = "mine"};
 	struct maas_allocation at[7];
-	struct maas_allocation other;
+	struct maas_allocation theirs;
 	struct maas_allocation page[3];
 	char cursor[MAAS_ID_BYTES] = "";
 	const char *ids[7];
@@ -153,9 +125,8 @@ static void list__pages_of_one_owner(void **state)
 	int pages = 0;
 	int n;
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, 100, 7, &mine, at), 0);
-	alloc_one(100, &other);
+	alloc_one(100, &theirs);
 	do {
 		n = maas_list(maas, "mine", cursor, page, 3);
 		assert_true(n >= 0);
@@ -172,7 +143,7 @@ static void list__pages_of_one_owner(void **state)
 	for (int i = 0; i < 7; i++)
 		ids[i] = at[i].id;
 	assert_int_equal(maas_free_many(maas, ids, 7, NULL), 7);
-	free_one(&other);
+	free_one(&theirs);
 }
 
 /* ---- data */
@@ -183,14 +154,13 @@ static void fill(unsigned char *bytes, size_t len, unsigned int seed)
 		bytes[i] = (unsigned char)((i * 131 + seed) >> (i % 3));
 }
 
-static void read_write__pieces_of_four_mebibytes(void **state)
+TEST(read_write__pieces_of_four_mebibytes)
 {
 	const size_t len = 4u << 20;
 	unsigned char *out = malloc(len);
 	unsigned char *in = calloc(1, len);
 	struct maas_allocation at;
 
-	(void)state;
 	alloc_one(len, &at);
 	assert_non_null(out);
 	assert_non_null(in);
@@ -209,12 +179,11 @@ static void read_write__pieces_of_four_mebibytes(void **state)
 	free(in);
 }
 
-static void read_write__outside_is_an_error(void **state)
+TEST(read_write__outside_is_an_error)
 {
 	unsigned char *bytes = calloc(1, 8u << 20);
 	struct maas_allocation at;
 
-	(void)state;
 	assert_non_null(bytes);
 	alloc_one(100, &at);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 101), -ERANGE);
@@ -230,7 +199,7 @@ static void read_write__outside_is_an_error(void **state)
 	free(bytes);
 }
 
-static void vector__many_ranges_in_one_request(void **state)
+TEST(vector__many_ranges_in_one_request)
 {
 	enum { COUNT = 500, LEN = 700 };
 	static unsigned char out[COUNT][LEN];
@@ -238,7 +207,6 @@ static void vector__many_ranges_in_one_request(void **state)
 	static struct maas_range ranges[COUNT];
 	struct maas_allocation at[2];
 
-	(void)state;
 	assert_int_equal(maas_alloc_many(maas, sizeof(out), 2, NULL, at), 0);
 	fill(&out[0][0], sizeof(out), 3);
 	for (size_t i = 0; i < COUNT; i++)
@@ -284,12 +252,11 @@ static void *use(void *arg)
 	return (void *)wrong;
 }
 
-static void threads__share_a_handle(void **state)
+TEST(threads__share_a_handle)
 {
 	pthread_t threads[12];
 	unsigned int seeds[MAAS_ARRAY_SIZE(threads)];
 
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(threads); i++) {
 		seeds[i] = i * 1000;
 		assert_int_equal(pthread_create(&threads[i], NULL, use, &seeds[i]), 0);
@@ -304,12 +271,11 @@ static void threads__share_a_handle(void **state)
 
 /* ---- pages */
 
-static void get__pages_of_the_server(void **state)
+TEST(get__pages_of_the_server)
 {
 	char *text;
 	size_t len;
 
-	(void)state;
 	assert_int_equal(maas_get(maas, "/health", &text, &len), 0);
 	assert_int_equal(strlen(text), len);
 	assert_non_null(strstr(text, "\"healthy\""));
@@ -320,21 +286,4 @@ static void get__pages_of_the_server(void **state)
 	assert_int_equal(maas_get(maas, "/nothing", &text, NULL), -ENOENT);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(alloc__describes_what_it_gives),
-		cmocka_unit_test(alloc__errors),
-		cmocka_unit_test(alloc__same_request_id_same_answer),
-		cmocka_unit_test(alloc_many__until_the_pool_is_full),
-		cmocka_unit_test(alloc_many__ten_thousand),
-		cmocka_unit_test(list__pages_of_one_owner),
-		cmocka_unit_test(read_write__pieces_of_four_mebibytes),
-		cmocka_unit_test(read_write__outside_is_an_error),
-		cmocka_unit_test(vector__many_ranges_in_one_request),
-		cmocka_unit_test(threads__share_a_handle),
-		cmocka_unit_test(get__pages_of_the_server),
-	};
-
-	return cmocka_run_group_tests(tests, start, stop);
-}
+TEST_MAIN(server_open, client_end_empty)

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers that mean harm: redirections elsewhere, answers without end, answers without sense. */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "base/base.h"
@@ -35,7 +32,7 @@ enum what {
 
 static struct maas_allocation page[MANY];
 
-static int call(struct maas *maas, enum what what)
+static int call(enum what what)
 {
 	const char *ids[MANY];
 	char cursor[MAAS_ID_BYTES] = "";
@@ -73,22 +70,23 @@ static int call(struct maas *maas, enum what what)
 	}
 }
 
+static const struct maas_options with_session = {.size = sizeof(with_session), .ttl_seconds = 30};
+
 static void expect(const char *answer, enum what what, int error, const char *words)
 {
-	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 30};
-	struct client_stub *stub = client_stub_start(answer);
-	struct maas *maas = client_open(client_stub_url(stub), &options);
-	int r = call(maas, what);
+	int r;
 
+	stub_open(answer, &with_session);
+	r = call(what);
 	if (r != error || (words && !strstr(maas_error(), words)))
 		fail_msg("call %d of %.80s: %d %s", what, answer, r, maas_error());
-	maas_close(maas);
-	client_stub_stop(stub);
+	client_close(&maas);
+	stub_stop();
 }
 
 /* ---- what is sent, which a strict server looks at */
 
-static void request__names_its_host_and_the_type_of_its_body(void **state)
+TEST(request__names_its_host_and_the_type_of_its_body)
 {
 	static const char *const types[NUM_CALLS] = {
 		[ALLOC] = "application/json",	      [ALLOC_MANY] = "application/json",
@@ -96,25 +94,18 @@ static void request__names_its_host_and_the_type_of_its_body(void **state)
 		[READ_MANY] = "application/json",     [SESSION] = "application/json",
 		[WRITE] = "application/octet-stream",
 	};
-	struct client_stub *stub = client_stub_start("HTTP/1.1 503 No\r\n\r\n");
-	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 30};
-	struct maas *maas = client_open(client_stub_url(stub), &options);
 	char line[128];
 
-	(void)state;
+	stub_open("HTTP/1.1 503 No\r\n\r\n", &with_session);
 	for (int what = 0; what < NUM_CALLS; what++) {
-		assert_int_equal(call(maas, (enum what)what), -ENOBUFS);
-		snprintf(line, sizeof(line), "\r\nHost: %s\r\n",
-			 client_stub_url(stub) + strlen("http://"));
-		assert_non_null(strstr(client_stub_seen(stub), line));
+		assert_int_equal(call((enum what)what), -ENOBUFS);
+		snprintf(line, sizeof(line), "\r\nHost: %s\r\n", stub_url() + strlen("http://"));
+		assert_non_null(strstr(stub_seen(), line));
 		snprintf(line, sizeof(line), "\r\nContent-Type: %s\r\n",
 			 types[what] ? types[what] : "");
-		assert_int_equal(strstr(client_stub_seen(stub), line) != NULL, types[what] != NULL);
-		assert_int_equal(strstr(client_stub_seen(stub), "Content-Type") != NULL,
-				 types[what] != NULL);
+		assert_int_equal(strstr(stub_seen(), line) != NULL, types[what] != NULL);
+		assert_int_equal(strstr(stub_seen(), "Content-Type") != NULL, types[what] != NULL);
 	}
-	maas_close(maas);
-	client_stub_stop(stub);
 }
 
 /* ---- redirections */
@@ -122,34 +113,30 @@ static void request__names_its_host_and_the_type_of_its_body(void **state)
 static void expect_followed(const char *location)
 {
 	const struct maas_alloc_options once = {.size = sizeof(once), .request_id = "only-this"};
-	struct client_stub *stub = client_stub_start("");
-	struct maas *maas = client_open(client_stub_url(stub), NULL);
 	char answer[256];
 	const char *answers[] = {answer, OK(LENT(SOME_ID, "64"))};
 
+	stub_open("", NULL);
 	snprintf(answer, sizeof(answer), "HTTP/1.1 307 There\r\nLocation: %s%s\r\n\r\n",
-		 *location == '/' ? "" : client_stub_url(stub), location + (*location != '/'));
-	client_stub_say(stub, answers, 2);
+		 *location == '/' ? "" : stub_url(), location + (*location != '/'));
+	stub_say(answers, 2);
 	if (maas_alloc(maas, 64, &once, page))
 		fail_msg("%s: %s", answer, maas_error());
 	assert_string_equal(page[0].id, SOME_ID);
-	maas_close(maas);
-	assert_int_equal(client_stub_requests(stub), 2);
-	assert_ptr_equal(strstr(client_stub_seen(stub), "POST /there?a=b HTTP/1.1\r\n"),
-			 client_stub_seen(stub));
-	assert_non_null(strstr(client_stub_seen(stub), "Content-Type: application/json\r\n"));
-	assert_non_null(strstr(client_stub_seen(stub), "\"request_id\":\"only-this\"}"));
-	client_stub_stop(stub);
+	assert_int_equal(stub_requests(), 2);
+	assert_ptr_equal(strstr(stub_seen(), "POST /there?a=b HTTP/1.1\r\n"), stub_seen());
+	assert_non_null(strstr(stub_seen(), "Content-Type: application/json\r\n"));
+	assert_non_null(strstr(stub_seen(), "\"request_id\":\"only-this\"}"));
+	client_end();
 }
 
-static void redirect__of_an_allocation_to_the_same_server(void **state)
+TEST(redirect__of_an_allocation_to_the_same_server)
 {
-	(void)state;
 	expect_followed("/there?a=b");
 	expect_followed("=/there?a=b");
 }
 
-static void redirect__elsewhere_is_refused_and_nothing_sent(void **state)
+TEST(redirect__elsewhere_is_refused_and_nothing_sent)
 {
 	static const char *const locations[] = {
 		"%s/allocate",
@@ -164,12 +151,14 @@ static void redirect__elsewhere_is_refused_and_nothing_sent(void **state)
 		"",
 		"http://127.0.0.1:1/../../x",
 	};
-	struct client_stub *other = client_stub_start(OK(LENT(SOME_ID, "64")));
-	const char *url = client_stub_url(other);
 	char location[128];
 	char answer[256];
+	char url[64];
 
-	(void)state;
+	server_start();
+	proxy_open(0, NULL);
+	snprintf(url, sizeof(url), "%s", maas_url(maas));
+	client_close(&maas);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(locations); i++) {
 		const char *at = strstr(locations[i], "%s");
 
@@ -183,33 +172,27 @@ static void redirect__elsewhere_is_refused_and_nothing_sent(void **state)
 			 location);
 		expect(answer, ALLOC, -EPROTO, "redirects to");
 	}
-	assert_int_equal(client_stub_requests(other), 0);
-	client_stub_stop(other);
+	assert_int_equal(proxy_connections(), 0);
 }
 
-static void redirect__no_more_than_one(void **state)
+TEST(redirect__no_more_than_one)
 {
 	static const char again[] = "HTTP/1.1 307 There\r\nLocation: /allocate\r\n\r\n";
-	struct client_stub *stub = client_stub_start(again);
-	struct maas *maas = client_open(client_stub_url(stub), NULL);
 
-	(void)state;
+	stub_open(again, NULL);
 	assert_int_equal(maas_alloc(maas, 64, NULL, page), -EPROTO);
 	assert_non_null(strstr(maas_error(), "redirects twice, now to \"/allocate\""));
-	assert_int_equal(client_stub_requests(stub), 2);
-	maas_close(maas);
-	client_stub_stop(stub);
+	assert_int_equal(stub_requests(), 2);
 }
 
-static void redirect__of_another_call_or_status_is_refused(void **state)
+TEST(redirect__of_another_call_or_status_is_refused)
 {
-	static const char other[] = "HTTP/1.1 307 There\r\nLocation: /there\r\n\r\n";
+	static const char there[] = "HTTP/1.1 307 There\r\nLocation: /there\r\n\r\n";
 	static const char *const statuses[] = {"301", "302", "303", "308", "300", "304"};
 	char answer[128];
 
-	(void)state;
 	for (int what = DESCRIBE; what < NUM_CALLS; what++)
-		expect(other, (enum what)what, -EPROTO, "redirects to \"/there\" (status 307)");
+		expect(there, (enum what)what, -EPROTO, "redirects to \"/there\" (status 307)");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(statuses); i++) {
 		snprintf(answer, sizeof(answer), "HTTP/1.1 %s X\r\nLocation: /there\r\n\r\n",
 			 statuses[i]);
@@ -257,9 +240,8 @@ static void expect_small(const char *head, const char *unit, const char *words)
 	free(bomb);
 }
 
-static void bomb__is_not_taken_in(void **state)
+TEST(bomb__is_not_taken_in)
 {
-	(void)state;
 	expect_small(OK("{\"x\":["), "[],", "longer than");
 	expect_small(OK("{\"allocations\":["), "{},", NULL);
 	expect_small(OK("{\"unknown\":["), "{},", NULL);
@@ -270,24 +252,22 @@ static void bomb__is_not_taken_in(void **state)
 	expect_small("", "HTTP/1.1 100 Continue\r\n\r\n", "the head");
 }
 
-static void bomb__as_the_body_of_an_error_keeps_its_status(void **state)
+TEST(bomb__as_the_body_of_an_error_keeps_its_status)
 {
 	char *bomb = make_bomb("HTTP/1.1 500 No\r\n\r\n{\"error\":[", "[],");
 	long before_kib = peak_kib();
 
-	(void)state;
 	for (int what = 0; what < NUM_CALLS; what++)
 		expect(bomb, (enum what)what, -EREMOTEIO, "status 500");
 	assert_in_range(peak_kib() - before_kib, 0, 24 << 10);
 	free(bomb);
 }
 
-static void bomb__in_one_entry_of_a_page(void **state)
+TEST(bomb__in_one_entry_of_a_page)
 {
 	size_t limit = (size_t)300 << 10; /* below what a page of MANY may have */
 	char *bomb = make_bomb(OK("{\"allocations\":[["), "{},");
 
-	(void)state;
 	limit -= (limit - strlen(OK("{\"allocations\":[["))) % 3;
 	memcpy(bomb + limit, "{}]]}", 6);
 	expect(bomb, LIST, -EPROTO, "too long an entry");
@@ -301,7 +281,7 @@ static void bomb__in_one_entry_of_a_page(void **state)
 
 /* ---- answers without sense */
 
-static void answer__that_is_not_what_was_asked_for(void **state)
+TEST(answer__that_is_not_what_was_asked_for)
 {
 	static const struct {
 		const char *answer;
@@ -341,14 +321,13 @@ static void answer__that_is_not_what_was_asked_for(void **state)
 		{"HTTP/1.1 206 Partial\r\n\r\n{}", DESCRIBE, "status 206 where 200"},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++)
 		expect(rows[i].answer, rows[i].what, -EPROTO, rows[i].words);
 	for (int what = 0; what < NUM_CALLS; what++)
 		expect("HTTP/1.1 204 Empty\r\n\r\n", (enum what)what, -EPROTO, "status 204");
 }
 
-static void read__of_other_bytes_than_asked_for(void **state)
+TEST(read__of_other_bytes_than_asked_for)
 {
 	static const struct {
 		const char *answer;
@@ -370,25 +349,21 @@ static void read__of_other_bytes_than_asked_for(void **state)
 		{OK("0123456789abcdef"), -EPROTO, "all bytes"},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++)
 		expect(rows[i].answer, READ, rows[i].error, rows[i].words);
 	expect(OK("0123456789abcdef0123456789abcde"), READ_MANY, -EPROTO, "31 of 32");
 	expect(OK("0123456789abcdef0123456789abcdefg"), READ_MANY, -EPROTO, "more bytes");
 }
 
-static void read__without_end_stops_behind_the_buffer(void **state)
+TEST(read__without_end_stops_behind_the_buffer)
 {
 	char *endless = make_bomb("HTTP/1.1 206 Part\r\nContent-Range: bytes 0-3/99\r\n\r\n", "x");
-	struct client_stub *stub = client_stub_start(endless);
-	struct maas *maas = client_open(client_stub_url(stub), NULL);
 	char bytes[] = "-----";
 
-	(void)state;
+	stub_open(endless, NULL);
 	assert_int_equal(maas_read(maas, SOME_ID, 0, bytes, 4), -EPROTO);
 	assert_string_equal(bytes + 4, "-");
-	maas_close(maas);
-	client_stub_stop(stub);
+	client_end(); /* the stub says it still */
 	free(endless);
 }
 
@@ -396,53 +371,29 @@ static void read__without_end_stops_behind_the_buffer(void **state)
 
 #define SESSION_OF(seconds) OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" seconds ",\"rdma\":null}")
 
-static void session__has_the_lease_of_the_answer(void **state)
+TEST(session__has_the_lease_of_the_answer)
 {
 	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 3600};
 	const char *answers[] = {SESSION_OF("2"), SESSION_OF("2"), SESSION_OF("1800")};
-	struct client_stub *stub = client_stub_start("");
-	struct maas *maas = client_open(client_stub_url(stub), &options);
 	struct maas_session session;
 
-	(void)state;
-	client_stub_say(stub, answers, 3);
+	stub_open("", &options);
+	stub_say(answers, 3);
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(maas_session_get(maas, &session), 0);
 	assert_in_range(session.lease_ms, 0, 2000);
 	/* A lease of 3600 s would not be renewed in this test's life. */
-	CLIENT_WAIT(client_stub_requests(stub) >= 3);
-	CLIENT_WAIT(!maas_session_get(maas, &session) && session.lease_ms > 1700000);
-	assert_non_null(strstr(client_stub_seen(stub), "/renew HTTP/1.1\r\n"));
-	assert_non_null(strstr(client_stub_seen(stub), "Content-Type: application/json\r\n"));
-	maas_close(maas);
-	client_stub_stop(stub);
+	AWAIT(stub_requests() >= 3);
+	AWAIT(!maas_session_get(maas, &session) && session.lease_ms > 1700000);
+	assert_non_null(strstr(stub_seen(), "/renew HTTP/1.1\r\n"));
+	assert_non_null(strstr(stub_seen(), "Content-Type: application/json\r\n"));
 }
 
-static void session__too_long_a_lease_says_what_the_server_says(void **state)
+TEST(session__too_long_a_lease_says_what_the_server_says)
 {
-	(void)state;
 	expect("HTTP/1.1 400 Bad\r\n\r\n{\"error\":{\"code\":\"bad_field\",\"message\":"
 	       "\"ttl_seconds is at most 3600 (--max-session-ttl)\"}}",
 	       SESSION, -EINVAL, "--max-session-ttl");
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(request__names_its_host_and_the_type_of_its_body),
-		cmocka_unit_test(redirect__of_an_allocation_to_the_same_server),
-		cmocka_unit_test(redirect__elsewhere_is_refused_and_nothing_sent),
-		cmocka_unit_test(redirect__no_more_than_one),
-		cmocka_unit_test(redirect__of_another_call_or_status_is_refused),
-		cmocka_unit_test(bomb__is_not_taken_in),
-		cmocka_unit_test(bomb__as_the_body_of_an_error_keeps_its_status),
-		cmocka_unit_test(bomb__in_one_entry_of_a_page),
-		cmocka_unit_test(answer__that_is_not_what_was_asked_for),
-		cmocka_unit_test(read__of_other_bytes_than_asked_for),
-		cmocka_unit_test(read__without_end_stops_behind_the_buffer),
-		cmocka_unit_test(session__has_the_lease_of_the_answer),
-		cmocka_unit_test(session__too_long_a_lease_says_what_the_server_says),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, client_end)

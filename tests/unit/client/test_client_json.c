@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the client makes of JSON: allocations, and lists that are parsed piece by piece. */
-#include <errno.h>
-#include <string.h>
-
 #include "client/internal.h"
 #include "tests/unit/client/client_fixture.h"
 
@@ -24,11 +21,10 @@ static int read_allocation(const char *text, struct maas_allocation *ret_allocat
 	return r;
 }
 
-static void json_allocation__complete(void **state)
+TEST(json_allocation__complete)
 {
 	struct maas_allocation at;
 
-	(void)state;
 	assert_int_equal(read_allocation("{\"id\":\"" SOME_ID "\",\"size_bytes\":5,"
 					 "\"actual_size_bytes\":1024,\"age_seconds\":3,"
 					 "\"owner\":\"me\",\"lifetime\":\"ttl\",\"ttl_seconds\":9,"
@@ -45,7 +41,7 @@ static void json_allocation__complete(void **state)
 	assert_int_equal(at.lease_seconds, 7);
 }
 
-static void json_allocation__without_sense(void **state)
+TEST(json_allocation__without_sense)
 {
 	static const char *const texts[] = {
 		"{}",
@@ -64,7 +60,6 @@ static void json_allocation__without_sense(void **state)
 	};
 	struct maas_allocation at;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++)
 		if (read_allocation(texts[i], &at) != -EPROTO)
 			fail_msg("taken: %s", texts[i]);
@@ -103,7 +98,7 @@ static int read_list(const char *text, struct seen *ret_seen, json_t **ret_rest)
 	return r;
 }
 
-static void json_list__one_after_another(void **state)
+TEST(json_list__one_after_another)
 {
 	static const char *const texts[] = {
 		"{\"list\":[1,2,3],\"next\":7}",
@@ -114,7 +109,6 @@ static void json_list__one_after_another(void **state)
 	struct seen seen;
 	json_t *rest;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		if (read_list(texts[i], &seen, &rest) != 3)
 			fail_msg("%s: %s", texts[i], maas_error());
@@ -127,7 +121,7 @@ static void json_list__one_after_another(void **state)
 	assert_int_equal(read_list("{\"list\":[1,2,3,4,5]}", &seen, &rest), -E2BIG);
 }
 
-static void json_list__that_is_none(void **state)
+TEST(json_list__that_is_none)
 {
 	static const char *const texts[] = {
 		"",
@@ -160,20 +154,9 @@ static void json_list__that_is_none(void **state)
 	struct seen seen;
 	json_t *rest;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++)
 		if (read_list(texts[i], &seen, &rest) != -EPROTO)
 			fail_msg("taken: %s", texts[i]);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(json_allocation__complete),
-		cmocka_unit_test(json_allocation__without_sense),
-		cmocka_unit_test(json_list__one_after_another),
-		cmocka_unit_test(json_list__that_is_none),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

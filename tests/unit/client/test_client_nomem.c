@@ -1,30 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The client when the n-th request for memory fails, for every n. */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/client/client_fixture.h"
 
-static struct client_server server;
-
-static int start(void **state)
-{
-	(void)state;
-	client_server_start(&server, "127.0.0.1:0");
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	client_server_stop(&server);
-	return 0;
-}
-
 /* One use of everything; the first error ends it. */
-static int use_all(struct maas *maas)
+static int use_all(void)
 {
 	static char bytes[2][64];
 	struct maas_allocation at[2];
@@ -64,24 +44,22 @@ static int open_and_use(void)
 					     .session_name = "me",
 					     .ttl_seconds = 30,
 					     .timeout_ms = 10000};
-	struct maas *maas;
 	int r = maas_open(&options, &maas);
 
 	if (r)
 		return r;
-	r = use_all(maas);
+	r = use_all();
 	if (!r)
 		r = maas_reopen(maas);
-	maas_close(maas);
+	client_close(&maas);
 	return r;
 }
 
-static void all__each_request_for_memory_fails(void **state)
+TEST(all__each_request_for_memory_fails)
 {
 	bool fired = true;
 	long blocks;
 
-	(void)state;
 	assert_int_equal(open_and_use(), 0);
 	blocks = fail_nth_blocks();
 	for (long n = 1; fired; n++) {
@@ -99,11 +77,4 @@ static void all__each_request_for_memory_fails(void **state)
 	}
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(all__each_request_for_memory_fails),
-	};
-
-	return cmocka_run_group_tests(tests, start, stop);
-}
+TEST_MAIN(server_start, client_end)

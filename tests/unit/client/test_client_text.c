@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The client without a server: URLs, error numbers, options. */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,9 +22,8 @@ static void expect_url(const char *text, const char *base, const char *unix_path
 	maas_url_fini(&url);
 }
 
-static void url_parse__what_is_one(void **state)
+TEST(url_parse__what_is_one)
 {
-	(void)state;
 	expect_url("http://localhost:3000", "http://localhost:3000", NULL);
 	expect_url("localhost:3000", "http://localhost:3000", NULL);
 	expect_url("127.0.0.1:3000/", "http://127.0.0.1:3000", NULL);
@@ -43,7 +39,7 @@ static void url_parse__what_is_one(void **state)
 	expect_url("http+unix://%2Frun%2Fa%25b/", "http://localhost", "/run/a%b");
 }
 
-static void url_parse__what_is_none(void **state)
+TEST(url_parse__what_is_none)
 {
 	static const char *const texts[] = {
 		"",
@@ -75,7 +71,6 @@ static void url_parse__what_is_none(void **state)
 	};
 	struct maas_url url;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		maas_error_clear();
 		if (maas_url_parse(texts[i], &url) != -EINVAL)
@@ -86,7 +81,7 @@ static void url_parse__what_is_none(void **state)
 	assert_int_equal(maas_url_parse("ftp://host", &url), -EPROTONOSUPPORT);
 }
 
-static void url_parse__no_secret_is_repeated(void **state)
+TEST(url_parse__no_secret_is_repeated)
 {
 	static const char *const texts[] = {
 		"http://me:secret@host:3000",  "me:secret@host:3000",
@@ -96,7 +91,6 @@ static void url_parse__no_secret_is_repeated(void **state)
 	};
 	struct maas_url url;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		maas_error_clear();
 		assert_true(maas_url_parse(texts[i], &url) < 0);
@@ -106,12 +100,11 @@ static void url_parse__no_secret_is_repeated(void **state)
 	}
 }
 
-static void url_parse__socket_path_of_107_bytes_and_one_more(void **state)
+TEST(url_parse__socket_path_of_107_bytes_and_one_more)
 {
 	char text[128] = "unix:";
 	struct maas_url url;
 
-	(void)state;
 	memset(text + 5, 'a', 107);
 	assert_int_equal(maas_url_parse(text, &url), 0);
 	maas_url_fini(&url);
@@ -121,9 +114,8 @@ static void url_parse__socket_path_of_107_bytes_and_one_more(void **state)
 
 /* ---- errors */
 
-static void error_of_status__codes_and_others(void **state)
+TEST(error_of_status__codes_and_others)
 {
-	(void)state;
 	assert_int_equal(maas_error_of_status(200, ""), 0);
 	assert_int_equal(maas_error_of_status(206, ""), 0);
 	assert_int_equal(maas_error_of_status(400, "bad_json"), -EINVAL);
@@ -141,13 +133,12 @@ static void error_of_status__codes_and_others(void **state)
 	assert_int_equal(maas_error_of_status(418, ""), -EPROTO);
 }
 
-static void fail_status__keeps_the_words_of_the_server(void **state)
+TEST(fail_status__keeps_the_words_of_the_server)
 {
 	static const char body[] = "{\"error\":{\"code\":\"pool_exhausted\",\"message\":\"full\"}}";
 	static const char *const others[] = {"", "<html>", "[]", "{\"error\":\"x\"}",
 					     "{\"error\":{\"code\":1,\"message\":[]}}"};
 
-	(void)state;
 	assert_int_equal(maas_fail_status(507, body, strlen(body)), -ENOSPC);
 	assert_string_equal(maas_error(), "full");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++) {
@@ -156,23 +147,21 @@ static void fail_status__keeps_the_words_of_the_server(void **state)
 	}
 }
 
-static void fail__cuts_a_long_sentence(void **state)
+TEST(fail__cuts_a_long_sentence)
 {
 	char text[1000];
 
-	(void)state;
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
 	assert_int_equal(maas_fail(-EIO, "%s", text), -EIO);
 	assert_int_equal(strlen(maas_error()), MAAS_ERROR_BYTES - 1);
 }
 
-static void fail__keeps_control_characters_from_the_terminal(void **state)
+TEST(fail__keeps_control_characters_from_the_terminal)
 {
 	static const char body[] = "{\"error\":{\"code\":\"x\",\"message\":"
 				   "\"\\u001b]0;owned\\u0007\\u009b2J\\u202e\\u007f\\né\"}}";
 
-	(void)state;
 	assert_int_equal(maas_fail_status(400, body, strlen(body)), -EINVAL);
 	assert_string_equal(maas_error(), "\\x1b]0;owned\\x07\\xc2\\x9b2J"
 					  "\\xe2\\x80\\xae\\x7f\\x0aé");
@@ -196,11 +185,10 @@ static void expect_same(const char *base, const char *to, const char *path)
 	maas_url_fini(&url);
 }
 
-static void url_same__host_port_and_scheme(void **state)
+TEST(url_same__host_port_and_scheme)
 {
 	static const char base[] = "http://host:3000";
 
-	(void)state;
 	expect_same(base, "http://host:3000/allocate", "/allocate");
 	expect_same(base, "http://HOST:3000/a/b?c=d#e", "/a/b?c=d");
 	expect_same("http://host", "http://host/x", "/x");
@@ -225,9 +213,8 @@ static void url_same__host_port_and_scheme(void **state)
 
 /* ---- names */
 
-static void id_valid__only_its_letters(void **state)
+TEST(id_valid__only_its_letters)
 {
-	(void)state;
 	assert_true(maas_id_valid("0189-ab"));
 	assert_false(maas_id_valid(""));
 	assert_false(maas_id_valid("a/b"));
@@ -243,26 +230,23 @@ static void id_valid__only_its_letters(void **state)
 
 /* ---- open */
 
-static void open__defaults_and_environment(void **state)
+TEST(open__defaults_and_environment)
 {
-	struct maas *maas;
-
-	(void)state;
 	unsetenv("MAAS_URL");
 	assert_int_equal(maas_open(NULL, &maas), 0);
 	assert_string_equal(maas_url(maas), "http://localhost:3000");
 	assert_int_equal(maas_transport(maas), MAAS_TRANSPORT_HTTP);
-	maas_close(maas);
+	client_close(&maas);
 
 	setenv("MAAS_URL", "unix:/run/a.sock", 1);
 	assert_int_equal(maas_open(NULL, &maas), 0);
 	assert_string_equal(maas_url(maas), "unix:/run/a.sock");
-	maas_close(maas);
+	client_close(&maas);
 	unsetenv("MAAS_URL");
 	maas_close(NULL);
 }
 
-static void open__options_that_cannot_be(void **state)
+TEST(open__options_that_cannot_be)
 {
 	const struct {
 		int error;
@@ -278,9 +262,7 @@ static void open__options_that_cannot_be(void **state)
 		{-EINVAL, {.size = sizeof(struct maas_options), .url = "no sense"}},
 		{-EPROTONOSUPPORT, {.size = sizeof(struct maas_options), .url = "https://a"}},
 	};
-	struct maas *maas;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++) {
 		if (maas_open(&rows[i].options, &maas) != rows[i].error)
 			fail_msg("row %zu: %s", i, maas_error());
@@ -288,7 +270,7 @@ static void open__options_that_cannot_be(void **state)
 	}
 }
 
-static void open__struct_of_another_version(void **state)
+TEST(open__struct_of_another_version)
 {
 	struct {
 		struct maas_options known;
@@ -297,82 +279,55 @@ static void open__struct_of_another_version(void **state)
 	struct maas_options older = {.size = offsetof(struct maas_options, transport),
 				     .url = "http://a:1",
 				     .transport = MAAS_TRANSPORT_RDMA};
-	struct maas *maas;
 
-	(void)state;
 	assert_int_equal(maas_open(&newer.known, &maas), 0);
-	maas_close(maas);
+	client_close(&maas);
 	newer.later = 1;
 	assert_int_equal(maas_open(&newer.known, &maas), -EINVAL);
 	/* What lies behind an older program's struct is not read. */
 	assert_int_equal(maas_open(&older, &maas), 0);
 	assert_string_equal(maas_url(maas), "http://a:1");
-	maas_close(maas);
+	client_close(&maas);
 }
 
-static void call__without_a_server(void **state)
+TEST(call__without_a_server)
 {
-	struct maas *maas = client_open("unix:/nowhere/maas.sock", NULL);
 	char *text;
 
-	(void)state;
+	maas = client_open("unix:/nowhere/maas.sock", NULL);
 	assert_int_equal(maas_get(maas, "/health", &text, NULL), -ECONNREFUSED);
 	assert_non_null(strstr(maas_error(), "no server at unix:/nowhere/maas.sock"));
 	assert_int_equal(maas_get(maas, "health", &text, NULL), -EINVAL);
 	assert_int_equal(maas_get(maas, "/a b", &text, NULL), -EINVAL);
 	assert_int_equal(maas_free(maas, "a/b"), -EINVAL);
-	maas_close(maas);
+	client_close(&maas);
 	maas = client_open("http://127.0.0.1:1", NULL);
 	assert_int_equal(maas_get(maas, "/health", &text, NULL), -ECONNREFUSED);
-	maas_close(maas);
+	client_close(&maas);
 	maas = client_open("http://no-such-host.invalid:1", NULL);
 	assert_int_equal(maas_get(maas, "/health", &text, NULL), -EHOSTUNREACH);
-	maas_close(maas);
 }
 
-static void fork__child_may_only_close(void **state)
+TEST(fork__child_may_only_close)
 {
-	struct maas *maas = client_open("http://127.0.0.1:1", NULL);
 	struct maas_completion completion;
 	struct maas_allocation at;
 	int status;
 	pid_t pid;
 
-	(void)state;
+	maas = client_open("http://127.0.0.1:1", NULL);
 	pid = fork();
 	if (!pid) {
 		bool right = maas_alloc(maas, 1, NULL, &at) == -ECHILD &&
 			     maas_poll(maas, &completion, 1, 0) == -ECHILD &&
 			     maas_event_fd(maas) == -ECHILD && strlen(maas_error()) > 0;
 
-		maas_close(maas);
+		client_close(&maas);
 		_exit(right ? 0 : 1);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
 	assert_true(maas_event_fd(maas) >= 0);
-	maas_close(maas);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(url_parse__what_is_one),
-		cmocka_unit_test(url_parse__what_is_none),
-		cmocka_unit_test(url_parse__no_secret_is_repeated),
-		cmocka_unit_test(url_parse__socket_path_of_107_bytes_and_one_more),
-		cmocka_unit_test(error_of_status__codes_and_others),
-		cmocka_unit_test(fail_status__keeps_the_words_of_the_server),
-		cmocka_unit_test(fail__cuts_a_long_sentence),
-		cmocka_unit_test(fail__keeps_control_characters_from_the_terminal),
-		cmocka_unit_test(url_same__host_port_and_scheme),
-		cmocka_unit_test(id_valid__only_its_letters),
-		cmocka_unit_test(open__defaults_and_environment),
-		cmocka_unit_test(open__options_that_cannot_be),
-		cmocka_unit_test(open__struct_of_another_version),
-		cmocka_unit_test(call__without_a_server),
-		cmocka_unit_test(fork__child_may_only_close),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, client_end)

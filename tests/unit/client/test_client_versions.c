@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers of a later or an earlier version than this libmaas (docs/upgrading.md). */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
@@ -15,21 +11,12 @@
 #define OK(body)	  "HTTP/1.1 200 OK\r\nX-Maas-New: yes\r\n\r\n" body
 #define NO(status, error) "HTTP/1.1 " status " No\r\n\r\n{\"error\":" error "}"
 
-static struct client_stub *stub;
-static struct maas *maas;
-
 static void begin(const char *answer)
 {
 	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 30};
 
-	stub = client_stub_start(answer);
-	maas = client_open(client_stub_url(stub), &options);
-}
-
-static void end(void)
-{
-	maas_close(maas);
-	client_stub_stop(stub);
+	client_end();
+	stub_open(answer, &options);
 }
 
 static void expect_lent(const struct maas_allocation *lent)
@@ -40,11 +27,10 @@ static void expect_lent(const struct maas_allocation *lent)
 	assert_int_equal(lent->actual_size_bytes, 1024);
 }
 
-static void later_server__new_fields_of_an_allocation(void **state)
+TEST(later_server__new_fields_of_an_allocation)
 {
 	struct maas_allocation lent;
 
-	(void)state;
 	begin(OK(LENT));
 	assert_int_equal(maas_alloc(maas, 64, NULL, &lent), 0);
 	expect_lent(&lent);
@@ -52,43 +38,37 @@ static void later_server__new_fields_of_an_allocation(void **state)
 	expect_lent(&lent);
 	assert_int_equal(maas_renew(maas, SOME_ID, 0, &lent), 0);
 	expect_lent(&lent);
-	end();
 }
 
-static void later_server__new_fields_beside_a_list(void **state)
+TEST(later_server__new_fields_beside_a_list)
 {
 	struct maas_allocation lent[2];
 	char cursor[MAAS_ID_BYTES] = "";
 	const char *ids[] = {SOME_ID};
 	bool missing[1];
 
-	(void)state;
 	begin(OK("{" NEWS ",\"allocations\":[" LENT "," LENT "],\"next\":null," NEWS "}"));
 	assert_int_equal(maas_alloc_many(maas, 64, 2, NULL, lent), 0);
 	expect_lent(&lent[1]);
 	assert_int_equal(maas_list(maas, NULL, cursor, lent, 2), 2);
 	expect_lent(&lent[1]);
-	end();
 	begin(OK("{" NEWS ",\"freed\":1,\"unknown\":[],\"refused\":[]}"));
 	assert_int_equal(maas_free_many(maas, ids, 1, missing), 1);
 	assert_false(missing[0]);
-	end();
 }
 
-static void later_server__new_fields_of_a_session(void **state)
+TEST(later_server__new_fields_of_a_session)
 {
 	struct maas_session session;
 
-	(void)state;
 	begin(OK("{" NEWS ",\"id\":\"" SOME_ID "\",\"ttl_seconds\":30,\"rdma\":null,\"x\":1}"));
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(maas_session_get(maas, &session), 0);
 	assert_string_equal(session.id, SOME_ID);
-	end();
 }
 
 /* The status says what an unknown code is about, and the server's sentence the rest. */
-static void later_server__new_codes_of_errors(void **state)
+TEST(later_server__new_codes_of_errors)
 {
 	static const struct {
 		const char *answer;
@@ -101,48 +81,30 @@ static void later_server__new_codes_of_errors(void **state)
 	};
 	struct maas_allocation lent;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		begin(cases[i].answer);
 		assert_int_equal(maas_alloc(maas, 64, NULL, &lent), cases[i].error);
 		assert_string_equal(maas_error(), "why");
-		end();
 	}
 }
 
 /* What a server does not know it refuses by name; it never does something else instead. */
-static void earlier_server__names_the_field_that_it_lacks(void **state)
+TEST(earlier_server__names_the_field_that_it_lacks)
 {
 	struct maas_allocation lent;
 
-	(void)state;
 	begin(NO("400", "{\"code\":\"unknown_field\",\"message\":\"no \\\"placement\\\" here\"}"));
 	assert_int_equal(maas_alloc(maas, 64, NULL, &lent), -EINVAL);
 	assert_non_null(strstr(maas_error(), "placement"));
-	end();
 }
 
-static void earlier_server__has_no_such_call(void **state)
+TEST(earlier_server__has_no_such_call)
 {
 	char *text;
 
-	(void)state;
 	begin(NO("404", "{\"code\":\"no_such_path\",\"message\":\"there is no /whoami here\"}"));
 	assert_int_equal(maas_get(maas, "/whoami", &text, NULL), -ENOENT);
 	assert_non_null(strstr(maas_error(), "/whoami"));
-	end();
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(later_server__new_fields_of_an_allocation),
-		cmocka_unit_test(later_server__new_fields_beside_a_list),
-		cmocka_unit_test(later_server__new_fields_of_a_session),
-		cmocka_unit_test(later_server__new_codes_of_errors),
-		cmocka_unit_test(earlier_server__names_the_field_that_it_lacks),
-		cmocka_unit_test(earlier_server__has_no_such_call),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, client_end)
