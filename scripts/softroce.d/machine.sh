@@ -1,12 +1,13 @@
 # shellcheck shell=bash disable=SC2154,SC2034  # the caller sets and uses variables
 # The virtual machines: boot_machines, follow_machines, machines_status. They use hosts, limit,
-# memory, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
+# memory, counted, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
 #
 #   env command   what it is to do           output rc booted   what came of it
 #   console qemu  the kernel's words, QEMU's  monitor.in        QEMU's monitor
 
 BOOT_SECONDS_KVM=20
 BOOT_SECONDS_TCG=180
+BOOT_SECONDS_COUNTED=900
 KERNEL_WARNING='WARNING:|BUG:|Oops|rxe_pool\.c|Call Trace'
 
 boot_machines() {
@@ -20,6 +21,7 @@ boot_machines() {
 	mkdir "$share/shared"
 	cp scripts/softroce.d/guest "$share/guest"
 	[ -w /dev/kvm ] && [ ! -e "$cache/kvm-does-not-run" ] || accels=("tcg,thread=multi")
+	[ -z "$counted" ] || accels=("tcg,thread=single")
 	for accel in "${accels[@]}"; do
 		start_machines "$accel" && return
 		kill_machines
@@ -36,6 +38,7 @@ boot_machines() {
 start_machines() { # ACCELERATOR
 	local name seconds=$BOOT_SECONDS_TCG
 	[ "$1" != kvm ] || seconds=$BOOT_SECONDS_KVM
+	[ -z "$counted" ] || seconds=$BOOT_SECONDS_COUNTED
 	rm -f "$share/wire.socket"
 	for name in "${names[@]}"; do
 		describe_machine "$name"
@@ -68,9 +71,12 @@ describe_machine() { # NAME
 }
 
 start_machine() { # NAME ACCELERATOR
-	local dir=$share/host-$1 number cpu=max wire=() serial=(-serial "file:$share/host-$1/output")
+	local dir=$share/host-$1 number cpu=max cpus clock=() wire=() serial=(-serial "file:$share/host-$1/output")
 	number=$(number_of "$1")
+	cpus=$(nproc)
 	[ "$2" != kvm ] || cpu=host
+	# Each step of `rep stosb` counts as an instruction: a memset() would cost more than all else.
+	[ -z "$counted" ] || cpu=max,-erms,-fsrm cpus=1 clock=(-icount "shift=1,sleep=off,align=off")
 	[ "$mode" = command ] || serial=(-serial stdio)
 	if [ "$hosts" = 2 ]; then
 		# A stream, which loses nothing by itself: a datagram socket drops most of a burst, and
@@ -84,7 +90,7 @@ start_machine() { # NAME ACCELERATOR
 			-device "virtio-net-pci,netdev=n0,host_mtu=9000,mac=52:54:00:77:00:0$number")
 	fi
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
-		-accel "$2" -cpu "$cpu" -m "$memory" -smp "$(nproc)" \
+		-accel "$2" "${clock[@]}" -cpu "$cpu" -m "$memory" -smp "$cpus" \
 		-kernel "$kernel_image" -initrd "$initrd" \
 		-append "console=ttyS1 quiet panic=-1 oops=panic softroce.host=$1" \
 		-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
