@@ -93,14 +93,14 @@ apt() {
 install_without_services() {
 	local policy=/usr/sbin/policy-rc.d ours='' status=0 package unit
 	# One with our name in it was left by a run that was interrupted.
-	if [ ! -e $policy ] || grep -q 'of MaaS' $policy; then
+	if [ ! -e "$policy" ] || grep -q 'of MaaS' "$policy"; then
 		ours=1
-		printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee $policy >/dev/null
-		as_root chmod 755 $policy
+		printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$policy" >/dev/null
+		as_root chmod 755 "$policy"
 	fi
 	apt install --no-install-recommends "$@" || status=$?
 	if [ -n "$ours" ]; then
-		as_root rm -f $policy
+		as_root rm -f "$policy"
 	fi
 	command -v systemctl >/dev/null || return "$status"
 	for package; do
