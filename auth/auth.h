@@ -100,6 +100,13 @@ const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uin
 bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principal *principal,
 		   const char *owner, enum maas_auth_access access);
 
+/*
+ * Whether the principal of that name may in `now` all that it might in `before`, as far as the file
+ * says it in the same words; false where one of them does not have it.
+ */
+bool maas_auth_keeps_rights(const struct maas_auth *before, const struct maas_auth *now,
+			    const char *name);
+
 /* Who pays for an owner's memory: the first line with an owner= that it matches, or NULL. */
 const struct maas_auth_principal *maas_auth_payer(const struct maas_auth *auth, const char *owner);
 

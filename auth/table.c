@@ -133,6 +133,40 @@ bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principa
 	return false;
 }
 
+/* Whether all that `pattern` matches is matched by one of `principal`, with no less access. */
+static bool covers(const struct maas_auth *auth, const struct maas_auth_principal *principal,
+		   const struct maas_auth_pattern *pattern)
+{
+	for (uint32_t i = 0; i < principal->num_patterns; i++) {
+		const struct maas_auth_pattern *at = &auth->patterns[principal->first_pattern + i];
+
+		if (at->access < pattern->access || (pattern->prefix && !at->prefix) ||
+		    at->len > pattern->len || memcmp(at->text, pattern->text, at->len) != 0)
+			continue;
+		if (at->prefix || at->len == pattern->len)
+			return true;
+	}
+	return false;
+}
+
+bool maas_auth_keeps_rights(const struct maas_auth *before, const struct maas_auth *now,
+			    const char *name)
+{
+	const struct maas_auth_principal *old = before ? maas_auth_by_name(before, name) : NULL;
+	const struct maas_auth_principal *new = maas_auth_by_name(now, name);
+
+	if (!old || !new)
+		return false;
+	if (new->rights & MAAS_AUTH_ADMIN)
+		return true;
+	if (old->rights & ~new->rights)
+		return false;
+	for (uint32_t i = 0; i < old->num_patterns; i++)
+		if (!covers(now, new, &before->patterns[old->first_pattern + i]))
+			return false;
+	return true;
+}
+
 const struct maas_auth_principal *maas_auth_payer(const struct maas_auth *auth, const char *owner)
 {
 	for (uint32_t i = 0; *owner && i < auth->num_principals; i++) {

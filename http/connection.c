@@ -103,7 +103,7 @@ static void conn_free(struct maas_http_conn *conn)
 	pthread_mutex_destroy(&conn->wait.lock);
 	maas_buf_fini(&conn->in);
 	maas_buf_fini(&conn->out);
-	maas_auth_unref(conn->caller.auth);
+	maas_auth_unref(conn->caller.lend.auth);
 	free(conn);
 }
 

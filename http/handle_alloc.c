@@ -81,6 +81,11 @@ static int fail_allocate(struct maas_http_conn *conn, int error,
 		return fail_too_large(conn, body->size_bytes);
 	if (error == -ENOSPC)
 		return fail_exhausted(conn, body);
+	if (error == -EACCES)
+		return maas_http_fail(conn, error,
+				      "this principal may not allocate %s%s: its line in "
+				      "--auth-file would need owner=",
+				      *body->owner ? "for the owner " : "at all", body->owner);
 	if (error == -EUSERS)
 		return maas_http_fail(conn, error,
 				      "%d different owners hold memory; use fewer names",
@@ -258,6 +263,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		return maas_http_fail_fault(conn, r, &fault);
 	}
 	request = (struct maas_lend_alloc_request){
+		.caller = maas_http_caller(conn),
 		.size_bytes = body.size_bytes,
 		.count = body.count ? (uint32_t)body.count : 1,
 		.lifetime = body.lifetime,

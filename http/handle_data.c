@@ -20,9 +20,13 @@ static void abort_transfer(void *arg)
 int maas_http_transfer_begin(struct maas_http_conn *conn, const char *id,
 			     struct maas_lend_transfer *transfer)
 {
+	enum maas_auth_access access =
+		conn->req.call->body == MAAS_HTTP_BODY_STREAM ? MAAS_AUTH_OWN : MAAS_AUTH_READ;
+
 	transfer->abort = abort_transfer;
 	transfer->arg = conn;
-	return maas_lend_transfer_begin(conn->http->options.lend, id, transfer);
+	return maas_lend_transfer_begin(conn->http->options.lend, maas_http_caller(conn), id,
+					access, transfer);
 }
 
 /* The transfer ends when the request is completed, or earlier by end_transfer(). */

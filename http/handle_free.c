@@ -23,7 +23,8 @@ int maas_http_delete(struct maas_http_conn *conn)
 	int r;
 
 	maas_http_wait_begin(conn);
-	r = maas_lend_free(conn->http->options.lend, conn->ids[0], maas_http_wait_done, conn);
+	r = maas_lend_free(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+			   maas_http_wait_done, conn);
 	if (r != -EINPROGRESS)
 		maas_http_wait_done(conn, r);
 	return maas_http_wait(conn);
@@ -39,9 +40,12 @@ static int free_one(struct maas_http_conn *conn, const char *id,
 	int r;
 
 	maas_http_wait_begin(conn);
-	r = maas_lend_free(conn->http->options.lend, id, maas_http_wait_done, conn);
+	r = maas_lend_free(conn->http->options.lend, maas_http_caller(conn), id,
+			   maas_http_wait_done, conn);
 	if (r == -EINPROGRESS)
 		return 1;
+	if (r == -EACCES)
+		r = -ENOENT; /* not the caller's to free */
 	maas_http_wait_done(conn, r == -ENOENT ? 0 : r);
 	if (r != -ENOENT)
 		return 1;

@@ -33,8 +33,9 @@ int maas_http_grant(struct maas_http_conn *conn)
 	if (!pending)
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	maas_http_pending_begin(pending);
-	r = maas_lend_grant(conn->http->options.lend, conn->ids[0], body.session, body.access,
-			    pending->keys, maas_http_pending_done, pending);
+	r = maas_lend_grant(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+			    body.session, body.access, pending->keys, maas_http_pending_done,
+			    pending);
 	return maas_http_pending_wait(pending, r);
 }
 
@@ -64,8 +65,8 @@ int maas_http_ungrant(struct maas_http_conn *conn)
 	if (!conn->http->has_keys)
 		return maas_http_fail(conn, -EOPNOTSUPP, NULL);
 	maas_http_wait_begin(conn);
-	r = maas_lend_ungrant(conn->http->options.lend, conn->ids[0], conn->ids[1],
-			      maas_http_wait_done, conn);
+	r = maas_lend_ungrant(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+			      conn->ids[1], maas_http_wait_done, conn);
 	if (r != -EINPROGRESS)
 		maas_http_wait_done(conn, r);
 	return maas_http_wait(conn);

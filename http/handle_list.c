@@ -56,7 +56,8 @@ static int reply_full(struct maas_http_conn *conn, int r,
 int maas_http_describe(struct maas_http_conn *conn)
 {
 	struct maas_lend_allocation allocation;
-	int r = maas_lend_get(conn->http->options.lend, conn->ids[0], &allocation);
+	int r = maas_lend_get(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+			      &allocation);
 
 	return reply_full(conn, r, &allocation);
 }
@@ -71,7 +72,8 @@ int maas_http_renew(struct maas_http_conn *conn)
 	r = maas_http_json_renew(conn->in.data, conn->in.len, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_lend_renew(conn->http->options.lend, conn->ids[0], (uint32_t)ttl_s, &allocation);
+	r = maas_lend_renew(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+			    (uint32_t)ttl_s, &allocation);
 	return reply_full(conn, r, &allocation);
 }
 
@@ -155,8 +157,9 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
-	if (maas_lend_page_start(conn->http->options.lend, &conn->req.page.from, query.owner,
-				 query.after, (uint32_t)query.limit))
+	if (maas_lend_page_start(conn->http->options.lend, maas_http_caller(conn),
+				 &conn->req.page.from, query.owner, query.after,
+				 (uint32_t)query.limit))
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"after\" must be an id of this arena, such as \"next\" of "
 				       "the page before");

@@ -11,6 +11,10 @@ static int fail(struct maas_http_conn *conn, int error)
 	/* For lend an unknown session is simply not there; the usual words speak of allocations. */
 	if (error == -ENOENT)
 		error = -ESRCH;
+	if (error == -EACCES)
+		return maas_http_fail(conn, error,
+				      "this principal may not open a session of that name: its "
+				      "line in --auth-file would need owner=");
 	if (error == -EUSERS)
 		return maas_http_fail(conn, error,
 				      "as many sessions as this server allows are open "
@@ -79,8 +83,8 @@ int maas_http_session_open(struct maas_http_conn *conn)
 	r = maas_http_json_session(conn->in.data, conn->in.len, &body, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_lend_session_open(conn->http->options.lend, body.name, ttl_of(body.ttl_s),
-				   body.exclusive, conn->remote, &session);
+	r = maas_lend_session_open(conn->http->options.lend, maas_http_caller(conn), body.name,
+				   ttl_of(body.ttl_s), body.exclusive, conn->remote, &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
@@ -142,8 +146,8 @@ int maas_http_sessions(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"name\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
-	count = maas_lend_session_named(conn->http->options.lend, query.name, sessions, NAMED_LIMIT,
-					&more);
+	count = maas_lend_session_named(conn->http->options.lend, maas_http_caller(conn),
+					query.name, sessions, NAMED_LIMIT, &more);
 	maas_buf_str(out, "{\"sessions\":[");
 	for (uint32_t i = 0; i < count; i++) {
 		maas_buf_str(out, i ? "," : "");
@@ -165,8 +169,8 @@ int maas_http_session_renew(struct maas_http_conn *conn)
 	r = maas_http_json_renew(conn->in.data, conn->in.len, INT64_MAX, &ttl_s, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_lend_session_renew(conn->http->options.lend, conn->ids[0], ttl_of(ttl_s),
-				    &session);
+	r = maas_lend_session_renew(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+				    ttl_of(ttl_s), &session);
 	if (r)
 		return fail(conn, r);
 	session.ticket[0] = '\0';
@@ -182,7 +186,8 @@ int maas_http_session_ticket(struct maas_http_conn *conn)
 	r = maas_http_json_none(conn->in.data, conn->in.len, &fault);
 	if (r)
 		return maas_http_fail_fault(conn, r, &fault);
-	r = maas_lend_session_ticket(conn->http->options.lend, conn->ids[0], &session);
+	r = maas_lend_session_ticket(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+				     &session);
 	return r ? fail(conn, r) : reply(conn, &session);
 }
 
@@ -202,8 +207,8 @@ int maas_http_session_end(struct maas_http_conn *conn)
 	int r;
 
 	maas_http_wait_begin(conn);
-	r = maas_lend_session_end(conn->http->options.lend, conn->ids[0], maas_http_wait_done,
-				  conn);
+	r = maas_lend_session_end(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
+				  maas_http_wait_done, conn);
 	if (r != -EINPROGRESS)
 		maas_http_wait_done(conn, r);
 	return maas_http_wait(conn);

@@ -8,7 +8,6 @@
 
 #include <sys/types.h>
 
-#include "auth/auth.h"
 #include "lend/lend.h"
 
 struct maas_http;
@@ -45,7 +44,6 @@ struct maas_http_options {
 	unsigned int max_connections_per_address; /* of clients; 0: no limit */
 	const char *const *hosts; /* --host: names of this server besides the machine's own */
 	unsigned int num_hosts;
-	struct maas_auth *auth; /* who may do what; NULL: everybody everything. Referenced. */
 	const char *boot_id;
 	struct maas_http_rdma rdma;
 };
@@ -69,9 +67,6 @@ MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, cha
 /* Where the address number `index` is served, with its real port, such as "http://0.0.0.0:3000" or
  * "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
 const char *maas_http_url(const struct maas_http *http, unsigned int index);
-
-/* From the next request on, `auth` says who may do what. It takes a reference. */
-void maas_http_set_auth(struct maas_http *http, struct maas_auth *auth);
 
 /* /ready answers 503 `draining`; requests go on being served. */
 void maas_http_drain(struct maas_http *http);

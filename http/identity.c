@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who sends a request: by its token, else by the user and the group behind a Unix socket. A header
- * is hashed at each request, and nothing of it is kept. The table of principals is replaced as a
- * whole: each connection holds the one of its last request, which is compared by an epoch, so that
- * the lock is taken only once a connection and reload. In the connection's thread.
+ * is hashed at each request, and nothing of it is kept. Each connection holds the table of
+ * principals of its last request, and asks lend for another only when there is one. In the
+ * connection's thread.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,32 +13,6 @@
 #include "http/internal.h"
 
 #define SCHEME "Bearer"
-
-void maas_http_identity_init(struct maas_http_identity *identity, struct maas_auth *auth)
-{
-	pthread_mutex_init(&identity->lock, NULL);
-	identity->auth = maas_auth_ref(auth);
-	atomic_init(&identity->epoch, auth ? 1 : 0);
-}
-
-void maas_http_identity_fini(struct maas_http_identity *identity)
-{
-	maas_auth_unref(identity->auth);
-	pthread_mutex_destroy(&identity->lock);
-}
-
-void maas_http_set_auth(struct maas_http *http, struct maas_auth *auth)
-{
-	struct maas_http_identity *identity = &http->identity;
-	struct maas_auth *before;
-
-	pthread_mutex_lock(&identity->lock);
-	before = identity->auth;
-	identity->auth = maas_auth_ref(auth);
-	atomic_fetch_add(&identity->epoch, 1);
-	pthread_mutex_unlock(&identity->lock);
-	maas_auth_unref(before);
-}
 
 void maas_http_caller_init(struct maas_http_conn *conn)
 {
@@ -59,18 +33,20 @@ void maas_http_caller_init(struct maas_http_conn *conn)
 /* Brings the connection's table up to date. False: there is no authentication. */
 static bool refresh(struct maas_http_conn *conn)
 {
-	struct maas_http_identity *identity = &conn->http->identity;
-	struct maas_http_caller *caller = &conn->caller;
+	struct maas_lend *lend = conn->http->options.lend;
+	struct maas_lend_caller *caller = &conn->caller.lend;
 
-	if (caller->epoch != atomic_load_explicit(&identity->epoch, memory_order_acquire)) {
+	if (caller->epoch != maas_lend_auth_epoch(lend)) {
 		maas_auth_unref(caller->auth);
-		pthread_mutex_lock(&identity->lock);
-		caller->auth = maas_auth_ref(identity->auth);
-		caller->epoch = atomic_load_explicit(&identity->epoch, memory_order_relaxed);
-		pthread_mutex_unlock(&identity->lock);
+		caller->auth = maas_lend_auth(lend, &caller->epoch);
 	}
 	caller->principal = NULL;
 	return caller->auth;
+}
+
+const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *conn)
+{
+	return conn->caller.lend.principal ? &conn->caller.lend : NULL;
 }
 
 /* ---- failures */
@@ -117,7 +93,7 @@ static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure
 {
 	static struct maas_ratelimit failed =
 		MAAS_RATELIMIT(MAAS_LOG_WARN, "requests without a right");
-	const struct maas_auth_principal *principal = conn->caller.principal;
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 	bool forbidden = failure == MAAS_HTTP_AUTH_FORBIDDEN;
 
 	atomic_fetch_add_explicit(&conn->http->metrics.auth_failures[failure], 1,
@@ -153,14 +129,14 @@ static const char *token_of(const char *header)
 
 static int find_principal(struct maas_http_conn *conn)
 {
-	struct maas_http_caller *caller = &conn->caller;
+	struct maas_lend_caller *caller = &conn->caller.lend;
+	const struct maas_http_caller *peer = &conn->caller;
 	const char *header = conn->req.fields[MAAS_HTTP_FIELD_AUTHORIZATION];
 	const char *token;
 
 	if (!header) {
-		if (caller->is_local)
-			caller->principal =
-				maas_auth_by_peer(caller->auth, caller->uid, caller->gid);
+		if (peer->is_local)
+			caller->principal = maas_auth_by_peer(caller->auth, peer->uid, peer->gid);
 		if (!caller->principal)
 			caller->principal = maas_auth_anonymous(caller->auth);
 		return 0;
@@ -207,10 +183,10 @@ int maas_http_identify(struct maas_http_conn *conn)
 	r = find_principal(conn);
 	if (r)
 		return r;
-	principal = conn->caller.principal;
+	principal = conn->caller.lend.principal;
 	if (has_right(principal, right))
 		return 0;
-	if (principal == maas_auth_anonymous(conn->caller.auth))
+	if (principal == maas_auth_anonymous(conn->caller.lend.auth))
 		return fail(conn, MAAS_HTTP_AUTH_MISSING,
 			    "say who you are: send the header Authorization: Bearer TOKEN (the "
 			    "maas command and libmaas: MAAS_TOKEN_FILE)");
@@ -219,7 +195,7 @@ int maas_http_identify(struct maas_http_conn *conn)
 
 bool maas_http_may_look(const struct maas_http_conn *conn)
 {
-	const struct maas_auth_principal *principal = conn->caller.principal;
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 
 	return !principal || principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
 	       principal->num_patterns;

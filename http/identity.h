@@ -6,10 +6,9 @@
 #ifndef MAAS_HTTP_IDENTITY_H
 #define MAAS_HTTP_IDENTITY_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
-#include "auth/auth.h"
+#include "lend/lend.h"
 
 struct maas_http_conn;
 
@@ -34,25 +33,17 @@ enum maas_http_auth_failure {
 };
 
 struct maas_http_identity {
-	_Atomic uint64_t epoch; /* of `auth`; 0: every request may make every call */
-	pthread_mutex_t lock;
-	struct maas_auth *auth; /* guarded by lock */
 	/* Failures by address: the minute in the upper half, their number in the lower one. */
 	_Atomic uint64_t failures[MAAS_HTTP_FAILURE_SLOTS];
 };
 
 /* On whose behalf a connection's request is made. In the connection's thread. */
 struct maas_http_caller {
-	uint64_t epoch;
-	struct maas_auth *auth;			     /* a reference; NULL: without authentication */
-	const struct maas_auth_principal *principal; /* of the request */
-	bool is_local;				     /* by a Unix socket, from a process of … */
+	struct maas_lend_caller lend; /* its table is a reference; NULL: without authentication */
+	bool is_local;		      /* by a Unix socket, from a process of … */
 	uid_t uid;
 	gid_t gid;
 };
-
-void maas_http_identity_init(struct maas_http_identity *identity, struct maas_auth *auth);
-void maas_http_identity_fini(struct maas_http_identity *identity);
 
 /* Learns what the connection's socket says of its peer. */
 void maas_http_caller_init(struct maas_http_conn *conn);
@@ -64,6 +55,9 @@ void maas_http_caller_init(struct maas_http_conn *conn);
 MAAS_MUST_CHECK int maas_http_identify(struct maas_http_conn *conn);
 
 const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure);
+
+/* For calls of lend: NULL where there are no principals. */
+const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *conn);
 
 /* Whether the caller may see figures and identities of the server, not only whether it works. */
 bool maas_http_may_look(const struct maas_http_conn *conn);

@@ -44,6 +44,9 @@ static const struct error_row {
 	{EBUSY, MHD_HTTP_SERVICE_UNAVAILABLE, "busy",
 	 "the large requests under way hold as much memory as they may; try again, or ask for less "
 	 "at once"},
+	{EACCES, MHD_HTTP_FORBIDDEN, "forbidden",
+	 "this principal may read the allocation and not change it: its line in --auth-file would "
+	 "need owner="},
 	{ECANCELED, MHD_HTTP_SERVICE_UNAVAILABLE, "stopping", "the server is stopping"},
 	{ETIMEDOUT, MHD_HTTP_SERVICE_UNAVAILABLE, "revoke_unconfirmed",
 	 "the allocation is gone, but a key to it could not be confirmed dead; its memory is kept "

@@ -20,7 +20,7 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	conn->req.start_ns = maas_clock_ns();
 	conn->req.method = maas_http_method_parse(method);
 	conn->req.route = MAAS_HTTP_UNKNOWN;
-	conn->caller.principal = NULL;
+	conn->caller.lend.principal = NULL;
 	/* A connection of the reserve serves one request. */
 	conn->req.close = conn->place != MAAS_HTTP_PLACE_NORMAL;
 	conn->in.len = 0;
@@ -285,9 +285,9 @@ static void log_access(struct maas_http_conn *conn, uint64_t ns)
 	add_number(line, " in=", req->received);
 	add_number(line, " out=", req->sent_bytes);
 	add_number(line, " us=", ns / 1000u);
-	if (conn->caller.principal) {
+	if (conn->caller.lend.principal) {
 		maas_buf_str(line, " principal=");
-		maas_buf_str(line, conn->caller.principal->name);
+		maas_buf_str(line, conn->caller.lend.principal->name);
 	}
 	if (!line->error)
 		maas_log(level, "%.*s", (int)line->len, line->data);

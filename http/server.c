@@ -175,7 +175,6 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	http->started_ns = maas_clock_ns();
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
-	maas_http_identity_init(&http->identity, options->auth);
 	pthread_mutex_init(&http->heavy.lock, NULL);
 	pthread_cond_init(&http->heavy.wake, NULL);
 	http->has_keys = maas_lend_key_stats(options->lend, &keys);
@@ -264,7 +263,6 @@ void maas_http_stop(struct maas_http *http)
 	maas_http_linger_stop(&http->linger);
 	maas_http_fixed_fini(http);
 	maas_http_peers_fini(&http->peers);
-	maas_http_identity_fini(&http->identity);
 	maas_buf_fini(&http->health_head);
 	pthread_cond_destroy(&http->heavy.wake);
 	pthread_mutex_destroy(&http->heavy.lock);

@@ -63,13 +63,26 @@ static int canonicalize(struct maas_lend *lend, const struct maas_lend_alloc_req
 	if (request->session && maas_slab_id_decode(&lend->sessions.id_key, request->session,
 						    &ret->session, &ret->session_generation))
 		return -ESRCH;
-	if (request->owner)
-		memcpy(ret->owner, request->owner, strlen(request->owner));
-	return 0;
+	pthread_mutex_lock(&lend->lock);
+	r = maas_lend_may_allocate(lend, request->caller, request->owner, ret->owner);
+	pthread_mutex_unlock(&lend->lock);
+	return r;
+}
+
+/* Lock held. The session of the request, if it is there and the caller's. */
+static struct maas_lend_session *find_session(struct maas_lend *lend,
+					      const struct maas_lend_caller *caller,
+					      const struct canonical *request)
+{
+	struct maas_lend_session *session =
+		maas_lend_session_find(lend, request->session, request->session_generation);
+
+	return session && maas_lend_may_session(lend, caller, session, false) ? session : NULL;
 }
 
 /* What has to be known before there is a slab. */
-static int prepare(struct maas_lend *lend, const struct canonical *request, uint32_t *ret_owner)
+static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		   const struct canonical *request, uint32_t *ret_owner)
 {
 	int r = 0;
 
@@ -77,8 +90,10 @@ static int prepare(struct maas_lend *lend, const struct canonical *request, uint
 	if (!request->has_session && !*request->owner)
 		return 0;
 	pthread_mutex_lock(&lend->lock);
-	if (request->has_session &&
-	    !maas_lend_session_find(lend, request->session, request->session_generation))
+	/* Once more, because another table may have come. */
+	if (maas_lend_may(lend, caller, request->owner, MAAS_AUTH_OWN))
+		r = -EACCES;
+	else if (request->has_session && !find_session(lend, caller, request))
 		r = -ESRCH;
 	else if (*request->owner)
 		r = maas_lend_owner_get(&lend->owners, request->owner, request->count, ret_owner);
@@ -189,9 +204,9 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 }
 
 /* With a `key` the request is remembered, under the number `ret_number`. */
-static int allocate(struct maas_lend *lend, const struct canonical *request,
-		    const struct maas_lend_request_key *key, struct maas_slab_ref *ret_refs,
-		    uint32_t *ret_number)
+static int allocate(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		    const struct canonical *request, const struct maas_lend_request_key *key,
+		    struct maas_slab_ref *ret_refs, uint32_t *ret_number)
 {
 	struct maas_slab_label label = {
 		.created_s = maas_lend_now_s(lend),
@@ -200,7 +215,7 @@ static int allocate(struct maas_lend *lend, const struct canonical *request,
 	};
 	int r;
 
-	r = prepare(lend, request, &label.owner);
+	r = prepare(lend, caller, request, &label.owner);
 	if (r)
 		return r;
 	/* Without the lock: pages may have to be allocated, bytes to be zeroed. */
@@ -334,15 +349,15 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 			 const struct maas_lend_alloc_request *from, struct maas_slab_ref *ret_refs,
 			 struct maas_lend_keyed *keyed)
 {
-	const char *request_id = from->request_id;
 	struct maas_lend_request_key key;
 	pthread_mutex_t *lock;
 	uint32_t number = 0;
 	int r;
 
-	if (!request_id)
-		return allocate(lend, request, NULL, ret_refs, &number);
-	maas_lend_request_key(&lend->requests, request_id, request, sizeof(*request), &key);
+	if (!from->request_id)
+		return allocate(lend, from->caller, request, NULL, ret_refs, &number);
+	maas_lend_request_key(&lend->requests, from->caller ? from->caller->principal->name : "",
+			      from->request_id, request, sizeof(*request), &key);
 	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
 	/* Whoever holds this lock may be allocating gigabytes. */
 	if (from->nowait ? pthread_mutex_trylock(lock) : pthread_mutex_lock(lock))
@@ -351,7 +366,7 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 	r = find_answer(lend, request, &key, ret_refs, keyed);
 	pthread_mutex_unlock(&lend->lock);
 	if (r == -ENOENT) {
-		r = allocate(lend, request, &key, ret_refs, &number);
+		r = allocate(lend, from->caller, request, &key, ret_refs, &number);
 		if (!r && keyed) {
 			keyed->key = key;
 			keyed->number = number;
@@ -422,12 +437,13 @@ static void start_keyed(struct maas_lend_keyed *keyed)
 		finish_keyed(keyed, r);
 }
 
-static int check_connected(struct maas_lend *lend, struct maas_lend_session_ref session)
+static int check_connected(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			   const struct canonical *request, struct maas_lend_session_ref session)
 {
 	bool found;
 
 	pthread_mutex_lock(&lend->lock);
-	found = maas_lend_session_find(lend, session.index, session.generation) != NULL;
+	found = find_session(lend, caller, request) != NULL;
 	pthread_mutex_unlock(&lend->lock);
 	if (!found)
 		return -ESRCH;
@@ -453,7 +469,7 @@ int maas_lend_allocate_granted(struct maas_lend *lend,
 	if (r)
 		return r;
 	session = (struct maas_lend_session_ref){canonical.session, canonical.session_generation};
-	r = check_connected(lend, session);
+	r = check_connected(lend, request->caller, &canonical, session);
 	if (r)
 		return r;
 	keyed = calloc(1, sizeof(*keyed));

@@ -203,9 +203,11 @@ void maas_lend_free_resume(const struct maas_lend_use *use, struct maas_lend_cal
 		settle(use->pending, calls);
 }
 
-int maas_lend_free(struct maas_lend *lend, const char *id, maas_lend_free_done *done, void *arg)
+int maas_lend_free(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		   maas_lend_free_done *done, void *arg)
 {
-	struct maas_lend_pending *pending;
+	struct maas_lend_pending *pending = NULL;
+	struct maas_slab_info info;
 	struct maas_slab_ref ref;
 	int r;
 
@@ -213,7 +215,11 @@ int maas_lend_free(struct maas_lend *lend, const char *id, maas_lend_free_done *
 	if (r)
 		return r;
 	pthread_mutex_lock(&lend->lock);
-	r = maas_lend_free_locked(lend, ref, done, arg, &pending);
+	r = maas_slab_get(lend->slab, ref, &info);
+	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
+	if (!r)
+		r = maas_lend_free_locked(lend, ref, done, arg, &pending);
 	pthread_mutex_unlock(&lend->lock);
 	return pending ? maas_lend_pending_start(lend, pending) : r;
 }
@@ -223,13 +229,9 @@ static bool abort_one(struct maas_lend *lend, struct maas_lend_use *use)
 {
 	struct maas_lend_transfer *transfer = LIST_FIRST(&use->transfers);
 
-	if (!transfer)
-		return false;
-	LIST_REMOVE(transfer, link);
-	LIST_INSERT_HEAD(&use->told, transfer, link);
-	transfer->abort(transfer->arg);
-	lend->stats.forced_transfers++;
-	return true;
+	if (transfer)
+		maas_lend_transfer_abort(lend, use, transfer);
+	return transfer;
 }
 
 /* Lock held. False when no other free has waited too long. */

@@ -72,6 +72,11 @@ MAAS_MUST_CHECK int maas_lend_free_locked(struct maas_lend *lend, struct maas_sl
 int maas_lend_pending_start(struct maas_lend *lend, struct maas_lend_pending *pending);
 /* Ends the slot's pending free, if there is one and nothing holds it up any more. Lock held. */
 void maas_lend_free_resume(const struct maas_lend_use *use, struct maas_lend_calls *calls);
+/* Tells a transfer to end, once. Lock held. */
+void maas_lend_transfer_abort(struct maas_lend *lend, struct maas_lend_use *use,
+			      struct maas_lend_transfer *transfer);
+/* Holds the transfers under way against a new table of principals. No lock held. */
+void maas_lend_transfers_check(struct maas_lend *lend);
 /* Housekeeping: tells the transfers to end whose free has waited too long. No lock held. */
 void maas_lend_free_force(struct maas_lend *lend);
 /* Housekeeping: asks once more for the keys to quarantined slabs. No lock held. */

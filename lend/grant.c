@@ -16,25 +16,53 @@ struct target {
 };
 
 /* Errors: -EOPNOTSUPP, -ENOENT, -ESRCH. */
-static int find_target(struct maas_lend *lend, const char *id, const char *session,
-		       struct target *ret)
+static int decode_target(struct maas_lend *lend, const char *id, const char *session,
+			 struct target *ret)
 {
-	struct maas_slab_info info;
-	bool found;
-
 	if (!lend->keys)
 		return -EOPNOTSUPP;
 	if (maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ret->ref.slot,
-				&ret->ref.generation) ||
-	    maas_slab_get(lend->slab, ret->ref, &info))
+				&ret->ref.generation))
 		return -ENOENT;
 	if (maas_slab_id_decode(&lend->sessions.id_key, session, &ret->session.index,
 				&ret->session.generation))
 		return -ESRCH;
+	return 0;
+}
+
+/*
+ * Lock held. The caller may have the key, and so may the session's principal: whoever may write
+ * cannot give others more than the file does. Errors: -ENOENT, -ESRCH, -EACCES.
+ */
+static int check_target(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			const struct target *target, enum maas_auth_access access)
+{
+	const struct maas_lend_session *session;
+	struct maas_slab_info info;
+	int r = maas_slab_get(lend->slab, target->ref, &info);
+
+	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, access);
+	if (r)
+		return r;
+	session = maas_lend_session_find(lend, target->session.index, target->session.generation);
+	if (!session)
+		return -ESRCH;
+	return maas_lend_session_may_slab(lend, session, &info, access) ? 0 : -EACCES;
+}
+
+static int find_target(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		       const char *id, const char *session, enum maas_auth_access access,
+		       struct target *ret)
+{
+	int r = decode_target(lend, id, session, ret);
+
+	if (r)
+		return r;
 	pthread_mutex_lock(&lend->lock);
-	found = maas_lend_session_find(lend, ret->session.index, ret->session.generation) != NULL;
+	r = check_target(lend, caller, ret, access);
 	pthread_mutex_unlock(&lend->lock);
-	return found ? 0 : -ESRCH;
+	return r;
 }
 
 struct pending_grant {
@@ -51,9 +79,9 @@ static void granted(void *arg, int status)
 	free(pending);
 }
 
-int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
-		    enum maas_lend_access access, struct maas_lend_key *ret_key,
-		    maas_lend_key_done *done, void *arg)
+int maas_lend_grant(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		    const char *session, enum maas_lend_access access,
+		    struct maas_lend_key *ret_key, maas_lend_key_done *done, void *arg)
 {
 	struct pending_grant *pending;
 	struct target target;
@@ -61,7 +89,8 @@ int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
 
 	if (access == MAAS_LEND_ACCESS_NONE)
 		return -EINVAL;
-	r = find_target(lend, id, session, &target);
+	r = find_target(lend, caller, id, session,
+			access == MAAS_LEND_ACCESS_WRITE ? MAAS_AUTH_OWN : MAAS_AUTH_READ, &target);
 	if (r)
 		return r;
 	pending = malloc(sizeof(*pending));
@@ -76,11 +105,11 @@ int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
 	return r;
 }
 
-int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
-		      maas_lend_key_done *done, void *arg)
+int maas_lend_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		      const char *session, maas_lend_key_done *done, void *arg)
 {
 	struct target target;
-	int r = find_target(lend, id, session, &target);
+	int r = find_target(lend, caller, id, session, MAAS_AUTH_READ, &target);
 
 	if (r)
 		return r;

@@ -7,7 +7,8 @@
  *   lookup     describing, listing and renewing allocations
  *   free       the order of revocation
  *   transfer   reads and writes by this process, which a free waits for
- *   session    leases, tickets, names (session_name) and the end of sessions
+ *   session    leases, names (session_name), tickets (ticket) and the end of sessions
+ *   access     what a caller may do, by the table of principals
  *   grant      keys for allocations that are there already
  *   restore    what another process left
  *
@@ -22,6 +23,7 @@
 #include <assert.h>
 #include <pthread.h>
 
+#include "lend/access.h"
 #include "lend/free.h"
 #include "lend/lease.h"
 #include "lend/lend.h"
@@ -54,13 +56,15 @@ struct maas_lend {
 	/* guarded by lock */
 	uint64_t lease_ms;
 	uint64_t ticked_ms;
+	struct maas_lend_principals principals;
 	struct maas_lend_owners owners;
 	struct maas_lend_leases leases;
 	struct maas_lend_requests requests;
 	struct maas_lend_sessions sessions;
 	struct maas_lend_keyed_list keyed[MAAS_LEND_KEYED_BUCKETS]; /* of requests with an id */
 	struct maas_lend_slots uses;				    /* struct maas_lend_use */
-	struct maas_lend_pending_list waiting;			    /* oldest first */
+	TAILQ_HEAD(, maas_lend_transfer) transfers; /* by the epoch of their last check */
+	struct maas_lend_pending_list waiting;	    /* oldest first */
 	struct maas_lend_pending_list forced;
 	struct maas_lend_pending_list quarantined;
 	struct maas_lend_stats stats; /* what is counted here; the rest is asked for */

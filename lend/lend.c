@@ -48,6 +48,7 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)
 		pthread_mutex_init(&lend->request_locks[i], NULL);
 	pthread_mutex_init(&lend->lock, NULL);
+	TAILQ_INIT(&lend->transfers);
 	TAILQ_INIT(&lend->waiting);
 	TAILQ_INIT(&lend->forced);
 	TAILQ_INIT(&lend->quarantined);
@@ -91,6 +92,7 @@ void maas_lend_close(struct maas_lend *lend)
 	maas_lend_slots_fini(&lend->uses);
 	maas_lend_sessions_fini(&lend->sessions);
 	maas_lend_requests_fini(&lend->requests);
+	maas_auth_unref(lend->principals.table);
 	maas_lend_leases_fini(&lend->leases);
 	pthread_mutex_destroy(&lend->lock);
 	for (size_t i = 0; i < MAAS_LEND_REQUEST_LOCKS; i++)

@@ -19,6 +19,7 @@
 
 #include <sys/queue.h>
 
+#include "auth/auth.h"
 #include "slab/slab.h"
 
 #define MAAS_LEND_GRACE_MS	1000 /* how long a free waits before it forces an end */
@@ -168,6 +169,31 @@ void maas_lend_close(struct maas_lend *lend);
  */
 void maas_lend_tick(struct maas_lend *lend);
 
+/* ---- callers */
+
+/*
+ * On whose behalf a call is made; NULL: the server's own. Where there is a table of principals,
+ * every call is held against the table of that moment. What a caller may not even read is to it as
+ * if it were not there (-ENOENT, -ESRCH); what it may read and not change is -EACCES. Without a
+ * table everybody may everything.
+ */
+struct maas_lend_caller {
+	struct maas_auth *auth; /* the table of `epoch`, which has to live as long as the call */
+	uint64_t epoch;
+	const struct maas_auth_principal *principal; /* of it */
+};
+
+/*
+ * Puts another table in the place of the one there is, and ends the sessions, with their keys, of
+ * principals that may less than before, or are gone, and their transfers. It takes a reference.
+ * NULL: no table.
+ */
+void maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth);
+/* A reference to the table, and its epoch, which is another for each table. */
+struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch);
+/* The epoch alone. Threading: any thread, no lock. */
+uint64_t maas_lend_auth_epoch(const struct maas_lend *lend);
+
 /* ---- allocations */
 
 enum maas_lend_lifetime {
@@ -185,6 +211,7 @@ struct maas_lend_alloc_request {
 	const char *session;	/* a session's id, or NULL */
 	const char *owner;	/* a name, or NULL */
 	const char *request_id; /* or NULL */
+	const struct maas_lend_caller *caller;
 };
 
 struct maas_lend_allocation {
@@ -203,7 +230,8 @@ struct maas_lend_allocation {
  * only (maas_lend_id()). With a request id that was used before: the answer given then. Errors:
  * -EINVAL, -EFBIG, -ENOSPC as maas_slab_alloc(); -ESRCH unknown session; -ENOTUNIQ the request id
  * came with another request, -ENODATA it came with this one, long ago, and only that is known, not
- * which several allocations it made; -EUSERS too many different owners; -ENOMEM. Of a request that
+ * which several allocations it made; -EUSERS too many different owners; -EACCES the caller may not
+ * have that owner, or any; -ENOMEM. Of a request that
  * came twice at once, the second waits for the first, or with `nowait` is -EAGAIN. What fails is
  * not remembered.
  */
@@ -231,7 +259,8 @@ maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_lend_alloc_
  * Errors: -ENOENT no such allocation, -ESRCH no such session, -EINVAL without access, -EOPNOTSUPP
  * no RDMA, -ENOTCONN, and those of struct maas_lend_key_ops.grant.
  */
-MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, const char *session,
+MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				    const char *id, const char *session,
 				    enum maas_lend_access access, struct maas_lend_key *ret_key,
 				    maas_lend_key_done *done, void *arg);
 
@@ -240,15 +269,16 @@ MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const char *id, cons
  * -EINPROGRESS: `done` comes. Errors: -ENOENT no such allocation or no key of the session to it,
  * -ESRCH no such session, -EOPNOTSUPP no RDMA.
  */
-MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const char *id, const char *session,
-				      maas_lend_key_done *done, void *arg);
+MAAS_MUST_CHECK int maas_lend_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				      const char *id, const char *session, maas_lend_key_done *done,
+				      void *arg);
 
 /* Writes the allocation's id. */
 void maas_lend_id(struct maas_lend *lend, struct maas_slab_ref ref, char text[MAAS_SLAB_ID_TEXT]);
 
 /* Describes an allocation. Errors: -ENOENT. */
-MAAS_MUST_CHECK int maas_lend_get(struct maas_lend *lend, const char *id,
-				  struct maas_lend_allocation *ret_allocation);
+MAAS_MUST_CHECK int maas_lend_get(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				  const char *id, struct maas_lend_allocation *ret_allocation);
 
 /* Ends the wait for a free: 0, or -ETIMEDOUT when a key could not be killed (the slab is kept). */
 typedef void maas_lend_free_done(void *arg, int status);
@@ -258,14 +288,15 @@ typedef void maas_lend_free_done(void *arg, int status);
  * comes, within MAAS_LEND_GRACE_MS and one tick, perhaps before this returns. `done` may be NULL.
  * Errors: -ENOENT no such allocation; -ENOMEM, the allocation lives on.
  */
-MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const char *id,
-				   maas_lend_free_done *done, void *arg);
+MAAS_MUST_CHECK int maas_lend_free(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				   const char *id, maas_lend_free_done *done, void *arg);
 
 /*
  * Starts the allocation's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT, -EINVAL out of
  * range, -EMEDIUMTYPE when its lifetime is not MAAS_LEND_LIFETIME_TTL.
  */
-MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				    const char *id, uint32_t ttl_s,
 				    struct maas_lend_allocation *ret_allocation);
 
 /*
@@ -273,7 +304,8 @@ MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const char *id, uint
  * long. What lives throughout several pages is in exactly one of them.
  */
 struct maas_lend_page {
-	const char *owner; /* of this one only; NULL: of all. Borrowed. */
+	const struct maas_lend_caller *caller; /* borrowed until the page's end */
+	const char *owner;		       /* of this one only; NULL: of all. Borrowed. */
 	uint64_t cursor;
 	uint32_t left; /* allocations that the page has room for */
 	bool more;     /* at the page's end: there are others behind it */
@@ -283,8 +315,10 @@ struct maas_lend_page {
  * Begins a page with what follows the allocation `after` (NULL: from the start), which may have
  * been freed since. Errors: -ENOENT when `after` is no id of this arena, -EINVAL when `limit` is 0.
  */
-MAAS_MUST_CHECK int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page,
-					 const char *owner, const char *after, uint32_t limit);
+MAAS_MUST_CHECK int maas_lend_page_start(struct maas_lend *lend,
+					 const struct maas_lend_caller *caller,
+					 struct maas_lend_page *page, const char *owner,
+					 const char *after, uint32_t limit);
 /* Describes up to `max` (at least 1) more allocations, perhaps none. False at the page's end. */
 MAAS_MUST_CHECK bool maas_lend_page_next(struct maas_lend *lend, struct maas_lend_page *page,
 					 struct maas_lend_allocation *ret_allocations, uint32_t max,
@@ -306,10 +340,17 @@ struct maas_lend_transfer {
 	uint64_t size_bytes; /* likewise: what was asked for */
 	struct maas_slab_ref ref;
 	LIST_ENTRY(maas_lend_transfer) link;
+	TAILQ_ENTRY(maas_lend_transfer) all;
+	const struct maas_lend_caller *caller; /* borrowed until the transfer's end */
+	uint64_t epoch;			       /* of the table that it was last held against */
+	bool told;			       /* abort() was called */
 };
 
-/* Begins a transfer. Errors: -ENOENT, -ENOMEM. */
-MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
+/* Begins a transfer, which writes if `access` is MAAS_AUTH_OWN. Errors: -ENOENT, -EACCES, -ENOMEM.
+ */
+MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend,
+					     const struct maas_lend_caller *caller, const char *id,
+					     enum maas_auth_access access,
 					     struct maas_lend_transfer *transfer);
 /* Ends `count` transfers, the last one first. */
 void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
@@ -340,28 +381,32 @@ struct maas_lend_session_info {
  * -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name lives),
  * -EUSERS max_sessions live.
  */
-MAAS_MUST_CHECK int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s,
-					   bool exclusive, const char *from,
+MAAS_MUST_CHECK int maas_lend_session_open(struct maas_lend *lend,
+					   const struct maas_lend_caller *caller, const char *name,
+					   uint32_t ttl_s, bool exclusive, const char *from,
 					   struct maas_lend_session_info *ret_info);
 /*
  * The open sessions of a name, in no order, up to `max`, and without their ids: whoever has a
  * session's id is its owner. Sessions that are ending are not among them. Returns how many there
  * are in `ret_infos`; `ret_more`: there may be others.
  */
-uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
-				 struct maas_lend_session_info *ret_infos, uint32_t max,
-				 bool *ret_more);
+uint32_t maas_lend_session_named(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				 const char *name, struct maas_lend_session_info *ret_infos,
+				 uint32_t max, bool *ret_more);
 /* Describes an open session. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend, const char *id,
 					  struct maas_lend_session_info *ret_info);
 /* Starts the session's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT; -ERANGE as for
  * maas_lend_session_open(). */
-MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
+MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend,
+					    const struct maas_lend_caller *caller, const char *id,
+					    uint32_t ttl_s,
 					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
 uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
 /* Gives the session a new single-use ticket; the one before is void. Errors: -ENOENT. */
-MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend, const char *id,
+MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend,
+					     const struct maas_lend_caller *caller, const char *id,
 					     struct maas_lend_session_info *ret_info);
 /*
  * The session that `ticket` (its text) was issued to, once. A session whose end has begun has no
@@ -374,7 +419,8 @@ MAAS_MUST_CHECK int maas_lend_ticket_redeem(struct maas_lend *lend, const char *
  * as by maas_lend_free(). Returns and calls `done` as that does, without -ENOMEM; -ETIMEDOUT when a
  * slab had to be kept back.
  */
-MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend, const char *id,
+MAAS_MUST_CHECK int maas_lend_session_end(struct maas_lend *lend,
+					  const struct maas_lend_caller *caller, const char *id,
 					  maas_lend_free_done *done, void *arg);
 
 /* ---- figures */

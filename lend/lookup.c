@@ -57,7 +57,7 @@ static void describe(struct maas_lend *lend, const struct maas_slab_info *info,
 	memcpy(ret->owner, owner, strlen(owner) + 1);
 }
 
-int maas_lend_get(struct maas_lend *lend, const char *id,
+int maas_lend_get(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
 		  struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_info info;
@@ -70,12 +70,15 @@ int maas_lend_get(struct maas_lend *lend, const char *id,
 	pthread_mutex_lock(&lend->lock);
 	r = maas_slab_get(lend->slab, ref, &info);
 	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_READ);
+	if (!r)
 		describe(lend, &info, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
 }
 
-static int do_renew(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t ttl_s,
+static int do_renew(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		    struct maas_slab_ref ref, uint32_t ttl_s,
 		    struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_info info;
@@ -83,6 +86,8 @@ static int do_renew(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t t
 	int r;
 
 	r = maas_slab_get(lend->slab, ref, &info);
+	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
 	if (r)
 		return r;
 	if (info.label.lifetime != MAAS_LEND_LIFETIME_TTL)
@@ -101,8 +106,8 @@ static int do_renew(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t t
 	return 0;
 }
 
-int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-		    struct maas_lend_allocation *ret_allocation)
+int maas_lend_renew(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		    uint32_t ttl_s, struct maas_lend_allocation *ret_allocation)
 {
 	struct maas_slab_ref ref;
 	int r;
@@ -113,20 +118,21 @@ int maas_lend_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
 	if (r)
 		return r;
 	pthread_mutex_lock(&lend->lock);
-	r = do_renew(lend, ref, ttl_s, ret_allocation);
+	r = do_renew(lend, caller, ref, ttl_s, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
 }
 
-int maas_lend_page_start(struct maas_lend *lend, struct maas_lend_page *page, const char *owner,
-			 const char *after, uint32_t limit)
+int maas_lend_page_start(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			 struct maas_lend_page *page, const char *owner, const char *after,
+			 uint32_t limit)
 {
 	struct maas_slab_ref ref;
 	int r;
 
 	if (!limit)
 		return -EINVAL;
-	*page = (struct maas_lend_page){.owner = owner, .left = limit};
+	*page = (struct maas_lend_page){.caller = caller, .owner = owner, .left = limit};
 	if (!after)
 		return 0;
 	r = maas_slab_id_decode(maas_slab_id_key(lend->slab), after, &ref.slot, &ref.generation);
@@ -152,6 +158,8 @@ static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
 		if (found < 0)
 			return false;
 		if (!found || (page->owner && info.label.owner != owner))
+			continue;
+		if (maas_lend_may_slab(lend, page->caller, &info, MAAS_AUTH_READ))
 			continue;
 		if (!page->left) {
 			page->more = true;

@@ -70,11 +70,16 @@ void maas_lend_requests_fini(struct maas_lend_requests *requests)
 	free(requests->buckets);
 }
 
-void maas_lend_request_key(const struct maas_lend_requests *requests, const char *request_id,
-			   const void *fields, size_t len, struct maas_lend_request_key *ret_key)
+void maas_lend_request_key(const struct maas_lend_requests *requests, const char *principal,
+			   const char *request_id, const void *fields, size_t len,
+			   struct maas_lend_request_key *ret_key)
 {
-	crypto_shorthash_siphashx24(ret_key->id, (const unsigned char *)request_id,
-				    strlen(request_id), requests->key);
+	char id[MAAS_NAME_BYTES + MAAS_LEND_REQUEST_ID];
+	/* A name has no line feed. */
+	int id_len = snprintf(id, sizeof(id), "%s\n%s", principal, request_id);
+
+	crypto_shorthash_siphashx24(ret_key->id, (const unsigned char *)id,
+				    (unsigned long long)id_len, requests->key);
 	crypto_shorthash((unsigned char *)&ret_key->fields, fields, len, requests->key);
 }
 

@@ -40,9 +40,11 @@ struct maas_lend_requests {
 /* Errors: -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_requests_init(struct maas_lend_requests *requests);
 void maas_lend_requests_fini(struct maas_lend_requests *requests);
-/* Threading: any thread, no lock: the hash's key is constant. */
-void maas_lend_request_key(const struct maas_lend_requests *requests, const char *request_id,
-			   const void *fields, size_t len, struct maas_lend_request_key *ret_key);
+/* An id is its principal's ("": there are none): another's same id is another request. Threading:
+ * any thread, no lock: the hash's key is constant. */
+void maas_lend_request_key(const struct maas_lend_requests *requests, const char *principal,
+			   const char *request_id, const void *fields, size_t len,
+			   struct maas_lend_request_key *ret_key);
 /* What the request made. Errors: -ENOENT it is not known, -ENOTUNIQ it is, with other fields,
  * -ENODATA it is, but what it made was forgotten. */
 MAAS_MUST_CHECK int maas_lend_request_find(const struct maas_lend_requests *requests,

@@ -27,7 +27,7 @@ void maas_lend_sessions_fini(struct maas_lend_sessions *sessions)
 	free(sessions->records);
 }
 
-static uint32_t index_of(const struct maas_lend_session *session)
+uint32_t maas_lend_session_index(const struct maas_lend_session *session)
 {
 	return (uint32_t)(session - session->lend->sessions.records);
 }
@@ -55,6 +55,16 @@ static struct maas_lend_session *find_by_id(struct maas_lend *lend, const char *
 	return maas_lend_session_find(lend, index, generation);
 }
 
+/* Lock held. NULL also where the session is not the caller's. */
+static struct maas_lend_session *find_for(struct maas_lend *lend,
+					  const struct maas_lend_caller *caller, const char *id,
+					  bool or_admin)
+{
+	struct maas_lend_session *session = find_by_id(lend, id);
+
+	return session && maas_lend_may_session(lend, caller, session, or_admin) ? session : NULL;
+}
+
 static void describe(const struct maas_lend_session *session, bool with_ticket,
 		     struct maas_lend_session_info *ret_info)
 {
@@ -63,8 +73,8 @@ static void describe(const struct maas_lend_session *session, bool with_ticket,
 		session->deadline_ms > lend->lease_ms ? session->deadline_ms - lend->lease_ms : 0;
 
 	memset(ret_info, 0, sizeof(*ret_info));
-	maas_slab_id_encode(&lend->sessions.id_key, index_of(session), session->generation,
-			    ret_info->id);
+	maas_slab_id_encode(&lend->sessions.id_key, maas_lend_session_index(session),
+			    session->generation, ret_info->id);
 	memcpy(ret_info->name, session->name, sizeof(ret_info->name));
 	memcpy(ret_info->from, session->from, sizeof(ret_info->from));
 	ret_info->exclusive = session->exclusive;
@@ -75,32 +85,6 @@ static void describe(const struct maas_lend_session *session, bool with_ticket,
 	ret_info->lease_s = (uint32_t)((left_ms + 999) / 1000);
 	ret_info->age_s = maas_lend_now_s(lend) - session->created_s;
 	ret_info->allocations = session->allocations;
-}
-
-/*
- * A ticket is the session's index, so that it is found in one step, and 96 random bits. The index
- * is masked by a keyed hash of those: a ticket tells nothing.
- */
-#define TICKET_INDEX 4
-
-static uint32_t mask_index(const struct maas_lend_sessions *sessions, const unsigned char *ticket,
-			   uint32_t index)
-{
-	uint64_t hash;
-
-	crypto_shorthash((unsigned char *)&hash, ticket + TICKET_INDEX,
-			 MAAS_LEND_TICKET_BYTES - TICKET_INDEX, sessions->ticket_key);
-	return index ^ (uint32_t)hash;
-}
-
-static void new_ticket(struct maas_lend_session *session)
-{
-	uint32_t index;
-
-	randombytes_buf(session->ticket, sizeof(session->ticket));
-	index = mask_index(&session->lend->sessions, session->ticket, index_of(session));
-	memcpy(session->ticket, &index, TICKET_INDEX);
-	session->ticket_valid = true;
 }
 
 static void start_lease(struct maas_lend_session *session, uint32_t ttl_s)
@@ -120,8 +104,9 @@ static struct maas_lend_session *take_record(struct maas_lend_sessions *sessions
 	return session;
 }
 
-static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-		   const char *from, struct maas_lend_session_info *ret_info)
+static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *name,
+		   uint32_t ttl_s, bool exclusive, const char *from,
+		   struct maas_lend_session_info *ret_info)
 {
 	struct maas_lend_sessions *sessions = &lend->sessions;
 	struct maas_lend_session *same =
@@ -129,6 +114,9 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	struct maas_lend_session *session;
 	uint32_t generation;
 
+	/* A name is an owner's: nobody else's, not even to learn whether it is taken. */
+	if (*name && maas_lend_may(lend, caller, name, MAAS_AUTH_OWN))
+		return -EACCES;
 	/* An exclusive one is the only one of its name. */
 	if (same && (exclusive || same->exclusive))
 		return -EEXIST;
@@ -144,16 +132,20 @@ static int do_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, boo
 	session->created_s = maas_lend_now_s(lend);
 	memcpy(session->name, name, strlen(name));
 	snprintf(session->from, sizeof(session->from), "%s", from ? from : "");
+	if (caller)
+		memcpy(session->principal, caller->principal->name,
+		       strlen(caller->principal->name));
 	maas_lend_session_name_add(&sessions->names, session, same);
 	sessions->live++;
 	start_lease(session, ttl_s);
-	new_ticket(session);
+	maas_lend_ticket_new(session);
 	describe(session, true, ret_info);
 	return 0;
 }
 
-int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t ttl_s, bool exclusive,
-			   const char *from, struct maas_lend_session_info *ret_info)
+int maas_lend_session_open(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			   const char *name, uint32_t ttl_s, bool exclusive, const char *from,
+			   struct maas_lend_session_info *ret_info)
 {
 	int r;
 
@@ -165,14 +157,14 @@ int maas_lend_session_open(struct maas_lend *lend, const char *name, uint32_t tt
 		ttl_s = MAAS_LEND_SESSION_S < lend->max_session_ttl_s ? MAAS_LEND_SESSION_S
 								      : lend->max_session_ttl_s;
 	pthread_mutex_lock(&lend->lock);
-	r = do_open(lend, name, ttl_s, exclusive, from, ret_info);
+	r = do_open(lend, caller, name, ttl_s, exclusive, from, ret_info);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
 }
 
-uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
-				 struct maas_lend_session_info *ret_infos, uint32_t max,
-				 bool *ret_more)
+uint32_t maas_lend_session_named(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				 const char *name, struct maas_lend_session_info *ret_infos,
+				 uint32_t max, bool *ret_more)
 {
 	const struct maas_lend_session *first;
 	const struct maas_lend_session *session;
@@ -180,6 +172,8 @@ uint32_t maas_lend_session_named(struct maas_lend *lend, const char *name,
 
 	pthread_mutex_lock(&lend->lock);
 	first = maas_lend_session_name_find(&lend->sessions.names, name, &lend->steps);
+	if (maas_lend_may(lend, caller, name, MAAS_AUTH_READ))
+		first = NULL;
 	session = first;
 	/* As many steps as answers: of those that are ending there may be many. */
 	for (uint32_t i = 0; session && i < max; i++) {
@@ -213,15 +207,15 @@ int maas_lend_session_get(struct maas_lend *lend, const char *id,
 	return session ? 0 : -ENOENT;
 }
 
-int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl_s,
-			    struct maas_lend_session_info *ret_info)
+int maas_lend_session_renew(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			    const char *id, uint32_t ttl_s, struct maas_lend_session_info *ret_info)
 {
 	struct maas_lend_session *session;
 
 	if (ttl_s > lend->max_session_ttl_s)
 		return -ERANGE;
 	pthread_mutex_lock(&lend->lock);
-	session = find_by_id(lend, id);
+	session = find_for(lend, caller, id, true);
 	if (session) {
 		start_lease(session, ttl_s ? ttl_s : session->ttl_s);
 		describe(session, false, ret_info);
@@ -230,56 +224,17 @@ int maas_lend_session_renew(struct maas_lend *lend, const char *id, uint32_t ttl
 	return session ? 0 : -ENOENT;
 }
 
-int maas_lend_session_ticket(struct maas_lend *lend, const char *id,
-			     struct maas_lend_session_info *ret_info)
+int maas_lend_session_ticket(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			     const char *id, struct maas_lend_session_info *ret_info)
 {
 	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
-	session = find_by_id(lend, id);
+	session = find_for(lend, caller, id, false);
 	if (session) {
-		new_ticket(session);
+		maas_lend_ticket_new(session);
 		describe(session, true, ret_info);
 	}
-	pthread_mutex_unlock(&lend->lock);
-	return session ? 0 : -ENOENT;
-}
-
-/* Lock held. The live session with that ticket, which is void from then on, or NULL. */
-static struct maas_lend_session *take_ticket(struct maas_lend_sessions *sessions,
-					     const unsigned char *ticket)
-{
-	struct maas_lend_session *session;
-	uint32_t index;
-
-	memcpy(&index, ticket, TICKET_INDEX);
-	index = mask_index(sessions, ticket, index);
-	if (index >= sessions->used)
-		return NULL;
-	session = &sessions->records[index];
-	session->lend->steps++;
-	if (session->state != MAAS_LEND_SESSION_LIVE || !session->ticket_valid ||
-	    sodium_memcmp(session->ticket, ticket, MAAS_LEND_TICKET_BYTES) != 0)
-		return NULL;
-	session->ticket_valid = false;
-	return session;
-}
-
-int maas_lend_ticket_redeem(struct maas_lend *lend, const char *ticket,
-			    struct maas_lend_session_ref *ret_session)
-{
-	unsigned char bytes[MAAS_LEND_TICKET_BYTES];
-	struct maas_lend_session *session;
-	size_t len;
-
-	if (sodium_hex2bin(bytes, sizeof(bytes), ticket, strlen(ticket), NULL, &len, NULL) ||
-	    len != sizeof(bytes))
-		return -ENOENT;
-	pthread_mutex_lock(&lend->lock);
-	session = take_ticket(&lend->sessions, bytes);
-	if (session)
-		*ret_session =
-			(struct maas_lend_session_ref){index_of(session), session->generation};
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;
 }
@@ -315,7 +270,7 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 static int free_some(struct maas_lend_session *session, struct maas_lend_pending **ret_pending)
 {
 	struct maas_lend *lend = session->lend;
-	uint32_t list = maas_lend_lease_session(index_of(session));
+	uint32_t list = maas_lend_lease_session(maas_lend_session_index(session));
 	struct maas_slab_ref ref;
 	uint32_t value;
 	int r = 0;
@@ -413,17 +368,17 @@ static int end(struct maas_lend *lend, uint32_t index, uint32_t generation)
 	return drain(lend, index, generation, true);
 }
 
-int maas_lend_session_end(struct maas_lend *lend, const char *id, maas_lend_free_done *done,
-			  void *arg)
+int maas_lend_session_end(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			  const char *id, maas_lend_free_done *done, void *arg)
 {
 	struct maas_lend_session *session;
 	uint32_t index = 0;
 	uint32_t generation = 0;
 
 	pthread_mutex_lock(&lend->lock);
-	session = find_by_id(lend, id);
+	session = find_for(lend, caller, id, true);
 	if (session) {
-		index = index_of(session);
+		index = maas_lend_session_index(session);
 		generation = session->generation;
 		begin_end(session, done, arg);
 	}
@@ -481,6 +436,38 @@ void maas_lend_sessions_lapse(struct maas_lend *lend)
 		} else if (due) {
 			log_info("session lapsed name=\"%s\" ttl=%u", session->name,
 				 session->ttl_s);
+			(void)end(lend, index - 1, generation);
+		}
+		pthread_mutex_lock(&lend->lock);
+	}
+	pthread_mutex_unlock(&lend->lock);
+}
+
+void maas_lend_sessions_end_if(struct maas_lend *lend,
+			       bool (*has_lost)(const struct maas_lend_session *session,
+						const struct maas_auth *before,
+						const struct maas_auth *now),
+			       const struct maas_auth *before, const struct maas_auth *now)
+{
+	struct maas_lend_sessions *sessions = &lend->sessions;
+	uint32_t index = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	while (index < sessions->used) {
+		struct maas_lend_session *session = &sessions->records[index++];
+		uint32_t generation = session->generation;
+		bool ends =
+			session->state == MAAS_LEND_SESSION_LIVE && has_lost(session, before, now);
+
+		if (ends)
+			begin_end(session, NULL, NULL);
+		if (!ends && index % MAAS_LEND_STEP)
+			continue;
+		pthread_mutex_unlock(&lend->lock);
+		if (ends) {
+			log_info("session ended, its principal lost rights name=\"%s\" "
+				 "principal=%s",
+				 session->name, session->principal);
 			(void)end(lend, index - 1, generation);
 		}
 		pthread_mutex_lock(&lend->lock);

@@ -21,6 +21,7 @@ struct maas_lend_session {
 	struct maas_lend_session *prev;
 	char name[MAAS_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];
+	char principal[MAAS_NAME_BYTES]; /* that opened it; "": there was no table */
 	unsigned char ticket[MAAS_LEND_TICKET_BYTES];
 	uint32_t generation;
 	uint32_t ttl_s;
@@ -77,9 +78,18 @@ void maas_lend_sessions_fini(struct maas_lend_sessions *sessions);
 /* The live session of that index and generation, or NULL. */
 struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_t index,
 						 uint32_t generation);
+uint32_t maas_lend_session_index(const struct maas_lend_session *session);
+/* Gives the session a ticket; the one before is void. */
+void maas_lend_ticket_new(struct maas_lend_session *session);
 /* Completes the session's end if nothing holds it up; true when it did. The callback is in `calls`
  * then. */
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls);
+/* Ends the sessions that `has_lost` says of. No lock held; `has_lost` runs under it. */
+void maas_lend_sessions_end_if(struct maas_lend *lend,
+			       bool (*has_lost)(const struct maas_lend_session *session,
+						const struct maas_auth *before,
+						const struct maas_auth *now),
+			       const struct maas_auth *before, const struct maas_auth *now);
 /* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */
 void maas_lend_sessions_lapse(struct maas_lend *lend);
 

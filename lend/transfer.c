@@ -5,7 +5,8 @@
 #include "lend/internal.h"
 
 /* Lock held. */
-static int begin(struct maas_lend *lend, struct maas_slab_ref ref,
+static int begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		 struct maas_slab_ref ref, enum maas_auth_access access,
 		 struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_info info;
@@ -14,6 +15,8 @@ static int begin(struct maas_lend *lend, struct maas_slab_ref ref,
 
 	lend->steps++;
 	r = maas_slab_get(lend->slab, ref, &info);
+	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, access);
 	if (r)
 		return r;
 	use = maas_lend_slots_make(&lend->uses, ref.slot);
@@ -22,12 +25,17 @@ static int begin(struct maas_lend *lend, struct maas_slab_ref ref,
 	transfer->ref = ref;
 	transfer->bytes = info.bytes;
 	transfer->size_bytes = info.size_bytes;
+	transfer->caller = caller;
+	transfer->told = false;
+	transfer->epoch = lend->principals.epoch;
 	LIST_INSERT_HEAD(&use->transfers, transfer, link);
+	TAILQ_INSERT_TAIL(&lend->transfers, transfer, all);
 	lend->stats.transfers++;
 	return 0;
 }
 
-int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
+int maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			     const char *id, enum maas_auth_access access,
 			     struct maas_lend_transfer *transfer)
 {
 	struct maas_slab_ref ref;
@@ -39,7 +47,7 @@ int maas_lend_transfer_begin(struct maas_lend *lend, const char *id,
 	/* Under the same lock as every free: either this one finds the slab live and the free
 	 * finds the transfer, or the slab is gone. */
 	pthread_mutex_lock(&lend->lock);
-	r = begin(lend, ref, transfer);
+	r = begin(lend, caller, ref, access, transfer);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
 }
@@ -50,6 +58,7 @@ static void end(struct maas_lend *lend, struct maas_lend_transfer *transfer,
 {
 	lend->steps++;
 	LIST_REMOVE(transfer, link);
+	TAILQ_REMOVE(&lend->transfers, transfer, all);
 	lend->stats.transfers--;
 	maas_lend_free_resume(maas_lend_slots_find(&lend->uses, transfer->ref.slot), calls);
 }
@@ -73,4 +82,56 @@ bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_tra
 	struct maas_slab_info info;
 
 	return !maas_slab_get(lend->slab, transfer->ref, &info);
+}
+
+void maas_lend_transfer_abort(struct maas_lend *lend, struct maas_lend_use *use,
+			      struct maas_lend_transfer *transfer)
+{
+	if (transfer->told)
+		return;
+	transfer->told = true;
+	LIST_REMOVE(transfer, link);
+	LIST_INSERT_HEAD(&use->told, transfer, link);
+	transfer->abort(transfer->arg);
+	lend->stats.forced_transfers++;
+}
+
+/* Lock held. */
+static void check_again(struct maas_lend *lend, struct maas_lend_transfer *transfer)
+{
+	const struct maas_lend_caller *caller = transfer->caller;
+
+	TAILQ_REMOVE(&lend->transfers, transfer, all);
+	transfer->epoch = lend->principals.epoch;
+	TAILQ_INSERT_TAIL(&lend->transfers, transfer, all);
+	if (caller &&
+	    maas_auth_keeps_rights(caller->auth, lend->principals.table, caller->principal->name))
+		return;
+	maas_lend_transfer_abort(lend, maas_lend_slots_find(&lend->uses, transfer->ref.slot),
+				 transfer);
+}
+
+/* Lock held. False when all were held against the table of now. */
+static bool check_some(struct maas_lend *lend)
+{
+	for (int i = 0; i < MAAS_LEND_STEP; i++) {
+		struct maas_lend_transfer *transfer = TAILQ_FIRST(&lend->transfers);
+
+		if (!transfer || transfer->epoch == lend->principals.epoch ||
+		    !lend->principals.table)
+			return false;
+		check_again(lend, transfer);
+	}
+	return true;
+}
+
+void maas_lend_transfers_check(struct maas_lend *lend)
+{
+	bool more = true;
+
+	while (more) {
+		pthread_mutex_lock(&lend->lock);
+		more = check_some(lend);
+		pthread_mutex_unlock(&lend->lock);
+	}
 }

@@ -166,13 +166,13 @@ static int open_session(struct world *world)
 {
 	struct maas_lend_key_address address;
 	struct maas_lend_session_info info;
-	int r = maas_lend_session_open(world->lend, "bench", 3600, false, NULL, &info);
+	int r = maas_lend_session_open(world->lend, NULL, "bench", 3600, false, NULL, &info);
 
 	/* The first ticket tells which session it is, the second connects. */
 	if (!r)
 		r = maas_lend_ticket_redeem(world->lend, info.ticket, &world->session);
 	if (!r)
-		r = maas_lend_session_ticket(world->lend, info.id, &info);
+		r = maas_lend_session_ticket(world->lend, NULL, info.id, &info);
 	if (!r && !maas_lend_key_address(world->lend, NULL, &address))
 		r = -EOPNOTSUPP;
 	if (!r)

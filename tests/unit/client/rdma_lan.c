@@ -206,12 +206,12 @@ void lan_ungrant(const char *id, const char *session)
 {
 	struct told told = {0};
 
-	expect_end(&told, maas_lend_ungrant(lan.lend, id, session, tell, &told));
+	expect_end(&told, maas_lend_ungrant(lan.lend, NULL, id, session, tell, &told));
 }
 
 void lan_end_session(const char *session)
 {
 	struct told told = {0};
 
-	expect_end(&told, maas_lend_session_end(lan.lend, session, tell, &told));
+	expect_end(&told, maas_lend_session_end(lan.lend, NULL, session, tell, &told));
 }

@@ -39,14 +39,19 @@ static struct maas_auth *table(const char *anonymous)
 	return auth;
 }
 
+static void use(struct maas_auth *auth)
+{
+	maas_lend_set_auth(f.lend, auth);
+	maas_auth_unref(auth);
+}
+
 static void start(const char *anonymous, const char *socket)
 {
 	const char *const listen[] = {socket ? socket : "127.0.0.1:0"};
-	struct maas_http_options options = {
-		.auth = table(anonymous), .listen = listen, .num_listen = 1};
+	const struct maas_http_options options = {.listen = listen, .num_listen = 1};
 
 	http_fixture_start(&f, &options);
-	maas_auth_unref(options.auth);
+	use(table(anonymous));
 }
 
 static void set_up(void)
@@ -189,18 +194,15 @@ TEST(local__a_peer_needs_no_token)
 TEST(reload__counts_from_the_next_request_on)
 {
 	char before[MAAS_AUTH_TOKEN];
-	struct maas_auth *auth;
 
 	memcpy(before, owner, sizeof(before));
 	expect("GET", "/health", NULL, with(before), 200, "");
 	assert_int_equal(maas_auth_token_make(owner), 0);
-	auth = table("* - health");
-	maas_http_set_auth(f.http, auth);
-	maas_auth_unref(auth);
+	use(table("* - health"));
 	expect("GET", "/health", NULL, with(before), 401, "was it replaced?");
 	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
 	expect("GET", "/health", NULL, NULL, 200, "healthy");
-	maas_http_set_auth(f.http, NULL);
+	use(NULL);
 	expect("GET", "/stats", NULL, NULL, 200, "");
 }
 

@@ -115,12 +115,12 @@ static inline bool exists(const struct maas_lend_allocation *allocation)
 {
 	struct maas_lend_allocation found;
 
-	return maas_lend_get(f.lend, allocation->id, &found) == 0;
+	return maas_lend_get(f.lend, NULL, allocation->id, &found) == 0;
 }
 
 static inline int free_now(const struct maas_lend_allocation *allocation)
 {
-	return maas_lend_free(f.lend, allocation->id, NULL, NULL);
+	return maas_lend_free(f.lend, NULL, allocation->id, NULL, NULL);
 }
 
 /* A whole page: how many, or an error. */
@@ -130,7 +130,7 @@ static inline int list_page(const char *owner, const char *after, uint32_t limit
 	struct maas_lend_page page;
 	uint32_t total = 0;
 	uint32_t count;
-	int r = maas_lend_page_start(f.lend, &page, owner, after, limit);
+	int r = maas_lend_page_start(f.lend, NULL, &page, owner, after, limit);
 	bool going = true;
 
 	if (r)

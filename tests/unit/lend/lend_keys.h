@@ -35,7 +35,7 @@ static inline void keys_teardown(void)
 static inline void granting_setup(void)
 {
 	keys_open(1u << 20);
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, false, NULL, &session), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, false, NULL, &session), 0);
 }
 
 static inline void granting_reopen(void)

@@ -76,7 +76,7 @@ static inline int free_record(struct world *world, struct record *record)
 	int r;
 
 	atomic_fetch_add(&world->under_way, 1);
-	r = maas_lend_free(world->lend, record->id, under_way_done, world);
+	r = maas_lend_free(world->lend, NULL, record->id, under_way_done, world);
 	if (r != -EINPROGRESS)
 		atomic_fetch_sub(&world->under_way, 1);
 	if (!r || r == -EINPROGRESS)
@@ -100,7 +100,7 @@ static inline void stamp(struct world *world, const struct record *record)
 {
 	struct maas_lend_transfer transfer = {.abort = ignore_abort};
 
-	if (maas_lend_transfer_begin(world->lend, record->id, &transfer))
+	if (maas_lend_transfer_begin(world->lend, NULL, record->id, MAAS_AUTH_OWN, &transfer))
 		return;
 	CHECK(load_tag(&transfer) == 0);
 	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);

@@ -119,7 +119,7 @@ static void do_grant_shared(struct actor *actor)
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	r = wait_for(&wait, maas_lend_grant(world->lend, record->id, world->sessions[session],
+	r = wait_for(&wait, maas_lend_grant(world->lend, NULL, record->id, world->sessions[session],
 					    roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
 							   : MAAS_LEND_ACCESS_READ,
 					    &grant, wait_done, &wait));
@@ -139,8 +139,8 @@ static void do_ungrant_shared(struct actor *actor)
 	if (!session || !record)
 		return;
 	sem_init(&wait.done, 0, 0);
-	r = wait_for(&wait, maas_lend_ungrant(world->lend, record->id, world->sessions[session],
-					      wait_done, &wait));
+	r = wait_for(&wait, maas_lend_ungrant(world->lend, NULL, record->id,
+					      world->sessions[session], wait_done, &wait));
 	CHECK(!r || is_key_error(r));
 }
 

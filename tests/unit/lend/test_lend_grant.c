@@ -51,7 +51,7 @@ TEST(allocate_granted__refuses_before_it_allocates)
 			 -EOPNOTSUPP);
 	keys.unconnected = true;
 	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -ENOTCONN);
-	assert_int_equal(maas_lend_session_end(f.lend, session.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, NULL, NULL), 0);
 	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
 	assert_int_equal(answer.told.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_GRANT], 0);
@@ -128,7 +128,7 @@ TEST(allocate_granted__whose_session_ends_meanwhile)
 		granting_reopen();
 		request.session = session.id;
 		assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
-		assert_int_equal(maas_lend_session_end(f.lend, session.id, tell, &ended),
+		assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &ended),
 				 -EINPROGRESS);
 		assert_true(fake_keys_finish(&keys, -ENOTCONN));
 		expect_told(&answer.told, -ENOTCONN);
@@ -166,7 +166,7 @@ TEST(allocate_granted__wants_its_memory_first)
 static int grant(const struct maas_lend_allocation *a, enum maas_lend_access access,
 		 struct maas_lend_key *ret_grant, struct told *told)
 {
-	return maas_lend_grant(f.lend, a->id, session.id, access, ret_grant, tell, told);
+	return maas_lend_grant(f.lend, NULL, a->id, session.id, access, ret_grant, tell, told);
 }
 
 TEST(grant__to_an_allocation_of_another)
@@ -199,13 +199,13 @@ TEST(grant__refuses)
 	a = allocate_plain();
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_NONE, &key, &told), -EINVAL);
 	assert_int_equal(
-		maas_lend_grant(f.lend, a.id, "?", MAAS_LEND_ACCESS_READ, &key, tell, &told),
+		maas_lend_grant(f.lend, NULL, a.id, "?", MAAS_LEND_ACCESS_READ, &key, tell, &told),
 		-ESRCH);
-	assert_int_equal(
-		maas_lend_grant(f.lend, "?", session.id, MAAS_LEND_ACCESS_READ, &key, tell, &told),
-		-ENOENT);
-	assert_int_equal(maas_lend_grant(without.lend, a.id, session.id, MAAS_LEND_ACCESS_READ,
-					 &key, tell, &told),
+	assert_int_equal(maas_lend_grant(f.lend, NULL, "?", session.id, MAAS_LEND_ACCESS_READ, &key,
+					 tell, &told),
+			 -ENOENT);
+	assert_int_equal(maas_lend_grant(without.lend, NULL, a.id, session.id,
+					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
 			 -EOPNOTSUPP);
 	keys.start_error = -ENOTCONN;
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOTCONN);
@@ -224,15 +224,15 @@ TEST(ungrant__ends_one_sessions_key)
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	assert_int_equal(ask(1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_lend_session_open(f.lend, "other", 60, false, NULL, &other), 0);
-	assert_int_equal(maas_lend_ungrant(f.lend, answer.first.id, other.id, tell, &told),
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, answer.first.id, other.id, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(told.status, -ENOENT);
-	assert_int_equal(maas_lend_grant(f.lend, answer.first.id, other.id, MAAS_LEND_ACCESS_READ,
-					 &key, tell, &told),
+	assert_int_equal(maas_lend_grant(f.lend, NULL, answer.first.id, other.id,
+					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 2);
-	assert_int_equal(maas_lend_ungrant(f.lend, answer.first.id, session.id, tell, &told),
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, answer.first.id, session.id, tell, &told),
 			 -EINPROGRESS);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 1);
@@ -246,10 +246,10 @@ TEST(ungrant__refuses)
 	struct maas_lend_allocation a;
 
 	a = allocate_plain();
-	assert_int_equal(maas_lend_ungrant(f.lend, a.id, session.id, tell, &told), -ENOENT);
-	assert_int_equal(maas_lend_ungrant(f.lend, a.id, "?", tell, &told), -ESRCH);
-	assert_int_equal(maas_lend_ungrant(f.lend, "?", session.id, tell, &told), -ENOENT);
-	assert_int_equal(maas_lend_ungrant(without.lend, a.id, session.id, tell, &told),
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, a.id, session.id, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, a.id, "?", tell, &told), -ESRCH);
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, "?", session.id, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_ungrant(without.lend, NULL, a.id, session.id, tell, &told),
 			 -EOPNOTSUPP);
 	assert_int_equal(told.calls, 0);
 	fixture_close(&without);
@@ -264,12 +264,12 @@ TEST(free__kills_the_keys_of_all_sessions)
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	assert_int_equal(ask(1, NULL, &answer), -EINPROGRESS);
-	assert_int_equal(maas_lend_session_open(f.lend, "other", 60, false, NULL, &other), 0);
-	assert_int_equal(maas_lend_grant(f.lend, answer.first.id, other.id, MAAS_LEND_ACCESS_READ,
-					 &key, tell, &told),
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
+	assert_int_equal(maas_lend_grant(f.lend, NULL, answer.first.id, other.id,
+					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
 			 -EINPROGRESS);
 	keys.mode = FAKE_KEYS_HOLD;
-	assert_int_equal(maas_lend_free(f.lend, answer.first.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, answer.first.id, tell, &told), -EINPROGRESS);
 	assert_true(fake_keys_finish(&keys, 0));
 	assert_int_equal(told.calls, 2);
 	expect_nothing();
@@ -288,7 +288,7 @@ TEST(probe__of_a_session_whose_lease_is_late)
 	pass_ms(5000);
 	assert_in_range(keys.probes, 3, 5);
 	assert_memory_equal(&keys.probed, &number, sizeof(number));
-	assert_int_equal(maas_lend_session_renew(f.lend, session.id, 0, &info), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &info), 0);
 	keys.probes = 0;
 	pass_ms(39000);
 	assert_int_equal(keys.probes, 0);

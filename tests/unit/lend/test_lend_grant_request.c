@@ -108,7 +108,7 @@ static void pass_awake(unsigned int seconds)
 
 	for (unsigned int i = 0; i < seconds; i += 30) {
 		pass_ms(30000);
-		assert_int_equal(maas_lend_session_renew(f.lend, session.id, 0, &info), 0);
+		assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &info), 0);
 	}
 }
 

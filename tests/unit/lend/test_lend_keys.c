@@ -8,7 +8,7 @@ static struct told end;
 static void setup(void)
 {
 	keys_open(65536);
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, true, NULL, &session), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, true, NULL, &session), 0);
 	end = (struct told){0};
 }
 
@@ -55,12 +55,12 @@ static int try_again(void)
 /* Both wait. */
 static void start_free(void)
 {
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &end), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &end), -EINPROGRESS);
 }
 
 static void start_end(void)
 {
-	assert_int_equal(maas_lend_session_end(f.lend, session.id, tell, &end), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &end), -EINPROGRESS);
 }
 
 static void finish(int status)
@@ -71,7 +71,7 @@ static void finish(int status)
 TEST(free__without_a_key_is_done_at_once)
 {
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &end), 0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &end), 0);
 	assert_int_equal(end.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 1);
 	assert_int_equal(try_again(), 0);
@@ -105,7 +105,8 @@ TEST(free__waits_for_both)
 
 		reopen();
 		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-		assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+		assert_int_equal(
+			maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 		start_free();
 		if (keys_first)
 			finish(0);
@@ -127,7 +128,7 @@ TEST(free__without_a_key_waits_for_transfers)
 	struct maas_lend_transfer transfer = {0};
 
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	start_free();
 	assert_int_equal(end.calls, 0);
 	maas_lend_transfers_end(f.lend, &transfer, 1);
@@ -188,12 +189,13 @@ TEST(session__ends_its_connection_first)
 	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 0);
 	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.index, number.index);
 	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.generation, number.generation);
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), -EEXIST);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session),
+			 -EEXIST);
 	finish(0);
 	expect_told(&end, 0);
 	assert_false(exists(&a));
 	assert_int_equal(try_again(), 0);
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session), 0);
 }
 
 /* The connection does not die in time: the slab is kept back, the caller is told. */
@@ -234,7 +236,7 @@ TEST(session__waits_for_a_free_that_is_under_way)
 	struct told freed = {0};
 
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &freed), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &freed), -EINPROGRESS);
 	keys.start_error = -EALREADY;
 	start_end();
 	assert_int_equal(end.calls, 0);
@@ -257,7 +259,7 @@ TEST(session__lapses_in_the_same_order)
 {
 	struct maas_lend_session_info found;
 
-	assert_int_equal(maas_lend_session_renew(f.lend, session.id, 2, &found), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 2, &found), 0);
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
 	pass_ms(2000);
 	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);

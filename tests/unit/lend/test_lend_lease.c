@@ -16,7 +16,7 @@ TEST(allocate__describes)
 	assert_int_equal(a.lease_s, 60);
 	assert_string_equal(a.owner, "tsdb");
 	pass_ms(2500);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 	assert_string_equal(found.id, a.id);
 	assert_int_equal(found.actual_size_bytes, 1024);
 	assert_int_equal(found.lifetime, MAAS_LEND_LIFETIME_TTL);
@@ -33,7 +33,7 @@ TEST(allocate__every_class_is_named_as_the_slab_has_it)
 		struct maas_lend_allocation a = ALLOCATE(.size_bytes = sizes[i]);
 		struct maas_lend_allocation found;
 
-		assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
+		assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 		assert_int_equal(found.size_bytes, sizes[i]);
 		assert_int_equal(found.actual_size_bytes, a.actual_size_bytes);
 	}
@@ -82,9 +82,9 @@ TEST(free__once)
 
 	assert_int_equal(free_now(&a), 0);
 	assert_int_equal(free_now(&a), -ENOENT);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &found), -ENOENT);
-	assert_int_equal(maas_lend_renew(f.lend, a.id, 5, &found), -ENOENT);
-	assert_int_equal(maas_lend_free(f.lend, "no id", NULL, NULL), -ENOENT);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), -ENOENT);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 5, &found), -ENOENT);
+	assert_int_equal(maas_lend_free(f.lend, NULL, "no id", NULL, NULL), -ENOENT);
 }
 
 TEST(lease__lapses_at_its_end_and_not_before)
@@ -129,13 +129,13 @@ TEST(lease__is_extended_by_what_housekeeping_missed)
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation found;
 
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &session), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session), 0);
 	a = allocate_ttl(10);
 	pass_ms(5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);
 	maas_lend_tick(f.lend);
 	assert_int_equal(f.lend->lease_ms, 5100);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 	assert_int_equal(found.lease_s, 5);
 	assert_int_equal(found.age_s, 65);
 	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), 0);
@@ -153,23 +153,23 @@ TEST(renew__starts_anew)
 	struct maas_lend_allocation found;
 
 	pass_ms(9000);
-	assert_int_equal(maas_lend_renew(f.lend, a.id, 0, &found), 0);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 0, &found), 0);
 	assert_int_equal(found.ttl_s, 10);
 	assert_int_equal(found.lease_s, 10);
 	pass_ms(9000);
-	assert_int_equal(maas_lend_renew(f.lend, a.id, 20, &found), 0);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 20, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	assert_int_equal(found.age_s, 18);
 	pass_ms(19900);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &found), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	assert_int_equal(found.lease_s, 1);
-	assert_int_equal(maas_lend_renew(f.lend, a.id, 1, &found), 0);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 1, &found), 0);
 	pass_ms(2000);
 	assert_false(exists(&a));
-	assert_int_equal(maas_lend_renew(f.lend, a.id, 0, &found), -ENOENT);
-	assert_int_equal(maas_lend_renew(f.lend, plain.id, 5, &found), -EMEDIUMTYPE);
-	assert_int_equal(maas_lend_renew(f.lend, plain.id, MAAS_LEND_MAX_TTL_S + 1, &found),
+	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 0, &found), -ENOENT);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, plain.id, 5, &found), -EMEDIUMTYPE);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, plain.id, MAAS_LEND_MAX_TTL_S + 1, &found),
 			 -EINVAL);
 }
 

@@ -40,7 +40,7 @@ TEST(owner__lives_as_long_as_its_allocations)
 	assert_int_equal(lend_stats().owners, 1);
 	/* The freed record serves the next name, and nobody is renamed by it. */
 	ALLOCATE(.owner = "three");
-	assert_int_equal(maas_lend_get(f.lend, c.id, &found), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, c.id, &found), 0);
 	assert_string_equal(found.owner, "two");
 }
 

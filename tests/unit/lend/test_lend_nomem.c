@@ -74,10 +74,11 @@ TEST(transfer__needs_memory_first)
 	struct maas_lend_transfer transfer = {0};
 
 	fail_nth_arm(1);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOMEM);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer),
+			 -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_int_equal(lend_stats().transfers, 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(live_slabs(), 0);
@@ -88,7 +89,7 @@ TEST(free__that_must_wait_needs_memory_first)
 	struct maas_lend_allocation a = ALLOCATE(.owner = "o");
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	fail_nth_arm(1);
 	assert_int_equal(free_now(&a), -ENOMEM);
 	assert_true(fail_nth_disarm());
@@ -104,7 +105,7 @@ TEST(lapse__is_tried_again)
 	struct maas_lend_allocation a = allocate_ttl(2);
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	pass_ms(1900);
 	fail_nth_arm(1);
 	pass_ms(100);
@@ -124,12 +125,12 @@ TEST(session_end__is_gone_on_with)
 	struct maas_lend_transfer transfer = {0};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, true, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	fail_nth_arm(1);
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&a));
 	pass_ms(1000);
@@ -157,15 +158,15 @@ TEST(close__frees_everything)
 	fixture_close(&f);
 	blocks = fail_nth_blocks();
 	fixture_setup();
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, true, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &forced), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &forced), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	pass_ms(2000);
 	assert_int_equal(lend_stats().forced_transfers, 1);
 	a = allocate_plain();
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	fixture_close(&f);
 	assert_int_equal(fail_nth_blocks(), blocks);

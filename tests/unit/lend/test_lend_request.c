@@ -64,10 +64,10 @@ TEST(replay__of_a_session_that_ended)
 	struct maas_lend_allocation first;
 	struct maas_lend_allocation again;
 
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &s), 0);
 	first = ALLOCATE(.request_id = "r", .session = s.id,
 			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
 	again = ALLOCATE(.request_id = "r", .session = s.id,
 			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_string_equal(first.id, again.id);
@@ -88,7 +88,7 @@ TEST(conflict__every_other_field)
 	};
 	struct maas_lend_alloc_request other[7];
 
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 10, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &s), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
 		other[i] = base;
 	other[0].size_bytes = 101;

@@ -93,7 +93,8 @@ static void add(struct model *model)
 	int r;
 
 	snprintf(id, sizeof(id), "r-%u", model->end);
-	maas_lend_request_key(&model->requests, id, &known.count, sizeof(known.count), &known.key);
+	maas_lend_request_key(&model->requests, "", id, &known.count, sizeof(known.count),
+			      &known.key);
 	refs = refs_of(&known);
 	if (known.count > 1)
 		assert_int_equal(maas_lend_request_batch_new(refs, known.count, &batch), 0);

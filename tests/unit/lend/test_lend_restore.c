@@ -84,13 +84,13 @@ TEST(restart__keeps_allocations_and_owners)
 	struct maas_lend_allocation none = ALLOCATE(.size_bytes = 30);
 	struct maas_lend_allocation got;
 
-	assert_int_equal(maas_lend_free(f.lend, one.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, one.id, NULL, NULL), 0);
 	restart();
-	assert_int_equal(maas_lend_get(f.lend, one.id, &got), -ENOENT);
-	assert_int_equal(maas_lend_get(f.lend, two.id, &got), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, one.id, &got), -ENOENT);
+	assert_int_equal(maas_lend_get(f.lend, NULL, two.id, &got), 0);
 	assert_string_equal(got.owner, "two");
 	assert_int_equal(got.size_bytes, 20);
-	assert_int_equal(maas_lend_get(f.lend, none.id, &got), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, none.id, &got), 0);
 	assert_string_equal(got.owner, "");
 	assert_int_equal(count_of("two"), 1);
 	assert_int_equal(count_of("one"), 0);
@@ -100,7 +100,7 @@ TEST(restart__keeps_allocations_and_owners)
 	ALLOCATE(.size_bytes = 10, .owner = "two");
 	assert_int_equal(lend_stats().owners, 2);
 	assert_int_equal(count_of("two"), 2);
-	assert_int_equal(maas_lend_free(f.lend, two.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, two.id, NULL, NULL), 0);
 	assert_int_equal(count_of("two"), 1);
 }
 
@@ -113,9 +113,9 @@ TEST(restart__begins_leases_anew)
 	pass_ms(8000);
 	restart();
 	pass_ms(8000);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &got), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), 0);
 	pass_ms(4000);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &got), -ENOENT);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), -ENOENT);
 }
 
 TEST(restart__ends_what_a_session_owned)
@@ -124,12 +124,12 @@ TEST(restart__ends_what_a_session_owned)
 	struct maas_lend_allocation a;
 	struct maas_lend_allocation got;
 
-	assert_int_equal(maas_lend_session_open(f.lend, "s", 60, false, NULL, &s), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, false, NULL, &s), 0);
 	a = ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s.id,
 		     .owner = "o");
 	restart();
 	assert_int_equal(maas_lend_session_get(f.lend, s.id, &s), -ENOENT);
-	assert_int_equal(maas_lend_get(f.lend, a.id, &got), -ENOENT);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), -ENOENT);
 	assert_int_equal(lend_stats().owners, 0);
 }
 
@@ -141,7 +141,7 @@ TEST(restart__bears_a_clock_that_went_back)
 
 	atomic_store(&fixture_now_ms, 5000);
 	restart();
-	assert_int_equal(maas_lend_get(f.lend, a.id, &got), 0);
+	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), 0);
 	assert_int_equal(got.age_s, 0);
 }
 

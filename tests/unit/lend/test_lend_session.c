@@ -8,7 +8,7 @@ static struct maas_lend_session_info open_session(const char *name, bool exclusi
 {
 	struct maas_lend_session_info info;
 
-	assert_int_equal(maas_lend_session_open(f.lend, name, 10, exclusive, NULL, &info), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, name, 10, exclusive, NULL, &info), 0);
 	return info;
 }
 
@@ -16,7 +16,7 @@ static int try_open(const char *name, bool exclusive)
 {
 	struct maas_lend_session_info info;
 
-	return maas_lend_session_open(f.lend, name, 10, exclusive, NULL, &info);
+	return maas_lend_session_open(f.lend, NULL, name, 10, exclusive, NULL, &info);
 }
 
 TEST(open__describes)
@@ -63,7 +63,7 @@ static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 
 static int try_ttl(uint32_t ttl_s, struct maas_lend_session_info *ret_info)
 {
-	return maas_lend_session_open(f.lend, "", ttl_s, false, NULL, ret_info);
+	return maas_lend_session_open(f.lend, NULL, "", ttl_s, false, NULL, ret_info);
 }
 
 TEST(open__lease_has_a_maximum)
@@ -83,8 +83,8 @@ TEST(open__lease_has_a_maximum)
 	assert_int_equal(lend_stats().sessions, 0);
 	assert_int_equal(try_ttl(0, &info), 0);
 	assert_int_equal(info.ttl_s, 30);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 20, &found), 0);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 31, &found), -ERANGE);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 20, &found), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 31, &found), -ERANGE);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	/* The lease of an allocation is another matter. */
@@ -105,9 +105,9 @@ TEST(exclusive__keeps_the_name)
 	assert_int_equal(try_open("only", true), -EEXIST);
 	assert_int_equal(try_open("shared", true), -EEXIST);
 	assert_int_equal(try_open("shared", false), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, only.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, only.id, NULL, NULL), 0);
 	assert_int_equal(try_open("only", true), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, shared.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, shared.id, NULL, NULL), 0);
 	assert_int_equal(try_open("shared", true), -EEXIST);
 }
 
@@ -120,11 +120,12 @@ TEST(named__are_all_that_live)
 	bool more;
 
 	memset(from, 'x', sizeof(from) - 1);
-	assert_int_equal(maas_lend_session_open(f.lend, "me", 10, true, "192.0.2.1:99", &s), 0);
-	assert_int_equal(maas_lend_session_open(f.lend, "you", 10, false, from, &far), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "me", 10, true, "192.0.2.1:99", &s),
+			 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "you", 10, false, from, &far), 0);
 	open_session("", false);
 	pass_ms(2500);
-	assert_int_equal(maas_lend_session_named(f.lend, "me", all, MAX_SESSIONS, &more), 1);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "me", all, MAX_SESSIONS, &more), 1);
 	assert_false(more);
 	assert_string_equal(all[0].id, "");
 	assert_string_equal(all[0].ticket, "");
@@ -132,11 +133,12 @@ TEST(named__are_all_that_live)
 	assert_true(all[0].exclusive);
 	assert_int_equal(all[0].age_s, 2);
 	assert_int_equal(all[0].lease_s, 8);
-	assert_int_equal(maas_lend_session_named(f.lend, "", all, MAX_SESSIONS, &more), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, "nobody", all, MAX_SESSIONS, &more), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, "me", all, MAX_SESSIONS, &more), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, "you", all, MAX_SESSIONS, &more), 1);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "", all, MAX_SESSIONS, &more), 0);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "nobody", all, MAX_SESSIONS, &more),
+			 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "me", all, MAX_SESSIONS, &more), 0);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "you", all, MAX_SESSIONS, &more), 1);
 	assert_int_equal(strlen(all[0].from), MAAS_LEND_FROM_BYTES - 1);
 	assert_false(all[0].exclusive);
 }
@@ -148,10 +150,10 @@ TEST(named__has_an_end)
 
 	for (int i = 0; i < MAX_SESSIONS; i++)
 		open_session("s", false);
-	assert_int_equal(maas_lend_session_named(f.lend, "s", some, MAX_SESSIONS - 1, &more),
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "s", some, MAX_SESSIONS - 1, &more),
 			 MAX_SESSIONS - 1);
 	assert_true(more);
-	assert_int_equal(maas_lend_session_named(f.lend, "s", some, MAX_SESSIONS, &more),
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "s", some, MAX_SESSIONS, &more),
 			 MAX_SESSIONS);
 	assert_false(more);
 }
@@ -171,12 +173,12 @@ TEST(open__at_most_max_sessions)
 	for (int i = 0; i < MAX_SESSIONS; i++)
 		last = open_session("s", false);
 	assert_int_equal(try_open("s", false), -EUSERS);
-	assert_int_equal(maas_lend_session_end(f.lend, last.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), 0);
 	again = open_session("s", false);
 	/* The same record, but another session. */
 	assert_string_not_equal(again.id, last.id);
 	assert_int_equal(maas_lend_session_get(f.lend, last.id, &last), -ENOENT);
-	assert_int_equal(maas_lend_session_end(f.lend, last.id, NULL, NULL), -ENOENT);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), -ENOENT);
 }
 
 TEST(renew__starts_anew)
@@ -185,18 +187,19 @@ TEST(renew__starts_anew)
 	struct maas_lend_session_info found;
 
 	pass_ms(9000);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 0, &found), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 0, &found), 0);
 	assert_int_equal(found.lease_s, 10);
 	pass_ms(9000);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 3, &found), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 3, &found), 0);
 	assert_int_equal(found.ttl_s, 3);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
-			 -ERANGE);
+	assert_int_equal(
+		maas_lend_session_renew(f.lend, NULL, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
+		-ERANGE);
 	pass_ms(2900);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
 	pass_ms(1100);
 	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), -ENOENT);
-	assert_int_equal(maas_lend_session_renew(f.lend, info.id, 0, &found), -ENOENT);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 0, &found), -ENOENT);
 	assert_int_equal(lend_stats().lapsed_sessions, 1);
 	assert_int_equal(lend_stats().sessions, 0);
 }
@@ -218,7 +221,7 @@ TEST(end__frees_its_own_only)
 	assert_int_equal(free_now(&own[7]), 0);
 	assert_int_equal(maas_lend_session_get(f.lend, one.id, &one), 0);
 	assert_int_equal(one.allocations, MAAS_ARRAY_SIZE(own) - 1);
-	assert_int_equal(maas_lend_session_end(f.lend, one.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, one.id, NULL, NULL), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
 		assert_false(exists(&own[i]));
 	assert_true(exists(&kept));
@@ -238,10 +241,10 @@ TEST(end__waits_for_transfers)
 	struct maas_lend_transfer two = {0};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, b.id, &two), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, b.id, MAAS_AUTH_OWN, &two), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -ENOENT);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
 	assert_int_equal(try_open("s", false), -EEXIST);
 	maas_lend_transfers_end(f.lend, &one, 1);
@@ -264,7 +267,7 @@ TEST(allocate__needs_a_live_session)
 	struct maas_lend_allocation a;
 	struct maas_slab_ref ref;
 
-	assert_int_equal(maas_lend_session_end(f.lend, s.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
 	request.lifetime = MAAS_LEND_LIFETIME_SESSION;
 	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
@@ -286,18 +289,18 @@ TEST(ticket__works_once)
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, two.ticket, &second), 0);
 	assert_int_not_equal(first.index, second.index);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &second), -ENOENT);
-	assert_int_equal(maas_lend_session_ticket(f.lend, one.id, &fresh), 0);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &fresh), 0);
 	assert_string_not_equal(fresh.ticket, one.ticket);
-	assert_int_equal(maas_lend_session_ticket(f.lend, one.id, &one), 0);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &one), 0);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, fresh.ticket, &second), -ENOENT);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &second), 0);
 	assert_memory_equal(&first, &second, sizeof(first));
-	assert_int_equal(maas_lend_session_ticket(f.lend, one.id, &one), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, one.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &one), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, one.id, NULL, NULL), 0);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &second), -ENOENT);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, "", &second), -ENOENT);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, "00112233", &second), -ENOENT);
-	assert_int_equal(maas_lend_session_ticket(f.lend, one.id, &one), -ENOENT);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &one), -ENOENT);
 }
 
 #define MANY 20000
@@ -362,7 +365,7 @@ static void expect_named(const char *name, unsigned int count)
 	static struct maas_lend_session_info all[OPEN];
 	bool more;
 
-	assert_int_equal(maas_lend_session_named(f.lend, name, all, OPEN, &more), count);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, name, all, OPEN, &more), count);
 	assert_false(more);
 }
 
@@ -386,15 +389,16 @@ TEST(names__random)
 		bool taken = exclusive[name] || (alone && live[name]);
 
 		if (*ids[at]) {
-			assert_int_equal(maas_lend_session_end(f.lend, ids[at], NULL, NULL), 0);
+			assert_int_equal(maas_lend_session_end(f.lend, NULL, ids[at], NULL, NULL),
+					 0);
 			*ids[at] = '\0';
 			live[names[at]]--;
 			exclusive[names[at]] = false;
 			continue;
 		}
 		/* The last has no name. */
-		assert_int_equal(maas_lend_session_open(f.lend, name < NAMES ? text : "", 10, alone,
-							NULL, &info),
+		assert_int_equal(maas_lend_session_open(f.lend, NULL, name < NAMES ? text : "", 10,
+							alone, NULL, &info),
 				 taken ? -EEXIST : 0);
 		if (taken)
 			continue;

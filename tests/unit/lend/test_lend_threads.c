@@ -66,7 +66,7 @@ static void do_get_shared(struct actor *actor)
 	struct record *record = random_shared(actor);
 	struct maas_lend_allocation a;
 
-	if (!record || maas_lend_get(f.lend, record->id, &a))
+	if (!record || maas_lend_get(f.lend, NULL, record->id, &a))
 		return;
 	CHECK(!strcmp(a.owner, record->owner));
 	CHECK(a.size_bytes == record->size_bytes);
@@ -82,7 +82,7 @@ static void do_renew_shared(struct actor *actor)
 
 	if (!record)
 		return;
-	r = maas_lend_renew(f.lend, record->id, roll(actor, 3), &a);
+	r = maas_lend_renew(f.lend, NULL, record->id, roll(actor, 3), &a);
 	CHECK(r == -ENOENT || (r == 0) == (record->lifetime == MAAS_LEND_LIFETIME_TTL));
 }
 
@@ -103,11 +103,11 @@ static void do_own(struct actor *actor)
 		*own = allocate(actor, &request);
 		return;
 	}
-	CHECK(maas_lend_get(f.lend, (*own)->id, &a) == 0);
+	CHECK(maas_lend_get(f.lend, NULL, (*own)->id, &a) == 0);
 	CHECK(!strcmp(a.owner, "own"));
 	r = free_record(actor->world, *own);
 	CHECK(r == 0 || r == -EINPROGRESS);
-	CHECK(maas_lend_get(f.lend, (*own)->id, &a) == -ENOENT);
+	CHECK(maas_lend_get(f.lend, NULL, (*own)->id, &a) == -ENOENT);
 	*own = NULL;
 }
 
@@ -137,7 +137,7 @@ static void do_transfer(struct actor *actor)
 	held->transfer.abort = note_abort;
 	held->transfer.arg = held;
 	atomic_store(&held->aborted, false);
-	if (maas_lend_transfer_begin(f.lend, record->id, &held->transfer))
+	if (maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN, &held->transfer))
 		return;
 	held->record = record;
 	CHECK(held->transfer.size_bytes == record->size_bytes);
@@ -155,7 +155,8 @@ static void do_transfer_many(struct actor *actor)
 		struct record *record = random_shared(actor);
 
 		transfers[count].abort = ignore_abort;
-		if (!record || maas_lend_transfer_begin(f.lend, record->id, &transfers[count]))
+		if (!record || maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN,
+							&transfers[count]))
 			continue;
 		tags[count++] = record->tag;
 	}
@@ -178,7 +179,7 @@ static void do_list(struct actor *actor)
 		CHECK(!strcmp(page[i].owner, owner));
 	/* Perhaps before its allocate has returned. */
 	if (got > 0 && owner && !strcmp(owner, "a")) {
-		r = maas_lend_free(f.lend, page[got - 1].id, NULL, NULL);
+		r = maas_lend_free(f.lend, NULL, page[got - 1].id, NULL, NULL);
 		CHECK(r == 0 || r == -EINPROGRESS || r == -ENOENT);
 	}
 }
@@ -192,19 +193,21 @@ static void do_session(struct actor *actor)
 	int r;
 
 	if (last && roll(actor, 2)) {
-		r = maas_lend_session_renew(f.lend, world->sessions[last], 0, &info);
+		r = maas_lend_session_renew(f.lend, NULL, world->sessions[last], 0, &info);
 		CHECK(!r || r == -ENOENT);
 		return;
 	}
 	if (last && roll(actor, 2)) {
 		atomic_fetch_add(&world->under_way, 1);
-		r = maas_lend_session_end(f.lend, world->sessions[last], under_way_done, world);
+		r = maas_lend_session_end(f.lend, NULL, world->sessions[last], under_way_done,
+					  world);
 		if (r != -EINPROGRESS)
 			atomic_fetch_sub(&world->under_way, 1);
 		CHECK(!r || r == -ENOENT || r == -EINPROGRESS);
 		return;
 	}
-	r = maas_lend_session_open(f.lend, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL, &info);
+	r = maas_lend_session_open(f.lend, NULL, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
+				   &info);
 	CHECK(!r || r == -EUSERS || r == -EEXIST);
 	if (r)
 		return;

@@ -33,8 +33,10 @@ TEST(transfer__gives_the_bytes)
 	struct maas_lend_allocation a = ALLOCATE(.size_bytes = 100);
 	struct maas_lend_transfer transfer = {.abort = count_abort};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, "nonsense", &transfer), -ENOENT);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(
+		maas_lend_transfer_begin(f.lend, NULL, "nonsense", MAAS_AUTH_OWN, &transfer),
+		-ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	assert_int_equal(transfer.size_bytes, 100);
 	memset(transfer.bytes, 'x', transfer.size_bytes);
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
@@ -42,7 +44,8 @@ TEST(transfer__gives_the_bytes)
 	maas_lend_transfers_end(f.lend, &transfer, 1);
 	assert_int_equal(lend_stats().transfers, 0);
 	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), -ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer),
+			 -ENOENT);
 }
 
 TEST(free__waits_for_the_last_transfer)
@@ -54,12 +57,13 @@ TEST(free__waits_for_the_last_transfer)
 	struct maas_lend_transfer late = {.abort = count_abort, .arg = &aborts};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &two), 0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &late), -ENOENT);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &late),
+			 -ENOENT);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -ENOENT);
 	assert_int_equal(try_whole(), -ENOSPC);
 	maas_lend_transfers_end(f.lend, &two, 1);
 	assert_int_equal(told.calls, 0);
@@ -80,9 +84,9 @@ TEST(free__aborts_after_the_grace)
 	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts[1]};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &two), 0);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &two), 0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
 	pass_ms(900);
 	assert_int_equal(aborts[0] + aborts[1], 0);
 	pass_ms(100);
@@ -107,9 +111,9 @@ TEST(free__keeps_the_bytes_while_it_waits)
 	struct maas_lend_transfer transfer = {.abort = count_abort};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	memset(transfer.bytes, 0x5a, 65536);
-	assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
 	while (maas_slab_reclaim(f.slab, maas_clock_ms() + 60000, UINT64_MAX))
 		;
 	assert_int_equal(try_whole(), -ENOSPC);
@@ -126,7 +130,7 @@ TEST(lapse__waits_like_a_free)
 	struct maas_lend_allocation a;
 
 	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	pass_ms(2000);
 	assert_false(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(free_now(&a), -ENOENT);
@@ -151,14 +155,20 @@ TEST(transfers__cost_the_same_among_many)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		all[i] = ALLOCATE(.size_bytes = 64);
-		assert_int_equal(maas_lend_transfer_begin(f.lend, all[i].id, &crowd[i]), 0);
+		assert_int_equal(
+			maas_lend_transfer_begin(f.lend, NULL, all[i].id, MAAS_AUTH_OWN, &crowd[i]),
+			0);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
-		assert_int_equal(maas_lend_transfer_begin(f.lend, all[4000].id, &others[i]), 0);
+		assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, all[4000].id, MAAS_AUTH_OWN,
+							  &others[i]),
+				 0);
 	steps = maas_lend_steps(f.lend);
 	maas_lend_transfers_end(f.lend, &crowd[5000], 1);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, all[5000].id, &crowd[5000]), 0);
-	assert_int_equal(maas_lend_free(f.lend, all[4000].id, tell, &told), -EINPROGRESS);
+	assert_int_equal(
+		maas_lend_transfer_begin(f.lend, NULL, all[5000].id, MAAS_AUTH_OWN, &crowd[5000]),
+		0);
+	assert_int_equal(maas_lend_free(f.lend, NULL, all[4000].id, tell, &told), -EINPROGRESS);
 	maas_lend_transfers_end(f.lend, &crowd[4000], 1);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4);
 	maas_lend_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
@@ -188,12 +198,13 @@ TEST(free__tells_each_of_many_once)
 		for (int k = 0; k < 2; k++) {
 			transfers[k][i].abort = count_abort;
 			transfers[k][i].arg = &aborts[k][i];
-			assert_int_equal(
-				maas_lend_transfer_begin(f.lend, a[k].id, &transfers[k][i]), 0);
+			assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a[k].id,
+								  MAAS_AUTH_OWN, &transfers[k][i]),
+					 0);
 		}
-	assert_int_equal(maas_lend_free(f.lend, a[0].id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a[0].id, tell, &told), -EINPROGRESS);
 	pass_ms(300);
-	assert_int_equal(maas_lend_free(f.lend, a[1].id, tell, &told), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(f.lend, NULL, a[1].id, tell, &told), -EINPROGRESS);
 	steps = maas_lend_steps(f.lend);
 	pass_ms(10000);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 2 * 5000 + 2);
@@ -217,8 +228,10 @@ TEST(transfers__end_with_all_their_frees)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
 		struct maas_lend_allocation a = allocate_plain();
 
-		assert_int_equal(maas_lend_transfer_begin(f.lend, a.id, &transfers[i]), 0);
-		assert_int_equal(maas_lend_free(f.lend, a.id, tell, &told), -EINPROGRESS);
+		assert_int_equal(
+			maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfers[i]),
+			0);
+		assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
 	}
 	assert_int_equal(lend_stats().pending_frees, MAAS_ARRAY_SIZE(transfers));
 	maas_lend_transfers_end(f.lend, transfers, MAAS_ARRAY_SIZE(transfers));

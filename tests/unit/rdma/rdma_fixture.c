@@ -167,9 +167,9 @@ struct peer *peer_new(const char *name)
 	memset(peer, 0, sizeof(*peer));
 	num_peers++;
 	if (name)
-		assert_int_equal(
-			maas_lend_session_open(server.lend, name, 60, false, NULL, &peer->session),
-			0);
+		assert_int_equal(maas_lend_session_open(server.lend, NULL, name, 60, false, NULL,
+							&peer->session),
+				 0);
 	return peer;
 }
 
@@ -232,8 +232,8 @@ int peer_dial(struct peer *peer)
 
 void peer_renew(struct peer *peer)
 {
-	assert_int_equal(maas_lend_session_ticket(server.lend, peer->session.id, &peer->session),
-			 0);
+	assert_int_equal(
+		maas_lend_session_ticket(server.lend, NULL, peer->session.id, &peer->session), 0);
 }
 
 void peer_redial(struct peer *peer)
@@ -304,7 +304,8 @@ void check_bytes(const char *id, uint8_t expected)
 {
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(server.lend, id, &transfer), 0);
+	assert_int_equal(maas_lend_transfer_begin(server.lend, NULL, id, MAAS_AUTH_OWN, &transfer),
+			 0);
 	for (uint64_t i = 0; i < transfer.size_bytes; i++)
 		assert_int_equal(transfer.bytes[i], expected);
 	maas_lend_transfers_end(server.lend, &transfer, 1);
@@ -313,7 +314,8 @@ void check_bytes(const char *id, uint8_t expected)
 int ask_key(const struct peer *peer, const char *id, enum maas_lend_access access,
 	    struct maas_lend_key *ret_key, struct told *told)
 {
-	return maas_lend_grant(server.lend, id, peer->session.id, access, ret_key, tell, told);
+	return maas_lend_grant(server.lend, NULL, id, peer->session.id, access, ret_key, tell,
+			       told);
 }
 
 int try_key(const struct peer *peer, const char *id, enum maas_lend_access access,
@@ -337,7 +339,7 @@ int ungrant(const struct peer *peer, const char *id)
 {
 	struct told end = {0};
 
-	assert_int_equal(maas_lend_ungrant(server.lend, id, peer->session.id, tell, &end),
+	assert_int_equal(maas_lend_ungrant(server.lend, NULL, id, peer->session.id, tell, &end),
 			 -EINPROGRESS);
 	return told(&end);
 }
@@ -345,7 +347,7 @@ int ungrant(const struct peer *peer, const char *id)
 int free_it(const char *id)
 {
 	struct told end = {0};
-	int r = maas_lend_free(server.lend, id, tell, &end);
+	int r = maas_lend_free(server.lend, NULL, id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }
@@ -353,7 +355,7 @@ int free_it(const char *id)
 int end_session(const struct peer *peer)
 {
 	struct told end = {0};
-	int r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
+	int r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }

@@ -60,7 +60,7 @@ TEST(connect__with_a_ticket_that_is_stale)
 
 	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new("one");
-	assert_int_equal(maas_lend_session_ticket(server.lend, peer->session.id, &newer), 0);
+	assert_int_equal(maas_lend_session_ticket(server.lend, NULL, peer->session.id, &newer), 0);
 	assert_int_equal(peer_dial(peer), MAAS_WIRE_TICKET_UNKNOWN);
 	assert_int_equal(end_session(peer), 0);
 	peer->session = newer;

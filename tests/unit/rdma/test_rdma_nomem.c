@@ -88,10 +88,10 @@ static void free_until_reused(struct peer *peer, const char *id, const struct ma
 	struct maas_lend_allocation next;
 	struct told end = {0};
 	bool reused = false;
-	int r = maas_lend_free(server.lend, id, tell, &end);
+	int r = maas_lend_free(server.lend, NULL, id, tell, &end);
 
 	if (r == -ENOMEM) /* it lives on */
-		r = maas_lend_free(server.lend, id, tell, &end);
+		r = maas_lend_free(server.lend, NULL, id, tell, &end);
 	if (r == -EINPROGRESS)
 		(void)heard(&end);
 	else
@@ -121,9 +121,9 @@ static void lend_once(struct peer *peer)
 			(void)write_spared(peer, &grant);
 		free_until_reused(peer, memory.id, &grant);
 	}
-	r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
+	r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
 	if (r == -ENOMEM)
-		r = maas_lend_session_end(server.lend, peer->session.id, tell, &end);
+		r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
 	if (r == -EINPROGRESS)
 		(void)heard(&end);
 	else
@@ -135,7 +135,7 @@ static void live(enum what what, long nth)
 	struct peer *peer = peer_new(NULL);
 	int r;
 
-	if (maas_lend_session_open(server.lend, "one", 60, false, NULL, &peer->session))
+	if (maas_lend_session_open(server.lend, NULL, "one", 60, false, NULL, &peer->session))
 		return;
 	spare(true);
 	r = peer_dial(peer);

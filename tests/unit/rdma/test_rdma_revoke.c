@@ -45,7 +45,7 @@ static void begin_binding(struct told *told, bool muted)
 
 static void start_free(void)
 {
-	assert_int_equal(maas_lend_free(server.lend, memory.id, tell, &freed), -EINPROGRESS);
+	assert_int_equal(maas_lend_free(server.lend, NULL, memory.id, tell, &freed), -EINPROGRESS);
 }
 
 static bool can_allocate(void)

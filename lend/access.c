@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a caller may do. The table of principals is replaced as a whole, under lend's lock, under
+ * which every call also asks it: once it is replaced, nothing begins by the rights of before. What
+ * began by them is ended: the sessions of those that lost a right, and with them their keys.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lend/internal.h"
+
+/* ---- the table */
+
+uint64_t maas_lend_auth_epoch(const struct maas_lend *lend)
+{
+	return atomic_load_explicit(&lend->principals.shown, memory_order_acquire);
+}
+
+struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch)
+{
+	struct maas_auth *auth;
+
+	pthread_mutex_lock(&lend->lock);
+	auth = maas_auth_ref(lend->principals.table);
+	*ret_epoch = lend->principals.epoch;
+	pthread_mutex_unlock(&lend->lock);
+	return auth;
+}
+
+/* A session that was opened without principals is nobody's once there are some. */
+static bool has_lost(const struct maas_lend_session *session, const struct maas_auth *before,
+		     const struct maas_auth *now)
+{
+	return !*session->principal || !maas_auth_keeps_rights(before, now, session->principal);
+}
+
+void maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
+{
+	struct maas_lend_principals *principals = &lend->principals;
+	struct maas_auth *before;
+
+	pthread_mutex_lock(&lend->lock);
+	before = principals->table;
+	principals->table = maas_auth_ref(auth);
+	principals->epoch++;
+	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
+	pthread_mutex_unlock(&lend->lock);
+	if (auth) {
+		maas_lend_transfers_check(lend);
+		maas_lend_sessions_end_if(lend, has_lost, before, auth);
+	}
+	maas_auth_unref(before);
+}
+
+/* ---- questions, under the lock */
+
+/* NULL: the principal is gone. */
+static const struct maas_auth_principal *find(struct maas_lend *lend,
+					      const struct maas_lend_caller *caller)
+{
+	if (caller->epoch == lend->principals.epoch)
+		return caller->principal;
+	return maas_auth_by_name(lend->principals.table, caller->principal->name);
+}
+
+int maas_lend_may(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *owner,
+		  enum maas_auth_access access)
+{
+	const struct maas_auth *table = lend->principals.table;
+	const struct maas_auth_principal *principal;
+
+	if (!caller || !table)
+		return 0;
+	principal = find(lend, caller);
+	if (!principal)
+		return -ENOENT;
+	if (maas_auth_may(table, principal, owner, access))
+		return 0;
+	return maas_auth_may(table, principal, owner, MAAS_AUTH_READ) ? -EACCES : -ENOENT;
+}
+
+int maas_lend_may_slab(struct maas_lend *lend, const struct maas_lend_caller *caller,
+		       const struct maas_slab_info *info, enum maas_auth_access access)
+{
+	return maas_lend_may(lend, caller, maas_lend_owner_name(&lend->owners, info->label.owner),
+			     access);
+}
+
+bool maas_lend_may_session(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			   const struct maas_lend_session *session, bool or_admin)
+{
+	const struct maas_auth_principal *principal;
+
+	if (!caller || !lend->principals.table)
+		return true;
+	principal = find(lend, caller);
+	if (!principal)
+		return false;
+	return !strcmp(session->principal, principal->name) ||
+	       (or_admin && principal->rights & MAAS_AUTH_ADMIN);
+}
+
+bool maas_lend_session_may_slab(struct maas_lend *lend, const struct maas_lend_session *session,
+				const struct maas_slab_info *info, enum maas_auth_access access)
+{
+	const struct maas_auth *table = lend->principals.table;
+	const struct maas_auth_principal *principal;
+
+	if (!table)
+		return true;
+	principal = maas_auth_by_name(table, session->principal);
+	return principal &&
+	       maas_auth_may(table, principal,
+			     maas_lend_owner_name(&lend->owners, info->label.owner), access);
+}
+
+int maas_lend_may_allocate(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			   const char *owner, char ret_owner[MAAS_NAME_BYTES])
+{
+	const struct maas_auth *table = lend->principals.table;
+	const struct maas_auth_principal *principal = NULL;
+
+	if (caller && table) {
+		principal = find(lend, caller);
+		if (!principal)
+			return -EACCES;
+		if (!owner && principal->owns)
+			owner = principal->name;
+		if (!maas_auth_may(table, principal, owner ? owner : "", MAAS_AUTH_OWN))
+			return -EACCES;
+	}
+	strncpy(ret_owner, owner ? owner : "", MAAS_NAME_BYTES);
+	return 0;
+}

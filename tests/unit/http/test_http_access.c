@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whose memory is it: what one principal has is to another as if it were not there, unless its line
+ * lets it read; and rights that a new table takes away end what began by them.
+ */
+#include <unistd.h>
+
+#include "tests/unit/http/http_fixture.h"
+#include "tests/unit/unit.h"
+
+#define NO_ID "00000000-0000-4000-8000-000000000000"
+
+enum role { NOBODY, OTHER, READER, OWNER, ADMIN, ROLES };
+
+static struct http_fixture f;
+static char tokens[ROLES][MAAS_AUTH_TOKEN];
+static char id[MAAS_SLAB_ID_TEXT];
+static char session[MAAS_SLAB_ID_TEXT];
+
+/* `reader` is what stands in the reader's line. */
+static void use(const char *reader)
+{
+	struct maas_auth *auth = NULL;
+	char error[MAAS_AUTH_ERROR], hashes[ROLES][MAAS_AUTH_HASH], text[1024];
+
+	for (int i = 0; i < ROLES; i++)
+		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
+	snprintf(text, sizeof(text),
+		 "other token=%s owner=other/*\nreader token=%s %s\nteam token=%s owner=team/*\n"
+		 "ops token=%s admin\n",
+		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
+	if (maas_auth_parse(text, strlen(text), error, &auth))
+		fail_msg("%s", error);
+	maas_lend_set_auth(f.lend, auth);
+	maas_auth_unref(auth);
+}
+
+/* One request of a role; the answer's text is the next call's to replace. */
+static const char *ask(enum role role, const char *method, const char *path, const char *body,
+		       long status)
+{
+	static char text[4096];
+	char lines[256];
+	struct http_answer a;
+
+	snprintf(lines, sizeof(lines), "Authorization: Bearer %s%s", tokens[role],
+		 body && *body == '{' ? "\nContent-Type: application/json" : "");
+	http_call(&f, &a, method, path, body, body ? strlen(body) : 0, lines);
+	if (a.status != status)
+		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a.status, a.body,
+			 status);
+	snprintf(text, sizeof(text), "%s", a.body);
+	http_answer_fini(&a);
+	return text;
+}
+
+static void copy_field(const char *json, const char *name, char to[MAAS_SLAB_ID_TEXT])
+{
+	json_t *object = json_loads(json, 0, NULL);
+
+	snprintf(to, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(object, name)));
+	json_decref(object);
+}
+
+/* `before`, the id `of`, `behind`. */
+static const char *path_of(const char *before, const char *of, const char *behind)
+{
+	static char path[160];
+
+	snprintf(path, sizeof(path), "%s%s%s", before, of, behind);
+	return path;
+}
+
+static void set_up(void)
+{
+	const struct maas_http_options options = {.threads = 2};
+
+	for (int i = 0; i < ROLES; i++)
+		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
+	http_fixture_start(&f, &options);
+	use("read=team/*");
+	copy_field(ask(OWNER, "POST", "/allocate",
+		       "{\"size_bytes\":100,\"owner\":\"team/x\",\"lifetime\":\"ttl\","
+		       "\"ttl_seconds\":60}",
+		       200),
+		   "id", id);
+	copy_field(ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200),
+		   "id", session);
+}
+
+static void tear_down(void)
+{
+	http_fixture_stop(&f);
+}
+
+/* What each role is answered; the owner's and the admin's come last, because they change things. */
+TEST(allocation__each_call_by_each_role)
+{
+	static const struct {
+		const char *method, *behind, *body;
+		long status[ROLES]; /* of NOBODY (a wrong token), OTHER, READER, OWNER, ADMIN */
+	} calls[] = {
+		{"GET", "", NULL, {401, 404, 200, 200, 200}},
+		{"GET", "/data", NULL, {401, 404, 200, 200, 200}},
+		{"PUT", "/data", "x", {401, 404, 403, 200, 200}},
+		{"POST", "/renew", "{}", {401, 404, 403, 200, 200}},
+		{"DELETE", "", NULL, {401, 404, 403, 200, 404}},
+	};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
+		for (int role = NOBODY; role < ROLES; role++)
+			ask((enum role)role, calls[i].method,
+			    path_of("/allocate/", id, calls[i].behind), calls[i].body,
+			    calls[i].status[role]);
+}
+
+TEST(allocation__foreign_is_as_unknown_byte_for_byte)
+{
+	static const char *const calls[][3] = {
+		{"GET", "", NULL},     {"DELETE", "", NULL},	 {"GET", "/data", NULL},
+		{"PUT", "/data", "x"}, {"POST", "/renew", "{}"},
+	};
+	char freed[MAAS_SLAB_ID_TEXT], unknown[4096];
+
+	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", freed);
+	ask(OWNER, "DELETE", path_of("/allocate/", freed, ""), NULL, 200);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
+		snprintf(unknown, sizeof(unknown), "%s",
+			 ask(OTHER, calls[i][0], path_of("/allocate/", freed, calls[i][1]),
+			     calls[i][2], 404));
+		assert_string_equal(ask(OTHER, calls[i][0], path_of("/allocate/", id, calls[i][1]),
+					calls[i][2], 404),
+				    unknown);
+	}
+}
+
+TEST(free__of_many_leaves_what_is_not_the_callers)
+{
+	char body[160];
+
+	snprintf(body, sizeof(body), "{\"ids\":[\"%s\"]}", id);
+	assert_non_null(strstr(ask(OTHER, "POST", "/free", body, 200), "\"freed\":0"));
+	assert_non_null(strstr(ask(READER, "POST", "/free", body, 200), "\"freed\":0"));
+	ask(OWNER, "GET", path_of("/allocate/", id, ""), NULL, 200);
+	assert_non_null(strstr(ask(OWNER, "POST", "/free", body, 200), "\"freed\":1"));
+}
+
+TEST(vector__reads_and_writes_one_s_own)
+{
+	char body[160], frame[256];
+	uint32_t len;
+
+	snprintf(body, sizeof(body), "{\"ranges\":[{\"id\":\"%s\",\"offset\":0,\"length\":4}]}",
+		 id);
+	ask(OTHER, "POST", "/data/read", body, 404);
+	ask(READER, "POST", "/data/read", body, 200);
+	len = (uint32_t)strlen(body);
+	memcpy(frame, &len, sizeof(len));
+	memcpy(frame + 4, body, len);
+	memset(frame + 4 + len, 'x', 4);
+	for (int role = OTHER; role < ROLES; role++) {
+		static const long status[ROLES] = {0, 404, 403, 200, 200};
+		char lines[128];
+		struct http_answer a;
+
+		snprintf(lines, sizeof(lines), "Authorization: Bearer %s", tokens[role]);
+		http_call(&f, &a, "POST", "/data/write", frame, len + 8, lines);
+		assert_int_equal(a.status, status[role]);
+		http_answer_fini(&a);
+	}
+}
+
+TEST(list__shows_what_the_caller_may_read)
+{
+	char own[MAAS_SLAB_ID_TEXT];
+
+	copy_field(ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
+	assert_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), id));
+	assert_non_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), own));
+	assert_null(strstr(ask(OTHER, "GET", "/allocations?owner=team/x", NULL, 200), id));
+	assert_non_null(strstr(ask(READER, "GET", "/allocations?owner=team/x", NULL, 200), id));
+	assert_null(strstr(ask(READER, "GET", "/allocations", NULL, 200), own));
+	assert_non_null(strstr(ask(ADMIN, "GET", "/allocations", NULL, 200), own));
+}
+
+TEST(allocate__under_the_callers_own_names)
+{
+	char own[MAAS_SLAB_ID_TEXT];
+
+	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
+	assert_non_null(strstr(ask(OWNER, "GET", path_of("/allocate/", own, ""), NULL, 200),
+			       "\"owner\":\"team\""));
+	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
+	ask(READER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
+	ask(READER, "POST", "/allocate", "{\"size_bytes\":1}", 403);
+	/* Nobody's memory is the admins'. */
+	copy_field(ask(ADMIN, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
+	ask(OWNER, "GET", path_of("/allocate/", own, ""), NULL, 404);
+	ask(ADMIN, "GET", path_of("/allocate/", own, ""), NULL, 200);
+}
+
+TEST(request_id__is_the_principals)
+{
+	static const char body[] = "{\"size_bytes\":1,\"request_id\":\"r\"}";
+	char first[MAAS_SLAB_ID_TEXT], again[MAAS_SLAB_ID_TEXT], others[MAAS_SLAB_ID_TEXT];
+
+	copy_field(ask(OWNER, "POST", "/allocate", body, 200), "id", first);
+	copy_field(ask(OWNER, "POST", "/allocate", body, 200), "id", again);
+	copy_field(ask(OTHER, "POST", "/allocate", body, 200), "id", others);
+	assert_string_equal(first, again);
+	assert_string_not_equal(first, others);
+}
+
+TEST(session__is_its_principals)
+{
+	char body[160];
+
+	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/s\"}", 403); /* taken or not */
+	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/t\",\"exclusive\":true}", 403);
+	ask(READER, "POST", "/sessions", "{\"name\":\"team/t\"}", 403);
+	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 409);
+	for (int role = OTHER; role <= READER; role++) {
+		ask((enum role)role, "POST", path_of("/sessions/", session, "/renew"), "{}", 404);
+		ask((enum role)role, "POST", path_of("/sessions/", session, "/ticket"), "{}", 404);
+		ask((enum role)role, "DELETE", path_of("/sessions/", session, ""), NULL, 404);
+	}
+	snprintf(body, sizeof(body),
+		 "{\"size_bytes\":1,\"lifetime\":\"session\",\"session\":\"%s\"}", session);
+	ask(OTHER, "POST", "/allocate", body, 404);
+	ask(ADMIN, "POST", "/allocate", body, 404);
+	ask(OWNER, "POST", "/allocate", body, 200);
+	assert_null(strstr(ask(OTHER, "GET", "/sessions?name=team/s", NULL, 200), "age_seconds"));
+	assert_non_null(strstr(ask(READER, "GET", "/sessions?name=team/s", NULL, 200), "age_se"));
+	ask(OWNER, "POST", path_of("/sessions/", session, "/ticket"), "{}", 200);
+	ask(ADMIN, "POST", path_of("/sessions/", session, "/ticket"), "{}", 404);
+	ask(ADMIN, "POST", path_of("/sessions/", session, "/renew"), "{}", 200);
+	ask(ADMIN, "DELETE", path_of("/sessions/", session, ""), NULL, 200);
+}
+
+/* A stranger neither fences a Prometheus, whose exclusive name it may not have, nor leaves an
+ * extent under its owner name. */
+TEST(name__cannot_be_squatted)
+{
+	ask(OWNER, "DELETE", path_of("/sessions/", session, ""), NULL, 200);
+	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 403);
+	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":4096,\"owner\":\"team/s\"}", 403);
+	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200);
+}
+
+/* ---- another table */
+
+static bool session_lives(void)
+{
+	struct maas_lend_session_info info;
+
+	return !maas_lend_session_get(f.lend, session, &info);
+}
+
+TEST(reload__ends_the_sessions_of_those_that_lose)
+{
+	char readers[MAAS_SLAB_ID_TEXT];
+
+	copy_field(ask(READER, "POST", "/sessions", "{}", 200), "id", readers);
+	use("read=team/*,more"); /* more is no loss */
+	ask(READER, "POST", path_of("/sessions/", readers, "/renew"), "{}", 200);
+	use("read=team/x");
+	ask(READER, "POST", path_of("/sessions/", readers, "/renew"), "{}", 404);
+	assert_true(session_lives());
+	ask(READER, "GET", path_of("/allocate/", id, ""), NULL, 200);
+	use("read=nothing");
+	ask(READER, "GET", path_of("/allocate/", id, ""), NULL, 404);
+	assert_true(session_lives());
+}
+
+static uint64_t transfers(void)
+{
+	struct maas_lend_stats stats;
+
+	maas_lend_stats(f.lend, &stats);
+	return stats.transfers;
+}
+
+/* Uploads that stand still, one of the principal that loses its right and one of another. */
+TEST(reload__ends_the_transfers_of_those_that_lose)
+{
+	char buffer[4096];
+	int fds[2];
+
+	use("owner=team/*");
+	for (int i = 0; i < 2; i++) {
+		fds[i] = http_connect(&f);
+		http_send_text(
+			fds[i],
+			"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
+			"Bearer %s\r\nContent-Length: 100\r\n\r\nabc",
+			id, tokens[i ? OWNER : READER]);
+	}
+	for (int i = 0; transfers() < 2 && i < 500; i++)
+		usleep(10000);
+	assert_int_equal(transfers(), 2);
+	use("read=team/*");
+	for (int i = 0; transfers() > 1 && i < 500; i++)
+		usleep(10000);
+	assert_int_equal(transfers(), 1);
+	for (int i = 0; i < 97; i++)
+		assert_true(http_send(fds[1], "x", 1));
+	assert_int_equal(http_recv_answer(fds[1], buffer, sizeof(buffer)), 200);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+TEST_MAIN(set_up, tear_down)

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keys need two rights, the caller's and that of the session's principal, and end with them. */
+#include "tests/unit/lend/lend_keys.h"
+
+static struct maas_auth *table;
+static char theirs[MAAS_SLAB_ID_TEXT]; /* a session of the principal b */
+
+static struct maas_lend_caller caller(const char *name)
+{
+	return (struct maas_lend_caller){table, maas_lend_auth_epoch(f.lend),
+					 maas_auth_by_name(table, name)};
+}
+
+static void use(const char *text)
+{
+	struct maas_auth *before = table;
+	char error[MAAS_AUTH_ERROR];
+
+	if (maas_auth_parse(text, strlen(text), error, &table))
+		fail_msg("%s", error);
+	maas_lend_set_auth(f.lend, table);
+	maas_auth_unref(before);
+}
+
+static void set_up(void)
+{
+	struct maas_lend_caller b;
+
+	keys_open(1u << 20);
+	use("a uid=1 owner=a\nb uid=2 owner=b read=a\nc uid=3 owner=c\n");
+	b = caller("b");
+	assert_int_equal(maas_lend_session_open(f.lend, &b, "b", 60, false, NULL, &session), 0);
+	memcpy(theirs, session.id, sizeof(theirs));
+}
+
+static void tear_down(void)
+{
+	maas_auth_unref(table);
+	table = NULL;
+	keys_teardown();
+}
+
+static void allocate(const char *name, struct maas_lend_allocation *ret)
+{
+	struct maas_lend_caller as = caller(name);
+	const struct maas_lend_alloc_request request = {
+		.size_bytes = 64, .count = 1, .caller = &as};
+	struct maas_slab_ref ref;
+
+	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, ret), 0);
+}
+
+static int grant(const char *name, const char *id, enum maas_lend_access access)
+{
+	struct maas_lend_caller as = caller(name);
+	static struct maas_lend_key key;
+	static struct told told;
+
+	return maas_lend_grant(f.lend, &as, id, theirs, access, &key, tell, &told);
+}
+
+TEST(grant__needs_the_right_of_both)
+{
+	struct maas_lend_allocation of_a, of_c;
+
+	allocate("a", &of_a);
+	allocate("c", &of_c);
+	/* The caller's: c is to neither of them there, b may read what is a's. */
+	assert_int_equal(grant("c", of_a.id, MAAS_LEND_ACCESS_READ), -ENOENT);
+	assert_int_equal(grant("b", of_c.id, MAAS_LEND_ACCESS_READ), -ENOENT);
+	assert_int_equal(grant("b", of_a.id, MAAS_LEND_ACCESS_WRITE), -EACCES);
+	/* The session's: b may not write what is a's, nor see what is c's. */
+	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_WRITE), -EACCES);
+	assert_int_equal(grant("c", of_c.id, MAAS_LEND_ACCESS_READ), -EACCES);
+	assert_int_equal(keys.num_ops, 0);
+	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
+	assert_int_equal(keys.num_ops, 1);
+	assert_true(fake_keys_finish(&keys, 0));
+}
+
+TEST(reload__ends_the_session_and_with_it_its_keys)
+{
+	struct maas_lend_session_info info;
+
+	use("a uid=1 owner=a\nb uid=2 owner=b read=a,c\nc uid=3 owner=c\n");
+	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), 0);
+	assert_int_equal(keys.num_ops, 0);
+	use("a uid=1 owner=a\nb uid=2 owner=b\nc uid=3 owner=c\n");
+	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), -ENOENT);
+	assert_int_equal(keys.num_ops, 1); /* its connection ends */
+	assert_true(fake_keys_finish(&keys, 0));
+}
+
+/* A caller that was found in the table of before is held against the one of now. */
+TEST(reload__counts_for_a_call_that_began_before_it)
+{
+	struct maas_lend_allocation of_a, again;
+	struct maas_auth *before = maas_auth_ref(table);
+	struct maas_lend_caller b = caller("b");
+
+	allocate("a", &of_a);
+	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), 0);
+	use("a uid=1 owner=a\nb uid=2 owner=b\n");
+	assert_true(fake_keys_finish(&keys, 0));
+	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), -ENOENT);
+	use("a uid=1 owner=a\n");
+	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), -ENOENT);
+	maas_auth_unref(before);
+}
+
+TEST_MAIN(set_up, tear_down)
