@@ -295,23 +295,6 @@ err_destroy:
 	return r;
 }
 
-static int make_arrays(struct maas_rdma_client *rdma)
-{
-	size_t depth = rdma->device.depth;
-
-	if (rdma->wrs)
-		return 0;
-	rdma->sges = calloc(depth, sizeof(*rdma->sges));
-	rdma->wrs = calloc(depth, sizeof(*rdma->wrs));
-	if (!rdma->sges || !rdma->wrs)
-		return maas_fail(-ENOMEM, "out of memory");
-	for (size_t i = 0; i < depth; i++) {
-		rdma->wrs[i].sg_list = &rdma->sges[i];
-		rdma->wrs[i].num_sge = 1;
-	}
-	return 0;
-}
-
 int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 {
 	struct maas_ticket ticket;
@@ -327,11 +310,6 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	r = dial(&attempt);
 	if (r)
 		return r;
-	r = make_arrays(rdma);
-	if (r) {
-		destroy(&attempt.conn);
-		return r;
-	}
 	pthread_mutex_lock(&rdma->lock);
 	rdma->conn = attempt.conn;
 	atomic_store(&rdma->sq_free, rdma->device.depth);

@@ -54,14 +54,14 @@ enum maas_rdma_client_state {
 	MAAS_OP_POSTED, /* of the poller */
 };
 
+/* A piece of a range, with its work request. */
 struct maas_rdma_client_range {
 	struct maas_rdma_client_id id;
 	uint64_t offset;
 	char *buf;
-	size_t len;
 	struct ibv_mr *mr; /* registered for this operation, or NULL */
-	uint64_t addr;	   /* by its grant */
-	uint32_t rkey;
+	struct ibv_send_wr wr;
+	struct ibv_sge sge; /* knows the length, too */
 };
 
 struct maas_rdma_client_op {
@@ -72,13 +72,12 @@ struct maas_rdma_client_op {
 	_Atomic uint64_t deadline_ms;
 	bool read;
 	bool submitted; /* its completion goes to maas_poll() */
-	bool pinned;	/* a range has a region of its own */
+	bool large;	/* a range may have a region of its own */
 	bool refused;	/* by the server's device, once */
 	unsigned int tries;
 	enum ibv_wc_status failed;	     /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
-	uint32_t at;			     /* the first byte that was not yet posted */
-	size_t at_offset;
+	uint32_t at;			     /* the first range that was not yet posted */
 	uint32_t count;
 	uint32_t room;
 	struct maas_rdma_client_range *ranges;
@@ -230,8 +229,6 @@ struct maas_rdma_client {
 	struct maas_op *idle;
 	struct maas_rdma_client_ops waiting;
 	struct maas_rdma_client_ops todo;
-	struct ibv_send_wr *wrs; /* of the thread that posts */
-	struct ibv_sge *sges;
 	int connect_error;
 	char connect_words[MAAS_ERROR_BYTES];
 

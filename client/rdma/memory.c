@@ -140,7 +140,7 @@ static bool is_used(const struct maas_rdma_client *rdma, const struct maas_buffe
 		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
 			continue;
 		for (uint32_t at = 0; at < op->count; at++)
-			if (holds(buffer, (uintptr_t)op->ranges[at].buf, op->ranges[at].len))
+			if (holds(buffer, (uintptr_t)op->ranges[at].buf, op->ranges[at].sge.length))
 				return true;
 	}
 	return false;
@@ -247,13 +247,14 @@ static struct maas_rdma_client_slot *take(struct maas_rdma_client_slots *slots, 
 struct maas_rdma_client_slot *maas_rdma_client_slot_get(struct maas_rdma_client_slots *slots,
 							size_t len)
 {
-	unsigned int kind = len > kinds[MAAS_SLOT_SMALL].bytes ? MAAS_SLOT_LARGE : MAAS_SLOT_SMALL;
-	struct maas_rdma_client_slot *slot = take(slots, kind);
+	struct maas_rdma_client_slot *slot = NULL;
 
+	if (len <= kinds[MAAS_SLOT_SMALL].bytes)
+		slot = take(slots, MAAS_SLOT_SMALL);
 	if (!slot)
-		slot = take(slots, kind == MAAS_SLOT_SMALL ? MAAS_SLOT_LARGE : MAAS_SLOT_SMALL);
+		slot = take(slots, MAAS_SLOT_LARGE);
 	if (slot)
-		slot->len = len < kinds[slot->kind].bytes ? len : kinds[slot->kind].bytes;
+		slot->len = len;
 	return slot;
 }
 

@@ -40,7 +40,7 @@ struct maas_rdma_client_slots {
 MAAS_MUST_CHECK int maas_rdma_client_slots_init(struct maas_rdma_client_slots *slots,
 						struct ibv_pd *pd);
 void maas_rdma_client_slots_fini(struct maas_rdma_client_slots *slots);
-/* Holds `lock`. A slot for `len` bytes, or for the first of them; NULL: none is free. */
+/* Holds `lock`. A slot for `len` bytes, MAAS_RDMA_COPY at most; NULL: none is free. */
 MAAS_MUST_CHECK struct maas_rdma_client_slot *
 maas_rdma_client_slot_get(struct maas_rdma_client_slots *slots, size_t len);
 /* Any thread. All of a chain, which is empty then. */

@@ -12,6 +12,17 @@
 
 #define KEEP_RANGES 256 /* memory for more is not kept for the next operation */
 
+static void use_ranges(struct maas_rdma_client_op *op, struct maas_rdma_client_range *ranges,
+		       uint32_t room)
+{
+	for (uint32_t i = 0; i < room; i++) {
+		ranges[i].wr.sg_list = &ranges[i].sge;
+		ranges[i].wr.num_sge = 1;
+	}
+	op->ranges = ranges;
+	op->room = room;
+}
+
 /* Holds the lock. Memory that was never used stays untouched: most handles need few of their
  * operations. NULL: all are in use. */
 static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
@@ -30,8 +41,7 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	if (used == rdma->num_ops)
 		return NULL;
 	op = &rdma->ops[used];
-	op->ranges = op->few;
-	op->room = MAAS_RDMA_RANGES;
+	use_ranges(op, op->few, MAAS_RDMA_RANGES);
 	atomic_store(&rdma->ops_used, used + 1);
 	return op;
 }
@@ -41,8 +51,7 @@ static void free_ranges(struct maas_rdma_client *rdma, struct maas_rdma_client_o
 {
 	pthread_mutex_lock(&rdma->lock);
 	free(op->ranges);
-	op->ranges = op->few;
-	op->room = MAAS_RDMA_RANGES;
+	use_ranges(op, op->few, MAAS_RDMA_RANGES);
 	pthread_mutex_unlock(&rdma->lock);
 }
 
@@ -69,7 +78,8 @@ static void put_one(struct maas_rdma_client *rdma, struct maas_rdma_client_op *o
 	put(rdma, &op->base);
 }
 
-static int make_room(struct maas_rdma_client_op *op, uint32_t count)
+/* Holds the lock. Room for `count` ranges; keeps the first `used`. */
+static int make_room(struct maas_rdma_client_op *op, uint32_t count, uint32_t used)
 {
 	struct maas_rdma_client_range *ranges;
 
@@ -78,10 +88,10 @@ static int make_room(struct maas_rdma_client_op *op, uint32_t count)
 	ranges = calloc(count, sizeof(*ranges));
 	if (!ranges)
 		return maas_fail(-ENOMEM, "out of memory");
+	memcpy(ranges, op->ranges, used * sizeof(*ranges));
 	if (op->ranges != op->few)
 		free(op->ranges);
-	op->ranges = ranges;
-	op->room = count;
+	use_ranges(op, ranges, count);
 	return 0;
 }
 
@@ -96,51 +106,68 @@ static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_id *id
 	return true;
 }
 
+/* Holds the lock. Copies a range, in as many pieces as the device takes. Errors: -EINVAL, -ENOMEM.
+ */
+static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+	       const struct maas_range *from)
+{
+	size_t len;
+
+	for (size_t at = 0; at < from->len; at += len) {
+		struct maas_rdma_client_range *to;
+
+		len = from->len - at;
+		if (len > rdma->device.max_piece)
+			len = rdma->device.max_piece;
+		if (op->count == op->room && make_room(op, 2 * op->room, op->count))
+			return -ENOMEM;
+		to = &op->ranges[op->count++];
+		if (!set_id(rdma, &to->id, from->id))
+			return maas_check_id("");
+		to->offset = from->offset + at;
+		to->buf = (char *)from->buf + at;
+		to->mr = NULL;
+		to->sge.length = (uint32_t)len;
+		op->large |= len > MAAS_RDMA_COPY;
+	}
+	return 0;
+}
+
 /* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
 static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		const struct maas_access *access)
 {
-	int r = make_room(op, access->count);
+	int r = make_room(op, access->count, 0);
 
-	if (r)
-		return r;
 	op->base.user = access->user;
 	op->read = access->read;
 	op->submitted = access->submitted;
-	op->pinned = false;
+	op->large = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
 	op->slots = NULL;
 	op->at = 0;
-	op->at_offset = 0;
-	op->count = access->count;
+	op->count = 0;
 	atomic_store_explicit(&op->late, false, memory_order_relaxed);
-	for (uint32_t i = 0; i < access->count; i++) {
-		const struct maas_range *from = &access->ranges[i];
-		struct maas_rdma_client_range *range = &op->ranges[i];
+	for (uint32_t i = 0; !r && i < access->count; i++) {
+		const struct maas_range *range = &access->ranges[i];
 
-		if (!set_id(rdma, &range->id, from->id))
-			return maas_check_id("");
-		if (!from->len || !from->buf)
-			return maas_fail(-EINVAL, "range %u has no bytes", i);
-		range->offset = from->offset;
-		range->buf = from->buf;
-		range->len = from->len;
-		range->mr = NULL;
+		r = range->len && range->buf ? add(rdma, op, range)
+					     : maas_fail(-EINVAL, "range %u has no bytes", i);
 	}
-	return 0;
+	return r;
 }
 
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->slots)
 		maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-	if (!op->pinned)
+	if (!op->large)
 		return;
 	for (uint32_t i = 0; i < op->count; i++)
 		maas_rdma_client_deregister(op->ranges[i].mr);
-	op->pinned = false;
+	op->large = false;
 }
 
 void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
@@ -161,7 +188,6 @@ void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_cl
 {
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	op->at = 0;
-	op->at_offset = 0;
 	op->failed = IBV_WC_SUCCESS;
 	TAILQ_INSERT_TAIL(&rdma->todo, op, link);
 	atomic_fetch_add(&rdma->num_todo, 1);
@@ -213,14 +239,13 @@ static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 		struct maas_rdma_client_range *range = &op->ranges[i];
 		int r;
 
-		if (range->len <= MAAS_RDMA_COPY ||
-		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->len))
+		if (range->sge.length <= MAAS_RDMA_COPY ||
+		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->sge.length))
 			continue;
-		op->pinned = true;
 		atomic_store(&op->state, MAAS_OP_QUEUED);
 		pthread_mutex_unlock(&rdma->lock);
-		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
-					      &range->mr);
+		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->sge.length,
+					      op->read, &range->mr);
 		pthread_mutex_lock(&rdma->lock);
 		if (r)
 			return r;
@@ -242,7 +267,7 @@ static int start(struct maas_rdma_client *rdma, const struct maas_access *access
 	}
 	atomic_store(&op->deadline_ms, access->deadline_ms); /* pairs with next_ms (thread.c) */
 	r = fill(rdma, op, access);
-	if (!r)
+	if (!r && op->large)
 		r = pin(rdma, op);
 	if (!r)
 		r = maas_rdma_client_post(rdma, op);

@@ -15,104 +15,74 @@
 
 /* ---- work requests */
 
-/* Errors: -ENOKEY, -ERANGE. */
-static int find_remote(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* Where the bytes are on this side. False: no slot is free. */
+static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		       struct maas_rdma_client_range *range)
 {
-	for (uint32_t i = 0; i < op->count; i++) {
+	uint32_t len = range->sge.length;
+	const struct ibv_mr *mr = range->mr;
+	struct maas_rdma_client_slot *slot;
+
+	range->sge.addr = (uintptr_t)range->buf;
+	range->wr.send_flags = 0;
+	if (!op->read && len <= rdma->conn.max_inline) {
+		range->wr.send_flags = IBV_SEND_INLINE;
+		return true;
+	}
+	if (!mr)
+		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, len);
+	if (mr) {
+		range->sge.lkey = mr->lkey;
+		return true;
+	}
+	slot = maas_rdma_client_slot_get(&rdma->device.slots, len);
+	if (!slot)
+		return false;
+	slot->to = op->read ? range->buf : NULL;
+	if (!op->read)
+		memcpy(slot->at, range->buf, len);
+	slot->next = op->slots;
+	op->slots = slot;
+	range->sge.addr = (uintptr_t)slot->at;
+	range->sge.lkey = rdma->device.slots.mr->lkey;
+	return true;
+}
+
+/*
+ * Makes a chain of work requests as far as there is room; looks at all that is left of the
+ * operation before any of it is posted. Errors: -ENOKEY, -ERANGE.
+ */
+static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t *ret_count)
+{
+	uint32_t room = atomic_load(&rdma->sq_free);
+	uint64_t index = (uint64_t)(op - rdma->ops);
+	uint32_t count = 0;
+
+	for (uint32_t i = op->at; i < op->count; i++) {
 		struct maas_rdma_client_range *range = &op->ranges[i];
 		const struct maas_rdma_client_grant *grant =
 			maas_rdma_client_grant_find(&rdma->grants, &range->id);
 
 		if (!grant)
 			return -ENOKEY;
-		if (range->offset > grant->len || range->len > grant->len - range->offset)
+		if (range->offset > grant->len || range->sge.length > grant->len - range->offset)
 			return maas_fail(-ERANGE,
 					 "the range lies outside of the allocation: it has %llu "
 					 "bytes",
 					 (unsigned long long)grant->len);
-		range->addr = grant->addr + range->offset;
-		range->rkey = grant->rkey;
+		if (count == room || !find_local(rdma, op, range)) {
+			room = count;
+			continue;
+		}
+		range->wr.wr_id = index;
+		range->wr.next = &range[1].wr;
+		range->wr.opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+		range->wr.wr.rdma.remote_addr = grant->addr + range->offset;
+		range->wr.wr.rdma.rkey = grant->rkey;
+		count++;
 	}
+	*ret_count = count;
 	return 0;
-}
-
-/* How far an operation has come. */
-struct cursor {
-	uint32_t at;
-	size_t offset;
-};
-
-/* The memory of a piece: how many bytes, 0 when no slot is free. */
-static size_t fill_piece(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-			 const struct cursor *cursor, struct ibv_send_wr *wr)
-{
-	struct maas_rdma_client_range *range = &op->ranges[cursor->at];
-	const struct ibv_mr *mr = range->mr;
-	char *at = range->buf + cursor->offset;
-	size_t len = range->len - cursor->offset;
-	struct maas_rdma_client_slot *slot;
-
-	wr->send_flags = 0;
-	wr->sg_list->addr = (uintptr_t)at;
-	if (!op->read && len <= rdma->conn.max_inline) {
-		wr->send_flags = IBV_SEND_INLINE;
-		return len;
-	}
-	if (len > rdma->device.max_piece)
-		len = (size_t)rdma->device.max_piece;
-	if (!mr)
-		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, range->len);
-	if (mr) {
-		wr->sg_list->lkey = mr->lkey;
-		return len;
-	}
-	slot = maas_rdma_client_slot_get(&rdma->device.slots, len);
-	if (!slot)
-		return 0;
-	slot->to = op->read ? at : NULL;
-	if (!op->read)
-		memcpy(slot->at, at, slot->len);
-	slot->next = op->slots;
-	op->slots = slot;
-	wr->sg_list->addr = (uintptr_t)slot->at;
-	wr->sg_list->lkey = rdma->device.slots.mr->lkey;
-	return slot->len;
-}
-
-static void advance(const struct maas_rdma_client_op *op, struct cursor *cursor, size_t len)
-{
-	cursor->offset += len;
-	if (cursor->offset == op->ranges[cursor->at].len) {
-		cursor->at++;
-		cursor->offset = 0;
-	}
-}
-
-/* Builds a chain as far as there is room. Returns its length. */
-static uint32_t build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		      struct cursor *cursor)
-{
-	uint32_t room = atomic_load(&rdma->sq_free);
-	uint64_t index = (uint64_t)(op - rdma->ops);
-	uint32_t count;
-
-	for (count = 0; count < room && cursor->at < op->count; count++) {
-		const struct maas_rdma_client_range *range = &op->ranges[cursor->at];
-		struct ibv_send_wr *wr = &rdma->wrs[count];
-		size_t len;
-
-		len = fill_piece(rdma, op, cursor, wr);
-		if (!len)
-			break;
-		wr->sg_list->length = (uint32_t)len;
-		wr->wr_id = index;
-		wr->opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
-		wr->wr.rdma.remote_addr = range->addr + cursor->offset;
-		wr->wr.rdma.rkey = range->rkey;
-		wr->next = wr + 1;
-		advance(op, cursor, len);
-	}
-	return count;
 }
 
 void maas_rdma_client_break(struct maas_rdma_client *rdma)
@@ -129,16 +99,18 @@ void maas_rdma_client_break(struct maas_rdma_client *rdma)
 	maas_rdma_client_thread_wake(rdma);
 }
 
-/* The chain stands in rdma->wrs. The operation is the poller's before its completion can come. */
+/* The operation is the poller's before its completion can come. */
 static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t count)
 {
-	struct ibv_send_wr *last = &rdma->wrs[count - 1];
+	struct ibv_send_wr *first = &op->ranges[op->at].wr;
+	struct ibv_send_wr *last = &op->ranges[op->at + count - 1].wr;
 	struct ibv_send_wr *bad = NULL;
 	int error;
 
 	last->next = NULL;
 	last->send_flags |= IBV_SEND_SIGNALED;
 	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
+	op->at += count;
 	atomic_fetch_sub(&rdma->sq_free, count);
 	atomic_store(&op->state, MAAS_OP_POSTED);
 	/* Pairs with `watched` and `armed` (wait.c). */
@@ -146,7 +118,7 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	if (op->submitted && atomic_load(&rdma->maas->queue.watched) &&
 	    !atomic_exchange(&rdma->armed, true))
 		ibv_req_notify_cq(rdma->device.cq, 0);
-	error = ibv_post_send(rdma->conn.id->qp, rdma->wrs, &bad);
+	error = ibv_post_send(rdma->conn.id->qp, first, &bad);
 	if (!error)
 		return;
 	/* Some or all of the requests may be on their way; they return with the queue pair. */
@@ -156,21 +128,26 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 
 /*
  * An operation that does not fit goes in several parts, but only when nothing else is under way:
- * otherwise it waits whole. False: the caller makes it wait.
+ * otherwise it waits whole. Errors: -EBUSY it has to wait, -ENOKEY, -ERANGE.
  */
-static bool try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static int try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	struct cursor cursor = {op->at, op->at_offset};
-	uint32_t count = build(rdma, op, &cursor);
+	uint32_t count;
+	int r = build(rdma, op, &count);
 
-	if (!count || (cursor.at < op->count && atomic_load(&rdma->posted))) {
+	if (!r && (!count || (op->at + count < op->count && atomic_load(&rdma->posted))))
+		r = -EBUSY;
+	if (!r)
+		ring(rdma, op, count);
+	else if (op->slots)
 		maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-		return false;
-	}
-	op->at = cursor.at;
-	op->at_offset = cursor.offset;
-	ring(rdma, op, count);
-	return true;
+	return r;
+}
+
+static void fail_early(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, int error)
+{
+	maas_rdma_client_op_end(rdma, op, error);
+	maas_rdma_client_wake(rdma);
 }
 
 static void wait_for_room(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -193,13 +170,20 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 	struct maas_rdma_client_op *op;
 
 	while (maas_rdma_client_up(rdma) && (op = TAILQ_FIRST(&rdma->waiting))) {
+		int r;
+
 		/* Off the list first: once posted, the operation is the poller's. */
 		TAILQ_REMOVE(&rdma->waiting, op, link);
-		if (!try_post(rdma, op)) {
+		r = try_post(rdma, op);
+		if (r == -EBUSY) {
 			TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
 			return;
 		}
 		atomic_fetch_sub(&rdma->num_waiting, 1);
+		if (r == -ENOKEY)
+			maas_rdma_client_op_todo(rdma, op);
+		else if (r)
+			fail_early(rdma, op, r);
 	}
 }
 
@@ -222,15 +206,13 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 
 	if (!maas_rdma_client_up(rdma))
 		return put_off(rdma, op);
-	r = find_remote(rdma, op);
+	r = atomic_load(&rdma->num_waiting) ? -EBUSY : try_post(rdma, op);
 	if (r == -ENOKEY)
 		return put_off(rdma, op);
-	if (r) {
-		maas_rdma_client_op_end(rdma, op, r);
-		maas_rdma_client_wake(rdma);
-	} else if (atomic_load(&rdma->num_waiting) || !try_post(rdma, op)) {
+	if (r == -EBUSY)
 		wait_for_room(rdma, op);
-	}
+	else if (r)
+		fail_early(rdma, op, r);
 	return 0;
 }
 
@@ -324,7 +306,8 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 		wait_with_rest(rdma, op);
 		return;
 	}
-	maas_rdma_client_op_release(rdma, op);
+	if (op->slots || op->large)
+		maas_rdma_client_op_release(rdma, op);
 	op->base.status = 0;
 	if (!op->submitted) {
 		atomic_store(&op->state, MAAS_OP_DONE); /* news (wait.c) */

@@ -46,8 +46,6 @@ static void free_rdma(struct maas *maas)
 	maas_rdma_client_device_fini(&rdma->device);
 	maas_rdma_client_grants_fini(&rdma->grants);
 	free(rdma->regions.sorted);
-	free(rdma->wrs);
-	free(rdma->sges);
 	free(rdma->ops);
 	close_fd(rdma->wake_fd);
 	close_fd(rdma->kick_fd);
