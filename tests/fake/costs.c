@@ -7,12 +7,13 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "base/lock.h"
 #include "tests/fake/fail_nth.h"
 
 #define LOCKS 16
 
 static __thread struct costs costs;
-static __thread const pthread_mutex_t *taken[LOCKS];
+static __thread const void *taken[LOCKS];
 
 void costs_begin(void)
 {
@@ -30,6 +31,8 @@ struct costs costs_end(void)
 /* The linker's names of --wrap. NOLINTBEGIN */
 int __real_pthread_mutex_lock(pthread_mutex_t *lock);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+void __real_maas_lock_take(struct maas_lock *lock);
+void __wrap_maas_lock_take(struct maas_lock *lock);
 int __real_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
 int __real_eventfd_read(int fd, eventfd_t *ret_value);
@@ -39,7 +42,7 @@ int __wrap_eventfd_write(int fd, eventfd_t value);
 int __real_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
 int __wrap_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
 
-int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+static void count_lock(const void *lock)
 {
 	for (unsigned int i = 0; i < costs.locks && i < LOCKS; i++)
 		if (taken[i] == lock)
@@ -47,7 +50,18 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
 	if (costs.locks < LOCKS)
 		taken[costs.locks] = lock;
 	costs.locks++;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	count_lock(lock);
 	return __real_pthread_mutex_lock(lock);
+}
+
+void __wrap_maas_lock_take(struct maas_lock *lock)
+{
+	count_lock(lock);
+	__real_maas_lock_take(lock);
 }
 
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
