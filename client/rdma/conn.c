@@ -312,7 +312,6 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 		return r;
 	maas_lock_take(&rdma->lock);
 	rdma->conn = attempt.conn;
-	atomic_store(&rdma->sq_free, rdma->device.depth);
 	atomic_store(&rdma->link, MAAS_LINK_UP);
 	maas_lock_give(&rdma->lock);
 	return 0;
@@ -333,7 +332,7 @@ static void collect(struct maas_rdma_client *rdma)
 		nanosleep(&pause, NULL);
 	}
 	log_warn("rdma: %u operations did not come back from their queue pair",
-		 atomic_load(&rdma->posted));
+		 (unsigned int)(atomic_load(&rdma->posted) >> 32));
 }
 
 static void requeue_waiting(struct maas_rdma_client *rdma)

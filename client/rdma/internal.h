@@ -32,7 +32,6 @@
 
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 
@@ -87,6 +86,9 @@ struct maas_rdma_client_op {
 
 TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
 
+/* In one word: how many operations are posted, and how many work requests these have. */
+#define MAAS_POSTED(ops, requests) ((uint64_t)(ops) << 32 | (requests))
+
 /* Lets go of slots and regions. */
 void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 /* Any thread that has the operation. Ends the operation, which is its caller's from here on, with
@@ -121,10 +123,13 @@ void maas_rdma_client_role_put(struct maas_rdma_client *rdma);
 unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma);
 /* With the role: the queue pair is gone; ends or retries all operations that were posted. */
 void maas_rdma_client_flush(struct maas_rdma_client *rdma);
+/* Lets a call that waits begin. Errors: -ETIMEDOUT. */
+MAAS_MUST_CHECK int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms);
+void maas_rdma_client_turn_put(struct maas_rdma_client *rdma);
 /* Waits for the end of an operation. */
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
-/* Wakes all threads that wait, after something changed (wait.c). */
-void maas_rdma_client_wake(struct maas_rdma_client *rdma);
+/* See maas_rdma_client_wake(). */
+void maas_rdma_client_wake_all(struct maas_rdma_client *rdma);
 
 /* ---- connection */
 
@@ -197,7 +202,6 @@ struct maas_rdma_client {
 	struct maas *maas;
 	struct maas_rdma_client_op *ops;
 	uint32_t num_ops;
-	sem_t waits; /* operations for calls that wait */
 	struct maas_rdma_client_device device;
 	int kick_fd; /* wakes the poller */
 	int wake_fd; /* wakes the thread */
@@ -211,9 +215,9 @@ struct maas_rdma_client {
 	_Atomic unsigned int link;     /* enum maas_rdma_client_link; changed with `lock`; news */
 	_Atomic bool lost;	       /* the session; news */
 	_Atomic uint32_t num_given_up; /* rounds of tries that ended without a connection; news */
-	_Atomic uint32_t posted;       /* operations; pairs with num_waiting, and with `watched` */
+	_Atomic uint32_t num_calls;    /* that wait; one less is news */
+	_Atomic uint64_t posted;       /* MAAS_POSTED; pairs with num_waiting and `watched` */
 	_Atomic uint32_t num_waiting;  /* pairs with `posted` (post.c) */
-	_Atomic uint32_t sq_free;      /* room for work requests; less with `lock` */
 	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again (thread.c) */
 	_Atomic bool armed;	       /* the next completion makes an event (wait.c) */
 	_Atomic uint32_t num_todo;     /* for the thread; changed with `lock` */
@@ -245,6 +249,13 @@ struct maas_rdma_client {
 static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)
 {
 	return atomic_load(&rdma->link) == MAAS_LINK_UP;
+}
+
+/* Wakes all threads that wait, after something changed (wait.c). */
+static inline void maas_rdma_client_wake(struct maas_rdma_client *rdma)
+{
+	if (atomic_load(&rdma->sleeping) || atomic_load(&rdma->waits_here))
+		maas_rdma_client_wake_all(rdma);
 }
 
 static inline void maas_rdma_client_thread_wake(const struct maas_rdma_client *rdma)

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "client/rdma/internal.h"
 
@@ -46,36 +45,32 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	return op;
 }
 
-/* A thread with the lock may be looking at the ranges (memory.c). */
-static void free_ranges(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	maas_lock_take(&rdma->lock);
+	if (op->room <= KEEP_RANGES)
+		return;
+	maas_lock_take(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
 	free(op->ranges);
 	use_ranges(op, op->few, MAAS_RDMA_RANGES);
 	maas_lock_give(&rdma->lock);
 }
 
-/* Gives back a chain of operations. */
-static void put(struct maas_rdma_client *rdma, struct maas_op *first)
+static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	trim(rdma, op);
+	maas_op_push(&rdma->returned, &op->base, &op->base);
+}
+
+void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
 {
 	struct maas_op *last = first;
 
 	for (;; last = last->next) {
-		struct maas_rdma_client_op *op =
-			MAAS_CONTAINER_OF(last, struct maas_rdma_client_op, base);
-
-		if (op->room > KEEP_RANGES)
-			free_ranges(rdma, op);
+		trim(maas->rdma, MAAS_CONTAINER_OF(last, struct maas_rdma_client_op, base));
 		if (!last->next)
 			break;
 	}
-	maas_op_push(&rdma->returned, first, last);
-}
-
-static void put_one(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	op->base.next = NULL;
-	put(rdma, &op->base);
+	maas_op_push(&maas->rdma->returned, first, last);
 }
 
 /* Holds the lock. Room for `count` ranges; keeps the first `used`. */
@@ -277,7 +272,7 @@ static int start(struct maas_rdma_client *rdma, const struct maas_access *access
 	if (r) {
 		maas_rdma_client_op_release(rdma, op);
 		atomic_store(&op->state, MAAS_OP_DONE);
-		put_one(rdma, op);
+		put(rdma, op);
 	} else {
 		*ret_op = op;
 	}
@@ -286,23 +281,11 @@ static int start(struct maas_rdma_client *rdma, const struct maas_access *access
 
 /* ---- calls that wait */
 
-static int take_turn(struct maas_rdma_client *rdma, uint64_t deadline_ms)
-{
-	struct timespec until = {.tv_sec = (time_t)(deadline_ms / 1000),
-				 .tv_nsec = (long)(deadline_ms % 1000) * 1000000L};
-
-	while (sem_clockwait(&rdma->waits, CLOCK_MONOTONIC, &until))
-		if (errno != EINTR)
-			return maas_fail(-ETIMEDOUT, "%d other calls were under way all the time",
-					 MAAS_RDMA_WAITS);
-	return 0;
-}
-
 int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
 	struct maas_rdma_client_op *op;
-	int r = take_turn(rdma, access->deadline_ms);
+	int r = maas_rdma_client_turn_take(rdma, access->deadline_ms);
 
 	if (r)
 		return r;
@@ -316,9 +299,9 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 			maas_error_set("%s", op->base.error);
 		else
 			maas_error_clear();
-		put_one(rdma, op);
+		put(rdma, op);
 	}
-	sem_post(&rdma->waits);
+	maas_rdma_client_turn_put(rdma);
 	return r;
 }
 
@@ -338,9 +321,4 @@ int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access)
 		maas_rdma_client_wake(rdma);
 	}
 	return r;
-}
-
-void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
-{
-	put(maas->rdma, first);
 }

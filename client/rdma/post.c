@@ -54,7 +54,7 @@ static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op
  */
 static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t *ret_count)
 {
-	uint32_t room = atomic_load(&rdma->sq_free);
+	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
 	uint64_t index = (uint64_t)(op - rdma->ops);
 	uint32_t count = 0;
 
@@ -111,10 +111,9 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	last->send_flags |= IBV_SEND_SIGNALED;
 	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
 	op->at += count;
-	atomic_fetch_sub(&rdma->sq_free, count);
 	atomic_store(&op->state, MAAS_OP_POSTED);
 	/* Pairs with `watched` and `armed` (wait.c). */
-	atomic_fetch_add(&rdma->posted, 1);
+	atomic_fetch_add(&rdma->posted, MAAS_POSTED(1, count));
 	if (op->submitted && atomic_load(&rdma->maas->queue.watched) &&
 	    !atomic_exchange(&rdma->armed, true))
 		ibv_req_notify_cq(rdma->device.cq, 0);
@@ -156,7 +155,7 @@ static void wait_for_room(struct maas_rdma_client *rdma, struct maas_rdma_client
 	TAILQ_INSERT_TAIL(&rdma->waiting, op, link);
 	/*
 	 * The pair num_waiting, posted. This thread stores `num_waiting`, then looks at `posted`.
-	 * The poller takes a completed operation off `posted`, gives its room back, then looks at
+	 * The poller takes a completed operation and its room off `posted`, then looks at
 	 * `num_waiting` (maas_rdma_client_drain()). So either the poller sees this operation and
 	 * posts it, or this thread sees that nothing is posted, and posts the operation itself.
 	 */
@@ -224,9 +223,8 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 struct batch {
 	struct maas_op *latest; /* of a chain of submitted operations that are done */
 	struct maas_op *oldest;
-	uint32_t done;	    /* of the chain */
-	uint32_t completed; /* operations of which nothing is posted any more … */
-	uint32_t requests;  /* … and the room that they leave */
+	uint32_t done;	 /* of the chain */
+	uint64_t posted; /* MAAS_POSTED, no more */
 };
 
 static void take_bytes(struct maas_rdma_client_op *op)
@@ -346,8 +344,7 @@ static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc, str
 		note_failure(rdma, op, wc);
 	if (!(wc->wr_id & MAAS_WR_LAST))
 		return;
-	batch->requests += (uint32_t)(wc->wr_id >> 32) & INT32_MAX;
-	batch->completed++;
+	batch->posted += MAAS_POSTED(1, wc->wr_id >> 32 & INT32_MAX);
 	finish(rdma, op, batch);
 }
 
@@ -367,8 +364,7 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 			complete(rdma, &wcs[i], &batch);
 		if (batch.done)
 			maas_queue_done(&rdma->maas->queue, batch.latest, batch.oldest, batch.done);
-		atomic_fetch_add(&rdma->sq_free, batch.requests);
-		atomic_fetch_sub(&rdma->posted, batch.completed);
+		atomic_fetch_sub(&rdma->posted, batch.posted);
 		total += (unsigned int)n;
 	} while (n == BATCH);
 	if (!total)

@@ -49,7 +49,6 @@ static void free_rdma(struct maas *maas)
 	free(rdma->ops);
 	close_fd(rdma->wake_fd);
 	close_fd(rdma->kick_fd);
-	sem_destroy(&rdma->waits);
 	pthread_cond_destroy(&rdma->changed);
 	pthread_mutex_destroy(&rdma->wait_lock);
 	free(rdma);
@@ -75,7 +74,6 @@ static int new_rdma(struct maas *maas)
 		return maas_fail(r, "out of memory");
 	}
 	pthread_mutex_init(&rdma->wait_lock, NULL);
-	sem_init(&rdma->waits, 0, MAAS_RDMA_WAITS);
 	rdma->num_ops = maas->options.max_submitted + MAAS_RDMA_WAITS;
 	rdma->ops = calloc(rdma->num_ops, sizeof(*rdma->ops));
 	r = rdma->ops ? make_fds(rdma) : maas_fail(-ENOMEM, "out of memory");

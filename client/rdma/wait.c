@@ -6,7 +6,7 @@
  * a write to kick_fd wakes it.
  *
  * Why no wake-up is lost. "News" is anything that can end a wait: the state of an operation, the
- * queue's completions, the role, the connection. Each pair below works alike: one thread stores
+ * queue's completions, the role, the connection, a turn. Each pair below works alike: one thread stores
  * the first and then loads the second, another thread stores the second and then loads the
  * first. All these atomics are sequentially consistent, so at least one of the two threads sees
  * the other's store: either the one does not sleep, or the other wakes it.
@@ -93,8 +93,7 @@ void maas_rdma_client_role_put(struct maas_rdma_client *rdma)
 	maas_rdma_client_wake(rdma);
 }
 
-/* After the news was stored. */
-void maas_rdma_client_wake(struct maas_rdma_client *rdma)
+void maas_rdma_client_wake_all(struct maas_rdma_client *rdma)
 {
 	if (atomic_load(&rdma->sleeping)) /* pairs with the poller's store in sleep_until() */
 		eventfd_write(rdma->kick_fd, 1);
@@ -103,6 +102,42 @@ void maas_rdma_client_wake(struct maas_rdma_client *rdma)
 	pthread_mutex_lock(&rdma->wait_lock);
 	pthread_cond_broadcast(&rdma->changed);
 	pthread_mutex_unlock(&rdma->wait_lock);
+}
+
+/* ---- turns: the pool has operations for so many calls that wait */
+
+static bool try_turn(struct maas_rdma_client *rdma)
+{
+	uint32_t count = atomic_load(&rdma->num_calls);
+
+	while (count < MAAS_RDMA_WAITS)
+		if (atomic_compare_exchange_weak(&rdma->num_calls, &count, count + 1))
+			return true;
+	return false;
+}
+
+int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms)
+{
+	bool more = true;
+	bool got = try_turn(rdma);
+
+	if (got)
+		return 0;
+	pthread_mutex_lock(&rdma->wait_lock);
+	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with num_calls */
+	while (!(got = try_turn(rdma)) && more)
+		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, deadline_ms);
+	atomic_fetch_sub(&rdma->waits_here, 1);
+	pthread_mutex_unlock(&rdma->wait_lock);
+	return got ? 0
+		   : maas_fail(-ETIMEDOUT, "%d other calls were under way all the time",
+			       MAAS_RDMA_WAITS);
+}
+
+void maas_rdma_client_turn_put(struct maas_rdma_client *rdma)
+{
+	atomic_fetch_sub(&rdma->num_calls, 1); /* news */
+	maas_rdma_client_wake(rdma);
 }
 
 /* ---- with the role */
@@ -216,13 +251,19 @@ static void wait_until(struct maas_rdma_client *rdma, const struct maas_rdma_cli
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	uint64_t deadline_ms = atomic_load(&op->deadline_ms);
+	uint64_t until_ms = deadline_ms;
 
 	while (!is_over(rdma, op)) {
-		uint64_t now_ms = maas_clock_ms();
+		uint64_t now_ms;
 
-		wait_until(rdma, op, now_ms < deadline_ms ? deadline_ms : now_ms + SLICE_MS);
-		if (!is_over(rdma, op) && maas_clock_ms() >= deadline_ms)
-			maas_rdma_client_expire(rdma);
+		wait_until(rdma, op, until_ms);
+		if (is_over(rdma, op))
+			return;
+		now_ms = maas_clock_ms();
+		if (now_ms < deadline_ms)
+			continue;
+		until_ms = now_ms + SLICE_MS;
+		maas_rdma_client_expire(rdma);
 	}
 }
 
