@@ -250,7 +250,7 @@ static const struct maas_rdma_client_range *missing(struct maas_rdma_client *rdm
 						    const struct maas_rdma_client_op *op,
 						    const struct maas_rdma_client_range *from)
 {
-	for (; from < op->ranges + op->count; from++)
+	for (; from < op->end; from++)
 		if (!maas_rdma_client_grant_find(&rdma->grants, &from->id))
 			return from;
 	return NULL;

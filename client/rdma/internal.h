@@ -77,10 +77,10 @@ struct maas_rdma_client_op {
 	unsigned int tries;
 	enum ibv_wc_status failed;	     /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
-	uint32_t at;			     /* the first range that was not yet posted */
-	uint32_t count;
-	uint32_t room;
 	struct maas_rdma_client_range *ranges;
+	struct maas_rdma_client_range *next; /* the first that was not yet posted */
+	struct maas_rdma_client_range *end;
+	struct maas_rdma_client_range *limit; /* the end of the memory for them */
 	struct maas_rdma_client_range few[MAAS_RDMA_RANGES];
 };
 

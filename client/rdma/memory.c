@@ -139,8 +139,9 @@ static bool is_used(const struct maas_rdma_client *rdma, const struct maas_buffe
 
 		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
 			continue;
-		for (uint32_t at = 0; at < op->count; at++)
-			if (holds(buffer, (uintptr_t)op->ranges[at].buf, op->ranges[at].sge.length))
+		for (const struct maas_rdma_client_range *range = op->ranges; range < op->end;
+		     range++)
+			if (holds(buffer, (uintptr_t)range->buf, range->sge.length))
 				return true;
 	}
 	return false;

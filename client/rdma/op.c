@@ -19,7 +19,7 @@ static void use_ranges(struct maas_rdma_client_op *op, struct maas_rdma_client_r
 		ranges[i].wr.num_sge = 1;
 	}
 	op->ranges = ranges;
-	op->room = room;
+	op->limit = ranges + room;
 }
 
 /* Holds the lock. Memory that was never used stays untouched: most handles need few of their
@@ -47,7 +47,7 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 
 static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	if (op->room <= KEEP_RANGES)
+	if (op->limit - op->ranges <= KEEP_RANGES)
 		return;
 	maas_lock_take(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
 	free(op->ranges);
@@ -73,20 +73,22 @@ void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
 	maas_op_push(&maas->rdma->returned, first, last);
 }
 
-/* Holds the lock. Room for `count` ranges; keeps the first `used`. */
-static int make_room(struct maas_rdma_client_op *op, uint32_t count, uint32_t used)
+/* Holds the lock. Room for `count` more ranges. */
+static int make_room(struct maas_rdma_client_op *op, size_t count)
 {
+	size_t used = (size_t)(op->end - op->ranges);
 	struct maas_rdma_client_range *ranges;
 
-	if (count <= op->room)
+	if (count <= (size_t)(op->limit - op->end))
 		return 0;
-	ranges = calloc(count, sizeof(*ranges));
+	ranges = calloc(used + count, sizeof(*ranges));
 	if (!ranges)
 		return maas_fail(-ENOMEM, "out of memory");
 	memcpy(ranges, op->ranges, used * sizeof(*ranges));
 	if (op->ranges != op->few)
 		free(op->ranges);
-	use_ranges(op, ranges, count);
+	use_ranges(op, ranges, (uint32_t)(used + count));
+	op->end = ranges + used;
 	return 0;
 }
 
@@ -114,9 +116,9 @@ static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		len = from->len - at;
 		if (len > rdma->device.max_piece)
 			len = rdma->device.max_piece;
-		if (op->count == op->room && make_room(op, 2 * op->room, op->count))
+		if (op->end == op->limit && make_room(op, (size_t)(op->end - op->ranges)))
 			return -ENOMEM;
-		to = &op->ranges[op->count++];
+		to = op->end++;
 		if (!set_id(rdma, &to->id, from->id))
 			return maas_check_id("");
 		to->offset = from->offset + at;
@@ -132,7 +134,7 @@ static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		const struct maas_access *access)
 {
-	int r = make_room(op, access->count, 0);
+	int r;
 
 	op->base.user = access->user;
 	op->read = access->read;
@@ -142,15 +144,16 @@ static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
 	op->slots = NULL;
-	op->at = 0;
-	op->count = 0;
+	op->end = op->ranges;
 	atomic_store_explicit(&op->late, false, memory_order_relaxed);
+	r = access->count > MAAS_RDMA_RANGES ? make_room(op, access->count) : 0;
 	for (uint32_t i = 0; !r && i < access->count; i++) {
 		const struct maas_range *range = &access->ranges[i];
 
 		r = range->len && range->buf ? add(rdma, op, range)
 					     : maas_fail(-EINVAL, "range %u has no bytes", i);
 	}
+	op->next = op->ranges;
 	return r;
 }
 
@@ -160,8 +163,8 @@ void maas_rdma_client_op_release(struct maas_rdma_client *rdma, struct maas_rdma
 		maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	if (!op->large)
 		return;
-	for (uint32_t i = 0; i < op->count; i++)
-		maas_rdma_client_deregister(op->ranges[i].mr);
+	for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++)
+		maas_rdma_client_deregister(range->mr);
 	op->large = false;
 }
 
@@ -182,7 +185,7 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	atomic_store(&op->state, MAAS_OP_QUEUED);
-	op->at = 0;
+	op->next = op->ranges;
 	op->failed = IBV_WC_SUCCESS;
 	TAILQ_INSERT_TAIL(&rdma->todo, op, link);
 	atomic_fetch_add(&rdma->num_todo, 1);
@@ -230,8 +233,7 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma)
  * of callers' buffers. Errors: -ENOMEM, -EFAULT. */
 static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	for (uint32_t i = 0; i < op->count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
+	for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++) {
 		int r;
 
 		if (range->sge.length <= MAAS_RDMA_COPY ||

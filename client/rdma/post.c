@@ -58,8 +58,7 @@ static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	uint64_t index = (uint64_t)(op - rdma->ops);
 	uint32_t count = 0;
 
-	for (uint32_t i = op->at; i < op->count; i++) {
-		struct maas_rdma_client_range *range = &op->ranges[i];
+	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++) {
 		const struct maas_rdma_client_grant *grant =
 			maas_rdma_client_grant_find(&rdma->grants, &range->id);
 
@@ -102,15 +101,16 @@ void maas_rdma_client_break(struct maas_rdma_client *rdma)
 /* The operation is the poller's before its completion can come. */
 static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t count)
 {
-	struct ibv_send_wr *first = &op->ranges[op->at].wr;
-	struct ibv_send_wr *last = &op->ranges[op->at + count - 1].wr;
+	struct ibv_send_wr *first = &op->next->wr;
+	struct ibv_send_wr *last;
 	struct ibv_send_wr *bad = NULL;
 	int error;
 
+	op->next += count;
+	last = &op->next[-1].wr;
 	last->next = NULL;
 	last->send_flags |= IBV_SEND_SIGNALED;
 	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
-	op->at += count;
 	atomic_store(&op->state, MAAS_OP_POSTED);
 	/* Pairs with `watched` and `armed` (wait.c). */
 	atomic_fetch_add(&rdma->posted, MAAS_POSTED(1, count));
@@ -134,7 +134,7 @@ static int try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *o
 	uint32_t count;
 	int r = build(rdma, op, &count);
 
-	if (!r && (!count || (op->at + count < op->count && atomic_load(&rdma->posted))))
+	if (!r && (!count || (op->next + count < op->end && atomic_load(&rdma->posted))))
 		r = -EBUSY;
 	if (!r)
 		ring(rdma, op, count);
@@ -189,8 +189,8 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 /* Leaves the operation to the transport's thread, where ids become parts of paths. */
 static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	for (uint32_t i = 0; i < op->count; i++) {
-		int r = maas_check_id(op->ranges[i].id.text);
+	for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++) {
+		int r = maas_check_id(range->id.text);
 
 		if (r)
 			return r;
@@ -262,8 +262,8 @@ static void retry(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 	maas_lock_take(&rdma->lock);
 	if (is_refusal(op->failed)) {
 		op->refused = true;
-		for (uint32_t i = 0; i < op->count; i++)
-			maas_rdma_client_grant_remove(&rdma->grants, &op->ranges[i].id);
+		for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++)
+			maas_rdma_client_grant_remove(&rdma->grants, &range->id);
 	}
 	maas_rdma_client_op_todo(rdma, op);
 	maas_lock_give(&rdma->lock);
@@ -300,7 +300,7 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	}
 	if (op->read)
 		take_bytes(op);
-	if (op->at < op->count) {
+	if (op->next < op->end) {
 		wait_with_rest(rdma, op);
 		return;
 	}

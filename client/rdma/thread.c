@@ -105,8 +105,9 @@ static void fail_todo(struct maas_rdma_client *rdma, const struct maas_rdma_clie
 		bool concerned = !id;
 
 		after = TAILQ_NEXT(op, link);
-		for (uint32_t i = 0; i < op->count && !concerned; i++)
-			concerned = maas_rdma_client_id_is(&op->ranges[i].id, id);
+		for (const struct maas_rdma_client_range *range = op->ranges;
+		     range < op->end && !concerned; range++)
+			concerned = maas_rdma_client_id_is(&range->id, id);
 		if (!concerned)
 			continue;
 		TAILQ_REMOVE(&rdma->todo, op, link);

@@ -6,8 +6,8 @@
  * a write to kick_fd wakes it.
  *
  * Why no wake-up is lost. "News" is anything that can end a wait: the state of an operation, the
- * queue's completions, the role, the connection, a turn. Each pair below works alike: one thread stores
- * the first and then loads the second, another thread stores the second and then loads the
+ * queue's completions, the role, the connection, a turn. Each pair below works alike: one thread
+ * stores the first and then loads the second, another thread stores the second and then loads the
  * first. All these atomics are sequentially consistent, so at least one of the two threads sees
  * the other's store: either the one does not sleep, or the other wakes it.
  *
