@@ -80,14 +80,18 @@ static bool holds(const struct maas_buffer *buffer, uintptr_t at, size_t len)
 	return at - buffer->base < buffer->len && len <= buffer->len - (at - buffer->base);
 }
 
-const struct ibv_mr *maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions,
+const struct ibv_mr *maas_rdma_client_region_find(struct maas_rdma_client_regions *regions,
 						  const void *at, size_t len)
 {
-	size_t index = seek(regions, (uintptr_t)at);
+	size_t index;
 
+	if (regions->last && holds(regions->last, (uintptr_t)at, len))
+		return regions->last->mr;
+	index = seek(regions, (uintptr_t)at);
 	if (index == regions->count || !holds(regions->sorted[index], (uintptr_t)at, len))
 		return NULL;
-	return regions->sorted[index]->mr;
+	regions->last = regions->sorted[index];
+	return regions->last->mr;
 }
 
 /* Holds the lock. */
@@ -160,6 +164,7 @@ int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 	} else {
 		index = seek(regions, buffer->base);
 		regions->count--;
+		regions->last = NULL;
 		memmove(&regions->sorted[index], &regions->sorted[index + 1],
 			(regions->count - index) * sizeof(struct maas_buffer *));
 	}

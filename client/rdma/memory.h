@@ -51,14 +51,14 @@ void maas_rdma_client_slots_put(struct maas_rdma_client_slots *slots,
 
 struct maas_rdma_client_regions {
 	struct maas_buffer **sorted;
+	const struct maas_buffer *last; /* found; NULL: none */
 	size_t count;
 	size_t room;
 };
 
 /* The region of the buffer that holds these bytes, or NULL. */
 MAAS_MUST_CHECK const struct ibv_mr *
-maas_rdma_client_region_find(const struct maas_rdma_client_regions *regions, const void *at,
-			     size_t len);
+maas_rdma_client_region_find(struct maas_rdma_client_regions *regions, const void *at, size_t len);
 /* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */
 MAAS_MUST_CHECK int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len,
 					      bool written, struct ibv_mr **ret_mr);
