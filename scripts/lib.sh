@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the scripts share; sourced by each. Sets the shell's options and goes to the root of the
+# Functions of all scripts, which source this file. Sets the shell's options and goes to the root of the
 # tree.
 set -euo pipefail
 shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd "$ROOT"
 
-# Debian packages by purpose, each name once. `a|b`: either will do, the first is what gets installed.
+# Debian packages by purpose, each name once. `a|b`: either will do, and the first is installed.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 {
 	PACKAGES_BUILD=(
@@ -15,7 +15,7 @@ cd "$ROOT"
 	)
 	PACKAGES_RUN=(curl jq)
 	PACKAGES_TOOLS=(python3-venv ca-certificates)
-	PACKAGES_UNIT=(libcmocka-dev g++ python3) # what a build with tests is configured with
+	PACKAGES_UNIT=(libcmocka-dev g++ python3) # needed to configure a build with tests
 	PACKAGES_PROMTOOL=(prometheus)
 	PACKAGES_TEST=(clang 'libclang-rt-dev|libclang-rt-14-dev' llvm python3-yaml python3-jsonschema procps git valgrind)
 	PACKAGES_SOFTROCE=(
@@ -27,7 +27,7 @@ cd "$ROOT"
 }
 
 say() {
-	printf '%s\n' "$*" >&2 || true # A terminal may be gone, and the script goes on to its end.
+	printf '%s\n' "$*" >&2 || true # If the terminal is gone, the script still goes on to its end.
 }
 
 die() {
@@ -35,14 +35,14 @@ die() {
 	exit 1
 }
 
-# What was typed is wrong.
+# Ends the script because of a wrong command line.
 usage_error() {
 	say "scripts/${0##*/}: $*"
 	say "Try: scripts/${0##*/} --help"
 	exit 2
 }
 
-# All that is made lies in build/. Asked before anything is installed.
+# Everything that is made goes into build/. Called before anything is installed.
 need_writable_tree() {
 	if ! mkdir -p build 2>/dev/null || [ ! -w build ]; then
 		die "cannot write to $ROOT/build: copy this tree to where you may write"
@@ -60,14 +60,14 @@ as_root() {
 	fi
 }
 
-# installed_packages NAME... prints those of the packages that are installed.
+# installed_packages NAME... prints the packages among these that are installed.
 installed_packages() {
 	# shellcheck disable=SC2016  # the format is dpkg-query's
 	dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
 		sed -n 's/^installed //p' || true
 }
 
-# missing_packages ENTRY... prints what has to be installed so that every entry is there.
+# missing_packages ENTRY... prints the packages to install so that every entry is met.
 missing_packages() {
 	local entry name present
 	# shellcheck disable=SC2068  # "a|b" are two names
@@ -82,17 +82,17 @@ missing_packages() {
 
 APT_LOG=build/apt.log
 
-# apt COMMAND... runs apt-get; what it prints goes to a log.
+# apt COMMAND... runs apt-get; its output goes to a log.
 apt() {
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
 		"$@" >>"$APT_LOG" 2>&1 </dev/null
 }
 
-# Packages such as prometheus come with a service of their own. It is neither started now (dpkg asks
-# policy-rc.d first) nor at the next boot: the tests start what they need.
+# Packages such as prometheus bring a service. The service is started neither now (dpkg asks policy-rc.d
+# first) nor at the next boot: the tests start what they need.
 install_without_services() {
 	local policy=/usr/sbin/policy-rc.d ours='' status=0 package unit
-	# One with our name in it was left by a run that was interrupted.
+	# A file with our name in it was left by an interrupted run.
 	if [ ! -e "$policy" ] || grep -q 'of MaaS' "$policy"; then
 		ours=1
 		printf '#!/bin/sh\n# scripts/lib.sh of MaaS: for as long as packages are installed\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -111,8 +111,8 @@ install_without_services() {
 	return "$status"
 }
 
-# install_packages [--for WHAT] ENTRY... makes sure that Debian packages are installed, and says so
-# when it has to install some. Where nothing is missing it neither runs apt-get nor needs a network.
+# install_packages [--for WHAT] ENTRY... makes sure that Debian packages are installed, and says so when it
+# installs some. If none is missing, it neither runs apt-get nor needs a network.
 install_packages() {
 	local what=this missing
 	if [ "${1:-}" = --for ]; then
@@ -132,7 +132,7 @@ install_packages() {
 		die "packages are missing, and neither root nor sudo is at hand; as root, run: apt-get install ${missing[*]}"
 	fi
 	say "Installing for $what (log: $APT_LOG): ${missing[*]}"
-	# The lists may be missing, or older than what the mirror still holds.
+	# The package lists may be missing, or older than the mirror's packages.
 	if apt_knows "${missing[@]}" && install_without_services "${missing[@]}"; then
 		return
 	fi
@@ -151,10 +151,10 @@ apt_knows() {
 	[ "$known" = "$(printf '%s\n' "$@" | sort -u | wc -l)" ]
 }
 
-# configure_preset PRESET, once.
+# configure_preset PRESET configures a build once.
 configure_preset() {
 	local dir=build/$1 log=build/$1.log
-	# A tree that was moved has its old place in every file that CMake made.
+	# If the tree was moved, its old place is in every file that CMake made.
 	local home
 	home=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "$dir/CMakeCache.txt" 2>/dev/null || true)
 	if [ -n "$home" ] && [ "$(realpath -m "$home")" != "$ROOT" ]; then
@@ -166,8 +166,8 @@ configure_preset() {
 	fi
 }
 
-# build_preset PRESET [TARGET...] configures and builds, quietly: a progress line on a terminal, else
-# nothing; the compiler's words only when it fails.
+# build_preset PRESET [TARGET...] configures and builds quietly: a progress line on a terminal, else
+# nothing; the compiler's output only when the build fails.
 build_preset() {
 	local preset=$1 dir=build/$1 log=build/$1.log
 	shift

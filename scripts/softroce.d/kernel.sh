@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034  # the caller sets and uses variables
-# prepare_kernel finds or makes a kernel and an initrd that have rxe, once for each kernel version,
-# in the user's cache; it sets cache, kernel_image and initrd.
+# prepare_kernel finds or makes a kernel and an initrd with rxe, once for each kernel version, in the
+# user's cache; it sets cache, kernel_image and initrd.
 
 MODULES=(crc32_generic virtio_pci virtio_rng 9p 9pnet_virtio overlay virtio_net rdma_rxe rdma_ucm
 	ib_uverbs dummy veth sch_netem)
@@ -24,7 +24,7 @@ newest_kernel() {
 	find "$cache/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | sort -V | tail -n 1 || true
 }
 
-# The package is unpacked, not installed: this machine goes on booting what it boots.
+# The package is unpacked, not installed: this machine keeps booting its own kernel.
 fetch_kernel() {
 	local package new=$cache/kernel.new
 	say "Fetching Debian's kernel (70 MB, once)"
@@ -38,7 +38,7 @@ fetch_kernel() {
 	mkdir "$new"
 	(cd "$new" && apt-get -qq download "$package" 2>/dev/null && dpkg -x ./*.deb . && rm ./*.deb) ||
 		die "could not fetch $package"
-	[ -e "$new/lib" ] || ln -s usr/lib "$new/lib" # Debian 13 packs it as it is installed.
+	[ -e "$new/lib" ] || ln -s usr/lib "$new/lib" # Debian 13's package has usr/lib.
 	depmod -b "$new" "$(ls "$new/lib/modules")"
 	mv "$new" "$cache/kernel"
 }

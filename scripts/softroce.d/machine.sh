@@ -2,8 +2,8 @@
 # The virtual machines: boot_machines, follow_machines, machines_status. They use hosts, limit,
 # memory, counted, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
 #
-#   env command   what it is to do           output rc booted   what came of it
-#   console qemu  the kernel's words, QEMU's  monitor.in        QEMU's monitor
+#   env command   its task                   output rc booted   the outcome
+#   console qemu  logs of kernel and QEMU    monitor.in         QEMU's monitor
 
 BOOT_SECONDS_KVM=20
 BOOT_SECONDS_TCG=180
@@ -79,8 +79,8 @@ start_machine() { # NAME ACCELERATOR
 	[ -z "$counted" ] || cpu=max,-erms,-fsrm cpus=1 clock=(-icount "shift=1,sleep=off,align=off")
 	[ "$mode" = command ] || serial=(-serial stdio)
 	if [ "$hosts" = 2 ]; then
-		# A stream, which loses nothing by itself: a datagram socket drops most of a burst, and
-		# every packet that is lost costs RDMA a timeout. Host a listens: it starts first.
+		# A stream loses nothing by itself. A datagram socket drops most of a burst, and every lost
+		# packet costs RDMA a timeout. Host a listens: it starts first.
 		local server=on
 		if [ "$1" = b ]; then
 			server=off
@@ -150,7 +150,7 @@ end_machines() {
 	[ ! -t 0 ] || stty sane
 }
 
-# Passes the hosts' output on until all have ended, and does to the wire what they ask for.
+# Relays the hosts' output until all have ended, and obeys what they write to the file wire.
 follow_machines() {
 	local name running=1 deadline=$((SECONDS + limit))
 	timed_out=''
@@ -200,7 +200,7 @@ obey_wire() {
 	done <"$share/wire"
 }
 
-# Prints the exit code of the whole.
+# Prints the exit code of the whole run.
 machines_status() {
 	local name status=0 own
 	for name in "${names[@]}"; do
