@@ -63,13 +63,13 @@ func (o *AllocateOptions) check() error {
 	case o.Count < 0 || o.Count > maxBatch:
 		return fmt.Errorf("a count of %d: one call allocates 1 to %d", o.Count, maxBatch)
 	case o.Owner != "" && !namePattern.MatchString(o.Owner):
-		return fmt.Errorf("owner %q: it is 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Owner)
+		return fmt.Errorf("owner %q: it must be 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Owner)
 	case o.Lifetime != "delete" && o.Lifetime != "ttl" && o.Lifetime != "session":
-		return fmt.Errorf("lifetime %q: there are delete, ttl and session", o.Lifetime)
+		return fmt.Errorf("lifetime %q: it must be delete, ttl or session", o.Lifetime)
 	case (o.TTL != 0) != (o.Lifetime == "ttl"):
-		return errors.New("lifetime ttl and a TTL come together or not at all")
+		return errors.New("lifetime ttl needs a TTL, and a TTL needs lifetime ttl")
 	case o.TTL < 0 || o.TTL > maxTTL:
-		return fmt.Errorf("TTL %v: it is 1 s to %v", o.TTL, maxTTL)
+		return fmt.Errorf("TTL %v: it must be 1 s to %v", o.TTL, maxTTL)
 	case len(o.RequestID) > maxRequestID:
 		return fmt.Errorf("the request id has %d characters; at most %d are taken", len(o.RequestID), maxRequestID)
 	}

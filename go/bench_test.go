@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// What small writes and reads cost beside libmaas.
+
 package maas
 
 import (

@@ -89,7 +89,7 @@ func (l *atMost[T]) UnmarshalJSON(text []byte) error {
 	l.items = nil
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('[') {
-		return errors.New("no list where one was due")
+		return errors.New("a list is missing")
 	}
 	for decoder.More() {
 		if len(l.items) == l.max {

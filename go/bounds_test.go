@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Answers of a server that exceed what was asked for, and redirections.
+
 package maas
 
 import (

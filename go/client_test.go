@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Allocations and their bytes, against a real server.
+
 package maas
 
 import (

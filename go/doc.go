@@ -34,9 +34,9 @@
 // # Memory and who owns it
 //
 // An allocation lives until it is freed, whether or not its client lives; AllocateOptions.Lifetime
-// "ttl", whose lease [Client.Renew] starts anew, and "session" end it earlier. Give what you allocate
-// an owner: [Client.List] finds it again after a restart. Health.ArenaID identifies the life of the bytes:
-// when the ArenaID has changed, all bytes are gone.
+// "ttl", whose lease [Client.Renew] starts anew, and "session" end it earlier. Give your allocations
+// an owner: [Client.List] finds them again after a restart. Health.ArenaID identifies the life of the
+// bytes: when it has changed, all bytes are gone.
 //
 // # Sessions
 //

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A server that answers nonsense, or breaks the connection.
+
 package maas
 
 import (

@@ -129,7 +129,7 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	}
 	unknown, ok := asked(ids, answer.Unknown.items)
 	if !ok || answer.Freed != len(ids)-len(unknown) {
-		return 0, nil, fmt.Errorf("%s: the server's answer has other ids than were asked about; is it maasd?", p.wire.text)
+		return 0, nil, fmt.Errorf("%s: the server's answer has ids that were not asked about; is it maasd?", p.wire.text)
 	}
 	return answer.Freed, unknown, nil
 }

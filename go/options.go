@@ -77,7 +77,7 @@ func parseURL(text string) (address, error) {
 	case u.Scheme == "https":
 		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", shown(text))
 	case u.Scheme != "http" || u.Hostname() == "":
-		return address{}, fmt.Errorf("%q is no server; give http://HOST:PORT or unix:PATH", shown(text))
+		return address{}, fmt.Errorf("%q is not a server; give http://HOST:PORT or unix:PATH", shown(text))
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", shown(text))
 	}
@@ -125,15 +125,15 @@ func (o *Options) checkFields() error {
 	o.SessionTTL = wholeSeconds(o.SessionTTL)
 	switch {
 	case o.Transport != TransportAuto && o.Transport != TransportHTTP && o.Transport != TransportRDMA:
-		return fmt.Errorf("transport %q: there are auto, http and rdma", o.Transport)
+		return fmt.Errorf("transport %q: it must be auto, http or rdma", o.Transport)
 	case o.Transport == TransportRDMA && !rdmaBuilt:
 		return errors.New("this program was built without RDMA; build it with cgo, libmaas and -tags maasrdma (Prometheus: scripts/build-prometheus --rdma), or use the transport http")
 	case o.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", o.Timeout)
 	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:
-		return fmt.Errorf("session TTL %v: it is 1 s to %v", o.SessionTTL, maxTTL)
+		return fmt.Errorf("session TTL %v: it must be 1 s to %v", o.SessionTTL, maxTTL)
 	case o.Name != "" && !namePattern.MatchString(o.Name):
-		return fmt.Errorf("session name %q: it is 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Name)
+		return fmt.Errorf("session name %q: it must be 1 to 63 of A-Z a-z 0-9 . _ : / @ -", o.Name)
 	case o.Name == "" && o.Exclusive:
 		return errors.New("an exclusive session needs a name")
 	}

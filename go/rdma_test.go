@@ -2,6 +2,8 @@
 
 //go:build maasrdma && cgo
 
+// The client over RDMA.
+
 package maas
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Helpers of the tests, and a check that no goroutine is left.
+
 package maas
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Sessions, leases and deadlines.
+
 package maas
 
 import (

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// When the head in remote memory replaces a directory's head, the directory may have blocks that nobody else has, such
+// as those of the last minute of a leader that died. Its successor makes these again, under other names: the two would
+// overlap, and the database would not replay the log for the time of such a block. A block is put aside if that head,
+// or blocks in remote memory, have its whole time; otherwise it stays, because nobody else has all of it. Blocks of
+// late samples stay: another block of their time need not have these samples.
+
 package blocks
 
 import (
@@ -18,12 +24,6 @@ import (
 
 // asideDir keeps the blocks that others, or the head, replaced.
 const asideDir = "maas-replaced-blocks"
-
-// When the head in remote memory replaces a directory's head, the directory may have blocks that nobody else has, such
-// as those of the last minute of a leader that died. Its successor makes these again, under other names: the two would
-// overlap, and the database would not replay the log for the time of such a block. A block is put aside if that head,
-// or blocks in remote memory, have its whole time; otherwise it stays, because nobody else has all of it. Blocks of
-// late samples stay: another block of their time need not have these samples.
 
 // PutAside puts such blocks aside, before a database opens the directory. The head in remote memory begins at
 // mint; the blocks there are those of Listed.
@@ -55,7 +55,7 @@ func (c *Copier) LeadFrom(mint int64) {
 	}
 	c.Close()
 	if err := errors.Join(c.look(), c.putAside(mint, false)); err != nil {
-		c.o.Logger.Error("MaaS: a block cannot be put aside, and overlaps with others until it is compacted", "err", err)
+		c.o.Logger.Error("MaaS: cannot put a block aside; it overlaps with others until it is compacted", "err", err)
 	}
 	c.leaveIslands(mint)
 }
@@ -88,14 +88,14 @@ func (c *Copier) leaveIslands(mint int64) {
 	}
 	moved := false
 	for _, b := range islands {
-		c.o.Logger.Info("MaaS: a block is left for now; the head may have its time, and that before it", "block", b.ULID,
+		c.o.Logger.Info("MaaS: a block is left out for now; the head may have its time, and the time before it", "block", b.ULID,
 			"from", time.UnixMilli(b.MinTime).UTC(), "to", time.UnixMilli(b.MaxTime).UTC())
 		c.islands[b.ULID] = true
 		if !b.here {
 			continue
 		}
 		if err := c.moveAside(b.ULID); err != nil {
-			c.o.Logger.Error("MaaS: a block cannot be put aside; move it away before the next start, which would lack what lies before it", "block", b.ULID, "err", err)
+			c.o.Logger.Error("MaaS: cannot put a block aside; move it away before the next start, which would otherwise lack everything before it", "block", b.ULID, "err", err)
 			continue
 		}
 		b.here, b.state, moved = false, "", true

@@ -125,11 +125,11 @@ func (c *Copier) comesBack(g []*block, err error) bool {
 	case errors.Is(err, errStopped):
 		return false
 	case errors.Is(err, errNoSpace) || errors.Is(err, unix.ENOSPC):
-		c.o.Logger.Error("MaaS: blocks up to the time given are not brought back; remote memory keeps them: make room, and start again",
+		c.o.Logger.Error("MaaS: blocks up to this time are not brought back; remote memory keeps them: make room, and start again",
 			"newest", newest, "err", err)
 		return false
 	case errors.Is(err, errBroken):
-		c.o.Logger.Error("MaaS: blocks are not brought back, for they are damaged; older ones are", "newest", newest, "err", err)
+		c.o.Logger.Error("MaaS: damaged blocks are not brought back; older blocks are", "newest", newest, "err", err)
 		c.mu.Lock()
 		for _, b := range g {
 			c.broken[b.ULID] = true
@@ -137,10 +137,10 @@ func (c *Copier) comesBack(g []*block, err error) bool {
 		c.mu.Unlock()
 		return true
 	case errors.As(err, &local) || errors.As(err, &link):
-		c.o.Logger.Error("MaaS: blocks up to the time given are not brought back; remote memory keeps them", "newest", newest, "err", err)
+		c.o.Logger.Error("MaaS: blocks up to this time are not brought back; remote memory keeps them", "newest", newest, "err", err)
 		return false
 	}
-	c.o.Logger.Warn("MaaS: bringing back blocks is interrupted, and goes on when the server is in use", "err", err)
+	c.o.Logger.Warn("MaaS: bringing back blocks is interrupted, and continues when the server is in use", "err", err)
 	for !c.stopped() && !c.memory.Up() && !c.memory.Fenced() {
 		c.wait()
 	}

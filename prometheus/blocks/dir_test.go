@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A data directory with blocks, for the tests.
+
 package blocks
 
 import (

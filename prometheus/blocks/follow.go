@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Following: the leader's blocks come into a standby's data directory as they are made, so that the standby has its
+// whole history once it leads.
+//
+// What a standby deletes. A block that remote memory lacks need not be obsolete. The leader may have deleted it; but
+// also its share of the server may have become smaller, or the server may be full or have lost its memory, and the
+// block here may be the only copy. So a standby deletes a block only
+//   - when a block that was made of it is here, whole;
+//   - by the database's own retention, whenever a block comes: the leader has the same flags.
+//
+// A block that was deleted so does not come again, although remote memory still has it for a while.
+
 package blocks
 
 import (
@@ -19,17 +30,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
-
-// Following: the leader's blocks come into a standby's data directory as they are made, so that the standby has its
-// whole history once it leads.
-//
-// What a standby deletes. A block that remote memory lacks need not be obsolete. The leader may have deleted it; but
-// also its share of the server may have become smaller, or the server may be full or have lost its memory, and the
-// block here may be the only copy. So a standby deletes a block only
-//   - when a block that was made of it is here, whole;
-//   - by the database's own retention, whenever a block comes: the leader has the same flags.
-//
-// A block that was deleted so does not come again, although remote memory still has it for a while.
 
 // following is the part of a Copier that follows.
 type following struct {
@@ -141,7 +141,7 @@ func (c *Copier) judgeBring(err error) {
 	case err == nil, c.stopped(), maas.IsNotFound(err), errors.Is(err, remotefile.ErrFreed):
 	// A file that was freed after it was listed is not in the next listing.
 	case c.follow.says(err.Error()):
-		c.o.Logger.Warn("MaaS: blocks of the leader do not come at present", "err", err)
+		c.o.Logger.Warn("MaaS: blocks of the leader cannot be brought at present", "err", err)
 	}
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Random operations beside a model: no block that was whole, and never deleted, is lost.
+
 package blocks
 
 import (

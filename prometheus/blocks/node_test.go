@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A node with a Copier and a database, for the tests.
+
 package blocks
 
 import (

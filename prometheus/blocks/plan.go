@@ -365,7 +365,7 @@ func (c *Copier) sayLocked() {
 	left := c.plan.groups[c.plan.wanted:]
 	switch {
 	case len(left) > 0 && !c.said:
-		c.o.Logger.Warn("MaaS: not all blocks fit into their share of remote memory; a take-over has none older than the time given",
+		c.o.Logger.Warn("MaaS: not all blocks fit into their share of remote memory; a take-over would have none older than this time",
 			"oldest", time.UnixMilli(left[0].max).UTC(), "share", fmt.Sprintf("%d bytes", c.budgetLocked()))
 	case len(left) == 0 && c.said:
 		c.o.Logger.Info("MaaS: all blocks fit into their share of remote memory")

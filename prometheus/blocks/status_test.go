@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The maas command reads what this package writes.
+
 package blocks
 
 import (

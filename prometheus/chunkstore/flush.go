@@ -132,7 +132,7 @@ func (r *Remote) writeSealed(look uint64) error {
 // append makes bytes remote and removes them from the pending ones; a reader sees this as one step.
 func (r *Remote) append(ctx context.Context, c *memory.Conn, f *remoteFile, b batch) error {
 	if r.memory.Arena() != r.arenaNow() {
-		return fmt.Errorf("the server's memory is another one than before: %w", remotefile.ErrFreed)
+		return fmt.Errorf("the server has other memory than before: %w", remotefile.ErrFreed)
 	}
 	return f.file.AppendThen(ctx, c, b.data, func(publish func()) {
 		r.mu.Lock()

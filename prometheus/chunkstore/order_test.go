@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A chunk is copied behind the log that it relies on.
+
 package chunkstore
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Reads of a compaction outlast slow answers and short outages.
+
 package chunkstore
 
 import (

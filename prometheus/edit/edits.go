@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The edits: every place in Prometheus's source that this project changes.
+
 package main
 
 // edit replaces every occurrence of an anchor in a file. Anchors are all that this project relies on in

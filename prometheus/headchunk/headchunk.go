@@ -34,7 +34,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Errors of Parse and Size.
 var (
 	ErrEnd      = errors.New("no further record")
-	ErrShort    = errors.New("the record goes on behind the bytes at hand")
+	ErrShort    = errors.New("the record continues behind these bytes")
 	ErrChecksum = errors.New("checksum mismatch of a head chunk")
 )
 

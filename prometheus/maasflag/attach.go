@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A data directory's connection to remote memory: filling the directory at the start, copying while it is used,
+// and detaching at the end.
+
 package maasflag
 
 import (
@@ -187,7 +190,7 @@ func compareWith(dir string) func(context.Context, remotefile.Memory, *remotefil
 // makeRoom frees the oldest block in remote memory: the log comes first.
 func (a *Attachment) makeRoom() {
 	if a.blocks.Shed() {
-		a.logger.Warn("MaaS: the oldest block in remote memory gave way to the log; give the server more memory (maasd --max-pool-size), or blocks a smaller part of it", "flag", "--"+prefix+"blocks")
+		a.logger.Warn("MaaS: the oldest block in remote memory gave way to the log; give the server more memory (maasd --max-pool-size), or blocks a smaller share of it", "flag", "--"+prefix+"blocks")
 	}
 }
 
@@ -291,7 +294,7 @@ func (a *Attachment) openRemote(dir string, o chunkstore.Options) (Store, error)
 		return nil, errors.Join(err, r.Close())
 	}
 	if n > 0 {
-		a.logger.Info("MaaS: local chunk files are in remote memory now, and removed here", "chunks", n)
+		a.logger.Info("MaaS: local chunk files are in remote memory now, and were removed here", "chunks", n)
 	}
 	return r, nil
 }

@@ -42,7 +42,7 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 	c := &Config{}
 	flag(prefix+"url", "Memory server (MaaS) that keeps the head's chunks and the tail of its log, as http://host:3000. Empty: local storage alone.").
 		StringVar(&c.URL)
-	flag(prefix+"fallback", "Keep local chunk files too, and go on with them whenever the memory server fails. Without, there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
+	flag(prefix+"fallback", "Keep local chunk files, too, and go on with them whenever the memory server fails. Without fallback there are no local chunk files, and Prometheus ends when it can keep no more chunks.").
 		Default("true").BoolVar(&c.Fallback)
 	flag(prefix+"owner", "Name under which the memory is held; a Prometheus on another node with the same name takes it over. Default: made up, kept in the data directory.").
 		StringVar(&c.Owner)
@@ -60,9 +60,9 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		Default("256MB").BytesVar(&c.MaxPending)
 	flag(prefix+"max-pending-age", "Without fallback: how long they wait, before Prometheus ends.").
 		Default("10m").DurationVar(&c.MaxPendingAge)
-	flag(prefix+"blocks", "How much of the memory server the newest blocks may take, for a take-over to bring back: auto (a quarter of its pool), a size such as 8GB, or off, which leaves alone what is there.").
+	flag(prefix+"blocks", "How much of the memory server the newest blocks may take, so that a take-over brings them back: auto (a quarter of its pool), a size such as 8GB, or off, which leaves existing copies alone.").
 		Default("auto").StringVar(&c.Blocks)
-	flag(prefix+"follow", "Be a standby while another Prometheus holds the owner's name: follow its log, and take over within a second once the name is free. Both have the same arguments; one that loses the name ends.").
+	flag(prefix+"follow", "Be a standby while another Prometheus holds the owner's name: follow its log, and take over within a second once the name is free. Give both the same arguments; a leader that loses the name ends.").
 		BoolVar(&c.Follow)
 	return c
 }
@@ -90,13 +90,13 @@ func (c *Config) check(snapshot bool) error {
 		return fmt.Errorf("--%shttp-config-file is reserved: the memory server has no authentication yet", prefix)
 	}
 	if c.CacheSize < chunkstore.MinCacheSize {
-		return fmt.Errorf("--%scache-size is %s: it is %s at least, for a chunk that is read passes through it", prefix, c.CacheSize, units.Base2Bytes(chunkstore.MinCacheSize))
+		return fmt.Errorf("--%scache-size is %s: it must be at least %s, because every chunk that is read passes through the cache", prefix, c.CacheSize, units.Base2Bytes(chunkstore.MinCacheSize))
 	}
 	if !c.Fallback && snapshot {
-		return fmt.Errorf("--no-%sfallback does not go with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of them", prefix)
+		return fmt.Errorf("--no-%sfallback does not work with --enable-feature=memory-snapshot-on-shutdown: a snapshot relies on chunks that only local files are sure to keep; leave out one of the two", prefix)
 	}
 	if c.Follow && (!c.Fallback || c.Owner == "" || c.Restore == "off") {
-		return fmt.Errorf("--%sfollow needs --%sowner, and goes neither with --no-%sfallback nor with --%srestore=off", prefix, prefix, prefix, prefix)
+		return fmt.Errorf("--%sfollow needs --%sowner, and works neither with --no-%sfallback nor with --%srestore=off", prefix, prefix, prefix, prefix)
 	}
 	_, _, err := c.blocksSize()
 	return err

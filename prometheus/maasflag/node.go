@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// One Prometheus of an owner's name, from its start to its end: leading, following, and starting to follow anew.
+
 package maasflag
 
 import (
@@ -67,7 +69,7 @@ func (n *Node) Open(stop <-chan struct{}, snapshot bool, open func(prometheus.Re
 		n.holed = isHole(reason)
 		n.logger.Warn("MaaS: following begins anew", "reason", reason, "err", err)
 		if n.holed {
-			n.logger.Warn("MaaS: this standby does not lead before it has followed without a hole; where no leader is left to go on, take over with what there is by a start without the flag", "flag", "--"+prefix+"follow")
+			n.logger.Warn("MaaS: this standby does not lead before it has followed without a hole; if no leader is left, start without the flag to take over what there is", "flag", "--"+prefix+"follow")
 		}
 		if time.Since(begun) > maxStartOverInterval {
 			interval = startOverInterval

@@ -134,7 +134,7 @@ func (m *Manager) checkHealth(ctx context.Context) {
 	}
 	if a := m.arena.Load(); a != nil && a.ID != h.ArenaID {
 		m.reload.Store(true)
-		m.trip(errors.New("the server was started anew, without the memory that it had lent"))
+		m.trip(errors.New("the server was restarted, without the memory that it had lent"))
 		return
 	}
 	m.o.Logger.Info("MaaS health check succeeded", "url", m.o.URL, "status", h.Status, "transport", c.Transport())

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Following: a standby finds its owner's name taken, reads what the leader writes, and tries to take the name until
+// it is free. Meanwhile it has a session of another name, which it shares with other standbys. That session gives no
+// rights; it lets an operator see the standby (maas prometheus status).
+
 package memory
 
 import (
@@ -14,10 +18,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Following: a standby finds its owner's name taken, reads what the leader writes, and tries to take the name until
-// it is free. Meanwhile it has a session of another name, which it shares with other standbys. That session gives no
-// rights; it lets an operator see the standby (maas prometheus status).
-
 const (
 	// leadInterval is the pause between two checks whether this process is known to lead.
 	leadInterval = 20 * time.Millisecond
@@ -27,7 +27,7 @@ const (
 )
 
 // ErrLost ends a leader that has lost the name to its standby.
-var ErrLost = errors.New("another Prometheus has taken over this owner's name, and goes on in the place of this one")
+var ErrLost = errors.New("another Prometheus has taken over this owner's name, and continues in place of this one")
 
 // followSuffix, appended to an owner's name, is the name of its standbys' sessions.
 const followSuffix = "@follow"
@@ -37,7 +37,7 @@ const followSuffix = "@follow"
 func (m *Manager) Following() bool { return m.following.Load() }
 
 // mustFollow says whether a failed first attempt to connect makes this process a standby: the leader lives, or the
-// directory may lack some of what the leader's memory will turn out to hold.
+// directory's log is not, or may not be, the one that the leader's memory will turn out to hold.
 func (m *Manager) mustFollow(err error) bool {
 	switch {
 	case !m.o.Follow || errors.Is(err, context.Canceled):
@@ -53,7 +53,7 @@ func (m *Manager) follow(why error) {
 	m.following.Store(true)
 	m.why = why
 	m.o.Metrics.Follows(true)
-	m.o.Logger.Info("MaaS: following the Prometheus that holds this owner's name; this one scrapes nothing, and is not ready, until the name is its own",
+	m.o.Logger.Info("MaaS: following the Prometheus that holds this owner's name; until this one has the name, it scrapes nothing and is not ready",
 		"owner", m.o.Owner, "url", m.o.URL, "reason", why)
 	close(m.done) // In a standby only the follower watches the server.
 }
@@ -278,7 +278,7 @@ func (m *Manager) EndFollowing() error {
 // loseName ends a leader that has lost the name; otherwise two would scrape, and send alerts.
 func (m *Manager) loseName() {
 	err := fmt.Errorf("owner %q: %w", m.o.Owner, ErrLost)
-	m.o.Logger.Error("MaaS: Prometheus ends; its next start follows the one that leads", "err", err)
+	m.o.Logger.Error("MaaS: Prometheus ends; its next start follows the leader", "err", err)
 	if m.o.Lost != nil {
 		m.o.Lost(err)
 		return

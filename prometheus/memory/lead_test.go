@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Taking the lead, and giving it back.
+
 package memory
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Knowing whether this process leads.
+
 package memory
 
 import (

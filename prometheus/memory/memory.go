@@ -28,19 +28,19 @@ import (
 
 // Errors of calls that fail without a request to the server.
 var (
-	ErrDegraded = errors.New("the memory server is not in use: it failed, and is tried again in the background")
+	ErrDegraded = errors.New("the memory server is not in use: it failed, and is being tried again in the background")
 	ErrFenced   = errors.New("another Prometheus has taken over this owner's memory: this one writes nothing more to it")
-	ErrForked   = errors.New("the memory server holds another log of this owner than this data directory: both have gone on, each in its own way, from a copy or after a take-over; start on an empty directory to go on with the server's, choose another owner name (--storage.tsdb.maas.owner), or free the server's (maas free --owner NAME) to go on with this one")
-	ErrBehind   = errors.New("the memory server holds a newer state of this owner than this data directory, an older copy: start Prometheus anew while the server is there, to go on with it")
+	ErrForked   = errors.New("the memory server holds another log of this owner than this data directory: each has continued in its own way, from a copy or after a take-over; start on an empty directory to continue with the server's, choose another owner name (--storage.tsdb.maas.owner), or free the server's (maas free --owner NAME) to continue with this one")
+	ErrBehind   = errors.New("this data directory is an older copy: the memory server holds a newer state of this owner; start Prometheus again while the server is there, to continue with that state")
 )
 
 // ErrOptions is the error of Open for options with which no server can ever be used, whether the server is
 // required or not.
 var ErrOptions = errors.New("--storage.tsdb.maas.url, .owner or .transport cannot work")
 
-var errHole = errors.New("what it followed had a hole, with which it does not lead")
+var errHole = errors.New("the log that it followed had a hole, and it does not lead with a hole")
 
-var errMayLive = errors.New("the memory server was restarted a moment ago: who had this owner's memory may live, and has the time of a lease to come back for it")
+var errMayLive = errors.New("the memory server was restarted a moment ago: the Prometheus that had this owner's memory may live, and has the time of a lease to come back for it")
 
 const (
 	// SessionTTL is how long the server holds the name of a Prometheus that died.
@@ -101,7 +101,7 @@ const (
 type Arena struct {
 	ID      string
 	Epoch   uint64              // Of what is written from now on.
-	Listing *remotefile.Listing // Who attaches a file, or frees an orphan, owns it from then on.
+	Listing *remotefile.Listing // A caller that attaches a file, or frees an orphan, owns it from then on.
 }
 
 // Manager is safe for use by many goroutines.
@@ -196,7 +196,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 	runCtx, cancel := context.WithCancel(context.Background())
 	m := &Manager{o: o, cancel: cancel, done: make(chan struct{}), kick: make(chan struct{}, 1), state: state, madeUp: madeUp, asked: time.Now()}
 	if madeUp {
-		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and a directory that does not last leaves its memory behind, for an hour, at each start; give a name that lasts (--storage.tsdb.maas.owner)", "owner", o.Owner)
+		o.Logger.Warn("MaaS owner name is made up, and known to this data directory alone: no other node can take over, and if the directory does not last, each start leaves its memory behind for an hour; give a permanent name (--storage.tsdb.maas.owner)", "owner", o.Owner)
 	}
 	m.showState()
 	m.showInfo()

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The metrics of remote memory.
+
 package memory
 
 import (
@@ -104,7 +106,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		Up:             gauge("up", "Whether the memory server is in use (1) or not (0)."),
-		Degraded:       gauge("degraded", "Whether what is new does not reach the memory server (1): it is not in use (up is 0), or has no room (up is 1)."),
+		Degraded:       gauge("degraded", "Whether new data does not reach the memory server (1), because it is not in use (up is 0) or has no room (up is 1)."),
 		Info:           gaugeVec("info", "Whose memory is used, in which mode (mirror or remote), and how many starts have written to it; always 1.", "owner", "mode", "epoch"),
 		Transport:      gaugeVec("transport_info", "How bytes travel to the memory server; always 1.", "transport"),
 		Allocations:    gaugeVec("allocations", "Allocations held at the memory server.", "content"),
@@ -130,10 +132,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Resynced:        counter("resynced_bytes_total", "Bytes uploaded again because the memory server had lost them."),
 		LostChunks:      counter("lost_chunks_total", "Chunks dropped at a start because of damage in remote memory; the log (WAL) has their samples."),
 		WALAcked:        counter("wal_acknowledged_bytes_total", "Bytes of WAL, WBL and checkpoints that the memory server has acknowledged."),
-		BlocksPending:   gauge("blocks_pending_bytes", "Bytes of blocks that belong into remote memory and are not there yet."),
+		BlocksPending:   gauge("blocks_pending_bytes", "Bytes of blocks that are still to be copied to remote memory."),
 		BlocksReturning: gauge("blocks_returning_bytes", "Bytes of blocks that are still to be brought back from remote memory."),
-		TakeoverOldest:  gauge("takeover_oldest_timestamp_seconds", "Where the blocks begin that a take-over would have; the end of the newest block where it would have none. 0: there are no blocks."),
-		Following:       gauge("following", "Whether this Prometheus is a standby, which follows the one that leads (1)."),
+		TakeoverOldest:  gauge("takeover_oldest_timestamp_seconds", "Where the blocks of a take-over would begin; the end of the newest block if it would have none. 0: there are no blocks."),
+		Following:       gauge("following", "Whether this Prometheus is a standby, which follows the leader (1)."),
 		BehindBytes:     gauge("behind_bytes", "Bytes of the leader's log that a standby has not replayed yet, as far as it knows."),
 		Promotions:      counter("promotions_total", "How often a standby took the lead."),
 		Restarts:        counterVec("following_restarts_total", "How often a standby began to follow anew, from the beginning of the log.", "reason"),
@@ -145,7 +147,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			m.Following, m.BehindBytes, m.Promotions, m.Restarts,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: namespace + "behind_seconds",
-				Help: "How long ago a standby had replayed all of the log that the memory server has: +Inf where it has not caught up yet, 0 where this Prometheus leads.",
+				Help: "How long ago a standby had replayed all of the log that the memory server has: +Inf if it has not caught up yet, 0 if this Prometheus leads.",
 			}, m.Behind),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: namespace + "wal_lag_seconds",

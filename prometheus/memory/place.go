@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The lock on a data directory, by which a start can end the session of a dead predecessor.
+
 package memory
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// A standby's session, by which others see it.
+
 package memory
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// What a data directory remembers of its remote memory, in a file of its own.
+
 package memory
 
 import (

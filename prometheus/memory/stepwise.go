@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Reading a server's memory in many requests, each with a time limit of its own.
+
 package memory
 
 import (

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Many extents over a slow link.
+
 package memory
 
 import (

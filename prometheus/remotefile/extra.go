@@ -7,8 +7,6 @@ package remotefile
 
 import "context"
 
-// What a file says of itself beside its bytes: the header's extra, in which each kind has its own.
-
 // after packs the file in front: its number, and its length, which is final.
 func after(number uint32, length int64) uint64 { return uint64(number) | uint64(uint32(length))<<32 }
 

@@ -81,7 +81,7 @@ func (n Name) String() string {
 //	12  part       u32     56  zero
 //	16  index      u32
 //
-// The checksums are CRC-32C. The slot with the higher generation counts. What extra is, depends on the kind:
+// The checksums are CRC-32C. The slot with the higher generation counts. The meaning of extra depends on the kind:
 //
 //	chunks    u32 number of the file in front, u32 its length; zero: the number is one less
 //	WAL       i64 where the head begins, the sign bit inverted; zero: where the log does

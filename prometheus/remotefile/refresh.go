@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Following: List shows a file that another process writes as it was at that time. What the writer appends later to
+// the last extent needs no second List, because the extent's header tells.
+
 package remotefile
 
 import (
@@ -8,9 +11,6 @@ import (
 
 	maas "github.com/maas-memory/maas/go"
 )
-
-// Following: List shows a file that another process writes as it was at that time. What the writer appends later to
-// the last extent needs no second List, because the extent's header tells.
 
 // Refresh reads the header of the last extent again. ErrFreed: the extent was freed, or belongs to another file by
 // now. Only for a file that nobody in this process appends to.
@@ -27,7 +27,7 @@ func (f *File) Refresh(ctx context.Context, mem Memory) error {
 	}
 	h, err := decodeHeader(b, e.capacity)
 	if err != nil || h.name != e.name || h.index != e.index || h.base != e.base || h.epoch != e.epoch {
-		return fmt.Errorf("%s: its last extent is another one by now: %w", f.name, ErrFreed)
+		return fmt.Errorf("%s: its last extent has become another one: %w", f.name, ErrFreed)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

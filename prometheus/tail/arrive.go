@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// What arrives in a standby's directory besides the bytes of a segment: the next segments, checkpoints, and, at the
+// end, late samples.
+
 package tail
 
 import (
@@ -16,9 +19,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// What arrives in a standby's directory besides the bytes of a segment: the next segments, checkpoints, and, at the
-// end, late samples.
-
 // relist looks for new segments and for a new checkpoint.
 func (f *Follower) relist() error {
 	mem, l, err := f.list()
@@ -32,11 +32,11 @@ func (f *Follower) relist() error {
 		if !f.leading {
 			return err
 		}
-		f.logger.Error("MaaS: going on with the copy of the log that is here, which is all that there is", "err", err)
+		f.logger.Error("MaaS: going on with this copy of the log, the only one left", "err", err)
 		plan, lost = make([][]*remotefile.File, 3), 0
 	}
 	if lost > 0 && f.leading {
-		f.logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is lost", "files", lost)
+		f.logger.Error("MaaS memory does not hold the whole log of this owner; everything behind the gap is lost", "files", lost)
 	}
 	if plan[1], err = f.goesOn(plan[0], plan[1]); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (f *Follower) goesOn(checkpoint, wal []*remotefile.File) ([]*remotefile.Fil
 	}
 	before := f.find(f.current.number)
 	if before == nil || first > f.current.number+1 || f.current.fresh() || !f.hasAllOf(before) {
-		return nil, &StartOver{"truncated", fmt.Errorf("the leader's log begins with segment %d by now, and this copy is in segment %d", first, f.current.number)}
+		return nil, &StartOver{"truncated", fmt.Errorf("the leader's log now begins with segment %d, and this copy is at segment %d", first, f.current.number)}
 	}
 	return slices.Insert(slices.Clone(wal), 0, before), nil
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Comparing a data directory's log with the one in remote memory.
+
 package tail
 
 import (

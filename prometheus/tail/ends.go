@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Ends: between two looks, the last bytes of a log's file may be written and the file deleted, as happens to late
+// samples (WBL) that are compacted. These bytes are needed until something else has them, and so is the mark that the
+// file is complete: without the mark, nothing behind the file is restored. So the files of the logs stay open until
+// they are finished.
+
 package tail
 
 import (
@@ -7,11 +12,6 @@ import (
 
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
-
-// Ends: between two looks, the last bytes of a log's file may be written and the file deleted, as happens to late
-// samples (WBL) that are compacted. These bytes are needed until something else has them, and so is the mark that the
-// file is complete: without the mark, nothing behind the file is restored. So the files of the logs stay open until
-// they are finished.
 
 func isLog(n remotefile.Name) bool { return n.Kind == remotefile.WAL || n.Kind == remotefile.WBL }
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Following: a standby's data directory gets the leader's log, checkpoints included, as it arrives in remote memory,
+// and the standby's head replays it and makes chunks of its own. Late samples (WBL) come at the end, when this process
+// has the name.
+
 package tail
 
 import (
@@ -21,10 +25,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
-
-// Following: a standby's data directory gets the leader's log, checkpoints included, as it arrives in remote memory,
-// and the standby's head replays it and makes chunks of its own. Late samples (WBL) come at the end, when this process
-// has the name.
 
 const (
 	// pollInterval is the pause between two looks at remote memory, and between two attempts to take the name.

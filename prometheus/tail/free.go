@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Freeing: what is no longer in the data directory is removed from remote memory, too, but only after remote memory
+// says where the head begins now. Otherwise a take-over would find, and show, a part of what was truncated.
+
 package tail
 
 import (
@@ -8,9 +11,6 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
-
-// Freeing: what is no longer in the data directory is removed from remote memory, too, but only after remote memory
-// says where the head begins now. Otherwise a take-over would find, and show, a part of what was truncated.
 
 // release frees what is dead. It says whether files that are gone from the directory may be freed and replaced;
 // they may not while samples that left the head are not safe elsewhere.

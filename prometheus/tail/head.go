@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// The files of a head in a data directory, and how one head replaces another.
+
 package tail
 
 import (
@@ -10,8 +12,6 @@ import (
 
 	"github.com/maas-memory/maas/prometheus/memory"
 )
-
-// The files of a head in a data directory, and how one head replaces another.
 
 // replacedDir keeps the head that a restore found in the data directory: its log may have what nobody else has.
 // The next restore replaces it.

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Markers: between its samples, a WBL notes that late samples are in a chunk of the head, by the chunk's place in the
+// leader's files. A standby has other chunk files, made from the leader's log, and so must not read the markers: it
+// would take its own chunks for the leader's, and drop the samples.
+
 package tail
 
 import (
@@ -15,10 +19,6 @@ import (
 
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
-
-// Markers: between its samples, a WBL notes that late samples are in a chunk of the head, by the chunk's place in the
-// leader's files. A standby has other chunk files, made from the leader's log, and so must not read the markers: it
-// would take its own chunks for the leader's, and drop the samples.
 
 // withoutMarkers returns the whole records of a segment of a WBL without its markers; the same bytes if there are
 // no markers. tmp is a directory to work in, which must not exist.

@@ -56,7 +56,7 @@ func Restore(ctx context.Context, m *memory.Manager, dir string, withChunks bool
 		return done, err
 	}
 	if done.Lost = lost; lost > 0 {
-		logger.Error("MaaS memory does not hold the whole log of this owner; what follows the gap is not restored", "files", lost)
+		logger.Error("MaaS memory does not hold the whole log of this owner; nothing behind the gap is restored", "files", lost)
 	}
 	files := slices.Concat(plan...)
 	damaged := lost > 0 // The log is.
@@ -116,7 +116,7 @@ func planRestore(files []*remotefile.File, withChunks bool) (plan [][]*remotefil
 		return nil, 0, nil // Without a log, nobody knows which series the rest belongs to.
 	}
 	if checkpoint == nil && wal[0].Name().Number > 0 {
-		return nil, 0, fmt.Errorf("the log begins with segment %d, and of the checkpoint in front of it not all is there", wal[0].Name().Number)
+		return nil, 0, fmt.Errorf("the log begins with segment %d, and the checkpoint in front of it is not complete", wal[0].Name().Number)
 	}
 	plan = [][]*remotefile.File{checkpoint}
 	wbl, chunks := byKind[remotefile.WBL], byKind[remotefile.Chunks]
@@ -243,7 +243,7 @@ func (r *restorer) write(f *remotefile.File) (whole bool, err error) {
 		}
 		r.metrics.BytesRead.WithLabelValues(f.Name().Kind.String()).Add(float64(p.Length))
 		if remotefile.Checksum(buf) != p.CRC {
-			r.logger.Error("MaaS memory holds other bytes than were written; what follows them is not restored",
+			r.logger.Error("MaaS memory holds other bytes than were written; nothing behind them is restored",
 				"file", f.Name(), "offset", p.Offset)
 			return false, nil
 		}

@@ -35,7 +35,7 @@ const (
 	bulkBudget = 8 << 20
 )
 
-var errLogGone = errors.New("the log has gone from the data directory")
+var errLogGone = errors.New("the log is gone from the data directory")
 
 // Options are the options of New and Start.
 type Options struct {
@@ -260,7 +260,7 @@ func (t *Tail) list() ([]localFile, error) {
 	hasLog := slices.ContainsFunc(local, func(f localFile) bool { return f.name.Kind == remotefile.WAL })
 	if t.sawLog && !hasLog {
 		if !t.gone {
-			t.o.Logger.Error("MaaS: the log (WAL) has gone from the data directory; what remote memory holds of it stays, and nothing is copied until it is back", "dir", t.o.Dir)
+			t.o.Logger.Error("MaaS: the log (WAL) is gone from the data directory; its copy in remote memory stays, and nothing is copied until the log is back", "dir", t.o.Dir)
 		}
 		t.gone = true
 		return nil, errLogGone

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Cutting torn ends of logs.
+
 package tail
 
 import (
@@ -34,7 +36,7 @@ func CutTorn(dir string, logger *slog.Logger) error {
 			return fmt.Errorf("cut the torn end of %s: %w", last.name, err)
 		}
 		if cut > 0 {
-			logger.Warn("MaaS: cut the torn end of the log, which is no whole record", "file", last.name, "bytes", cut)
+			logger.Warn("MaaS: cut the torn end of the log, which was not a whole record", "file", last.name, "bytes", cut)
 		}
 	}
 	return nil
