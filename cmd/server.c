@@ -96,7 +96,7 @@ int cmd_fetch_raw(const struct cmd_context *context, const char *path, json_t **
 	json = json_loadb(text, len, 0, &fault);
 	free(text);
 	if (!json_is_object(json)) {
-		fprintf(stderr, "maas: %s%s is no JSON object: is that a maasd?\n",
+		fprintf(stderr, "maas: %s%s is not a JSON object: is that a maasd?\n",
 			maas_url(context->maas), path);
 		json_decref(json);
 		return CMD_FAILED;

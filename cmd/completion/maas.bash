@@ -50,7 +50,7 @@ _maas() {
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 		return
 	fi
-	# An id first; then, but for free, a file. Of put a file alone, too.
+	# First an id, then, except for free, a file. For put also a file alone.
 	case $command$arguments in
 	prometheus0) mapfile -t COMPREPLY < <(compgen -W status -- "$word") ;;
 	free* | put0 | get0) mapfile -t COMPREPLY < <(compgen -W "$(_maas_ids)" -- "$word") ;;
