@@ -2,20 +2,11 @@
 /* A maasd without its main program, with a thread for its housekeeping. */
 #include "tests/unit/client/rdma_lan.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <time.h>
-
-#include <cmocka.h>
 
 #include "http/http.h"
 #include "rdma/rdma.h"
+#include "tests/unit/unit.h"
 
 #define SESSIONS 8
 #define GRANTS	 4096
@@ -31,14 +22,12 @@ static struct {
 
 static void *keep_house(void *arg)
 {
-	const struct timespec pause = {.tv_nsec = 20000000};
-
 	(void)arg;
-	while (!atomic_load(&lan.stop)) {
+	while (!lan.stop) {
 		maas_lend_tick(lan.lend);
 		maas_http_tick(lan.http);
 		maas_slab_reclaim(lan.slab, maas_clock_ms(), 16u << 20);
-		nanosleep(&pause, NULL);
+		nap_ms(20);
 	}
 	return NULL;
 }
@@ -133,7 +122,9 @@ void lan_open(const struct fake_rules *rules, const char *keys)
 
 void lan_close(void)
 {
-	atomic_store(&lan.stop, true);
+	if (!lan.slab)
+		return;
+	lan.stop = true;
 	pthread_join(lan.housekeeping, NULL);
 	maas_http_stop(lan.http);
 	maas_rdma_stop(lan.rdma);
@@ -141,6 +132,7 @@ void lan_close(void)
 	maas_rdma_close(lan.rdma);
 	maas_slab_check(lan.slab);
 	maas_slab_close(lan.slab);
+	lan.slab = NULL;
 	assert_int_equal(fake_verbs_finish(), 0);
 }
 
@@ -175,43 +167,21 @@ unsigned long lan_sessions(void)
 
 /* ---- what happens on the server */
 
-struct told {
-	_Atomic bool done;
-	_Atomic int status;
-};
-
-static void tell(void *arg, int status)
+static void expect_end(struct told *end, int r)
 {
-	struct told *told = arg;
-
-	atomic_store(&told->status, status);
-	atomic_store(&told->done, true);
-}
-
-static void expect_end(struct told *told, int r)
-{
-	const struct timespec pause = {.tv_nsec = 1000000};
-
-	if (r != -EINPROGRESS) {
-		assert_int_equal(r, 0);
-		return;
-	}
-	for (int n = 0; n < 10000 && !atomic_load(&told->done); n++)
-		nanosleep(&pause, NULL);
-	assert_true(atomic_load(&told->done));
-	assert_int_equal(atomic_load(&told->status), 0);
+	assert_int_equal(r == -EINPROGRESS ? told(end) : r, 0);
 }
 
 void lan_ungrant(const char *id, const char *session)
 {
-	struct told told = {0};
+	struct told end = {0};
 
-	expect_end(&told, maas_lend_ungrant(lan.lend, NULL, id, session, tell, &told));
+	expect_end(&end, maas_lend_ungrant(lan.lend, NULL, id, session, tell, &end));
 }
 
 void lan_end_session(const char *session)
 {
-	struct told told = {0};
+	struct told end = {0};
 
-	expect_end(&told, maas_lend_session_end(lan.lend, NULL, session, tell, &told));
+	expect_end(&end, maas_lend_session_end(lan.lend, NULL, session, tell, &end));
 }

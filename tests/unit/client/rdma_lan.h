@@ -15,7 +15,8 @@
 
 /* `keys` as in --rdma-keys: "auto", "window", "mr", "pool"; NULL: a server without RDMA. */
 void lan_open(const struct fake_rules *rules, const char *keys);
-/* After the last handle was closed: the fake finds nothing wrong then. */
+/* After the last handle was closed: the fake finds nothing wrong then. Nothing where none is open.
+ */
 void lan_close(void);
 
 const char *lan_url(void);

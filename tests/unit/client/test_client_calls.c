@@ -32,6 +32,11 @@ TEST(alloc__describes_what_it_gives)
 	assert_int_equal(given.lifetime, MAAS_LIFETIME_TTL);
 	assert_string_equal(given.owner, "team/a");
 	assert_int_equal(maas_describe(maas, given.id, &found), 0);
+	/* A second may have begun since. */
+	assert_in_range(found.age_seconds, 0, 10);
+	assert_in_range(found.lease_seconds, 50, 60);
+	found.age_seconds = given.age_seconds;
+	found.lease_seconds = given.lease_seconds;
 	assert_memory_equal(&given, &found, sizeof(given));
 	assert_int_equal(maas_renew(maas, given.id, 120, &found), 0);
 	assert_int_equal(found.ttl_seconds, 120);

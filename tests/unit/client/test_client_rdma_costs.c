@@ -1,57 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a transfer costs once all is warm: work requests, doorbells, memory, locks, system calls. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "client/maas.h"
 #include "tests/fake/costs.h"
-#include "tests/unit/client/rdma_lan.h"
+#include "tests/unit/client/client_rdma.h"
 
 #define RANGES 100
-#define PIECE  4096u
 
-struct scene {
-	struct maas *maas;
-	struct maas_allocation memory;
-	struct maas_buffer *buffer;
-	char *bytes;
-	char *plain; /* not registered */
-};
-
-static void begin(struct scene *scene)
-{
-	const struct maas_options options = {
-		.size = sizeof(options),
-		.transport = MAAS_TRANSPORT_RDMA,
-		.url = lan_url(),
-	};
-
-	memset(scene, 0, sizeof(*scene));
-	if (maas_open(&options, &scene->maas) ||
-	    maas_alloc(scene->maas, LAN_LARGEST, NULL, &scene->memory))
-		fail_msg("%s", maas_error());
-	scene->bytes = calloc(1, LAN_LARGEST);
-	scene->plain = calloc(1, LAN_LARGEST);
-	if (maas_buffer_register(scene->maas, scene->bytes, LAN_LARGEST, &scene->buffer))
-		fail_msg("%s", maas_error());
-	/* The first use of a path may make what is kept. */
-	assert_int_equal(maas_write(scene->maas, scene->memory.id, 0, scene->bytes, 1), 0);
-}
-
-static void end(struct scene *scene)
-{
-	assert_int_equal(maas_buffer_unregister(scene->maas, scene->buffer), 0);
-	maas_close(scene->maas);
-	free(scene->bytes);
-	free(scene->plain);
-}
+static char plain[LAN_LARGEST]; /* not registered */
 
 static struct fake_counts before;
 
@@ -78,189 +32,132 @@ static void expect(unsigned long requests, unsigned long inlined)
 	assert_int_equal(costs.calls, 0);
 }
 
-static void one__of_a_registered_buffer(void **state)
+/* Writes and reads back `len` bytes at `from`, with one request each. */
+static void write_and_read(char *from, size_t len)
 {
-	static const size_t sizes[] = {1024, PIECE, 65536, LAN_LARGEST};
-	struct scene scene;
+	char value = (char)(len / 100 + 1);
 
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		memset(scene.bytes, (int)i + 1, sizes[i]);
-		measure();
-		assert_int_equal(maas_write(scene.maas, scene.memory.id, 0, scene.bytes, sizes[i]),
-				 0);
-		expect(1, 0);
-		memset(scene.bytes, 0, sizes[i]);
-		measure();
-		assert_int_equal(maas_read(scene.maas, scene.memory.id, 0, scene.bytes, sizes[i]),
-				 0);
-		expect(1, 0);
-		assert_int_equal(scene.bytes[0], (char)(i + 1));
-		assert_int_equal(scene.bytes[sizes[i] - 1], (char)(i + 1));
-	}
-	end(&scene);
-	lan_close();
-}
-
-static void one__that_is_inline(void **state)
-{
-	struct scene scene;
-
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
-	memset(scene.plain, 'i', 96);
+	memset(from, value, len);
 	measure();
-	assert_int_equal(maas_write(scene.maas, scene.memory.id, 8, scene.plain, 96), 0);
-	expect(1, 1);
-	assert_int_equal(maas_read(scene.maas, scene.memory.id, 0, scene.bytes, 128), 0);
-	assert_int_equal(scene.bytes[7], 0);
-	assert_int_equal(scene.bytes[8], 'i');
-	assert_int_equal(scene.bytes[103], 'i');
-	assert_int_equal(scene.bytes[104], 0);
-	end(&scene);
-	lan_close();
+	assert_int_equal(maas_write(maas, memory.id, 0, from, len), 0);
+	expect(1, 0);
+	memset(from, 0, len);
+	measure();
+	assert_int_equal(maas_read(maas, memory.id, 0, from, len), 0);
+	expect(1, 0);
+	assert_int_equal(from[0], value);
+	assert_int_equal(from[len - 1], value);
 }
 
-static void one__that_is_copied(void **state)
+TEST(one__of_a_registered_buffer)
 {
-	static const size_t sizes[] = {97, PIECE, 65536};
-	struct scene scene;
-
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		memset(scene.plain, (int)i + 1, sizes[i]);
-		measure();
-		assert_int_equal(maas_write(scene.maas, scene.memory.id, 0, scene.plain, sizes[i]),
-				 0);
-		expect(1, 0);
-		memset(scene.plain, 0, sizes[i]);
-		measure();
-		assert_int_equal(maas_read(scene.maas, scene.memory.id, 0, scene.plain, sizes[i]),
-				 0);
-		expect(1, 0);
-		assert_int_equal(scene.plain[0], (char)(i + 1));
-		assert_int_equal(scene.plain[sizes[i] - 1], (char)(i + 1));
-	}
-	end(&scene);
-	lan_close();
+	begin();
+	write_and_read(bytes, 1024);
+	write_and_read(bytes, PIECE);
+	write_and_read(bytes, 65536);
+	write_and_read(bytes, LAN_LARGEST);
 }
 
-static void batch__of_many_ranges(void **state)
+TEST(one__that_is_inline)
+{
+	begin();
+	memset(plain, 'i', 96);
+	measure();
+	assert_int_equal(maas_write(maas, memory.id, 8, plain, 96), 0);
+	expect(1, 1);
+	assert_int_equal(maas_read(maas, memory.id, 0, bytes, 128), 0);
+	assert_int_equal(bytes[7], 'a');
+	assert_int_equal(bytes[8], 'i');
+	assert_int_equal(bytes[103], 'i');
+	assert_int_equal(bytes[104], 'a');
+}
+
+TEST(one__that_is_copied)
+{
+	begin();
+	write_and_read(plain, 97);
+	write_and_read(plain, PIECE);
+	write_and_read(plain, 65536);
+}
+
+TEST(batch__of_many_ranges)
 {
 	struct maas_range ranges[RANGES];
-	struct scene scene;
 
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
+	begin();
 	for (unsigned int i = 0; i < RANGES; i++) {
-		memset(&scene.bytes[i * 1024ul], (int)i + 1, 1024);
-		ranges[i] = (struct maas_range){scene.memory.id, i * 2048ull,
-						&scene.bytes[i * 1024ul], 1024};
+		memset(&bytes[i * 1024ul], (int)i + 1, 1024);
+		ranges[i] = (struct maas_range){memory.id, i * 2048ull, &bytes[i * 1024ul], 1024};
 	}
 	/* Memory for so many ranges is kept from the first time on. */
-	assert_int_equal(maas_writev(scene.maas, ranges, RANGES), 0);
+	assert_int_equal(maas_writev(maas, ranges, RANGES), 0);
 	measure();
-	assert_int_equal(maas_writev(scene.maas, ranges, RANGES), 0);
+	assert_int_equal(maas_writev(maas, ranges, RANGES), 0);
 	expect(RANGES, 0);
-	memset(scene.bytes, 0, RANGES * 1024ul);
+	memset(bytes, 0, RANGES * 1024ul);
 	measure();
-	assert_int_equal(maas_readv(scene.maas, ranges, RANGES), 0);
+	assert_int_equal(maas_readv(maas, ranges, RANGES), 0);
 	expect(RANGES, 0);
 	for (int i = 0; i < RANGES * 1024; i++)
-		assert_int_equal(scene.bytes[i], (char)(i / 1024 + 1));
-	end(&scene);
-	lan_close();
+		assert_int_equal(bytes[i], (char)(i / 1024 + 1));
 }
 
-static void one__larger_than_a_message(void **state)
+TEST(one__larger_than_a_message)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct scene scene;
 
-	(void)state;
 	rules.max_msg_sz = PIECE;
-	lan_open(&rules, "auto");
-	begin(&scene);
+	begin_with(&rules, "auto", NULL);
+	assert_int_equal(write_one('a'), 0);
 	for (size_t i = 0; i < 65536; i++)
-		scene.bytes[i] = (char)(i / PIECE + i);
+		bytes[i] = (char)(i / PIECE + i);
 	/* Memory for so many pieces is kept from the first time on. */
-	assert_int_equal(maas_write(scene.maas, scene.memory.id, 0, scene.bytes, 65536), 0);
+	assert_int_equal(maas_write(maas, memory.id, 0, bytes, 65536), 0);
 	measure();
-	assert_int_equal(maas_write(scene.maas, scene.memory.id, 0, scene.bytes, 65536), 0);
+	assert_int_equal(maas_write(maas, memory.id, 0, bytes, 65536), 0);
 	expect(65536 / PIECE, 0);
-	memcpy(scene.plain, scene.bytes, 65536);
-	memset(scene.bytes, 0, 65536);
+	memcpy(plain, bytes, 65536);
+	memset(bytes, 0, 65536);
 	measure();
-	assert_int_equal(maas_read(scene.maas, scene.memory.id, 0, scene.bytes, 65536), 0);
+	assert_int_equal(maas_read(maas, memory.id, 0, bytes, 65536), 0);
 	expect(65536 / PIECE, 0);
-	assert_memory_equal(scene.bytes, scene.plain, 65536);
+	assert_memory_equal(bytes, plain, 65536);
 	/* Copied, the pieces are as small. */
-	assert_int_equal(maas_write(scene.maas, scene.memory.id, 1, scene.plain, 65536), 0);
-	assert_int_equal(maas_read(scene.maas, scene.memory.id, 1, scene.bytes, 65536), 0);
-	assert_memory_equal(scene.bytes, scene.plain, 65536);
-	end(&scene);
-	lan_close();
+	assert_int_equal(maas_write(maas, memory.id, 1, plain, 65536), 0);
+	assert_int_equal(maas_read(maas, memory.id, 1, bytes, 65536), 0);
+	assert_memory_equal(bytes, plain, 65536);
 }
 
-static void one__larger_than_is_copied(void **state)
+TEST(one__larger_than_is_copied)
 {
 	struct fake_live first;
 	struct fake_live last;
-	struct scene scene;
 
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
+	begin();
 	fake_live(&first);
-	memset(scene.plain, 'p', LAN_LARGEST);
-	assert_int_equal(maas_write(scene.maas, scene.memory.id, 0, scene.plain, LAN_LARGEST), 0);
-	assert_int_equal(maas_read(scene.maas, scene.memory.id, 0, scene.bytes, LAN_LARGEST), 0);
-	assert_memory_equal(scene.bytes, scene.plain, LAN_LARGEST);
+	memset(plain, 'p', LAN_LARGEST);
+	assert_int_equal(maas_write(maas, memory.id, 0, plain, LAN_LARGEST), 0);
+	assert_int_equal(maas_read(maas, memory.id, 0, bytes, LAN_LARGEST), 0);
+	assert_memory_equal(bytes, plain, LAN_LARGEST);
 	fake_live(&last);
 	assert_int_equal(first.mrs, last.mrs);
-	end(&scene);
-	lan_close();
 }
 
-static void submitted__one_doorbell_each(void **state)
+TEST(submitted__one_doorbell_each)
 {
 	struct maas_completion completion;
-	struct scene scene;
 
-	(void)state;
-	lan_open(NULL, "auto");
-	begin(&scene);
+	begin();
 	for (int i = 0; i < 3; i++) {
-		struct maas_range range = {scene.memory.id, 0, scene.bytes, PIECE};
+		struct maas_range range = {memory.id, 0, bytes, PIECE};
 
 		measure();
-		assert_int_equal(maas_submit_write(scene.maas, &range, 1, 0, &scene), 0);
+		assert_int_equal(maas_submit_write(maas, &range, 1, 0, &range), 0);
 		expect(1, 0);
-		assert_int_equal(maas_poll(scene.maas, &completion, 1, 10000), 1);
+		assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
 		assert_int_equal(completion.status, 0);
-		assert_ptr_equal(completion.user, &scene);
+		assert_ptr_equal(completion.user, &range);
 	}
-	end(&scene);
-	lan_close();
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one__of_a_registered_buffer),
-		cmocka_unit_test(one__that_is_inline),
-		cmocka_unit_test(one__that_is_copied),
-		cmocka_unit_test(batch__of_many_ranges),
-		cmocka_unit_test(one__larger_than_a_message),
-		cmocka_unit_test(one__larger_than_is_copied),
-		cmocka_unit_test(submitted__one_doorbell_each),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, end)

@@ -3,19 +3,10 @@
  * Every request for memory and every call of verbs and rdma_cm fails once, in turn, through the
  * life of a handle: each call ends in time, and when the handle is closed nothing is left of it.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
-#include <cmocka.h>
-
 #include "client/maas.h"
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/client/rdma_lan.h"
+#include "tests/unit/unit.h"
 
 #define BYTES 65536u
 
@@ -67,8 +58,6 @@ static void live(void)
 /* The server comes round a little later. */
 static bool is_clean(const struct fake_live *before, long blocks)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-
 	for (int n = 0; n < 10000; n++) {
 		struct fake_live now;
 
@@ -78,7 +67,7 @@ static bool is_clean(const struct fake_live *before, long blocks)
 		    now.event_channels == before->event_channels && fail_nth_blocks() == blocks &&
 		    !lan_sessions())
 			return true;
-		nanosleep(&pause, NULL);
+		nap_ms(1);
 	}
 	return false;
 }
@@ -91,8 +80,7 @@ static void all_fail(const char *keys, bool memory)
 
 	lan_open(NULL, keys);
 	live();
-	while (lan_sessions())
-		;
+	AWAIT(!lan_sessions());
 	fake_live(&before);
 	blocks = fail_nth_blocks();
 	for (bool failed = true; failed; nth++) {
@@ -108,27 +96,16 @@ static void all_fail(const char *keys, bool memory)
 	}
 	print_message("keys %s: %ld\n", keys, nth - 2);
 	assert_true(nth > 10);
-	lan_close();
 }
 
-static void life__any_memory_fails(void **state)
+TEST(life__any_memory_fails)
 {
-	(void)state;
 	all_fail("window", true);
 }
 
-static void life__any_call_fails(void **state)
+TEST(life__any_call_fails)
 {
-	(void)state;
 	all_fail("mr", false);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(life__any_memory_fails),
-		cmocka_unit_test(life__any_call_fails),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, lan_close)
