@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+/* The parts of the maas command that need no server: latencies, ids, JSON for a terminal, progress.
+ */
 #include "cmd/cmd.h"
 #include "cmd/latency.h"
+#include "tests/unit/unit.h"
 
-static void quantile__is_the_smallest_value_that_covers_the_share(void **state)
+TEST(quantile__is_the_smallest_value_that_covers_the_share)
 {
 	struct latency latency = {0};
 
-	(void)state;
 	for (uint64_t i = 1000; i >= 1; i--)
 		assert_int_equal(latency_add(&latency, i), 0);
 	latency_sort(&latency);
@@ -27,11 +21,10 @@ static void quantile__is_the_smallest_value_that_covers_the_share(void **state)
 	latency_fini(&latency);
 }
 
-static void quantile__of_nothing_and_of_one(void **state)
+TEST(quantile__of_nothing_and_of_one)
 {
 	struct latency latency = {0};
 
-	(void)state;
 	latency_sort(&latency);
 	assert_int_equal(latency_quantile(&latency, 0.5), 0);
 	assert_int_equal(latency_add(&latency, 7), 0);
@@ -39,12 +32,11 @@ static void quantile__of_nothing_and_of_one(void **state)
 	latency_fini(&latency);
 }
 
-static void merge__keeps_all(void **state)
+TEST(merge__keeps_all)
 {
 	struct latency sum = {0};
 	struct latency part = {.failed = 2};
 
-	(void)state;
 	for (uint64_t i = 0; i < 3000; i++)
 		assert_int_equal(latency_add(&part, i), 0);
 	assert_int_equal(latency_merge(&sum, &part), 0);
@@ -58,9 +50,8 @@ static void merge__keeps_all(void **state)
 	latency_fini(&part);
 }
 
-static void is_id__has_the_form_of_one(void **state)
+TEST(is_id__has_the_form_of_one)
 {
-	(void)state;
 	assert_true(cmd_is_id("00000000-0000-8000-8741-8d35090dc78e"));
 	assert_true(cmd_is_id("ABCDEF00-0000-8000-8741-8D35090DC78E"));
 	assert_false(cmd_is_id(""));
@@ -80,11 +71,10 @@ static void expect_clean(const char *text, bool clean)
 	json_decref(value);
 }
 
-static void json_clean__strings_and_numbers(void **state)
+TEST(json_clean__strings_and_numbers)
 {
 	json_t *value = json_loads("{\"a\":[{\"b\":\"x\\u001b[2J\"}],\"n\":1}", 0, NULL);
 
-	(void)state;
 	assert_true(cmd_json_clean(value));
 	assert_string_equal(cmd_json_string(json_array_get(json_object_get(value, "a"), 0), "b"),
 			    "x\\x1b[2J");
@@ -95,12 +85,11 @@ static void json_clean__strings_and_numbers(void **state)
 	expect_clean("{\"n\":1e300}", false);
 }
 
-static void progress__with_a_total(void **state)
+TEST(progress__with_a_total)
 {
 	struct cmd_progress progress = {.what = "put", .total = 1000 << 10};
 	char text[160];
 
-	(void)state;
 	cmd_progress_text(&progress, 500 << 10, 1000, text, sizeof(text));
 	assert_string_equal(text, "put  50% [===============               ] 500 KiB of 1000 KiB  "
 				  "500 KiB/s");
@@ -108,27 +97,13 @@ static void progress__with_a_total(void **state)
 	assert_non_null(strstr(text, "100% [==============================]"));
 }
 
-static void progress__without_a_total(void **state)
+TEST(progress__without_a_total)
 {
 	struct cmd_progress progress = {.what = "put"};
 	char text[160];
 
-	(void)state;
 	cmd_progress_text(&progress, 2048, 0, text, sizeof(text));
 	assert_string_equal(text, "put 2 KiB  0 B/s");
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(quantile__is_the_smallest_value_that_covers_the_share),
-		cmocka_unit_test(quantile__of_nothing_and_of_one),
-		cmocka_unit_test(merge__keeps_all),
-		cmocka_unit_test(is_id__has_the_form_of_one),
-		cmocka_unit_test(json_clean__strings_and_numbers),
-		cmocka_unit_test(progress__with_a_total),
-		cmocka_unit_test(progress__without_a_total),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

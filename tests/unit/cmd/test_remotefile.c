@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `maas prometheus` makes of the bytes in a Prometheus's allocations, which may be anything.
  */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "cmd/remotefile.h"
 #include "tests/counts.h"
 #include "tests/random.h"
+#include "tests/unit/unit.h"
 
 #define SLOT ((size_t)64)
 
@@ -53,16 +43,15 @@ static void encode(const struct remotefile_header *h, uint8_t slot[SLOT])
 	put32(slot + 60, remotefile_crc(0, slot, 60));
 }
 
-static void crc__is_castagnoli(void **state)
+TEST(crc__is_castagnoli)
 {
-	(void)state;
 	assert_int_equal(remotefile_crc(0, "123456789", 9), 0xe3069283);
 	assert_int_equal(remotefile_crc(remotefile_crc(0, "1234", 4), "56789", 5), 0xe3069283);
 	assert_int_equal(remotefile_crc(0, NULL, 0), 0);
 }
 
 /* The bytes of the Go half's test of the same name. */
-static void header__golden_bytes(void **state)
+TEST(header__golden_bytes)
 {
 	static const uint8_t golden[SLOT] = {
 		0x4d, 0x61, 0x53, 0x67, 0x01, 0x04, 0x03, 0x00, 0x04, 0x03, 0x02, 0x01,
@@ -74,7 +63,6 @@ static void header__golden_bytes(void **state)
 	uint8_t bytes[REMOTEFILE_HEADER_BYTES] = {0};
 	struct remotefile_header h;
 
-	(void)state;
 	memcpy(bytes + SLOT, golden, SLOT);
 	put32(bytes + SLOT + 60, remotefile_crc(0, golden, 60));
 	assert_int_equal(remotefile_decode(bytes, 138, &h), 0);
@@ -91,7 +79,7 @@ static void header__golden_bytes(void **state)
 	assert_int_equal(h.extra, 0x0e0a0b0c0d);
 }
 
-static void header__the_newer_slot_that_is_whole(void **state)
+TEST(header__the_newer_slot_that_is_whole)
 {
 	struct remotefile_header new = {
 		.kind = REMOTEFILE_WAL, .number = 1, .generation = 4, .length = 100};
@@ -100,7 +88,6 @@ static void header__the_newer_slot_that_is_whole(void **state)
 	uint8_t bytes[REMOTEFILE_HEADER_BYTES];
 	struct remotefile_header h;
 
-	(void)state;
 	for (size_t at = 0; at < 2; at++) {
 		encode(&new, bytes + SLOT * at);
 		encode(&old, bytes + SLOT * (size_t)!at);
@@ -118,14 +105,13 @@ static void header__the_newer_slot_that_is_whole(void **state)
 	}
 }
 
-static void header__none_or_another_version(void **state)
+TEST(header__none_or_another_version)
 {
 	struct remotefile_header wal = {.kind = REMOTEFILE_WAL, .number = 1};
 	struct remotefile_header nothing = {.number = 1};
 	uint8_t bytes[REMOTEFILE_HEADER_BYTES] = {0};
 	struct remotefile_header h = {.number = 77};
 
-	(void)state;
 	assert_int_equal(remotefile_decode(bytes, 1000, &h), -ENODATA);
 	memset(bytes, 0xff, sizeof(bytes));
 	assert_int_equal(remotefile_decode(bytes, 1000, &h), -ENODATA);
@@ -159,7 +145,7 @@ static struct remotefile_extent extent(enum remotefile_kind kind, uint32_t numbe
 	};
 }
 
-static void files__hang_together(void **state)
+TEST(files__hang_together)
 {
 	struct remotefile_extent e[] = {
 		extent(REMOTEFILE_WAL, 7, 2, 30, 5),   /* behind a gap: base 25 is next */
@@ -175,7 +161,6 @@ static void files__hang_together(void **state)
 	};
 	struct remotefile f[MAAS_ARRAY_SIZE(e)];
 
-	(void)state;
 	e[6].header.epoch = 4;
 	e[0].header.extra = 8;
 	e[1].header.extra = 6;
@@ -204,11 +189,10 @@ static void files__hang_together(void **state)
 }
 
 /* Whatever the headers say, what hangs together does so, and nothing is counted twice. */
-static void files__random(void **state)
+TEST(files__random)
 {
 	uint64_t seed = maas_test_seed();
 
-	(void)state;
 	print_message("seed %llu\n", (unsigned long long)seed);
 	for (int round = 0; round < 3000; round++) {
 		struct remotefile_extent e[40];
@@ -244,111 +228,101 @@ static void files__random(void **state)
 
 /* ---- the log */
 
-struct scene {
-	struct remotefile files[32];
-	uint32_t count;
-};
+static struct remotefile files[32];
+static uint32_t count;
 
-static struct remotefile *add(struct scene *scene, enum remotefile_kind kind, uint32_t number,
-			      uint32_t part, bool finished)
+static void no_files(void)
 {
-	struct remotefile *file = &scene->files[scene->count++];
+	count = 0;
+}
 
-	*file = (struct remotefile){
+static struct remotefile *add(enum remotefile_kind kind, uint32_t number, uint32_t part,
+			      bool finished)
+{
+	files[count] = (struct remotefile){
 		.kind = (uint8_t)kind, .number = number, .part = part, .finished = finished};
-	return file;
+	return &files[count++];
 }
 
-static void expect_log(const struct scene *scene, enum remotefile_log wanted)
+static void expect_log(enum remotefile_log wanted)
 {
-	assert_int_equal(remotefile_log_state(scene->files, scene->count), wanted);
+	assert_int_equal(remotefile_log_state(files, count), wanted);
 }
 
-static void log__without_a_checkpoint(void **state)
+TEST(log__without_a_checkpoint)
 {
-	struct scene s = {.count = 0};
-
-	(void)state;
-	expect_log(&s, REMOTEFILE_LOG_NONE);
-	add(&s, REMOTEFILE_CHUNKS, 1, 0, true);
-	expect_log(&s, REMOTEFILE_LOG_NONE);
-	add(&s, REMOTEFILE_WAL, 0, 0, true);
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	add(&s, REMOTEFILE_WAL, 1, 0, false);
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	add(&s, REMOTEFILE_WAL, 2, 0, false);
-	expect_log(&s, REMOTEFILE_LOG_GAP); /* the one before is not complete */
-	s.files[2].finished = true;
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	s.files[1].number = 7;
-	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
-	s.files[1].number = 0;
-	s.files[3].number = 3;
-	expect_log(&s, REMOTEFILE_LOG_GAP);
-	s.files[3].number = 2;
-	add(&s, REMOTEFILE_WBL, 5, 0, true);
-	add(&s, REMOTEFILE_WBL, 6, 0, false);
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	s.files[5].number = 7;
-	expect_log(&s, REMOTEFILE_LOG_GAP);
+	expect_log(REMOTEFILE_LOG_NONE);
+	add(REMOTEFILE_CHUNKS, 1, 0, true);
+	expect_log(REMOTEFILE_LOG_NONE);
+	add(REMOTEFILE_WAL, 0, 0, true);
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	add(REMOTEFILE_WAL, 1, 0, false);
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	add(REMOTEFILE_WAL, 2, 0, false);
+	expect_log(REMOTEFILE_LOG_GAP); /* the one before is not complete */
+	files[2].finished = true;
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	files[1].number = 7;
+	expect_log(REMOTEFILE_LOG_HEADLESS);
+	files[1].number = 0;
+	files[3].number = 3;
+	expect_log(REMOTEFILE_LOG_GAP);
+	files[3].number = 2;
+	add(REMOTEFILE_WBL, 5, 0, true);
+	add(REMOTEFILE_WBL, 6, 0, false);
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	files[5].number = 7;
+	expect_log(REMOTEFILE_LOG_GAP);
 }
 
-static void log__behind_a_checkpoint(void **state)
+TEST(log__behind_a_checkpoint)
 {
-	struct scene s = {.count = 0};
-
-	(void)state;
-	add(&s, REMOTEFILE_WAL, 4, 0, true);
-	add(&s, REMOTEFILE_WAL, 5, 0, true);
-	add(&s, REMOTEFILE_WAL, 6, 0, false);
-	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
-	add(&s, REMOTEFILE_CHECKPOINT, 3, 0, true);
-	add(&s, REMOTEFILE_CHECKPOINT, 3, 1, true)->final = true;
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	add(&s, REMOTEFILE_CHECKPOINT, 5, 0, true); /* on its way */
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	s.files[5].final = true; /* what it stands for is on its way out */
-	s.files[0].number = 2;
-	expect_log(&s, REMOTEFILE_LOG_WHOLE);
-	s.files[5].finished = false;
-	expect_log(&s, REMOTEFILE_LOG_GAP);
-	s.files[0].number = 4;
-	s.files[3].part = 1;
-	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
-	s.files[3].part = 0;
-	s.files[4].final = false;
-	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
+	add(REMOTEFILE_WAL, 4, 0, true);
+	add(REMOTEFILE_WAL, 5, 0, true);
+	add(REMOTEFILE_WAL, 6, 0, false);
+	expect_log(REMOTEFILE_LOG_HEADLESS);
+	add(REMOTEFILE_CHECKPOINT, 3, 0, true);
+	add(REMOTEFILE_CHECKPOINT, 3, 1, true)->final = true;
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	add(REMOTEFILE_CHECKPOINT, 5, 0, true); /* on its way */
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	files[5].final = true; /* what it stands for is on its way out */
+	files[0].number = 2;
+	expect_log(REMOTEFILE_LOG_WHOLE);
+	files[5].finished = false;
+	expect_log(REMOTEFILE_LOG_GAP);
+	files[0].number = 4;
+	files[3].part = 1;
+	expect_log(REMOTEFILE_LOG_HEADLESS);
+	files[3].part = 0;
+	files[4].final = false;
+	expect_log(REMOTEFILE_LOG_HEADLESS);
 }
 
-static void log__highest_numbers(void **state)
+TEST(log__highest_numbers)
 {
-	struct scene s = {.count = 0};
-
-	(void)state;
-	add(&s, REMOTEFILE_WAL, UINT32_MAX, 0, true);
-	add(&s, REMOTEFILE_WBL, UINT32_MAX, 0, true);
-	add(&s, REMOTEFILE_WBL, UINT32_MAX, 1, true);
-	expect_log(&s, REMOTEFILE_LOG_HEADLESS);
-	add(&s, REMOTEFILE_CHECKPOINT, UINT32_MAX, 0, true)->final = true;
-	expect_log(&s, REMOTEFILE_LOG_GAP);
+	add(REMOTEFILE_WAL, UINT32_MAX, 0, true);
+	add(REMOTEFILE_WBL, UINT32_MAX, 0, true);
+	add(REMOTEFILE_WBL, UINT32_MAX, 1, true);
+	expect_log(REMOTEFILE_LOG_HEADLESS);
+	add(REMOTEFILE_CHECKPOINT, UINT32_MAX, 0, true)->final = true;
+	expect_log(REMOTEFILE_LOG_GAP);
 }
 
-static void head__begins_where_the_newest_segment_says(void **state)
+TEST(head__begins_where_the_newest_segment_says)
 {
-	struct scene s = {.count = 0};
 	int64_t ms = 7;
 
-	(void)state;
-	assert_false(remotefile_head_begin(s.files, s.count, &ms));
-	add(&s, REMOTEFILE_CHUNKS, 1, 0, true)->extra = UINT64_MAX;
-	add(&s, REMOTEFILE_WAL, 1, 0, true);
-	assert_false(remotefile_head_begin(s.files, s.count, &ms));
+	assert_false(remotefile_head_begin(files, count, &ms));
+	add(REMOTEFILE_CHUNKS, 1, 0, true)->extra = UINT64_MAX;
+	add(REMOTEFILE_WAL, 1, 0, true);
+	assert_false(remotefile_head_begin(files, count, &ms));
 	assert_int_equal(ms, 7);
-	add(&s, REMOTEFILE_WAL, 2, 0, true)->extra = (uint64_t)-5 ^ UINT64_C(1) << 63;
-	assert_true(remotefile_head_begin(s.files, s.count, &ms));
+	add(REMOTEFILE_WAL, 2, 0, true)->extra = (uint64_t)-5 ^ UINT64_C(1) << 63;
+	assert_true(remotefile_head_begin(files, count, &ms));
 	assert_int_equal(ms, -5);
-	add(&s, REMOTEFILE_WAL, 3, 0, true)->extra = 1700000000000 ^ UINT64_C(1) << 63;
-	assert_true(remotefile_head_begin(s.files, s.count, &ms));
+	add(REMOTEFILE_WAL, 3, 0, true)->extra = 1700000000000 ^ UINT64_C(1) << 63;
+	assert_true(remotefile_head_begin(files, count, &ms));
 	assert_int_equal(ms, 1700000000000);
 }
 
@@ -358,70 +332,64 @@ static void head__begins_where_the_newest_segment_says(void **state)
 #define META  "eyJtaW5UaW1lIjoxMDAwLCJtYXhUaW1lIjoyMDAwfQ=="
 #define FILES "[{\"name\":\"index\",\"size\":30},{\"name\":\"chunks/000001\",\"size\":40}]"
 
-static int read_manifest(const struct scene *s, const char *text,
-			 struct remotefile_block *ret_block)
+static struct remotefile_block block;
+
+static int read_manifest(const char *text)
 {
-	return remotefile_read_manifest(text, strlen(text), s->files, s->count, ret_block);
+	return remotefile_read_manifest(text, strlen(text), files, count, &block);
 }
 
-static struct scene whole_block(void)
+static void add_whole_block(void)
 {
-	struct scene s = {.count = 0};
-
-	add(&s, REMOTEFILE_BLOCK, 3, 1, true)->stored_bytes = 30;
-	add(&s, REMOTEFILE_BLOCK, 3, 2, true)->stored_bytes = 40;
-	add(&s, REMOTEFILE_BLOCK, 3, REMOTEFILE_MANIFEST + 4, true);
-	return s;
+	add(REMOTEFILE_BLOCK, 3, 1, true)->stored_bytes = 30;
+	add(REMOTEFILE_BLOCK, 3, 2, true)->stored_bytes = 40;
+	add(REMOTEFILE_BLOCK, 3, REMOTEFILE_MANIFEST + 4, true);
 }
 
-static void blocks__one_after_another(void **state)
+TEST(blocks__one_after_another)
 {
-	struct scene s = {.count = 0};
 	uint32_t at = 0;
 
-	(void)state;
-	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 0);
-	add(&s, REMOTEFILE_WAL, 1, 0, true);
-	add(&s, REMOTEFILE_BLOCK, 1, 1, true);
-	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST, true);
-	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 1, true);
-	add(&s, REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 2, false);
-	add(&s, REMOTEFILE_BLOCK, 2, 1, true);
-	add(&s, REMOTEFILE_SNAPSHOT, 2, 0, true);
-	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 4);
+	assert_int_equal(remotefile_next_block(files, count, &at), 0);
+	add(REMOTEFILE_WAL, 1, 0, true);
+	add(REMOTEFILE_BLOCK, 1, 1, true);
+	add(REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST, true);
+	add(REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 1, true);
+	add(REMOTEFILE_BLOCK, 1, REMOTEFILE_MANIFEST + 2, false);
+	add(REMOTEFILE_BLOCK, 2, 1, true);
+	add(REMOTEFILE_SNAPSHOT, 2, 0, true);
+	assert_int_equal(remotefile_next_block(files, count, &at), 4);
 	assert_int_equal(at, 1);
-	assert_ptr_equal(remotefile_manifest(s.files + at, 4), &s.files[3]);
+	assert_ptr_equal(remotefile_manifest(files + at, 4), &files[3]);
 	at += 4;
-	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 1);
-	assert_null(remotefile_manifest(s.files + at, 1));
+	assert_int_equal(remotefile_next_block(files, count, &at), 1);
+	assert_null(remotefile_manifest(files + at, 1));
 	at++;
-	assert_int_equal(remotefile_next_block(s.files, s.count, &at), 0);
+	assert_int_equal(remotefile_next_block(files, count, &at), 0);
 }
 
-static void manifest__of_a_whole_block(void **state)
+TEST(manifest__of_a_whole_block)
 {
-	struct scene s = whole_block();
-	struct remotefile_block block;
 	const char *good =
 		"{\"version\":1,\"files\":" FILES ",\"meta\":\"" META "\",\"tombstones\":null}";
 
-	(void)state;
-	assert_int_equal(read_manifest(&s, good, &block), 0);
+	add_whole_block();
+	assert_int_equal(read_manifest(good), 0);
 	assert_int_equal(block.min_ms, 1000);
 	assert_int_equal(block.max_ms, 2000);
-	s.files[1].stored_bytes = 39;
-	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
-	s.files[1].stored_bytes = 40;
-	s.files[1].finished = false;
-	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
-	s.files[1].finished = true;
-	s.files[0].part = 3;
-	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
-	s.count = 0;
-	assert_int_equal(read_manifest(&s, good, &block), -ENODATA);
+	files[1].stored_bytes = 39;
+	assert_int_equal(read_manifest(good), -ENODATA);
+	files[1].stored_bytes = 40;
+	files[1].finished = false;
+	assert_int_equal(read_manifest(good), -ENODATA);
+	files[1].finished = true;
+	files[0].part = 3;
+	assert_int_equal(read_manifest(good), -ENODATA);
+	count = 0;
+	assert_int_equal(read_manifest(good), -ENODATA);
 }
 
-static void manifest__that_is_none(void **state)
+TEST(manifest__that_is_none)
 {
 	static const struct {
 		const char *text;
@@ -448,53 +416,29 @@ static void manifest__that_is_none(void **state)
 		{"{\"version\":1,\"files\":[],\"meta\":\"eyJtaW5UaW1lIjoxZTksIm1heFRpbWUiOjJ9\"}",
 		 -EBADMSG},
 	};
-	struct scene s = whole_block();
-	struct remotefile_block block = {7, 8};
 
-	(void)state;
+	add_whole_block();
+	block = (struct remotefile_block){7, 8};
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
-		if (read_manifest(&s, cases[i].text, &block) != cases[i].error)
-			fail_msg("%s: %d", cases[i].text, read_manifest(&s, cases[i].text, &block));
+		if (read_manifest(cases[i].text) != cases[i].error)
+			fail_msg("%s: %d", cases[i].text, read_manifest(cases[i].text));
 	assert_int_equal(block.min_ms, 7);
 	assert_int_equal(block.max_ms, 8);
 }
 
 /* A tree of JSON takes many times its text. */
-static void manifest__that_is_too_long(void **state)
+TEST(manifest__that_is_too_long)
 {
 	static char text[REMOTEFILE_MAX_MANIFEST + 2];
 	static const char good[] = "{\"version\":1,\"files\":[],\"meta\":\"" META "\"}";
-	struct scene s = {.count = 0};
-	struct remotefile_block block;
 
-	(void)state;
 	memset(text, ' ', sizeof(text));
 	memcpy(text, good, sizeof(good) - 1);
+	assert_int_equal(remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST, files, 0, &block),
+			 0);
 	assert_int_equal(
-		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST, s.files, 0, &block), 0);
-	assert_int_equal(
-		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST + 1, s.files, 0, &block),
+		remotefile_read_manifest(text, REMOTEFILE_MAX_MANIFEST + 1, files, 0, &block),
 		-EBADMSG);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(crc__is_castagnoli),
-		cmocka_unit_test(header__golden_bytes),
-		cmocka_unit_test(header__the_newer_slot_that_is_whole),
-		cmocka_unit_test(header__none_or_another_version),
-		cmocka_unit_test(files__hang_together),
-		cmocka_unit_test(files__random),
-		cmocka_unit_test(log__without_a_checkpoint),
-		cmocka_unit_test(log__behind_a_checkpoint),
-		cmocka_unit_test(log__highest_numbers),
-		cmocka_unit_test(head__begins_where_the_newest_segment_says),
-		cmocka_unit_test(blocks__one_after_another),
-		cmocka_unit_test(manifest__of_a_whole_block),
-		cmocka_unit_test(manifest__that_is_none),
-		cmocka_unit_test(manifest__that_is_too_long),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(no_files, NULL)

@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What --check says of the machine, and whether a pool fits it. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/resource.h>
 
-#include <cmocka.h>
-
 #include "daemon/internal.h"
+#include "tests/unit/unit.h"
 
 /* A check that only looks at what is asked for; a pool that fits everywhere unless told otherwise.
  */
@@ -23,24 +16,22 @@ static struct maasd_options asked_for(uint64_t pool_bytes)
 	};
 }
 
-static void memory_check__warns_of_what_does_not_fit(void **state)
+TEST(memory_check__warns_of_what_does_not_fit)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
 	char error[MAASD_OPTIONS_ERROR];
 
-	(void)state;
 	maas_log_set_level(MAAS_LOG_ERR);
 	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options = asked_for(UINT64_C(1) << 43);
 	assert_true(maasd_memory_check(&options, error) > 0);
 }
 
-static void memory_check__prealloc_refuses_it(void **state)
+TEST(memory_check__prealloc_refuses_it)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
 	char error[MAASD_OPTIONS_ERROR] = "";
 
-	(void)state;
 	options.prealloc = true;
 	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options = asked_for(UINT64_C(1) << 43);
@@ -50,12 +41,11 @@ static void memory_check__prealloc_refuses_it(void **state)
 	assert_non_null(strstr(error, "machine's memory"));
 }
 
-static void memory_check__the_file_system_of_the_file(void **state)
+TEST(memory_check__the_file_system_of_the_file)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
 	char error[MAASD_OPTIONS_ERROR] = "";
 
-	(void)state;
 	options.memory_file = "/dev/shm/maas-test-of-no-file";
 	assert_int_equal(maasd_memory_check(&options, error), 0);
 	options.memory_file = "/proc/no/such/directory/file";
@@ -63,12 +53,11 @@ static void memory_check__the_file_system_of_the_file(void **state)
 	assert_non_null(strstr(error, "cannot look at its file system"));
 }
 
-static void memory_print__names_each_limit(void **state)
+TEST(memory_print__names_each_limit)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
 	struct maas_buf text = {0};
 
-	(void)state;
 	options.memory_file = "/dev/shm/maas-test-of-no-file";
 	maasd_memory_print(&options, &text);
 	maas_buf_add(&text, "", 1);
@@ -78,14 +67,13 @@ static void memory_print__names_each_limit(void **state)
 	maas_buf_fini(&text);
 }
 
-static void raise_files__leaves_what_is_enough(void **state)
+TEST(raise_files__leaves_what_is_enough)
 {
 	struct maasd_options options = {.num_listen = 1, .max_connections = 1};
 	char error[MAASD_OPTIONS_ERROR];
 	struct rlimit before;
 	struct rlimit after;
 
-	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(maasd_machine_raise_files(&options, error), 0);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
@@ -93,9 +81,8 @@ static void raise_files__leaves_what_is_enough(void **state)
 	assert_int_equal(before.rlim_cur, after.rlim_cur);
 }
 
-static void is_public__addresses(void **state)
+TEST(is_public__addresses)
 {
-	(void)state;
 	assert_false(maasd_serve_is_public("http://127.0.0.1:3000"));
 	assert_false(maasd_serve_is_public("http://127.8.9.1:3000"));
 	assert_false(maasd_serve_is_public("http://[::1]:3000"));
@@ -106,7 +93,7 @@ static void is_public__addresses(void **state)
 	assert_true(maasd_serve_is_public("http://[::1:2]:3000"));
 }
 
-static void find_group__names_and_numbers(void **state)
+TEST(find_group__names_and_numbers)
 {
 	static const struct {
 		const char *text;
@@ -122,7 +109,6 @@ static void find_group__names_and_numbers(void **state)
 		     {"4294967295", -ENOENT, 77},
 		     {" 5", -ENOENT, 77}};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		const struct maasd_options options = {.socket_group = cases[i].text};
 		char error[MAASD_OPTIONS_ERROR] = "";
@@ -135,17 +121,4 @@ static void find_group__names_and_numbers(void **state)
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(memory_check__warns_of_what_does_not_fit),
-		cmocka_unit_test(memory_check__prealloc_refuses_it),
-		cmocka_unit_test(memory_check__the_file_system_of_the_file),
-		cmocka_unit_test(memory_print__names_each_limit),
-		cmocka_unit_test(raise_files__leaves_what_is_enough),
-		cmocka_unit_test(is_public__addresses),
-		cmocka_unit_test(find_group__names_and_numbers),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,27 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The options of maasd: values, refusals, --help and the manual page. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "daemon/options_table.h"
+#include "tests/unit/unit.h"
 
 #define MAX_ARGS 8
 
 /* The environment of a test: NAME, VALUE, …, NULL. */
 static const char *const *environment;
 
-static int no_environment(void **state)
+static void no_environment(void)
 {
-	(void)state;
 	environment = NULL;
-	return 0;
 }
 
 static char *fake_getenv(const char *name)
@@ -55,36 +44,35 @@ static int parse(const char *const *args, char *error, struct maasd_options *ret
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-static void parses(const char *const *args, struct maasd_options *ret_options)
+static struct maasd_options options; /* of the newest that were taken */
+
+static void parses(const char *const *args)
 {
 	char error[MAASD_OPTIONS_ERROR];
-	int r = parse(args, error, ret_options);
+	int r = parse(args, error, &options);
 
 	if (r)
-		print_error("%s\n", error);
-	assert_int_equal(r, 0);
+		fail_msg("%s", error);
 }
 
 /* Refused, with a sentence that holds all of `words`. */
 static void refuses(const char *const *args, const char *const *words)
 {
 	char error[MAASD_OPTIONS_ERROR];
-	struct maasd_options options = {.max_sessions = 4711};
+	struct maasd_options untouched = {.max_sessions = 4711};
 
-	assert_int_equal(parse(args, error, &options), -EINVAL);
-	assert_int_equal(options.max_sessions, 4711);
+	assert_int_equal(parse(args, error, &untouched), -EINVAL);
+	assert_int_equal(untouched.max_sessions, 4711);
 	for (; *words; words++)
 		if (!strstr(error, *words))
 			fail_msg("\"%s\" does not say \"%s\"", error, *words);
 }
 
-static void parse__defaults(void **state)
+TEST(parse__defaults)
 {
 	static const uint64_t classes[] = {1024, 2048, 4096, 8192, 524288, 1048576, 4194304};
-	struct maasd_options options;
 
-	(void)state;
-	parses(NULL, &options);
+	parses(NULL);
 	assert_int_equal(options.given, 0);
 	assert_int_equal(options.max_pool_bytes, 1u << 30);
 	assert_int_equal(options.num_classes, MAAS_ARRAY_SIZE(classes));
@@ -104,23 +92,20 @@ static void parse__defaults(void **state)
 	assert_false(options.prealloc);
 }
 
-static void parse__both_forms_of_a_value(void **state)
+TEST(parse__both_forms_of_a_value)
 {
-	struct maasd_options options;
-
-	(void)state;
-	parses(ARGS("--max-pool-size", "2GiB", "--max-sessions=7", "--prealloc"), &options);
+	parses(ARGS("--max-pool-size", "2GiB", "--max-sessions=7", "--prealloc"));
 	assert_int_equal(options.max_pool_bytes, UINT64_C(2) << 30);
 	assert_int_equal(options.max_sessions, 7);
 	assert_true(options.prealloc);
 	assert_true(maasd_options_given(&options, MAASD_OPTION_MAX_POOL_SIZE));
 	assert_false(maasd_options_given(&options, MAASD_OPTION_LISTEN));
-	parses(ARGS("--max-sessions=7", "--max-sessions", "8", "--log-level=debug"), &options);
+	parses(ARGS("--max-sessions=7", "--max-sessions", "8", "--log-level=debug"));
 	assert_int_equal(options.max_sessions, 8);
 	assert_int_equal(options.log_level, MAAS_LOG_DEBUG);
 }
 
-static void parse__environment_below_command_line(void **state)
+TEST(parse__environment_below_command_line)
 {
 	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE",
 					       "3GiB",
@@ -137,11 +122,9 @@ static void parse__environment_below_command_line(void **state)
 					       "MAAS_HELP",
 					       "yes",
 					       NULL};
-	struct maasd_options options;
 
-	(void)state;
 	environment = settings;
-	parses(ARGS("--max-sessions", "10"), &options);
+	parses(ARGS("--max-sessions", "10"));
 	assert_int_equal(options.max_pool_bytes, UINT64_C(3) << 30);
 	assert_int_equal(options.num_listen, 2);
 	assert_string_equal(options.listen[0], "[::1]:0");
@@ -151,24 +134,22 @@ static void parse__environment_below_command_line(void **state)
 	assert_int_equal(options.max_sessions, 10);
 	assert_false(options.help);
 
-	parses(ARGS("--listen", "127.0.0.1:1", "--prealloc=no"), &options);
+	parses(ARGS("--listen", "127.0.0.1:1", "--prealloc=no"));
 	assert_int_equal(options.num_listen, 1);
 	assert_string_equal(options.listen[0], "127.0.0.1:1");
 	assert_false(options.prealloc);
 }
 
-static void parse__environment_is_named_when_bad(void **state)
+TEST(parse__environment_is_named_when_bad)
 {
 	static const char *const settings[] = {"MAAS_MAX_POOL_SIZE", "lots", NULL};
 
-	(void)state;
 	environment = settings;
 	refuses(NULL, ARGS("MAAS_MAX_POOL_SIZE", "\"lots\"", "a size from 4KiB"));
 }
 
-static void parse__refuses_by_name(void **state)
+TEST(parse__refuses_by_name)
 {
-	(void)state;
 	refuses(ARGS("--colour"), ARGS("--colour", "--help"));
 	refuses(ARGS("--max-pool"), ARGS("--max-pool", "--help"));
 	refuses(ARGS("extra"), ARGS("\"extra\"", "--help"));
@@ -184,9 +165,8 @@ static void parse__refuses_by_name(void **state)
 	refuses(ARGS("--rdma-addr", "host"), ARGS("--rdma-addr \"host\"", "IPv4 or IPv6"));
 }
 
-static void parse__tells_which_option_is_meant(void **state)
+TEST(parse__tells_which_option_is_meant)
 {
-	(void)state;
 	refuses(ARGS("-p", "3999"), ARGS("unknown option -p; did you mean --listen?"));
 	refuses(ARGS("--port=3999"), ARGS("did you mean --listen?"));
 	refuses(ARGS("--max-poolsize=1GiB"), ARGS("did you mean --max-pool-size?"));
@@ -194,46 +174,39 @@ static void parse__tells_which_option_is_meant(void **state)
 	refuses(ARGS("--frobnicate"), ARGS("unknown option --frobnicate; maasd --help"));
 }
 
-static void parse__number_bounds(void **state)
+TEST(parse__number_bounds)
 {
 	static const char *const bad[] = {
 		"0",	"1000001", "-1", "+1",	"1.5",
 		"0x10", "1k",	   "",	 " 10", "99999999999999999999999"};
-	struct maasd_options options;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		char arg[64];
 
 		snprintf(arg, sizeof(arg), "--max-connections=%s", bad[i]);
 		refuses(ARGS(arg), ARGS("--max-connections", "a whole number from 1 to 1000000"));
 	}
-	parses(ARGS("--max-connections=1"), &options);
+	parses(ARGS("--max-connections=1"));
 	assert_int_equal(options.max_connections, 1);
-	parses(ARGS("--max-connections=1000000"), &options);
+	parses(ARGS("--max-connections=1000000"));
 	assert_int_equal(options.max_connections, 1000000);
 }
 
-static void parse__size_bounds(void **state)
+TEST(parse__size_bounds)
 {
-	struct maasd_options options;
-
-	(void)state;
 	refuses(ARGS("--max-header-size", "1023"), ARGS("from 1KiB to 24KiB"));
 	refuses(ARGS("--max-header-size", "24577"), ARGS("from 1KiB to 24KiB"));
-	parses(ARGS("--max-header-size", "24KiB"), &options);
+	parses(ARGS("--max-header-size", "24KiB"));
 	assert_int_equal(options.max_header_bytes, 24576);
 	refuses(ARGS("--max-pool-size", "65TiB"), ARGS("to 64TiB"));
 	refuses(ARGS("--max-pool-size", "9223372036854775808"), ARGS("to 64TiB"));
 }
 
-static void parse__hosts(void **state)
+TEST(parse__hosts)
 {
 	static const char *const bad[] = {"a:80", "", "a b", "a,,b", "http://a", "*"};
-	struct maasd_options options;
 
-	(void)state;
-	parses(ARGS("--host", "maas.local", "--host", "a,b"), &options);
+	parses(ARGS("--host", "maas.local", "--host", "a,b"));
 	assert_int_equal(options.num_hosts, 3);
 	assert_string_equal(options.hosts[0], "maas.local");
 	assert_string_equal(options.hosts[2], "b");
@@ -241,22 +214,19 @@ static void parse__hosts(void **state)
 		refuses(ARGS("--host", bad[i]), ARGS("--host", "without a port"));
 }
 
-static void parse__connections_per_address(void **state)
+TEST(parse__connections_per_address)
 {
-	struct maasd_options options;
-
-	(void)state;
-	parses(ARGS("--max-connections", "1000"), &options);
+	parses(ARGS("--max-connections", "1000"));
 	assert_int_equal(maasd_options_per_address(&options), 250);
-	parses(ARGS("--max-connections", "3"), &options);
+	parses(ARGS("--max-connections", "3"));
 	assert_int_equal(maasd_options_per_address(&options), 1);
-	parses(ARGS("--max-connections-per-address", "0"), &options);
+	parses(ARGS("--max-connections-per-address", "0"));
 	assert_int_equal(maasd_options_per_address(&options), 0);
-	parses(ARGS("--max-connections-per-address", "7"), &options);
+	parses(ARGS("--max-connections-per-address", "7"));
 	assert_int_equal(maasd_options_per_address(&options), 7);
 }
 
-static void parse__addresses(void **state)
+TEST(parse__addresses)
 {
 	static const char *const good[] = {"127.0.0.1:0",	  "[::]:65535", "localhost:80",
 					   "[fe80::1%eth0]:3000", "unix:/a",	"unix:b:c"};
@@ -266,49 +236,40 @@ static void parse__addresses(void **state)
 		"[::1]", "[::1]]:1", "unix:",	"h:1x",	    "a b:1",	     "http://h:1", ",h:1",
 		"h:1,",	 "h:000001", ":",	"000001",   "30a",	     "::1",	   "-1"};
 	char path[160] = "unix:";
-	struct maasd_options options;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
-		parses(ARGS("--listen", good[i]), &options);
+		parses(ARGS("--listen", good[i]));
 		assert_string_equal(options.listen[0], good[i]);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		refuses(ARGS("--listen", bad[i]), ARGS("--listen", "HOST:PORT"));
 	environment = ports; /* all interfaces */
-	parses(NULL, &options);
+	parses(NULL);
 	assert_string_equal(options.listen[0], "0.0.0.0:1");
 	assert_string_equal(options.listen[1], "0.0.0.0:65535");
 	memset(path + 5, 'x', 107);
-	parses(ARGS("--listen", path), &options);
+	parses(ARGS("--listen", path));
 	path[5 + 107] = 'x';
 	refuses(ARGS("--listen", path), ARGS("unix:PATH"));
 }
 
-static void parse__too_many_addresses(void **state)
+TEST(parse__too_many_addresses)
 {
-	struct maasd_options options;
-
-	(void)state;
 	parses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
-		    "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16"),
-	       &options);
+		    "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16"));
 	assert_int_equal(options.num_listen, 16);
 	refuses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
 		     "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16,h:17"),
 		ARGS("\"h:17\"", "already 16"));
 }
 
-static void parse__slab_sizes(void **state)
+TEST(parse__slab_sizes)
 {
-	struct maasd_options options;
-
-	(void)state;
-	parses(ARGS("--slab-sizes", "1GiB,64,4KiB"), &options);
+	parses(ARGS("--slab-sizes", "1GiB,64,4KiB"));
 	assert_int_equal(options.num_classes, 3);
 	assert_int_equal(options.class_bytes[0], 1u << 30);
 	assert_int_equal(options.class_bytes[1], 64);
-	parses(ARGS("--slab-sizes", "1KiB", "--slab-sizes", "2KiB"), &options);
+	parses(ARGS("--slab-sizes", "1KiB", "--slab-sizes", "2KiB"));
 	assert_int_equal(options.num_classes, 1);
 	assert_int_equal(options.class_bytes[0], 2048);
 	refuses(ARGS("--slab-sizes", "1KiB,1024"), ARGS("\"1024\"", "named once"));
@@ -317,11 +278,10 @@ static void parse__slab_sizes(void **state)
 	refuses(ARGS("--slab-sizes", "1KiB,"), ARGS("\"\"", "--slab-sizes"));
 }
 
-static void parse__cuts_what_is_long(void **state)
+TEST(parse__cuts_what_is_long)
 {
 	char arg[4096] = "--max-pool-size=";
 
-	(void)state;
 	memset(arg + strlen(arg), 'y', sizeof(arg) - strlen(arg) - 1);
 	refuses(ARGS(arg), ARGS("a size from"));
 	refuses(ARGS("--listen", arg), ARGS("--listen"));
@@ -334,17 +294,15 @@ static void parse__cuts_what_is_long(void **state)
 static void available(const char *const *args, int expected, const char *word)
 {
 	char error[MAASD_OPTIONS_ERROR] = "";
-	struct maasd_options options;
 
-	parses(args, &options);
+	parses(args);
 	assert_int_equal(maasd_options_available(&options, error), expected);
 	if (!strstr(error, word))
 		fail_msg("\"%s\" does not say \"%s\"", error, word);
 }
 
-static void available__refuses_what_is_missing(void **state)
+TEST(available__refuses_what_is_missing)
 {
-	(void)state;
 	available(NULL, 0, "");
 	available(ARGS("--rdma", "off"), 0, "");
 	available(ARGS("--rdma", "required"), 0, "");
@@ -367,12 +325,11 @@ static char *text_of(struct maas_buf *buf)
 	return buf->data;
 }
 
-static void help__names_every_option_in_80_columns(void **state)
+TEST(help__names_every_option_in_80_columns)
 {
 	struct maas_buf buf = {0};
 	char *help;
 
-	(void)state;
 	maasd_options_help(&buf);
 	help = text_of(&buf);
 	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
@@ -388,20 +345,17 @@ static void help__names_every_option_in_80_columns(void **state)
 	maas_buf_fini(&buf);
 }
 
-static void print__can_be_given_again(void **state)
+TEST(print__can_be_given_again)
 {
 	static const char *const lines[] = {
 		"max-pool-size = 2GiB\n", "slab-sizes = 64B,1KiB\n", "prealloc = yes\n",
 		"listen = h:1,unix:/s\n", "log-level = warn\n",	     "drain-timeout = 5\n",
 		"log-file = /l\n",
 	};
-	struct maasd_options options;
 	struct maas_buf buf = {0};
 
-	(void)state;
 	parses(ARGS("--max-pool-size=2048MiB", "--slab-sizes=64,1k", "--prealloc",
-		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"),
-	       &options);
+		    "--listen=h:1,unix:/s", "--log-level=warn", "--log-file=/l"));
 	maasd_options_print(&options, &buf);
 	text_of(&buf);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lines); i++)
@@ -412,23 +366,21 @@ static void print__can_be_given_again(void **state)
 	maas_buf_fini(&buf);
 }
 
-static void env_name__of_an_option(void **state)
+TEST(env_name__of_an_option)
 {
 	char text[MAASD_OPTIONS_ENV];
 
-	(void)state;
 	maasd_options_env_name(MAASD_OPTION_TLS_CLIENT_CA, text);
 	assert_string_equal(text, "MAAS_TLS_CLIENT_CA");
 }
 
 /* The manual page is maintained by hand: every option stands in it as an item of its list. */
-static void manual__names_every_option(void **state)
+TEST(manual__names_every_option)
 {
 	FILE *file = fopen(MAAS_MANUAL, "re");
 	static char page[65536];
 	size_t len;
 
-	(void)state;
 	assert_non_null(file);
 	len = fread(page, 1, sizeof(page) - 1, file);
 	fclose(file);
@@ -444,20 +396,18 @@ static void manual__names_every_option(void **state)
 	}
 }
 
-static void parse__socket_mode(void **state)
+TEST(parse__socket_mode)
 {
 	static const char *const bad[] = {"",	       "66",   "888",  "0x1b0", "1777", "00660",
 					  "rw-rw----", "-660", "660 ", "0440",	"000",	"0"};
-	struct maasd_options options;
 	struct maas_buf text = {0};
 
-	(void)state;
-	parses(NULL, &options);
+	parses(NULL);
 	assert_int_equal(options.socket_mode, 0660);
-	parses(ARGS("--socket-mode", "600", "--socket-group", "daemon"), &options);
+	parses(ARGS("--socket-mode", "600", "--socket-group", "daemon"));
 	assert_int_equal(options.socket_mode, 0600);
 	assert_string_equal(options.socket_group, "daemon");
-	parses(ARGS("--socket-mode=0777"), &options);
+	parses(ARGS("--socket-mode=0777"));
 	assert_int_equal(options.socket_mode, 0777);
 	maasd_options_print(&options, &text);
 	assert_non_null(strstr(text_of(&text), "socket-mode = 0777\n"));
@@ -471,30 +421,4 @@ static void parse__socket_mode(void **state)
 	refuses(ARGS("--socket-group="), ARGS("--socket-group", "not empty"));
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parse__defaults),
-		cmocka_unit_test(parse__both_forms_of_a_value),
-		cmocka_unit_test_teardown(parse__environment_below_command_line, no_environment),
-		cmocka_unit_test_teardown(parse__environment_is_named_when_bad, no_environment),
-		cmocka_unit_test(parse__refuses_by_name),
-		cmocka_unit_test(parse__tells_which_option_is_meant),
-		cmocka_unit_test(parse__number_bounds),
-		cmocka_unit_test(parse__size_bounds),
-		cmocka_unit_test(parse__hosts),
-		cmocka_unit_test(parse__connections_per_address),
-		cmocka_unit_test_teardown(parse__addresses, no_environment),
-		cmocka_unit_test(parse__too_many_addresses),
-		cmocka_unit_test(parse__slab_sizes),
-		cmocka_unit_test(parse__cuts_what_is_long),
-		cmocka_unit_test(available__refuses_what_is_missing),
-		cmocka_unit_test(help__names_every_option_in_80_columns),
-		cmocka_unit_test(print__can_be_given_again),
-		cmocka_unit_test(env_name__of_an_option),
-		cmocka_unit_test(manual__names_every_option),
-		cmocka_unit_test(parse__socket_mode),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(no_environment, NULL)

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Variables that look like options of maasd and are none. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "daemon/options.h"
+#include "tests/unit/unit.h"
 
 static void expect_stray(const char *entry, const char *words)
 {
@@ -21,9 +14,8 @@ static void expect_stray(const char *entry, const char *words)
 		fail_msg("\"%s\" does not say \"%s\"", advice, words);
 }
 
-static void stray__mistyped(void **state)
+TEST(stray__mistyped)
 {
-	(void)state;
 	expect_stray("MAAS_LISTN=127.0.0.1:1", "MAAS_LISTN in the environment is no option");
 	expect_stray("MAAS_LISTN=127.0.0.1:1", "is MAAS_LISTEN meant?");
 	expect_stray("MAAS_MAX_POOLSIZE=1GiB", "is MAAS_MAX_POOL_SIZE meant?");
@@ -45,12 +37,11 @@ static void stray__mistyped(void **state)
 	}
 }
 
-static void stray__long_names(void **state)
+TEST(stray__long_names)
 {
 	char advice[MAASD_OPTIONS_ERROR];
 	char entry[1000];
 
-	(void)state;
 	for (size_t len = 1; len < 900; len += 7) {
 		char name[900];
 
@@ -61,7 +52,7 @@ static void stray__long_names(void **state)
 	}
 }
 
-static void stray__what_others_mean(void **state)
+TEST(stray__what_others_mean)
 {
 	static const char *const fine[] = {
 		"MAAS_URL=http://x",
@@ -90,7 +81,6 @@ static void stray__what_others_mean(void **state)
 		"OTHER_MAAS_LISTN=1",
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(fine); i++)
 		expect_stray(fine[i], NULL);
 	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
@@ -103,13 +93,4 @@ static void stray__what_others_mean(void **state)
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(stray__mistyped),
-		cmocka_unit_test(stray__long_names),
-		cmocka_unit_test(stray__what_others_mean),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
