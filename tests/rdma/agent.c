@@ -11,7 +11,6 @@
 
 #define ANSWER_MS 60000
 #define POLL_MS	  20
-#define MAX_WORDS 30
 #define MAX_BYTES (4u << 20)
 
 void agent_path(const char *name, char path[256])
@@ -88,7 +87,7 @@ static void lose(unsigned int percent)
  * The kernel charges a process with the softirqs that run on top of it. So: maasd on the first
  * processor, the device's interrupts and what follows from them on the second.
  */
-static void serve_pin(const struct server *server)
+static void serve_pin(void)
 {
 	char command[256];
 
@@ -96,32 +95,23 @@ static void serve_pin(const struct server *server)
 		 "taskset -a -c -p 0 %d >/dev/null && "
 		 "for irq in $(sed -n 's/^ *\\([0-9]*\\):.*virtio.*/\\1/p' /proc/interrupts); do "
 		 "echo 2 >/proc/irq/$irq/smp_affinity || true; done 2>/dev/null",
-		 server->pid);
+		 server.pid);
 	require(system(command) == 0, "%s", command); /* NOLINT(cert-env33-c) */
 }
 
-static void serve_start(struct server *server, char *options, char *answer)
+static void serve_start(char *options, char *answer)
 {
-	const char *words[MAX_WORDS] = {NULL};
-	unsigned int count = 0;
-	char *rest = NULL;
-
-	if (server->pid) {
-		kill(server->pid, SIGKILL);
-		scenario_wait(server->pid);
+	if (server.pid) {
+		kill(server.pid, SIGKILL);
+		scenario_wait(server.pid);
 	}
-	for (char *word = strtok_r(options, " ", &rest); word && count < 12;
-	     word = strtok_r(NULL, " ", &rest))
-		words[count++] = word;
-	/* The first NULL ends the list. */
-	server_start(server, words[0], words[1], words[2], words[3], words[4], words[5], words[6],
-		     words[7], words[8], words[9], words[10], words[11], NULL);
-	snprintf(answer, AGENT_TEXT, "%s", server->url);
+	server_start("%s", options);
+	snprintf(answer, AGENT_TEXT, "%s", server.url);
 }
 
-static void serve_check(const struct server *server, uint64_t seed, char *answer)
+static void serve_check(uint64_t seed, char *answer)
 {
-	struct raw_http *http = raw_http_new(server->url);
+	struct raw_http *http = raw_http_new(server.url);
 	uint8_t *want = malloc(MAX_BYTES);
 	uint8_t *got = malloc(MAX_BYTES);
 	char line[RAW_ID + 2];
@@ -148,26 +138,26 @@ static void serve_check(const struct server *server, uint64_t seed, char *answer
 	snprintf(answer, AGENT_TEXT, "%u", count);
 }
 
-static void serve_log(const struct server *server)
+static void serve_log(void)
 {
 	char command[256];
 
-	snprintf(command, sizeof(command), "tail -n 60 %s", server->log);
+	snprintf(command, sizeof(command), "tail -n 60 %s", server.log);
 	if (system(command)) /* NOLINT(cert-env33-c): a path of ours */
 		printf("no log\n");
 	fflush(stdout);
 }
 
-static void serve_effort(const struct server *server, char *answer)
+static void serve_effort(char *answer)
 {
 	struct effort effort;
 
-	process_effort(server->pid, &effort);
+	process_effort(server.pid, &effort);
 	snprintf(answer, AGENT_TEXT, "%llu %llu", (unsigned long long)effort.cpu_ms,
 		 (unsigned long long)effort.wakeups);
 }
 
-static void serve_one(struct server *server, char *asked, char *answer)
+static void serve_one(char *asked, char *answer)
 {
 	char *rest = strchr(asked, ' ');
 
@@ -177,28 +167,27 @@ static void serve_one(struct server *server, char *asked, char *answer)
 		rest = asked + strlen(asked);
 	memcpy(answer, "done", sizeof("done"));
 	if (!strcmp(asked, "start"))
-		serve_start(server, rest, answer);
+		serve_start(rest, answer);
 	else if (!strcmp(asked, "stop"))
-		server_stop(server, 2000), server->pid = 0;
+		server_stop();
 	else if (!strcmp(asked, "effort"))
-		serve_effort(server, answer);
+		serve_effort(answer);
 	else if (!strcmp(asked, "pin"))
-		serve_pin(server);
+		serve_pin();
 	else if (!strcmp(asked, "metric"))
-		snprintf(answer, AGENT_TEXT, "%.17g", server_metric(server, rest));
+		snprintf(answer, AGENT_TEXT, "%.17g", server_metric(rest));
 	else if (!strcmp(asked, "check"))
-		serve_check(server, strtoull(rest, NULL, 10), answer);
+		serve_check(strtoull(rest, NULL, 10), answer);
 	else if (!strcmp(asked, "lose"))
 		lose((unsigned int)strtoul(rest, NULL, 10));
 	else if (!strcmp(asked, "log"))
-		serve_log(server);
+		serve_log();
 	else
 		require(!strcmp(asked, "end"), "what is %s?", asked);
 }
 
 int agent_serve(void)
 {
-	struct server server = {0};
 	char answer[AGENT_TEXT];
 	char asked[AGENT_TEXT];
 	bool ended = false;
@@ -208,7 +197,7 @@ int agent_serve(void)
 		while (!take_file("ask", asked))
 			sleep_ms(POLL_MS);
 		ended = !strcmp(asked, "end");
-		serve_one(&server, asked, answer);
+		serve_one(asked, answer);
 		put_file("answer", answer);
 	}
 	return 0;
@@ -237,13 +226,18 @@ static void ask(char *answer, const char *fmt, ...)
 	}
 }
 
-void agent_start(const char *options, char url[RAW_URL])
+void agent_start(const char *options, ...)
 {
 	char answer[AGENT_TEXT];
+	char text[AGENT_TEXT];
+	va_list args;
 
-	ask(answer, "start %s", options);
+	va_start(args, options);
+	vsnprintf(text, sizeof(text), options, args);
+	va_end(args);
+	ask(answer, "start %s", text);
 	require(!strncmp(answer, "http://", 7) && strlen(answer) < RAW_URL, "%s", answer);
-	memcpy(url, answer, strlen(answer) + 1);
+	memcpy(server.url, answer, strlen(answer) + 1);
 }
 
 void agent_stop(void)

@@ -15,8 +15,8 @@ int agent_serve(void);
 
 /* ---- host b; each must succeed */
 
-/* Starts maasd on a, in the place of one that runs, with options separated by blanks. */
-void agent_start(const char *options, char url[RAW_URL]);
+/* server_start() on a, in the place of what runs there; server.url is known here, too. */
+void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
 void agent_stop(void);
 /* What maasd did so far. */
 void agent_effort(struct effort *ret_effort);

@@ -11,9 +11,9 @@
 
 /* ---- start */
 
-static json_t *health(const struct server *server)
+static json_t *health(void)
 {
-	struct raw_http *http = raw_http_new(server->url);
+	struct raw_http *http = raw_http_new(server.url);
 	json_t *reply = NULL;
 
 	require(http, "out of memory");
@@ -23,7 +23,7 @@ static json_t *health(const struct server *server)
 }
 
 /* "state", "keys" and "isolation" as they must be; what the mode enforces is known of rxe 6.1. */
-static void check_health(const struct server *server, const char *keys, bool bounds, bool foreign)
+static void check_health(const char *keys, bool bounds, bool foreign)
 {
 	const char *state = NULL;
 	const char *got = NULL;
@@ -31,7 +31,7 @@ static void check_health(const struct server *server, const char *keys, bool bou
 	int got_foreign = -1;
 	int revocation = -1;
 	int access = -1;
-	json_t *reply = health(server);
+	json_t *reply = health();
 
 	require(json_unpack(reply, "{s:{s:s, s:s, s:{s:b, s:b, s:b, s:b}}}", "rdma", "state",
 			    &state, "keys", &got, "isolation", "bounds", &got_bounds, "foreign",
@@ -48,32 +48,27 @@ static void check_health(const struct server *server, const char *keys, bool bou
 
 static void check_mode(const char *asked, const char *keys, bool bounds, bool foreign)
 {
-	struct server server;
-
-	server_start(&server, "--rdma-keys", asked, NULL);
-	check_health(&server, keys, bounds, foreign);
+	server_start("--rdma-keys %s", asked);
+	check_health(keys, bounds, foreign);
 	if (!strcmp(asked, "auto"))
-		require(server_log_has(&server, "access=yes"), "the log says nothing of access");
+		require(server_log_has("access=yes"), "the log says nothing of access");
 	if (!bounds)
-		require(server_log_has(&server, " warn "), "the log does not warn of %s", asked);
+		require(server_log_has(" warn "), "the log does not warn of %s", asked);
 	else
-		require(!server_log_has(&server, "do not keep clients apart"), "warned of %s",
-			asked);
-	server_stop(&server, 2000);
+		require(!server_log_has("do not keep clients apart"), "warned of %s", asked);
 }
 
 /* It must end by itself, not with 0, and say `words`. */
 static void check_refused(const char *words, const char *const *options)
 {
 	const char *argv[16] = {scenario_maasd, "--listen", "127.0.0.1:0"};
-	struct server server;
 	int status = 0;
 
 	for (size_t i = 0; options[i]; i++)
 		argv[3 + i] = options[i];
-	require(!server_try(&server, argv, &status), "it starts");
+	require(!server_try(argv, &status), "it starts");
 	require(status > 0 && status < 126, "it ends with %d", status);
-	require(server_log_has(&server, words), "it does not say \"%s\"", words);
+	require(server_log_has(words), "it does not say \"%s\"", words);
 }
 
 void basic_start(const char *keys)
@@ -84,7 +79,6 @@ void basic_start(const char *keys)
 		"--rdma", "required", "--rdma-keys", "window", "--require-isolation", NULL};
 	static const char *const pool[] = {
 		"--rdma", "required", "--rdma-keys", "pool", "--require-isolation", NULL};
-	struct server server;
 	json_t *reply;
 	const char *state = NULL;
 
@@ -96,16 +90,15 @@ void basic_start(const char *keys)
 	check_refused("192.0.2.1", addr);
 	check_refused("isolation", isolation);
 	check_refused("isolation", pool);
-	server_start(&server, "--rdma-keys", "auto", "--require-isolation", NULL);
-	check_health(&server, "mr", true, true);
-	server_stop(&server, 2000);
-	server_start(&server, "--rdma", "off", NULL);
-	reply = health(&server);
+	server_start("--rdma-keys auto --require-isolation");
+	check_health("mr", true, true);
+	server_stop();
+	server_start("--rdma off");
+	reply = health();
 	require(json_unpack(reply, "{s:{s:s}}", "rdma", "state", &state) == 0 &&
 			!strcmp(state, "off"),
 		"with --rdma off it is %s", state ? state : "not said");
 	json_decref(reply);
-	server_stop(&server, 2000);
 }
 
 /* Too little memory may be locked: the limit and both remedies are named, and nothing hangs. */
@@ -125,11 +118,10 @@ void basic_memlock(const char *keys)
 	};
 	struct borrower borrower;
 	struct raw_key key;
-	struct server server;
 	int status = 0;
 
-	if (server_try(&server, argv, &status)) {
-		borrower_open(&borrower, &server, LEASE_S, SLAB);
+	if (server_try(argv, &status)) {
+		borrower_open(&borrower, SLAB);
 		require(raw_alloc(borrower.http, &borrower.session, 4u << 20, NULL, NULL, &key) >=
 				500,
 			"a grant of more than may be locked");
@@ -138,9 +130,10 @@ void basic_memlock(const char *keys)
 		borrower_end(&borrower);
 		kill(server.pid, SIGTERM);
 		require(scenario_wait_for(server.pid, 2000, &status), "it does not end");
+		server.pid = 0;
 	}
-	require(server_log_has(&server, "ulimit -l"), "the log does not name the shell's remedy");
-	require(server_log_has(&server, "LimitMEMLOCK"), "the log does not name systemd's remedy");
+	require(server_log_has("ulimit -l"), "the log does not name the shell's remedy");
+	require(server_log_has("LimitMEMLOCK"), "the log does not name systemd's remedy");
 }
 
 /* ---- a client's whole life */
@@ -175,10 +168,9 @@ void basic_smoke(const char *keys)
 	struct raw_key all[MAAS_ARRAY_SIZE(sizes)];
 	uint64_t random = maas_test_seed();
 	struct borrower borrower;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&borrower, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&borrower, SLAB);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
 		borrower_alloc(&borrower, sizes[i], &all[i]);
 		must_hold(&borrower.link, &all[i], 0, "fresh memory");
@@ -190,13 +182,12 @@ void basic_smoke(const char *keys)
 		must_hold_http(borrower.http, &all[i], (uint8_t)(i + 1), "each its own");
 	}
 	require_equal(raw_free_many(borrower.http, all, MAAS_ARRAY_SIZE(sizes)), 200, "POST /free");
-	server_await(&server, "maas_rdma_grants", 0, 1000);
+	server_await("maas_rdma_grants", 0, 1000);
 	if (strcmp(keys, "pool") != 0)
 		must_run(&borrower.link, IBV_WR_RDMA_WRITE, 0, 64, all[4].addr, all[4].rkey,
 			 IBV_WC_REM_ACCESS_ERR);
 	borrower_end(&borrower);
-	server_await(&server, "maas_sessions", 0, 1000);
-	server_stop(&server, 2000);
+	server_await("maas_sessions", 0, 1000);
 }
 
 static void refused_call(int status, int want, const struct raw_http *http, const char *code)
@@ -246,11 +237,10 @@ void basic_access(const char *keys)
 	struct borrower writer;
 	struct borrower reader;
 	struct raw_key key;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&writer, &server, LEASE_S, SLAB);
-	borrower_open(&reader, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&writer, SLAB);
+	borrower_open(&reader, SLAB);
 	check_reader(&writer, &reader);
 	require_equal(raw_session_open(writer.http, "", 60, &session), 200, "POST /sessions");
 	refused_call(raw_alloc(writer.http, &session, SLAB, NULL, NULL, &key), 409, writer.http,
@@ -262,7 +252,6 @@ void basic_access(const char *keys)
 		     "not_connected");
 	borrower_end(&writer);
 	borrower_end(&reader);
-	server_stop(&server, 2000);
 }
 
 /* Connections come and go; the session and its memory stay, and each connection has its own keys.
@@ -274,10 +263,9 @@ void basic_reconnect(const char *keys)
 	struct raw_key kept;
 	struct raw_key key;
 	struct raw_key old;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&borrower, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&borrower, SLAB);
 	borrower_alloc(&borrower, SLAB, &kept);
 	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, "session", NULL, &key), 200,
 		      "memory as long as the session");
@@ -302,5 +290,4 @@ void basic_reconnect(const char *keys)
 			      IBV_WC_SUCCESS,
 		      false, "a read after the session's end");
 	borrower_close(&borrower);
-	server_stop(&server, 2000);
 }

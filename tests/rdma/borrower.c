@@ -5,11 +5,15 @@
 
 #include "tests/rdma/scenario.h"
 
-void borrower_open(struct borrower *borrower, const struct server *server, unsigned int ttl_s,
-		   size_t buffer_bytes)
+void borrower_open(struct borrower *borrower, size_t buffer_bytes)
+{
+	borrower_open_for(borrower, LEASE_S, buffer_bytes);
+}
+
+void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes)
 {
 	memset(borrower, 0, sizeof(*borrower));
-	borrower->http = raw_http_new(server->url);
+	borrower->http = raw_http_new(server.url);
 	require(borrower->http, "out of memory");
 	require_equal(raw_session_open(borrower->http, "", ttl_s, &borrower->session), 200,
 		      "POST /sessions");

@@ -39,10 +39,9 @@ void door_tickets(const char *keys)
 	struct borrower alive;
 	struct raw_link link;
 	struct raw_key key;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&alive, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&alive, SLAB);
 	borrower_alloc(&alive, SLAB, &key);
 	must_fill(&alive.link, &key, 0x11);
 	ticket_refused(&alive.session, "a ticket that was used");
@@ -64,7 +63,6 @@ void door_tickets(const char *keys)
 	ticket_refused(&session, "a ticket of a lease that lapsed");
 	check_alive(&alive, &key);
 	borrower_end(&alive);
-	server_stop(&server, 2000);
 }
 
 void door_garbage(const char *keys)
@@ -75,10 +73,9 @@ void door_garbage(const char *keys)
 	struct borrower alive;
 	struct raw_session session;
 	struct raw_key key;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&alive, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&alive, SLAB);
 	borrower_alloc(&alive, SLAB, &key);
 	must_fill(&alive.link, &key, 0x11);
 	require_equal(raw_session_open(alive.http, "", 60, &session), 200, "POST /sessions");
@@ -110,7 +107,6 @@ void door_garbage(const char *keys)
 	check_alive(&alive, &key);
 	note("%llu refused", (unsigned long long)count + 5);
 	borrower_end(&alive);
-	server_stop(&server, 2000);
 }
 
 /* Clients that ask and never say that they have the answer. */
@@ -123,11 +119,10 @@ void door_halfway(const char *keys)
 	struct borrower alive;
 	struct raw_session session;
 	struct raw_key key;
-	struct server server;
 
 	device_open();
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&alive, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&alive, SLAB);
 	borrower_alloc(&alive, SLAB, &key);
 	must_fill(&alive.link, &key, 0x11);
 	resources_get(&before);
@@ -141,7 +136,7 @@ void door_halfway(const char *keys)
 		for (size_t i = round % 2; i < MAX;
 		     i += 2) /* some leave, some stay and say nothing */
 			raw_close(&links[i]);
-		server_await(&server, "maas_sessions", 1, 8000);
+		server_await("maas_sessions", 1, 8000);
 		for (size_t i = 0; i < MAX; i++)
 			raw_close(&links[i]);
 	}
@@ -149,5 +144,4 @@ void door_halfway(const char *keys)
 	check_alive(&alive, &key);
 	borrower_reconnect(&alive);
 	borrower_end(&alive);
-	server_stop(&server, 2000);
 }

@@ -25,7 +25,6 @@ static uint64_t seed;
 /* ---- a client that is stopped while it writes */
 
 struct writer {
-	const struct server *server;
 	int fd; /* its key goes there; closed at its end */
 	uint64_t posted;
 	uint64_t completed;
@@ -85,7 +84,7 @@ static void run_writer(void *arg)
 	struct raw_key key;
 
 	device_open(); /* takes a good part of a lease */
-	borrower_open(&borrower, writer->server, TTL_S, SLAB);
+	borrower_open_for(&borrower, TTL_S, SLAB);
 	require_equal(raw_session_renew(borrower.http, &borrower.session), 200, "its renewal");
 	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, "session", NULL, &key), 200,
 		      "the writer's memory");
@@ -94,7 +93,7 @@ static void run_writer(void *arg)
 	require_equal(raw_session_ticket(borrower.http, &borrower.session), 404,
 		      "a ticket for a session that ended");
 	borrower_close(&borrower);
-	borrower_open(&borrower, writer->server, TTL_S, SLAB);
+	borrower_open_for(&borrower, TTL_S, SLAB);
 	memset(borrower.link.bytes, FOREIGN, SLAB);
 	must_run(&borrower.link, IBV_WR_RDMA_WRITE, 0, SLAB, key.addr, key.rkey,
 		 IBV_WC_REM_ACCESS_ERR);
@@ -102,7 +101,6 @@ static void run_writer(void *arg)
 }
 
 struct stop_round {
-	const struct server *server;
 	pid_t pids[WRITERS];
 	int fds[WRITERS];
 	struct raw_key were[WRITERS];
@@ -115,7 +113,7 @@ struct stop_round {
 static void start_writers(struct stop_round *round)
 {
 	for (size_t i = 0; i < WRITERS; i++) {
-		struct writer writer = {.server = round->server};
+		struct writer writer = {0};
 		int fds[2];
 
 		require(pipe(fds) == 0, "pipe: %s", strerror(errno));
@@ -162,7 +160,7 @@ static void run_owner(void *arg)
 	struct borrower owner;
 	char byte;
 
-	borrower_open(&owner, round->server, LEASE_S, SLAB);
+	borrower_open(&owner, SLAB);
 	take_over(&owner, round);
 	for (size_t i = 0; i < WRITERS; i++)
 		kill(round->pids[i], SIGCONT);
@@ -176,9 +174,9 @@ static void run_owner(void *arg)
 	borrower_end(&owner);
 }
 
-static void stop_and_continue(const struct server *server, uint64_t *longest_ms)
+static void stop_and_continue(uint64_t *longest_ms)
 {
-	struct stop_round round = {.server = server, .longest_ms = longest_ms};
+	struct stop_round round = {.longest_ms = longest_ms};
 
 	start_writers(&round);
 	sleep_ms((unsigned int)test_random_below(&seed, 500));
@@ -197,18 +195,15 @@ void life_stopped(const char *keys)
 	uint64_t rounds = count_device_stops() / WRITERS;
 	uint64_t *longest_ms = mmap(NULL, sizeof(*longest_ms), PROT_READ | PROT_WRITE,
 				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct server server;
 
 	require(longest_ms != MAP_FAILED, "mmap: %s", strerror(errno));
 	seed = maas_test_seed();
-	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "64KiB", "--max-pool-size",
-		     "320KiB", NULL);
+	server_start("--rdma-keys %s --slab-sizes 64KiB --max-pool-size 320KiB", keys);
 	for (uint64_t i = 0; i < rounds; i++)
-		stop_and_continue(&server, longest_ms);
+		stop_and_continue(longest_ms);
 	note("%llu stops, all reclaimed after %llu ms", (unsigned long long)rounds * WRITERS,
 	     (unsigned long long)*longest_ms);
 	munmap(longest_ms, sizeof(*longest_ms));
-	server_stop(&server, 2000);
 }
 
 /* ---- kill -9 of clients */
@@ -216,13 +211,13 @@ void life_stopped(const char *keys)
 /* Everything that a client can be in the middle of. */
 static void run_worker(void *arg)
 {
-	const struct server *server = arg;
 	struct raw_key keys[8];
 	struct borrower borrower;
 
+	(void)arg;
 	device_open();
 	for (;;) {
-		borrower_open(&borrower, server, TTL_S, 4096);
+		borrower_open_for(&borrower, TTL_S, 4096);
 		for (size_t i = 0; i < MAAS_ARRAY_SIZE(keys); i++) {
 			require_equal(raw_alloc(borrower.http, &borrower.session, 4096, "session",
 						NULL, &keys[i]),
@@ -242,8 +237,9 @@ static void run_first_client(void *arg)
 {
 	struct borrower borrower;
 
+	(void)arg;
 	device_open();
-	borrower_open(&borrower, arg, LEASE_S, 4096);
+	borrower_open(&borrower, 4096);
 	borrower_end(&borrower);
 }
 
@@ -251,46 +247,42 @@ void life_killed(const char *keys)
 {
 	uint64_t count = count_device_kills();
 	struct resources before;
-	struct server server;
 
 	seed = maas_test_seed();
-	server_start(&server, "--rdma-keys", keys, "--max-pool-size", "16MiB", "--prealloc", NULL);
-	require_equal(scenario_wait(scenario_fork(run_first_client, &server)), 0,
-		      "the first client");
-	server_await(&server, "maas_rdma_queue_pairs{state=\"ending\"}", 0, 2000);
+	server_start("--rdma-keys %s --max-pool-size 16MiB --prealloc", keys);
+	require_equal(scenario_wait(scenario_fork(run_first_client, NULL)), 0, "the first client");
+	server_await("maas_rdma_queue_pairs{state=\"ending\"}", 0, 2000);
 	resources_get(&before);
 	for (uint64_t i = 0; i < count; i += WORKERS) {
 		pid_t pids[WORKERS];
 
 		for (size_t w = 0; w < WORKERS; w++)
-			pids[w] = scenario_fork(run_worker, &server);
+			pids[w] = scenario_fork(run_worker, NULL);
 		for (size_t w = 0; w < WORKERS; w++) {
 			sleep_ms((unsigned int)test_random_below(&seed, 200));
 			kill(pids[w], SIGKILL);
 			require_equal(scenario_wait(pids[w]), -SIGKILL, "a client's end");
 		}
 	}
-	server_await(&server, "maas_sessions", 0, (TTL_S + RECLAIM_S) * 1000);
-	server_await(&server, "maas_active_allocations", 0, 1000);
-	server_await(&server, "maas_rdma_grants", 0, 1000);
-	server_await(&server, "maas_rdma_queue_pairs{state=\"connected\"}", 0, 1000);
-	server_await(&server, "maas_rdma_queue_pairs{state=\"connecting\"}", 0, 1000);
-	server_await(&server, "maas_rdma_queue_pairs{state=\"ending\"}", 0, 1000);
-	require_equal(server_metric(&server, "maas_quarantined_bytes"), 0,
-		      "maas_quarantined_bytes");
+	server_await("maas_sessions", 0, (TTL_S + RECLAIM_S) * 1000);
+	server_await("maas_active_allocations", 0, 1000);
+	server_await("maas_rdma_grants", 0, 1000);
+	server_await("maas_rdma_queue_pairs{state=\"connected\"}", 0, 1000);
+	server_await("maas_rdma_queue_pairs{state=\"connecting\"}", 0, 1000);
+	server_await("maas_rdma_queue_pairs{state=\"ending\"}", 0, 1000);
+	require_equal(server_metric("maas_quarantined_bytes"), 0, "maas_quarantined_bytes");
 	resources_await(&before, 5000);
 	note("%llu clients killed", (unsigned long long)count);
-	server_stop(&server, 2000);
 }
 
 /* ---- the server's end, with clients that write */
 
-static void open_clients(const struct server *server, struct borrower *clients)
+static void open_clients(struct borrower *clients)
 {
 	struct raw_key key;
 
 	for (size_t i = 0; i < CLIENTS; i++) {
-		borrower_open(&clients[i], server, LEASE_S, SLAB);
+		borrower_open(&clients[i], SLAB);
 		borrower_alloc(&clients[i], SLAB, &key);
 		for (uint64_t n = 0; n < DEPTH; n++)
 			require_equal(raw_post(&clients[i].link, IBV_WR_RDMA_WRITE, 0, SLAB,
@@ -309,13 +301,12 @@ void life_sigterm(const char *keys)
 {
 	struct borrower clients[CLIENTS];
 	struct resources before;
-	struct server server;
 
 	device_open();
 	resources_get(&before);
-	server_start(&server, "--rdma-keys", keys, NULL);
-	open_clients(&server, clients);
-	server_stop(&server, 2000);
+	server_start("--rdma-keys %s", keys);
+	open_clients(clients);
+	server_stop();
 	close_clients(clients);
 	resources_await(&before, 10000);
 }
@@ -325,19 +316,17 @@ void life_server_killed(const char *keys)
 {
 	struct borrower clients[CLIENTS];
 	struct resources before;
-	struct server server;
 	int status;
 
 	device_open();
 	resources_get(&before);
-	server_start(&server, "--rdma-keys", keys, NULL);
-	open_clients(&server, clients);
+	server_start("--rdma-keys %s", keys);
+	open_clients(clients);
 	kill(server.pid, SIGKILL);
 	require(scenario_wait_for(server.pid, 5000, &status), "its end takes too long");
 	close_clients(clients);
 	resources_await(&before, 10000);
-	server_start(&server, "--rdma-keys", keys, NULL);
-	open_clients(&server, clients);
+	server_start("--rdma-keys %s", keys);
+	open_clients(clients);
 	close_clients(clients);
-	server_stop(&server, 2000);
 }

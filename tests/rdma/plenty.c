@@ -46,14 +46,14 @@ void plenty_grants(const char *keys)
 	struct borrower other;
 	struct borrower many;
 	struct raw_key key;
-	struct server server;
 	uint64_t started_ms;
 
 	require(all, "out of memory");
-	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "1KiB", "--extent-size", "1MiB",
-		     "--max-pool-size", "256MiB", "--max-grants", "200000", NULL);
-	borrower_open(&many, &server, LEASE_S, SLAB);
-	borrower_open(&other, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s --slab-sizes 1KiB --extent-size 1MiB --max-pool-size 256MiB "
+		     "--max-grants 200000",
+		     keys);
+	borrower_open(&many, SLAB);
+	borrower_open(&other, SLAB);
 	started_ms = maas_clock_ms();
 	for (uint64_t i = 0; i < count; i += BATCH) {
 		uint32_t n = count - i < BATCH ? (uint32_t)(count - i) : BATCH;
@@ -64,7 +64,7 @@ void plenty_grants(const char *keys)
 	}
 	note("%llu grants in %llu ms", (unsigned long long)count,
 	     (unsigned long long)(maas_clock_ms() - started_ms));
-	require_equal(server_metric(&server, "maas_rdma_grants"), count, "maas_rdma_grants");
+	require_equal(server_metric("maas_rdma_grants"), count, "maas_rdma_grants");
 	use_and_check(&many, all, count);
 	borrower_alloc(&other, SLAB, &key);
 	must_fill(&other.link, &key, 0x22);
@@ -78,15 +78,14 @@ void plenty_grants(const char *keys)
 				      count / 2 - i < BATCH ? (uint32_t)(count / 2 - i) : BATCH),
 			200, "POST /free");
 	note("half freed in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
-	require_equal(server_metric(&server, "maas_rdma_grants"), count - count / 2,
-		      "maas_rdma_grants");
+	require_equal(server_metric("maas_rdma_grants"), count - count / 2, "maas_rdma_grants");
 	use_and_check(&many, all + count / 2, count - count / 2);
 	started_ms = maas_clock_ms();
 	borrower_end(&many);
 	note("session ended in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
-	server_await(&server, "maas_rdma_grants", 0, 5000);
+	server_await("maas_rdma_grants", 0, 5000);
 	borrower_end(&other);
-	server_stop(&server, 2000);
+	server_stop();
 	free(all);
 }
 
@@ -109,17 +108,15 @@ void plenty_max_grants(const char *keys)
 	struct borrower borrower;
 	struct borrower other;
 	struct raw_key plain;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, "--max-grants", "100", NULL);
-	borrower_open(&borrower, &server, LEASE_S, SLAB);
-	borrower_open(&other, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s --max-grants 100", keys);
+	borrower_open(&borrower, SLAB);
+	borrower_open(&other, SLAB);
 	require_equal(raw_alloc_many(borrower.http, &borrower.session, SLAB, MAX - 2, all), 200,
 		      "98 grants");
 	full(&borrower, 3);
-	require_equal(server_metric(&server, "maas_rdma_grants"), MAX - 2, "grants after that");
-	require_equal(server_metric(&server, "maas_active_allocations"), MAX - 2,
-		      "allocations after that");
+	require_equal(server_metric("maas_rdma_grants"), MAX - 2, "grants after that");
+	require_equal(server_metric("maas_active_allocations"), MAX - 2, "allocations after that");
 	borrower_alloc(&borrower, SLAB, &all[MAX - 2]);
 	borrower_alloc(&borrower, SLAB, &all[MAX - 1]);
 	full(&borrower, 1);
@@ -142,7 +139,6 @@ void plenty_max_grants(const char *keys)
 	use(&other, &all[MAX - 1], 7);
 	check(&other, &all[MAX - 1], 7);
 	borrower_end(&borrower);
-	server_await(&server, "maas_rdma_grants", 1, 2000);
+	server_await("maas_rdma_grants", 1, 2000);
 	borrower_end(&other);
-	server_stop(&server, 2000);
 }

@@ -160,6 +160,8 @@ static const char *run_one(const struct scenario *scenario)
 	if (pid == 0) {
 		setpgid(0, 0);
 		scenario->run(scenario->keys);
+		if (server.pid)
+			server_stop();
 		fflush(stdout);
 		_exit(0);
 	}

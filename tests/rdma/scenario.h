@@ -74,11 +74,12 @@ void sleep_ms(unsigned int ms);
 
 /* ---- maasd */
 
-struct server {
-	pid_t pid;
+/* The scenario's own, or on two hosts that of host a. What still runs at the end is stopped. */
+extern struct server {
+	pid_t pid; /* 0: none on this host */
 	char url[RAW_URL];
 	char log[128];
-};
+} server;
 
 /* The maasd under test, and a folder for the scenario's files. */
 extern const char *scenario_maasd;
@@ -88,18 +89,17 @@ extern void (*scenario_on_failure)(void);
 /* Makes the folder and goes there; scenario_run_all() does. */
 void scenario_dir_make(void);
 
-/* Starts it on SOFTROCE_ADDR with `--rdma required` and these options; the last is NULL. */
-void server_start(struct server *server, ...) __attribute__((sentinel));
+/* Starts it on SOFTROCE_ADDR with `--rdma required` and these options, separated by blanks. */
+void server_start(const char *options, ...) MAAS_PRINTF(1, 2);
 /* Starts it by any command line that ends in maasd's. False: it ended; `ret_status` says how. */
-bool server_try(struct server *server, const char *const *argv, int *ret_status);
-/* SIGTERM; it must end with 0 within `limit_ms`. Nothing in its log may be an error. */
-void server_stop(struct server *server, unsigned int limit_ms);
+bool server_try(const char *const *argv, int *ret_status);
+/* SIGTERM; it must end with 0 within two seconds. Nothing in its log may be an error. */
+void server_stop(void);
 /* One metric without labels, or with them as they stand in the page; -1: not there. */
-double server_metric(const struct server *server, const char *name);
+double server_metric(const char *name);
 /* Waits until the metric has this value. */
-void server_await(const struct server *server, const char *name, double value,
-		  unsigned int timeout_ms);
-bool server_log_has(const struct server *server, const char *text);
+void server_await(const char *name, double value, unsigned int timeout_ms);
+bool server_log_has(const char *text);
 /* What a process did so far, all its threads together. */
 struct effort {
 	uint64_t cpu_ms;  /* user and system */
@@ -134,8 +134,8 @@ struct borrower {
 
 #define LEASE_S 36000 /* of those whose lease is not what is tried: nothing renews it */
 
-void borrower_open(struct borrower *borrower, const struct server *server, unsigned int ttl_s,
-		   size_t buffer_bytes);
+void borrower_open(struct borrower *borrower, size_t buffer_bytes);
+void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes);
 /* A new ticket and a new connection in the place of the old. */
 void borrower_reconnect(struct borrower *borrower);
 /* Leaves the session to its lease. */

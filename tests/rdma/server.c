@@ -13,8 +13,11 @@
 #include "tests/rdma/scenario.h"
 
 #define MAX_ARGS   40
+#define STOP_MS	   2000
 #define START_MS   30000
 #define PAGE_BYTES ((size_t)256 << 10)
+
+struct server server;
 
 static char *read_file(const char *path)
 {
@@ -29,9 +32,9 @@ static char *read_file(const char *path)
 	return text;
 }
 
-bool server_log_has(const struct server *server, const char *text)
+bool server_log_has(const char *text)
 {
-	char *log = read_file(server->log);
+	char *log = read_file(server.log);
 	bool found = strstr(log, text) != NULL;
 
 	free(log);
@@ -39,24 +42,24 @@ bool server_log_has(const struct server *server, const char *text)
 }
 
 /* Fills in the URL once the log says it. */
-static bool is_listening(struct server *server)
+static bool is_listening(void)
 {
 	static const char words[] = "Listening on ";
-	char *log = read_file(server->log);
+	char *log = read_file(server.log);
 	char *at = strstr(log, words);
 	char *end = at ? strchr(at, '\n') : NULL;
 
 	if (end) {
 		*end = '\0';
-		snprintf(server->url, sizeof(server->url), "%s", at + sizeof(words) - 1);
+		snprintf(server.url, sizeof(server.url), "%s", at + sizeof(words) - 1);
 	}
 	free(log);
 	return end;
 }
 
-static void become_server(const struct server *server, const char *const *argv)
+static void become_server(const char *const *argv)
 {
-	int fd = open(server->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	int fd = open(server.log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	char lease[16];
 
 	/* By environment: some servers are started by another program. */
@@ -70,48 +73,52 @@ static void become_server(const struct server *server, const char *const *argv)
 	_exit(127);
 }
 
-bool server_try(struct server *server, const char *const *argv, int *ret_status)
+bool server_try(const char *const *argv, int *ret_status)
 {
 	static unsigned int number;
 	uint64_t deadline_ms = maas_clock_ms() + START_MS;
 
-	memset(server, 0, sizeof(*server));
-	snprintf(server->log, sizeof(server->log), "%s/server.%d.%u.log", scenario_dir, getpid(),
+	memset(&server, 0, sizeof(server));
+	snprintf(server.log, sizeof(server.log), "%s/server.%d.%u.log", scenario_dir, getpid(),
 		 number++);
-	server->pid = fork();
-	require(server->pid >= 0, "fork: %s", strerror(errno));
-	if (server->pid == 0)
-		become_server(server, argv);
-	while (!is_listening(server)) {
-		if (scenario_wait_for(server->pid, 10, ret_status))
+	server.pid = fork();
+	require(server.pid >= 0, "fork: %s", strerror(errno));
+	if (server.pid == 0)
+		become_server(argv);
+	while (!is_listening()) {
+		if (scenario_wait_for(server.pid, 10, ret_status)) {
+			server.pid = 0;
 			return false;
+		}
 		require(maas_clock_ms() < deadline_ms, "maasd does not start");
 	}
 	return true;
 }
 
-void server_start(struct server *server, ...)
+void server_start(const char *options, ...)
 {
-	const char *addr = getenv("SOFTROCE_ADDR");
 	const char *argv[MAX_ARGS] = {scenario_maasd, "--rdma", "required", "--listen"};
-	char listen[64];
 	unsigned int count = 5;
+	char listen[64];
+	char text[512];
+	char *rest = text;
 	int status;
 	va_list args;
 
-	snprintf(listen, sizeof(listen), "%s:0", addr);
+	snprintf(listen, sizeof(listen), "%s:0", getenv("SOFTROCE_ADDR"));
 	argv[4] = listen;
-	va_start(args, server);
-	while ((argv[count] = va_arg(args, const char *)))
-		require(++count < MAX_ARGS, "too many options");
+	va_start(args, options);
+	vsnprintf(text, sizeof(text), options, args);
 	va_end(args);
-	require(server_try(server, argv, &status), "maasd ended with %d", status);
+	while ((argv[count] = strsep(&rest, " ")))
+		require(++count < MAX_ARGS, "too many options");
+	require(server_try(argv, &status), "maasd ended with %d", status);
 }
 
 /* An event of the log's level "error": the server itself, not a client, has a fault. */
-static void check_log(const struct server *server)
+static void check_log(void)
 {
-	char *log = read_file(server->log);
+	char *log = read_file(server.log);
 	char *at = strstr(log, " error ");
 
 	if (at) {
@@ -121,23 +128,24 @@ static void check_log(const struct server *server)
 	free(log);
 }
 
-void server_stop(struct server *server, unsigned int limit_ms)
+void server_stop(void)
 {
 	uint64_t started_ms = maas_clock_ms();
 	int status;
 
-	kill(server->pid, SIGTERM);
-	require(scenario_wait_for(server->pid, limit_ms, &status),
-		"maasd still runs %u ms after SIGTERM", limit_ms);
+	kill(server.pid, SIGTERM);
+	require(scenario_wait_for(server.pid, STOP_MS, &status),
+		"maasd still runs %d ms after SIGTERM", STOP_MS);
+	server.pid = 0;
 	require_equal(status, 0, "exit status of maasd");
 	if (maas_clock_ms() - started_ms > 500)
 		note("stopped in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
-	check_log(server);
+	check_log();
 }
 
-double server_metric(const struct server *server, const char *name)
+double server_metric(const char *name)
 {
-	struct raw_http *http = raw_http_new(server->url);
+	struct raw_http *http = raw_http_new(server.url);
 	char *page = calloc(1, PAGE_BYTES + 1);
 	size_t name_len = strlen(name);
 	size_t len = 0;
@@ -155,13 +163,12 @@ double server_metric(const struct server *server, const char *name)
 	return value;
 }
 
-void server_await(const struct server *server, const char *name, double value,
-		  unsigned int timeout_ms)
+void server_await(const char *name, double value, unsigned int timeout_ms)
 {
 	uint64_t deadline_ms = maas_clock_ms() + timeout_ms;
 	double got;
 
-	while ((got = server_metric(server, name)) != value) {
+	while ((got = server_metric(name)) != value) {
 		require(maas_clock_ms() < deadline_ms, "%s is %g, not %g", name, got, value);
 		sleep_ms(50);
 	}

@@ -53,18 +53,15 @@ void trust_stale(const char *keys)
 	uint64_t count = count_device_stale();
 	struct borrower first;
 	struct borrower next;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, "--slab-sizes", "4KiB", "--max-pool-size",
-		     "4KiB", NULL);
-	borrower_open(&first, &server, LEASE_S, SLAB);
-	borrower_open(&next, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s --slab-sizes 4KiB --max-pool-size 4KiB", keys);
+	borrower_open(&first, SLAB);
+	borrower_open(&next, SLAB);
 	for (uint64_t i = 0; i < count; i++)
 		try_stale(&first, &next, i);
 	note("%llu stale keys", (unsigned long long)count);
 	borrower_end(&first);
 	borrower_end(&next);
-	server_stop(&server, 2000);
 }
 
 /* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
@@ -74,11 +71,10 @@ void trust_foreign(const char *keys)
 	struct borrower victim;
 	struct borrower thief;
 	struct raw_key key;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&victim, &server, LEASE_S, SLAB);
-	borrower_open(&thief, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&victim, SLAB);
+	borrower_open(&thief, SLAB);
 	borrower_alloc(&victim, SLAB, &key);
 	must_fill(&victim.link, &key, VICTIM);
 	for (uint64_t i = 0; i < count; i++) {
@@ -96,7 +92,6 @@ void trust_foreign(const char *keys)
 	note("%llu attempts", (unsigned long long)count);
 	borrower_end(&victim);
 	borrower_end(&thief);
-	server_stop(&server, 2000);
 }
 
 /* Near the victim's key, near the thief's own, and anywhere. */
@@ -125,11 +120,10 @@ void trust_guessed(const char *keys)
 	struct borrower thief;
 	struct raw_key key;
 	struct raw_key own;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&victim, &server, LEASE_S, SLAB);
-	borrower_open(&thief, &server, LEASE_S, SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&victim, SLAB);
+	borrower_open(&thief, SLAB);
 	borrower_alloc(&victim, SLAB, &key);
 	borrower_alloc(&thief, SLAB, &own);
 	must_fill(&victim.link, &key, VICTIM);
@@ -147,7 +141,6 @@ void trust_guessed(const char *keys)
 	note("%llu guesses", (unsigned long long)count);
 	borrower_end(&victim);
 	borrower_end(&thief);
-	server_stop(&server, 2000);
 }
 
 /* One byte before and one behind, alone and at the end of what is allowed. */
@@ -180,11 +173,10 @@ void trust_bounds(const char *keys)
 	struct raw_key victims[3];
 	struct borrower victim;
 	struct borrower thief;
-	struct server server;
 
-	server_start(&server, "--rdma-keys", keys, NULL);
-	borrower_open(&victim, &server, LEASE_S, SLAB);
-	borrower_open(&thief, &server, LEASE_S, 4 * SLAB);
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&victim, SLAB);
+	borrower_open(&thief, 4 * SLAB);
 	for (size_t s = 0; s < MAAS_ARRAY_SIZE(sizes); s++) {
 		struct raw_key key;
 
@@ -201,5 +193,4 @@ void trust_bounds(const char *keys)
 	}
 	borrower_end(&victim);
 	borrower_end(&thief);
-	server_stop(&server, 2000);
 }

@@ -17,11 +17,11 @@
 #define DEPTH	  16
 #define WRITE	  ((size_t)65536)
 
-static struct maas *open_maas(const char *url, uint32_t timeout_ms, uint32_t ttl_s)
+static struct maas *open_maas(uint32_t timeout_ms, uint32_t ttl_s)
 {
 	struct maas_options options = {
 		.size = sizeof(options),
-		.url = url,
+		.url = server.url,
 		.transport = MAAS_TRANSPORT_RDMA,
 		.timeout_ms = timeout_ms,
 		.ttl_seconds = ttl_s,
@@ -37,7 +37,6 @@ static struct maas *open_maas(const char *url, uint32_t timeout_ms, uint32_t ttl
 
 /* No process can use a device that its parent opened: the parent has HTTP alone. */
 struct bytes {
-	const char *url;
 	uint64_t seed;
 	struct raw_key pieces[PIECES];
 };
@@ -45,7 +44,7 @@ struct bytes {
 static void put_bytes(void *arg)
 {
 	const struct bytes *bytes = arg;
-	struct maas *maas = open_maas(bytes->url, 60000, 60);
+	struct maas *maas = open_maas(60000, 60);
 	uint8_t *piece = malloc(PIECE);
 
 	require(piece, "out of memory");
@@ -61,7 +60,7 @@ static void put_bytes(void *arg)
 static void get_bytes(void *arg)
 {
 	const struct bytes *bytes = arg;
-	struct maas *maas = open_maas(bytes->url, 60000, 60);
+	struct maas *maas = open_maas(60000, 60);
 	struct maas_buffer *buffer;
 	uint8_t *want = malloc(PIECE);
 	uint8_t *got = malloc(PIECE);
@@ -96,14 +95,10 @@ static void run_bytes(const char *keys)
 {
 	struct bytes bytes = {.seed = maas_test_seed()};
 	struct raw_http *http;
-	char options[64];
-	char url[RAW_URL];
 	uint64_t started_ms;
 
-	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
-	agent_start(options, url);
-	bytes.url = url;
-	http = raw_http_new(url);
+	agent_start("--rdma-keys %s", keys);
+	http = raw_http_new(server.url);
 	require(http, "out of memory");
 	require_equal(raw_alloc_many(http, NULL, PIECE, PIECES, bytes.pieces), 200,
 		      "POST /allocate");
@@ -189,15 +184,12 @@ static bool costs_nothing(struct borrower *borrower, const struct raw_key *key)
  */
 static void run_cpu(const char *keys)
 {
-	struct server server = {0};
 	struct borrower borrower;
 	struct raw_key key;
-	char options[64];
 	bool ok = false;
 
-	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
-	agent_start(options, server.url);
-	borrower_open(&borrower, &server, LEASE_S, WRITE);
+	agent_start("--rdma-keys %s", keys);
+	borrower_open(&borrower, WRITE);
 	borrower_alloc(&borrower, 16 * WRITE, &key);
 	agent_pin();
 	write_for(&borrower.link, &key, 500);
@@ -302,11 +294,11 @@ static void work(struct model *model, uint64_t ms)
 	}
 }
 
-static void model_open(struct model *model, const char *url, uint32_t ttl_s)
+static void model_open(struct model *model, uint32_t ttl_s)
 {
 	memset(model, 0, sizeof(*model));
 	model->random = maas_test_seed();
-	model->maas = open_maas(url, TIMEOUT_MS, ttl_s);
+	model->maas = open_maas(TIMEOUT_MS, ttl_s);
 	require(maas_alloc(model->maas, BLOCK * BLOCKS, NULL, &model->memory) == 0,
 		"maas_alloc: %s", maas_error());
 }
@@ -341,13 +333,10 @@ static void run_cable(const char *keys)
 {
 	unsigned int seconds = (unsigned int)count_device_cable_s();
 	struct model model;
-	char options[64];
-	char url[RAW_URL];
 	uint64_t failed;
 
-	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
-	agent_start(options, url);
-	model_open(&model, url, 600);
+	agent_start("--rdma-keys %s", keys);
+	model_open(&model, 600);
 	work(&model, 1000);
 	require_equal(model.failed, 0, "failures on a whole network");
 	agent_pull_cable();
@@ -371,14 +360,11 @@ static void run_lapse(const char *keys)
 					   .lifetime = MAAS_LIFETIME_SESSION};
 	struct maas_allocation memory;
 	struct model model;
-	char options[64];
-	char url[RAW_URL];
 	uint64_t deadline_ms;
 	uint32_t word = 0;
 
-	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
-	agent_start(options, url);
-	model_open(&model, url, 2);
+	agent_start("--rdma-keys %s", keys);
+	model_open(&model, 2);
 	require(maas_alloc(model.maas, 4096, &owned, &memory) == 0, "maas_alloc: %s", maas_error());
 	work(&model, 500);
 	agent_pull_cable();
@@ -406,12 +392,9 @@ static void run_loss(const char *keys)
 {
 	unsigned int percent = (unsigned int)count_device_loss_percent();
 	struct model model;
-	char options[64];
-	char url[RAW_URL];
 
-	snprintf(options, sizeof(options), "--rdma-keys %s", keys);
-	agent_start(options, url);
-	model_open(&model, url, 60);
+	agent_start("--rdma-keys %s", keys);
+	model_open(&model, 60);
 	agent_lose(percent);
 	work(&model, count_device_loss_s() * 1000);
 	agent_lose(0);
