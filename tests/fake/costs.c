@@ -29,18 +29,16 @@ struct costs costs_end(void)
 }
 
 /* The linker's names of --wrap. NOLINTBEGIN */
-int __real_pthread_mutex_lock(pthread_mutex_t *lock);
-int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
-void __real_maas_lock_take(struct maas_lock *lock);
-void __wrap_maas_lock_take(struct maas_lock *lock);
-int __real_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
-int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
-int __real_eventfd_read(int fd, eventfd_t *ret_value);
-int __wrap_eventfd_read(int fd, eventfd_t *ret_value);
-int __real_eventfd_write(int fd, eventfd_t value);
-int __wrap_eventfd_write(int fd, eventfd_t value);
-int __real_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
-int __wrap_nanosleep(const struct timespec *wanted, struct timespec *ret_left);
+#define WRAPS(type, name, ...)                                                                     \
+	type __real_##name(__VA_ARGS__);                                                           \
+	type __wrap_##name(__VA_ARGS__)
+
+WRAPS(int, pthread_mutex_lock, pthread_mutex_t *lock);
+WRAPS(void, maas_lock_take, struct maas_lock *lock);
+WRAPS(int, poll, struct pollfd *fds, nfds_t count, int timeout_ms);
+WRAPS(int, eventfd_read, int fd, eventfd_t *ret_value);
+WRAPS(int, eventfd_write, int fd, eventfd_t value);
+WRAPS(int, nanosleep, const struct timespec *wanted, struct timespec *ret_left);
 
 static void count_lock(const void *lock)
 {

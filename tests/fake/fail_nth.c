@@ -17,33 +17,25 @@ static __thread bool spared;
 static __thread unsigned long requests;
 
 /* The linker's names of --wrap. NOLINTBEGIN */
-void *__real_malloc(size_t len);
-void *__real_calloc(size_t count, size_t len);
-void *__real_realloc(void *old, size_t len);
-void *__real_reallocarray(void *old, size_t count, size_t len);
-void *__real_aligned_alloc(size_t align, size_t len);
-int __real_posix_memalign(void **ret_block, size_t align, size_t len);
-char *__real_strdup(const char *text);
-char *__real_strndup(const char *text, size_t len);
-void __real_free(void *block);
-void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
-int __real_munmap(void *addr, size_t len);
+#define WRAPS(type, name, ...)                                                                     \
+	type __real_##name(__VA_ARGS__);                                                           \
+	type __wrap_##name(__VA_ARGS__)
 
-void *__wrap_malloc(size_t len);
-void *__wrap_calloc(size_t count, size_t len);
-void *__wrap_realloc(void *old, size_t len);
-void *__wrap_reallocarray(void *old, size_t count, size_t len);
-void *__wrap_aligned_alloc(size_t align, size_t len);
-int __wrap_posix_memalign(void **ret_block, size_t align, size_t len);
-char *__wrap_strdup(const char *text);
-char *__wrap_strndup(const char *text, size_t len);
-void __wrap_free(void *block);
-void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
-int __wrap_munmap(void *addr, size_t len);
+WRAPS(void *, malloc, size_t len);
+WRAPS(void *, calloc, size_t count, size_t len);
+WRAPS(void *, realloc, void *old, size_t len);
+WRAPS(void *, reallocarray, void *old, size_t count, size_t len);
+WRAPS(void *, aligned_alloc, size_t align, size_t len);
+WRAPS(int, posix_memalign, void **ret_block, size_t align, size_t len);
+WRAPS(char *, strdup, const char *text);
+WRAPS(char *, strndup, const char *text, size_t len);
+WRAPS(void, free, void *block);
+WRAPS(void *, mmap, void *addr, size_t len, int prot, int flags, int fd, off_t offset);
+WRAPS(int, munmap, void *addr, size_t len);
 
 void fail_nth_arm(long nth)
 {
-	atomic_store(&countdown, nth);
+	countdown = nth;
 }
 
 bool fail_nth_disarm(void)
@@ -59,12 +51,12 @@ void fail_nth_spare(bool spare)
 
 long fail_nth_blocks(void)
 {
-	return atomic_load(&blocks);
+	return blocks;
 }
 
 long fail_nth_mapped_bytes(void)
 {
-	return atomic_load(&mapped_bytes);
+	return mapped_bytes;
 }
 
 unsigned long fail_nth_requests(void)
@@ -75,13 +67,13 @@ unsigned long fail_nth_requests(void)
 static bool is_due(void)
 {
 	requests++;
-	return !spared && atomic_load(&countdown) > 0 && atomic_fetch_sub(&countdown, 1) == 1;
+	return !spared && countdown > 0 && atomic_fetch_sub(&countdown, 1) == 1;
 }
 
 static void *counted(void *block)
 {
 	if (block)
-		atomic_fetch_add(&blocks, 1);
+		blocks++;
 	return block;
 }
 
@@ -148,7 +140,7 @@ char *__wrap_strndup(const char *text, size_t len)
 void __wrap_free(void *block)
 {
 	if (block)
-		atomic_fetch_sub(&blocks, 1);
+		blocks--;
 	__real_free(block);
 }
 
@@ -162,7 +154,7 @@ void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 	}
 	mapping = __real_mmap(addr, len, prot, flags, fd, offset);
 	if (mapping != MAP_FAILED && !(flags & MAP_FIXED))
-		atomic_fetch_add(&mapped_bytes, (long)len);
+		mapped_bytes += (long)len;
 	return mapping;
 }
 
@@ -171,7 +163,7 @@ int __wrap_munmap(void *addr, size_t len)
 	int r = __real_munmap(addr, len);
 
 	if (!r)
-		atomic_fetch_sub(&mapped_bytes, (long)len);
+		mapped_bytes -= (long)len;
 	return r;
 }
 /* NOLINTEND */

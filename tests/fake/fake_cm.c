@@ -17,20 +17,9 @@
 static TAILQ_HEAD(, fake_cm_id) ids = TAILQ_HEAD_INITIALIZER(ids);
 static uint16_t last_port = FIRST_PORT;
 
-static struct fake_cm_id *id_of(struct rdma_cm_id *cm)
-{
-	return (struct fake_cm_id *)cm;
-}
-
 static struct fake_cm_channel *channel_of(struct rdma_event_channel *cm)
 {
 	return (struct fake_cm_channel *)cm;
-}
-
-static int fail(int error)
-{
-	errno = error;
-	return -1;
 }
 
 /* ---- channels */
@@ -43,9 +32,8 @@ struct rdma_event_channel *rdma_create_event_channel(void)
 		return fake_refuse(ENOMEM);
 	TAILQ_INIT(&channel->events);
 	channel->cm.fd = fake_count_fd();
-	fake_lock();
+	FAKE_LOCKED();
 	fake.live.event_channels++;
-	fake_unlock();
 	return &channel->cm;
 }
 
@@ -53,11 +41,10 @@ void rdma_destroy_event_channel(struct rdma_event_channel *cm)
 {
 	struct fake_cm_channel *channel = channel_of(cm);
 
-	fake_lock();
+	FAKE_LOCKED();
 	if (channel->ids)
 		fake_fault("a channel of %u ids", channel->ids);
 	fake.live.event_channels--;
-	fake_unlock();
 	close(cm->fd);
 	free(channel);
 }
@@ -85,12 +72,11 @@ int rdma_create_id(struct rdma_event_channel *channel, struct rdma_cm_id **ret_i
 	struct fake_cm_id *id;
 
 	if (fake_due(FAKE_MAKES) || fake.rules.no_device)
-		return fail(fake.rules.no_device ? ENODEV : ENOMEM);
-	fake_lock();
+		return fake_fail(fake.rules.no_device ? ENODEV : ENOMEM);
+	FAKE_LOCKED();
 	id = new_id(channel_of(channel));
-	fake_unlock();
 	if (!id)
-		return fail(ENOMEM);
+		return fake_fail(ENOMEM);
 	id->cm.context = context;
 	id->cm.ps = ps;
 	*ret_id = &id->cm;
@@ -141,16 +127,15 @@ static void drop_requests(const struct fake_cm_id *listener)
 
 int rdma_destroy_id(struct rdma_cm_id *cm)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 
-	fake_lock();
+	FAKE_LOCKED();
 	if (id->unacked)
 		fake_fault("an id with %u events not acknowledged: it would hang", id->unacked);
 	fake_cm_part(id);
 	fake_cm_forget(id);
 	drop_requests(id);
 	fake_cm_free(id);
-	fake_unlock();
 	return 0;
 }
 
@@ -185,21 +170,18 @@ uint16_t fake_cm_port(const struct sockaddr *addr)
 
 int rdma_bind_addr(struct rdma_cm_id *cm, struct sockaddr *addr)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	size_t len = addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
 						 : sizeof(struct sockaddr_in);
 	uint16_t port = fake_cm_port(addr);
 
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
-	fake_lock();
-	if (port && fake_cm_listener(port)) {
-		fake_unlock();
-		return fail(EADDRINUSE);
-	}
+		return fake_fail(ENOMEM);
+	FAKE_LOCKED();
+	if (port && fake_cm_listener(port))
+		return fake_fail(EADDRINUSE);
 	memcpy(&id->cm.route.addr.src_storage, addr, len);
 	id->port = port ? port : ++last_port;
-	fake_unlock();
 	return 0;
 }
 
@@ -207,16 +189,15 @@ int rdma_listen(struct rdma_cm_id *cm, int backlog)
 {
 	(void)backlog;
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
-	fake_lock();
-	id_of(cm)->state = FAKE_CM_LISTENING;
-	fake_unlock();
+		return fake_fail(ENOMEM);
+	FAKE_LOCKED();
+	fake_cm_id_of(cm)->state = FAKE_CM_LISTENING;
 	return 0;
 }
 
 __be16 rdma_get_src_port(struct rdma_cm_id *cm)
 {
-	return htons(id_of(cm)->port);
+	return htons(fake_cm_id_of(cm)->port);
 }
 
 __be16 rdma_get_dst_port(struct rdma_cm_id *cm)
@@ -226,14 +207,14 @@ __be16 rdma_get_dst_port(struct rdma_cm_id *cm)
 
 /* ---- events */
 
-bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
-		  size_t len, size_t room)
+int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
+		 size_t len, size_t room)
 {
 	struct fake_cm_channel *channel = channel_of(id->cm.channel);
 	struct fake_cm_event *event = calloc(1, sizeof(*event));
 
 	if (!event)
-		return false;
+		return ENOMEM;
 	event->cm.id = &id->cm;
 	event->cm.event = type;
 	event->cm.status = status;
@@ -251,7 +232,7 @@ bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int statu
 	}
 	TAILQ_INSERT_TAIL(&channel->events, event, link);
 	fake_count_up(channel->cm.fd);
-	return true;
+	return 0;
 }
 
 void fake_cm_forget(struct fake_cm_id *id)
@@ -279,7 +260,7 @@ static struct fake_cm_event *take(struct fake_cm_channel *channel)
 		return NULL;
 	TAILQ_REMOVE(&channel->events, event, link);
 	fake_count_down(channel->cm.fd);
-	id = id_of(event->cm.id);
+	id = fake_cm_id_of(event->cm.id);
 	if (event->cm.event == RDMA_CM_EVENT_CONNECT_RESPONSE) {
 		event->cm.status = fake_cm_establish(id);
 		event->cm.event =
@@ -296,9 +277,8 @@ int rdma_get_cm_event(struct rdma_event_channel *cm, struct rdma_cm_event **ret_
 	while (!event) {
 		if (!fake_count_wait(cm->fd))
 			return -1;
-		fake_lock();
+		FAKE_LOCKED();
 		event = take(channel_of(cm));
-		fake_unlock();
 	}
 	*ret_event = &event->cm;
 	return 0;
@@ -306,9 +286,8 @@ int rdma_get_cm_event(struct rdma_event_channel *cm, struct rdma_cm_event **ret_
 
 int rdma_ack_cm_event(struct rdma_cm_event *event)
 {
-	fake_lock();
-	id_of(event->id)->unacked--;
-	fake_unlock();
+	FAKE_LOCKED();
+	fake_cm_id_of(event->id)->unacked--;
 	free(event);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #ifndef MAAS_TESTS_FAKE_FAKE_CM_H
 #define MAAS_TESTS_FAKE_FAKE_CM_H
 
+#include <errno.h>
 #include <rdma/rdma_cma.h>
 
 #include "tests/fake/fake_objects.h"
@@ -52,9 +53,26 @@ struct fake_cm_id {
 	unsigned int unacked;
 };
 
-/* An event with `len` bytes of private data, as it arrives in `room`. False: no memory. */
-bool fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
-		  size_t len, size_t room);
+static inline struct fake_cm_id *fake_cm_id_of(struct rdma_cm_id *cm)
+{
+	return (struct fake_cm_id *)cm;
+}
+
+/* As librdmacm returns it: -1 with errno set, or 0. */
+static inline int fake_fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static inline int fake_result(int error)
+{
+	return error ? fake_fail(error) : 0;
+}
+
+/* An event with `len` bytes of private data, as it arrives in `room`. 0 or ENOMEM. */
+int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,
+		 size_t len, size_t room);
 /* The id that listens at a port, or NULL. */
 struct fake_cm_id *fake_cm_listener(uint16_t port);
 /* A new one for a request that came to `listener`; NULL: no memory. */

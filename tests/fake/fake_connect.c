@@ -7,22 +7,6 @@
 #include <netinet/in.h>
 #include <string.h>
 
-static struct fake_cm_id *id_of(struct rdma_cm_id *cm)
-{
-	return (struct fake_cm_id *)cm;
-}
-
-static int fail(int error)
-{
-	errno = error;
-	return -1;
-}
-
-static int result(int error)
-{
-	return error ? fail(error) : 0;
-}
-
 /* ---- the way */
 
 static void gid_of(const struct sockaddr *addr, union ibv_gid *ret_gid)
@@ -56,42 +40,36 @@ static bool is_ours(const struct sockaddr *addr)
 int rdma_resolve_addr(struct rdma_cm_id *cm, struct sockaddr *from, struct sockaddr *to,
 		      int timeout_ms)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	size_t len = to->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
 					       : sizeof(struct sockaddr_in);
-	bool told;
 
 	(void)from;
 	(void)timeout_ms;
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
+		return fake_fail(ENOMEM);
 	if (!is_ours(to) || fake.removed)
-		return fail(ENODEV);
-	fake_lock();
+		return fake_fail(ENODEV);
+	FAKE_LOCKED();
 	memcpy(&cm->route.addr.dst_storage, to, len);
 	cm->verbs = &fake.cm.verbs;
 	cm->port_num = 1;
 	id->state = FAKE_CM_ADDRESSED;
-	told = fake_cm_tell(id, RDMA_CM_EVENT_ADDR_RESOLVED, 0, NULL, 0, 0);
-	fake_unlock();
-	return result(told ? 0 : ENOMEM);
+	return fake_result(fake_cm_tell(id, RDMA_CM_EVENT_ADDR_RESOLVED, 0, NULL, 0, 0));
 }
 
 int rdma_resolve_route(struct rdma_cm_id *cm, int timeout_ms)
 {
-	struct fake_cm_id *id = id_of(cm);
-	bool told;
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 
 	(void)timeout_ms;
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
+		return fake_fail(ENOMEM);
 	if (id->state != FAKE_CM_ADDRESSED)
-		return fail(EINVAL);
-	fake_lock();
+		return fake_fail(EINVAL);
+	FAKE_LOCKED();
 	id->state = FAKE_CM_ROUTED;
-	told = fake_cm_tell(id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0, NULL, 0, 0);
-	fake_unlock();
-	return result(told ? 0 : ENOMEM);
+	return fake_result(fake_cm_tell(id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0, NULL, 0, 0));
 }
 
 /* ---- queue pairs */
@@ -129,14 +107,10 @@ static int init_attr(const struct fake_cm_id *id, struct ibv_qp_attr *attr, int 
 
 int rdma_init_qp_attr(struct rdma_cm_id *cm, struct ibv_qp_attr *attr, int *ret_mask)
 {
-	int error;
-
 	if (fake_due(FAKE_MAKES))
-		return fail(EIO);
-	fake_lock();
-	error = init_attr(id_of(cm), attr, ret_mask);
-	fake_unlock();
-	return result(error);
+		return fake_fail(EIO);
+	FAKE_LOCKED();
+	return fake_result(init_attr(fake_cm_id_of(cm), attr, ret_mask));
 }
 
 static int move(struct fake_cm_id *id, enum ibv_qp_state state)
@@ -160,19 +134,18 @@ static int bring_up(struct fake_cm_id *id)
 
 int rdma_create_qp(struct rdma_cm_id *cm, struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	int error;
 
 	if (pd->context != cm->verbs || cm->qp)
-		return fail(EINVAL);
+		return fake_fail(EINVAL);
 	cm->qp = ibv_create_qp(pd, init);
 	if (!cm->qp)
 		return -1;
-	fake_lock();
+	FAKE_LOCKED();
 	id->qp_num = cm->qp->qp_num;
 	error = move(id, IBV_QPS_INIT);
-	fake_unlock();
-	return result(error);
+	return fake_result(error);
 }
 
 void rdma_destroy_qp(struct rdma_cm_id *cm)
@@ -196,14 +169,12 @@ static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
 	struct fake_cm_event *event;
 
 	if (!listener)
-		return fake_cm_tell(id, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0)
-			       ? 0
-			       : ENOMEM;
+		return fake_cm_tell(id, RDMA_CM_EVENT_REJECTED, FAKE_CM_NO_LISTENER, NULL, 0, 0);
 	child = fake_cm_child(listener);
 	if (!child)
 		return ENOMEM;
-	if (!fake_cm_tell(child, RDMA_CM_EVENT_CONNECT_REQUEST, 0, param->private_data,
-			  param->private_data_len, FAKE_CM_REQUEST)) {
+	if (fake_cm_tell(child, RDMA_CM_EVENT_CONNECT_REQUEST, 0, param->private_data,
+			 param->private_data_len, FAKE_CM_REQUEST)) {
 		fake_cm_free(child);
 		return ENOMEM;
 	}
@@ -225,18 +196,17 @@ static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
 
 int rdma_connect(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	int error = EINVAL;
 
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
-	fake_lock();
+		return fake_fail(ENOMEM);
+	FAKE_LOCKED();
 	if (!cm->qp)
 		id->qp_num = param->qp_num;
 	if (id->state == FAKE_CM_ROUTED && param->private_data_len <= FAKE_CM_REQUEST)
 		error = request(id, param);
-	fake_unlock();
-	return result(error);
+	return fake_result(error);
 }
 
 /* With the lock. */
@@ -254,8 +224,8 @@ static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
 		error = bring_up(id);
 	if (error)
 		return error;
-	if (!fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0, param->private_data,
-			  param->private_data_len, FAKE_CM_ACCEPT))
+	if (fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0, param->private_data,
+			 param->private_data_len, FAKE_CM_ACCEPT))
 		return ENOMEM;
 	id->state = FAKE_CM_ACCEPTED;
 	return 0;
@@ -263,14 +233,10 @@ static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
 
 int rdma_accept(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 {
-	int error;
-
 	if (fake_due(FAKE_MAKES))
-		return fail(ENOMEM);
-	fake_lock();
-	error = answer(id_of(cm), param);
-	fake_unlock();
-	return result(error);
+		return fake_fail(ENOMEM);
+	FAKE_LOCKED();
+	return fake_result(answer(fake_cm_id_of(cm), param));
 }
 
 int fake_cm_establish(struct fake_cm_id *id)
@@ -285,27 +251,24 @@ int fake_cm_establish(struct fake_cm_id *id)
 		return -error;
 	id->state = FAKE_CM_CONNECTED;
 	id->peer->state = FAKE_CM_CONNECTED;
-	return fake_cm_tell(id->peer, RDMA_CM_EVENT_ESTABLISHED, 0, NULL, 0, 0) ? 0 : -ENOMEM;
+	return -fake_cm_tell(id->peer, RDMA_CM_EVENT_ESTABLISHED, 0, NULL, 0, 0);
 }
 
 int rdma_reject(struct rdma_cm_id *cm, const void *data, uint8_t len)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	int error = EINVAL;
 
-	fake_lock();
+	FAKE_LOCKED();
 	if (id->state == FAKE_CM_CONNECTING && id->peer) {
 		error = fake_cm_tell(id->peer, RDMA_CM_EVENT_REJECTED, FAKE_CM_REFUSED, data, len,
-				     FAKE_CM_REJECT)
-				? 0
-				: ENOMEM;
+				     FAKE_CM_REJECT);
 		id->peer->peer = NULL;
 		id->peer->state = FAKE_CM_ROUTED;
 		id->peer = NULL;
 		id->state = FAKE_CM_ENDED;
 	}
-	fake_unlock();
-	return result(error);
+	return fake_result(error);
 }
 
 /* ---- the end */
@@ -338,20 +301,17 @@ void fake_cm_part(struct fake_cm_id *id)
 
 int rdma_disconnect(struct rdma_cm_id *cm)
 {
-	struct fake_cm_id *id = id_of(cm);
+	struct fake_cm_id *id = fake_cm_id_of(cm);
 	struct fake_cm_id *peer;
 
-	fake_lock();
+	FAKE_LOCKED();
 	/* librdmacm moves the queue pair that it knows. */
 	if (cm->qp)
 		fake_qp_to_error((struct fake_qp *)cm->qp);
 	peer = id->peer;
-	if (!peer || (id->state != FAKE_CM_CONNECTED && id->state != FAKE_CM_ACCEPTED)) {
-		fake_unlock();
-		return fail(EINVAL);
-	}
+	if (!peer || (id->state != FAKE_CM_CONNECTED && id->state != FAKE_CM_ACCEPTED))
+		return fake_fail(EINVAL);
 	fake_cm_part(id);
 	end(id);
-	fake_unlock();
 	return 0;
 }

@@ -17,10 +17,9 @@ struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *verbs)
 	channel->verbs.context = verbs;
 	channel->verbs.fd = fake_count_fd();
 	TAILQ_INIT(&channel->ready);
-	fake_lock();
+	FAKE_LOCKED();
 	fake.live.channels++;
 	((struct fake_context *)verbs)->objects++;
-	fake_unlock();
 	return &channel->verbs;
 }
 
@@ -30,15 +29,13 @@ int ibv_destroy_comp_channel(struct ibv_comp_channel *verbs)
 
 	if (fake_due(FAKE_ENDS))
 		return EBUSY;
-	fake_lock();
+	FAKE_LOCKED();
 	if (verbs->refcnt) {
 		fake_fault("a channel with %d completion queues", verbs->refcnt);
-		fake_unlock();
 		return EBUSY;
 	}
 	fake.live.channels--;
 	((struct fake_context *)verbs->context)->objects--;
-	fake_unlock();
 	close(verbs->fd);
 	free(channel);
 	return 0;
@@ -66,9 +63,8 @@ int ibv_get_cq_event(struct ibv_comp_channel *verbs, struct ibv_cq **ret_cq, voi
 	while (!cq) {
 		if (!fake_count_wait(verbs->fd))
 			return -1;
-		fake_lock();
+		FAKE_LOCKED();
 		cq = take_ready(channel);
-		fake_unlock();
 	}
 	*ret_cq = &cq->verbs;
 	*ret_context = cq->verbs.cq_context;
@@ -79,12 +75,11 @@ void ibv_ack_cq_events(struct ibv_cq *verbs, unsigned int count)
 {
 	struct fake_cq *cq = (struct fake_cq *)verbs;
 
-	fake_lock();
+	FAKE_LOCKED();
 	if (count > cq->unacked)
 		fake_fault("%u events acknowledged, %u came", count, cq->unacked);
 	else
 		cq->unacked -= count;
-	fake_unlock();
 }
 
 static void notify(struct fake_cq *cq)
@@ -119,9 +114,8 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *verbs, int cqe, void *cq_contex
 	cq->verbs.cqe = cqe;
 	cq->channel = (struct fake_channel *)channel;
 	cq->depth = (unsigned int)cqe;
-	fake_lock();
+	FAKE_LOCKED();
 	if (fake.removed || fake.live.cqs >= (unsigned int)fake.rules.max_cq) {
-		fake_unlock();
 		free(cq->completions);
 		free(cq);
 		return fake_refuse(ENOMEM);
@@ -130,7 +124,6 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *verbs, int cqe, void *cq_contex
 		channel->refcnt++;
 	fake.live.cqs++;
 	((struct fake_context *)verbs)->objects++;
-	fake_unlock();
 	return &cq->verbs;
 }
 
@@ -151,10 +144,9 @@ int ibv_destroy_cq(struct ibv_cq *verbs)
 
 	if (fake_due(FAKE_ENDS))
 		return EBUSY;
-	fake_lock();
+	FAKE_LOCKED();
 	if (cq->qps) {
 		fake_fault("a completion queue of %u queue pairs", cq->qps);
-		fake_unlock();
 		return EBUSY;
 	}
 	forget_events(cq);
@@ -162,7 +154,6 @@ int ibv_destroy_cq(struct ibv_cq *verbs)
 		cq->channel->verbs.refcnt--;
 	fake.live.cqs--;
 	((struct fake_context *)verbs->context)->objects--;
-	fake_unlock();
 	free(cq->completions);
 	free(cq);
 	return 0;
@@ -175,9 +166,8 @@ int fake_req_notify_cq(struct ibv_cq *verbs, int solicited_only)
 	(void)solicited_only;
 	if (fake_due(FAKE_MAKES))
 		return EIO;
-	fake_lock();
+	FAKE_LOCKED();
 	cq->armed = true;
-	fake_unlock();
 	return 0;
 }
 
@@ -213,10 +203,9 @@ int fake_poll_cq(struct ibv_cq *verbs, int max, struct ibv_wc *ret_wcs)
 
 	if (!atomic_load(&cq->count))
 		return 0;
-	fake_lock();
+	FAKE_LOCKED();
 	while (n < max && atomic_load(&cq->count))
 		take(cq, &ret_wcs[n++]);
 	fake.counts.polls++;
-	fake_unlock();
 	return n;
 }

@@ -28,16 +28,14 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *verbs)
 
 	if (!pd)
 		return fake_refuse(ENOMEM);
-	fake_lock();
+	FAKE_LOCKED();
 	if (fake.removed || fake.live.pds >= (unsigned int)fake.rules.max_pd) {
-		fake_unlock();
 		free(pd);
 		return fake_refuse(ENOMEM);
 	}
 	pd->verbs.context = verbs;
 	context_of(verbs)->objects++;
 	fake.live.pds++;
-	fake_unlock();
 	return &pd->verbs;
 }
 
@@ -47,15 +45,13 @@ int ibv_dealloc_pd(struct ibv_pd *verbs)
 
 	if (fake_due(FAKE_ENDS))
 		return EBUSY;
-	fake_lock();
+	FAKE_LOCKED();
 	if (pd->objects) {
 		fake_fault("a domain with %u objects in it", pd->objects);
-		fake_unlock();
 		return EBUSY;
 	}
 	context_of(verbs->context)->objects--;
 	fake.live.pds--;
-	fake_unlock();
 	free(pd);
 	return 0;
 }
@@ -125,9 +121,8 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 	mr->verbs.length = length;
 	mr->iova = iova;
 	mr->access = access;
-	fake_lock();
+	FAKE_LOCKED();
 	error = add_region(mr);
-	fake_unlock();
 	if (error) {
 		free(mr);
 		return fake_refuse(error);
@@ -154,10 +149,9 @@ int ibv_dereg_mr(struct ibv_mr *verbs)
 
 	if (fake_due(FAKE_ENDS))
 		return EBUSY;
-	fake_lock();
+	FAKE_LOCKED();
 	if (mr->windows) {
 		fake_fault("a region with %u windows bound to it", mr->windows);
-		fake_unlock();
 		return EINVAL;
 	}
 	fake.keys[INDEX(verbs->lkey)].mr = NULL;
@@ -165,7 +159,6 @@ int ibv_dereg_mr(struct ibv_mr *verbs)
 	fake.live.mrs--;
 	pd_of(verbs->pd)->objects--;
 	context_of(verbs->context)->objects--;
-	fake_unlock();
 	free(mr);
 	return 0;
 }
@@ -179,11 +172,10 @@ struct ibv_mw *fake_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type)
 
 	if (!mw)
 		return fake_refuse(ENOMEM);
-	fake_lock();
+	FAKE_LOCKED();
 	if (!fake.removed && fake.live.mws < (unsigned int)fake.rules.max_mw)
 		index = new_index();
 	if (!index) {
-		fake_unlock();
 		free(mw);
 		return fake_refuse(ENOMEM);
 	}
@@ -196,7 +188,6 @@ struct ibv_mw *fake_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type)
 	fake.live.mws++;
 	pd_of(pd)->objects++;
 	context_of(pd->context)->objects++;
-	fake_unlock();
 	return &mw->verbs;
 }
 
@@ -224,14 +215,13 @@ int fake_dealloc_mw(struct ibv_mw *verbs)
 
 	if (fake_due(FAKE_ENDS))
 		return EBUSY;
-	fake_lock();
+	FAKE_LOCKED();
 	unbind(mw);
 	leave(mw);
 	fake.keys[INDEX(mw->key)].mw = NULL;
 	fake.live.mws--;
 	pd_of(verbs->pd)->objects--;
 	context_of(verbs->context)->objects--;
-	fake_unlock();
 	free(mw);
 	return 0;
 }

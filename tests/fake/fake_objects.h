@@ -139,7 +139,10 @@ extern struct fake fake;
 
 /* Spins, so that a test can count the locks that the product takes. */
 void fake_lock(void);
-void fake_unlock(void);
+void fake_unlock(const int *unused);
+/* Holds the lock from here to the end of the block. */
+#define FAKE_LOCKED()                                                                              \
+	const int fake_locked __attribute__((cleanup(fake_unlock), unused)) = (fake_lock(), 0)
 
 #define fake_fault(...) fake_fault_at(__func__, __VA_ARGS__)
 void fake_fault_at(const char *where, const char *format, ...)

@@ -97,9 +97,8 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 	qp = fake_due(FAKE_MAKES) ? NULL : new_qp(pd, init);
 	if (!qp)
 		return fake_refuse(ENOMEM);
-	fake_lock();
+	FAKE_LOCKED();
 	error = add(qp);
-	fake_unlock();
 	if (error) {
 		free(qp->works);
 		free(qp);
@@ -130,7 +129,7 @@ void fake_qp_destroy(struct ibv_qp *verbs)
 {
 	struct fake_qp *qp = qp_of(verbs);
 
-	fake_lock();
+	FAKE_LOCKED();
 	fake_memory_forget(qp);
 	forget_events(qp);
 	fake.qps[verbs->qp_num % FAKE_QPS] = NULL;
@@ -139,7 +138,6 @@ void fake_qp_destroy(struct ibv_qp *verbs)
 	((struct fake_cq *)verbs->send_cq)->qps--;
 	((struct fake_cq *)verbs->recv_cq)->qps--;
 	((struct fake_context *)verbs->context)->objects--;
-	fake_unlock();
 	free(qp->works);
 	free(qp);
 }
@@ -218,9 +216,8 @@ int ibv_modify_qp(struct ibv_qp *verbs, struct ibv_qp_attr *attr, int mask)
 
 	if (fake_due(ends ? FAKE_ENDS : FAKE_MAKES))
 		return EIO;
-	fake_lock();
+	FAKE_LOCKED();
 	error = fake_qp_modify(qp_of(verbs), attr, mask);
-	fake_unlock();
 	return error;
 }
 
@@ -229,9 +226,8 @@ int ibv_query_qp(struct ibv_qp *verbs, struct ibv_qp_attr *ret_attr, int mask,
 {
 	(void)mask;
 	(void)ret_init;
-	fake_lock();
+	FAKE_LOCKED();
 	*ret_attr = (struct ibv_qp_attr){.qp_state = verbs->state};
-	fake_unlock();
 	return 0;
 }
 
@@ -392,13 +388,12 @@ int fake_post_send(struct ibv_qp *verbs, struct ibv_send_wr *wr, struct ibv_send
 		*ret_bad = wr;
 		return error;
 	}
-	fake_lock();
+	FAKE_LOCKED();
 	fake.counts.doorbells++;
 	for (; wr && !error; wr = error ? wr : wr->next)
 		error = post(qp, wr);
 	if (error)
 		*ret_bad = wr;
 	fake_qp_run(qp);
-	fake_unlock();
 	return error;
 }

@@ -110,23 +110,21 @@ static void run_all(void)
 
 void fake_hold(unsigned int opcodes)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	fake.held_opcodes = opcodes;
 	run_all();
-	fake_unlock();
 }
 
 void fake_release(void)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	fake.held_opcodes = 0;
 	run_all();
-	fake_unlock();
 }
 
 void fake_time_out(void)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	for (uint32_t i = 0; i < FAKE_QPS; i++) {
 		struct fake_qp *qp = fake.qps[i];
 
@@ -135,36 +133,32 @@ void fake_time_out(void)
 		fake_qp_complete(qp, IBV_WC_RETRY_EXC_ERR);
 		fake_qp_to_error(qp);
 	}
-	fake_unlock();
 }
 
 unsigned int fake_num_held(void)
 {
 	uint64_t count = 0;
 
-	fake_lock();
+	FAKE_LOCKED();
 	for (uint32_t i = 0; i < FAKE_QPS; i++)
 		if (fake.qps[i])
 			count += fake.qps[i]->tail - fake.qps[i]->run;
-	fake_unlock();
 	return (unsigned int)count;
 }
 
 void fake_mute(bool mute)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	fake.muted = mute;
 	run_all();
-	fake_unlock();
 }
 
 void fake_fail_few(enum ibv_wr_opcode opcode, enum ibv_wc_status status, unsigned int times)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	fake.fail_times = times;
 	fake.fail_opcode = opcode;
 	fake.fail_status = status;
-	fake_unlock();
 }
 
 void fake_fail_next(enum ibv_wr_opcode opcode, enum ibv_wc_status status)

@@ -27,8 +27,9 @@ void fake_lock(void)
 		sched_yield();
 }
 
-void fake_unlock(void)
+void fake_unlock(const int *unused)
 {
+	(void)unused;
 	atomic_flag_clear_explicit(&locked, memory_order_release);
 }
 
@@ -183,33 +184,27 @@ unsigned int fake_verbs_finish(void)
 
 unsigned int fake_faults(void)
 {
-	unsigned int faults;
-
-	fake_lock();
-	faults = fake.faults;
-	fake_unlock();
-	return faults;
+	FAKE_LOCKED();
+	return fake.faults;
 }
 
 void fake_counts(struct fake_counts *ret_counts)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	*ret_counts = fake.counts;
-	fake_unlock();
 }
 
 void fake_live(struct fake_live *ret_live)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	*ret_live = fake.live;
-	fake_unlock();
 }
 
 void fake_remove_device(void)
 {
 	struct fake_context *context;
 
-	fake_lock();
+	FAKE_LOCKED();
 	fake.removed = true;
 	LIST_FOREACH (context, &fake.contexts, link)
 		fake_async(&context->verbs, IBV_EVENT_DEVICE_FATAL, NULL);
@@ -217,7 +212,6 @@ void fake_remove_device(void)
 		if (fake.qps[i])
 			fake_qp_to_error(fake.qps[i]);
 	fake_cm_removed();
-	fake_unlock();
 }
 
 /* ---- devices */
@@ -255,10 +249,9 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 		return fake_refuse(ENOMEM);
 	context_init(context);
 	context->verbs.async_fd = fake_count_fd();
-	fake_lock();
+	FAKE_LOCKED();
 	LIST_INSERT_HEAD(&fake.contexts, context, link);
 	fake.live.contexts++;
-	fake_unlock();
 	return &context->verbs;
 }
 
@@ -266,14 +259,13 @@ int ibv_close_device(struct ibv_context *verbs)
 {
 	struct fake_context *context = (struct fake_context *)verbs;
 
-	fake_lock();
+	FAKE_LOCKED();
 	if (context->of_cm)
 		fake_fault("closed librdmacm's context");
 	if (context->objects)
 		fake_fault("closed a device with %u objects on it", context->objects);
 	LIST_REMOVE(context, link);
 	fake.live.contexts--;
-	fake_unlock();
 	close(verbs->async_fd);
 	free(context);
 	return 0;
@@ -397,7 +389,7 @@ int ibv_get_async_event(struct ibv_context *verbs, struct ibv_async_event *ret_e
 	while (!found) {
 		if (!fake_count_wait(verbs->async_fd))
 			return -1;
-		fake_lock();
+		FAKE_LOCKED();
 		found = context->num_events > 0;
 		if (found) {
 			fake_count_down(verbs->async_fd);
@@ -408,15 +400,13 @@ int ibv_get_async_event(struct ibv_context *verbs, struct ibv_async_event *ret_e
 			if (ret_event->event_type != IBV_EVENT_DEVICE_FATAL)
 				((struct fake_qp *)ret_event->element.qp)->unacked++;
 		}
-		fake_unlock();
 	}
 	return 0;
 }
 
 void ibv_ack_async_event(struct ibv_async_event *event)
 {
-	fake_lock();
+	FAKE_LOCKED();
 	if (event->event_type != IBV_EVENT_DEVICE_FATAL)
 		((struct fake_qp *)event->element.qp)->unacked--;
-	fake_unlock();
 }
