@@ -6,6 +6,14 @@
 
 #define MANY 6
 
+static struct peer *peer;
+
+static void begin(const struct fake_rules *rules, enum maas_rdma_keys keys)
+{
+	server_open(rules, keys);
+	peer = peer_open("one");
+}
+
 static bool is_idle(void)
 {
 	struct maas_lend_key_stats stats = server_stats();
@@ -30,10 +38,7 @@ TEST(wire__is_laid_out_for_ever)
 
 TEST(connect__with_a_ticket)
 {
-	struct peer *peer;
-
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	AWAIT(server_stats().connected == 1);
 	peer_hang_up(peer);
 	AWAIT(is_idle());
@@ -41,11 +46,9 @@ TEST(connect__with_a_ticket)
 
 TEST(connect__with_a_ticket_that_was_used)
 {
-	struct peer *peer;
 	struct peer *thief;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	thief = peer_new(NULL);
 	thief->session = peer->session;
 	assert_int_equal(peer_dial(thief), MAAS_WIRE_TICKET_UNKNOWN);
@@ -56,7 +59,6 @@ TEST(connect__with_a_ticket_that_was_used)
 TEST(connect__with_a_ticket_that_is_stale)
 {
 	struct maas_lend_session_info newer;
-	struct peer *peer;
 
 	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new("one");
@@ -72,7 +74,6 @@ static void garbage(const struct fake_rules *rules)
 {
 	struct maas_wire_connect hello = {.magic = htobe32(MAAS_WIRE_MAGIC)};
 	struct maas_lend_key_stats stats;
-	struct peer *peer;
 
 	server_open(rules, MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new(NULL);
@@ -107,13 +108,11 @@ TEST(connect__with_garbage_alone)
 TEST(connect__short_of_queue_pairs)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct peer *peer;
 	struct peer *other;
 	struct peer *third;
 
 	rules.max_qp = 5;
-	server_open(&rules, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(&rules, MAAS_RDMA_KEYS_AUTO);
 	other = peer_open("two");
 	third = peer_new("three");
 	assert_int_equal(peer_dial(third), MAAS_WIRE_RESOURCES);
@@ -131,11 +130,9 @@ TEST_MODES(reconnect__with_fresh_grants)
 	struct maas_lend_allocation memory;
 	struct maas_lend_key before;
 	struct maas_lend_key after;
-	struct peer *peer;
 	struct peer *again;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
+	begin(NULL, mode);
 	memory = allocate(4096);
 	before = get_key(peer, memory.id);
 	memset(peer->link.bytes, 'x', 4096);
@@ -158,10 +155,8 @@ TEST_MODES(session_end__kills_all_keys)
 {
 	struct maas_lend_key keys[MANY];
 	struct fake_live live;
-	struct peer *peer;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
+	begin(NULL, mode);
 	for (int n = 0; n < MANY; n++)
 		keys[n] = get_key(peer, allocate(1024).id);
 	assert_int_equal(end_session(peer), 0);
@@ -179,10 +174,8 @@ TEST(peer_gone__leaves_the_session)
 	struct maas_lend_session_ref ref;
 	struct maas_lend_allocation memory;
 	struct maas_lend_key key;
-	struct peer *peer;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	ref = peer_ref(peer);
 	assert_true(maas_rdma_key_ops.connected(server.rdma, ref));
 	memory = allocate(1024);
@@ -197,10 +190,7 @@ TEST(peer_gone__leaves_the_session)
 
 TEST(probe__finds_a_dead_peer)
 {
-	struct peer *peer;
-
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	AWAIT(server_stats().connected == 1);
 	fake_hold(FAKE_DATA);
 	maas_rdma_key_ops.probe(server.rdma, peer_ref(peer));
@@ -216,10 +206,8 @@ TEST(device__goes_away)
 {
 	struct maas_lend_allocation memory;
 	struct maas_lend_key key;
-	struct peer *peer;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
-	peer = peer_open("one");
+	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	memory = allocate(1024);
 	(void)get_key(peer, memory.id);
 	fake_remove_device();

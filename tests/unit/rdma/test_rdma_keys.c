@@ -4,15 +4,20 @@
 
 #define CYCLES 600 /* a window's key would come again after 256 */
 
-TEST_MODES(key__opens_its_slab)
-{
-	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
-	struct peer *peer;
+static struct peer *peer;
+static struct maas_lend_allocation memory;
+static struct maas_lend_key key;
 
-	server_open(NULL, mode);
+static void begin(const struct fake_rules *rules, enum maas_rdma_keys keys)
+{
+	server_open(rules, keys);
 	peer = peer_open("one");
 	memory = allocate(1024);
+}
+
+TEST_MODES(key__opens_its_slab)
+{
+	begin(NULL, mode);
 	key = get_key(peer, memory.id);
 	assert_int_equal(key.len_bytes, 1024);
 	assert_int_equal(key.connection, peer->link.connection);
@@ -31,19 +36,16 @@ TEST_MODES(key__opens_nothing_beside_its_slab)
 		int64_t offset;
 		uint32_t len;
 	} trials[] = {{-1, 1}, {1024, 1}, {0, 1025}, {1, 1024}};
-	struct maas_lend_allocation memory[3];
-	struct peer *peer;
+	struct maas_lend_allocation many[3];
 
 	server_open(NULL, mode);
 	peer = peer_open("one");
 	for (int i = 0; i < 3; i++)
-		memory[i] = allocate(1024);
+		many[i] = allocate(1024);
 	/* Each trial is the first operation of a live connection. */
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(trials); i++) {
-		struct maas_lend_key key;
-
 		peer_redial(peer);
-		key = get_key(peer, memory[1].id);
+		key = get_key(peer, many[1].id);
 		memset(peer->link.bytes, '!', PEER_BYTES);
 		assert_int_equal(peer_run(peer, IBV_WR_RDMA_WRITE,
 					  key.addr + (uint64_t)trials[i].offset, key.rkey,
@@ -51,20 +53,15 @@ TEST_MODES(key__opens_nothing_beside_its_slab)
 				 IBV_WC_REM_ACCESS_ERR);
 	}
 	for (int i = 0; i < 3; i++)
-		check_bytes(memory[i].id, 0);
+		check_bytes(many[i].id, 0);
 }
 
 TEST_MODES(key__of_another_session)
 {
-	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
-	struct peer *peer;
 	struct peer *thief;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
+	begin(NULL, mode);
 	thief = peer_open("two");
-	memory = allocate(1024);
 	key = get_key(peer, memory.id);
 	memset(thief->link.bytes, '!', 1024);
 	assert_int_equal(peer_write(thief, &key), IBV_WC_REM_ACCESS_ERR);
@@ -76,13 +73,7 @@ TEST_MODES(key__of_another_session)
 
 TEST_MODES(key__to_read)
 {
-	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
-	struct peer *peer;
-
-	server_open(NULL, mode);
-	peer = peer_open("one");
-	memory = allocate(1024);
+	begin(NULL, mode);
 	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &key), 0);
 	assert_int_equal(peer_read(peer, &key), IBV_WC_SUCCESS);
 	memset(peer->link.bytes, '!', 1024);
@@ -92,14 +83,9 @@ TEST_MODES(key__to_read)
 
 TEST(pool__opens_the_extent)
 {
-	struct maas_lend_allocation memory;
 	struct maas_lend_allocation other;
-	struct maas_lend_key key;
-	struct peer *peer;
 
-	server_open(NULL, MAAS_RDMA_KEYS_POOL);
-	peer = peer_open("one");
-	memory = allocate(1024);
+	begin(NULL, MAAS_RDMA_KEYS_POOL);
 	other = allocate(1024);
 	key = get_key(peer, memory.id);
 	assert_int_equal(get_key(peer, other.id).rkey, key.rkey);
@@ -110,14 +96,10 @@ TEST(pool__opens_the_extent)
 
 TEST_MODES(grant__twice_is_one_key)
 {
-	struct maas_lend_allocation memory;
 	struct maas_lend_key first;
 	struct maas_lend_key second;
-	struct peer *peer;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
-	memory = allocate(1024);
+	begin(NULL, mode);
 	first = get_key(peer, memory.id);
 	second = get_key(peer, memory.id);
 	assert_memory_equal(&first, &second, sizeof(first));
@@ -127,10 +109,6 @@ TEST_MODES(grant__twice_is_one_key)
 
 TEST(grant__to_who_is_not_there)
 {
-	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
-	struct peer *peer;
-
 	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
 	memory = allocate(1024);
 	peer = peer_new("one");
@@ -142,15 +120,11 @@ TEST(grant__to_who_is_not_there)
 
 TEST_MODES(ungrant__leaves_the_others)
 {
-	struct maas_lend_allocation memory;
 	struct maas_lend_key keys[2];
-	struct peer *peer;
 	struct peer *other;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
+	begin(NULL, mode);
 	other = peer_open("two");
-	memory = allocate(1024);
 	keys[0] = get_key(peer, memory.id);
 	keys[1] = get_key(other, memory.id);
 	assert_int_equal(ungrant(peer, memory.id), 0);
@@ -163,7 +137,6 @@ TEST_MODES(ungrant__in_any_order)
 {
 	enum { SESSIONS = 6 };
 	static const int order[] = {SESSIONS - 1, 0, 2, 4};
-	struct maas_lend_allocation memory;
 	struct maas_lend_key keys[SESSIONS];
 	struct peer *peers[SESSIONS];
 
@@ -189,22 +162,20 @@ TEST_MODES(ungrant__in_any_order)
 
 TEST_MODES(grants__as_many_as_allowed)
 {
-	struct maas_lend_allocation memory[SERVER_GRANTS + 1];
-	const char *last = memory[SERVER_GRANTS].id;
-	struct maas_lend_key key;
-	struct peer *peer;
+	struct maas_lend_allocation many[SERVER_GRANTS + 1];
+	const char *last = many[SERVER_GRANTS].id;
 
 	server_open(NULL, mode);
 	peer = peer_open("one");
 	for (int i = 0; i <= SERVER_GRANTS; i++)
-		memory[i] = allocate(1024);
+		many[i] = allocate(1024);
 	for (int i = 0; i < SERVER_GRANTS; i++)
-		(void)get_key(peer, memory[i].id);
+		(void)get_key(peer, many[i].id);
 	assert_int_equal(try_key(peer, last, MAAS_LEND_ACCESS_WRITE, &key), -EDQUOT);
 	/* All else goes on. */
-	key = get_key(peer, memory[0].id);
+	key = get_key(peer, many[0].id);
 	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
-	assert_int_equal(free_it(memory[0].id), 0);
+	assert_int_equal(free_it(many[0].id), 0);
 	key = get_key(peer, last);
 	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 }
@@ -212,23 +183,21 @@ TEST_MODES(grants__as_many_as_allowed)
 TEST_MODES(grants__as_many_as_the_device_has)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation memory[4];
-	struct maas_lend_key key;
-	struct peer *peer;
+	struct maas_lend_allocation many[4];
 
 	rules.max_mw = 3;
 	rules.max_mr = mode == MAAS_RDMA_KEYS_MR ? 4 : 8; /* one is the client's */
 	server_open(&rules, mode);
 	peer = peer_open("one");
 	for (int i = 0; i < 4; i++)
-		memory[i] = allocate(1024);
+		many[i] = allocate(1024);
 	for (int i = 0; i < 3; i++)
-		(void)get_key(peer, memory[i].id);
-	assert_int_equal(try_key(peer, memory[3].id, MAAS_LEND_ACCESS_WRITE, &key), -EMLINK);
+		(void)get_key(peer, many[i].id);
+	assert_int_equal(try_key(peer, many[3].id, MAAS_LEND_ACCESS_WRITE, &key), -EMLINK);
 	assert_int_equal(server_stats().grants, 3);
 	assert_int_equal(server_stats().connected, 1);
-	assert_int_equal(free_it(memory[1].id), 0);
-	key = get_key(peer, memory[3].id);
+	assert_int_equal(free_it(many[1].id), 0);
+	key = get_key(peer, many[3].id);
 	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 }
 
@@ -236,10 +205,7 @@ TEST_MODES(grants__as_many_as_the_device_has)
 TEST_MODES(grants__when_nothing_can_be_pinned)
 {
 	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation memory;
 	struct maas_lend_allocation other;
-	struct maas_lend_key key;
-	struct peer *peer;
 
 	/* The client's, and one extent of the server's. */
 	rules.max_pinned = PEER_BYTES + 65536 + 1024;
@@ -258,9 +224,8 @@ TEST(windows__are_not_hoarded)
 {
 	enum { MANY = SERVER_GRANTS };
 	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation memory[MANY];
+	struct maas_lend_allocation many[MANY];
 	struct fake_live live;
-	struct peer *peer;
 	struct peer *other;
 
 	rules.max_mw = MANY;
@@ -268,31 +233,26 @@ TEST(windows__are_not_hoarded)
 	peer = peer_open("one");
 	other = peer_open("two");
 	for (int i = 0; i < MANY; i++) {
-		memory[i] = allocate(1024);
-		(void)get_key(peer, memory[i].id);
+		many[i] = allocate(1024);
+		(void)get_key(peer, many[i].id);
 	}
 	for (int i = 0; i < MANY; i++)
-		assert_int_equal(free_it(memory[i].id), 0);
+		assert_int_equal(free_it(many[i].id), 0);
 
 	fake_live(&live);
 	assert_in_range(live.mws, 1, MANY / 8);
 	for (int i = 0; i < MANY / 2; i++) {
-		struct maas_lend_key key = get_key(other, allocate(1024).id);
-
+		key = get_key(other, allocate(1024).id);
 		assert_int_equal(peer_write(other, &key), IBV_WC_SUCCESS);
 	}
 }
 
 TEST(window__is_retired_before_its_key_comes_again)
 {
-	struct maas_lend_key key;
-	struct peer *peer;
-
 	server_open(NULL, MAAS_RDMA_KEYS_WINDOW);
 	peer = peer_open("one");
 	for (int i = 0; i < CYCLES; i++) {
-		struct maas_lend_allocation memory = allocate(1024);
-
+		memory = allocate(1024);
 		key = get_key(peer, memory.id);
 		assert_int_equal(free_it(memory.id), 0);
 	}
