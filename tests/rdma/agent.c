@@ -205,9 +205,7 @@ int agent_serve(void)
 
 /* ---- host b */
 
-static void ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
-
-static void ask(char *answer, const char *fmt, ...)
+void agent_ask(char *answer, const char *fmt, ...)
 {
 	uint64_t deadline_ms = maas_clock_ms() + ANSWER_MS;
 	char scratch[AGENT_TEXT];
@@ -235,14 +233,9 @@ void agent_start(const char *options, ...)
 	va_start(args, options);
 	vsnprintf(text, sizeof(text), options, args);
 	va_end(args);
-	ask(answer, "start %s", text);
+	agent_ask(answer, "start %s", text);
 	require(!strncmp(answer, "http://", 7) && strlen(answer) < RAW_URL, "%s", answer);
 	memcpy(server.url, answer, strlen(answer) + 1);
-}
-
-void agent_stop(void)
-{
-	ask(NULL, "stop");
 }
 
 void agent_effort(struct effort *ret_effort)
@@ -250,51 +243,34 @@ void agent_effort(struct effort *ret_effort)
 	char answer[AGENT_TEXT];
 	char *rest;
 
-	ask(answer, "effort");
+	agent_ask(answer, "effort");
 	ret_effort->cpu_ms = strtoull(answer, &rest, 10);
 	ret_effort->wakeups = strtoull(rest, NULL, 10);
-}
-
-void agent_pin(void)
-{
-	ask(NULL, "pin");
 }
 
 double agent_metric(const char *name)
 {
 	char answer[AGENT_TEXT];
 
-	ask(answer, "metric %s", name);
+	agent_ask(answer, "metric %s", name);
 	return strtod(answer, NULL);
-}
-
-void agent_check_bytes(uint64_t seed)
-{
-	ask(NULL, "check %llu", (unsigned long long)seed);
 }
 
 void agent_lose(unsigned int percent)
 {
-	ask(NULL, "lose %u", percent);
+	agent_ask(NULL, "lose %u", percent);
 	lose(percent);
 }
 
 void agent_show_log(void)
 {
-	ask(NULL, "log");
+	agent_ask(NULL, "log");
 }
 
-void agent_end(void)
+void agent_cable(const char *state)
 {
-	ask(NULL, "end");
-}
+	char text[32];
 
-void agent_pull_cable(void)
-{
-	put_file("wire", "link a off\n");
-}
-
-void agent_plug_cable(void)
-{
-	put_file("wire", "link a on\n");
+	snprintf(text, sizeof(text), "link a %s\n", state);
+	put_file("wire", text);
 }

@@ -17,26 +17,21 @@ int agent_serve(void);
 
 /* server_start() on a, in the place of what runs there; server.url is known here, too. */
 void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
-void agent_stop(void);
+/*
+ * Has a do one thing, and takes its answer (NULL: no matter which): "stop" maasd; "pin" the work of
+ * interrupts off maasd's account; "check SEED": fetch the allocations of SOFTROCE_SHARE/ids over
+ * HTTP, of which the i-th must hold the bytes of agent_fill() with SEED + i; "log"; "end".
+ */
+void agent_ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* What maasd did so far. */
 void agent_effort(struct effort *ret_effort);
-/* Keeps the work of interrupts off maasd's account. */
-void agent_pin(void);
 /* A metric without labels, read on a itself: the cable may be pulled. */
 double agent_metric(const char *name);
-/*
- * Fetches the allocations of SOFTROCE_SHARE/ids over HTTP on a; the i-th must hold the bytes of
- * agent_fill() with `seed` + i.
- */
-void agent_check_bytes(uint64_t seed);
 /* Both hosts lose so many packets of what they send; 0: none. */
 void agent_lose(unsigned int percent);
-/* Shows maasd's log. */
 void agent_show_log(void);
-void agent_end(void);
-
-void agent_pull_cable(void);
-void agent_plug_cable(void);
+/* "on" or "off" */
+void agent_cable(const char *state);
 
 /* Random bytes that both hosts can make. */
 void agent_fill(uint64_t seed, uint8_t *bytes, size_t len);

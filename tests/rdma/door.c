@@ -27,23 +27,29 @@ static void ticket_refused(const struct raw_session *session, const char *what)
 }
 
 /* The one that lives goes on whatever the others try. */
-static void check_alive(struct borrower *borrower, const struct raw_key *key)
+static struct borrower alive;
+static struct raw_key key;
+
+static void begin(const char *keys)
 {
-	must_hold(&borrower->link, key, 0x11, "the bytes of who is connected");
+	server_start("--rdma-keys %s", keys);
+	borrower_open(&alive, SLAB);
+	borrower_alloc(&alive, SLAB, &key);
+	must_fill(&alive.link, &key, 0x11);
+}
+
+static void check_alive(void)
+{
+	must_hold(&alive.link, &key, 0x11, "the bytes of who is connected");
 }
 
 void door_tickets(const char *keys)
 {
 	struct raw_session session;
 	struct raw_session older;
-	struct borrower alive;
 	struct raw_link link;
-	struct raw_key key;
 
-	server_start("--rdma-keys %s", keys);
-	borrower_open(&alive, SLAB);
-	borrower_alloc(&alive, SLAB, &key);
-	must_fill(&alive.link, &key, 0x11);
+	begin(keys);
 	ticket_refused(&alive.session, "a ticket that was used");
 
 	require_equal(raw_session_open(alive.http, "", 60, &older), 200, "POST /sessions");
@@ -61,7 +67,7 @@ void door_tickets(const char *keys)
 	require_equal(raw_session_open(alive.http, "", 1, &session), 200, "POST /sessions");
 	sleep_ms(3500);
 	ticket_refused(&session, "a ticket of a lease that lapsed");
-	check_alive(&alive, &key);
+	check_alive();
 	borrower_end(&alive);
 }
 
@@ -70,14 +76,9 @@ void door_garbage(const char *keys)
 	uint64_t random = maas_test_seed();
 	uint64_t count = count_device_garbage();
 	struct maas_wire_connect hello;
-	struct borrower alive;
 	struct raw_session session;
-	struct raw_key key;
 
-	server_start("--rdma-keys %s", keys);
-	borrower_open(&alive, SLAB);
-	borrower_alloc(&alive, SLAB, &key);
-	must_fill(&alive.link, &key, 0x11);
+	begin(keys);
 	require_equal(raw_session_open(alive.http, "", 60, &session), 200, "POST /sessions");
 	require_equal(raw_hello(&session, &hello), 0, "ticket's text");
 
@@ -104,7 +105,7 @@ void door_garbage(const char *keys)
 			      "garbage");
 		require(link.reason, "refused without a reason");
 	}
-	check_alive(&alive, &key);
+	check_alive();
 	note("%llu refused", (unsigned long long)count + 5);
 	borrower_end(&alive);
 }
@@ -116,15 +117,10 @@ void door_halfway(const char *keys)
 	uint64_t rounds = count_device_halfway() / MAX;
 	static struct raw_link links[MAX];
 	struct resources before;
-	struct borrower alive;
 	struct raw_session session;
-	struct raw_key key;
 
 	device_open();
-	server_start("--rdma-keys %s", keys);
-	borrower_open(&alive, SLAB);
-	borrower_alloc(&alive, SLAB, &key);
-	must_fill(&alive.link, &key, 0x11);
+	begin(keys);
 	resources_get(&before);
 	for (uint64_t round = 0; round < rounds; round++) {
 		for (size_t i = 0; i < MAX; i++) {
@@ -132,7 +128,7 @@ void door_halfway(const char *keys)
 				      "POST /sessions");
 			require_equal(raw_connect_halfway(&links[i], &session), 0, "halfway");
 		}
-		check_alive(&alive, &key);
+		check_alive();
 		for (size_t i = round % 2; i < MAX;
 		     i += 2) /* some leave, some stay and say nothing */
 			raw_close(&links[i]);
@@ -141,7 +137,7 @@ void door_halfway(const char *keys)
 			raw_close(&links[i]);
 	}
 	resources_await(&before, 10000);
-	check_alive(&alive, &key);
+	check_alive();
 	borrower_reconnect(&alive);
 	borrower_end(&alive);
 }

@@ -3,8 +3,6 @@
  * All on one host, in one boot: one_host MAASD [FILTER]. In the gate the mode that `auto` chooses
  * on rxe in full, which is "mr", and the others by smoke.
  */
-#include <stdlib.h>
-
 #include "tests/rdma/one_host.h"
 #include "tests/rdma/scenario.h"
 
@@ -47,15 +45,5 @@ static const struct scenario scenarios[] = {
 
 int main(int argc, char **argv)
 {
-	if (!getenv("SOFTROCE_ADDR")) {
-		fprintf(stderr, "no RDMA device: run it through scripts/softroce\n");
-		return getenv("MAAS_REQUIRE_RDMA") ? 1 : 77;
-	}
-	if (argc < 2) {
-		fprintf(stderr, "usage: one_host MAASD [FILTER]\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	scenario_maasd = argv[1];
-	return scenario_run_all(scenarios, MAAS_ARRAY_SIZE(scenarios), argc > 2 ? argv[2] : NULL);
+	return scenario_main(argc, argv, "SOFTROCE_ADDR", scenarios, MAAS_ARRAY_SIZE(scenarios));
 }

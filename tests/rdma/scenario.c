@@ -254,17 +254,28 @@ static void choose_seed(void)
 	setenv("MAAS_SEED", text, 1);
 }
 
-int scenario_run_all(const struct scenario *scenarios, size_t count, const char *filter)
+int scenario_main(int argc, char **argv, const char *variable, const struct scenario *scenarios,
+		  size_t count)
 {
 	unsigned int warnings = kernel_warnings();
 	unsigned int at_first = warnings;
 	unsigned int ran = 0;
 	unsigned int failed = 0;
 
+	if (!getenv(variable)) {
+		fprintf(stderr, "no %s: run it through scripts/softroce\n", variable);
+		return getenv("MAAS_REQUIRE_RDMA") ? 1 : 77;
+	}
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s MAASD [FILTER]\n", argv[0]);
+		return 2;
+	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	scenario_maasd = argv[1];
 	scenario_dir_make();
 	choose_seed();
 	for (size_t i = 0; i < count && warnings == at_first; i++) {
-		if (!is_wanted(&scenarios[i], filter))
+		if (!is_wanted(&scenarios[i], argc > 2 ? argv[2] : NULL))
 			continue;
 		ran++;
 		failed += !run_and_report(&scenarios[i], &warnings);

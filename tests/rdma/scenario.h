@@ -29,12 +29,13 @@ struct scenario {
 };
 
 /*
- * Runs those scenarios of this tier that `filter` names: names and key modes, parted by commas
- * (NULL: all); one line for each.
- * Returns an exit status: 0 when all passed. Nothing runs after a warning of the kernel: what such
- * a machine does proves nothing.
+ * What main() of a program with scenarios does: PROGRAM MAASD [FILTER]. Runs those scenarios of
+ * this tier that the filter names: names and key modes, parted by commas (none: all); one line for
+ * each. Returns an exit status: 0 when all passed, 77 when `variable` of scripts/softroce is not
+ * there. Nothing runs after a warning of the kernel: what such a machine does proves nothing.
  */
-int scenario_run_all(const struct scenario *scenarios, size_t count, const char *filter);
+int scenario_main(int argc, char **argv, const char *variable, const struct scenario *scenarios,
+		  size_t count);
 
 /* ---- within one */
 
@@ -115,9 +116,9 @@ void process_effort(pid_t pid, struct effort *ret_effort);
  */
 void device_open(void);
 
-/* What the kernel holds for programs that use the device. */
+/* What the kernel holds for programs that use the device, as "rdma resource show" counts it. */
 struct resources {
-	unsigned int pd, cq, qp, cm_id, mr, ctx;
+	char text[1024];
 };
 
 void resources_get(struct resources *ret_resources);

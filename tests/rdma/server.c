@@ -228,13 +228,6 @@ void process_effort(pid_t pid, struct effort *ret_effort)
 
 /* ---- what the kernel holds */
 
-static unsigned int number_behind(const char *line, const char *word)
-{
-	const char *at = strstr(line, word);
-
-	return at ? (unsigned int)strtoul(at + strlen(word), NULL, 10) : 0;
-}
-
 void device_open(void)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET};
@@ -250,20 +243,11 @@ void device_open(void)
 void resources_get(struct resources *ret_resources)
 {
 	FILE *pipe = popen("rdma resource show", "r"); /* NOLINT(cert-env33-c): a constant */
-	unsigned int lines = 0;
-	char line[512];
+	size_t len =
+		pipe ? fread(ret_resources->text, 1, sizeof(ret_resources->text) - 1, pipe) : 0;
 
-	memset(ret_resources, 0, sizeof(*ret_resources));
-	while (pipe && fgets(line, sizeof(line), pipe)) {
-		lines++;
-		ret_resources->pd += number_behind(line, " pd ");
-		ret_resources->cq += number_behind(line, " cq ");
-		ret_resources->qp += number_behind(line, " qp ");
-		ret_resources->cm_id += number_behind(line, " cm_id ");
-		ret_resources->mr += number_behind(line, " mr ");
-		ret_resources->ctx += number_behind(line, " ctx ");
-	}
-	require(pipe && pclose(pipe) == 0 && lines, "rdma resource show: no answer");
+	ret_resources->text[len] = '\0';
+	require(pipe && pclose(pipe) == 0 && len, "rdma resource show: no answer");
 }
 
 void resources_await(const struct resources *before, unsigned int timeout_ms)
@@ -273,13 +257,9 @@ void resources_await(const struct resources *before, unsigned int timeout_ms)
 
 	for (;;) {
 		resources_get(&now);
-		if (memcmp(&now, before, sizeof(now)) == 0)
+		if (strcmp(now.text, before->text) == 0)
 			return;
-		require(maas_clock_ms() < deadline_ms,
-			"left: pd %u cq %u qp %u cm_id %u mr %u ctx %u, "
-			"not pd %u cq %u qp %u cm_id %u mr %u ctx %u",
-			now.pd, now.cq, now.qp, now.cm_id, now.mr, now.ctx, before->pd, before->cq,
-			before->qp, before->cm_id, before->mr, before->ctx);
+		require(maas_clock_ms() < deadline_ms, "left:\n%snot:\n%s", now.text, before->text);
 		sleep_ms(100);
 	}
 }

@@ -64,19 +64,25 @@ void trust_stale(const char *keys)
 	borrower_end(&next);
 }
 
-/* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
-void trust_foreign(const char *keys)
-{
-	uint64_t count = count_device_foreign();
-	struct borrower victim;
-	struct borrower thief;
-	struct raw_key key;
+static struct borrower victim;
+static struct borrower thief;
+static struct raw_key key; /* the victim's */
 
+static void begin(const char *keys)
+{
 	server_start("--rdma-keys %s", keys);
 	borrower_open(&victim, SLAB);
 	borrower_open(&thief, SLAB);
 	borrower_alloc(&victim, SLAB, &key);
 	must_fill(&victim.link, &key, VICTIM);
+}
+
+/* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
+void trust_foreign(const char *keys)
+{
+	uint64_t count = count_device_foreign();
+
+	begin(keys);
 	for (uint64_t i = 0; i < count; i++) {
 		struct raw_key own;
 
@@ -95,18 +101,17 @@ void trust_foreign(const char *keys)
 }
 
 /* Near the victim's key, near the thief's own, and anywhere. */
-static uint32_t guess(uint64_t *random, uint64_t i, const struct raw_key *victim,
-		      const struct raw_key *own)
+static uint32_t guess(uint64_t *random, uint64_t i, const struct raw_key *own)
 {
 	uint32_t bits = (uint32_t)test_random(random);
 
 	switch (i % 4) {
 	case 0:
-		return victim->rkey ^ (1 + bits % 255);
+		return key.rkey ^ (1 + bits % 255);
 	case 1:
 		return own->rkey ^ (1 + bits % 255);
 	case 2:
-		return victim->rkey + ((1 + bits % 8) << 8);
+		return key.rkey + ((1 + bits % 8) << 8);
 	default:
 		return bits;
 	}
@@ -116,24 +121,17 @@ void trust_guessed(const char *keys)
 {
 	uint64_t random = maas_test_seed();
 	uint64_t count = count_device_guesses();
-	struct borrower victim;
-	struct borrower thief;
-	struct raw_key key;
 	struct raw_key own;
 
-	server_start("--rdma-keys %s", keys);
-	borrower_open(&victim, SLAB);
-	borrower_open(&thief, SLAB);
-	borrower_alloc(&victim, SLAB, &key);
+	begin(keys);
 	borrower_alloc(&thief, SLAB, &own);
-	must_fill(&victim.link, &key, VICTIM);
 	for (uint64_t i = 0; i < count; i++) {
 		uint32_t rkey;
 
 		borrower_reconnect(&thief);
 		borrower_grant(&thief, own.id, "rw", &own);
 		do
-			rkey = guess(&random, i, &key, &own);
+			rkey = guess(&random, i, &own);
 		while (rkey == own.rkey);
 		attempt(&thief.link, opcode_of(i / 4), SLAB, key.addr, rkey);
 	}
@@ -144,24 +142,24 @@ void trust_guessed(const char *keys)
 }
 
 /* One byte before and one behind, alone and at the end of what is allowed. */
-static void try_bounds(struct borrower *borrower, struct raw_key *key, uint64_t i)
+static void try_bounds(struct raw_key *own, uint64_t i)
 {
-	uint64_t len = key->len;
+	uint64_t len = own->len;
 
-	borrower_reconnect(borrower);
-	borrower_grant(borrower, key->id, "rw", key);
+	borrower_reconnect(&thief);
+	borrower_grant(&thief, own->id, "rw", own);
 	switch (i / 2 % 4) {
 	case 0:
-		attempt(&borrower->link, opcode_of(i), 1, key->addr - 1, key->rkey);
+		attempt(&thief.link, opcode_of(i), 1, own->addr - 1, own->rkey);
 		break;
 	case 1:
-		attempt(&borrower->link, opcode_of(i), 1, key->addr + len, key->rkey);
+		attempt(&thief.link, opcode_of(i), 1, own->addr + len, own->rkey);
 		break;
 	case 2:
-		attempt(&borrower->link, opcode_of(i), len + 1, key->addr - 1, key->rkey);
+		attempt(&thief.link, opcode_of(i), len + 1, own->addr - 1, own->rkey);
 		break;
 	default:
-		attempt(&borrower->link, opcode_of(i), len + 1, key->addr, key->rkey);
+		attempt(&thief.link, opcode_of(i), len + 1, own->addr, own->rkey);
 		break;
 	}
 }
@@ -171,23 +169,21 @@ void trust_bounds(const char *keys)
 {
 	static const size_t sizes[] = {SLAB, 1000, 1, 3 * SLAB - 1};
 	struct raw_key victims[3];
-	struct borrower victim;
-	struct borrower thief;
 
 	server_start("--rdma-keys %s", keys);
 	borrower_open(&victim, SLAB);
 	borrower_open(&thief, 4 * SLAB);
 	for (size_t s = 0; s < MAAS_ARRAY_SIZE(sizes); s++) {
-		struct raw_key key;
+		struct raw_key own;
 
 		borrower_alloc(&victim, sizes[s], &victims[0]);
-		borrower_alloc(&thief, sizes[s], &key);
+		borrower_alloc(&thief, sizes[s], &own);
 		borrower_alloc(&victim, sizes[s], &victims[1]);
 		borrower_alloc(&victim, sizes[s], &victims[2]);
 		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
 			must_fill(&victim.link, &victims[v], VICTIM);
 		for (uint64_t i = 0; i < count_device_bounds(); i++)
-			try_bounds(&thief, &key, i);
+			try_bounds(&own, i);
 		for (size_t v = 0; v < MAAS_ARRAY_SIZE(victims); v++)
 			must_hold(&victim.link, &victims[v], VICTIM, "the neighbour's bytes");
 	}

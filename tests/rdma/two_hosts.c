@@ -109,10 +109,10 @@ static void run_bytes(const char *keys)
 	require_equal(scenario_wait(scenario_fork(get_bytes, &bytes)), 0, "who reads back");
 	note("read back in %llu ms", (unsigned long long)(maas_clock_ms() - started_ms));
 	write_ids(&bytes);
-	agent_check_bytes(bytes.seed);
+	agent_ask(NULL, "check %llu", (unsigned long long)bytes.seed);
 	require_equal(raw_free_many(http, bytes.pieces, PIECES), 200, "POST /free");
 	raw_http_free(http);
-	agent_stop();
+	agent_ask(NULL, "stop");
 }
 
 /* ---- cpu: the server takes no part */
@@ -191,13 +191,13 @@ static void run_cpu(const char *keys)
 	agent_start("--rdma-keys %s", keys);
 	borrower_open(&borrower, WRITE);
 	borrower_alloc(&borrower, 16 * WRITE, &key);
-	agent_pin();
+	agent_ask(NULL, "pin");
 	write_for(&borrower.link, &key, 500);
 	for (int i = 0; i < 5 && !ok; i++)
 		ok = costs_nothing(&borrower, &key);
 	require(ok, "that is 1 %% of one core and more");
 	borrower_end(&borrower);
-	agent_stop();
+	agent_ask(NULL, "stop");
 }
 
 /* ---- a network that fails: what an operation may end with, and what the memory may hold */
@@ -339,15 +339,15 @@ static void run_cable(const char *keys)
 	model_open(&model, 600);
 	work(&model, 1000);
 	require_equal(model.failed, 0, "failures on a whole network");
-	agent_pull_cable();
+	agent_cable("off");
 	work(&model, seconds * UINT64_C(1000));
 	failed = model.failed;
-	agent_plug_cable();
+	agent_cable("on");
 	require(failed > 0, "the cable was not pulled");
 	recover(&model, 20000);
 	work(&model, 1000);
 	model_close(&model);
-	agent_stop();
+	agent_ask(NULL, "stop");
 }
 
 /*
@@ -367,7 +367,7 @@ static void run_lapse(const char *keys)
 	model_open(&model, 2);
 	require(maas_alloc(model.maas, 4096, &owned, &memory) == 0, "maas_alloc: %s", maas_error());
 	work(&model, 500);
-	agent_pull_cable();
+	agent_cable("off");
 	deadline_ms = maas_clock_ms() + 6000;
 	while (agent_metric("maas_sessions") != 0 || agent_metric("maas_rdma_grants") != 0 ||
 	       agent_metric("maas_active_allocations") != 1) {
@@ -375,7 +375,7 @@ static void run_lapse(const char *keys)
 		sleep_ms(100);
 	}
 	work(&model, 500);
-	agent_plug_cable();
+	agent_cable("on");
 	deadline_ms = maas_clock_ms() + 20000;
 	while (maas_reopen(model.maas) != 0) {
 		require(maas_clock_ms() < deadline_ms, "maas_reopen: %s", maas_error());
@@ -385,7 +385,7 @@ static void run_lapse(const char *keys)
 	require_equal(maas_read(model.maas, memory.id, 0, &word, sizeof(word)), -ENOENT,
 		      "memory of the session that was lost");
 	model_close(&model);
-	agent_stop();
+	agent_ask(NULL, "stop");
 }
 
 static void run_loss(const char *keys)
@@ -401,7 +401,7 @@ static void run_loss(const char *keys)
 	require(model.succeeded > 0, "nothing succeeded");
 	recover(&model, 20000);
 	model_close(&model);
-	agent_stop();
+	agent_ask(NULL, "stop");
 }
 
 static const struct scenario scenarios[] = {
@@ -419,23 +419,16 @@ static const struct scenario scenarios[] = {
 
 int main(int argc, char **argv)
 {
-	const char *host = getenv("SOFTROCE_HOST");
+	const char *peer = getenv("SOFTROCE_PEER");
 	int status;
 
-	if (!host || !getenv("SOFTROCE_PEER")) {
-		fprintf(stderr, "not two hosts: run it through scripts/softroce --hosts 2\n");
-		return getenv("MAAS_REQUIRE_RDMA") ? 1 : 77;
-	}
-	if (argc < 2) {
-		fprintf(stderr, "usage: two_hosts MAASD [FILTER]\n");
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	scenario_maasd = argv[1];
-	if (strcmp(host, "a") == 0)
+	if (peer && argc > 1 && !strcmp(getenv("SOFTROCE_HOST"), "a")) {
+		scenario_maasd = argv[1];
 		return agent_serve();
+	}
 	scenario_on_failure = agent_show_log;
-	status = scenario_run_all(scenarios, MAAS_ARRAY_SIZE(scenarios), argc > 2 ? argv[2] : NULL);
-	agent_end();
+	status = scenario_main(argc, argv, "SOFTROCE_PEER", scenarios, MAAS_ARRAY_SIZE(scenarios));
+	if (peer)
+		agent_ask(NULL, "end");
 	return status;
 }
