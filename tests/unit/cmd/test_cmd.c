@@ -21,6 +21,19 @@ TEST(quantile__is_the_smallest_value_that_covers_the_share)
 	latency_fini(&latency);
 }
 
+TEST(quantile__between_two_values_is_the_upper)
+{
+	struct latency latency = {0};
+
+	for (uint64_t i = 1; i <= 3; i++)
+		assert_int_equal(latency_add(&latency, i), 0);
+	latency_sort(&latency);
+
+	assert_int_equal(latency_quantile(&latency, 0.5), 2);
+	assert_int_equal(latency_quantile(&latency, 0.7), 3);
+	latency_fini(&latency);
+}
+
 TEST(quantile__of_nothing_and_of_one)
 {
 	struct latency latency = {0};
