@@ -18,19 +18,20 @@ sys.dont_write_bytecode = True  # the source may lie where nobody may write
 # pylint: disable=wrong-import-position
 import report
 
-AREAS = ("slab", "http")
+AREAS = ("slab", "http", "rdma")
 
 
 def options_of(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("area", choices=AREAS)
     parser.add_argument("--bin", required=True, help="the directory of a build")
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--pairs", type=int, help="default 7; 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument("--json", help="file for the report")
     parser.add_argument("--rows", help="file for the rows alone; no report")
     parser.add_argument("--softroce", help="measure in scripts/softroce, which is given these options")
     options = parser.parse_args(argv)
+    options.pairs = options.pairs or (3 if options.quick else 7)
     if options.pairs < 1:
         parser.error("--pairs takes 1 or more")
     return options

@@ -15,7 +15,7 @@ import time
 from report import Failed
 
 START_S = 20
-STOP_S = 10
+STOP_S = 60
 ANSWER_S = 600
 
 
@@ -40,10 +40,13 @@ class Program:
 
     def __exit__(self, kind, *_):
         if kind:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
         elif self.process.returncode is None:
             self.stop()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def stop(self):
         self.process.terminate()
@@ -105,9 +108,9 @@ class Asked(Program):
     """A program that answers each line with one of JSON; the first comes unasked, and is `begun`.
     It ends with its input."""
 
-    def __init__(self, *argv):
+    def __init__(self, *argv, env=None):
         self.name, self.output = os.path.basename(argv[0]), None
-        self.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.begun = self.answer()
 
     def ask(self, *words):

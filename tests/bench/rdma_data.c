@@ -1,39 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/bench/rdma_data.h"
-
+/*
+ * rdma_data URL PID: what libmaas does over RDMA with memory of the maasd of this URL and process.
+ * At first every byte of each size is checked once: what was written to some allocations is what is
+ * read. Then it prints {}, and for each line of its input one of figures:
+ *
+ *     write|read BYTES DEPTH MESSAGES  {"wall_ns":N,"cpu_ns":N,"times_ns":[...]}: DEPTH of them
+ * under way, or with 0 one by one, each of them timed allocate COUNT {"wall_ns":N,"cpu_ns":N}:
+ * COUNT times 1 KiB with keys in one request; they are freed again
+ *
+ * CPU time is that of this process and the server. One thread, beside those of libmaas.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/base.h"
 #include "client/maas.h"
-#include "tests/bench/server.h"
 
 #define BUFFER_BYTES  (4u << 20)
 #define CHECK_BYTES   (16u << 20)
 #define CHECK_SLABS   4
 #define MAX_MESSAGES  100000
-#define MAX_MIB_S     200000.0 /* faster than memory is */
 #define LIVE_BYTES    1024
 #define MAX_ALLOCATED 10000
 
 static const uint64_t sizes[] = {64, 1024, 4096, 65536, 1u << 20, 4u << 20};
 
 struct rdma_data {
-	struct server server;
+	clockid_t server_clock;
 	struct maas *maas;
-	char device[64];
 	struct maas_allocation targets[MAAS_ARRAY_SIZE(sizes)];
 	uint8_t *memory; /* registered: what is sent or received; checks come behind it */
 	struct maas_buffer *buffer;
 	uint64_t seed;
 };
 
-static int failed(const char *what, int ret)
+/* What to do: messages of `bytes`, `depth` of them under way. */
+struct job {
+	bool write;
+	uint64_t bytes;
+	unsigned int depth; /* 0: one by one, each of them timed */
+	unsigned int messages;
+};
+
+/* Nanoseconds of the messages that are timed. */
+static uint64_t times_ns[MAX_MESSAGES];
+
+static int failed(const char *what, int r)
 {
-	log_err("%s: %s (%d)", what, maas_error(), ret);
-	return ret;
+	log_err("%s: %s (%d)", what, maas_error(), r);
+	return r;
 }
 
 static void fill(struct rdma_data *data, uint8_t *bytes, size_t len)
@@ -58,16 +76,21 @@ static const char *target(const struct rdma_data *data, uint64_t bytes)
 
 static uint64_t cpu_ns(const struct rdma_data *data)
 {
-	struct timespec time;
+	const clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, data->server_clock};
+	uint64_t ns = 0;
 
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec +
-	       server_cpu_ns(&data->server);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(clocks); i++) {
+		struct timespec time = {0};
+
+		clock_gettime(clocks[i], &time);
+		ns += (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+	}
+	return ns;
 }
 
 /* ---- jobs */
 
-static int submit(struct rdma_data *data, const struct rdma_data_job *job)
+static int submit(struct rdma_data *data, const struct job *job)
 {
 	const struct maas_range range = {
 		.id = target(data, job->bytes), .buf = data->memory, .len = job->bytes};
@@ -77,7 +100,7 @@ static int submit(struct rdma_data *data, const struct rdma_data_job *job)
 }
 
 /* As perftest does: the thread that submits asks for completions without sleeping. */
-static int run_deep(struct rdma_data *data, const struct rdma_data_job *job)
+static int run_deep(struct rdma_data *data, const struct job *job)
 {
 	static struct maas_completion completions[64];
 	unsigned int sent = 0;
@@ -87,10 +110,10 @@ static int run_deep(struct rdma_data *data, const struct rdma_data_job *job)
 		int got;
 
 		while (sent < job->messages && sent - done < job->depth) {
-			int ret = submit(data, job);
+			int r = submit(data, job);
 
-			if (ret)
-				return failed("submit", ret);
+			if (r)
+				return failed("submit", r);
 			sent++;
 		}
 		got = maas_poll(data->maas, completions, MAAS_ARRAY_SIZE(completions), 0);
@@ -107,25 +130,8 @@ static int run_deep(struct rdma_data *data, const struct rdma_data_job *job)
 	return 0;
 }
 
-static int compare_u64(const void *a, const void *b)
+static int run_timed(struct rdma_data *data, const struct job *job)
 {
-	const uint64_t *x = a;
-	const uint64_t *y = b;
-
-	return (*x > *y) - (*x < *y);
-}
-
-static double percentile_us(const uint64_t *sorted, unsigned int count, double share)
-{
-	unsigned int at = (unsigned int)(share * count);
-
-	return (double)sorted[at < count ? at : count - 1] / 1e3;
-}
-
-static int run_timed(struct rdma_data *data, const struct rdma_data_job *job,
-		     struct rdma_data_sample *ret)
-{
-	static uint64_t times[MAX_MESSAGES];
 	const char *id = target(data, job->bytes);
 
 	for (unsigned int i = 0; i < job->messages; i++) {
@@ -135,26 +141,21 @@ static int run_timed(struct rdma_data *data, const struct rdma_data_job *job,
 
 		if (r)
 			return failed(job->write ? "write" : "read", r);
-		times[i] = maas_clock_ns() - start;
+		times_ns[i] = maas_clock_ns() - start;
 	}
-	qsort(times, job->messages, sizeof(times[0]), compare_u64);
-	ret->p50_us = percentile_us(times, job->messages, 0.5);
-	ret->p99_us = percentile_us(times, job->messages, 0.99);
-	ret->p999_us = percentile_us(times, job->messages, 0.999);
 	return 0;
 }
 
 /* What the job read, or what it wrote as it is read now. */
-static int check_bytes(struct rdma_data *data, const struct rdma_data_job *job,
-		       const uint8_t *expected)
+static int check_bytes(struct rdma_data *data, const struct job *job, const uint8_t *expected)
 {
 	if (job->write) {
-		int ret;
+		int r;
 
 		memset(data->memory, 0, job->bytes);
-		ret = maas_read(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
-		if (ret)
-			return failed("read", ret);
+		r = maas_read(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
+		if (r)
+			return failed("read", r);
 	}
 	if (memcmp(data->memory, expected, job->bytes) == 0)
 		return 0;
@@ -162,54 +163,63 @@ static int check_bytes(struct rdma_data *data, const struct rdma_data_job *job,
 	return -EBADMSG;
 }
 
-int rdma_data_run(struct rdma_data *data, const struct rdma_data_job *job,
-		  struct rdma_data_sample *ret_sample)
+static int transfer(struct rdma_data *data, const struct job *job)
 {
 	static uint8_t expected[BUFFER_BYTES];
-	uint64_t start;
+	uint64_t wall;
 	uint64_t cpu;
-	int ret;
+	int r;
 
-	if (!target(data, job->bytes) || job->messages > MAX_MESSAGES)
+	if (!target(data, job->bytes) || !job->messages || job->messages > MAX_MESSAGES)
 		return -EINVAL;
-	*ret_sample = (struct rdma_data_sample){0};
 	fill(data, expected, job->bytes);
 	memcpy(data->memory, expected, job->bytes);
-	ret = maas_write(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
-	if (ret)
-		return failed("write", ret);
+	r = maas_write(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
+	if (r)
+		return failed("write", r);
 	if (!job->write)
 		memset(data->memory, 0, job->bytes);
 	cpu = cpu_ns(data);
-	start = maas_clock_ns();
-	ret = job->depth ? run_deep(data, job) : run_timed(data, job, ret_sample);
-	if (ret)
-		return ret;
-	start = maas_clock_ns() - start;
-	ret_sample->cpu_ns = (double)(cpu_ns(data) - cpu) / job->messages;
-	ret_sample->mib_s = (double)job->bytes * job->messages / (1u << 20) * 1e9 / (double)start;
-	if (ret_sample->mib_s > MAX_MIB_S)
-		return -ERANGE;
-	return check_bytes(data, job, expected);
+	wall = maas_clock_ns();
+	r = job->depth ? run_deep(data, job) : run_timed(data, job);
+	if (r)
+		return r;
+	wall = maas_clock_ns() - wall;
+	cpu = cpu_ns(data) - cpu;
+	r = check_bytes(data, job, expected);
+	if (r)
+		return r;
+	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"times_ns\":[", (unsigned long long)wall,
+	       (unsigned long long)cpu);
+	for (unsigned int i = 0; i < job->messages && !job->depth; i++)
+		printf("%s%llu", i ? "," : "", (unsigned long long)times_ns[i]);
+	printf("]}\n");
+	return 0;
 }
 
-int rdma_data_allocate(struct rdma_data *data, unsigned int count, double *ret_wall_ns,
-		       double *ret_cpu_ns)
+static int allocate(struct rdma_data *data, unsigned int count)
 {
 	static struct maas_allocation allocations[MAX_ALLOCATED];
 	static const char *ids[MAX_ALLOCATED];
 	uint64_t cpu = cpu_ns(data);
-	uint64_t start = maas_clock_ns();
-	int ret = maas_alloc_many(data->maas, LIVE_BYTES, count, NULL, allocations);
+	uint64_t wall = maas_clock_ns();
+	int r;
 
-	if (ret)
-		return failed("allocate", ret);
-	*ret_wall_ns = (double)(maas_clock_ns() - start) / count;
-	*ret_cpu_ns = (double)(cpu_ns(data) - cpu) / count;
+	if (count > MAX_ALLOCATED)
+		return -EINVAL;
+	r = maas_alloc_many(data->maas, LIVE_BYTES, count, NULL, allocations);
+	if (r)
+		return failed("allocate", r);
+	wall = maas_clock_ns() - wall;
+	cpu = cpu_ns(data) - cpu;
 	for (unsigned int i = 0; i < count; i++)
 		ids[i] = allocations[i].id;
-	ret = maas_free_many(data->maas, ids, count, NULL);
-	return ret == (int)count ? 0 : failed("free", ret < 0 ? ret : -EIO);
+	r = maas_free_many(data->maas, ids, count, NULL);
+	if (r != (int)count)
+		return failed("free", r < 0 ? r : -EIO);
+	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)wall,
+	       (unsigned long long)cpu);
+	return 0;
 }
 
 /* ---- every byte, once */
@@ -221,10 +231,10 @@ static int check_size(struct rdma_data *data, uint64_t bytes)
 	uint8_t *sent = data->memory + BUFFER_BYTES;
 	uint8_t *got = sent + CHECK_BYTES;
 	const char *ids[CHECK_SLABS];
-	int ret = maas_alloc_many(data->maas, bytes, CHECK_SLABS, NULL, slabs);
+	int r = maas_alloc_many(data->maas, bytes, CHECK_SLABS, NULL, slabs);
 
-	if (ret)
-		return failed("allocate", ret);
+	if (r)
+		return failed("allocate", r);
 	fill(data, sent, CHECK_SLABS * bytes);
 	memset(got, 0, CHECK_SLABS * bytes);
 	for (unsigned int i = 0; i < CHECK_SLABS; i++) {
@@ -232,147 +242,94 @@ static int check_size(struct rdma_data *data, uint64_t bytes)
 		ranges[i] =
 			(struct maas_range){.id = ids[i], .buf = sent + i * bytes, .len = bytes};
 	}
-	ret = maas_writev(data->maas, ranges, CHECK_SLABS);
+	r = maas_writev(data->maas, ranges, CHECK_SLABS);
 	for (unsigned int i = 0; i < CHECK_SLABS; i++)
 		ranges[i].buf = got + i * bytes;
-	if (!ret)
-		ret = maas_readv(data->maas, ranges, CHECK_SLABS);
-	if (ret)
-		return failed("check", ret);
+	if (!r)
+		r = maas_readv(data->maas, ranges, CHECK_SLABS);
+	if (r)
+		return failed("check", r);
 	if (memcmp(sent, got, CHECK_SLABS * bytes) != 0) {
 		log_err("wrong bytes size=%llu", (unsigned long long)bytes);
 		return -EBADMSG;
 	}
-	ret = maas_free_many(data->maas, ids, CHECK_SLABS, NULL);
-	return ret == CHECK_SLABS ? 0 : failed("free", ret < 0 ? ret : -EIO);
+	r = maas_free_many(data->maas, ids, CHECK_SLABS, NULL);
+	return r == CHECK_SLABS ? 0 : failed("free", r < 0 ? r : -EIO);
 }
 
-/* ---- its life */
-
-static int start_server(struct rdma_data *data, const struct rdma_data_options *options)
-{
-	char output[512];
-	const char *const argv[] = {options->maasd, "--listen",	   "127.0.0.1:0", "--rdma",
-				    "required",	    "--rdma-keys", options->mode, "--max-pool-size",
-				    "1GiB",	    NULL};
-
-	snprintf(output, sizeof(output), "%s/maasd-%s-%u", options->dir, options->mode,
-		 options->live);
-	data->server.name = "maasd";
-	return server_start(&data->server, argv, output, NULL);
-}
-
-static int open_handle(const struct rdma_data *data, enum maas_transport_type transport,
-		       struct maas **ret_maas)
-{
-	char url[64];
-	const struct maas_options options = {
-		.size = sizeof(options),
-		.url = url,
-		.transport = transport,
-		.max_submitted = 1024,
-		.ttl_seconds = transport == MAAS_TRANSPORT_RDMA ? 600 : 0,
-	};
-	int ret;
-
-	snprintf(url, sizeof(url), "http://127.0.0.1:%u", data->server.port);
-	ret = maas_open(&options, ret_maas);
-	return ret ? failed("open", ret) : 0;
-}
-
-/* Without keys: nobody but the server holds them. */
-static int add_live(const struct rdma_data *data, unsigned int live)
-{
-	static struct maas_allocation allocations[MAX_ALLOCATED];
-	struct maas *maas;
-	int ret = open_handle(data, MAAS_TRANSPORT_HTTP, &maas);
-
-	if (ret)
-		return ret;
-	while (live && !ret) {
-		unsigned int count = live < MAX_ALLOCATED ? live : MAX_ALLOCATED;
-
-		ret = maas_alloc_many(maas, LIVE_BYTES, count, NULL, allocations);
-		if (ret)
-			(void)failed("allocate", ret);
-		live -= count;
-	}
-	maas_close(maas);
-	return ret;
-}
-
-static int learn_device(struct rdma_data *data, const char *mode)
-{
-	static const char key[] = "\"device\":\"";
-	char keys[32];
-	char *text;
-	const char *at;
-	int ret = maas_get(data->maas, "/health", &text, NULL);
-
-	if (ret)
-		return failed("/health", ret);
-	snprintf(keys, sizeof(keys), "\"keys\":\"%s\"", mode);
-	at = strstr(text, key);
-	if (at && strstr(text, keys))
-		sscanf(at + sizeof(key) - 1, "%63[^\"]", data->device);
-	free(text);
-	return *data->device ? 0 : -EPROTO;
-}
+/* ---- the program */
 
 static int prepare(struct rdma_data *data)
 {
 	const size_t len = BUFFER_BYTES + 2 * CHECK_BYTES;
-	int ret;
+	int r;
 
 	data->memory = mmap(NULL, len, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (data->memory == MAP_FAILED) {
-		data->memory = NULL;
+	if (data->memory == MAP_FAILED)
 		return -errno;
+	r = maas_buffer_register(data->maas, data->memory, len, &data->buffer);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
+		r = maas_alloc(data->maas, sizes[i], NULL, &data->targets[i]);
+	if (r)
+		return failed("prepare", r);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
+		r = check_size(data, sizes[i]);
+	return r;
+}
+
+static int obey(struct rdma_data *data, const char *line)
+{
+	struct job job;
+	char verb[16];
+	unsigned long long number;
+	/* NOLINTNEXTLINE(cert-err34-c): what is too large is none of the sizes */
+	int words = sscanf(line, "%15s %llu %u %u", verb, &number, &job.depth, &job.messages);
+
+	job.write = strcmp(verb, "write") == 0;
+	job.bytes = number;
+	if (words == 2 && strcmp(verb, "allocate") == 0)
+		return allocate(data, (unsigned int)number);
+	return words == 4 ? transfer(data, &job) : -EINVAL;
+}
+
+static int serve(struct rdma_data *data)
+{
+	char line[80];
+	int r = prepare(data);
+
+	if (!r)
+		printf("{}\n");
+	fflush(stdout);
+	while (!r && fgets(line, sizeof(line), stdin)) {
+		r = obey(data, line);
+		fflush(stdout);
 	}
-	ret = maas_buffer_register(data->maas, data->memory, len, &data->buffer);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !ret; i++)
-		ret = maas_alloc(data->maas, sizes[i], NULL, &data->targets[i]);
-	if (ret)
-		return failed("prepare", ret);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !ret; i++)
-		ret = check_size(data, sizes[i]);
-	return ret;
+	return r;
 }
 
-int rdma_data_open(const struct rdma_data_options *options, struct rdma_data **ret_data)
+int main(int argc, char **argv)
 {
-	struct rdma_data *data = calloc(1, sizeof(*data));
-	int ret;
+	struct maas_options options = {
+		.size = sizeof(options),
+		.transport = MAAS_TRANSPORT_RDMA,
+		.max_submitted = 1024,
+		.ttl_seconds = 600,
+	};
+	struct rdma_data data = {0};
+	int r;
 
-	if (!data)
-		return -ENOMEM;
-	*ret_data = data;
-	ret = start_server(data, options);
-	if (!ret)
-		ret = add_live(data, options->live);
-	if (!ret)
-		ret = open_handle(data, MAAS_TRANSPORT_RDMA, &data->maas);
-	if (!ret)
-		ret = learn_device(data, options->mode);
-	return ret ? ret : prepare(data);
-}
-
-int rdma_data_close(struct rdma_data *data)
-{
-	int ret;
-
-	if (!data)
-		return 0;
-	maas_close(data->maas);
-	if (data->memory)
-		munmap(data->memory, BUFFER_BYTES + 2 * CHECK_BYTES);
-	ret = server_stop(&data->server);
-	free(data);
-	return ret;
-}
-
-const char *rdma_data_device(const struct rdma_data *data)
-{
-	return data->device;
+	if (argc != 3 ||
+	    clock_getcpuclockid((pid_t)strtol(argv[2], NULL, 10), &data.server_clock)) {
+		fprintf(stderr, "usage: rdma_data URL PID\n");
+		return 2;
+	}
+	options.url = argv[1];
+	r = maas_open(&options, &data.maas);
+	if (r)
+		(void)failed("open", r);
+	else
+		r = serve(&data);
+	maas_close(data.maas);
+	return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

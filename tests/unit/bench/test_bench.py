@@ -8,10 +8,14 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../bench"))
 # pylint: disable=wrong-import-position
 import area_http
+import area_rdma
+import area_slab
+import bench
 import program
 import report
 
@@ -176,6 +180,107 @@ class Http(unittest.TestCase):
 
     def test_comparisons__bars_of_known_cases(self):
         self.assertEqual({c[0] for c in area_http.COMPARISONS}, set(area_http.CASES))
+
+
+class Slab(unittest.TestCase):
+    def test_sample__fastest_tenth_and_growth(self):
+        contest = {name: [9, 2, 1] + [8] * 17 for name in ("pair", "threaded", "zeroed", "few")}
+        contest |= {"live": [10] * 20, "resident_mib": 36.5}
+        with unittest.mock.patch("area_slab.figures_of", return_value=contest):
+            sample = area_slab.take_sample(bench.options_of(["slab", "--bin", "x"]), "mallctl", "libjemalloc.so.2")
+        self.assertEqual((sample["pair"], sample["growth"], sample["resident"]), (2, 5, 36.5))
+
+
+class Rdma(unittest.TestCase):
+    BANDWIDTH = """ #bytes     #iterations    BW peak[MiB/sec]    BW average[MiB/sec]   MsgRate[Mpps]
+ 65536      400              37.70              37.71                0.000603
+"""
+    LATENCY = """ #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec]   99% percentile[usec]   99.9% percentile[usec]
+ 64      500          35.10           90.00        36.20              37.11            2.10            45.00                   88.00
+"""
+
+    def test_figures__of_perftest(self):
+        self.assertEqual(area_rdma.figures(self.BANDWIDTH, 65536)[3], 37.71)
+        columns = area_rdma.figures(self.LATENCY, 64)
+        self.assertEqual([columns[i] for i in (4, 7, 8)], [36.2, 45, 88])
+
+    def test_figures__none(self):
+        for text in "", " 64 500 1.0\n", self.BANDWIDTH:
+            with self.assertRaises(report.Failed):
+                area_rdma.figures(text, 64)
+
+    def test_size_name__of_each_unit(self):
+        self.assertEqual([area_rdma.size_name(n) for n in (64, 1024, 65536, 4 << 20)],
+                         ["64 B", "1 KiB", "64 KiB", "4 MiB"])
+
+    def test_rows__of_a_pair(self):
+        """A pair with made-up programs: who is asked for what, and what becomes of the figures."""
+        wanted = []
+
+        class Ours:
+            def ask(self, *words):
+                words = " ".join(map(str, words)).split()
+                wanted.append(words)
+                if words[0] in ("ours", "bare", "allocate"):
+                    return {"wall_ns": 2e6, "cpu_ns": 1e6}
+                size, depth, messages = map(int, words[1:])
+                return {"wall_ns": size * messages * 1e3, "cpu_ns": messages * 3e3,
+                        "times_ns": [] if depth else list(range(1000, 1000 + messages))}
+
+        class Perftest:
+            def run(self, name, size, depth, messages):
+                wanted.append([name])
+                return [size, messages, 2, 1.0, 4.0, 5, 6, 7.0, 8.0], messages * 4e3 + 1e6
+
+        b = area_rdma.Bench.__new__(area_rdma.Bench)
+        b.options, b.rows, b.perftest = bench.options_of(["rdma", "--bin", "x"]), report.Rows(), Perftest()
+        b.asked = unittest.mock.MagicMock()
+        b.asked.__getitem__.return_value = Ours()
+        b.setup_cpu_ns = dict.fromkeys([("write", s) for s in (65536, 1024, 4096)], 1e6)
+        b.take_pair(0)
+        rows = {(r["case"], r["unit"]): r for r in b.rows.summary()}
+        self.assertEqual(len(rows), 2 * (2 * (5 + 2 * 3 + 3 * 3) + 2 * 4))
+        self.assertEqual(wanted[:4], [["write", "65536", "64", "400"], ["ib_write_bw"]] * 2)
+        self.assertEqual(wanted[4], ["ib_write_bw"])  # The next one begins.
+        bandwidth = rows["mr: write 64 KiB", "MiB/s"]
+        self.assertAlmostEqual(bandwidth["ours"], 1e6 / (1 << 20))
+        self.assertEqual((bandwidth["bar"], bandwidth["bar_is"]), (0.95, "min"))
+        self.assertAlmostEqual(rows["mr: write 1 KiB", "1/s"]["baseline"], 1024)
+        self.assertAlmostEqual(rows["mr: write 1 KiB", "us of CPU"]["ratio"], 0.75)
+        latency = rows["window: read 4 KiB, p99.9", "us"]
+        self.assertEqual((latency["ours"], latency["baseline"], latency["bar"]), (1.499, 8, None))
+        self.assertEqual(latency["baseline_name"], "ib_read_lat")
+        keys = rows["window: 1,000 keys in the server", "us each"]
+        self.assertEqual((keys["ours"], keys["bar"], keys["baseline_name"]), (2, 1.5, "bare binds"))
+
+
+class Options(unittest.TestCase):
+    def test_pairs__by_default(self):
+        self.assertEqual(bench.options_of(["slab", "--bin", "x"]).pairs, 7)
+        self.assertEqual(bench.options_of(["slab", "--bin", "x", "--quick"]).pairs, 3)
+        self.assertEqual(bench.options_of(["slab", "--bin", "x", "--quick", "--pairs", "5"]).pairs, 5)
+
+    def test_main__a_failure_is_no_table(self):
+        with unittest.mock.patch("area_slab.measure", side_effect=report.Failed("a wrong byte")):
+            with self.assertRaises(SystemExit) as end:
+                bench.main(["slab", "--bin", "x"])
+        self.assertEqual(end.exception.code, "slab: a wrong byte; no table")
+
+    def test_main__rows_alone_and_the_report(self):
+        rows = rows_of((1, 1, 1), bar=2.0)
+        with unittest.mock.patch("area_slab.measure", return_value=rows), \
+                unittest.mock.patch("report.progress"), unittest.mock.patch("builtins.print") as printed, \
+                tempfile.TemporaryDirectory() as work:
+            bench.main(["slab", "--bin", "x", "--rows", f"{work}/rows"])
+            printed.assert_not_called()
+            bench.main(["slab", "--bin", "x", "--json", f"{work}/report"])
+            self.assertIn("1 of 1 bars met", printed.call_args.args[0])
+            with open(f"{work}/rows", encoding="utf-8") as r, open(f"{work}/report", encoding="utf-8") as whole:
+                measured, whole = json.load(r), json.load(whole)
+        self.assertEqual(list(whole), ["area", "machine", "quick", "rows"])
+        self.assertEqual((whole["rows"], whole["machine"]["measured_on"]), (measured["rows"], measured["kernel"]))
+        self.assertEqual(list(whole["rows"][0]), ["case", "unit", "ours", "baseline", "baseline_name", "ratio",
+                                                  "noise", "aa", "pairs", "bar", "bar_is", "ok"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,217 @@
+"""libmaas and maasd against perftest on the same device, and their keys against bare verbs, with
+keys by windows and by regions side by side in each pair."""
+import contextlib
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from program import Asked, Maasd, Program, free_port, listens
+from report import NOISE, Failed, Rows, progress
+
+MODES = ("window", "mr")
+BARE_VERBS = {"window": "bare binds", "mr": "bare registrations"}
+FEW, MANY = 10, 100_000
+KEYS = 1000
+MIB = 1 << 20
+MAX_MIB_S = 200_000  # faster than memory is
+
+# The depth and how many messages are such that a run takes half a second on SoftRoCE in a virtual
+# machine. Bytes, depth, messages, the bar, and whether operations per second and CPU time are noted.
+BANDWIDTHS = (
+    (65536, 64, 400, 0.95, True),
+    (1024, 64, 8000, NOISE, True),
+    (4096, 64, 4000, NOISE, True),
+    (1 << 20, 8, 24, NOISE, False),
+    (4 << 20, 4, 8, NOISE, False),
+)
+LATENCIES = (64, 1024, 4096)
+LATENCY_MESSAGES = 500
+FEWEST_MESSAGES = 5  # that perftest takes
+PERFTEST_TRIES = 5
+PERFTEST_S = 60
+PROGRAMS = ("ib_write_bw", "ib_read_bw", "ib_write_lat", "ib_read_lat")
+
+KEY_COMPARISONS = (  # what, ours, the baseline, the same again, the bar
+    ("1,000 keys in the server", "few", "bare", "bare again", 1.5),
+    ("1,000 keys over HTTP", "http", "bare", "bare again", None),
+    ("1,000 keys in the server at 100,000 live", "many", "few", "few again", 1.2),
+    ("1,000 keys over HTTP at 100,000 live", "http many", "http", "http again", 1.2),
+)
+KEY_JOBS = {  # the program that is asked, at how many live allocations, and for what
+    "few": ("bind_keys", FEW, "ours"),
+    "bare": ("bind_keys", FEW, "bare"),
+    "bare again": ("bind_keys", FEW, "bare"),
+    "many": ("bind_keys", MANY, "ours"),
+    "few again": ("bind_keys", FEW, "ours"),
+    "http": ("rdma_data", FEW, f"allocate {KEYS}"),
+    "http many": ("rdma_data", MANY, f"allocate {KEYS}"),
+    "http again": ("rdma_data", FEW, f"allocate {KEYS}"),
+}
+
+
+def size_name(size):
+    for shift, unit in (20, "MiB"), (10, "KiB"):
+        if size >= 1 << shift:
+            return f"{size >> shift} {unit}"
+    return f"{size} B"
+
+
+# ---- perftest
+
+class Perftest:
+    """The programs of perftest, copied to `work`: a virtual machine reads every page of every
+    program from the disk of its host, and perftest starts some hundred times."""
+
+    def __init__(self, work, device):
+        self.work, self.device = work, device
+        self.env = os.environ | {"LD_LIBRARY_PATH": work}
+        for name in PROGRAMS:
+            shutil.copy(shutil.which(name), work)
+        libraries = subprocess.run(["ldd", f"{work}/{PROGRAMS[0]}"], capture_output=True, text=True, check=True)
+        for path in re.findall(r" => (/\S+) \(", libraries.stdout):
+            shutil.copy(path, work)
+
+    def run(self, name, size, depth, messages):
+        """The columns of its row of figures, and the CPU time of both ends from start to end."""
+        # On a busy machine it now and then measures its own clock wrong: it says 0 or inf then.
+        for _ in range(PERFTEST_TRIES):
+            columns, cpu_ns = self.run_once(name, size, depth, messages)
+            value = columns[3 if depth else 4]
+            if math.isfinite(value) and value > 0:
+                break
+            print(f"{name} reports nothing, once more", file=sys.stderr)
+        return columns, cpu_ns
+
+    def run_once(self, name, size, depth, messages):
+        port = free_port()
+        argv = [f"{self.work}/{name}", "-d", self.device, "-F", "-p", port, "-s", size, "-n", messages,
+                *["-t", depth] * bool(depth)]
+        server, client = f"{self.work}/perftest-server", f"{self.work}/perftest-client"
+        for output in server, client:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(output)
+        with Program(argv, server, self.env) as one:
+            one.until(lambda: listens(port))
+            with Program([*argv, "127.0.0.1"], client, self.env) as other:
+                cpu_ns = other.wait(PERFTEST_S)
+            cpu_ns += one.wait(PERFTEST_S)
+        with open(client, encoding="utf-8", errors="replace") as file:
+            return figures(file.read(), size), cpu_ns
+
+
+def figures(text, size):
+    """The row of figures: it begins with the size of the message. Of bandwidth: size, iterations,
+    peak, average, rate; of latency: size, iterations, min, max, typical, average, deviation, 99 %,
+    99.9 %."""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            columns = [float(word) for word in line.split()]
+            if len(columns) >= 4 and columns[0] == size:
+                return columns
+    raise Failed(f"perftest printed no figures:\n{text}")
+
+
+# ---- what is compared
+
+class Bench:
+    def __init__(self, options, work, running):
+        self.options, self.rows, self.asked = options, Rows(), {}
+        device = ""
+        for live in FEW, MANY:
+            for mode in MODES:
+                self.asked["bind_keys", mode, live] = running.enter_context(
+                    Asked(f"{options.bin}/tests/bench/bind_keys", mode, live))
+                server = running.enter_context(Maasd(
+                    options, work, f"maasd-{mode}-{live}", "--rdma", "required", "--rdma-keys", mode,
+                    "--max-pool-size", "1GiB"))
+                server.allocate(1024, live)  # Without keys: nobody but the server holds them.
+                rdma = server.get("/health")["rdma"]
+                if rdma["keys"] != mode:
+                    raise Failed(f"the server has no keys by {mode}, but by {rdma['keys']}")
+                device = rdma["device"]
+                self.asked["rdma_data", mode, live] = running.enter_context(
+                    Asked(f"{options.bin}/tests/bench/rdma_data", server.url, server.process.pid))
+        self.perftest = Perftest(work, device)
+        # What perftest needs for itself.
+        self.setup_cpu_ns = {
+            (verb, size): self.perftest.run(f"ib_{verb}_bw", size, depth, FEWEST_MESSAGES)[1]
+            for verb in ("write", "read") for size, depth, _, _, rates in BANDWIDTHS if rates}
+
+    def messages(self, full):
+        return max(full // 10 if self.options.quick else full, FEWEST_MESSAGES)
+
+    def take_samples(self, name, verb, size, depth, messages, first):
+        """Everybody once, and the baseline again; the next pair begins with another one. Returns
+        what rdma_data said, by mode, and what perftest did, twice."""
+        ours, theirs = {}, {}
+        everybody = [(ours, MODES[0]), (theirs, 0), (ours, MODES[1]), (theirs, 1)]
+        for i in range(len(everybody)):
+            samples, who = everybody[(first + i) % len(everybody)]
+            samples[who] = (self.asked["rdma_data", who, FEW].ask(verb, size, depth, messages)
+                            if samples is ours else self.perftest.run(name, size, depth, messages))
+        return ours, (theirs[0], theirs[1])
+
+    def take_bandwidth(self, verb, bandwidth, first):
+        size, depth, full, bar, rates = bandwidth
+        messages, name = self.messages(full), f"ib_{verb}_bw"
+        ours, theirs = self.take_samples(name, verb, size, depth, messages, first)
+        setup_ns = self.setup_cpu_ns.get((verb, size), 0)
+        mib_s = [columns[3] for columns, _ in theirs]
+        cpu_us = [(cpu_ns - setup_ns) / messages / 1e3 for _, cpu_ns in theirs]
+        for mode in MODES:
+            case = f"{mode}: {verb} {size_name(size)}"
+            our_mib_s = size * messages / MIB * 1e9 / ours[mode]["wall_ns"]
+            if our_mib_s > MAX_MIB_S:
+                raise Failed(f"{case}: impossible: {our_mib_s} MiB/s")
+            self.rows.note(case, "MiB/s", name, our_mib_s, *mib_s, bar, "min")
+            if rates:
+                per_s = MIB / size
+                self.rows.note(case, "1/s", name, our_mib_s * per_s, *(m * per_s for m in mib_s))
+            # Next to its setup a short run of perftest may vanish: no figure then.
+            if rates and min(cpu_us) > 0:
+                self.rows.note(case, "us of CPU", name, ours[mode]["cpu_ns"] / messages / 1e3, *cpu_us)
+
+    def take_latency(self, verb, size, first):
+        messages, name = self.messages(LATENCY_MESSAGES), f"ib_{verb}_lat"
+        ours, theirs = self.take_samples(name, verb, size, 0, messages, first)
+        for mode in MODES:
+            times = sorted(ours[mode]["times_ns"])
+            for what, share, column in ("p50", 0.5, 4), ("p99", 0.99, 7), ("p99.9", 0.999, 8):
+                self.rows.note(f"{mode}: {verb} {size_name(size)}, {what}", "us",
+                               # Its messages go to and fro, and it reports half of that.
+                               f"{name}, one way" if verb == "write" else name,
+                               times[min(int(share * messages), messages - 1)] / 1e3,
+                               *(columns[column] for columns, _ in theirs))
+
+    def take_keys(self, mode, pair):
+        samples, jobs = {}, list(KEY_JOBS)
+        for i in range(len(jobs)):
+            name = jobs[(pair + i) % len(jobs)]
+            program, live, words = KEY_JOBS[name]
+            samples[name] = self.asked[program, mode, live].ask(words)
+        for what, ours, baseline, again, bar in KEY_COMPARISONS:
+            name = BARE_VERBS[mode] if baseline == "bare" else "the same at 10"
+            for unit, key, its_bar in ("us each", "wall_ns", bar), ("us of CPU each", "cpu_ns", None):
+                each = (samples[job][key] / KEYS / 1e3 for job in (ours, baseline, again))
+                self.rows.note(f"{mode}: {what}", unit, name, *each, its_bar)
+
+    def take_pair(self, pair):
+        verbs = "write", "read"
+        for i, (verb, bandwidth) in enumerate((v, b) for v in verbs for b in BANDWIDTHS):
+            self.take_bandwidth(verb, bandwidth, pair + i)
+        for i, (verb, size) in enumerate((v, s) for v in verbs for s in LATENCIES):
+            self.take_latency(verb, size, pair + i)
+        for mode in MODES:
+            self.take_keys(mode, pair)
+
+
+def measure(options, work):
+    with contextlib.ExitStack() as running:
+        bench = Bench(options, work, running)
+        for pair in range(options.pairs):
+            progress("rdma", pair, options.pairs)
+            bench.take_pair(pair)
+    return bench.rows.summary()
