@@ -15,10 +15,9 @@ import tempfile
 
 sys.dont_write_bytecode = True  # the source may lie where nobody may write
 
-# pylint: disable=wrong-import-position
 import report
 
-AREAS = ("slab", "http", "rdma")
+AREAS = ("slab", "http", "rdma", "prometheus")
 
 
 def options_of(argv):
@@ -27,6 +26,10 @@ def options_of(argv):
     parser.add_argument("--bin", required=True, help="the directory of a build")
     parser.add_argument("--pairs", type=int, help="default 7; 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    parser.add_argument("--series", type=int, default=20000, help="of prometheus: how many")
+    parser.add_argument("--part", choices=("head", "starts", "standby"), default="head", help="of prometheus")
+    parser.add_argument("--contestant", help="of prometheus: the program of prometheus/test/bench")
+    parser.add_argument("--profile", help="of prometheus: directory for the profiles of starts")
     parser.add_argument("--json", help="file for the report")
     parser.add_argument("--rows", help="file for the rows alone; no report")
     parser.add_argument("--softroce", help="measure in scripts/softroce, which is given these options")
@@ -34,6 +37,8 @@ def options_of(argv):
     options.pairs = options.pairs or (3 if options.quick else 7)
     if options.pairs < 1:
         parser.error("--pairs takes 1 or more")
+    if options.area == "prometheus" and not options.contestant:
+        parser.error("--contestant is missing")
     return options
 
 
@@ -45,13 +50,14 @@ def measure(options):
 
 
 def measure_elsewhere(options, argv):
-    """Runs this program where there is an RDMA device; what it prints is progress."""
+    """Runs this program in scripts/softroce; what that prints is progress."""
     with tempfile.TemporaryDirectory(prefix="maas-bench-") as share:
+        here = [sys.executable, os.path.abspath(__file__), *argv]
         command = ["scripts/softroce", *options.softroce.split(), "--", "bash", "-c",
-                   'exec "$@" --rows "$SOFTROCE_SHARE/rows.json"', "bash", sys.executable, os.path.abspath(__file__), *argv]
-        if subprocess.run(command, stdout=sys.stderr, env=os.environ | {"SOFTROCE_SHARE": share},
-                          check=False).returncode:
-            raise report.Failed("the machine that measures")
+                   'exec "$@" --rows "$SOFTROCE_SHARE/rows.json"', "bash", *here]
+        env = os.environ | {"SOFTROCE_SHARE": share}
+        if status := subprocess.run(command, stdout=sys.stderr, env=env, check=False).returncode:
+            raise report.Failed(f"scripts/softroce ended with {status}")
         with open(f"{share}/rows.json", encoding="utf-8") as file:
             return json.load(file)
 

@@ -177,8 +177,9 @@ class Maasd(Program):
 
     def __init__(self, options, work, named, *arguments):
         output, log = f"{work}/{named}.out", f"{work}/{named}.log"
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
         super().__init__([f"{options.bin}/daemon/maasd", "--listen", "127.0.0.1:0", "--log-file", log,
-                          *arguments], output)
+                          *arguments], output, env)
         self.port = self.until(lambda: listening_port(output, log))
         self.url = f"http://127.0.0.1:{self.port}"
 

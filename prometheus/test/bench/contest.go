@@ -30,8 +30,6 @@ import (
 	same "github.com/maas-memory/maas/prometheus/test/sameanswers"
 )
 
-const mib = 1 << 20
-
 // figures are what one contestant measured of itself.
 type figures struct {
 	IngestCPU  float64   // Nanoseconds per sample, without what it costs to make the load.
@@ -45,18 +43,16 @@ type figures struct {
 	Restart    float64   // Seconds from opening to ready, with nothing in page cache.
 	TakeOver   float64   // Seconds from opening to ready on an empty directory.
 	Lag        float64   // Seconds, the 99th percentile, of the log behind in real time.
+	Asked      []string  // The queries.
 	Queries    []float64 // Seconds, the median of five, at 200,000 series of one, with a warm cache.
 	Cold       []float64 // Seconds, asked once each after a start with nothing in page cache.
 
 	// Of the part starts.
-	Dir                                   string    // The data directory, which a start goes on with.
-	Fed                                   int       // Steps in it.
-	RestartCPU, TakeOverCPU, ReturnCPU    float64   // Seconds; a return is that of blocks.
-	RestartPeak, TakeOverPeak, ReturnPeak float64   // Bytes, of resident memory.
-	Uploaded                              float64   // Bytes of all blocks that were ever there between two steps.
-	Levels                                []float64 // The same, of each level.
-	BlocksWritten                         float64   // Bytes of blocks written to remote memory.
-	Returned, ReturnRead                  float64   // Bytes of the blocks that came back, and bytes read for them.
+	Dir           string    // The data directory, which a start goes on with.
+	Fed           int       // Steps in it.
+	Uploaded      float64   // Bytes of all blocks that were ever there between two steps.
+	Levels        []float64 // The same, of each level.
+	BlocksWritten float64   // Bytes of blocks written to remote memory.
 
 	// Of the part standby.
 	AllCPU float64 // Seconds of all that was fed, compactions included.
@@ -85,6 +81,9 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 	f.ServerCPU = (c.serverCPU() - served) * 1e9 / samples
 	f.LogBytes = c.metric("prometheus_tsdb_maas_wal_acknowledged_bytes_total", "") / samples
 
+	for _, q := range same.Queries() {
+		f.Asked = append(f.Asked, q.String())
+	}
 	f.Queries = c.ask(min(6, 2+80_000/series)) // Large heads take long to ask.
 	f.ChunkBytes = float64(c.chunkBytes())
 	runtime.GC()

@@ -6,11 +6,8 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
-	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -34,7 +31,6 @@ type life struct {
 	Heap, Disk float64 // Bytes: live after a collection; of log and chunks of the head.
 	Behind     float64 // Seconds, the 99th percentile, while the leader was fed in real time.
 	Ready      int64   // When the standby was, in nanoseconds since 1970.
-	ReadyAfter float64 // Seconds after the leader's death.
 	Peak       float64 // Of resident memory, in bytes, up to then.
 }
 
@@ -138,63 +134,3 @@ func follow(server, owner, dir string, series int, seed uint64, told io.Reader) 
 }
 
 const behindSeconds = "prometheus_tsdb_maas_behind_seconds"
-
-// told is a process that answers each line with one of JSON.
-type told struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *json.Decoder
-}
-
-func tell(arguments ...string) *told {
-	t := &told{cmd: exec.Command(os.Args[0], arguments...)}
-	t.cmd.Stderr = os.Stderr
-	var err error
-	t.in, err = t.cmd.StdinPipe()
-	check(err)
-	out, err := t.cmd.StdoutPipe()
-	check(err)
-	t.out = json.NewDecoder(out)
-	check(t.cmd.Start())
-	return t
-}
-
-func (t *told) ask(figures any) {
-	_, err := fmt.Fprintln(t.in)
-	check(err)
-	check(t.out.Decode(figures))
-}
-
-// liveAndDie lets a leader live, with a standby, and kills it.
-func liveAndDie(p *pair, server string, series int, seed uint64) {
-	options := []string{"-part", "standby", "-server", server, "-series", fmt.Sprint(series), "-seed", fmt.Sprint(seed)}
-	leader := tell(append(options, "-contestant", "leader")...)
-	var begun, ignored life
-	check(leader.out.Decode(&begun))
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	standby := tell(append(options, "-contestant", "standby", "-start", dir, "-owner", begun.Owner)...)
-	check(standby.out.Decode(&ignored))
-
-	leader.ask(&p.mirror)
-	time.Sleep(settleTime + 15*time.Second) // The last truncation, and the pass behind it.
-	standby.ask(&p.follower)
-	// In real time, a minute of it: a standby hands chunks that are full to the disk once a minute, in which a leader
-	// is fed hours before.
-	var leads, follows life
-	leader.ask(&leads)
-	standby.ask(&follows)
-	p.mirror.Heap, p.follower.Heap, p.follower.Behind = leads.Heap, follows.Heap, follows.Behind
-
-	died := time.Now()
-	check(leader.cmd.Process.Kill())
-	_ = leader.cmd.Wait()
-	var ready life
-	check(standby.out.Decode(&ready))
-	check(standby.cmd.Wait())
-	p.follower.ReadyAfter = time.Duration(ready.Ready - died.UnixNano()).Seconds()
-	p.follower.Peak = ready.Peak
-	(&contestant{server: server, owner: begun.Owner}).free()
-	check(os.RemoveAll(begun.Dir))
-	check(os.RemoveAll(dir))
-}

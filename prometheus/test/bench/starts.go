@@ -6,7 +6,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,12 +18,8 @@ import (
 // What a start costs once the head was compacted several times, and what blocks cost on their way there and
 // back. Each start is a process of its own: its peak of memory is nobody else's.
 
-const (
-	// grown is when the head was compacted four times, at 3 h, 5 h, 7 h and 9 h, and its blocks once more.
-	grown = 9*time.Hour + 20*time.Minute
-	// rounds is how often each start is made.
-	rounds = 3
-)
+// grown is when the head was compacted four times, at 3 h, 5 h, 7 h and 9 h, and its blocks once more.
+const grown = 9*time.Hour + 20*time.Minute
 
 // started is what one start measured of itself.
 type started struct {
@@ -46,61 +41,6 @@ func grow(store, server string, series int, seed uint64) (f figures) {
 	c.close()
 	f.Dir, f.Fed = dir, c.fed
 	return f
-}
-
-// startAll starts each contestant of a pair so often, in turn: first on its directory, then, as a take-over, on
-// an empty one. A stock one starts on its own again.
-func startAll(p *pair, server string, start func(store string, f *figures, dir string) started) {
-	all := []struct {
-		store string
-		*figures
-	}{{"stock", &p.stock}, {"mirror", &p.mirror}, {"remote", &p.remote}, {"stock", &p.again}}
-	restarts, takeOvers := make([][]started, len(all)), make([][]started, len(all))
-	for range rounds {
-		for i, f := range all {
-			restarts[i] = append(restarts[i], start(f.store, f.figures, f.Dir))
-		}
-	}
-	for round := range rounds {
-		for i, f := range all {
-			dir := f.Dir
-			if f.store != "stock" {
-				dir = filepath.Join(f.Dir, fmt.Sprint("successor-", round))
-				check(os.Mkdir(dir, 0o777))
-			}
-			takeOvers[i] = append(takeOvers[i], start(f.store, f.figures, dir))
-			if f.store != "stock" {
-				check(os.RemoveAll(dir)) // It is dead, and its disk with it.
-			}
-		}
-	}
-	for i, f := range all {
-		f.addStarts(restarts[i], takeOvers[i])
-		if f.store != "stock" {
-			(&contestant{server: server, owner: filepath.Base(f.Dir)}).free()
-		}
-		check(os.RemoveAll(f.Dir))
-	}
-}
-
-func (f *figures) addStarts(restarts, takeOvers []started) {
-	of := func(all []started, value func(started) float64) float64 {
-		var values []float64
-		for _, s := range all {
-			values = append(values, value(s))
-		}
-		return median(values)
-	}
-	cpu := func(s started) float64 { return s.CPU }
-	peak := func(s started) float64 { return s.Peak }
-	f.RestartCPU, f.RestartPeak = of(restarts, cpu), of(restarts, peak)
-	f.TakeOverCPU, f.TakeOverPeak = of(takeOvers, cpu), of(takeOvers, peak)
-	f.Restart = of(restarts, func(s started) float64 { return s.Seconds })
-	f.TakeOver = of(takeOvers, func(s started) float64 { return s.Seconds })
-	f.ReturnCPU = of(takeOvers, func(s started) float64 { return s.ReturnCPU })
-	f.ReturnPeak = of(takeOvers, func(s started) float64 { return s.ReturnPeak })
-	f.ReturnRead = of(takeOvers, func(s started) float64 { return s.Read })
-	f.Returned = of(takeOvers, func(s started) float64 { return s.Blocks })
 }
 
 // growUp feeds so much, up to a compaction and a little more. After each it waits for the copies of blocks, as

@@ -11,8 +11,8 @@ import unittest
 import unittest.mock
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../bench"))
-# pylint: disable=wrong-import-position
 import area_http
+import area_prometheus
 import area_rdma
 import area_slab
 import bench
@@ -252,6 +252,77 @@ class Rdma(unittest.TestCase):
         self.assertEqual(latency["baseline_name"], "ib_read_lat")
         keys = rows["window: 1,000 keys in the server", "us each"]
         self.assertEqual((keys["ours"], keys["bar"], keys["baseline_name"]), (2, 1.5, "bare binds"))
+
+
+class Prometheus(unittest.TestCase):
+    FIGURES = {"IngestCPU": 100.0, "CompactCPU": 2.0, "Heap": 1 << 20, "Restart": 4.0, "TakeOver": 6.0,
+               "Queries": [1.0, 4.0], "Cold": [1.0, 2.0], "Asked": ["a", "b"], "Resident": 50 << 20,
+               "ChunkBytes": 100 << 20, "Moved": 110 << 20, "ServerCPU": 5.0, "LogBytes": 3.0, "Lag": 0.5,
+               "RestartCPU": 1.0, "RestartPeak": 1 << 20, "TakeOverCPU": 1.0, "TakeOverPeak": 1 << 20,
+               "ReturnCPU": 1.0, "ReturnPeak": 1 << 20, "ReturnRead": 101.0, "Returned": 100.0,
+               "Uploaded": 100.0, "Levels": [1 << 20, 2 << 20], "BlocksWritten": 103.0, "AllCPU": 10.0,
+               "Disk": 100.0}
+    FOLLOWER = {"CPU": 11.0, "Heap": 1 << 20, "Disk": 120.0, "Behind": 1.0, "ReadyAfter": 10.0, "Peak": 1 << 20}
+
+    def pairs(self, **ours):
+        stock = self.FIGURES | {"Resident": 150 << 20}
+        again = stock | {"IngestCPU": 120.0, "Restart": 5.0}
+        return [{"stock": stock, "again": again, "pages": self.FIGURES, "mirror": self.FIGURES | ours,
+                 "remote": self.FIGURES, "follower": self.FOLLOWER}]
+
+    def test_head__rows(self):
+        rows = {r["case"]: r for r in area_prometheus.head_rows(self.pairs(IngestCPU=121.0, Cold=[1.0, 6.0]))}
+        self.assertEqual(len(rows), 27)
+        ingest = rows["mirror: CPU per ingested sample"]
+        self.assertAlmostEqual(ingest["ratio"], 1.1)  # Beside both runs of the stock one.
+        self.assertEqual((ingest["bar"], ingest["ok"], ingest["aa"]), (1.05, False, 1.2))
+        self.assertAlmostEqual(rows["mirror: queries, cold"]["ratio"], 3 ** 0.5)
+        self.assertEqual(rows["mirror: worst query, cold (b)"]["ratio"], 3)
+        saved = rows["remote: resident less, per chunk byte"]
+        self.assertEqual((saved["ratio"], saved["bar_is"], saved["ok"]), (1, "min", True))
+        self.assertEqual(rows["remote: bytes moved per compaction"]["ratio"], 1.1)
+        self.assertEqual((rows["remote: take-over to ready"]["ratio"], rows["remote: take-over to ready"]["ok"]),
+                         (1.5, True))
+        self.assertIsNone(rows["page dropping alone: resident less, per chunk byte"]["ok"])
+
+    def test_starts__rows(self):
+        rows = {r["case"]: r for r in area_prometheus.starts_rows(self.pairs())}
+        self.assertEqual(len(rows), 2 * (8 + 2 + 4))
+        self.assertEqual(rows["mirror: blocks of level 2"]["ours"], 2)
+        self.assertFalse(rows["mirror: bytes of blocks written, per byte of the blocks"]["ok"])
+        self.assertTrue(rows["mirror: return of blocks, bytes read per byte"]["ok"])
+
+    def test_standby__rows(self):
+        rows = {r["case"]: r for r in area_prometheus.standby_rows(self.pairs())}
+        self.assertEqual(len(rows), 8)
+        self.assertEqual(rows["standby: CPU, of the leader's"]["ratio"], 1.1)
+        self.assertFalse(rows["standby: log and chunks on disk, of the leader's"]["ok"])
+        self.assertTrue(rows["standby: ready after the leader's death"]["ok"])
+
+    def test_start_all__each_on_what_it_needs(self):
+        started = []
+
+        def run(store, *arguments):
+            started.append((store, arguments[1]))
+            return dict.fromkeys(("CPU", "Peak", "Seconds", "ReturnCPU", "ReturnPeak", "Read", "Blocks"),
+                                 float(len(started)))
+
+        with tempfile.TemporaryDirectory() as work:
+            pair = {name: {"Dir": f"{work}/{name}", "Fed": 5} for name in ("stock", "mirror", "remote", "again")}
+            for figures in pair.values():
+                os.mkdir(figures["Dir"])
+            server = unittest.mock.Mock()
+            options = bench.options_of(["prometheus", "--bin", "x", "--contestant", "y", "--part", "starts"])
+            runs = area_prometheus.Runs(options, work, server)
+            runs.run = run
+            runs.start_all(pair)
+            self.assertEqual(os.listdir(work), [])
+        self.assertEqual([c.args[0] for c in server.free_owner.call_args_list], ["mirror", "remote"])
+        self.assertEqual(started[3], ("stock", f"{work}/again"))
+        self.assertEqual(started[12 + 4 + 1], ("mirror", f"{work}/mirror/successor-1"))
+        self.assertEqual(started[12 + 4 + 3], ("stock", f"{work}/again"))
+        self.assertEqual((pair["mirror"]["Restart"], pair["mirror"]["TakeOver"], pair["mirror"]["Returned"]),
+                         (6, 18, 18))
 
 
 class Options(unittest.TestCase):
