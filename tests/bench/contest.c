@@ -313,7 +313,7 @@ static int run(const char *proof, bool quick)
 {
 	const struct contestant *c = proof ? &malloc_contestant : &slab_contestant;
 	unsigned int pieces = quick ? QUICK : PIECES;
-	double resident_mib;
+	double resident_mib = 0;
 	pthread_t thread;
 	int r;
 
