@@ -17,7 +17,7 @@
 #include <time.h>
 
 #include "http/http.h"
-#include "tests/unit/http/http_keys.h"
+#include "tests/fake/fake_keys.h"
 
 #define GRADE	  "\"bounds\":true,\"foreign\":true,\"revocation\":true,\"access\":true"
 #define TRIED	  "{" GRADE ",\"works\":true}"
@@ -27,7 +27,7 @@ struct server {
 	struct maas_slab *slab;
 	struct maas_lend *lend;
 	struct maas_http *http;
-	struct http_keys keys;
+	struct fake_keys keys;
 	_Atomic bool stop;
 };
 
@@ -51,11 +51,11 @@ static bool obey(struct server *s, const char *line)
 	unsigned long value = strtoul(line + len, NULL, 10);
 
 	if (!strncmp(line, "connected", len))
-		http_keys_set(&s->keys, unconnected, !value);
+		fake_keys_set(&s->keys, unconnected, !value);
 	else if (!strncmp(line, "error", len))
-		http_keys_set(&s->keys, start_error, -(int)value);
+		fake_keys_set(&s->keys, start_error, -(int)value);
 	else if (!strncmp(line, "wanted", len))
-		http_keys_set(&s->keys, stats.wanted_bytes, value);
+		fake_keys_set(&s->keys, stats.wanted_bytes, value);
 	else
 		return false;
 	return true;
@@ -82,7 +82,7 @@ static int start(struct server *s, char *error)
 		.dir_fd = -1,
 	};
 	struct maas_lend_options lend = {
-		.keys = &http_key_ops,
+		.keys = &fake_key_ops,
 		.keys_ctx = &s->keys,
 		.max_sessions = 8,
 	};
@@ -100,13 +100,13 @@ static int start(struct server *s, char *error)
 		.rdma = {.state = "active",
 			 .device = "rxe0",
 			 .gid = "::ffff:127.0.0.1",
-			 .port = HTTP_KEYS_PORT,
+			 .port = FAKE_KEYS_PORT,
 			 .keys = "mr",
 			 .isolation_json = ISOLATION},
 	};
 	int r;
 
-	http_keys_init(&s->keys);
+	fake_keys_init(&s->keys, FAKE_KEYS_AT_ONCE);
 	r = maas_slab_open(&slab, error, &s->slab);
 	if (r)
 		return r;
@@ -140,6 +140,6 @@ int main(void)
 	maas_http_stop(s.http);
 	maas_lend_close(s.lend);
 	maas_slab_close(s.slab);
-	http_keys_fini(&s.keys);
+	fake_keys_fini(&s.keys);
 	return 0;
 }

@@ -4,28 +4,78 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+struct http_fixture server;
+struct fake_keys keys;
+const char *http_session;
+
+/* ---- what is the fixture's own */
+
+struct owned {
+	void *object;
+	void (*end)(void *object);
+	SLIST_ENTRY(owned) link;
+};
+
+static SLIST_HEAD(, owned) owned;
+
+static void *own(void *object, void (*end)(void *object))
+{
+	struct owned *one = malloc(sizeof(*one));
+
+	assert_true(one && object);
+	*one = (struct owned){.object = object, .end = end};
+	SLIST_INSERT_HEAD(&owned, one, link);
+	return object;
+}
+
+static void end_owned(void)
+{
+	struct owned *one;
+
+	while ((one = SLIST_FIRST(&owned))) {
+		SLIST_REMOVE_HEAD(&owned, link);
+		one->end(one->object);
+		free(one);
+	}
+}
+
+static void end_json(void *json)
+{
+	json_decref(json);
+}
+
+static void end_answer(void *answer)
+{
+	free(((struct http_answer *)answer)->body);
+	free(answer);
+}
+
+const char *http_text(const char *fmt, ...)
+{
+	va_list args;
+	char *text = NULL;
+
+	va_start(args, fmt);
+	assert_true(vasprintf(&text, fmt, args) >= 0);
+	va_end(args);
+	return own(text, free);
+}
+
+/* ---- the server */
 
 static const uint64_t classes[] = {1024, 2048, 4096, 8192, 512 << 10, 1 << 20, 4 << 20};
 
 static void *housekeeping(void *arg)
 {
-	struct http_fixture *f = arg;
-
-	while (!atomic_load(&f->stop)) {
-		const struct timespec pause = {.tv_nsec = 20000000L};
-
-		maas_lend_tick(f->lend);
-		maas_http_tick(f->http);
-		maas_slab_reclaim(f->slab, maas_clock_ms(), 64 << 20);
-		nanosleep(&pause, NULL);
+	(void)arg;
+	while (!atomic_load(&server.stop)) {
+		maas_lend_tick(server.lend);
+		maas_http_tick(server.http);
+		maas_slab_reclaim(server.slab, maas_clock_ms(), 64 << 20);
+		nap_ms(20);
 	}
 	return NULL;
 }
@@ -46,8 +96,7 @@ void http_fixture_limits(struct maas_http_options *options)
 		options->timeout_s = 30;
 }
 
-void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,
-			     struct http_keys *keys)
+static void start(const struct maas_http_options *options, bool with_keys)
 {
 	static const char *const local[] = {"127.0.0.1:0"};
 	const struct maas_slab_options slab = {
@@ -60,54 +109,85 @@ void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_opti
 	struct maas_lend_options lend = {.max_sessions = 4};
 	char error[MAAS_HTTP_ERROR] = "";
 
-	memset(f, 0, sizeof(*f));
+	http_stop();
+	memset(&server, 0, sizeof(server));
 	maas_log_set_level(MAAS_LOG_WARN);
-	assert_int_equal(maas_slab_open(&slab, error, &f->slab), 0);
-	lend.slab = f->slab;
-	f->keys = keys;
-	if (keys) {
-		keys->slab = f->slab;
-		lend.keys = &http_key_ops;
-		lend.keys_ctx = keys;
+	assert_int_equal(maas_slab_open(&slab, error, &server.slab), 0);
+	lend.slab = server.slab;
+	if (with_keys) {
+		fake_keys_init(&keys, FAKE_KEYS_AT_ONCE);
+		server.has_keys = true;
+		keys.slab = server.slab;
+		lend.keys = &fake_key_ops;
+		lend.keys_ctx = &keys;
 	}
-	assert_int_equal(maas_lend_open(&lend, &f->lend), 0);
-	http.slab = f->slab;
-	http.lend = f->lend;
+	assert_int_equal(maas_lend_open(&lend, &server.lend), 0);
+	http.slab = server.slab;
+	http.lend = server.lend;
 	http.boot_id = "b007";
 	http_fixture_limits(&http);
 	if (!http.num_listen) {
 		http.listen = local;
 		http.num_listen = 1;
 	}
-	if (maas_http_start(&http, error, &f->http))
+	if (maas_http_start(&http, error, &server.http))
 		fail_msg("%s", error);
-	assert_int_equal(pthread_create(&f->housekeeping, NULL, housekeeping, f), 0);
-	f->curl = curl_easy_init();
-	assert_non_null(f->curl);
+	assert_int_equal(pthread_create(&server.housekeeping, NULL, housekeeping, NULL), 0);
+	server.curl = curl_easy_init();
+	assert_non_null(server.curl);
 }
 
-void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options)
+void http_start(const struct maas_http_options *options)
 {
-	http_fixture_start_keys(f, options, NULL);
+	start(options, false);
 }
 
-void http_fixture_stop(struct http_fixture *f)
+void http_start_keys(const struct maas_http_options *options)
 {
-	curl_easy_cleanup(f->curl);
-	atomic_store(&f->stop, true);
-	pthread_join(f->housekeeping, NULL);
-	maas_http_stop(f->http);
-	while (f->keys && http_keys_finish(f->keys, 0))
+	start(options, true);
+	http_session = http_open_session("one");
+}
+
+void http_setup(void)
+{
+	http_start(&(const struct maas_http_options){.threads = 2});
+}
+
+void http_setup_keys(void)
+{
+	http_start_keys(&(const struct maas_http_options){.threads = 2});
+}
+
+void http_teardown(void)
+{
+	http_stop();
+	end_owned();
+}
+
+void http_stop(void)
+{
+	if (!server.curl)
+		return;
+	curl_easy_cleanup(server.curl);
+	server.curl = NULL;
+	atomic_store(&server.stop, true);
+	pthread_join(server.housekeeping, NULL);
+	maas_http_stop(server.http);
+	while (server.has_keys && fake_keys_finish(&keys, 0))
 		;
-	maas_lend_close(f->lend);
-	maas_slab_check(f->slab);
-	maas_slab_close(f->slab);
+	maas_lend_close(server.lend);
+	maas_slab_check(server.slab);
+	maas_slab_close(server.slab);
+	if (server.has_keys)
+		fake_keys_fini(&keys);
 }
 
-unsigned int http_fixture_port(const struct http_fixture *f)
+unsigned int http_fixture_port(void)
 {
-	return (unsigned int)strtoul(strrchr(maas_http_url(f->http, 0), ':') + 1, NULL, 10);
+	return (unsigned int)strtoul(strrchr(maas_http_url(server.http, 0), ':') + 1, NULL, 10);
 }
+
+/* ---- requests */
 
 static size_t take_body(char *data, size_t size, size_t count, void *arg)
 {
@@ -151,82 +231,77 @@ static struct curl_slist *header_list(const char *headers)
 	return list;
 }
 
-void http_call(struct http_fixture *f, struct http_answer *a, const char *method, const char *path,
-	       const void *body, size_t len, const char *headers)
+const struct http_answer *http_call(const char *method, const char *path, const void *body,
+				    size_t len, const char *headers)
 {
+	struct http_answer *a = own(calloc(1, sizeof(*a)), end_answer);
 	struct curl_slist *list = header_list(headers);
 	char url[512];
 
-	*a = (struct http_answer){.body = calloc(1, 1)};
-	curl_easy_reset(f->curl);
-	snprintf(url, sizeof(url), "%s%s", maas_http_url(f->http, 0), path);
-	curl_easy_setopt(f->curl, CURLOPT_URL, url);
+	a->body = calloc(1, 1);
+	curl_easy_reset(server.curl);
+	snprintf(url, sizeof(url), "%s%s", maas_http_url(server.http, 0), path);
+	curl_easy_setopt(server.curl, CURLOPT_URL, url);
 	if (!strncmp(url, "unix:", 5)) {
-		curl_easy_setopt(f->curl, CURLOPT_UNIX_SOCKET_PATH, maas_http_url(f->http, 0) + 5);
+		curl_easy_setopt(server.curl, CURLOPT_UNIX_SOCKET_PATH,
+				 maas_http_url(server.http, 0) + 5);
 		snprintf(url, sizeof(url), "http://localhost%s", path);
-		curl_easy_setopt(f->curl, CURLOPT_URL, url);
+		curl_easy_setopt(server.curl, CURLOPT_URL, url);
 	}
-	curl_easy_setopt(f->curl, CURLOPT_CUSTOMREQUEST, method);
-	curl_easy_setopt(f->curl, CURLOPT_NOBODY, (long)!strcmp(method, "HEAD"));
-	curl_easy_setopt(f->curl, CURLOPT_PATH_AS_IS, 1L);
-	curl_easy_setopt(f->curl, CURLOPT_TIMEOUT, 30L);
-	curl_easy_setopt(f->curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(server.curl, CURLOPT_CUSTOMREQUEST, method);
+	curl_easy_setopt(server.curl, CURLOPT_NOBODY, (long)!strcmp(method, "HEAD"));
+	curl_easy_setopt(server.curl, CURLOPT_PATH_AS_IS, 1L);
+	curl_easy_setopt(server.curl, CURLOPT_TIMEOUT, 30L);
+	curl_easy_setopt(server.curl, CURLOPT_NOSIGNAL, 1L);
 	if (body) {
 		if (!headers || !strstr(headers, "Content-Type:"))
 			list = curl_slist_append(list, "Content-Type: application/json");
-		curl_easy_setopt(f->curl, CURLOPT_POSTFIELDS, body);
-		curl_easy_setopt(f->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
+		curl_easy_setopt(server.curl, CURLOPT_POSTFIELDS, body);
+		curl_easy_setopt(server.curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
 	}
-	curl_easy_setopt(f->curl, CURLOPT_HTTPHEADER, list);
-	curl_easy_setopt(f->curl, CURLOPT_WRITEFUNCTION, take_body);
-	curl_easy_setopt(f->curl, CURLOPT_WRITEDATA, a);
-	curl_easy_setopt(f->curl, CURLOPT_HEADERFUNCTION, take_header);
-	curl_easy_setopt(f->curl, CURLOPT_HEADERDATA, a);
-	if (curl_easy_perform(f->curl) == CURLE_OK)
-		curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &a->status);
-	curl_easy_getinfo(f->curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
+	curl_easy_setopt(server.curl, CURLOPT_HTTPHEADER, list);
+	curl_easy_setopt(server.curl, CURLOPT_WRITEFUNCTION, take_body);
+	curl_easy_setopt(server.curl, CURLOPT_WRITEDATA, a);
+	curl_easy_setopt(server.curl, CURLOPT_HEADERFUNCTION, take_header);
+	curl_easy_setopt(server.curl, CURLOPT_HEADERDATA, a);
+	if (curl_easy_perform(server.curl) == CURLE_OK)
+		curl_easy_getinfo(server.curl, CURLINFO_RESPONSE_CODE, &a->status);
+	curl_easy_getinfo(server.curl, CURLINFO_NUM_CONNECTS, &a->new_connections);
 	curl_slist_free_all(list);
+	return a;
 }
 
-json_t *http_json(struct http_fixture *f, const char *method, const char *path, const char *body,
-		  long status)
+const struct http_answer *http_get(const char *path)
 {
-	struct http_answer a;
+	return http_call("GET", path, NULL, 0, NULL);
+}
+
+json_t *http_json(const char *method, const char *path, const char *body, long status)
+{
+	const struct http_answer *a = http_call(method, path, body, body ? strlen(body) : 0, NULL);
 	json_error_t error;
-	json_t *json = NULL;
+	json_t *json;
 
-	http_call(f, &a, method, path, body, body ? strlen(body) : 0, NULL);
-	if (a.status != status)
-		fail_msg("%s %s: %ld, not %ld: %s", method, path, a.status, status, a.body);
-	assert_true(http_has_header(&a, "Cache-Control: no-store"));
-	if (a.len) {
-		assert_true(http_has_header(&a, "Content-Type: application/json"));
-		json = json_loadb(a.body, a.len, JSON_REJECT_DUPLICATES, &error);
-		if (!json)
-			fail_msg("%s: %s", error.text, a.body);
-	}
-	http_answer_fini(&a);
-	return json;
+	if (a->status != status)
+		fail_msg("%s %s: %ld, not %ld: %s", method, path, a->status, status, a->body);
+	assert_true(http_has_header(a, "Cache-Control: no-store"));
+	if (!a->len)
+		return NULL;
+	assert_true(http_has_header(a, "Content-Type: application/json"));
+	json = json_loadb(a->body, a->len, JSON_REJECT_DUPLICATES, &error);
+	if (!json)
+		fail_msg("%s: %s", error.text, a->body);
+	return own(json, end_json);
 }
 
-void http_expect_error(struct http_fixture *f, const char *method, const char *path,
-		       const char *body, long status, const char *code)
+const char *http_expect_error(const char *method, const char *path, const char *body, long status,
+			      const char *code)
 {
-	json_t *json = http_json(f, method, path, body, status);
-	const char *text = NULL;
-	const char *got = NULL;
+	const json_t *error = json_object_get(http_json(method, path, body, status), "error");
 
-	assert_int_equal(
-		json_unpack(json, "{s:{s:s,s:s}}", "error", "code", &got, "message", &text), 0);
-	assert_string_equal(got, code);
-	assert_true(strlen(text) > 10);
-	json_decref(json);
-}
-
-void http_answer_fini(struct http_answer *a)
-{
-	free(a->body);
-	a->body = NULL;
+	assert_string_equal(http_string(error, "code"), code);
+	assert_true(strlen(http_string(error, "message")) > 10);
+	return http_string(error, "message");
 }
 
 bool http_has_header(const struct http_answer *a, const char *line)
@@ -239,61 +314,58 @@ bool http_has_header(const struct http_answer *a, const char *line)
 	return false;
 }
 
-void http_wait_idle(struct http_fixture *f)
+void http_wait_idle(void)
 {
-	const struct timespec pause = {.tv_nsec = 5000000L};
-
-	for (int i = 0; i < 2000 && maas_http_active(f->http); i++)
-		nanosleep(&pause, NULL);
-	assert_int_equal(maas_http_active(f->http), 0);
+	AWAIT(!maas_http_active(server.http));
 }
 
-void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_SLAB_ID_TEXT])
+const char *http_allocate(uint64_t size_bytes)
 {
-	char body[64];
-	json_t *json;
+	const char *body = http_text("{\"size_bytes\":%llu}", (unsigned long long)size_bytes);
+	const char *id = http_string(http_json("POST", "/allocate", body, 200), "id");
 
-	snprintf(body, sizeof(body), "{\"size_bytes\":%llu}", (unsigned long long)size_bytes);
-	json = http_json(f, "POST", "/allocate", body, 200);
-	snprintf(id, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
 	assert_int_equal(strlen(id), MAAS_SLAB_ID_TEXT - 1);
-	json_decref(json);
+	return id;
 }
 
-void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_SLAB_ID_TEXT])
+const char *http_open_session(const char *name)
 {
-	char body[64];
-	json_t *json;
+	const char *body = http_text("{\"name\":\"%s\"}", name);
 
-	snprintf(body, sizeof(body), "{\"name\":\"%s\"}", name);
-	json = http_json(f, "POST", "/sessions", body, 200);
-	snprintf(id, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(json, "id")));
-	json_decref(json);
+	return http_string(http_json("POST", "/sessions", body, 200), "id");
+}
+
+const char *http_string(const json_t *json, const char *name)
+{
+	return json_string_value(json_object_get(json, name));
+}
+
+json_int_t http_number(const json_t *json, const char *name)
+{
+	const json_t *value = json_object_get(json, name);
+
+	if (!json_is_integer(value))
+		fail_msg("\"%s\" is not there", name);
+	return json_integer_value(value);
 }
 
 json_int_t http_rkey(const json_t *grant, json_int_t length)
 {
-	json_int_t addr = -1;
-	json_int_t rkey = -1;
-	json_int_t len = -1;
-	json_int_t connection = -1;
-
 	assert_int_equal(json_object_size(grant), 4);
-	assert_int_equal(json_unpack((json_t *)(uintptr_t)grant, "{s:I,s:I,s:I,s:I}", "addr", &addr,
-				     "rkey", &rkey, "length", &len, "connection", &connection),
-			 0);
-	assert_in_range(addr, 0, (64 << 20) - 1);
-	assert_int_equal(len, length);
-	assert_int_equal(connection, HTTP_KEYS_CONNECTION);
-	return rkey;
+	assert_in_range(http_number(grant, "addr"), 0, (64 << 20) - 1);
+	assert_int_equal(http_number(grant, "length"), length);
+	assert_int_equal(http_number(grant, "connection"), FAKE_KEYS_CONNECTION);
+	return http_number(grant, "rkey");
 }
 
-int http_connect(const struct http_fixture *f)
+/* ---- plain connections */
+
+int http_connect(void)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	addr.sin_port = htons((uint16_t)http_fixture_port(f));
+	addr.sin_port = htons((uint16_t)http_fixture_port());
 	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_true(fd >= 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
@@ -390,4 +462,17 @@ void http_expect_answer(int fd, const char *status, const char *text)
 	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
 		fail_msg("not %s %s: %s", status, text, buffer);
 	close(fd);
+}
+
+const char *http_expect_raw(const char *request, const char *status)
+{
+	char *buffer = own(calloc(1, 65536), free);
+	int fd = http_connect();
+
+	http_send(fd, request, strlen(request));
+	http_recv(fd, buffer, 65535, 300);
+	if (strncmp(buffer, status, strlen(status)) != 0)
+		fail_msg("%s: %s", request, buffer);
+	close(fd);
+	return buffer;
 }

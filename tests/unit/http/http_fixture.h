@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A whole server in this process, on a port of its own, and a client for it. */
+/*
+ * A whole server in this process, on a port of its own, and a client for it. There is one at a
+ * time. Whatever the functions here return belongs to the fixture, until http_teardown().
+ */
 #ifndef MAAS_TESTS_HTTP_FIXTURE_H
 #define MAAS_TESTS_HTTP_FIXTURE_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include <curl/curl.h>
 #include <jansson.h>
 
 #include "http/http.h"
-#include "tests/unit/http/http_keys.h"
+#include "tests/fake/fake_keys.h"
+#include "tests/unit/unit.h"
+
+#define NO_ID "00000000-0000-8000-8000-000000000000"
 
 struct http_fixture {
 	struct maas_slab *slab;
@@ -18,9 +23,13 @@ struct http_fixture {
 	struct maas_http *http;
 	pthread_t housekeeping;
 	_Atomic bool stop;
-	struct http_keys *keys; /* or NULL */
-	CURL *curl;		/* one keep-alive connection */
+	bool has_keys;
+	CURL *curl; /* one keep-alive connection */
 };
+
+extern struct http_fixture server;
+extern struct fake_keys keys;	 /* of the server, where it has some: FAKE_KEYS_AT_ONCE */
+extern const char *http_session; /* "one", where it has keys */
 
 struct http_answer {
 	long status; /* 0: the connection broke */
@@ -32,42 +41,51 @@ struct http_answer {
 
 /* Gives each limit that `options` leaves out a value. */
 void http_fixture_limits(struct maas_http_options *options);
-/* `options` gives limits and addresses; 127.0.0.1:0 where it has none. */
-void http_fixture_start(struct http_fixture *f, const struct maas_http_options *options);
-/* The same with RDMA; `keys` is initialised and borrowed. */
-void http_fixture_start_keys(struct http_fixture *f, const struct maas_http_options *options,
-			     struct http_keys *keys);
+/* `options` gives limits and addresses; 127.0.0.1:0 where it has none. A server that runs is
+ * stopped first. */
+void http_start(const struct maas_http_options *options);
+void http_start_keys(const struct maas_http_options *options);
 /* Key operations that are still under way end after the server has. */
-void http_fixture_stop(struct http_fixture *f);
-unsigned int http_fixture_port(const struct http_fixture *f);
+void http_stop(void);
+/* Setups with two threads and else the fixture's limits, and the teardown for all. */
+void http_setup(void);
+void http_setup_keys(void);
+void http_teardown(void);
+unsigned int http_fixture_port(void);
 
-/* One request; `headers` are lines parted by '\n', or NULL. The answer is http_answer_fini()'s. */
-void http_call(struct http_fixture *f, struct http_answer *a, const char *method, const char *path,
-	       const void *body, size_t len, const char *headers);
+/* ---- requests */
+
+/* One request; `headers` are lines parted by '\n', or NULL. */
+const struct http_answer *http_call(const char *method, const char *path, const void *body,
+				    size_t len, const char *headers);
+const struct http_answer *http_get(const char *path);
 /* The same with a text body (NULL: none); checks the status and returns the JSON of the answer, or
  * NULL for an empty one. */
-json_t *http_json(struct http_fixture *f, const char *method, const char *path, const char *body,
-		  long status);
-/* Expects an error of this status and code. */
-void http_expect_error(struct http_fixture *f, const char *method, const char *path,
-		       const char *body, long status, const char *code);
-void http_answer_fini(struct http_answer *a);
+json_t *http_json(const char *method, const char *path, const char *body, long status);
+/* Expects an error of this status and code; returns its message. */
+const char *http_expect_error(const char *method, const char *path, const char *body, long status,
+			      const char *code);
 /* True when the headers have the line `line`. */
 bool http_has_header(const struct http_answer *a, const char *line);
-
 /* Waits until no request is under way: one counts until a little after its answer has come. */
-void http_wait_idle(struct http_fixture *f);
+void http_wait_idle(void);
 
-/* Allocates and copies the id. */
-void http_allocate(struct http_fixture *f, uint64_t size_bytes, char id[MAAS_SLAB_ID_TEXT]);
+/* Return the new id. */
+const char *http_allocate(uint64_t size_bytes);
+const char *http_open_session(const char *name);
 
-/* Opens a session of that name and copies its id. */
-void http_open_session(struct http_fixture *f, const char *name, char id[MAAS_SLAB_ID_TEXT]);
-/* Checks a key to `length` bytes, as one of struct http_keys, and returns its rkey. */
+/* ---- text and JSON */
+
+const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
+/* A member; the second one must be there. */
+const char *http_string(const json_t *json, const char *name);
+json_int_t http_number(const json_t *json, const char *name);
+/* Checks a key to `length` bytes, as one of struct fake_keys, and returns its rkey. */
 json_int_t http_rkey(const json_t *grant, json_int_t length);
 
-/* A plain connection. */
-int http_connect(const struct http_fixture *f);
+/* ---- plain connections */
+
+int http_connect(void);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
@@ -80,5 +98,7 @@ void http_expect_answer(int fd, const char *status, const char *text);
 int http_recv_answer(int fd, char *buffer, size_t max);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
+/* Sends `request` and returns all that comes within 300 ms, which begins with `status`. */
+const char *http_expect_raw(const char *request, const char *status);
 
 #endif

@@ -6,13 +6,9 @@
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
-#include "tests/unit/unit.h"
-
-#define NO_ID "00000000-0000-4000-8000-000000000000"
 
 enum role { NOBODY, OTHER, READER, OWNER, ADMIN, ROLES };
 
-static struct http_fixture f;
 static char tokens[ROLES][MAAS_AUTH_TOKEN];
 static char id[MAAS_SLAB_ID_TEXT];
 static char session[MAAS_SLAB_ID_TEXT];
@@ -31,44 +27,29 @@ static void use(const char *reader)
 		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
 	if (maas_auth_parse(text, strlen(text), error, &auth))
 		fail_msg("%s", error);
-	maas_lend_set_auth(f.lend, auth);
+	maas_lend_set_auth(server.lend, auth);
 	maas_auth_unref(auth);
 }
 
-/* One request of a role; the answer's text is the next call's to replace. */
+/* One request of a role, which must be answered so; returns the answer's text. */
 static const char *ask(enum role role, const char *method, const char *path, const char *body,
 		       long status)
 {
-	static char text[4096];
-	char lines[256];
-	struct http_answer a;
+	const char *header = http_text("Authorization: Bearer %s", tokens[role]);
+	const struct http_answer *a =
+		http_call(method, path, body, body ? strlen(body) : 0, header);
 
-	snprintf(lines, sizeof(lines), "Authorization: Bearer %s%s", tokens[role],
-		 body && *body == '{' ? "\nContent-Type: application/json" : "");
-	http_call(&f, &a, method, path, body, body ? strlen(body) : 0, lines);
-	if (a.status != status)
-		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a.status, a.body,
-			 status);
-	snprintf(text, sizeof(text), "%s", a.body);
-	http_answer_fini(&a);
-	return text;
+	if (a->status != status)
+		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a->status, a->body, status);
+	return a->body;
 }
 
 static void copy_field(const char *json, const char *name, char to[MAAS_SLAB_ID_TEXT])
 {
 	json_t *object = json_loads(json, 0, NULL);
 
-	snprintf(to, MAAS_SLAB_ID_TEXT, "%s", json_string_value(json_object_get(object, name)));
+	snprintf(to, MAAS_SLAB_ID_TEXT, "%s", http_string(object, name));
 	json_decref(object);
-}
-
-/* `before`, the id `of`, `behind`. */
-static const char *path_of(const char *before, const char *of, const char *behind)
-{
-	static char path[160];
-
-	snprintf(path, sizeof(path), "%s%s%s", before, of, behind);
-	return path;
 }
 
 static void set_up(void)
@@ -77,7 +58,7 @@ static void set_up(void)
 
 	for (int i = 0; i < ROLES; i++)
 		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
-	http_fixture_start(&f, &options);
+	http_start(&options);
 	use("read=team/*");
 	copy_field(ask(OWNER, "POST", "/allocate",
 		       "{\"size_bytes\":100,\"owner\":\"team/x\",\"lifetime\":\"ttl\","
@@ -86,11 +67,6 @@ static void set_up(void)
 		   "id", id);
 	copy_field(ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200),
 		   "id", session);
-}
-
-static void tear_down(void)
-{
-	http_fixture_stop(&f);
 }
 
 /* What each role is answered; the owner's and the admin's come last, because they change things. */
@@ -110,7 +86,7 @@ TEST(allocation__each_call_by_each_role)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
 		for (int role = NOBODY; role < ROLES; role++)
 			ask((enum role)role, calls[i].method,
-			    path_of("/allocate/", id, calls[i].behind), calls[i].body,
+			    http_text("/allocate/%s%s", id, calls[i].behind), calls[i].body,
 			    calls[i].status[role]);
 }
 
@@ -123,12 +99,12 @@ TEST(allocation__foreign_is_as_unknown_byte_for_byte)
 	char freed[MAAS_SLAB_ID_TEXT], unknown[4096];
 
 	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", freed);
-	ask(OWNER, "DELETE", path_of("/allocate/", freed, ""), NULL, 200);
+	ask(OWNER, "DELETE", http_text("/allocate/%s", freed), NULL, 200);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
 		snprintf(unknown, sizeof(unknown), "%s",
-			 ask(OTHER, calls[i][0], path_of("/allocate/", freed, calls[i][1]),
+			 ask(OTHER, calls[i][0], http_text("/allocate/%s%s", freed, calls[i][1]),
 			     calls[i][2], 404));
-		assert_string_equal(ask(OTHER, calls[i][0], path_of("/allocate/", id, calls[i][1]),
+		assert_string_equal(ask(OTHER, calls[i][0], http_text("/allocate/%s%s", id, calls[i][1]),
 					calls[i][2], 404),
 				    unknown);
 	}
@@ -141,7 +117,7 @@ TEST(free__of_many_leaves_what_is_not_the_callers)
 	snprintf(body, sizeof(body), "{\"ids\":[\"%s\"]}", id);
 	assert_non_null(strstr(ask(OTHER, "POST", "/free", body, 200), "\"freed\":0"));
 	assert_non_null(strstr(ask(READER, "POST", "/free", body, 200), "\"freed\":0"));
-	ask(OWNER, "GET", path_of("/allocate/", id, ""), NULL, 200);
+	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
 	assert_non_null(strstr(ask(OWNER, "POST", "/free", body, 200), "\"freed\":1"));
 }
 
@@ -160,13 +136,10 @@ TEST(vector__reads_and_writes_one_s_own)
 	memset(frame + 4 + len, 'x', 4);
 	for (int role = OTHER; role < ROLES; role++) {
 		static const long status[ROLES] = {0, 404, 403, 200, 200};
-		char lines[128];
-		struct http_answer a;
+		const char *header = http_text("Authorization: Bearer %s", tokens[role]);
 
-		snprintf(lines, sizeof(lines), "Authorization: Bearer %s", tokens[role]);
-		http_call(&f, &a, "POST", "/data/write", frame, len + 8, lines);
-		assert_int_equal(a.status, status[role]);
-		http_answer_fini(&a);
+		assert_int_equal(http_call("POST", "/data/write", frame, len + 8, header)->status,
+				 status[role]);
 	}
 }
 
@@ -188,15 +161,15 @@ TEST(allocate__under_the_callers_own_names)
 	char own[MAAS_SLAB_ID_TEXT];
 
 	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
-	assert_non_null(strstr(ask(OWNER, "GET", path_of("/allocate/", own, ""), NULL, 200),
+	assert_non_null(strstr(ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 200),
 			       "\"owner\":\"team\""));
 	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
 	ask(READER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
 	ask(READER, "POST", "/allocate", "{\"size_bytes\":1}", 403);
 	/* Nobody's memory is the admins'. */
 	copy_field(ask(ADMIN, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
-	ask(OWNER, "GET", path_of("/allocate/", own, ""), NULL, 404);
-	ask(ADMIN, "GET", path_of("/allocate/", own, ""), NULL, 200);
+	ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 404);
+	ask(ADMIN, "GET", http_text("/allocate/%s", own), NULL, 200);
 }
 
 TEST(request_id__is_the_principals)
@@ -220,9 +193,9 @@ TEST(session__is_its_principals)
 	ask(READER, "POST", "/sessions", "{\"name\":\"team/t\"}", 403);
 	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 409);
 	for (int role = OTHER; role <= READER; role++) {
-		ask((enum role)role, "POST", path_of("/sessions/", session, "/renew"), "{}", 404);
-		ask((enum role)role, "POST", path_of("/sessions/", session, "/ticket"), "{}", 404);
-		ask((enum role)role, "DELETE", path_of("/sessions/", session, ""), NULL, 404);
+		ask((enum role)role, "POST", http_text("/sessions/%s/renew", session), "{}", 404);
+		ask((enum role)role, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
+		ask((enum role)role, "DELETE", http_text("/sessions/%s", session), NULL, 404);
 	}
 	snprintf(body, sizeof(body),
 		 "{\"size_bytes\":1,\"lifetime\":\"session\",\"session\":\"%s\"}", session);
@@ -231,17 +204,17 @@ TEST(session__is_its_principals)
 	ask(OWNER, "POST", "/allocate", body, 200);
 	assert_null(strstr(ask(OTHER, "GET", "/sessions?name=team/s", NULL, 200), "age_seconds"));
 	assert_non_null(strstr(ask(READER, "GET", "/sessions?name=team/s", NULL, 200), "age_se"));
-	ask(OWNER, "POST", path_of("/sessions/", session, "/ticket"), "{}", 200);
-	ask(ADMIN, "POST", path_of("/sessions/", session, "/ticket"), "{}", 404);
-	ask(ADMIN, "POST", path_of("/sessions/", session, "/renew"), "{}", 200);
-	ask(ADMIN, "DELETE", path_of("/sessions/", session, ""), NULL, 200);
+	ask(OWNER, "POST", http_text("/sessions/%s/ticket", session), "{}", 200);
+	ask(ADMIN, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
+	ask(ADMIN, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	ask(ADMIN, "DELETE", http_text("/sessions/%s", session), NULL, 200);
 }
 
 /* A stranger neither fences a Prometheus, whose exclusive name it may not have, nor leaves an
  * extent under its owner name. */
 TEST(name__cannot_be_squatted)
 {
-	ask(OWNER, "DELETE", path_of("/sessions/", session, ""), NULL, 200);
+	ask(OWNER, "DELETE", http_text("/sessions/%s", session), NULL, 200);
 	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 403);
 	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":4096,\"owner\":\"team/s\"}", 403);
 	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200);
@@ -253,7 +226,7 @@ static bool session_lives(void)
 {
 	struct maas_lend_session_info info;
 
-	return !maas_lend_session_get(f.lend, session, &info);
+	return !maas_lend_session_get(server.lend, session, &info);
 }
 
 TEST(reload__ends_the_sessions_of_those_that_lose)
@@ -262,13 +235,13 @@ TEST(reload__ends_the_sessions_of_those_that_lose)
 
 	copy_field(ask(READER, "POST", "/sessions", "{}", 200), "id", readers);
 	use("read=team/*,more"); /* more is no loss */
-	ask(READER, "POST", path_of("/sessions/", readers, "/renew"), "{}", 200);
+	ask(READER, "POST", http_text("/sessions/%s/renew", readers), "{}", 200);
 	use("read=team/x");
-	ask(READER, "POST", path_of("/sessions/", readers, "/renew"), "{}", 404);
+	ask(READER, "POST", http_text("/sessions/%s/renew", readers), "{}", 404);
 	assert_true(session_lives());
-	ask(READER, "GET", path_of("/allocate/", id, ""), NULL, 200);
+	ask(READER, "GET", http_text("/allocate/%s", id), NULL, 200);
 	use("read=nothing");
-	ask(READER, "GET", path_of("/allocate/", id, ""), NULL, 404);
+	ask(READER, "GET", http_text("/allocate/%s", id), NULL, 404);
 	assert_true(session_lives());
 }
 
@@ -276,7 +249,7 @@ static uint64_t transfers(void)
 {
 	struct maas_lend_stats stats;
 
-	maas_lend_stats(f.lend, &stats);
+	maas_lend_stats(server.lend, &stats);
 	return stats.transfers;
 }
 
@@ -288,7 +261,7 @@ TEST(reload__ends_the_transfers_of_those_that_lose)
 
 	use("owner=team/*");
 	for (int i = 0; i < 2; i++) {
-		fds[i] = http_connect(&f);
+		fds[i] = http_connect();
 		http_send_text(
 			fds[i],
 			"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
@@ -309,4 +282,4 @@ TEST(reload__ends_the_transfers_of_those_that_lose)
 	close(fds[1]);
 }
 
-TEST_MAIN(set_up, tear_down)
+TEST_MAIN(set_up, http_teardown)

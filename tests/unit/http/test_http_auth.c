@@ -7,20 +7,13 @@
 
 #include "http/identity.h"
 #include "tests/unit/http/http_fixture.h"
-#include "tests/unit/unit.h"
 
-#define NO_ID "00000000-0000-4000-8000-000000000000"
-
-static struct http_fixture f;
 static char owner[MAAS_AUTH_TOKEN], scraper[MAAS_AUTH_TOKEN], admin[MAAS_AUTH_TOKEN];
 
 /* The header lines of a request with a token. */
 static const char *with(const char *token)
 {
-	static char header[128];
-
-	snprintf(header, sizeof(header), "Authorization: Bearer %s", token);
-	return header;
+	return http_text("Authorization: Bearer %s", token);
 }
 
 static struct maas_auth *table(const char *anonymous)
@@ -41,7 +34,7 @@ static struct maas_auth *table(const char *anonymous)
 
 static void use(struct maas_auth *auth)
 {
-	maas_lend_set_auth(f.lend, auth);
+	maas_lend_set_auth(server.lend, auth);
 	maas_auth_unref(auth);
 }
 
@@ -50,7 +43,7 @@ static void start(const char *anonymous, const char *socket)
 	const char *const listen[] = {socket ? socket : "127.0.0.1:0"};
 	const struct maas_http_options options = {.listen = listen, .num_listen = 1};
 
-	http_fixture_start(&f, &options);
+	http_start(&options);
 	use(table(anonymous));
 }
 
@@ -62,25 +55,17 @@ static void set_up(void)
 	start("", NULL);
 }
 
-static void tear_down(void)
-{
-	http_fixture_stop(&f);
-}
-
 static void expect(const char *method, const char *path, const char *body, const char *headers,
 		   long status, const char *text)
 {
-	char lines[512];
-	struct http_answer a;
+	const struct http_answer *a =
+		http_call(method, path, body, body ? strlen(body) : 0, headers);
 
-	snprintf(lines, sizeof(lines), "%s%s%s", headers ? headers : "",
-		 headers && body ? "\n" : "", body ? "Content-Type: application/json" : "");
-	http_call(&f, &a, method, path, body, body ? strlen(body) : 0, *lines ? lines : NULL);
-	if (a.status != status || !strstr(a.body, text))
-		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a.status, a.body, status, text);
+	if (a->status != status || !strstr(a->body, text))
+		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a->status, a->body, status,
+			 text);
 	if (status == 401)
-		assert_true(http_has_header(&a, "WWW-Authenticate: Bearer realm=\"maas\""));
-	http_answer_fini(&a);
+		assert_true(http_has_header(a, "WWW-Authenticate: Bearer realm=\"maas\""));
 }
 
 TEST(anonymous__may_read_the_interface_only)
@@ -97,7 +82,6 @@ TEST(anonymous__may_read_the_interface_only)
 
 TEST(anonymous__with_a_line_sees_that_the_server_works_and_no_more)
 {
-	tear_down();
 	start("* - health", NULL);
 	expect("GET", "/health", NULL, NULL, 200,
 	       "{\"status\":\"healthy\",\"service\":\"memory-as-a-service\"}");
@@ -121,17 +105,14 @@ TEST(token__makes_the_calls_of_its_line)
 
 TEST(header__must_be_one_bearer_token)
 {
-	char text[256];
-
 	expect("GET", "/health", NULL, with("mt_wrong"), 401, "no principal of this server");
 	expect("GET", "/health", NULL, "Authorization: Basic bWU6bWU=", 401, "Bearer, a blank");
 	expect("GET", "/health", NULL, "Authorization: Bearer", 401, "Bearer, a blank");
 	expect("GET", "/health", NULL, "Authorization: Bearer a b", 401, "Bearer, a blank");
-	snprintf(text, sizeof(text), "Authorization: Bearer %s\nAuthorization: Bearer %s", owner,
-		 owner);
-	expect("GET", "/health", NULL, text, 401, "there must be one Authorization header");
-	snprintf(text, sizeof(text), "authorization: bearer  %s", owner);
-	expect("GET", "/health", NULL, text, 200, "arena_id");
+	expect("GET", "/health", NULL, http_text("%s\n%s", with(owner), with(owner)), 401,
+	       "there must be one Authorization header");
+	expect("GET", "/health", NULL, http_text("authorization: bearer  %s", owner), 200,
+	       "arena_id");
 	/* A wrong proof is no proof, even where none is needed. */
 	expect("GET", "/", NULL, with("mt_wrong"), 401, "no principal of this server");
 }
@@ -162,12 +143,11 @@ TEST(upload__of_a_stranger_is_neither_held_nor_begun)
 
 	for (int i = 0; i < 20; i++) {
 		struct maas_lend_stats stats;
-		struct http_answer a;
+		long status =
+			http_call("PUT", "/allocate/" NO_ID "/data", body, BYTES, NULL)->status;
 
-		http_call(&f, &a, "PUT", "/allocate/" NO_ID "/data", body, BYTES, NULL);
-		assert_true(a.status == 401 || a.status == 429 || !a.status);
-		http_answer_fini(&a);
-		maas_lend_stats(f.lend, &stats);
+		assert_true(status == 401 || status == 429 || !status);
+		maas_lend_stats(server.lend, &stats);
 		assert_int_equal(stats.transfers, 0);
 	}
 	free(body);
@@ -175,20 +155,17 @@ TEST(upload__of_a_stranger_is_neither_held_nor_begun)
 
 TEST(local__a_peer_needs_no_token)
 {
-	char path[] = "/tmp/maas-auth-XXXXXX", socket_path[64], line[128];
+	char path[] = "/tmp/maas-auth-XXXXXX";
 
 	assert_non_null(mkdtemp(path));
-	snprintf(socket_path, sizeof(socket_path), "unix:%s/s", path);
-	snprintf(line, sizeof(line), "local uid=%u metrics", (unsigned int)geteuid());
-	tear_down();
-	start(line, socket_path);
+	start(http_text("local uid=%u metrics", (unsigned int)geteuid()),
+	      http_text("unix:%s/s", path));
 	expect("GET", "/metrics", NULL, NULL, 200, "maas_build_info");
 	expect("GET", "/allocations", NULL, NULL, 403, "the principal local");
 	expect("GET", "/allocations", NULL, with(owner), 200, "allocations");
 	expect("GET", "/metrics", NULL, with("mt_wrong"), 401, ""); /* no way around a bad token */
-	tear_down();
+	http_stop();
 	assert_int_equal(rmdir(path), 0);
-	start("", NULL);
 }
 
 TEST(reload__counts_from_the_next_request_on)
@@ -206,4 +183,4 @@ TEST(reload__counts_from_the_next_request_on)
 	expect("GET", "/stats", NULL, NULL, 200, "");
 }
 
-TEST_MAIN(set_up, tear_down)
+TEST_MAIN(set_up, http_teardown)

@@ -1,83 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slabs' bytes over HTTP, one range at a time. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "tests/unit/http/http_fixture.h"
 
 #define SIZE 3000000u /* not a whole number of anything */
 
-static struct http_fixture f;
-static char id[MAAS_SLAB_ID_TEXT]; /* 100 bytes, 0 to 99 */
+static const char *id; /* 100 bytes, 0 to 99 */
 static char path[80];
 static unsigned char pattern[SIZE];
 
-static int start(void **state)
+static void start(void)
 {
 	const struct maas_http_options options = {.threads = 2};
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	http_allocate(&f, 100, id);
+	http_start(&options);
+	id = http_allocate(100);
 	snprintf(path, sizeof(path), "/allocate/%s/data", id);
 	for (unsigned int i = 0; i < SIZE; i++)
 		pattern[i] = (unsigned char)(i < 100 ? i : i * 2654435761u >> 24);
-	http_call(&f, &a, "PUT", path, pattern, 100, NULL);
-	assert_int_equal(a.status, 200);
-	assert_int_equal(a.len, 0);
-	http_answer_fini(&a);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
+	a = http_call("PUT", path, pattern, 100, NULL);
+	assert_int_equal(a->status, 200);
+	assert_int_equal(a->len, 0);
 }
 
 /* One GET: status, bytes, and a header line (NULL: none to check). */
 static void expect_get(const char *range, long status, unsigned int first, size_t len,
 		       const char *line)
 {
-	struct http_answer a;
+	const struct http_answer *a;
 	char headers[128] = "";
 
 	if (range)
 		snprintf(headers, sizeof(headers), "Range: %s", range);
-	http_call(&f, &a, "GET", path, NULL, 0, headers);
-	if (a.status != status)
-		fail_msg("Range %s: %ld, not %ld", range, a.status, status);
+	a = http_call("GET", path, NULL, 0, headers);
+	if (a->status != status)
+		fail_msg("Range %s: %ld, not %ld", range, a->status, status);
 	if (line)
-		assert_true(http_has_header(&a, line));
+		assert_true(http_has_header(a, line));
 	if (status < 300) {
-		assert_int_equal(a.len, len);
-		assert_memory_equal(a.body, pattern + first, len);
-		assert_true(http_has_header(&a, "Accept-Ranges: bytes"));
-		assert_true(http_has_header(&a, "Content-Type: application/octet-stream"));
+		assert_int_equal(a->len, len);
+		assert_memory_equal(a->body, pattern + first, len);
+		assert_true(http_has_header(a, "Accept-Ranges: bytes"));
+		assert_true(http_has_header(a, "Content-Type: application/octet-stream"));
 	}
-	http_answer_fini(&a);
 }
 
 static void expect_put(const char *headers, const void *body, size_t len, long status)
 {
-	struct http_answer a;
+	const struct http_answer *a = http_call("PUT", path, body, len, headers);
 
-	http_call(&f, &a, "PUT", path, body, len, headers);
-	if (a.status != status)
-		fail_msg("PUT %s: %ld, not %ld: %s", headers, a.status, status, a.body);
-	http_answer_fini(&a);
+	if (a->status != status)
+		fail_msg("PUT %s: %ld, not %ld: %s", headers, a->status, status, a->body);
 }
 
-static void get__ranges(void **state)
+TEST(get__ranges)
 {
-	(void)state;
 	expect_get(NULL, 200, 0, 100, "Content-Length: 100");
 	expect_get("bytes=0-0", 206, 0, 1, "Content-Range: bytes 0-0/100");
 	expect_get("bytes=10-19", 206, 10, 10, "Content-Range: bytes 10-19/100");
@@ -91,41 +70,35 @@ static void get__ranges(void **state)
 	expect_get("bytes=0-1\nIf-Range: \"x\"", 200, 0, 100, NULL);
 }
 
-static void head__ignores_range(void **state)
+TEST(head__ignores_range)
 {
-	struct http_answer a;
+	const struct http_answer *a = http_call("HEAD", path, NULL, 0, "Range: bytes=0-0");
 
-	(void)state;
-	http_call(&f, &a, "HEAD", path, NULL, 0, "Range: bytes=0-0");
-	assert_int_equal(a.status, 200);
-	assert_int_equal(a.len, 0);
-	assert_true(http_has_header(&a, "Content-Length: 100"));
-	http_answer_fini(&a);
+	assert_int_equal(a->status, 200);
+	assert_int_equal(a->len, 0);
+	assert_true(http_has_header(a, "Content-Length: 100"));
 }
 
-static void put__every_size(void **state)
+TEST(put__every_size)
 {
 	static const unsigned int sizes[] = {1, 1023, 1024, 1025, 8192, 65536, 1000000, SIZE};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
-		char chunk[64];
 
-		http_allocate(&f, sizes[i], id);
+		id = http_allocate(sizes[i]);
 		snprintf(path, sizeof(path), "/allocate/%s/data", id);
 		expect_put(NULL, pattern, sizes[i], 200);
 		expect_get(NULL, 200, 0, sizes[i], NULL);
-		snprintf(chunk, sizeof(chunk), "Transfer-Encoding: chunked\nExpect:");
-		http_allocate(&f, sizes[i], id);
+		id = http_allocate(sizes[i]);
 		snprintf(path, sizeof(path), "/allocate/%s/data", id);
-		expect_put(chunk, pattern, sizes[i], 200);
+		expect_put(http_text("Transfer-Encoding: chunked\nExpect:"), pattern, sizes[i],
+			   200);
 		expect_get(NULL, 200, 0, sizes[i], NULL);
 	}
 }
 
-static void put__shorter_leaves_the_rest(void **state)
+TEST(put__shorter_leaves_the_rest)
 {
-	(void)state;
 	expect_put(NULL, "\x00\x01", 2, 200);
 	expect_put(NULL, "", 0, 200);
 	expect_get(NULL, 200, 0, 100, NULL);
@@ -133,9 +106,8 @@ static void put__shorter_leaves_the_rest(void **state)
 	expect_get("bytes=2-", 206, 2, 98, NULL);
 }
 
-static void put__content_range(void **state)
+TEST(put__content_range)
 {
-	(void)state;
 	expect_put("Content-Range: bytes 10-11/100", "xy", 2, 200);
 	expect_get("bytes=0-9", 206, 0, 10, NULL);
 	expect_get("bytes=12-", 206, 12, 88, NULL);
@@ -146,9 +118,8 @@ static void put__content_range(void **state)
 	expect_get(NULL, 200, 0, 100, NULL);
 }
 
-static void put__refuses_ranges(void **state)
+TEST(put__refuses_ranges)
 {
-	(void)state;
 	expect_put("Content-Range: bytes 10-11/100", "xyz", 3, 400);
 	expect_put("Content-Range: bytes 10-11/100", "x", 1, 400);
 	expect_put("Content-Range: bytes 10/100", "x", 1, 400);
@@ -162,27 +133,24 @@ static void put__refuses_ranges(void **state)
 	expect_get(NULL, 200, 0, 100, NULL);
 }
 
-static void put__too_long(void **state)
+TEST(put__too_long)
 {
-	(void)state;
 	expect_put(NULL, pattern, 101, 413);
 	expect_put("Transfer-Encoding: chunked", pattern, 101, 413);
 	expect_put("Transfer-Encoding: chunked\nExpect:", pattern, 200000, 413);
 	expect_get(NULL, 200, 0, 100, NULL);
 }
 
-static void data__unknown_id(void **state)
+TEST(data__unknown_id)
 {
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
-	http_expect_error(&f, "GET", "/allocate/00000000-0000-8000-8000-000000000000/data", NULL,
-			  404, "not_found");
-	http_expect_error(&f, "PUT", "/allocate/x/data", "abc", 404, "not_found");
-	http_call(&f, &a, "HEAD", "/allocate/x/data", NULL, 0, NULL);
-	assert_int_equal(a.status, 404);
-	assert_int_equal(a.len, 0);
-	http_answer_fini(&a);
+	http_expect_error("GET", "/allocate/00000000-0000-8000-8000-000000000000/data", NULL, 404,
+			  "not_found");
+	http_expect_error("PUT", "/allocate/x/data", "abc", 404, "not_found");
+	a = http_call("HEAD", "/allocate/x/data", NULL, 0, NULL);
+	assert_int_equal(a->status, 404);
+	assert_int_equal(a->len, 0);
 }
 
 /* ---- by hand: what comes before the body */
@@ -190,7 +158,7 @@ static void data__unknown_id(void **state)
 static void expect_raw(const char *request, const char *answer)
 {
 	char buffer[2048];
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	http_send(fd, request, strlen(request));
 	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
@@ -199,48 +167,41 @@ static void expect_raw(const char *request, const char *answer)
 	close(fd);
 }
 
-static void put__refused_before_the_body(void **state)
+TEST(put__refused_before_the_body)
 {
-	char request[512];
-
-	(void)state;
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n", path);
-	expect_raw(request, "HTTP/1.1 413 ");
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\nExpect: "
-		 "100-continue\r\n\r\n",
-		 path);
-	expect_raw(request, "HTTP/1.1 413 ");
-	snprintf(
-		request, sizeof(request),
-		"PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775807\r\n\r\n",
-		path);
-	expect_raw(request, "HTTP/1.1 413 ");
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nContent-Range: bytes "
-		 "95-104/*\r\nExpect: 100-continue\r\n\r\n",
-		 path);
-	expect_raw(request, "HTTP/1.1 416 ");
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: "
-		 "100-continue\r\n\r\n",
-		 path);
-	expect_raw(request, "HTTP/1.1 100 ");
-	snprintf(request, sizeof(request), "PUT %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
-	expect_raw(request, "HTTP/1.1 411 ");
-	snprintf(request, sizeof(request),
-		 "PUT %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", path);
-	expect_raw(request, "HTTP/1.1 400 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n",
+			     path),
+		   "HTTP/1.1 413 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\nExpect: "
+			     "100-continue\r\n\r\n",
+			     path),
+		   "HTTP/1.1 413 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+			     "9223372036854775807\r\n\r\n",
+			     path),
+		   "HTTP/1.1 413 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+			     "10\r\nContent-Range: bytes "
+			     "95-104/*\r\nExpect: 100-continue\r\n\r\n",
+			     path),
+		   "HTTP/1.1 416 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: "
+			     "100-continue\r\n\r\n",
+			     path),
+		   "HTTP/1.1 100 ");
+	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path), "HTTP/1.1 411 ");
+	expect_raw(
+		http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+			  path),
+		"HTTP/1.1 400 ");
 }
 
 /* An upload without Expect that is far too long: the client sends all of it, then reads. */
-static void put__refusal_is_read_by_a_client_that_sends_on(void **state)
+TEST(put__refusal_is_read_by_a_client_that_sends_on)
 {
-	(void)state;
 	for (int i = 0; i < 20; i++) {
 		char buffer[2048];
-		int fd = http_connect(&f);
+		int fd = http_connect();
 
 		http_send_text(fd,
 			       "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %u\r\n\r\n",
@@ -252,36 +213,16 @@ static void put__refusal_is_read_by_a_client_that_sends_on(void **state)
 	}
 }
 
-static void put__broken_off(void **state)
+TEST(put__broken_off)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
-	(void)state;
 	http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
 		       path);
 	usleep(50000);
 	close(fd);
-	http_wait_idle(&f);
+	http_wait_idle();
 	expect_get("bytes=3-", 206, 3, 97, NULL);
 }
 
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-	static const struct CMUnitTest tests[] = {
-		TEST(get__ranges),
-		TEST(head__ignores_range),
-		TEST(put__every_size),
-		TEST(put__shorter_leaves_the_rest),
-		TEST(put__content_range),
-		TEST(put__refuses_ranges),
-		TEST(put__too_long),
-		TEST(data__unknown_id),
-		TEST(put__refused_before_the_body),
-		TEST(put__refusal_is_read_by_a_client_that_sends_on),
-		TEST(put__broken_off),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, http_teardown)

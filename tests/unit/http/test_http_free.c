@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is freed while somebody reads or writes it: nobody ever gets a foreign byte. */
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "tests/unit/http/http_fixture.h"
 
@@ -18,40 +12,30 @@
 #define CROWD	20 /* of writers with 10,000 transfers each */
 #define SLABS	16 /* all that the pool has of this size */
 
-static struct http_fixture f;
 static char *bytes;
 static char *got;
 
-static int start(void **state)
+static void start(void)
 {
-	const struct maas_http_options options = {.threads = 2};
-
-	(void)state;
-	http_fixture_start(&f, &options);
+	http_setup();
 	bytes = malloc(SIZE);
 	got = malloc((size_t)SIZE * REPEAT + 4096);
-	return 0;
 }
 
-static int stop(void **state)
+static void stop(void)
 {
-	(void)state;
-	http_fixture_stop(&f);
+	http_teardown();
 	free(bytes);
 	free(got);
-	return 0;
 }
 
 static void fill(const char *id, char byte)
 {
-	struct http_answer a;
-	char path[80];
+	const struct http_answer *a;
 
 	memset(bytes, byte, SIZE);
-	snprintf(path, sizeof(path), "/allocate/%s/data", id);
-	http_call(&f, &a, "PUT", path, bytes, SIZE, NULL);
-	assert_int_equal(a.status, 200);
-	http_answer_fini(&a);
+	a = http_call("PUT", http_text("/allocate/%s/data", id), bytes, SIZE, NULL);
+	assert_int_equal(a->status, 200);
 }
 
 /* The answer has begun, and with it the transfer. */
@@ -69,7 +53,7 @@ static void wait_for_answer(int fd)
 static int slow_reader(const char *id, bool repeat)
 {
 	struct maas_buf body = {0};
-	int fd = http_connect(&f);
+	int fd = http_connect();
 	int small = 64 << 10;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
@@ -96,7 +80,7 @@ static uint64_t transfers(void)
 {
 	struct maas_lend_stats stats;
 
-	maas_lend_stats(f.lend, &stats);
+	maas_lend_stats(server.lend, &stats);
 	return stats.transfers;
 }
 
@@ -135,80 +119,67 @@ static void expect_cut_short(int fd, char byte, bool repeat)
 	close(fd);
 }
 
-static void free__cuts_slow_readers(void **state)
+TEST(free__cuts_slow_readers)
 {
 	int readers[READERS];
-	char id[MAAS_SLAB_ID_TEXT];
-	char path[80];
 	uint64_t before_ms;
+	const char *id = http_allocate(SIZE);
 
-	(void)state;
-	http_allocate(&f, SIZE, id);
 	fill(id, 'A');
 	for (unsigned int i = 0; i < READERS; i++)
 		readers[i] = slow_reader(id, i % 2);
 
 	before_ms = maas_clock_ms();
-	snprintf(path, sizeof(path), "/allocate/%s", id);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	wait_for_none();
 
 	/* The whole pool is lent anew and written over; only then do the readers go on. */
 	for (int i = 0; i < SLABS; i++) {
-		http_allocate(&f, SIZE, id);
+		id = http_allocate(SIZE);
 		fill(id, 'B');
 	}
-	for (unsigned int i = 0; i < READERS; i++) {
+	for (unsigned int i = 0; i < READERS; i++)
 		expect_cut_short(readers[i], 'A', i % 2);
-	}
 }
 
-static void free__many_with_readers(void **state)
+TEST(free__many_with_readers)
 {
 	struct maas_buf body = {0};
 	int readers[4];
 	json_t *json;
 
-	(void)state;
 	for (int i = 0; i < 4; i++) {
-		char id[MAAS_SLAB_ID_TEXT];
+		const char *id = http_allocate(SIZE);
 
-		http_allocate(&f, SIZE, id);
 		fill(id, 'A');
 		readers[i] = slow_reader(id, true);
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
 	maas_buf_add(&body, "]}", 3);
-	json = http_json(&f, "POST", "/free", body.data, 200);
+	json = http_json("POST", "/free", body.data, 200);
 	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
-	json_decref(json);
 	wait_for_none();
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 4; i++)
 		expect_cut_short(readers[i], 'A', true);
-	}
 	maas_buf_fini(&body);
 }
 
 /* A writer is told at its next piece, and the free waits no longer than that. */
-static void free__stops_a_slow_writer(void **state)
+TEST(free__stops_a_slow_writer)
 {
 	char buffer[1024];
-	char id[MAAS_SLAB_ID_TEXT];
-	char path[80];
-	int fd = http_connect(&f);
+	int fd = http_connect();
 	uint64_t before_ms;
+	const char *id = http_allocate(SIZE);
 
-	(void)state;
-	http_allocate(&f, SIZE, id);
 	http_send_text(
 		fd,
 		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
 		id);
 	wait_at_least(1);
-	snprintf(path, sizeof(path), "/allocate/%s", id);
 	before_ms = maas_clock_ms();
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	http_send_text(fd, "defghi");
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 2000), 0);
@@ -224,58 +195,52 @@ static void *send_the_rest(void *arg)
 	return NULL;
 }
 
-static void free__writer_that_goes_on_gets_404(void **state)
+TEST(free__writer_that_goes_on_gets_404)
 {
 	char buffer[1024];
-	char id[MAAS_SLAB_ID_TEXT];
-	char path[80];
-	int fd = http_connect(&f);
+	int fd = http_connect();
 	pthread_t thread;
 	struct maas_lend_stats stats;
+	const char *id = http_allocate(SIZE);
 
-	(void)state;
-	http_allocate(&f, SIZE, id);
 	http_send_text(
 		fd,
 		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
 		id);
 	wait_at_least(1);
 	pthread_create(&thread, NULL, send_the_rest, &fd);
-	snprintf(path, sizeof(path), "/allocate/%s", id);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
 	pthread_join(thread, NULL);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_memory_equal(buffer, "HTTP/1.1 404 ", 13);
-	maas_lend_stats(f.lend, &stats);
+	maas_lend_stats(server.lend, &stats);
 	assert_int_equal(stats.forced_transfers, 0);
 	close(fd);
 }
 
 /* The server stops while a free waits: it ends at once, and so does the reader. */
-static void stop__while_a_free_waits(void **state)
+TEST(stop__while_a_free_waits)
 {
-	char id[MAAS_SLAB_ID_TEXT];
 	int reader;
 	int freer;
+	const char *id = http_allocate(SIZE);
 
-	(void)state;
-	http_allocate(&f, SIZE, id);
 	fill(id, 'A');
 	reader = slow_reader(id, true);
-	freer = http_connect(&f);
+	freer = http_connect();
 	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
 	for (int i = 0; i < 100; i++) {
 		struct maas_lend_stats stats;
 
-		maas_lend_stats(f.lend, &stats);
+		maas_lend_stats(server.lend, &stats);
 		if (stats.pending_frees)
 			break;
 		usleep(1000);
 	}
-	stop(NULL);
+	http_stop();
 	close(reader);
 	close(freer);
-	start(NULL);
+	http_setup_keys();
 }
 
 /* A /data/write of one byte to each of `count` ranges, without those bytes. Ranges of `b` stand
@@ -284,7 +249,7 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 {
 	struct maas_buf json = {0};
 	unsigned char prefix[4];
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	for (unsigned int i = 0; i < count; i++)
 		maas_buf_printf(&json, "%s{\"id\":\"%s\",\"offset\":%u,\"length\":1}",
@@ -305,26 +270,20 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 
 static void expect_start(const char *id, const char *text)
 {
-	struct http_answer a;
-	char path[80];
+	const struct http_answer *a =
+		http_call("GET", http_text("/allocate/%s/data", id), NULL, 0, "Range: bytes=0-8");
 
-	snprintf(path, sizeof(path), "/allocate/%s/data", id);
-	http_call(&f, &a, "GET", path, NULL, 0, "Range: bytes=0-8");
-	assert_int_equal(a.status, 206);
-	assert_string_equal(a.body, text);
-	http_answer_fini(&a);
+	assert_int_equal(a->status, 206);
+	assert_string_equal(a->body, text);
 }
 
-static void vector__one_transfer_for_ranges_in_a_row(void **state)
+TEST(vector__one_transfer_for_ranges_in_a_row)
 {
 	char buffer[1024];
-	char a[MAAS_SLAB_ID_TEXT];
-	char b[MAAS_SLAB_ID_TEXT];
 	int fd;
+	const char *a = http_allocate(SIZE);
+	const char *b = http_allocate(SIZE);
 
-	(void)state;
-	http_allocate(&f, SIZE, a);
-	http_allocate(&f, SIZE, b);
 	fill(a, '.');
 	fill(b, '.');
 	fd = stalled_writer(a, b, 3, 8);
@@ -353,7 +312,7 @@ static void *ask_for_memory(void *arg)
 				      "Content-Type: application/json\r\nContent-Length: 31\r\n\r\n"
 				      "{\"size_bytes\":64,\"owner\":\"me\"}\n";
 	struct probe *probe = arg;
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	while (!atomic_load(&probe->stop)) {
 		uint64_t before_ms = maas_clock_ms();
@@ -375,20 +334,18 @@ static void *ask_for_memory(void *arg)
 
 /* As many transfers as a few connections can have, and a free that none of them concerns,
  * then one that has to end half of them. Another client goes on all the while. */
-static void free__beside_a_crowd(void **state)
+TEST(free__beside_a_crowd)
 {
 	int writers[CROWD];
-	char ids[3][MAAS_SLAB_ID_TEXT];
+	const char *ids[3];
 	struct probe probe = {0};
-	char path[80];
 	uint64_t before_ms;
 	pthread_t thread;
 	int alone;
 
-	(void)state;
 	for (int i = 0; i < 3; i++)
-		http_allocate(&f, SIZE, ids[i]);
-	alone = http_connect(&f);
+		ids[i] = http_allocate(SIZE);
+	alone = http_connect();
 	http_send_text(
 		alone,
 		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
@@ -400,16 +357,13 @@ static void free__beside_a_crowd(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, ask_for_memory, &probe), 0);
 
 	before_ms = maas_clock_ms();
-	snprintf(path, sizeof(path), "/allocate/%s", ids[2]);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[2]), NULL, 200));
 	close(alone);
-	snprintf(path, sizeof(path), "/allocate/%s", ids[0]);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[0]), NULL, 200));
 	assert_in_range(maas_clock_ms() - before_ms, 1500, 10000);
 	/* A connection was cut once, for all of its transfers. */
 	wait_for_none();
-	snprintf(path, sizeof(path), "/allocate/%s", ids[1]);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
+	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[1]), NULL, 200));
 	atomic_store(&probe.stop, true);
 	pthread_join(thread, NULL);
 	print_message("%u answers, the slowest in %llu ms\n", probe.answers,
@@ -420,16 +374,4 @@ static void free__beside_a_crowd(void **state)
 		close(writers[i]);
 }
 
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-	static const struct CMUnitTest tests[] = {
-		TEST(free__cuts_slow_readers),	 TEST(free__many_with_readers),
-		TEST(free__stops_a_slow_writer), TEST(free__writer_that_goes_on_gets_404),
-		TEST(stop__while_a_free_waits),	 TEST(vector__one_transfer_for_ranges_in_a_row),
-		TEST(free__beside_a_crowd),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, stop)

@@ -1,40 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a web page can make a browser send, and names that are not this machine's. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "http/parse.h"
 #include "tests/unit/http/http_fixture.h"
 
-static struct http_fixture f;
 static char buffer[65536];
 
-static int start(void **state)
+static void start(void)
 {
 	static const char *const hosts[] = {"maas.test"};
 	const struct maas_http_options options = {.threads = 1, .hosts = hosts, .num_hosts = 1};
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
+	http_start(&options);
 }
 
 /* A request with these header lines, each ended; the answer begins with that status. */
 static void expect(const char *start_line, const char *lines, const char *status, const char *code)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	http_send_text(fd, "%s\r\n%sConnection: close\r\n\r\n", start_line, lines);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
@@ -43,7 +27,7 @@ static void expect(const char *start_line, const char *lines, const char *status
 	close(fd);
 }
 
-static void host__of_this_machine(void **state)
+TEST(host__of_this_machine)
 {
 	static const char *const good[] = {
 		"localhost",	"localhost:3000", "LOCALHOST:1", "localhost.", "127.0.0.1",
@@ -67,26 +51,23 @@ static void host__of_this_machine(void **state)
 		"[::ffff:10.0.0.1]",
 		"notlocalhost",
 	};
-	char line[256];
 	char name[200];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
-		snprintf(line, sizeof(line), "Host: %s\r\n", good[i]);
-		expect("GET /allocations HTTP/1.1", line, "200", "allocations");
+		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", good[i]), "200",
+		       "allocations");
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		snprintf(line, sizeof(line), "Host: %s\r\n", bad[i]);
-		expect("GET /allocations HTTP/1.1", line, "403", "foreign_host");
+		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", bad[i]), "403",
+		       "foreign_host");
 	}
 	assert_int_equal(gethostname(name, sizeof(name)), 0);
-	snprintf(line, sizeof(line), "Host: %s:3000\r\n", name);
-	expect("GET /allocations HTTP/1.1", line, "200", "allocations");
+	expect("GET /allocations HTTP/1.1", http_text("Host: %s:3000\r\n", name), "200",
+	       "allocations");
 }
 
-static void host__in_the_target(void **state)
+TEST(host__in_the_target)
 {
-	(void)state;
 	expect("GET http://evil.example/allocations HTTP/1.1", "Host: localhost\r\n", "403",
 	       "foreign_host");
 	expect("GET http://localhost/allocations HTTP/1.1", "Host: evil.example\r\n", "403",
@@ -95,9 +76,8 @@ static void host__in_the_target(void **state)
 	       "allocations");
 }
 
-static void host__none(void **state)
+TEST(host__none)
 {
-	(void)state;
 	expect("GET /health HTTP/1.0", "", "200", "healthy");
 	expect("GET /ready HTTP/1.0", "", "200", "ready");
 	expect("GET /allocations HTTP/1.0", "", "403", "foreign_host");
@@ -108,7 +88,7 @@ static void host__none(void **state)
 #define AT_443	"Host: localhost:443\r\n"
 #define AT_3000 "Host: localhost:3000\r\n"
 
-static void origin__of_another_site(void **state)
+TEST(origin__of_another_site)
 {
 	static const char *const bad[] = {
 		AT_3000 "Origin: http://evil.example\r\n",
@@ -137,7 +117,6 @@ static void origin__of_another_site(void **state)
 		"GET /nowhere HTTP/1.1",     "HEAD /health HTTP/1.1",
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(starts); j++)
 			expect(starts[j], bad[i], "403", "");
@@ -148,7 +127,7 @@ static void origin__of_another_site(void **state)
 }
 
 /* A link from elsewhere may open the page; nothing else. */
-static void origin__a_link_to_the_page(void **state)
+TEST(origin__a_link_to_the_page)
 {
 	const char *link = "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: "
 			   "navigate\r\n";
@@ -156,28 +135,24 @@ static void origin__a_link_to_the_page(void **state)
 			     "no-cors\r\n";
 	int fd;
 
-	(void)state;
 	for (int i = 0; i < 2; i++) {
 		const char *path = i ? "/openapi.yaml" : "/";
-		char line[64];
+		const char *line = http_text("GET %s HTTP/1.1", path);
 
-		snprintf(line, sizeof(line), "GET %s HTTP/1.1", path);
-		fd = http_connect(&f);
+		fd = http_connect();
 		http_send_text(fd, "%s\r\n%sConnection: close\r\n\r\n", line, link);
 		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 		assert_non_null(strstr(buffer, "HTTP/1.1 200 "));
 		close(fd);
 		expect(line, script, "403", "foreign_origin");
-		snprintf(line, sizeof(line), "POST %s HTTP/1.1", path);
-		expect(line, link, "403", "foreign_origin");
+		expect(http_text("POST %s HTTP/1.1", path), link, "403", "foreign_origin");
 	}
 }
 
-static void authority__parts(void **state)
+TEST(authority__parts)
 {
 	struct maas_http_authority a;
 
-	(void)state;
 	assert_int_equal(maas_http_authority_parse("a.b:8080", 8, &a), 0);
 	assert_int_equal(a.host_len, 3);
 	assert_int_equal(a.port, 8080);
@@ -193,16 +168,4 @@ static void authority__parts(void **state)
 	assert_int_equal(maas_http_authority_parse("[::1]x", 6, &a), -EINVAL);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(host__of_this_machine, start, stop),
-		cmocka_unit_test_setup_teardown(host__in_the_target, start, stop),
-		cmocka_unit_test_setup_teardown(host__none, start, stop),
-		cmocka_unit_test_setup_teardown(origin__of_another_site, start, stop),
-		cmocka_unit_test_setup_teardown(origin__a_link_to_the_page, start, stop),
-		cmocka_unit_test(authority__parts),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, http_teardown)

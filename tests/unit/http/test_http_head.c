@@ -1,32 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The head of a request: what is in its body is never carried out as a request of its own. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "tests/unit/http/http_fixture.h"
 
-static struct http_fixture f;
 static char buffer[65536];
 
-static int start(void **state)
+static void start(void)
 {
 	const struct maas_http_options options = {.threads = 2, .timeout_s = 5};
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
+	http_start(&options);
 }
 
 /* How many answers stand in the buffer. */
@@ -41,32 +25,24 @@ static int count_answers(void)
 
 static bool is_live(const char *id)
 {
-	char path[64];
-	struct http_answer a;
+	const struct http_answer *a = http_get(http_text("/allocate/%s", id));
 
-	snprintf(path, sizeof(path), "/allocate/%s", id);
-	http_call(&f, &a, "GET", path, NULL, 0, NULL);
-	http_answer_fini(&a);
-	return a.status == 200;
+	return a->status == 200;
 }
 
 /* Sends `start`, `lines`, and a body that is a DELETE; `%u` in the lines becomes its length. */
 static void expect_no_smuggling(const char *start_line, const char *lines, size_t lines_len)
 {
-	char id[MAAS_SLAB_ID_TEXT];
-	char inner[160];
 	char request[1024];
-	char line[512];
-	size_t len;
 	int fd;
+	const char *id = http_allocate(64);
+	const char *inner =
+		http_text("DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+	size_t len = (size_t)snprintf(request, sizeof(request),
+				      "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+				      "application/json\r\n",
+				      start_line);
 
-	http_allocate(&f, 64, id);
-	snprintf(inner, sizeof(inner), "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		 id);
-	len = (size_t)snprintf(request, sizeof(request),
-			       "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-			       "application/json\r\n",
-			       start_line);
 	/* The lines may hold a NUL. */
 	for (size_t i = 0; i < lines_len; i++) {
 		if (lines[i] == '@')
@@ -75,19 +51,18 @@ static void expect_no_smuggling(const char *start_line, const char *lines, size_
 			request[len++] = lines[i];
 	}
 	len += (size_t)sprintf(request + len, "\r\n%s", inner);
-	snprintf(line, sizeof(line), "%s %s", start_line, lines);
 
-	fd = http_connect(&f);
+	fd = http_connect();
 	http_send(fd, request, len);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
 	close(fd);
 	if (!is_live(id))
-		fail_msg("executed: %s: %s", line, buffer);
+		fail_msg("executed: %s: %s", http_text("%s %s", start_line, lines), buffer);
 }
 
 #define ROW(text) {text, sizeof(text) - 1}
 
-static void head__a_body_is_no_request(void **state)
+TEST(head__a_body_is_no_request)
 {
 	static const char *const starts[] = {"POST /free", "GET /ready", "DELETE /allocate/x"};
 	static const struct {
@@ -126,7 +101,6 @@ static void head__a_body_is_no_request(void **state)
 		ROW("Content-Length: @\n"),
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(starts); j++)
 			expect_no_smuggling(starts[j], rows[i].lines, rows[i].len);
@@ -134,7 +108,7 @@ static void head__a_body_is_no_request(void **state)
 
 static void expect_raw(const char *request, const char *status, const char *text)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	http_send(fd, request, strlen(request));
 	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
@@ -144,9 +118,8 @@ static void expect_raw(const char *request, const char *status, const char *text
 	close(fd);
 }
 
-static void head__what_is_allowed(void **state)
+TEST(head__what_is_allowed)
 {
-	(void)state;
 	expect_raw("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
 	expect_raw("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
@@ -157,11 +130,10 @@ static void head__what_is_allowed(void **state)
 }
 
 /* Whatever follows a head that can be read in two ways is not read at all. */
-static void head__a_bad_one_closes(void **state)
+TEST(head__a_bad_one_closes)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
-	(void)state;
 	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n"
 			   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
@@ -171,18 +143,16 @@ static void head__a_bad_one_closes(void **state)
 	close(fd);
 }
 
-static void head__a_malformed_length_gets_one_answer(void **state)
+TEST(head__a_malformed_length_gets_one_answer)
 {
 	static const char *const lengths[] = {"abc", "-1", "", "1x", "0x10"};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
-		char request[256];
 
-		snprintf(request, sizeof(request),
-			 "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n",
-			 lengths[i]);
-		expect_raw(request, "HTTP/1.1 400 ", "Content-Length");
+		expect_raw(http_text("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+				     "%s\r\n\r\n",
+				     lengths[i]),
+			   "HTTP/1.1 400 ", "Content-Length");
 	}
 	expect_raw("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
 		   "99999999999999999999999\r\n\r\n",
@@ -190,33 +160,28 @@ static void head__a_malformed_length_gets_one_answer(void **state)
 	expect_raw("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
 }
 
-static void head__range_lines(void **state)
+TEST(head__range_lines)
 {
-	char request[512];
-	char id[MAAS_SLAB_ID_TEXT];
+	const char *id = http_allocate(10);
 
-	(void)state;
-	http_allocate(&f, 10, id);
-	snprintf(request, sizeof(request),
-		 "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1\r\nRange: "
-		 "bytes=5-6\r\n\r\n",
-		 id);
-	expect_raw(request, "HTTP/1.1 400 ", "bad_range");
-	snprintf(request, sizeof(request),
-		 "PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-		 "1\r\nContent-Range: bytes 0-0/*\r\nContent-Range: bytes 0-0/*\r\n\r\na",
-		 id);
-	expect_raw(request, "HTTP/1.1 400 ", "bad_range");
-	snprintf(
-		request, sizeof(request),
-		"GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-1,5-6\r\n\r\n",
-		id);
-	expect_raw(request, "HTTP/1.1 200 ", "Content-Length: 10");
+	expect_raw(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
+			     "bytes=0-1\r\nRange: "
+			     "bytes=5-6\r\n\r\n",
+			     id),
+		   "HTTP/1.1 400 ", "bad_range");
+	expect_raw(
+		http_text("PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+			  "1\r\nContent-Range: bytes 0-0/*\r\nContent-Range: bytes 0-0/*\r\n\r\na",
+			  id),
+		"HTTP/1.1 400 ", "bad_range");
+	expect_raw(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
+			     "bytes=0-1,5-6\r\n\r\n",
+			     id),
+		   "HTTP/1.1 200 ", "Content-Length: 10");
 }
 
-static void head__absolute_form(void **state)
+TEST(head__absolute_form)
 {
-	(void)state;
 	expect_raw("GET http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
 	expect_raw("GET HTTP://127.0.0.1:3000/ready?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -231,7 +196,7 @@ static void head__absolute_form(void **state)
 static void expect_query(int count, bool slowly, const char *status)
 {
 	struct maas_buf request = {0};
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
 	maas_buf_str(&request, "GET /ready?a");
 	for (int i = 1; i < count; i++)
@@ -250,9 +215,8 @@ static void expect_query(int count, bool slowly, const char *status)
 	close(fd);
 }
 
-static void head__many_arguments_get_an_answer(void **state)
+TEST(head__many_arguments_get_an_answer)
 {
-	(void)state;
 	expect_query(64, false, "HTTP/1.1 200 ");
 	expect_query(65, false, "HTTP/1.1 400 ");
 	expect_query(1500, false, "HTTP/1.1 400 ");
@@ -262,11 +226,10 @@ static void head__many_arguments_get_an_answer(void **state)
 }
 
 /* Behind a body in chunks trailers may come, which nobody checks: the connection ends there. */
-static void head__a_chunked_body_ends_the_connection(void **state)
+TEST(head__a_chunked_body_ends_the_connection)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
-	(void)state;
 	http_send_text(
 		fd, "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 		    "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n: x\r\n"
@@ -277,20 +240,4 @@ static void head__a_chunked_body_ends_the_connection(void **state)
 	close(fd);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(head__a_body_is_no_request, start, stop),
-		cmocka_unit_test_setup_teardown(head__what_is_allowed, start, stop),
-		cmocka_unit_test_setup_teardown(head__a_bad_one_closes, start, stop),
-		cmocka_unit_test_setup_teardown(head__a_malformed_length_gets_one_answer, start,
-						stop),
-		cmocka_unit_test_setup_teardown(head__range_lines, start, stop),
-		cmocka_unit_test_setup_teardown(head__absolute_form, start, stop),
-		cmocka_unit_test_setup_teardown(head__many_arguments_get_an_answer, start, stop),
-		cmocka_unit_test_setup_teardown(head__a_chunked_body_ends_the_connection, start,
-						stop),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, http_teardown)

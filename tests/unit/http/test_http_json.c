@@ -1,18 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON bodies: what is read from them, and how what is wrong is worded. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "http/parse.h"
+#include "tests/unit/unit.h"
 
 #define ID "01234567-89ab-8def-8123-456789abcdef"
 
-static void json_allocate__all_fields(void **state)
+TEST(json_allocate__all_fields)
 {
 	static const char text[] =
 		" {\"size_bytes\":102400,\"count\":10000,\"session\":\"" ID "\",\"owner\":\"a/b\","
@@ -20,7 +13,6 @@ static void json_allocate__all_fields(void **state)
 	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
 
-	(void)state;
 	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
 	assert_int_equal(body.size_bytes, 102400);
 	assert_int_equal(body.count, 10000);
@@ -31,14 +23,12 @@ static void json_allocate__all_fields(void **state)
 	assert_string_equal(body.request_id, "r 1");
 }
 
-static void json_allocate__lifetimes(void **state)
+TEST(json_allocate__lifetimes)
 {
 	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
-	const char *text;
+	const char *text = "{\"size_bytes\":1}";
 
-	(void)state;
-	text = "{\"size_bytes\":1}";
 	assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault), 0);
 	assert_int_equal(body.lifetime, MAAS_LEND_LIFETIME_DELETE);
 	assert_int_equal(body.count, 0);
@@ -56,7 +46,7 @@ struct refusal {
 	const char *says; /* a part of the message */
 };
 
-static void json_allocate__refuses(void **state)
+TEST(json_allocate__refuses)
 {
 	static const struct refusal cases[] = {
 		{"", "bad_json", "{\"size_bytes\": 102400}"},
@@ -113,7 +103,6 @@ static void json_allocate__refuses(void **state)
 		{"{\"size_bytes\":1,\"request_id\":\"\xc3\xa9\"}", "bad_field", "\"request_id\""},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		struct maas_http_allocate_body body;
 		struct maas_http_fault fault = {0};
@@ -126,7 +115,7 @@ static void json_allocate__refuses(void **state)
 	}
 }
 
-static void json_allocate__access(void **state)
+TEST(json_allocate__access)
 {
 	static const struct {
 		const char *field;
@@ -138,7 +127,6 @@ static void json_allocate__access(void **state)
 		{",\"access\":\"none\"", MAAS_LEND_ACCESS_NONE},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		struct maas_http_allocate_body body;
 		struct maas_http_fault fault;
@@ -151,13 +139,12 @@ static void json_allocate__access(void **state)
 	}
 }
 
-static void json_allocate__length_limits(void **state)
+TEST(json_allocate__length_limits)
 {
 	struct maas_http_allocate_body body;
 	struct maas_http_fault fault;
 	char text[256];
 
-	(void)state;
 	for (int len = 126; len <= 128; len++) {
 		snprintf(text, sizeof(text), "{\"size_bytes\":1,\"request_id\":\"%0*d\"}", len, 7);
 		assert_int_equal(maas_http_json_allocate(text, strlen(text), &body, &fault),
@@ -170,12 +157,11 @@ static void json_allocate__length_limits(void **state)
 	}
 }
 
-static void json_renew__forms(void **state)
+TEST(json_renew__forms)
 {
 	struct maas_http_fault fault;
 	uint64_t ttl_s = 1;
 
-	(void)state;
 	assert_int_equal(maas_http_json_renew(NULL, 0, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), 0);
 	assert_int_equal(ttl_s, 0);
 	assert_int_equal(maas_http_json_renew("{}", 2, MAAS_LEND_MAX_TTL_S, &ttl_s, &fault), 0);
@@ -199,11 +185,10 @@ static int parse_session(const char *text, struct maas_http_session_body *body)
 	return maas_http_json_session(text, strlen(text), body, &fault);
 }
 
-static void json_session__forms(void **state)
+TEST(json_session__forms)
 {
 	struct maas_http_session_body body;
 
-	(void)state;
 	assert_int_equal(parse_session("{}", &body), 0);
 	assert_string_equal(body.name, "");
 	assert_int_equal(body.ttl_s, 0);
@@ -220,7 +205,7 @@ static void json_session__forms(void **state)
 	assert_int_equal(parse_session("{\"nome\":\"a\"}", &body), -EINVAL);
 }
 
-static void json_grant__forms(void **state)
+TEST(json_grant__forms)
 {
 	static const char *const bad[] = {"{\"session\":\"s\"}", "{\"access\":\"r\"}",
 					  "{\"session\":\"s\",\"access\":\"w\"}",
@@ -230,7 +215,6 @@ static void json_grant__forms(void **state)
 	struct maas_http_fault fault;
 	const char *text = "{\"session\":\"s\",\"access\":\"rw\"}";
 
-	(void)state;
 	assert_int_equal(maas_http_json_grant(text, strlen(text), &body, &fault), 0);
 	assert_string_equal(body.session, "s");
 	assert_int_equal(body.access, MAAS_LEND_ACCESS_WRITE);
@@ -258,7 +242,7 @@ static int walk_ids(const char *text, size_t len, uint32_t *ret_count,
 	return r;
 }
 
-static void json_ids__forms(void **state)
+TEST(json_ids__forms)
 {
 	static const struct refusal bad[] = {
 		{"", "bad_json", "empty"},
@@ -285,7 +269,6 @@ static void json_ids__forms(void **state)
 	char id[MAAS_SLAB_ID_TEXT];
 	uint32_t count;
 
-	(void)state;
 	assert_int_equal(walk_ids(text, strlen(text), &count, id, &fault), 0);
 	assert_int_equal(count, 2);
 	assert_string_equal(id, "b");
@@ -298,14 +281,13 @@ static void json_ids__forms(void **state)
 	}
 }
 
-static void json_ids__too_many(void **state)
+TEST(json_ids__too_many)
 {
 	struct maas_http_fault fault;
 	struct maas_buf text = {0};
 	char id[MAAS_SLAB_ID_TEXT];
 	uint32_t count;
 
-	(void)state;
 	maas_buf_str(&text, "{\"ids\":[\"a\"");
 	for (int i = 0; i < 10000; i++)
 		maas_buf_str(&text, ",\"a\"");
@@ -317,16 +299,14 @@ static void json_ids__too_many(void **state)
 
 /* A string of any length is no id, and costs nothing; a long one that has to be decoded is refused.
  */
-static void json_ids__long_strings(void **state)
+TEST(json_ids__long_strings)
 {
 	struct maas_http_fault fault;
 	char text[MAAS_HTTP_ELEMENT_BYTES + 64];
 	char id[MAAS_SLAB_ID_TEXT] = "x";
 	uint32_t count;
-	int len;
+	int len = snprintf(text, sizeof(text), "{\"ids\":[\"%037d\"]}", 7);
 
-	(void)state;
-	len = snprintf(text, sizeof(text), "{\"ids\":[\"%037d\"]}", 7);
 	assert_int_equal(walk_ids(text, (size_t)len, &count, id, &fault), 0);
 	assert_string_equal(id, "");
 	len = snprintf(text, sizeof(text), "{\"ids\":[\"%0*d\"]}", MAAS_HTTP_ELEMENT_BYTES, 7);
@@ -336,7 +316,7 @@ static void json_ids__long_strings(void **state)
 
 #define PIECE(id, offset, length) "{\"id\":\"" id "\",\"offset\":" offset ",\"length\":" length "}"
 
-static void json_pieces__forms(void **state)
+TEST(json_pieces__forms)
 {
 	static const struct refusal bad[] = {
 		{"{}", "missing_field", "\"ranges\""},
@@ -362,7 +342,6 @@ static void json_pieces__forms(void **state)
 	struct maas_http_pieces pieces;
 	struct maas_http_fault fault;
 
-	(void)state;
 	assert_int_equal(maas_http_json_pieces(text, strlen(text), &pieces, &fault), 0);
 	assert_int_equal(pieces.count, 2);
 	assert_int_equal(pieces.total, 8);
@@ -379,22 +358,4 @@ static void json_pieces__forms(void **state)
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(json_allocate__all_fields),
-		cmocka_unit_test(json_allocate__lifetimes),
-		cmocka_unit_test(json_allocate__refuses),
-		cmocka_unit_test(json_allocate__access),
-		cmocka_unit_test(json_allocate__length_limits),
-		cmocka_unit_test(json_renew__forms),
-		cmocka_unit_test(json_session__forms),
-		cmocka_unit_test(json_grant__forms),
-		cmocka_unit_test(json_ids__forms),
-		cmocka_unit_test(json_ids__too_many),
-		cmocka_unit_test(json_ids__long_strings),
-		cmocka_unit_test(json_pieces__forms),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a JSON body costs: less than eight times its size and 1 MiB, whatever its shape. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "http/parse.h"
+#include "tests/unit/unit.h"
 
 #define PIECE "{\"id\":\"x\",\"offset\":0,\"length\":1}"
 
@@ -92,7 +86,7 @@ static void expect_cheap(const char *before, const char *unit, const char *after
 	free(text);
 }
 
-static void json__memory_of_any_shape(void **state)
+TEST(json__memory_of_any_shape)
 {
 	static const struct {
 		const char *before;
@@ -109,7 +103,6 @@ static void json__memory_of_any_shape(void **state)
 	};
 	static const size_t lens[] = {64, 4096, 8192, 300000, 4 << 20};
 
-	(void)state;
 	json_set_alloc_funcs(count_malloc, count_free);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(shapes); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(lens); j++)
@@ -117,11 +110,4 @@ static void json__memory_of_any_shape(void **state)
 	json_set_alloc_funcs(malloc, free);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(json__memory_of_any_shape),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

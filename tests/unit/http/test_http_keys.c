@@ -1,47 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocations with keys: given, refused, late; and what becomes of those that waited for them. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "tests/unit/http/http_fixture.h"
 
-#define NO_ID "00000000-0000-8000-8000-000000000000"
-#define MANY  10000
-
-static struct http_fixture f;
-static struct http_keys keys;
-static char session[MAAS_SLAB_ID_TEXT];
-
-static int start(void **state)
-{
-	const struct maas_http_options options = {.threads = 2};
-
-	(void)state;
-	http_keys_init(&keys);
-	http_fixture_start_keys(&f, &options, &keys);
-	http_open_session(&f, "one", session);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	http_keys_fini(&keys);
-	return 0;
-}
+#define MANY 10000
 
 static const char *allocate_body(const char *more)
 {
 	static char body[256];
 
-	snprintf(body, sizeof(body), "{\"size_bytes\":100,\"session\":\"%s\"%s}", session, more);
+	snprintf(body, sizeof(body), "{\"size_bytes\":100,\"session\":\"%s\"%s}", http_session,
+		 more);
 	return body;
 }
 
@@ -49,58 +19,50 @@ static uint64_t live_allocations(void)
 {
 	struct maas_slab_stats stats;
 
-	maas_slab_stats(f.slab, &stats);
+	maas_slab_stats(server.slab, &stats);
 	return stats.live_slabs;
 }
 
 /* ---- allocations */
 
-static void allocate__with_key(void **state)
+TEST(allocate__with_key)
 {
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(""), 200);
+	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
 
-	(void)state;
 	assert_int_equal(json_object_size(json), 6);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 1);
 	assert_int_equal(keys.keys[0].access, MAAS_LEND_ACCESS_WRITE);
-	json_decref(json);
-	json = http_json(&f, "POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
+	json = http_json("POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 2);
 	assert_int_equal(keys.keys[1].access, MAAS_LEND_ACCESS_READ);
-	json_decref(json);
 }
 
-static void allocate__without_key(void **state)
+TEST(allocate__without_key)
 {
-	json_t *json;
+	json_t *json = http_json("POST", "/allocate", "{\"size_bytes\":1}", 200);
 
-	(void)state;
-	json = http_json(&f, "POST", "/allocate", "{\"size_bytes\":1}", 200);
 	assert_null(json_object_get(json, "rdma"));
-	json_decref(json);
-	http_keys_set(&keys, unconnected, true);
-	json = http_json(&f, "POST", "/allocate",
+	fake_keys_set(&keys, unconnected, true);
+	json = http_json("POST", "/allocate",
 			 allocate_body(",\"access\":\"none\",\"lifetime\":\"session\""), 200);
 	assert_true(json_is_null(json_object_get(json, "rdma")));
-	json_decref(json);
-	assert_int_equal(http_keys_live(&keys), 0);
-	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"access\":\"none\"}", 400,
+	assert_int_equal(fake_keys_live(&keys), 0);
+	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"access\":\"none\"}", 400,
 			  "missing_field");
-	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"access\":\"w\""), 400,
+	http_expect_error("POST", "/allocate", allocate_body(",\"access\":\"w\""), 400,
 			  "bad_field");
 }
 
 /* All ids and all keys differ, and each key is of its own slab. */
-static void allocate__batch(void **state)
+TEST(allocate__batch)
 {
-	json_t *json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":10000"), 200);
+	json_t *json = http_json("POST", "/allocate", allocate_body(",\"count\":10000"), 200);
 	const json_t *all = json_object_get(json, "allocations");
 	static bool seen[MANY + 1];
 
-	(void)state;
 	memset(seen, 0, sizeof(seen));
 	assert_int_equal(json_array_size(all), MANY);
-	assert_int_equal(http_keys_live(&keys), MANY);
+	assert_int_equal(fake_keys_live(&keys), MANY);
 	for (size_t i = 0; i < MANY; i++) {
 		const json_t *one = json_array_get(all, i);
 		json_int_t rkey = http_rkey(json_object_get(one, "rdma"), 100);
@@ -109,18 +71,16 @@ static void allocate__batch(void **state)
 		assert_in_range(rkey, 1, MANY);
 		assert_false(seen[rkey]);
 		seen[rkey] = true;
-		maas_lend_id(f.lend, keys.keys[rkey - 1].ref, id);
-		assert_string_equal(json_string_value(json_object_get(one, "id")), id);
+		maas_lend_id(server.lend, keys.keys[rkey - 1].ref, id);
+		assert_string_equal(http_string(one, "id"), id);
 	}
-	json_decref(json);
-	json = http_json(&f, "POST", "/allocate", allocate_body(",\"count\":1"), 200);
+	json = http_json("POST", "/allocate", allocate_body(",\"count\":1"), 200);
 	all = json_object_get(json, "allocations");
 	assert_int_equal(json_array_size(all), 1);
 	http_rkey(json_object_get(json_array_get(all, 0), "rdma"), 100);
-	json_decref(json);
 }
 
-static void allocate__refused(void **state)
+TEST(allocate__refused)
 {
 	static const struct {
 		int error;
@@ -133,178 +93,136 @@ static void allocate__refused(void **state)
 		{-EIO, 409, "not_connected"},
 	};
 
-	(void)state;
 	maas_log_set_level(MAAS_LOG_ERR);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		char grant[80];
-		char id[MAAS_SLAB_ID_TEXT];
-		char body[128];
+		const char *id = http_allocate(1);
 
-		http_allocate(&f, 1, id);
-		snprintf(grant, sizeof(grant), "/allocate/%s/grant", id);
-		snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", session);
-		http_keys_set(&keys, start_error, cases[i].error);
-		http_expect_error(&f, "POST", "/allocate", allocate_body(""), cases[i].status,
+		fake_keys_set(&keys, start_error, cases[i].error);
+		http_expect_error("POST", "/allocate", allocate_body(""), cases[i].status,
 				  cases[i].code);
-		http_expect_error(&f, "POST", "/allocate", allocate_body(",\"count\":30"),
+		http_expect_error("POST", "/allocate", allocate_body(",\"count\":30"),
 				  cases[i].status, cases[i].code);
-		http_expect_error(&f, "POST", grant, body, cases[i].status, cases[i].code);
+		http_expect_error("POST", http_text("/allocate/%s/grant", id),
+				  http_text("{\"session\":\"%s\",\"access\":\"rw\"}", http_session),
+				  cases[i].status, cases[i].code);
 		assert_int_equal(live_allocations(), i + 1);
 	}
-	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"session\":\"" NO_ID "\"}",
-			  404, "unknown_session");
+	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"session\":\"" NO_ID "\"}", 404,
+			  "unknown_session");
 }
 
-static void allocate__all_or_none(void **state)
+TEST(allocate__all_or_none)
 {
-	(void)state;
-	http_keys_set(&keys, max_grants, 20);
-	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"count\":21"), 507,
+	fake_keys_set(&keys, max_keys, 20);
+	http_expect_error("POST", "/allocate", allocate_body(",\"count\":21"), 507,
 			  "grants_exhausted");
 	assert_int_equal(live_allocations(), 0);
-	assert_int_equal(http_keys_live(&keys), 0);
-	json_decref(http_json(&f, "POST", "/allocate", allocate_body(",\"count\":20"), 200));
-	http_expect_error(&f, "POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
-	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1}", 200));
+	assert_int_equal(fake_keys_live(&keys), 0);
+	http_json("POST", "/allocate", allocate_body(",\"count\":20"), 200);
+	http_expect_error("POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
+	http_json("POST", "/allocate", "{\"size_bytes\":1}", 200);
 	assert_int_equal(live_allocations(), 21);
 }
 
-static void allocate__request_id_again(void **state)
+TEST(allocate__request_id_again)
 {
 	const char *body = allocate_body(",\"request_id\":\"r\"");
-	json_t *first = http_json(&f, "POST", "/allocate", body, 200);
-	json_t *again = http_json(&f, "POST", "/allocate", body, 200);
-	char path[80];
+	json_t *first = http_json("POST", "/allocate", body, 200);
+	json_t *again = http_json("POST", "/allocate", body, 200);
 
-	(void)state;
 	assert_true(json_equal(first, again));
-	json_decref(again);
-	http_expect_error(&f, "POST", "/allocate",
+	http_expect_error("POST", "/allocate",
 			  allocate_body(",\"request_id\":\"r\",\"access\":\"r\""), 409,
 			  "request_id_reused");
-	snprintf(path, sizeof(path), "/allocate/%s",
-		 json_string_value(json_object_get(first, "id")));
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	http_expect_error(&f, "POST", "/allocate", allocate_body(",\"request_id\":\"r\""), 404,
+	assert_null(http_json("DELETE", http_text("/allocate/%s", http_string(first, "id")), NULL,
+			      200));
+	http_expect_error("POST", "/allocate", allocate_body(",\"request_id\":\"r\""), 404,
 			  "not_found");
-	json_decref(first);
 }
 
 /* ---- late keys */
 
-static void allocate__waits_for_its_key(void **state)
+TEST(allocate__waits_for_its_key)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 	char buffer[16];
 
-	(void)state;
-	http_keys_set(&keys, hold, true);
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
 	http_post_later(fd, "/allocate", allocate_body(",\"count\":2"));
-	http_keys_await(&keys, 1);
+	fake_keys_await(&keys, 1);
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
-	json_decref(http_json(&f, "GET", "/health", NULL, 200));
-	assert_true(http_keys_finish(&keys, 0));
+	http_json("GET", "/health", NULL, 200);
+	assert_true(fake_keys_finish(&keys, 0));
 	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
 }
 
-static void allocate__key_fails_late(void **state)
+TEST(allocate__key_fails_late)
 {
-	int fd = http_connect(&f);
+	int fd = http_connect();
 
-	(void)state;
-	http_keys_set(&keys, hold, true);
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
 	http_post_later(fd, "/allocate", allocate_body(""));
-	http_keys_await(&keys, 1);
-	assert_true(http_keys_finish(&keys, -EMLINK));
+	fake_keys_await(&keys, 1);
+	assert_true(fake_keys_finish(&keys, -EMLINK));
 	http_expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
 	assert_int_equal(live_allocations(), 0);
 }
 
-static void allocate__client_leaves_while_waiting(void **state)
+TEST(allocate__client_leaves_while_waiting)
 {
-	(void)state;
-	http_keys_set(&keys, hold, true);
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
 	for (unsigned int i = 0; i < 8; i++) {
-		int fd = http_connect(&f);
+		int fd = http_connect();
 
 		http_post_later(fd, "/allocate", allocate_body(",\"count\":100"));
-		http_keys_await(&keys, 1);
+		fake_keys_await(&keys, 1);
 		close(fd);
-		assert_true(http_keys_finish(&keys, i % 2 ? -EIO : 0));
+		assert_true(fake_keys_finish(&keys, i % 2 ? -EIO : 0));
 	}
-	http_wait_idle(&f);
+	http_wait_idle();
 	assert_int_equal(live_allocations(), 400);
-	assert_int_equal(http_keys_live(&keys), 400);
+	assert_int_equal(fake_keys_live(&keys), 400);
 }
 
 /* The keys end after the server has: what they fill in must still be there. */
-static void stop__while_keys_are_awaited(void **state)
+TEST(stop__while_keys_are_awaited)
 {
-	char id[MAAS_SLAB_ID_TEXT];
-	char path[80];
-	char body[128];
 	int fds[3];
+	const char *id = http_allocate(1);
 
-	(void)state;
-	http_allocate(&f, 1, id);
-	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
-	snprintf(body, sizeof(body), "{\"session\":\"%s\",\"access\":\"rw\"}", session);
-	http_keys_set(&keys, hold, true);
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
 	for (unsigned int i = 0; i < 3; i++)
-		fds[i] = http_connect(&f);
+		fds[i] = http_connect();
 	http_post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
 	http_post_later(fds[1], "/allocate", allocate_body(""));
-	http_post_later(fds[2], path, body);
-	http_keys_await(&keys, 3);
-	stop(NULL);
+	http_post_later(fds[2], http_text("/allocate/%s/grant", id),
+			http_text("{\"session\":\"%s\",\"access\":\"rw\"}", http_session));
+	fake_keys_await(&keys, 3);
+	http_stop();
 	for (unsigned int i = 0; i < 3; i++)
 		close(fds[i]);
-	start(NULL);
+	http_setup_keys();
 }
 
 /* What large requests hold is counted together while they last. */
-static void held__is_bounded(void **state)
+TEST(held__is_bounded)
 {
 	const struct maas_http_options options = {.threads = 2, .max_held_bytes = 4 << 20};
 	int fd;
 
-	(void)state;
-	stop(NULL);
-	http_keys_init(&keys);
-	http_fixture_start_keys(&f, &options, &keys);
-	http_open_session(&f, "one", session);
-	http_keys_set(&keys, hold, true);
-	fd = http_connect(&f);
+	http_start_keys(&options);
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	fd = http_connect();
 	http_post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
-	http_keys_await(&keys, 1);
-	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":10000}", 503,
-			  "busy");
-	http_expect_error(&f, "GET", "/allocations?limit=10000", NULL, 503, "busy");
-	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200));
-	json_decref(http_json(&f, "GET", "/allocations?limit=100", NULL, 200));
-	assert_true(http_keys_finish(&keys, 0));
+	fake_keys_await(&keys, 1);
+	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"count\":10000}", 503, "busy");
+	http_expect_error("GET", "/allocations?limit=10000", NULL, 503, "busy");
+	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200);
+	http_json("GET", "/allocations?limit=100", NULL, 200);
+	assert_true(fake_keys_finish(&keys, 0));
 	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
-	http_wait_idle(&f);
-	json_decref(http_json(&f, "GET", "/allocations?limit=10000", NULL, 200));
+	http_wait_idle();
+	http_json("GET", "/allocations?limit=10000", NULL, 200);
 }
 
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-	static const struct CMUnitTest tests[] = {
-		TEST(allocate__with_key),
-		TEST(allocate__without_key),
-		TEST(allocate__batch),
-		TEST(allocate__refused),
-		TEST(allocate__all_or_none),
-		TEST(allocate__request_id_again),
-		TEST(allocate__waits_for_its_key),
-		TEST(allocate__key_fails_late),
-		TEST(allocate__client_leaves_while_waiting),
-		TEST(stop__while_keys_are_awaited),
-		TEST(held__is_bounded),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(http_setup_keys, http_teardown)

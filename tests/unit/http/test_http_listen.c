@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The addresses that are served. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,96 +7,94 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "tests/unit/http/http_fixture.h"
 
-static struct http_fixture f;
-static char dir[] = "/tmp/maas-http-XXXXXX";
+static char dir[32];
+static char address[64]; /* of a socket in it */
 
-static void serve_on(const char *address)
+static void setup(void)
 {
-	const struct maas_http_options options = {.listen = &address, .num_listen = 1};
-
-	http_fixture_start(&f, &options);
-	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	strcpy(dir, "/tmp/maas-http-XXXXXX");
+	assert_non_null(mkdtemp(dir));
+	snprintf(address, sizeof(address), "unix:%s/sock", dir);
 }
 
-static int fail_on(const char *address, char error[MAAS_HTTP_ERROR])
+static void teardown(void)
+{
+	http_teardown();
+	assert_int_equal(seteuid(getuid()), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+static void serve_on(const char *where)
+{
+	const struct maas_http_options options = {.listen = &where, .num_listen = 1};
+
+	http_start(&options);
+	http_json("GET", "/health", NULL, 200);
+}
+
+static int fail_on(const char *where, char error[MAAS_HTTP_ERROR])
 {
 	struct maas_http_options options = {
-		.slab = f.slab, .lend = f.lend, .listen = &address, .num_listen = 1};
+		.slab = server.slab, .lend = server.lend, .listen = &where, .num_listen = 1};
 	struct maas_http *http;
 
 	http_fixture_limits(&options);
 	return maas_http_start(&options, error, &http);
 }
 
-static void listen__unix_socket(void **state)
+TEST(listen__unix_socket)
 {
 	char error[MAAS_HTTP_ERROR];
-	char address[80];
 	struct stat st;
 
-	(void)state;
-	assert_non_null(mkdtemp(dir));
-	snprintf(address, sizeof(address), "unix:%s/sock", dir);
 	serve_on(address);
-	assert_string_equal(maas_http_url(f.http, 0), address);
+	assert_string_equal(maas_http_url(server.http, 0), address);
 	assert_int_equal(stat(address + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
 	assert_int_equal(fail_on(address, error), -EADDRINUSE);
 	assert_non_null(strstr(error, address));
 	assert_int_equal(stat(address + 5, &st), 0);
-	http_fixture_stop(&f);
+	http_stop();
 	assert_int_equal(stat(address + 5, &st), -1);
 }
 
-static void listen__stale_unix_socket(void **state)
+TEST(listen__stale_unix_socket)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	char error[MAAS_HTTP_ERROR];
-	char address[sizeof(addr.sun_path) + 8];
+	const char *stale = http_text("unix:%s/stale", dir);
+	const char *file_address = http_text("unix:%s/file", dir);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	FILE *file;
 
-	(void)state;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/stale", dir);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", stale + 5);
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	close(fd);
-	snprintf(address, sizeof(address), "unix:%s", addr.sun_path);
-	serve_on(address);
-	snprintf(address, sizeof(address), "unix:%s/file", dir);
-	file = fopen(address + 5, "w");
+	serve_on(stale);
+	file = fopen(file_address + 5, "w");
 	assert_non_null(file);
 	fclose(file);
-	assert_int_equal(fail_on(address, error), -EEXIST);
+	assert_int_equal(fail_on(file_address, error), -EEXIST);
 	assert_non_null(strstr(error, "no socket"));
-	assert_int_equal(unlink(address + 5), 0);
-	http_fixture_stop(&f);
-	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(unlink(file_address + 5), 0);
 }
 
 /* Somebody has put another file in its place: that one stays. */
-static void listen__leaves_what_is_not_its_own(void **state)
+TEST(listen__leaves_what_is_not_its_own)
 {
-	char name[] = "/tmp/maas-http-XXXXXX";
-	char address[80];
 	struct stat st;
 	FILE *file;
 
-	(void)state;
-	assert_non_null(mkdtemp(name));
-	snprintf(address, sizeof(address), "unix:%s/sock", name);
 	serve_on(address);
 	assert_int_equal(unlink(address + 5), 0);
 	file = fopen(address + 5, "w");
 	assert_non_null(file);
 	fclose(file);
-	http_fixture_stop(&f);
+	http_stop();
 	assert_int_equal(stat(address + 5, &st), 0);
 	assert_int_equal(unlink(address + 5), 0);
-	assert_int_equal(rmdir(name), 0);
 }
 
 static mode_t mode_at_bind;
@@ -126,17 +119,17 @@ int __wrap_bind(int fd, const struct sockaddr *addr, socklen_t len)
 }
 /* NOLINTEND */
 
-static void serves_with_mode(const char *address, mode_t umask_bits, mode_t asked,
-			     const gid_t *group)
+static void serves_with_mode(mode_t umask_bits, mode_t asked, const gid_t *group)
 {
+	const char *const listen = address;
 	const struct maas_http_options options = {
-		.listen = &address, .num_listen = 1, .socket_mode = asked, .socket_group = group};
+		.listen = &listen, .num_listen = 1, .socket_mode = asked, .socket_group = group};
 	mode_t wanted = asked ? asked : 0660;
 	mode_t before = umask(umask_bits);
 	struct stat st;
 
 	mode_at_bind = 07777;
-	http_fixture_start(&f, &options);
+	http_start(&options);
 	assert_int_equal(umask(before), umask_bits);
 	assert_int_equal(mode_at_bind & ~wanted, 0);
 	assert_int_equal(stat(address + 5, &st), 0);
@@ -145,124 +138,97 @@ static void serves_with_mode(const char *address, mode_t umask_bits, mode_t aske
 		assert_int_equal(st.st_gid, *group);
 		assert_int_equal(mode_at_bind & 0070, 0);
 	}
-	json_decref(http_json(&f, "GET", "/health", NULL, 200));
-	http_fixture_stop(&f);
+	http_json("GET", "/health", NULL, 200);
 }
 
 /* Never more than asked, not even in the moment of its making; and no less, whatever the umask. */
-static void listen__socket_mode(void **state)
+TEST(listen__socket_mode)
 {
 	static const mode_t umasks[] = {0, 0022, 0027, 0077, 0777};
 	static const mode_t modes[] = {0, 0600, 0660, 0666, 0622, 0777};
-	char name[] = "/tmp/maas-http-XXXXXX";
-	char address[80];
 
-	(void)state;
-	assert_non_null(mkdtemp(name));
-	snprintf(address, sizeof(address), "unix:%s/sock", name);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(umasks); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(modes); j++)
-			serves_with_mode(address, umasks[i], modes[j], NULL);
-	assert_int_equal(rmdir(name), 0);
+			serves_with_mode(umasks[i], modes[j], NULL);
 }
 
-static void listen__socket_group(void **state)
+TEST(listen__socket_group)
 {
-	char name[] = "/tmp/maas-http-XXXXXX";
 	gid_t group = getgid();
-	char address[80];
 
-	(void)state;
-	assert_non_null(mkdtemp(name));
-	snprintf(address, sizeof(address), "unix:%s/sock", name);
-	serves_with_mode(address, 0022, 0660, &group);
+	serves_with_mode(0022, 0660, &group);
 	if (geteuid() == 0) {
 		group = 54321;
-		serves_with_mode(address, 0077, 0, &group);
+		serves_with_mode(0077, 0, &group);
 		assert_int_not_equal(group_at_bind, group);
 	}
-	assert_int_equal(rmdir(name), 0);
 }
 
 /* Root gives a socket to any group; another user to his own only, and no file stays behind. */
-static void listen__socket_group_of_others(void **state)
+TEST(listen__socket_group_of_others)
 {
-	char name[] = "/tmp/maas-http-XXXXXX";
 	const gid_t group = 54321;
 	char error[MAAS_HTTP_ERROR];
-	char address[80];
 	const char *listen = address;
 	struct maas_http_options options = {
 		.listen = &listen, .num_listen = 1, .socket_group = &group};
 	struct maas_http *http;
 
-	(void)state;
-	assert_non_null(mkdtemp(name));
-	snprintf(address, sizeof(address), "unix:%s/sock", name);
 	if (geteuid() == 0) {
-		assert_int_equal(chown(name, 65534, (gid_t)-1), 0);
+		assert_int_equal(chown(dir, 65534, (gid_t)-1), 0);
 		assert_int_equal(seteuid(65534), 0);
 	}
 	serve_on("127.0.0.1:0");
 	http_fixture_limits(&options);
-	options.slab = f.slab;
-	options.lend = f.lend;
+	options.slab = server.slab;
+	options.lend = server.lend;
 	assert_int_equal(maas_http_start(&options, error, &http), -EPERM);
 	assert_non_null(strstr(error, "group of its own"));
 	assert_int_equal(access(address + 5, F_OK), -1);
-	http_fixture_stop(&f);
-	assert_int_equal(seteuid(getuid()), 0);
-	assert_int_equal(rmdir(name), 0);
 }
 
-static void listen__ipv6(void **state)
+TEST(listen__ipv6)
 {
 	int fd = socket(AF_INET6, SOCK_STREAM, 0);
 
-	(void)state;
 	if (fd < 0)
 		return; /* this host has no IPv6 at all */
 	close(fd);
 	serve_on("[::1]:0");
-	assert_memory_equal(maas_http_url(f.http, 0), "http://[::1]:", 13);
-	http_fixture_stop(&f);
+	assert_memory_equal(maas_http_url(server.http, 0), "http://[::1]:", 13);
 }
 
-static void listen__several_or_none(void **state)
+TEST(listen__several_or_none)
 {
 	const char *addresses[] = {"127.0.0.1:0", "localhost:0", NULL};
 	struct maas_http_options options = {.listen = addresses, .num_listen = 2};
 	char error[MAAS_HTTP_ERROR];
 	struct maas_http *http;
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	assert_non_null(maas_http_url(f.http, 1));
-	assert_null(maas_http_url(f.http, 2));
-	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	http_start(&options);
+	assert_non_null(maas_http_url(server.http, 1));
+	assert_null(maas_http_url(server.http, 2));
+	http_json("GET", "/health", NULL, 200);
 	http_fixture_limits(&options);
-	options.slab = f.slab;
-	options.lend = f.lend;
-	addresses[2] = maas_http_url(f.http, 0) + 7;
+	options.slab = server.slab;
+	options.lend = server.lend;
+	addresses[2] = maas_http_url(server.http, 0) + 7;
 	options.num_listen = 3;
 	assert_int_equal(maas_http_start(&options, error, &http), -EADDRINUSE);
-	http_fixture_stop(&f);
 }
 
-static void listen__bad_addresses(void **state)
+TEST(listen__bad_addresses)
 {
 	static const char *const bad[] = {"",	    "3000",	   ":3000",	      "127.0.0.1",
 					  "::1:80", "127.0.0.1:x", "127.0.0.1:65536", "[::1]",
 					  "[]:80",  "unix:",	   "127.0.0.1:-1"};
 	char error[MAAS_HTTP_ERROR];
 
-	(void)state;
 	serve_on("127.0.0.1:0");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		assert_int_equal(fail_on(bad[i], error), -EINVAL);
 		assert_non_null(strstr(error, "[IPV6]:PORT"));
 	}
-	http_fixture_stop(&f);
 }
 
 static _Atomic bool in_between;
@@ -277,40 +243,22 @@ __attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd,
 
 	if (atomic_load(&in_between) && op == EPOLL_CTL_DEL &&
 	    !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) && listens) {
-		close(http_connect(&f));
+		close(http_connect());
 		usleep(50000);
 	}
 	return (int)syscall(SYS_epoll_ctl, epfd, op, fd, event);
 }
 
 /* MHD_quiesce_daemon() of a pool of threads then aborts the process. */
-static void stop__while_a_connection_comes(void **state)
+TEST(stop__while_a_connection_comes)
 {
 	const struct maas_http_options options = {.threads = 2};
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	json_decref(http_json(&f, "GET", "/health", NULL, 200));
+	http_start(&options);
+	http_json("GET", "/health", NULL, 200);
 	atomic_store(&in_between, true);
-	http_fixture_stop(&f);
+	http_stop();
 	atomic_store(&in_between, false);
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(stop__while_a_connection_comes),
-		cmocka_unit_test(listen__unix_socket),
-		cmocka_unit_test(listen__stale_unix_socket),
-		cmocka_unit_test(listen__leaves_what_is_not_its_own),
-		cmocka_unit_test(listen__socket_mode),
-		cmocka_unit_test(listen__socket_group),
-		cmocka_unit_test(listen__socket_group_of_others),
-		cmocka_unit_test(listen__ipv6),
-		cmocka_unit_test(listen__several_or_none),
-		cmocka_unit_test(listen__bad_addresses),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(setup, teardown)

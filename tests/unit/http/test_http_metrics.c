@@ -1,64 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GET /metrics and /stats. */
-#include <setjmp.h>
 #include <spawn.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "tests/unit/http/http_fixture.h"
 
-static struct http_fixture f;
-static struct http_keys keys;
-
-static int start(void **state)
+static const struct http_answer *fetch(void)
 {
-	const struct maas_http_options options = {.threads = 2};
+	const struct http_answer *a = http_get("/metrics");
 
-	(void)state;
-	http_fixture_start(&f, &options);
-	return 0;
-}
-
-static int start_keys(void **state)
-{
-	const struct maas_http_options options = {.threads = 2};
-
-	(void)state;
-	http_keys_init(&keys);
-	http_fixture_start_keys(&f, &options, &keys);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	if (f.keys)
-		http_keys_fini(&keys);
-	return 0;
-}
-
-static void fetch(struct http_answer *a)
-{
-	http_call(&f, a, "GET", "/metrics", NULL, 0, NULL);
 	assert_int_equal(a->status, 200);
 	assert_true(http_has_header(a, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+	return a;
 }
 
 /* The value of a series, -1 when it is not there. */
 static double value_of(const struct http_answer *a, const char *series)
 {
-	char line[256];
-	const char *at;
+	const char *line = http_text("\n%s ", series);
+	const char *at = strstr(a->body, line);
 
-	snprintf(line, sizeof(line), "\n%s ", series);
-	at = strstr(a->body, line);
 	return at ? strtod(at + strlen(line), NULL) : -1;
 }
 
@@ -75,22 +38,20 @@ static void expect_values(const struct http_answer *a, const struct series *expe
 				 value_of(a, expected[i].name), expected[i].value);
 }
 
-static void some_traffic(char id[MAAS_SLAB_ID_TEXT])
+static void some_traffic(void)
 {
-	char path[80];
+	const char *path = http_text("/allocate/%s", http_allocate(100));
 
-	http_allocate(&f, 100, id);
-	snprintf(path, sizeof(path), "/allocate/%s", id);
-	assert_null(http_json(&f, "DELETE", path, NULL, 200));
-	http_expect_error(&f, "DELETE", path, NULL, 404, "not_found");
-	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":99999999}", 413, "too_large");
-	http_expect_error(&f, "POST", "/allocate", "{\"size_bytes\":\"\"}", 400, "bad_field");
-	http_expect_error(&f, "GET", "/a/path/nobody/has", NULL, 404, "no_such_path");
-	http_expect_error(&f, "PATCH", "/health", NULL, 405, "method_not_allowed");
-	http_allocate(&f, 100, id);
+	assert_null(http_json("DELETE", path, NULL, 200));
+	http_expect_error("DELETE", path, NULL, 404, "not_found");
+	http_expect_error("POST", "/allocate", "{\"size_bytes\":99999999}", 413, "too_large");
+	http_expect_error("POST", "/allocate", "{\"size_bytes\":\"\"}", 400, "bad_field");
+	http_expect_error("GET", "/a/path/nobody/has", NULL, 404, "no_such_path");
+	http_expect_error("PATCH", "/health", NULL, 405, "method_not_allowed");
+	http_allocate(100);
 }
 
-static void metrics__count(void **state)
+TEST(metrics__count)
 {
 	static const struct series expected[] = {
 		{"maas_active_allocations", 1},
@@ -118,23 +79,20 @@ static void metrics__count(void **state)
 		{"maas_http_active_requests", 1}, /* the one that asks */
 		{"maas_http_connections", 1},
 	};
-	struct http_answer a;
-	char id[MAAS_SLAB_ID_TEXT];
+	const struct http_answer *a;
 
-	(void)state;
-	some_traffic(id);
-	fetch(&a);
-	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
-	assert_non_null(strstr(a.body, "\nmaas_build_info{version=\""));
-	assert_true(value_of(&a, "process_resident_memory_bytes") > 1e6);
-	assert_true(value_of(&a, "process_open_fds") > 5);
-	assert_true(value_of(&a, "process_cpu_seconds_total") >= 0);
-	assert_true(value_of(&a, "process_start_time_seconds") > 1.5e9);
-	http_answer_fini(&a);
+	some_traffic();
+	a = fetch();
+	expect_values(a, expected, MAAS_ARRAY_SIZE(expected));
+	assert_non_null(strstr(a->body, "\nmaas_build_info{version=\""));
+	assert_true(value_of(a, "process_resident_memory_bytes") > 1e6);
+	assert_true(value_of(a, "process_open_fds") > 5);
+	assert_true(value_of(a, "process_cpu_seconds_total") >= 0);
+	assert_true(value_of(a, "process_start_time_seconds") > 1.5e9);
 }
 
 /* A rule that reads these need not know which servers have RDMA. */
-static void metrics__without_keys(void **state)
+TEST(metrics__without_keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 0},
@@ -146,14 +104,12 @@ static void metrics__without_keys(void **state)
 		{"maas_rdma_key_seconds_bucket{op=\"bind\",le=\"+Inf\"}", 0},
 		{"maas_rdma_key_seconds_count{op=\"revoke\"}", 0},
 	};
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
-	fetch(&a);
-	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
-	assert_null(strstr(a.body, "\nmaas_rdma_errors_total{"));
-	assert_null(strstr(a.body, "\nmaas_rdma_rejects_total{"));
-	http_answer_fini(&a);
+	a = fetch();
+	expect_values(a, expected, MAAS_ARRAY_SIZE(expected));
+	assert_null(strstr(a->body, "\nmaas_rdma_errors_total{"));
+	assert_null(strstr(a->body, "\nmaas_rdma_rejects_total{"));
 }
 
 static void set_key_stats(void)
@@ -171,10 +127,10 @@ static void set_key_stats(void)
 		.rejects = {{"ticket", 7}},
 	};
 
-	http_keys_set(&keys, stats, stats);
+	fake_keys_set(&keys, stats, stats);
 }
 
-static void metrics__keys(void **state)
+TEST(metrics__keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 1},
@@ -193,24 +149,19 @@ static void metrics__keys(void **state)
 		{"maas_rdma_errors_total{status=\"RETRY_EXC_ERR\"}", 0},
 		{"maas_rdma_rejects_total{reason=\"ticket\"}", 7},
 	};
-	char series[80];
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
+	http_setup_keys();
 	set_key_stats();
-	fetch(&a);
-	expect_values(&a, expected, MAAS_ARRAY_SIZE(expected));
-	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
-		 (double)maas_lend_key_bounds_ns[0] / 1e9);
-	assert_true(value_of(&a, series) == 5);
-	snprintf(series, sizeof(series), "maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
-		 (double)maas_lend_key_bounds_ns[1] / 1e9);
-	assert_true(value_of(&a, series) == 11);
-	http_answer_fini(&a);
-	http_keys_set(&keys, stats.state, "failed");
-	fetch(&a);
-	assert_true(value_of(&a, "maas_rdma_up") == 0);
-	http_answer_fini(&a);
+	a = fetch();
+	expect_values(a, expected, MAAS_ARRAY_SIZE(expected));
+	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+					  (double)maas_lend_key_bounds_ns[0] / 1e9)) == 5);
+	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+					  (double)maas_lend_key_bounds_ns[1] / 1e9)) == 11);
+	fake_keys_set(&keys, stats.state, "failed");
+	a = fetch();
+	assert_true(value_of(a, "maas_rdma_up") == 0);
 }
 
 /* Runs `promtool check metrics` on the file `input`; what it says goes to the file `output`. */
@@ -231,66 +182,51 @@ static int run_promtool(int input, int output)
 	return status;
 }
 
-static void metrics__promtool_finds_nothing(void **state)
+static void expect_promtool_finds_nothing(void)
 {
 	int input = memfd_create("metrics", MFD_CLOEXEC);
 	int output = memfd_create("promtool", MFD_CLOEXEC);
 	char said[1024] = "";
-	struct http_answer a;
-	char id[MAAS_SLAB_ID_TEXT];
+	const struct http_answer *a;
 	int status;
 
-	(void)state;
-	if (f.keys)
-		set_key_stats();
-	some_traffic(id);
-	fetch(&a);
-	assert_int_equal(pwrite(input, a.body, a.len, 0), a.len);
+	some_traffic();
+	a = fetch();
+	assert_int_equal(pwrite(input, a->body, a->len, 0), a->len);
 	status = run_promtool(input, output);
 	if (pread(output, said, sizeof(said) - 1, 0) > 0 || status)
 		fail_msg("promtool: %d %s", status, said);
 	close(input);
 	close(output);
-	http_answer_fini(&a);
+}
+
+TEST(metrics__promtool_finds_nothing)
+{
+	expect_promtool_finds_nothing();
+}
+
+TEST(metrics__promtool_finds_nothing_with_keys)
+{
+	http_setup_keys();
+	set_key_stats();
+	expect_promtool_finds_nothing();
 }
 
 /* What 10,000 allocations and as many different wrong paths leave in the text: nothing. */
-static void metrics__size_does_not_grow(void **state)
+TEST(metrics__size_does_not_grow)
 {
-	struct http_answer before;
-	struct http_answer after;
-	char path[64];
+	const struct http_answer *before;
+	const struct http_answer *after;
 
-	(void)state;
-	http_expect_error(&f, "GET", "/nowhere", NULL, 404, "no_such_path");
-	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":1}", 200));
-	fetch(&before);
-	http_answer_fini(&before);
-	fetch(&before);
-	json_decref(http_json(&f, "POST", "/allocate", "{\"size_bytes\":1,\"count\":9999}", 200));
-	for (int i = 0; i < 100; i++) {
-		snprintf(path, sizeof(path), "/nowhere/%d", i);
-		http_expect_error(&f, "GET", path, NULL, 404, "no_such_path");
-	}
-	fetch(&after);
-	assert_in_range(after.len, before.len - 200, before.len + 200);
-	http_answer_fini(&before);
-	http_answer_fini(&after);
+	http_expect_error("GET", "/nowhere", NULL, 404, "no_such_path");
+	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":1}", 200);
+	fetch();
+	before = fetch();
+	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":9999}", 200);
+	for (int i = 0; i < 100; i++)
+		http_expect_error("GET", http_text("/nowhere/%d", i), NULL, 404, "no_such_path");
+	after = fetch();
+	assert_in_range(after->len, before->len - 200, before->len + 200);
 }
 
-int main(void)
-{
-#define TEST(name)	cmocka_unit_test_setup_teardown(name, start, stop)
-#define TEST_KEYS(name) cmocka_unit_test_setup_teardown(name, start_keys, stop)
-	static const struct CMUnitTest tests[] = {
-		TEST(metrics__count),
-		TEST(metrics__without_keys),
-		TEST(metrics__promtool_finds_nothing),
-		TEST_KEYS(metrics__keys),
-		TEST_KEYS(metrics__promtool_finds_nothing),
-		TEST(metrics__size_does_not_grow),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(http_setup, http_teardown)

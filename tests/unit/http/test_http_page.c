@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The answers that are files of the source: each as it stands there, and by the same bytes. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "tests/unit/http/http_fixture.h"
 
@@ -18,24 +12,6 @@ static const struct {
 	{"/", MAAS_SOURCE "/http/page.html", "Content-Type: text/html; charset=utf-8"},
 	{"/openapi.yaml", MAAS_SOURCE "/docs/openapi.yaml", "Content-Type: application/yaml"},
 };
-
-static struct http_fixture f;
-
-static int start(void **state)
-{
-	const struct maas_http_options options = {.threads = 2};
-
-	(void)state;
-	http_fixture_start(&f, &options);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
-}
 
 static void read_file(const char *path, struct maas_buf *out)
 {
@@ -51,72 +27,62 @@ static void read_file(const char *path, struct maas_buf *out)
 	assert_true(out->len > 0);
 }
 
-static void page__is_the_file(void **state)
+TEST(page__is_the_file)
 {
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
 		struct maas_buf wanted = {0};
-		struct http_answer a;
+		const struct http_answer *a;
 
 		read_file(pages[i].file, &wanted);
 		/* Twice: the answer is made once, and has to outlive the request. */
 		for (int again = 0; again < 2; again++) {
-			http_call(&f, &a, "GET", pages[i].path, NULL, 0, NULL);
-			assert_int_equal(a.status, 200);
-			assert_true(http_has_header(&a, pages[i].type));
-			assert_true(http_has_header(&a, "Cache-Control: no-store"));
-			assert_true(http_has_header(&a, "X-Content-Type-Options: nosniff"));
-			assert_int_equal(a.len, wanted.len);
-			assert_memory_equal(a.body, wanted.data, wanted.len);
-			assert_int_equal(a.new_connections, !i && !again);
-			http_answer_fini(&a);
+			a = http_get(pages[i].path);
+			assert_int_equal(a->status, 200);
+			assert_true(http_has_header(a, pages[i].type));
+			assert_true(http_has_header(a, "Cache-Control: no-store"));
+			assert_true(http_has_header(a, "X-Content-Type-Options: nosniff"));
+			assert_int_equal(a->len, wanted.len);
+			assert_memory_equal(a->body, wanted.data, wanted.len);
+			assert_int_equal(a->new_connections, !i && !again);
 		}
 		maas_buf_fini(&wanted);
 	}
 }
 
 /* A browser runs and loads nothing for the page, and shows it in no frame of another. */
-static void page__is_closed_to_all_else(void **state)
+TEST(page__is_closed_to_all_else)
 {
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		http_call(&f, &a, "GET", pages[i].path, NULL, 0, NULL);
-		assert_non_null(strstr(a.headers, "Content-Security-Policy: default-src 'none';"));
-		assert_non_null(strstr(a.headers, "frame-ancestors 'none'"));
-		assert_null(strstr(a.headers, "unsafe"));
-		http_answer_fini(&a);
+		a = http_get(pages[i].path);
+		assert_non_null(strstr(a->headers, "Content-Security-Policy: default-src 'none';"));
+		assert_non_null(strstr(a->headers, "frame-ancestors 'none'"));
+		assert_null(strstr(a->headers, "unsafe"));
 	}
 }
 
-static void page__head_has_no_body(void **state)
+TEST(page__head_has_no_body)
 {
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		struct http_answer get;
-		struct http_answer head;
+		const struct http_answer *get = http_get(pages[i].path);
+		const struct http_answer *head = http_call("HEAD", pages[i].path, NULL, 0, NULL);
 
-		http_call(&f, &get, "GET", pages[i].path, NULL, 0, NULL);
-		http_call(&f, &head, "HEAD", pages[i].path, NULL, 0, NULL);
-		assert_int_equal(head.status, 200);
-		assert_int_equal(head.len, 0);
-		assert_true(http_has_header(&head, pages[i].type));
-		assert_non_null(strstr(head.headers, "Content-Length: "));
-		http_answer_fini(&get);
-		http_answer_fini(&head);
+		assert_int_equal(head->status, 200);
+		assert_int_equal(head->len, 0);
+		assert_true(http_has_header(head, pages[i].type));
+		assert_true(http_has_header(head, http_text("Content-Length: %zu", get->len)));
 	}
 }
 
 /* A body in chunks ends the connection; that is said, in this answer and in no later one. */
-static void page__says_that_the_connection_ends(void **state)
+TEST(page__says_that_the_connection_ends)
 {
 	static char text[128 << 10];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		struct http_answer a;
-		int fd = http_connect(&f);
+		const struct http_answer *a;
+		int fd = http_connect();
 
 		http_send_text(fd,
 			       "GET %s HTTP/1.1\r\nHost: localhost\r\n"
@@ -127,40 +93,23 @@ static void page__says_that_the_connection_ends(void **state)
 		assert_non_null(strstr(text, "\r\nConnection: close\r\n"));
 		assert_non_null(strstr(text, pages[i].type));
 		close(fd);
-		http_call(&f, &a, "GET", pages[i].path, NULL, 0, NULL);
-		assert_null(strstr(a.headers, "Connection: close"));
-		http_answer_fini(&a);
+		a = http_get(pages[i].path);
+		assert_null(strstr(a->headers, "Connection: close"));
 	}
 }
 
-static void page__is_counted_by_its_path(void **state)
+TEST(page__is_counted_by_its_path)
 {
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		struct http_answer a;
-		char line[128];
+		const struct http_answer *a;
 
-		http_call(&f, &a, "GET", pages[i].path, NULL, 0, NULL);
-		http_answer_fini(&a);
-		http_wait_idle(&f);
-		snprintf(line, sizeof(line),
-			 "maas_http_requests_total{method=\"GET\",route=\"%s\",code=\"200\"} 1\n",
-			 pages[i].path);
-		http_call(&f, &a, "GET", "/metrics", NULL, 0, NULL);
-		assert_non_null(strstr(a.body, line));
-		http_answer_fini(&a);
+		http_get(pages[i].path);
+		http_wait_idle();
+		a = http_get("/metrics");
+		assert_non_null(strstr(a->body, http_text("maas_http_requests_total{method=\"GET\","
+							  "route=\"%s\",code=\"200\"} 1\n",
+							  pages[i].path)));
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(page__is_the_file, start, stop),
-		cmocka_unit_test_setup_teardown(page__is_closed_to_all_else, start, stop),
-		cmocka_unit_test_setup_teardown(page__head_has_no_body, start, stop),
-		cmocka_unit_test_setup_teardown(page__says_that_the_connection_ends, start, stop),
-		cmocka_unit_test_setup_teardown(page__is_counted_by_its_path, start, stop),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(http_setup, http_teardown)

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Routes, paths, ranges, hosts and origins: the parsers alone. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "http/calls.h"
 #include "http/parse.h"
+#include "tests/unit/unit.h"
 
 /* ---- routes */
 
-static void route_find__every_pattern(void **state)
+TEST(route_find__every_pattern)
 {
 	static const struct {
 		const char *path;
@@ -44,7 +38,6 @@ static void route_find__every_pattern(void **state)
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	unsigned int routes = 0;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		int found = maas_http_route_find(cases[i].path, ids);
 
@@ -61,7 +54,7 @@ static void route_find__every_pattern(void **state)
 	assert_int_equal(routes, MAAS_ARRAY_SIZE(cases));
 }
 
-static void route_find__nothing_else(void **state)
+TEST(route_find__nothing_else)
 {
 	static const char *const paths[] = {"",
 					    "health",
@@ -83,16 +76,14 @@ static void route_find__nothing_else(void **state)
 					    "/{id}"};
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(paths); i++)
 		assert_int_equal(maas_http_route_find(paths[i], ids), -ENOENT);
 }
 
-static void route_find__long_id_is_empty(void **state)
+TEST(route_find__long_id_is_empty)
 {
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 
-	(void)state;
 	assert_true(maas_http_route_find("/allocate/0123456789012345678901234567890123456", ids) >=
 		    0);
 	assert_string_equal(ids[0], "");
@@ -101,9 +92,8 @@ static void route_find__long_id_is_empty(void **state)
 	assert_int_equal(strlen(ids[0]), 36);
 }
 
-static void route__allow_names_what_has_a_call(void **state)
+TEST(route__allow_names_what_has_a_call)
 {
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_HTTP_NUM_CALLS; i++) {
 		char want[MAAS_HTTP_ALLOW_TEXT] = "";
 		char allow[MAAS_HTTP_ALLOW_TEXT];
@@ -121,12 +111,11 @@ static void route__allow_names_what_has_a_call(void **state)
 }
 
 /* The same path further down the table would be a route that is never found. */
-static void route__calls_of_a_path_stand_together(void **state)
+TEST(route__calls_of_a_path_stand_together)
 {
 	const char *seen[MAAS_HTTP_NUM_CALLS];
 	unsigned int count = 0;
 
-	(void)state;
 	for (unsigned int i = 0; i < MAAS_HTTP_NUM_CALLS; i++) {
 		const char *pattern = maas_http_route_pattern(i);
 
@@ -137,9 +126,8 @@ static void route__calls_of_a_path_stand_together(void **state)
 	}
 }
 
-static void method_parse__case_matters(void **state)
+TEST(method_parse__case_matters)
 {
-	(void)state;
 	assert_int_equal(maas_http_method_parse("GET"), MAAS_HTTP_GET);
 	assert_int_equal(maas_http_method_parse("HEAD"), MAAS_HTTP_HEAD);
 	assert_int_equal(maas_http_method_parse("DELETE"), MAAS_HTTP_DELETE);
@@ -150,7 +138,7 @@ static void method_parse__case_matters(void **state)
 
 /* ---- ranges */
 
-static void range_parse__one(void **state)
+TEST(range_parse__one)
 {
 	static const struct {
 		const char *text;
@@ -176,7 +164,6 @@ static void range_parse__one(void **state)
 		{"bytes=-99999999999999999999999", 0, 100},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		struct maas_http_range range;
 
@@ -186,7 +173,7 @@ static void range_parse__one(void **state)
 	}
 }
 
-static void range_parse__whole(void **state)
+TEST(range_parse__whole)
 {
 	static const char *const texts[] = {
 		"",
@@ -216,24 +203,22 @@ static void range_parse__whole(void **state)
 	};
 	struct maas_http_range range;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++)
 		if (maas_http_range_parse(texts[i], 100, &range))
 			fail_msg("%s", texts[i]);
 }
 
-static void range_parse__unsatisfiable(void **state)
+TEST(range_parse__unsatisfiable)
 {
 	static const char *const texts[] = {"bytes=100-", "bytes=100-200", "bytes=-0",
 					    "bytes=99999999999999999999-"};
 	struct maas_http_range range;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++)
 		assert_int_equal(maas_http_range_parse(texts[i], 100, &range), -ERANGE);
 }
 
-static void content_range_parse__forms(void **state)
+TEST(content_range_parse__forms)
 {
 	static const char *const bad[] = {"",
 					  "bytes",
@@ -255,7 +240,6 @@ static void content_range_parse__forms(void **state)
 	struct maas_http_range range;
 	uint64_t total;
 
-	(void)state;
 	assert_int_equal(maas_http_content_range_parse("bytes 5-9/100", &range, &total), 0);
 	assert_int_equal(range.first, 5);
 	assert_int_equal(range.len, 5);
@@ -268,11 +252,10 @@ static void content_range_parse__forms(void **state)
 			fail_msg("%s", bad[i]);
 }
 
-static void u63_parse__forms(void **state)
+TEST(u63_parse__forms)
 {
 	uint64_t value = 7;
 
-	(void)state;
 	assert_int_equal(maas_http_u63_parse("9223372036854775807", &value), 0);
 	assert_true(value == INT64_MAX);
 	assert_int_equal(maas_http_u63_parse("9223372036854775808", &value), -ERANGE);
@@ -283,7 +266,7 @@ static void u63_parse__forms(void **state)
 	assert_true(value == INT64_MAX);
 }
 
-static void unescape__leaves_control_characters(void **state)
+TEST(unescape__leaves_control_characters)
 {
 	static const char *const cases[][2] = {
 		{"/%68ealth", "/health"},
@@ -297,7 +280,6 @@ static void unescape__leaves_control_characters(void **state)
 		{"", ""},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		char text[32];
 
@@ -307,12 +289,11 @@ static void unescape__leaves_control_characters(void **state)
 	}
 }
 
-static void path_text__is_one_word(void **state)
+TEST(path_text__is_one_word)
 {
 	char text[16];
 	char line[80];
 
-	(void)state;
 	maas_http_path_text("/a b\n\x7f\xc3\xa9", text, sizeof(text));
 	assert_string_equal(text, "/a%20b%0A%7F%C3");
 	maas_http_path_text("/0123456789abcdefghi", text, sizeof(text));
@@ -329,23 +310,4 @@ static void path_text__is_one_word(void **state)
 	assert_string_equal(text, "");
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(route_find__every_pattern),
-		cmocka_unit_test(route_find__nothing_else),
-		cmocka_unit_test(route_find__long_id_is_empty),
-		cmocka_unit_test(route__allow_names_what_has_a_call),
-		cmocka_unit_test(route__calls_of_a_path_stand_together),
-		cmocka_unit_test(method_parse__case_matters),
-		cmocka_unit_test(range_parse__one),
-		cmocka_unit_test(range_parse__whole),
-		cmocka_unit_test(range_parse__unsatisfiable),
-		cmocka_unit_test(content_range_parse__forms),
-		cmocka_unit_test(u63_parse__forms),
-		cmocka_unit_test(unescape__leaves_control_characters),
-		cmocka_unit_test(path_text__is_one_word),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)

@@ -1,15 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What one client can take from the others: connections, memory of large requests, time. */
 #include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "http/internal.h"
 #include "tests/unit/http/http_fixture.h"
@@ -17,10 +10,9 @@
 #define CONNECTIONS 16
 #define PER_ADDRESS 8
 
-static struct http_fixture f;
 static char buffer[1 << 20];
 
-static int start(void **state)
+static void start(void)
 {
 	const struct maas_http_options options = {
 		.threads = 2,
@@ -31,18 +23,9 @@ static int start(void **state)
 		.timeout_s = 30,
 	};
 
-	(void)state;
-	http_fixture_start(&f, &options);
+	http_start(&options);
 	/* The fixture's own connection is not counted in these tests. */
-	curl_easy_setopt(f.curl, CURLOPT_FORBID_REUSE, 1L);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
+	curl_easy_setopt(server.curl, CURLOPT_FORBID_REUSE, 1L);
 }
 
 /* A connection from 127.0.0.`host`. */
@@ -54,7 +37,7 @@ static int connect_from(unsigned int host)
 
 	from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + host);
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	to.sin_port = htons((uint16_t)http_fixture_port(&f));
+	to.sin_port = htons((uint16_t)http_fixture_port());
 	assert_true(fd >= 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
@@ -74,12 +57,11 @@ static void close_all(const int *fds, unsigned int count)
 		close(fds[i]);
 }
 
-static void connections__of_one_address(void **state)
+TEST(connections__of_one_address)
 {
 	int fds[PER_ADDRESS];
 	int fd;
 
-	(void)state;
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
 		fds[i] = connect_from(2);
 		assert_int_equal(get(fds[i], "/stats"), 200);
@@ -106,7 +88,7 @@ static void connections__of_one_address(void **state)
 	close_all(fds, PER_ADDRESS);
 }
 
-static void connections__the_reserve(void **state)
+TEST(connections__the_reserve)
 {
 	static const char *const vital[] = {"/health", "/ready", "/metrics"};
 	int fds[CONNECTIONS];
@@ -114,7 +96,6 @@ static void connections__the_reserve(void **state)
 	int answered = 0;
 	int fd;
 
-	(void)state;
 	for (unsigned int i = 0; i < CONNECTIONS; i++) {
 		fds[i] = connect_from(i < PER_ADDRESS ? 2 : 3);
 		assert_int_equal(get(fds[i], "/stats"), 200);
@@ -155,7 +136,7 @@ static void connections__the_reserve(void **state)
 }
 
 /* Clients that ended in the middle of a request take no place for long. */
-static void connections__of_the_dead(void **state)
+TEST(connections__of_the_dead)
 {
 	static const char *const parts[] = {
 		"GET /hea",
@@ -164,7 +145,6 @@ static void connections__of_the_dead(void **state)
 	};
 	int status = 0;
 
-	(void)state;
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
 		int fd = connect_from(2);
 
@@ -229,11 +209,10 @@ static int free_large(unsigned int host, size_t len)
 	return status;
 }
 
-static void held__what_was_announced_is_free(void **state)
+TEST(held__what_was_announced_is_free)
 {
 	int fds[PER_ADDRESS / 2];
 
-	(void)state;
 	for (unsigned int i = 0; i < PER_ADDRESS / 2; i++)
 		fds[i] = announce(2, 4 << 20, 0);
 	usleep(100000);
@@ -242,19 +221,18 @@ static void held__what_was_announced_is_free(void **state)
 	close_all(fds, PER_ADDRESS / 2);
 }
 
-static void held__one_address_has_its_part(void **state)
+TEST(held__one_address_has_its_part)
 {
 	const uint64_t held = UINT64_C(2) * (900000 - MAAS_HTTP_FREE_BYTES);
 	int fds[2];
 
-	(void)state;
 	/* The part of one address is 2 MiB. Both have come before a third asks: it could be one of
 	 * them that is refused. */
 	for (int i = 0; i < 2; i++)
 		fds[i] = announce(2, 4 << 20, 900000);
-	for (int i = 0; i < 500 && atomic_load(&f.http->held_bytes) < held; i++)
+	for (int i = 0; i < 500 && atomic_load(&server.http->held_bytes) < held; i++)
 		usleep(10000);
-	assert_int_equal(atomic_load(&f.http->held_bytes), held);
+	assert_int_equal(atomic_load(&server.http->held_bytes), held);
 	assert_int_equal(free_large(2, 1 << 20), 503);
 	assert_non_null(strstr(buffer, "busy"));
 	/* What is small has no part in it, and others have theirs. */
@@ -273,13 +251,12 @@ static double now_s(void)
 }
 
 /* Who holds a share and only drips is cut long before the whole body's time. */
-static void held__dripping_is_cut(void **state)
+TEST(held__dripping_is_cut)
 {
 	int fd = announce(2, 4 << 20, 1 << 20);
 	double start_s = now_s();
 	bool open = true;
 
-	(void)state;
 	while (open && now_s() - start_s < 25) {
 		open = http_send(fd, " ", 1);
 		usleep(100000);
@@ -290,16 +267,15 @@ static void held__dripping_is_cut(void **state)
 
 /* ---- answers that come before the body has */
 
-static void early__each_upload_gets_its_status(void **state)
+TEST(early__each_upload_gets_its_status)
 {
 	enum { UPLOADS = 100, CHUNK = 64 << 10 };
 	static char data[CHUNK];
 	const struct maas_http_options options = {.threads = 2, .max_connections = 200};
 	int fds[UPLOADS];
 
-	(void)state;
-	http_fixture_stop(&f);
-	http_fixture_start(&f, &options);
+	http_stop();
+	http_start(&options);
 	for (int i = 0; i < UPLOADS; i++) {
 		fds[i] = connect_from(2);
 		http_send_text(fds[i],
@@ -318,12 +294,11 @@ static void early__each_upload_gets_its_status(void **state)
 }
 
 /* An answer in the middle of a long body comes at once, and ends the connection. */
-static void early__in_the_middle_of_a_body(void **state)
+TEST(early__in_the_middle_of_a_body)
 {
 	static const char frame[] = "\x02\0\0\0{}";
 	int fd = connect_from(2);
 
-	(void)state;
 	http_send_text(fd,
 		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
 		       10 << 20);
@@ -334,11 +309,10 @@ static void early__in_the_middle_of_a_body(void **state)
 	close(fd);
 }
 
-static void early__impossible_lengths(void **state)
+TEST(early__impossible_lengths)
 {
 	static const char *const lengths[] = {"9223372036854775807", "41953040000"};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
 		int fd = connect_from(2);
 
@@ -351,19 +325,4 @@ static void early__impossible_lengths(void **state)
 	}
 }
 
-int main(void)
-{
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(connections__of_one_address, start, stop),
-		cmocka_unit_test_setup_teardown(connections__the_reserve, start, stop),
-		cmocka_unit_test_setup_teardown(connections__of_the_dead, start, stop),
-		cmocka_unit_test_setup_teardown(held__what_was_announced_is_free, start, stop),
-		cmocka_unit_test_setup_teardown(held__one_address_has_its_part, start, stop),
-		cmocka_unit_test_setup_teardown(held__dripping_is_cut, start, stop),
-		cmocka_unit_test_setup_teardown(early__each_upload_gets_its_status, start, stop),
-		cmocka_unit_test_setup_teardown(early__in_the_middle_of_a_body, start, stop),
-		cmocka_unit_test_setup_teardown(early__impossible_lengths, start, stop),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, http_teardown)

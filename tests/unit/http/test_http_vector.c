@@ -1,37 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Many ranges in one request: /data/read and /data/write. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "http/parse.h"
 #include "tests/unit/http/http_fixture.h"
 
 #define SLABS 3
 #define SIZE  1000
 
-static struct http_fixture f;
-static char ids[SLABS][MAAS_SLAB_ID_TEXT];
+static const char *ids[SLABS];
 
-static int start(void **state)
+static void start(void)
 {
 	const struct maas_http_options options = {.threads = 2, .max_body_bytes = 1 << 20};
 
-	(void)state;
-	http_fixture_start(&f, &options);
+	http_start(&options);
 	for (int i = 0; i < SLABS; i++)
-		http_allocate(&f, SIZE, ids[i]);
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	http_fixture_stop(&f);
-	return 0;
+		ids[i] = http_allocate(SIZE);
 }
 
 static void add_piece(struct maas_buf *json, const char *id, uint64_t offset, uint64_t len)
@@ -55,36 +38,33 @@ static void frame(struct maas_buf *out, const struct maas_buf *json, const void 
 static void expect(const char *path, const struct maas_buf *body, const char *headers, long status,
 		   const char *text)
 {
-	struct http_answer a;
+	const struct http_answer *a =
+		http_call("POST", path, body->data ? body->data : "", body->len, headers);
 
-	http_call(&f, &a, "POST", path, body->data ? body->data : "", body->len, headers);
-	if (a.status != status || (text && !strstr(a.body, text)))
-		fail_msg("%s: %ld, not %ld: %s", path, a.status, status, a.body);
-	http_answer_fini(&a);
+	if (a->status != status || (text && !strstr(a->body, text)))
+		fail_msg("%s: %ld, not %ld: %s", path, a->status, status, a->body);
 }
 
 static void expect_bytes(int slab, uint64_t offset, const char *text)
 {
 	struct maas_buf json = {0};
-	struct http_answer a;
+	const struct http_answer *a;
 
 	add_piece(&json, ids[slab], offset, strlen(text));
 	maas_buf_str(&json, "]}");
-	http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a.status, 200);
-	assert_int_equal(a.len, strlen(text));
-	assert_memory_equal(a.body, text, a.len);
-	http_answer_fini(&a);
+	a = http_call("POST", "/data/read", json.data, json.len, NULL);
+	assert_int_equal(a->status, 200);
+	assert_int_equal(a->len, strlen(text));
+	assert_memory_equal(a->body, text, a->len);
 	maas_buf_fini(&json);
 }
 
-static void write__then_read_in_request_order(void **state)
+TEST(write__then_read_in_request_order)
 {
 	struct maas_buf json = {0};
 	struct maas_buf body = {0};
-	struct http_answer a;
+	const struct http_answer *a;
 
-	(void)state;
 	add_piece(&json, ids[2], 990, 10);
 	add_piece(&json, ids[0], 5, 3);
 	add_piece(&json, ids[2], 0, 1);
@@ -95,17 +75,16 @@ static void write__then_read_in_request_order(void **state)
 	expect_bytes(2, 990, "abcdefghij");
 	expect_bytes(0, 5, "klm");
 	expect_bytes(2, 0, "n");
-	http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a.len, 14);
-	assert_memory_equal(a.body, "abcdefghijklmn", 14);
-	assert_true(http_has_header(&a, "Content-Type: application/octet-stream"));
-	assert_true(http_has_header(&a, "Content-Length: 14"));
-	http_answer_fini(&a);
+	a = http_call("POST", "/data/read", json.data, json.len, NULL);
+	assert_int_equal(a->len, 14);
+	assert_memory_equal(a->body, "abcdefghijklmn", 14);
+	assert_true(http_has_header(a, "Content-Type: application/octet-stream"));
+	assert_true(http_has_header(a, "Content-Length: 14"));
 	maas_buf_fini(&json);
 	maas_buf_fini(&body);
 }
 
-static void vector__bad_range_changes_nothing(void **state)
+TEST(vector__bad_range_changes_nothing)
 {
 	static const struct {
 		const char *id; /* NULL: slab 1 */
@@ -123,7 +102,6 @@ static void vector__bad_range_changes_nothing(void **state)
 		{"x", 0, 1, 404},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		struct maas_buf json = {0};
 		struct maas_buf body = {0};
@@ -139,12 +117,11 @@ static void vector__bad_range_changes_nothing(void **state)
 	}
 }
 
-static void write__bytes_do_not_add_up(void **state)
+TEST(write__bytes_do_not_add_up)
 {
 	static const size_t lens[] = {0, 1, 3, 5, 500};
 	char data[500];
 
-	(void)state;
 	memset(data, 'Z', sizeof(data));
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lens); i++) {
 		struct maas_buf json = {0};
@@ -160,22 +137,20 @@ static void write__bytes_do_not_add_up(void **state)
 	/* Announced lengths are checked before the first byte is written. */
 	{
 		struct maas_buf json = {0};
-		struct http_answer a;
+		const struct http_answer *a;
 
 		add_piece(&json, ids[0], 0, 4);
 		maas_buf_str(&json, "]}");
-		http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
-		assert_memory_equal(a.body, "\0\0\0\0", 4);
-		http_answer_fini(&a);
+		a = http_call("POST", "/data/read", json.data, json.len, NULL);
+		assert_memory_equal(a->body, "\0\0\0\0", 4);
 		maas_buf_fini(&json);
 	}
 }
 
-static void write__chunked_length_is_seen_at_the_end(void **state)
+TEST(write__chunked_length_is_seen_at_the_end)
 {
 	static const size_t lens[] = {3, 5};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lens); i++) {
 		struct maas_buf json = {0};
 		struct maas_buf body = {0};
@@ -189,7 +164,7 @@ static void write__chunked_length_is_seen_at_the_end(void **state)
 	}
 }
 
-static void write__bad_frames(void **state)
+TEST(write__bad_frames)
 {
 	static const struct {
 		const char *bytes;
@@ -206,7 +181,6 @@ static void write__bad_frames(void **state)
 		{"\x01\x00\x10\x00{}", 6, 413},
 	};
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		struct maas_buf body = {0};
 
@@ -216,42 +190,39 @@ static void write__bad_frames(void **state)
 	}
 }
 
-static void write__large_in_many_pieces(void **state)
+TEST(write__large_in_many_pieces)
 {
 	const size_t len = 3u << 20;
 	char *data = malloc(len);
 	struct maas_buf json = {0};
 	struct maas_buf body = {0};
-	struct http_answer a;
-	char id[MAAS_SLAB_ID_TEXT];
+	const struct http_answer *a;
+	const char *id;
 
-	(void)state;
 	for (size_t i = 0; i < len; i++)
 		data[i] = (char)(i * 2654435761u >> 24);
-	http_allocate(&f, 4 << 20, id);
+	id = http_allocate(4 << 20);
 	for (uint64_t i = 0; i < 48; i++)
 		add_piece(&json, id, i * 65536 + 7, 65536);
 	maas_buf_str(&json, "]}");
 	frame(&body, &json, data, len);
 	expect("/data/write", &body, NULL, 200, NULL);
-	http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a.len, len);
-	assert_memory_equal(a.body, data, len);
-	http_answer_fini(&a);
+	a = http_call("POST", "/data/read", json.data, json.len, NULL);
+	assert_int_equal(a->len, len);
+	assert_memory_equal(a->body, data, len);
 	maas_buf_fini(&json);
 	maas_buf_fini(&body);
 	free(data);
 }
 
 /* More than the kernel or the library sends from one array of addresses (IOV_MAX, 1024). */
-static void vector__as_many_ranges_as_allowed(void **state)
+TEST(vector__as_many_ranges_as_allowed)
 {
 	struct maas_buf json = {0};
 	struct maas_buf body = {0};
-	struct http_answer a;
+	const struct http_answer *a;
 	char data[MAAS_HTTP_MAX_RANGES];
 
-	(void)state;
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)(i * 2654435761u >> 24);
 	for (size_t i = 0; i < sizeof(data); i++)
@@ -259,12 +230,11 @@ static void vector__as_many_ranges_as_allowed(void **state)
 	maas_buf_str(&json, "]}");
 	frame(&body, &json, data, sizeof(data));
 	expect("/data/write", &body, NULL, 200, NULL);
-	http_call(&f, &a, "POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a.status, 200);
-	assert_int_equal(a.len, sizeof(data));
+	a = http_call("POST", "/data/read", json.data, json.len, NULL);
+	assert_int_equal(a->status, 200);
+	assert_int_equal(a->len, sizeof(data));
 	for (size_t i = 0; i < sizeof(data); i++)
-		assert_int_equal(a.body[i], data[sizeof(data) - SIZE + i % SIZE]);
-	http_answer_fini(&a);
+		assert_int_equal(a->body[i], data[sizeof(data) - SIZE + i % SIZE]);
 	json.len -= 2;
 	add_piece(&json, ids[0], 0, 1);
 	maas_buf_str(&json, "]}");
@@ -273,19 +243,4 @@ static void vector__as_many_ranges_as_allowed(void **state)
 	maas_buf_fini(&body);
 }
 
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
-	static const struct CMUnitTest tests[] = {
-		TEST(write__then_read_in_request_order),
-		TEST(vector__bad_range_changes_nothing),
-		TEST(write__bytes_do_not_add_up),
-		TEST(write__chunked_length_is_seen_at_the_end),
-		TEST(write__bad_frames),
-		TEST(write__large_in_many_pieces),
-		TEST(vector__as_many_ranges_as_allowed),
-	};
-
-	curl_global_init(CURL_GLOBAL_ALL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(start, http_teardown)
