@@ -40,7 +40,8 @@ static const char *ask(enum role role, const char *method, const char *path, con
 		http_call(method, path, body, body ? strlen(body) : 0, header);
 
 	if (a->status != status)
-		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a->status, a->body, status);
+		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a->status, a->body,
+			 status);
 	return a->body;
 }
 
@@ -104,8 +105,9 @@ TEST(allocation__foreign_is_as_unknown_byte_for_byte)
 		snprintf(unknown, sizeof(unknown), "%s",
 			 ask(OTHER, calls[i][0], http_text("/allocate/%s%s", freed, calls[i][1]),
 			     calls[i][2], 404));
-		assert_string_equal(ask(OTHER, calls[i][0], http_text("/allocate/%s%s", id, calls[i][1]),
-					calls[i][2], 404),
+		assert_string_equal(ask(OTHER, calls[i][0],
+					http_text("/allocate/%s%s", id, calls[i][1]), calls[i][2],
+					404),
 				    unknown);
 	}
 }
