@@ -1,38 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The self-test on the device that is there; what rxe 6.1 enforces is known and must be found. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "rdma/rdma.h"
+#include "tests/unit/unit.h"
 
-static int open_device(void **state)
+static struct maas_rdma_device *device;
+
+static void open_device(void)
 {
-	struct maas_rdma_device *device = NULL;
 	char error[MAAS_RDMA_ERROR] = "";
-	int err = maas_rdma_device_open(NULL, getenv("SOFTROCE_ADDR"), error, &device);
 
-	if (err)
-		print_error("%s\n", error);
-	*state = device;
-	return err;
+	if (maas_rdma_device_open(NULL, getenv("SOFTROCE_ADDR"), error, &device))
+		fail_msg("%s", error);
 }
 
-static int close_device(void **state)
+static void close_device(void)
 {
-	maas_rdma_device_close(*state);
-	return 0;
+	maas_rdma_device_close(device);
+	device = NULL;
 }
 
-static void selftest__finds_what_rxe_enforces(void **state)
+TEST(selftest__finds_what_rxe_enforces)
 {
-	struct maas_rdma_device *device = *state;
 	struct maas_rdma_selftest found = {0};
 
 	maas_log_set_level(MAAS_LOG_DEBUG);
@@ -67,54 +55,46 @@ static int count_of(const char *command, const char *word)
 	return count;
 }
 
-static void selftest__leaves_nothing(void **state)
+TEST(selftest__leaves_nothing)
 {
 	struct maas_rdma_selftest first = {0};
 	struct maas_rdma_selftest found = {0};
 
-	assert_int_equal(maas_rdma_selftest(*state, &first), 0);
+	assert_int_equal(maas_rdma_selftest(device, &first), 0);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(maas_rdma_selftest(*state, &found), 0);
+		assert_int_equal(maas_rdma_selftest(device, &found), 0);
 		assert_memory_equal(&found, &first, sizeof(first));
 	}
 	assert_int_equal(count_of("rdma resource show qp", "type RC"), 0);
 	assert_int_equal(count_of("rdma resource show mr", "mrn"), 0);
 }
 
-static void device_open__picks_the_gid_of_the_address(void **state)
+TEST(device_open__picks_the_gid_of_the_address)
 {
 	char want[MAAS_RDMA_GID_TEXT];
 
 	snprintf(want, sizeof(want), "::ffff:%s", getenv("SOFTROCE_ADDR"));
-	assert_string_equal(maas_rdma_device_gid(*state), want);
+	assert_string_equal(maas_rdma_device_gid(device), want);
 }
 
-static void device_open__refuses_what_is_not_there(void **state)
+TEST(device_open__refuses_what_is_not_there)
 {
-	struct maas_rdma_device *device = NULL;
+	struct maas_rdma_device *none = NULL;
 	char error[MAAS_RDMA_ERROR] = "";
 
-	(void)state;
-	assert_int_equal(maas_rdma_device_open("mlx5_7", NULL, error, &device), -ENODEV);
+	assert_int_equal(maas_rdma_device_open("mlx5_7", NULL, error, &none), -ENODEV);
 	assert_non_null(strstr(error, "mlx5_7"));
-	assert_int_equal(maas_rdma_device_open(NULL, "192.0.2.1", error, &device), -EADDRNOTAVAIL);
+	assert_int_equal(maas_rdma_device_open(NULL, "192.0.2.1", error, &none), -EADDRNOTAVAIL);
 	assert_non_null(strstr(error, "192.0.2.1"));
-	assert_int_equal(maas_rdma_device_open(NULL, "here", error, &device), -EINVAL);
-	assert_null(device);
+	assert_int_equal(maas_rdma_device_open(NULL, "here", error, &none), -EINVAL);
+	assert_null(none);
 }
 
 int main(void)
 {
-	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(device_open__picks_the_gid_of_the_address),
-		cmocka_unit_test(device_open__refuses_what_is_not_there),
-		cmocka_unit_test(selftest__finds_what_rxe_enforces),
-		cmocka_unit_test(selftest__leaves_nothing),
-	};
-
 	if (!getenv("SOFTROCE_ADDR")) {
 		fprintf(stderr, "no RDMA device: run it through scripts/softroce\n");
 		return getenv("MAAS_REQUIRE_RDMA") ? 1 : 77;
 	}
-	return cmocka_run_group_tests(tests, open_device, close_device);
+	return test_run(open_device, close_device);
 }
