@@ -328,6 +328,11 @@ const char *http_allocate(uint64_t size_bytes)
 	return id;
 }
 
+void http_free(const char *id)
+{
+	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
+}
+
 const char *http_open_session(const char *name)
 {
 	const char *body = http_text("{\"name\":\"%s\"}", name);
@@ -466,11 +471,14 @@ void http_expect_answer(int fd, const char *status, const char *text)
 
 const char *http_expect_raw(const char *request, const char *status)
 {
+	int silence_ms = strstr(request, "Connection: close") ? 10000 : 300;
 	char *buffer = own(calloc(1, 65536), free);
 	int fd = http_connect();
+	size_t len;
 
 	http_send(fd, request, strlen(request));
-	http_recv(fd, buffer, 65535, 300);
+	len = http_recv(fd, buffer, 1, 10000);
+	http_recv(fd, buffer + len, 65535 - len, silence_ms);
 	if (strncmp(buffer, status, strlen(status)) != 0)
 		fail_msg("%s: %s", request, buffer);
 	close(fd);

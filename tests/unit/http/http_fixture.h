@@ -70,8 +70,9 @@ bool http_has_header(const struct http_answer *a, const char *line);
 /* Waits until no request is under way: one counts until a little after its answer has come. */
 void http_wait_idle(void);
 
-/* Return the new id. */
+/* The first and the last return the new id. */
 const char *http_allocate(uint64_t size_bytes);
+void http_free(const char *id);
 const char *http_open_session(const char *name);
 
 /* ---- text and JSON */
@@ -98,7 +99,8 @@ void http_expect_answer(int fd, const char *status, const char *text);
 int http_recv_answer(int fd, char *buffer, size_t max);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
-/* Sends `request` and returns all that comes within 300 ms, which begins with `status`. */
+/* Sends `request` and returns all that comes, which begins with `status`: to the end of a
+ * connection that the request closes, else to a silence of 300 ms. */
 const char *http_expect_raw(const char *request, const char *status);
 
 #endif

@@ -6,18 +6,15 @@
 
 #define SIZE 3000000u /* not a whole number of anything */
 
-static const char *id; /* 100 bytes, 0 to 99 */
-static char path[80];
+static const char *path; /* of the data of an allocation: 100 bytes, 0 to 99 */
 static unsigned char pattern[SIZE];
 
 static void start(void)
 {
-	const struct maas_http_options options = {.threads = 2};
 	const struct http_answer *a;
 
-	http_start(&options);
-	id = http_allocate(100);
-	snprintf(path, sizeof(path), "/allocate/%s/data", id);
+	http_setup();
+	path = http_text("/allocate/%s/data", http_allocate(100));
 	for (unsigned int i = 0; i < SIZE; i++)
 		pattern[i] = (unsigned char)(i < 100 ? i : i * 2654435761u >> 24);
 	a = http_call("PUT", path, pattern, 100, NULL);
@@ -84,15 +81,11 @@ TEST(put__every_size)
 	static const unsigned int sizes[] = {1, 1023, 1024, 1025, 8192, 65536, 1000000, SIZE};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
-
-		id = http_allocate(sizes[i]);
-		snprintf(path, sizeof(path), "/allocate/%s/data", id);
+		path = http_text("/allocate/%s/data", http_allocate(sizes[i]));
 		expect_put(NULL, pattern, sizes[i], 200);
 		expect_get(NULL, 200, 0, sizes[i], NULL);
-		id = http_allocate(sizes[i]);
-		snprintf(path, sizeof(path), "/allocate/%s/data", id);
-		expect_put(http_text("Transfer-Encoding: chunked\nExpect:"), pattern, sizes[i],
-			   200);
+		path = http_text("/allocate/%s/data", http_allocate(sizes[i]));
+		expect_put("Transfer-Encoding: chunked\nExpect:", pattern, sizes[i], 200);
 		expect_get(NULL, 200, 0, sizes[i], NULL);
 	}
 }
@@ -145,8 +138,7 @@ TEST(data__unknown_id)
 {
 	const struct http_answer *a;
 
-	http_expect_error("GET", "/allocate/00000000-0000-8000-8000-000000000000/data", NULL, 404,
-			  "not_found");
+	http_expect_error("GET", "/allocate/" NO_ID "/data", NULL, 404, "not_found");
 	http_expect_error("PUT", "/allocate/x/data", "abc", 404, "not_found");
 	a = http_call("HEAD", "/allocate/x/data", NULL, 0, NULL);
 	assert_int_equal(a->status, 404);
@@ -155,45 +147,26 @@ TEST(data__unknown_id)
 
 /* ---- by hand: what comes before the body */
 
-static void expect_raw(const char *request, const char *answer)
-{
-	char buffer[2048];
-	int fd = http_connect();
-
-	http_send(fd, request, strlen(request));
-	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
-	if (strncmp(buffer, answer, strlen(answer)) != 0)
-		fail_msg("%s: %s", request, buffer);
-	close(fd);
-}
-
 TEST(put__refused_before_the_body)
 {
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\n\r\n",
-			     path),
-		   "HTTP/1.1 413 ");
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 101\r\nExpect: "
-			     "100-continue\r\n\r\n",
-			     path),
-		   "HTTP/1.1 413 ");
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-			     "9223372036854775807\r\n\r\n",
-			     path),
-		   "HTTP/1.1 413 ");
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-			     "10\r\nContent-Range: bytes "
-			     "95-104/*\r\nExpect: 100-continue\r\n\r\n",
-			     path),
-		   "HTTP/1.1 416 ");
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\nExpect: "
-			     "100-continue\r\n\r\n",
-			     path),
-		   "HTTP/1.1 100 ");
-	expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path), "HTTP/1.1 411 ");
-	expect_raw(
-		http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
-			  path),
-		"HTTP/1.1 400 ");
+	static const struct {
+		const char *headers;
+		const char *status;
+	} cases[] = {
+		{"Content-Length: 101", "HTTP/1.1 413 "},
+		{"Content-Length: 101\r\nExpect: 100-continue", "HTTP/1.1 413 "},
+		{"Content-Length: 9223372036854775807", "HTTP/1.1 413 "},
+		{"Content-Length: 10\r\nContent-Range: bytes 95-104/*\r\nExpect: 100-continue",
+		 "HTTP/1.1 416 "},
+		{"Content-Length: 10\r\nExpect: 100-continue", "HTTP/1.1 100 "},
+		{"X: y", "HTTP/1.1 411 "},
+		{"Transfer-Encoding: gzip", "HTTP/1.1 400 "},
+	};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
+		http_expect_raw(http_text("PUT %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n", path,
+					  cases[i].headers),
+				cases[i].status);
 }
 
 /* An upload without Expect that is far too long: the client sends all of it, then reads. */

@@ -76,26 +76,17 @@ static int slow_reader(const char *id, bool repeat)
 	return fd;
 }
 
-static uint64_t transfers(void)
+static struct maas_lend_stats lend_stats(void)
 {
 	struct maas_lend_stats stats;
 
 	maas_lend_stats(server.lend, &stats);
-	return stats.transfers;
+	return stats;
 }
 
-static void wait_at_least(uint64_t count)
+static uint64_t transfers(void)
 {
-	for (int i = 0; i < 500 && transfers() < count; i++)
-		usleep(10000);
-	assert_true(transfers() >= count);
-}
-
-static void wait_for_none(void)
-{
-	for (int i = 0; i < 500 && transfers(); i++)
-		usleep(10000);
-	assert_int_equal(transfers(), 0);
+	return lend_stats().transfers;
 }
 
 /* Reads what is left of an answer: each byte is `byte`, and with `repeat` some are missing. */
@@ -130,9 +121,9 @@ TEST(free__cuts_slow_readers)
 		readers[i] = slow_reader(id, i % 2);
 
 	before_ms = maas_clock_ms();
-	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
+	http_free(id);
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
-	wait_for_none();
+	AWAIT(!transfers());
 
 	/* The whole pool is lent anew and written over; only then do the readers go on. */
 	for (int i = 0; i < SLABS; i++) {
@@ -159,27 +150,35 @@ TEST(free__many_with_readers)
 	maas_buf_add(&body, "]}", 3);
 	json = http_json("POST", "/free", body.data, 200);
 	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
-	wait_for_none();
+	AWAIT(!transfers());
 	for (int i = 0; i < 4; i++)
 		expect_cut_short(readers[i], 'A', true);
 	maas_buf_fini(&body);
+}
+
+/* The beginning of nine bytes; the transfer has begun. */
+static int start_put(const char *id, const char *first)
+{
+	int fd = http_connect();
+
+	http_send_text(fd,
+		       "PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n"
+		       "Content-Length: 9\r\n\r\n%s",
+		       id, first);
+	AWAIT(transfers());
+	return fd;
 }
 
 /* A writer is told at its next piece, and the free waits no longer than that. */
 TEST(free__stops_a_slow_writer)
 {
 	char buffer[1024];
-	int fd = http_connect();
 	uint64_t before_ms;
 	const char *id = http_allocate(SIZE);
+	int fd = start_put(id, "abc");
 
-	http_send_text(
-		fd,
-		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
-		id);
-	wait_at_least(1);
 	before_ms = maas_clock_ms();
-	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
+	http_free(id);
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	http_send_text(fd, "defghi");
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 2000), 0);
@@ -198,23 +197,16 @@ static void *send_the_rest(void *arg)
 TEST(free__writer_that_goes_on_gets_404)
 {
 	char buffer[1024];
-	int fd = http_connect();
 	pthread_t thread;
-	struct maas_lend_stats stats;
 	const char *id = http_allocate(SIZE);
+	int fd = start_put(id, "abc");
 
-	http_send_text(
-		fd,
-		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc",
-		id);
-	wait_at_least(1);
 	pthread_create(&thread, NULL, send_the_rest, &fd);
-	assert_null(http_json("DELETE", http_text("/allocate/%s", id), NULL, 200));
+	http_free(id);
 	pthread_join(thread, NULL);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_memory_equal(buffer, "HTTP/1.1 404 ", 13);
-	maas_lend_stats(server.lend, &stats);
-	assert_int_equal(stats.forced_transfers, 0);
+	assert_int_equal(lend_stats().forced_transfers, 0);
 	close(fd);
 }
 
@@ -229,14 +221,7 @@ TEST(stop__while_a_free_waits)
 	reader = slow_reader(id, true);
 	freer = http_connect();
 	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
-	for (int i = 0; i < 100; i++) {
-		struct maas_lend_stats stats;
-
-		maas_lend_stats(server.lend, &stats);
-		if (stats.pending_frees)
-			break;
-		usleep(1000);
-	}
+	AWAIT(lend_stats().pending_frees);
 	http_stop();
 	close(reader);
 	close(freer);
@@ -287,14 +272,14 @@ TEST(vector__one_transfer_for_ranges_in_a_row)
 	fill(a, '.');
 	fill(b, '.');
 	fd = stalled_writer(a, b, 3, 8);
-	wait_at_least(3);
+	AWAIT(transfers() >= 3);
 	usleep(20000);
 	assert_int_equal(transfers(), 3);
 	http_send_text(fd, "01234567");
 	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
 	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
 	close(fd);
-	wait_for_none();
+	AWAIT(!transfers());
 	expect_start(a, "012...67.");
 	expect_start(b, "...345...");
 }
@@ -345,25 +330,20 @@ TEST(free__beside_a_crowd)
 
 	for (int i = 0; i < 3; i++)
 		ids[i] = http_allocate(SIZE);
-	alone = http_connect();
-	http_send_text(
-		alone,
-		"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n",
-		ids[2]);
-	wait_at_least(1);
+	alone = start_put(ids[2], "");
 	for (int i = 0; i < CROWD; i++)
 		writers[i] = stalled_writer(ids[0], ids[1], 1, 10000);
-	wait_at_least(CROWD * 10000 + 1);
+	AWAIT(transfers() >= CROWD * 10000 + 1);
 	assert_int_equal(pthread_create(&thread, NULL, ask_for_memory, &probe), 0);
 
 	before_ms = maas_clock_ms();
-	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[2]), NULL, 200));
+	http_free(ids[2]);
 	close(alone);
-	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[0]), NULL, 200));
+	http_free(ids[0]);
 	assert_in_range(maas_clock_ms() - before_ms, 1500, 10000);
 	/* A connection was cut once, for all of its transfers. */
-	wait_for_none();
-	assert_null(http_json("DELETE", http_text("/allocate/%s", ids[1]), NULL, 200));
+	AWAIT(!transfers());
+	http_free(ids[1]);
 	atomic_store(&probe.stop, true);
 	pthread_join(thread, NULL);
 	print_message("%u answers, the slowest in %llu ms\n", probe.answers,

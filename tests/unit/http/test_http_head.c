@@ -13,12 +13,11 @@ static void start(void)
 	http_start(&options);
 }
 
-/* How many answers stand in the buffer. */
-static int count_answers(void)
+static int count_answers(const char *text)
 {
 	int count = 0;
 
-	for (const char *at = buffer; (at = strstr(at, "HTTP/1.1 ")); at++)
+	for (const char *at = text; (at = strstr(at, "HTTP/1.1 ")); at++)
 		count += at[9] >= '1' && at[9] <= '5';
 	return count;
 }
@@ -106,41 +105,32 @@ TEST(head__a_body_is_no_request)
 			expect_no_smuggling(starts[j], rows[i].lines, rows[i].len);
 }
 
-static void expect_raw(const char *request, const char *status, const char *text)
+static const char *expect_one(const char *request, const char *status, const char *text)
 {
-	int fd = http_connect();
+	const char *answer = http_expect_raw(request, status);
 
-	http_send(fd, request, strlen(request));
-	http_recv(fd, buffer, sizeof(buffer) - 1, 300);
-	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text) ||
-	    count_answers() != 1)
-		fail_msg("%s: %s", request, buffer);
-	close(fd);
+	if (!strstr(answer, text) || count_answers(answer) != 1)
+		fail_msg("%s: %s", request, answer);
+	return answer;
 }
 
 TEST(head__what_is_allowed)
 {
-	expect_raw("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
-	expect_raw("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n",
+	expect_one("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
+	expect_one("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
-	expect_raw("GET /ready HTTP/1.1\r\nX-!#$%&'*+.^_`|~: \xc3\xa4\tb\r\nHost: "
+	expect_one("GET /ready HTTP/1.1\r\nX-!#$%&'*+.^_`|~: \xc3\xa4\tb\r\nHost: "
 		   "localhost\r\nCookie: a=b; c=d\r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
-	expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "ready");
+	expect_one("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "ready");
 }
 
 /* Whatever follows a head that can be read in two ways is not read at all. */
 TEST(head__a_bad_one_closes)
 {
-	int fd = http_connect();
-
-	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n"
-			   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
-	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
-	assert_non_null(strstr(buffer, "Connection: close"));
-	assert_int_equal(count_answers(), 1);
-	close(fd);
+	expect_one("GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n"
+		   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		   "HTTP/1.1 400 ", "Connection: close");
 }
 
 TEST(head__a_malformed_length_gets_one_answer)
@@ -149,32 +139,32 @@ TEST(head__a_malformed_length_gets_one_answer)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
 
-		expect_raw(http_text("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+		expect_one(http_text("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
 				     "%s\r\n\r\n",
 				     lengths[i]),
 			   "HTTP/1.1 400 ", "Content-Length");
 	}
-	expect_raw("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+	expect_one("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
 		   "99999999999999999999999\r\n\r\n",
 		   "HTTP/1.1 413 ", "Content-Length");
-	expect_raw("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
+	expect_one("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
 }
 
 TEST(head__range_lines)
 {
 	const char *id = http_allocate(10);
 
-	expect_raw(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
+	expect_one(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
 			     "bytes=0-1\r\nRange: "
 			     "bytes=5-6\r\n\r\n",
 			     id),
 		   "HTTP/1.1 400 ", "bad_range");
-	expect_raw(
+	expect_one(
 		http_text("PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
 			  "1\r\nContent-Range: bytes 0-0/*\r\nContent-Range: bytes 0-0/*\r\n\r\na",
 			  id),
 		"HTTP/1.1 400 ", "bad_range");
-	expect_raw(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
+	expect_one(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
 			     "bytes=0-1,5-6\r\n\r\n",
 			     id),
 		   "HTTP/1.1 200 ", "Content-Length: 10");
@@ -182,13 +172,13 @@ TEST(head__range_lines)
 
 TEST(head__absolute_form)
 {
-	expect_raw("GET http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	expect_one("GET http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
-	expect_raw("GET HTTP://127.0.0.1:3000/ready?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	expect_one("GET HTTP://127.0.0.1:3000/ready?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		   "HTTP/1.1 200 ", "ready");
-	expect_raw("GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ",
+	expect_one("GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ",
 		   "<h1>maasd</h1>");
-	expect_raw("GET http://a@localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	expect_one("GET http://a@localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		   "HTTP/1.1 400 ", "bad_host");
 }
 
@@ -222,22 +212,16 @@ TEST(head__many_arguments_get_an_answer)
 	expect_query(1500, false, "HTTP/1.1 400 ");
 	expect_query(1500, true, "HTTP/1.1 400 ");
 	/* The next request of the connection is none the worse for it. */
-	expect_raw("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
+	expect_one("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
 }
 
 /* Behind a body in chunks trailers may come, which nobody checks: the connection ends there. */
 TEST(head__a_chunked_body_ends_the_connection)
 {
-	int fd = http_connect();
-
-	http_send_text(
-		fd, "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		    "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n: x\r\n"
-		    "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
-	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
-	assert_int_equal(count_answers(), 1);
-	close(fd);
+	expect_one("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		   "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n: x\r\n"
+		   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		   "HTTP/1.1 400 ", "");
 }
 
 TEST_MAIN(start, http_teardown)

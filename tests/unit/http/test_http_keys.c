@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Allocations with keys: given, refused, late; and what becomes of those that waited for them. */
+/* Keys: with an allocation and to one that is there; given, refused, late; and how they end. */
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
@@ -8,19 +8,32 @@
 
 static const char *allocate_body(const char *more)
 {
-	static char body[256];
-
-	snprintf(body, sizeof(body), "{\"size_bytes\":100,\"session\":\"%s\"%s}", http_session,
-		 more);
-	return body;
+	return http_text("{\"size_bytes\":100,\"session\":\"%s\"%s}", http_session, more);
 }
 
-static uint64_t live_allocations(void)
+static const char *grant_body(const char *session, const char *access)
+{
+	return http_text("{\"session\":\"%s\",\"access\":\"%s\"}", session, access);
+}
+
+static struct maas_slab_stats slab_stats(void)
 {
 	struct maas_slab_stats stats;
 
 	maas_slab_stats(server.slab, &stats);
-	return stats.live_slabs;
+	return stats;
+}
+
+static void hold(void)
+{
+	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+}
+
+/* Waits for the next operation of the keys, and ends it. */
+static void finish(int status)
+{
+	fake_keys_await(&keys, 1);
+	assert_true(fake_keys_finish(&keys, status));
 }
 
 /* ---- allocations */
@@ -103,9 +116,8 @@ TEST(allocate__refused)
 		http_expect_error("POST", "/allocate", allocate_body(",\"count\":30"),
 				  cases[i].status, cases[i].code);
 		http_expect_error("POST", http_text("/allocate/%s/grant", id),
-				  http_text("{\"session\":\"%s\",\"access\":\"rw\"}", http_session),
-				  cases[i].status, cases[i].code);
-		assert_int_equal(live_allocations(), i + 1);
+				  grant_body(http_session, "rw"), cases[i].status, cases[i].code);
+		assert_int_equal(slab_stats().live_slabs, i + 1);
 	}
 	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"session\":\"" NO_ID "\"}", 404,
 			  "unknown_session");
@@ -116,12 +128,12 @@ TEST(allocate__all_or_none)
 	fake_keys_set(&keys, max_keys, 20);
 	http_expect_error("POST", "/allocate", allocate_body(",\"count\":21"), 507,
 			  "grants_exhausted");
-	assert_int_equal(live_allocations(), 0);
+	assert_int_equal(slab_stats().live_slabs, 0);
 	assert_int_equal(fake_keys_live(&keys), 0);
 	http_json("POST", "/allocate", allocate_body(",\"count\":20"), 200);
 	http_expect_error("POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
 	http_json("POST", "/allocate", "{\"size_bytes\":1}", 200);
-	assert_int_equal(live_allocations(), 21);
+	assert_int_equal(slab_stats().live_slabs, 21);
 }
 
 TEST(allocate__request_id_again)
@@ -134,8 +146,7 @@ TEST(allocate__request_id_again)
 	http_expect_error("POST", "/allocate",
 			  allocate_body(",\"request_id\":\"r\",\"access\":\"r\""), 409,
 			  "request_id_reused");
-	assert_null(http_json("DELETE", http_text("/allocate/%s", http_string(first, "id")), NULL,
-			      200));
+	http_free(http_string(first, "id"));
 	http_expect_error("POST", "/allocate", allocate_body(",\"request_id\":\"r\""), 404,
 			  "not_found");
 }
@@ -147,12 +158,12 @@ TEST(allocate__waits_for_its_key)
 	int fd = http_connect();
 	char buffer[16];
 
-	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	hold();
 	http_post_later(fd, "/allocate", allocate_body(",\"count\":2"));
 	fake_keys_await(&keys, 1);
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	http_json("GET", "/health", NULL, 200);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
 }
 
@@ -160,27 +171,26 @@ TEST(allocate__key_fails_late)
 {
 	int fd = http_connect();
 
-	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	hold();
 	http_post_later(fd, "/allocate", allocate_body(""));
-	fake_keys_await(&keys, 1);
-	assert_true(fake_keys_finish(&keys, -EMLINK));
+	finish(-EMLINK);
 	http_expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
-	assert_int_equal(live_allocations(), 0);
+	assert_int_equal(slab_stats().live_slabs, 0);
 }
 
 TEST(allocate__client_leaves_while_waiting)
 {
-	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	hold();
 	for (unsigned int i = 0; i < 8; i++) {
 		int fd = http_connect();
 
 		http_post_later(fd, "/allocate", allocate_body(",\"count\":100"));
 		fake_keys_await(&keys, 1);
 		close(fd);
-		assert_true(fake_keys_finish(&keys, i % 2 ? -EIO : 0));
+		finish(i % 2 ? -EIO : 0);
 	}
 	http_wait_idle();
-	assert_int_equal(live_allocations(), 400);
+	assert_int_equal(slab_stats().live_slabs, 400);
 	assert_int_equal(fake_keys_live(&keys), 400);
 }
 
@@ -190,13 +200,13 @@ TEST(stop__while_keys_are_awaited)
 	int fds[3];
 	const char *id = http_allocate(1);
 
-	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	hold();
 	for (unsigned int i = 0; i < 3; i++)
 		fds[i] = http_connect();
 	http_post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
 	http_post_later(fds[1], "/allocate", allocate_body(""));
 	http_post_later(fds[2], http_text("/allocate/%s/grant", id),
-			http_text("{\"session\":\"%s\",\"access\":\"rw\"}", http_session));
+			grant_body(http_session, "rw"));
 	fake_keys_await(&keys, 3);
 	http_stop();
 	for (unsigned int i = 0; i < 3; i++)
@@ -211,7 +221,7 @@ TEST(held__is_bounded)
 	int fd;
 
 	http_start_keys(&options);
-	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
+	hold();
 	fd = http_connect();
 	http_post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
 	fake_keys_await(&keys, 1);
@@ -219,10 +229,153 @@ TEST(held__is_bounded)
 	http_expect_error("GET", "/allocations?limit=10000", NULL, 503, "busy");
 	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200);
 	http_json("GET", "/allocations?limit=100", NULL, 200);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
 	http_wait_idle();
 	http_json("GET", "/allocations?limit=10000", NULL, 200);
+}
+
+/* ---- grants */
+
+TEST(grant__life)
+{
+	const char *other = http_open_session("two");
+	const char *id = http_allocate(5000);
+	const char *path = http_text("/allocate/%s/grant", id);
+	const char *body = grant_body(other, "r");
+	json_t *json = http_json("POST", path, body, 200);
+	json_int_t rkey = http_rkey(json, 5000);
+
+	json = http_json("POST", path, body, 200);
+	assert_int_equal(http_rkey(json, 5000), rkey);
+	http_expect_error("POST", path, grant_body(other, "rw"), 409, "already_granted");
+	path = http_text("/allocate/%s/grant/%s", id, other);
+	assert_null(http_json("DELETE", path, NULL, 200));
+	assert_int_equal(fake_keys_live(&keys), 0);
+	http_expect_error("DELETE", path, NULL, 404, "not_found");
+}
+
+TEST(grant__unknown)
+{
+	const char *path;
+	const char *id = http_allocate(1);
+
+	http_expect_error("POST", "/allocate/" NO_ID "/grant", grant_body(http_session, "r"), 404,
+			  "not_found");
+	path = http_text("/allocate/%s/grant", id);
+	http_expect_error("POST", path, "{\"session\":\"" NO_ID "\",\"access\":\"r\"}", 404,
+			  "unknown_session");
+	http_expect_error("POST", path, "{\"session\":\"x\",\"access\":\"none\"}", 400,
+			  "bad_field");
+	http_expect_error("DELETE", http_text("/allocate/%s/grant/" NO_ID, id), NULL, 404,
+			  "unknown_session");
+	http_expect_error("DELETE", http_text("/allocate/" NO_ID "/grant/%s", http_session), NULL,
+			  404, "not_found");
+}
+
+TEST(grant__late_and_failed_ends)
+{
+	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
+	const char *id = http_string(json, "id");
+	static const int ends[] = {-ETIMEDOUT, -EIO, 0};
+	int fd;
+
+	hold();
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(ends); i++) {
+		fd = http_connect();
+		http_send_text(fd,
+			       "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+			       id, http_session);
+		fake_keys_await(&keys, 1);
+		assert_true(fake_keys_finish(&keys, ends[i]));
+		if (!ends[i])
+			http_expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+		else
+			http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	}
+	assert_int_equal(slab_stats().live_slabs, 1);
+	assert_int_equal(fake_keys_live(&keys), 0);
+}
+
+/* ---- ends that no key confirms */
+
+static void delete_later(int fd, const char *kind, const char *id)
+{
+	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", kind, id);
+	fake_keys_await(&keys, 1);
+}
+
+/* Its memory is kept back until the key is dead after all. */
+TEST(free__unconfirmed)
+{
+	json_t *json = http_json("POST", "/allocate", allocate_body(",\"count\":2"), 200);
+	const json_t *all = json_object_get(json, "allocations");
+	const char *one = http_string(json_array_get(all, 0), "id");
+	const char *two = http_string(json_array_get(all, 1), "id");
+	int fd = http_connect();
+
+	maas_log_set_level(MAAS_LOG_ERR);
+	hold();
+	delete_later(fd, "allocate", one);
+	finish(-ETIMEDOUT);
+	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	assert_int_equal(slab_stats().quarantined_bytes, 1024);
+	http_expect_error("DELETE", http_text("/allocate/%s", one), NULL, 404, "not_found");
+	fake_keys_set(&keys, mode, FAKE_KEYS_AT_ONCE);
+	while (fake_keys_finish(&keys, 0))
+		;
+	AWAIT(!slab_stats().quarantined_bytes);
+
+	hold();
+	fd = http_connect();
+	http_post_later(fd, "/free", http_text("{\"ids\":[\"" NO_ID "\",\"%s\"]}", two));
+	finish(-ETIMEDOUT);
+	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	assert_int_equal(slab_stats().live_slabs, 0);
+}
+
+TEST(free__waits_for_keys)
+{
+	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
+	int fd = http_connect();
+	char buffer[16];
+
+	hold();
+	delete_later(fd, "allocate", http_string(json, "id"));
+	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
+	finish(0);
+	http_expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+}
+
+TEST(session__end_unconfirmed)
+{
+	int fd = http_connect();
+
+	maas_log_set_level(MAAS_LOG_ERR);
+	http_json("POST", "/allocate", allocate_body(",\"lifetime\":\"session\""), 200);
+	hold();
+	delete_later(fd, "sessions", http_session);
+	http_expect_error("DELETE", http_text("/sessions/%s", http_session), NULL, 404,
+			  "unknown_session");
+	finish(-ETIMEDOUT);
+	finish(-ETIMEDOUT);
+	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+}
+
+/* A server that stops does not say that keys are dead while they are not. */
+TEST(stop__while_a_key_dies)
+{
+	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
+	int fd = http_connect();
+	char buffer[4096];
+
+	hold();
+	delete_later(fd, "allocate", http_string(json, "id"));
+	http_stop();
+	if (http_recv(fd, buffer, sizeof(buffer) - 1, 1000))
+		assert_non_null(strstr(buffer, "\"stopping\""));
+	close(fd);
+	http_setup_keys();
 }
 
 TEST_MAIN(http_setup_keys, http_teardown)

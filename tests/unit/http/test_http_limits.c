@@ -22,17 +22,6 @@ static void start(void)
 	http_start(&options);
 }
 
-static void expect_raw(const char *request, const char *answer)
-{
-	int fd = http_connect();
-
-	http_send(fd, request, strlen(request));
-	http_recv(fd, buffer, sizeof(buffer) - 1, 200);
-	if (strncmp(buffer, answer, strlen(answer)) != 0)
-		fail_msg("%s: %s", request, buffer);
-	close(fd);
-}
-
 static void expect_call(const char *method, const char *path, const void *body, size_t len,
 			const char *headers, long status, const char *code)
 {
@@ -54,18 +43,19 @@ TEST(body__too_large)
 	expect_call("POST", "/free", large, 1001, "Transfer-Encoding: chunked", 413,
 		    "body_too_large");
 	expect_call("DELETE", "/allocate/x", large, 1001, NULL, 413, "body_too_large");
-	expect_raw(http_text("DELETE /allocate/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
-			     "chunked\r\n\r\n"
-			     "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n",
-			     0, 0),
-		   "HTTP/1.1 413 ");
-	expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		   "application/json\r\nContent-Length: 1001\r\n\r\n",
-		   "HTTP/1.1 413 ");
-	expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		   "application/json\r\nContent-Length: 1001\r\n"
-		   "Expect: 100-continue\r\n\r\n",
-		   "HTTP/1.1 413 ");
+	http_expect_raw(
+		http_text("DELETE /allocate/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+			  "chunked\r\n\r\n"
+			  "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n",
+			  0, 0),
+		"HTTP/1.1 413 ");
+	http_expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+			"application/json\r\nContent-Length: 1001\r\n\r\n",
+			"HTTP/1.1 413 ");
+	http_expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+			"application/json\r\nContent-Length: 1001\r\n"
+			"Expect: 100-continue\r\n\r\n",
+			"HTTP/1.1 413 ");
 }
 
 TEST(body__unwanted_is_thrown_away)
@@ -103,10 +93,9 @@ TEST(body__type)
 
 TEST(headers__too_large)
 {
-	int fd = http_connect();
 	char header[3000];
 	const struct http_answer *a;
-	size_t len;
+	const char *answer;
 
 	snprintf(header, sizeof(header), "X-A: %0*d", 400, 7);
 	a = http_call("GET", "/health", NULL, 0, header);
@@ -118,15 +107,11 @@ TEST(headers__too_large)
 	assert_int_equal(a->status, 431);
 	assert_non_null(strstr(a->body, "headers_too_large"));
 	/* Up to the memory of a connection it is this server that answers, not its library. */
-	len = (size_t)snprintf(buffer, sizeof(buffer),
-			       "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: "
-			       "%060000d\r\n\r\n",
-			       7);
-	http_send(fd, buffer, len);
-	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_memory_equal(buffer, "HTTP/1.1 431 ", 13);
-	assert_non_null(strstr(buffer, "headers_too_large"));
-	close(fd);
+	answer = http_expect_raw(http_text("GET /health HTTP/1.1\r\nHost: localhost\r\n"
+					   "Connection: close\r\nX: %060000d\r\n\r\n",
+					   7),
+				 "HTTP/1.1 431 ");
+	assert_non_null(strstr(answer, "headers_too_large"));
 }
 
 /* ---- the protocol */
@@ -143,27 +128,25 @@ TEST(connection__is_kept)
 
 TEST(protocol__versions_and_pipelines)
 {
-	int fd;
+	const char *answer;
 
-	expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
-	expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", "HTTP/1.1 411 ");
-	fd = http_connect();
-	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
-			   "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-			   "application/json\r\nContent-Length: 16\r\n\r\n"
-			   "{\"size_bytes\":1}"
-			   "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_non_null(strstr(buffer, "{\"status\":\"ready\"}\nHTTP/1.1 200"));
-	assert_non_null(strstr(buffer, "{\"id\":\""));
-	assert_non_null(strstr(buffer, "Connection: close"));
-	close(fd);
+	http_expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
+	http_expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", "HTTP/1.1 411 ");
+	answer = http_expect_raw(
+		"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
+		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		"Content-Length: 16\r\n\r\n{\"size_bytes\":1}"
+		"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+		"HTTP/1.1 200 ");
+	assert_non_null(strstr(answer, "{\"status\":\"ready\"}\nHTTP/1.1 200"));
+	assert_non_null(strstr(answer, "{\"id\":\""));
+	assert_non_null(strstr(answer, "Connection: close"));
 }
 
 /* Newer versions of the library refuse such heads themselves, with a page of their own. */
-static bool by_library(void)
+static bool by_library(const char *answer)
 {
-	return strstr(buffer, "<html>");
+	return strstr(answer, "<html>");
 }
 
 TEST(protocol__one_host)
@@ -176,11 +159,12 @@ TEST(protocol__one_host)
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		expect_raw(bad[i], "HTTP/1.1 400 ");
-		assert_true(strstr(buffer, "\"bad_host\"") || by_library());
+		const char *answer = http_expect_raw(bad[i], "HTTP/1.1 400 ");
+
+		assert_true(strstr(answer, "\"bad_host\"") || by_library(answer));
 	}
-	expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 403 ");
-	expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
+	http_expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 403 ");
+	http_expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
 }
 
 /* A path is what it says, to its end, and one word of one line in the log. */
@@ -260,18 +244,15 @@ TEST(protocol__ambiguous_length_is_refused)
 	static const char *const starts[] = {"GET /ready", "POST /allocate", "DELETE /allocate/x"};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(headers) * MAAS_ARRAY_SIZE(starts); i++) {
-		int fd = http_connect();
+		const char *answer = http_expect_raw(
+			http_text("%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n0\r\n\r\n"
+				  "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+				  starts[i % MAAS_ARRAY_SIZE(starts)],
+				  headers[i / MAAS_ARRAY_SIZE(starts)]),
+			"HTTP/1.1 400 ");
 
-		http_send_text(fd,
-			       "%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n0\r\n\r\n"
-			       "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-			       starts[i % MAAS_ARRAY_SIZE(starts)],
-			       headers[i / MAAS_ARRAY_SIZE(starts)]);
-		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-		assert_memory_equal(buffer, "HTTP/1.1 400 ", 13);
-		assert_true(strstr(buffer, "\"code\":\"bad_") || by_library());
-		assert_null(strstr(buffer, "healthy"));
-		close(fd);
+		assert_true(strstr(answer, "\"code\":\"bad_") || by_library(answer));
+		assert_null(strstr(answer, "healthy"));
 	}
 }
 
@@ -294,13 +275,6 @@ static bool is_closed(int fd)
 
 	return recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 0 ||
 	       (errno != EAGAIN && errno != EWOULDBLOCK);
-}
-
-static void wait_closed(int fd)
-{
-	for (int i = 0; i < 1500 && !is_closed(fd); i++)
-		usleep(10000);
-	assert_true(is_closed(fd));
 }
 
 enum { HEADERS, BODY, SILENT, READER, KINDS };
@@ -356,7 +330,7 @@ TEST(slow__crowd_does_not_keep_others_out)
 	for (int i = 0; i < 50; i++)
 		http_json("GET", "/health", NULL, 200);
 	for (int i = 0; i < IDLE + SLOW; i++) {
-		wait_closed(fds[i]);
+		AWAIT(is_closed(fds[i]));
 		close(fds[i]);
 	}
 	http_wait_idle();

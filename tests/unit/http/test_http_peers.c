@@ -51,6 +51,16 @@ static int get(int fd, const char *path)
 	return http_recv_answer(fd, buffer, sizeof(buffer) - 1);
 }
 
+/* The same on a connection of its own. */
+static int get_once(unsigned int host, const char *path)
+{
+	int fd = connect_from(host);
+	int status = get(fd, path);
+
+	close(fd);
+	return status;
+}
+
 static void close_all(const int *fds, unsigned int count)
 {
 	for (unsigned int i = 0; i < count; i++)
@@ -60,26 +70,19 @@ static void close_all(const int *fds, unsigned int count)
 TEST(connections__of_one_address)
 {
 	int fds[PER_ADDRESS];
-	int fd;
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
 		fds[i] = connect_from(2);
 		assert_int_equal(get(fds[i], "/stats"), 200);
 	}
 	/* One more has the reserve: health checks alone, one a connection. */
-	fd = connect_from(2);
-	assert_int_equal(get(fd, "/stats"), 503);
+	assert_int_equal(get_once(2, "/stats"), 503);
 	assert_non_null(strstr(buffer, "too_many_connections"));
 	assert_non_null(strstr(buffer, "Connection: close"));
-	close(fd);
-	fd = connect_from(2);
-	assert_int_equal(get(fd, "/health"), 200);
+	assert_int_equal(get_once(2, "/health"), 200);
 	assert_non_null(strstr(buffer, "Connection: close"));
-	close(fd);
 	/* Others are none the worse. */
-	fd = connect_from(3);
-	assert_int_equal(get(fd, "/stats"), 200);
-	close(fd);
+	assert_int_equal(get_once(3, "/stats"), 200);
 	/* What was given back can be used again. */
 	close(fds[0]);
 	usleep(100000);
@@ -101,13 +104,9 @@ TEST(connections__the_reserve)
 		assert_int_equal(get(fds[i], "/stats"), 200);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++) {
-		fd = connect_from(4);
-		assert_int_equal(get(fd, vital[i]), 200);
-		close(fd);
+		assert_int_equal(get_once(4, vital[i]), 200);
 	}
-	fd = connect_from(4);
-	assert_int_equal(get(fd, "/allocations"), 503);
-	close(fd);
+	assert_int_equal(get_once(4, "/allocations"), 503);
 	/* Who announces a body would keep the place. */
 	fd = connect_from(4);
 	http_send_text(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
@@ -129,9 +128,7 @@ TEST(connections__the_reserve)
 	assert_int_equal(get(idle[0], "/health"), 0);
 	close(idle[0]);
 	/* … and again when that is over. */
-	fd = connect_from(5);
-	assert_int_equal(get(fd, "/health"), 200);
-	close(fd);
+	assert_int_equal(get_once(5, "/health"), 200);
 	close_all(fds, CONNECTIONS);
 }
 
@@ -143,7 +140,6 @@ TEST(connections__of_the_dead)
 		"GET /health HTTP/1.1\r\nHo",
 		"POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
 	};
-	int status = 0;
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
 		int fd = connect_from(2);
@@ -151,14 +147,7 @@ TEST(connections__of_the_dead)
 		http_send(fd, parts[i % 3], strlen(parts[i % 3]));
 		close(fd);
 	}
-	for (int i = 0; i < 100 && status != 200; i++) {
-		int fd = connect_from(2);
-
-		status = get(fd, "/stats");
-		close(fd);
-		usleep(100000);
-	}
-	assert_int_equal(status, 200);
+	AWAIT(get_once(2, "/stats") == 200);
 }
 
 /* ---- memory */
@@ -230,8 +219,7 @@ TEST(held__one_address_has_its_part)
 	 * them that is refused. */
 	for (int i = 0; i < 2; i++)
 		fds[i] = announce(2, 4 << 20, 900000);
-	for (int i = 0; i < 500 && atomic_load(&server.http->held_bytes) < held; i++)
-		usleep(10000);
+	AWAIT(atomic_load(&server.http->held_bytes) >= held);
 	assert_int_equal(atomic_load(&server.http->held_bytes), held);
 	assert_int_equal(free_large(2, 1 << 20), 503);
 	assert_non_null(strstr(buffer, "busy"));
@@ -240,24 +228,17 @@ TEST(held__one_address_has_its_part)
 	assert_int_equal(free_large(2, 60000), 200);
 	assert_int_equal(free_large(3, 1 << 20), 200);
 	close_all(fds, 2);
-	for (int i = 0; i < 100 && free_large(2, 1 << 20) != 200; i++)
-		usleep(100000);
-	assert_non_null(strstr(buffer, " 200 "));
-}
-
-static double now_s(void)
-{
-	return (double)maas_clock_ms() / 1000;
+	AWAIT(free_large(2, 1 << 20) == 200);
 }
 
 /* Who holds a share and only drips is cut long before the whole body's time. */
 TEST(held__dripping_is_cut)
 {
 	int fd = announce(2, 4 << 20, 1 << 20);
-	double start_s = now_s();
+	uint64_t start_ms = maas_clock_ms();
 	bool open = true;
 
-	while (open && now_s() - start_s < 25) {
+	while (open && maas_clock_ms() - start_ms < 25000) {
 		open = http_send(fd, " ", 1);
 		usleep(100000);
 	}
@@ -274,7 +255,6 @@ TEST(early__each_upload_gets_its_status)
 	const struct maas_http_options options = {.threads = 2, .max_connections = 200};
 	int fds[UPLOADS];
 
-	http_stop();
 	http_start(&options);
 	for (int i = 0; i < UPLOADS; i++) {
 		fds[i] = connect_from(2);

@@ -7,6 +7,8 @@
 #define SIZE  1000
 
 static const char *ids[SLABS];
+static struct maas_buf json; /* {"ranges":[…]} */
+static struct maas_buf body;
 
 static void start(void)
 {
@@ -17,71 +19,82 @@ static void start(void)
 		ids[i] = http_allocate(SIZE);
 }
 
-static void add_piece(struct maas_buf *json, const char *id, uint64_t offset, uint64_t len)
+static void teardown(void)
 {
-	maas_buf_str(json, json->len ? "," : "{\"ranges\":[");
-	maas_buf_printf(json, "{\"id\":\"%s\",\"offset\":%llu,\"length\":%llu}", id,
+	maas_buf_fini(&json);
+	maas_buf_fini(&body);
+	http_teardown();
+}
+
+static void add_piece(const char *id, uint64_t offset, uint64_t len)
+{
+	maas_buf_str(&json, json.len ? "," : "{\"ranges\":[");
+	maas_buf_printf(&json, "{\"id\":\"%s\",\"offset\":%llu,\"length\":%llu}", id,
 			(unsigned long long)offset, (unsigned long long)len);
 }
 
-/* Length, JSON and `len` bytes of `data`. */
-static void frame(struct maas_buf *out, const struct maas_buf *json, const void *data, size_t len)
+/* The first one. */
+static void set_piece(const char *id, uint64_t offset, uint64_t len)
 {
-	unsigned char prefix[4] = {(unsigned char)json->len, (unsigned char)(json->len >> 8),
-				   (unsigned char)(json->len >> 16)};
-
-	maas_buf_add(out, prefix, 4);
-	maas_buf_add(out, json->data, json->len);
-	maas_buf_add(out, data, len);
+	json.len = 0;
+	add_piece(id, offset, len);
 }
 
-static void expect(const char *path, const struct maas_buf *body, const char *headers, long status,
+/* Ends the JSON, and makes the body of a write: its length, the JSON and `len` bytes of `data`. */
+static void frame(const void *data, size_t len)
+{
+	unsigned char prefix[4];
+
+	maas_buf_str(&json, "]}");
+	for (int i = 0; i < 4; i++)
+		prefix[i] = (unsigned char)(json.len >> (8 * i));
+	body.len = 0;
+	maas_buf_add(&body, prefix, 4);
+	maas_buf_add(&body, json.data, json.len);
+	maas_buf_add(&body, data, len);
+}
+
+static void expect(const char *path, const struct maas_buf *sent, const char *headers, long status,
 		   const char *text)
 {
 	const struct http_answer *a =
-		http_call("POST", path, body->data ? body->data : "", body->len, headers);
+		http_call("POST", path, sent->data ? sent->data : "", sent->len, headers);
 
-	if (a->status != status || (text && !strstr(a->body, text)))
+	if (a->status != status || !strstr(a->body, text))
 		fail_msg("%s: %ld, not %ld: %s", path, a->status, status, a->body);
 }
 
-static void expect_bytes(int slab, uint64_t offset, const char *text)
+/* What the ranges of the JSON, which is whole, have. */
+static void expect_bytes(const void *bytes, size_t len)
 {
-	struct maas_buf json = {0};
-	const struct http_answer *a;
+	const struct http_answer *a = http_call("POST", "/data/read", json.data, json.len, NULL);
 
-	add_piece(&json, ids[slab], offset, strlen(text));
-	maas_buf_str(&json, "]}");
-	a = http_call("POST", "/data/read", json.data, json.len, NULL);
 	assert_int_equal(a->status, 200);
-	assert_int_equal(a->len, strlen(text));
-	assert_memory_equal(a->body, text, a->len);
-	maas_buf_fini(&json);
+	assert_true(http_has_header(a, "Content-Type: application/octet-stream"));
+	assert_true(http_has_header(a, http_text("Content-Length: %zu", len)));
+	assert_int_equal(a->len, len);
+	assert_memory_equal(a->body, bytes, len);
+}
+
+static void expect_piece(int slab, uint64_t offset, const char *text)
+{
+	set_piece(ids[slab], offset, strlen(text));
+	maas_buf_str(&json, "]}");
+	expect_bytes(text, strlen(text));
 }
 
 TEST(write__then_read_in_request_order)
 {
-	struct maas_buf json = {0};
-	struct maas_buf body = {0};
-	const struct http_answer *a;
-
-	add_piece(&json, ids[2], 990, 10);
-	add_piece(&json, ids[0], 5, 3);
-	add_piece(&json, ids[2], 0, 1);
-	maas_buf_str(&json, "]}");
-	frame(&body, &json, "abcdefghijklmn", 14);
-	expect("/data/write", &body, NULL, 200, NULL);
-	expect("/data/write", &body, "Transfer-Encoding: chunked", 200, NULL);
-	expect_bytes(2, 990, "abcdefghij");
-	expect_bytes(0, 5, "klm");
-	expect_bytes(2, 0, "n");
-	a = http_call("POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a->len, 14);
-	assert_memory_equal(a->body, "abcdefghijklmn", 14);
-	assert_true(http_has_header(a, "Content-Type: application/octet-stream"));
-	assert_true(http_has_header(a, "Content-Length: 14"));
-	maas_buf_fini(&json);
-	maas_buf_fini(&body);
+	set_piece(ids[2], 990, 10);
+	add_piece(ids[0], 5, 3);
+	add_piece(ids[2], 0, 1);
+	frame("abcdefghijklmn", 14);
+	expect("/data/write", &body, NULL, 200, "");
+	expect("/data/write", &body, "Transfer-Encoding: chunked", 200, "");
+	expect_bytes("abcdefghijklmn", 14);
+	expect_piece(2, 990, "abcdefghij");
+	expect_piece(0, 5, "klm");
+	expect_piece(2, 0, "n");
 }
 
 TEST(vector__bad_range_changes_nothing)
@@ -98,25 +111,23 @@ TEST(vector__bad_range_changes_nothing)
 		{NULL, INT64_MAX, 1, 416},
 		{NULL, 1, INT64_MAX - 4, 416},
 		{NULL, 0, 0, 400},
-		{"00000000-0000-8000-8000-000000000000", 0, 1, 404},
+		{NO_ID, 0, 1, 404},
 		{"x", 0, 1, 404},
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		struct maas_buf json = {0};
-		struct maas_buf body = {0};
-
-		add_piece(&json, ids[0], 0, 1);
-		add_piece(&json, bad[i].id ? bad[i].id : ids[1], bad[i].offset, bad[i].len);
-		maas_buf_str(&json, "]}");
-		frame(&body, &json, "ABCDEFG", 7);
+		set_piece(ids[0], 0, 1);
+		add_piece(bad[i].id ? bad[i].id : ids[1], bad[i].offset, bad[i].len);
+		frame("ABCDEFG", 7);
 		expect("/data/read", &json, NULL, bad[i].status, "ranges[1]");
 		expect("/data/write", &body, NULL, bad[i].status, "ranges[1]");
-		maas_buf_fini(&json);
-		maas_buf_fini(&body);
 	}
+	set_piece(ids[0], 0, 1);
+	frame("", 0);
+	expect_bytes("", 1);
 }
 
+/* An announced length is checked before the first byte is written. */
 TEST(write__bytes_do_not_add_up)
 {
 	static const size_t lens[] = {0, 1, 3, 5, 500};
@@ -124,43 +135,19 @@ TEST(write__bytes_do_not_add_up)
 
 	memset(data, 'Z', sizeof(data));
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lens); i++) {
-		struct maas_buf json = {0};
-		struct maas_buf body = {0};
-
-		add_piece(&json, ids[0], 0, 4);
-		maas_buf_str(&json, "]}");
-		frame(&body, &json, data, lens[i]);
+		set_piece(ids[0], 0, 4);
+		frame(data, lens[i]);
 		expect("/data/write", &body, NULL, 400, "bad_frame");
-		maas_buf_fini(&json);
-		maas_buf_fini(&body);
 	}
-	/* Announced lengths are checked before the first byte is written. */
-	{
-		struct maas_buf json = {0};
-		const struct http_answer *a;
-
-		add_piece(&json, ids[0], 0, 4);
-		maas_buf_str(&json, "]}");
-		a = http_call("POST", "/data/read", json.data, json.len, NULL);
-		assert_memory_equal(a->body, "\0\0\0\0", 4);
-		maas_buf_fini(&json);
-	}
+	expect_bytes("\0\0\0\0", 4);
 }
 
 TEST(write__chunked_length_is_seen_at_the_end)
 {
-	static const size_t lens[] = {3, 5};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lens); i++) {
-		struct maas_buf json = {0};
-		struct maas_buf body = {0};
-
-		add_piece(&json, ids[0], 0, 4);
-		maas_buf_str(&json, "]}");
-		frame(&body, &json, "ABCDE", lens[i]);
+	for (size_t len = 3; len <= 5; len += 2) {
+		set_piece(ids[0], 0, 4);
+		frame("ABCDE", len);
 		expect("/data/write", &body, "Transfer-Encoding: chunked", 400, "bad_frame");
-		maas_buf_fini(&json);
-		maas_buf_fini(&body);
 	}
 }
 
@@ -182,65 +169,44 @@ TEST(write__bad_frames)
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		struct maas_buf body = {0};
-
+		body.len = 0;
 		maas_buf_add(&body, bad[i].bytes, bad[i].len);
 		expect("/data/write", &body, NULL, bad[i].status, "{\"error\":");
-		maas_buf_fini(&body);
 	}
 }
 
 TEST(write__large_in_many_pieces)
 {
-	const size_t len = 3u << 20;
-	char *data = malloc(len);
-	struct maas_buf json = {0};
-	struct maas_buf body = {0};
-	const struct http_answer *a;
-	const char *id;
+	static char data[3 << 20];
+	const char *id = http_allocate(4 << 20);
 
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)(i * 2654435761u >> 24);
-	id = http_allocate(4 << 20);
 	for (uint64_t i = 0; i < 48; i++)
-		add_piece(&json, id, i * 65536 + 7, 65536);
-	maas_buf_str(&json, "]}");
-	frame(&body, &json, data, len);
-	expect("/data/write", &body, NULL, 200, NULL);
-	a = http_call("POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a->len, len);
-	assert_memory_equal(a->body, data, len);
-	maas_buf_fini(&json);
-	maas_buf_fini(&body);
-	free(data);
+		add_piece(id, i * 65536 + 7, 65536);
+	frame(data, sizeof(data));
+	expect("/data/write", &body, NULL, 200, "");
+	expect_bytes(data, sizeof(data));
 }
 
 /* More than the kernel or the library sends from one array of addresses (IOV_MAX, 1024). */
 TEST(vector__as_many_ranges_as_allowed)
 {
-	struct maas_buf json = {0};
-	struct maas_buf body = {0};
-	const struct http_answer *a;
 	char data[MAAS_HTTP_MAX_RANGES];
 
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)(i * 2654435761u >> 24);
 	for (size_t i = 0; i < sizeof(data); i++)
-		add_piece(&json, ids[0], i % SIZE, 1);
-	maas_buf_str(&json, "]}");
-	frame(&body, &json, data, sizeof(data));
-	expect("/data/write", &body, NULL, 200, NULL);
-	a = http_call("POST", "/data/read", json.data, json.len, NULL);
-	assert_int_equal(a->status, 200);
-	assert_int_equal(a->len, sizeof(data));
-	for (size_t i = 0; i < sizeof(data); i++)
-		assert_int_equal(a->body[i], data[sizeof(data) - SIZE + i % SIZE]);
+		add_piece(ids[0], i % SIZE, 1);
+	frame(data, sizeof(data));
+	expect("/data/write", &body, NULL, 200, "");
+	for (size_t i = 0; i < sizeof(data); i++) /* the last one written is there */
+		data[i] = data[sizeof(data) - SIZE + i % SIZE];
+	expect_bytes(data, sizeof(data));
 	json.len -= 2;
-	add_piece(&json, ids[0], 0, 1);
+	add_piece(ids[0], 0, 1);
 	maas_buf_str(&json, "]}");
 	expect("/data/read", &json, NULL, 400, "1 to 10000 ranges");
-	maas_buf_fini(&json);
-	maas_buf_fini(&body);
 }
 
-TEST_MAIN(start, http_teardown)
+TEST_MAIN(start, teardown)
