@@ -161,8 +161,7 @@ static int refuse(const struct fake_keys *keys, const struct fake_key_op *op)
 static int start(struct fake_keys *keys, const struct fake_key_op *wanted)
 {
 	struct fake_key_op *op = NULL;
-	int status;
-	int r;
+	int status, r;
 
 	pthread_mutex_lock(&keys->lock);
 	keys->calls[wanted->kind]++;

@@ -110,8 +110,7 @@ TEST(buf__grows)
 TEST(printable__leaves_nothing_that_steers_a_terminal)
 {
 	static const struct {
-		const char *text;
-		const char *wanted;
+		const char *text, *wanted;
 	} cases[] = {
 		{"", ""},
 		{"plain: \\ caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",

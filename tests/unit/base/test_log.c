@@ -170,8 +170,7 @@ TEST(log__nobody_reads)
 {
 	struct reading reading = {0};
 	uint64_t before = maas_log_dropped();
-	uint64_t dropped;
-	uint64_t start_ms;
+	uint64_t dropped, start_ms;
 	int fd = open_fifo();
 
 	assert_int_equal(maas_log_start(), 0);

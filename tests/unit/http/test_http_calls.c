@@ -7,11 +7,9 @@
 TEST(health__says_all)
 {
 	json_t *json = http_json("GET", "/health", NULL, 200);
-	json_int_t timestamp;
-	json_int_t uptime;
+	json_int_t timestamp, uptime;
 	const char *text[5];
-	json_t *memory;
-	json_t *rdma;
+	json_t *memory, *rdma;
 
 	assert_int_equal(json_unpack(json, "{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:o}", "status",
 				     &text[0], "service", &text[1], "version", &text[2], "arena_id",
@@ -267,8 +265,7 @@ TEST(method__405_with_allow)
 	static const char *const methods[] = {"GET",	"HEAD",	   "POST", "PUT",
 					      "DELETE", "OPTIONS", "PATCH"};
 	const struct {
-		const char *path;
-		const char *allow;
+		const char *path, *allow;
 	} cases[] = {
 		{"/", "GET, HEAD"},
 		{"/openapi.yaml", "GET, HEAD"},

@@ -150,8 +150,7 @@ TEST(data__unknown_id)
 TEST(put__refused_before_the_body)
 {
 	static const struct {
-		const char *headers;
-		const char *status;
+		const char *headers, *status;
 	} cases[] = {
 		{"Content-Length: 101", "HTTP/1.1 413 "},
 		{"Content-Length: 101\r\nExpect: 100-continue", "HTTP/1.1 413 "},

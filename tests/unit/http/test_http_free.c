@@ -213,8 +213,7 @@ TEST(free__writer_that_goes_on_gets_404)
 /* The server stops while a free waits: it ends at once, and so does the reader. */
 TEST(stop__while_a_free_waits)
 {
-	int reader;
-	int freer;
+	int reader, freer;
 	const char *id = http_allocate(SIZE);
 
 	fill(id, 'A');

@@ -89,9 +89,7 @@ static void expect_cheap(const char *before, const char *unit, const char *after
 TEST(json__memory_of_any_shape)
 {
 	static const struct {
-		const char *before;
-		const char *unit;
-		const char *after;
+		const char *before, *unit, *after;
 	} shapes[] = {
 		{"{\"ids\":[", "[],", "]}"},	       {"{\"ids\":[", "{},", "]}"},
 		{"{\"ids\":[", "\"\",", "]}"},	       {"{\"ids\":[", "\"\\u0061\",", "]}"},

@@ -283,8 +283,7 @@ enum { HEADERS, BODY, SILENT, READER, KINDS };
 TEST(slow__clients_are_cut)
 {
 	static const struct {
-		uint64_t min_ms;
-		uint64_t max_ms;
+		uint64_t min_ms, max_ms;
 	} times[KINDS] = {{1500, 15000}, {800, 15000}, {800, 15000}, {0, 15000}};
 	uint64_t start_ms = maas_clock_ms();
 	int fds[KINDS];

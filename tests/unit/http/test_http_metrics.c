@@ -215,8 +215,7 @@ TEST(metrics__promtool_finds_nothing_with_keys)
 /* What 10,000 allocations and as many different wrong paths leave in the text: nothing. */
 TEST(metrics__size_does_not_grow)
 {
-	const struct http_answer *before;
-	const struct http_answer *after;
+	const struct http_answer *before, *after;
 
 	http_expect_error("GET", "/nowhere", NULL, 404, "no_such_path");
 	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":1}", 200);

@@ -9,10 +9,7 @@
 TEST(route_find__every_pattern)
 {
 	static const struct {
-		const char *path;
-		const char *pattern;
-		const char *first;
-		const char *second;
+		const char *path, *pattern, *first, *second;
 	} cases[] = {
 		{"/", "/", NULL, NULL},
 		{"/openapi.yaml", "/openapi.yaml", NULL, NULL},
@@ -142,8 +139,7 @@ TEST(range_parse__one)
 {
 	static const struct {
 		const char *text;
-		uint64_t first;
-		uint64_t len;
+		uint64_t first, len;
 	} cases[] = {
 		{"bytes=0-0", 0, 1},
 		{"bytes=0-99", 0, 100},
@@ -291,8 +287,7 @@ TEST(unescape__leaves_control_characters)
 
 TEST(path_text__is_one_word)
 {
-	char text[16];
-	char line[80];
+	char text[16], line[80];
 
 	maas_http_path_text("/a b\n\x7f\xc3\xa9", text, sizeof(text));
 	assert_string_equal(text, "/a%20b%0A%7F%C3");

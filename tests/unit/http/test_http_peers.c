@@ -94,8 +94,7 @@ TEST(connections__of_one_address)
 TEST(connections__the_reserve)
 {
 	static const char *const vital[] = {"/health", "/ready", "/metrics"};
-	int fds[CONNECTIONS];
-	int idle[5];
+	int fds[CONNECTIONS], idle[5];
 	int answered = 0;
 	int fd;
 

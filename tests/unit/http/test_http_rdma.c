@@ -38,11 +38,9 @@ static void expect_text(const json_t *json, const char *name, const char *text)
 
 static void expect_number(const json_t *json, const char *name, json_int_t number)
 {
-	assert_true(json_is_integer(json_object_get(json, name)));
-	assert_int_equal(json_integer_value(json_object_get(json, name)), number);
+	assert_int_equal(http_number(json, name), number);
 }
 
-/* Takes `session`. */
 static void expect_address(json_t *session, const char *addr)
 {
 	const json_t *at = json_object_get(session, "rdma");
@@ -55,14 +53,11 @@ static void expect_address(json_t *session, const char *addr)
 static void expect_addresses(const char *addr)
 {
 	json_t *session = http_json("POST", "/sessions", "{}", 200);
-	char path[80];
-	int len = snprintf(path, sizeof(path), "/sessions/%s", http_string(session, "id"));
+	const char *id = http_string(session, "id");
 
 	expect_address(session, addr);
-	snprintf(path + len, sizeof(path) - (size_t)len, "/ticket");
-	expect_address(http_json("POST", path, NULL, 200), addr);
-	snprintf(path + len, sizeof(path) - (size_t)len, "/renew");
-	expect_address(http_json("POST", path, NULL, 200), addr);
+	expect_address(http_json("POST", http_text("/sessions/%s/ticket", id), NULL, 200), addr);
+	expect_address(http_json("POST", http_text("/sessions/%s/renew", id), NULL, 200), addr);
 }
 
 /* The address that the client came to is told to the keys, which may know a better one. */

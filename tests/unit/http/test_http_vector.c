@@ -101,8 +101,7 @@ TEST(vector__bad_range_changes_nothing)
 {
 	static const struct {
 		const char *id; /* NULL: slab 1 */
-		uint64_t offset;
-		uint64_t len;
+		uint64_t offset, len;
 		long status;
 	} bad[] = {
 		{NULL, 1000, 1, 416},

@@ -32,6 +32,11 @@ static inline void keys_teardown(void)
 	fake_keys_fini(&keys);
 }
 
+static inline void finish(int status)
+{
+	assert_true(fake_keys_finish(&keys, status));
+}
+
 static inline void granting_setup(void)
 {
 	keys_open(1u << 20);
@@ -63,6 +68,18 @@ static inline int ask(uint32_t count, const char *request_id, struct answer *ret
 	};
 
 	return ask_as(&request, MAAS_LEND_ACCESS_WRITE, ret);
+}
+
+/* The same, which has to begin. */
+static inline void start(uint32_t count, const char *request_id, struct answer *ret)
+{
+	assert_int_equal(ask(count, request_id, ret), -EINPROGRESS);
+}
+
+static inline void finish_all(void)
+{
+	while (fake_keys_finish(&keys, 0))
+		continue;
 }
 
 /* What a failure leaves: nothing. */

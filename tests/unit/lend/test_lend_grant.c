@@ -3,6 +3,20 @@
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/lend/lend_keys.h"
 
+static struct fixture without; /* keys */
+
+static void setup(void)
+{
+	granting_setup();
+	without = fixture_open(1u << 20, NULL, NULL);
+}
+
+static void teardown(void)
+{
+	fixture_close(&without);
+	keys_teardown();
+}
+
 /* ---- with an allocation */
 
 TEST(allocate_granted__gives_memory_and_keys)
@@ -10,9 +24,9 @@ TEST(allocate_granted__gives_memory_and_keys)
 	struct maas_slab_info info;
 	struct answer answer;
 
-	assert_int_equal(ask(3, NULL, &answer), -EINPROGRESS);
+	start(3, NULL, &answer);
 	assert_int_equal(answer.told.calls, 0);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	expect_told(&answer.told, 0);
 	assert_int_equal(live_slabs(), 3);
 	assert_int_equal(answer.first.size_bytes, 100);
@@ -29,7 +43,7 @@ TEST(allocate_granted__done_may_come_before_the_call_returns)
 	struct answer answer;
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(2, "r", &answer), -EINPROGRESS);
+	start(2, "r", &answer);
 	expect_told(&answer.told, 0);
 	assert_int_equal(keys.num_keys, 2);
 }
@@ -37,7 +51,6 @@ TEST(allocate_granted__done_may_come_before_the_call_returns)
 TEST(allocate_granted__refuses_before_it_allocates)
 {
 	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1};
-	struct fixture without = fixture_open(1u << 20, NULL, NULL);
 	struct answer answer;
 
 	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINVAL);
@@ -56,32 +69,29 @@ TEST(allocate_granted__refuses_before_it_allocates)
 	assert_int_equal(answer.told.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_GRANT], 0);
 	expect_nothing();
-	fixture_close(&without);
 }
 
 /* However the keys fail, at once or later: no memory, and the id is as new. */
 TEST(allocate_granted__without_keys_leaves_nothing)
 {
 	static const struct {
-		int start_error;
-		int status;
+		int start_error, status;
 	} cases[] = {{-EMLINK, 0}, {0, -EDQUOT}, {0, -ENOTCONN}};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		struct answer failed;
-		struct answer again;
+		struct answer failed, again;
 
 		granting_reopen();
 		keys.start_error = cases[i].start_error;
-		assert_int_equal(ask(3, "r", &failed), -EINPROGRESS);
+		start(3, "r", &failed);
 		if (!cases[i].start_error)
-			assert_true(fake_keys_finish(&keys, cases[i].status));
+			finish(cases[i].status);
 		expect_told(&failed.told,
 			    cases[i].start_error ? cases[i].start_error : cases[i].status);
 		expect_nothing();
 		keys.start_error = 0;
 		keys.mode = FAKE_KEYS_AT_ONCE;
-		assert_int_equal(ask(3, "r", &again), -EINPROGRESS);
+		start(3, "r", &again);
 		expect_told(&again.told, 0);
 		assert_string_not_equal(again.first.id, failed.first.id);
 		assert_int_equal(live_slabs(), 3);
@@ -95,10 +105,10 @@ TEST(allocate_granted__is_all_or_none)
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	keys.max_keys = 2;
-	assert_int_equal(ask(3, NULL, &answer), -EINPROGRESS);
+	start(3, NULL, &answer);
 	expect_told(&answer.told, -EDQUOT);
 	expect_nothing();
-	assert_int_equal(ask(2, NULL, &answer), -EINPROGRESS);
+	start(2, NULL, &answer);
 	expect_told(&answer.told, 0);
 }
 
@@ -107,9 +117,9 @@ TEST(allocate_granted__whose_slab_is_freed_meanwhile)
 {
 	struct answer answer;
 
-	assert_int_equal(ask(1, "r", &answer), -EINPROGRESS);
+	start(1, "r", &answer);
 	assert_int_equal(free_now(&answer.first), 0);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	expect_told(&answer.told, -ENOENT);
 	expect_nothing();
 }
@@ -130,9 +140,9 @@ TEST(allocate_granted__whose_session_ends_meanwhile)
 		assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
 		assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &ended),
 				 -EINPROGRESS);
-		assert_true(fake_keys_finish(&keys, -ENOTCONN));
+		finish(-ENOTCONN);
 		expect_told(&answer.told, -ENOTCONN);
-		assert_true(fake_keys_finish(&keys, 0));
+		finish(0);
 		expect_told(&ended, 0);
 		expect_nothing();
 	}
@@ -163,21 +173,31 @@ TEST(allocate_granted__wants_its_memory_first)
 
 /* ---- to what is there */
 
+static int grant_to(const char *id, const char *to, enum maas_lend_access access,
+		    struct maas_lend_key *ret_grant, struct told *told)
+{
+	return maas_lend_grant(f.lend, NULL, id, to, access, ret_grant, tell, told);
+}
+
 static int grant(const struct maas_lend_allocation *a, enum maas_lend_access access,
 		 struct maas_lend_key *ret_grant, struct told *told)
 {
-	return maas_lend_grant(f.lend, NULL, a->id, session.id, access, ret_grant, tell, told);
+	return grant_to(a->id, session.id, access, ret_grant, told);
+}
+
+static int ungrant(const char *id, const char *from, struct told *told)
+{
+	return maas_lend_ungrant(f.lend, NULL, id, from, tell, told);
 }
 
 TEST(grant__to_an_allocation_of_another)
 {
 	struct maas_lend_key got[2] = {0};
 	struct told told = {0};
-	struct maas_lend_allocation a;
+	struct maas_lend_allocation a = allocate_plain();
 
-	a = allocate_plain();
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &got[0], &told), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(got[0].len_bytes, 100);
 	keys.mode = FAKE_KEYS_AT_ONCE;
@@ -191,19 +211,13 @@ TEST(grant__to_an_allocation_of_another)
 
 TEST(grant__refuses)
 {
-	struct fixture without = fixture_open(1u << 20, NULL, NULL);
-	struct maas_lend_allocation a;
 	struct maas_lend_key key;
 	struct told told = {0};
+	struct maas_lend_allocation a = allocate_plain();
 
-	a = allocate_plain();
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_NONE, &key, &told), -EINVAL);
-	assert_int_equal(
-		maas_lend_grant(f.lend, NULL, a.id, "?", MAAS_LEND_ACCESS_READ, &key, tell, &told),
-		-ESRCH);
-	assert_int_equal(maas_lend_grant(f.lend, NULL, "?", session.id, MAAS_LEND_ACCESS_READ, &key,
-					 tell, &told),
-			 -ENOENT);
+	assert_int_equal(grant_to(a.id, "?", MAAS_LEND_ACCESS_READ, &key, &told), -ESRCH);
+	assert_int_equal(grant_to("?", session.id, MAAS_LEND_ACCESS_READ, &key, &told), -ENOENT);
 	assert_int_equal(maas_lend_grant(without.lend, NULL, a.id, session.id,
 					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
 			 -EOPNOTSUPP);
@@ -212,7 +226,6 @@ TEST(grant__refuses)
 	assert_int_equal(free_now(&a), 0);
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOENT);
 	assert_int_equal(told.calls, 0);
-	fixture_close(&without);
 }
 
 TEST(ungrant__ends_one_sessions_key)
@@ -223,17 +236,14 @@ TEST(ungrant__ends_one_sessions_key)
 	struct maas_lend_key key;
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(1, NULL, &answer), -EINPROGRESS);
+	start(1, NULL, &answer);
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, answer.first.id, other.id, tell, &told),
-			 -EINPROGRESS);
+	assert_int_equal(ungrant(answer.first.id, other.id, &told), -EINPROGRESS);
 	assert_int_equal(told.status, -ENOENT);
-	assert_int_equal(maas_lend_grant(f.lend, NULL, answer.first.id, other.id,
-					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
+	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
 			 -EINPROGRESS);
 	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 2);
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, answer.first.id, session.id, tell, &told),
-			 -EINPROGRESS);
+	assert_int_equal(ungrant(answer.first.id, session.id, &told), -EINPROGRESS);
 	assert_int_equal(told.status, 0);
 	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 1);
 	assert_true(exists(&answer.first));
@@ -241,18 +251,15 @@ TEST(ungrant__ends_one_sessions_key)
 
 TEST(ungrant__refuses)
 {
-	struct fixture without = fixture_open(1u << 20, NULL, NULL);
 	struct told told = {0};
-	struct maas_lend_allocation a;
+	struct maas_lend_allocation a = allocate_plain();
 
-	a = allocate_plain();
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, a.id, session.id, tell, &told), -ENOENT);
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, a.id, "?", tell, &told), -ESRCH);
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, "?", session.id, tell, &told), -ENOENT);
+	assert_int_equal(ungrant(a.id, session.id, &told), -ENOENT);
+	assert_int_equal(ungrant(a.id, "?", &told), -ESRCH);
+	assert_int_equal(ungrant("?", session.id, &told), -ENOENT);
 	assert_int_equal(maas_lend_ungrant(without.lend, NULL, a.id, session.id, tell, &told),
 			 -EOPNOTSUPP);
 	assert_int_equal(told.calls, 0);
-	fixture_close(&without);
 }
 
 TEST(free__kills_the_keys_of_all_sessions)
@@ -263,14 +270,13 @@ TEST(free__kills_the_keys_of_all_sessions)
 	struct told told = {0};
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(1, NULL, &answer), -EINPROGRESS);
+	start(1, NULL, &answer);
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
-	assert_int_equal(maas_lend_grant(f.lend, NULL, answer.first.id, other.id,
-					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
+	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
 			 -EINPROGRESS);
 	keys.mode = FAKE_KEYS_HOLD;
 	assert_int_equal(maas_lend_free(f.lend, NULL, answer.first.id, tell, &told), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	assert_int_equal(told.calls, 2);
 	expect_nothing();
 }
@@ -296,13 +302,12 @@ TEST(probe__of_a_session_whose_lease_is_late)
 
 TEST(stats__are_those_of_the_keys)
 {
-	struct fixture without = fixture_open(1u << 20, NULL, NULL);
 	struct maas_lend_key_address address;
 	struct maas_lend_key_stats stats;
 	struct answer answer;
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(2, NULL, &answer), -EINPROGRESS);
+	start(2, NULL, &answer);
 	assert_true(maas_lend_key_stats(f.lend, &stats));
 	assert_int_equal(stats.grants, 2);
 	assert_true(maas_lend_key_address(f.lend, NULL, &address));
@@ -312,7 +317,6 @@ TEST(stats__are_those_of_the_keys)
 	assert_false(maas_lend_key_address(without.lend, NULL, &address));
 	for (int i = 1; i < MAAS_LEND_KEY_BUCKETS; i++)
 		assert_true(maas_lend_key_bounds_ns[i - 1] < maas_lend_key_bounds_ns[i]);
-	fixture_close(&without);
 }
 
-TEST_MAIN(granting_setup, keys_teardown)
+TEST_MAIN(setup, teardown)

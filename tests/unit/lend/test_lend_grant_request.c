@@ -4,13 +4,12 @@
 
 TEST(replay__gives_the_keys_of_now)
 {
-	struct answer first;
-	struct answer again;
+	struct answer first, again;
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(2, "r", &first), -EINPROGRESS);
+	start(2, "r", &first);
 	keys.num_keys = 0; /* the connection was replaced */
-	assert_int_equal(ask(2, "r", &again), -EINPROGRESS);
+	start(2, "r", &again);
 	expect_told(&again.told, 0);
 	assert_memory_equal(first.refs, again.refs, 2 * sizeof(first.refs[0]));
 	assert_string_equal(first.first.id, again.first.id);
@@ -20,13 +19,12 @@ TEST(replay__gives_the_keys_of_now)
 
 TEST(replay__that_gets_no_keys_takes_nothing_back)
 {
-	struct answer first;
-	struct answer again;
+	struct answer first, again;
 
-	assert_int_equal(ask(1, "r", &first), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, 0));
-	assert_int_equal(ask(1, "r", &again), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, -ENOTCONN));
+	start(1, "r", &first);
+	finish(0);
+	start(1, "r", &again);
+	finish(-ENOTCONN);
 	expect_told(&again.told, -ENOTCONN);
 	assert_true(exists(&first.first));
 	assert_int_equal(lend_stats().request_ids, 1);
@@ -48,17 +46,15 @@ TEST(replay__with_other_access_is_another_request)
 /* Who asks again before the keys are there waits for them. */
 TEST(duplicate__waits_for_the_first)
 {
-	struct answer first;
-	struct answer duplicates[2];
+	struct answer first, duplicates[2];
 
-	assert_int_equal(ask(2, "r", &first), -EINPROGRESS);
+	start(2, "r", &first);
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(ask(2, "r", &duplicates[i]), -EINPROGRESS);
+		start(2, "r", &duplicates[i]);
 	assert_int_equal(keys.num_ops, 1);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	expect_told(&first.told, 0);
-	while (fake_keys_finish(&keys, 0))
-		continue;
+	finish_all();
 	for (int i = 0; i < 2; i++) {
 		expect_told(&duplicates[i].told, 0);
 		assert_string_equal(first.first.id, duplicates[i].first.id);
@@ -69,18 +65,16 @@ TEST(duplicate__waits_for_the_first)
 
 TEST(duplicate__fails_with_the_first)
 {
-	struct answer first;
-	struct answer duplicate;
-	struct answer later;
+	struct answer first, duplicate, later;
 
-	assert_int_equal(ask(1, "r", &first), -EINPROGRESS);
-	assert_int_equal(ask(1, "r", &duplicate), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, -EDQUOT));
+	start(1, "r", &first);
+	start(1, "r", &duplicate);
+	finish(-EDQUOT);
 	expect_told(&first.told, -EDQUOT);
 	expect_told(&duplicate.told, -EDQUOT);
 	expect_nothing();
-	assert_int_equal(ask(1, "r", &later), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, 0));
+	start(1, "r", &later);
+	finish(0);
 	expect_told(&later.told, 0);
 	assert_int_equal(lend_stats().request_ids, 1);
 }
@@ -90,8 +84,8 @@ TEST(void_request__is_forgotten_in_its_turn)
 {
 	struct answer answer;
 
-	assert_int_equal(ask(2, "void", &answer), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, -EDQUOT));
+	start(2, "void", &answer);
+	finish(-EDQUOT);
 	keys.mode = FAKE_KEYS_AT_ONCE; /* the session lapses on the way */
 	pass_ms(10000);
 	ALLOCATE(.request_id = "behind");
@@ -115,19 +109,16 @@ static void pass_awake(unsigned int seconds)
 /* Ten minutes are over, and its keys still not there: it is the request under way that counts. */
 TEST(duplicate__of_a_request_that_was_forgotten)
 {
-	struct answer first;
-	struct answer duplicate;
-	struct answer other;
+	struct answer first, duplicate, other;
 
-	assert_int_equal(ask(2, "r", &first), -EINPROGRESS);
+	start(2, "r", &first);
 	pass_awake(MAAS_LEND_REQUEST_S + 30);
 	assert_int_equal(lend_stats().request_ids, 0);
-	assert_int_equal(ask(2, "r", &duplicate), -EINPROGRESS);
+	start(2, "r", &duplicate);
 	assert_int_equal(ask(1, "r", &other), -ENOTUNIQ);
 	assert_int_equal(live_slabs(), 2);
 	assert_int_equal(keys.num_ops, 1);
-	while (fake_keys_finish(&keys, 0))
-		continue;
+	finish_all();
 	expect_told(&first.told, 0);
 	expect_told(&duplicate.told, 0);
 	assert_memory_equal(first.refs, duplicate.refs, 2 * sizeof(first.refs[0]));
@@ -142,7 +133,7 @@ TEST(replay__of_a_batch_whose_list_is_gone)
 	char name[32];
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(ask(2, "r", &answer), -EINPROGRESS);
+	start(2, "r", &answer);
 	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
 		snprintf(name, sizeof(name), "large-%d", i);
 		large.request_id = name;
@@ -164,13 +155,12 @@ TEST(steps__the_same_among_many_under_way)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(answers); i++) {
 		snprintf(name, sizeof(name), "r-%zu", i);
-		assert_int_equal(ask(1, name, &answers[i]), -EINPROGRESS);
+		start(1, name, &answers[i]);
 	}
 	steps = maas_lend_steps(f.lend);
-	assert_int_equal(ask(1, "r-0", &duplicate), -EINPROGRESS);
+	start(1, "r-0", &duplicate);
 	assert_in_range(maas_lend_steps(f.lend) - steps, 1, 8);
-	while (fake_keys_finish(&keys, 0))
-		continue;
+	finish_all();
 	assert_string_equal(answers[0].first.id, duplicate.first.id);
 }
 

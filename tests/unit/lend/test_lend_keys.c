@@ -63,11 +63,6 @@ static void start_end(void)
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &end), -EINPROGRESS);
 }
 
-static void finish(int status)
-{
-	assert_true(fake_keys_finish(&keys, status));
-}
-
 TEST(free__without_a_key_is_done_at_once)
 {
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);

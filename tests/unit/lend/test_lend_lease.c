@@ -5,8 +5,7 @@
 
 TEST(allocate__describes)
 {
-	struct maas_lend_allocation a;
-	struct maas_lend_allocation found;
+	struct maas_lend_allocation a, found;
 
 	a = ALLOCATE(.size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL,
 		     .ttl_s = 60);
@@ -41,8 +40,7 @@ TEST(allocate__every_class_is_named_as_the_slab_has_it)
 
 TEST(allocate__refuses)
 {
-	char long_name[MAAS_NAME_BYTES + 1];
-	char long_id[MAAS_LEND_REQUEST_ID + 1];
+	char long_name[MAAS_NAME_BYTES + 1], long_id[MAAS_LEND_REQUEST_ID + 1];
 	const struct maas_lend_alloc_request bad[] = {
 		{.size_bytes = 0, .count = 1},
 		{.size_bytes = 1, .count = 0},
@@ -90,8 +88,7 @@ TEST(free__once)
 TEST(lease__lapses_at_its_end_and_not_before)
 {
 	struct maas_lend_allocation plain = allocate_plain();
-	struct maas_lend_allocation a;
-	struct maas_lend_allocation b;
+	struct maas_lend_allocation a, b;
 
 	a = allocate_ttl(10);
 	pass_ms(500);
@@ -126,8 +123,7 @@ TEST(lease__longer_than_the_wheel)
 TEST(lease__is_extended_by_what_housekeeping_missed)
 {
 	struct maas_lend_session_info session;
-	struct maas_lend_allocation a;
-	struct maas_lend_allocation found;
+	struct maas_lend_allocation a, found;
 
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session), 0);
 	a = allocate_ttl(10);
@@ -177,8 +173,7 @@ TEST(renew__starts_anew)
 TEST(lease__ends_with_its_allocation)
 {
 	fixture_reopen(65536);
-	struct maas_lend_allocation a;
-	struct maas_lend_allocation b;
+	struct maas_lend_allocation a, b;
 
 	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5);
 	assert_int_equal(free_now(&a), 0);

@@ -83,8 +83,7 @@ TEST(lapse__of_a_million_at_once)
 	fixture_reopen(LIVE * SLAB_BYTES + (8u << 20));
 	const struct maas_lend_alloc_request request = {.lifetime = MAAS_LEND_LIFETIME_TTL,
 							.ttl_s = 5};
-	uint64_t start_ms;
-	uint64_t took_ms;
+	uint64_t start_ms, took_ms;
 
 	allocate_million(&request);
 	pass_ms(4900);

@@ -27,8 +27,7 @@ TEST(replay__gives_the_same_answer)
 		.owner = "o",
 		.request_id = "r-1",
 	};
-	struct maas_lend_allocation first;
-	struct maas_lend_allocation again;
+	struct maas_lend_allocation first, again;
 	struct maas_slab_ref refs[2];
 
 	memset(&first, 0, sizeof(first));
@@ -61,8 +60,7 @@ TEST(replay__outlives_the_allocation)
 TEST(replay__of_a_session_that_ended)
 {
 	struct maas_lend_session_info s;
-	struct maas_lend_allocation first;
-	struct maas_lend_allocation again;
+	struct maas_lend_allocation first, again;
 
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &s), 0);
 	first = ALLOCATE(.request_id = "r", .session = s.id,

@@ -121,8 +121,7 @@ TEST(restart__begins_leases_anew)
 TEST(restart__ends_what_a_session_owned)
 {
 	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
-	struct maas_lend_allocation got;
+	struct maas_lend_allocation a, got;
 
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, false, NULL, &s), 0);
 	a = ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s.id,

@@ -68,8 +68,7 @@ static int try_ttl(uint32_t ttl_s, struct maas_lend_session_info *ret_info)
 
 TEST(open__lease_has_a_maximum)
 {
-	struct maas_lend_session_info info;
-	struct maas_lend_session_info found;
+	struct maas_lend_session_info info, found;
 
 	assert_int_equal(maas_lend_session_max_ttl_s(f.lend), MAAS_LEND_SESSION_MAX_S);
 	assert_int_equal(try_ttl(0, &info), 0);
@@ -113,9 +112,7 @@ TEST(exclusive__keeps_the_name)
 
 TEST(named__are_all_that_live)
 {
-	struct maas_lend_session_info all[MAX_SESSIONS];
-	struct maas_lend_session_info s;
-	struct maas_lend_session_info far;
+	struct maas_lend_session_info all[MAX_SESSIONS], s, far;
 	char from[200] = {0};
 	bool more;
 
@@ -208,10 +205,7 @@ TEST(end__frees_its_own_only)
 {
 	struct maas_lend_session_info one = open_session("one", false);
 	struct maas_lend_session_info two = open_session("two", false);
-	struct maas_lend_allocation own[300];
-	struct maas_lend_allocation kept;
-	struct maas_lend_allocation other;
-	struct maas_lend_allocation leased;
+	struct maas_lend_allocation own[300], kept, other, leased;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
 		own[i] = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);

@@ -344,8 +344,7 @@ static void run(struct fake_keys *keys, uint64_t seed)
 {
 	static struct actor actors[THREADS];
 	struct world world = {.ops = count_lend_thread_ops()};
-	pthread_t threads[THREADS];
-	pthread_t house;
+	pthread_t threads[THREADS], house;
 
 	memset(actors, 0, sizeof(actors));
 	world_open(&world, keys);

@@ -127,9 +127,9 @@ TEST(lapse__waits_like_a_free)
 {
 	int aborts = 0;
 	struct maas_lend_transfer transfer = {.abort = count_abort, .arg = &aborts};
-	struct maas_lend_allocation a;
+	struct maas_lend_allocation a =
+		ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
 
-	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
 	pass_ms(2000);
 	assert_false(maas_lend_transfer_alive(f.lend, &transfer));

@@ -122,9 +122,7 @@ TEST(id__every_altered_character_is_unknown)
 TEST(id__wrong_length_is_unknown)
 {
 	struct maas_slab_id_key key = key_random();
-	char text[MAAS_SLAB_ID_TEXT];
-	char longer[128];
-	char shorter[MAAS_SLAB_ID_TEXT];
+	char text[MAAS_SLAB_ID_TEXT], longer[128], shorter[MAAS_SLAB_ID_TEXT];
 
 	maas_slab_id_encode(&key, 42, 43, text);
 	for (size_t len = 0; len < MAAS_SLAB_ID_TEXT - 1; len++) {

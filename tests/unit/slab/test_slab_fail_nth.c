@@ -88,9 +88,8 @@ static void use(struct maas_slab *slab)
 	struct maas_slab_ref refs[MANY], one;
 	struct maas_slab_info info;
 	uint64_t cursor = 0;
-	int r;
+	int r = maas_slab_alloc_many(slab, 64, MANY, &no_label, refs);
 
-	r = maas_slab_alloc_many(slab, 64, MANY, &no_label, refs);
 	assert_true(r == 0 || r == -ENOMEM || r == -ENOSPC);
 	for (int i = 0; !r && i < MANY; i++)
 		pool_free(slab, refs[i]);

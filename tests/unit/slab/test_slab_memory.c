@@ -36,9 +36,8 @@ TEST(memory__a_million_slabs_cost_a_record_each)
 	struct maas_slab *slab = POOL(POOL_BYTES, 4 * MIB, KIB, 2 * KIB, 4 * MIB);
 	struct maas_slab_info info = pool_get(slab, pool_alloc(slab, KIB));
 	const uint8_t *arena = info.bytes - info.offset;
-	uint64_t beside;
+	uint64_t beside = resident_bytes(arena, POOL_BYTES) - before;
 
-	beside = resident_bytes(arena, POOL_BYTES) - before;
 	print_message("beside the arena, 1 live: %llu KiB\n", beside / KIB);
 	assert_in_range(beside, 0, 2 * MIB); /* nothing is spent on slabs that nobody asked for */
 

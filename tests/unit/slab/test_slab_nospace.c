@@ -41,8 +41,7 @@ static bool write_file(const char *path, const char *text)
 /* Where we are not root: a namespace in which we may make one, as who we are. */
 static bool may_make_tmpfs(void)
 {
-	char users[32];
-	char groups[32];
+	char users[32], groups[32];
 
 	if (!geteuid())
 		return true;
@@ -139,8 +138,7 @@ TEST(alloc__full_file_system_is_enospc)
 TEST(alloc__full_file_system_skips_the_delay)
 {
 	struct maas_slab *slab = open_pool(4 * FS_BYTES);
-	struct maas_slab_ref refs[MAX_REFS];
-	struct maas_slab_ref others[MAX_REFS];
+	struct maas_slab_ref refs[MAX_REFS], others[MAX_REFS];
 	uint32_t count = fill(slab, 16 * KIB, refs);
 
 	pool_free(slab, refs[count - 1]);

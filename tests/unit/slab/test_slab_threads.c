@@ -144,10 +144,9 @@ static void housekeep(struct worker *w)
 	struct maas_slab_stats stats;
 	struct maas_slab_info info;
 	uint64_t cursor = test_random_below(&w->random, 10000);
-	uint64_t now_ms;
 	int r;
+	uint64_t now_ms = atomic_fetch_add(&w->crowd->now_ms, test_random_below(&w->random, 400));
 
-	now_ms = atomic_fetch_add(&w->crowd->now_ms, test_random_below(&w->random, 400));
 	maas_slab_reclaim(slab, now_ms, 65536);
 	maas_slab_stats(slab, &stats);
 	CHECK(stats.extents_used <= stats.extents_total);
