@@ -46,10 +46,7 @@ enum maas_auth_quota {
 	MAAS_AUTH_BYTES, /* of slabs */
 	MAAS_AUTH_ALLOCATIONS,
 	MAAS_AUTH_SESSIONS,
-	MAAS_AUTH_GRANTS,
-	MAAS_AUTH_CONNECTIONS,
 	MAAS_AUTH_OWNERS, /* different owner names */
-	MAAS_AUTH_REQUEST_IDS,
 	MAAS_AUTH_NUM_QUOTAS,
 };
 
@@ -92,6 +89,9 @@ const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth
 const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth, const char *name);
 /* Who proves nothing: the line `*`, or a principal without rights. Never NULL. */
 const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *auth);
+uint32_t maas_auth_count(const struct maas_auth *auth);
+/* Where the principal stands: see maas_auth_at(). */
+uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_principal *principal);
 /* In the order of the file; NULL behind the last. */
 const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uint32_t index);
 

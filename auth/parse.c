@@ -159,10 +159,7 @@ static const char *const quotas[MAAS_AUTH_NUM_QUOTAS] = {
 	[MAAS_AUTH_BYTES] = "max-bytes",
 	[MAAS_AUTH_ALLOCATIONS] = "max-allocations",
 	[MAAS_AUTH_SESSIONS] = "max-sessions",
-	[MAAS_AUTH_GRANTS] = "max-grants",
-	[MAAS_AUTH_CONNECTIONS] = "max-connections",
 	[MAAS_AUTH_OWNERS] = "max-owners",
-	[MAAS_AUTH_REQUEST_IDS] = "max-request-ids",
 };
 
 const char *maas_auth_quota_name(enum maas_auth_quota quota)
@@ -191,11 +188,8 @@ static const struct {
 };
 
 static const char *const words[] = {
-	"token",	   "uid",	   "gid",
-	"owner",	   "read",	   "health",
-	"metrics",	   "admin",	   "max-bytes",
-	"max-allocations", "max-sessions", "max-grants",
-	"max-connections", "max-owners",   "max-request-ids",
+	"token",   "uid",   "gid",	 "owner",	    "read",	    "health",
+	"metrics", "admin", "max-bytes", "max-allocations", "max-sessions", "max-owners",
 };
 
 static int take_right(struct parser *parser, const char *word)

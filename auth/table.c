@@ -106,6 +106,16 @@ const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *au
 	return &auth->principals[auth->anonymous];
 }
 
+uint32_t maas_auth_count(const struct maas_auth *auth)
+{
+	return auth->num_principals;
+}
+
+uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_principal *principal)
+{
+	return (uint32_t)(principal - auth->principals);
+}
+
 const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uint32_t index)
 {
 	return index < auth->num_principals ? &auth->principals[index] : NULL;

@@ -15,6 +15,10 @@ static int fail(struct maas_http_conn *conn, int error)
 		return maas_http_fail(conn, error,
 				      "this principal may not open a session of that name: its "
 				      "line in --auth-file would need owner=");
+	if (error == -ENOSR)
+		return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
+				       "this principal has as many sessions as its line in "
+				       "--auth-file allows (max-sessions); end one first");
 	if (error == -EUSERS)
 		return maas_http_fail(conn, error,
 				      "as many sessions as this server allows are open "

@@ -58,6 +58,9 @@ static const struct error_row {
 	{EMLINK, MHD_HTTP_INSUFFICIENT_STORAGE, "device_limit",
 	 "the RDMA device has no more memory windows or regions to make keys of; free allocations "
 	 "or end grants, or ask for fewer and larger allocations"},
+	{ENOSR, MHD_HTTP_INSUFFICIENT_STORAGE, "quota_exhausted",
+	 "whoever pays for this owner has as much as its line in --auth-file allows (max-bytes, "
+	 "max-allocations, max-owners); free some of it"},
 	{ENOMEM, MHD_HTTP_SERVICE_UNAVAILABLE, "out_of_memory",
 	 "the server has no memory for this request; try again"},
 };

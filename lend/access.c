@@ -34,12 +34,18 @@ static bool has_lost(const struct maas_lend_session *session, const struct maas_
 	return !*session->principal || !maas_auth_keeps_rights(before, now, session->principal);
 }
 
-void maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
+int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 {
 	struct maas_lend_principals *principals = &lend->principals;
 	struct maas_auth *before;
+	int r;
 
 	pthread_mutex_lock(&lend->lock);
+	r = maas_lend_quotas_count(lend, auth);
+	if (r) {
+		pthread_mutex_unlock(&lend->lock);
+		return r;
+	}
 	before = principals->table;
 	principals->table = maas_auth_ref(auth);
 	principals->epoch++;
@@ -50,6 +56,7 @@ void maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 		maas_lend_sessions_end_if(lend, has_lost, before, auth);
 	}
 	maas_auth_unref(before);
+	return 0;
 }
 
 /* ---- questions, under the lock */

@@ -80,6 +80,15 @@ static struct maas_lend_session *find_session(struct maas_lend *lend,
 	return session && maas_lend_may_session(lend, caller, session, false) ? session : NULL;
 }
 
+static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes)
+{
+	unsigned int i = 0;
+
+	while (i + 1 < lend->num_classes && lend->class_bytes[i] < size_bytes)
+		i++;
+	return lend->class_bytes[i];
+}
+
 /* What has to be known before there is a slab. */
 static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller,
 		   const struct canonical *request, uint32_t *ret_owner)
@@ -96,18 +105,11 @@ static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller
 	else if (request->has_session && !find_session(lend, caller, request))
 		r = -ESRCH;
 	else if (*request->owner)
-		r = maas_lend_owner_get(&lend->owners, request->owner, request->count, ret_owner);
+		r = maas_lend_charge(lend, request->owner, request->count,
+				     request->count * slab_bytes_for(lend, request->size_bytes),
+				     ret_owner);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
-}
-
-static void put_owner(struct maas_lend *lend, uint32_t owner, uint32_t count)
-{
-	if (!owner)
-		return;
-	pthread_mutex_lock(&lend->lock);
-	maas_lend_owner_put(&lend->owners, owner, count);
-	pthread_mutex_unlock(&lend->lock);
 }
 
 /* Lock held. Puts the slab where it ends by itself. */
@@ -225,7 +227,10 @@ static int allocate(struct maas_lend *lend, const struct maas_lend_caller *calle
 		r = maas_slab_alloc_many(lend->slab, request->size_bytes, request->count, &label,
 					 ret_refs);
 	if (r) {
-		put_owner(lend, label.owner, request->count);
+		pthread_mutex_lock(&lend->lock);
+		maas_lend_discharge(lend, label.owner, request->count,
+				    request->count * slab_bytes_for(lend, request->size_bytes));
+		pthread_mutex_unlock(&lend->lock);
 		return r;
 	}
 	if (request->lifetime != MAAS_LEND_LIFETIME_DELETE)
@@ -235,15 +240,6 @@ static int allocate(struct maas_lend *lend, const struct maas_lend_caller *calle
 	if (r)
 		undo(lend, ret_refs, request->count);
 	return r;
-}
-
-static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes)
-{
-	unsigned int i = 0;
-
-	while (i + 1 < lend->num_classes && lend->class_bytes[i] < size_bytes)
-		i++;
-	return lend->class_bytes[i];
 }
 
 /* A new allocation follows from its request; so does the answer that is given once more. */

@@ -27,13 +27,12 @@ void maas_lend_calls_run(const struct maas_lend_calls *calls)
 		calls->call[i].done(calls->call[i].arg, calls->call[i].status);
 }
 
-/* The slab has just ceased to be live: its owner and its lease go with it. */
+/* The slab has just ceased to be live: its lease goes with it. */
 static struct maas_lend_session *forget(struct maas_lend *lend, const struct maas_slab_info *info)
 {
 	struct maas_lend_session *session;
 	uint32_t value;
 
-	maas_lend_owner_put(&lend->owners, info->label.owner, 1);
 	if (info->label.lifetime == MAAS_LEND_LIFETIME_DELETE ||
 	    !maas_lend_lease_remove(&lend->leases, info->ref, &value) ||
 	    info->label.lifetime != MAAS_LEND_LIFETIME_SESSION)
@@ -47,9 +46,11 @@ static int free_at_once(struct maas_lend *lend, const struct maas_slab_info *inf
 {
 	int r = maas_slab_free(lend->slab, info->ref);
 
-	if (!r)
-		forget(lend, info);
-	return r;
+	if (r)
+		return r;
+	forget(lend, info);
+	maas_lend_discharge(lend, info->label.owner, 1, info->slab_bytes);
+	return 0;
 }
 
 static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
@@ -61,6 +62,8 @@ static int revoke(struct maas_lend *lend, const struct maas_slab_info *info,
 		return r;
 	pending->lend = lend;
 	pending->ref = info->ref;
+	pending->owner = info->label.owner;
+	pending->slab_bytes = info->slab_bytes;
 	pending->use = use;
 	pending->since_ms = lend->clock_ms();
 	pending->keys_dead = !lend->keys;
@@ -120,6 +123,7 @@ static void release(struct maas_lend *lend, struct maas_lend_pending *pending)
 
 	assert(!r);
 	(void)r;
+	maas_lend_discharge(lend, pending->owner, 1, pending->slab_bytes);
 	free(pending);
 }
 

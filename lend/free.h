@@ -32,6 +32,8 @@ struct maas_lend_pending {
 	struct maas_lend *lend;
 	struct maas_slab_ref ref;
 	struct maas_lend_use *use; /* of its slot */
+	uint32_t owner;		   /* who is charged until the slab can be used again */
+	uint64_t slab_bytes;
 	uint64_t since_ms;
 	struct maas_lend_session *session; /* whose end waits for this free, or NULL */
 	maas_lend_free_done *done;

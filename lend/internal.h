@@ -9,6 +9,7 @@
  *   transfer   reads and writes by this process, which a free waits for
  *   session    leases, names (session_name), tickets (ticket) and the end of sessions
  *   access     what a caller may do, by the table of principals
+ *   quota      what principals use, and how much more they may
  *   grant      keys for allocations that are there already
  *   restore    what another process left
  *
@@ -28,6 +29,7 @@
 #include "lend/lease.h"
 #include "lend/lend.h"
 #include "lend/owner.h"
+#include "lend/quota.h"
 #include "lend/request.h"
 #include "lend/session.h"
 #include "lend/slots.h"
@@ -58,6 +60,7 @@ struct maas_lend {
 	uint64_t ticked_ms;
 	struct maas_lend_principals principals;
 	struct maas_lend_owners owners;
+	struct maas_lend_quotas quotas;
 	struct maas_lend_leases leases;
 	struct maas_lend_requests requests;
 	struct maas_lend_sessions sessions;

@@ -61,6 +61,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	if (!r)
 		r = maas_lend_sessions_init(&lend->sessions, options->max_sessions);
 	if (!r)
+		r = maas_lend_quotas_init(&lend->quotas);
+	if (!r)
 		r = maas_lend_owners_init(&lend->owners, maas_slab_annex(lend->slab));
 	if (!r)
 		r = maas_lend_restore(lend);
@@ -92,6 +94,7 @@ void maas_lend_close(struct maas_lend *lend)
 	maas_lend_slots_fini(&lend->uses);
 	maas_lend_sessions_fini(&lend->sessions);
 	maas_lend_requests_fini(&lend->requests);
+	maas_lend_quotas_fini(&lend->quotas);
 	maas_auth_unref(lend->principals.table);
 	maas_lend_leases_fini(&lend->leases);
 	pthread_mutex_destroy(&lend->lock);

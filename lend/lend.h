@@ -186,13 +186,21 @@ struct maas_lend_caller {
 /*
  * Puts another table in the place of the one there is, and ends the sessions, with their keys, of
  * principals that may less than before, or are gone, and their transfers. It takes a reference.
- * NULL: no table.
+ * NULL: no table. Errors: -ENOMEM; then the table stays.
  */
-void maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth);
+MAAS_MUST_CHECK int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth);
 /* A reference to the table, and its epoch, which is another for each table. */
 struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch);
 /* The epoch alone. Threading: any thread, no lock. */
 uint64_t maas_lend_auth_epoch(const struct maas_lend *lend);
+
+/* What a principal uses, by enum maas_auth_quota: bytes of slabs, those that are being freed
+ * included. */
+struct maas_lend_usage {
+	uint64_t used[MAAS_AUTH_NUM_QUOTAS];
+};
+/* False: there is no such principal. */
+bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret);
 
 /* ---- allocations */
 
@@ -231,9 +239,9 @@ struct maas_lend_allocation {
  * -EINVAL, -EFBIG, -ENOSPC as maas_slab_alloc(); -ESRCH unknown session; -ENOTUNIQ the request id
  * came with another request, -ENODATA it came with this one, long ago, and only that is known, not
  * which several allocations it made; -EUSERS too many different owners; -EACCES the caller may not
- * have that owner, or any; -ENOMEM. Of a request that
- * came twice at once, the second waits for the first, or with `nowait` is -EAGAIN. What fails is
- * not remembered.
+ * have that owner, or any; -ENOSR whoever pays for the owner has no quota for it; -ENOMEM. Of a
+ * request that came twice at once, the second waits for the first, or with `nowait` is -EAGAIN.
+ * What fails is not remembered.
  */
 MAAS_MUST_CHECK int maas_lend_allocate(struct maas_lend *lend,
 				       const struct maas_lend_alloc_request *request,
@@ -379,7 +387,7 @@ struct maas_lend_session_info {
  * session comes from, cut to what fits; NULL: nothing. A session that is ending keeps its name
  * until its last key is dead. Errors: -EINVAL, -ERANGE the lease is longer than the longest,
  * -EEXIST an exclusive session of that name lives (or `exclusive` and any of that name lives),
- * -EUSERS max_sessions live.
+ * -EUSERS max_sessions live, -EACCES the name is not the caller's, -ENOSR its quota of sessions.
  */
 MAAS_MUST_CHECK int maas_lend_session_open(struct maas_lend *lend,
 					   const struct maas_lend_caller *caller, const char *name,

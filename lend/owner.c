@@ -144,3 +144,8 @@ const char *maas_lend_owner_name(const struct maas_lend_owners *owners, uint32_t
 {
 	return index ? owners->table->records[index].name : "";
 }
+
+uint32_t maas_lend_owner_live(const struct maas_lend_owners *owners, uint32_t index)
+{
+	return owners->table->records[index].live;
+}

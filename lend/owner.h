@@ -49,6 +49,8 @@ uint32_t maas_lend_owner_find(const struct maas_lend_owners *owners, const char 
 MAAS_MUST_CHECK int maas_lend_owner_get(struct maas_lend_owners *owners, const char *name,
 					uint32_t count, uint32_t *ret_index);
 void maas_lend_owner_put(struct maas_lend_owners *owners, uint32_t index, uint32_t count);
+/* How many allocations name it. */
+uint32_t maas_lend_owner_live(const struct maas_lend_owners *owners, uint32_t index);
 const char *maas_lend_owner_name(const struct maas_lend_owners *owners, uint32_t index);
 
 #endif

@@ -10,6 +10,7 @@
 static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
 {
 	uint32_t deadline_s;
+	int r;
 
 	switch (info->label.lifetime) {
 	case MAAS_LEND_LIFETIME_SESSION:
@@ -27,7 +28,10 @@ static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
 	default:
 		return -EUCLEAN;
 	}
-	return maas_lend_owner_keep(&lend->owners, info->label.owner);
+	r = maas_lend_owner_keep(&lend->owners, info->label.owner);
+	if (!r)
+		maas_lend_quota_keep(lend, info->label.owner, info->slab_bytes);
+	return r;
 }
 
 /* Before maas_lend_open() returns, and so without the lock. */

@@ -113,6 +113,7 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 		maas_lend_session_name_find(&sessions->names, name, &lend->steps);
 	struct maas_lend_session *session;
 	uint32_t generation;
+	int r;
 
 	/* A name is an owner's: nobody else's, not even to learn whether it is taken. */
 	if (*name && maas_lend_may(lend, caller, name, MAAS_AUTH_OWN))
@@ -123,6 +124,11 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 	session = take_record(sessions);
 	if (!session)
 		return -EUSERS;
+	r = maas_lend_charge_session(lend, caller);
+	if (r) {
+		LIST_INSERT_HEAD(&sessions->free, session, link);
+		return r;
+	}
 	generation = session->generation + 1;
 	memset(session, 0, sizeof(*session));
 	session->lend = lend;
@@ -260,6 +266,7 @@ bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_len
 	    session->allocations || session->pending)
 		return false;
 	maas_lend_calls_add(calls, session->done, session->arg, session->status);
+	maas_lend_discharge_session(session->lend, session);
 	session->state = MAAS_LEND_SESSION_FREE;
 	maas_lend_session_name_remove(session);
 	LIST_INSERT_HEAD(&sessions->free, session, link);

@@ -66,7 +66,7 @@ TEST(line__has_proofs_rights_and_quotas)
 	assert_int_equal(a->quota[MAAS_AUTH_BYTES], 2LL << 30);
 	assert_int_equal(a->quota[MAAS_AUTH_SESSIONS], 8);
 	assert_int_equal(a->quota[MAAS_AUTH_OWNERS], MAAS_AUTH_MAX_OWNERS);
-	assert_int_equal(a->quota[MAAS_AUTH_GRANTS], MAAS_AUTH_UNLIMITED);
+	assert_int_equal(a->quota[MAAS_AUTH_ALLOCATIONS], MAAS_AUTH_UNLIMITED);
 	assert_int_equal(ops->rights, MAAS_AUTH_ADMIN | MAAS_AUTH_METRICS);
 	assert_ptr_equal(maas_auth_by_peer(auth, 0, 5), ops);
 	assert_ptr_equal(maas_auth_by_peer(auth, 9, 27), ops);

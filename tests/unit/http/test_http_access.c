@@ -27,7 +27,7 @@ static void use(const char *reader)
 		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
 	if (maas_auth_parse(text, strlen(text), error, &auth))
 		fail_msg("%s", error);
-	maas_lend_set_auth(server.lend, auth);
+	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
 	maas_auth_unref(auth);
 }
 

@@ -34,7 +34,7 @@ static struct maas_auth *table(const char *anonymous)
 
 static void use(struct maas_auth *auth)
 {
-	maas_lend_set_auth(server.lend, auth);
+	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
 	maas_auth_unref(auth);
 }
 

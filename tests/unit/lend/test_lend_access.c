@@ -18,7 +18,7 @@ static void use(const char *text)
 
 	if (maas_auth_parse(text, strlen(text), error, &table))
 		fail_msg("%s", error);
-	maas_lend_set_auth(f.lend, table);
+	assert_int_equal(maas_lend_set_auth(f.lend, table), 0);
 	maas_auth_unref(before);
 }
 

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Quotas. Bytes and allocations are counted by owner, so that another table, and a restart, take
+ * one look at each owner to know what each principal uses. Under lend's lock.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lend/internal.h"
+
+int maas_lend_quotas_init(struct maas_lend_quotas *quotas)
+{
+	/* Resident only where they are used. */
+	quotas->owner_bytes = calloc(MAAS_LEND_MAX_OWNERS + 1, sizeof(*quotas->owner_bytes));
+	quotas->payers = calloc(MAAS_LEND_MAX_OWNERS + 1, sizeof(*quotas->payers));
+	return quotas->owner_bytes && quotas->payers ? 0 : -ENOMEM;
+}
+
+void maas_lend_quotas_fini(struct maas_lend_quotas *quotas)
+{
+	free(quotas->owner_bytes);
+	free(quotas->payers);
+	free(quotas->usage);
+}
+
+void maas_lend_quota_keep(struct maas_lend *lend, uint32_t owner, uint64_t bytes)
+{
+	lend->quotas.owner_bytes[owner] += bytes;
+}
+
+/* The usage that an owner counts in, or NULL. */
+static struct maas_lend_usage *usage_of(const struct maas_lend *lend, uint32_t owner)
+{
+	uint32_t payer = lend->quotas.payers[owner];
+
+	return payer ? &lend->quotas.usage[payer - 1] : NULL;
+}
+
+/* Whose usage that is. */
+static const struct maas_auth_principal *principal_of(const struct maas_lend *lend,
+						      const struct maas_lend_usage *usage)
+{
+	return maas_auth_at(lend->principals.table, (uint32_t)(usage - lend->quotas.usage));
+}
+
+static bool fits(const struct maas_lend *lend, const struct maas_lend_usage *usage,
+		 enum maas_auth_quota quota, uint64_t more)
+{
+	uint64_t max = principal_of(lend, usage)->quota[quota];
+
+	return usage->used[quota] <= max && more <= max - usage->used[quota];
+}
+
+static void add(struct maas_lend_usage *usage, uint64_t count, uint64_t bytes, uint64_t owners)
+{
+	usage->used[MAAS_AUTH_ALLOCATIONS] += count;
+	usage->used[MAAS_AUTH_BYTES] += bytes;
+	usage->used[MAAS_AUTH_OWNERS] += owners;
+}
+
+static void find_payer(struct maas_lend *lend, uint32_t owner, const struct maas_auth *table)
+{
+	const struct maas_auth_principal *payer = NULL;
+
+	if (table)
+		payer = maas_auth_payer(table, maas_lend_owner_name(&lend->owners, owner));
+	lend->quotas.payers[owner] = payer ? maas_auth_index(table, payer) + 1 : 0;
+}
+
+int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, uint64_t bytes,
+		     uint32_t *ret_owner)
+{
+	bool is_new = !maas_lend_owner_find(&lend->owners, name);
+	struct maas_lend_usage *usage;
+	int r = maas_lend_owner_get(&lend->owners, name, count, ret_owner);
+
+	if (r)
+		return r;
+	if (is_new)
+		find_payer(lend, *ret_owner, lend->principals.table);
+	usage = usage_of(lend, *ret_owner);
+	if (usage && (!fits(lend, usage, MAAS_AUTH_BYTES, bytes) ||
+		      !fits(lend, usage, MAAS_AUTH_ALLOCATIONS, count) ||
+		      !fits(lend, usage, MAAS_AUTH_OWNERS, is_new))) {
+		maas_lend_owner_put(&lend->owners, *ret_owner, count);
+		return -ENOSR;
+	}
+	if (usage)
+		add(usage, count, bytes, is_new);
+	lend->quotas.owner_bytes[*ret_owner] += bytes;
+	return 0;
+}
+
+void maas_lend_discharge(struct maas_lend *lend, uint32_t owner, uint32_t count, uint64_t bytes)
+{
+	struct maas_lend_usage *usage;
+
+	if (!owner)
+		return;
+	usage = usage_of(lend, owner);
+	lend->quotas.owner_bytes[owner] -= bytes;
+	if (usage)
+		add(usage, -(uint64_t)count, -bytes,
+		    maas_lend_owner_live(&lend->owners, owner) == count ? UINT64_MAX : 0);
+	maas_lend_owner_put(&lend->owners, owner, count);
+}
+
+/* ---- sessions */
+
+static struct maas_lend_usage *usage_by_name(const struct maas_auth *table,
+					     struct maas_lend_usage *usage, const char *name)
+{
+	const struct maas_auth_principal *principal =
+		table && *name ? maas_auth_by_name(table, name) : NULL;
+
+	return principal ? &usage[maas_auth_index(table, principal)] : NULL;
+}
+
+int maas_lend_charge_session(struct maas_lend *lend, const struct maas_lend_caller *caller)
+{
+	struct maas_lend_usage *usage;
+
+	if (!caller)
+		return 0;
+	usage = usage_by_name(lend->principals.table, lend->quotas.usage, caller->principal->name);
+	if (!usage)
+		return 0;
+	if (!fits(lend, usage, MAAS_AUTH_SESSIONS, 1))
+		return -ENOSR;
+	usage->used[MAAS_AUTH_SESSIONS]++;
+	return 0;
+}
+
+void maas_lend_discharge_session(struct maas_lend *lend, const struct maas_lend_session *session)
+{
+	struct maas_lend_usage *usage =
+		usage_by_name(lend->principals.table, lend->quotas.usage, session->principal);
+
+	if (usage)
+		usage->used[MAAS_AUTH_SESSIONS]--;
+}
+
+/* ---- another table */
+
+int maas_lend_quotas_count(struct maas_lend *lend, struct maas_auth *table)
+{
+	struct maas_lend_quotas *quotas = &lend->quotas;
+	struct maas_lend_usage *usage = NULL;
+
+	if (table) {
+		usage = calloc(maas_auth_count(table), sizeof(*usage));
+		if (!usage)
+			return -ENOMEM;
+	}
+	free(quotas->usage);
+	quotas->usage = usage;
+	for (uint32_t i = 1; i < lend->owners.table->used; i++) {
+		uint32_t live = maas_lend_owner_live(&lend->owners, i);
+		struct maas_lend_usage *of;
+
+		quotas->payers[i] = 0;
+		if (!live)
+			continue;
+		find_payer(lend, i, table);
+		of = usage_of(lend, i);
+		if (of)
+			add(of, live, quotas->owner_bytes[i], 1);
+	}
+	for (uint32_t i = 0; i < lend->sessions.used; i++) {
+		const struct maas_lend_session *session = &lend->sessions.records[i];
+		struct maas_lend_usage *of = usage_by_name(table, usage, session->principal);
+
+		if (of && session->state != MAAS_LEND_SESSION_FREE)
+			of->used[MAAS_AUTH_SESSIONS]++;
+	}
+	return 0;
+}
+
+bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret)
+{
+	const struct maas_lend_usage *usage;
+
+	memset(ret, 0, sizeof(*ret));
+	pthread_mutex_lock(&lend->lock);
+	usage = usage_by_name(lend->principals.table, lend->quotas.usage, principal);
+	if (usage)
+		*ret = *usage;
+	pthread_mutex_unlock(&lend->lock);
+	return usage;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Quotas: never one over, whoever asks at the same time, and back to nothing after every kind of
+ * end.
+ */
+#include <pthread.h>
+
+#include "tests/unit/lend/lend_keys.h"
+
+#define THREADS 100
+#define LIMIT	50
+
+static struct maas_auth *table;
+
+static struct maas_lend_caller caller(const char *name)
+{
+	return (struct maas_lend_caller){table, maas_lend_auth_epoch(f.lend),
+					 maas_auth_by_name(table, name)};
+}
+
+static void use(const char *text)
+{
+	struct maas_auth *before = table;
+	char error[MAAS_AUTH_ERROR];
+
+	if (maas_auth_parse(text, strlen(text), error, &table))
+		fail_msg("%s", error);
+	assert_int_equal(maas_lend_set_auth(f.lend, table), 0);
+	maas_auth_unref(before);
+}
+
+static void set_up(void)
+{
+	fixture_setup();
+	use("a uid=1 owner=a,team/* max-allocations=50 max-sessions=2 max-owners=3 "
+	    "max-bytes=50KiB\n"
+	    "b uid=2 owner=team/b,b max-allocations=5\n");
+}
+
+static void tear_down(void)
+{
+	maas_auth_unref(table);
+	table = NULL;
+	fixture_teardown();
+}
+
+static uint64_t used(const char *name, enum maas_auth_quota quota)
+{
+	struct maas_lend_usage usage;
+
+	assert_true(maas_lend_usage(f.lend, name, &usage));
+	return usage.used[quota];
+}
+
+static int allocate(const char *name, const char *owner, uint64_t size, uint32_t count,
+		    struct maas_lend_allocation *ret)
+{
+	struct maas_lend_caller as = caller(name);
+	const struct maas_lend_alloc_request request = {
+		.size_bytes = size, .count = count, .owner = owner, .caller = &as};
+	struct maas_slab_ref refs[LIMIT + 1];
+
+	return maas_lend_allocate(f.lend, &request, refs, ret);
+}
+
+static void *allocate_one(void *arg)
+{
+	struct maas_lend_allocation ignored;
+
+	if (!allocate("a", NULL, 64, 1, &ignored))
+		atomic_fetch_add((_Atomic int *)arg, 1);
+	return NULL;
+}
+
+TEST(allocations__a_hundred_threads_at_the_limit)
+{
+	pthread_t threads[THREADS];
+	_Atomic int got = 0;
+
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, allocate_one, &got), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(got, LIMIT);
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), LIMIT);
+	assert_int_equal(used("a", MAAS_AUTH_BYTES), LIMIT * 64);
+	assert_int_equal(used("a", MAAS_AUTH_OWNERS), 1);
+}
+
+TEST(batch__is_charged_before_its_first_slab_and_whole)
+{
+	struct maas_lend_allocation a;
+
+	assert_int_equal(allocate("a", NULL, 64, LIMIT + 1, &a), -ENOSR);
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), 0);
+	assert_int_equal(allocate("a", NULL, 64, LIMIT, &a), 0);
+	assert_int_equal(allocate("a", NULL, 64, 1, &a), -ENOSR);
+	assert_int_equal(allocate("b", NULL, 64, 1, &a), 0); /* another's room is its own */
+}
+
+TEST(bytes__are_of_slabs)
+{
+	struct maas_lend_allocation a;
+
+	assert_int_equal(allocate("a", NULL, 65, 49, &a), 0); /* in slabs of 1 KiB */
+	assert_int_equal(used("a", MAAS_AUTH_BYTES), 49 << 10);
+	assert_int_equal(allocate("a", NULL, 1025, 1, &a), -ENOSR);
+	assert_int_equal(allocate("a", NULL, 1024, 1, &a), 0);
+}
+
+TEST(owners__one_principal_does_not_take_anothers)
+{
+	struct maas_lend_allocation a, x;
+
+	assert_int_equal(allocate("a", "team/1", 64, 1, &a), 0);
+	assert_int_equal(allocate("a", "team/2", 64, 1, &x), 0);
+	assert_int_equal(allocate("a", "team/3", 64, 1, &x), 0);
+	assert_int_equal(allocate("a", "team/4", 64, 1, &x), -ENOSR);
+	assert_int_equal(allocate("a", "team/3", 64, 1, &x), 0); /* known */
+	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, NULL, NULL), 0);
+	assert_int_equal(allocate("a", "team/4", 64, 1, &x), 0);
+	assert_int_equal(allocate("b", "b", 64, 1, &x), 0);
+}
+
+/* Two lines share an owner: the first one pays, whoever allocates. */
+TEST(payer__is_the_first_line)
+{
+	struct maas_lend_allocation x;
+
+	assert_int_equal(allocate("b", "team/b", 64, 10, &x), 0);
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), 10);
+	assert_int_equal(used("b", MAAS_AUTH_ALLOCATIONS), 0);
+	assert_int_equal(allocate("b", "b", 64, 6, &x), -ENOSR);
+}
+
+TEST(end__gives_back_whatever_its_kind)
+{
+	struct maas_lend_caller a = caller("a");
+	struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1, .caller = &a};
+	struct maas_lend_session_info info;
+	struct maas_lend_allocation first;
+	struct maas_slab_ref ref;
+
+	assert_int_equal(allocate("a", NULL, 64, 1, &first), 0);
+	assert_int_equal(maas_lend_free(f.lend, &a, first.id, NULL, NULL), 0);
+	assert_int_equal(allocate("a", NULL, 1 << 20, 1, &first), -ENOSR); /* nor is that charged */
+	request.lifetime = MAAS_LEND_LIFETIME_TTL;
+	request.ttl_s = 1;
+	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &first), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), 0);
+	request = (struct maas_lend_alloc_request){.size_bytes = 64,
+						   .count = 1,
+						   .caller = &a,
+						   .lifetime = MAAS_LEND_LIFETIME_SESSION,
+						   .session = info.id};
+	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &first), 0);
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), 2);
+	assert_int_equal(used("a", MAAS_AUTH_SESSIONS), 1);
+	pass_ms(3000);
+	assert_int_equal(maas_lend_session_end(f.lend, &a, info.id, NULL, NULL), 0);
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), 0);
+	assert_int_equal(used("a", MAAS_AUTH_BYTES), 0);
+	assert_int_equal(used("a", MAAS_AUTH_OWNERS), 0);
+	assert_int_equal(used("a", MAAS_AUTH_SESSIONS), 0);
+}
+
+TEST(sessions__have_their_limit)
+{
+	struct maas_lend_caller a = caller("a"), b = caller("b");
+	struct maas_lend_session_info info;
+
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), -ENOSR);
+	assert_int_equal(maas_lend_session_open(f.lend, &b, "b", 60, false, NULL, &info), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, &b, info.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), -ENOSR);
+}
+
+TEST(table__another_one_counts_anew)
+{
+	struct maas_lend_caller a;
+	struct maas_lend_allocation first, x;
+
+	assert_int_equal(allocate("a", "team/b", 64, 1, &first), 0);
+	use("b uid=2 owner=team/b max-allocations=1\na uid=1 owner=a,team/*\n");
+	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), 0);
+	assert_int_equal(used("b", MAAS_AUTH_ALLOCATIONS), 1);
+	assert_int_equal(allocate("b", "team/b", 64, 1, &x), -ENOSR);
+	/* Over the quota: what is there stays, nothing new comes. */
+	use("b uid=2 owner=team/b max-allocations=0\na uid=1 owner=a,team/*\n");
+	assert_int_equal(used("b", MAAS_AUTH_ALLOCATIONS), 1);
+	assert_int_equal(allocate("b", "team/b", 64, 1, &x), -ENOSR);
+	a = caller("a");
+	assert_int_equal(maas_lend_free(f.lend, &a, first.id, NULL, NULL), 0);
+	assert_int_equal(used("b", MAAS_AUTH_ALLOCATIONS), 0);
+}
+
+TEST_MAIN(set_up, tear_down)
