@@ -79,7 +79,7 @@ func (c *Copier) planLocked() {
 	}
 }
 
-// hiddenLocked says whether the samples of a block that is not here are in another block that is.
+// hiddenLocked says whether the samples of a block are in another block, here or in remote memory.
 func (c *Copier) hiddenLocked(b *block) bool {
 	for _, d := range c.blocks {
 		if (d.here || d.remote != nil) && c.known.ancestor(b.ULID, d.ULID) {
