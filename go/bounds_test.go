@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Answers of a server that exceed what was asked for, and redirections.
+// The limits of a conversation: where requests go and what their heads say, how much of an answer
+// is taken, and what of an answer reaches a terminal.
 
 package maas
 
@@ -20,10 +21,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// What stands here is about the bounds of a conversation: where requests go and what is in their
-// heads, how much of an answer is taken, and what of it reaches a terminal.
-
-// A strict server looks at both; over a Unix socket there is no host but the one we say.
+// A strict server checks both. Over a Unix socket there is no host but the one that we name.
 func TestHostAndContentType(t *testing.T) {
 	var wrong atomic.Int32
 	handler := http.NewServeMux()
@@ -202,7 +200,7 @@ func TestBombs(t *testing.T) {
 	}
 }
 
-// As long as a page of 1,000 or 10,000 may be, and full of empty elements.
+// A page of the maximum length, full of empty elements.
 func TestManyEmptyElements(t *testing.T) {
 	text := `{"allocations":[` + strings.Repeat("{},", 1<<20) + `{}]}`
 	c := hostile(t, answer(200, text))
@@ -239,7 +237,7 @@ func TestWordsOfTheServer(t *testing.T) {
 	}
 }
 
-// The lease that the server grants is the one that is kept, not the one that was asked for.
+// The client keeps the lease that the server grants, not the one that it asked for.
 func TestLeaseOfTheAnswer(t *testing.T) {
 	granted := func(seconds int) string {
 		return fmt.Sprintf(`{"id":%q,"ticket":"x","ttl_seconds":%d,"rdma":null}`, someID, seconds)

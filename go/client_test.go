@@ -30,8 +30,7 @@ func pattern(seed uint64, n int) []byte {
 	return p
 }
 
-// scaled is a count of the test's, and a smaller one for a machine that is slow because it is
-// emulated.
+// scaled is the count of a test; smaller on a machine that is slow because it is emulated.
 func scaled(count, short int) int {
 	if testing.Short() {
 		return short

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A server that answers nonsense, or breaks the connection.
+// Servers that are not maasd, or that break.
 
 package maas
 
@@ -22,8 +22,6 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 )
-
-// What stands here is about servers that are not maasd, or that break; the real one is elsewhere.
 
 const (
 	healthText = `{"status":"healthy","service":"memory-as-a-service","version":"0.1.0","arena_id":"a","boot_id":"b"}`
@@ -222,7 +220,7 @@ func TestLongRefusal(t *testing.T) {
 	wantError(t, err, nil, "500 Internal Server Error")
 }
 
-// A connection that breaks is no reason to fail, as long as it does not go on like that.
+// A connection that breaks is no failure, unless it goes on breaking.
 func TestRetries(t *testing.T) {
 	var requests atomic.Int32
 	failures := int32(2)
@@ -254,7 +252,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// A server that answers before it has read the body; the caller's bytes must not be read on.
+// The server answers before it has read the body; afterwards nobody may read the caller's bytes.
 func TestEarlyRefusal(t *testing.T) {
 	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
@@ -270,7 +268,7 @@ func TestEarlyRefusal(t *testing.T) {
 	}
 }
 
-// A write whose body the server does not take ends with its deadline, and lets go of the bytes.
+// A write whose body the server does not take ends at its deadline, and releases the bytes.
 func TestStuckWrite(t *testing.T) {
 	release := make(chan struct{})
 	c := hostile(t, func(http.ResponseWriter, *http.Request) { <-release })

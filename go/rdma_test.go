@@ -73,7 +73,7 @@ func TestRegisterBuffer(t *testing.T) {
 	needDevice(t)
 	c := open(t, maastest.Start(t), Options{})
 	const size = 1 << 20
-	// Memory that is not Go's, as a cache would have.
+	// Memory that is not Go's, as a cache would have it.
 	arena, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	check(t, err)
 	defer func() { check(t, syscall.Munmap(arena)) }()
@@ -100,7 +100,7 @@ func TestRegisterBuffer(t *testing.T) {
 	check(t, c.Close()) // unregisters it
 }
 
-// Transfers whose time is over cost the connection that others use; those are done again.
+// A transfer whose time is over costs the connection; the other transfers on it are repeated.
 func TestShortDeadlines(t *testing.T) {
 	needDevice(t)
 	c := open(t, maastest.Start(t), Options{})
@@ -137,7 +137,8 @@ func TestShortDeadlines(t *testing.T) {
 	group.Wait()
 }
 
-// slowGrants is a server behind a slow link, and tells how many requests for keys were under way at once.
+// slowGrants is a server behind a slow link. It counts how many requests for keys are under way at
+// once.
 func slowGrants(t *testing.T, s *maastest.Server) (link *maastest.Server, most func() int64) {
 	target, err := url.Parse(s.URL)
 	check(t, err)
@@ -158,7 +159,7 @@ func slowGrants(t *testing.T, s *maastest.Server) (link *maastest.Server, most f
 	return &maastest.Server{URL: slow.URL}, high.Load
 }
 
-// Somebody else's memory comes without keys; they are asked for side by side.
+// Memory of another client comes without keys; the keys are requested side by side.
 func TestManyKeys(t *testing.T) {
 	needDevice(t)
 	const count, size, at = 2000, 128, 250
@@ -187,7 +188,7 @@ func TestManyKeys(t *testing.T) {
 	}
 }
 
-// A server that is gone costs a call no more than its deadline, about.
+// A server that is gone costs a call about its deadline, and no more.
 func TestServerGone(t *testing.T) {
 	needDevice(t)
 	s := maastest.Start(t)

@@ -128,8 +128,7 @@ func TestLeaseLapses(t *testing.T) {
 	if maastest.Transport() == TransportHTTP { // RDMA has no keys without a session
 		check(t, c.Read(t.Context(), id, 0, make([]byte, 4)))
 	}
-	// The server has made up for the time it stood still: the name is free again by Close or, at
-	// the latest, when the lease lapses there.
+	// The name is free again through Close, or at the latest when the lease ends at the server.
 	_ = c.Close()
 	maastest.Eventually(t, "the name to be free", func() bool {
 		next, err := tryOpen(s, Options{Name: "me", Exclusive: true})

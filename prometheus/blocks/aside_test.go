@@ -15,7 +15,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// hint makes a block one of late samples.
+// hint gives a block the hint of blocks with late samples.
 func (d *dataDir) hint(id ulid.ULID) {
 	m := d.meta(id)
 	m.Compaction.Hints = []string{"from-out-of-order"}
@@ -24,7 +24,7 @@ func (d *dataDir) hint(id ulid.ULID) {
 	require.NoError(d.t, os.WriteFile(filepath.Join(d.block(id), metaName), b, 0o666))
 }
 
-// Blocks that a directory has alone go aside where others have their time: the leader makes them again.
+// Blocks that only this directory has are put aside if others have their time: the leader makes them again.
 func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 	const hour = 3_600_000
 	for name, c := range map[string]struct {
@@ -93,7 +93,7 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 	}
 }
 
-// Where the head begins that a standby leads with may be known only then.
+// Where the head of a new leader begins may be known only when it leads.
 func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -113,8 +113,8 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	n.close()
 }
 
-// A leader dies that had copied its newest blocks before one in front of them, which is in the log still: a head that
-// begins behind the newest one, as that of the next start, would lack it.
+// A leader died that had copied its newest block before an older one, which is still in the log. A head that began
+// behind the newest block, as the next start's would, would lack the older one.
 func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 	for name, leads := range map[string]func(other *dataDir, url string, leader *node) *node{
 		"who follows": func(other *dataDir, url string, leader *node) *node {
@@ -158,8 +158,8 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 	}
 }
 
-// The leader's block may come later, and only then is it known that both have the same time: the two change places at
-// once.
+// The leader's block may come later; only then is it known that both have the same time. The leader's replaces the
+// other at once.
 func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

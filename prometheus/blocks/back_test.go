@@ -16,7 +16,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// Three processes die while blocks come back: nothing is lost, and what was back is not read again.
+// Three processes die while blocks come back: nothing is lost, and blocks that were back are not read again.
 func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	d := newDataDir(t)
@@ -57,7 +57,7 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 	require.LessOrEqual(t, total, d.blockBytes()+3*float64(4<<20)+100e3)
 }
 
-// A process dies between the moves of two blocks that overlap: the next one moves the second before its
+// A process dies between the moves of two overlapping blocks: the next process moves the second one before its
 // database is open.
 func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
@@ -146,7 +146,7 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 	require.NoDirExists(t, filepath.Join(other.path, stageDir, workDir))
 }
 
-// A directory that has some of the blocks gets the others, and nothing that is in what it has.
+// A directory with some of the blocks gets the others, but none whose samples it has.
 func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -172,7 +172,7 @@ func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
 	n.close()
 }
 
-// Who leads now has blocks that a grandchild was made of, which comes back: of the child, nobody knows.
+// The new leader has ancestors of a grandchild that comes back; nobody knows the child.
 func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -253,8 +253,8 @@ func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
 	n.close()
 }
 
-// Where the disk has no room for a block, neither that nor an older one comes back, remote memory keeps them, and a
-// start with more room goes on.
+// If a block does not fit on the disk, neither that block nor an older one comes back, remote memory keeps them,
+// and a start with more room continues.
 func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

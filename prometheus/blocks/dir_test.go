@@ -25,7 +25,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/memory"
 )
 
-// dataDir is a data directory whose blocks hold random bytes: what is in them is nobody's business here.
+// dataDir is a data directory whose blocks hold random bytes.
 type dataDir struct {
 	t    *testing.T
 	path string
@@ -61,7 +61,7 @@ func (d *dataDir) id() ulid.ULID {
 	return ulid.MustNew(d.next, d.rnd)
 }
 
-// fullMeta is meta.json as upstream writes it, as far as it matters here.
+// fullMeta is meta.json as upstream writes it, as far as that matters here.
 func fullMeta(id ulid.ULID, from, to int64, stones uint64, sources []ulid.ULID, parents []meta) []byte {
 	m := meta{ULID: id, MinTime: from, MaxTime: to}
 	m.Stats.NumTombstones = stones
@@ -78,7 +78,7 @@ func fullMeta(id ulid.ULID, from, to int64, stones uint64, sources []ulid.ULID, 
 	return b
 }
 
-// birth makes a block of a head.
+// birth makes a block from a head.
 func (d *dataDir) birth(from, to int64) ulid.ULID {
 	id := d.id()
 	d.write(id, fullMeta(id, from, to, 0, []ulid.ULID{id}, nil), d.size)
@@ -92,7 +92,7 @@ func (d *dataDir) meta(id ulid.ULID) (m meta) {
 	return m
 }
 
-// compact makes a child of blocks; they stay, until they are removed.
+// compact makes a child of blocks, which stay until they are removed.
 func (d *dataDir) compact(parents ...ulid.ULID) ulid.ULID {
 	id := d.id()
 	var metas []meta
@@ -143,7 +143,7 @@ func (d *dataDir) delete(id ulid.ULID, intervals int) {
 	require.NoError(d.t, os.Rename(tmp, filepath.Join(d.block(id), metaName)))
 }
 
-// tear leaves a block as who died between its tombstones and its meta.json.
+// tear leaves a block as after a crash between writing tombstones and meta.json.
 func (d *dataDir) tear(id ulid.ULID) {
 	stones := tombstones.NewMemTombstones()
 	stones.AddInterval(1, tombstones.Interval{Mint: 1, Maxt: 2})
@@ -151,7 +151,7 @@ func (d *dataDir) tear(id ulid.ULID) {
 	require.NoError(d.t, err)
 }
 
-// remove does what Prometheus does to a block that retention, or a compaction, has done with.
+// remove does what Prometheus does to a block after retention or a compaction.
 func (d *dataDir) remove(ids ...ulid.ULID) {
 	for _, id := range ids {
 		tmp := d.block(id) + ".tmp-for-deletion"
@@ -194,7 +194,7 @@ func (d *dataDir) blockBytes() (n float64) {
 	return n
 }
 
-// AddBlocks is what an open database does.
+// AddBlocks is the AddBlocks of an open database.
 func (d *dataDir) AddBlocks(move func() error) error { return move() }
 
 func (d *dataDir) Compacting() bool { return d.compacting.Load() }

@@ -23,7 +23,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// standby follows who leads, in a data directory of its own.
+// standby follows the leader, in a data directory of its own.
 type standby struct {
 	*memory.Manager
 	*Copier
@@ -32,7 +32,7 @@ type standby struct {
 	tasks sync.WaitGroup
 }
 
-// ChangeBlock is what a database does that is being opened.
+// ChangeBlock is the ChangeBlock of a database that is being opened.
 func (d *dataDir) ChangeBlock(_ ulid.ULID, change func() error) error { return change() }
 
 // follow starts a standby whose log is listed all the time.
@@ -43,7 +43,7 @@ func (d *dataDir) follow(url string) *standby {
 	return f
 }
 
-// looks is follow without Bring.
+// looks is follow, without Bring.
 func (d *dataDir) looks(url string) *standby {
 	d.t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -90,7 +90,7 @@ func (f *standby) close() {
 	require.NoError(f.d.t, f.Manager.Close())
 }
 
-// leads is the promotion, when the name is free.
+// leads is the promotion, once the name is free.
 func (f *standby) leads() *node {
 	f.d.t.Helper()
 	f.end()
@@ -111,7 +111,7 @@ func (d *dataDir) has(want *dataDir) {
 	})
 }
 
-// looked waits until the standby has looked at what is there now, several times.
+// looked waits until the standby has looked at the present state several times.
 func (f *standby) looked() {
 	f.d.t.Helper()
 	for range goneLooks + 2 {
@@ -131,7 +131,8 @@ func (f *standby) looked() {
 	}
 }
 
-// What is born, deleted from, and compacted at the leader is so at the standby, killed three times meanwhile.
+// Blocks that are made, compacted or deleted from at the leader are so at the standby, which is killed three times
+// meanwhile.
 func TestFollow__has_what_the_leader_has(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	d := newDataDir(t)
@@ -252,7 +253,8 @@ func (r *retaining) AddBlocks(move func() error) error {
 	return err
 }
 
-// What retention took comes not again, though remote memory still has it; at the promotion it is freed there.
+// A block that retention deleted does not come again, although remote memory still has it; at the promotion it is
+// freed there.
 func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -284,7 +286,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// The child of a block may never have been in remote memory: its grandchild takes the place of both.
+// The child of a block may never have been in remote memory: its grandchild replaces both.
 func TestFollow__a_grandchild_takes_the_place_of_all(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -306,7 +308,7 @@ func TestFollow__a_grandchild_takes_the_place_of_all(t *testing.T) {
 	n.close()
 }
 
-// The promotion comes while a block does: it ends at once, and the block comes then.
+// The promotion comes while a block is being brought: following ends at once, and the block comes afterwards.
 func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testing.T) {
 	for _, ready := range []bool{false, true} {
 		server := maastest.Start(t, "--max-pool-size", "64MiB")
@@ -345,7 +347,7 @@ func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testi
 	}
 }
 
-// takes takes what is listed, before Bring.
+// takes takes the listing, before Bring.
 func (f *standby) takes() {
 	maastest.Eventually(f.d.t, "all is listed", func() bool {
 		require.NoError(f.d.t, f.take())
@@ -362,7 +364,7 @@ type standbyDB struct {
 
 func (s standbyDB) AddBlocks(move func() error) error { return s.add(move) }
 
-// The head keeps what blocks will have that are still to come, and no more than that.
+// The head keeps the samples of blocks that are still to come, and no more than these.
 func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// model knows what a data directory and remote memory should hold while everything happens to them.
+// model knows what a data directory and remote memory should hold, whatever happens to them.
 type model struct {
 	t      *testing.T
 	rnd    *rand.Rand
@@ -39,8 +39,8 @@ type model struct {
 	log     []string
 }
 
-// A block that was whole in remote memory, and was never deleted, comes back bit for bit, or in one that
-// was compacted from it, whatever happened in between.
+// A block that was whole in remote memory, and was never deleted, comes back bit for bit, itself or in a
+// descendant, whatever happened in between.
 func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if text := os.Getenv("MAAS_SEED"); text != "" {
@@ -176,7 +176,7 @@ func (m *model) retain() {
 	}
 }
 
-// drop says that a block, and all that it was made of, need not come back.
+// drop says that a block and all its ancestors need not come back.
 func (m *model) drop(id ulid.ULID) {
 	m.dropped[id] = true
 	for a := range m.known {
@@ -194,7 +194,7 @@ func (m *model) delete() {
 	}
 }
 
-// settle waits until there is nothing to do, and looks whether all is as it should be.
+// settle waits until nothing is left to do, and checks the result.
 func (m *model) settle() {
 	m.t.Helper()
 	maastest.Eventually(m.t, "blocks are back", func() bool { return !m.n.returning.Load() })
@@ -235,13 +235,13 @@ func (m *model) lose() {
 
 func (m *model) shed() { m.n.Shed() }
 
-// resize gives blocks another share: an eighth, or a quarter of the pool.
+// resize gives blocks another share of the pool: an eighth, or a quarter.
 func (m *model) resize() {
 	m.size = []int64{0, 8 << 20}[m.rnd.Intn(2)]
 	m.restart()
 }
 
-// takeOver starts on another node, and kills that in the middle, too.
+// takeOver starts on another node, and kills that node in the middle, too.
 func (m *model) takeOver() {
 	m.t.Helper()
 	time.Sleep(time.Duration(m.rnd.Intn(100)) * time.Millisecond)

@@ -73,14 +73,14 @@ func (n *node) settled(ids ...ulid.ULID) {
 	})
 }
 
-// returned waits until all that comes back is back.
+// returned waits until all blocks that come back are back.
 func (n *node) returned() {
 	n.d.t.Helper()
 	n.Return(n.d)
 	maastest.Eventually(n.d.t, "blocks are back", func() bool { return !n.returning.Load() })
 }
 
-// loses lets the server lose its memory, and waits until the node knows.
+// loses makes the server lose its memory, and waits until the node knows.
 func (n *node) loses(server *maastest.Server) {
 	n.d.t.Helper()
 	before := n.Arena()
@@ -102,7 +102,7 @@ func written(n *node) float64 {
 }
 func read(n *node) float64 { return testutil.ToFloat64(n.Metrics().BytesRead.WithLabelValues("block")) }
 
-// quiet waits until all that is here was looked at, and nothing was left to do.
+// quiet waits until everything here was looked at, and nothing was left to do.
 func (n *node) quiet() {
 	n.d.t.Helper()
 	rounds := n.rounds.Load()
@@ -135,7 +135,7 @@ func (n *node) damage(id ulid.ULID) {
 	}))
 }
 
-// fill takes what room the server has, as another owner would, and returns what frees it again.
+// fill takes all room of the server, as another owner would, and returns a function that frees it.
 func (n *node) fill() (free func()) {
 	n.d.t.Helper()
 	var ids []string

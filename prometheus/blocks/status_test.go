@@ -22,7 +22,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// owned is what the maas command, which is written in another language, says of an owner.
+// owned is the output of the maas command, which is written in C, about an owner.
 type owned struct {
 	Leader *struct {
 		TTL int64 `json:"ttl_seconds"`
@@ -47,7 +47,7 @@ type owned struct {
 	} `json:"kinds"`
 }
 
-// status runs the command that was built beside the maasd of the test.
+// status runs the command that was built together with the maasd of the test.
 func status(t *testing.T, url, owner string) (o owned) {
 	t.Helper()
 	command := filepath.Join(filepath.Dir(maastest.Binary(t)), "../cmd/maas")

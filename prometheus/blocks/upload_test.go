@@ -135,7 +135,7 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	n.close()
 }
 
-// After each step of a compaction the process dies, at once or when all is copied.
+// After each step of a compaction the process dies, at once or after everything is copied.
 func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "512MiB")
 	for bits := range 16 {
@@ -216,7 +216,7 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	n.close()
 }
 
-// Who looks and then waits for another, that sees a block first, does not take it away again.
+// A look that waits for another, newer one, does not take away a block that the newer one saw first.
 func TestCopier__an_older_look_takes_no_block_away(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -303,7 +303,7 @@ func TestCopier__a_server_that_lost_its_memory_gets_all_again(t *testing.T) {
 	n.close()
 }
 
-// A full server keeps the newest blocks, and what is shed for the log stays away until there is room again.
+// A full server keeps the newest blocks; blocks that were shed for the log stay away until there is room again.
 func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "32MiB")
 	d := newDataDir(t)
@@ -345,7 +345,7 @@ func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
 	n.close()
 }
 
-// What somebody frees by hand is missed within minutes, and copied again.
+// A block that somebody frees by hand is missed within minutes, and copied again.
 func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -373,7 +373,7 @@ func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	n.close()
 }
 
-// The log is freed and allocated while it is asked what the server has.
+// Others free and allocate parts of the log while the server is asked what it has.
 func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -395,7 +395,7 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n.close()
 }
 
-// What was begun, and then found no room beside what it was made of, leaves its own to a newer block.
+// A block that was begun, and then found no room beside its parents, leaves its own room to a newer block.
 func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -424,7 +424,7 @@ func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
 	require.ElementsMatch(t, []ulid.ULID{a, b, next, newest}, n.whole())
 }
 
-// What remote memory says of who was made of whom may be damaged.
+// The lineages in remote memory may be damaged.
 func TestLineages__circles_end(t *testing.T) {
 	d := newDataDir(t)
 	a, b, other := d.id(), d.id(), d.id()

@@ -53,7 +53,7 @@ func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// Replay takes from the log what follows the last chunk of a series: what lay in a hole would be lost.
+// Replay reads the log behind the last chunk of a series: samples in a hole would be lost.
 func TestImport__ends_in_front_of_damage(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	for what, damage := range map[string]func(t *testing.T, path string){

@@ -23,7 +23,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/tail"
 )
 
-// forgetful is a local mapper that cannot read any more: what is read comes from remote memory.
+// forgetful is a local mapper that can no longer read, so that reads come from remote memory.
 type forgetful struct{ Local }
 
 var errForgotten = errors.New("forgotten")
@@ -44,7 +44,7 @@ func openMirror(t *testing.T, m *memory.Manager, dir string) (*Mirror, *tail.Tai
 	return s, tl
 }
 
-// A stock mapper begins with file 1 again when all are gone: the same refs then name other chunks.
+// A stock mapper begins with file 1 again when all files are gone: the same refs then name other chunks.
 func TestMirror__a_number_that_is_used_again_names_new_chunks(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	dir := t.TempDir()

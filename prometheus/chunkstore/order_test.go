@@ -64,7 +64,7 @@ func now() context.Context {
 	return ctx
 }
 
-// Who takes over must not find a late chunk without the samples that came before it.
+// A take-over must not find a late chunk without the samples before it.
 func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	m := open(t, server.URL, t.TempDir(), true)
@@ -93,7 +93,7 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
 	require.Equal(t, len(first)+len(second), remote())
 
-	// The last ones, too, wait for the log; where that cannot be copied, Close says so.
+	// The last chunks wait for the log, too; if the log cannot be copied, Close says so.
 	last := write(t, s, rnd, 5)
 	log.set(2, 2, errors.New("the log is not copied"))
 	require.ErrorContains(t, s.Close(), "the log is not copied")
@@ -102,7 +102,7 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// A log that arrived in the memory that the server had before is not in the one that it has now.
+// A log that arrived in the server's earlier memory is not in its present memory.
 func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	m := open(t, server.URL, t.TempDir(), true)
@@ -128,7 +128,7 @@ func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T)
 	require.NoError(t, m.Close())
 }
 
-// The tail takes no byte of a file that is behind this when it looks at the log.
+// When the tail looks at the log, it takes no byte of a file behind this position.
 func TestMirror__knows_where_the_chunks_end(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	dir := t.TempDir()

@@ -22,14 +22,14 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// slowReads is a server whose reads take so many nanoseconds.
+// slowReads is a server whose reads take this many nanoseconds.
 func slowReads(t *testing.T, server string) (address string, delay *atomic.Int64) {
 	t.Helper()
 	target, err := url.Parse(server)
 	require.NoError(t, err)
 	delay = new(atomic.Int64)
 	proxy := httputil.NewSingleHostReverseProxy(target)
-	// Who gives up is no error.
+	// A client that gives up is no error.
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Host = target.Host
@@ -96,7 +96,7 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 	require.NoError(t, m.Close())
 }
 
-// One answer that does not come is no reason to begin a compaction again.
+// One missing answer is no reason to begin a compaction again.
 func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	m := open(t, server.URL, t.TempDir(), true)

@@ -16,7 +16,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
-// A block counts once for a chunk, wherever in it the chunk lies.
+// A block counts once for each chunk, wherever in it the chunk lies.
 func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	m := open(t, server.URL, t.TempDir(), true)
@@ -47,7 +47,8 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// A compaction reads the chunks of each series, and so goes through the parts of a file that passes wrote side by side.
+// A compaction reads the chunks of one series after the other, and so goes side by side through the parts of a
+// file that the passes wrote.
 func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 	const size, streams, blocks = 1000, 8, 48
 	server := maastest.Start(t, "--max-pool-size", "256MiB")

@@ -36,7 +36,7 @@ type written struct {
 	ooo        bool
 }
 
-// store is what both modes are.
+// store is a store of either mode.
 type store = Local
 
 func open(t *testing.T, url, dir string, required bool) *memory.Manager {
@@ -188,7 +188,7 @@ func TestRemote__numbers_that_were_only_reserved_are_no_hole(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// A hole would be a silent loss: the log is read from the last chunk of a series on.
+// A hole would be a silent loss: the log is read behind a series' last chunk.
 func TestRemote__nothing_is_attached_behind_a_hole(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	for lost := range 3 {
@@ -242,7 +242,7 @@ func TestRemote__ends_when_too_much_waits(t *testing.T) {
 	}
 }
 
-// A server that loses its memory before a chunk was in it has lost none.
+// A server that loses its memory before it had a chunk has lost none.
 func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	dir := t.TempDir()
@@ -274,7 +274,7 @@ func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// Somebody frees by hand what is no chunk; then a chunk.
+// Somebody frees by hand memory without chunks; then a chunk.
 func TestRemote__only_lost_chunks_end_it(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	m := open(t, server.URL, t.TempDir(), true)
@@ -309,7 +309,7 @@ func TestRemote__only_lost_chunks_end_it(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// Among it a chunk that is larger than a batch, and the first of its file.
+// With a chunk that is larger than a batch, and one that is the first of its file.
 func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	dir := t.TempDir()

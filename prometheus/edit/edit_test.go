@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// versions are the pin, the two minors before it and the one after it.
+// versions are the pinned version, the two minor versions before it and the one after it.
 var versions = []string{"v0.313.5", "v0.314.0", "v0.315.1", "v0.316.0"}
 
-// source copies the files that are edited from a version of Prometheus.
+// source copies, from a version of Prometheus, the files that are edited.
 func source(t *testing.T, version string) string {
 	t.Helper()
 	out, err := exec.Command("go", "mod", "download", "-json", "github.com/prometheus/prometheus@"+version).Output()

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// opaque is a chunk of any bytes: they mean nothing here.
+// opaque is a chunk of any bytes.
 type opaque struct {
 	chunkenc.Chunk
 	b   []byte

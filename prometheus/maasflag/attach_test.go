@@ -15,7 +15,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// An older copy of a data directory: what remote memory has of it in addition is freed for no flag.
+// An older copy of a data directory: no flag frees what remote memory has in addition.
 func TestAttach__restore_off_throws_no_log_away(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	dir, older := t.TempDir(), t.TempDir()
@@ -43,7 +43,7 @@ func TestAttach__restore_off_throws_no_log_away(t *testing.T) {
 	require.Equal(t, want[:2000], got[:2000])
 }
 
-// What lives is not cut at the end of its log, nor given another one.
+// The log of a live process is neither cut nor replaced.
 func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	dir := t.TempDir()

@@ -47,7 +47,7 @@ func leads(t *testing.T, url string) *Node {
 	return n
 }
 
-// replay is what a database does with the log that it follows, in its Open.
+// replay does what a database's Open does with the log that it follows.
 func replay(a *Attachment) error {
 	log := a.FollowedLog()
 	if log == nil {
@@ -102,7 +102,7 @@ prometheus_tsdb_maas_following_restarts_total{reason="series"} 1
 	leader.Close()
 }
 
-// Probes and SIGTERM come from other goroutines, at any time: while it follows, while it takes the lead, and
+// Probes and SIGTERM come from other goroutines, at any time: while the node follows, while it takes the lead, and
 // afterwards.
 func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
@@ -147,7 +147,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 	n.Close()
 }
 
-// What it copied is cut under a standby whose name is its own already: it begins anew as who takes over.
+// The log is cut under a standby that already has the name: it begins anew, as a take-over does.
 func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	leader := leads(t, server.URL)

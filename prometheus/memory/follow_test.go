@@ -95,7 +95,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	}
 }
 
-// A server that was started anew knows no session, and the leader comes back for its name.
+// A restarted server knows no session, and the leader comes back for its name.
 func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *testing.T) {
 	t.Parallel()
 	server := maastest.Start(t)
@@ -120,7 +120,7 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 	maastest.Eventually(t, "the name is free", func() bool { return m.Lead(context.Background()) == nil })
 }
 
-// The server is restarted after it has said that the name is free: then it does not know who had it.
+// The server is restarted after it has said that the name is free: then it does not know who had the name.
 func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *testing.T) {
 	server := maastest.Start(t)
 	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
@@ -142,7 +142,7 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 	require.NoError(t, m.Close())
 }
 
-// Who began without the server leads for itself, until another one turns out to lead.
+// A Prometheus that began without the server leads, until it turns out that another leads.
 func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	server := maastest.Start(t)
 	server.Kill()
@@ -163,7 +163,8 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	require.NoError(t, other.Close())
 }
 
-// A session whose connection broke keeps the name at the server for the rest of its lease: that is no other leader.
+// A session whose connection broke keeps the name at the server for the rest of its lease: that is not another
+// leader.
 func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T) {
 	server := maastest.Start(t)
 	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})

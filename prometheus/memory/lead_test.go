@@ -14,7 +14,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// nodes are two of one owner: one that leads, and one that follows.
+// nodes are two nodes of one owner: a leader and a standby.
 func nodes(t *testing.T, url string) (leader, standby *Manager) {
 	t.Helper()
 	leader, _, err := openLogged(t, Options{URL: url, Owner: "me", Follow: true})
@@ -34,8 +34,8 @@ func TestLead__takes_a_name_that_is_given_back(t *testing.T) {
 	require.False(t, standby.Following())
 }
 
-// A server that was restarted knows no session of before, and may have lost what it held, by which it could be known
-// that there was one.
+// A restarted server knows no earlier session, and may have lost the memory that would show that there was a
+// leader.
 func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *testing.T) {
 	server := maastest.Start(t)
 	leader, standby := nodes(t, server.URL)
@@ -52,7 +52,7 @@ func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *test
 	require.True(t, standby.Following())
 }
 
-// Who has followed a log with a hole leads with none: it has to catch up first.
+// A standby that has followed a log with a hole does not lead with it: it has to catch up first.
 func TestLead__waits_until_a_standby_that_must_follow_has_caught_up(t *testing.T) {
 	standby, _, err := openLogged(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true, MustFollow: true})
 	require.NoError(t, err)

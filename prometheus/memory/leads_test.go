@@ -15,7 +15,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// leads says what Leads says to somebody who has little time.
+// leads is Leads for a caller with little time.
 func leads(m *Manager) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*leadInterval)
 	defer cancel()

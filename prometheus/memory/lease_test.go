@@ -14,7 +14,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// held is what a server lends to an owner.
+// held is what the server lends to an owner.
 func held(t *testing.T, url, owner string) []maas.Allocation {
 	t.Helper()
 	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
@@ -85,7 +85,7 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 	require.Equal(t, uint64(3), calls(t, m, "renew"))
 	require.Less(t, time.Since(m.leases.renewed), m.o.Lease/renewals)
 
-	// The next Prometheus of this directory is given the name: what has a lease keeps it.
+	// The next Prometheus on this directory is given the name: memory with a lease keeps it.
 	next := watched(t, Options{URL: server.URL, Owner: m.Owner(), Dir: reopened(t, m)})
 	next.leases.renewed = time.Time{}
 	before := calls(t, next, "renew")
@@ -100,7 +100,7 @@ func reopened(t *testing.T, m *Manager) string {
 	return m.o.Dir
 }
 
-// Nobody reads what is old, and so nobody would miss it.
+// Nobody reads old memory, so nobody would miss it.
 func TestLease__what_lapsed_while_the_server_was_away_is_noticed(t *testing.T) {
 	server := maastest.Start(t)
 	m := watched(t, Options{URL: server.URL})

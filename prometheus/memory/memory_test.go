@@ -65,7 +65,7 @@ func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
 	require.NoError(t, health(m))
 }
 
-// The old session has a lease still, as far as this side knows.
+// As far as this side knows, the old session still has a lease.
 func TestBreaker__a_server_that_was_started_anew_is_in_use_with_a_session_that_it_knows(t *testing.T) {
 	server := maastest.Start(t)
 	m := watched(t, Options{URL: server.URL, Owner: "me"})
@@ -151,7 +151,8 @@ func TestOpen__without_a_server(t *testing.T) {
 	require.False(t, errors.Is(err, ErrDegraded))
 }
 
-// A mirror goes on without its server; one that no server can ever serve is said at the start.
+// A mirror goes on without its server; but options with which no server can ever be used are an error at the
+// start.
 func TestOpen__what_can_never_work_is_refused(t *testing.T) {
 	for name, o := range map[string]Options{
 		"no port":   {URL: "foo"},

@@ -16,7 +16,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// logged makes a directory one that has a log, which waits for nobody in mirror mode.
+// logged gives a directory a log; in mirror mode, such a directory waits for nobody.
 func logged(t *testing.T, dir string) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o777))
@@ -24,7 +24,7 @@ func logged(t *testing.T, dir string) string {
 	return dir
 }
 
-// A process that was killed leaves its session, and no lock.
+// A killed process leaves its session, and no lock.
 func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 	server := maastest.Start(t)
 	for _, required := range []bool{true, false} {
@@ -41,7 +41,7 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 	}
 }
 
-// A copy names the original's session, too, and its place; the original lives.
+// A copy also names the original's session and place; the original lives.
 func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
@@ -88,7 +88,7 @@ func TestState__is_its_owner_s_alone(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 }
 
-// What a directory belongs to does not change by a start that the server refuses.
+// A start that the server refuses does not change what a directory belongs to.
 func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
@@ -107,7 +107,7 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	require.Equal(t, before, after)
 }
 
-// To compare reads all that the server holds; a fork does not mend itself.
+// A comparison reads everything that the server holds, and a fork does not mend itself.
 func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())

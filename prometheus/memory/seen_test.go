@@ -38,7 +38,7 @@ func named(t *testing.T, url, name string) (count int, exclusive bool) {
 	return len(answer.Sessions), exclusive
 }
 
-// standby is one of a leader that the server still holds the name for.
+// standby is a standby of a leader whose name the server still holds.
 func standby(t *testing.T, url, owner string) *Manager {
 	t.Helper()
 	m, _, err := openLogged(t, Options{URL: url, Owner: owner, Follow: true})
@@ -110,7 +110,7 @@ func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 	require.Equal(t, 1, count)
 }
 
-// The server logs each session that it refuses, and four times a second would be all that it logs.
+// The server logs each session that it refuses; four lines a second would fill its log.
 func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *testing.T) {
 	server := maastest.Start(t)
 	first := leader(t, server.URL, "me")
@@ -125,7 +125,7 @@ func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *test
 	require.NoError(t, m.Lead(context.Background()))
 }
 
-// A session of its own is nobody else's.
+// The session that has the name is this process's own.
 func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 	server := maastest.Start(t)
 	first := leader(t, server.URL, "me")
@@ -137,7 +137,7 @@ func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 	require.NoError(t, m.Lead(context.Background()))
 }
 
-// refused is how many sessions the server has refused for their name.
+// refused is how many sessions the server has refused because of their name.
 func refused(t *testing.T, url string) string {
 	t.Helper()
 	response, err := http.Get(url + "/metrics")
@@ -151,7 +151,7 @@ func refused(t *testing.T, url string) string {
 	return count
 }
 
-// Who cannot be seen follows all the same.
+// A standby without a session follows all the same.
 func TestFollow__without_a_session(t *testing.T) {
 	server := maastest.Start(t)
 	long := strings.Repeat("x", 63)

@@ -21,7 +21,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// slowLink is a server behind a link that carries so many bytes of an answer to a read in a second.
+// slowLink is a server behind a link that carries this many bytes of an answer in a second.
 func slowLink(t *testing.T, server string, rate int) string {
 	t.Helper()
 	target, err := url.Parse(server)

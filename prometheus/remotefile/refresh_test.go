@@ -41,7 +41,7 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	require.NoError(t, f.ReadAt(ctx, c, p, 500))
 	require.True(t, bytes.Equal(data[500:3000], p))
 
-	// Of what comes in another extent, it sees that there is something.
+	// Refresh sees that there is another extent, but not its bytes.
 	require.NoError(t, w.Append(ctx, c, data[3000:]))
 	require.NoError(t, f.Refresh(ctx, c))
 	require.True(t, f.Full())
@@ -56,7 +56,7 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	last, _ := f.Last()
 	require.True(t, last)
 
-	// What becomes shorter within the extent is seen; what loses the extent is another listing's to say.
+	// Refresh sees a cut within the extent; a file that loses the extent is seen by another listing.
 	require.NoError(t, w.Cut(ctx, c, w.Len()-10, bytes.NewReader(data)))
 	require.NoError(t, f.Refresh(ctx, c))
 	require.Equal(t, w.Len(), f.Len())
@@ -67,7 +67,7 @@ func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
 	f = list()
 	require.Equal(t, int64(2000), f.Len())
 
-	// The memory is another file's by now.
+	// The memory belongs to another file by now.
 	other := f.extents[0]
 	other.name.Number++
 	require.NoError(t, c.WriteV(ctx, []maas.Range{other.nextSlot()}))

@@ -39,7 +39,7 @@ func content(t *testing.T, mem Memory, f *File) []byte {
 	return b
 }
 
-// The layout is what a Prometheus of another version finds.
+// A Prometheus of another version finds this layout.
 func TestHeader__golden_bytes(t *testing.T) {
 	h := header{
 		name: Name{Kind: Checkpoint, Number: 0x01020304, Part: 5}, flags: flagLast | flagFinal, index: 6, generation: 7,
@@ -287,7 +287,7 @@ func TestList__what_is_too_large_to_be_an_extent_is_none(t *testing.T) {
 	require.Equal(t, []string{a[0].ID}, l.Orphans)
 }
 
-// other is a memory that says to have other slab classes.
+// other is a memory that claims to have other slab classes.
 type other struct {
 	Memory
 	classes []int64

@@ -28,7 +28,7 @@ func (d *dataDir) copied() *dataDir {
 	return c
 }
 
-// run copies to remote memory what a data directory gets while a database writes it.
+// run copies to remote memory what a database writes into a data directory.
 func (d *dataDir) run(url string, write func()) {
 	d.t.Helper()
 	n := start(d.t, url, d.dir)
@@ -36,7 +36,7 @@ func (d *dataDir) run(url string, write func()) {
 	n.stop(d.t)
 }
 
-// zero overwrites the end of a file, as a power cut leaves what was not on disk yet.
+// zero overwrites the end of a file, as a power cut leaves bytes that were not on disk yet.
 func (d *dataDir) zero(name string, n int64) {
 	info, err := os.Stat(filepath.Join(d.dir, name))
 	require.NoError(d.t, err)
@@ -58,7 +58,7 @@ func (d *dataDir) cut(name string, size int64) {
 
 const walZero, walOne, walTwo, wblZero = "wal/00000000", "wal/00000001", "wal/00000002", "wbl/00000000"
 
-// What becomes of a directory between the last byte that remote memory got and the next start.
+// What can happen to a directory between the last byte that remote memory got and the next start.
 var relations = []struct {
 	name   string
 	change func(d *dataDir) // To a directory whose log remote memory has.
@@ -89,7 +89,7 @@ var relations = []struct {
 	{name: "other late samples", change: func(d *dataDir) { d.cut(wblZero, 0); d.append(wblZero, 9000) }, err: memory.ErrForked},
 }
 
-// firstRecord is where the first record of a file ends.
+// firstRecord is the end of the first record of a file.
 func firstRecord(d *dataDir, name string) int64 {
 	b, err := os.ReadFile(filepath.Join(d.dir, name))
 	require.NoError(d.t, err)
@@ -136,7 +136,7 @@ func TestOpen__knows_by_its_bytes_what_a_directory_is(t *testing.T) {
 	}
 }
 
-// requireRestores wants a take-over to have a log, but for what is no record at its ends.
+// requireRestores wants a take-over to have a log, except for torn records at its ends.
 func requireRestores(t *testing.T, url string, want map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -150,8 +150,8 @@ func requireRestores(t *testing.T, url string, want map[string]string) {
 	require.Equal(t, want, got)
 }
 
-// A copy of a directory is the same log while it adds nothing, also when the original was started since; what
-// it adds makes it another one.
+// A copy of a directory has the same log as long as it adds nothing, even if the original was started since; what
+// it adds makes it another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -172,7 +172,7 @@ func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) 
 	require.Equal(t, contents(t, d.dir), contents(t, older.dir))
 }
 
-// Nothing in it is in remote memory any more. That it is the same log, its epoch alone says.
+// Nothing in the copy is still in remote memory. Only its epoch shows that it is the same log.
 func TestOpen__a_copy_older_than_the_checkpoint(t *testing.T) {
 	for name, restarted := range map[string]bool{"of the same start": false, "of an earlier start": true} {
 		t.Run(name, func(t *testing.T) {
@@ -210,7 +210,8 @@ func TestOpen__a_copy_older_than_the_checkpoint(t *testing.T) {
 	}
 }
 
-// A log may end at any byte. What is no whole record is cut, here and in remote memory, and nothing else.
+// A log may end at any byte. The bytes behind the last whole record are cut, here and in remote memory, and
+// nothing else.
 func TestCutTorn__at_every_byte(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -233,7 +234,7 @@ func TestCutTorn__at_every_byte(t *testing.T) {
 		require.Less(t, size-end, int64(4100), "cut at %d", size)
 	}
 
-	// In remote memory: a segment that a repair made shorter is cut in place.
+	// In remote memory, a segment that a repair made shorter is cut in place.
 	require.NoError(t, os.WriteFile(filepath.Join(d.dir, walZero), append(whole, 1, 0, 9), 0o666))
 	d.run(server.URL, func() {})
 	require.NoError(t, CutTorn(d.dir, logger))
@@ -254,7 +255,7 @@ func TestCutTorn__leaves_padding_and_empty_segments(t *testing.T) {
 	require.NoError(t, CutTorn(t.TempDir(), slog.New(slog.DiscardHandler)), "no log")
 }
 
-// inPieces is a memory of which no request asks for more than an extent.
+// inPieces is a memory that allows no request for more than an extent.
 type inPieces struct{ remotefile.Memory }
 
 func (m inPieces) ReadV(ctx context.Context, ranges []maas.Range) error {
@@ -268,7 +269,7 @@ func (m inPieces) ReadV(ctx context.Context, ranges []maas.Range) error {
 	return m.Memory.ReadV(ctx, ranges)
 }
 
-// A segment has 128 MiB, and over a slow link each request has its time.
+// A segment has 128 MiB; over a slow link, each request has a time limit of its own.
 func TestCompare__reads_piece_by_piece(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -284,7 +285,7 @@ func TestCompare__reads_piece_by_piece(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// Each start compares the whole log. What that takes of memory is no matter of its length.
+// Each start compares the whole log. The memory that this takes does not depend on its length.
 func TestCompare__needs_little_memory(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// What is written to a log whose file is deleted at once is still there for who takes over, as long as it is held,
-// and so is what follows.
+// What is written to a log whose file is deleted at once, and what follows it, is there for a take-over as long as
+// the log is held.
 func TestTail__copies_a_log_to_its_end_even_when_it_is_gone(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

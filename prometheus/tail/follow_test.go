@@ -51,7 +51,7 @@ func follows(t *testing.T, url, dir string) *standby {
 	return s
 }
 
-// next takes what comes next.
+// next is Next, and takes what it brings.
 func (s *standby) next() (more bool, err error) {
 	more, err = s.Next(0)
 	if err == nil {
@@ -164,8 +164,8 @@ func TestFollow__says_that_the_log_was_cut_under_it(t *testing.T) {
 	n.stop(t)
 }
 
-// What the standby has of a segment is all of it, and a checkpoint stands for it in remote memory before the standby
-// saw the next one.
+// The standby has a whole segment, which a checkpoint replaces in remote memory before the standby saw the next
+// one.
 func TestFollow__goes_on_behind_a_segment_that_is_gone(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -186,8 +186,8 @@ func TestFollow__goes_on_behind_a_segment_that_is_gone(t *testing.T) {
 	n.stop(t)
 }
 
-// The leader has all that the server lost, and copies it anew: it is given the time to come back for its name, and the
-// standby follows on.
+// The leader has everything that the server lost, and copies it again: it gets time to come back for its name, and
+// the standby goes on following.
 func TestFollow__outlives_a_server_that_lost_its_memory(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -207,7 +207,7 @@ func TestFollow__outlives_a_server_that_lost_its_memory(t *testing.T) {
 	require.Equal(t, contents(t, d.dir), contents(t, s.dir))
 }
 
-// What is here is all that there is.
+// The copy is all that is left.
 func TestFollow__leads_with_its_copy_when_server_and_leader_have_died(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -256,7 +256,7 @@ func TestFollow__says_what_has_late_samples_when_the_head_is_truncated(t *testin
 	require.Equal(t, 0, wbl)
 }
 
-// A start over does not leave anything behind, nor does SIGTERM change a byte of the log.
+// Starting over leaves nothing behind, and SIGTERM changes no byte of the log.
 func TestFollow__ends_when_it_is_told_to(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -278,7 +278,7 @@ func TestFollow__ends_when_it_is_told_to(t *testing.T) {
 	n.stop(t)
 }
 
-// Until there is a log to follow, there is nothing to end but the waiting.
+// Until there is a log to follow, only the waiting can be ended.
 func TestFollow__waits_for_a_log(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)

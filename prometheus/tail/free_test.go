@@ -18,7 +18,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// looker sees what who takes over would see.
+// looker sees what a take-over would see.
 type looker struct {
 	t *testing.T
 	c *maas.Client
@@ -31,8 +31,8 @@ func newLooker(t *testing.T, url string) looker {
 	return looker{t, c}
 }
 
-// look returns where the head begins, and the files that are there. Nothing is there while the owner changes
-// something under the look.
+// look returns where the head begins, and the files that are there; no files while the owner changes something
+// under the look.
 func (l looker) look() (minTime int64, there map[remotefile.Name]bool) {
 	listing, err := remotefile.List(context.Background(), l.c, "node")
 	if maas.IsNotFound(err) {
@@ -84,7 +84,7 @@ func TestTail__frees_nothing_before_remote_memory_knows_where_the_head_begins(t 
 	require.Equal(t, int64(1004), n.MinValidTime())
 	n.stop(t)
 
-	// Who goes on, in the same directory, says the same with the next segment.
+	// The next process on this directory says the same with the next segment.
 	n = start(t, server.URL, d.dir)
 	d.append("wal/00000004", 100)
 	n.stop(t)
@@ -122,7 +122,7 @@ func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
 	n.stop(t)
 }
 
-// What is worth less than the log gives way to it, no more of it than has to.
+// Less valuable memory makes room for the log, and no more of it than necessary.
 func TestTail__makes_room_for_the_log(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "16MiB")
 	d, l := newDataDir(t), newLooker(t, server.URL)
@@ -144,7 +144,7 @@ func TestTail__makes_room_for_the_log(t *testing.T) {
 	n.stop(t)
 }
 
-// A server that has nothing gets the whole log, whatever is waited for: without its checkpoint it is no use.
+// An empty server gets the whole log, whatever else is held: without its checkpoint the log is useless.
 func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newLog(t)
@@ -170,7 +170,7 @@ func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
 	require.Equal(t, contents(t, d.dir), contents(t, other))
 }
 
-// stepper is a Tail whose looks are the test's.
+// stepper is a Tail whose looks are called by the test.
 func stepper(t *testing.T, m *memory.Manager, dir string, held func() bool) *Tail {
 	tail := New(m, Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(tail.closeLogs)
@@ -185,7 +185,7 @@ func (l looker) takeover() (lost int, err error) {
 	return lost, err
 }
 
-// Killed between a checkpoint and its copy.
+// The process is killed between a checkpoint and its copy.
 func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d, l := newLog(t), newLooker(t, server.URL)
@@ -207,7 +207,7 @@ func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.
 	require.NoError(t, err, "a take-over between two looks")
 }
 
-// A server that has lost its memory gets the log from its beginning, which the head has left behind.
+// A server that has lost its memory gets the log from its beginning, which lies before the head's.
 func TestAttach__a_server_without_the_log_hears_at_once_where_the_head_begins(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d, l := newLog(t), newLooker(t, server.URL)

@@ -36,7 +36,7 @@ func logged(t *testing.T, c compression.Type, sizes ...int) []byte {
 	return b
 }
 
-// ends are where the records of a segment end.
+// ends are the ends of the records in a segment.
 func ends(b []byte) (list []int64) {
 	for r := wlog.NewReader(bytes.NewReader(b)); r.Next(); {
 		list = append(list, r.Offset())
@@ -51,7 +51,7 @@ func newGrowingFile(t *testing.T) *growing {
 	return g
 }
 
-// Records over several pages, ends of pages that are filled, and one reader for all of it.
+// Records over several pages, padded pages, and one reader for all of it.
 func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T) {
 	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
 		b := logged(t, c, 100, 66000, 1, 9, 5000)
@@ -106,7 +106,7 @@ func (l *remoteLog) append(b []byte) {
 	require.NoError(l.t, l.writer.Append(context.Background(), l.client, b))
 }
 
-// list lets the reader see all of it.
+// list shows the reader all of the segment.
 func (l *remoteLog) list() {
 	l.t.Helper()
 	listing, err := remotefile.List(context.Background(), l.client, "me")
@@ -137,7 +137,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 	require.True(t, bytes.Equal(b, got))
 }
 
-// A leader that is started again cuts what is no whole record, and nobody has seen that.
+// A restarted leader cuts a torn record that no reader has seen.
 func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 50000)
@@ -171,7 +171,7 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	require.ErrorIs(t, err, errWasCut, "what was replayed is not there any more")
 }
 
-// The checksum of a piece is that of what was brought before, too.
+// The checksum of a piece also covers what was brought before.
 func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
@@ -196,7 +196,7 @@ func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 	require.Equal(t, int64(len(b)), g.whole)
 }
 
-// A server that has lost its memory gets the log anew from its leader. What is here is a part of that.
+// A server that has lost its memory gets the log again from its leader; the local copy is a part of that.
 func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)

@@ -74,8 +74,8 @@ func TestRestore__from_a_server_of_other_slab_classes(t *testing.T) {
 	}
 }
 
-// A shutdown leaves a snapshot of the head, which spares its successor the replay, if it has all that the
-// snapshot relies on.
+// A shutdown leaves a snapshot of the head, which spares the successor the replay, if everything that the snapshot
+// relies on is there.
 func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 	for name, chunksLost := range map[string]bool{"with its chunks": false, "without some of its chunks": true} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// Killed when the directory's own log was aside, and nothing in its place yet.
+// The process is killed when the directory's own log is put aside, and nothing has replaced it yet.
 func TestRestore__keeps_what_it_put_aside_through_a_crash(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -192,7 +192,7 @@ func TestRestore__keeps_what_it_put_aside_through_a_crash(t *testing.T) {
 	require.Equal(t, own, contents(t, filepath.Join(d.dir, replacedDir)))
 }
 
-// What the directory has is more than what is left in remote memory.
+// The directory has more than remote memory still has.
 func TestRestore__replaces_no_log_by_a_damaged_one(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
@@ -264,7 +264,7 @@ func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
-// A log without its beginning would be opened, and begin with a segment that no start reads.
+// A log without its beginning would be opened, and begin with a segment that no later start reads.
 func TestRestore__refuses_a_damaged_checkpoint(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newLog(t)

@@ -58,8 +58,8 @@ func (d *dataDir) append(name string, n int) {
 	require.NoError(d.t, f.Close())
 }
 
-// records makes n bytes of records of a log, for an offset in it. A page has no part of one, and fewer than 7
-// bytes are the torn beginning of one.
+// records makes n bytes of a log's records, for an offset in the log. No record crosses a page, and fewer than 7
+// bytes are a torn beginning.
 func (d *dataDir) records(at, n int) (b []byte) {
 	const page, header = 32 << 10, 7
 	for n > 0 {
@@ -79,7 +79,7 @@ func (d *dataDir) records(at, n int) (b []byte) {
 	return b
 }
 
-// checkpoint makes one as Prometheus does: under another name until it is complete.
+// checkpoint makes a checkpoint as Prometheus does: under another name until it is complete.
 func (d *dataDir) checkpoint(number, parts int) {
 	tmp := fmt.Sprintf("wal/checkpoint.%08d.tmp", number)
 	require.NoError(d.t, os.Mkdir(filepath.Join(d.dir, tmp), 0o777))
@@ -277,7 +277,7 @@ func free(url, id string) error {
 	return errors.Join(err, c.Close())
 }
 
-// It begins a head of its own, even if it has not written any of it when the server comes.
+// It begins a head of its own, even if it has written nothing when the server comes.
 func TestOpen__who_began_without_the_server_frees_nothing_of_what_it_holds(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", filepath.Join(t.TempDir(), "memory"))
 	d := newDataDir(t)
@@ -303,7 +303,7 @@ func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
 	d.append("wal/00000000", segmentSize)
 	first := start(t, server.URL, d.dir)
 	maastest.Eventually(t, "all is copied", func() bool { return acked(first) == segmentSize })
-	// Cut off: its lease is gone without its knowledge, and a successor comes and goes.
+	// The first is cut off: its lease ends without its knowledge, and a successor comes and goes.
 	require.NoError(t, first.Read("test", time.Second, func(_ context.Context, c *memory.Conn) error { return c.Close() }))
 	next := t.TempDir()
 	m, err := connect(t, server.URL, next, true)
@@ -324,7 +324,7 @@ func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
 	_ = first.Close()
 }
 
-// Files of blocks are another package's to copy and to free.
+// Another package copies and frees the files of blocks.
 func TestTail__leaves_the_files_of_blocks_alone(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
