@@ -66,6 +66,8 @@ def main(argv):
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = options_of(argv)
     machine = report.machine()
+    if options.softroce and "--counted" in options.softroce:
+        machine |= {"cpus": 1, "cpu": "emulated, 2 ns an instruction"}
     try:
         if options.softroce is None or options.rows:
             measured = measure(options)
