@@ -29,6 +29,7 @@ BANDWIDTHS = (
 )
 LATENCIES = (64, 1024, 4096)
 LATENCY_MESSAGES = 500
+WAITED_MESSAGES = 5000  # beside bare verbs: at p99.9, five are slower
 FEWEST_MESSAGES = 5  # that perftest takes
 PERFTEST_TRIES = 5
 PERFTEST_S = 60
@@ -134,6 +135,9 @@ class Bench:
                 device = rdma["device"]
                 self.asked["rdma_data", mode, live] = running.enter_context(
                     Asked(f"{options.bin}/tests/bench/rdma_data", server.url, server.process.pid))
+                if live == FEW:
+                    self.asked["bare_data", mode, live] = running.enter_context(
+                        Asked(f"{options.bin}/tests/bench/bare_data", server.url, server.process.pid))
         self.perftest = Perftest(work, device)
         # What perftest needs for itself.
         self.setup_cpu_ns = {
@@ -186,6 +190,19 @@ class Bench:
                                times[min(int(share * messages), messages - 1)] / 1e3,
                                *(columns[column] for columns, _ in theirs))
 
+    def take_waited(self, verb, size, first):
+        """Calls that wait, beside a loop over bare verbs on the same server."""
+        messages = self.messages(WAITED_MESSAGES)
+        for mode in MODES:
+            times, programs = {}, ("rdma_data", "bare_data", "bare_data")
+            for i in range(3):
+                who = (first + i) % 3
+                times[who] = sorted(
+                    self.asked[programs[who], mode, FEW].ask(verb, size, 0, messages)["times_ns"])
+            for what, permille in ("p50", 500), ("p99.9", 999):
+                self.rows.note(f"{mode}: {verb} {size_name(size)} and wait, {what}", "us", "bare verbs",
+                               *(times[who][messages * permille // 1000] / 1e3 for who in range(3)))
+
     def take_keys(self, mode, pair):
         samples, jobs = {}, list(KEY_JOBS)
         for i in range(len(jobs)):
@@ -204,6 +221,7 @@ class Bench:
             self.take_bandwidth(verb, bandwidth, pair + i)
         for i, (verb, size) in enumerate((v, s) for v in verbs for s in LATENCIES):
             self.take_latency(verb, size, pair + i)
+            self.take_waited(verb, size, pair + i)
         for mode in MODES:
             self.take_keys(mode, pair)
 

@@ -113,10 +113,16 @@ static int run(const struct bare_data *data, const struct job *job)
 
 static int measure(const struct bare_data *data, const struct job *job)
 {
-	uint64_t cpu = cpu_ns(data);
-	uint64_t wall = maas_clock_ns();
-	int r = run(data, job);
+	uint64_t cpu;
+	uint64_t wall;
+	int r;
 
+	/* A benchmark takes longer than a lease may be. */
+	if (raw_session_renew(data->http, &data->session) != 200)
+		return -EPROTO;
+	cpu = cpu_ns(data);
+	wall = maas_clock_ns();
+	r = run(data, job);
 	if (r)
 		return r;
 	wall = maas_clock_ns() - wall;

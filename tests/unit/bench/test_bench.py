@@ -239,7 +239,7 @@ class Rdma(unittest.TestCase):
         b.setup_cpu_ns = dict.fromkeys([("write", s) for s in (65536, 1024, 4096)], 1e6)
         b.take_pair(0)
         rows = {(r["case"], r["unit"]): r for r in b.rows.summary()}
-        self.assertEqual(len(rows), 2 * (2 * (5 + 2 * 3 + 3 * 3) + 2 * 4))
+        self.assertEqual(len(rows), 2 * (2 * (5 + 2 * 3 + 3 * 3 + 3 * 2) + 2 * 4))
         self.assertEqual(wanted[:4], [["write", "65536", "64", "400"], ["ib_write_bw"]] * 2)
         self.assertEqual(wanted[4], ["ib_write_bw"])  # The next one begins.
         bandwidth = rows["mr: write 64 KiB", "MiB/s"]
@@ -250,6 +250,8 @@ class Rdma(unittest.TestCase):
         latency = rows["window: read 4 KiB, p99.9", "us"]
         self.assertEqual((latency["ours"], latency["baseline"], latency["bar"]), (1.499, 8, None))
         self.assertEqual(latency["baseline_name"], "ib_read_lat")
+        waited = rows["mr: write 64 B and wait, p99.9", "us"]
+        self.assertEqual((waited["ours"], waited["baseline_name"]), (5.995, "bare verbs"))
         keys = rows["window: 1,000 keys in the server", "us each"]
         self.assertEqual((keys["ours"], keys["bar"], keys["baseline_name"]), (2, 1.5, "bare binds"))
 
