@@ -70,8 +70,8 @@ class Scene:
         redis.until(lambda: connects(port))
         redis.port = port
         self.servers = {"few": few, "full": full, "redis": redis}
-        self.data_ids = few.allocate(DATA_BYTES, DATA_CONNECTIONS)
-        few.allocate(1024, FEW - DATA_CONNECTIONS - 1)
+        self.data_ids = [few.allocate(DATA_BYTES) for _ in range(DATA_CONNECTIONS)]
+        few.fill(1024, FEW - DATA_CONNECTIONS - 1)
 
         # What the bare programs answer with: as many bytes as the maasd with few allocations. The
         # last request makes the tenth of these.
@@ -83,7 +83,7 @@ class Scene:
                 [f"{options.bin}/tests/bench/bare_mhd", self.cpus, buffer_kib, *sizes], output))
             bare.port = bare.until(lambda output=output: listening_port(output))
             self.servers[name] = bare
-        full.allocate(1024, FULL)
+        full.fill(1024, FULL)
         self.measure("few", "data_put", 8)
         self.measure("redis", "redis_set", 8)
 

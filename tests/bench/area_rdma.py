@@ -128,7 +128,7 @@ class Bench:
                 server = running.enter_context(Maasd(
                     options, work, f"maasd-{mode}-{live}", "--rdma", "required", "--rdma-keys", mode,
                     "--max-pool-size", "1GiB"))
-                server.allocate(1024, live)  # Without keys: nobody but the server holds them.
+                server.fill(1024, live)  # Without keys: nobody but the server holds them.
                 rdma = server.get("/health")["rdma"]
                 if rdma["keys"] != mode:
                     raise Failed(f"the server has no keys by {mode}, but by {rdma['keys']}")
