@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The connections of a load and their epoll: each sends a request, waits for its reply, has that
+ * checked, and begins again until so many operations are done. One thread, no lock.
+ */
 #include "tests/bench/load.h"
 
 #include <errno.h>
@@ -70,7 +74,7 @@ int load_open(uint16_t port, const struct load_job *job, struct load **ret_load)
 {
 	struct load *load =
 		calloc(1, sizeof(*load) + job->connections * sizeof(load->connections[0]));
-	int ret = 0;
+	int r = 0;
 
 	if (!load)
 		return -ENOMEM;
@@ -80,12 +84,12 @@ int load_open(uint16_t port, const struct load_job *job, struct load **ret_load)
 		load->connections[i] = (struct connection){.fd = -1, .index = i};
 	load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (load->epoll_fd < 0)
-		ret = -errno;
-	for (unsigned int i = 0; i < job->connections && ret == 0; i++)
-		ret = connect_one(load, &load->connections[i], port);
-	if (ret) {
+		r = -errno;
+	for (unsigned int i = 0; i < job->connections && r == 0; i++)
+		r = connect_one(load, &load->connections[i], port);
+	if (r) {
 		load_close(load);
-		return ret;
+		return r;
 	}
 	*ret_load = load;
 	return 0;
@@ -167,10 +171,10 @@ static int receive_some(struct load *load, struct connection *c, struct load_rep
 		return -ECONNRESET;
 	c->in_len += (size_t)n;
 	if (c->in_need == 0) {
-		int ret = wire_need(load->job.protocol, c->in, c->in_len, &c->in_need);
+		int r = wire_need(load->job.protocol, c->in, c->in_len, &c->in_need);
 
-		if (ret)
-			return ret;
+		if (r)
+			return r;
 		if (c->in_need > load->in_cap)
 			return -EMSGSIZE;
 	}
@@ -185,22 +189,22 @@ static int receive_some(struct load *load, struct connection *c, struct load_rep
 static int serve(struct load *load, struct connection *c, uint32_t events)
 {
 	struct load_reply reply;
-	int ret = 0;
+	int r = 0;
 
 	if (events & EPOLLOUT)
-		ret = send_some(load, c);
-	if (ret || !(events & ~(uint32_t)EPOLLOUT))
-		return ret;
+		r = send_some(load, c);
+	if (r || !(events & ~(uint32_t)EPOLLOUT))
+		return r;
 	if (!c->busy)
 		return -ECONNRESET;
-	ret = receive_some(load, c, &reply);
-	if (ret)
-		return ret == -EAGAIN ? 0 : ret;
+	r = receive_some(load, c, &reply);
+	if (r)
+		return r == -EAGAIN ? 0 : r;
 	c->busy = false;
 	load->to_receive--;
-	ret = load->job.reply(load->job.arg, c->index, &reply);
-	if (ret)
-		return ret;
+	r = load->job.reply(load->job.arg, c->index, &reply);
+	if (r)
+		return r;
 	return begin(load, c);
 }
 
@@ -208,25 +212,25 @@ int load_run(struct load *load, uint64_t operations, uint64_t *ret_wall_ns)
 {
 	struct epoll_event events[MAX_EVENTS];
 	uint64_t start = maas_clock_ns();
-	int ret = 0;
+	int r = 0;
 
 	load->to_begin = operations;
 	load->to_receive = operations * load->job.group;
-	for (unsigned int i = 0; i < load->job.connections && ret == 0; i++)
-		ret = begin(load, &load->connections[i]);
-	while (load->to_receive > 0 && ret == 0) {
+	for (unsigned int i = 0; i < load->job.connections && r == 0; i++)
+		r = begin(load, &load->connections[i]);
+	while (load->to_receive > 0 && r == 0) {
 		int n = epoll_wait(load->epoll_fd, events, MAX_EVENTS, IDLE_MS);
 
 		if (n < 0 && errno != EINTR)
-			ret = -errno;
+			r = -errno;
 		else if (n == 0)
-			ret = -ETIMEDOUT;
-		for (int i = 0; i < n && ret == 0; i++)
-			ret = serve(load, events[i].data.ptr, events[i].events);
+			r = -ETIMEDOUT;
+		for (int i = 0; i < n && r == 0; i++)
+			r = serve(load, events[i].data.ptr, events[i].events);
 	}
-	if (ret)
-		log_err("load failed error=\"%s\" replies_missing=%llu", strerror(-ret),
+	if (r)
+		log_err("load failed error=\"%s\" replies_missing=%llu", strerror(-r),
 			(unsigned long long)load->to_receive);
 	*ret_wall_ns = maas_clock_ns() - start;
-	return ret;
+	return r;
 }

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads replies of HTTP/1.1 and RESP: how long one is, as soon as its head is there, and what
+ * stands in it. No state.
+ */
 #include "tests/bench/wire.h"
 
 #include <errno.h>
