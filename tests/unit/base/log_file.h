@@ -3,18 +3,10 @@
 #ifndef MAAS_TESTS_UNIT_LOG_FILE_H
 #define MAAS_TESTS_UNIT_LOG_FILE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/base.h"
+#include "tests/unit/unit.h"
 
 struct log_file {
 	char path[40];

@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include "tests/unit/base/log_file.h"
-#include "tests/unit/unit.h"
 
 /* ---- clock. The linker's name of --wrap. NOLINTBEGIN */
 

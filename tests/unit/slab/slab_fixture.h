@@ -28,10 +28,12 @@ static inline struct maas_slab *pool_open_as(const struct maas_slab_options *opt
 	return pools[i];
 }
 
+/* Slab classes, and how many. */
+#define CLASSES(...)                                                                               \
+	(const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t)
+
 /* A pool over a memfd with `...` as its slab classes. */
-#define POOL(max, extent, ...)                                                                     \
-	pool_open(max, extent, (const uint64_t[]){__VA_ARGS__},                                    \
-		  sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+#define POOL(max, extent, ...) pool_open(max, extent, CLASSES(__VA_ARGS__))
 
 static inline struct maas_slab *pool_open(uint64_t max_bytes, uint64_t extent_bytes,
 					  const uint64_t *class_bytes, size_t num_classes)

@@ -55,17 +55,13 @@ static void expect_every_edge(uint64_t max_bytes, uint64_t extent_bytes,
 	pool_close(slab);
 }
 
-#define EXPECT_EVERY_EDGE(max, extent, ...)                                                        \
-	expect_every_edge(max, extent, (const uint64_t[]){__VA_ARGS__},                            \
-			  sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
 TEST(alloc__every_class_edge)
 {
-	EXPECT_EVERY_EDGE(64 * MIB, 0, DEFAULT_CLASSES);
-	EXPECT_EVERY_EDGE(64 * KIB, 4096, 64);
-	EXPECT_EVERY_EDGE(MIB, 0, 4096, 64, 1024, 128);
-	EXPECT_EVERY_EDGE(MIB, 16384, 15680, 192, 4160, 320, 4032, 256);
-	EXPECT_EVERY_EDGE(4 * MIB, MIB, 64, MIB - 64, MIB);
+	expect_every_edge(64 * MIB, 0, CLASSES(DEFAULT_CLASSES));
+	expect_every_edge(64 * KIB, 4096, CLASSES(64));
+	expect_every_edge(MIB, 0, CLASSES(4096, 64, 1024, 128));
+	expect_every_edge(MIB, 16384, CLASSES(15680, 192, 4160, 320, 4032, 256));
+	expect_every_edge(4 * MIB, MIB, CLASSES(64, MIB - 64, MIB));
 }
 
 TEST(alloc__as_many_classes_as_allowed)

@@ -110,23 +110,19 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	free(load.refs);
 }
 
-#define EXPECT_EXTENTS_BACK(extent, ...)                                                           \
-	expect_extents_back(extent, (const uint64_t[]){__VA_ARGS__},                               \
-			    sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
 TEST(extents__come_back_small)
 {
-	EXPECT_EXTENTS_BACK(64 * KIB, KIB, 2 * KIB, 4 * KIB, 8 * KIB);
+	expect_extents_back(64 * KIB, CLASSES(KIB, 2 * KIB, 4 * KIB, 8 * KIB));
 }
 
 TEST(extents__come_back_medium)
 {
-	EXPECT_EXTENTS_BACK(512 * KIB, KIB, 2 * KIB, 4 * KIB, 8 * KIB);
+	expect_extents_back(512 * KIB, CLASSES(KIB, 2 * KIB, 4 * KIB, 8 * KIB));
 }
 
 TEST(extents__come_back_mixed)
 {
-	EXPECT_EXTENTS_BACK(MIB, 2 * KIB, 8 * KIB, 64 * KIB, MIB);
+	expect_extents_back(MIB, CLASSES(2 * KIB, 8 * KIB, 64 * KIB, MIB));
 }
 
 /* Lends every byte that `size_bytes` slabs can have, and takes all of it back. */

@@ -133,10 +133,8 @@ static void play(struct maas_slab *slab, struct entry *entries, uint64_t *random
 TEST(file__holds_over_many_restarts)
 {
 	struct entry entries[SLABS] = {0};
-	uint64_t seed = maas_test_seed();
-	uint64_t random = seed;
+	uint64_t random = maas_test_seed_told();
 
-	print_message("MAAS_SEED=%llu\n", (unsigned long long)seed);
 	for (uint64_t round = 0; round < count_slab_restarts(); round++) {
 		struct maas_slab *slab = open_pool();
 		uint64_t live = 0;

@@ -154,38 +154,34 @@ static void run(uint64_t max_bytes, uint64_t extent_bytes, const uint64_t *class
 	model_fini(&model);
 }
 
-#define RUN(max, extent, ...)                                                                      \
-	run(max, extent, (const uint64_t[]){__VA_ARGS__},                                          \
-	    sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
 TEST(model__smallest_class_alone)
 {
-	RUN(256 * KIB, 4096, 64);
+	run(256 * KIB, 4096, CLASSES(64));
 }
 
 TEST(model__page_extents)
 {
-	RUN(MIB, 4096, 64, 128, 1024, 4096);
+	run(MIB, 4096, CLASSES(64, 128, 1024, 4096));
 }
 
 TEST(model__odd_classes_with_tails)
 {
-	RUN(MIB, 8192, 192, 320, 4032, 4160);
+	run(MIB, 8192, CLASSES(192, 320, 4032, 4160));
 }
 
 TEST(model__extent_of_largest_class)
 {
-	RUN(4 * MIB, 0, 1024, 2048, 4096, 8192, 65536);
+	run(4 * MIB, 0, CLASSES(1024, 2048, 4096, 8192, 65536));
 }
 
 TEST(model__large_extents)
 {
-	RUN(2 * MIB, 512 * KIB, 256, 1600, 16384);
+	run(2 * MIB, 512 * KIB, CLASSES(256, 1600, 16384));
 }
 
 TEST(model__one_extent)
 {
-	RUN(64 * KIB, 64 * KIB, 64, 512, 8192);
+	run(64 * KIB, 64 * KIB, CLASSES(64, 512, 8192));
 }
 
 TEST_MAIN(NULL, pools_close)
