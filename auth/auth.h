@@ -110,6 +110,12 @@ bool maas_auth_keeps_rights(const struct maas_auth *before, const struct maas_au
 /* Who pays for an owner's memory: the first line with an owner= that it matches, or NULL. */
 const struct maas_auth_principal *maas_auth_payer(const struct maas_auth *auth, const char *owner);
 
+/* The patterns of a principal, in the order of its line, each as it stands there; its own name
+ * comes last. NULL behind the last. */
+const char *maas_auth_pattern(const struct maas_auth *auth,
+			      const struct maas_auth_principal *principal, uint32_t index,
+			      enum maas_auth_access *ret_access);
+
 /* "max-bytes" and so on. */
 const char *maas_auth_quota_name(enum maas_auth_quota quota);
 

@@ -143,6 +143,19 @@ bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principa
 	return false;
 }
 
+const char *maas_auth_pattern(const struct maas_auth *auth,
+			      const struct maas_auth_principal *principal, uint32_t index,
+			      enum maas_auth_access *ret_access)
+{
+	const struct maas_auth_pattern *pattern;
+
+	if (index >= principal->num_patterns)
+		return NULL;
+	pattern = &auth->patterns[principal->first_pattern + index];
+	*ret_access = pattern->access;
+	return pattern->text;
+}
+
 /* Whether all that `pattern` matches is matched by one of `principal`, with no less access. */
 static bool covers(const struct maas_auth *auth, const struct maas_auth_principal *principal,
 		   const struct maas_auth_pattern *pattern)

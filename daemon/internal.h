@@ -12,6 +12,9 @@
 #ifndef MAAS_DAEMON_INTERNAL_H
 #define MAAS_DAEMON_INTERNAL_H
 
+#include <sys/stat.h>
+
+#include "auth/auth.h"
 #include "daemon/options.h"
 #include "http/http.h"
 #include "rdma/rdma.h"
@@ -69,6 +72,34 @@ MAAS_MUST_CHECK int maasd_housekeeping_start(const struct maasd_housekeeping_opt
 /* Ends the thread and waits for it. NULL is allowed. */
 void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping);
 
+/* ---- auth: the file of principals */
+
+struct maasd_auth {
+	const struct maasd_options *options; /* borrowed, as the others */
+	struct maas_lend *lend;
+	struct maas_http *http;
+	struct stat file; /* that was read last */
+};
+
+/* Reads --auth-file. Errors: as maas_auth_load(). */
+MAAS_MUST_CHECK int maasd_auth_read(const struct maasd_options *options,
+				    char error[MAASD_OPTIONS_ERROR], struct maas_auth **ret_auth);
+/* For --check: appends who pays for which owners. Errors: as maasd_auth_read(), -EINVAL tokens
+ * would travel in clear. */
+MAAS_MUST_CHECK int maasd_auth_check(const struct maasd_options *options,
+				     char error[MAASD_OPTIONS_ERROR], struct maas_buf *out);
+/* Reads the file, if there is to be one, for `lend`. Errors: as maasd_auth_check(). */
+MAAS_MUST_CHECK int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,
+				     struct maas_lend *lend, char error[MAASD_OPTIONS_ERROR]);
+/* Whether keys of the device are good enough where there are principals. Errors: -EPERM. */
+MAAS_MUST_CHECK int maasd_auth_check_rdma(const struct maasd_options *options,
+					  const struct maas_rdma *rdma,
+					  char error[MAASD_OPTIONS_ERROR]);
+/* Reads the file again; the log says what came of it. */
+void maasd_auth_reload(struct maasd_auth *state);
+/* Does so if the file is another. */
+void maasd_auth_look(struct maasd_auth *state);
+
 /* ---- serve */
 
 /* Serves until a signal ends it. Returns the program's exit code. */
@@ -110,7 +141,7 @@ MAAS_MUST_CHECK int maasd_serve_check_rdma(const struct maasd_options *options,
 void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
 			       struct maas_http_rdma *ret_rdma);
 
-/* True when the address, such as "http://127.0.0.1:3000", can be reached from other hosts. */
-bool maasd_serve_is_public(const char *url);
+/* True when an address as --listen takes it, "127.0.0.1:3000", can be reached from other hosts. */
+bool maasd_serve_is_public(const char *address);
 
 #endif

@@ -59,6 +59,8 @@ static int check_pool(struct maasd_options *options, struct maas_slab *slab, cha
 	maasd_machine_print(out);
 	r = maasd_serve_check_rdma(options, slab, error, out);
 	if (!r)
+		r = maasd_auth_check(options, error, out);
+	if (!r)
 		r = maasd_memory_check(options, error);
 	if (r >= 0 && options->memory_file)
 		r = maas_slab_look(slab, options->memory_file, error);

@@ -39,6 +39,9 @@ enum maasd_option {
 	MAASD_OPTION_DRAIN_DELAY,
 	MAASD_OPTION_DRAIN_TIMEOUT,
 	MAASD_OPTION_AUTH_FILE,
+	MAASD_OPTION_INSECURE_PLAINTEXT,
+	MAASD_OPTION_INSECURE_RDMA,
+	MAASD_OPTION_INSECURE_OPEN,
 	MAASD_OPTION_TLS_CERT,
 	MAASD_OPTION_TLS_KEY,
 	MAASD_OPTION_TLS_CLIENT_CA,
@@ -102,6 +105,9 @@ struct maasd_options {
 	unsigned int rdma_port;
 	unsigned int rdma_keys; /* index in auto, window, mr, pool */
 	bool require_isolation;
+	bool insecure_plaintext;
+	bool insecure_rdma;
+	bool insecure_open;
 	unsigned int max_grants;
 
 	unsigned int log_level; /* enum maas_log_level */

@@ -79,8 +79,9 @@ int maasd_serve_check_rdma(const struct maasd_options *options, struct maas_slab
 	maas_buf_printf(out, "RDMA foreign keys refused = %s\n", yes_no(info.isolation.foreign));
 	maas_buf_printf(out, "RDMA revocation at once = %s\n", yes_no(info.isolation.revocation));
 	maas_buf_printf(out, "RDMA keys to read only read = %s\n", yes_no(info.isolation.access));
+	r = maasd_auth_check_rdma(options, rdma, error);
 	maas_rdma_close(rdma);
-	return 0;
+	return r;
 }
 
 static void write_isolation(struct maas_buf *out, const struct maas_rdma_isolation *isolation)

@@ -13,7 +13,8 @@
 #include "daemon/internal.h"
 
 #define DRAIN_POLL_MS 20
-#define PROGRESS_MS   3000 /* between two lines on a long start */
+#define LOOK_MS	      10000 /* between two looks at --auth-file */
+#define PROGRESS_MS   3000  /* between two lines on a long start */
 /* What large bodies and answers may take, all in all; no option sets it. */
 #define MAX_HELD_BYTES (256u << 20)
 
@@ -23,6 +24,7 @@ struct server {
 	struct maas_rdma *rdma; /* NULL: HTTP only */
 	struct maas_lend *lend;
 	struct maas_http *http;
+	struct maasd_auth auth;
 	struct maas_buf isolation; /* what /health says of RDMA */
 	struct maasd_housekeeping *housekeeping;
 	char boot_id[MAAS_SLAB_ID_TEXT];
@@ -61,7 +63,7 @@ int maasd_serve_open_pool(const struct maas_slab_options *options, char error[MA
 	return r;
 }
 
-static int wait_signal(const struct server *server, int timeout_ms);
+static int wait_signal(struct server *server, int timeout_ms);
 
 /* One step of the pool's opening, which can take minutes: signals are blocked, so look for them. */
 static int on_pool_step(void *ctx, uint64_t done_bytes, uint64_t total_bytes)
@@ -109,10 +111,18 @@ static int open_lend(struct server *server, const struct maasd_options *options,
 		.max_session_ttl_s = options->max_session_ttl_s,
 		.keys = server->rdma ? &maas_rdma_key_ops : NULL,
 		.keys_ctx = server->rdma,
+		.has_principals = options->auth_file,
+		.insecure_open = options->insecure_open,
 	};
 	int r = maas_lend_open(&lend, &server->lend);
 
-	if (r == -EUCLEAN)
+	if (r == -EACCES)
+		snprintf(error, MAASD_OPTIONS_ERROR,
+			 "--memory-file %s was last used with --auth-file, and without it "
+			 "everybody could read what is in it; give --auth-file, or say "
+			 "--insecure-open",
+			 options->memory_file);
+	else if (r == -EUCLEAN)
 		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "--memory-file: its table is damaged; remove %s and %s.slots to begin "
 			 "anew, what they hold is lost",
@@ -180,6 +190,7 @@ static int start_http(struct server *server, const struct maasd_options *options
 	r = maas_http_start(&http, reason, &server->http);
 	if (r)
 		snprintf(error, MAASD_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
+	server->auth.http = server->http;
 	return r;
 }
 
@@ -248,7 +259,11 @@ static int start(struct server *server, struct maasd_options *options, char *err
 	if (!r)
 		r = maasd_serve_open_rdma(options, server->slab, error, &server->rdma);
 	if (!r)
+		r = maasd_auth_check_rdma(options, server->rdma, error);
+	if (!r)
 		r = open_lend(server, options, error);
+	if (!r)
+		r = maasd_auth_start(&server->auth, options, server->lend, error);
 	if (!r)
 		r = listen_rdma(server, error);
 	if (!r)
@@ -276,12 +291,14 @@ static void stop(struct server *server, bool served)
 
 /* ---- what is said at the start */
 
-bool maasd_serve_is_public(const char *url)
+bool maasd_serve_is_public(const char *address)
 {
-	static const char *const local[] = {"unix:", "http://127.", "http://[::1]:"};
+	static const char *const local[] = {"unix:", "127.", "[::1]:", "localhost:"};
 
+	if (!strncmp(address, "http://", strlen("http://")))
+		address += strlen("http://");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(local); i++)
-		if (!strncmp(url, local[i], strlen(local[i])))
+		if (!strncmp(address, local[i], strlen(local[i])))
 			return false;
 	return true;
 }
@@ -315,7 +332,9 @@ static void announce(const struct server *server, const struct maasd_options *op
 
 	if (server->rdma)
 		announce_rdma(server->rdma);
-	if (open)
+	if (open && options->auth_file)
+		log_warn("tokens travel in clear on %s: whoever sees one has it", open);
+	else if (open)
 		log_warn(
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
 			"free; keep strangers off with a firewall or --listen 127.0.0.1%s",
@@ -332,17 +351,23 @@ static void announce(const struct server *server, const struct maasd_options *op
 
 /* ---- signals */
 
-/* The signal that asks for the end, or 0 after `timeout_ms` (-1: none). */
-static int wait_signal(const struct server *server, int timeout_ms)
+static void on_hangup(struct server *server)
+{
+	maas_log_reopen();
+	if (server->http)
+		maasd_auth_reload(&server->auth);
+}
+
+/* The signal that asks for the end, or 0 after `timeout_ms`. */
+static int wait_signal(struct server *server, int timeout_ms)
 {
 	const struct timespec timeout = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
 	int signal;
 
 	for (;;) {
-		signal = timeout_ms < 0 ? sigwaitinfo(&server->signals, NULL)
-					: sigtimedwait(&server->signals, NULL, &timeout);
+		signal = sigtimedwait(&server->signals, NULL, &timeout);
 		if (signal == SIGHUP)
-			maas_log_reopen();
+			on_hangup(server);
 		else if (signal > 0)
 			return signal;
 		else if (errno == EAGAIN)
@@ -351,7 +376,7 @@ static int wait_signal(const struct server *server, int timeout_ms)
 }
 
 /* Waits, and ends the program at once when a second signal asks for it. */
-static void wait_impatient(const struct server *server, int timeout_ms)
+static void wait_impatient(struct server *server, int timeout_ms)
 {
 	int signal = wait_signal(server, timeout_ms);
 
@@ -362,7 +387,7 @@ static void wait_impatient(const struct server *server, int timeout_ms)
 	_exit(128 + signal);
 }
 
-static void drain(const struct server *server, const struct maasd_options *options)
+static void drain(struct server *server, const struct maasd_options *options)
 {
 	uint64_t end_ms;
 
@@ -404,7 +429,10 @@ int maasd_serve(struct maasd_options *options)
 	if (start(&server, options, error))
 		return give_up(&server, options, error);
 	announce(&server, options);
-	signal = wait_signal(&server, -1);
+	do {
+		signal = wait_signal(&server, LOOK_MS);
+		maasd_auth_look(&server.auth);
+	} while (!signal);
 	sd_notify(0, "STOPPING=1");
 	log_info("ending signal=%s requests=%llu", strsignal(signal),
 		 (unsigned long long)maas_http_active(server.http));

@@ -41,6 +41,7 @@
 	WAITS(DELETE, "/sessions/{id}", NONE, INFO, MEMORY, session_end) \
 	PLAIN(POST, "/sessions/{id}/renew", OPTIONAL, DEBUG, MEMORY, session_renew) \
 	PLAIN(POST, "/sessions/{id}/ticket", OPTIONAL, INFO, MEMORY, session_ticket) \
+	PLAIN(GET, "/whoami", NONE, DEBUG, NONE, whoami) \
 	PLAIN(GET, "/ready", NONE, DEBUG, HEALTH, ready) \
 	PLAIN(GET, "/stats", NONE, DEBUG, METRICS, stats) \
 	PLAIN(GET, "/metrics", NONE, DEBUG, METRICS, metrics)

@@ -68,6 +68,9 @@ MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, cha
  * "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
 const char *maas_http_url(const struct maas_http *http, unsigned int index);
 
+/* For /metrics: whether the configuration could be read again, just now. */
+void maas_http_reloaded(struct maas_http *http, bool ok);
+
 /* /ready answers 503 `draining`; requests go on being served. */
 void maas_http_drain(struct maas_http *http);
 

@@ -202,6 +202,11 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 				get(&metrics->auth_failures[i]));
 	write_requests(out, metrics);
 	write_durations(out, metrics);
+	maas_http_metric(out, "maas_config_last_reload_successful", "gauge",
+			 "1 if the configuration could be read the last time.",
+			 !get(&metrics->reload_failed));
+	maas_http_metric(out, "maas_config_last_reload_success_timestamp_seconds", "gauge",
+			 "When the configuration was read last.", get(&metrics->reloaded_s));
 	maas_http_metric(out, "maas_http_active_requests", "gauge", "Requests under way.",
 			 get(&metrics->active));
 	maas_http_metric(out, "maas_http_connections", "gauge", "Open connections.",
@@ -216,6 +221,14 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 			 maas_log_dropped());
 	maas_http_metric_head(out, "maas_build_info", "gauge", "The version that runs; always 1.");
 	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
+}
+
+void maas_http_reloaded(struct maas_http *http, bool ok)
+{
+	atomic_store_explicit(&http->metrics.reload_failed, !ok, memory_order_relaxed);
+	if (ok)
+		atomic_store_explicit(&http->metrics.reloaded_s, maas_clock_wall_s(),
+				      memory_order_relaxed);
 }
 
 int maas_http_metrics(struct maas_http_conn *conn)

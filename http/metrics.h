@@ -32,6 +32,8 @@ struct maas_http_metrics {
 	_Atomic uint64_t duration_ns;
 	_Atomic uint64_t failures[MAAS_HTTP_FAILURES];
 	_Atomic uint64_t auth_failures[MAAS_HTTP_AUTH_FAILURES];
+	_Atomic uint64_t reload_failed; /* the last reading of the configuration */
+	_Atomic uint64_t reloaded_s;	/* when the last one that did not fail was */
 	_Atomic uint64_t active;
 	_Atomic uint64_t connections;
 	_Atomic uint64_t timeouts; /* connections that were cut for being slow */

@@ -173,6 +173,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	if (http->options.max_connections < http->options.threads)
 		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();
+	maas_http_reloaded(http, true);
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
 	pthread_mutex_init(&http->heavy.lock, NULL);

@@ -22,6 +22,17 @@ static void learn_classes(struct maas_lend *lend)
 		lend->class_bytes[i] = stats.classes[i].slab_bytes;
 }
 
+/* Memory that was kept apart does not become everybody's by an option that was left out. */
+static int check_principals(struct maas_lend *lend, const struct maas_lend_options *options)
+{
+	uint32_t *had = &lend->owners.table->has_principals;
+
+	if (*had && !options->has_principals && !options->insecure_open)
+		return -EACCES;
+	*had = options->has_principals;
+	return 0;
+}
+
 int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **ret_lend)
 {
 	struct maas_slab_area area;
@@ -64,6 +75,8 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 		r = maas_lend_quotas_init(&lend->quotas);
 	if (!r)
 		r = maas_lend_owners_init(&lend->owners, maas_slab_annex(lend->slab));
+	if (!r)
+		r = check_principals(lend, options);
 	if (!r)
 		r = maas_lend_restore(lend);
 	if (r) {

@@ -151,10 +151,13 @@ struct maas_lend_options {
 	void *keys_ctx;
 	uint32_t max_sessions;	    /* --max-sessions */
 	uint32_t max_session_ttl_s; /* --max-session-ttl; 0: MAAS_LEND_SESSION_MAX_S */
+	bool has_principals;	    /* maas_lend_set_auth() follows */
+	bool insecure_open;	    /* kept memory that had principals may be everybody's now */
 	uint64_t (*clock_ms)(void); /* monotonic; NULL: maas_clock_ms (a test brings its own) */
 };
 
-/* Errors: -EINVAL, -ENOMEM, -EUCLEAN the table of kept memory is damaged. */
+/* Errors: -EINVAL, -ENOMEM, -EUCLEAN the table of kept memory is damaged, -EACCES the memory had
+ * principals, and there are to be none. */
 MAAS_MUST_CHECK int maas_lend_open(const struct maas_lend_options *options,
 				   struct maas_lend **ret_lend);
 /*

@@ -18,8 +18,8 @@ struct maas_lend_owner {
 
 /* Lies in the annex of the pool. */
 struct maas_lend_owner_table {
-	uint32_t used; /* records ever used, [0] included; 0: the table is new */
-	uint32_t reserved;
+	uint32_t used;		 /* records ever used, [0] included; 0: the table is new */
+	uint32_t has_principals; /* 1: the memory was used with principals last */
 	struct maas_lend_owner records[MAAS_LEND_MAX_OWNERS + 1]; /* [0] is no owner */
 };
 static_assert(sizeof(struct maas_lend_owner) == 72, "an owner is part of a file's layout");

@@ -24,8 +24,9 @@ _maasd() {
 	*) words='--max-pool-size --slab-sizes --extent-size --prealloc --numa-node --memory-file
 		--max-sessions --max-session-ttl --listen --socket-mode --socket-group --http-threads
 		--max-connections --max-connections-per-address --max-body-size --max-header-size
-		--connection-timeout --host --drain-delay --drain-timeout --auth-file --tls-cert --tls-key
-		--tls-client-ca --rdma --rdma-device --rdma-addr --rdma-port --rdma-keys
+		--connection-timeout --host --drain-delay --drain-timeout --auth-file
+		--insecure-plaintext --insecure-rdma --insecure-open --tls-cert --tls-key --tls-client-ca
+		--rdma --rdma-device --rdma-addr --rdma-port --rdma-keys
 		--require-isolation --max-grants --log-level --log-file --check --version --help' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -22,7 +22,10 @@ _arguments \
 	'*--host=[a name that local clients may use]:name:' \
 	'--drain-delay=[at SIGTERM, /ready says so this long]:seconds:' \
 	'--drain-timeout=[then requests may take this long]:seconds:' \
-	'--auth-file=[reserved]:file:_files' \
+	'--auth-file=[who may do what]:file:_files' \
+	'--insecure-plaintext[tokens may travel in clear]' \
+	'--insecure-rdma[the RDMA device need not keep clients apart]' \
+	'--insecure-open[open kept memory of --auth-file without it]' \
 	'--tls-cert=[reserved]:file:_files' \
 	'--tls-key=[reserved]:file:_files' \
 	'--tls-client-ca=[reserved]:file:_files' \

@@ -310,7 +310,7 @@ TEST(available__refuses_what_is_missing)
 	available(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
 	available(ARGS("--require-isolation=no"), 0, "");
 	available(ARGS("--memory-file", "/m"), 0, "");
-	available(ARGS("--auth-file", "/a"), -EOPNOTSUPP, "reserved");
+	available(ARGS("--auth-file", "/a"), 0, "");
 	available(ARGS("--tls-cert", "/a"), -EOPNOTSUPP, "reserved");
 	available(ARGS("--tls-key", "/a"), -EOPNOTSUPP, "reserved");
 	available(ARGS("--tls-client-ca", "/a"), -EOPNOTSUPP, "reserved");

@@ -28,6 +28,7 @@ TEST(route_find__every_pattern)
 		{"/sessions/x", "/sessions/{id}", "x", NULL},
 		{"/sessions/x/renew", "/sessions/{id}/renew", "x", NULL},
 		{"/sessions/x/ticket", "/sessions/{id}/ticket", "x", NULL},
+		{"/whoami", "/whoami", NULL, NULL},
 		{"/ready", "/ready", NULL, NULL},
 		{"/stats", "/stats", NULL, NULL},
 		{"/metrics", "/metrics", NULL, NULL},

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file of principals: read at the start, and again at SIGHUP or when the file was changed
+ * (secrets of Kubernetes send no signal). A file that is wrong keeps the table of before. In the
+ * main thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "daemon/internal.h"
+
+/* By what a file is told from another: a new one has another inode, most often. */
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_mode == b->st_mode && a->st_uid == b->st_uid;
+}
+
+int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+		    struct maas_auth **ret_auth)
+{
+	char reason[MAAS_AUTH_ERROR];
+	int r = maas_auth_load(options->auth_file, reason, ret_auth);
+
+	if (r)
+		snprintf(error, MAASD_OPTIONS_ERROR, "--auth-file %.80s: %.400s",
+			 options->auth_file, reason);
+	return r;
+}
+
+/* Whoever sees a token on the wire has it. */
+static int check_plaintext(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+{
+	if (options->insecure_plaintext)
+		return 0;
+	for (unsigned int i = 0; i < options->num_listen; i++) {
+		if (!maasd_serve_is_public(options->listen[i]))
+			continue;
+		snprintf(
+			error, MAASD_OPTIONS_ERROR,
+			"--listen %.200s: tokens would travel in clear there, and whoever sees one "
+			"has it; listen at 127.0.0.1 or unix:PATH behind a proxy that speaks TLS, "
+			"or, on a network that nobody else can read, say --insecure-plaintext",
+			options->listen[i]);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* An owner that matches two lines is paid for by the first one. */
+static void print_payers(const struct maas_auth *auth, struct maas_buf *out)
+{
+	const struct maas_auth_principal *principal;
+
+	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++) {
+		const char *pattern;
+		enum maas_auth_access access;
+
+		for (uint32_t j = 0; (pattern = maas_auth_pattern(auth, principal, j, &access));
+		     j++)
+			if (access == MAAS_AUTH_OWN)
+				maas_buf_printf(out, "owner %s = paid for by %s\n", pattern,
+						maas_auth_payer(auth, pattern)->name);
+	}
+}
+
+int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
+		     struct maas_buf *out)
+{
+	struct maas_auth *auth;
+	int r;
+
+	if (!options->auth_file)
+		return 0;
+	r = check_plaintext(options, error);
+	if (!r)
+		r = maasd_auth_read(options, error, &auth);
+	if (r)
+		return r;
+	print_payers(auth, out);
+	maas_auth_unref(auth);
+	return 0;
+}
+
+int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,
+		     struct maas_lend *lend, char error[MAASD_OPTIONS_ERROR])
+{
+	struct maas_auth *auth;
+	int r;
+
+	state->options = options;
+	state->lend = lend;
+	if (!options->auth_file)
+		return 0;
+	/* A core would hold tokens. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	r = check_plaintext(options, error);
+	/* Before it is read: a change meanwhile is one more reading. */
+	(void)!stat(options->auth_file, &state->file);
+	if (!r)
+		r = maasd_auth_read(options, error, &auth);
+	if (r)
+		return r;
+	r = maas_lend_set_auth(lend, auth);
+	if (r)
+		snprintf(error, MAASD_OPTIONS_ERROR, "--auth-file: %s", strerror(-r));
+	else
+		log_info("principals read count=%u file=%s", maas_auth_count(auth),
+			 options->auth_file);
+	maas_auth_unref(auth);
+	return r;
+}
+
+int maasd_auth_check_rdma(const struct maasd_options *options, const struct maas_rdma *rdma,
+			  char error[MAASD_OPTIONS_ERROR])
+{
+	struct maas_rdma_info info;
+
+	if (!options->auth_file || !rdma || options->insecure_rdma)
+		return 0;
+	maas_rdma_info(rdma, &info);
+	if (info.isolation.bounds && info.isolation.foreign && info.isolation.revocation &&
+	    info.isolation.access)
+		return 0;
+	snprintf(error, MAASD_OPTIONS_ERROR,
+		 "--auth-file: the RDMA device %s with --rdma-keys=%s does not keep clients apart "
+		 "(bounds %d, foreign keys %d, revocation %d, keys to read %d), so that a key of "
+		 "one principal would open the memory of another; say --rdma=off, or, where every "
+		 "RDMA client is trusted, --insecure-rdma",
+		 info.device, info.keys, info.isolation.bounds, info.isolation.foreign,
+		 info.isolation.revocation, info.isolation.access);
+	return -EPERM;
+}
+
+void maasd_auth_reload(struct maasd_auth *state)
+{
+	char error[MAASD_OPTIONS_ERROR];
+	struct maas_auth *auth;
+	int r;
+
+	if (!state->options->auth_file)
+		return;
+	(void)!stat(state->options->auth_file, &state->file);
+	r = maasd_auth_read(state->options, error, &auth);
+	if (!r) {
+		r = maas_lend_set_auth(state->lend, auth);
+		if (r)
+			snprintf(error, sizeof(error), "--auth-file: %s", strerror(-r));
+		else
+			log_info("principals read count=%u file=%s", maas_auth_count(auth),
+				 state->options->auth_file);
+		maas_auth_unref(auth);
+	}
+	if (r)
+		log_err("principals stay as they were: %s", error);
+	maas_http_reloaded(state->http, !r);
+}
+
+void maasd_auth_look(struct maasd_auth *state)
+{
+	struct stat now;
+
+	if (!state->options->auth_file || stat(state->options->auth_file, &now) ||
+	    same_file(&now, &state->file))
+		return;
+	maasd_auth_reload(state);
+}

@@ -1,0 +1,116 @@
+"""Who may make which call: each call of docs/openapi.yaml by each role.
+
+python3 test_access.py MAASD openapi.yaml
+"""
+
+import hashlib
+import json
+import os
+import struct
+import sys
+import tempfile
+
+from openapi import JSON, NOBODY, Server, Spec, check, errors
+
+ROLES = ["nobody", "wrong", "other", "reader", "owner", "admin"]
+# What a principal may do without memory of its own: the page, and to ask who it is.
+EVERYBODY = (200, 401, 200, 200, 200, 200)
+METRICS = (401, 401, 403, 403, 403, 200)
+HEALTH = (401, 401, 200, 200, 200, 200)
+READ = (401, 401, 404, 200, 200, 200)
+WRITE = (401, 401, 404, 403, 200, 200)
+# A call without a row here fails the test.
+TABLE = {
+    "page": EVERYBODY, "openapi": EVERYBODY, "whoami": EVERYBODY,
+    "health": HEALTH, "ready": HEALTH, "stats": METRICS, "metrics": METRICS,
+    "allocate": (401, 401, 403, 403, 200, 200),
+    "describe": READ, "readData": READ, "writeData": WRITE, "renew": WRITE, "free": WRITE,
+    "readMany": READ, "writeMany": WRITE, "freeMany": (401, 401, 200, 200, 200, 200),
+    "list": HEALTH, "sessions": HEALTH,
+    "openSession": (401, 401, 403, 403, 200, 200),
+    # The session of the owner; an admin may end it, and gets no ticket.
+    "renewSession": (401, 401, 404, 404, 200, 200),
+    "ticket": (401, 401, 404, 404, 200, 404),
+    "endSession": (401, 401, 404, 404, 200, 200),
+    # There is no RDMA here, which is looked at first.
+    "grant": (401, 401, 503, 503, 503, 503), "endGrant": (401, 401, 503, 503, 503, 503),
+}
+
+
+def write_principals(path, tokens):
+    rights = {"other": "owner=other", "reader": "read=team", "owner": "owner=team", "admin": "admin"}
+    with open(path, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        for role, words in rights.items():
+            digest = hashlib.sha256(tokens[role].encode()).hexdigest()
+            file.write(f"{role} token=sha256:{digest} {words}\n")
+
+
+class Caller:
+    """Makes the calls of one role, each on an allocation and a session of the owner that are new."""
+
+    def __init__(self, server, tokens):
+        self.server, self.tokens = server, tokens
+
+    def bearer(self, role):
+        return {"Authorization": f"Bearer {self.tokens[role]}"} if role in self.tokens else {}
+
+    def make(self, path, body):
+        headers = self.bearer("owner") | JSON
+        status, _, data = self.server.send("POST", path, headers, json.dumps(body).encode())
+        if status != 200:
+            sys.exit(f"POST {path} {body}: {status} {data}")
+        return json.loads(data)["id"]
+
+    def status(self, role, name, method, route):
+        memory = self.make("/allocate", {"size_bytes": 8, "owner": "team", "lifetime": "ttl", "ttl_seconds": 60})
+        session = self.make("/sessions", {})
+        ranges = {"ranges": [{"id": memory, "offset": 0, "length": 4}]}
+        text = json.dumps(ranges).encode()
+        bodies = {
+            "allocate": {"size_bytes": 1, "owner": "team"}, "readMany": ranges, "renew": {}, "renewSession": {},
+            "freeMany": {"ids": [memory]}, "openSession": {"name": "team"}, "ticket": {},
+            "grant": {"session": session, "access": "r"},
+            "writeData": b"12345678", "writeMany": struct.pack("<I", len(text)) + text + b"abcd",
+        }
+        body, headers = bodies.get(name), self.bearer(role)
+        if isinstance(body, dict):
+            body, headers = json.dumps(body).encode(), headers | JSON
+        path = route.replace("{id}", session if "essions" in route else memory).replace("{session}", session)
+        if name == "sessions":
+            path += "?name=team"
+        return self.server.send(method, path, headers, body)[0]
+
+
+def check_strangers(server):
+    """Uploads that prove nothing: no byte of them is held, and no transfer begins."""
+    for _ in range(50):
+        status, _, _ = server.send("PUT", f"/allocate/{NOBODY}/data", {}, bytes(4 << 20))
+        check(status in (401, 429), f"an upload of nobody is answered with {status}")
+
+
+def main():
+    maasd, path = sys.argv[1:]
+    spec = Spec(path)
+    tokens = {role: f"mt_{role}" for role in ROLES[1:]}
+    check(set(TABLE) == set(spec.operations), f"no row, or no call: {set(TABLE) ^ set(spec.operations)}")
+    with tempfile.TemporaryDirectory() as directory:
+        file = os.path.join(directory, "principals")
+        write_principals(file, tokens)
+        server = Server([maasd, "--listen", "127.0.0.1:0", "--rdma", "off", "--log-level", "error", "--auth-file", file])
+        caller = Caller(server, tokens)
+        try:
+            for name, (route, method, _) in spec.operations.items():
+                for role, wanted in zip(ROLES, TABLE.get(name, ())):
+                    got = caller.status(role, name, method, route)
+                    # The many failures of one address become 429.
+                    check(got == wanted or (wanted == 401 and got == 429), f"{role}: {name}: {got}, not {wanted}")
+            check_strangers(server)
+        finally:
+            server.stop()
+    for text in errors:
+        print(f"FAILED: {text}")
+    print(f"{len(spec.operations)} calls by {len(ROLES)} roles, {len(errors)} errors")
+    sys.exit(1 if errors else 0)
+
+
+main()

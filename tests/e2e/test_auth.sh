@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# maasd with --auth-file: what is refused at the start, reloads, rotation under load, kept memory.
+# Run as: test_auth.sh MAASD
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+FILE=$WORK/principals
+umask 077
+
+# line NAME TOKEN WORDS: a line of the file.
+line() {
+	echo "$1 token=sha256:$(printf %s "$2" | sha256sum | cut -d' ' -f1) $3"
+}
+
+# as TOKEN METHOD PATH [CURL OPTION...]
+as() {
+	local token=$1
+	shift
+	request "$@" -H "Authorization: Bearer $token"
+}
+
+# refused WORDS OPTION...: the start fails, and says so.
+refused() {
+	local words=$1 status=0 text
+	shift
+	text=$("$MAASD" "$@" 2>&1 </dev/null) || status=$?
+	equal "exit status with $*" 1 "$status"
+	contains "maasd $*" "$text" "$words"
+}
+
+step 'a file that is wrong, or open to others'
+line a mt_a owner=a >"$FILE"
+refused "--auth-file $WORK/none: $WORK/none: No such file" --listen 127.0.0.1:0 --auth-file "$WORK/none"
+echo 'b owner=b' >>"$FILE"
+refused "line 2: nothing proves who 'b' is" --listen 127.0.0.1:0 --auth-file "$FILE"
+refused "line 2: nothing proves who 'b' is" --check --listen 127.0.0.1:0 --auth-file "$FILE"
+line a mt_a 'owner=a,team/* max-allocations=1' >"$FILE"
+line ops mt_ops admin >>"$FILE"
+chmod 0644 "$FILE"
+refused 'may be read by others' --listen 127.0.0.1:0 --auth-file "$FILE"
+chmod 0600 "$FILE"
+
+step 'tokens in clear'
+refused 'tokens would travel in clear' --listen 0.0.0.0:0 --auth-file "$FILE"
+refused 'tokens would travel in clear' --check --listen 0.0.0.0:0 --auth-file "$FILE"
+start_server --listen 0.0.0.0:0 --auth-file "$FILE" --insecure-plaintext
+grep -q 'warn tokens travel in clear' "$LOG" || fail 'no warning'
+stop_server
+
+step 'who pays for what'
+contains '--check' "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE")" 'owner team/* = paid for by a'
+
+step 'requests'
+start_server --auth-file "$FILE"
+! grep -q 'no authentication' "$LOG" || fail 'warns that there is none'
+request GET /health
+equal 'without a token' 401 "$STATUS"
+as mt_a GET /whoami
+equal '/whoami' 'a 1' "$(jq -r '"\(.name) \(.quota.allocations)"' <<<"$BODY")"
+as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
+equal 'an allocation' 200 "$STATUS"
+as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
+equal 'a second one' '507 quota_exhausted' "$STATUS $(jq -r .error.code <<<"$BODY")"
+as mt_ops GET /stats
+equal 'the admin sees' 1 "$(jq .active_allocations <<<"$BODY")"
+grep -q 'GET /stats .*mt_' "$LOG" && fail 'a token is in the log'
+
+step 'SIGHUP: as a whole, or not at all'
+failed() { grep -q 'error principals stay as they were' "$LOG"; }
+read_again() { [ "$(grep -c 'info principals read' "$LOG")" -ge "$1" ]; }
+echo nonsense >>"$FILE"
+kill -HUP "$SERVER"
+wait_for 10 failed
+as mt_a GET /whoami
+equal 'the table of before' 200 "$STATUS"
+as mt_ops GET /metrics
+contains '/metrics' "$BODY" 'maas_config_last_reload_successful 0'
+line a mt_new owner=a >"$FILE"
+line ops mt_ops admin >>"$FILE"
+kill -HUP "$SERVER"
+wait_for 10 read_again 2
+as mt_a GET /whoami
+equal 'the old token' 401 "$STATUS"
+as mt_new GET /whoami
+equal 'the new token' 200 "$STATUS"
+as mt_ops GET /metrics
+contains '/metrics' "$BODY" 'maas_config_last_reload_successful 1'
+
+step 'a file that was changed is seen without a signal'
+line a mt_third owner=a >"$FILE.new"
+line ops mt_ops admin >>"$FILE.new"
+mv "$FILE.new" "$FILE"
+wait_for 20 read_again 3
+as mt_third GET /whoami
+equal 'the third token' 200 "$STATUS"
+
+step 'rotation under load: no request fails'
+both() { line a mt_third "token=sha256:$(printf mt_fourth | sha256sum | cut -d' ' -f1) owner=a"; }
+{ both && line ops mt_ops admin; } >"$FILE"
+kill -HUP "$SERVER"
+wait_for 10 read_again 4
+for token in mt_third mt_fourth; do
+	seq 500 | sed "s|.*|url = \"$URL/allocations\"\noutput = /dev/null|" >"$WORK/urls"
+	curl -sS -w '%{http_code}\n' -H "Authorization: Bearer $token" -K "$WORK/urls" \
+		>"$WORK/$token.codes" &
+	children+=($!)
+	{ both && line ops mt_ops admin && line "x$token" "mt_$token" owner=x; } >"$FILE.new"
+	mv "$FILE.new" "$FILE"
+	kill -HUP "$SERVER"
+	wait $!
+	equal "answers of $token" '500 200' "$(sort "$WORK/$token.codes" | uniq -c | xargs)"
+done
+stop_server
+
+step 'kept memory keeps its rights'
+start_server --auth-file "$FILE" --memory-file "$WORK/pool"
+as mt_third POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":5}'
+id=$(jq -r .id <<<"$BODY")
+as mt_third PUT "/allocate/$id/data" --data-binary hello
+stop_server
+refused 'was last used with --auth-file' --listen 127.0.0.1:0 --memory-file "$WORK/pool"
+line b mt_b owner=b >>"$FILE"
+start_server --auth-file "$FILE" --memory-file "$WORK/pool"
+as mt_b GET "/allocate/$id/data"
+equal "another's kept memory" 404 "$STATUS"
+as mt_third GET "/allocate/$id/data"
+equal 'kept bytes' hello "$BODY"
+as mt_third GET /whoami
+equal 'kept usage' 1 "$(jq .usage.allocations <<<"$BODY")"
+stop_server
+start_server --insecure-open --memory-file "$WORK/pool"
+request GET "/allocate/$id/data"
+equal 'open memory' hello "$BODY"
+stop_server
