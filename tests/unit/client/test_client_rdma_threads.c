@@ -167,6 +167,29 @@ TEST(threads__share_a_handle)
 	fake_fail_few(IBV_WR_RDMA_WRITE, IBV_WC_SUCCESS, 0);
 }
 
+/* More calls wait than have operations: the others have their turn when some of these end. */
+TEST(threads__more_than_have_operations)
+{
+	enum { AT_ONCE = 256, CALLS = AT_ONCE + 8 };
+	static struct poller pollers[CALLS];
+	static pthread_t threads[CALLS];
+
+	begin();
+	fake_hold(FAKE_DATA);
+	for (int i = 0; i < CALLS; i++) {
+		pollers[i].count = -1;
+		assert_int_equal(pthread_create(&threads[i], NULL, write_first, &pollers[i]), 0);
+	}
+	AWAIT(fake_num_held() == AT_ONCE);
+	let_sleep();
+	assert_int_equal(fake_num_held(), AT_ONCE);
+	fake_release();
+	for (int i = 0; i < CALLS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(pollers[i].count, 0);
+	}
+}
+
 struct crowd {
 	_Atomic int left; /* completions that did not come yet */
 	_Atomic int good;
