@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations submitted now and completed later, against a real maasd. */
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include "base/base.h"
+#include "tests/unit/client/client_crowd.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define OPS   200
@@ -217,62 +216,15 @@ TEST(buffer__bookkeeping)
 
 /* ---- threads that submit and threads that poll */
 
-static void *submit_many(void *arg)
-{
-	struct maas_range range = {arg, 0, (char *)arg + MAAS_ID_BYTES, 16};
-
-	for (int i = 0; i < OPS; i++)
-		while (maas_submit_write(maas, &range, 1, 0, NULL))
-			nap_ms(1);
-	return NULL;
-}
-
-/* Until all completions of all threads came: a poll does not wait while nothing is under way. */
-static void *poll_many(void *arg)
-{
-	_Atomic long *left = arg;
-	uint64_t until_ms = maas_clock_ms() + 30000;
-	struct maas_completion at[8];
-	long good = 0;
-
-	while (atomic_load(left) > 0 && maas_clock_ms() < until_ms) {
-		int n = maas_poll(maas, at, MAAS_ARRAY_SIZE(at), 20);
-
-		for (int i = 0; i < n; i++)
-			good += !at[i].status;
-		atomic_fetch_sub(left, n);
-		if (!n)
-			nap_ms(1);
-	}
-	return (void *)good;
-}
-
 TEST(threads__submit_and_poll)
 {
-	enum { PAIRS = 3 };
-	char memory[PAIRS][MAAS_ID_BYTES + 16] = {{0}};
-	struct maas_allocation at[PAIRS];
-	pthread_t submitters[PAIRS];
-	pthread_t pollers[PAIRS];
-	_Atomic long left = (long)PAIRS * OPS;
-	long total = 0;
+	char bytes[16] = "x";
+	struct maas_allocation at;
+	struct maas_range range = {at.id, 0, bytes, sizeof(bytes)};
 
-	assert_int_equal(maas_alloc_many(maas, 16, PAIRS, NULL, at), 0);
-	for (int i = 0; i < PAIRS; i++) {
-		memcpy(memory[i], at[i].id, MAAS_ID_BYTES);
-		pthread_create(&submitters[i], NULL, submit_many, memory[i]);
-		pthread_create(&pollers[i], NULL, poll_many, &left);
-	}
-	for (int i = 0; i < PAIRS; i++) {
-		void *good;
-
-		pthread_join(submitters[i], NULL);
-		pthread_join(pollers[i], &good);
-		total += (long)good;
-	}
-	assert_int_equal(total, PAIRS * OPS);
-	for (int i = 0; i < PAIRS; i++)
-		assert_int_equal(maas_free(maas, at[i].id), 0);
+	assert_int_equal(maas_alloc(maas, sizeof(bytes), NULL, &at), 0);
+	crowd_run(maas, &range);
+	assert_int_equal(maas_free(maas, at.id), 0);
 }
 
 TEST_MAIN(server_open, client_end_empty)

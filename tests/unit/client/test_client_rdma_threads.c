@@ -2,6 +2,7 @@
 /* libmaas over RDMA: threads that share a handle, and how they wake each other. */
 #include <pthread.h>
 
+#include "tests/unit/client/client_crowd.h"
 #include "tests/unit/client/client_rdma.h"
 
 #define THREADS	   4
@@ -190,63 +191,16 @@ TEST(threads__more_than_have_operations)
 	}
 }
 
-struct crowd {
-	_Atomic int left; /* completions that did not come yet */
-	_Atomic int good;
-};
-
-static void *submit_each(void *arg)
-{
-	(void)arg;
-
-	for (int i = 0; i < THREAD_OPS; i++) {
-		struct maas_range range = {memory.id, 0, bytes, 64};
-
-		while (maas_submit_write(maas, &range, 1, 0, NULL))
-			nap();
-	}
-	return NULL;
-}
-
-/* Takes few at once, so that others find what is left over, and waits for as long as it takes. */
-static void *poll_few(void *arg)
-{
-	struct crowd *crowd = arg;
-	struct maas_completion completions[2];
-
-	while (crowd->left > 0) {
-		int n = maas_poll(maas, completions, 2, -1);
-
-		for (int i = 0; i < n; i++)
-			crowd->good += !completions[i].status;
-		crowd->left -= n;
-	}
-	return NULL;
-}
-
 TEST(threads__submit_and_poll)
 {
 	struct maas_options options = {.size = sizeof(options), .max_submitted = 16};
-	pthread_t submitters[THREADS];
-	pthread_t pollers[THREADS];
-	struct crowd crowd;
+	struct maas_range range = {memory.id, 0, bytes, 64};
 
 	begin_with(NULL, "auto", &options);
 	assert_int_equal(write_one('a'), 0);
-	for (int watched = 0; watched < 2; watched++) {
-		crowd = (struct crowd){.left = THREADS * THREAD_OPS};
-		if (watched)
-			assert_true(maas_event_fd(maas) >= 0);
-		for (int i = 0; i < THREADS; i++) {
-			pthread_create(&submitters[i], NULL, submit_each, &crowd);
-			pthread_create(&pollers[i], NULL, poll_few, &crowd);
-		}
-		for (int i = 0; i < THREADS; i++) {
-			pthread_join(submitters[i], NULL);
-			pthread_join(pollers[i], NULL);
-		}
-		assert_int_equal(crowd.good, THREADS * THREAD_OPS);
-	}
+	crowd_run(maas, &range);
+	assert_true(maas_event_fd(maas) >= 0); /* others wait from now on */
+	crowd_run(maas, &range);
 }
 
 TEST_MAIN(NULL, end)

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Threads that submit and threads that poll, all on one handle; over HTTP and over RDMA. */
+#ifndef MAAS_TESTS_UNIT_CLIENT_CROWD_H
+#define MAAS_TESTS_UNIT_CLIENT_CROWD_H
+
+#include <pthread.h>
+
+#include "client/maas.h"
+#include "tests/unit/unit.h"
+
+#define CROWD_PAIRS 4
+#define CROWD_OPS   200
+
+struct crowd {
+	struct maas *maas;
+	struct maas_range range; /* that all of them write */
+	_Atomic int left;	 /* completions that did not come yet */
+	_Atomic int good;
+};
+
+static inline void *crowd_submit(void *arg)
+{
+	struct crowd *crowd = arg;
+
+	for (int i = 0; i < CROWD_OPS; i++)
+		while (maas_submit_write(crowd->maas, &crowd->range, 1, 0, NULL))
+			nap_ms(1);
+	return NULL;
+}
+
+/* Takes few at once, so that others find what is left over. Nothing is waited for where nothing is
+ * under way. */
+static inline void *crowd_poll(void *arg)
+{
+	struct crowd *crowd = arg;
+	struct maas_completion completions[2];
+
+	while (crowd->left > 0) {
+		int n = maas_poll(crowd->maas, completions, 2, -1);
+
+		for (int i = 0; i < n; i++)
+			crowd->good += !completions[i].status;
+		crowd->left -= n;
+		if (!n)
+			nap();
+	}
+	return NULL;
+}
+
+/* Every thread writes the range CROWD_OPS times, and all completions come. */
+static inline void crowd_run(struct maas *maas, const struct maas_range *range)
+{
+	struct crowd crowd = {.maas = maas, .range = *range, .left = CROWD_PAIRS * CROWD_OPS};
+	pthread_t submitters[CROWD_PAIRS];
+	pthread_t pollers[CROWD_PAIRS];
+
+	for (int i = 0; i < CROWD_PAIRS; i++) {
+		assert_int_equal(pthread_create(&submitters[i], NULL, crowd_submit, &crowd), 0);
+		assert_int_equal(pthread_create(&pollers[i], NULL, crowd_poll, &crowd), 0);
+	}
+	for (int i = 0; i < CROWD_PAIRS; i++) {
+		pthread_join(submitters[i], NULL);
+		pthread_join(pollers[i], NULL);
+	}
+	assert_int_equal(crowd.good, CROWD_PAIRS * CROWD_OPS);
+}
+
+#endif
