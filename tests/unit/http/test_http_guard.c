@@ -53,7 +53,7 @@ TEST(host__of_this_machine)
 		       "allocations");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", bad[i]), "403",
-		       "foreign_host");
+		       "\"foreign_host\"");
 	assert_int_equal(gethostname(name, sizeof(name)), 0);
 	expect("GET /allocations HTTP/1.1", http_text("Host: %s:3000\r\n", name), "200",
 	       "allocations");
@@ -62,9 +62,9 @@ TEST(host__of_this_machine)
 TEST(host__in_the_target)
 {
 	expect("GET http://evil.example/allocations HTTP/1.1", "Host: localhost\r\n", "403",
-	       "foreign_host");
+	       "\"foreign_host\"");
 	expect("GET http://localhost/allocations HTTP/1.1", "Host: evil.example\r\n", "403",
-	       "foreign_host");
+	       "\"foreign_host\"");
 	expect("GET http://maas.test:7/allocations HTTP/1.1", "Host: localhost\r\n", "200",
 	       "allocations");
 }
@@ -73,8 +73,8 @@ TEST(host__none)
 {
 	expect("GET /health HTTP/1.0", "", "200", "healthy");
 	expect("GET /ready HTTP/1.0", "", "200", "ready");
-	expect("GET /allocations HTTP/1.0", "", "403", "foreign_host");
-	expect("GET /stats HTTP/1.0", "", "403", "foreign_host");
+	expect("GET /allocations HTTP/1.0", "", "403", "\"foreign_host\"");
+	expect("GET /stats HTTP/1.0", "", "403", "\"foreign_host\"");
 }
 
 #define AT_80	"Host: localhost\r\n"
@@ -132,8 +132,8 @@ TEST(origin__a_link_to_the_page)
 		const char *line = http_text("GET %s HTTP/1.1", path);
 
 		expect(line, link, "200", "");
-		expect(line, script, "403", "foreign_origin");
-		expect(http_text("POST %s HTTP/1.1", path), link, "403", "foreign_origin");
+		expect(line, script, "403", "\"foreign_origin\"");
+		expect(http_text("POST %s HTTP/1.1", path), link, "403", "\"foreign_origin\"");
 	}
 }
 
