@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <time.h>
-
-#include <cmocka.h>
-
+/* The lock: one thread at a time, and none that waits for it is forgotten. */
 #include "base/lock.h"
 #include "base/thread.h"
+#include "tests/unit/unit.h"
 
 #define THREADS 4
 #define TURNS	20000
@@ -29,45 +23,40 @@ static void *count_up(void *arg)
 	return NULL;
 }
 
-static void take__one_thread_at_a_time(void **state)
-{
-	pthread_t threads[THREADS];
+static pthread_t threads[THREADS];
 
-	(void)state;
-	scene.count = 0;
+static void start_all(void)
+{
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(maas_thread_start(&threads[i], count_up, NULL), 0);
+}
+
+static void join_all(void)
+{
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
+}
+
+TEST(take__one_thread_at_a_time)
+{
+	scene.count = 0;
+	start_all();
+	join_all();
 	assert_int_equal(scene.count, THREADS * TURNS);
 	assert_int_equal(atomic_load(&scene.lock.state), 0);
 }
 
 /* All of them are asleep, or about to be, when the lock is given: each has its turn. */
-static void give__wakes_all_in_turn(void **state)
+TEST(give__wakes_all_in_turn)
 {
-	const struct timespec pause = {.tv_nsec = 20000000};
-	pthread_t threads[THREADS];
-
-	(void)state;
 	scene.count = 0;
 	maas_lock_take(&scene.lock);
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(maas_thread_start(&threads[i], count_up, NULL), 0);
-	nanosleep(&pause, NULL);
+	start_all();
+	nap_ms(20);
 	assert_int_equal(scene.count, 0);
 	maas_lock_give(&scene.lock);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	join_all();
 	assert_int_equal(scene.count, THREADS * TURNS);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(take__one_thread_at_a_time),
-		cmocka_unit_test(give__wakes_all_in_turn),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
