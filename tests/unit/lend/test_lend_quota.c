@@ -5,29 +5,10 @@
  */
 #include <pthread.h>
 
-#include "tests/unit/lend/lend_keys.h"
+#include "tests/unit/lend/lend_auth.h"
 
 #define THREADS 100
 #define LIMIT	50
-
-static struct maas_auth *table;
-
-static struct maas_lend_caller caller(const char *name)
-{
-	return (struct maas_lend_caller){table, maas_lend_auth_epoch(f.lend),
-					 maas_auth_by_name(table, name)};
-}
-
-static void use(const char *text)
-{
-	struct maas_auth *before = table;
-	char error[MAAS_AUTH_ERROR];
-
-	if (maas_auth_parse(text, strlen(text), error, &table))
-		fail_msg("%s", error);
-	assert_int_equal(maas_lend_set_auth(f.lend, table), 0);
-	maas_auth_unref(before);
-}
 
 static void set_up(void)
 {
@@ -39,8 +20,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-	maas_auth_unref(table);
-	table = NULL;
+	table_end();
 	fixture_teardown();
 }
 
