@@ -111,6 +111,12 @@ TEST(open__starts_empty)
 	pool_close(slab);
 }
 
+TEST(close__nothing)
+{
+	maas_slab_close(NULL);
+	maas_slab_discard(NULL);
+}
+
 TEST(open__rounds_the_pool_down_to_extents)
 {
 	struct maas_slab *slab = POOL(10 * 8192 + 8191, 8192, 1024);
