@@ -79,8 +79,7 @@ static int try_once(struct maas *maas, CURL *easy, struct maas_request *request,
 	CURLcode code;
 	int r;
 
-	r = maas_client_transfer_begin(&transfer, easy, &maas->url, request, timeout_ms,
-				       maas->options.connect_timeout_ms);
+	r = maas_client_transfer_begin(&transfer, easy, maas, request, timeout_ms);
 	if (r)
 		return r;
 	code = curl_easy_perform(easy);
@@ -115,7 +114,7 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 		if (now_ms >= deadline_ms)
 			break;
 		r = try_once(maas, easy, request, (uint32_t)(deadline_ms - now_ms));
-	} while (maas_request_again(request, r));
+	} while (maas_request_again(maas, request, r));
 	pool_put(&maas->pool, easy);
 	if (!r && !request->tries)
 		r = maas_fail(-ETIMEDOUT, "no connection was free within %u ms", whole_ms);

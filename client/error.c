@@ -64,6 +64,7 @@ static const struct status_row {
 	{503, "", -ENOBUFS},
 	{507, "grants_exhausted", -EDQUOT},
 	{507, "device_limit", -EDQUOT},
+	{507, "quota_exhausted", -ENOSR},
 	{507, "", -ENOSPC},
 };
 

@@ -12,6 +12,7 @@
  *   http/ rdma/             … and the two that there are
  *   call                    one request and the caller's wait for it, with retries
  *   request transfer        what is asked; how curl sends it
+ *   token                   whose the handle is
  *   url error json          text
  *   process                 which process this is
  */
@@ -71,6 +72,31 @@ int maas_fail_status(long status, const char *body, size_t len);
 /* The same for a request that had no answer; `os_error` is errno of connect(2), or 0. */
 int maas_fail_curl(const struct maas_url *url, CURLcode code, long os_error, uint32_t timeout_ms);
 
+/* ---- token */
+
+#define MAAS_TOKEN_BYTES  256 /* and its NUL; maasd's own have 46 */
+#define MAAS_TOKEN_HEADER (MAAS_TOKEN_BYTES + 32)
+
+struct maas_token {
+	char *file; /* NULL: there is no token */
+	pthread_mutex_t lock;
+	unsigned int reading; /* how often the file had another token */
+	char text[MAAS_TOKEN_BYTES];
+};
+
+/* Reads the token of `file`; NULL: there is none. `token` is all zero before. Errors: as open(2);
+ * -EPERM others may read the file, -EINVAL there is no token in it. */
+MAAS_MUST_CHECK int maas_token_init(struct maas_token *token, const char *file);
+void maas_token_fini(struct maas_token *token); /* after a failed maas_token_init(), too */
+
+/* The header line to send, and which reading of the file it is. False: none. */
+MAAS_MUST_CHECK bool maas_token_header(struct maas_token *token, char header[MAAS_TOKEN_HEADER],
+				       unsigned int *ret_reading);
+
+/* Whether there is another token than the one of `reading`, which the server refused; looks into
+ * the file. When the file cannot be read, the thread's sentence says why. */
+MAAS_MUST_CHECK bool maas_token_is_other(struct maas_token *token, unsigned int reading);
+
 /* ---- request: what is asked, and the answer */
 
 struct maas_request {
@@ -93,6 +119,8 @@ struct maas_request {
 	/* the answer */
 	long status;
 	unsigned int tries;
+	bool refused;	      /* with the token before */
+	unsigned int reading; /* of the token sent */
 	uint64_t received;    /* bytes that went to `in` */
 	char span[80];	      /* its Content-Range */
 	struct maas_buf text; /* owned: any other body */
@@ -114,7 +142,7 @@ void maas_request_fini(struct maas_request *request);
 
 struct maas_client_transfer {
 	struct maas_request *request;
-	const struct maas_url *url;
+	struct maas *maas;
 	CURL *easy;
 	struct curl_slist *headers;
 	size_t head_at; /* how far the body was sent … */
@@ -132,9 +160,8 @@ struct maas_client_transfer {
 
 /* Makes ready for curl_easy_perform() or a multi handle. Errors: -ENOMEM. */
 MAAS_MUST_CHECK int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy,
-					       const struct maas_url *url,
-					       struct maas_request *request, uint32_t timeout_ms,
-					       uint32_t connect_timeout_ms);
+					       struct maas *maas, struct maas_request *request,
+					       uint32_t timeout_ms);
 
 /* Turns an answer 307 into the request that follows the redirection, to the same server whatever
  * the answer says. False: the answer is no redirection to follow; maas_client_transfer_end() says
@@ -149,7 +176,7 @@ MAAS_MUST_CHECK int maas_client_transfer_end(struct maas_client_transfer *transf
 void maas_client_transfer_drop(struct maas_client_transfer *transfer);
 
 /* True when a request that failed with `error` may be sent again. */
-MAAS_MUST_CHECK bool maas_request_again(const struct maas_request *request, int error);
+MAAS_MUST_CHECK bool maas_request_again(struct maas *maas, struct maas_request *request, int error);
 
 /* ---- the handle */
 
@@ -201,6 +228,7 @@ struct maas {
 	pid_t pid;
 	struct maas_url url;
 	struct maas_options options; /* defaults filled in */
+	struct maas_token token;
 	char *owner;
 	char *session_name;
 	struct maas_pool pool;

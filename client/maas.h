@@ -35,6 +35,9 @@
  * Answers: every answer is checked against the request, its length included; one that does not fit
  * is -EPROTO.
  *
+ * Tokens: a handle sends its token with each request, to the server of its URL alone. Without TLS,
+ * which this version does not speak, whoever sees the network sees the token.
+ *
  * RDMA: the calling thread moves bytes straight from and to the server's memory, by one-sided
  * reads and writes; everything else goes over HTTP. Payloads are not encrypted. When a connection
  * breaks, its operations are repeated on a new one, with new keys. An operation that times out
@@ -95,6 +98,12 @@ struct maas_options {
 	 * anything but maas_close() and maas_reopen(). NULL: ask maas_session_get(). */
 	void (*session_lost)(void *arg, int error);
 	void *session_lost_arg;
+
+	/* A file whose first line is the token that says whose the handle is, for a server with
+	 * --auth-file. Others may not read the file. The library reads the file again when the
+	 * server refuses the token, and then repeats the request, so that a token is replaced by
+	 * replacing the file. NULL: the environment's MAAS_TOKEN_FILE; "": no token. */
+	const char *token_file;
 };
 
 /*
@@ -104,7 +113,8 @@ struct maas_options {
  * where client and server reach each other by it, else HTTP. A server that is down, or that has
  * RDMA and refuses the connection, is an error then: to do without RDMA, ask for HTTP. RDMA opens
  * the session and connects. Owns: the caller, maas_close(). Errors: -EINVAL an option,
- * -EPROTONOSUPPORT the URL's scheme, -ENOMEM; with RDMA also -EOPNOTSUPP the server has none,
+ * -EPROTONOSUPPORT the URL's scheme, -ENOMEM; of token_file those of open(2), -EPERM others may
+ * read the file, -EINVAL there is no token in it; with RDMA also -EOPNOTSUPP the server has none,
  * -ENODEV no device here leads to the server, -ENOMEM the limit of locked memory, and those of
  * maas_reopen() and of every call.
  */
@@ -333,10 +343,12 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer);
  * The text of a page of the server, such as "/health", "/stats" or "/metrics", followed by a NUL
  * that `ret_len` (may be NULL) does not count. Owns: the caller, free(3).
  * Errors of every call: -ECONNREFUSED no server there, -EHOSTUNREACH no such host, -ETIMEDOUT,
- * -ECONNRESET the connection broke and retries did not help, -EACCES and -EPERM not allowed
- * (-EACCES also: to write to the Unix socket), -ESHUTDOWN the server is stopping, -ENOBUFS the
- * server is short of memory, -EREMOTEIO the server failed, -EPROTO the answer makes no sense,
- * -ENOMEM, -ECHILD after fork. Also: -ENOENT no such page.
+ * -ECONNRESET the connection broke and retries did not help, -EACCES the server asks for a token or
+ * does not know the handle's (also: this user may not write to the Unix socket), -EPERM the token's
+ * principal may not do that, -ENOSR the principal's quota is exhausted, -EUSERS a limit of the
+ * server is reached, or too many requests of this address had a wrong token, -ESHUTDOWN the server
+ * is stopping, -ENOBUFS the server is short of memory, -EREMOTEIO the server failed, -EPROTO the
+ * answer makes no sense, -ENOMEM, -ECHILD after fork. Also: -ENOENT no such page.
  */
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len);
 

@@ -80,9 +80,14 @@ static int check_options(const struct maas_options *options)
 static void set_defaults(struct maas_options *options)
 {
 	const char *url = getenv("MAAS_URL");
+	const char *token_file = getenv("MAAS_TOKEN_FILE");
 
 	if (!options->url)
 		options->url = url && *url ? url : DEFAULT_URL;
+	if (!options->token_file)
+		options->token_file = token_file;
+	if (options->token_file && !*options->token_file)
+		options->token_file = NULL;
 	options->timeout_ms = DEFAULT(options->timeout_ms, DEFAULT_TIMEOUT_MS);
 	options->connect_timeout_ms = DEFAULT(options->connect_timeout_ms, DEFAULT_CONNECT_MS);
 	options->max_connections = DEFAULT(options->max_connections, DEFAULT_CONNECTIONS);
@@ -99,6 +104,7 @@ static void free_strings(struct maas *maas)
 {
 	free(maas->owner);
 	free(maas->session_name);
+	maas_token_fini(&maas->token);
 	maas_url_fini(&maas->url);
 }
 
@@ -110,10 +116,13 @@ static int copy_strings(struct maas *maas)
 		r = copy_text(maas->options.owner, &maas->owner);
 	if (!r)
 		r = copy_text(maas->options.session_name, &maas->session_name);
+	if (!r)
+		r = maas_token_init(&maas->token, maas->options.token_file);
 	/* The options point to our copies from here on. */
 	maas->options.url = maas->url.text;
 	maas->options.owner = maas->owner;
 	maas->options.session_name = maas->session_name;
+	maas->options.token_file = maas->token.file;
 	return r;
 }
 

@@ -30,8 +30,13 @@ void maas_request_fini(struct maas_request *request)
 	maas_buf_fini(&request->text);
 }
 
-bool maas_request_again(const struct maas_request *request, int error)
+bool maas_request_again(struct maas *maas, struct maas_request *request, int error)
 {
+	/* 429 is what a refused token gets when many are refused at the same address. */
+	if ((request->status == 401 || request->status == 429) && !request->refused) {
+		request->refused = true;
+		return maas_token_is_other(&maas->token, request->reading);
+	}
 	return error == -ECONNRESET && !request->once && request->tries < MAX_TRIES;
 }
 

@@ -188,7 +188,7 @@ static int set_url(struct maas_client_transfer *transfer, const char *path, size
 	struct maas_buf url = {0};
 	int r = 0;
 
-	maas_buf_str(&url, transfer->url->base);
+	maas_buf_str(&url, transfer->maas->url.base);
 	maas_buf_add(&url, path, len);
 	maas_buf_add(&url, "", 1);
 	if (url.error || curl_easy_setopt(transfer->easy, CURLOPT_URL, url.data))
@@ -205,8 +205,8 @@ static int set_request(struct maas_client_transfer *transfer)
 
 	if (!r)
 		r = set_url(transfer, request->path.data, request->path.len);
-	if (!r && transfer->url->unix_path &&
-	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, transfer->url->unix_path))
+	if (!r && transfer->maas->url.unix_path &&
+	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, transfer->maas->url.unix_path))
 		r = -ENOMEM;
 	if (!r && strcmp(request->method, "GET") != 0 && strcmp(request->method, "DELETE") != 0)
 		r = set_body(transfer);
@@ -216,6 +216,18 @@ static int set_request(struct maas_client_transfer *transfer)
 	if (!r && strcmp(request->method, "GET") != 0 && strcmp(request->method, "POST") != 0 &&
 	    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method))
 		r = -ENOMEM;
+	return r;
+}
+
+/* Requests go to the server of the URL alone, so the token does, too. */
+static int set_token(struct maas_client_transfer *transfer)
+{
+	char header[MAAS_TOKEN_HEADER];
+	int r = 0;
+
+	if (maas_token_header(&transfer->maas->token, header, &transfer->request->reading))
+		r = add_header(transfer, header);
+	explicit_bzero(header, sizeof(header));
 	return r;
 }
 
@@ -240,15 +252,14 @@ void maas_client_transfer_drop(struct maas_client_transfer *transfer)
 	transfer->headers = NULL;
 }
 
-int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy,
-			       const struct maas_url *url, struct maas_request *request,
-			       uint32_t timeout_ms, uint32_t connect_timeout_ms)
+int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy, struct maas *maas,
+			       struct maas_request *request, uint32_t timeout_ms)
 {
 	int r;
 
 	*transfer = (struct maas_client_transfer){
 		.request = request,
-		.url = url,
+		.maas = maas,
 		.easy = easy,
 		.timeout_ms = timeout_ms,
 		.deadline_ms = maas_clock_ms() + timeout_ms,
@@ -261,7 +272,7 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	curl_easy_reset(easy);
 	set_bounds(easy);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)maas->options.connect_timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_some);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
@@ -270,6 +281,8 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, request->once ? 1L : 0L);
 	r = set_request(transfer);
+	if (!r)
+		r = set_token(transfer);
 	if (!r && curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers))
 		r = -ENOMEM;
 	if (r) {
@@ -294,7 +307,8 @@ bool maas_client_transfer_follow(struct maas_client_transfer *transfer)
 	curl_easy_getinfo(transfer->easy, CURLINFO_REDIRECT_URL, &to);
 	if (request->status != 307 || !request->follow || !to)
 		return false;
-	same = maas_url_same(transfer->url, to, &path) && !set_url(transfer, path.data, path.len) &&
+	same = maas_url_same(&transfer->maas->url, to, &path) &&
+	       !set_url(transfer, path.data, path.len) &&
 	       !curl_easy_setopt(transfer->easy, CURLOPT_TIMEOUT_MS, left_ms);
 	maas_buf_fini(&path);
 	if (!same)
@@ -311,23 +325,23 @@ static int fail_redirected(const struct maas_client_transfer *transfer)
 
 	if (transfer->followed)
 		return maas_fail(-EPROTO, "%s redirects twice, now to \"%s\" (status %ld)",
-				 transfer->url->text, transfer->location, status);
+				 transfer->maas->url.text, transfer->location, status);
 	if (status == 307 && transfer->request->follow)
 		return maas_fail(-EPROTO,
 				 "%s redirects to another server, which was not asked: "
 				 "\"%s\"",
-				 transfer->url->text, transfer->location);
+				 transfer->maas->url.text, transfer->location);
 	return maas_fail(-EPROTO,
 			 "%s redirects to \"%s\" (status %ld): only an allocation "
 			 "follows a 307",
-			 transfer->url->text, transfer->location, status);
+			 transfer->maas->url.text, transfer->location, status);
 }
 
 /* The sentence for an answer that a callback refused. */
 static int fail_taken(const struct maas_client_transfer *transfer)
 {
 	const struct maas_request *request = transfer->request;
-	const char *url = transfer->url->text;
+	const char *url = transfer->maas->url.text;
 
 	switch (transfer->fault) {
 	case -EPROTO:
@@ -359,7 +373,7 @@ int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode cod
 	if (transfer->fault)
 		return fail_taken(transfer);
 	if (code)
-		return maas_fail_curl(transfer->url, code, os_error, transfer->timeout_ms);
+		return maas_fail_curl(&transfer->maas->url, code, os_error, transfer->timeout_ms);
 	if (request->status == status_due(request))
 		return 0;
 	if (request->status >= 300 && request->status < 400)
@@ -369,5 +383,5 @@ int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode cod
 	if (request->status == 200 && *request->range)
 		return maas_fail(-EPROTO, "the server sent all bytes where some were asked for");
 	return maas_fail(-EPROTO, "%s answered with status %ld where %ld was due; is it maasd?",
-			 transfer->url->text, request->status, status_due(request));
+			 transfer->maas->url.text, request->status, status_due(request));
 }

@@ -32,8 +32,7 @@ static void complete(struct maas_http_client *http, struct maas_http_client_op *
 static int start_on(struct maas_http_client *http, struct maas_http_client_op *op, CURL *easy,
 		    uint32_t left_ms)
 {
-	int r = maas_client_transfer_begin(&op->transfer, easy, &http->maas->url, &op->request,
-					   left_ms, http->maas->options.connect_timeout_ms);
+	int r = maas_client_transfer_begin(&op->transfer, easy, http->maas, &op->request, left_ms);
 
 	if (r)
 		return r;
@@ -83,7 +82,7 @@ static void finish(struct maas_http_client *http, struct maas_http_client_op *op
 	leave(http, op);
 	if (!r && op->read)
 		r = maas_http_client_check(&op->request);
-	if (maas_request_again(&op->request, r) && maas_clock_ms() < op->deadline_ms)
+	if (maas_request_again(http->maas, &op->request, r) && maas_clock_ms() < op->deadline_ms)
 		start(http, op);
 	else
 		complete(http, op, r);

@@ -49,6 +49,8 @@ void stub_start(const char *answer);
 void stub_open(const char *answer, const struct maas_options *options);
 /* Up to 4 answers to the first requests in turn, the last to all others; before any request. */
 void stub_say(const char *const *answers, unsigned int count);
+/* Only requests with this token get that answer, others 401; at any time. */
+void stub_want(const char *token);
 /* The last request, head and body; while none is under way. */
 const char *stub_seen(void);
 const char *stub_url(void);

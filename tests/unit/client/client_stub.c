@@ -65,7 +65,8 @@ static struct stub {
 	struct listener listener;
 	const char *answers[MAX_ANSWERS]; /* in turn, the last for ever */
 	unsigned int num_answers;
-	char seen[65536]; /* the last request */
+	_Atomic(const char *) token; /* NULL: no request needs one */
+	char seen[65536];	     /* the last request */
 } stub;
 
 /* Where the request ends whose head is in `text`; 0: the head does not yet. */
@@ -96,6 +97,14 @@ static void read_request(int fd, char *text, size_t size)
 	} while (n > 0 && (!whole || len < whole));
 }
 
+static bool has_token(const char *request, const char *token)
+{
+	char line[256];
+
+	snprintf(line, sizeof(line), "\r\nAuthorization: Bearer %s\r\n", token);
+	return strstr(request, line);
+}
+
 /* Until all is said, or nobody listens any more. */
 static void say(int fd, const char *answer)
 {
@@ -120,6 +129,9 @@ static void *run_stub(void *arg)
 
 		if (answer)
 			read_request(fd, stub.seen, sizeof(stub.seen));
+		if (answer && stub.token && !has_token(stub.seen, stub.token))
+			answer = "HTTP/1.1 401 No\r\n\r\n{\"error\":{\"code\":\"unauthenticated\","
+				 "\"message\":\"was it replaced?\"}}";
 		if (answer && !*answer && num_held < MAX_HELD) {
 			held[num_held++] = fd;
 			continue;
@@ -136,6 +148,7 @@ static void *run_stub(void *arg)
 void stub_start(const char *answer)
 {
 	*stub.seen = '\0';
+	stub.token = NULL;
 	stub_say(&answer, 1);
 	listener_start(&stub.listener, run_stub);
 }
@@ -151,6 +164,11 @@ void stub_say(const char *const *answers, unsigned int count)
 	assert_in_range(count, 1, MAX_ANSWERS);
 	memcpy(stub.answers, answers, count * sizeof(*answers));
 	stub.num_answers = count;
+}
+
+void stub_want(const char *token)
+{
+	stub.token = token;
 }
 
 const char *stub_seen(void)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The client when the n-th request for memory fails, for every n. */
+#include <unistd.h>
+
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/client/client_fixture.h"
 
@@ -36,6 +38,8 @@ static int use_all(void)
 	return r;
 }
 
+static char token_file[] = "client-token-XXXXXX";
+
 static int open_and_use(void)
 {
 	const struct maas_options options = {.size = sizeof(options),
@@ -43,6 +47,7 @@ static int open_and_use(void)
 					     .owner = "me",
 					     .session_name = "me",
 					     .ttl_seconds = 30,
+					     .token_file = token_file,
 					     .timeout_ms = 10000};
 	int r = maas_open(&options, &maas);
 
@@ -77,4 +82,20 @@ TEST(all__each_request_for_memory_fails)
 	}
 }
 
-TEST_MAIN(server_start, client_end)
+static void set_up(void)
+{
+	int fd = mkstemp(token_file);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "mt_some", 7), 7);
+	close(fd);
+	server_start();
+}
+
+static void tear_down(void)
+{
+	unlink(token_file);
+	client_end();
+}
+
+TEST_MAIN(set_up, tear_down)

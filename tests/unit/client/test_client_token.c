@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The token of a handle: its file, where the token is sent, and another token in the file. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "tests/unit/client/client_fixture.h"
+
+#define OK	"HTTP/1.1 200 OK\r\n\r\n{}"
+#define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
+
+static char path[64];
+
+static void set_up(void)
+{
+	snprintf(path, sizeof(path), "client-token-%d", (int)getpid());
+	unsetenv("MAAS_TOKEN_FILE");
+}
+
+static void tear_down(void)
+{
+	client_end();
+	unlink(path);
+}
+
+/* Puts another file in the place of the token's. */
+static void put_file(const char *text, mode_t mode)
+{
+	char temporary[80];
+	int fd;
+
+	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+	assert_int_equal(rename(temporary, path), 0);
+}
+
+static const struct maas_options *with_file(void)
+{
+	static const struct maas_options options = {.size = sizeof(options), .token_file = path};
+
+	return &options;
+}
+
+/* Returns the status of a request. */
+static int ask(void)
+{
+	char *text = NULL;
+	int r = maas_get(maas, "/health", &text, NULL);
+
+	free(text);
+	return r;
+}
+
+/* ---- the file */
+
+TEST(file__its_first_line_without_blanks_is_the_token)
+{
+	static const char *const texts[] = {"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"};
+
+	stub_start(OK);
+	stub_want("mt_one");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
+		put_file(texts[i], i ? 0600 : 0640);
+		maas = client_open(stub_url(), with_file());
+		assert_int_equal(ask(), 0);
+		client_close(&maas);
+	}
+}
+
+TEST(file__without_a_token_is_refused)
+{
+	static char long_line[1000];
+	const char *const texts[] = {"",	  "\nmt_one\n",	   "  \n",   "mt one\n",
+				     "mt_\x01\n", "mt_\xc3\xa4\n", long_line};
+
+	memset(long_line, 'a', sizeof(long_line) - 1);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
+		put_file(texts[i], 0600);
+		assert_int_equal(maas_open(with_file(), &maas), -EINVAL);
+		assert_non_null(strstr(maas_error(), path));
+		assert_null(strstr(maas_error(), "mt"));
+	}
+}
+
+TEST(file__that_others_may_use_or_that_is_none_is_refused)
+{
+	const struct maas_options directory = {.size = sizeof(directory), .token_file = "/"};
+
+	put_file("mt_one\n", 0644);
+	assert_int_equal(maas_open(with_file(), &maas), -EPERM);
+	assert_non_null(strstr(maas_error(), "chmod 0600"));
+	assert_null(strstr(maas_error(), "mt_one"));
+	unlink(path);
+	assert_int_equal(maas_open(with_file(), &maas), -ENOENT);
+	assert_non_null(strstr(maas_error(), path));
+	assert_int_equal(maas_open(&directory, &maas), -EINVAL);
+}
+
+TEST(file__of_the_environment)
+{
+	const struct maas_options none = {.size = sizeof(none), .token_file = ""};
+
+	put_file("mt_env\n", 0600);
+	setenv("MAAS_TOKEN_FILE", path, 1);
+	stub_open(OK, NULL);
+	assert_int_equal(ask(), 0);
+	assert_non_null(strstr(stub_seen(), "\r\nAuthorization: Bearer mt_env\r\n"));
+	client_close(&maas);
+	maas = client_open(stub_url(), &none);
+	assert_int_equal(ask(), 0);
+	assert_null(strstr(stub_seen(), "Authorization"));
+	client_close(&maas);
+	setenv("MAAS_TOKEN_FILE", "", 1);
+	maas = client_open(stub_url(), NULL);
+	assert_int_equal(ask(), 0);
+	assert_null(strstr(stub_seen(), "Authorization"));
+}
+
+/* ---- refusals */
+
+TEST(refused__the_same_token_is_not_sent_again)
+{
+	put_file("mt_wrong\n", 0600);
+	stub_open(OK, with_file());
+	stub_want("mt_right");
+	assert_int_equal(ask(), -EACCES);
+	assert_string_equal(maas_error(), "was it replaced?");
+	assert_int_equal(stub_requests(), 1);
+	unlink(path);
+	assert_int_equal(ask(), -EACCES);
+	assert_non_null(strstr(maas_error(), "No such file"));
+	assert_null(strstr(maas_error(), "mt_wrong"));
+}
+
+TEST(refused__another_token_is_sent_once)
+{
+	put_file("mt_old\n", 0600);
+	stub_open(OK, with_file());
+	stub_want("mt_right");
+	put_file("mt_wrong\n", 0600);
+	assert_int_equal(ask(), -EACCES);
+	assert_int_equal(stub_requests(), 2);
+	put_file("mt_right\n", 0600);
+	assert_int_equal(ask(), 0);
+	assert_int_equal(stub_requests(), 4);
+}
+
+/* Many clients behind one address: a wrong token is answered with 429 then. */
+TEST(refused__by_429_too)
+{
+	static const char *const answers[] = {
+		"HTTP/1.1 429 No\r\n\r\n{\"error\":{\"code\":\"too_many\",\"message\":\"no\"}}",
+		OK};
+
+	put_file("mt_old\n", 0600);
+	stub_start(OK);
+	stub_say(answers, 2);
+	maas = client_open(stub_url(), with_file());
+	put_file("mt_new\n", 0600);
+	assert_int_equal(ask(), 0);
+	assert_non_null(strstr(stub_seen(), "Bearer mt_new\r\n"));
+}
+
+/* What must not be done twice was not done. */
+TEST(refused__a_session_too)
+{
+	const struct maas_options options = {
+		.size = sizeof(options), .token_file = path, .ttl_seconds = 30};
+
+	put_file("mt_old\n", 0600);
+	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":30}", &options);
+	stub_want("mt_new");
+	put_file("mt_new\n", 0600);
+	assert_int_equal(maas_reopen(maas), 0);
+	assert_int_equal(stub_requests(), 2);
+}
+
+TEST(refused__submitted_write_is_sent_again_as_a_whole)
+{
+	char bytes[] = "all of it";
+	const struct maas_range range = {.id = SOME_ID, .buf = bytes, .len = sizeof(bytes) - 1};
+	struct maas_completion done;
+
+	put_file("mt_old\n", 0600);
+	stub_open(OK, with_file());
+	stub_want("mt_new");
+	put_file("mt_new\n", 0600);
+	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
+	assert_int_equal(maas_poll(maas, &done, 1, -1), 1);
+	assert_int_equal(done.status, 0);
+	assert_non_null(strstr(stub_seen(), "\r\n\r\nall of it"));
+}
+
+/* ---- where it is sent */
+
+TEST(redirect__the_token_goes_to_the_same_server_only)
+{
+	static char here[256], elsewhere[256];
+	const char *answers[] = {here, OK};
+	struct maas_allocation at;
+
+	put_file("mt_one\n", 0600);
+	stub_start(OK);
+	snprintf(here, sizeof(here), "HTTP/1.1 307 No\r\nLocation: %s/there\r\n\r\n", stub_url());
+	snprintf(elsewhere, sizeof(elsewhere),
+		 "HTTP/1.1 307 No\r\nLocation: http://localhost%s/there\r\n\r\n",
+		 strrchr(stub_url(), ':'));
+	stub_say(answers, 2);
+	maas = client_open(stub_url(), with_file());
+	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO); /* "{}" is no allocation */
+	assert_non_null(strstr(stub_seen(), "POST /there "));
+	assert_non_null(strstr(stub_seen(), "Bearer mt_one\r\n"));
+	stub_stop();
+
+	client_close(&maas);
+	stub_open(elsewhere, with_file());
+	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO);
+	assert_int_equal(stub_requests(), 1);
+}
+
+/* ---- rotation */
+
+#define THREADS 4
+#define EACH	250
+
+static atomic_uint asked[THREADS], failed;
+
+static void *ask_often(void *arg)
+{
+	atomic_uint *mine = arg;
+
+	while (*mine < EACH) {
+		failed += ask() != 0;
+		++*mine;
+	}
+	return NULL;
+}
+
+TEST(rotation__under_load_fails_no_request)
+{
+	static const char *const tokens[] = {"mt_a", "mt_b", "mt_c", "mt_d"};
+	pthread_t threads[THREADS];
+	unsigned int until[THREADS];
+
+	put_file(tokens[0], 0600);
+	stub_open(OK, with_file());
+	stub_want(tokens[0]);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &asked[i]), 0);
+	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(tokens); i++) {
+		put_file(tokens[i], 0600);
+		stub_want(tokens[i]);
+		/* All threads saw this token before the next comes. */
+		for (int t = 0; t < THREADS; t++)
+			until[t] = asked[t] + 40 < EACH ? asked[t] + 40 : EACH;
+		for (int t = 0; t < THREADS; t++)
+			AWAIT(asked[t] >= until[t]);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(failed, 0);
+	assert_in_range(stub_requests(), THREADS * EACH + 1, THREADS * EACH + 3 * THREADS);
+}
+
+TEST_MAIN(set_up, tear_down)
