@@ -36,14 +36,15 @@ struct cmd {
 };
 
 extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd_get, cmd_ls,
-	cmd_top, cmd_bench, cmd_doctor, cmd_prometheus;
+	cmd_top, cmd_bench, cmd_doctor, cmd_prometheus, cmd_token;
 
 /* ---- options */
 
 /* The options of every command; a command's own options follow them. */
 #define CMD_COMMON_OPTIONS                                                                         \
 	{"url", required_argument, NULL, 'u'}, {"json", no_argument, NULL, 'j'},                   \
-		{"timeout", required_argument, NULL, 't'}, {"help", no_argument, NULL, 'h'}
+		{"timeout", required_argument, NULL, 't'},                                         \
+		{"token-file", required_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'}
 
 /*
  * The next option of `cmd`, as getopt_long(3) returns it; -1 at the end. Common options are taken

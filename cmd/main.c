@@ -8,12 +8,14 @@
 
 static const struct cmd *const commands[] = {
 	&cmd_health, &cmd_stats, &cmd_alloc, &cmd_free,	  &cmd_put,	   &cmd_get,
-	&cmd_ls,     &cmd_top,	 &cmd_bench, &cmd_doctor, &cmd_prometheus,
+	&cmd_ls,     &cmd_top,	 &cmd_bench, &cmd_doctor, &cmd_prometheus, &cmd_token,
 };
 
 static const char common_help[] =
 	"  --url URL        the server: [http://]HOST:PORT or unix:PATH\n"
 	"                   (default: $MAAS_URL, else http://localhost:3000)\n"
+	"  --token-file F   whose first line is the token for the server\n"
+	"                   (default: $MAAS_TOKEN_FILE, else no token)\n"
 	"  --timeout SEC    of each request (default 30)\n"
 	"  --json           print JSON\n"
 	"  --help           this text\n";
@@ -120,6 +122,9 @@ static bool take_common(struct cmd_context *context, const struct cmd *cmd, int 
 	switch (option) {
 	case 'u':
 		context->options.url = optarg;
+		return true;
+	case 'k':
+		context->options.token_file = optarg;
 		return true;
 	case 'j':
 		context->json = true;

@@ -3,8 +3,12 @@
 
 # The ids that the server lists which the command line names.
 _maas_ids() {
-	local server=()
+	local server=() file
 	[[ ! $COMP_LINE =~ [[:blank:]]--url[=[:blank:]]+([^[:blank:]]+) ]] || server=(--url "${BASH_REMATCH[1]}")
+	[[ ! $COMP_LINE =~ [[:blank:]]--token-file[=[:blank:]]+([^[:blank:]]+) ]] || {
+		file=${BASH_REMATCH[1]}
+		server+=(--token-file "${file/#\~\//$HOME/}")
+	}
 	maas ls --timeout 2 "${server[@]}" 2>/dev/null | awk 'NR > 1 { print $1 }' | head -n 1000
 }
 
@@ -12,6 +16,7 @@ _maas_ids() {
 _maas_value() {
 	local words=''
 	[ "$2" != --transport ] || words='auto rdma http'
+	[[ $2 != --token-file && $2 != --output ]] || compopt -o default
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "${1#=}")
 }
 
@@ -37,21 +42,23 @@ _maas() {
 		fi
 	done
 	case $command in
-	'') words='health stats alloc free put get ls top bench doctor prometheus --version' ;;
+	'') words='health stats alloc free put get ls top bench doctor prometheus token --version' ;;
 	alloc) words='--count --owner --ttl --request-id' ;;
 	free | ls | prometheus) words='--owner' ;;
 	put) words='--owner --ttl --offset --transport' ;;
 	get) words='--offset --length --transport' ;;
 	top) words='--count --interval' ;;
+	token) words='--output' ;;
 	bench) words='--size --threads --count --time --hold --transport' ;;
 	esac
 	if [[ $word == -* || -z $command ]]; then
-		[[ $word != -* ]] || words+=' --url --timeout --json --help'
+		[[ $word != -* ]] || words+=' --url --token-file --timeout --json --help'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 		return
 	fi
 	# First an id, then, except for free, a file. For put also a file alone.
 	case $command$arguments in
+	token0) mapfile -t COMPREPLY < <(compgen -W new -- "$word") ;;
 	prometheus0) mapfile -t COMPREPLY < <(compgen -W status -- "$word") ;;
 	free* | put0 | get0) mapfile -t COMPREPLY < <(compgen -W "$(_maas_ids)" -- "$word") ;;
 	esac

@@ -6,6 +6,7 @@ _maas_ids() {
 	local -a call ids
 	call=(maas ls --timeout 2)
 	[[ -z ${opt_args[--url]} ]] || call+=(--url ${(Q)opt_args[--url]})
+	[[ -z ${opt_args[--token-file]} ]] || call+=(--token-file ${(Q)~opt_args[--token-file]})
 	ids=(${${(f)"$($call 2>/dev/null | head -n 1001)"}[2,-1]%% *})
 	_wanted ids expl 'allocation' compadd -a ids
 }
@@ -21,6 +22,7 @@ _maas() {
 	local transport='--transport[how the bytes travel]:way:(auto rdma http)'
 	common=(
 		'--url[the server]:URL:'
+		'--token-file[whose first line is the token for the server]:file:_files'
 		'--timeout[of each request]:seconds:'
 		'--json[print JSON]'
 		'(- *)--help[print help]'
@@ -37,6 +39,7 @@ _maas() {
 		'bench:measure allocate, put, get and free'
 		'doctor:look for what stands in the way here'
 		"prometheus:show who keeps a Prometheus's memory here"
+		'token:make a token, and the line for the server'
 	)
 	_arguments -C $common '(- *)--version[print the version]' '1: :->command' '*:: :->rest' &&
 		return
@@ -73,6 +76,7 @@ _maas() {
 			'(--count)--time[how long]:seconds:' '--hold[put and get only]'
 		;;
 	prometheus) _arguments $common '--owner[all about this one]:name:' '1: :(status)' ;;
+	token) _arguments $common '--output[write the token there]:file:_files' '1: :(new)' '2:name:' ;;
 	health | stats | doctor) _arguments $common ;;
 	esac
 }

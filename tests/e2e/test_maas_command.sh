@@ -57,11 +57,45 @@ expect 2 "$MAAS" --json
 maas --help
 maas --version
 contains --version "$OUT" 'maas 0.'
-for command in health stats alloc free put get ls top bench doctor prometheus; do
+for command in health stats alloc free put get ls top bench doctor prometheus token; do
 	maas "$command" --help
 	contains "$command --help" "$OUT" "Usage: maas $command"
 	contains "$command --help" "$OUT" --url
 done
+
+step "token"
+expect 2 "$MAAS" token
+expect 2 "$MAAS" token new
+expect 2 "$MAAS" token old me
+expect 2 "$MAAS" token new 'a b'
+# file_line TOKEN NAME: the line for the server's file.
+file_line() {
+	echo "$2 token=sha256:$(printf %s "$1" | sha256sum | cut -d' ' -f1) owner=$2"
+}
+maas token new team/a
+[[ $OUT =~ ^mt_[A-Za-z0-9_-]{43}$'\n' ]] || fail "token new: $OUT"
+equal 'token new' "$(file_line "${OUT%%$'\n'*}" team/a)" "${OUT#*$'\n'}"
+first=$OUT
+maas token new team/a
+[ "$OUT" != "$first" ] || fail 'the same token twice'
+umask 0
+maas token new --output "$WORK/token" team/a
+umask 022
+equal 'token new --output' "$(file_line "$(cat "$WORK/token")" team/a)" "$OUT"
+equal 'mode of the file' 600 "$(stat -c %a "$WORK/token")"
+cp "$WORK/token" "$WORK/token.before"
+expect 1 "$MAAS" token new --output "$WORK/token" team/a
+contains 'a file that exists' "$ERR" 'File exists'
+equal 'output for a file that exists' '' "$OUT"
+cmp "$WORK/token" "$WORK/token.before"
+maas token new --json team/a
+equal 'token new --json' "$(file_line "$(jq -r .token <<<"$OUT")" team/a)" "$(jq -r .line <<<"$OUT")"
+chmod 0644 "$WORK/token.before"
+expect 1 "$MAAS" health --token-file "$WORK/token.before"
+contains 'a token for all to read' "$ERR" 'chmod 0600'
+expect 1 "$MAAS" health --token-file "$WORK/none"
+MAAS_TOKEN_FILE=$WORK/none expect 1 "$MAAS" health
+contains 'a token of the environment' "$ERR" 'No such file'
 
 step "no server"
 expect 3 "$MAAS" health --url http://127.0.0.1:1
