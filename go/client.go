@@ -64,7 +64,7 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("maas: %w", err)
 	}
-	c := &Client{options: o, wire: newWire(to, o.Timeout)}
+	c := &Client{options: o, wire: newWire(to, &o)}
 	c.alive, c.endLife = context.WithCancelCause(context.Background())
 	if err := c.open(ctx); err != nil {
 		c.endLife(ErrClosed)

@@ -31,6 +31,12 @@
 // connections; leases are renewed on others, so that data cannot hold them up. Close may be called
 // at any time, too: calls under way end with [ErrClosed].
 //
+// # Tokens
+//
+// A server with --auth-file asks who sends a request: Options.TokenFile, or Options.Token over HTTP,
+// has the token that `maas token new` makes. The token goes to the server of Options.URL alone, and
+// in clear, because the server does not speak TLS yet.
+//
 // # Memory and who owns it
 //
 // An allocation lives until it is freed, whether or not its client lives; AllocateOptions.Lifetime

@@ -39,7 +39,9 @@ var remedies = map[string]string{
 	"not_found":        "it was freed, its lease lapsed, or the server restarted without its memory",
 	"pool_exhausted":   "free memory or start maasd with a larger --max-pool-size",
 	"stopping":         "wait until it is back, or go to another",
+	"quota_exhausted":  "free memory, or give the principal more in the server's --auth-file",
 	"too_large":        "ask for several smaller ones, or start maasd with a larger class in --slab-sizes",
+	"unauthenticated":  "the client's token is in Options.TokenFile (Prometheus: --storage.tsdb.maas.http-config-file)",
 	"unknown_session":  "its lease lapsed or the server restarted: open a new client",
 }
 
@@ -74,7 +76,8 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == "not_found"
 }
 
-// IsExhausted tells whether the server has no memory, or no keys to it, to lend.
+// IsExhausted tells whether the server has no memory, or no keys to it, to lend, or not to this
+// principal.
 func IsExhausted(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Status == http.StatusInsufficientStorage

@@ -43,6 +43,13 @@ type Options struct {
 	// Timeout is the time for one request; a context may end earlier. Calls that take several
 	// requests (List; Free, ReadV and WriteV of many) have it for each. Default: 5 s.
 	Timeout time.Duration
+	// Token returns the token that says who sends the requests, for a server with --auth-file. It
+	// is called when the token is first needed, and again when the server refuses the token; then
+	// the request is repeated, so that a token is replaced without losing a request. Any goroutine
+	// may call it, one at a time. Not with RDMA, which takes TokenFile.
+	Token func() (string, error)
+	// TokenFile is the same, read from a file: its first line. Others may not read the file.
+	TokenFile string
 }
 
 var (
@@ -128,6 +135,10 @@ func (o *Options) checkFields() error {
 		return fmt.Errorf("transport %q: it must be auto, http or rdma", o.Transport)
 	case o.Transport == TransportRDMA && !rdmaBuilt:
 		return errors.New("this program was built without RDMA; build it with cgo, libmaas and -tags maasrdma (Prometheus: scripts/build-prometheus --rdma), or use the transport http")
+	case o.Token != nil && o.TokenFile != "":
+		return errors.New("a Token and a TokenFile: give one of the two")
+	case o.Token != nil && o.Transport != TransportHTTP && rdmaBuilt:
+		return errors.New("a Token works over HTTP alone: give RDMA a TokenFile, or use the transport http")
 	case o.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", o.Timeout)
 	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:

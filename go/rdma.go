@@ -90,6 +90,8 @@ func newRDMAPlane(w *wire, timeout time.Duration) *rdmaPlane {
 func (p *rdmaPlane) open(o *Options) error {
 	var text cText
 	defer text.free()
+	tokenFile := C.CString(o.TokenFile) // "": none, whatever the environment says
+	defer C.free(unsafe.Pointer(tokenFile))
 	options := C.struct_maas_options{
 		size:               C.sizeof_struct_maas_options,
 		url:                text.add(o.URL),
@@ -99,6 +101,7 @@ func (p *rdmaPlane) open(o *Options) error {
 		max_submitted:      maxSubmitted,
 		session_name:       text.add(o.Name),
 		session_exclusive:  C.bool(o.Exclusive),
+		token_file:         tokenFile,
 	}
 	if o.Transport == TransportRDMA {
 		options.transport = C.MAAS_TRANSPORT_RDMA
@@ -201,6 +204,7 @@ func (e *cError) String() string { return C.GoString(&e[0]) }
 
 // refusals turn the library's errors back into the server's answers.
 var refusals = map[syscall.Errno]Error{
+	syscall.EACCES:    {Status: 401, Code: "unauthenticated"},
 	syscall.EDQUOT:    {Status: 507, Code: "grants_exhausted"},
 	syscall.EEXIST:    {Status: 409, Code: "name_taken"},
 	syscall.EFBIG:     {Status: 413, Code: "too_large"},
@@ -210,6 +214,8 @@ var refusals = map[syscall.Errno]Error{
 	syscall.ENOSPC:    {Status: 507, Code: "pool_exhausted"},
 	syscall.ENOTUNIQ:  {Status: 409, Code: "request_id_reused"},
 	syscall.ENODATA:   {Status: 409, Code: "answer_forgotten"},
+	syscall.ENOSR:     {Status: 507, Code: "quota_exhausted"},
+	syscall.EPERM:     {Status: 403, Code: "forbidden"},
 	syscall.ERANGE:    {Status: 416, Code: "bad_range"},
 	syscall.ESHUTDOWN: {Status: 503, Code: "stopping"},
 	syscall.EUSERS:    {Status: 429, Code: "too_many"},

@@ -98,7 +98,7 @@ func EndSession(ctx context.Context, o Options, id string) error {
 	if err != nil {
 		return fmt.Errorf("maas: end a session: %w", err)
 	}
-	w := newWire(to, o.Timeout)
+	w := newWire(to, &o)
 	defer w.close()
 	if err := w.do(ctx, &call{method: "DELETE", path: "/sessions/" + id, control: true}); err != nil && !errors.Is(err, ErrSessionLost) {
 		return fmt.Errorf("maas: end a session: %w", err)

@@ -33,10 +33,12 @@ const (
 // restarts is soon back.
 var naps = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
 
-// wire sends requests to one server. Its only state is connections. Any goroutine may use it.
+// wire sends requests to one server. Its only state is connections and the token, which goes to that server
+// alone. Any goroutine may use it.
 type wire struct {
 	address
 	timeout time.Duration
+	token   *token
 	bulk    *http.Client
 	control *http.Client
 }
@@ -59,10 +61,11 @@ type call struct {
 	wantRange string  // the Content-Range that the answer must have
 }
 
-func newWire(to address, timeout time.Duration) *wire {
+func newWire(to address, o *Options) *wire {
 	return &wire{
 		address: to,
-		timeout: timeout,
+		timeout: o.Timeout,
+		token:   newToken(o),
 		bulk:    newHTTPClient(to, maxConnections),
 		control: newHTTPClient(to, maxControl),
 	}
@@ -104,10 +107,22 @@ func (w *wire) do(ctx context.Context, c *call) error {
 	if c.body != nil {
 		defer c.body.detach()
 	}
+	refused := false // with the token before
 	for try := 0; ; try++ {
-		err := w.try(ctx, c)
-		if err == nil {
+		token, reading, err := w.token.get()
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.text, err)
+		}
+		if err = w.try(ctx, c, token); err == nil {
 			return nil
+		}
+		if !refused && isRefused(err) {
+			refused = true
+			other, tokenErr := w.token.isOther(reading)
+			if other {
+				continue
+			}
+			err = errors.Join(err, tokenErr)
 		}
 		if c.once || try == len(naps) || !broke(err) || !sleep(ctx, naps[try]) {
 			return w.explain(ctx, started, err)
@@ -134,7 +149,7 @@ func broke(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-func (w *wire) request(ctx context.Context, c *call, path string) (*http.Request, error) {
+func (w *wire) request(ctx context.Context, c *call, path, token string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, w.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -147,6 +162,9 @@ func (w *wire) request(ctx context.Context, c *call, path string) (*http.Request
 		if c.bytes {
 			req.Header.Set("Content-Type", "application/octet-stream")
 		}
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	if c.byteRange != "" {
 		req.Header.Set("Range", c.byteRange)
@@ -163,8 +181,8 @@ func (w *wire) request(ctx context.Context, c *call, path string) (*http.Request
 }
 
 // send sends the call once. Owns: the caller, the answer's body.
-func (w *wire) send(ctx context.Context, c *call, path string) (*http.Response, error) {
-	req, err := w.request(ctx, c, path)
+func (w *wire) send(ctx context.Context, c *call, path, token string) (*http.Response, error) {
+	req, err := w.request(ctx, c, path, token)
 	if err != nil {
 		return nil, err
 	}
@@ -174,8 +192,8 @@ func (w *wire) send(ctx context.Context, c *call, path string) (*http.Response, 
 	return w.bulk.Do(req)
 }
 
-func (w *wire) try(ctx context.Context, c *call) error {
-	resp, err := w.send(ctx, c, c.path)
+func (w *wire) try(ctx context.Context, c *call, token string) error {
+	resp, err := w.send(ctx, c, c.path, token)
 	if err != nil {
 		return err
 	}
@@ -186,7 +204,7 @@ func (w *wire) try(ctx context.Context, c *call) error {
 			return fmt.Errorf("the server redirects to another one, which was not asked: %q",
 				shorten(resp.Header.Get("Location"), maxLocation))
 		}
-		if resp, err = w.send(ctx, c, path); err != nil {
+		if resp, err = w.send(ctx, c, path, token); err != nil {
 			return err
 		}
 	}

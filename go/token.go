@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Tokens: who sends the requests, for a server with --auth-file.
+
+package maas
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+)
+
+const maxToken = 255 // bytes, as in libmaas
+
+// token is what a client sends with each request. It is asked for when it is first needed, and again
+// when the server refuses it. No error has it in its text.
+type token struct {
+	source func() (string, error) // nil: there is none
+
+	mu      sync.Mutex
+	text    string // guarded by mu; empty: not asked for yet
+	reading int    // guarded by mu: how often the source had another
+}
+
+func newToken(o *Options) *token {
+	if o.TokenFile != "" {
+		return &token{source: func() (string, error) { return readToken(o.TokenFile) }}
+	}
+	return &token{source: o.Token}
+}
+
+// get returns the token, and which reading it is.
+func (t *token) get() (text string, reading int, err error) {
+	if t.source == nil {
+		return "", 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.text == "" {
+		t.text, err = t.ask()
+	}
+	return t.text, t.reading, err
+}
+
+// isOther tells whether there is another token than the one of that reading, which the server
+// refused. With the same one it would only count one more failure.
+func (t *token) isOther(reading int) (bool, error) {
+	if t.source == nil {
+		return false, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reading != reading {
+		return true, nil
+	}
+	text, err := t.ask()
+	if err != nil || text == t.text {
+		return false, err
+	}
+	t.text = text
+	t.reading++
+	return true, nil
+}
+
+func (t *token) ask() (string, error) {
+	text, err := t.source()
+	if err != nil {
+		return "", fmt.Errorf("the token: %w", err)
+	}
+	if !isToken(text) {
+		return "", fmt.Errorf("the token: it must be 1 to %d visible characters of ASCII", maxToken)
+	}
+	return text, nil
+}
+
+func isToken(text string) bool {
+	for _, c := range []byte(text) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return text != "" && len(text) <= maxToken
+}
+
+// readToken reads the first line of a file that others may not read.
+func readToken(path string) (string, error) {
+	info, err := os.Stat(path) // before it is opened: opening a pipe would wait
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is not a regular file", path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return "", err
+	}
+	if mode := info.Mode().Perm(); mode&0o007 != 0 {
+		return "", fmt.Errorf("%s: others may use it (mode %03o): chmod 0600 it, or 0640 for a group", path, mode)
+	}
+	text, err := io.ReadAll(io.LimitReader(file, 2*maxToken))
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	line = bytes.Trim(line, " \t\r")
+	if !isToken(string(line)) {
+		return "", fmt.Errorf("%s: its first line is no token: 1 to %d visible characters of ASCII", path, maxToken)
+	}
+	return string(line), nil
+}
+
+// isRefused tells whether another token may help: 429 is what a wrong one gets when many were
+// refused at the same address.
+func isRefused(err error) bool {
+	var refusal *Error
+	return errors.As(err, &refusal) &&
+		(refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusTooManyRequests)
+}
