@@ -19,6 +19,9 @@ var (
 	ErrNameTaken = errors.New("the session's name is taken")
 	// ErrSessionLost: the lease lapsed, or the server does not know the session any more.
 	ErrSessionLost = errors.New("the session is lost; open a new client to go on")
+	// ErrToken: the server does not know the token, or asks for one; or there is none where the options
+	// say.
+	ErrToken = errors.New("no token that the server knows")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("the client is closed")
 )
@@ -59,13 +62,15 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Is makes errors.Is find ErrNameTaken and ErrSessionLost.
+// Is makes errors.Is find ErrNameTaken, ErrSessionLost and ErrToken.
 func (e *Error) Is(target error) bool {
 	switch target {
 	case ErrNameTaken:
 		return e.Code == "name_taken"
 	case ErrSessionLost:
 		return e.Code == "unknown_session"
+	case ErrToken:
+		return e.Status == http.StatusUnauthorized
 	}
 	return false
 }

@@ -138,7 +138,7 @@ func (o *Options) checkFields() error {
 	case o.Token != nil && o.TokenFile != "":
 		return errors.New("a Token and a TokenFile: give one of the two")
 	case o.Token != nil && o.Transport != TransportHTTP && rdmaBuilt:
-		return errors.New("a Token works over HTTP alone: give RDMA a TokenFile, or use the transport http")
+		return errors.New("a Token works over HTTP alone: give RDMA a TokenFile (Prometheus: credentials_file), or use the transport http")
 	case o.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", o.Timeout)
 	case o.SessionTTL < 0 || o.SessionTTL > maxTTL:

@@ -69,10 +69,10 @@ func (t *token) isOther(reading int) (bool, error) {
 func (t *token) ask() (string, error) {
 	text, err := t.source()
 	if err != nil {
-		return "", fmt.Errorf("the token: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	if !isToken(text) {
-		return "", fmt.Errorf("the token: it must be 1 to %d visible characters of ASCII", maxToken)
+		return "", fmt.Errorf("%w: it must be 1 to %d visible characters of ASCII", ErrToken, maxToken)
 	}
 	return text, nil
 }

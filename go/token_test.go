@@ -84,7 +84,7 @@ func TestTokenFile__that_cannot_be(t *testing.T) {
 	wantError(t, err, nil, "not a regular file")
 	writeToken(t, path, "mt_one", 0o644)
 	_, err = g.open(t, Options{TokenFile: path})
-	wantError(t, err, nil, path, "chmod 0600")
+	wantError(t, err, ErrToken, path, "chmod 0600")
 	for _, text := range []string{"", "\nmt_one", "mt one", "mt_\x01", strings.Repeat("m", 256)} {
 		writeToken(t, path, text, 0o600)
 		_, err = g.open(t, Options{TokenFile: path})
@@ -116,7 +116,7 @@ func TestToken__refused(t *testing.T) {
 	var none error
 	source := func() (string, error) { asked++; return text, none }
 	_, err := g.open(t, Options{Token: source})
-	wantError(t, err, nil, "401 unauthenticated", "was it replaced?", "TokenFile")
+	wantError(t, err, ErrToken, "401 unauthenticated", "was it replaced?", "TokenFile")
 	if asked != 2 || g.requests.Load() != 1 || strings.Contains(err.Error(), "mt_wrong") {
 		t.Fatalf("asked %d times for %d requests: %v", asked, g.requests.Load(), err)
 	}
