@@ -68,15 +68,19 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	if err := c.check(snapshot); err != nil {
 		return nil, err
 	}
+	token, tokenFile, err := c.token()
+	if err != nil {
+		return nil, err
+	}
 	logger := n.logger.With("component", "maas")
 	ctx, cancel := until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
-		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Token: token, TokenFile: tokenFile, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
 		Follow: c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {
-		if !c.Fallback && !errors.Is(err, memory.ErrOptions) {
+		if !c.Fallback && !memory.NeverWorks(err) {
 			err = fmt.Errorf("%w (with --%sfallback, local storage would serve alone)", err, prefix)
 		}
 		return nil, err

@@ -52,8 +52,8 @@ func Add(flag func(name, help string) *kingpin.FlagClause) *Config {
 		Default("auto").EnumVar(&c.Transport, "auto", "http", "rdma")
 	flag(prefix+"restore", "On an empty data directory: auto brings back what the memory server holds of this owner; off begins anew.").
 		Default("auto").EnumVar(&c.Restore, "auto", "off")
-	flag(prefix+"http-config-file", "Reserved for TLS and tokens.").
-		Hidden().StringVar(&c.HTTPConfigFile)
+	flag(prefix+"http-config-file", "File with the token for the memory server, in the format of Prometheus' HTTP clients: authorization with credentials_file or credentials. Over RDMA, only credentials_file works.").
+		StringVar(&c.HTTPConfigFile)
 	flag(prefix+"read-timeout", "Longest wait for the memory server in one read. 0: 200ms with fallback, 1s without.").
 		Default("0s").DurationVar(&c.ReadTimeout)
 	flag(prefix+"max-pending-size", "Without fallback: how many bytes of completed chunks wait for a memory server that is full or out of reach.").
@@ -86,9 +86,6 @@ func NormaliseArgs(args []string) []string {
 }
 
 func (c *Config) check(snapshot bool) error {
-	if c.HTTPConfigFile != "" {
-		return fmt.Errorf("--%shttp-config-file is reserved: the memory server has no authentication yet", prefix)
-	}
 	if c.CacheSize < chunkstore.MinCacheSize {
 		return fmt.Errorf("--%scache-size is %s: it must be at least %s, because every chunk that is read passes through the cache", prefix, c.CacheSize, units.Base2Bytes(chunkstore.MinCacheSize))
 	}

@@ -64,7 +64,7 @@ func (m *Manager) run(ctx context.Context) {
 // holds, and longer than a second where another has the name, because the server logs each attempt.
 func (m *Manager) retryIn() time.Duration {
 	switch err := m.reason(); {
-	case isRefusal(err):
+	case isRefusal(err), NeverWorks(err):
 		return refusedInterval
 	case errors.Is(err, maas.ErrNameTaken) && !m.o.Follow:
 		return SessionTTL / 2

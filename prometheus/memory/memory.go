@@ -65,6 +65,8 @@ type Options struct {
 	URL       string
 	Owner     string
 	Transport string // auto, http, rdma.
+	Token     func() (string, error)
+	TokenFile string // Of the two at most one; over RDMA only TokenFile: see maas.Options.
 	Dir       string // The data directory, where the state is kept.
 
 	// Required makes Open fail when the server is not there, or when it holds another log.
@@ -152,8 +154,15 @@ type Manager struct {
 func (o *Options) client() maas.Options {
 	return maas.Options{
 		URL: o.URL, Name: o.Owner, Exclusive: true, SessionTTL: SessionTTL,
-		Transport: o.Transport, Timeout: 5 * time.Second,
+		Transport: o.Transport, Timeout: 5 * time.Second, Token: o.Token, TokenFile: o.TokenFile,
 	}
+}
+
+// NeverWorks says that no server would do: the options cannot work, the server does not know the token, or the token's
+// principal may not use the owner's name. A mirror starts without a server, but not so.
+func NeverWorks(err error) bool {
+	var refusal *maas.Error
+	return errors.Is(err, ErrOptions) || errors.Is(err, maas.ErrToken) || errors.As(err, &refusal) && refusal.Code == "forbidden"
 }
 
 // check refuses options that would leave a mirror without its server for ever. The client takes a bare word for a
@@ -215,7 +224,7 @@ func Open(ctx context.Context, o Options) (*Manager, error) {
 			m.follow(err)
 			return m, nil
 		}
-		if o.Required || errors.Is(err, context.Canceled) || needed && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
+		if o.Required || NeverWorks(err) || errors.Is(err, context.Canceled) || needed && (errors.Is(err, maas.ErrNameTaken) || errors.Is(err, errMayLive)) {
 			cancel()
 			m.closeClient()
 			m.place.release()

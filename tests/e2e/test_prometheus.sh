@@ -20,7 +20,7 @@ step 'what does not work is refused with words'
 start_server --rdma off
 start_prometheus "$PORT" never --storage.tsdb.maas.http-config-file=x
 prom_ends 1
-said 'reserved' || fail "$(cat "$PROM_LOG")"
+said 'http-config-file=x: open x: no such file' || fail "$(cat "$PROM_LOG")"
 start_prometheus "$PORT" never --no-storage.tsdb.maas.fallback --enable-feature=memory-snapshot-on-shutdown
 prom_ends 1
 said 'memory-snapshot-on-shutdown' || fail "$(cat "$PROM_LOG")"

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package maasflag
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/stretchr/testify/require"
+)
+
+func httpConfig(t *testing.T, text string) *Config {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "http.yml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	return &Config{HTTPConfigFile: path}
+}
+
+func TestToken__of_a_file_or_inline(t *testing.T) {
+	get, file, err := (&Config{}).token()
+	require.NoError(t, err)
+	require.Nil(t, get)
+	require.Empty(t, file)
+
+	for _, text := range []string{
+		"authorization:\n  credentials_file: token\n",
+		"authorization:\n  type: bearer\n  credentials_file: token\n",
+		"authorization:\n  credentials_file: token\nfollow_redirects: true\n",
+	} {
+		c := httpConfig(t, text)
+		get, file, err = c.token()
+		require.NoError(t, err, text)
+		require.Nil(t, get)
+		require.Equal(t, filepath.Join(filepath.Dir(c.HTTPConfigFile), "token"), file)
+	}
+
+	c := httpConfig(t, "authorization:\n  credentials: mt_one\n")
+	get, file, err = c.token()
+	require.NoError(t, err)
+	require.Empty(t, file)
+	require.NoError(t, os.WriteFile(c.HTTPConfigFile, []byte("authorization: {credentials: mt_two}\n"), 0o600))
+	text, err := get()
+	require.NoError(t, err)
+	require.Equal(t, "mt_two", text)
+}
+
+func TestToken__anything_else_is_refused(t *testing.T) {
+	for text, why := range map[string]string{
+		"":                                "no credentials",
+		"authorization: {}\n":             "no credentials",
+		"authorization: {type: Bearer}\n": "no credentials",
+		"authorization: {credentials: a, credentials_file: b}\n":                      "at most one",
+		"authorization: {type: Digest, credentials: mt_secret}\n":                     "Bearer alone",
+		"authorization: {credentials: mt_secret}\ntls_config: {ca_file: f}\n":         "speaks no TLS yet",
+		"authorization: {credentials: mt_secret}\nproxy_url: http://a\n":              "without a proxy",
+		"authorization: {credentials: mt_secret}\nfollow_redirects: false\n":          "only authorization",
+		"authorization: {credentials: mt_secret}\nhttp_headers: {A: {values: [b]}}\n": "only authorization",
+		"basic_auth: {username: a, password: mt_secret}\n":                            "only authorization",
+		"authorization: {token: mt_secret}\n":                                         "token",
+		"authorization: mt_secret_in_the_wrong_place\n":                               "cannot unmarshal",
+	} {
+		c := httpConfig(t, text)
+		_, _, err := c.token()
+		require.ErrorContains(t, err, why, text)
+		require.ErrorContains(t, err, c.HTTPConfigFile)
+		require.NotContains(t, err.Error(), "mt_", text)
+	}
+	_, _, err := (&Config{HTTPConfigFile: "/none"}).token()
+	require.ErrorContains(t, err, "http-config-file=/none")
+}
+
+// A mirror does without a server that is down, but not with a token that the server does not know.
+func TestOpen__a_wrong_token_ends_the_start(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer mt_other" {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"error":{"code":"forbidden","message":"not this name"}}`))
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"error":{"code":"unauthenticated","message":"was it replaced?"}}`))
+	}))
+	defer server.Close()
+	open := func(text string) error {
+		c := httpConfig(t, text)
+		c.URL, c.Owner, c.Transport, c.Fallback, c.CacheSize, c.Blocks = server.URL, "me", "http", true, 64<<20, "off"
+		_, err := Attach(nil, c, t.TempDir(), false, promslog.NewNopLogger(), prometheus.NewRegistry())
+		return err
+	}
+	require.ErrorContains(t, open("authorization: {credentials: mt_wrong}\n"), "was it replaced?")
+	require.ErrorContains(t, open("authorization: {credentials: mt_other}\n"), "not this name")
+	require.ErrorContains(t, open("authorization: {credentials_file: none}\n"), "no such file")
+	require.ErrorContains(t, open("tls_config: {}\n"), "no credentials")
+}
