@@ -310,10 +310,10 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	r = dial(&attempt);
 	if (r)
 		return r;
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	rdma->conn = attempt.conn;
 	atomic_store(&rdma->link, MAAS_LINK_UP);
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 	return 0;
 }
 
@@ -339,23 +339,23 @@ static void requeue_waiting(struct maas_rdma_client *rdma)
 {
 	struct maas_rdma_client_op *op;
 
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	while ((op = TAILQ_FIRST(&rdma->waiting))) {
 		TAILQ_REMOVE(&rdma->waiting, op, link);
 		maas_rdma_client_op_todo(rdma, op);
 	}
 	atomic_store(&rdma->num_waiting, 0);
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 }
 
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 {
 	struct maas_rdma_client_conn conn;
 
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	maas_rdma_client_break(rdma);
 	conn = rdma->conn;
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 	if (!conn.id)
 		return;
 	maas_rdma_client_role_seize(rdma);
@@ -366,11 +366,11 @@ void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 	rdma_destroy_qp(conn.id);
 	maas_rdma_client_flush(rdma);
 	maas_rdma_client_role_put(rdma);
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	memset(&rdma->conn, 0, sizeof(rdma->conn));
 	maas_rdma_client_grants_fini(&rdma->grants);
 	atomic_store(&rdma->link, MAAS_LINK_DOWN);
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 	requeue_waiting(rdma);
 	destroy(&conn);
 }
@@ -387,9 +387,9 @@ void maas_rdma_client_events(struct maas_rdma_client *rdma)
 		rdma_ack_cm_event(event);
 		if (type != RDMA_CM_EVENT_DISCONNECTED && type != RDMA_CM_EVENT_DEVICE_REMOVAL)
 			continue;
-		maas_lock_take(&rdma->lock);
+		pthread_mutex_lock(&rdma->lock);
 		maas_rdma_client_break(rdma);
-		maas_lock_give(&rdma->lock);
+		pthread_mutex_unlock(&rdma->lock);
 	}
 }
 
@@ -397,16 +397,16 @@ uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma)
 {
 	uint32_t number;
 
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	number = maas_rdma_client_up(rdma) ? rdma->conn.number : 0;
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 	return number;
 }
 
 void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number)
 {
-	maas_lock_take(&rdma->lock);
+	pthread_mutex_lock(&rdma->lock);
 	if (rdma->conn.number == number)
 		maas_rdma_client_break(rdma);
-	maas_lock_give(&rdma->lock);
+	pthread_mutex_unlock(&rdma->lock);
 }
