@@ -95,6 +95,9 @@ uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_pr
 /* In the order of the file; NULL behind the last. */
 const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uint32_t index);
 
+/* Whether there may be memory that the principal may read. */
+bool maas_auth_has_memory(const struct maas_auth_principal *principal);
+
 /* Whether the principal may; an admin may everything. `owner` "": memory without an owner, which is
  * the admins'. */
 bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principal *principal,

@@ -130,6 +130,11 @@ static bool matches(const struct maas_auth_pattern *pattern, const char *owner)
 	return !strcmp(owner, pattern->text);
 }
 
+bool maas_auth_has_memory(const struct maas_auth_principal *principal)
+{
+	return principal->num_patterns || principal->rights & MAAS_AUTH_ADMIN;
+}
+
 bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principal *principal,
 		   const char *owner, enum maas_auth_access access)
 {

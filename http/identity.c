@@ -163,8 +163,8 @@ static bool has_right(const struct maas_auth_principal *principal, enum maas_htt
 	if (right == MAAS_HTTP_RIGHT_METRICS)
 		return rights & MAAS_AUTH_METRICS;
 	if (right == MAAS_HTTP_RIGHT_MEMORY)
-		return principal->num_patterns;
-	return rights || principal->num_patterns;
+		return maas_auth_has_memory(principal);
+	return rights || maas_auth_has_memory(principal);
 }
 
 int maas_http_identify(struct maas_http_conn *conn)
@@ -198,5 +198,5 @@ bool maas_http_may_look(const struct maas_http_conn *conn)
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 
 	return !principal || principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
-	       principal->num_patterns;
+	       maas_auth_has_memory(principal);
 }

@@ -121,6 +121,21 @@ bool maas_lend_session_may_slab(struct maas_lend *lend, const struct maas_lend_s
 			     maas_lend_owner_name(&lend->owners, info->label.owner), access);
 }
 
+/* A name is an owner's: nobody else's, not even to learn whether it is taken. */
+bool maas_lend_may_open(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			const char *name)
+{
+	const struct maas_auth_principal *principal;
+
+	if (!caller || !lend->principals.table)
+		return true;
+	principal = find(lend, caller);
+	if (!principal)
+		return false;
+	return *name ? maas_auth_may(lend->principals.table, principal, name, MAAS_AUTH_OWN)
+		     : maas_auth_has_memory(principal);
+}
+
 int maas_lend_may_allocate(struct maas_lend *lend, const struct maas_lend_caller *caller,
 			   const char *owner, char ret_owner[MAAS_NAME_BYTES])
 {

@@ -31,6 +31,9 @@ bool maas_lend_may_session(struct maas_lend *lend, const struct maas_lend_caller
 /* Whether the principal of the session may have a key of that access. */
 bool maas_lend_session_may_slab(struct maas_lend *lend, const struct maas_lend_session *session,
 				const struct maas_slab_info *info, enum maas_auth_access access);
+/* Whether the caller may open a session of that name; "": of none. */
+bool maas_lend_may_open(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			const char *name);
 /*
  * The owner of what the caller allocates: `owner` where it says one, else the caller's own name, or
  * "" for none. Errors: -EACCES it may not have that owner, or may not allocate at all.

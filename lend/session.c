@@ -115,8 +115,7 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 	uint32_t generation;
 	int r;
 
-	/* A name is an owner's: nobody else's, not even to learn whether it is taken. */
-	if (*name && maas_lend_may(lend, caller, name, MAAS_AUTH_OWN))
+	if (!maas_lend_may_open(lend, caller, name))
 		return -EACCES;
 	/* An exclusive one is the only one of its name. */
 	if (same && (exclusive || same->exclusive))
