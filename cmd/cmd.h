@@ -36,7 +36,7 @@ struct cmd {
 };
 
 extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd_get, cmd_ls,
-	cmd_top, cmd_bench, cmd_doctor, cmd_prometheus, cmd_token;
+	cmd_top, cmd_bench, cmd_doctor, cmd_prometheus, cmd_token, cmd_whoami;
 
 /* ---- options */
 

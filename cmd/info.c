@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* health and stats: prints what the server tells about itself. */
+/* health, stats and whoami: prints what the server tells about itself and about its caller. */
 #include <string.h>
 
 #include "cmd/cmd.h"
@@ -116,4 +116,71 @@ const struct cmd cmd_stats = {
 	.arguments = "",
 	.summary = "Shows what is lent, by size of slab",
 	.run = run_stats,
+};
+
+/* ---- whoami */
+
+static void print_words(const char *what, const json_t *words, const char *none)
+{
+	const json_t *word;
+	size_t i;
+
+	printf("%-10s ", what);
+	json_array_foreach(words, i, word) printf("%s%s", i ? ", " : "", json_string_value(word));
+	puts(json_array_size(words) ? "" : none);
+}
+
+static void print_quota(const json_t *whoami, const char *name)
+{
+	const json_t *quota = json_object_get(json_object_get(whoami, "quota"), name);
+	double figures[] = {cmd_json_number(json_object_get(whoami, "usage"), name),
+			    json_number_value(quota)};
+	char text[2][CMD_TEXT];
+
+	for (int i = 0; i < 2; i++)
+		if (!strcmp(name, "bytes"))
+			maas_size_round(figures[i], text[i]);
+		else
+			snprintf(text[i], CMD_TEXT, "%.0f", figures[i]);
+	printf("%-11s  %s%s%s\n", name, text[0], json_is_number(quota) ? " of " : ", no limit",
+	       json_is_number(quota) ? text[1] : "");
+}
+
+static int run_whoami(struct cmd_context *context, int argc, char **argv)
+{
+	json_t *whoami;
+	int status;
+
+	parse_plain(context, &cmd_whoami, argc, argv);
+	status = cmd_connect(context);
+	if (status)
+		return status;
+	if (context->json)
+		return cmd_print_page(context, "/whoami");
+	status = cmd_fetch(context, "/whoami", &whoami);
+	if (status)
+		return status;
+	if (!json_is_string(json_object_get(whoami, "name"))) {
+		puts("nobody: the server has no --auth-file, and everybody may do everything");
+	} else {
+		printf("principal  %s\n", cmd_json_string(whoami, "name"));
+		print_words("rights", json_object_get(whoami, "rights"), "none but those by owner");
+		print_words("owner", json_object_get(whoami, "owner"),
+			    "nobody: it cannot allocate");
+		print_words("read", json_object_get(whoami, "read"), "nobody else");
+		puts("");
+		print_quota(whoami, "bytes");
+		print_quota(whoami, "allocations");
+		print_quota(whoami, "sessions");
+		print_quota(whoami, "owners");
+	}
+	json_decref(whoami);
+	return CMD_OK;
+}
+
+const struct cmd cmd_whoami = {
+	.name = "whoami",
+	.arguments = "",
+	.summary = "Tells who you are to the server, what you may do, and what you use",
+	.run = run_whoami,
 };

@@ -7,8 +7,8 @@
 #include "cmd/cmd.h"
 
 static const struct cmd *const commands[] = {
-	&cmd_health, &cmd_stats, &cmd_alloc, &cmd_free,	  &cmd_put,	   &cmd_get,
-	&cmd_ls,     &cmd_top,	 &cmd_bench, &cmd_doctor, &cmd_prometheus, &cmd_token,
+	&cmd_health, &cmd_stats, &cmd_alloc,  &cmd_free,       &cmd_put,   &cmd_get,	&cmd_ls,
+	&cmd_top,    &cmd_bench, &cmd_doctor, &cmd_prometheus, &cmd_token, &cmd_whoami,
 };
 
 static const char common_help[] =

@@ -42,7 +42,7 @@ _maas() {
 		fi
 	done
 	case $command in
-	'') words='health stats alloc free put get ls top bench doctor prometheus token --version' ;;
+	'') words='health stats alloc free put get ls top bench doctor prometheus token whoami --version' ;;
 	alloc) words='--count --owner --ttl --request-id' ;;
 	free | ls | prometheus) words='--owner' ;;
 	put) words='--owner --ttl --offset --transport' ;;

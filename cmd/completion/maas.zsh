@@ -40,6 +40,7 @@ _maas() {
 		'doctor:look for what stands in the way here'
 		"prometheus:show who keeps a Prometheus's memory here"
 		'token:make a token, and the line for the server'
+		'whoami:tell who you are to the server'
 	)
 	_arguments -C $common '(- *)--version[print the version]' '1: :->command' '*:: :->rest' &&
 		return
@@ -77,7 +78,7 @@ _maas() {
 		;;
 	prometheus) _arguments $common '--owner[all about this one]:name:' '1: :(status)' ;;
 	token) _arguments $common '--output[write the token there]:file:_files' '1: :(new)' '2:name:' ;;
-	health | stats | doctor) _arguments $common ;;
+	health | stats | doctor | whoami) _arguments $common ;;
 	esac
 }
 

@@ -57,7 +57,7 @@ expect 2 "$MAAS" --json
 maas --help
 maas --version
 contains --version "$OUT" 'maas 0.'
-for command in health stats alloc free put get ls top bench doctor prometheus token; do
+for command in health stats alloc free put get ls top bench doctor prometheus token whoami; do
 	maas "$command" --help
 	contains "$command --help" "$OUT" "Usage: maas $command"
 	contains "$command --help" "$OUT" --url
@@ -106,6 +106,10 @@ expect 2 "$MAAS" health --url gopher://here
 
 start_server --max-pool-size 64MiB
 export MAAS_URL=$URL
+
+step "whoami"
+maas whoami
+contains whoami "$OUT" 'no --auth-file'
 
 step "health and stats"
 maas health
