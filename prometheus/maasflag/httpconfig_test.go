@@ -3,15 +3,20 @@
 package maasflag
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
 )
 
 func httpConfig(t *testing.T, text string) *Config {
@@ -96,4 +101,41 @@ func TestOpen__a_wrong_token_ends_the_start(t *testing.T) {
 	require.ErrorContains(t, open("authorization: {credentials: mt_other}\n"), "not this name")
 	require.ErrorContains(t, open("authorization: {credentials_file: none}\n"), "no such file")
 	require.ErrorContains(t, open("tls_config: {}\n"), "no credentials")
+}
+
+// Two principals may use the name: a standby with the one's token takes over from a leader with the other's.
+func TestNode__takes_over_from_another_principal(t *testing.T) {
+	principals := filepath.Join(t.TempDir(), "principals")
+	text := ""
+	for name, rights := range map[string]string{"a": "owner=me,me@follow", "b": "owner=me,me@follow", "c": "read=me"} {
+		text += fmt.Sprintf("%s token=sha256:%x %s\n", name, sha256.Sum256([]byte("mt_"+name)), rights)
+	}
+	require.NoError(t, os.WriteFile(principals, []byte(text), 0o600))
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", principals)
+	with := func(name string) *Node {
+		n, _ := newNode(t, server.URL)
+		n.c.HTTPConfigFile = httpConfig(t, "authorization: {credentials_file: token}\n").HTTPConfigFile
+		token := filepath.Join(filepath.Dir(n.c.HTTPConfigFile), "token")
+		require.NoError(t, os.WriteFile(token, []byte("mt_"+name+"\n"), 0o600))
+		return n
+	}
+	leader := with("a")
+	lead(t, leader)
+	n := with("b")
+	require.NoError(t, n.Open(nil, false, func(_ prometheus.Registerer, a *Attachment) error {
+		require.NotNil(t, a.FollowedLog())
+		time.AfterFunc(100*time.Millisecond, leader.Close)
+		return replay(a)
+	}))
+	require.Empty(t, n.NotReady())
+	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
+	require.NoError(t, err)
+	got, err := os.ReadFile(filepath.Join(n.dir, "wal/00000000"))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	n.Close()
+	for name, why := range map[string]string{"c": "forbidden", "d": "unauthenticated"} {
+		err := with(name).Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil })
+		require.ErrorContains(t, err, why)
+	}
 }

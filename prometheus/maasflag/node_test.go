@@ -39,12 +39,16 @@ func newNode(t *testing.T, url string) (*Node, *prometheus.Registry) {
 // leads opens a node that leads, with a log.
 func leads(t *testing.T, url string) *Node {
 	n, _ := newNode(t, url)
+	lead(t, n)
+	return n
+}
+
+func lead(t *testing.T, n *Node) {
 	require.NoError(t, n.Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil }))
 	log, err := wlog.NewSize(nil, nil, filepath.Join(n.dir, "wal"), wlog.DefaultSegmentSize, compression.None)
 	require.NoError(t, err)
 	require.NoError(t, log.Log(make([]byte, 1000)))
 	require.NoError(t, log.Close())
-	return n
 }
 
 // replay does what a database's Open does with the log that it follows.
