@@ -175,13 +175,17 @@ static void check_room(struct report *report, const json_t *stats)
 /* Returns 0, or the exit code if no server answers. */
 static int check_server(struct report *report, struct cmd_context *context)
 {
+	char *text = NULL;
 	json_t *page;
 	int status;
 
 	status = cmd_fetch(context, "/health", &page);
 	if (status) {
 		doctor_find(report, PROBLEM, "server",
-			    "start `maasd`, or name another: --url, MAAS_URL",
+			    status == CMD_UNREACHABLE
+				    ? "start `maasd`, or name another: --url, MAAS_URL"
+				    : "see above; a token that the server knows: --token-file, "
+				      "MAAS_TOKEN_FILE",
 			    "%s does not answer as it should", maas_url(context->maas));
 		return status;
 	}
@@ -193,6 +197,11 @@ static int check_server(struct report *report, struct cmd_context *context)
 			    maas_url(context->maas), cmd_json_string(page, "status"));
 	doctor_check_server_rdma(report, page);
 	json_decref(page);
+	if (maas_get(context->maas, "/stats", &text, NULL) == -EPERM) {
+		doctor_find(report, NOTE, "pool", NULL, "how full it is: %s", maas_error());
+		return CMD_OK;
+	}
+	free(text);
 	status = cmd_fetch(context, "/stats", &page);
 	if (status)
 		return status;

@@ -45,6 +45,9 @@ equal 'who proves nothing' '*' "$("$MAAS" whoami --json | jq -r .name)"
 "$MAAS" token new team --output stranger >/dev/null
 refused 'was it replaced?' ls --token-file stranger
 
+contains doctor "$("$MAAS" doctor --token-file team 2>&1 || true)" 'how full it is: the principal team may not'
+contains doctor "$("$MAAS" doctor --token-file stranger 2>&1 || true)" 'a token that the server knows'
+
 step 'each has its own, and no more than its quota'
 id=$("$MAAS" alloc 4096 --token-file team)
 "$MAAS" ls --token-file team | grep -q "$id" || fail 'its own is not listed'
