@@ -28,7 +28,7 @@ static int check_file(int fd, const char *path)
 	if (st.st_mode & S_IRWXO)
 		return maas_fail(-EPERM,
 				 "token file %s: others may use it (mode %03o): chmod 0600 it, or "
-				 "0640 for a group",
+				 "0640 for a group; in Kubernetes, defaultMode: 0440",
 				 path, (unsigned int)(st.st_mode & 0777));
 	return 0;
 }

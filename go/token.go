@@ -104,7 +104,7 @@ func readToken(path string) (string, error) {
 		return "", err
 	}
 	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return "", fmt.Errorf("%s: others may use it (mode %03o): chmod 0600 it, or 0640 for a group", path, mode)
+		return "", fmt.Errorf("%s: others may use it (mode %03o): chmod 0600 it, or 0640 for a group; in Kubernetes, give the volume defaultMode: 0440", path, mode)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, 2*maxToken))
 	if err != nil {
