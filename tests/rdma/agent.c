@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/rdma/agent.h"
@@ -157,6 +158,17 @@ static void serve_effort(char *answer)
 		 (unsigned long long)effort.wakeups);
 }
 
+/* The file of --auth-file, which a server that runs reads at once. */
+static void serve_principals(const char *text)
+{
+	FILE *file = fopen("principals", "w");
+
+	require(file && !chmod("principals", 0600) && fputs(text, file) >= 0 && !fclose(file),
+		"principals: %s", strerror(errno));
+	if (server.pid)
+		kill(server.pid, SIGHUP);
+}
+
 static void serve_one(char *asked, char *answer)
 {
 	char *rest = strchr(asked, ' ');
@@ -180,6 +192,8 @@ static void serve_one(char *asked, char *answer)
 		serve_check(strtoull(rest, NULL, 10), answer);
 	else if (!strcmp(asked, "lose"))
 		lose((unsigned int)strtoul(rest, NULL, 10));
+	else if (!strcmp(asked, "principals"))
+		serve_principals(rest);
 	else if (!strcmp(asked, "log"))
 		serve_log();
 	else

@@ -20,7 +20,8 @@ void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
 /*
  * Has a do one thing, and takes its answer (NULL: no matter which): "stop" maasd; "pin" the work of
  * interrupts off maasd's account; "check SEED": fetch the allocations of SOFTROCE_SHARE/ids over
- * HTTP, of which the i-th must hold the bytes of agent_fill() with SEED + i; "log"; "end".
+ * HTTP, of which the i-th must hold the bytes of agent_fill() with SEED + i; "log"; "end";
+ * "principals TEXT": write the file of --auth-file, and have it read.
  */
 void agent_ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* What maasd did so far. */
