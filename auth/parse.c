@@ -115,6 +115,19 @@ static int add_pattern(struct parser *parser, const char *text, size_t len,
 	return 0;
 }
 
+/* Whether the principal's owner= has the principal's own name, written out. */
+static bool names_itself(const struct maas_auth *auth, const struct maas_auth_principal *principal)
+{
+	const struct maas_auth_pattern *pattern = &auth->patterns[principal->first_pattern];
+
+	for (uint32_t i = 0; i < principal->num_patterns; i++, pattern++)
+		if (pattern->access == MAAS_AUTH_OWN && !pattern->prefix &&
+		    pattern->len == strlen(principal->name) &&
+		    !memcmp(pattern->text, principal->name, pattern->len))
+			return true;
+	return false;
+}
+
 /* "*" alone, a name, or how a name begins and a "*". */
 static bool pattern_valid(char *text)
 {
@@ -277,7 +290,7 @@ static int end_principal(struct parser *parser)
 			      "(maas token new '%s' makes a token and its line)",
 			      principal->name, principal->name);
 	/* One's own name needs no pattern. */
-	if (principal->owns &&
+	if (principal->owns && !names_itself(parser->auth, principal) &&
 	    add_pattern(parser, principal->name, strlen(principal->name), MAAS_AUTH_OWN))
 		return -ENOMEM;
 	if (anonymous)

@@ -36,7 +36,7 @@ export MAAS_URL=$URL
 step 'who is who'
 answer=$("$MAAS" whoami --token-file team)
 contains whoami "$answer" 'principal  team'
-contains whoami "$answer" 'owner      team'
+contains whoami "$answer" $'owner      team\n'
 contains whoami "$answer" '0 B of 1 MiB'
 contains whoami "$answer" '0, no limit'
 equal 'whoami --json' team "$(MAAS_TOKEN_FILE=team "$MAAS" whoami --json | jq -r .name)"

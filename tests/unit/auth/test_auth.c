@@ -50,6 +50,23 @@ TEST(empty__whoever_proves_nothing_may_nothing)
 	maas_auth_unref(auth);
 }
 
+TEST(line__has_its_own_name_once)
+{
+	static const char *const words[] = {"x", "x,a", "a*,x"};
+	static const uint32_t counts[] = {2, 2, 3};
+
+	for (int i = 0; i < 3; i++) {
+		char text[128];
+		struct maas_auth *auth;
+
+		snprintf(text, sizeof(text), "a uid=1 read=a owner=%s", words[i]);
+		auth = parse(text);
+		assert_int_equal(maas_auth_by_name(auth, "a")->num_patterns, counts[i] + 1);
+		assert_true(may(auth, "a", "a", MAAS_AUTH_OWN));
+		maas_auth_unref(auth);
+	}
+}
+
 TEST(line__has_proofs_rights_and_quotas)
 {
 	struct maas_auth *auth =
