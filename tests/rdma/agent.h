@@ -39,4 +39,7 @@ void agent_fill(uint64_t seed, uint8_t *bytes, size_t len);
 /* SOFTROCE_SHARE/`name` */
 void agent_path(const char *name, char path[256]);
 
+/* A scenario with a file of its own. */
+void run_cpu(const char *keys);
+
 #endif
