@@ -34,6 +34,19 @@ static int refuse(struct parser *parser, const char *fmt, ...)
 	return -EINVAL;
 }
 
+/* A token in clear is not written into a log as well. */
+static bool is_token(const char *word)
+{
+	return !strncmp(word, "mt_", 3) && strlen(word) == MAAS_AUTH_TOKEN - 1;
+}
+
+static int refuse_token(struct parser *parser)
+{
+	return refuse(parser, "here stands a token itself: take it out, and make another, because "
+			      "whoever reads this file has it; the line of maas token new has only "
+			      "its hash");
+}
+
 /* Makes room for one more of `count`: twice as much at each power of two. */
 static int grow(void *array, uint32_t count, size_t size)
 {
@@ -231,6 +244,8 @@ static int take_word(struct parser *parser, char *word)
 {
 	char *value = strchr(word, '=');
 
+	if (is_token(word))
+		return refuse_token(parser);
 	if (!strcmp(word, "-"))
 		return 0; /* where there are no proofs, or no rights */
 	if (!value)
@@ -256,6 +271,8 @@ static int begin_principal(struct parser *parser, const char *name)
 	struct maas_auth_principal *principal;
 	bool anonymous = !strcmp(name, "*");
 
+	if (is_token(name))
+		return refuse_token(parser);
 	if (!anonymous && !maas_name_valid(name))
 		return refuse(parser,
 			      "'%.80s' is no name: 1 to 63 letters of [A-Za-z0-9._:/@-], or * for "

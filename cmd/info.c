@@ -130,6 +130,16 @@ static void print_words(const char *what, const json_t *words, const char *none)
 	puts(json_array_size(words) ? "" : none);
 }
 
+static bool is_admin(const json_t *whoami)
+{
+	const json_t *word;
+	size_t i;
+
+	json_array_foreach(json_object_get(whoami, "rights"), i,
+			   word) if (!strcmp(json_string_value(word), "admin")) return true;
+	return false;
+}
+
 static void print_quota(const json_t *whoami, const char *name)
 {
 	const json_t *quota = json_object_get(json_object_get(whoami, "quota"), name);
@@ -166,8 +176,9 @@ static int run_whoami(struct cmd_context *context, int argc, char **argv)
 		printf("principal  %s\n", cmd_json_string(whoami, "name"));
 		print_words("rights", json_object_get(whoami, "rights"), "none but those by owner");
 		print_words("owner", json_object_get(whoami, "owner"),
-			    "nobody: it cannot allocate");
-		print_words("read", json_object_get(whoami, "read"), "nobody else");
+			    is_admin(whoami) ? "everybody" : "nobody: it cannot allocate");
+		print_words("read", json_object_get(whoami, "read"),
+			    is_admin(whoami) ? "everybody" : "nobody else");
 		puts("");
 		print_quota(whoami, "bytes");
 		print_quota(whoami, "allocations");

@@ -26,6 +26,13 @@ int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTION
 	char reason[MAAS_AUTH_ERROR];
 	int r = maas_auth_load(options->auth_file, reason, ret_auth);
 
+	/* An editor or a copy that was stopped half-way, most likely. */
+	if (!r && !maas_auth_at(*ret_auth, 0)->line) {
+		snprintf(reason, sizeof(reason),
+			 "no line has a principal, and nobody could do anything");
+		maas_auth_unref(*ret_auth);
+		r = -EINVAL;
+	}
 	if (r)
 		snprintf(error, MAASD_OPTIONS_ERROR, "--auth-file %.80s: %.400s",
 			 options->auth_file, reason);
@@ -76,14 +83,12 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 
 	if (!options->auth_file)
 		return 0;
-	r = check_plaintext(options, error);
-	if (!r)
-		r = maasd_auth_read(options, error, &auth);
+	r = maasd_auth_read(options, error, &auth);
 	if (r)
 		return r;
 	print_payers(auth, out);
 	maas_auth_unref(auth);
-	return 0;
+	return check_plaintext(options, error);
 }
 
 int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,

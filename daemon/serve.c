@@ -339,6 +339,9 @@ static void announce(const struct server *server, const struct maasd_options *op
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
 			"free; keep strangers off with a firewall or --listen 127.0.0.1%s",
 			open, strrchr(open, ':'));
+	if (options->insecure_open && !options->auth_file && options->memory_file)
+		log_warn("what principals kept in %s is everybody's now (--insecure-open)",
+			 options->memory_file);
 	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
 		if (options->log_file)
 			log_info("listening on %s", url);

@@ -64,6 +64,7 @@ static void count_failure(struct maas_http_conn *conn, int error)
 		{-ENOTCONN, MAAS_HTTP_FAIL_NOT_CONNECTED},
 		{-EDQUOT, MAAS_HTTP_FAIL_GRANTS_EXHAUSTED},
 		{-EMLINK, MAAS_HTTP_FAIL_DEVICE_LIMIT},
+		{-ENOSR, MAAS_HTTP_FAIL_QUOTA_EXHAUSTED},
 	};
 	enum maas_http_failure reason = MAAS_HTTP_FAIL_OTHER;
 

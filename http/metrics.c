@@ -19,6 +19,7 @@ static const char *const failure_names[MAAS_HTTP_FAILURES] = {
 	[MAAS_HTTP_FAIL_NOT_CONNECTED] = "not_connected",
 	[MAAS_HTTP_FAIL_GRANTS_EXHAUSTED] = "grants_exhausted",
 	[MAAS_HTTP_FAIL_DEVICE_LIMIT] = "device_limit",
+	[MAAS_HTTP_FAIL_QUOTA_EXHAUSTED] = "quota_exhausted",
 	[MAAS_HTTP_FAIL_OTHER] = "other",
 };
 
@@ -223,6 +224,55 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
 }
 
+/* One of what principals use, or may at most where there is a limit. */
+static void write_principal(struct maas_buf *out, const char *name, const char *principal,
+			    uint64_t value)
+{
+	maas_buf_str(out, name);
+	maas_buf_str(out, "{principal=");
+	maas_buf_json(out, principal);
+	maas_buf_printf(out, "} %" PRIu64 "\n", value);
+}
+
+static void write_quota(struct maas_lend *lend, const struct maas_auth *auth, struct maas_buf *out,
+			enum maas_auth_quota quota)
+{
+	static const char *const names[MAAS_AUTH_NUM_QUOTAS][3] = {
+		[MAAS_AUTH_BYTES] = {"maas_principal_bytes", "maas_principal_max_bytes",
+				     "of slabs"},
+		[MAAS_AUTH_ALLOCATIONS] = {"maas_principal_allocations",
+					   "maas_principal_max_allocations", "allocations"},
+		[MAAS_AUTH_SESSIONS] = {"maas_principal_sessions", "maas_principal_max_sessions",
+					"sessions"},
+		[MAAS_AUTH_OWNERS] = {"maas_principal_owners", "maas_principal_max_owners",
+				      "owner names"},
+	};
+	const struct maas_auth_principal *principal;
+	struct maas_lend_usage usage;
+
+	maas_buf_printf(out, "# HELP %s What a principal uses: %s.\n# TYPE %s gauge\n",
+			names[quota][0], names[quota][2], names[quota][0]);
+	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
+		if (maas_lend_usage(lend, principal->name, &usage))
+			write_principal(out, names[quota][0], principal->name, usage.used[quota]);
+	maas_buf_printf(out, "# HELP %s What it may at most: %s.\n# TYPE %s gauge\n",
+			names[quota][1], names[quota][2], names[quota][1]);
+	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
+		if (principal->quota[quota] != MAAS_AUTH_UNLIMITED)
+			write_principal(out, names[quota][1], principal->name,
+					principal->quota[quota]);
+}
+
+static void write_principals(struct maas_lend *lend, struct maas_buf *out)
+{
+	uint64_t epoch;
+	struct maas_auth *auth = maas_lend_auth(lend, &epoch);
+
+	for (int quota = 0; auth && quota < MAAS_AUTH_NUM_QUOTAS; quota++)
+		write_quota(lend, auth, out, (enum maas_auth_quota)quota);
+	maas_auth_unref(auth);
+}
+
 void maas_http_reloaded(struct maas_http *http, bool ok)
 {
 	atomic_store_explicit(&http->metrics.reload_failed, !ok, memory_order_relaxed);
@@ -242,6 +292,7 @@ int maas_http_metrics(struct maas_http_conn *conn)
 	maas_lend_stats(http->options.lend, &lend);
 	write_pool(out, &slab);
 	write_lend(out, &lend);
+	write_principals(http->options.lend, out);
 	maas_http_key_metrics(http, out);
 	write_server(out, &http->metrics);
 	maas_http_process_metrics(out);

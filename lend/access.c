@@ -34,6 +34,17 @@ static bool has_lost(const struct maas_lend_session *session, const struct maas_
 	return !*session->principal || !maas_auth_keeps_rights(before, now, session->principal);
 }
 
+static void log_losers(const struct maas_auth *before, const struct maas_auth *now)
+{
+	static struct maas_ratelimit lost = MAAS_RATELIMIT(MAAS_LOG_WARN, "principals lost rights");
+	const struct maas_auth_principal *principal;
+
+	for (uint32_t i = 0; before && (principal = maas_auth_at(before, i)); i++)
+		if (!maas_auth_keeps_rights(before, now, principal->name))
+			log_limited(&lost, "a principal is gone, or may less than before name=%s",
+				    principal->name);
+}
+
 int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 {
 	struct maas_lend_principals *principals = &lend->principals;
@@ -47,11 +58,14 @@ int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 		return r;
 	}
 	before = principals->table;
+	if (auth)
+		lend->owners.table->has_principals = 1;
 	principals->table = maas_auth_ref(auth);
 	principals->epoch++;
 	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	pthread_mutex_unlock(&lend->lock);
 	if (auth) {
+		log_losers(before, auth);
 		maas_lend_transfers_check(lend);
 		maas_lend_sessions_end_if(lend, has_lost, before, auth);
 	}

@@ -29,7 +29,8 @@ static int check_principals(struct maas_lend *lend, const struct maas_lend_optio
 
 	if (*had && !options->has_principals && !options->insecure_open)
 		return -EACCES;
-	*had = options->has_principals;
+	if (!options->has_principals)
+		*had = 0;
 	return 0;
 }
 

@@ -189,6 +189,8 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a uid=4294967295 owner=a", "uid takes a number"},
 		{"a uid=1x", "uid takes a number, not 1x"},
 		{"a gid= owner=a", "gid takes a number"},
+		{"mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
+		{"a mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
 		{"a token=mt_secret owner=a", "never the token itself"},
 		{"a token=sha256:" A "a owner=a", "64 lower-case hex digits"},
 		{"a token=sha256:A" A, "64 lower-case hex digits"},
