@@ -73,6 +73,9 @@ MAAS_MUST_CHECK int maas_auth_load(const char *path, char error[MAAS_AUTH_ERROR]
 MAAS_MUST_CHECK int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 				    struct maas_auth **ret_auth);
 
+/* Whether both were made of the same bytes. */
+bool maas_auth_same(const struct maas_auth *a, const struct maas_auth *b);
+
 /* References; a table has one when it is made. NULL is allowed. */
 struct maas_auth *maas_auth_ref(struct maas_auth *auth);
 void maas_auth_unref(struct maas_auth *auth);
@@ -104,8 +107,8 @@ bool maas_auth_may(const struct maas_auth *auth, const struct maas_auth_principa
 		   const char *owner, enum maas_auth_access access);
 
 /*
- * Whether the principal of that name may in `now` all that it might in `before`, as far as the file
- * says it in the same words; false where one of them does not have it.
+ * Whether the principal of that name may in `now` do with memory all that it might in `before`, as
+ * far as the file says it in the same words; false where one of them does not have it.
  */
 bool maas_auth_keeps_rights(const struct maas_auth *before, const struct maas_auth *now,
 			    const char *name);

@@ -33,7 +33,8 @@ struct maas_auth_peer {
 
 struct maas_auth {
 	/* constant once it is made */
-	char *text; /* the file; names point into it */
+	uint8_t digest[MAAS_AUTH_HASH_BYTES]; /* of the file */
+	char *text;			      /* the file; names point into it */
 	struct maas_auth_principal *principals;
 	struct maas_auth_pattern *patterns; /* those of one principal stand together */
 	struct maas_auth_token *tokens;	    /* sorted by hash */

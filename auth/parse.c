@@ -286,6 +286,9 @@ static int begin_principal(struct parser *parser, const char *name)
 	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
 		principal->quota[i] = MAAS_AUTH_UNLIMITED;
 	principal->quota[MAAS_AUTH_OWNERS] = MAAS_AUTH_MAX_OWNERS;
+	/* There are as many of those who prove nothing as they like. */
+	if (anonymous)
+		principal->quota[MAAS_AUTH_SESSIONS] = 0;
 	parser->principal = principal;
 	parser->has_proof = anonymous;
 	return 0;
@@ -435,6 +438,7 @@ int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 		return r;
 	atomic_init(&auth->references, 1);
 	auth->anonymous = UINT32_MAX;
+	maas_auth_hash(text ? text : "", len, auth->digest);
 	auth->text = strndup(text ? text : "", len);
 	if (auth->text && strlen(auth->text) != len) {
 		snprintf(error, MAAS_AUTH_ERROR, "a NUL stands in the file, which is to be text");

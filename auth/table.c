@@ -31,6 +31,11 @@ void maas_auth_unref(struct maas_auth *auth)
 	free(auth);
 }
 
+bool maas_auth_same(const struct maas_auth *a, const struct maas_auth *b)
+{
+	return !memcmp(a->digest, b->digest, sizeof(a->digest));
+}
+
 /* ---- who is it */
 
 int maas_auth_compare_tokens(const void *a, const void *b)
@@ -46,6 +51,8 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 	struct maas_auth_token key;
 	const struct maas_auth_token *found;
 
+	if (!auth->num_tokens)
+		return NULL;
 	/* What a comparison of hashes tells by its time is no help to find a token. */
 	maas_auth_hash(token, len, key.hash);
 	found = bsearch(&key, auth->tokens, auth->num_tokens, sizeof(key),
@@ -68,7 +75,7 @@ static const struct maas_auth_principal *find_peer(const struct maas_auth *auth,
 	struct maas_auth_peer key = {.group = group, .id = id};
 	const struct maas_auth_peer *found;
 
-	if (id == NOBODY || id == UINT32_MAX)
+	if (id == NOBODY || id == UINT32_MAX || !auth->num_peers)
 		return NULL;
 	found = bsearch(&key, auth->peers, auth->num_peers, sizeof(key), maas_auth_compare_peers);
 	return found ? &auth->principals[found->principal] : NULL;
@@ -187,7 +194,7 @@ bool maas_auth_keeps_rights(const struct maas_auth *before, const struct maas_au
 		return false;
 	if (new->rights & MAAS_AUTH_ADMIN)
 		return true;
-	if (old->rights & ~new->rights)
+	if (old->rights & MAAS_AUTH_ADMIN)
 		return false;
 	for (uint32_t i = 0; i < old->num_patterns; i++)
 		if (!covers(now, new, &before->patterns[old->first_pattern + i]))

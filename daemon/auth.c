@@ -17,6 +17,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec &&
 	       a->st_mode == b->st_mode && a->st_uid == b->st_uid;
 }
 
@@ -91,6 +92,25 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 	return check_plaintext(options, error);
 }
 
+/* An unchanged file, as SIGHUP for a new log finds it, changes nothing. */
+static int put(struct maasd_auth *state, struct maas_auth *auth, char error[MAASD_OPTIONS_ERROR])
+{
+	uint64_t epoch;
+	struct maas_auth *before = maas_lend_auth(state->lend, &epoch);
+	int r = 0;
+
+	if (!before || !maas_auth_same(before, auth)) {
+		r = maas_lend_set_auth(state->lend, auth);
+		if (r)
+			snprintf(error, MAASD_OPTIONS_ERROR, "--auth-file: %s", strerror(-r));
+	}
+	if (!r)
+		log_info("principals read count=%u file=%s", maas_auth_count(auth),
+			 state->options->auth_file);
+	maas_auth_unref(before);
+	return r;
+}
+
 int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,
 		     struct maas_lend *lend, char error[MAASD_OPTIONS_ERROR])
 {
@@ -110,12 +130,7 @@ int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *optio
 		r = maasd_auth_read(options, error, &auth);
 	if (r)
 		return r;
-	r = maas_lend_set_auth(lend, auth);
-	if (r)
-		snprintf(error, MAASD_OPTIONS_ERROR, "--auth-file: %s", strerror(-r));
-	else
-		log_info("principals read count=%u file=%s", maas_auth_count(auth),
-			 options->auth_file);
+	r = put(state, auth, error);
 	maas_auth_unref(auth);
 	return r;
 }
@@ -149,28 +164,33 @@ void maasd_auth_reload(struct maasd_auth *state)
 
 	if (!state->options->auth_file)
 		return;
-	(void)!stat(state->options->auth_file, &state->file);
+	if (stat(state->options->auth_file, &state->file))
+		memset(&state->file, 0, sizeof(state->file));
 	r = maasd_auth_read(state->options, error, &auth);
 	if (!r) {
-		r = maas_lend_set_auth(state->lend, auth);
-		if (r)
-			snprintf(error, sizeof(error), "--auth-file: %s", strerror(-r));
-		else
-			log_info("principals read count=%u file=%s", maas_auth_count(auth),
-				 state->options->auth_file);
+		r = put(state, auth, error);
 		maas_auth_unref(auth);
 	}
 	if (r)
 		log_err("principals stay as they were: %s", error);
+	/* These pass, and the next look tries again. */
+	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
+		memset(&state->file, 0, sizeof(state->file));
 	maas_http_reloaded(state->http, !r);
 }
 
 void maasd_auth_look(struct maasd_auth *state)
 {
-	struct stat now;
+	struct stat now = {0};
 
-	if (!state->options->auth_file || stat(state->options->auth_file, &now) ||
-	    same_file(&now, &state->file))
+	if (!state->options->auth_file)
+		return;
+	/* One that is gone is another file, too. */
+	(void)!stat(state->options->auth_file, &now);
+	if (same_file(&now, &state->file))
+		return;
+	/* Somebody may still be writing it. */
+	if (now.st_ino && (uint64_t)now.st_mtim.tv_sec + 1 >= maas_clock_wall_s())
 		return;
 	maasd_auth_reload(state);
 }

@@ -243,6 +243,40 @@ static int start_log(char *error)
 	return r;
 }
 
+static const char *first_public(const struct server *server)
+{
+	const char *url;
+
+	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++)
+		if (maasd_serve_is_public(url))
+			return url;
+	return NULL;
+}
+
+/* Once more, by where the server listens: a name may stand for any address. */
+static int check_plaintext(const struct server *server, const struct maasd_options *options,
+			   char *error)
+{
+	const char *open = first_public(server);
+
+	if (!open || !options->auth_file || options->insecure_plaintext)
+		return 0;
+	snprintf(error, MAASD_OPTIONS_ERROR,
+		 "tokens would travel in clear on %s; see --insecure-plaintext", open);
+	return -EINVAL;
+}
+
+/* Now that the server listens: memory that had principals may be everybody's. */
+static int open_memory(const struct server *server, const struct maasd_options *options,
+		       char *error)
+{
+	int r = options->auth_file ? 0 : maas_lend_set_auth(server->lend, NULL);
+
+	if (r)
+		snprintf(error, MAASD_OPTIONS_ERROR, "%s", strerror(-r));
+	return r;
+}
+
 static int start(struct server *server, struct maasd_options *options, char *error)
 {
 	int r;
@@ -268,6 +302,10 @@ static int start(struct server *server, struct maasd_options *options, char *err
 		r = listen_rdma(server, error);
 	if (!r)
 		r = start_http(server, options, error);
+	if (!r)
+		r = check_plaintext(server, options, error);
+	if (!r)
+		r = open_memory(server, options, error);
 	if (!r)
 		r = start_housekeeping(server, error);
 	return r;
@@ -312,16 +350,6 @@ static void announce_rdma(const struct maas_rdma *rdma)
 		 "revocation=%d access=%d",
 		 info.device, info.gid, info.port, info.keys, info.isolation.bounds,
 		 info.isolation.foreign, info.isolation.revocation, info.isolation.access);
-}
-
-static const char *first_public(const struct server *server)
-{
-	const char *url;
-
-	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++)
-		if (maasd_serve_is_public(url))
-			return url;
-	return NULL;
 }
 
 /* "Listening" comes last: whoever waits for that line has then read every warning. */

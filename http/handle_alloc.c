@@ -234,6 +234,11 @@ static int allocate_pending(struct maas_http_conn *conn, const struct maas_http_
 	pending->body = *body;
 	pending->request = *request;
 	/* Its strings are those of the body that stays. */
+	if (request->caller) {
+		pending->caller = *request->caller;
+		(void)maas_auth_ref(pending->caller.auth);
+		pending->request.caller = &pending->caller;
+	}
 	pending->request.session = request->session ? pending->body.session : NULL;
 	pending->request.owner = request->owner ? pending->body.owner : NULL;
 	pending->request.request_id = request->request_id ? pending->body.request_id : NULL;

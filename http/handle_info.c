@@ -135,11 +135,15 @@ static int not_ready(struct maas_http_conn *conn, const struct maas_lend_key_sta
 int maas_http_ready(struct maas_http_conn *conn)
 {
 	struct maas_lend_key_stats keys;
+	bool ready;
 
 	maas_http_key_stats(conn->http, &keys);
+	ready = keys.registered_bytes >= keys.wanted_bytes;
+	if (!maas_http_may_look(conn))
+		keys.registered_bytes = keys.wanted_bytes = 0;
 	if (atomic_load_explicit(&conn->http->draining, memory_order_relaxed))
 		return not_ready(conn, &keys, "draining", "the server is ending; go to another");
-	if (keys.registered_bytes < keys.wanted_bytes)
+	if (!ready)
 		return not_ready(conn, &keys, "registering",
 				 "the pool is being registered with the RDMA device; wait");
 	maas_buf_str(&conn->out, "{\"status\":\"ready\"}\n");

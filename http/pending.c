@@ -26,8 +26,10 @@ struct maas_http_pending *maas_http_pending_new(struct maas_http_conn *conn, uin
 
 void maas_http_pending_put(struct maas_http_pending *pending)
 {
-	if (pending && atomic_fetch_sub(&pending->holders, 1) == 1)
-		free(pending);
+	if (!pending || atomic_fetch_sub(&pending->holders, 1) != 1)
+		return;
+	maas_auth_unref(pending->caller.auth);
+	free(pending);
 }
 
 void maas_http_pending_begin(struct maas_http_pending *pending)

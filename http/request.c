@@ -273,6 +273,10 @@ static void log_access(struct maas_http_conn *conn, uint64_t ns)
 
 	if (req->call)
 		level = req->call->log;
+	/* Strangers do not fill the log; a warning counts them. */
+	if (req->status == MHD_HTTP_UNAUTHORIZED || req->status == MHD_HTTP_TOO_MANY_REQUESTS ||
+	    (conn->caller.lend.auth && req->status == MHD_HTTP_FORBIDDEN))
+		level = MAAS_LOG_DEBUG;
 	if (!maas_log_enabled(level))
 		return;
 	line->len = 0;

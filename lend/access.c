@@ -5,6 +5,7 @@
  * began by them is ended: the sessions of those that lost a right, and with them their keys.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lend/internal.h"
@@ -27,50 +28,83 @@ struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch)
 	return auth;
 }
 
-/* A session that was opened without principals is nobody's once there are some. */
-static bool has_lost(const struct maas_lend_session *session, const struct maas_auth *before,
-		     const struct maas_auth *now)
-{
-	return !*session->principal || !maas_auth_keeps_rights(before, now, session->principal);
-}
+/* What another table changes. */
+struct maas_lend_change {
+	const struct maas_auth *before; /* NULL: there was none */
+	const struct maas_auth *now;
+	bool *lost; /* by principal of `before`: it may less, or is gone */
+};
 
-static void log_losers(const struct maas_auth *before, const struct maas_auth *now)
+/* No lock held: this compares all patterns of each. */
+static int compare(struct maas_lend_change *change)
 {
 	static struct maas_ratelimit lost = MAAS_RATELIMIT(MAAS_LOG_WARN, "principals lost rights");
 	const struct maas_auth_principal *principal;
 
-	for (uint32_t i = 0; before && (principal = maas_auth_at(before, i)); i++)
-		if (!maas_auth_keeps_rights(before, now, principal->name))
+	change->lost =
+		calloc(change->before ? maas_auth_count(change->before) : 1, sizeof(*change->lost));
+	if (!change->lost)
+		return -ENOMEM;
+	for (uint32_t i = 0; change->before && (principal = maas_auth_at(change->before, i)); i++) {
+		change->lost[i] =
+			!maas_auth_keeps_rights(change->before, change->now, principal->name);
+		if (change->lost[i])
 			log_limited(&lost, "a principal is gone, or may less than before name=%s",
 				    principal->name);
+	}
+	return 0;
 }
 
-int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
+bool maas_lend_has_lost(const struct maas_lend_change *change, const char *name)
+{
+	const struct maas_auth_principal *old =
+		change->before && *name ? maas_auth_by_name(change->before, name) : NULL;
+
+	/* One that is new has begun by the new table; one that had no principal is nobody's now. */
+	if (!old)
+		return !*name || !maas_auth_by_name(change->now, name);
+	return change->lost[maas_auth_index(change->before, old)];
+}
+
+/* Puts `auth` in the place of the table there is, which becomes the caller's. */
+static int replace(struct maas_lend *lend, struct maas_auth *auth, struct maas_auth **ret_before)
 {
 	struct maas_lend_principals *principals = &lend->principals;
-	struct maas_auth *before;
 	int r;
 
 	pthread_mutex_lock(&lend->lock);
 	r = maas_lend_quotas_count(lend, auth);
-	if (r) {
-		pthread_mutex_unlock(&lend->lock);
-		return r;
+	if (!r) {
+		*ret_before = principals->table;
+		lend->owners.table->has_principals = auth != NULL;
+		principals->table = maas_auth_ref(auth);
+		principals->epoch++;
+		atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	}
-	before = principals->table;
-	if (auth)
-		lend->owners.table->has_principals = 1;
-	principals->table = maas_auth_ref(auth);
-	principals->epoch++;
-	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	pthread_mutex_unlock(&lend->lock);
-	if (auth) {
-		log_losers(before, auth);
-		maas_lend_transfers_check(lend);
-		maas_lend_sessions_end_if(lend, has_lost, before, auth);
+	return r;
+}
+
+int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
+{
+	uint64_t epoch;
+	struct maas_auth *before = maas_lend_auth(lend, &epoch);
+	struct maas_lend_change change = {.before = before, .now = auth};
+	struct maas_auth *replaced;
+	int r = auth ? compare(&change) : 0;
+
+	if (!r)
+		r = replace(lend, auth, &replaced);
+	if (!r) {
+		maas_auth_unref(replaced);
+		if (auth) {
+			maas_lend_transfers_check(lend, &change);
+			maas_lend_sessions_end_if(lend, &change);
+		}
 	}
+	free(change.lost);
 	maas_auth_unref(before);
-	return 0;
+	return r;
 }
 
 /* ---- questions, under the lock */

@@ -15,6 +15,11 @@ struct maas_lend_principals {
 	_Atomic uint64_t shown;	 /* the same, for maas_lend_auth_epoch() */
 };
 
+struct maas_lend_change;
+
+/* Whether what began for the principal of that name has to end. Threading: any. */
+bool maas_lend_has_lost(const struct maas_lend_change *change, const char *name);
+
 /* Lock held, all of these. */
 
 /* Whether the caller may: 0, -EACCES it may read only, -ENOENT to it there is no such owner. */

@@ -96,7 +96,7 @@ static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller
 	int r = 0;
 
 	*ret_owner = 0;
-	if (!request->has_session && !*request->owner)
+	if (!request->has_session && !*request->owner && !caller)
 		return 0;
 	pthread_mutex_lock(&lend->lock);
 	/* Once more, because another table may have come. */

@@ -78,7 +78,8 @@ void maas_lend_free_resume(const struct maas_lend_use *use, struct maas_lend_cal
 void maas_lend_transfer_abort(struct maas_lend *lend, struct maas_lend_use *use,
 			      struct maas_lend_transfer *transfer);
 /* Holds the transfers under way against a new table of principals. No lock held. */
-void maas_lend_transfers_check(struct maas_lend *lend);
+struct maas_lend_change;
+void maas_lend_transfers_check(struct maas_lend *lend, const struct maas_lend_change *change);
 /* Housekeeping: tells the transfers to end whose free has waited too long. No lock held. */
 void maas_lend_free_force(struct maas_lend *lend);
 /* Housekeeping: asks once more for the keys to quarantined slabs. No lock held. */

@@ -65,6 +65,25 @@ static int find_target(struct maas_lend *lend, const struct maas_lend_caller *ca
 	return r;
 }
 
+/* A key is ended by whoever owns the memory, or the session. */
+static int check_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			 const struct target *target)
+{
+	const struct maas_lend_session *session;
+	struct maas_slab_info info;
+	int r;
+
+	pthread_mutex_lock(&lend->lock);
+	r = maas_slab_get(lend->slab, target->ref, &info);
+	if (!r)
+		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
+	session = maas_lend_session_find(lend, target->session.index, target->session.generation);
+	if (r == -EACCES && session && maas_lend_may_session(lend, caller, session, false))
+		r = 0;
+	pthread_mutex_unlock(&lend->lock);
+	return r;
+}
+
 struct pending_grant {
 	struct maas_slab_ref ref; /* borrowed by the operation */
 	maas_lend_key_done *done;
@@ -111,6 +130,8 @@ int maas_lend_ungrant(struct maas_lend *lend, const struct maas_lend_caller *cal
 	struct target target;
 	int r = find_target(lend, caller, id, session, MAAS_AUTH_READ, &target);
 
+	if (!r)
+		r = check_ungrant(lend, caller, &target);
 	if (r)
 		return r;
 	r = lend->keys->ungrant(lend->keys_ctx, target.session, target.ref, done, arg);

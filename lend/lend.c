@@ -25,12 +25,9 @@ static void learn_classes(struct maas_lend *lend)
 /* Memory that was kept apart does not become everybody's by an option that was left out. */
 static int check_principals(struct maas_lend *lend, const struct maas_lend_options *options)
 {
-	uint32_t *had = &lend->owners.table->has_principals;
-
-	if (*had && !options->has_principals && !options->insecure_open)
+	if (lend->owners.table->has_principals && !options->has_principals &&
+	    !options->insecure_open)
 		return -EACCES;
-	if (!options->has_principals)
-		*had = 0;
 	return 0;
 }
 

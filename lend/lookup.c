@@ -149,8 +149,9 @@ static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
 	uint32_t owner = page->owner ? maas_lend_owner_find(&lend->owners, page->owner) : 0;
 	struct maas_slab_info info;
 
-	/* An owner without allocations. */
-	if (page->owner && !owner)
+	/* An owner without allocations, or one that the caller may not know of: as quickly. */
+	if (page->owner &&
+	    (!owner || maas_lend_may(lend, page->caller, page->owner, MAAS_AUTH_READ)))
 		return false;
 	for (int i = 0; i < LIST_STEPS && *ret_count < max; i++) {
 		int found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);

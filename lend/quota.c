@@ -49,7 +49,7 @@ static bool fits(const struct maas_lend *lend, const struct maas_lend_usage *usa
 {
 	uint64_t max = principal_of(lend, usage)->quota[quota];
 
-	return usage->used[quota] <= max && more <= max - usage->used[quota];
+	return !more || (usage->used[quota] <= max && more <= max - usage->used[quota]);
 }
 
 static void add(struct maas_lend_usage *usage, uint64_t count, uint64_t bytes, uint64_t owners)

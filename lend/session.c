@@ -449,11 +449,7 @@ void maas_lend_sessions_lapse(struct maas_lend *lend)
 	pthread_mutex_unlock(&lend->lock);
 }
 
-void maas_lend_sessions_end_if(struct maas_lend *lend,
-			       bool (*has_lost)(const struct maas_lend_session *session,
-						const struct maas_auth *before,
-						const struct maas_auth *now),
-			       const struct maas_auth *before, const struct maas_auth *now)
+void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change)
 {
 	struct maas_lend_sessions *sessions = &lend->sessions;
 	uint32_t index = 0;
@@ -462,8 +458,8 @@ void maas_lend_sessions_end_if(struct maas_lend *lend,
 	while (index < sessions->used) {
 		struct maas_lend_session *session = &sessions->records[index++];
 		uint32_t generation = session->generation;
-		bool ends =
-			session->state == MAAS_LEND_SESSION_LIVE && has_lost(session, before, now);
+		bool ends = session->state == MAAS_LEND_SESSION_LIVE &&
+			    maas_lend_has_lost(change, session->principal);
 
 		if (ends)
 			begin_end(session, NULL, NULL);

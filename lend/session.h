@@ -84,12 +84,9 @@ void maas_lend_ticket_new(struct maas_lend_session *session);
 /* Completes the session's end if nothing holds it up; true when it did. The callback is in `calls`
  * then. */
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls);
-/* Ends the sessions that `has_lost` says of. No lock held; `has_lost` runs under it. */
-void maas_lend_sessions_end_if(struct maas_lend *lend,
-			       bool (*has_lost)(const struct maas_lend_session *session,
-						const struct maas_auth *before,
-						const struct maas_auth *now),
-			       const struct maas_auth *before, const struct maas_auth *now);
+/* Ends the sessions of principals that lost rights. No lock held. */
+struct maas_lend_change;
+void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change);
 /* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */
 void maas_lend_sessions_lapse(struct maas_lend *lend);
 

@@ -97,22 +97,22 @@ void maas_lend_transfer_abort(struct maas_lend *lend, struct maas_lend_use *use,
 }
 
 /* Lock held. */
-static void check_again(struct maas_lend *lend, struct maas_lend_transfer *transfer)
+static void check_again(struct maas_lend *lend, const struct maas_lend_change *change,
+			struct maas_lend_transfer *transfer)
 {
 	const struct maas_lend_caller *caller = transfer->caller;
 
 	TAILQ_REMOVE(&lend->transfers, transfer, all);
 	transfer->epoch = lend->principals.epoch;
 	TAILQ_INSERT_TAIL(&lend->transfers, transfer, all);
-	if (caller &&
-	    maas_auth_keeps_rights(caller->auth, lend->principals.table, caller->principal->name))
+	if (caller && !maas_lend_has_lost(change, caller->principal->name))
 		return;
 	maas_lend_transfer_abort(lend, maas_lend_slots_find(&lend->uses, transfer->ref.slot),
 				 transfer);
 }
 
 /* Lock held. False when all were held against the table of now. */
-static bool check_some(struct maas_lend *lend)
+static bool check_some(struct maas_lend *lend, const struct maas_lend_change *change)
 {
 	for (int i = 0; i < MAAS_LEND_STEP; i++) {
 		struct maas_lend_transfer *transfer = TAILQ_FIRST(&lend->transfers);
@@ -120,18 +120,18 @@ static bool check_some(struct maas_lend *lend)
 		if (!transfer || transfer->epoch == lend->principals.epoch ||
 		    !lend->principals.table)
 			return false;
-		check_again(lend, transfer);
+		check_again(lend, change, transfer);
 	}
 	return true;
 }
 
-void maas_lend_transfers_check(struct maas_lend *lend)
+void maas_lend_transfers_check(struct maas_lend *lend, const struct maas_lend_change *change)
 {
 	bool more = true;
 
 	while (more) {
 		pthread_mutex_lock(&lend->lock);
-		more = check_some(lend);
+		more = check_some(lend, change);
 		pthread_mutex_unlock(&lend->lock);
 	}
 }

@@ -86,6 +86,16 @@ equal 'the new token' 200 "$STATUS"
 as mt_ops GET /metrics
 contains '/metrics' "$BODY" 'maas_config_last_reload_successful 1'
 
+step 'no file, and a file without a principal'
+: >"$FILE"
+kill -HUP "$SERVER"
+wait_for 10 grep -q 'no line has a principal' "$LOG"
+rm "$FILE"
+kill -HUP "$SERVER"
+wait_for 10 grep -q 'No such file' "$LOG"
+as mt_new GET /whoami
+equal 'the table of before' 200 "$STATUS"
+
 step 'a file that was changed is seen without a signal'
 line a mt_third owner=a >"$FILE.new"
 line ops mt_ops admin >>"$FILE.new"
@@ -128,6 +138,8 @@ equal 'kept bytes' hello "$BODY"
 as mt_third GET /whoami
 equal 'kept usage' 1 "$(jq .usage.allocations <<<"$BODY")"
 stop_server
+refused 'cannot listen' --insecure-open --listen 192.0.2.77:0 --memory-file "$WORK/pool"
+refused 'was last used with --auth-file' --listen 127.0.0.1:0 --memory-file "$WORK/pool"
 start_server --insecure-open --memory-file "$WORK/pool"
 request GET "/allocate/$id/data"
 equal 'open memory' hello "$BODY"

@@ -44,6 +44,7 @@ TEST(empty__whoever_proves_nothing_may_nothing)
 
 	assert_string_equal(anonymous->name, "*");
 	assert_int_equal(anonymous->rights, 0);
+	assert_int_equal(anonymous->quota[MAAS_AUTH_SESSIONS], 0);
 	assert_false(maas_auth_may(auth, anonymous, "x", MAAS_AUTH_READ));
 	assert_null(maas_auth_by_token(auth, "", 0));
 	assert_null(maas_auth_by_peer(auth, 0, 0));

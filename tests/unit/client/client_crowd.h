@@ -13,8 +13,9 @@
 
 struct crowd {
 	struct maas *maas;
-	struct maas_range range; /* that all of them write */
-	_Atomic int left;	 /* completions that did not come yet */
+	struct maas_range range; /* what each operation writes, one behind the other */
+	_Atomic uint32_t next;
+	_Atomic int left; /* completions that did not come yet */
 	_Atomic int good;
 };
 
@@ -22,9 +23,13 @@ static inline void *crowd_submit(void *arg)
 {
 	struct crowd *crowd = arg;
 
-	for (int i = 0; i < CROWD_OPS; i++)
-		while (maas_submit_write(crowd->maas, &crowd->range, 1, 0, NULL))
+	for (int i = 0; i < CROWD_OPS; i++) {
+		struct maas_range range = crowd->range;
+
+		range.offset += range.len * crowd->next++;
+		while (maas_submit_write(crowd->maas, &range, 1, 0, NULL))
 			nap_ms(1);
+	}
 	return NULL;
 }
 
@@ -47,7 +52,7 @@ static inline void *crowd_poll(void *arg)
 	return NULL;
 }
 
-/* Every thread writes the range CROWD_OPS times, and all completions come. */
+/* Every thread writes CROWD_OPS times, the range and what follows it, and all completions come. */
 static inline void crowd_run(struct maas *maas, const struct maas_range *range)
 {
 	struct crowd crowd = {.maas = maas, .range = *range, .left = CROWD_PAIRS * CROWD_OPS};

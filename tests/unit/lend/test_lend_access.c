@@ -73,6 +73,56 @@ TEST(reload__ends_the_session_and_with_it_its_keys)
 	assert_true(fake_keys_finish(&keys, 0));
 }
 
+/* The time of a list does not tell whether a name of somebody else is in use. */
+TEST(list__of_a_foreign_owner_looks_at_nothing)
+{
+	struct maas_lend_caller b = caller("b");
+	struct maas_lend_allocation of_c, got[4];
+	struct maas_lend_page page;
+	uint32_t count;
+
+	allocate("c", &of_c);
+	for (int foreign = 0; foreign < 2; foreign++) {
+		assert_int_equal(
+			maas_lend_page_start(f.lend, &b, &page, foreign ? "c" : "none", NULL, 4),
+			0);
+		assert_false(maas_lend_page_next(f.lend, &page, got, 4, &count));
+		assert_int_equal(count, 0);
+		assert_int_equal(page.cursor, 0);
+	}
+}
+
+TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
+{
+	struct maas_lend_allocation of_a;
+	struct maas_lend_caller a, b, d;
+	struct told told;
+
+	use("a uid=1 owner=a\nb uid=2 owner=b read=a\nd uid=4 owner=d read=a\n");
+	allocate("a", &of_a);
+	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
+	assert_true(fake_keys_finish(&keys, 0));
+	a = caller("a");
+	b = caller("b");
+	d = caller("d");
+	assert_int_equal(maas_lend_ungrant(f.lend, &d, of_a.id, theirs, tell, &told), -EACCES);
+	/* There may be no key left, but whoever asks may ask. */
+	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -EACCES);
+	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -EACCES);
+	while (fake_keys_finish(&keys, 0))
+		;
+}
+
+/* Another token, or figures that are no longer shown, end nothing. */
+TEST(reload__of_other_words_ends_nothing)
+{
+	struct maas_lend_session_info info;
+
+	use("a uid=1 owner=a\nb uid=2 owner=b read=a metrics\n");
+	use("a uid=1 owner=a\nb uid=22 owner=b read=a\nnew uid=9 owner=new\n");
+	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), 0);
+}
+
 /* A caller that was found in the table of before is held against the one of now. */
 TEST(reload__counts_for_a_call_that_began_before_it)
 {

@@ -88,6 +88,18 @@ TEST(bytes__are_of_slabs)
 	assert_int_equal(allocate("a", NULL, 1024, 1, &a), 0);
 }
 
+/* A table that allows fewer names than there are leaves those that are there usable. */
+TEST(owners__over_the_quota_the_known_ones_go_on)
+{
+	struct maas_lend_allocation x;
+
+	assert_int_equal(allocate("a", "team/1", 64, 1, &x), 0);
+	assert_int_equal(allocate("a", "team/2", 64, 1, &x), 0);
+	use("a uid=1 owner=a,team/* max-owners=1\n");
+	assert_int_equal(allocate("a", "team/2", 64, 1, &x), 0);
+	assert_int_equal(allocate("a", "team/3", 64, 1, &x), -ENOSR);
+}
+
 TEST(owners__one_principal_does_not_take_anothers)
 {
 	struct maas_lend_allocation a, x;
