@@ -131,7 +131,7 @@ func (c *Client) Renew(ctx context.Context, id string) error {
 	defer done()
 	err = checkID(id)
 	if err == nil {
-		err = c.wire.do(ctx, &call{
+		err = c.sender.do(ctx, &call{
 			method: "POST", path: "/allocate/" + id + "/renew", body: newBody([]byte("{}"), nil),
 		})
 	}
@@ -185,7 +185,7 @@ func (c *Client) describe(ctx context.Context, id string) (Allocation, error) {
 		return Allocation{}, err
 	}
 	var answer allocationAnswer
-	err := c.wire.do(ctx, &call{
+	err := c.sender.do(ctx, &call{
 		method: "GET", path: "/allocate/" + id, answer: &answer, maxAnswer: maxSmallAnswer,
 	})
 	if err != nil {
@@ -240,7 +240,7 @@ func (c *Client) listPage(ctx context.Context, owner, after string) (page []Allo
 		Next        *string                  `json:"next"`
 	}
 	answer.Allocations.max = pageSize
-	err = c.wire.do(ctx, &call{
+	err = c.sender.do(ctx, &call{
 		method: "GET", path: "/allocations?" + query.Encode(), answer: &answer,
 		maxAnswer: maxSmallAnswer + pageSize*entryBytes,
 	})

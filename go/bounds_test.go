@@ -63,7 +63,7 @@ func TestHostAndContentType(t *testing.T) {
 		_ = c.ReadV(t.Context(), some)
 		_ = c.WriteV(t.Context(), some)
 		_ = c.Write(t.Context(), someID, 0, []byte("x"))
-		check(t, c.session.(*httpSession).wire.do(t.Context(), &call{
+		check(t, c.session.(*httpSession).sender.do(t.Context(), &call{
 			method: "POST", path: "/sessions/x/renew", body: newBody([]byte("{}"), nil),
 		}))
 		check(t, c.Close())

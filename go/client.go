@@ -42,7 +42,7 @@ type session interface {
 // Client is a connection to a maasd server. Any goroutine may use it at any time.
 type Client struct {
 	options Options
-	wire    *wire
+	sender  *sender
 	plane   plane
 	session session // nil: none
 	bootID  string
@@ -64,11 +64,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("maas: %w", err)
 	}
-	c := &Client{options: o, wire: newWire(to, &o)}
+	c := &Client{options: o, sender: newSender(to, &o)}
 	c.alive, c.endLife = context.WithCancelCause(context.Background())
 	if err := c.open(ctx); err != nil {
 		c.endLife(ErrClosed)
-		c.wire.close()
+		c.sender.close()
 		return nil, fmt.Errorf("maas: open: %w", err)
 	}
 	return c, nil
@@ -100,14 +100,14 @@ func (c *Client) open(ctx context.Context) error {
 func (c *Client) openHTTP(ctx context.Context) error {
 	id := ""
 	if c.options.Name != "" {
-		s, err := openSession(ctx, c.wire, &c.options)
+		s, err := openSession(ctx, c.sender, &c.options)
 		if err != nil {
 			return fmt.Errorf("session %q: %w", c.options.Name, err)
 		}
 		c.session = s
 		id = s.name()
 	}
-	c.plane = newHTTPPlane(c.wire, id)
+	c.plane = newHTTPPlane(c.sender, id)
 	return nil
 }
 
@@ -117,11 +117,11 @@ func (c *Client) openRDMA(ctx context.Context, health Health) error {
 	if health.RDMA.State != "active" {
 		if required {
 			return fmt.Errorf("%s: the server has no RDMA (its state there is %q); start maasd with --rdma=required to see why, or use the transport http",
-				c.wire.text, health.RDMA.State)
+				c.sender.text, health.RDMA.State)
 		}
 		return nil
 	}
-	plane, session, err := openRDMA(ctx, c.wire, &c.options)
+	plane, session, err := openRDMA(ctx, c.sender, &c.options)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (c *Client) Close() error {
 			errs = append(errs, c.session.end())
 		}
 		errs = append(errs, c.plane.close())
-		c.wire.close()
+		c.sender.close()
 		if err := errors.Join(errs...); err != nil {
 			c.closing = fmt.Errorf("maas: close: %w", err)
 		}

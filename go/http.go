@@ -17,7 +17,7 @@ import (
 
 // httpPlane carries allocations and bytes over HTTP.
 type httpPlane struct {
-	wire    *wire
+	sender  *sender
 	session string // id, empty: none
 
 	// batch is how many ids or ranges go into one request. It becomes less than maxBatch when
@@ -25,8 +25,8 @@ type httpPlane struct {
 	batch atomic.Int64
 }
 
-func newHTTPPlane(w *wire, session string) *httpPlane {
-	p := &httpPlane{wire: w, session: session}
+func newHTTPPlane(w *sender, session string) *httpPlane {
+	p := &httpPlane{sender: w, session: session}
 	p.batch.Store(maxBatch)
 	return p
 }
@@ -68,7 +68,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 		Allocations atMost[allocationAnswer] `json:"allocations"`
 	}
 	answer.Allocations.max = o.Count
-	err = p.wire.do(ctx, &call{
+	err = p.sender.do(ctx, &call{
 		method: "POST", path: "/allocate", body: newBody(text, nil), answer: &answer, follow: true,
 		maxAnswer: maxSmallAnswer + int64(o.Count)*entryBytes,
 	})
@@ -77,7 +77,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 	}
 	if len(answer.Allocations.items) != o.Count {
 		return nil, fmt.Errorf("%s: the server's answer has %d allocations where %d were asked for; is it maasd?",
-			p.wire.text, len(answer.Allocations.items), o.Count)
+			p.sender.text, len(answer.Allocations.items), o.Count)
 	}
 	lent := make([]Allocation, o.Count)
 	for i := range answer.Allocations.items {
@@ -86,7 +86,7 @@ func (p *httpPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 			err = fmt.Errorf("the server lent %d bytes where %d were asked for; is it maasd?", lent[i].Size, o.Size)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.wire.text, err)
+			return nil, fmt.Errorf("%s: %w", p.sender.text, err)
 		}
 		lent[i].Owner, lent[i].Lifetime = o.Owner, o.Lifetime
 	}
@@ -120,7 +120,7 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 		Unknown atMost[string] `json:"unknown"`
 	}
 	answer.Unknown.max = len(ids)
-	err = p.wire.do(ctx, &call{
+	err = p.sender.do(ctx, &call{
 		method: "POST", path: "/free", body: newBody(text, nil), answer: &answer,
 		maxAnswer: maxSmallAnswer + 2*int64(len(text)), // unknown ids come back, escaped
 	})
@@ -129,7 +129,7 @@ func (p *httpPlane) freeBatch(ctx context.Context, ids []string) (freed int, unk
 	}
 	unknown, ok := asked(ids, answer.Unknown.items)
 	if !ok || answer.Freed != len(ids)-len(unknown) {
-		return 0, nil, fmt.Errorf("%s: the server's answer has ids that were not asked about; is it maasd?", p.wire.text)
+		return 0, nil, fmt.Errorf("%s: the server's answer has ids that were not asked about; is it maasd?", p.sender.text)
 	}
 	return answer.Freed, unknown, nil
 }
@@ -187,19 +187,19 @@ func (p *httpPlane) shrink(err error, had int) bool {
 func (p *httpPlane) readBatch(ctx context.Context, ranges []Range) error {
 	if len(ranges) == 1 {
 		span := spanOf(&ranges[0])
-		return p.wire.do(ctx, &call{
+		return p.sender.do(ctx, &call{
 			method: "GET", path: "/allocate/" + ranges[0].ID + "/data", into: ranges,
 			byteRange: "bytes=" + span, wantRange: "bytes " + span + "/",
 		})
 	}
-	return p.wire.do(ctx, &call{
+	return p.sender.do(ctx, &call{
 		method: "POST", path: "/data/read", body: newBody(appendRanges(nil, ranges), nil), into: ranges,
 	})
 }
 
 func (p *httpPlane) writeBatch(ctx context.Context, ranges []Range) error {
 	if len(ranges) == 1 {
-		return p.wire.do(ctx, &call{
+		return p.sender.do(ctx, &call{
 			method: "PUT", path: "/allocate/" + ranges[0].ID + "/data", body: newBody(nil, ranges), bytes: true,
 			contentRange: "bytes " + spanOf(&ranges[0]) + "/*",
 		})
@@ -207,7 +207,7 @@ func (p *httpPlane) writeBatch(ctx context.Context, ranges []Range) error {
 	// The length of the JSON, the JSON, the bytes.
 	head := appendRanges(make([]byte, 4, 4+len(ranges)*rangeBytes), ranges)
 	binary.LittleEndian.PutUint32(head, uint32(len(head)-4))
-	return p.wire.do(ctx, &call{
+	return p.sender.do(ctx, &call{
 		method: "POST", path: "/data/write", body: newBody(head, ranges), bytes: true,
 	})
 }

@@ -103,17 +103,17 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 
 func (c *Client) health(ctx context.Context) (Health, error) {
 	var health Health
-	err := c.wire.do(ctx, &call{
+	err := c.sender.do(ctx, &call{
 		method: "GET", path: "/health", control: true, answer: &health, maxAnswer: maxSmallAnswer,
 	})
 	if err != nil {
 		return Health{}, err
 	}
 	if health.Service != serviceName || health.ArenaID == "" || health.BootID == "" {
-		return Health{}, fmt.Errorf("%s: what answers there is not maasd; correct the URL", c.wire.text)
+		return Health{}, fmt.Errorf("%s: what answers there is not maasd; correct the URL", c.sender.text)
 	}
 	if sizes := health.SlabSizes; len(sizes) > 0 && (sizes[0] <= 0 || !slices.IsSorted(sizes)) {
-		return Health{}, fmt.Errorf("%s: the server's answer has no sensible slab sizes; is it maasd?", c.wire.text)
+		return Health{}, fmt.Errorf("%s: the server's answer has no sensible slab sizes; is it maasd?", c.sender.text)
 	}
 	return health, nil
 }
@@ -126,7 +126,7 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	}
 	defer done()
 	var stats Stats
-	err = c.wire.do(ctx, &call{
+	err = c.sender.do(ctx, &call{
 		method: "GET", path: "/stats", answer: &stats, maxAnswer: maxStatsAnswer,
 	})
 	if err != nil {

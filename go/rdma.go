@@ -30,7 +30,7 @@ const (
 // rdmaPlane carries allocations and bytes through a handle of libmaas. The handle's session is the
 // client's.
 type rdmaPlane struct {
-	wire    *wire
+	sender  *sender
 	timeout time.Duration
 	id      string // the session's
 
@@ -52,7 +52,7 @@ type rdmaPlane struct {
 
 // openRDMA returns no plane if "auto" has chosen HTTP. The library may take Options.Timeout to
 // open; a caller whose context ends earlier does not wait for that.
-func openRDMA(ctx context.Context, w *wire, o *Options) (plane, session, error) {
+func openRDMA(ctx context.Context, w *sender, o *Options) (plane, session, error) {
 	started := time.Now()
 	opened := make(chan error, 1)
 	p := newRDMAPlane(w, o.Timeout)
@@ -73,9 +73,9 @@ func openRDMA(ctx context.Context, w *wire, o *Options) (plane, session, error) 
 	return nil, nil, errors.Join(err, p.close())
 }
 
-func newRDMAPlane(w *wire, timeout time.Duration) *rdmaPlane {
+func newRDMAPlane(w *sender, timeout time.Duration) *rdmaPlane {
 	p := &rdmaPlane{
-		wire:    w,
+		sender:  w,
 		timeout: timeout,
 		turns:   make(chan struct{}, maxSubmitted),
 		polling: make(chan struct{}, 1),
@@ -226,20 +226,20 @@ func (p *rdmaPlane) fail(r C.int, words string) error {
 	errno := syscall.Errno(-r)
 	if refusal, ok := refusals[errno]; ok {
 		refusal.Message = words
-		return fmt.Errorf("%s: %w", p.wire.text, &refusal)
+		return fmt.Errorf("%s: %w", p.sender.text, &refusal)
 	}
 	switch errno {
 	case syscall.EKEYREVOKED:
 		if _, ok := p.leaseNow(); !ok {
-			return fmt.Errorf("%s: %w", p.wire.text, ErrSessionLost)
+			return fmt.Errorf("%s: %w", p.sender.text, ErrSessionLost)
 		}
 	case syscall.ETIMEDOUT:
 		return fmt.Errorf("%s did not answer in time (%s): %w; see whether maasd and the network are well, or allow more time",
-			p.wire.text, words, context.DeadlineExceeded)
+			p.sender.text, words, context.DeadlineExceeded)
 	case syscall.ECONNREFUSED:
-		return fmt.Errorf("%s: %s: %w; start maasd there or correct the URL", p.wire.text, words, errno)
+		return fmt.Errorf("%s: %s: %w; start maasd there or correct the URL", p.sender.text, words, errno)
 	}
-	return fmt.Errorf("%s: %s: %w", p.wire.text, words, errno)
+	return fmt.Errorf("%s: %s: %w", p.sender.text, words, errno)
 }
 
 // failHere is fail for calls in which the server has no part.

@@ -39,7 +39,7 @@ func (p *rdmaPlane) allocate(ctx context.Context, o *AllocateOptions) ([]Allocat
 	case r := <-result:
 		return r.lent, r.err
 	case <-ctx.Done():
-		return nil, p.wire.explainEnd(ctx, time.Now())
+		return nil, p.sender.explainEnd(ctx, time.Now())
 	}
 }
 
@@ -69,7 +69,7 @@ func (p *rdmaPlane) allocateNow(o *AllocateOptions) ([]Allocation, error) {
 			Lifetime:   o.Lifetime,
 		}
 		if !idPattern.MatchString(all[i].ID) || all[i].Size != o.Size || all[i].ActualSize < o.Size {
-			return nil, fmt.Errorf("%s: the server's answer describes no such allocation; is it maasd?", p.wire.text)
+			return nil, fmt.Errorf("%s: the server's answer describes no such allocation; is it maasd?", p.sender.text)
 		}
 	}
 	return all, nil
@@ -107,11 +107,11 @@ func (p *rdmaPlane) free(ctx context.Context, ids []string) (int, []string, erro
 	select {
 	case r := <-result:
 		if r.err == nil && len(left) > 0 {
-			r.err = p.wire.explainEnd(ctx, time.Now())
+			r.err = p.sender.explainEnd(ctx, time.Now())
 		}
 		return r.freed, r.unknown, r.err
 	case <-ctx.Done():
-		return 0, nil, p.wire.explainEnd(ctx, time.Now())
+		return 0, nil, p.sender.explainEnd(ctx, time.Now())
 	}
 }
 

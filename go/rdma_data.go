@@ -51,7 +51,7 @@ func (p *rdmaPlane) transferBatch(ctx context.Context, ranges []Range, write boo
 	case p.turns <- struct{}{}:
 		defer func() { <-p.turns }()
 	case <-ctx.Done():
-		return p.wire.explainEnd(ctx, time.Now())
+		return p.sender.explainEnd(ctx, time.Now())
 	}
 	timeout := p.timeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -59,7 +59,7 @@ func (p *rdmaPlane) transferBatch(ctx context.Context, ranges []Range, write boo
 	}
 	if ctx.Err() != nil || timeout <= 0 {
 		<-ctx.Done()
-		return p.wire.explainEnd(ctx, time.Now())
+		return p.sender.explainEnd(ctx, time.Now())
 	}
 	started := time.Now()
 	o := &op{ended: make(chan struct{})}
@@ -77,7 +77,7 @@ func (p *rdmaPlane) transferBatch(ctx context.Context, ranges []Range, write boo
 		return nil
 	}
 	if ctx.Err() != nil {
-		return p.wire.explainEnd(ctx, started)
+		return p.sender.explainEnd(ctx, started)
 	}
 	return p.fail(o.status, o.words)
 }

@@ -11,4 +11,4 @@ import "context"
 const rdmaBuilt = false
 
 // openRDMA is only called for "auto" here, which chooses HTTP.
-func openRDMA(context.Context, *wire, *Options) (plane, session, error) { return nil, nil, nil }
+func openRDMA(context.Context, *sender, *Options) (plane, session, error) { return nil, nil, nil }

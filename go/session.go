@@ -22,9 +22,9 @@ const (
 
 // httpSession is a session that this package keeps alive over HTTP.
 type httpSession struct {
-	wire *wire
-	id   string
-	ttl  time.Duration // from the last answer; only keep changes it
+	sender *sender
+	id     string
+	ttl    time.Duration // from the last answer; only keep changes it
 
 	living   context.Context // ends when the session is lost, with the reason as its cause
 	lose     context.CancelCauseFunc
@@ -48,7 +48,7 @@ func (a *sessionAnswer) lease() (time.Duration, error) {
 	return time.Duration(a.TTL) * time.Second, nil
 }
 
-func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error) {
+func openSession(ctx context.Context, w *sender, o *Options) (*httpSession, error) {
 	request, err := json.Marshal(struct {
 		Name      string `json:"name"`
 		TTL       int64  `json:"ttl_seconds"`
@@ -75,7 +75,7 @@ func openSession(ctx context.Context, w *wire, o *Options) (*httpSession, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.text, err)
 	}
-	s := &httpSession{wire: w, id: answer.ID, ttl: ttl, until: sent.Add(ttl)}
+	s := &httpSession{sender: w, id: answer.ID, ttl: ttl, until: sent.Add(ttl)}
 	s.living, s.lose = context.WithCancelCause(context.Background())
 	keeping, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -98,7 +98,7 @@ func EndSession(ctx context.Context, o Options, id string) error {
 	if err != nil {
 		return fmt.Errorf("maas: end a session: %w", err)
 	}
-	w := newWire(to, &o)
+	w := newSender(to, &o)
 	defer w.close()
 	if err := w.do(ctx, &call{method: "DELETE", path: "/sessions/" + id, control: true}); err != nil && !errors.Is(err, ErrSessionLost) {
 		return fmt.Errorf("maas: end a session: %w", err)
@@ -120,11 +120,11 @@ func (c *Client) SessionAge(ctx context.Context, name string) (age time.Duration
 			Age uint32 `json:"age_seconds"`
 		} `json:"sessions"`
 	}
-	err = c.wire.do(ctx, &call{
+	err = c.sender.do(ctx, &call{
 		method: "GET", path: "/sessions?name=" + url.QueryEscape(name), control: true, answer: &answer, maxAnswer: maxSmallAnswer,
 	})
 	if err == nil && answer.Sessions == nil {
-		err = fmt.Errorf("%s: the server's answer has no sessions; is it maasd?", c.wire.text)
+		err = fmt.Errorf("%s: the server's answer has no sessions; is it maasd?", c.sender.text)
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("maas: sessions %q: %w", name, err)
@@ -182,7 +182,7 @@ func (s *httpSession) renew(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var answer sessionAnswer
-	err := s.wire.do(ctx, &call{
+	err := s.sender.do(ctx, &call{
 		method: "POST", path: "/sessions/" + s.id + "/renew", body: newBody([]byte("{}"), nil), control: true,
 		answer: &answer, maxAnswer: maxSmallAnswer,
 	})
@@ -227,7 +227,7 @@ func (s *httpSession) end() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
-	err := s.wire.do(ctx, &call{method: "DELETE", path: "/sessions/" + s.id, control: true})
+	err := s.sender.do(ctx, &call{method: "DELETE", path: "/sessions/" + s.id, control: true})
 	if err == nil || errors.Is(err, ErrSessionLost) || s.living.Err() != nil {
 		return nil
 	}

@@ -144,7 +144,7 @@ func TestLeaseLapses(t *testing.T) {
 func TestSessionEndedElsewhere(t *testing.T) {
 	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second})
-	check(t, c.wire.do(t.Context(), &call{method: "DELETE", path: "/sessions/" + c.Session()}))
+	check(t, c.sender.do(t.Context(), &call{method: "DELETE", path: "/sessions/" + c.Session()}))
 	waitLost(t, c)
 	if maastest.Transport() == TransportHTTP { // not exclusive: memory is still there for all
 		allocate(t, c, AllocateOptions{Size: 10})

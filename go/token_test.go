@@ -181,7 +181,7 @@ func TestToken__goes_to_no_other_server(t *testing.T) {
 		}
 		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
 	})
-	c.wire.token = newToken(&Options{Token: func() (string, error) { return "mt_one", nil }})
+	c.sender.token = newToken(&Options{Token: func() (string, error) { return "mt_one", nil }})
 	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
 	wantError(t, err, nil, "redirects")
 	if others.Load() != 0 {

@@ -39,7 +39,7 @@ start_machines() { # ACCELERATOR
 	local name seconds=$BOOT_SECONDS_TCG
 	[ "$1" != kvm ] || seconds=$BOOT_SECONDS_KVM
 	[ -z "$counted" ] || seconds=$BOOT_SECONDS_COUNTED
-	rm -f "$share/wire.socket"
+	rm -f "$share/cable.socket"
 	for name in "${names[@]}"; do
 		describe_machine "$name"
 		start_machine "$name" "$1"
@@ -71,7 +71,7 @@ describe_machine() { # NAME
 }
 
 start_machine() { # NAME ACCELERATOR
-	local dir=$share/host-$1 number cpu=max cpus clock=() wire=() serial=(-serial "file:$share/host-$1/output")
+	local dir=$share/host-$1 number cpu=max cpus clock=() cable=() serial=(-serial "file:$share/host-$1/output")
 	number=$(number_of "$1")
 	cpus=$(nproc)
 	[ "$2" != kvm ] || cpu=host
@@ -84,9 +84,9 @@ start_machine() { # NAME ACCELERATOR
 		local server=on
 		if [ "$1" = b ]; then
 			server=off
-			wait_for_wire
+			wait_for_cable
 		fi
-		wire=(-netdev "stream,id=n0,server=$server,addr.type=unix,addr.path=$share/wire.socket"
+		cable=(-netdev "stream,id=n0,server=$server,addr.type=unix,addr.path=$share/cable.socket"
 			-device "virtio-net-pci,netdev=n0,host_mtu=9000,mac=52:54:00:77:00:0$number")
 	fi
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
@@ -99,16 +99,16 @@ start_machine() { # NAME ACCELERATOR
 		-device virtio-9p-pci,fsdev=share,mount_tag=share \
 		-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
 		-chardev "pipe,id=monitor,path=$dir/monitor" -mon monitor \
-		"${serial[@]}" -serial "file:$dir/console" "${wire[@]}" \
+		"${serial[@]}" -serial "file:$dir/console" "${cable[@]}" \
 		<"$([ "$mode" = shell ] && echo /dev/stdin || echo /dev/null)" 2>"$dir/qemu" &
 	pids+=($!)
 	echo $! >"$dir/pid"
 }
 
-wait_for_wire() {
+wait_for_cable() {
 	local tenth
 	for ((tenth = 0; tenth < 100; tenth++)); do
-		[ ! -S "$share/wire.socket" ] || return 0
+		[ ! -S "$share/cable.socket" ] || return 0
 		sleep 0.1
 	done
 }
@@ -150,7 +150,7 @@ end_machines() {
 	[ ! -t 0 ] || stty sane
 }
 
-# Relays the hosts' output until all have ended, and obeys what they write to the file wire.
+# Relays the hosts' output until all have ended, and obeys what they write to the file cable.
 follow_machines() {
 	local name running=1 deadline=$((SECONDS + limit))
 	timed_out=''
@@ -165,7 +165,7 @@ follow_machines() {
 		for name in "${names[@]}"; do
 			! alive "$name" || running=1
 		done
-		obey_wire
+		obey_cable
 		if [ $SECONDS -ge $deadline ]; then
 			say "softroce: time ran out after $limit s"
 			timed_out=1
@@ -187,17 +187,17 @@ follow_output() { # NAME
 		sed -u "s/^/$prefix/"
 }
 
-obey_wire() {
+obey_cable() {
 	local verb name state
-	[ -s "$share/shared/wire" ] || return 0
-	mv "$share/shared/wire" "$share/wire"
+	[ -s "$share/shared/cable" ] || return 0
+	mv "$share/shared/cable" "$share/cable"
 	while read -r verb name state; do
 		case $verb in
 		link) echo "set_link n0 $state" >"$share/host-$name/monitor.in" ;;
 		kill) kill -9 "$(cat "$share/host-$name/pid")" ;;
-		*) say "softroce: the wire cannot '$verb'" ;;
+		*) say "softroce: the cable cannot '$verb'" ;;
 		esac
-	done <"$share/wire"
+	done <"$share/cable"
 }
 
 # Prints the exit code of the whole run.

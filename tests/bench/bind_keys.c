@@ -23,7 +23,7 @@
 #define POOL_BYTES (512ull << 20)
 #define CONNECT_MS 10000
 
-struct world {
+struct parts {
 	struct maas_slab *slab;
 	struct maas_rdma *rdma;
 	struct maas_lend *lend;
@@ -60,24 +60,24 @@ static int wait_for(struct wait *wait)
 	return atomic_load(&wait->status);
 }
 
-static int grant_all(struct world *world)
+static int grant_all(struct parts *parts)
 {
 	struct wait wait = {.left = 1};
 	int r;
 
 	sem_init(&wait.done, 0, 0);
-	r = maas_rdma_key_ops.grant(world->rdma, world->session, world->refs, BARE_KEYS,
-				    MAAS_LEND_ACCESS_WRITE, world->grants, wait_done, &wait);
+	r = maas_rdma_key_ops.grant(parts->rdma, parts->session, parts->refs, BARE_KEYS,
+				    MAAS_LEND_ACCESS_WRITE, parts->grants, wait_done, &wait);
 	return r ? r : wait_for(&wait);
 }
 
-static int ungrant_all(struct world *world)
+static int ungrant_all(struct parts *parts)
 {
 	struct wait wait = {.left = BARE_KEYS};
 
 	sem_init(&wait.done, 0, 0);
 	for (unsigned int i = 0; i < BARE_KEYS; i++) {
-		int r = maas_rdma_key_ops.ungrant(world->rdma, world->session, world->refs[i],
+		int r = maas_rdma_key_ops.ungrant(parts->rdma, parts->session, parts->refs[i],
 						  wait_done, &wait);
 
 		if (r)
@@ -87,12 +87,12 @@ static int ungrant_all(struct world *world)
 }
 
 /* Different keys, or the same place twice, would be an impossible speed. */
-static int check_grants(const struct world *world)
+static int check_grants(const struct parts *parts)
 {
 	for (unsigned int i = 0; i < BARE_KEYS; i++) {
-		const struct maas_lend_key *grant = &world->grants[i];
+		const struct maas_lend_key *grant = &parts->grants[i];
 		struct maas_slab_info info;
-		int r = maas_slab_get(world->slab, world->refs[i], &info);
+		int r = maas_slab_get(parts->slab, parts->refs[i], &info);
 
 		if (r || grant->addr != info.offset || grant->len_bytes != SLAB_BYTES ||
 		    !grant->rkey || !grant->connection)
@@ -120,7 +120,7 @@ static int resolve(struct rdma_cm_id *id, const struct maas_lend_key_address *ad
 	return r;
 }
 
-static int connect_to(struct world *world, const char *ticket,
+static int connect_to(struct parts *parts, const char *ticket,
 		      const struct maas_lend_key_address *address)
 {
 	struct ibv_qp_init_attr qp = {.qp_type = IBV_QPT_RC, .cap = {4, 1, 1, 1, 0}};
@@ -141,57 +141,57 @@ static int connect_to(struct world *world, const char *ticket,
 	if (sodium_hex2bin(data.ticket, sizeof(data.ticket), ticket, strlen(ticket), NULL, NULL,
 			   NULL))
 		return -EINVAL;
-	if (rdma_create_id(NULL, &world->client, NULL, RDMA_PS_TCP))
+	if (rdma_create_id(NULL, &parts->client, NULL, RDMA_PS_TCP))
 		return -errno;
-	r = resolve(world->client, address);
+	r = resolve(parts->client, address);
 	if (r)
 		return r;
-	if (rdma_create_qp(world->client, NULL, &qp) || rdma_connect(world->client, &param))
+	if (rdma_create_qp(parts->client, NULL, &qp) || rdma_connect(parts->client, &param))
 		return -errno;
 	return 0;
 }
 
-static int await_connection(struct world *world)
+static int await_connection(struct parts *parts)
 {
 	for (int ms = 0; ms < CONNECT_MS; ms += 10) {
 		const struct timespec time = {.tv_nsec = 10000000};
 
-		if (maas_rdma_key_ops.connected(world->rdma, world->session))
+		if (maas_rdma_key_ops.connected(parts->rdma, parts->session))
 			return 0;
 		nanosleep(&time, NULL);
 	}
 	return -ETIMEDOUT;
 }
 
-static int open_session(struct world *world)
+static int open_session(struct parts *parts)
 {
 	struct maas_lend_key_address address;
 	struct maas_lend_session_info info;
-	int r = maas_lend_session_open(world->lend, NULL, "bench", 3600, false, NULL, &info);
+	int r = maas_lend_session_open(parts->lend, NULL, "bench", 3600, false, NULL, &info);
 
 	/* The first ticket tells which session it is, the second connects. */
 	if (!r)
-		r = maas_lend_ticket_redeem(world->lend, info.ticket, &world->session);
+		r = maas_lend_ticket_redeem(parts->lend, info.ticket, &parts->session);
 	if (!r)
-		r = maas_lend_session_ticket(world->lend, NULL, info.id, &info);
-	if (!r && !maas_lend_key_address(world->lend, NULL, &address))
+		r = maas_lend_session_ticket(parts->lend, NULL, info.id, &info);
+	if (!r && !maas_lend_key_address(parts->lend, NULL, &address))
 		r = -EOPNOTSUPP;
 	if (!r)
-		r = connect_to(world, info.ticket, &address);
-	return r ? r : await_connection(world);
+		r = connect_to(parts, info.ticket, &address);
+	return r ? r : await_connection(parts);
 }
 
 /* ---- its life */
 
-static int allocate(struct world *world, uint32_t count, struct maas_slab_ref *ret_refs)
+static int allocate(struct parts *parts, uint32_t count, struct maas_slab_ref *ret_refs)
 {
 	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = count};
 	struct maas_lend_allocation first;
 
-	return maas_lend_allocate(world->lend, &request, ret_refs, &first);
+	return maas_lend_allocate(parts->lend, &request, ret_refs, &first);
 }
 
-static int fill(struct world *world, unsigned int live)
+static int fill(struct parts *parts, unsigned int live)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	int r = 0;
@@ -199,13 +199,13 @@ static int fill(struct world *world, unsigned int live)
 	while (live && !r) {
 		uint32_t count = live < MAAS_SLAB_MAX_BATCH ? live : MAAS_SLAB_MAX_BATCH;
 
-		r = allocate(world, count, refs);
+		r = allocate(parts, count, refs);
 		live -= count;
 	}
-	return r ? r : allocate(world, BARE_KEYS, world->refs);
+	return r ? r : allocate(parts, BARE_KEYS, parts->refs);
 }
 
-static int open_server(struct world *world, bool windows)
+static int open_server(struct parts *parts, bool windows)
 {
 	static const uint64_t classes[] = {SLAB_BYTES, 4096, 65536, 4u << 20};
 	const struct maas_slab_options slab = {
@@ -221,57 +221,57 @@ static int open_server(struct world *world, bool windows)
 	};
 	struct maas_lend_options lend = {.keys = &maas_rdma_key_ops, .max_sessions = 4};
 	char error[MAAS_RDMA_ERROR] = "";
-	int r = maas_slab_open(&slab, NULL, &world->slab);
+	int r = maas_slab_open(&slab, NULL, &parts->slab);
 
 	if (r)
 		return r;
-	rdma.slab = world->slab;
-	r = maas_rdma_open(&rdma, error, &world->rdma);
+	rdma.slab = parts->slab;
+	r = maas_rdma_open(&rdma, error, &parts->rdma);
 	if (!r) {
-		lend.slab = world->slab;
-		lend.keys_ctx = world->rdma;
-		r = maas_lend_open(&lend, &world->lend);
+		lend.slab = parts->slab;
+		lend.keys_ctx = parts->rdma;
+		r = maas_lend_open(&lend, &parts->lend);
 	}
 	if (!r)
-		r = maas_rdma_listen(world->rdma, world->lend, error);
+		r = maas_rdma_listen(parts->rdma, parts->lend, error);
 	if (*error)
 		log_err("%s", error);
 	return r;
 }
 
-static int world_open(struct world *world, bool windows, unsigned int live)
+static int world_open(struct parts *parts, bool windows, unsigned int live)
 {
-	int r = open_server(world, windows);
+	int r = open_server(parts, windows);
 
 	if (!r)
-		r = open_session(world);
+		r = open_session(parts);
 	if (!r)
-		r = fill(world, live);
+		r = fill(parts, live);
 	if (!r)
-		r = bare_keys_open(windows, &world->bare);
+		r = bare_keys_open(windows, &parts->bare);
 	/* Once for both without a clock: windows are allocated, extents registered. */
 	if (!r)
-		r = grant_all(world);
+		r = grant_all(parts);
 	if (!r)
-		r = ungrant_all(world);
+		r = ungrant_all(parts);
 	if (!r)
-		r = bare_keys_make(world->bare);
-	return r ? r : bare_keys_kill(world->bare);
+		r = bare_keys_make(parts->bare);
+	return r ? r : bare_keys_kill(parts->bare);
 }
 
-static void world_close(struct world *world)
+static void world_close(struct parts *parts)
 {
-	bare_keys_close(world->bare);
-	if (world->client) {
-		rdma_disconnect(world->client);
-		if (world->client->qp)
-			rdma_destroy_qp(world->client);
-		rdma_destroy_id(world->client);
+	bare_keys_close(parts->bare);
+	if (parts->client) {
+		rdma_disconnect(parts->client);
+		if (parts->client->qp)
+			rdma_destroy_qp(parts->client);
+		rdma_destroy_id(parts->client);
 	}
-	maas_rdma_stop(world->rdma);
-	maas_lend_close(world->lend);
-	maas_rdma_close(world->rdma);
-	maas_slab_close(world->slab);
+	maas_rdma_stop(parts->rdma);
+	maas_lend_close(parts->lend);
+	maas_rdma_close(parts->rdma);
+	maas_slab_close(parts->slab);
 }
 
 /* ---- measuring */
@@ -284,22 +284,22 @@ static uint64_t cpu_ns(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static int measure(struct world *world, bool bare)
+static int measure(struct parts *parts, bool bare)
 {
 	uint64_t cpu = cpu_ns();
 	uint64_t start = maas_clock_ns();
-	int r = bare ? bare_keys_make(world->bare) : grant_all(world);
+	int r = bare ? bare_keys_make(parts->bare) : grant_all(parts);
 
 	if (r)
 		return r;
 	start = maas_clock_ns() - start;
 	cpu = cpu_ns() - cpu;
 	if (bare) {
-		r = bare_keys_kill(world->bare);
+		r = bare_keys_kill(parts->bare);
 	} else {
-		r = check_grants(world);
+		r = check_grants(parts);
 		if (!r)
-			r = ungrant_all(world);
+			r = ungrant_all(parts);
 	}
 	if (!r)
 		printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)start,
@@ -307,7 +307,7 @@ static int measure(struct world *world, bool bare)
 	return r;
 }
 
-static int serve(struct world *world)
+static int serve(struct parts *parts)
 {
 	char line[16];
 	int r = 0;
@@ -315,7 +315,7 @@ static int serve(struct world *world)
 	printf("{}\n");
 	fflush(stdout);
 	while (!r && fgets(line, sizeof(line), stdin)) {
-		r = measure(world, !strcmp(line, "bare\n"));
+		r = measure(parts, !strcmp(line, "bare\n"));
 		fflush(stdout);
 	}
 	return r;
@@ -323,19 +323,19 @@ static int serve(struct world *world)
 
 int main(int argc, char **argv)
 {
-	struct world world = {0};
+	struct parts parts = {0};
 	int r;
 
 	if (argc != 3 || sodium_init() < 0) {
 		fprintf(stderr, "usage: bind_keys window|mr LIVE\n");
 		return 2;
 	}
-	r = world_open(&world, !strcmp(argv[1], "window"),
+	r = world_open(&parts, !strcmp(argv[1], "window"),
 		       (unsigned int)strtoul(argv[2], NULL, 10));
 	if (!r)
-		r = serve(&world);
+		r = serve(&parts);
 	if (r)
 		log_err("keys could not be measured mode=%s error=%d", argv[1], -r);
-	world_close(&world);
+	world_close(&parts);
 	return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }

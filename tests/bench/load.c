@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/bench/wire.h"
+#include "tests/bench/reply.h"
 
 #define IDLE_MS	   30000
 #define MAX_EVENTS 64
@@ -79,7 +79,7 @@ int load_open(uint16_t port, const struct load_job *job, struct load **ret_load)
 	if (!load)
 		return -ENOMEM;
 	load->job = *job;
-	load->in_cap = job->max_reply_bytes + WIRE_HEAD_BYTES;
+	load->in_cap = job->max_reply_bytes + REPLY_HEAD_BYTES;
 	for (unsigned int i = 0; i < job->connections; i++)
 		load->connections[i] = (struct connection){.fd = -1, .index = i};
 	load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -171,7 +171,7 @@ static int receive_some(struct load *load, struct connection *c, struct load_rep
 		return -ECONNRESET;
 	c->in_len += (size_t)n;
 	if (c->in_need == 0) {
-		int r = wire_need(load->job.protocol, c->in, c->in_len, &c->in_need);
+		int r = reply_need(load->job.protocol, c->in, c->in_len, &c->in_need);
 
 		if (r)
 			return r;
@@ -182,7 +182,7 @@ static int receive_some(struct load *load, struct connection *c, struct load_rep
 		return -EAGAIN;
 	if (c->in_len > c->in_need)
 		return -EPROTO;
-	wire_reply(load->job.protocol, c->in, c->in_len, ret_reply);
+	reply_read(load->job.protocol, c->in, c->in_len, ret_reply);
 	return 0;
 }
 

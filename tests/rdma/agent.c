@@ -286,5 +286,5 @@ void agent_cable(const char *state)
 	char text[32];
 
 	snprintf(text, sizeof(text), "link a %s\n", state);
-	put_file("wire", text);
+	put_file("cable", text);
 }

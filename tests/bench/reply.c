@@ -3,7 +3,7 @@
  * Reads replies of HTTP/1.1 and RESP: how long one is, as soon as its head is there, and what
  * stands in it. No state.
  */
-#include "tests/bench/wire.h"
+#include "tests/bench/reply.h"
 
 #include <errno.h>
 #include <string.h>
@@ -40,7 +40,7 @@ static int http_need(const uint8_t *in, size_t in_len, size_t *ret_need)
 
 	*ret_need = 0;
 	if (head == 0)
-		return in_len < WIRE_HEAD_BYTES ? 0 : -EPROTO;
+		return in_len < REPLY_HEAD_BYTES ? 0 : -EPROTO;
 	if (head < 13 || memcmp(in, "HTTP/1.1 ", 9) != 0)
 		return -EPROTO;
 	for (size_t i = 0; i + sizeof(name) < head; i++) {
@@ -63,7 +63,7 @@ static int resp_need(const uint8_t *in, size_t in_len, size_t *ret_need)
 
 	*ret_need = 0;
 	if (head == 0)
-		return in_len < WIRE_HEAD_BYTES ? 0 : -EPROTO;
+		return in_len < REPLY_HEAD_BYTES ? 0 : -EPROTO;
 	if (in[0] == '+' || in[0] == '-') {
 		*ret_need = head;
 		return 0;
@@ -74,13 +74,13 @@ static int resp_need(const uint8_t *in, size_t in_len, size_t *ret_need)
 	return 0;
 }
 
-int wire_need(enum load_protocol protocol, const uint8_t *in, size_t in_len, size_t *ret_need)
+int reply_need(enum load_protocol protocol, const uint8_t *in, size_t in_len, size_t *ret_need)
 {
 	return protocol == LOAD_HTTP ? http_need(in, in_len, ret_need)
 				     : resp_need(in, in_len, ret_need);
 }
 
-void wire_reply(enum load_protocol protocol, const uint8_t *in, size_t in_len,
+void reply_read(enum load_protocol protocol, const uint8_t *in, size_t in_len,
 		struct load_reply *ret_reply)
 {
 	struct load_reply reply = {.status = 200, .head = (const char *)in};

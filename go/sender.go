@@ -33,9 +33,9 @@ const (
 // restarts is soon back.
 var naps = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
 
-// wire sends requests to one server. Its only state is connections and the token, which goes to that server
+// sender sends requests to one server. Its only state is connections and the token, which goes to that server
 // alone. Any goroutine may use it.
-type wire struct {
+type sender struct {
 	address
 	timeout time.Duration
 	token   *token
@@ -61,8 +61,8 @@ type call struct {
 	wantRange string  // the Content-Range that the answer must have
 }
 
-func newWire(to address, o *Options) *wire {
-	return &wire{
+func newSender(to address, o *Options) *sender {
+	return &sender{
 		address: to,
 		timeout: o.Timeout,
 		token:   newToken(o),
@@ -94,13 +94,13 @@ func newHTTPClient(to address, connections int) *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: follow}
 }
 
-func (w *wire) close() {
+func (w *sender) close() {
 	w.bulk.CloseIdleConnections()
 	w.control.CloseIdleConnections()
 }
 
 // do sends a call until there is an answer, within the timeout.
-func (w *wire) do(ctx context.Context, c *call) error {
+func (w *sender) do(ctx context.Context, c *call) error {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -149,7 +149,7 @@ func broke(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-func (w *wire) request(ctx context.Context, c *call, path, token string) (*http.Request, error) {
+func (w *sender) request(ctx context.Context, c *call, path, token string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, w.base+path, nil)
 	if err != nil {
 		return nil, err
@@ -181,7 +181,7 @@ func (w *wire) request(ctx context.Context, c *call, path, token string) (*http.
 }
 
 // send sends the call once. Owns: the caller, the answer's body.
-func (w *wire) send(ctx context.Context, c *call, path, token string) (*http.Response, error) {
+func (w *sender) send(ctx context.Context, c *call, path, token string) (*http.Response, error) {
 	req, err := w.request(ctx, c, path, token)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (w *wire) send(ctx context.Context, c *call, path, token string) (*http.Res
 	return w.bulk.Do(req)
 }
 
-func (w *wire) try(ctx context.Context, c *call, token string) error {
+func (w *sender) try(ctx context.Context, c *call, token string) error {
 	resp, err := w.send(ctx, c, c.path, token)
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (w *wire) try(ctx context.Context, c *call, token string) error {
 }
 
 // redirected returns the path of a redirection that leads to the same server; its host is not used.
-func (w *wire) redirected(resp *http.Response) (path string, same bool) {
+func (w *sender) redirected(resp *http.Response) (path string, same bool) {
 	to, err := resp.Location()
 	if err != nil || to.Scheme != "http" || to.User != nil || to.Opaque != "" {
 		return "", false
@@ -327,7 +327,7 @@ func wrongRange(got string, c *call) error {
 }
 
 // explain says what was tried, and what to do about an error of the connection.
-func (w *wire) explain(ctx context.Context, started time.Time, err error) error {
+func (w *sender) explain(ctx context.Context, started time.Time, err error) error {
 	var refusal *Error
 	var noHost *net.DNSError
 	var wrapped *url.Error
@@ -352,7 +352,7 @@ func (w *wire) explain(ctx context.Context, started time.Time, err error) error 
 	return fmt.Errorf("%s: %w", w.text, err)
 }
 
-func (w *wire) explainEnd(ctx context.Context, started time.Time) error {
+func (w *sender) explainEnd(ctx context.Context, started time.Time) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.DeadlineExceeded) {
 		took := time.Since(started).Round(time.Millisecond)

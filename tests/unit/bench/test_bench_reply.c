@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the load generator of the benches reads replies. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "tests/bench/wire.h"
+#include "tests/bench/reply.h"
+#include "tests/unit/unit.h"
 
 /* The whole reply's length is known as soon as its head is there, and not before. */
 static void check_need(enum load_protocol protocol, const char *reply, size_t head_len, size_t want)
@@ -19,43 +11,41 @@ static void check_need(enum load_protocol protocol, const char *reply, size_t he
 	for (size_t len = 1; len <= strlen(reply); len++) {
 		size_t need = 1;
 
-		assert_int_equal(wire_need(protocol, in, len, &need), 0);
+		assert_int_equal(reply_need(protocol, in, len, &need), 0);
 		assert_int_equal(need, len < head_len ? 0 : want);
 	}
 }
 
-static void wire__http_reply_in_pieces(void **state)
+TEST(reply__http_reply_in_pieces)
 {
 	static const char text[] =
 		"HTTP/1.1 404 Not Found\r\nX: y\r\ncontent-length: 5\r\n\r\nhello";
 	struct load_reply reply;
 
-	(void)state;
 	check_need(LOAD_HTTP, text, sizeof(text) - 6, sizeof(text) - 1);
-	wire_reply(LOAD_HTTP, (const uint8_t *)text, sizeof(text) - 1, &reply);
+	reply_read(LOAD_HTTP, (const uint8_t *)text, sizeof(text) - 1, &reply);
 	assert_int_equal(reply.status, 404);
 	assert_int_equal(reply.body_len, 5);
 	assert_memory_equal(reply.body, "hello", 5);
 }
 
-static void wire__resp_replies(void **state)
+TEST(reply__resp_replies)
 {
 	static const char bulk[] = "$5\r\nhello\r\n";
 	static const char error[] = "-ERR no\r\n";
 	struct load_reply reply;
 
-	(void)state;
 	check_need(LOAD_RESP, bulk, 4, sizeof(bulk) - 1);
 	check_need(LOAD_RESP, "+OK\r\n", 5, 5);
-	wire_reply(LOAD_RESP, (const uint8_t *)bulk, sizeof(bulk) - 1, &reply);
+	reply_read(LOAD_RESP, (const uint8_t *)bulk, sizeof(bulk) - 1, &reply);
 	assert_int_equal(reply.status, 200);
 	assert_int_equal(reply.body_len, 5);
 	assert_memory_equal(reply.body, "hello", 5);
-	wire_reply(LOAD_RESP, (const uint8_t *)error, sizeof(error) - 1, &reply);
+	reply_read(LOAD_RESP, (const uint8_t *)error, sizeof(error) - 1, &reply);
 	assert_int_equal(reply.status, 500);
 }
 
-static void wire__unreadable(void **state)
+TEST(reply__unreadable)
 {
 	static const struct {
 		enum load_protocol protocol;
@@ -69,20 +59,10 @@ static void wire__unreadable(void **state)
 	};
 	size_t need;
 
-	(void)state;
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		assert_int_equal(wire_need(bad[i].protocol, (const uint8_t *)bad[i].text,
-					   strlen(bad[i].text), &need),
+		assert_int_equal(reply_need(bad[i].protocol, (const uint8_t *)bad[i].text,
+					    strlen(bad[i].text), &need),
 				 -EPROTO);
 }
 
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(wire__http_reply_in_pieces),
-		cmocka_unit_test(wire__resp_replies),
-		cmocka_unit_test(wire__unreadable),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
-}
+TEST_MAIN(NULL, NULL)
