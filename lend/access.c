@@ -67,22 +67,21 @@ bool maas_lend_has_lost(const struct maas_lend_change *change, const char *name)
 }
 
 /* Puts `auth` in the place of the table there is, which becomes the caller's. */
-static int replace(struct maas_lend *lend, struct maas_auth *auth, struct maas_auth **ret_before)
+static struct maas_auth *replace(struct maas_lend *lend, struct maas_auth *auth,
+				 struct maas_lend_draft *draft)
 {
 	struct maas_lend_principals *principals = &lend->principals;
-	int r;
+	struct maas_auth *before;
 
 	pthread_mutex_lock(&lend->lock);
-	r = maas_lend_quotas_count(lend, auth);
-	if (!r) {
-		*ret_before = principals->table;
-		lend->owners.table->has_principals = auth != NULL;
-		principals->table = maas_auth_ref(auth);
-		principals->epoch++;
-		atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
-	}
+	maas_lend_quotas_count(lend, auth, draft);
+	before = principals->table;
+	lend->owners.table->has_principals = auth != NULL;
+	principals->table = maas_auth_ref(auth);
+	principals->epoch++;
+	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	pthread_mutex_unlock(&lend->lock);
-	return r;
+	return before;
 }
 
 int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
@@ -90,19 +89,19 @@ int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 	uint64_t epoch;
 	struct maas_auth *before = maas_lend_auth(lend, &epoch);
 	struct maas_lend_change change = {.before = before, .now = auth};
-	struct maas_auth *replaced;
-	int r = auth ? compare(&change) : 0;
+	struct maas_lend_draft *draft = maas_lend_quotas_draft(lend, auth);
+	int r = draft ? 0 : -ENOMEM;
 
+	if (!r && auth)
+		r = compare(&change);
 	if (!r)
-		r = replace(lend, auth, &replaced);
-	if (!r) {
-		maas_auth_unref(replaced);
-		if (auth) {
-			maas_lend_transfers_check(lend, &change);
-			maas_lend_sessions_end_if(lend, &change);
-		}
+		maas_auth_unref(replace(lend, auth, draft));
+	if (!r && auth) {
+		maas_lend_transfers_check(lend, &change);
+		maas_lend_sessions_end_if(lend, &change);
 	}
 	free(change.lost);
+	maas_lend_quotas_draft_free(draft);
 	maas_auth_unref(before);
 	return r;
 }

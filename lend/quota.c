@@ -59,13 +59,11 @@ static void add(struct maas_lend_usage *usage, uint64_t count, uint64_t bytes, u
 	usage->used[MAAS_AUTH_OWNERS] += owners;
 }
 
-static void find_payer(struct maas_lend *lend, uint32_t owner, const struct maas_auth *table)
+static uint32_t payer_of(const struct maas_auth *table, const char *owner)
 {
-	const struct maas_auth_principal *payer = NULL;
+	const struct maas_auth_principal *payer = table ? maas_auth_payer(table, owner) : NULL;
 
-	if (table)
-		payer = maas_auth_payer(table, maas_lend_owner_name(&lend->owners, owner));
-	lend->quotas.payers[owner] = payer ? maas_auth_index(table, payer) + 1 : 0;
+	return payer ? maas_auth_index(table, payer) + 1 : 0;
 }
 
 int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, uint64_t bytes,
@@ -78,7 +76,7 @@ int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, u
 	if (r)
 		return r;
 	if (is_new)
-		find_payer(lend, *ret_owner, lend->principals.table);
+		lend->quotas.payers[*ret_owner] = payer_of(lend->principals.table, name);
 	usage = usage_of(lend, *ret_owner);
 	if (usage && (!fits(lend, usage, MAAS_AUTH_BYTES, bytes) ||
 		      !fits(lend, usage, MAAS_AUTH_ALLOCATIONS, count) ||
@@ -143,38 +141,85 @@ void maas_lend_discharge_session(struct maas_lend *lend, const struct maas_lend_
 
 /* ---- another table */
 
-int maas_lend_quotas_count(struct maas_lend *lend, struct maas_auth *table)
+/* Who would pay for each owner there is, found without the lock: that compares many patterns. */
+struct maas_lend_draft {
+	struct maas_lend_usage *usage; /* by principal of the table; NULL without one */
+	uint32_t used;
+	struct {
+		char name[MAAS_NAME_BYTES]; /* "" where there was none */
+		uint32_t payer;
+	} owners[];
+};
+
+struct maas_lend_draft *maas_lend_quotas_draft(struct maas_lend *lend,
+					       const struct maas_auth *table)
+{
+	struct maas_lend_draft *draft =
+		calloc(1, sizeof(*draft) + (MAAS_LEND_MAX_OWNERS + 1) * sizeof(*draft->owners));
+
+	if (draft && table)
+		draft->usage = calloc(maas_auth_count(table), sizeof(*draft->usage));
+	if (!draft || (table && !draft->usage)) {
+		free(draft);
+		return NULL;
+	}
+	pthread_mutex_lock(&lend->lock);
+	draft->used = lend->owners.table->used;
+	for (uint32_t i = 1; i < draft->used; i++)
+		if (maas_lend_owner_live(&lend->owners, i))
+			memcpy(draft->owners[i].name, maas_lend_owner_name(&lend->owners, i),
+			       MAAS_NAME_BYTES);
+	pthread_mutex_unlock(&lend->lock);
+	for (uint32_t i = 1; i < draft->used; i++)
+		draft->owners[i].payer = payer_of(table, draft->owners[i].name);
+	return draft;
+}
+
+static void count_owner(struct maas_lend *lend, const struct maas_auth *table,
+			const struct maas_lend_draft *draft, uint32_t owner)
+{
+	uint32_t live = maas_lend_owner_live(&lend->owners, owner);
+	const char *name = maas_lend_owner_name(&lend->owners, owner);
+	struct maas_lend_usage *usage;
+
+	lend->quotas.payers[owner] = 0;
+	if (!live)
+		return;
+	/* A name may have come meanwhile. */
+	if (owner < draft->used && !strcmp(draft->owners[owner].name, name))
+		lend->quotas.payers[owner] = draft->owners[owner].payer;
+	else
+		lend->quotas.payers[owner] = payer_of(table, name);
+	usage = usage_of(lend, owner);
+	if (usage)
+		add(usage, live, lend->quotas.owner_bytes[owner], 1);
+}
+
+void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *table,
+			    struct maas_lend_draft *draft)
 {
 	struct maas_lend_quotas *quotas = &lend->quotas;
-	struct maas_lend_usage *usage = NULL;
 
-	if (table) {
-		usage = calloc(maas_auth_count(table), sizeof(*usage));
-		if (!usage)
-			return -ENOMEM;
-	}
 	free(quotas->usage);
-	quotas->usage = usage;
-	for (uint32_t i = 1; i < lend->owners.table->used; i++) {
-		uint32_t live = maas_lend_owner_live(&lend->owners, i);
-		struct maas_lend_usage *of;
-
-		quotas->payers[i] = 0;
-		if (!live)
-			continue;
-		find_payer(lend, i, table);
-		of = usage_of(lend, i);
-		if (of)
-			add(of, live, quotas->owner_bytes[i], 1);
-	}
+	quotas->usage = draft->usage;
+	draft->usage = NULL;
+	for (uint32_t i = 1; i < lend->owners.table->used; i++)
+		count_owner(lend, table, draft, i);
 	for (uint32_t i = 0; i < lend->sessions.used; i++) {
 		const struct maas_lend_session *session = &lend->sessions.records[i];
-		struct maas_lend_usage *of = usage_by_name(table, usage, session->principal);
+		struct maas_lend_usage *of =
+			usage_by_name(table, quotas->usage, session->principal);
 
 		if (of && session->state != MAAS_LEND_SESSION_FREE)
 			of->used[MAAS_AUTH_SESSIONS]++;
 	}
-	return 0;
+}
+
+void maas_lend_quotas_draft_free(struct maas_lend_draft *draft)
+{
+	if (draft)
+		free(draft->usage);
+	free(draft);
 }
 
 bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret)

@@ -35,7 +35,13 @@ MAAS_MUST_CHECK int maas_lend_charge_session(struct maas_lend *lend,
 					     const struct maas_lend_caller *caller);
 void maas_lend_discharge_session(struct maas_lend *lend, const struct maas_lend_session *session);
 
-/* Counts all anew, for another table. Errors: -ENOMEM; then nothing has changed. */
-MAAS_MUST_CHECK int maas_lend_quotas_count(struct maas_lend *lend, struct maas_auth *table);
+/* For another table: a draft without the lock, and then all counted anew under it. NULL: out of
+ * memory. */
+struct maas_lend_draft;
+struct maas_lend_draft *maas_lend_quotas_draft(struct maas_lend *lend,
+					       const struct maas_auth *table);
+void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *table,
+			    struct maas_lend_draft *draft);
+void maas_lend_quotas_draft_free(struct maas_lend_draft *draft);
 
 #endif
