@@ -29,7 +29,7 @@ const childVariable = "MAAS_SAME_ANSWERS_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
-		rpc.RegisterName("child", &child{stop: make(chan struct{})})
+		rpc.RegisterName("child", &child{registry: prometheus.NewRegistry(), stop: make(chan struct{})})
 		rpc.ServeConn(stdio{os.Stdin, os.Stdout})
 		return
 	}
@@ -67,7 +67,7 @@ type child struct {
 	db         *DB
 	node       *maasflag.Node
 	attachment *maasflag.Attachment
-	registry   *prometheus.Registry
+	registry   *prometheus.Registry // Asked while Open runs, too.
 
 	stop          chan struct{} // Closed by Stop.
 	pause, paused chan struct{} // Of Ingest: closed by Pause, and then by who ingests.
@@ -78,7 +78,6 @@ type none = struct{}
 func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	c.config = config
-	c.registry = prometheus.NewRegistry()
 	c.node = maasflag.New(&maasflag.Config{
 		URL: config.URL, Owner: config.Owner, Fallback: config.Fallback, Transport: config.Transport, Restore: "auto",
 		CacheSize: units.Base2Bytes(config.CacheSize), Blocks: config.Blocks, Follow: config.Follow, FollowSettle: config.Settle,
