@@ -122,7 +122,7 @@ const char *maas_auth_pattern(const struct maas_auth *auth,
 			      const struct maas_auth_principal *principal, uint32_t index,
 			      enum maas_auth_access *ret_access);
 
-/* "max-bytes" and so on. */
+/* "bytes" and so on: what stands behind "max-" in the file. */
 const char *maas_auth_quota_name(enum maas_auth_quota quota);
 
 #define MAAS_AUTH_TOKEN 47 /* "mt_", 43 letters of base64url (256 bits), and a NUL */

@@ -190,7 +190,7 @@ static const char *const quotas[MAAS_AUTH_NUM_QUOTAS] = {
 
 const char *maas_auth_quota_name(enum maas_auth_quota quota)
 {
-	return quotas[quota];
+	return quotas[quota] + strlen("max-");
 }
 
 static int take_quota(struct parser *parser, enum maas_auth_quota quota, const char *value)

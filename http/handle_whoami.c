@@ -48,17 +48,10 @@ static void write_patterns(struct maas_buf *out, const struct maas_lend_caller *
 
 static void write_quotas(struct maas_buf *out, const uint64_t *values, const char *before)
 {
-	static const char *const names[MAAS_AUTH_NUM_QUOTAS] = {
-		[MAAS_AUTH_BYTES] = "bytes",
-		[MAAS_AUTH_ALLOCATIONS] = "allocations",
-		[MAAS_AUTH_SESSIONS] = "sessions",
-		[MAAS_AUTH_OWNERS] = "owners",
-	};
-
 	maas_buf_str(out, before);
 	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++) {
 		maas_buf_str(out, i ? "," : "");
-		maas_buf_json(out, names[i]);
+		maas_buf_json(out, maas_auth_quota_name((enum maas_auth_quota)i));
 		maas_buf_str(out, ":");
 		if (values[i] == MAAS_AUTH_UNLIMITED)
 			maas_buf_str(out, "null");

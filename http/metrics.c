@@ -224,43 +224,27 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 	maas_buf_str(out, "maas_build_info{version=\"" MAAS_VERSION "\"} 1\n");
 }
 
-/* One of what principals use, or may at most where there is a limit. */
-static void write_principal(struct maas_buf *out, const char *name, const char *principal,
-			    uint64_t value)
-{
-	maas_buf_str(out, name);
-	maas_buf_str(out, "{principal=");
-	maas_buf_json(out, principal);
-	maas_buf_printf(out, "} %" PRIu64 "\n", value);
-}
-
+/* What principals use, or may at most where there is a limit: `max` is "" or "max_". */
 static void write_quota(struct maas_lend *lend, const struct maas_auth *auth, struct maas_buf *out,
-			enum maas_auth_quota quota)
+			enum maas_auth_quota quota, const char *max)
 {
-	static const char *const names[MAAS_AUTH_NUM_QUOTAS][3] = {
-		[MAAS_AUTH_BYTES] = {"maas_principal_bytes", "maas_principal_max_bytes",
-				     "of slabs"},
-		[MAAS_AUTH_ALLOCATIONS] = {"maas_principal_allocations",
-					   "maas_principal_max_allocations", "allocations"},
-		[MAAS_AUTH_SESSIONS] = {"maas_principal_sessions", "maas_principal_max_sessions",
-					"sessions"},
-		[MAAS_AUTH_OWNERS] = {"maas_principal_owners", "maas_principal_max_owners",
-				      "owner names"},
-	};
+	const char *what = maas_auth_quota_name(quota);
 	const struct maas_auth_principal *principal;
 	struct maas_lend_usage usage;
 
-	maas_buf_printf(out, "# HELP %s What a principal uses: %s.\n# TYPE %s gauge\n",
-			names[quota][0], names[quota][2], names[quota][0]);
-	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
-		if (maas_lend_usage(lend, principal->name, &usage))
-			write_principal(out, names[quota][0], principal->name, usage.used[quota]);
-	maas_buf_printf(out, "# HELP %s What it may at most: %s.\n# TYPE %s gauge\n",
-			names[quota][1], names[quota][2], names[quota][1]);
-	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
-		if (principal->quota[quota] != MAAS_AUTH_UNLIMITED)
-			write_principal(out, names[quota][1], principal->name,
-					principal->quota[quota]);
+	maas_buf_printf(
+		out, "# HELP maas_principal_%s%s %s: %s.\n# TYPE maas_principal_%s%s gauge\n", max,
+		what, *max ? "What a principal may use" : "What a principal uses", what, max, what);
+	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++) {
+		uint64_t value = principal->quota[quota];
+
+		if (*max && value == MAAS_AUTH_UNLIMITED)
+			continue;
+		if (!*max && !maas_lend_usage(lend, principal->name, &usage))
+			continue;
+		maas_buf_printf(out, "maas_principal_%s%s{principal=\"%s\"} %" PRIu64 "\n", max,
+				what, principal->name, *max ? value : usage.used[quota]);
+	}
 }
 
 static void write_principals(struct maas_lend *lend, struct maas_buf *out)
@@ -269,7 +253,9 @@ static void write_principals(struct maas_lend *lend, struct maas_buf *out)
 	struct maas_auth *auth = maas_lend_auth(lend, &epoch);
 
 	for (int quota = 0; auth && quota < MAAS_AUTH_NUM_QUOTAS; quota++)
-		write_quota(lend, auth, out, (enum maas_auth_quota)quota);
+		for (int max = 0; max < 2; max++)
+			write_quota(lend, auth, out, (enum maas_auth_quota)quota,
+				    max ? "max_" : "");
 	maas_auth_unref(auth);
 }
 

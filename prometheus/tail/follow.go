@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Following: a standby's data directory gets the leader's log, checkpoints included, as it arrives in remote memory,
-// and the standby's head replays it and makes chunks of its own. Late samples (WBL) come at the end, when this process
-// has the name.
+// and the standby's head replays it. Late samples (WBL) come at the end, when this process has the name.
 
 package tail
 
@@ -36,8 +35,7 @@ const (
 	// settleTime is the time between a truncation by the leader and the standby's. The leader may have kept
 	// series because samples for them were about to come; by then these have come.
 	settleTime = time.Minute
-	// wrongLimit is how often in a row the same bytes may be wrong, because they may be written while they are
-	// read.
+	// wrongLimit is how often in a row the same bytes may be wrong: they may be written while they are read.
 	wrongLimit = 8
 )
 
