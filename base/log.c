@@ -379,6 +379,7 @@ static void *write_log(void *arg)
 			pthread_mutex_unlock(&out.lock);
 			reopen();
 			pthread_mutex_lock(&out.lock);
+			drain(); /* what was logged meanwhile; this may be the end */
 		}
 	}
 	out.threaded = false;
