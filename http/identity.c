@@ -197,6 +197,8 @@ bool maas_http_may_look(const struct maas_http_conn *conn)
 {
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 
-	return !principal || principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
-	       maas_auth_has_memory(principal);
+	if (!conn->caller.lend.auth)
+		return true;
+	return principal && (principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
+			     maas_auth_has_memory(principal));
 }

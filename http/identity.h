@@ -56,7 +56,8 @@ MAAS_MUST_CHECK int maas_http_identify(struct maas_http_conn *conn);
 
 const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure);
 
-/* For calls of lend: NULL where there are no principals. */
+/* For calls of lend: NULL where there are no principals, and in a request whose principal was not
+ * asked for, which then may nothing. */
 const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *conn);
 
 /* Whether the caller may see figures and identities of the server, not only whether it works. */

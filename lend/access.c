@@ -78,6 +78,7 @@ static struct maas_auth *replace(struct maas_lend *lend, struct maas_auth *auth,
 	before = principals->table;
 	lend->owners.table->has_principals = auth != NULL;
 	principals->table = maas_auth_ref(auth);
+	principals->expected = auth != NULL;
 	principals->epoch++;
 	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	pthread_mutex_unlock(&lend->lock);
@@ -108,10 +109,18 @@ int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 
 /* ---- questions, under the lock */
 
-/* NULL: the principal is gone. */
+/* Everybody may everything: there is no table, and none is to come. */
+static bool is_open(const struct maas_lend *lend)
+{
+	return !lend->principals.table && !lend->principals.expected;
+}
+
+/* NULL: nobody. Who says not who calls is nobody, and so is a principal that is gone. */
 static const struct maas_auth_principal *find(struct maas_lend *lend,
 					      const struct maas_lend_caller *caller)
 {
+	if (!caller || !lend->principals.table)
+		return NULL;
 	if (caller->epoch == lend->principals.epoch)
 		return caller->principal;
 	return maas_auth_by_name(lend->principals.table, caller->principal->name);
@@ -123,7 +132,7 @@ int maas_lend_may(struct maas_lend *lend, const struct maas_lend_caller *caller,
 	const struct maas_auth *table = lend->principals.table;
 	const struct maas_auth_principal *principal;
 
-	if (!caller || !table)
+	if (is_open(lend))
 		return 0;
 	principal = find(lend, caller);
 	if (!principal)
@@ -145,7 +154,7 @@ bool maas_lend_may_session(struct maas_lend *lend, const struct maas_lend_caller
 {
 	const struct maas_auth_principal *principal;
 
-	if (!caller || !lend->principals.table)
+	if (is_open(lend))
 		return true;
 	principal = find(lend, caller);
 	if (!principal)
@@ -160,9 +169,9 @@ bool maas_lend_session_may_slab(struct maas_lend *lend, const struct maas_lend_s
 	const struct maas_auth *table = lend->principals.table;
 	const struct maas_auth_principal *principal;
 
-	if (!table)
+	if (is_open(lend))
 		return true;
-	principal = maas_auth_by_name(table, session->principal);
+	principal = table ? maas_auth_by_name(table, session->principal) : NULL;
 	return principal &&
 	       maas_auth_may(table, principal,
 			     maas_lend_owner_name(&lend->owners, info->label.owner), access);
@@ -174,7 +183,7 @@ bool maas_lend_may_open(struct maas_lend *lend, const struct maas_lend_caller *c
 {
 	const struct maas_auth_principal *principal;
 
-	if (!caller || !lend->principals.table)
+	if (is_open(lend))
 		return true;
 	principal = find(lend, caller);
 	if (!principal)
@@ -189,7 +198,7 @@ int maas_lend_may_allocate(struct maas_lend *lend, const struct maas_lend_caller
 	const struct maas_auth *table = lend->principals.table;
 	const struct maas_auth_principal *principal = NULL;
 
-	if (caller && table) {
+	if (!is_open(lend)) {
 		principal = find(lend, caller);
 		if (!principal)
 			return -EACCES;

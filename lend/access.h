@@ -10,8 +10,9 @@
 struct maas_lend_session;
 
 struct maas_lend_principals {
-	struct maas_auth *table; /* guarded by lend's lock; NULL: everybody may everything */
-	uint64_t epoch;		 /* of it; likewise */
+	struct maas_auth *table; /* guarded by lend's lock, as the next two are */
+	bool expected;		 /* without a table nobody may anything, not everybody everything */
+	uint64_t epoch;		 /* of the table */
 	_Atomic uint64_t shown;	 /* the same, for maas_lend_auth_epoch() */
 };
 

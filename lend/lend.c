@@ -51,6 +51,7 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	lend->keys_ctx = options->keys_ctx;
 	lend->clock_ms = options->clock_ms ? options->clock_ms : maas_clock_ms;
 	lend->ticked_ms = lend->clock_ms();
+	lend->principals.expected = options->has_principals;
 	lend->max_session_ttl_s =
 		options->max_session_ttl_s ? options->max_session_ttl_s : MAAS_LEND_SESSION_MAX_S;
 	learn_classes(lend);

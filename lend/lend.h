@@ -151,7 +151,7 @@ struct maas_lend_options {
 	void *keys_ctx;
 	uint32_t max_sessions;	    /* --max-sessions */
 	uint32_t max_session_ttl_s; /* --max-session-ttl; 0: MAAS_LEND_SESSION_MAX_S */
-	bool has_principals;	    /* maas_lend_set_auth() follows */
+	bool has_principals;	    /* nobody may do anything before maas_lend_set_auth() */
 	bool insecure_open;	    /* kept memory that had principals may be everybody's now */
 	uint64_t (*clock_ms)(void); /* monotonic; NULL: maas_clock_ms (a test brings its own) */
 };
@@ -175,10 +175,10 @@ void maas_lend_tick(struct maas_lend *lend);
 /* ---- callers */
 
 /*
- * On whose behalf a call is made; NULL: the server's own. Where there is a table of principals,
- * every call is held against the table of that moment. What a caller may not even read is to it as
- * if it were not there (-ENOENT, -ESRCH); what it may read and not change is -EACCES. Without a
- * table everybody may everything.
+ * On whose behalf a call is made; NULL: nobody's. Where there is a table of principals, every call
+ * is held against the table of that moment, and nobody may do anything: a caller that was forgotten
+ * opens nothing. What a caller may not even read is to it as if it were not there (-ENOENT,
+ * -ESRCH); what it may read and not change is -EACCES. Without a table everybody may everything.
  */
 struct maas_lend_caller {
 	struct maas_auth *auth; /* the table of `epoch`, which has to live as long as the call */
@@ -405,7 +405,8 @@ uint32_t maas_lend_session_named(struct maas_lend *lend, const struct maas_lend_
 				 const char *name, struct maas_lend_session_info *ret_infos,
 				 uint32_t max, bool *ret_more);
 /* Describes an open session. Errors: -ENOENT. */
-MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend, const char *id,
+MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend,
+					  const struct maas_lend_caller *caller, const char *id,
 					  struct maas_lend_session_info *ret_info);
 /* Starts the session's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT; -ERANGE as for
  * maas_lend_session_open(). */

@@ -199,13 +199,13 @@ uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend)
 	return lend->max_session_ttl_s;
 }
 
-int maas_lend_session_get(struct maas_lend *lend, const char *id,
-			  struct maas_lend_session_info *ret_info)
+int maas_lend_session_get(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			  const char *id, struct maas_lend_session_info *ret_info)
 {
 	struct maas_lend_session *session;
 
 	pthread_mutex_lock(&lend->lock);
-	session = find_by_id(lend, id);
+	session = find_for(lend, caller, id, true);
 	if (session)
 		describe(session, false, ret_info);
 	pthread_mutex_unlock(&lend->lock);

@@ -60,15 +60,21 @@ TEST(grant__needs_the_right_of_both)
 	assert_true(fake_keys_finish(&keys, 0));
 }
 
-TEST(reload__ends_the_session_and_with_it_its_keys)
+static bool theirs_lives(void)
 {
+	struct maas_lend_caller b = caller("b");
 	struct maas_lend_session_info info;
 
+	return !maas_lend_session_get(f.lend, &b, theirs, &info);
+}
+
+TEST(reload__ends_the_session_and_with_it_its_keys)
+{
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a,c\nc uid=3 owner=c\n");
-	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), 0);
+	assert_true(theirs_lives());
 	assert_int_equal(keys.num_ops, 0);
 	use("a uid=1 owner=a\nb uid=2 owner=b\nc uid=3 owner=c\n");
-	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), -ENOENT);
+	assert_false(theirs_lives());
 	assert_int_equal(keys.num_ops, 1); /* its connection ends */
 	assert_true(fake_keys_finish(&keys, 0));
 }
@@ -116,11 +122,9 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 /* Another token, or figures that are no longer shown, end nothing. */
 TEST(reload__of_other_words_ends_nothing)
 {
-	struct maas_lend_session_info info;
-
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a metrics\n");
 	use("a uid=1 owner=a\nb uid=22 owner=b read=a\nnew uid=9 owner=new\n");
-	assert_int_equal(maas_lend_session_get(f.lend, theirs, &info), 0);
+	assert_true(theirs_lives());
 }
 
 /* A caller that was found in the table of before is held against the one of now. */
@@ -138,6 +142,66 @@ TEST(reload__counts_for_a_call_that_began_before_it)
 	use("a uid=1 owner=a\n");
 	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), -ENOENT);
 	maas_auth_unref(before);
+}
+
+/* Each call in the name of nobody, on memory that is there … */
+static void nobody_may_reach(const char *id)
+{
+	const struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1};
+	struct maas_lend_transfer transfer = {0};
+	struct maas_lend_session_info info;
+	struct maas_lend_allocation got;
+	struct maas_lend_page page;
+	struct maas_slab_ref ref;
+	uint32_t count;
+
+	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &got), -EACCES);
+	assert_int_equal(maas_lend_get(f.lend, NULL, id, &got), -ENOENT);
+	assert_int_equal(maas_lend_free(f.lend, NULL, id, NULL, NULL), -ENOENT);
+	assert_int_equal(maas_lend_renew(f.lend, NULL, id, 1, &got), -ENOENT);
+	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, id, MAAS_AUTH_READ, &transfer),
+			 -ENOENT);
+	assert_int_equal(maas_lend_page_start(f.lend, NULL, &page, NULL, NULL, 9), 0);
+	assert_false(maas_lend_page_next(f.lend, &page, &got, 1, &count));
+	assert_int_equal(count, 0);
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, "", 60, false, NULL, &info), -EACCES);
+}
+
+/* … and on a session. */
+static void nobody_has_a_session(const char *id)
+{
+	struct maas_lend_session_info info;
+	struct maas_lend_key key;
+	struct told told;
+	bool more;
+
+	assert_int_equal(
+		maas_lend_grant(f.lend, NULL, id, theirs, MAAS_LEND_ACCESS_READ, &key, tell, &told),
+		-ENOENT);
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, id, theirs, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_session_named(f.lend, NULL, "b", &info, 1, &more), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, theirs, &info), -ENOENT);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, theirs, 0, &info), -ENOENT);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, theirs, &info), -ENOENT);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, theirs, NULL, NULL), -ENOENT);
+}
+
+/* A caller that was forgotten opens nothing, nor does a table that is still to come. */
+TEST(nobody__may_do_nothing)
+{
+	const struct maas_lend_options options = {.slab = f.slab,
+						  .max_sessions = MAX_SESSIONS,
+						  .keys = &fake_key_ops,
+						  .keys_ctx = &keys,
+						  .has_principals = true};
+	struct maas_lend_allocation of_a;
+
+	allocate("a", &of_a);
+	nobody_may_reach(of_a.id);
+	nobody_has_a_session(of_a.id);
+	maas_lend_close(f.lend);
+	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
+	nobody_may_reach(of_a.id);
 }
 
 TEST_MAIN(set_up, tear_down)

@@ -134,12 +134,12 @@ TEST(lease__is_extended_by_what_housekeeping_missed)
 	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 	assert_int_equal(found.lease_s, 5);
 	assert_int_equal(found.age_s, 65);
-	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, session.id, &session), 0);
 	pass_ms(4800);
 	assert_true(exists(&a));
 	pass_ms(100);
 	assert_false(exists(&a));
-	assert_int_equal(maas_lend_session_get(f.lend, session.id, &session), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, session.id, &session), -ENOENT);
 }
 
 TEST(renew__starts_anew)

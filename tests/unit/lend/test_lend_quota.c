@@ -102,6 +102,7 @@ TEST(owners__over_the_quota_the_known_ones_go_on)
 
 TEST(owners__one_principal_does_not_take_anothers)
 {
+	struct maas_lend_caller as_a = caller("a");
 	struct maas_lend_allocation a, x;
 
 	assert_int_equal(allocate("a", "team/1", 64, 1, &a), 0);
@@ -109,7 +110,7 @@ TEST(owners__one_principal_does_not_take_anothers)
 	assert_int_equal(allocate("a", "team/3", 64, 1, &x), 0);
 	assert_int_equal(allocate("a", "team/4", 64, 1, &x), -ENOSR);
 	assert_int_equal(allocate("a", "team/3", 64, 1, &x), 0); /* known */
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, NULL, NULL), 0);
+	assert_int_equal(maas_lend_free(f.lend, &as_a, a.id, NULL, NULL), 0);
 	assert_int_equal(allocate("a", "team/4", 64, 1, &x), 0);
 	assert_int_equal(allocate("b", "b", 64, 1, &x), 0);
 }

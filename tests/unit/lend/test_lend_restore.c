@@ -127,7 +127,7 @@ TEST(restart__ends_what_a_session_owned)
 	a = ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s.id,
 		     .owner = "o");
 	restart();
-	assert_int_equal(maas_lend_session_get(f.lend, s.id, &s), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), -ENOENT);
 	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), -ENOENT);
 	assert_int_equal(lend_stats().owners, 0);
 }

@@ -31,13 +31,13 @@ TEST(open__describes)
 	pass_ms(2500);
 	ALLOCATE(.session = info.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	ALLOCATE(.session = info.id);
-	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
 	assert_string_equal(found.id, info.id);
 	assert_string_equal(found.ticket, "");
 	assert_int_equal(found.lease_s, 8);
 	assert_int_equal(found.age_s, 2);
 	assert_int_equal(found.allocations, 1);
-	assert_int_equal(maas_lend_session_get(f.lend, "nonsense", &found), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, "nonsense", &found), -ENOENT);
 }
 
 TEST(open__refuses)
@@ -84,7 +84,7 @@ TEST(open__lease_has_a_maximum)
 	assert_int_equal(info.ttl_s, 30);
 	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 20, &found), 0);
 	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 31, &found), -ERANGE);
-	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	/* The lease of an allocation is another matter. */
 	allocate_ttl(MAAS_LEND_MAX_TTL_S);
@@ -174,7 +174,7 @@ TEST(open__at_most_max_sessions)
 	again = open_session("s", false);
 	/* The same record, but another session. */
 	assert_string_not_equal(again.id, last.id);
-	assert_int_equal(maas_lend_session_get(f.lend, last.id, &last), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, last.id, &last), -ENOENT);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), -ENOENT);
 }
 
@@ -193,9 +193,9 @@ TEST(renew__starts_anew)
 		maas_lend_session_renew(f.lend, NULL, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
 		-ERANGE);
 	pass_ms(2900);
-	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
 	pass_ms(1100);
-	assert_int_equal(maas_lend_session_get(f.lend, info.id, &found), -ENOENT);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), -ENOENT);
 	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 0, &found), -ENOENT);
 	assert_int_equal(lend_stats().lapsed_sessions, 1);
 	assert_int_equal(lend_stats().sessions, 0);
@@ -213,7 +213,7 @@ TEST(end__frees_its_own_only)
 	leased = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
 	other = ALLOCATE(.session = two.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_int_equal(free_now(&own[7]), 0);
-	assert_int_equal(maas_lend_session_get(f.lend, one.id, &one), 0);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, one.id, &one), 0);
 	assert_int_equal(one.allocations, MAAS_ARRAY_SIZE(own) - 1);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, one.id, NULL, NULL), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)

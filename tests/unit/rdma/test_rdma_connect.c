@@ -183,7 +183,7 @@ TEST(peer_gone__leaves_the_session)
 	peer_hang_up(peer);
 	AWAIT(is_idle());
 	assert_false(maas_rdma_key_ops.connected(server.rdma, ref));
-	assert_int_equal(maas_lend_session_get(server.lend, peer->session.id, &info), 0);
+	assert_int_equal(maas_lend_session_get(server.lend, NULL, peer->session.id, &info), 0);
 	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOTCONN);
 	assert_int_equal(free_it(memory.id), 0);
 }
