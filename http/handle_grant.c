@@ -10,6 +10,12 @@ int maas_http_grant_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
+	/* The same words whether there is no such session, or one that may not. */
+	if (status == -ESRCH && maas_http_caller(conn))
+		return maas_http_fail(conn, status,
+				      "no session with this id may have this key: it ended, its "
+				      "lease lapsed, it never was, or its principal would need "
+				      "owner= or read= in --auth-file");
 	if (status)
 		return maas_http_fail_key(conn, status);
 	maas_http_write_key(&conn->out, conn->req.pending->keys);
@@ -45,6 +51,13 @@ int maas_http_ungrant_resume(struct maas_http_conn *conn)
 {
 	int status = maas_http_wait_status(conn);
 
+	struct maas_lend_session_info session;
+
+	/* That another's session has no key is as that there is no such session. */
+	if (status == -ENOENT &&
+	    maas_lend_session_get(conn->http->options.lend, maas_http_caller(conn), conn->ids[1],
+				  &session))
+		status = -ESRCH;
 	if (status == -ENOENT)
 		return maas_http_fail(conn, status,
 				      "no allocation with this id, or this session has no key to "

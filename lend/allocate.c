@@ -60,12 +60,14 @@ static int canonicalize(struct maas_lend *lend, const struct maas_lend_alloc_req
 	ret->ttl_s = request->ttl_s;
 	ret->access = access;
 	ret->has_session = request->session != NULL;
-	if (request->session && maas_slab_id_decode(&lend->sessions.id_key, request->session,
-						    &ret->session, &ret->session_generation))
-		return -ESRCH;
 	pthread_mutex_lock(&lend->lock);
 	r = maas_lend_may_allocate(lend, request->caller, request->owner, ret->owner);
 	pthread_mutex_unlock(&lend->lock);
+	/* After the right: an id that cannot be one is as one that is not the caller's. */
+	if (!r && request->session &&
+	    maas_slab_id_decode(&lend->sessions.id_key, request->session, &ret->session,
+				&ret->session_generation))
+		r = -ESRCH;
 	return r;
 }
 

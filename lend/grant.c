@@ -15,73 +15,63 @@ struct target {
 	struct maas_lend_session_ref session;
 };
 
-/* Errors: -EOPNOTSUPP, -ENOENT, -ESRCH. */
-static int decode_target(struct maas_lend *lend, const char *id, const char *session,
-			 struct target *ret)
+/* Lock held. The allocation, as far as it is there for the caller. Errors: -ENOENT, -EACCES. */
+static int find_slab(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		     enum maas_auth_access access, struct maas_slab_info *ret_info)
 {
-	if (!lend->keys)
-		return -EOPNOTSUPP;
-	if (maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ret->ref.slot,
-				&ret->ref.generation))
-		return -ENOENT;
-	if (maas_slab_id_decode(&lend->sessions.id_key, session, &ret->session.index,
-				&ret->session.generation))
-		return -ESRCH;
-	return 0;
+	struct maas_slab_ref ref;
+	int r = maas_slab_id_decode(maas_slab_id_key(lend->slab), id, &ref.slot, &ref.generation);
+
+	if (!r)
+		r = maas_slab_get(lend->slab, ref, ret_info);
+	return r ? r : maas_lend_may_slab(lend, caller, ret_info, access);
+}
+
+static void set_target(const struct maas_slab_info *info, const struct maas_lend_session *session,
+		       struct target *ret)
+{
+	ret->ref = info->ref;
+	ret->session.index = maas_lend_session_index(session);
+	ret->session.generation = session->generation;
 }
 
 /*
  * Lock held. The caller may have the key, and so may the session's principal: whoever may write
- * cannot give others more than the file does. Errors: -ENOENT, -ESRCH, -EACCES.
+ * cannot give others more than the file does. A session that may not is to the caller as one that
+ * is not there. Errors: -ENOENT, -EACCES, -ESRCH.
  */
-static int check_target(struct maas_lend *lend, const struct maas_lend_caller *caller,
-			const struct target *target, enum maas_auth_access access)
+static int find_grant(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		      const char *session_id, enum maas_auth_access access, struct target *ret)
 {
 	const struct maas_lend_session *session;
 	struct maas_slab_info info;
-	int r = maas_slab_get(lend->slab, target->ref, &info);
+	int r = find_slab(lend, caller, id, access, &info);
 
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, access);
 	if (r)
 		return r;
-	session = maas_lend_session_find(lend, target->session.index, target->session.generation);
-	if (!session)
+	session = maas_lend_session_by_id(lend, session_id);
+	if (!session || !maas_lend_session_may_slab(lend, session, &info, access))
 		return -ESRCH;
-	return maas_lend_session_may_slab(lend, session, &info, access) ? 0 : -EACCES;
+	set_target(&info, session, ret);
+	return 0;
 }
 
-static int find_target(struct maas_lend *lend, const struct maas_lend_caller *caller,
-		       const char *id, const char *session, enum maas_auth_access access,
-		       struct target *ret)
-{
-	int r = decode_target(lend, id, session, ret);
-
-	if (r)
-		return r;
-	pthread_mutex_lock(&lend->lock);
-	r = check_target(lend, caller, ret, access);
-	pthread_mutex_unlock(&lend->lock);
-	return r;
-}
-
-/* A key is ended by whoever owns the memory, or the session. */
-static int check_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller,
-			 const struct target *target)
+/* Lock held. A key is ended by whoever owns the memory, or the session. Errors: as find_grant(). */
+static int find_ungrant(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			const char *id, const char *session_id, struct target *ret)
 {
 	const struct maas_lend_session *session;
 	struct maas_slab_info info;
-	int r;
+	int r = find_slab(lend, caller, id, MAAS_AUTH_READ, &info);
 
-	pthread_mutex_lock(&lend->lock);
-	r = maas_slab_get(lend->slab, target->ref, &info);
-	if (!r)
-		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN);
-	session = maas_lend_session_find(lend, target->session.index, target->session.generation);
-	if (r == -EACCES && session && maas_lend_may_session(lend, caller, session, false))
-		r = 0;
-	pthread_mutex_unlock(&lend->lock);
-	return r;
+	if (r)
+		return r;
+	session = maas_lend_session_by_id(lend, session_id);
+	if (!session || (maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_OWN) &&
+			 !maas_lend_may_session(lend, caller, session, false)))
+		return -ESRCH;
+	set_target(&info, session, ret);
+	return 0;
 }
 
 struct pending_grant {
@@ -108,8 +98,12 @@ int maas_lend_grant(struct maas_lend *lend, const struct maas_lend_caller *calle
 
 	if (access == MAAS_LEND_ACCESS_NONE)
 		return -EINVAL;
-	r = find_target(lend, caller, id, session,
-			access == MAAS_LEND_ACCESS_WRITE ? MAAS_AUTH_OWN : MAAS_AUTH_READ, &target);
+	if (!lend->keys)
+		return -EOPNOTSUPP;
+	pthread_mutex_lock(&lend->lock);
+	r = find_grant(lend, caller, id, session,
+		       access == MAAS_LEND_ACCESS_WRITE ? MAAS_AUTH_OWN : MAAS_AUTH_READ, &target);
+	pthread_mutex_unlock(&lend->lock);
 	if (r)
 		return r;
 	pending = malloc(sizeof(*pending));
@@ -128,10 +122,13 @@ int maas_lend_ungrant(struct maas_lend *lend, const struct maas_lend_caller *cal
 		      const char *session, maas_lend_key_done *done, void *arg)
 {
 	struct target target;
-	int r = find_target(lend, caller, id, session, MAAS_AUTH_READ, &target);
+	int r;
 
-	if (!r)
-		r = check_ungrant(lend, caller, &target);
+	if (!lend->keys)
+		return -EOPNOTSUPP;
+	pthread_mutex_lock(&lend->lock);
+	r = find_ungrant(lend, caller, id, session, &target);
+	pthread_mutex_unlock(&lend->lock);
 	if (r)
 		return r;
 	r = lend->keys->ungrant(lend->keys_ctx, target.session, target.ref, done, arg);

@@ -267,8 +267,9 @@ maas_lend_allocate_granted(struct maas_lend *lend, const struct maas_lend_alloc_
 
 /*
  * A key to one allocation for a session. Return and `done`: as maas_lend_allocate_granted().
- * Errors: -ENOENT no such allocation, -ESRCH no such session, -EINVAL without access, -EOPNOTSUPP
- * no RDMA, -ENOTCONN, and those of struct maas_lend_key_ops.grant.
+ * Errors: -ENOENT no such allocation, -ESRCH no such session, or its principal may not have this
+ * key, -EINVAL without access, -EOPNOTSUPP no RDMA, -ENOTCONN, and those of
+ * struct maas_lend_key_ops.grant.
  */
 MAAS_MUST_CHECK int maas_lend_grant(struct maas_lend *lend, const struct maas_lend_caller *caller,
 				    const char *id, const char *session,

@@ -45,7 +45,7 @@ struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_
 	return session;
 }
 
-static struct maas_lend_session *find_by_id(struct maas_lend *lend, const char *id)
+struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const char *id)
 {
 	uint32_t index;
 	uint32_t generation;
@@ -60,7 +60,7 @@ static struct maas_lend_session *find_for(struct maas_lend *lend,
 					  const struct maas_lend_caller *caller, const char *id,
 					  bool or_admin)
 {
-	struct maas_lend_session *session = find_by_id(lend, id);
+	struct maas_lend_session *session = maas_lend_session_by_id(lend, id);
 
 	return session && maas_lend_may_session(lend, caller, session, or_admin) ? session : NULL;
 }

@@ -78,6 +78,7 @@ void maas_lend_sessions_fini(struct maas_lend_sessions *sessions);
 /* The live session of that index and generation, or NULL. */
 struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_t index,
 						 uint32_t generation);
+struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const char *id);
 uint32_t maas_lend_session_index(const struct maas_lend_session *session);
 /* Gives the session a ticket; the one before is void. */
 void maas_lend_ticket_new(struct maas_lend_session *session);

@@ -5,62 +5,18 @@
  */
 #include <unistd.h>
 
-#include "tests/unit/http/http_fixture.h"
+#include "tests/unit/http/http_roles.h"
 
-enum role { NOBODY, OTHER, READER, OWNER, ADMIN, ROLES };
-
-static char tokens[ROLES][MAAS_AUTH_TOKEN];
 static char id[MAAS_SLAB_ID_TEXT];
 static char session[MAAS_SLAB_ID_TEXT];
-
-/* `reader` is what stands in the reader's line. */
-static void use(const char *reader)
-{
-	struct maas_auth *auth = NULL;
-	char error[MAAS_AUTH_ERROR], hashes[ROLES][MAAS_AUTH_HASH], text[1024];
-
-	for (int i = 0; i < ROLES; i++)
-		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
-	snprintf(text, sizeof(text),
-		 "other token=%s owner=other/*\nreader token=%s %s\nteam token=%s owner=team/*\n"
-		 "ops token=%s admin\n",
-		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
-	if (maas_auth_parse(text, strlen(text), error, &auth))
-		fail_msg("%s", error);
-	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
-	maas_auth_unref(auth);
-}
-
-/* One request of a role, which must be answered so; returns the answer's text. */
-static const char *ask(enum role role, const char *method, const char *path, const char *body,
-		       long status)
-{
-	const char *header = http_text("Authorization: Bearer %s", tokens[role]);
-	const struct http_answer *a =
-		http_call(method, path, body, body ? strlen(body) : 0, header);
-
-	if (a->status != status)
-		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a->status, a->body,
-			 status);
-	return a->body;
-}
-
-static void copy_field(const char *json, const char *name, char to[MAAS_SLAB_ID_TEXT])
-{
-	json_t *object = json_loads(json, 0, NULL);
-
-	snprintf(to, MAAS_SLAB_ID_TEXT, "%s", http_string(object, name));
-	json_decref(object);
-}
 
 static void set_up(void)
 {
 	/* One: to ThreadSanitizer, requests in turn are not in turn. */
 	const struct maas_http_options options = {.threads = 1};
 
-	for (int i = 0; i < ROLES; i++)
-		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
 	http_start(&options);
+	make_tokens();
 	use("read=team/*");
 	copy_field(ask(OWNER, "POST", "/allocate",
 		       "{\"size_bytes\":100,\"owner\":\"team/x\",\"lifetime\":\"ttl\","
@@ -90,27 +46,6 @@ TEST(allocation__each_call_by_each_role)
 			ask((enum role)role, calls[i].method,
 			    http_text("/allocate/%s%s", id, calls[i].behind), calls[i].body,
 			    calls[i].status[role]);
-}
-
-TEST(allocation__foreign_is_as_unknown_byte_for_byte)
-{
-	static const char *const calls[][3] = {
-		{"GET", "", NULL},     {"DELETE", "", NULL},	 {"GET", "/data", NULL},
-		{"PUT", "/data", "x"}, {"POST", "/renew", "{}"},
-	};
-	char freed[MAAS_SLAB_ID_TEXT], unknown[4096];
-
-	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", freed);
-	ask(OWNER, "DELETE", http_text("/allocate/%s", freed), NULL, 200);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
-		snprintf(unknown, sizeof(unknown), "%s",
-			 ask(OTHER, calls[i][0], http_text("/allocate/%s%s", freed, calls[i][1]),
-			     calls[i][2], 404));
-		assert_string_equal(ask(OTHER, calls[i][0],
-					http_text("/allocate/%s%s", id, calls[i][1]), calls[i][2],
-					404),
-				    unknown);
-	}
 }
 
 TEST(free__of_many_leaves_what_is_not_the_callers)

@@ -51,9 +51,10 @@ TEST(grant__needs_the_right_of_both)
 	assert_int_equal(grant("c", of_a.id, MAAS_LEND_ACCESS_READ), -ENOENT);
 	assert_int_equal(grant("b", of_c.id, MAAS_LEND_ACCESS_READ), -ENOENT);
 	assert_int_equal(grant("b", of_a.id, MAAS_LEND_ACCESS_WRITE), -EACCES);
-	/* The session's: b may not write what is a's, nor see what is c's. */
-	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_WRITE), -EACCES);
-	assert_int_equal(grant("c", of_c.id, MAAS_LEND_ACCESS_READ), -EACCES);
+	/* The session's: b may not write what is a's, nor see what is c's. Nor do they learn that
+	 * there is such a session. */
+	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_WRITE), -ESRCH);
+	assert_int_equal(grant("c", of_c.id, MAAS_LEND_ACCESS_READ), -ESRCH);
 	assert_int_equal(keys.num_ops, 0);
 	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	assert_int_equal(keys.num_ops, 1);
@@ -111,10 +112,10 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 	a = caller("a");
 	b = caller("b");
 	d = caller("d");
-	assert_int_equal(maas_lend_ungrant(f.lend, &d, of_a.id, theirs, tell, &told), -EACCES);
+	assert_int_equal(maas_lend_ungrant(f.lend, &d, of_a.id, theirs, tell, &told), -ESRCH);
 	/* There may be no key left, but whoever asks may ask. */
-	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -EACCES);
-	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -EACCES);
+	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -ESRCH);
+	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -ESRCH);
 	while (fake_keys_finish(&keys, 0))
 		;
 }
