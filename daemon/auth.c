@@ -45,15 +45,15 @@ static int check_plaintext(const struct maasd_options *options, char error[MAASD
 {
 	if (options->insecure_plaintext)
 		return 0;
-	for (unsigned int i = 0; i < options->num_listen; i++) {
-		if (!maasd_serve_is_public(options->listen[i]))
+	for (unsigned int i = 0; i < options->listen.num; i++) {
+		if (!maasd_serve_is_public(options->listen.text[i]))
 			continue;
 		snprintf(
 			error, MAASD_OPTIONS_ERROR,
 			"--listen %.200s: tokens would travel in clear there, and whoever sees one "
 			"has it; listen at 127.0.0.1 or unix:PATH behind a proxy that speaks TLS, "
 			"or, on a network that nobody else can read, say --insecure-plaintext",
-			options->listen[i]);
+			options->listen.text[i]);
 		return -EINVAL;
 	}
 	return 0;

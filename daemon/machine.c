@@ -24,8 +24,11 @@
 
 int maasd_machine_raise_files(struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
-	rlim_t beside = (rlim_t)options->num_listen * MAAS_HTTP_RESERVE + SPARE_FILES;
-	rlim_t want = (rlim_t)options->num_listen * options->max_connections + beside;
+	rlim_t addresses = options->listen.num;
+	rlim_t metrics = options->listen_metrics.num;
+	rlim_t beside = (addresses + metrics) * MAAS_HTTP_RESERVE +
+			metrics * MAAS_HTTP_METRICS_CONNECTIONS + SPARE_FILES;
+	rlim_t want = addresses * options->max_connections + beside;
 	struct rlimit limit;
 	struct rlimit raised;
 	unsigned int fits;
@@ -38,14 +41,14 @@ int maasd_machine_raise_files(struct maasd_options *options, char error[MAASD_OP
 	raised = (struct rlimit){limit.rlim_max, limit.rlim_max};
 	if (!setrlimit(RLIMIT_NOFILE, &raised))
 		limit = raised;
-	if (limit.rlim_cur < beside + options->num_listen) {
+	if (limit.rlim_cur < beside + addresses) {
 		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "the limit of open files (%llu) leaves none for connections; raise it "
 			 "with ulimit -n, or LimitNOFILE= in the systemd unit",
 			 (unsigned long long)limit.rlim_cur);
 		return -EMFILE;
 	}
-	fits = (unsigned int)((limit.rlim_cur - beside) / options->num_listen);
+	fits = (unsigned int)((limit.rlim_cur - beside) / addresses);
 	log_warn("--max-connections %u lowered to %u: the limit of open files is %llu; raise it "
 		 "with ulimit -n, or LimitNOFILE= in the systemd unit",
 		 options->max_connections, fits, (unsigned long long)limit.rlim_cur);

@@ -167,24 +167,26 @@ static bool is_listen_address(const char *text)
 }
 
 /* A port alone, "3000" or ":3000", is that port of all interfaces. */
-static int add_listen(struct maasd_options *options, const struct source *source, const char *value)
+static int add_listen(void *to, const struct source *source, const char *value)
 {
+	struct maasd_addresses *addresses = to;
 	const char *port = value + (value[0] == ':');
 	const char *host = is_port(port) ? ANY_HOST : "";
 	char *address;
 
-	if (options->num_listen == MAASD_OPTIONS_LISTEN)
+	if (addresses->num == MAASD_OPTIONS_LISTEN)
 		return refuse(source, value, "left out: there are already %d addresses",
 			      MAASD_OPTIONS_LISTEN);
 	if (strlen(value) >= MAASD_OPTIONS_ADDRESS || (!*host && !is_listen_address(value)))
 		return refuse(source, value, LISTEN_WANTED);
-	address = options->listen[options->num_listen++];
+	address = addresses->text[addresses->num++];
 	snprintf(address, MAASD_OPTIONS_ADDRESS, "%s%s", host, *host ? port : value);
 	return 0;
 }
 
-static int add_host(struct maasd_options *options, const struct source *source, const char *value)
+static int add_host(void *to, const struct source *source, const char *value)
 {
+	struct maasd_options *options = to;
 	size_t len = strlen(value);
 
 	if (options->num_hosts == MAASD_OPTIONS_HOSTS)
@@ -196,8 +198,9 @@ static int add_host(struct maasd_options *options, const struct source *source, 
 	return 0;
 }
 
-static int add_class(struct maasd_options *options, const struct source *source, const char *value)
+static int add_class(void *to, const struct source *source, const char *value)
 {
+	struct maasd_options *options = to;
 	uint64_t bytes;
 
 	if (maas_size_parse(value, &bytes) || bytes < MAAS_SLAB_MIN_CLASS ||
@@ -217,9 +220,8 @@ static int add_class(struct maasd_options *options, const struct source *source,
 }
 
 /* A list may stand in one value, separated by commas. */
-static int add_list(struct maasd_options *options, const struct source *source, const char *value,
-		    int (*add)(struct maasd_options *options, const struct source *source,
-			       const char *value))
+static int add_list(void *to, const struct source *source, const char *value,
+		    int (*add)(void *to, const struct source *source, const char *value))
 {
 	char item[MAASD_OPTIONS_ADDRESS];
 
@@ -231,7 +233,7 @@ static int add_list(struct maasd_options *options, const struct source *source, 
 			return refuse(source, value, "shorter");
 		memcpy(item, value, len);
 		item[len] = '\0';
-		r = add(options, source, item);
+		r = add(to, source, item);
 		if (r || !value[len])
 			return r;
 		value += len + 1;
@@ -262,7 +264,7 @@ static int set(struct maasd_options *options, enum maasd_option option, const st
 	case MAASD_KIND_MODE:
 		return set_mode(source, value, at);
 	case MAASD_KIND_LISTEN:
-		return add_list(options, source, value, add_listen);
+		return add_list(at, source, value, add_listen);
 	case MAASD_KIND_HOSTS:
 		return add_list(options, source, value, add_host);
 	case MAASD_KIND_SIZES:

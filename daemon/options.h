@@ -10,7 +10,7 @@
 #include "base/base.h"
 #include "slab/slab.h"
 
-#define MAASD_OPTIONS_LISTEN  16  /* addresses at most */
+#define MAASD_OPTIONS_LISTEN  16  /* addresses of a kind at most */
 #define MAASD_OPTIONS_ADDRESS 272 /* an address's text and its NUL */
 #define MAASD_OPTIONS_HOSTS   16  /* names at most */
 #define MAASD_OPTIONS_NAME    256 /* a host's name and its NUL */
@@ -27,6 +27,7 @@ enum maasd_option {
 	MAASD_OPTION_MAX_SESSIONS,
 	MAASD_OPTION_MAX_SESSION_TTL,
 	MAASD_OPTION_LISTEN,
+	MAASD_OPTION_LISTEN_METRICS,
 	MAASD_OPTION_SOCKET_MODE,
 	MAASD_OPTION_SOCKET_GROUP,
 	MAASD_OPTION_HTTP_THREADS,
@@ -66,6 +67,11 @@ enum maasd_rdma_mode {
 	MAASD_RDMA_OFF,
 };
 
+struct maasd_addresses {
+	char text[MAASD_OPTIONS_LISTEN][MAASD_OPTIONS_ADDRESS];
+	unsigned int num;
+};
+
 /* Strings are borrowed from argv and the environment; NULL where there is none. */
 struct maasd_options {
 	uint64_t given; /* one bit for each enum maasd_option that was not left to its default */
@@ -80,12 +86,12 @@ struct maasd_options {
 	unsigned int max_sessions;
 	unsigned int max_session_ttl_s;
 
-	char listen[MAASD_OPTIONS_LISTEN][MAASD_OPTIONS_ADDRESS];
-	unsigned int num_listen;
+	struct maasd_addresses listen;
+	struct maasd_addresses listen_metrics;
 	unsigned int socket_mode;
 	const char *socket_group;		  /* name or number */
 	unsigned int http_threads;		  /* 0: one for each CPU, at most 16 */
-	unsigned int max_connections;		  /* for each address that is listened at */
+	unsigned int max_connections;		  /* for each address of --listen */
 	unsigned int max_connections_per_address; /* of clients; if given; 0: no limit */
 	uint64_t max_body_bytes;
 	uint64_t max_header_bytes;

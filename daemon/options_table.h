@@ -13,7 +13,7 @@ enum maasd_option_kind {
 	MAASD_KIND_TEXT,   /* const char * */
 	MAASD_KIND_IP,	   /* const char * */
 	MAASD_KIND_MODE,   /* unsigned int, of a file */
-	MAASD_KIND_LISTEN, /* `listen` and `num_listen` */
+	MAASD_KIND_LISTEN, /* struct maasd_addresses */
 	MAASD_KIND_HOSTS,  /* `hosts` and `num_hosts` */
 	MAASD_KIND_SIZES,  /* `class_bytes` and `num_classes` */
 };

@@ -126,10 +126,10 @@ static void print_sizes(struct maas_buf *out, const struct maasd_options *option
 	}
 }
 
-static void print_listen(struct maas_buf *out, const struct maasd_options *options)
+static void print_listen(struct maas_buf *out, const struct maasd_addresses *addresses)
 {
-	for (unsigned int i = 0; i < options->num_listen; i++)
-		maas_buf_printf(out, "%s%s", i ? "," : "", options->listen[i]);
+	for (unsigned int i = 0; i < addresses->num; i++)
+		maas_buf_printf(out, "%s%s", i ? "," : "", addresses->text[i]);
 }
 
 static void print_hosts(struct maas_buf *out, const struct maasd_options *options)
@@ -164,7 +164,7 @@ static void print_value(struct maas_buf *out, const struct maasd_options *option
 		maas_buf_printf(out, "%04o", *(const unsigned int *)at);
 		break;
 	case MAASD_KIND_LISTEN:
-		print_listen(out, options);
+		print_listen(out, at);
 		break;
 	case MAASD_KIND_HOSTS:
 		print_hosts(out, options);

@@ -29,6 +29,7 @@ struct server {
 	struct maasd_housekeeping *housekeeping;
 	char boot_id[MAAS_SLAB_ID_TEXT];
 	const char *listen[MAASD_OPTIONS_LISTEN];
+	const char *listen_metrics[MAASD_OPTIONS_LISTEN];
 	const char *hosts[MAASD_OPTIONS_HOSTS];
 	gid_t socket_group;
 	sigset_t signals;
@@ -153,10 +154,14 @@ static int address_options(struct server *server, const struct maasd_options *op
 {
 	int r = maasd_machine_find_group(options, error, &server->socket_group);
 
-	for (unsigned int i = 0; i < options->num_listen; i++)
-		server->listen[i] = options->listen[i];
+	for (unsigned int i = 0; i < options->listen.num; i++)
+		server->listen[i] = options->listen.text[i];
+	for (unsigned int i = 0; i < options->listen_metrics.num; i++)
+		server->listen_metrics[i] = options->listen_metrics.text[i];
 	ret_http->listen = server->listen;
-	ret_http->num_listen = options->num_listen;
+	ret_http->num_listen = options->listen.num;
+	ret_http->listen_metrics = server->listen_metrics;
+	ret_http->num_listen_metrics = options->listen_metrics.num;
 	ret_http->socket_group = options->socket_group ? &server->socket_group : NULL;
 	ret_http->socket_mode = options->socket_mode;
 	return r;
@@ -352,6 +357,23 @@ static void announce_rdma(const struct maas_rdma *rdma)
 		 info.isolation.foreign, info.isolation.revocation, info.isolation.access);
 }
 
+static void announce_metrics(const struct server *server, const struct maasd_options *options)
+{
+	const char *url;
+
+	for (unsigned int i = 0; (url = maas_http_metrics_url(server->http, i)); i++) {
+		if (options->auth_file && maasd_serve_is_public(url))
+			log_warn(
+				"no authentication on %s: whoever reaches it sees the names of all "
+				"principals, and what they use; keep strangers off with a firewall "
+				"or --listen-metrics 127.0.0.1%s",
+				url, strrchr(url, ':'));
+		if (options->log_file)
+			log_info("serving metrics on %s", url);
+		maas_log_say("Serving metrics on %s", url);
+	}
+}
+
 /* "Listening" comes last: whoever waits for that line has then read every warning. */
 static void announce(const struct server *server, const struct maasd_options *options)
 {
@@ -370,14 +392,15 @@ static void announce(const struct server *server, const struct maasd_options *op
 	if (options->insecure_open && !options->auth_file && options->memory_file)
 		log_warn("what principals kept in %s is everybody's now (--insecure-open)",
 			 options->memory_file);
+	announce_metrics(server, options);
 	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
 		if (options->log_file)
 			log_info("listening on %s", url);
 		/* In these words: programs wait for them. */
 		maas_log_say("Listening on %s", url);
 	}
-	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->num_listen,
-		   options->num_listen == 1 ? "" : "es");
+	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->listen.num,
+		   options->listen.num == 1 ? "" : "es");
 }
 
 /* ---- signals */

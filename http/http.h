@@ -25,17 +25,24 @@ struct maas_http_rdma {
 
 #define MAAS_HTTP_MAX_HEADER_BYTES (24u << 10)
 #define MAAS_HTTP_RESERVE	   32 /* connections to each address beyond the limit, for health checks */
+/* Of listen_metrics: connections to each address, and of one client there. */
+#define MAAS_HTTP_METRICS_CONNECTIONS		  128
+#define MAAS_HTTP_METRICS_CONNECTIONS_PER_ADDRESS 32
 
 struct maas_http_options {
 	struct maas_slab *slab; /* borrowed, as lend */
 	struct maas_lend *lend;
 	const char *const *listen; /* "0.0.0.0:3000", "[::]:3000", "unix:/run/maas.sock" */
 	unsigned int num_listen;
+	/* Addresses for /health, /ready and /metrics alone: with connections of their own, and with
+	 * the right `metrics` for whoever reaches them. */
+	const char *const *listen_metrics;
+	unsigned int num_listen_metrics;
 	const gid_t *socket_group; /* of unix: sockets; NULL: that of the process */
 	unsigned int threads;	   /* workers for each address; 0: one for each CPU, at most 16 */
 	/* Limits, of which none is 0; maasd's options have the defaults. */
 	mode_t socket_mode;	      /* of unix: sockets */
-	unsigned int max_connections; /* for each address that is listened at */
+	unsigned int max_connections; /* for each address of `listen` */
 	size_t max_body_bytes;	      /* of a JSON body that is a list */
 	size_t max_header_bytes;      /* at most MAAS_HTTP_MAX_HEADER_BYTES */
 	uint64_t max_held_bytes;      /* of large bodies and answers, all in all */
@@ -58,15 +65,17 @@ MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, cha
 				    struct maas_http **ret_http);
 
 /*
- * Whether each address of `options` could be served, which only needs `listen`, `num_listen` and
- * the options of sockets. Serves nothing and leaves nothing. Errors and `error`: as
+ * Whether each address of `options` could be served, which only needs the addresses and the
+ * options of sockets. Serves nothing and leaves nothing. Errors and `error`: as
  * maas_http_start().
  */
 MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, char *error);
 
-/* Where the address number `index` is served, with its real port, such as "http://0.0.0.0:3000" or
- * "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
+/* Where the address number `index` of `listen` is served, with its real port, such as
+ * "http://0.0.0.0:3000" or "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
 const char *maas_http_url(const struct maas_http *http, unsigned int index);
+/* The same of `listen_metrics`. */
+const char *maas_http_metrics_url(const struct maas_http *http, unsigned int index);
 
 /* For /metrics: whether the configuration could be read again, just now. */
 void maas_http_reloaded(struct maas_http *http, bool ok);

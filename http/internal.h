@@ -45,7 +45,7 @@
 #include "http/pending.h"
 #include "http/reply.h"
 
-#define MAAS_HTTP_MAX_LISTEN	16
+#define MAAS_HTTP_MAX_LISTEN	32
 #define MAAS_HTTP_SMALL_BODY	(8u << 10) /* of a JSON body that is no list */
 #define MAAS_HTTP_RESERVE_MS	1000	   /* for a request on a connection of the reserve */
 #define MAAS_HTTP_MAX_ARGUMENTS 64	   /* of a query */

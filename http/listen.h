@@ -11,7 +11,10 @@
 
 struct maas_http_listener {
 	struct maas_http *http;
-	char url[MAAS_HTTP_URL]; /* "" while it does not listen */
+	bool metrics; /* it serves /health, /ready and /metrics, and nothing else */
+	unsigned int max_connections;
+	unsigned int max_per_address; /* of clients; 0: no limit */
+	char url[MAAS_HTTP_URL];      /* "" while it does not listen */
 	/* guarded by the lock of the peers */
 	unsigned int connections;
 	unsigned int reserved;

@@ -19,9 +19,11 @@
 static_assert(crypto_shorthash_KEYBYTES == sizeof(((struct maas_http_peers *)0)->key), "");
 
 /* False: not counted by address. */
-static bool key_of(const struct sockaddr *addr, struct maas_http_peer_key *ret_key)
+static bool key_of(const struct maas_http_listener *listener, const struct sockaddr *addr,
+		   struct maas_http_peer_key *ret_key)
 {
 	memset(ret_key, 0, sizeof(*ret_key));
+	ret_key->metrics = listener->metrics;
 	if (addr && addr->sa_family == AF_INET) {
 		const struct sockaddr_in *in = (const void *)addr;
 
@@ -71,13 +73,12 @@ static struct maas_http_peer *find(struct maas_http_peers *peers,
 	return NULL;
 }
 
-static enum maas_http_place place_for(const struct maas_http *http,
-				      const struct maas_http_listener *listener,
+static enum maas_http_place place_for(const struct maas_http_listener *listener,
 				      const struct maas_http_peer *peer)
 {
-	unsigned int max = http->options.max_connections_per_address;
+	unsigned int max = listener->max_per_address;
 
-	if (listener->connections < http->options.max_connections &&
+	if (listener->connections < listener->max_connections &&
 	    (!peer || !max || peer->connections < max))
 		return MAAS_HTTP_PLACE_NORMAL;
 	if (listener->reserved < MAAS_HTTP_RESERVE &&
@@ -111,18 +112,18 @@ bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listen
 	enum maas_http_place place;
 
 	pthread_mutex_lock(&peers->lock);
-	if (key_of(addr, &key)) {
+	if (key_of(listener, addr, &key)) {
 		peer = find(peers, &key);
 		peer = peer ? peer : &none;
 	}
-	place = place_for(http, listener, peer);
+	place = place_for(listener, peer);
 	pthread_mutex_unlock(&peers->lock);
 	if (place == MAAS_HTTP_PLACE_NORMAL)
 		return true;
-	log_limited(&full, "%s: --max-connections %u, --max-connections-per-address %u",
+	log_limited(&full, "%s at=%s connections=%u of_one_address=%u",
 		    place == MAAS_HTTP_PLACE_NONE ? "a connection was closed, there are too many"
 						  : "a connection is taken for health checks only",
-		    http->options.max_connections, http->options.max_connections_per_address);
+		    listener->url, listener->max_connections, listener->max_per_address);
 	if (place == MAAS_HTTP_PLACE_NONE)
 		atomic_fetch_add_explicit(&http->metrics.refused, 1, memory_order_relaxed);
 	return place != MAAS_HTTP_PLACE_NONE;
@@ -162,13 +163,13 @@ enum maas_http_place maas_http_peers_enter(struct maas_http *http,
 	enum maas_http_place place = MAAS_HTTP_PLACE_NONE;
 	struct maas_http_peer *peer = NULL;
 	struct maas_http_peer_key key;
-	bool counted = key_of(addr, &key);
+	bool counted = key_of(listener, addr, &key);
 
 	pthread_mutex_lock(&peers->lock);
 	if (counted)
 		peer = get(peers, &key);
 	if (!counted || peer)
-		place = place_for(http, listener, peer);
+		place = place_for(listener, peer);
 	if (place == MAAS_HTTP_PLACE_NORMAL) {
 		listener->connections++;
 		if (peer)

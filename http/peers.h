@@ -18,6 +18,7 @@ struct maas_http;
 
 struct maas_http_peer_key {
 	unsigned char family;
+	bool metrics;		/* at an address for metrics, where it counts for itself */
 	unsigned char bytes[8]; /* an IPv4 address, or the first half of an IPv6 address */
 };
 

@@ -44,11 +44,22 @@ static int check_arguments(struct maas_http_conn *conn)
 			       "the query has more than %d arguments", MAAS_HTTP_MAX_ARGUMENTS);
 }
 
+/* What asks how the server is. */
+static bool is_vital(const char *path)
+{
+	return !strcmp(path, "/health") || !strcmp(path, "/ready") || !strcmp(path, "/metrics");
+}
+
 static int find_call(struct maas_http_conn *conn, const char *url)
 {
 	struct maas_http_request *req = &conn->req;
 	int route = maas_http_route_find(url, conn->ids);
 
+	if (conn->listener->metrics && !is_vital(url))
+		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
+				       "this address has /health, /ready and /metrics only "
+				       "(--listen-metrics); all other calls are at the server's "
+				       "main address");
 	if (route < 0)
 		return maas_http_error(conn, MHD_HTTP_NOT_FOUND, "no_such_path",
 				       "there is no %.100s here; the calls are in "
@@ -68,14 +79,11 @@ static int find_call(struct maas_http_conn *conn, const char *url)
 /* Beyond the limits of connections there is room only for requests that ask how the server is. */
 static int check_place(struct maas_http_conn *conn, const char *path)
 {
-	static const char *const vital[] = {"/health", "/ready", "/metrics"};
 	bool asks = conn->req.method == MAAS_HTTP_GET || conn->req.method == MAAS_HTTP_HEAD;
 
-	if (conn->place == MAAS_HTTP_PLACE_NORMAL)
+	if (conn->place == MAAS_HTTP_PLACE_NORMAL ||
+	    (asks && !conn->req.has_body && is_vital(path)))
 		return 0;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(vital); i++)
-		if (asks && !conn->req.has_body && !strcmp(path, vital[i]))
-			return 0;
 	return maas_http_error(conn, MHD_HTTP_SERVICE_UNAVAILABLE, "too_many_connections",
 			       "as many connections are open as this server allows in all "
 			       "(--max-connections) or from one address "

@@ -28,10 +28,27 @@ static unsigned int default_threads(void)
 	return cpus > MAX_THREADS ? MAX_THREADS : (unsigned int)cpus;
 }
 
+/* The addresses: those of `listen` first, then those of `listen_metrics`. */
+static unsigned int num_addresses(const struct maas_http_options *options)
+{
+	return options->num_listen + options->num_listen_metrics;
+}
+
+static bool is_for_metrics(const struct maas_http_options *options, unsigned int index)
+{
+	return index >= options->num_listen;
+}
+
+static const char *address_at(const struct maas_http_options *options, unsigned int index)
+{
+	return is_for_metrics(options, index) ? options->listen_metrics[index - options->num_listen]
+					      : options->listen[index];
+}
+
 static int check_options(const struct maas_http_options *options, char *error)
 {
 	if (!options->slab || !options->lend || !options->num_listen ||
-	    options->num_listen > MAAS_HTTP_MAX_LISTEN) {
+	    num_addresses(options) > MAAS_HTTP_MAX_LISTEN) {
 		snprintf(error, MAAS_HTTP_ERROR, "there must be 1 to %d addresses to listen on",
 			 MAAS_HTTP_MAX_LISTEN);
 		return -EINVAL;
@@ -52,20 +69,32 @@ static int check_options(const struct maas_http_options *options, char *error)
 #define DISCIPLINE MHD_OPTION_STRICT_FOR_CLIENT, 1
 #endif
 
+/* One thread is enough for metrics, and is theirs: long requests of clients do not hold it up. */
+static void set_bounds(const struct maas_http_options *options, struct maas_http_listener *listener)
+{
+	listener->max_connections =
+		listener->metrics ? MAAS_HTTP_METRICS_CONNECTIONS : options->max_connections;
+	listener->max_per_address = listener->metrics ? MAAS_HTTP_METRICS_CONNECTIONS_PER_ADDRESS
+						      : options->max_connections_per_address;
+}
+
 static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int index, int fd)
 {
 	const struct maas_http_options *options = &http->options;
 	struct maas_http_listener *listener = &http->listeners[index];
+	bool pool = options->threads > 1 && !is_for_metrics(options, index);
 
 	listener->http = http;
+	listener->metrics = is_for_metrics(options, index);
+	set_bounds(options, listener);
 	return MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
 			MHD_USE_ERROR_LOG,
 		0, maas_http_on_accept, listener, maas_http_on_request, http,
 		MHD_OPTION_EXTERNAL_LOGGER, maas_http_on_library_log, NULL, DISCIPLINE,
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
-		options->threads > 1 ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT,
-		options->max_connections + MAAS_HTTP_RESERVE, MHD_OPTION_CONNECTION_TIMEOUT,
+		pool ? options->threads : 0, MHD_OPTION_CONNECTION_LIMIT,
+		listener->max_connections + MAAS_HTTP_RESERVE, MHD_OPTION_CONNECTION_TIMEOUT,
 		options->timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES,
 		MHD_OPTION_NOTIFY_CONNECTION, maas_http_on_connection, listener,
 		MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed, http,
@@ -84,17 +113,18 @@ static const char *listen_error(const struct maas_http_options *options, int err
 		return "there is something of this name that is no socket";
 	if (error == -EADDRINUSE)
 		return "Address already in use: another program, perhaps another maasd, listens "
-		       "there; end it, or choose another address with --listen";
+		       "there; end it, or choose another address";
 	if (error == -EADDRNOTAVAIL)
 		return "Cannot assign requested address: no interface of this host has it; "
-		       "choose another with --listen";
+		       "choose another";
 	return strerror(-error);
 }
 
-static int fail_listen(const struct maas_http_options *options, const char *address, int r,
+static int fail_listen(const struct maas_http_options *options, unsigned int index, int r,
 		       char *error)
 {
-	snprintf(error, MAAS_HTTP_ERROR, "cannot listen on %s: %s", address,
+	snprintf(error, MAAS_HTTP_ERROR, "--listen%s: cannot listen on %s: %s",
+		 is_for_metrics(options, index) ? "-metrics" : "", address_at(options, index),
 		 listen_error(options, r));
 	return r;
 }
@@ -103,10 +133,10 @@ int maas_http_check(const struct maas_http_options *options, char *error)
 {
 	int r;
 
-	for (unsigned int i = 0; i < options->num_listen; i++) {
-		r = maas_http_listen_check(options->listen[i], options);
+	for (unsigned int i = 0; i < num_addresses(options); i++) {
+		r = maas_http_listen_check(address_at(options, i), options);
 		if (r)
-			return fail_listen(options, options->listen[i], r, error);
+			return fail_listen(options, i, r, error);
 	}
 	return 0;
 }
@@ -115,19 +145,17 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 {
 	const struct maas_http_options *options = &http->options;
 
-	for (unsigned int i = 0; i < options->num_listen; i++) {
-		const char *address = options->listen[i];
-
-		fds[i] = maas_http_listen(address, options, &http->listeners[i]);
+	for (unsigned int i = 0; i < num_addresses(options); i++) {
+		fds[i] = maas_http_listen(address_at(options, i), options, &http->listeners[i]);
 		if (fds[i] < 0)
-			return fail_listen(options, address, fds[i], error);
+			return fail_listen(options, i, fds[i], error);
 	}
 	return 0;
 }
 
 static int serve(struct maas_http *http, const int *fds, char *error)
 {
-	for (unsigned int i = 0; i < http->options.num_listen; i++) {
+	for (unsigned int i = 0; i < num_addresses(&http->options); i++) {
 		http->daemons[i] = start_daemon(http, i, fds[i]);
 		if (!http->daemons[i]) {
 			snprintf(error, MAAS_HTTP_ERROR,
@@ -210,7 +238,7 @@ int maas_http_start(const struct maas_http_options *options, char *error,
 	if (!r)
 		r = serve(http, fds, error);
 	if (r) {
-		for (unsigned int i = http->num_daemons; i < options->num_listen; i++)
+		for (unsigned int i = http->num_daemons; i < num_addresses(options); i++)
 			if (fds[i] >= 0)
 				close(fds[i]);
 		maas_http_stop(http);
@@ -222,7 +250,16 @@ int maas_http_start(const struct maas_http_options *options, char *error,
 
 const char *maas_http_url(const struct maas_http *http, unsigned int index)
 {
-	return index < http->num_daemons ? http->listeners[index].url : NULL;
+	return index < http->options.num_listen ? http->listeners[index].url : NULL;
+}
+
+const char *maas_http_metrics_url(const struct maas_http *http, unsigned int index)
+{
+	const struct maas_http_options *options = &http->options;
+
+	return index < options->num_listen_metrics
+		       ? http->listeners[options->num_listen + index].url
+		       : NULL;
 }
 
 void maas_http_drain(struct maas_http *http)

@@ -15,15 +15,15 @@ _maasd() {
 	--rdma) words='auto required off' ;;
 	--rdma-keys) words='auto window mr pool' ;;
 	--log-level) words='error warn info debug' ;;
-	--listen) words='unix: 127.0.0.1:3000 0.0.0.0:3000' ;;
+	--listen | --listen-metrics) words='unix: 127.0.0.1:3000 0.0.0.0:3000' ;;
 	--max-pool-size | --slab-sizes | --extent-size | --numa-node | --max-sessions | --max-session-ttl | \
 		--socket-mode | --socket-group | --http-threads | --max-connections | \
 		--max-connections-per-address | --max-body-size | --max-header-size | --connection-timeout | \
 		--host | --drain-delay | --drain-timeout | --rdma-device | --rdma-addr | --rdma-port | \
 		--max-grants) ;;
 	*) words='--max-pool-size --slab-sizes --extent-size --prealloc --numa-node --memory-file
-		--max-sessions --max-session-ttl --listen --socket-mode --socket-group --http-threads
-		--max-connections --max-connections-per-address --max-body-size --max-header-size
+		--max-sessions --max-session-ttl --listen --listen-metrics --socket-mode --socket-group
+		--http-threads --max-connections --max-connections-per-address --max-body-size --max-header-size
 		--connection-timeout --host --drain-delay --drain-timeout --auth-file
 		--insecure-plaintext --insecure-rdma --insecure-open --tls-cert --tls-key --tls-client-ca
 		--rdma --rdma-device --rdma-addr --rdma-port --rdma-keys

@@ -11,6 +11,7 @@ _arguments \
 	'--max-sessions=[open sessions at most]:number:' \
 	'--max-session-ttl=[longest lease of a session]:seconds:' \
 	'*--listen=[serve this address]:[HOST\:]PORT, [IPV6]\:PORT or unix\:PATH:' \
+	'*--listen-metrics=[health and metrics only]:[HOST\:]PORT, [IPV6]\:PORT or unix\:PATH:' \
 	'--socket-mode=[of Unix sockets]:octal mode:' \
 	'--socket-group=[of Unix sockets]:group:_groups' \
 	'--http-threads=[threads for each address]:number:' \

@@ -47,6 +47,15 @@ start_server --listen 0.0.0.0:0 --auth-file "$FILE" --insecure-plaintext
 grep -q 'warn tokens travel in clear' "$LOG" || fail 'no warning'
 stop_server
 
+step 'an address for metrics asks for no token'
+start_server --auth-file "$FILE" --listen-metrics 0.0.0.0:0
+grep -q 'warn no authentication on http://0.0.0.0:.* names of all principals' "$LOG" || fail 'no warning'
+metrics=$(sed -n 's/^Serving metrics on .*:/127.0.0.1:/p' "$LOG")
+contains 'metrics' "$(curl -sSf "$metrics/metrics")" 'maas_principal_max_allocations{principal="a"} 1'
+equal '/ready' '{"status":"ready"}' "$(curl -sSf "$metrics/ready")"
+equal '/whoami there' 404 "$(curl -sS -o /dev/null -w '%{http_code}' "$metrics/whoami")"
+stop_server
+
 step 'who pays for what'
 contains '--check' "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE")" 'owner team/* = paid for by a'
 

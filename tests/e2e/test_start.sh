@@ -5,7 +5,7 @@
 step 'version and help'
 [[ $("$MAASD" --version) =~ ^maasd\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$("$MAASD" --version)"
 help=$("$MAASD" --help)
-for option in listen socket-mode socket-group host max-pool-size slab-sizes extent-size prealloc \
+for option in listen listen-metrics socket-mode socket-group host max-pool-size slab-sizes extent-size prealloc \
 	memory-file rdma rdma-device rdma-addr rdma-port rdma-keys require-isolation max-sessions \
 	max-session-ttl max-connections-per-address max-grants numa-node log-level log-file check \
 	version auth-file insecure-plaintext insecure-rdma insecure-open tls-cert tls-key tls-client-ca; do
@@ -59,6 +59,7 @@ refused 1 'cannot listen on 192.0.2.77:0' --check --rdma off --listen 192.0.2.77
 refused 1 "cannot listen on unix:$WORK/kept" "${here[@]}" --listen "unix:$WORK/kept"
 refused 1 "cannot listen on unix:$WORK/no/sock" "${here[@]}" --listen "unix:$WORK/no/sock"
 refused 0 'listen = ' "${here[@]}" --listen "unix:$WORK/check.sock"
+refused 0 'listen-metrics = ' "${here[@]}" --listen-metrics "unix:$WORK/check.sock"
 [ ! -e "$WORK/check.sock" ] || fail '--check leaves a socket'
 stale() {
 	/usr/bin/python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$1"
@@ -71,7 +72,9 @@ step 'an address that is taken'
 start_server
 for check in --check --check=no; do
 	refused 1 "${URL#http://}: Address already in use" $check --listen "${URL#http://}"
-	refused 1 'choose another address with --listen' $check --listen "${URL#http://}"
+	refused 1 'choose another address' $check --listen "${URL#http://}"
+	refused 1 '--listen-metrics: cannot listen on' $check --listen 127.0.0.1:0 \
+		--listen-metrics "${URL#http://}"
 done
 refused 1 'max-pool-size = 1GiB' --check --listen "${URL#http://}"
 stop_server

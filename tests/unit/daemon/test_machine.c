@@ -69,7 +69,7 @@ TEST(memory_print__names_each_limit)
 
 TEST(raise_files__leaves_what_is_enough)
 {
-	struct maasd_options options = {.num_listen = 1, .max_connections = 1};
+	struct maasd_options options = {.listen.num = 1, .max_connections = 1};
 	char error[MAASD_OPTIONS_ERROR];
 	struct rlimit before;
 	struct rlimit after;

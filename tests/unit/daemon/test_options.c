@@ -78,8 +78,8 @@ TEST(parse__defaults)
 	assert_int_equal(options.num_classes, MAAS_ARRAY_SIZE(classes));
 	assert_memory_equal(options.class_bytes, classes, sizeof(classes));
 	assert_int_equal(options.extent_bytes, 0);
-	assert_int_equal(options.num_listen, 1);
-	assert_string_equal(options.listen[0], "0.0.0.0:3000");
+	assert_int_equal(options.listen.num, 1);
+	assert_string_equal(options.listen.text[0], "0.0.0.0:3000");
 	assert_int_equal(options.max_session_ttl_s, 3600);
 	assert_int_equal(options.max_connections, 10000);
 	assert_int_equal(options.max_body_bytes, 4u << 20);
@@ -126,17 +126,17 @@ TEST(parse__environment_below_command_line)
 	environment = settings;
 	parses(ARGS("--max-sessions", "10"));
 	assert_int_equal(options.max_pool_bytes, UINT64_C(3) << 30);
-	assert_int_equal(options.num_listen, 2);
-	assert_string_equal(options.listen[0], "[::1]:0");
-	assert_string_equal(options.listen[1], "unix:/run/maas.sock");
+	assert_int_equal(options.listen.num, 2);
+	assert_string_equal(options.listen.text[0], "[::1]:0");
+	assert_string_equal(options.listen.text[1], "unix:/run/maas.sock");
 	assert_true(options.prealloc);
 	assert_null(options.log_file);
 	assert_int_equal(options.max_sessions, 10);
 	assert_false(options.help);
 
 	parses(ARGS("--listen", "127.0.0.1:1", "--prealloc=no"));
-	assert_int_equal(options.num_listen, 1);
-	assert_string_equal(options.listen[0], "127.0.0.1:1");
+	assert_int_equal(options.listen.num, 1);
+	assert_string_equal(options.listen.text[0], "127.0.0.1:1");
 	assert_false(options.prealloc);
 }
 
@@ -239,25 +239,36 @@ TEST(parse__addresses)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
 		parses(ARGS("--listen", good[i]));
-		assert_string_equal(options.listen[0], good[i]);
+		assert_string_equal(options.listen.text[0], good[i]);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		refuses(ARGS("--listen", bad[i]), ARGS("--listen", "HOST:PORT"));
 	environment = ports; /* all interfaces */
 	parses(NULL);
-	assert_string_equal(options.listen[0], "0.0.0.0:1");
-	assert_string_equal(options.listen[1], "0.0.0.0:65535");
+	assert_string_equal(options.listen.text[0], "0.0.0.0:1");
+	assert_string_equal(options.listen.text[1], "0.0.0.0:65535");
 	memset(path + 5, 'x', 107);
 	parses(ARGS("--listen", path));
 	path[5 + 107] = 'x';
 	refuses(ARGS("--listen", path), ARGS("unix:PATH"));
 }
 
+TEST(parse__addresses_for_metrics)
+{
+	parses(ARGS("--listen", "1"));
+	assert_int_equal(options.listen_metrics.num, 0);
+	parses(ARGS("--listen-metrics", "3001,unix:/s"));
+	assert_int_equal(options.listen.num, 1);
+	assert_int_equal(options.listen_metrics.num, 2);
+	assert_string_equal(options.listen_metrics.text[0], "0.0.0.0:3001");
+	refuses(ARGS("--listen-metrics", "h"), ARGS("--listen-metrics", "HOST:PORT"));
+}
+
 TEST(parse__too_many_addresses)
 {
 	parses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
 		    "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16"));
-	assert_int_equal(options.num_listen, 16);
+	assert_int_equal(options.listen.num, 16);
 	refuses(ARGS("--listen", "h:1,h:2,h:3,h:4,h:5,h:6,h:7,h:8", "--listen",
 		     "h:9,h:10,h:11,h:12,h:13,h:14,h:15,h:16,h:17"),
 		ARGS("\"h:17\"", "already 16"));

@@ -365,16 +365,21 @@ json_int_t http_rkey(const json_t *grant, json_int_t length)
 
 /* ---- plain connections */
 
-int http_connect(void)
+int http_connect_to(const char *url)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	addr.sin_port = htons((uint16_t)http_fixture_port());
+	addr.sin_port = htons((uint16_t)strtoul(strrchr(url, ':') + 1, NULL, 10));
 	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_true(fd >= 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	return fd;
+}
+
+int http_connect(void)
+{
+	return http_connect_to(maas_http_url(server.http, 0));
 }
 
 bool http_send(int fd, const void *data, size_t len)

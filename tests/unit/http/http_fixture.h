@@ -87,6 +87,7 @@ json_int_t http_rkey(const json_t *grant, json_int_t length);
 /* ---- plain connections */
 
 int http_connect(void);
+int http_connect_to(const char *url); /* one of the server's */
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
