@@ -3,9 +3,10 @@
  * Who may make which call: a token, a peer of a Unix socket, or nothing; a request that proves
  * nothing costs nothing; another table takes the place of the first.
  */
+#include <poll.h>
 #include <unistd.h>
 
-#include "http/identity.h"
+#include "http/internal.h"
 #include "tests/unit/http/http_fixture.h"
 
 static char owner[MAAS_AUTH_TOKEN], scraper[MAAS_AUTH_TOKEN], admin[MAAS_AUTH_TOKEN];
@@ -135,22 +136,116 @@ TEST(failures__are_many_only_for_those_that_fail)
 	expect("GET", "/stats", NULL, with(owner), 403, "forbidden");
 }
 
-/* Uploads of a stranger: no byte of them is held, no transfer begins. */
-TEST(upload__of_a_stranger_is_neither_held_nor_begun)
+/* ---- uploads of strangers */
+
+#define UPLOADS 1000
+#define AT_ONCE 100
+#define BYTES	(4 << 20)
+
+static _Atomic unsigned int holds, begins;
+
+/* The linker's names of --wrap. NOLINTBEGIN */
+int __real_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
+int __wrap_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes);
+int __wrap_maas_http_hold(struct maas_http_conn *conn, uint64_t bytes)
 {
-	enum { BYTES = 4 << 20 };
-	char *body = calloc(1, BYTES);
+	atomic_fetch_add(&holds, 1);
+	return __real_maas_http_hold(conn, bytes);
+}
 
-	for (int i = 0; i < 20; i++) {
-		struct maas_lend_stats stats;
-		long status =
-			http_call("PUT", "/allocate/" NO_ID "/data", body, BYTES, NULL)->status;
+int __real_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				    const char *id, enum maas_auth_access access,
+				    struct maas_lend_transfer *transfer);
+int __wrap_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				    const char *id, enum maas_auth_access access,
+				    struct maas_lend_transfer *transfer);
+int __wrap_maas_lend_transfer_begin(struct maas_lend *lend, const struct maas_lend_caller *caller,
+				    const char *id, enum maas_auth_access access,
+				    struct maas_lend_transfer *transfer)
+{
+	atomic_fetch_add(&begins, 1);
+	return __real_maas_lend_transfer_begin(lend, caller, id, access, transfer);
+}
+/* NOLINTEND */
 
-		assert_true(status == 401 || status == 429 || !status);
-		maas_lend_stats(server.lend, &stats);
-		assert_int_equal(stats.transfers, 0);
+static int announce(unsigned int number, const char *id)
+{
+	static const char *const calls[] = {"POST /free", "POST /allocate", "POST /data/write",
+					    "POST /data/read"};
+	static const char *const proofs[] = {"", "Authorization: Bearer mt_wrong\r\n",
+					     "Authorization: Basic bWU6bWU=\r\n"};
+	unsigned int call = number % (MAAS_ARRAY_SIZE(calls) + 1);
+	int fd = http_connect();
+
+	if (call < MAAS_ARRAY_SIZE(calls))
+		http_send_text(fd, "%s", calls[call]);
+	else
+		http_send_text(fd, "PUT /allocate/%s/data", id);
+	http_send_text(fd, " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%s%s",
+		       proofs[number % MAAS_ARRAY_SIZE(proofs)],
+		       number % 7 ? "" : "Expect: 100-continue\r\n");
+	if (number % 11)
+		http_send_text(fd, "Content-Length: %d\r\n\r\n", BYTES);
+	else
+		http_send_text(fd, "Transfer-Encoding: chunked\r\n\r\n%x\r\n", BYTES);
+	return fd;
+}
+
+/* Until an answer comes, as curl does; each tenth goes on to the end, if it can. */
+static void upload(int fd, bool stubborn)
+{
+	static const char data[64 << 10];
+	struct pollfd answer = {.fd = fd, .events = POLLIN};
+
+	for (size_t sent = 0; sent < BYTES; sent += sizeof(data))
+		if ((!stubborn && poll(&answer, 1, 0)) || !http_send(fd, data, sizeof(data)))
+			return;
+}
+
+static void upload_some(unsigned int from, const char *id)
+{
+	char answer[4096];
+	int fds[AT_ONCE];
+	int status;
+
+	for (unsigned int i = 0; i < AT_ONCE; i++)
+		fds[i] = announce(from + i, id);
+	for (unsigned int i = 0; i < AT_ONCE; i++) {
+		bool stubborn = i % 10 == 0;
+
+		upload(fds[i], stubborn);
+		status = http_recv_answer(fds[i], answer, sizeof(answer) - 1);
+		/* Whoever does not stop may find the connection reset, its answer lost. */
+		if (status != 401 && status != 429 && (status || !stubborn))
+			fail_msg("upload %u: %d", from + i, status);
+		close(fds[i]);
 	}
-	free(body);
+}
+
+/* Not one byte of them is held, and no transfer begins. */
+TEST(uploads__of_strangers_are_neither_held_nor_begun)
+{
+	const struct http_answer *a =
+		http_call("POST", "/allocate", "{\"size_bytes\":4194304}", 22,
+			  http_text("%s\nContent-Type: application/json", with(owner)));
+	char id[MAAS_SLAB_ID_TEXT];
+
+	assert_int_equal(a->status, 200);
+	memcpy(id, strstr(a->body, "\"id\":\"") + 6, sizeof(id));
+	id[sizeof(id) - 1] = '\0';
+	atomic_store(&holds, 0);
+	atomic_store(&begins, 0);
+	for (unsigned int i = 0; i < UPLOADS; i += AT_ONCE) {
+		upload_some(i, id);
+		assert_int_equal(atomic_load(&server.http->held_bytes), 0);
+	}
+	assert_int_equal(atomic_load(&holds), 0);
+	assert_int_equal(atomic_load(&begins), 0);
+	/* They are, of whoever has the right. */
+	expect("PUT", http_text("/allocate/%s/data", id), "x", with(owner), 200, "");
+	assert_int_equal(atomic_load(&begins), 1);
+	expect("POST", "/free", http_text("{\"ids\":[\"%s\"]}", id), with(owner), 200, "");
+	assert_int_equal(atomic_load(&holds), 1);
 }
 
 TEST(local__a_peer_needs_no_token)
