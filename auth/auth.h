@@ -80,11 +80,24 @@ bool maas_auth_same(const struct maas_auth *a, const struct maas_auth *b);
 struct maas_auth *maas_auth_ref(struct maas_auth *auth);
 void maas_auth_unref(struct maas_auth *auth);
 
+/*
+ * What is kept of the last token that was found: enough to see that it came again, and nothing that
+ * helps to make it. All zero: none was found. Another table does not know it.
+ */
+struct maas_auth_known {
+	const struct maas_auth_principal *principal;
+	uint8_t digest[16];
+};
+
 /* Principals live as long as their table. These return NULL where there is none. */
 
-/* Whose token this is: the whole of what was sent behind "Bearer ". */
+/*
+ * Whose token this is: the whole of what was sent behind "Bearer ". The same token as `known` is
+ * found in a tenth of the time.
+ */
 const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *auth,
-						     const char *token, size_t len);
+						     const char *token, size_t len,
+						     struct maas_auth_known *known);
 /* Who a process of this user and group is, as the kernel says it of a Unix socket's peer: by its
  * uid, else by its gid. The ids that stand for "none of this namespace" are nobody's. */
 const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth, uid_t uid,

@@ -34,6 +34,7 @@ struct maas_auth_peer {
 struct maas_auth {
 	/* constant once it is made */
 	uint8_t digest[MAAS_AUTH_HASH_BYTES]; /* of the file */
+	uint8_t known_key[16];		      /* random, of the digests of struct maas_auth_known */
 	char *text;			      /* the file; names point into it */
 	struct maas_auth_principal *principals;
 	struct maas_auth_pattern *patterns; /* those of one principal stand together */
@@ -50,6 +51,8 @@ struct maas_auth {
 };
 
 void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_BYTES]);
+/* Up to 256 random bytes of the kernel. Errors: -EIO. */
+MAAS_MUST_CHECK int maas_auth_random(void *bytes, size_t len);
 
 /* The orders of the sorted arrays; `by_name` by maas_auth_by_name() alone. */
 int maas_auth_compare_tokens(const void *a, const void *b);

@@ -452,6 +452,8 @@ int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 		r = sort_names(&parser);
 	if (!r)
 		r = sort_proofs(&parser);
+	if (!r)
+		r = maas_auth_random(auth->known_key, sizeof(auth->known_key));
 	if (r)
 		maas_auth_unref(auth);
 	else

@@ -3,10 +3,16 @@
  * A table that is made: whose proof this is, and what the principal may. Nothing changes but the
  * count of references: any thread.
  */
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "auth/internal.h"
+
+static_assert(sizeof(((struct maas_auth_known *)0)->digest) == crypto_shorthash_siphashx24_BYTES,
+	      "");
+static_assert(sizeof(((struct maas_auth *)0)->known_key) == crypto_shorthash_siphashx24_KEYBYTES,
+	      "");
 
 /* What the kernel says where an id of another namespace has none here. */
 #define NOBODY 65534u
@@ -45,8 +51,8 @@ int maas_auth_compare_tokens(const void *a, const void *b)
 	return memcmp(left->hash, right->hash, sizeof(left->hash));
 }
 
-const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *auth,
-						     const char *token, size_t len)
+static const struct maas_auth_principal *find_token(const struct maas_auth *auth, const char *token,
+						    size_t len)
 {
 	struct maas_auth_token key;
 	const struct maas_auth_token *found;
@@ -58,6 +64,30 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 	found = bsearch(&key, auth->tokens, auth->num_tokens, sizeof(key),
 			maas_auth_compare_tokens);
 	return found ? &auth->principals[found->principal] : NULL;
+}
+
+/*
+ * SipHash is made for this: who does not know the key cannot make another token of the same digest,
+ * and has one chance in 2^128 with each that is tried. The key is of this table alone and never
+ * leaves it; who reads both key and digest in this memory still has to guess 256 random bits, as
+ * with the hashes of the file.
+ */
+const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *auth,
+						     const char *token, size_t len,
+						     struct maas_auth_known *known)
+{
+	const struct maas_auth_principal *principal;
+	uint8_t digest[sizeof(known->digest)];
+
+	crypto_shorthash_siphashx24(digest, (const unsigned char *)token, len, auth->known_key);
+	if (known->principal && !sodium_memcmp(digest, known->digest, sizeof(digest)))
+		return known->principal;
+	principal = find_token(auth, token, len);
+	if (principal) {
+		known->principal = principal;
+		memcpy(known->digest, digest, sizeof(digest));
+	}
+	return principal;
 }
 
 int maas_auth_compare_peers(const void *a, const void *b)

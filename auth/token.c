@@ -15,11 +15,16 @@
 
 static_assert(crypto_hash_sha256_BYTES == MAAS_AUTH_HASH_BYTES, "");
 
+int maas_auth_random(void *bytes, size_t len)
+{
+	return getrandom(bytes, len, 0) == (ssize_t)len ? 0 : -EIO;
+}
+
 int maas_auth_token_make(char token[MAAS_AUTH_TOKEN])
 {
 	uint8_t random[RANDOM_BYTES];
 
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+	if (maas_auth_random(random, sizeof(random)))
 		return -EIO;
 	sodium_bin2base64(stpcpy(token, "mt_"), MAAS_AUTH_TOKEN - 3, random, sizeof(random),
 			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who sends a request: by its token, else by the user and the group behind a Unix socket. A header
- * is hashed at each request, and nothing of it is kept. Each connection holds the table of
+ * Who sends a request: by its token, else by the user and the group behind a Unix socket. Of a
+ * token no more is kept than shows that it came again. Each connection holds the table of
  * principals of its last request, and asks lend for another only when there is one. In the
  * connection's thread.
  */
@@ -39,6 +39,7 @@ static bool refresh(struct maas_http_conn *conn)
 	if (caller->epoch != maas_lend_auth_epoch(lend)) {
 		maas_auth_unref(caller->auth);
 		caller->auth = maas_lend_auth(lend, &caller->epoch);
+		conn->caller.known = (struct maas_auth_known){0};
 	}
 	caller->principal = NULL;
 	return caller->auth;
@@ -147,7 +148,8 @@ static int find_principal(struct maas_http_conn *conn)
 		return fail(conn, MAAS_HTTP_AUTH_MALFORMED,
 			    "there must be one Authorization header: Bearer, a blank, and the "
 			    "token");
-	caller->principal = maas_auth_by_token(caller->auth, token, strlen(token));
+	caller->principal =
+		maas_auth_by_token(caller->auth, token, strlen(token), &conn->caller.known);
 	return caller->principal
 		       ? 0
 		       : fail(conn, MAAS_HTTP_AUTH_UNKNOWN,

@@ -40,6 +40,7 @@ struct maas_http_identity {
 /* On whose behalf a connection's request is made. In the connection's thread. */
 struct maas_http_caller {
 	struct maas_lend_caller lend; /* its table is a reference; NULL: without authentication */
+	struct maas_auth_known known; /* in that table, of this connection */
 	bool is_local;		      /* by a Unix socket, from a process of … */
 	uid_t uid;
 	gid_t gid;

@@ -37,6 +37,13 @@ static bool may(const struct maas_auth *auth, const char *name, const char *owne
 	return maas_auth_may(auth, maas_auth_by_name(auth, name), owner, access);
 }
 
+static const struct maas_auth_principal *find(const struct maas_auth *auth, const char *token)
+{
+	struct maas_auth_known known = {0};
+
+	return maas_auth_by_token(auth, token, strlen(token), &known);
+}
+
 TEST(empty__whoever_proves_nothing_may_nothing)
 {
 	struct maas_auth *auth = parse("# nobody\n\n");
@@ -46,7 +53,7 @@ TEST(empty__whoever_proves_nothing_may_nothing)
 	assert_int_equal(anonymous->rights, 0);
 	assert_int_equal(anonymous->quota[MAAS_AUTH_SESSIONS], 0);
 	assert_false(maas_auth_may(auth, anonymous, "x", MAAS_AUTH_READ));
-	assert_null(maas_auth_by_token(auth, "", 0));
+	assert_null(find(auth, ""));
 	assert_null(maas_auth_by_peer(auth, 0, 0));
 	maas_auth_unref(auth);
 }
@@ -106,6 +113,7 @@ TEST(peer__of_another_namespace_is_nobody)
 TEST(token__is_found_by_the_hash_of_all_of_it)
 {
 	char token[MAAS_AUTH_TOKEN], other[MAAS_AUTH_TOKEN], hash[MAAS_AUTH_HASH], text[256];
+	struct maas_auth_known known = {0};
 	struct maas_auth *auth;
 
 	assert_int_equal(maas_auth_token_make(token), 0);
@@ -116,9 +124,9 @@ TEST(token__is_found_by_the_hash_of_all_of_it)
 	maas_auth_token_hash(token, strlen(token), hash);
 	snprintf(text, sizeof(text), "a token=%s owner=a\nb token=sha256:" A " owner=b", hash);
 	auth = parse(text);
-	assert_ptr_equal(maas_auth_by_token(auth, token, strlen(token)), maas_auth_at(auth, 0));
-	assert_null(maas_auth_by_token(auth, token, strlen(token) - 1));
-	assert_null(maas_auth_by_token(auth, other, strlen(other)));
+	assert_ptr_equal(find(auth, token), maas_auth_at(auth, 0));
+	assert_null(maas_auth_by_token(auth, token, strlen(token) - 1, &known));
+	assert_null(find(auth, other));
 	maas_auth_unref(auth);
 
 	/* As sha256sum says it. */
@@ -126,6 +134,65 @@ TEST(token__is_found_by_the_hash_of_all_of_it)
 	assert_string_equal(hash,
 			    "sha256:"
 			    "609c5ed8f5f871cb85bfee25264c733f3cdca44d1e374502750f157710b25bfe");
+}
+
+/* a and b have the tokens. */
+static struct maas_auth *parse_tokens(char tokens[2][MAAS_AUTH_TOKEN])
+{
+	char hashes[2][MAAS_AUTH_HASH], text[256];
+
+	for (int i = 0; i < 2; i++)
+		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
+	snprintf(text, sizeof(text), "a token=%s owner=a\nb token=%s owner=b", hashes[0],
+		 hashes[1]);
+	return parse(text);
+}
+
+TEST(known__is_the_last_token_that_was_found)
+{
+	char tokens[2][MAAS_AUTH_TOKEN], wrong[MAAS_AUTH_TOKEN];
+	const size_t len = MAAS_AUTH_TOKEN - 1;
+	struct maas_auth_known known = {0}, before;
+	struct maas_auth *auth;
+
+	assert_int_equal(maas_auth_token_make(tokens[0]), 0);
+	assert_int_equal(maas_auth_token_make(tokens[1]), 0);
+	auth = parse_tokens(tokens);
+	for (int i = 0; i < 4; i++)
+		assert_ptr_equal(maas_auth_by_token(auth, tokens[i / 2], len, &known),
+				 maas_auth_at(auth, (uint32_t)(i / 2)));
+
+	/* A letter more, less or other is another token, and what was known stays. */
+	before = known;
+	for (size_t i = 0; i < len; i++) {
+		memcpy(wrong, tokens[1], sizeof(wrong));
+		wrong[i] ^= 1;
+		assert_null(maas_auth_by_token(auth, wrong, len, &known));
+		assert_null(maas_auth_by_token(auth, tokens[1], i, &known));
+	}
+	assert_memory_equal(&known, &before, sizeof(known));
+	maas_auth_unref(auth);
+}
+
+TEST(known__is_of_one_table)
+{
+	char tokens[2][MAAS_AUTH_TOKEN];
+	struct maas_auth_known known = {0}, other = {0};
+	struct maas_auth *auth, *next, *empty = parse("");
+
+	assert_int_equal(maas_auth_token_make(tokens[0]), 0);
+	assert_int_equal(maas_auth_token_make(tokens[1]), 0);
+	auth = parse_tokens(tokens);
+	next = parse_tokens(tokens);
+	assert_non_null(maas_auth_by_token(auth, tokens[0], strlen(tokens[0]), &known));
+	assert_non_null(maas_auth_by_token(next, tokens[0], strlen(tokens[0]), &other));
+	assert_memory_not_equal(known.digest, other.digest, sizeof(known.digest));
+	assert_null(maas_auth_by_token(empty, tokens[0], strlen(tokens[0]), &known));
+	assert_ptr_equal(maas_auth_by_token(next, tokens[0], strlen(tokens[0]), &known),
+			 maas_auth_at(next, 0));
+	maas_auth_unref(auth);
+	maas_auth_unref(next);
+	maas_auth_unref(empty);
 }
 
 TEST(may__by_name_and_by_beginning)

@@ -126,6 +126,23 @@ TEST(token__counts_for_its_request_alone)
 	expect("GET", "/stats", NULL, with(owner), 403, "team");
 }
 
+TEST(token__that_was_right_vouches_for_no_other)
+{
+	char wrong[MAAS_AUTH_TOKEN];
+
+	for (int i = 0; i < 2; i++) {
+		expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+		expect("GET", "/health", NULL, with(owner), 200, "arena_id");
+		memcpy(wrong, owner, sizeof(wrong));
+		wrong[i ? 3 : MAAS_AUTH_TOKEN - 3] ^= 1;
+		expect("GET", "/health", NULL, with(wrong), 401, "no principal of this server");
+		wrong[MAAS_AUTH_TOKEN - 2] = '\0';
+		expect("GET", "/health", NULL, with(wrong), 401, "no principal of this server");
+		expect("GET", "/health", NULL, http_text("%s\n%s", with(owner), with(owner)), 401,
+		       "there must be one Authorization header");
+	}
+}
+
 TEST(failures__are_many_only_for_those_that_fail)
 {
 	for (int i = 0; i < MAAS_HTTP_MAX_FAILURES; i++)
