@@ -174,6 +174,19 @@ size_t maas_utf8_len(const char *text);
  */
 size_t maas_printable(char *to, size_t size, const char *text);
 
+/* ---- file: what a configuration consists of */
+
+#define MAAS_FILE_ERROR 512 /* bytes of an error's text */
+
+/*
+ * Reads a regular file whole. It must be root's or this process's user's, and nobody else may write
+ * it, nor, when it is a `secret`, read it: its group may. `error` then says what to do. The caller
+ * frees `ret_text`. Threading: any. Errors: as open(2) and read(2); -EPERM, -EINVAL no regular
+ * file, -EFBIG longer than `max_bytes`, -ENOMEM.
+ */
+MAAS_MUST_CHECK int maas_file_read(const char *path, size_t max_bytes, bool secret,
+				   char error[MAAS_FILE_ERROR], struct maas_buf *ret_text);
+
 /* ---- size: byte counts as people write them */
 
 /*
