@@ -3,9 +3,7 @@
 package tail
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -18,42 +16,29 @@ import (
 // What is written to a log whose file is deleted at once, and what follows it, is there for a take-over as long as
 // the log is held.
 func TestTail__copies_a_log_to_its_end_even_when_it_is_gone(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	n := &node{Manager: m, tail: Start(m, Options{
-		Dir: d.dir, Interval: 50 * time.Millisecond, Held: func() bool { return true }, Logger: slog.New(slog.DiscardHandler),
-	})}
-	d.append("wal/00000000", segmentSize)
-	d.append("wbl/00000000", 0)
-	maastest.Eventually(t, "the tail has seen both", func() bool {
-		n.tail.mu.RLock()
-		defer n.tail.mu.RUnlock()
-		return n.tail.files[remotefile.Name{Kind: remotefile.WBL}] != nil
-	})
+	n := d.start(held, func(o *Options) { o.Interval = 50 * time.Millisecond })
+	d.segments(walZero)
+	d.append(wblZero, 0)
+	sees := func(number int) {
+		maastest.Eventually(t, "the tail has seen it", func() bool {
+			return n.file(remotefile.Name{Kind: remotefile.WBL, Number: uint32(number)}) != nil
+		})
+	}
+	sees(0)
 	for i := range 3 {
-		before := acked(n)
+		before := n.acked()
 		d.append(fmt.Sprintf("wbl/%08d", i), 777)
 		d.append(fmt.Sprintf("wbl/%08d", i+1), 0)
 		d.remove(fmt.Sprintf("wbl/%08d", i))
-		maastest.Eventually(t, "the tail has copied", func() bool { return acked(n) >= before+777 })
-		maastest.Eventually(t, "the tail has seen the next", func() bool {
-			n.tail.mu.RLock()
-			defer n.tail.mu.RUnlock()
-			return n.tail.files[remotefile.Name{Kind: remotefile.WBL, Number: uint32(i + 1)}] != nil
-		})
+		maastest.Eventually(t, "the tail has copied", func() bool { return n.acked() >= before+777 })
+		sees(i + 1)
 	}
-	n.stop(t)
+	n.stop()
 
-	other := t.TempDir()
-	m, err = connect(t, server.URL, other, true)
-	require.NoError(t, err)
-	defer m.Close()
-	done, err := Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Zero(t, done.Lost)
-	got := contents(t, other)
+	other := d.elsewhere()
+	require.Zero(t, other.restore().Lost)
+	got := other.contents()
 	for i := range 3 {
 		require.Len(t, got[fmt.Sprintf("wbl/%08d", i)], 777)
 	}

@@ -5,10 +5,8 @@ package tail
 import (
 	"context"
 	"io"
-	"log/slog"
 	"math"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,30 +23,53 @@ import (
 // standby is a follower, and the log that its head got.
 type standby struct {
 	*Follower
-	t      *testing.T
+	d      *dataDir
 	memory *memory.Manager
-	dir    string
 	stop   chan struct{}
 	got    []byte // Of all segments.
 }
 
-// follows starts a standby of the log at a server, in a directory.
-func follows(t *testing.T, url, dir string) *standby {
-	t.Helper()
+// followed opens remote memory as a standby does.
+func (d *dataDir) followed() *memory.Manager {
+	d.t.Helper()
 	m, err := memory.Open(context.Background(), memory.Options{
-		URL: url, Owner: "node", Transport: "http", Dir: dir, Follow: true,
-		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
+		URL: d.server.URL, Owner: "node", Transport: "http", Dir: d.dir, Follow: true,
+		Logger: quiet(), Metrics: memory.NewMetrics(nil),
 	})
-	require.NoError(t, err)
-	require.True(t, m.Following())
-	s := &standby{t: t, memory: m, dir: dir, stop: make(chan struct{})}
-	s.Follower, err = Follow(s.stop, m, FollowOptions{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
-	t.Cleanup(func() {
+	require.NoError(d.t, err)
+	return m
+}
+
+// follows starts a standby of the log in this directory, which has none.
+func (d *dataDir) follows() *standby {
+	d.t.Helper()
+	m := d.followed()
+	require.True(d.t, m.Following())
+	s := &standby{d: d, memory: m, stop: make(chan struct{})}
+	var err error
+	s.Follower, err = Follow(s.stop, m, FollowOptions{Dir: d.dir, Logger: quiet()})
+	require.NoError(d.t, err)
+	d.t.Cleanup(func() {
 		s.Close()
 		m.Close()
 	})
 	return s
+}
+
+// newPair is a leader whose log has these segments, and a standby that has got them.
+func newPair(t *testing.T, names ...string) (*dataDir, *node, *standby) {
+	d := newDataDir(t)
+	d.segments(names...)
+	n, s := d.start(), d.elsewhere().follows()
+	s.gets(len(names) * segmentSize)
+	return d, n, s
+}
+
+// holds waits until the log in remote memory takes this many allocations.
+func (n *node) holds(allocations float64) {
+	maastest.Eventually(n.d.t, "the rest is freed", func() bool {
+		return testutil.ToFloat64(n.Metrics().Allocations.WithLabelValues("wal")) == allocations
+	})
 }
 
 // next is Next, and takes what it brings.
@@ -57,7 +78,7 @@ func (s *standby) next() (more bool, err error) {
 	if err == nil {
 		_, records := s.Records()
 		b, err := io.ReadAll(records)
-		require.NoError(s.t, err)
+		require.NoError(s.d.t, err)
 		s.got = append(s.got, b...)
 	}
 	return more, err
@@ -65,12 +86,12 @@ func (s *standby) next() (more bool, err error) {
 
 // gets waits until the head has n bytes of the log.
 func (s *standby) gets(n int) {
-	s.t.Helper()
-	maastest.Eventually(s.t, "the standby gets the log", func() bool {
+	s.d.t.Helper()
+	maastest.Eventually(s.d.t, "the standby gets the log", func() bool {
 		if len(s.got) < n {
 			more, err := s.next()
-			require.NoError(s.t, err)
-			require.True(s.t, more)
+			require.NoError(s.d.t, err)
+			require.True(s.d.t, more)
 		}
 		return len(s.got) >= n
 	})
@@ -78,13 +99,13 @@ func (s *standby) gets(n int) {
 
 // leads waits until the standby leads.
 func (s *standby) leads() {
-	s.t.Helper()
-	maastest.Eventually(s.t, "the standby leads", func() bool {
+	s.d.t.Helper()
+	maastest.Eventually(s.d.t, "the standby leads", func() bool {
 		more, err := s.next()
-		require.NoError(s.t, err)
+		require.NoError(s.d.t, err)
 		return !more
 	})
-	require.False(s.t, s.memory.Following())
+	require.False(s.d.t, s.memory.Following())
 }
 
 // looks does what Next does before it waits, a few times.
@@ -99,172 +120,131 @@ func (s *standby) looks() (err error) {
 }
 
 func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
-	s.gets(segmentSize)
-	for _, name := range []string{"wal/00000001", "wal/00000002", "wal/00000003"} {
-		d.append(name, segmentSize)
-	}
+	d, n, s := newPair(t, walZero)
+	d.segments(walOne, walTwo, walThree)
 	s.gets(4 * segmentSize)
 	d.checkpoint(1, 2)
-	d.remove("wal/00000000")
-	d.remove("wal/00000001")
+	d.remove(walZero, walOne)
 	maastest.Eventually(t, "the checkpoint takes their place", func() bool {
 		require.NoError(t, s.looks())
-		_, err := os.Stat(filepath.Join(s.dir, "wal/checkpoint.00000001"))
-		return err == nil && !exists(filepath.Join(s.dir, "wal/00000001"))
+		return exists(s.d.path("wal/checkpoint.00000001")) && !exists(s.d.path(walOne))
 	})
-	first, err := os.Open(filepath.Join(s.dir, "wal/checkpoint.00000001/00000000")) // As the head does.
+	first, err := os.Open(s.d.path("wal/checkpoint.00000001/00000000")) // As the head does.
 	require.NoError(t, err)
 	defer first.Close()
 	d.checkpoint(2, 1)
-	d.remove("wal/00000002")
-	d.remove("wal/checkpoint.00000001")
+	d.remove(walTwo, "wal/checkpoint.00000001")
 	maastest.Eventually(t, "another one takes its place", func() bool {
 		require.NoError(t, s.looks())
-		return !exists(filepath.Join(s.dir, "wal/checkpoint.00000001"))
+		return !exists(s.d.path("wal/checkpoint.00000001"))
 	})
 	info, err := first.Stat()
 	require.NoError(t, err)
 	require.Zero(t, info.Size())
 	require.True(t, s.memory.State().Following)
-	d.append("wal/00000003", 1) // A torn end.
-	n.stop(t)
+	d.append(walThree, 1) // A torn end.
+	n.stop()
 	s.leads()
 	require.False(t, s.memory.State().Following)
-	want := contents(t, d.dir)
-	want["wal/00000003"] = want["wal/00000003"][:segmentSize]
-	require.Equal(t, want, contents(t, s.dir))
+	want := d.contents()
+	want[walThree] = want[walThree][:segmentSize]
+	require.Equal(t, want, s.d.contents())
 	wal, wbl := s.Ends()
 	require.Equal(t, []int{3, -1}, []int{wal, wbl})
 }
 
 func TestFollow__says_that_the_log_was_cut_under_it(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
-	s.gets(segmentSize)
-	d.append("wal/00000000", 1000)
-	for _, name := range []string{"wal/00000001", "wal/00000002"} {
-		d.append(name, segmentSize)
-	}
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 3*segmentSize+1000 })
+	d, n, s := newPair(t, walZero)
+	d.append(walZero, 1000)
+	d.segments(walOne, walTwo)
+	n.copies(3*segmentSize + 1000)
 	d.checkpoint(0, 1)
-	d.remove("wal/00000000")
-	maastest.Eventually(t, "it is freed", func() bool { return testutil.ToFloat64(n.Metrics().Allocations.WithLabelValues("wal")) == 2 })
+	d.remove(walZero)
+	n.holds(2)
 	err := s.looks()
 	var startOver *StartOver
 	require.ErrorAs(t, err, &startOver)
 	require.Equal(t, "truncated", startOver.Reason)
-	n.stop(t)
+	n.stop()
 }
 
 // The standby has a whole segment, which a checkpoint replaces in remote memory before the standby saw the next
 // one.
 func TestFollow__goes_on_behind_a_segment_that_is_gone(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
-	s.gets(segmentSize)
-	d.append("wal/00000001", segmentSize)
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == 2*segmentSize })
+	d, n, s := newPair(t, walZero)
+	d.segments(walOne)
+	n.copies(2 * segmentSize)
 	mem, err := s.memory.Look(context.Background())
 	require.NoError(t, err)
 	require.NoError(t, s.find(0).Refresh(context.Background(), mem)) // It is complete.
-	d.append("wal/00000002", segmentSize)
+	d.segments(walTwo)
 	d.checkpoint(0, 1)
-	d.remove("wal/00000000")
-	maastest.Eventually(t, "it is freed", func() bool { return testutil.ToFloat64(n.Metrics().Allocations.WithLabelValues("wal")) == 2 })
+	d.remove(walZero)
+	n.holds(2)
 	s.gets(3 * segmentSize)
-	n.stop(t)
+	n.stop()
 }
 
 // The leader has everything that the server lost, and copies it again: it gets time to come back for its name, and
 // the standby goes on following.
 func TestFollow__outlives_a_server_that_lost_its_memory(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	d.append("wal/00000001", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
-	s.gets(2 * segmentSize)
-	server.Kill()
-	server.Restart()
-	d.append("wal/00000001", 1000)
+	d, n, s := newPair(t, walZero, walOne)
+	d.server.Kill()
+	d.server.Restart()
+	d.append(walOne, 1000)
 	s.gets(2*segmentSize + 1000)
 	require.True(t, s.memory.Following())
 	require.True(t, n.Up())
-	n.stop(t)
+	n.stop()
 	s.leads()
-	require.Equal(t, contents(t, d.dir), contents(t, s.dir))
+	require.Equal(t, d.contents(), s.d.contents())
 }
 
 // The copy is all that is left.
 func TestFollow__leads_with_its_copy_when_server_and_leader_have_died(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	d.append("wal/00000001", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
-	s.gets(2 * segmentSize)
+	d, n, s := newPair(t, walZero, walOne)
 	maastest.Eventually(t, "it has caught up", func() bool {
 		require.NoError(t, s.looks())
 		return s.replayedAll()
 	})
 	s.caughtUp = true
-	n.stop(t)
-	server.Kill()
-	server.Restart()
+	n.stop()
+	d.server.Kill()
+	d.server.Restart()
 	s.leads()
-	require.Equal(t, contents(t, d.dir), contents(t, s.dir))
+	require.Equal(t, d.contents(), s.d.contents())
 }
 
 func TestFollow__says_what_has_late_samples_when_the_head_is_truncated(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
+	d, n, s := newPair(t, walZero)
 	s.settle = 0
-	s.gets(segmentSize)
 	require.Equal(t, int64(math.MinInt64), s.MinValidTime())
 	var enc record.Encoder
 	b := lateLog(t, compression.None, enc.Samples([]record.RefSample{{Ref: 7, T: 1}, {Ref: 9, T: 2}}, nil))
-	require.NoError(t, os.WriteFile(filepath.Join(d.dir, "wbl/00000000"), b, 0o666))
-	maastest.Eventually(t, "all is copied", func() bool { return acked(n) == float64(segmentSize+len(b)) })
+	d.write(wblZero, b)
+	n.copies(segmentSize + len(b))
 	require.NoError(t, n.SetMinValidTime(1000))
-	d.append("wal/00000000", 1000)
+	d.append(walZero, 1000)
 	maastest.Eventually(t, "it may be truncated", func() bool {
 		_, err := s.next()
 		require.NoError(t, err)
 		return s.MinValidTime() == 1000
 	})
 	require.Equal(t, map[chunks.HeadSeriesRef]struct{}{7: {}, 9: {}}, s.LateSeries())
-	n.stop(t)
+	n.stop()
 	s.leads()
-	require.Equal(t, contents(t, d.dir), contents(t, s.dir))
+	require.Equal(t, d.contents(), s.d.contents())
 	_, wbl := s.Ends()
 	require.Equal(t, 0, wbl)
 }
 
 // Starting over leaves nothing behind, and SIGTERM changes no byte of the log.
 func TestFollow__ends_when_it_is_told_to(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	d.append("wal/00000000", segmentSize+3)
-	n := start(t, server.URL, d.dir)
-	s := follows(t, server.URL, t.TempDir())
+	d.append(walZero, segmentSize+3)
+	n, s := d.start(), d.elsewhere().follows()
 	s.gets(segmentSize)
-	before := contents(t, s.dir)
+	before := s.d.contents()
 	close(s.stop)
 	maastest.Eventually(t, "it ends", func() bool {
 		_, err := s.next()
@@ -274,28 +254,23 @@ func TestFollow__ends_when_it_is_told_to(t *testing.T) {
 		require.ErrorIs(t, err, ErrStopped)
 		return true
 	})
-	require.Equal(t, before, contents(t, s.dir))
-	n.stop(t)
+	require.Equal(t, before, s.d.contents())
+	n.stop()
 }
 
 // Until there is a log to follow, only the waiting can be ended.
 func TestFollow__waits_for_a_log(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := start(t, server.URL, d.dir) // Without a log.
-	dir, stop := t.TempDir(), make(chan struct{})
-	m, err := memory.Open(context.Background(), memory.Options{
-		URL: server.URL, Owner: "node", Transport: "http", Dir: dir, Follow: true,
-		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
-	})
-	require.NoError(t, err)
+	n := d.start() // Without a log.
+	other, stop := d.elsewhere(), make(chan struct{})
+	m := other.followed()
 	go func() {
 		time.Sleep(time.Second)
 		close(stop)
 	}()
-	_, err = Follow(stop, m, FollowOptions{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
+	_, err := Follow(stop, m, FollowOptions{Dir: other.dir, Logger: quiet()})
 	require.ErrorIs(t, err, ErrStopped)
-	require.False(t, exists(filepath.Join(dir, "wal")))
+	require.False(t, exists(other.path("wal")))
 	require.NoError(t, m.Close())
-	n.stop(t)
+	n.stop()
 }

@@ -4,7 +4,6 @@ package tail
 
 import (
 	"context"
-	"log/slog"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -24,11 +23,11 @@ type looker struct {
 	c *maas.Client
 }
 
-func newLooker(t *testing.T, url string) looker {
-	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	return looker{t, c}
+func newLooker(d *dataDir) looker {
+	c, err := maas.Open(context.Background(), maas.Options{URL: d.server.URL, Transport: "http"})
+	require.NoError(d.t, err)
+	d.t.Cleanup(func() { require.NoError(d.t, c.Close()) })
+	return looker{d.t, c}
 }
 
 // look returns where the head begins, and the files that are there; no files while the owner changes something
@@ -46,29 +45,11 @@ func (l looker) look() (minTime int64, there map[remotefile.Name]bool) {
 	return listing.MinTime, there
 }
 
-func wal(number uint32) remotefile.Name { return remotefile.Name{Kind: remotefile.WAL, Number: number} }
-
-// truncate does to a data directory what the truncation of a head does.
-func (d *dataDir) truncate() {
-	d.append("wal/00000003", 100)
-	d.checkpoint(1, 2)
-	d.remove("wal/00000000")
-	d.remove("wal/00000001")
-}
-
-func newLog(t *testing.T) *dataDir {
-	d := newDataDir(t)
-	for _, name := range []string{"wal/00000000", "wal/00000001", "wal/00000002"} {
-		d.append(name, segmentSize)
-	}
-	return d
-}
-
 func TestTail__frees_nothing_before_remote_memory_knows_where_the_head_begins(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newLog(t), newLooker(t, server.URL)
-	n := start(t, server.URL, d.dir)
-	maastest.Eventually(t, "the log is copied", func() bool { return acked(n) == 3*segmentSize })
+	d := newLog(t)
+	l := newLooker(d)
+	n := d.start()
+	n.copies(3 * segmentSize)
 	for round := range int64(5) {
 		require.NoError(t, n.SetMinValidTime(1000+round))
 	}
@@ -82,31 +63,27 @@ func TestTail__frees_nothing_before_remote_memory_knows_where_the_head_begins(t 
 	})
 	require.NoError(t, n.SetMinValidTime(5), "the head never begins earlier than it did")
 	require.Equal(t, int64(1004), n.MinValidTime())
-	n.stop(t)
+	n.stop()
 
 	// The next process on this directory says the same with the next segment.
-	n = start(t, server.URL, d.dir)
+	n = d.start()
 	d.append("wal/00000004", 100)
-	n.stop(t)
+	n.stop()
 	minTime, there := l.look()
 	require.Equal(t, int64(1004), minTime)
 	require.True(t, there[wal(4)])
 }
 
 func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newLog(t), newLooker(t, server.URL)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
+	d := newLog(t)
+	l := newLooker(d)
 	var held atomic.Bool
 	held.Store(true)
-	n := &node{Manager: m, tail: Start(m, Options{
-		Dir: d.dir, Interval: 20 * time.Millisecond, Held: held.Load, Logger: slog.New(slog.DiscardHandler),
-	})}
-	maastest.Eventually(t, "the log is copied", func() bool { return acked(n) == 3*segmentSize })
+	n := d.start(func(o *Options) { o.Held = held.Load })
+	n.copies(3 * segmentSize)
 	require.NoError(t, n.SetMinValidTime(1000))
 	d.truncate()
-	maastest.Eventually(t, "the log goes on", func() bool { return acked(n) == 3*segmentSize+100 })
+	n.copies(3*segmentSize + 100)
 	time.Sleep(100 * time.Millisecond) // Some rounds in which nothing may happen.
 	minTime, there := l.look()
 	require.Equal(t, int64(math.MinInt64), minTime)
@@ -119,62 +96,67 @@ func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
 		return there != nil && minTime == 1000 && !there[wal(0)] && !there[wal(1)] && there[remotefile.Name{Kind: remotefile.Checkpoint, Number: 1}]
 	})
 	require.True(t, n.tail.MayFree(false))
-	n.stop(t)
+	n.stop()
 }
 
 // Less valuable memory makes room for the log, and no more of it than necessary.
 func TestTail__makes_room_for_the_log(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "16MiB")
-	d, l := newDataDir(t), newLooker(t, server.URL)
+	d := newDataDir(t, "--max-pool-size", "16MiB")
+	l := newLooker(d)
 	hog, err := l.c.Allocate(context.Background(), maas.AllocateOptions{Size: 512 << 10, Owner: "hog", Count: 32})
 	require.NoError(t, err)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
 	var made atomic.Int32
-	n := &node{Manager: m, tail: Start(m, Options{
-		Dir: d.dir, Interval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-		MakeRoom: func() {
+	n := d.start(func(o *Options) {
+		o.MakeRoom = func() {
 			_, _, err := l.c.Free(context.Background(), hog[made.Add(1)-1].ID)
 			require.NoError(t, err)
-		},
-	})}
-	d.append("wal/00000000", segmentSize)
-	maastest.Eventually(t, "the log has room", func() bool { return acked(n) == segmentSize })
+		}
+	})
+	d.segments(walZero)
+	n.copies(segmentSize)
 	require.Equal(t, int32(1), made.Load())
-	n.stop(t)
+	n.stop()
 }
 
 // An empty server gets the whole log, whatever else is held: without its checkpoint the log is useless.
 func TestTail__waits_for_nothing_where_nobody_could_take_over(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newLog(t)
 	d.truncate()
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	n := &node{Manager: m, tail: Start(m, Options{
-		Dir: d.dir, Interval: 20 * time.Millisecond, Held: func() bool { return true }, Logger: slog.New(slog.DiscardHandler),
-	})}
-	l := newLooker(t, server.URL)
+	n := d.start(held)
+	l := newLooker(d)
 	maastest.Eventually(t, "the checkpoint is there", func() bool {
 		_, there := l.look()
 		return there[remotefile.Name{Kind: remotefile.Checkpoint, Number: 1, Part: 1}]
 	})
-	n.stop(t)
-
-	other := t.TempDir()
-	m, err = connect(t, server.URL, other, true)
-	require.NoError(t, err)
-	defer m.Close()
-	_, err = Restore(context.Background(), m, other, true, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	require.Equal(t, contents(t, d.dir), contents(t, other))
+	n.stop()
+	d.requireRestores(d.contents())
 }
 
+// held keeps the old log.
+func held(o *Options) { o.Held = func() bool { return true } }
+
 // stepper is a Tail whose looks are called by the test.
-func stepper(t *testing.T, m *memory.Manager, dir string, held func() bool) *Tail {
-	tail := New(m, Options{Dir: dir, Held: held, Logger: slog.New(slog.DiscardHandler)})
-	t.Cleanup(tail.closeLogs)
-	return tail
+type stepper struct {
+	*Tail
+	t *testing.T
+}
+
+func newStepper(d *dataDir, m *memory.Manager, change ...func(*Options)) stepper {
+	o := Options{Dir: d.dir, Logger: quiet()}
+	for _, f := range change {
+		f(&o)
+	}
+	tail := New(m, o)
+	d.t.Cleanup(tail.closeLogs)
+	return stepper{tail, d.t}
+}
+
+// look is one look; it says whether there is more to copy.
+func (s stepper) look() bool {
+	s.t.Helper()
+	more, err := s.step(s.looks.begin())
+	require.NoError(s.t, err)
+	return more
 }
 
 // takeover says how many files of the log a take-over would have to leave out.
@@ -187,53 +169,39 @@ func (l looker) takeover() (lost int, err error) {
 
 // The process is killed between a checkpoint and its copy.
 func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newLog(t), newLooker(t, server.URL)
-	n := start(t, server.URL, d.dir)
-	n.stop(t)
-	d.append("wal/00000003", 100)
+	d := newLog(t)
+	l := newLooker(d)
+	d.run(func() {})
+	d.append(walThree, 100)
 	d.checkpoint(1, 40) // More than the budget of a look.
-	d.remove("wal/00000000")
-	d.remove("wal/00000001")
+	d.remove(walZero, walOne)
 
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	defer m.Close()
-	tail := stepper(t, m, d.dir, nil)
-	more, err := tail.step(tail.looks.begin())
-	require.NoError(t, err)
-	require.True(t, more)
-	_, err = l.takeover()
+	tail := newStepper(d, d.open())
+	require.True(t, tail.look())
+	_, err := l.takeover()
 	require.NoError(t, err, "a take-over between two looks")
 }
 
 // A server that has lost its memory gets the log from its beginning, which lies before the head's.
 func TestAttach__a_server_without_the_log_hears_at_once_where_the_head_begins(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newLog(t), newLooker(t, server.URL)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	defer m.Close()
+	d := newLog(t)
+	l := newLooker(d)
+	m := d.open()
 	require.NoError(t, m.SetMinValidTime(1000))
-	tail := stepper(t, m, d.dir, func() bool { return true })
-	_, err = tail.step(tail.looks.begin())
-	require.NoError(t, err)
+	tail := newStepper(d, m, held)
+	tail.look()
 	minTime, there := l.look()
 	require.Contains(t, there, wal(0))
 	require.Equal(t, int64(1000), minTime)
 }
 
 func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newLog(t), newLooker(t, server.URL)
+	d := newLog(t)
+	l := newLooker(d)
 	d.truncate()
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	defer m.Close()
-	tail := stepper(t, m, d.dir, func() bool { return true })
+	tail := newStepper(d, d.open(), held)
 	for range 5 {
-		_, err = tail.step(tail.looks.begin())
-		require.NoError(t, err)
+		tail.look()
 	}
 	lost, err := l.takeover()
 	require.NoError(t, err)
@@ -241,23 +209,17 @@ func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(
 }
 
 func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newDataDir(t), newLooker(t, server.URL)
-	d.append("wal/00000000", segmentSize)
-	d.append("wal/00000001", 1000)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	defer m.Close()
-	tail := stepper(t, m, d.dir, func() bool { return true })
-	_, err = tail.step(tail.looks.begin())
-	require.NoError(t, err)
+	d := newDataDir(t)
+	l := newLooker(d)
+	d.segments(walZero)
+	d.append(walOne, 1000)
+	tail := newStepper(d, d.open(), held)
+	tail.look()
 	// While the server is out of reach, the log goes on, and the head is truncated.
-	d.append("wal/00000001", segmentSize)
-	d.append("wal/00000002", segmentSize)
+	d.segments(walOne, walTwo)
 	d.truncate()
 	for range 5 {
-		_, err = tail.step(tail.looks.begin())
-		require.NoError(t, err)
+		tail.look()
 	}
 	lost, err := l.takeover()
 	require.NoError(t, err)
@@ -265,18 +227,15 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 }
 
 func TestPublish__also_a_log_that_is_empty_yet(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	d, l := newDataDir(t), newLooker(t, server.URL)
-	d.append("wal/00000000", 0)
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	defer m.Close()
+	d := newDataDir(t)
+	l := newLooker(d)
+	d.append(walZero, 0)
+	m := d.open()
 	require.NoError(t, m.SetMinValidTime(1000))
-	tail := stepper(t, m, d.dir, nil)
+	tail := newStepper(d, m)
 	for range 2 {
-		_, err = tail.step(tail.looks.begin())
-		require.NoError(t, err)
-		d.append("wal/00000000", 1000)
+		tail.look()
+		d.append(walZero, 1000)
 	}
 	minTime, there := l.look()
 	require.Contains(t, there, wal(0))

@@ -4,9 +4,7 @@ package tail
 
 import (
 	"context"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,23 +12,21 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
 func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := start(t, server.URL, d.dir)
+	n := d.start()
 	want := 0.0
-	for _, name := range []string{"wal/00000000", "wal/00000001", "wbl/00000000"} {
-		d.append(name, segmentSize)
+	for _, name := range []string{walZero, walOne, wblZero} {
+		d.segments(name)
 		want += segmentSize
 		arrived, err := n.tail.AwaitLook(t.Context(), n.tail.NextLook())
 		require.NoError(t, err)
 		require.True(t, arrived)
-		require.Equal(t, want, acked(n))
+		require.Equal(t, want, n.acked())
 	}
 
 	ended, cancel := context.WithCancel(t.Context())
@@ -39,8 +35,8 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, arrived)
 
-	server.Kill()
-	d.append("wal/00000001", 1)
+	d.server.Kill()
+	d.append(walOne, 1)
 	_, err = n.tail.AwaitLook(t.Context(), n.tail.NextLook())
 	require.Error(t, err)
 	n.tail.Close()
@@ -51,9 +47,8 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 
 // A chunk that is written while the tail is busy with the log waits for the next look.
 func TestLimitChunks__nothing_behind_it_goes_up(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	d.append("wal/00000000", 10)
+	d.append(walZero, 10)
 	header := headchunk.FileHeader()
 	b := header[:]
 	var ends []int64
@@ -61,22 +56,19 @@ func TestLimitChunks__nothing_behind_it_goes_up(t *testing.T) {
 		b = headchunk.Append(b, headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i + 1), Encoding: chunkenc.EncXOR, Data: make([]byte, 100)})
 		ends = append(ends, int64(len(b)))
 	}
-	m, err := connect(t, server.URL, d.dir, true)
-	require.NoError(t, err)
-	tl := Start(m, Options{Dir: d.dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	n := d.start(func(o *Options) { o.Chunks = true })
+	tl := n.tail
 	var limit atomic.Int64
 	tl.LimitChunks(func() (uint32, int64) { return 2, limit.Load() })
 	for _, name := range []string{"000001", "000002", "000003"} {
-		path := filepath.Join(d.dir, "chunks_head", name)
+		path := d.path("chunks_head/" + name)
 		require.NoError(t, os.WriteFile(path, append(b[:len(b):len(b)], make([]byte, 5000)...), 0o666))
 		old := time.Now().Add(-time.Hour) // Unchanged since, so that only the limit keeps the end back.
 		require.NoError(t, os.Chtimes(path, old, old))
 	}
 	length := func(number uint32) int64 {
-		tl.mu.RLock()
-		defer tl.mu.RUnlock()
-		if r := tl.files[remotefile.Name{Kind: remotefile.Chunks, Number: number}]; r != nil {
-			return r.file.Len()
+		if f := n.file(remotefile.Name{Kind: remotefile.Chunks, Number: number}); f != nil {
+			return f.Len()
 		}
 		return 0
 	}
@@ -88,6 +80,5 @@ func TestLimitChunks__nothing_behind_it_goes_up(t *testing.T) {
 		}
 		require.Equal(t, [3]int64{ends[9], end, 0}, [3]int64{length(1), length(2), length(3)})
 	}
-	tl.Close()
-	require.NoError(t, m.Close())
+	n.stop()
 }
