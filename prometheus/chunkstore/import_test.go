@@ -3,7 +3,6 @@
 package chunkstore
 
 import (
-	"math"
 	"math/rand"
 	"os"
 	"path/filepath"
@@ -13,24 +12,17 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-
-	"github.com/maas-memory/maas/go/maastest"
 )
 
 func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	chunkDir := filepath.Join(dir, "chunks_head")
-	local, err := chunks.NewChunkDiskMapper(nil, chunkDir, nil, chunks.MinWriteBufferSize, 0)
-	require.NoError(t, err)
+	s := newRemote(t, RemoteOptions{})
+	chunkDir := filepath.Join(s.dir, "chunks_head")
+	local := localChunks(t, chunkDir)
 	all := write(t, local, rand.New(rand.NewSource(1)), 1000)
 	local.CutNewFile()
 	all = append(all, write(t, local, rand.New(rand.NewSource(2)), 1000)...)
 	require.NoError(t, local.Close())
 
-	m := open(t, server.URL, dir, true)
-	s, err := NewRemote(m, RemoteOptions{})
-	require.NoError(t, err)
 	n, err := s.Import(chunkDir)
 	require.NoError(t, err)
 	require.Equal(t, len(all), n)
@@ -49,23 +41,19 @@ func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
 	n, err = s.Import(chunkDir) // The second start.
 	require.NoError(t, err)
 	require.Zero(t, n)
-	require.NoError(t, s.Close())
-	require.NoError(t, m.Close())
 }
 
 // Replay reads the log behind the last chunk of a series: samples in a hole would be lost.
 func TestImport__ends_in_front_of_damage(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	for what, damage := range map[string]func(t *testing.T, path string){
 		"a wrong byte":   func(t *testing.T, path string) { flip(t, path, 5000) },
 		"a wrong header": func(t *testing.T, path string) { flip(t, path, 0) },
 		"no such file":   func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			dir := t.TempDir()
-			chunkDir := filepath.Join(dir, "chunks_head")
-			local, err := chunks.NewChunkDiskMapper(nil, chunkDir, nil, chunks.MinWriteBufferSize, 0)
-			require.NoError(t, err)
+			s := newRemote(t, RemoteOptions{})
+			chunkDir := filepath.Join(s.dir, "chunks_head")
+			local := localChunks(t, chunkDir)
 			rnd := rand.New(rand.NewSource(1))
 			var all []written
 			for range 3 {
@@ -75,17 +63,11 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 			require.NoError(t, local.Close())
 			damage(t, filepath.Join(chunkDir, "000002"))
 
-			m := open(t, server.URL, dir, true)
-			s, err := NewRemote(m, RemoteOptions{})
-			require.NoError(t, err)
 			n, err := s.Import(chunkDir)
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, n, 100)
 			require.Less(t, n, 200)
 			require.NoDirExists(t, chunkDir)
-			require.NoError(t, s.Truncate(math.MaxUint32))
-			require.NoError(t, s.Close())
-			require.NoError(t, m.Close())
 		})
 	}
 }

@@ -4,13 +4,10 @@ package chunkstore
 
 import (
 	"errors"
-	"log/slog"
 	"math"
 	"math/rand"
-	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -19,8 +16,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/memory"
-	"github.com/maas-memory/maas/prometheus/tail"
 )
 
 // forgetful is a local mapper that can no longer read, so that reads come from remote memory.
@@ -30,26 +25,9 @@ var errForgotten = errors.New("forgotten")
 
 func (forgetful) Chunk(chunks.ChunkDiskMapperRef) (chunkenc.Chunk, error) { return nil, errForgotten }
 
-func openMirror(t *testing.T, m *memory.Manager, dir string) (*Mirror, *tail.Tail) {
-	t.Helper()
-	local, err := chunks.NewChunkDiskMapper(nil, filepath.Join(dir, "chunks_head"), chunkenc.NewPool(), chunks.MinWriteBufferSize, 0)
-	require.NoError(t, err)
-	tl := tail.Start(m, tail.Options{Dir: dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
-	s, err := NewMirror(local, m, tl, Options{CacheSize: 1, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
-	require.NoError(t, s.IterateAllChunks(func(chunks.HeadSeriesRef, chunks.ChunkDiskMapperRef, int64, int64, uint16, chunkenc.Encoding, bool) error {
-		return nil
-	}))
-	s.BeginSorted()
-	return s, tl
-}
-
 // A stock mapper begins with file 1 again when all files are gone: the same refs then name other chunks.
 func TestMirror__a_number_that_is_used_again_names_new_chunks(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	m := open(t, server.URL, dir, false)
-	s, tl := openMirror(t, m, dir)
+	s := newMirror(t)
 	rnd := rand.New(rand.NewSource(1))
 	for range 20 {
 		all := write(t, s, rnd, 300)
@@ -57,7 +35,7 @@ func TestMirror__a_number_that_is_used_again_names_new_chunks(t *testing.T) {
 		checkReads(t, s, all)
 		if rnd.Intn(2) == 0 {
 			maastest.Eventually(t, "some of it is remote", func() bool {
-				f := tl.ChunkFile(uint32(number))
+				f := s.tail.ChunkFile(uint32(number))
 				return f != nil && f.Len() > 0
 			})
 		}
@@ -67,58 +45,39 @@ func TestMirror__a_number_that_is_used_again_names_new_chunks(t *testing.T) {
 		require.NoError(t, s.Truncate(math.MaxUint32))
 		checkReads(t, s, last)
 	}
-	require.Zero(t, testutil.ToFloat64(m.Metrics().LostChunks))
-	require.NoError(t, s.Close())
-	tl.Close()
-	require.NoError(t, m.Close())
+	require.Zero(t, testutil.ToFloat64(s.m.Metrics().LostChunks))
 }
 
 func TestMirror__what_is_remote_is_read_from_there_after_a_restart(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	m := open(t, server.URL, dir, false)
-	s, tl := openMirror(t, m, dir)
-	all := write(t, s, rand.New(rand.NewSource(1)), 3000)
-	require.NoError(t, s.Close()) // Flushes all of it to the local file.
-	tl.Close()
-	require.NoError(t, m.Close())
-
-	m = open(t, server.URL, dir, false)
-	s, tl = openMirror(t, m, dir)
-	maastest.Eventually(t, "the file is attached", func() bool { return tl.ChunkFile(1) != nil })
-	require.Zero(t, testutil.ToFloat64(m.Metrics().ChunksWritten))
+	s := newMirror(t)
+	all := s.write(3000)
+	s.restart()
+	maastest.Eventually(t, "the file is attached", func() bool { return s.tail.ChunkFile(1) != nil })
+	require.Zero(t, testutil.ToFloat64(s.m.Metrics().ChunksWritten))
 	s.Local = forgetful{s.Local}
 	checkReads(t, s, all)
 
-	server.Kill()
+	s.server.Kill()
 	_, err := s.Chunk(all[0].ref)
 	require.ErrorIs(t, err, errForgotten)
-	require.NotZero(t, testutil.ToFloat64(m.Metrics().FallbackReads))
-	require.NoError(t, s.Close())
-	tl.Close()
-	require.Error(t, m.Close()) // The session ends by itself.
+	require.NotZero(t, testutil.ToFloat64(s.m.Metrics().FallbackReads))
+	require.Error(t, s.end()) // The session ends by itself.
 }
 
 func TestMirror__a_stopped_server_delays_reads_once(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	m := open(t, server.URL, dir, false)
-	s, tl := openMirror(t, m, dir)
-	all := write(t, s, rand.New(rand.NewSource(1)), 3000)
-	maastest.Eventually(t, "some of it is remote", func() bool { f := tl.ChunkFile(1); return f != nil && f.Len() > 100_000 })
-	server.Pause()
+	s := newMirror(t)
+	all := s.write(3000)
+	s.copied(100_000)
+	s.server.Pause()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() { checkReads(t, s, all[i*300:(i+1)*300]) })
 	}
 	wg.Wait()
-	require.False(t, m.Up())
-	server.Resume()
-	maastest.Eventually(t, "it is in use again", m.Up)
+	require.False(t, s.m.Up())
+	s.server.Resume()
+	maastest.Eventually(t, "it is in use again", s.m.Up)
 	checkReads(t, s, all)
-	require.NoError(t, s.Close())
-	tl.Close()
-	require.NoError(t, m.Close())
 }
 
 // droppable counts how often pages were dropped; the stock mapper gets that by an edit.
@@ -133,12 +92,9 @@ func (d *droppable) DropPages(int, int64) error {
 }
 
 func TestMirror__pages_that_a_failure_brought_back_are_dropped_again(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	m := open(t, server.URL, dir, false)
-	s, tl := openMirror(t, m, dir)
-	all := write(t, s, rand.New(rand.NewSource(1)), 3000)
-	maastest.Eventually(t, "some of it is remote", func() bool { f := tl.ChunkFile(1); return f != nil && f.Len() > 100_000 })
+	s := newMirror(t)
+	all := s.write(3000)
+	s.copied(100_000)
 	local := &droppable{Local: s.Local}
 	s.Local = local
 
@@ -148,12 +104,10 @@ func TestMirror__pages_that_a_failure_brought_back_are_dropped_again(t *testing.
 	s.Acked(1, 100_001)
 	require.Equal(t, 2, local.drops)
 
-	server.Kill()
+	s.server.Kill()
 	checkReads(t, s, all[:100])
 	s.Acked(1, 100_001)
 	s.Acked(1, 100_001)
 	require.Equal(t, 3, local.drops)
-	require.NoError(t, s.Close())
-	tl.Close()
-	require.Error(t, m.Close()) // The session ends by itself.
+	require.Error(t, s.end()) // The session ends by itself.
 }

@@ -7,7 +7,6 @@ package chunkstore
 import (
 	"context"
 	"errors"
-	"math/rand"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
-	"github.com/maas-memory/maas/prometheus/memory"
 )
 
 // slowLog is a log whose looks begin and end when a test says so.
@@ -66,21 +64,17 @@ func now() context.Context {
 
 // A take-over must not find a late chunk without the samples before it.
 func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	m := open(t, server.URL, t.TempDir(), true)
 	log := &slowLog{}
-	s, err := NewRemote(m, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
-	require.NoError(t, err)
-	rnd := rand.New(rand.NewSource(1))
-	remote := func() int { return int(testutil.ToFloat64(m.Metrics().ChunksWritten)) }
+	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	remote := func() int { return int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)) }
 
-	first := write(t, s, rnd, 3000) // More than one request.
+	first := s.write(3000) // More than one request.
 	require.NoError(t, s.flush(now()))
 	require.Zero(t, remote(), "the log is not there")
 	checkReads(t, s, first)
 
 	log.set(1, 0, nil)
-	second := write(t, s, rnd, 10)
+	second := s.write(10)
 	require.NoError(t, s.flush(now()))
 	require.Zero(t, remote())
 	log.set(1, 1, nil)
@@ -94,59 +88,46 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.Equal(t, len(first)+len(second), remote())
 
 	// The last chunks wait for the log, too; if the log cannot be copied, Close says so.
-	last := write(t, s, rnd, 5)
+	last := s.write(5)
 	log.set(2, 2, errors.New("the log is not copied"))
 	require.ErrorContains(t, s.Close(), "the log is not copied")
 	require.Equal(t, len(first)+len(second), remote())
 	require.NotEmpty(t, last)
-	require.NoError(t, m.Close())
+	s.ended = true
+	require.NoError(t, s.m.Close())
 }
 
 // A log that arrived in the server's earlier memory is not in its present memory.
 func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	m := open(t, server.URL, t.TempDir(), true)
 	log := &slowLog{}
-	s, err := NewRemote(m, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
-	require.NoError(t, err)
-	all := write(t, s, rand.New(rand.NewSource(1)), 10)
+	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	all := s.write(10)
 	require.NoError(t, s.flush(now()))
 	log.set(1, 0, nil)
-	before := m.Arena()
-	_ = m.Read("read", mirrorReadTimeout, func(ctx context.Context, c *memory.Conn) error {
-		return c.Read(ctx, "0198c0de-0000-8000-8000-000000000000", 0, make([]byte, 1))
-	})
-	maastest.Eventually(t, "the server is looked at anew", func() bool { return m.Up() && m.Arena() != before })
+	lookAnew(t, s.m)
 
 	log.set(1, 1, nil)
 	require.NoError(t, s.writeSealed(1))
-	require.Zero(t, testutil.ToFloat64(m.Metrics().ChunksWritten))
+	require.Zero(t, testutil.ToFloat64(s.m.Metrics().ChunksWritten))
 	log.set(2, 100, nil)
 	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
 	checkReads(t, s, all)
-	require.NoError(t, s.Close())
-	require.NoError(t, m.Close())
 }
 
 // When the tail looks at the log, it takes no byte of a file behind this position.
 func TestMirror__knows_where_the_chunks_end(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	dir := t.TempDir()
-	m := open(t, server.URL, dir, false)
-	s, tl := openMirror(t, m, dir)
+	s := newMirror(t)
 	number, length := s.chunksEnd()
 	require.Equal(t, [2]int64{1, 0}, [2]int64{int64(number), length}, "no file yet")
 
-	all := write(t, s, rand.New(rand.NewSource(1)), 500)
+	all := s.write(500)
 	number, length = s.chunksEnd()
 	require.Equal(t, uint32(1), number)
-	require.NoError(t, s.Close())
-	b, err := os.ReadFile(filepath.Join(dir, "chunks_head", "000001"))
+	require.NoError(t, s.end())
+	b, err := os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001"))
 	require.NoError(t, err)
 	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
 	require.Equal(t, len(all), records)
 	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)
-	tl.Close()
-	require.Equal(t, length, tl.ChunkFile(1).Len())
-	require.NoError(t, m.Close())
+	require.Equal(t, length, s.tail.ChunkFile(1).Len())
 }

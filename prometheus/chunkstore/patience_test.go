@@ -5,7 +5,6 @@
 package chunkstore
 
 import (
-	"math/rand"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -59,12 +58,10 @@ func (l *seriesLock) Unlock() {
 func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	address, delay := slowReads(t, server.URL)
-	m := open(t, address, t.TempDir(), true)
-	s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: 1}})
-	require.NoError(t, err)
+	s := remoteAt(t, server, address, RemoteOptions{Options: Options{CacheSize: 1}})
 	s.outagePatience = time.Minute
-	all := write(t, s, rand.New(rand.NewSource(1)), 1000)
-	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
+	all := s.write(1000)
+	s.arrives()
 
 	delay.Store(int64(1500 * time.Millisecond))
 	var lock seriesLock
@@ -78,12 +75,12 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 	}
 	patiently(all[0])
 	require.Greater(t, lock.unlocked, 1, "unlocked while it waited")
-	require.True(t, m.Up())
-	require.Zero(t, testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("read")))
+	require.True(t, s.m.Up())
+	require.Zero(t, testutil.ToFloat64(s.m.Metrics().Errors.WithLabelValues("read")))
 
-	_, err = s.Chunk(all[500].ref)
+	_, err := s.Chunk(all[500].ref)
 	require.ErrorContains(t, err, "did not answer")
-	require.False(t, m.Up())
+	require.False(t, s.m.Up())
 	patiently(all[900]) // Although the query has opened the breaker.
 
 	number, _ := all[0].ref.Unpack()
@@ -92,20 +89,15 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 	require.ErrorContains(t, err, "no head chunk", "at once")
 	lock.Unlock()
 	delay.Store(0)
-	require.NoError(t, s.Close())
-	require.NoError(t, m.Close())
 }
 
 // One missing answer is no reason to begin a compaction again.
 func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	m := open(t, server.URL, t.TempDir(), true)
-	s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: 1}})
-	require.NoError(t, err)
+	s := newRemote(t, RemoteOptions{Options: Options{CacheSize: 1}})
 	s.outagePatience = time.Minute
-	all := write(t, s, rand.New(rand.NewSource(1)), 10)
-	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
-	server.Pause()
+	all := s.write(10)
+	s.arrives()
+	s.server.Pause()
 	var lock sync.Mutex
 	var reading sync.WaitGroup
 	reading.Go(func() {
@@ -116,9 +108,7 @@ func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
 			t.Errorf("%v, or another chunk", err)
 		}
 	})
-	maastest.Eventually(t, "the breaker is open", func() bool { return !m.Up() })
-	server.Resume()
+	maastest.Eventually(t, "the breaker is open", func() bool { return !s.m.Up() })
+	s.server.Resume()
 	reading.Wait()
-	require.NoError(t, s.Close())
-	require.NoError(t, m.Close())
 }

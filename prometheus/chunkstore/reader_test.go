@@ -3,7 +3,6 @@
 package chunkstore
 
 import (
-	"math"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -12,24 +11,20 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
-	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
 // A block counts once for each chunk, wherever in it the chunk lies.
 func TestReader__hits_and_misses_are_blocks(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	m := open(t, server.URL, t.TempDir(), true)
-	s, err := NewRemote(m, RemoteOptions{})
-	require.NoError(t, err)
+	s := newRemote(t, RemoteOptions{})
 	var refs []chunks.ChunkDiskMapperRef
 	for range 200 { // Of 1,000 bytes and some: every 16th or so lies in two blocks.
 		c, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, 1000))
 		require.NoError(t, err)
 		refs = append(refs, s.WriteChunk(1, 0, 0, c, false, nil))
 	}
-	maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
-	hits, misses := m.Metrics().CacheHits, m.Metrics().CacheMisses
+	s.arrives()
+	hits, misses := s.m.Metrics().CacheHits, s.m.Metrics().CacheMisses
 	for i := len(refs) - 1; i >= 0; i-- { // Backwards: nothing is read ahead.
 		_, first := refs[i].Unpack()
 		last := first + headchunk.EncodedSize(1000) - 1
@@ -42,17 +37,13 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 	}
 	blocks := (s.files[0].file.Len() + blockSize - 1) / blockSize
 	require.Equal(t, float64(blocks), testutil.ToFloat64(misses))
-	require.Equal(t, float64(s.files[0].file.Len()), testutil.ToFloat64(m.Metrics().BytesRead.WithLabelValues("chunks_head")))
-	require.NoError(t, s.Close())
-	require.NoError(t, m.Close())
+	require.Equal(t, float64(s.files[0].file.Len()), testutil.ToFloat64(s.m.Metrics().BytesRead.WithLabelValues("chunks_head")))
 }
 
 // A compaction reads the chunks of one series after the other, and so goes side by side through the parts of a
 // file that the passes wrote.
 func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 	const size, streams, blocks = 1000, 8, 48
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	m := open(t, server.URL, t.TempDir(), true)
 	chk, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, size))
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
@@ -63,14 +54,13 @@ func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 		"there are too many":     {streams * maxReadAhead * blockSize / 2, 1.1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := NewRemote(m, RemoteOptions{Options: Options{CacheSize: c.cache}})
-			require.NoError(t, err)
+			s := newRemote(t, RemoteOptions{Options: Options{CacheSize: c.cache}})
 			var refs []chunks.ChunkDiskMapperRef
 			for range streams * blocks * blockSize / headchunk.EncodedSize(size) {
 				refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
 			}
-			maastest.Eventually(t, "all is remote", s.IsQueueEmpty)
-			misses, read := m.Metrics().CacheMisses, m.Metrics().BytesRead.WithLabelValues("chunks_head")
+			s.arrives()
+			misses, read := s.m.Metrics().CacheMisses, s.m.Metrics().BytesRead.WithLabelValues("chunks_head")
 			hadMisses, hadRead := testutil.ToFloat64(misses), testutil.ToFloat64(read)
 			for i := range len(refs) / streams {
 				for stream := range streams {
@@ -82,9 +72,6 @@ func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 			t.Logf("%.0f misses, %.0f bytes of %d blocks", missed, bytes, streams*blocks)
 			require.LessOrEqual(t, missed, c.misses*streams*blocks)
 			require.LessOrEqual(t, bytes, 1.35*streams*blocks*blockSize, "each stream reads beyond its end, once")
-			require.NoError(t, s.Truncate(math.MaxUint32))
-			require.NoError(t, s.Close())
 		})
 	}
-	require.NoError(t, m.Close())
 }
