@@ -6,7 +6,9 @@
 package tail
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
@@ -111,7 +113,16 @@ func (t *Tail) giveBack(dead []*remotefile.File) {
 	t.dead = append(t.dead, dead...)
 }
 
+// free frees files one by one. At whatever moment that ends, a take-over can use what is left: it needs the end of a
+// log, and the beginning of the chunks.
 func (t *Tail) free(dead []*remotefile.File) error {
+	slices.SortFunc(dead, func(a, b *remotefile.File) int {
+		x, y := a.Name(), b.Name()
+		if x.Kind == remotefile.Chunks {
+			x, y = y, x
+		}
+		return cmp.Or(cmp.Compare(a.Name().Kind, b.Name().Kind), cmp.Compare(x.Number, y.Number), cmp.Compare(x.Part, y.Part))
+	})
 	for i, f := range dead {
 		if err := t.memory.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
 			return f.Free(ctx, c)

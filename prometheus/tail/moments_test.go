@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// A process may be killed between any two requests: what remote memory holds then has to do for a take-over.
+
+package tail
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/record"
+	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/remotefile"
+)
+
+// moments stands between a process and its server, and looks at the server before each request that may change
+// something there.
+type moments struct {
+	looker
+
+	mu     sync.Mutex
+	check  func(*remotefile.Listing) error // Nil: not now.
+	number int                             // Of looks.
+	wrong  error                           // The first.
+}
+
+// newMoments returns the directory with the server behind it.
+func newMoments(d *dataDir) (m *moments, through *dataDir) {
+	target, err := url.Parse(d.server.URL)
+	require.NoError(d.t, err)
+	m = &moments{looker: newLooker(d)}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.URL.Path != "/data/read" {
+			m.now()
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	d.t.Cleanup(front.Close)
+	return m, &dataDir{t: d.t, server: &maastest.Server{URL: front.URL}, dir: d.dir, rnd: d.rnd}
+}
+
+// from now on looks at each moment.
+func (m *moments) from(check func(*remotefile.Listing) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.check = check
+}
+
+// now looks at this moment.
+func (m *moments) now() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.check == nil || m.wrong != nil {
+		return
+	}
+	l, err := remotefile.List(context.Background(), m.c, "node")
+	if err == nil {
+		err = m.check(l)
+	}
+	m.number++
+	if err != nil {
+		m.wrong = fmt.Errorf("at moment %d: %w", m.number, err)
+	}
+}
+
+// end looks for the last time, and says what was wrong.
+func (m *moments) end() {
+	m.t.Helper()
+	m.now()
+	m.from(nil)
+	require.NoError(m.t, m.wrong)
+	m.t.Logf("%d moments", m.number)
+}
+
+// late are the records of samples in the WBL that a take-over would have.
+func (m *moments) late(l *remotefile.Listing) (list [][]byte, err error) {
+	plan, lost, err := planRestore(l.Files, true)
+	if err == nil && lost > 0 {
+		err = fmt.Errorf("%d files are lost", lost)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range plan[2] {
+		b, err := readWhole(context.Background(), m.c, f)
+		if err != nil {
+			return nil, err
+		}
+		if rest := b[validEndOf(bytes.NewReader(b)):]; i < len(plan[2])-1 && len(bytes.Trim(rest, "\x00")) > 0 {
+			return nil, fmt.Errorf("%s is torn, and another one follows", f.Name())
+		}
+		if b, err = withoutMarkers(b, filepath.Join(m.t.TempDir(), "tmp"), quiet()); err != nil {
+			return nil, err
+		}
+		list = append(list, recordsOf(m.t, b)...)
+	}
+	return list, nil
+}
+
+// wants wants late samples, and, of the chunks of one writer, the first ones.
+func (m *moments) wants(late [][]byte) func(*remotefile.Listing) error {
+	return func(l *remotefile.Listing) error {
+		got, err := m.late(l)
+		if err != nil {
+			return err
+		}
+		for i, r := range late {
+			if !slices.ContainsFunc(got, func(g []byte) bool { return bytes.Equal(g, r) }) {
+				return fmt.Errorf("record %d of late samples is missing", i)
+			}
+		}
+		var first, previous *remotefile.File
+		for _, f := range l.Files {
+			switch number := f.Name().Number; {
+			case f.Name().Kind != remotefile.Chunks:
+				continue
+			case first == nil && number == 1:
+				first = f
+			case first == nil || number != previous.Name().Number+1:
+				return fmt.Errorf("%s is there, and not what was in front of it", f.Name())
+			case f.Epoch() != first.Epoch():
+				return fmt.Errorf("%s is another writer's than the first chunks", f.Name())
+			}
+			previous = f
+		}
+		return nil
+	}
+}
+
+// writeLate writes a WBL of some segments, with markers among its samples and a torn end, and returns the records of
+// samples.
+func (d *dataDir) writeLate(segments int) (late [][]byte) {
+	var enc record.Encoder
+	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
+	for i := range segments {
+		at := int64(10 * i)
+		a := enc.Samples([]record.RefSample{{Ref: 1, T: at, V: 1}, {Ref: 2, T: at, V: 2}}, nil)
+		b := enc.Samples([]record.RefSample{{Ref: 1, T: at + 5, V: 3}}, nil)
+		late = append(late, a, b)
+		log := lateLog(d.t, compression.None, a, marker, b)
+		if i == segments-1 {
+			log = append(log[:ends(log)[2]:ends(log)[2]], 1, 0, 200) // A fragment whose rest never came.
+		}
+		d.write(wbl(i), log)
+	}
+	return late
+}
+
+// writeChunks writes some files of chunks, which hold one sample each.
+func (d *dataDir) writeChunks(files int, sample byte) {
+	for i := 1; i <= files; i++ {
+		header := headchunk.FileHeader()
+		b := headchunk.Append(header[:], headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i), Encoding: chunkenc.EncXOR, Data: []byte{0, 1, sample}})
+		d.write(fmt.Sprintf("chunks_head/%06d", i), b)
+	}
+}
+
+func wbl(number int) string { return fmt.Sprintf("wbl/%08d", number) }
+
+// What a head no longer needs goes bit by bit. At whatever moment that ends, the rest of the log is without a gap.
+func TestMoments__of_a_truncation(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	late := d.writeLate(12)
+	at, through := newMoments(d)
+	tail := newStepper(d, through.open())
+	tail.look()
+	at.from(at.wants(late[2*8:]))
+	at.now()
+	for i := range 8 {
+		d.remove(wbl(i))
+	}
+	tail.look()
+	at.end()
+	_, there := at.looker.look()
+	require.Len(t, there, 1+4)
+}
