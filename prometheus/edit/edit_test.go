@@ -30,7 +30,9 @@ func source(t *testing.T, version string) string {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, e.file)), 0o777))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, e.file), b, 0o444))
 	}
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, "tsdb/chunks"), 0o777))
+	for _, folder := range []string{"tsdb/chunks", "tsdb/wlog"} { // Files are added there.
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, folder), 0o777))
+	}
 	return dir
 }
 
@@ -46,7 +48,7 @@ func TestApply__every_named_version(t *testing.T) {
 		dir := source(t, version)
 		report, err := apply(dir, "", edits)
 		require.NoError(t, err, version)
-		require.Contains(t, report, "7 files changed, 5 added")
+		require.Contains(t, report, "7 files changed, 6 added")
 		for _, e := range edits {
 			require.Contains(t, read(t, dir, e.file), e.with)
 			require.True(t, strings.HasPrefix(read(t, dir, e.file), mark))

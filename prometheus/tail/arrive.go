@@ -6,6 +6,7 @@
 package tail
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -166,6 +167,9 @@ func (f *Follower) end(mint int64) error {
 	if err := f.bringLate(); err != nil {
 		return err
 	}
+	if err := f.endLate(); err != nil {
+		return err
+	}
 	if err := f.current.end(); err != nil {
 		return err
 	}
@@ -180,37 +184,76 @@ func (f *Follower) end(mint int64) error {
 	return nil
 }
 
-// bringLate brings the WBL, without its markers.
+// bringLate brings the WBL, without its markers, and so with other bytes than the leader's: under numbers of its own,
+// behind all that the leader used. The leader's WBL stays in remote memory until this one is there, too.
 func (f *Follower) bringLate() error {
-	f.late = map[chunks.HeadSeriesRef]struct{}{}
-	if err := f.eachLate(func(n remotefile.Name, b []byte) error {
+	if len(f.wbl) == 0 {
+		f.late = map[chunks.HeadSeriesRef]struct{}{}
+		return nil
+	}
+	local, err := listLog(f.dir, remotefile.WBL)
+	for _, l := range local { // They only kept the place.
+		err = errors.Join(err, os.Remove(l.path))
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range f.listing.Files {
+		if n := file.Name(); n.Kind == remotefile.WBL {
+			f.lastWBL = int(n.Number)
+		}
+	}
+	return f.eachLate(func(b []byte) error {
 		b, err := withoutMarkers(b, filepath.Join(f.dir, restoreDir), f.logger)
 		if err != nil {
 			return err
 		}
-		f.lastWBL = int(n.Number)
-		return errors.Join(os.MkdirAll(filepath.Dir(f.path(n)), 0o777), writeSynced(f.path(n), b))
-	}); err != nil || len(f.wbl) == 0 {
+		f.lastWBL++
+		path := f.path(remotefile.Name{Kind: remotefile.WBL, Number: uint32(f.lastWBL)})
+		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), writeSynced(path, b), memory.SyncDir(filepath.Dir(path)))
+	})
+}
+
+// endLate cuts the torn end of the leader's WBL in remote memory, and says that it is complete: another segment comes
+// behind it.
+func (f *Follower) endLate() error {
+	files := f.memory.Arena().Listing.Files // Those that are written from now on.
+	i := slices.IndexFunc(files, func(file *remotefile.File) bool {
+		return len(f.wbl) > 0 && file.Name() == f.wbl[len(f.wbl)-1].Name()
+	})
+	if i < 0 {
+		return nil
+	}
+	file := files[i]
+	if last, _ := file.Last(); last {
+		return nil
+	}
+	mem, err := f.memory.Look(f.ctx)
+	if err != nil {
 		return err
 	}
-	// Local segments in front of the leader's first one only kept the place.
-	local, err := listLog(f.dir, remotefile.WBL)
-	for _, l := range local {
-		if l.name.Number < f.wbl[0].Name().Number {
-			err = errors.Join(err, os.Remove(l.path))
-		}
+	b, err := readWhole(f.ctx, mem, file)
+	if err != nil {
+		return err
 	}
-	return err
+	return f.memory.Write("finish", 0, func(ctx context.Context, c *memory.Conn) error {
+		if end := validEndOf(bytes.NewReader(b)); len(bytes.Trim(b[end:], "\x00")) > 0 { // Zeros only fill a page.
+			if err := file.Cut(ctx, c, end, bytes.NewReader(b)); err != nil {
+				return err
+			}
+		}
+		return file.Finish(ctx, c, false)
+	})
 }
 
 // readLate finds the series that have late samples.
 func (f *Follower) readLate() error {
-	f.late = map[chunks.HeadSeriesRef]struct{}{}
-	return f.eachLate(func(remotefile.Name, []byte) error { return nil })
+	return f.eachLate(func([]byte) error { return nil })
 }
 
-// eachLate reads the WBL, and adds its series to those that have late samples.
-func (f *Follower) eachLate(do func(remotefile.Name, []byte) error) error {
+// eachLate reads the WBL, and finds the series that have late samples.
+func (f *Follower) eachLate(do func([]byte) error) error {
+	f.late = map[chunks.HeadSeriesRef]struct{}{}
 	mem, err := f.memory.Look(f.ctx)
 	if err != nil {
 		return err
@@ -221,7 +264,7 @@ func (f *Follower) eachLate(do func(remotefile.Name, []byte) error) error {
 			return err
 		}
 		addSeries(f.late, b, f.logger)
-		if err := do(file.Name(), b); err != nil {
+		if err := do(b); err != nil {
 			return err
 		}
 	}

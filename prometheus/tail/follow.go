@@ -270,8 +270,8 @@ func (f *Follower) MinValidTime() int64 { return f.head.time }
 // LateSeries are the numbers of the series that have late samples, which the head lacks.
 func (f *Follower) LateSeries() map[chunks.HeadSeriesRef]struct{} { return f.late }
 
-// Ends are the highest segment numbers that the leader used, of the WAL and of the WBL; -1: none. They are known
-// once Next has returned more false.
+// Ends are the highest segment numbers that are in use, of the WAL and of the WBL; -1: none. They are known once Next
+// has returned more false.
 func (f *Follower) Ends() (wal, wbl int) { return int(f.current.number), f.lastWBL }
 
 func (f *Follower) sleep() bool {

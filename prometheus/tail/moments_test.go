@@ -24,6 +24,7 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
@@ -171,6 +172,52 @@ func (d *dataDir) writeChunks(files int, sample byte) {
 }
 
 func wbl(number int) string { return fmt.Sprintf("wbl/%08d", number) }
+
+func mirrored(o *Options) { o.Chunks = true }
+
+// A standby that leads has other late samples in its WBL than the leader had in its own, byte for byte, and other
+// chunks: it brings its own to remote memory. If it is killed meanwhile, the next one has everything; and its directory
+// is not taken for one with another log.
+func TestMoments__of_a_promotion(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	late := d.writeLate(3)
+	d.writeChunks(3, 1)
+	m := d.open()
+	leader := newStepper(d, m, mirrored)
+	leader.look()
+	at, through := newMoments(d)
+	s := through.elsewhere().follows()
+	s.gets(segmentSize)
+	require.NoError(t, m.Close())
+	wants, led := at.wants(late), false
+	at.from(func(l *remotefile.Listing) error {
+		if err := wants(l); err != nil || !led {
+			return err
+		}
+		relation, err := Compare(context.Background(), at.c, l, s.d.dir, false)
+		if err == nil && relation != memory.HasAll {
+			err = fmt.Errorf("the directory is taken for one whose log is another one (%d)", relation)
+		}
+		return err
+	})
+	s.leads()
+	at.mu.Lock()
+	led = true
+	at.mu.Unlock()
+	_, last := s.Ends()
+	s.d.mkdir("chunks_head")
+	s.d.writeChunks(2, 2)
+	s.d.append(wbl(last+1), 0) // Where the head continues.
+	successor := newStepper(s.d, s.memory, mirrored)
+	for range 3 {
+		successor.look()
+	}
+	at.end()
+	require.Len(t, s.d.contents(), 1+3+1)
+	_, there := at.looker.look()
+	require.Len(t, there, 1+3+2, "what was the leader's goes in the end")
+}
 
 // What a head no longer needs goes bit by bit. At whatever moment that ends, the rest of the log is without a gap.
 func TestMoments__of_a_truncation(t *testing.T) {
