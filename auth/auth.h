@@ -24,6 +24,9 @@
 #define MAAS_AUTH_MAX_FILE   (1 << 20) /* bytes of the file */
 #define MAAS_AUTH_MAX_OWNERS 1024      /* max-owners where a line does not say */
 #define MAAS_AUTH_UNLIMITED  UINT64_MAX
+/* Request ids that one principal may have known. Whoever may allocate has an even share of them
+ * where its line does not say. */
+#define MAAS_AUTH_MAX_REQUEST_IDS 1000000
 
 struct maas_auth;
 
@@ -46,7 +49,8 @@ enum maas_auth_quota {
 	MAAS_AUTH_BYTES, /* of slabs */
 	MAAS_AUTH_ALLOCATIONS,
 	MAAS_AUTH_SESSIONS,
-	MAAS_AUTH_OWNERS, /* different owner names */
+	MAAS_AUTH_OWNERS,      /* different owner names */
+	MAAS_AUTH_REQUEST_IDS, /* whose answers are remembered: the oldest are forgotten beyond */
 	MAAS_AUTH_NUM_QUOTAS,
 };
 
@@ -135,7 +139,7 @@ const char *maas_auth_pattern(const struct maas_auth *auth,
 			      const struct maas_auth_principal *principal, uint32_t index,
 			      enum maas_auth_access *ret_access);
 
-/* "bytes" and so on: what stands behind "max-" in the file. */
+/* "bytes" and so on: what stands behind "max-" in the file, with _ for -. */
 const char *maas_auth_quota_name(enum maas_auth_quota quota);
 
 #define MAAS_AUTH_TOKEN 47 /* "mt_", 43 letters of base64url (256 bits), and a NUL */

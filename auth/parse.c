@@ -90,7 +90,8 @@ static int take_number(struct parser *parser, const char *word, const char *valu
 	errno = 0;
 	*ret_number = strtoull(value, &end, 10);
 	if (*value < '0' || *value > '9' || *end || errno || *ret_number > max)
-		return refuse(parser, "%s takes a number, not %.40s", word, value);
+		return refuse(parser, "%s takes a number up to %" PRIu64 ", not %.40s", word, max,
+			      value);
 	return 0;
 }
 
@@ -181,24 +182,32 @@ static int take_patterns(struct parser *parser, const char *word, char *value)
 	return 0;
 }
 
-static const char *const quotas[MAAS_AUTH_NUM_QUOTAS] = {
-	[MAAS_AUTH_BYTES] = "max-bytes",
-	[MAAS_AUTH_ALLOCATIONS] = "max-allocations",
-	[MAAS_AUTH_SESSIONS] = "max-sessions",
-	[MAAS_AUTH_OWNERS] = "max-owners",
+static const struct {
+	const char *word;
+	const char *name;
+	uint64_t max;
+} quotas[MAAS_AUTH_NUM_QUOTAS] = {
+	[MAAS_AUTH_BYTES] = {"max-bytes", "bytes", UINT64_MAX},
+	[MAAS_AUTH_ALLOCATIONS] = {"max-allocations", "allocations", UINT32_MAX},
+	[MAAS_AUTH_SESSIONS] = {"max-sessions", "sessions", UINT32_MAX},
+	[MAAS_AUTH_OWNERS] = {"max-owners", "owners", UINT32_MAX},
+	[MAAS_AUTH_REQUEST_IDS] = {"max-request-ids", "request_ids", MAAS_AUTH_MAX_REQUEST_IDS},
 };
 
 const char *maas_auth_quota_name(enum maas_auth_quota quota)
 {
-	return quotas[quota] + strlen("max-");
+	return quotas[quota].name;
 }
 
 static int take_quota(struct parser *parser, enum maas_auth_quota quota, const char *value)
 {
 	uint64_t *to = &parser->principal->quota[quota];
 
+	if (quota == MAAS_AUTH_REQUEST_IDS && !strcmp(value, "0"))
+		return refuse(parser, "max-request-ids=0: no retry would be known as one; say a "
+				      "number from 1");
 	if (quota != MAAS_AUTH_BYTES)
-		return take_number(parser, quotas[quota], value, UINT32_MAX, to);
+		return take_number(parser, quotas[quota].word, value, quotas[quota].max, to);
 	if (maas_size_parse(value, to))
 		return refuse(parser, "max-bytes takes a size such as 64GiB, not %.40s", value);
 	return 0;
@@ -214,8 +223,9 @@ static const struct {
 };
 
 static const char *const words[] = {
-	"token",   "uid",   "gid",	 "owner",	    "read",	    "health",
-	"metrics", "admin", "max-bytes", "max-allocations", "max-sessions", "max-owners",
+	"token",	   "uid",   "gid",	 "owner",	    "read",	    "health",
+	"metrics",	   "admin", "max-bytes", "max-allocations", "max-sessions", "max-owners",
+	"max-request-ids",
 };
 
 static int take_right(struct parser *parser, const char *word)
@@ -258,7 +268,7 @@ static int take_word(struct parser *parser, char *word)
 	if (!strcmp(word, "owner") || !strcmp(word, "read"))
 		return take_patterns(parser, word, value);
 	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
-		if (!strcmp(word, quotas[i]))
+		if (!strcmp(word, quotas[i].word))
 			return take_quota(parser, (enum maas_auth_quota)i, value);
 	return unknown(parser, word, true);
 }
@@ -426,6 +436,26 @@ static int add_anonymous(struct parser *parser)
 	return r ? r : end_principal(parser);
 }
 
+static bool may_allocate(const struct maas_auth_principal *principal)
+{
+	return principal->owns || principal->rights & MAAS_AUTH_ADMIN;
+}
+
+/* Where no line says another number, no principal can make the server forget another's. */
+static void share_request_ids(struct maas_auth *auth)
+{
+	uint32_t sharers = 0;
+
+	for (uint32_t i = 0; i < auth->num_principals; i++)
+		sharers += may_allocate(&auth->principals[i]);
+	for (uint32_t i = 0; i < auth->num_principals; i++) {
+		uint64_t *quota = &auth->principals[i].quota[MAAS_AUTH_REQUEST_IDS];
+
+		if (*quota == MAAS_AUTH_UNLIMITED && may_allocate(&auth->principals[i]))
+			*quota = MAAS_AUTH_MAX_REQUEST_IDS / sharers;
+	}
+}
+
 int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 		    struct maas_auth **ret_auth)
 {
@@ -454,6 +484,8 @@ int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 		r = sort_proofs(&parser);
 	if (!r)
 		r = maas_auth_random(auth->known_key, sizeof(auth->known_key));
+	if (!r)
+		share_request_ids(auth);
 	if (r)
 		maas_auth_unref(auth);
 	else

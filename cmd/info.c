@@ -2,6 +2,7 @@
 /* health, stats and whoami: prints what the server tells about itself and about its caller. */
 #include <string.h>
 
+#include "auth/auth.h"
 #include "cmd/cmd.h"
 
 static void parse_plain(struct cmd_context *context, const struct cmd *cmd, int argc, char **argv)
@@ -147,6 +148,8 @@ static void print_quota(const json_t *whoami, const char *name)
 			    json_number_value(quota)};
 	char text[2][CMD_TEXT];
 
+	if (!quota) /* the server is older */
+		return;
 	for (int i = 0; i < 2; i++)
 		if (!strcmp(name, "bytes"))
 			maas_size_round(figures[i], text[i]);
@@ -180,10 +183,8 @@ static int run_whoami(struct cmd_context *context, int argc, char **argv)
 		print_words("read", json_object_get(whoami, "read"),
 			    is_admin(whoami) ? "everybody" : "nobody else");
 		puts("");
-		print_quota(whoami, "bytes");
-		print_quota(whoami, "allocations");
-		print_quota(whoami, "sessions");
-		print_quota(whoami, "owners");
+		for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
+			print_quota(whoami, maas_auth_quota_name((enum maas_auth_quota)i));
 	}
 	json_decref(whoami);
 	return CMD_OK;

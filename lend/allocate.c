@@ -170,25 +170,6 @@ static int tie(struct maas_lend *lend, const struct canonical *request,
 	return r;
 }
 
-static int remember(struct maas_lend *lend, const struct maas_lend_request_key *key,
-		    const struct maas_slab_ref *refs, uint32_t count, uint32_t *ret_number)
-{
-	struct maas_lend_request_batch *batch = NULL;
-	int r = count > 1 ? maas_lend_request_batch_new(refs, count, &batch) : 0;
-
-	if (r)
-		return r;
-	do {
-		pthread_mutex_lock(&lend->lock);
-		r = maas_lend_request_add(&lend->requests, key, refs[0], batch,
-					  (uint32_t)(lend->lease_ms / 1000), ret_number);
-		pthread_mutex_unlock(&lend->lock);
-	} while (r == -EAGAIN);
-	if (r)
-		free(batch);
-	return r;
-}
-
 /* Nobody was told these ids, but a list may have shown them: so each is freed like any other. */
 static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint32_t count)
 {
@@ -205,6 +186,12 @@ static void undo(struct maas_lend *lend, const struct maas_slab_ref *refs, uint3
 			log_err("out of memory: an allocation that failed is kept slot=%u",
 				refs[i].slot);
 	}
+}
+
+/* Whose request ids they are. */
+static const char *name_of(const struct maas_lend_caller *caller)
+{
+	return caller ? caller->principal->name : "";
 }
 
 /* With a `key` the request is remembered, under the number `ret_number`. */
@@ -238,7 +225,8 @@ static int allocate(struct maas_lend *lend, const struct maas_lend_caller *calle
 	if (request->lifetime != MAAS_LEND_LIFETIME_DELETE)
 		r = tie(lend, request, ret_refs);
 	if (!r && key)
-		r = remember(lend, key, ret_refs, request->count, ret_number);
+		r = maas_lend_remember(lend, name_of(caller), key, ret_refs, request->count,
+				       ret_number);
 	if (r)
 		undo(lend, ret_refs, request->count);
 	return r;
@@ -273,9 +261,10 @@ struct maas_lend_keyed {
 	maas_lend_key_done *done;
 	void *arg;
 	struct maas_lend_request_key key;
-	uint32_t number; /* of the request */
-	bool replayed;	 /* the allocation is that of an earlier request */
-	bool listed;	 /* in lend->keyed */
+	char principal[MAAS_NAME_BYTES]; /* whose request it is */
+	uint32_t number;		 /* of the request */
+	bool replayed;			 /* the allocation is that of an earlier request */
+	bool listed;			 /* in lend->keyed */
 	LIST_ENTRY(maas_lend_keyed) link;
 	struct maas_lend_keyed_list duplicates;
 };
@@ -307,15 +296,17 @@ static struct maas_lend_keyed *find_keyed(struct maas_lend *lend,
  * Lock held. Looks for the answer that was given before. -EINPROGRESS: that is not certain yet, and
  * `keyed` is the caller's no longer. Errors: -ENOENT, -ENOTUNIQ, -ENODATA.
  */
-static int find_answer(struct maas_lend *lend, const struct canonical *request,
-		       const struct maas_lend_request_key *key, struct maas_slab_ref *ret_refs,
-		       struct maas_lend_keyed *keyed)
+static int find_answer(struct maas_lend *lend, const char *principal,
+		       const struct canonical *request, const struct maas_lend_request_key *key,
+		       struct maas_slab_ref *ret_refs, struct maas_lend_keyed *keyed)
 {
+	const struct maas_lend_requests *requests = maas_lend_requests_of(lend, principal);
 	struct maas_lend_keyed *other = find_keyed(lend, key);
 	int r;
 
 	if (!other) {
-		r = maas_lend_request_find(&lend->requests, key, request->count, ret_refs);
+		r = requests ? maas_lend_request_find(requests, key, request->count, ret_refs)
+			     : -ENOENT;
 		if (!r && keyed)
 			keyed->replayed = true;
 		return r;
@@ -347,6 +338,7 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 			 const struct maas_lend_alloc_request *from, struct maas_slab_ref *ret_refs,
 			 struct maas_lend_keyed *keyed)
 {
+	const char *principal = name_of(from->caller);
 	struct maas_lend_request_key key;
 	pthread_mutex_t *lock;
 	uint32_t number = 0;
@@ -354,19 +346,20 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 
 	if (!from->request_id)
 		return allocate(lend, from->caller, request, NULL, ret_refs, &number);
-	maas_lend_request_key(&lend->requests, from->caller ? from->caller->principal->name : "",
-			      from->request_id, request, sizeof(*request), &key);
+	maas_lend_request_key(lend->requests.key, principal, from->request_id, request,
+			      sizeof(*request), &key);
 	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
 	/* Whoever holds this lock may be allocating gigabytes. */
 	if (from->nowait ? pthread_mutex_trylock(lock) : pthread_mutex_lock(lock))
 		return -EAGAIN;
 	pthread_mutex_lock(&lend->lock);
-	r = find_answer(lend, request, &key, ret_refs, keyed);
+	r = find_answer(lend, principal, request, &key, ret_refs, keyed);
 	pthread_mutex_unlock(&lend->lock);
 	if (r == -ENOENT) {
 		r = allocate(lend, from->caller, request, &key, ret_refs, &number);
 		if (!r && keyed) {
 			keyed->key = key;
+			strncpy(keyed->principal, principal, MAAS_NAME_BYTES - 1);
 			keyed->number = number;
 			list_keyed(lend, keyed);
 		}
@@ -398,12 +391,14 @@ static void finish_keyed(struct maas_lend_keyed *keyed, int status)
 {
 	struct maas_lend *lend = keyed->lend;
 	struct maas_lend_keyed *duplicate;
+	struct maas_lend_requests *requests;
 
 	if (keyed->listed) {
 		pthread_mutex_lock(&lend->lock);
 		LIST_REMOVE(keyed, link);
-		if (status)
-			maas_lend_request_void(&lend->requests, &keyed->key, keyed->number);
+		requests = maas_lend_requests_of(lend, keyed->principal);
+		if (status && requests)
+			maas_lend_request_void(requests, &keyed->key, keyed->number);
 		pthread_mutex_unlock(&lend->lock);
 	}
 	if (status && !keyed->replayed)

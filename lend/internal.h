@@ -62,7 +62,7 @@ struct maas_lend {
 	struct maas_lend_owners owners;
 	struct maas_lend_quotas quotas;
 	struct maas_lend_leases leases;
-	struct maas_lend_requests requests;
+	struct maas_lend_request_queues requests;
 	struct maas_lend_sessions sessions;
 	struct maas_lend_keyed_list keyed[MAAS_LEND_KEYED_BUCKETS]; /* of requests with an id */
 	struct maas_lend_slots uses;				    /* struct maas_lend_use */

@@ -67,7 +67,7 @@ int maas_lend_open(const struct maas_lend_options *options, struct maas_lend **r
 	if (!r)
 		r = maas_lend_leases_init(&lend->leases, area.num_slots, options->max_sessions);
 	if (!r)
-		r = maas_lend_requests_init(&lend->requests);
+		r = maas_lend_request_queues_init(&lend->requests);
 	if (!r)
 		r = maas_lend_sessions_init(&lend->sessions, options->max_sessions);
 	if (!r)
@@ -105,7 +105,7 @@ void maas_lend_close(struct maas_lend *lend)
 	drop_pendings(lend);
 	maas_lend_slots_fini(&lend->uses);
 	maas_lend_sessions_fini(&lend->sessions);
-	maas_lend_requests_fini(&lend->requests);
+	maas_lend_request_queues_free(lend->requests.at, lend->requests.count);
 	maas_lend_quotas_fini(&lend->quotas);
 	maas_auth_unref(lend->principals.table);
 	maas_lend_leases_fini(&lend->leases);
@@ -186,14 +186,22 @@ static void lapse(struct maas_lend *lend)
 	}
 }
 
+/* Another table may come between two holds of the lock: then it is asked for what is next. */
 static void forget_requests(struct maas_lend *lend)
 {
 	bool more = true;
 
-	while (more) {
+	for (uint32_t i = 0; more;) {
+		struct maas_lend_requests *requests = NULL;
+
 		pthread_mutex_lock(&lend->lock);
-		more = maas_lend_requests_forget(&lend->requests, (uint32_t)(lend->lease_ms / 1000),
-						 MAAS_LEND_STEP);
+		for (int step = 0; !requests && step < MAAS_LEND_STEP && i < lend->requests.count;)
+			requests = lend->requests.at[i++];
+		more = requests || i < lend->requests.count;
+		if (requests &&
+		    maas_lend_requests_forget(requests, (uint32_t)(lend->lease_ms / 1000),
+					      MAAS_LEND_STEP))
+			i--;
 		pthread_mutex_unlock(&lend->lock);
 	}
 }
@@ -217,7 +225,10 @@ void maas_lend_stats(struct maas_lend *lend, struct maas_lend_stats *ret_stats)
 	*ret_stats = lend->stats;
 	ret_stats->sessions = lend->sessions.live;
 	ret_stats->owners = lend->owners.count;
-	ret_stats->request_ids = lend->requests.count;
+	ret_stats->request_ids = 0;
+	for (uint32_t i = 0; i < lend->requests.count; i++)
+		if (lend->requests.at[i])
+			ret_stats->request_ids += lend->requests.at[i]->count;
 	pthread_mutex_unlock(&lend->lock);
 }
 

@@ -143,7 +143,9 @@ void maas_lend_discharge_session(struct maas_lend *lend, const struct maas_lend_
 
 /* Who would pay for each owner there is, found without the lock: that compares many patterns. */
 struct maas_lend_draft {
-	struct maas_lend_usage *usage; /* by principal of the table; NULL without one */
+	struct maas_lend_usage *usage;	      /* by principal of the table; NULL without one */
+	struct maas_lend_requests **requests; /* likewise; afterwards those of before */
+	uint32_t num_requests;
 	uint32_t used;
 	struct {
 		char name[MAAS_NAME_BYTES]; /* "" where there was none */
@@ -157,10 +159,14 @@ struct maas_lend_draft *maas_lend_quotas_draft(struct maas_lend *lend,
 	struct maas_lend_draft *draft =
 		calloc(1, sizeof(*draft) + (MAAS_LEND_MAX_OWNERS + 1) * sizeof(*draft->owners));
 
-	if (draft && table)
+	if (!draft)
+		return NULL;
+	draft->num_requests = table ? maas_auth_count(table) : 1;
+	draft->requests = calloc(draft->num_requests, sizeof(*draft->requests));
+	if (table)
 		draft->usage = calloc(maas_auth_count(table), sizeof(*draft->usage));
-	if (!draft || (table && !draft->usage)) {
-		free(draft);
+	if (!draft->requests || (table && !draft->usage)) {
+		maas_lend_quotas_draft_free(draft);
 		return NULL;
 	}
 	pthread_mutex_lock(&lend->lock);
@@ -203,6 +209,7 @@ void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *tabl
 	free(quotas->usage);
 	quotas->usage = draft->usage;
 	draft->usage = NULL;
+	maas_lend_request_queues_take(lend, table, &draft->requests, &draft->num_requests);
 	for (uint32_t i = 1; i < lend->owners.table->used; i++)
 		count_owner(lend, table, draft, i);
 	for (uint32_t i = 0; i < lend->sessions.used; i++) {
@@ -217,20 +224,27 @@ void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *tabl
 
 void maas_lend_quotas_draft_free(struct maas_lend_draft *draft)
 {
-	if (draft)
+	if (draft) {
 		free(draft->usage);
+		if (draft->requests)
+			maas_lend_request_queues_free(draft->requests, draft->num_requests);
+	}
 	free(draft);
 }
 
 bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret)
 {
+	const struct maas_lend_requests *requests;
 	const struct maas_lend_usage *usage;
 
 	memset(ret, 0, sizeof(*ret));
 	pthread_mutex_lock(&lend->lock);
 	usage = usage_by_name(lend->principals.table, lend->quotas.usage, principal);
-	if (usage)
+	if (usage) {
+		requests = lend->requests.at[usage - lend->quotas.usage];
 		*ret = *usage;
+		ret->used[MAAS_AUTH_REQUEST_IDS] = requests ? requests->count : 0;
+	}
 	pthread_mutex_unlock(&lend->lock);
 	return usage;
 }

@@ -19,6 +19,7 @@ struct maas_lend_request_entry {
 	};
 };
 static_assert(sizeof(struct maas_lend_request_entry) <= 48, "a million of them are 48 MB");
+static_assert(MAAS_AUTH_MAX_REQUEST_IDS <= MAAS_LEND_REQUESTS, "a queue holds what a line allows");
 static_assert((uint64_t)MAAS_LEND_REQUEST_CHUNK * (MAAS_LEND_REQUEST_CHUNKS - 2) >=
 		      MAAS_LEND_REQUESTS,
 	      "the queue holds what is promised, wherever it begins in its first chunk");
@@ -33,9 +34,18 @@ struct maas_lend_request_batch {
 	struct maas_slab_ref refs[];
 };
 
-int maas_lend_requests_init(struct maas_lend_requests *requests)
+void maas_lend_requests_resize(struct maas_lend_requests *requests, uint32_t max)
 {
-	randombytes_buf(requests->key, sizeof(requests->key));
+	uint64_t max_refs = (uint64_t)max * (MAAS_LEND_BATCH_REFS / MAAS_LEND_REQUESTS);
+
+	requests->max = max ? max : 1;
+	/* One batch is always remembered. */
+	requests->max_refs = max_refs < MAAS_SLAB_MAX_BATCH ? MAAS_SLAB_MAX_BATCH : max_refs;
+}
+
+int maas_lend_requests_init(struct maas_lend_requests *requests, uint32_t max)
+{
+	maas_lend_requests_resize(requests, max);
 	TAILQ_INIT(&requests->batches);
 	/* Resident only where it is used: calloc takes this size from fresh pages. */
 	requests->buckets = calloc(MAAS_LEND_REQUEST_BUCKETS, sizeof(*requests->buckets));
@@ -70,7 +80,7 @@ void maas_lend_requests_fini(struct maas_lend_requests *requests)
 	free(requests->buckets);
 }
 
-void maas_lend_request_key(const struct maas_lend_requests *requests, const char *principal,
+void maas_lend_request_key(const unsigned char key[16], const char *principal,
 			   const char *request_id, const void *fields, size_t len,
 			   struct maas_lend_request_key *ret_key)
 {
@@ -79,8 +89,8 @@ void maas_lend_request_key(const struct maas_lend_requests *requests, const char
 	int id_len = snprintf(id, sizeof(id), "%s\n%s", principal, request_id);
 
 	crypto_shorthash_siphashx24(ret_key->id, (const unsigned char *)id,
-				    (unsigned long long)id_len, requests->key);
-	crypto_shorthash((unsigned char *)&ret_key->fields, fields, len, requests->key);
+				    (unsigned long long)id_len, key);
+	crypto_shorthash((unsigned char *)&ret_key->fields, fields, len, key);
 }
 
 static struct maas_lend_request_entry **chunk_of(struct maas_lend_requests *requests,
@@ -165,15 +175,18 @@ static void forget_first(struct maas_lend_requests *requests)
 	*chunk_of(requests, first) = NULL;
 }
 
-/* Makes room for `refs` more allocations of batches. */
+/* Makes room for a request with `refs` more allocations of batches. */
 static int make_room(struct maas_lend_requests *requests, uint32_t refs)
 {
-	for (int i = 0; requests->batch_refs + refs > MAAS_LEND_BATCH_REFS; i++) {
-		if (i == MAAS_LEND_STEP)
-			return -EAGAIN;
-		drop_batch(requests, TAILQ_FIRST(&requests->batches));
+	for (int i = 0; i < MAAS_LEND_STEP; i++) {
+		if (requests->batch_refs + refs > requests->max_refs)
+			drop_batch(requests, TAILQ_FIRST(&requests->batches));
+		else if (requests->end - requests->first >= requests->max)
+			forget_first(requests);
+		else
+			return 0;
 	}
-	return 0;
+	return -EAGAIN;
 }
 
 int maas_lend_request_batch_new(const struct maas_slab_ref *refs, uint32_t count,
@@ -198,10 +211,8 @@ int maas_lend_request_add(struct maas_lend_requests *requests,
 	uint32_t *bucket = bucket_of(requests, key);
 	struct maas_lend_request_entry *entry;
 
-	if (batch && make_room(requests, batch->count))
+	if (make_room(requests, batch ? batch->count : 0))
 		return -EAGAIN;
-	if (requests->end - requests->first == MAAS_LEND_REQUESTS)
-		forget_first(requests);
 	if (!*chunk)
 		*chunk = calloc(MAAS_LEND_REQUEST_CHUNK, sizeof(**chunk));
 	if (!*chunk)
@@ -251,4 +262,119 @@ bool maas_lend_requests_forget(struct maas_lend_requests *requests, uint32_t now
 		forget_first(requests);
 	}
 	return true;
+}
+
+/* ---- a queue for each principal */
+
+int maas_lend_request_queues_init(struct maas_lend_request_queues *queues)
+{
+	randombytes_buf(queues->key, sizeof(queues->key));
+	queues->at = calloc(1, sizeof(*queues->at));
+	queues->count = queues->at ? 1 : 0;
+	return queues->at ? 0 : -ENOMEM;
+}
+
+void maas_lend_request_queues_free(struct maas_lend_requests **at, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (at[i])
+			maas_lend_requests_fini(at[i]);
+		free(at[i]);
+	}
+	free(at);
+}
+
+/* Where the principal's queue is, or is to be; NULL: there is no such principal. */
+static struct maas_lend_requests **place_of(struct maas_lend *lend, const char *principal)
+{
+	const struct maas_auth *table = lend->principals.table;
+	const struct maas_auth_principal *found;
+
+	if (!table)
+		return *principal ? NULL : lend->requests.at;
+	found = maas_auth_by_name(table, principal);
+	return found ? &lend->requests.at[maas_auth_index(table, found)] : NULL;
+}
+
+struct maas_lend_requests *maas_lend_requests_of(struct maas_lend *lend, const char *principal)
+{
+	struct maas_lend_requests **place = place_of(lend, principal);
+
+	return place ? *place : NULL;
+}
+
+static uint32_t max_of(const struct maas_auth *table, uint32_t principal)
+{
+	uint64_t max = table ? maas_auth_at(table, principal)->quota[MAAS_AUTH_REQUEST_IDS]
+			     : MAAS_LEND_REQUESTS;
+
+	return max < MAAS_LEND_REQUESTS ? (uint32_t)max : MAAS_LEND_REQUESTS;
+}
+
+static int make_queue(struct maas_lend *lend, const char *principal,
+		      struct maas_lend_requests **ret_requests)
+{
+	struct maas_lend_requests **place = place_of(lend, principal);
+	struct maas_lend_requests *made;
+	uint32_t max;
+
+	if (!place)
+		return -EACCES;
+	if (!*place) {
+		max = max_of(lend->principals.table, (uint32_t)(place - lend->requests.at));
+		made = calloc(1, sizeof(*made));
+		if (!made || maas_lend_requests_init(made, max)) {
+			free(made);
+			return -ENOMEM;
+		}
+		*place = made;
+	}
+	*ret_requests = *place;
+	return 0;
+}
+
+int maas_lend_remember(struct maas_lend *lend, const char *principal,
+		       const struct maas_lend_request_key *key, const struct maas_slab_ref *refs,
+		       uint32_t count, uint32_t *ret_number)
+{
+	struct maas_lend_request_batch *batch = NULL;
+	struct maas_lend_requests *requests;
+	int r = count > 1 ? maas_lend_request_batch_new(refs, count, &batch) : 0;
+
+	if (r)
+		return r;
+	do {
+		pthread_mutex_lock(&lend->lock);
+		r = make_queue(lend, principal, &requests);
+		if (!r)
+			r = maas_lend_request_add(requests, key, refs[0], batch,
+						  (uint32_t)(lend->lease_ms / 1000), ret_number);
+		pthread_mutex_unlock(&lend->lock);
+	} while (r == -EAGAIN);
+	if (r)
+		free(batch);
+	return r;
+}
+
+void maas_lend_request_queues_take(struct maas_lend *lend, const struct maas_auth *table,
+				   struct maas_lend_requests ***at, uint32_t *count)
+{
+	struct maas_lend_requests **now = *at;
+	uint32_t before_count;
+
+	for (uint32_t i = 0; i < *count; i++) {
+		const char *name = table ? maas_auth_at(table, i)->name : "";
+		struct maas_lend_requests **before = place_of(lend, name);
+
+		if (!before || !*before)
+			continue;
+		now[i] = *before;
+		*before = NULL;
+		maas_lend_requests_resize(now[i], max_of(table, i));
+	}
+	*at = lend->requests.at;
+	lend->requests.at = now;
+	before_count = lend->requests.count;
+	lend->requests.count = *count;
+	*count = before_count;
 }

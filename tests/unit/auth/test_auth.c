@@ -253,9 +253,9 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a uid=1 owner=b*c", "not 'b*c'"},
 		{"a uid=1 owner=b**", "not 'b**'"},
 		{"a uid=1 read=\xc3\xa4", "owner names of"},
-		{"a uid=-1 owner=a", "uid takes a number, not -1"},
+		{"a uid=-1 owner=a", "uid takes a number up to 4294967294, not -1"},
 		{"a uid=4294967295 owner=a", "uid takes a number"},
-		{"a uid=1x", "uid takes a number, not 1x"},
+		{"a uid=1x", "uid takes a number up to 4294967294, not 1x"},
 		{"a gid= owner=a", "gid takes a number"},
 		{"mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
 		{"a mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
@@ -265,6 +265,8 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a uid=1 max-bytes=lots", "max-bytes takes a size such as 64GiB, not lots"},
 		{"a uid=1 max-sessions=-1", "max-sessions takes a number"},
 		{"a uid=1 max-sessions=4294967296", "max-sessions takes a number"},
+		{"a uid=1 max-request-ids=1000001", "a number up to 1000000, not 1000001"},
+		{"a uid=1 max-request-ids=0", "no retry would be known"},
 		{"a uid=1\nb uid=2\na uid=3", "line 3: the name of line 1 once more"},
 		{"b uid=2\na uid=2", "line 2: the uid of line 1 once more"},
 		{"b gid=2\n\na gid=2", "line 3: the gid of line 1 once more"},
@@ -277,6 +279,18 @@ TEST(refused__with_the_line_and_the_remedy)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
 		assert_refused(cases[i].text, cases[i].why);
+}
+
+/* Whoever may allocate has an even share, so that they are never more in all than without lines. */
+TEST(request_ids__are_shared)
+{
+	struct maas_auth *auth = parse("a uid=1 owner=a\nb uid=2 owner=b max-request-ids=7\n"
+				       "c uid=3 read=a\nd uid=4 admin\n");
+	static const uint64_t shares[] = {333333, 7, MAAS_AUTH_UNLIMITED, 333333};
+
+	for (uint32_t i = 0; i < MAAS_ARRAY_SIZE(shares); i++)
+		assert_int_equal(maas_auth_at(auth, i)->quota[MAAS_AUTH_REQUEST_IDS], shares[i]);
+	maas_auth_unref(auth);
 }
 
 TEST(refused__a_nul)

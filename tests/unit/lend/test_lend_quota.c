@@ -170,6 +170,67 @@ TEST(sessions__have_their_limit)
 	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), -ENOSR);
 }
 
+/* ---- request ids */
+
+/* Whether the request is known: then it gives what it gave. */
+static bool request(const char *name, unsigned int number, uint32_t count,
+		    struct maas_slab_ref *ref)
+{
+	struct maas_lend_caller as = caller(name);
+	struct maas_slab_ref refs[3], before = *ref;
+	struct maas_lend_allocation ignored;
+	char id[16];
+	const struct maas_lend_alloc_request asked = {
+		.size_bytes = 64, .count = count, .request_id = id, .caller = &as};
+
+	snprintf(id, sizeof(id), "%u", number);
+	assert_int_equal(maas_lend_allocate(f.lend, &asked, refs, &ignored), 0);
+	*ref = refs[0];
+	return before.slot == ref->slot && before.generation == ref->generation;
+}
+
+static const char lines[] = "a uid=1 owner=a max-request-ids=10\nb uid=2 owner=b\n";
+
+TEST(request_ids__one_principal_does_not_push_out_anothers)
+{
+	struct maas_slab_ref of_a[25] = {0}, of_b = {0};
+
+	use(lines);
+	assert_false(request("b", 0, 1, &of_b));
+	for (unsigned int i = 0; i < 25; i++)
+		assert_false(request("a", i, i % 2 ? 1 : 3, &of_a[i]));
+	assert_int_equal(used("a", MAAS_AUTH_REQUEST_IDS), 10);
+	assert_int_equal(used("b", MAAS_AUTH_REQUEST_IDS), 1);
+	assert_true(request("b", 0, 1, &of_b));
+	for (unsigned int i = 15; i < 25; i++)
+		assert_true(request("a", i, i % 2 ? 1 : 3, &of_a[i]));
+	assert_false(request("a", 14, 3, &of_a[14])); /* its own oldest */
+	pass_ms(MAAS_LEND_REQUEST_S * UINT64_C(1000) + 1000);
+	assert_int_equal(used("a", MAAS_AUTH_REQUEST_IDS), 0);
+	assert_int_equal(used("b", MAAS_AUTH_REQUEST_IDS), 0);
+}
+
+TEST(request_ids__of_another_table)
+{
+	struct maas_slab_ref of_a[5] = {0}, of_b = {0};
+
+	use(lines);
+	assert_false(request("b", 0, 1, &of_b));
+	for (unsigned int i = 0; i < 5; i++)
+		assert_false(request("a", i, 3, &of_a[i]));
+	use("new uid=9 owner=new\nb uid=2 owner=b\na uid=1 owner=a max-request-ids=2\n");
+	assert_true(request("b", 0, 1, &of_b));
+	assert_true(request("a", 0, 3, &of_a[0])); /* over the quota, until there is a new one */
+	assert_false(request("a", 5, 1, &of_a[0]));
+	assert_int_equal(used("a", MAAS_AUTH_REQUEST_IDS), 2);
+	assert_true(request("a", 4, 3, &of_a[4]));
+	use("b uid=2 owner=b\n");
+	assert_int_equal(lend_stats().request_ids, 1);
+	use(lines);
+	assert_false(request("a", 4, 3, &of_a[4]));
+	assert_true(request("b", 0, 1, &of_b));
+}
+
 TEST(table__another_one_counts_anew)
 {
 	struct maas_lend_caller a;

@@ -31,6 +31,8 @@ struct model {
 	uint64_t random;
 };
 
+static const unsigned char request_key[16] = "a test's key";
+
 static const struct maas_slab_ref *refs_of(const struct known *known)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
@@ -93,8 +95,7 @@ static void add(struct model *model)
 	int r;
 
 	snprintf(id, sizeof(id), "r-%u", model->end);
-	maas_lend_request_key(&model->requests, "", id, &known.count, sizeof(known.count),
-			      &known.key);
+	maas_lend_request_key(request_key, "", id, &known.count, sizeof(known.count), &known.key);
 	refs = refs_of(&known);
 	if (known.count > 1)
 		assert_int_equal(maas_lend_request_batch_new(refs, known.count, &batch), 0);
@@ -176,7 +177,7 @@ TEST(requests__random)
 	uint64_t ops = count_lend_request_ops();
 	uint64_t most_refs = 0;
 
-	assert_int_equal(maas_lend_requests_init(&model.requests), 0);
+	assert_int_equal(maas_lend_requests_init(&model.requests, MAAS_LEND_REQUESTS), 0);
 	/* The numbers wrap around in the middle. */
 	model.requests.first = UINT32_MAX - (uint32_t)ops / 8;
 	model.requests.end = model.requests.first;
