@@ -19,8 +19,7 @@ import (
 func TestFollow__who_becomes_a_standby(t *testing.T) {
 	server, dead := maastest.Start(t), maastest.Start(t)
 	dead.Kill()
-	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "led", Follow: true})
-	require.NoError(t, err)
+	leader := opened(t, Options{URL: server.URL, Owner: "led", Follow: true})
 	require.False(t, leader.Following(), "the name was free")
 	forked := func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
 		return Forked, nil
@@ -48,13 +47,11 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 	t.Parallel()
 	server := maastest.Start(t)
 	lost := make(chan error, 1)
-	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { lost <- err }})
-	require.NoError(t, err)
+	leader := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { lost <- err }})
 	file := remotefile.New("me", leader.Arena().Epoch, remotefile.Name{Kind: remotefile.WAL}, false)
 	require.NoError(t, leader.Write("append", 1, func(ctx context.Context, c *Conn) error { return file.Append(ctx, c, []byte{1}) }))
 	dir := t.TempDir()
-	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Dir: dir})
-	require.NoError(t, err)
+	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Dir: dir})
 	require.NoError(t, m.BeginFollowing())
 	state, err := LoadState(dir)
 	require.NoError(t, err)
@@ -99,12 +96,9 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *testing.T) {
 	t.Parallel()
 	server := maastest.Start(t)
-	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
-	require.NoError(t, err)
-	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
-	late, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
+	leader := opened(t, Options{URL: server.URL, Owner: "me", Follow: true, Lost: func(err error) { t.Error(err) }})
+	m := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	late := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	server.Kill()
 	server.Restart()
@@ -123,10 +117,7 @@ func TestFollow__leaves_the_name_to_the_leader_after_a_restart_of_the_server(t *
 // The server is restarted after it has said that the name is free: then it does not know who had the name.
 func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *testing.T) {
 	server := maastest.Start(t)
-	leader, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
-	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
+	leader, m := nodes(t, server.URL)
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	m.freeAt = m.heldAt
 	require.NoError(t, leader.Close())
@@ -135,8 +126,7 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 	m.empty, m.opening = true, true
 	require.ErrorIs(t, m.connect(context.Background()), errMayLive)
 	require.False(t, m.Holds())
-	other, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
+	other := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
 	require.False(t, other.Following(), "the name is free")
 	require.NoError(t, other.Close())
 	require.NoError(t, m.Close())
@@ -149,9 +139,8 @@ func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	m := watched(t, Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true})
 	require.False(t, m.Following())
 	server.Restart()
-	other, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Follow: true})
-	require.NoError(t, err)
-	err = m.connect(context.Background())
+	other := opened(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	err := m.connect(context.Background())
 	require.ErrorIs(t, err, maas.ErrNameTaken)
 	for range 3 {
 		require.False(t, m.lostName(context.Background(), err), "perhaps by its own predecessor, which died")

@@ -17,10 +17,8 @@ import (
 // nodes are two nodes of one owner: a leader and a standby.
 func nodes(t *testing.T, url string) (leader, standby *Manager) {
 	t.Helper()
-	leader, _, err := openLogged(t, Options{URL: url, Owner: "me", Follow: true})
-	require.NoError(t, err)
-	standby, _, err = openLogged(t, Options{URL: url, Owner: "me", Follow: true})
-	require.NoError(t, err)
+	leader = opened(t, Options{URL: url, Owner: "me", Follow: true})
+	standby = opened(t, Options{URL: url, Owner: "me", Follow: true})
 	require.False(t, leader.Following())
 	require.True(t, standby.Following())
 	return leader, standby
@@ -54,8 +52,7 @@ func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *test
 
 // A standby that has followed a log with a hole does not lead with it: it has to catch up first.
 func TestLead__waits_until_a_standby_that_must_follow_has_caught_up(t *testing.T) {
-	standby, _, err := openLogged(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true, MustFollow: true})
-	require.NoError(t, err)
+	standby := opened(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true, MustFollow: true})
 	require.True(t, standby.Following())
 	require.True(t, IsFollowed(standby.Lead(context.Background())))
 	standby.Metrics().Replayed(time.Now())

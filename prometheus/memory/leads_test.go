@@ -54,8 +54,7 @@ func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
 func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_standby(t *testing.T) {
 	server := maastest.Start(t)
 	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
-	first, _, err := openLogged(t, o)
-	require.NoError(t, err)
+	first := opened(t, o)
 	first.place.release() // As if it had been killed.
 	defer func() { require.NoError(t, first.Close()) }()
 
@@ -69,8 +68,7 @@ func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_s
 			}
 		}
 	}()
-	second, _, err := openLogged(t, o)
-	require.NoError(t, err)
+	second := opened(t, o)
 	require.True(t, second.Following())
 	require.NoError(t, (<-taken).Close())
 }
@@ -78,11 +76,9 @@ func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_s
 func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
 	server := maastest.Start(t)
 	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
-	first, _, err := openLogged(t, o)
-	require.NoError(t, err)
+	first := opened(t, o)
 	first.place.release()
-	second, _, err := openLogged(t, o)
-	require.NoError(t, err)
+	second := opened(t, o)
 	require.False(t, second.Following())
 	require.True(t, second.Up())
 	require.NoError(t, second.Close())

@@ -41,8 +41,7 @@ func calls(t *testing.T, m *Manager, op string) uint64 {
 
 func TestLease__memory_of_a_made_up_owner_goes_by_itself(t *testing.T) {
 	server := maastest.Start(t)
-	m, log, err := openLogged(t, Options{URL: server.URL, Lease: 10 * time.Second})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: server.URL, Lease: 10 * time.Second})
 	require.Equal(t, 1, log.count("level=WARN"), "it is said at the start")
 	require.Equal(t, 1, log.count("--storage.tsdb.maas.owner"))
 	require.NoError(t, allocate(m, 1000))
@@ -53,8 +52,7 @@ func TestLease__memory_of_a_made_up_owner_goes_by_itself(t *testing.T) {
 
 func TestLease__memory_of_a_given_owner_stays(t *testing.T) {
 	server := maastest.Start(t)
-	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me", Lease: time.Second})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: server.URL, Owner: "me", Lease: time.Second})
 	require.Zero(t, log.count("level=WARN"))
 	require.NoError(t, allocate(m, 1000))
 	require.NoError(t, m.Close())
@@ -64,8 +62,7 @@ func TestLease__memory_of_a_given_owner_stays(t *testing.T) {
 // The test is the goroutine that watches the server.
 func watched(t *testing.T, o Options) *Manager {
 	t.Helper()
-	m, _, err := openLogged(t, o)
-	require.NoError(t, err)
+	m := opened(t, o)
 	m.cancel()
 	<-m.done
 	return m

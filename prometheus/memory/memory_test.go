@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -27,13 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, url string) *Manager {
 	t.Helper()
-	m, err := Open(context.Background(), Options{
-		URL: url, Owner: "me", Transport: "http", Dir: t.TempDir(),
-		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewPedanticRegistry()),
-	})
-	require.NoError(t, err)
-	t.Cleanup(func() { m.Close() })
-	return m
+	return opened(t, Options{URL: url, Owner: "me"})
 }
 
 func health(m *Manager) error {
@@ -183,8 +176,7 @@ func TestOpen__a_URL_without_a_scheme(t *testing.T) {
 
 func TestLog__an_outage_is_one_line(t *testing.T) {
 	server := maastest.Start(t)
-	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: server.URL, Owner: "me"})
 	server.Kill()
 	for range failuresToOpen {
 		require.Error(t, health(m))
@@ -201,8 +193,7 @@ func TestLog__an_outage_is_one_line(t *testing.T) {
 }
 
 func TestLog__no_server_at_the_start_is_one_line(t *testing.T) {
-	m, log, err := openLogged(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
 	m.stillDown(m.connect(context.Background()))
 	require.Equal(t, 1, log.count("level=WARN"), log)
 }
@@ -212,8 +203,7 @@ func TestMetrics__say_whose_memory_is_used(t *testing.T) {
 	for mode, required := range map[string]bool{"mirror": false, "remote": true} {
 		o := Options{URL: server.URL, Owner: "me-" + mode, Dir: t.TempDir(), Required: required}
 		for _, epoch := range []string{"1", "2"} {
-			m, _, err := openLogged(t, o)
-			require.NoError(t, err)
+			m := opened(t, o)
 			require.Equal(t, 1, testutil.CollectAndCount(m.Metrics().Info))
 			require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Info.WithLabelValues("me-"+mode, mode, epoch)))
 			require.NoError(t, m.Close())

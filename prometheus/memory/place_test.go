@@ -29,11 +29,9 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 	server := maastest.Start(t)
 	for _, required := range []bool{true, false} {
 		o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Required: required}
-		first, _, err := openLogged(t, o)
-		require.NoError(t, err)
+		first := opened(t, o)
 		first.place.release() // It goes on to renew its session: only its end makes the name free.
-		second, log, err := openLogged(t, o)
-		require.NoError(t, err)
+		second, log := openedLogged(t, o)
 		require.True(t, second.Up())
 		require.Zero(t, log.count("name is taken"))
 		require.NoError(t, second.Close())
@@ -45,8 +43,7 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
-	first, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
-	require.NoError(t, err)
+	first := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir})
 	copied := t.TempDir()
 	require.NoError(t, os.CopyFS(copied, os.DirFS(dir)))
 	isNotEnded := func(dir, what string) {
@@ -92,8 +89,7 @@ func TestState__is_its_owner_s_alone(t *testing.T) {
 func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
-	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
-	require.NoError(t, err)
+	m := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir})
 	require.NoError(t, m.Close())
 	before, err := LoadState(dir)
 	require.NoError(t, err)
@@ -111,8 +107,7 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t *testing.T) {
 	server := maastest.Start(t)
 	dir := logged(t, t.TempDir())
-	m, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Dir: dir})
-	require.NoError(t, err)
+	m := opened(t, Options{URL: server.URL, Owner: "me", Dir: dir})
 	require.NoError(t, allocate(m, 1000))
 	require.NoError(t, m.Close())
 	compared, found := 0, Forked
@@ -125,8 +120,7 @@ func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t 
 		require.ErrorIs(t, m.connect(context.Background()), ErrForked)
 	}
 	require.Equal(t, 1, compared)
-	successor, _, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
-	require.NoError(t, err, "the name is free")
+	successor := opened(t, Options{URL: server.URL, Owner: "me"}) // The name is free.
 	require.True(t, successor.Up())
 	require.NoError(t, successor.Close())
 	found = HasAll

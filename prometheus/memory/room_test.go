@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -43,7 +44,7 @@ func (l *lines) count(words string) int {
 func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
 	t.Helper()
 	log := new(lines)
-	o.Logger, o.Metrics = slog.New(slog.NewTextHandler(log, nil)), NewMetrics(nil)
+	o.Logger, o.Metrics = slog.New(slog.NewTextHandler(log, nil)), NewMetrics(prometheus.NewPedanticRegistry())
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
@@ -53,6 +54,20 @@ func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
 		t.Cleanup(func() { m.Close() })
 	}
 	return m, log, err
+}
+
+// openedLogged is openLogged for a start that has to succeed; opened is the same without the log.
+func openedLogged(t *testing.T, o Options) (*Manager, *lines) {
+	t.Helper()
+	m, log, err := openLogged(t, o)
+	require.NoError(t, err)
+	return m, log
+}
+
+func opened(t *testing.T, o Options) *Manager {
+	t.Helper()
+	m, _ := openedLogged(t, o)
+	return m
 }
 
 func allocate(m *Manager, size int64) error {
@@ -76,8 +91,7 @@ func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) 
 		proxy.ServeHTTP(w, r)
 	}))
 	defer front.Close()
-	m, log, err := openLogged(t, Options{URL: front.URL, Owner: "me"})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: front.URL, Owner: "me"})
 	defer m.Close()
 	require.NoError(t, allocate(m, 4<<20))
 	require.NoError(t, allocate(m, 4<<20))
@@ -147,8 +161,7 @@ func TestOpen__a_server_whose_slabs_are_too_small(t *testing.T) {
 	_, _, err := openLogged(t, Options{URL: server.URL, Owner: "me", Required: true})
 	require.ErrorContains(t, err, "--slab-sizes")
 
-	m, log, err := openLogged(t, Options{URL: server.URL, Owner: "me"})
-	require.NoError(t, err)
+	m, log := openedLogged(t, Options{URL: server.URL, Owner: "me"})
 	require.False(t, m.Up())
 	require.ErrorContains(t, health(m), "--slab-sizes")
 	for range 3 {

@@ -41,8 +41,7 @@ func named(t *testing.T, url, name string) (count int, exclusive bool) {
 // standby is a standby of a leader whose name the server still holds.
 func standby(t *testing.T, url, owner string) *Manager {
 	t.Helper()
-	m, _, err := openLogged(t, Options{URL: url, Owner: owner, Follow: true})
-	require.NoError(t, err)
+	m := opened(t, Options{URL: url, Owner: owner, Follow: true})
 	require.True(t, m.Following())
 	return m
 }

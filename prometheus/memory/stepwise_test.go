@@ -5,8 +5,6 @@
 package memory
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -57,11 +55,6 @@ func TestOpen__many_extents_over_a_slow_link(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 
-	m, err := Open(context.Background(), Options{
-		URL: slowLink(t, server.URL, extents*header/6), Owner: "me", Transport: "http", Dir: t.TempDir(), Required: true,
-		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil),
-	})
-	require.NoError(t, err)
+	m := opened(t, Options{URL: slowLink(t, server.URL, extents*header/6), Owner: "me", Required: true})
 	require.Len(t, m.Arena().Listing.Orphans, extents)
-	require.NoError(t, m.Close())
 }
