@@ -59,18 +59,16 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := maastest.Start(t, "--max-pool-size", "64MiB")
 			d := newDataDir(t)
-			n := d.start(server.URL)
 			shared := [2]ulid.ULID{d.birth(0, 2*hour), d.birth(2*hour+9, 4*hour)}
-			n.settled(shared[0], shared[1])
+			d.startWith(shared[0], shared[1])
 			other := d.elsewhere()
 			for _, id := range shared {
 				require.NoError(t, os.CopyFS(other.block(id), os.DirFS(d.block(id))))
 			}
 			local := c.local(other, shared)
 			want := other.contents()
-			f := other.looks(server.URL)
+			f := other.looks()
 			f.takes()
 			require.NoError(t, f.PutAside(c.mint))
 
@@ -87,21 +85,17 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 				f.Bring(other) // What it was made of comes from the leader.
 				other.has(d)
 			}
-			f.close()
-			n.close()
 		})
 	}
 }
 
 // Where the head of a new leader begins may be known only when it leads.
 func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
-	n.settled(d.birth(0, 10))
+	d.startWith(d.birth(0, 10))
 	other := d.elsewhere()
 	local, foreign := other.birth(12, 20), other.birth(-20, -10)
-	f := other.looks(server.URL)
+	f := other.looks()
 	f.takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	require.DirExists(t, other.block(local))
@@ -109,42 +103,38 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	require.NoDirExists(t, other.block(local))
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
 	require.DirExists(t, other.block(foreign))
-	f.close()
-	n.close()
 }
 
 // A leader died that had copied its newest block before an older one, which is still in the log. A head that began
 // behind the newest block, as the next start's would, would lack the older one.
 func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
-	for name, leads := range map[string]func(other *dataDir, url string, leader *node) *node{
-		"who follows": func(other *dataDir, url string, leader *node) *node {
-			f := other.follow(url)
+	for name, leads := range map[string]func(other *dataDir, leader *node) *node{
+		"who follows": func(other *dataDir, leader *node) *node {
+			f := other.follow()
 			other.has(leader.d)
 			f.LeadFrom(10)
 			leader.close()
 			return f.leads()
 		},
-		"who takes over where it followed": func(other *dataDir, url string, leader *node) *node {
-			f := other.follow(url)
+		"who takes over where it followed": func(other *dataDir, leader *node) *node {
+			f := other.follow()
 			other.has(leader.d)
 			require.NoError(t, f.TakeOver(10))
 			leader.close()
 			return f.leads()
 		},
-		"who takes over": func(other *dataDir, url string, leader *node) *node {
+		"who takes over": func(other *dataDir, leader *node) *node {
 			leader.close()
-			return other.start(url)
+			return other.start()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := maastest.Start(t, "--max-pool-size", "64MiB")
 			d := newDataDir(t)
-			n := d.start(server.URL)
 			old, next, island, behind := d.birth(0, 10), d.birth(11, 20), d.birth(30, 40), d.birth(40, 50)
-			n.settled(old, next, island, behind)
+			n := d.startWith(old, next, island, behind)
 			other := d.elsewhere()
 			other.headMinTime = 10
-			n = leads(other, server.URL, n)
+			n = leads(other, n)
 			n.returned()
 			n.settled(old, next, island, behind)
 			require.DirExists(t, other.block(old))
@@ -153,7 +143,6 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 			require.NoDirExists(t, other.block(behind))
 			again := other.birth(20, 50)
 			n.settled(old, next, again)
-			n.close()
 		})
 	}
 }
@@ -161,13 +150,12 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 // The leader's block may come later; only then is it known that both have the same time. The leader's replaces the
 // other at once.
 func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
+	d.start()
 	other := d.elsewhere()
 	local, foreign := other.birth(3, 10), other.birth(-20, -10)
 	want := other.contents()
-	f := other.looks(server.URL)
+	f := other.looks()
 	f.takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	require.Equal(t, want, other.contents())
@@ -177,6 +165,4 @@ func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
 	require.DirExists(t, other.block(foreign))
 	f.looked()
-	f.close()
-	n.close()
 }

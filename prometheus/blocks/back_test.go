@@ -18,22 +18,20 @@ import (
 
 // Three processes die while blocks come back: nothing is lost, and blocks that were back are not read again.
 func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
+	d := newDataDir(t, "--max-pool-size", "256MiB")
 	d.size = 2 << 20
 	var ids []ulid.ULID
 	for i := range int64(6) {
 		ids = append(ids, d.birth(10*i, 10*i+10))
 	}
 	ids = append(ids, d.birth(50, 60))
-	n := d.start(server.URL)
-	n.settled(ids...)
+	n := d.startWith(ids...)
 	n.close()
 
 	other := d.elsewhere()
 	total := 0.0
 	for kill := range 3 {
-		n = other.start(server.URL)
+		n = other.start()
 		back := make(chan struct{}, 100)
 		n.Return(addBlocks(func(move func() error) error {
 			err := move()
@@ -48,7 +46,7 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 		n.close()
 		total += read(n)
 	}
-	n = other.start(server.URL)
+	n = other.start()
 	n.returned()
 	total += read(n)
 	n.settled(ids...)
@@ -60,15 +58,12 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 // A process dies between the moves of two overlapping blocks: the next process moves the second one before its
 // database is open.
 func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, late := d.birth(0, 10), d.birth(0, 10)
-	n := d.start(server.URL)
-	n.settled(a, late)
-	n.close()
+	n := d.startWith(a, late)
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	n.Return(addBlocks(func(func() error) error {
 		ready := filepath.Join(other.path, stageDir, readyDir)
 		require.NoError(t, os.Rename(filepath.Join(ready, a.String()), other.block(a)))
@@ -79,21 +74,17 @@ func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *tes
 	require.DirExists(t, other.block(a))
 	require.NoDirExists(t, other.block(late))
 
-	n = other.start(server.URL)
+	n = other.start()
 	require.Equal(t, d.contents(), other.contents())
-	n.close()
 }
 
 func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL)
-	n.settled(a, b, c)
-	n.close()
+	n := d.startWith(a, b, c)
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	n.Return(addBlocks(func(move func() error) error {
 		if err := move(); err != nil {
 			return err
@@ -106,36 +97,29 @@ func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
 	n.settled(c)
 	require.NoDirExists(t, other.block(a))
 	require.Less(t, read(n), d.blockBytes()*0.7)
-	n.close()
 }
 
 func TestReturn__a_block_that_was_torn_does_not_cost_the_older_ones(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, torn := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
 	d.tear(torn)
-	n := d.start(server.URL)
-	n.settled(a, b, torn)
+	n := d.startWith(a, b, torn)
 	n.close()
 	other := d.elsewhere()
-	n = other.start(server.URL, func(o *Options) { o.Interval = time.Hour })
+	n = other.start(func(o *Options) { o.Interval = time.Hour })
 	n.returned()
 	require.Equal(t, d.contents(), other.contents())
 	require.Len(t, n.whole(), 3)
-	n.close()
 }
 
 func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, late, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL)
-	n.settled(a, b, late, c)
+	n := d.startWith(a, b, late, c)
 	n.damage(late)
-	n.close()
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	n.returned()
 	require.DirExists(t, other.block(a))
 	require.NoDirExists(t, other.block(b))
@@ -148,17 +132,15 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 
 // A directory with some of the blocks gets the others, but none whose samples it has.
 func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL)
-	n.settled(a, b, c)
+	n := d.startWith(a, b, c)
 	n.close() // It dies with a and b in the child, which nobody has.
 	want := d.contents()
 	child := d.compact(a, b)
 	d.remove(a, b, c)
 
-	n = d.start(server.URL)
+	n = d.start()
 	n.returned()
 	require.NoDirExists(t, d.block(a))
 	require.NoDirExists(t, d.block(b))
@@ -169,12 +151,10 @@ func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
 	}
 	require.DirExists(t, d.block(c))
 	n.settled(child, c)
-	n.close()
 }
 
 // The new leader has ancestors of a grandchild that comes back; nobody knows the child.
 func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
 	other := d.elsewhere()
@@ -183,14 +163,12 @@ func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
 	d.remove(a, b)
 	grandchild := d.compact(child, c)
 	d.remove(child, c)
-	n := d.start(server.URL)
-	n.settled(grandchild)
+	n := d.startWith(grandchild)
 	n.close()
-	n = other.start(server.URL)
+	n = other.start()
 	n.returned()
 	require.Equal(t, d.contents(), other.contents())
 	n.settled(grandchild)
-	n.close()
 }
 
 func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *testing.T) {
@@ -198,20 +176,17 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 	require.NoError(t, err)
 	defer os.RemoveAll(shm)
 	file := filepath.Join(shm, "memory")
-	server := maastest.Start(t, "--max-pool-size", "64MiB", "--memory-file", file)
-	d := newDataDir(t)
+	d := newDataDir(t, "--memory-file", file)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL)
-	n.settled(a, b, c)
-	n.close()
+	n := d.startWith(a, b, c)
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	first := true
 	n.Return(addBlocks(func(move func() error) error {
 		if first {
-			server.Kill()
-			server.Restart()
+			d.server.Kill()
+			d.server.Restart()
 		}
 		first = false
 		return move()
@@ -221,50 +196,43 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 	n.close()
 
 	third := d.elsewhere()
-	n = third.start(server.URL)
+	n = third.start()
 	n.Return(addBlocks(func(move func() error) error {
 		err := move()
-		server.Kill()
+		d.server.Kill()
 		for _, f := range []string{file, file + ".slots"} {
 			require.NoError(t, os.Remove(f))
 		}
-		server.Restart()
+		d.server.Restart()
 		return err
 	}))
 	maastest.Eventually(t, "it is over", func() bool { return !n.returning.Load() })
 	require.DirExists(t, third.block(c))
 	require.NoDirExists(t, third.block(b))
 	n.settled(c) // It is copied again.
-	n.close()
 }
 
 func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a := d.birth(0, 10)
-	n := d.start(server.URL)
-	n.settled(a)
+	n := d.startWith(a)
 	n.close()
 	other := d.elsewhere()
-	n = other.start(server.URL, func(o *Options) { o.Discard = true })
+	n = other.start(func(o *Options) { o.Discard = true })
 	n.Return(other)
 	require.False(t, n.Returning())
 	n.settled()
-	n.close()
 }
 
 // If a block does not fit on the disk, neither that block nor an older one comes back, remote memory keeps them,
 // and a start with more room continues.
 func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL)
-	n.settled(a, b, c)
-	n.close()
+	n := d.startWith(a, b, c)
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	asked := 0
 	n.space = func(string) (int64, error) {
 		asked++
@@ -282,9 +250,8 @@ func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t 
 	n.settled(a, b, c)
 	n.close()
 
-	n = other.start(server.URL)
+	n = other.start()
 	n.returned()
 	require.Equal(t, d.contents(), other.contents())
 	require.Zero(t, testutil.ToFloat64(n.Metrics().BlocksReturning))
-	n.close()
 }

@@ -22,23 +22,27 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 	"github.com/stretchr/testify/require"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 )
 
 // dataDir is a data directory whose blocks hold random bytes.
 type dataDir struct {
-	t    *testing.T
-	path string
-	rnd  *rand.Rand
-	next uint64 // Of the ULIDs' times.
-	size int    // Of a block's chunks.
+	t      *testing.T
+	server *maastest.Server // Of the nodes on this directory.
+	path   string
+	rnd    *rand.Rand
+	next   uint64 // Of the ULIDs' times.
+	size   int    // Of a block's chunks.
 
 	compacting  *atomic.Bool // What the database says, as is what follows.
 	headMinTime int64        // 0: it is empty.
 }
 
-func newDataDir(t *testing.T) *dataDir {
-	return &dataDir{t: t, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10,
+// newDataDir makes an empty data directory, and starts a server with 64 MiB and these options.
+func newDataDir(t *testing.T, options ...string) *dataDir {
+	server := maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...)
+	return &dataDir{t: t, server: server, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10,
 		compacting: new(atomic.Bool)}
 }
 
@@ -201,25 +205,37 @@ func (d *dataDir) Compacting() bool { return d.compacting.Load() }
 
 func (d *dataDir) HeadMinTime() int64 { return cmp.Or(d.headMinTime, math.MaxInt64) }
 
-func (d *dataDir) start(url string, change ...func(*Options)) *node {
+// start starts a node, which ends with the test, if not before.
+func (d *dataDir) start(change ...func(*Options)) *node {
 	d.t.Helper()
-	return d.startAs("node", url, change...)
+	m, log := d.open(false)
+	d.log()
+	o := Options{Dir: d.path, Interval: interval, Logger: log}
+	for _, f := range change {
+		f(&o)
+	}
+	return newNode(d, m, Start(m, o))
 }
 
-func (d *dataDir) startAs(owner, url string, change ...func(*Options)) *node {
+// open opens remote memory for a leader or for a standby.
+func (d *dataDir) open(follow bool) (*memory.Manager, *slog.Logger) {
 	d.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	m, err := memory.Open(context.Background(), memory.Options{
-		URL: url, Owner: owner, Transport: "http", Dir: d.path, Required: true, Logger: log, Metrics: memory.NewMetrics(nil),
+		URL: d.server.URL, Owner: "node", Transport: "http", Dir: d.path, Required: !follow, Follow: follow,
+		Logger: log, Metrics: memory.NewMetrics(nil),
 	})
 	require.NoError(d.t, err)
-	d.log()
-	o := Options{Dir: d.path, Interval: interval, Logger: log}
-	for _, f := range change {
-		f(&o)
-	}
-	return &node{Manager: m, Copier: Start(m, o), d: d}
+	return m, log
+}
+
+// startWith is start, and waits until remote memory has these blocks.
+func (d *dataDir) startWith(ids ...ulid.ULID) *node {
+	d.t.Helper()
+	n := d.start()
+	n.settled(ids...)
+	return n
 }

@@ -29,6 +29,7 @@ type standby struct {
 	*Copier
 	d     *dataDir
 	end   context.CancelFunc
+	ended bool
 	tasks sync.WaitGroup
 }
 
@@ -36,24 +37,17 @@ type standby struct {
 func (d *dataDir) ChangeBlock(_ ulid.ULID, change func() error) error { return change() }
 
 // follow starts a standby whose log is listed all the time.
-func (d *dataDir) follow(url string) *standby {
+func (d *dataDir) follow() *standby {
 	d.t.Helper()
-	f := d.looks(url)
+	f := d.looks()
 	f.Bring(d)
 	return f
 }
 
 // looks is follow, without Bring.
-func (d *dataDir) looks(url string) *standby {
+func (d *dataDir) looks() *standby {
 	d.t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	if testing.Verbose() {
-		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	m, err := memory.Open(context.Background(), memory.Options{
-		URL: url, Owner: "node", Transport: "http", Dir: d.path, Follow: true, Logger: log, Metrics: memory.NewMetrics(nil),
-	})
-	require.NoError(d.t, err)
+	m, log := d.open(true)
 	require.True(d.t, m.Following())
 	require.True(d.t, memory.IsFollowed(m.Lead(context.Background())))
 	d.log()
@@ -65,6 +59,11 @@ func (d *dataDir) looks(url string) *standby {
 				f.Listed(l)
 			}
 			time.Sleep(interval)
+		}
+	})
+	d.t.Cleanup(func() {
+		if !f.ended {
+			f.close()
 		}
 	})
 	return f
@@ -84,6 +83,7 @@ func (f *standby) list(ctx context.Context) (*remotefile.Listing, error) {
 
 func (f *standby) close() {
 	f.d.t.Helper()
+	f.ended = true
 	f.end()
 	f.tasks.Wait()
 	f.Copier.Close()
@@ -93,13 +93,14 @@ func (f *standby) close() {
 // leads is the promotion, once the name is free.
 func (f *standby) leads() *node {
 	f.d.t.Helper()
+	f.ended = true
 	f.end()
 	f.tasks.Wait()
 	maastest.Eventually(f.d.t, "the name is free", func() bool { return f.Lead(context.Background()) == nil })
 	gone := f.Deleted()
 	f.Copier.Close()
 	o := Options{Dir: f.d.path, Interval: interval, Deleted: gone, Logger: slog.New(slog.DiscardHandler)}
-	return &node{Manager: f.Manager, Copier: Start(f.Manager, o), d: f.d}
+	return newNode(f.d, f.Manager, Start(f.Manager, o))
 }
 
 // has waits until a directory has the same blocks as another.
@@ -134,11 +135,10 @@ func (f *standby) looked() {
 // Blocks that are made, compacted or deleted from at the leader are so at the standby, which is killed three times
 // meanwhile.
 func TestFollow__has_what_the_leader_has(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
-	n := d.start(server.URL)
+	d := newDataDir(t, "--max-pool-size", "256MiB")
+	n := d.start()
 	other := d.elsewhere()
-	f := other.follow(server.URL)
+	f := other.follow()
 	a, b := d.birth(0, 10), d.birth(10, 20)
 	late := d.birth(10, 20)
 	other.has(d)
@@ -147,7 +147,7 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 		part := filepath.Join(other.path, stageDir, workDir, other.id().String(), chunksName, "000001") // It was killed.
 		require.NoError(t, os.MkdirAll(filepath.Dir(part), 0o777))
 		require.NoError(t, os.WriteFile(part, []byte("a part"), 0o666))
-		f = other.follow(server.URL)
+		f = other.follow()
 		d.birth(20, 30)
 		d.delete(a, 2)
 		other.has(d)
@@ -157,7 +157,7 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 	d.remove(a, b, late)
 	d.delete(child, 1)
 	n.settled(append(n.here(), child)[:len(n.here())]...)
-	f = other.follow(server.URL)
+	f = other.follow()
 	other.has(d)
 	n.close()
 	f.looked()
@@ -167,7 +167,6 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 	require.Equal(t, d.contents(), other.contents())
 	n.settled(n.here()...)
 	require.Zero(t, written(n), "nothing is copied anew")
-	n.close()
 }
 
 // here are the blocks of the directory.
@@ -182,44 +181,42 @@ func (n *node) here() (ids []ulid.ULID) {
 
 // A block that remote memory lacks may be the only copy, whatever the reason.
 func TestFollow__what_remote_memory_lacks_is_not_deleted_for_it(t *testing.T) {
-	for name, lose := range map[string]func(server *maastest.Server, d *dataDir, n *node, ids []ulid.ULID) *node{
-		"its share became smaller": func(server *maastest.Server, d *dataDir, n *node, ids []ulid.ULID) *node {
+	for name, lose := range map[string]func(d *dataDir, n *node, ids []ulid.ULID) *node{
+		"its share became smaller": func(d *dataDir, n *node, ids []ulid.ULID) *node {
 			n.close()
-			n = d.start(server.URL, withSize(3<<20))
+			n = d.start(withSize(3 << 20))
 			maastest.Eventually(d.t, "less is there", func() bool { return len(n.whole()) < len(ids) })
 			return n
 		},
-		"the server is full": func(_ *maastest.Server, _ *dataDir, n *node, ids []ulid.ULID) *node {
+		"the server is full": func(_ *dataDir, n *node, _ []ulid.ULID) *node {
 			for n.Shed() {
 			}
 			return n
 		},
-		"the server has lost its memory": func(server *maastest.Server, _ *dataDir, n *node, _ []ulid.ULID) *node {
+		"the server has lost its memory": func(d *dataDir, n *node, _ []ulid.ULID) *node {
 			n.close()
-			server.Kill()
-			server.Restart()
+			d.server.Kill()
+			d.server.Restart()
 			return nil
 		},
-		"the leader's directory is another one": func(server *maastest.Server, d *dataDir, n *node, _ []ulid.ULID) *node {
+		"the leader's directory is another one": func(d *dataDir, n *node, _ []ulid.ULID) *node {
 			n.close()
-			n = d.elsewhere().start(server.URL, func(o *Options) { o.Discard = true })
+			n = d.elsewhere().start(func(o *Options) { o.Discard = true })
 			n.settled()
 			return n
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := maastest.Start(t, "--max-pool-size", "64MiB")
 			d := newDataDir(t)
-			n := d.start(server.URL)
 			ids := []ulid.ULID{d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)}
-			n.settled(ids...)
+			n := d.startWith(ids...)
 			other := d.elsewhere()
-			f := other.follow(server.URL)
+			f := other.follow()
 			other.has(d)
 			want := other.contents()
 
-			n = lose(server, d, n, ids)
+			n = lose(d, n, ids)
 			f.looked()
 			require.Equal(t, want, other.contents())
 			if n != nil {
@@ -229,7 +226,6 @@ func TestFollow__what_remote_memory_lacks_is_not_deleted_for_it(t *testing.T) {
 			n.returned()
 			n.settled(ids...)
 			require.Equal(t, want, other.contents())
-			n.close()
 		})
 	}
 }
@@ -256,14 +252,12 @@ func (r *retaining) AddBlocks(move func() error) error {
 // A block that retention deleted does not come again, although remote memory still has it; at the promotion it is
 // freed there.
 func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n.settled(a, b, c)
+	n := d.startWith(a, b, c)
 	other := d.elsewhere()
 	db := &retaining{dataDir: other, keep: 2}
-	f := other.looks(server.URL)
+	f := other.looks()
 	f.Bring(db)
 	maastest.Eventually(t, "two are here", func() bool { return exists(other.block(c)) && exists(other.block(b)) })
 	last := d.birth(30, 40)
@@ -278,7 +272,6 @@ func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
 	n = f.leads()
 	n.Return(db)
 	n.settled(c, last)
-	n.close()
 }
 
 func exists(path string) bool {
@@ -288,38 +281,31 @@ func exists(path string) bool {
 
 // The child of a block may never have been in remote memory: its grandchild replaces both.
 func TestFollow__a_grandchild_takes_the_place_of_all(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n.settled(a, b, c)
+	n := d.startWith(a, b, c)
 	other := d.elsewhere()
-	f := other.follow(server.URL)
+	other.follow()
 	other.has(d)
 	n.close()
 	child := d.compact(a, b)
 	d.remove(a, b)
 	grandchild := d.compact(child, c)
 	d.remove(child, c)
-	n = d.start(server.URL)
-	n.settled(grandchild)
+	n = d.startWith(grandchild)
 	other.has(d)
-	f.close()
-	n.close()
 }
 
 // The promotion comes while a block is being brought: following ends at once, and the block comes afterwards.
 func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testing.T) {
 	for _, ready := range []bool{false, true} {
-		server := maastest.Start(t, "--max-pool-size", "64MiB")
 		d := newDataDir(t)
-		n := d.start(server.URL)
 		a, b := d.birth(0, 10), d.birth(10, 20)
-		n.settled(a, b)
+		n := d.startWith(a, b)
 		n.close()
-		n = d.start(server.URL)
+		n = d.start()
 		other := d.elsewhere()
-		f := other.looks(server.URL)
+		f := other.looks()
 		f.takes()
 		reached := make(chan struct{})
 		if ready {
@@ -343,7 +329,6 @@ func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testi
 		n.returned()
 		require.Equal(t, d.contents(), other.contents())
 		n.settled(a, b)
-		n.close()
 	}
 }
 
@@ -366,14 +351,12 @@ func (s standbyDB) AddBlocks(move func() error) error { return s.add(move) }
 
 // The head keeps the samples of blocks that are still to come, and no more than these.
 func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n.settled(a, b, c)
+	d.startWith(a, b, c)
 	other := d.elsewhere()
 	require.NoError(t, os.CopyFS(other.block(c), os.DirFS(d.block(c))))
-	f := other.looks(server.URL)
+	f := other.looks()
 	require.NoError(t, f.look())
 	f.takes()
 	require.EqualValues(t, 10, f.Arriving(10, 30), "the second is still to come")
@@ -386,24 +369,18 @@ func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
 	f.Bring(other)
 	other.has(d)
 	require.EqualValues(t, 30, f.Arriving(10, 30))
-	f.close()
-	n.close()
 }
 
 func TestFollow__a_damaged_block_does_not_keep_the_others_away(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL)
 	a, b := d.birth(0, 10), d.birth(10, 20)
-	n.settled(a, b)
+	n := d.startWith(a, b)
 	n.damage(b)
 	other := d.elsewhere()
-	f := other.follow(server.URL)
+	f := other.follow()
 	maastest.Eventually(t, "the other one is here", func() bool { return exists(other.block(a)) })
 	c := d.birth(20, 30)
 	maastest.Eventually(t, "the next one is here", func() bool { return exists(other.block(c)) })
 	require.NoDirExists(t, other.block(b))
 	maastest.Eventually(t, "it does not come", func() bool { return f.Arriving(10, 30) == 30 })
-	f.close()
-	n.close()
 }

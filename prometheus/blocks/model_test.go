@@ -24,12 +24,11 @@ import (
 
 // model knows what a data directory and remote memory should hold, whatever happens to them.
 type model struct {
-	t      *testing.T
-	rnd    *rand.Rand
-	server *maastest.Server
-	d      *dataDir
-	n      *node
-	size   int64
+	t    *testing.T
+	rnd  *rand.Rand
+	d    *dataDir
+	n    *node
+	size int64
 
 	now     int64
 	files   map[string]string // Of all blocks that ever were, but their pairs.
@@ -62,7 +61,7 @@ func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 
 func runModel(t *testing.T, seed int64, steps int) {
 	m := &model{
-		t: t, rnd: rand.New(rand.NewSource(seed)), server: maastest.Start(t, "--max-pool-size", "64MiB"), d: newDataDir(t),
+		t: t, rnd: rand.New(rand.NewSource(seed)), d: newDataDir(t),
 		files: map[string]string{}, pairs: map[[32]byte]bool{}, dropped: map[ulid.ULID]bool{}, known: lineages{},
 	}
 	m.d.rnd, m.d.size = m.rnd, 100<<10
@@ -101,7 +100,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 }
 
 func (m *model) begin() {
-	m.n = m.d.start(m.server.URL, withSize(m.size), func(o *Options) { o.Verify = 5 * interval })
+	m.n = m.d.start(withSize(m.size), func(o *Options) { o.Verify = 5 * interval })
 	m.n.Return(m.d)
 }
 
@@ -229,7 +228,7 @@ func (m *model) kill() {
 }
 
 func (m *model) lose() {
-	m.n.loses(m.server)
+	m.n.loses()
 	m.settle()
 }
 

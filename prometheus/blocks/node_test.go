@@ -26,7 +26,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type node struct {
 	*memory.Manager
 	*Copier
-	d *dataDir
+	d     *dataDir
+	ended bool
+}
+
+func newNode(d *dataDir, m *memory.Manager, c *Copier) *node {
+	n := &node{Manager: m, Copier: c, d: d}
+	d.t.Cleanup(func() {
+		if !n.ended {
+			n.close()
+		}
+	})
+	return n
 }
 
 const interval = 10 * time.Millisecond
@@ -35,8 +46,16 @@ func withSize(n int64) func(*Options) { return func(o *Options) { o.Size = n } }
 
 func (n *node) close() {
 	n.d.t.Helper()
+	n.ended = true
 	n.Copier.Close()
 	require.NoError(n.d.t, n.Manager.Close())
+}
+
+// replaced is the node that takes over, on an empty directory.
+func (n *node) replaced() *node {
+	n.d.t.Helper()
+	n.close()
+	return n.d.elsewhere().start()
 }
 
 // whole are the blocks that are whole in remote memory.
@@ -81,11 +100,11 @@ func (n *node) returned() {
 }
 
 // loses makes the server lose its memory, and waits until the node knows.
-func (n *node) loses(server *maastest.Server) {
+func (n *node) loses() {
 	n.d.t.Helper()
 	before := n.Arena()
-	server.Kill()
-	server.Restart()
+	n.d.server.Kill()
+	n.d.server.Restart()
 	maastest.Eventually(n.d.t, "the server is in use again, without its memory", func() bool {
 		_ = n.Read("health", time.Second, func(ctx context.Context, c *memory.Conn) error {
 			_, err := c.Health(ctx) // Else it is asked every 30 s.

@@ -63,12 +63,10 @@ func status(t *testing.T, url, owner string) (o owned) {
 }
 
 func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
+	d := newDataDir(t, "--max-pool-size", "256MiB")
 	d.size = 3 << 20
 	a, b := d.birth(1000, 2000), d.birth(2000, 3000)
-	n := d.start(server.URL)
-	n.settled(a, b)
+	n := d.startWith(a, b)
 	n.quiet() // The metrics come behind it.
 	written := map[remotefile.Kind]int64{}
 	for _, f := range []struct {
@@ -94,7 +92,7 @@ func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
 		}))
 		written[f.name.Kind] += int64(f.size)
 	}
-	o := status(t, server.URL, n.Owner())
+	o := status(t, d.server.URL, n.Owner())
 	require.NotNil(t, o.Leader)
 	require.Equal(t, int64(memory.SessionTTL.Seconds()), o.Leader.TTL)
 	require.Equal(t, n.Arena().Epoch, o.Epoch)
@@ -112,7 +110,7 @@ func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
 	require.Equal(t, testutil.ToFloat64(n.Metrics().Allocations.WithLabelValues(label)), float64(blocks.Allocations))
 	require.Zero(t, o.Kinds["other"].Allocations)
 
-	c, err := maas.Open(t.Context(), maas.Options{URL: server.URL, Transport: "http"})
+	c, err := maas.Open(t.Context(), maas.Options{URL: d.server.URL, Transport: "http"})
 	require.NoError(t, err)
 	defer c.Close()
 	lent, err := c.List(t.Context(), n.Owner())
@@ -128,7 +126,7 @@ func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
 	require.NoError(t, err)
 	i := slices.IndexFunc(l.Files, func(f *remotefile.File) bool { return f.Name().Kind == remotefile.Block })
 	require.NoError(t, l.Files[i].Free(t.Context(), c))
-	o = status(t, server.URL, n.Owner())
+	o = status(t, d.server.URL, n.Owner())
 	require.Nil(t, o.Leader)
 	require.Equal(t, []int{1, 1}, []int{o.Takeover.Blocks, o.Takeover.Partial})
 }

@@ -21,12 +21,10 @@ import (
 )
 
 func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
+	d := newDataDir(t, "--max-pool-size", "256MiB")
 	d.size = 3 << 20
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20)
-	n := d.start(server.URL)
-	n.settled(a, b, c)
+	n := d.startWith(a, b, c)
 	require.True(t, n.Covered(0, 20))
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
 	e := d.birth(20, 30)
@@ -35,14 +33,13 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
 	n.close()
 
-	n = d.start(server.URL) // A restart finds them.
+	n = d.start() // A restart finds them.
 	n.settled(a, b, c, e)
 	n.returned()
 	require.Less(t, written(n)+read(n), 0.02*d.blockBytes())
-	n.close()
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
+	other := n.d
 	require.True(t, n.Returning())
 	n.returned()
 	require.False(t, n.Returning())
@@ -56,10 +53,8 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 
 // The compaction of a head with late samples makes two blocks, and, before it ends, one of both.
 func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
-	n := d.start(server.URL, func(o *Options) { o.Rest = time.Hour })
-	defer n.close()
+	d := newDataDir(t, "--max-pool-size", "256MiB")
+	n := d.start(func(o *Options) { o.Rest = time.Hour })
 	n.returned()
 	d.compacting.Store(true)
 	a, late := d.birth(0, 10), d.birth(0, 10)
@@ -76,20 +71,16 @@ func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *test
 }
 
 func TestCopier__does_not_wait_long_for_a_compaction_to_end(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
-	n := d.start(server.URL, func(o *Options) { o.Rest = interval })
-	defer n.close()
+	d := newDataDir(t, "--max-pool-size", "256MiB")
+	n := d.start(func(o *Options) { o.Rest = interval })
 	n.returned()
 	d.compacting.Store(true)
 	n.settled(d.birth(0, 10))
 }
 
 func TestNeed__is_what_a_block_takes(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	d := newDataDir(t)
-	n := d.start(server.URL)
-	defer n.close()
+	d := newDataDir(t, "--max-pool-size", "256MiB")
+	n := d.start()
 	for _, size := range []int{1, 512<<10 - remotefile.HeaderSize, 512 << 10, 5 << 20} {
 		d.size = size
 		id := d.birth(0, 1)
@@ -101,22 +92,21 @@ func TestNeed__is_what_a_block_takes(t *testing.T) {
 }
 
 func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)
 	c, late := d.birth(20, 30), d.birth(20, 30)
 	one := func(n *node) int64 { n.mu.Lock(); defer n.mu.Unlock(); return n.needLocked(n.blocks[c]) }
-	n := d.start(server.URL, withSize(-1))
+	n := d.start(withSize(-1))
 	n.settled()
 	require.True(t, n.Covered(0, 100), "nothing is to be copied")
 	size := one(n)
 	n.close()
 
-	n = d.start(server.URL, withSize(2*size-1))
+	n = d.start(withSize(2*size - 1))
 	n.settled() // Half of what overlaps is no use.
 	n.close()
 
-	n = d.start(server.URL, withSize(3*size))
+	n = d.start(withSize(3 * size))
 	n.settled(c, late, b)
 	require.True(t, n.Covered(0, 100), "what does not fit is not waited for")
 	maastest.Eventually(t, "the metric says what a take-over would have", func() bool {
@@ -126,33 +116,28 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	n.settled(e, c, late)
 	n.close()
 
-	n = d.start(server.URL)
-	n.settled(a, b, c, late, e)
+	n = d.startWith(a, b, c, late, e)
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes()/5*2, "three were there")
 	maastest.Eventually(t, "the metric says what a take-over would have", func() bool {
 		return testutil.ToFloat64(n.Metrics().TakeoverOldest) == 0
 	})
-	n.close()
 }
 
 // After each step of a compaction the process dies, at once or after everything is copied.
 func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "512MiB")
 	for bits := range 16 {
 		t.Run(fmt.Sprintf("%04b", bits), func(t *testing.T) {
 			t.Parallel()
 			d := newDataDir(t)
-			owner := fmt.Sprintf("node-%d", bits)
 			a, b := d.birth(0, 10), d.birth(10, 20)
-			n := d.startAs(owner, server.URL)
+			n := d.startWith(a, b)
 			step := func(bit int, ids ...ulid.ULID) {
 				if bits>>bit&1 == 1 {
 					n.settled(ids...)
 				}
 				n.close()
-				n = d.startAs(owner, server.URL)
+				n = d.start()
 			}
-			n.settled(a, b)
 			child := d.compact(a, b)
 			step(0, a, b, child)
 			d.remove(a)
@@ -162,9 +147,8 @@ func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
 			e := d.birth(20, 30)
 			step(3, child, e)
 
-			n.close()
-			other := d.elsewhere()
-			n = other.startAs(owner, server.URL)
+			n = n.replaced()
+			other := n.d
 			n.returned()
 			n.close()
 			got := other.contents()
@@ -188,12 +172,11 @@ func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
 }
 
 func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	d.size = 3 << 20
 	a, b := d.birth(0, 10), d.birth(10, 20)
 	size := withSize(20 << 20)
-	n := d.start(server.URL, size)
+	n := d.start(size)
 	n.settled(a, b)
 	child := d.compact(a, b)
 	maastest.Eventually(t, "the child is seen", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.blocks[child] != nil })
@@ -203,7 +186,7 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	require.True(t, n.Covered(0, 20))
 	n.close()
 
-	n = d.start(server.URL, size) // It knows only what the child says of them.
+	n = d.start(size) // It knows only what the child says of them.
 	n.returned()
 	n.settled(a, b)
 	require.True(t, n.Covered(0, 20))
@@ -213,15 +196,12 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	n.settled(child)
 	d.remove(child)
 	n.settled()
-	n.close()
 }
 
 // A look that waits for another, newer one, does not take away a block that the newer one saw first.
 func TestCopier__an_older_look_takes_no_block_away(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
-	n := d.start(server.URL, func(o *Options) { o.Interval = time.Hour })
-	defer n.close()
+	n := d.start(func(o *Options) { o.Interval = time.Hour })
 	maastest.Eventually(t, "its own look is over", func() bool { return n.rounds.Load() > 0 })
 	n.mu.Lock()
 	looked := make(chan error, 1)
@@ -238,11 +218,9 @@ func TestCopier__an_older_look_takes_no_block_away(t *testing.T) {
 }
 
 func TestCopier__retention_frees_and_a_vanished_directory_does_not(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)
-	n := d.start(server.URL)
-	n.settled(a, b)
+	n := d.startWith(a, b)
 	d.remove(a)
 	n.settled(b)
 	require.NoError(t, os.RemoveAll(filepath.Join(d.path, "wal")))
@@ -250,28 +228,22 @@ func TestCopier__retention_frees_and_a_vanished_directory_does_not(t *testing.T)
 	rounds := n.rounds.Load()
 	maastest.Eventually(t, "it has looked often", func() bool { return n.rounds.Load() > rounds+2*goneLooks })
 	n.settled(b)
-	n.close()
 }
 
 func TestCopier__a_deletion_writes_the_pair_alone(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a := d.birth(0, 10)
-	n := d.start(server.URL)
-	n.settled(a)
+	n := d.startWith(a)
 	before := written(n)
 	for i := range 3 {
 		d.delete(a, i+1)
 		n.quiet()
 	}
 	require.Less(t, written(n)-before, 10e3)
-	n.close()
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
 	n.returned()
-	require.Equal(t, d.contents(), other.contents())
-	n.close()
+	require.Equal(t, d.contents(), n.d.contents())
 }
 
 func TestReadPair__tells_a_pair_in_the_middle_of_its_change(t *testing.T) {
@@ -293,23 +265,19 @@ func TestReadPair__tells_a_pair_in_the_middle_of_its_change(t *testing.T) {
 }
 
 func TestCopier__a_server_that_lost_its_memory_gets_all_again(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)
-	n := d.start(server.URL)
+	n := d.startWith(a, b)
+	n.loses()
 	n.settled(a, b)
-	n.loses(server)
-	n.settled(a, b)
-	n.close()
 }
 
 // A full server keeps the newest blocks; blocks that were shed for the log stay away until there is room again.
 func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "32MiB")
-	d := newDataDir(t)
+	d := newDataDir(t, "--max-pool-size", "32MiB")
 	d.size = 1 << 20
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.start(server.URL, withSize(1<<30))
+	n := d.start(withSize(1 << 30))
 	n.settled(a, b, c)
 	free := n.fill()
 	e := d.birth(30, 40)
@@ -325,16 +293,13 @@ func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	n.settled(a, b, c, e)
 	for n.Shed() {
 	}
-	n.close()
 }
 
 // What the log is left does not take all that blocks have.
 func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "128MiB")
-	d := newDataDir(t)
+	d := newDataDir(t, "--max-pool-size", "128MiB")
 	a, b, c, e := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30), d.birth(30, 40)
-	n := d.start(server.URL)
-	n.settled(a, b, c, e)
+	n := d.startWith(a, b, c, e)
 	n.fill()
 	f := d.birth(40, 50)
 	n.quiet()
@@ -342,15 +307,13 @@ func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
 	g := d.birth(50, 60)
 	n.quiet()
 	n.settled(f, g)
-	n.close()
 }
 
 // A block that somebody frees by hand is missed within minutes, and copied again.
 func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)
-	n := d.start(server.URL, func(o *Options) { o.Verify = 20 * time.Millisecond })
+	n := d.start(func(o *Options) { o.Verify = 20 * time.Millisecond })
 	n.settled(a, b)
 	n.quiet()
 	before := written(n)
@@ -364,21 +327,17 @@ func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	}))
 	maastest.Eventually(t, "it is copied again", func() bool { return written(n) >= before+d.blockBytes()/2 })
 	n.settled(a, b)
-	n.close()
 
-	other := d.elsewhere()
-	n = other.start(server.URL)
+	n = n.replaced()
 	n.returned()
-	require.Equal(t, d.contents(), other.contents())
-	n.close()
+	require.Equal(t, d.contents(), n.d.contents())
 }
 
 // Others free and allocate parts of the log while the server is asked what it has.
 func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a := d.birth(0, 10)
-	n := d.start(server.URL, func(o *Options) { o.Verify = time.Millisecond })
+	n := d.start(func(o *Options) { o.Verify = time.Millisecond })
 	n.settled(a)
 	arena := n.Arena()
 	for range 1000 {
@@ -392,16 +351,13 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 		}))
 	}
 	require.Same(t, arena, n.Arena())
-	n.close()
 }
 
 // A block that was begun, and then found no room beside its parents, leaves its own room to a newer block.
 func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)
-	n := d.start(server.URL, withSize(8<<20), func(o *Options) { o.Interval = time.Hour })
-	defer n.close()
+	n := d.start(withSize(8<<20), func(o *Options) { o.Interval = time.Hour })
 	n.settled(a, b)
 	child := d.compact(a, b)
 	d.remove(a, b)
