@@ -64,6 +64,15 @@ const char *http_text(const char *fmt, ...)
 	return own(text, free);
 }
 
+const char *http_quoted(const char *text)
+{
+	char *copy = text ? own(strdup(text), free) : NULL;
+
+	for (char *at = copy; at && (at = strchr(at, '\''));)
+		*at = '"';
+	return copy;
+}
+
 /* ---- the server */
 
 static const uint64_t classes[] = {1024, 2048, 4096, 8192, 512 << 10, 1 << 20, 4 << 20};
@@ -278,7 +287,8 @@ const struct http_answer *http_get(const char *path)
 
 json_t *http_json(const char *method, const char *path, const char *body, long status)
 {
-	const struct http_answer *a = http_call(method, path, body, body ? strlen(body) : 0, NULL);
+	const char *sent = http_quoted(body);
+	const struct http_answer *a = http_call(method, path, sent, sent ? strlen(sent) : 0, NULL);
 	json_error_t error;
 	json_t *json;
 
@@ -321,7 +331,7 @@ void http_wait_idle(void)
 
 const char *http_allocate(uint64_t size_bytes)
 {
-	const char *body = http_text("{\"size_bytes\":%llu}", (unsigned long long)size_bytes);
+	const char *body = http_text("{'size_bytes':%llu}", (unsigned long long)size_bytes);
 	const char *id = http_string(http_json("POST", "/allocate", body, 200), "id");
 
 	assert_int_equal(strlen(id), MAAS_SLAB_ID_TEXT - 1);
@@ -335,7 +345,7 @@ void http_free(const char *id)
 
 const char *http_open_session(const char *name)
 {
-	const char *body = http_text("{\"name\":\"%s\"}", name);
+	const char *body = http_text("{'name':'%s'}", name);
 
 	return http_string(http_json("POST", "/sessions", body, 200), "id");
 }
@@ -352,6 +362,21 @@ json_int_t http_number(const json_t *json, const char *name)
 	if (!json_is_integer(value))
 		fail_msg("\"%s\" is not there", name);
 	return json_integer_value(value);
+}
+
+void http_expect_members(const json_t *json, const char *members)
+{
+	json_t *wanted = own(json_loads(http_quoted(members), 0, NULL), end_json);
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(wanted, name, value)
+	{
+		const json_t *found = json_object_get(json, name);
+
+		if (!found || !json_equal(found, value))
+			fail_msg("\"%s\" is not as in %s", name, members);
+	}
 }
 
 json_int_t http_rkey(const json_t *grant, json_int_t length)
@@ -456,7 +481,7 @@ void http_post_later(int fd, const char *path, const char *body)
 	http_send_text(fd,
 		       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
 		       "application/json\r\nContent-Length: %zu\r\n\r\n%s",
-		       path, strlen(body), body);
+		       path, strlen(body), http_quoted(body));
 }
 
 void http_expect_answer(int fd, const char *status, const char *text)

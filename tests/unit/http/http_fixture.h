@@ -59,8 +59,8 @@ unsigned int http_fixture_port(void);
 const struct http_answer *http_call(const char *method, const char *path, const void *body,
 				    size_t len, const char *headers);
 const struct http_answer *http_get(const char *path);
-/* The same with a text body (NULL: none); checks the status and returns the JSON of the answer, or
- * NULL for an empty one. */
+/* The same with a body of JSON in which each ' stands for a " (NULL: none); checks the status and
+ * returns the JSON of the answer, or NULL for an empty one. */
 json_t *http_json(const char *method, const char *path, const char *body, long status);
 /* Expects an error of this status and code; returns its message. */
 const char *http_expect_error(const char *method, const char *path, const char *body, long status,
@@ -78,6 +78,10 @@ const char *http_open_session(const char *name);
 /* ---- text and JSON */
 
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
+/* A copy with a " for each '; NULL for NULL. */
+const char *http_quoted(const char *text);
+/* Fails unless `json` has all members of `members`, which is JSON as http_json() takes. */
+void http_expect_members(const json_t *json, const char *members);
 /* A member; the second one must be there. */
 const char *http_string(const json_t *json, const char *name);
 json_int_t http_number(const json_t *json, const char *name);
@@ -91,7 +95,7 @@ int http_connect_to(const char *url); /* one of the server's */
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
-/* Sends a request, and does not wait for its answer … */
+/* Sends a POST with such a body, and does not wait for its answer … */
 void http_post_later(int fd, const char *path, const char *body);
 /* … which has to come now and be of this status line and hold `text`; closes. */
 void http_expect_answer(int fd, const char *status, const char *text);

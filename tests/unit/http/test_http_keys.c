@@ -8,12 +8,12 @@
 
 static const char *allocate_body(const char *more)
 {
-	return http_text("{\"size_bytes\":100,\"session\":\"%s\"%s}", http_session, more);
+	return http_text("{'size_bytes':100,'session':'%s'%s}", http_session, more);
 }
 
 static const char *grant_body(const char *session, const char *access)
 {
-	return http_text("{\"session\":\"%s\",\"access\":\"%s\"}", session, access);
+	return http_text("{'session':'%s','access':'%s'}", session, access);
 }
 
 static struct maas_slab_stats slab_stats(void)
@@ -45,31 +45,30 @@ TEST(allocate__with_key)
 	assert_int_equal(json_object_size(json), 6);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 1);
 	assert_int_equal(keys.keys[0].access, MAAS_LEND_ACCESS_WRITE);
-	json = http_json("POST", "/allocate", allocate_body(",\"access\":\"r\""), 200);
+	json = http_json("POST", "/allocate", allocate_body(",'access':'r'"), 200);
 	assert_int_equal(http_rkey(json_object_get(json, "rdma"), 100), 2);
 	assert_int_equal(keys.keys[1].access, MAAS_LEND_ACCESS_READ);
 }
 
 TEST(allocate__without_key)
 {
-	json_t *json = http_json("POST", "/allocate", "{\"size_bytes\":1}", 200);
+	json_t *json = http_json("POST", "/allocate", "{'size_bytes':1}", 200);
 
 	assert_null(json_object_get(json, "rdma"));
 	fake_keys_set(&keys, unconnected, true);
 	json = http_json("POST", "/allocate",
-			 allocate_body(",\"access\":\"none\",\"lifetime\":\"session\""), 200);
+			 allocate_body(",'access':'none','lifetime':'session'"), 200);
 	assert_true(json_is_null(json_object_get(json, "rdma")));
 	assert_int_equal(fake_keys_live(&keys), 0);
-	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"access\":\"none\"}", 400,
+	http_expect_error("POST", "/allocate", "{'size_bytes':1,'access':'none'}", 400,
 			  "missing_field");
-	http_expect_error("POST", "/allocate", allocate_body(",\"access\":\"w\""), 400,
-			  "bad_field");
+	http_expect_error("POST", "/allocate", allocate_body(",'access':'w'"), 400, "bad_field");
 }
 
 /* All ids and all keys differ, and each key is of its own slab. */
 TEST(allocate__batch)
 {
-	json_t *json = http_json("POST", "/allocate", allocate_body(",\"count\":10000"), 200);
+	json_t *json = http_json("POST", "/allocate", allocate_body(",'count':10000"), 200);
 	const json_t *all = json_object_get(json, "allocations");
 	static bool seen[MANY + 1];
 
@@ -87,7 +86,7 @@ TEST(allocate__batch)
 		maas_lend_id(server.lend, keys.keys[rkey - 1].ref, id);
 		assert_string_equal(http_string(one, "id"), id);
 	}
-	json = http_json("POST", "/allocate", allocate_body(",\"count\":1"), 200);
+	json = http_json("POST", "/allocate", allocate_body(",'count':1"), 200);
 	all = json_object_get(json, "allocations");
 	assert_int_equal(json_array_size(all), 1);
 	http_rkey(json_object_get(json_array_get(all, 0), "rdma"), 100);
@@ -113,41 +112,40 @@ TEST(allocate__refused)
 		fake_keys_set(&keys, start_error, cases[i].error);
 		http_expect_error("POST", "/allocate", allocate_body(""), cases[i].status,
 				  cases[i].code);
-		http_expect_error("POST", "/allocate", allocate_body(",\"count\":30"),
+		http_expect_error("POST", "/allocate", allocate_body(",'count':30"),
 				  cases[i].status, cases[i].code);
 		http_expect_error("POST", http_text("/allocate/%s/grant", id),
 				  grant_body(http_session, "rw"), cases[i].status, cases[i].code);
 		assert_int_equal(slab_stats().live_slabs, i + 1);
 	}
-	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"session\":\"" NO_ID "\"}", 404,
+	http_expect_error("POST", "/allocate", "{'size_bytes':1,'session':'" NO_ID "'}", 404,
 			  "unknown_session");
 }
 
 TEST(allocate__all_or_none)
 {
 	fake_keys_set(&keys, max_keys, 20);
-	http_expect_error("POST", "/allocate", allocate_body(",\"count\":21"), 507,
+	http_expect_error("POST", "/allocate", allocate_body(",'count':21"), 507,
 			  "grants_exhausted");
 	assert_int_equal(slab_stats().live_slabs, 0);
 	assert_int_equal(fake_keys_live(&keys), 0);
-	http_json("POST", "/allocate", allocate_body(",\"count\":20"), 200);
+	http_json("POST", "/allocate", allocate_body(",'count':20"), 200);
 	http_expect_error("POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
-	http_json("POST", "/allocate", "{\"size_bytes\":1}", 200);
+	http_json("POST", "/allocate", "{'size_bytes':1}", 200);
 	assert_int_equal(slab_stats().live_slabs, 21);
 }
 
 TEST(allocate__request_id_again)
 {
-	const char *body = allocate_body(",\"request_id\":\"r\"");
+	const char *body = allocate_body(",'request_id':'r'");
 	json_t *first = http_json("POST", "/allocate", body, 200);
 	json_t *again = http_json("POST", "/allocate", body, 200);
 
 	assert_true(json_equal(first, again));
-	http_expect_error("POST", "/allocate",
-			  allocate_body(",\"request_id\":\"r\",\"access\":\"r\""), 409,
+	http_expect_error("POST", "/allocate", allocate_body(",'request_id':'r','access':'r'"), 409,
 			  "request_id_reused");
 	http_free(http_string(first, "id"));
-	http_expect_error("POST", "/allocate", allocate_body(",\"request_id\":\"r\""), 404,
+	http_expect_error("POST", "/allocate", allocate_body(",'request_id':'r'"), 404,
 			  "not_found");
 }
 
@@ -159,7 +157,7 @@ TEST(allocate__waits_for_its_key)
 	char buffer[16];
 
 	hold();
-	http_post_later(fd, "/allocate", allocate_body(",\"count\":2"));
+	http_post_later(fd, "/allocate", allocate_body(",'count':2"));
 	fake_keys_await(&keys, 1);
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	http_json("GET", "/health", NULL, 200);
@@ -184,7 +182,7 @@ TEST(allocate__client_leaves_while_waiting)
 	for (unsigned int i = 0; i < 8; i++) {
 		int fd = http_connect();
 
-		http_post_later(fd, "/allocate", allocate_body(",\"count\":100"));
+		http_post_later(fd, "/allocate", allocate_body(",'count':100"));
 		fake_keys_await(&keys, 1);
 		close(fd);
 		finish(i % 2 ? -EIO : 0);
@@ -203,7 +201,7 @@ TEST(stop__while_keys_are_awaited)
 	hold();
 	for (unsigned int i = 0; i < 3; i++)
 		fds[i] = http_connect();
-	http_post_later(fds[0], "/allocate", allocate_body(",\"count\":100"));
+	http_post_later(fds[0], "/allocate", allocate_body(",'count':100"));
 	http_post_later(fds[1], "/allocate", allocate_body(""));
 	http_post_later(fds[2], http_text("/allocate/%s/grant", id),
 			grant_body(http_session, "rw"));
@@ -223,11 +221,11 @@ TEST(held__is_bounded)
 	http_start_keys(&options);
 	hold();
 	fd = http_connect();
-	http_post_later(fd, "/allocate", allocate_body(",\"count\":10000"));
+	http_post_later(fd, "/allocate", allocate_body(",'count':10000"));
 	fake_keys_await(&keys, 1);
-	http_expect_error("POST", "/allocate", "{\"size_bytes\":1,\"count\":10000}", 503, "busy");
+	http_expect_error("POST", "/allocate", "{'size_bytes':1,'count':10000}", 503, "busy");
 	http_expect_error("GET", "/allocations?limit=10000", NULL, 503, "busy");
-	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":100}", 200);
+	http_json("POST", "/allocate", "{'size_bytes':1,'count':100}", 200);
 	http_json("GET", "/allocations?limit=100", NULL, 200);
 	finish(0);
 	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
@@ -263,10 +261,9 @@ TEST(grant__unknown)
 	http_expect_error("POST", "/allocate/" NO_ID "/grant", grant_body(http_session, "r"), 404,
 			  "not_found");
 	path = http_text("/allocate/%s/grant", id);
-	http_expect_error("POST", path, "{\"session\":\"" NO_ID "\",\"access\":\"r\"}", 404,
+	http_expect_error("POST", path, "{'session':'" NO_ID "','access':'r'}", 404,
 			  "unknown_session");
-	http_expect_error("POST", path, "{\"session\":\"x\",\"access\":\"none\"}", 400,
-			  "bad_field");
+	http_expect_error("POST", path, "{'session':'x','access':'none'}", 400, "bad_field");
 	http_expect_error("DELETE", http_text("/allocate/%s/grant/" NO_ID, id), NULL, 404,
 			  "unknown_session");
 	http_expect_error("DELETE", http_text("/allocate/" NO_ID "/grant/%s", http_session), NULL,
@@ -308,7 +305,7 @@ static void delete_later(int fd, const char *kind, const char *id)
 /* Its memory is kept back until the key is dead after all. */
 TEST(free__unconfirmed)
 {
-	json_t *json = http_json("POST", "/allocate", allocate_body(",\"count\":2"), 200);
+	json_t *json = http_json("POST", "/allocate", allocate_body(",'count':2"), 200);
 	const json_t *all = json_object_get(json, "allocations");
 	const char *one = http_string(json_array_get(all, 0), "id");
 	const char *two = http_string(json_array_get(all, 1), "id");
@@ -328,7 +325,7 @@ TEST(free__unconfirmed)
 
 	hold();
 	fd = http_connect();
-	http_post_later(fd, "/free", http_text("{\"ids\":[\"" NO_ID "\",\"%s\"]}", two));
+	http_post_later(fd, "/free", http_text("{'ids':['" NO_ID "','%s']}", two));
 	finish(-ETIMEDOUT);
 	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
 	assert_int_equal(slab_stats().live_slabs, 0);
@@ -352,7 +349,7 @@ TEST(session__end_unconfirmed)
 	int fd = http_connect();
 
 	maas_log_set_level(MAAS_LOG_ERR);
-	http_json("POST", "/allocate", allocate_body(",\"lifetime\":\"session\""), 200);
+	http_json("POST", "/allocate", allocate_body(",'lifetime':'session'"), 200);
 	hold();
 	delete_later(fd, "sessions", http_session);
 	http_expect_error("DELETE", http_text("/sessions/%s", http_session), NULL, 404,

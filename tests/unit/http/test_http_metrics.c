@@ -19,7 +19,7 @@ static const struct http_answer *fetch(void)
 /* The value of a series, -1 when it is not there. */
 static double value_of(const struct http_answer *a, const char *series)
 {
-	const char *line = http_text("\n%s ", series);
+	const char *line = http_text("\n%s ", http_quoted(series));
 	const char *at = strstr(a->body, line);
 
 	return at ? strtod(at + strlen(line), NULL) : -1;
@@ -44,8 +44,8 @@ static void some_traffic(void)
 
 	assert_null(http_json("DELETE", path, NULL, 200));
 	http_expect_error("DELETE", path, NULL, 404, "not_found");
-	http_expect_error("POST", "/allocate", "{\"size_bytes\":99999999}", 413, "too_large");
-	http_expect_error("POST", "/allocate", "{\"size_bytes\":\"\"}", 400, "bad_field");
+	http_expect_error("POST", "/allocate", "{'size_bytes':99999999}", 413, "too_large");
+	http_expect_error("POST", "/allocate", "{'size_bytes':''}", 400, "bad_field");
 	http_expect_error("GET", "/a/path/nobody/has", NULL, 404, "no_such_path");
 	http_expect_error("PATCH", "/health", NULL, 405, "method_not_allowed");
 	http_allocate(100);
@@ -57,25 +57,23 @@ TEST(metrics__count)
 		{"maas_active_allocations", 1},
 		{"maas_allocations_total", 2},
 		{"maas_frees_total", 1},
-		{"maas_allocation_failures_total{reason=\"too_large\"}", 1},
-		{"maas_allocation_failures_total{reason=\"other\"}", 1},
-		{"maas_allocation_failures_total{reason=\"pool_exhausted\"}", 0},
-		{"maas_allocation_size_bytes{slab_size=\"1024\"}", 1024},
-		{"maas_allocation_size_bytes{slab_size=\"4194304\"}", 0},
-		{"maas_pool_size_bytes{slab_size=\"1024\"}", 4 << 20},
-		{"maas_pool_slabs{slab_size=\"1024\",state=\"used\"}", 1},
-		{"maas_pool_slabs{slab_size=\"4194304\",state=\"free\"}", 0},
+		{"maas_allocation_failures_total{reason='too_large'}", 1},
+		{"maas_allocation_failures_total{reason='other'}", 1},
+		{"maas_allocation_failures_total{reason='pool_exhausted'}", 0},
+		{"maas_allocation_size_bytes{slab_size='1024'}", 1024},
+		{"maas_allocation_size_bytes{slab_size='4194304'}", 0},
+		{"maas_pool_size_bytes{slab_size='1024'}", 4 << 20},
+		{"maas_pool_slabs{slab_size='1024',state='used'}", 1},
+		{"maas_pool_slabs{slab_size='4194304',state='free'}", 0},
 		{"maas_sessions", 0},
 		{"maas_quarantined_bytes", 0},
-		{"maas_http_requests_total{method=\"POST\",route=\"/allocate\",code=\"200\"}", 2},
-		{"maas_http_requests_total{method=\"POST\",route=\"/allocate\",code=\"413\"}", 1},
-		{"maas_http_requests_total{method=\"DELETE\",route=\"/allocate/{id}\",code="
-		 "\"404\"}",
-		 1},
-		{"maas_http_requests_total{method=\"GET\",route=\"other\",code=\"404\"}", 1},
-		{"maas_http_requests_total{method=\"other\",route=\"/health\",code=\"405\"}", 1},
+		{"maas_http_requests_total{method='POST',route='/allocate',code='200'}", 2},
+		{"maas_http_requests_total{method='POST',route='/allocate',code='413'}", 1},
+		{"maas_http_requests_total{method='DELETE',route='/allocate/{id}',code='404'}", 1},
+		{"maas_http_requests_total{method='GET',route='other',code='404'}", 1},
+		{"maas_http_requests_total{method='other',route='/health',code='405'}", 1},
 		{"maas_http_request_duration_seconds_count", 8},
-		{"maas_http_request_duration_seconds_bucket{le=\"+Inf\"}", 8},
+		{"maas_http_request_duration_seconds_bucket{le='+Inf'}", 8},
 		{"maas_http_active_requests", 1}, /* the one that asks */
 		{"maas_http_connections", 1},
 	};
@@ -96,13 +94,13 @@ TEST(metrics__without_keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 0},
-		{"maas_rdma_queue_pairs{state=\"connecting\"}", 0},
-		{"maas_rdma_queue_pairs{state=\"connected\"}", 0},
-		{"maas_rdma_queue_pairs{state=\"ending\"}", 0},
+		{"maas_rdma_queue_pairs{state='connecting'}", 0},
+		{"maas_rdma_queue_pairs{state='connected'}", 0},
+		{"maas_rdma_queue_pairs{state='ending'}", 0},
 		{"maas_rdma_grants", 0},
 		{"maas_rdma_registered_bytes", 0},
-		{"maas_rdma_key_seconds_bucket{op=\"bind\",le=\"+Inf\"}", 0},
-		{"maas_rdma_key_seconds_count{op=\"revoke\"}", 0},
+		{"maas_rdma_key_seconds_bucket{op='bind',le='+Inf'}", 0},
+		{"maas_rdma_key_seconds_count{op='revoke'}", 0},
 	};
 	const struct http_answer *a;
 
@@ -134,20 +132,20 @@ TEST(metrics__keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 1},
-		{"maas_rdma_queue_pairs{state=\"connecting\"}", 1},
-		{"maas_rdma_queue_pairs{state=\"connected\"}", 2},
-		{"maas_rdma_queue_pairs{state=\"ending\"}", 3},
+		{"maas_rdma_queue_pairs{state='connecting'}", 1},
+		{"maas_rdma_queue_pairs{state='connected'}", 2},
+		{"maas_rdma_queue_pairs{state='ending'}", 3},
 		{"maas_rdma_grants", 0},
 		{"maas_rdma_registered_bytes", 4096},
 		{"maas_rdma_wanted_bytes", 8192},
-		{"maas_rdma_key_seconds_bucket{op=\"bind\",le=\"+Inf\"}", 11},
-		{"maas_rdma_key_seconds_sum{op=\"bind\"}", 1.5},
-		{"maas_rdma_key_seconds_count{op=\"bind\"}", 11},
-		{"maas_rdma_key_seconds_bucket{op=\"revoke\",le=\"+Inf\"}", 9},
-		{"maas_rdma_key_seconds_count{op=\"revoke\"}", 9},
-		{"maas_rdma_errors_total{status=\"REM_ACCESS_ERR\"}", 4},
-		{"maas_rdma_errors_total{status=\"RETRY_EXC_ERR\"}", 0},
-		{"maas_rdma_rejects_total{reason=\"ticket\"}", 7},
+		{"maas_rdma_key_seconds_bucket{op='bind',le='+Inf'}", 11},
+		{"maas_rdma_key_seconds_sum{op='bind'}", 1.5},
+		{"maas_rdma_key_seconds_count{op='bind'}", 11},
+		{"maas_rdma_key_seconds_bucket{op='revoke',le='+Inf'}", 9},
+		{"maas_rdma_key_seconds_count{op='revoke'}", 9},
+		{"maas_rdma_errors_total{status='REM_ACCESS_ERR'}", 4},
+		{"maas_rdma_errors_total{status='RETRY_EXC_ERR'}", 0},
+		{"maas_rdma_rejects_total{reason='ticket'}", 7},
 	};
 	const struct http_answer *a;
 
@@ -155,9 +153,9 @@ TEST(metrics__keys)
 	set_key_stats();
 	a = fetch();
 	expect_values(a, expected, MAAS_ARRAY_SIZE(expected));
-	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op='bind',le='%g'}",
 					  (double)maas_lend_key_bounds_ns[0] / 1e9)) == 5);
-	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op=\"bind\",le=\"%g\"}",
+	assert_true(value_of(a, http_text("maas_rdma_key_seconds_bucket{op='bind',le='%g'}",
 					  (double)maas_lend_key_bounds_ns[1] / 1e9)) == 11);
 	fake_keys_set(&keys, stats.state, "failed");
 	a = fetch();
@@ -218,10 +216,10 @@ TEST(metrics__size_does_not_grow)
 	const struct http_answer *before, *after;
 
 	http_expect_error("GET", "/nowhere", NULL, 404, "no_such_path");
-	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":1}", 200);
+	http_json("POST", "/allocate", "{'size_bytes':1,'count':1}", 200);
 	fetch();
 	before = fetch();
-	http_json("POST", "/allocate", "{\"size_bytes\":1,\"count\":9999}", 200);
+	http_json("POST", "/allocate", "{'size_bytes':1,'count':9999}", 200);
 	for (int i = 0; i < 100; i++)
 		http_expect_error("GET", http_text("/nowhere/%d", i), NULL, 404, "no_such_path");
 	after = fetch();
