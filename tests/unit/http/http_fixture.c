@@ -478,10 +478,8 @@ int http_recv_answer(int fd, char *buffer, size_t max)
 
 void http_post_later(int fd, const char *path, const char *body)
 {
-	http_send_text(fd,
-		       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		       "application/json\r\nContent-Length: %zu\r\n\r\n%s",
-		       path, strlen(body), http_quoted(body));
+	http_send_text(fd, HTTP_REQUEST("POST %s", HTTP_JSON "Content-Length: %zu\r\n", "%s"), path,
+		       strlen(body), http_quoted(body));
 }
 
 void http_expect_answer(int fd, const char *status, const char *text)

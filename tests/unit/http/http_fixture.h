@@ -90,6 +90,11 @@ json_int_t http_rkey(const json_t *grant, json_int_t length);
 
 /* ---- plain connections */
 
+/* The text of a request with further header lines and, where there is one, a body. */
+#define HTTP_REQUEST(line, more, ...)                                                              \
+	line " HTTP/1.1\r\nHost: localhost\r\n" more "\r\n" __VA_ARGS__
+#define HTTP_JSON "Content-Type: application/json\r\n"
+
 int http_connect(void);
 int http_connect_to(const char *url); /* one of the server's */
 /* False when the other side has closed. */

@@ -175,9 +175,7 @@ TEST(put__refusal_is_read_by_a_client_that_sends_on)
 		char buffer[2048];
 		int fd = http_connect();
 
-		http_send_text(fd,
-			       "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %u\r\n\r\n",
-			       path, SIZE);
+		http_send_text(fd, HTTP_REQUEST("PUT %s", "Content-Length: %u\r\n"), path, SIZE);
 		assert_true(http_send(fd, pattern, SIZE));
 		http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
 		assert_memory_equal(buffer, "HTTP/1.1 413 ", 13);
@@ -189,8 +187,7 @@ TEST(put__broken_off)
 {
 	int fd = http_connect();
 
-	http_send_text(fd, "PUT %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
-		       path);
+	http_send_text(fd, HTTP_REQUEST("PUT %s", "Content-Length: 100\r\n", "abc"), path);
 	usleep(50000);
 	close(fd);
 	http_wait_idle();

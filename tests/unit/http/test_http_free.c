@@ -58,7 +58,7 @@ static int slow_reader(const char *id, bool repeat)
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	if (!repeat) {
-		http_send_text(fd, "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+		http_send_text(fd, HTTP_REQUEST("GET /allocate/%s/data", ""), id);
 		wait_for_answer(fd);
 		return fd;
 	}
@@ -66,9 +66,7 @@ static int slow_reader(const char *id, bool repeat)
 		maas_buf_printf(&body, "%s{\"id\":\"%s\",\"offset\":0,\"length\":%u}",
 				i ? "," : "{\"ranges\":[", id, SIZE);
 	maas_buf_str(&body, "]}");
-	http_send_text(fd,
-		       "POST /data/read HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		       "application/json\r\nContent-Length: %zu\r\n\r\n",
+	http_send_text(fd, HTTP_REQUEST("POST /data/read", HTTP_JSON "Content-Length: %zu\r\n"),
 		       body.len);
 	http_send(fd, body.data, body.len);
 	maas_buf_fini(&body);
@@ -161,10 +159,8 @@ static int start_put(const char *id, const char *first)
 {
 	int fd = http_connect();
 
-	http_send_text(fd,
-		       "PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n"
-		       "Content-Length: 9\r\n\r\n%s",
-		       id, first);
+	http_send_text(fd, HTTP_REQUEST("PUT /allocate/%s/data", "Content-Length: 9\r\n", "%s"), id,
+		       first);
 	AWAIT(transfers());
 	return fd;
 }
@@ -219,7 +215,7 @@ TEST(stop__while_a_free_waits)
 	fill(id, 'A');
 	reader = slow_reader(id, true);
 	freer = http_connect();
-	http_send_text(freer, "DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+	http_send_text(freer, HTTP_REQUEST("DELETE /allocate/%s", ""), id);
 	AWAIT(lend_stats().pending_frees);
 	http_stop();
 	close(reader);
@@ -242,10 +238,10 @@ static int stalled_writer(const char *a, const char *b, unsigned int run, unsign
 	assert_int_equal(json.error, 0);
 	for (int i = 0; i < 4; i++)
 		prefix[i] = (unsigned char)(json.len >> (8 * i));
-	http_send_text(fd,
-		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nConnection: "
-		       "close\r\nContent-Length: %zu\r\n\r\n",
-		       sizeof(prefix) + json.len + count);
+	http_send_text(
+		fd,
+		HTTP_REQUEST("POST /data/write", "Connection: close\r\nContent-Length: %zu\r\n"),
+		sizeof(prefix) + json.len + count);
 	http_send(fd, prefix, sizeof(prefix));
 	http_send(fd, json.data, json.len);
 	maas_buf_fini(&json);
@@ -292,9 +288,9 @@ struct probe {
 /* Another client: how long it waits at most for memory with a name. No asserts: another thread. */
 static void *ask_for_memory(void *arg)
 {
-	static const char request[] = "POST /allocate HTTP/1.1\r\nHost: localhost\r\n"
-				      "Content-Type: application/json\r\nContent-Length: 31\r\n\r\n"
-				      "{\"size_bytes\":64,\"owner\":\"me\"}\n";
+	static const char request[] =
+		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 31\r\n",
+			     "{\"size_bytes\":64,\"owner\":\"me\"}\n");
 	struct probe *probe = arg;
 	int fd = http_connect();
 

@@ -35,8 +35,7 @@ static void expect_no_smuggling(const char *start_line, const char *lines, size_
 	char request[1024];
 	int fd;
 	const char *id = http_allocate(64);
-	const char *inner =
-		http_text("DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+	const char *inner = http_text(HTTP_REQUEST("DELETE /allocate/%s", ""), id);
 	size_t len = (size_t)snprintf(request, sizeof(request),
 				      "%s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
 				      "application/json\r\n",
@@ -128,8 +127,7 @@ TEST(head__what_is_allowed)
 /* Whatever follows a head that can be read in two ways is not read at all. */
 TEST(head__a_bad_one_closes)
 {
-	expect_one("GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n"
-		   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	expect_one("GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n" HTTP_REQUEST("GET /ready", ""),
 		   "HTTP/1.1 400 ", "Connection: close");
 }
 
@@ -139,13 +137,11 @@ TEST(head__a_malformed_length_gets_one_answer)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
 
-		expect_one(http_text("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-				     "%s\r\n\r\n",
-				     lengths[i]),
-			   "HTTP/1.1 400 ", "Content-Length");
+		expect_one(
+			http_text(HTTP_REQUEST("POST /free", "Content-Length: %s\r\n"), lengths[i]),
+			"HTTP/1.1 400 ", "Content-Length");
 	}
-	expect_one("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-		   "99999999999999999999999\r\n\r\n",
+	expect_one(HTTP_REQUEST("POST /free", "Content-Length: 99999999999999999999999\r\n"),
 		   "HTTP/1.1 413 ", "Content-Length");
 	expect_one("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
 }
@@ -154,32 +150,27 @@ TEST(head__range_lines)
 {
 	const char *id = http_allocate(10);
 
-	expect_one(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
-			     "bytes=0-1\r\nRange: "
-			     "bytes=5-6\r\n\r\n",
+	expect_one(http_text(HTTP_REQUEST("GET /allocate/%s/data",
+					  "Range: bytes=0-1\r\nRange: bytes=5-6\r\n"),
 			     id),
 		   "HTTP/1.1 400 ", "bad_range");
-	expect_one(
-		http_text("PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-			  "1\r\nContent-Range: bytes 0-0/*\r\nContent-Range: bytes 0-0/*\r\n\r\na",
-			  id),
-		"HTTP/1.1 400 ", "bad_range");
-	expect_one(http_text("GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nRange: "
-			     "bytes=0-1,5-6\r\n\r\n",
+	expect_one(http_text(HTTP_REQUEST("PUT /allocate/%s/data",
+					  "Content-Length: 1\r\n"
+					  "Content-Range: bytes 0-0/*\r\n"
+					  "Content-Range: bytes 0-0/*\r\n",
+					  "a"),
 			     id),
+		   "HTTP/1.1 400 ", "bad_range");
+	expect_one(http_text(HTTP_REQUEST("GET /allocate/%s/data", "Range: bytes=0-1,5-6\r\n"), id),
 		   "HTTP/1.1 200 ", "Content-Length: 10");
 }
 
 TEST(head__absolute_form)
 {
-	expect_one("GET http://localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		   "HTTP/1.1 200 ", "ready");
-	expect_one("GET HTTP://127.0.0.1:3000/ready?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		   "HTTP/1.1 200 ", "ready");
-	expect_one("GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ",
-		   "<h1>maasd</h1>");
-	expect_one("GET http://a@localhost/ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		   "HTTP/1.1 400 ", "bad_host");
+	expect_one(HTTP_REQUEST("GET http://localhost/ready", ""), "HTTP/1.1 200 ", "ready");
+	expect_one(HTTP_REQUEST("GET HTTP://127.0.0.1:3000/ready?x", ""), "HTTP/1.1 200 ", "ready");
+	expect_one(HTTP_REQUEST("GET http://localhost", ""), "HTTP/1.1 200 ", "<h1>maasd</h1>");
+	expect_one(HTTP_REQUEST("GET http://a@localhost/ready", ""), "HTTP/1.1 400 ", "bad_host");
 }
 
 /* `count` arguments, in one piece or a byte at a time. */
@@ -212,15 +203,14 @@ TEST(head__many_arguments_get_an_answer)
 	expect_query(1500, false, "HTTP/1.1 400 ");
 	expect_query(1500, true, "HTTP/1.1 400 ");
 	/* The next request of the connection is none the worse for it. */
-	expect_one("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
+	expect_one(HTTP_REQUEST("GET /ready", ""), "HTTP/1.1 200 ", "ready");
 }
 
 /* Behind a body in chunks trailers may come, which nobody checks: the connection ends there. */
 TEST(head__a_chunked_body_ends_the_connection)
 {
-	expect_one("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		   "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n: x\r\n"
-		   "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	expect_one(HTTP_REQUEST("POST /free", HTTP_JSON "Transfer-Encoding: chunked\r\n",
+				"2\r\n{}\r\n0\r\n: x\r\n") HTTP_REQUEST("GET /ready", ""),
 		   "HTTP/1.1 400 ", "");
 }
 

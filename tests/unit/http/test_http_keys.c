@@ -280,9 +280,8 @@ TEST(grant__late_and_failed_ends)
 	hold();
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(ends); i++) {
 		fd = http_connect();
-		http_send_text(fd,
-			       "DELETE /allocate/%s/grant/%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
-			       id, http_session);
+		http_send_text(fd, HTTP_REQUEST("DELETE /allocate/%s/grant/%s", ""), id,
+			       http_session);
 		fake_keys_await(&keys, 1);
 		assert_true(fake_keys_finish(&keys, ends[i]));
 		if (!ends[i])
@@ -298,7 +297,7 @@ TEST(grant__late_and_failed_ends)
 
 static void delete_later(int fd, const char *kind, const char *id)
 {
-	http_send_text(fd, "DELETE /%s/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", kind, id);
+	http_send_text(fd, HTTP_REQUEST("DELETE /%s/%s", ""), kind, id);
 	fake_keys_await(&keys, 1);
 }
 

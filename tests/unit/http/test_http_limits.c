@@ -44,17 +44,14 @@ TEST(body__too_large)
 		    "body_too_large");
 	expect_call("DELETE", "/allocate/x", large, 1001, NULL, 413, "body_too_large");
 	http_expect_raw(
-		http_text("DELETE /allocate/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
-			  "chunked\r\n\r\n"
-			  "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n",
+		http_text(HTTP_REQUEST("DELETE /allocate/x", "Transfer-Encoding: chunked\r\n",
+				       "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n"),
 			  0, 0),
 		"HTTP/1.1 413 ");
-	http_expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-			"application/json\r\nContent-Length: 1001\r\n\r\n",
+	http_expect_raw(HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 1001\r\n"),
 			"HTTP/1.1 413 ");
-	http_expect_raw("POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-			"application/json\r\nContent-Length: 1001\r\n"
-			"Expect: 100-continue\r\n\r\n",
+	http_expect_raw(HTTP_REQUEST("POST /allocate",
+				     HTTP_JSON "Content-Length: 1001\r\nExpect: 100-continue\r\n"),
 			"HTTP/1.1 413 ");
 }
 
@@ -107,10 +104,9 @@ TEST(headers__too_large)
 	assert_int_equal(a->status, 431);
 	assert_non_null(strstr(a->body, "headers_too_large"));
 	/* Up to the memory of a connection it is this server that answers, not its library. */
-	answer = http_expect_raw(http_text("GET /health HTTP/1.1\r\nHost: localhost\r\n"
-					   "Connection: close\r\nX: %060000d\r\n\r\n",
-					   7),
-				 "HTTP/1.1 431 ");
+	answer = http_expect_raw(
+		http_text(HTTP_REQUEST("GET /health", "Connection: close\r\nX: %060000d\r\n"), 7),
+		"HTTP/1.1 431 ");
 	assert_non_null(strstr(answer, "headers_too_large"));
 }
 
@@ -133,10 +129,9 @@ TEST(protocol__versions_and_pipelines)
 	http_expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
 	http_expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", "HTTP/1.1 411 ");
 	answer = http_expect_raw(
-		"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n"
-		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		"Content-Length: 16\r\n\r\n{\"size_bytes\":1}"
-		"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+		HTTP_REQUEST("GET /ready", "") HTTP_REQUEST(
+			"POST /allocate", HTTP_JSON "Content-Length: 16\r\n", "{\"size_bytes\":1}")
+			HTTP_REQUEST("GET /ready", "Connection: close\r\n"),
 		"HTTP/1.1 200 ");
 	assert_non_null(strstr(answer, "{\"status\":\"ready\"}\nHTTP/1.1 200"));
 	assert_non_null(strstr(answer, "{\"id\":\""));
@@ -201,16 +196,12 @@ TEST(protocol__nonsense_gets_an_error_or_a_close)
 		"GET\r\n\r\n",
 		"GET /health\r\n\r\n",
 		"GET /health HTTP/9.9\r\n\r\n",
-		"GET /%00%ff%zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		"GET http://h/health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		"application/json\r\nContent-Length: -1\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		"application/json\r\nContent-Length: 1x\r\n\r\n",
-		"POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		"application/json\r\nContent-Length: 99999999999999999999\r\n\r\n",
-		"POST /allocate HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
-		"chunked\r\n\r\nzz\r\n",
+		HTTP_REQUEST("GET /%00%ff%zz", ""),
+		HTTP_REQUEST("GET http://h/health", ""),
+		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: -1\r\n"),
+		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 1x\r\n"),
+		HTTP_REQUEST("POST /free", HTTP_JSON "Content-Length: 99999999999999999999\r\n"),
+		HTTP_REQUEST("POST /allocate", "Transfer-Encoding: chunked\r\n", "zz\r\n"),
 		"POST /free HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
 	};
@@ -244,12 +235,12 @@ TEST(protocol__ambiguous_length_is_refused)
 	static const char *const starts[] = {"GET /ready", "POST /allocate", "DELETE /allocate/x"};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(headers) * MAAS_ARRAY_SIZE(starts); i++) {
-		const char *answer = http_expect_raw(
-			http_text("%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n0\r\n\r\n"
-				  "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
-				  starts[i % MAAS_ARRAY_SIZE(starts)],
-				  headers[i / MAAS_ARRAY_SIZE(starts)]),
-			"HTTP/1.1 400 ");
+		const char *answer =
+			http_expect_raw(http_text(HTTP_REQUEST("%s", "%s\r\n", "0\r\n\r\n")
+							  HTTP_REQUEST("GET /health", ""),
+						  starts[i % MAAS_ARRAY_SIZE(starts)],
+						  headers[i / MAAS_ARRAY_SIZE(starts)]),
+					"HTTP/1.1 400 ");
 
 		assert_true(strstr(answer, "\"code\":\"bad_") || by_library(answer));
 		assert_null(strstr(answer, "healthy"));
@@ -260,7 +251,7 @@ TEST(protocol__half_closed_client_is_answered)
 {
 	int fd = http_connect();
 
-	http_send_text(fd, "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+	http_send_text(fd, HTTP_REQUEST("GET /ready", "Connection: close\r\n"));
 	shutdown(fd, SHUT_WR);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
 	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
@@ -295,10 +286,9 @@ TEST(slow__clients_are_cut)
 		fds[i] = http_connect();
 	setsockopt(fds[READER], SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
 	http_send_text(fds[HEADERS], "GET /health HTTP/1.1\r\nX: ");
-	http_send_text(fds[BODY], "POST /allocate HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-				  "application/json\r\nContent-Length: 900\r\n\r\n");
-	http_send_text(fds[READER], "GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n",
-		       id);
+	http_send_text(fds[BODY],
+		       HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 900\r\n"));
+	http_send_text(fds[READER], HTTP_REQUEST("GET /allocate/%s/data", ""), id);
 	while (!ms[HEADERS] || !ms[BODY] || !ms[SILENT]) {
 		usleep(100000);
 		http_send(fds[HEADERS], "x", 1);
@@ -322,9 +312,9 @@ TEST(slow__crowd_does_not_keep_others_out)
 	for (int i = 0; i < IDLE + SLOW; i++) {
 		fds[i] = http_connect();
 		if (i >= IDLE)
-			http_send_text(fds[i], "POST /allocate HTTP/1.1\r\nHost: "
-					       "localhost\r\nContent-Type: application/json\r\n"
-					       "Content-Length: 900\r\n\r\n{");
+			http_send_text(fds[i],
+				       HTTP_REQUEST("POST /allocate",
+						    HTTP_JSON "Content-Length: 900\r\n", "{"));
 	}
 	for (int i = 0; i < 50; i++)
 		http_json("GET", "/health", NULL, 200);

@@ -84,10 +84,9 @@ TEST(page__says_that_the_connection_ends)
 		const struct http_answer *a;
 		int fd = http_connect();
 
-		http_send_text(fd,
-			       "GET %s HTTP/1.1\r\nHost: localhost\r\n"
-			       "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			       pages[i].path);
+		http_send_text(
+			fd, HTTP_REQUEST("GET %s", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+			pages[i].path);
 		assert_true(http_recv(fd, text, sizeof(text) - 1, 5000) > 0);
 		assert_non_null(strstr(text, "HTTP/1.1 200 "));
 		assert_non_null(strstr(text, "\r\nConnection: close\r\n"));

@@ -47,7 +47,7 @@ static int connect_from(unsigned int host)
 /* Sends a GET and returns the status of its answer, 0 when the connection was closed instead. */
 static int get(int fd, const char *path)
 {
-	http_send_text(fd, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+	http_send_text(fd, HTTP_REQUEST("GET %s", ""), path);
 	return http_recv_answer(fd, buffer, sizeof(buffer) - 1);
 }
 
@@ -108,7 +108,7 @@ TEST(connections__the_reserve)
 	assert_int_equal(get_once(4, "/allocations"), 503);
 	/* Who announces a body would keep the place. */
 	fd = connect_from(4);
-	http_send_text(fd, "GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+	http_send_text(fd, HTTP_REQUEST("GET /health", "Content-Length: 9\r\n"));
 	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 503);
 	close(fd);
 	/* Of one address two at a time, … */
@@ -137,7 +137,7 @@ TEST(connections__of_the_dead)
 	static const char *const parts[] = {
 		"GET /hea",
 		"GET /health HTTP/1.1\r\nHo",
-		"POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
+		HTTP_REQUEST("POST /data/write", "Content-Length: 99\r\n", "{"),
 	};
 
 	for (unsigned int i = 0; i < PER_ADDRESS; i++) {
@@ -158,10 +158,7 @@ static int announce(unsigned int host, size_t len, size_t sent)
 
 	assert_non_null(body);
 	memset(body, ' ', sent);
-	http_send_text(fd,
-		       "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
-		       "application/json\r\nContent-Length: %zu\r\n\r\n",
-		       len);
+	http_send_text(fd, HTTP_REQUEST("POST /free", HTTP_JSON "Content-Length: %zu\r\n"), len);
 	http_send(fd, body, sent);
 	free(body);
 	return fd;
@@ -172,10 +169,7 @@ static int post(unsigned int host, const char *path, const char *body, size_t le
 	int fd = connect_from(host);
 	int status;
 
-	http_send_text(fd,
-		       "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		       "Content-Length: %zu\r\n\r\n",
-		       path, len);
+	http_send_text(fd, HTTP_REQUEST("POST %s", HTTP_JSON "Content-Length: %zu\r\n"), path, len);
 	http_send(fd, body, len);
 	status = http_recv_answer(fd, buffer, sizeof(buffer) - 1);
 	close(fd);
@@ -258,8 +252,7 @@ TEST(early__each_upload_gets_its_status)
 	for (int i = 0; i < UPLOADS; i++) {
 		fds[i] = connect_from(2);
 		http_send_text(fds[i],
-			       "PUT /allocate/0/data HTTP/1.1\r\nHost: localhost\r\n"
-			       "Content-Length: %d\r\n\r\n",
+			       HTTP_REQUEST("PUT /allocate/0/data", "Content-Length: %d\r\n"),
 			       4 << 20);
 	}
 	for (int i = 0; i < UPLOADS; i++)
@@ -278,9 +271,7 @@ TEST(early__in_the_middle_of_a_body)
 	static const char frame[] = "\x02\0\0\0{}";
 	int fd = connect_from(2);
 
-	http_send_text(fd,
-		       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
-		       10 << 20);
+	http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %d\r\n"), 10 << 20);
 	http_send(fd, frame, sizeof(frame) - 1);
 	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 400);
 	assert_non_null(strstr(buffer, "Connection: close"));
@@ -295,9 +286,7 @@ TEST(early__impossible_lengths)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
 		int fd = connect_from(2);
 
-		http_send_text(fd,
-			       "POST /data/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-			       "%s\r\n\r\n",
+		http_send_text(fd, HTTP_REQUEST("POST /data/write", "Content-Length: %s\r\n"),
 			       lengths[i]);
 		assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 413);
 		close(fd);
