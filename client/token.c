@@ -6,71 +6,48 @@
  * what changes. No text of an error has the token in it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "client/internal.h"
 
-#define BLANKS " \t\r"
-
-/* A token that others can read proves nothing. */
-static int check_file(int fd, const char *path)
-{
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return maas_fail(-errno, "token file %s: %s", path, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return maas_fail(-EINVAL, "token file %s: not a regular file", path);
-	if (st.st_mode & S_IRWXO)
-		return maas_fail(-EPERM,
-				 "token file %s: others may use it (mode %03o): chmod 0600 it, or "
-				 "0640 for a group; in Kubernetes, defaultMode: 0440",
-				 path, (unsigned int)(st.st_mode & 0777));
-	return 0;
-}
+#define BLANKS	 " \t\r"
+#define MAX_FILE 4096 /* bytes; only the first line counts */
 
 /* Takes the first line of `text`, without the blanks around it. */
-static int take_token(char *text, const char *path, char token[MAAS_TOKEN_BYTES])
+static int take_token(const struct maas_buf *text, const char *path, char token[MAAS_TOKEN_BYTES])
 {
-	size_t len;
+	const char *line = text->data;
+	const char *end = memchr(line, '\n', text->len);
+	size_t len = end ? (size_t)(end - line) : text->len;
 
-	text[strcspn(text, "\n")] = '\0';
-	text += strspn(text, BLANKS);
-	for (len = strlen(text); len && strchr(BLANKS, text[len - 1]);)
+	for (; len && strchr(BLANKS, *line); len--)
+		line++;
+	while (len && strchr(BLANKS, line[len - 1]))
 		len--;
 	for (size_t i = 0; i < len; i++)
-		if (text[i] <= ' ' || text[i] > '~')
+		if (line[i] <= ' ' || line[i] > '~')
 			len = 0;
 	if (!len || len >= MAAS_TOKEN_BYTES)
 		return maas_fail(-EINVAL,
 				 "token file %s: its first line is no token: 1 to %d visible "
 				 "characters of ASCII",
 				 path, MAAS_TOKEN_BYTES - 1);
-	snprintf(token, MAAS_TOKEN_BYTES, "%.*s", (int)len, text);
+	snprintf(token, MAAS_TOKEN_BYTES, "%.*s", (int)len, line);
 	return 0;
 }
 
 static int read_file(const char *path, char token[MAAS_TOKEN_BYTES])
 {
-	char text[2 * MAAS_TOKEN_BYTES] = "";
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	ssize_t len;
-	int r;
+	char error[MAAS_FILE_ERROR];
+	struct maas_buf text;
+	int r = maas_file_read(path, MAX_FILE, true, error, &text);
 
-	if (fd < 0)
-		return maas_fail(-errno, "token file %s: %s", path, strerror(errno));
-	r = check_file(fd, path);
-	if (!r) {
-		len = read(fd, text, sizeof(text) - 1);
-		r = len < 0 ? maas_fail(-errno, "token file %s: %s", path, strerror(errno))
-			    : take_token(text, path, token);
-	}
-	explicit_bzero(text, sizeof(text));
-	close(fd);
+	if (r)
+		return maas_fail(r, "token file %s", error);
+	r = take_token(&text, path, token);
+	explicit_bzero(text.data, text.cap);
+	maas_buf_fini(&text);
 	return r;
 }
 
