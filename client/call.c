@@ -116,6 +116,8 @@ int maas_call(struct maas *maas, struct maas_request *request, uint32_t timeout_
 		r = try_once(maas, easy, request, (uint32_t)(deadline_ms - now_ms));
 	} while (maas_request_again(maas, request, r));
 	pool_put(&maas->pool, easy);
+	if (r && request->mute)
+		r = maas_probe(maas, r, deadline_ms);
 	if (!r && !request->tries)
 		r = maas_fail(-ETIMEDOUT, "no connection was free within %u ms", whole_ms);
 	return r;

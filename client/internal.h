@@ -12,7 +12,8 @@
  *   http/ rdma/             … and the two that there are
  *   call                    one request and the caller's wait for it, with retries
  *   request transfer        what is asked; how curl sends it
- *   token                   whose the handle is
+ *   token tls               whose the handle is; whom it trusts
+ *   probe                   why a server has not a word to say
  *   url error json          text
  *   process                 which process this is
  */
@@ -37,11 +38,20 @@ struct maas_url {
 	char *text;	 /* for people, such as "http://localhost:3000" or "unix:/run/maas.sock" */
 	char *base;	 /* what a path is appended to */
 	char *unix_path; /* NULL: TCP */
+	bool tls;
+	/* NULL, or, for a server whose certificate has another name than the URL: `base` has the
+	 * certificate's name, and these have the URL's. */
+	struct curl_slist *connect_to;
+	char *host_header;
 };
 
 /* Owns: the caller, maas_url_fini(). Errors: -EINVAL, -EPROTONOSUPPORT, -ENOMEM. */
 MAAS_MUST_CHECK int maas_url_parse(const char *text, struct maas_url *ret_url);
 void maas_url_fini(struct maas_url *url);
+
+/* The name that the certificate of a server of https:// has, other than the URL's. Errors: -EINVAL,
+ * -ENOMEM. */
+MAAS_MUST_CHECK int maas_url_set_name(struct maas_url *url, const char *name);
 
 /* Whether the absolute URL `to` leads to the same server, by the same host, port and scheme and
  * without a user; then appends its path and query to `ret_path`. */
@@ -69,8 +79,10 @@ MAAS_MUST_CHECK int maas_error_of_status(long status, const char *code);
 /* Keeps the server's own words. Returns the -errno. */
 int maas_fail_status(long status, const char *body, size_t len);
 
-/* The same for a request that had no answer; `os_error` is errno of connect(2), or 0. */
-int maas_fail_curl(const struct maas_url *url, CURLcode code, long os_error, uint32_t timeout_ms);
+/* The same for a request that had no answer, on the curl handle that it was sent with; `mute`: not
+ * a word of one. */
+int maas_fail_curl(const struct maas *maas, CURL *easy, CURLcode code, uint32_t timeout_ms,
+		   bool mute);
 
 /* ---- token */
 
@@ -97,6 +109,62 @@ MAAS_MUST_CHECK bool maas_token_header(struct maas_token *token, char header[MAA
  * the file. When the file cannot be read, the thread's sentence says why. */
 MAAS_MUST_CHECK bool maas_token_is_other(struct maas_token *token, unsigned int reading);
 
+/* ---- tls: the files of https:// */
+
+enum maas_tls_file {
+	MAAS_TLS_CA,
+	MAAS_TLS_CERT,
+	MAAS_TLS_KEY,
+	MAAS_TLS_FILES,
+};
+
+/* What the files had at one reading, in memory, so that a connection has a key and a certificate
+ * that go together while others replace the files. */
+struct maas_tls_reading {
+	unsigned int number;
+	unsigned int users;
+	int fd[MAAS_TLS_FILES];	       /* -1: there is no such file */
+	char path[MAAS_TLS_FILES][96]; /* of fd, for curl */
+};
+
+/* By which a file is told from its successor. All zero: there is none. */
+struct maas_file_state {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec changed;
+};
+
+struct maas_tls {
+	char *file[MAAS_TLS_FILES];	  /* NULL: there is none */
+	struct maas_tls_reading *reading; /* NULL: there are no files */
+
+	pthread_mutex_t lock;
+	struct maas_file_state seen[MAAS_TLS_FILES]; /* of what was read last, or refused */
+	bool refused;				     /* that is not `reading` */
+	uint64_t look_ms;			     /* when to look again */
+};
+
+/* Reads the files that the options and, for https:// alone, the environment name, and proves that
+ * they can be used; then the options have copies of the names. `tls` is all zero before. Errors:
+ * as maas_open() has them. */
+MAAS_MUST_CHECK int maas_tls_init(struct maas_tls *tls, const struct maas_url *url,
+				  struct maas_options *options);
+void maas_tls_fini(struct maas_tls *tls); /* after a failed maas_tls_init(), too */
+void maas_tls_close_fds(struct maas_tls *tls);
+
+/* What the files have now, NULL when there are none. Looks at the files once in a while; of files
+ * that are no good nothing is taken. Owns: the caller, maas_tls_put(). */
+MAAS_MUST_CHECK struct maas_tls_reading *maas_tls_get(struct maas_tls *tls);
+void maas_tls_put(struct maas_tls *tls, struct maas_tls_reading *reading); /* NULL is allowed */
+
+/* Tells curl. Errors: -ENOMEM. */
+MAAS_MUST_CHECK int maas_tls_set(const struct maas_tls_reading *reading, CURL *easy);
+
+/* Whether there are other files than those of a reading's number, with which the server was not
+ * content. When they cannot be used, the thread's sentence says why. */
+MAAS_MUST_CHECK bool maas_tls_is_other(struct maas_tls *tls, unsigned int number);
+
 /* ---- request: what is asked, and the answer */
 
 struct maas_request {
@@ -121,6 +189,8 @@ struct maas_request {
 	unsigned int tries;
 	bool refused;	      /* with the token before */
 	unsigned int reading; /* of the token sent */
+	unsigned int files;   /* the number of the reading of the files of TLS */
+	bool mute;	      /* the connection ended before a word of an answer */
 	uint64_t received;    /* bytes that went to `in` */
 	char span[80];	      /* its Content-Range */
 	struct maas_buf text; /* owned: any other body */
@@ -144,6 +214,7 @@ struct maas_client_transfer {
 	struct maas_request *request;
 	struct maas *maas;
 	CURL *easy;
+	struct maas_tls_reading *files;
 	struct curl_slist *headers;
 	size_t head_at; /* how far the body was sent … */
 	uint32_t out_index;
@@ -229,6 +300,7 @@ struct maas {
 	struct maas_url url;
 	struct maas_options options; /* defaults filled in */
 	struct maas_token token;
+	struct maas_tls tls;
 	char *owner;
 	char *session_name;
 	struct maas_pool pool;
@@ -286,6 +358,12 @@ MAAS_MUST_CHECK int maas_call_json(struct maas *maas, struct maas_request *reque
 /* As maas_call_json(), but it ends at the latest at `deadline_ms`. */
 MAAS_MUST_CHECK int maas_call_json_until(struct maas *maas, struct maas_request *request,
 					 uint64_t deadline_ms, json_t **ret_answer);
+
+/* ---- probe */
+
+/* The sentence for a request that had no word of an answer by `error`: asks the port whether it
+ * speaks TLS, when the URL says that it does not, and the reverse. Returns the -errno. */
+MAAS_MUST_CHECK int maas_probe(struct maas *maas, int error, uint64_t deadline_ms);
 
 /* ---- json */
 

@@ -35,8 +35,14 @@
  * Answers: every answer is checked against the request, its length included; one that does not fit
  * is -EPROTO.
  *
- * Tokens: a handle sends its token with each request, to the server of its URL alone. Without TLS,
- * which this version does not speak, whoever sees the network sees the token.
+ * Tokens: a handle sends its token with each request, to the server of its URL alone. Over http://
+ * whoever sees the network sees the token.
+ *
+ * TLS: https:// is TLS 1.2 or later. The server has to prove that it is the one of the URL, and
+ * nothing switches that off. The files are read again when they change: within a second, and at
+ * once when the server refuses the certificate. Requests that begin then have connections of their
+ * own; those under way end as they began. What cannot be used is logged, and what was read before
+ * stays in use.
  *
  * RDMA: the calling thread moves bytes straight from and to the server's memory, by one-sided
  * reads and writes; everything else goes over HTTP. Payloads are not encrypted. When a connection
@@ -78,8 +84,9 @@ enum maas_transport_type {
 
 struct maas_options {
 	size_t size;
-	/* http://HOST:PORT, HOST:PORT, unix:PATH or http+unix://PATH with %2F for /; NULL: the
-	 * environment's MAAS_URL, or http://localhost:3000 */
+	/* https://HOST:PORT, http://HOST:PORT, HOST:PORT (which is http), unix:PATH or
+	 * http+unix://PATH with %2F for /; NULL: the environment's MAAS_URL, or
+	 * http://localhost:3000 */
 	const char *url;
 	enum maas_transport_type transport;
 	uint32_t timeout_ms;	     /* of a whole call; 0: 30,000 */
@@ -104,6 +111,22 @@ struct maas_options {
 	 * server refuses the token, and then repeats the request, so that a token is replaced by
 	 * replacing the file. NULL: the environment's MAAS_TOKEN_FILE; "": no token. */
 	const char *token_file;
+
+	/* For https:// alone; with another URL they are an error. NULL: the environment's variable,
+	 * which other URLs leave alone; "": none. Files are PEM. */
+
+	/* The CAs that the server's certificate may come from, and no others. NULL: MAAS_CA_FILE,
+	 * or the CAs that this machine knows. */
+	const char *ca_file;
+	/* The certificate, with those between it and its CA, that says whose the handle is. NULL:
+	 * MAAS_CERT_FILE, or none. */
+	const char *cert_file;
+	/* Its key, without a passphrase. Others may not read the file. NULL: MAAS_KEY_FILE, or
+	 * cert_file, which then has both. */
+	const char *key_file;
+	/* A name that the server's certificate has, where the URL's host is not one. NULL:
+	 * MAAS_SERVER_NAME, or the URL's host. */
+	const char *server_name;
 };
 
 /*
@@ -113,10 +136,10 @@ struct maas_options {
  * where client and server reach each other by it, else HTTP. A server that is down, or that has
  * RDMA and refuses the connection, is an error then: to do without RDMA, ask for HTTP. RDMA opens
  * the session and connects. Owns: the caller, maas_close(). Errors: -EINVAL an option,
- * -EPROTONOSUPPORT the URL's scheme, -ENOMEM; of token_file those of open(2), -EPERM others may
- * read the file, -EINVAL there is no token in it; with RDMA also -EOPNOTSUPP the server has none,
- * -ENODEV no device here leads to the server, -ENOMEM the limit of locked memory, and those of
- * maas_reopen() and of every call.
+ * -EPROTONOSUPPORT the URL's scheme, -ENOMEM; of the files those of open(2), -EPERM others may
+ * read the token or key, -EINVAL what is in the file cannot be used; with RDMA also -EOPNOTSUPP the
+ * server has none, -ENODEV no device here leads to the server, -ENOMEM the limit of locked memory,
+ * and those of maas_reopen() and of every call.
  */
 int maas_open(const struct maas_options *options, struct maas **ret_maas);
 
@@ -344,11 +367,13 @@ int maas_buffer_unregister(struct maas *maas, struct maas_buffer *buffer);
  * that `ret_len` (may be NULL) does not count. Owns: the caller, free(3).
  * Errors of every call: -ECONNREFUSED no server there, -EHOSTUNREACH no such host, -ETIMEDOUT,
  * -ECONNRESET the connection broke and retries did not help, -EACCES the server asks for a token or
- * does not know the handle's (also: this user may not write to the Unix socket), -EPERM the token's
- * principal may not do that, -ENOSR the principal's quota is exhausted, -EUSERS a limit of the
- * server is reached, or too many requests of this address had a wrong token, -ESHUTDOWN the server
- * is stopping, -ENOBUFS the server is short of memory, -EREMOTEIO the server failed, -EPROTO the
- * answer makes no sense, -ENOMEM, -ECHILD after fork. Also: -ENOENT no such page.
+ * does not know the handle's, or a certificate (also: this user may not write to the Unix socket),
+ * -EKEYEXPIRED the server's certificate is not valid now, -EKEYREJECTED the certificate does not
+ * prove that it is the server, -EPERM the principal may not do that, -ENOSR the principal's quota
+ * is exhausted, -EUSERS a limit of the server is reached, or too many requests of this address had
+ * a wrong token, -ESHUTDOWN the server is stopping, -ENOBUFS the server is short of memory,
+ * -EREMOTEIO the server failed, -EPROTO the answer makes no sense, -ENOMEM, -ECHILD after fork.
+ * Also: -ENOENT no such page.
  */
 int maas_get(struct maas *maas, const char *path, char **ret_text, size_t *ret_len);
 

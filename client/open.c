@@ -105,12 +105,25 @@ static void free_strings(struct maas *maas)
 	free(maas->owner);
 	free(maas->session_name);
 	maas_token_fini(&maas->token);
+	maas_tls_fini(&maas->tls);
 	maas_url_fini(&maas->url);
+}
+
+static int take_url(struct maas *maas)
+{
+	int r = maas_url_parse(maas->options.url, &maas->url);
+
+	if (!r)
+		r = maas_tls_init(&maas->tls, &maas->url, &maas->options);
+	if (!r && maas->options.server_name)
+		r = maas_url_set_name(&maas->url, maas->options.server_name);
+	maas->options.server_name = NULL; /* the URL has it */
+	return r;
 }
 
 static int copy_strings(struct maas *maas)
 {
-	int r = maas_url_parse(maas->options.url, &maas->url);
+	int r = take_url(maas);
 
 	if (!r)
 		r = copy_text(maas->options.owner, &maas->owner);
@@ -236,6 +249,7 @@ void maas_close(struct maas *maas)
 		free(maas);
 	} else {
 		maas_queue_close_fds(&maas->queue);
+		maas_tls_close_fds(&maas->tls);
 	}
 }
 

@@ -30,14 +30,29 @@ void maas_request_fini(struct maas_request *request)
 	maas_buf_fini(&request->text);
 }
 
+/* 429 is what a refused token gets when many are refused at the same address. A server that refuses
+ * a certificate may end the connection instead. */
+static bool is_refusal(const struct maas_request *request, int error)
+{
+	return request->status == 401 || request->status == 429 || error == -EACCES ||
+	       error == -EKEYREJECTED || error == -EKEYEXPIRED;
+}
+
+static bool is_other(struct maas *maas, const struct maas_request *request)
+{
+	bool token = maas_token_is_other(&maas->token, request->reading);
+
+	return maas_tls_is_other(&maas->tls, request->files) || token;
+}
+
 bool maas_request_again(struct maas *maas, struct maas_request *request, int error)
 {
-	/* 429 is what a refused token gets when many are refused at the same address. */
-	if ((request->status == 401 || request->status == 429) && !request->refused) {
+	if (is_refusal(request, error) && !request->refused) {
 		request->refused = true;
-		return maas_token_is_other(&maas->token, request->reading);
+		return is_other(maas, request);
 	}
-	return error == -ECONNRESET && !request->once && request->tries < MAX_TRIES;
+	return (error == -ECONNRESET || (error == -EPROTO && request->mute)) && !request->once &&
+	       request->tries < MAX_TRIES;
 }
 
 /* ---- names in paths */

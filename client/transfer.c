@@ -197,6 +197,16 @@ static int set_url(struct maas_client_transfer *transfer, const char *path, size
 	return r;
 }
 
+/* The name in the URL is the certificate's. */
+static int set_host(struct maas_client_transfer *transfer)
+{
+	const struct maas_url *url = &transfer->maas->url;
+
+	if (curl_easy_setopt(transfer->easy, CURLOPT_CONNECT_TO, url->connect_to))
+		return -ENOMEM;
+	return add_header(transfer, url->host_header);
+}
+
 static int set_request(struct maas_client_transfer *transfer)
 {
 	struct maas_request *request = transfer->request;
@@ -205,6 +215,8 @@ static int set_request(struct maas_client_transfer *transfer)
 
 	if (!r)
 		r = set_url(transfer, request->path.data, request->path.len);
+	if (!r && transfer->maas->url.connect_to)
+		r = set_host(transfer);
 	if (!r && transfer->maas->url.unix_path &&
 	    curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, transfer->maas->url.unix_path))
 		r = -ENOMEM;
@@ -231,16 +243,27 @@ static int set_token(struct maas_client_transfer *transfer)
 	return r;
 }
 
+static int set_files(struct maas_client_transfer *transfer)
+{
+	transfer->files = maas_tls_get(&transfer->maas->tls);
+	if (!transfer->files)
+		return 0;
+	transfer->request->files = transfer->files->number;
+	return maas_tls_set(transfer->files, transfer->easy);
+}
+
 /* Forbids what curl would do by itself. */
-static void set_bounds(CURL *easy)
+static void set_bounds(CURL *easy, bool tls)
 {
 #if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, tls ? "https" : "http");
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http");
 #else
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP);
-	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, CURLPROTO_HTTP);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, tls ? CURLPROTO_HTTPS : CURLPROTO_HTTP);
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, tls ? CURLPROTO_HTTPS : CURLPROTO_HTTP);
 #endif
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* or later */
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* memory is not fetched through a proxy */
@@ -250,6 +273,8 @@ void maas_client_transfer_drop(struct maas_client_transfer *transfer)
 {
 	curl_slist_free_all(transfer->headers);
 	transfer->headers = NULL;
+	maas_tls_put(&transfer->maas->tls, transfer->files);
+	transfer->files = NULL;
 }
 
 int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy, struct maas *maas,
@@ -268,9 +293,10 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	request->span[0] = '\0';
 	request->received = 0;
 	request->status = 0;
+	request->mute = false;
 	request->tries++;
 	curl_easy_reset(easy);
-	set_bounds(easy);
+	set_bounds(easy, maas->url.tls);
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)maas->options.connect_timeout_ms);
 	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_BYTES);
@@ -283,6 +309,8 @@ int maas_client_transfer_begin(struct maas_client_transfer *transfer, CURL *easy
 	r = set_request(transfer);
 	if (!r)
 		r = set_token(transfer);
+	if (!r)
+		r = set_files(transfer);
 	if (!r && curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers))
 		r = -ENOMEM;
 	if (r) {
@@ -359,13 +387,35 @@ static int fail_taken(const struct maas_client_transfer *transfer)
 	}
 }
 
+/* Whether the server was there and had not a word to say: it may speak TLS where the URL says that
+ * it does not, or the reverse. */
+static bool is_mute(const struct maas_client_transfer *transfer, CURLcode code)
+{
+	double shaken = 0;
+
+	if (transfer->head_bytes)
+		return false;
+	switch (code) {
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_GOT_NOTHING:
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_UNSUPPORTED_PROTOCOL: /* curl's result for bytes that are not HTTP */
+		return true;
+	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(transfer->easy, CURLINFO_APPCONNECT_TIME, &shaken);
+		return transfer->maas->url.tls && shaken == 0;
+	default:
+		return false;
+	}
+}
+
 int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode code)
 {
 	struct maas_request *request = transfer->request;
-	long os_error = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
-	curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &os_error);
+	request->mute = is_mute(transfer, code);
 	maas_client_transfer_drop(transfer);
 	/* Curl's result for a header line of 100 KiB, before 8.6 and since. */
 	if ((code == CURLE_OUT_OF_MEMORY || code == CURL_TOO_LARGE) && transfer->head_bytes)
@@ -373,7 +423,8 @@ int maas_client_transfer_end(struct maas_client_transfer *transfer, CURLcode cod
 	if (transfer->fault)
 		return fail_taken(transfer);
 	if (code)
-		return maas_fail_curl(&transfer->maas->url, code, os_error, transfer->timeout_ms);
+		return maas_fail_curl(transfer->maas, transfer->easy, code, transfer->timeout_ms,
+				      request->mute);
 	if (request->status == status_due(request))
 		return 0;
 	if (request->status >= 300 && request->status < 400)

@@ -13,6 +13,7 @@
 #include "client/internal.h"
 
 #define HTTP	  "http://"
+#define HTTPS	  "https://"
 #define HTTP_UNIX "http+unix://"
 #define UNIX	  "unix:"
 
@@ -38,6 +39,8 @@ void maas_url_fini(struct maas_url *url)
 	free(url->text);
 	free(url->base);
 	free(url->unix_path);
+	curl_slist_free_all(url->connect_to);
+	free(url->host_header);
 	memset(url, 0, sizeof(*url));
 }
 
@@ -112,15 +115,14 @@ static size_t host_len(const char *text)
 	return len;
 }
 
+/* Without a port, `ret_port` stays as it is. */
 static int parse_port(const char **text, unsigned long *ret_port)
 {
 	const char *s = *text;
 	unsigned long port = 0;
 
-	if (*s != ':') {
-		*ret_port = 80;
+	if (*s != ':')
 		return 0;
-	}
 	for (s++; isdigit((unsigned char)*s) && port <= 65535; s++)
 		port = port * 10 + (unsigned long)(*s - '0');
 	if (!port || port > 65535)
@@ -130,13 +132,13 @@ static int parse_port(const char **text, unsigned long *ret_port)
 	return 0;
 }
 
-static int make_http(const char *text, const char *host, struct maas_url *ret_url)
+static int make_http(const char *text, const char *host, bool tls, struct maas_url *ret_url)
 {
-	struct maas_url url = {0};
+	struct maas_url url = {.tls = tls};
 	size_t len = host_len(host);
 	const char *rest = host + len;
 	char at[320]; /* a host's name has at most 253 bytes */
-	unsigned long port;
+	unsigned long port = tls ? 443 : 80;
 
 	if (strchr(text, '@'))
 		return fail_url(-EINVAL, text,
@@ -146,11 +148,12 @@ static int make_http(const char *text, const char *host, struct maas_url *ret_ur
 	if (parse_port(&rest, &port))
 		return fail_url(-EINVAL, text, "a port is a number from 1 to 65535");
 	if (*rest && strcmp(rest, "/") != 0)
-		return fail_url(-EINVAL, text, "it is http://HOST:PORT, without a path");
+		return fail_url(-EINVAL, text,
+				"it is http://HOST:PORT or https://HOST:PORT, without a path");
 	if (snprintf(at, sizeof(at), "%.*s:%lu", (int)len, host, port) >= (int)sizeof(at))
 		return fail_url(-EINVAL, text, "its host is too long");
-	url.base = join(HTTP, at);
-	url.text = join(HTTP, at);
+	url.base = join(tls ? HTTPS : HTTP, at);
+	url.text = join(tls ? HTTPS : HTTP, at);
 	if (!url.base || !url.text) {
 		maas_url_fini(&url);
 		return maas_fail(-ENOMEM, "out of memory");
@@ -174,11 +177,36 @@ int maas_url_parse(const char *text, struct maas_url *ret_url)
 					"a socket's path is written with %2F for each /");
 		return make_unix(text, path, ret_url);
 	}
+	rest = skip(text, HTTPS);
+	if (rest)
+		return make_http(text, rest, true, ret_url);
 	rest = skip(text, HTTP);
 	if (!rest && strstr(text, "://"))
-		return fail_url(-EPROTONOSUPPORT, text,
-				"this version knows http://HOST:PORT and unix:PATH");
-	return make_http(text, rest ? rest : text, ret_url); /* HOST:PORT alone, as curl has it */
+		return fail_url(
+			-EPROTONOSUPPORT, text,
+			"this version knows http://HOST:PORT, https://HOST:PORT and unix:PATH");
+	return make_http(text, rest ? rest : text, false,
+			 ret_url); /* HOST:PORT alone, as curl has it */
+}
+
+int maas_url_set_name(struct maas_url *url, const char *name)
+{
+	const char *at = skip(url->text, HTTPS);
+	char base[640];
+	char *connect_to;
+
+	if (!*name || host_len(name) != strlen(name) || strlen(name) > 255)
+		return maas_fail(-EINVAL, "server_name \"%s\" is no name of a host", name);
+	snprintf(base, sizeof(base), HTTPS "%s%s", name, strrchr(at, ':'));
+	connect_to = join("::", at);
+	url->connect_to = connect_to ? curl_slist_append(NULL, connect_to) : NULL;
+	free(connect_to);
+	free(url->base);
+	url->base = strdup(base);
+	url->host_header = join("Host: ", at);
+	if (!url->connect_to || !url->base || !url->host_header)
+		return maas_fail(-ENOMEM, "out of memory");
+	return 0;
 }
 
 /* ---- redirections */
@@ -215,7 +243,7 @@ static bool add_part(CURLU *url, CURLUPart part, const char *before, struct maas
 	return !to->error;
 }
 
-bool maas_url_same(const struct maas_url *url, const char *to, struct maas_buf *ret_path)
+static bool same_server(const char *url, const char *to, struct maas_buf *ret_path)
 {
 	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_ZONEID,
 					  CURLUPART_PORT,   CURLUPART_USER, CURLUPART_PASSWORD,
@@ -224,7 +252,7 @@ bool maas_url_same(const struct maas_url *url, const char *to, struct maas_buf *
 	CURLU *theirs = curl_url();
 	bool same;
 
-	same = ours && theirs && !curl_url_set(ours, CURLUPART_URL, url->base, 0) &&
+	same = ours && theirs && !curl_url_set(ours, CURLUPART_URL, url, 0) &&
 	       !curl_url_set(theirs, CURLUPART_URL, to, 0);
 	for (size_t i = 0; same && i < MAAS_ARRAY_SIZE(parts); i++)
 		same = same_part(ours, theirs, parts[i]);
@@ -233,4 +261,10 @@ bool maas_url_same(const struct maas_url *url, const char *to, struct maas_buf *
 	curl_url_cleanup(ours);
 	curl_url_cleanup(theirs);
 	return same;
+}
+
+bool maas_url_same(const struct maas_url *url, const char *to, struct maas_buf *ret_path)
+{
+	return same_server(url->base, to, ret_path) ||
+	       (url->connect_to && same_server(url->text, to, ret_path));
 }

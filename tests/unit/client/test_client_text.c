@@ -33,6 +33,8 @@ TEST(url_parse__what_is_one)
 	expect_url("http://host-1.example.org", "http://host-1.example.org:80", NULL);
 	expect_url("http://[::1]:65535", "http://[::1]:65535", NULL);
 	expect_url("http://[fe80::1%eth0]:1/", "http://[fe80::1%eth0]:1", NULL);
+	expect_url("https://host", "https://host:443", NULL);
+	expect_url("https://[::1]:3000/", "https://[::1]:3000", NULL);
 	expect_url("unix:/run/maas.sock", "http://localhost", "/run/maas.sock");
 	expect_url("unix:maas.sock", "http://localhost", "maas.sock");
 	expect_url("http+unix://%2Frun%2fmaas.sock", "http://localhost", "/run/maas.sock");
@@ -61,6 +63,9 @@ TEST(url_parse__what_is_none)
 		"http://host:80?x",
 		"http://ho st",
 		"http://[::1",
+		"https://",
+		"https://host:0",
+		"https://host/path",
 		"http://[]:80",
 		"http://host\r\nX: y",
 		"unix:",
@@ -77,7 +82,7 @@ TEST(url_parse__what_is_none)
 			fail_msg("taken: %s", texts[i]);
 		assert_true(strlen(maas_error()) > 0);
 	}
-	assert_int_equal(maas_url_parse("https://host:3000", &url), -EPROTONOSUPPORT);
+	assert_int_equal(maas_url_parse("HTTPS://host:3000", &url), -EPROTONOSUPPORT);
 	assert_int_equal(maas_url_parse("ftp://host", &url), -EPROTONOSUPPORT);
 }
 
@@ -97,6 +102,26 @@ TEST(url_parse__no_secret_is_repeated)
 		assert_non_null(strstr(maas_error(), "host"));
 		if (strstr(maas_error(), "secret"))
 			fail_msg("%s: %s", texts[i], maas_error());
+	}
+}
+
+TEST(url_set_name__is_what_the_certificate_has_and_no_more)
+{
+	static const char *const wrong[] = {"", "a b", "a:1", "a/b", "a\r\nb", "[::1", "a@b"};
+	struct maas_url url;
+
+	assert_int_equal(maas_url_parse("https://[::1]:3000", &url), 0);
+	assert_int_equal(maas_url_set_name(&url, "name.example"), 0);
+	assert_string_equal(url.base, "https://name.example:3000");
+	assert_string_equal(url.text, "https://[::1]:3000");
+	assert_string_equal(url.connect_to->data, "::[::1]:3000");
+	assert_string_equal(url.host_header, "Host: [::1]:3000");
+	maas_url_fini(&url);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(wrong); i++) {
+		assert_int_equal(maas_url_parse("https://host", &url), 0);
+		if (maas_url_set_name(&url, wrong[i]) != -EINVAL)
+			fail_msg("taken: %s", wrong[i]);
+		maas_url_fini(&url);
 	}
 }
 
@@ -214,6 +239,24 @@ TEST(url_same__host_port_and_scheme)
 	expect_same("unix:/run/maas.sock", "http://localhost:81/x", NULL);
 }
 
+TEST(url_same__with_tls_and_by_either_name)
+{
+	struct maas_buf path = {0};
+	struct maas_url url;
+
+	expect_same("https://host", "https://host:443/x", "/x");
+	expect_same("https://host:3000", "http://host:3000/x", NULL);
+	expect_same("https://host", "https://host:80/x", NULL);
+	assert_int_equal(maas_url_parse("https://host", &url), 0);
+	assert_int_equal(maas_url_set_name(&url, "name"), 0);
+	assert_true(maas_url_same(&url, "https://host/x", &path));
+	assert_true(maas_url_same(&url, "https://name/x", &path));
+	assert_false(maas_url_same(&url, "https://other/x", &path));
+	assert_false(maas_url_same(&url, "http://host/x", &path));
+	maas_buf_fini(&path);
+	maas_url_fini(&url);
+}
+
 /* ---- names */
 
 TEST(id_valid__only_its_letters)
@@ -263,7 +306,7 @@ TEST(open__options_that_cannot_be)
 		{-EINVAL, {.size = sizeof(struct maas_options), .session_exclusive = true}},
 		{-EINVAL, {.size = sizeof(struct maas_options), .max_connections = 1u << 30}},
 		{-EINVAL, {.size = sizeof(struct maas_options), .url = "no sense"}},
-		{-EPROTONOSUPPORT, {.size = sizeof(struct maas_options), .url = "https://a"}},
+		{-EPROTONOSUPPORT, {.size = sizeof(struct maas_options), .url = "ftp://a"}},
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(rows); i++) {

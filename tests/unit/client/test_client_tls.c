@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The files of https:// without a server: which are refused and how, and what a handle does when
+ * they change. e2e_tls_clients has the handshakes.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/internal.h"
+#include "tests/unit/client/client_fixture.h"
+
+#define URL "https://127.0.0.1:1"
+
+/* Two certificates that sign themselves, and their keys; they end in 2126. */
+static const char one_pem[] = "-----BEGIN CERTIFICATE-----\n"
+			      "MIIBjDCCATGgAwIBAgIUCR5W5kdW7IQI655XZIZaCOMY+fEwCgYIKoZIzj0EAwIw\n"
+			      "DjEMMAoGA1UEAwwDb25lMCAXDTI2MTEyODIzMTMzMFoYDzIxMjYxMTA0MjMxMzMw\n"
+			      "WjAOMQwwCgYDVQQDDANvbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASgXdH9\n"
+			      "p9GMvUYrVFrk4qz1cehQdo08CUiw1mfG/tXcKitU/IywOHtVNOxkR7WR07oP5z6N\n"
+			      "8uHib4llKiJ9G/GTo2swaTAdBgNVHQ4EFgQU/V+L1dnfkOLpilBYL7+fGBOT8vcw\n"
+			      "HwYDVR0jBBgwFoAU/V+L1dnfkOLpilBYL7+fGBOT8vcwDwYDVR0TAQH/BAUwAwEB\n"
+			      "/zAWBgNVHREEDzANggtvbmUuZXhhbXBsZTAKBggqhkjOPQQDAgNJADBGAiEAy6aE\n"
+			      "puE1QGtUukzE8DyGaBgdBf0vfH8AZNZFcyauJKICIQDDc81fveusVRvEXoNHdpeg\n"
+			      "zMxkYIEtIPhObjEYvUwu3g==\n"
+			      "-----END CERTIFICATE-----\n";
+static const char one_key[] = "-----BEGIN PRIVATE KEY-----\n"
+			      "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgmiQDVoAgRtvT+xrQ\n"
+			      "g9uHnogOCM77JYJ+R83/b+6pRJehRANCAASgXdH9p9GMvUYrVFrk4qz1cehQdo08\n"
+			      "CUiw1mfG/tXcKitU/IywOHtVNOxkR7WR07oP5z6N8uHib4llKiJ9G/GT\n"
+			      "-----END PRIVATE KEY-----\n";
+static const char two_pem[] = "-----BEGIN CERTIFICATE-----\n"
+			      "MIIBizCCATGgAwIBAgIUBSbkPy3GwfEYFgbQo54bPJF0fyYwCgYIKoZIzj0EAwIw\n"
+			      "DjEMMAoGA1UEAwwDdHdvMCAXDTI2MTEyODIzMTMzMFoYDzIxMjYxMTA0MjMxMzMw\n"
+			      "WjAOMQwwCgYDVQQDDAN0d28wWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAT5l+dm\n"
+			      "nfUfXZ124zZP6qCrkMgT+d1v3QNhWAM/GXXAnpVF+sNEBVWoyZgff6VXldUCrjuB\n"
+			      "+scJrImU0/gx0nuLo2swaTAdBgNVHQ4EFgQU1KKAcXEnzGQT401ZPLu6nMPxh74w\n"
+			      "HwYDVR0jBBgwFoAU1KKAcXEnzGQT401ZPLu6nMPxh74wDwYDVR0TAQH/BAUwAwEB\n"
+			      "/zAWBgNVHREEDzANggt0d28uZXhhbXBsZTAKBggqhkjOPQQDAgNIADBFAiBQNSea\n"
+			      "X7FNMEAJ3eJY8GxlLGIJwBUP+fMl/3ZhUVfI7AIhAO6FfVE7fGbhAwH8UXbd7GGN\n"
+			      "TRGVJnRlPgzmHD8UnCUX\n"
+			      "-----END CERTIFICATE-----\n";
+static const char two_key[] = "-----BEGIN PRIVATE KEY-----\n"
+			      "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgQnB7YToCfVlkQVsE\n"
+			      "wqf97kREkZ3Lf/rZCd6Ivgq3cfqhRANCAAT5l+dmnfUfXZ124zZP6qCrkMgT+d1v\n"
+			      "3QNhWAM/GXXAnpVF+sNEBVWoyZgff6VXldUCrjuB+scJrImU0/gx0nuL\n"
+			      "-----END PRIVATE KEY-----\n";
+
+static char ca_path[64], cert_path[64], key_path[64];
+static struct maas_options options;
+
+/* Puts another file in the place of `path`. */
+static void put(const char *path, const char *text, mode_t mode)
+{
+	char temporary[80];
+	int fd;
+
+	snprintf(temporary, sizeof(temporary), "%s.new", path);
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	assert_int_equal(fchmod(fd, mode), 0);
+	close(fd);
+	assert_int_equal(rename(temporary, path), 0);
+}
+
+static void set_up(void)
+{
+	int pid = (int)getpid();
+
+	snprintf(ca_path, sizeof(ca_path), "client-tls-%d.ca", pid);
+	snprintf(cert_path, sizeof(cert_path), "client-tls-%d.pem", pid);
+	snprintf(key_path, sizeof(key_path), "client-tls-%d.key", pid);
+	put(ca_path, two_pem, 0644);
+	put(cert_path, one_pem, 0644);
+	put(key_path, one_key, 0600);
+	unsetenv("MAAS_CA_FILE");
+	unsetenv("MAAS_CERT_FILE");
+	unsetenv("MAAS_KEY_FILE");
+	unsetenv("MAAS_SERVER_NAME");
+	options = (struct maas_options){.size = sizeof(options),
+					.url = URL,
+					.transport = MAAS_TRANSPORT_HTTP,
+					.ca_file = ca_path,
+					.cert_file = cert_path,
+					.key_file = key_path};
+}
+
+static void tear_down(void)
+{
+	client_end();
+	unlink(ca_path);
+	unlink(cert_path);
+	unlink(key_path);
+}
+
+static void expect_refused(int error, const char *words)
+{
+	int r = maas_open(&options, &maas);
+
+	if (r != error || !strstr(maas_error(), words))
+		fail_msg("%d %s, and not %d %s", r, maas_error(), error, words);
+	assert_null(strstr(maas_error(), "BEGIN"));
+}
+
+/* ---- opening */
+
+TEST(open__with_files_that_can_be_used)
+{
+	char both[sizeof(one_pem) + sizeof(one_key)];
+
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	options.cert_file = options.key_file = NULL;
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	options.ca_file = NULL;
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	/* The key may be in the certificate's file, and then others may not read that. */
+	snprintf(both, sizeof(both), "%s%s", one_pem, one_key);
+	put(cert_path, both, 0600);
+	options.cert_file = cert_path;
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	put(cert_path, both, 0644);
+	expect_refused(-EPERM, "chmod 0640");
+}
+
+TEST(open__a_file_that_cannot_be_used_says_why)
+{
+	put(key_path, one_key, 0604);
+	expect_refused(-EPERM, "chmod 0640");
+	put(key_path, two_key, 0600);
+	expect_refused(-EINVAL, "is not that of the certificate in");
+	put(key_path, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n", 0600);
+	expect_refused(-EINVAL, "passphrase");
+	put(key_path, one_pem, 0600);
+	expect_refused(-EINVAL, "no private key");
+	unlink(key_path);
+	expect_refused(-ENOENT, key_path);
+	put(key_path, one_key, 0640);
+	put(cert_path, "30 82", 0644);
+	expect_refused(-EINVAL, "no certificate in it, in PEM");
+	put(cert_path, one_pem, 0644);
+	put(ca_path, "", 0644);
+	expect_refused(-EINVAL, "no certificate in it, in PEM");
+	options.ca_file = "/";
+	expect_refused(-EINVAL, "not a regular file");
+	options.ca_file = NULL;
+	options.cert_file = NULL;
+	expect_refused(-EINVAL, "without a cert_file");
+}
+
+/* Whoever names a CA means to be safe: a forgotten s is an error. */
+TEST(open__files_are_for_https_alone)
+{
+	static const char *const urls[] = {"http://127.0.0.1:1", "127.0.0.1:1", "unix:/run/a.sock"};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(urls); i++) {
+		options.url = urls[i];
+		expect_refused(-EINVAL, "for https://");
+	}
+	options = (struct maas_options){
+		.size = sizeof(options), .url = urls[0], .server_name = "name"};
+	expect_refused(-EINVAL, "for https://");
+	options.server_name = "";
+	assert_int_equal(maas_open(&options, &maas), 0);
+}
+
+TEST(open__the_environment_is_for_https_alone)
+{
+	options = (struct maas_options){
+		.size = sizeof(options), .url = URL, .transport = MAAS_TRANSPORT_HTTP};
+	setenv("MAAS_CA_FILE", "/nowhere", 1);
+	expect_refused(-ENOENT, "/nowhere");
+	options.ca_file = "";
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	options.ca_file = NULL;
+	options.url = "http://127.0.0.1:1";
+	assert_int_equal(maas_open(&options, &maas), 0);
+	client_close(&maas);
+	unsetenv("MAAS_CA_FILE");
+	options.url = URL;
+	setenv("MAAS_SERVER_NAME", "a b", 1);
+	expect_refused(-EINVAL, "a b");
+}
+
+/* ---- changes */
+
+static struct maas_tls_reading *read_now(void)
+{
+	maas->tls.look_ms = 0;
+	return maas_tls_get(&maas->tls);
+}
+
+/* What a connection gets that begins with this reading. */
+static void expect_text(const struct maas_tls_reading *reading, enum maas_tls_file file,
+			const char *text)
+{
+	char found[2048] = "";
+	int fd = open(reading->path[file], O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_true(read(fd, found, sizeof(found) - 1) > 0);
+	close(fd);
+	assert_string_equal(found, text);
+}
+
+TEST(change__is_seen_when_the_pair_is_whole)
+{
+	struct maas_tls_reading *first;
+	struct maas_tls_reading *now;
+
+	assert_int_equal(maas_open(&options, &maas), 0);
+	first = read_now();
+	put(cert_path, two_pem, 0644);
+	now = read_now();
+	assert_ptr_equal(now, first);
+	assert_string_equal(maas_error(), "");
+	maas_tls_put(&maas->tls, now);
+	put(key_path, two_key, 0600);
+	now = read_now();
+	assert_int_equal(now->number, first->number + 1);
+	expect_text(now, MAAS_TLS_CERT, two_pem);
+	expect_text(now, MAAS_TLS_KEY, two_key);
+	/* A request that is under way has what it began with. */
+	expect_text(first, MAAS_TLS_CERT, one_pem);
+	expect_text(first, MAAS_TLS_KEY, one_key);
+	maas_tls_put(&maas->tls, first);
+	maas_tls_put(&maas->tls, now);
+}
+
+TEST(change__is_not_looked_for_at_each_request)
+{
+	struct maas_tls_reading *now;
+
+	assert_int_equal(maas_open(&options, &maas), 0);
+	put(ca_path, one_pem, 0644);
+	now = maas_tls_get(&maas->tls);
+	assert_int_equal(now->number, 0);
+	maas_tls_put(&maas->tls, now);
+	/* A refusal by the server is a reason to look at once. */
+	assert_true(maas_tls_is_other(&maas->tls, 0));
+	assert_false(maas_tls_is_other(&maas->tls, 1));
+	assert_true(maas_tls_is_other(&maas->tls, 0));
+}
+
+TEST(change__to_what_cannot_be_used_is_said_at_a_refusal)
+{
+	assert_int_equal(maas_open(&options, &maas), 0);
+	put(key_path, one_key, 0644);
+	for (int i = 0; i < 2; i++) {
+		maas_error_clear();
+		assert_false(maas_tls_is_other(&maas->tls, 0));
+		assert_non_null(strstr(maas_error(), "chmod 0640"));
+	}
+	assert_int_equal(chmod(key_path, 0600), 0);
+	assert_true(maas_tls_is_other(&maas->tls, 0));
+}
+
+TEST(change__names_no_two_readings_alike)
+{
+	struct maas_tls_reading *now = NULL;
+	char before[96] = "";
+
+	assert_int_equal(maas_open(&options, &maas), 0);
+	for (int i = 0; i < 40; i++) {
+		put(ca_path, i % 2 ? one_pem : two_pem, 0644);
+		now = read_now();
+		assert_int_equal(now->number, i + 1);
+		assert_string_not_equal(now->path[MAAS_TLS_CA], before);
+		snprintf(before, sizeof(before), "%s", now->path[MAAS_TLS_CA]);
+		maas_tls_put(&maas->tls, now);
+	}
+}
+
+TEST_MAIN(set_up, tear_down)
