@@ -44,7 +44,11 @@ extern const struct cmd cmd_health, cmd_stats, cmd_alloc, cmd_free, cmd_put, cmd
 #define CMD_COMMON_OPTIONS                                                                         \
 	{"url", required_argument, NULL, 'u'}, {"json", no_argument, NULL, 'j'},                   \
 		{"timeout", required_argument, NULL, 't'},                                         \
-		{"token-file", required_argument, NULL, 'k'}, {"help", no_argument, NULL, 'h'}
+		{"token-file", required_argument, NULL, 'k'},                                      \
+		{"ca-file", required_argument, NULL, 'A'},                                         \
+		{"cert-file", required_argument, NULL, 'C'},                                       \
+		{"key-file", required_argument, NULL, 'K'},                                        \
+		{"server-name", required_argument, NULL, 'S'}, {"help", no_argument, NULL, 'h'}
 
 /*
  * The next option of `cmd`, as getopt_long(3) returns it; -1 at the end. Common options are taken

@@ -12,10 +12,16 @@ static const struct cmd *const commands[] = {
 };
 
 static const char common_help[] =
-	"  --url URL        the server: [http://]HOST:PORT or unix:PATH\n"
+	"  --url URL        the server: https://HOST:PORT, [http://]HOST:PORT or unix:PATH\n"
 	"                   (default: $MAAS_URL, else http://localhost:3000)\n"
 	"  --token-file F   whose first line is the token for the server\n"
 	"                   (default: $MAAS_TOKEN_FILE, else no token)\n"
+	"  --ca-file F      with https: the CAs that the server's certificate may come from\n"
+	"                   (default: $MAAS_CA_FILE, else those of this machine)\n"
+	"  --cert-file F    the certificate that says who asks (default: $MAAS_CERT_FILE)\n"
+	"  --key-file F     its key (default: $MAAS_KEY_FILE, else that in --cert-file)\n"
+	"  --server-name N  a name that the server's certificate has, if not the URL's host\n"
+	"                   (default: $MAAS_SERVER_NAME)\n"
 	"  --timeout SEC    of each request (default 30)\n"
 	"  --json           print JSON\n"
 	"  --help           this text\n";
@@ -59,7 +65,7 @@ _Noreturn void cmd_usage(const struct cmd *cmd, const char *fmt, ...)
 
 /* ---- wrong options */
 
-#define MAX_OPTIONS 16 /* of one command */
+#define MAX_OPTIONS 24 /* of one command */
 
 /* Reports an unknown or ambiguous option: `word` is what was typed, `meant` its name or NULL. */
 static _Noreturn void fail_unknown(const struct cmd *cmd, const char *word, const char *meant)
@@ -125,6 +131,18 @@ static bool take_common(struct cmd_context *context, const struct cmd *cmd, int 
 		return true;
 	case 'k':
 		context->options.token_file = optarg;
+		return true;
+	case 'A':
+		context->options.ca_file = optarg;
+		return true;
+	case 'C':
+		context->options.cert_file = optarg;
+		return true;
+	case 'K':
+		context->options.key_file = optarg;
+		return true;
+	case 'S':
+		context->options.server_name = optarg;
 		return true;
 	case 'j':
 		context->json = true;

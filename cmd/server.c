@@ -75,11 +75,11 @@ int cmd_fail(const struct cmd_context *context, int error, const char *what)
 		fprintf(stderr, "maas: %s: %s\n", what, why);
 		return CMD_FAILED;
 	}
-	fprintf(stderr,
-		"maas: no answer from %s: %s\n"
-		"maas: start a server with `maasd`, or name one: --url http://HOST:PORT or "
-		"MAAS_URL\n",
-		maas_url(context->maas), why);
+	fprintf(stderr, "maas: no answer from %s: %s\n", maas_url(context->maas), why);
+	if (error != -ECONNRESET) /* there is a server, or was */
+		fputs("maas: start a server with `maasd`, or name one: --url http://HOST:PORT or "
+		      "MAAS_URL\n",
+		      stderr);
 	return CMD_UNREACHABLE;
 }
 

@@ -3,12 +3,13 @@
 
 # The ids that the server lists which the command line names.
 _maas_ids() {
-	local server=() file
-	[[ ! $COMP_LINE =~ [[:blank:]]--url[=[:blank:]]+([^[:blank:]]+) ]] || server=(--url "${BASH_REMATCH[1]}")
-	[[ ! $COMP_LINE =~ [[:blank:]]--token-file[=[:blank:]]+([^[:blank:]]+) ]] || {
-		file=${BASH_REMATCH[1]}
-		server+=(--token-file "${file/#\~\//$HOME/}")
-	}
+	local server=() option value
+	for option in --url --token-file --ca-file --cert-file --key-file --server-name; do
+		[[ ! $COMP_LINE =~ [[:blank:]]$option[=[:blank:]]+([^[:blank:]]+) ]] || {
+			value=${BASH_REMATCH[1]}
+			server+=("$option" "${value/#\~\//$HOME/}")
+		}
+	done
 	maas ls --timeout 2 "${server[@]}" 2>/dev/null | awk 'NR > 1 { print $1 }' | head -n 1000
 }
 
@@ -16,7 +17,7 @@ _maas_ids() {
 _maas_value() {
 	local words=''
 	[ "$2" != --transport ] || words='auto rdma http'
-	[[ $2 != --token-file && $2 != --output ]] || compopt -o default
+	[[ $2 != --*-file && $2 != --output ]] || compopt -o default
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "${1#=}")
 }
 
@@ -52,7 +53,7 @@ _maas() {
 	bench) words='--size --threads --count --time --hold --transport' ;;
 	esac
 	if [[ $word == -* || -z $command ]]; then
-		[[ $word != -* ]] || words+=' --url --token-file --timeout --json --help'
+		[[ $word != -* ]] || words+=' --url --token-file --ca-file --cert-file --key-file --server-name --timeout --json --help'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 		return
 	fi

@@ -4,9 +4,12 @@
 # Ids, as the server that the command line names lists them.
 _maas_ids() {
 	local -a call ids
+	local option
 	call=(maas ls --timeout 2)
 	[[ -z ${opt_args[--url]} ]] || call+=(--url ${(Q)opt_args[--url]})
-	[[ -z ${opt_args[--token-file]} ]] || call+=(--token-file ${(Q)~opt_args[--token-file]})
+	for option in --token-file --ca-file --cert-file --key-file --server-name; do
+		[[ -z ${opt_args[$option]} ]] || call+=($option ${(Q)~opt_args[$option]})
+	done
 	ids=(${${(f)"$($call 2>/dev/null | head -n 1001)"}[2,-1]%% *})
 	_wanted ids expl 'allocation' compadd -a ids
 }
@@ -23,6 +26,10 @@ _maas() {
 	common=(
 		'--url[the server]:URL:'
 		'--token-file[whose first line is the token for the server]:file:_files'
+		'--ca-file[with https\: the CAs of the server]:file:_files'
+		'--cert-file[with https\: the certificate that says who asks]:file:_files'
+		'--key-file[with https\: its key]:file:_files'
+		'--server-name[with https\: a name that the certificate of the server has]:name:'
 		'--timeout[of each request]:seconds:'
 		'--json[print JSON]'
 		'(- *)--help[print help]'

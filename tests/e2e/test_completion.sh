@@ -47,6 +47,7 @@ typed 'a global option' '<--timeout>' 'maas --tim\t'
 typed 'an option of a command' '<--json><alloc><--request-id>' 'maas --json alloc --req\t'
 typed 'a word of a command' '<prometheus><status>' 'maas prom\tst\t'
 typed 'a file' '<get><--token-file><my notes.txt>' 'maas get --token-file my\t'
+typed 'another file' '<get><--ca-file><my notes.txt>' 'maas get --ca-f\tmy\t'
 typed 'a word' '<get><--transport><rdma>' 'maas get --transport r\t'
 typed 'a file with a blank' '<put><my notes.txt>' 'maas put my\t'
 start_server

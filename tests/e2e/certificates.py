@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates for tests, made with openssl(1) in a directory: NAME.pem, NAME.key (mode 0600)."""
+
+import os
+import subprocess
+
+KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+
+
+class Certificates:
+    def __init__(self, directory):
+        self.directory = directory
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def openssl(self, *arguments):
+        done = subprocess.run(["openssl", *arguments], cwd=self.directory, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"openssl {' '.join(arguments)}: {done.stderr}")
+
+    def make_ca(self, name):
+        self.openssl("req", "-x509", *KEY, "-keyout", name + ".key", "-out", name + ".pem", "-subj", "/CN=" + name,
+                     "-days", "30", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+
+    def make(self, name, names="DNS:localhost,IP:127.0.0.1", usage="serverAuth", ca="ca", days=30):
+        """A certificate of `ca` for the names; negative days: it has expired."""
+        self.openssl("req", "-new", *KEY, "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
+        with open(self.path(name + ".ext"), "w", encoding="ascii") as file:
+            file.write(f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
+        self.openssl("x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key",
+                     "-CAcreateserial", "-extfile", name + ".ext", "-out", name + ".pem", "-days", str(days))

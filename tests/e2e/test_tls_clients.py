@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libmaas and the maas command over TLS: what goes through, what is refused and in which words, and files
+that change while requests go on.
+
+python3 test_tls_clients.py MAASD MAAS...
+
+Each MAAS is linked with another TLS library; their words are the same.
+"""
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+
+from certificates import Certificates
+from tls_front import TlsFront
+
+TLS_1_2 = ssl.TLSVersion.TLSv1_2
+TLS_1_1 = ssl.TLSVersion.TLSv1_1
+
+certs = None  # the Certificates of all cases
+server = None  # the maasd
+
+
+class Maasd:
+    def __init__(self, program, *options):
+        self.log = certs.path("maasd.log")
+        self.process = subprocess.Popen(
+            [program, "--listen", "127.0.0.1:0", "--rdma", "off", "--max-pool-size", "64MiB", *options],
+            stderr=open(self.log, "w", encoding="utf-8"))
+        self.url = self.wait()
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def wait(self):
+        for _ in range(600):
+            for line in open(self.log, encoding="utf-8"):
+                if line.startswith("Listening on "):
+                    return line.split()[2]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise SystemExit(f"maasd: {open(self.log, encoding='utf-8').read()}")
+
+    def stop(self):
+        self.process.terminate()
+        if self.process.wait(30):
+            raise SystemExit(f"maasd ended with {self.process.returncode}")
+
+
+def environment():
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
+
+
+def run(maas, *arguments, data=None, **variables):
+    done = subprocess.run([maas, *arguments], input=data, capture_output=True, timeout=60, check=False,
+                          cwd=certs.directory, env=environment() | variables)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def refused(maas, words, url, *arguments, status=1):
+    """maas ends with the status and a sentence that has all the words."""
+    code, _, said = run(maas, "health", "--url", url, *arguments)
+    missing = [word for word in words if word not in said]
+    if code != status or missing:
+        raise SystemExit(f"{maas} health --url {url} {' '.join(arguments)}: {code}, {said}: wanted {status}, {missing}")
+    if "\n" in said.strip() and "start a server" not in said:
+        raise SystemExit(f"more than a sentence: {said}")
+
+
+def done(maas, *arguments, data=None, **variables):
+    code, output, said = run(maas, *arguments, data=data, **variables)
+    if code:
+        raise SystemExit(f"{maas} {' '.join(arguments)}: {code}, {said}")
+    return output
+
+
+def front(name, **options):
+    return TlsFront(certs.path(name), options.pop("upstream", server.port), **options)
+
+
+# ---- what goes through
+
+
+def check_bytes(maas, *arguments):
+    """Sizes around those of a record of TLS and of the buffers."""
+    for size in (1, 16383, 16384, 16385, 65536, (4 << 20) - 1, 4 << 20):
+        data = os.urandom(size)
+        memory = done(maas, "alloc", str(size), *arguments).decode().strip()
+        done(maas, "put", memory, *arguments, data=data)
+        if done(maas, "get", memory, *arguments) != data:
+            raise SystemExit(f"{maas}: other bytes of {size}")
+        done(maas, "free", memory, *arguments)
+
+
+def through(maas):
+    plain = front("server")
+    check_bytes(maas, "--url", plain.url(), "--ca-file", "ca.pem")
+    asking = front("server", ca=certs.path("ca.pem"))
+    done(maas, "stats", MAAS_URL=asking.url(), MAAS_CA_FILE="ca.pem", MAAS_CERT_FILE="team.pem", MAAS_KEY_FILE="team.key")
+    if asking.clients != ["team"]:
+        raise SystemExit(f"{maas}: the certificates were {asking.clients}")
+    check_bytes(maas, "--url", asking.url(host="127.0.0.1"), "--ca-file", "ca.pem", "--cert-file", "team.both")
+    for newest in (None, TLS_1_2):
+        named = front("elsewhere", newest=newest)
+        done(maas, "health", "--url", named.url(), "--ca-file", "ca.pem", "--server-name", "memory.example")
+        done(maas, "health", MAAS_URL=named.url(), MAAS_CA_FILE="ca.pem", MAAS_SERVER_NAME="memory.example")
+
+
+# ---- what is refused
+
+
+def refused_servers(maas):
+    url = front("server").url()
+    refused(maas, ["is from a CA that this machine does not know", "--ca-file"], url)
+    refused(maas, ["is not from a CA in other-ca.pem"], url, "--ca-file", "other-ca.pem")
+    refused(maas, ["http://localhost", "speaks TLS: use https://localhost"], front("server").url("http"))
+    refused(maas, ["has expired", "clock"], front("expired").url(), "--ca-file", "ca.pem")
+    refused(maas, ["is not for localhost", "--server-name"], front("elsewhere").url(), "--ca-file", "ca.pem")
+    refused(maas, ["is not for 127.0.0.1", "--server-name"], front("named").url(host="127.0.0.1"), "--ca-file", "ca.pem")
+    refused(maas, ["is not for other.example"], url, "--ca-file", "ca.pem", "--server-name", "other.example")
+    refused(maas, ["does not speak TLS", "--tls-cert", "use http://localhost"], f"https://localhost:{server.port}",
+            "--ca-file", "ca.pem")
+    refused(maas, ["TLS handshake", "TLS 1.2 or 1.3"], front("server", newest=TLS_1_1).url(), "--ca-file", "ca.pem")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        refused(maas, ["TLS handshake", "did not end in time"], f"https://localhost:{silent.getsockname()[1]}",
+                "--timeout", "1", status=3)
+
+
+def refused_clients(maas):
+    for newest, status, words in (None, 3, "ended the connection before it answered"), (TLS_1_2, 1, "TLS handshake"):
+        url = front("server", ca=certs.path("ca.pem"), newest=newest).url()
+        refused(maas, [words, "certificate"], url, "--ca-file", "ca.pem", status=status)
+        code, _, said = run(maas, "health", "--url", url, "--ca-file", "ca.pem", "--cert-file", "stranger.pem",
+                            "--key-file", "stranger.key")
+        if code not in (1, 3) or "the certificate in stranger.pem" not in said or "start a server" in said:
+            raise SystemExit(f"{maas}: {code}, {said}")
+
+
+def refused_files(maas):
+    url = front("server").url()
+    refused(maas, ["key file open.key", "chmod 0640"], url, "--cert-file", "team.pem", "--key-file", "open.key")
+    refused(maas, ["the key in stranger.key is not that of the certificate in team.pem"], url,
+            "--cert-file", "team.pem", "--key-file", "stranger.key", status=2)
+    refused(maas, ["locked.key", "passphrase"], url, "--cert-file", "team.pem", "--key-file", "locked.key", status=2)
+    refused(maas, ["CA file garbage.pem"], url, "--ca-file", "garbage.pem", status=2)
+    refused(maas, ["CA file none.pem", "No such file"], url, "--ca-file", "none.pem")
+    refused(maas, ["ca_file is for https://"], front("server").url("http"), "--ca-file", "ca.pem", status=2)
+
+
+def broken_off(maas):
+    """The end of a connection in the middle of a body is an error, and no signal."""
+    ending = front("server", upstream=None)
+    memory = "00000000-0000-8000-8741-8d35090dc78e"
+    code, _, said = run(maas, "put", memory, "--url", ending.url(), "--ca-file", "ca.pem", data=os.urandom(4 << 20))
+    if code != 3 or "ended the connection" not in said and "broke" not in said:
+        raise SystemExit(f"{maas}: {code}, {said}")
+
+
+# ---- files that change
+
+
+def replace(name, by):
+    """In one step, as certificates are renewed."""
+    data = open(certs.path(by), "rb").read()
+    with open(os.open(certs.path(name + ".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+    os.rename(certs.path(name + ".new"), certs.path(name))
+
+
+def wait_for_client(asking, name, since):
+    end = time.monotonic() + 20
+    while name not in asking.clients[since:]:
+        if time.monotonic() > end:
+            raise SystemExit(f"no connection of {name}: {asking.clients}")
+        time.sleep(0.05)
+
+
+def changes(maas):
+    """A client that goes on takes each new pair and CA; no request fails."""
+    for part in ("pem", "key"):
+        replace("live." + part, "team." + part)
+    replace("live-ca.pem", "ca.pem")
+    asking = front("server", ca=certs.path("both-ca.pem"))
+    bench = subprocess.Popen(
+        [maas, "bench", "--transport", "http", "--url", asking.url(), "--ca-file", "live-ca.pem", "--cert-file", "live.pem",
+         "--key-file", "live.key", "--size", "4KiB", "--threads", "4", "--time", "8"], cwd=certs.directory,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_client(asking, "team", 0)
+    since = len(asking.clients)
+    replace("live.pem", "next.pem")  # for a moment the pair does not fit
+    time.sleep(1.5)
+    replace("live.key", "next.key")
+    wait_for_client(asking, "next", since)
+    replace("live-ca.pem", "both-ca.pem")
+    time.sleep(1.5)
+    asking.use(certs.path("server2"), ca=certs.path("both-ca.pem"))
+    since = len(asking.clients)
+    replace("live-ca.pem", "other-ca.pem")
+    wait_for_client(asking, "next", since)
+    _, said = bench.communicate(timeout=60)
+    if bench.returncode or "is not that of the certificate" not in said:
+        raise SystemExit(f"{maas} bench: {bench.returncode}, {said}")
+
+
+def prepare():
+    for name in ("ca", "other-ca"):
+        certs.make_ca(name)
+    certs.make("server")
+    certs.make("server2", ca="other-ca")
+    certs.make("named", "DNS:localhost")
+    certs.make("elsewhere", "DNS:memory.example")
+    certs.make("expired", days=-1)
+    for name in ("team", "next"):
+        certs.make(name, f"DNS:{name}.example", "clientAuth")
+    certs.make("stranger", "DNS:team.example", "clientAuth", "other-ca")
+    certs.openssl("pkcs8", "-topk8", "-in", "team.key", "-passout", "pass:secret", "-out", "locked.key")
+    os.chmod(certs.path("locked.key"), 0o600)
+    for name, parts in (("both-ca.pem", ["ca.pem", "other-ca.pem"]), ("team.both", ["team.pem", "team.key"])):
+        with open(certs.path(name), "w", encoding="ascii") as file:
+            file.writelines(open(certs.path(part), encoding="ascii").read() for part in parts)
+        os.chmod(certs.path(name), 0o600)
+    replace("open.key", "team.key")
+    os.chmod(certs.path("open.key"), 0o644)
+    with open(certs.path("garbage.pem"), "w", encoding="ascii") as file:
+        file.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+
+def main():
+    global certs, server
+    maasd, *clients = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as directory:
+        certs = Certificates(directory)
+        prepare()
+        server = Maasd(maasd)
+        for maas in clients:
+            for case in (through, refused_servers, refused_clients, refused_files, broken_off, changes):
+                print(f"- {os.path.basename(maas)}: {case.__name__}", flush=True)
+                case(maas)
+        server.stop()
+    print("ok")
+
+
+main()
