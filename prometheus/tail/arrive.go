@@ -6,7 +6,6 @@
 package tail
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -167,9 +166,6 @@ func (f *Follower) end(mint int64) error {
 	if err := f.bringLate(); err != nil {
 		return err
 	}
-	if err := f.endLate(); err != nil {
-		return err
-	}
 	if err := f.current.end(); err != nil {
 		return err
 	}
@@ -211,38 +207,6 @@ func (f *Follower) bringLate() error {
 		f.lastWBL++
 		path := f.path(remotefile.Name{Kind: remotefile.WBL, Number: uint32(f.lastWBL)})
 		return errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), writeSynced(path, b), memory.SyncDir(filepath.Dir(path)))
-	})
-}
-
-// endLate cuts the torn end of the leader's WBL in remote memory, and says that it is complete: another segment comes
-// behind it.
-func (f *Follower) endLate() error {
-	files := f.memory.Arena().Listing.Files // Those that are written from now on.
-	i := slices.IndexFunc(files, func(file *remotefile.File) bool {
-		return len(f.wbl) > 0 && file.Name() == f.wbl[len(f.wbl)-1].Name()
-	})
-	if i < 0 {
-		return nil
-	}
-	file := files[i]
-	if last, _ := file.Last(); last {
-		return nil
-	}
-	mem, err := f.memory.Look(f.ctx)
-	if err != nil {
-		return err
-	}
-	b, err := readWhole(f.ctx, mem, file)
-	if err != nil {
-		return err
-	}
-	return f.memory.Write("finish", 0, func(ctx context.Context, c *memory.Conn) error {
-		if end := validEndOf(bytes.NewReader(b)); len(bytes.Trim(b[end:], "\x00")) > 0 { // Zeros only fill a page.
-			if err := file.Cut(ctx, c, end, bytes.NewReader(b)); err != nil {
-				return err
-			}
-		}
-		return file.Finish(ctx, c, false)
 	})
 }
 

@@ -3,13 +3,18 @@
 // Ends: between two looks, the last bytes of a log's file may be written and the file deleted, as happens to late
 // samples (WBL) that are compacted. These bytes are needed until something else has them, and so is the mark that the
 // file is complete: without the mark, nothing behind the file is restored. So the files of the logs stay open until
-// they are finished.
+// they are finished. After an outage, or in another process, they no longer are: see closeGap.
 
 package tail
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"os"
+	"slices"
 
+	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
@@ -42,13 +47,16 @@ func (t *Tail) closeLogs() {
 	}
 }
 
-// copyEnds copies the rest of the logs' files that are gone from the directory.
-func (t *Tail) copyEnds(local []localFile) error {
+// copyEnds copies the rest of a log's files that are gone from the directory.
+func (t *Tail) copyEnds(kind remotefile.Kind, local []localFile) error {
 	have := make(map[remotefile.Name]bool, len(local))
 	for _, f := range local {
 		have[f.name] = true
 	}
 	for n, file := range t.logs {
+		if n.Kind != kind {
+			continue
+		}
 		t.mu.RLock()
 		r := t.files[n]
 		t.mu.RUnlock()
@@ -84,4 +92,66 @@ func (t *Tail) copyAll(file *os.File, r *remoteFile, f localFile) error {
 			return t.finish(r, f)
 		}
 	}
+}
+
+// closeGap completes what remote memory has of a WBL whose segments are gone from the directory: what they had, late
+// samples that never got to remote memory included, is elsewhere in the directory by now, in blocks or in the segments
+// that are here. Without it, the segments that follow could not be restored. (A gap in the WAL needs a checkpoint.)
+func (t *Tail) closeGap(local []localFile) error {
+	i := slices.IndexFunc(local, func(f localFile) bool { return f.name.Kind == remotefile.WBL })
+	if i < 0 {
+		return nil
+	}
+	first := local[i].name
+	var gone []*remotefile.File
+	t.mu.RLock()
+	for n, r := range t.files {
+		if n.Kind == remotefile.WBL && n.Number < first.Number {
+			gone = append(gone, r.file)
+		}
+	}
+	t.mu.RUnlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	last := slices.MaxFunc(gone, func(a, b *remotefile.File) int { return cmp.Compare(a.Name().Number, b.Name().Number) })
+	if err := t.complete(last); err != nil {
+		return err
+	}
+	for n := last.Name(); n.Number+1 < first.Number; {
+		n.Number++
+		empty := &remoteFile{file: remotefile.New(t.memory.Owner(), t.arena.Epoch, n, false)}
+		if err := t.complete(empty.file); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		t.files[n] = empty
+		t.mu.Unlock()
+	}
+	return nil
+}
+
+// complete marks a file of a log as complete, without its torn end.
+func (t *Tail) complete(f *remotefile.File) error {
+	if last, _ := f.Last(); last {
+		return nil
+	}
+	var b []byte
+	for _, p := range f.Pieces() {
+		piece := make([]byte, p.Length)
+		if err := t.memory.Read("compare", readTimeout, func(ctx context.Context, c *memory.Conn) error {
+			return f.ReadAt(ctx, c, piece, p.Offset)
+		}); err != nil {
+			return err
+		}
+		b = append(b, piece...)
+	}
+	return t.memory.Write("finish", 0, func(ctx context.Context, c *memory.Conn) error {
+		if end := validEndOf(bytes.NewReader(b)); len(bytes.Trim(b[end:], "\x00")) > 0 { // Zeros only fill a page.
+			if err := f.Cut(ctx, c, end, bytes.NewReader(b)); err != nil {
+				return err
+			}
+		}
+		return f.Finish(ctx, c, false)
+	})
 }

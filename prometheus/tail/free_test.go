@@ -213,17 +213,24 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 	l := newLooker(d)
 	d.segments(walZero)
 	d.append(walOne, 1000)
-	tail := newStepper(d, d.open(), held)
-	tail.look()
-	// While the server is out of reach, the log goes on, and the head is truncated.
+	d.append(wblZero, 1000)
+	m := d.open()
+	newStepper(d, m, held).look()
+	require.NoError(t, m.Close())
+	// While the server is out of reach, the log goes on, the head is truncated, and late samples go to blocks.
 	d.segments(walOne, walTwo)
 	d.truncate()
+	d.append(wbl(3), 1000)
+	d.remove(wblZero)
+	tail := newStepper(d, d.open(), held)
 	for range 5 {
 		tail.look()
 	}
 	lost, err := l.takeover()
 	require.NoError(t, err)
 	require.Zero(t, lost)
+	_, there := l.look()
+	require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL}, "the blocks are not there yet")
 }
 
 func TestPublish__also_a_log_that_is_empty_yet(t *testing.T) {

@@ -143,9 +143,9 @@ func (m *moments) wants(late [][]byte) func(*remotefile.Listing) error {
 	}
 }
 
-// writeLate writes a WBL of some segments, with markers among its samples and a torn end, and returns the records of
-// samples.
-func (d *dataDir) writeLate(segments int) (late [][]byte) {
+// writeLate writes a WBL of some segments, with markers among its samples, and returns the records of samples. torn: a
+// fragment of a record is behind them, whose rest never came.
+func (d *dataDir) writeLate(segments int, torn bool) (late [][]byte) {
 	var enc record.Encoder
 	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
 	for i := range segments {
@@ -154,8 +154,8 @@ func (d *dataDir) writeLate(segments int) (late [][]byte) {
 		b := enc.Samples([]record.RefSample{{Ref: 1, T: at + 5, V: 3}}, nil)
 		late = append(late, a, b)
 		log := lateLog(d.t, compression.None, a, marker, b)
-		if i == segments-1 {
-			log = append(log[:ends(log)[2]:ends(log)[2]], 1, 0, 200) // A fragment whose rest never came.
+		if torn && i == segments-1 {
+			log = append(log[:ends(log)[2]:ends(log)[2]], 1, 0, 200)
 		}
 		d.write(wbl(i), log)
 	}
@@ -181,7 +181,7 @@ func mirrored(o *Options) { o.Chunks = true }
 func TestMoments__of_a_promotion(t *testing.T) {
 	d := newDataDir(t)
 	d.segments(walZero)
-	late := d.writeLate(3)
+	late := d.writeLate(3, true)
 	d.writeChunks(3, 1)
 	m := d.open()
 	leader := newStepper(d, m, mirrored)
@@ -223,7 +223,7 @@ func TestMoments__of_a_promotion(t *testing.T) {
 func TestMoments__of_a_truncation(t *testing.T) {
 	d := newDataDir(t)
 	d.segments(walZero)
-	late := d.writeLate(12)
+	late := d.writeLate(12, false)
 	at, through := newMoments(d)
 	tail := newStepper(d, through.open())
 	tail.look()
@@ -236,4 +236,45 @@ func TestMoments__of_a_truncation(t *testing.T) {
 	at.end()
 	_, there := at.looker.look()
 	require.Len(t, there, 1+4)
+}
+
+// Late samples go to blocks while the server cannot be reached: some segments never get there. What did stays until
+// the blocks are there.
+func TestMoments__after_an_outage(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			d := newLog(t)
+			late := d.writeLate(3, restarted)
+			at, through := newMoments(d)
+			holds := true
+			held := func(o *Options) { o.Held = func() bool { return holds } }
+			m := through.open()
+			tail := newStepper(d, m, held)
+			tail.look()
+			at.from(at.wants(late))
+			at.now()
+			d.truncate()
+			for i := range 3 {
+				d.remove(wbl(i))
+			}
+			d.writeLate(8, false)
+			for i := range 7 {
+				d.remove(wbl(i))
+			}
+			if restarted {
+				require.NoError(t, m.Close())
+				m = through.open()
+				tail = newStepper(d, m, held)
+			}
+			for range 3 {
+				tail.look()
+			}
+			at.end()
+			holds = false
+			tail.look()
+			_, there := at.looker.look()
+			require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 7})
+			require.NotContains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 2})
+		})
+	}
 }

@@ -220,7 +220,16 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 	}
 	budget := int64(bulkBudget)
 	released := true
+	usable := false
 	for _, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL, remotefile.Checkpoint, remotefile.Chunks, remotefile.Snapshot} {
+		if err := t.copyEnds(kind, local); err != nil {
+			return false, err
+		}
+		if kind == remotefile.WBL {
+			if err := t.closeGap(local); err != nil {
+				return false, err
+			}
+		}
 		for _, f := range local {
 			if f.name.Kind != kind || !released && t.replaces(f.name) {
 				continue
@@ -233,18 +242,15 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 		if kind != remotefile.WBL {
 			continue
 		}
-		if err := t.copyEnds(local); err != nil {
-			return false, err
-		}
 		t.looks.end(look, nil)
-		if t.usable() {
+		if usable = t.usable(); usable {
 			t.memory.Metrics().CaughtUp(begun)
 		}
 		if released, err = t.release(); err != nil {
 			return false, err
 		}
 	}
-	if budget <= 0 || !released {
+	if budget <= 0 || !released || !usable && t.held() { // A checkpoint may have closed a gap.
 		return budget <= 0, nil
 	}
 	return false, t.freeGone(local)
