@@ -92,8 +92,9 @@ int maas_fail_curl(const struct maas *maas, CURL *easy, CURLcode code, uint32_t 
 struct maas_token {
 	char *file; /* NULL: there is no token */
 	pthread_mutex_t lock;
-	unsigned int reading; /* how often the file had another token */
+	unsigned int reading; /* how often the token was another */
 	char text[MAAS_TOKEN_BYTES];
+	char before[MAAS_TOKEN_BYTES]; /* "", or the one that maas_token_look() replaced */
 };
 
 /* Reads the token of `file`; NULL: there is none. `token` is all zero before. Errors: as open(2);
@@ -104,6 +105,9 @@ void maas_token_fini(struct maas_token *token); /* after a failed maas_token_ini
 /* The header line to send, and which reading of the file it is. False: none. */
 MAAS_MUST_CHECK bool maas_token_header(struct maas_token *token, char header[MAAS_TOKEN_HEADER],
 				       unsigned int *ret_reading);
+
+/* Looks whether the file has another token by now. */
+void maas_token_look(struct maas_token *token);
 
 /* Whether there is another token than the one of `reading`, which the server refused; looks into
  * the file. When the file cannot be read, the thread's sentence says why. */

@@ -107,9 +107,10 @@ struct maas_options {
 	void *session_lost_arg;
 
 	/* A file whose first line is the token that says whose the handle is, for a server with
-	 * --auth-file. Others may not read the file. The library reads the file again when the
-	 * server refuses the token, and then repeats the request, so that a token is replaced by
-	 * replacing the file. NULL: the environment's MAAS_TOKEN_FILE; "": no token. */
+	 * --auth-file. Others may not read the file. The library reads the file again with each
+	 * renewal of the session and when the server refuses the token, and then repeats the
+	 * request, so that a token is replaced by replacing the file. NULL: the environment's
+	 * MAAS_TOKEN_FILE; "": no token. */
 	const char *token_file;
 
 	/* For https:// alone; with another URL they are an error. NULL: the environment's variable,

@@ -152,8 +152,10 @@ static int request_renew(struct maas *maas, const char *id, uint64_t deadline_ms
 			 uint64_t *ret_ttl_ms)
 {
 	json_t *answer;
-	int r = post_to(maas, id, "renew", deadline_ms, &answer);
+	int r;
 
+	maas_token_look(&maas->token);
+	r = post_to(maas, id, "renew", deadline_ms, &answer);
 	if (r)
 		return r;
 	r = read_ttl(answer, ret_ttl_ms);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The token of a handle: what is sent with each request to say whose the handle is. It is the first
- * line of a file, which is read when the handle is opened, and again when the server refuses the
- * token, so that a file with another token is all that a rotation takes. Any thread; `lock` guards
- * what changes. No text of an error has the token in it.
+ * line of a file, which is read when the handle is opened, with each renewal of its session, and
+ * when the server refuses the token, so that a file with another token is all that a rotation
+ * takes. Any thread; `lock` guards what changes. No text of an error has the token in it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -87,6 +87,31 @@ bool maas_token_header(struct maas_token *token, char header[MAAS_TOKEN_HEADER],
 	return true;
 }
 
+static void take(struct maas_token *token, const char *text)
+{
+	snprintf(token->text, sizeof(token->text), "%s", text);
+	token->reading++;
+}
+
+/*
+ * A session ends with the token that it was last used with: so the new one is used before the old
+ * one goes. The old one stays at hand, for a server that does not know the new one yet.
+ */
+void maas_token_look(struct maas_token *token)
+{
+	char text[MAAS_TOKEN_BYTES];
+
+	if (!token->file)
+		return;
+	pthread_mutex_lock(&token->lock);
+	if (!read_file(token->file, text) && strcmp(text, token->text) != 0) {
+		memcpy(token->before, token->text, sizeof(token->before));
+		take(token, text);
+	}
+	pthread_mutex_unlock(&token->lock);
+	explicit_bzero(text, sizeof(text));
+}
+
 /* With the same token the server would say the same, and count one more failure. */
 bool maas_token_is_other(struct maas_token *token, unsigned int reading)
 {
@@ -96,10 +121,13 @@ bool maas_token_is_other(struct maas_token *token, unsigned int reading)
 	if (!token->file)
 		return false;
 	pthread_mutex_lock(&token->lock);
-	if (token->reading == reading && !read_file(token->file, text) &&
-	    strcmp(text, token->text) != 0) {
-		memcpy(token->text, text, sizeof(text));
-		token->reading++;
+	if (token->reading == reading) {
+		if (!read_file(token->file, text) && strcmp(text, token->text) != 0) {
+			take(token, text);
+		} else if (*token->before) {
+			take(token, token->before);
+			*token->before = '\0';
+		}
 	}
 	other = token->reading != reading;
 	pthread_mutex_unlock(&token->lock);

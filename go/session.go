@@ -181,6 +181,7 @@ func (s *httpSession) renew(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	s.sender.token.look()
 	var answer sessionAnswer
 	err := s.sender.do(ctx, &call{
 		method: "POST", path: "/sessions/" + s.id + "/renew", body: newBody([]byte("{}"), nil), control: true,

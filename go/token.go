@@ -16,14 +16,15 @@ import (
 
 const maxToken = 255 // bytes, as in libmaas
 
-// token is what a client sends with each request. It is asked for when it is first needed, and again
-// when the server refuses it. No error has it in its text.
+// token is what a client sends with each request. It is asked for when it is first needed, with each
+// renewal of a session, and when the server refuses it. No error has it in its text.
 type token struct {
 	source func() (string, error) // nil: there is none
 
 	mu      sync.Mutex
 	text    string // guarded by mu; empty: not asked for yet
-	reading int    // guarded by mu: how often the source had another
+	before  string // guarded by mu: the one that look replaced, or empty
+	reading int    // guarded by mu: how often the token was another
 }
 
 func newToken(o *Options) *token {
@@ -46,6 +47,21 @@ func (t *token) get() (text string, reading int, err error) {
 	return t.text, t.reading, err
 }
 
+// look asks whether there is another token by now: a session ends with the token that it was last used
+// with, so the new one is used before the old one goes. The old one stays at hand, for a server that does
+// not know the new one yet.
+func (t *token) look() {
+	if t.source == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if text, err := t.ask(); err == nil && text != t.text {
+		t.before, t.text = t.text, text
+		t.reading++
+	}
+}
+
 // isOther tells whether there is another token than the one of that reading, which the server
 // refused. With the same one it would only count one more failure.
 func (t *token) isOther(reading int) (bool, error) {
@@ -59,7 +75,10 @@ func (t *token) isOther(reading int) (bool, error) {
 	}
 	text, err := t.ask()
 	if err != nil || text == t.text {
-		return false, err
+		if t.before == "" {
+			return false, err
+		}
+		text, t.before = t.before, ""
 	}
 	t.text = text
 	t.reading++

@@ -167,6 +167,37 @@ func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
 	}
 }
 
+// The server ends a session with the token that it was last used with: a renewal looks for another one.
+func TestToken__renewals_look_for_another(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	writeToken(t, path, "mt_old\n", 0o600)
+	token := newToken(&Options{TokenFile: path})
+	get := func() string {
+		text, _, err := token.get()
+		check(t, err)
+		return text
+	}
+	if get() != "mt_old" {
+		t.Fatal(get())
+	}
+	writeToken(t, path, "mt_new\n", 0o600)
+	token.look()
+	_, reading, _ := token.get()
+	if get() != "mt_new" {
+		t.Fatal(get())
+	}
+	// A server that does not know the new one yet: the old one, once.
+	if other, err := token.isOther(reading); !other || err != nil || get() != "mt_old" {
+		t.Fatal(other, err, get())
+	}
+	if other, err := token.isOther(reading + 1); !other || err != nil || get() != "mt_new" {
+		t.Fatal(other, err, get())
+	}
+	if other, err := token.isOther(reading + 2); other || err != nil {
+		t.Fatal(other, err)
+	}
+}
+
 func TestToken__goes_to_no_other_server(t *testing.T) {
 	var others atomic.Int64
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))

@@ -182,6 +182,49 @@ TEST(refused__a_session_too)
 	assert_int_equal(stub_requests(), 2);
 }
 
+/* ---- renewals of a session */
+
+static void open_session(void)
+{
+	const struct maas_options options = {
+		.size = sizeof(options), .token_file = path, .ttl_seconds = 1};
+
+	put_file("mt_old\n", 0600);
+	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":1}", &options);
+	stub_want("mt_old");
+	assert_int_equal(maas_reopen(maas), 0);
+}
+
+/* The server ends a session with the token that it was last used with. */
+TEST(renewal__takes_another_token_before_the_server_refuses_the_old_one)
+{
+	unsigned int before;
+
+	open_session();
+	stub_want(NULL);
+	put_file("mt_new\n", 0600);
+	before = stub_requests();
+	AWAIT(stub_requests() >= before + 2);
+	unlink(path);
+	stub_want("mt_new");
+	assert_int_equal(ask(), 0);
+}
+
+TEST(renewal__by_the_old_token_where_the_server_does_not_know_the_new_one)
+{
+	struct maas_session session;
+	unsigned int before;
+
+	open_session();
+	put_file("mt_new\n", 0600);
+	before = stub_requests();
+	AWAIT(stub_requests() >= before + 8); /* four renewals, each refused at first */
+	assert_int_equal(maas_session_get(maas, &session), 0);
+	assert_int_equal(session.state, MAAS_SESSION_LIVE);
+	stub_want("mt_new");
+	assert_int_equal(ask(), 0);
+}
+
 TEST(refused__submitted_write_is_sent_again_as_a_whole)
 {
 	char bytes[] = "all of it";
