@@ -43,7 +43,7 @@ int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTION
 /* Whoever sees a token on the wire has it. */
 static int check_plaintext(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
-	if (options->insecure_plaintext)
+	if (options->insecure_plaintext || options->tls_cert)
 		return 0;
 	for (unsigned int i = 0; i < options->listen.num; i++) {
 		if (!maasd_serve_is_public(options->listen.text[i]))
@@ -51,8 +51,9 @@ static int check_plaintext(const struct maasd_options *options, char error[MAASD
 		snprintf(
 			error, MAASD_OPTIONS_ERROR,
 			"--listen %.200s: tokens would travel in clear there, and whoever sees one "
-			"has it; listen at 127.0.0.1 or unix:PATH behind a proxy that speaks TLS, "
-			"or, on a network that nobody else can read, say --insecure-plaintext",
+			"has it; give --tls-cert and --tls-key, or listen at 127.0.0.1 or "
+			"unix:PATH, or, on a network that nobody else can read, say "
+			"--insecure-plaintext",
 			options->listen.text[i]);
 		return -EINVAL;
 	}

@@ -100,6 +100,15 @@ void maasd_auth_reload(struct maasd_auth *state);
 /* Does so if the file is another. */
 void maasd_auth_look(struct maasd_auth *state);
 
+/* ---- tls: the certificates */
+
+/* Reads what the --tls-... options name. Errors: as maas_tls_load(). */
+MAAS_MUST_CHECK int maasd_tls_read(const struct maasd_options *options,
+				   char error[MAASD_OPTIONS_ERROR], struct maas_tls **ret_tls);
+/* For --check: appends what the certificate says. Errors: as maasd_tls_read(). */
+MAAS_MUST_CHECK int maasd_tls_check(const struct maasd_options *options,
+				    char error[MAASD_OPTIONS_ERROR], struct maas_buf *out);
+
 /* ---- serve */
 
 /* Serves until a signal ends it. Returns the program's exit code. */

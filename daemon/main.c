@@ -59,6 +59,8 @@ static int check_pool(struct maasd_options *options, struct maas_slab *slab, cha
 	maasd_machine_print(out);
 	r = maasd_serve_check_rdma(options, slab, error, out);
 	if (!r)
+		r = maasd_tls_check(options, error, out);
+	if (!r)
 		r = maasd_auth_check(options, error, out);
 	if (!r)
 		r = maasd_memory_check(options, error);
@@ -117,7 +119,7 @@ int main(int argc, char **argv)
 		maas_buf_str(&text, "maasd " MAAS_VERSION "\n");
 		return write_out(&text);
 	}
-	if (maasd_options_available(&options, error))
+	if (maasd_options_agree(&options, error))
 		return fail(MAASD_EXIT_USAGE, error);
 	maas_log_set_level((enum maas_log_level)options.log_level);
 	if (options.check)

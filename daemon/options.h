@@ -46,6 +46,8 @@ enum maasd_option {
 	MAASD_OPTION_TLS_CERT,
 	MAASD_OPTION_TLS_KEY,
 	MAASD_OPTION_TLS_CLIENT_CA,
+	MAASD_OPTION_TLS_CLIENT_CRL,
+	MAASD_OPTION_TLS_CLIENT_CERT,
 	MAASD_OPTION_RDMA,
 	MAASD_OPTION_RDMA_DEVICE,
 	MAASD_OPTION_RDMA_ADDR,
@@ -104,6 +106,8 @@ struct maasd_options {
 	const char *tls_cert;
 	const char *tls_key;
 	const char *tls_client_ca;
+	const char *tls_client_crl;
+	unsigned int tls_client_cert; /* enum maas_tls_client */
 
 	unsigned int rdma; /* enum maasd_rdma_mode */
 	const char *rdma_device;
@@ -133,10 +137,9 @@ MAAS_MUST_CHECK int maasd_options_parse(int argc, char *const *argv, char *(*env
 					char error[MAASD_OPTIONS_ERROR],
 					struct maasd_options *ret_options);
 
-/* Refuses what can be asked for and is not in this version, by name and with the remedy: it is
- * never ignored. Errors: -EOPNOTSUPP. */
-MAAS_MUST_CHECK int maasd_options_available(const struct maasd_options *options,
-					    char error[MAASD_OPTIONS_ERROR]);
+/* Refuses options that do not fit each other, by name and with the remedy. Errors: -EINVAL. */
+MAAS_MUST_CHECK int maasd_options_agree(const struct maasd_options *options,
+					char error[MAASD_OPTIONS_ERROR]);
 
 static inline bool maasd_options_given(const struct maasd_options *options,
 				       enum maasd_option option)

@@ -18,12 +18,6 @@ enum maasd_option_kind {
 	MAASD_KIND_SIZES,  /* `class_bytes` and `num_classes` */
 };
 
-/* Why an option is refused in this version. */
-enum maasd_option_missing {
-	MAASD_MISSING_NOTHING,
-	MAASD_MISSING_AUTHENTICATION,
-};
-
 struct maasd_option_row {
 	const char *group; /* a heading of --help, at the first option of a group */
 	const char *name;
@@ -34,7 +28,6 @@ struct maasd_option_row {
 	uint64_t min;
 	uint64_t max;
 	enum maasd_option_kind kind;
-	enum maasd_option_missing missing;
 	bool no_env; /* asks for something to be done once, and is no setting */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is written about the options: --help, the values in use, and which option a mistyped one was
- * meant to be.
+ * What is written about the options: --help, the values in use, which option a mistyped one was
+ * meant to be, and which do not fit each other.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -189,26 +189,19 @@ void maasd_options_print(const struct maasd_options *options, struct maas_buf *o
 	}
 }
 
-/* ---- what this version lacks */
+/* ---- what fits what */
 
-static int lacks(const struct maasd_option_row *row, const char *env, char *error)
-{
-	const char *why;
+static const struct {
+	enum maasd_option option, needs;
+} pairs[] = {
+	{MAASD_OPTION_TLS_CERT, MAASD_OPTION_TLS_KEY},
+	{MAASD_OPTION_TLS_KEY, MAASD_OPTION_TLS_CERT},
+	{MAASD_OPTION_TLS_CLIENT_CA, MAASD_OPTION_TLS_CERT},
+	{MAASD_OPTION_TLS_CLIENT_CRL, MAASD_OPTION_TLS_CLIENT_CA},
+	{MAASD_OPTION_TLS_CLIENT_CERT, MAASD_OPTION_TLS_CLIENT_CA},
+};
 
-	switch (row->missing) {
-	case MAASD_MISSING_NOTHING:
-		return 0;
-	case MAASD_MISSING_AUTHENTICATION:
-		why = "reserved, not available in this version of maasd; leave the option out, "
-		      "and keep strangers off with --listen 127.0.0.1:3000, --listen unix:PATH "
-		      "or a firewall";
-		break;
-	}
-	snprintf(error, MAASD_OPTIONS_ERROR, "--%s (%s): %s", row->name, env, why);
-	return -EOPNOTSUPP;
-}
-
-int maasd_options_available(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
 	if (options->rdma == MAASD_RDMA_OFF && options->require_isolation) {
 		snprintf(error, MAASD_OPTIONS_ERROR,
@@ -216,17 +209,20 @@ int maasd_options_available(const struct maasd_options *options, char error[MAAS
 			 "apart, and --rdma is off; leave one of the two out");
 		return -EINVAL;
 	}
-	for (unsigned int i = 0; i < MAASD_OPTIONS; i++) {
-		const struct maasd_option_row *row = &maasd_option_rows[i];
-		char env[MAASD_OPTIONS_ENV];
-		int r;
-
-		if (!maasd_options_given(options, (enum maasd_option)i))
+	if (options->tls_client_ca) {
+		snprintf(error, MAASD_OPTIONS_ERROR,
+			 "--tls-client-ca: certificates of clients are not looked at in this "
+			 "version; leave the option out");
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pairs); i++) {
+		if (!maasd_options_given(options, pairs[i].option) ||
+		    maasd_options_given(options, pairs[i].needs))
 			continue;
-		maasd_options_env_name((enum maasd_option)i, env);
-		r = lacks(row, env, error);
-		if (r)
-			return r;
+		snprintf(error, MAASD_OPTIONS_ERROR, "--%s needs --%s, too",
+			 maasd_option_rows[pairs[i].option].name,
+			 maasd_option_rows[pairs[i].needs].name);
+		return -EINVAL;
 	}
 	return 0;
 }

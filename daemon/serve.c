@@ -188,6 +188,8 @@ static int start_http(struct server *server, const struct maasd_options *options
 
 	maasd_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	r = address_options(server, options, error, &http);
+	if (!r && options->tls_cert)
+		r = maasd_tls_read(options, error, &http.tls);
 	if (r)
 		return r;
 	for (unsigned int i = 0; i < options->num_hosts; i++)
@@ -196,6 +198,7 @@ static int start_http(struct server *server, const struct maasd_options *options
 	if (r)
 		snprintf(error, MAASD_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
 	server->auth.http = server->http;
+	maas_tls_unref(http.tls);
 	return r;
 }
 
@@ -264,7 +267,7 @@ static int check_plaintext(const struct server *server, const struct maasd_optio
 {
 	const char *open = first_public(server);
 
-	if (!open || !options->auth_file || options->insecure_plaintext)
+	if (!open || !options->auth_file || options->insecure_plaintext || options->tls_cert)
 		return 0;
 	snprintf(error, MAASD_OPTIONS_ERROR,
 		 "tokens would travel in clear on %s; see --insecure-plaintext", open);
@@ -338,8 +341,8 @@ bool maasd_serve_is_public(const char *address)
 {
 	static const char *const local[] = {"unix:", "127.", "[::1]:", "localhost:"};
 
-	if (!strncmp(address, "http://", strlen("http://")))
-		address += strlen("http://");
+	if (strstr(address, "://"))
+		address = strstr(address, "://") + strlen("://");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(local); i++)
 		if (!strncmp(address, local[i], strlen(local[i])))
 			return false;
@@ -374,6 +377,11 @@ static void announce_metrics(const struct server *server, const struct maasd_opt
 	}
 }
 
+static bool requires_certificates(const struct maasd_options *options)
+{
+	return options->tls_client_cert == MAAS_TLS_CLIENT_REQUIRED;
+}
+
 /* "Listening" comes last: whoever waits for that line has then read every warning. */
 static void announce(const struct server *server, const struct maasd_options *options)
 {
@@ -382,9 +390,9 @@ static void announce(const struct server *server, const struct maasd_options *op
 
 	if (server->rdma)
 		announce_rdma(server->rdma);
-	if (open && options->auth_file)
+	if (open && options->auth_file && !options->tls_cert)
 		log_warn("tokens travel in clear on %s: whoever sees one has it", open);
-	else if (open)
+	else if (open && !options->auth_file && !requires_certificates(options))
 		log_warn(
 			"no authentication on %s: whoever reaches it can allocate, read, write and "
 			"free; keep strangers off with a firewall or --listen 127.0.0.1%s",

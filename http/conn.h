@@ -17,6 +17,7 @@
 #include "http/listen.h"
 #include "http/parse.h"
 #include "http/peers.h"
+#include "http/tls.h"
 
 #define MAAS_HTTP_PATH_BYTES   160 /* of a path, for the log */
 #define MAAS_HTTP_REMOTE_BYTES 64
@@ -147,8 +148,10 @@ struct maas_http_conn {
 	_Atomic uint64_t deadline_ms;	 /* when maas_http_tick() cuts it */
 	_Atomic bool aborted;		 /* it is to be cut at once: a free waits; any thread */
 	bool cut;			 /* for that, by maas_http_tick() */
+	_Atomic bool shaking;		 /* its TLS handshake is under way; any thread */
 	struct maas_http_wait wait;	 /* any thread */
 	struct maas_http_caller caller;
+	struct maas_http_conn_tls tls;
 	struct maas_buf in;  /* a JSON body */
 	struct maas_buf out; /* the answer; stays until it is sent */
 	struct maas_http_request req;

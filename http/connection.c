@@ -79,6 +79,11 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	conn->place = maas_http_peers_enter(conn->http, listener, addr, &conn->peer);
 	pthread_mutex_init(&conn->wait.lock, NULL);
 	maas_http_deadline_idle(conn, maas_clock_ns());
+	if (listener->secure) {
+		atomic_init(&conn->shaking, true);
+		set_deadline(conn, maas_clock_ms() + MAAS_HTTP_HANDSHAKE_MS);
+		maas_http_tls_open(conn);
+	}
 	if (conn->place == MAAS_HTTP_PLACE_RESERVE)
 		set_deadline(conn, maas_clock_ms() + MAAS_HTTP_RESERVE_MS);
 	if (conn->place == MAAS_HTTP_PLACE_NONE) {
@@ -129,6 +134,8 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	if (!conn)
 		return;
 	maas_http_head_closed(conn);
+	(void)maas_http_tls_shaken(conn);
+	maas_http_tls_close(conn);
 	/* Off the list before the descriptor is closed: nobody shuts down its successor. */
 	pthread_mutex_lock(&http->lock);
 	LIST_REMOVE(conn, link);
@@ -234,6 +241,8 @@ void maas_http_tick(struct maas_http *http)
 		if (atomic_load_explicit(&conn->deadline_ms, memory_order_relaxed) > now_ms)
 			continue;
 		set_deadline(conn, UINT64_MAX);
+		if (maas_http_tls_shaken(conn))
+			maas_http_tls_timeout(conn);
 		shutdown(conn->fd, SHUT_RDWR);
 		atomic_fetch_add_explicit(&http->metrics.timeouts, 1, memory_order_relaxed);
 		log_limited(&slow, "too slow, closed remote=%s", conn->remote);

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "lend/lend.h"
+#include "tls/tls.h"
 
 struct maas_http;
 
@@ -38,6 +39,8 @@ struct maas_http_options {
 	 * the right `metrics` for whoever reaches them. */
 	const char *const *listen_metrics;
 	unsigned int num_listen_metrics;
+	struct maas_tls *tls; /* of the TCP addresses of `listen`; a reference is taken; NULL: they
+				 are plain */
 	const gid_t *socket_group; /* of unix: sockets; NULL: that of the process */
 	unsigned int threads;	   /* workers for each address; 0: one for each CPU, at most 16 */
 	/* Limits, of which none is 0; maasd's options have the defaults. */
@@ -72,7 +75,7 @@ MAAS_MUST_CHECK int maas_http_start(const struct maas_http_options *options, cha
 MAAS_MUST_CHECK int maas_http_check(const struct maas_http_options *options, char *error);
 
 /* Where the address number `index` of `listen` is served, with its real port, such as
- * "http://0.0.0.0:3000" or "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
+ * "https://0.0.0.0:3000" or "unix:/run/maas.sock"; NULL after the last. Lives as long as `http`. */
 const char *maas_http_url(const struct maas_http *http, unsigned int index);
 /* The same of `listen_metrics`. */
 const char *maas_http_metrics_url(const struct maas_http *http, unsigned int index);

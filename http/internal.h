@@ -7,6 +7,7 @@
  *   listen library        sockets; what libmicrohttpd asks besides requests
  *   connection peers linger
  *                         who is connected, what each may take, and how connections end
+ *   tls                   encrypted connections
  *   request head guard identity
  *                         a request up to its handlers, and whose it is
  *   handle_...            the handlers, by call
@@ -44,6 +45,7 @@
 #include "http/peers.h"
 #include "http/pending.h"
 #include "http/reply.h"
+#include "http/tls.h"
 
 #define MAAS_HTTP_MAX_LISTEN	32
 #define MAAS_HTTP_SMALL_BODY	(8u << 10) /* of a JSON body that is no list */
@@ -80,6 +82,7 @@ struct maas_http {
 	struct maas_http_linger linger;
 	struct maas_http_peers peers;
 	struct maas_http_identity identity;
+	struct maas_http_tls tls;
 	struct maas_http_heavy heavy;
 
 	pthread_mutex_t lock;

@@ -72,6 +72,9 @@ void *maas_http_on_line(void *cls, const char *line, struct MHD_Connection *mhd)
 
 /* ---- the library's log */
 
+/* Its words for every handshake that fails, whatever the reason. */
+#define FAILED_HANDSHAKE "Error: received handshake message out of context"
+
 #if MHD_VERSION < 0x00097701
 static const struct {
 	const char *begins; /* the library's words */
@@ -118,6 +121,8 @@ void maas_http_on_library_log(void *cls, const char *fmt, va_list args)
 	(void)cls;
 	vsnprintf(text, sizeof(text), fmt, args);
 	text[strcspn(text, "\n")] = '\0';
+	if (!strncmp(text, FAILED_HANDSHAKE, strlen(FAILED_HANDSHAKE)))
+		maas_http_tls_failed();
 	answer_refused(text);
 	log_debug("libmicrohttpd: %s", text);
 }

@@ -153,7 +153,8 @@ static int describe(int fd, struct maas_http_listener *ret)
 			NI_NUMERICHOST | NI_NUMERICSERV))
 		return -EINVAL;
 	snprintf(ret->url, MAAS_HTTP_URL,
-		 addr.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", host, port);
+		 addr.ss_family == AF_INET6 ? "%s://[%s]:%s" : "%s://%s:%s",
+		 ret->secure ? "https" : "http", host, port);
 	return 0;
 }
 
@@ -170,6 +171,7 @@ static int open_unix(const char *path, const struct maas_http_options *options,
 		close(fd);
 		return r;
 	}
+	ret->secure = false;
 	snprintf(ret->url, MAAS_HTTP_URL, "unix:%s", path);
 	return fd;
 }

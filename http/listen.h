@@ -14,6 +14,7 @@ struct maas_http_listener {
 	bool metrics; /* it serves /health, /ready and /metrics, and nothing else */
 	unsigned int max_connections;
 	unsigned int max_per_address; /* of clients; 0: no limit */
+	bool secure;		      /* its connections are encrypted */
 	char url[MAAS_HTTP_URL];      /* "" while it does not listen */
 	/* guarded by the lock of the peers */
 	unsigned int connections;
@@ -25,7 +26,8 @@ struct maas_http_listener {
 
 /*
  * Opens a listening socket for "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". `ret_listener` says where
- * it listens, with the port that was really taken. A socket file that nobody listens at is
+ * it listens, with the port that was really taken; `secure` is the caller's, and false after a Unix
+ * socket. A socket file that nobody listens at is
  * replaced, nothing else is; a new one has socket_mode and socket_group of `options` before anybody
  * can connect. Returns the descriptor. Errors: -EINVAL, -EEXIST the path is no socket, -EPERM the
  * group is not one of the process's, and errno of bind(2).

@@ -78,6 +78,8 @@ static enum maas_http_place place_for(const struct maas_http_listener *listener,
 {
 	unsigned int max = listener->max_per_address;
 
+	if (max && peer && peer->handshakes >= MAAS_HTTP_HANDSHAKES)
+		return MAAS_HTTP_PLACE_NONE;
 	if (listener->connections < listener->max_connections &&
 	    (!peer || !max || peer->connections < max))
 		return MAAS_HTTP_PLACE_NORMAL;
@@ -182,9 +184,20 @@ enum maas_http_place maas_http_peers_enter(struct maas_http *http,
 		put(peer);
 		peer = NULL;
 	}
+	if (peer && listener->secure)
+		peer->handshakes++;
 	pthread_mutex_unlock(&peers->lock);
 	*ret_peer = peer;
 	return place;
+}
+
+void maas_http_peers_shaken(struct maas_http *http, struct maas_http_peer *peer)
+{
+	if (!peer)
+		return;
+	pthread_mutex_lock(&http->peers.lock);
+	peer->handshakes--;
+	pthread_mutex_unlock(&http->peers.lock);
 }
 
 void maas_http_peers_leave(struct maas_http *http, struct maas_http_listener *listener,

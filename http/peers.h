@@ -27,6 +27,7 @@ struct maas_http_peer {
 	struct maas_http_peer_key key;
 	unsigned int connections;
 	unsigned int reserved;
+	unsigned int handshakes;     /* under way, of TLS */
 	_Atomic uint64_t held_bytes; /* by its requests under way; any thread */
 };
 
@@ -63,6 +64,8 @@ enum maas_http_place maas_http_peers_enter(struct maas_http *http,
 					   struct maas_http_listener *listener,
 					   const struct sockaddr *addr,
 					   struct maas_http_peer **ret_peer);
+/* A TLS handshake of a connection with a place is over. `peer` may be NULL. Any thread. */
+void maas_http_peers_shaken(struct maas_http *http, struct maas_http_peer *peer);
 void maas_http_peers_leave(struct maas_http *http, struct maas_http_listener *listener,
 			   enum maas_http_place place, struct maas_http_peer *peer);
 

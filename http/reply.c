@@ -156,7 +156,12 @@ void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status)
 			   status, MHD_get_reason_phrase_for(status), conn->out.len);
 
 	message.msg_iov[0].iov_len = (size_t)len;
-	(void)!sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (conn->tls.stream.session) {
+		maas_tls_stream_send(&conn->tls.stream, head, (size_t)len);
+		maas_tls_stream_send(&conn->tls.stream, conn->out.data, conn->out.len);
+	} else {
+		(void)!sendmsg(conn->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
 	conn->linger = true;
 }
 

@@ -83,13 +83,20 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int inde
 	const struct maas_http_options *options = &http->options;
 	struct maas_http_listener *listener = &http->listeners[index];
 	bool pool = options->threads > 1 && !is_for_metrics(options, index);
+	/* A session's certificate comes from maas_http_tls_open(); the library asks for one, too.
+	 */
+	const struct MHD_OptionItem more[] = {
+		{MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)maas_tls_priorities()},
+		{MHD_OPTION_HTTPS_CERT_CALLBACK2, 0, maas_tls_no_certificate()},
+		{MHD_OPTION_END, 0, NULL},
+	};
 
 	listener->http = http;
 	listener->metrics = is_for_metrics(options, index);
 	set_bounds(options, listener);
 	return MHD_start_daemon(
 		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-			MHD_USE_ERROR_LOG,
+			MHD_USE_ERROR_LOG | (listener->secure ? MHD_USE_TLS : 0),
 		0, maas_http_on_accept, listener, maas_http_on_request, http,
 		MHD_OPTION_EXTERNAL_LOGGER, maas_http_on_library_log, NULL, DISCIPLINE,
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
@@ -99,7 +106,8 @@ static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int inde
 		MHD_OPTION_NOTIFY_CONNECTION, maas_http_on_connection, listener,
 		MHD_OPTION_NOTIFY_COMPLETED, maas_http_on_completed, http,
 		MHD_OPTION_UNESCAPE_CALLBACK, maas_http_on_unescape, NULL,
-		MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_END);
+		MHD_OPTION_URI_LOG_CALLBACK, maas_http_on_line, NULL, MHD_OPTION_ARRAY,
+		&more[listener->secure ? 0 : 2], MHD_OPTION_END);
 }
 
 static const char *listen_error(const struct maas_http_options *options, int error)
@@ -146,6 +154,7 @@ static int open_sockets(struct maas_http *http, int *fds, char *error)
 	const struct maas_http_options *options = &http->options;
 
 	for (unsigned int i = 0; i < num_addresses(options); i++) {
+		http->listeners[i].secure = options->tls && !is_for_metrics(options, i);
 		fds[i] = maas_http_listen(address_at(options, i), options, &http->listeners[i]);
 		if (fds[i] < 0)
 			return fail_listen(options, i, fds[i], error);
@@ -201,6 +210,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	if (http->options.max_connections < http->options.threads)
 		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();
+	maas_http_tls_init(&http->tls, options->tls);
 	maas_http_reloaded(http, true);
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
@@ -301,6 +311,7 @@ void maas_http_stop(struct maas_http *http)
 	maas_http_linger_stop(&http->linger);
 	maas_http_fixed_fini(http);
 	maas_http_peers_fini(&http->peers);
+	maas_http_tls_fini(&http->tls);
 	maas_buf_fini(&http->health_head);
 	pthread_cond_destroy(&http->heavy.wake);
 	pthread_mutex_destroy(&http->heavy.lock);

@@ -7,11 +7,13 @@ _maasd() {
 	[ "$word" != = ] || word=''
 	[ "$option" != = ] || option=${COMP_WORDS[COMP_CWORD - 2]}
 	case $option in
-	--memory-file | --log-file | --auth-file | --tls-cert | --tls-key | --tls-client-ca)
+	--memory-file | --log-file | --auth-file | --tls-cert | --tls-key | --tls-client-ca | \
+		--tls-client-crl)
 		COMPREPLY=()
 		compopt -o default
 		return
 		;;
+	--tls-client-cert) words='none optional required' ;;
 	--rdma) words='auto required off' ;;
 	--rdma-keys) words='auto window mr pool' ;;
 	--log-level) words='error warn info debug' ;;
@@ -26,6 +28,7 @@ _maasd() {
 		--http-threads --max-connections --max-connections-per-address --max-body-size --max-header-size
 		--connection-timeout --host --drain-delay --drain-timeout --auth-file
 		--insecure-plaintext --insecure-rdma --insecure-open --tls-cert --tls-key --tls-client-ca
+		--tls-client-crl --tls-client-cert
 		--rdma --rdma-device --rdma-addr --rdma-port --rdma-keys
 		--require-isolation --max-grants --log-level --log-file --check --version --help' ;;
 	esac

@@ -27,9 +27,11 @@ _arguments \
 	'--insecure-plaintext[tokens may travel in clear]' \
 	'--insecure-rdma[the RDMA device need not keep clients apart]' \
 	'--insecure-open[open kept memory of --auth-file without it]' \
-	'--tls-cert=[reserved]:file:_files' \
-	'--tls-key=[reserved]:file:_files' \
-	'--tls-client-ca=[reserved]:file:_files' \
+	'--tls-cert=[the certificate of TCP addresses]:file:_files' \
+	'--tls-key=[its key]:file:_files' \
+	'--tls-client-ca=[CAs whose certificates clients may show]:file:_files' \
+	'--tls-client-crl=[what these CAs have revoked]:file:_files' \
+	'--tls-client-cert=[whether clients show one]:mode:(none optional required)' \
 	'--rdma=[whether slabs are reached by RDMA]:mode:(auto required off)' \
 	'--rdma-device=[this device and no other]:device:' \
 	'--rdma-addr=[the address that clients connect to]:IP address:' \

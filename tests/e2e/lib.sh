@@ -81,7 +81,7 @@ start_server() {
 	SERVER=$!
 	children+=("$SERVER")
 	wait_for 30 said_or_ended
-	URL=$(sed -n 's/^Listening on \(http:.*\)/\1/p;ta;b;:a;q' "$LOG")
+	URL=$(sed -n 's/^Listening on \(https\?:.*\)/\1/p;ta;b;:a;q' "$LOG")
 	ended "$SERVER" && fail "maasd $* ended: $(cat "$LOG")"
 	return 0
 }

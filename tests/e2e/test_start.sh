@@ -8,7 +8,8 @@ help=$("$MAASD" --help)
 for option in listen listen-metrics socket-mode socket-group host max-pool-size slab-sizes extent-size prealloc \
 	memory-file rdma rdma-device rdma-addr rdma-port rdma-keys require-isolation max-sessions \
 	max-session-ttl max-connections-per-address max-grants numa-node log-level log-file check \
-	version auth-file insecure-plaintext insecure-rdma insecure-open tls-cert tls-key tls-client-ca; do
+	version auth-file insecure-plaintext insecure-rdma insecure-open tls-cert tls-key tls-client-ca \
+	tls-client-crl tls-client-cert; do
 	grep -q -- "^  --$option\b" <<<"$help" || fail "--help leaves out --$option"
 done
 equal 'maasd -h' "$help" "$("$MAASD" -h)"
@@ -17,7 +18,8 @@ step 'bad options'
 refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
 refused 2 'unknown option --nope' --nope
 refused 2 '--rdma is off' --rdma off --require-isolation
-refused 2 'reserved' --tls-cert "$WORK/auth"
+refused 2 '--tls-cert needs --tls-key' --tls-cert "$WORK/auth"
+refused 1 'No such file' --listen 127.0.0.1:0 --tls-cert "$WORK/none" --tls-key "$WORK/none"
 refused 1 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
 refused 1 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0
 refused 1 '--extent-size' --extent-size 64KiB --listen 127.0.0.1:0

@@ -113,8 +113,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	REQUIRE(memchr(error, '\0', sizeof(error)));
 	REQUIRE((r == 0) == !*error);
 	if (!r) {
-		r = maasd_options_available(&options, error);
-		REQUIRE(r == 0 || r == -EOPNOTSUPP);
+		r = maasd_options_agree(&options, error);
+		REQUIRE(r == 0 || r == -EINVAL);
 		REQUIRE((r == 0) == !*error);
 		try_again(&options);
 	}

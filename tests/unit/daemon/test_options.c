@@ -300,31 +300,35 @@ TEST(parse__cuts_what_is_long)
 	refuses(ARGS(arg), ARGS("unknown option"));
 }
 
-/* ---- what this version lacks */
+/* ---- what fits what */
 
-static void available(const char *const *args, int expected, const char *word)
+static void agree(const char *const *args, int expected, const char *word)
 {
 	char error[MAASD_OPTIONS_ERROR] = "";
 
 	parses(args);
-	assert_int_equal(maasd_options_available(&options, error), expected);
+	assert_int_equal(maasd_options_agree(&options, error), expected);
 	if (!strstr(error, word))
 		fail_msg("\"%s\" does not say \"%s\"", error, word);
 }
 
-TEST(available__refuses_what_is_missing)
+TEST(agree__refuses_what_does_not_fit)
 {
-	available(NULL, 0, "");
-	available(ARGS("--rdma", "off"), 0, "");
-	available(ARGS("--rdma", "required"), 0, "");
-	available(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), 0, "");
-	available(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
-	available(ARGS("--require-isolation=no"), 0, "");
-	available(ARGS("--memory-file", "/m"), 0, "");
-	available(ARGS("--auth-file", "/a"), 0, "");
-	available(ARGS("--tls-cert", "/a"), -EOPNOTSUPP, "reserved");
-	available(ARGS("--tls-key", "/a"), -EOPNOTSUPP, "reserved");
-	available(ARGS("--tls-client-ca", "/a"), -EOPNOTSUPP, "reserved");
+	agree(NULL, 0, "");
+	agree(ARGS("--rdma", "off"), 0, "");
+	agree(ARGS("--rdma", "required"), 0, "");
+	agree(ARGS("--rdma-device", "mlx5_0", "--rdma", "off"), 0, "");
+	agree(ARGS("--require-isolation", "--rdma", "off"), -EINVAL, "--rdma is off");
+	agree(ARGS("--require-isolation=no"), 0, "");
+	agree(ARGS("--memory-file", "/m"), 0, "");
+	agree(ARGS("--auth-file", "/a"), 0, "");
+	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b"), 0, "");
+	agree(ARGS("--tls-cert", "/a"), -EINVAL, "--tls-cert needs --tls-key");
+	agree(ARGS("--tls-key", "/a"), -EINVAL, "--tls-key needs --tls-cert");
+	agree(ARGS("--tls-client-ca", "/a"), -EINVAL, "--tls-client-ca");
+	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b", "--tls-client-crl", "/c"), -EINVAL,
+	      "--tls-client-crl needs --tls-client-ca");
+	agree(ARGS("--tls-client-cert", "required"), -EINVAL, "needs --tls-client-ca");
 }
 
 /* ---- text */

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Encrypted connections. Each takes the newest table of certificates as it begins. Its client's
+ * certificate is looked at when the first request comes, and again when there is a newer table. In
+ * the connection's thread, except the table, which has a lock.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "http/internal.h"
+
+void maas_http_tls_init(struct maas_http_tls *tls, struct maas_tls *table)
+{
+	pthread_mutex_init(&tls->lock, NULL);
+	tls->table = maas_tls_ref(table);
+	atomic_init(&tls->epoch, 1);
+}
+
+void maas_http_tls_fini(struct maas_http_tls *tls)
+{
+	maas_tls_unref(tls->table);
+	pthread_mutex_destroy(&tls->lock);
+}
+
+/* The newest table, a reference, and its number. */
+static struct maas_tls *newest(struct maas_http_tls *tls, uint64_t *ret_epoch)
+{
+	struct maas_tls *table;
+
+	pthread_mutex_lock(&tls->lock);
+	table = maas_tls_ref(tls->table);
+	*ret_epoch = atomic_load_explicit(&tls->epoch, memory_order_relaxed);
+	pthread_mutex_unlock(&tls->lock);
+	return table;
+}
+
+/* ---- handshakes */
+
+static struct maas_http_conn *conn_of(struct maas_tls_stream *stream)
+{
+	return (struct maas_http_conn *)((char *)stream -
+					 offsetof(struct maas_http_conn, tls.stream));
+}
+
+bool maas_http_tls_shaken(struct maas_http_conn *conn)
+{
+	bool shaking = atomic_exchange(&conn->shaking, false);
+
+	if (shaking)
+		maas_http_peers_shaken(conn->http, conn->peer);
+	return shaking;
+}
+
+static void on_shaken(struct maas_tls_stream *stream)
+{
+	struct maas_http_conn *conn = conn_of(stream);
+
+	if (!maas_http_tls_shaken(conn))
+		return;
+	if (conn->place == MAAS_HTTP_PLACE_NORMAL)
+		maas_http_deadline_idle(conn, maas_clock_ns());
+}
+
+void maas_http_tls_open(struct maas_http_conn *conn)
+{
+	void *session =
+		MHD_get_connection_info(conn->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+	uint64_t epoch;
+
+	if (maas_tls_stream_init(&conn->tls.stream, newest(&conn->http->tls, &epoch), session,
+				 conn->fd, on_shaken)) {
+		log_err("no memory for a connection's encryption remote=%s", conn->remote);
+		shutdown(conn->fd, SHUT_RDWR);
+	}
+}
+
+void maas_http_tls_close(struct maas_http_conn *conn)
+{
+	maas_tls_stream_fini(&conn->tls.stream);
+	free(conn->tls.peer);
+	conn->tls.peer = NULL;
+}
+
+static void log_failure(const struct maas_http_conn *conn, const char *reason, const char *detail)
+{
+	static struct maas_ratelimit failed =
+		MAAS_RATELIMIT(MAAS_LOG_INFO, "TLS handshakes that failed");
+
+	/* Whoever looks whether the port is open sends nothing. */
+	if (conn->tls.stream.closed && !conn->tls.stream.seen)
+		return;
+	log_limited(&failed, "TLS handshake failed remote=%s reason=%s: %s", conn->remote, reason,
+		    detail);
+}
+
+void maas_http_tls_failed(void)
+{
+	struct maas_tls_stream *stream = maas_tls_stream_shaking();
+	struct maas_http_conn *conn = stream ? conn_of(stream) : NULL;
+	enum maas_tls_failure failure;
+	const char *detail;
+
+	if (!conn || !atomic_load(&conn->shaking))
+		return; /* it took too long, and the log has it */
+	failure = maas_tls_stream_fail(stream, &detail);
+	atomic_fetch_add_explicit(&conn->http->tls.failures[failure], 1, memory_order_relaxed);
+	log_failure(conn, maas_tls_failure_name(failure), detail);
+	/* The client may be sending, and is to read what it was told. */
+	conn->linger = failure == MAAS_TLS_FAIL_PLAINTEXT || failure == MAAS_TLS_FAIL_PROPOSAL;
+}
+
+void maas_http_tls_timeout(struct maas_http_conn *conn)
+{
+	atomic_fetch_add_explicit(&conn->http->tls.timeouts, 1, memory_order_relaxed);
+	log_failure(conn, "timeout", "it was not done after 10 s");
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection's session, which libmicrohttpd makes and moves. Of a handshake that fails the
+ * library says nothing but that one did, so what the client sends is watched on its way. In the
+ * connection's thread.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <gnutls/abstract.h>
+
+#include "tls/internal.h"
+
+static _Thread_local struct maas_tls_stream *shaking;
+
+/* Keeps the first and the last bytes that the client sends. */
+static void watch(struct maas_tls_stream *stream, const unsigned char *data, size_t len)
+{
+	size_t size = sizeof(stream->last), kept;
+
+	for (size_t i = 0; i < len && stream->seen < sizeof(stream->first); i++)
+		stream->first[stream->seen++] = data[i];
+	if (len > size) {
+		data += len - size;
+		len = size;
+	}
+	kept = size - len;
+	memmove(stream->last, stream->last + len, kept);
+	memcpy(stream->last + kept, data, len);
+}
+
+static ssize_t on_pull(gnutls_transport_ptr_t arg, void *data, size_t len)
+{
+	struct maas_tls_stream *stream = arg;
+	ssize_t got = recv(stream->fd, data, len, 0);
+
+	if (stream->shaken)
+		return got;
+	shaking = stream;
+	stream->closed = !got || (got < 0 && errno != EAGAIN && errno != EINTR);
+	if (got > 0)
+		watch(stream, data, (size_t)got);
+	return got;
+}
+
+static int on_wait(gnutls_transport_ptr_t arg, unsigned int ms)
+{
+	const struct maas_tls_stream *stream = arg;
+	struct pollfd event = {.fd = stream->fd, .events = POLLIN};
+
+	return poll(&event, 1, ms > INT32_MAX ? -1 : (int)ms);
+}
+
+/* The client's last message of the handshake is here. */
+static int on_finished(gnutls_session_t session, unsigned int type, unsigned int when,
+		       unsigned int incoming, const gnutls_datum_t *message)
+{
+	struct maas_tls_stream *stream;
+	gnutls_transport_ptr_t receive, send;
+
+	(void)type;
+	(void)when;
+	(void)message;
+	if (!incoming)
+		return 0;
+	gnutls_transport_get_ptr2(session, &receive, &send);
+	stream = receive;
+	stream->shaken = true;
+	stream->on_shaken(stream);
+	return 0;
+}
+
+int maas_tls_stream_init(struct maas_tls_stream *stream, struct maas_tls *tls, void *session,
+			 int fd, void (*on_shaken)(struct maas_tls_stream *stream))
+{
+	*stream = (struct maas_tls_stream){
+		.session = session,
+		.tls = tls,
+		.fd = fd,
+		.on_shaken = on_shaken,
+	};
+	if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials))
+		return -EIO;
+	gnutls_certificate_server_set_request(session, tls->client == MAAS_TLS_CLIENT_NONE
+							       ? GNUTLS_CERT_IGNORE
+							       : GNUTLS_CERT_REQUEST);
+	gnutls_transport_set_ptr2(session, stream, (gnutls_transport_ptr_t)(intptr_t)fd);
+	gnutls_transport_set_pull_function(session, on_pull);
+	gnutls_transport_set_pull_timeout_function(session, on_wait);
+	gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST,
+					   on_finished);
+	return 0;
+}
+
+static int find_no_certificate(gnutls_session_t session, const struct gnutls_cert_retr_st *info,
+			       gnutls_pcert_st **certs, unsigned int *num_certs,
+			       gnutls_ocsp_data_st **ocsp, unsigned int *num_ocsp,
+			       gnutls_privkey_t *key, unsigned int *flags)
+{
+	(void)session;
+	(void)info;
+	(void)certs;
+	(void)num_certs;
+	(void)ocsp;
+	(void)num_ocsp;
+	(void)key;
+	(void)flags;
+	return -1;
+}
+
+void *maas_tls_no_certificate(void)
+{
+	gnutls_certificate_retrieve_function3 *function = find_no_certificate;
+
+	return (void *)(uintptr_t)function;
+}
+
+void maas_tls_stream_fini(struct maas_tls_stream *stream)
+{
+	if (shaking == stream)
+		shaking = NULL;
+	maas_tls_unref(stream->tls);
+	stream->tls = NULL;
+	stream->session = NULL;
+}
+
+struct maas_tls_stream *maas_tls_stream_shaking(void)
+{
+	return shaking;
+}
+
+void maas_tls_stream_send(struct maas_tls_stream *stream, const void *data, size_t len)
+{
+	const char *at = data;
+
+	while (len) {
+		ssize_t sent = gnutls_record_send(stream->session, at, len);
+
+		if (sent <= 0)
+			return;
+		at += sent;
+		len -= (size_t)sent;
+	}
+}
+
+/* ---- a handshake that failed */
+
+/* A record of TLS begins with its type and its version. */
+static bool is_record(const struct maas_tls_stream *stream)
+{
+	return stream->seen >= 2 && stream->first[0] >= 20 && stream->first[0] <= 24 &&
+	       stream->first[1] == 3;
+}
+
+static bool is_http(const struct maas_tls_stream *stream)
+{
+	static const char *const methods[] = {"GET ",	 "HEAD ",    "POST ",  "PUT ",
+					      "DELETE ", "OPTIONS ", "PATCH ", "PRI "};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(methods); i++) {
+		size_t len = strlen(methods[i]);
+
+		/* What was read is a record's head, of five bytes. */
+		len = len < stream->seen ? len : stream->seen;
+		if (len >= 3 && !memcmp(stream->first, methods[i], len))
+			return true;
+	}
+	return false;
+}
+
+/* Past the library and GnuTLS, which have nothing more to say. */
+static void say(const struct maas_tls_stream *stream, const void *data, size_t len)
+{
+	(void)!send(stream->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void answer_http(const struct maas_tls_stream *stream)
+{
+	static const char body[] =
+		"{\"error\":{\"code\":\"tls_required\",\"message\":\"this port speaks TLS: use "
+		"https:// instead of http://\"}}\n";
+	char text[512];
+	int len = snprintf(text, sizeof(text),
+			   "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+			   "Cache-Control: no-store\r\nConnection: close\r\nContent-Length: %zu"
+			   "\r\n\r\n%s",
+			   sizeof(body) - 1, body);
+
+	say(stream, text, (size_t)len);
+}
+
+/*
+ * The fatal alert that came last; close_notify: there was none. GnuTLS does not understand one that
+ * is not encrypted any more when it could be, as OpenSSL sends it who refuses the certificate.
+ */
+static gnutls_alert_description_t last_alert(const struct maas_tls_stream *stream)
+{
+	static const unsigned char head[] = {21, 3, 3, 0, 2, GNUTLS_AL_FATAL};
+
+	if (!memcmp(stream->last, head, sizeof(head)))
+		return (gnutls_alert_description_t)stream->last[sizeof(head)];
+	return gnutls_alert_get(stream->session);
+}
+
+enum maas_tls_failure maas_tls_stream_fail(struct maas_tls_stream *stream, const char **ret_detail)
+{
+	static const unsigned char refusal[] = {
+		21, 3, 3, 0, 2, GNUTLS_AL_FATAL, GNUTLS_A_HANDSHAKE_FAILURE,
+	};
+	gnutls_alert_description_t alert = last_alert(stream);
+
+	shaking = NULL;
+	if (stream->seen && !is_record(stream)) {
+		*ret_detail = "what it sends is not TLS";
+		if (is_http(stream)) {
+			*ret_detail = "it sends HTTP without TLS: the URL must begin with https://";
+			answer_http(stream);
+		}
+		return MAAS_TLS_FAIL_PLAINTEXT;
+	}
+	if (alert != GNUTLS_A_CLOSE_NOTIFY) {
+		*ret_detail = gnutls_alert_get_name(alert);
+		if (!*ret_detail)
+			*ret_detail = "an unknown alert";
+		return MAAS_TLS_FAIL_ALERT;
+	}
+	if (stream->closed) {
+		*ret_detail = "the client closed the connection";
+		return MAAS_TLS_FAIL_CLOSED;
+	}
+	if ((int)gnutls_handshake_get_last_out(stream->session) < 0) { /* the server said nothing */
+		say(stream, refusal, sizeof(refusal));
+		*ret_detail = "no version and cipher of both; it takes TLS 1.3, or 1.2 with ECDHE "
+			      "and AES-GCM or ChaCha20-Poly1305";
+		return MAAS_TLS_FAIL_PROPOSAL;
+	}
+	*ret_detail = "the client breaks the protocol";
+	return MAAS_TLS_FAIL_PROTOCOL;
+}
+
+const char *maas_tls_failure_name(enum maas_tls_failure failure)
+{
+	static const char *const names[MAAS_TLS_FAILURES] = {
+		[MAAS_TLS_FAIL_CLOSED] = "closed",     [MAAS_TLS_FAIL_PLAINTEXT] = "plaintext",
+		[MAAS_TLS_FAIL_PROPOSAL] = "proposal", [MAAS_TLS_FAIL_ALERT] = "alert",
+		[MAAS_TLS_FAIL_PROTOCOL] = "protocol",
+	};
+
+	return names[failure];
+}
