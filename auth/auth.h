@@ -5,7 +5,7 @@
  *
  *	# NAME   proofs                 rights and quotas
  *	prom-a   token=sha256:9f2c…     owner=prom-a,prom-a:* max-bytes=64GiB
- *	ops      token=sha256:77ab…     admin
+ *	ops      cert=ops.example       admin
  *	local    uid=1000               read=prom-a metrics
  *	*        -                      health
  *
@@ -106,6 +106,12 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
  * uid, else by its gid. The ids that stand for "none of this namespace" are nobody's. */
 const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth, uid_t uid,
 						    gid_t gid);
+/*
+ * Whose line has this subject alternative name of a certificate, which somebody else has verified:
+ * a host's name in any case of its letters, or a URI, each exactly.
+ */
+const struct maas_auth_principal *maas_auth_by_cert(const struct maas_auth *auth, bool is_uri,
+						    const char *name);
 const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth, const char *name);
 /* Who proves nothing: the line `*`, or a principal without rights. Never NULL. */
 const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *auth);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside auth: file (its bytes), parse (its lines), table (who is it, and who may), token.
+ * Inside auth: file (its bytes), parse (its lines), sort, table (who is it, and who may), token.
  */
 #ifndef MAAS_AUTH_INTERNAL_H
 #define MAAS_AUTH_INTERNAL_H
@@ -31,6 +31,13 @@ struct maas_auth_peer {
 	uint32_t principal;
 };
 
+/* A subject alternative name. */
+struct maas_auth_cert {
+	bool is_uri;	  /* else a host's, in lower case */
+	const char *name; /* in struct maas_auth.text */
+	uint32_t principal;
+};
+
 struct maas_auth {
 	/* constant once it is made */
 	uint8_t digest[MAAS_AUTH_HASH_BYTES]; /* of the file */
@@ -40,11 +47,13 @@ struct maas_auth {
 	struct maas_auth_pattern *patterns; /* those of one principal stand together */
 	struct maas_auth_token *tokens;	    /* sorted by hash */
 	struct maas_auth_peer *peers;	    /* sorted */
+	struct maas_auth_cert *certs;	    /* sorted */
 	uint32_t *by_name;		    /* principals, sorted by name */
 	uint32_t num_principals;
 	uint32_t num_patterns;
 	uint32_t num_tokens;
 	uint32_t num_peers;
+	uint32_t num_certs;
 	uint32_t anonymous; /* of principals */
 
 	_Atomic uint32_t references;
@@ -54,8 +63,21 @@ void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_B
 /* Up to 256 random bytes of the kernel. Errors: -EIO. */
 MAAS_MUST_CHECK int maas_auth_random(void *bytes, size_t len);
 
+/* Whether a certificate may have such a name, and its line it alone. */
+bool maas_auth_cert_valid(const struct maas_auth_cert *cert);
+
+/* Two principals, and what they both have. */
+struct maas_auth_twice {
+	uint32_t a, b;
+	const char *what;
+};
+
+/* Sorts all that is looked for. Errors: -EEXIST, -ENOMEM. */
+MAAS_MUST_CHECK int maas_auth_sort(struct maas_auth *auth, struct maas_auth_twice *ret_twice);
+
 /* The orders of the sorted arrays; `by_name` by maas_auth_by_name() alone. */
 int maas_auth_compare_tokens(const void *a, const void *b);
 int maas_auth_compare_peers(const void *a, const void *b);
+int maas_auth_compare_certs(const void *a, const void *b);
 
 #endif

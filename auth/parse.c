@@ -3,6 +3,7 @@
  * The lines of the file of principals, into a table. The file is all right or all wrong: the first
  * fault ends the reading. No state: any thread.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
@@ -108,6 +109,27 @@ static int take_peer(struct parser *parser, const char *word, const char *value)
 	if (grow(&auth->peers, auth->num_peers, sizeof(peer)))
 		return -ENOMEM;
 	auth->peers[auth->num_peers++] = peer;
+	parser->has_proof = true;
+	return 0;
+}
+
+/* Names of hosts are compared without regard to case: they are kept in lower case. */
+static int take_cert(struct parser *parser, char *value)
+{
+	struct maas_auth *auth = parser->auth;
+	struct maas_auth_cert cert = {
+		.is_uri = strchr(value, ':'), .name = value, .principal = auth->num_principals};
+
+	if (!maas_auth_cert_valid(&cert))
+		return refuse(parser,
+			      "cert= takes one name of a client's certificate: a host's, such as "
+			      "prom-a.example, or a URI, as it stands there; not %.80s",
+			      *value ? value : "nothing");
+	for (char *at = value; !cert.is_uri && *at; at++)
+		*at = (char)tolower((unsigned char)*at);
+	if (grow(&auth->certs, auth->num_certs, sizeof(cert)))
+		return -ENOMEM;
+	auth->certs[auth->num_certs++] = cert;
 	parser->has_proof = true;
 	return 0;
 }
@@ -223,8 +245,19 @@ static const struct {
 };
 
 static const char *const words[] = {
-	"token",	   "uid",   "gid",	 "owner",	    "read",	    "health",
-	"metrics",	   "admin", "max-bytes", "max-allocations", "max-sessions", "max-owners",
+	"token",
+	"cert",
+	"uid",
+	"gid",
+	"owner",
+	"read",
+	"health",
+	"metrics",
+	"admin",
+	"max-bytes",
+	"max-allocations",
+	"max-sessions",
+	"max-owners",
 	"max-request-ids",
 };
 
@@ -265,6 +298,8 @@ static int take_word(struct parser *parser, char *word)
 		return take_token(parser, value);
 	if (!strcmp(word, "uid") || !strcmp(word, "gid"))
 		return take_peer(parser, word, value);
+	if (!strcmp(word, "cert"))
+		return take_cert(parser, value);
 	if (!strcmp(word, "owner") || !strcmp(word, "read"))
 		return take_patterns(parser, word, value);
 	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
@@ -316,7 +351,7 @@ static int end_principal(struct parser *parser)
 			      principal->owns ? "owner=" : "admin");
 	if (!parser->has_proof)
 		return refuse(parser,
-			      "nothing proves who '%s' is: add token=, uid= or gid= "
+			      "nothing proves who '%s' is: add token=, cert=, uid= or gid= "
 			      "(maas token new '%s' makes a token and its line)",
 			      principal->name, principal->name);
 	/* One's own name needs no pattern. */
@@ -369,59 +404,18 @@ static int parse_lines(struct parser *parser)
 
 /* ---- the table */
 
-static int compare_names(const void *a, const void *b, void *auth)
-{
-	const struct maas_auth_principal *all = ((struct maas_auth *)auth)->principals;
-
-	return strcmp(all[*(const uint32_t *)a].name, all[*(const uint32_t *)b].name);
-}
-
-/* Reports that two lines have the same, on the later one. */
-static int refuse_twice(struct parser *parser, uint32_t a, uint32_t b, const char *what)
+/* Two lines may not have the same: says so of the later one. */
+static int sort(struct parser *parser)
 {
 	const struct maas_auth_principal *all = parser->auth->principals;
+	struct maas_auth_twice twice;
+	int r = maas_auth_sort(parser->auth, &twice);
 
-	parser->line = all[a > b ? a : b].line;
-	return refuse(parser, "the %s of line %u once more: each is of one principal", what,
-		      all[a > b ? b : a].line);
-}
-
-static int sort_names(struct parser *parser)
-{
-	struct maas_auth *auth = parser->auth;
-	uint32_t count = auth->num_principals;
-
-	auth->by_name = calloc(count, sizeof(*auth->by_name));
-	if (!auth->by_name)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < count; i++)
-		auth->by_name[i] = i;
-	qsort_r(auth->by_name, count, sizeof(*auth->by_name), compare_names, auth);
-	for (uint32_t i = 1; i < count; i++)
-		if (!compare_names(&auth->by_name[i - 1], &auth->by_name[i], auth))
-			return refuse_twice(parser, auth->by_name[i - 1], auth->by_name[i], "name");
-	return 0;
-}
-
-static int sort_proofs(struct parser *parser)
-{
-	struct maas_auth *auth = parser->auth;
-
-	if (auth->num_tokens)
-		qsort(auth->tokens, auth->num_tokens, sizeof(*auth->tokens),
-		      maas_auth_compare_tokens);
-	for (uint32_t i = 1; i < auth->num_tokens; i++)
-		if (!maas_auth_compare_tokens(&auth->tokens[i - 1], &auth->tokens[i]))
-			return refuse_twice(parser, auth->tokens[i - 1].principal,
-					    auth->tokens[i].principal, "token");
-	if (auth->num_peers)
-		qsort(auth->peers, auth->num_peers, sizeof(*auth->peers), maas_auth_compare_peers);
-	for (uint32_t i = 1; i < auth->num_peers; i++)
-		if (!maas_auth_compare_peers(&auth->peers[i - 1], &auth->peers[i]))
-			return refuse_twice(parser, auth->peers[i - 1].principal,
-					    auth->peers[i].principal,
-					    auth->peers[i].group ? "gid" : "uid");
-	return 0;
+	if (r != -EEXIST)
+		return r;
+	parser->line = all[twice.a > twice.b ? twice.a : twice.b].line;
+	return refuse(parser, "the %s of line %u once more: each is of one principal", twice.what,
+		      all[twice.a > twice.b ? twice.b : twice.a].line);
 }
 
 /* Where no line is of whoever proves nothing, such a one may do nothing. */
@@ -479,9 +473,7 @@ int maas_auth_parse(const char *text, size_t len, char error[MAAS_AUTH_ERROR],
 	if (!r)
 		r = add_anonymous(&parser);
 	if (!r)
-		r = sort_names(&parser);
-	if (!r)
-		r = sort_proofs(&parser);
+		r = sort(&parser);
 	if (!r)
 		r = maas_auth_random(auth->known_key, sizeof(auth->known_key));
 	if (!r)

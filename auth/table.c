@@ -6,6 +6,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "auth/internal.h"
 
@@ -16,6 +17,10 @@ static_assert(sizeof(((struct maas_auth *)0)->known_key) == crypto_shorthash_sip
 
 /* What the kernel says where an id of another namespace has none here. */
 #define NOBODY 65534u
+
+/* RFC 1035, 2.3.4, and what names of hosts are made of, "_" included. */
+#define MAX_HOST     253
+#define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 struct maas_auth *maas_auth_ref(struct maas_auth *auth)
 {
@@ -33,6 +38,7 @@ void maas_auth_unref(struct maas_auth *auth)
 	free(auth->patterns);
 	free(auth->tokens);
 	free(auth->peers);
+	free(auth->certs);
 	free(auth->by_name);
 	free(auth);
 }
@@ -117,6 +123,39 @@ const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth
 	const struct maas_auth_principal *found = find_peer(auth, false, uid);
 
 	return found ? found : find_peer(auth, true, gid);
+}
+
+bool maas_auth_cert_valid(const struct maas_auth_cert *cert)
+{
+	size_t len = strlen(cert->name);
+
+	if (!cert->is_uri)
+		return len && len <= MAX_HOST && strspn(cert->name, HOST_LETTERS) == len;
+	for (size_t i = 0; i < len; i++)
+		if (cert->name[i] <= ' ' || cert->name[i] > '~')
+			return false;
+	return true;
+}
+
+int maas_auth_compare_certs(const void *a, const void *b)
+{
+	const struct maas_auth_cert *left = a, *right = b;
+
+	if (left->is_uri != right->is_uri)
+		return left->is_uri ? 1 : -1;
+	return left->is_uri ? strcmp(left->name, right->name) : strcasecmp(left->name, right->name);
+}
+
+const struct maas_auth_principal *maas_auth_by_cert(const struct maas_auth *auth, bool is_uri,
+						    const char *name)
+{
+	struct maas_auth_cert key = {.is_uri = is_uri, .name = name};
+	const struct maas_auth_cert *found;
+
+	if (!auth->num_certs)
+		return NULL;
+	found = bsearch(&key, auth->certs, auth->num_certs, sizeof(key), maas_auth_compare_certs);
+	return found ? &auth->principals[found->principal] : NULL;
 }
 
 const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth, const char *name)

@@ -209,12 +209,6 @@ int maasd_options_agree(const struct maasd_options *options, char error[MAASD_OP
 			 "apart, and --rdma is off; leave one of the two out");
 		return -EINVAL;
 	}
-	if (options->tls_client_ca) {
-		snprintf(error, MAASD_OPTIONS_ERROR,
-			 "--tls-client-ca: certificates of clients are not looked at in this "
-			 "version; leave the option out");
-		return -EINVAL;
-	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pairs); i++) {
 		if (!maasd_options_given(options, pairs[i].option) ||
 		    maasd_options_given(options, pairs[i].needs))

@@ -83,6 +83,10 @@ const char *maas_http_metrics_url(const struct maas_http *http, unsigned int ind
 /* For /metrics: whether the configuration could be read again, just now. */
 void maas_http_reloaded(struct maas_http *http, bool ok);
 
+/* Connections that come from now on show what `tls` has, and the certificates of all clients are
+ * held to it. A reference is taken. Any thread. */
+void maas_http_set_tls(struct maas_http *http, struct maas_tls *tls);
+
 /* /ready answers 503 `draining`; requests go on being served. */
 void maas_http_drain(struct maas_http *http);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who sends a request: by its token, else by the user and the group behind a Unix socket. Of a
+ * Who sends a request: by its token, else by its certificate, else by the user and the group behind
+ * a Unix socket. Of a
  * token no more is kept than shows that it came again. Each connection holds the table of
  * principals of its last request, and asks lend for another only when there is one. In the
  * connection's thread.
@@ -53,9 +54,8 @@ const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *con
 /* ---- failures */
 
 static const char *const failure_names[MAAS_HTTP_AUTH_FAILURES] = {
-	[MAAS_HTTP_AUTH_MISSING] = "missing",
-	[MAAS_HTTP_AUTH_MALFORMED] = "malformed",
-	[MAAS_HTTP_AUTH_UNKNOWN] = "unknown",
+	[MAAS_HTTP_AUTH_MISSING] = "missing",	  [MAAS_HTTP_AUTH_MALFORMED] = "malformed",
+	[MAAS_HTTP_AUTH_UNKNOWN] = "unknown",	  [MAAS_HTTP_AUTH_CERTIFICATE] = "certificate",
 	[MAAS_HTTP_AUTH_FORBIDDEN] = "forbidden",
 };
 
@@ -96,11 +96,13 @@ static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure
 		MAAS_RATELIMIT(MAAS_LOG_WARN, "requests without a right");
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 	bool forbidden = failure == MAAS_HTTP_AUTH_FORBIDDEN;
+	bool detailed = failure == MAAS_HTTP_AUTH_CERTIFICATE;
 
 	atomic_fetch_add_explicit(&conn->http->metrics.auth_failures[failure], 1,
 				  memory_order_relaxed);
-	log_limited(&failed, "no right remote=%s path=%s reason=%s principal=%s", conn->remote,
-		    conn->path, failure_names[failure], principal ? principal->name : "-");
+	log_limited(&failed, "no right remote=%s path=%s reason=%s principal=%s%s%s", conn->remote,
+		    conn->path, failure_names[failure], principal ? principal->name : "-",
+		    detailed ? ": " : "", detailed ? text : "");
 	if (forbidden)
 		return maas_http_error(conn, MHD_HTTP_FORBIDDEN, "forbidden",
 				       "the principal %s may not make this call: its line in "
@@ -128,14 +130,69 @@ static const char *token_of(const char *header)
 	return *header && !header[strcspn(header, " \t")] ? header : NULL;
 }
 
+/* A new certificate needs a new connection. */
+static int fail_certificate(struct maas_http_conn *conn, const char *text)
+{
+	conn->req.close = true;
+	return fail(conn, MAAS_HTTP_AUTH_CERTIFICATE, text);
+}
+
+/*
+ * Where certificates are asked for. One that is bad is never passed over, unless a token says who
+ * it is and none is required.
+ */
+static int check_certificate(struct maas_http_conn *conn)
+{
+	enum maas_tls_client wanted = maas_http_tls_wanted(conn);
+	bool token = conn->req.fields[MAAS_HTTP_FIELD_AUTHORIZATION];
+	char error[MAAS_TLS_ERROR], text[MAAS_TLS_ERROR];
+	int r;
+
+	if (wanted == MAAS_TLS_CLIENT_NONE || (wanted == MAAS_TLS_CLIENT_OPTIONAL && token))
+		return 0;
+	r = maas_http_tls_look(conn, error);
+	if (!r || (wanted == MAAS_TLS_CLIENT_OPTIONAL && r == -ENODATA))
+		return 0;
+	if (r == -ENODATA)
+		return fail_certificate(conn, "this server takes requests only of clients that "
+					      "show a certificate (the maas command and libmaas: "
+					      "MAAS_CERT_FILE and MAAS_KEY_FILE)");
+	snprintf(text, sizeof(text), "the client's certificate is not taken: %.400s", error);
+	return fail_certificate(conn, text);
+}
+
+/* By the names of its certificate, of which no two may be of different lines. */
+static int find_by_certificate(struct maas_http_conn *conn)
+{
+	const struct maas_tls_peer *peer = conn->tls.peer;
+	struct maas_lend_caller *caller = &conn->caller.lend;
+
+	for (uint32_t i = 0; peer && i < peer->num_names; i++) {
+		const struct maas_auth_principal *found =
+			maas_auth_by_cert(caller->auth, peer->names[i].is_uri, peer->names[i].text);
+
+		if (found && caller->principal && found != caller->principal) {
+			caller->principal = NULL;
+			return fail_certificate(conn, "the client's certificate has names of two "
+						      "lines of --auth-file, and is nobody's");
+		}
+		caller->principal = found ? found : caller->principal;
+	}
+	return 0;
+}
+
 static int find_principal(struct maas_http_conn *conn)
 {
 	struct maas_lend_caller *caller = &conn->caller.lend;
 	const struct maas_http_caller *peer = &conn->caller;
 	const char *header = conn->req.fields[MAAS_HTTP_FIELD_AUTHORIZATION];
 	const char *token;
+	int r;
 
 	if (!header) {
+		r = find_by_certificate(conn);
+		if (r)
+			return r;
 		if (peer->is_local)
 			caller->principal = maas_auth_by_peer(caller->auth, peer->uid, peer->gid);
 		if (!caller->principal)
@@ -182,19 +239,26 @@ int maas_http_identify(struct maas_http_conn *conn)
 
 	/* At an address for metrics no proof is asked for, and none is looked at: a token that a
 	 * scraper sends in clear is not even known to be one. */
-	if (conn->listener->metrics || !refresh(conn))
+	if (conn->listener->metrics)
 		return 0;
+	r = check_certificate(conn);
+	if (r || !refresh(conn))
+		return r;
 	r = find_principal(conn);
 	if (r)
 		return r;
 	principal = conn->caller.lend.principal;
 	if (has_right(principal, right))
 		return 0;
-	if (principal == maas_auth_anonymous(conn->caller.lend.auth))
-		return fail(conn, MAAS_HTTP_AUTH_MISSING,
-			    "say who you are: send the header Authorization: Bearer TOKEN (the "
-			    "maas command and libmaas: MAAS_TOKEN_FILE)");
-	return fail(conn, MAAS_HTTP_AUTH_FORBIDDEN, needed[right]);
+	if (principal != maas_auth_anonymous(conn->caller.lend.auth))
+		return fail(conn, MAAS_HTTP_AUTH_FORBIDDEN, needed[right]);
+	if (conn->tls.peer)
+		return fail(conn, MAAS_HTTP_AUTH_UNKNOWN,
+			    "no principal of this server has a name of the client's certificate "
+			    "(cert= in --auth-file)");
+	return fail(conn, MAAS_HTTP_AUTH_MISSING,
+		    "say who you are: send the header Authorization: Bearer TOKEN (the "
+		    "maas command and libmaas: MAAS_TOKEN_FILE)");
 }
 
 bool maas_http_may_look(const struct maas_http_conn *conn)

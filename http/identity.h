@@ -25,10 +25,11 @@ enum maas_http_right {
 
 /* Why a request was not taken for anybody's. */
 enum maas_http_auth_failure {
-	MAAS_HTTP_AUTH_MISSING,	  /* it proves nothing, and the call needs a right */
-	MAAS_HTTP_AUTH_MALFORMED, /* its Authorization is no Bearer token */
-	MAAS_HTTP_AUTH_UNKNOWN,	  /* its token is in no line */
-	MAAS_HTTP_AUTH_FORBIDDEN, /* its principal may not make this call */
+	MAAS_HTTP_AUTH_MISSING,	    /* it proves nothing, and the call needs a right */
+	MAAS_HTTP_AUTH_MALFORMED,   /* its Authorization is no Bearer token */
+	MAAS_HTTP_AUTH_UNKNOWN,	    /* its token is in no line */
+	MAAS_HTTP_AUTH_CERTIFICATE, /* its certificate is bad, or it has none and needs one */
+	MAAS_HTTP_AUTH_FORBIDDEN,   /* its principal may not make this call */
 	MAAS_HTTP_AUTH_FAILURES,
 };
 

@@ -37,6 +37,19 @@ static struct maas_tls *newest(struct maas_http_tls *tls, uint64_t *ret_epoch)
 	return table;
 }
 
+void maas_http_set_tls(struct maas_http *http, struct maas_tls *table)
+{
+	struct maas_http_tls *tls = &http->tls;
+	struct maas_tls *before;
+
+	pthread_mutex_lock(&tls->lock);
+	before = tls->table;
+	tls->table = maas_tls_ref(table);
+	atomic_fetch_add_explicit(&tls->epoch, 1, memory_order_relaxed);
+	pthread_mutex_unlock(&tls->lock);
+	maas_tls_unref(before);
+}
+
 /* ---- handshakes */
 
 static struct maas_http_conn *conn_of(struct maas_tls_stream *stream)
@@ -116,4 +129,50 @@ void maas_http_tls_timeout(struct maas_http_conn *conn)
 {
 	atomic_fetch_add_explicit(&conn->http->tls.timeouts, 1, memory_order_relaxed);
 	log_failure(conn, "timeout", "it was not done after 10 s");
+}
+
+/* ---- certificates of clients */
+
+enum maas_tls_client maas_http_tls_wanted(const struct maas_http_conn *conn)
+{
+	const struct maas_tls *table = conn->tls.stream.tls;
+
+	return table ? maas_tls_client(table) : MAAS_TLS_CLIENT_NONE;
+}
+
+/* Holds the certificate to the newest table, if that was not done before. */
+static int look(struct maas_http_conn *conn, char *error)
+{
+	struct maas_http_tls *tls = &conn->http->tls;
+	struct maas_http_conn_tls *mine = &conn->tls;
+	struct maas_tls *table;
+	uint64_t epoch;
+	int r;
+
+	if (mine->epoch == atomic_load_explicit(&tls->epoch, memory_order_relaxed))
+		return mine->peer ? 0 : -ENODATA;
+	free(mine->peer);
+	mine->peer = NULL;
+	table = newest(tls, &epoch);
+	r = maas_tls_peer_verify(table, &mine->stream, error, &mine->peer);
+	maas_tls_unref(table);
+	/* Of one that is bad nothing is kept: its connection ends. */
+	mine->epoch = !r || r == -ENODATA ? epoch : 0;
+	return r;
+}
+
+int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR])
+{
+	uint64_t now_s;
+	int r = look(conn, error);
+
+	if (r)
+		return r;
+	now_s = maas_clock_wall_s();
+	if (now_s + MAAS_HTTP_RENEW_S >= conn->tls.peer->expiry_s)
+		conn->req.close = true;
+	if (now_s < conn->tls.peer->expiry_s)
+		return 0;
+	snprintf(error, MAAS_TLS_ERROR, "it has expired");
+	return -EKEYEXPIRED;
 }

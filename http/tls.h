@@ -45,6 +45,13 @@ void maas_http_tls_close(struct maas_http_conn *conn);
 /* The handshake is over, with success or without. False: it was over before. Any thread, while the
  * connection is there. */
 bool maas_http_tls_shaken(struct maas_http_conn *conn);
+/* Whether the connection's client was asked for a certificate. */
+enum maas_tls_client maas_http_tls_wanted(const struct maas_http_conn *conn);
+/*
+ * Looks at the certificate of a client that was asked for one; conn->tls.peer then says whose it
+ * is. Errors, with `error`: as maas_tls_peer_verify().
+ */
+MAAS_MUST_CHECK int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR]);
 /* The library says that a handshake failed, in this thread. */
 void maas_http_tls_failed(void);
 /* The handshake took too long. Called by maas_http_tick(). */

@@ -29,3 +29,17 @@ make_cert() {
 trust() {
 	export CURL_CA_BUNDLE=$WORK/$1.crt
 }
+
+# make_crl CA DAYS [CERT...]: CA.crl, which revokes these and those of before, and is to be replaced in DAYS.
+make_crl() {
+	local ca=$1 days=$2 name
+	shift 2
+	printf '[ca]\ndefault_ca = d\n[d]\ndatabase = %s\ndefault_md = sha256\n' "$WORK/$ca.index" >"$WORK/$ca.cnf"
+	touch "$WORK/$ca.index"
+	for name in "$@"; do
+		openssl ca -config "$WORK/$ca.cnf" -keyfile "$WORK/$ca.key" -cert "$WORK/$ca.crt" \
+			-revoke "$WORK/$name.crt" 2>"$WORK/openssl.txt" || fail "openssl: $(cat "$WORK/openssl.txt")"
+	done
+	openssl ca -config "$WORK/$ca.cnf" -keyfile "$WORK/$ca.key" -cert "$WORK/$ca.crt" -gencrl \
+		-crldays "$days" -out "$WORK/$ca.crl" 2>"$WORK/openssl.txt" || fail "openssl: $(cat "$WORK/openssl.txt")"
+}

@@ -110,6 +110,24 @@ TEST(peer__of_another_namespace_is_nobody)
 	maas_auth_unref(auth);
 }
 
+TEST(cert__is_found_by_its_name_exactly)
+{
+	struct maas_auth *auth = parse("a cert=Prom-A.example cert=spiffe://x/A owner=a\n"
+				       "b cert=b.example uid=1 owner=b");
+	const struct maas_auth_principal *a = maas_auth_at(auth, 0);
+
+	assert_ptr_equal(maas_auth_by_cert(auth, false, "prom-a.EXAMPLE"), a);
+	assert_ptr_equal(maas_auth_by_cert(auth, true, "spiffe://x/A"), a);
+	assert_ptr_equal(maas_auth_by_cert(auth, false, "b.example"), maas_auth_at(auth, 1));
+	assert_null(maas_auth_by_cert(auth, true, "spiffe://x/a"));
+	assert_null(maas_auth_by_cert(auth, true, "prom-a.example"));
+	assert_null(maas_auth_by_cert(auth, false, "x.prom-a.example"));
+	assert_null(maas_auth_by_cert(auth, false, "*.example"));
+	assert_null(maas_auth_by_cert(auth, false, "b.example."));
+	assert_null(maas_auth_by_cert(auth, false, ""));
+	maas_auth_unref(auth);
+}
+
 TEST(token__is_found_by_the_hash_of_all_of_it)
 {
 	char token[MAAS_AUTH_TOKEN], other[MAAS_AUTH_TOKEN], hash[MAAS_AUTH_HASH], text[256];
@@ -239,7 +257,7 @@ TEST(refused__with_the_line_and_the_remedy)
 		const char *text, *why;
 	} cases[] = {
 		{"\n\na", "line 3: 'a' stands alone"},
-		{"a owner=a", "line 1: nothing proves who 'a' is: add token=, uid= or gid="},
+		{"a owner=a", "line 1: nothing proves who 'a' is: add token=, cert=, uid= or gid="},
 		{"a -", "nothing proves"},
 		{"a! uid=1", "'a!' is no name"},
 		{"0123456789012345678901234567890123456789012345678901234567890123 uid=1",
@@ -272,6 +290,12 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"b gid=2\n\na gid=2", "line 3: the gid of line 1 once more"},
 		{"b token=sha256:" A "\na token=sha256:" A, "line 2: the token of line 1"},
 		{"a uid=7 uid=7", "the uid of line 1 once more"},
+		{"a cert=x.example\nb cert=X.EXAMPLE", "line 2: the certificate's name of line 1"},
+		{"a cert=*.example", "cert= takes one name"},
+		{"a cert=a,b", "not a,b"},
+		{"a cert=", "not nothing"},
+		{"a cert=spiffe://\xc3\xa4", "cert= takes one name"},
+		{"a crt=x", "unknown word 'crt'; is it cert?"},
 		{"* - admin", "give what needs admin a line and a token of its own"},
 		{"* - owner=x", "give what needs owner= a line"},
 		{"* - health\n* - metrics", "line 2: the name of line 1 once more"},

@@ -325,7 +325,7 @@ TEST(agree__refuses_what_does_not_fit)
 	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b"), 0, "");
 	agree(ARGS("--tls-cert", "/a"), -EINVAL, "--tls-cert needs --tls-key");
 	agree(ARGS("--tls-key", "/a"), -EINVAL, "--tls-key needs --tls-cert");
-	agree(ARGS("--tls-client-ca", "/a"), -EINVAL, "--tls-client-ca");
+	agree(ARGS("--tls-client-ca", "/a"), -EINVAL, "needs --tls-cert");
 	agree(ARGS("--tls-cert", "/a", "--tls-key", "/b", "--tls-client-crl", "/c"), -EINVAL,
 	      "--tls-client-crl needs --tls-client-ca");
 	agree(ARGS("--tls-client-cert", "required"), -EINVAL, "needs --tls-client-ca");
