@@ -1,25 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of principals: read at the start, and again at SIGHUP or when the file was changed
- * (secrets of Kubernetes send no signal). A file that is wrong keeps the table of before. In the
- * main thread.
+ * The file of principals, into the table that lend asks. A file that is wrong keeps the table of
+ * before. In the main thread.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 
 #include "daemon/internal.h"
-
-/* By what a file is told from another: a new one has another inode, most often. */
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec &&
-	       a->st_mode == b->st_mode && a->st_uid == b->st_uid;
-}
 
 int maasd_auth_read(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
 		    struct maas_auth **ret_auth)
@@ -46,7 +35,7 @@ static int check_plaintext(const struct maasd_options *options, char error[MAASD
 	if (options->insecure_plaintext || options->tls_cert)
 		return 0;
 	for (unsigned int i = 0; i < options->listen.num; i++) {
-		if (!maasd_serve_is_public(options->listen.text[i]))
+		if (!maasd_announce_is_public(options->listen.text[i]))
 			continue;
 		snprintf(
 			error, MAASD_OPTIONS_ERROR,
@@ -112,10 +101,22 @@ static int put(struct maasd_auth *state, struct maas_auth *auth, char error[MAAS
 	return r;
 }
 
+static int read_principals(void *arg, char error[MAASD_OPTIONS_ERROR])
+{
+	struct maasd_auth *state = arg;
+	struct maas_auth *auth;
+	int r = maasd_auth_read(state->options, error, &auth);
+
+	if (r)
+		return r;
+	r = put(state, auth, error);
+	maas_auth_unref(auth);
+	return r;
+}
+
 int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,
 		     struct maas_lend *lend, char error[MAASD_OPTIONS_ERROR])
 {
-	struct maas_auth *auth;
 	int r;
 
 	state->options = options;
@@ -124,16 +125,14 @@ int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *optio
 		return 0;
 	/* A core would hold tokens. */
 	(void)prctl(PR_SET_DUMPABLE, 0);
+	state->reload = (struct maasd_reload){
+		.what = "principals",
+		.read = read_principals,
+		.ctx = state,
+		.paths = {options->auth_file},
+	};
 	r = check_plaintext(options, error);
-	/* Before it is read: a change meanwhile is one more reading. */
-	(void)!stat(options->auth_file, &state->file);
-	if (!r)
-		r = maasd_auth_read(options, error, &auth);
-	if (r)
-		return r;
-	r = put(state, auth, error);
-	maas_auth_unref(auth);
-	return r;
+	return r ? r : maasd_reload_first(&state->reload, error);
 }
 
 int maasd_auth_check_rdma(const struct maasd_options *options, const struct maas_rdma *rdma,
@@ -155,43 +154,4 @@ int maasd_auth_check_rdma(const struct maasd_options *options, const struct maas
 		 info.device, info.keys, info.isolation.bounds, info.isolation.foreign,
 		 info.isolation.revocation, info.isolation.access);
 	return -EPERM;
-}
-
-void maasd_auth_reload(struct maasd_auth *state)
-{
-	char error[MAASD_OPTIONS_ERROR];
-	struct maas_auth *auth;
-	int r;
-
-	if (!state->options->auth_file)
-		return;
-	if (stat(state->options->auth_file, &state->file))
-		memset(&state->file, 0, sizeof(state->file));
-	r = maasd_auth_read(state->options, error, &auth);
-	if (!r) {
-		r = put(state, auth, error);
-		maas_auth_unref(auth);
-	}
-	if (r)
-		log_err("principals stay as they were: %s", error);
-	/* These pass, and the next look tries again. */
-	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
-		memset(&state->file, 0, sizeof(state->file));
-	maas_http_reloaded(state->http, !r);
-}
-
-void maasd_auth_look(struct maasd_auth *state)
-{
-	struct stat now = {0};
-
-	if (!state->options->auth_file)
-		return;
-	/* One that is gone is another file, too. */
-	(void)!stat(state->options->auth_file, &now);
-	if (same_file(&now, &state->file))
-		return;
-	/* Somebody may still be writing it. */
-	if (now.st_ino && (uint64_t)now.st_mtim.tv_sec + 1 >= maas_clock_wall_s())
-		return;
-	maasd_auth_reload(state);
 }

@@ -72,13 +72,34 @@ MAAS_MUST_CHECK int maasd_housekeeping_start(const struct maasd_housekeeping_opt
 /* Ends the thread and waits for it. NULL is allowed. */
 void maasd_housekeeping_stop(struct maasd_housekeeping *housekeeping);
 
+/* ---- reload: what is read again */
+
+/* A part of the configuration. All zero: there is nothing to read. */
+struct maasd_reload {
+	const char *what; /* in the log: "principals" */
+	/* Reads the files, and puts what they say in the place of what was there. */
+	int (*read)(void *ctx, char error[MAASD_OPTIONS_ERROR]);
+	void *ctx;
+	const char *paths[4]; /* NULL: none */
+	/* of maasd_reload() alone */
+	struct stat seen[4]; /* of the files that were read last */
+	bool failed;
+};
+
+/* Reads a part at the start. Errors: as its `read`. */
+MAAS_MUST_CHECK int maasd_reload_first(struct maasd_reload *reload,
+				       char error[MAASD_OPTIONS_ERROR]);
+/* Reads again the parts whose files have changed, or `always` all; the log and /metrics say what
+ * came of it. */
+void maasd_reload(struct maasd_reload *const *reloads, size_t count, bool always,
+		  struct maas_http *http);
+
 /* ---- auth: the file of principals */
 
 struct maasd_auth {
 	const struct maasd_options *options; /* borrowed, as the others */
 	struct maas_lend *lend;
-	struct maas_http *http;
-	struct stat file; /* that was read last */
+	struct maasd_reload reload;
 };
 
 /* Reads --auth-file. Errors: as maas_auth_load(). */
@@ -95,12 +116,19 @@ MAAS_MUST_CHECK int maasd_auth_start(struct maasd_auth *state, const struct maas
 MAAS_MUST_CHECK int maasd_auth_check_rdma(const struct maasd_options *options,
 					  const struct maas_rdma *rdma,
 					  char error[MAASD_OPTIONS_ERROR]);
-/* Reads the file again; the log says what came of it. */
-void maasd_auth_reload(struct maasd_auth *state);
-/* Does so if the file is another. */
-void maasd_auth_look(struct maasd_auth *state);
-
 /* ---- tls: the certificates */
+
+struct maasd_tls {
+	const struct maasd_options *options; /* borrowed, as http */
+	struct maas_http *http;		     /* NULL until it has started */
+	struct maas_tls *table;		     /* NULL: there is no TLS */
+	struct maasd_reload reload;
+};
+
+/* Reads the files, if there are to be some. Errors: as maasd_tls_read(). */
+MAAS_MUST_CHECK int maasd_tls_start(struct maasd_tls *state, const struct maasd_options *options,
+				    char error[MAASD_OPTIONS_ERROR]);
+void maasd_tls_stop(struct maasd_tls *state);
 
 /* Reads what the --tls-... options name. Errors: as maas_tls_load(). */
 MAAS_MUST_CHECK int maasd_tls_read(const struct maasd_options *options,
@@ -150,7 +178,14 @@ MAAS_MUST_CHECK int maasd_serve_check_rdma(const struct maasd_options *options,
 void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *isolation,
 			       struct maas_http_rdma *ret_rdma);
 
+/* ---- announce: what is said at the start */
+
 /* True when an address as --listen takes it, "127.0.0.1:3000", can be reached from other hosts. */
-bool maasd_serve_is_public(const char *address);
+bool maasd_announce_is_public(const char *address);
+/* The first such address that is served, or NULL. */
+const char *maasd_announce_public(const struct maas_http *http);
+/* Says what there is to say, to the log, stderr and systemd. `rdma` may be NULL. */
+void maasd_announce(const struct maasd_options *options, const struct maas_http *http,
+		    const struct maas_rdma *rdma);
 
 #endif

@@ -13,7 +13,7 @@
 #include "daemon/internal.h"
 
 #define DRAIN_POLL_MS 20
-#define LOOK_MS	      10000 /* between two looks at --auth-file */
+#define LOOK_MS	      10000 /* between two looks at the files that are read again */
 #define PROGRESS_MS   3000  /* between two lines on a long start */
 /* What large bodies and answers may take, all in all; no option sets it. */
 #define MAX_HELD_BYTES (256u << 20)
@@ -25,6 +25,7 @@ struct server {
 	struct maas_lend *lend;
 	struct maas_http *http;
 	struct maasd_auth auth;
+	struct maasd_tls tls;
 	struct maas_buf isolation; /* what /health says of RDMA */
 	struct maasd_housekeeping *housekeeping;
 	char boot_id[MAAS_SLAB_ID_TEXT];
@@ -188,17 +189,15 @@ static int start_http(struct server *server, const struct maasd_options *options
 
 	maasd_serve_describe_rdma(server->rdma, &server->isolation, &http.rdma);
 	r = address_options(server, options, error, &http);
-	if (!r && options->tls_cert)
-		r = maasd_tls_read(options, error, &http.tls);
 	if (r)
 		return r;
+	http.tls = server->tls.table;
 	for (unsigned int i = 0; i < options->num_hosts; i++)
 		server->hosts[i] = options->hosts[i];
 	r = maas_http_start(&http, reason, &server->http);
 	if (r)
 		snprintf(error, MAASD_OPTIONS_ERROR, "%s", *reason ? reason : strerror(-r));
-	server->auth.http = server->http;
-	maas_tls_unref(http.tls);
+	server->tls.http = server->http;
 	return r;
 }
 
@@ -251,21 +250,11 @@ static int start_log(char *error)
 	return r;
 }
 
-static const char *first_public(const struct server *server)
-{
-	const char *url;
-
-	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++)
-		if (maasd_serve_is_public(url))
-			return url;
-	return NULL;
-}
-
 /* Once more, by where the server listens: a name may stand for any address. */
 static int check_plaintext(const struct server *server, const struct maasd_options *options,
 			   char *error)
 {
-	const char *open = first_public(server);
+	const char *open = maasd_announce_public(server->http);
 
 	if (!open || !options->auth_file || options->insecure_plaintext || options->tls_cert)
 		return 0;
@@ -309,6 +298,8 @@ static int start(struct server *server, struct maasd_options *options, char *err
 	if (!r)
 		r = listen_rdma(server, error);
 	if (!r)
+		r = maasd_tls_start(&server->tls, options, error);
+	if (!r)
 		r = start_http(server, options, error);
 	if (!r)
 		r = check_plaintext(server, options, error);
@@ -323,6 +314,7 @@ static void stop(struct server *server, bool served)
 {
 	maasd_housekeeping_stop(server->housekeeping);
 	maas_http_stop(server->http);
+	maasd_tls_stop(&server->tls);
 	maas_rdma_stop(server->rdma);
 	maas_lend_close(server->lend);
 	if (server->rdma && !maas_rdma_close(server->rdma))
@@ -335,89 +327,20 @@ static void stop(struct server *server, bool served)
 	maas_log_stop();
 }
 
-/* ---- what is said at the start */
-
-bool maasd_serve_is_public(const char *address)
-{
-	static const char *const local[] = {"unix:", "127.", "[::1]:", "localhost:"};
-
-	if (strstr(address, "://"))
-		address = strstr(address, "://") + strlen("://");
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(local); i++)
-		if (!strncmp(address, local[i], strlen(local[i])))
-			return false;
-	return true;
-}
-
-static void announce_rdma(const struct maas_rdma *rdma)
-{
-	struct maas_rdma_info info;
-
-	maas_rdma_info(rdma, &info);
-	log_info("rdma: serving device=%s gid=%s port=%u keys=%s bounds=%d foreign=%d "
-		 "revocation=%d access=%d",
-		 info.device, info.gid, info.port, info.keys, info.isolation.bounds,
-		 info.isolation.foreign, info.isolation.revocation, info.isolation.access);
-}
-
-static void announce_metrics(const struct server *server, const struct maasd_options *options)
-{
-	const char *url;
-
-	for (unsigned int i = 0; (url = maas_http_metrics_url(server->http, i)); i++) {
-		if (options->auth_file && maasd_serve_is_public(url))
-			log_warn(
-				"no authentication on %s: whoever reaches it sees the names of all "
-				"principals, and what they use; keep strangers off with a firewall "
-				"or --listen-metrics 127.0.0.1%s",
-				url, strrchr(url, ':'));
-		if (options->log_file)
-			log_info("serving metrics on %s", url);
-		maas_log_say("Serving metrics on %s", url);
-	}
-}
-
-static bool requires_certificates(const struct maasd_options *options)
-{
-	return options->tls_client_cert == MAAS_TLS_CLIENT_REQUIRED;
-}
-
-/* "Listening" comes last: whoever waits for that line has then read every warning. */
-static void announce(const struct server *server, const struct maasd_options *options)
-{
-	const char *open = first_public(server);
-	const char *url;
-
-	if (server->rdma)
-		announce_rdma(server->rdma);
-	if (open && options->auth_file && !options->tls_cert)
-		log_warn("tokens travel in clear on %s: whoever sees one has it", open);
-	else if (open && !options->auth_file && !requires_certificates(options))
-		log_warn(
-			"no authentication on %s: whoever reaches it can allocate, read, write and "
-			"free; keep strangers off with a firewall or --listen 127.0.0.1%s",
-			open, strrchr(open, ':'));
-	if (options->insecure_open && !options->auth_file && options->memory_file)
-		log_warn("what principals kept in %s is everybody's now (--insecure-open)",
-			 options->memory_file);
-	announce_metrics(server, options);
-	for (unsigned int i = 0; (url = maas_http_url(server->http, i)); i++) {
-		if (options->log_file)
-			log_info("listening on %s", url);
-		/* In these words: programs wait for them. */
-		maas_log_say("Listening on %s", url);
-	}
-	sd_notifyf(0, "READY=1\nSTATUS=Serving %u address%s", options->listen.num,
-		   options->listen.num == 1 ? "" : "es");
-}
-
 /* ---- signals */
+
+static void reload(struct server *server, bool always)
+{
+	struct maasd_reload *const parts[] = {&server->auth.reload, &server->tls.reload};
+
+	maasd_reload(parts, MAAS_ARRAY_SIZE(parts), always, server->http);
+}
 
 static void on_hangup(struct server *server)
 {
 	maas_log_reopen();
 	if (server->http)
-		maasd_auth_reload(&server->auth);
+		reload(server, true);
 }
 
 /* The signal that asks for the end, or 0 after `timeout_ms`. */
@@ -490,10 +413,10 @@ int maasd_serve(struct maasd_options *options)
 
 	if (start(&server, options, error))
 		return give_up(&server, options, error);
-	announce(&server, options);
+	maasd_announce(options, server.http, server.rdma);
 	do {
 		signal = wait_signal(&server, LOOK_MS);
-		maasd_auth_look(&server.auth);
+		reload(&server, false);
 	} while (!signal);
 	sd_notify(0, "STOPPING=1");
 	log_info("ending signal=%s requests=%llu", strsignal(signal),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The certificates that the options name, into a table. In the main thread. */
+/* The certificates that the options name, into the table that http uses. Files that are wrong keep
+ * the table of before. In the main thread. */
+#include <sys/prctl.h>
+
 #include "daemon/internal.h"
 
 int maasd_tls_read(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
@@ -34,4 +37,49 @@ int maasd_tls_check(const struct maasd_options *options, char error[MAASD_OPTION
 	maas_tls_print(tls, out);
 	maas_tls_unref(tls);
 	return 0;
+}
+
+static int read_certificates(void *arg, char error[MAASD_OPTIONS_ERROR])
+{
+	struct maasd_tls *state = arg;
+	struct maas_buf text = {0};
+	struct maas_tls *table;
+	int r = maasd_tls_read(state->options, error, &table);
+
+	if (r)
+		return r;
+	if (!state->table || !maas_tls_same(state->table, table)) {
+		maas_tls_unref(state->table);
+		state->table = maas_tls_ref(table);
+		if (state->http)
+			maas_http_set_tls(state->http, table);
+	}
+	maas_tls_describe(table, &text);
+	log_info("certificates read %.*s", (int)text.len, text.len ? text.data : "");
+	maas_buf_fini(&text);
+	maas_tls_unref(table);
+	return 0;
+}
+
+int maasd_tls_start(struct maasd_tls *state, const struct maasd_options *options,
+		    char error[MAASD_OPTIONS_ERROR])
+{
+	state->options = options;
+	if (!options->tls_cert)
+		return 0;
+	/* A core would hold the key. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	state->reload = (struct maasd_reload){
+		.what = "certificates",
+		.read = read_certificates,
+		.ctx = state,
+		.paths = {options->tls_cert, options->tls_key, options->tls_client_ca,
+			  options->tls_client_crl},
+	};
+	return maasd_reload_first(&state->reload, error);
+}
+
+void maasd_tls_stop(struct maasd_tls *state)
+{
+	maas_tls_unref(state->table);
 }

@@ -280,6 +280,7 @@ int maas_http_metrics(struct maas_http_conn *conn)
 	write_lend(out, &lend);
 	write_principals(http->options.lend, out);
 	maas_http_key_metrics(http, out);
+	maas_http_tls_metrics(&http->tls, out);
 	write_server(out, &http->metrics);
 	maas_http_process_metrics(out);
 	return maas_http_reply_type(conn, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");

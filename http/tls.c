@@ -176,3 +176,28 @@ int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR])
 	snprintf(error, MAAS_TLS_ERROR, "it has expired");
 	return -EKEYEXPIRED;
 }
+
+/* ---- metrics */
+
+void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out)
+{
+	uint64_t epoch;
+	struct maas_tls *table = newest(tls, &epoch);
+
+	if (!table)
+		return;
+	maas_http_metric(out, "maas_tls_certificate_expiry_seconds", "gauge",
+			 "When the server's certificate expires, in seconds since 1970.",
+			 maas_tls_expiry_s(table));
+	maas_tls_unref(table);
+	maas_http_metric_head(out, "maas_tls_handshake_failures_total", "counter",
+			      "TLS handshakes that came to nothing.");
+	for (int i = 0; i < MAAS_TLS_FAILURES; i++)
+		maas_buf_printf(out, "maas_tls_handshake_failures_total{reason=\"%s\"} %llu\n",
+				maas_tls_failure_name((enum maas_tls_failure)i),
+				(unsigned long long)atomic_load_explicit(&tls->failures[i],
+									 memory_order_relaxed));
+	maas_buf_printf(
+		out, "maas_tls_handshake_failures_total{reason=\"timeout\"} %llu\n",
+		(unsigned long long)atomic_load_explicit(&tls->timeouts, memory_order_relaxed));
+}

@@ -52,6 +52,8 @@ enum maas_tls_client maas_http_tls_wanted(const struct maas_http_conn *conn);
  * is. Errors, with `error`: as maas_tls_peer_verify().
  */
 MAAS_MUST_CHECK int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR]);
+/* Writes the metrics of TLS, if there is some. */
+void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out);
 /* The library says that a handshake failed, in this thread. */
 void maas_http_tls_failed(void);
 /* The handshake took too long. Called by maas_http_tick(). */

@@ -62,6 +62,14 @@ const char *maas_tls_time(uint64_t time_s, char text[MAAS_TLS_TIME])
 	return text;
 }
 
+void maas_tls_describe(const struct maas_tls *tls, struct maas_buf *out)
+{
+	char text[MAAS_TLS_TIME];
+
+	maas_buf_printf(out, "names=%.*s until=\"%s\"", (int)tls->names.len,
+			tls->names.len ? tls->names.data : "", maas_tls_time(tls->expiry_s, text));
+}
+
 void maas_tls_print(const struct maas_tls *tls, struct maas_buf *out)
 {
 	static const char *const clients[] = {"not asked for", "asked for", "required"};

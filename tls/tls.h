@@ -55,6 +55,8 @@ bool maas_tls_same(const struct maas_tls *a, const struct maas_tls *b);
 enum maas_tls_client maas_tls_client(const struct maas_tls *tls);
 /* Until when the server's certificates are valid, in seconds since 1970. */
 uint64_t maas_tls_expiry_s(const struct maas_tls *tls);
+/* For the log: appends `name=value` words. */
+void maas_tls_describe(const struct maas_tls *tls, struct maas_buf *out);
 /* For --check: appends `name = value` lines. */
 void maas_tls_print(const struct maas_tls *tls, struct maas_buf *out);
 

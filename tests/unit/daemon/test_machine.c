@@ -83,14 +83,16 @@ TEST(raise_files__leaves_what_is_enough)
 
 TEST(is_public__addresses)
 {
-	assert_false(maasd_serve_is_public("http://127.0.0.1:3000"));
-	assert_false(maasd_serve_is_public("http://127.8.9.1:3000"));
-	assert_false(maasd_serve_is_public("http://[::1]:3000"));
-	assert_false(maasd_serve_is_public("unix:/run/maas.sock"));
-	assert_true(maasd_serve_is_public("http://0.0.0.0:3000"));
-	assert_true(maasd_serve_is_public("http://[::]:3000"));
-	assert_true(maasd_serve_is_public("http://192.0.2.1:3000"));
-	assert_true(maasd_serve_is_public("http://[::1:2]:3000"));
+	assert_false(maasd_announce_is_public("http://127.0.0.1:3000"));
+	assert_false(maasd_announce_is_public("https://[::1]:3000"));
+	assert_true(maasd_announce_is_public("https://0.0.0.0:3000"));
+	assert_false(maasd_announce_is_public("http://127.8.9.1:3000"));
+	assert_false(maasd_announce_is_public("http://[::1]:3000"));
+	assert_false(maasd_announce_is_public("unix:/run/maas.sock"));
+	assert_true(maasd_announce_is_public("http://0.0.0.0:3000"));
+	assert_true(maasd_announce_is_public("http://[::]:3000"));
+	assert_true(maasd_announce_is_public("http://192.0.2.1:3000"));
+	assert_true(maasd_announce_is_public("http://[::1:2]:3000"));
 }
 
 TEST(find_group__names_and_numbers)
