@@ -216,7 +216,7 @@ static int allocate(struct maas_http_pending *pending)
 					  maas_http_pending_done, pending);
 }
 
-/* In the thread for heavy requests it may wait, for memory or for a request with the same id. */
+/* In a thread for heavy requests it may wait, for memory or for a request with the same id. */
 static int run_heavy(struct maas_http_pending *pending)
 {
 	pending->request.nowait = false;

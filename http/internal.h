@@ -11,7 +11,7 @@
  *   request head guard identity
  *                         a request up to its handlers, and whose it is
  *   handle_...            the handlers, by call
- *   pending heavy         replies that wait for keys; a thread for what takes long
+ *   pending heavy         replies that wait for keys; threads for what takes long
  *   reply fixed           answers
  *   metrics...            /metrics
  *   json_... path range origin

@@ -56,6 +56,20 @@ uint32_t maas_http_peer_hash(const struct maas_http_peers *peers, const struct m
 	return hash_of(peers, &peer->key);
 }
 
+uint64_t maas_http_client(const struct maas_http_conn *conn)
+{
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
+	const struct maas_http_peers *peers = &conn->http->peers;
+	uint64_t hash = 0;
+
+	if (principal)
+		crypto_shorthash((unsigned char *)&hash, (const unsigned char *)principal->name,
+				 strlen(principal->name), peers->key);
+	else if (conn->peer)
+		hash = maas_http_peer_hash(peers, conn->peer);
+	return hash ? hash : 1;
+}
+
 static struct maas_http_peer_list *bucket_of(struct maas_http_peers *peers,
 					     const struct maas_http_peer_key *key)
 {

@@ -11,6 +11,7 @@
 #include "base/base.h"
 
 struct maas_http;
+struct maas_http_conn;
 
 #define MAAS_HTTP_RESERVE_PER_ADDRESS 2 /* of MAAS_HTTP_RESERVE, … */
 #define MAAS_HTTP_PEER_SHARE	      4 /* one address holds at most this part of what all may */
@@ -42,6 +43,10 @@ struct maas_http_peers {
 /* A number for the address, which nobody outside can choose. */
 uint32_t maas_http_peer_hash(const struct maas_http_peers *peers,
 			     const struct maas_http_peer *peer);
+
+/* Never 0, and the same for requests of the same client: of one principal, or where there are none,
+ * of one address; Unix sockets are one then. */
+uint64_t maas_http_client(const struct maas_http_conn *conn);
 
 /* What a connection may do. */
 enum maas_http_place {

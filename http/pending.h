@@ -13,6 +13,7 @@ struct maas_http_pending {
 	struct maas_http_conn *conn;
 	TAILQ_ENTRY(maas_http_pending) link; /* of the heavy ones; guarded by their lock */
 	int (*work)(struct maas_http_pending *pending);
+	uint64_t client; /* whose request it is, while it is a heavy one */
 	_Atomic unsigned int holders;
 	bool keyed; /* each allocation comes with a key */
 	struct maas_http_allocate_body body;

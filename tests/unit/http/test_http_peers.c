@@ -239,6 +239,81 @@ TEST(held__dripping_is_cut)
 	close(fd);
 }
 
+/* ---- time */
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic unsigned int at_gate;
+
+/* Allocations of "slow" wait at the gate. The linker's names of --wrap. NOLINTBEGIN */
+int __real_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+			      struct maas_slab_ref *ret_refs,
+			      struct maas_lend_allocation *ret_first);
+int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+			      struct maas_slab_ref *ret_refs,
+			      struct maas_lend_allocation *ret_first);
+int __wrap_maas_lend_allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *request,
+			      struct maas_slab_ref *ret_refs,
+			      struct maas_lend_allocation *ret_first)
+{
+	if (request->owner && !strcmp(request->owner, "slow")) {
+		atomic_fetch_add(&at_gate, 1);
+		pthread_mutex_lock(&gate);
+		pthread_mutex_unlock(&gate);
+	}
+	return __real_maas_lend_allocate(lend, request, ret_refs, ret_first);
+}
+/* NOLINTEND */
+
+static int allocate_large(unsigned int host)
+{
+	static const char body[] = "{\"size_bytes\":1048576,\"count\":6,\"owner\":\"quick\"}";
+
+	return post(host, "/allocate", body, sizeof(body) - 1);
+}
+
+static int post_slow(unsigned int host)
+{
+	int fd = connect_from(host);
+
+	http_post_later(fd, "/allocate", "{\"size_bytes\":1048576,\"count\":6,\"owner\":\"slow\"}");
+	return fd;
+}
+
+/* However many a client asks for and however long each takes. */
+TEST(heavy__another_client_does_not_wait)
+{
+	int fds[3];
+
+	atomic_store(&at_gate, 0);
+	pthread_mutex_lock(&gate);
+	for (int i = 0; i < 3; i++)
+		fds[i] = post_slow(2);
+	AWAIT(atomic_load(&at_gate));
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(allocate_large(3), 200);
+	/* Its own wait for each other. */
+	assert_int_equal(atomic_load(&at_gate), 1);
+	pthread_mutex_unlock(&gate);
+	for (int i = 0; i < 3; i++)
+		http_expect_answer(fds[i], "HTTP/1.1 200", "allocations");
+	assert_int_equal(atomic_load(&at_gate), 3);
+}
+
+/* What waits then is told so, and holds nothing up. */
+TEST(heavy__the_server_stops)
+{
+	int fds[MAAS_HTTP_HEAVY_THREADS + 2];
+
+	atomic_store(&at_gate, 0);
+	pthread_mutex_lock(&gate);
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(fds); i++)
+		fds[i] = post_slow(i + 2);
+	AWAIT(atomic_load(&at_gate) == MAAS_HTTP_HEAVY_THREADS);
+	pthread_mutex_unlock(&gate);
+	http_stop();
+	close_all(fds, MAAS_ARRAY_SIZE(fds));
+}
+
 /* ---- answers that come before the body has */
 
 TEST(early__each_upload_gets_its_status)
