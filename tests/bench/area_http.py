@@ -3,10 +3,12 @@ allocations. All servers run all the time, and one at a time has work:
 
     few    maasd with 10 live allocations        bare   bare_mhd with maasd's buffers
     full   maasd with 1,000,000 of 1 KiB         plain  bare_mhd with the library's own
-                                                 redis  redis-server, nothing saved
+    known  as few, with --auth-file and a token  redis  redis-server, nothing saved
+    told   few, and the token, which it ignores
 """
 import contextlib
 import os
+import secrets
 import time
 
 from program import Asked, Maasd, Program, connects, free_port, listening_port
@@ -28,6 +30,10 @@ CASES = {  # ours, the baseline, how often
     "health, plain": (("few", "health"), ("plain", "health"), "bare, its own buffers", 20000),
     "pair": (("few", "pair"), ("bare", "pair"), "bare libmicrohttpd", 10000),
     "pair, plain": (("few", "pair"), ("plain", "pair"), "bare, its own buffers", 10000),
+    "health, known": (("known", "health"), ("told", "health"), "the same, no --auth-file", 20000),
+    "pair, known": (("known", "pair"), ("told", "pair"), "the same, no --auth-file", 10000),
+    "health, header": (("known", "health"), ("few", "health"), "no token either", 20000),
+    "pair, header": (("known", "pair"), ("few", "pair"), "no token either", 10000),
     "stats": (("few", "stats"), ("bare", "stats"), "bare libmicrohttpd", 10000),
     "metrics": (("few", "metrics"), ("bare", "metrics"), "bare libmicrohttpd", 5000),
     "full stats": (("full", "stats"), ("few", "stats"), "the same at 10", 10000),
@@ -40,6 +46,8 @@ CPU, RATE, MIB_S = "us of CPU", "1/s", "MiB/s"
 COMPARISONS = (
     ("health", CPU, 1.25, "max", "GET /health"),
     ("pair", CPU, 1.6, "max", "POST /allocate + DELETE"),
+    ("health, known", CPU, 1.03, "max", "GET /health with a token"),
+    ("pair, known", CPU, 1.03, "max", "POST /allocate + DELETE with a token"),
     ("full stats", CPU, 1.2, "max", "GET /stats at 1,000,000 live"),
     ("full metrics", CPU, 1.2, "max", "GET /metrics at 1,000,000 live"),
     ("get", MIB_S, 1.0, "min", "GET 4 MiB of data"),
@@ -47,6 +55,8 @@ COMPARISONS = (
     ("batch", CPU, 0.05, "max", "a slab of 10,000 in one request"),
     ("health, plain", CPU, None, "max", "GET /health"),
     ("pair, plain", CPU, None, "max", "POST /allocate + DELETE"),
+    ("health, header", CPU, None, "max", "GET /health with a token"),
+    ("pair, header", CPU, None, "max", "POST /allocate + DELETE with a token"),
     ("stats", CPU, None, "max", "GET /stats"),
     ("metrics", CPU, None, "max", "GET /metrics"),
     ("get", CPU, None, "max", "GET 4 MiB of data"),
@@ -61,17 +71,21 @@ class Scene:
     def __init__(self, options, work, running):
         self.options, self.seeds = options, {"few": 0, "redis": 0}
         self.cpus = len(os.sched_getaffinity(0))
-        few, full = (running.enter_context(Maasd(options, work, name, "--max-pool-size", "1280MiB"))
-                     for name in ("few", "full"))
+        self.token = "mt_" + secrets.token_urlsafe(32)
+        few, full, known = (
+            running.enter_context(Maasd(options, work, name, "--max-pool-size", "1280MiB", token=token))
+            for name, token in (("few", None), ("full", None), ("known", self.token)))
         port = free_port()
         redis = running.enter_context(Program(
             ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
              "--dir", work], f"{work}/redis.out"))
         redis.until(lambda: connects(port))
         redis.port = port
-        self.servers = {"few": few, "full": full, "redis": redis}
-        self.data_ids = [few.allocate(DATA_BYTES) for _ in range(DATA_CONNECTIONS)]
-        few.fill(1024, FEW - DATA_CONNECTIONS - 1)
+        self.servers = {"few": few, "full": full, "known": known, "told": few, "redis": redis}
+        known.allocate(1024)
+        for server in known, few:
+            self.data_ids = [server.allocate(DATA_BYTES) for _ in range(DATA_CONNECTIONS)]
+            server.fill(1024, FEW - DATA_CONNECTIONS - 1)
 
         # What the bare programs answer with: as many bytes as the maasd with few allocations. The
         # last request makes the tenth of these.
@@ -96,7 +110,7 @@ class Scene:
         sample, ids = self.run(server, kind, operations)
         if ids:
             self.servers[server].free(ids)
-            self.settle()
+            self.settle(self.servers[server])
         verify = {"data": "data_verify", "redis": "redis_verify"}.get(kind.split("_", maxsplit=1)[0])
         if verify:
             self.run(server, verify, 4 * DATA_CONNECTIONS)
@@ -107,27 +121,28 @@ class Scene:
         arguments = [BATCH] if kind == "batch" else []
         if name in self.seeds and kind.startswith(("data", "redis")):
             arguments = [self.seeds[name], *self.data_ids[:DATA_CONNECTIONS * (name == "few")]]
-        settles = (name, kind) == ("few", "pair")
-        with Asked(f"{self.options.bin}/tests/bench/http_load", server.port, kind, *arguments) as load:
+        settles = kind == "pair" and isinstance(server, Maasd)
+        env = os.environ | {"HTTP_LOAD_TOKEN": self.token} if name in ("known", "told") else None
+        with Asked(f"{self.options.bin}/tests/bench/http_load", server.port, kind, *arguments, env=env) as load:
             if kind not in ("allocate", "batch"):
                 load.ask(4 * load.begun["connections"])  # Buffers have grown before the clock starts.
             if settles:
-                self.settle()
+                self.settle(server)
             start, cpu = time.monotonic_ns(), server.cpu_ns()
             answer = load.ask(operations // BATCH if kind == "batch" else operations)
             if settles:
-                self.settle()  # The server's work goes on after the last answer.
+                self.settle(server)  # The server's work goes on after the last answer.
             time.sleep(0.005)
             cpu, elapsed = server.cpu_ns() - cpu, time.monotonic_ns() - start
         if not 0 < cpu <= elapsed * self.cpus:
             raise Failed(f"{name}, {kind}: impossible: {cpu} ns of CPU time in {elapsed} ns")
         return (cpu / operations, answer["wall_ns"] / operations), answer["ids"]
 
-    def settle(self):
+    def settle(self, server):
         """Waits until what was freed is zeroed."""
         for _ in range(SETTLE_S * 5):
             time.sleep(0.2)
-            pools = self.servers["few"].get("/stats")["pool_stats"]
+            pools = server.get("/stats")["pool_stats"]
             waiting = sum(p["total_slabs"] - p["free_slabs"] - p["used_slabs"] for p in pools)
             if not waiting:
                 return

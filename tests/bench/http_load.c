@@ -13,7 +13,8 @@
  *     data_verify SEED ID ID       the same as data_get, and compares every byte, not one word a
  * page redis_get|redis_set SEED     the same of two keys of a Redis redis_verify SEED
  *
- * The data follows from SEED, and its words tell where they stand. One thread.
+ * The data follows from SEED, and its words tell where they stand. HTTP_LOAD_TOKEN of the
+ * environment, if any, goes with each request to a maasd. One thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -79,6 +80,7 @@ struct job {
 };
 
 static char line_end[] = "\r\n";
+static char fields[128] = "Host: localhost\r\n"; /* of each request to a maasd */
 
 /* ---- ids */
 
@@ -147,7 +149,7 @@ static int check_data(const struct job *job, unsigned int connection,
 
 static int write_get(struct lane *lane, const char *path)
 {
-	return snprintf(lane->head, HEAD_BYTES, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+	return snprintf(lane->head, HEAD_BYTES, "GET %s HTTP/1.1\r\n%s\r\n", path, fields);
 }
 
 static int write_allocate(struct lane *lane, unsigned int count)
@@ -157,9 +159,9 @@ static int write_allocate(struct lane *lane, unsigned int count)
 			: snprintf(body, sizeof(body), "{\"size_bytes\":1024}");
 
 	return snprintf(lane->head, HEAD_BYTES,
-			"POST /allocate HTTP/1.1\r\nHost: localhost\r\n"
+			"POST /allocate HTTP/1.1\r\n%s"
 			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-			len, body);
+			fields, len, body);
 }
 
 static int write_pair(struct lane *lane)
@@ -169,20 +171,19 @@ static int write_pair(struct lane *lane)
 	if (!lane->id[0])
 		return write_allocate(lane, 0);
 	memcpy(id, lane->id, sizeof(id));
-	return snprintf(lane->head, HEAD_BYTES,
-			"DELETE /allocate/%s HTTP/1.1\r\nHost: localhost\r\n\r\n", id);
+	return snprintf(lane->head, HEAD_BYTES, "DELETE /allocate/%s HTTP/1.1\r\n%s\r\n", id,
+			fields);
 }
 
 static int write_data(struct lane *lane, bool put)
 {
 	if (!put)
-		return snprintf(lane->head, HEAD_BYTES,
-				"GET /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n\r\n",
-				lane->slab);
+		return snprintf(lane->head, HEAD_BYTES, "GET /allocate/%s/data HTTP/1.1\r\n%s\r\n",
+				lane->slab, fields);
 	return snprintf(lane->head, HEAD_BYTES,
-			"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\n"
+			"PUT /allocate/%s/data HTTP/1.1\r\n%s"
 			"Content-Type: application/octet-stream\r\nContent-Length: %zu\r\n\r\n",
-			lane->slab, DATA_BYTES);
+			lane->slab, fields, DATA_BYTES);
 }
 
 static int write_redis(struct lane *lane, unsigned int connection, bool set)
@@ -362,8 +363,12 @@ static int run(uint16_t port, struct job *job)
 int main(int argc, char **argv)
 {
 	struct job job = {.kind = HEALTH};
+	const char *token = getenv("HTTP_LOAD_TOKEN");
 	int r = -EINVAL;
 
+	if (token)
+		snprintf(fields, sizeof(fields),
+			 "Host: localhost\r\nAuthorization: Bearer %.64s\r\n", token);
 	while (argc > 2 && job.kind < KINDS && strcmp(argv[2], kinds[job.kind].name) != 0)
 		job.kind++;
 	if (argc > 2 && job.kind < KINDS)

@@ -1,6 +1,7 @@
 """The programs that a benchmark starts, measures and stops. They die with the benchmark."""
 import contextlib
 import ctypes
+import hashlib
 import http.client
 import json
 import os
@@ -173,10 +174,18 @@ def listens(port):
 # ---- maasd
 
 class Maasd(Program):
-    """A maasd on this host. `named` is for its files, in the directory `work`."""
+    """A maasd on this host. `named` is for its files, in the directory `work`. With `token` it has an
+    --auth-file, and a line for an admin."""
 
-    def __init__(self, options, work, named, *arguments):
+    def __init__(self, options, work, named, *arguments, token=None):
         output, log = f"{work}/{named}.out", f"{work}/{named}.log"
+        self.headers = {"Content-Type": "application/json"}
+        if token:
+            self.headers["Authorization"] = f"Bearer {token}"
+            principals = f"{work}/{named}.principals"
+            with open(os.open(principals, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+                file.write(f"bench token=sha256:{hashlib.sha256(token.encode()).hexdigest()} admin\n")
+            arguments += "--auth-file", principals
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
         super().__init__([f"{options.bin}/daemon/maasd", "--listen", "127.0.0.1:0", "--log-file", log,
                           *arguments], output, env)
@@ -187,7 +196,7 @@ class Maasd(Program):
         """The body of the answer, which has to be a 200."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
         with contextlib.closing(connection):
-            connection.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"})
+            connection.request(method, path, body and json.dumps(body), self.headers)
             answer = connection.getresponse()
             text = answer.read()
         if answer.status != 200:
