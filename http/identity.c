@@ -108,12 +108,13 @@ static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure
 				       "the principal %s may not make this call: its line in "
 				       "--auth-file needs %s",
 				       principal->name, text);
+	/* Of all answers with 429, this header marks those to which a token is the remedy. */
+	conn->req.extra_name = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
+	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), SCHEME " realm=\"maas\"");
 	if (count_failure(conn) > MAAS_HTTP_MAX_FAILURES)
 		return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
 				       "too many requests from this address proved nothing; a "
 				       "valid token works at any time");
-	conn->req.extra_name = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
-	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), SCHEME " realm=\"maas\"");
 	return maas_http_error(conn, MHD_HTTP_UNAUTHORIZED, "unauthenticated", "%s", text);
 }
 

@@ -65,7 +65,7 @@ static void expect(const char *method, const char *path, const char *body, const
 	if (a->status != status || !strstr(a->body, text))
 		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a->status, a->body, status,
 			 text);
-	if (status == 401)
+	if (status == 401 || status == 429)
 		assert_true(http_has_header(a, "WWW-Authenticate: Bearer realm=\"maas\""));
 }
 
