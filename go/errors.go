@@ -31,6 +31,8 @@ type Error struct {
 	Status  int    // of HTTP
 	Code    string // for programs, see docs/openapi.yaml; empty if the answer was not maasd's
 	Message string // for people
+
+	challenged bool // asks for a token: also a 429 does, where many requests of the address had none
 }
 
 // remedies say what to do about each code.
@@ -70,7 +72,7 @@ func (e *Error) Is(target error) bool {
 	case ErrSessionLost:
 		return e.Code == "unknown_session"
 	case ErrToken:
-		return e.Status == http.StatusUnauthorized
+		return e.Status == http.StatusUnauthorized || e.challenged
 	}
 	return false
 }
@@ -90,8 +92,8 @@ func IsExhausted(err error) bool {
 
 const maxMessage = 500
 
-// parseError reads the body of an answer that reports a failure.
-func parseError(status int, body []byte) *Error {
+// parseError reads the body of an answer that reports a failure. challenge is its WWW-Authenticate.
+func parseError(status int, challenge string, body []byte) *Error {
 	var answer struct {
 		Error struct {
 			Code    string `json:"code"`
@@ -103,7 +105,8 @@ func parseError(status int, body []byte) *Error {
 	}
 	return &Error{
 		Status: status, Code: printable(shorten(answer.Error.Code, 40)),
-		Message: printable(shorten(answer.Error.Message, maxMessage)),
+		Message:    printable(shorten(answer.Error.Message, maxMessage)),
+		challenged: challenge != "",
 	}
 }
 

@@ -109,6 +109,10 @@ func (c *Client) health(ctx context.Context) (Health, error) {
 	if err != nil {
 		return Health{}, err
 	}
+	if health.Service == serviceName && health.ArenaID == "" { // What the server tells to anybody.
+		return Health{}, fmt.Errorf("%s: %w: to this client the server says that it works, and nothing else; %s",
+			c.sender.text, ErrToken, remedies["unauthenticated"])
+	}
 	if health.Service != serviceName || health.ArenaID == "" || health.BootID == "" {
 		return Health{}, fmt.Errorf("%s: what answers there is not maasd; correct the URL", c.sender.text)
 	}

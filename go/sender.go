@@ -116,7 +116,7 @@ func (w *sender) do(ctx context.Context, c *call) error {
 		if err = w.try(ctx, c, token); err == nil {
 			return nil
 		}
-		if !refused && isRefused(err) {
+		if !refused && errors.Is(err, ErrToken) {
 			refused = true
 			other, tokenErr := w.token.isOther(reading)
 			if other {
@@ -257,7 +257,7 @@ func readError(resp *http.Response, want int) error {
 	if resp.StatusCode < 400 {
 		return fmt.Errorf("the server answered with status %d where %d was due; is it maasd?", resp.StatusCode, want)
 	}
-	return parseError(resp.StatusCode, text)
+	return parseError(resp.StatusCode, resp.Header.Get("WWW-Authenticate"), text)
 }
 
 func readJSON(resp *http.Response, c *call) error {

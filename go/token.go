@@ -6,10 +6,8 @@ package maas
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"sync"
 )
@@ -135,12 +133,4 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("%s: its first line is no token: 1 to %d visible characters of ASCII", path, maxToken)
 	}
 	return string(line), nil
-}
-
-// isRefused tells whether another token may help: 429 is what a wrong one gets when many were
-// refused at the same address.
-func isRefused(err error) bool {
-	var refusal *Error
-	return errors.As(err, &refusal) &&
-		(refusal.Status == http.StatusUnauthorized || refusal.Status == http.StatusTooManyRequests)
 }

@@ -39,6 +39,7 @@ func newGuard(t *testing.T, token string) *guard {
 	g.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.requests.Add(1)
 		if r.Header.Get("Authorization") != "Bearer "+g.token.Load().(string) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="maas"`)
 			w.WriteHeader(int(g.status.Load()))
 			fmt.Fprint(w, `{"error":{"code":"unauthenticated","message":"was it replaced?"}}`)
 			return
@@ -135,6 +136,22 @@ func TestToken__refused(t *testing.T) {
 	none = errors.New("no vault")
 	_, err = c.Health(t.Context())
 	wantError(t, err, none, "429")
+}
+
+// After many failures the server answers 429. That it is for want of a token stays to be seen.
+func TestToken__refused_many_times(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "principals")
+	check(t, os.WriteFile(path, []byte("* - health\n"), 0o600))
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", path)
+	o := Options{URL: server.URL, Transport: TransportHTTP, Timeout: maastest.Patience}
+	_, err := Open(t.Context(), o)
+	wantError(t, err, ErrToken, "the server says that it works, and nothing else", "TokenFile")
+	o.Token = func() (string, error) { return "mt_wrong", nil }
+	for range 30 {
+		_, err = Open(t.Context(), o)
+		wantError(t, err, ErrToken)
+	}
+	wantError(t, err, ErrToken, "429", "a valid token works")
 }
 
 func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
