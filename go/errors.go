@@ -58,7 +58,11 @@ func (e *Error) Error() string {
 	if e.Message != "" {
 		text += ": " + e.Message
 	}
-	if remedy := remedies[e.Code]; remedy != "" {
+	code := e.Code
+	if e.challenged {
+		code = "unauthenticated"
+	}
+	if remedy := remedies[code]; remedy != "" {
 		text += "; " + remedy
 	}
 	return text

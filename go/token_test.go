@@ -151,7 +151,7 @@ func TestToken__refused_many_times(t *testing.T) {
 		_, err = Open(t.Context(), o)
 		wantError(t, err, ErrToken)
 	}
-	wantError(t, err, ErrToken, "429", "a valid token works")
+	wantError(t, err, ErrToken, "429", "a valid token works", "TokenFile")
 }
 
 func TestToken__rotation_under_load_fails_no_request(t *testing.T) {

@@ -29,7 +29,7 @@ var errNotAsked = errors.New("the server had no room a moment ago")
 // IsFull says whether the server is well and refuses an allocation: it is full, or has no slab of that size.
 func IsFull(err error) bool {
 	var e *maas.Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || errors.Is(err, maas.ErrToken) {
 		return false
 	}
 	return e.Status == http.StatusInsufficientStorage || e.Status == http.StatusRequestEntityTooLarge ||

@@ -77,21 +77,31 @@ func allocate(m *Manager, size int64) error {
 	})
 }
 
-func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "8MiB")
-	to, err := url.Parse(server.URL)
+// seenBy returns the URL of a proxy in front of a server, which calls see with each POST /allocate. The server does
+// not get what see answers.
+func seenBy(t *testing.T, server string, see func(w http.ResponseWriter) (answered bool)) string {
+	t.Helper()
+	to, err := url.Parse(server)
 	require.NoError(t, err)
-	var asked atomic.Int64
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/allocate" {
-			asked.Add(1)
+		if r.URL.Path == "/allocate" && see(w) {
+			return
 		}
 		r.Host = to.Host
 		proxy.ServeHTTP(w, r)
 	}))
-	defer front.Close()
-	m, log := openedLogged(t, Options{URL: front.URL, Owner: "me"})
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "8MiB")
+	var asked atomic.Int64
+	m, log := openedLogged(t, Options{Owner: "me", URL: seenBy(t, server.URL, func(http.ResponseWriter) bool {
+		asked.Add(1)
+		return false
+	})})
 	defer m.Close()
 	require.NoError(t, allocate(m, 4<<20))
 	require.NoError(t, allocate(m, 4<<20))
@@ -121,6 +131,25 @@ func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) 
 	require.Equal(t, 1, log.count("has room again"))
 	require.Equal(t, 1, log.count("has no room;"))
 	require.Equal(t, 1, log.count("Allocated from MaaS"), "one line a minute")
+}
+
+// Too many allocations are like too little room, too many requests with a wrong token are not.
+func TestRoom__a_server_that_wants_another_token_is_not_full(t *testing.T) {
+	server := maastest.Start(t)
+	for challenge, full := range map[string]bool{"": true, `Bearer realm="maas"`: false} {
+		m, _ := openedLogged(t, Options{Owner: "me", URL: seenBy(t, server.URL, func(w http.ResponseWriter) bool {
+			if challenge != "" {
+				w.Header().Set("WWW-Authenticate", challenge)
+			}
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = w.Write([]byte(`{"error":{"code":"too_many","message":"too many"}}`))
+			return true
+		})})
+		err := allocate(m, 1<<20)
+		require.ErrorContains(t, err, "429")
+		require.Equal(t, full, IsFull(err), err)
+		require.NoError(t, m.Close())
+	}
 }
 
 func TestRoom__what_is_smaller_is_asked_for(t *testing.T) {
