@@ -34,26 +34,24 @@ static const char *const field_names[MAAS_HTTP_FIELDS] = {
 };
 static const unsigned char field_lens[MAAS_HTTP_FIELDS] = {4, 6, 14, 14, 14, 17, 12, 5, 8, 13, 13};
 
-/* Behind the bytes of a name (RFC 9110, 5.6.2) … */
-static const char *end_of_token(const char *text)
-{
-	static const bool token[256] = {
-		['!'] = true,	      ['#'] = true,	    ['$'] = true, ['%'] = true,
-		['&'] = true,	      ['\''] = true,	    ['*'] = true, ['+'] = true,
-		['-'] = true,	      ['.'] = true,	    ['^'] = true, ['_'] = true,
-		['`'] = true,	      ['|'] = true,	    ['~'] = true, ['0' ... '9'] = true,
-		['A' ... 'Z'] = true, ['a' ... 'z'] = true,
-	};
+/* The bytes of a name (RFC 9110, 5.6.2), and those of a value: no control characters but the tab
+ * (5.5). */
+static const bool in_name[256] = {
+	['!'] = true,	      ['#'] = true,	    ['$'] = true, ['%'] = true,
+	['&'] = true,	      ['\''] = true,	    ['*'] = true, ['+'] = true,
+	['-'] = true,	      ['.'] = true,	    ['^'] = true, ['_'] = true,
+	['`'] = true,	      ['|'] = true,	    ['~'] = true, ['0' ... '9'] = true,
+	['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+};
+static const bool in_value[256] = {
+	['\t'] = true,
+	[' ' ... '~'] = true,
+	[0x80 ... 0xff] = true,
+};
 
-	while (token[(unsigned char)*text])
-		text++;
-	return text;
-}
-
-/* … and of a value: no control characters but the tab (RFC 9110, 5.5). */
-static const char *end_of_value(const char *text)
+static const char *end_of(const char *text, const bool allowed[256])
 {
-	while (((unsigned char)*text >= 0x20 && *text != 0x7f) || *text == '\t')
+	while (allowed[(unsigned char)*text])
 		text++;
 	return text;
 }
@@ -108,8 +106,8 @@ static enum MHD_Result take_line(void *cls, enum MHD_ValueKind kind, const char 
 				 const char *value)
 {
 	struct walk *walk = cls;
-	const char *name_end = end_of_token(name);
-	const char *value_end = value ? end_of_value(value) : NULL;
+	const char *name_end = end_of(name, in_name);
+	const char *value_end = value ? end_of(value, in_value) : NULL;
 
 	(void)kind;
 	if (!value || name_end == name || *name_end || *value_end || !is_line_end(walk->at, name) ||
