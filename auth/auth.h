@@ -90,7 +90,7 @@ void maas_auth_unref(struct maas_auth *auth);
  */
 struct maas_auth_known {
 	const struct maas_auth_principal *principal;
-	uint8_t digest[16];
+	uint64_t digest[2];
 };
 
 /* Principals live as long as their table. These return NULL where there is none. */

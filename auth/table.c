@@ -83,10 +83,13 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 						     struct maas_auth_known *known)
 {
 	const struct maas_auth_principal *principal;
-	uint8_t digest[sizeof(known->digest)];
+	uint64_t digest[2], difference;
 
-	crypto_shorthash_siphashx24(digest, (const unsigned char *)token, len, auth->known_key);
-	if (known->principal && !sodium_memcmp(digest, known->digest, sizeof(digest)))
+	crypto_shorthash_siphashx24((unsigned char *)digest, (const unsigned char *)token, len,
+				    auth->known_key);
+	/* In the same time wherever they differ. */
+	difference = (digest[0] ^ known->digest[0]) | (digest[1] ^ known->digest[1]);
+	if (known->principal && !difference)
 		return known->principal;
 	principal = find_token(auth, token, len);
 	if (principal) {
