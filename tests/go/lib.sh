@@ -14,6 +14,11 @@ use_go() {
 	fi
 }
 
+# go_test ARGUMENT... is `go test`. A Go test that was skipped is this test, skipped.
+go_test() {
+	go test -json "$@" | python3 "$root/tests/results.py" go
+}
+
 # same_answers_tree DIRECTORY: makes it our modules with the edited tsdb, and goes there.
 same_answers_tree() {
 	rm -rf "$1"

@@ -19,4 +19,4 @@ if [ -n "$formless" ]; then
 fi
 CGO_ENABLED=0 go build "${packages[@]}"
 go vet "${packages[@]}"
-go test -race -count=1 -timeout 10m "${packages[@]}"
+go_test -race -count=1 -timeout 10m "${packages[@]}"

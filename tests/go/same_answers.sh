@@ -12,4 +12,4 @@ export MAAS_BIN=$maasd MAAS_LONG=$long MAAS_SEED=$seed
 
 same_answers_tree "$root/build/prometheus/same-answers"
 # Without paths in what is compiled, the tree of scripts/build-prometheus shares it.
-CGO_ENABLED=0 go test -mod=vendor -trimpath -tags netgo,maas_edited -count=1 -timeout 3h "${@:2}" ./test/sameanswers
+CGO_ENABLED=0 go_test -mod=vendor -trimpath -tags netgo,maas_edited -count=1 -timeout 3h "${@:2}" ./test/sameanswers
