@@ -43,10 +43,11 @@ def options_of(argv):
 
 
 def measure(options):
+    machine = report.machine()
     with tempfile.TemporaryDirectory(prefix="maas-bench-") as work:
         rows = importlib.import_module(f"area_{options.area}").measure(options, work)
         report.progress(options.area, options.pairs, options.pairs)
-    return {"kernel": report.kernel(), "rows": rows}
+    return {"machine": machine, "rows": rows}
 
 
 def measure_elsewhere(options, argv):
@@ -65,9 +66,7 @@ def measure_elsewhere(options, argv):
 def main(argv):
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = options_of(argv)
-    machine = report.machine()
-    if options.softroce and "--counted" in options.softroce:
-        machine |= {"cpus": 1, "cpu": "emulated, 2 ns an instruction"}
+    source = report.source()
     try:
         if options.softroce is None or options.rows:
             measured = measure(options)
@@ -78,7 +77,9 @@ def main(argv):
     if options.rows:
         report.write(measured, options.rows)
         return
-    whole = {"area": options.area, "machine": machine | {"measured_on": measured["kernel"]},
+    if "--counted" in (options.softroce or ""):
+        measured["machine"]["cpu"] = "emulated, 2 ns an instruction"
+    whole = {"area": options.area, "machine": measured["machine"] | source,
              "quick": options.quick, "rows": measured["rows"]}
     if options.json:
         report.write(whole, options.json)

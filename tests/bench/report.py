@@ -83,22 +83,24 @@ def git(*arguments):
 
 
 def machine():
-    """What the figures are measured on."""
+    """What the figures are measured on: this very machine."""
     return {
         "cpu": found(r"^model name\s*: (.*)$", "/proc/cpuinfo", platform.machine()),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_mib": int(found(r"^MemTotal: *(\d+)", "/proc/meminfo", "0")) // 1024,
-        "kernel": kernel(),
+        "kernel": f"{platform.system()} {platform.release()}",
         "os": found(r'^PRETTY_NAME="(.*)"$', "/etc/os-release"),
         "load_at_start": round(os.getloadavg()[0], 2),
+    }
+
+
+def source():
+    """What is measured, and when. The clock of a virtual machine may be wrong, and git is not there."""
+    return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": git("rev-parse", "--short=12", "HEAD"),
         "uncommitted_changes": git("status", "--porcelain") != "",
     }
-
-
-def kernel():
-    return f"{platform.system()} {platform.release()}"
 
 
 def rounded(value):
@@ -138,7 +140,7 @@ def table(report):
     with_bar = [r["ok"] for r in report["rows"] if r["ok"] is not None]
     on = report["machine"]
     return (f"{text}\n{sum(with_bar)} of {len(with_bar)} bars met; {report['rows'][0]['pairs']} pairs"
-            f"{', quick: says nothing of speed,' if report['quick'] else ''} on {on['cpus']} CPUs"
+            f"{', quick: says nothing of speed,' if report['quick'] else ''} on {on['cpus']} CPU{'s' * (on['cpus'] != 1)}"
             f" ({on['cpu']}), load {on['load_at_start']:.6g} at the start.\n")
 
 
