@@ -88,9 +88,9 @@ func (f *remoteFile) add(rec headchunk.Record) {
 	b := &f.pending[last]
 	if cap(b.data)-len(b.data) < size {
 		// By doubling: append's own steps would allocate four times as much as is written. A batch behind
-		// a full one will be full, too.
+		// a full one will be full, too; the one before may also have ended for a look at the log.
 		grown := len(b.data)
-		if last > 0 {
+		if last > 0 && len(f.pending[last-1].data)+size > maxFlush {
 			grown = maxFlush
 		}
 		b.data = slices.Grow(b.data, max(size, min(grown, maxFlush-len(b.data))))
