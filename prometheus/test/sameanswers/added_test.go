@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 )
 
-// openFed opens a database that has a sample of each minute, of so many hours.
+// openFed opens a database with one sample a minute for the given hours.
 func openFed(t *testing.T, hours int) *tsdb.DB {
 	t.Helper()
 	o := tsdb.DefaultOptions()
@@ -28,7 +28,7 @@ func openFed(t *testing.T, hours int) *tsdb.DB {
 	db.DisableCompactions()
 	for minute := range int64(60 * hours) {
 		app := db.Appender(context.Background())
-		// The first one of a range of two hours comes 7 s after its begin.
+		// The first sample of each range of two hours comes 7 s after the range begins.
 		_, err := app.Append(0, labels.FromStrings(labels.MetricName, "m"), minute*60_000+7_000, float64(minute))
 		require.NoError(t, err)
 		require.NoError(t, app.Commit())
@@ -36,7 +36,7 @@ func openFed(t *testing.T, hours int) *tsdb.DB {
 	return db
 }
 
-// copyBlock lets a database have a block of another one.
+// copyBlock copies a block from one database to another.
 func copyBlock(t *testing.T, to, from *tsdb.DB, i int) {
 	t.Helper()
 	b := from.Blocks()[i]
@@ -45,12 +45,12 @@ func copyBlock(t *testing.T, to, from *tsdb.DB, i int) {
 	}))
 }
 
-// Blocks that come to a head which has their time take its place: it would be compacted once more.
+// Added blocks replace the part of the head that covers the same time, which would otherwise be compacted again.
 func TestAddBlocks__the_head_is_not_compacted_once_more(t *testing.T) {
 	first, second := openFed(t, 8), openFed(t, 8)
 	require.NoError(t, first.Compact(context.Background()))
 	require.Len(t, first.Blocks(), 3)
-	copyBlock(t, second, first, 1) // There is one between it and the begin of the head.
+	copyBlock(t, second, first, 1) // Another block lies between this one and the head.
 	require.EqualValues(t, 7_000, second.Head().MinTime())
 	copyBlock(t, second, first, 0)
 	require.GreaterOrEqual(t, second.Head().MinTime(), second.Blocks()[1].MaxTime())

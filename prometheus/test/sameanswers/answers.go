@@ -18,7 +18,7 @@ import (
 	apiv1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// Answer is what the HTTP API would send for a query.
+// Answer is the answer of the HTTP API to a query.
 type Answer struct {
 	JSON []byte
 	Err  string
@@ -61,7 +61,7 @@ func (d *DB) ask(q Query, end time.Time) ([]byte, error) {
 		return nil, result.Err
 	}
 	if vector, ok := result.Value.(promql.Vector); ok && !strings.HasPrefix(q.Expr, "sort") {
-		// The engine gives some of them in the order of a map.
+		// The engine returns some of them in the random order of a map.
 		slices.SortFunc(vector, func(a, b promql.Sample) int {
 			return labels.Compare(a.Metric, b.Metric)
 		})
@@ -70,7 +70,7 @@ func (d *DB) ask(q Query, end time.Time) ([]byte, error) {
 		Data: &apiv1.QueryData{ResultType: result.Value.Type(), Result: result.Value},
 	}
 	annotate(response, q.Expr, result.Warnings)
-	// Closing the query gives its points to whoever asks next.
+	// Closing the query hands its points to the next query.
 	return encode(response)
 }
 
@@ -79,7 +79,7 @@ func encode(response *apiv1.Response) ([]byte, error) {
 	return apiv1.JSONCodec{}.Encode(response)
 }
 
-// annotate adds the warnings in a fixed order; they come from a map.
+// annotate adds the warnings, which come from a map, in a fixed order.
 func annotate(response *apiv1.Response, query string, notes annotations.Annotations) {
 	response.Warnings, response.Infos = notes.AsStrings(query, 0, 0)
 	slices.Sort(response.Warnings)

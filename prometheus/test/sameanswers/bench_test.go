@@ -20,8 +20,8 @@ import (
 	"github.com/maas-memory/maas/prometheus/maasflag"
 )
 
-// What it costs, and allocates, to append and to compact, in each mode and in stock. Much of ours is in other
-// goroutines: cpu-ns/op is that of the whole process, what makes the load included.
+// The CPU time and the allocations of appends and compactions, in each mode and in stock. Much of our work is done by
+// other goroutines, so cpu-ns/op counts the whole process, including the making of the load.
 
 // inEachMode runs a benchmark with a database of each kind.
 func inEachMode(b *testing.B, c Config, run func(b *testing.B, db *DB, registry *prometheus.Registry)) {
@@ -57,8 +57,8 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkAppend: one operation is a scrape of all targets, of five thousand series. Upstream's round of each minute is
-// part of it: from the 720th on, compactions.
+// BenchmarkAppend: one operation is a scrape of all targets, with five thousand series. It includes upstream's round of
+// each minute and, from the 720th scrape on, compactions.
 func BenchmarkAppend(b *testing.B) {
 	inEachMode(b, Config{Seed: 1, Series: 5000}, func(b *testing.B, db *DB, _ *prometheus.Registry) {
 		before := cpuTime(b)
@@ -69,8 +69,8 @@ func BenchmarkAppend(b *testing.B) {
 	})
 }
 
-// BenchmarkCompaction: one operation is a compaction of two hours of the head, of five thousand series, which the
-// server has all chunks of.
+// BenchmarkCompaction: one operation is a compaction of two hours of the head, with five thousand series, all of whose
+// chunks the server has.
 func BenchmarkCompaction(b *testing.B) {
 	inEachMode(b, Config{Seed: 1, Series: 5000}, func(b *testing.B, db *DB, registry *prometheus.Registry) {
 		spent := time.Duration(0)

@@ -15,8 +15,8 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// A Prometheus whose head was compacted several times dies with its disk. Who takes over has every sample, head
-// and blocks, once these are back; and so have its next start, and who takes over from that one.
+// A Prometheus whose head was compacted several times dies with its disk. Its successor has every sample of head and
+// blocks once the blocks are back. So has the successor's next start, and so has the successor's own successor.
 func TestTakeOver__after_head_compactions_has_every_sample_once_blocks_are_back(t *testing.T) {
 	for _, fallback := range []bool{true, false} {
 		t.Run(fmt.Sprintf("fallback %t", fallback), func(t *testing.T) {
@@ -40,7 +40,7 @@ func takeOverWithBlocks(t *testing.T, fallback bool) {
 	for round := range 2 {
 		s.inUse()
 		s.blocksAreThere()
-		s.inUse() // What the blocks have is no longer in the log.
+		s.inUse() // Samples in blocks have left the log.
 		s.ours.kill()
 		s.config.Dir = t.TempDir()
 		s.start()
@@ -58,7 +58,7 @@ func takeOverWithBlocks(t *testing.T, fallback bool) {
 	require.NoError(t, CompareBlocks(s.stock, s.ours))
 }
 
-// What left the head is in a block that may not be in remote memory yet: then it is still in the log there.
+// Samples that left the head are in a block. Until that block is in remote memory, they stay in the log there.
 func TestTakeOver__at_any_moment_of_a_head_compaction_loses_nothing(t *testing.T) {
 	s := newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks = "256MB" })
 	s.feed(2*time.Hour + 55*time.Minute)
@@ -75,8 +75,8 @@ func TestTakeOver__at_any_moment_of_a_head_compaction_loses_nothing(t *testing.T
 	}
 }
 
-// sameSamples wants every sample and every answer equal. The names and values of labels may be more: a head that
-// replayed its log knows series that have no samples any more, a stock one after a restart, too.
+// sameSamples wants every sample and every answer equal. There may be more names and values of labels: a head that
+// replayed its log, stock or ours, knows series without samples.
 func (s *scene) sameSamples(when string) {
 	s.t.Helper()
 	queries := slices.DeleteFunc(Queries(), func(q Query) bool { return q.About != "" && q.About != aboutSeries })
@@ -84,8 +84,8 @@ func (s *scene) sameSamples(when string) {
 	require.NoError(s.t, CompareSamples(s.stock, s.ours), when)
 }
 
-// sameAtInstants asks the list again, as of many instants: from the first sample to the last, and around the
-// time where the head began.
+// sameAtInstants asks all queries again at many instants: from the first sample to the last, and around the beginning
+// of the head.
 func (s *scene) sameAtInstants(begin int64, when string) {
 	s.t.Helper()
 	now := endOfStep(s.fed - 1)

@@ -24,7 +24,7 @@ import (
 	"github.com/maas-memory/maas/prometheus/maasflag"
 )
 
-// childVariable makes this test's program the child of another: a database that can be killed.
+// childVariable makes this test program the child of another one: a database that can be killed.
 const childVariable = "MAAS_SAME_ANSWERS_CHILD"
 
 func TestMain(m *testing.M) {
@@ -60,8 +60,8 @@ type ChildConfig struct {
 	CacheSize       int64
 }
 
-// child serves a DB on remote memory, wired as the prometheus command wires it. Its methods are
-// those of Subject, and take one call at a time.
+// child serves a DB on remote memory, wired as in the prometheus command. It has the methods of Subject, and handles
+// one call at a time.
 type child struct {
 	config     ChildConfig
 	db         *DB
@@ -70,7 +70,7 @@ type child struct {
 	registry   *prometheus.Registry // Asked while Open runs, too.
 
 	stop          chan struct{} // Closed by Stop.
-	pause, paused chan struct{} // Of Ingest: closed by Pause, and then by who ingests.
+	pause, paused chan struct{} // Of Ingest: closed by Pause, and then by the goroutine that ingests.
 }
 
 type none = struct{}
@@ -121,31 +121,31 @@ func (c *child) NotReady(_ none, reason *string) error {
 	return nil
 }
 
-// Stop is what SIGTERM does first: it ends an Open that still waits.
+// Stop does the first thing that SIGTERM does: it ends an Open that still waits.
 func (c *child) Stop(none, *none) error {
 	close(c.stop)
 	return nil
 }
 
-// Fed says how many steps the database holds by now, that others fed.
+// Fed sets how many steps the database holds; others fed them.
 func (c *child) Fed(steps int, _ *none) error {
 	c.db.fed = steps
 	return nil
 }
 
-// HandOver is what a shutdown begins with.
+// HandOver does the first thing of a shutdown.
 func (c *child) HandOver(none, *none) error {
 	c.node.HandOver()
 	return nil
 }
 
-// Returning says whether blocks are still to come back.
+// Returning says whether some blocks have yet to come back.
 func (c *child) Returning(_ none, returning *bool) error {
 	*returning = c.attachment.Returning()
 	return nil
 }
 
-// Delete is the admin API's.
+// Delete does what the admin API's delete does.
 func (c *child) Delete(series string, _ *none) error { return c.db.Delete(series) }
 
 func (c *child) Feed(upTo int, _ *none) error {

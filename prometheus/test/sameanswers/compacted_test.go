@@ -15,8 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Prometheus whose head was compacted several times dies with its disk, and its blocks are nowhere else. Who takes over has a range of time
-// whole or not at all, and so has its next start, and who takes over from that one.
+// A Prometheus whose head was compacted several times dies with its disk, and its blocks are nowhere else. Its
+// successor has each range of time as a whole or not at all. So has the successor's next start, and so has the
+// successor's own successor.
 func TestTakeOver__after_head_compactions_has_a_range_whole_or_not_at_all(t *testing.T) {
 	for _, fallback := range []bool{true, false} {
 		for _, inOrder := range []bool{false, true} {
@@ -54,8 +55,8 @@ func takeOverAfterCompactions(t *testing.T, fallback, inOrder bool) {
 	s.wholeFrom(begin, "in the end")
 }
 
-// wholeFrom wants all that was fed from a time on, and before it nothing but late samples: those that were
-// not in a block yet are older than the head.
+// wholeFrom wants everything that was fed from a time on, and before that time only late samples: those that no block
+// had yet are older than the head.
 func (s *scene) wholeFrom(begin int64, when string) {
 	s.t.Helper()
 	want, got, err := both(s.stock, s.ours, func(d Subject) (Digest, error) { return d.Samples(begin) })

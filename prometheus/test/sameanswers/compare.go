@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// maxReported is how many differences of a kind are told in full.
+// maxReported is how many differences of a kind are reported in full.
 const maxReported = 5
 
-// differences collects what is not equal, and tells the first few.
+// differences collects what is not equal, and reports the first few.
 type differences struct {
 	errs  []error
 	count int
@@ -35,7 +35,7 @@ func (d *differences) err(what string, of int) error {
 	return fmt.Errorf("%d of %d %s differ: %w", d.count, of, what, errors.Join(d.errs...))
 }
 
-// both does the same to the two, side by side.
+// both calls a function for each of the two at once.
 func both[T any](stock, ours Subject, do func(Subject) (T, error)) (want, got T, err error) {
 	done := make(chan error, 1)
 	go func() {
@@ -51,7 +51,7 @@ func both[T any](stock, ours Subject, do func(Subject) (T, error)) (want, got T,
 	return want, got, errors.Join(<-done, err)
 }
 
-// CompareAnswers asks both the same and wants the same, byte for byte, and no error.
+// CompareAnswers asks both the same queries, and wants the same answers, byte for byte, and no error.
 func CompareAnswers(stock, ours Subject, queries []Query) error {
 	want, got, err := both(stock, ours, func(s Subject) ([]Answer, error) { return s.Answers(queries) })
 	if err != nil {
@@ -71,12 +71,12 @@ func CompareAnswers(stock, ours Subject, queries []Query) error {
 	return d.err("answers", len(queries))
 }
 
-// CompareSamples wants every sample of one in the other, and no more.
+// CompareSamples wants both to have exactly the same samples.
 func CompareSamples(stock, ours Subject) error {
 	return CompareSamplesFrom(stock, ours, math.MinInt64)
 }
 
-// CompareSamplesFrom wants every sample from a time on of one in the other, and no more.
+// CompareSamplesFrom wants both to have exactly the same samples from a time on.
 func CompareSamplesFrom(stock, ours Subject, from int64) error {
 	want, got, err := both(stock, ours, func(s Subject) (Digest, error) { return s.Samples(from) })
 	if err != nil {
@@ -85,7 +85,7 @@ func CompareSamplesFrom(stock, ours Subject, from int64) error {
 	return compareDigests(want, got)
 }
 
-// CompareBlocks wants every persisted sample of one to be persisted in the other, and no more.
+// CompareBlocks wants both to have exactly the same persisted samples.
 func CompareBlocks(stock, ours Subject) error {
 	want, got, err := both(stock, ours, Subject.Blocks)
 	if err != nil {
@@ -112,7 +112,7 @@ func compareDigests(want, got Digest) error {
 	return d.err("series", len(want))
 }
 
-// firstDifference shows where two texts part.
+// firstDifference shows the first place where two texts differ.
 func firstDifference(want, got []byte) string {
 	at := 0
 	for at < len(want) && at < len(got) && want[at] == got[at] {

@@ -21,18 +21,18 @@ import (
 // Subject is a database that is fed and asked. It is in this process, or in a child that can be
 // killed.
 type Subject interface {
-	// Feed appends the load's steps up to but without the given one.
+	// Feed appends the load's steps up to the given one, which is not included.
 	Feed(upTo int) error
 	// Answers asks the queries as of the last step fed.
 	Answers([]Query) ([]Answer, error)
-	// Samples tells every sample that the database holds from a time on, head and blocks together.
+	// Samples is a digest of every sample from a time on, of head and blocks together.
 	Samples(from int64) (Digest, error)
-	// Blocks tells every sample of the persisted blocks.
+	// Blocks is a digest of every sample in the persisted blocks.
 	Blocks() (BlocksDigest, error)
 	Close() error
 }
 
-// Config says how a DB is opened. Two DBs that are compared differ in nothing but Dir and Edit.
+// Config says how a DB is opened. Two DBs that are compared differ only in Dir and Edit.
 type Config struct {
 	Dir    string
 	Seed   uint64
@@ -43,7 +43,7 @@ type Config struct {
 	SnapshotOnClose bool
 	// InOrder leaves no window for late samples: each is refused.
 	InOrder bool
-	// Retention is how long blocks are kept; 0: for ever.
+	// Retention is how long blocks are kept; 0: forever.
 	Retention time.Duration
 	// Edit changes what is not stock.
 	Edit func(*tsdb.Options)
@@ -63,12 +63,12 @@ type DB struct {
 	refs    []slotRef
 	inOrder bool
 
-	// compaction is what the last one failed with, if it did: like upstream's loop, Feed goes on,
-	// and tries again a minute later.
+	// compaction is the error of the last compaction, if it failed: like upstream's loop, Feed goes on, and
+	// tries again a minute later.
 	compaction error
 }
 
-// slotRef is the reference that appends of a slot go by.
+// slotRef is the reference by which samples are appended to a slot.
 type slotRef struct {
 	ref        storage.SeriesRef
 	generation int
@@ -132,7 +132,7 @@ func (d *DB) Close() error {
 	return d.db.Close()
 }
 
-// TSDB is the database itself, for who adds blocks to it.
+// TSDB is the database itself, for tests that add blocks to it.
 func (d *DB) TSDB() *tsdb.DB { return d.db }
 
 // Feed implements Subject.

@@ -18,19 +18,19 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Digest is every sample of each series, told short. Keys are the series' labels.
+// Digest is a hash over the samples of each series. Keys are the series' labels.
 type Digest map[string]SeriesDigest
 
-// SeriesDigest tells the samples of one series.
+// SeriesDigest is a hash over the samples of one series.
 type SeriesDigest struct {
 	Samples     int
 	First, Last int64
 	Sum         uint64
 }
 
-// BlocksDigest tells the samples of all persisted blocks together. How they are spread over blocks
-// that overlap is no matter: out-of-order samples that a killed database had not yet marked as
-// persisted are persisted again, in a stock one too.
+// BlocksDigest is a hash over the samples of all persisted blocks together. How the samples are spread over blocks
+// that overlap does not matter: out-of-order samples that a killed database, stock or ours, had not yet marked as
+// persisted are persisted again.
 type BlocksDigest struct {
 	Blocks  []string
 	Samples Digest

@@ -15,18 +15,18 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// fault is one thing that goes wrong, and is mended.
+// fault is one thing that goes wrong and is repaired.
 type fault struct {
 	name   string
 	strike func(*scene)
-	// during, if set, is what to expect until it is mended; else everything is equal.
+	// during, if set, checks what to expect until the repair; otherwise everything is equal.
 	during func(*scene)
 	mend   func(*scene)
 	long   bool // Only in the long run.
 }
 
-// mirrorFaults are those that local storage takes over for: no query fails, nothing is lost. They
-// come in this order, on one timeline.
+// mirrorFaults are the faults of mirror mode, in which local storage steps in: no query fails, and nothing is lost.
+// They come in this order, on one timeline.
 var mirrorFaults = []fault{
 	{name: "the data directory is destroyed, another node takes over", strike: (*scene).destroy},
 	{name: "shut down with a snapshot, another node takes over", strike: (*scene).takeOverSnapshot},
@@ -48,8 +48,8 @@ var mirrorFaults = []fault{
 	{name: "killed while it compacts", strike: (*scene).killWhileCompacting},
 }
 
-// remoteFaults are those of remote mode: what is out of reach is a clear error, and what the server
-// has lost ends the process, whose next start has everything.
+// remoteFaults are the faults of remote mode: a query for data that is out of reach is a clear error, and a loss at the
+// server ends the process, whose next start has everything.
 var remoteFaults = []fault{
 	{name: "server killed, its memory lost", strike: (*scene).killServer, during: (*scene).answersOrSays,
 		mend: (*scene).failStop},
@@ -76,8 +76,7 @@ func TestRemote__answers_are_the_same_or_say_why_whatever_fails(t *testing.T) {
 	runFaults(t, newScene(t, smallerSize(t), false), remoteFaults)
 }
 
-// runFaults takes a timeline through all faults, each a test of its own; at its end, one more start
-// tells what was lost.
+// runFaults takes a timeline through all faults, each of them a subtest. One more start at the end shows what was lost.
 func runFaults(t *testing.T, s *scene, faults []fault) {
 	s.feed(time.Hour)
 	s.inUse()
@@ -170,8 +169,8 @@ func (s *scene) unflip() {
 	s.network.flip.Store(false)
 }
 
-// destroy takes the whole data directory away. What replaces it has the same owner, and nothing
-// else. The blocks were on the lost disk: there must be none yet.
+// destroy takes the whole data directory away. Its replacement has the same owner, and nothing else. Blocks would be
+// lost with the disk, so there must be none yet.
 func (s *scene) destroy() {
 	s.t.Helper()
 	blocks, err := s.stock.Blocks()
@@ -187,7 +186,7 @@ func (s *scene) destroy() {
 func (s *scene) stopWithSnapshot() {
 	s.t.Helper()
 	s.config.SnapshotOnClose = true
-	s.stop() // Without one: it was opened so.
+	s.stop() // Without a snapshot: it was opened that way.
 	s.forgetSnapshots()
 	s.start()
 	s.stop()
@@ -241,9 +240,9 @@ func (s *scene) restartWithSnapshotAlone() {
 	s.config.SnapshotOnClose = false
 }
 
-// forgetSnapshots removes those from before a run without them: with such a one, a stock database
-// loses samples of float histograms, too. The run may have cut their chunks elsewhere, and a chunk of
-// the snapshot goes once a file has the beginning of it.
+// forgetSnapshots removes snapshots from before a run without snapshots: with such a snapshot, a stock database loses
+// samples of float histograms, too. The run may have cut the chunks elsewhere, and a chunk of the snapshot is dropped
+// once a file has its beginning.
 func (s *scene) forgetSnapshots() {
 	s.t.Helper()
 	old, err := filepath.Glob(filepath.Join(s.config.Dir, "chunk_snapshot.*"))
@@ -253,8 +252,8 @@ func (s *scene) forgetSnapshots() {
 	}
 }
 
-// startCopy starts a copy of the data directory while the original lives. It serves alone, right
-// answers too, and leaves the original's memory alone.
+// startCopy starts a copy of the data directory while the original lives. The copy serves from local storage alone,
+// answers correctly, and does not touch the original's memory.
 func (s *scene) startCopy() {
 	s.t.Helper()
 	config := s.copied()
@@ -265,7 +264,7 @@ func (s *scene) startCopy() {
 	require.Equal(s.t, 1.0, s.ours.metrics(s.t)["up"], "the original still uses the server")
 }
 
-// refuseCopy: without fallback the copy does not start, for the name is taken.
+// refuseCopy: without fallback the copy does not start, because the name is taken.
 func (s *scene) refuseCopy() {
 	s.t.Helper()
 	_, err := startProcess(s.whole, s.copied())
@@ -282,8 +281,7 @@ func (s *scene) copied() ChildConfig {
 	return config
 }
 
-// failStop: the server comes back without the memory, the process ends, and says why; its next
-// start reads the log.
+// failStop: the server comes back without its memory; the process ends and says why; the next start reads the log.
 func (s *scene) failStop() {
 	s.t.Helper()
 	s.restartEmpty()

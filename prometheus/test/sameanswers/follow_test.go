@@ -17,7 +17,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// TestStandby__trials run at once: they wait for leases most of the time, whatever the number of cores is.
+// TestStandby__trials run at once: most of the time they wait for leases, however many cores there are.
 func TestStandby__trials(t *testing.T) {
 	together(t, map[string]func(*testing.T){
 		"leads and follows in turn":                leadsAndFollowsInTurn,
@@ -74,7 +74,7 @@ func (s *scene) handOver(f standby) {
 	require.NoError(s.t, leader.Close())
 }
 
-// One of two standbys takes over. The other one follows on, and takes over in its turn.
+// One of two standbys takes over. The other one goes on following, and takes over later.
 func oneOfTwoTakesOver(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(30 * time.Minute)
@@ -96,8 +96,8 @@ func oneOfTwoTakesOver(t *testing.T) {
 	s.same("after the other one took over, too")
 }
 
-// A standby that stands still for a while, or was stopped, goes on where the leader is by then. Meanwhile the head was
-// compacted, and segments that it had not seen are gone.
+// A standby that was stopped for a while goes on where the leader is by then. Meanwhile the head was compacted, and
+// segments that the standby had not seen are gone.
 func wasAway(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(2*time.Hour + 30*time.Minute)
@@ -117,7 +117,7 @@ func wasAway(t *testing.T) {
 	s.sameSamples("after a standby took over that had stood still")
 }
 
-// A standby has half of its time: it is behind for longer, and whole when it leads.
+// A standby gets half of its time: it lags more, and has everything when it leads.
 func isSlow(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(30 * time.Minute)
@@ -136,7 +136,7 @@ func isSlow(t *testing.T) {
 			}
 		}
 	}()
-	s.feed(3 * time.Hour) // With a compaction.
+	s.feed(3 * time.Hour) // This includes a compaction.
 	s.inUse()
 	s.blocksAreThere()
 	s.inUse()
@@ -207,8 +207,8 @@ func refusesTheDirectoryOfItsLeader(t *testing.T) {
 	s.same("with the leader")
 }
 
-// The server is started again, with its memory or without: the standby goes on from what the leader copies, and what
-// it leads with then is whole.
+// The server is started again, with or without its memory. The standby goes on from what the leader copies, and has
+// everything when it leads.
 func outlivesTheServer(t *testing.T, restart func(*scene)) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(30 * time.Minute)
@@ -241,7 +241,7 @@ func (s *scene) reader() *maas.Client {
 	return c
 }
 
-// The server loses its memory, and the leader does not live to copy it anew: what the standby had is what there is.
+// The server loses its memory, and the leader does not live to copy it again: only what the standby has is left.
 func goesOnAlone(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(30 * time.Minute)
@@ -254,8 +254,8 @@ func goesOnAlone(t *testing.T) {
 	s.wholeFrom(start, "after the standby went on alone")
 }
 
-// The head of a leader begins later than its log, and it has no blocks: so it does once a standby leads, and at its
-// next start.
+// The head of a leader without blocks begins later than its log. It begins there, too, once a standby leads, and at that
+// one's next start.
 func leadsWithoutBlocks(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows, func(_ *Config, child *ChildConfig) { child.Blocks = "off" })
 	s.feed(2*time.Hour + 30*time.Minute)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killServerInTakeOver: a take-over that ends half-way leaves nothing behind, and the next one has all.
+// killServerInTakeOver: a take-over that fails half-way leaves nothing behind, and the next one has everything.
 func (s *scene) killServerInTakeOver() {
 	s.t.Helper()
 	s.ours.kill()
@@ -40,8 +40,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// killWhileCompacting feeds until our database writes a block of its head, and kills it then. The next
-// start compacts at once: what is persisted is comparable again.
+// killWhileCompacting feeds until our database writes a block of its head, and then kills it. The next start compacts
+// at once, so that the persisted samples can be compared again.
 func (s *scene) killWhileCompacting() {
 	s.t.Helper()
 	for !s.stepOrKill(filepath.Join(s.config.Dir, "*.tmp-for-creation")) {
@@ -51,8 +51,7 @@ func (s *scene) killWhileCompacting() {
 	require.NoError(s.t, s.ours.Call("child.Compact", none{}, new(none)))
 }
 
-// stepOrKill feeds one step, and kills our database once there is a file of a pattern. It says whether
-// there was one.
+// stepOrKill feeds one step, and kills our database as soon as a file matches the pattern. It says whether one did.
 func (s *scene) stepOrKill(pattern string) bool {
 	s.t.Helper()
 	s.fed++

@@ -8,7 +8,7 @@ import "github.com/prometheus/prometheus/model/histogram"
 // 4 MiB of upstream's write buffer.
 const largeBuckets = 62_000
 
-// absolute are the counts of n buckets at a step, which all rise until the series starts again.
+// absolute returns the counts of n buckets at a step; all of them rise until the series starts again.
 func (w *writer) absolute(step, n int) []float64 {
 	life := 500 + w.trait(0, 1500)
 	rate := 4 * (1 + w.trait(1, 9))
@@ -19,7 +19,7 @@ func (w *writer) absolute(step, n int) []float64 {
 	return counts
 }
 
-// deltas is how an integer histogram holds its counts.
+// deltas returns counts in the form in which an integer histogram holds them.
 func deltas(counts []float64) []int64 {
 	out := make([]int64, len(counts))
 	previous := int64(0)
@@ -39,8 +39,7 @@ func total(counts ...[]float64) (sum float64) {
 	return sum
 }
 
-// histogram is an integer one; it gains a bucket every 75 minutes, so that chunks are cut and
-// written anew for it.
+// histogram is an integer histogram. It gains a bucket every 75 minutes, which cuts a chunk or recodes it.
 func (w *writer) histogram(step int) *histogram.Histogram {
 	positive := w.absolute(step, 6+step/300)
 	negative := w.absolute(step, 3)

@@ -25,10 +25,10 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// Holes: a standby finds that something is missing in the log, or is not what was written, and does not lead with it.
-// It goes on by itself once the leader's head has left that behind.
+// Holes: a standby finds that a part of the log is missing, or is not what was written, and does not lead with it. It
+// goes on by itself once the leader's head has left that part behind.
 
-// goesOnBehindAHole: the leader's log, with all checksums right, lacks records of series whose samples it has.
+// goesOnBehindAHole: the leader's log, with correct checksums, lacks the records of series whose samples it has.
 func goesOnBehindAHole(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	f := s.hole()
@@ -42,7 +42,7 @@ func neverLeadsWithAHole(t *testing.T) {
 	s.neverLeads(f)
 }
 
-// hole drops records from the log that a standby follows, which finds it.
+// hole drops records from the log that a standby follows, and waits until the standby has noticed.
 func (s *scene) hole() standby {
 	s.t.Helper()
 	s.feed(30 * time.Minute)
@@ -73,7 +73,7 @@ func findsWrongBytes(t *testing.T) {
 	s.leavesBehind(f)
 }
 
-// startsOver waits until a standby has begun anew twice for a reason, and has not caught up then.
+// startsOver waits until a standby has started over twice, for this reason, and has still not caught up.
 func (s *scene) startsOver(f standby, reason string) {
 	s.t.Helper()
 	maastest.Eventually(s.t, "the standby begins anew", func() bool {
@@ -83,7 +83,7 @@ func (s *scene) startsOver(f standby, reason string) {
 	require.Contains(s.t, f.log.String(), "reason="+reason)
 }
 
-// neverLeads: the standby begins anew again and again, also once the name is free.
+// neverLeads: the standby starts over again and again, even when the name is free.
 func (s *scene) neverLeads(f standby) {
 	s.t.Helper()
 	s.ours.kill()
@@ -119,7 +119,7 @@ func (s *scene) newestSegment() (path string, size int64) {
 	return path, info.Size()
 }
 
-// dropSeries makes of each whole record of series, from an offset on, one that no reader knows. It says how many.
+// dropSeries turns each whole record of series behind an offset into a record that no reader knows. It returns how many.
 func dropSeries(t *testing.T, path string, from int64) (dropped int) {
 	t.Helper()
 	const page, header, whole, compressed, unknown = 32 << 10, 7, 1, 1 << 3, 200
@@ -172,8 +172,8 @@ func (s *scene) flipInLog() {
 	require.Fail(s.t, "no log")
 }
 
-// meetsAnotherVersion: remote memory has what a Prometheus of a later version wrote. The standby says so, and does not
-// lead before that is gone.
+// meetsAnotherVersion: remote memory has a file that a later version of Prometheus wrote. The standby says so, and does
+// not lead before that file is gone.
 func meetsAnotherVersion(t *testing.T) {
 	s := newScene(t, trialSize(t), true, follows)
 	s.feed(30 * time.Minute)
@@ -185,7 +185,7 @@ func meetsAnotherVersion(t *testing.T) {
 	head := make([]byte, remotefile.HeaderSize)
 	require.NoError(t, c.Read(ctx, list[0].ID, 0, head))
 	for slot := head; len(slot) > 0; slot = slot[remotefile.HeaderSize/2:] {
-		slot[4]++ // The version, and then the sum of all before it.
+		slot[4]++ // The version; the checksum of all before it follows.
 		binary.LittleEndian.PutUint32(slot[60:], crc32.Checksum(slot[:60], crc32.MakeTable(crc32.Castagnoli)))
 	}
 	later, err := c.Allocate(ctx, maas.AllocateOptions{Size: list[0].Size, Owner: s.config.Owner})

@@ -19,15 +19,15 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Ingestion in numbered commits, that goes on until its child is killed: of each sample that is there afterwards,
-// and of each that is not, its time says which commit it is of.
+// Ingestion in numbered commits goes on until its child is killed. The time of each sample, found or lost, says to which
+// commit it belongs.
 
 const (
 	ingestSeries = 200
-	// A commit has sample i of each series, at i seconds, and of those with late samples one for half a second
-	// after the sample of so many commits ago.
+	// Commit i has a sample of each series at i seconds. Series with late samples get a second one, half a second
+	// behind the sample of this many commits ago.
 	late = 600
-	// generation is for how many commits a series of those that come and go lives.
+	// generation is for how many commits a series lives, of those that come and go.
 	generation = 97
 )
 
@@ -45,9 +45,9 @@ var ingested = []struct {
 // Ingestion says what a child commits.
 type Ingestion struct {
 	From    int           // The first commit.
-	Journal string        // Gets the time of each commit once it is made, in nanoseconds.
+	Journal string        // Gets the time of each commit, in nanoseconds, when it is done.
 	Every   time.Duration // Between two commits; 0: 2 ms.
-	Compact int           // Commits between two of upstream's rounds of compactions, which run beside; 0: none.
+	Compact int           // Commits between two of upstream's rounds of compactions, which run at the same time; 0: none.
 }
 
 // Ingest commits from now on, while other calls are answered.
@@ -140,16 +140,16 @@ func appendIngested(app storage.Appender, name string, n, i int, withLate bool) 
 	return err
 }
 
-// Commits are numbers of commits in a row, the end exclusive.
+// Commits are consecutive commits; To is not included.
 type Commits struct{ From, To int }
 
-// Held is what all series have samples of. Some may have more. A commit has a record for each kind of samples, and one
-// may be there without the next. And a compaction in the middle of a commit puts the late samples that it finds into a
-// block: the others may be lost with a leader that was cut off.
+// Held are the commits of which all series have samples. Some series may have more: a commit has a record for each kind
+// of sample, and one may be there without the next. A compaction in the middle of a commit puts the late samples that it
+// finds into a block; the others may be lost with a leader that was cut off.
 type Held struct{ InOrder, Late []Commits }
 
-// Held reads all samples. That a value is not what was committed is an error, as are samples in order that some have
-// of more than one commit.
+// Held reads all samples. A value that was not committed is an error, and so are in-order samples of more than one
+// commit that only some series have.
 func (c *child) Held(_ none, held *Held) error {
 	querier, err := c.db.db.Querier(math.MinInt64, math.MaxInt64)
 	if err != nil {
@@ -223,7 +223,7 @@ func heldOf(series storage.Series) (held Held, err error) {
 	return held, it.Err()
 }
 
-// inBoth are the commits that two lists have.
+// inBoth returns the commits that are in both lists.
 func inBoth(a, b []Commits) (out []Commits) {
 	for _, x := range a {
 		for _, y := range b {
@@ -235,7 +235,7 @@ func inBoth(a, b []Commits) (out []Commits) {
 	return out
 }
 
-// inARow makes one of those that follow each other.
+// inARow joins the ranges that follow each other.
 func inARow(list []Commits) (out []Commits) {
 	slices.SortFunc(list, func(a, b Commits) int { return a.From - b.From })
 	for _, c := range list {

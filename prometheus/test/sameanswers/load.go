@@ -16,7 +16,7 @@ import (
 // Interval is the simulated time between two scrapes of a target.
 const Interval = 15 * time.Second
 
-// Simulated time starts at the border of a block, so that the blocks' ranges are round.
+// Simulated time starts at the boundary of a block, so that the blocks' ranges are round.
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 
 // StepsIn is the number of scrapes of one target in d.
@@ -68,7 +68,7 @@ const (
 
 type kind struct {
 	name string
-	// upTo is the first place within a target that is not of this kind any more.
+	// upTo is the first place within a target that is of another kind.
 	upTo  int
 	write func(w *writer)
 }

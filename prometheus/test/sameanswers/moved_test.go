@@ -23,22 +23,22 @@ import (
 	"github.com/maas-memory/maas/prometheus/maasflag"
 )
 
-// asked is a store that adds up the chunks that are asked of it, each once, as long as they are in
-// its files.
+// asked is a store that adds up the sizes of the chunks that it is asked for, each once, as long as they are in its
+// files.
 type asked struct {
 	maasflag.Store
 	mu    sync.Mutex
 	sizes map[chunks.ChunkDiskMapperRef]int64 // Nil: not counting.
 }
 
-// BeginSorted hands on what the head says to a store that wants to know.
+// BeginSorted tells the store behind it, if that store wants to know.
 func (a *asked) BeginSorted() {
 	if s, ok := a.Store.(interface{ BeginSorted() }); ok {
 		s.BeginSorted()
 	}
 }
 
-// ChunkPatiently is what a compaction reads by.
+// ChunkPatiently is how a compaction reads.
 func (a *asked) ChunkPatiently(ref chunks.ChunkDiskMapperRef, locked sync.Locker) (chunkenc.Chunk, error) {
 	chk, err := a.Store.(interface {
 		ChunkPatiently(chunks.ChunkDiskMapperRef, sync.Locker) (chunkenc.Chunk, error)
@@ -66,9 +66,8 @@ func (a *asked) bytes() (sum int64) {
 	return sum
 }
 
-// A compaction reads the chunks in the order of labels. Were they written in any other, each would
-// bring a block of its own from the server, and the cache, which is much smaller than what is read,
-// would not help.
+// A compaction reads the chunks in the order of labels. If they were written in any other order, each read would fetch a
+// block of its own from the server, and the cache, which is much smaller than what is read, would not help.
 func TestCompaction__moves_hardly_more_than_the_chunks(t *testing.T) {
 	for name, fallback := range map[string]bool{"mirror": true, "remote": false} {
 		t.Run(name, func(t *testing.T) { checkMoved(t, fallback) })
@@ -89,7 +88,7 @@ func checkMoved(t *testing.T, fallback bool) {
 	store := new(asked)
 	db := open(t, Config{Dir: dir, Seed: 1, Series: series, Edit: func(o *tsdb.Options) {
 		o.MinBlockDuration = (30 * time.Minute).Milliseconds()
-		o.SamplesPerChunk = 30 // As many chunks of a series as in a block of two hours.
+		o.SamplesPerChunk = 30 // A series gets as many chunks as in a block of two hours.
 		o.HeadChunkPassInterval = -1
 		o.NewHeadChunkStore = func(
 			reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int,
@@ -123,8 +122,7 @@ func checkMoved(t *testing.T, fallback bool) {
 	require.LessOrEqual(t, moved, 1.2*needed)
 }
 
-// sumOf is a metric of ours, summed over its labels.
-// settle waits until the server has all.
+// settle waits until the server has everything.
 func settle(t testing.TB, registry *prometheus.Registry) {
 	t.Helper()
 	settled := -1.0
@@ -136,6 +134,7 @@ func settle(t testing.TB, registry *prometheus.Registry) {
 	})
 }
 
+// sumOf is one of our metrics, summed over its labels.
 func sumOf(t testing.TB, registry *prometheus.Registry, name string) float64 {
 	t.Helper()
 	var sums map[string]float64

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// network stands between the database and the server, and fails as one does.
+// network stands between the database and the server, and fails as networks do.
 type network struct {
 	t       *testing.T
 	address string
@@ -65,7 +65,7 @@ func (n *network) plugIn() {
 		Rewrite:        func(r *httputil.ProxyRequest) { r.SetURL(n.target) },
 		ModifyResponse: n.answer,
 		ErrorLog:       quiet,
-		// A server that is gone is a broken connection, and no answer of somebody else's.
+		// A server that is gone is a broken connection, not an answer of the proxy's.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(
@@ -98,7 +98,7 @@ func (n *network) pullOut() {
 	}
 }
 
-// fallSilent lets connections stand, and nothing come through.
+// fallSilent keeps connections open, and lets nothing through.
 func (n *network) fallSilent() {
 	silent := make(chan struct{})
 	n.silent.Store(&silent)
@@ -114,7 +114,7 @@ func (n *network) speak() {
 // readsTake makes reads slow.
 func (n *network) readsTake(d time.Duration) { n.delay.Store(int64(d)) }
 
-// answer flips bits in the bytes that were read of an allocation, where that is asked for.
+// answer flips bits in the bytes of an allocation, if it is told to.
 func (n *network) answer(r *http.Response) error {
 	if n.flip.Load() && r.StatusCode < 300 &&
 		strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {

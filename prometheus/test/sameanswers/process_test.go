@@ -25,7 +25,7 @@ type process struct {
 	ended chan struct{} // Closed once the process has ended.
 }
 
-// lockedBuffer keeps what a process says.
+// lockedBuffer keeps what a process writes.
 type lockedBuffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -49,8 +49,8 @@ type stream struct {
 	io.WriteCloser
 }
 
-// startProcess starts a child and opens the database in it. Whatever comes, the process ends with
-// the test, and its log is shown when the test fails.
+// startProcess starts a child and opens the database in it. The process always ends with the test, and its log is shown
+// if the test fails.
 func startProcess(t *testing.T, config ChildConfig) (*process, error) {
 	t.Helper()
 	p, opened := beginProcess(t, config)
@@ -61,8 +61,8 @@ func startProcess(t *testing.T, config ChildConfig) (*process, error) {
 	return p, nil
 }
 
-// beginProcess is startProcess for who does not wait until the database is open, which a standby's is not for as long
-// as its leader lives.
+// beginProcess is startProcess without waiting until the database is open: a standby's is not open as long as its leader
+// lives.
 func beginProcess(t *testing.T, config ChildConfig) (p *process, opened *rpc.Call) {
 	t.Helper()
 	p = &process{
@@ -73,7 +73,7 @@ func beginProcess(t *testing.T, config ChildConfig) (p *process, opened *rpc.Cal
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := p.cmd.StdinPipe()
 	require.NoError(t, err)
-	// Not StdoutPipe, which Wait closes while the last answer may still be read.
+	// Not StdoutPipe: Wait would close it before the last answer is read.
 	stdout, theirs, err := os.Pipe()
 	require.NoError(t, err)
 	p.cmd.Stdout = theirs

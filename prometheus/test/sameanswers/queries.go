@@ -26,8 +26,8 @@ const (
 // whole reaches past the first sample of the longest run.
 const whole = 24 * time.Hour
 
-// Queries is the list that every database is asked. Each metric of the load is read raw, at full
-// length, and through the functions that its users use.
+// Queries are asked of every database. They read each metric of the load raw, over its full length, and through the
+// functions that people use with it.
 func Queries() []Query {
 	return slices.Concat(instant(), ranges(), metadata())
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Over RDMA the same, on a smaller load: the machine with the device is an emulated one. The network
-// of the other faults carries HTTP alone.
+// The same over RDMA, with a smaller load: the machine with the device is emulated. The network of the other faults
+// carries only HTTP.
 func TestRDMA__answers_are_the_same_whatever_fails(t *testing.T) {
 	small := runSize(t)
 	small.series, small.steps = 100, StepsIn(2*time.Hour)
@@ -32,7 +32,7 @@ func TestRDMA__answers_are_the_same_whatever_fails(t *testing.T) {
 	})
 }
 
-// A standby reads what its leader writes by one-sided reads, without a word of the leader's host.
+// A standby reads what its leader wrote by one-sided reads, in which the leader's host takes no part.
 func TestRDMA__a_standby_takes_over_from_who_dies_and_from_who_hands_over(t *testing.T) {
 	small := runSize(t)
 	small.series, small.steps = 100, StepsIn(2*time.Hour)

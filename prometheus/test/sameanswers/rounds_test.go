@@ -18,8 +18,8 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// deaths are the ways in which a Prometheus ends in the middle of its commits: what its data directory is
-// afterwards. older is a copy of the directory that was made a moment before.
+// deaths are the ways in which a Prometheus ends in the middle of its commits. leave returns the data directory that is
+// left; older is a copy of the directory from a moment before.
 var deaths = []struct {
 	name  string
 	leave func(t *testing.T, dir, older string) string
@@ -64,8 +64,8 @@ var places = []struct {
 	{"an empty directory", func(t *testing.T, _ string) string { return t.TempDir() }},
 }
 
-// Whatever way a Prometheus ends, and wherever the next one starts, nothing is lost that remote memory had
-// acknowledged. The rounds go on from each other, on one timeline.
+// However a Prometheus ends, and wherever the next one starts, nothing is lost that remote memory had acknowledged. Each
+// round continues the timeline of the one before.
 func TestRounds__nothing_is_lost_that_remote_memory_acknowledged(t *testing.T) {
 	for _, fallback := range []bool{true, false} {
 		t.Run(fmt.Sprintf("fallback %t", fallback), func(t *testing.T) {
@@ -89,7 +89,7 @@ func runRounds(t *testing.T, fallback bool, rounds int) {
 	require.NoError(t, err)
 	next := 0
 	for round := range rounds {
-		// All pairs of a death and a place come up, in any order.
+		// All pairs of a death and a place occur, in any order.
 		death, place := deaths[(round+round/len(places))%len(deaths)], places[round%len(places)]
 		what := fmt.Sprintf("round %d: %s, %s", round, death.name, place.name)
 		require.NoError(t, ours.Call("child.Ingest", Ingestion{From: next, Journal: journal}, new(none)), what)
@@ -106,7 +106,7 @@ func runRounds(t *testing.T, fallback bool, rounds int) {
 		}
 		left := []string{config.Dir, older}
 		config.Dir = place.make(t, death.leave(t, config.Dir, older))
-		for _, dir := range left { // A hundred of them are 20 GB.
+		for _, dir := range left { // A hundred of them would take 20 GB.
 			if dir != config.Dir {
 				require.NoError(t, os.RemoveAll(dir))
 			}
@@ -128,7 +128,7 @@ func runRounds(t *testing.T, fallback bool, rounds int) {
 	require.NoError(t, ours.Close())
 }
 
-// copyAlive copies a data directory that is in use: files may grow, and go, meanwhile.
+// copyAlive copies a data directory that is in use: meanwhile files may grow or disappear.
 func copyAlive(t *testing.T, from string) string {
 	t.Helper()
 	to := t.TempDir()

@@ -24,11 +24,11 @@ const (
 	after  = 4 * time.Minute
 )
 
-// scene is one ingested timeline: a stock database that nothing happens to, and ours, with its
-// server and the network to it, to which everything happens.
+// scene is one ingested timeline: a stock database to which nothing happens, and ours, which with its server and its
+// network suffers all faults.
 type scene struct {
 	t       *testing.T // Of the fault at hand.
-	whole   *testing.T // Of the timeline: what is started ends with it.
+	whole   *testing.T // Of the timeline, with which everything ends that was started.
 	size    size
 	stock   *DB
 	config  ChildConfig
@@ -39,8 +39,7 @@ type scene struct {
 	fed     int
 }
 
-// newScene starts all of it. With fallback it is mirror mode, without remote mode. Each change is of both
-// databases.
+// newScene starts all of it: in mirror mode with fallback, in remote mode without. Each change applies to both databases.
 func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *ChildConfig)) *scene {
 	t.Helper()
 	s := &scene{t: t, whole: t, size: size}
@@ -49,7 +48,7 @@ func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
 	s.memory = filepath.Join(shm, "memory")
-	pool := fmt.Sprintf("%dKiB", 256*max(s.size.series, 2_000)) // The log's tail is most of it.
+	pool := fmt.Sprintf("%dKiB", 256*max(s.size.series, 2_000)) // Most of it is for the tail of the log.
 	s.server = maastest.Start(t, "--max-pool-size", pool, "--memory-file", s.memory)
 	s.network = newNetwork(t, s.server.URL)
 	s.config = ChildConfig{
@@ -66,7 +65,7 @@ func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *
 	return s
 }
 
-// start opens our database, on what its directory and the server hold.
+// start opens our database with what its directory and the server hold.
 func (s *scene) start() {
 	s.t.Helper()
 	s.config.Fed = s.fed
@@ -94,10 +93,10 @@ func (s *scene) same(when string) {
 	requireSame(s.t, s.stock, s.ours, when)
 }
 
-// clearWords are the words of an error that says what is out of reach.
+// clearWords are in every error that says what is out of reach.
 var clearWords = regexp.MustCompile(`memory server|remote memory|MaaS|maasd`)
 
-// sameOrClear wants right answers or clear errors: a wrong answer is none.
+// sameOrClear wants each answer to be right or a clear error.
 func (s *scene) sameOrClear(when string) {
 	s.t.Helper()
 	want, err := s.stock.Answers(Queries())

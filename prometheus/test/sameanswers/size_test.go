@@ -19,12 +19,12 @@ type size struct {
 	steps  int
 }
 
-// inLongRun says whether every fault is to happen, at the full size.
+// inLongRun says whether this run has every fault, at the full size.
 func inLongRun() bool {
 	return os.Getenv("MAAS_LONG") != ""
 }
 
-// smallerSize is for what needs no more: in the gate, a quarter of the series.
+// smallerSize is for tests that need no more: in a short run, a quarter of the series.
 func smallerSize(t *testing.T) size {
 	t.Helper()
 	s := runSize(t)
@@ -41,7 +41,7 @@ func feed(stock, ours Subject, upTo int) error {
 	return errors.Join(ours.Feed(upTo), <-fed)
 }
 
-// runSize is the gate's size, or with MAAS_LONG=1 the long one. MAAS_SEED repeats a run.
+// runSize is the size of a short run or, with MAAS_LONG=1, of a long one. MAAS_SEED repeats a run.
 func runSize(t *testing.T) size {
 	t.Helper()
 	s := size{seed: uint64(time.Now().UnixNano()), series: 2_000, steps: StepsIn(6 * time.Hour)}

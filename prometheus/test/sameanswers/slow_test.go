@@ -36,7 +36,7 @@ func (c *child) Append(none, *none) error {
 	return nil
 }
 
-// A server whose every answer takes longer than a query waits is slow for a compaction, and no more.
+// A server whose answers take longer than a query waits only slows a compaction down.
 func TestRemote__a_slow_server_fails_queries_but_no_compaction(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	network := newNetwork(t, server.URL)

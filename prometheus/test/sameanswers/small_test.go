@@ -23,8 +23,8 @@ func (c *child) CommitAll(commits Commits, _ *none) error {
 	return nil
 }
 
-// A server with few series fills the mapper's write buffer in hours; its chunks are in remote memory after
-// the pass that wrote them.
+// A Prometheus with few series takes hours to fill the mapper's write buffer. Its chunks are nevertheless in remote
+// memory after the pass that wrote them.
 func TestMirror__the_chunks_of_few_series_do_not_wait_for_more(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
 	ours, err := startProcess(t, ChildConfig{

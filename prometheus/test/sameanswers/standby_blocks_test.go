@@ -29,8 +29,8 @@ func blockNames(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// hasBlocks waits until the standby has the blocks of its leader, and, but for those that it has alone since it led
-// itself, no others.
+// hasBlocks waits until the standby has the blocks of its leader, and at most this many others, which it has kept from
+// the time when it led.
 func (s *scene) hasBlocks(f standby, alone int) {
 	s.t.Helper()
 	maastest.Eventually(s.t, "the standby has the leader's blocks", func() bool {
@@ -44,7 +44,7 @@ func (s *scene) hasBlocks(f standby, alone int) {
 	})
 }
 
-// noOverlap wants no two blocks of samples in order that have the same time.
+// noOverlap wants no two blocks of in-order samples to overlap.
 func (s *scene) noOverlap() {
 	s.t.Helper()
 	_, err := s.ours.Blocks()
@@ -55,8 +55,8 @@ func newFollowedScene(t *testing.T) *scene {
 	return newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks, child.Follow = "256MB", true })
 }
 
-// A standby has blocks as they are born, deletions in them included, and what was compacted goes. Killed three times
-// meanwhile, it has all answers at the moment at which it leads.
+// A standby gets blocks, and deletions in them, as they are made, and drops blocks that were compacted. Although it is
+// killed three times, it has all answers the moment it leads.
 func TestStandby__has_its_whole_history_at_once(t *testing.T) {
 	s := newFollowedScene(t)
 	s.feed(3*time.Hour + 20*time.Minute)
@@ -65,7 +65,7 @@ func TestStandby__has_its_whole_history_at_once(t *testing.T) {
 	s.hasBlocks(f, 0)
 	require.NoError(t, s.stock.Delete("temperature_celsius"))
 	require.NoError(t, s.ours.Call("child.Delete", "temperature_celsius", new(none)))
-	for range 3 { // The last one makes one block of three.
+	for range 3 { // The last round compacts three blocks into one.
 		f.kill()
 		f = s.followOn(f.dir)
 		s.feed(2 * time.Hour)
@@ -85,7 +85,7 @@ func TestStandby__has_its_whole_history_at_once(t *testing.T) {
 	s.sameSamples("after its next start")
 }
 
-// What retention deletes at the leader it deletes at the standby, which has no more and no less in the end.
+// Retention deletes the same blocks at the standby as at the leader.
 func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
 	s := newScene(t, smallerSize(t), true, func(c *Config, child *ChildConfig) {
 		child.Blocks, child.Follow = "256MB", true
@@ -108,8 +108,8 @@ func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
 	s.sameSamples("right after the standby took over")
 }
 
-// A leader dies with a block that is on its way, or not in remote memory yet: its samples are in the head of who takes
-// over, which makes that block again. Who died comes back as the standby, with a block of the same time.
+// A leader dies with a block that is not, or not wholly, in remote memory: the block's samples are in the head of the
+// successor, which makes the block again. The old leader comes back as the standby, with a block of the same time.
 func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *testing.T) {
 	s := newFollowedScene(t)
 	s.feed(2*time.Hour + 55*time.Minute)
@@ -131,7 +131,7 @@ func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *t
 		dead := s.config.Dir
 		s.takesOver(f, time.Minute)
 		s.sameSamples("right after the standby took over")
-		s.noOverlap() // Which a compaction would mend.
+		s.noOverlap() // A compaction would remove an overlap.
 		s.feed(during)
 		s.inUse()
 		f = s.followOn(dead)

@@ -54,7 +54,7 @@ func (s *scene) followOn(dir string) standby {
 	return f
 }
 
-// pause lets the process stand still, until resume.
+// pause stops the process until resume.
 func (p *process) pause(t *testing.T) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
@@ -82,8 +82,8 @@ func (f standby) isFollowing(t *testing.T) {
 	})
 }
 
-// leads waits until the standby leads, and says how long that took, but for the time in which something on this machine
-// waited for others.
+// leads waits until the standby leads, and returns how long that took, without the time in which something on this
+// machine was stalled.
 func (f standby) leads(t *testing.T, what string) time.Duration {
 	t.Helper()
 	begun, before := time.Now(), stalled(t)
@@ -98,8 +98,8 @@ func (f standby) leads(t *testing.T, what string) time.Duration {
 	return took - waited
 }
 
-// stalled is for how long something on this machine has waited for a processor or for a disk, ever; 0 where the kernel
-// does not tell.
+// stalled is how long, since the boot, something on this machine has waited for a processor or a disk; 0 where the
+// kernel does not say.
 func stalled(t *testing.T) (sum time.Duration) {
 	for _, resource := range []string{"cpu", "io"} {
 		b, err := os.ReadFile("/proc/pressure/" + resource)
@@ -125,7 +125,7 @@ func (s *scene) takesOver(f standby, within time.Duration) {
 	require.NoError(s.t, s.ours.Call("child.Fed", s.fed, new(none)))
 }
 
-// lease is how long the server holds the name of who died.
+// lease is how long the server holds the name of a Prometheus that died.
 const lease = 10 * time.Second
 
 func TestStandby__takes_over_with_all_that_its_leader_had(t *testing.T) {
@@ -133,13 +133,13 @@ func TestStandby__takes_over_with_all_that_its_leader_had(t *testing.T) {
 	s.feed(2 * time.Hour)
 	s.inUse()
 	f := s.follow()
-	for range 6 { // Head compactions among it.
+	for range 6 { // The head is compacted meanwhile.
 		s.feed(30 * time.Minute)
 		f.isFollowing(t)
 	}
 	s.inUse()
 	s.blocksAreThere()
-	s.inUse() // What the blocks have is no longer in the log.
+	s.inUse() // Samples in blocks have left the log.
 	s.ours.kill()
 	s.takesOver(f, lease+time.Second)
 	s.blocksAreBack()

@@ -26,8 +26,8 @@ func requireSame(t *testing.T, stock, ours Subject, when string) {
 	require.NoError(t, CompareBlocks(stock, ours), when)
 }
 
-// TestStockAgainstStock shows that the load, the queries and their rendering are deterministic: what
-// differs later is not theirs.
+// TestStockAgainstStock shows that the load, the queries and their rendering are deterministic, so that later
+// differences have other causes.
 func TestStockAgainstStock(t *testing.T) {
 	s := smallerSize(t)
 	a, b := open(t, s.config(t)), open(t, s.config(t))
@@ -38,7 +38,7 @@ func TestStockAgainstStock(t *testing.T) {
 	requireNotEmpty(t, a)
 }
 
-// requireNotEmpty wants something in every answer: two empty ones are always the same.
+// requireNotEmpty wants no answer to be empty: two empty answers are always equal.
 func requireNotEmpty(t *testing.T, s Subject) {
 	t.Helper()
 	require.GreaterOrEqual(t, len(Queries()), 60)

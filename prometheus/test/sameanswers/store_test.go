@@ -24,7 +24,7 @@ type observed struct {
 	written, outOfOrder, large, read atomic.Int64
 
 	onRead func(chunks.ChunkDiskMapperRef, chunkenc.Chunk) chunkenc.Chunk
-	onEach func(chunks.HeadSeriesRef) bool // Whether IterateAllChunks tells of a chunk.
+	onEach func(chunks.HeadSeriesRef) bool // Whether IterateAllChunks reports a chunk of the series.
 }
 
 func (o *observed) open(
@@ -74,7 +74,7 @@ func (o *observed) edit(options *tsdb.Options) {
 	options.NewHeadChunkStore = o.open
 }
 
-// TestTheSeamChangesNothing also shows that the load has what it is there for.
+// TestTheSeamChangesNothing also shows that the load covers what it is meant to.
 func TestTheSeamChangesNothing(t *testing.T) {
 	s := smallerSize(t)
 	var store observed
@@ -91,7 +91,7 @@ func TestTheSeamChangesNothing(t *testing.T) {
 	require.Positive(t, store.read.Load(), "chunks read")
 }
 
-// The comparison is worth what it catches: each of these stores is wrong in one small way.
+// A comparison is worth what it catches: each of these stores is wrong in one small way.
 func TestABrokenStoreIsCaught(t *testing.T) {
 	s := smallerSize(t)
 	upTo := StepsIn(150 * time.Minute)
@@ -135,7 +135,7 @@ func TestABrokenStoreIsCaught(t *testing.T) {
 	}
 }
 
-// Whoever replays what a snapshot assumes to be in the store sees less, silently.
+// A replay that lacks chunks which the snapshot relies on silently loses samples.
 func TestALossAtRestartIsCaught(t *testing.T) {
 	s := smallerSize(t)
 	upTo := StepsIn(150 * time.Minute)

@@ -18,11 +18,11 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// mayBeLost is how long before its death a database's last commits may be gone.
+// mayBeLost is how much of the time before its death a database may lose.
 const mayBeLost = time.Second
 
-// A Prometheus dies in the middle of its commits, with its disk; another one on an empty directory has
-// all of them from the first one on, up to a moment before the death. That one dies, too.
+// A Prometheus dies with its disk in the middle of its commits. Another one, on an empty directory, has all commits up
+// to a moment before the death. Then that one dies, too.
 func TestTakeOver__in_the_middle_of_ingestion_loses_the_last_moment_alone(t *testing.T) {
 	for name, fallback := range map[string]bool{"mirror": true, "remote": false} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +87,7 @@ func end(list []Commits) int {
 	return list[len(list)-1].To
 }
 
-// endFrom is where those end that are there from a commit on; that one where it is not.
+// endFrom is the end of the range that contains the commit from; from itself where none does.
 func endFrom(list []Commits, from int) int {
 	for _, c := range list {
 		if c.From <= from && from < c.To {
@@ -97,7 +97,7 @@ func endFrom(list []Commits, from int) int {
 	return from
 }
 
-// joined is a list with one more at its end, of which the list may have the beginning.
+// joined is the list with a range added at its end; the two may overlap.
 func joined(list []Commits, c Commits) []Commits {
 	if c.From >= c.To {
 		return list
@@ -119,7 +119,7 @@ func readJournal(t *testing.T, path string) (times []time.Time) {
 	return times
 }
 
-// lostTime is how long before the death the first commit was made that is lost.
+// lostTime is the time from the first lost commit to the death.
 func lostTime(committed []time.Time, kept int, death time.Time) time.Duration {
 	if kept = max(kept, 0); kept >= len(committed) {
 		return 0

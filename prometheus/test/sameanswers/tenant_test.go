@@ -12,10 +12,10 @@ import (
 	maas "github.com/maas-memory/maas/go"
 )
 
-// hog is the owner of what another tenant takes.
+// hog is the owner of the other tenant's memory.
 const hog = "hog"
 
-// fill takes all that the server has left, as another tenant would, in its smallest slabs last.
+// fill takes all the memory that the server has left, as another tenant would, down to the smallest slabs.
 func (s *scene) fill() {
 	s.t.Helper()
 	client := s.tenant()
@@ -31,7 +31,7 @@ func (s *scene) fill() {
 	}
 }
 
-// empty gives it back.
+// empty frees it.
 func (s *scene) empty() {
 	s.t.Helper()
 	client := s.tenant()

@@ -16,8 +16,7 @@ type writer struct {
 	emit         func(Sample) error
 	err          error
 
-	// The series at hand: its metric's name, its number among the target's of that name, and its
-	// slot.
+	// The present series: the name of its metric, its number among the target's series of that name, and its slot.
 	name  string
 	place int
 	slot  int
@@ -27,7 +26,7 @@ func (w *writer) begin(name string, slot int) {
 	w.name, w.slot = name, slot
 }
 
-// random is a number that only the seed, the series and n decide.
+// random is a number that depends only on the seed, the series and n.
 func (w *writer) random(n int) uint64 {
 	x := w.load.seed ^ uint64(w.slot)<<32 ^ uint64(n)
 	for range 2 {
@@ -39,12 +38,12 @@ func (w *writer) random(n int) uint64 {
 	return x
 }
 
-// trait is a number below n that belongs to the series for good.
+// trait is a number below n that never changes for the series.
 func (w *writer) trait(which, n int) int {
 	return int(w.random(-1-which) % uint64(n))
 }
 
-// time is when this target is scraped in a step: never at the same millisecond as the next one.
+// time is when this target is scraped in a step; no two targets share a millisecond.
 func (w *writer) time(step int) int64 {
 	offset := w.load.seed%7 + uint64(w.target)*37
 	return start + int64(step)*Interval.Milliseconds() + int64(offset%uint64(Interval.Milliseconds()))
@@ -85,8 +84,7 @@ func (w *writer) gauge() {
 	w.float(w.level(w.step))
 }
 
-// classicBucket is one bucket of a histogram of the old kind: the target's buckets share a rate,
-// and each counts what those below it count.
+// classicBucket is one bucket of a classic histogram: the target's buckets share a rate, and each includes those below.
 func (w *writer) classicBucket() {
 	first := *w
 	first.slot -= w.place
@@ -95,8 +93,8 @@ func (w *writer) classicBucket() {
 	w.float(float64(w.step % life * perBucket * (w.place + 1)))
 }
 
-// pod lives for 40 to 75 minutes; then another takes its place. Every second one ends with a
-// stale marker, the others like a target that is no longer there.
+// pod lives for 40 to 75 minutes; then another one replaces it. Every second pod ends with a stale marker, the others
+// like a target that has disappeared.
 func (w *writer) pod() {
 	life := 160 + w.trait(0, 140)
 	age := w.step + w.trait(1, life)
@@ -141,7 +139,7 @@ func (w *writer) late() {
 	}
 	w.lateSample(w.step)
 	for i := 1; i < half; i++ {
-		// 7 has no common divisor with the halves: each of the others comes once.
+		// 7 and the number of samples have no common divisor, so each of the others comes once.
 		if back := i * 7 % half; w.step >= back {
 			w.lateSample(w.step - back)
 		}
@@ -156,7 +154,7 @@ func (w *writer) lateSample(step int) {
 	w.write(0, step, Sample{V: w.count(step)})
 }
 
-// oddValues are those that a careless copy changes.
+// oddValues are values that a careless copy would change.
 func (w *writer) oddValues() {
 	odd := []float64{
 		math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64,
