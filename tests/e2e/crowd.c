@@ -69,7 +69,7 @@ static void open_slow(struct crowd *crowd, uint16_t port, const char *id)
 	}
 }
 
-/* One byte on each; what the server has closed stays closed. */
+/* One byte on each; connections that the server has closed stay closed. */
 static void *go_slow(void *arg)
 {
 	const struct timespec pause = {0, PAUSE_MS * 1000000L};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * HTTP by hand on a blocking socket: each byte that the server gets is the caller's. No state, and
- * no thread of its own; what a well-behaved client could not meet ends the program.
+ * no thread of its own; an error that no well-behaved client could meet ends the program.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -5,7 +5,7 @@
  * is an order, answered by "ok" on standard output:
  *
  *     connected 0|1     whether sessions have a connection
- *     error N           what the making and killing of keys gives: -N
+ *     error N           making and killing keys gives -N
  *     wanted BYTES      how many bytes are to be registered
  *
  * Its end is the end of the input.

@@ -8,7 +8,7 @@
 
 #include "tests/fake/fake_objects.h"
 
-/* What arrives is as long as the message has room, with zeros behind what was sent. */
+/* The data that arrives fills the message's room, with zeros behind the bytes that were sent. */
 #define FAKE_CM_REQUEST	    56
 #define FAKE_CM_ACCEPT	    196
 #define FAKE_CM_REJECT	    148
@@ -77,7 +77,7 @@ int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status
 struct fake_cm_id *fake_cm_listener(uint16_t port);
 /* A new one for a request that came to `listener`; NULL: no memory. */
 struct fake_cm_id *fake_cm_child(struct fake_cm_id *listener);
-/* Takes what was not yet heard of. */
+/* Takes the events that nobody has taken yet. */
 void fake_cm_forget(struct fake_cm_id *id);
 void fake_cm_free(struct fake_cm_id *id);
 /* Tells the other end that this one goes. */

@@ -185,7 +185,7 @@ static int request(struct fake_cm_id *id, const struct rdma_conn_param *param)
 	id->max_dest_reads = param->responder_resources;
 	event = TAILQ_LAST(&((struct fake_cm_channel *)child->cm.channel)->events, fake_cm_events);
 	event->cm.listen_id = &listener->cm;
-	/* What the client may have under way is what the server has to have room for. */
+	/* The server must have room for as many requests as the client may have under way. */
 	event->cm.param.conn.responder_resources = param->initiator_depth;
 	event->cm.param.conn.initiator_depth = param->responder_resources;
 	event->cm.param.conn.retry_count = param->retry_count;

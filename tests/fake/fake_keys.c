@@ -121,7 +121,7 @@ static uint32_t kill_keys(struct fake_keys *keys, const struct fake_key_op *op)
 	return before - kept;
 }
 
-/* What fails kills no key. */
+/* An operation that fails kills no key. */
 static int carry_out(struct fake_keys *keys, const struct fake_key_op *op)
 {
 	if (op->kind == FAKE_KEY_GRANT)
@@ -142,7 +142,7 @@ static uint32_t count_to(const struct fake_keys *keys, struct maas_slab_ref ref)
 	return count;
 }
 
-/* What there is nothing to do for, and what the test has refused. */
+/* Operations with nothing to do, and those that the test refuses. */
 static int refuse(const struct fake_keys *keys, const struct fake_key_op *op)
 {
 	struct maas_slab_info info;

@@ -58,7 +58,7 @@ int ibv_dealloc_pd(struct ibv_pd *verbs)
 
 /* ---- keys */
 
-/* 0: there is none. A key that is gone does not come again soon. */
+/* 0: there is none. A key that is gone is not used again soon. */
 static uint32_t new_index(void)
 {
 	for (uint32_t tries = 0; tries < FAKE_KEYS; tries++) {
@@ -242,7 +242,7 @@ static bool may_bind(const struct fake_qp *qp, const struct fake_mw *mw,
 		return false;
 	if (INDEX(work->rkey) != INDEX(mw->key) || TAG(work->rkey) == TAG(mw->key))
 		return false;
-	/* As rxe: who binds by ibv_post_send(3) has to keep mw->rkey up to date. */
+	/* As rxe: a program that binds by ibv_post_send(3) has to keep mw->rkey up to date. */
 	if (work->mw_rkey != mw->key)
 		return false;
 	if (!(mr->access & IBV_ACCESS_MW_BIND))

@@ -62,7 +62,7 @@ struct fake_channel {
 
 struct fake_completion {
 	struct ibv_wc wc;
-	uint64_t upto; /* what was posted before makes room when it is taken */
+	uint64_t upto; /* requests that were posted before it make room when it is taken */
 };
 
 struct fake_cq {

@@ -24,7 +24,7 @@ void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
  * "principals TEXT": write the file of --auth-file, and have it read.
  */
 void agent_ask(char *answer, const char *fmt, ...) MAAS_PRINTF(2, 3);
-/* What maasd did so far. */
+/* What maasd has done so far. */
 void agent_effort(struct effort *ret_effort);
 /* A metric without labels, read on a itself: the cable may be pulled. */
 double agent_metric(const char *name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What works, and what a start refuses. */
+/* What works, and which starts are refused. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +138,7 @@ void basic_memlock(const char *keys)
 
 /* ---- a client's whole life */
 
-/* What one plane writes, the other reads. */
+/* Each plane reads what the other one wrote. */
 static void both_planes(struct borrower *borrower, const struct raw_key *key, uint64_t *random)
 {
 	static uint8_t bytes[SLAB];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A client that borrows over a raw link: what most scenarios begin with. */
+/* A client that borrows over a raw link; most scenarios begin with one. */
 #include <stdlib.h>
 #include <string.h>
 

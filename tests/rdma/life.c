@@ -76,7 +76,7 @@ static void write_on(struct borrower *borrower, const struct raw_key *key, struc
 	}
 }
 
-/* Once it has noticed, it tries what it has left: its old key, on a connection of a new session. */
+/* Once it has noticed, it tries its old key, on a connection of a new session. */
 static void run_writer(void *arg)
 {
 	struct writer *writer = arg;
@@ -153,7 +153,7 @@ static void take_over(struct borrower *owner, struct stop_round *round)
 	}
 }
 
-/* The next owner, who lets the writers go on once it has all that they had. */
+/* The next owner, which lets the writers go on once it has all their memory. */
 static void run_owner(void *arg)
 {
 	struct stop_round *round = arg;
@@ -232,7 +232,7 @@ static void run_worker(void *arg)
 	}
 }
 
-/* What the server opens once, it has opened. */
+/* The server has opened everything that it opens only once. */
 static void run_first_client(void *arg)
 {
 	struct borrower borrower;

@@ -32,7 +32,7 @@ struct scenario {
  * What main() of a program with scenarios does: PROGRAM MAASD [FILTER]. Runs those scenarios of
  * this tier that the filter names: names and key modes, parted by commas (none: all); one line for
  * each. Returns an exit status: 0 when all passed, 77 when `variable` of scripts/softroce is not
- * there. Nothing runs after a warning of the kernel: what such a machine does proves nothing.
+ * there. Nothing runs after a warning of the kernel: later results would prove nothing.
  */
 int scenario_main(int argc, char **argv, const char *variable, const struct scenario *scenarios,
 		  size_t count);
@@ -75,7 +75,8 @@ void sleep_ms(unsigned int ms);
 
 /* ---- maasd */
 
-/* The scenario's own, or on two hosts that of host a. What still runs at the end is stopped. */
+/* The scenario's own, or on two hosts that of host a. If it still runs at the end, it is stopped.
+ */
 extern struct server {
 	pid_t pid; /* 0: none on this host */
 	char url[RAW_URL];
@@ -101,7 +102,7 @@ double server_metric(const char *name);
 /* Waits until the metric has this value. */
 void server_await(const char *name, double value, unsigned int timeout_ms);
 bool server_log_has(const char *text);
-/* What a process did so far, all its threads together. */
+/* What a process has done so far, all its threads together. */
 struct effort {
 	uint64_t cpu_ms;  /* user and system */
 	uint64_t wakeups; /* how often a thread slept and went on */
@@ -122,7 +123,7 @@ struct resources {
 };
 
 void resources_get(struct resources *ret_resources);
-/* Waits until what there is, is what there was. */
+/* Waits until there is as much as there was. */
 void resources_await(const struct resources *before, unsigned int timeout_ms);
 
 /* ---- a client with one session and its connection; everything must succeed */
@@ -133,7 +134,7 @@ struct borrower {
 	struct raw_link link;
 };
 
-#define LEASE_S 36000 /* of those whose lease is not what is tried: nothing renews it */
+#define LEASE_S 36000 /* for scenarios that are not about leases: nothing renews it */
 
 void borrower_open(struct borrower *borrower, size_t buffer_bytes);
 void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The self-test on the device that is there; what rxe 6.1 enforces is known and must be found. */
+/* The self-test on a real device: it must find what rxe 6.1 is known to enforce. */
 #include "rdma/rdma.h"
 #include "tests/unit/unit.h"
 

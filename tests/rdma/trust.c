@@ -77,7 +77,7 @@ static void begin(const char *keys)
 	must_fill(&victim.link, &key, VICTIM);
 }
 
-/* A key that lives, in other hands: each of the two holds a key of its own to the same bytes. */
+/* A live key in other hands: each of the two has a key of its own to the same bytes. */
 void trust_foreign(const char *keys)
 {
 	uint64_t count = count_device_foreign();

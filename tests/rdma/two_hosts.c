@@ -318,7 +318,7 @@ static void run_loss(const char *keys)
 	agent_ask(NULL, "stop");
 }
 
-/* ---- principals: who loses a right loses it under its writes, and nobody else notices */
+/* ---- principals: a right ends even in the middle of writes, and nobody else notices */
 
 #define ANYBODY "* - health\n"
 

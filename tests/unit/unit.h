@@ -116,7 +116,7 @@ static inline void nap(void)
 	nanosleep(&pause, NULL);
 }
 
-/* Waits for what another thread brings about; fails when ten seconds do not bring it. */
+/* Waits until another thread makes it true; fails after ten seconds. */
 #define AWAIT(condition)                                                                           \
 	do {                                                                                       \
 		for (unsigned int naps = 0; !(condition); naps++) {                                \
@@ -135,8 +135,7 @@ static inline void nap(void)
 		}                                                                                  \
 	} while (0)
 
-/* A `done` function that notes in its `arg`, a struct told, how often and with what it was called.
- */
+/* A `done` function that counts its calls and keeps their status in its `arg`, a struct told. */
 struct told {
 	_Atomic int calls;
 	_Atomic int status;
@@ -150,7 +149,7 @@ static inline void tell(void *arg, int status)
 	told->calls++;
 }
 
-/* Waits for the call, which has to be the only one. Returns its status. */
+/* Waits for the call, which must be the only one. Returns its status. */
 static inline int told(struct told *told)
 {
 	AWAIT(told->calls);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log: what it writes, and that a log which takes nothing stops nobody. */
+/* The log: what it writes, and that a log which is stuck stops nobody. */
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -12,7 +12,7 @@
 #include "tests/unit/unit.h"
 
 #define MANY	   6000 /* lines that neither a pipe nor the buffer holds */
-#define PATIENT_MS 8000 /* for what takes a second at most */
+#define PATIENT_MS 8000 /* for a wait of one second at most */
 
 static char dir[32];
 static char path[64];
@@ -195,7 +195,7 @@ TEST(log__nobody_reads)
 	close(fd);
 }
 
-/* The end does not wait for the log for long, and what comes after it does not either. */
+/* Neither the end nor a line behind it waits long for the log. */
 TEST(stop__nobody_reads)
 {
 	uint64_t before = maas_log_dropped();

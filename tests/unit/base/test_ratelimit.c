@@ -100,7 +100,7 @@ TEST(limited__leaves_other_kinds_alone)
 	assert_int_equal(left_out("loud ones", &sum), 1);
 }
 
-/* What would not be logged anyway was not left out. */
+/* A line below the log level does not count as left out. */
 TEST(limited__below_the_level)
 {
 	static struct maas_ratelimit limit = MAAS_RATELIMIT(MAAS_LOG_DEBUG, "whispers");

@@ -33,7 +33,7 @@ static inline void *crowd_submit(void *arg)
 	return NULL;
 }
 
-/* Takes few at once, so that others find what is left over. Nothing is waited for where nothing is
+/* Takes few at once, so that others find some, too. maas_poll() does not wait where nothing is
  * under way. */
 static inline void *crowd_poll(void *arg)
 {

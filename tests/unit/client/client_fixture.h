@@ -18,7 +18,7 @@ extern struct maas *other;
 /* A handle with a timeout of 10 s; `options` may be NULL. */
 struct maas *client_open(const char *url, const struct maas_options *options);
 void client_close(struct maas **handle);
-/* Closes the handles, the stub and the proxy, and stops maasd: what there is of them. */
+/* Closes the handles, the stub and the proxy, and stops maasd, where they are open. */
 void client_end(void);
 /* The same, and what `maas` speaks to must have no allocation left, if it is maasd. */
 void client_end_empty(void);

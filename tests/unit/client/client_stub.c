@@ -11,7 +11,7 @@
 
 #define MAX_HELD 64
 
-/* What both kinds stand on. */
+/* What both kinds share. */
 struct listener {
 	int fd;
 	atomic_bool stop;
@@ -199,7 +199,7 @@ static struct {
 	unsigned int losses;
 } proxy;
 
-/* Copies what there is to read. False: the reader's side is closed. */
+/* Copies the bytes that have come. False: the reader's side is closed. */
 static bool pass(int from, int to)
 {
 	char data[65536];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a transfer costs once all is warm: work requests, doorbells, memory, locks, system calls. */
+/* The cost of a transfer on a warm path: work requests, doorbells, memory, locks, system calls. */
 #include "tests/fake/costs.h"
 #include "tests/unit/client/client_rdma.h"
 

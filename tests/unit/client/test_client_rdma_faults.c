@@ -136,7 +136,7 @@ TEST(session__is_lost)
 	AWAIT(maas_session_get(maas, &session) == 0 && session.state == MAAS_SESSION_LOST);
 	assert_int_equal(write_one('b'), -EKEYREVOKED);
 	assert_int_equal(maas_reopen(maas), 0);
-	/* What was not the session's own is there still. */
+	/* Memory that did not belong to the session is still there. */
 	expect_bytes('a');
 	assert_int_equal(write_one('c'), 0);
 	expect_bytes('c');

@@ -28,7 +28,7 @@ static void *poll_for_one(void *arg)
 	return NULL;
 }
 
-/* While a thread sleeps in maas_poll(), another submits what is impossible. */
+/* While a thread sleeps in maas_poll(), another one submits an impossible transfer. */
 TEST(poll__hears_of_what_fails_at_once)
 {
 	struct maas_range range;

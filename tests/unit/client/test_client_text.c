@@ -330,7 +330,7 @@ TEST(open__struct_of_another_version)
 	client_close(&maas);
 	newer.later = 1;
 	assert_int_equal(maas_open(&newer.known, &maas), -EINVAL);
-	/* What lies behind an older program's struct is not read. */
+	/* Nothing behind an older program's struct is read. */
 	assert_int_equal(maas_open(&older, &maas), 0);
 	assert_string_equal(maas_url(maas), "http://a:1");
 	client_close(&maas);

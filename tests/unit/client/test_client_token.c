@@ -168,7 +168,7 @@ TEST(refused__by_429_too)
 	assert_non_null(strstr(stub_seen(), "Bearer mt_new\r\n"));
 }
 
-/* What must not be done twice was not done. */
+/* The refused call, which must not be done twice, was not done. */
 TEST(refused__a_session_too)
 {
 	const struct maas_options options = {

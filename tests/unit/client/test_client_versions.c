@@ -88,7 +88,7 @@ TEST(later_server__new_codes_of_errors)
 	}
 }
 
-/* What a server does not know it refuses by name; it never does something else instead. */
+/* A server refuses by name what it does not know; it never does something else instead. */
 TEST(earlier_server__names_the_field_that_it_lacks)
 {
 	struct maas_allocation lent;

@@ -188,7 +188,7 @@ TEST(files__hang_together)
 	assert_string_equal(remotefile_kind_name(0), "unknown");
 }
 
-/* Whatever the headers say, what hangs together does so, and nothing is counted twice. */
+/* Whatever the headers say, related figures agree, and nothing is counted twice. */
 TEST(files__random)
 {
 	uint64_t seed = maas_test_seed();

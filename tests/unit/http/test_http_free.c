@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is freed while somebody reads or writes it: nobody ever gets a foreign byte. */
+/* Memory that is freed while it is read or written: nobody ever gets a foreign byte. */
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -123,7 +123,7 @@ TEST(free__cuts_slow_readers)
 	assert_in_range(maas_clock_ms() - before_ms, 500, 10000);
 	AWAIT(!transfers());
 
-	/* The whole pool is lent anew and written over; only then do the readers go on. */
+	/* The whole pool is lent again and overwritten; only then do the readers go on. */
 	for (int i = 0; i < SLABS; i++) {
 		id = http_allocate(SIZE);
 		fill(id, 'B');

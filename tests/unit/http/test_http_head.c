@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The head of a request: what is in its body is never carried out as a request of its own. */
+/* The head of a request: nothing in its body is ever run as another request. */
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
@@ -202,7 +202,7 @@ TEST(head__many_arguments_get_an_answer)
 	expect_query(65, false, "HTTP/1.1 400 ");
 	expect_query(1500, false, "HTTP/1.1 400 ");
 	expect_query(1500, true, "HTTP/1.1 400 ");
-	/* The next request of the connection is none the worse for it. */
+	/* The next request on the connection is not affected. */
 	expect_one(HTTP_REQUEST("GET /ready", ""), "HTTP/1.1 200 ", "ready");
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON bodies: what is read from them, and how what is wrong is worded. */
+/* JSON bodies: what is read from them, and the words of the errors. */
 #include "http/parse.h"
 #include "tests/unit/unit.h"
 

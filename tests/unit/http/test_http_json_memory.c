@@ -29,7 +29,7 @@ static void *count_malloc(size_t size)
 	if (!at)
 		return NULL;
 	*at = size;
-	/* What malloc itself adds to a piece, about. */
+	/* About what malloc itself adds to a piece. */
 	heap.now += size + 16;
 	if (heap.now > heap.most)
 		heap.most = heap.now;

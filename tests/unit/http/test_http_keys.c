@@ -192,7 +192,7 @@ TEST(allocate__client_leaves_while_waiting)
 	assert_int_equal(fake_keys_live(&keys), 400);
 }
 
-/* The keys end after the server has: what they fill in must still be there. */
+/* The keys end after the server has: the memory that they fill in must still be there. */
 TEST(stop__while_keys_are_awaited)
 {
 	int fds[3];
@@ -212,7 +212,7 @@ TEST(stop__while_keys_are_awaited)
 	http_setup_keys();
 }
 
-/* What large requests hold is counted together while they last. */
+/* The memory of large requests is added up as long as they last. */
 TEST(held__is_bounded)
 {
 	const struct maas_http_options options = {.threads = 2, .max_held_bytes = 4 << 20};

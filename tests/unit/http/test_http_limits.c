@@ -162,7 +162,7 @@ TEST(protocol__one_host)
 	http_expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
 }
 
-/* A path is what it says, to its end, and one word of one line in the log. */
+/* A path counts to its end, escapes included, and is one word of one line in the log. */
 TEST(protocol__escapes_in_a_path)
 {
 	static const char *const bad[] = {"/health%00", "/health%00/x", "/health%0a", "/health%7f"};
@@ -220,7 +220,7 @@ TEST(protocol__nonsense_gets_an_error_or_a_close)
 	http_json("GET", "/health", NULL, 200);
 }
 
-/* Who reads the length another way would take the rest for a request, or the request for a rest. */
+/* A proxy that reads the length differently would take the rest for a request, or the reverse. */
 TEST(protocol__ambiguous_length_is_refused)
 {
 	static const char *const headers[] = {

@@ -210,7 +210,7 @@ TEST(metrics__promtool_finds_nothing_with_keys)
 	expect_promtool_finds_nothing();
 }
 
-/* What 10,000 allocations and as many different wrong paths leave in the text: nothing. */
+/* Neither 10,000 allocations nor many different wrong paths make the text longer. */
 TEST(metrics__size_does_not_grow)
 {
 	const struct http_answer *before, *after;

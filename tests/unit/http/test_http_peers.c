@@ -81,9 +81,9 @@ TEST(connections__of_one_address)
 	assert_non_null(strstr(buffer, "Connection: close"));
 	assert_int_equal(get_once(2, "/health"), 200);
 	assert_non_null(strstr(buffer, "Connection: close"));
-	/* Others are none the worse. */
+	/* Other addresses are not affected. */
 	assert_int_equal(get_once(3, "/stats"), 200);
-	/* What was given back can be used again. */
+	/* A place that was given back can be used again. */
 	close(fds[0]);
 	usleep(100000);
 	fds[0] = connect_from(2);
@@ -106,7 +106,7 @@ TEST(connections__the_reserve)
 		assert_int_equal(get_once(4, vital[i]), 200);
 	}
 	assert_int_equal(get_once(4, "/allocations"), 503);
-	/* Who announces a body would keep the place. */
+	/* A client that announces a body would keep the place. */
 	fd = connect_from(4);
 	http_send_text(fd, HTTP_REQUEST("GET /health", "Content-Length: 9\r\n"));
 	assert_int_equal(http_recv_answer(fd, buffer, sizeof(buffer) - 1), 503);
@@ -216,7 +216,7 @@ TEST(held__one_address_has_its_part)
 	assert_int_equal(atomic_load(&server.http->held_bytes), held);
 	assert_int_equal(free_large(2, 1 << 20), 503);
 	assert_non_null(strstr(buffer, "busy"));
-	/* What is small has no part in it, and others have theirs. */
+	/* Small requests do not count, and other addresses have their own part. */
 	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
 	assert_int_equal(free_large(2, 60000), 200);
 	assert_int_equal(free_large(3, 1 << 20), 200);
@@ -224,7 +224,7 @@ TEST(held__one_address_has_its_part)
 	AWAIT(free_large(2, 1 << 20) == 200);
 }
 
-/* Who holds a share and only drips is cut long before the whole body's time. */
+/* A client that holds a share and only drips is cut off long before the time for a whole body. */
 TEST(held__dripping_is_cut)
 {
 	int fd = announce(2, 4 << 20, 1 << 20);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a server with RDMA says of it: where to connect to, what it is, whether it is ready. */
+/* What a server says about RDMA: the address, the device, and whether it is ready. */
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"

@@ -64,7 +64,7 @@ static void expect(const char *path, const struct maas_buf *sent, const char *he
 		fail_msg("%s: %ld, not %ld: %s", path, a->status, status, a->body);
 }
 
-/* What the ranges of the JSON, which is whole, have. */
+/* What the ranges have, of JSON that is complete. */
 static void expect_bytes(const void *bytes, size_t len)
 {
 	const struct http_answer *a = http_call("POST", "/data/read", json.data, json.len, NULL);

@@ -12,7 +12,7 @@
 #define HELD	4
 #define SHARERS 8 /* calls that use one request id */
 
-/* What was allocated; constant once it is in a cell. */
+/* An allocation; constant once it is in a cell. */
 struct record {
 	char id[MAAS_SLAB_ID_TEXT];
 	char owner[MAAS_NAME_BYTES];
@@ -26,7 +26,7 @@ struct world {
 	struct maas_lend *lend;
 	struct fake_keys *keys; /* NULL: without */
 	uint64_t ops;
-	struct record *records; /* [0] is none */
+	struct record *records; /* [0] is unused */
 	_Atomic uint32_t used;
 	_Atomic uint32_t cells[CELLS]; /* of records */
 	char (*sessions)[MAAS_SLAB_ID_TEXT];

@@ -77,7 +77,7 @@ static struct record *allocate_granted(struct actor *actor, uint32_t count,
 	return first;
 }
 
-/* Nobody knows the ids but this thread: what it was told of is there. */
+/* Only this thread knows the ids, so all its allocations are there. */
 static void do_own_granted(struct actor *actor)
 {
 	uint32_t count = 1 + roll(actor, 4);
@@ -90,7 +90,7 @@ static void do_own_granted(struct actor *actor)
 	/* The records of a batch need not lie side by side: the rest is freed at the end. */
 }
 
-/* Some threads ask with one id; whoever is given keys is given keys to the same slab. */
+/* Some threads ask with one id; all that get keys get keys to the same slab. */
 static void do_request_granted(struct actor *actor)
 {
 	struct world *world = actor->world;

@@ -113,7 +113,7 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 	b = caller("b");
 	d = caller("d");
 	assert_int_equal(maas_lend_ungrant(f.lend, &d, of_a.id, theirs, tell, &told), -ESRCH);
-	/* There may be no key left, but whoever asks may ask. */
+	/* There may be no key left, but the caller may ask. */
 	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -ESRCH);
 	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -ESRCH);
 	while (fake_keys_finish(&keys, 0))

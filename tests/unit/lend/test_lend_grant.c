@@ -98,7 +98,7 @@ TEST(allocate_granted__without_keys_leaves_nothing)
 	}
 }
 
-/* One key too many: the others die as well, and what they opened is revoked before it is reused. */
+/* One key too many: the others die as well, and their slabs are revoked before they are reused. */
 TEST(allocate_granted__is_all_or_none)
 {
 	struct answer answer;

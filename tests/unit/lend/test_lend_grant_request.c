@@ -43,7 +43,7 @@ TEST(replay__with_other_access_is_another_request)
 			 -ENOTUNIQ);
 }
 
-/* Who asks again before the keys are there waits for them. */
+/* A client that asks again before the keys are there waits for them. */
 TEST(duplicate__waits_for_the_first)
 {
 	struct answer first, duplicates[2];
@@ -79,7 +79,7 @@ TEST(duplicate__fails_with_the_first)
 	assert_int_equal(lend_stats().request_ids, 1);
 }
 
-/* A void request keeps its place: what is behind it is forgotten in its turn, and counted right. */
+/* A void request keeps its place: those behind it are forgotten in turn, and counted correctly. */
 TEST(void_request__is_forgotten_in_its_turn)
 {
 	struct answer answer;

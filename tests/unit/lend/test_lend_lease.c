@@ -119,7 +119,7 @@ TEST(lease__longer_than_the_wheel)
 	assert_false(exists(&a));
 }
 
-/* The process slept for a minute: nobody could renew, so nobody may lose what he had. */
+/* The process slept for a minute: nobody could renew a lease, so nobody may lose one. */
 TEST(lease__is_extended_by_what_housekeeping_missed)
 {
 	struct maas_lend_session_info session;

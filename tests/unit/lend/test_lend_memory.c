@@ -24,7 +24,7 @@ static uint64_t status_kib(const char *field)
 	return kib;
 }
 
-/* What is resident beside the lent bytes, as far as those are resident. */
+/* The resident bytes, without those of the lent slabs that are resident. */
 static uint64_t beside_kib(void)
 {
 	uint64_t shared_kib = status_kib("RssShmem:");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A restart with kept memory: allocations and owners go on, leases begin anew, sessions are gone.
+/* A restart with kept memory: allocations and owners stay, leases start again, sessions are gone.
  */
 #include <unistd.h>
 
@@ -132,7 +132,7 @@ TEST(restart__ends_what_a_session_owned)
 	assert_int_equal(lend_stats().owners, 0);
 }
 
-/* The host's clock began anew, or the file came from another host. */
+/* The host's clock started again, or the file came from another host. */
 TEST(restart__bears_a_clock_that_went_back)
 {
 	struct maas_lend_allocation a = ALLOCATE(.size_bytes = 10);

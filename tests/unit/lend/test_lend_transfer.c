@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Transfers: a free waits for those who still read or write, and at last makes them stop. */
+/* Transfers: a free waits for the readers and writers, and in the end makes them stop. */
 #include "tests/unit/lend/lend_fixture.h"
 
 #define POOL_BYTES 65536 /* one slab of the largest class */
@@ -104,7 +104,7 @@ TEST(free__aborts_after_the_grace)
 	assert_int_equal(live_slabs(), 0);
 }
 
-/* What a reader sees while the free waits is what was there, never a successor's. */
+/* While the free waits, a reader sees the old bytes, never those of the next owner. */
 TEST(free__keeps_the_bytes_while_it_waits)
 {
 	struct maas_lend_allocation a = allocate_whole();
@@ -142,8 +142,8 @@ TEST(lapse__waits_like_a_free)
 	assert_int_equal(lend_stats().lapsed_allocations, 1);
 }
 
-/* Whoever begins or ends a transfer, or frees, looks at one slab: however many others are in use,
- * and whoever else reads this one. */
+/* The begin and the end of a transfer, and a free, look at one slab, however many others are in
+ * use, and however many others read this one. */
 TEST(transfers__cost_the_same_among_many)
 {
 	fixture_reopen(1u << 20);

@@ -201,7 +201,7 @@ TEST(queue__takes_as_much_as_it_is_deep)
 	struct ibv_wc wc;
 	struct fake_counts counts;
 
-	/* Done, but not known to be: what is not signalled holds its place. */
+	/* Done, but not known to be: a request that is not signalled keeps its place. */
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey,
 				      i == 7 ? IBV_SEND_SIGNALED : 0),

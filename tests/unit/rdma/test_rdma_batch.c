@@ -157,7 +157,7 @@ static void look(struct maas_rdma_task *task, int status)
 		watch->over = true;
 }
 
-/* Whoever asks for one more than there are does not hold up what others revoke. */
+/* A request for more keys than there are does not hold up the revocations of others. */
 TEST(batch__that_fails_is_undone_in_steps)
 {
 	enum { BATCH = 3 * MAAS_RDMA_STEP };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which key mode is taken, and what is said of one that does not isolate. */
+/* Which key mode is chosen, and what the log says of one that does not isolate. */
 #include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_fixture.h"
 
@@ -58,7 +58,7 @@ TEST(mode__that_does_not_isolate_where_it_has_to)
 	opens(&rules, MAAS_RDMA_KEYS_AUTO, 0, "mr");
 }
 
-/* What the log warns of when the server starts so. */
+/* The warnings in the log of a server that starts this way. */
 static void warned(const struct fake_rules *rules, enum maas_rdma_keys keys, const char *name,
 		   const char *words)
 {

@@ -39,7 +39,7 @@ static void check_grade(const struct maas_rdma_isolation *found, const char *wan
 
 #define ALL "works bounds foreign revocation access "
 
-/* What is found enforced of windows and of regions. */
+/* What is found to be enforced for windows and for regions. */
 static void check_grades(const char *window, const char *mr)
 {
 	struct maas_rdma_selftest found = {0};

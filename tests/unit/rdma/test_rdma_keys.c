@@ -219,7 +219,7 @@ TEST_MODES(grants__when_nothing_can_be_pinned)
 	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 }
 
-/* Else who had many keys once would keep others from theirs, with nothing to be seen of it. */
+/* Otherwise a client that once had many keys would keep others from theirs, invisibly. */
 TEST(windows__are_not_hoarded)
 {
 	enum { MANY = SERVER_GRANTS };

@@ -82,7 +82,7 @@ static int write_spared(struct peer *peer, const struct maas_lend_key *grant)
 	return status;
 }
 
-/* Then whoever is next gets the slab, and no key to it lives. */
+/* Then the next client gets the slab, and no key to it lives. */
 static void free_until_reused(struct peer *peer, const char *id, const struct maas_lend_key *grant)
 {
 	struct maas_lend_allocation next;
@@ -198,5 +198,5 @@ TEST(life__any_call_that_ends_fails)
 	all_fail(ENDS);
 }
 
-/* Failures are what this is about: their logs would be thousands of lines. */
+/* This program is all about failures, whose logs would be thousands of lines. */
 RDMA_TEST_MAIN()

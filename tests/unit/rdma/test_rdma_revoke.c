@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A slab is not used again while a key to it may live: whatever the device does, or does not do.
- * The pool has one slab, so that whoever allocates meanwhile would get that one.
+ * The pool has one slab, so that an allocation meanwhile would get that one.
  */
 #include "tests/unit/rdma/rdma_fixture.h"
 
@@ -263,7 +263,7 @@ TEST(stop__with_work_under_way)
 	fake_release();
 }
 
-/* What was granted meanwhile must be dead as well, once all have come to an end. */
+/* Keys that were granted meanwhile must be dead as well in the end. */
 TEST_MODES(free__as_two_sessions_ask)
 {
 	for (int n = 0; n < 100; n++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who has no ticket, or never finishes: neither fills the log nor holds anybody up. */
+/* Clients without a ticket, or that never finish, neither fill the log nor hold anybody up. */
 #include "tests/unit/base/log_file.h"
 #include "tests/unit/rdma/rdma_thread.h"
 
@@ -72,7 +72,7 @@ static void glance(struct maas_rdma_task *task, int status)
 	atomic_store(&seen->over, true);
 }
 
-/* A revocation, for one, comes before most of those who asked earlier. */
+/* A revocation comes before most of the requests that came earlier. */
 TEST(requests__do_not_hold_up_tasks)
 {
 	static struct peer *peers[CALLS];

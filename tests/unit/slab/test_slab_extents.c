@@ -47,7 +47,7 @@ static void load_drop(struct load *load)
 }
 
 /*
- * What is neither lent nor waiting is not spread over many extents. Each class is filling one
+ * Free slabs are not spread over many extents. Each class is filling one
  * besides, which in a small pool is no small part of it.
  */
 static void expect_packed(struct maas_slab *slab)

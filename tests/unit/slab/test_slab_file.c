@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory that outlives its process: what was live is there again, what was not is free. */
+/* Memory that outlives its process: live slabs are there again, all others are free. */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -87,7 +87,7 @@ TEST(file__keeps_what_a_killed_process_lent)
 	assert_int_equal(maas_slab_release(slab, legacy.quarantined), -ENOENT);
 	assert_int_equal(pool_stats(slab).live_slabs, SLABS);
 	assert_int_equal(pool_stats(slab).quarantined_bytes, 0);
-	/* Whatever is handed out now is zero and has an id of its own. */
+	/* A slab that is handed out now is zero and has a new id. */
 	for (struct maas_slab_ref ref; pool_stats(slab).live_slabs < SLABS + 100;) {
 		ref = pool_alloc(slab, 1024);
 		assert_true(bytes_are_zero(pool_get(slab, ref).bytes, 1024));

@@ -133,7 +133,7 @@ TEST(wait__not_for_a_number_that_came_again)
 	header->pid_start--;
 	header->guard.pid_start--;
 	header->guard.writers = MAAS_SLAB_WRITERS_DEVICE;
-	expect_no_wait(); /* our own number: whoever had it before is gone */
+	expect_no_wait(); /* our own number: the process that had it before is gone */
 }
 
 /* In a container every server has the same number, and nobody sees the one before. */
@@ -150,14 +150,14 @@ TEST(wait__where_the_process_cannot_be_looked_up)
 	expect_waits();
 }
 
-/* A container that is started anew: its namespace has the number of the one before. */
+/* A container that is started again: its namespace has the same number as before. */
 TEST(wait__where_the_number_of_the_namespace_came_again)
 {
 	void (*expect)(void) = expect_waits;
 
 	maas_slab_guard_sign(header);
 	header->guard.writers = MAAS_SLAB_WRITERS_DEVICE;
-	expect_no_wait(); /* our own number: whoever had it before is gone */
+	expect_no_wait(); /* our own number: the process that had it before is gone */
 	if (header->guard.pid_ns == 0xeffffffc)
 		expect = expect_no_wait; /* there is one first namespace; scripts/debian has another
 					  */

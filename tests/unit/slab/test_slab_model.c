@@ -9,7 +9,7 @@
 #define PHASE_OPS     5000
 #define OPS_PER_CHECK 2500
 
-/* What the run aims at for a while, so that a pool sees fullness, emptiness and changes of mix. */
+/* The aim of the run for a while, so that a pool is sometimes full, empty, or of another mix. */
 struct phase {
 	uint64_t used_bytes;
 	uint32_t classes; /* bit mask */

@@ -38,7 +38,7 @@ static bool write_file(const char *path, const char *text)
 	return written;
 }
 
-/* Where we are not root: a namespace in which we may make one, as who we are. */
+/* Where we are not root: a namespace in which we may make one, under our own uid. */
 static bool may_make_tmpfs(void)
 {
 	char users[32], groups[32];
@@ -164,7 +164,7 @@ TEST(alloc__recovers_when_space_appears)
 	more = fill(slab, EXTENT, refs + count);
 	assert_in_range(count + more, 7, 8);
 
-	/* A file system without space again does not touch what is backed. */
+	/* A file system that is full again does not touch memory that is backed. */
 	pool_free(slab, refs[0]);
 	pool_settle(slab);
 	assert_int_equal(fill(slab, EXTENT, refs), 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A --memory-file that is refused, and what a start that fails leaves of one. */
+/* A --memory-file that is refused, and what a failed start leaves behind. */
 #include "tests/unit/slab/slab_file.h"
 
 #define SLOTS_AT (MAAS_SLAB_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES)
@@ -354,8 +354,8 @@ TEST(open__leaves_files_that_were_there)
 	assert_int_equal(access(table, F_OK), -1);
 
 	ref = lend_precious();
-	expect_interrupted(1); /* of what is restored */
-	expect_interrupted(3); /* of what is allocated beside it */
+	expect_interrupted(1); /* while it is restored */
+	expect_interrupted(3); /* while the rest is allocated */
 	expect_precious(ref);
 }
 

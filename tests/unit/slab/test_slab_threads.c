@@ -105,7 +105,7 @@ static void give_back(struct worker *w)
 	atomic_fetch_add(&w->crowd->frees, 1);
 }
 
-/* Hands a slab to whoever comes by, and frees the one that lay there. */
+/* Leaves a slab for the next thread, and frees the one that lay there. */
 static void swap_shared(struct worker *w)
 {
 	size_t place = test_random_below(&w->random, NUM_SHARED);
