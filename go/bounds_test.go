@@ -73,7 +73,7 @@ func TestHostAndContentType(t *testing.T) {
 	}
 }
 
-// recorded is what a server was asked.
+// recorded is a request that a server got.
 type recorded struct {
 	paths  []string
 	bodies []string

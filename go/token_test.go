@@ -173,7 +173,7 @@ func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
 			}
 		}()
 	}
-	for g.requests.Load() < goroutines*each/2 { // One rotation: what a late request finds is not the next one's.
+	for g.requests.Load() < goroutines*each/2 { // Only one rotation: a late request must not find the next one.
 		time.Sleep(time.Millisecond)
 	}
 	writeToken(t, path, "mt_1\n", 0o600)

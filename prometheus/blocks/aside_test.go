@@ -82,7 +82,7 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 					require.Equal(t, want[name], b)
 				}
 				require.DirExists(t, aside.block(local))
-				f.Bring(other) // What it was made of comes from the leader.
+				f.Bring(other) // Its parents come from the leader.
 				other.has(d)
 			}
 		})

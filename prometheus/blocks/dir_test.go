@@ -35,7 +35,7 @@ type dataDir struct {
 	next   uint64 // Of the ULIDs' times.
 	size   int    // Of a block's chunks.
 
-	compacting  *atomic.Bool // What the database says, as is what follows.
+	compacting  *atomic.Bool // What the database says; the next one, too.
 	headMinTime int64        // 0: it is empty.
 }
 

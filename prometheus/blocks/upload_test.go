@@ -103,7 +103,7 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	n.close()
 
 	n = d.start(withSize(2*size - 1))
-	n.settled() // Half of what overlaps is no use.
+	n.settled() // One of two blocks that overlap is useless.
 	n.close()
 
 	n = d.start(withSize(3 * size))
@@ -186,13 +186,13 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	require.True(t, n.Covered(0, 20))
 	n.close()
 
-	n = d.start(size) // It knows only what the child says of them.
+	n = d.start(size) // It knows of them only from the child.
 	n.returned()
 	n.settled(a, b)
 	require.True(t, n.Covered(0, 20))
 	require.NoDirExists(t, d.block(a))
 
-	d.delete(child, 1) // The parents still have what was deleted.
+	d.delete(child, 1) // The parents still have the deleted samples.
 	n.settled(child)
 	d.remove(child)
 	n.settled()
@@ -295,7 +295,7 @@ func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	}
 }
 
-// What the log is left does not take all that blocks have.
+// Making room for the log does not cost all blocks.
 func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "128MiB")
 	a, b, c, e := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30), d.birth(30, 40)

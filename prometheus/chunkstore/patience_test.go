@@ -28,7 +28,7 @@ func slowReads(t *testing.T, server string) (address string, delay *atomic.Int64
 	require.NoError(t, err)
 	delay = new(atomic.Int64)
 	proxy := httputil.NewSingleHostReverseProxy(target)
-	// A client that gives up is no error.
+	// A client that gives up is not an error.
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Host = target.Host

@@ -123,7 +123,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 				return
 			case <-time.After(time.Millisecond):
 				following = following || strings.HasPrefix(n.NotReady(), "following")
-				n.HandOver() // Of what is not led, or not open yet, there is nothing to hand over.
+				n.HandOver() // Before it leads, and before it is open, there is nothing to hand over.
 				n.Close()
 			}
 		}
@@ -151,7 +151,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 	n.Close()
 }
 
-// The log is cut under a standby that already has the name: it begins anew, as a take-over does.
+// The log is cut under a standby that already has the name: it starts over, as a take-over does.
 func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
 	leader := leads(t, server.URL)

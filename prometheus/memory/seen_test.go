@@ -131,7 +131,7 @@ func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 	m := standby(t, server.URL, "me")
 	require.True(t, IsFollowed(m.Lead(context.Background())))
 	require.NoError(t, first.Close())
-	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it where what comes next fails.
+	m.client.Store(leader(t, server.URL, "me")) // As Lead leaves it when a later step fails.
 	m.LookAnew()
 	require.NoError(t, m.Lead(context.Background()))
 }

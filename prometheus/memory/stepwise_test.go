@@ -37,7 +37,7 @@ func slowLink(t *testing.T, server string, rate int) string {
 			}
 			return err
 		},
-		// Who gives up is no error.
+		// A client that gives up is not an error.
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	link := httptest.NewServer(proxy)

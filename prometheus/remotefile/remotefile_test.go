@@ -178,7 +178,7 @@ func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
 					require.ErrorIs(t, err, errInjected)
 					require.Equal(t, int64(off), f.Len())
 					failed = true
-					l, err := List(ctx, c, "me") // What a successor finds at this moment.
+					l, err := List(ctx, c, "me") // As a successor would see it now.
 					require.NoError(t, err)
 					for _, found := range l.Files {
 						require.Equal(t, b[:found.Len()], content(t, c, found))

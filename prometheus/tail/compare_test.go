@@ -98,8 +98,8 @@ func (d *dataDir) requireRestores(want map[string]string) {
 	require.Equal(d.t, want, other.contents())
 }
 
-// A copy of a directory has the same log as long as it adds nothing, even if the original was started since; what
-// it adds makes it another log.
+// A copy of a directory has the same log as long as it adds nothing, even if the original was started since. Once it
+// adds something, it has another log.
 func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) {
 	d := newDataDir(t)
 	d.run(func() { d.segments(walZero) })

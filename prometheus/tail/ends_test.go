@@ -13,8 +13,8 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// What is written to a log whose file is deleted at once, and what follows it, is there for a take-over as long as
-// the log is held.
+// Late samples whose file is deleted at once are there for a take-over as long as the log is held, and so are those
+// that follow.
 func TestTail__copies_a_log_to_its_end_even_when_it_is_gone(t *testing.T) {
 	d := newDataDir(t)
 	n := d.start(held, func(o *Options) { o.Interval = 50 * time.Millisecond })

@@ -171,7 +171,7 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	require.ErrorIs(t, err, errWasCut, "what was replayed is not there any more")
 }
 
-// The checksum of a piece also covers what was brought before.
+// The checksum of a piece also covers the pieces before it.
 func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)

@@ -30,7 +30,7 @@ func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
 	d.checkpoint(1, 3)
 	d.remove(walZero, walOne)
 	d.append(walThree, 1) // A torn tail.
-	n.stop()              // Copies what is left.
+	n.stop()              // Copies the rest.
 
 	other := d.elsewhere()
 	require.True(t, memory.IsEmpty(other.dir))
@@ -119,7 +119,7 @@ func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
 	n.stop()
 
 	other := d.elsewhere()
-	for _, name := range []string{"wbl", "wal", "chunks_head"} { // What a crash left.
+	for _, name := range []string{"wbl", "wal", "chunks_head"} { // As a crash left it.
 		other.mkdir(name)
 	}
 	other.write(wblZero, []byte("old"))

@@ -30,7 +30,7 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 	n.stop()
 	require.Equal(t, 100.0, n.acked())
 
-	// What a repair left out is cut there, too, and what follows is copied.
+	// A part that a repair left out is cut there, too, and the rest behind it is copied.
 	n = d.start()
 	maastest.Eventually(t, "it is in use", n.Up)
 	d.write("repaired", d.read(walZero)[:segmentSize/2])
@@ -40,7 +40,7 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 	require.Equal(t, 5000.0, n.acked())
 	d.requireRestores(d.contents())
 
-	// Another content of the same name is copied anew.
+	// Other contents under the same name are copied again.
 	n = d.start()
 	d.remove(walZero)
 	d.append(walZero, 6000)
@@ -107,7 +107,7 @@ func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 	d.segments(walZero)
 	first := d.start()
 	first.copies(segmentSize)
-	time.Sleep(3 * time.Second) // What it has is older, by the second, than the next server.
+	time.Sleep(3 * time.Second) // Its memory is older than the next server, at a resolution of seconds.
 	d.server.Kill()
 	d.server.Restart()
 
