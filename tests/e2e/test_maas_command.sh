@@ -19,47 +19,44 @@ maas() {
 	expect 0 "$MAAS" "$@"
 }
 
+# refuses STATUS WORDS ARGUMENT...: maas ends with this status, and stderr has these words.
+refuses() {
+	expect "$1" "$MAAS" "${@:3}"
+	contains "maas ${*:3}" "$ERR" "$2"
+}
+
+# says WORDS ARGUMENT...: maas works, and its output has these words.
+says() {
+	maas "${@:2}"
+	contains "maas ${*:2}" "$OUT" "$1"
+}
+
 step "usage"
-expect 2 "$MAAS"
-contains usage "$ERR" 'Usage: maas [OPTION...] COMMAND'
+refuses 2 'Usage: maas [OPTION...] COMMAND'
 contains usage "$ERR" 'maas: a command is missing'
-expect 2 "$MAAS" allocate
-contains 'a wrong command' "$ERR" 'there is no command allocate; did you mean alloc?'
-expect 2 "$MAAS" sttas
-contains 'swapped letters' "$ERR" 'did you mean stats?'
-expect 2 "$MAAS" frobnicate
-contains 'nothing like it' "$ERR" 'there is no command frobnicate; '
-expect 2 "$MAAS" alloc --ownr me 4
-contains 'a wrong option' "$ERR" 'maas: alloc: unknown option --ownr; did you mean --owner?'
-expect 2 "$MAAS" -u http://127.0.0.1:1 health
-contains 'a short option' "$ERR" 'unknown option -u; did you mean --url?'
-expect 2 "$MAAS" alloc --t 4
-contains 'half an option' "$ERR" '--t can stand for several options'
-expect 2 "$MAAS" alloc 4 --owner
-contains 'no value' "$ERR" 'maas: alloc: --owner needs a value'
-expect 2 "$MAAS" --json=yes health
-contains 'a value too many' "$ERR" 'maas: --json takes no value'
-expect 2 "$MAAS" --url=http://127.0.0.1:1 -pq health
-contains 'letters behind a value' "$ERR" 'maas: unknown option -p'
-expect 2 "$MAAS" alloc 4q
-contains 'a wrong size' "$ERR" '4q is no size'
+refuses 2 'there is no command allocate; did you mean alloc?' allocate
+refuses 2 'did you mean stats?' sttas
+refuses 2 'there is no command frobnicate; ' frobnicate
+refuses 2 'maas: alloc: unknown option --ownr; did you mean --owner?' alloc --ownr me 4
+refuses 2 'unknown option -u; did you mean --url?' -u http://127.0.0.1:1 health
+refuses 2 '--t can stand for several options' alloc --t 4
+refuses 2 'maas: alloc: --owner needs a value' alloc 4 --owner
+refuses 2 'maas: --json takes no value' --json=yes health
+refuses 2 'maas: unknown option -p' --url=http://127.0.0.1:1 -pq health
+refuses 2 '4q is no size' alloc 4q
 expect 2 "$MAAS" alloc --count 0 4
 expect 2 "$MAAS" free
 expect 2 "$MAAS" top --interval 0
 expect 2 "$MAAS" --nope health
 expect 2 "$MAAS" prometheus
 expect 2 "$MAAS" prometheus state
-expect 2 "$MAAS" prometheus status me
-contains 'prometheus' "$ERR" 'maas: usage: maas prometheus status [--owner NAME]'
-expect 2 "$MAAS" --timeout soon health
-contains 'a wrong timeout' "$ERR" 'soon is no number'
+refuses 2 'maas: usage: maas prometheus status [--owner NAME]' prometheus status me
+refuses 2 'soon is no number' --timeout soon health
 expect 2 "$MAAS" --json
 maas --help
-maas --version
-contains --version "$OUT" 'maas 0.'
+says 'maas 0.' --version
 for command in health stats alloc free put get ls top bench doctor prometheus token whoami; do
-	maas "$command" --help
-	contains "$command --help" "$OUT" "Usage: maas $command"
+	says "Usage: maas $command" "$command" --help
 	contains "$command --help" "$OUT" --url
 done
 
@@ -84,22 +81,19 @@ umask 022
 equal 'token new --output' "$(file_line "$(cat "$WORK/token")" team/a)" "$OUT"
 equal 'mode of the file' 600 "$(stat -c %a "$WORK/token")"
 cp "$WORK/token" "$WORK/token.before"
-expect 1 "$MAAS" token new --output "$WORK/token" team/a
-contains 'a file that exists' "$ERR" 'File exists'
+refuses 1 'File exists' token new --output "$WORK/token" team/a
 equal 'output for a file that exists' '' "$OUT"
 cmp "$WORK/token" "$WORK/token.before"
 maas token new --json team/a
 equal 'token new --json' "$(file_line "$(jq -r .token <<<"$OUT")" team/a)" "$(jq -r .line <<<"$OUT")"
 chmod 0644 "$WORK/token.before"
-expect 1 "$MAAS" health --token-file "$WORK/token.before"
-contains 'a token for all to read' "$ERR" 'chmod 0600'
+refuses 1 'chmod 0600' health --token-file "$WORK/token.before"
 expect 1 "$MAAS" health --token-file "$WORK/none"
 MAAS_TOKEN_FILE=$WORK/none expect 1 "$MAAS" health
 contains 'a token of the environment' "$ERR" 'No such file'
 
 step "no server"
-expect 3 "$MAAS" health --url http://127.0.0.1:1
-contains 'no server' "$ERR" 'http://127.0.0.1:1'
+refuses 3 'http://127.0.0.1:1' health --url http://127.0.0.1:1
 contains 'no server' "$ERR" MAAS_URL
 expect 3 "$MAAS" doctor --url http://127.0.0.1:1
 expect 2 "$MAAS" health --url gopher://here
@@ -108,21 +102,17 @@ start_server --max-pool-size 64MiB
 export MAAS_URL=$URL
 
 step "whoami"
-maas whoami
-contains whoami "$OUT" 'no --auth-file'
+says 'no --auth-file' whoami
 
 step "health and stats"
-maas health
-contains health "$OUT" healthy
+says healthy health
 maas health --json
 equal 'health --json' healthy "$(jq -r .status <<<"$OUT")"
 MAAS_URL=http://127.0.0.1:1 maas --json --url "$URL" --timeout 5 health
 equal '--json before health' healthy "$(jq -r .status <<<"$OUT")"
-maas stats
-contains stats "$OUT" '0 active'
+says '0 active' stats
 for bare in "${URL#http://}" "localhost:${URL##*:}" "${URL#http://}/"; do
-	maas --url "$bare" health
-	contains "--url $bare" "$OUT" healthy
+	says healthy --url "$bare" health
 done
 MAAS_URL=${URL#http://} maas health
 contains 'MAAS_URL without a scheme' "$OUT" healthy
@@ -147,15 +137,11 @@ equal 'ls: lines' 7 "$(wc -l <<<"$OUT")"
 contains ls "$OUT" "$id"
 maas ls --owner you --json
 equal 'ls --owner' 3 "$(jq length <<<"$OUT")"
-maas free --owner you
-contains 'free --owner' "$OUT" '3 freed'
+says '3 freed' free --owner you
 maas free "$other" "$first"
-expect 1 "$MAAS" free "$other"
-contains 'free what is gone' "$ERR" 'not there'
-expect 1 "$MAAS" alloc 1GiB
-contains 'too large' "$ERR" --slab-sizes
-expect 1 "$MAAS" alloc --count 17 4MiB
-contains 'too much' "$ERR" --max-pool-size
+refuses 1 'not there' free "$other"
+refuses 1 --slab-sizes alloc 1GiB
+refuses 1 --max-pool-size alloc --count 17 4MiB
 
 step "put and get"
 head -c 102400 /dev/urandom >"$WORK/random"
@@ -168,14 +154,12 @@ cmp "$WORK/part" <(tail -c +1001 "$WORK/random" | head -c 2048)
 { sleep 0.2 && printf hello; } | "$MAAS" put --offset 10 "$id"
 equal 'put from a pipe' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
 head -c 102401 /dev/zero >"$WORK/long"
-expect 1 "$MAAS" put "$id" "$WORK/long"
-contains 'put too much' "$ERR" 'room for 102400'
+refuses 1 'room for 102400' put "$id" "$WORK/long"
 equal 'nothing of it was written' hello "$("$MAAS" get --offset 10 --length 5 "$id")"
 expect 1 "$MAAS" get --offset 102401 "$id"
 expect 1 "$MAAS" get --length 1MiB "$id"
 equal 'get too much' "maas: --length asks for 1 MiB, but $id has 100 KiB" "$ERR"
-expect 1 "$MAAS" get --offset 1000 --length 102399 "$id"
-contains 'get too much from there' "$ERR" 'of that 99.0 KiB (101400 B) from offset 1000 on'
+refuses 1 'of that 99.0 KiB (101400 B) from offset 1000 on' get --offset 1000 --length 102399 "$id"
 expect 1 "$MAAS" get "$other" "$WORK/back"
 cmp "$WORK/random" "$WORK/back" # not emptied
 expect 1 "$MAAS" put "$id" "$WORK/nothing-here"
@@ -200,21 +184,15 @@ equal 'put FILE --json: size' 4194304 "$(jq .size_bytes <<<"$OUT")"
 maas free "$(jq -r .id <<<"$OUT")"
 active=$(metric maas_active_allocations)
 : >"$WORK/empty"
-expect 1 "$MAAS" put "$WORK/empty"
-contains 'an empty file' "$ERR" 'at least one byte'
+refuses 1 'at least one byte' put "$WORK/empty"
 head -c 4194305 /dev/zero >"$WORK/long"
-expect 1 "$MAAS" put "$WORK/long"
-contains 'a file beyond the largest slab' "$ERR" --slab-sizes
-expect 1 "$MAAS" put <(echo hello)
-contains 'a pipe as a FILE' "$ERR" 'maas alloc SIZE'
-expect 1 "$MAAS" put "$WORK/nothing-here"
-contains 'neither file nor ID' "$ERR" '36 characters'
-expect 2 "$MAAS" put "$WORK/file" "$id"
-contains 'swapped' "$ERR" 'is no ID'
+refuses 1 --slab-sizes put "$WORK/long"
+refuses 1 'maas alloc SIZE' put <(echo hello)
+refuses 1 '36 characters' put "$WORK/nothing-here"
+refuses 2 'is no ID' put "$WORK/file" "$id"
 expect 2 "$MAAS" put --offset 1 "$WORK/file"
 expect 2 "$MAAS" put --owner me "$id" "$WORK/file"
-expect 1 "$MAAS" put "$nobody" "$WORK/file"
-contains 'an unknown ID' "$ERR" 'no allocation with this id'
+refuses 1 'no allocation with this id' put "$nobody" "$WORK/file"
 equal 'failed puts leave nothing' "$active" "$(metric maas_active_allocations)"
 cd "$WORK"
 printf 'not the input' >"$nobody"
@@ -257,8 +235,7 @@ maas top --count 2 --interval 0.2
 equal 'top: looks' 2 "$(grep -c 'per second:' <<<"$OUT")"
 maas top --count 1 --json
 maas alloc 1 --owner one
-maas top --count 1
-contains 'top: several' "$OUT" ', 2 allocations'
+says ', 2 allocations' top --count 1
 maas free --owner one
 maas top --count 1
 contains 'top: one' "$OUT" ', 1 allocation
@@ -270,15 +247,12 @@ step "bench"
 maas bench --count 200 --size 10000 --threads 3 --json
 equal 'bench: wrong bytes' 0 "$(jq .wrong_bytes <<<"$OUT")"
 equal 'bench: gets' 200 "$(jq .get.operations <<<"$OUT")"
-maas bench --time 1 --size 1MiB
-contains bench "$OUT" 'p99.9'
-expect 1 "$MAAS" bench --size 5MiB --count 1
-contains 'bench that fails' "$ERR" alloc
+says 'p99.9' bench --time 1 --size 1MiB
+refuses 1 alloc bench --size 5MiB --count 1
 equal 'bench leaves nothing' 1 "$(metric maas_active_allocations)"
 
 step "doctor"
-maas doctor
-contains doctor "$OUT" server
+says server doctor
 "$MAAS" doctor --json | jq -e 'map(select(.grade != "ok" and .remedy == null)) | length == 0' >/dev/null
 
 step "prometheus status"
@@ -294,8 +268,7 @@ field() {
 EXTENT=$(dirname "${BASH_SOURCE[0]}")/extent.py
 maas prometheus status
 equal 'nobody' 1 "$(wc -l <<<"$OUT")"
-expect 1 "$MAAS" prometheus status --owner prom
-contains 'an owner who is not there' "$ERR" 'no Prometheus keeps memory under the owner prom,'
+refuses 1 'no Prometheus keeps memory under the owner prom,' prometheus status --owner prom
 maas alloc --owner other 1KiB
 borrowed=$OUT
 begin=1764324000000
@@ -331,12 +304,10 @@ equal 'all that is allocated' "$("$MAAS" ls --owner prom --json | jq 'map(.actua
 request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom","exclusive":true}'
 leader=$(jq -r .id <<<"$BODY")
 for _ in 1 2; do request POST /sessions -H 'Content-Type: application/json' -d '{"name":"prom@follow"}'; done
-maas prometheus status
-contains 'the table' "$OUT" 2025-11-28T10:00:00Z
+says 2025-11-28T10:00:00Z prometheus status
 contains 'the table' "$OUT" 2025-11-28T03:20:00Z
 [[ $OUT =~ 127\.0\.0\.1:[0-9]+\ +[0-9]+s\ +2\  ]] || fail "leader and standbys: $OUT"
-maas prometheus status --owner prom
-contains 'the epoch' "$OUT" 'owner      prom, epoch 4'
+says 'owner      prom, epoch 4' prometheus status --owner prom
 contains 'the leader' "$OUT" 'leader     127.0.0.1:'
 equal 'the standbys' 2 "$(grep -c '^standby    127.0.0.1:.* ago$' <<<"$OUT")"
 contains 'the log' "$OUT" 'take-over  the log is whole; the head begins at 2025-11-28T10:00:00Z'
@@ -348,12 +319,10 @@ equal 'standbys' 2 "$(field '.standbys | length')"
 request DELETE "/sessions/$leader"
 
 maas free "$log"
-maas prometheus status --owner prom
-contains 'no leader any more' "$OUT" 'leader     none: nobody holds the name'
+says 'leader     none: nobody holds the name' prometheus status --owner prom
 contains 'no beginning' "$OUT" 'take-over  the beginning of the log is missing'
 maas free --owner prom
-maas prometheus status --owner prom
-contains 'standbys of nothing' "$OUT" 'there is no log to begin with'
+says 'there is no log to begin with' prometheus status --owner prom
 maas free "$borrowed"
 
 step "a server over a Unix socket"
@@ -371,6 +340,5 @@ for call in health 'alloc 1' 'get 00000000-0000-8000-8741-8d35090dc78e'; do
 	contains "no permission: $call" "$ERR" '--socket-mode and --socket-group say who may'
 	[[ $ERR != *'no server'* ]] || fail "permission denied is no missing server: $ERR"
 done
-expect 3 "$MAAS" --url "unix:$WORK/nothing" health
-contains 'no socket' "$ERR" 'no server at unix:'
+refuses 3 'no server at unix:' --url "unix:$WORK/nothing" health
 stop_server
