@@ -270,8 +270,13 @@ func TestMoments__after_an_outage(t *testing.T) {
 				tail.look()
 			}
 			at.end()
+			require.NoError(t, m.Close())
+			other := d.elsewhere()
+			require.Zero(t, other.restore().Lost)
+			require.Len(t, other.contents(), len(late)/2+5+2+2, "with empty segments in the gap")
+
 			holds = false
-			tail.look()
+			newStepper(d, d.open(), held).look()
 			_, there := at.looker.look()
 			require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 7})
 			require.NotContains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 2})
