@@ -90,10 +90,15 @@ void maas_auth_unref(struct maas_auth *auth);
  */
 struct maas_auth_known {
 	const struct maas_auth_principal *principal;
+	uint64_t proof;
 	uint64_t digest[2];
 };
 
-/* Principals live as long as their table. These return NULL where there is none. */
+/*
+ * Principals live as long as their table. These return NULL where there is none. What proved it has
+ * a number, the same in each table that has it: enough to ask for it in another table, and nothing
+ * that helps to make it. 0: nothing was proved.
+ */
 
 /*
  * Whose token this is: the whole of what was sent behind "Bearer ". The same token as `known` is
@@ -105,19 +110,22 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 /* Who a process of this user and group is, as the kernel says it of a Unix socket's peer: by its
  * uid, else by its gid. The ids that stand for "none of this namespace" are nobody's. */
 const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth, uid_t uid,
-						    gid_t gid);
+						    gid_t gid, uint64_t *ret_proof);
 /*
  * Whose line has this subject alternative name of a certificate, which somebody else has verified:
  * a host's name in any case of its letters, or a URI, each exactly.
  */
 const struct maas_auth_principal *maas_auth_by_cert(const struct maas_auth *auth, bool is_uri,
-						    const char *name);
+						    const char *name, uint64_t *ret_proof);
 const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth, const char *name);
 /* Who proves nothing: the line `*`, or a principal without rights. Never NULL. */
 const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *auth);
 uint32_t maas_auth_count(const struct maas_auth *auth);
 /* Where the principal stands: see maas_auth_at(). */
 uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_principal *principal);
+/* Whether the line of that principal has the proof, where there is one. */
+bool maas_auth_has_proof(const struct maas_auth *auth, const struct maas_auth_principal *principal,
+			 uint64_t proof);
 /* In the order of the file; NULL behind the last. */
 const struct maas_auth_principal *maas_auth_at(const struct maas_auth *auth, uint32_t index);
 

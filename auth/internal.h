@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside auth: file (its bytes), parse (its lines), sort, table (who is it, and who may), token.
+ * Inside auth: file (its bytes), parse (its lines), sort, table (who is it, and who may), proof
+ * (what a number stands for), token.
  */
 #ifndef MAAS_AUTH_INTERNAL_H
 #define MAAS_AUTH_INTERNAL_H
@@ -35,6 +36,7 @@ struct maas_auth_peer {
 struct maas_auth_cert {
 	bool is_uri;	  /* else a host's, in lower case */
 	const char *name; /* in struct maas_auth.text */
+	uint64_t proof;
 	uint32_t principal;
 };
 
@@ -74,6 +76,11 @@ struct maas_auth_twice {
 
 /* Sorts all that is looked for. Errors: -EEXIST, -ENOMEM. */
 MAAS_MUST_CHECK int maas_auth_sort(struct maas_auth *auth, struct maas_auth_twice *ret_twice);
+
+/* The number of each. */
+uint64_t maas_auth_token_proof(const struct maas_auth_token *token);
+uint64_t maas_auth_peer_proof(const struct maas_auth_peer *peer);
+uint64_t maas_auth_cert_proof(const struct maas_auth_cert *cert);
 
 /* The orders of the sorted arrays; `by_name` by maas_auth_by_name() alone. */
 int maas_auth_compare_tokens(const void *a, const void *b);

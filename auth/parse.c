@@ -127,6 +127,7 @@ static int take_cert(struct parser *parser, char *value)
 			      *value ? value : "nothing");
 	for (char *at = value; !cert.is_uri && *at; at++)
 		*at = (char)tolower((unsigned char)*at);
+	cert.proof = maas_auth_cert_proof(&cert);
 	if (grow(&auth->certs, auth->num_certs, sizeof(cert)))
 		return -ENOMEM;
 	auth->certs[auth->num_certs++] = cert;

@@ -57,19 +57,16 @@ int maas_auth_compare_tokens(const void *a, const void *b)
 	return memcmp(left->hash, right->hash, sizeof(left->hash));
 }
 
-static const struct maas_auth_principal *find_token(const struct maas_auth *auth, const char *token,
-						    size_t len)
+static const struct maas_auth_token *find_token(const struct maas_auth *auth, const char *token,
+						size_t len)
 {
 	struct maas_auth_token key;
-	const struct maas_auth_token *found;
 
 	if (!auth->num_tokens)
 		return NULL;
 	/* What a comparison of hashes tells by its time is no help to find a token. */
 	maas_auth_hash(token, len, key.hash);
-	found = bsearch(&key, auth->tokens, auth->num_tokens, sizeof(key),
-			maas_auth_compare_tokens);
-	return found ? &auth->principals[found->principal] : NULL;
+	return bsearch(&key, auth->tokens, auth->num_tokens, sizeof(key), maas_auth_compare_tokens);
 }
 
 /*
@@ -82,7 +79,7 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 						     const char *token, size_t len,
 						     struct maas_auth_known *known)
 {
-	const struct maas_auth_principal *principal;
+	const struct maas_auth_token *found;
 	uint64_t digest[2], difference;
 
 	crypto_shorthash_siphashx24((unsigned char *)digest, (const unsigned char *)token, len,
@@ -91,12 +88,13 @@ const struct maas_auth_principal *maas_auth_by_token(const struct maas_auth *aut
 	difference = (digest[0] ^ known->digest[0]) | (digest[1] ^ known->digest[1]);
 	if (known->principal && !difference)
 		return known->principal;
-	principal = find_token(auth, token, len);
-	if (principal) {
-		known->principal = principal;
-		memcpy(known->digest, digest, sizeof(digest));
-	}
-	return principal;
+	found = find_token(auth, token, len);
+	if (!found)
+		return NULL;
+	known->principal = &auth->principals[found->principal];
+	known->proof = maas_auth_token_proof(found);
+	memcpy(known->digest, digest, sizeof(digest));
+	return known->principal;
 }
 
 int maas_auth_compare_peers(const void *a, const void *b)
@@ -108,24 +106,24 @@ int maas_auth_compare_peers(const void *a, const void *b)
 	return (left->id > right->id) - (left->id < right->id);
 }
 
-static const struct maas_auth_principal *find_peer(const struct maas_auth *auth, bool group,
-						   uint32_t id)
+static const struct maas_auth_peer *find_peer(const struct maas_auth *auth, bool group, uint32_t id)
 {
 	struct maas_auth_peer key = {.group = group, .id = id};
-	const struct maas_auth_peer *found;
 
 	if (id == NOBODY || id == UINT32_MAX || !auth->num_peers)
 		return NULL;
-	found = bsearch(&key, auth->peers, auth->num_peers, sizeof(key), maas_auth_compare_peers);
-	return found ? &auth->principals[found->principal] : NULL;
+	return bsearch(&key, auth->peers, auth->num_peers, sizeof(key), maas_auth_compare_peers);
 }
 
 const struct maas_auth_principal *maas_auth_by_peer(const struct maas_auth *auth, uid_t uid,
-						    gid_t gid)
+						    gid_t gid, uint64_t *ret_proof)
 {
-	const struct maas_auth_principal *found = find_peer(auth, false, uid);
+	const struct maas_auth_peer *found = find_peer(auth, false, uid);
 
-	return found ? found : find_peer(auth, true, gid);
+	if (!found)
+		found = find_peer(auth, true, gid);
+	*ret_proof = found ? maas_auth_peer_proof(found) : 0;
+	return found ? &auth->principals[found->principal] : NULL;
 }
 
 bool maas_auth_cert_valid(const struct maas_auth_cert *cert)
@@ -150,14 +148,17 @@ int maas_auth_compare_certs(const void *a, const void *b)
 }
 
 const struct maas_auth_principal *maas_auth_by_cert(const struct maas_auth *auth, bool is_uri,
-						    const char *name)
+						    const char *name, uint64_t *ret_proof)
 {
 	struct maas_auth_cert key = {.is_uri = is_uri, .name = name};
 	const struct maas_auth_cert *found;
 
+	*ret_proof = 0;
 	if (!auth->num_certs)
 		return NULL;
 	found = bsearch(&key, auth->certs, auth->num_certs, sizeof(key), maas_auth_compare_certs);
+	if (found)
+		*ret_proof = found->proof;
 	return found ? &auth->principals[found->principal] : NULL;
 }
 

@@ -43,6 +43,7 @@ static bool refresh(struct maas_http_conn *conn)
 		conn->caller.known = (struct maas_auth_known){0};
 	}
 	caller->principal = NULL;
+	caller->proof = 0;
 	return caller->auth;
 }
 
@@ -169,15 +170,19 @@ static int find_by_certificate(struct maas_http_conn *conn)
 	struct maas_lend_caller *caller = &conn->caller.lend;
 
 	for (uint32_t i = 0; peer && i < peer->num_names; i++) {
-		const struct maas_auth_principal *found =
-			maas_auth_by_cert(caller->auth, peer->names[i].is_uri, peer->names[i].text);
+		uint64_t proof;
+		const struct maas_auth_principal *found = maas_auth_by_cert(
+			caller->auth, peer->names[i].is_uri, peer->names[i].text, &proof);
 
 		if (found && caller->principal && found != caller->principal) {
 			caller->principal = NULL;
 			return fail_certificate(conn, "the client's certificate has names of two "
 						      "lines of --auth-file, and is nobody's");
 		}
-		caller->principal = found ? found : caller->principal;
+		if (found) {
+			caller->principal = found;
+			caller->proof = proof;
+		}
 	}
 	return 0;
 }
@@ -194,8 +199,9 @@ static int find_principal(struct maas_http_conn *conn)
 		r = find_by_certificate(conn);
 		if (r)
 			return r;
-		if (peer->is_local)
-			caller->principal = maas_auth_by_peer(caller->auth, peer->uid, peer->gid);
+		if (!caller->principal && peer->is_local)
+			caller->principal = maas_auth_by_peer(caller->auth, peer->uid, peer->gid,
+							      &caller->proof);
 		if (!caller->principal)
 			caller->principal = maas_auth_anonymous(caller->auth);
 		return 0;
@@ -208,6 +214,7 @@ static int find_principal(struct maas_http_conn *conn)
 			    "token");
 	caller->principal =
 		maas_auth_by_token(caller->auth, token, strlen(token), &conn->caller.known);
+	caller->proof = conn->caller.known.proof;
 	return caller->principal
 		       ? 0
 		       : fail(conn, MAAS_HTTP_AUTH_UNKNOWN,

@@ -55,15 +55,16 @@ static int compare(struct maas_lend_change *change)
 	return 0;
 }
 
-bool maas_lend_has_lost(const struct maas_lend_change *change, const char *name)
+const char *maas_lend_lost(const struct maas_lend_change *change, const char *name, uint64_t proof)
 {
+	const struct maas_auth_principal *now = maas_auth_by_name(change->now, name);
 	const struct maas_auth_principal *old =
-		change->before && *name ? maas_auth_by_name(change->before, name) : NULL;
+		change->before ? maas_auth_by_name(change->before, name) : NULL;
 
 	/* One that is new has begun by the new table; one that had no principal is nobody's now. */
-	if (!old)
-		return !*name || !maas_auth_by_name(change->now, name);
-	return change->lost[maas_auth_index(change->before, old)];
+	if (!now || (old && change->lost[maas_auth_index(change->before, old)]))
+		return "its principal lost rights";
+	return maas_auth_has_proof(change->now, now, proof) ? NULL : "its proof is gone";
 }
 
 /* Puts `auth` in the place of the table there is, which becomes the caller's. */
@@ -115,15 +116,19 @@ static bool is_open(const struct maas_lend *lend)
 	return !lend->principals.table && !lend->principals.expected;
 }
 
-/* NULL: nobody. Who says not who calls is nobody, and so is a principal that is gone. */
+/* NULL: nobody. Who says not who calls is nobody, and so is a principal that is gone, or whose
+ * proof is. */
 static const struct maas_auth_principal *find(struct maas_lend *lend,
 					      const struct maas_lend_caller *caller)
 {
+	const struct maas_auth_principal *now;
+
 	if (!caller || !lend->principals.table)
 		return NULL;
 	if (caller->epoch == lend->principals.epoch)
 		return caller->principal;
-	return maas_auth_by_name(lend->principals.table, caller->principal->name);
+	now = maas_auth_by_name(lend->principals.table, caller->principal->name);
+	return now && maas_auth_has_proof(lend->principals.table, now, caller->proof) ? now : NULL;
 }
 
 int maas_lend_may(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *owner,

@@ -18,8 +18,9 @@ struct maas_lend_principals {
 
 struct maas_lend_change;
 
-/* Whether what began for the principal of that name has to end. Threading: any. */
-bool maas_lend_has_lost(const struct maas_lend_change *change, const char *name);
+/* Why what began for the principal of that name, by that proof, has to end; NULL: it goes on.
+ * Threading: any. */
+const char *maas_lend_lost(const struct maas_lend_change *change, const char *name, uint64_t proof);
 
 /* Lock held, all of these. */
 

@@ -184,12 +184,14 @@ struct maas_lend_caller {
 	struct maas_auth *auth; /* the table of `epoch`, which has to live as long as the call */
 	uint64_t epoch;
 	const struct maas_auth_principal *principal; /* of it */
+	uint64_t proof; /* that it is this principal; 0: none that could be taken away */
 };
 
 /*
  * Puts another table in the place of the one there is, and ends the sessions, with their keys, of
- * principals that may less than before, or are gone, and their transfers. It takes a reference.
- * NULL: no table. Errors: -ENOMEM; then the table stays.
+ * principals that may less than before, or are gone, and their transfers; likewise what was begun
+ * by a proof that their lines have no more. It takes a reference. NULL: no table. Errors: -ENOMEM;
+ * then the table stays.
  */
 MAAS_MUST_CHECK int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth);
 /* A reference to the table, and its epoch, which is another for each table. */
@@ -409,8 +411,9 @@ uint32_t maas_lend_session_named(struct maas_lend *lend, const struct maas_lend_
 MAAS_MUST_CHECK int maas_lend_session_get(struct maas_lend *lend,
 					  const struct maas_lend_caller *caller, const char *id,
 					  struct maas_lend_session_info *ret_info);
-/* Starts the session's lease anew, with `ttl_s` (0: as before). Errors: -ENOENT; -ERANGE as for
- * maas_lend_session_open(). */
+/* Starts the session's lease anew, with `ttl_s` (0: as before). Where the caller is the session's
+ * principal, the session is by the caller's proof from now on, as after any call on it. Errors:
+ * -ENOENT; -ERANGE as for maas_lend_session_open(). */
 MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend,
 					    const struct maas_lend_caller *caller, const char *id,
 					    uint32_t ttl_s,

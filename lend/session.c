@@ -55,14 +55,19 @@ struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const 
 	return maas_lend_session_find(lend, index, generation);
 }
 
-/* Lock held. NULL also where the session is not the caller's. */
+/* Lock held. NULL also where the session is not the caller's. What its principal proves now is
+ * what the session lives by: so it outlives the proof that it was opened by. */
 static struct maas_lend_session *find_for(struct maas_lend *lend,
 					  const struct maas_lend_caller *caller, const char *id,
 					  bool or_admin)
 {
 	struct maas_lend_session *session = maas_lend_session_by_id(lend, id);
 
-	return session && maas_lend_may_session(lend, caller, session, or_admin) ? session : NULL;
+	if (!session || !maas_lend_may_session(lend, caller, session, or_admin))
+		return NULL;
+	if (caller && maas_lend_may_session(lend, caller, session, false))
+		session->proof = caller->proof;
+	return session;
 }
 
 static void describe(const struct maas_lend_session *session, bool with_ticket,
@@ -137,9 +142,11 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 	session->created_s = maas_lend_now_s(lend);
 	memcpy(session->name, name, strlen(name));
 	snprintf(session->from, sizeof(session->from), "%s", from ? from : "");
-	if (caller)
+	if (caller) {
 		memcpy(session->principal, caller->principal->name,
 		       strlen(caller->principal->name));
+		session->proof = caller->proof;
+	}
 	maas_lend_session_name_add(&sessions->names, session, same);
 	sessions->live++;
 	start_lease(session, ttl_s);
@@ -458,18 +465,19 @@ void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_ch
 	while (index < sessions->used) {
 		struct maas_lend_session *session = &sessions->records[index++];
 		uint32_t generation = session->generation;
-		bool ends = session->state == MAAS_LEND_SESSION_LIVE &&
-			    maas_lend_has_lost(change, session->principal);
+		const char *why =
+			session->state == MAAS_LEND_SESSION_LIVE
+				? maas_lend_lost(change, session->principal, session->proof)
+				: NULL;
 
-		if (ends)
+		if (why)
 			begin_end(session, NULL, NULL);
-		if (!ends && index % MAAS_LEND_STEP)
+		if (!why && index % MAAS_LEND_STEP)
 			continue;
 		pthread_mutex_unlock(&lend->lock);
-		if (ends) {
-			log_info("session ended, its principal lost rights name=\"%s\" "
-				 "principal=%s",
-				 session->name, session->principal);
+		if (why) {
+			log_info("session ended, %s name=\"%s\" principal=%s", why, session->name,
+				 session->principal);
 			(void)end(lend, index - 1, generation);
 		}
 		pthread_mutex_lock(&lend->lock);

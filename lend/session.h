@@ -22,6 +22,7 @@ struct maas_lend_session {
 	char name[MAAS_NAME_BYTES];
 	char from[MAAS_LEND_FROM_BYTES];
 	char principal[MAAS_NAME_BYTES]; /* that opened it; "": there was no table */
+	uint64_t proof;			 /* of it, by which it was opened or last used */
 	unsigned char ticket[MAAS_LEND_TICKET_BYTES];
 	uint32_t generation;
 	uint32_t ttl_s;
@@ -85,7 +86,7 @@ void maas_lend_ticket_new(struct maas_lend_session *session);
 /* Completes the session's end if nothing holds it up; true when it did. The callback is in `calls`
  * then. */
 bool maas_lend_session_settle(struct maas_lend_session *session, struct maas_lend_calls *calls);
-/* Ends the sessions of principals that lost rights. No lock held. */
+/* Ends the sessions of principals that lost rights, or their proof. No lock held. */
 struct maas_lend_change;
 void maas_lend_sessions_end_if(struct maas_lend *lend, const struct maas_lend_change *change);
 /* Housekeeping: ends the sessions whose lease has lapsed. No lock held. */

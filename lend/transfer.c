@@ -105,7 +105,7 @@ static void check_again(struct maas_lend *lend, const struct maas_lend_change *c
 	TAILQ_REMOVE(&lend->transfers, transfer, all);
 	transfer->epoch = lend->principals.epoch;
 	TAILQ_INSERT_TAIL(&lend->transfers, transfer, all);
-	if (caller && !maas_lend_has_lost(change, caller->principal->name))
+	if (caller && !maas_lend_lost(change, caller->principal->name, caller->proof))
 		return;
 	maas_lend_transfer_abort(lend, maas_lend_slots_find(&lend->uses, transfer->ref.slot),
 				 transfer);

@@ -33,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct maas_auth_known known = {0};
 	struct maas_auth *auth = NULL;
 	char error[MAAS_AUTH_ERROR];
+	uint64_t proof;
 	int r = maas_auth_parse((const char *)data, size, error, &auth);
 
 	if (r) {
@@ -42,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
 		ask(auth, principal);
 	(void)maas_auth_by_token(auth, (const char *)data, size, &known);
-	(void)maas_auth_by_peer(auth, 0, 0);
+	(void)maas_auth_by_peer(auth, 0, 0, &proof);
 	REQUIRE(!(maas_auth_anonymous(auth)->rights & MAAS_AUTH_ADMIN));
 	maas_auth_unref(auth);
 	return 0;

@@ -44,6 +44,8 @@ static const struct maas_auth_principal *find(const struct maas_auth *auth, cons
 	return maas_auth_by_token(auth, token, strlen(token), &known);
 }
 
+static uint64_t proof; /* of the last peer that was asked for */
+
 TEST(empty__whoever_proves_nothing_may_nothing)
 {
 	struct maas_auth *auth = parse("# nobody\n\n");
@@ -54,7 +56,7 @@ TEST(empty__whoever_proves_nothing_may_nothing)
 	assert_int_equal(anonymous->quota[MAAS_AUTH_SESSIONS], 0);
 	assert_false(maas_auth_may(auth, anonymous, "x", MAAS_AUTH_READ));
 	assert_null(find(auth, ""));
-	assert_null(maas_auth_by_peer(auth, 0, 0));
+	assert_null(maas_auth_by_peer(auth, 0, 0, &proof));
 	maas_auth_unref(auth);
 }
 
@@ -93,9 +95,9 @@ TEST(line__has_proofs_rights_and_quotas)
 	assert_int_equal(a->quota[MAAS_AUTH_OWNERS], MAAS_AUTH_MAX_OWNERS);
 	assert_int_equal(a->quota[MAAS_AUTH_ALLOCATIONS], MAAS_AUTH_UNLIMITED);
 	assert_int_equal(ops->rights, MAAS_AUTH_ADMIN | MAAS_AUTH_METRICS);
-	assert_ptr_equal(maas_auth_by_peer(auth, 0, 5), ops);
-	assert_ptr_equal(maas_auth_by_peer(auth, 9, 27), ops);
-	assert_null(maas_auth_by_peer(auth, 27, 9));
+	assert_ptr_equal(maas_auth_by_peer(auth, 0, 5, &proof), ops);
+	assert_ptr_equal(maas_auth_by_peer(auth, 9, 27, &proof), ops);
+	assert_null(maas_auth_by_peer(auth, 27, 9, &proof));
 	assert_ptr_equal(maas_auth_at(auth, 1), a);
 	assert_null(maas_auth_at(auth, 3));
 	assert_null(maas_auth_by_name(auth, "b"));
@@ -106,7 +108,7 @@ TEST(peer__of_another_namespace_is_nobody)
 {
 	struct maas_auth *auth = parse("a uid=65534 gid=65534 owner=a");
 
-	assert_null(maas_auth_by_peer(auth, 65534, 65534));
+	assert_null(maas_auth_by_peer(auth, 65534, 65534, &proof));
 	maas_auth_unref(auth);
 }
 
@@ -116,15 +118,16 @@ TEST(cert__is_found_by_its_name_exactly)
 				       "b cert=b.example uid=1 owner=b");
 	const struct maas_auth_principal *a = maas_auth_at(auth, 0);
 
-	assert_ptr_equal(maas_auth_by_cert(auth, false, "prom-a.EXAMPLE"), a);
-	assert_ptr_equal(maas_auth_by_cert(auth, true, "spiffe://x/A"), a);
-	assert_ptr_equal(maas_auth_by_cert(auth, false, "b.example"), maas_auth_at(auth, 1));
-	assert_null(maas_auth_by_cert(auth, true, "spiffe://x/a"));
-	assert_null(maas_auth_by_cert(auth, true, "prom-a.example"));
-	assert_null(maas_auth_by_cert(auth, false, "x.prom-a.example"));
-	assert_null(maas_auth_by_cert(auth, false, "*.example"));
-	assert_null(maas_auth_by_cert(auth, false, "b.example."));
-	assert_null(maas_auth_by_cert(auth, false, ""));
+	assert_ptr_equal(maas_auth_by_cert(auth, false, "prom-a.EXAMPLE", &proof), a);
+	assert_ptr_equal(maas_auth_by_cert(auth, true, "spiffe://x/A", &proof), a);
+	assert_ptr_equal(maas_auth_by_cert(auth, false, "b.example", &proof),
+			 maas_auth_at(auth, 1));
+	assert_null(maas_auth_by_cert(auth, true, "spiffe://x/a", &proof));
+	assert_null(maas_auth_by_cert(auth, true, "prom-a.example", &proof));
+	assert_null(maas_auth_by_cert(auth, false, "x.prom-a.example", &proof));
+	assert_null(maas_auth_by_cert(auth, false, "*.example", &proof));
+	assert_null(maas_auth_by_cert(auth, false, "b.example.", &proof));
+	assert_null(maas_auth_by_cert(auth, false, "", &proof));
 	maas_auth_unref(auth);
 }
 
@@ -317,6 +320,44 @@ TEST(request_ids__are_shared)
 	maas_auth_unref(auth);
 }
 
+/* The number of a proof asks for it in another table, and is on one line alone. */
+TEST(proof__is_the_same_in_each_table_that_has_it)
+{
+	struct maas_auth *before, *now;
+	struct maas_auth_known known = {0};
+	char hash[MAAS_AUTH_HASH], text[512];
+	uint64_t uid, gid;
+
+	maas_auth_token_hash("mt_x", 4, hash);
+	snprintf(text, sizeof(text), "a token=%s uid=5 gid=5 owner=a\nb token=sha256:" A " owner=b",
+		 hash);
+	before = parse(text);
+	assert_non_null(maas_auth_by_token(before, "mt_x", 4, &known));
+	assert_non_null(maas_auth_by_peer(before, 5, 9, &uid));
+	assert_non_null(maas_auth_by_peer(before, 9, 5, &gid));
+	assert_true(known.proof && uid && gid && uid != gid);
+	assert_true(maas_auth_has_proof(before, maas_auth_at(before, 0), known.proof));
+	assert_false(maas_auth_has_proof(before, maas_auth_at(before, 1), known.proof));
+	snprintf(text, sizeof(text),
+		 "b token=sha256:" B " uid=5 owner=b\na token=sha256:" A " token=%s gid=5 owner=a",
+		 hash);
+	now = parse(text);
+	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), known.proof));
+	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), gid));
+	assert_false(maas_auth_has_proof(now, maas_auth_at(now, 1), uid));
+	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 1), 0));
+	maas_auth_unref(now);
+	now = parse("a uid=6 cert=Prom.example cert=x:prom.example owner=a");
+	assert_non_null(maas_auth_by_cert(now, false, "prom.EXAMPLE", &uid));
+	assert_non_null(maas_auth_by_cert(now, true, "x:prom.example", &gid));
+	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 0), uid));
+	assert_true(maas_auth_has_proof(now, maas_auth_at(now, 0), gid));
+	assert_false(maas_auth_has_proof(before, maas_auth_at(before, 0), uid));
+	assert_false(maas_auth_has_proof(now, maas_auth_at(now, 0), known.proof));
+	maas_auth_unref(now);
+	maas_auth_unref(before);
+}
+
 TEST(refused__a_nul)
 {
 	struct maas_auth *auth = NULL;
@@ -336,7 +377,7 @@ TEST(many__lines)
 	assert_int_equal(maas_auth_parse(text.data, text.len, error, &auth), 0);
 	for (int i = 0; i < LINES; i += 997) {
 		const struct maas_auth_principal *principal =
-			maas_auth_by_peer(auth, (uid_t)(i + 100000), 0);
+			maas_auth_by_peer(auth, (uid_t)(i + 100000), 0, &proof);
 		char owner[32];
 
 		snprintf(owner, sizeof(owner), "team%d/x", i);

@@ -15,11 +15,21 @@ static inline void make_tokens(void)
 		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
 }
 
+static inline void use_text(const char *text)
+{
+	struct maas_auth *auth = NULL;
+	char error[MAAS_AUTH_ERROR];
+
+	if (maas_auth_parse(text, strlen(text), error, &auth))
+		fail_msg("%s", error);
+	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
+	maas_auth_unref(auth);
+}
+
 /* `reader` is what stands in the reader's line. */
 static inline void use(const char *reader)
 {
-	struct maas_auth *auth = NULL;
-	char error[MAAS_AUTH_ERROR], hashes[ROLES][MAAS_AUTH_HASH], text[1024];
+	char hashes[ROLES][MAAS_AUTH_HASH], text[1024];
 
 	for (int i = 0; i < ROLES; i++)
 		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
@@ -27,10 +37,7 @@ static inline void use(const char *reader)
 		 "other token=%s owner=other/*\nreader token=%s %s\nteam token=%s owner=team/*\n"
 		 "ops token=%s admin\n",
 		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
-	if (maas_auth_parse(text, strlen(text), error, &auth))
-		fail_msg("%s", error);
-	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
-	maas_auth_unref(auth);
+	use_text(text);
 }
 
 /* One request of a role, which must be answered so; returns the answer's text. */

@@ -181,6 +181,39 @@ TEST(reload__ends_the_sessions_of_those_that_lose)
 	assert_true(session_lives());
 }
 
+/* The tokens of two roles on the line of one principal, and then one of them alone. */
+static void use_team(enum role first, enum role second)
+{
+	char hashes[2][MAAS_AUTH_HASH];
+
+	maas_auth_token_hash(tokens[first], strlen(tokens[first]), hashes[0]);
+	maas_auth_token_hash(tokens[second], strlen(tokens[second]), hashes[1]);
+	use_text(http_text("team token=%s %s%s owner=team/*\n", hashes[0],
+			   first == second ? "" : "token=", first == second ? "" : hashes[1]));
+}
+
+TEST(reload__ends_the_sessions_of_a_token_that_is_taken_away)
+{
+	char stolen[MAAS_SLAB_ID_TEXT];
+
+	use_team(OWNER, OTHER);
+	copy_field(ask(OTHER, "POST", "/sessions", "{}", 200), "id", stolen);
+	use_team(OWNER, OWNER);
+	ask(OWNER, "POST", http_text("/sessions/%s/renew", stolen), "{}", 404);
+	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	ask(OTHER, "POST", http_text("/sessions/%s/renew", stolen), "{}", 401);
+}
+
+/* Both tokens, the new one in use, the new one alone: the session goes on. */
+TEST(rotation__keeps_the_session)
+{
+	use_team(OWNER, OTHER);
+	ask(OTHER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	use_team(OTHER, OTHER);
+	ask(OTHER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+	ask(OTHER, "GET", http_text("/allocate/%s", id), NULL, 200);
+}
+
 static uint64_t transfers(void)
 {
 	struct maas_lend_stats stats;

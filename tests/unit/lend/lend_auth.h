@@ -10,7 +10,17 @@ static struct maas_auth *table;
 static inline struct maas_lend_caller caller(const char *name)
 {
 	return (struct maas_lend_caller){table, maas_lend_auth_epoch(f.lend),
-					 maas_auth_by_name(table, name)};
+					 maas_auth_by_name(table, name), 0};
+}
+
+/* The same, by what proves it. */
+static inline struct maas_lend_caller caller_by_uid(uid_t uid)
+{
+	struct maas_lend_caller as = {table, maas_lend_auth_epoch(f.lend), NULL, 0};
+
+	as.principal = maas_auth_by_peer(table, uid, UINT32_MAX, &as.proof);
+	assert_non_null(as.principal);
+	return as;
 }
 
 /* From now on this table counts. */

@@ -120,11 +120,76 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 		;
 }
 
-/* Another token, or figures that are no longer shown, end nothing. */
+/* ---- proofs */
+
+static void open_by(uid_t uid, char id[MAAS_SLAB_ID_TEXT])
+{
+	struct maas_lend_caller as = caller_by_uid(uid);
+	struct maas_lend_session_info info;
+
+	assert_int_equal(maas_lend_session_open(f.lend, &as, "", 60, false, NULL, &info), 0);
+	memcpy(id, info.id, MAAS_SLAB_ID_TEXT);
+}
+
+static int renew_by(uid_t uid, const char *id)
+{
+	struct maas_lend_caller as = caller_by_uid(uid);
+	struct maas_lend_session_info info;
+
+	return maas_lend_session_renew(f.lend, &as, id, 0, &info);
+}
+
+/* A proof that is taken away ends what it began; what another one of the line began goes on. */
+TEST(reload__takes_a_proof_away)
+{
+	char by_2[MAAS_SLAB_ID_TEXT], by_22[MAAS_SLAB_ID_TEXT];
+	struct maas_auth *before;
+	struct maas_lend_session_info info;
+	struct maas_lend_caller late;
+
+	use("b uid=2 uid=22 owner=b read=a\n");
+	open_by(2, by_2);
+	open_by(22, by_22);
+	before = maas_auth_ref(table);
+	late = caller_by_uid(2);
+	use("b uid=22 owner=b read=a\n");
+	assert_int_equal(renew_by(22, by_2), -ENOENT);
+	assert_int_equal(renew_by(22, by_22), 0);
+	/* A request that was under way, too. */
+	assert_int_equal(maas_lend_session_open(f.lend, &late, "", 60, false, NULL, &info),
+			 -EACCES);
+	use("b uid=2 uid=22 owner=b read=a\n");
+	assert_int_equal(renew_by(2, by_2), -ENOENT);
+	while (fake_keys_finish(&keys, 0))
+		;
+	maas_auth_unref(before);
+}
+
+/* A rotation: what is used by the new proof before the old one goes outlives that. */
+TEST(session__lives_by_what_its_principal_proved_last)
+{
+	char first[MAAS_SLAB_ID_TEXT], second[MAAS_SLAB_ID_TEXT];
+
+	use("b uid=2 uid=22 owner=b\nops uid=9 admin\n");
+	open_by(2, first);
+	open_by(2, second);
+	assert_int_equal(renew_by(22, first), 0);
+	assert_int_equal(renew_by(9, second), 0); /* an admin's proof is not the session's */
+	use("b uid=22 owner=b\nops uid=9 admin\n");
+	assert_int_equal(renew_by(22, first), 0);
+	assert_int_equal(renew_by(9, second), -ENOENT);
+	/* The same proof on another line is another principal's. */
+	use("b uid=2 owner=b\nops uid=9 admin\nc uid=22 owner=b,c\n");
+	assert_int_equal(renew_by(9, first), -ENOENT);
+	while (fake_keys_finish(&keys, 0))
+		;
+}
+
+/* One token more, or figures that are no longer shown, end nothing. */
 TEST(reload__of_other_words_ends_nothing)
 {
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a metrics\n");
-	use("a uid=1 owner=a\nb uid=22 owner=b read=a\nnew uid=9 owner=new\n");
+	use("a uid=1 owner=a\nb uid=22 uid=2 owner=b read=a\nnew uid=9 owner=new\n");
 	assert_true(theirs_lives());
 }
 
