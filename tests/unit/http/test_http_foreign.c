@@ -162,7 +162,8 @@ TEST(session__that_a_grant_is_for)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(access); i++)
 		same(OTHER, "POST", http_text("/allocate/%s/grant", own),
-		     http_text("{\"session\":\"#\",\"access\":\"%s\"}", access[i]), sessions, WHICH);
+		     http_text("{\"session\":\"#\",\"access\":\"%s\"}", access[i]), sessions,
+		     WHICH);
 	same(OTHER, "DELETE", http_text("/allocate/%s/grant/#", own), NULL, sessions, WHICH);
 	same(READER, "DELETE", http_text("/allocate/%s/grant/#", memory[FOREIGN]), NULL, sessions,
 	     WHICH);
