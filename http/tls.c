@@ -102,9 +102,6 @@ static void log_failure(const struct maas_http_conn *conn, const char *reason, c
 	static struct maas_ratelimit failed =
 		MAAS_RATELIMIT(MAAS_LOG_INFO, "TLS handshakes that failed");
 
-	/* Whoever looks whether the port is open sends nothing. */
-	if (conn->tls.stream.closed && !conn->tls.stream.seen)
-		return;
 	log_limited(&failed, "TLS handshake failed remote=%s reason=%s: %s", conn->remote, reason,
 		    detail);
 }
@@ -120,7 +117,9 @@ void maas_http_tls_failed(void)
 		return; /* it took too long, and the log has it */
 	failure = maas_tls_stream_fail(stream, &detail);
 	atomic_fetch_add_explicit(&conn->http->tls.failures[failure], 1, memory_order_relaxed);
-	log_failure(conn, maas_tls_failure_name(failure), detail);
+	/* Whoever looks whether the port is open sends nothing. */
+	if (failure != MAAS_TLS_FAIL_CLOSED || stream->seen)
+		log_failure(conn, maas_tls_failure_name(failure), detail);
 	/* The client may be sending, and is to read what it was told. */
 	conn->linger = failure == MAAS_TLS_FAIL_PLAINTEXT || failure == MAAS_TLS_FAIL_PROPOSAL;
 }
@@ -128,7 +127,7 @@ void maas_http_tls_failed(void)
 void maas_http_tls_timeout(struct maas_http_conn *conn)
 {
 	atomic_fetch_add_explicit(&conn->http->tls.timeouts, 1, memory_order_relaxed);
-	log_failure(conn, "timeout", "it was not done after 10 s");
+	log_failure(conn, "timeout", "it took too long");
 }
 
 /* ---- certificates of clients */

@@ -6,7 +6,7 @@
 
 TEST(parse__fails_clean)
 {
-	static const char text[] = "a uid=1 uid=2 gid=3 owner=x,y,z read=*\n"
+	static const char text[] = "a uid=1 uid=2 gid=3 cert=a.example owner=x,y,z read=*\n"
 				   "b uid=4 owner=b max-bytes=1GiB\n";
 	bool fired = true;
 	long nth;

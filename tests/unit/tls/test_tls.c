@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of tls: what is refused of the files, and what a client's certificate proves over a real
+ * handshake. */
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <gnutls/gnutls.h>
+
+#include "tests/unit/tls/certs.h"
+#include "tests/unit/unit.h"
+#include "tls/tls.h"
+
+#define NAMES(...)                                                                                 \
+	.names = (const struct cert_name[]){__VA_ARGS__},                                          \
+	.num_names = sizeof((const struct cert_name[]){__VA_ARGS__}) / sizeof(struct cert_name)
+#define DNS(text) {GNUTLS_SAN_DNSNAME, text, 0}
+#define URI(text) {GNUTLS_SAN_URI, text, 0}
+#define DAY_S	  86400
+
+static char directory[] = "/tmp/test_tls.XXXXXX";
+static struct cert ca, other, server;
+static struct maas_tls_files files;
+
+static char paths[16][64];
+static unsigned int num_paths;
+
+/* The path of a file of this name. */
+static const char *in(const char *name)
+{
+	char path[sizeof(paths[0])];
+
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
+	for (unsigned int i = 0; i < num_paths; i++)
+		if (!strcmp(paths[i], path))
+			return paths[i];
+	return strcpy(paths[num_paths++], path);
+}
+
+static struct cert client_cert(const struct cert *signer, struct cert_wish wish)
+{
+	if (!wish.purpose)
+		wish.purpose = GNUTLS_KP_TLS_WWW_CLIENT;
+	return cert_make(signer, &wish);
+}
+
+/* ---- files */
+
+static void load_refuses(int want, const char *words)
+{
+	char error[MAAS_TLS_ERROR] = "";
+	struct maas_tls *tls = NULL;
+
+	assert_int_equal(maas_tls_load(&files, error, &tls), want);
+	assert_null(tls);
+	if (!strstr(error, words))
+		fail_msg("\"%s\" does not say \"%s\"", error, words);
+}
+
+static struct maas_tls *load(void)
+{
+	char error[MAAS_TLS_ERROR] = "";
+	struct maas_tls *tls = NULL;
+
+	if (maas_tls_load(&files, error, &tls))
+		fail_msg("%s", error);
+	return tls;
+}
+
+static void load_refuses_cert(struct cert_wish wish, int want, const char *words)
+{
+	struct cert cert = cert_make(&ca, &wish);
+
+	cert_write(&cert, in("bad.crt"));
+	cert_write_key(&cert, in("bad.key"));
+	files.cert = in("bad.crt");
+	files.key = in("bad.key");
+	load_refuses(want, words);
+	cert_free(&cert);
+}
+
+TEST(load__says_what_is_wrong_with_a_certificate)
+{
+	load_refuses_cert((struct cert_wish){.until_s = -1, .from_s = -DAY_S, NAMES(DNS("a"))},
+			  -EKEYEXPIRED, "expired at");
+	load_refuses_cert((struct cert_wish){.from_s = 600, .until_s = DAY_S, NAMES(DNS("a"))},
+			  -EKEYEXPIRED, "is valid from");
+	load_refuses_cert((struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_CLIENT, NAMES(DNS("a"))},
+			  -EINVAL, "is not for servers");
+	load_refuses_cert((struct cert_wish){0}, -EINVAL, "names no host");
+}
+
+TEST(load__refuses_files_that_do_not_fit)
+{
+	files.key = in("other.key");
+	load_refuses(-EINVAL, "is not that of the certificate");
+	files.key = in("server.crt");
+	load_refuses(-EPERM, "may be read by others");
+	files.key = in("none");
+	load_refuses(-ENOENT, "No such file");
+	files.key = in("server.key");
+	files.client_ca = in("ca.key");
+	load_refuses(-EINVAL, "has no CA's certificate");
+	files.client_ca = in("ca.crt");
+	files.client_crl = in("ca.crt");
+	load_refuses(-EINVAL, "has no revocation list");
+	cert_write_crl(&other, NULL, DAY_S, in("crl"));
+	files.client_crl = in("crl");
+	load_refuses(-EINVAL, "that no CA of");
+	cert_write_crl(&ca, NULL, -1, in("crl"));
+	load_refuses(-EKEYEXPIRED, "was to be replaced at");
+}
+
+TEST(load__tells_its_figures)
+{
+	struct maas_tls *a = load(), *b = load(), *c;
+	struct maas_buf text = {0};
+
+	assert_true(maas_tls_same(a, b));
+	assert_int_equal(maas_tls_expiry_s(a),
+			 (uint64_t)gnutls_x509_crt_get_expiration_time(server.crt));
+	assert_int_equal(maas_tls_client(a), MAAS_TLS_CLIENT_OPTIONAL);
+	maas_tls_print(a, &text);
+	maas_buf_add(&text, "", 1);
+	assert_non_null(strstr(text.data, "certificate names = memory.example,127.0.0.1\n"));
+	maas_buf_fini(&text);
+	files.client_ca = NULL;
+	c = load();
+	assert_false(maas_tls_same(a, c));
+	assert_int_equal(maas_tls_client(c), MAAS_TLS_CLIENT_NONE);
+	maas_tls_unref(a);
+	maas_tls_unref(b);
+	maas_tls_unref(c);
+}
+
+/* ---- handshakes */
+
+struct pair {
+	int fds[2];
+	gnutls_session_t server, client;
+	gnutls_certificate_credentials_t credentials; /* the client's */
+	struct maas_tls_stream stream;
+	bool shaken;
+};
+
+static struct pair *pair_of(struct maas_tls_stream *stream)
+{
+	return (struct pair *)((char *)stream - offsetof(struct pair, stream));
+}
+
+static void on_shaken(struct maas_tls_stream *stream)
+{
+	pair_of(stream)->shaken = true;
+}
+
+static void pair_open(struct pair *pair, const struct cert *cert, const char *priorities)
+{
+	gnutls_x509_crt_t crt = cert ? cert->crt : NULL;
+
+	memset(pair, 0, sizeof(*pair));
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair->fds), 0);
+	assert_int_equal(gnutls_init(&pair->server, GNUTLS_SERVER | GNUTLS_NONBLOCK), 0);
+	assert_int_equal(gnutls_priority_set_direct(pair->server, maas_tls_priorities(), NULL), 0);
+	gnutls_transport_set_int(pair->server, pair->fds[0]);
+	assert_int_equal(
+		maas_tls_stream_init(&pair->stream, load(), pair->server, pair->fds[0], on_shaken),
+		0);
+	assert_int_equal(gnutls_init(&pair->client,
+				     GNUTLS_CLIENT | GNUTLS_NONBLOCK | GNUTLS_FORCE_CLIENT_CERT),
+			 0);
+	assert_int_equal(gnutls_priority_set_direct(pair->client, priorities, NULL), 0);
+	gnutls_certificate_allocate_credentials(&pair->credentials);
+	if (cert)
+		assert_int_equal(
+			gnutls_certificate_set_x509_key(pair->credentials, &crt, 1, cert->key), 0);
+	gnutls_credentials_set(pair->client, GNUTLS_CRD_CERTIFICATE, pair->credentials);
+	gnutls_transport_set_int(pair->client, pair->fds[1]);
+}
+
+static void pair_close(struct pair *pair)
+{
+	gnutls_deinit(pair->server);
+	maas_tls_stream_fini(&pair->stream);
+	gnutls_deinit(pair->client);
+	gnutls_certificate_free_credentials(pair->credentials);
+	close(pair->fds[0]);
+	close(pair->fds[1]);
+}
+
+/* Returns the server's result. */
+static int shake(struct pair *pair)
+{
+	int s = GNUTLS_E_AGAIN, c = GNUTLS_E_AGAIN;
+
+	for (int i = 0; i < 20 && (s == GNUTLS_E_AGAIN || c == GNUTLS_E_AGAIN); i++) {
+		if (c == GNUTLS_E_AGAIN)
+			c = gnutls_handshake(pair->client);
+		if (s == GNUTLS_E_AGAIN)
+			s = gnutls_handshake(pair->server);
+	}
+	return s;
+}
+
+/* Shows `cert`, and returns what maas_tls_peer_verify() does. */
+static int verify(const struct cert *cert, char *error, struct maas_tls_peer **ret_peer)
+{
+	struct pair pair;
+	int r;
+
+	*ret_peer = NULL;
+	pair_open(&pair, cert, "NORMAL");
+	assert_int_equal(shake(&pair), 0);
+	assert_true(pair.shaken);
+	r = maas_tls_peer_verify(pair.stream.tls, &pair.stream, error, ret_peer);
+	assert_int_equal(*ret_peer != NULL, !r);
+	pair_close(&pair);
+	return r;
+}
+
+static void verify_refuses(struct cert cert, int want, const char *words)
+{
+	char error[MAAS_TLS_ERROR] = "";
+	struct maas_tls_peer *peer;
+
+	assert_int_equal(verify(&cert, error, &peer), want);
+	if (!strstr(error, words))
+		fail_msg("\"%s\" does not say \"%s\"", error, words);
+	cert_free(&cert);
+}
+
+TEST(verify__takes_the_names_of_a_good_certificate)
+{
+	static const char address[4] = {127, 0, 0, 1};
+	struct cert cert =
+		client_cert(&ca, (struct cert_wish){NAMES(DNS("A.example"), URI("spiffe://x/a"),
+							  {GNUTLS_SAN_RFC822NAME, "a@b.example", 0},
+							  {GNUTLS_SAN_IPADDRESS, address, 4})});
+	char error[MAAS_TLS_ERROR];
+	struct maas_tls_peer *peer;
+
+	assert_int_equal(verify(&cert, error, &peer), 0);
+	assert_int_equal(peer->num_names, 2);
+	assert_string_equal(peer->names[0].text, "A.example");
+	assert_false(peer->names[0].is_uri);
+	assert_string_equal(peer->names[1].text, "spiffe://x/a");
+	assert_true(peer->names[1].is_uri);
+	assert_int_equal(peer->expiry_s, (uint64_t)gnutls_x509_crt_get_expiration_time(cert.crt));
+	free(peer);
+	cert_free(&cert);
+}
+
+TEST(verify__takes_no_name_with_a_nul)
+{
+	/* DNS "a.example", a NUL, ".evil"; URI "spiffe://a", a NUL, "b"; DNS "b" */
+	static const char der[] = "\x30\x22\x82\x0f"
+				  "a.example\0.evil\x86\x0c"
+				  "spiffe://a\0b\x82\x01"
+				  "b";
+	struct cert cert =
+		client_cert(&ca, (struct cert_wish){.der = der, .der_len = sizeof(der) - 1});
+	char error[MAAS_TLS_ERROR];
+	struct maas_tls_peer *peer;
+
+	assert_int_equal(verify(&cert, error, &peer), 0);
+	assert_int_equal(peer->num_names, 1);
+	assert_string_equal(peer->names[0].text, "b");
+	free(peer);
+	cert_free(&cert);
+}
+
+TEST(verify__refuses_what_proves_nothing)
+{
+	static struct cert_name many[MAAS_TLS_MAX_NAMES + 1];
+	const struct cert_wish plain = {NAMES(DNS("a"))};
+
+	for (size_t i = 0; i < MAAS_TLS_MAX_NAMES + 1; i++)
+		many[i] = (struct cert_name)DNS("a.example");
+	verify_refuses(client_cert(NULL, plain), -EKEYREJECTED, "has signed it");
+	verify_refuses(client_cert(&other, plain), -EKEYREJECTED, "has signed it");
+	verify_refuses(client_cert(&ca, (struct cert_wish){.from_s = -DAY_S, .until_s = -1}),
+		       -EKEYEXPIRED, "has expired");
+	verify_refuses(client_cert(&ca, (struct cert_wish){.from_s = 600, .until_s = DAY_S}),
+		       -EKEYEXPIRED, "not valid yet");
+	verify_refuses(client_cert(&ca, (struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_SERVER}),
+		       -EKEYREJECTED, "not for clients");
+	verify_refuses(client_cert(&ca, (struct cert_wish){.rsa_bits = 1024}), -EKEYREJECTED,
+		       "too weak");
+	verify_refuses(client_cert(&ca, (struct cert_wish){.names = many,
+							   .num_names = MAAS_TLS_MAX_NAMES + 1}),
+		       -EKEYREJECTED, "more than 64 names");
+}
+
+TEST(verify__refuses_what_was_revoked)
+{
+	struct cert good = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
+	struct cert bad = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
+	char error[MAAS_TLS_ERROR];
+	struct maas_tls_peer *peer;
+
+	cert_write_crl(&ca, &bad, DAY_S, in("crl"));
+	files.client_crl = in("crl");
+	assert_int_equal(verify(&good, error, &peer), 0);
+	free(peer);
+	assert_int_equal(verify(&bad, error, &peer), -EKEYREVOKED);
+	cert_free(&good);
+	cert_free(&bad);
+}
+
+TEST(verify__client_without_a_certificate)
+{
+	char error[MAAS_TLS_ERROR];
+	struct maas_tls_peer *peer;
+
+	assert_int_equal(verify(NULL, error, &peer), -ENODATA);
+}
+
+/* ---- handshakes that fail */
+
+static void fails(struct pair *pair, enum maas_tls_failure want, const char *words)
+{
+	const char *detail;
+
+	assert_true(shake(pair) < 0);
+	assert_ptr_equal(maas_tls_stream_shaking(), &pair->stream);
+	assert_int_equal(maas_tls_stream_fail(&pair->stream, &detail), want);
+	if (!strstr(detail, words))
+		fail_msg("\"%s\" does not say \"%s\"", detail, words);
+	assert_null(maas_tls_stream_shaking());
+	assert_false(pair->shaken);
+	pair_close(pair);
+}
+
+/* Sends `text` instead of a handshake. */
+static void send_text(struct pair *pair, const char *text)
+{
+	pair_open(pair, NULL, "NORMAL");
+	gnutls_transport_set_int(pair->client, open("/dev/null", O_RDWR | O_CLOEXEC));
+	assert_int_equal(write(pair->fds[1], text, strlen(text)), strlen(text));
+}
+
+TEST(fail__plain_http_is_answered)
+{
+	char answer[512] = "";
+	struct pair pair;
+
+	send_text(&pair, "GET / HTTP/1.1\r\n\r\n");
+	close(gnutls_transport_get_int(pair.client));
+	assert_int_equal(gnutls_handshake(pair.server) < 0, 1);
+	assert_int_equal(maas_tls_stream_fail(&pair.stream, &(const char *){NULL}),
+			 MAAS_TLS_FAIL_PLAINTEXT);
+	assert_true(read(pair.fds[1], answer, sizeof(answer) - 1) > 0);
+	assert_non_null(strstr(answer, "HTTP/1.1 400 Bad Request\r\n"));
+	assert_non_null(strstr(answer, "tls_required"));
+	pair_close(&pair);
+}
+
+TEST(fail__says_why)
+{
+	struct pair pair;
+
+	pair_open(&pair, NULL, "NORMAL:-VERS-ALL:+VERS-TLS1.1:%COMPAT");
+	fails(&pair, MAAS_TLS_FAIL_PROPOSAL, "TLS 1.3, or 1.2");
+	pair_open(&pair, NULL, "NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+AES-128-CBC");
+	fails(&pair, MAAS_TLS_FAIL_PROPOSAL, "TLS 1.3, or 1.2");
+	pair_open(&pair, NULL, "NORMAL");
+	shutdown(pair.fds[1], SHUT_WR);
+	assert_true(gnutls_handshake(pair.server) < 0);
+	assert_int_equal(maas_tls_stream_fail(&pair.stream, &(const char *){NULL}),
+			 MAAS_TLS_FAIL_CLOSED);
+	pair_close(&pair);
+}
+
+/* Who closes the stream leaves nothing behind for the next one. */
+TEST(fail__a_stream_that_is_gone_is_nobodys)
+{
+	struct pair pair;
+
+	pair_open(&pair, NULL, "NORMAL");
+	(void)gnutls_handshake(pair.server);
+	assert_ptr_equal(maas_tls_stream_shaking(), &pair.stream);
+	pair_close(&pair);
+	assert_null(maas_tls_stream_shaking());
+}
+
+/* ---- */
+
+static void set_up(void)
+{
+	files = (struct maas_tls_files){
+		.cert = in("server.crt"),
+		.key = in("server.key"),
+		.client_ca = in("ca.crt"),
+		.client = MAAS_TLS_CLIENT_OPTIONAL,
+	};
+	cert_write(&server, in("server.crt"));
+	cert_write_key(&server, in("server.key"));
+	cert_write(&ca, in("ca.crt"));
+	cert_write_key(&ca, in("ca.key"));
+	cert_write_key(&other, in("other.key"));
+}
+
+int main(void)
+{
+	static const char address[4] = {127, 0, 0, 1};
+	int status;
+
+	if (!mkdtemp(directory))
+		return 1;
+	umask(022);
+	ca = cert_make(NULL, &(struct cert_wish){.ca = true});
+	other = cert_make(NULL, &(struct cert_wish){.ca = true});
+	server = cert_make(&ca, &(struct cert_wish){.purpose = GNUTLS_KP_TLS_WWW_SERVER,
+						    NAMES(DNS("memory.example"),
+							  {GNUTLS_SAN_IPADDRESS, address, 4})});
+	status = test_run(set_up, NULL);
+	cert_free(&ca);
+	cert_free(&other);
+	cert_free(&server);
+	for (unsigned int i = 0; i < num_paths; i++)
+		unlink(paths[i]);
+	rmdir(directory);
+	return status;
+}
