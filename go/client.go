@@ -64,7 +64,11 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("maas: %w", err)
 	}
-	c := &Client{options: o, sender: newSender(to, &o)}
+	sender, err := newSender(to, &o)
+	if err != nil {
+		return nil, fmt.Errorf("maas: %w", err)
+	}
+	c := &Client{options: o, sender: sender}
 	c.alive, c.endLife = context.WithCancelCause(context.Background())
 	if err := c.open(ctx); err != nil {
 		c.endLife(ErrClosed)

@@ -316,7 +316,7 @@ func TestOptions(t *testing.T) {
 		"bare path":    {URL: "host:3000/path"},
 		"bare user":    {URL: "me:secret@host:3000"},
 		"scheme":       {URL: "ftp://host"},
-		"TLS":          {URL: "https://host"},
+		"no TLS":       {URL: "http://host", CAFile: "ca.pem"},
 		"path":         {URL: "http://host:3000/path"},
 		"user":         {URL: "http://me:secret@host:3000"},
 		"user, TLS":    {URL: "https://me:secret@host:3000"},

@@ -34,8 +34,14 @@
 // # Tokens
 //
 // A server with --auth-file asks who sends a request: Options.TokenFile, or Options.Token over HTTP,
-// has the token that `maas token new` makes. The token goes to the server of Options.URL alone, and
-// in clear, because the server does not speak TLS yet.
+// has the token that `maas token new` makes. The token goes to the server of Options.URL alone; over
+// http:// whoever can read the network can read the token.
+//
+// # TLS
+//
+// With https:// the server has to prove that it is the one of the URL, and nothing switches that off.
+// Options.CAFile, CertFile, KeyFile and ServerName work over both transports, and a certificate is
+// renewed by replacing its file. Options.TLS is for what they cannot say, over HTTP alone.
 //
 // # Memory and who owns it
 //

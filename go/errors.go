@@ -46,7 +46,7 @@ var remedies = map[string]string{
 	"stopping":         "wait until it is back, or go to another",
 	"quota_exhausted":  "free memory, or give the principal more in the server's --auth-file",
 	"too_large":        "ask for several smaller ones, or start maasd with a larger class in --slab-sizes",
-	"unauthenticated":  "the client's token is in Options.TokenFile (Prometheus: --storage.tsdb.maas.http-config-file)",
+	"unauthenticated":  "the client's token is in Options.TokenFile, its certificate in Options.CertFile (Prometheus: --storage.tsdb.maas.http-config-file)",
 	"unknown_session":  "its lease lapsed or the server restarted: open a new client",
 }
 

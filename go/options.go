@@ -5,6 +5,7 @@
 package maas
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -28,7 +29,7 @@ const (
 
 // Options say where the server is and how to talk to it. The zero value of a field is its default.
 type Options struct {
-	// URL of the server: http://HOST:PORT, HOST:PORT or unix:PATH.
+	// URL of the server: https://HOST:PORT, http://HOST:PORT, HOST:PORT (which is http) or unix:PATH.
 	URL string
 	// Name of the session to open: 1 to 63 of A-Z a-z 0-9 . _ : / @ -. Empty: no session.
 	Name string
@@ -51,6 +52,22 @@ type Options struct {
 	Token func() (string, error)
 	// TokenFile is the same, read from a file: its first line. Others may not read the file.
 	TokenFile string
+
+	// For https:// alone, all in PEM. The files are read again when they change, and at once when the server
+	// refuses the certificate; requests that begin then have new connections.
+
+	// CAFile has the CAs that the server's certificate may come from, and no others. Empty: those that
+	// this machine knows.
+	CAFile string
+	// CertFile has the certificate that says who sends the requests, with those between it and its CA;
+	// KeyFile its key, without a passphrase, which others may not read. Empty: none; the key may be in
+	// CertFile.
+	CertFile, KeyFile string
+	// ServerName is a name that the server's certificate has, where the URL's host is not one.
+	ServerName string
+	// TLS is used instead of the four above, for what they cannot say; TLS 1.2 is the least. Not with
+	// RDMA.
+	TLS *tls.Config
 }
 
 var (
@@ -64,6 +81,7 @@ type address struct {
 	text string // as given in the options, for people
 	base string // what request paths are appended to
 	unix string // path of its socket, or empty
+	tls  bool
 }
 
 func parseURL(text string) (address, error) {
@@ -81,16 +99,14 @@ func parseURL(text string) (address, error) {
 	case strings.Contains(text, "@"): // Before parsing: a parser's error would show the text.
 		return address{}, fmt.Errorf("%q has a user's name, or a password: the server asks for none; give http://HOST:PORT", shown(text))
 	case err != nil:
-		return address{}, fmt.Errorf("%w; give http://HOST:PORT or unix:PATH", err)
-	case u.Scheme == "https":
-		return address{}, fmt.Errorf("%q: the server does not speak TLS yet; use http:// on a trusted network", shown(text))
-	case u.Scheme != "http" || u.Hostname() == "":
-		return address{}, fmt.Errorf("%q is not a server; give http://HOST:PORT or unix:PATH", shown(text))
+		return address{}, fmt.Errorf("%w; give http://HOST:PORT, https://HOST:PORT or unix:PATH", err)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return address{}, fmt.Errorf("%q is not a server; give http://HOST:PORT, https://HOST:PORT or unix:PATH", shown(text))
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
-		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT", shown(text))
+		return address{}, fmt.Errorf("%q has more than a host and a port; give http://HOST:PORT or https://HOST:PORT", shown(text))
 	}
-	base := "http://" + u.Host
-	return address{text: base, base: base}, nil
+	base := u.Scheme + "://" + u.Host
+	return address{text: base, base: base, tls: u.Scheme == "https"}, nil
 }
 
 // shown is a URL without parts that may be secret: the text before an @, and the query.
@@ -117,7 +133,32 @@ func (o *Options) check() (address, error) {
 	if err := o.checkFields(); err != nil {
 		return address{}, err
 	}
-	return parseURL(o.URL)
+	to, err := parseURL(o.URL)
+	if err == nil {
+		err = o.checkTLS(to)
+	}
+	return to, err
+}
+
+func (o *Options) hasTLSFiles() bool {
+	return o.CAFile+o.CertFile+o.KeyFile+o.ServerName != ""
+}
+
+// checkTLS refuses what would be less safe than it looks.
+func (o *Options) checkTLS(to address) error {
+	switch {
+	case !to.tls && (o.TLS != nil || o.hasTLSFiles()):
+		return fmt.Errorf("TLS, CAFile, CertFile, KeyFile and ServerName are for https://, and the URL is %s", to.text)
+	case o.TLS != nil && o.hasTLSFiles():
+		return errors.New("TLS, and a CAFile, CertFile, KeyFile or ServerName beside it: give one or the others")
+	case o.TLS != nil && o.Transport != TransportHTTP && rdmaBuilt:
+		return errors.New("TLS works over HTTP alone: give RDMA a CAFile, CertFile, KeyFile and ServerName (Prometheus: ca_file and so on), or use the transport http")
+	case o.TLS != nil && o.TLS.InsecureSkipVerify && o.TLS.VerifyConnection == nil && o.TLS.VerifyPeerCertificate == nil:
+		return errors.New("TLS.InsecureSkipVerify: the server's certificate is always checked; give RootCAs and ServerName")
+	case o.KeyFile != "" && o.CertFile == "":
+		return fmt.Errorf("KeyFile %s without a CertFile: give both", o.KeyFile)
+	}
+	return nil
 }
 
 func (o *Options) checkFields() error {

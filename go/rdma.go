@@ -90,8 +90,6 @@ func newRDMAPlane(w *sender, timeout time.Duration) *rdmaPlane {
 func (p *rdmaPlane) open(o *Options) error {
 	var text cText
 	defer text.free()
-	tokenFile := C.CString(o.TokenFile) // "": none, whatever the environment says
-	defer C.free(unsafe.Pointer(tokenFile))
 	options := C.struct_maas_options{
 		size:               C.sizeof_struct_maas_options,
 		url:                text.add(o.URL),
@@ -101,7 +99,11 @@ func (p *rdmaPlane) open(o *Options) error {
 		max_submitted:      maxSubmitted,
 		session_name:       text.add(o.Name),
 		session_exclusive:  C.bool(o.Exclusive),
-		token_file:         tokenFile,
+		token_file:         text.orNone(o.TokenFile),
+		ca_file:            text.orNone(o.CAFile),
+		cert_file:          text.orNone(o.CertFile),
+		key_file:           text.orNone(o.KeyFile),
+		server_name:        text.orNone(o.ServerName),
 	}
 	if o.Transport == TransportRDMA {
 		options.transport = C.MAAS_TRANSPORT_RDMA
@@ -259,6 +261,11 @@ func (t *cText) add(s string) *C.char {
 	if s == "" {
 		return nil
 	}
+	return t.orNone(s)
+}
+
+// orNone returns "" for an empty string: none, whatever the environment says.
+func (t *cText) orNone(s string) *C.char {
 	text := C.CString(s)
 	*t = append(*t, text)
 	return text

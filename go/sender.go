@@ -6,6 +6,7 @@ package maas
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,14 +35,24 @@ const (
 // restarts is soon back.
 var naps = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
 
-// sender sends requests to one server. Its only state is connections and the token, which goes to that server
-// alone. Any goroutine may use it.
+// sender sends requests to one server. Its only state is connections, the token, which goes to that server
+// alone, and the files of TLS. Any goroutine may use it.
 type sender struct {
 	address
 	timeout time.Duration
 	token   *token
+	files   *tlsFiles // nil: none
+	hasCAs  bool
+
+	mu    sync.Mutex
+	conns *connections // guarded by mu
+}
+
+// connections began with the same certificate and CAs.
+type connections struct {
 	bulk    *http.Client
 	control *http.Client
+	number  int // the reading of the files
 }
 
 // call is one request, and the place for its answer.
@@ -61,20 +73,66 @@ type call struct {
 	wantRange string  // the Content-Range that the answer must have
 }
 
-func newSender(to address, o *Options) *sender {
-	return &sender{
-		address: to,
-		timeout: o.Timeout,
-		token:   newToken(o),
-		bulk:    newHTTPClient(to, maxConnections),
-		control: newHTTPClient(to, maxControl),
+func newSender(to address, o *Options) (*sender, error) {
+	w := &sender{address: to, timeout: o.Timeout, token: newToken(o)}
+	var config *tls.Config
+	switch {
+	case o.TLS != nil:
+		config = tlsConfig(o.TLS)
+		w.hasCAs = config.RootCAs != nil
+	case to.tls:
+		var err error
+		if w.files, err = newTLSFiles(o); err != nil {
+			return nil, err
+		}
+		config, _ = w.files.get()
+		w.hasCAs = o.CAFile != ""
+	}
+	w.conns = newConnections(to, config, 0)
+	return w, nil
+}
+
+func newConnections(to address, config *tls.Config, number int) *connections {
+	return &connections{
+		bulk:    newHTTPClient(to, config, maxConnections),
+		control: newHTTPClient(to, config, maxControl),
+		number:  number,
 	}
 }
 
-func newHTTPClient(to address, connections int) *http.Client {
+func (c *connections) close() {
+	c.bulk.CloseIdleConnections()
+	c.control.CloseIdleConnections()
+}
+
+// connections are new ones when the files of TLS have changed; requests under way go on with the old ones.
+func (w *sender) connections() *connections {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.files == nil {
+		return w.conns
+	}
+	if config, number := w.files.get(); number != w.conns.number {
+		w.conns.close()
+		w.conns = newConnections(w.address, config, number)
+	}
+	return w.conns
+}
+
+// retire ends connections that have become idle after they were replaced.
+func (w *sender) retire(conns *connections) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if conns != w.conns {
+		conns.close()
+	}
+}
+
+func newHTTPClient(to address, config *tls.Config, connections int) *http.Client {
 	dialer := &net.Dialer{KeepAlive: keepAliveInterval}
 	transport := &http.Transport{
 		DialContext:            dialer.DialContext,
+		TLSClientConfig:        config,
 		Proxy:                  nil, // requests do not go through a proxy
 		DisableCompression:     true,
 		MaxConnsPerHost:        connections,
@@ -95,8 +153,9 @@ func newHTTPClient(to address, connections int) *http.Client {
 }
 
 func (w *sender) close() {
-	w.bulk.CloseIdleConnections()
-	w.control.CloseIdleConnections()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns.close()
 }
 
 // do sends a call until there is an answer, within the timeout.
@@ -107,22 +166,26 @@ func (w *sender) do(ctx context.Context, c *call) error {
 	if c.body != nil {
 		defer c.body.detach()
 	}
-	refused := false // with the token before
+	refused := false // with the token or certificate before
 	for try := 0; ; try++ {
+		conns := w.connections()
 		token, reading, err := w.token.get()
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.text, err)
 		}
-		if err = w.try(ctx, c, token); err == nil {
+		err = w.try(ctx, conns, c, token)
+		w.retire(conns)
+		if err == nil {
 			return nil
 		}
-		if !refused && errors.Is(err, ErrToken) {
+		if !refused && (errors.Is(err, ErrToken) || isUntrusted(err)) {
 			refused = true
-			other, tokenErr := w.token.isOther(reading)
-			if other {
+			other, whyToken := w.token.isOther(reading)
+			renewed, whyFiles := w.files.isOther(conns.number)
+			if other || renewed {
 				continue
 			}
-			err = errors.Join(err, tokenErr)
+			err = errors.Join(err, whyToken, whyFiles)
 		}
 		if c.once || try == len(naps) || !broke(err) || !sleep(ctx, naps[try]) {
 			return w.explain(ctx, started, err)
@@ -181,19 +244,19 @@ func (w *sender) request(ctx context.Context, c *call, path, token string) (*htt
 }
 
 // send sends the call once. Owns: the caller, the answer's body.
-func (w *sender) send(ctx context.Context, c *call, path, token string) (*http.Response, error) {
+func (w *sender) send(ctx context.Context, conns *connections, c *call, path, token string) (*http.Response, error) {
 	req, err := w.request(ctx, c, path, token)
 	if err != nil {
 		return nil, err
 	}
 	if c.control {
-		return w.control.Do(req)
+		return conns.control.Do(req)
 	}
-	return w.bulk.Do(req)
+	return conns.bulk.Do(req)
 }
 
-func (w *sender) try(ctx context.Context, c *call, token string) error {
-	resp, err := w.send(ctx, c, c.path, token)
+func (w *sender) try(ctx context.Context, conns *connections, c *call, token string) error {
+	resp, err := w.send(ctx, conns, c, c.path, token)
 	if err != nil {
 		return err
 	}
@@ -204,7 +267,7 @@ func (w *sender) try(ctx context.Context, c *call, token string) error {
 			return fmt.Errorf("the server redirects to another one, which was not asked: %q",
 				shorten(resp.Header.Get("Location"), maxLocation))
 		}
-		if resp, err = w.send(ctx, c, path, token); err != nil {
+		if resp, err = w.send(ctx, conns, c, path, token); err != nil {
 			return err
 		}
 	}
@@ -226,11 +289,11 @@ func (w *sender) try(ctx context.Context, c *call, token string) error {
 // redirected returns the path of a redirection that leads to the same server; its host is not used.
 func (w *sender) redirected(resp *http.Response) (path string, same bool) {
 	to, err := resp.Location()
-	if err != nil || to.Scheme != "http" || to.User != nil || to.Opaque != "" {
+	if err != nil || to.User != nil || to.Opaque != "" {
 		return "", false
 	}
 	ours, err := url.Parse(w.base)
-	if err != nil || hostOf(to) != hostOf(ours) {
+	if err != nil || to.Scheme != ours.Scheme || hostOf(to) != hostOf(ours) {
 		return "", false
 	}
 	return to.RequestURI(), true
@@ -240,7 +303,7 @@ func (w *sender) redirected(resp *http.Response) (path string, same bool) {
 func hostOf(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
-		port = "80"
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	return net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 }
@@ -340,8 +403,11 @@ func (w *sender) explain(ctx context.Context, started time.Time, err error) erro
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // its text has the URL again
 	}
+	advice := w.explainTLS(err)
 	err = printableError{err}
 	switch {
+	case advice != "":
+		return fmt.Errorf("%s: %w", advice, err)
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOENT):
 		return fmt.Errorf("%s: %w; start maasd there or correct the URL", w.text, err)
 	case errors.As(err, &noHost):

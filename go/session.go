@@ -98,7 +98,10 @@ func EndSession(ctx context.Context, o Options, id string) error {
 	if err != nil {
 		return fmt.Errorf("maas: end a session: %w", err)
 	}
-	w := newSender(to, &o)
+	w, err := newSender(to, &o)
+	if err != nil {
+		return fmt.Errorf("maas: end a session: %w", err)
+	}
 	defer w.close()
 	if err := w.do(ctx, &call{method: "DELETE", path: "/sessions/" + id, control: true}); err != nil && !errors.Is(err, ErrSessionLost) {
 		return fmt.Errorf("maas: end a session: %w", err)

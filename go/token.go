@@ -7,12 +7,13 @@ package maas
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 )
 
-const maxToken = 255 // bytes, as in libmaas
+const (
+	maxToken     = 255  // bytes, as in libmaas
+	maxTokenFile = 4096 // only the first line counts
+)
 
 // token is what a client sends with each request. It is asked for when it is first needed, with each
 // renewal of a session, and when the server refuses it. No error has it in its text.
@@ -105,25 +106,7 @@ func isToken(text string) bool {
 
 // readToken reads the first line of a file that others may not read.
 func readToken(path string) (string, error) {
-	info, err := os.Stat(path) // before it is opened: opening a pipe would wait
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close()
-	if info, err = file.Stat(); err != nil {
-		return "", err
-	}
-	if mode := info.Mode().Perm(); mode&0o007 != 0 {
-		return "", fmt.Errorf("%s: others may use it (mode %03o): chmod 0600 it, or 0640 for a group; in Kubernetes, give the volume defaultMode: 0440", path, mode)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, 2*maxToken))
+	text, err := readFile(path, maxTokenFile, true)
 	if err != nil {
 		return "", err
 	}

@@ -85,7 +85,7 @@ func TestTokenFile__that_cannot_be(t *testing.T) {
 	wantError(t, err, nil, "not a regular file")
 	writeToken(t, path, "mt_one", 0o644)
 	_, err = g.open(t, Options{TokenFile: path})
-	wantError(t, err, ErrToken, path, "chmod 0600")
+	wantError(t, err, ErrToken, path, "chmod 0640")
 	for _, text := range []string{"", "\nmt_one", "mt one", "mt_\x01", strings.Repeat("m", 256)} {
 		writeToken(t, path, text, 0o600)
 		_, err = g.open(t, Options{TokenFile: path})
