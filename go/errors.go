@@ -22,6 +22,8 @@ var (
 	// ErrToken: the server does not know the token, or asks for one; or there is none where the options
 	// say.
 	ErrToken = errors.New("no token that the server knows")
+	// ErrTLSFiles: a file of Options that TLS needs cannot be used.
+	ErrTLSFiles = errors.New("a file of TLS cannot be used")
 	// ErrClosed: the client was closed.
 	ErrClosed = errors.New("the client is closed")
 )

@@ -83,7 +83,7 @@ func newSender(to address, o *Options) (*sender, error) {
 	case to.tls:
 		var err error
 		if w.files, err = newTLSFiles(o); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrTLSFiles, err)
 		}
 		config, _ = w.files.get()
 		w.hasCAs = o.CAFile != ""

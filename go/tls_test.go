@@ -266,6 +266,9 @@ func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 	} {
 		_, err := openAt(t, row.url, row.o)
 		wantError(t, err, nil, row.words)
+		if checked := row.o.CAFile != "" && row.o.TLS == nil && row.url == url; checked {
+			wantError(t, err, ErrTLSFiles)
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	if err := c.check(snapshot); err != nil {
 		return nil, err
 	}
-	token, tokenFile, err := c.token()
+	proof, err := c.proof()
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (n *Node) attach(stop <-chan struct{}, snapshot bool, reg prometheus.Regist
 	ctx, cancel := until(stop)
 	defer cancel()
 	m, err := memory.Open(ctx, memory.Options{
-		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Token: token, TokenFile: tokenFile, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
+		URL: c.URL, Owner: c.Owner, Transport: c.Transport, Proof: proof, Dir: n.dir, Required: !c.Fallback, Compare: compareWith(n.dir),
 		Follow: c.Follow, MustFollow: n.holed, Lost: n.Exit, Logger: logger, Metrics: memory.NewMetrics(reg),
 	})
 	if err != nil {

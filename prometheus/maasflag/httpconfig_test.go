@@ -4,6 +4,7 @@ package maasflag
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/stretchr/testify/require"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 )
 
@@ -26,56 +28,77 @@ func httpConfig(t *testing.T, text string) *Config {
 	return &Config{HTTPConfigFile: path}
 }
 
-func TestToken__of_a_file_or_inline(t *testing.T) {
-	get, file, err := (&Config{}).token()
+func TestProof__of_a_file_or_inline(t *testing.T) {
+	o, err := (&Config{}).proof()
 	require.NoError(t, err)
-	require.Nil(t, get)
-	require.Empty(t, file)
+	require.Equal(t, maas.Options{}, o)
 
 	for _, text := range []string{
 		"authorization:\n  credentials_file: token\n",
 		"authorization:\n  type: bearer\n  credentials_file: token\n",
 		"authorization:\n  credentials_file: token\nfollow_redirects: true\n",
+		"authorization:\n  credentials_file: token\ntls_config: {}\n",
 	} {
 		c := httpConfig(t, text)
-		get, file, err = c.token()
+		o, err := c.proof()
 		require.NoError(t, err, text)
-		require.Nil(t, get)
-		require.Equal(t, filepath.Join(filepath.Dir(c.HTTPConfigFile), "token"), file)
+		require.Equal(t, maas.Options{TokenFile: filepath.Join(filepath.Dir(c.HTTPConfigFile), "token")}, o)
 	}
 
 	c := httpConfig(t, "authorization:\n  credentials: mt_one\n")
-	get, file, err = c.token()
+	o, err = c.proof()
 	require.NoError(t, err)
-	require.Empty(t, file)
+	require.Empty(t, o.TokenFile)
 	require.NoError(t, os.WriteFile(c.HTTPConfigFile, []byte("authorization: {credentials: mt_two}\n"), 0o600))
-	text, err := get()
+	text, err := o.Token()
 	require.NoError(t, err)
 	require.Equal(t, "mt_two", text)
 }
 
-func TestToken__anything_else_is_refused(t *testing.T) {
+// Files work over both transports; what only Prometheus' library does works over HTTP.
+func TestProof__of_TLS(t *testing.T) {
+	c := httpConfig(t, "tls_config: {ca_file: ca.pem, cert_file: tls.crt, key_file: /tls.key, server_name: memory}\n")
+	o, err := c.proof()
+	require.NoError(t, err)
+	dir := filepath.Dir(c.HTTPConfigFile)
+	require.Equal(t, maas.Options{CAFile: filepath.Join(dir, "ca.pem"), CertFile: filepath.Join(dir, "tls.crt"), KeyFile: "/tls.key", ServerName: "memory"}, o)
+
+	o, err = httpConfig(t, "tls_config: {min_version: TLS13, server_name: memory}\n").proof()
+	require.NoError(t, err)
+	require.Empty(t, o.ServerName)
+	require.Equal(t, uint16(tls.VersionTLS13), o.TLS.MinVersion)
+	require.Equal(t, "memory", o.TLS.ServerName)
+	o.URL, o.Transport = "https://memory:3000", "http"
+	require.NoError(t, o.Check())
+	o.URL = "http://memory:3000"
+	require.ErrorContains(t, o.Check(), "are for https://")
+}
+
+func TestProof__anything_else_is_refused(t *testing.T) {
 	for text, why := range map[string]string{
 		"":                                "no credentials",
 		"authorization: {}\n":             "no credentials",
 		"authorization: {type: Bearer}\n": "no credentials",
-		"authorization: {credentials: a, credentials_file: b}\n":                      "at most one",
-		"authorization: {type: Digest, credentials: mt_secret}\n":                     "Bearer alone",
-		"authorization: {credentials: mt_secret}\ntls_config: {ca_file: f}\n":         "speaks no TLS yet",
+		"authorization: {credentials: a, credentials_file: b}\n":  "at most one",
+		"authorization: {type: Digest, credentials: mt_secret}\n": "Bearer alone",
+		"tls_config: {}\n":                                                            "no credentials",
+		"tls_config: {insecure_skip_verify: true}\n":                                  "always checked",
+		"tls_config: {cert_file: f}\n":                                                "key",
+		"tls_config: {ca: mt_secret}\n":                                               "CA",
 		"authorization: {credentials: mt_secret}\nproxy_url: http://a\n":              "without a proxy",
-		"authorization: {credentials: mt_secret}\nfollow_redirects: false\n":          "only authorization",
+		"authorization: {credentials: mt_secret}\nfollow_redirects: false\n":          "only authorization and tls_config",
 		"authorization: {credentials: mt_secret}\nhttp_headers: {A: {values: [b]}}\n": "only authorization",
 		"basic_auth: {username: a, password: mt_secret}\n":                            "only authorization",
 		"authorization: {token: mt_secret}\n":                                         "token",
 		"authorization: mt_secret_in_the_wrong_place\n":                               "cannot unmarshal",
 	} {
 		c := httpConfig(t, text)
-		_, _, err := c.token()
+		_, err := c.proof()
 		require.ErrorContains(t, err, why, text)
 		require.ErrorContains(t, err, c.HTTPConfigFile)
 		require.NotContains(t, err.Error(), "mt_", text)
 	}
-	_, _, err := (&Config{HTTPConfigFile: "/none"}).token()
+	_, err := (&Config{HTTPConfigFile: "/none"}).proof()
 	require.ErrorContains(t, err, "http-config-file=/none")
 }
 

@@ -64,10 +64,9 @@ const (
 type Options struct {
 	URL       string
 	Owner     string
-	Transport string // auto, http, rdma.
-	Token     func() (string, error)
-	TokenFile string // Of the two at most one; over RDMA only TokenFile: see maas.Options.
-	Dir       string // The data directory, where the state is kept.
+	Transport string       // auto, http, rdma.
+	Proof     maas.Options // Of these, the token and the fields of TLS.
+	Dir       string       // The data directory, where the state is kept.
 
 	// Required makes Open fail when the server is not there, or when it holds another log.
 	Required bool
@@ -152,17 +151,17 @@ type Manager struct {
 
 // client returns the options of the session.
 func (o *Options) client() maas.Options {
-	return maas.Options{
-		URL: o.URL, Name: o.Owner, Exclusive: true, SessionTTL: SessionTTL,
-		Transport: o.Transport, Timeout: 5 * time.Second, Token: o.Token, TokenFile: o.TokenFile,
-	}
+	c := o.Proof
+	c.URL, c.Name, c.Exclusive, c.SessionTTL = o.URL, o.Owner, true, SessionTTL
+	c.Transport, c.Timeout = o.Transport, 5*time.Second
+	return c
 }
 
-// NeverWorks says that no server would do: the options cannot work, the server does not know the token, or the token's
-// principal may not use the owner's name. A mirror starts without a server, but not so.
+// NeverWorks says that no server would do: the options or a file of TLS cannot work, the server does not know the token
+// or certificate, or its principal may not use the owner's name. A mirror starts without a server, but not so.
 func NeverWorks(err error) bool {
 	var refusal *maas.Error
-	return errors.Is(err, ErrOptions) || errors.Is(err, maas.ErrToken) || errors.As(err, &refusal) && refusal.Code == "forbidden"
+	return errors.Is(err, ErrOptions) || errors.Is(err, maas.ErrTLSFiles) || errors.Is(err, maas.ErrToken) || errors.As(err, &refusal) && refusal.Code == "forbidden"
 }
 
 // check refuses options that would leave a mirror without its server for ever. The client takes a bare word for a

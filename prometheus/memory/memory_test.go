@@ -144,12 +144,21 @@ func TestOpen__without_a_server(t *testing.T) {
 	require.False(t, errors.Is(err, ErrDegraded))
 }
 
+// Nor without a file that it was given.
+func TestOpen__a_file_of_TLS_that_is_not_there(t *testing.T) {
+	o := Options{URL: "https://localhost:1", Owner: "me", Transport: "http", Proof: maas.Options{CAFile: "/none"}}
+	o.Dir, o.Logger, o.Metrics = t.TempDir(), slog.New(slog.DiscardHandler), NewMetrics(nil)
+	_, err := Open(context.Background(), o)
+	require.ErrorIs(t, err, maas.ErrTLSFiles)
+	require.True(t, NeverWorks(err))
+}
+
 // A mirror goes on without its server; but options with which no server can ever be used are an error at the
 // start.
 func TestOpen__what_can_never_work_is_refused(t *testing.T) {
 	for name, o := range map[string]Options{
 		"no port":   {URL: "foo"},
-		"TLS":       {URL: "https://host:3000"},
+		"no TLS":    {URL: "http://host:3000", Proof: maas.Options{CAFile: "ca.pem"}},
 		"scheme":    {URL: "ftp://host:3000"},
 		"password":  {URL: "http://me:secret@host:3000"},
 		"owner":     {URL: "http://host:3000", Owner: "no spaces"},
