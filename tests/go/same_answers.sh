@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Asks a stock tsdb and ours the same, of the same samples, in a tree with the edited tsdb. Run as:
+# Asks a stock tsdb and ours the same, of the same samples, in a tree with the edited tsdb, and vets what is
+# compiled there alone. Run as:
 #   same_answers.sh MAASD [GO TEST ARGUMENT...]
 # MAAS_LONG=1 feeds ten times as many series, and has every fault.
 # shellcheck source=tests/go/lib.sh
@@ -11,5 +12,7 @@ unset "${!MAAS_@}"
 export MAAS_BIN=$maasd MAAS_LONG=$long MAAS_SEED=$seed
 
 same_answers_tree "$root/build/prometheus/same-answers"
+tags=netgo,maas_edited
+CGO_ENABLED=0 go vet -mod=vendor -trimpath -tags "$tags" ./test/...
 # Without paths in what is compiled, the tree of scripts/build-prometheus shares it.
-CGO_ENABLED=0 go_test -mod=vendor -trimpath -tags netgo,maas_edited -count=1 -timeout 3h "${@:2}" ./test/sameanswers
+CGO_ENABLED=0 go_test -mod=vendor -trimpath -tags "$tags" -count=1 -timeout 3h "${@:2}" ./test/sameanswers
