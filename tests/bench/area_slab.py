@@ -14,8 +14,8 @@ LIMIT = {"resident": 64.0}  # MiB
 
 MALLOCS = {"jemalloc": None, "mimalloc": None, "glibc": None}
 CASES = (  # figure, case, unit, beside whom, with which bar
-    ("pair", "allocate + free 1 KiB, 10 live", "ns", MALLOCS | {"jemalloc": 3.0}),
-    ("threaded", "the same beside an idle thread", "ns", MALLOCS),
+    ("pair", "allocate + free 1 KiB, 10 live", "ns", MALLOCS | {"jemalloc": 2.0}),
+    ("threaded", "the same beside an idle thread", "ns", MALLOCS | {"jemalloc": 3.0}),
     ("zeroed", "allocate + zero + free 1 KiB, 10 live", "ns", MALLOCS),
     ("few", "free a random one + allocate, 10 live", "ns", MALLOCS),
     ("live", "free a random one + allocate, 1,000,000 live", "ns", MALLOCS),

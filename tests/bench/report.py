@@ -17,8 +17,6 @@ import sys
 import time
 from statistics import median
 
-NOISE = "noise"  # a bar that follows from the noise: no lower than the baseline against itself
-
 
 class Failed(Exception):
     """A failed operation, a wrong byte or an impossible figure: there is no table then."""
@@ -57,8 +55,6 @@ class Rows:
         for (case, unit, baseline_name, bar, bar_is), samples in self.samples.items():
             ours, baseline, again = (median(values) for values in zip(*samples))
             noise = median(abs(second / first - 1) for _, first, second in samples)
-            if bar == NOISE:
-                bar = 1 - noise if noise < 1 else 0.01
             rows.append(row(case, unit, ours, baseline, baseline_name, ours / baseline,
                             again / baseline, noise, len(samples), bar, bar_is))
         return rows
