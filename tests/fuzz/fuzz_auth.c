@@ -10,12 +10,6 @@
 #include "auth/auth.h"
 #include "tests/fuzz/fuzz.h"
 
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			abort();                                                                   \
-	} while (0)
-
 static void ask(const struct maas_auth *auth, const struct maas_auth_principal *principal)
 {
 	REQUIRE(maas_auth_by_name(auth, principal->name) == principal);

@@ -10,12 +10,6 @@
 #include "http/parse.h"
 #include "tests/fuzz/fuzz.h"
 
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			abort();                                                                   \
-	} while (0)
-
 static void try_path(const char *text)
 {
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];

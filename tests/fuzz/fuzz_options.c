@@ -14,12 +14,6 @@
 
 #define MAX_LINES 64
 
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			abort();                                                                   \
-	} while (0)
-
 static char *variables[MAX_LINES];
 static size_t num_variables;
 

@@ -14,12 +14,6 @@
 #define MAX_EXTENTS 64u
 #define SLOT_BYTES  64u
 
-#define REQUIRE(condition)                                                                         \
-	do {                                                                                       \
-		if (!(condition))                                                                  \
-			abort();                                                                   \
-	} while (0)
-
 static const uint8_t magic[] = {'M', 'a', 'S', 'g', 1}; /* and the version */
 
 static void sign(uint8_t *slot)
