@@ -143,6 +143,19 @@ const char *raw_error(const struct raw_http *http)
 
 /* ---- sessions and allocations */
 
+/* raw_call() with a path that is put together. */
+static int MAAS_PRINTF(5, 6) call(struct raw_http *http, json_t *body, json_t **ret_reply,
+				  const char *method, const char *path, ...)
+{
+	char text[PATH_TEXT];
+	va_list args;
+
+	va_start(args, path);
+	vsnprintf(text, sizeof(text), path, args);
+	va_end(args);
+	return raw_call(http, method, text, body, ret_reply);
+}
+
 static void copy(char *to, size_t size, const char *from)
 {
 	snprintf(to, size, "%s", from);
@@ -183,12 +196,9 @@ int raw_session_open(struct raw_http *http, const char *name, unsigned int ttl_s
 
 int raw_session_ticket(struct raw_http *http, struct raw_session *session)
 {
-	char path[PATH_TEXT];
 	json_t *reply;
-	int status;
+	int status = call(http, NULL, &reply, "POST", "/sessions/%s/ticket", session->id);
 
-	snprintf(path, sizeof(path), "/sessions/%s/ticket", session->id);
-	status = raw_call(http, "POST", path, NULL, &reply);
 	if (status == 200)
 		status = take_session(reply, session);
 	json_decref(reply);
@@ -197,18 +207,12 @@ int raw_session_ticket(struct raw_http *http, struct raw_session *session)
 
 int raw_session_renew(struct raw_http *http, const struct raw_session *session)
 {
-	char path[PATH_TEXT];
-
-	snprintf(path, sizeof(path), "/sessions/%s/renew", session->id);
-	return raw_call(http, "POST", path, NULL, NULL);
+	return call(http, NULL, NULL, "POST", "/sessions/%s/renew", session->id);
 }
 
 int raw_session_end(struct raw_http *http, const struct raw_session *session)
 {
-	char path[PATH_TEXT];
-
-	snprintf(path, sizeof(path), "/sessions/%s", session->id);
-	return raw_call(http, "DELETE", path, NULL, NULL);
+	return call(http, NULL, NULL, "DELETE", "/sessions/%s", session->id);
 }
 
 static int take_key(json_t *key, struct raw_key *ret_key)
@@ -288,10 +292,7 @@ int raw_alloc_many(struct raw_http *http, const struct raw_session *session, siz
 
 int raw_free(struct raw_http *http, const char *id)
 {
-	char path[PATH_TEXT];
-
-	snprintf(path, sizeof(path), "/allocate/%s", id);
-	return raw_call(http, "DELETE", path, NULL, NULL);
+	return call(http, NULL, NULL, "DELETE", "/allocate/%s", id);
 }
 
 int raw_free_many(struct raw_http *http, const struct raw_key *keys, uint32_t count)
@@ -313,14 +314,10 @@ int raw_free_many(struct raw_http *http, const struct raw_key *keys, uint32_t co
 int raw_grant(struct raw_http *http, const char *id, const struct raw_session *session,
 	      const char *access, struct raw_key *ret_key)
 {
-	char path[PATH_TEXT];
+	json_t *body = json_pack("{s:s, s:s}", "session", session->id, "access", access);
 	json_t *reply;
-	int status;
+	int status = call(http, body, &reply, "POST", "/allocate/%s/grant", id);
 
-	snprintf(path, sizeof(path), "/allocate/%s/grant", id);
-	status =
-		raw_call(http, "POST", path,
-			 json_pack("{s:s, s:s}", "session", session->id, "access", access), &reply);
 	if (status == 200) {
 		if (id != ret_key->id)
 			copy(ret_key->id, sizeof(ret_key->id), id);
@@ -332,8 +329,5 @@ int raw_grant(struct raw_http *http, const char *id, const struct raw_session *s
 
 int raw_ungrant(struct raw_http *http, const char *id, const struct raw_session *session)
 {
-	char path[PATH_TEXT];
-
-	snprintf(path, sizeof(path), "/allocate/%s/grant/%s", id, session->id);
-	return raw_call(http, "DELETE", path, NULL, NULL);
+	return call(http, NULL, NULL, "DELETE", "/allocate/%s/grant/%s", id, session->id);
 }
