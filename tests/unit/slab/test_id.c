@@ -121,6 +121,8 @@ TEST(id__every_altered_character_is_unknown)
 
 TEST(id__wrong_length_is_unknown)
 {
+	static const char *const around[][2] = {
+		{"", "0"}, {"", "\n"}, {" ", ""}, {"{", "}"}, {"urn:uuid:", ""}};
 	struct maas_slab_id_key key = key_random();
 	char text[MAAS_SLAB_ID_TEXT], longer[128], shorter[MAAS_SLAB_ID_TEXT];
 
@@ -134,16 +136,10 @@ TEST(id__wrong_length_is_unknown)
 		snprintf(shorter, sizeof(shorter), "%s", text + 1 + len);
 		expect_unknown(&key, shorter);
 	}
-	snprintf(longer, sizeof(longer), "%s0", text);
-	expect_unknown(&key, longer);
-	snprintf(longer, sizeof(longer), "%s\n", text);
-	expect_unknown(&key, longer);
-	snprintf(longer, sizeof(longer), " %s", text);
-	expect_unknown(&key, longer);
-	snprintf(longer, sizeof(longer), "{%s}", text);
-	expect_unknown(&key, longer);
-	snprintf(longer, sizeof(longer), "urn:uuid:%s", text);
-	expect_unknown(&key, longer);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(around); i++) {
+		snprintf(longer, sizeof(longer), "%s%s%s", around[i][0], text, around[i][1]);
+		expect_unknown(&key, longer);
+	}
 	snprintf(longer, sizeof(longer), "%s%s", text, text);
 	expect_unknown(&key, longer);
 }
