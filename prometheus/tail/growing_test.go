@@ -115,6 +115,14 @@ func (l *remoteLog) list() {
 	l.reader = listing.Files[0]
 }
 
+// fetch lists the segment, and brings to g what is new there.
+func (l *remoteLog) fetch(g *growing) error {
+	l.t.Helper()
+	l.list()
+	_, err := g.fetch(l.reader, l.read)
+	return err
+}
+
 func (l *remoteLog) read(p []byte, off int64) error {
 	return l.reader.ReadAt(context.Background(), l.client, p, off)
 }
@@ -126,9 +134,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 		n := min(len(b)-from, 1+rand.Intn(400<<10))
 		l.append(b[from : from+n])
 		from += n
-		l.list()
-		_, err := g.fetch(l.reader, l.read)
-		require.NoError(t, err)
+		require.NoError(t, l.fetch(g))
 		require.Equal(t, int64(from), g.length)
 	}
 	require.NoError(t, g.end())
@@ -143,9 +149,7 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	b := logged(t, compression.None, 1000, 50000)
 	first := ends(b)[0]
 	l.append(b[:first+40000])
-	l.list()
-	_, err := g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	r := wlog.NewReader(g.records)
 	require.True(t, r.Next())
 	require.False(t, r.Next())
@@ -153,22 +157,16 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
 	l.append(b[first:])
 	require.NoError(t, l.writer.Cut(context.Background(), l.client, first+10, bytes.NewReader(b)))
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	require.Equal(t, first+10, g.length)
 	l.append(b[first+10:])
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	require.True(t, r.Next())
 	require.Len(t, r.Record(), 50000)
 	require.NoError(t, r.Err())
 
 	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.ErrorIs(t, err, errWasCut, "what was replayed is not there any more")
+	require.ErrorIs(t, l.fetch(g), errWasCut, "what was replayed is not there any more")
 }
 
 // The checksum of a piece also covers the pieces before it.
@@ -176,23 +174,17 @@ func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
 	l.append(b[:2000])
-	l.list()
-	_, err := g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	other := bytes.Clone(b)
 	other[500]++
 	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
 	l.append(other[10:])
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.ErrorIs(t, err, errWrongBytes)
+	require.ErrorIs(t, l.fetch(g), errWrongBytes)
 	require.Equal(t, int64(2000), g.length)
 
 	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
 	l.append(b[10:])
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.NoError(t, err, "it was written while it was read")
+	require.NoError(t, l.fetch(g), "it was written while it was read")
 	require.Equal(t, int64(len(b)), g.whole)
 }
 
@@ -201,23 +193,17 @@ func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
 	l, g := newRemoteLog(t, 1), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
 	l.append(b[:4000])
-	l.list()
-	_, err := g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	given := g.whole
 	g.given = given
 
 	require.NoError(t, l.writer.Free(context.Background(), l.client))
 	l.writer = remotefile.New("me", 2, wal(0), false)
 	l.append(b[:500])
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	require.Equal(t, int64(4000), g.length)
 	l.append(b[500:])
-	l.list()
-	_, err = g.fetch(l.reader, l.read)
-	require.NoError(t, err)
+	require.NoError(t, l.fetch(g))
 	require.Equal(t, int64(len(b)), g.length)
 	require.Equal(t, given, g.given)
 }
