@@ -26,6 +26,7 @@ cd "$ROOT"
 	)
 	PACKAGES_CHECK=(clang-format-19 clang-tidy-19 shellcheck universal-ctags mandoc bsdextrautils)
 	PACKAGES_DEBIAN=(debootstrap)
+	PACKAGES_PACKAGE=(build-essential debhelper fakeroot git lintian)
 }
 
 say() {
