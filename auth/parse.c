@@ -214,6 +214,7 @@ static const struct {
 	[MAAS_AUTH_ALLOCATIONS] = {"max-allocations", "allocations", UINT32_MAX},
 	[MAAS_AUTH_SESSIONS] = {"max-sessions", "sessions", UINT32_MAX},
 	[MAAS_AUTH_OWNERS] = {"max-owners", "owners", UINT32_MAX},
+	[MAAS_AUTH_GRANTS] = {"max-grants", "grants", UINT32_MAX},
 	[MAAS_AUTH_REQUEST_IDS] = {"max-request-ids", "request_ids", MAAS_AUTH_MAX_REQUEST_IDS},
 };
 
@@ -259,6 +260,7 @@ static const char *const words[] = {
 	"max-allocations",
 	"max-sessions",
 	"max-owners",
+	"max-grants",
 	"max-request-ids",
 };
 

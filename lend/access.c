@@ -80,6 +80,7 @@ static struct maas_auth *replace(struct maas_lend *lend, struct maas_auth *auth,
 	lend->owners.table->has_principals = auth != NULL;
 	principals->table = maas_auth_ref(auth);
 	principals->expected = auth != NULL;
+	atomic_store_explicit(&principals->is_there, auth != NULL, memory_order_relaxed);
 	principals->epoch++;
 	atomic_store_explicit(&principals->shown, principals->epoch, memory_order_release);
 	pthread_mutex_unlock(&lend->lock);

@@ -14,6 +14,7 @@ struct maas_lend_principals {
 	bool expected;		 /* without a table nobody may anything, not everybody everything */
 	uint64_t epoch;		 /* of the table */
 	_Atomic uint64_t shown;	 /* the same, for maas_lend_auth_epoch() */
+	_Atomic bool is_there;	 /* whether there is a table, for whoever does not take the lock */
 };
 
 struct maas_lend_change;

@@ -109,8 +109,8 @@ struct maas_lend_key_ops {
 	 * Keys of one session to `count` allocations, all or none; a key that the session already
 	 * has is given again. `refs` and `ret_keys` are borrowed until `done`. Errors:
 	 * -ENOTCONN the session has no connection, -ENOENT one is not live, -EEXIST the session
-	 * has a key of other access to one, -EDQUOT --max-grants, -EMLINK the device has no more
-	 * keys, -ENOMEM.
+	 * has a key of other access to one, -EDQUOT --max-grants, -ENOSR as maas_lend_key_charge()
+	 * says, -EMLINK the device has no more keys, -ENOMEM.
 	 */
 	int (*grant)(void *ctx, struct maas_lend_session_ref session,
 		     const struct maas_slab_ref *refs, uint32_t count, enum maas_lend_access access,
@@ -136,6 +136,15 @@ struct maas_lend_key_ops {
 	void (*address)(void *ctx, const void *local, struct maas_lend_key_address *ret_address);
 	void (*stats)(void *ctx, struct maas_lend_key_stats *ret_stats);
 };
+
+/*
+ * For rdma/: one more key of a session, before it is made, and one less when it is dead. What a
+ * session has when it ends counts no more. Not with lend's lock held. Errors: -ENOSR the session's
+ * principal has as many as it may.
+ */
+MAAS_MUST_CHECK int maas_lend_key_charge(struct maas_lend *lend,
+					 struct maas_lend_session_ref session);
+void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_ref session);
 
 /* What the keys say of themselves; false where there is no RDMA. */
 MAAS_MUST_CHECK bool maas_lend_key_stats(struct maas_lend *lend,

@@ -135,8 +135,66 @@ void maas_lend_discharge_session(struct maas_lend *lend, const struct maas_lend_
 	struct maas_lend_usage *usage =
 		usage_by_name(lend->principals.table, lend->quotas.usage, session->principal);
 
-	if (usage)
-		usage->used[MAAS_AUTH_SESSIONS]--;
+	if (!usage)
+		return;
+	usage->used[MAAS_AUTH_SESSIONS]--;
+	usage->used[MAAS_AUTH_GRANTS] -= session->keys;
+}
+
+/* Lock held. The session that a key counts for, until its end; or NULL. */
+static struct maas_lend_session *key_holder(struct maas_lend *lend,
+					    struct maas_lend_session_ref ref)
+{
+	struct maas_lend_session *session;
+
+	if (ref.index >= lend->sessions.used)
+		return NULL;
+	session = &lend->sessions.records[ref.index];
+	return session->generation == ref.generation && session->state != MAAS_LEND_SESSION_FREE
+		       ? session
+		       : NULL;
+}
+
+int maas_lend_key_charge(struct maas_lend *lend, struct maas_lend_session_ref ref)
+{
+	struct maas_lend_session *session;
+	struct maas_lend_usage *usage;
+	int r = 0;
+
+	if (!atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed))
+		return 0;
+	pthread_mutex_lock(&lend->lock);
+	session = key_holder(lend, ref);
+	if (session) {
+		usage = usage_by_name(lend->principals.table, lend->quotas.usage,
+				      session->principal);
+		if (usage && !fits(lend, usage, MAAS_AUTH_GRANTS, 1))
+			r = -ENOSR;
+		else if (usage)
+			usage->used[MAAS_AUTH_GRANTS]++;
+		session->keys += !r;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return r;
+}
+
+void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_ref ref)
+{
+	struct maas_lend_session *session;
+	struct maas_lend_usage *usage;
+
+	if (!atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed))
+		return;
+	pthread_mutex_lock(&lend->lock);
+	session = key_holder(lend, ref);
+	if (session && session->keys) {
+		session->keys--;
+		usage = usage_by_name(lend->principals.table, lend->quotas.usage,
+				      session->principal);
+		if (usage)
+			usage->used[MAAS_AUTH_GRANTS]--;
+	}
+	pthread_mutex_unlock(&lend->lock);
 }
 
 /* ---- another table */
@@ -217,8 +275,10 @@ void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *tabl
 		struct maas_lend_usage *of =
 			usage_by_name(table, quotas->usage, session->principal);
 
-		if (of && session->state != MAAS_LEND_SESSION_FREE)
-			of->used[MAAS_AUTH_SESSIONS]++;
+		if (!of || session->state == MAAS_LEND_SESSION_FREE)
+			continue;
+		of->used[MAAS_AUTH_SESSIONS]++;
+		of->used[MAAS_AUTH_GRANTS] += session->keys;
 	}
 }
 

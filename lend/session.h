@@ -29,6 +29,7 @@ struct maas_lend_session {
 	uint32_t created_s;
 	uint64_t deadline_ms; /* on the lease clock */
 	uint64_t allocations;
+	uint32_t keys;	  /* charged to its principal */
 	uint64_t pending; /* frees under way that its end waits for */
 	maas_lend_free_done *done;
 	void *arg;

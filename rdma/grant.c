@@ -83,6 +83,7 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 	else
 		atomic_store(&rdma->keyed[grant->ref.slot], grant->next);
 	rdma->num_grants--;
+	maas_lend_key_discharge(rdma->lend, grant->conn->session);
 	maas_rdma_uncount(&rdma->figures.grants);
 }
 
@@ -236,7 +237,7 @@ void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
 	drop(grant, -ENOENT);
 }
 
-/* Errors: -ENOENT, -EDQUOT, -ENOMEM. */
+/* Errors: -ENOENT, -EDQUOT, -ENOSR, -ENOMEM. */
 static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 		     enum maas_lend_access access, struct maas_rdma_grant **ret_grant)
 {
@@ -247,9 +248,14 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 
 	if (rdma->num_grants >= rdma->options.max_grants)
 		return -EDQUOT;
+	r = maas_lend_key_charge(rdma->lend, conn->session);
+	if (r)
+		return r;
 	grant = take_spare(rdma);
-	if (!grant)
+	if (!grant) {
+		maas_lend_key_discharge(rdma->lend, conn->session);
 		return -ENOMEM;
+	}
 	grant->rdma = rdma;
 	grant->conn = conn;
 	grant->ref = ref;

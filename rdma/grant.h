@@ -56,7 +56,8 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 /*
  * Asks for a key. `task` runs when it is made or cannot be, perhaps before this returns, and
  * `ret_grant` is set before that. -EALREADY: the key is there, in `ret_grant`, and `task` is not
- * run. Errors, without a run of `task` either: -ENOENT, -EEXIST, -EDQUOT, -ENOMEM, -ENOTCONN.
+ * run. Errors, without a run of `task` either: -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM,
+ * -ENOTCONN.
  */
 MAAS_MUST_CHECK int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 					enum maas_lend_access access, struct maas_rdma_task *task,

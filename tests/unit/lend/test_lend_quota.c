@@ -170,6 +170,43 @@ TEST(sessions__have_their_limit)
 	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), -ENOSR);
 }
 
+static _Atomic int keys_got;
+
+static void *charge_one(void *session)
+{
+	if (!maas_lend_key_charge(f.lend, *(struct maas_lend_session_ref *)session))
+		keys_got++;
+	return NULL;
+}
+
+/* What rdma/ does for each key; what a session has at its end counts no more. */
+TEST(keys__a_hundred_threads_at_the_limit)
+{
+	struct maas_lend_session_ref ref = {0, 1}, other = {0, 2};
+	struct maas_lend_session_info info;
+	struct maas_lend_caller a;
+	pthread_t threads[THREADS];
+
+	use("a uid=1 owner=a max-grants=50\n");
+	a = caller("a");
+	keys_got = 0;
+	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), 0);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, charge_one, &ref), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(keys_got, LIMIT);
+	assert_int_equal(used("a", MAAS_AUTH_GRANTS), LIMIT);
+	maas_lend_key_discharge(f.lend, other); /* of no session that is there */
+	assert_int_equal(used("a", MAAS_AUTH_GRANTS), LIMIT);
+	maas_lend_key_discharge(f.lend, ref);
+	assert_int_equal(used("a", MAAS_AUTH_GRANTS), LIMIT - 1);
+	assert_int_equal(maas_lend_session_end(f.lend, &a, info.id, NULL, NULL), 0);
+	assert_int_equal(used("a", MAAS_AUTH_GRANTS), 0);
+	maas_lend_key_discharge(f.lend, ref);
+	assert_int_equal(used("a", MAAS_AUTH_GRANTS), 0);
+}
+
 /* ---- request ids */
 
 /* Whether the request is known: then it gives what it gave. */

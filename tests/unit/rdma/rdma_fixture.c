@@ -11,6 +11,7 @@
 
 struct server server;
 struct server_options server_options;
+const struct maas_lend_caller *server_caller;
 enum maas_rdma_keys mode;
 
 static bool is_started; /* the fake device */
@@ -167,8 +168,8 @@ struct peer *peer_new(const char *name)
 	memset(peer, 0, sizeof(*peer));
 	num_peers++;
 	if (name)
-		assert_int_equal(maas_lend_session_open(server.lend, NULL, name, 60, false, NULL,
-							&peer->session),
+		assert_int_equal(maas_lend_session_open(server.lend, server_caller, name, 60, false,
+							NULL, &peer->session),
 				 0);
 	return peer;
 }
@@ -232,8 +233,9 @@ int peer_dial(struct peer *peer)
 
 void peer_renew(struct peer *peer)
 {
-	assert_int_equal(
-		maas_lend_session_ticket(server.lend, NULL, peer->session.id, &peer->session), 0);
+	assert_int_equal(maas_lend_session_ticket(server.lend, server_caller, peer->session.id,
+						  &peer->session),
+			 0);
 }
 
 void peer_redial(struct peer *peer)
@@ -292,7 +294,8 @@ int peer_read(struct peer *peer, const struct maas_lend_key *key)
 
 struct maas_lend_allocation allocate(uint64_t size_bytes)
 {
-	const struct maas_lend_alloc_request request = {.size_bytes = size_bytes, .count = 1};
+	const struct maas_lend_alloc_request request = {
+		.size_bytes = size_bytes, .count = 1, .caller = server_caller};
 	struct maas_lend_allocation allocation = {0};
 	struct maas_slab_ref ref;
 
@@ -304,8 +307,9 @@ void check_bytes(const char *id, uint8_t expected)
 {
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(server.lend, NULL, id, MAAS_AUTH_OWN, &transfer),
-			 0);
+	assert_int_equal(
+		maas_lend_transfer_begin(server.lend, server_caller, id, MAAS_AUTH_OWN, &transfer),
+		0);
 	for (uint64_t i = 0; i < transfer.size_bytes; i++)
 		assert_int_equal(transfer.bytes[i], expected);
 	maas_lend_transfers_end(server.lend, &transfer, 1);
@@ -314,8 +318,8 @@ void check_bytes(const char *id, uint8_t expected)
 int ask_key(const struct peer *peer, const char *id, enum maas_lend_access access,
 	    struct maas_lend_key *ret_key, struct told *told)
 {
-	return maas_lend_grant(server.lend, NULL, id, peer->session.id, access, ret_key, tell,
-			       told);
+	return maas_lend_grant(server.lend, server_caller, id, peer->session.id, access, ret_key,
+			       tell, told);
 }
 
 int try_key(const struct peer *peer, const char *id, enum maas_lend_access access,
@@ -339,15 +343,16 @@ int ungrant(const struct peer *peer, const char *id)
 {
 	struct told end = {0};
 
-	assert_int_equal(maas_lend_ungrant(server.lend, NULL, id, peer->session.id, tell, &end),
-			 -EINPROGRESS);
+	assert_int_equal(
+		maas_lend_ungrant(server.lend, server_caller, id, peer->session.id, tell, &end),
+		-EINPROGRESS);
 	return told(&end);
 }
 
 int free_it(const char *id)
 {
 	struct told end = {0};
-	int r = maas_lend_free(server.lend, NULL, id, tell, &end);
+	int r = maas_lend_free(server.lend, server_caller, id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }
@@ -355,7 +360,7 @@ int free_it(const char *id)
 int end_session(const struct peer *peer)
 {
 	struct told end = {0};
-	int r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
+	int r = maas_lend_session_end(server.lend, server_caller, peer->session.id, tell, &end);
 
 	return r == -EINPROGRESS ? told(&end) : r;
 }

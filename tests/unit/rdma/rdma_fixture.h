@@ -29,6 +29,9 @@ extern struct server_options {
 	bool require_isolation;
 } server_options;
 
+/* On whose behalf all calls are made; NULL where the server has no principals. */
+extern const struct maas_lend_caller *server_caller;
+
 /* The mode of a TEST_MODES case. */
 extern enum maas_rdma_keys mode;
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The quota of keys of a principal: held over all its sessions, and given back by every end. */
+#include <errno.h>
+
+#include "tests/unit/rdma/rdma_fixture.h"
+
+#define LIMIT 3
+
+static struct maas_auth *table;
+static struct maas_lend_caller caller;
+static struct maas_lend_allocation memory[LIMIT + 1];
+static struct maas_lend_key key;
+
+static void use(const char *text)
+{
+	struct maas_auth *before = table;
+	char error[MAAS_AUTH_ERROR];
+
+	assert_int_equal(maas_auth_parse(text, strlen(text), error, &table), 0);
+	assert_int_equal(maas_lend_set_auth(server.lend, table), 0);
+	caller = (struct maas_lend_caller){table, maas_lend_auth_epoch(server.lend),
+					   maas_auth_at(table, 0), 0};
+	server_caller = &caller;
+	maas_auth_unref(before);
+}
+
+static void open_server(void)
+{
+	server_open(NULL, mode);
+	use("a uid=1 owner=a max-grants=3");
+	for (int i = 0; i <= LIMIT; i++)
+		memory[i] = allocate(1024);
+}
+
+static void close_server(void)
+{
+	server_close();
+	server_caller = NULL;
+	maas_auth_unref(table);
+	table = NULL;
+}
+
+static uint64_t used(void)
+{
+	struct maas_lend_usage usage;
+
+	assert_true(maas_lend_usage(server.lend, "a", &usage));
+	return usage.used[MAAS_AUTH_GRANTS];
+}
+
+/* Two sessions with as many keys as their principal may have. */
+static void fill(struct peer *peers[2])
+{
+	peers[0] = peer_open("a");
+	peers[1] = peer_open("a");
+	for (int i = 0; i < LIMIT; i++)
+		(void)get_key(peers[i % 2], memory[i].id);
+	assert_int_equal(used(), LIMIT);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(try_key(peers[i], memory[LIMIT].id, MAAS_LEND_ACCESS_WRITE, &key),
+				 -ENOSR);
+	assert_int_equal(used(), LIMIT);
+	(void)get_key(peers[0], memory[0].id); /* again the same */
+	assert_int_equal(used(), LIMIT);
+}
+
+TEST_MODES(keys__end_of_each_kind_gives_back)
+{
+	struct peer *peers[2];
+
+	open_server();
+	fill(peers);
+	assert_int_equal(ungrant(peers[0], memory[0].id), 0);
+	assert_int_equal(used(), LIMIT - 1);
+	assert_int_equal(free_it(memory[1].id), 0);
+	assert_int_equal(used(), LIMIT - 2);
+	(void)get_key(peers[1], memory[LIMIT].id);
+	peer_hang_up(peers[0]);
+	AWAIT(used() == 1);
+	assert_int_equal(end_session(peers[1]), 0);
+	assert_int_equal(used(), 0);
+	(void)get_key(peer_open("a"), memory[0].id);
+	assert_int_equal(used(), 1);
+}
+
+/* What is there stays, and nothing new comes. */
+TEST_MODES(keys__of_another_table)
+{
+	struct peer *peers[2];
+
+	open_server();
+	fill(peers);
+	use("a uid=1 owner=a max-grants=2");
+	assert_int_equal(used(), LIMIT);
+	assert_int_equal(ungrant(peers[0], memory[0].id), 0);
+	assert_int_equal(try_key(peers[0], memory[0].id, MAAS_LEND_ACCESS_WRITE, &key), -ENOSR);
+	key = get_key(peers[1], memory[1].id);
+	assert_int_equal(peer_write(peers[1], &key), IBV_WC_SUCCESS);
+	use("a uid=1 owner=a");
+	(void)get_key(peers[0], memory[0].id);
+	assert_int_equal(used(), LIMIT);
+}
+
+int main(void)
+{
+	maas_log_set_level(MAAS_LOG_ERR);
+	return test_run(NULL, close_server);
+}
