@@ -51,6 +51,7 @@ enum maas_auth_quota {
 	MAAS_AUTH_SESSIONS,
 	MAAS_AUTH_OWNERS,      /* different owner names */
 	MAAS_AUTH_GRANTS,      /* keys of RDMA, of its sessions */
+	MAAS_AUTH_CONNECTIONS, /* of HTTP */
 	MAAS_AUTH_REQUEST_IDS, /* whose answers are remembered: the oldest are forgotten beyond */
 	MAAS_AUTH_NUM_QUOTAS,
 };

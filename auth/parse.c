@@ -215,6 +215,7 @@ static const struct {
 	[MAAS_AUTH_SESSIONS] = {"max-sessions", "sessions", UINT32_MAX},
 	[MAAS_AUTH_OWNERS] = {"max-owners", "owners", UINT32_MAX},
 	[MAAS_AUTH_GRANTS] = {"max-grants", "grants", UINT32_MAX},
+	[MAAS_AUTH_CONNECTIONS] = {"max-connections", "connections", UINT32_MAX},
 	[MAAS_AUTH_REQUEST_IDS] = {"max-request-ids", "request_ids", MAAS_AUTH_MAX_REQUEST_IDS},
 };
 
@@ -261,6 +262,7 @@ static const char *const words[] = {
 	"max-sessions",
 	"max-owners",
 	"max-grants",
+	"max-connections",
 	"max-request-ids",
 };
 

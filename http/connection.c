@@ -134,6 +134,7 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	if (!conn)
 		return;
 	maas_http_head_closed(conn);
+	maas_lend_connection_leave(http->options.lend, &conn->caller.connection);
 	(void)maas_http_tls_shaken(conn);
 	maas_http_tls_close(conn);
 	/* Off the list before the descriptor is closed: nobody shuts down its successor. */

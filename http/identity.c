@@ -41,6 +41,7 @@ static bool refresh(struct maas_http_conn *conn)
 		maas_auth_unref(caller->auth);
 		caller->auth = maas_lend_auth(lend, &caller->epoch);
 		conn->caller.known = (struct maas_auth_known){0};
+		conn->caller.counted = NULL;
 	}
 	caller->principal = NULL;
 	caller->proof = 0;
@@ -112,10 +113,14 @@ static int fail(struct maas_http_conn *conn, enum maas_http_auth_failure failure
 	/* Of all answers with 429, this header marks those to which a token is the remedy. */
 	conn->req.extra_name = MHD_HTTP_HEADER_WWW_AUTHENTICATE;
 	snprintf(conn->req.extra_value, sizeof(conn->req.extra_value), SCHEME " realm=\"maas\"");
-	if (count_failure(conn) > MAAS_HTTP_MAX_FAILURES)
+	if (count_failure(conn) > MAAS_HTTP_MAX_FAILURES) {
+		/* Failures are counted by the minute. */
+		conn->req.retry_s =
+			60 - (unsigned int)(conn->req.start_ns / UINT64_C(1000000000) % 60);
 		return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
 				       "too many requests from this address proved nothing; a "
 				       "valid token works at any time");
+	}
 	return maas_http_error(conn, MHD_HTTP_UNAUTHORIZED, "unauthenticated", "%s", text);
 }
 
@@ -234,6 +239,26 @@ static bool has_right(const struct maas_auth_principal *principal, enum maas_htt
 	return rights || maas_auth_has_memory(principal);
 }
 
+/* A connection is that of whoever made its last request. Those of the reserve are few anyway. */
+static int count_connection(struct maas_http_conn *conn)
+{
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
+
+	if (principal == conn->caller.counted || conn->place != MAAS_HTTP_PLACE_NORMAL)
+		return 0;
+	if (!maas_lend_connection_enter(conn->http->options.lend, &conn->caller.lend,
+					&conn->caller.connection)) {
+		conn->caller.counted = principal;
+		return 0;
+	}
+	conn->caller.counted = NULL;
+	conn->req.close = true;
+	return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
+			       "this principal has as many connections as its line in "
+			       "--auth-file allows (max-connections=%llu); close some",
+			       (unsigned long long)principal->quota[MAAS_AUTH_CONNECTIONS]);
+}
+
 int maas_http_identify(struct maas_http_conn *conn)
 {
 	static const char *const needed[] = {
@@ -257,7 +282,7 @@ int maas_http_identify(struct maas_http_conn *conn)
 		return r;
 	principal = conn->caller.lend.principal;
 	if (has_right(principal, right))
-		return 0;
+		return count_connection(conn);
 	if (principal != maas_auth_anonymous(conn->caller.lend.auth))
 		return fail(conn, MAAS_HTTP_AUTH_FORBIDDEN, needed[right]);
 	if (conn->tls.peer)

@@ -42,7 +42,9 @@ struct maas_http_identity {
 struct maas_http_caller {
 	struct maas_lend_caller lend; /* its table is a reference; NULL: without authentication */
 	struct maas_auth_known known; /* in that table, of this connection */
-	bool is_local;		      /* by a Unix socket, from a process of … */
+	struct maas_lend_connection connection;	   /* as it counts for … */
+	const struct maas_auth_principal *counted; /* … this one of the table */
+	bool is_local;				   /* by a Unix socket, from a process of … */
 	uid_t uid;
 	gid_t gid;
 };

@@ -8,6 +8,8 @@
 
 #include "http/internal.h"
 
+#define RETRY_S 5
+
 static const struct error_row {
 	int error;
 	unsigned int status;
@@ -108,19 +110,30 @@ int maas_http_reply_kept(struct maas_http_conn *conn)
 	return queue(conn, response);
 }
 
+/* When to try again after a 429. Most often somebody has to give something back, nobody knows when.
+ */
+static unsigned int retry_s(const struct maas_http_conn *conn)
+{
+	return conn->req.retry_s ? conn->req.retry_s : RETRY_S;
+}
+
 int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 			     struct MHD_Response *response, const char *type, uint64_t bytes)
 {
 	struct maas_http_request *req = &conn->req;
+	char seconds[16];
 
 	if (!response)
 		return -ENOMEM;
+	snprintf(seconds, sizeof(seconds), "%u", retry_s(conn));
 	if ((type &&
 	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES) ||
 	    (req->close &&
 	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES) ||
 	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
 		    MHD_YES ||
+	    (status == MHD_HTTP_TOO_MANY_REQUESTS &&
+	     MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds) != MHD_YES) ||
 	    (req->extra_name &&
 	     MHD_add_response_header(response, req->extra_name, req->extra_value) != MHD_YES)) {
 		MHD_destroy_response(response);
@@ -145,16 +158,31 @@ int maas_http_reply(struct maas_http_conn *conn, unsigned int status)
 	return maas_http_reply_type(conn, status, "application/json");
 }
 
+/* The headers that only some answers have. */
+static void write_extra(const struct maas_http_conn *conn, unsigned int status, char text[160])
+{
+	int len = 0;
+
+	*text = '\0';
+	if (conn->req.extra_name)
+		len = snprintf(text, 160, "%s: %s\r\n", conn->req.extra_name,
+			       conn->req.extra_value);
+	if (status == MHD_HTTP_TOO_MANY_REQUESTS)
+		snprintf(text + len, 160 - (size_t)len, "Retry-After: %u\r\n", retry_s(conn));
+}
+
 void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status)
 {
-	char head[512];
+	char head[512], extra[160];
 	const struct iovec parts[] = {{head, 0}, {conn->out.data, conn->out.len}};
 	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = 2};
-	int len = snprintf(head, sizeof(head),
-			   "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nCache-Control: "
-			   "no-store\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
-			   status, MHD_get_reason_phrase_for(status), conn->out.len);
+	int len;
 
+	write_extra(conn, status, extra);
+	len = snprintf(head, sizeof(head),
+		       "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nCache-Control: "
+		       "no-store\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n",
+		       status, MHD_get_reason_phrase_for(status), extra, conn->out.len);
 	message.msg_iov[0].iov_len = (size_t)len;
 	if (conn->tls.stream.session) {
 		maas_tls_stream_send(&conn->tls.stream, head, (size_t)len);

@@ -216,6 +216,21 @@ struct maas_lend_usage {
 /* False: there is no such principal. */
 bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret);
 
+/*
+ * A connection, as it counts for its principal's quota. The storage is the caller's, all zero at
+ * first, and lend's between the first enter and leave.
+ */
+struct maas_lend_connection {
+	LIST_ENTRY(maas_lend_connection) link;
+	char principal[MAAS_NAME_BYTES]; /* "": it does not count */
+};
+/* From now on the connection is the caller's, and nobody else's. Errors: -ENOSR the caller has as
+ * many as it may, and this one does not count. */
+MAAS_MUST_CHECK int maas_lend_connection_enter(struct maas_lend *lend,
+					       const struct maas_lend_caller *caller,
+					       struct maas_lend_connection *connection);
+void maas_lend_connection_leave(struct maas_lend *lend, struct maas_lend_connection *connection);
+
 /* ---- allocations */
 
 enum maas_lend_lifetime {

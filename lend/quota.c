@@ -197,6 +197,54 @@ void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_re
 	pthread_mutex_unlock(&lend->lock);
 }
 
+/* ---- connections */
+
+/* Lock held. */
+static void do_leave(struct maas_lend *lend, struct maas_lend_connection *connection)
+{
+	struct maas_lend_usage *usage;
+
+	if (!*connection->principal)
+		return;
+	usage = usage_by_name(lend->principals.table, lend->quotas.usage, connection->principal);
+	if (usage)
+		usage->used[MAAS_AUTH_CONNECTIONS]--;
+	*connection->principal = '\0';
+	LIST_REMOVE(connection, link);
+}
+
+int maas_lend_connection_enter(struct maas_lend *lend, const struct maas_lend_caller *caller,
+			       struct maas_lend_connection *connection)
+{
+	const char *name = caller->principal->name;
+	struct maas_lend_usage *usage;
+	int r = 0;
+
+	pthread_mutex_lock(&lend->lock);
+	if (strcmp(connection->principal, name) != 0) {
+		do_leave(lend, connection);
+		usage = usage_by_name(lend->principals.table, lend->quotas.usage, name);
+		if (usage && !fits(lend, usage, MAAS_AUTH_CONNECTIONS, 1)) {
+			r = -ENOSR;
+		} else if (usage) {
+			usage->used[MAAS_AUTH_CONNECTIONS]++;
+			memcpy(connection->principal, name, strlen(name) + 1);
+			LIST_INSERT_HEAD(&lend->quotas.connections, connection, link);
+		}
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return r;
+}
+
+void maas_lend_connection_leave(struct maas_lend *lend, struct maas_lend_connection *connection)
+{
+	if (!*connection->principal)
+		return;
+	pthread_mutex_lock(&lend->lock);
+	do_leave(lend, connection);
+	pthread_mutex_unlock(&lend->lock);
+}
+
 /* ---- another table */
 
 /* Who would pay for each owner there is, found without the lock: that compares many patterns. */
@@ -259,6 +307,19 @@ static void count_owner(struct maas_lend *lend, const struct maas_auth *table,
 		add(usage, live, lend->quotas.owner_bytes[owner], 1);
 }
 
+static void count_connections(struct maas_lend *lend, const struct maas_auth *table)
+{
+	const struct maas_lend_connection *connection;
+
+	LIST_FOREACH (connection, &lend->quotas.connections, link) {
+		struct maas_lend_usage *of =
+			usage_by_name(table, lend->quotas.usage, connection->principal);
+
+		if (of)
+			of->used[MAAS_AUTH_CONNECTIONS]++;
+	}
+}
+
 void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *table,
 			    struct maas_lend_draft *draft)
 {
@@ -270,6 +331,7 @@ void maas_lend_quotas_count(struct maas_lend *lend, const struct maas_auth *tabl
 	maas_lend_request_queues_take(lend, table, &draft->requests, &draft->num_requests);
 	for (uint32_t i = 1; i < lend->owners.table->used; i++)
 		count_owner(lend, table, draft, i);
+	count_connections(lend, table);
 	for (uint32_t i = 0; i < lend->sessions.used; i++) {
 		const struct maas_lend_session *session = &lend->sessions.records[i];
 		struct maas_lend_usage *of =

@@ -14,6 +14,7 @@ struct maas_lend_quotas {
 	uint64_t *owner_bytes;	       /* of slabs, by owner; those that are being freed count */
 	uint32_t *payers;	       /* by owner: its principal, from 1; 0: nobody */
 	struct maas_lend_usage *usage; /* by principal of the table; NULL without one */
+	LIST_HEAD(, maas_lend_connection) connections; /* those that count */
 };
 
 /* Errors: -ENOMEM. */

@@ -67,6 +67,8 @@ static void expect(const char *method, const char *path, const char *body, const
 			 text);
 	if (status == 401 || status == 429)
 		assert_true(http_has_header(a, "WWW-Authenticate: Bearer realm=\"maas\""));
+	if (status == 429)
+		assert_non_null(strstr(a->headers, "\r\nRetry-After: "));
 }
 
 TEST(anonymous__may_read_the_interface_only)

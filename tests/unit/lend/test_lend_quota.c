@@ -207,6 +207,67 @@ TEST(keys__a_hundred_threads_at_the_limit)
 	assert_int_equal(used("a", MAAS_AUTH_GRANTS), 0);
 }
 
+/* ---- connections */
+
+static struct maas_lend_connection connections[THREADS];
+static _Atomic unsigned int next_connection, entered;
+
+static void *enter_one(void *as)
+{
+	if (!maas_lend_connection_enter(f.lend, as, &connections[next_connection++]))
+		entered++;
+	return NULL;
+}
+
+TEST(connections__a_hundred_threads_at_the_limit)
+{
+	struct maas_lend_caller a, b;
+	pthread_t threads[THREADS];
+
+	use("a uid=1 owner=a max-connections=50\nb uid=2 owner=b max-connections=0\n");
+	a = caller("a");
+	b = caller("b");
+	memset(connections, 0, sizeof(connections));
+	next_connection = entered = 0;
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, enter_one, &a), 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(entered, LIMIT);
+	assert_int_equal(used("a", MAAS_AUTH_CONNECTIONS), LIMIT);
+	for (int i = 0; i < THREADS; i++) /* another's, that may have none */
+		assert_int_equal(maas_lend_connection_enter(f.lend, &b, &connections[i]), -ENOSR);
+	assert_int_equal(used("a", MAAS_AUTH_CONNECTIONS), 0);
+	assert_int_equal(used("b", MAAS_AUTH_CONNECTIONS), 0);
+}
+
+/* Those that are open stay, those of a principal that is gone count no more, and again if it comes
+ * back. */
+TEST(connections__of_another_table)
+{
+	struct maas_lend_connection mine[2] = {0}, theirs = {0};
+	struct maas_lend_caller a, b;
+
+	use("a uid=1 owner=a\nb uid=2 owner=b\n");
+	a = caller("a");
+	b = caller("b");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(maas_lend_connection_enter(f.lend, &a, &mine[i]), 0);
+	assert_int_equal(maas_lend_connection_enter(f.lend, &b, &theirs), 0);
+	use("a uid=1 owner=a max-connections=1\n");
+	assert_int_equal(used("a", MAAS_AUTH_CONNECTIONS), 2);
+	a = caller("a");
+	assert_int_equal(maas_lend_connection_enter(f.lend, &a, &mine[0]), 0);
+	maas_lend_connection_leave(f.lend, &mine[0]);
+	assert_int_equal(maas_lend_connection_enter(f.lend, &a, &mine[0]), -ENOSR);
+	use("b uid=2 owner=b\na uid=1 owner=a\n");
+	assert_int_equal(used("b", MAAS_AUTH_CONNECTIONS), 1);
+	maas_lend_connection_leave(f.lend, &theirs);
+	maas_lend_connection_leave(f.lend, &mine[1]);
+	assert_int_equal(used("a", MAAS_AUTH_CONNECTIONS), 0);
+	assert_int_equal(used("b", MAAS_AUTH_CONNECTIONS), 0);
+}
+
 /* ---- request ids */
 
 /* Whether the request is known: then it gives what it gave. */
