@@ -444,7 +444,7 @@ MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend,
 					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
 uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
-/* Gives the session a new single-use ticket; the one before is void. Errors: -ENOENT. */
+/* Gives the session a new ticket, good once and for 30 s; the one before is void. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend,
 					     const struct maas_lend_caller *caller, const char *id,
 					     struct maas_lend_session_info *ret_info);

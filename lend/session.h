@@ -12,6 +12,8 @@ enum maas_lend_session_state {
 };
 
 #define MAAS_LEND_TICKET_BYTES (MAAS_LEND_TICKET_TEXT / 2)
+/* A ticket travels in clear over RDMA: who reads one late has nothing. */
+#define MAAS_LEND_TICKET_MS 30000
 
 struct maas_lend_session {
 	struct maas_lend *lend;
@@ -27,7 +29,8 @@ struct maas_lend_session {
 	uint32_t generation;
 	uint32_t ttl_s;
 	uint32_t created_s;
-	uint64_t deadline_ms; /* on the lease clock */
+	uint64_t deadline_ms;	/* on the lease clock */
+	uint64_t ticket_end_ms; /* of the clock; 0: the ticket is void */
 	uint64_t allocations;
 	uint32_t keys;	  /* charged to its principal */
 	uint64_t pending; /* frees under way that its end waits for */
@@ -37,7 +40,6 @@ struct maas_lend_session {
 	enum maas_lend_session_state state;
 	bool listed;
 	bool exclusive;
-	bool ticket_valid;
 	bool keys_dead;
 };
 

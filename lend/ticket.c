@@ -33,7 +33,7 @@ void maas_lend_ticket_new(struct maas_lend_session *session)
 	index = mask_index(&session->lend->sessions, session->ticket,
 			   maas_lend_session_index(session));
 	memcpy(session->ticket, &index, TICKET_INDEX);
-	session->ticket_valid = true;
+	session->ticket_end_ms = session->lend->clock_ms() + MAAS_LEND_TICKET_MS;
 }
 
 /* Lock held. The live session with that ticket, which is void from then on, or NULL. */
@@ -49,10 +49,11 @@ static struct maas_lend_session *take_ticket(struct maas_lend_sessions *sessions
 		return NULL;
 	session = &sessions->records[index];
 	session->lend->steps++;
-	if (session->state != MAAS_LEND_SESSION_LIVE || !session->ticket_valid ||
+	if (session->state != MAAS_LEND_SESSION_LIVE ||
+	    session->lend->clock_ms() >= session->ticket_end_ms ||
 	    sodium_memcmp(session->ticket, ticket, MAAS_LEND_TICKET_BYTES) != 0)
 		return NULL;
-	session->ticket_valid = false;
+	session->ticket_end_ms = 0;
 	return session;
 }
 

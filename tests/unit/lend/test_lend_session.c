@@ -297,6 +297,20 @@ TEST(ticket__works_once)
 	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &one), -ENOENT);
 }
 
+TEST(ticket__lives_for_thirty_seconds)
+{
+	struct maas_lend_session_info one = open_session("one", false);
+	struct maas_lend_session_info two = open_session("two", false);
+	struct maas_lend_session_ref ref;
+
+	fixture_now_ms += 29999;
+	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &ref), 0);
+	fixture_now_ms += 1;
+	assert_int_equal(maas_lend_ticket_redeem(f.lend, two.ticket, &ref), -ENOENT);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, two.id, &two), 0);
+	assert_int_equal(maas_lend_ticket_redeem(f.lend, two.ticket, &ref), 0);
+}
+
 #define MANY 20000
 
 /* However many sessions there are, of whatever names. */
