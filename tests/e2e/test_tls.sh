@@ -44,7 +44,7 @@ make_cert wrong ca clientAuth DNS:localhost
 refused_pair 'is not for servers' "$WORK/wrong.crt" "$WORK/wrong.key"
 make_cert nameless ca serverAuth -
 refused_pair 'names no host' "$WORK/nameless.crt" "$WORK/nameless.key"
-make_cert expired ca serverAuth DNS:localhost -days -1
+make_cert expired ca serverAuth DNS:localhost -86400
 refused_pair 'expired' "$WORK/expired.crt" "$WORK/expired.key"
 contains '--check' "$("$MAASD" "${CHECK[@]}" "${TLS[@]}")" 'certificate names = localhost,127.0.0.1'
 

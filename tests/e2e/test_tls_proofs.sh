@@ -16,7 +16,7 @@ make_cert ops ca clientAuth URI:spiffe://test/ops
 make_cert both ca clientAuth DNS:a.example,URI:spiffe://test/ops
 make_cert nobody ca clientAuth DNS:nobody.example
 make_cert any ca - DNS:a.example
-make_cert expired ca clientAuth DNS:a.example -days -1
+make_cert expired ca clientAuth DNS:a.example -86400
 make_cert wrong ca serverAuth DNS:a.example
 make_cert foreign stranger clientAuth DNS:a.example
 make_cert wild ca clientAuth DNS:*.example
@@ -78,6 +78,17 @@ refused_with expired 'it has expired'
 refused_with wrong 'it is not for clients'
 with expired GET /health
 equal 'also where everybody may' 401 "$STATUS"
+
+step 'a certificate that is about to expire'
+# closes NAME: whether the server ends the connection with its answer.
+closes() {
+	with "$1" GET /stats -D "$WORK/head"
+	equal "with $1" 200 "$STATUS"
+	grep -qi '^Connection: close' "$WORK/head"
+}
+! closes ops || fail 'a long time before its end'
+make_cert soon ca clientAuth URI:spiffe://test/ops 50
+closes soon || fail 'a client that has a new certificate would not show it'
 
 step 'the order of proofs'
 with self GET /whoami -H 'Authorization: Bearer mt_a'
