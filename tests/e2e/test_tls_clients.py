@@ -7,7 +7,10 @@ python3 test_tls_clients.py MAASD MAAS...
 Each MAAS is linked with another TLS library; their words are the same.
 """
 
+import atexit
+import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -22,15 +25,17 @@ TLS_1_2 = ssl.TLSVersion.TLSv1_2
 TLS_1_1 = ssl.TLSVersion.TLSv1_1
 
 certs = None  # the Certificates of all cases
-server = None  # the maasd
+server = None  # a maasd without TLS, behind the TlsFront of a case
+secure = None  # a maasd that speaks TLS, and knows principals
 
 
 class Maasd:
-    def __init__(self, program, *options):
-        self.log = certs.path("maasd.log")
+    def __init__(self, program, name, *options):
+        self.log = certs.path(name + ".log")
         self.process = subprocess.Popen(
             [program, "--listen", "127.0.0.1:0", "--rdma", "off", "--max-pool-size", "64MiB", *options],
-            stderr=open(self.log, "w", encoding="utf-8"))
+            cwd=certs.directory, env=environment(), stderr=open(self.log, "w", encoding="utf-8"))
+        atexit.register(self.process.kill)  # of an end before stop()
         self.url = self.wait()
         self.port = int(self.url.rsplit(":", 1)[1])
 
@@ -159,6 +164,52 @@ def broken_off(maas):
         raise SystemExit(f"{maas}: {code}, {said}")
 
 
+# ---- maasd itself
+
+
+def principals(*lines):
+    with open(os.open(certs.path("principals"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.writelines(line + "\n" for line in (*lines, "* - health"))
+
+
+def maasd_itself(maas):
+    url = ["--url", secure.url, "--ca-file", "ca.pem"]
+    team = [*url, "--cert-file", "team.pem", "--key-file", "team.key"]
+    if json.loads(done(maas, "whoami", "--json", *team))["name"] != "team":
+        raise SystemExit(f"{maas}: another name")
+    check_bytes(maas, *team)
+    refused(maas, ["speaks TLS: use https://"], secure.url.replace("https", "http"))
+    refused(maas, ["is not from a CA in other-ca.pem"], secure.url, "--ca-file", "other-ca.pem")
+    refused(maas, ["is not for memory.example"], secure.url, "--ca-file", "ca.pem", "--server-name", "memory.example")
+    for name, word in ("stranger", "no CA"), ("late", "expired"), ("server", "certificate"), (None, "who you are"):
+        proof = ["--cert-file", name + ".pem", "--key-file", name + ".key"] if name else []
+        code, _, said = run(maas, "ls", *url, *proof)
+        if code != 1 or word not in said:
+            raise SystemExit(f"{maas} with {name}: {code}, {said}")
+
+
+def renewed(maas):
+    """The server drops a certificate whose successor is there: the client looks at once, and nothing fails."""
+    for part in ("pem", "key"):
+        replace("live." + part, "team." + part)
+    bench = start_bench(maas, secure.url, "ca.pem", "--time", "4")
+    time.sleep(1)
+    principals("team cert=team.example cert=next.example owner=team")
+    secure.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    replace("live.key", "next.key")
+    replace("live.pem", "next.pem")
+    principals("team cert=next.example owner=team")
+    secure.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
+                           "--key-file", "team.key")[0] == 1, "the old certificate is refused")
+    end_bench(maas, bench, "")
+    principals("team cert=team.example owner=team")
+    secure.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
+                               "--key-file", "team.key")[0], "the old certificate is known again")
+
+
 # ---- files that change
 
 
@@ -170,12 +221,29 @@ def replace(name, by):
     os.rename(certs.path(name + ".new"), certs.path(name))
 
 
-def wait_for_client(asking, name, since):
+def wait_until(condition, what):
     end = time.monotonic() + 20
-    while name not in asking.clients[since:]:
+    while not condition():
         if time.monotonic() > end:
-            raise SystemExit(f"no connection of {name}: {asking.clients}")
+            raise SystemExit(f"not within 20 s: {what}")
         time.sleep(0.05)
+
+
+def wait_for_client(asking, name, since):
+    wait_until(lambda: name in asking.clients[since:], f"a connection of {name}")
+
+
+def start_bench(maas, url, ca_file, *options):
+    return subprocess.Popen(
+        [maas, "bench", "--transport", "http", "--url", url, "--ca-file", ca_file, "--cert-file", "live.pem",
+         "--key-file", "live.key", "--size", "4KiB", "--threads", "4", *options], cwd=certs.directory,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end_bench(maas, bench, words):
+    _, said = bench.communicate(timeout=60)
+    if bench.returncode or words not in said:
+        raise SystemExit(f"{maas} bench: {bench.returncode}, {said}")
 
 
 def changes(maas):
@@ -184,10 +252,7 @@ def changes(maas):
         replace("live." + part, "team." + part)
     replace("live-ca.pem", "ca.pem")
     asking = front("server", ca=certs.path("both-ca.pem"))
-    bench = subprocess.Popen(
-        [maas, "bench", "--transport", "http", "--url", asking.url(), "--ca-file", "live-ca.pem", "--cert-file", "live.pem",
-         "--key-file", "live.key", "--size", "4KiB", "--threads", "4", "--time", "8"], cwd=certs.directory,
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    bench = start_bench(maas, asking.url(), "live-ca.pem", "--time", "8")
     wait_for_client(asking, "team", 0)
     since = len(asking.clients)
     replace("live.pem", "next.pem")  # for a moment the pair does not fit
@@ -200,9 +265,7 @@ def changes(maas):
     since = len(asking.clients)
     replace("live-ca.pem", "other-ca.pem")
     wait_for_client(asking, "next", since)
-    _, said = bench.communicate(timeout=60)
-    if bench.returncode or "is not that of the certificate" not in said:
-        raise SystemExit(f"{maas} bench: {bench.returncode}, {said}")
+    end_bench(maas, bench, "is not that of the certificate")
 
 
 def prepare():
@@ -215,6 +278,7 @@ def prepare():
     certs.make("expired", days=-1)
     for name in ("team", "next"):
         certs.make(name, f"DNS:{name}.example", "clientAuth")
+    certs.make("late", "DNS:team.example", "clientAuth", days=-1)
     certs.make("stranger", "DNS:team.example", "clientAuth", "other-ca")
     certs.openssl("pkcs8", "-topk8", "-in", "team.key", "-passout", "pass:secret", "-out", "locked.key")
     os.chmod(certs.path("locked.key"), 0o600)
@@ -229,16 +293,20 @@ def prepare():
 
 
 def main():
-    global certs, server
+    global certs, server, secure
     maasd, *clients = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
         certs = Certificates(directory)
         prepare()
-        server = Maasd(maasd)
+        server = Maasd(maasd, "plain")
+        principals("team cert=team.example owner=team")
+        secure = Maasd(maasd, "secure", "--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca",
+                       "ca.pem", "--auth-file", "principals")
         for maas in clients:
-            for case in (through, refused_servers, refused_clients, refused_files, broken_off, changes):
+            for case in (through, refused_servers, refused_clients, refused_files, broken_off, maasd_itself, renewed, changes):
                 print(f"- {os.path.basename(maas)}: {case.__name__}", flush=True)
                 case(maas)
+        secure.stop()
         server.stop()
     print("ok")
 
