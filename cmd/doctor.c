@@ -6,11 +6,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <time.h>
 
 #include "cmd/doctor.h"
 
 #define ENOUGH_FILES  4096
 #define SHARED_MEMORY "/dev/shm"
+#define CLOCK_APART   60     /* seconds */
 #define ENOUGH_SHARED 1.12e9 /* bytes: a default pool, 1 GiB, and its table */
 
 static const char *const grades[] = {"ok", "note", "warning", "problem"};
@@ -172,6 +174,24 @@ static void check_room(struct report *report, const json_t *stats)
 			    "the server's file system has %s for it to grow", room_text);
 }
 
+/* Dates in certificates go by the clock; leases do not. */
+static void check_clock(struct report *report, const json_t *health)
+{
+	double theirs = cmd_json_number(health, "timestamp");
+	double ahead = (double)time(NULL) - theirs;
+
+	if (!theirs) /* a server that tells a stranger less */
+		return;
+	if (ahead > CLOCK_APART || ahead < -CLOCK_APART)
+		doctor_find(report, WARNING, "clock",
+			    "set both by NTP: timedatectl set-ntp true, or chrony",
+			    "this machine's is %.0f s %s the server's", ahead > 0 ? ahead : -ahead,
+			    ahead > 0 ? "ahead of" : "behind");
+	else
+		doctor_find(report, FINE, "clock", NULL, "that of the server, within %d s",
+			    CLOCK_APART);
+}
+
 /* Returns 0, or the exit code if no server answers. */
 static int check_server(struct report *report, struct cmd_context *context)
 {
@@ -195,6 +215,7 @@ static int check_server(struct report *report, struct cmd_context *context)
 	else
 		doctor_find(report, FINE, "server", NULL, "%.128s is %.32s",
 			    maas_url(context->maas), cmd_json_string(page, "status"));
+	check_clock(report, page);
 	doctor_check_server_rdma(report, page);
 	json_decref(page);
 	if (maas_get(context->maas, "/stats", &text, NULL) == -EPERM) {
@@ -229,6 +250,7 @@ static int run_doctor(struct cmd_context *context, int argc, char **argv)
 	check_shared_memory(&report);
 	check_huge_pages(&report);
 	doctor_check_rdma(&report);
+	doctor_check_tls(&report, context);
 	status = check_server(&report, context);
 	if (report.list)
 		(void)cmd_print_json(report.list);

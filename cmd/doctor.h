@@ -23,6 +23,8 @@ const char *doctor_read_line(const char *path, char line[FINDING_BYTES]);
 
 /* This host's RDMA devices, ports and limits. */
 void doctor_check_rdma(struct report *report);
+/* The files of https://, and the server's side of it; with another URL nothing. */
+void doctor_check_tls(struct report *report, const struct cmd_context *context);
 /* The RDMA part of a server's /health. */
 void doctor_check_server_rdma(struct report *report, const json_t *health);
 

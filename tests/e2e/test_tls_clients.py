@@ -188,6 +188,26 @@ def maasd_itself(maas):
             raise SystemExit(f"{maas} with {name}: {code}, {said}")
 
 
+def doctor(maas):
+    """Whatever is wrong is found, and not only what is found first."""
+    ill = front("elsewhere-late")
+    for arguments, grades in (
+            (["--url", secure.url, "--cert-file", "team.pem", "--key-file", "team.key"],
+             {"key": "ok", "tls": "ok", "certificate": "ok", "CA": "ok", "clock": "ok"}),
+            (["--url", secure.url, "--cert-file", "late.pem", "--key-file", "late.key"], {"certificate": "problem"}),
+            (["--url", secure.url, "--cert-file", "server.pem", "--key-file", "server.key"], {"certificate": "problem"}),
+            (["--url", ill.url(), "--ca-file", "other-ca.pem"],
+             {"tls": "ok", "certificate": "problem", "name": "problem", "CA": "problem"}),
+            (["--url", f"https://localhost:{server.port}"], {"tls": "problem"})):
+        _, output, _ = run(maas, "doctor", "--json", "--ca-file", "ca.pem", *arguments)
+        worst = {}
+        for finding in json.loads(output):
+            order = ["ok", "note", "warning", "problem"]
+            worst[finding["check"]] = max(worst.get(finding["check"], "ok"), finding["grade"], key=order.index)
+        if {check: worst.get(check) for check in grades} != grades:
+            raise SystemExit(f"{maas} doctor {arguments}: {output.decode()}")
+
+
 def renewed(maas):
     """The server drops a certificate whose successor is there: the client looks at once, and nothing fails."""
     for part in ("pem", "key"):
@@ -279,6 +299,7 @@ def prepare():
     for name in ("team", "next"):
         certs.make(name, f"DNS:{name}.example", "clientAuth")
     certs.make("late", "DNS:team.example", "clientAuth", days=-1)
+    certs.make("elsewhere-late", "DNS:memory.example", days=-1)
     certs.make("stranger", "DNS:team.example", "clientAuth", "other-ca")
     certs.openssl("pkcs8", "-topk8", "-in", "team.key", "-passout", "pass:secret", "-out", "locked.key")
     os.chmod(certs.path("locked.key"), 0o600)
@@ -303,7 +324,7 @@ def main():
         secure = Maasd(maasd, "secure", "--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca",
                        "ca.pem", "--auth-file", "principals")
         for maas in clients:
-            for case in (through, refused_servers, refused_clients, refused_files, broken_off, maasd_itself, renewed, changes):
+            for case in (through, refused_servers, refused_clients, refused_files, broken_off, maasd_itself, doctor, renewed, changes):
                 print(f"- {os.path.basename(maas)}: {case.__name__}", flush=True)
                 case(maas)
         secure.stop()
