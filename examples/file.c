@@ -5,6 +5,9 @@
  *	cc -o file file.c $(pkg-config --cflags --libs libmaas)
  *	MAAS_URL=http://localhost:3000 ./file file.c | cmp - file.c
  *
+ * A server with TLS: MAAS_URL=https://HOST:3000, and MAAS_CA_FILE, unless the machine knows its CA.
+ * One that asks for a token: MAAS_TOKEN_FILE. The program is the same.
+ *
  * A file of any size fits, since the memory comes in pieces of 1 MiB. The memory belongs to the
  * session of this program: it goes back when the program ends, whether by maas_close() or by a
  * crash, after which the lease of the session runs out.

@@ -23,9 +23,12 @@ import (
 const name = "example-counter"
 
 func main() {
-	url := flag.String("url", "http://localhost:3000", "the maasd server")
+	o := maas.Options{Name: name, Exclusive: true}
+	flag.StringVar(&o.URL, "url", "http://localhost:3000", "the maasd server")
+	flag.StringVar(&o.CAFile, "ca-file", "", "with https: the server's CA, if this machine does not know it")
+	flag.StringVar(&o.TokenFile, "token-file", "", "if the server asks for a token")
 	flag.Parse()
-	n, err := count(context.Background(), *url)
+	n, err := count(context.Background(), o)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -33,8 +36,8 @@ func main() {
 }
 
 // count adds one to the number in memory and returns it.
-func count(ctx context.Context, url string) (n uint64, err error) {
-	client, err := maas.Open(ctx, maas.Options{URL: url, Name: name, Exclusive: true})
+func count(ctx context.Context, o maas.Options) (n uint64, err error) {
+	client, err := maas.Open(ctx, o)
 	if err != nil {
 		return 0, err
 	}
