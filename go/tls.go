@@ -103,7 +103,9 @@ func (f *tlsFiles) read() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key in %s is not that of the certificate in %s, or one of them is damaged: %w", f.key, f.cert, err)
 	}
-	config.Certificates = []tls.Certificate{pair}
+	// Not by config.Certificates, which are kept back from a server that names other CAs: it should say why the
+	// certificate is refused, and not take the client for a stranger.
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	return tlsConfig(config), nil
 }
 

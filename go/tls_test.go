@@ -176,6 +176,19 @@ func TestTLS__goes_through(t *testing.T) {
 	check(t, err)
 }
 
+func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T) {
+	ca, foreign := newAuthority(t, "ca"), newAuthority(t, "foreign")
+	cert, key := foreign.make("stranger", nil)
+	both := filepath.Join(t.TempDir(), "both.pem")
+	replace(t, both, append(cert, key...))
+	s := newSecured(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequestClientCert, ClientCAs: pool(ca)})
+	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both})
+	check(t, err)
+	if s.saw("stranger") != 1 {
+		t.Fatalf("%v", s.seen)
+	}
+}
+
 func TestTLS__refused_in_words_that_help(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
 	serve := func(a *authority, name string, change func(*x509.Certificate)) string {
