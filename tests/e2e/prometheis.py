@@ -55,7 +55,7 @@ class Endpoint(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_):
-        pass  # Who talks to it may be killed meanwhile.
+        pass  # The client may be killed meanwhile.
 
 
 class Process:

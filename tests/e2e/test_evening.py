@@ -26,7 +26,7 @@ RETENTION_S = 300 if MINUTES < 15 else 720
 WINDOW_S = STEP_S - INTERVAL_S - 1  # Of a step: a scrape late in it may be answered in the next.
 TRIALS = []
 
-# Lines that are no information: what each trial explains.
+# Lines that say nothing new: each trial explains them.
 AGAIN = ["A lockfile from a previous execution already existed"]
 STOPPED = ["Received an OS signal, exiting gracefully"]
 OUT = ["MaaS server failed; ", "MaaS server is not in use yet"]
@@ -268,7 +268,7 @@ def memory_is_full(e):
 
     def is_over():
         time.sleep(1)
-        e.memory.fill(512 << 10)  # What Prometheus gave up for its log is gone, too.
+        e.memory.fill(512 << 10)  # The memory that Prometheus gave up for its log is gone, too.
         return time.time() > until and all(now > then for now, then in zip(noticed(), before))
     eventually(6 * BLOCK_S, "both to notice that the server is full", is_over)
     e.memory.give_back()

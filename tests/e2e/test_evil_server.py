@@ -164,7 +164,7 @@ def numbers(maas, url):
 
 
 def bombs(maas, url):
-    # In pieces, since what this process has counts as the command's, too: it begins as a copy.
+    # In pieces: the command begins as a copy of this process, whose memory then counts as the command's.
     for unit in (b"[],", b"{},", b"[", b"x", b"{\"allocations\":[{},{}],\"unknown\":[[]],", b'"\\"'):
         unit *= 65536 // len(unit)
         for status in (200, 500):

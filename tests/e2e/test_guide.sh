@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the guide of the original service tells a user to type, as it stands.
+# The commands of the guide of the original service, word for word.
 . "$(dirname "$0")/lib.sh"
 
 # Port 3000, the default, unless something else has it.

@@ -12,7 +12,7 @@ slow_read() {
 	wait_for 10 test -s "$WORK/slow"
 }
 
-# The reader may have met its end, or still read what the kernel's buffers held: it is not waited for.
+# Nobody waits for the reader: it may have ended, or still read what was in the kernel's buffers.
 cut_off() {
 	kill "$reader" 2>/dev/null || true
 	[ "$(stat -c %s "$WORK/slow")" -lt 33554432 ] || fail 'the transfer was not cut'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A log that takes nothing: everybody is served as before, and what is lost is counted.
+# A log that is stuck: everybody is served as before, and lost lines are counted.
 . "$(dirname "$0")/lib.sh"
 
 # posts COUNT: so many requests that each log a line, on one connection.

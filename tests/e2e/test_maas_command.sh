@@ -261,7 +261,7 @@ extent() {
 	python3 "$EXTENT" "${@:3}" >"$WORK/extent" <<<"$2"
 	maas put --owner "$1" "$WORK/extent"
 }
-# field PATH: of the only owner that was told of.
+# field PATH: a field of the only owner in the output.
 field() {
 	jq -r "if length == 1 then .[0]$1 else \"\(length) owners\" end" "$WORK/out"
 }

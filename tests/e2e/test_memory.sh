@@ -4,7 +4,7 @@
 
 LIMIT_KIB=$((64 << 10))
 
-# What a process has of its own: the arena is shared memory, and counts elsewhere.
+# The private memory of a process: the arena is shared memory, and counts elsewhere.
 own_kib() {
 	awk '/^RssAnon:/ { print $2 }' "/proc/$SERVER/status"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What --memory-file is refused for, what a start that fails leaves, and what does not fit where.
+# When --memory-file is refused, what a failed start leaves behind, and where memory does not fit.
 . "$(dirname "$0")/lib.sh"
 MAAS=$2
 shm=$(mktemp -d /dev/shm/maas-e2e.XXXXXX)

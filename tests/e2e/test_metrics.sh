@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# promtool finds nothing in what Prometheus reads.
+# promtool finds nothing wrong with the metrics.
 . "$(dirname "$0")/lib.sh"
 
 json="Content-Type: application/json"
@@ -34,6 +34,6 @@ grep -q '^maas_http_requests_total{method="POST",route="/allocate",code="413"} 1
 grep -q '^maas_allocation_failures_total{reason="too_large"} 1$' "$WORK/full" ||
 	fail 'a failed allocation is not counted'
 
-# A check that cannot fail is none.
+# A check that cannot fail checks nothing.
 printf '# TYPE a counter\na 1\n' >"$WORK/bad"
 ! promtool check metrics <"$WORK/bad" >/dev/null 2>&1 || fail 'promtool accepts anything'

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The guide with the server on a second host: Prometheus and who types are in one network namespace,
+# The guide with the server on a second host: Prometheus and the user are in one network namespace,
 # maasd in another, and a pair of virtual interfaces is the cable between them.
 # Run as: test_prometheus_hosts.sh MAASD PROMETHEUS.
 if [ -z "${IN_NAMESPACE:-}" ]; then

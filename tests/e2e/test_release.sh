@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The release tree where cmocka is not installed: it builds what is installed and no test, and the
+# The release tree where cmocka is not installed: it builds what is installed, and no tests, and the
 # benchmarks when they are asked for.
 # Run as: test_release.sh MAASD SOURCE_DIR
 # shellcheck source=tests/e2e/lib.sh

@@ -128,8 +128,8 @@ class Pair:
 
     def __init__(self, leader, standby, witness):
         self.leader, self.standby, self.witness = leader, standby, witness
-        self.gone = set()  # Numbers of scrapes of who led: of its last moment, or beyond it.
-        self.late = []  # What took too long, in this try.
+        self.gone = set()  # Numbers of the leader's scrapes in its last moment, or behind it.
+        self.late = []  # Steps that took too long in this try.
 
     def within(self, limit_s, since, until, what):
         text = f"{what}: {until - since:.2f} s of {limit_s:.1f} s"

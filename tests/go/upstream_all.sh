@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs what the tier asks for of Prometheus's own tests. Run as: upstream_all.sh MAASD.
+# Runs those of Prometheus's own tests that belong to the tier. Run as: upstream_all.sh MAASD.
 set -euo pipefail
 run=$(dirname "${BASH_SOURCE[0]}")/upstream.sh
 if [ -z "${MAAS_LONG:-}" ]; then

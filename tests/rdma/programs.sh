@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a person types, over a real device: the C11 and the C++ program, the example, the maas command,
+# The programs that people run, over a real device: the C11 and the C++ program, the example, the maas command,
 # doctor. Run as: programs.sh MAASD MAAS EXAMPLE PROGRAM..., by scripts/softroce.
 if [ -z "${SOFTROCE_ADDR:-}" ]; then
 	echo 'no RDMA device: run it through scripts/softroce' >&2
