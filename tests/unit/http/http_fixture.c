@@ -482,7 +482,12 @@ void http_post_later(int fd, const char *path, const char *body)
 		       strlen(body), http_quoted(body));
 }
 
-void http_expect_answer(int fd, const char *status, const char *text)
+bool http_is_answer(const char *text, int status)
+{
+	return !strncmp(text, "HTTP/1.1 ", 9) && strtol(text + 9, NULL, 10) == status;
+}
+
+void http_expect_answer(int fd, int status, const char *text)
 {
 	char buffer[4096] = "";
 	size_t len = 0;
@@ -492,12 +497,12 @@ void http_expect_answer(int fd, const char *status, const char *text)
 		n = http_recv(fd, buffer + len, 1, 30000);
 		len += n;
 	} while (n && len < sizeof(buffer) - 1 && !strstr(buffer, text));
-	if (strncmp(buffer, status, strlen(status)) != 0 || !strstr(buffer, text))
-		fail_msg("not %s %s: %s", status, text, buffer);
+	if (!http_is_answer(buffer, status) || !strstr(buffer, text))
+		fail_msg("not %d %s: %s", status, text, buffer);
 	close(fd);
 }
 
-const char *http_expect_raw(const char *request, const char *status)
+const char *http_expect_raw(const char *request, int status)
 {
 	int silence_ms = strstr(request, "Connection: close") ? 10000 : 300;
 	char *buffer = own(calloc(1, 65536), free);
@@ -507,7 +512,7 @@ const char *http_expect_raw(const char *request, const char *status)
 	http_send(fd, request, strlen(request));
 	len = http_recv(fd, buffer, 1, 10000);
 	http_recv(fd, buffer + len, 65535 - len, silence_ms);
-	if (strncmp(buffer, status, strlen(status)) != 0)
+	if (!http_is_answer(buffer, status))
 		fail_msg("%s: %s", request, buffer);
 	close(fd);
 	return buffer;

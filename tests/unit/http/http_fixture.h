@@ -102,15 +102,17 @@ bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* Sends a POST with such a body, and does not wait for its answer … */
 void http_post_later(int fd, const char *path, const char *body);
-/* … which has to come now and be of this status line and hold `text`; closes. */
-void http_expect_answer(int fd, const char *status, const char *text);
+/* … which has to come now, have this status and hold `text`; closes. */
+void http_expect_answer(int fd, int status, const char *text);
+/* Whether `text` begins with an answer of this status. */
+bool http_is_answer(const char *text, int status);
 /* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
  * side has closed, or nothing came for five seconds. */
 int http_recv_answer(int fd, char *buffer, size_t max);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);
-/* Sends `request` and returns all that comes, which begins with `status`: to the end of a
- * connection that the request closes, else to a silence of 300 ms. */
-const char *http_expect_raw(const char *request, const char *status);
+/* Sends `request` and returns all that comes, which begins with an answer of this status: to the
+ * end of a connection that the request closes, else to a silence of 300 ms. */
+const char *http_expect_raw(const char *request, int status);
 
 #endif

@@ -150,16 +150,17 @@ TEST(data__unknown_id)
 TEST(put__refused_before_the_body)
 {
 	static const struct {
-		const char *headers, *status;
+		const char *headers;
+		int status;
 	} cases[] = {
-		{"Content-Length: 101", "HTTP/1.1 413 "},
-		{"Content-Length: 101\r\nExpect: 100-continue", "HTTP/1.1 413 "},
-		{"Content-Length: 9223372036854775807", "HTTP/1.1 413 "},
+		{"Content-Length: 101", 413},
+		{"Content-Length: 101\r\nExpect: 100-continue", 413},
+		{"Content-Length: 9223372036854775807", 413},
 		{"Content-Length: 10\r\nContent-Range: bytes 95-104/*\r\nExpect: 100-continue",
-		 "HTTP/1.1 416 "},
-		{"Content-Length: 10\r\nExpect: 100-continue", "HTTP/1.1 100 "},
-		{"X: y", "HTTP/1.1 411 "},
-		{"Transfer-Encoding: gzip", "HTTP/1.1 400 "},
+		 416},
+		{"Content-Length: 10\r\nExpect: 100-continue", 100},
+		{"X: y", 411},
+		{"Transfer-Encoding: gzip", 400},
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++)
@@ -178,7 +179,7 @@ TEST(put__refusal_is_read_by_a_client_that_sends_on)
 		http_send_text(fd, HTTP_REQUEST("PUT %s", "Content-Length: %u\r\n"), path, SIZE);
 		assert_true(http_send(fd, pattern, SIZE));
 		http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
-		assert_memory_equal(buffer, "HTTP/1.1 413 ", 13);
+		assert_true(http_is_answer(buffer, 413));
 		close(fd);
 	}
 }

@@ -14,11 +14,11 @@ static void start(void)
 }
 
 /* A request with these header lines, each ended; the answer begins with that status. */
-static void expect(const char *start_line, const char *lines, const char *status, const char *code)
+static void expect(const char *start_line, const char *lines, int status, const char *code)
 {
 	const char *request = http_text("%s\r\n%sConnection: close\r\n\r\n", start_line, lines);
 
-	if (!strstr(http_expect_raw(request, http_text("HTTP/1.1 %s ", status)), code))
+	if (!strstr(http_expect_raw(request, status), code))
 		fail_msg("%s is not answered by %s", request, code);
 }
 
@@ -49,32 +49,32 @@ TEST(host__of_this_machine)
 	char name[200];
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++)
-		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", good[i]), "200",
+		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", good[i]), 200,
 		       "allocations");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", bad[i]), "403",
+		expect("GET /allocations HTTP/1.1", http_text("Host: %s\r\n", bad[i]), 403,
 		       "\"foreign_host\"");
 	assert_int_equal(gethostname(name, sizeof(name)), 0);
-	expect("GET /allocations HTTP/1.1", http_text("Host: %s:3000\r\n", name), "200",
+	expect("GET /allocations HTTP/1.1", http_text("Host: %s:3000\r\n", name), 200,
 	       "allocations");
 }
 
 TEST(host__in_the_target)
 {
-	expect("GET http://evil.example/allocations HTTP/1.1", "Host: localhost\r\n", "403",
+	expect("GET http://evil.example/allocations HTTP/1.1", "Host: localhost\r\n", 403,
 	       "\"foreign_host\"");
-	expect("GET http://localhost/allocations HTTP/1.1", "Host: evil.example\r\n", "403",
+	expect("GET http://localhost/allocations HTTP/1.1", "Host: evil.example\r\n", 403,
 	       "\"foreign_host\"");
-	expect("GET http://maas.test:7/allocations HTTP/1.1", "Host: localhost\r\n", "200",
+	expect("GET http://maas.test:7/allocations HTTP/1.1", "Host: localhost\r\n", 200,
 	       "allocations");
 }
 
 TEST(host__none)
 {
-	expect("GET /health HTTP/1.0", "", "200", "healthy");
-	expect("GET /ready HTTP/1.0", "", "200", "ready");
-	expect("GET /allocations HTTP/1.0", "", "403", "\"foreign_host\"");
-	expect("GET /stats HTTP/1.0", "", "403", "\"foreign_host\"");
+	expect("GET /health HTTP/1.0", "", 200, "healthy");
+	expect("GET /ready HTTP/1.0", "", 200, "ready");
+	expect("GET /allocations HTTP/1.0", "", 403, "\"foreign_host\"");
+	expect("GET /stats HTTP/1.0", "", 403, "\"foreign_host\"");
 }
 
 #define AT_80	"Host: localhost\r\n"
@@ -112,10 +112,10 @@ TEST(origin__of_another_site)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(starts); j++)
-			expect(starts[j], bad[i], "403", "");
+			expect(starts[j], bad[i], 403, "");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(good); i++) {
-		expect("GET /allocations HTTP/1.1", good[i], "200", "allocations");
-		expect("DELETE /allocate/x HTTP/1.1", good[i], "404", "not_found");
+		expect("GET /allocations HTTP/1.1", good[i], 200, "allocations");
+		expect("DELETE /allocate/x HTTP/1.1", good[i], 404, "not_found");
 	}
 }
 
@@ -131,9 +131,9 @@ TEST(origin__a_link_to_the_page)
 		const char *path = i ? "/openapi.yaml" : "/";
 		const char *line = http_text("GET %s HTTP/1.1", path);
 
-		expect(line, link, "200", "");
-		expect(line, script, "403", "\"foreign_origin\"");
-		expect(http_text("POST %s HTTP/1.1", path), link, "403", "\"foreign_origin\"");
+		expect(line, link, 200, "");
+		expect(line, script, 403, "\"foreign_origin\"");
+		expect(http_text("POST %s HTTP/1.1", path), link, 403, "\"foreign_origin\"");
 	}
 }
 

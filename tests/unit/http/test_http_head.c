@@ -104,7 +104,7 @@ TEST(head__a_body_is_no_request)
 			expect_no_smuggling(starts[j], rows[i].lines, rows[i].len);
 }
 
-static const char *expect_one(const char *request, const char *status, const char *text)
+static const char *expect_one(const char *request, int status, const char *text)
 {
 	const char *answer = http_expect_raw(request, status);
 
@@ -115,35 +115,32 @@ static const char *expect_one(const char *request, const char *status, const cha
 
 TEST(head__what_is_allowed)
 {
-	expect_one("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", "HTTP/1.1 200 ", "ready");
-	expect_one("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n",
-		   "HTTP/1.1 200 ", "ready");
+	expect_one("GET /ready HTTP/1.1\r\nHost:localhost\r\n\r\n", 200, "ready");
+	expect_one("GET /ready HTTP/1.1\r\nHost: \t localhost\r\nX:\r\nY: \r\n\r\n", 200, "ready");
 	expect_one("GET /ready HTTP/1.1\r\nX-!#$%&'*+.^_`|~: \xc3\xa4\tb\r\nHost: "
 		   "localhost\r\nCookie: a=b; c=d\r\n\r\n",
-		   "HTTP/1.1 200 ", "ready");
-	expect_one("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ", "ready");
+		   200, "ready");
+	expect_one("GET /ready HTTP/1.0\r\n\r\n", 200, "ready");
 }
 
 /* Whatever follows a head that can be read in two ways is not read at all. */
 TEST(head__a_bad_one_closes)
 {
 	expect_one("GET /ready HTTP/1.1\r\nHost : localhost\r\n\r\n" HTTP_REQUEST("GET /ready", ""),
-		   "HTTP/1.1 400 ", "Connection: close");
+		   400, "Connection: close");
 }
 
 TEST(head__a_malformed_length_gets_one_answer)
 {
 	static const char *const lengths[] = {"abc", "-1", "", "1x", "0x10"};
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++) {
-
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++)
 		expect_one(
 			http_text(HTTP_REQUEST("POST /free", "Content-Length: %s\r\n"), lengths[i]),
-			"HTTP/1.1 400 ", "Content-Length");
-	}
-	expect_one(HTTP_REQUEST("POST /free", "Content-Length: 99999999999999999999999\r\n"),
-		   "HTTP/1.1 413 ", "Content-Length");
-	expect_one("GET /ready HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "");
+			400, "Content-Length");
+	expect_one(HTTP_REQUEST("POST /free", "Content-Length: 99999999999999999999999\r\n"), 413,
+		   "Content-Length");
+	expect_one("GET /ready HTTP/1.1\r\n\r\n", 400, "");
 }
 
 TEST(head__range_lines)
@@ -153,28 +150,28 @@ TEST(head__range_lines)
 	expect_one(http_text(HTTP_REQUEST("GET /allocate/%s/data",
 					  "Range: bytes=0-1\r\nRange: bytes=5-6\r\n"),
 			     id),
-		   "HTTP/1.1 400 ", "bad_range");
+		   400, "bad_range");
 	expect_one(http_text(HTTP_REQUEST("PUT /allocate/%s/data",
 					  "Content-Length: 1\r\n"
 					  "Content-Range: bytes 0-0/*\r\n"
 					  "Content-Range: bytes 0-0/*\r\n",
 					  "a"),
 			     id),
-		   "HTTP/1.1 400 ", "bad_range");
+		   400, "bad_range");
 	expect_one(http_text(HTTP_REQUEST("GET /allocate/%s/data", "Range: bytes=0-1,5-6\r\n"), id),
-		   "HTTP/1.1 200 ", "Content-Length: 10");
+		   200, "Content-Length: 10");
 }
 
 TEST(head__absolute_form)
 {
-	expect_one(HTTP_REQUEST("GET http://localhost/ready", ""), "HTTP/1.1 200 ", "ready");
-	expect_one(HTTP_REQUEST("GET HTTP://127.0.0.1:3000/ready?x", ""), "HTTP/1.1 200 ", "ready");
-	expect_one(HTTP_REQUEST("GET http://localhost", ""), "HTTP/1.1 200 ", "<h1>maasd</h1>");
-	expect_one(HTTP_REQUEST("GET http://a@localhost/ready", ""), "HTTP/1.1 400 ", "bad_host");
+	expect_one(HTTP_REQUEST("GET http://localhost/ready", ""), 200, "ready");
+	expect_one(HTTP_REQUEST("GET HTTP://127.0.0.1:3000/ready?x", ""), 200, "ready");
+	expect_one(HTTP_REQUEST("GET http://localhost", ""), 200, "<h1>maasd</h1>");
+	expect_one(HTTP_REQUEST("GET http://a@localhost/ready", ""), 400, "bad_host");
 }
 
 /* `count` arguments, in one piece or a byte at a time. */
-static void expect_query(int count, bool slowly, const char *status)
+static void expect_query(int count, bool slowly, int status)
 {
 	struct maas_buf request = {0};
 	int fd = http_connect();
@@ -191,19 +188,19 @@ static void expect_query(int count, bool slowly, const char *status)
 			usleep(2000);
 	}
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-	assert_memory_equal(buffer, status, strlen(status));
+	assert_true(http_is_answer(buffer, status));
 	maas_buf_fini(&request);
 	close(fd);
 }
 
 TEST(head__many_arguments_get_an_answer)
 {
-	expect_query(64, false, "HTTP/1.1 200 ");
-	expect_query(65, false, "HTTP/1.1 400 ");
-	expect_query(1500, false, "HTTP/1.1 400 ");
-	expect_query(1500, true, "HTTP/1.1 400 ");
+	expect_query(64, false, 200);
+	expect_query(65, false, 400);
+	expect_query(1500, false, 400);
+	expect_query(1500, true, 400);
 	/* The next request on the connection is not affected. */
-	expect_one(HTTP_REQUEST("GET /ready", ""), "HTTP/1.1 200 ", "ready");
+	expect_one(HTTP_REQUEST("GET /ready", ""), 200, "ready");
 }
 
 /* Behind a body in chunks trailers may come, which nobody checks: the connection ends there. */
@@ -211,7 +208,7 @@ TEST(head__a_chunked_body_ends_the_connection)
 {
 	expect_one(HTTP_REQUEST("POST /free", HTTP_JSON "Transfer-Encoding: chunked\r\n",
 				"2\r\n{}\r\n0\r\n: x\r\n") HTTP_REQUEST("GET /ready", ""),
-		   "HTTP/1.1 400 ", "");
+		   400, "");
 }
 
 TEST_MAIN(start, http_teardown)

@@ -162,7 +162,7 @@ TEST(allocate__waits_for_its_key)
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	http_json("GET", "/health", NULL, 200);
 	finish(0);
-	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":2");
+	http_expect_answer(fd, 200, "\"rkey\":2");
 }
 
 TEST(allocate__key_fails_late)
@@ -172,7 +172,7 @@ TEST(allocate__key_fails_late)
 	hold();
 	http_post_later(fd, "/allocate", allocate_body(""));
 	finish(-EMLINK);
-	http_expect_answer(fd, "HTTP/1.1 507 ", "\"device_limit\"");
+	http_expect_answer(fd, 507, "\"device_limit\"");
 	assert_int_equal(slab_stats().live_slabs, 0);
 }
 
@@ -228,7 +228,7 @@ TEST(held__is_bounded)
 	http_json("POST", "/allocate", "{'size_bytes':1,'count':100}", 200);
 	http_json("GET", "/allocations?limit=100", NULL, 200);
 	finish(0);
-	http_expect_answer(fd, "HTTP/1.1 200 ", "\"rkey\":1,");
+	http_expect_answer(fd, 200, "\"rkey\":1,");
 	http_wait_idle();
 	http_json("GET", "/allocations?limit=10000", NULL, 200);
 }
@@ -285,9 +285,9 @@ TEST(grant__late_and_failed_ends)
 		fake_keys_await(&keys, 1);
 		assert_true(fake_keys_finish(&keys, ends[i]));
 		if (!ends[i])
-			http_expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+			http_expect_answer(fd, 200, "\r\n\r\n");
 		else
-			http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+			http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 	}
 	assert_int_equal(slab_stats().live_slabs, 1);
 	assert_int_equal(fake_keys_live(&keys), 0);
@@ -314,7 +314,7 @@ TEST(free__unconfirmed)
 	hold();
 	delete_later(fd, "allocate", one);
 	finish(-ETIMEDOUT);
-	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 	assert_int_equal(slab_stats().quarantined_bytes, 1024);
 	http_expect_error("DELETE", http_text("/allocate/%s", one), NULL, 404, "not_found");
 	fake_keys_set(&keys, mode, FAKE_KEYS_AT_ONCE);
@@ -326,7 +326,7 @@ TEST(free__unconfirmed)
 	fd = http_connect();
 	http_post_later(fd, "/free", http_text("{'ids':['" NO_ID "','%s']}", two));
 	finish(-ETIMEDOUT);
-	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 	assert_int_equal(slab_stats().live_slabs, 0);
 }
 
@@ -340,7 +340,7 @@ TEST(free__waits_for_keys)
 	delete_later(fd, "allocate", http_string(json, "id"));
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	finish(0);
-	http_expect_answer(fd, "HTTP/1.1 200 ", "\r\n\r\n");
+	http_expect_answer(fd, 200, "\r\n\r\n");
 }
 
 TEST(session__end_unconfirmed)
@@ -355,7 +355,7 @@ TEST(session__end_unconfirmed)
 			  "unknown_session");
 	finish(-ETIMEDOUT);
 	finish(-ETIMEDOUT);
-	http_expect_answer(fd, "HTTP/1.1 503 ", "\"revoke_unconfirmed\"");
+	http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 }
 
 /* A server that stops does not say that keys are dead while they are not. */

@@ -47,12 +47,11 @@ TEST(body__too_large)
 		http_text(HTTP_REQUEST("DELETE /allocate/x", "Transfer-Encoding: chunked\r\n",
 				       "1f4\r\n%0500d\r\n1f5\r\n%0501d\r\n0\r\n\r\n"),
 			  0, 0),
-		"HTTP/1.1 413 ");
-	http_expect_raw(HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 1001\r\n"),
-			"HTTP/1.1 413 ");
+		413);
+	http_expect_raw(HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 1001\r\n"), 413);
 	http_expect_raw(HTTP_REQUEST("POST /allocate",
 				     HTTP_JSON "Content-Length: 1001\r\nExpect: 100-continue\r\n"),
-			"HTTP/1.1 413 ");
+			413);
 }
 
 TEST(body__unwanted_is_thrown_away)
@@ -106,7 +105,7 @@ TEST(headers__too_large)
 	/* Up to the memory of a connection it is this server that answers, not its library. */
 	answer = http_expect_raw(
 		http_text(HTTP_REQUEST("GET /health", "Connection: close\r\nX: %060000d\r\n"), 7),
-		"HTTP/1.1 431 ");
+		431);
 	assert_non_null(strstr(answer, "headers_too_large"));
 }
 
@@ -126,13 +125,13 @@ TEST(protocol__versions_and_pipelines)
 {
 	const char *answer;
 
-	http_expect_raw("GET /ready HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
-	http_expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", "HTTP/1.1 411 ");
+	http_expect_raw("GET /ready HTTP/1.0\r\n\r\n", 200);
+	http_expect_raw("POST /allocate HTTP/1.0\r\nHost: [::1]\r\n\r\n", 411);
 	answer = http_expect_raw(
 		HTTP_REQUEST("GET /ready", "") HTTP_REQUEST(
 			"POST /allocate", HTTP_JSON "Content-Length: 16\r\n", "{\"size_bytes\":1}")
 			HTTP_REQUEST("GET /ready", "Connection: close\r\n"),
-		"HTTP/1.1 200 ");
+		200);
 	assert_non_null(strstr(answer, "{\"status\":\"ready\"}\nHTTP/1.1 200"));
 	assert_non_null(strstr(answer, "{\"id\":\""));
 	assert_non_null(strstr(answer, "Connection: close"));
@@ -154,12 +153,12 @@ TEST(protocol__one_host)
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		const char *answer = http_expect_raw(bad[i], "HTTP/1.1 400 ");
+		const char *answer = http_expect_raw(bad[i], 400);
 
 		assert_true(strstr(answer, "\"bad_host\"") || by_library(answer));
 	}
-	http_expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", "HTTP/1.1 403 ");
-	http_expect_raw("GET /health HTTP/1.0\r\n\r\n", "HTTP/1.1 200 ");
+	http_expect_raw("GET /health HTTP/1.1\r\nHost:\r\n\r\n", 403);
+	http_expect_raw("GET /health HTTP/1.0\r\n\r\n", 200);
 }
 
 /* A path counts to its end, escapes included, and is one word of one line in the log. */
@@ -240,7 +239,7 @@ TEST(protocol__ambiguous_length_is_refused)
 							  HTTP_REQUEST("GET /health", ""),
 						  starts[i % MAAS_ARRAY_SIZE(starts)],
 						  headers[i / MAAS_ARRAY_SIZE(starts)]),
-					"HTTP/1.1 400 ");
+					400);
 
 		assert_true(strstr(answer, "\"code\":\"bad_") || by_library(answer));
 		assert_null(strstr(answer, "healthy"));
@@ -254,7 +253,7 @@ TEST(protocol__half_closed_client_is_answered)
 	http_send_text(fd, HTTP_REQUEST("GET /ready", "Connection: close\r\n"));
 	shutdown(fd, SHUT_WR);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
-	assert_memory_equal(buffer, "HTTP/1.1 200 ", 13);
+	assert_true(http_is_answer(buffer, 200));
 	close(fd);
 }
 
