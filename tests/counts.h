@@ -35,7 +35,7 @@ static inline uint64_t maas_test_seed(void)
 	return value ? strtoull(value, NULL, 0) : (uint64_t)time(NULL);
 }
 
-/* The same, for whoever does not say himself which one it was. */
+/* The same, and prints it. */
 static inline uint64_t maas_test_seed_told(void)
 {
 	uint64_t seed = maas_test_seed();
@@ -61,7 +61,7 @@ MAAS_TEST_COUNT_SHORT(count_slab_model_ops, 60000, 1200000, 40000000) /* all poo
 MAAS_TEST_COUNT_SHORT(count_slab_thread_ops, 5000, 40000, 300000)     /* per thread */
 MAAS_TEST_COUNT_SHORT(count_slab_thread_races, 500, 4000, 30000)
 MAAS_TEST_COUNT(count_slab_restarts, 20, 500)
-/* Every call fails once; in a short run each so manieth. */
+/* Every call fails once; in a short run every 7th. */
 MAAS_TEST_COUNT_SHORT(count_rdma_nomem_step, 7u, 1u, 1u)
 MAAS_TEST_COUNT_SHORT(count_lend_thread_ops, 3000, 8000, 40000) /* per thread */
 MAAS_TEST_COUNT(count_lend_request_ops, 40000, 2000000)
@@ -86,7 +86,7 @@ MAAS_TEST_COUNT(count_device_reconnects, 20, 200)
 MAAS_TEST_COUNT(count_device_stops, 10, 200)
 MAAS_TEST_COUNT(count_device_kills, 20, 200)
 MAAS_TEST_COUNT(count_device_grants, 10000, 100000)
-MAAS_TEST_COUNT(count_device_cable_s, 5, 60) /* that the cable is pulled */
+MAAS_TEST_COUNT(count_device_cable_s, 5, 60) /* for which the cable is pulled */
 MAAS_TEST_COUNT(count_device_loss_percent, 1, 5)
 MAAS_TEST_COUNT(count_device_loss_s, 10, 60)
 
