@@ -123,6 +123,23 @@ static inline int free_now(const struct maas_lend_allocation *allocation)
 	return maas_lend_free(f.lend, NULL, allocation->id, NULL, NULL);
 }
 
+/* The same, and `told` hears of its end. */
+static inline int free_told(const struct maas_lend_allocation *allocation, struct told *told)
+{
+	return maas_lend_free(f.lend, NULL, allocation->id, tell, told);
+}
+
+static inline int transfer_begin(const struct maas_lend_allocation *allocation,
+				 struct maas_lend_transfer *transfer)
+{
+	return maas_lend_transfer_begin(f.lend, NULL, allocation->id, MAAS_AUTH_OWN, transfer);
+}
+
+static inline void transfer_end(struct maas_lend_transfer *transfer)
+{
+	maas_lend_transfers_end(f.lend, transfer, 1);
+}
+
 /* A whole page: how many, or an error. */
 static inline int list_page(const char *owner, const char *after, uint32_t limit,
 			    struct maas_lend_allocation *ret, bool *ret_more)

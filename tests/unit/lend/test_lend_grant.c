@@ -275,7 +275,7 @@ TEST(free__kills_the_keys_of_all_sessions)
 	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
 			 -EINPROGRESS);
 	keys.mode = FAKE_KEYS_HOLD;
-	assert_int_equal(maas_lend_free(f.lend, NULL, answer.first.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(free_told(&answer.first, &told), -EINPROGRESS);
 	finish(0);
 	assert_int_equal(told.calls, 2);
 	expect_nothing();

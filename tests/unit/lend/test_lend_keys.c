@@ -55,7 +55,7 @@ static int try_again(void)
 /* Both wait. */
 static void start_free(void)
 {
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &end), -EINPROGRESS);
+	assert_int_equal(free_told(&a, &end), -EINPROGRESS);
 }
 
 static void start_end(void)
@@ -66,7 +66,7 @@ static void start_end(void)
 TEST(free__without_a_key_is_done_at_once)
 {
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &end), 0);
+	assert_int_equal(free_told(&a, &end), 0);
 	assert_int_equal(end.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 1);
 	assert_int_equal(try_again(), 0);
@@ -100,17 +100,16 @@ TEST(free__waits_for_both)
 
 		reopen();
 		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-		assert_int_equal(
-			maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+		assert_int_equal(transfer_begin(&a, &transfer), 0);
 		start_free();
 		if (keys_first)
 			finish(0);
 		else
-			maas_lend_transfers_end(f.lend, &transfer, 1);
+			transfer_end(&transfer);
 		assert_int_equal(end.calls, 0);
 		assert_int_equal(try_again(), -ENOSPC);
 		if (keys_first)
-			maas_lend_transfers_end(f.lend, &transfer, 1);
+			transfer_end(&transfer);
 		else
 			finish(0);
 		assert_int_equal(end.calls, 1);
@@ -123,10 +122,10 @@ TEST(free__without_a_key_waits_for_transfers)
 	struct maas_lend_transfer transfer = {0};
 
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	start_free();
 	assert_int_equal(end.calls, 0);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(end.calls, 1);
 }
 
@@ -231,7 +230,7 @@ TEST(session__waits_for_a_free_that_is_under_way)
 	struct told freed = {0};
 
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &freed), -EINPROGRESS);
+	assert_int_equal(free_told(&a, &freed), -EINPROGRESS);
 	keys.start_error = -EALREADY;
 	start_end();
 	assert_int_equal(end.calls, 0);

@@ -74,13 +74,12 @@ TEST(transfer__needs_memory_first)
 	struct maas_lend_transfer transfer = {0};
 
 	fail_nth_arm(1);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer),
-			 -ENOMEM);
+	assert_int_equal(transfer_begin(&a, &transfer), -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_int_equal(lend_stats().transfers, 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(live_slabs(), 0);
 }
 
@@ -89,14 +88,14 @@ TEST(free__that_must_wait_needs_memory_first)
 	struct maas_lend_allocation a = ALLOCATE(.owner = "o");
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	fail_nth_arm(1);
 	assert_int_equal(free_now(&a), -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&a));
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(free_now(&a), -EINPROGRESS);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(live_slabs(), 0);
 }
 
@@ -105,7 +104,7 @@ TEST(lapse__is_tried_again)
 	struct maas_lend_allocation a = allocate_ttl(2);
 	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	pass_ms(1900);
 	fail_nth_arm(1);
 	pass_ms(100);
@@ -115,7 +114,7 @@ TEST(lapse__is_tried_again)
 	pass_ms(1000);
 	assert_false(exists(&a));
 	assert_int_equal(lend_stats().lapsed_allocations, 1);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 }
 
 TEST(session_end__is_gone_on_with)
@@ -128,7 +127,7 @@ TEST(session_end__is_gone_on_with)
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	fail_nth_arm(1);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
 	assert_true(fail_nth_disarm());
@@ -136,7 +135,7 @@ TEST(session_end__is_gone_on_with)
 	pass_ms(1000);
 	assert_false(exists(&a));
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	expect_told(&told, 0);
 	assert_int_equal(live_slabs(), 0);
 	assert_int_equal(lend_stats().sessions, 0);
@@ -161,12 +160,12 @@ TEST(close__frees_everything)
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &forced), 0);
+	assert_int_equal(transfer_begin(&a, &forced), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	pass_ms(2000);
 	assert_int_equal(lend_stats().forced_transfers, 1);
 	a = allocate_plain();
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	assert_int_equal(free_now(&a), -EINPROGRESS);
 	fixture_close(&f);
 	assert_int_equal(fail_nth_blocks(), blocks);

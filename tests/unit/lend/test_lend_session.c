@@ -235,15 +235,15 @@ TEST(end__waits_for_transfers)
 	struct maas_lend_transfer two = {0};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, b.id, MAAS_AUTH_OWN, &two), 0);
+	assert_int_equal(transfer_begin(&a, &one), 0);
+	assert_int_equal(transfer_begin(&b, &two), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -ENOENT);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
 	assert_int_equal(try_open("s", false), -EEXIST);
-	maas_lend_transfers_end(f.lend, &one, 1);
+	transfer_end(&one);
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfers_end(f.lend, &two, 1);
+	transfer_end(&two);
 	expect_told(&told, 0);
 	assert_int_equal(live_slabs(), 0);
 	assert_int_equal(try_open("s", false), 0);

@@ -36,16 +36,15 @@ TEST(transfer__gives_the_bytes)
 	assert_int_equal(
 		maas_lend_transfer_begin(f.lend, NULL, "nonsense", MAAS_AUTH_OWN, &transfer),
 		-ENOENT);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	assert_int_equal(transfer.size_bytes, 100);
 	memset(transfer.bytes, 'x', transfer.size_bytes);
 	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(lend_stats().transfers, 1);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(lend_stats().transfers, 0);
 	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer),
-			 -ENOENT);
+	assert_int_equal(transfer_begin(&a, &transfer), -ENOENT);
 }
 
 TEST(free__waits_for_the_last_transfer)
@@ -57,18 +56,17 @@ TEST(free__waits_for_the_last_transfer)
 	struct maas_lend_transfer late = {.abort = count_abort, .arg = &aborts};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &two), 0);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(transfer_begin(&a, &one), 0);
+	assert_int_equal(transfer_begin(&a, &two), 0);
+	assert_int_equal(free_told(&a, &told), -EINPROGRESS);
 	assert_false(maas_lend_transfer_alive(f.lend, &one));
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &late),
-			 -ENOENT);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -ENOENT);
+	assert_int_equal(transfer_begin(&a, &late), -ENOENT);
+	assert_int_equal(free_told(&a, &told), -ENOENT);
 	assert_int_equal(try_whole(), -ENOSPC);
-	maas_lend_transfers_end(f.lend, &two, 1);
+	transfer_end(&two);
 	assert_int_equal(told.calls, 0);
 	assert_int_equal(try_whole(), -ENOSPC);
-	maas_lend_transfers_end(f.lend, &one, 1);
+	transfer_end(&one);
 	expect_told(&told, 0);
 	assert_int_equal(try_whole(), 0);
 	pass_ms(3000);
@@ -84,9 +82,9 @@ TEST(free__aborts_after_the_grace)
 	struct maas_lend_transfer two = {.abort = count_abort, .arg = &aborts[1]};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &one), 0);
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &two), 0);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(transfer_begin(&a, &one), 0);
+	assert_int_equal(transfer_begin(&a, &two), 0);
+	assert_int_equal(free_told(&a, &told), -EINPROGRESS);
 	pass_ms(900);
 	assert_int_equal(aborts[0] + aborts[1], 0);
 	pass_ms(100);
@@ -97,8 +95,8 @@ TEST(free__aborts_after_the_grace)
 	assert_int_equal(lend_stats().forced_transfers, 2);
 	assert_int_equal(lend_stats().pending_frees, 1);
 	assert_int_equal(told.calls, 0);
-	maas_lend_transfers_end(f.lend, &one, 1);
-	maas_lend_transfers_end(f.lend, &two, 1);
+	transfer_end(&one);
+	transfer_end(&two);
 	expect_told(&told, 0);
 	assert_int_equal(lend_stats().pending_frees, 0);
 	assert_int_equal(live_slabs(), 0);
@@ -111,15 +109,15 @@ TEST(free__keeps_the_bytes_while_it_waits)
 	struct maas_lend_transfer transfer = {.abort = count_abort};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	memset(transfer.bytes, 0x5a, 65536);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
+	assert_int_equal(free_told(&a, &told), -EINPROGRESS);
 	while (maas_slab_reclaim(f.slab, maas_clock_ms() + 60000, UINT64_MAX))
 		;
 	assert_int_equal(try_whole(), -ENOSPC);
 	for (size_t i = 0; i < 65536; i++)
 		assert_int_equal(transfer.bytes[i], 0x5a);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(told.calls, 1);
 }
 
@@ -130,14 +128,14 @@ TEST(lapse__waits_like_a_free)
 	struct maas_lend_allocation a =
 		ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 2);
 
-	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfer), 0);
+	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	pass_ms(2000);
 	assert_false(maas_lend_transfer_alive(f.lend, &transfer));
 	assert_int_equal(free_now(&a), -ENOENT);
 	assert_int_equal(live_slabs(), 1);
 	pass_ms(1000);
 	assert_int_equal(aborts, 1);
-	maas_lend_transfers_end(f.lend, &transfer, 1);
+	transfer_end(&transfer);
 	assert_int_equal(live_slabs(), 0);
 	assert_int_equal(lend_stats().lapsed_allocations, 1);
 }
@@ -155,21 +153,15 @@ TEST(transfers__cost_the_same_among_many)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
 		all[i] = ALLOCATE(.size_bytes = 64);
-		assert_int_equal(
-			maas_lend_transfer_begin(f.lend, NULL, all[i].id, MAAS_AUTH_OWN, &crowd[i]),
-			0);
+		assert_int_equal(transfer_begin(&all[i], &crowd[i]), 0);
 	}
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(others); i++)
-		assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, all[4000].id, MAAS_AUTH_OWN,
-							  &others[i]),
-				 0);
+		assert_int_equal(transfer_begin(&all[4000], &others[i]), 0);
 	steps = maas_lend_steps(f.lend);
-	maas_lend_transfers_end(f.lend, &crowd[5000], 1);
-	assert_int_equal(
-		maas_lend_transfer_begin(f.lend, NULL, all[5000].id, MAAS_AUTH_OWN, &crowd[5000]),
-		0);
-	assert_int_equal(maas_lend_free(f.lend, NULL, all[4000].id, tell, &told), -EINPROGRESS);
-	maas_lend_transfers_end(f.lend, &crowd[4000], 1);
+	transfer_end(&crowd[5000]);
+	assert_int_equal(transfer_begin(&all[5000], &crowd[5000]), 0);
+	assert_int_equal(free_told(&all[4000], &told), -EINPROGRESS);
+	transfer_end(&crowd[4000]);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4);
 	maas_lend_transfers_end(f.lend, others, MAAS_ARRAY_SIZE(others));
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 4 + MAAS_ARRAY_SIZE(others));
@@ -179,7 +171,7 @@ TEST(transfers__cost_the_same_among_many)
 		if (i == 4000)
 			continue;
 		assert_int_equal(free_now(&all[i]), -EINPROGRESS);
-		maas_lend_transfers_end(f.lend, &crowd[i], 1);
+		transfer_end(&crowd[i]);
 	}
 	assert_int_equal(live_slabs(), 0);
 }
@@ -198,13 +190,11 @@ TEST(free__tells_each_of_many_once)
 		for (int k = 0; k < 2; k++) {
 			transfers[k][i].abort = count_abort;
 			transfers[k][i].arg = &aborts[k][i];
-			assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, a[k].id,
-								  MAAS_AUTH_OWN, &transfers[k][i]),
-					 0);
+			assert_int_equal(transfer_begin(&a[k], &transfers[k][i]), 0);
 		}
-	assert_int_equal(maas_lend_free(f.lend, NULL, a[0].id, tell, &told), -EINPROGRESS);
+	assert_int_equal(free_told(&a[0], &told), -EINPROGRESS);
 	pass_ms(300);
-	assert_int_equal(maas_lend_free(f.lend, NULL, a[1].id, tell, &told), -EINPROGRESS);
+	assert_int_equal(free_told(&a[1], &told), -EINPROGRESS);
 	steps = maas_lend_steps(f.lend);
 	pass_ms(10000);
 	assert_int_equal(maas_lend_steps(f.lend) - steps, 2 * 5000 + 2);
@@ -228,10 +218,8 @@ TEST(transfers__end_with_all_their_frees)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
 		struct maas_lend_allocation a = allocate_plain();
 
-		assert_int_equal(
-			maas_lend_transfer_begin(f.lend, NULL, a.id, MAAS_AUTH_OWN, &transfers[i]),
-			0);
-		assert_int_equal(maas_lend_free(f.lend, NULL, a.id, tell, &told), -EINPROGRESS);
+		assert_int_equal(transfer_begin(&a, &transfers[i]), 0);
+		assert_int_equal(free_told(&a, &told), -EINPROGRESS);
 	}
 	assert_int_equal(lend_stats().pending_frees, MAAS_ARRAY_SIZE(transfers));
 	maas_lend_transfers_end(f.lend, transfers, MAAS_ARRAY_SIZE(transfers));
