@@ -329,11 +329,11 @@ TEST(early__each_upload_gets_its_status)
 		http_send_text(fds[i],
 			       HTTP_REQUEST("PUT /allocate/0/data", "Content-Length: %d\r\n"),
 			       4 << 20);
-	}
-	for (int i = 0; i < UPLOADS; i++)
+		/* At once: what comes late is not waited for. */
 		for (int sent = 0; sent < 4 << 20; sent += CHUNK)
 			if (!http_send(fds[i], data, CHUNK))
 				fail_msg("upload %d was broken after %d bytes", i, sent);
+	}
 	for (int i = 0; i < UPLOADS; i++) {
 		assert_int_equal(http_recv_answer(fds[i], buffer, sizeof(buffer) - 1), 404);
 		close(fds[i]);
