@@ -158,6 +158,11 @@ func (p *pair) dies(what string, how ending) {
 	how.back(p)
 
 	p.leader, p.follower = p.follower, p.leader
+	if rand.IntN(2) == 0 {
+		time.Sleep(rand.N(300 * time.Millisecond)) // Meanwhile it brings its own late samples to remote memory.
+		what += ", and another one right behind it"
+		p.restart(what)
+	}
 	held := p.held(what)
 	next := p.next + len(committed)
 	inOrder, first := end(held.InOrder), max(p.next, late)
@@ -202,13 +207,12 @@ func (p *pair) held(what string) (held Held) {
 	return held
 }
 
-// restarts ends the leader a second time, now alone, and starts it again on its directory.
-func (p *pair) restarts(what string) {
+// restart ends the leader, which is alone, and starts it again on its directory.
+func (p *pair) restart(what string) {
 	p.t.Helper()
 	p.leader.kill()
 	p.begin(p.leader)
 	require.NoError(p.t, (<-p.leader.opened.Done).Error, what)
-	p.wants(p.held(what), what)
 }
 
 // A leader ends in whatever way, at whatever moment: its standby has all that was acknowledged. Who led follows
@@ -234,7 +238,8 @@ func runDeaths(p *pair, scene, deaths int) {
 		p.wait(when.is)
 		p.dies(what, how)
 		if rand.IntN(2) == 0 {
-			p.restarts(what + ", restarted")
+			p.restart(what)
+			p.wants(p.held(what), what+", restarted")
 		}
 		p.follows()
 	}
