@@ -1,7 +1,8 @@
 """A tsdb on remote memory beside a stock one. Each figure comes from a process of its own, a
 contestant of prometheus/test/bench, which is fed the same load in simulated time; in each pair the
-stock one runs first and last."""
-import contextlib
+stock one runs first and last. Beside a leader, its standby and the server live on the same machine:
+there two stock ones run at once, so that all have a neighbour."""
+import concurrent.futures
 import functools
 import math
 import os
@@ -36,12 +37,14 @@ class Runs:
 
     def take_pair(self):
         """The figures of each contestant, and of the stock one once more."""
-        pair = {"stock": self.run("stock")}
         if self.options.part == "standby":
-            pair["mirror"], pair["follower"] = self.live_and_die()
-        else:
-            for store in ["pages"] * (self.options.part == "head") + list(CONTESTANTS):
-                pair[store] = self.run(store)
+            with concurrent.futures.ThreadPoolExecutor() as both:
+                stock, again = both.map(self.run, ["stock"] * 2)
+            leader, follower = self.live_and_die()
+            return {"stock": stock, "again": again, "mirror": leader, "follower": follower}
+        pair = {"stock": self.run("stock")}
+        for store in ["pages"] * (self.options.part == "head") + list(CONTESTANTS):
+            pair[store] = self.run(store)
         pair["again"] = self.run("stock")
         if self.options.part == "starts":
             self.start_all(pair)
