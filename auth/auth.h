@@ -157,6 +157,8 @@ const char *maas_auth_pattern(const struct maas_auth *auth,
 
 /* "bytes" and so on: what stands behind "max-" in the file, with _ for -. */
 const char *maas_auth_quota_name(enum maas_auth_quota quota);
+/* "max-bytes" and so on. */
+const char *maas_auth_quota_word(enum maas_auth_quota quota);
 
 #define MAAS_AUTH_TOKEN 47 /* "mt_", 43 letters of base64url (256 bits), and a NUL */
 #define MAAS_AUTH_HASH	72 /* "sha256:", 64 digits, and a NUL */

@@ -224,6 +224,11 @@ const char *maas_auth_quota_name(enum maas_auth_quota quota)
 	return quotas[quota].name;
 }
 
+const char *maas_auth_quota_word(enum maas_auth_quota quota)
+{
+	return quotas[quota].word;
+}
+
 static int take_quota(struct parser *parser, enum maas_auth_quota quota, const char *value)
 {
 	uint64_t *to = &parser->principal->quota[quota];

@@ -33,6 +33,9 @@ type Error struct {
 	Status  int    // of HTTP
 	Code    string // for programs, see docs/openapi.yaml; empty if the answer was not maasd's
 	Message string // for people
+	// Quota names the quota that is reached, as the server's /whoami does, and Principal whose it is, where
+	// the client may know. Over HTTP; over RDMA the message alone says so.
+	Quota, Principal string
 
 	challenged bool // asks for a token: also a 429 does, where many requests of the address had none
 }
@@ -46,7 +49,6 @@ var remedies = map[string]string{
 	"not_found":        "it was freed, its lease lapsed, or the server restarted without its memory",
 	"pool_exhausted":   "free memory or start maasd with a larger --max-pool-size",
 	"stopping":         "wait until it is back, or go to another",
-	"quota_exhausted":  "free memory, or give the principal more in the server's --auth-file",
 	"too_large":        "ask for several smaller ones, or start maasd with a larger class in --slab-sizes",
 	"unauthenticated":  "the client's token is in Options.TokenFile, its certificate in Options.CertFile (Prometheus: --storage.tsdb.maas.http-config-file)",
 	"unknown_session":  "its lease lapsed or the server restarted: open a new client",
@@ -102,8 +104,10 @@ const maxMessage = 500
 func parseError(status int, challenge string, body []byte) *Error {
 	var answer struct {
 		Error struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
+			Code      string `json:"code"`
+			Message   string `json:"message"`
+			Quota     string `json:"quota"`
+			Principal string `json:"principal"`
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &answer) != nil || answer.Error.Code == "" {
@@ -112,6 +116,8 @@ func parseError(status int, challenge string, body []byte) *Error {
 	return &Error{
 		Status: status, Code: printable(shorten(answer.Error.Code, 40)),
 		Message:    printable(shorten(answer.Error.Message, maxMessage)),
+		Quota:      printable(shorten(answer.Error.Quota, 40)),
+		Principal:  printable(shorten(answer.Error.Principal, 64)),
 		challenged: challenge != "",
 	}
 }

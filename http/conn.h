@@ -103,6 +103,8 @@ struct maas_http_request {
 	unsigned int status;	   /* 0: no answer yet */
 	uint64_t sent_bytes;	   /* of the answer's body */
 	struct MHD_Response *kept; /* an answer that waits for the body's end */
+	const char *quota;	   /* that an error is about, as in /whoami, and … */
+	const char *payer;	   /* … whose it is, where the caller may know; or NULL */
 	unsigned int retry_s;	   /* after which a 429 tells to try again; 0: as usual */
 	const char *extra_name;	   /* one more header of the answer, or NULL */
 	char extra_value[72];

@@ -74,8 +74,32 @@ static void count_failure(struct maas_http_conn *conn, int error)
 	atomic_fetch_add_explicit(&conn->http->metrics.failures[reason], 1, memory_order_relaxed);
 }
 
+static int fail_quota(struct maas_http_conn *conn, const struct maas_http_allocate_body *body,
+		      const struct maas_lend_refusal *refusal)
+{
+	const char *word = maas_auth_quota_word(refusal->quota);
+
+	if (!*refusal->principal) {
+		maas_http_blame(conn, refusal->quota, NULL);
+		return maas_http_fail(
+			conn, -ENOSR,
+			"%s of whoever pays for the owner %s is reached: the first line of "
+			"--auth-file whose owner= has that name; free some of it, or take another "
+			"owner",
+			word, *body->owner ? body->owner : conn->caller.lend.principal->name);
+	}
+	maas_http_blame(conn, refusal->quota, refusal->principal);
+	return maas_http_fail(
+		conn, -ENOSR,
+		"%s of the principal %s is reached: it uses %llu of %llu, and this is "
+		"%llu more; free some, or give it more in --auth-file",
+		word, refusal->principal, (unsigned long long)refusal->used,
+		(unsigned long long)refusal->max, (unsigned long long)refusal->more);
+}
+
 static int fail_allocate(struct maas_http_conn *conn, int error,
-			 const struct maas_http_allocate_body *body)
+			 const struct maas_http_allocate_body *body,
+			 const struct maas_lend_refusal *refusal)
 {
 	count_failure(conn, error);
 	if (error == -EFBIG)
@@ -87,6 +111,9 @@ static int fail_allocate(struct maas_http_conn *conn, int error,
 				      "this principal may not allocate %s%s: its line in "
 				      "--auth-file would need owner=",
 				      *body->owner ? "for the owner " : "at all", body->owner);
+	/* Without a refusal of the memory it is the keys. */
+	if (error == -ENOSR && refusal->more)
+		return fail_quota(conn, body, refusal);
 	if (error == -EUSERS)
 		return maas_http_fail(conn, error,
 				      "%d different owners hold memory; use fewer names",
@@ -175,6 +202,8 @@ static int reply(struct maas_http_conn *conn, const struct answer *answer)
 static int allocate_now(struct maas_http_conn *conn, const struct maas_http_allocate_body *body,
 			const struct maas_lend_alloc_request *request)
 {
+	struct maas_lend_alloc_request asked = *request;
+	struct maas_lend_refusal refusal = {0};
 	struct maas_lend_allocation first;
 	struct maas_slab_ref one;
 	struct maas_slab_ref *refs = &one;
@@ -184,11 +213,12 @@ static int allocate_now(struct maas_http_conn *conn, const struct maas_http_allo
 		refs = malloc(request->count * sizeof(*refs));
 	if (!refs)
 		return maas_http_fail(conn, -ENOMEM, NULL);
-	r = maas_lend_allocate(conn->http->options.lend, request, refs, &first);
+	asked.refusal = &refusal;
+	r = maas_lend_allocate(conn->http->options.lend, &asked, refs, &first);
 	if (!r)
 		r = reply(conn, &(struct answer){body, &first, refs, NULL, request->count});
 	else if (r != -EAGAIN)
-		r = fail_allocate(conn, r, body);
+		r = fail_allocate(conn, r, body, &refusal);
 	if (refs != &one)
 		free(refs);
 	return r;
@@ -200,7 +230,7 @@ int maas_http_allocate_resume(struct maas_http_conn *conn)
 	int status = maas_http_wait_status(conn);
 
 	if (status)
-		return fail_allocate(conn, status, &pending->body);
+		return fail_allocate(conn, status, &pending->body, &pending->refusal);
 	return reply(conn, &(struct answer){&pending->body, &pending->first, pending->refs,
 					    pending->keyed ? pending->keys : NULL, pending->count});
 }
@@ -233,6 +263,7 @@ static int allocate_pending(struct maas_http_conn *conn, const struct maas_http_
 		return maas_http_fail(conn, -ENOMEM, NULL);
 	pending->body = *body;
 	pending->request = *request;
+	pending->request.refusal = &pending->refusal;
 	/* Its strings are those of the body that stays. */
 	if (request->caller) {
 		pending->caller = *request->caller;
@@ -280,7 +311,7 @@ int maas_http_allocate(struct maas_http_conn *conn)
 		.nowait = true,
 	};
 	if (maas_http_hold(conn, (uint64_t)request.count * ENTRY_BYTES))
-		return fail_allocate(conn, -EBUSY, &body);
+		return fail_allocate(conn, -EBUSY, &body, NULL);
 	keyed = conn->http->has_keys && *body.session && body.access != MAAS_LEND_ACCESS_NONE;
 	heavy = maas_http_slab_bytes(conn->http, body.size_bytes) * request.count >=
 		MAAS_HTTP_HEAVY_BYTES;

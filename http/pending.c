@@ -74,12 +74,24 @@ void maas_http_write_key(struct maas_buf *out, const struct maas_lend_key *key)
  * For other calls -EEXIST is about names. A key that the device fails to make, or that is under way
  * when the client leaves, is an input or output error; either way the connection is gone with it.
  */
+/* Whose session it is may be another's business. */
+static int fail_keys(struct maas_http_conn *conn)
+{
+	maas_http_blame(conn, MAAS_AUTH_GRANTS, NULL);
+	return maas_http_fail(conn, -ENOSR,
+			      "the principal of this session has as many keys as its line in "
+			      "--auth-file allows (max-grants); end grants or free allocations, or "
+			      "give it more");
+}
+
 int maas_http_fail_key(struct maas_http_conn *conn, int error)
 {
 	if (error == -EIO)
 		error = -ENOTCONN;
 	if (error == -ENOTCONN && !maas_http_keys_work(conn->http))
 		error = -ESHUTDOWN; /* to connect again is of no use */
+	if (error == -ENOSR)
+		return fail_keys(conn);
 	if (error != -EEXIST)
 		return maas_http_fail(conn, error, NULL);
 	return maas_http_error(conn, MHD_HTTP_CONFLICT, "already_granted",

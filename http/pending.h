@@ -19,6 +19,7 @@ struct maas_http_pending {
 	struct maas_http_allocate_body body;
 	struct maas_lend_alloc_request request; /* its strings are in `body`, its caller is … */
 	struct maas_lend_caller caller;		/* … this one, with a reference to its table */
+	struct maas_lend_refusal refusal;
 	struct maas_lend_allocation first;
 	uint32_t count;
 	struct maas_slab_ref *refs; /* behind the keys */

@@ -61,8 +61,7 @@ static const struct error_row {
 	 "the RDMA device has no more memory windows or regions to make keys of; free allocations "
 	 "or end grants, or ask for fewer and larger allocations"},
 	{ENOSR, MHD_HTTP_INSUFFICIENT_STORAGE, "quota_exhausted",
-	 "whoever pays for this owner has as much as its line in --auth-file allows (max-bytes, "
-	 "max-allocations, max-owners); free some of it"},
+	 "whoever pays has as much as its line in --auth-file allows; free some of it"},
 	{ENOMEM, MHD_HTTP_SERVICE_UNAVAILABLE, "out_of_memory",
 	 "the server has no memory for this request; try again"},
 };
@@ -193,6 +192,12 @@ void maas_http_reply_by_hand(struct maas_http_conn *conn, unsigned int status)
 	conn->linger = true;
 }
 
+void maas_http_blame(struct maas_http_conn *conn, enum maas_auth_quota quota, const char *payer)
+{
+	conn->req.quota = maas_auth_quota_name(quota);
+	conn->req.payer = payer;
+}
+
 static int reply_error(struct maas_http_conn *conn, unsigned int status, const char *code,
 		       const char *fmt, va_list args) MAAS_PRINTF(4, 0);
 
@@ -207,6 +212,14 @@ static int reply_error(struct maas_http_conn *conn, unsigned int status, const c
 	maas_buf_str(&conn->out, code);
 	maas_buf_str(&conn->out, "\",\"message\":");
 	maas_buf_json(&conn->out, text);
+	if (conn->req.quota) {
+		maas_buf_str(&conn->out, ",\"quota\":");
+		maas_buf_json(&conn->out, conn->req.quota);
+	}
+	if (conn->req.payer) {
+		maas_buf_str(&conn->out, ",\"principal\":");
+		maas_buf_json(&conn->out, conn->req.payer);
+	}
 	maas_buf_str(&conn->out, "}}\n");
 	return maas_http_reply(conn, status);
 }

@@ -18,6 +18,8 @@ MAAS_MUST_CHECK int maas_http_reply_made(struct maas_http_conn *conn, unsigned i
 MAAS_MUST_CHECK int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 					     struct MHD_Response *response, const char *type,
 					     uint64_t bytes);
+/* An error is about this quota; `payer` NULL: of whom is not said. Both are borrowed. */
+void maas_http_blame(struct maas_http_conn *conn, enum maas_auth_quota quota, const char *payer);
 /* Answers with an error object; what stands in conn->out is dropped. */
 MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
 				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);

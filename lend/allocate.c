@@ -92,9 +92,11 @@ static uint64_t slab_bytes_for(const struct maas_lend *lend, uint64_t size_bytes
 }
 
 /* What has to be known before there is a slab. */
-static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller,
+static int prepare(struct maas_lend *lend, const struct maas_lend_alloc_request *from,
 		   const struct canonical *request, uint32_t *ret_owner)
 {
+	const struct maas_lend_caller *caller = from->caller;
+	struct maas_lend_refusal refusal;
 	int r = 0;
 
 	*ret_owner = 0;
@@ -109,8 +111,10 @@ static int prepare(struct maas_lend *lend, const struct maas_lend_caller *caller
 	else if (*request->owner)
 		r = maas_lend_charge(lend, request->owner, request->count,
 				     request->count * slab_bytes_for(lend, request->size_bytes),
-				     ret_owner);
+				     &refusal, ret_owner);
 	pthread_mutex_unlock(&lend->lock);
+	if (r == -ENOSR && from->refusal)
+		maas_lend_tell_refusal(caller, &refusal, from->refusal);
 	return r;
 }
 
@@ -195,7 +199,7 @@ static const char *name_of(const struct maas_lend_caller *caller)
 }
 
 /* With a `key` the request is remembered, under the number `ret_number`. */
-static int allocate(struct maas_lend *lend, const struct maas_lend_caller *caller,
+static int allocate(struct maas_lend *lend, const struct maas_lend_alloc_request *from,
 		    const struct canonical *request, const struct maas_lend_request_key *key,
 		    struct maas_slab_ref *ret_refs, uint32_t *ret_number)
 {
@@ -206,7 +210,7 @@ static int allocate(struct maas_lend *lend, const struct maas_lend_caller *calle
 	};
 	int r;
 
-	r = prepare(lend, caller, request, &label.owner);
+	r = prepare(lend, from, request, &label.owner);
 	if (r)
 		return r;
 	/* Without the lock: pages may have to be allocated, bytes to be zeroed. */
@@ -225,7 +229,7 @@ static int allocate(struct maas_lend *lend, const struct maas_lend_caller *calle
 	if (request->lifetime != MAAS_LEND_LIFETIME_DELETE)
 		r = tie(lend, request, ret_refs);
 	if (!r && key)
-		r = maas_lend_remember(lend, name_of(caller), key, ret_refs, request->count,
+		r = maas_lend_remember(lend, name_of(from->caller), key, ret_refs, request->count,
 				       ret_number);
 	if (r)
 		undo(lend, ret_refs, request->count);
@@ -345,7 +349,7 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 	int r;
 
 	if (!from->request_id)
-		return allocate(lend, from->caller, request, NULL, ret_refs, &number);
+		return allocate(lend, from, request, NULL, ret_refs, &number);
 	maas_lend_request_key(lend->requests.key, principal, from->request_id, request,
 			      sizeof(*request), &key);
 	lock = &lend->request_locks[(key.id[14] << 8 | key.id[15]) % MAAS_LEND_REQUEST_LOCKS];
@@ -356,7 +360,7 @@ static int allocate_once(struct maas_lend *lend, const struct canonical *request
 	r = find_answer(lend, principal, request, &key, ret_refs, keyed);
 	pthread_mutex_unlock(&lend->lock);
 	if (r == -ENOENT) {
-		r = allocate(lend, from->caller, request, &key, ret_refs, &number);
+		r = allocate(lend, from, request, &key, ret_refs, &number);
 		if (!r && keyed) {
 			keyed->key = key;
 			strncpy(keyed->principal, principal, MAAS_NAME_BYTES - 1);

@@ -239,6 +239,15 @@ enum maas_lend_lifetime {
 	MAAS_LEND_LIFETIME_SESSION, /* until its session ends */
 };
 
+/* Which quota was in the way of an allocation, and whose. */
+struct maas_lend_refusal {
+	enum maas_auth_quota quota;
+	char principal[MAAS_NAME_BYTES]; /* whose line pays; "": the caller may not know */
+	uint64_t used;			 /* of it, as max: 0 where the caller may not know */
+	uint64_t max;
+	uint64_t more; /* that the allocation takes */
+};
+
 struct maas_lend_alloc_request {
 	uint64_t size_bytes;
 	uint32_t count; /* 1 to MAAS_SLAB_MAX_BATCH */
@@ -249,6 +258,7 @@ struct maas_lend_alloc_request {
 	const char *owner;	/* a name, or NULL */
 	const char *request_id; /* or NULL */
 	const struct maas_lend_caller *caller;
+	struct maas_lend_refusal *refusal; /* set with -ENOSR; NULL: not asked for */
 };
 
 struct maas_lend_allocation {

@@ -66,11 +66,30 @@ static uint32_t payer_of(const struct maas_auth *table, const char *owner)
 	return payer ? maas_auth_index(table, payer) + 1 : 0;
 }
 
+/* Whether all of `more` fits; else what does not. */
+static bool fits_all(const struct maas_lend *lend, const struct maas_lend_usage *usage,
+		     const struct maas_lend_usage *more, struct maas_lend_refusal *ret_refusal)
+{
+	const struct maas_auth_principal *payer = principal_of(lend, usage);
+
+	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++) {
+		if (fits(lend, usage, (enum maas_auth_quota)i, more->used[i]))
+			continue;
+		*ret_refusal = (struct maas_lend_refusal){.quota = (enum maas_auth_quota)i,
+							  .used = usage->used[i],
+							  .max = payer->quota[i],
+							  .more = more->used[i]};
+		memcpy(ret_refusal->principal, payer->name, strlen(payer->name) + 1);
+		return false;
+	}
+	return true;
+}
+
 int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, uint64_t bytes,
-		     uint32_t *ret_owner)
+		     struct maas_lend_refusal *ret_refusal, uint32_t *ret_owner)
 {
 	bool is_new = !maas_lend_owner_find(&lend->owners, name);
-	struct maas_lend_usage *usage;
+	struct maas_lend_usage *usage, more = {0};
 	int r = maas_lend_owner_get(&lend->owners, name, count, ret_owner);
 
 	if (r)
@@ -78,9 +97,8 @@ int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, u
 	if (is_new)
 		lend->quotas.payers[*ret_owner] = payer_of(lend->principals.table, name);
 	usage = usage_of(lend, *ret_owner);
-	if (usage && (!fits(lend, usage, MAAS_AUTH_BYTES, bytes) ||
-		      !fits(lend, usage, MAAS_AUTH_ALLOCATIONS, count) ||
-		      !fits(lend, usage, MAAS_AUTH_OWNERS, is_new))) {
+	add(&more, count, bytes, is_new);
+	if (usage && !fits_all(lend, usage, &more, ret_refusal)) {
 		maas_lend_owner_put(&lend->owners, *ret_owner, count);
 		return -ENOSR;
 	}
@@ -88,6 +106,20 @@ int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count, u
 		add(usage, count, bytes, is_new);
 	lend->quotas.owner_bytes[*ret_owner] += bytes;
 	return 0;
+}
+
+/* Who pays is named to whoever pays, and to those who may see all principals. */
+void maas_lend_tell_refusal(const struct maas_lend_caller *caller,
+			    const struct maas_lend_refusal *refusal,
+			    struct maas_lend_refusal *ret_refusal)
+{
+	*ret_refusal = *refusal;
+	if (caller && (caller->principal->rights & (MAAS_AUTH_ADMIN | MAAS_AUTH_METRICS) ||
+		       !strcmp(caller->principal->name, refusal->principal)))
+		return;
+	*ret_refusal->principal = '\0';
+	ret_refusal->used = 0;
+	ret_refusal->max = 0;
 }
 
 void maas_lend_discharge(struct maas_lend *lend, uint32_t owner, uint32_t count, uint64_t bytes)

@@ -25,10 +25,15 @@ void maas_lend_quotas_fini(struct maas_lend_quotas *quotas);
 void maas_lend_quota_keep(struct maas_lend *lend, uint32_t owner, uint64_t bytes);
 /*
  * Charges `count` allocations of `bytes` in all, with the owner's name if it is new. 0 is no owner
- * and free. Errors: -ENOSR that is more than the quota, or -EUSERS too many names.
+ * and free. Errors: -ENOSR that is more than the quota of `ret_refusal`, -EUSERS too many names.
  */
 MAAS_MUST_CHECK int maas_lend_charge(struct maas_lend *lend, const char *name, uint32_t count,
-				     uint64_t bytes, uint32_t *ret_owner);
+				     uint64_t bytes, struct maas_lend_refusal *ret_refusal,
+				     uint32_t *ret_owner);
+/* Tells the caller what it may know of it. Threading: any. */
+void maas_lend_tell_refusal(const struct maas_lend_caller *caller,
+			    const struct maas_lend_refusal *refusal,
+			    struct maas_lend_refusal *ret_refusal);
 void maas_lend_discharge(struct maas_lend *lend, uint32_t owner, uint32_t count, uint64_t bytes);
 
 /* Errors: -ENOSR. */

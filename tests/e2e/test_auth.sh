@@ -69,7 +69,8 @@ equal '/whoami' 'a 1' "$(jq -r '"\(.name) \(.quota.allocations)"' <<<"$BODY")"
 as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
 equal 'an allocation' 200 "$STATUS"
 as mt_a POST /allocate -H 'Content-Type: application/json' -d '{"size_bytes":1}'
-equal 'a second one' '507 quota_exhausted' "$STATUS $(jq -r .error.code <<<"$BODY")"
+equal 'a second one' '507 quota_exhausted allocations a' \
+	"$STATUS $(jq -r '.error | "\(.code) \(.quota) \(.principal)"' <<<"$BODY")"
 as mt_ops GET /stats
 equal 'the admin sees' 1 "$(jq .active_allocations <<<"$BODY")"
 grep -q 'GET /stats .*mt_' "$LOG" && fail 'a token is in the log'

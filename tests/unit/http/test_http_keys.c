@@ -102,7 +102,7 @@ TEST(allocate__refused)
 		{-ENOTCONN, 409, "not_connected"}, {-EDQUOT, 507, "grants_exhausted"},
 		{-EMLINK, 507, "device_limit"},	   {-EEXIST, 409, "already_granted"},
 		{-ENOMEM, 503, "out_of_memory"},   {-ESHUTDOWN, 503, "rdma_failed"},
-		{-EIO, 409, "not_connected"},
+		{-EIO, 409, "not_connected"},	   {-ENOSR, 507, "quota_exhausted"},
 	};
 
 	maas_log_set_level(MAAS_LOG_ERR);

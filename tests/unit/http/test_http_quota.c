@@ -72,4 +72,51 @@ TEST(connections__one_too_many)
 	AWAIT(!connections());
 }
 
+/* ---- which quota, and whose */
+
+static void expect_quota(enum role role, const char *path, const char *body, long status,
+			 const char *quota, const char *payer)
+{
+	const char *text = ask(role, "POST", path, body, status);
+	json_t *json = json_loads(text, 0, NULL);
+	const json_t *error = json_object_get(json, "error");
+	const json_t *principal = json_object_get(error, "principal");
+
+	assert_string_equal(http_string(error, "code"),
+			    status == 429 ? "too_many" : "quota_exhausted");
+	assert_string_equal(http_string(error, "quota"), quota);
+	if (payer)
+		assert_string_equal(json_string_value(principal), payer);
+	else
+		assert_null(principal);
+	/* Nor do the words name whoever pays. */
+	assert_int_equal(strstr(http_string(error, "message"), "team ") != NULL,
+			 payer && !strcmp(payer, "team"));
+	json_decref(json);
+}
+
+TEST(refusal__names_the_quota_to_whoever_pays)
+{
+	use_words("max-bytes=4KiB max-allocations=2 max-owners=1 max-sessions=0");
+	expect_quota(OWNER, "/allocate", "{\"size_bytes\":4097}", 507, "bytes", "team");
+	expect_quota(OWNER, "/allocate", "{\"size_bytes\":1,\"count\":3}", 507, "allocations",
+		     "team");
+	ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200);
+	expect_quota(OWNER, "/allocate", "{\"size_bytes\":1,\"owner\":\"team/y\"}", 507, "owners",
+		     "team");
+	expect_quota(OWNER, "/sessions", "{}", 429, "sessions", "team");
+}
+
+/* Two lines have an owner name, and the first one pays, whoever allocates. */
+TEST(refusal__names_who_pays_only_to_those_who_may_see_all)
+{
+	static const char body[] = "{\"size_bytes\":1,\"owner\":\"team/x\"}";
+
+	use_words("max-allocations=0");
+	expect_quota(OTHER, "/allocate", body, 507, "allocations", NULL);
+	expect_quota(READER, "/allocate", body, 507, "allocations", "team"); /* has metrics */
+	expect_quota(ADMIN, "/allocate", body, 507, "allocations", "team");
+	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1}", 200);
+}
+
 TEST_MAIN(set_up, http_teardown)
