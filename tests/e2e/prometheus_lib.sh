@@ -12,7 +12,8 @@ print(*(x.getsockname()[1] for x in s))')
 P=http://127.0.0.1:$PORT
 OWNER=e2e-prometheus
 
-# start_prometheus PORT DIR OPTION...: sets PROM (its process id) and PROM_LOG.
+# start_prometheus PORT DIR OPTION...: sets PROM (its process id) and PROM_LOG. authorization= is for its scrapes
+# of maasd, transport= for its memory.
 start_prometheus() {
 	local port=$1 dir=$2
 	shift 2
@@ -22,12 +23,13 @@ start_prometheus() {
 		- job_name: prometheus
 		  static_configs: [{targets: ['127.0.0.1:$PORT']}]
 		- job_name: maas
+		  ${authorization:-}
 		  static_configs: [{targets: ['${URL#http://}']}]
 	END
 	PROM_LOG=$(mktemp "$WORK/prometheus.XXXXXX.log")
 	"$PROMETHEUS" --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$dir" \
 		--web.listen-address="127.0.0.1:$port" --storage.tsdb.maas.url="${server:-$URL}" \
-		--storage.tsdb.maas.owner=$OWNER "$@" >"$PROM_LOG" 2>&1 </dev/null &
+		--storage.tsdb.maas.owner=$OWNER ${transport:+--storage.tsdb.maas.transport=$transport} "$@" >"$PROM_LOG" 2>&1 </dev/null &
 	PROM=$!
 	children+=("$PROM")
 }
@@ -65,6 +67,12 @@ has_value() {
 
 is() {
 	[ "$(value "$1")" = "$2" ]
+}
+
+# answers FROM TO: every sample of the time between, as one canonical text.
+answers() {
+	curl -sS -m 60 --data-urlencode 'query={__name__=~".+"}' --data "start=$1&end=$2&step=1" \
+		"$P/api/v1/query_range" | jq -cS '.data.result | sort_by(.metric | tostring)'
 }
 
 has_bytes_of_the_log() {

@@ -5,12 +5,6 @@
 . "$(dirname "$0")/prometheus_lib.sh"
 PROMETHEUS=$2 PROMTOOL=$3
 
-# answers FROM TO: every sample of the time between, as one canonical text.
-answers() {
-	curl -sS -m 60 --data-urlencode 'query={__name__=~".+"}' --data "start=$1&end=$2&step=1" \
-		"$P/api/v1/query_range" | jq -cS '.data.result | sort_by(.metric | tostring)'
-}
-
 # probe NAME: the status with which the second one answers.
 probe() {
 	curl -sS -m 5 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$OTHER_PORT/-/$1"
