@@ -8,6 +8,8 @@ if [ -z "${SOFTROCE_ADDR:-}" ]; then
 fi
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/lib.sh"
+# shellcheck source=tests/e2e/certs.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../e2e/certs.sh"
 MAAS=$2 EXAMPLE=$3
 programs=("${@:4}")
 
@@ -74,6 +76,27 @@ equal 'memlock' warning "$(grades memlock)"
 step 'nothing is left behind'
 equal 'allocations left' 0 "$(metric maas_active_allocations)"
 stop_server
+
+step 'with certificates: HTTP by TLS, and the bytes by RDMA'
+umask 077
+make_ca ca
+make_cert server ca serverAuth "IP:$SOFTROCE_ADDR"
+make_cert me ca clientAuth DNS:me.example
+echo 'me cert=me.example owner=me,borrower' >"$WORK/principals"
+start_server --rdma required --listen "$SOFTROCE_ADDR:0" --tls-cert "$WORK/server.crt" --tls-key "$WORK/server.key" \
+	--tls-client-ca "$WORK/ca.crt" --auth-file "$WORK/principals"
+grep -q 'warn .*RDMA is in clear' "$LOG" || fail "no word of what RDMA does not encrypt: $(cat "$LOG")"
+export MAAS_URL=$URL MAAS_CA_FILE=$WORK/ca.crt MAAS_CERT_FILE=$WORK/me.crt MAAS_KEY_FILE=$WORK/me.key
+id=$(maas alloc 1MiB)
+equal 'what carried the bytes' rdma "$(maas put --json "$id" "$WORK/out" | jq -r .transport)"
+maas get --transport rdma --length 1000003 "$id" "$WORK/in"
+cmp "$WORK/out" "$WORK/in" || fail 'other bytes'
+maas free "$id"
+! MAAS_CERT_FILE='' MAAS_KEY_FILE='' maas put --transport rdma "$WORK/out" 2>"$WORK/stranger.log" ||
+	fail 'a stranger has memory'
+contains 'a stranger' "$(cat "$WORK/stranger.log")" 'who you are'
+stop_server
+unset "${!MAAS_@}"
 
 step 'rdma is never quietly http'
 start_server --rdma off
