@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "client/internal.h"
+#include "tests/fake/fail_nth.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define URL "https://127.0.0.1:1"
@@ -274,6 +275,41 @@ TEST(change__names_no_two_readings_alike)
 		assert_string_not_equal(now->path[MAAS_TLS_CA], before);
 		snprintf(before, sizeof(before), "%s", now->path[MAAS_TLS_CA]);
 		maas_tls_put(&maas->tls, now);
+	}
+}
+
+/* ---- memory */
+
+static int open_and_change(void)
+{
+	int r = maas_open(&options, &maas);
+
+	if (r)
+		return r;
+	put(ca_path, one_pem, 0644);
+	r = maas_tls_is_other(&maas->tls, 0) ? 0 : -ENOMEM;
+	client_close(&maas);
+	return r;
+}
+
+TEST(memory__each_request_fails)
+{
+	bool fired = true;
+	long blocks;
+
+	options.server_name = "name.example";
+	assert_int_equal(open_and_change(), 0);
+	blocks = fail_nth_blocks();
+	for (long n = 1; fired; n++) {
+		int r;
+
+		put(ca_path, two_pem, 0644);
+		fail_nth_arm(n);
+		r = open_and_change();
+		fired = fail_nth_disarm();
+		assert_int_equal(r, fired ? -ENOMEM : 0);
+		assert_int_equal(fail_nth_blocks(), blocks);
+		assert_true(n < 1000);
 	}
 }
 
