@@ -81,6 +81,10 @@ static int keep_text(struct maas_tls_reading *reading, enum maas_tls_file i, con
 	if (reading->fd[i] < 0 || write(reading->fd[i], text, len) != (ssize_t)len)
 		return maas_fail(-ENOMEM, "%s: no memory for it", whats[i]);
 	spell_path(reading, i);
+	if (access(reading->path[i], R_OK))
+		return maas_fail(-errno,
+				 "%s: this process cannot open its own %s: is /proc mounted?",
+				 whats[i], reading->path[i]);
 	return 0;
 }
 
