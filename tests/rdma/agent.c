@@ -252,6 +252,20 @@ void agent_start(const char *options, ...)
 	memcpy(server.url, answer, strlen(answer) + 1);
 }
 
+void agent_start_with(const char *keys, const char *fmt, ...)
+{
+	char text[AGENT_TEXT];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	agent_ask(NULL, "principals %s", text);
+	/* SoftRoCE does not hold windows to their bounds, so that such a start needs a word. */
+	agent_start("--rdma-keys %s --auth-file principals --insecure-plaintext%s", keys,
+		    strcmp(keys, "window") ? "" : " --insecure-rdma");
+}
+
 void agent_effort(struct effort *ret_effort)
 {
 	char answer[AGENT_TEXT];

@@ -6,9 +6,16 @@
 #ifndef MAAS_TESTS_AGENT_H
 #define MAAS_TESTS_AGENT_H
 
+#include "auth/auth.h"
 #include "tests/rdma/scenario.h"
 
 #define AGENT_TEXT 1024
+
+/* Of --auth-file, with owner= of its own name. */
+struct principal {
+	char token[MAAS_AUTH_TOKEN];
+	char line[256];
+};
 
 /* Host a: does what is asked until it is told to end. Returns an exit status. */
 int agent_serve(void);
@@ -17,6 +24,8 @@ int agent_serve(void);
 
 /* server_start() on a, in the place of what runs there; server.url is known here, too. */
 void agent_start(const char *options, ...) MAAS_PRINTF(1, 2);
+/* The same with these principals in a's --auth-file, and with keys of this mode. */
+void agent_start_with(const char *keys, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /*
  * Has a do one thing, and takes its answer (NULL: no matter which): "stop" maasd; "pin" the work of
  * interrupts off maasd's account; "check SEED": fetch the allocations of SOFTROCE_SHARE/ids over
@@ -39,7 +48,11 @@ void agent_fill(uint64_t seed, uint8_t *bytes, size_t len);
 /* SOFTROCE_SHARE/`name` */
 void agent_path(const char *name, char path[256]);
 
-/* A scenario with a file of its own. */
+/* Makes a principal, with its token in a file of its name, too. */
+void principal_make(const char *name, struct principal *ret_principal);
+
+/* Scenarios with files of their own. */
 void run_cpu(const char *keys);
+void run_strangers(const char *keys);
 
 #endif

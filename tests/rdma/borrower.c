@@ -5,6 +5,23 @@
 
 #include "tests/rdma/scenario.h"
 
+static void begin(struct borrower *borrower, const char *token)
+{
+	memset(borrower, 0, sizeof(*borrower));
+	borrower->http = raw_http_new(server.url);
+	require(borrower->http && (!token || !raw_http_token(borrower->http, token)),
+		"out of memory");
+}
+
+static void connect_as(struct borrower *borrower, const char *name, unsigned int ttl_s,
+		       size_t buffer_bytes)
+{
+	require_equal(raw_session_open(borrower->http, name, ttl_s, &borrower->session), 200,
+		      "POST /sessions");
+	require_equal(raw_connect(&borrower->link, &borrower->session, buffer_bytes), 0,
+		      "connecting");
+}
+
 void borrower_open(struct borrower *borrower, size_t buffer_bytes)
 {
 	borrower_open_for(borrower, LEASE_S, buffer_bytes);
@@ -12,13 +29,15 @@ void borrower_open(struct borrower *borrower, size_t buffer_bytes)
 
 void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes)
 {
-	memset(borrower, 0, sizeof(*borrower));
-	borrower->http = raw_http_new(server.url);
-	require(borrower->http, "out of memory");
-	require_equal(raw_session_open(borrower->http, "", ttl_s, &borrower->session), 200,
-		      "POST /sessions");
-	require_equal(raw_connect(&borrower->link, &borrower->session, buffer_bytes), 0,
-		      "connecting");
+	begin(borrower, NULL);
+	connect_as(borrower, "", ttl_s, buffer_bytes);
+}
+
+void borrower_open_as(struct borrower *borrower, const char *token, const char *name,
+		      size_t buffer_bytes)
+{
+	begin(borrower, token);
+	connect_as(borrower, name, LEASE_S, buffer_bytes);
 }
 
 void borrower_reconnect(struct borrower *borrower)

@@ -21,6 +21,8 @@ struct raw_http;
 /* NULL: out of memory. `url` as "http://10.0.0.1:3000". */
 struct raw_http *raw_http_new(const char *url);
 void raw_http_free(struct raw_http *http);
+/* From now on, all has this token. Errors: -ENOMEM. */
+int raw_http_token(struct raw_http *http, const char *token);
 
 /*
  * Sends `body` as JSON (stolen; NULL: none). Returns the status, or -EIO when no answer came.

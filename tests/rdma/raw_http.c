@@ -13,6 +13,8 @@
 
 struct raw_http {
 	CURL *curl;
+	/* of requests without a body, with JSON, and with bytes */
+	struct curl_slist *bare_headers;
 	struct curl_slist *json_headers;
 	struct curl_slist *bytes_headers;
 	char url[RAW_URL];
@@ -41,11 +43,29 @@ void raw_http_free(struct raw_http *http)
 {
 	if (!http)
 		return;
+	curl_slist_free_all(http->bare_headers);
 	curl_slist_free_all(http->json_headers);
 	curl_slist_free_all(http->bytes_headers);
 	curl_easy_cleanup(http->curl);
 	maas_buf_fini(&http->reply);
 	free(http);
+}
+
+int raw_http_token(struct raw_http *http, const char *token)
+{
+	struct curl_slist **lists[] = {&http->bare_headers, &http->json_headers,
+				       &http->bytes_headers};
+	char header[128];
+
+	snprintf(header, sizeof(header), "Authorization: Bearer %s", token);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lists); i++) {
+		struct curl_slist *longer = curl_slist_append(*lists[i], header);
+
+		if (!longer)
+			return -ENOMEM;
+		*lists[i] = longer;
+	}
+	return 0;
 }
 
 static size_t take(char *data, size_t size, size_t count, void *arg)
@@ -72,6 +92,7 @@ static int perform(struct raw_http *http, const char *method, const char *path, 
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, &http->reply);
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, http->bare_headers);
 	if (body) {
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);

@@ -138,6 +138,9 @@ struct borrower {
 
 void borrower_open(struct borrower *borrower, size_t buffer_bytes);
 void borrower_open_for(struct borrower *borrower, unsigned int ttl_s, size_t buffer_bytes);
+/* With a token, and a session of this name. */
+void borrower_open_as(struct borrower *borrower, const char *token, const char *name,
+		      size_t buffer_bytes);
 /* A new ticket and a new connection in the place of the old. */
 void borrower_reconnect(struct borrower *borrower);
 /* Leaves the session to its lease. */

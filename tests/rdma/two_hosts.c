@@ -6,9 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "auth/auth.h"
 #include "client/maas.h"
 #include "tests/rdma/agent.h"
 
@@ -322,20 +320,6 @@ static void run_loss(const char *keys)
 
 #define ANYBODY "* - health\n"
 
-/* A principal's line, and its token in a file of this host. */
-static void make_principal(const char *name, char line[256])
-{
-	char token[MAAS_AUTH_TOKEN];
-	char hash[MAAS_AUTH_HASH];
-	FILE *file = fopen(name, "w");
-
-	require(maas_auth_token_make(token) == 0, "no random bytes");
-	maas_auth_token_hash(token, strlen(token), hash);
-	require(file && !chmod(name, 0600) && fprintf(file, "%s\n", token) > 0 && !fclose(file),
-		"%s: %s", name, strerror(errno));
-	snprintf(line, 256, "%s token=%s owner=%s\n", name, hash, name);
-}
-
 static void open_as(struct model *model, const char *name)
 {
 	struct maas_options options = {
@@ -355,18 +339,15 @@ static void open_as(struct model *model, const char *name)
 
 static void run_principals(const char *keys)
 {
-	char lines[2][256];
+	struct principal principals[2];
 	struct model goes;
 	struct model stays;
 	uint32_t word = 1;
 	uint64_t removed_ms;
 
-	make_principal("goes", lines[0]);
-	make_principal("stays", lines[1]);
-	agent_ask(NULL, "principals " ANYBODY "%s%s", lines[0], lines[1]);
-	/* SoftRoCE does not hold windows to their bounds, so that such a start needs a word. */
-	agent_start("--rdma-keys %s --auth-file principals --insecure-plaintext%s", keys,
-		    strcmp(keys, "window") ? "" : " --insecure-rdma");
+	principal_make("goes", &principals[0]);
+	principal_make("stays", &principals[1]);
+	agent_start_with(keys, ANYBODY "%s%s", principals[0].line, principals[1].line);
 	open_as(&goes, "goes");
 	open_as(&stays, "stays");
 	work(&goes, 500);
@@ -377,7 +358,7 @@ static void run_principals(const char *keys)
 	require_equal(maas_write(goes.maas, stays.memory.id, 0, &word, sizeof(word)), -ENOENT,
 		      "writing the memory of another principal");
 
-	agent_ask(NULL, "principals " ANYBODY "%s", lines[1]);
+	agent_ask(NULL, "principals " ANYBODY "%s", principals[1].line);
 	removed_ms = maas_clock_ms();
 	while (maas_write(goes.maas, goes.memory.id, 0, &word, sizeof(word)) == 0)
 		require(maas_clock_ms() - removed_ms <= 1000, "a write a second after its right");
@@ -405,6 +386,8 @@ static const struct scenario scenarios[] = {
 	{"loss", run_loss, "window", 60, SCENARIO_LONG},
 	{"principals", run_principals, "mr", 60, SCENARIO_GATE},
 	{"principals", run_principals, "window", 60, SCENARIO_GATE},
+	{"strangers", run_strangers, "mr", 60, SCENARIO_GATE},
+	{"strangers", run_strangers, "window", 60, SCENARIO_GATE},
 };
 
 int main(int argc, char **argv)
