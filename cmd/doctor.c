@@ -192,6 +192,27 @@ static void check_clock(struct report *report, const json_t *health)
 			    CLOCK_APART);
 }
 
+/* `health` of a server that may tell no more to who proves nothing. */
+static void check_health(struct report *report, struct cmd_context *context, const json_t *health)
+{
+	const char *version = cmd_json_string(health, "version");
+
+	if (!*version)
+		doctor_find(report, NOTE, "server",
+			    "a token that the server knows: --token-file, MAAS_TOKEN_FILE",
+			    "%.128s is %.32s, and tells no more without a token",
+			    maas_url(context->maas), cmd_json_string(health, "status"));
+	else if (strcmp(version, maas_version()) != 0)
+		doctor_find(report, NOTE, "server", NULL, "version %.32s, this is %s", version,
+			    maas_version());
+	else
+		doctor_find(report, FINE, "server", NULL, "%.128s is %.32s",
+			    maas_url(context->maas), cmd_json_string(health, "status"));
+	check_clock(report, health);
+	if (*version)
+		doctor_check_server_rdma(report, health);
+}
+
 /* Returns 0, or the exit code if no server answers. */
 static int check_server(struct report *report, struct cmd_context *context)
 {
@@ -209,16 +230,10 @@ static int check_server(struct report *report, struct cmd_context *context)
 			    "%s does not answer as it should", maas_url(context->maas));
 		return status;
 	}
-	if (strcmp(cmd_json_string(page, "version"), maas_version()) != 0)
-		doctor_find(report, NOTE, "server", NULL, "version %.32s, this is %s",
-			    cmd_json_string(page, "version"), maas_version());
-	else
-		doctor_find(report, FINE, "server", NULL, "%.128s is %.32s",
-			    maas_url(context->maas), cmd_json_string(page, "status"));
-	check_clock(report, page);
-	doctor_check_server_rdma(report, page);
+	check_health(report, context, page);
 	json_decref(page);
-	if (maas_get(context->maas, "/stats", &text, NULL) == -EPERM) {
+	status = maas_get(context->maas, "/stats", &text, NULL);
+	if (status == -EPERM || status == -EACCES) {
 		doctor_find(report, NOTE, "pool", NULL, "how full it is: %s", maas_error());
 		return CMD_OK;
 	}

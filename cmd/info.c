@@ -32,6 +32,20 @@ static void print_rdma(const json_t *rdma)
 		printf("rdma       %s: data goes over HTTP\n", *state ? state : "off");
 }
 
+/* What who proves nothing does not see. */
+static void print_details(const json_t *health)
+{
+	if (!json_object_get(health, "version")) {
+		puts("The server tells more to its principals: --token-file, MAAS_TOKEN_FILE.");
+		return;
+	}
+	printf("version    %s\n", cmd_json_string(health, "version"));
+	print_duration(cmd_json_number(health, "uptime_seconds"));
+	printf("arena      %s\nboot       %s\n", cmd_json_string(health, "arena_id"),
+	       cmd_json_string(health, "boot_id"));
+	print_rdma(json_object_get(health, "rdma"));
+}
+
 static int run_health(struct cmd_context *context, int argc, char **argv)
 {
 	json_t *health;
@@ -48,12 +62,9 @@ static int run_health(struct cmd_context *context, int argc, char **argv)
 	if (status)
 		return status;
 	healthy = !strcmp(cmd_json_string(health, "status"), "healthy");
-	printf("server     %s\nstatus     %s\nversion    %s\n", maas_url(context->maas),
-	       cmd_json_string(health, "status"), cmd_json_string(health, "version"));
-	print_duration(cmd_json_number(health, "uptime_seconds"));
-	printf("arena      %s\nboot       %s\n", cmd_json_string(health, "arena_id"),
-	       cmd_json_string(health, "boot_id"));
-	print_rdma(json_object_get(health, "rdma"));
+	printf("server     %s\nstatus     %s\n", maas_url(context->maas),
+	       cmd_json_string(health, "status"));
+	print_details(health);
 	json_decref(health);
 	return healthy ? CMD_OK : CMD_FAILED;
 }
@@ -159,6 +170,19 @@ static void print_quota(const json_t *whoami, const char *name)
 	       json_is_number(quota) ? text[1] : "");
 }
 
+static void print_principal(const json_t *whoami)
+{
+	printf("principal  %s\n", cmd_json_string(whoami, "name"));
+	print_words("rights", json_object_get(whoami, "rights"), "none but those by owner");
+	print_words("owner", json_object_get(whoami, "owner"),
+		    is_admin(whoami) ? "everybody" : "nobody: it cannot allocate");
+	print_words("read", json_object_get(whoami, "read"),
+		    is_admin(whoami) ? "everybody" : "nobody else");
+	puts("");
+	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
+		print_quota(whoami, maas_auth_quota_name((enum maas_auth_quota)i));
+}
+
 static int run_whoami(struct cmd_context *context, int argc, char **argv)
 {
 	json_t *whoami;
@@ -168,26 +192,23 @@ static int run_whoami(struct cmd_context *context, int argc, char **argv)
 	status = cmd_connect(context);
 	if (status)
 		return status;
-	if (context->json)
-		return cmd_print_page(context, "/whoami");
-	status = cmd_fetch(context, "/whoami", &whoami);
+	status = context->json ? cmd_fetch_raw(context, "/whoami", &whoami)
+			       : cmd_fetch(context, "/whoami", &whoami);
 	if (status)
 		return status;
-	if (!json_is_string(json_object_get(whoami, "name"))) {
+	/* Who proves nothing to a server that asks for it fails, for scripts. */
+	if (!strcmp(cmd_json_string(whoami, "name"), "*"))
+		status = CMD_FAILED;
+	if (context->json)
+		return cmd_print_json(whoami) ? CMD_FAILED : status;
+	if (!json_is_string(json_object_get(whoami, "name")))
 		puts("nobody: the server has no --auth-file, and everybody may do everything");
-	} else {
-		printf("principal  %s\n", cmd_json_string(whoami, "name"));
-		print_words("rights", json_object_get(whoami, "rights"), "none but those by owner");
-		print_words("owner", json_object_get(whoami, "owner"),
-			    is_admin(whoami) ? "everybody" : "nobody: it cannot allocate");
-		print_words("read", json_object_get(whoami, "read"),
-			    is_admin(whoami) ? "everybody" : "nobody else");
-		puts("");
-		for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
-			print_quota(whoami, maas_auth_quota_name((enum maas_auth_quota)i));
-	}
+	else
+		print_principal(whoami);
+	if (status)
+		fputs("maas: this proves nothing: --token-file, MAAS_TOKEN_FILE\n", stderr);
 	json_decref(whoami);
-	return CMD_OK;
+	return status;
 }
 
 const struct cmd cmd_whoami = {

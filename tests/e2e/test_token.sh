@@ -28,10 +28,13 @@ contains whoami "$answer" '0 B of 1 MiB'
 contains whoami "$answer" '0, no limit'
 equal 'whoami --json' team "$(MAAS_TOKEN_FILE=team "$MAAS" whoami --json | jq -r .name)"
 refused MAAS_TOKEN_FILE ls
-equal 'who proves nothing' '*' "$("$MAAS" whoami --json | jq -r .name)"
+refused 'this proves nothing' whoami
+contains 'who proves nothing' "$(cat out)" 'principal  *'
+refused '"name": "*"' whoami --json
 "$MAAS" token new team --output stranger >/dev/null
 refused 'was it replaced?' ls --token-file stranger
 
+contains doctor "$("$MAAS" doctor 2>&1 || true)" 'does not answer as it should'
 contains doctor "$("$MAAS" doctor --token-file team 2>&1 || true)" 'how full it is: the principal team may not'
 contains doctor "$("$MAAS" doctor --token-file stranger 2>&1 || true)" 'a token that the server knows'
 
@@ -43,6 +46,22 @@ refused '' alloc 4096 --owner team --token-file other
 refused '' alloc 4MiB --token-file team
 refused '' stats --token-file team
 "$MAAS" free "$id" --token-file team
+stop_server
 
+step 'who proves nothing, and may ask whether the server is well'
+echo '* - health' >>principals
+start_server --rdma off --auth-file principals
+export MAAS_URL=$URL
+contains health "$("$MAAS" health)" 'The server tells more to its principals'
+[[ $("$MAAS" health) != *version* ]] || fail 'health shows an empty version'
+contains health "$("$MAAS" health --token-file team)" 'version    '
+answer=$("$MAAS" doctor 2>&1 || true)
+contains doctor "$answer" 'is healthy, and tells no more without a token'
+contains doctor "$answer" 'how full it is: '
+[[ $answer != *'has no RDMA'* && $answer != *'version ,'* ]] || fail "doctor: $answer"
+refused 'this proves nothing' whoami
+stop_server
+start_server --rdma off
+contains whoami "$(MAAS_URL=$URL "$MAAS" whoami)" 'nobody: the server has no --auth-file'
 stop_server
 echo ok
