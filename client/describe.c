@@ -117,6 +117,9 @@ static int read_page(const struct maas_buf *text, uint32_t max, struct maas_allo
 int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 	      struct maas_allocation *ret_page, uint32_t max)
 {
+	bool none = owner && !strcmp(owner, MAAS_NO_OWNER);
+	const char *filter = none ? "&no_owner=true" : owner ? "&owner=" : "";
+	const char *value = none || !owner ? "" : owner;
 	struct maas_request request;
 	int r = maas_enter(maas);
 
@@ -124,13 +127,12 @@ int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 		return r;
 	if (!max || max > MAAS_MAX_BATCH)
 		return maas_fail(-EINVAL, "1 to %d allocations in one page", MAAS_MAX_BATCH);
-	if (owner && !maas_name_valid(owner))
+	if (owner && !none && !maas_name_valid(owner))
 		return maas_fail(-EINVAL, "\"%s\" cannot name an owner", owner);
 	if (*cursor && !maas_id_valid(cursor))
 		return maas_fail(-EINVAL, "the cursor was not made by maas_list()");
 	maas_request_init(&request, "GET", "/allocations?limit=%u%s%s%s%s", max,
-			  owner ? "&owner=" : "", owner ? owner : "", *cursor ? "&after=" : "",
-			  cursor);
+			  filter, value,   *cursor ? "&after=" : "", cursor);
 	request.max_text = MAAS_SMALL_ANSWER + max * MAAS_ENTRY_ANSWER;
 	r = maas_call(maas, &request, 0);
 	if (!r)

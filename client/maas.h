@@ -264,13 +264,14 @@ int maas_renew(struct maas *maas, const char *id, uint32_t ttl_seconds,
 int maas_describe(struct maas *maas, const char *id, struct maas_allocation *ret_allocation);
 
 /*
- * One page of allocations in a stable order; those of `owner`, or all if `owner` is NULL. Set
- * `cursor` to "" for the first page; each call moves it, and it is "" again after the last page.
- * Returns how many of the `max` (1 to MAAS_MAX_BATCH) were written. Errors: -EINVAL, and those of
- * every call.
+ * One page of allocations in a stable order; those of `owner`, all if `owner` is NULL, or those
+ * that have none if it is MAAS_NO_OWNER. Set `cursor` to "" for the first page; each call moves it,
+ * and it is "" again after the last page. Returns how many of the `max` (1 to MAAS_MAX_BATCH) were
+ * written. Errors: -EINVAL, and those of every call.
  *
  *	do n = maas_list(maas, owner, cursor, page, 100), …; while (n >= 0 && *cursor);
  */
+#define MAAS_NO_OWNER "?" /* not a name: an owner that was left empty is an error */
 int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 	      struct maas_allocation *ret_page, uint32_t max);
 

@@ -90,6 +90,30 @@ const struct cmd cmd_alloc = {
 	.run = run_alloc,
 };
 
+/* ---- whose */
+
+/* The owner that the options name, MAAS_NO_OWNER, or NULL for everybody. */
+static const char *take_owner(struct cmd_context *context, const struct cmd *cmd, int argc,
+			      char **argv)
+{
+	static const struct option options[] = {CMD_COMMON_OPTIONS,
+						{"owner", required_argument, NULL, 'o'},
+						{"no-owner", no_argument, NULL, 'n'},
+						{0}};
+	const char *owner = NULL;
+	int option;
+
+	while ((option = cmd_option(context, cmd, argc, argv, options)) != -1) {
+		if (owner)
+			cmd_usage(cmd, "--owner or --no-owner, and once");
+		owner = option == 'o' ? optarg : MAAS_NO_OWNER;
+		if (option == 'o' && !maas_name_valid(owner))
+			cmd_usage(cmd, "--owner: a NAME is 1 to 63 characters of A-Z a-z 0-9 . _ : "
+				       "/ @ -");
+	}
+	return owner;
+}
+
 /* ---- free */
 
 static int report_freed(const struct cmd_context *context, uint64_t freed, uint64_t missing)
@@ -159,17 +183,11 @@ static int free_owned(struct cmd_context *context, const char *owner)
 
 static int run_free(struct cmd_context *context, int argc, char **argv)
 {
-	static const struct option options[] = {
-		CMD_COMMON_OPTIONS, {"owner", required_argument, NULL, 'o'}, {0}};
-	const char *owner = NULL;
-	int option;
+	const char *owner = take_owner(context, &cmd_free, argc, argv);
 	int status;
 
-	while ((option = cmd_option(context, &cmd_free, argc, argv, options)) != -1)
-		if (option == 'o')
-			owner = optarg;
 	if (owner ? optind != argc : optind == argc)
-		cmd_usage(&cmd_free, "it takes either IDs or --owner NAME");
+		cmd_usage(&cmd_free, "it takes either IDs, --owner NAME or --no-owner");
 	if (argc - optind > MAAS_MAX_BATCH)
 		cmd_usage(&cmd_free, "at most %d IDs at once", MAAS_MAX_BATCH);
 	status = cmd_connect(context);
@@ -182,9 +200,10 @@ static int run_free(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_free = {
 	.name = "free",
-	.arguments = "ID... | --owner NAME",
+	.arguments = "ID... | --owner NAME | --no-owner",
 	.summary = "Gives memory back",
-	.help = "  --owner NAME     all memory of NAME\n",
+	.help = "  --owner NAME     all memory of NAME\n"
+		"  --no-owner       all memory that has no owner\n",
 	.run = run_free,
 };
 
@@ -234,16 +253,10 @@ static int list(struct cmd_context *context, const char *owner, json_t *array)
 
 static int run_ls(struct cmd_context *context, int argc, char **argv)
 {
-	static const struct option options[] = {
-		CMD_COMMON_OPTIONS, {"owner", required_argument, NULL, 'o'}, {0}};
-	const char *owner = NULL;
+	const char *owner = take_owner(context, &cmd_ls, argc, argv);
 	json_t *array;
-	int option;
 	int status;
 
-	while ((option = cmd_option(context, &cmd_ls, argc, argv, options)) != -1)
-		if (option == 'o')
-			owner = optarg;
 	if (optind != argc)
 		cmd_usage(&cmd_ls, "it takes no arguments");
 	status = cmd_connect(context);
@@ -263,8 +276,9 @@ static int run_ls(struct cmd_context *context, int argc, char **argv)
 
 const struct cmd cmd_ls = {
 	.name = "ls",
-	.arguments = "[--owner NAME]",
+	.arguments = "[--owner NAME | --no-owner]",
 	.summary = "Lists what is lent",
-	.help = "  --owner NAME     only the memory of NAME\n",
+	.help = "  --owner NAME     only the memory of NAME\n"
+		"  --no-owner       only what has no owner\n",
 	.run = run_ls,
 };

@@ -81,6 +81,7 @@ int maas_http_renew(struct maas_http_conn *conn)
 
 struct list_query {
 	const char *owner;
+	const char *no_owner;
 	const char *after;
 	uint64_t limit;
 	const char *unknown;
@@ -96,6 +97,8 @@ static enum MHD_Result take_argument(void *cls, enum MHD_ValueKind kind, const c
 		value = "";
 	if (!strcmp(name, "owner"))
 		query->owner = value;
+	else if (!strcmp(name, "no_owner"))
+		query->no_owner = value;
 	else if (!strcmp(name, "after"))
 		query->after = value;
 	else if (strcmp(name, "limit") != 0)
@@ -147,7 +150,8 @@ int maas_http_list(struct maas_http_conn *conn)
 	MHD_get_connection_values(conn->mhd, MHD_GET_ARGUMENT_KIND, take_argument, &query);
 	if (query.unknown)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "unknown_field",
-				       "unknown argument \"%.64s\"; there are owner, after, limit",
+				       "unknown argument \"%.64s\"; there are owner, no_owner, "
+				       "after, limit",
 				       query.unknown);
 	if (!query.limit || query.limit > LIST_MAX_LIMIT)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
@@ -157,6 +161,12 @@ int maas_http_list(struct maas_http_conn *conn)
 		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
 				       "\"owner\" must be a name: 1 to 63 characters of A-Z a-z "
 				       "0-9 . _ : / @ -");
+	if (query.no_owner && (query.owner || strcmp(query.no_owner, "true") != 0))
+		return maas_http_error(conn, MHD_HTTP_BAD_REQUEST, "bad_field",
+				       "\"no_owner\" can only be true, and stands instead of "
+				       "\"owner\"");
+	if (query.no_owner)
+		query.owner = "";
 	if (maas_lend_page_start(conn->http->options.lend, maas_http_caller(conn),
 				 &conn->req.page.from, query.owner, query.after,
 				 (uint32_t)query.limit))

@@ -353,7 +353,7 @@ MAAS_MUST_CHECK int maas_lend_renew(struct maas_lend *lend, const struct maas_le
  */
 struct maas_lend_page {
 	const struct maas_lend_caller *caller; /* borrowed until the page's end */
-	const char *owner;		       /* of this one only; NULL: of all. Borrowed. */
+	const char *owner; /* of this one only; NULL: of all, "": of none. Borrowed. */
 	uint64_t cursor;
 	uint32_t left; /* allocations that the page has room for */
 	bool more;     /* at the page's end: there are others behind it */

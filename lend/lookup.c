@@ -146,12 +146,13 @@ static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
 			 struct maas_lend_allocation *ret_allocations, uint32_t max,
 			 uint32_t *ret_count)
 {
-	uint32_t owner = page->owner ? maas_lend_owner_find(&lend->owners, page->owner) : 0;
+	bool named = page->owner && *page->owner;
+	uint32_t owner = named ? maas_lend_owner_find(&lend->owners, page->owner) : 0;
 	struct maas_slab_info info;
 
 	/* An owner without allocations, or one that the caller may not know of: as quickly. */
-	if (page->owner &&
-	    (!owner || maas_lend_may(lend, page->caller, page->owner, MAAS_AUTH_READ)))
+	if ((named && !owner) ||
+	    (page->owner && maas_lend_may(lend, page->caller, page->owner, MAAS_AUTH_READ)))
 		return false;
 	for (int i = 0; i < LIST_STEPS && *ret_count < max; i++) {
 		int found = maas_slab_next(lend->slab, &page->cursor, LIST_SLOTS, &info);

@@ -45,7 +45,8 @@ _maas() {
 	case $command in
 	'') words='health stats alloc free put get ls top bench doctor prometheus token whoami --version' ;;
 	alloc) words='--count --owner --ttl --request-id' ;;
-	free | ls | prometheus) words='--owner' ;;
+	free | ls) words='--owner --no-owner' ;;
+	prometheus) words='--owner' ;;
 	put) words='--owner --ttl --offset --transport' ;;
 	get) words='--offset --length --transport' ;;
 	top) words='--count --interval' ;;

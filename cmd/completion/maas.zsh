@@ -62,7 +62,8 @@ _maas() {
 			'--owner[the owner]:name:' '--ttl[it ends by itself unless renewed]:seconds:' \
 			'--request-id[the same id gives the same memory]:id:' '1:size:()'
 		;;
-	free) _arguments $common '--owner[all of one owner]:name:' '*: :_maas_ids' ;;
+	free) _arguments $common '(--no-owner)--owner[all of one owner]:name:' \
+		'(--owner)--no-owner[all without an owner]' '*: :_maas_ids' ;;
 	put)
 		_arguments $common $transport '(--owner --ttl)--offset[where in the memory]:bytes:' \
 			'(--offset)--owner[of new memory\: its owner]:name:' \
@@ -73,7 +74,8 @@ _maas() {
 		_arguments $common $transport '--offset[where in the memory]:bytes:' \
 			'--length[how much]:bytes:' '1: :_maas_ids' '2:file:_files'
 		;;
-	ls) _arguments $common '--owner[only of one owner]:name:' ;;
+	ls) _arguments $common '(--no-owner)--owner[only of one owner]:name:' \
+		'(--owner)--no-owner[only what has no owner]' ;;
 	top)
 		_arguments $common '--count[so many looks]:number:' \
 			'--interval[between two looks]:seconds:'

@@ -137,4 +137,15 @@ refused 'was last used with --auth-file' --listen 127.0.0.1:0 --memory-file "$WO
 start_server --insecure-open --memory-file "$WORK/pool"
 request GET "/allocate/$id/data"
 equal 'open memory' hello "$BODY"
+allocate '{"size_bytes":1}'
+stop_server
+
+step 'kept memory without an owner is of the admins'
+start_server --auth-file "$FILE" --memory-file "$WORK/pool"
+as mt_third GET '/allocations?no_owner=true'
+equal 'to others' 0 "$(jq '.allocations | length' <<<"$BODY")"
+as mt_ops GET '/allocations?no_owner=true'
+equal 'to an admin' "$ID" "$(jq -r '.allocations[].id' <<<"$BODY")"
+as mt_ops DELETE "/allocate/$ID"
+equal 'is freed' 200 "$STATUS"
 stop_server

@@ -137,8 +137,13 @@ equal 'ls: lines' 7 "$(wc -l <<<"$OUT")"
 contains ls "$OUT" "$id"
 maas ls --owner you --json
 equal 'ls --owner' 3 "$(jq length <<<"$OUT")"
+maas ls --no-owner --json
+equal 'ls --no-owner' "$(printf '%s\n' "$other" "$first" | sort)" "$(jq -r '.[].id' <<<"$OUT" | sort)"
+refuses 2 '--owner or --no-owner' ls --no-owner --owner you
+refuses 2 'a NAME is' free --owner ''
+refuses 2 'it takes either' free --no-owner "$first"
 says '3 freed' free --owner you
-maas free "$other" "$first"
+says '2 freed' free --no-owner
 refuses 1 'not there' free "$other"
 refuses 1 --slab-sizes alloc 1GiB
 refuses 1 --max-pool-size alloc --count 17 4MiB

@@ -143,7 +143,10 @@ TEST(list__pages_of_one_owner)
 	assert_int_equal(total, 7);
 	assert_int_equal(pages, 3);
 	assert_int_equal(maas_list(maas, "nobody", cursor, page, 3), 0);
+	assert_int_equal(maas_list(maas, MAAS_NO_OWNER, cursor, page, 3), 1);
+	assert_string_equal(page[0].id, theirs.id);
 	assert_int_equal(maas_list(maas, "no body", cursor, page, 3), -EINVAL);
+	assert_int_equal(maas_list(maas, "", cursor, page, 3), -EINVAL);
 	assert_int_equal(maas_list(maas, NULL, cursor, page, 0), -EINVAL);
 	for (int i = 0; i < 7; i++)
 		ids[i] = at[i].id;

@@ -216,10 +216,24 @@ TEST(list__pages_of_one_owner)
 	assert_int_equal(pages, 3);
 }
 
+TEST(list__of_no_owner)
+{
+	const char *id = http_allocate(9);
+	json_t *list;
+
+	http_json("POST", "/allocate", "{\"size_bytes\":9,\"owner\":\"somebody\"}", 200);
+	list = json_object_get(http_json("GET", "/allocations?no_owner=true", NULL, 200),
+			       "allocations");
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(http_string(json_array_get(list, 0), "id"), id);
+	assert_true(json_is_null(json_object_get(json_array_get(list, 0), "owner")));
+}
+
 TEST(list__refuses)
 {
-	static const char *const bad[] = {"limit=0", "limit=10001", "limit=x",
-					  "limit",   "owner=",	    "after=x"};
+	static const char *const bad[] = {"limit=0",  "limit=10001",	"limit=x",
+					  "limit",    "owner=",		"after=x",
+					  "no_owner", "no_owner=false", "no_owner=true&owner=a"};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
 		http_expect_error("GET", http_text("/allocations?%s", bad[i]), NULL, 400,

@@ -104,6 +104,22 @@ TEST(owner__is_found_when_its_neighbours_have_gone)
 	assert_int_equal(list_page("owner-2", NULL, 2, page, &more), 0);
 }
 
+TEST(list__of_no_owner)
+{
+	struct maas_lend_allocation page[3];
+	struct maas_lend_allocation a;
+	bool more;
+
+	ALLOCATE(.owner = "one");
+	a = ALLOCATE(.owner = NULL);
+	ALLOCATE(.owner = "two");
+	assert_int_equal(list_page("", NULL, 3, page, &more), 1);
+	assert_string_equal(page[0].id, a.id);
+	assert_string_equal(page[0].owner, "");
+	assert_int_equal(free_now(&a), 0);
+	assert_int_equal(list_page("", NULL, 3, page, &more), 0);
+}
+
 TEST(list__refuses)
 {
 	struct maas_lend_allocation page[1];
