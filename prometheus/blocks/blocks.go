@@ -42,6 +42,9 @@ const (
 	// defaultRest is how long a new block is not copied while the compaction that made it may still replace
 	// it: the compaction of a head with late samples makes two blocks, and at its end one of these.
 	defaultRest = 30 * time.Second
+	// lately is the age of a block up to which the log waits for it. Such blocks are among the first to be
+	// copied; years of older blocks, which the log no longer covers, take their time.
+	lately = 24 * time.Hour
 )
 
 // Options are the options of Start and Follow.
@@ -262,9 +265,10 @@ func (c *Copier) limited() bool {
 	return c.limit > 0
 }
 
-// Covered says whether a take-over would have the blocks of a time range: every block that is here and belongs
-// into remote memory is whole there. It is false while that is not known yet, and true if it will never be known.
-func (c *Copier) Covered(from, to int64) bool {
+// Covered says whether a take-over would have what has left a head that begins at mint: every block that is here and
+// belongs into remote memory is whole there. Only blocks of the last day count, or made in it: with late samples, they
+// can be of any time. It is false while that is not known yet, and true if it will never be known.
+func (c *Copier) Covered(mint int64) bool {
 	if c == nil {
 		return true
 	}
@@ -276,9 +280,11 @@ func (c *Copier) Covered(from, to int64) bool {
 	if !c.attached || !c.looked || c.arena != c.memory.Arena() {
 		return false
 	}
+	made := ulid.Timestamp(time.Now().Add(-lately))
 	for id, b := range c.blocks {
 		hopeless := !b.wanted || c.failed[id] || c.waiting[id] && !c.returning.Load()
-		if b.here && !hopeless && b.MinTime < to && b.MaxTime > from && !c.coveredLocked(b) {
+		recent := b.MaxTime > mint-lately.Milliseconds() || id.Time() >= made
+		if b.here && !hopeless && recent && !c.coveredLocked(b) {
 			return false
 		}
 	}

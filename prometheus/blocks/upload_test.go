@@ -25,10 +25,10 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 	d.size = 3 << 20
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20)
 	n := d.startWith(a, b, c)
-	require.True(t, n.Covered(0, 20))
+	require.True(t, n.Covered(0))
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
 	e := d.birth(20, 30)
-	require.False(t, n.Covered(20, 30), "it has just been born")
+	require.False(t, n.Covered(20), "it has just been born")
 	n.settled(a, b, c, e)
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
 	n.close()
@@ -61,7 +61,7 @@ func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *test
 	maastest.Eventually(t, "they are seen", func() bool { return testutil.ToFloat64(n.Metrics().BlocksPending) > 0 })
 	rounds := n.rounds.Load()
 	maastest.Eventually(t, "it had time to copy", func() bool { return n.rounds.Load() > rounds+3 })
-	require.False(t, n.Covered(0, 10))
+	require.False(t, n.Covered(0))
 	require.Zero(t, written(n))
 	both := d.compact(a, late)
 	d.remove(a, late)
@@ -76,6 +76,21 @@ func TestCopier__does_not_wait_long_for_a_compaction_to_end(t *testing.T) {
 	n.returned()
 	d.compacting.Store(true)
 	n.settled(d.birth(0, 10))
+}
+
+// Late samples have left the head, and their block is older than the last day.
+func TestCovered__waits_for_what_was_made_of_late_samples(t *testing.T) {
+	d := newDataDir(t)
+	n := d.start(func(o *Options) { o.Rest = time.Hour })
+	n.returned()
+	d.compacting.Store(true) // Nothing is copied.
+	d.birth(0, 10)
+	tomorrow := 2 * lately.Milliseconds()
+	maastest.Eventually(t, "it is seen", func() bool { return !n.Covered(0) })
+	require.True(t, n.Covered(tomorrow), "it was made long ago")
+	d.next = ulid.Now()
+	d.birth(0, 10)
+	require.False(t, n.Covered(tomorrow))
 }
 
 func TestNeed__is_what_a_block_takes(t *testing.T) {
@@ -98,7 +113,7 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	one := func(n *node) int64 { n.mu.Lock(); defer n.mu.Unlock(); return n.needLocked(n.blocks[c]) }
 	n := d.start(withSize(-1))
 	n.settled()
-	require.True(t, n.Covered(0, 100), "nothing is to be copied")
+	require.True(t, n.Covered(0), "nothing is to be copied")
 	size := one(n)
 	n.close()
 
@@ -108,7 +123,7 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 
 	n = d.start(withSize(3 * size))
 	n.settled(c, late, b)
-	require.True(t, n.Covered(0, 100), "what does not fit is not waited for")
+	require.True(t, n.Covered(0), "what does not fit is not waited for")
 	maastest.Eventually(t, "the metric says what a take-over would have", func() bool {
 		return testutil.ToFloat64(n.Metrics().TakeoverOldest) == 0.010
 	})
@@ -183,13 +198,13 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	d.remove(a, b)
 	n.quiet()
 	n.settled(a, b)
-	require.True(t, n.Covered(0, 20))
+	require.True(t, n.Covered(0))
 	n.close()
 
 	n = d.start(size) // It knows of them only from the child.
 	n.returned()
 	n.settled(a, b)
-	require.True(t, n.Covered(0, 20))
+	require.True(t, n.Covered(0))
 	require.NoDirExists(t, d.block(a))
 
 	d.delete(child, 1) // The parents still have the deleted samples.
@@ -282,7 +297,7 @@ func TestCopier__a_full_server_keeps_the_newest(t *testing.T) {
 	free := n.fill()
 	e := d.birth(30, 40)
 	n.quiet()
-	require.True(t, n.Covered(0, 40), "there is no room to wait for")
+	require.True(t, n.Covered(0), "there is no room to wait for")
 	n.settled(c, e) // Both the others went: the log has some room, too.
 	more := n.fill()
 	require.True(t, n.Shed())

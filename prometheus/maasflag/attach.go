@@ -198,10 +198,6 @@ func (a *Attachment) makeRoom() {
 	}
 }
 
-// lately is the age of a block up to which the log waits for it. Such blocks are among the first to be copied;
-// years of older blocks, which the log no longer covers, take their time.
-const lately = 24 * time.Hour
-
 // held says that samples left the head, and that the blocks with these samples are not in remote memory yet but
 // will be. Blocks of late samples may lie in the head's own time range.
 func (a *Attachment) held() bool {
@@ -209,7 +205,7 @@ func (a *Attachment) held() bool {
 	if mint == math.MinInt64 {
 		return false // Nothing has left the head.
 	}
-	return !a.blocks.Covered(mint-lately.Milliseconds(), math.MaxInt64)
+	return !a.blocks.Covered(mint)
 }
 
 // until is a context that ends when stop is closed.
