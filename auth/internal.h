@@ -74,6 +74,13 @@ struct maas_auth_twice {
 	const char *what;
 };
 
+struct maas_auth_quota_row {
+	const char *word;
+	const char *name;
+	uint64_t max; /* that a line may say */
+};
+extern const struct maas_auth_quota_row maas_auth_quotas[MAAS_AUTH_NUM_QUOTAS];
+
 /* Sorts all that is looked for. Errors: -EEXIST, -ENOMEM. */
 MAAS_MUST_CHECK int maas_auth_sort(struct maas_auth *auth, struct maas_auth_twice *ret_twice);
 

@@ -19,6 +19,7 @@ struct parser {
 	struct maas_auth_principal *principal; /* of the line */
 	unsigned int line;
 	bool has_proof; /* the line has */
+	uint32_t seen;	/* of words, by index */
 	char *error;
 };
 
@@ -205,30 +206,6 @@ static int take_patterns(struct parser *parser, const char *word, char *value)
 	return 0;
 }
 
-static const struct {
-	const char *word;
-	const char *name;
-	uint64_t max;
-} quotas[MAAS_AUTH_NUM_QUOTAS] = {
-	[MAAS_AUTH_BYTES] = {"max-bytes", "bytes", UINT64_MAX},
-	[MAAS_AUTH_ALLOCATIONS] = {"max-allocations", "allocations", UINT32_MAX},
-	[MAAS_AUTH_SESSIONS] = {"max-sessions", "sessions", UINT32_MAX},
-	[MAAS_AUTH_OWNERS] = {"max-owners", "owners", UINT32_MAX},
-	[MAAS_AUTH_GRANTS] = {"max-grants", "grants", UINT32_MAX},
-	[MAAS_AUTH_CONNECTIONS] = {"max-connections", "connections", UINT32_MAX},
-	[MAAS_AUTH_REQUEST_IDS] = {"max-request-ids", "request_ids", MAAS_AUTH_MAX_REQUEST_IDS},
-};
-
-const char *maas_auth_quota_name(enum maas_auth_quota quota)
-{
-	return quotas[quota].name;
-}
-
-const char *maas_auth_quota_word(enum maas_auth_quota quota)
-{
-	return quotas[quota].word;
-}
-
 static int take_quota(struct parser *parser, enum maas_auth_quota quota, const char *value)
 {
 	uint64_t *to = &parser->principal->quota[quota];
@@ -237,7 +214,8 @@ static int take_quota(struct parser *parser, enum maas_auth_quota quota, const c
 		return refuse(parser, "max-request-ids=0: no retry would be known as one; say a "
 				      "number from 1");
 	if (quota != MAAS_AUTH_BYTES)
-		return take_number(parser, quotas[quota].word, value, quotas[quota].max, to);
+		return take_number(parser, maas_auth_quotas[quota].word, value,
+				   maas_auth_quotas[quota].max, to);
 	if (maas_size_parse(value, to))
 		return refuse(parser, "max-bytes takes a size such as 64GiB, not %.40s", value);
 	return 0;
@@ -252,6 +230,10 @@ static const struct {
 	{"admin", MAAS_AUTH_ADMIN},
 };
 
+#define TWICE "%s stands twice on this line"
+
+/* The proofs come first: of them a line may have several. */
+#define NUM_PROOFS 4
 static const char *const words[] = {
 	"token",
 	"cert",
@@ -293,6 +275,21 @@ static int unknown(struct parser *parser, const char *word, bool has_value)
 		      known ? words[guess] : "", known ? "?" : "");
 }
 
+/* Of two, one would count and look like both. */
+static bool is_twice(struct parser *parser, const char *word)
+{
+	for (uint32_t i = NUM_PROOFS; i < MAAS_ARRAY_SIZE(words); i++) {
+		uint32_t bit = UINT32_C(1) << i;
+		bool twice = parser->seen & bit;
+
+		if (strcmp(word, words[i]) != 0)
+			continue;
+		parser->seen |= bit;
+		return twice;
+	}
+	return false;
+}
+
 static int take_word(struct parser *parser, char *word)
 {
 	char *value = strchr(word, '=');
@@ -301,9 +298,13 @@ static int take_word(struct parser *parser, char *word)
 		return refuse_token(parser);
 	if (!strcmp(word, "-"))
 		return 0; /* where there are no proofs, or no rights */
+	if (!value && is_twice(parser, word))
+		return refuse(parser, TWICE, word);
 	if (!value)
 		return take_right(parser, word) ? unknown(parser, word, false) : 0;
 	*value++ = '\0';
+	if (is_twice(parser, word))
+		return refuse(parser, TWICE, word);
 	if (!strcmp(word, "token"))
 		return take_token(parser, value);
 	if (!strcmp(word, "uid") || !strcmp(word, "gid"))
@@ -313,7 +314,7 @@ static int take_word(struct parser *parser, char *word)
 	if (!strcmp(word, "owner") || !strcmp(word, "read"))
 		return take_patterns(parser, word, value);
 	for (int i = 0; i < MAAS_AUTH_NUM_QUOTAS; i++)
-		if (!strcmp(word, quotas[i].word))
+		if (!strcmp(word, maas_auth_quotas[i].word))
 			return take_quota(parser, (enum maas_auth_quota)i, value);
 	return unknown(parser, word, true);
 }
@@ -346,6 +347,7 @@ static int begin_principal(struct parser *parser, const char *name)
 		principal->quota[MAAS_AUTH_SESSIONS] = 0;
 	parser->principal = principal;
 	parser->has_proof = anonymous;
+	parser->seen = 0;
 	return 0;
 }
 
