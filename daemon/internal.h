@@ -53,6 +53,13 @@ MAAS_MUST_CHECK int maasd_memory_check(const struct maasd_options *options,
 				       char error[MAASD_OPTIONS_ERROR]);
 
 /* Appends `name = value` lines: the machine's memory, cgroup limit and file system's room. */
+/* Whether there is memory kept at --memory-file that the options may not open, as the start finds.
+ * Errors: as maas_slab_look(), -EACCES; with a sentence. */
+MAAS_MUST_CHECK int maasd_memory_look(const struct maasd_options *options,
+				      const struct maas_slab *slab,
+				      char error[MAASD_OPTIONS_ERROR]);
+/* Says so of memory that had principals. Returns -EACCES. */
+int maasd_memory_refuse_open(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR]);
 void maasd_memory_print(const struct maasd_options *options, struct maas_buf *out);
 
 /* ---- housekeeping */

@@ -64,8 +64,8 @@ static int check_pool(struct maasd_options *options, struct maas_slab *slab, cha
 		r = maasd_auth_check(options, error, out);
 	if (!r)
 		r = maasd_memory_check(options, error);
-	if (r >= 0 && options->memory_file)
-		r = maas_slab_look(slab, options->memory_file, error);
+	if (r >= 0)
+		r = maasd_memory_look(options, slab, error);
 	return r < 0 ? r : 0;
 }
 

@@ -141,6 +141,29 @@ static void check_available(struct fit *fit)
 	fit->warnings++;
 }
 
+int maasd_memory_refuse_open(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
+{
+	snprintf(error, MAASD_OPTIONS_ERROR,
+		 "--memory-file %.200s was last used with --auth-file, and without it everybody "
+		 "could read what is in it; give --auth-file, or say --insecure-open",
+		 options->memory_file);
+	return -EACCES;
+}
+
+int maasd_memory_look(const struct maasd_options *options, const struct maas_slab *slab,
+		      char error[MAASD_OPTIONS_ERROR])
+{
+	struct maas_slab_mark mark;
+	int r;
+
+	if (!options->memory_file)
+		return 0;
+	r = maas_slab_look(slab, options->memory_file, &mark, error);
+	if (r || options->auth_file || options->insecure_open || !maas_lend_had_principals(&mark))
+		return r;
+	return maasd_memory_refuse_open(options, error);
+}
+
 int maasd_memory_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR])
 {
 	const struct maas_slab_options slab = maasd_serve_slab_options(options, true);

@@ -119,11 +119,7 @@ static int open_lend(struct server *server, const struct maasd_options *options,
 	int r = maas_lend_open(&lend, &server->lend);
 
 	if (r == -EACCES)
-		snprintf(error, MAASD_OPTIONS_ERROR,
-			 "--memory-file %s was last used with --auth-file, and without it "
-			 "everybody could read what is in it; give --auth-file, or say "
-			 "--insecure-open",
-			 options->memory_file);
+		(void)maasd_memory_refuse_open(options, error);
 	else if (r == -EUCLEAN)
 		snprintf(error, MAASD_OPTIONS_ERROR,
 			 "--memory-file: its table is damaged; remove %s and %s.slots to begin "

@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <sodium.h>
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lend/internal.h"
 
@@ -20,6 +22,20 @@ static void learn_classes(struct maas_lend *lend)
 	lend->num_classes = stats.num_classes;
 	for (unsigned int i = 0; i < stats.num_classes; i++)
 		lend->class_bytes[i] = stats.classes[i].slab_bytes;
+}
+
+bool maas_lend_had_principals(const struct maas_slab_mark *mark)
+{
+	uint32_t has_principals;
+
+	static_assert(offsetof(struct maas_lend_owner_table, has_principals) +
+				      sizeof(has_principals) <=
+			      sizeof(mark->bytes),
+		      "it is part of the mark");
+	memcpy(&has_principals,
+	       mark->bytes + offsetof(struct maas_lend_owner_table, has_principals),
+	       sizeof(has_principals));
+	return has_principals;
 }
 
 /* Memory that was kept apart does not become everybody's by an option that was left out. */

@@ -169,6 +169,8 @@ struct maas_lend_options {
  * principals, and there are to be none. */
 MAAS_MUST_CHECK int maas_lend_open(const struct maas_lend_options *options,
 				   struct maas_lend **ret_lend);
+/* Whether kept memory of that mark was last used with principals. Threading: any. */
+bool maas_lend_had_principals(const struct maas_slab_mark *mark);
 /*
  * No other call, transfer or key operation may be under way. What still waits is forgotten, its
  * `done` is not called. The slabs stay as they are.
@@ -454,7 +456,8 @@ MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend,
 					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
 uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
-/* Gives the session a new ticket, good once and for 30 s; the one before is void. Errors: -ENOENT. */
+/* Gives the session a new ticket, good once and for 30 s; the one before is void. Errors: -ENOENT.
+ */
 MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend,
 					     const struct maas_lend_caller *caller, const char *id,
 					     struct maas_lend_session_info *ret_info);

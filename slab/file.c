@@ -266,13 +266,24 @@ static int look_at(const char *path, const char *beside, char *error, int *ret_f
 	return check_file(fd, path, beside, error);
 }
 
-int maas_slab_look(const struct maas_slab *slab, const char *path, char *error)
+/* The table may be shorter: its rest is zeros then. */
+static int read_mark(int fd, const char *path, struct maas_slab_mark *ret_mark, char *error)
+{
+	if (pread(fd, ret_mark, sizeof(*ret_mark), MAAS_SLAB_SLOT_HEADER_BYTES) < 0)
+		return maas_slab_refuse(error, -errno, "--memory-file: cannot read %.150s: %s",
+					path, strerror(errno));
+	return 0;
+}
+
+int maas_slab_look(const struct maas_slab *slab, const char *path, struct maas_slab_mark *ret_mark,
+		   char *error)
 {
 	struct maas_slab_file file = {.bytes_fd = -1, .slots_fd = -1, .made.path = strdup(path)};
 	char *table = table_path(path);
 	bool kept;
 	int r = -ENOMEM;
 
+	memset(ret_mark, 0, sizeof(*ret_mark));
 	if (!table || !file.made.path) {
 		maas_slab_refuse(error, r, "out of memory");
 		goto out;
@@ -285,6 +296,8 @@ int maas_slab_look(const struct maas_slab *slab, const char *path, char *error)
 		r = look_at(table, NULL, error, &file.slots_fd);
 	if (!r)
 		r = maas_slab_table_check(&slab->geo, &file, error, &kept);
+	if (!r && kept)
+		r = read_mark(file.slots_fd, table, ret_mark, error);
 	if (file.slots_fd >= 0)
 		close(file.slots_fd);
 	if (file.bytes_fd >= 0)

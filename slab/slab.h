@@ -129,12 +129,18 @@ MAAS_MUST_CHECK int maas_slab_room(const struct maas_slab_options *options, char
 /* From now on an allocation that has to wait for pages fails with -ECANCELED: the program ends. */
 void maas_slab_stop(struct maas_slab *slab);
 
+/* How the annex of kept memory begins; zeros, where nothing is kept. */
+struct maas_slab_mark {
+	unsigned char bytes[16];
+};
+
 /*
  * Whether a pool like `slab`, which is in memory, could be opened with `path`: looks at what is
  * there, and makes and changes nothing. Its slots are looked at when it is opened. Errors: as
  * maas_slab_open(), with a sentence.
  */
-MAAS_MUST_CHECK int maas_slab_look(const struct maas_slab *slab, const char *path, char *error);
+MAAS_MUST_CHECK int maas_slab_look(const struct maas_slab *slab, const char *path,
+				   struct maas_slab_mark *ret_mark, char *error);
 
 /* What the file system of an open pool's files has left; UINT64_MAX: no file, or no limit. */
 uint64_t maas_slab_room_left(const struct maas_slab *slab);

@@ -123,6 +123,9 @@ id=$(jq -r .id <<<"$BODY")
 as mt_third PUT "/allocate/$id/data" --data-binary hello
 stop_server
 refused 'was last used with --auth-file' --listen 127.0.0.1:0 --memory-file "$WORK/pool"
+refused 'was last used with --auth-file' --check --listen 127.0.0.1:0 --memory-file "$WORK/pool"
+"$MAASD" --check --listen 127.0.0.1:0 --memory-file "$WORK/pool" --insecure-open >/dev/null
+"$MAASD" --check --listen 127.0.0.1:0 --memory-file "$WORK/pool" --auth-file "$FILE" >/dev/null
 line b mt_b owner=b >>"$FILE"
 start_server --auth-file "$FILE" --memory-file "$WORK/pool"
 as mt_b GET "/allocate/$id/data"
