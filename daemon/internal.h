@@ -129,12 +129,15 @@ struct maasd_tls {
 	const struct maasd_options *options; /* borrowed, as http */
 	struct maas_http *http;		     /* NULL until it has started */
 	struct maas_tls *table;		     /* NULL: there is no TLS */
+	bool expired;			     /* which the log has said */
 	struct maasd_reload reload;
 };
 
 /* Reads the files, if there are to be some. Errors: as maasd_tls_read(). */
 MAAS_MUST_CHECK int maasd_tls_start(struct maasd_tls *state, const struct maasd_options *options,
 				    char error[MAASD_OPTIONS_ERROR]);
+/* Says so when the certificate has expired. */
+void maasd_tls_look(struct maasd_tls *state);
 void maasd_tls_stop(struct maasd_tls *state);
 
 /* Reads what the --tls-... options name. Errors: as maas_tls_load(). */

@@ -413,6 +413,7 @@ int maasd_serve(struct maasd_options *options)
 	do {
 		signal = wait_signal(&server, LOOK_MS);
 		reload(&server, false);
+		maasd_tls_look(&server.tls);
 	} while (!signal);
 	sd_notify(0, "STOPPING=1");
 	log_info("ending signal=%s requests=%llu", strsignal(signal),

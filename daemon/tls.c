@@ -39,10 +39,18 @@ int maasd_tls_check(const struct maasd_options *options, char error[MAASD_OPTION
 	return 0;
 }
 
+static void describe(const struct maasd_tls *state, enum maas_log_level level, const char *what)
+{
+	struct maas_buf text = {0};
+
+	maas_tls_describe(state->table, &text);
+	maas_log(level, "%s %.*s", what, (int)text.len, text.len ? text.data : "");
+	maas_buf_fini(&text);
+}
+
 static int read_certificates(void *arg, char error[MAASD_OPTIONS_ERROR])
 {
 	struct maasd_tls *state = arg;
-	struct maas_buf text = {0};
 	struct maas_tls *table;
 	int r = maasd_tls_read(state->options, error, &table);
 
@@ -54,9 +62,8 @@ static int read_certificates(void *arg, char error[MAASD_OPTIONS_ERROR])
 		if (state->http)
 			maas_http_set_tls(state->http, table);
 	}
-	maas_tls_describe(table, &text);
-	log_info("certificates read %.*s", (int)text.len, text.len ? text.data : "");
-	maas_buf_fini(&text);
+	state->expired = false;
+	describe(state, MAAS_LOG_INFO, "certificates read");
 	maas_tls_unref(table);
 	return 0;
 }
@@ -77,6 +84,15 @@ int maasd_tls_start(struct maasd_tls *state, const struct maasd_options *options
 			  options->tls_client_crl},
 	};
 	return maasd_reload_first(&state->reload, error);
+}
+
+void maasd_tls_look(struct maasd_tls *state)
+{
+	if (!state->table || state->expired ||
+	    maas_clock_wall_s() < maas_tls_expiry_s(state->table))
+		return;
+	state->expired = true;
+	describe(state, MAAS_LOG_ERR, "the certificate has expired, and clients refuse it");
 }
 
 void maasd_tls_stop(struct maasd_tls *state)

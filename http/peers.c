@@ -87,12 +87,18 @@ static struct maas_http_peer *find(struct maas_http_peers *peers,
 	return NULL;
 }
 
+static bool shakes_too_much(const struct maas_http_listener *listener,
+			    const struct maas_http_peer *peer)
+{
+	return listener->max_per_address && peer && peer->handshakes >= MAAS_HTTP_HANDSHAKES;
+}
+
 static enum maas_http_place place_for(const struct maas_http_listener *listener,
 				      const struct maas_http_peer *peer)
 {
 	unsigned int max = listener->max_per_address;
 
-	if (max && peer && peer->handshakes >= MAAS_HTTP_HANDSHAKES)
+	if (shakes_too_much(listener, peer))
 		return MAAS_HTTP_PLACE_NONE;
 	if (listener->connections < listener->max_connections &&
 	    (!peer || !max || peer->connections < max))
@@ -125,6 +131,7 @@ bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listen
 	const struct maas_http_peer none = {0};
 	static struct maas_ratelimit full = MAAS_RATELIMIT(MAAS_LOG_WARN, "too many connections");
 	const struct maas_http_peer *peer = NULL;
+	const char *what = "a connection is taken for health checks only";
 	enum maas_http_place place;
 
 	pthread_mutex_lock(&peers->lock);
@@ -133,13 +140,16 @@ bool maas_http_peers_admit(struct maas_http *http, const struct maas_http_listen
 		peer = peer ? peer : &none;
 	}
 	place = place_for(listener, peer);
+	if (place == MAAS_HTTP_PLACE_NONE)
+		what = shakes_too_much(listener, peer)
+			       ? "a connection was closed, its address has too many TLS handshakes "
+				 "under way"
+			       : "a connection was closed, there are too many";
 	pthread_mutex_unlock(&peers->lock);
 	if (place == MAAS_HTTP_PLACE_NORMAL)
 		return true;
-	log_limited(&full, "%s at=%s connections=%u of_one_address=%u",
-		    place == MAAS_HTTP_PLACE_NONE ? "a connection was closed, there are too many"
-						  : "a connection is taken for health checks only",
-		    listener->url, listener->max_connections, listener->max_per_address);
+	log_limited(&full, "%s at=%s connections=%u of_one_address=%u", what, listener->url,
+		    listener->max_connections, listener->max_per_address);
 	if (place == MAAS_HTTP_PLACE_NONE)
 		atomic_fetch_add_explicit(&http->metrics.refused, 1, memory_order_relaxed);
 	return place != MAAS_HTTP_PLACE_NONE;

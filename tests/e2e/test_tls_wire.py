@@ -334,6 +334,8 @@ def case_flood():
         thread.join()
     print(f"  {begun[0]} handshakes begun, {count} victims, the slowest took {worst * 1000:.0f} ms")
     check(begun[0] >= 200, "that was no flood")
+    time.sleep(1.5)
+    check("has too many TLS handshakes" in server.text(), "no line in the log")
     check(worst < server.limit_s, f"a victim waited for {worst} s")
 
 
