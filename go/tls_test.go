@@ -5,6 +5,7 @@
 package maas
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -39,9 +40,6 @@ type authority struct {
 
 func newAuthority(t *testing.T, name string) *authority {
 	t.Helper()
-	if maastest.Transport() != TransportHTTP {
-		t.Skip("the same over any transport")
-	}
 	a := &authority{t: t, file: filepath.Join(t.TempDir(), name+".pem")}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
@@ -103,6 +101,9 @@ type secured struct {
 
 func newSecured(t *testing.T, config *tls.Config) *secured {
 	t.Helper()
+	if maastest.Transport() != TransportHTTP {
+		t.Skip("the same over any transport")
+	}
 	s := &secured{seen: map[string]int{}, config: config}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -152,6 +153,44 @@ func pool(authorities ...*authority) *x509.CertPool {
 		all.AddCert(a.cert)
 	}
 	return all
+}
+
+// Over RDMA libmaas has the files, too.
+func TestTLS__maasd_and_a_certificate(t *testing.T) {
+	ca, foreign := newAuthority(t, "ca"), newAuthority(t, "foreign")
+	dir := t.TempDir()
+	put := func(name string, cert, key []byte) (certFile, keyFile string) {
+		certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+		replace(t, certFile, cert)
+		replace(t, keyFile, key)
+		return certFile, keyFile
+	}
+	cert, key := ca.make("localhost", func(c *x509.Certificate) {
+		c.IPAddresses = []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(os.Getenv("SOFTROCE_ADDR"))}
+		if c.IPAddresses[1] == nil {
+			c.IPAddresses = c.IPAddresses[:1]
+		}
+	})
+	serverCert, serverKey := put("server", cert, key)
+	principals := filepath.Join(dir, "principals")
+	replace(t, principals, []byte("me cert=me.example owner=me\n"))
+	s := maastest.Start(t, "--max-pool-size", "64MiB", "--tls-cert", serverCert, "--tls-key", serverKey, "--tls-client-ca", ca.file, "--auth-file", principals)
+	o := Options{Name: "me", CAFile: ca.file}
+	cert, key = foreign.make("me.example", nil)
+	o.CertFile, o.KeyFile = put("stranger", cert, key)
+	_, err := tryOpen(s, o)
+	wantError(t, err, ErrToken, "no CA of --tls-client-ca")
+	cert, key = ca.make("me.example", nil)
+	o.CertFile, o.KeyFile = put("me", cert, key)
+	c := open(t, s, o)
+	lent := allocate(t, c, AllocateOptions{Size: 100000})
+	want, got := make([]byte, 100000), make([]byte, 100000)
+	_, _ = rand.Read(want)
+	check(t, c.Write(t.Context(), lent[0].ID, 0, want))
+	check(t, c.Read(t.Context(), lent[0].ID, 0, got))
+	if !bytes.Equal(got, want) {
+		t.Fatal("other bytes")
+	}
 }
 
 func TestTLS__goes_through(t *testing.T) {

@@ -107,7 +107,8 @@ func (s *Server) Kill() {
 // Restart starts the server again on the same port, after Kill.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.start(strings.TrimPrefix(s.URL, "http://"))
+	_, address, _ := strings.Cut(s.URL, "://")
+	s.start(address)
 }
 
 // Pause stops the server, as if its host hung, and returns when every thread stands still.
