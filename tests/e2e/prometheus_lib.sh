@@ -1,14 +1,18 @@
 # shellcheck shell=bash
 # What the tests with a real Prometheus share, beside lib.sh. They set PROMETHEUS, the program.
 
-# Two ports that nobody has; Prometheus has to know its own to scrape itself.
+# Two ports that nobody has; Prometheus has to know its own to scrape itself. A virtual machine has all of them.
 # shellcheck disable=SC2034  # OTHER_PORT is for a second one
-read -r PORT OTHER_PORT < <(python3 -c '
+if [ -n "${SOFTROCE_ADDR:-}" ]; then
+	PORT=9090 OTHER_PORT=9091
+else
+	read -r PORT OTHER_PORT < <(python3 -c '
 import socket
 s = [socket.socket() for _ in range(2)]
 for x in s:
     x.bind(("127.0.0.1", 0))
 print(*(x.getsockname()[1] for x in s))')
+fi
 P=http://127.0.0.1:$PORT
 OWNER=e2e-prometheus
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the edited Prometheus and runs it as its users do. Run as: prometheus.sh MAASD [tls|standby|hosts|evening]:
-# with the server on this host, at one that speaks TLS, two of them, the server on a second one, or for a whole
-# evening beside a stock one.
+# Builds the edited Prometheus and runs it as its users do. Run as: prometheus.sh MAASD
+# [tls|tokens|standby|hosts|evening]: with the server on this host, at one that speaks TLS, at one that asks for
+# tokens, two of them, the server on a second one, or for a whole evening beside a stock one.
 # shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
