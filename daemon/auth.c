@@ -4,6 +4,7 @@
  * before. In the main thread.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -114,6 +115,20 @@ static int read_principals(void *arg, char error[MAASD_OPTIONS_ERROR])
 	return r;
 }
 
+/* What kept memory has from the time before there were principals, or these. */
+static void tell_unreached(struct maas_lend *lend)
+{
+	struct maas_lend_usage usage;
+
+	maas_lend_unreached(lend, &usage);
+	if (usage.used[MAAS_AUTH_ALLOCATIONS])
+		log_warn("kept memory that only admins reach allocations=%" PRIu64 " bytes=%" PRIu64
+			 " owners=%" PRIu64
+			 ": what has no owner, and owners that no line has (maas ls)",
+			 usage.used[MAAS_AUTH_ALLOCATIONS], usage.used[MAAS_AUTH_BYTES],
+			 usage.used[MAAS_AUTH_OWNERS]);
+}
+
 int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *options,
 		     struct maas_lend *lend, char error[MAASD_OPTIONS_ERROR])
 {
@@ -132,7 +147,11 @@ int maasd_auth_start(struct maasd_auth *state, const struct maasd_options *optio
 		.paths = {options->auth_file},
 	};
 	r = check_plaintext(options, error);
-	return r ? r : maasd_reload_first(&state->reload, error);
+	if (!r)
+		r = maasd_reload_first(&state->reload, error);
+	if (!r)
+		tell_unreached(lend);
+	return r;
 }
 
 int maasd_auth_check_rdma(const struct maasd_options *options, const struct maas_rdma *rdma,

@@ -5,6 +5,7 @@
  * began by them is ended: the sessions of those that lost a right, and with them their keys.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,27 @@ static int compare(struct maas_lend_change *change)
 	return 0;
 }
 
+/* Memory stays under its owner's name, and a name that is used again has it. */
+static void tell_heirs(struct maas_lend *lend, const struct maas_lend_change *change)
+{
+	static struct maas_ratelimit inherited =
+		MAAS_RATELIMIT(MAAS_LOG_WARN, "new principals have memory");
+	const struct maas_auth_principal *principal;
+	struct maas_lend_usage usage;
+
+	for (uint32_t i = 0; change->before && (principal = maas_auth_at(change->now, i)); i++) {
+		if (maas_auth_by_name(change->before, principal->name) ||
+		    !maas_lend_usage(lend, principal->name, &usage) ||
+		    !usage.used[MAAS_AUTH_ALLOCATIONS])
+			continue;
+		log_limited(&inherited,
+			    "a new principal has memory that was there before it name=%s "
+			    "allocations=%" PRIu64 " bytes=%" PRIu64,
+			    principal->name, usage.used[MAAS_AUTH_ALLOCATIONS],
+			    usage.used[MAAS_AUTH_BYTES]);
+	}
+}
+
 const char *maas_lend_lost(const struct maas_lend_change *change, const char *name, uint64_t proof)
 {
 	const struct maas_auth_principal *now = maas_auth_by_name(change->now, name);
@@ -102,6 +124,7 @@ int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth *auth)
 	if (!r && auth) {
 		maas_lend_transfers_check(lend, &change);
 		maas_lend_sessions_end_if(lend, &change);
+		tell_heirs(lend, &change);
 	}
 	free(change.lost);
 	maas_lend_quotas_draft_free(draft);

@@ -215,6 +215,9 @@ uint64_t maas_lend_auth_epoch(const struct maas_lend *lend);
 struct maas_lend_usage {
 	uint64_t used[MAAS_AUTH_NUM_QUOTAS];
 };
+/* What nobody but admins reaches, of what was there when the first table came: allocations, bytes,
+ * and owner names. Before there are requests: it compares all names with all lines. */
+void maas_lend_unreached(struct maas_lend *lend, struct maas_lend_usage *ret);
 /* False: there is no such principal. */
 bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret);
 

@@ -27,6 +27,7 @@ void maas_lend_quotas_fini(struct maas_lend_quotas *quotas)
 void maas_lend_quota_keep(struct maas_lend *lend, uint32_t owner, uint64_t bytes)
 {
 	lend->quotas.owner_bytes[owner] += bytes;
+	lend->quotas.unowned += !owner;
 }
 
 /* The usage that an owner counts in, or NULL. */
@@ -384,6 +385,34 @@ void maas_lend_quotas_draft_free(struct maas_lend_draft *draft)
 			maas_lend_request_queues_free(draft->requests, draft->num_requests);
 	}
 	free(draft);
+}
+
+static bool is_read(const struct maas_auth *table, const char *owner)
+{
+	const struct maas_auth_principal *principal;
+
+	for (uint32_t i = 0; (principal = maas_auth_at(table, i)); i++)
+		if (!(principal->rights & MAAS_AUTH_ADMIN) &&
+		    maas_auth_may(table, principal, owner, MAAS_AUTH_READ))
+			return true;
+	return false;
+}
+
+void maas_lend_unreached(struct maas_lend *lend, struct maas_lend_usage *ret)
+{
+	const struct maas_auth *table;
+
+	pthread_mutex_lock(&lend->lock);
+	table = lend->principals.table;
+	memset(ret, 0, sizeof(*ret));
+	add(ret, lend->quotas.unowned, lend->quotas.owner_bytes[0], 0);
+	for (uint32_t i = 1; table && i < lend->owners.table->used; i++) {
+		uint32_t live = maas_lend_owner_live(&lend->owners, i);
+
+		if (live && !is_read(table, maas_lend_owner_name(&lend->owners, i)))
+			add(ret, live, lend->quotas.owner_bytes[i], 1);
+	}
+	pthread_mutex_unlock(&lend->lock);
 }
 
 bool maas_lend_usage(struct maas_lend *lend, const char *principal, struct maas_lend_usage *ret)

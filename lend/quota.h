@@ -11,6 +11,7 @@
 struct maas_lend_session;
 
 struct maas_lend_quotas {
+	uint64_t unowned;	       /* allocations without an owner, of the kept memory */
 	uint64_t *owner_bytes;	       /* of slabs, by owner; those that are being freed count */
 	uint32_t *payers;	       /* by owner: its principal, from 1; 0: nobody */
 	struct maas_lend_usage *usage; /* by principal of the table; NULL without one */

@@ -152,3 +152,16 @@ equal 'to an admin' "$ID" "$(jq -r '.allocations[].id' <<<"$BODY")"
 as mt_ops DELETE "/allocate/$ID"
 equal 'is freed' 200 "$STATUS"
 stop_server
+
+step 'kept memory that only admins reach, and that a new principal finds'
+start_server --insecure-open --memory-file "$WORK/pool"
+allocate '{"size_bytes":1}'
+stop_server
+line b mt_b owner=b >"$FILE"
+start_server --auth-file "$FILE" --memory-file "$WORK/pool"
+grep -q 'warn kept memory that only admins reach allocations=2 .* owners=1:' "$LOG" ||
+	fail 'the log does not say what nobody reaches'
+line a mt_other owner=a >>"$FILE"
+kill -HUP "$SERVER"
+wait_for 10 grep -q 'warn a new principal has memory that was there before it name=a allocations=1 ' "$LOG"
+stop_server

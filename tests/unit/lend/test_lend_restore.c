@@ -132,6 +132,32 @@ TEST(restart__ends_what_a_session_owned)
 	assert_int_equal(lend_stats().owners, 0);
 }
 
+/* Principals come over memory that others have left: some of it nobody but admins reaches. */
+TEST(restart__tells_what_no_line_reaches)
+{
+	static const char lines[] = "a uid=1 owner=a\nr uid=2 read=seen\nops uid=3 admin\n";
+	struct maas_lend_usage usage;
+	struct maas_auth *table;
+	char error[MAAS_AUTH_ERROR];
+
+	ALLOCATE(.size_bytes = 10, .owner = "a");
+	ALLOCATE(.size_bytes = 10, .owner = "seen");
+	ALLOCATE(.size_bytes = 10, .owner = "lost");
+	ALLOCATE(.size_bytes = 10, .owner = "lost");
+	ALLOCATE(.size_bytes = 65);
+	restart();
+	assert_int_equal(maas_auth_parse(lines, strlen(lines), error, &table), 0);
+	assert_int_equal(maas_lend_set_auth(f.lend, table), 0);
+	maas_lend_unreached(f.lend, &usage);
+	assert_int_equal(usage.used[MAAS_AUTH_ALLOCATIONS], 3);
+	assert_int_equal(usage.used[MAAS_AUTH_BYTES], 2 * 64 + 1024);
+	assert_int_equal(usage.used[MAAS_AUTH_OWNERS], 1);
+	assert_true(maas_lend_usage(f.lend, "a", &usage));
+	assert_int_equal(usage.used[MAAS_AUTH_ALLOCATIONS], 1);
+	assert_int_equal(usage.used[MAAS_AUTH_BYTES], 64);
+	maas_auth_unref(table);
+}
+
 /* The host's clock started again, or the file came from another host. */
 TEST(restart__bears_a_clock_that_went_back)
 {
