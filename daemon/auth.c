@@ -50,6 +50,41 @@ static int check_plaintext(const struct maasd_options *options, char error[MAASD
 	return 0;
 }
 
+/* How many of its owner names the principal pays for. */
+static uint32_t count_paid(const struct maas_auth *auth,
+			   const struct maas_auth_principal *principal)
+{
+	enum maas_auth_access access;
+	const char *pattern;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; (pattern = maas_auth_pattern(auth, principal, i, &access)); i++)
+		count += access == MAAS_AUTH_OWN && maas_auth_payer(auth, pattern) == principal;
+	return count;
+}
+
+/* What is right by the letter, and hardly what was meant. */
+static void warn_of(const struct maas_auth *auth, const struct maas_auth_principal *principal)
+{
+	bool limited = principal->quota[MAAS_AUTH_BYTES] != MAAS_AUTH_UNLIMITED ||
+		       principal->quota[MAAS_AUTH_ALLOCATIONS] != MAAS_AUTH_UNLIMITED;
+
+	if (!principal->line)
+		return;
+	if (!principal->rights && !maas_auth_has_memory(principal))
+		log_warn("--auth-file: line %u: %s may do nothing: give it owner=, read=, health, "
+			 "metrics or admin",
+			 principal->line, principal->name);
+	if (limited && !principal->owns)
+		log_warn("--auth-file: line %u: max-bytes and max-allocations of %s count nothing: "
+			 "they are of what its owner= pays for, and it has none",
+			 principal->line, principal->name);
+	else if (limited && !count_paid(auth, principal))
+		log_warn("--auth-file: line %u: max-bytes and max-allocations of %s count nothing: "
+			 "lines above have all of its owner names, and the first one pays",
+			 principal->line, principal->name);
+}
+
 /* An owner that matches two lines is paid for by the first one. */
 static void print_payers(const struct maas_auth *auth, struct maas_buf *out)
 {
@@ -70,6 +105,7 @@ static void print_payers(const struct maas_auth *auth, struct maas_buf *out)
 int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
 		     struct maas_buf *out)
 {
+	const struct maas_auth_principal *principal;
 	struct maas_auth *auth;
 	int r;
 
@@ -79,6 +115,8 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 	if (r)
 		return r;
 	print_payers(auth, out);
+	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
+		warn_of(auth, principal);
 	maas_auth_unref(auth);
 	return check_plaintext(options, error);
 }

@@ -59,6 +59,19 @@ stop_server
 step 'who pays for what'
 contains '--check' "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE")" 'owner team/* = paid for by a'
 
+step 'lines that are hardly meant so'
+{
+	line a mt_a owner=team/*
+	line b mt_b 'owner=team/b max-bytes=1GiB' | sed 's/^b/team\/b/'
+	line c mt_c 'read=a max-allocations=1'
+	line d mt_d ''
+} >"$WORK/doubtful"
+text=$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$WORK/doubtful" 2>&1)
+contains 'of a later line' "$text" 'line 2: max-bytes and max-allocations of team/b count nothing: lines above'
+contains 'without owner=' "$text" 'line 3: max-bytes and max-allocations of c count nothing: they are of what its owner='
+contains 'without rights' "$text" 'line 4: d may do nothing'
+equal 'warnings' 3 "$(grep -c 'warn .*--auth-file: line' <<<"$text")"
+
 step 'requests'
 start_server --auth-file "$FILE"
 ! grep -q 'no authentication' "$LOG" || fail 'warns that there is none'
