@@ -136,6 +136,17 @@ void lan_close(void)
 	assert_int_equal(fake_verbs_finish(), 0);
 }
 
+void lan_principals(const char *lines)
+{
+	struct maas_auth *auth = NULL;
+	char error[MAAS_AUTH_ERROR];
+
+	if (maas_auth_parse(lines, strlen(lines), error, &auth))
+		fail_msg("%s", error);
+	assert_int_equal(maas_lend_set_auth(lan.lend, auth), 0);
+	maas_auth_unref(auth);
+}
+
 const char *lan_url(void)
 {
 	return maas_http_url(lan.http, 0);

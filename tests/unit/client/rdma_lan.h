@@ -19,6 +19,9 @@ void lan_open(const struct fake_rules *rules, const char *keys);
  */
 void lan_close(void);
 
+/* From now on the server has these principals; the lines of a file. */
+void lan_principals(const char *lines);
+
 const char *lan_url(void);
 unsigned long lan_live_slabs(void);
 unsigned long lan_grants(void);
