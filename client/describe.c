@@ -131,8 +131,8 @@ int maas_list(struct maas *maas, const char *owner, char cursor[MAAS_ID_BYTES],
 		return maas_fail(-EINVAL, "\"%s\" cannot name an owner", owner);
 	if (*cursor && !maas_id_valid(cursor))
 		return maas_fail(-EINVAL, "the cursor was not made by maas_list()");
-	maas_request_init(&request, "GET", "/allocations?limit=%u%s%s%s%s", max,
-			  filter, value,   *cursor ? "&after=" : "", cursor);
+	maas_request_init(&request, "GET", "/allocations?limit=%u%s%s%s%s", max, filter, value,
+			  *cursor ? "&after=" : "", cursor);
 	request.max_text = MAAS_SMALL_ANSWER + max * MAAS_ENTRY_ANSWER;
 	r = maas_call(maas, &request, 0);
 	if (!r)
