@@ -87,7 +87,7 @@ cmp "$WORK/token" "$WORK/token.before"
 maas token new --json team/a
 equal 'token new --json' "$(file_line "$(jq -r .token <<<"$OUT")" team/a)" "$(jq -r .line <<<"$OUT")"
 chmod 0644 "$WORK/token.before"
-refuses 1 'chmod 0600' health --token-file "$WORK/token.before"
+refuses 1 'chmod 0640' health --token-file "$WORK/token.before"
 expect 1 "$MAAS" health --token-file "$WORK/none"
 MAAS_TOKEN_FILE=$WORK/none expect 1 "$MAAS" health
 contains 'a token of the environment' "$ERR" 'No such file'
