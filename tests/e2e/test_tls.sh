@@ -53,7 +53,8 @@ echo "a token=sha256:$(printf mt_a | sha256sum | cut -d' ' -f1) owner=a" >"$WORK
 "$MAASD" --check --rdma off --listen 0.0.0.0:0 "${TLS[@]}" --auth-file "$WORK/principals" >/dev/null
 
 step 'requests'
-start_server --rdma off "${TLS[@]}" --listen 127.0.0.1:0 --listen "unix:$WORK/socket"
+start_server --rdma off "${TLS[@]}" --listen 127.0.0.1:0 --listen "unix:$WORK/socket" \
+	--listen-metrics 127.0.0.1:0
 contains 'the address' "$URL" https://127.0.0.1:
 request GET /health
 equal /health 200 "$STATUS"
@@ -67,6 +68,9 @@ request GET "/allocate/$ID/data"
 cmp "$WORK/bytes" "$WORK/body" || fail 'other bytes came back'
 URL=http://localhost request GET /health --unix-socket "$WORK/socket"
 equal 'a Unix socket stays plain' 200 "$STATUS"
+metrics=$(sed -n 's/^Serving metrics on //p' "$LOG")
+contains 'so does the address for metrics' "$metrics" http://
+contains '/metrics' "$(curl -sSf "$metrics/metrics")" maas_build_info
 
 step 'a body that is not wanted'
 request PUT /health -T "$WORK/bytes"
