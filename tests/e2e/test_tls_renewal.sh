@@ -51,7 +51,7 @@ reload_fails() {
 
 # issuer: who signed what the server shows.
 issuer() {
-	openssl s_client -connect "${URL#https://}" </dev/null 2>/dev/null | sed -n 's/^issuer=CN = //p'
+	openssl s_client -connect "${URL#https://}" </dev/null 2>/dev/null | sed -n 's/^issuer=CN *= *//p'
 }
 
 # load NAME [CURL OPTION...]: 500 requests in the background, at one connection or, with -H 'Connection: close', as many.
