@@ -9,7 +9,7 @@
 
 #include "tests/unit/tls/certs.h"
 
-#define DAY_S 86400
+#define DAY_S 86400L
 
 static void must(int r, const char *what)
 {

@@ -35,7 +35,7 @@ static const char *in(const char *name)
 	for (unsigned int i = 0; i < num_paths; i++)
 		if (!strcmp(paths[i], path))
 			return paths[i];
-	return strcpy(paths[num_paths++], path);
+	return memcpy(paths[num_paths++], path, sizeof(path));
 }
 
 static struct cert client_cert(const struct cert *signer, struct cert_wish wish)
