@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tls: what a server shows of itself, whom it believes, and what its clients proved. It alone knows
- * GnuTLS, and neither HTTP nor the principals; the bytes of a connection are libmicrohttpd's to
- * move.
+ * tls: what a server shows of itself, whom it believes, and what its clients proved. Of the server,
+ * it alone knows GnuTLS; it knows neither HTTP nor the principals. The bytes of a connection are
+ * libmicrohttpd's to move.
  *
  * A table is one reading of the files (certificate, key, CA, CRL) and never changes; a reload makes
  * another. Each connection keeps the table that it began with, because its session uses it, and is
