@@ -140,10 +140,10 @@ struct maas_file_state {
 };
 
 struct maas_tls {
-	char *file[MAAS_TLS_FILES];	  /* NULL: there is none */
-	struct maas_tls_reading *reading; /* NULL: there are no files */
+	char *file[MAAS_TLS_FILES]; /* NULL: there is none */
 
 	pthread_mutex_t lock;
+	struct maas_tls_reading *reading;	     /* NULL: there are no files */
 	struct maas_file_state seen[MAAS_TLS_FILES]; /* of what was read last, or refused */
 	bool refused;				     /* that is not `reading` */
 	uint64_t look_ms;			     /* when to look again */

@@ -32,6 +32,12 @@ static enum maas_tls_file key_of(const struct maas_tls *tls)
 	return tls->file[MAAS_TLS_KEY] ? MAAS_TLS_KEY : MAAS_TLS_CERT;
 }
 
+/* Constant, unlike the reading. */
+static bool has_files(const struct maas_tls *tls)
+{
+	return tls->file[MAAS_TLS_CA] || tls->file[MAAS_TLS_CERT];
+}
+
 /* ---- one reading */
 
 static void free_reading(struct maas_tls_reading *reading)
@@ -330,7 +336,7 @@ int maas_tls_init(struct maas_tls *tls, const struct maas_url *url, struct maas_
 			      url->text);
 	if (!r)
 		r = copy_names(tls, options);
-	if (r || (!tls->file[MAAS_TLS_CA] && !tls->file[MAAS_TLS_CERT]))
+	if (r || !has_files(tls))
 		return r;
 	see(tls, tls->seen); /* before reading: what changes meanwhile is seen at the next look */
 	tls->look_ms = maas_clock_ms() + LOOK_MS;
@@ -394,7 +400,7 @@ struct maas_tls_reading *maas_tls_get(struct maas_tls *tls)
 {
 	struct maas_tls_reading *reading;
 
-	if (!tls->reading)
+	if (!has_files(tls))
 		return NULL;
 	pthread_mutex_lock(&tls->lock);
 	if (maas_clock_ms() >= tls->look_ms) {
@@ -420,7 +426,7 @@ bool maas_tls_is_other(struct maas_tls *tls, unsigned int number)
 {
 	bool other;
 
-	if (!tls->reading)
+	if (!has_files(tls))
 		return false;
 	pthread_mutex_lock(&tls->lock);
 	if (tls->reading->number == number)

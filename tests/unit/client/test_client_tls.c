@@ -4,6 +4,7 @@
  * they change. e2e_tls_clients has the handshakes.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -276,6 +277,43 @@ TEST(change__names_no_two_readings_alike)
 		snprintf(before, sizeof(before), "%s", now->path[MAAS_TLS_CA]);
 		maas_tls_put(&maas->tls, now);
 	}
+}
+
+static atomic_bool stop;
+
+static void *take_and_put(void *arg)
+{
+	while (!stop) {
+		struct maas_tls_reading *now = maas_tls_get(&maas->tls);
+		char first = '\0';
+		int fd = open(now->path[MAAS_TLS_CA], O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0 || read(fd, &first, 1) != 1 || first != '-')
+			atomic_fetch_add((atomic_uint *)arg, 1);
+		if (fd >= 0)
+			close(fd);
+		maas_tls_put(&maas->tls, now);
+	}
+	return NULL;
+}
+
+TEST(change__while_threads_send_requests)
+{
+	pthread_t threads[4];
+	atomic_uint failed = 0;
+
+	assert_int_equal(maas_open(&options, &maas), 0);
+	stop = false;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, take_and_put, &failed), 0);
+	for (unsigned int i = 0; i < 20; i++) {
+		put(ca_path, i % 2 ? two_pem : one_pem, 0644);
+		assert_true(maas_tls_is_other(&maas->tls, i));
+	}
+	stop = true;
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(failed, 0);
 }
 
 /* ---- memory */
