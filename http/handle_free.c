@@ -46,7 +46,7 @@ static int free_one(struct maas_http_conn *conn, const char *id,
 		return 1;
 	if (r == -EACCES)
 		r = -ENOENT; /* not the caller's to free */
-	maas_http_wait_done(conn, r == -ENOENT ? 0 : r);
+	maas_http_wait_done(conn, r == -ENOENT && maas_http_stands(conn) ? 0 : r);
 	if (r != -ENOENT)
 		return 1;
 	if (unknown->len)

@@ -112,6 +112,9 @@ static int end_page(struct maas_http_conn *conn)
 {
 	const struct maas_http_page *page = &conn->req.page;
 
+	/* To whoever is nobody now the list ended too early. */
+	if (!maas_http_stands(conn))
+		return maas_http_fail_gone(conn);
 	maas_buf_str(&conn->out, "],\"next\":");
 	if (page->from.more)
 		maas_buf_json(&conn->out, page->last);

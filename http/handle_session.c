@@ -162,6 +162,8 @@ int maas_http_sessions(struct maas_http_conn *conn)
 				       "0-9 . _ : / @ -");
 	count = maas_lend_session_named(conn->http->options.lend, maas_http_caller(conn),
 					query.name, sessions, NAMED_LIMIT, &more);
+	if (!count && !maas_http_stands(conn))
+		return maas_http_fail_gone(conn);
 	maas_buf_str(out, "{\"sessions\":[");
 	for (uint32_t i = 0; i < count; i++) {
 		maas_buf_str(out, i ? "," : "");

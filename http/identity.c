@@ -296,6 +296,18 @@ int maas_http_identify(struct maas_http_conn *conn)
 		    "maas command and libmaas: MAAS_TOKEN_FILE)");
 }
 
+bool maas_http_stands(const struct maas_http_conn *conn)
+{
+	return maas_lend_stands(conn->http->options.lend, maas_http_caller(conn));
+}
+
+int maas_http_fail_gone(struct maas_http_conn *conn)
+{
+	return fail(conn, MAAS_HTTP_AUTH_UNKNOWN,
+		    "what proves who you are was taken out of --auth-file while this request was "
+		    "under way; was it replaced?");
+}
+
 bool maas_http_may_look(const struct maas_http_conn *conn)
 {
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;

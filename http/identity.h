@@ -64,6 +64,15 @@ const char *maas_http_auth_failure_name(enum maas_http_auth_failure failure);
  * asked for, which then may nothing. */
 const struct maas_lend_caller *maas_http_caller(const struct maas_http_conn *conn);
 
+/*
+ * Whether the request's principal is still somebody, who may have been taken out of the file since
+ * the head was read. Asked before an answer says that something is not there: whoever is nobody
+ * learns that instead, and does not take memory for lost that is there.
+ */
+bool maas_http_stands(const struct maas_http_conn *conn);
+/* Says that it is not. */
+MAAS_MUST_CHECK int maas_http_fail_gone(struct maas_http_conn *conn);
+
 /* Whether the caller may see figures and identities of the server, not only whether it works. */
 bool maas_http_may_look(const struct maas_http_conn *conn);
 

@@ -245,6 +245,9 @@ int maas_http_fail(struct maas_http_conn *conn, int error, const char *fmt, ...)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(error_table); i++)
 		if (error_table[i].error == -error)
 			row = &error_table[i];
+	if ((row->status == MHD_HTTP_NOT_FOUND || row->status == MHD_HTTP_FORBIDDEN) &&
+	    !maas_http_stands(conn))
+		return maas_http_fail_gone(conn);
 	if (row == &internal_error)
 		log_err("request failed path=%s error=%s", conn->path, strerror(-error));
 	if (!fmt)

@@ -155,6 +155,18 @@ static const struct maas_auth_principal *find(struct maas_lend *lend,
 	return now && maas_auth_has_proof(lend->principals.table, now, caller->proof) ? now : NULL;
 }
 
+bool maas_lend_stands(struct maas_lend *lend, const struct maas_lend_caller *caller)
+{
+	bool stands;
+
+	if (!caller || caller->epoch == maas_lend_auth_epoch(lend))
+		return true;
+	pthread_mutex_lock(&lend->lock);
+	stands = find(lend, caller);
+	pthread_mutex_unlock(&lend->lock);
+	return stands;
+}
+
 int maas_lend_may(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *owner,
 		  enum maas_auth_access access)
 {

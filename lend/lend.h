@@ -209,6 +209,9 @@ MAAS_MUST_CHECK int maas_lend_set_auth(struct maas_lend *lend, struct maas_auth 
 struct maas_auth *maas_lend_auth(struct maas_lend *lend, uint64_t *ret_epoch);
 /* The epoch alone. Threading: any thread, no lock. */
 uint64_t maas_lend_auth_epoch(const struct maas_lend *lend);
+/* Whether the caller's principal and proof are in the table of this moment, too: else the caller is
+ * nobody now, and was told that nothing is there. */
+bool maas_lend_stands(struct maas_lend *lend, const struct maas_lend_caller *caller);
 
 /* What a principal uses, by enum maas_auth_quota: bytes of slabs, those that are being freed
  * included. */

@@ -214,6 +214,58 @@ TEST(rotation__keeps_the_session)
 	ask(OTHER, "GET", http_text("/allocate/%s", id), NULL, 200);
 }
 
+/* Its head is read, by the rights of now; the body is to come. */
+static int begin_request(enum role role, const char *line, size_t len)
+{
+	char buffer[64];
+	int fd = http_connect();
+
+	http_send_text(fd,
+		       "%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nExpect: "
+		       "100-continue\r\n" HTTP_JSON "Content-Length: %zu\r\n\r\n",
+		       line, tokens[role], len);
+	http_recv(fd, buffer, strlen("HTTP/1.1 100 Continue\r\n\r\n"), 5000);
+	assert_true(http_is_answer(buffer, 100));
+	return fd;
+}
+
+/* Who would be told of nothing, of what is there, may take it for lost. */
+TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
+{
+	const char *ids = http_text("{'ids':['%s']}", id);
+	const struct {
+		const char *line, *body;
+	} calls[] = {
+		{"GET /allocations", "{}"},
+		{"GET /allocations?owner=team/x", "{}"},
+		{http_text("GET /allocate/%s", id), "{}"},
+		{http_text("POST /allocate/%s/renew", id), "{}"},
+		{http_text("DELETE /allocate/%s", id), "{}"},
+		{"POST /free", ids},
+		{"POST /data/read",
+		 http_text("{'ranges':[{'id':'%s','offset':0,'length':1}]}", id)},
+		{"POST /allocate", "{'size_bytes':1}"},
+		{"POST /allocate", "{'size_bytes':9000000}"},
+		{"GET /sessions?name=team/s", "{}"},
+		{"POST /sessions", "{'name':'team/s'}"},
+		{http_text("POST /sessions/%s/renew", session), "{}"},
+		{http_text("POST /sessions/%s/ticket", session), "{}"},
+		{http_text("DELETE /sessions/%s", session), "{}"},
+	};
+	int fds[MAAS_ARRAY_SIZE(calls)];
+
+	use_team(OWNER, OTHER);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
+		fds[i] = begin_request(OTHER, calls[i].line, strlen(calls[i].body));
+	use_team(OWNER, OWNER);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++) {
+		http_send_text(fds[i], "%s", http_quoted(calls[i].body));
+		http_expect_answer(fds[i], 401, "was it replaced?");
+	}
+	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
+	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
+}
+
 static uint64_t transfers(void)
 {
 	struct maas_lend_stats stats;
