@@ -12,12 +12,15 @@ static _Atomic bool done;
 /* Finds its principal as http does, and makes each call as often as it can. */
 static void *call_on(void *arg)
 {
+	struct maas_lend_connection connection = {0};
+	static _Atomic unsigned int last_id;
 	const char *name = arg;
+	char id[16];
 
 	while (!done) {
 		struct maas_lend_caller as = {0};
 		struct maas_lend_alloc_request request = {
-			.size_bytes = 64, .count = 1, .caller = &as};
+			.size_bytes = 64, .count = 1, .request_id = id, .caller = &as};
 		struct maas_lend_session_info info;
 		struct maas_lend_allocation a;
 		struct maas_slab_ref ref;
@@ -27,6 +30,9 @@ static void *call_on(void *arg)
 		as.principal = maas_auth_by_name(as.auth, name);
 		if (!as.principal)
 			goto next;
+		snprintf(id, sizeof(id), "%u", last_id++);
+		r = maas_lend_connection_enter(f.lend, &as, &connection);
+		CHECK(!r || r == -ENOSR);
 		r = maas_lend_allocate(f.lend, &request, &ref, &a);
 		CHECK(!r || r == -EACCES || r == -ENOSR);
 		if (!r) {
@@ -43,6 +49,7 @@ static void *call_on(void *arg)
 next:
 		maas_auth_unref(as.auth);
 	}
+	maas_lend_connection_leave(f.lend, &connection);
 	return NULL;
 }
 
@@ -66,8 +73,9 @@ TEST(reload__beside_calls)
 			pthread_create(&threads[i], NULL, call_on, (void *)(uintptr_t)names[i]), 0);
 	for (int i = 0; i < TABLES; i++) {
 		nap();
-		use(i % 2 ? "a uid=1 owner=a\nb uid=2 owner=b max-allocations=0\n"
-			  : "c uid=3 owner=c\na uid=1 owner=a read=b\n");
+		use(i % 2 ? "a uid=1 owner=a max-request-ids=9\nb uid=2 owner=b "
+			    "max-allocations=0 max-connections=0\n"
+			  : "c uid=3 owner=c\na uid=1 owner=a read=b max-connections=1\n");
 	}
 	use("a uid=1 owner=a,b,c\n");
 	done = true;
@@ -78,6 +86,7 @@ TEST(reload__beside_calls)
 	maas_lend_stats(f.lend, &stats);
 	assert_int_equal(stats.sessions, 0);
 	assert_int_equal(usage.used[MAAS_AUTH_SESSIONS], 0);
+	assert_int_equal(usage.used[MAAS_AUTH_CONNECTIONS], 0);
 	assert_int_equal(usage.used[MAAS_AUTH_ALLOCATIONS], live_slabs());
 }
 
