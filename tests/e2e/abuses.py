@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import socket
 import struct
 import sys
@@ -327,6 +328,20 @@ def request_ids(client, victim):
     return again_and_again(take)
 
 
+def everywhere(client, victim):
+    """As many connections as the server has, from so many addresses that each may have them."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    connections = []
+    for host in range(3, 11):
+        friend = Client(f"127.0.0.{host}")
+        friend.proof = client.proof
+        for _ in range(250):
+            connection = friend.connect()
+            connections.append(connection)
+            friend.call(connection, "GET", "/whoami")
+    return connections
+
+
 def squat(client, victim):
     """Sessions of the victim's name, and as many as it gets of its own."""
     def take(worker, turn):
@@ -369,4 +384,4 @@ def proofs(client, victim):
 
 OPEN = {f.__name__: f for f in [announce, shapes, stall, list_slowly, gigabytes, one_id, connect, crowd, pipelines,
                                 flood, storm, lists]}
-PRINCIPALS = {f.__name__: f for f in [request_ids, squat, foreign, proofs]}
+PRINCIPALS = {f.__name__: f for f in [request_ids, everywhere, squat, foreign, proofs]}

@@ -21,7 +21,8 @@ from abuses import FORK, MIB, OPEN, PRINCIPALS, Client, Server, read_answer
 
 NAME = "victim"
 HOST = "127.0.0.2"
-QUOTAS = "max-bytes=512MiB max-allocations=40000 max-sessions=50 max-owners=100"
+QUOTAS = ("max-bytes=512MiB max-allocations=40000 max-sessions=50 max-owners=100 max-connections=500 "
+          "max-request-ids=1000")
 METRICS = "metrics.sock"
 
 
