@@ -14,6 +14,7 @@ struct maas_http_listener {
 	bool metrics; /* it serves /health, /ready and /metrics, and nothing else */
 	unsigned int max_connections;
 	unsigned int max_per_address; /* of clients; 0: no limit */
+	unsigned int max_handshakes;  /* of TLS under way from one address; 0: no limit */
 	bool secure;		      /* its connections are encrypted */
 	char url[MAAS_HTTP_URL];      /* "" while it does not listen */
 	/* guarded by the lock of the peers */

@@ -90,7 +90,9 @@ static struct maas_http_peer *find(struct maas_http_peers *peers,
 static bool shakes_too_much(const struct maas_http_listener *listener,
 			    const struct maas_http_peer *peer)
 {
-	return listener->max_per_address && peer && peer->handshakes >= MAAS_HTTP_HANDSHAKES;
+	unsigned int max = listener->max_handshakes;
+
+	return max && peer && peer->handshakes >= max;
 }
 
 static enum maas_http_place place_for(const struct maas_http_listener *listener,

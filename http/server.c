@@ -76,6 +76,8 @@ static void set_bounds(const struct maas_http_options *options, struct maas_http
 		listener->metrics ? MAAS_HTTP_METRICS_CONNECTIONS : options->max_connections;
 	listener->max_per_address = listener->metrics ? MAAS_HTTP_METRICS_CONNECTIONS_PER_ADDRESS
 						      : options->max_connections_per_address;
+	if (listener->secure && options->max_connections_per_address)
+		listener->max_handshakes = MAAS_HTTP_HANDSHAKES * options->threads;
 }
 
 static struct MHD_Daemon *start_daemon(struct maas_http *http, unsigned int index, int fd)

@@ -14,7 +14,8 @@
 struct maas_http_conn;
 
 #define MAAS_HTTP_HANDSHAKE_MS 10000
-/* Under way from one address at a time. Each takes milliseconds of a CPU, which others wait for. */
+/* Under way from one address at a time, for each thread of the server: each takes milliseconds of a
+ * CPU, which the others at that thread wait for. */
 #define MAAS_HTTP_HANDSHAKES 64
 /* Before its client's certificate expires, a connection ends with its next answer: who has a new
  * certificate then shows it, and loses no request. */
