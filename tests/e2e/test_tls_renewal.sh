@@ -58,8 +58,8 @@ issuer() {
 load() {
 	local name=$1
 	shift
-	seq 500 | sed "s|.*|url = \"$URL/allocations\"\noutput = /dev/null|" >"$WORK/urls"
-	curl -sS -w '%{http_code}\n' -K "$WORK/urls" "$@" >"$WORK/$name.codes" 2>"$WORK/$name.err" &
+	seq 500 | sed "s|.*|url = \"$URL/allocations\"\noutput = /dev/null|" >"$WORK/$name.urls"
+	curl -sS -w '%{http_code}\n' -K "$WORK/$name.urls" "$@" >"$WORK/$name.codes" 2>"$WORK/$name.err" &
 	children+=($!)
 	loads+=("$!=$name")
 }
@@ -157,9 +157,13 @@ chmod 0600 "$WORK/tls.key"
 reload
 
 step 'new files are seen without a signal'
-install_file server-ca.crt tls.crt
-install_file server-ca.key tls.key
+make_cert brief ca serverAuth DNS:localhost,IP:127.0.0.1 25
+install_file brief.crt tls.crt
+install_file brief.key tls.key
 reads=$((reads + 1))
 wait_for 25 read_again
 equal 'issuer' ca "$(issuer)"
+
+step 'one that expires'
+wait_for 40 grep -q 'error the certificate has expired, and clients refuse it' "$LOG"
 stop_server
