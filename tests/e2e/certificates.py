@@ -19,6 +19,11 @@ class Certificates:
         if done.returncode:
             raise SystemExit(f"openssl {' '.join(arguments)}: {done.stderr}")
 
+    @staticmethod
+    def knows(option):
+        text = subprocess.run(["openssl", "x509", "-help"], capture_output=True, text=True, check=False)
+        return option in text.stdout + text.stderr
+
     def make_ca(self, name):
         self.openssl("req", "-x509", *KEY, "-keyout", name + ".key", "-out", name + ".pem", "-subj", "/CN=" + name,
                      "-days", "30", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
@@ -28,5 +33,8 @@ class Certificates:
         self.openssl("req", "-new", *KEY, "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=" + name)
         with open(self.path(name + ".ext"), "w", encoding="ascii") as file:
             file.write(f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
+        dates = ["-days", str(days)]
+        if days < 0 and self.knows("-not_before"):  # and then it refuses negative days
+            dates = ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]
         self.openssl("x509", "-req", "-in", name + ".csr", "-CA", ca + ".pem", "-CAkey", ca + ".key",
-                     "-CAcreateserial", "-extfile", name + ".ext", "-out", name + ".pem", "-days", str(days))
+                     "-CAcreateserial", "-extfile", name + ".ext", "-out", name + ".pem", *dates)
