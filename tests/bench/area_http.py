@@ -8,7 +8,6 @@ allocations. All servers run all the time, and one at a time has work:
 """
 import contextlib
 import os
-import secrets
 import time
 
 from program import Asked, Maasd, Program, connects, free_port, listening_port
@@ -71,10 +70,10 @@ class Scene:
     def __init__(self, options, work, running):
         self.options, self.seeds = options, {"few": 0, "redis": 0}
         self.cpus = len(os.sched_getaffinity(0))
-        self.token = "mt_" + secrets.token_urlsafe(32)
         few, full, known = (
-            running.enter_context(Maasd(options, work, name, "--max-pool-size", "1280MiB", token=token))
-            for name, token in (("few", None), ("full", None), ("known", self.token)))
+            running.enter_context(Maasd(options, work, name, "--max-pool-size", "1280MiB",
+                                        auth=name == "known"))
+            for name in ("few", "full", "known"))
         port = free_port()
         redis = running.enter_context(Program(
             ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
@@ -122,7 +121,8 @@ class Scene:
         if name in self.seeds and kind.startswith(("data", "redis")):
             arguments = [self.seeds[name], *self.data_ids[:DATA_CONNECTIONS * (name == "few")]]
         settles = kind == "pair" and isinstance(server, Maasd)
-        env = os.environ | {"HTTP_LOAD_TOKEN": self.token} if name in ("known", "told") else None
+        token = self.servers["known"].token
+        env = os.environ | {"HTTP_LOAD_TOKEN": token} if name in ("known", "told") else None
         with Asked(f"{self.options.bin}/tests/bench/http_load", server.port, kind, *arguments, env=env) as load:
             if kind not in ("allocate", "batch"):
                 load.ask(4 * load.begun["connections"])  # Buffers have grown before the clock starts.

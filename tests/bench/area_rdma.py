@@ -30,6 +30,7 @@ BANDWIDTHS = (
     (4 << 20, 4, 8, 1.0, 0.995, False),
 )
 CPU_BAR = 1.02
+TOKEN_BAR = 1.005  # at a server with --auth-file beside one without: the keys are made, nothing is left to do
 LATENCIES = (64, 1024, 4096)
 LATENCY_MESSAGES = 50000  # at p99.9, fifty are slower
 LATENCY_BARS = (  # what, which share of messages is faster, the column of perftest, the bars of writes and reads
@@ -165,6 +166,12 @@ class Bench:
                 if live == FEW:
                     self.asked["bare_data", mode, live] = running.enter_context(
                         Asked(f"{options.bin}/tests/bench/bare_data", server.url, server.process.pid))
+        known = running.enter_context(Maasd(options, work, "maasd-known", "--rdma", "required", "--rdma-keys", "mr",
+                                            "--max-pool-size", "1GiB", auth=True))
+        known.fill(1024, FEW)
+        self.asked["rdma_data", "known", FEW] = running.enter_context(
+            Asked(f"{options.bin}/tests/bench/rdma_data", known.url, known.process.pid,
+                  env=os.environ | {"MAAS_TOKEN_FILE": known.token_file}))
         self.perftest = Perftest(work, device)
         # What perftest needs for itself.
         self.setup_cpu_ns = {
@@ -213,6 +220,18 @@ class Bench:
                 self.rows.note(case, "us of CPU", name, ours[mode]["cpu_ns"] / messages / 1e3, *cpu_us,
                                CPU_BAR)
 
+    def take_known(self, verb, bandwidth, first):
+        """By a client with a token, beside the same at a server that knows nobody."""
+        size, depth, full, *_ = bandwidth
+        messages, samples = self.messages(full), {}
+        for i in range(3):
+            who = (first + i) % 3
+            samples[who] = self.transfer("rdma_data", ("known", "mr", "mr")[who], verb, size, depth, messages)
+        for unit, key, bar in ("us each", "wall_ns", TOKEN_BAR), ("us of CPU", "cpu_ns", None):
+            each = [samples[who][key] / messages / 1e3 for who in range(3)]
+            if min(each) > 0:
+                self.rows.note(f"mr: {verb} {size_name(size)} with a token", unit, "no --auth-file", *each, bar)
+
     def take_reads(self, size, first):
         """Calls that wait, beside ib_read_lat, which does the same."""
         messages = self.messages(LATENCY_MESSAGES)
@@ -255,6 +274,8 @@ class Bench:
         verbs = "write", "read"
         for i, (verb, bandwidth) in enumerate((v, b) for v in verbs for b in BANDWIDTHS):
             self.take_bandwidth(verb, bandwidth, pair + i)
+        for i, (verb, bandwidth) in enumerate((v, b) for v in verbs for b in BANDWIDTHS[:2]):
+            self.take_known(verb, bandwidth, pair + i)
         for i, size in enumerate(LATENCIES):
             self.take_writes(size, pair + i)
             self.take_reads(size, pair + i)

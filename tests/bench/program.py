@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import secrets
 import select
 import signal
 import socket
@@ -173,18 +174,24 @@ def listens(port):
 
 # ---- maasd
 
-class Maasd(Program):
-    """A maasd on this host. `named` is for its files, in the directory `work`. With `token` it has an
-    --auth-file, and a line for an admin."""
+def write_secret(path, line):
+    with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        file.write(line + "\n")
 
-    def __init__(self, options, work, named, *arguments, token=None):
+
+class Maasd(Program):
+    """A maasd on this host. `named` is for its files, in the directory `work`. With `auth` it has an
+    --auth-file with an admin, whose token is also in a file."""
+
+    def __init__(self, options, work, named, *arguments, auth=False):
         output, log = f"{work}/{named}.out", f"{work}/{named}.log"
         self.headers = {"Content-Type": "application/json"}
-        if token:
-            self.headers["Authorization"] = f"Bearer {token}"
-            principals = f"{work}/{named}.principals"
-            with open(os.open(principals, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-                file.write(f"bench token=sha256:{hashlib.sha256(token.encode()).hexdigest()} admin\n")
+        self.token, self.token_file = f"mt_{secrets.token_urlsafe(32)}", f"{work}/{named}.token"
+        if auth:
+            self.headers["Authorization"] = f"Bearer {self.token}"
+            principals, digest = f"{work}/{named}.principals", hashlib.sha256(self.token.encode()).hexdigest()
+            write_secret(self.token_file, self.token)
+            write_secret(principals, f"bench token=sha256:{digest} admin")
             arguments += "--auth-file", principals
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
         super().__init__([f"{options.bin}/daemon/maasd", "--listen", "127.0.0.1:0", "--log-file", log,

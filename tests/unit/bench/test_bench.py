@@ -256,7 +256,7 @@ class Rdma(unittest.TestCase):
         with unittest.mock.patch("area_rdma.softirq_ns", side_effect=itertools.count(0, 8000 * 1e3)):
             b.take_pair(0)
         rows = {(r["case"], r["unit"]): r for r in b.rows.summary()}
-        self.assertEqual(len(rows), 2 * (2 * (5 + 2 * 3 + 3 * 3) + 2 * 4))
+        self.assertEqual(len(rows), 2 * (2 * (5 + 2 * 3 + 3 * 3) + 2 * 4) + 2 * 2 * 2)
         self.assertEqual(wanted[:4], [["write", "65536", "64", "400"], ["ib_write_bw"]] * 2)
         self.assertEqual(wanted[4], ["ib_write_bw"])  # The next one begins.
         bandwidth = rows["mr: write 64 KiB", "MiB/s"]
@@ -267,6 +267,9 @@ class Rdma(unittest.TestCase):
         cpu = rows["mr: write 1 KiB", "us of CPU"]
         self.assertAlmostEqual(cpu["ratio"], (3 + 1) / 4)
         self.assertEqual((cpu["bar"], cpu["bar_is"]), (1.02, "max"))
+        known = rows["mr: write 1 KiB with a token", "us each"]
+        self.assertEqual((known["ours"], known["bar"], known["baseline_name"]), (1024, 1.005, "no --auth-file"))
+        self.assertEqual(b.asked.__getitem__.mock_calls.count(unittest.mock.call(("rdma_data", "known", 10))), 2 * 2)
         latency = rows["window: read 4 KiB, p99.9", "us"]
         self.assertEqual((latency["ours"], latency["baseline"], latency["bar"]), (50.95, 8, 1.10))
         self.assertEqual(latency["baseline_name"], "ib_read_lat")
