@@ -80,7 +80,8 @@ static struct maas_tls_peer *make_peer(const struct maas_buf *text, uint32_t cou
 	return peer;
 }
 
-static int take_names(gnutls_x509_crt_t crt, char *error, struct maas_tls_peer **ret_peer)
+static int take_names(gnutls_x509_crt_t crt, bool no_uris, char *error,
+		      struct maas_tls_peer **ret_peer)
 {
 	struct maas_buf text = {0};
 	uint32_t count = 0;
@@ -91,6 +92,12 @@ static int take_names(gnutls_x509_crt_t crt, char *error, struct maas_tls_peer *
 		if (i == MAAS_TLS_MAX_NAMES) {
 			snprintf(error, MAAS_TLS_ERROR, "it has more than %d names",
 				 MAAS_TLS_MAX_NAMES);
+			r = -EKEYREJECTED;
+		} else if (name.type == GNUTLS_SAN_URI && no_uris) {
+			snprintf(error, MAAS_TLS_ERROR,
+				 "it has a URI, and a CA of its chain may sign for some URIs only, "
+				 "which this server cannot tell from others: use the name of a "
+				 "host");
 			r = -EKEYREJECTED;
 		} else if (is_identity(&name)) {
 			maas_buf_str(&text, name.type == GNUTLS_SAN_URI ? "u" : "d");
@@ -104,6 +111,60 @@ static int take_names(gnutls_x509_crt_t crt, char *error, struct maas_tls_peer *
 }
 
 /* ---- whether it is valid */
+
+/* Any but that there are no more of them: a constraint that cannot be read is one. */
+static bool names_uris(int (*get)(gnutls_x509_name_constraints_t constraints, unsigned int index,
+				  unsigned int *type, gnutls_datum_t *name),
+		       gnutls_x509_name_constraints_t constraints)
+{
+	gnutls_datum_t name;
+	unsigned int type;
+	int r = 0;
+
+	for (unsigned int i = 0; !r; i++) {
+		r = get(constraints, i, &type, &name);
+		if (!r && type == GNUTLS_SAN_URI)
+			return true;
+	}
+	return r != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
+}
+
+static bool constrains_uris(gnutls_x509_crt_t crt)
+{
+	gnutls_x509_name_constraints_t constraints;
+	unsigned int critical;
+	bool found;
+	int r;
+
+	if (gnutls_x509_name_constraints_init(&constraints))
+		return true;
+	r = gnutls_x509_crt_get_name_constraints(crt, constraints, 0, &critical);
+	found = r ? r != GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE
+		  : names_uris(gnutls_x509_name_constraints_get_permitted, constraints) ||
+				names_uris(gnutls_x509_name_constraints_get_excluded, constraints);
+	gnutls_x509_name_constraints_deinit(constraints);
+	return found;
+}
+
+/* Whether a CA of the chain may sign for some URIs only (RFC 5280, 4.2.1.10). GnuTLS holds the
+ * names of hosts to that, and lets any URI pass. */
+static bool chain_constrains_uris(const struct maas_tls *tls, gnutls_x509_crt_t *chain,
+				  unsigned int count)
+{
+	bool found = false;
+
+	for (unsigned int i = 0; !found && i < count; i++) {
+		gnutls_x509_crt_t issuer;
+
+		found = i && constrains_uris(chain[i]);
+		if (gnutls_x509_trust_list_get_issuer(tls->trust, chain[i], &issuer,
+						      GNUTLS_TL_GET_COPY))
+			continue;
+		found = found || constrains_uris(issuer);
+		gnutls_x509_crt_deinit(issuer);
+	}
+	return found;
+}
 
 static int explain(unsigned int status, char *error)
 {
@@ -121,6 +182,8 @@ static int explain(unsigned int status, char *error)
 		 "no CA of --tls-client-ca has signed it"},
 		{GNUTLS_CERT_SIGNER_NOT_CA, -EKEYREJECTED,
 		 "whoever signed it may not: that is no CA's certificate"},
+		{GNUTLS_CERT_SIGNER_CONSTRAINTS_FAILURE, -EKEYREJECTED,
+		 "a CA of its chain may not sign for such a name, or not for a CA below it"},
 		{GNUTLS_CERT_EXPIRED, -EKEYEXPIRED, "it has expired"},
 		{GNUTLS_CERT_NOT_ACTIVATED, -EKEYEXPIRED,
 		 "it is not valid yet: are both clocks right?"},
@@ -212,7 +275,7 @@ int maas_tls_peer_verify(const struct maas_tls *tls, const struct maas_tls_strea
 	if (!r)
 		r = verify(tls, chain, count, error);
 	if (!r)
-		r = take_names(chain[0], error, &peer);
+		r = take_names(chain[0], chain_constrains_uris(tls, chain, count), error, &peer);
 	if (!r) {
 		peer->expiry_s = chain_expiry(chain, count);
 		*ret_peer = peer;

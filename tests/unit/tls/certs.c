@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes certificates with GnuTLS. No state. */
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,18 @@ static void set_names(gnutls_x509_crt_t crt, const struct cert_wish *wish)
 	}
 }
 
+static void set_permitted(gnutls_x509_crt_t crt, const struct cert_name *permitted)
+{
+	gnutls_x509_name_constraints_t constraints;
+	gnutls_datum_t name = {(unsigned char *)(uintptr_t)permitted->text,
+			       (unsigned int)strlen(permitted->text)};
+
+	MUST(gnutls_x509_name_constraints_init(&constraints));
+	MUST(gnutls_x509_name_constraints_add_permitted(constraints, permitted->type, &name));
+	MUST(gnutls_x509_crt_set_name_constraints(crt, constraints, 1));
+	gnutls_x509_name_constraints_deinit(constraints);
+}
+
 static void set_extensions(gnutls_x509_crt_t crt, const struct cert_wish *wish)
 {
 	if (wish->ca) {
@@ -51,11 +64,23 @@ static void set_extensions(gnutls_x509_crt_t crt, const struct cert_wish *wish)
 		MUST(gnutls_x509_crt_set_key_usage(crt,
 						   GNUTLS_KEY_KEY_CERT_SIGN | GNUTLS_KEY_CRL_SIGN));
 	}
+	if (wish->permitted)
+		set_permitted(crt, wish->permitted);
 	if (wish->der)
 		MUST(gnutls_x509_crt_set_extension_by_oid(crt, GNUTLS_X509EXT_OID_SAN, wish->der,
 							  wish->der_len, 0));
 	if (wish->purpose)
 		MUST(gnutls_x509_crt_set_key_purpose_oid(crt, wish->purpose, 0));
+}
+
+/* Only of a certificate that was read does GnuTLS know whom it follows in a chain. */
+static void reread(gnutls_x509_crt_t crt)
+{
+	gnutls_datum_t der;
+
+	MUST(gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_DER, &der));
+	MUST(gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER));
+	gnutls_free(der.data);
 }
 
 struct cert cert_make(const struct cert *ca, const struct cert_wish *wish)
@@ -82,6 +107,7 @@ struct cert cert_make(const struct cert *ca, const struct cert_wish *wish)
 	set_names(cert.crt, wish);
 	MUST(gnutls_x509_crt_sign2(cert.crt, ca ? ca->crt : cert.crt, ca ? ca->key : cert.key,
 				   GNUTLS_DIG_SHA256, 0));
+	reread(cert.crt);
 	return cert;
 }
 

@@ -29,7 +29,8 @@ struct cert_wish {
 	const char *der; /* the names' extension as it is, or NULL: for names that GnuTLS does not
 			    make */
 	size_t der_len;
-	unsigned int rsa_bits; /* 0: an elliptic curve */
+	const struct cert_name *permitted; /* the only names that a CA may sign for, or NULL */
+	unsigned int rsa_bits;		   /* 0: an elliptic curve */
 };
 
 /* Signed by `ca`, or by itself. */

@@ -15,9 +15,15 @@
 #define NAMES(...)                                                                                 \
 	.names = (const struct cert_name[]){__VA_ARGS__},                                          \
 	.num_names = sizeof((const struct cert_name[]){__VA_ARGS__}) / sizeof(struct cert_name)
-#define DNS(text) {GNUTLS_SAN_DNSNAME, text, 0}
-#define URI(text) {GNUTLS_SAN_URI, text, 0}
-#define DAY_S	  86400
+#define DNS(text)                                                                                  \
+	{                                                                                          \
+		GNUTLS_SAN_DNSNAME, text, 0                                                        \
+	}
+#define URI(text)                                                                                  \
+	{                                                                                          \
+		GNUTLS_SAN_URI, text, 0                                                            \
+	}
+#define DAY_S 86400
 
 static char directory[] = "/tmp/test_tls.XXXXXX";
 static struct cert ca, other, server;
@@ -154,9 +160,12 @@ static void on_shaken(struct maas_tls_stream *stream)
 	pair_of(stream)->shaken = true;
 }
 
+/* Of an intermediate CA, which the client shows with its own certificate; or NULL. */
+static const struct cert *between;
+
 static void pair_open(struct pair *pair, const struct cert *cert, const char *priorities)
 {
-	gnutls_x509_crt_t crt = cert ? cert->crt : NULL;
+	gnutls_x509_crt_t chain[2] = {cert ? cert->crt : NULL, between ? between->crt : NULL};
 
 	memset(pair, 0, sizeof(*pair));
 	assert_int_equal(
@@ -173,8 +182,9 @@ static void pair_open(struct pair *pair, const struct cert *cert, const char *pr
 	assert_int_equal(gnutls_priority_set_direct(pair->client, priorities, NULL), 0);
 	gnutls_certificate_allocate_credentials(&pair->credentials);
 	if (cert)
-		assert_int_equal(
-			gnutls_certificate_set_x509_key(pair->credentials, &crt, 1, cert->key), 0);
+		assert_int_equal(gnutls_certificate_set_x509_key(pair->credentials, chain,
+								 between ? 2 : 1, cert->key),
+				 0);
 	gnutls_credentials_set(pair->client, GNUTLS_CRD_CERTIFICATE, pair->credentials);
 	gnutls_transport_set_int(pair->client, pair->fds[1]);
 }
@@ -290,6 +300,34 @@ TEST(verify__refuses_what_proves_nothing)
 	verify_refuses(client_cert(&ca, (struct cert_wish){.names = many,
 							   .num_names = MAAS_TLS_MAX_NAMES + 1}),
 		       -EKEYREJECTED, "more than 64 names");
+}
+
+/* What an intermediate CA may not sign for is nobody's name, hosts and URIs alike. */
+TEST(verify__holds_names_to_what_a_ca_may_sign_for)
+{
+	const struct cert_name host = DNS("b.example"), uri = URI("b.example");
+	const struct cert_wish with_host = {NAMES(DNS("a.example"))};
+	const struct cert_wish with_uri = {NAMES(URI("spiffe://a.example/x"))};
+	struct cert hosts = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &host});
+	struct cert uris = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &uri});
+	struct cert cert = client_cert(&uris, with_host);
+	char error[MAAS_TLS_ERROR];
+	struct maas_tls_peer *peer;
+
+	between = &hosts;
+	verify_refuses(client_cert(&hosts, with_host), -EKEYREJECTED, "may not sign for such");
+	between = &uris;
+	verify_refuses(client_cert(&uris, with_uri), -EKEYREJECTED, "some URIs only");
+	assert_int_equal(verify(&cert, error, &peer), 0);
+	free(peer);
+	cert_free(&cert);
+	/* The same of one that is trusted by itself. */
+	between = NULL;
+	cert_write(&uris, in("uris.crt"));
+	files.client_ca = in("uris.crt");
+	verify_refuses(client_cert(&uris, with_uri), -EKEYREJECTED, "some URIs only");
+	cert_free(&hosts);
+	cert_free(&uris);
 }
 
 TEST(verify__refuses_what_was_revoked)
