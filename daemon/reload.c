@@ -54,6 +54,15 @@ static void read_again(struct maasd_reload *reload)
 	reload->failed = r;
 }
 
+/* Within the last second. A time of the future is no sign of it: a copy keeps the time that it had
+ * on a machine whose clock is ahead, and is to count now. */
+static bool is_being_written(const struct stat *status)
+{
+	uint64_t at_s = (uint64_t)status->st_mtim.tv_sec, now_s = maas_clock_wall_s();
+
+	return status->st_ino && at_s + 1 >= now_s && at_s <= now_s + 1;
+}
+
 /* Whether there are other files now, and nobody is still writing them. */
 static bool has_changed(const struct maasd_reload *reload)
 {
@@ -64,7 +73,7 @@ static bool has_changed(const struct maasd_reload *reload)
 
 		if (same_file(&now, &reload->seen[i]))
 			continue;
-		if (now.st_ino && (uint64_t)now.st_mtim.tv_sec + 1 >= maas_clock_wall_s())
+		if (is_being_written(&now))
 			return false;
 		changed = true;
 	}
