@@ -13,6 +13,10 @@
 
 #include "tls/internal.h"
 
+/* Of a client's message, which for a certificate and its chain stays with the connection. A chain
+ * of RSA has some 6 KiB; GnuTLS would take 128. */
+#define MAX_HANDSHAKE (32u << 10)
+
 static _Thread_local struct maas_tls_stream *shaking;
 
 /* Keeps the first and the last bytes that the client sends. */
@@ -86,6 +90,7 @@ int maas_tls_stream_init(struct maas_tls_stream *stream, struct maas_tls *tls, v
 	gnutls_certificate_server_set_request(session, tls->client == MAAS_TLS_CLIENT_NONE
 							       ? GNUTLS_CERT_IGNORE
 							       : GNUTLS_CERT_REQUEST);
+	gnutls_handshake_set_max_packet_length(session, MAX_HANDSHAKE);
 	gnutls_transport_set_ptr2(session, stream, (gnutls_transport_ptr_t)(intptr_t)fd);
 	gnutls_transport_set_pull_function(session, on_pull);
 	gnutls_transport_set_pull_timeout_function(session, on_wait);

@@ -410,6 +410,24 @@ TEST(fail__says_why)
 	pair_close(&pair);
 }
 
+/* It would stay in memory for as long as the connection. */
+TEST(fail__a_chain_that_is_too_long)
+{
+	static char text[251];
+	static struct cert_name many[200];
+	struct cert cert;
+	struct pair pair;
+
+	memset(text, 'a', sizeof(text) - 1);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(many); i++)
+		many[i] = (struct cert_name)DNS(text);
+	cert = client_cert(NULL,
+			   (struct cert_wish){.names = many, .num_names = MAAS_ARRAY_SIZE(many)});
+	pair_open(&pair, &cert, "NORMAL");
+	fails(&pair, MAAS_TLS_FAIL_PROTOCOL, "breaks the protocol");
+	cert_free(&cert);
+}
+
 /* Who closes the stream leaves nothing behind for the next one. */
 TEST(fail__a_stream_that_is_gone_is_nobodys)
 {
