@@ -9,8 +9,10 @@
 
 #include "auth/internal.h"
 
-/* In the lowest bits of a number. */
-enum kind { TOKEN = 1, UID, GID, HOST, URI, KINDS = 7 };
+/* In the lowest bits of a number, which is never 0. */
+enum kind { NONE, TOKEN, UID, GID, HOST, URI };
+
+#define KINDS UINT64_C(7)
 
 /*
  * 61 bits of a hash, in the order of the hashes. Whoever makes two tokens of one number gains
@@ -21,7 +23,7 @@ static uint64_t number_of(const uint8_t hash[MAAS_AUTH_HASH_BYTES], enum kind ki
 	uint64_t number;
 
 	memcpy(&number, hash, sizeof(number));
-	return (be64toh(number) & ~(uint64_t)KINDS) | kind;
+	return (be64toh(number) & ~KINDS) | kind;
 }
 
 uint64_t maas_auth_token_proof(const struct maas_auth_token *token)

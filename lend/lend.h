@@ -402,8 +402,7 @@ struct maas_lend_transfer {
 	bool told;			       /* abort() was called */
 };
 
-/* Begins a transfer, which writes if `access` is MAAS_AUTH_OWN. Errors: -ENOENT, -EACCES, -ENOMEM.
- */
+/* Begins a transfer; MAAS_AUTH_OWN: one that writes. Errors: -ENOENT, -EACCES, -ENOMEM. */
 MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend,
 					     const struct maas_lend_caller *caller, const char *id,
 					     enum maas_auth_access access,
@@ -411,7 +410,6 @@ MAAS_MUST_CHECK int maas_lend_transfer_begin(struct maas_lend *lend,
 /* Ends `count` transfers, the last one first. */
 void maas_lend_transfers_end(struct maas_lend *lend, struct maas_lend_transfer *transfers,
 			     uint32_t count);
-
 /* False once the slab is being freed: a writer then stops. */
 bool maas_lend_transfer_alive(struct maas_lend *lend, const struct maas_lend_transfer *transfer);
 
@@ -462,8 +460,7 @@ MAAS_MUST_CHECK int maas_lend_session_renew(struct maas_lend *lend,
 					    struct maas_lend_session_info *ret_info);
 /* The longest lease of a session. Threading: any thread, constant. */
 uint32_t maas_lend_session_max_ttl_s(const struct maas_lend *lend);
-/* Gives the session a new ticket, good once and for 30 s; the one before is void. Errors: -ENOENT.
- */
+/* A new ticket, good once and for 30 s; the one before is void. Errors: -ENOENT. */
 MAAS_MUST_CHECK int maas_lend_session_ticket(struct maas_lend *lend,
 					     const struct maas_lend_caller *caller, const char *id,
 					     struct maas_lend_session_info *ret_info);

@@ -8,7 +8,9 @@
 #include "http/internal.h"
 #include "tests/unit/unit.h"
 
-static char path[] = "/tmp/test_reload.XXXXXX";
+#define PATH "/tmp/test_reload.XXXXXX"
+
+static char path[] = PATH;
 static struct maas_http http;
 static struct maasd_reload reload;
 static unsigned int reads;
@@ -34,7 +36,7 @@ static void set_up(void)
 static void tear_down(void)
 {
 	unlink(path);
-	strcpy(strrchr(path, '.'), ".XXXXXX");
+	memcpy(path, PATH, sizeof(path));
 }
 
 /* The file has another content, last written `seconds` from now. */
