@@ -65,6 +65,9 @@ void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_B
 /* Up to 256 random bytes of the kernel. Errors: -EIO. */
 MAAS_MUST_CHECK int maas_auth_random(void *bytes, size_t len);
 
+/* Whether a token stands in `word`, whatever is around it: a quotation mark, a comma, a name. */
+bool maas_auth_has_token(const char *word);
+
 /* Whether a certificate may have such a name, and its line it alone. */
 bool maas_auth_cert_valid(const struct maas_auth_cert *cert);
 

@@ -37,11 +37,6 @@ static int refuse(struct parser *parser, const char *fmt, ...)
 }
 
 /* A token in clear is not written into a log as well. */
-static bool is_token(const char *word)
-{
-	return !strncmp(word, "mt_", 3) && strlen(word) == MAAS_AUTH_TOKEN - 1;
-}
-
 static int refuse_token(struct parser *parser)
 {
 	return refuse(parser, "here stands a token itself: take it out, and make another, because "
@@ -294,7 +289,7 @@ static int take_word(struct parser *parser, char *word)
 {
 	char *value = strchr(word, '=');
 
-	if (is_token(word))
+	if (maas_auth_has_token(word))
 		return refuse_token(parser);
 	if (!strcmp(word, "-"))
 		return 0; /* where there are no proofs, or no rights */
@@ -327,7 +322,7 @@ static int begin_principal(struct parser *parser, const char *name)
 	struct maas_auth_principal *principal;
 	bool anonymous = !strcmp(name, "*");
 
-	if (is_token(name))
+	if (maas_auth_has_token(name))
 		return refuse_token(parser);
 	if (!anonymous && !maas_name_valid(name))
 		return refuse(parser,

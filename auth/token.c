@@ -12,6 +12,8 @@
 #include "auth/internal.h"
 
 #define RANDOM_BYTES 32
+#define MARK	     "mt_"
+#define LETTERS	     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 static_assert(crypto_hash_sha256_BYTES == MAAS_AUTH_HASH_BYTES, "");
 
@@ -26,10 +28,17 @@ int maas_auth_token_make(char token[MAAS_AUTH_TOKEN])
 
 	if (maas_auth_random(random, sizeof(random)))
 		return -EIO;
-	sodium_bin2base64(stpcpy(token, "mt_"), MAAS_AUTH_TOKEN - 3, random, sizeof(random),
+	sodium_bin2base64(stpcpy(token, MARK), MAAS_AUTH_TOKEN - 3, random, sizeof(random),
 			  sodium_base64_VARIANT_URLSAFE_NO_PADDING);
 	sodium_memzero(random, sizeof(random));
 	return 0;
+}
+
+bool maas_auth_has_token(const char *word)
+{
+	const char *at = strstr(word, MARK);
+
+	return at && strspn(at, LETTERS) >= MAAS_AUTH_TOKEN - 1;
 }
 
 void maas_auth_hash(const char *token, size_t len, uint8_t hash[MAAS_AUTH_HASH_BYTES])

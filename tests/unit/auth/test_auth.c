@@ -254,6 +254,8 @@ TEST(payer__is_the_first_line_that_owns_the_name)
 	maas_auth_unref(auth);
 }
 
+#define TOKEN "mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0"
+
 TEST(refused__with_the_line_and_the_remedy)
 {
 	static const struct {
@@ -278,8 +280,13 @@ TEST(refused__with_the_line_and_the_remedy)
 		{"a uid=4294967295 owner=a", "uid takes a number"},
 		{"a uid=1x", "uid takes a number up to 4294967294, not 1x"},
 		{"a gid= owner=a", "gid takes a number"},
-		{"mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
-		{"a mt_ol5A6_OooIQdprtadmsJYXHpy3lZR59ox-iBiHgcBG0", "here stands a token itself"},
+		{TOKEN, "here stands a token itself"},
+		{"a " TOKEN, "here stands a token itself"},
+		{TOKEN ", owner=a", "here stands a token itself"},
+		{"a \"" TOKEN "\" owner=a", "here stands a token itself"},
+		{"a tokn=" TOKEN, "here stands a token itself"},
+		{"a token=" TOKEN " owner=a", "here stands a token itself"},
+		{"a uid=" TOKEN, "here stands a token itself"},
 		{"a token=mt_secret owner=a", "never the token itself"},
 		{"a token=sha256:" A "a owner=a", "64 lower-case hex digits"},
 		{"a token=sha256:A" A, "64 lower-case hex digits"},
