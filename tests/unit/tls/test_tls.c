@@ -15,15 +15,9 @@
 #define NAMES(...)                                                                                 \
 	.names = (const struct cert_name[]){__VA_ARGS__},                                          \
 	.num_names = sizeof((const struct cert_name[]){__VA_ARGS__}) / sizeof(struct cert_name)
-#define DNS(text)                                                                                  \
-	{                                                                                          \
-		GNUTLS_SAN_DNSNAME, text, 0                                                        \
-	}
-#define URI(text)                                                                                  \
-	{                                                                                          \
-		GNUTLS_SAN_URI, text, 0                                                            \
-	}
-#define DAY_S 86400
+#define DNS(text) {GNUTLS_SAN_DNSNAME, text, 0}
+#define URI(text) {GNUTLS_SAN_URI, text, 0}
+#define DAY_S	  86400
 
 static char directory[] = "/tmp/test_tls.XXXXXX";
 static struct cert ca, other, server;
