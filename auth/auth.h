@@ -123,6 +123,9 @@ const struct maas_auth_principal *maas_auth_by_name(const struct maas_auth *auth
 /* Who proves nothing: the line `*`, or a principal without rights. Never NULL. */
 const struct maas_auth_principal *maas_auth_anonymous(const struct maas_auth *auth);
 uint32_t maas_auth_count(const struct maas_auth *auth);
+/* Whether a line has cert=; whether one has uid= or gid=. */
+bool maas_auth_has_certs(const struct maas_auth *auth);
+bool maas_auth_has_peers(const struct maas_auth *auth);
 /* Where the principal stands: see maas_auth_at(). */
 uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_principal *principal);
 /* Whether the line of that principal has the proof, where there is one. */

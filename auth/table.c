@@ -191,6 +191,16 @@ uint32_t maas_auth_count(const struct maas_auth *auth)
 	return auth->num_principals;
 }
 
+bool maas_auth_has_certs(const struct maas_auth *auth)
+{
+	return auth->num_certs > 0;
+}
+
+bool maas_auth_has_peers(const struct maas_auth *auth)
+{
+	return auth->num_peers > 0;
+}
+
 uint32_t maas_auth_index(const struct maas_auth *auth, const struct maas_auth_principal *principal)
 {
 	return (uint32_t)(principal - auth->principals);

@@ -102,6 +102,22 @@ static void print_payers(const struct maas_auth *auth, struct maas_buf *out)
 	}
 }
 
+/* Whose line has nothing else would be refused, with every other sign of being right. */
+static void warn_of_proofs(const struct maasd_options *options, const struct maas_auth *auth)
+{
+	bool has_socket = false;
+
+	for (unsigned int i = 0; i < options->listen.num; i++)
+		has_socket |= !strncmp(options->listen.text[i], "unix:", strlen("unix:"));
+	if (maas_auth_has_certs(auth) &&
+	    (!options->tls_client_ca || options->tls_client_cert == MAAS_TLS_CLIENT_NONE))
+		log_warn("--auth-file: cert= proves nothing here, because no client is asked for a "
+			 "certificate: give --tls-cert, --tls-key and --tls-client-ca");
+	if (maas_auth_has_peers(auth) && !has_socket)
+		log_warn("--auth-file: uid= and gid= prove nothing here, because there is no Unix "
+			 "socket: give --listen unix:PATH");
+}
+
 int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIONS_ERROR],
 		     struct maas_buf *out)
 {
@@ -117,6 +133,7 @@ int maasd_auth_check(const struct maasd_options *options, char error[MAASD_OPTIO
 	print_payers(auth, out);
 	for (uint32_t i = 0; (principal = maas_auth_at(auth, i)); i++)
 		warn_of(auth, principal);
+	warn_of_proofs(options, auth);
 	maas_auth_unref(auth);
 	return check_plaintext(options, error);
 }
@@ -136,6 +153,8 @@ static int put(struct maasd_auth *state, struct maas_auth *auth, char error[MAAS
 	if (!r)
 		log_info("principals read count=%u file=%s", maas_auth_count(auth),
 			 state->options->auth_file);
+	if (!r && (!before || !maas_auth_same(before, auth)))
+		warn_of_proofs(state->options, auth);
 	maas_auth_unref(before);
 	return r;
 }

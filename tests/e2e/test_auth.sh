@@ -72,6 +72,19 @@ contains 'without owner=' "$text" 'line 3: max-bytes and max-allocations of c co
 contains 'without rights' "$text" 'line 4: d may do nothing'
 equal 'warnings' 3 "$(grep -c 'warn .*--auth-file: line' <<<"$text")"
 
+step 'proofs that nobody can give here'
+cp "$FILE" "$FILE.proofs"
+printf '%s\n' 'c cert=c.example' 'd uid=1' >>"$FILE.proofs"
+start_server --auth-file "$FILE.proofs"
+for said in "$(cat "$LOG")" "$("$MAASD" --check --listen 127.0.0.1:0 --auth-file "$FILE.proofs" 2>&1)"; do
+	contains 'a cert= without a CA' "$said" 'warn --auth-file: cert= proves nothing here'
+	contains 'a uid= without a socket' "$said" 'warn --auth-file: uid= and gid= prove nothing here'
+done
+stop_server
+[[ $("$MAASD" --check --listen "unix:$WORK/s" --auth-file "$FILE" 2>&1) != *'nothing here'* ]] || fail 'warns of tokens'
+grep -v cert= "$FILE.proofs" >"$FILE.peers"
+[[ $("$MAASD" --check --listen "unix:$WORK/s" --auth-file "$FILE.peers" 2>&1) != *'nothing here'* ]] || fail 'warns of a socket'
+
 step 'requests'
 start_server --auth-file "$FILE"
 ! grep -q 'no authentication' "$LOG" || fail 'warns that there is none'
