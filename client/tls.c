@@ -38,6 +38,14 @@ static bool has_files(const struct maas_tls *tls)
 	return tls->file[MAAS_TLS_CA] || tls->file[MAAS_TLS_CERT];
 }
 
+/* Who forgot to name the key would be told to hide a certificate. */
+static const char *what_of(const struct maas_tls *tls, enum maas_tls_file i)
+{
+	return i == MAAS_TLS_CERT && key_of(tls) == i
+		       ? "no other key file is given, and the certificate file"
+		       : whats[i];
+}
+
 /* ---- one reading */
 
 static void free_reading(struct maas_tls_reading *reading)
@@ -60,8 +68,8 @@ static int check_text(const struct maas_tls *tls, enum maas_tls_file i, const ch
 	if (i != key_of(tls))
 		return 0;
 	if (!strstr(text, KEY_MARK))
-		return maas_fail(-EINVAL, "%s %s: there is no private key in it, in PEM", whats[i],
-				 path);
+		return maas_fail(-EINVAL, "%s %s: there is no private key in it, in PEM",
+				 what_of(tls, i), path);
 	if (strstr(text, CRYPTED_MARK))
 		return maas_fail(-EINVAL,
 				 "%s %s: its key has a passphrase, and nobody is there to type it: "
@@ -102,7 +110,7 @@ static int read_one(const struct maas_tls *tls, struct maas_tls_reading *reading
 	int r = maas_file_read(tls->file[i], MAX_FILE, i == key_of(tls), error, &text);
 
 	if (r)
-		return maas_fail(r, "%s %s", whats[i], error);
+		return maas_fail(r, "%s %s", what_of(tls, i), error);
 	maas_buf_add(&text, "", 1);
 	r = text.error ? maas_fail(-ENOMEM, "out of memory") : check_text(tls, i, text.data);
 	if (!r)

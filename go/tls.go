@@ -90,7 +90,11 @@ func (f *tlsFiles) read() (*tls.Config, error) {
 	}
 	cert, err := readFile(f.cert, maxTLSFile, f.cert == f.key)
 	if err != nil {
-		return nil, fmt.Errorf("certificate file %w", err)
+		what := "certificate file"
+		if f.cert == f.key { // or who forgot to name the key would be told to hide a certificate
+			what = "no other key file is given, and the certificate file"
+		}
+		return nil, fmt.Errorf("%s %w", what, err)
 	}
 	key, err := readFile(f.key, maxTLSFile, true)
 	if err != nil {

@@ -314,7 +314,7 @@ func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 		{url, Options{CertFile: cert, KeyFile: put("open.key", oneKey, 0o644)}, "chmod 0640"},
 		{url, Options{CertFile: cert, KeyFile: put("two.key", twoKey, 0o600)}, "is not that of the certificate in"},
 		{url, Options{CertFile: cert, KeyFile: put("locked.key", []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), 0o600)}, "passphrase"},
-		{url, Options{CertFile: cert}, "may be read by others"},
+		{url, Options{CertFile: cert}, "no other key file is given, and the certificate file " + cert + " may be read by others"},
 	} {
 		_, err := openAt(t, row.url, row.o)
 		wantError(t, err, nil, row.words)

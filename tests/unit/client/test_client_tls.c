@@ -127,7 +127,9 @@ TEST(open__with_files_that_can_be_used)
 	assert_int_equal(maas_open(&options, &maas), 0);
 	client_close(&maas);
 	put(cert_path, both, 0644);
-	expect_refused(-EPERM, "chmod 0640");
+	expect_refused(-EPERM, "no other key file is given, and the certificate file");
+	put(cert_path, one_pem, 0600);
+	expect_refused(-EINVAL, "no other key file is given, and the certificate file");
 }
 
 TEST(open__a_file_that_cannot_be_used_says_why)
