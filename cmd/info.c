@@ -183,6 +183,20 @@ static void print_principal(const json_t *whoami)
 		print_quota(whoami, maas_auth_quota_name((enum maas_auth_quota)i));
 }
 
+/* A certificate that the server did not ask for is not shown, so that nobody refuses it. */
+static const char *proves_nothing(const struct cmd_context *context)
+{
+	const char *cert = context->options.cert_file;
+
+	if (!cert)
+		cert = getenv("MAAS_CERT_FILE");
+	return cert && *cert
+		       ? "maas: this proves nothing, the certificate neither: no line of the "
+			 "server's --auth-file has cert= with a name of it, or the server asks for "
+			 "none (--tls-client-ca)\n"
+		       : "maas: this proves nothing: --token-file, MAAS_TOKEN_FILE\n";
+}
+
 static int run_whoami(struct cmd_context *context, int argc, char **argv)
 {
 	json_t *whoami;
@@ -206,7 +220,7 @@ static int run_whoami(struct cmd_context *context, int argc, char **argv)
 	else
 		print_principal(whoami);
 	if (status)
-		fputs("maas: this proves nothing: --token-file, MAAS_TOKEN_FILE\n", stderr);
+		fputs(proves_nothing(context), stderr);
 	json_decref(whoami);
 	return status;
 }

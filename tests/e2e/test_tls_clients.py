@@ -149,6 +149,7 @@ def refused_files(maas):
     refused(maas, ["key file open.key", "chmod 0640"], url, "--cert-file", "team.pem", "--key-file", "open.key")
     refused(maas, ["the key in stranger.key is not that of the certificate in team.pem"], url,
             "--cert-file", "team.pem", "--key-file", "stranger.key", status=2)
+    refused(maas, ["no other key file is given", "team.pem", "chmod 0640"], url, "--cert-file", "team.pem")
     refused(maas, ["locked.key", "passphrase"], url, "--cert-file", "team.pem", "--key-file", "locked.key", status=2)
     refused(maas, ["CA file garbage.pem"], url, "--ca-file", "garbage.pem", status=2)
     refused(maas, ["CA file none.pem", "No such file"], url, "--ca-file", "none.pem")
@@ -178,6 +179,10 @@ def maasd_itself(maas):
     if json.loads(done(maas, "whoami", "--json", *team))["name"] != "team":
         raise SystemExit(f"{maas}: another name")
     check_bytes(maas, *team)
+    for proof, word in (["--cert-file", "next.pem", "--key-file", "next.key"], "has cert="), ([], "--token-file"):
+        code, _, said = run(maas, "whoami", *url, *proof)
+        if code != 1 or "this proves nothing" not in said or word not in said:
+            raise SystemExit(f"{maas} whoami {proof}: {code}, {said}")
     refused(maas, ["speaks TLS: use https://"], secure.url.replace("https", "http"))
     refused(maas, ["is not from a CA in other-ca.pem"], secure.url, "--ca-file", "other-ca.pem")
     refused(maas, ["is not for memory.example"], secure.url, "--ca-file", "ca.pem", "--server-name", "memory.example")
