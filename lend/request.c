@@ -179,8 +179,10 @@ static void forget_first(struct maas_lend_requests *requests)
 static int make_room(struct maas_lend_requests *requests, uint32_t refs)
 {
 	for (int i = 0; i < MAAS_LEND_STEP; i++) {
-		if (requests->batch_refs + refs > requests->max_refs)
-			drop_batch(requests, TAILQ_FIRST(&requests->batches));
+		struct maas_lend_request_batch *oldest = TAILQ_FIRST(&requests->batches);
+
+		if (oldest && requests->batch_refs + refs > requests->max_refs)
+			drop_batch(requests, oldest);
 		else if (requests->end - requests->first >= requests->max)
 			forget_first(requests);
 		else
