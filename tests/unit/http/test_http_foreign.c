@@ -60,12 +60,10 @@ static const char *put(const char *text, const char *id)
 /* The body of a write of four bytes to the ranges of `json`. */
 static size_t frame_of(const char *json, char frame[512])
 {
-	uint32_t len = (uint32_t)strlen(json);
+	int len = snprintf(frame + 4, 508, "%sabcd", json) - 4;
 
-	memcpy(frame, &len, 4);
-	memcpy(frame + 4, json, len);
-	memcpy(frame + 4 + len, "abcd", 4);
-	return len + 8;
+	memcpy(frame, &(uint32_t){(uint32_t)len}, 4);
+	return (size_t)len + 8;
 }
 
 /* A role asks with each of the ids. */
