@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who sends a request: by its token, else by its certificate, else by the user and the group behind
- * a Unix socket. Of a token no more is kept than shows that it came again. Each connection holds the
- * table of principals of its last request, and asks lend for another only when there is one. In the
- * connection's thread.
+ * a Unix socket. Of a token no more is kept than shows that it came again. Each connection holds
+ * the table of principals of its last request, and asks lend for another only when there is one. In
+ * the connection's thread.
  */
 #include <errno.h>
 #include <string.h>
