@@ -77,6 +77,12 @@ step 'the gate counts the same'
 run
 equal 'counts' '6 passed, 6 failed, 3 skipped' "$COUNTS"
 
+step 'without a filter'
+status=0
+"$gate" --unit >"$WORK/run.log" 2>&1 </dev/null || status=$?
+equal 'status' 1 "$status"
+equal 'counts' '2 passed, 2 failed, 1 skipped' "$(tail -n 1 "$WORK/run.log")"
+
 step 'Go: what failed or was skipped is told'
 go_says() { # STATUS EVENT...
 	local wanted=$1 status=0
