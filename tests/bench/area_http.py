@@ -5,12 +5,13 @@ allocations. All servers run all the time, and one at a time has work:
     full   maasd with 1,000,000 of 1 KiB         plain  bare_mhd with the library's own
     known  as few, with --auth-file and a token  redis  redis-server, nothing saved
     told   few, and the token, which it ignores
+    tls    nothing allocated, over TLS          clear  the same without
 """
 import contextlib
 import os
 import time
 
-from program import Asked, Maasd, Program, connects, free_port, listening_port
+from program import Asked, Maasd, Program, connects, figures_of, free_port, listening_port
 from report import Failed, Rows, progress
 
 FEW, FULL, BATCH = 10, 1_000_000, 10_000
@@ -40,6 +41,9 @@ CASES = {  # ours, the baseline, how often
     "get": (("few", "data_get"), ("redis", "redis_get"), "Redis GET", 400),
     "put": (("few", "data_put"), ("redis", "redis_set"), "Redis SET", 400),
     "batch": (("few", "batch"), ("few", "allocate"), "single requests", 2 * BATCH),
+    # Rounds of maas bench: allocate, put, get, free.
+    "round, tls": (("tls", "1KiB"), ("clear", "1KiB"), "without TLS", 4000),
+    "4 MiB, tls": (("tls", "4MiB"), ("clear", "4MiB"), "without TLS", 200),
 }
 CPU, RATE, MIB_S = "us of CPU", "1/s", "MiB/s"
 COMPARISONS = (
@@ -58,6 +62,8 @@ COMPARISONS = (
     ("put", MIB_S, 0.9, "min", "PUT 4 MiB of data"),
     ("health, header", CPU, None, "max", "GET /health with a token"),
     ("pair, header", CPU, None, "max", "POST /allocate + DELETE with a token"),
+    ("round, tls", CPU, 1.5, "max", "a round of maas bench over TLS, 1 KiB"),
+    ("4 MiB, tls", CPU, 4.0, "max", "a round of maas bench over TLS, 4 MiB"),
     ("stats", CPU, None, "max", "GET /stats"),
     ("metrics", CPU, None, "max", "GET /metrics"),
     ("health", RATE, None, "min", "GET /health"),
@@ -80,7 +86,9 @@ class Scene:
              "--dir", work], f"{work}/redis.out"))
         redis.until(lambda: connects(port))
         redis.port = port
-        self.servers = {"few": few, "full": full, "known": known, "told": few, "redis": redis}
+        tls, clear = (running.enter_context(Maasd(options, work, name, "--rdma", "off", tls=name == "tls"))
+                      for name in ("tls", "clear"))
+        self.servers = {"tls": tls, "clear": clear, "few": few, "full": full, "known": known, "told": few, "redis": redis}
         known.allocate(1024)
         for server in known, few:
             self.data_ids = [server.allocate(DATA_BYTES) for _ in range(DATA_CONNECTIONS)]
@@ -104,6 +112,8 @@ class Scene:
         """Does so many operations, and what has to be done after them: what was allocated is freed
         and zeroed, data is compared byte by byte. Returns, of one operation, the server's CPU time
         and the time that it took, in ns."""
+        if server in ("tls", "clear"):
+            return self.run_maas_bench(self.servers[server], kind, operations)
         if kind in ("data_put", "redis_set"):
             self.seeds[server] += 1  # Other bytes than before: a write that did not happen is seen.
         sample, ids = self.run(server, kind, operations)
@@ -137,6 +147,13 @@ class Scene:
         if not 0 < cpu <= elapsed * self.cpus:
             raise Failed(f"{name}, {kind}: impossible: {cpu} ns of CPU time in {elapsed} ns")
         return (cpu / operations, answer["wall_ns"] / operations), answer["ids"]
+
+    def run_maas_bench(self, server, size, rounds):
+        trusted = ["--ca-file", server.ca_file] if server.url.startswith("https") else []
+        start, cpu = time.monotonic_ns(), server.cpu_ns()
+        figures_of(f"{self.options.bin}/cmd/maas", "bench", "--url", server.url, *trusted, "--size", size,
+                   "--threads", 2, "--count", rounds, "--json")
+        return (server.cpu_ns() - cpu) / rounds, (time.monotonic_ns() - start) / rounds
 
     def settle(self, server):
         """Waits until what was freed is zeroed."""

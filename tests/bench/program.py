@@ -146,7 +146,7 @@ def listening_port(*paths):
     """The port that a program says in one of its files. A line without its end is being written."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            if found := re.search(r"Listening on http://127\.0\.0\.1:(\d+)\n", file.read()):
+            if found := re.search(r"Listening on https?://127\.0\.0\.1:(\d+)\n", file.read()):
                 return int(found[1])
     return None
 
@@ -179,11 +179,19 @@ def write_secret(path, line):
         file.write(line + "\n")
 
 
+def make_certificate(cert_file, key_file):
+    """A certificate for this host that is its own CA."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1",
+                    "-keyout", key_file, "-out", cert_file], check=True, stderr=subprocess.DEVNULL)
+
+
 class Maasd(Program):
     """A maasd on this host. `named` is for its files, in the directory `work`. With `auth` it has an
-    --auth-file with an admin, whose token is also in a file."""
+    --auth-file with an admin, whose token is also in a file. With `tls` it speaks TLS, and no calls
+    are made here; its certificate is in `ca_file`."""
 
-    def __init__(self, options, work, named, *arguments, auth=False):
+    def __init__(self, options, work, named, *arguments, auth=False, tls=False):
         output, log = f"{work}/{named}.out", f"{work}/{named}.log"
         self.headers = {"Content-Type": "application/json"}
         self.token, self.token_file = f"mt_{secrets.token_urlsafe(32)}", f"{work}/{named}.token"
@@ -193,11 +201,15 @@ class Maasd(Program):
             write_secret(self.token_file, self.token)
             write_secret(principals, f"bench token=sha256:{digest} admin")
             arguments += "--auth-file", principals
+        if tls:
+            self.ca_file, key_file = f"{work}/{named}.pem", f"{work}/{named}.key"
+            make_certificate(self.ca_file, key_file)
+            arguments += "--tls-cert", self.ca_file, "--tls-key", key_file
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAAS_")}
         super().__init__([f"{options.bin}/daemon/maasd", "--listen", "127.0.0.1:0", "--log-file", log,
                           *arguments], output, env)
         self.port = self.until(lambda: listening_port(output, log))
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' * tls}://127.0.0.1:{self.port}"
 
     def call(self, method, path, body=None):
         """The body of the answer, which has to be a 200."""
