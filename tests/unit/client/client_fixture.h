@@ -41,6 +41,11 @@ void server_start(void);
 void server_open(void);
 void server_stop(void);
 
+/* ---- files of the client */
+
+/* Puts another file in the place of `path`, in one step. */
+void put_file(const char *path, const char *text, mode_t mode);
+
 /* ---- a server that says the same to everybody */
 
 /* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. */

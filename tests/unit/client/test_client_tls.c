@@ -51,22 +51,6 @@ static const char two_key[] = "-----BEGIN PRIVATE KEY-----\n"
 static char ca_path[64], cert_path[64], key_path[64];
 static struct maas_options options;
 
-/* Puts another file in the place of `path`. */
-static void put(const char *path, const char *text, mode_t mode)
-{
-	char temporary[80];
-	int fd;
-
-	snprintf(temporary, sizeof(temporary), "%s.new", path);
-	unlink(temporary);
-	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	assert_int_equal(fchmod(fd, mode), 0);
-	close(fd);
-	assert_int_equal(rename(temporary, path), 0);
-}
-
 static void set_up(void)
 {
 	int pid = (int)getpid();
@@ -74,9 +58,9 @@ static void set_up(void)
 	snprintf(ca_path, sizeof(ca_path), "client-tls-%d.ca", pid);
 	snprintf(cert_path, sizeof(cert_path), "client-tls-%d.pem", pid);
 	snprintf(key_path, sizeof(key_path), "client-tls-%d.key", pid);
-	put(ca_path, two_pem, 0644);
-	put(cert_path, one_pem, 0644);
-	put(key_path, one_key, 0600);
+	put_file(ca_path, two_pem, 0644);
+	put_file(cert_path, one_pem, 0644);
+	put_file(key_path, one_key, 0600);
 	unsetenv("MAAS_CA_FILE");
 	unsetenv("MAAS_CERT_FILE");
 	unsetenv("MAAS_KEY_FILE");
@@ -122,33 +106,33 @@ TEST(open__with_files_that_can_be_used)
 	client_close(&maas);
 	/* The key may be in the certificate's file, and then others may not read that. */
 	snprintf(both, sizeof(both), "%s%s", one_pem, one_key);
-	put(cert_path, both, 0600);
+	put_file(cert_path, both, 0600);
 	options.cert_file = cert_path;
 	assert_int_equal(maas_open(&options, &maas), 0);
 	client_close(&maas);
-	put(cert_path, both, 0644);
+	put_file(cert_path, both, 0644);
 	expect_refused(-EPERM, "no other key file is given, and the certificate file");
-	put(cert_path, one_pem, 0600);
+	put_file(cert_path, one_pem, 0600);
 	expect_refused(-EINVAL, "no other key file is given, and the certificate file");
 }
 
 TEST(open__a_file_that_cannot_be_used_says_why)
 {
-	put(key_path, one_key, 0604);
+	put_file(key_path, one_key, 0604);
 	expect_refused(-EPERM, "chmod 0640");
-	put(key_path, two_key, 0600);
+	put_file(key_path, two_key, 0600);
 	expect_refused(-EINVAL, "is not that of the certificate in");
-	put(key_path, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n", 0600);
+	put_file(key_path, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n", 0600);
 	expect_refused(-EINVAL, "passphrase");
-	put(key_path, one_pem, 0600);
+	put_file(key_path, one_pem, 0600);
 	expect_refused(-EINVAL, "no private key");
 	unlink(key_path);
 	expect_refused(-ENOENT, key_path);
-	put(key_path, one_key, 0640);
-	put(cert_path, "30 82", 0644);
+	put_file(key_path, one_key, 0640);
+	put_file(cert_path, "30 82", 0644);
 	expect_refused(-EINVAL, "no certificate in it, in PEM");
-	put(cert_path, one_pem, 0644);
-	put(ca_path, "", 0644);
+	put_file(cert_path, one_pem, 0644);
+	put_file(ca_path, "", 0644);
 	expect_refused(-EINVAL, "no certificate in it, in PEM");
 	options.ca_file = "/";
 	expect_refused(-EINVAL, "not a regular file");
@@ -220,12 +204,12 @@ TEST(change__is_seen_when_the_pair_is_whole)
 
 	assert_int_equal(maas_open(&options, &maas), 0);
 	first = read_now();
-	put(cert_path, two_pem, 0644);
+	put_file(cert_path, two_pem, 0644);
 	now = read_now();
 	assert_ptr_equal(now, first);
 	assert_string_equal(maas_error(), "");
 	maas_tls_put(&maas->tls, now);
-	put(key_path, two_key, 0600);
+	put_file(key_path, two_key, 0600);
 	now = read_now();
 	assert_int_equal(now->number, first->number + 1);
 	expect_text(now, MAAS_TLS_CERT, two_pem);
@@ -242,7 +226,7 @@ TEST(change__is_not_looked_for_at_each_request)
 	struct maas_tls_reading *now;
 
 	assert_int_equal(maas_open(&options, &maas), 0);
-	put(ca_path, one_pem, 0644);
+	put_file(ca_path, one_pem, 0644);
 	now = maas_tls_get(&maas->tls);
 	assert_int_equal(now->number, 0);
 	maas_tls_put(&maas->tls, now);
@@ -255,7 +239,7 @@ TEST(change__is_not_looked_for_at_each_request)
 TEST(change__to_what_cannot_be_used_is_said_at_a_refusal)
 {
 	assert_int_equal(maas_open(&options, &maas), 0);
-	put(key_path, one_key, 0644);
+	put_file(key_path, one_key, 0644);
 	for (int i = 0; i < 2; i++) {
 		maas_error_clear();
 		assert_false(maas_tls_is_other(&maas->tls, 0));
@@ -272,7 +256,7 @@ TEST(change__names_no_two_readings_alike)
 
 	assert_int_equal(maas_open(&options, &maas), 0);
 	for (int i = 0; i < 40; i++) {
-		put(ca_path, i % 2 ? one_pem : two_pem, 0644);
+		put_file(ca_path, i % 2 ? one_pem : two_pem, 0644);
 		now = read_now();
 		assert_int_equal(now->number, i + 1);
 		assert_string_not_equal(now->path[MAAS_TLS_CA], before);
@@ -309,7 +293,7 @@ TEST(change__while_threads_send_requests)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, take_and_put, &failed), 0);
 	for (unsigned int i = 0; i < 20; i++) {
-		put(ca_path, i % 2 ? two_pem : one_pem, 0644);
+		put_file(ca_path, i % 2 ? two_pem : one_pem, 0644);
 		assert_true(maas_tls_is_other(&maas->tls, i));
 	}
 	stop = true;
@@ -326,7 +310,7 @@ static int open_and_change(void)
 
 	if (r)
 		return r;
-	put(ca_path, one_pem, 0644);
+	put_file(ca_path, one_pem, 0644);
 	r = maas_tls_is_other(&maas->tls, 0) ? 0 : -ENOMEM;
 	client_close(&maas);
 	return r;
@@ -343,7 +327,7 @@ TEST(memory__each_request_fails)
 	for (long n = 1; fired; n++) {
 		int r;
 
-		put(ca_path, two_pem, 0644);
+		put_file(ca_path, two_pem, 0644);
 		fail_nth_arm(n);
 		r = open_and_change();
 		fired = fail_nth_disarm();

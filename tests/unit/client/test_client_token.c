@@ -25,22 +25,6 @@ static void tear_down(void)
 	unlink(path);
 }
 
-/* Puts another file in the place of the token's. */
-static void put_file(const char *text, mode_t mode)
-{
-	char temporary[80];
-	int fd;
-
-	snprintf(temporary, sizeof(temporary), "%s.new", path);
-	unlink(temporary);
-	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	assert_int_equal(fchmod(fd, mode), 0);
-	close(fd);
-	assert_int_equal(rename(temporary, path), 0);
-}
-
 static const struct maas_options *with_file(void)
 {
 	static const struct maas_options options = {.size = sizeof(options), .token_file = path};
@@ -67,7 +51,7 @@ TEST(file__its_first_line_without_blanks_is_the_token)
 	stub_start(OK);
 	stub_want("mt_one");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
-		put_file(texts[i], i ? 0600 : 0640);
+		put_file(path, texts[i], i ? 0600 : 0640);
 		maas = client_open(stub_url(), with_file());
 		assert_int_equal(ask(), 0);
 		client_close(&maas);
@@ -82,7 +66,7 @@ TEST(file__without_a_token_is_refused)
 
 	memset(long_line, 'a', sizeof(long_line) - 1);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
-		put_file(texts[i], 0600);
+		put_file(path, texts[i], 0600);
 		assert_int_equal(maas_open(with_file(), &maas), -EINVAL);
 		assert_non_null(strstr(maas_error(), path));
 		assert_null(strstr(maas_error(), "mt"));
@@ -93,7 +77,7 @@ TEST(file__that_others_may_use_or_that_is_none_is_refused)
 {
 	const struct maas_options directory = {.size = sizeof(directory), .token_file = "/"};
 
-	put_file("mt_one\n", 0644);
+	put_file(path, "mt_one\n", 0644);
 	assert_int_equal(maas_open(with_file(), &maas), -EPERM);
 	assert_non_null(strstr(maas_error(), "chmod 0640"));
 	assert_null(strstr(maas_error(), "mt_one"));
@@ -107,7 +91,7 @@ TEST(file__of_the_environment)
 {
 	const struct maas_options none = {.size = sizeof(none), .token_file = ""};
 
-	put_file("mt_env\n", 0600);
+	put_file(path, "mt_env\n", 0600);
 	setenv("MAAS_TOKEN_FILE", path, 1);
 	stub_open(OK, NULL);
 	assert_int_equal(ask(), 0);
@@ -127,7 +111,7 @@ TEST(file__of_the_environment)
 
 TEST(refused__the_same_token_is_not_sent_again)
 {
-	put_file("mt_wrong\n", 0600);
+	put_file(path, "mt_wrong\n", 0600);
 	stub_open(OK, with_file());
 	stub_want("mt_right");
 	assert_int_equal(ask(), -EACCES);
@@ -141,13 +125,13 @@ TEST(refused__the_same_token_is_not_sent_again)
 
 TEST(refused__another_token_is_sent_once)
 {
-	put_file("mt_old\n", 0600);
+	put_file(path, "mt_old\n", 0600);
 	stub_open(OK, with_file());
 	stub_want("mt_right");
-	put_file("mt_wrong\n", 0600);
+	put_file(path, "mt_wrong\n", 0600);
 	assert_int_equal(ask(), -EACCES);
 	assert_int_equal(stub_requests(), 2);
-	put_file("mt_right\n", 0600);
+	put_file(path, "mt_right\n", 0600);
 	assert_int_equal(ask(), 0);
 	assert_int_equal(stub_requests(), 4);
 }
@@ -159,11 +143,11 @@ TEST(refused__by_429_too)
 		"HTTP/1.1 429 No\r\n\r\n{\"error\":{\"code\":\"too_many\",\"message\":\"no\"}}",
 		OK};
 
-	put_file("mt_old\n", 0600);
+	put_file(path, "mt_old\n", 0600);
 	stub_start(OK);
 	stub_say(answers, 2);
 	maas = client_open(stub_url(), with_file());
-	put_file("mt_new\n", 0600);
+	put_file(path, "mt_new\n", 0600);
 	assert_int_equal(ask(), 0);
 	assert_non_null(strstr(stub_seen(), "Bearer mt_new\r\n"));
 }
@@ -174,10 +158,10 @@ TEST(refused__a_session_too)
 	const struct maas_options options = {
 		.size = sizeof(options), .token_file = path, .ttl_seconds = 30};
 
-	put_file("mt_old\n", 0600);
+	put_file(path, "mt_old\n", 0600);
 	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":30}", &options);
 	stub_want("mt_new");
-	put_file("mt_new\n", 0600);
+	put_file(path, "mt_new\n", 0600);
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(stub_requests(), 2);
 }
@@ -189,7 +173,7 @@ static void open_session(void)
 	const struct maas_options options = {
 		.size = sizeof(options), .token_file = path, .ttl_seconds = 1};
 
-	put_file("mt_old\n", 0600);
+	put_file(path, "mt_old\n", 0600);
 	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":1}", &options);
 	stub_want("mt_old");
 	assert_int_equal(maas_reopen(maas), 0);
@@ -202,7 +186,7 @@ TEST(renewal__takes_another_token_before_the_server_refuses_the_old_one)
 
 	open_session();
 	stub_want(NULL);
-	put_file("mt_new\n", 0600);
+	put_file(path, "mt_new\n", 0600);
 	before = stub_requests();
 	AWAIT(stub_requests() >= before + 2);
 	unlink(path);
@@ -216,7 +200,7 @@ TEST(renewal__by_the_old_token_where_the_server_does_not_know_the_new_one)
 	unsigned int before;
 
 	open_session();
-	put_file("mt_new\n", 0600);
+	put_file(path, "mt_new\n", 0600);
 	before = stub_requests();
 	AWAIT(stub_requests() >= before + 8); /* four renewals, each refused at first */
 	assert_int_equal(maas_session_get(maas, &session), 0);
@@ -231,10 +215,10 @@ TEST(refused__submitted_write_is_sent_again_as_a_whole)
 	const struct maas_range range = {.id = SOME_ID, .buf = bytes, .len = sizeof(bytes) - 1};
 	struct maas_completion done;
 
-	put_file("mt_old\n", 0600);
+	put_file(path, "mt_old\n", 0600);
 	stub_open(OK, with_file());
 	stub_want("mt_new");
-	put_file("mt_new\n", 0600);
+	put_file(path, "mt_new\n", 0600);
 	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
 	assert_int_equal(maas_poll(maas, &done, 1, -1), 1);
 	assert_int_equal(done.status, 0);
@@ -249,7 +233,7 @@ TEST(redirect__the_token_goes_to_the_same_server_only)
 	const char *answers[] = {here, OK};
 	struct maas_allocation at;
 
-	put_file("mt_one\n", 0600);
+	put_file(path, "mt_one\n", 0600);
 	stub_start(OK);
 	snprintf(here, sizeof(here), "HTTP/1.1 307 No\r\nLocation: %s/there\r\n\r\n", stub_url());
 	snprintf(elsewhere, sizeof(elsewhere),
@@ -292,13 +276,13 @@ TEST(rotation__under_load_fails_no_request)
 	pthread_t threads[THREADS];
 	unsigned int until[THREADS];
 
-	put_file(tokens[0], 0600);
+	put_file(path, tokens[0], 0600);
 	stub_open(OK, with_file());
 	stub_want(tokens[0]);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &asked[i]), 0);
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(tokens); i++) {
-		put_file(tokens[i], 0600);
+		put_file(path, tokens[i], 0600);
 		stub_want(tokens[i]);
 		/* All threads saw this token before the next comes. */
 		for (int t = 0; t < THREADS; t++)

@@ -152,6 +152,17 @@ void http_start_keys(const struct maas_http_options *options)
 	http_session = http_open_session("one");
 }
 
+void http_use_principals(const char *text)
+{
+	struct maas_auth *auth = NULL;
+	char error[MAAS_AUTH_ERROR];
+
+	if (maas_auth_parse(text, strlen(text), error, &auth))
+		fail_msg("%s", error);
+	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
+	maas_auth_unref(auth);
+}
+
 void http_setup(void)
 {
 	http_start(&(const struct maas_http_options){.threads = 2});

@@ -45,6 +45,8 @@ void http_fixture_limits(struct maas_http_options *options);
  * stopped first. */
 void http_start(const struct maas_http_options *options);
 void http_start_keys(const struct maas_http_options *options);
+/* Has the server go by these lines of principals from now on. */
+void http_use_principals(const char *text);
 /* Key operations that are still under way end after the server has. */
 void http_stop(void);
 /* Setups with two threads and else the fixture's limits, and the teardown for all. */
@@ -97,6 +99,7 @@ json_int_t http_rkey(const json_t *grant, json_int_t length);
 
 int http_connect(void);
 int http_connect_to(const char *url); /* one of the server's */
+void http_close_all(const int *fds, unsigned int count);
 /* False when the other side has closed. */
 bool http_send(int fd, const void *data, size_t len);
 void http_send_text(int fd, const char *fmt, ...) MAAS_PRINTF(2, 3);

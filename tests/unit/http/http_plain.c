@@ -137,3 +137,9 @@ const char *http_expect_raw(const char *request, int status)
 	close(fd);
 	return http_text("%s", buffer);
 }
+
+void http_close_all(const int *fds, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		close(fds[i]);
+}

@@ -15,17 +15,6 @@ static inline void make_tokens(void)
 		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
 }
 
-static inline void use_text(const char *text)
-{
-	struct maas_auth *auth = NULL;
-	char error[MAAS_AUTH_ERROR];
-
-	if (maas_auth_parse(text, strlen(text), error, &auth))
-		fail_msg("%s", error);
-	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
-	maas_auth_unref(auth);
-}
-
 /* `reader` is what stands in the reader's line. */
 static inline void use(const char *reader)
 {
@@ -37,7 +26,7 @@ static inline void use(const char *reader)
 		 "other token=%s owner=other/*\nreader token=%s %s\nteam token=%s owner=team/*\n"
 		 "ops token=%s admin\n",
 		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
-	use_text(text);
+	http_use_principals(text);
 }
 
 /* One request of a role, which must be answered so; returns the answer's text. */

@@ -188,8 +188,9 @@ static void use_team(enum role first, enum role second)
 
 	maas_auth_token_hash(tokens[first], strlen(tokens[first]), hashes[0]);
 	maas_auth_token_hash(tokens[second], strlen(tokens[second]), hashes[1]);
-	use_text(http_text("team token=%s %s%s owner=team/*\n", hashes[0],
-			   first == second ? "" : "token=", first == second ? "" : hashes[1]));
+	http_use_principals(
+		http_text("team token=%s %s%s owner=team/*\n", hashes[0],
+			  first == second ? "" : "token=", first == second ? "" : hashes[1]));
 }
 
 TEST(reload__ends_the_sessions_of_a_token_that_is_taken_away)

@@ -17,10 +17,9 @@ static const char *with(const char *token)
 	return http_text("Authorization: Bearer %s", token);
 }
 
-static struct maas_auth *table(const char *anonymous)
+static void use(const char *anonymous)
 {
-	struct maas_auth *auth = NULL;
-	char error[MAAS_AUTH_ERROR], hashes[3][MAAS_AUTH_HASH], text[1024];
+	char hashes[3][MAAS_AUTH_HASH], text[1024];
 
 	maas_auth_token_hash(owner, strlen(owner), hashes[0]);
 	maas_auth_token_hash(scraper, strlen(scraper), hashes[1]);
@@ -28,15 +27,7 @@ static struct maas_auth *table(const char *anonymous)
 	snprintf(text, sizeof(text),
 		 "%s\nteam token=%s owner=team/*\nscraper token=%s metrics\nops token=%s admin\n",
 		 anonymous, hashes[0], hashes[1], hashes[2]);
-	if (maas_auth_parse(text, strlen(text), error, &auth))
-		fail_msg("%s", error);
-	return auth;
-}
-
-static void use(struct maas_auth *auth)
-{
-	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
-	maas_auth_unref(auth);
+	http_use_principals(text);
 }
 
 static void start(const char *anonymous, const char *socket)
@@ -45,7 +36,7 @@ static void start(const char *anonymous, const char *socket)
 	const struct maas_http_options options = {.listen = listen, .num_listen = 1};
 
 	http_start(&options);
-	use(table(anonymous));
+	use(anonymous);
 }
 
 static void set_up(void)
@@ -289,11 +280,11 @@ TEST(reload__counts_from_the_next_request_on)
 	memcpy(before, owner, sizeof(before));
 	expect("GET", "/health", NULL, with(before), 200, "");
 	assert_int_equal(maas_auth_token_make(owner), 0);
-	use(table("* - health"));
+	use("* - health");
 	expect("GET", "/health", NULL, with(before), 401, "was it replaced?");
 	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
 	expect("GET", "/health", NULL, NULL, 200, "healthy");
-	use(NULL);
+	assert_int_equal(maas_lend_set_auth(server.lend, NULL), 0);
 	expect("GET", "/stats", NULL, NULL, 200, "");
 }
 

@@ -31,14 +31,8 @@ static const char *const anybody =
 
 static void start_auth(void)
 {
-	struct maas_auth *auth = NULL;
-	char error[MAAS_AUTH_ERROR];
-
 	start();
-	if (maas_auth_parse(anybody, strlen(anybody), error, &auth))
-		fail_msg("%s", error);
-	assert_int_equal(maas_lend_set_auth(server.lend, auth), 0);
-	maas_auth_unref(auth);
+	http_use_principals(anybody);
 }
 
 /* One request; returns the status of its answer, 0 when the connection was closed instead. */
@@ -61,12 +55,6 @@ static int ask_once(const char *method, const char *path, const char *headers)
 
 	close(fd);
 	return status;
-}
-
-static void close_all(const int *fds, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++)
-		close(fds[i]);
 }
 
 TEST(url__of_each_kind)
@@ -147,7 +135,7 @@ TEST(connections__a_full_main_address)
 	assert_int_equal(ask(fds[0], "GET", "/stats", ""), 200);
 	for (i = 0; i < 8; i++)
 		assert_int_equal(ask_once("GET", "/metrics", ""), 200);
-	close_all(fds, MAAS_ARRAY_SIZE(fds));
+	http_close_all(fds, MAAS_ARRAY_SIZE(fds));
 }
 
 TEST(connections__a_full_address_for_metrics)
@@ -164,7 +152,7 @@ TEST(connections__a_full_address_for_metrics)
 	assert_non_null(strstr(buffer, "Connection: close"));
 	/* … and its part of the main address is its own. */
 	http_json("GET", "/stats", NULL, 200);
-	close_all(fds, MAAS_ARRAY_SIZE(fds));
+	http_close_all(fds, MAAS_ARRAY_SIZE(fds));
 }
 
 TEST_MAIN(start, http_teardown)

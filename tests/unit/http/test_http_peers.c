@@ -61,12 +61,6 @@ static int get_once(unsigned int host, const char *path)
 	return status;
 }
 
-static void close_all(const int *fds, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++)
-		close(fds[i]);
-}
-
 TEST(connections__of_one_address)
 {
 	int fds[PER_ADDRESS];
@@ -88,7 +82,7 @@ TEST(connections__of_one_address)
 	usleep(100000);
 	fds[0] = connect_from(2);
 	assert_int_equal(get(fds[0], "/stats"), 200);
-	close_all(fds, PER_ADDRESS);
+	http_close_all(fds, PER_ADDRESS);
 }
 
 TEST(connections__the_reserve)
@@ -119,7 +113,7 @@ TEST(connections__the_reserve)
 	for (int i = 0; i < 5; i++)
 		answered += get(idle[i], "/health") == 200;
 	assert_int_equal(answered, 2);
-	close_all(idle, 5);
+	http_close_all(idle, 5);
 	/* … for a second without a request, … */
 	usleep(100000);
 	idle[0] = connect_from(5);
@@ -128,7 +122,7 @@ TEST(connections__the_reserve)
 	close(idle[0]);
 	/* … and again when that is over. */
 	assert_int_equal(get_once(5, "/health"), 200);
-	close_all(fds, CONNECTIONS);
+	http_close_all(fds, CONNECTIONS);
 }
 
 /* Clients that ended in the middle of a request take no place for long. */
@@ -200,7 +194,7 @@ TEST(held__what_was_announced_is_free)
 	usleep(100000);
 	assert_int_equal(free_large(2, 1 << 20), 200);
 	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
-	close_all(fds, PER_ADDRESS / 2);
+	http_close_all(fds, PER_ADDRESS / 2);
 }
 
 TEST(held__one_address_has_its_part)
@@ -220,7 +214,7 @@ TEST(held__one_address_has_its_part)
 	assert_int_equal(post(2, "/allocate", "{\"size_bytes\":64}", 17), 200);
 	assert_int_equal(free_large(2, 60000), 200);
 	assert_int_equal(free_large(3, 1 << 20), 200);
-	close_all(fds, 2);
+	http_close_all(fds, 2);
 	AWAIT(free_large(2, 1 << 20) == 200);
 }
 
@@ -311,7 +305,7 @@ TEST(heavy__the_server_stops)
 	AWAIT(atomic_load(&at_gate) == MAAS_HTTP_HEAVY_THREADS);
 	pthread_mutex_unlock(&gate);
 	http_stop();
-	close_all(fds, MAAS_ARRAY_SIZE(fds));
+	http_close_all(fds, MAAS_ARRAY_SIZE(fds));
 }
 
 /* ---- answers that come before the body has */

@@ -21,9 +21,10 @@ static void use_words(const char *words)
 
 	for (int i = 0; i < ROLES; i++)
 		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
-	use_text(http_text("team token=%s owner=team/* %s\nother token=%s owner=other,team/x\n"
-			   "scraper token=%s owner=team/x metrics\nops token=%s admin\n",
-			   hashes[OWNER], words, hashes[OTHER], hashes[READER], hashes[ADMIN]));
+	http_use_principals(
+		http_text("team token=%s owner=team/* %s\nother token=%s owner=other,team/x\n"
+			  "scraper token=%s owner=team/x metrics\nops token=%s admin\n",
+			  hashes[OWNER], words, hashes[OTHER], hashes[READER], hashes[ADMIN]));
 }
 
 static uint64_t connections(void)
