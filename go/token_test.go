@@ -142,7 +142,7 @@ func TestToken__refused(t *testing.T) {
 func TestToken__refused_many_times(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "principals")
 	check(t, os.WriteFile(path, []byte("* - health\n"), 0o600))
-	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", path)
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", path, "--insecure-plaintext")
 	o := Options{URL: server.URL, Transport: TransportHTTP, Timeout: maastest.Patience}
 	_, err := Open(t.Context(), o)
 	wantError(t, err, ErrToken, "the server says that it works, and nothing else", "TokenFile")
