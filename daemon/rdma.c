@@ -117,5 +117,6 @@ void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *is
 		.port = info.port,
 		.keys = info.keys,
 		.isolation_json = isolation->error ? NULL : isolation->data,
+		.isolated = info.isolated,
 	};
 }

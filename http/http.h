@@ -22,6 +22,7 @@ struct maas_http_rdma {
 	const char *keys;
 	/* NULL prints null; else a JSON object: what the start-up self-test proved */
 	const char *isolation_json;
+	bool isolated; /* that a key opens its own bytes alone */
 };
 
 #define MAAS_HTTP_MAX_HEADER_BYTES (24u << 10)

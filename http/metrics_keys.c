@@ -53,6 +53,9 @@ void maas_http_key_metrics(struct maas_http *http, struct maas_buf *out)
 	maas_http_metric(out, "maas_rdma_up", "gauge",
 			 "1 while keys are granted; 0 without RDMA, or when its device is gone.",
 			 maas_http_keys_work(http));
+	maas_http_metric(out, "maas_rdma_isolated", "gauge",
+			 "1 if the start found that a key opens its own bytes alone.",
+			 http->options.rdma.isolated);
 	write_queue_pairs(out, &stats);
 	maas_http_metric(out, "maas_rdma_grants", "gauge", "Keys that are granted.", stats.grants);
 	maas_http_metric(out, "maas_rdma_registered_bytes", "gauge",

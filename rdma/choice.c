@@ -140,12 +140,15 @@ int maas_rdma_choose(struct maas_rdma *rdma, char *error)
 
 void maas_rdma_info(const struct maas_rdma *rdma, struct maas_rdma_info *ret_info)
 {
+	struct maas_rdma_isolation isolation = isolation_of(rdma);
+
 	*ret_info = (struct maas_rdma_info){
 		.device = maas_rdma_device_name(rdma->device),
 		.gid = maas_rdma_device_gid(rdma->device),
 		.port = rdma->port,
 		.keys = key_names[rdma->keys],
-		.isolation = isolation_of(rdma),
+		.isolation = isolation,
+		.isolated = isolates(&isolation),
 		.selftest = rdma->selftest,
 	};
 }

@@ -109,6 +109,7 @@ struct maas_rdma_info {
 	uint16_t port;			      /* that clients connect to */
 	const char *keys;		      /* "window", "mr", "pool": the mode in use */
 	struct maas_rdma_isolation isolation; /* of that mode */
+	bool isolated;			      /* it has all that --require-isolation asks for */
 	struct maas_rdma_selftest selftest;   /* of all */
 };
 

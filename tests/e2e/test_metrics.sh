@@ -23,7 +23,7 @@ done
 for name in maas_active_allocations maas_allocations_total maas_frees_total \
 	maas_allocation_failures_total maas_allocation_size_bytes maas_pool_size_bytes maas_pool_slabs \
 	maas_utilization_percent maas_http_requests_total maas_http_request_duration_seconds_bucket \
-	maas_rdma_up maas_rdma_queue_pairs maas_rdma_grants maas_rdma_registered_bytes \
+	maas_rdma_up maas_rdma_isolated maas_rdma_queue_pairs maas_rdma_grants maas_rdma_registered_bytes \
 	maas_rdma_key_seconds_bucket maas_sessions maas_quarantined_bytes maas_build_info \
 	maas_log_dropped_total \
 	process_resident_memory_bytes process_open_fds process_cpu_seconds_total; do

@@ -94,6 +94,7 @@ TEST(metrics__without_keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 0},
+		{"maas_rdma_isolated", 0},
 		{"maas_rdma_queue_pairs{state='connecting'}", 0},
 		{"maas_rdma_queue_pairs{state='connected'}", 0},
 		{"maas_rdma_queue_pairs{state='ending'}", 0},
@@ -132,6 +133,7 @@ TEST(metrics__keys)
 {
 	static const struct series expected[] = {
 		{"maas_rdma_up", 1},
+		{"maas_rdma_isolated", 0},
 		{"maas_rdma_queue_pairs{state='connecting'}", 1},
 		{"maas_rdma_queue_pairs{state='connected'}", 2},
 		{"maas_rdma_queue_pairs{state='ending'}", 3},

@@ -11,6 +11,7 @@ static const struct maas_http_rdma rdma = {
 	.port = 4000,
 	.keys = "mr",
 	.isolation_json = "{\"bounds\":true}",
+	.isolated = true,
 };
 
 static void start_at(const char *address)
@@ -86,6 +87,13 @@ TEST(health__rdma)
 	fake_keys_set(&keys, stats.state, "failed");
 	json = json_object_get(http_json("GET", "/health", NULL, 200), "rdma");
 	http_expect_members(json, "{'state':'failed'}");
+}
+
+TEST(metrics__rdma)
+{
+	const struct http_answer *a = http_get("/metrics");
+
+	assert_non_null(strstr(a->body, "\nmaas_rdma_isolated 1\n"));
 }
 
 static void expect_not_ready(const char *status, int registered)

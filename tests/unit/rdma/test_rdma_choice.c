@@ -62,11 +62,14 @@ TEST(mode__that_does_not_isolate_where_it_has_to)
 static void warned(const struct fake_rules *rules, enum maas_rdma_keys keys, const char *name,
 		   const char *words)
 {
+	struct maas_rdma_info info;
 	struct log_file file;
 
 	log_file_begin(&file);
 	maas_log_set_level(MAAS_LOG_WARN);
 	opens(rules, keys, 0, name);
+	maas_rdma_info(server.rdma, &info);
+	assert_int_equal(info.isolated, !words);
 	maas_log_set_level(MAAS_LOG_ERR);
 	assert_int_equal(log_file_lines(&file, " warn rdma: ", NULL), words ? 1 : 0);
 	if (words)
