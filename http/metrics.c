@@ -188,7 +188,8 @@ static void write_durations(struct maas_buf *out, const struct maas_http_metrics
 			count, (double)get(&metrics->duration_ns) / 1e9, count);
 }
 
-static void write_server(struct maas_buf *out, const struct maas_http_metrics *metrics)
+static void write_server(struct maas_buf *out, const struct maas_http_metrics *metrics,
+			 unsigned int max_connections)
 {
 	maas_http_metric_head(out, "maas_allocation_failures_total", "counter",
 			      "Allocations that were refused.");
@@ -212,6 +213,8 @@ static void write_server(struct maas_buf *out, const struct maas_http_metrics *m
 			 get(&metrics->active));
 	maas_http_metric(out, "maas_http_connections", "gauge", "Open connections.",
 			 get(&metrics->connections));
+	maas_http_metric(out, "maas_http_max_connections", "gauge",
+			 "Connections that each address of --listen takes.", max_connections);
 	maas_http_metric(out, "maas_http_refused_connections_total", "counter",
 			 "Connections closed at once because there were too many.",
 			 get(&metrics->refused));
@@ -281,7 +284,7 @@ int maas_http_metrics(struct maas_http_conn *conn)
 	write_principals(http->options.lend, out);
 	maas_http_key_metrics(http, out);
 	maas_http_tls_metrics(&http->tls, out);
-	write_server(out, &http->metrics);
+	write_server(out, &http->metrics, http->options.max_connections);
 	maas_http_process_metrics(out);
 	return maas_http_reply_type(conn, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -76,6 +76,7 @@ TEST(metrics__count)
 		{"maas_http_request_duration_seconds_bucket{le='+Inf'}", 8},
 		{"maas_http_active_requests", 1}, /* the one that asks */
 		{"maas_http_connections", 1},
+		{"maas_http_max_connections", 4096},
 	};
 	const struct http_answer *a;
 
