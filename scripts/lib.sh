@@ -24,7 +24,7 @@ cd "$ROOT"
 		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
 		ibverbs-utils rdmacm-utils perftest
 	)
-	PACKAGES_CHECK=(clang-format-19 clang-tidy-19 shellcheck universal-ctags mandoc bsdextrautils)
+	PACKAGES_CHECK=(clang-format-19 clang-tidy-19 shellcheck universal-ctags mandoc bsdextrautils abigail-tools)
 	PACKAGES_DEBIAN=(debootstrap)
 	PACKAGES_PACKAGE=(build-essential debhelper fakeroot git lintian)
 }
