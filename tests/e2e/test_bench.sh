@@ -19,7 +19,7 @@ bench() {
 
 if ldconfig -p | grep -q libmimalloc.so && ldconfig -p | grep -q libjemalloc.so.2 && command -v redis-server; then
 	bench slab 22
-	bench http 19
+	bench http 21
 else
 	echo 'skipped: libjemalloc2, libmimalloc-dev and redis-server are needed'
 	skipped=1
