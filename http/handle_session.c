@@ -6,18 +6,6 @@
 
 #include "http/internal.h"
 
-static int fail_quota(struct maas_http_conn *conn)
-{
-	const struct maas_auth_principal *principal = conn->caller.lend.principal;
-
-	maas_http_blame(conn, MAAS_AUTH_SESSIONS, principal->name);
-	return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
-			       "the principal %s has as many sessions as its line in --auth-file "
-			       "allows (max-sessions=%llu); end one first",
-			       principal->name,
-			       (unsigned long long)principal->quota[MAAS_AUTH_SESSIONS]);
-}
-
 static int fail(struct maas_http_conn *conn, int error)
 {
 	/* For lend an unknown session is simply not there; the usual words speak of allocations. */
@@ -28,7 +16,7 @@ static int fail(struct maas_http_conn *conn, int error)
 				      "this principal may not open a session of that name: its "
 				      "line in --auth-file would need owner=");
 	if (error == -ENOSR)
-		return fail_quota(conn);
+		return maas_http_too_many(conn, MAAS_AUTH_SESSIONS, "end one first");
 	if (error == -EUSERS)
 		return maas_http_fail(conn, error,
 				      "as many sessions as this server allows are open "

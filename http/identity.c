@@ -252,12 +252,7 @@ static int count_connection(struct maas_http_conn *conn)
 	}
 	conn->caller.counted = NULL;
 	conn->req.close = true;
-	maas_http_blame(conn, MAAS_AUTH_CONNECTIONS, principal->name);
-	return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
-			       "the principal %s has as many connections as its line in "
-			       "--auth-file allows (max-connections=%llu); close some",
-			       principal->name,
-			       (unsigned long long)principal->quota[MAAS_AUTH_CONNECTIONS]);
+	return maas_http_too_many(conn, MAAS_AUTH_CONNECTIONS, "close some");
 }
 
 int maas_http_identify(struct maas_http_conn *conn)

@@ -198,6 +198,19 @@ void maas_http_blame(struct maas_http_conn *conn, enum maas_auth_quota quota, co
 	conn->req.payer = payer;
 }
 
+int maas_http_too_many(struct maas_http_conn *conn, enum maas_auth_quota quota, const char *remedy)
+{
+	const struct maas_auth_principal *principal = conn->caller.lend.principal;
+
+	maas_http_blame(conn, quota, principal->name);
+	return maas_http_error(conn, MHD_HTTP_TOO_MANY_REQUESTS, "too_many",
+			       "the principal %s has as many %s as its line in --auth-file allows "
+			       "(%s=%llu); %s",
+			       principal->name, maas_auth_quota_name(quota),
+			       maas_auth_quota_word(quota),
+			       (unsigned long long)principal->quota[quota], remedy);
+}
+
 static int reply_error(struct maas_http_conn *conn, unsigned int status, const char *code,
 		       const char *fmt, va_list args) MAAS_PRINTF(4, 0);
 

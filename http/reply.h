@@ -20,6 +20,9 @@ MAAS_MUST_CHECK int maas_http_reply_response(struct maas_http_conn *conn, unsign
 					     uint64_t bytes);
 /* An error is about this quota; `payer` NULL: of whom is not said. Both are borrowed. */
 void maas_http_blame(struct maas_http_conn *conn, enum maas_auth_quota quota, const char *payer);
+/* Answers 429: the caller has reached that quota of its own. */
+MAAS_MUST_CHECK int maas_http_too_many(struct maas_http_conn *conn, enum maas_auth_quota quota,
+				       const char *remedy);
 /* Answers with an error object; what stands in conn->out is dropped. */
 MAAS_MUST_CHECK int maas_http_error(struct maas_http_conn *conn, unsigned int status,
 				    const char *code, const char *fmt, ...) MAAS_PRINTF(4, 5);

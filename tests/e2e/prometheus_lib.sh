@@ -83,3 +83,21 @@ has_bytes_of_the_log() {
 	[ "$(value 'prometheus_tsdb_maas_stored_bytes{content="wal"}')" != none ] &&
 		[ "$(stats active_allocations)" -gt 0 ] && [ "$(stats total_allocated_bytes)" -gt 0 ]
 }
+
+# works: everything that was written is in remote memory.
+works() {
+	is prometheus_tsdb_maas_degraded 0 && is 'prometheus_tsdb_maas_wal_lag_seconds < bool 1' 1
+}
+
+# keep: what the Prometheus that runs answers of all that it saw since $from.
+keep() {
+	sleep 3
+	at=$(($(date +%s) - 2))
+	# shellcheck disable=SC2154  # from is the test's
+	want=$(answers "$from" "$at")
+	[ "$(jq length <<<"$want")" -gt 300 ] || fail "only $(jq length <<<"$want") series"
+}
+
+same_answers() {
+	equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
+}

@@ -44,22 +44,6 @@ install_as() {
 	done
 }
 
-works() {
-	is prometheus_tsdb_maas_degraded 0 && is 'prometheus_tsdb_maas_wal_lag_seconds < bool 1' 1
-}
-
-# keep: what the Prometheus that runs answers of all that it saw so far.
-keep() {
-	sleep 3
-	at=$(($(date +%s) - 2))
-	want=$(answers "$from" "$at")
-	[ "$(jq length <<<"$want")" -gt 300 ] || fail "only $(jq length <<<"$want") series"
-}
-
-same_answers() {
-	equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
-}
-
 # takes_over MODE NAME DIR: from one that is killed.
 takes_over() {
 	keep

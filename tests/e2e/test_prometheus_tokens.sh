@@ -59,23 +59,6 @@ refuses() {
 	done
 }
 
-# keep: what the Prometheus that runs answers of all that it saw so far.
-keep() {
-	sleep 3
-	at=$(($(date +%s) - 2))
-	want=$(answers "$from" "$at")
-	[ "$(jq length <<<"$want")" -gt 300 ] || fail "only $(jq length <<<"$want") series"
-}
-
-same_answers() {
-	equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
-}
-
-# works: everything that was written is in remote memory.
-works() {
-	is prometheus_tsdb_maas_degraded 0 && is 'prometheus_tsdb_maas_wal_lag_seconds < bool 1' 1
-}
-
 # Other requests of this address had failed often, so that some answers are 429.
 says_why() {
 	grep -q 'was it replaced?\|a valid token works at any time' "$PROM_LOG"
