@@ -38,6 +38,11 @@ die() {
 	exit 1
 }
 
+# Prints the version of the source. CMakeLists.txt is where it stands; scripts/check looks at the other places.
+source_version() {
+	sed -n 's/^project(maas VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt
+}
+
 # Ends the script because of a wrong command line.
 usage_error() {
 	say "scripts/${0##*/}: $*"
