@@ -17,6 +17,9 @@ from report import progress, row
 MIB = 1 << 20
 CONTESTANTS = ("mirror", "remote")
 STARTS = 3  # how often each start is made
+HEAD_MIN = {"head": 0, "starts": 0,  # They have their own.
+            "standby": 25 * 60 + 20,  # Twelve compactions: at 3 h, and then every two hours.
+            "death": 175}  # Just before the first.
 SETTLE_S = 2 + 15  # the last truncation of a standby, and the pass behind it
 
 
@@ -29,14 +32,17 @@ class Runs:
         self.env = os.environ | {"TMPDIR": work}
 
     def command(self, *arguments):
+        minutes = self.options.head or HEAD_MIN[self.options.part]
         return (self.options.contestant, "-part", self.options.part, "-server", self.server.url,
-                "-series", self.series, *arguments)
+                "-series", self.series, "-head", f"{minutes}m", *arguments)
 
     def run(self, store, *arguments):
         return figures_of(*self.command("-contestant", store, *arguments), env=self.env)
 
     def take_pair(self):
         """The figures of each contestant, and of the stock one once more."""
+        if self.options.part == "death":
+            return self.die_and_start()
         if self.options.part == "standby":
             with concurrent.futures.ThreadPoolExecutor() as both:
                 stock, again = both.map(self.run, ["stock"] * 2)
@@ -69,18 +75,32 @@ class Runs:
                 self.server.free_owner(os.path.basename(figures["Dir"]))
             shutil.rmtree(figures["Dir"])
 
-    def start(self, name, figures, successor):
+    def start(self, name, figures, successor, *options):
         store, directory = store_of(name), figures["Dir"]
         takes_over = successor and store != "stock"
         if takes_over:
             directory = successor
             os.mkdir(directory)
-        profile = ["-profile", self.options.profile] if self.options.profile else []
+        if self.options.profile:
+            options += ("-profile", self.options.profile)
         started = self.run(store, "-start", directory, "-owner", os.path.basename(figures["Dir"]),
-                           "-fed", figures["Fed"], *profile)
+                           "-fed", figures["Fed"], *options)
         if takes_over:
             shutil.rmtree(directory)  # It is dead, and its disk with it.
         return started
+
+    def die_and_start(self):
+        """Each kind of start after the death of what has a large head."""
+        stock = self.run("stock")
+        starts = {name: self.start("stock", stock, "") for name in ("stock", "again")}
+        shutil.rmtree(stock["Dir"])
+        dead = self.run("mirror")
+        starts["take-over"] = self.start("mirror", dead, f"{dead['Dir']}/successor", "-snapshot")
+        starts["take-over of a snapshot"] = self.start("mirror", dead, f"{dead['Dir']}/next")
+        self.server.free_owner(os.path.basename(dead["Dir"]))
+        shutil.rmtree(dead["Dir"])
+        _, follower = self.live_and_die()
+        return starts | {"standby": {"Seconds": follower["ReadyAfter"], "Peak": follower["Peak"]}}
 
     def live_and_die(self):
         """Lets a leader live, with a standby, and kills it. Returns what both measured."""
@@ -243,6 +263,19 @@ def standby_rows(pairs):
     ]
 
 
+def death_rows(pairs):
+    """Of each start after a death, beside a stock restart on the disk of before."""
+    rows = []
+    for name in pairs[0]:
+        if name in ("stock", "again"):
+            continue
+        rows += [beside(f"{name}: to ready", "s", None, pairs, name, figure("Seconds")),
+                 beside(f"{name}: peak memory up to then", "MiB", None, pairs, name, figure("Peak", 1 / MIB))]
+        if "CPU" in pairs[0][name]:
+            rows.append(beside(f"{name}: CPU to ready", "s", None, pairs, name, figure("CPU")))
+    return rows
+
+
 def measure(options, work):
     pool_mib = 2048 + options.series // 16
     with Maasd(options, work, "maasd", "--rdma", "off", "--max-pool-size", f"{pool_mib}MiB",
@@ -251,7 +284,8 @@ def measure(options, work):
         for pair in range(options.pairs):
             progress("prometheus", pair, options.pairs)
             pairs.append(runs.take_pair())
-    rows = {"head": head_rows, "starts": starts_rows, "standby": standby_rows}[options.part](pairs)
+    rows = {"head": head_rows, "starts": starts_rows, "standby": standby_rows,
+            "death": death_rows}[options.part](pairs)
     for r in rows:
         r["case"] = f"{runs.series} series, {r['case']}"
     return rows

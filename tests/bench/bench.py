@@ -27,7 +27,9 @@ def options_of(argv):
     parser.add_argument("--pairs", type=int, help="default 7; 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument("--series", type=int, default=20000, help="of prometheus: how many")
-    parser.add_argument("--part", choices=("head", "starts", "standby"), default="head", help="of prometheus")
+    parser.add_argument("--part", choices=("head", "starts", "standby", "death"), default="head",
+                        help="of prometheus")
+    parser.add_argument("--head", type=int, help="of standby and death: minutes that are fed")
     parser.add_argument("--contestant", help="of prometheus: the program of prometheus/test/bench")
     parser.add_argument("--profile", help="of prometheus: directory for the profiles of starts")
     parser.add_argument("--json", help="file for the report")

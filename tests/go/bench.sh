@@ -3,6 +3,6 @@
 # shellcheck source=tests/go/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 use_go
-for part in head starts standby; do
+for part in head starts standby death; do
 	"$root/scripts/bench" prometheus --part "$part" --series 2000 --quick --pairs 1
 done

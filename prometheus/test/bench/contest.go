@@ -47,7 +47,7 @@ type figures struct {
 	Queries    []float64 // Seconds, the median of five, at 200,000 series of one, with a warm cache.
 	Cold       []float64 // Seconds, asked once each after a start with nothing in page cache.
 
-	// Of the part starts.
+	// Of the parts starts and death.
 	Dir           string    // The data directory, which a start goes on with.
 	Fed           int       // Steps in it.
 	Uploaded      float64   // Bytes of all blocks that were ever there between two steps.
@@ -118,15 +118,16 @@ type contestant struct {
 	series int
 	seed   uint64
 
-	db      *same.DB
-	node    *maasflag.Node
-	maas    *maasflag.Attachment
-	follow  bool
-	reg     *prometheus.Registry
-	fed     int
-	samples int
-	opened  time.Time
-	stop    func()
+	db       *same.DB
+	node     *maasflag.Node
+	maas     *maasflag.Attachment
+	follow   bool
+	snapshot bool // Of the head, when it is closed.
+	reg      *prometheus.Registry
+	fed      int
+	samples  int
+	opened   time.Time
+	stop     func()
 }
 
 // open opens the database, and counts the time from here on.
@@ -154,7 +155,7 @@ func (c *contestant) begin() {
 	c.opened = time.Now()
 	check(c.node.Open(nil, false, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
 		c.maas = a
-		c.db, err = same.Open(same.Config{Dir: c.dir, Seed: c.seed, Series: c.series, Fed: c.fed, Edit: c.edit})
+		c.db, err = same.Open(same.Config{Dir: c.dir, Seed: c.seed, Series: c.series, Fed: c.fed, SnapshotOnClose: c.snapshot, Edit: c.edit})
 		return err
 	}))
 	c.node.Return(c.db.TSDB())

@@ -22,13 +22,15 @@ func main() {
 		server = flag.String("server", "", "URL of a maasd")
 		series = flag.Int("series", 20000, "series of the load")
 		seed   = flag.Uint64("seed", 1, "seed of the load")
-		part   = flag.String("part", "head", "what to measure: head, starts or standby")
+		part   = flag.String("part", "head", "what to measure: head, starts, standby or death")
+		head   = flag.Duration("head", 0, "of standby and death: how much simulated time is fed")
 		store  = flag.String("contestant", "", "stock, pages, mirror, remote, leader or standby")
 
-		start   = flag.String("start", "", "be a start of this contestant, in this data directory")
-		owner   = flag.String("owner", "", "of a start: the owner's name")
-		fed     = flag.Int("fed", 0, "of a start: the steps in its head and blocks")
-		profile = flag.String("profile", "", "directory for the profiles of starts up to ready, of CPU and of allocations")
+		start    = flag.String("start", "", "be a start of this contestant, in this data directory")
+		owner    = flag.String("owner", "", "of a start: the owner's name")
+		fed      = flag.Int("fed", 0, "of a start: the steps in its head and blocks")
+		snapshot = flag.Bool("snapshot", false, "of a start: end with a snapshot of the head")
+		profile  = flag.String("profile", "", "directory for the profiles of starts up to ready, of CPU and of allocations")
 	)
 	flag.Parse()
 	switch {
@@ -36,14 +38,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: -server is missing, the URL of a maasd, or -contestant")
 		os.Exit(2)
 	case *store == "leader":
-		lead(*server, *series, *seed, os.Stdin)
+		lead(*server, *series, *seed, *head, os.Stdin)
 	case *store == "standby":
 		follow(*server, *owner, *start, *series, *seed, os.Stdin)
 	case *part == "standby":
-		show(aDay(*server, *series, *seed))
+		show(aDay(*server, *series, *seed, *head))
 	case *start != "":
-		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed}
+		c := contestant{store: *store, server: *server, owner: *owner, dir: *start, series: *series, seed: *seed, fed: *fed, snapshot: *snapshot}
 		show(c.start(*profile))
+	case *part == "death":
+		show(feedAndDie(*store, *server, *series, *seed, *head))
 	case *part == "starts":
 		show(grow(*store, *server, *series, *seed))
 	default:

@@ -14,15 +14,11 @@ import (
 	"time"
 )
 
-// What a standby costs, and how soon it is ready. A leader is fed a day, in simulated time, while another process
+// What a standby costs, and how soon it is ready. A leader is fed a day or so, in simulated time, while another process
 // follows it; then a minute in real time; then it is killed. Each of the two answers a line with one of JSON.
 
-const (
-	// day is when the head was compacted twelve times: at 3 h, and then every two hours.
-	day = 25*time.Hour + 20*time.Minute
-	// settleTime is how long a standby waits to truncate. A day takes minutes here.
-	settleTime = 2 * time.Second
-)
+// settleTime is how long a standby waits to truncate. A day takes minutes here.
+const settleTime = 2 * time.Second
 
 // life is what a leader, or a standby, measured of itself.
 type life struct {
@@ -34,9 +30,9 @@ type life struct {
 	Peak       float64 // Of resident memory, in bytes, up to then.
 }
 
-// liveADay feeds a database for a day, and measures.
-func (c *contestant) liveADay(f *figures) {
-	c.growUp(f, day)
+// live feeds a database, and measures.
+func (c *contestant) live(f *figures, head time.Duration) {
+	c.growUp(f, head)
 	l := c.life()
 	f.Heap, f.Disk = l.Heap, l.Disk
 }
@@ -58,21 +54,21 @@ func (c *contestant) life() (l life) {
 }
 
 // aDay is the stock one's.
-func aDay(server string, series int, seed uint64) (f figures) {
+func aDay(server string, series int, seed uint64, head time.Duration) (f figures) {
 	dir, err := os.MkdirTemp("", "bench-prometheus-")
 	check(err)
 	defer os.RemoveAll(dir)
 	c := contestant{store: "stock", server: server, dir: dir, series: series, seed: seed}
 	c.open()
-	c.liveADay(&f)
+	c.live(&f, head)
 	c.lag()
 	f.Heap = c.life().Heap // As the leader's.
 	c.close()
 	return f
 }
 
-// lead is a leader: it waits for its standby, is fed a day, then a minute in real time, and then waits for its end.
-func lead(server string, series int, seed uint64, told io.Reader) {
+// lead is a leader: it waits for its standby, is fed its head, then a minute in real time, and then waits for its end.
+func lead(server string, series int, seed uint64, head time.Duration, told io.Reader) {
 	dir, err := os.MkdirTemp("", "bench-prometheus-")
 	check(err)
 	c := contestant{store: "mirror", server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed, follow: true}
@@ -83,7 +79,7 @@ func lead(server string, series int, seed uint64, told io.Reader) {
 	show(life{Dir: dir, Owner: c.owner})
 	lines.Scan()
 	var f figures
-	c.liveADay(&f)
+	c.live(&f, head)
 	show(f)
 	lines.Scan()
 	c.lag()

@@ -43,6 +43,18 @@ func grow(store, server string, series int, seed uint64) (f figures) {
 	return f
 }
 
+// feedAndDie feeds a database, and leaves its directory and its memory as a kill does: nothing is closed.
+func feedAndDie(store, server string, series int, seed uint64, head time.Duration) (f figures) {
+	dir, err := os.MkdirTemp("", "bench-prometheus-")
+	check(err)
+	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
+	c.open()
+	check(c.db.Feed(same.StepsIn(head)))
+	c.settle()
+	f.Dir, f.Fed = dir, same.StepsIn(head)
+	return f
+}
+
 // growUp feeds so much, up to a compaction and a little more. After each it waits for the copies of blocks, as
 // there are hours in between in real time.
 func (c *contestant) growUp(f *figures, until time.Duration) {
