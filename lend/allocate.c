@@ -122,15 +122,16 @@ static int prepare(struct maas_lend *lend, const struct maas_lend_alloc_request 
 static int tie_one(struct maas_lend *lend, struct maas_slab_ref ref,
 		   struct maas_lend_session *session, uint32_t value)
 {
-	uint32_t list = session ? maas_lend_lease_session(value) : maas_lend_lease_wheel(value);
 	struct maas_slab_info info;
 	int r;
 
 	/* Whoever found the id in a list may have freed the allocation already. */
 	if (maas_slab_get(lend->slab, ref, &info))
 		return 0;
-	r = maas_lend_lease_add(&lend->leases, ref, list, value);
-	if (!r && session)
+	if (!session)
+		return maas_lend_lease_start(lend, ref, value);
+	r = maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_session(value), value);
+	if (!r)
 		session->allocations++;
 	return r;
 }

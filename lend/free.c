@@ -34,7 +34,8 @@ static struct maas_lend_session *forget(struct maas_lend *lend, const struct maa
 	uint32_t value;
 
 	if (info->label.lifetime == MAAS_LEND_LIFETIME_DELETE ||
-	    !maas_lend_lease_remove(&lend->leases, info->ref, &value) ||
+	    !maas_lend_lease_remove(&lend->leases, info->ref,
+				    info->label.lifetime == MAAS_LEND_LIFETIME_TTL, &value) ||
 	    info->label.lifetime != MAAS_LEND_LIFETIME_SESSION)
 		return NULL;
 	session = &lend->sessions.records[value];

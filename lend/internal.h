@@ -5,6 +5,7 @@
  *   lend       open, close, housekeeping
  *   allocate   slabs with a lifetime, an owner, a request id and keys
  *   lookup     describing, listing and renewing allocations
+ *   survey     who holds most, and what ends first
  *   free       the order of revocation
  *   transfer   reads and writes by this process, which a free waits for
  *   session    leases, names (session_name), tickets (ticket) and the end of sessions
@@ -88,6 +89,20 @@ static inline uint32_t maas_lend_now_s(const struct maas_lend *lend)
 static inline uint32_t maas_lend_deadline_s(const struct maas_lend *lend, uint32_t ttl_s)
 {
 	return (uint32_t)((lend->lease_ms + 999) / 1000) + ttl_s;
+}
+
+/* Lock held: describes a live slab. */
+void maas_lend_describe(struct maas_lend *lend, const struct maas_slab_info *info,
+			struct maas_lend_allocation *ret);
+
+/* Lock held: has the allocation end in that second. Errors: as maas_lend_lease_add(). */
+MAAS_MUST_CHECK static inline int
+maas_lend_lease_start(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t deadline_s)
+{
+	uint32_t now_s = (uint32_t)(lend->lease_ms / 1000);
+
+	return maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_list(deadline_s, now_s),
+				   deadline_s);
 }
 
 /* Takes up what another process lent: owners, leases. Errors: -EUCLEAN the table is damaged,

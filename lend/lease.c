@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which allocation ends when: a wheel of lists by second, and a list for each session. Under lend's
+ * Which allocation ends when: a wheel of lists by second, lists of later rounds of the wheel, and a
+ * list for each session. Under lend's
  * lock. Every operation takes constant time.
  */
 #include <errno.h>
@@ -13,6 +14,8 @@ static_assert(sizeof(struct maas_lend_lease) == 16, "a million leases are 16 MB"
 static_assert(MAAS_LEND_LEASE_DUE + 1 > MAAS_LEND_LEASE_HEADS &&
 		      UINT32_MAX - MAAS_LEND_LEASE_DUE > MAAS_LEND_MAX_SESSIONS,
 	      "every session has a head");
+static_assert((MAAS_LEND_MAX_TTL_S + 1) / MAAS_LEND_LEASE_ROUND_S + 1 < MAAS_LEND_LEASE_ROUNDS,
+	      "leases of two rounds never share a list");
 
 /* The record of a slot, or NULL while its chunk was never needed. */
 static struct maas_lend_lease *record(const struct maas_lend_leases *leases, uint32_t slot)
@@ -31,7 +34,8 @@ int maas_lend_leases_init(struct maas_lend_leases *leases, uint32_t num_slots,
 			  uint32_t max_sessions)
 {
 	leases->heads =
-		calloc(MAAS_LEND_LEASE_WHEEL + 1 + (size_t)max_sessions, sizeof(*leases->heads));
+		calloc(MAAS_LEND_LEASE_DUE - MAAS_LEND_LEASE_HEADS + 1 + (size_t)max_sessions,
+		       sizeof(*leases->heads));
 	if (!leases->heads)
 		return -ENOMEM;
 	return maas_lend_slots_init(&leases->slots, num_slots, sizeof(struct maas_lend_lease));
@@ -76,6 +80,8 @@ int maas_lend_lease_add(struct maas_lend_leases *leases, struct maas_slab_ref re
 		return -ENOMEM;
 	if (lease->next)
 		unlink_record(leases, lease);
+	else if (list <= MAAS_LEND_LEASE_DUE)
+		leases->timed++;
 	lease->generation = ref.generation;
 	lease->value = value;
 	lease->next = list;
@@ -96,41 +102,64 @@ bool maas_lend_lease_find(const struct maas_lend_leases *leases, struct maas_sla
 	return true;
 }
 
-bool maas_lend_lease_remove(struct maas_lend_leases *leases, struct maas_slab_ref ref,
+bool maas_lend_lease_remove(struct maas_lend_leases *leases, struct maas_slab_ref ref, bool timed,
 			    uint32_t *ret_value)
 {
 	if (!maas_lend_lease_find(leases, ref, ret_value))
 		return false;
+	leases->timed -= timed;
 	unlink_record(leases, record(leases, ref.slot));
+	return true;
+}
+
+/* What stands behind `id` in `list`. */
+static bool behind(const struct maas_lend_leases *leases, uint32_t list, uint32_t id,
+		   struct maas_slab_ref *ret_ref, uint32_t *ret_value)
+{
+	uint32_t next = at(leases, id)->next;
+	const struct maas_lend_lease *lease;
+
+	if (!next || next == list)
+		return false;
+	lease = at(leases, next);
+	ret_ref->slot = next - 1;
+	ret_ref->generation = lease->generation;
+	*ret_value = lease->value;
 	return true;
 }
 
 bool maas_lend_lease_first(const struct maas_lend_leases *leases, uint32_t list,
 			   struct maas_slab_ref *ret_ref, uint32_t *ret_value)
 {
-	uint32_t id = at(leases, list)->next;
-	const struct maas_lend_lease *lease;
-
-	if (!id || id == list)
-		return false;
-	lease = at(leases, id);
-	ret_ref->slot = id - 1;
-	ret_ref->generation = lease->generation;
-	*ret_value = lease->value;
-	return true;
+	return behind(leases, list, list, ret_ref, ret_value);
 }
 
-void maas_lend_lease_splice(struct maas_lend_leases *leases, uint32_t from, uint32_t to)
+bool maas_lend_lease_next(const struct maas_lend_leases *leases, uint32_t list,
+			  struct maas_slab_ref *ref, uint32_t *ret_value)
+{
+	return behind(leases, list, ref->slot + 1, ref, ret_value);
+}
+
+/* Appends all of `from` to what is due. */
+static void splice_due(struct maas_lend_leases *leases, uint32_t from)
 {
 	struct maas_lend_lease *source = head_of(leases, from);
-	struct maas_lend_lease *target = head_of(leases, to);
+	struct maas_lend_lease *target = head_of(leases, MAAS_LEND_LEASE_DUE);
 
 	if (source->next == from)
 		return;
 	at(leases, source->next)->prev = target->prev;
 	at(leases, target->prev)->next = source->next;
-	at(leases, source->prev)->next = to;
+	at(leases, source->prev)->next = MAAS_LEND_LEASE_DUE;
 	target->prev = source->prev;
 	source->next = from;
 	source->prev = from;
+}
+
+void maas_lend_lease_turn(struct maas_lend_leases *leases, uint32_t now_s)
+{
+	splice_due(leases, maas_lend_lease_list(now_s, now_s));
+	if (now_s % MAAS_LEND_LEASE_ROUND_S == 0)
+		splice_due(leases, maas_lend_lease_list(now_s + MAAS_LEND_LEASE_ROUND_S,
+							now_s - MAAS_LEND_LEASE_ROUND_S));
 }

@@ -146,17 +146,15 @@ static bool advance(struct maas_lend *lend)
 	lend->lease_ms += passed_ms <= TICK_MS_MAX ? passed_ms : TICK_MS;
 	turned = lend->lease_ms / 1000 != second;
 	if (turned)
-		maas_lend_lease_splice(&lend->leases, maas_lend_lease_wheel((uint32_t)second + 1),
-				       MAAS_LEND_LEASE_DUE);
+		maas_lend_lease_turn(&lend->leases, (uint32_t)second + 1);
 	pthread_mutex_unlock(&lend->lock);
 	return turned;
 }
 
-/* Lock held. Puts back what is not due before a later round, or could not be freed. */
+/* Lock held. Puts back what ends later in the round, or could not be freed. */
 static void put_back(struct maas_lend *lend, struct maas_slab_ref ref, uint32_t deadline_s)
 {
-	int r = maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_wheel(deadline_s),
-				    deadline_s);
+	int r = maas_lend_lease_start(lend, ref, deadline_s);
 
 	assert(!r);
 	(void)r;

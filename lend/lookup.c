@@ -39,9 +39,9 @@ static uint32_t lease_left_s(const struct maas_lend *lend, const struct maas_sla
 	return left_ms < info->label.ttl_s ? (uint32_t)left_ms : info->label.ttl_s;
 }
 
-/* Lock held: so the owner that a live slab names is alive too. */
-static void describe(struct maas_lend *lend, const struct maas_slab_info *info,
-		     struct maas_lend_allocation *ret)
+/* The owner that a live slab names is alive too. */
+void maas_lend_describe(struct maas_lend *lend, const struct maas_slab_info *info,
+			struct maas_lend_allocation *ret)
 {
 	const char *owner = maas_lend_owner_name(&lend->owners, info->label.owner);
 
@@ -72,7 +72,7 @@ int maas_lend_get(struct maas_lend *lend, const struct maas_lend_caller *caller,
 	if (!r)
 		r = maas_lend_may_slab(lend, caller, &info, MAAS_AUTH_READ);
 	if (!r)
-		describe(lend, &info, ret_allocation);
+		maas_lend_describe(lend, &info, ret_allocation);
 	pthread_mutex_unlock(&lend->lock);
 	return r;
 }
@@ -95,14 +95,14 @@ static int do_renew(struct maas_lend *lend, const struct maas_lend_caller *calle
 	if (!ttl_s)
 		ttl_s = info.label.ttl_s;
 	deadline_s = maas_lend_deadline_s(lend, ttl_s);
-	r = maas_lend_lease_add(&lend->leases, ref, maas_lend_lease_wheel(deadline_s), deadline_s);
+	r = maas_lend_lease_start(lend, ref, deadline_s);
 	if (r)
 		return r;
 	r = maas_slab_set_ttl(lend->slab, ref, ttl_s);
 	if (r)
 		return r;
 	info.label.ttl_s = ttl_s;
-	describe(lend, &info, ret_allocation);
+	maas_lend_describe(lend, &info, ret_allocation);
 	return 0;
 }
 
@@ -167,7 +167,7 @@ static bool next_of_page(struct maas_lend *lend, struct maas_lend_page *page,
 			page->more = true;
 			return false;
 		}
-		describe(lend, &info, &ret_allocations[(*ret_count)++]);
+		maas_lend_describe(lend, &info, &ret_allocations[(*ret_count)++]);
 		page->left--;
 	}
 	return true;

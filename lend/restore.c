@@ -19,8 +19,7 @@ static int take_up(struct maas_lend *lend, const struct maas_slab_info *info)
 		if (!info->label.ttl_s || info->label.ttl_s > MAAS_LEND_MAX_TTL_S)
 			return -EUCLEAN;
 		deadline_s = maas_lend_deadline_s(lend, info->label.ttl_s);
-		if (maas_lend_lease_add(&lend->leases, info->ref, maas_lend_lease_wheel(deadline_s),
-					deadline_s))
+		if (maas_lend_lease_start(lend, info->ref, deadline_s))
 			return -ENOMEM;
 		break;
 	case MAAS_LEND_LIFETIME_DELETE:

@@ -119,6 +119,38 @@ TEST(lease__longer_than_the_wheel)
 	assert_false(exists(&a));
 }
 
+/* Whoever looks for what ends soon does not meet what ends in a later round. */
+TEST(lease__waits_for_its_round_apart_from_what_ends_soon)
+{
+	struct maas_lend_allocation late = allocate_ttl(MAAS_LEND_MAX_TTL_S);
+	struct maas_lend_allocation soon = allocate_ttl(8191), next = allocate_ttl(8192), found;
+	struct maas_slab_ref ref;
+	uint32_t deadline_s;
+
+	for (uint32_t i = 0; i < MAAS_LEND_LEASE_WHEEL; i++) {
+		bool is_there = maas_lend_lease_first(&f.lend->leases, MAAS_LEND_LEASE_HEADS + i,
+						      &ref, &deadline_s);
+
+		assert_int_equal(is_there, i == 8191);
+	}
+	assert_int_equal(f.lend->leases.timed, 3);
+	pass_ms(8190900);
+	assert_true(exists(&soon));
+	assert_int_equal(maas_lend_renew(f.lend, NULL, soon.id, 3 * 4096, &found), 0);
+	pass_ms(1000);
+	assert_true(exists(&next));
+	pass_ms(100);
+	assert_false(exists(&next));
+	assert_true(exists(&late));
+	pass_ms(3 * 4096 * 1000 - 1200);
+	assert_true(exists(&soon));
+	pass_ms(200);
+	assert_false(exists(&soon));
+	assert_int_equal(maas_lend_get(f.lend, NULL, late.id, &found), 0);
+	assert_int_equal(found.lease_s, MAAS_LEND_MAX_TTL_S - 5 * 4096 + 1);
+	assert_int_equal(f.lend->leases.timed, 1);
+}
+
 /* The process slept for a minute: nobody could renew a lease, so nobody may lose one. */
 TEST(lease__is_extended_by_what_housekeeping_missed)
 {
