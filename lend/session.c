@@ -70,8 +70,8 @@ static struct maas_lend_session *find_for(struct maas_lend *lend,
 	return session;
 }
 
-static void describe(const struct maas_lend_session *session, bool with_ticket,
-		     struct maas_lend_session_info *ret_info)
+void maas_lend_session_describe(const struct maas_lend_session *session, bool with_ticket,
+				struct maas_lend_session_info *ret_info)
 {
 	const struct maas_lend *lend = session->lend;
 	uint64_t left_ms =
@@ -151,7 +151,7 @@ static int do_open(struct maas_lend *lend, const struct maas_lend_caller *caller
 	sessions->live++;
 	start_lease(session, ttl_s);
 	maas_lend_ticket_new(session);
-	describe(session, true, ret_info);
+	maas_lend_session_describe(session, true, ret_info);
 	return 0;
 }
 
@@ -191,7 +191,7 @@ uint32_t maas_lend_session_named(struct maas_lend *lend, const struct maas_lend_
 	for (uint32_t i = 0; session && i < max; i++) {
 		lend->steps++;
 		if (session->state == MAAS_LEND_SESSION_LIVE) {
-			describe(session, false, &ret_infos[count]);
+			maas_lend_session_describe(session, false, &ret_infos[count]);
 			ret_infos[count++].id[0] = '\0';
 		}
 		session = session->next == first ? NULL : session->next;
@@ -214,7 +214,7 @@ int maas_lend_session_get(struct maas_lend *lend, const struct maas_lend_caller 
 	pthread_mutex_lock(&lend->lock);
 	session = find_for(lend, caller, id, true);
 	if (session)
-		describe(session, false, ret_info);
+		maas_lend_session_describe(session, false, ret_info);
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;
 }
@@ -230,7 +230,7 @@ int maas_lend_session_renew(struct maas_lend *lend, const struct maas_lend_calle
 	session = find_for(lend, caller, id, true);
 	if (session) {
 		start_lease(session, ttl_s ? ttl_s : session->ttl_s);
-		describe(session, false, ret_info);
+		maas_lend_session_describe(session, false, ret_info);
 	}
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;
@@ -245,7 +245,7 @@ int maas_lend_session_ticket(struct maas_lend *lend, const struct maas_lend_call
 	session = find_for(lend, caller, id, false);
 	if (session) {
 		maas_lend_ticket_new(session);
-		describe(session, true, ret_info);
+		maas_lend_session_describe(session, true, ret_info);
 	}
 	pthread_mutex_unlock(&lend->lock);
 	return session ? 0 : -ENOENT;

@@ -84,6 +84,8 @@ struct maas_lend_session *maas_lend_session_find(struct maas_lend *lend, uint32_
 						 uint32_t generation);
 struct maas_lend_session *maas_lend_session_by_id(struct maas_lend *lend, const char *id);
 uint32_t maas_lend_session_index(const struct maas_lend_session *session);
+void maas_lend_session_describe(const struct maas_lend_session *session, bool with_ticket,
+				struct maas_lend_session_info *ret_info);
 /* Gives the session a ticket; the one before is void. */
 void maas_lend_ticket_new(struct maas_lend_session *session);
 /* Completes the session's end if nothing holds it up; true when it did. The callback is in `calls`
