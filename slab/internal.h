@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The parts of a slab pool, one .c each: arena (the bytes), slot (the records of slabs), extent
- * (what is free in each extent, and which extent to fill next), delay (freed slabs that wait),
- * class (the sizes), file, table, guard and restore (memory that outlives the process), room (what
- * the file system has), and slab.c, which holds the lock and calls them.
+ * (what is free in each extent, and which extent to fill next), map (how full all are), delay
+ * (freed slabs that wait), class (the sizes), file, table, guard and restore (memory that outlives
+ * the process), room (what the file system has), and slab.c, which holds the lock and calls them.
  *
  * "Lock held" functions are those that take a struct maas_slab and are not public.
  */
@@ -90,9 +90,11 @@ struct maas_slab_slot_header {
 	int32_t pid;	    /* whose table it is, … */
 	uint64_t pid_start; /* … by its start time, as pids come again */
 	struct maas_slab_slot_guard guard;
+	uint64_t created_s; /* since 1970; 0, as the first versions of layout 2 leave it: unknown */
 };
 static_assert(offsetof(struct maas_slab_slot_header, guard) == 360, "where layout 2 first ended");
-static_assert(sizeof(struct maas_slab_slot_header) == 400, "the header is part of a file's layout");
+static_assert(offsetof(struct maas_slab_slot_header, created_s) == 400, "where it ended next");
+static_assert(sizeof(struct maas_slab_slot_header) == 408, "the header is part of a file's layout");
 #define MAAS_SLAB_SLOT_HEADER_BYTES 4096
 
 /* ---- extent: rebuilt from its slots when needed */

@@ -256,11 +256,40 @@ struct maas_slab_stats {
 /* O(classes). */
 void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats);
 
+#define MAAS_SLAB_MAP_ENTRIES 1024
+#define MAAS_SLAB_MAP_EXTENTS (1u << 20) /* of the largest pool that has a map */
+
+/* Some neighbouring extents. */
+struct maas_slab_map_entry {
+	uint64_t slab_bytes;  /* 0: they are free, or carved for several classes */
+	uint64_t slabs;	      /* of those that are carved; 0: all are free */
+	uint64_t taken;	      /* slabs that cannot be handed out: used, waiting, quarantined */
+	uint64_t taken_bytes; /* their sizes */
+};
+
+/* The extents by address; those behind the last entry are free. */
+struct maas_slab_map {
+	uint32_t extents;   /* of the pool */
+	uint32_t per_entry; /* extents of an entry: a power of two */
+	uint32_t count;	    /* entries up to the last that is not free */
+	uint32_t cursor;
+	struct maas_slab_map_entry entries[MAAS_SLAB_MAP_ENTRIES];
+};
+
+/* Begins a map. Errors: -E2BIG the pool has more than MAAS_SLAB_MAP_EXTENTS extents. */
+MAAS_MUST_CHECK int maas_slab_map_start(const struct maas_slab *slab, struct maas_slab_map *map);
+/* Goes on with some extents more, a bounded number under the lock. False at the map's end. */
+MAAS_MUST_CHECK bool maas_slab_map_next(struct maas_slab *slab, struct maas_slab_map *map);
+
 /* The key of this arena's ids. */
 const struct maas_slab_id_key *maas_slab_id_key(const struct maas_slab *slab);
 
 /* The arena's id, a random UUID that names the life of the bytes. */
 const char *maas_slab_arena_id(const struct maas_slab *slab);
+
+/* When the arena was made, in seconds since 1970: a restart with kept memory leaves it as it was.
+ * 0: by a version that did not note it. */
+uint64_t maas_slab_created_s(const struct maas_slab *slab);
 
 /* MAAS_SLAB_ANNEX_BYTES for the layer above, zeroed in a new pool, kept with the slots. */
 void *maas_slab_annex(const struct maas_slab *slab);

@@ -55,6 +55,7 @@ static void init_header(struct maas_slab_slot_header *header, const struct maas_
 	memcpy(header->class_bytes, geo->class_bytes, sizeof(header->class_bytes));
 	maas_slab_id_key_random(&header->id_key);
 	maas_slab_id_random(header->arena_id);
+	header->created_s = maas_clock_wall_s();
 	/* Last: a table without it is one whose making was cut off. */
 	atomic_thread_fence(memory_order_release);
 	memcpy(header->magic, MAAS_SLAB_SLOT_MAGIC, sizeof(header->magic));

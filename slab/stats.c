@@ -60,6 +60,11 @@ const char *maas_slab_arena_id(const struct maas_slab *slab)
 	return slab->header->arena_id;
 }
 
+uint64_t maas_slab_created_s(const struct maas_slab *slab)
+{
+	return slab->header->created_s;
+}
+
 void *maas_slab_annex(const struct maas_slab *slab)
 {
 	return (char *)slab->header + MAAS_SLAB_SLOT_HEADER_BYTES;

@@ -99,6 +99,26 @@ TEST(file__keeps_what_a_killed_process_lent)
 	pool_settle(slab);
 }
 
+/* When the arena was made stands in the table; versions before it left zeros there. */
+TEST(file__keeps_when_it_was_made)
+{
+	const off_t at = offsetof(struct maas_slab_slot_header, created_s);
+	const uint64_t kept_s[] = {1000, 0};
+	uint64_t before_s = maas_clock_wall_s();
+	struct maas_slab *slab = open_pool();
+
+	assert_in_range(maas_slab_created_s(slab), before_s, maas_clock_wall_s());
+	pool_close(slab);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(kept_s); i++) {
+		write_at(table, at, &kept_s[i], sizeof(kept_s[i]));
+		slab = open_pool();
+		assert_int_equal(maas_slab_created_s(slab), kept_s[i]);
+		pool_close(slab);
+	}
+	remove_files();
+	assert_in_range(maas_slab_created_s(open_pool()), before_s, maas_clock_wall_s());
+}
+
 /* ---- many restarts against a model */
 
 struct entry {
