@@ -44,6 +44,8 @@ done
 step 'a paragraph for each alert, and the reverse'
 sed -n 's/^### //p' "$SOURCE/docs/operations.md" | sort >"$WORK/paragraphs"
 same 'alerts, and paragraphs of docs/operations.md' "$WORK/alerts" "$WORK/paragraphs"
+grep -oE '`(Maas|PrometheusMaas)[A-Za-z]+`' "$SOURCE/docs/log.md" | tr -d '`' | sort -u >"$WORK/named"
+same 'alerts of docs/log.md that do not exist' /dev/null <(comm -13 "$WORK/alerts" "$WORK/named")
 same 'alerts, and their runbook' <(tr '[:upper:]' '[:lower:]' <"$WORK/alerts") \
 	<(sed -n 's/^      runbook: docs\/operations.md#//p' "$OPS/alerts.yml" | sort)
 
