@@ -270,12 +270,12 @@ void maas_slab_check(struct maas_slab *slab)
 {
 	struct check check = {.slab = slab, .zero_budget = ZERO_CHECK_BYTES};
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	check.marks = calloc(((size_t)slab->grown << slab->geo.slot_shift) + 1, 1);
 	check.extent_marks = calloc((size_t)slab->grown + 1, 1);
 	EXPECT(check.marks && check.extent_marks, slab->grown);
 	check_all(&check);
 	free(check.marks);
 	free(check.extent_marks);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 }

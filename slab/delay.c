@@ -5,19 +5,6 @@
  */
 #include "slab/internal.h"
 
-void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class, uint32_t slot)
-{
-	struct maas_slab_delay *delay = &class->delay;
-
-	slab->steps++;
-	if (maas_slab_delay_count(delay))
-		slab->slots[delay->tail].link = slot;
-	else
-		delay->head = slot;
-	delay->tail = slot;
-	delay->pushed++;
-}
-
 uint32_t maas_slab_delay_pop(struct maas_slab *slab, struct maas_slab_class *class)
 {
 	struct maas_slab_delay *delay = &class->delay;

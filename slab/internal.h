@@ -11,10 +11,10 @@
 #define MAAS_SLAB_INTERNAL_H
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/vfs.h>
 
+#include "base/lock.h"
 #include "slab/slab.h"
 
 #define MAAS_SLAB_NONE	       UINT32_MAX /* no slot, no extent, no class */
@@ -215,18 +215,18 @@ struct maas_slab {
 	size_t extents_map_bytes;
 	struct maas_slab_file_made made; /* for maas_slab_discard() */
 
-	pthread_mutex_t lock;
+	struct maas_lock lock;
 	/* guarded by lock */
 	uint64_t steps;
 	uint32_t grown;	      /* extents whose pages are allocated: the first ones */
 	uint32_t common_head; /* the common pool: extents without a class, last in first out */
 	uint32_t common_count;
-	bool stopping;		/* nobody waits for pages any more */
-	bool growing;		/* one thread allocates the pages of extent `grown` */
-	bool short_of_space;	/* the last one that tried could not */
-	uint32_t zeroing;	/* slabs that are being zeroed, all classes */
-	uint64_t rotated_ms;	/* when the delay queues last noted how long they are */
-	pthread_cond_t changed; /* growing or zeroing came to an end */
+	bool stopping;		       /* nobody waits for pages any more */
+	bool growing;		       /* one thread allocates the pages of extent `grown` */
+	bool short_of_space;	       /* the last one that tried could not */
+	uint32_t zeroing;	       /* slabs that are being zeroed, all classes */
+	uint64_t rotated_ms;	       /* when the delay queues last noted how long they are */
+	struct maas_lock_cond changed; /* growing or zeroing came to an end */
 	struct maas_slab_class classes[MAAS_SLAB_MAX_CLASSES];
 };
 
@@ -263,6 +263,38 @@ static inline uint64_t maas_slab_slot_offset(const struct maas_slab *slab, uint3
 {
 	return maas_slab_slot_extent(slab, slot) * slab->geo.extent_bytes +
 	       maas_slab_slot_place(slab, slot) * slab_bytes;
+}
+
+/* The slot of `ref` when it is in `state`, else NULL. */
+static inline struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab,
+							 struct maas_slab_ref ref,
+							 enum maas_slab_slot_state state)
+{
+	uint32_t index = maas_slab_slot_extent(slab, ref.slot);
+	struct maas_slab_slot *slot;
+
+	if (index >= slab->geo.num_extents ||
+	    maas_slab_slot_place(slab, ref.slot) >= slab->extents[index].bump)
+		return NULL;
+	slot = &slab->slots[ref.slot];
+	if (slot->generation != ref.generation || maas_slab_slot_state(slot) != state)
+		return NULL;
+	return slot;
+}
+
+/* Lets a freed slab wait, behind those of its class. */
+static inline void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class,
+					uint32_t slot)
+{
+	struct maas_slab_delay *delay = &class->delay;
+
+	slab->steps++;
+	if (maas_slab_delay_count(delay))
+		slab->slots[delay->tail].link = slot;
+	else
+		delay->head = slot;
+	delay->tail = slot;
+	delay->pushed++;
 }
 
 /* A step of a long opening; non-zero when it is to end. */
@@ -346,9 +378,6 @@ MAAS_MUST_CHECK int maas_slab_slots_open(struct maas_slab *slab, int fd, bool ke
 /* Allocates the pages of an extent's slots. Errors: -ENOSPC. */
 MAAS_MUST_CHECK int maas_slab_slots_back(struct maas_slab *slab, uint32_t extent);
 void maas_slab_slots_close(struct maas_slab *slab);
-/* The slot of `ref` when it is in `state`, else NULL. */
-struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
-					   enum maas_slab_slot_state state);
 
 /* extent.c */
 MAAS_MUST_CHECK int maas_slab_extents_open(struct maas_slab *slab);
@@ -366,7 +395,6 @@ void maas_slab_extent_restore(struct maas_slab *slab, uint32_t index,
 void maas_slab_extent_to_common(struct maas_slab *slab, uint32_t index);
 
 /* delay.c */
-void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class, uint32_t slot);
 /* The oldest slot; the queue must not be empty. */
 uint32_t maas_slab_delay_pop(struct maas_slab *slab, struct maas_slab_class *class);
 /* Frees one waiting slab before its time, of `class` if it has one. False: none waits. */

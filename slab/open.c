@@ -93,8 +93,6 @@ int maas_slab_open(const struct maas_slab_options *options, char *error,
 		return explain(error, "cannot make the pool", -ENOMEM);
 	slab->slots_fd = -1;
 	slab->arena.fd = -1;
-	pthread_mutex_init(&slab->lock, NULL);
-	pthread_cond_init(&slab->changed, NULL);
 	r = maas_slab_geometry_init(&slab->geo, options, error);
 	if (r)
 		goto err_close;
@@ -141,8 +139,6 @@ void maas_slab_close(struct maas_slab *slab)
 	maas_slab_extents_close(slab);
 	maas_slab_slots_close(slab);
 	maas_slab_arena_close(&slab->arena);
-	pthread_cond_destroy(&slab->changed);
-	pthread_mutex_destroy(&slab->lock);
 	free(slab->made.path);
 	free(slab);
 }

@@ -63,7 +63,7 @@ static void give_back(struct maas_slab *slab, struct chain chain)
 		maas_slab_extent_join(slab, i, MAAS_SLAB_SLOT_CLEAN);
 	}
 	slab->zeroing -= chain.count;
-	pthread_cond_broadcast(&slab->changed);
+	maas_lock_cond_wake(&slab->changed);
 }
 
 /* In small steps: an allocation that finds the pool exhausted may be waiting for these slabs. */
@@ -72,18 +72,18 @@ uint64_t maas_slab_reclaim(struct maas_slab *slab, uint64_t now_ms, uint64_t max
 	uint64_t done = 0;
 	struct chain chain;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	maas_slab_delay_rotate(slab, now_ms);
 	do {
 		chain = take_due(slab, done, max_bytes);
 		if (!chain.count)
 			break;
-		pthread_mutex_unlock(&slab->lock);
+		maas_lock_release(&slab->lock);
 		zero(slab, chain);
-		pthread_mutex_lock(&slab->lock);
+		maas_lock_take(&slab->lock);
 		give_back(slab, chain);
 		done += chain.bytes;
 	} while (done < max_bytes);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return done;
 }

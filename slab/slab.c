@@ -34,11 +34,11 @@ static int grow(struct maas_slab *slab)
 	int r;
 
 	slab->growing = true;
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	r = maas_slab_slots_back(slab, index);
 	if (!r)
 		r = maas_slab_arena_back(&slab->arena, index * extent_bytes, extent_bytes);
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->growing = false;
 	slab->short_of_space = r;
 	if (!r) {
@@ -46,7 +46,7 @@ static int grow(struct maas_slab *slab)
 		slab->header->grown = slab->grown;
 		maas_slab_extent_to_common(slab, index);
 	}
-	pthread_cond_broadcast(&slab->changed);
+	maas_lock_cond_wake(&slab->changed);
 	return r;
 }
 
@@ -71,7 +71,7 @@ static int make_room(struct maas_slab *slab, struct maas_slab_class *class, uint
 		else if (!slab->growing && maas_slab_delay_cut(slab, class))
 			continue;
 		else if (slab->growing || slab->zeroing)
-			pthread_cond_wait(&slab->changed, &slab->lock);
+			maas_lock_cond_wait(&slab->changed, &slab->lock);
 		else
 			return -ENOSPC;
 	}
@@ -89,8 +89,8 @@ static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_s
 }
 
 /* Hands the reserved slab out. Lock not held: nobody else touches a reserved slot. */
-static void publish(struct maas_slab *slab, const struct maas_slab_class *class, uint32_t index,
-		    uint64_t size_bytes, const struct maas_slab_label *label)
+static inline void publish(struct maas_slab *slab, const struct maas_slab_class *class,
+			   uint32_t index, uint64_t size_bytes, const struct maas_slab_label *label)
 {
 	struct maas_slab_slot *slot = &slab->slots[index];
 
@@ -117,12 +117,12 @@ int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t c
 	if (r)
 		return r;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	if (class->free < count)
 		r = make_room(slab, class, count);
 	for (uint32_t i = 0; !r && i < count; i++)
 		ret_refs[i] = reserve(slab, class, size_bytes);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	if (r)
 		return r;
 	for (uint32_t i = 0; i < count; i++)
@@ -140,12 +140,12 @@ int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 	if (r)
 		return r;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	if (!class->free)
 		r = make_room(slab, class, 1);
 	if (!r)
 		*ret_ref = reserve(slab, class, size_bytes);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	if (r)
 		return r;
 	publish(slab, class, ret_ref->slot, size_bytes, label);
@@ -154,9 +154,9 @@ int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 
 void maas_slab_stop(struct maas_slab *slab)
 {
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->stopping = true;
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 }
 
 /* ---- look-up */
@@ -184,13 +184,13 @@ int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref, struct maas_
 {
 	int r = -ENOENT;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
 		describe(slab, ref.slot, ret_info);
 		r = 0;
 	}
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return r;
 }
 
@@ -198,12 +198,12 @@ int maas_slab_set_ttl(struct maas_slab *slab, struct maas_slab_ref ref, uint32_t
 {
 	struct maas_slab_slot *slot;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
 		slot->ttl_s = ttl_s;
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return slot ? 0 : -ENOENT;
 }
 
@@ -240,18 +240,18 @@ int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
 	uint32_t slot;
 	int r;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	r = find_live(slab, cursor, max_slots, &slot);
 	if (r == 1)
 		describe(slab, slot, ret_info);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return r;
 }
 
 /* ---- free */
 
 /* Nobody can reach the bytes any more. */
-static void let_wait(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
+static inline void let_wait(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
 	struct maas_slab_slot *slot = &slab->slots[index];
 
@@ -270,12 +270,12 @@ int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
 {
 	struct maas_slab_slot *slot;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
 		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_REVOKING);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return slot ? 0 : -ENOENT;
 }
 
@@ -283,7 +283,7 @@ int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 {
 	int r = 0;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING)) {
 		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
@@ -298,7 +298,7 @@ int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 	} else {
 		r = -ENOENT;
 	}
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return r;
 }
 
@@ -306,7 +306,7 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 {
 	int r = -ENOENT;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
 		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
@@ -315,7 +315,7 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 		let_wait(slab, class, ref.slot);
 		r = 0;
 	}
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return r;
 }
 
@@ -323,7 +323,7 @@ int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 {
 	struct maas_slab_slot *slot;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING);
 	if (slot) {
@@ -333,6 +333,6 @@ int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_QUARANTINED);
 		class->quarantined++;
 	}
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return slot ? 0 : -ENOENT;
 }

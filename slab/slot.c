@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of slots: its memory, its header, and finding a slot by its reference. It lies in
- * memory or in a file, and is never reachable by clients. Lock held.
+ * The table of slots: its memory and its header. It lies in memory or in a file, and is never
+ * reachable by clients. Lock held.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -93,19 +93,4 @@ void maas_slab_slots_close(struct maas_slab *slab)
 		close(slab->slots_fd);
 	slab->header = NULL;
 	slab->slots_fd = -1;
-}
-
-struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab, struct maas_slab_ref ref,
-					   enum maas_slab_slot_state state)
-{
-	uint32_t index = maas_slab_slot_extent(slab, ref.slot);
-	struct maas_slab_slot *slot;
-
-	if (index >= slab->geo.num_extents ||
-	    maas_slab_slot_place(slab, ref.slot) >= slab->extents[index].bump)
-		return NULL;
-	slot = &slab->slots[ref.slot];
-	if (slot->generation != ref.generation || maas_slab_slot_state(slot) != state)
-		return NULL;
-	return slot;
 }

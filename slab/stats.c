@@ -35,12 +35,12 @@ void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
 		.num_classes = slab->geo.num_classes,
 	};
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	stats.backed_bytes = slab->grown * slab->geo.extent_bytes;
 	stats.short_of_space = slab->short_of_space;
 	for (unsigned int i = 0; i < stats.num_classes; i++)
 		add_class(&slab->classes[i], &stats.classes[i], &stats);
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	stats.frees = stats.allocations - stats.live_slabs;
 	*ret_stats = stats;
 }
