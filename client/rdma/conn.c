@@ -310,10 +310,10 @@ int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint64_t ticket_ms)
 	r = dial(&attempt);
 	if (r)
 		return r;
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	rdma->conn = attempt.conn;
 	atomic_store(&rdma->link, MAAS_LINK_UP);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	return 0;
 }
 
@@ -339,23 +339,23 @@ static void requeue_waiting(struct maas_rdma_client *rdma)
 {
 	struct maas_rdma_client_op *op;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	while ((op = TAILQ_FIRST(&rdma->waiting))) {
 		TAILQ_REMOVE(&rdma->waiting, op, link);
 		maas_rdma_client_op_todo(rdma, op);
 	}
 	atomic_store(&rdma->num_waiting, 0);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 {
 	struct maas_rdma_client_conn conn;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	maas_rdma_client_break(rdma);
 	conn = rdma->conn;
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (!conn.id)
 		return;
 	maas_rdma_client_role_seize(rdma);
@@ -366,11 +366,11 @@ void maas_rdma_client_disconnect(struct maas_rdma_client *rdma)
 	rdma_destroy_qp(conn.id);
 	maas_rdma_client_flush(rdma);
 	maas_rdma_client_role_put(rdma);
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	memset(&rdma->conn, 0, sizeof(rdma->conn));
 	maas_rdma_client_grants_fini(&rdma->grants);
 	atomic_store(&rdma->link, MAAS_LINK_DOWN);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	requeue_waiting(rdma);
 	destroy(&conn);
 }
@@ -387,9 +387,9 @@ void maas_rdma_client_events(struct maas_rdma_client *rdma)
 		rdma_ack_cm_event(event);
 		if (type != RDMA_CM_EVENT_DISCONNECTED && type != RDMA_CM_EVENT_DEVICE_REMOVAL)
 			continue;
-		pthread_mutex_lock(&rdma->lock);
+		maas_lock_take(&rdma->lock);
 		maas_rdma_client_break(rdma);
-		pthread_mutex_unlock(&rdma->lock);
+		maas_lock_release(&rdma->lock);
 	}
 }
 
@@ -397,16 +397,16 @@ uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma)
 {
 	uint32_t number;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	number = maas_rdma_client_up(rdma) ? rdma->conn.number : 0;
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	return number;
 }
 
 void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number)
 {
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	if (rdma->conn.number == number)
 		maas_rdma_client_break(rdma);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }

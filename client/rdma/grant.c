@@ -172,11 +172,11 @@ static int keep(struct maas_rdma_client *rdma, const struct maas_rdma_client_gra
 {
 	int r = 0;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	/* A key of another connection is void already. */
 	if (maas_rdma_client_up(rdma) && connection == rdma->conn.number)
 		r = put(&rdma->grants, grant);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	return r ? maas_fail(r, "out of memory") : 0;
 }
 
@@ -198,9 +198,9 @@ void maas_rdma_client_drop_grant(struct maas *maas, const char *text)
 
 	if (!maas_rdma_client_id_set(&id, text))
 		return;
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	maas_rdma_client_grant_remove(&rdma->grants, &id);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 /* ---- requests for keys */

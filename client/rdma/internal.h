@@ -35,6 +35,7 @@
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 
+#include "base/lock.h"
 #include "client/rdma/grant.h"
 #include "client/rdma/memory.h"
 #include "client/transport.h"
@@ -226,7 +227,7 @@ struct maas_rdma_client {
 	_Atomic uint32_t ops_used;     /* those above were never used; changed with `lock` */
 	_Atomic(struct maas_op *) returned; /* taken all at once, with `lock` */
 
-	pthread_mutex_t lock;
+	struct maas_lock lock;
 	struct maas_rdma_client_conn conn;
 	struct maas_rdma_client_grants grants;
 	struct maas_rdma_client_regions regions;

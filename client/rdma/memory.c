@@ -126,9 +126,9 @@ int maas_rdma_client_pin(struct maas *maas, struct maas_buffer *buffer)
 				      &buffer->mr);
 	if (r)
 		return r;
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	r = insert(&rdma->regions, buffer);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (r)
 		maas_rdma_client_deregister(buffer->mr);
 	return r;
@@ -158,7 +158,7 @@ int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 	size_t index;
 	int r = 0;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	if (is_used(rdma, buffer)) {
 		r = -EBUSY;
 	} else {
@@ -168,7 +168,7 @@ int maas_rdma_client_unpin(struct maas *maas, struct maas_buffer *buffer)
 		memmove(&regions->sorted[index], &regions->sorted[index + 1],
 			(regions->count - index) * sizeof(struct maas_buffer *));
 	}
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (!r)
 		maas_rdma_client_deregister(buffer->mr);
 	return r;

@@ -49,10 +49,10 @@ static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->limit - op->ranges <= KEEP_RANGES)
 		return;
-	pthread_mutex_lock(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
+	maas_lock_take(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
 	free(op->ranges);
 	use_ranges(op, op->few, MAAS_RDMA_RANGES);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -219,10 +219,10 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma)
 	uint64_t now_ms = maas_clock_ms();
 	unsigned int ended;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	ended = expire_in(rdma, &rdma->todo, &rdma->num_todo, now_ms);
 	ended += expire_in(rdma, &rdma->waiting, &rdma->num_waiting, now_ms);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (ended)
 		maas_rdma_client_wake(rdma);
 }
@@ -240,10 +240,10 @@ static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->sge.length))
 			continue;
 		atomic_store(&op->state, MAAS_OP_QUEUED);
-		pthread_mutex_unlock(&rdma->lock);
+		maas_lock_release(&rdma->lock);
 		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->sge.length,
 					      op->read, &range->mr);
-		pthread_mutex_lock(&rdma->lock);
+		maas_lock_take(&rdma->lock);
 		if (r)
 			return r;
 	}
@@ -256,10 +256,10 @@ static int start(struct maas_rdma_client *rdma, const struct maas_access *access
 	struct maas_rdma_client_op *op;
 	int r;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	op = get(rdma);
 	if (!op) {
-		pthread_mutex_unlock(&rdma->lock);
+		maas_lock_release(&rdma->lock);
 		return maas_fail(-EAGAIN, "too many operations are under way");
 	}
 	atomic_store(&op->deadline_ms, access->deadline_ms); /* pairs with next_ms (thread.c) */
@@ -270,7 +270,7 @@ static int start(struct maas_rdma_client *rdma, const struct maas_access *access
 		r = maas_rdma_client_post(rdma, op);
 	if (access->deadline_ms < atomic_load(&rdma->next_ms))
 		maas_rdma_client_thread_wake(rdma);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (r) {
 		maas_rdma_client_op_release(rdma, op);
 		atomic_store(&op->state, MAAS_OP_DONE);

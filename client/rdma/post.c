@@ -238,11 +238,11 @@ static void take_bytes(struct maas_rdma_client_op *op)
 static void wait_with_rest(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	atomic_store(&op->state, MAAS_OP_QUEUED);
 	TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
 	atomic_fetch_add(&rdma->num_waiting, 1);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 static bool is_refusal(enum ibv_wc_status status)
@@ -259,14 +259,14 @@ static bool is_own_fault(enum ibv_wc_status status)
 
 static void retry(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	if (is_refusal(op->failed)) {
 		op->refused = true;
 		for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++)
 			maas_rdma_client_grant_remove(&rdma->grants, &range->id);
 	}
 	maas_rdma_client_op_todo(rdma, op);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 static void fail(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -328,9 +328,9 @@ static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_
 		log_debug("rdma: a request failed: %s, vendor error %u",
 			  ibv_wc_status_str(wc->status), wc->vendor_err);
 	if (maas_rdma_client_up(rdma)) {
-		pthread_mutex_lock(&rdma->lock);
+		maas_lock_take(&rdma->lock);
 		maas_rdma_client_break(rdma);
-		pthread_mutex_unlock(&rdma->lock);
+		maas_lock_release(&rdma->lock);
 	}
 }
 
@@ -370,9 +370,9 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 	if (!total)
 		return 0;
 	if (atomic_load(&rdma->num_waiting)) { /* pairs with `posted` */
-		pthread_mutex_lock(&rdma->lock);
+		maas_lock_take(&rdma->lock);
 		maas_rdma_client_post_waiting(rdma);
-		pthread_mutex_unlock(&rdma->lock);
+		maas_lock_release(&rdma->lock);
 	}
 	maas_rdma_client_wake(rdma);
 	return total;

@@ -51,7 +51,6 @@ static void free_rdma(struct maas *maas)
 	close_fd(rdma->kick_fd);
 	pthread_cond_destroy(&rdma->changed);
 	pthread_mutex_destroy(&rdma->wait_lock);
-	pthread_mutex_destroy(&rdma->lock);
 	free(rdma);
 	maas->rdma = NULL;
 }
@@ -74,7 +73,6 @@ static int new_rdma(struct maas *maas)
 		maas->rdma = NULL;
 		return maas_fail(r, "out of memory");
 	}
-	pthread_mutex_init(&rdma->lock, NULL);
 	pthread_mutex_init(&rdma->wait_lock, NULL);
 	rdma->num_ops = maas->options.max_submitted + MAAS_RDMA_WAITS;
 	rdma->ops = calloc(rdma->num_ops, sizeof(*rdma->ops));
@@ -140,10 +138,10 @@ static void session_lost(struct maas *maas)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	atomic_store(&rdma->lost, true);
 	maas_rdma_client_break(rdma);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_thread_wake(rdma);
 	maas_rdma_client_wake(rdma);
 }
@@ -164,11 +162,11 @@ static int fail_connect(struct maas_rdma_client *rdma)
 {
 	int r;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	r = rdma->connect_error ? rdma->connect_error : -ETIMEDOUT;
 	maas_error_set("%s",
 		       *rdma->connect_words ? rdma->connect_words : "no RDMA connection in time");
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	return r;
 }
 

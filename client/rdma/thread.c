@@ -28,7 +28,7 @@ static uint64_t first_deadline(struct maas_rdma_client *rdma)
 {
 	uint64_t first_ms = UINT64_MAX;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	for (uint32_t i = 0; i < atomic_load(&rdma->ops_used); i++) {
 		const struct maas_rdma_client_op *op = &rdma->ops[i];
 		unsigned int state = atomic_load(&op->state);
@@ -37,7 +37,7 @@ static uint64_t first_deadline(struct maas_rdma_client *rdma)
 		if ((state == MAAS_OP_QUEUED || state == MAAS_OP_POSTED) && deadline_ms < first_ms)
 			first_ms = deadline_ms;
 	}
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	return first_ms;
 }
 
@@ -60,16 +60,16 @@ static void end_late(struct maas_rdma_client *rdma)
 	struct maas_rdma_client_op *op;
 	bool late;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	op = next_late(rdma, rdma->ops);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	if (!op)
 		return;
 	/* Perhaps it is done, and only nobody looked. */
 	maas_rdma_client_role_seize(rdma);
 	maas_rdma_client_drain(rdma);
 	maas_rdma_client_role_put(rdma);
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	op = next_late(rdma, rdma->ops);
 	late = op;
 	/* Marked first: once the connection breaks, the poller asks whether to try them again. */
@@ -77,7 +77,7 @@ static void end_late(struct maas_rdma_client *rdma)
 		atomic_store(&op->late, true);
 	if (late)
 		maas_rdma_client_break(rdma);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 /* A request to the server must not keep others from their deadlines for long. */
@@ -144,7 +144,7 @@ static void connect_failed(struct worker *worker, int error)
 
 	log_debug("rdma: cannot connect again: %s", maas_error());
 	pause_after(worker, count);
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	rdma->connect_error = error;
 	snprintf(rdma->connect_words, sizeof(rdma->connect_words), "%s", maas_error());
 	if (!is_passing(error) && !(is_brief(error) && count < MAAS_RDMA_TRIES)) {
@@ -152,15 +152,15 @@ static void connect_failed(struct worker *worker, int error)
 		atomic_store(&rdma->num_failed, 0);
 		atomic_fetch_add(&rdma->num_given_up, 1);
 	}
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 }
 
 static void fail_lost(struct maas_rdma_client *rdma)
 {
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	fail_todo(rdma, NULL, maas_client_session_fail_lost());
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 }
 
@@ -187,9 +187,9 @@ static void reconnect(struct worker *worker)
 	}
 	worker->failures = 0;
 	atomic_store(&rdma->num_failed, 0);
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	rdma->connect_words[0] = '\0';
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 }
 
@@ -231,9 +231,9 @@ static void key_failed(struct worker *worker, const struct maas_rdma_client_id *
 			maas_rdma_client_broken(rdma, maas_rdma_client_number(rdma));
 		return;
 	}
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	fail_todo(rdma, id, error);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 }
 
@@ -246,9 +246,9 @@ static void serve(struct worker *worker)
 	const struct maas_rdma_client_ask *passing = NULL;
 	uint32_t count;
 
-	pthread_mutex_lock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
 	count = post_todo(rdma, asks);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 	maas_rdma_client_wake(rdma);
 	if (!count)
 		return;

@@ -76,8 +76,8 @@ static void arm(struct maas_rdma_client *rdma)
 	}
 	/* A thread that posts sets `armed` and asks for the event with the lock held: once the lock
 	 * is free, the event has been asked for. */
-	pthread_mutex_lock(&rdma->lock);
-	pthread_mutex_unlock(&rdma->lock);
+	maas_lock_take(&rdma->lock);
+	maas_lock_release(&rdma->lock);
 }
 
 /* When `armed` is set, an event is asked for, or a thread is about to ask and to post: then at the
