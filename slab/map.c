@@ -36,7 +36,7 @@ bool maas_slab_map_next(struct maas_slab *slab, struct maas_slab_map *map)
 	uint32_t end = map->cursor + STEP_EXTENTS;
 	bool more;
 
-	pthread_mutex_lock(&slab->lock);
+	maas_lock_take(&slab->lock);
 	/* Behind these no extent was ever handed out. */
 	more = end < slab->grown;
 	if (!more)
@@ -50,6 +50,6 @@ bool maas_slab_map_next(struct maas_slab *slab, struct maas_slab_map *map)
 		add(&map->entries[at], &slab->classes[extent->class_index], extent);
 		map->count = at + 1;
 	}
-	pthread_mutex_unlock(&slab->lock);
+	maas_lock_release(&slab->lock);
 	return more;
 }
