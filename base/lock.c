@@ -8,6 +8,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+extern inline void maas_lock_take(struct maas_lock *lock);
+extern inline void maas_lock_release(struct maas_lock *lock);
+
 static void sleep_while(_Atomic uint32_t *word, uint32_t value)
 {
 	int error = errno;

@@ -38,7 +38,7 @@ struct maas_lock_cond {
 void maas_lock_wait(struct maas_lock *lock);
 void maas_lock_wake(struct maas_lock *lock);
 
-static inline void maas_lock_take(struct maas_lock *lock)
+inline void maas_lock_take(struct maas_lock *lock)
 {
 	uint32_t state = MAAS_LOCK_FREE;
 
@@ -47,7 +47,7 @@ static inline void maas_lock_take(struct maas_lock *lock)
 		maas_lock_wait(lock);
 }
 
-static inline void maas_lock_release(struct maas_lock *lock)
+inline void maas_lock_release(struct maas_lock *lock)
 {
 	if (atomic_exchange_explicit(&lock->state, MAAS_LOCK_FREE, memory_order_release) ==
 	    MAAS_LOCK_CONTENDED)

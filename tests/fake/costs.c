@@ -7,12 +7,13 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "base/lock.h"
 #include "tests/fake/fail_nth.h"
 
 #define LOCKS 16
 
 static __thread struct costs costs;
-static __thread const pthread_mutex_t *taken[LOCKS];
+static __thread const void *taken[LOCKS];
 
 void costs_begin(void)
 {
@@ -27,18 +28,7 @@ struct costs costs_end(void)
 	return result;
 }
 
-/* The linker's names of --wrap. NOLINTBEGIN */
-#define WRAPS(type, name, ...)                                                                     \
-	type __real_##name(__VA_ARGS__);                                                           \
-	type __wrap_##name(__VA_ARGS__)
-
-WRAPS(int, pthread_mutex_lock, pthread_mutex_t *lock);
-WRAPS(int, poll, struct pollfd *fds, nfds_t count, int timeout_ms);
-WRAPS(int, eventfd_read, int fd, eventfd_t *ret_value);
-WRAPS(int, eventfd_write, int fd, eventfd_t value);
-WRAPS(int, nanosleep, const struct timespec *wanted, struct timespec *ret_left);
-
-int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+static void note_lock(const void *lock)
 {
 	for (unsigned int i = 0; i < costs.locks && i < LOCKS; i++)
 		if (taken[i] == lock)
@@ -46,7 +36,30 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
 	if (costs.locks < LOCKS)
 		taken[costs.locks] = lock;
 	costs.locks++;
+}
+
+/* The linker's names of --wrap. NOLINTBEGIN */
+#define WRAPS(type, name, ...)                                                                     \
+	type __real_##name(__VA_ARGS__);                                                           \
+	type __wrap_##name(__VA_ARGS__)
+
+WRAPS(int, pthread_mutex_lock, pthread_mutex_t *lock);
+WRAPS(void, maas_lock_take, struct maas_lock *lock);
+WRAPS(int, poll, struct pollfd *fds, nfds_t count, int timeout_ms);
+WRAPS(int, eventfd_read, int fd, eventfd_t *ret_value);
+WRAPS(int, eventfd_write, int fd, eventfd_t value);
+WRAPS(int, nanosleep, const struct timespec *wanted, struct timespec *ret_left);
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	note_lock(lock);
 	return __real_pthread_mutex_lock(lock);
+}
+
+void __wrap_maas_lock_take(struct maas_lock *lock)
+{
+	note_lock(lock);
+	__real_maas_lock_take(lock);
 }
 
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)

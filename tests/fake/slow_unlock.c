@@ -2,21 +2,19 @@
 /*
  * slow_unlock: makes threads dawdle at random after they have dropped a lock, where what they still
  * hold a pointer to may be freed by another. Without it such a window is a few instructions wide
- * and hours of running do not hit it. Linked with --wrap=pthread_mutex_unlock.
+ * and hours of running do not hit it. Linked with --wrap for the mutex and for the lock of base,
+ * whose release is a call only where the compiler does not optimize.
  */
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <unistd.h>
 
-/* The linker's names of --wrap. NOLINTBEGIN */
-int __real_pthread_mutex_unlock(pthread_mutex_t *lock);
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock);
+#include "base/lock.h"
 
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
+static void dawdle(void)
 {
 	static __thread uint64_t seed;
-	int error = __real_pthread_mutex_unlock(lock);
 	unsigned int dice;
 
 	if (!seed)
@@ -27,6 +25,25 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
 		usleep(200);
 	else if (dice < 16)
 		sched_yield();
+}
+
+/* The linker's names of --wrap. NOLINTBEGIN */
+int __real_pthread_mutex_unlock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock);
+void __real_maas_lock_release(struct maas_lock *lock);
+void __wrap_maas_lock_release(struct maas_lock *lock);
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
+{
+	int error = __real_pthread_mutex_unlock(lock);
+
+	dawdle();
 	return error;
+}
+
+void __wrap_maas_lock_release(struct maas_lock *lock)
+{
+	__real_maas_lock_release(lock);
+	dawdle();
 }
 /* NOLINTEND */
