@@ -44,6 +44,7 @@ done
 step 'a paragraph for each alert, and the reverse'
 sed -n 's/^### //p' "$SOURCE/docs/operations.md" | sort >"$WORK/paragraphs"
 same 'alerts, and paragraphs of docs/operations.md' "$WORK/alerts" "$WORK/paragraphs"
+# shellcheck disable=SC2016  # the backticks are those of Markdown
 grep -oE '`(Maas|PrometheusMaas)[A-Za-z]+`' "$SOURCE/docs/log.md" | tr -d '`' | sort -u >"$WORK/named"
 same 'alerts of docs/log.md that do not exist' /dev/null <(comm -13 "$WORK/alerts" "$WORK/named")
 same 'alerts, and their runbook' <(tr '[:upper:]' '[:lower:]' <"$WORK/alerts") \
