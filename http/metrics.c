@@ -8,9 +8,9 @@
 static const unsigned int codes[MAAS_HTTP_CODES] = {200, 206, 400, 401, 403, 404, 405, 409, 411,
 						    413, 415, 416, 429, 431, 500, 503, 507};
 
-static const uint64_t bucket_us[MAAS_HTTP_BUCKETS] = {50,     100,     250,	500,	 1000,
-						      2500,   5000,    10000,	25000,	 100000,
-						      250000, 1000000, 2500000, 10000000};
+const uint64_t maas_http_bucket_us[MAAS_HTTP_BUCKETS] = {50,	 100,	  250,	   500,	    1000,
+							 2500,	 5000,	  10000,   25000,   100000,
+							 250000, 1000000, 2500000, 10000000};
 
 static const char *const failure_names[MAAS_HTTP_FAILURES] = {
 	[MAAS_HTTP_FAIL_TOO_LARGE] = "too_large",
@@ -44,11 +44,26 @@ void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int r
 		return;
 	while (code < MAAS_HTTP_CODES - 1 && codes[code] != status)
 		code++;
-	while (bucket < MAAS_HTTP_BUCKETS && ns > bucket_us[bucket] * 1000u)
+	while (bucket < MAAS_HTTP_BUCKETS && ns > maas_http_bucket_us[bucket] * 1000u)
 		bucket++;
 	add(&metrics->requests[route][method][code], 1);
-	add(&metrics->buckets[bucket], 1);
-	add(&metrics->duration_ns, ns);
+	add(&metrics->buckets[route][method][bucket], 1);
+	add(&metrics->duration_ns[route][method], ns);
+}
+
+void maas_http_metrics_operation(const struct maas_http_metrics *metrics, unsigned int route,
+				 unsigned int method, struct maas_http_operation *ret)
+{
+	*ret = (struct maas_http_operation){
+		.duration_ns = get(&metrics->duration_ns[route][method]),
+	};
+	for (unsigned int i = 0; i <= MAAS_HTTP_BUCKETS; i++) {
+		ret->buckets[i] = get(&metrics->buckets[route][method][i]);
+		ret->count += ret->buckets[i];
+	}
+	for (unsigned int code = 0; code < MAAS_HTTP_CODES; code++)
+		if (!codes[code] || codes[code] >= MHD_HTTP_BAD_REQUEST)
+			ret->errors += get(&metrics->requests[route][method][code]);
 }
 
 void maas_http_metric_head(struct maas_buf *out, const char *name, const char *type,
@@ -168,24 +183,41 @@ static void write_requests(struct maas_buf *out, const struct maas_http_metrics 
 				write_code(out, metrics, route, method, code);
 }
 
+/* Those of all operations. */
+static void sum_operations(const struct maas_http_metrics *metrics, struct maas_http_operation *ret)
+{
+	struct maas_http_operation one;
+
+	*ret = (struct maas_http_operation){0};
+	for (unsigned int route = 0; route <= MAAS_HTTP_UNKNOWN; route++)
+		for (unsigned int method = 0; method < MAAS_HTTP_METHODS; method++) {
+			maas_http_metrics_operation(metrics, route, method, &one);
+			ret->duration_ns += one.duration_ns;
+			for (unsigned int i = 0; i <= MAAS_HTTP_BUCKETS; i++)
+				ret->buckets[i] += one.buckets[i];
+		}
+}
+
 static void write_durations(struct maas_buf *out, const struct maas_http_metrics *metrics)
 {
+	struct maas_http_operation all;
 	uint64_t count = 0;
 
+	sum_operations(metrics, &all);
 	maas_http_metric_head(out, "maas_http_request_duration_seconds", "histogram",
 			      "From a request's headers to the end of its answer.");
 	for (unsigned int i = 0; i < MAAS_HTTP_BUCKETS; i++) {
-		count += get(&metrics->buckets[i]);
+		count += all.buckets[i];
 		maas_buf_printf(
 			out, "maas_http_request_duration_seconds_bucket{le=\"%g\"} %" PRIu64 "\n",
-			(double)bucket_us[i] / 1e6, count);
+			(double)maas_http_bucket_us[i] / 1e6, count);
 	}
-	count += get(&metrics->buckets[MAAS_HTTP_BUCKETS]);
+	count += all.buckets[MAAS_HTTP_BUCKETS];
 	maas_buf_printf(out,
 			"maas_http_request_duration_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\n"
 			"maas_http_request_duration_seconds_sum %.9f\n"
 			"maas_http_request_duration_seconds_count %" PRIu64 "\n",
-			count, (double)get(&metrics->duration_ns) / 1e9, count);
+			count, (double)all.duration_ns / 1e9, count);
 }
 
 static void write_server(struct maas_buf *out, const struct maas_http_metrics *metrics,

@@ -29,8 +29,8 @@ enum maas_http_failure {
 
 struct maas_http_metrics {
 	_Atomic uint64_t requests[MAAS_HTTP_NUM_CALLS + 1][MAAS_HTTP_METHODS][MAAS_HTTP_CODES];
-	_Atomic uint64_t buckets[MAAS_HTTP_BUCKETS + 1];
-	_Atomic uint64_t duration_ns;
+	_Atomic uint64_t buckets[MAAS_HTTP_NUM_CALLS + 1][MAAS_HTTP_METHODS][MAAS_HTTP_BUCKETS + 1];
+	_Atomic uint64_t duration_ns[MAAS_HTTP_NUM_CALLS + 1][MAAS_HTTP_METHODS];
 	_Atomic uint64_t failures[MAAS_HTTP_FAILURES];
 	_Atomic uint64_t auth_failures[MAAS_HTTP_AUTH_FAILURES];
 	_Atomic uint64_t reload_failed; /* the last reading of the configuration */
@@ -40,6 +40,20 @@ struct maas_http_metrics {
 	_Atomic uint64_t timeouts; /* connections that were cut for being slow */
 	_Atomic uint64_t refused;  /* connections that were closed because there were too many */
 };
+
+/* What one method of one route was asked for since the start. */
+struct maas_http_operation {
+	uint64_t count;	 /* answered */
+	uint64_t errors; /* of them, with 400 or more */
+	uint64_t duration_ns;
+	uint64_t buckets[MAAS_HTTP_BUCKETS + 1]; /* not cumulative */
+};
+
+/* The upper bounds of the buckets; the last bucket has none. */
+extern const uint64_t maas_http_bucket_us[MAAS_HTTP_BUCKETS];
+
+void maas_http_metrics_operation(const struct maas_http_metrics *metrics, unsigned int route,
+				 unsigned int method, struct maas_http_operation *ret);
 
 /* Counts one request. */
 void maas_http_metrics_request(struct maas_http_metrics *metrics, unsigned int route,
