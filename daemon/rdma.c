@@ -118,5 +118,9 @@ void maasd_serve_describe_rdma(const struct maas_rdma *rdma, struct maas_buf *is
 		.keys = info.keys,
 		.isolation_json = isolation->error ? NULL : isolation->data,
 		.isolated = info.isolated,
+		.bounds = info.isolation.bounds,
+		.foreign = info.isolation.foreign,
+		.revocation = info.isolation.revocation,
+		.access = info.isolation.access,
 	};
 }

@@ -44,6 +44,8 @@
 	PLAIN(GET, "/whoami", NONE, DEBUG, NONE, whoami) \
 	PLAIN(GET, "/ready", NONE, DEBUG, HEALTH, ready) \
 	PLAIN(GET, "/stats", NONE, DEBUG, METRICS, stats) \
+	WAITS(GET, "/overview", NONE, DEBUG, FIGURES, overview) \
+	WAITS(GET, "/figures", NONE, DEBUG, FIGURES, figures) \
 	PLAIN(GET, "/metrics", NONE, DEBUG, METRICS, metrics)
 /* clang-format on */
 

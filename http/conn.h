@@ -35,6 +35,7 @@ enum maas_http_phase {
 };
 
 struct maas_http_vector; /* of /data/read and /data/write */
+struct maas_http_overview;
 
 /*
  * A handler returns 0 when the request goes on, with its body or once a wait is over;
@@ -118,6 +119,7 @@ struct maas_http_request {
 	bool exact; /* the body of a PUT must reach write_end */
 	struct maas_http_page page;
 	struct maas_http_vector *vector;
+	struct maas_http_overview *overview; /* that is being made */
 	struct maas_http_pending *pending;
 	uint64_t wanted_bytes; /* held by the request; they count above MAAS_HTTP_FREE_BYTES */
 };

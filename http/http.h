@@ -23,6 +23,11 @@ struct maas_http_rdma {
 	/* NULL prints null; else a JSON object: what the start-up self-test proved */
 	const char *isolation_json;
 	bool isolated; /* that a key opens its own bytes alone */
+	/* The parts of that, as in struct maas_rdma_isolation. */
+	bool bounds;
+	bool foreign;
+	bool revocation;
+	bool access;
 };
 
 #define MAAS_HTTP_MAX_HEADER_BYTES (24u << 10)

@@ -225,6 +225,13 @@ static int find_principal(struct maas_http_conn *conn)
 			      "no principal of this server has this token; was it replaced?");
 }
 
+/* More than whether the server works. */
+static bool sees_figures(const struct maas_auth_principal *principal)
+{
+	return principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
+	       maas_auth_has_memory(principal);
+}
+
 static bool has_right(const struct maas_auth_principal *principal, enum maas_http_right right)
 {
 	unsigned int rights = principal->rights;
@@ -235,6 +242,8 @@ static bool has_right(const struct maas_auth_principal *principal, enum maas_htt
 		return rights & MAAS_AUTH_METRICS;
 	if (right == MAAS_HTTP_RIGHT_MEMORY)
 		return maas_auth_has_memory(principal);
+	if (right == MAAS_HTTP_RIGHT_FIGURES)
+		return sees_figures(principal);
 	return rights || maas_auth_has_memory(principal);
 }
 
@@ -260,6 +269,7 @@ int maas_http_identify(struct maas_http_conn *conn)
 	static const char *const needed[] = {
 		[MAAS_HTTP_RIGHT_HEALTH] = "the word health",
 		[MAAS_HTTP_RIGHT_METRICS] = "the word metrics",
+		[MAAS_HTTP_RIGHT_FIGURES] = "the word metrics, owner= or read=",
 		[MAAS_HTTP_RIGHT_MEMORY] = "owner= or read=",
 	};
 	enum maas_http_right right = conn->req.call->right;
@@ -308,6 +318,5 @@ bool maas_http_may_look(const struct maas_http_conn *conn)
 
 	if (!conn->caller.lend.auth)
 		return true;
-	return principal && (principal->rights & ~(unsigned int)MAAS_AUTH_HEALTH ||
-			     maas_auth_has_memory(principal));
+	return principal && sees_figures(principal);
 }

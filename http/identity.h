@@ -20,6 +20,7 @@ enum maas_http_right {
 	MAAS_HTTP_RIGHT_NONE,	 /* nothing: it is about the server's interface alone */
 	MAAS_HTTP_RIGHT_HEALTH,	 /* the word health, or any other right */
 	MAAS_HTTP_RIGHT_METRICS, /* the word metrics */
+	MAAS_HTTP_RIGHT_FIGURES, /* any right but health; which one decides what is shown */
 	MAAS_HTTP_RIGHT_MEMORY,	 /* owner= or read=; which memory, lend says */
 };
 

@@ -41,9 +41,11 @@
 #include "http/linger.h"
 #include "http/listen.h"
 #include "http/metrics.h"
+#include "http/overview.h"
 #include "http/parse.h"
 #include "http/peers.h"
 #include "http/pending.h"
+#include "http/refusals.h"
 #include "http/reply.h"
 #include "http/tls.h"
 
@@ -84,6 +86,8 @@ struct maas_http {
 	struct maas_http_identity identity;
 	struct maas_http_tls tls;
 	struct maas_http_heavy heavy;
+	struct maas_http_refusals refusals;
+	struct maas_http_views views;
 
 	pthread_mutex_t lock;
 	LIST_HEAD(, maas_http_conn) conns; /* guarded by lock */

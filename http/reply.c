@@ -219,6 +219,7 @@ static int reply_error(struct maas_http_conn *conn, unsigned int status, const c
 {
 	char text[512];
 
+	maas_http_refused(conn, status, code);
 	vsnprintf(text, sizeof(text), fmt, args);
 	conn->out.len = 0;
 	maas_buf_str(&conn->out, "{\"error\":{\"code\":\"");

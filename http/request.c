@@ -4,6 +4,7 @@
  * in the log. In the connection's thread.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -329,6 +330,7 @@ void maas_http_on_completed(void *cls, struct MHD_Connection *mhd, void **contex
 	if (req->transferring)
 		maas_http_transfers_end(conn, &req->transfer, 1);
 	maas_http_vector_free(conn, req->vector);
+	free(req->overview);
 	maas_http_pending_put(req->pending);
 	maas_http_unhold(conn);
 	now_ns = maas_clock_ns();

@@ -213,6 +213,8 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 		http->options.max_connections = http->options.threads;
 	http->started_ns = maas_clock_ns();
 	maas_http_tls_init(&http->tls, options->tls);
+	maas_http_refusals_init(&http->refusals);
+	maas_http_views_init(&http->views);
 	maas_http_reloaded(http, true);
 	LIST_INIT(&http->conns);
 	pthread_mutex_init(&http->lock, NULL);
@@ -314,6 +316,8 @@ void maas_http_stop(struct maas_http *http)
 	maas_http_fixed_fini(http);
 	maas_http_peers_fini(&http->peers);
 	maas_http_tls_fini(&http->tls);
+	maas_http_refusals_fini(&http->refusals);
+	maas_http_views_fini(&http->views);
 	maas_buf_fini(&http->health_head);
 	pthread_cond_destroy(&http->heavy.wake);
 	pthread_mutex_destroy(&http->heavy.lock);

@@ -26,7 +26,7 @@ TABLE = {
     "allocate": (401, 401, 403, 403, 200, 200),
     "describe": READ, "readData": READ, "writeData": WRITE, "renew": WRITE, "free": WRITE,
     "readMany": READ, "writeMany": WRITE, "freeMany": (401, 401, 200, 200, 200, 200),
-    "list": HEALTH, "sessions": HEALTH,
+    "list": HEALTH, "sessions": HEALTH, "overview": HEALTH, "figures": HEALTH,
     "openSession": (401, 401, 403, 403, 200, 200),
     # The session of the owner; an admin may end it, and gets no ticket.
     "renewSession": (401, 401, 404, 404, 200, 200),

@@ -37,9 +37,10 @@ def frame(value, data):
 
 
 def check_server_calls(c):
-    for name in ["health", "ready", "stats"]:
+    for name in ["health", "ready", "stats", "overview"]:
         c.ok(name)
-    c.call("metrics", 200)
+    for name in ["metrics", "figures"]:
+        c.call(name, 200)
     with open(c.spec.path, "rb") as file:
         check(c.call("openapi", 200) == file.read(), "openapi: other bytes than the file")
     page = c.call("page", 200).decode()
@@ -174,7 +175,7 @@ def check_keys(c):
     def error(number):
         c.server.order(f"error {number}")
 
-    for name in ["health", "ready", "stats"]:
+    for name in ["health", "ready", "stats", "overview"]:
         c.ok(name)
     c.server.order("wanted 4096")
     c.call("ready", 503, "registering")
@@ -275,6 +276,16 @@ def check_fields(c):
             c.call("writeMany", 400, "bad_field", headers={}, body=frame(broken, b"ab"))
 
 
+def check_overview(c):
+    """The page's figures of all that the calls before have left."""
+    c.ok("allocate", body={"size_bytes": 100, "owner": "someone", "ttl_seconds": 50})
+    time.sleep(1.1)  # so old an answer may be
+    got = c.ok("overview")
+    for name in ["owners", "sessions", "leases", "refusals"]:
+        check(got[name]["total"] and got[name]["items"], f"overview: nothing in {name}: {got[name]}")
+    check(got["requests"]["operations"] and got["extents"]["entries"], f"overview: {got}")
+
+
 def check_methods(c):
     """Each path takes the methods in the file and no others."""
     for route in c.spec.document["paths"]:
@@ -321,6 +332,7 @@ def check_principals(c, maasd, directory):
         c.call("whoami", 200, headers=bearer)
         c.call("health", 401, "unauthenticated")
         c.call("stats", 403, "forbidden", headers=bearer)
+        c.call("overview", 200, headers=bearer)
         c.call("allocate", 507, "quota_exhausted", headers=bearer | JSON, body={"size_bytes": 1, "count": 2})
     finally:
         c.server.stop()
@@ -354,7 +366,7 @@ def main():
     checker = Checker(Server(maasd_arguments(maasd)), spec)
     try:
         for step in [check_server_calls, check_allocations, check_data, check_sessions, check_fields,
-                     check_methods, check_drain]:
+                     check_overview, check_methods, check_drain]:
             step(checker)
     finally:
         checker.server.stop()
