@@ -71,7 +71,7 @@ TEST(calls__three_and_no_other)
 {
 	static const char *const others[] = {"/",	  "/openapi.yaml", "/stats",
 					     "/whoami",	  "/nowhere",	   "/allocations",
-					     "/metrics/", "/allocate/x"};
+					     "/metrics/", "/allocate/x",   "/overview"};
 
 	assert_int_equal(ask_once("GET", "/health", ""), 200);
 	assert_non_null(strstr(buffer, "arena_id"));
