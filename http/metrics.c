@@ -115,7 +115,8 @@ static void write_classes(struct maas_buf *out, const struct maas_slab_stats *st
 	}
 }
 
-static void write_pool(struct maas_buf *out, const struct maas_slab_stats *stats)
+static void write_pool(struct maas_buf *out, const struct maas_slab_stats *stats,
+		       uint64_t created_s)
 {
 	maas_http_metric(out, "maas_active_allocations", "gauge", "Allocations that are lent now.",
 			 stats->live_slabs);
@@ -128,6 +129,11 @@ static void write_pool(struct maas_buf *out, const struct maas_slab_stats *stats
 			 stats->max_bytes);
 	maas_http_metric(out, "maas_pool_backed_bytes", "gauge",
 			 "Bytes of the pool that hold memory.", stats->backed_bytes);
+	maas_http_metric(
+		out, "maas_arena_created_seconds", "gauge",
+		"When the memory was made, since 1970; a restart that keeps it leaves this as "
+		"it was. 0: an earlier version made it.",
+		created_s);
 	maas_http_metric_head(out, "maas_utilization_percent", "gauge",
 			      "Lent bytes of slabs in the whole pool.");
 	maas_buf_printf(out, "maas_utilization_percent %.4f\n",
@@ -311,7 +317,7 @@ int maas_http_metrics(struct maas_http_conn *conn)
 
 	maas_slab_stats(http->options.slab, &slab);
 	maas_lend_stats(http->options.lend, &lend);
-	write_pool(out, &slab);
+	write_pool(out, &slab, maas_slab_created_s(http->options.slab));
 	write_lend(out, &lend);
 	write_principals(http->options.lend, out);
 	maas_http_key_metrics(http, out);

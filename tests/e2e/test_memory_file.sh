@@ -29,6 +29,7 @@ start_server "${pool[@]}" --rdma off
 allocate '{"size_bytes":8}'
 kept=$ID
 request PUT "/allocate/$kept/data" --data-binary precious
+born=$(metric maas_arena_created_seconds)
 stop_server
 for part in "$file" "$file.slots"; do
 	chmod 640 "$part"
@@ -51,6 +52,7 @@ cp "$WORK/slots" "$file.slots"
 start_server "${pool[@]}" --rdma off
 request GET "/allocate/$kept/data"
 equal 'what was lent' precious "$BODY"
+equal 'when the memory was made, after a restart' "$born" "$(metric maas_arena_created_seconds)"
 
 step 'a start that fails'
 new=$shm/new

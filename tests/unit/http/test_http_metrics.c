@@ -88,6 +88,9 @@ TEST(metrics__count)
 	assert_true(value_of(a, "process_open_fds") > 5);
 	assert_true(value_of(a, "process_cpu_seconds_total") >= 0);
 	assert_true(value_of(a, "process_start_time_seconds") > 1.5e9);
+	assert_true(value_of(a, "maas_arena_created_seconds") ==
+		    (double)maas_slab_created_s(server.slab));
+	assert_true(value_of(a, "maas_arena_created_seconds") > 1.5e9);
 }
 
 /* A rule that reads these need not know which servers have RDMA. */
