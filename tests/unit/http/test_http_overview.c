@@ -228,14 +228,14 @@ static void lend_to_both(void)
 TEST(overview__shows_each_role_what_it_may_see)
 {
 	static const struct {
-		enum role role;
 		const char *sees;
+		enum role role;
 		bool team, other, server;
 	} cases[] = {
-		{OWNER, "own", true, false, false},
-		{OTHER, "own", false, true, false},
-		{READER, "figures", false, false, true},
-		{ADMIN, "all", true, true, true},
+		{"own", OWNER, true, false, false},
+		{"own", OTHER, false, true, false},
+		{"figures", READER, false, false, true},
+		{"all", ADMIN, true, true, true},
 	};
 
 	lend_to_both();
