@@ -16,7 +16,9 @@
 
 #define MAAS_MUST_CHECK	      __attribute__((warn_unused_result))
 #define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
-#define MAAS_ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
+/* Seldom called: kept out of the way of what is. */
+#define MAAS_COLD	   __attribute__((cold, noinline))
+#define MAAS_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 /* The struct whose member `member` lies at `pointer`. */
 #define MAAS_CONTAINER_OF(pointer, type, member)                                                   \
 	((type *)((char *)(pointer) - offsetof(type, member)))

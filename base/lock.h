@@ -35,8 +35,8 @@ struct maas_lock_cond {
 };
 
 /* What is left to do when the lock is taken, and when it was released. */
-void maas_lock_wait(struct maas_lock *lock);
-void maas_lock_wake(struct maas_lock *lock);
+MAAS_COLD void maas_lock_wait(struct maas_lock *lock);
+MAAS_COLD void maas_lock_wake(struct maas_lock *lock);
 
 inline void maas_lock_take(struct maas_lock *lock)
 {

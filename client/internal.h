@@ -60,7 +60,7 @@ MAAS_MUST_CHECK bool maas_url_same(const struct maas_url *url, const char *to,
 
 /* ---- error: the calling thread's sentence */
 
-void maas_error_set(const char *fmt, ...) MAAS_PRINTF(1, 2);
+MAAS_COLD void maas_error_set(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* Whether the thread has a sentence. One byte, reached without a call: a library that is opened
  * late (dlopen(3)) finds little room of that kind. */
 extern _Thread_local bool maas_failed __attribute__((tls_model("initial-exec")));

@@ -69,6 +69,7 @@ struct maas_rdma_client_op {
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
 	_Atomic unsigned int state;	       /* enum maas_rdma_client_state; DONE is news */
 	_Atomic bool late;		       /* its deadline came while it was posted */
+	uint32_t index;			       /* in `ops`, for its wr_id */
 	_Atomic uint64_t deadline_ms;
 	bool read;
 	bool submitted; /* its completion goes to maas_poll() */
@@ -129,7 +130,7 @@ void maas_rdma_client_turn_put(struct maas_rdma_client *rdma);
 /* Waits for the end of an operation. */
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 /* See maas_rdma_client_wake(). */
-void maas_rdma_client_wake_all(struct maas_rdma_client *rdma);
+MAAS_COLD void maas_rdma_client_wake_all(struct maas_rdma_client *rdma);
 
 /* ---- connection */
 

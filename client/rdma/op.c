@@ -40,6 +40,7 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	if (used == rdma->num_ops)
 		return NULL;
 	op = &rdma->ops[used];
+	op->index = used;
 	use_ranges(op, op->few, MAAS_RDMA_RANGES);
 	atomic_store(&rdma->ops_used, used + 1);
 	return op;
@@ -74,7 +75,7 @@ void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
 }
 
 /* Holds the lock. Room for `count` more ranges. */
-static int make_room(struct maas_rdma_client_op *op, size_t count)
+MAAS_COLD static int make_room(struct maas_rdma_client_op *op, size_t count)
 {
 	size_t used = (size_t)(op->end - op->ranges);
 	struct maas_rdma_client_range *ranges;
@@ -108,12 +109,12 @@ static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_id *id
 static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 	       const struct maas_range *from)
 {
-	size_t len;
+	size_t at = 0;
 
-	for (size_t at = 0; at < from->len; at += len) {
+	do {
 		struct maas_rdma_client_range *to;
+		size_t len = from->len - at;
 
-		len = from->len - at;
 		if (len > rdma->device.max_piece)
 			len = rdma->device.max_piece;
 		if (op->end == op->limit && make_room(op, (size_t)(op->end - op->ranges)))
@@ -126,7 +127,8 @@ static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		to->mr = NULL;
 		to->sge.length = (uint32_t)len;
 		op->large |= len > MAAS_RDMA_COPY;
-	}
+		at += len;
+	} while (at < from->len);
 	return 0;
 }
 

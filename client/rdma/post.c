@@ -55,7 +55,6 @@ static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op
 static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t *ret_count)
 {
 	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
-	uint64_t index = (uint64_t)(op - rdma->ops);
 	uint32_t count = 0;
 
 	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++) {
@@ -73,7 +72,7 @@ static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 			room = count;
 			continue;
 		}
-		range->wr.wr_id = index;
+		range->wr.wr_id = op->index;
 		range->wr.next = &range[1].wr;
 		range->wr.opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
 		range->wr.wr.rdma.remote_addr = grant->addr + range->offset;
@@ -199,20 +198,26 @@ static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	return 0;
 }
 
+/* What could not be posted. */
+MAAS_COLD static int put_aside(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			       int error)
+{
+	if (error == -ENOKEY)
+		return put_off(rdma, op);
+	if (error == -EBUSY)
+		wait_for_room(rdma, op);
+	else
+		fail_early(rdma, op, error);
+	return 0;
+}
+
 int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	int r;
+	int r = -ENOKEY;
 
-	if (!maas_rdma_client_up(rdma))
-		return put_off(rdma, op);
-	r = atomic_load(&rdma->num_waiting) ? -EBUSY : try_post(rdma, op);
-	if (r == -ENOKEY)
-		return put_off(rdma, op);
-	if (r == -EBUSY)
-		wait_for_room(rdma, op);
-	else if (r)
-		fail_early(rdma, op, r);
-	return 0;
+	if (maas_rdma_client_up(rdma))
+		r = atomic_load(&rdma->num_waiting) ? -EBUSY : try_post(rdma, op);
+	return r ? put_aside(rdma, op, r) : 0;
 }
 
 /* ---- completions. With the role. */
@@ -269,7 +274,7 @@ static void retry(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 	maas_lock_release(&rdma->lock);
 }
 
-static void fail(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+MAAS_COLD static void fail(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	const char *words = ibv_wc_status_str(op->failed);
 	int r;
@@ -318,8 +323,8 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 		batch->oldest = &op->base;
 }
 
-static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-			 const struct ibv_wc *wc)
+MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				   const struct ibv_wc *wc)
 {
 	/* A request is flushed because of an earlier failure: that one is the cause. */
 	if (op->failed == IBV_WC_SUCCESS || op->failed == IBV_WC_WR_FLUSH_ERR)

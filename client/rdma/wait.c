@@ -116,13 +116,11 @@ static bool try_turn(struct maas_rdma_client *rdma)
 	return false;
 }
 
-int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms)
+MAAS_COLD static int wait_for_turn(struct maas_rdma_client *rdma, uint64_t deadline_ms)
 {
 	bool more = true;
-	bool got = try_turn(rdma);
+	bool got;
 
-	if (got)
-		return 0;
 	pthread_mutex_lock(&rdma->wait_lock);
 	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with num_calls */
 	while (!(got = try_turn(rdma)) && more)
@@ -134,10 +132,16 @@ int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_
 			       MAAS_RDMA_WAITS);
 }
 
+int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms)
+{
+	return try_turn(rdma) ? 0 : wait_for_turn(rdma, deadline_ms);
+}
+
+/* A thread that waits found all turns taken: the first that is given back after that is news. */
 void maas_rdma_client_turn_put(struct maas_rdma_client *rdma)
 {
-	atomic_fetch_sub(&rdma->num_calls, 1); /* news */
-	maas_rdma_client_wake(rdma);
+	if (atomic_fetch_sub(&rdma->num_calls, 1) == MAAS_RDMA_WAITS)
+		maas_rdma_client_wake(rdma);
 }
 
 /* ---- with the role */
@@ -169,18 +173,24 @@ static void take_events(struct maas_rdma_client *rdma)
 	ibv_ack_cq_events(rdma->device.cq, count);
 }
 
-static void spin(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op)
+/* Returns whether the wait is over, as do the next ones. */
+static bool spin(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op)
 {
 	uint64_t until_ns = 0;
 
-	for (unsigned int turn = 1; !is_over(rdma, op) && !atomic_load(&rdma->seizing); turn++) {
-		if (maas_rdma_client_drain(rdma))
+	for (unsigned int turn = 1; !atomic_load(&rdma->seizing); turn++) {
+		unsigned int completions = maas_rdma_client_drain(rdma);
+
+		if (is_over(rdma, op))
+			return true;
+		if (completions)
 			until_ns = 0;
 		else if (!until_ns)
 			until_ns = maas_clock_ns() + SPIN_NS;
 		else if (turn % SPIN_TURNS == 0 && maas_clock_ns() >= until_ns)
-			return;
+			return false;
 	}
+	return false;
 }
 
 static void sleep_until(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
@@ -205,17 +215,21 @@ static void sleep_until(struct maas_rdma_client *rdma, const struct maas_rdma_cl
 	take_events(rdma);
 }
 
-static void poll_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+static bool poll_for(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
 		     uint64_t until_ms)
 {
+	bool over;
+
 	take_events(rdma);
-	spin(rdma, op);
-	while (!is_over(rdma, op) && !atomic_load(&rdma->seizing) && maas_clock_ms() < until_ms) {
+	over = spin(rdma, op);
+	while (!over && !atomic_load(&rdma->seizing) && maas_clock_ms() < until_ms) {
 		arm(rdma);
 		if (!maas_rdma_client_drain(rdma))
 			sleep_until(rdma, op, until_ms);
 		maas_rdma_client_drain(rdma);
+		over = is_over(rdma, op);
 	}
+	return over;
 }
 
 /* ---- with or without it */
@@ -235,15 +249,18 @@ static void wait_turn(struct maas_rdma_client *rdma, const struct maas_rdma_clie
 	pthread_mutex_unlock(&rdma->wait_lock);
 }
 
-static void wait_until(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
+static bool wait_until(struct maas_rdma_client *rdma, const struct maas_rdma_client_op *op,
 		       uint64_t until_ms)
 {
-	if (maas_rdma_client_role_try(rdma)) {
-		poll_for(rdma, op, until_ms);
-		maas_rdma_client_role_put(rdma);
-	} else {
+	bool over;
+
+	if (!maas_rdma_client_role_try(rdma)) {
 		wait_turn(rdma, op, until_ms);
+		return is_over(rdma, op);
 	}
+	over = poll_for(rdma, op, until_ms);
+	maas_rdma_client_role_put(rdma);
+	return over;
 }
 
 /* The thread ends what is posted when its time is over, but may itself be waiting for the server:
@@ -256,8 +273,7 @@ void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_cl
 	while (!is_over(rdma, op)) {
 		uint64_t now_ms;
 
-		wait_until(rdma, op, until_ms);
-		if (is_over(rdma, op))
+		if (wait_until(rdma, op, until_ms))
 			return;
 		now_ms = maas_clock_ms();
 		if (now_ms < deadline_ms)

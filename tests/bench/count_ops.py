@@ -19,7 +19,7 @@ import tempfile
 OPERATIONS = 3200  # as in ops.c
 # Instructions of an operation at most: what was reached, and a tenth for other compilers and
 # processors, whose libc has other functions.
-BARS = {"submitted_write": 550, "submitted_read": 590, "synchronous_write": 700, "synchronous_read": 740}
+BARS = {"submitted_write": 480, "submitted_read": 515, "synchronous_write": 580, "synchronous_read": 610}
 # In one run of thirty, libmaas has its text of the id at the end of a page, and strcmp(3) takes 11 more.
 RUNS = 3
 
