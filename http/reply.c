@@ -116,23 +116,28 @@ static unsigned int retry_s(const struct maas_http_conn *conn)
 	return conn->req.retry_s ? conn->req.retry_s : RETRY_S;
 }
 
+static bool add_retry(const struct maas_http_conn *conn, struct MHD_Response *response)
+{
+	char seconds[16];
+
+	snprintf(seconds, sizeof(seconds), "%u", retry_s(conn));
+	return MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds) == MHD_YES;
+}
+
 int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 			     struct MHD_Response *response, const char *type, uint64_t bytes)
 {
 	struct maas_http_request *req = &conn->req;
-	char seconds[16];
 
 	if (!response)
 		return -ENOMEM;
-	snprintf(seconds, sizeof(seconds), "%u", retry_s(conn));
 	if ((type &&
 	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES) ||
 	    (req->close &&
 	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES) ||
 	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
 		    MHD_YES ||
-	    (status == MHD_HTTP_TOO_MANY_REQUESTS &&
-	     MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds) != MHD_YES) ||
+	    (status == MHD_HTTP_TOO_MANY_REQUESTS && !add_retry(conn, response)) ||
 	    (req->extra_name &&
 	     MHD_add_response_header(response, req->extra_name, req->extra_value) != MHD_YES)) {
 		MHD_destroy_response(response);
