@@ -27,22 +27,20 @@ static void add_class(const struct maas_slab_class *class, struct maas_slab_clas
 
 void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
 {
-	struct maas_slab_stats stats = {
+	*ret_stats = (struct maas_slab_stats){
 		.max_bytes = slab->geo.max_bytes,
 		.extent_bytes = slab->geo.extent_bytes,
 		.extents_total = slab->geo.num_extents,
 		.has_file = slab->slots_fd >= 0,
 		.num_classes = slab->geo.num_classes,
 	};
-
 	maas_lock_take(&slab->lock);
-	stats.backed_bytes = slab->grown * slab->geo.extent_bytes;
-	stats.short_of_space = slab->short_of_space;
-	for (unsigned int i = 0; i < stats.num_classes; i++)
-		add_class(&slab->classes[i], &stats.classes[i], &stats);
+	ret_stats->backed_bytes = slab->grown * slab->geo.extent_bytes;
+	ret_stats->short_of_space = slab->short_of_space;
+	for (unsigned int i = 0; i < ret_stats->num_classes; i++)
+		add_class(&slab->classes[i], &ret_stats->classes[i], ret_stats);
 	maas_lock_release(&slab->lock);
-	stats.frees = stats.allocations - stats.live_slabs;
-	*ret_stats = stats;
+	ret_stats->frees = ret_stats->allocations - ret_stats->live_slabs;
 }
 
 uint64_t maas_slab_steps(const struct maas_slab *slab)
