@@ -215,6 +215,7 @@ struct maas_rdma_client {
 	 */
 	_Atomic unsigned int link;     /* enum maas_rdma_client_link; changed with `lock`; news */
 	_Atomic bool lost;	       /* the session; news */
+	_Atomic bool stop;	       /* for the thread */
 	_Atomic uint32_t num_given_up; /* rounds of tries that ended without a connection; news */
 	_Atomic uint32_t num_calls;    /* that wait; one less is news */
 	_Atomic uint64_t posted;       /* MAAS_POSTED; pairs with num_waiting and `watched` */
@@ -224,18 +225,17 @@ struct maas_rdma_client {
 	_Atomic uint32_t num_todo;     /* for the thread; changed with `lock` */
 	_Atomic uint32_t needs;	       /* for the thread: threads that wait for a connection … */
 	_Atomic uint32_t num_failed;   /* … and tries that failed since there was one */
-	_Atomic bool stop;	       /* for the thread */
 	_Atomic uint32_t ops_used;     /* those above were never used; changed with `lock` */
 	_Atomic(struct maas_op *) returned; /* taken all at once, with `lock` */
 
 	struct maas_lock lock;
+	int connect_error;
 	struct maas_rdma_client_conn conn;
 	struct maas_rdma_client_grants grants;
 	struct maas_rdma_client_regions regions;
 	struct maas_op *idle;
 	struct maas_rdma_client_ops waiting;
 	struct maas_rdma_client_ops todo;
-	int connect_error;
 	char connect_words[MAAS_ERROR_BYTES];
 
 	/* See wait.c. */
