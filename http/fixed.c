@@ -4,26 +4,28 @@
 
 #include "http/internal.h"
 
-/* By maas_embed(). */
+/* By maas_page(): the parts of http/page, joined, and the policy that lets a browser run these
+ * alone. */
 extern const unsigned char maas_http_page_html[];
 extern const size_t maas_http_page_html_len;
+extern const char maas_http_page_policy[];
+/* By maas_embed(). */
 extern const unsigned char maas_http_openapi_yaml[];
 extern const size_t maas_http_openapi_yaml_len;
 
-/* The hash is that of the page's <style>. */
-#define POLICY                                                                                     \
-	"default-src 'none'; style-src 'sha256-xZ4uJly/V+CK4DA0SbCqZQjQw80Tb3yFmbyI1Ney21c='; "    \
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+/* A browser that is shown the file runs and loads nothing for it. */
+#define POLICY "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 static const struct file {
 	const unsigned char *data;
 	const size_t *len;
 	const char *type;
+	const char *policy;
 } files[MAAS_HTTP_FIXED] = {
 	[MAAS_HTTP_FIXED_PAGE] = {maas_http_page_html, &maas_http_page_html_len,
-				  "text/html; charset=utf-8"},
+				  "text/html; charset=utf-8", maas_http_page_policy},
 	[MAAS_HTTP_FIXED_OPENAPI] = {maas_http_openapi_yaml, &maas_http_openapi_yaml_len,
-				     "application/yaml"},
+				     "application/yaml", POLICY},
 };
 
 static size_t bytes_of(enum maas_http_fixed which)
@@ -36,12 +38,13 @@ static bool add(struct MHD_Response *response, const char *name, const char *val
 	return MHD_add_response_header(response, name, value) == MHD_YES;
 }
 
-static bool add_headers(struct MHD_Response *response, const char *type)
+static bool add_headers(struct MHD_Response *response, const struct file *file)
 {
 	return add(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") &&
-	       (!type || (add(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) &&
-			  add(response, MHD_HTTP_HEADER_CONTENT_SECURITY_POLICY, POLICY) &&
-			  add(response, MHD_HTTP_HEADER_X_CONTENT_TYPE_OPTIONS, "nosniff")));
+	       (!file->type ||
+		(add(response, MHD_HTTP_HEADER_CONTENT_TYPE, file->type) &&
+		 add(response, MHD_HTTP_HEADER_CONTENT_SECURITY_POLICY, file->policy) &&
+		 add(response, MHD_HTTP_HEADER_X_CONTENT_TYPE_OPTIONS, "nosniff")));
 }
 
 /* NULL: out of memory. */
@@ -51,7 +54,7 @@ static struct MHD_Response *make(enum maas_http_fixed which)
 	struct MHD_Response *response = MHD_create_response_from_buffer(
 		bytes_of(which), (void *)(uintptr_t)file->data, MHD_RESPMEM_PERSISTENT);
 
-	if (response && !add_headers(response, file->type)) {
+	if (response && !add_headers(response, file)) {
 		MHD_destroy_response(response);
 		response = NULL;
 	}

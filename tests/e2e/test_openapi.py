@@ -3,7 +3,6 @@
 python3 test_openapi.py MAASD KEYED_SERVER openapi.yaml http/calls.h
 """
 
-import base64
 import errno
 import hashlib
 import json
@@ -44,12 +43,8 @@ def check_server_calls(c):
     with open(c.spec.path, "rb") as file:
         check(c.call("openapi", 200) == file.read(), "openapi: other bytes than the file")
     page = c.call("page", 200).decode()
-    for link in re.findall('href="([^"]*)"', page):
+    for link in re.findall('href="([^":]*)"', page):
         check(c.server.send("GET", f"/{link}")[0] == 200, f"page: a dead link to {link}")
-    style = re.search("<style>(.*)</style>", page, re.S)[1]
-    style = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = c.server.send("GET", "/")[1]["Content-Security-Policy"]
-    check(f"style-src 'sha256-{style}'" in policy, f"page: the hash of its <style> is {style}, not {policy}")
     c.call("health", 431, "headers_too_large", headers={"X-Long": "x" * 20000})
     c.call("health", 400, "bad_host", headers={"host": "a second one"})
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The answers that are files of the source: each as it stands there, and by the same bytes. */
+#include <sodium.h>
 #include <unistd.h>
 
 #include "tests/unit/http/http_fixture.h"
@@ -9,7 +10,7 @@ static const struct {
 	const char *file;
 	const char *type;
 } pages[] = {
-	{"/", MAAS_SOURCE "/http/page.html", "Content-Type: text/html; charset=utf-8"},
+	{"/", MAAS_PAGE, "Content-Type: text/html; charset=utf-8"},
 	{"/openapi.yaml", MAAS_SOURCE "/docs/openapi.yaml", "Content-Type: application/yaml"},
 };
 
@@ -49,7 +50,63 @@ TEST(page__is_the_file)
 	}
 }
 
-/* A browser runs and loads nothing for the page, and shows it in no frame of another. */
+/* The page is sent whole to whoever asks, so it stays small. */
+TEST(page__is_small)
+{
+	assert_in_range(http_get("/")->len, 1000, 150 << 10);
+}
+
+/* Where the bytes between two marks of the page are; they are there once. */
+static const char *part_of(const char *page, const char *from, const char *to, size_t *ret_len)
+{
+	const char *start = strstr(page, from);
+
+	assert_non_null(start);
+	start += strlen(from);
+	assert_null(strstr(start, from));
+	*ret_len = (size_t)(strstr(start, to) - start);
+	assert_true(*ret_len > 0);
+	return start;
+}
+
+/* A browser runs these bytes and no others: their hashes are in the policy. */
+TEST(page__runs_only_what_is_its_own)
+{
+	static const char *const parts[][3] = {
+		{"<style>", "</style>", "style-src"},
+		{"<script type=\"module\">", "</script>", "script-src"},
+	};
+	unsigned char hash[crypto_hash_sha256_BYTES];
+	char text[64];
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(parts); i++) {
+		const struct http_answer *a = http_get("/");
+		size_t len;
+		const char *part = part_of(a->body, parts[i][0], parts[i][1], &len);
+
+		crypto_hash_sha256(hash, (const unsigned char *)part, len);
+		sodium_bin2base64(text, sizeof(text), hash, sizeof(hash),
+				  sodium_base64_VARIANT_ORIGINAL);
+		assert_non_null(
+			strstr(a->headers, http_text("; %s 'sha256-%s'; ", parts[i][2], text)));
+	}
+}
+
+/* No other part of the page runs: a handler or a style within a tag would be dropped by the policy.
+ */
+TEST(page__has_no_style_or_handler_in_a_tag)
+{
+	const struct http_answer *a = http_get("/");
+
+	assert_null(strstr(a->body, " style=\""));
+	assert_null(strstr(a->body, " onclick=\""));
+	assert_null(strstr(a->body, "innerHTML"));
+	assert_null(strstr(a->body, "src=\"http"));
+	assert_null(strstr(a->body, "localStorage"));
+	assert_null(strstr(a->body, "document.cookie"));
+}
+
+/* A browser loads nothing of others for the page, and shows it in no frame of another. */
 TEST(page__is_closed_to_all_else)
 {
 	const struct http_answer *a;
