@@ -19,6 +19,7 @@ cd "$ROOT"
 	PACKAGES_UNIT=(libcmocka-dev g++ python3) # needed to configure a build with tests
 	PACKAGES_PROMTOOL=(prometheus)
 	PACKAGES_TEST=(clang 'libclang-rt-dev|libclang-rt-14-dev' llvm python3-yaml python3-jsonschema procps openssl valgrind)
+	PACKAGES_BROWSER=(chromium chromium-driver fonts-dejavu-core python3-selenium)
 	PACKAGES_BENCH=(libjemalloc2 libmimalloc-dev redis-server) # what ours is compared with
 	PACKAGES_SOFTROCE=(
 		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Go and Node.js: finds the machine's own, or gets new ones into build/tools. Sourced by scripts that build
-# or test a Go module, or Prometheus' web UI.
+# Go and Node.js: finds the machine's own, or gets new ones into build/tools; and what the tests take from
+# npm. Sourced by scripts that build or test a Go module, the page, or Prometheus' web UI.
 
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/tools
 NODE_NEEDED=20 # the oldest major version that builds Prometheus' web UI
@@ -74,6 +74,28 @@ bring_node() {
 		chmod +x "$TOOLS/node/bin/$name"
 	done
 	find_node
+}
+
+# bring_axe gets axe-core, which looks for what keeps people out of a page, into build/tools/axe: the version
+# and the hash of tests/e2e/axe.
+bring_axe() {
+	local dir=$TOOLS/axe log=$TOOLS/axe.log
+	if [ -e "$dir/node_modules/axe-core/axe.min.js" ] && cmp -s tests/e2e/axe/package-lock.json "$dir/package-lock.json"; then
+		return 0
+	fi
+	if ! may_bring || ! bring_node; then
+		return 1
+	fi
+	say "Getting axe-core from npm (into build/tools)."
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	cp tests/e2e/axe/package{,-lock}.json "$dir"
+	if ! npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund >"$log" 2>&1; then
+		tail -n 5 "$log" >&2
+		rm -rf "$dir"
+		say "axe-core could not be downloaded; the log is $log"
+		return 1
+	fi
 }
 
 # Set by --offline and --no-tools, also for the scripts that are called.

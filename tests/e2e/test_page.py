@@ -1,0 +1,370 @@
+"""The page of maasd in a real browser: what it shows, to whom, and who can use it.
+
+python3 test_page.py MAASD axe.min.js
+
+With MAAS_PICTURES=DIRECTORY it leaves pictures of the page there.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+from openapi import JSON, Server
+
+try:
+    from browser import Browser, Keys, missing
+except ImportError as error:
+    print(f"skipped: {error}; scripts/test installs it")
+    sys.exit(77)
+
+MIB = 1 << 20
+PICTURES = os.environ.get("MAAS_PICTURES")
+# A name that no server takes, as one that took it would send it.
+HOSTILE = '<img src=x onerror="document.title=1">\u202egnp.exe'
+
+
+@contextlib.contextmanager
+def maasd(program, *options, port=0):
+    server = Server([program, "--listen", f"127.0.0.1:{port}", "--rdma", "off", "--max-pool-size", "64MiB",
+                     "--log-level", "error", *options])
+    server.url = f"http://127.0.0.1:{server.address[1]}/"
+    try:
+        yield server
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        server.stop()
+
+
+def equal(what, wanted, got):
+    assert wanted == got, f"{what}: wanted {wanted}, got {got}"
+
+
+def get(server, path, headers=None):
+    status, _, data = server.send("GET", path, headers)
+    equal(f"GET {path}", 200, status)
+    return json.loads(data)
+
+
+def only_network(browser):
+    """The console has nothing but the requests that were refused or not answered."""
+    lines = [line for line in browser.complaints() if "Failed to load resource" not in line]
+    equal("the console", [], lines)
+
+
+# ---- figures
+
+def classes_of(stats):
+    """The cells of the table of classes that hold figures, and its sum."""
+    rows = []
+    for one in stats["pool_stats"]:
+        held = one["waiting_slabs"] + one["quarantined_slabs"]
+        lent, asked = one["allocated_bytes"], one["requested_bytes"]
+        rows.append([one["used_slabs"], one["free_slabs"], held, lent, asked, lent - asked])
+    return rows + [[sum(column) for column in zip(*rows)]]
+
+
+def pool_of(stats):
+    lent, asked, backed = (stats[name] for name in ["total_allocated_bytes", "total_in_use_bytes", "backed_bytes"])
+    held = sum((one["waiting_slabs"] + one["quarantined_slabs"]) * one["slab_size"] for one in stats["pool_stats"])
+    held = max(0, min(held, backed - lent))
+    return [asked, lent - asked, held, max(0, backed - lent - held), stats["max_pool_size"] - backed]
+
+
+def check_shown(shown):
+    """What stands on the page is what the server answered to the page's last questions."""
+    equal("classes", classes_of(shown["stats"]), shown["rows"])
+    equal("pool", pool_of(shown["stats"]), shown["pool"])
+    for row, owner in zip(shown["owners"], shown["overview"]["owners"]["items"], strict=True):
+        assert row.startswith(f"{owner['owner']}\t{owner['allocations']:,}\t"), f"{row!r} of {owner}"
+
+
+def lend_some(server):
+    for body in [{"size_bytes": 1000, "count": 5, "owner": "prom-a"}, {"size_bytes": 100000, "owner": "batch/1"},
+                 {"size_bytes": 3 * MIB, "owner": "batch/2", "lifetime": "ttl", "ttl_seconds": 600}]:
+        server.json("POST", "/allocate", body)
+    server.json("POST", "/sessions", {"name": "prom-a"})
+
+
+def load(server, end):
+    """Allocates and frees until the end is set."""
+    connection = http.client.HTTPConnection(*server.address, timeout=30)
+    size = 1
+    while not end.is_set():
+        size = size * 7 % 999983
+        connection.request("POST", "/allocate", json.dumps({"size_bytes": size, "owner": "load"}), JSON)
+        allocation = json.loads(connection.getresponse().read())
+        connection.request("DELETE", f"/allocate/{allocation['id']}")
+        connection.getresponse().read()
+    connection.close()
+
+
+def test_figures(browser, program, _axe):
+    with maasd(program) as server:
+        lend_some(server)
+        browser.open(server.url)
+        shown = browser.allocations(7)
+        check_shown(shown)
+        stats = get(server, "/stats")
+        equal("classes, with no load", classes_of(stats), shown["rows"])
+        equal("pool, with no load", pool_of(stats), shown["pool"])
+        equal("state", "Healthy. 4.5 MiB of 64 MiB lent to 3 owners. RDMA: off.", shown["headline"])
+        equal("the console", [], browser.complaints())
+
+        end = threading.Event()
+        worker = threading.Thread(target=load, args=(server, end))
+        worker.start()
+        try:
+            for _ in range(3):
+                before = get(server, "/stats")["total_allocations"]
+                shown = browser.until("the load shows", lambda shown, before=before:
+                                      shown["stats"]["total_allocations"] > before)
+                check_shown(shown)
+                after = get(server, "/stats")["total_allocations"]
+                now = shown["stats"]["total_allocations"]
+                assert before < now <= after, f"{now} allocations were counted, not {before} to {after}"
+        finally:
+            end.set()
+            worker.join()
+        assert re.search(r"Per second: [1-9]", browser.text("rate-text")), browser.text("rate-text")
+        assert "POST /allocate" in browser.text("requests"), browser.text("requests")
+        equal("the console", [], browser.complaints())
+
+
+def test_any_number(browser, program, _axe):
+    """A thousand allocations or many more: the same page."""
+    with maasd(program) as server:
+        def nodes(number):
+            check_shown(browser.allocations(number))
+            return browser.run("return document.querySelectorAll('*').length")
+
+        server.json("POST", "/allocate", {"size_bytes": 1000, "count": 10, "owner": "a"})
+        browser.open(server.url)
+        browser.next_poll()  # its own questions are in the table of requests
+        few = nodes(10)
+        server.json("POST", "/allocate", {"size_bytes": 1000, "count": 9990, "owner": "a"})
+        equal("elements of the page", few, nodes(10000))
+
+
+def test_names(browser, program, _axe):
+    """Names are text, whatever is in them."""
+    with maasd(program) as server:
+        status, _, data = server.send("POST", "/allocate", JSON, json.dumps({"size_bytes": 1, "owner": HOSTILE}).encode())
+        equal(f"POST /allocate: {data}", 400, status)
+        lend_some(server)
+        browser.open(server.url)
+        browser.allocations(7)
+        browser.run("const [name] = arguments; window.change = (text) => text.replaceAll('\"prom-a\"', name)",
+                    json.dumps(HOSTILE))
+        wanted = '<img src=x onerror="document.title=1">\\u{202e}gnp.exe'
+        for part in ["owners-rows", "sessions-rows"]:
+            browser.until(f"the name is in {part}", lambda _, part=part: wanted in browser.text(part))
+        equal("pictures on the page", 0, browser.run("return document.images.length"))
+        equal("the console", [], browser.complaints())
+
+
+# ---- who can use it
+
+def check_access(browser, what):
+    """For every reader: phone and wide screen, by day and by night."""
+    for width in [360, 1920]:
+        for dark in [False, True]:
+            browser.look(width, dark)
+            name = f"{what}-{width}-{'dark' if dark else 'light'}"
+            time.sleep(0.2)
+            if PICTURES:
+                browser.picture(os.path.join(PICTURES, f"{name}.png"))
+            equal(f"what axe-core finds ({name})", [], browser.faults())
+            wide = browser.run("return document.documentElement.scrollWidth")
+            assert wide <= width, f"{name}: {wide} pixels are wider than the screen"
+    browser.look(1280)
+
+
+def test_access(browser, program, axe):
+    with maasd(program) as server:
+        lend_some(server)
+        browser.open(server.url)
+        browser.run(axe)
+        browser.allocations(7)
+        check_access(browser, "healthy")
+        status, _, _ = server.send("POST", "/allocate", JSON, json.dumps(
+            {"size_bytes": 4 * MIB, "count": 100, "owner": "greedy"}).encode())
+        equal("a request for more than the pool", 507, status)
+        shown = browser.until("the refusal shows", lambda shown: shown["level"] == "bad")
+        assert "the pool is full" in shown["headline"] + shown["troubles"], shown
+        assert "the pool is full (507" in browser.text("refusals-rows"), browser.text("refusals-rows")
+        browser.tab_to("token-open")
+        browser.press(Keys.ENTER)
+        check_access(browser, "trouble")
+        # The map by keys: what is picked is said in words.
+        browser.tab_to("map-at")
+        browser.press(Keys.HOME)
+        assert re.match(r"1 of \d+: ", browser.text("map-text")), browser.text("map-text")
+        browser.press(Keys.ARROW_RIGHT)
+        assert re.match(r"2 of \d+: ", browser.text("map-text")), browser.text("map-text")
+        equal("the console", [], browser.complaints())
+
+
+def test_without_scripts(browser, program, _axe):
+    with maasd(program) as server:
+        lend_some(server)
+        browser.scripts(False)
+        try:
+            browser.open(server.url)
+            browser.driver.find_element("css selector", "noscript a").click()
+            tables = browser.driver.find_elements("css selector", "table")
+            text = "\n".join(table.text for table in tables)
+        finally:
+            browser.scripts(True)
+        for words in ["prom-a", "batch/1"]:
+            assert words in text, f"{words} is not in the plain tables: {text}"
+
+
+# ---- tokens
+
+@contextlib.contextmanager
+def principals(directory, lines):
+    """A file of principals; gives the token of each."""
+    tokens = {name: f"mt_{name * 8}" for name in lines}
+    path = os.path.join(directory, "principals")
+    with open(path, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        for name, words in lines.items():
+            file.write(f"{name} token=sha256:{hashlib.sha256(tokens[name].encode()).hexdigest()} {words}\n")
+    yield path, tokens
+
+
+def type_token(browser, token):
+    browser.tab_to("token-text")
+    browser.press(token, Keys.ENTER)
+
+
+def traces(browser, token):
+    return browser.run("""return [localStorage.length, sessionStorage.length, document.cookie.length,
+        document.documentElement.outerHTML.includes(arguments[0]), location.href.includes(arguments[0]),
+        document.getElementById("token-text").value]""", token)
+
+
+def test_tokens(browser, program, axe):
+    with tempfile.TemporaryDirectory() as directory, \
+            principals(directory, {"team": "owner=team", "ops": "admin"}) as (path, tokens), \
+            maasd(program, "--auth-file", path) as server:
+        bearer = {"Authorization": f"Bearer {tokens['team']}"}
+        server.send("POST", "/allocate", bearer | JSON, b'{"size_bytes": 1000, "owner": "team"}')
+        browser.open(server.url)
+        browser.run(axe)
+        browser.until("a token is asked for", lambda shown: "wants a token" in shown["headline"])
+        check_access(browser, "token")
+        equal("the figures, without a token", False, browser.visible("figures"))
+        type_token(browser, "mt_wrong")
+        browser.until("the wrong token is refused", lambda _: "does not take this token" in browser.text("token-error"))
+
+        type_token(browser, tokens["team"])
+        shown = browser.until("the team's figures", lambda shown: shown["level"] == "ok")
+        equal("owners", ["team\t1\t1 KiB\t"], shown["owners"])
+        equal("the classes of all, for a team", False, browser.visible("classes"))
+        assert "You see what team may see" in shown["troubles"], shown["troubles"]
+        equal("traces of the token", [0, 0, 0, False, False, ""], traces(browser, tokens["team"]))
+
+        browser.tab_to("token-open")
+        browser.press(Keys.ENTER)
+        browser.tab_to("token-forget")
+        browser.press(Keys.ENTER)
+        browser.until("the token is forgotten", lambda shown: "wants a token" in shown["headline"])
+        equal("the figures, after all", False, browser.visible("figures"))
+        type_token(browser, tokens["ops"])
+        shown = browser.until("the admin's figures", lambda shown: shown["level"] == "ok")
+        equal("the classes of all, for an admin", True, browser.visible("classes"))
+        check_shown(browser.next_poll())
+        check_patience(browser, server, tokens["ops"])
+        only_network(browser)
+
+
+def check_patience(browser, server, token):
+    """An address with many failures is asked to wait: the page does; a good token is taken all the same."""
+    for _ in range(25):
+        server.send("GET", "/stats", {"Authorization": "Bearer mt_wrong"})
+    browser.open(server.url)
+    browser.until("the server asks to wait", lambda shown: "asks to wait" in shown["headline"])
+    asked = browser.run("return performance.getEntriesByType('resource').length")
+    time.sleep(3)
+    equal("questions", asked, browser.run("return performance.getEntriesByType('resource').length"))
+    browser.tab_to("token-open")
+    browser.press(Keys.ENTER)
+    type_token(browser, token)
+    browser.until("the token is taken", lambda shown: shown["level"] == "ok")
+
+
+# ---- a server that ends, hangs, and comes back
+
+def test_restart(browser, program, _axe):
+    with maasd(program) as server:
+        port = server.address[1]
+        lend_some(server)
+        browser.open(server.url)
+        browser.allocations(7)
+    shown = browser.until("the end of the server shows", lambda shown: "does not answer" in shown["headline"])
+    assert "The figures below are from " in shown["headline"], shown["headline"]
+    with maasd(program, port=port) as server:
+        shown = browser.until("the new server shows", lambda shown: "restarted" in shown["headline"], 60)
+        assert "lent memory was lost" in shown["headline"], shown["headline"]
+        check_shown(shown)
+        server.process.send_signal(signal.SIGSTOP)
+        shown = browser.until("the silence shows", lambda shown: "does not answer" in shown["headline"])
+        assert "No answer within" in shown["troubles"], shown["troubles"]
+        browser.until("their age shows", lambda _: re.search("figures are .* old", browser.text("freshness")))
+        server.process.send_signal(signal.SIGCONT)
+        browser.until("it goes on", lambda shown: "does not answer" not in shown["headline"])
+    only_network(browser)
+
+
+def test_hidden(browser, program, _axe):
+    """A page that nobody sees asks nothing."""
+    def asked(server):
+        found = re.findall(r'route="/overview",code="200"} (\d+)', server.send("GET", "/metrics")[2].decode())
+        return sum(int(count) for count in found)
+
+    with maasd(program) as server:
+        browser.open(server.url)
+        browser.until("the first figures", lambda shown: shown["polls"])
+        seen = browser.driver.current_window_handle
+        browser.driver.switch_to.new_window("tab")
+        time.sleep(0.5)
+        before = asked(server)
+        time.sleep(4)
+        equal("questions of a hidden page", before, asked(server))
+        browser.driver.close()
+        browser.driver.switch_to.window(seen)
+        browser.next_poll()
+
+
+TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_restart,
+         test_hidden]
+
+
+def main():
+    program, axe = sys.argv[1:3]
+    lack = missing() or (None if os.path.exists(axe) else axe)
+    if lack:
+        print(f"skipped: there is no {lack}; scripts/test installs it")
+        sys.exit(77)
+    with open(axe, encoding="utf-8") as file:
+        axe = file.read()
+    browser = Browser()
+    try:
+        for test in TESTS:
+            start = time.monotonic()
+            browser.look(1280)
+            test(browser, program, axe)
+            print(f"- {test.__name__} {time.monotonic() - start:.1f} s", flush=True)
+    finally:
+        browser.close()
+
+
+main()
