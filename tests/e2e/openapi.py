@@ -29,6 +29,7 @@ class Server:
         line = self.process.stderr.readline()
         found = re.match(r"Listening on http://(.*):(\d+)$", line)
         if not found:
+            self.stop()
             sys.exit(f"{arguments[0]} says: {line}{self.process.stderr.read()}")
         self.address = (found[1], int(found[2]))
 
