@@ -50,13 +50,10 @@ void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_sta
 				   &ret_stats->wanted_bytes);
 	copy_times(&figures->bind, &ret_stats->bind);
 	copy_times(&figures->revoke, &ret_stats->revoke);
-	for (unsigned int i = 1; i < MAAS_RDMA_STATUSES && at < MAAS_LEND_KEY_COUNTS - 1; i++) {
-		uint64_t count = load(&figures->errors[i]);
-
-		if (count)
-			ret_stats->errors[at++] = (struct maas_lend_key_count){
-				ibv_wc_status_str((enum ibv_wc_status)i), count};
-	}
+	/* At 0, too: rate() does not see what a series begins with. */
+	for (unsigned int i = IBV_WC_SUCCESS + 1; i < MAAS_RDMA_STATUSES; i++)
+		ret_stats->errors[at++] = (struct maas_lend_key_count){
+			ibv_wc_status_str((enum ibv_wc_status)i), load(&figures->errors[i])};
 	at = 0;
 	for (unsigned int i = 0; i < MAAS_RDMA_REASONS; i++)
 		if (reject_names[i])

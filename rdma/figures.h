@@ -7,7 +7,7 @@
 
 #include "rdma/conn.h"
 
-#define MAAS_RDMA_STATUSES 32
+#define MAAS_RDMA_STATUSES (IBV_WC_TM_RNDV_INCOMPLETE + 1)
 #define MAAS_RDMA_REASONS  8
 
 struct maas_rdma_times {

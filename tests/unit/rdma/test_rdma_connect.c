@@ -192,6 +192,9 @@ TEST(probe__finds_a_dead_peer)
 {
 	begin(NULL, MAAS_RDMA_KEYS_AUTO);
 	AWAIT(server_stats().connected == 1);
+	/* Each status is there before its first error. */
+	assert_string_equal(server_stats().errors[0].name, ibv_wc_status_str(IBV_WC_LOC_LEN_ERR));
+	assert_int_equal(server_stats().errors[0].count, 0);
 	fake_hold(FAKE_DATA);
 	maas_rdma_key_ops.probe(server.rdma, peer_ref(peer));
 	AWAIT(fake_num_held() == 1);
