@@ -99,8 +99,12 @@ func TestNode__begins_anew_with_metrics_of_its_own(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP prometheus_tsdb_maas_following_restarts_total How often a standby began to follow anew, from the beginning of the log.
 # TYPE prometheus_tsdb_maas_following_restarts_total counter
+prometheus_tsdb_maas_following_restarts_total{reason="blocks"} 0
 prometheus_tsdb_maas_following_restarts_total{reason="cut"} 1
+prometheus_tsdb_maas_following_restarts_total{reason="damaged"} 0
+prometheus_tsdb_maas_following_restarts_total{reason="records"} 0
 prometheus_tsdb_maas_following_restarts_total{reason="series"} 1
+prometheus_tsdb_maas_following_restarts_total{reason="truncated"} 0
 `), "prometheus_tsdb_maas_following_restarts_total"))
 	require.Empty(t, n.NotReady(), "it is closed")
 	leader.Close()

@@ -337,6 +337,7 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	failed := m.o.Metrics.Errors.WithLabelValues(op) // At 0: rate() does not see what a series begins with.
 	start := time.Now()
 	err := call(ctx, &Conn{Client: c, m: m})
 	if errors.Is(err, errNotAsked) {
@@ -347,7 +348,7 @@ func (m *Manager) do(op string, timeout time.Duration, write bool, call func(con
 		m.failures.Store(0)
 		return nil
 	}
-	m.o.Metrics.Errors.WithLabelValues(op).Inc()
+	failed.Inc()
 	m.judge(err, ctx.Err() != nil)
 	return err
 }

@@ -36,6 +36,22 @@ func health(m *Manager) error {
 	})
 }
 
+func TestMetrics__are_there_at_0(t *testing.T) {
+	m := NewMetrics(nil)
+	require.Equal(t, 6, testutil.CollectAndCount(m.BytesRead))
+	require.Equal(t, 6, testutil.CollectAndCount(m.BytesWritten))
+	require.Equal(t, 6, testutil.CollectAndCount(m.Restarts))
+}
+
+func TestMetrics__errors_of_an_operation_are_there_before_the_first_one(t *testing.T) {
+	server := maastest.Start(t)
+	m := open(t, server.URL)
+	before := testutil.CollectAndCount(m.Metrics().Errors)
+	require.NoError(t, health(m))
+	require.Equal(t, before+1, testutil.CollectAndCount(m.Metrics().Errors))
+	require.Zero(t, testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("health")))
+}
+
 func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
 	server := maastest.Start(t)
 	m := open(t, server.URL)

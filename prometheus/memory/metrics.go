@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
 // Metrics are all metrics of remote memory (prometheus_tsdb_maas_…).
@@ -139,6 +141,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		BehindBytes:     gauge("behind_bytes", "Bytes of the leader's log that a standby has not replayed yet, as far as it knows."),
 		Promotions:      counter("promotions_total", "How often a standby took the lead."),
 		Restarts:        counterVec("following_restarts_total", "How often a standby began to follow anew, from the beginning of the log.", "reason"),
+	}
+	// At 0: rate() does not see what a series begins with.
+	for _, reason := range []string{"blocks", "cut", "damaged", "records", "series", "truncated"} {
+		m.Restarts.WithLabelValues(reason)
+	}
+	for kind := remotefile.Chunks; kind <= remotefile.Snapshot; kind++ {
+		m.BytesRead.WithLabelValues(kind.String())
+		m.BytesWritten.WithLabelValues(kind.String())
 	}
 	if reg != nil {
 		reg.MustRegister(m.Up, m.Degraded, m.Info, m.Transport, m.Allocations, m.AllocatedBytes, m.StoredBytes, m.DirtyBytes,
