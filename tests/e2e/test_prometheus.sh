@@ -66,6 +66,10 @@ said 'restored the head from remote memory' || fail "nothing was restored: $(cat
 [ "$(jq length <<<"$want")" -gt 500 ] || fail "only $(jq length <<<"$want") series"
 equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
 
+step 'each panel of its dashboard shows something'
+python3 "$(dirname "$0")/dashboards.py" ask "$P" 60 "$(dirname "$0")/../../ops/grafana/prometheus.json" ||
+	fail 'a panel is empty'
+
 step 'a second one of the same name is kept away'
 first=$PROM first_log=$PROM_LOG
 start_prometheus "$OTHER_PORT" second

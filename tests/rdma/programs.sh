@@ -20,6 +20,14 @@ maas() {
 step 'a server that has RDMA'
 start_server --rdma required --listen "$SOFTROCE_ADDR:0"
 export MAAS_URL=$URL
+mkdir "$WORK/prometheus"
+cat >"$WORK/prometheus/prometheus.yml" <<-END
+	global: {scrape_interval: 1s}
+	scrape_configs: [{job_name: maasd, static_configs: [{targets: ['${URL#http://}']}]}]
+END
+prometheus --config.file="$WORK/prometheus/prometheus.yml" --storage.tsdb.path="$WORK/prometheus/data" \
+	--web.listen-address=127.0.0.1:9090 >"$WORK/prometheus.log" 2>&1 </dev/null &
+children+=($!)
 
 step 'the programs borrow, write and read by RDMA'
 for program in "${programs[@]}"; do
@@ -48,7 +56,7 @@ step 'bench over RDMA, each byte compared'
 maas bench --transport rdma --json --count 40 --threads 2 --size 8KiB >"$WORK/bench.json"
 equal 'bench' 'rdma 0 0 0' \
 	"$(jq -r '"\(.transport) \(.wrong_bytes) \(.put.failed) \(.get.failed)"' "$WORK/bench.json")"
-maas bench --transport rdma --hold --json --time 1 --threads 1 --size 4KiB >"$WORK/hold.json"
+maas bench --transport rdma --hold --json --time 6 --threads 1 --size 4KiB >"$WORK/hold.json"
 equal 'bench --hold' 'rdma 0 true true' \
 	"$(jq -r '"\(.transport) \(.wrong_bytes) \(.put.operations > 0) \(.get.p99_us > 0)"' "$WORK/hold.json")"
 
@@ -72,6 +80,11 @@ status=0
 (ulimit -l 64 && maas doctor --json >"$WORK/doctor.json") || status=$?
 equal 'exit code of doctor' 1 "$status"
 equal 'memlock' warning "$(grades memlock)"
+
+step 'each panel of the dashboard of RDMA has shown something'
+python3 "$(dirname "${BASH_SOURCE[0]}")/../e2e/dashboards.py" ask http://127.0.0.1:9090 60 \
+	"$(dirname "${BASH_SOURCE[0]}")/../../ops/grafana/rdma.json" ||
+	fail 'a panel is empty'
 
 step 'nothing is left behind'
 equal 'allocations left' 0 "$(metric maas_active_allocations)"
