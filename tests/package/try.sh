@@ -115,6 +115,7 @@ try_packages() {
 	# shellcheck disable=SC2046
 	operate apt-get -y install --no-install-recommends $(files "$DEBS/old")
 	has_version "$OLD"
+	[ -s /usr/share/doc/maasd/examples/grafana/pool.json ] || fail 'the dashboards are not in the package'
 	[ "$(stat -c '%U:%G %a' /etc/maasd)" = 'root:maasd 750' ] || fail "/etc/maasd is $(stat -c '%U:%G %a' /etc/maasd)"
 	! ldd /usr/sbin/maasd /usr/bin/maas | grep 'not found' || fail 'a library is missing'
 	start
