@@ -102,6 +102,7 @@ static int start(struct server *s, char *error)
 			 .gid = "::ffff:127.0.0.1",
 			 .port = FAKE_KEYS_PORT,
 			 .keys = "mr",
+			 .isolated = true,
 			 .isolation_json = ISOLATION},
 	};
 	int r;

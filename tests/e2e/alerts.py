@@ -1,0 +1,272 @@
+"""What the tests that fire the alerts of ops/ by real faults share.
+
+A Prometheus of Debian evaluates ops/alerts.yml in which a minute is a second: all durations are divided by FACTOR,
+and nothing else is changed. A trial is a generator: it starts what it needs and yields who is watched; is resumed,
+and makes the fault; is resumed when its alert fires, and takes the fault away. Then the alert has to be silent again.
+"""
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import yaml
+
+from prometheis import Memory, Prometheus, eventually, free_port
+
+FACTOR = 60
+SCRAPE_MS = 500  # Of 15 s, which ops/prometheus.yml has, 250 ms would be left: too few on a busy machine.
+LIMIT_S = 120  # Until an alert fires, or is silent: many times what it takes.
+DURATION = re.compile(r"\b(\d+)(ms|[smhdwy])\b")
+UNITS_MS = {"ms": 1, "s": 1000, "m": 60000, "h": 3600000, "d": 86400000, "w": 7 * 86400000, "y": 365 * 86400000}
+
+# Numbers that are seconds, and belong to a duration in the same expression. All other seconds are real ones: those of
+# a log's lag, or until a certificate expires.
+SECONDS = {"MaasRestarted": ("< 900", f"< {900 // FACTOR}"),
+           "MaasPoolFullSoon": ("4 * 3600", f"4 * {3600 // FACTOR}")}
+
+# Fired where there is what they need: tests/rdma/alerts_guest.py and test_prometheus_alerts.py.
+ON_A_DEVICE = {"MaasRdmaDown", "MaasIsolationLost", "MaasKeysRefused"}
+
+
+def divided(text):
+    """A text of PromQL, each duration in it divided by FACTOR."""
+    return DURATION.sub(lambda found: f"{int(found[1]) * UNITS_MS[found[2]] // FACTOR}ms", text)
+
+
+def of_prometheus(alert):
+    return alert.startswith("PrometheusMaas")
+
+
+class Rules:
+    """ops/alerts.yml."""
+
+    def __init__(self, source):
+        with open(os.path.join(source, "ops", "alerts.yml"), encoding="utf-8") as file:
+            self.groups = yaml.safe_load(file)["groups"]
+        self.alerts = [rule["alert"] for group in self.groups for rule in group["rules"]]
+
+    def fast(self):
+        """The text of the copy in which a minute is a second."""
+        for rule in [rule for group in self.groups for rule in group["rules"]]:
+            before = rule["expr"]
+            unknown = set(rule) - {"alert", "expr", "for", "labels", "annotations"}
+            assert not unknown, f"{rule['alert']}: is there a duration in {unknown}?"
+            rule["expr"] = divided(before)
+            assert DURATION.sub("", before) == DURATION.sub("", rule["expr"]), f"more than durations: {rule['expr']}"
+            for duration in re.findall(r"\[(.*?)\]|\boffset (\w+)", before):
+                assert DURATION.fullmatch("".join(duration)), f"{rule['alert']}: not one number and unit: {duration}"
+            if "for" in rule:
+                assert DURATION.fullmatch(rule["for"]), f"{rule['alert']}: {rule['for']}"
+                rule["for"] = divided(rule["for"])
+            slow, fast = SECONDS.get(rule["alert"], ("", ""))
+            assert not slow or rule["expr"].count(slow) == 1, f"{rule['alert']}: where is {slow}?"
+            rule["expr"] = rule["expr"].replace(slow, fast) if slow else rule["expr"]
+        return yaml.safe_dump({"groups": self.groups})
+
+
+class Watcher(Prometheus):
+    """The Prometheus that has the rules; keeps what fires, and since when. `jobs` are names and their addresses."""
+
+    def __init__(self, work, rules, jobs):
+        super().__init__("watcher", "prometheus", work, [f"--query.lookback-delta={5 * 60000 // FACTOR}ms"])
+        file = self.write("alerts.yml", rules.fast())
+        interval = f"{SCRAPE_MS}ms"
+        self.write(self.config, yaml.safe_dump({
+            "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+            "rule_files": [file],
+            "scrape_configs": [{"job_name": job, "static_configs": [{"targets": targets}]}
+                               for job, targets in jobs.items()]}))
+        self.firing = []  # The labels of each
+        self.seen = {}  # All that ever fired: (alert, instance): the labels
+        self.ends = threading.Event()
+        self.poller = threading.Thread(target=self.poll)
+
+    def poll(self):
+        while not self.ends.wait(SCRAPE_MS / 2000):
+            alerts = self.call("/api/v1/alerts")["alerts"]
+            self.firing = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
+            for labels in self.firing:
+                self.seen.setdefault((labels["alertname"], labels["instance"]), labels)
+
+    def start(self):
+        super().start()
+        self.poller.start()
+
+    def stop(self):
+        self.ends.set()
+        if self.poller.is_alive():
+            self.poller.join()
+        if self.process and self.process.poll() is None:
+            self.kill()
+
+    def is_up(self, address):
+        """All rules are evaluated, and this target was scraped."""
+        rules = [rule for group in self.call("/api/v1/rules")["groups"] for rule in group["rules"]]
+        assert all(rule["health"] != "err" for rule in rules), rules
+        up = self.call("/api/v1/query", query=f'up{{instance="{address}"}} == 1')["result"]
+        return up and all(rule["health"] == "ok" for rule in rules)
+
+    def fires(self, wanted):
+        """Whether an alert with all of these labels does."""
+        return any(wanted.items() <= labels.items() for labels in self.firing)
+
+
+class Asked:
+    """A server at self.url, and what it answers."""
+
+    def ask(self, method, path, value=None, token=None):
+        """The status, and what the JSON of the answer says."""
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        body = None if value is None else json.dumps(value).encode()
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as err:
+            with err:
+                return err.code, json.load(err)
+
+    def asked(self, method, path, value=None, token=None):
+        """What an answer says that has to be 200."""
+        status, answer = self.ask(method, path, value, token)
+        assert status == 200, f"{method} {path}: {status} {answer}"
+        return answer
+
+    def refused(self, status, code, *request):
+        """The answer has to be this one."""
+        got, answer = self.ask(*request)
+        assert (got, answer["error"]["code"]) == (status, code), f"{request}: {got} {answer}"
+
+
+class Server(Asked, Memory):
+    """maasd; it is scraped at an address of its own, which asks for no token and no certificate."""
+
+    def __init__(self, program, work, name, *options, host="127.0.0.1"):
+        super().__init__(program, work)
+        self.name, self.options = name, options
+        self.log = os.path.join(work, name + ".log")
+        self.listen = f"{host}:{self.port}"
+        self.url = "http://" + self.listen
+        self.watched = f"127.0.0.1:{free_port()}"
+
+    def start(self):
+        self.run([self.program, "--listen", self.listen, "--listen-metrics", self.watched, *self.options])
+        eventually(60, f"{self.name} to be ready", self.is_ready)
+
+    def is_ready(self):
+        assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}"
+        try:
+            with urllib.request.urlopen(f"http://{self.watched}/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def metric(self, name):
+        """Of a metric without labels."""
+        with urllib.request.urlopen(f"http://{self.watched}/metrics", timeout=30) as answer:
+            return float(re.search(rf"^{name} (\S+)$", answer.read().decode(), re.M)[1])
+
+    def again(self, *options):
+        """Ends as by a crash and starts, with other options if there are some."""
+        self.kill()
+        self.options = options or self.options
+        self.start()
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+
+
+class Trial:
+    """One alert, and the fault that has to fire it; `also` may fire meanwhile at the same instance."""
+
+    def __init__(self, alert, fault, work, also, labels):
+        self.alert, self.fault, self.work, self.also, self.labels = alert, fault, work, also, labels
+        self.steps, self.instance = None, None
+        self.fired_s, self.silent_s = None, None
+
+    def prepare(self, site):
+        self.steps = self.work(site)
+        self.instance = next(self.steps)
+
+    def waits(self, watcher, fires):
+        """Until the alert fires, or does not; returns how long that took."""
+        wanted = {"alertname": self.alert, "instance": self.instance, **self.labels}
+        begun = time.monotonic()
+        eventually(LIMIT_S, f"{wanted} to {'fire' if fires else 'be silent'}: {self.fault}",
+                   lambda: watcher.fires(wanted) == fires, 0.1)
+        return time.monotonic() - begun
+
+    def run(self, watcher):
+        """Returns what went wrong."""
+        try:
+            self.do_run(watcher)
+        except (AssertionError, OSError, ValueError) as err:
+            return [f"{self.alert}, {self.fault}: {err!r}"]
+        return []
+
+    def do_run(self, watcher):
+        eventually(LIMIT_S, f"{self.instance} to be scraped", lambda: watcher.is_up(self.instance))
+        wanted = {"alertname": self.alert, "instance": self.instance, **self.labels}
+        assert not watcher.fires(wanted), f"{wanted} fires before: {self.fault}"
+        next(self.steps)
+        self.fired_s = self.waits(watcher, True)
+        for _ in self.steps:
+            raise AssertionError(f"{self.fault}: one step too many")
+        self.silent_s = self.waits(watcher, False)
+
+
+class Trials:
+    """Those of one test."""
+
+    def __init__(self):
+        self.all = []
+
+    def add(self, alert, fault, also=(), **labels):
+        """A decorator of the generator."""
+        def to_all(work):
+            self.all.append(Trial(alert, fault, work, set(also), labels))
+            return work
+        return to_all
+
+    def alerts(self):
+        return {trial.alert for trial in self.all}
+
+    def select(self, alerts):
+        """Leaves out the others, if there are any names."""
+        self.all = [trial for trial in self.all if not alerts or trial.alert in alerts]
+        assert self.all, f"no trial of {alerts}"
+
+    def run(self, site, watch):
+        """All of them at once; `watch` makes the Watcher once everything runs."""
+        with concurrent.futures.ThreadPoolExecutor(len(self.all)) as pool:
+            list(pool.map(lambda trial: trial.prepare(site), self.all))
+            watcher = watch()
+            try:
+                watcher.start()
+                wrong = sum(pool.map(lambda trial: trial.run(watcher), self.all), [])
+            finally:
+                watcher.stop()
+        wrong += self.strays(watcher)
+        self.report()
+        assert not wrong, "\n".join(wrong)
+
+    def strays(self, watcher):
+        """What fired, and no trial explains it. On a busy machine a scrape may take too long (MaasDown)."""
+        wrong = []
+        for (alert, instance), labels in watcher.seen.items():
+            there = [trial for trial in self.all if trial.instance == instance]
+            if alert not in {"MaasDown"}.union(*({trial.alert} | trial.also for trial in there)):
+                wrong.append(f"{alert} fired without its fault: {labels}")
+        return wrong
+
+    def report(self):
+        """The alerts, and the faults that fired them."""
+        print(f"{'alert':<32} {'fires':>7} {'silent':>7}  fault")
+        for trial in self.all:
+            times = ["-" if time_s is None else f"{time_s:.1f} s" for time_s in [trial.fired_s, trial.silent_s]]
+            print(f"{trial.alert:<32} {times[0]:>7} {times[1]:>7}  {trial.fault}", flush=True)
