@@ -181,43 +181,62 @@ class Server(Asked, Memory):
         self.process.send_signal(signal.SIGHUP)
 
 
-class Trial:
-    """One alert, and the fault that has to fire it; `also` may fire meanwhile at the same instance."""
+class Expected:
+    """An alert of a trial: where it fires, and after how many seconds it fired, and was silent."""
 
-    def __init__(self, alert, fault, work, also, labels):
-        self.alert, self.fault, self.work, self.also, self.labels = alert, fault, work, also, labels
-        self.steps, self.instance = None, None
-        self.fired_s, self.silent_s = None, None
+    def __init__(self, alert, labels):
+        self.alert, self.labels = alert, {"alertname": alert, **labels}
+        self.fired, self.silent = "-", "-"
+
+    def at(self, instance):
+        self.labels["instance"] = instance
+
+    def waits(self, watcher, fires, begun):
+        """Until it fires, or does not; returns how long that took."""
+        eventually(LIMIT_S, f"{self.labels} to {'fire' if fires else 'be silent'}",
+                   lambda: watcher.fires(self.labels) == fires, 0.1)
+        return f"{time.monotonic() - begun:.1f} s"
+
+
+class Trial:
+    """A fault, and the alerts that it has to fire; those of `also` may fire meanwhile at the same instances."""
+
+    def __init__(self, alerts, fault, work, also, labels):
+        self.expected = [Expected(alert, labels) for alert in alerts]
+        self.fault, self.work, self.also = fault, work, also
+        self.steps = None
+
+    def alerts(self):
+        return {expected.alert for expected in self.expected}
 
     def prepare(self, site):
         self.steps = self.work(site)
-        self.instance = next(self.steps)
-
-    def waits(self, watcher, fires):
-        """Until the alert fires, or does not; returns how long that took."""
-        wanted = {"alertname": self.alert, "instance": self.instance, **self.labels}
-        begun = time.monotonic()
-        eventually(LIMIT_S, f"{wanted} to {'fire' if fires else 'be silent'}: {self.fault}",
-                   lambda: watcher.fires(wanted) == fires, 0.1)
-        return time.monotonic() - begun
+        found = next(self.steps)
+        for expected in self.expected:
+            expected.at(found if isinstance(found, str) else found[expected.alert])
 
     def run(self, watcher):
         """Returns what went wrong."""
         try:
             self.do_run(watcher)
         except (AssertionError, OSError, ValueError) as err:
-            return [f"{self.alert}, {self.fault}: {err!r}"]
+            return [f"{self.fault}: {err!r}"]
         return []
 
     def do_run(self, watcher):
-        eventually(LIMIT_S, f"{self.instance} to be scraped", lambda: watcher.is_up(self.instance))
-        wanted = {"alertname": self.alert, "instance": self.instance, **self.labels}
-        assert not watcher.fires(wanted), f"{wanted} fires before: {self.fault}"
+        for expected in self.expected:
+            where = expected.labels["instance"]
+            eventually(LIMIT_S, f"{where} to be scraped", lambda where=where: watcher.is_up(where))
+            assert not watcher.fires(expected.labels), f"{expected.labels} fires before"
+        begun = time.monotonic()
         next(self.steps)
-        self.fired_s = self.waits(watcher, True)
+        for expected in self.expected:
+            expected.fired = expected.waits(watcher, True, begun)
+        begun = time.monotonic()
         for _ in self.steps:
-            raise AssertionError(f"{self.fault}: one step too many")
-        self.silent_s = self.waits(watcher, False)
+            raise AssertionError("one step too many")
+        for expected in self.expected:
+            expected.silent = expected.waits(watcher, False, begun)
 
 
 class Trials:
@@ -226,19 +245,23 @@ class Trials:
     def __init__(self):
         self.all = []
 
-    def add(self, alert, fault, also=(), **labels):
-        """A decorator of the generator."""
+    def add(self, alerts, fault, also=(), **labels):
+        """A decorator of the generator, which yields the instance of the alert; or of each, if there are several."""
         def to_all(work):
-            self.all.append(Trial(alert, fault, work, set(also), labels))
+            names = [alerts] if isinstance(alerts, str) else alerts
+            self.all.append(Trial(names, fault, work, set(also), labels))
             return work
         return to_all
 
     def alerts(self):
-        return {trial.alert for trial in self.all}
+        return set().union(*(trial.alerts() for trial in self.all))
+
+    def instances(self):
+        return sorted({expected.labels["instance"] for trial in self.all for expected in trial.expected})
 
     def select(self, alerts):
         """Leaves out the others, if there are any names."""
-        self.all = [trial for trial in self.all if not alerts or trial.alert in alerts]
+        self.all = [trial for trial in self.all if not alerts or trial.alerts() & set(alerts)]
         assert self.all, f"no trial of {alerts}"
 
     def run(self, site, watch):
@@ -259,8 +282,8 @@ class Trials:
         """What fired, and no trial explains it. On a busy machine a scrape may take too long (MaasDown)."""
         wrong = []
         for (alert, instance), labels in watcher.seen.items():
-            there = [trial for trial in self.all if trial.instance == instance]
-            if alert not in {"MaasDown"}.union(*({trial.alert} | trial.also for trial in there)):
+            there = [trial for trial in self.all if any(one.labels["instance"] == instance for one in trial.expected)]
+            if alert not in {"MaasDown"}.union(*(trial.alerts() | trial.also for trial in there)):
                 wrong.append(f"{alert} fired without its fault: {labels}")
         return wrong
 
@@ -268,5 +291,5 @@ class Trials:
         """The alerts, and the faults that fired them."""
         print(f"{'alert':<32} {'fires':>7} {'silent':>7}  fault")
         for trial in self.all:
-            times = ["-" if time_s is None else f"{time_s:.1f} s" for time_s in [trial.fired_s, trial.silent_s]]
-            print(f"{trial.alert:<32} {times[0]:>7} {times[1]:>7}  {trial.fault}", flush=True)
+            for one in trial.expected:
+                print(f"{one.alert:<32} {one.fired:>7} {one.silent:>7}  {trial.fault}", flush=True)

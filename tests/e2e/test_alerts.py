@@ -338,7 +338,7 @@ def main():
     work = tempfile.mkdtemp()
     site = Site(maasd, keyed, work)
     try:
-        TRIALS.run(site, lambda: Watcher(work, rules, {"maasd": sorted({trial.instance for trial in TRIALS.all})}))
+        TRIALS.run(site, lambda: Watcher(work, rules, {"maasd": TRIALS.instances()}))
     except AssertionError as err:
         sys.exit(f"FAILED: {err}\nThe logs are in {work}.")
     finally:

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Each alert of ops/alerts.yml for Prometheus on the memory of maasd: fired by its real fault at a real leader or its
+standby, and silent before it and after it. Prints which fault fired which alert.
+
+Usage: test_prometheus_alerts.py MAASD PROMETHEUS PROMTOOL SOURCE [ALERT...]
+"""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+from alerts import Rules, Server, Trials, Watcher, of_prometheus
+from prometheis import Prometheus, eventually
+
+HEADER = 128  # Of an extent in remote memory, as prometheus/remotefile/header.go writes it.
+KIND_OF_LOG = 2
+HOURS = 6  # Of history, in blocks of two hours.
+STEP_S = 10
+SERIES = 60
+TRIALS = Trials()
+
+
+class Node(Prometheus):
+    """A Prometheus on the memory of a server, which scrapes itself."""
+
+    def __init__(self, name, program, work, memory, owner, *options):
+        super().__init__(name, program, work, [f"--storage.tsdb.maas.url={memory.url}",
+                                               f"--storage.tsdb.maas.owner={owner}", *options])
+        self.address = f"127.0.0.1:{self.port}"
+        self.write(self.config, "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+                   f"scrape_configs: [{{job_name: itself, static_configs: [{{targets: ['{self.address}']}}]}}]\n")
+
+    def follows(self):
+        return self.ready()[1].startswith("following, ")
+
+    def follow(self):
+        """Starts it, and waits until it has caught up."""
+        self.begin()
+        eventually(120, f"{self.name} to follow", self.follows)
+
+    def has(self, metric, label=""):
+        return self.metric("prometheus_tsdb_maas_" + metric, label) > 0
+
+    def again(self, last):
+        """Ends, and starts with this in place of its last option."""
+        assert self.end(signal.SIGTERM) == 0, f"{self.name} ended with {self.process.returncode}"
+        self.options[-1] = last
+        self.start()
+
+
+class Site:
+    """What runs here."""
+
+    def __init__(self, maasd, prometheus, promtool, work):
+        self.maasd, self.prometheus, self.promtool, self.work = maasd, prometheus, promtool, work
+        self.lock = threading.Lock()
+        self.processes = []
+
+    def add(self, process):
+        with self.lock:
+            self.processes.append(process)
+        return process
+
+    def memory(self, name):
+        """A server that runs, and keeps what it lends over a restart."""
+        server = self.add(Server(self.maasd, self.work, name, "--rdma", "off", "--max-pool-size", "256MiB",
+                                 "--memory-file", os.path.join(self.work, name)))
+        server.start()
+        return server
+
+    def node(self, name, memory, owner, *options):
+        return self.add(Node(name, self.prometheus, self.work, memory, owner, *options))
+
+    def pair(self, memory, owner, *options):
+        """A leader, and a standby that follows it."""
+        leader, standby = (self.node(f"{owner}-{role}", memory, owner, "--storage.tsdb.maas.follow", *options)
+                           for role in ["leader", "standby"])
+        leader.start()
+        eventually(60, "the log in remote memory", lambda: leader.has("wal_acknowledged_bytes_total"))
+        standby.follow()
+        return leader, standby
+
+    def end(self):
+        for process in self.processes:
+            if process.process and process.process.poll() is None:
+                process.kill()
+
+
+@TRIALS.add(["PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag", "PrometheusMaasStandbyBehind"],
+            "kill -9 of maasd, and a query meanwhile")
+def has_no_server(site):
+    memory = site.memory("killed")
+    leader, standby = site.pair(memory, "cut-off", "--storage.tsdb.maas.cache-size=64KB")
+    eventually(120, "chunks in remote memory", lambda: leader.has("stored_bytes", "chunks_head"))
+    yield {alert: (standby if "Standby" in alert else leader).address for alert in [
+        "PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag", "PrometheusMaasStandbyBehind"]}
+    memory.kill()
+    leader.call("/api/v1/query", query='last_over_time({job="itself"}[1h])')
+    yield
+    memory.start()
+
+
+@TRIALS.add("PrometheusMaasTookOver", "kill -9 of the leader")
+def has_no_leader(site):
+    leader, standby = site.pair(site.memory("kept"), "orphan")
+    yield standby.address
+    leader.kill()
+    yield
+
+
+@TRIALS.add("PrometheusMaasStandbyStartsOver", "a wrong byte in the leader's log, and a standby on an empty disk",
+            also=["PrometheusMaasStandbyBehind"])
+def has_a_wrong_byte(site):
+    memory = site.memory("damaged")
+    _, standby = site.pair(memory, "misread")
+    path = "/allocate/" + first_of_log(memory, "misread") + "/data"
+    place = HEADER + 64
+    good = data(memory, "GET", path, {"Range": f"bytes={place}-{place}"})
+    yield standby.address
+    data(memory, "PUT", path, {"Content-Range": f"bytes {place}-{place}/*"}, bytes([good[0] ^ 1]))
+    standby.kill()
+    standby.forget_data()
+    standby.begin()
+    yield
+    data(memory, "PUT", path, {"Content-Range": f"bytes {place}-{place}/*"}, good)
+
+
+def data(memory, method, path, headers, body=None):
+    request = urllib.request.Request(memory.url + path, body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read()
+
+
+def first_of_log(memory, owner):
+    """The id of the extent with the beginning of the log: by kind, the lowest number, and index 0."""
+    found = []
+    for allocation in memory.asked("GET", f"/allocations?owner={owner}")["allocations"]:
+        header = data(memory, "GET", f"/allocate/{allocation['id']}/data", {"Range": "bytes=0-63"})
+        if header[5] == KIND_OF_LOG:
+            found.append((header[8:12][::-1], header[16:20][::-1], allocation["id"]))
+    return min(found)[2]
+
+
+@TRIALS.add("PrometheusMaasTakeoverNotWhole", "a share of remote memory for one block of three")
+def has_more_blocks(site):
+    node = site.node("history", site.memory("small"), "history", "--storage.tsdb.maas.blocks=200MB")
+    make_blocks(site.promtool, node)
+    node.start()
+
+    def is_whole():
+        return node.metric("prometheus_tsdb_maas_takeover_oldest_timestamp_seconds") == \
+            node.metric("prometheus_tsdb_lowest_timestamp_seconds") and not node.has("blocks_pending_bytes")
+
+    eventually(120, "all blocks in remote memory", is_whole)
+    yield node.address
+    node.again(f"--storage.tsdb.maas.blocks={3 * largest_block(node) // 2}B")
+    yield
+    node.again("--storage.tsdb.maas.blocks=200MB")
+
+
+def make_blocks(promtool, node):
+    """Blocks of the hours before these."""
+    end = int(time.time()) // 7200 * 7200 - 7200
+    history = os.path.join(node.work, "history.txt")
+    random.seed(1)
+    with open(history, "w", encoding="ascii") as file:
+        file.write("# TYPE history gauge\n")
+        for at in range(end - HOURS * 3600, end, STEP_S):
+            file.writelines(f'history{{n="{n}"}} {random.random()} {at}\n' for n in range(SERIES))
+        file.write("# EOF\n")
+    os.mkdir(node.data)
+    subprocess.run([promtool, "tsdb", "create-blocks-from", "openmetrics", history, node.data], check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def largest_block(node):
+    sizes = []
+    for name in os.listdir(node.data):
+        if os.path.exists(os.path.join(node.data, name, "meta.json")):
+            sizes.append(sum(os.path.getsize(os.path.join(folder, file))
+                             for folder, _, files in os.walk(os.path.join(node.data, name)) for file in files))
+    assert len(sizes) == HOURS // 2, f"{len(sizes)} blocks"
+    return max(sizes)
+
+
+def main():
+    maasd, prometheus, promtool, source, *only = sys.argv[1:]
+    rules = Rules(source)
+    wanted = {alert for alert in rules.alerts if of_prometheus(alert)}
+    assert TRIALS.alerts() == wanted, f"alerts without a fault: {wanted ^ TRIALS.alerts()}"
+    TRIALS.select(only)
+    work = tempfile.mkdtemp()
+    site = Site(maasd, prometheus, promtool, work)
+    try:
+        TRIALS.run(site, lambda: Watcher(work, rules, {"prometheus": TRIALS.instances()}))
+    except AssertionError as err:
+        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
+    finally:
+        site.end()
+    shutil.rmtree(work)
+
+
+main()
