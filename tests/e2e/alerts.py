@@ -29,7 +29,7 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60000, "h": 3600000, "d": 86400000, "w": 7 
 SECONDS = {"MaasRestarted": ("< 900", f"< {900 // FACTOR}"),
            "MaasPoolFullSoon": ("4 * 3600", f"4 * {3600 // FACTOR}")}
 
-# Fired where there is what they need: tests/rdma/alerts_guest.py and test_prometheus_alerts.py.
+# No real fault fires these yet, which need an RDMA device. promtool alone fires them (ops/alerts_test.yml).
 ON_A_DEVICE = {"MaasRdmaDown", "MaasIsolationLost", "MaasKeysRefused"}
 
 
