@@ -69,7 +69,6 @@ MAAS_TEST_COUNT_SHORT(count_slab_fill_mib, 64, 256, 2048)
 MAAS_TEST_COUNT(count_slab_generations, 100000, 2000000)
 MAAS_TEST_COUNT(count_id_keys, 20, 200)
 MAAS_TEST_COUNT(count_id_guesses, 100000, 2000000)
-MAAS_TEST_COUNT(count_hostile_requests, 1000, 20000)
 
 /*
  * On a real device. The full ones take an hour and a quarter altogether in virtual machines that

@@ -1,0 +1,304 @@
+"""Clients that behave badly: what they are answered, and that nothing of them is left. Among them and after them an
+honest client gets its answers, in time and right to the byte.
+
+python3 test_hostile.py MAASD
+"""
+import json
+import os
+import random
+import re
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+
+from openapi import Server
+
+HOST = "Host: localhost\r\nContent-Type: application/json\r\n"
+TOP = " HTTP/1.1\r\n" + HOST  # behind the method and the path
+CHUNKS = TOP + "Transfer-Encoding: chunked\r\n"
+END = "Connection: close\r\n\r\n"
+IDLE, SLOW = 1000, 100  # connections of the crowd
+HONEST_S, HONEST_TURNS = 4, 20  # how long the honest client works among the others, and how often at least
+WAIT_S = 5  # the longest that one of its answers may take
+SILENCE_S = 15  # a server that says nothing for so long hangs
+CLEAR_S = 60  # until the server is rid of the crowd
+FIGURES = re.compile(r"^((?:maas_(?:active_allocations|sessions|transfers|pending_frees|http_connections|"
+                     r"http_active_requests)|process_open_fds) .*)$", re.M)
+
+# Of faults where what is wrong is a matter of taste: another error, or a closed connection, will do, too.
+LAX = 1000
+
+# ID stands for the id of an allocation.
+FAULTS = [
+    ("path", "GET /../../etc/passwd" + TOP + END, 404),
+    ("path with a NUL in it", "GET /health%00" + TOP + END, 404),
+    ("path with a line in it", "DELETE /x%0d%0aforged" + TOP + END, 404),
+    ("no host", "GET /health HTTP/1.1\r\n" + END, 400),
+    ("two hosts", "GET /health" + TOP + HOST + END, 400),
+    ("id of other bytes", "GET /allocate/%ff%fe" + TOP + END, 404),
+    ("id with more behind it", "DELETE /allocate/ID0" + TOP + END, 404),
+    ("id cut off", "DELETE /allocate/0" + TOP + END, 404),
+    ("id in braces", "GET /allocate/{ID}" + TOP + END, 404),
+    ("id of 10 KiB", "GET /allocate/" + "0123456789" * 1000 + TOP + END, 404),
+    ("data of no id", "GET /allocate//data" + TOP + END, 404),
+    ("method", "BREW /health" + TOP + END, 405),
+    ("method in small letters", "get /health" + TOP + END, 405),
+    ("version", "GET /health HTTP/9.9\r\n" + HOST + END, 505 + LAX),
+    ("no version", "GET /health\r\n\r\n", 400 + LAX),
+    ("length of letters", "POST /allocate" + TOP + "Content-Length: ten\r\n" + END, 400),
+    ("negative length", "POST /allocate" + TOP + "Content-Length: -1\r\n" + END, 400),
+    ("length of 2^63", "POST /allocate" + TOP + f"Content-Length: {1 << 63}\r\n" + END, 400),
+    ("length of 2^70", "POST /allocate" + TOP + f"Content-Length: {1 << 70}\r\n" + END, 413 + LAX),
+    ("long JSON", "POST /allocate" + TOP + "Content-Length: 999999999\r\n" + END, 413),
+    ("long data", "PUT /allocate/ID/data" + TOP + "Content-Length: 1048577\r\n" + END, 413),
+    ("chunk of letters", "POST /allocate" + CHUNKS + END + "zz\r\n{}\r\n", 400 + LAX),
+    ("chunk of 2^80", "POST /allocate" + CHUNKS + END + "100000000000000000000\r\n{}\r\n", 413 + LAX),
+    ("chunks without an end", "POST /allocate" + CHUNKS + END + "a\r\n          \r\n" * 1000000 + "0\r\n\r\n",
+     413 + LAX),
+    ("other encoding", "POST /allocate" + TOP + "Transfer-Encoding: gzip\r\n" + END, 400),
+    ("data behind a range", "PUT /allocate/ID/data" + TOP + "Content-Range: bytes 0-0/*\r\nContent-Length: 2\r\n" +
+     END + "ab", 400),
+    ("range that turns around", "PUT /allocate/ID/data" + TOP + "Content-Range: bytes 9-0/*\r\nContent-Length: 1\r\n" +
+     END + "a", 400),
+    ("range beyond 2^64", "GET /allocate/ID/data" + TOP + "Range: bytes=99999999999999999999-\r\n" + END, 416),
+    ("body of another type", "POST /allocate" + TOP + "Content-Type: text/xml\r\nContent-Length: 2\r\n" + END +
+     "{}", 415),
+    ("JSON cut off", "POST /allocate" + TOP + "Content-Length: 8\r\n" + END + '{"size_b', 400),
+    ("JSON of many brackets", "POST /free" + TOP + "Content-Length: 500000\r\n" + END + "[" * 500000, 400),
+    ("length of a frame beyond the frame", "POST /data/write" + TOP + "Content-Length: 6\r\n" + END +
+     "\xff\xff\xff\xff{}", 413),
+    ("a colon too few", "GET /health" + TOP + "Nonsense\r\n" + END, 400 + LAX),
+    ("headers of 20 KiB", "GET /health" + TOP + "X: " + "x" * 20000 + "\r\n" + END, 431),
+    ("headers of 1 MiB", "GET /health" + TOP + "X: " + "x" * 1000000 + "\r\n" + END, 431 + LAX),
+    ("10,000 headers", "GET /health" + TOP + "X: y\r\n" * 10000 + END, 431 + LAX),
+    ("a path of 1 MiB", "GET /" + "x" * 1000000 + TOP + END, 414 + LAX),
+    ("TLS", "\x16\x03\x01\x02\r\n\r\n\x01\x01\xfc\x03\x03", 400 + LAX),
+]
+PUT = "PUT /allocate/ID/data" + TOP + "Content-Length: 100000\r\n\r\nabc"
+HALVES = ["", "GET /health" + TOP + END, "GET /health HT", "GET /health HTTP/1.1\r\nHost", PUT,
+          "POST /allocate" + CHUNKS + '\r\n64\r\n{"size']
+BROKEN_OFF = ["", PUT, "GET /allocate/ID/data" + TOP + "\r\n", "POST /allocate" + TOP + "Content-Length: 100\r\n\r\n{"]
+CHANGED = [
+    "GET /allocate/ID" + TOP + "Accept: */*\r\n\r\n",
+    "PUT /allocate/ID/data" + TOP + "Content-Range: bytes 3-5/*\r\nContent-Length: 3\r\n\r\nabc",
+    "GET /allocate/ID/data" + TOP + "Range: bytes=0-99\r\n\r\n",
+    "POST /data/read" + CHUNKS + '\r\n55\r\n{"ranges":[{"id":"ID","offset":1,"length":20}]}\r\n0\r\n\r\n',
+    "POST /allocate/ID/renew" + TOP + 'Content-Length: 18\r\n\r\n{"ttl_seconds":60}',
+]
+
+
+class Hostile:
+    """All of it, towards one server and one allocation."""
+
+    def __init__(self, server):
+        self.server = server
+        self.id = server.json("POST", "/allocate", {"size_bytes": 1 << 20})["id"]
+
+    def bytes(self, text):
+        return text.replace("ID", self.id).encode("latin-1")
+
+    def connect(self, text="", receive_bytes=0):
+        """A connection on which the text was sent, or as much of it as the server took."""
+        connection = socket.socket()
+        if receive_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.settimeout(SILENCE_S)
+        connection.connect(self.server.address)
+        try:
+            connection.sendall(self.bytes(text) if isinstance(text, str) else text)
+        except OSError:
+            pass  # it was answered before its end
+        return connection
+
+    def faults(self):
+        for name, text, wanted in FAULTS:
+            status = outcome(self.connect(text), name)[0]
+            if status != wanted % LAX and not (wanted >= LAX and (not status or 400 <= status != 500)):
+                sys.exit(f"{name}: wanted {wanted % LAX}, got {status}")
+
+    def pipelined(self):
+        many = ("GET /health" + TOP + "\r\n") * 100 + "GET /nowhere" + TOP + END
+        text = outcome(self.connect(many), "pipelined requests")[1]
+        if text.count(b"HTTP/1.1 200 ") != 100 or text.count(b"HTTP/1.1 404 ") != 1:
+            sys.exit(f"pipelined requests: {text.count(b'HTTP/1.1 200 ')} of 100 answers")
+
+    def ends_early(self):
+        """One side of a connection closed behind a part of a request; and both sides."""
+        halves = [(text, self.connect(text)) for text in HALVES]
+        for _, connection in halves:
+            half_close(connection)
+        for text, connection in halves:
+            status = outcome(connection, f"half closed after {text}")[0]
+            if status and status != 200 and (status < 400 or status == 500):
+                sys.exit(f"half closed after {text}: {status}")
+        for text in BROKEN_OFF * 50:
+            connection = self.connect(text)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    def changed(self, seed, count):
+        """Good requests, some bytes of which were changed at random. Many at a time: where the end comes in one piece
+        with the request, the library often sees it only when the connection's time is up."""
+        dice = random.Random(seed)
+
+        def change(text):
+            data = bytearray(self.bytes(text))
+            for _ in range(dice.randint(1, 4)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+            connection = self.connect(bytes(data))
+            half_close(connection)
+            return connection
+
+        for _ in range(count // 250):
+            for connection in [change(text) for text in CHANGED * 50]:
+                if outcome(connection, "changed at random")[0] == 500:
+                    sys.exit(f"seed {seed}: 500")
+
+
+def half_close(connection):
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass  # closed by the server
+
+
+def outcome(connection, name):
+    """The status of the answer, 0 when the connection closed without one, and all that came."""
+    text = b""
+    try:
+        while piece := connection.recv(65536):
+            text += piece
+    except TimeoutError:
+        sys.exit(f"{name}: neither answered nor closed after {len(text)} bytes")
+    except OSError:
+        pass  # reset
+    connection.close()
+    found = re.match(rb"HTTP/1\.\d (\d+)", text)
+    if text and not found:
+        sys.exit(f"{name}: this is no answer: {text[:100]}")
+    return int(found[1]) if found else 0, text
+
+
+class Crowd(threading.Thread):
+    """Connections that stand idle, and some that go on by a byte now and then."""
+
+    SLOW_ONES = [("GET /health" + TOP + "X-Slow: ", 0),
+                 ("POST /allocate" + TOP + "Content-Length: 4000\r\n\r\n", 0),
+                 ("PUT /allocate/ID/data" + CHUNKS + "\r\nfffff\r\n", 0),
+                 ("GET /allocate/ID/data" + TOP + "\r\n", 4096)]  # read by us, not by the kernel
+
+    def __init__(self, hostile):
+        super().__init__()
+        self.ended = threading.Event()
+        self.slow = [hostile.connect(*self.SLOW_ONES[i % 4]) for i in range(SLOW)]
+        self.start()
+        self.idle = [hostile.connect() for i in range(IDLE)]
+        for connection in self.idle[::2]:  # served once, and stays
+            connection.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if not connection.recv(4096).startswith(b"HTTP/1.1 200 "):
+                sys.exit("an idle connection is not served")
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            for i, connection in enumerate(self.slow):
+                try:
+                    if i % 4 == 3:
+                        connection.recv(1, socket.MSG_DONTWAIT)
+                    else:
+                        connection.send(b"x", socket.MSG_DONTWAIT)
+                except OSError:
+                    pass  # the server has closed it
+
+    def end(self):
+        self.ended.set()
+        self.join()
+        for connection in self.idle + self.slow:
+            connection.close()
+
+
+def figures(server):
+    text = server.send("GET", "/metrics")[2].decode()
+    if re.search(r'^maas_http_requests_total\{.*code="500"\}', text, re.M):
+        sys.exit("an answer with 500")
+    return sorted(FIGURES.findall(text))
+
+
+def metric(server, name):
+    return float(re.search(f"^{name} (.*)$", server.send("GET", "/metrics")[2].decode(), re.M)[1])
+
+
+def work_honestly(server, among):
+    end = time.monotonic() + HONEST_S
+    turns, slowest = 0, 0.0
+
+    def ask(method, path, data=None):
+        nonlocal slowest
+        begin = time.monotonic()
+        status, _, body = server.send(method, path, {"Content-Type": "application/json"}, data)
+        slowest = max(slowest, time.monotonic() - begin)
+        if status != 200:
+            sys.exit(f"the honest client: {method} {path}: {status}")
+        return body
+
+    while time.monotonic() < end or turns < HONEST_TURNS:
+        data = bytes((i * 7 + turns) % 256 for i in range(256)) * 400
+        path = "/allocate/" + json.loads(ask("POST", "/allocate", b'{"size_bytes":%d}' % len(data)))["id"]
+        ask("PUT", path + "/data", data)
+        if ask("GET", path + "/data") != data:
+            sys.exit("the honest client reads other bytes than it wrote")
+        ask("DELETE", path)
+        turns += 1
+    print(f"- {turns} honest turns {among}, the slowest answer took {slowest * 1000:.0f} ms", flush=True)
+    if slowest > WAIT_S:
+        sys.exit(f"an honest client waits {slowest} s")
+
+
+def wait_until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"not within {seconds} s: {what()}")
+        time.sleep(0.2)
+
+
+def main():
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    seed = int(os.environ.get("MAAS_SEED") or time.time())
+    server = Server([sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", "--connection-timeout", "3",
+                     "--max-body-size", "1MiB", "--log-level", "error"])
+    try:
+        figures(server)  # the first answer opens what stays open
+        time.sleep(0.5)  # until its connection has gone
+        before = figures(server)
+        if len(before) != 7:
+            sys.exit(f"figures: {before}")
+        hostile = Hostile(server)
+        crowd = Crowd(hostile)
+        if metric(server, "maas_http_connections") < IDLE / 2:
+            sys.exit("the crowd is not there")
+        work_honestly(server, f"among {IDLE} idle and {SLOW} slow connections")
+        wait_until(lambda: metric(server, "maas_http_connections") < 2 and not metric(server, "maas_transfers"),
+                   CLEAR_S, lambda: "the server is rid of the crowd")
+        crowd.end()
+        print(f"- seed {seed}", flush=True)
+        hostile.faults()
+        hostile.pipelined()
+        hostile.ends_early()
+        hostile.changed(seed, 20000 if os.environ.get("MAAS_LONG") == "1" else 1000)
+        work_honestly(server, "after all of it")
+        server.send("DELETE", "/allocate/" + hostile.id)
+        wait_until(lambda: figures(server) == before, 20, lambda: f"back at {before}: {figures(server)}")
+        if not metric(server, "maas_http_slow_connections_total"):
+            sys.exit("no slow connection was closed")
+        server.process.terminate()
+        _, text = server.process.communicate(timeout=60)
+        if server.process.returncode or re.search("Sanitizer|runtime error", text):
+            sys.exit(f"maasd ended with {server.process.returncode}: {text}")
+    finally:
+        server.stop()
+
+
+main()
