@@ -7,7 +7,6 @@ use_go
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck disable=SC2154  # of tests/go/lib.sh
 cd "$root/examples/go"
-export CGO_ENABLED=0
 
 step 'the module is in order'
 go mod tidy -diff

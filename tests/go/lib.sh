@@ -6,12 +6,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=scripts/tools.sh
 . "$root/scripts/tools.sh"
 
-# use_go puts a Go that is new enough in PATH, or skips the test.
+# use_go puts a Go that is new enough in PATH, or skips the test. What one test compiles serves the others: no
+# cgo, no paths and the same tags, as in scripts/build-prometheus.
 use_go() {
 	if ! find_go "$root/prometheus/go.mod"; then
 		how_to_get_go "$root/prometheus/go.mod" >&2
 		exit 77
 	fi
+	export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=netgo"
 }
 
 # go_test ARGUMENT... is `go test`. A Go test that was skipped is this test, skipped.

@@ -8,7 +8,7 @@ use_go
 limit=$1 maasd=$2 library=$3 header=$4
 tests=$library/go_client_test
 
-export CGO_CFLAGS="-g -O2 -I$header" CGO_LDFLAGS="-L$library -Wl,-rpath,$library"
+export CGO_ENABLED=1 CGO_CFLAGS="-g -O2 -I$header" CGO_LDFLAGS="-L$library -Wl,-rpath,$library"
 cd "$here/../../go"
 go vet -tags maasrdma .
 go test -c -tags maasrdma -o "$tests" .

@@ -8,8 +8,8 @@ use_go
 limit=$1 maasd=$2 library=$3 header=$4
 tests=$library/same_answers_test
 
-export CGO_CFLAGS="-g -O2 -I$header" CGO_LDFLAGS="-L$library -Wl,-rpath,$library"
+export CGO_ENABLED=1 CGO_CFLAGS="-g -O2 -I$header" CGO_LDFLAGS="-L$library -Wl,-rpath,$library"
 same_answers_tree "$root/build/prometheus/same-answers-rdma"
-go test -c -mod=vendor -trimpath -tags netgo,maas_edited,maasrdma -o "$tests" ./test/sameanswers
+go test -c -mod=vendor -tags netgo,maas_edited,maasrdma -o "$tests" ./test/sameanswers
 exec bash "$here/boot.sh" "$limit" -- env MAAS_TEST_TRANSPORT=rdma MAAS_BIN="$maasd" \
 	"$tests" -test.timeout 3h -test.v -test.run TestRDMA
