@@ -60,6 +60,7 @@ def check_allocations(c):
     c.call("allocate", 404, "unknown_session", body={"size_bytes": 1, "session": NOBODY})
     c.call("allocate", 413, "too_large", body={"size_bytes": 4097})
     c.call("allocate", 507, "pool_exhausted", body={"size_bytes": 4096, "count": 300})
+    c.call("allocate", 200, headers={"Content-Type": "Application/JSON;charset=utf-8"}, body=b'{"size_bytes":1}')
     for bad in [b"[]", b"{", b'{"size_bytes":1,"size_bytes":2}', b'"\xff"', b""]:
         c.call("allocate", 400, "bad_json", headers=JSON, body=bad)
     c.call("allocate", 400, "bad_field", body={"size_bytes": 1, "lifetime": "ttl"})
@@ -76,7 +77,7 @@ def check_allocations(c):
     check(c.ok("describe", f"/allocate/{leased}")["ttl_seconds"] == 77, "renew keeps no ttl_seconds")
     c.call("renew", 404, "not_found", f"/allocate/{NOBODY}/renew")
     page = c.ok("list")
-    check(len(page["allocations"]) == 7 and page["next"] is None, f"list: {page}")
+    check(len(page["allocations"]) == 8 and page["next"] is None, f"list: {page}")
     page = c.ok("list", "/allocations?owner=a&limit=2")
     check(len(page["allocations"]) == 2 and page["next"], f"list: {page}")
     page = c.ok("list", f"/allocations?owner=a&limit=2&after={page['next']}")
@@ -86,8 +87,9 @@ def check_allocations(c):
     c.call("list", 403, "foreign_host", headers={"Host": "evil.example"})
     c.call("list", 403, "foreign_origin", headers={"Origin": "http://evil.example"})
     for query, code in [("limit=0", "bad_field"), ("limit=10001", "bad_field"),
-                        ("limit=x", "bad_field"), ("owner=%20", "bad_field"),
-                        ("after=x", "bad_field"), ("colour=red", "unknown_field")]:
+                        ("limit=x", "bad_field"), ("limit", "bad_field"), ("owner=%20", "bad_field"),
+                        ("owner=", "bad_field"), ("no_owner", "bad_field"), ("no_owner=false", "bad_field"),
+                        ("no_owner=true&owner=a", "bad_field"), ("after=x", "bad_field"), ("colour=red", "unknown_field")]:
         c.call("list", 400, code, f"/allocations?{query}")
     c.ok("free", path)
     for name in ["free", "describe"]:
@@ -127,9 +129,11 @@ def check_data(c):
             c.call(name, status, code, headers=JSON, body=data if name == "writeMany" else data.encode())
     c.call("writeMany", 411, "length_required")
     c.call("writeMany", 413, "body_too_large", headers={}, body=struct.pack("<I", MAX_BODY + 1))
-    for body in [b"\1\0", frame(ranges, b"abc"), frame(ranges, b"abcde"), struct.pack("<I", 0)]:
+    for body in [b"", b"\1\0", frame(ranges, b"abc"), frame(ranges, b"abcde"), struct.pack("<I", 0)]:
         c.call("writeMany", 400, "bad_frame", headers={}, body=body)
     c.call("writeMany", 400, "bad_json", headers={}, body=struct.pack("<I", 1) + b"{")
+    c.call("writeMany", 400, "bad_json", headers={}, body=struct.pack("<I", 2) + b"[]")
+    c.call("writeMany", 400, "missing_field", headers={}, body=struct.pack("<I", 2) + b"{}")
 
 
 def check_sessions(c):
@@ -193,7 +197,9 @@ def check_keys(c):
     check(c.ok("grant", grant, body=good) == one["rdma"], "a key again is another one")
     c.call("grant", 409, "already_granted", grant, body=dict(good, access="r"))
     c.call("grant", 404, "unknown_session", grant, body=dict(good, session=NOBODY))
+    c.call("grant", 400, "bad_field", grant, body=dict(good, access="none"))
     c.call("grant", 404, "not_found", f"/allocate/{NOBODY}/grant", body=good)
+    c.call("endGrant", 404, "not_found", f"/allocate/{NOBODY}/grant/{session['id']}")
     for number, status, code in [(errno.EDQUOT, 507, "grants_exhausted"),
                                  (errno.EMLINK, 507, "device_limit"),
                                  (errno.ESHUTDOWN, 503, "rdma_failed")]:
@@ -252,6 +258,7 @@ def check_fields(c):
         body = good[name]
         c.call(name, 415, "not_json", path, {"Content-Type": "text/plain"}, json.dumps(body).encode())
         c.call(name, 415, "not_json", path, {}, json.dumps(body).encode())
+        c.call(name, 415, "not_json", path, {"Content-Type": "application/jsonl"}, json.dumps(body).encode())
         c.call(name, 413, "body_too_large", path, JSON, b" " * (MAX_BODY + 1))
         c.call(name, 400, "bad_json", path, JSON, b"nonsense")
         c.call(name, 400, "unknown_field", path, body=dict(body, colour="red"))
@@ -299,7 +306,10 @@ def check_methods(c):
             get, head = c.server.send("GET", path), c.server.send("HEAD", path)
             check(head[0] == get[0] and not head[2], f"HEAD {route}: {head[0]}, {len(head[2])} bytes")
             check(head[1]["Content-Type"] == get[1]["Content-Type"], f"HEAD {route}: Content-Type")
-    for path in ["/health/", "/nothing", "/allocate/", "//health", "/allocate/x/y", "/sessions/"]:
+            check(int(head[1]["Content-Length"]) > 0, f"HEAD {route}: {head[1]['Content-Length']}")
+    for path in ["/health/", "/nothing", "/allocate/", "//health", "/allocate/x/y", "/sessions/", "health", "/healthx",
+                 "/HEALTH", "/allocate//data", "/data", "/data/", "/data/readx", "/allocate/a/data/",
+                 "/allocate/a/grant/", "/allocate/a/grant/b/c", "*", "/{id}"]:
         status, _, data = c.server.send("GET", path)
         check(status == 404 and c.code_of(data) == "no_such_path", f"GET {path}: {status} {data!r}")
 
@@ -341,6 +351,7 @@ def check_drain(c):
         time.sleep(0.05)
     c.call("ready", 503, "draining")
     c.ok("health")
+    c.ok("allocate", body={"size_bytes": 1})
 
 
 def check_all_met(c):

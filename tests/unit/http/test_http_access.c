@@ -27,27 +27,6 @@ static void set_up(void)
 		   "id", session);
 }
 
-/* What each role is answered; the owner's and the admin's come last, because they change things. */
-TEST(allocation__each_call_by_each_role)
-{
-	static const struct {
-		const char *method, *behind, *body;
-		long status[ROLES]; /* of NOBODY (a wrong token), OTHER, READER, OWNER, ADMIN */
-	} calls[] = {
-		{"GET", "", NULL, {401, 404, 200, 200, 200}},
-		{"GET", "/data", NULL, {401, 404, 200, 200, 200}},
-		{"PUT", "/data", "x", {401, 404, 403, 200, 200}},
-		{"POST", "/renew", "{}", {401, 404, 403, 200, 200}},
-		{"DELETE", "", NULL, {401, 404, 403, 200, 404}},
-	};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
-		for (int role = NOBODY; role < ROLES; role++)
-			ask((enum role)role, calls[i].method,
-			    http_text("/allocate/%s%s", id, calls[i].behind), calls[i].body,
-			    calls[i].status[role]);
-}
-
 TEST(free__of_many_leaves_what_is_not_the_callers)
 {
 	char body[160];
@@ -57,28 +36,6 @@ TEST(free__of_many_leaves_what_is_not_the_callers)
 	assert_non_null(strstr(ask(READER, "POST", "/free", body, 200), "\"freed\":0"));
 	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
 	assert_non_null(strstr(ask(OWNER, "POST", "/free", body, 200), "\"freed\":1"));
-}
-
-TEST(vector__reads_and_writes_one_s_own)
-{
-	char body[160], frame[256];
-	uint32_t len;
-
-	snprintf(body, sizeof(body), "{\"ranges\":[{\"id\":\"%s\",\"offset\":0,\"length\":4}]}",
-		 id);
-	ask(OTHER, "POST", "/data/read", body, 404);
-	ask(READER, "POST", "/data/read", body, 200);
-	len = (uint32_t)strlen(body);
-	memcpy(frame, &len, sizeof(len));
-	memcpy(frame + 4, body, len);
-	memset(frame + 4 + len, 'x', 4);
-	for (int role = OTHER; role < ROLES; role++) {
-		static const long status[ROLES] = {0, 404, 403, 200, 200};
-		const char *header = http_text("Authorization: Bearer %s", tokens[role]);
-
-		assert_int_equal(http_call("POST", "/data/write", frame, len + 8, header)->status,
-				 status[role]);
-	}
 }
 
 TEST(list__shows_what_the_caller_may_read)
@@ -146,16 +103,6 @@ TEST(session__is_its_principals)
 	ask(ADMIN, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
 	ask(ADMIN, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
 	ask(ADMIN, "DELETE", http_text("/sessions/%s", session), NULL, 200);
-}
-
-/* A stranger neither fences a Prometheus, whose exclusive name it may not have, nor leaves an
- * extent under its owner name. */
-TEST(name__cannot_be_squatted)
-{
-	ask(OWNER, "DELETE", http_text("/sessions/%s", session), NULL, 200);
-	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 403);
-	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":4096,\"owner\":\"team/s\"}", 403);
-	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200);
 }
 
 /* ---- another table */

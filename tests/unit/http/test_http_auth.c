@@ -62,18 +62,6 @@ static void expect(const char *method, const char *path, const char *body, const
 		assert_non_null(strstr(a->headers, "\r\nRetry-After: "));
 }
 
-TEST(anonymous__may_read_the_interface_only)
-{
-	expect("GET", "/", NULL, NULL, 200, "");
-	expect("GET", "/openapi.yaml", NULL, NULL, 200, "");
-	expect("GET", "/health", NULL, NULL, 401, "unauthenticated");
-	expect("GET", "/ready", NULL, NULL, 401, "unauthenticated");
-	expect("GET", "/metrics", NULL, NULL, 401, "unauthenticated");
-	expect("POST", "/allocate", "{\"size_bytes\":1}", NULL, 401, "unauthenticated");
-	expect("DELETE", "/allocate/" NO_ID, NULL, NULL, 401, "unauthenticated");
-	expect("GET", "/nowhere", NULL, NULL, 404, "no_such_path");
-}
-
 TEST(anonymous__with_a_line_sees_that_the_server_works_and_no_more)
 {
 	start("* - health", NULL);

@@ -134,17 +134,6 @@ TEST(put__too_long)
 	expect_get(NULL, 200, 0, 100, NULL);
 }
 
-TEST(data__unknown_id)
-{
-	const struct http_answer *a;
-
-	http_expect_error("GET", "/allocate/" NO_ID "/data", NULL, 404, "not_found");
-	http_expect_error("PUT", "/allocate/x/data", "abc", 404, "not_found");
-	a = http_call("HEAD", "/allocate/x/data", NULL, 0, NULL);
-	assert_int_equal(a->status, 404);
-	assert_int_equal(a->len, 0);
-}
-
 /* ---- by hand: what comes before the body */
 
 TEST(put__refused_before_the_body)

@@ -235,41 +235,6 @@ TEST(held__is_bounded)
 
 /* ---- grants */
 
-TEST(grant__life)
-{
-	const char *other = http_open_session("two");
-	const char *id = http_allocate(5000);
-	const char *path = http_text("/allocate/%s/grant", id);
-	const char *body = grant_body(other, "r");
-	json_t *json = http_json("POST", path, body, 200);
-	json_int_t rkey = http_rkey(json, 5000);
-
-	json = http_json("POST", path, body, 200);
-	assert_int_equal(http_rkey(json, 5000), rkey);
-	http_expect_error("POST", path, grant_body(other, "rw"), 409, "already_granted");
-	path = http_text("/allocate/%s/grant/%s", id, other);
-	assert_null(http_json("DELETE", path, NULL, 200));
-	assert_int_equal(fake_keys_live(&keys), 0);
-	http_expect_error("DELETE", path, NULL, 404, "not_found");
-}
-
-TEST(grant__unknown)
-{
-	const char *path;
-	const char *id = http_allocate(1);
-
-	http_expect_error("POST", "/allocate/" NO_ID "/grant", grant_body(http_session, "r"), 404,
-			  "not_found");
-	path = http_text("/allocate/%s/grant", id);
-	http_expect_error("POST", path, "{'session':'" NO_ID "','access':'r'}", 404,
-			  "unknown_session");
-	http_expect_error("POST", path, "{'session':'x','access':'none'}", 400, "bad_field");
-	http_expect_error("DELETE", http_text("/allocate/%s/grant/" NO_ID, id), NULL, 404,
-			  "unknown_session");
-	http_expect_error("DELETE", http_text("/allocate/" NO_ID "/grant/%s", http_session), NULL,
-			  404, "not_found");
-}
-
 TEST(grant__late_and_failed_ends)
 {
 	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);

@@ -5,9 +5,6 @@
 
 #include "tests/unit/http/http_fixture.h"
 
-#define IDLE 300
-#define SLOW 60
-
 static char buffer[65536];
 
 static void start(void)
@@ -59,32 +56,6 @@ TEST(body__unwanted_is_thrown_away)
 	expect_call("GET", "/ready", "abc", 3, NULL, 200, "ready");
 	expect_call("DELETE", "/allocate/x", "abc", 3, "Content-Type: text/plain", 404,
 		    "not_found");
-}
-
-TEST(body__needed)
-{
-	http_expect_error("POST", "/allocate", NULL, 411, "length_required");
-	http_expect_error("POST", "/free", NULL, 411, "length_required");
-	http_expect_error("POST", "/sessions", NULL, 411, "length_required");
-	http_expect_error("POST", "/data/read", NULL, 411, "length_required");
-	http_expect_error("POST", "/data/write", NULL, 411, "length_required");
-	http_expect_error("POST", "/allocate", "", 400, "bad_json");
-}
-
-TEST(body__type)
-{
-	const char *body = "{\"size_bytes\":1}";
-	size_t len = strlen(body);
-
-	expect_call("POST", "/allocate", body, len, "Content-Type: text/plain", 415,
-		    "Content-Type: application/json");
-	expect_call("POST", "/allocate", body, len, "Content-Type: application/jsonl", 415,
-		    "not_json");
-	expect_call("POST", "/allocate", body, len, "Content-Type:", 415, "not_json");
-	/* Nothing to say the type of. */
-	expect_call("POST", "/allocate/x/renew", "", 0, "Content-Type:", 404, "not_found");
-	expect_call("POST", "/allocate", body, len, "Content-Type: Application/JSON;charset=utf-8",
-		    200, "id");
 }
 
 TEST(headers__too_large)
@@ -188,37 +159,6 @@ TEST(protocol__escapes_in_a_path)
 	unlink(name);
 }
 
-TEST(protocol__nonsense_gets_an_error_or_a_close)
-{
-	static const char *const requests[] = {
-		"\r\n\r\n\r\n",
-		"GET\r\n\r\n",
-		"GET /health\r\n\r\n",
-		"GET /health HTTP/9.9\r\n\r\n",
-		HTTP_REQUEST("GET /%00%ff%zz", ""),
-		HTTP_REQUEST("GET http://h/health", ""),
-		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: -1\r\n"),
-		HTTP_REQUEST("POST /allocate", HTTP_JSON "Content-Length: 1x\r\n"),
-		HTTP_REQUEST("POST /free", HTTP_JSON "Content-Length: 99999999999999999999\r\n"),
-		HTTP_REQUEST("POST /allocate", "Transfer-Encoding: chunked\r\n", "zz\r\n"),
-		"POST /free HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-	};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(requests); i++) {
-		int fd = http_connect();
-
-		http_send(fd, requests[i], strlen(requests[i]));
-		shutdown(fd, SHUT_WR);
-		http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
-		if (*buffer)
-			assert_memory_equal(buffer, "HTTP/1.", 7);
-		assert_null(strstr(buffer, " 500 "));
-		close(fd);
-	}
-	http_json("GET", "/health", NULL, 200);
-}
-
 /* A proxy that reads the length differently would take the rest for a request, or the reverse. */
 TEST(protocol__ambiguous_length_is_refused)
 {
@@ -244,17 +184,6 @@ TEST(protocol__ambiguous_length_is_refused)
 		assert_true(strstr(answer, "\"code\":\"bad_") || by_library(answer));
 		assert_null(strstr(answer, "healthy"));
 	}
-}
-
-TEST(protocol__half_closed_client_is_answered)
-{
-	int fd = http_connect();
-
-	http_send_text(fd, HTTP_REQUEST("GET /ready", "Connection: close\r\n"));
-	shutdown(fd, SHUT_WR);
-	http_recv(fd, buffer, sizeof(buffer) - 1, 1000);
-	assert_true(http_is_answer(buffer, 200));
-	close(fd);
 }
 
 /* ---- slow clients; the timeout is 1 s */
@@ -299,26 +228,6 @@ TEST(slow__clients_are_cut)
 	}
 	for (int i = 0; i < KINDS; i++) {
 		assert_in_range(ms[i], times[i].min_ms, times[i].max_ms);
-		close(fds[i]);
-	}
-	http_wait_idle();
-}
-
-TEST(slow__crowd_does_not_keep_others_out)
-{
-	int fds[IDLE + SLOW];
-
-	for (int i = 0; i < IDLE + SLOW; i++) {
-		fds[i] = http_connect();
-		if (i >= IDLE)
-			http_send_text(fds[i],
-				       HTTP_REQUEST("POST /allocate",
-						    HTTP_JSON "Content-Length: 900\r\n", "{"));
-	}
-	for (int i = 0; i < 50; i++)
-		http_json("GET", "/health", NULL, 200);
-	for (int i = 0; i < IDLE + SLOW; i++) {
-		AWAIT(is_closed(fds[i]));
 		close(fds[i]);
 	}
 	http_wait_idle();

@@ -4,49 +4,6 @@
 
 #include "tests/unit/http/http_fixture.h"
 
-TEST(session__life)
-{
-	json_t *json = http_json("POST", "/sessions", "{'name':'w','ttl_seconds':50}", 200);
-	const char *id = http_string(json, "id"), *ticket = http_string(json, "ticket");
-	const char *path = http_text("/sessions/%s", id), *memory;
-
-	http_expect_members(json, "{'rdma':null,'ttl_seconds':50}");
-	assert_int_equal(strlen(ticket), 32);
-
-	json = http_json("POST", "/allocate",
-			 http_text("{'size_bytes':10,'session':'%s','lifetime':'session'}", id),
-			 200);
-	http_expect_members(json, "{'rdma':null}");
-	assert_int_equal(json_object_size(json), 6);
-	memory = http_text("/allocate/%s", http_string(json, "id"));
-
-	json = http_json("POST", http_text("/sessions/%s/renew", id), "{'ttl_seconds':70}", 200);
-	http_expect_members(json, "{'ttl_seconds':70}");
-	json = http_json("POST", http_text("/sessions/%s/ticket", id), NULL, 200);
-	assert_string_not_equal(http_string(json, "ticket"), ticket);
-
-	http_json("GET", memory, NULL, 200);
-	assert_null(http_json("DELETE", path, NULL, 200));
-	http_expect_error("GET", memory, NULL, 404, "not_found");
-	http_expect_error("DELETE", path, NULL, 404, "unknown_session");
-}
-
-TEST(session__exclusive_and_limit)
-{
-	json_t *open[4];
-
-	open[0] = http_json("POST", "/sessions", "{'name':'x','exclusive':true}", 200);
-	http_expect_error("POST", "/sessions", "{'name':'x','exclusive':true}", 409, "name_taken");
-	for (int i = 1; i < 4; i++)
-		open[i] = http_json("POST", "/sessions", "{}", 200);
-	http_expect_error("POST", "/sessions", "{}", 429, "too_many");
-	for (int i = 0; i < 4; i++) {
-		const char *path = http_text("/sessions/%s", http_string(open[i], "id"));
-
-		assert_null(http_json("DELETE", path, NULL, 200));
-	}
-}
-
 TEST(sessions__of_a_name)
 {
 	json_t *open = http_json("POST", "/sessions",
@@ -94,26 +51,6 @@ TEST(session__lease_has_a_maximum)
 	http_expect_members(open, "{'ttl_seconds':60}");
 	open = http_json("POST", renew, "{'ttl_seconds':3600}", 200);
 	http_expect_members(open, "{'ttl_seconds':3600}");
-}
-
-TEST(session__unknown)
-{
-	http_expect_error("POST", "/allocate", "{'size_bytes':1,'session':'" NO_ID "'}", 404,
-			  "unknown_session");
-	http_expect_error("POST", "/sessions/" NO_ID "/renew", NULL, 404, "unknown_session");
-	http_expect_error("POST", "/sessions/x/ticket", NULL, 404, "unknown_session");
-	http_expect_error("DELETE", "/sessions/x", NULL, 404, "unknown_session");
-}
-
-TEST(grant__says_that_rdma_is_off)
-{
-	const char *id = http_allocate(10);
-	const char *path = http_text("/allocate/%s/grant", id);
-
-	http_expect_error("POST", path, "{'session':'" NO_ID "','access':'rw'}", 503, "rdma_off");
-	http_expect_error("POST", path, "{'session':'" NO_ID "'}", 400, "missing_field");
-	http_expect_error("DELETE", http_text("/allocate/%s/grant/" NO_ID, id), NULL, 503,
-			  "rdma_off");
 }
 
 TEST_MAIN(http_setup, http_teardown)

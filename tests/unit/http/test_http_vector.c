@@ -150,30 +150,6 @@ TEST(write__chunked_length_is_seen_at_the_end)
 	}
 }
 
-TEST(write__bad_frames)
-{
-	static const struct {
-		const char *bytes;
-		size_t len;
-		long status;
-	} bad[] = {
-		{"", 0, 400},
-		{"\x01", 1, 400},
-		{"\x00\x00\x00\x00", 4, 400},
-		{"\x05\x00\x00\x00{\"r\"", 8, 400},
-		{"\x02\x00\x00\x00{}", 6, 400},
-		{"\x02\x00\x00\x00[]", 6, 400},
-		{"\xff\xff\xff\xff{}", 6, 413},
-		{"\x01\x00\x10\x00{}", 6, 413},
-	};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		body.len = 0;
-		maas_buf_add(&body, bad[i].bytes, bad[i].len);
-		expect("/data/write", &body, NULL, bad[i].status, "{\"error\":");
-	}
-}
-
 TEST(write__large_in_many_pieces)
 {
 	static char data[3 << 20];
