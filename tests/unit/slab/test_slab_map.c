@@ -69,7 +69,7 @@ TEST(map__joins_neighbours_in_a_large_pool)
 	assert_int_equal(map.per_entry, 4);
 	assert_int_equal(map.count, 2);
 	expect_entry(0, 0, 3 + 4, 3 + 1, 3 * 4096 + 1024);
-	expect_entry(1, 4096, 4, 4, 4 * 4096);
+	expect_entry(1, 4096, 4, 4, 4 * (uint64_t)4096);
 	while (pool_stats(slab).extents_used < 4096)
 		pool_alloc(slab, 4096);
 	draw(slab);
