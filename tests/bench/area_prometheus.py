@@ -96,7 +96,7 @@ class Runs:
         shutil.rmtree(stock["Dir"])
         dead = self.run("mirror")
         starts["take-over"] = self.start("mirror", dead, f"{dead['Dir']}/successor", "-snapshot")
-        starts["take-over of a snapshot"] = self.start("mirror", dead, f"{dead['Dir']}/next")
+        starts["take-over of a snapshot"] = self.start("mirror", dead, f"{dead['Dir']}/next", "-snapshot")
         self.server.free_owner(os.path.basename(dead["Dir"]))
         shutil.rmtree(dead["Dir"])
         _, follower = self.live_and_die()

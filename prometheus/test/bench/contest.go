@@ -122,7 +122,7 @@ type contestant struct {
 	node     *maasflag.Node
 	maas     *maasflag.Attachment
 	follow   bool
-	snapshot bool // Of the head, when it is closed.
+	snapshot bool // Of the head: loaded if there is one, written when it is closed.
 	reg      *prometheus.Registry
 	fed      int
 	samples  int

@@ -29,7 +29,7 @@ func main() {
 		start    = flag.String("start", "", "be a start of this contestant, in this data directory")
 		owner    = flag.String("owner", "", "of a start: the owner's name")
 		fed      = flag.Int("fed", 0, "of a start: the steps in its head and blocks")
-		snapshot = flag.Bool("snapshot", false, "of a start: end with a snapshot of the head")
+		snapshot = flag.Bool("snapshot", false, "of a start: load a snapshot of the head, and end with one")
 		profile  = flag.String("profile", "", "directory for the profiles of starts up to ready, of CPU and of allocations")
 	)
 	flag.Parse()
