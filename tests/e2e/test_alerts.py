@@ -22,6 +22,7 @@ from certificates import Certificates
 MIB = 1 << 20
 POOL_MIB = 64
 FILES = 4096  # The limit of a server that runs out of descriptors.
+KNOWN_S = 1.2 * 15 * 60 / FACTOR  # Before that, a start is no restart of a server that was known.
 TRIALS = Trials()
 
 
@@ -109,7 +110,7 @@ def close(connections):
 
 @TRIALS.add("MaasDown", "kill -9", also=["MaasRestarted"])
 def is_killed(site):
-    server = site.server()
+    server = site.server("--memory-file", site.path("memory"))
     yield server.watched
     server.kill()
     yield
@@ -118,10 +119,23 @@ def is_killed(site):
 
 @TRIALS.add("MaasRestarted", "kill -9, and a start at once")
 def is_restarted(site):
-    server = site.server()
+    server = site.server("--memory-file", site.path("memory"))
     yield server.watched
-    time.sleep(1.2 * 15 * 60 / FACTOR)  # It is no restart of a server that nobody knew.
+    time.sleep(KNOWN_S)
     server.again()
+    yield
+
+
+@TRIALS.add("MaasMemoryLost", "kill -9, and a start on a memory file that is gone")
+def loses_memory(site):
+    memory = site.path("memory")
+    server = site.server("--memory-file", memory)
+    yield server.watched
+    time.sleep(KNOWN_S)
+    server.kill()
+    shutil.rmtree(os.path.dirname(memory))
+    os.mkdir(os.path.dirname(memory), 0o700)
+    server.start()
     yield
 
 
