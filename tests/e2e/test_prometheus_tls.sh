@@ -118,7 +118,7 @@ sleep 8
 equal 'the old certificate' 401 "$(curl -sS -q -o "$WORK/body" -w '%{http_code}' --cacert "$WORK/ca.crt" \
 	--cert "$WORK/predecessor.crt" --key "$WORK/predecessor.key" "$URL/health")"
 contains 'the certificate of the server' "$(curl -sS -v "$URL/health" 2>&1)" 'CN=renewed'
-equal 'failures' none "$(value 'sum(prometheus_tsdb_maas_operation_errors_total)')"
+equal 'failures' 0 "$(value 'sum(prometheus_tsdb_maas_operation_errors_total)')"
 equal 'bytes copied again' 0 "$(value prometheus_tsdb_maas_resynced_bytes_total)"
 works || fail 'remote memory is not in use'
 ! said level=WARN || fail "a warning: $(grep level=WARN "$PROM_LOG")"
