@@ -81,7 +81,7 @@ static void check_cgroup(struct report *report)
 	int r = maas_cgroup_memory("/proc/self", &bytes);
 
 	if (r == -ENOENT)
-		doctor_find(report, FINE, "cgroup", NULL, "sets no limit of memory");
+		doctor_find(report, FINE, "cgroup", NULL, "sets no limit of memory here");
 	else if (r)
 		doctor_find(report, NOTE, "cgroup",
 			    "look from outside: which memory limit does this container have?",
@@ -91,7 +91,7 @@ static void check_cgroup(struct report *report)
 			report, NOTE, "cgroup",
 			"keep a maasd's --max-pool-size well below it: a pool that does not fit is "
 			"killed",
-			"memory is limited to %s", maas_size_round((double)bytes, text));
+			"memory is limited to %s here", maas_size_round((double)bytes, text));
 }
 
 /* The usual place of a maasd's --memory-file. Containers have little of it. */
@@ -174,6 +174,30 @@ static void check_room(struct report *report, const json_t *stats)
 			    "the server's file system has %s for it to grow", room_text);
 }
 
+/* A service has a control group of its own, with another limit than that of a shell. */
+static void check_limit(struct report *report, const json_t *stats)
+{
+	double most = cmd_json_number(stats, "max_pool_size");
+	double limit = cmd_json_number(stats, "memory_limit_bytes");
+	char most_text[CMD_TEXT];
+	char limit_text[CMD_TEXT];
+
+	if (!json_is_number(json_object_get(stats, "memory_limit_bytes")))
+		return;
+	maas_size_round(most, most_text);
+	maas_size_round(limit, limit_text);
+	if (most >= limit)
+		doctor_find(report, WARNING, "memory",
+			    "on its host: raise MemoryMax= or the container's limit, or lower "
+			    "--max-pool-size; `maasd --check` there says how far",
+			    "the server's pool may grow to %s, its cgroup is limited to %s",
+			    most_text, limit_text);
+	else
+		doctor_find(report, FINE, "memory", NULL,
+			    "the server's cgroup is limited to %s, its pool to %s", limit_text,
+			    most_text);
+}
+
 /* Dates in certificates go by the clock; leases do not. */
 static void check_clock(struct report *report, const json_t *health)
 {
@@ -243,6 +267,7 @@ static int check_server(struct report *report, struct cmd_context *context)
 		return status;
 	check_pool(report, page);
 	check_room(report, page);
+	check_limit(report, page);
 	json_decref(page);
 	return CMD_OK;
 }

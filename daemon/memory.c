@@ -8,6 +8,7 @@
 #include "daemon/internal.h"
 
 #define PROC	      "/proc/self"
+#define MIB	      (UINT64_C(1) << 20)
 #define PROCESS_BYTES (32u << 20) /* that the server takes beside the pool and its table, about */
 
 /* What is asked for, and what is said about it. */
@@ -88,19 +89,50 @@ static void check_machine(struct fit *fit)
 	}
 }
 
-/* A control group is not killed for huge pages or for a disk's cache. */
+static bool fits_into(uint64_t limit, const struct maas_slab_room *room)
+{
+	return room->need_bytes + PROCESS_BYTES < limit;
+}
+
+/* The largest pool that fits into `limit`, in whole MiB; 0: none does. */
+static uint64_t find_largest(const struct maasd_options *options, uint64_t limit)
+{
+	struct maas_slab_options slab = maasd_serve_slab_options(options, true);
+	uint64_t fits = 0;
+	uint64_t above = limit / MIB * MIB;
+
+	while (above > fits + MIB) {
+		struct maas_slab_room room;
+
+		slab.max_bytes = (fits + above) / 2 / MIB * MIB;
+		if (!maas_slab_room(&slab, NULL, &room) && fits_into(limit, &room))
+			fits = slab.max_bytes;
+		else
+			above = slab.max_bytes;
+	}
+	return fits;
+}
+
+/* Huge pages and a disk's cache do not count. */
 static void check_cgroup(struct fit *fit)
 {
+	char lower[MAAS_SIZE_TEXT + 32] = "";
 	char text[MAAS_SIZE_TEXT];
 	uint64_t limit;
+	uint64_t largest;
 
 	if (fit->room.disk || fit->room.huge || maas_cgroup_memory(PROC, &limit) ||
-	    fit->room.need_bytes + PROCESS_BYTES < limit)
+	    fits_into(limit, &fit->room))
 		return;
+	largest = find_largest(fit->options, limit);
+	if (largest) {
+		maas_size_format(largest, text);
+		snprintf(lower, sizeof(lower), ", or lower --max-pool-size to %s", text);
+	}
 	find(fit, -ENOMEM,
 	     "--max-pool-size %s does not fit into the cgroup's limit of memory, %s: a full pool "
-	     "would be killed; raise MemoryMax= or the container's limit",
-	     fit->pool, maas_size_human(limit, text));
+	     "would swap, or be killed; raise MemoryMax= or the container's limit%s",
+	     fit->pool, maas_size_human(limit, text), lower);
 }
 
 static void check_file_system(struct fit *fit)

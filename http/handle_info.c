@@ -192,14 +192,23 @@ static void write_keys(struct maas_http *http, struct maas_buf *out)
 	maas_buf_str(out, "}}\n");
 }
 
+static void write_u64_or_null(struct maas_buf *out, const char *key, bool known, uint64_t value)
+{
+	if (known)
+		write_u64(out, key, value);
+	else
+		maas_buf_printf(out, "%snull", key);
+}
+
 static void write_room(struct maas_http *http, struct maas_buf *out)
 {
 	uint64_t room_bytes = maas_slab_room_left(http->options.slab);
+	uint64_t limit_bytes = 0;
+	bool limited = maas_slab_in_memory(http->options.slab) &&
+		       !maas_cgroup_memory("/proc/self", &limit_bytes);
 
-	if (room_bytes == UINT64_MAX)
-		maas_buf_str(out, ",\"room_bytes\":null");
-	else
-		write_u64(out, ",\"room_bytes\":", room_bytes);
+	write_u64_or_null(out, ",\"room_bytes\":", room_bytes != UINT64_MAX, room_bytes);
+	write_u64_or_null(out, ",\"memory_limit_bytes\":", limited, limit_bytes);
 }
 
 int maas_http_stats(struct maas_http_conn *conn)

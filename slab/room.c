@@ -63,3 +63,10 @@ uint64_t maas_slab_room_left(const struct maas_slab *slab)
 		return UINT64_MAX;
 	return fs_bytes(&fs, (uint64_t)fs.f_bavail);
 }
+
+bool maas_slab_in_memory(const struct maas_slab *slab)
+{
+	struct statfs fs;
+
+	return slab->slots_fd < 0 || (!fstatfs(slab->slots_fd, &fs) && fs.f_type == TMPFS_MAGIC);
+}

@@ -145,6 +145,9 @@ MAAS_MUST_CHECK int maas_slab_look(const struct maas_slab *slab, const char *pat
 /* What the file system of an open pool's files has left; UINT64_MAX: no file, or no limit. */
 uint64_t maas_slab_room_left(const struct maas_slab *slab);
 
+/* Whether the pool is of what a control group's limit of memory counts: no huge pages, no disk. */
+bool maas_slab_in_memory(const struct maas_slab *slab);
+
 /* One life of one slab: the slot's index and the generation that each allocation raises by one. */
 struct maas_slab_ref {
 	uint32_t slot;

@@ -283,6 +283,7 @@ TEST(file__tells_its_room)
 		;
 	assert_true(pool_stats(slab).short_of_space);
 	assert_in_range(maas_slab_room_left(slab), 0, EXTENT);
+	assert_true(maas_slab_in_memory(slab));
 	room = room_of(&options);
 	assert_in_range(room.held_bytes, 15 * MIB, 16 * MIB);
 	assert_int_equal(room.room_bytes, 16 * MIB); /* what it has is its own */
