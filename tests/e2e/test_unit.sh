@@ -2,7 +2,7 @@
 # The systemd unit and its user, as they are installed. Run as: test_unit.sh MAASD BUILD_DIR
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-BUILD=$2
+BUILD=$2 SOURCE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROOT=$WORK/root
 
 step 'install'
@@ -13,6 +13,12 @@ USERS=$ROOT/usr/lib/sysusers.d/maasd.conf
 [ -s "$USERS" ] || fail 'the user is not installed'
 installed=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$UNIT")
 equal 'the name of what the unit starts' maasd "${installed##*/}"
+
+# A minimal Debian has no /bin/kill, which is of procps.
+for unit in "$UNIT" "$SOURCE/prometheus/dist/prometheus.service"; do
+	others=$(grep -E '^Exec(Start|Stop|Reload)[A-Za-z]*=' "$unit" | grep -vE '^Exec[A-Za-z]*=(/[^ ]*/(maasd|prometheus)|/bin/sh)( |$)' || true)
+	equal "what $unit runs beside the server and the shell" '' "$others"
+done
 
 # setting NAME: its values, in the order of the unit.
 setting() {
