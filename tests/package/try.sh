@@ -3,25 +3,13 @@
 # Debian, which it changes (scripts/debian --fresh); a tar archive with the packages comes by standard input:
 #	tar -cC build/package/trixie . | scripts/debian --fresh trixie -- tests/package/try.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.sh"
-PACKAGES=(maasd maas libmaas0 libmaas-dev)
+. "$ROOT/tests/package/lib.sh"
 TOOLS=(gcc libc6-dev pkgconf iproute2)
-DEBS=/run/packages WORK=/run/try LOG=/run/try/maasd.log
+LOG=/run/try/maasd.log
 server=''
-unset "${!MAAS_@}" # nothing of the caller's shell gets into the server and the clients
 
-step() {
-	echo "- $*"
-}
-
-fail() {
-	echo "FAILED: $*" >&2
-	[ ! -s "$LOG" ] || tail -n 20 "$LOG" >&2
-	exit 1
-}
-
-# files DIRECTORY: of our packages, in a form that apt takes for files.
-files() {
-	printf "$1/%s.deb\n" "${PACKAGES[@]}"
+show_log() {
+	[ ! -s "$LOG" ] || tail -n 20 "$LOG"
 }
 
 # operate COMMAND...: a command of the operator, which may ask nothing.
@@ -32,18 +20,10 @@ operate() {
 
 # bring: what needs the network. The packages that ours need are there before the list of files is made.
 bring() {
-	local deb needed
 	mkdir -p "$DEBS/old" "$DEBS/new" "$WORK"
 	tar -xC "$DEBS/old" --wildcards '*.deb'
-	for deb in "$DEBS"/old/*.deb; do
-		mv "$deb" "$DEBS/old/$(dpkg-deb -f "$deb" Package).deb"
-	done
-	install_packages --for 'this test' "${TOOLS[@]}"
-	apt update
-	# shellcheck disable=SC2046  # names of files without spaces
-	needed=$(apt-get install -s --no-install-recommends $(files "$DEBS/old") | sed -n 's/^Inst \([^ ]*\).*/\1/p')
-	mapfile -t needed < <(grep -vxF "$(printf '%s\n' "${PACKAGES[@]}")" <<<"$needed")
-	install_packages --for 'the packages' "${needed[@]}"
+	name_packages "$DEBS/old"
+	bring_needed "$DEBS/old" "${TOOLS[@]}"
 }
 
 # make_later makes packages of a later version out of the old ones.
@@ -55,15 +35,6 @@ make_later() {
 		dpkg-deb --root-owner-group -b "$tree" "$DEBS/new/$name.deb" >/dev/null
 		rm -r "$tree"
 	done
-}
-
-# listing: every file with its owner, but what apt, dpkg and ldconfig keep for themselves.
-listing() {
-	find / \( -path /proc -o -path /sys -o -path /dev -o -path /maas -o -path /run -o -path /var/cache \
-		-o -path /var/lib/apt -o -path /var/log/apt -o -path /tmp \) -prune -o \
-		! -path '/var/lib/dpkg/*-old' ! -path '/var/log/dpkg.log' ! -path /etc/ld.so.cache -printf '%y %m %u:%g %p\n' |
-		LC_ALL=C sort
-	find /dev/shm -mindepth 1
 }
 
 # start: as the unit does.
@@ -92,13 +63,6 @@ same() {
 	maas get "$1" | cmp - README.md || fail 'the bytes are not those that were put'
 }
 
-has_version() {
-	local name
-	for name in "${PACKAGES[@]}"; do
-		[ "$(dpkg-query -W -f '${Version}' "$name")" = "$1" ] || fail "$name is not $1"
-	done
-}
-
 use_packages() {
 	same "$1"
 	operate debian/tests/smoke
@@ -107,7 +71,7 @@ use_packages() {
 # try_packages: without network, on ports of its own, and in memory of its own.
 try_packages() {
 	local id operators
-	OLD=$(dpkg-deb -f "$DEBS/old/maasd.deb" Version) NEW=$OLD+later
+	OLD=$(version_in "$DEBS/old") NEW=$OLD+later
 	make_later
 	listing >"$WORK/before"
 
@@ -163,23 +127,17 @@ try_packages() {
 	left '> d 750 root:maasd /etc/maasd' '> f 644 root:root /etc/maasd/principals'
 	getent passwd maasd >/dev/null || fail 'the user maasd is gone'
 
-	step 'install again, and purge all'
+	step 'install again, where something else comes first, and purge all'
+	touch /usr/local/sbin/maasd
 	# shellcheck disable=SC2046
 	operate apt-get -y install --no-install-recommends $(files "$DEBS/old")
+	grep -q '^maasd: /usr/local/sbin/maasd comes before' "$WORK/out" || fail 'nothing is said of /usr/local/sbin/maasd'
+	rm /usr/local/sbin/maasd
 	rm /etc/maasd/principals
 	operate dpkg --purge "${PACKAGES[@]}"
 	operate dpkg --purge "${PACKAGES[@]}"
 	listing >"$WORK/after"
 	left
-}
-
-# left LINE...: how the list of files may differ from that of before the installation; a user stays.
-left() {
-	local wanted found
-	wanted=$(printf '%s\n' "$@")
-	found=$(diff "$WORK/before" "$WORK/after" | grep '^[<>]' |
-		grep -vE ' /etc/((passwd|group|shadow|gshadow)-?|\.pwd\.lock)$') || true
-	[ "$found" = "$wanted" ] || fail "other files than before: $found"
 }
 
 if [ "${1:-}" != --without-network ]; then
