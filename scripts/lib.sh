@@ -21,10 +21,8 @@ cd "$ROOT"
 	PACKAGES_TEST=(clang 'libclang-rt-dev|libclang-rt-14-dev' llvm python3-yaml python3-jsonschema procps openssl valgrind)
 	PACKAGES_BROWSER=(chromium chromium-driver fonts-dejavu-core python3-selenium)
 	PACKAGES_BENCH=(libjemalloc2 libmimalloc-dev redis-server) # what ours is compared with
-	PACKAGES_SOFTROCE=(
-		qemu-system-x86 busybox-static cpio kmod iproute2 rdma-core ibverbs-providers
-		ibverbs-utils rdmacm-utils perftest
-	)
+	PACKAGES_SOFTROCE=(qemu-system-x86 busybox-static cpio kmod ibverbs-utils rdmacm-utils perftest)
+	PACKAGES_RDMA=(iproute2 rdma-core ibverbs-providers) # in every machine with a device
 	PACKAGES_CHECK=(clang-format-19 clang-tidy-19 shellcheck universal-ctags mandoc bsdextrautils abigail-tools)
 	PACKAGES_DEBIAN=(debootstrap)
 	PACKAGES_PACKAGE=(build-essential debhelper fakeroot git lintian)

@@ -2,11 +2,11 @@
 # prepare_kernel finds or makes a kernel and an initrd with rxe, once for each kernel version, in the
 # user's cache; it sets cache, kernel_image and initrd.
 
-MODULES=(crc32_generic virtio_pci virtio_rng 9p 9pnet_virtio overlay virtio_net rdma_rxe rdma_ucm
-	ib_uverbs dummy veth sch_netem)
+MODULES=(crc32_generic crc32c_generic virtio_pci virtio_rng virtio_blk ext4 9p 9pnet_virtio overlay virtio_net
+	rdma_rxe rdma_ucm ib_uverbs dummy veth sch_netem)
 
 prepare_kernel() {
-	install_packages --for "a machine with SoftRoCE" "${PACKAGES_SOFTROCE[@]}"
+	install_packages --for "a machine with SoftRoCE" "${PACKAGES_SOFTROCE[@]}" "${PACKAGES_RDMA[@]}"
 	cache=${XDG_CACHE_HOME:-$HOME/.cache}/maas-softroce
 	mkdir -p "$cache"
 	kernel_image=$(newest_kernel)

@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2154,SC2034  # the caller sets and uses variables
 # The virtual machines: boot_machines, follow_machines, machines_status. They use hosts, limit,
-# memory, counted, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
+# memory, counted, image, mode and command of the caller. Each machine has a folder host-a, host-b in $share:
 #
 #   env command   its task                   output rc booted   the outcome
 #   console qemu  logs of kernel and QEMU    monitor.in         QEMU's monitor
 
 BOOT_SECONDS_KVM=20
 BOOT_SECONDS_TCG=180
-BOOT_SECONDS_COUNTED=900
+BOOT_SECONDS_SLOW=900 # with a clock that counts, or with systemd
 KERNEL_WARNING='WARNING:|BUG:|Oops|rxe_pool\.c|Call Trace'
 
 boot_machines() {
@@ -37,8 +37,9 @@ boot_machines() {
 
 start_machines() { # ACCELERATOR
 	local name seconds=$BOOT_SECONDS_TCG
+	[ -z "$image" ] || seconds=$BOOT_SECONDS_SLOW
 	[ "$1" != kvm ] || seconds=$BOOT_SECONDS_KVM
-	[ -z "$counted" ] || seconds=$BOOT_SECONDS_COUNTED
+	[ -z "$counted" ] || seconds=$BOOT_SECONDS_SLOW
 	rm -f "$share/cable.socket"
 	for name in "${names[@]}"; do
 		describe_machine "$name"
@@ -61,8 +62,13 @@ describe_machine() { # NAME
 	{
 		echo "export SOFTROCE_HOST=$1 SOFTROCE_HOSTS=$hosts"
 		echo "export SOFTROCE_ADDR=10.77.0.$number SOFTROCE_PEER=10.77.0.$((3 - number))"
-		declare -px | grep -E '^declare -x (MAAS_[A-Z_]+|CI|PATH|HOME)=' || true
-		printf 'cd %q || exit 1\n' "$caller_dir"
+		declare -px | grep -E '^declare -x (MAAS_[A-Z_]+|CI)=' || true
+		if [ -n "$image" ]; then
+			echo 'export HOME=/root'
+		else
+			declare -px PATH HOME || true
+			printf 'cd %q || exit 1\n' "$caller_dir"
+		fi
 	} >"$dir/env"
 	if [ "$mode" = command ]; then
 		printf '%q ' exec "${command[@]}" >"$dir/command"
@@ -72,6 +78,10 @@ describe_machine() { # NAME
 
 start_machine() { # NAME ACCELERATOR
 	local dir=$share/host-$1 number cpu=max cpus clock=() cable=() serial=(-serial "file:$share/host-$1/output")
+	local root=(-fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"
+		-device "virtio-9p-pci,fsdev=root,mount_tag=hostroot")
+	[ -z "$image" ] || root=(-drive "file=$image,format=raw,if=none,id=root,snapshot=on,cache=unsafe"
+		-device "virtio-blk-pci,drive=root")
 	number=$(number_of "$1")
 	cpus=$(nproc)
 	[ "$2" != kvm ] || cpu=host
@@ -89,12 +99,12 @@ start_machine() { # NAME ACCELERATOR
 		cable=(-netdev "stream,id=n0,server=$server,addr.type=unix,addr.path=$share/cable.socket"
 			-device "virtio-net-pci,netdev=n0,host_mtu=9000,mac=52:54:00:77:00:0$number")
 	fi
+	# On a busy machine the kernel would find that the timer does not work.
 	qemu-system-x86_64 -nodefaults -no-user-config -no-reboot -display none \
 		-accel "$2" "${clock[@]}" -cpu "$cpu" -m "$memory" -smp "$cpus" \
 		-kernel "$kernel_image" -initrd "$initrd" \
-		-append "console=ttyS1 quiet panic=-1 oops=panic softroce.host=$1" \
-		-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
-		-device virtio-9p-pci,fsdev=root,mount_tag=hostroot \
+		-append "console=ttyS1 quiet panic=-1 oops=panic no_timer_check softroce.host=$1" \
+		"${root[@]}" \
 		-fsdev "local,id=share,path=$share,security_model=none" \
 		-device virtio-9p-pci,fsdev=share,mount_tag=share \
 		-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
