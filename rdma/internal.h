@@ -71,6 +71,7 @@ struct maas_rdma {
 	/* Thread. */
 	struct rdma_event_channel *cm;
 	struct rdma_cm_id *listener;
+	struct rdma_cm_id *watch;	      /* bound to the device's address; NULL: none */
 	struct ibv_comp_channel *completions; /* of all connections */
 	struct maas_rdma_conn_list conns;     /* that wait, or live, or end */
 	struct maas_rdma_conn_list dirty;     /* that have work to post or an end to go on with */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may connect: whoever brings the ticket of a session that lives, through our device. */
+#include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,29 @@ int maas_rdma_listen_prepare(struct maas_rdma *rdma, char *error)
 	return r;
 }
 
+/*
+ * Learns that the device is gone from an id that is bound to its address. A listener on every
+ * address belongs to no device, and a driver that waits until nobody has the device open (rxe)
+ * tells nobody else.
+ */
+static void watch_device(struct maas_rdma *rdma)
+{
+	const struct maas_rdma_device *device = rdma->device;
+	char v4[INET_ADDRSTRLEN];
+	const char *addr = device->gid_text;
+
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)(const void *)device->gid.raw))
+		addr = inet_ntop(AF_INET, device->gid.raw + 12, v4, sizeof(v4));
+	if (rdma_create_id(rdma->cm, &rdma->watch, NULL, RDMA_PS_TCP)) {
+		rdma->watch = NULL;
+	} else if (bind_id(rdma->watch, addr, 0)) {
+		rdma_destroy_id(rdma->watch);
+		rdma->watch = NULL;
+	}
+	if (!rdma->watch)
+		log_debug("rdma: cannot watch %s; its driver has to tell when it is gone", addr);
+}
+
 int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 {
 	const char *addr = *rdma->addr ? rdma->addr : NULL;
@@ -80,6 +104,8 @@ int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)
 			 addr ? addr : "every address", rdma->options.port, strerror(-r));
 	else
 		rdma->port = be16toh(rdma_get_src_port(rdma->listener));
+	if (!r && !addr)
+		watch_device(rdma);
 	return r;
 }
 
@@ -88,6 +114,9 @@ void maas_rdma_listen_end(struct maas_rdma *rdma)
 	if (rdma->listener && rdma_destroy_id(rdma->listener))
 		log_err("rdma: cannot close the listener: %s", strerror(errno));
 	rdma->listener = NULL;
+	if (rdma->watch && rdma_destroy_id(rdma->watch))
+		log_err("rdma: cannot close the device's watch: %s", strerror(errno));
+	rdma->watch = NULL;
 }
 
 void maas_rdma_listen_close(struct maas_rdma *rdma)
