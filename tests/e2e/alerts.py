@@ -5,10 +5,15 @@ and nothing else is changed. A trial is a generator: it starts what it needs and
 and makes the fault; is resumed when its alert fires, and takes the fault away. Then the alert has to be silent again.
 """
 import concurrent.futures
+import hashlib
 import json
 import os
 import re
+import secrets
+import shutil
 import signal
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -30,7 +35,7 @@ SECONDS = {"MaasRestarted": ("< 900", f"< {900 // FACTOR}"),
            "MaasMemoryLost": ("< 900", f"< {900 // FACTOR}"),
            "MaasPoolFullSoon": ("4 * 3600", f"4 * {3600 // FACTOR}")}
 
-# No real fault fires these yet, which need an RDMA device. promtool alone fires them (ops/alerts_test.yml).
+# They need an RDMA device.
 ON_A_DEVICE = {"MaasRdmaDown", "MaasIsolationLost", "MaasKeysRefused"}
 
 
@@ -182,6 +187,46 @@ class Server(Asked, Memory):
         self.process.send_signal(signal.SIGHUP)
 
 
+class Site:
+    """What runs in a test: servers with these options and those of a trial, which has a thread of its own."""
+
+    def __init__(self, maasd, work, *options):
+        self.maasd, self.work, self.options = maasd, work, options
+        self.lock = threading.Lock()
+        self.processes = []
+
+    def add(self, process):
+        with self.lock:
+            self.processes.append(process)
+        return process
+
+    def server(self, *options, host="127.0.0.1"):
+        """A server that runs."""
+        name = os.path.basename(tempfile.mkdtemp("", "maasd-", self.work))
+        server = self.add(Server(self.maasd, self.work, name, *self.options, *options, host=host))
+        server.start()
+        return server
+
+    def server_with(self, quotas, *options, host="127.0.0.1"):
+        """A server with one principal, and the principal's token."""
+        token, path = "mt_" + secrets.token_urlsafe(32), self.path("principals")
+        write(path, f"team1 token=sha256:{hashlib.sha256(token.encode()).hexdigest()} owner=* {quotas}\n")
+        return self.server("--auth-file", path, *options, host=host), token
+
+    def path(self, name):
+        return os.path.join(tempfile.mkdtemp(dir=self.work), name)
+
+    def end(self):
+        for process in self.processes:
+            if process.process and process.process.poll() is None:
+                process.kill()
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
 class Expected:
     """An alert of a trial: where it fires, and after how many seconds it fired, and was silent."""
 
@@ -278,6 +323,20 @@ class Trials:
         wrong += self.strays(watcher)
         self.report()
         assert not wrong, "\n".join(wrong)
+
+    def fire(self, rules, job, only, site_of):
+        """All of them, or those of the alerts `only`, at what a scrape calls `job`. Ends the program if one fails; the
+        directory, for which `site_of` makes a Site, stays then."""
+        self.select(only)
+        work = tempfile.mkdtemp()
+        site = site_of(work)
+        try:
+            self.run(site, lambda: Watcher(work, rules, {job: self.instances()}))
+        except AssertionError as err:
+            sys.exit(f"FAILED: {err}\nThe logs are in {work}.")
+        finally:
+            site.end()
+        shutil.rmtree(work)
 
     def strays(self, watcher):
         """What fired, and no trial explains it. On a busy machine a scrape may take too long (MaasDown)."""

@@ -4,7 +4,6 @@ maasd, and silent before it and after it. Prints which fault fired which alert, 
 
 Usage: test_alerts.py MAASD KEYED_SERVER SOURCE [ALERT...]
 """
-import hashlib
 import os
 import resource
 import secrets
@@ -16,7 +15,7 @@ import tempfile
 import threading
 import time
 
-from alerts import FACTOR, ON_A_DEVICE, Asked, Rules, Server, Trials, Watcher, of_prometheus
+from alerts import FACTOR, ON_A_DEVICE, Asked, Rules, Site, Trials, of_prometheus, write
 from certificates import Certificates
 
 MIB = 1 << 20
@@ -45,48 +44,17 @@ class Keyed(Asked):
         self.process.communicate()
 
 
-class Site:
-    """What runs here, each server in a thread of its own."""
+class Here(Site):
+    """Where there is no device."""
 
     def __init__(self, maasd, keyed, work):
-        self.maasd, self.keyed, self.work = maasd, keyed, work
-        self.lock = threading.Lock()
-        self.processes = []
+        super().__init__(maasd, work, "--rdma", "off", "--max-pool-size", f"{POOL_MIB}MiB", "--slab-sizes", "4KiB,1MiB")
+        self.keyed = keyed
         self.certificates = Certificates(work)
         self.certificates.make_ca("ca")
 
-    def server(self, *options):
-        """A server that runs."""
-        with self.lock:
-            server = Server(self.maasd, self.work, f"maasd{len(self.processes)}", "--rdma", "off", "--max-pool-size",
-                            f"{POOL_MIB}MiB", "--slab-sizes", "4KiB,1MiB", *options)
-            self.processes.append(server)
-        server.start()
-        return server
-
-    def server_with(self, quotas):
-        """A server with one principal, and the principal's token."""
-        token, path = "mt_" + secrets.token_urlsafe(32), self.path("principals")
-        write(path, f"team1 token=sha256:{hashlib.sha256(token.encode()).hexdigest()} owner=* {quotas}\n")
-        return self.server("--auth-file", path), token
-
     def keyed_server(self):
-        server = Keyed(self.keyed)
-        self.processes.append(server)
-        return server
-
-    def path(self, name):
-        return os.path.join(tempfile.mkdtemp(dir=self.work), name)
-
-    def end(self):
-        for process in self.processes:
-            if process.process.poll() is None:
-                process.kill()
-
-
-def write(path, text):
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
+        return self.add(Keyed(self.keyed))
 
 
 def lend(server, count, token=None, **fields):
@@ -348,20 +316,11 @@ def main():
     elsewhere = {alert for alert in rules.alerts if of_prometheus(alert)} | ON_A_DEVICE
     assert TRIALS.alerts() | elsewhere == set(rules.alerts), "alerts without a fault: " + \
         str(set(rules.alerts) ^ (TRIALS.alerts() | elsewhere))
-    TRIALS.select(only)
-    work = tempfile.mkdtemp()
-    site = Site(maasd, keyed, work)
-    try:
-        TRIALS.run(site, lambda: Watcher(work, rules, {"maasd": TRIALS.instances()}))
-    except AssertionError as err:
-        sys.exit(f"FAILED: {err}\nThe logs are in {work}.")
-    finally:
-        site.end()
-    shutil.rmtree(work)
+    TRIALS.fire(rules, "maasd", only, lambda work: Here(maasd, keyed, work))
     if not only:
         for alert in sorted(elsewhere):
-            print(f"not fired here: {alert}: " + ("it needs an RDMA device; promtool alone fires it"
-                                                  if alert in ON_A_DEVICE else "see test_prometheus_alerts.py"))
+            print(f"not fired here: {alert}: " + ("see test_rdma_alerts.py" if alert in ON_A_DEVICE
+                                                  else "see test_prometheus_alerts.py"))
 
 
 main()

@@ -6,16 +6,13 @@ Usage: test_prometheus_alerts.py MAASD PROMETHEUS PROMTOOL SOURCE [ALERT...]
 """
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 import urllib.request
 
-from alerts import Rules, Server, Trials, Watcher, of_prometheus
+from alerts import Rules, Site, Trials, of_prometheus
 from prometheis import Prometheus, eventually
 
 HEADER = 128  # Of an extent in remote memory, as prometheus/remotefile/header.go writes it.
@@ -54,25 +51,16 @@ class Node(Prometheus):
         self.start()
 
 
-class Site:
-    """What runs here."""
+class Nodes(Site):
+    """Prometheis, and servers that keep their memory over a restart."""
 
     def __init__(self, maasd, prometheus, promtool, work):
-        self.maasd, self.prometheus, self.promtool, self.work = maasd, prometheus, promtool, work
-        self.lock = threading.Lock()
-        self.processes = []
+        super().__init__(maasd, work, "--rdma", "off", "--max-pool-size", "256MiB")
+        self.prometheus, self.promtool = prometheus, promtool
 
-    def add(self, process):
-        with self.lock:
-            self.processes.append(process)
-        return process
-
-    def memory(self, name):
-        """A server that runs, and keeps what it lends over a restart."""
-        server = self.add(Server(self.maasd, self.work, name, "--rdma", "off", "--max-pool-size", "256MiB",
-                                 "--memory-file", os.path.join(self.work, name)))
-        server.start()
-        return server
+    def memory(self):
+        """A server that runs."""
+        return self.server("--memory-file", self.path("memory"))
 
     def node(self, name, memory, owner, *options):
         return self.add(Node(name, self.prometheus, self.work, memory, owner, *options))
@@ -86,16 +74,11 @@ class Site:
         standby.follow()
         return leader, standby
 
-    def end(self):
-        for process in self.processes:
-            if process.process and process.process.poll() is None:
-                process.kill()
-
 
 @TRIALS.add(["PrometheusMaasDegraded", "PrometheusMaasFallback", "PrometheusMaasLogLag", "PrometheusMaasStandbyBehind"],
             "kill -9 of maasd, and a query meanwhile")
 def has_no_server(site):
-    memory = site.memory("killed")
+    memory = site.memory()
     leader, standby = site.pair(memory, "cut-off", "--storage.tsdb.maas.cache-size=64KB")
     eventually(120, "chunks in remote memory", lambda: leader.has("stored_bytes", "chunks_head"))
     yield {alert: (standby if "Standby" in alert else leader).address for alert in [
@@ -108,7 +91,7 @@ def has_no_server(site):
 
 @TRIALS.add("PrometheusMaasTookOver", "kill -9 of the leader")
 def has_no_leader(site):
-    leader, standby = site.pair(site.memory("kept"), "orphan")
+    leader, standby = site.pair(site.memory(), "orphan")
     yield standby.address
     leader.kill()
     yield
@@ -117,7 +100,7 @@ def has_no_leader(site):
 @TRIALS.add("PrometheusMaasStandbyStartsOver", "a wrong byte in the leader's log, and a standby on an empty disk",
             also=["PrometheusMaasStandbyBehind"])
 def has_a_wrong_byte(site):
-    memory = site.memory("damaged")
+    memory = site.memory()
     _, standby = site.pair(memory, "misread")
     path = "/allocate/" + first_of_log(memory, "misread") + "/data"
     place = HEADER + 64
@@ -149,7 +132,7 @@ def first_of_log(memory, owner):
 
 @TRIALS.add("PrometheusMaasTakeoverNotWhole", "a share of remote memory for one block of three")
 def has_more_blocks(site):
-    node = site.node("history", site.memory("small"), "history", "--storage.tsdb.maas.blocks=200MB")
+    node = site.node("history", site.memory(), "history", "--storage.tsdb.maas.blocks=200MB")
     make_blocks(site.promtool, node)
     node.start()
 
@@ -194,16 +177,7 @@ def main():
     rules = Rules(source)
     wanted = {alert for alert in rules.alerts if of_prometheus(alert)}
     assert TRIALS.alerts() == wanted, f"alerts without a fault: {wanted ^ TRIALS.alerts()}"
-    TRIALS.select(only)
-    work = tempfile.mkdtemp()
-    site = Site(maasd, prometheus, promtool, work)
-    try:
-        TRIALS.run(site, lambda: Watcher(work, rules, {"prometheus": TRIALS.instances()}))
-    except AssertionError as err:
-        sys.exit(f"FAILED: {err}\nThe logs and data are in {work}.")
-    finally:
-        site.end()
-    shutil.rmtree(work)
+    TRIALS.fire(rules, "prometheus", only, lambda work: Nodes(maasd, prometheus, promtool, work))
 
 
 main()
