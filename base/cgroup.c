@@ -4,7 +4,8 @@
  *
  * /proc/self/cgroup says in which group this process is ("0::PATH", or "N:memory:PATH" in version
  * 1), /proc/self/mountinfo where the hierarchy can be seen, and from which of its groups downwards:
- * in a container often only from the container's own (cgroups(7), proc_pid_mountinfo(5)).
+ * in a container often only from the container's own (cgroups(7), proc_pid_mountinfo(5)). What
+ * groups above that set is told by version 1 alone, in memory.stat.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 /* One version's hierarchy that has to do with memory. */
 struct hierarchy {
 	const char *type;	/* of its file system */
-	const char *option;	/* that its mount has; NULL: any */
+	const char *option;	/* that its mount has, in version 1; NULL: version 2 */
 	const char *file;	/* that holds a group's limit */
 	char group[PATH_BYTES]; /* this process's; empty: none */
 };
@@ -160,6 +161,26 @@ static bool read_limit(const char *group, const char *file_name, uint64_t *ret_b
 	return true;
 }
 
+/* Version 1 says in memory.stat what limit comes of all groups above, be they mounted here or not.
+ */
+static uint64_t read_hierarchical(const char *group)
+{
+	static const char key[] = "hierarchical_memory_limit ";
+	char path[PATH_BYTES + 64];
+	char line[128];
+	unsigned long long least = NO_LIMIT;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/memory.stat", group);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, sizeof(key) - 1))
+			least = strtoull(line + sizeof(key) - 1, NULL, 10);
+	if (file)
+		fclose(file);
+	return least >= NO_LIMIT ? UINT64_MAX : least;
+}
+
 /* The root of all has no limit of its own, but says that it controls memory. */
 static bool is_unlimited_root(const struct mount *mount)
 {
@@ -186,7 +207,7 @@ static bool find_least(const struct mount *mount, const struct hierarchy *hierar
 	size_t point_len = strlen(mount->point);
 	bool told = false;
 
-	*ret_least = UINT64_MAX;
+	*ret_least = hierarchy->option ? read_hierarchical(path) : UINT64_MAX;
 	for (;;) {
 		uint64_t bytes;
 

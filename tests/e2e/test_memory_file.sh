@@ -16,31 +16,6 @@ if [ "$(id -u)" = 0 ] && [ -z "${OWN_MOUNTS-}" ] && own_mounts true 2>/dev/null;
 	exit
 fi
 
-# in_64MiB COMMAND...: runs other commands in a cgroup with a limit of 64 MiB. All that tells of it tells the same.
-in_64MiB() {
-	local text fits size maasd=$MAASD
-	text=$("$@" "$MAASD" --check "${here[@]}" --max-pool-size 128MiB 2>&1)
-	contains '--check' "$text" 'cgroup memory limit = 64 MiB'
-	contains '--check' "$text" "does not fit into the cgroup's limit of memory, 64 MiB"
-	fits=$(sed -n 's/.*, or lower --max-pool-size to \([0-9]*\)MiB$/\1/p' <<<"$text")
-	for size in "$fits" $((fits + 1)); do
-		text=$("$@" "$MAASD" --check "${here[@]}" --max-pool-size "${size}MiB" --extent-size 4MiB 2>&1)
-		[[ $size = "$fits" ]] || contains 'a MiB more than fits' "$text" 'does not fit into'
-		[[ $size != "$fits" || $text != *'does not fit'* ]] || fail "the pool that fits: $text"
-	done
-	text=$("$@" "$MAASD" --prealloc --max-pool-size 128MiB "${here[@]}" 2>&1) && fail "--prealloc runs: $text"
-	contains '--prealloc' "$text" '--prealloc: --max-pool-size 128MiB does not fit into the'
-	contains 'doctor there' "$("$@" "$MAAS" doctor 2>/dev/null || true)" 'memory is limited to 64 MiB here'
-	printf '#!/bin/bash\nexec %s "%s" "$@"\n' "$(printf '%q ' "$@")" "$maasd" >"$WORK/limited"
-	chmod +x "$WORK/limited"
-	MAASD=$WORK/limited start_server "${here[@]}" --max-pool-size 128MiB
-	contains 'log' "$(cat "$LOG")" "does not fit into the cgroup's limit of memory, 64 MiB"
-	equal 'GET /stats' 67108864 "$(curl -sS "$URL/stats" | jq .memory_limit_bytes)"
-	contains 'doctor elsewhere' "$("$MAAS" doctor --url "$URL" || true)" \
-		"the server's pool may grow to 128 MiB, its cgroup is limited to 64 MiB"
-	stop_server
-}
-
 # none FILE...: none of them is there.
 none() {
 	local name
@@ -150,32 +125,6 @@ if [ -n "${OWN_MOUNTS-}" ]; then
 		"${here[@]}"
 	none "$small/m" "$small/m.slots"
 	umount "$small"
-
-	step 'a cgroup of version 1, and none that can be seen'
-	mkdir "$WORK/group"
-	echo 67108864 >"$WORK/group/memory.limit_in_bytes"
-	echo '4:memory:/docker/1' >"$WORK/cgroup"
-	echo "9 8 0:9 /docker/1 $WORK/group rw - cgroup cgroup rw,memory" >"$WORK/mountinfo"
-	# shellcheck disable=SC2016  # for the inner shell
-	in_group='mount --bind "$1/cgroup" "/proc/$$/cgroup" &&
-		mount --bind "$1/mountinfo" "/proc/$$/mountinfo" && shift && exec "$@"'
-	if own_mounts bash -c "$in_group" bash "$WORK" true 2>/dev/null; then
-		in_64MiB unshare --mount --propagation unchanged bash -c "$in_group" bash "$WORK"
-		: >"$WORK/mountinfo"
-		text=$(own_mounts bash -c "$in_group" bash "$WORK" "$MAASD" --check "${here[@]}")
-		contains 'no hierarchy' "$text" 'cgroup memory limit = cannot tell'
-	fi
-fi
-
-memory=/sys/fs/cgroup/memory
-if [ -w "$memory/cgroup.procs" ] && mkdir "$memory/maas-e2e.$$" 2>/dev/null; then
-	step 'a real cgroup of version 1, below one that has the limit'
-	group=$memory/maas-e2e.$$
-	mkdir "$group/inner"
-	echo 67108864 >"$group/memory.limit_in_bytes"
-	# shellcheck disable=SC2016  # for the inner shell
-	in_64MiB bash -c 'echo $$ >"$1/inner/cgroup.procs" && shift && exec "$@"' bash "$group"
-	rmdir "$group/inner" "$group"
 fi
 
 # Every server in a container is process 1 of a namespace that nobody else sees.

@@ -155,6 +155,18 @@ TEST(v1__container)
 	expect_limit(536870912);
 }
 
+/* The limit of a pod, whose containers have none, is of a group that they do not see. */
+TEST(v1__limit_above_the_container)
+{
+	put("cgroup", "4:memory:/pod/123\n");
+	mount_at("/pod/123", "memory", "cgroup", "memory");
+	put("memory/memory.limit_in_bytes", V1_NONE);
+	put("memory/memory.stat", "cache 0\nhierarchical_memory_limit 67108864\ntotal_cache 0\n");
+	expect_limit(67108864);
+	put("memory/memory.stat", "hierarchical_memory_limit " V1_NONE);
+	expect_none(-ENOENT);
+}
+
 /* Version 1 controls memory, version 2 is there for systemd only. */
 TEST(hybrid__the_one_that_controls_memory)
 {
