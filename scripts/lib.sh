@@ -26,6 +26,7 @@ cd "$ROOT"
 	PACKAGES_CHECK=(clang-format-19 clang-tidy-19 shellcheck universal-ctags mandoc bsdextrautils abigail-tools)
 	PACKAGES_DEBIAN=(debootstrap)
 	PACKAGES_PACKAGE=(build-essential debhelper fakeroot git lintian)
+	PACKAGES_MACHINE=(systemd-sysv dbus e2fsprogs) # of an image that boots
 }
 
 say() {

@@ -18,7 +18,7 @@ says() {
 }
 
 step 'wrong usage'
-for script in run test check bench softroce debian build-prometheus with-maasd; do
+for script in run test check bench softroce debian package build-prometheus with-maasd; do
 	says 2 "Try: scripts/$script --help" "scripts/$script" --bogus
 	contains 'help' "$("scripts/$script" --help)" "Usage: scripts/$script"
 	contains 'help' "$("scripts/$script" --help)" 'Exit: '
