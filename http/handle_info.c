@@ -132,19 +132,40 @@ static int not_ready(struct maas_http_conn *conn, const struct maas_lend_key_sta
 	return maas_http_reply(conn, MHD_HTTP_SERVICE_UNAVAILABLE);
 }
 
+enum maas_http_readiness maas_http_readiness(const struct maas_http *http,
+					     const struct maas_lend_key_stats *keys)
+{
+	if (atomic_load_explicit(&http->draining, memory_order_relaxed))
+		return MAAS_HTTP_DRAINING;
+	return keys->registered_bytes < keys->wanted_bytes ? MAAS_HTTP_REGISTERING
+							   : MAAS_HTTP_READY;
+}
+
+const char *maas_http_readiness_name(enum maas_http_readiness readiness)
+{
+	static const char *const names[] = {
+		[MAAS_HTTP_READY] = "ready",
+		[MAAS_HTTP_REGISTERING] = "registering",
+		[MAAS_HTTP_DRAINING] = "draining",
+	};
+
+	return names[readiness];
+}
+
 int maas_http_ready(struct maas_http_conn *conn)
 {
 	struct maas_lend_key_stats keys;
-	bool ready;
+	enum maas_http_readiness readiness;
 
 	maas_http_key_stats(conn->http, &keys);
-	ready = keys.registered_bytes >= keys.wanted_bytes;
+	readiness = maas_http_readiness(conn->http, &keys);
 	if (!maas_http_may_look(conn))
 		keys.registered_bytes = keys.wanted_bytes = 0;
-	if (atomic_load_explicit(&conn->http->draining, memory_order_relaxed))
-		return not_ready(conn, &keys, "draining", "the server is ending; go to another");
-	if (!ready)
-		return not_ready(conn, &keys, "registering",
+	if (readiness == MAAS_HTTP_DRAINING)
+		return not_ready(conn, &keys, maas_http_readiness_name(readiness),
+				 "the server is ending; go to another");
+	if (readiness == MAAS_HTTP_REGISTERING)
+		return not_ready(conn, &keys, maas_http_readiness_name(readiness),
 				 "the pool is being registered with the RDMA device; wait");
 	maas_buf_str(&conn->out, "{\"status\":\"ready\"}\n");
 	return maas_http_reply(conn, MHD_HTTP_OK);

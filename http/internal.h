@@ -107,6 +107,11 @@ static inline uint64_t maas_http_slab_bytes(const struct maas_http *http, uint64
 bool maas_http_key_stats(struct maas_http *http, struct maas_lend_key_stats *ret_stats);
 /* True where there is RDMA and its device has not gone away. */
 bool maas_http_keys_work(struct maas_http *http);
+/* What /ready says; `keys` are those of maas_http_key_stats(). */
+enum maas_http_readiness { MAAS_HTTP_READY, MAAS_HTTP_REGISTERING, MAAS_HTTP_DRAINING };
+enum maas_http_readiness maas_http_readiness(const struct maas_http *http,
+					     const struct maas_lend_key_stats *keys);
+const char *maas_http_readiness_name(enum maas_http_readiness readiness);
 /* Writes the part of /health that never changes; what follows is the state of RDMA. */
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 

@@ -69,6 +69,26 @@ static void close_table(struct maas_buf *out)
 	maas_buf_str(out, "</table>\n");
 }
 
+static void write_server(struct maas_http_conn *conn, const struct maas_http_overview *overview)
+{
+	const struct maas_http *http = conn->http;
+	uint64_t now_s = maas_clock_wall_s();
+	struct maas_buf *out = &conn->out;
+	uint64_t expiry_s;
+
+	maas_buf_printf(out, "<p>%s",
+			maas_http_readiness_name(maas_http_readiness(http, &overview->keys)));
+	if (overview->sight != MAAS_HTTP_SEES_OWN)
+		maas_buf_printf(
+			out, ", %" PRIu64 " connections open, at most %u at each address",
+			atomic_load_explicit(&http->metrics.connections, memory_order_relaxed),
+			http->options.max_connections);
+	if (maas_http_tls_expiry(&conn->http->tls, &expiry_s))
+		maas_buf_printf(out, ", certificate valid for %" PRIu64 " days",
+				expiry_s > now_s ? (expiry_s - now_s) / 86400 : 0);
+	maas_buf_str(out, "</p>\n");
+}
+
 static void write_memory(struct maas_http_conn *conn, const struct maas_http_overview *overview)
 {
 	const struct maas_slab_stats *slab = &overview->slab;
@@ -218,6 +238,7 @@ void maas_http_overview_html(struct maas_http_conn *conn, const struct maas_http
 	struct maas_buf *out = &conn->out;
 
 	maas_buf_str(out, page_head);
+	write_server(conn, overview);
 	write_memory(conn, overview);
 	write_owners(out, &overview->survey);
 	write_endings(out, &overview->survey);

@@ -42,11 +42,18 @@ static void write_head(struct maas_http_conn *conn, const struct maas_http_overv
 	const struct maas_slab *slab = conn->http->options.slab;
 	const struct maas_auth_principal *principal = conn->caller.lend.principal;
 	struct maas_buf *out = &conn->out;
+	uint64_t expiry_s;
 
 	write_text(out, "{\"version\":", MAAS_VERSION);
 	write_number(out, ",\"timestamp\":", maas_clock_wall_s());
 	write_number(out, ",\"uptime_seconds\":",
 		     (maas_clock_ns() - conn->http->started_ns) / UINT64_C(1000000000));
+	write_text(out, ",\"readiness\":",
+		   maas_http_readiness_name(maas_http_readiness(conn->http, &overview->keys)));
+	if (maas_http_tls_expiry(&conn->http->tls, &expiry_s))
+		write_number(out, ",\"certificate_expires\":", expiry_s);
+	else
+		maas_buf_str(out, ",\"certificate_expires\":null");
 	write_text(out, ",\"arena\":{\"id\":", maas_slab_arena_id(slab));
 	write_number(out, ",\"created\":", maas_slab_created_s(slab));
 	write_flag(out, ",\"kept\":", overview->slab.has_file);
@@ -288,6 +295,7 @@ static void write_requests(struct maas_http_conn *conn, const struct maas_http_o
 	}
 	write_number(out, ",\"requests\":{\"active\":", metrics->active);
 	write_number(out, ",\"connections\":", metrics->connections);
+	write_number(out, ",\"max_connections\":", conn->http->options.max_connections);
 	for (unsigned int i = 0; i < MAAS_HTTP_BUCKETS; i++)
 		maas_buf_printf(out, "%s%g", i ? "," : ",\"bucket_seconds\":[",
 				(double)maas_http_bucket_us[i] / 1e6);

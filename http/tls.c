@@ -176,19 +176,28 @@ int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR])
 	return -EKEYEXPIRED;
 }
 
-/* ---- metrics */
+/* ---- for people, and metrics */
 
-void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out)
+bool maas_http_tls_expiry(struct maas_http_tls *tls, uint64_t *ret_expiry_s)
 {
 	uint64_t epoch;
 	struct maas_tls *table = newest(tls, &epoch);
 
 	if (!table)
+		return false;
+	*ret_expiry_s = maas_tls_expiry_s(table);
+	maas_tls_unref(table);
+	return true;
+}
+
+void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out)
+{
+	uint64_t expiry_s;
+
+	if (!maas_http_tls_expiry(tls, &expiry_s))
 		return;
 	maas_http_metric(out, "maas_tls_certificate_expiry_seconds", "gauge",
-			 "When the server's certificate expires, in seconds since 1970.",
-			 maas_tls_expiry_s(table));
-	maas_tls_unref(table);
+			 "When the server's certificate expires, in seconds since 1970.", expiry_s);
 	maas_http_metric_head(out, "maas_tls_handshake_failures_total", "counter",
 			      "TLS handshakes that came to nothing.");
 	for (int i = 0; i < MAAS_TLS_FAILURES; i++)

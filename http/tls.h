@@ -53,6 +53,8 @@ enum maas_tls_client maas_http_tls_wanted(const struct maas_http_conn *conn);
  * is. Errors, with `error`: as maas_tls_peer_verify().
  */
 MAAS_MUST_CHECK int maas_http_tls_look(struct maas_http_conn *conn, char error[MAAS_TLS_ERROR]);
+/* Until when the server's certificates are valid, in seconds since 1970. False: there is no TLS. */
+bool maas_http_tls_expiry(struct maas_http_tls *tls, uint64_t *ret_expiry_s);
 /* Writes the metrics of TLS, if there is some. */
 void maas_http_tls_metrics(struct maas_http_tls *tls, struct maas_buf *out);
 /* The library says that a handshake failed, in this thread. */

@@ -286,7 +286,8 @@ function showRequests(view) {
 	put(at('latency-text'), sparkWords(history.latencies, 'Mean time', brief));
 	fillSpark('rate', history.rates, KEPT);
 	fillSpark('latency', history.latencies, KEPT);
-	put(at('requests-note'), `${many(view.requests.connections, 'open connection')}, ` +
+	put(at('requests-note'), `${many(view.requests.connections, 'open connection')}; each address takes ` +
+		`${number(view.requests.max_connections)}. ` +
 		`${many(view.requests.active, 'request')} under way; this page's own are among them.`);
 	fillRows('requests-rows', [...now.by.values()].map((one) =>
 		requestCells(one, first.by.get(one.operation), now.at - first.at, view.requests.bucket_seconds)));
@@ -298,6 +299,7 @@ function showAbout(view) {
 	put(at('about'), [
 		`version ${view.version}`, `up ${duration(view.uptime)}`,
 		view.arena.kept ? 'memory outlives a restart' : 'memory ends with the process',
+		view.certificate_expires === null ? '' : `certificate until ${moment(view.certificate_expires)}`,
 		view.principal === null ? '' : `seen by ${visible(view.principal)}`,
 	].filter(Boolean).join(' · '));
 }

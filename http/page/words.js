@@ -30,6 +30,7 @@ const REMEDY = {
 	out_of_memory: 'Give the host, or the control group of maasd, more memory.',
 };
 const RECENT_S = 600;
+const DAY_S = 86400;
 const MANY_LOGINS = 30;
 
 function number(value) {
@@ -66,6 +67,10 @@ function duration(seconds) {
 	if (seconds < 7200)
 		return `${Math.round(seconds / 60)}${NBSP}min`;
 	return seconds < 172800 ? `${Math.round(seconds / 3600)}${NBSP}h` : `${Math.round(seconds / 86400)}${NBSP}days`;
+}
+
+function moment(seconds) {
+	return `${new Date(1000 * seconds).toISOString().slice(0, 16).replace('T', NBSP)}${NBSP}UTC`;
 }
 
 function brief(seconds) {
@@ -138,6 +143,32 @@ function rdmaTroubles({rdma}) {
 	}];
 }
 
+function serverTroubles({readiness, certificate_expires: expires, timestamp, requests}) {
+	const out = [];
+	const left = expires - timestamp;
+
+	if (readiness === 'draining')
+		out.push({
+			level: 'warn', headline: 'The server is about to end',
+			detail: 'It was told to stop: it still answers, /ready sends new work elsewhere, and memory that does not ' +
+				'outlive it will be lost.',
+		});
+	if (expires !== null && left < 7 * DAY_S)
+		out.push({
+			level: left < DAY_S ? 'bad' : 'warn',
+			headline: left > 0 ? 'The certificate expires soon' : 'The certificate has expired',
+			detail: `${left > 0 ? `In ${duration(left)}, at` : 'Clients refuse it since'} ${moment(expires)}. Put a new ` +
+				'one in the place of --tls-cert and --tls-key: the server takes it without a restart.',
+		});
+	if (requests && requests.connections > 0.8 * requests.max_connections)
+		out.push({
+			level: 'warn', headline: 'Connections are running out',
+			detail: `${number(requests.connections)} are open, and each address of --listen takes ` +
+				`${number(requests.max_connections)}. Find who opens them (ss -tn), or raise --max-connections.`,
+		});
+	return out;
+}
+
 // An item may stand for many refusals, of which only the newest one's time is known.
 function refusalTroubles({refusals, timestamp}) {
 	const recent = refusals.items.filter((item) => timestamp - item.timestamp <= RECENT_S);
@@ -188,7 +219,7 @@ function notes(view, restart) {
 }
 
 function troublesOf(view, restart) {
-	return [...rdmaTroubles(view), ...refusalTroubles(view), ...poolTroubles(view), ...notes(view, restart)]
+	return [...serverTroubles(view), ...rdmaTroubles(view), ...refusalTroubles(view), ...poolTroubles(view), ...notes(view, restart)]
 		.sort((a, b) => ['bad', 'warn', 'note'].indexOf(a.level) - ['bad', 'warn', 'note'].indexOf(b.level));
 }
 

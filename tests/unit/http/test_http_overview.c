@@ -49,6 +49,20 @@ TEST(overview__of_an_empty_server)
 	assert_int_equal(json_array_size(part(json, "classes")), 7);
 }
 
+TEST(overview__says_how_the_server_is)
+{
+	json_t *json;
+
+	http_start(&(const struct maas_http_options){.threads = 1, .max_connections = 7});
+	json = overview();
+	http_expect_members(json, "{'readiness':'ready','certificate_expires':null}");
+	http_expect_members(part(json, "requests"), "{'connections':1,'max_connections':7}");
+	maas_http_drain(server.http);
+	nap_ms(1100);
+	http_expect_members(overview(), "{'readiness':'draining'}");
+	assert_non_null(strstr(http_get("/figures")->body, "draining"));
+}
+
 TEST(overview__shows_what_is_lent)
 {
 	const char *lease = "{'size_bytes':1000,'owner':'b','lifetime':'ttl','ttl_seconds':90}";
