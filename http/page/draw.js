@@ -11,6 +11,18 @@ function put(node, text) {
 		node.textContent = text;
 }
 
+// Text of ours, in which the options of maasd stand whole: a line ends behind any hyphen else.
+function putWords(node, text) {
+	if (node.textContent === text)
+		return;
+	node.replaceChildren(...text.split(/(--[a-z][a-z-]*)/).map((part, i) => {
+		const code = document.createElement('code');
+
+		code.textContent = part;
+		return i % 2 ? code : part;
+	}));
+}
+
 function show(id, wanted) {
 	at(id).hidden = !wanted;
 }

@@ -171,7 +171,7 @@ function showRdma({rdma}) {
 			'The card was tested at the start:',
 	};
 
-	put(at('rdma-state'), words[rdma.state] ?? rdma.state);
+	putWords(at('rdma-state'), words[rdma.state] ?? rdma.state);
 	fillChildren(at('rdma-properties'), 'li', works ? rdma.properties : [], (item, one) => {
 		item.className = one.proved ? 'yes' : 'no';
 		put(item, one.text);
@@ -242,7 +242,7 @@ function requestCells(one, before, seconds, bounds) {
 	return [
 		{text: one.operation},
 		figure(seconds ? rate(count / seconds) : ''),
-		figure(seconds && count ? quantile(bounds, buckets, 0.5) : ''),
+		figure(seconds && count ? quantile(bounds, buckets, 0.5) : '', undefined, true),
 		figure(seconds && count ? quantile(bounds, buckets, 0.99) : ''),
 		figure(number(one.count), one.count, true),
 		figure(number(one.errors), one.errors),
@@ -328,6 +328,6 @@ function showState(level, headline, summary, troubles) {
 			item.replaceChildren(document.createElement('strong'), ' ', document.createElement('span'));
 		item.className = one.level;
 		put(item.firstElementChild, `${one.headline}.`);
-		put(item.lastElementChild, one.detail);
+		putWords(item.lastElementChild, one.detail);
 	});
 }

@@ -3,7 +3,7 @@
 const NBSP = '\u00a0';
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 const WORD_OF_REFUSAL = {
-	pool_exhausted: 'the pool is full', quota_exhausted: 'the quota is used up',
+	pool_exhausted: 'no room in the pool', quota_exhausted: 'the quota is used up',
 	grants_exhausted: 'no RDMA key is left (--max-grants)', device_limit: 'the card has no RDMA key left',
 	out_of_memory: 'the host has no memory left', too_many: 'a limit of the server is reached',
 	too_many_connections: 'too many connections', too_large: 'larger than the largest class',
@@ -14,7 +14,9 @@ const WORD_OF_REFUSAL = {
 	draining: 'the server was ending', registering: 'the pool was being registered',
 	revoke_unconfirmed: 'a key was not confirmed dead', name_taken: 'the name of the session is taken',
 	not_connected: 'the session has no RDMA connection', tls_required: 'plain HTTP to a port of TLS',
-	internal: 'a fault of the server',
+	bad_json: 'the body is no JSON', bad_field: 'a field has a value that it may not have',
+	missing_field: 'a field is missing', unknown_field: 'a field is not known',
+	method_not_allowed: 'the path does not take this method', internal: 'a fault of the server',
 };
 const WORD_OF_QUOTA = {request_ids: 'request ids', grants: 'RDMA keys', owners: 'owner names'};
 const WORD_OF_KEYS = {
@@ -70,7 +72,9 @@ function duration(seconds) {
 }
 
 function moment(seconds) {
-	return `${new Date(1000 * seconds).toISOString().slice(0, 16).replace('T', NBSP)}${NBSP}UTC`;
+	const options = {timeZone: 'UTC', dateStyle: 'medium', timeStyle: 'short'};
+
+	return `${new Date(1000 * seconds).toLocaleString('en-GB', options)} UTC`.replaceAll(' ', NBSP);
 }
 
 function brief(seconds) {
@@ -157,7 +161,7 @@ function serverTroubles({readiness, certificate_expires: expires, timestamp, req
 		out.push({
 			level: left < DAY_S ? 'bad' : 'warn',
 			headline: left > 0 ? 'The certificate expires soon' : 'The certificate has expired',
-			detail: `${left > 0 ? `In ${duration(left)}, at` : 'Clients refuse it since'} ${moment(expires)}. Put a new ` +
+			detail: `${left > 0 ? `In ${duration(left)}, on` : 'Clients refuse it since'} ${moment(expires)}. Put a new ` +
 				'one in the place of --tls-cert and --tls-key: the server takes it without a restart.',
 		});
 	if (requests && requests.connections > 0.8 * requests.max_connections)

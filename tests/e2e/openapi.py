@@ -27,7 +27,7 @@ class Server:
         self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, env=environment, text=True)
         line = self.process.stderr.readline()
-        found = re.match(r"Listening on http://(.*):(\d+)$", line)
+        found = re.match(r"Listening on https?://(.*):(\d+)$", line)
         if not found:
             self.stop()
             sys.exit(f"{arguments[0]} says: {line}{self.process.stderr.read()}")

@@ -8,15 +8,18 @@ With MAAS_PICTURES=DIRECTORY it leaves pictures of the page there.
 import contextlib
 import hashlib
 import http.client
+import http.server
 import json
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 
+from certificates import Certificates
 from openapi import JSON, Server
 
 try:
@@ -184,6 +187,9 @@ def check_access(browser, what):
             equal(f"what axe-core finds ({name})", [], browser.faults())
             wide = browser.run("return document.documentElement.scrollWidth")
             assert wide <= width, f"{name}: {wide} pixels are wider than the screen"
+            equal(f"tables that are cut ({name})", [], browser.run("""
+                return [...document.querySelectorAll("table")].filter((table) => table.checkVisibility() &&
+                    table.offsetWidth > table.parentElement.clientWidth).map((table) => table.parentElement.id)"""))
     browser.look(1280)
 
 
@@ -198,8 +204,8 @@ def test_access(browser, program, axe):
             {"size_bytes": 4 * MIB, "count": 100, "owner": "greedy"}).encode())
         equal("a request for more than the pool", 507, status)
         shown = browser.until("the refusal shows", lambda shown: shown["level"] == "bad")
-        assert "the pool is full" in shown["headline"] + shown["troubles"], shown
-        assert "the pool is full (507" in browser.text("refusals-rows"), browser.text("refusals-rows")
+        assert "no room in the pool" in shown["headline"] + shown["troubles"], shown
+        assert "no room in the pool (507" in browser.text("refusals-rows"), browser.text("refusals-rows")
         browser.tab_to("token-open")
         browser.press(Keys.ENTER)
         check_access(browser, "trouble")
@@ -301,6 +307,93 @@ def check_patience(browser, server, token):
     browser.until("the token is taken", lambda shown: shown["level"] == "ok")
 
 
+# ---- what is wrong with the server itself
+
+def wait_for(browser, words, details):
+    shown = browser.until(f"the page says: {words}", lambda shown: words in shown["headline"])
+    assert re.search(details, shown["troubles"]), shown["troubles"]
+
+
+def test_draining(browser, program, axe):
+    with maasd(program, "--drain-delay", "60") as server:
+        lend_some(server)
+        browser.open(server.url)
+        browser.allocations(7)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(browser, "The server is about to end.", "It was told to stop")
+        browser.run(axe)
+        check_access(browser, "draining")
+        equal("the console", [], browser.complaints())
+
+
+def test_connections(browser, program, _axe):
+    with maasd(program, "--max-connections", "40", "--max-connections-per-address", "0") as server, \
+            contextlib.ExitStack() as opened:
+        browser.open(server.url)
+        browser.until("all is well", lambda shown: shown["headline"].startswith("Healthy."))
+        for _ in range(35):
+            opened.enter_context(socket.create_connection(server.address))
+        wait_for(browser, "Connections are running out.", r"3[5-9] are open, .* takes 40\.")
+
+
+def test_certificate(browser, program, _axe):
+    browser.command("Security.setIgnoreCertificateErrors", ignore=True)
+    with tempfile.TemporaryDirectory() as directory:
+        certificates = Certificates(directory)
+        certificates.make_ca("ca")
+        certificates.make("server", days=3)
+        options = ["--tls-cert", certificates.path("server.pem"), "--tls-key", certificates.path("server.key")]
+        with maasd(program, *options) as server:
+            browser.open(server.url.replace("http:", "https:"))
+            wait_for(browser, "The certificate expires soon.", r"In 3 days, on .* UTC\. .*--tls-cert and --tls-key")
+            certificates.make("server", days=30)
+            server.process.send_signal(signal.SIGHUP)
+            browser.until("the new one shows", lambda shown: shown["headline"].startswith("Healthy."))
+    browser.command("Security.setIgnoreCertificateErrors", ignore=False)
+
+
+# ---- behind a proxy
+
+@contextlib.contextmanager
+def proxy(server, prefix):
+    """Passes what is below the prefix on to the server, and has nothing else; gives its address."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if not self.path.startswith(prefix):
+                self.send_error(404)
+                return
+            headers = {name: self.headers[name] for name in ["Authorization", "Accept"] if name in self.headers}
+            status, fields, data = server.send("GET", self.path[len(prefix) - 1:], headers)
+            self.send_response(status)
+            for name, value in fields.items():
+                if name not in ["Connection", "Date"]:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as front:
+        threading.Thread(target=front.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{front.server_port}{prefix}"
+        finally:
+            front.shutdown()
+
+
+def test_proxy(browser, program, _axe):
+    with maasd(program) as server, proxy(server, "/maas/") as url:
+        lend_some(server)
+        browser.open(url)
+        check_shown(browser.allocations(7))
+        links = browser.run("return [...document.querySelectorAll('a')].map((link) => link.href)")
+        equal("links that leave the prefix", [], [link for link in links if not link.startswith(url)])
+        browser.driver.find_element("link text", "figures").click()
+        assert "prom-a" in browser.driver.page_source, browser.driver.page_source
+        equal("the console", [], browser.complaints())
+
+
 # ---- a server that ends, hangs, and comes back
 
 def test_restart(browser, program, _axe):
@@ -344,8 +437,8 @@ def test_hidden(browser, program, _axe):
         browser.next_poll()
 
 
-TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_restart,
-         test_hidden]
+TESTS = [test_figures, test_any_number, test_names, test_access, test_without_scripts, test_tokens, test_draining,
+         test_connections, test_certificate, test_proxy, test_restart, test_hidden]
 
 
 def main():
