@@ -156,10 +156,12 @@ class Browser:
         return lines + self.run("return window.violations.splice(0)")
 
     def picture(self, path):
+        self.command("Emulation.setScrollbarsHidden", hidden=True)
         height = self.run("return document.documentElement.scrollHeight")
-        width = self.run("return document.documentElement.clientWidth")
+        width = self.run("return window.innerWidth")
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                      mobile=False)
-        data = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        data = self.command("Page.captureScreenshot", format="png")["data"]
+        self.command("Emulation.setScrollbarsHidden", hidden=False)
         with open(path, "wb") as file:
             file.write(base64.b64decode(data))

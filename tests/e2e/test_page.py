@@ -176,8 +176,8 @@ def test_names(browser, program, _axe):
 # ---- who can use it
 
 def check_access(browser, what):
-    """For every reader: phone and wide screen, by day and by night."""
-    for width in [360, 1920]:
+    """For every reader: small phone (WCAG 2.2, 1.4.10), phone and wide screen, by day and by night."""
+    for width in [320, 360, 1920]:
         for dark in [False, True]:
             browser.look(width, dark)
             name = f"{what}-{width}-{'dark' if dark else 'light'}"
