@@ -50,10 +50,11 @@ static bool take_view(struct maas_http_conn *conn)
 {
 	struct maas_http_views *views = &conn->http->views;
 	struct maas_http_view *view = view_of(conn);
-	uint64_t now_ms = conn->req.start_ns / 1000000;
+	uint64_t now_ms;
 	bool found;
 
 	pthread_mutex_lock(&views->lock);
+	now_ms = maas_clock_ms();
 	found = is_for(view, conn) && view->text.len;
 	if (found && now_ms - view->made_ms >= FRESH_MS)
 		found = now_ms - view->made_ms < STALE_MS && now_ms - view->claimed_ms < FRESH_MS;

@@ -2,8 +2,8 @@
 /*
  * overview: what the page at / shows, as JSON for its script and as HTML for browsers that run
  * none. It is looked up in steps, between which the thread serves others, and kept: whoever sees
- * the same gets what is at most a second old. So its cost depends neither on what is lent nor on
- * how many ask.
+ * the same gets what is a second old, or three while somebody makes the next. So its cost depends
+ * neither on what is lent nor, once there is one, on how many ask.
  */
 #ifndef MAAS_HTTP_OVERVIEW_H
 #define MAAS_HTTP_OVERVIEW_H

@@ -120,8 +120,12 @@ static void write_memory(struct maas_http_conn *conn, const struct maas_http_ove
 	close_table(out);
 }
 
-static void write_owners(struct maas_buf *out, const struct maas_lend_survey *survey)
+static void write_owners(struct maas_buf *out, const struct maas_http_overview *overview)
 {
+	const struct maas_lend_survey *survey = &overview->survey;
+
+	if (overview->sight != MAAS_HTTP_SEES_ALL)
+		maas_buf_str(out, "<p>Of owners, sessions and leases, what you may see:</p>\n");
 	maas_buf_printf(out, "<p>%" PRIu64 " owners; the largest:</p>\n", survey->owners_total);
 	open_table(out, "Owners", "owner|allocations|bytes");
 	for (uint32_t i = 0; i < survey->num_owners; i++) {
@@ -240,7 +244,7 @@ void maas_http_overview_html(struct maas_http_conn *conn, const struct maas_http
 	maas_buf_str(out, page_head);
 	write_server(conn, overview);
 	write_memory(conn, overview);
-	write_owners(out, &overview->survey);
+	write_owners(out, overview);
 	write_endings(out, &overview->survey);
 	write_rdma(conn, overview);
 	if (overview->sight != MAAS_HTTP_SEES_OWN)

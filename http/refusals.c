@@ -84,7 +84,7 @@ void maas_http_refused(struct maas_http_conn *conn, unsigned int status, const c
 	pthread_mutex_lock(&refusals->lock);
 	refusal.order = ++refusals->total;
 	at = place_of(refusals, &refusal);
-	refusal.count = at->count + 1;
+	refusal.count = refusal.time_s - at->time_s > MAAS_HTTP_REFUSALS_GAP_S ? 1 : at->count + 1;
 	*at = refusal;
 	pthread_mutex_unlock(&refusals->lock);
 }

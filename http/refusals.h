@@ -12,13 +12,14 @@
 #include "http/conn.h"
 
 #define MAAS_HTTP_REFUSALS	 32
-#define MAAS_HTTP_REFUSALS_SHARE 8 /* of one client; of all that proved nothing together */
+#define MAAS_HTTP_REFUSALS_SHARE 8   /* of one client; of all that proved nothing together */
+#define MAAS_HTTP_REFUSALS_GAP_S 600 /* after which the count of an entry begins anew */
 
 /* The constant strings live as long as the program. */
 struct maas_http_refusal {
 	uint64_t order; /* the newest has the highest */
 	uint64_t time_s;
-	uint64_t count;
+	uint64_t count; /* without a gap */
 	uint64_t client;
 	unsigned int route;
 	enum maas_http_method method;

@@ -84,7 +84,7 @@ static void watch_device(struct maas_rdma *rdma)
 		rdma->watch = NULL;
 	}
 	if (!rdma->watch)
-		log_debug("rdma: cannot watch %s; its driver has to tell when it is gone", addr);
+		log_info("rdma: cannot watch %s; its driver has to tell when it is gone", addr);
 }
 
 int maas_rdma_listen_open(struct maas_rdma *rdma, char *error)

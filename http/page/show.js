@@ -1,6 +1,6 @@
 // The sections of the page, each from one view: what /overview and, where the caller may have it, /stats said.
 
-// /stats says what is now, /overview may be a second old: so what both have comes from /stats.
+// /stats says what is now, /overview may be some seconds old: so what both have comes from /stats.
 function viewOf(overview, stats) {
 	const {memory} = overview;
 	const classes = stats?.pool_stats ?? overview.classes?.map((one) => ({
@@ -111,7 +111,7 @@ function showClasses({classes}) {
 }
 
 // A caption for a list of which only the first are here. A total of null is one that the caller may not see.
-function showNote(id, {total, items}, none, all, first) {
+function showNote(id, {total, items}, whole, none, all, first) {
 	let words = all;
 
 	if (!items.length && !total)
@@ -120,7 +120,7 @@ function showNote(id, {total, items}, none, all, first) {
 		words = `${first}.`;
 	else if (total > items.length)
 		words = `${first}, ${items.length} of ${number(total)}.`;
-	put(at(`${id}-note`), words);
+	put(at(`${id}-note`), whole ? words : `Of what you may see: ${words[0].toLowerCase()}${words.slice(1)}`);
 }
 
 function showOwners({owners, pool, memory, sees}) {
@@ -128,7 +128,7 @@ function showOwners({owners, pool, memory, sees}) {
 
 	const nameless = sees === 'all' && rest > 0 ? ` ${bytes(rest)} is lent without an owner's name.` : '';
 
-	showNote('owners', owners, `Nothing is lent to an owner.${nameless}`,
+	showNote('owners', owners, sees === 'all', `Nothing is lent to an owner.${nameless}`,
 		`${many(owners.total, 'owner')}, by bytes of slabs.${nameless}`, 'Those that hold most');
 	fillRows('owners-rows', owners.items.map((one) => [
 		{text: visible(one.owner), name: true},
@@ -138,8 +138,8 @@ function showOwners({owners, pool, memory, sees}) {
 	]));
 }
 
-function showSessions({sessions}) {
-	showNote('sessions', sessions, 'No session is open.', `${many(sessions.total, 'session')}.`,
+function showSessions({sessions, sees}) {
+	showNote('sessions', sessions, sees === 'all', 'No session is open.', `${many(sessions.total, 'session')}.`,
 		'Those that end first');
 	fillRows('sessions-rows', sessions.items.map((one) => [
 		{text: one.name ? visible(one.name) : '(no name)', name: true},
@@ -150,8 +150,8 @@ function showSessions({sessions}) {
 	]));
 }
 
-function showLeases({leases}) {
-	showNote('leases', leases, 'No allocation has a lease that ends soon.',
+function showLeases({leases, sees}) {
+	showNote('leases', leases, sees === 'all', 'No allocation has a lease that ends soon.',
 		`${many(leases.total ?? 0, 'allocation')} with a lease.`,
 		leases.whole ? 'Those that end first' : 'Some of those that end first');
 	fillRows('leases-rows', leases.items.map((one) => [
@@ -189,10 +189,10 @@ function rdmaWork({connections, grants, registered_bytes: registered, bind, revo
 	].join(' ');
 }
 
-function showRefusals({refusals, timestamp}) {
-	showNote('refusals', refusals, 'No request was refused since the start.', 'Newest first.', 'Newest first');
+function showRefusals({refusals, timestamp, sees}) {
+	showNote('refusals', refusals, sees !== 'own', 'No request was refused since the start.', 'Newest first.', 'Newest first');
 	if (refusals.total)
-		put(at('refusals-note'), `Newest first; ${many(refusals.total, 'request')} since the start.`);
+		put(at('refusals-note'), `${sees === 'own' ? 'Yours, newest' : 'Newest'} first; ${many(refusals.total, 'request')} since the start.`);
 	fillRows('refusals-rows', refusals.items.map((one) => [
 		{text: `${duration(timestamp - one.timestamp)}${NBSP}ago`},
 		{text: `${refusalWords(one)} (${one.status}${one.count > 1 ? `, ${number(one.count)} times` : ''})`},
@@ -257,7 +257,7 @@ function sparkWords(values, what, words) {
 	return `${what}: ${words(now)} now, ${words(Math.max(...values))} at most in ${duration(2 * values.length)}`;
 }
 
-// An answer may be a second old and two answers the same: such a poll adds nothing.
+// An answer may be some seconds old and two answers the same: such a poll adds nothing.
 function addCounts(view) {
 	const now = countsOf(view);
 	const before = history.counts.at(-1);

@@ -219,6 +219,11 @@ function notes(view, restart) {
 			level: 'note', headline: `You see what ${view.principal} may see`,
 			detail: 'Figures of the whole server need the right "metrics" or "admin" (docs/access.md).',
 		});
+	if (view.sees === 'figures')
+		out.push({
+			level: 'note', headline: 'You see the figures of the whole server',
+			detail: `Of owners, sessions and leases you see what ${view.principal} may see (docs/access.md).`,
+		});
 	return out;
 }
 

@@ -276,6 +276,7 @@ def test_tokens(browser, program, axe):
         equal("owners", ["team\t1\t1 KiB\t"], shown["owners"])
         equal("the classes of all, for a team", False, browser.visible("classes"))
         assert "You see what team may see" in shown["troubles"], shown["troubles"]
+        equal("whose owners", "Of what you may see: 1 owner, by bytes of slabs.", browser.text("owners-note"))
         equal("traces of the token", [0, 0, 0, False, False, ""], traces(browser, tokens["team"]))
 
         browser.tab_to("token-open")

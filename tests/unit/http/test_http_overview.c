@@ -266,6 +266,7 @@ TEST(overview__shows_each_role_what_it_may_see)
 		assert_int_equal(!!strstr(html, "team/x"), cases[i].team);
 		assert_int_equal(!!strstr(body, "other/y"), cases[i].other);
 		assert_int_equal(!!strstr(html, "other/y"), cases[i].other);
+		assert_int_equal(!strstr(html, "what you may see"), !strcmp(cases[i].sees, "all"));
 		assert_int_equal(http_number(part(json, "owners"), "total"), seen);
 		assert_int_equal(http_number(part(json, "sessions"), "total"), seen);
 		assert_int_equal(json_array_size(items(json, "leases")), seen);
