@@ -13,7 +13,8 @@
 
 #include "http/internal.h"
 
-#define TICKS_A_LOOK 10
+#define TICKS_A_LOOK  10
+#define TICKS_A_LIMIT 100
 /* Without progress, for a request that holds a share of what all requests may hold. */
 #define HOLDER_MS 5000
 
@@ -231,6 +232,8 @@ void maas_http_tick(struct maas_http *http)
 	uint64_t now_ms = maas_clock_ms();
 	struct maas_http_conn *conn;
 
+	if (http->ticks % TICKS_A_LIMIT == 0)
+		maas_http_read_limit(http);
 	pthread_mutex_lock(&http->lock);
 	LIST_FOREACH (conn, &http->conns, link) {
 		if (look)

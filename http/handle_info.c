@@ -221,15 +221,23 @@ static void write_u64_or_null(struct maas_buf *out, const char *key, bool known,
 		maas_buf_printf(out, "%snull", key);
 }
 
+void maas_http_read_limit(struct maas_http *http)
+{
+	uint64_t limit_bytes;
+
+	if (!maas_slab_in_memory(http->options.slab) ||
+	    maas_cgroup_memory("/proc/self", &limit_bytes))
+		limit_bytes = UINT64_MAX;
+	atomic_store_explicit(&http->limit_bytes, limit_bytes, memory_order_relaxed);
+}
+
 static void write_room(struct maas_http *http, struct maas_buf *out)
 {
 	uint64_t room_bytes = maas_slab_room_left(http->options.slab);
-	uint64_t limit_bytes = 0;
-	bool limited = maas_slab_in_memory(http->options.slab) &&
-		       !maas_cgroup_memory("/proc/self", &limit_bytes);
+	uint64_t limit_bytes = atomic_load_explicit(&http->limit_bytes, memory_order_relaxed);
 
 	write_u64_or_null(out, ",\"room_bytes\":", room_bytes != UINT64_MAX, room_bytes);
-	write_u64_or_null(out, ",\"memory_limit_bytes\":", limited, limit_bytes);
+	write_u64_or_null(out, ",\"memory_limit_bytes\":", limit_bytes != UINT64_MAX, limit_bytes);
 }
 
 int maas_http_stats(struct maas_http_conn *conn)

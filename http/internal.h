@@ -78,8 +78,9 @@ struct maas_http {
 	unsigned int num_daemons;
 	_Atomic bool draining;
 	_Atomic bool stopping;
-	unsigned int ticks;	     /* maas_http_tick()'s */
-	_Atomic uint64_t held_bytes; /* by requests under way */
+	unsigned int ticks;	      /* maas_http_tick()'s */
+	_Atomic uint64_t limit_bytes; /* of memory, of the control group; UINT64_MAX: none */
+	_Atomic uint64_t held_bytes;  /* by requests under way */
 	struct maas_http_metrics metrics;
 	struct maas_http_linger linger;
 	struct maas_http_peers peers;
@@ -113,6 +114,8 @@ enum maas_http_readiness maas_http_readiness(const struct maas_http *http,
 					     const struct maas_lend_key_stats *keys);
 const char *maas_http_readiness_name(enum maas_http_readiness readiness);
 /* Writes the part of /health that never changes; what follows is the state of RDMA. */
+/* Reads limit_bytes anew; that takes longer the more mounts there are. */
+void maas_http_read_limit(struct maas_http *http);
 void maas_http_health_head(const struct maas_http_options *options, struct maas_buf *out);
 
 /* Makes http->fixed; maas_http_fixed_fini() accepts a half-made one. Errors: -ENOMEM. */

@@ -223,6 +223,7 @@ static struct maas_http *http_new(const struct maas_http_options *options)
 	http->has_keys = maas_lend_key_stats(options->lend, &keys);
 	learn_names(http);
 	learn_slabs(http);
+	maas_http_read_limit(http);
 	maas_http_health_head(options, &http->health_head);
 	if (!http->health_head.error && !maas_http_fixed_init(http) &&
 	    !maas_http_peers_init(&http->peers) && !maas_http_heavy_start(&http->heavy) &&

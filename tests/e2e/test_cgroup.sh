@@ -58,6 +58,17 @@ echo 67108864 >"$GROUP/memory.limit_in_bytes"
 		bash -c '\''umount --lazy /sys/fs/cgroup/memory && mount -t cgroup -o memory none /sys/fs/cgroup/memory && exec "$@"'\'' bash "$@"' bash "$GROUP"
 }
 
+step 'a limit that is raised while the server runs'
+limit_is() {
+	[ "$(curl -sS "$URL/stats" | jq .memory_limit_bytes)" = "$1" ]
+}
+start_server "${here[@]}" --max-pool-size 32MiB # nothing binds it yet
+echo "$SERVER" >"$GROUP/inner/cgroup.procs"
+wait_for 60 limit_is 67108864
+echo 100663296 >"$GROUP/memory.limit_in_bytes"
+wait_for 60 limit_is 100663296
+stop_server
+
 step 'where no hierarchy can be seen'
 contains '--check' "$(own_mounts bash -c 'umount --recursive --lazy /sys/fs/cgroup && exec "$@"' bash \
 	"$MAASD" --check "${here[@]}")" 'cgroup memory limit = cannot tell'
