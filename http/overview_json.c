@@ -48,6 +48,7 @@ static void write_head(struct maas_http_conn *conn, const struct maas_http_overv
 	write_number(out, ",\"timestamp\":", maas_clock_wall_s());
 	write_number(out, ",\"uptime_seconds\":",
 		     (maas_clock_ns() - conn->http->started_ns) / UINT64_C(1000000000));
+	write_text(out, ",\"boot_id\":", conn->http->options.boot_id);
 	write_text(out, ",\"readiness\":",
 		   maas_http_readiness_name(maas_http_readiness(conn->http, &overview->keys)));
 	if (maas_http_tls_expiry(&conn->http->tls, &expiry_s))

@@ -31,17 +31,14 @@ function clock(ms) {
 
 // ---- what an answer leads to
 
-// A restart: new memory, or a server that runs for less long than it did, or that began later.
+// A restart is another process; clocks may step.
 function noteRestart(before, view) {
 	if (live.restart && Date.now() - live.restart.ms > RESTART_SHOWN_MS)
 		live.restart = null;
-	if (!before)
+	if (!before || before.boot_id === view.boot_id)
 		return;
 	const gone = before.arena.id !== view.arena.id;
-	const later = view.timestamp - view.uptime - before.timestamp + before.uptime;
 
-	if (!gone && view.uptime >= before.uptime && later <= 3)
-		return;
 	live.restart = {ms: Date.now(), lost: gone && before.pool.lent > 0, kept: !gone};
 	forget();
 }

@@ -213,7 +213,7 @@ function forget() {
 	history.latencies = [];
 }
 
-function countsOf({requests, timestamp}) {
+function countsOf({requests, uptime}) {
 	const all = {count: 0, sum: 0};
 	const by = new Map(requests.operations.map((one) => [one.operation, one]));
 
@@ -221,7 +221,7 @@ function countsOf({requests, timestamp}) {
 		all.count += one.count;
 		all.sum += one.sum_seconds;
 	}
-	return {at: timestamp, all, by};
+	return {at: uptime, all, by};
 }
 
 // The upper bound of the bucket in which the part of the requests is reached.
