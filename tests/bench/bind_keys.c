@@ -6,7 +6,6 @@
  * when it is ready.
  */
 #include <errno.h>
-#include <rdma/rdma_cma.h>
 #include <semaphore.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -15,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/wire.h"
 #include "rdma/rdma.h"
 #include "tests/bench/bare_keys.h"
+#include "tests/rdma/raw_link.h"
 
 #define SLAB_BYTES 1024
 #define POOL_BYTES (512ull << 20)
@@ -28,7 +27,7 @@ struct parts {
 	struct maas_rdma *rdma;
 	struct maas_lend *lend;
 	struct maas_lend_session_ref session;
-	struct rdma_cm_id *client;
+	struct raw_link client;
 	struct maas_slab_ref refs[BARE_KEYS];
 	struct maas_lend_key grants[BARE_KEYS];
 	struct bare_keys *bare;
@@ -103,54 +102,6 @@ static int check_grants(const struct parts *parts)
 
 /* ---- the client's side: a connection and nothing else */
 
-static int resolve(struct rdma_cm_id *id, const struct maas_lend_key_address *address)
-{
-	struct rdma_addrinfo hints = {.ai_flags = RAI_NUMERICHOST, .ai_port_space = RDMA_PS_TCP};
-	struct rdma_addrinfo *info;
-	char port[8];
-	int r = 0;
-
-	snprintf(port, sizeof(port), "%u", address->port);
-	if (rdma_getaddrinfo(address->addr, port, &hints, &info))
-		return -errno;
-	if (rdma_resolve_addr(id, NULL, info->ai_dst_addr, CONNECT_MS) ||
-	    rdma_resolve_route(id, CONNECT_MS))
-		r = -errno;
-	rdma_freeaddrinfo(info);
-	return r;
-}
-
-static int connect_to(struct parts *parts, const char *ticket,
-		      const struct maas_lend_key_address *address)
-{
-	struct ibv_qp_init_attr qp = {.qp_type = IBV_QPT_RC, .cap = {4, 1, 1, 1, 0}};
-	struct maas_wire_connect data = {
-		.magic = htobe32(MAAS_WIRE_MAGIC),
-		.version = htobe16(MAAS_WIRE_VERSION),
-	};
-	struct rdma_conn_param param = {
-		.private_data = &data,
-		.private_data_len = sizeof(data),
-		.responder_resources = 1,
-		.initiator_depth = 1,
-		.retry_count = 7,
-		.rnr_retry_count = 7,
-	};
-	int r;
-
-	if (sodium_hex2bin(data.ticket, sizeof(data.ticket), ticket, strlen(ticket), NULL, NULL,
-			   NULL))
-		return -EINVAL;
-	if (rdma_create_id(NULL, &parts->client, NULL, RDMA_PS_TCP))
-		return -errno;
-	r = resolve(parts->client, address);
-	if (r)
-		return r;
-	if (rdma_create_qp(parts->client, NULL, &qp) || rdma_connect(parts->client, &param))
-		return -errno;
-	return 0;
-}
-
 static int await_connection(struct parts *parts)
 {
 	for (int ms = 0; ms < CONNECT_MS; ms += 10) {
@@ -165,6 +116,7 @@ static int await_connection(struct parts *parts)
 
 static int open_session(struct parts *parts)
 {
+	struct raw_session session = {0};
 	struct maas_lend_key_address address;
 	struct maas_lend_session_info info;
 	int r = maas_lend_session_open(parts->lend, NULL, "bench", 3600, false, NULL, &info);
@@ -176,8 +128,12 @@ static int open_session(struct parts *parts)
 		r = maas_lend_session_ticket(parts->lend, NULL, info.id, &info);
 	if (!r && !maas_lend_key_address(parts->lend, NULL, &address))
 		r = -EOPNOTSUPP;
-	if (!r)
-		r = connect_to(parts, info.ticket, &address);
+	if (r)
+		return r;
+	session.port = address.port;
+	memcpy(session.addr, address.addr, sizeof(session.addr));
+	memcpy(session.ticket, info.ticket, sizeof(session.ticket));
+	r = raw_connect(&parts->client, &session, SLAB_BYTES);
 	return r ? r : await_connection(parts);
 }
 
@@ -262,12 +218,7 @@ static int world_open(struct parts *parts, bool windows, unsigned int live)
 static void world_close(struct parts *parts)
 {
 	bare_keys_close(parts->bare);
-	if (parts->client) {
-		rdma_disconnect(parts->client);
-		if (parts->client->qp)
-			rdma_destroy_qp(parts->client);
-		rdma_destroy_id(parts->client);
-	}
+	raw_close(&parts->client);
 	maas_rdma_stop(parts->rdma);
 	maas_lend_close(parts->lend);
 	maas_rdma_close(parts->rdma);
