@@ -8,10 +8,13 @@
 
 void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns)
 {
-	unsigned int bucket = 0;
+	unsigned int bucket = times->bucket;
 
+	while (bucket && ns <= maas_lend_key_bounds_ns[bucket - 1])
+		bucket--;
 	while (bucket < MAAS_LEND_KEY_BUCKETS && ns > maas_lend_key_bounds_ns[bucket])
 		bucket++;
+	times->bucket = bucket;
 	maas_rdma_count(&times->buckets[bucket]);
 	maas_rdma_add(&times->sum_ns, ns);
 }

@@ -13,6 +13,7 @@
 struct maas_rdma_times {
 	_Atomic uint64_t buckets[MAAS_LEND_KEY_BUCKETS + 1];
 	_Atomic uint64_t sum_ns;
+	unsigned int bucket; /* Thread. Of the last time, at which the search for the next begins */
 };
 
 struct maas_rdma_figures {
