@@ -217,13 +217,13 @@ void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.bind, end_ns(grant->rdma) - grant->started_ns);
-	grant->state = MAAS_RDMA_GRANT_LIVE;
-	if (!STAILQ_EMPTY(&grant->dead)) {
-		/* Revoked meanwhile: nobody is given the key. */
+	if (grant->state == MAAS_RDMA_GRANT_DOOMED) {
+		/* Nobody is given the key. */
 		maas_rdma_tasks_run(&made, -ENOENT);
 		kill(grant);
 		return;
 	}
+	grant->state = MAAS_RDMA_GRANT_LIVE;
 	maas_rdma_tasks_run(&made, 0);
 }
 
@@ -292,7 +292,8 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	if (grant) {
 		if (grant->state == MAAS_RDMA_GRANT_BROKEN)
 			return -ENOTCONN;
-		if (grant->state == MAAS_RDMA_GRANT_REVOKING || !STAILQ_EMPTY(&grant->dead))
+		if (grant->state == MAAS_RDMA_GRANT_REVOKING ||
+		    grant->state == MAAS_RDMA_GRANT_DOOMED)
 			return -ENOENT;
 		*ret_grant = grant;
 		if (grant->access != access)
@@ -342,6 +343,8 @@ void maas_rdma_grant_kill(struct maas_rdma_grant *grant, struct maas_rdma_task *
 		kill(grant);
 	else if (grant->registering && maas_rdma_conn_usable(grant->conn))
 		drop(grant, -ENOENT); /* there is no key yet, and to pin an extent may take long */
+	else if (grant->state == MAAS_RDMA_GRANT_BINDING)
+		grant->state = MAAS_RDMA_GRANT_DOOMED;
 }
 
 int maas_rdma_grants_end(struct maas_rdma_conn *conn)

@@ -3,7 +3,8 @@
  * grant: which session has a key to which slab, and how that key is made and killed.
  *
  *     BINDING ──▶ LIVE ──▶ REVOKING ──▶ dead: told, and freed
- *        └─────────┴──────────┴──▶ BROKEN ──▶ dead with its connection
+ *        ├──▶ DOOMED ──┬────────┘
+ *        └─────────────┴──▶ BROKEN ──▶ dead with its connection; from LIVE and REVOKING, too
  *
  * A grant is in its connection's list and in its slab's chain from before its key is made until the
  * key is dead for certain. Threading: the server's thread alone.
@@ -18,6 +19,7 @@
 
 enum maas_rdma_grant_state {
 	MAAS_RDMA_GRANT_BINDING,
+	MAAS_RDMA_GRANT_DOOMED, /* revoked before its key was made: the key dies once it is */
 	MAAS_RDMA_GRANT_LIVE,
 	MAAS_RDMA_GRANT_REVOKING,
 	MAAS_RDMA_GRANT_BROKEN, /* its connection is ending, which kills the key */
@@ -41,8 +43,7 @@ struct maas_rdma_grant {
 	bool registering; /* its extent is; `work.task` comes when that has ended */
 	uint64_t started_ns;
 	struct maas_rdma_task_list made; /* run when the key is made */
-	struct maas_rdma_task_list
-		dead; /* run when it is dead; with any, it dies once it is made */
+	struct maas_rdma_task_list dead; /* run when it is dead */
 };
 
 MAAS_MUST_CHECK int maas_rdma_grants_open(struct maas_rdma *rdma); /* -ENOMEM */

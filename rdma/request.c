@@ -221,75 +221,65 @@ struct revocation {
 	struct maas_slab_ref ref;
 	maas_lend_key_done *done;
 	void *arg;
-	uint32_t pending;
-	int status;
 };
 
-struct dying {
-	struct maas_rdma_task task;
-	struct revocation *revocation;
-};
-
-static void put_revocation(struct revocation *revocation)
+static struct revocation *revocation_of(struct maas_rdma_task *task)
 {
-	if (--revocation->pending)
-		return;
-	revocation->done(revocation->arg, revocation->status);
+	return MAAS_CONTAINER_OF(task, struct revocation, task);
+}
+
+static void end_revocation(struct maas_rdma_task *task, int status)
+{
+	struct revocation *revocation = revocation_of(task);
+
+	revocation->done(revocation->arg, status);
 	free(revocation);
 }
 
+/* All of the slab's keys are dying, and nobody gets another: they are waited for one by one. */
 static void died(struct maas_rdma_task *task, int status)
 {
-	struct dying *dying = MAAS_CONTAINER_OF(task, struct dying, task);
-	struct revocation *revocation = dying->revocation;
+	struct revocation *revocation = revocation_of(task);
+	struct maas_rdma_grant *next =
+		status ? NULL : maas_rdma_grant_first(revocation->rdma, revocation->ref);
 
-	free(dying);
-	if (status && !revocation->status)
-		revocation->status = status;
-	put_revocation(revocation);
-}
-
-static void kill_one(struct revocation *revocation, struct maas_rdma_grant *grant)
-{
-	struct dying *dying = calloc(1, sizeof(*dying));
-
-	if (!dying) {
-		revocation->status = -ENOMEM; /* it dies, but nobody hears of it */
-		maas_rdma_grant_kill(grant, NULL);
-		return;
-	}
-	dying->task.run = died;
-	dying->revocation = revocation;
-	revocation->pending++;
-	maas_rdma_grant_kill(grant, &dying->task);
+	if (next)
+		STAILQ_INSERT_TAIL(&next->dead, task, link);
+	else
+		end_revocation(task, status);
 }
 
 static void run_revoke(struct maas_rdma_task *task, int status)
 {
-	struct revocation *revocation = MAAS_CONTAINER_OF(task, struct revocation, task);
-	struct maas_rdma_grant *grant = maas_rdma_grant_first(revocation->rdma, revocation->ref);
+	struct revocation *revocation = revocation_of(task);
+	struct maas_rdma_grant *first = maas_rdma_grant_first(revocation->rdma, revocation->ref);
+	struct maas_rdma_grant *grant;
 	struct maas_rdma_grant *next;
 
-	(void)status;
-	for (; grant; grant = next) {
-		next = grant->next;
-		kill_one(revocation, grant);
+	if (!first) {
+		end_revocation(task, status);
+		return;
 	}
-	put_revocation(revocation);
+	for (grant = first->next; grant; grant = next) {
+		next = grant->next;
+		maas_rdma_grant_kill(grant, NULL);
+	}
+	task->run = died;
+	maas_rdma_grant_kill(first, task);
 }
 
 static void run_ungrant(struct maas_rdma_task *task, int status)
 {
-	struct revocation *revocation = MAAS_CONTAINER_OF(task, struct revocation, task);
+	struct revocation *revocation = revocation_of(task);
 	struct maas_rdma_conn *conn = maas_rdma_conn_find(revocation->rdma, revocation->session);
 	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, revocation->ref) : NULL;
 
 	(void)status;
+	task->run = end_revocation;
 	if (grant)
-		kill_one(revocation, grant);
+		maas_rdma_grant_kill(grant, task);
 	else
-		revocation->status = -ENOENT;
-	put_revocation(revocation);
+		end_revocation(task, -ENOENT);
 }
 
 static int send_revocation(const struct revocation *wanted)
@@ -305,7 +295,6 @@ static int send_revocation(const struct revocation *wanted)
 	if (!revocation)
 		return -ENOMEM;
 	*revocation = *wanted;
-	revocation->pending = 1;
 	r = maas_rdma_send(rdma, &revocation->task);
 	if (r)
 		free(revocation);

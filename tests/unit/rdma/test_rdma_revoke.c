@@ -111,6 +111,28 @@ TEST(free__while_it_is_bound)
 	assert_int_equal(server_stats().grants, 0);
 }
 
+TEST(free__while_two_keys_are_bound)
+{
+	struct told granted[2] = {0};
+	struct peer *other;
+
+	begin_binding(&granted[0], false);
+	other = peer_open("two");
+	assert_int_equal(ask_key(other, memory.id, MAAS_LEND_ACCESS_WRITE, &key, &granted[1]),
+			 -EINPROGRESS);
+	AWAIT(fake_num_held() == 2);
+	start_free();
+	for (int i = 0; i < 100; i++)
+		nap();
+	assert_true(is_kept_back());
+	fake_release();
+	assert_int_equal(told(&granted[0]), -ENOENT);
+	assert_int_equal(told(&granted[1]), -ENOENT);
+	assert_int_equal(told(&freed), 0);
+	assert_true(can_allocate());
+	assert_int_equal(server_stats().grants, 0);
+}
+
 /* ---- what the device does not do */
 
 TEST(free__with_an_invalidation_that_is_flushed)
