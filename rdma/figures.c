@@ -48,7 +48,7 @@ void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_sta
 				load(&figures->conns[MAAS_RDMA_CONN_CONNECTING]);
 	ret_stats->connected = load(&figures->conns[MAAS_RDMA_CONN_LIVE]);
 	ret_stats->ending = load(&figures->conns[MAAS_RDMA_CONN_ENDING]);
-	ret_stats->grants = load(&figures->grants);
+	ret_stats->grants = load(&rdma->num_grants);
 	maas_rdma_extents_progress(rdma->extents, &ret_stats->registered_bytes,
 				   &ret_stats->wanted_bytes);
 	copy_times(&figures->bind, &ret_stats->bind);

@@ -18,7 +18,6 @@ struct maas_rdma_times {
 
 struct maas_rdma_figures {
 	_Atomic uint64_t conns[MAAS_RDMA_CONN_STATES];
-	_Atomic uint64_t grants;
 	struct maas_rdma_times bind;
 	struct maas_rdma_times revoke;
 	_Atomic uint64_t errors[MAAS_RDMA_STATUSES]; /* by enum ibv_wc_status */

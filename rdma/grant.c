@@ -67,8 +67,7 @@ static void link_grant(struct maas_rdma_grant *grant)
 	if (grant->next)
 		grant->next->prev = grant;
 	atomic_store(&rdma->keyed[grant->ref.slot], grant);
-	rdma->num_grants++;
-	maas_rdma_count(&rdma->figures.grants);
+	maas_rdma_count(&rdma->num_grants);
 }
 
 static void unlink_grant(struct maas_rdma_grant *grant)
@@ -82,19 +81,31 @@ static void unlink_grant(struct maas_rdma_grant *grant)
 		grant->prev->next = grant->next;
 	else
 		atomic_store(&rdma->keyed[grant->ref.slot], grant->next);
-	rdma->num_grants--;
 	maas_lend_key_discharge(rdma->lend, grant->conn->session);
-	maas_rdma_uncount(&rdma->figures.grants);
+	maas_rdma_uncount(&rdma->num_grants);
+}
+
+static struct maas_rdma_grant *add_spare(struct maas_rdma *rdma)
+{
+	struct maas_rdma_grant *grant = calloc(1, sizeof(*grant));
+
+	if (!grant)
+		return NULL;
+	grant->rdma = rdma;
+	STAILQ_INIT(&grant->made);
+	STAILQ_INIT(&grant->dead);
+	return grant;
 }
 
 /* Some are kept for the next grants: getting a page from the kernel again costs more than a window
- * does. The work in a grant holds a verbs request, of which each use sets the fields that count. */
+ * does. A spare one has no key, and nobody waits for it; the work in it holds a verbs request, of
+ * which each use sets the fields that count. */
 static struct maas_rdma_grant *take_spare(struct maas_rdma *rdma)
 {
 	struct maas_rdma_grant *grant = rdma->spare;
 
 	if (!grant)
-		return calloc(1, sizeof(*grant));
+		return add_spare(rdma);
 	rdma->spare = grant->next;
 	rdma->num_spare--;
 	return grant;
@@ -113,21 +124,30 @@ static void free_grant(struct maas_rdma_grant *grant)
 	rdma->num_spare++;
 }
 
-/* It has no key, or a dead one. What waits is told last: it may ask for the next grant. */
+/* The key is made, or cannot be. An asker to whom another key was refused may kill this one. */
+static void tell_asker(struct maas_rdma_grant *grant, int status)
+{
+	struct maas_rdma_asker *asker = grant->asker;
+	struct maas_rdma_task_list others = STAILQ_HEAD_INITIALIZER(others);
+
+	if (!STAILQ_EMPTY(&grant->made))
+		STAILQ_CONCAT(&others, &grant->made);
+	grant->asker = NULL;
+	if (asker)
+		asker->made(asker, status ? NULL : grant, status);
+	maas_rdma_tasks_run(&others, status);
+}
+
+/* It has no key, or a dead one. Who waits is told, and may ask for the next grant. */
 static void drop(struct maas_rdma_grant *grant, int made_status)
 {
-	struct maas_rdma_task_list made = STAILQ_HEAD_INITIALIZER(made);
-	struct maas_rdma_task_list dead = STAILQ_HEAD_INITIALIZER(dead);
-
-	STAILQ_CONCAT(&made, &grant->made);
-	STAILQ_CONCAT(&dead, &grant->dead);
 	unlink_grant(grant);
+	tell_asker(grant, made_status);
+	maas_rdma_tasks_run(&grant->dead, 0);
 	if (grant->registering)
 		grant->conn = NULL; /* freed when its task comes */
 	else
 		free_grant(grant);
-	maas_rdma_tasks_run(&made, made_status);
-	maas_rdma_tasks_run(&dead, 0);
 }
 
 /* ---- making and killing */
@@ -204,27 +224,22 @@ static void kill(struct maas_rdma_grant *grant)
 
 void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status)
 {
-	struct maas_rdma_task_list made = STAILQ_HEAD_INITIALIZER(made);
-
 	if (status && !grant->window && !grant->mr) {
 		drop(grant, status);
 		return;
 	}
-	STAILQ_CONCAT(&made, &grant->made);
 	if (status) {
 		grant->state = MAAS_RDMA_GRANT_BROKEN;
-		maas_rdma_tasks_run(&made, -ENOTCONN);
+		tell_asker(grant, -ENOTCONN);
 		return;
 	}
 	maas_rdma_time(&grant->rdma->figures.bind, end_ns(grant->rdma) - grant->started_ns);
 	if (grant->state == MAAS_RDMA_GRANT_DOOMED) {
-		/* Nobody is given the key. */
-		maas_rdma_tasks_run(&made, -ENOENT);
-		kill(grant);
+		kill(grant); /* who waits hears of it when the key is dead */
 		return;
 	}
 	grant->state = MAAS_RDMA_GRANT_LIVE;
-	maas_rdma_tasks_run(&made, 0);
+	tell_asker(grant, 0);
 }
 
 void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
@@ -256,17 +271,10 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 		maas_lend_key_discharge(rdma->lend, conn->session);
 		return -ENOMEM;
 	}
-	grant->rdma = rdma;
 	grant->conn = conn;
 	grant->ref = ref;
 	grant->access = access;
 	grant->state = MAAS_RDMA_GRANT_BINDING;
-	grant->rkey = 0;
-	grant->window = NULL;
-	grant->mr = NULL;
-	grant->registering = false;
-	STAILQ_INIT(&grant->made);
-	STAILQ_INIT(&grant->dead);
 	link_grant(grant);
 	r = maas_slab_get(rdma->options.slab, ref, &info);
 	if (r) {
@@ -280,7 +288,7 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 }
 
 int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-			enum maas_lend_access access, struct maas_rdma_task *task,
+			enum maas_lend_access access, struct maas_rdma_asker *asker, uint32_t index,
 			struct maas_rdma_grant **ret_grant)
 {
 	struct maas_rdma_grant *grant;
@@ -298,17 +306,15 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 		*ret_grant = grant;
 		if (grant->access != access)
 			return -EEXIST;
-		if (grant->state == MAAS_RDMA_GRANT_LIVE)
-			return -EALREADY;
-		STAILQ_INSERT_TAIL(&grant->made, task, link);
-		return 0;
+		return grant->state == MAAS_RDMA_GRANT_LIVE ? -EALREADY : -EINPROGRESS;
 	}
 	r = new_grant(conn, ref, access, &grant);
 	if (r)
 		return r;
-	*ret_grant = grant;
 	grant->started_ns = begin_ns(grant->rdma);
-	STAILQ_INSERT_TAIL(&grant->made, task, link);
+	grant->asker = asker;
+	grant->asker_number = asker->number;
+	grant->index = index;
 	make(grant);
 	return 0;
 }
@@ -328,7 +334,7 @@ static bool end_grant(struct maas_rdma_grant *grant)
 		return true;
 	}
 	grant->state = MAAS_RDMA_GRANT_BROKEN;
-	maas_rdma_tasks_run(&grant->made, -ENOTCONN);
+	tell_asker(grant, -ENOTCONN);
 	maas_rdma_tasks_run(&grant->dead, -EIO);
 	return false;
 }
@@ -373,10 +379,10 @@ void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 	struct maas_rdma_grant *grant;
 
 	conn->quiet = false;
-	/* The tasks that wait for new keys come first: a batch that fails asks for the end of its
-	 * other keys. */
+	/* Who waits for a new key comes first: a batch that fails asks for the end of its other
+	 * keys. */
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_rdma_tasks_run(&grant->made, -ENOTCONN);
+		tell_asker(grant, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)
 		maas_rdma_tasks_run(&grant->dead, -EIO);
 }

@@ -25,6 +25,16 @@ enum maas_rdma_grant_state {
 	MAAS_RDMA_GRANT_BROKEN, /* its connection is ending, which kills the key */
 };
 
+struct maas_rdma_grant;
+
+/* Who asks for keys. */
+struct maas_rdma_asker {
+	uint64_t number; /* no other's */
+	/* A key is made, that of `grant->index`; or cannot be: then `grant` is NULL. */
+	void (*made)(struct maas_rdma_asker *asker, const struct maas_rdma_grant *grant,
+		     int status);
+};
+
 struct maas_rdma_grant {
 	LIST_ENTRY(maas_rdma_grant) link; /* of its connection's */
 	struct maas_rdma_grant *next;	  /* of its slab's; while it is spare, of the spare ones */
@@ -42,7 +52,10 @@ struct maas_rdma_grant {
 	struct maas_rdma_work work;
 	bool registering; /* its extent is; `work.task` comes when that has ended */
 	uint64_t started_ns;
-	struct maas_rdma_task_list made; /* run when the key is made */
+	struct maas_rdma_asker *asker; /* NULL: it has heard of the key */
+	uint64_t asker_number;
+	uint32_t index;			 /* of the key, for the asker */
+	struct maas_rdma_task_list made; /* of others, run when the key is made or cannot be */
 	struct maas_rdma_task_list dead; /* run when it is dead */
 };
 
@@ -55,14 +68,13 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 					     struct maas_slab_ref ref);
 
 /*
- * Asks for a key. `task` runs when it is made or cannot be, perhaps before this returns, and
- * `ret_grant` is set before that. -EALREADY: the key is there, in `ret_grant`, and `task` is not
- * run. Errors, without a run of `task` either: -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM,
- * -ENOTCONN.
+ * Asks for a key. 0: the asker hears of it, perhaps before this returns. Errors, and it does not:
+ * -EALREADY the key is there, in `ret_grant`; -EINPROGRESS it is being made already, and a task in
+ * `ret_grant->made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.
  */
 MAAS_MUST_CHECK int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-					enum maas_lend_access access, struct maas_rdma_task *task,
-					struct maas_rdma_grant **ret_grant);
+					enum maas_lend_access access, struct maas_rdma_asker *asker,
+					uint32_t index, struct maas_rdma_grant **ret_grant);
 /*
  * Kills the key. `task` (NULL: nobody waits) runs with 0 when the key is dead for certain, perhaps
  * before this returns, or with an error when that could not be confirmed.

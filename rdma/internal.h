@@ -63,6 +63,7 @@ struct maas_rdma {
 
 	struct maas_rdma_figures figures;
 	_Atomic bool failed;	     /* the device is gone */
+	_Atomic uint64_t num_grants;
 	_Atomic uint64_t *connected; /* by session index: its generation << 32 | connection; 0 */
 	/* By slot: its chain; NULL: it has no key. Written by the thread, read by any. */
 	_Atomic(struct maas_rdma_grant *) *keyed;
@@ -77,7 +78,7 @@ struct maas_rdma {
 	struct maas_rdma_conn_list dirty;     /* that have work to post or an end to go on with */
 	struct maas_rdma_conn **by_session;   /* by index */
 	uint32_t last_number;
-	uint32_t num_grants;
+	uint64_t last_asker;
 	uint32_t num_posted;	       /* of all connections */
 	struct maas_rdma_grant *spare; /* of grant.c, by `next` */
 	uint32_t num_spare;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operations of lend on grants: a task for the thread each, which asks for keys or kills them,
- * with one more task for every key to hear of.
+ * and waits for the end with the same task.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,17 +11,9 @@
 
 /* ---- grant: many keys, all or none */
 
-struct batch;
-
-struct item {
-	struct maas_rdma_task task;
-	struct batch *batch;
-	struct maas_rdma_grant *grant; /* while it is being made, or killed again */
-	bool made;		       /* by this batch: to be killed if another one fails */
-};
-
 struct batch {
 	struct maas_rdma_task task;
+	struct maas_rdma_asker asker;
 	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
 	const struct maas_slab_ref *refs;
@@ -33,11 +25,14 @@ struct batch {
 	uint32_t connection; /* that its first key was asked of, and all have to be; 0: none yet */
 	uint32_t asked;	     /* refs so far */
 	uint32_t undone;     /* refs so far, when it has failed */
-	uint32_t pending;    /* keys being made, or killed; and one for the task itself */
+	uint32_t pending;    /* keys being made; and one for the task, as long as it asks */
 	int status;	     /* the first error */
-	bool undoing;
-	struct item items[];
 };
+
+static struct batch *batch_of(struct maas_rdma_task *task)
+{
+	return MAAS_CONTAINER_OF(task, struct batch, task);
+}
 
 static void fill(const struct maas_rdma_grant *grant, struct maas_lend_key *ret_key)
 {
@@ -55,17 +50,6 @@ static void finish(struct batch *batch)
 	free(batch);
 }
 
-static void put(struct batch *batch);
-
-static void undone(struct maas_rdma_task *task, int status)
-{
-	struct item *item = MAAS_CONTAINER_OF(task, struct item, task);
-
-	/* One that is not confirmed dead stays known, and the slab's free will ask for it. */
-	(void)status;
-	put(item->batch);
-}
-
 /* NULL: its connection is gone, perhaps replaced. */
 static struct maas_rdma_conn *conn_of(const struct batch *batch)
 {
@@ -74,96 +58,102 @@ static struct maas_rdma_conn *conn_of(const struct batch *batch)
 	return conn && (!batch->connection || conn->number == batch->connection) ? conn : NULL;
 }
 
-/* Its slab may be free by now, and then the key is dead already. */
-static void undo_one(struct batch *batch, const struct maas_rdma_conn *conn, uint32_t i)
+/* The grant that the batch has made; NULL: its slab may be free by now, and then the key is dead. */
+static struct maas_rdma_grant *made_by(const struct batch *batch, uint32_t i)
 {
-	struct item *item = &batch->items[i];
-	struct maas_rdma_grant *grant =
-		item->made ? maas_rdma_grant_find(conn, batch->refs[i]) : NULL;
+	const struct maas_rdma_conn *conn = conn_of(batch);
+	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, batch->refs[i]) : NULL;
 
-	if (!grant)
-		return;
-	item->task.run = undone;
-	batch->pending++;
-	maas_rdma_grant_kill(grant, &item->task);
+	return grant && grant->asker_number == batch->asker.number ? grant : NULL;
+}
+
+/* The last one first, and then the others are dead as well, as a rule. One that is not confirmed
+ * dead stays known, and the slab's free will ask for it. */
+static void await_undone(struct maas_rdma_task *task, int status)
+{
+	struct batch *batch = batch_of(task);
+
+	(void)status;
+	while (batch->undone) {
+		struct maas_rdma_grant *grant = made_by(batch, --batch->undone);
+
+		if (grant) {
+			STAILQ_INSERT_TAIL(&grant->dead, task, link);
+			return;
+		}
+	}
+	finish(batch);
 }
 
 /* Kills what was made, a step in each turn, as it was made. */
 static void run_undo(struct maas_rdma_task *task, int status)
 {
-	struct batch *batch = MAAS_CONTAINER_OF(task, struct batch, task);
-	const struct maas_rdma_conn *conn = conn_of(batch);
+	struct batch *batch = batch_of(task);
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
 
-	(void)status;
-	while (conn && batch->undone < batch->asked) {
-		if (batch->undone == until && !maas_rdma_send(batch->rdma, &batch->task))
-			return;
-		/* There are no more turns when the thread has ended: then it is all of the rest. */
-		undo_one(batch, conn, batch->undone++);
-	}
-	put(batch);
-}
+	while (batch->undone < batch->asked) {
+		struct maas_rdma_grant *grant;
 
-static void undo(struct batch *batch)
-{
-	batch->undoing = true;
-	batch->pending++;
-	batch->task.run = run_undo;
-	run_undo(&batch->task, 0);
+		/* There are no more turns when the thread has ended: then it is all of the rest. */
+		if (batch->undone == until && !maas_rdma_send(batch->rdma, task))
+			return;
+		grant = made_by(batch, batch->undone++);
+		if (grant)
+			maas_rdma_grant_kill(grant, NULL);
+	}
+	task->run = await_undone;
+	await_undone(task, status);
 }
 
 static void put(struct batch *batch)
 {
 	if (--batch->pending)
 		return;
-	if (batch->status && !batch->undoing)
-		undo(batch);
-	else
+	if (batch->status) {
+		batch->task.run = run_undo;
+		run_undo(&batch->task, 0);
+	} else {
 		finish(batch);
+	}
 }
 
-static void made(struct maas_rdma_task *task, int status)
+static void made(struct maas_rdma_asker *asker, const struct maas_rdma_grant *grant, int status)
 {
-	struct item *item = MAAS_CONTAINER_OF(task, struct item, task);
-	struct batch *batch = item->batch;
+	struct batch *batch = MAAS_CONTAINER_OF(asker, struct batch, asker);
 
-	if (status) {
-		item->made = false;
-		if (!batch->status)
-			batch->status = status;
-	} else {
-		fill(item->grant, &batch->ret_keys[item - batch->items]);
-	}
-	item->grant = NULL;
+	if (grant)
+		fill(grant, &batch->ret_keys[grant->index]);
+	else if (!batch->status)
+		batch->status = status;
 	put(batch);
 }
 
-static void ask(struct batch *batch, struct maas_rdma_conn *conn, uint32_t i)
+/* False: another batch has asked for the key, too, and this one waits until it is made. */
+static bool ask(struct batch *batch, struct maas_rdma_conn *conn)
 {
-	struct item *item = &batch->items[i];
-	struct maas_rdma_grant *before = maas_rdma_grant_find(conn, batch->refs[i]);
+	struct maas_rdma_grant *grant;
+	uint32_t i = batch->asked;
 	int r;
 
-	item->task.run = made;
-	item->batch = batch;
-	item->made = !before;
 	batch->pending++;
-	/* `made` may come before this returns: so `ret_grant` is set before that. */
-	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &item->task, &item->grant);
-	if (!r)
-		return;
+	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &batch->asker, i, &grant);
+	if (r)
+		batch->pending--; /* not the last: the task has one */
+	if (r == -EINPROGRESS) {
+		STAILQ_INSERT_TAIL(&grant->made, &batch->task, link);
+		return false;
+	}
+	batch->asked++;
 	if (r == -EALREADY)
-		fill(item->grant, &batch->ret_keys[i]);
-	else if (!batch->status)
+		fill(grant, &batch->ret_keys[i]);
+	else if (r && !batch->status)
 		batch->status = r;
-	item->made = false;
-	batch->pending--; /* not the last: the task has one */
+	return true;
 }
 
 static void run_batch(struct maas_rdma_task *task, int status)
 {
-	struct batch *batch = MAAS_CONTAINER_OF(task, struct batch, task);
+	struct batch *batch = batch_of(task);
 	struct maas_rdma_conn *conn = conn_of(batch);
 	uint32_t until = batch->asked + MAAS_RDMA_STEP;
 
@@ -173,8 +163,11 @@ static void run_batch(struct maas_rdma_task *task, int status)
 		batch->status = batch->status ? batch->status : -ENOTCONN;
 	else
 		batch->connection = conn->number;
+	if (!batch->asker.number)
+		batch->asker.number = ++batch->rdma->last_asker;
 	while (!batch->status && batch->asked < batch->count && batch->asked < until)
-		ask(batch, conn, batch->asked++);
+		if (!ask(batch, conn))
+			return;
 	/* The rest in another turn, so that nobody's revocation waits for a long batch. */
 	if (!batch->status && batch->asked < batch->count) {
 		if (!maas_rdma_send(batch->rdma, &batch->task))
@@ -189,13 +182,14 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 			    enum maas_lend_access access, struct maas_lend_key *ret_keys,
 			    maas_lend_key_done *done, void *arg)
 {
-	struct batch *batch = calloc(1, sizeof(*batch) + count * sizeof(batch->items[0]));
+	struct batch *batch = malloc(sizeof(*batch));
 	int r;
 
 	if (!batch)
 		return -ENOMEM;
 	*batch = (struct batch){
 		.task.run = run_batch,
+		.asker.made = made,
 		.rdma = ctx,
 		.session = session,
 		.refs = refs,

@@ -56,10 +56,12 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 
 void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status)
 {
-	struct maas_rdma_task *task;
+	struct maas_rdma_task *task = STAILQ_FIRST(list);
+	struct maas_rdma_task *next;
 
-	while ((task = STAILQ_FIRST(list))) {
-		STAILQ_REMOVE_HEAD(list, link);
+	STAILQ_INIT(list);
+	for (; task; task = next) {
+		next = STAILQ_NEXT(task, link);
 		task->run(task, status);
 	}
 }

@@ -28,7 +28,8 @@ STAILQ_HEAD(maas_rdma_task_list, maas_rdma_task);
  */
 MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task);
 
-/* Runs each task of the list, and takes it off before that. Threading: the server's thread. */
+/* Takes all tasks off the list, and then runs them: the list may be gone by the time that the first
+ * returns. Threading: the server's thread. */
 void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status);
 
 #endif

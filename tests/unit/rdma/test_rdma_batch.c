@@ -74,6 +74,29 @@ TEST_MODES(grants__of_a_batch)
 	write_all(peer, 4);
 }
 
+/* All that it made dies, but not the key that was there before. */
+TEST_MODES(batch__that_fails_with_a_key_of_before)
+{
+	enum { BATCH = 8 };
+	const struct maas_lend_alloc_request request = {.size_bytes = 1024, .count = BATCH};
+	struct maas_lend_allocation first;
+	struct told end = {0};
+	struct maas_lend_key before;
+	struct peer *peer;
+
+	server_options.max_grants = BATCH - 1;
+	server_open(NULL, mode);
+	peer = peer_open("one");
+	assert_int_equal(maas_lend_allocate(server.lend, &request, refs, &first), 0);
+	before = get_key(peer, first.id);
+	assert_int_equal(maas_rdma_key_ops.grant(server.rdma, peer_ref(peer), refs, BATCH,
+						 MAAS_LEND_ACCESS_WRITE, keys, tell, &end),
+			 0);
+	assert_int_equal(told(&end), -EDQUOT);
+	assert_int_equal(server_stats().grants, 1);
+	assert_int_equal(peer_write(peer, &before), IBV_WC_SUCCESS);
+}
+
 /* ---- between two steps of a batch */
 
 struct replacement {
@@ -147,7 +170,7 @@ struct watch {
 static void look(struct maas_rdma_task *task, int status)
 {
 	struct watch *watch = MAAS_CONTAINER_OF(task, struct watch, task);
-	uint32_t now = server.rdma->num_grants;
+	uint32_t now = (uint32_t)server.rdma->num_grants;
 
 	(void)status;
 	if (watch->before > now && watch->before - now > watch->most)

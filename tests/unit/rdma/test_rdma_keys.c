@@ -107,6 +107,29 @@ TEST_MODES(grant__twice_is_one_key)
 	assert_int_equal(server_stats().grants, 1);
 }
 
+TEST(grant__twice_at_once_is_one_key)
+{
+	enum { ASKERS = 3 };
+	struct maas_lend_key keys[ASKERS];
+	struct told granted[ASKERS] = {0};
+
+	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
+	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
+	for (int i = 0; i < ASKERS; i++)
+		assert_int_equal(ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[i],
+					 &granted[i]),
+				 -EINPROGRESS);
+	AWAIT(fake_num_held() == 1);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &key), -EEXIST);
+	fake_release();
+	for (int i = 0; i < ASKERS; i++) {
+		assert_int_equal(told(&granted[i]), 0);
+		assert_memory_equal(&keys[i], &keys[0], sizeof(key));
+	}
+	assert_int_equal(peer_write(peer, &keys[ASKERS - 1]), IBV_WC_SUCCESS);
+	assert_int_equal(server_stats().grants, 1);
+}
+
 TEST(grant__to_who_is_not_there)
 {
 	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
