@@ -131,6 +131,11 @@ metric() {
 	curl -sS -m 10 "$URL/metrics" | awk -v name="$1" '$1 == name { print $2 }'
 }
 
+# proof TOKEN: its words in a file of principals.
+proof() {
+	echo "token=sha256:$(printf %s "$1" | sha256sum | cut -d' ' -f1)"
+}
+
 # refused STATUS WORDS OPTION...: maasd does not start, ends with this status and says these words.
 refused() {
 	local wanted=$1 words=$2 status=0 text

@@ -65,27 +65,23 @@ expect 2 "$MAAS" token
 expect 2 "$MAAS" token new
 expect 2 "$MAAS" token old me
 expect 2 "$MAAS" token new 'a b'
-# file_line TOKEN NAME: the line for the server's file.
-file_line() {
-	echo "$2 token=sha256:$(printf %s "$1" | sha256sum | cut -d' ' -f1) owner=$2"
-}
 maas token new team/a
 [[ $OUT =~ ^mt_[A-Za-z0-9_-]{43}$'\n' ]] || fail "token new: $OUT"
-equal 'token new' "$(file_line "${OUT%%$'\n'*}" team/a)" "${OUT#*$'\n'}"
+equal 'token new' "team/a $(proof "${OUT%%$'\n'*}") owner=team/a" "${OUT#*$'\n'}"
 first=$OUT
 maas token new team/a
 [ "$OUT" != "$first" ] || fail 'the same token twice'
 umask 0
 maas token new --output "$WORK/token" team/a
 umask 022
-equal 'token new --output' "$(file_line "$(cat "$WORK/token")" team/a)" "$OUT"
+equal 'token new --output' "team/a $(proof "$(cat "$WORK/token")") owner=team/a" "$OUT"
 equal 'mode of the file' 600 "$(stat -c %a "$WORK/token")"
 cp "$WORK/token" "$WORK/token.before"
 refuses 1 'File exists' token new --output "$WORK/token" team/a
 equal 'output for a file that exists' '' "$OUT"
 cmp "$WORK/token" "$WORK/token.before"
 maas token new --json team/a
-equal 'token new --json' "$(file_line "$(jq -r .token <<<"$OUT")" team/a)" "$(jq -r .line <<<"$OUT")"
+equal 'token new --json' "team/a $(proof "$(jq -r .token <<<"$OUT")") owner=team/a" "$(jq -r .line <<<"$OUT")"
 chmod 0644 "$WORK/token.before"
 refuses 1 'chmod 0640' health --token-file "$WORK/token.before"
 expect 1 "$MAAS" health --token-file "$WORK/none"
@@ -102,7 +98,7 @@ start_server --max-pool-size 64MiB
 export MAAS_URL=$URL
 
 step "whoami"
-says 'no --auth-file' whoami
+says 'nobody: the server has no --auth-file' whoami
 
 step "health and stats"
 says healthy health

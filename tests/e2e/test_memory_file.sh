@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# When --memory-file is refused, what a failed start leaves behind, and where memory does not fit.
+# Memory that outlives maasd: --memory-file. What is kept, what a failed start leaves behind, and where memory does not
+# fit. Each file that is refused is in tests/unit/slab/test_slab_refuse.c.
 . "$(dirname "$0")/lib.sh"
 MAAS=$2
 shm=$(mktemp -d /dev/shm/maas-e2e.XXXXXX)
@@ -24,35 +25,44 @@ none() {
 	done
 }
 
-step 'a file that others can read, or that has a second name'
-start_server "${pool[@]}" --rdma off
-allocate '{"size_bytes":8}'
-kept=$ID
-request PUT "/allocate/$kept/data" --data-binary precious
-born=$(metric maas_arena_created_seconds)
-stop_server
-for part in "$file" "$file.slots"; do
-	chmod 640 "$part"
-	refused 1 "$part is open to others (mode 0640): chmod 600" "${pool[@]}" "${here[@]}"
-	chmod 600 "$part"
-	ln "$part" "$shm/other"
-	refused 1 "$part is a hard link" "${pool[@]}" "${here[@]}"
-	rm "$shm/other"
-	[ "$(id -u)" = 0 ] || continue
-	chown 65534 "$part"
-	refused 1 "$part belongs to uid 65534" "${pool[@]}" "${here[@]}"
-	chown 0 "$part"
-done
+# What was lent at first.
+same_bytes() {
+	request GET "/allocate/$kept/data"
+	cmp "$WORK/bytes" "$WORK/body" || fail 'other bytes than were lent'
+}
 
-step 'a table without its beginning'
-cp "$file.slots" "$WORK/slots"
-dd if=/dev/zero of="$file.slots" bs=8 count=1 conv=notrunc status=none
-refused 1 'its first bytes are gone' "${pool[@]}" "${here[@]}"
-cp "$WORK/slots" "$file.slots"
+step 'what was lent is there after kill -9'
 start_server "${pool[@]}" --rdma off
-request GET "/allocate/$kept/data"
-equal 'what was lent' precious "$BODY"
-equal 'when the memory was made, after a restart' "$born" "$(metric maas_arena_created_seconds)"
+head -c 3000000 /dev/urandom >"$WORK/bytes"
+allocate '{"size_bytes":3000000,"owner":"me"}'
+kept=$ID
+request PUT "/allocate/$kept/data" --data-binary "@$WORK/bytes"
+equal 'PUT' 200 "$STATUS"
+allocate '{"size_bytes":1000}'
+freed=$ID
+request DELETE "/allocate/$freed"
+request POST /sessions -H 'Content-Type: application/json' -d '{"ttl_seconds":60}'
+session=$(jq -r .id <<<"$BODY")
+allocate '{"size_bytes":1000,"lifetime":"session","session":"'"$session"'"}'
+owned=$ID
+request GET /health
+arena=$(jq -r .arena_id <<<"$BODY") boot=$(jq -r .boot_id <<<"$BODY")
+born=$(metric maas_arena_created_seconds)
+kill -KILL "$SERVER"
+wait_server 137
+start_server "${pool[@]}" --rdma off
+wait_for 5 grep -q 'memory kept allocations=2' "$LOG"
+request GET /health
+equal 'arena_id' "$arena" "$(jq -r .arena_id <<<"$BODY")"
+equal 'when the memory was made' "$born" "$(metric maas_arena_created_seconds)"
+[ "$boot" != "$(jq -r .boot_id <<<"$BODY")" ] || fail 'the same boot_id'
+same_bytes
+request GET '/allocations?owner=me'
+equal 'allocations of the owner' "$kept" "$(jq -r '.allocations[].id' <<<"$BODY")"
+for id in "$freed" "$owned"; do
+	request GET "/allocate/$id"
+	equal 'what was freed, or was of a session' 404 "$STATUS"
+done
 
 step 'a start that fails'
 new=$shm/new
@@ -70,10 +80,10 @@ address=${URL#http://}
 stop_server
 start_server --listen "$address" --rdma off
 refused 1 'Address already in use' "${pool[@]}" --listen "$address" --rdma off
+refused 1 'made with --max-pool-size 64MiB, not 128MiB' --memory-file "$file" --max-pool-size 128MiB "${here[@]}"
 stop_server
 start_server "${pool[@]}" --rdma off
-request GET "/allocate/$kept/data"
-equal 'what was lent, after another start failed' precious "$BODY"
+same_bytes
 stop_server
 
 step '--prealloc: more than there is, and a signal'
@@ -146,8 +156,7 @@ if [ "$(id -u)" = 0 ] && unshare -p -f --propagation unchanged --mount-proc true
 	start_server "${pool[@]}" --rdma off
 	between 'seconds of waiting' 9 20 $((SECONDS - began))
 	contains 'log' "$(cat "$LOG")" 'waiting 10 s for what a NIC may still write'
-	request GET "/allocate/$kept/data"
-	equal 'what was lent' precious "$BODY"
+	same_bytes
 	kill -KILL "$SERVER"
 	wait_server 137
 	MAASD=$maasd

@@ -10,14 +10,14 @@ transport=http
 LEASE=10
 MIRROR=--storage.tsdb.maas.fallback REMOTE=--no-storage.tsdb.maas.fallback
 
-# make_token NAME: another token in NAME.token, whose words for the file of principals are in proof[NAME].
-declare -A proof
+# make_token NAME: another token in NAME.token, whose words for the file of principals are in proofs[NAME].
+declare -A proofs
 make_token() {
 	local token
 	token=mt_$(head -c 32 /dev/urandom | base64 -w 0 | tr '+/' '-_' | tr -d =)
 	(umask 077 && echo "$token" >"$WORK/$1.next")
 	mv "$WORK/$1.next" "$WORK/$1.token"
-	proof[$1]=token=sha256:$(printf %s "$token" | sha256sum | cut -d ' ' -f 1)
+	proofs[$1]=$(proof "$token")
 }
 
 reloaded() {
@@ -27,7 +27,7 @@ reloaded() {
 # principals LINE...: with those that are always there.
 principals() {
 	local before
-	(umask 077 && printf '%s\n' '* - health' "ops ${proof[ops]} admin" "reader ${proof[reader]} read=$OWNER metrics" "$@" \
+	(umask 077 && printf '%s\n' '* - health' "ops ${proofs[ops]} admin" "reader ${proofs[reader]} read=$OWNER metrics" "$@" \
 		>"$WORK/principals.next")
 	[ -z "$SERVER" ] || before=$(metric maas_config_last_reload_success_timestamp_seconds)
 	[ -z "$SERVER" ] || sleep 1.1 # the time of a reload is in whole seconds
@@ -73,12 +73,12 @@ withdrawn() {
 	sleep 5
 	equal 'the scrape goes on' 1 "$(value 'up{job="prometheus"}')"
 	make_token "$1"
-	principals "$(line "$1" "${proof[$1]}")"
+	principals "$(line "$1" "${proofs[$1]}")"
 	wait_for 60 works
 }
 
 for name in ops reader a b stranger; do make_token $name; done
-principals "$(line a "${proof[a]}")" "$(line b "${proof[b]}")"
+principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
 mkdir "$WORK/curl" # What this script itself asks for, it asks for as ops.
 (umask 077 && echo "header = \"Authorization: Bearer $(cat "$WORK/ops.token")\"" >"$WORK/curl/.curlrc")
 export CURL_HOME=$WORK/curl
@@ -117,13 +117,13 @@ contains 'who pays' "$(curl -sS "$URL/metrics")" 'maas_principal_allocations{pri
 ! curl -sS "$P/api/v1/status/flags" | grep mt_ || fail 'a token is among the flags'
 
 step 'its token is replaced, and nothing is noticed'
-old=${proof[a]}
+old=${proofs[a]}
 make_token a.new
-principals "$(line a "$old" "${proof[a.new]}")" "$(line b "${proof[b]}")"
+principals "$(line a "$old" "${proofs[a.new]}")" "$(line b "${proofs[b]}")"
 mv "$WORK/a.new.token" "$WORK/a.token"
-proof[a]=${proof[a.new]}
+proofs[a]=${proofs[a.new]}
 sleep $LEASE # in which its session is renewed, by the new one
-principals "$(line a "${proof[a]}")" "$(line b "${proof[b]}")"
+principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
 sleep 5
 equal 'failures' 0 "$(value 'sum(prometheus_tsdb_maas_operation_errors_total)')"
 equal 'bytes copied again' 0 "$(value prometheus_tsdb_maas_resynced_bytes_total)"
@@ -141,7 +141,7 @@ step 'its line is gone for a while: it goes on alone, and catches up'
 withdrawn a
 
 step 'another principal of the same owner takes over'
-principals "$(line a "${proof[a]}")" "$(line b "${proof[b]}")"
+principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
 keep
 kill -KILL "$PROM"
 start_prometheus "$PORT" elsewhere $MIRROR "$(with b)"
@@ -172,7 +172,7 @@ same_answers
 wait_for 30 works
 withdrawn a
 keep
-principals "$(line a "${proof[a]}")" "$(line b "${proof[b]}")"
+principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
 kill -KILL "$PROM"
 start_prometheus "$PORT" third $REMOTE "$(with b)"
 wait_for 60 ready

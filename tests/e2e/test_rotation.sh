@@ -13,9 +13,7 @@ seconds=8 rotations=3 requests=1000
 # line TOKEN...: the principal's line of the file.
 line() {
 	local proofs='' token
-	for token in "$@"; do
-		proofs+=" token=sha256:$(printf %s "$token" | sha256sum | cut -d' ' -f1)"
-	done
+	for token in "$@"; do proofs+=" $(proof "$token")"; done
 	echo "team$proofs owner=team"
 }
 

@@ -4,21 +4,12 @@
 
 step 'version and help'
 [[ $("$MAASD" --version) =~ ^maasd\ [0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "$("$MAASD" --version)"
-help=$("$MAASD" --help)
-for option in listen listen-metrics socket-mode socket-group host max-pool-size slab-sizes extent-size prealloc \
-	memory-file rdma rdma-device rdma-addr rdma-port rdma-keys require-isolation max-sessions \
-	max-session-ttl max-connections-per-address max-grants numa-node log-level log-file check \
-	version auth-file insecure-plaintext insecure-rdma insecure-open tls-cert tls-key tls-client-ca \
-	tls-client-crl tls-client-cert; do
-	grep -q -- "^  --$option\b" <<<"$help" || fail "--help leaves out --$option"
-done
-equal 'maasd -h' "$help" "$("$MAASD" -h)"
+contains 'maasd --help' "$("$MAASD" --help)" --listen
+equal 'maasd -h' "$("$MAASD" --help)" "$("$MAASD" -h)"
 
-step 'bad options'
+step 'bad options' # All that can be wrong with one is in tests/unit/daemon/test_options.c.
 refused 2 '--max-pool-size "1XB": it must be a size' --max-pool-size 1XB
-refused 2 'unknown option --nope' --nope
 refused 2 '--rdma is off' --rdma off --require-isolation
-refused 2 '--tls-cert needs --tls-key' --tls-cert "$WORK/auth"
 refused 1 'No such file' --listen 127.0.0.1:0 --tls-cert "$WORK/none" --tls-key "$WORK/none"
 refused 1 '--extent-size' --check --extent-size 64KiB --listen 127.0.0.1:0
 refused 1 '--max-pool-size' --check --max-pool-size 64KiB --listen 127.0.0.1:0
@@ -46,7 +37,6 @@ contains '--check' "$(cat "$WORK/check.log")" "more than this machine's memory"
 [[ $text != *Listening* ]] || fail '--check serves'
 MAAS_CHECK=yes refused 0 'max-pool-size = 2GiB' --max-pool-size 2GiB --listen 127.0.0.1:0
 refused 2 'did you mean --max-pool-size?' --check --max-poolsize 1GiB
-refused 2 'did you mean --listen?' --check -p 3000
 
 step '--check tries the log file and the addresses, and leaves nothing'
 here=(--check --rdma off --listen 127.0.0.1:0)
@@ -88,19 +78,6 @@ equal 'classes' '4096 65536' "$(curl -sS "$URL/stats" | jq -r '[.pool_stats[].sl
 equal 'max_pool_size' 2097152 "$(curl -sS "$URL/stats" | jq .max_pool_size)"
 [ ! -e "$WORK/env.sock" ] || fail 'the command line does not replace MAAS_LISTEN'
 stop_server
-MAAS_LISTEN=127.0.0.1:0,unix:$WORK/env.sock
-export MAAS_LISTEN
-LOG=$WORK/server.env.log
-: >"$LOG"
-"$MAASD" 2>"$LOG" </dev/null &
-SERVER=$!
-children+=("$SERVER")
-wait_for 30 test -S "$WORK/env.sock"
-unset MAAS_LISTEN
-wait_for 10 grep -q '^Listening on unix' "$LOG"
-equal 'addresses' 2 "$(grep -c '^Listening on' "$LOG")"
-stop_server
-[ ! -e "$WORK/env.sock" ] || fail 'the socket stays behind'
 
 step 'several addresses'
 listen=(--listen 127.0.0.1:0 --listen "unix:$WORK/maas.sock")
@@ -118,24 +95,21 @@ if [ "${ipv6:-0}" != 0 ]; then
 fi
 ! grep -q 'no authentication' "$LOG" || fail 'warns although only this host can reach it'
 stop_server
+[ ! -e "$WORK/maas.sock" ] || fail 'the socket stays behind'
 
 step 'who may connect to a Unix socket'
-refused 2 '--socket-mode "0888": it must be an octal' --socket-mode 0888
 refused 1 '--socket-group no-such-group: there is no such group' \
 	--socket-group no-such-group --listen "unix:$WORK/mode.sock"
 refused 1 'there is no such group' --check --socket-group no-such-group --listen 127.0.0.1:0
 [ ! -e "$WORK/mode.sock" ] || fail 'the socket is there'
-listen=(--listen 127.0.0.1:0 --listen "unix:$WORK/mode.sock")
-(umask 0077 && exec "$MAASD" "${listen[@]}" --socket-mode 0666 --socket-group "$(id -g)") \
-	2>"$WORK/server.mode.log" </dev/null &
-SERVER=$! LOG=$WORK/server.mode.log
-children+=("$SERVER")
+umask 0077
+start_server --listen 127.0.0.1:0 --listen "unix:$WORK/mode.sock" --socket-mode 0666 --socket-group "$(id -g)"
+umask 0022
 wait_for 30 grep -q '^Listening on unix' "$LOG"
 equal 'mode and group' "666 $(id -g)" "$(stat -c '%a %g' "$WORK/mode.sock")"
 stop_server
 
 step 'mistyped variables'
-MAAS_LISTN=127.0.0.1:1 refused 0 'MAAS_LISTN in the environment is no option' --check --listen 127.0.0.1:0
 MAAS_LISTN=127.0.0.1:1 refused 0 'is MAAS_LISTEN meant?' --check --listen 127.0.0.1:0
 export MAAS_LOGFILE=$WORK/log MAAS_PORT=tcp://10.0.0.1:3000 MAAS_SERVICE_HOST=10.0.0.1 \
 	MAAS_PORT_3000_TCP_ADDR=10.0.0.1 MAAS_URL=http://10.0.0.1:3000

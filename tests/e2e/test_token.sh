@@ -61,7 +61,3 @@ contains doctor "$answer" 'how full it is: '
 [[ $answer != *'has no RDMA'* && $answer != *'version ,'* ]] || fail "doctor: $answer"
 refused 'this proves nothing' whoami
 stop_server
-start_server --rdma off
-contains whoami "$(MAAS_URL=$URL "$MAAS" whoami)" 'nobody: the server has no --auth-file'
-stop_server
-echo ok
