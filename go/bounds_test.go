@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,7 +54,7 @@ func TestHostAndContentType(t *testing.T) {
 	overUnix.Start()
 	defer overUnix.Close()
 	for _, to := range []string{overTCP.URL, "unix:" + unix} {
-		c, err := Open(t.Context(), Options{URL: to, Name: "me", Transport: TransportHTTP})
+		c, err := openAt(t, to, Options{Name: "me"})
 		check(t, err)
 		some := []Range{{someID, 0, make([]byte, 1)}, {someID, 1, make([]byte, 1)}}
 		_, _ = c.Allocate(t.Context(), AllocateOptions{Size: 1})
@@ -142,23 +141,23 @@ func TestRedirectsThatAreNotFollowed(t *testing.T) {
 		w.Header().Set("Location", "/allocate")
 		w.WriteHeader(status)
 	})
-	wantRefusal := func(err error, requests int32) {
+	asked := calls(c, someID, []byte("x"))
+	delete(asked, "health")
+	wantRefusal := func(name string, requests int32) {
 		t.Helper()
-		wantError(t, err, nil, fmt.Sprintf(`redirects to "/allocate" (status %d)`, status))
-		if hops.Swap(0) != requests {
-			t.Fatal("another count of requests")
+		wantError(t, asked[name](t.Context()), nil, fmt.Sprintf(`redirects to "/allocate" (status %d)`, status))
+		if n := hops.Swap(0); n != requests {
+			t.Fatalf("%s: %d requests", name, n)
 		}
 	}
-	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
-	wantRefusal(err, 2) // the second of two
-	_, err = c.Describe(t.Context(), someID)
-	wantRefusal(err, 1)
-	wantRefusal(c.Write(t.Context(), someID, 0, []byte("x")), 1)
-	_, _, err = c.Free(t.Context(), someID)
-	wantRefusal(err, 1)
+	wantRefusal("allocate", 2) // the second of two
 	for _, status = range []int{301, 302, 303, 308} {
-		_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
-		wantRefusal(err, 1)
+		wantRefusal("allocate", 1)
+	}
+	delete(asked, "allocate")
+	status = http.StatusTemporaryRedirect
+	for name := range asked {
+		wantRefusal(name, 1)
 	}
 }
 
@@ -178,21 +177,14 @@ func TestBombs(t *testing.T) {
 						}
 					}
 				})
-				var before, after runtime.MemStats
-				runtime.ReadMemStats(&before)
-				_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
-				wantError(t, err, nil)
-				_, _, err = c.Free(t.Context(), someID)
-				wantError(t, err, nil)
-				_, err = c.Describe(t.Context(), someID)
-				wantError(t, err, nil)
-				_, err = c.Stats(t.Context())
-				wantError(t, err, nil)
-				_, err = c.List(t.Context(), "")
-				wantError(t, err, nil)
-				wantError(t, c.Write(t.Context(), someID, 0, []byte("x")), nil)
-				runtime.ReadMemStats(&after)
-				if used := after.TotalAlloc - before.TotalAlloc; used > 24<<20 {
+				asked := calls(c, someID, []byte("x"))
+				delete(asked, "health")
+				used := memoryOf(func() {
+					for _, call := range asked {
+						wantError(t, call(t.Context()), nil)
+					}
+				})
+				if used > 24<<20 {
 					t.Fatalf("%s%s…: %d bytes", head, unit, used)
 				}
 			}
@@ -204,12 +196,11 @@ func TestBombs(t *testing.T) {
 func TestManyEmptyElements(t *testing.T) {
 	text := `{"allocations":[` + strings.Repeat("{},", 1<<20) + `{}]}`
 	c := hostile(t, answer(200, text))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, Count: maxBatch})
-	wantError(t, err, nil, "is it maasd?")
-	runtime.ReadMemStats(&after)
-	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+	used := memoryOf(func() {
+		_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, Count: maxBatch})
+		wantError(t, err, nil, "is it maasd?")
+	})
+	if used > 64<<20 {
 		t.Fatalf("%d bytes", used)
 	}
 }
@@ -244,7 +235,6 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 	}
 	var renewals atomic.Int32
 	mux := http.NewServeMux()
-	mux.HandleFunc("/health", answer(200, healthText))
 	mux.HandleFunc("POST /sessions", answer(200, granted(2)))
 	mux.HandleFunc("DELETE /sessions/", answer(200, ""))
 	mux.HandleFunc("POST /sessions/{id}/renew", func(w http.ResponseWriter, _ *http.Request) {
@@ -254,11 +244,7 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 			fmt.Fprint(w, granted(1800))
 		}
 	})
-	server := httptest.NewServer(mux)
-	defer server.Close()
-	c, err := Open(t.Context(), Options{
-		URL: server.URL, Name: "me", SessionTTL: time.Hour, Transport: TransportHTTP,
-	})
+	c, err := openAt(t, serve(t, mux.ServeHTTP), Options{Name: "me", SessionTTL: time.Hour})
 	check(t, err)
 	if until, ok := c.Lease(); !ok || time.Until(until) > 2*time.Second {
 		t.Fatal("the lease is", time.Until(until))
@@ -267,5 +253,4 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 		until, ok := c.Lease()
 		return ok && time.Until(until) > 20*time.Minute
 	})
-	check(t, c.Close())
 }

@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,24 +155,18 @@ func TestReadWrite(t *testing.T) {
 	id := allocate(t, c, AllocateOptions{Size: size})[0].ID
 	got := make([]byte, size)
 	check(t, c.Read(ctx, id, 0, got))
-	if !bytes.Equal(got, make([]byte, size)) {
-		t.Fatal("what was lent is not zeroed")
-	}
+	wantBytes(t, got, make([]byte, size))
 	want := pattern(1, size)
 	check(t, c.Write(ctx, id, 0, want))
 	for _, span := range [][2]int{{0, size}, {0, 1}, {size - 1, 1}, {1000, 70000}, {transferBytes - 1, 2}, {5, 0}} {
 		got := make([]byte, span[1])
 		check(t, c.Read(ctx, id, int64(span[0]), got))
-		if !bytes.Equal(got, want[span[0]:span[0]+span[1]]) {
-			t.Fatalf("other bytes at %v", span)
-		}
+		wantBytes(t, got, want[span[0]:span[0]+span[1]])
 	}
 	check(t, c.Write(ctx, id, 12345, []byte("in between")))
 	copy(want[12345:], "in between")
 	check(t, c.Read(ctx, id, 0, got))
-	if !bytes.Equal(got, want) {
-		t.Fatal("a small write went astray")
-	}
+	wantBytes(t, got, want)
 }
 
 func TestReadWriteErrors(t *testing.T) {
@@ -190,7 +184,7 @@ func TestReadWriteErrors(t *testing.T) {
 		{"across the end", id, 991, 416},
 		{"negative", id, -1, 416},
 		{"far away", id, 1<<63 - 5, 416},
-		{"no such id", "00000000-0000-8000-8000-000000000000", 0, 404},
+		{"no such id", someID, 0, 404},
 		{"a path", "../stats", 0, 404},
 		{"empty", "", 0, 404},
 	} {
@@ -226,9 +220,7 @@ func TestVectors(t *testing.T) {
 			check(t, c.WriteV(ctx, out))
 			check(t, c.ReadV(ctx, in))
 			for i := range in {
-				if !bytes.Equal(in[i].Data, out[i].Data) {
-					t.Fatalf("range %d: other bytes", i)
-				}
+				wantBytes(t, in[i].Data, out[i].Data)
 			}
 		})
 	}
@@ -253,17 +245,10 @@ func TestVectorOfManyRangesInOrder(t *testing.T) {
 		ranges[i].Data = make([]byte, len(ranges[i].Data))
 	}
 	check(t, c.ReadV(ctx, ranges))
-	for i := range ranges {
-		r := &ranges[i]
-		if !bytes.Equal(r.Data, want[r.Offset:r.Offset+int64(len(r.Data))]) {
-			t.Fatalf("range %d: other bytes", i)
-		}
+	for _, r := range ranges {
+		wantBytes(t, r.Data, want[r.Offset:r.Offset+int64(len(r.Data))])
 	}
-	var ids []string
-	for range 300 {
-		ids = append(ids, "00000000-0000-8000-8000-000000000000")
-	}
-	freed, unknown, err := c.Free(ctx, append(ids, id)...)
+	freed, unknown, err := c.Free(ctx, append(slices.Repeat([]string{someID}, 300), id)...)
 	if freed != 1 || len(unknown) != 300 || err != nil {
 		t.Fatal(freed, len(unknown), err)
 	}
@@ -343,14 +328,8 @@ func TestOptions(t *testing.T) {
 func TestURLWithoutScheme(t *testing.T) {
 	s := maastest.Start(t)
 	bare, _ := strings.CutPrefix(s.URL, "http://")
-	c, err := Open(t.Context(), Options{URL: bare})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := c.Stats(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	_, err := tryOpen(t, &maastest.Server{URL: bare}, Options{})
+	check(t, err)
 	for text, base := range map[string]string{
 		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
 		if a, err := parseURL(text); err != nil || a.base != base {
@@ -364,7 +343,7 @@ func TestBuiltWithoutRDMA(t *testing.T) {
 		t.Skip("it is built with it")
 	}
 	s := maastest.Start(t)
-	_, err := tryOpen(s, Options{Transport: TransportRDMA})
+	_, err := tryOpen(t, s, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "-tags maasrdma")
 	if c := open(t, s, Options{Transport: TransportAuto}); c.Transport() != TransportHTTP {
 		t.Fatal(c.Transport())
@@ -381,33 +360,27 @@ func TestUnixSocket(t *testing.T) {
 	check(t, c.Write(t.Context(), id, 0, []byte("0123456789")))
 	check(t, c.Close())
 	s.Kill()
-	_, err := tryOpen(s, Options{})
+	_, err := tryOpen(t, s, Options{})
 	wantError(t, err, nil, "start maasd")
 }
 
 func TestNoServer(t *testing.T) {
 	s := maastest.Start(t)
 	s.Kill()
-	_, err := tryOpen(s, Options{})
+	_, err := tryOpen(t, s, Options{})
 	wantError(t, err, nil, "maas: open: "+s.URL, "refused", "start maasd there or correct the URL")
 }
 
 func TestManyThreads(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{Name: "threads"})
-	var group sync.WaitGroup
-	for n := range 16 {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			for round := range scaled(20, 5) {
-				if err := roundTrip(t.Context(), c, uint64(100*n+round)); err != nil {
-					t.Error(err)
-					return
-				}
+	together(16, func(n int) {
+		for round := range scaled(20, 5) {
+			if err := roundTrip(t.Context(), c, uint64(100*n+round)); err != nil {
+				t.Error(err)
+				return
 			}
-		}()
-	}
-	group.Wait()
+		}
+	})
 	if stats, err := c.Stats(t.Context()); err != nil || stats.ActiveAllocations != 0 {
 		t.Fatal(stats, err)
 	}
@@ -439,19 +412,8 @@ func TestClosed(t *testing.T) {
 	id := allocate(t, c, AllocateOptions{Size: 10})[0].ID
 	check(t, c.Close())
 	check(t, c.Close())
-	ctx := t.Context()
-	buf := make([]byte, 1)
-	_, healthErr := c.Health(ctx)
-	_, statsErr := c.Stats(ctx)
-	_, allocErr := c.Allocate(ctx, AllocateOptions{Size: 1})
-	_, _, freeErr := c.Free(ctx, id)
-	_, listErr := c.List(ctx, "")
-	_, describeErr := c.Describe(ctx, id)
-	for _, err := range []error{
-		healthErr, statsErr, allocErr, freeErr, listErr, describeErr,
-		c.Read(ctx, id, 0, buf), c.Write(ctx, id, 0, buf),
-	} {
-		wantError(t, err, ErrClosed)
+	for _, call := range calls(c, id, make([]byte, 1)) {
+		wantError(t, call(t.Context()), ErrClosed)
 	}
 	if _, ok := c.Lease(); ok {
 		t.Fatal("a lease after the end")
@@ -462,26 +424,20 @@ func TestCloseUnderWay(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{Name: "me"})
 	id := allocate(t, c, AllocateOptions{Size: 1 << 20})[0].ID
 	data := make([]byte, 1<<20)
-	started := make(chan struct{}, 100000)
-	var group sync.WaitGroup
-	for range 4 {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			for {
-				if err := c.Write(context.Background(), id, 0, data); err != nil {
-					if !errors.Is(err, ErrClosed) {
-						t.Error(err)
-					}
-					return
+	var written atomic.Int64
+	together(4, func(int) {
+		for {
+			if err := c.Write(context.Background(), id, 0, data); err != nil {
+				if !errors.Is(err, ErrClosed) {
+					t.Error(err)
 				}
-				started <- struct{}{}
+				return
 			}
-		}()
-	}
-	for range 8 {
-		<-started
-	}
-	check(t, c.Close())
-	group.Wait()
+			if written.Add(1) == 8 {
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 }

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -28,20 +27,31 @@ const (
 	someID     = "00000000-0000-8000-8000-000000000000"
 )
 
-// hostile answers /health as maasd does, and everything else with handle.
-func hostile(t *testing.T, handle http.HandlerFunc) *Client {
+// overHTTP skips what is the same over any transport.
+func overHTTP(t *testing.T) {
 	t.Helper()
 	if maastest.Transport() != TransportHTTP {
 		t.Skip("the same over any transport")
 	}
+}
+
+// serve returns the URL of a server that answers /health as maasd does, and everything else with handle.
+func serve(t *testing.T, handle http.HandlerFunc) string {
+	t.Helper()
+	overHTTP(t)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, healthText) })
+	mux.HandleFunc("/health", answer(200, healthText))
 	mux.HandleFunc("/", handle)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	c, err := Open(t.Context(), Options{URL: server.URL, Transport: TransportHTTP, Timeout: 10 * time.Second})
+	return server.URL
+}
+
+// hostile is a client of such a server.
+func hostile(t *testing.T, handle http.HandlerFunc) *Client {
+	t.Helper()
+	c, err := openAt(t, serve(t, handle), Options{})
 	check(t, err)
-	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -65,13 +75,13 @@ func TestNotMaasd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(answer(200, text))
 			defer server.Close()
-			_, err := Open(t.Context(), Options{URL: server.URL, Transport: TransportHTTP})
+			_, err := openAt(t, server.URL, Options{})
 			wantError(t, err, nil, "maas: open: "+server.URL, "maasd")
 		})
 	}
 	server := httptest.NewServer(answer(404, "no such page"))
 	defer server.Close()
-	_, err := Open(t.Context(), Options{URL: server.URL})
+	_, err := openAt(t, server.URL, Options{})
 	wantError(t, err, nil, "404 Not Found", "is the URL right?")
 }
 
@@ -81,13 +91,8 @@ func TestHostileSession(t *testing.T) {
 		`{"id":"` + someID + `"}`, `{"id":"` + someID + `","ttl_seconds":0}`,
 		`{"id":"` + someID + `","ttl_seconds":9223372036854775807}`,
 	} {
-		mux := http.NewServeMux()
-		mux.HandleFunc("/health", answer(200, healthText))
-		mux.HandleFunc("/sessions", answer(200, text))
-		server := httptest.NewServer(mux)
-		_, err := Open(t.Context(), Options{URL: server.URL, Name: "me", Transport: TransportHTTP})
+		_, err := openAt(t, serve(t, answer(200, text)), Options{Name: "me"})
 		wantError(t, err, nil, `session "me"`, "is it maasd?")
-		server.Close()
 	}
 }
 
@@ -254,9 +259,8 @@ func TestRetries(t *testing.T) {
 
 // The server answers before it has read the body; afterwards nobody may read the caller's bytes.
 func TestEarlyRefusal(t *testing.T) {
-	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNotFound)
-		fmt.Fprint(w, `{"error":{"code":"not_found","message":"gone"}}`)
+	c := hostile(t, func(w http.ResponseWriter, _ *http.Request) { // Unlike answer.
+		http.Error(w, `{"error":{"code":"not_found","message":"gone"}}`, http.StatusNotFound)
 	})
 	data := make([]byte, transferBytes)
 	for range 10 {
@@ -288,14 +292,13 @@ func TestNoCopies(t *testing.T) {
 	data := make([]byte, size)
 	check(t, c.RegisterBuffer(data))
 	check(t, c.Write(t.Context(), id, 0, data)) // has the connection made
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for range 10 {
-		check(t, c.Write(t.Context(), id, 0, data))
-		check(t, c.Read(t.Context(), id, 0, data))
-	}
-	runtime.ReadMemStats(&after)
-	if used := after.TotalAlloc - before.TotalAlloc; used > 10*size/4 {
+	used := memoryOf(func() {
+		for range 10 {
+			check(t, c.Write(t.Context(), id, 0, data))
+			check(t, c.Read(t.Context(), id, 0, data))
+		}
+	})
+	if used > 10*size/4 {
 		t.Fatalf("20 transfers of %d bytes took %d bytes of memory", size, used)
 	}
 	check(t, c.UnregisterBuffer(data))

@@ -7,16 +7,11 @@
 package maas
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -34,21 +29,17 @@ func needDevice(t *testing.T) {
 
 func TestAuto(t *testing.T) {
 	needDevice(t)
-	c, err := tryOpen(maastest.Start(t), Options{Transport: TransportAuto})
-	check(t, err)
-	defer c.Close()
-	if c.Transport() != TransportRDMA || c.Session() == "" {
-		t.Fatal(c.Transport(), c.Session())
+	if c := open(t, maastest.Start(t), Options{Transport: TransportAuto}); c.Session() == "" {
+		t.Fatal("no session")
 	}
 	off := maastest.Start(t, "--rdma", "off")
-	without, err := tryOpen(off, Options{Transport: TransportAuto, Name: "me"})
+	without, err := tryOpen(t, off, Options{Transport: TransportAuto, Name: "me"})
 	check(t, err)
-	defer without.Close()
 	if without.Transport() != TransportHTTP {
 		t.Fatal(without.Transport())
 	}
 	check(t, roundTrip(t.Context(), without, 1))
-	_, err = tryOpen(off, Options{Transport: TransportRDMA})
+	_, err = tryOpen(t, off, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "the server has no RDMA", "--rdma=required")
 }
 
@@ -64,9 +55,7 @@ func TestServerAsleep(t *testing.T) {
 	check(t, c.WriteV(t.Context(), []Range{{lent[0].ID, 0, want[:50000]}, {lent[1].ID, 7, want[50000:]}}))
 	check(t, c.ReadV(t.Context(), []Range{{lent[1].ID, 7, got[50000:]}, {lent[0].ID, 0, got[:50000]}}))
 	s.Resume()
-	if !bytes.Equal(got, want) {
-		t.Fatal("other bytes came back")
-	}
+	wantBytes(t, got, want)
 }
 
 func TestRegisterBuffer(t *testing.T) {
@@ -87,15 +76,11 @@ func TestRegisterBuffer(t *testing.T) {
 	copy(arena, want)
 	check(t, c.Write(t.Context(), id, 1000, arena[:size/2]))
 	check(t, c.Read(t.Context(), id, 1000, arena[size/2:]))
-	if !bytes.Equal(arena[size/2:], want) {
-		t.Fatal("other bytes came back")
-	}
+	wantBytes(t, arena[size/2:], want)
 	check(t, c.UnregisterBuffer(arena))
 	clear(arena)
 	check(t, c.Read(t.Context(), id, 1000, arena[:size/2])) // pinned for this once
-	if !bytes.Equal(arena[:size/2], want) {
-		t.Fatal("other bytes came back")
-	}
+	wantBytes(t, arena[:size/2], want)
 	check(t, c.RegisterBuffer(arena))
 	check(t, c.Close()) // unregisters it
 }
@@ -106,46 +91,34 @@ func TestShortDeadlines(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{})
 	const threads, size = 8, 300000
 	lent := allocate(t, c, AllocateOptions{Size: size, Count: threads})
-	var group sync.WaitGroup
-	for n := range threads {
-		group.Add(1)
-		go func() {
-			defer group.Done()
-			want := pattern(uint64(n), size)
-			got := make([]byte, size)
-			id := lent[n].ID
-			for round := range 10 {
-				if n%4 == 0 {
-					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round)*time.Millisecond)
-					err := c.Read(ctx, id, 0, got)
-					cancel()
-					if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-						t.Error(err)
-					}
-				}
-				if err := errors.Join(c.Write(t.Context(), id, 0, want), c.Read(t.Context(), id, 0, got)); err != nil {
+	together(threads, func(n int) {
+		want := pattern(uint64(n), size)
+		got := make([]byte, size)
+		id := lent[n].ID
+		for round := range 10 {
+			if n%4 == 0 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round)*time.Millisecond)
+				err := c.Read(ctx, id, 0, got)
+				cancel()
+				if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 					t.Error(err)
-					return
 				}
-				if !bytes.Equal(got, want) {
-					t.Error("other bytes came back")
-				}
-				clear(got)
 			}
-		}()
-	}
-	group.Wait()
+			if err := errors.Join(c.Write(t.Context(), id, 0, want), c.Read(t.Context(), id, 0, got)); err != nil {
+				t.Error(err)
+				return
+			}
+			wantBytes(t, got, want)
+			clear(got)
+		}
+	})
 }
 
 // slowGrants is a server behind a slow link. It counts how many requests for keys are under way at
 // once.
 func slowGrants(t *testing.T, s *maastest.Server) (link *maastest.Server, most func() int64) {
-	target, err := url.Parse(s.URL)
-	check(t, err)
-	proxy := httputil.NewSingleHostReverseProxy(target)
 	var now, high atomic.Int64
-	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Host = target.Host
+	slow := maastest.Proxy(t, s.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if strings.HasSuffix(r.URL.Path, "/grant") {
 			n := now.Add(1)
 			defer now.Add(-1)
@@ -153,10 +126,9 @@ func slowGrants(t *testing.T, s *maastest.Server) (link *maastest.Server, most f
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(slow.Close)
-	return &maastest.Server{URL: slow.URL}, high.Load
+		serve(w, r)
+	})
+	return &maastest.Server{URL: slow}, high.Load
 }
 
 // Memory of another client comes without keys; the keys are requested side by side.
@@ -180,9 +152,7 @@ func TestManyKeys(t *testing.T) {
 		check(t, c.ReadV(t.Context(), some))
 	}
 	t.Logf("%d keys in %v, at most %d at once", count, time.Since(begun), most())
-	if !bytes.Equal(got, want) {
-		t.Error("other bytes came back")
-	}
+	wantBytes(t, got, want)
 	if most() < 2 {
 		t.Error("one after the other")
 	}

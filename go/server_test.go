@@ -5,12 +5,15 @@
 package maas
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,34 +53,38 @@ func goroutinesLeft() string {
 // open connects a client that is closed with the test.
 func open(t testing.TB, s *maastest.Server, o Options) *Client {
 	t.Helper()
-	c, err := tryOpen(s, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c, err := tryOpen(t, s, o)
+	check(t, err)
 	if c.Transport() != maastest.Transport() {
 		t.Fatalf("transport %s, wanted %s", c.Transport(), maastest.Transport())
 	}
 	return c
 }
 
-func tryOpen(s *maastest.Server, o Options) (*Client, error) {
+// tryOpen is open where that may fail.
+func tryOpen(t testing.TB, s *maastest.Server, o Options) (*Client, error) {
+	t.Helper()
 	o.URL = s.URL
-	if o.Transport == "" {
-		o.Transport = maastest.Transport()
+	o.Transport = cmp.Or(o.Transport, maastest.Transport())
+	o.Timeout = cmp.Or(o.Timeout, maastest.Patience)
+	c, err := Open(context.Background(), o)
+	if err == nil {
+		t.Cleanup(func() { _ = c.Close() })
 	}
-	if o.Timeout == 0 {
-		o.Timeout = maastest.Patience
-	}
-	return Open(context.Background(), o)
+	return c, err
+}
+
+// openAt is tryOpen over HTTP, at whatever is there.
+func openAt(t testing.TB, url string, o Options) (*Client, error) {
+	t.Helper()
+	o.Transport = TransportHTTP
+	return tryOpen(t, &maastest.Server{URL: url}, o)
 }
 
 func allocate(t testing.TB, c *Client, o AllocateOptions) []Allocation {
 	t.Helper()
 	lent, err := c.Allocate(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	return lent
 }
 
@@ -102,4 +109,48 @@ func wantError(t testing.TB, err, target error, words ...string) {
 			t.Fatalf("%q is not in: %v", word, err)
 		}
 	}
+}
+
+// calls are the calls of a client about an allocation and its bytes, by the names that errors give them.
+func calls(c *Client, id string, data []byte) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"health":   func(ctx context.Context) error { _, err := c.Health(ctx); return err },
+		"stats":    func(ctx context.Context) error { _, err := c.Stats(ctx); return err },
+		"allocate": func(ctx context.Context) error { _, err := c.Allocate(ctx, AllocateOptions{Size: 1}); return err },
+		"free":     func(ctx context.Context) error { _, _, err := c.Free(ctx, id); return err },
+		"list":     func(ctx context.Context) error { _, err := c.List(ctx, ""); return err },
+		"describe": func(ctx context.Context) error { _, err := c.Describe(ctx, id); return err },
+		"read":     func(ctx context.Context) error { return c.Read(ctx, id, 0, data) },
+		"write":    func(ctx context.Context) error { return c.Write(ctx, id, 0, data) },
+	}
+}
+
+// wantBytes checks that what was read is what was written.
+func wantBytes(t testing.TB, got, want []byte) {
+	t.Helper()
+	if !bytes.Equal(got, want) {
+		t.Error("other bytes came back")
+	}
+}
+
+// together runs something n times at once.
+func together(n int, do func(i int)) {
+	var group sync.WaitGroup
+	group.Add(n)
+	for i := range n {
+		go func() {
+			defer group.Done()
+			do(i)
+		}()
+	}
+	group.Wait()
+}
+
+// memoryOf is how many bytes of memory something takes.
+func memoryOf(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }

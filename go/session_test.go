@@ -16,11 +16,7 @@ import (
 
 func waitLost(t testing.TB, c *Client) {
 	t.Helper()
-	select {
-	case <-c.Lost():
-	case <-time.After(maastest.Patience):
-		t.Fatal("the session was not lost")
-	}
+	maastest.Receive(t, "the session is lost", c.Lost())
 	if _, ok := c.Lease(); ok {
 		t.Fatal("a lease of a session that is lost")
 	}
@@ -49,9 +45,8 @@ func TestSession(t *testing.T) {
 	}
 	check(t, c.Close())
 	other := open(t, s, Options{})
-	if _, err := other.Describe(t.Context(), kept); err != nil {
-		t.Fatal(err)
-	}
+	_, err := other.Describe(t.Context(), kept)
+	check(t, err)
 	if _, err := other.Describe(t.Context(), bound); !IsNotFound(err) {
 		t.Fatal(err)
 	}
@@ -82,7 +77,7 @@ func TestExclusive(t *testing.T) {
 	s := maastest.Start(t)
 	first := open(t, s, Options{Name: "one", Exclusive: true})
 	for _, exclusive := range []bool{true, false} {
-		_, err := tryOpen(s, Options{Name: "one", Exclusive: exclusive})
+		_, err := tryOpen(t, s, Options{Name: "one", Exclusive: exclusive})
 		wantError(t, err, ErrNameTaken, `session "one"`, "lease lapses")
 	}
 	open(t, s, Options{Name: "two", Exclusive: true})
@@ -90,21 +85,17 @@ func TestExclusive(t *testing.T) {
 	open(t, s, Options{Name: "one", Exclusive: true})
 }
 
-// A server that stands still answers no renewal: the client gives up its session by its own clock.
 func TestEndSession(t *testing.T) {
 	s := maastest.Start(t)
 	o := Options{URL: s.URL, Name: "dead", Exclusive: true, Transport: maastest.Transport()}
-	c, err := Open(t.Context(), o)
-	check(t, err)
-	defer c.Close()
+	c := open(t, s, o)
 	check(t, EndSession(t.Context(), o, c.Session()))
 	check(t, EndSession(t.Context(), o, c.Session()))
-	next, err := Open(t.Context(), o)
-	check(t, err)
-	check(t, next.Close())
+	open(t, s, o)
 	wantError(t, EndSession(t.Context(), o, "../allocations"), nil, "maas: end a session", "no id")
 }
 
+// A server that stands still answers no renewal: the client gives up its session by its own clock.
 func TestLeaseLapses(t *testing.T) {
 	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", Exclusive: true, SessionTTL: 2 * time.Second})
@@ -131,7 +122,7 @@ func TestLeaseLapses(t *testing.T) {
 	// The name is free again through Close, or at the latest when the lease ends at the server.
 	_ = c.Close()
 	maastest.Eventually(t, "the name to be free", func() bool {
-		next, err := tryOpen(s, Options{Name: "me", Exclusive: true})
+		next, err := tryOpen(t, s, Options{Name: "me", Exclusive: true})
 		if errors.Is(err, ErrNameTaken) {
 			return false
 		}
@@ -176,8 +167,7 @@ func TestKilledUnderWay(t *testing.T) {
 	c := open(t, s, Options{Name: "me", SessionTTL: 2 * time.Second, Timeout: 10 * time.Second})
 	id := allocate(t, c, AllocateOptions{Size: 4 << 20})[0].ID
 	data := make([]byte, 4<<20)
-	started := make(chan struct{})
-	failed := make(chan error)
+	started, failed := make(chan struct{}), make(chan error)
 	go func() {
 		for n := 0; ; n++ {
 			if n == 3 {
@@ -204,18 +194,7 @@ func TestDeadline(t *testing.T) {
 	s.Pause()
 	defer s.Resume()
 
-	for name, do := range map[string]func(context.Context) error{
-		"allocate": func(ctx context.Context) error {
-			_, err := c.Allocate(ctx, AllocateOptions{Size: 1})
-			return err
-		},
-		"describe": func(ctx context.Context) error {
-			_, err := c.Describe(ctx, id)
-			return err
-		},
-		"write": func(ctx context.Context) error { return c.Write(ctx, id, 0, data) },
-		"read":  func(ctx context.Context) error { return c.Read(ctx, id, 0, data) },
-	} {
+	for name, do := range calls(c, id, data) {
 		if maastest.Transport() == TransportRDMA && slices.Contains([]string{"read", "write"}, name) {
 			continue // a server that stands still serves them all the same
 		}

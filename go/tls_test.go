@@ -5,7 +5,6 @@
 package maas
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -24,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -85,10 +85,37 @@ func (a *authority) pair(name string, change func(*x509.Certificate)) tls.Certif
 }
 
 // replace puts another file in the place of path, in one step.
-func replace(t *testing.T, path string, text []byte) {
+func replace(t *testing.T, path string, text []byte, mode os.FileMode) {
 	t.Helper()
 	check(t, os.WriteFile(path+".new", text, 0o600))
+	check(t, os.Chmod(path+".new", mode))
 	check(t, os.Rename(path+".new", path))
+}
+
+// put makes a file in a directory of its own.
+func put(t *testing.T, text []byte, mode os.FileMode) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file")
+	replace(t, path, text, mode)
+	return path
+}
+
+// makeFile is make, with both in one file.
+func (a *authority) makeFile(name string) (path string) {
+	a.t.Helper()
+	cert, key := a.make(name, nil)
+	return put(a.t, append(cert, key...), 0o600)
+}
+
+// config is that of a server whose certificate is from this authority; mutual also asks its clients for one.
+func (a *authority) config(name string, change func(*x509.Certificate)) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{a.pair(name, change)}}
+}
+
+func (a *authority) mutual() *tls.Config {
+	config := a.config("localhost", nil)
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, pool(a)
+	return config
 }
 
 // secured answers as maasd does, over TLS, and remembers whose the connections were.
@@ -101,9 +128,7 @@ type secured struct {
 
 func newSecured(t *testing.T, config *tls.Config) *secured {
 	t.Helper()
-	if maastest.Transport() != TransportHTTP {
-		t.Skip("the same over any transport")
-	}
+	overHTTP(t)
 	s := &secured{seen: map[string]int{}, config: config}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -137,91 +162,53 @@ func (s *secured) saw(name string) int {
 	return s.seen[name]
 }
 
-func openAt(t *testing.T, url string, o Options) (*Client, error) {
-	t.Helper()
-	o.URL, o.Transport, o.Timeout = url, TransportHTTP, maastest.Patience
-	c, err := Open(t.Context(), o)
-	if err == nil {
-		t.Cleanup(func() { _ = c.Close() })
-	}
-	return c, err
-}
-
-func pool(authorities ...*authority) *x509.CertPool {
-	all := x509.NewCertPool()
-	for _, a := range authorities {
-		all.AddCert(a.cert)
-	}
-	return all
+func pool(a *authority) *x509.CertPool {
+	only := x509.NewCertPool()
+	only.AddCert(a.cert)
+	return only
 }
 
 // Over RDMA libmaas has the files, too.
 func TestTLS__maasd_and_a_certificate(t *testing.T) {
 	ca, foreign := newAuthority(t, "ca"), newAuthority(t, "foreign")
-	dir := t.TempDir()
-	put := func(name string, cert, key []byte) (certFile, keyFile string) {
-		certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-		replace(t, certFile, cert)
-		replace(t, keyFile, key)
-		return certFile, keyFile
-	}
-	cert, key := ca.make("localhost", func(c *x509.Certificate) {
+	files := func(cert, key []byte) (certFile, keyFile string) { return put(t, cert, 0o600), put(t, key, 0o600) }
+	cert, key := files(ca.make("localhost", func(c *x509.Certificate) {
 		c.IPAddresses = []net.IP{net.ParseIP("127.0.0.1"), net.ParseIP(os.Getenv("SOFTROCE_ADDR"))}
 		if c.IPAddresses[1] == nil {
 			c.IPAddresses = c.IPAddresses[:1]
 		}
-	})
-	serverCert, serverKey := put("server", cert, key)
-	principals := filepath.Join(dir, "principals")
-	replace(t, principals, []byte("me cert=me.example owner=me\n"))
-	s := maastest.Start(t, "--max-pool-size", "64MiB", "--tls-cert", serverCert, "--tls-key", serverKey, "--tls-client-ca", ca.file, "--auth-file", principals)
+	}))
+	principals := put(t, []byte("me cert=me.example owner=me\n"), 0o600)
+	s := maastest.Start(t, "--max-pool-size", "64MiB", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca.file, "--auth-file", principals)
 	o := Options{Name: "me", CAFile: ca.file}
-	cert, key = foreign.make("me.example", nil)
-	o.CertFile, o.KeyFile = put("stranger", cert, key)
-	_, err := tryOpen(s, o)
+	o.CertFile, o.KeyFile = files(foreign.make("me.example", nil))
+	_, err := tryOpen(t, s, o)
 	wantError(t, err, ErrToken, "no CA of --tls-client-ca")
-	cert, key = ca.make("me.example", nil)
-	o.CertFile, o.KeyFile = put("me", cert, key)
-	c := open(t, s, o)
-	lent := allocate(t, c, AllocateOptions{Size: 100000})
-	want, got := make([]byte, 100000), make([]byte, 100000)
-	_, _ = rand.Read(want)
-	check(t, c.Write(t.Context(), lent[0].ID, 0, want))
-	check(t, c.Read(t.Context(), lent[0].ID, 0, got))
-	if !bytes.Equal(got, want) {
-		t.Fatal("other bytes")
-	}
+	o.CertFile, o.KeyFile = files(ca.make("me.example", nil))
+	check(t, roundTrip(t.Context(), open(t, s, o), 1))
 }
 
 func TestTLS__goes_through(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	cert, key := ca.make("team", nil)
-	both := filepath.Join(t.TempDir(), "both.pem")
-	replace(t, both, append(cert, key...))
-	s := newSecured(t, &tls.Config{
-		Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(ca),
-	})
-	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both})
+	s := newSecured(t, ca.mutual())
+	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: ca.makeFile("team")})
 	check(t, err)
-	pair, err := tls.X509KeyPair(cert, key)
-	check(t, err)
-	_, err = openAt(t, s.URL, Options{TLS: &tls.Config{RootCAs: pool(ca), Certificates: []tls.Certificate{pair}}})
+	_, err = openAt(t, s.URL, Options{TLS: &tls.Config{RootCAs: pool(ca), Certificates: []tls.Certificate{ca.pair("team", nil)}}})
 	check(t, err)
 	if s.saw("team") != 2 {
 		t.Fatalf("%v", s.seen)
 	}
-	named := newSecured(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("memory.example", nil)}})
+	named := newSecured(t, ca.config("memory.example", nil))
 	_, err = openAt(t, named.URL, Options{CAFile: ca.file, ServerName: "memory.example"})
 	check(t, err)
 }
 
 func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T) {
 	ca, foreign := newAuthority(t, "ca"), newAuthority(t, "foreign")
-	cert, key := foreign.make("stranger", nil)
-	both := filepath.Join(t.TempDir(), "both.pem")
-	replace(t, both, append(cert, key...))
-	s := newSecured(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequestClientCert, ClientCAs: pool(ca)})
-	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both})
+	config := ca.mutual()
+	config.ClientAuth = tls.RequestClientCert
+	s := newSecured(t, config)
+	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: foreign.makeFile("stranger")})
 	check(t, err)
 	if s.saw("stranger") != 1 {
 		t.Fatalf("%v", s.seen)
@@ -230,19 +217,14 @@ func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T)
 
 func TestTLS__refused_in_words_that_help(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "other")
-	serve := func(a *authority, name string, change func(*x509.Certificate)) string {
-		return newSecured(t, &tls.Config{Certificates: []tls.Certificate{a.pair(name, change)}}).URL
+	serving := func(name string, change func(*x509.Certificate)) string {
+		return newSecured(t, ca.config(name, change)).URL
 	}
-	url := serve(ca, "localhost", nil)
+	url := serving("localhost", nil)
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	old := newSecured(t, &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
-	asking := newSecured(t, &tls.Config{
-		Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(ca),
-	})
-	mute, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer mute.Close()
+	old := ca.config("localhost", nil)
+	old.MaxVersion, old.MinVersion = tls.VersionTLS11, tls.VersionTLS10
 	for _, row := range []struct {
 		url   string
 		ca    string
@@ -250,13 +232,13 @@ func TestTLS__refused_in_words_that_help(t *testing.T) {
 	}{
 		{url, "", []string{"is from a CA that this machine does not know", "Options.CAFile"}},
 		{url, other.file, []string{"is not from a CA in the CA file"}},
-		{serve(ca, "elsewhere", nil), ca.file, []string{"is not for localhost", "Options.ServerName"}},
-		{serve(ca, "localhost", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), ca.file, []string{"has expired", "clock"}},
-		{serve(ca, "localhost", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), ca.file, []string{"is not valid yet", "clock"}},
-		{serve(ca, "localhost", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), ca.file, []string{"does not prove", "purpose"}},
+		{serving("elsewhere", nil), ca.file, []string{"is not for localhost", "Options.ServerName"}},
+		{serving("localhost", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), ca.file, []string{"has expired", "clock"}},
+		{serving("localhost", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }), ca.file, []string{"is not valid yet", "clock"}},
+		{serving("localhost", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), ca.file, []string{"does not prove", "purpose"}},
 		{strings.Replace(plain.URL, "http", "https", 1), ca.file, []string{"does not speak TLS", "use http://127.0.0.1"}},
-		{old.URL, ca.file, []string{"TLS 1.2 or 1.3", "maas doctor"}},
-		{asking.URL, ca.file, []string{"accept the client's certificate", "maas doctor"}},
+		{newSecured(t, old).URL, ca.file, []string{"TLS 1.2 or 1.3", "maas doctor"}},
+		{newSecured(t, ca.mutual()).URL, ca.file, []string{"accept the client's certificate", "maas doctor"}},
 	} {
 		_, err := openAt(t, row.url, Options{CAFile: row.ca})
 		wantError(t, err, nil, row.words...)
@@ -266,7 +248,7 @@ func TestTLS__refused_in_words_that_help(t *testing.T) {
 // A server that speaks TLS closes what does not, without a word or with an alert.
 func TestTLS__a_plain_URL_is_told(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}})
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", ca.config("localhost", nil))
 	check(t, err)
 	defer listener.Close()
 	go func() {
@@ -287,16 +269,9 @@ func TestTLS__a_plain_URL_is_told(t *testing.T) {
 
 func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	dir := t.TempDir()
-	put := func(name string, text []byte, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		check(t, os.WriteFile(path, text, 0o600))
-		check(t, os.Chmod(path, mode))
-		return path
-	}
 	one, oneKey := ca.make("one", nil)
 	_, twoKey := ca.make("two", nil)
-	cert, key := put("one.pem", one, 0o644), put("one.key", oneKey, 0o600)
+	cert, key, dir := put(t, one, 0o644), put(t, oneKey, 0o600), t.TempDir()
 	const url = "https://localhost:1"
 	for _, row := range []struct {
 		url   string
@@ -308,12 +283,12 @@ func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 		{url, Options{TLS: &tls.Config{}, CAFile: ca.file}, "give one or the others"},
 		{url, Options{TLS: &tls.Config{InsecureSkipVerify: true}}, "always checked"},
 		{url, Options{KeyFile: key}, "without a CertFile"},
-		{url, Options{CAFile: put("empty", nil, 0o644)}, "no certificate in it"},
+		{url, Options{CAFile: put(t, nil, 0o644)}, "no certificate in it"},
 		{url, Options{CAFile: filepath.Join(dir, "none")}, "no such file"},
 		{url, Options{CAFile: dir}, "not a regular file"},
-		{url, Options{CertFile: cert, KeyFile: put("open.key", oneKey, 0o644)}, "chmod 0640"},
-		{url, Options{CertFile: cert, KeyFile: put("two.key", twoKey, 0o600)}, "is not that of the certificate in"},
-		{url, Options{CertFile: cert, KeyFile: put("locked.key", []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), 0o600)}, "passphrase"},
+		{url, Options{CertFile: cert, KeyFile: put(t, oneKey, 0o644)}, "chmod 0640"},
+		{url, Options{CertFile: cert, KeyFile: put(t, twoKey, 0o600)}, "is not that of the certificate in"},
+		{url, Options{CertFile: cert, KeyFile: put(t, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), 0o600)}, "passphrase"},
 		{url, Options{CertFile: cert}, "no other key file is given, and the certificate file " + cert + " may be read by others"},
 	} {
 		_, err := openAt(t, row.url, row.o)
@@ -326,54 +301,45 @@ func TestTLS__options_and_files_that_cannot_be(t *testing.T) {
 
 func TestTLS__files_change_under_load(t *testing.T) {
 	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
-	dir := t.TempDir()
-	cert, key, cas := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")
 	oldCert, oldKey := ca.make("old", nil)
 	newCert, newKey := ca.make("new", nil)
-	replace(t, cert, oldCert)
-	replace(t, key, oldKey)
 	first, err := os.ReadFile(ca.file)
 	check(t, err)
 	second, err := os.ReadFile(next.file)
 	check(t, err)
-	replace(t, cas, first)
-	config := &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(ca)}
+	cert, key, cas := put(t, oldCert, 0o600), put(t, oldKey, 0o600), put(t, first, 0o600)
+	config := ca.mutual()
 	s := newSecured(t, config)
 	c, err := openAt(t, s.URL, Options{CAFile: cas, CertFile: cert, KeyFile: key})
 	check(t, err)
-	stop := make(chan struct{})
-	var asking sync.WaitGroup
-	for range 4 {
-		asking.Add(1)
-		go func() {
-			defer asking.Done()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+	var stop atomic.Bool
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		together(4, func(int) {
+			for !stop.Load() {
 				if _, err := c.Health(t.Context()); err != nil {
 					t.Error(err)
 					return
 				}
 			}
-		}()
+		})
+	}()
+	replaced := func(path string, text []byte) {
+		replace(t, path, text, 0o600)
+		time.Sleep(lookEvery + 200*time.Millisecond)
 	}
-	replace(t, cert, newCert) // for a moment the pair does not fit
-	time.Sleep(lookEvery + 200*time.Millisecond)
-	replace(t, key, newKey)
+	replaced(cert, newCert) // for a moment the pair does not fit
+	replace(t, key, newKey, 0o600)
 	maastest.Eventually(t, "the new certificate is used", func() bool { return s.saw("new") > 0 })
-	replace(t, cas, append(first, second...))
-	time.Sleep(lookEvery + 200*time.Millisecond)
+	replaced(cas, append(first, second...))
 	renewed := config.Clone()
 	renewed.Certificates = []tls.Certificate{next.pair("localhost", nil)}
 	s.use(renewed)
 	s.CloseClientConnections()
-	replace(t, cas, second)
-	time.Sleep(lookEvery + 200*time.Millisecond)
-	close(stop)
-	asking.Wait()
+	replaced(cas, second)
+	stop.Store(true)
+	<-asked
 	before := s.saw("old")
 	_, err = c.Health(t.Context())
 	check(t, err)
@@ -385,12 +351,8 @@ func TestTLS__files_change_under_load(t *testing.T) {
 // The server that no longer knows a certificate makes the client look at once, and not a second later.
 func TestTLS__refused_certificate_was_renewed(t *testing.T) {
 	ca, next := newAuthority(t, "ca"), newAuthority(t, "next")
-	dir := t.TempDir()
-	both := filepath.Join(dir, "both.pem")
-	oldCert, oldKey := ca.make("old", nil)
-	newCert, newKey := next.make("new", nil)
-	replace(t, both, append(oldCert, oldKey...))
-	config := &tls.Config{Certificates: []tls.Certificate{ca.pair("localhost", nil)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(ca)}
+	both := ca.makeFile("old")
+	config := ca.mutual()
 	s := newSecured(t, config)
 	c, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: both})
 	check(t, err)
@@ -398,7 +360,7 @@ func TestTLS__refused_certificate_was_renewed(t *testing.T) {
 	renewed.ClientCAs = pool(next)
 	s.use(renewed)
 	s.CloseClientConnections()
-	replace(t, both, append(newCert, newKey...))
+	check(t, os.Rename(next.makeFile("new"), both))
 	c.sender.files.look = time.Now().Add(time.Hour)
 	_, err = c.Health(t.Context())
 	check(t, err)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,9 +29,7 @@ type guard struct {
 
 func newGuard(t *testing.T, token string) *guard {
 	t.Helper()
-	if maastest.Transport() != TransportHTTP {
-		t.Skip("the same over any transport")
-	}
+	overHTTP(t)
 	g := &guard{}
 	g.status.Store(http.StatusUnauthorized)
 	g.token.Store(token)
@@ -50,49 +47,29 @@ func newGuard(t *testing.T, token string) *guard {
 	return g
 }
 
-func (g *guard) open(t *testing.T, o Options) (*Client, error) {
-	t.Helper()
-	o.URL, o.Transport, o.Timeout = g.URL, TransportHTTP, maastest.Patience
-	c, err := Open(t.Context(), o)
-	if err == nil {
-		t.Cleanup(func() { _ = c.Close() })
-	}
-	return c, err
-}
-
-// writeToken puts another file in the place of the token's.
-func writeToken(t *testing.T, path, text string, mode os.FileMode) {
-	t.Helper()
-	check(t, os.WriteFile(path+".new", []byte(text), 0o600))
-	check(t, os.Chmod(path+".new", mode))
-	check(t, os.Rename(path+".new", path))
-}
-
 func TestTokenFile__its_first_line_without_blanks(t *testing.T) {
-	g, path := newGuard(t, "mt_one"), filepath.Join(t.TempDir(), "token")
+	g := newGuard(t, "mt_one")
 	for _, text := range []string{"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"} {
-		writeToken(t, path, text, 0o640)
-		_, err := g.open(t, Options{TokenFile: path})
+		_, err := openAt(t, g.URL, Options{TokenFile: put(t, []byte(text), 0o640)})
 		check(t, err)
 	}
 }
 
 func TestTokenFile__that_cannot_be(t *testing.T) {
-	g, path := newGuard(t, "mt_one"), filepath.Join(t.TempDir(), "token")
-	_, err := g.open(t, Options{TokenFile: path})
-	wantError(t, err, os.ErrNotExist, path)
-	_, err = g.open(t, Options{TokenFile: t.TempDir()})
-	wantError(t, err, nil, "not a regular file")
-	writeToken(t, path, "mt_one", 0o644)
-	_, err = g.open(t, Options{TokenFile: path})
-	wantError(t, err, ErrToken, path, "chmod 0640")
-	for _, text := range []string{"", "\nmt_one", "mt one", "mt_\x01", strings.Repeat("m", 256)} {
-		writeToken(t, path, text, 0o600)
-		_, err = g.open(t, Options{TokenFile: path})
-		wantError(t, err, nil, path, "no token")
+	g, dir := newGuard(t, "mt_one"), t.TempDir()
+	refused := func(path string, target error, words string) {
+		t.Helper()
+		_, err := openAt(t, g.URL, Options{TokenFile: path})
+		wantError(t, err, target, path, words)
 		if strings.Contains(err.Error(), "mt") {
 			t.Fatalf("the token is in: %v", err)
 		}
+	}
+	refused(filepath.Join(dir, "none"), os.ErrNotExist, "")
+	refused(dir, nil, "not a regular file")
+	refused(put(t, []byte("mt_one"), 0o644), ErrToken, "chmod 0640")
+	for _, text := range []string{"", "\nmt_one", "mt one", "mt_\x01", strings.Repeat("m", 256)} {
+		refused(put(t, []byte(text), 0o600), nil, "no token")
 	}
 	if n := g.requests.Load(); n != 0 {
 		t.Fatalf("%d requests without a token", n)
@@ -116,14 +93,14 @@ func TestToken__refused(t *testing.T) {
 	text, asked := "mt_wrong", 0
 	var none error
 	source := func() (string, error) { asked++; return text, none }
-	_, err := g.open(t, Options{Token: source})
+	_, err := openAt(t, g.URL, Options{Token: source})
 	wantError(t, err, ErrToken, "401 unauthenticated", "was it replaced?", "TokenFile")
 	if asked != 2 || g.requests.Load() != 1 || strings.Contains(err.Error(), "mt_wrong") {
 		t.Fatalf("asked %d times for %d requests: %v", asked, g.requests.Load(), err)
 	}
 
 	text = "mt_right"
-	c, err := g.open(t, Options{Token: source})
+	c, err := openAt(t, g.URL, Options{Token: source})
 	check(t, err)
 	for _, status := range []int{http.StatusUnauthorized, http.StatusTooManyRequests} {
 		g.status.Store(int64(status))
@@ -140,15 +117,12 @@ func TestToken__refused(t *testing.T) {
 
 // After many failures the server answers 429. That it is for want of a token stays to be seen.
 func TestToken__refused_many_times(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "principals")
-	check(t, os.WriteFile(path, []byte("* - health\n"), 0o600))
-	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", path, "--insecure-plaintext")
-	o := Options{URL: server.URL, Transport: TransportHTTP, Timeout: maastest.Patience}
-	_, err := Open(t.Context(), o)
+	principals := put(t, []byte("* - health\n"), 0o600)
+	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", principals, "--insecure-plaintext")
+	_, err := openAt(t, server.URL, Options{})
 	wantError(t, err, ErrToken, "the server says that it works, and nothing else", "TokenFile")
-	o.Token = func() (string, error) { return "mt_wrong", nil }
 	for range 30 {
-		_, err = Open(t.Context(), o)
+		_, err = openAt(t, server.URL, Options{Token: func() (string, error) { return "mt_wrong", nil }})
 		wantError(t, err, ErrToken)
 	}
 	wantError(t, err, ErrToken, "429", "a valid token works", "TokenFile")
@@ -156,29 +130,27 @@ func TestToken__refused_many_times(t *testing.T) {
 
 func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
 	const goroutines, each = 8, 1250
-	g, path := newGuard(t, "mt_0"), filepath.Join(t.TempDir(), "token")
-	writeToken(t, path, "mt_0\n", 0o600)
-	c, err := g.open(t, Options{TokenFile: path})
+	g, path := newGuard(t, "mt_0"), put(t, []byte("mt_0\n"), 0o600)
+	c, err := openAt(t, g.URL, Options{TokenFile: path})
 	check(t, err)
 	var failed atomic.Int64
-	var asking sync.WaitGroup
-	for range goroutines {
-		asking.Add(1)
-		go func() {
-			defer asking.Done()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		together(goroutines, func(int) {
 			for range each {
 				if _, err := c.Health(t.Context()); err != nil {
 					failed.Add(1)
 				}
 			}
-		}()
-	}
+		})
+	}()
 	for g.requests.Load() < goroutines*each/2 { // Only one rotation: a late request must not find the next one.
 		time.Sleep(time.Millisecond)
 	}
-	writeToken(t, path, "mt_1\n", 0o600)
+	replace(t, path, []byte("mt_1\n"), 0o600)
 	g.token.Store("mt_1")
-	asking.Wait()
+	<-asked
 	if failed.Load() != 0 {
 		t.Fatalf("%d of %d requests failed", failed.Load(), goroutines*each)
 	}
@@ -186,32 +158,25 @@ func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
 
 // The server ends a session with the token that it was last used with: a renewal looks for another one.
 func TestToken__renewals_look_for_another(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	writeToken(t, path, "mt_old\n", 0o600)
+	path := put(t, []byte("mt_old\n"), 0o600)
 	token := newToken(&Options{TokenFile: path})
-	get := func() string {
-		text, _, err := token.get()
-		check(t, err)
-		return text
+	gets := func(want string) {
+		t.Helper()
+		if text, _, err := token.get(); text != want || err != nil {
+			t.Fatal(text, err)
+		}
 	}
-	if get() != "mt_old" {
-		t.Fatal(get())
-	}
-	writeToken(t, path, "mt_new\n", 0o600)
+	gets("mt_old")
+	replace(t, path, []byte("mt_new\n"), 0o600)
 	token.look()
 	_, reading, _ := token.get()
-	if get() != "mt_new" {
-		t.Fatal(get())
-	}
+	gets("mt_new")
 	// A server that does not know the new one yet: the old one, once.
-	if other, err := token.isOther(reading); !other || err != nil || get() != "mt_old" {
-		t.Fatal(other, err, get())
-	}
-	if other, err := token.isOther(reading + 1); !other || err != nil || get() != "mt_new" {
-		t.Fatal(other, err, get())
-	}
-	if other, err := token.isOther(reading + 2); other || err != nil {
-		t.Fatal(other, err)
+	for i, want := range []string{"mt_old", "mt_new", "mt_new"} {
+		if other, err := token.isOther(reading + i); other != (i < 2) || err != nil {
+			t.Fatal(i, other, err)
+		}
+		gets(want)
 	}
 }
 

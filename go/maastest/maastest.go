@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package maastest runs a maasd for a test, which may kill it, start it again or let it hang.
+// Package maastest runs a maasd for a test, which may kill it, start it again, let it hang, or stand between the server
+// and its client.
 package maastest
 
 import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +19,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -144,4 +150,51 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 			t.Fatalf("a minute later still not: %s", what)
 		}
 	}
+}
+
+// Receive waits for a value, or for the end of a channel.
+func Receive[T any](t testing.TB, what string, from <-chan T) (value T) {
+	t.Helper()
+	select {
+	case value = <-from:
+	case <-time.After(Patience):
+		t.Fatalf("a minute later still not: %s", what)
+	}
+	return value
+}
+
+// Proxy returns the URL of a proxy in front of a server, which ends with the test. Each request goes through handle,
+// which answers it, or has the server answer it, by serve.
+func Proxy(t testing.TB, server string, handle func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc)) string {
+	t.Helper()
+	target, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		// A client that gives up is not an error.
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handle(w, r, proxy.ServeHTTP) }))
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+// Log is a log that a test reads while it is written.
+type Log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
