@@ -68,6 +68,16 @@ const char *http_quoted(const char *text)
 	return copy;
 }
 
+json_t *http_parse(const char *text)
+{
+	json_error_t error;
+	json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+
+	if (!json)
+		fail_msg("%s: %s", error.text, text);
+	return own(json, end_json);
+}
+
 /* ---- the server */
 
 static const uint64_t classes[] = {1024, 2048, 4096, 8192, 512 << 10, 1 << 20, 4 << 20};
@@ -202,6 +212,14 @@ unsigned int http_fixture_port(void)
 	return (unsigned int)strtoul(strrchr(maas_http_url(server.http, 0), ':') + 1, NULL, 10);
 }
 
+struct maas_lend_stats http_lend_stats(void)
+{
+	struct maas_lend_stats stats;
+
+	maas_lend_stats(server.lend, &stats);
+	return stats;
+}
+
 /* ---- requests */
 
 static size_t take_body(char *data, size_t size, size_t count, void *arg)
@@ -291,23 +309,29 @@ const struct http_answer *http_get(const char *path)
 	return http_call("GET", path, NULL, 0, NULL);
 }
 
+const struct http_answer *http_expect(const char *method, const char *path, const char *body,
+				      const char *headers, long status, const char *text)
+{
+	const struct http_answer *a =
+		http_call(method, path, body, body ? strlen(body) : 0, headers);
+
+	if (a->status != status || !strstr(a->body, text))
+		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a->status, a->body, status,
+			 text);
+	return a;
+}
+
 json_t *http_json(const char *method, const char *path, const char *body, long status)
 {
-	const char *sent = http_quoted(body);
-	const struct http_answer *a = http_call(method, path, sent, sent ? strlen(sent) : 0, NULL);
-	json_error_t error;
-	json_t *json;
+	const struct http_answer *a =
+		http_expect(method, path, http_quoted(body), NULL, status, "");
 
-	if (a->status != status)
-		fail_msg("%s %s: %ld, not %ld: %s", method, path, a->status, status, a->body);
 	assert_true(http_has_header(a, "Cache-Control: no-store"));
 	if (!a->len)
 		return NULL;
 	assert_true(http_has_header(a, "Content-Type: application/json"));
-	json = json_loadb(a->body, a->len, JSON_REJECT_DUPLICATES, &error);
-	if (!json)
-		fail_msg("%s: %s", error.text, a->body);
-	return own(json, end_json);
+	assert_int_equal(strlen(a->body), a->len);
+	return http_parse(a->body);
 }
 
 const char *http_expect_error(const char *method, const char *path, const char *body, long status,
@@ -392,4 +416,18 @@ json_int_t http_rkey(const json_t *grant, json_int_t length)
 	assert_int_equal(http_number(grant, "length"), length);
 	assert_int_equal(http_number(grant, "connection"), FAKE_KEYS_CONNECTION);
 	return http_number(grant, "rkey");
+}
+
+void http_add_range(struct maas_buf *json, const char *id, uint64_t offset, uint64_t len)
+{
+	maas_buf_str(json, json->len ? "," : "{\"ranges\":[");
+	maas_buf_printf(json, "{\"id\":\"%s\",\"offset\":%llu,\"length\":%llu}", id,
+			(unsigned long long)offset, (unsigned long long)len);
+}
+
+void http_add_frame(struct maas_buf *body, const struct maas_buf *json)
+{
+	for (int i = 0; i < 4; i++)
+		maas_buf_add(body, &(unsigned char){(unsigned char)(json->len >> (8 * i))}, 1);
+	maas_buf_add(body, json->data, json->len);
 }

@@ -6,8 +6,6 @@
 #ifndef MAAS_TESTS_HTTP_FIXTURE_H
 #define MAAS_TESTS_HTTP_FIXTURE_H
 
-#include <pthread.h>
-
 #include <curl/curl.h>
 #include <jansson.h>
 
@@ -54,6 +52,7 @@ void http_setup(void);
 void http_setup_keys(void);
 void http_teardown(void);
 unsigned int http_fixture_port(void);
+struct maas_lend_stats http_lend_stats(void);
 
 /* ---- requests */
 
@@ -61,6 +60,9 @@ unsigned int http_fixture_port(void);
 const struct http_answer *http_call(const char *method, const char *path, const void *body,
 				    size_t len, const char *headers);
 const struct http_answer *http_get(const char *path);
+/* The same with the text `body` or NULL, which must be answered with this status and `text`. */
+const struct http_answer *http_expect(const char *method, const char *path, const char *body,
+				      const char *headers, long status, const char *text);
 /* The same with a body of JSON in which each ' stands for a " (NULL: none); checks the status and
  * returns the JSON of the answer, or NULL for an empty one. */
 json_t *http_json(const char *method, const char *path, const char *body, long status);
@@ -82,6 +84,8 @@ const char *http_open_session(const char *name);
 const char *http_text(const char *fmt, ...) MAAS_PRINTF(1, 2);
 /* A copy with a " for each '; NULL for NULL. */
 const char *http_quoted(const char *text);
+/* The JSON of a text, which must be some. */
+json_t *http_parse(const char *text);
 /* Fails unless `json` has all members of `members`, which is JSON as http_json() takes. */
 void http_expect_members(const json_t *json, const char *members);
 /* A member; the second one must be there. */
@@ -89,6 +93,10 @@ const char *http_string(const json_t *json, const char *name);
 json_int_t http_number(const json_t *json, const char *name);
 /* Checks a key to `length` bytes, as one of struct fake_keys, and returns its rkey. */
 json_int_t http_rkey(const json_t *grant, json_int_t length);
+/* Adds a range to {"ranges":[…, which the caller ends with "]}". */
+void http_add_range(struct maas_buf *json, const char *id, uint64_t offset, uint64_t len);
+/* The beginning of the body of a /data/write: the length of such JSON, and the JSON. */
+void http_add_frame(struct maas_buf *body, const struct maas_buf *json);
 
 /* ---- plain connections */
 

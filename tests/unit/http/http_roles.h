@@ -9,46 +9,58 @@ enum role { NOBODY, OTHER, READER, OWNER, ADMIN, ROLES };
 
 static char tokens[ROLES][MAAS_AUTH_TOKEN];
 
-static inline void make_tokens(void)
+/* The hash of a role's token, for a line of principals. */
+static inline const char *hash_of(enum role role)
+{
+	char hash[MAAS_AUTH_HASH];
+
+	maas_auth_token_hash(tokens[role], strlen(tokens[role]), hash);
+	return http_text("%s", hash);
+}
+
+/* `reader` is what stands in the reader's line, and other lines behind it. */
+static inline void use(const char *reader)
+{
+	http_use_principals(http_text("other token=%s owner=other/*\nreader token=%s %s\n"
+				      "team token=%s owner=team/*\nops token=%s admin\n",
+				      hash_of(OTHER), hash_of(READER), reader, hash_of(OWNER),
+				      hash_of(ADMIN)));
+}
+
+/* The same, with new tokens. */
+static inline void use_anew(const char *reader)
 {
 	for (int i = 0; i < ROLES; i++)
 		assert_int_equal(maas_auth_token_make(tokens[i]), 0);
+	use(reader);
 }
 
-/* `reader` is what stands in the reader's line. */
-static inline void use(const char *reader)
+/* A server whose reader may read what is the team's. */
+static inline void start_roles(void)
 {
-	char hashes[ROLES][MAAS_AUTH_HASH], text[1024];
-
-	for (int i = 0; i < ROLES; i++)
-		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
-	snprintf(text, sizeof(text),
-		 "other token=%s owner=other/*\nreader token=%s %s\nteam token=%s owner=team/*\n"
-		 "ops token=%s admin\n",
-		 hashes[OTHER], hashes[READER], reader, hashes[OWNER], hashes[ADMIN]);
-	http_use_principals(text);
+	/* One thread: to ThreadSanitizer, requests in turn are not in turn. */
+	http_start(&(const struct maas_http_options){.threads = 1});
+	use_anew("read=team/*");
 }
 
-/* One request of a role, which must be answered so; returns the answer's text. */
+/* The header line of a request with a token. */
+static inline const char *with(const char *token)
+{
+	return http_text("Authorization: Bearer %s", token);
+}
+
+/* One request of a role, its body as http_json() takes it, which must be answered so; returns the
+ * answer's text. */
 static inline const char *ask(enum role role, const char *method, const char *path,
 			      const char *body, long status)
 {
-	const char *header = http_text("Authorization: Bearer %s", tokens[role]);
-	const struct http_answer *a =
-		http_call(method, path, body, body ? strlen(body) : 0, header);
-
-	if (a->status != status)
-		fail_msg("%d: %s %s: %ld %s, not %ld", role, method, path, a->status, a->body,
-			 status);
-	return a->body;
+	return http_expect(method, path, http_quoted(body), with(tokens[role]), status, "")->body;
 }
 
-static inline void copy_field(const char *json, const char *name, char to[MAAS_SLAB_ID_TEXT])
+/* A POST that makes something; returns the id of that. */
+static inline const char *make(enum role role, const char *path, const char *body)
 {
-	json_t *object = json_loads(json, 0, NULL);
-
-	snprintf(to, MAAS_SLAB_ID_TEXT, "%s", http_string(object, name));
-	json_decref(object);
+	return http_string(http_parse(ask(role, "POST", path, body, 200)), "id");
 }
 
 #endif

@@ -7,31 +7,21 @@
 
 #include "tests/unit/http/http_roles.h"
 
-static char id[MAAS_SLAB_ID_TEXT];
-static char session[MAAS_SLAB_ID_TEXT];
+static const char *id;
+static const char *session;
 
 static void set_up(void)
 {
-	/* One: to ThreadSanitizer, requests in turn are not in turn. */
-	const struct maas_http_options options = {.threads = 1};
-
-	http_start(&options);
-	make_tokens();
-	use("read=team/*");
-	copy_field(ask(OWNER, "POST", "/allocate",
-		       "{\"size_bytes\":100,\"owner\":\"team/x\",\"lifetime\":\"ttl\","
-		       "\"ttl_seconds\":60}",
-		       200),
-		   "id", id);
-	copy_field(ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 200),
-		   "id", session);
+	start_roles();
+	id = make(OWNER, "/allocate",
+		  "{'size_bytes':100,'owner':'team/x','lifetime':'ttl','ttl_seconds':60}");
+	session = make(OWNER, "/sessions", "{'name':'team/s','exclusive':true}");
 }
 
 TEST(free__of_many_leaves_what_is_not_the_callers)
 {
-	char body[160];
+	const char *body = http_text("{'ids':['%s']}", id);
 
-	snprintf(body, sizeof(body), "{\"ids\":[\"%s\"]}", id);
 	assert_non_null(strstr(ask(OTHER, "POST", "/free", body, 200), "\"freed\":0"));
 	assert_non_null(strstr(ask(READER, "POST", "/free", body, 200), "\"freed\":0"));
 	ask(OWNER, "GET", http_text("/allocate/%s", id), NULL, 200);
@@ -40,9 +30,8 @@ TEST(free__of_many_leaves_what_is_not_the_callers)
 
 TEST(list__shows_what_the_caller_may_read)
 {
-	char own[MAAS_SLAB_ID_TEXT];
+	const char *own = make(OTHER, "/allocate", "{'size_bytes':1}");
 
-	copy_field(ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
 	assert_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), id));
 	assert_non_null(strstr(ask(OTHER, "GET", "/allocations", NULL, 200), own));
 	assert_null(strstr(ask(OTHER, "GET", "/allocations?owner=team/x", NULL, 200), id));
@@ -53,47 +42,42 @@ TEST(list__shows_what_the_caller_may_read)
 
 TEST(allocate__under_the_callers_own_names)
 {
-	char own[MAAS_SLAB_ID_TEXT];
+	const char *own = make(OWNER, "/allocate", "{'size_bytes':1}");
 
-	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
 	assert_non_null(strstr(ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 200),
 			       "\"owner\":\"team\""));
-	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
-	ask(READER, "POST", "/allocate", "{\"size_bytes\":1,\"owner\":\"team/x\"}", 403);
-	ask(READER, "POST", "/allocate", "{\"size_bytes\":1}", 403);
+	ask(OTHER, "POST", "/allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
+	ask(READER, "POST", "/allocate", "{'size_bytes':1,'owner':'team/x'}", 403);
+	ask(READER, "POST", "/allocate", "{'size_bytes':1}", 403);
 	/* Nobody's memory is the admins'. */
-	copy_field(ask(ADMIN, "POST", "/allocate", "{\"size_bytes\":1}", 200), "id", own);
+	own = make(ADMIN, "/allocate", "{'size_bytes':1}");
 	ask(OWNER, "GET", http_text("/allocate/%s", own), NULL, 404);
 	ask(ADMIN, "GET", http_text("/allocate/%s", own), NULL, 200);
 }
 
 TEST(request_id__is_the_principals)
 {
-	static const char body[] = "{\"size_bytes\":1,\"request_id\":\"r\"}";
-	char first[MAAS_SLAB_ID_TEXT], again[MAAS_SLAB_ID_TEXT], others[MAAS_SLAB_ID_TEXT];
+	const char *body = "{'size_bytes':1,'request_id':'r'}";
+	const char *first = make(OWNER, "/allocate", body);
 
-	copy_field(ask(OWNER, "POST", "/allocate", body, 200), "id", first);
-	copy_field(ask(OWNER, "POST", "/allocate", body, 200), "id", again);
-	copy_field(ask(OTHER, "POST", "/allocate", body, 200), "id", others);
-	assert_string_equal(first, again);
-	assert_string_not_equal(first, others);
+	assert_string_equal(make(OWNER, "/allocate", body), first);
+	assert_string_not_equal(make(OTHER, "/allocate", body), first);
 }
 
 TEST(session__is_its_principals)
 {
-	char body[160];
+	const char *body =
+		http_text("{'size_bytes':1,'lifetime':'session','session':'%s'}", session);
 
-	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/s\"}", 403); /* taken or not */
-	ask(OTHER, "POST", "/sessions", "{\"name\":\"team/t\",\"exclusive\":true}", 403);
-	ask(READER, "POST", "/sessions", "{\"name\":\"team/t\"}", 403);
-	ask(OWNER, "POST", "/sessions", "{\"name\":\"team/s\",\"exclusive\":true}", 409);
+	ask(OTHER, "POST", "/sessions", "{'name':'team/s'}", 403); /* taken or not */
+	ask(OTHER, "POST", "/sessions", "{'name':'team/t','exclusive':true}", 403);
+	ask(READER, "POST", "/sessions", "{'name':'team/t'}", 403);
+	ask(OWNER, "POST", "/sessions", "{'name':'team/s','exclusive':true}", 409);
 	for (int role = OTHER; role <= READER; role++) {
 		ask((enum role)role, "POST", http_text("/sessions/%s/renew", session), "{}", 404);
 		ask((enum role)role, "POST", http_text("/sessions/%s/ticket", session), "{}", 404);
 		ask((enum role)role, "DELETE", http_text("/sessions/%s", session), NULL, 404);
 	}
-	snprintf(body, sizeof(body),
-		 "{\"size_bytes\":1,\"lifetime\":\"session\",\"session\":\"%s\"}", session);
 	ask(OTHER, "POST", "/allocate", body, 404);
 	ask(ADMIN, "POST", "/allocate", body, 404);
 	ask(OWNER, "POST", "/allocate", body, 200);
@@ -114,9 +98,8 @@ static bool session_lives(void)
 
 TEST(reload__ends_the_sessions_of_those_that_lose)
 {
-	char readers[MAAS_SLAB_ID_TEXT];
+	const char *readers = make(READER, "/sessions", "{}");
 
-	copy_field(ask(READER, "POST", "/sessions", "{}", 200), "id", readers);
 	use("read=team/*,more"); /* more is no loss */
 	ask(READER, "POST", http_text("/sessions/%s/renew", readers), "{}", 200);
 	use("read=team/x");
@@ -131,21 +114,17 @@ TEST(reload__ends_the_sessions_of_those_that_lose)
 /* The tokens of two roles on the line of one principal, and then one of them alone. */
 static void use_team(enum role first, enum role second)
 {
-	char hashes[2][MAAS_AUTH_HASH];
+	const char *also = first == second ? "" : http_text("token=%s", hash_of(second));
 
-	maas_auth_token_hash(tokens[first], strlen(tokens[first]), hashes[0]);
-	maas_auth_token_hash(tokens[second], strlen(tokens[second]), hashes[1]);
-	http_use_principals(
-		http_text("team token=%s %s%s owner=team/*\n", hashes[0],
-			  first == second ? "" : "token=", first == second ? "" : hashes[1]));
+	http_use_principals(http_text("team token=%s %s owner=team/*\n", hash_of(first), also));
 }
 
 TEST(reload__ends_the_sessions_of_a_token_that_is_taken_away)
 {
-	char stolen[MAAS_SLAB_ID_TEXT];
+	const char *stolen;
 
 	use_team(OWNER, OTHER);
-	copy_field(ask(OTHER, "POST", "/sessions", "{}", 200), "id", stolen);
+	stolen = make(OTHER, "/sessions", "{}");
 	use_team(OWNER, OWNER);
 	ask(OWNER, "POST", http_text("/sessions/%s/renew", stolen), "{}", 404);
 	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
@@ -169,9 +148,9 @@ static int begin_request(enum role role, const char *line, size_t len)
 	int fd = http_connect();
 
 	http_send_text(fd,
-		       "%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nExpect: "
-		       "100-continue\r\n" HTTP_JSON "Content-Length: %zu\r\n\r\n",
-		       line, tokens[role], len);
+		       HTTP_REQUEST("%s", "%s\r\nExpect: 100-continue\r\n" HTTP_JSON
+					  "Content-Length: %zu\r\n"),
+		       line, with(tokens[role]), len);
 	http_recv(fd, buffer, strlen("HTTP/1.1 100 Continue\r\n\r\n"), 5000);
 	assert_true(http_is_answer(buffer, 100));
 	return fd;
@@ -214,37 +193,23 @@ TEST(reload__that_takes_a_proof_away_says_so_to_requests_under_way)
 	ask(OWNER, "POST", http_text("/sessions/%s/renew", session), "{}", 200);
 }
 
-static uint64_t transfers(void)
-{
-	struct maas_lend_stats stats;
-
-	maas_lend_stats(server.lend, &stats);
-	return stats.transfers;
-}
-
 /* Uploads that stand still, one of the principal that loses its right and one of another. */
 TEST(reload__ends_the_transfers_of_those_that_lose)
 {
-	char buffer[4096], others[MAAS_SLAB_ID_TEXT];
+	char buffer[4096];
 	int fds[2];
 
-	copy_field(ask(OWNER, "POST", "/allocate", "{\"size_bytes\":100}", 200), "id", others);
 	use("owner=team/*");
 	for (int i = 0; i < 2; i++) {
 		fds[i] = http_connect();
-		http_send_text(
-			fds[i],
-			"PUT /allocate/%s/data HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
-			"Bearer %s\r\nContent-Length: 100\r\n\r\nabc",
-			id, tokens[i ? OWNER : READER]);
+		http_send_text(fds[i],
+			       HTTP_REQUEST("PUT /allocate/%s/data",
+					    "%s\r\nContent-Length: 100\r\n", "abc"),
+			       id, with(tokens[i ? OWNER : READER]));
 	}
-	for (int i = 0; transfers() < 2 && i < 500; i++)
-		usleep(10000);
-	assert_int_equal(transfers(), 2);
+	AWAIT(http_lend_stats().transfers == 2);
 	use("read=team/*");
-	for (int i = 0; transfers() > 1 && i < 500; i++)
-		usleep(10000);
-	assert_int_equal(transfers(), 1);
+	AWAIT(http_lend_stats().transfers == 1);
 	for (int i = 0; i < 97; i++)
 		assert_true(http_send(fds[1], "x", 1));
 	assert_int_equal(http_recv_answer(fds[1], buffer, sizeof(buffer)), 200);

@@ -7,55 +7,30 @@
 #include <unistd.h>
 
 #include "http/internal.h"
-#include "tests/unit/http/http_fixture.h"
+#include "tests/unit/http/http_roles.h"
 
-static char owner[MAAS_AUTH_TOKEN], scraper[MAAS_AUTH_TOKEN], admin[MAAS_AUTH_TOKEN];
+static char *const owner = tokens[OWNER], *const scraper = tokens[READER];
 
-/* The header lines of a request with a token. */
-static const char *with(const char *token)
-{
-	return http_text("Authorization: Bearer %s", token);
-}
-
-static void use(const char *anonymous)
-{
-	char hashes[3][MAAS_AUTH_HASH], text[1024];
-
-	maas_auth_token_hash(owner, strlen(owner), hashes[0]);
-	maas_auth_token_hash(scraper, strlen(scraper), hashes[1]);
-	maas_auth_token_hash(admin, strlen(admin), hashes[2]);
-	snprintf(text, sizeof(text),
-		 "%s\nteam token=%s owner=team/*\nscraper token=%s metrics\nops token=%s admin\n",
-		 anonymous, hashes[0], hashes[1], hashes[2]);
-	http_use_principals(text);
-}
-
-static void start(const char *anonymous, const char *socket)
+/* `line` stands beside those of the roles. */
+static void start(const char *line, const char *socket)
 {
 	const char *const listen[] = {socket ? socket : "127.0.0.1:0"};
 	const struct maas_http_options options = {.listen = listen, .num_listen = 1};
 
 	http_start(&options);
-	use(anonymous);
+	use_anew(http_text("metrics\n%s", line));
 }
 
 static void set_up(void)
 {
-	assert_int_equal(maas_auth_token_make(owner), 0);
-	assert_int_equal(maas_auth_token_make(scraper), 0);
-	assert_int_equal(maas_auth_token_make(admin), 0);
 	start("", NULL);
 }
 
 static void expect(const char *method, const char *path, const char *body, const char *headers,
 		   long status, const char *text)
 {
-	const struct http_answer *a =
-		http_call(method, path, body, body ? strlen(body) : 0, headers);
+	const struct http_answer *a = http_expect(method, path, body, headers, status, text);
 
-	if (a->status != status || !strstr(a->body, text))
-		fail_msg("%s %s: %ld %s, not %ld %s", method, path, a->status, a->body, status,
-			 text);
 	if (status == 401 || status == 429)
 		assert_true(http_has_header(a, "WWW-Authenticate: Bearer realm=\"maas\""));
 	if (status == 429)
@@ -81,8 +56,8 @@ TEST(token__makes_the_calls_of_its_line)
 	expect("GET", "/stats", NULL, with(scraper), 200, "total_allocations");
 	expect("GET", "/health", NULL, with(scraper), 200, "arena_id");
 	expect("POST", "/free", "{\"ids\":[]}", with(scraper), 403, "needs owner= or read=");
-	expect("GET", "/metrics", NULL, with(admin), 200, "maas_build_info");
-	expect("GET", "/allocations", NULL, with(admin), 200, "allocations");
+	expect("GET", "/metrics", NULL, with(tokens[ADMIN]), 200, "maas_build_info");
+	expect("GET", "/allocations", NULL, with(tokens[ADMIN]), 200, "allocations");
 }
 
 TEST(header__must_be_one_bearer_token)
@@ -223,14 +198,8 @@ static void upload_some(unsigned int from, const char *id)
 /* Not one byte of them is held, and no transfer begins. */
 TEST(uploads__of_strangers_are_neither_held_nor_begun)
 {
-	const struct http_answer *a =
-		http_call("POST", "/allocate", "{\"size_bytes\":4194304}", 22,
-			  http_text("%s\nContent-Type: application/json", with(owner)));
-	char id[MAAS_SLAB_ID_TEXT];
+	const char *id = make(OWNER, "/allocate", "{'size_bytes':4194304}");
 
-	assert_int_equal(a->status, 200);
-	memcpy(id, strstr(a->body, "\"id\":\"") + 6, sizeof(id));
-	id[sizeof(id) - 1] = '\0';
 	atomic_store(&holds, 0);
 	atomic_store(&begins, 0);
 	for (unsigned int i = 0; i < UPLOADS; i += AT_ONCE) {
@@ -268,7 +237,7 @@ TEST(reload__counts_from_the_next_request_on)
 	memcpy(before, owner, sizeof(before));
 	expect("GET", "/health", NULL, with(before), 200, "");
 	assert_int_equal(maas_auth_token_make(owner), 0);
-	use("* - health");
+	use("metrics\n* - health");
 	expect("GET", "/health", NULL, with(before), 401, "was it replaced?");
 	expect("GET", "/health", NULL, with(owner), 200, "arena_id");
 	expect("GET", "/health", NULL, NULL, 200, "healthy");

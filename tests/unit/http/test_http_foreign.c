@@ -9,31 +9,26 @@
 
 enum which { FOREIGN, GONE, NEVER, WHICH };
 
-static char memory[WHICH][MAAS_SLAB_ID_TEXT];	/* of the team; freed; made up */
-static char sessions[WHICH][MAAS_SLAB_ID_TEXT]; /* likewise */
-static char own[MAAS_SLAB_ID_TEXT];		/* memory of the stranger that asks … */
-static char own_session[MAAS_SLAB_ID_TEXT];	/* … and its session */
+static const char *memory[WHICH];   /* of the team; freed; made up */
+static const char *sessions[WHICH]; /* likewise */
+static const char *own;		    /* memory of the stranger that asks … */
+static const char *own_session;	    /* … and its session */
 
 static void set_up(void)
 {
-	/* One: to ThreadSanitizer, requests in turn are not in turn. */
-	const struct maas_http_options options = {.threads = 1};
-	const char *allocate = "{\"size_bytes\":100,\"lifetime\":\"ttl\",\"ttl_seconds\":60}";
+	const char *allocate = "{'size_bytes':100,'lifetime':'ttl','ttl_seconds':60}";
 
-	http_start_keys(&options);
-	make_tokens();
-	use("read=team/*");
+	http_start_keys(&(const struct maas_http_options){.threads = 1});
+	use_anew("read=team/*");
 	for (int i = FOREIGN; i < NEVER; i++) {
-		copy_field(ask(OWNER, "POST", "/allocate", allocate, 200), "id", memory[i]);
-		copy_field(ask(OWNER, "POST", "/sessions", "{\"name\":\"team\"}", 200), "id",
-			   sessions[i]);
+		memory[i] = make(OWNER, "/allocate", allocate);
+		sessions[i] = make(OWNER, "/sessions", "{'name':'team'}");
 	}
 	ask(OWNER, "DELETE", http_text("/allocate/%s", memory[GONE]), NULL, 200);
 	ask(OWNER, "DELETE", http_text("/sessions/%s", sessions[GONE]), NULL, 200);
-	snprintf(memory[NEVER], MAAS_SLAB_ID_TEXT, NO_ID);
-	snprintf(sessions[NEVER], MAAS_SLAB_ID_TEXT, NO_ID);
-	copy_field(ask(OTHER, "POST", "/allocate", allocate, 200), "id", own);
-	copy_field(ask(OTHER, "POST", "/sessions", "{}", 200), "id", own_session);
+	memory[NEVER] = sessions[NEVER] = NO_ID;
+	own = make(OTHER, "/allocate", allocate);
+	own_session = make(OTHER, "/sessions", "{}");
 }
 
 /* Head and body of an answer without what every answer has of its own, and without the id. */
@@ -57,38 +52,32 @@ static const char *put(const char *text, const char *id)
 	return text[len] ? http_text("%.*s%s%s", (int)len, text, id, text + len + 1) : text;
 }
 
-/* The body of a write of four bytes to the ranges of `json`. */
-static size_t frame_of(const char *json, char frame[512])
-{
-	int len = snprintf(frame + 4, 508, "%sabcd", json) - 4;
-
-	memcpy(frame, &(uint32_t){(uint32_t)len}, 4);
-	return (size_t)len + 8;
-}
-
 /* A role asks with each of the ids. */
 static void same(enum role role, const char *method, const char *path, const char *body,
-		 char ids[WHICH][MAAS_SLAB_ID_TEXT], int count)
+		 const char *const ids[WHICH], int count)
 {
-	const char *header = http_text("Authorization: Bearer %s", tokens[role]);
 	const char *first = NULL;
 
 	for (int i = 0; i < count; i++) {
-		const char *text = body ? put(body, ids[i]) : NULL;
-		size_t len = text ? strlen(text) : 0;
+		const char *text = body ? http_quoted(put(body, ids[i])) : "";
+		struct maas_buf sent = {.data = (char *)(uintptr_t)text, .len = strlen(text)};
+		struct maas_buf frame = {0};
 		const char *got;
-		char frame[512];
 
 		if (!strcmp(path, "/data/write")) {
-			len = frame_of(text, frame);
-			text = frame;
+			http_add_frame(&frame, &sent);
+			maas_buf_str(&frame, "abcd");
+			sent = frame;
 		}
-		got = normal(http_call(method, put(path, ids[i]), text, len, header), ids[i]);
+		got = normal(http_call(method, put(path, ids[i]), body ? sent.data : NULL, sent.len,
+				       with(tokens[role])),
+			     ids[i]);
 		if (!first)
 			first = got;
 		if (strcmp(got, first) != 0)
 			fail_msg("%s %s of %s as %d:\n%s\nand not\n%s", method, path, ids[i], role,
 				 got, first);
+		maas_buf_fini(&frame);
 	}
 }
 
@@ -101,10 +90,10 @@ TEST(allocation__wherever_its_id_stands)
 		{"GET", "/allocate/#/data", NULL},
 		{"PUT", "/allocate/#/data", "x"},
 		{"POST", "/allocate/#/renew", "{}"},
-		{"POST", "/data/read", "{\"ranges\":[{\"id\":\"#\",\"offset\":0,\"length\":4}]}"},
-		{"POST", "/data/read", "{\"ranges\":[{\"id\":\"#\",\"offset\":99,\"length\":4}]}"},
-		{"POST", "/data/write", "{\"ranges\":[{\"id\":\"#\",\"offset\":0,\"length\":4}]}"},
-		{"POST", "/free", "{\"ids\":[\"#\"]}"},
+		{"POST", "/data/read", "{'ranges':[{'id':'#','offset':0,'length':4}]}"},
+		{"POST", "/data/read", "{'ranges':[{'id':'#','offset':99,'length':4}]}"},
+		{"POST", "/data/write", "{'ranges':[{'id':'#','offset':0,'length':4}]}"},
+		{"POST", "/free", "{'ids':['#']}"},
 		{"DELETE", "/allocate/#", NULL},
 	};
 
@@ -119,7 +108,7 @@ TEST(allocation__of_a_grant)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(theirs); i++) {
 		same(OTHER, "POST", "/allocate/#/grant",
-		     http_text("{\"session\":\"%s\",\"access\":\"rw\"}", theirs[i]), memory, WHICH);
+		     http_text("{'session':'%s','access':'rw'}", theirs[i]), memory, WHICH);
 		same(OTHER, "DELETE", http_text("/allocate/#/grant/%s", theirs[i]), NULL, memory,
 		     WHICH);
 	}
@@ -140,11 +129,10 @@ TEST(session__wherever_its_id_stands)
 		{"POST", "/sessions/#/renew", "{}"},
 		{"POST", "/sessions/#/ticket", "{}"},
 		{"DELETE", "/sessions/#", NULL},
-		{"POST", "/allocate", "{\"size_bytes\":1,\"session\":\"#\"}"},
-		{"POST", "/allocate", "{\"size_bytes\":1,\"session\":\"#\",\"access\":\"none\"}"},
-		{"POST", "/allocate",
-		 "{\"size_bytes\":1,\"session\":\"#\",\"lifetime\":\"session\"}"},
-		{"POST", "/allocate", "{\"size_bytes\":1,\"session\":\"#\",\"owner\":\"team/x\"}"},
+		{"POST", "/allocate", "{'size_bytes':1,'session':'#'}"},
+		{"POST", "/allocate", "{'size_bytes':1,'session':'#','access':'none'}"},
+		{"POST", "/allocate", "{'size_bytes':1,'session':'#','lifetime':'session'}"},
+		{"POST", "/allocate", "{'size_bytes':1,'session':'#','owner':'team/x'}"},
 	};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(calls); i++)
@@ -160,14 +148,13 @@ TEST(session__that_a_grant_is_for)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(access); i++)
 		same(OTHER, "POST", http_text("/allocate/%s/grant", own),
-		     http_text("{\"session\":\"#\",\"access\":\"%s\"}", access[i]), sessions,
-		     WHICH);
+		     http_text("{'session':'#','access':'%s'}", access[i]), sessions, WHICH);
 	same(OTHER, "DELETE", http_text("/allocate/%s/grant/#", own), NULL, sessions, WHICH);
 	same(READER, "DELETE", http_text("/allocate/%s/grant/#", memory[FOREIGN]), NULL, sessions,
 	     WHICH);
 	/* With a key of another session to it. */
 	ask(OTHER, "POST", http_text("/allocate/%s/grant", own),
-	    http_text("{\"session\":\"%s\",\"access\":\"r\"}", own_session), 200);
+	    http_text("{'session':'%s','access':'r'}", own_session), 200);
 	same(OTHER, "DELETE", http_text("/allocate/%s/grant/#", own), NULL, sessions, WHICH);
 }
 

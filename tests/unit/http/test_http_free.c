@@ -63,8 +63,7 @@ static int slow_reader(const char *id, bool repeat)
 		return fd;
 	}
 	for (unsigned int i = 0; i < REPEAT; i++)
-		maas_buf_printf(&body, "%s{\"id\":\"%s\",\"offset\":0,\"length\":%u}",
-				i ? "," : "{\"ranges\":[", id, SIZE);
+		http_add_range(&body, id, 0, SIZE);
 	maas_buf_str(&body, "]}");
 	http_send_text(fd, HTTP_REQUEST("POST /data/read", HTTP_JSON "Content-Length: %zu\r\n"),
 		       body.len);
@@ -74,17 +73,9 @@ static int slow_reader(const char *id, bool repeat)
 	return fd;
 }
 
-static struct maas_lend_stats lend_stats(void)
-{
-	struct maas_lend_stats stats;
-
-	maas_lend_stats(server.lend, &stats);
-	return stats;
-}
-
 static uint64_t transfers(void)
 {
-	return lend_stats().transfers;
+	return http_lend_stats().transfers;
 }
 
 /* Reads what is left of an answer: each byte is `byte`, and with `repeat` some are missing. */
@@ -136,7 +127,6 @@ TEST(free__many_with_readers)
 {
 	struct maas_buf body = {0};
 	int readers[4];
-	json_t *json;
 
 	for (int i = 0; i < 4; i++) {
 		const char *id = http_allocate(SIZE);
@@ -146,8 +136,7 @@ TEST(free__many_with_readers)
 		maas_buf_printf(&body, "%s\"%s\"", i ? "," : "{\"ids\":[", id);
 	}
 	maas_buf_add(&body, "]}", 3);
-	json = http_json("POST", "/free", body.data, 200);
-	assert_int_equal(json_integer_value(json_object_get(json, "freed")), 4);
+	http_expect_members(http_json("POST", "/free", body.data, 200), "{'freed':4}");
 	AWAIT(!transfers());
 	for (int i = 0; i < 4; i++)
 		expect_cut_short(readers[i], 'A', true);
@@ -202,7 +191,7 @@ TEST(free__writer_that_goes_on_gets_404)
 	pthread_join(thread, NULL);
 	http_recv(fd, buffer, sizeof(buffer) - 1, 2000);
 	assert_true(http_is_answer(buffer, 404));
-	assert_int_equal(lend_stats().forced_transfers, 0);
+	assert_int_equal(http_lend_stats().forced_transfers, 0);
 	close(fd);
 }
 
@@ -216,7 +205,7 @@ TEST(stop__while_a_free_waits)
 	reader = slow_reader(id, true);
 	freer = http_connect();
 	http_send_text(freer, HTTP_REQUEST("DELETE /allocate/%s", ""), id);
-	AWAIT(lend_stats().pending_frees);
+	AWAIT(http_lend_stats().pending_frees);
 	http_stop();
 	close(reader);
 	close(freer);
@@ -227,24 +216,21 @@ TEST(stop__while_a_free_waits)
  * between those of `a`, `run` at a time. */
 static int stalled_writer(const char *a, const char *b, unsigned int run, unsigned int count)
 {
-	struct maas_buf json = {0};
-	unsigned char prefix[4];
+	struct maas_buf json = {0}, frame = {0};
 	int fd = http_connect();
 
 	for (unsigned int i = 0; i < count; i++)
-		maas_buf_printf(&json, "%s{\"id\":\"%s\",\"offset\":%u,\"length\":1}",
-				i ? "," : "{\"ranges\":[", i / run % 2 ? b : a, i);
+		http_add_range(&json, i / run % 2 ? b : a, i, 1);
 	maas_buf_str(&json, "]}");
-	assert_int_equal(json.error, 0);
-	for (int i = 0; i < 4; i++)
-		prefix[i] = (unsigned char)(json.len >> (8 * i));
+	http_add_frame(&frame, &json);
+	assert_int_equal(frame.error, 0);
 	http_send_text(
 		fd,
 		HTTP_REQUEST("POST /data/write", "Connection: close\r\nContent-Length: %zu\r\n"),
-		sizeof(prefix) + json.len + count);
-	http_send(fd, prefix, sizeof(prefix));
-	http_send(fd, json.data, json.len);
+		frame.len + count);
+	http_send(fd, frame.data, frame.len);
 	maas_buf_fini(&json);
+	maas_buf_fini(&frame);
 	return fd;
 }
 

@@ -29,6 +29,28 @@ static void hold(void)
 	fake_keys_set(&keys, mode, FAKE_KEYS_HOLD);
 }
 
+/* A request that waits for its key; returns its connection. */
+static int allocate_later(const char *more)
+{
+	int fd = http_connect();
+
+	hold();
+	http_post_later(fd, "/allocate", allocate_body(more));
+	fake_keys_await(&keys, 1);
+	return fd;
+}
+
+/* The same, of something that goes. */
+static int delete_later(const char *kind, const char *id)
+{
+	int fd = http_connect();
+
+	hold();
+	http_send_text(fd, HTTP_REQUEST("DELETE /%s/%s", ""), kind, id);
+	fake_keys_await(&keys, 1);
+	return fd;
+}
+
 /* Waits for the next operation of the keys, and ends it. */
 static void finish(int status)
 {
@@ -153,12 +175,9 @@ TEST(allocate__request_id_again)
 
 TEST(allocate__waits_for_its_key)
 {
-	int fd = http_connect();
+	int fd = allocate_later(",'count':2");
 	char buffer[16];
 
-	hold();
-	http_post_later(fd, "/allocate", allocate_body(",'count':2"));
-	fake_keys_await(&keys, 1);
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	http_json("GET", "/health", NULL, 200);
 	finish(0);
@@ -167,10 +186,8 @@ TEST(allocate__waits_for_its_key)
 
 TEST(allocate__key_fails_late)
 {
-	int fd = http_connect();
+	int fd = allocate_later("");
 
-	hold();
-	http_post_later(fd, "/allocate", allocate_body(""));
 	finish(-EMLINK);
 	http_expect_answer(fd, 507, "\"device_limit\"");
 	assert_int_equal(slab_stats().live_slabs, 0);
@@ -178,13 +195,8 @@ TEST(allocate__key_fails_late)
 
 TEST(allocate__client_leaves_while_waiting)
 {
-	hold();
 	for (unsigned int i = 0; i < 8; i++) {
-		int fd = http_connect();
-
-		http_post_later(fd, "/allocate", allocate_body(",'count':100"));
-		fake_keys_await(&keys, 1);
-		close(fd);
+		close(allocate_later(",'count':100"));
 		finish(i % 2 ? -EIO : 0);
 	}
 	http_wait_idle();
@@ -195,20 +207,14 @@ TEST(allocate__client_leaves_while_waiting)
 /* The keys end after the server has: the memory that they fill in must still be there. */
 TEST(stop__while_keys_are_awaited)
 {
-	int fds[3];
 	const char *id = http_allocate(1);
+	const int fds[] = {allocate_later(",'count':100"), allocate_later(""), http_connect()};
 
-	hold();
-	for (unsigned int i = 0; i < 3; i++)
-		fds[i] = http_connect();
-	http_post_later(fds[0], "/allocate", allocate_body(",'count':100"));
-	http_post_later(fds[1], "/allocate", allocate_body(""));
 	http_post_later(fds[2], http_text("/allocate/%s/grant", id),
 			grant_body(http_session, "rw"));
 	fake_keys_await(&keys, 3);
 	http_stop();
-	for (unsigned int i = 0; i < 3; i++)
-		close(fds[i]);
+	http_close_all(fds, 3);
 	http_setup_keys();
 }
 
@@ -219,10 +225,7 @@ TEST(held__is_bounded)
 	int fd;
 
 	http_start_keys(&options);
-	hold();
-	fd = http_connect();
-	http_post_later(fd, "/allocate", allocate_body(",'count':10000"));
-	fake_keys_await(&keys, 1);
+	fd = allocate_later(",'count':10000");
 	http_expect_error("POST", "/allocate", "{'size_bytes':1,'count':10000}", 503, "busy");
 	http_expect_error("GET", "/allocations?limit=10000", NULL, 503, "busy");
 	http_json("POST", "/allocate", "{'size_bytes':1,'count':100}", 200);
@@ -240,15 +243,11 @@ TEST(grant__late_and_failed_ends)
 	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
 	const char *id = http_string(json, "id");
 	static const int ends[] = {-ETIMEDOUT, -EIO, 0};
-	int fd;
 
-	hold();
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(ends); i++) {
-		fd = http_connect();
-		http_send_text(fd, HTTP_REQUEST("DELETE /allocate/%s/grant/%s", ""), id,
-			       http_session);
-		fake_keys_await(&keys, 1);
-		assert_true(fake_keys_finish(&keys, ends[i]));
+		int fd = delete_later("allocate", http_text("%s/grant/%s", id, http_session));
+
+		finish(ends[i]);
 		if (!ends[i])
 			http_expect_answer(fd, 200, "\r\n\r\n");
 		else
@@ -260,12 +259,6 @@ TEST(grant__late_and_failed_ends)
 
 /* ---- ends that no key confirms */
 
-static void delete_later(int fd, const char *kind, const char *id)
-{
-	http_send_text(fd, HTTP_REQUEST("DELETE /%s/%s", ""), kind, id);
-	fake_keys_await(&keys, 1);
-}
-
 /* Its memory is kept back until the key is dead after all. */
 TEST(free__unconfirmed)
 {
@@ -273,11 +266,9 @@ TEST(free__unconfirmed)
 	const json_t *all = json_object_get(json, "allocations");
 	const char *one = http_string(json_array_get(all, 0), "id");
 	const char *two = http_string(json_array_get(all, 1), "id");
-	int fd = http_connect();
+	int fd = delete_later("allocate", one);
 
 	maas_log_set_level(MAAS_LOG_ERR);
-	hold();
-	delete_later(fd, "allocate", one);
 	finish(-ETIMEDOUT);
 	http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 	assert_int_equal(slab_stats().quarantined_bytes, 1024);
@@ -298,11 +289,9 @@ TEST(free__unconfirmed)
 TEST(free__waits_for_keys)
 {
 	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
-	int fd = http_connect();
+	int fd = delete_later("allocate", http_string(json, "id"));
 	char buffer[16];
 
-	hold();
-	delete_later(fd, "allocate", http_string(json, "id"));
 	assert_int_equal(http_recv(fd, buffer, sizeof(buffer) - 1, 50), 0);
 	finish(0);
 	http_expect_answer(fd, 200, "\r\n\r\n");
@@ -310,12 +299,11 @@ TEST(free__waits_for_keys)
 
 TEST(session__end_unconfirmed)
 {
-	int fd = http_connect();
+	int fd;
 
 	maas_log_set_level(MAAS_LOG_ERR);
 	http_json("POST", "/allocate", allocate_body(",'lifetime':'session'"), 200);
-	hold();
-	delete_later(fd, "sessions", http_session);
+	fd = delete_later("sessions", http_session);
 	http_expect_error("DELETE", http_text("/sessions/%s", http_session), NULL, 404,
 			  "unknown_session");
 	finish(-ETIMEDOUT);
@@ -327,11 +315,9 @@ TEST(session__end_unconfirmed)
 TEST(stop__while_a_key_dies)
 {
 	json_t *json = http_json("POST", "/allocate", allocate_body(""), 200);
-	int fd = http_connect();
+	int fd = delete_later("allocate", http_string(json, "id"));
 	char buffer[4096];
 
-	hold();
-	delete_later(fd, "allocate", http_string(json, "id"));
 	http_stop();
 	if (http_recv(fd, buffer, sizeof(buffer) - 1, 1000))
 		assert_non_null(strstr(buffer, "\"stopping\""));

@@ -11,6 +11,7 @@
 
 static char dir[32];
 static char address[64]; /* of a socket in it */
+static char error[MAAS_HTTP_ERROR];
 
 static void setup(void)
 {
@@ -34,26 +35,39 @@ static void serve_on(const char *where)
 	http_json("GET", "/health", NULL, 200);
 }
 
-static int fail_on(const char *where, char error[MAAS_HTTP_ERROR])
+/* Another one beside the server, with what it needs added to the options; none comes. */
+static int try_start(struct maas_http_options options)
 {
-	struct maas_http_options options = {
-		.slab = server.slab, .lend = server.lend, .listen = &where, .num_listen = 1};
 	struct maas_http *http;
 
 	http_fixture_limits(&options);
+	options.slab = server.slab;
+	options.lend = server.lend;
 	return maas_http_start(&options, error, &http);
+}
+
+static int try_on(const char *where)
+{
+	return try_start((struct maas_http_options){.listen = &where, .num_listen = 1});
+}
+
+static void make_file(const char *path)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fclose(file);
 }
 
 TEST(listen__unix_socket)
 {
-	char error[MAAS_HTTP_ERROR];
 	struct stat st;
 
 	serve_on(address);
 	assert_string_equal(maas_http_url(server.http, 0), address);
 	assert_int_equal(stat(address + 5, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
-	assert_int_equal(fail_on(address, error), -EADDRINUSE);
+	assert_int_equal(try_on(address), -EADDRINUSE);
 	assert_non_null(strstr(error, address));
 	assert_int_equal(stat(address + 5, &st), 0);
 	http_stop();
@@ -63,20 +77,16 @@ TEST(listen__unix_socket)
 TEST(listen__stale_unix_socket)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	char error[MAAS_HTTP_ERROR];
 	const char *stale = http_text("unix:%s/stale", dir);
 	const char *file_address = http_text("unix:%s/file", dir);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	FILE *file;
 
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", stale + 5);
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	close(fd);
 	serve_on(stale);
-	file = fopen(file_address + 5, "w");
-	assert_non_null(file);
-	fclose(file);
-	assert_int_equal(fail_on(file_address, error), -EEXIST);
+	make_file(file_address + 5);
+	assert_int_equal(try_on(file_address), -EEXIST);
 	assert_non_null(strstr(error, "no socket"));
 	assert_int_equal(unlink(file_address + 5), 0);
 }
@@ -85,13 +95,10 @@ TEST(listen__stale_unix_socket)
 TEST(listen__leaves_what_is_not_its_own)
 {
 	struct stat st;
-	FILE *file;
 
 	serve_on(address);
 	assert_int_equal(unlink(address + 5), 0);
-	file = fopen(address + 5, "w");
-	assert_non_null(file);
-	fclose(file);
+	make_file(address + 5);
 	http_stop();
 	assert_int_equal(stat(address + 5, &st), 0);
 	assert_int_equal(unlink(address + 5), 0);
@@ -168,21 +175,16 @@ TEST(listen__socket_group)
 TEST(listen__socket_group_of_others)
 {
 	const gid_t group = 54321;
-	char error[MAAS_HTTP_ERROR];
 	const char *listen = address;
-	struct maas_http_options options = {
-		.listen = &listen, .num_listen = 1, .socket_group = &group};
-	struct maas_http *http;
 
 	if (geteuid() == 0) {
 		assert_int_equal(chown(dir, 65534, (gid_t)-1), 0);
 		assert_int_equal(seteuid(65534), 0);
 	}
 	serve_on("127.0.0.1:0");
-	http_fixture_limits(&options);
-	options.slab = server.slab;
-	options.lend = server.lend;
-	assert_int_equal(maas_http_start(&options, error, &http), -EPERM);
+	assert_int_equal(try_start((struct maas_http_options){
+				 .listen = &listen, .num_listen = 1, .socket_group = &group}),
+			 -EPERM);
 	assert_non_null(strstr(error, "group of its own"));
 	assert_int_equal(access(address + 5, F_OK), -1);
 }
@@ -202,19 +204,14 @@ TEST(listen__several_or_none)
 {
 	const char *addresses[] = {"127.0.0.1:0", "localhost:0", NULL};
 	struct maas_http_options options = {.listen = addresses, .num_listen = 2};
-	char error[MAAS_HTTP_ERROR];
-	struct maas_http *http;
 
 	http_start(&options);
 	assert_non_null(maas_http_url(server.http, 1));
 	assert_null(maas_http_url(server.http, 2));
 	http_json("GET", "/health", NULL, 200);
-	http_fixture_limits(&options);
-	options.slab = server.slab;
-	options.lend = server.lend;
 	addresses[2] = maas_http_url(server.http, 0) + 7;
 	options.num_listen = 3;
-	assert_int_equal(maas_http_start(&options, error, &http), -EADDRINUSE);
+	assert_int_equal(try_start(options), -EADDRINUSE);
 }
 
 TEST(listen__bad_addresses)
@@ -222,11 +219,10 @@ TEST(listen__bad_addresses)
 	static const char *const bad[] = {"",	    "3000",	   ":3000",	      "127.0.0.1",
 					  "::1:80", "127.0.0.1:x", "127.0.0.1:65536", "[::1]",
 					  "[]:80",  "unix:",	   "127.0.0.1:-1"};
-	char error[MAAS_HTTP_ERROR];
 
 	serve_on("127.0.0.1:0");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
-		assert_int_equal(fail_on(bad[i], error), -EINVAL);
+		assert_int_equal(try_on(bad[i]), -EINVAL);
 		assert_non_null(strstr(error, "[IPV6]:PORT"));
 	}
 }
@@ -252,9 +248,7 @@ __attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd,
 /* MHD_quiesce_daemon() of a pool of threads then aborts the process. */
 TEST(stop__while_a_connection_comes)
 {
-	const struct maas_http_options options = {.threads = 2};
-
-	http_start(&options);
+	http_setup();
 	http_json("GET", "/health", NULL, 200);
 	atomic_store(&in_between, true);
 	http_stop();

@@ -107,9 +107,8 @@ TEST(metrics__without_keys)
 		{"maas_rdma_key_seconds_bucket{op='bind',le='+Inf'}", 0},
 		{"maas_rdma_key_seconds_count{op='revoke'}", 0},
 	};
-	const struct http_answer *a;
+	const struct http_answer *a = fetch();
 
-	a = fetch();
 	expect_values(a, expected, MAAS_ARRAY_SIZE(expected));
 	assert_null(strstr(a->body, "\nmaas_rdma_errors_total{"));
 	assert_null(strstr(a->body, "\nmaas_rdma_rejects_total{"));

@@ -105,9 +105,11 @@ TEST(overview__counts_requests_by_operation)
 	http_wait_idle();
 	json = part(overview(), "requests");
 	assert_int_equal(json_array_size(part(json, "bucket_seconds")), 14);
-	json_array_foreach(part(json, "operations"), index,
-			   operation) if (!strcmp(http_string(operation, "operation"),
-						  "POST /allocate")) break;
+	json_array_foreach(part(json, "operations"), index, operation)
+	{
+		if (!strcmp(http_string(operation, "operation"), "POST /allocate"))
+			break;
+	}
 	http_expect_members(operation, "{'count':4,'errors':1}");
 	assert_true(json_real_value(part(operation, "sum_seconds")) > 0);
 	for (size_t i = 0; i < 15; i++)
@@ -200,20 +202,18 @@ TEST(refusals__of_one_client_are_few)
 	const json_t *list;
 	json_t *json;
 
-	make_tokens();
-	use("read=team/*");
-	ask(OWNER, "POST", "/allocate", "{\"size_bytes\":0}", 400);
+	use_anew("read=team/*");
+	ask(OWNER, "POST", "/allocate", "{'size_bytes':0}", 400);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(methods); i++)
 		for (size_t j = 0; j < MAAS_ARRAY_SIZE(paths); j++)
 			ask(NOBODY, methods[i], paths[j], NULL, 405);
-	json = json_loads(ask(ADMIN, "GET", "/overview", NULL, 200), 0, NULL);
+	json = http_parse(ask(ADMIN, "GET", "/overview", NULL, 200));
 	list = items(json, "refusals");
 	assert_int_equal(json_array_size(list), 8 + 1);
 	http_expect_members(json_array_get(list, 0),
 			    "{'principal':null,'operation':'PUT /metrics','status':405}");
 	http_expect_members(json_array_get(list, 8),
 			    "{'principal':'team','code':'bad_field','operation':'POST /allocate'}");
-	json_decref(json);
 }
 
 /* ---- who sees what */
@@ -225,15 +225,13 @@ static void lend_to_both(void)
 		const char *owner;
 	} lent[] = {{OWNER, "team/x"}, {OTHER, "other/y"}};
 
-	make_tokens();
-	use("metrics");
+	use_anew("metrics");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lent); i++) {
 		ask(lent[i].role, "POST", "/allocate",
-		    http_text("{\"size_bytes\":9,\"owner\":\"%s\",\"ttl_seconds\":90}",
-			      lent[i].owner),
+		    http_text("{'size_bytes':9,'owner':'%s','ttl_seconds':90}", lent[i].owner),
 		    200);
-		ask(lent[i].role, "POST", "/sessions",
-		    http_text("{\"name\":\"%s\"}", lent[i].owner), 200);
+		ask(lent[i].role, "POST", "/sessions", http_text("{'name':'%s'}", lent[i].owner),
+		    200);
 		ask(lent[i].role, "PATCH", "/health", NULL, 405);
 	}
 }
@@ -258,7 +256,7 @@ TEST(overview__shows_each_role_what_it_may_see)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		const char *body = ask(cases[i].role, "GET", "/overview", NULL, 200);
 		const char *html = ask(cases[i].role, "GET", "/figures", NULL, 200);
-		json_t *json = json_loads(body, 0, NULL);
+		const json_t *json = http_parse(body);
 		unsigned int seen = cases[i].team + cases[i].other;
 
 		assert_string_equal(http_string(json, "sees"), cases[i].sees);
@@ -274,7 +272,6 @@ TEST(overview__shows_each_role_what_it_may_see)
 		assert_int_equal(json_is_null(part(json, "extents")), !cases[i].server);
 		assert_int_equal(json_is_null(part(json, "requests")), !cases[i].server);
 		assert_int_equal(json_array_size(items(json, "refusals")), cases[i].server ? 3 : 0);
-		json_decref(json);
 	}
 }
 
@@ -282,25 +279,21 @@ TEST(refusals__are_shown_to_whom_they_befell)
 {
 	json_t *json;
 
-	make_tokens();
-	use("read=team/* health");
+	use_anew("read=team/* health");
 	ask(OTHER, "GET", "/stats", NULL, 403);
 	ask(OWNER, "GET", "/metrics", NULL, 403);
-	json = json_loads(ask(OTHER, "GET", "/overview", NULL, 200), 0, NULL);
+	json = http_parse(ask(OTHER, "GET", "/overview", NULL, 200));
 	assert_int_equal(json_array_size(items(json, "refusals")), 1);
 	http_expect_members(item(json, "refusals", 0),
 			    "{'principal':'other','operation':'GET /stats','code':'forbidden'}");
 	http_expect_members(part(json, "refusals"), "{'total':null}");
-	json_decref(json);
-	json = json_loads(ask(ADMIN, "GET", "/overview", NULL, 200), 0, NULL);
+	json = http_parse(ask(ADMIN, "GET", "/overview", NULL, 200));
 	assert_int_equal(json_array_size(items(json, "refusals")), 2);
-	json_decref(json);
 }
 
 TEST(overview__is_not_for_those_who_may_only_ask_whether_it_works)
 {
-	make_tokens();
-	use("health");
+	use_anew("health");
 	ask(READER, "GET", "/health", NULL, 200);
 	assert_non_null(strstr(ask(READER, "GET", "/overview", NULL, 403), "owner= or read="));
 	/* With another table nothing of what was made before is shown. */

@@ -28,11 +28,12 @@ static void read_file(const char *path, struct maas_buf *out)
 	assert_true(out->len > 0);
 }
 
-TEST(page__is_the_file)
+/* A browser loads nothing of others for the page, and shows it in no frame of another. */
+TEST(page__is_the_file_and_closed_to_all_else)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
 		struct maas_buf wanted = {0};
-		const struct http_answer *a;
+		const struct http_answer *a = NULL, *head;
 
 		read_file(pages[i].file, &wanted);
 		/* Twice: the answer is made once, and has to outlive the request. */
@@ -45,7 +46,16 @@ TEST(page__is_the_file)
 			assert_int_equal(a->len, wanted.len);
 			assert_memory_equal(a->body, wanted.data, wanted.len);
 			assert_int_equal(a->new_connections, !i && !again);
+			assert_non_null(strstr(a->headers, "frame-ancestors 'none'"));
+			assert_non_null(
+				strstr(a->headers, "Content-Security-Policy: default-src 'none';"));
+			assert_null(strstr(a->headers, "unsafe"));
 		}
+		head = http_call("HEAD", pages[i].path, NULL, 0, NULL);
+		assert_int_equal(head->status, 200);
+		assert_int_equal(head->len, 0);
+		assert_true(http_has_header(head, pages[i].type));
+		assert_true(http_has_header(head, http_text("Content-Length: %zu", a->len)));
 		maas_buf_fini(&wanted);
 	}
 }
@@ -96,40 +106,13 @@ TEST(page__runs_only_what_is_its_own)
  */
 TEST(page__has_no_style_or_handler_in_a_tag)
 {
+	static const char *const none[] = {" style=\"",	 " onclick=\"",	 "innerHTML",
+					   "src=\"http", "localStorage", "document.cookie"};
 	const struct http_answer *a = http_get("/");
 
-	assert_null(strstr(a->body, " style=\""));
-	assert_null(strstr(a->body, " onclick=\""));
-	assert_null(strstr(a->body, "innerHTML"));
-	assert_null(strstr(a->body, "src=\"http"));
-	assert_null(strstr(a->body, "localStorage"));
-	assert_null(strstr(a->body, "document.cookie"));
-}
-
-/* A browser loads nothing of others for the page, and shows it in no frame of another. */
-TEST(page__is_closed_to_all_else)
-{
-	const struct http_answer *a;
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		a = http_get(pages[i].path);
-		assert_non_null(strstr(a->headers, "Content-Security-Policy: default-src 'none';"));
-		assert_non_null(strstr(a->headers, "frame-ancestors 'none'"));
-		assert_null(strstr(a->headers, "unsafe"));
-	}
-}
-
-TEST(page__head_has_no_body)
-{
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		const struct http_answer *get = http_get(pages[i].path);
-		const struct http_answer *head = http_call("HEAD", pages[i].path, NULL, 0, NULL);
-
-		assert_int_equal(head->status, 200);
-		assert_int_equal(head->len, 0);
-		assert_true(http_has_header(head, pages[i].type));
-		assert_true(http_has_header(head, http_text("Content-Length: %zu", get->len)));
-	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(none); i++)
+		if (strstr(a->body, none[i]))
+			fail_msg("%s", none[i]);
 }
 
 /* A body in chunks ends the connection; that is said, in this answer and in no later one. */
@@ -138,7 +121,6 @@ TEST(page__says_that_the_connection_ends)
 	static char text[128 << 10];
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		const struct http_answer *a;
 		int fd = http_connect();
 
 		http_send_text(
@@ -149,22 +131,19 @@ TEST(page__says_that_the_connection_ends)
 		assert_non_null(strstr(text, "\r\nConnection: close\r\n"));
 		assert_non_null(strstr(text, pages[i].type));
 		close(fd);
-		a = http_get(pages[i].path);
-		assert_null(strstr(a->headers, "Connection: close"));
+		assert_null(strstr(http_get(pages[i].path)->headers, "Connection: close"));
 	}
 }
 
 TEST(page__is_counted_by_its_path)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(pages); i++) {
-		const struct http_answer *a;
-
 		http_get(pages[i].path);
 		http_wait_idle();
-		a = http_get("/metrics");
-		assert_non_null(strstr(a->body, http_text("maas_http_requests_total{method=\"GET\","
-							  "route=\"%s\",code=\"200\"} 1\n",
-							  pages[i].path)));
+		http_expect("GET", "/metrics", NULL, NULL, 200,
+			    http_text("maas_http_requests_total{method=\"GET\",route=\"%s\","
+				      "code=\"200\"} 1\n",
+				      pages[i].path));
 	}
 }
 

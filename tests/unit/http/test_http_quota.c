@@ -4,27 +4,13 @@
 
 #include "tests/unit/http/http_roles.h"
 
-static void set_up(void)
-{
-	/* One: to ThreadSanitizer, requests in turn are not in turn. */
-	const struct maas_http_options options = {.threads = 1};
-
-	http_start(&options);
-	make_tokens();
-	use("read=team/*");
-}
-
 /* The lines of the file, with the words for the team's. */
 static void use_words(const char *words)
 {
-	char hashes[ROLES][MAAS_AUTH_HASH];
-
-	for (int i = 0; i < ROLES; i++)
-		maas_auth_token_hash(tokens[i], strlen(tokens[i]), hashes[i]);
 	http_use_principals(
 		http_text("team token=%s owner=team/* %s\nother token=%s owner=other,team/x\n"
 			  "scraper token=%s owner=team/x metrics\nops token=%s admin\n",
-			  hashes[OWNER], words, hashes[OTHER], hashes[READER], hashes[ADMIN]));
+			  hash_of(OWNER), words, hash_of(OTHER), hash_of(READER), hash_of(ADMIN)));
 }
 
 static uint64_t connections(void)
@@ -38,10 +24,7 @@ static uint64_t connections(void)
 /* Asks on a connection of its own; returns the status. */
 static int ask_on(int fd, enum role role, char *buffer, size_t max)
 {
-	http_send_text(fd,
-		       "GET /allocations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer "
-		       "%s\r\n\r\n",
-		       tokens[role]);
+	http_send_text(fd, HTTP_REQUEST("GET /allocations", "%s\r\n"), with(tokens[role]));
 	return http_recv_answer(fd, buffer, max);
 }
 
@@ -78,8 +61,7 @@ TEST(connections__one_too_many)
 static void expect_quota(enum role role, const char *path, const char *body, long status,
 			 const char *quota, const char *payer)
 {
-	const char *text = ask(role, "POST", path, body, status);
-	json_t *json = json_loads(text, 0, NULL);
+	const json_t *json = http_parse(ask(role, "POST", path, body, status));
 	const json_t *error = json_object_get(json, "error");
 	const json_t *principal = json_object_get(error, "principal");
 
@@ -93,17 +75,15 @@ static void expect_quota(enum role role, const char *path, const char *body, lon
 	/* Nor do the words name whoever pays. */
 	assert_int_equal(strstr(http_string(error, "message"), "team ") != NULL,
 			 payer && !strcmp(payer, "team"));
-	json_decref(json);
 }
 
 TEST(refusal__names_the_quota_to_whoever_pays)
 {
 	use_words("max-bytes=4KiB max-allocations=2 max-owners=1 max-sessions=0");
-	expect_quota(OWNER, "/allocate", "{\"size_bytes\":4097}", 507, "bytes", "team");
-	expect_quota(OWNER, "/allocate", "{\"size_bytes\":1,\"count\":3}", 507, "allocations",
-		     "team");
-	ask(OWNER, "POST", "/allocate", "{\"size_bytes\":1}", 200);
-	expect_quota(OWNER, "/allocate", "{\"size_bytes\":1,\"owner\":\"team/y\"}", 507, "owners",
+	expect_quota(OWNER, "/allocate", "{'size_bytes':4097}", 507, "bytes", "team");
+	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'count':3}", 507, "allocations", "team");
+	ask(OWNER, "POST", "/allocate", "{'size_bytes':1}", 200);
+	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'owner':'team/y'}", 507, "owners",
 		     "team");
 	expect_quota(OWNER, "/sessions", "{}", 429, "sessions", "team");
 }
@@ -111,13 +91,13 @@ TEST(refusal__names_the_quota_to_whoever_pays)
 /* Two lines have an owner name, and the first one pays, whoever allocates. */
 TEST(refusal__names_who_pays_only_to_those_who_may_see_all)
 {
-	static const char body[] = "{\"size_bytes\":1,\"owner\":\"team/x\"}";
+	static const char body[] = "{'size_bytes':1,'owner':'team/x'}";
 
 	use_words("max-allocations=0");
 	expect_quota(OTHER, "/allocate", body, 507, "allocations", NULL);
 	expect_quota(READER, "/allocate", body, 507, "allocations", "team"); /* has metrics */
 	expect_quota(ADMIN, "/allocate", body, 507, "allocations", "team");
-	ask(OTHER, "POST", "/allocate", "{\"size_bytes\":1}", 200);
+	ask(OTHER, "POST", "/allocate", "{'size_bytes':1}", 200);
 }
 
-TEST_MAIN(set_up, http_teardown)
+TEST_MAIN(start_roles, http_teardown)

@@ -26,31 +26,19 @@ static void teardown(void)
 	http_teardown();
 }
 
-static void add_piece(const char *id, uint64_t offset, uint64_t len)
-{
-	maas_buf_str(&json, json.len ? "," : "{\"ranges\":[");
-	maas_buf_printf(&json, "{\"id\":\"%s\",\"offset\":%llu,\"length\":%llu}", id,
-			(unsigned long long)offset, (unsigned long long)len);
-}
-
 /* The first one. */
 static void set_piece(const char *id, uint64_t offset, uint64_t len)
 {
 	json.len = 0;
-	add_piece(id, offset, len);
+	http_add_range(&json, id, offset, len);
 }
 
 /* Ends the JSON, and makes the body of a write: its length, the JSON and `len` bytes of `data`. */
 static void frame(const void *data, size_t len)
 {
-	unsigned char prefix[4];
-
 	maas_buf_str(&json, "]}");
-	for (int i = 0; i < 4; i++)
-		prefix[i] = (unsigned char)(json.len >> (8 * i));
 	body.len = 0;
-	maas_buf_add(&body, prefix, 4);
-	maas_buf_add(&body, json.data, json.len);
+	http_add_frame(&body, &json);
 	maas_buf_add(&body, data, len);
 }
 
@@ -86,8 +74,8 @@ static void expect_piece(int slab, uint64_t offset, const char *text)
 TEST(write__then_read_in_request_order)
 {
 	set_piece(ids[2], 990, 10);
-	add_piece(ids[0], 5, 3);
-	add_piece(ids[2], 0, 1);
+	http_add_range(&json, ids[0], 5, 3);
+	http_add_range(&json, ids[2], 0, 1);
 	frame("abcdefghijklmn", 14);
 	expect("/data/write", &body, NULL, 200, "");
 	expect("/data/write", &body, "Transfer-Encoding: chunked", 200, "");
@@ -116,7 +104,7 @@ TEST(vector__bad_range_changes_nothing)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++) {
 		set_piece(ids[0], 0, 1);
-		add_piece(bad[i].id ? bad[i].id : ids[1], bad[i].offset, bad[i].len);
+		http_add_range(&json, bad[i].id ? bad[i].id : ids[1], bad[i].offset, bad[i].len);
 		frame("ABCDEFG", 7);
 		expect("/data/read", &json, NULL, bad[i].status, "ranges[1]");
 		expect("/data/write", &body, NULL, bad[i].status, "ranges[1]");
@@ -158,7 +146,7 @@ TEST(write__large_in_many_pieces)
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)(i * 2654435761u >> 24);
 	for (uint64_t i = 0; i < 48; i++)
-		add_piece(id, i * 65536 + 7, 65536);
+		http_add_range(&json, id, i * 65536 + 7, 65536);
 	frame(data, sizeof(data));
 	expect("/data/write", &body, NULL, 200, "");
 	expect_bytes(data, sizeof(data));
@@ -172,14 +160,14 @@ TEST(vector__as_many_ranges_as_allowed)
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = (char)(i * 2654435761u >> 24);
 	for (size_t i = 0; i < sizeof(data); i++)
-		add_piece(ids[0], i % SIZE, 1);
+		http_add_range(&json, ids[0], i % SIZE, 1);
 	frame(data, sizeof(data));
 	expect("/data/write", &body, NULL, 200, "");
 	for (size_t i = 0; i < sizeof(data); i++) /* the last one written is there */
 		data[i] = data[sizeof(data) - SIZE + i % SIZE];
 	expect_bytes(data, sizeof(data));
 	json.len -= 2;
-	add_piece(ids[0], 0, 1);
+	http_add_range(&json, ids[0], 0, 1);
 	maas_buf_str(&json, "]}");
 	expect("/data/read", &json, NULL, 400, "1 to 10000 ranges");
 }
