@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What every cmocka program needs: the headers that cmocka wants, cases that add themselves to the
- * program, and waiting for other threads.
+ * program, threads, and waiting for them.
  *
  *	TEST(alloc__pool_is_full)
  *	{
@@ -17,6 +17,7 @@
 #define MAAS_TESTS_UNIT_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -98,6 +99,33 @@ static inline int test_run(void (*setup)(void), void (*teardown)(void))
 	{                                                                                          \
 		return test_run(setup, teardown);                                                  \
 	}
+
+/* ---- threads */
+
+/* Starts `count` of them: each has its own of as many structs of `size` bytes, or all have `arg`
+ * (0). */
+static inline void threads_start(pthread_t *threads, size_t count, void *(*run)(void *), void *arg,
+				 size_t size)
+{
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, run, (char *)arg + i * size), 0);
+}
+
+static inline void threads_join(const pthread_t *threads, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
+/* Both; at most 128. */
+static inline void threads_run(size_t count, void *(*run)(void *), void *arg, size_t size)
+{
+	pthread_t threads[128];
+
+	assert_in_range(count, 1, 128);
+	threads_start(threads, count, run, arg, size);
+	threads_join(threads, count);
+}
 
 /* ---- waiting for other threads */
 

@@ -3,8 +3,6 @@
 #ifndef MAAS_TESTS_UNIT_CLIENT_CROWD_H
 #define MAAS_TESTS_UNIT_CLIENT_CROWD_H
 
-#include <pthread.h>
-
 #include "client/maas.h"
 #include "tests/unit/unit.h"
 
@@ -59,14 +57,10 @@ static inline void crowd_run(struct maas *maas, const struct maas_range *range)
 	pthread_t submitters[CROWD_PAIRS];
 	pthread_t pollers[CROWD_PAIRS];
 
-	for (int i = 0; i < CROWD_PAIRS; i++) {
-		assert_int_equal(pthread_create(&submitters[i], NULL, crowd_submit, &crowd), 0);
-		assert_int_equal(pthread_create(&pollers[i], NULL, crowd_poll, &crowd), 0);
-	}
-	for (int i = 0; i < CROWD_PAIRS; i++) {
-		pthread_join(submitters[i], NULL);
-		pthread_join(pollers[i], NULL);
-	}
+	threads_start(submitters, CROWD_PAIRS, crowd_submit, &crowd, 0);
+	threads_start(pollers, CROWD_PAIRS, crowd_poll, &crowd, 0);
+	threads_join(submitters, CROWD_PAIRS);
+	threads_join(pollers, CROWD_PAIRS);
 	assert_int_equal(crowd.good, CROWD_PAIRS * CROWD_OPS);
 }
 

@@ -119,6 +119,25 @@ void client_end(void)
 		server_stop();
 }
 
+struct maas_allocation client_alloc(struct maas *handle, uint64_t size_bytes)
+{
+	struct maas_allocation allocation;
+
+	if (maas_alloc(handle, size_bytes, NULL, &allocation))
+		fail_msg("%s", maas_error());
+	return allocation;
+}
+
+struct maas_completion client_done(int status)
+{
+	struct maas_completion completion;
+
+	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	if (completion.status != status)
+		fail_msg("%d, not %d: %s", completion.status, status, completion.error);
+	return completion;
+}
+
 long client_stat(struct maas *handle, const char *name)
 {
 	char pattern[64];

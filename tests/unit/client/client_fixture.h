@@ -8,8 +8,10 @@
 
 #include <sys/types.h>
 
-#include "client/maas.h"
+#include "tests/unit/client/client_options.h"
 #include "tests/unit/unit.h"
+
+#define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
 
 /* The handle under test, and another one where a case needs it; NULL: not open. */
 extern struct maas *maas;
@@ -22,6 +24,11 @@ void client_close(struct maas **handle);
 void client_end(void);
 /* The same, and what `maas` speaks to must have no allocation left, if it is maasd. */
 void client_end_empty(void);
+
+/* Memory, which has to come. */
+struct maas_allocation client_alloc(struct maas *handle, uint64_t size_bytes);
+/* Waits for the next completion of `maas`, which must have this status. */
+struct maas_completion client_done(int status);
 
 /* A number in /stats, such as "active_allocations". */
 long client_stat(struct maas *handle, const char *name);

@@ -6,7 +6,7 @@
 #ifndef MAAS_TESTS_UNIT_CLIENT_RDMA_H
 #define MAAS_TESTS_UNIT_CLIENT_RDMA_H
 
-#include "client/maas.h"
+#include "tests/unit/client/client_options.h"
 #include "tests/unit/client/rdma_lan.h"
 #include "tests/unit/unit.h"
 
@@ -67,11 +67,10 @@ static inline void expect_bytes(char value)
 /* Another handle, over HTTP. */
 static inline struct maas *open_other(void)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .transport = MAAS_TRANSPORT_HTTP, .url = lan_url()};
 	struct maas *other;
 
-	assert_int_equal(maas_open(&options, &other), 0);
+	assert_int_equal(
+		maas_open(OPTIONS(.transport = MAAS_TRANSPORT_HTTP, .url = lan_url()), &other), 0);
 	return other;
 }
 

@@ -75,21 +75,17 @@ TEST(submit__several_ranges_at_once)
 	char out[2][5] = {"abcd", "wxyz"};
 	char in[2][5] = {"", ""};
 	struct maas_allocation at[2];
-	struct maas_completion completion;
 	struct maas_range ranges[2];
 
 	assert_int_equal(maas_alloc_many(maas, 100, 2, NULL, at), 0);
 	for (int i = 0; i < 2; i++)
 		ranges[i] = (struct maas_range){at[i].id, 50, out[i], 4};
 	assert_int_equal(maas_submit_write(maas, ranges, 2, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_int_equal(completion.status, 0);
+	client_done(0);
 	ranges[0].buf = in[0];
 	ranges[1].buf = in[1];
 	assert_int_equal(maas_submit_read(maas, ranges, 2, 0, ranges), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_ptr_equal(completion.user, ranges);
-	assert_int_equal(completion.status, 0);
+	assert_ptr_equal(client_done(0).user, ranges);
 	assert_memory_equal(in, out, sizeof(in));
 	assert_int_equal(maas_free(maas, at[0].id), 0);
 	assert_int_equal(maas_free(maas, at[1].id), 0);
@@ -98,21 +94,17 @@ TEST(submit__several_ranges_at_once)
 TEST(submit__errors_come_as_completions)
 {
 	char byte[2] = "x";
-	struct maas_range range = {"00000000-0000-8000-8000-000000000000", 0, byte, 1};
+	struct maas_range range = {SOME_ID, 0, byte, 1};
+	struct maas_allocation at = client_alloc(maas, 1);
 	struct maas_completion completion;
-	struct maas_allocation at;
 
 	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_int_equal(completion.status, -ENOENT);
+	completion = client_done(-ENOENT);
 	assert_non_null(strstr(completion.error, "no allocation"));
-
-	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
 	range.id = at.id;
 	range.len = 2;
 	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_int_equal(completion.status, -ERANGE);
+	client_done(-ERANGE);
 	assert_int_equal(maas_free(maas, at.id), 0);
 
 	assert_int_equal(maas_submit_read(maas, &range, 0, 0, NULL), -EINVAL);
@@ -125,21 +117,20 @@ TEST(submit__errors_come_as_completions)
 TEST(event_fd__is_readable_while_there_are_completions)
 {
 	char byte = 'x';
-	struct maas_allocation at;
+	struct maas_allocation at = client_alloc(maas, 2);
 	struct maas_range range = {at.id, 0, &byte, 1};
-	struct maas_completion completion;
+	struct maas_completion none;
 	struct pollfd wait = {.fd = maas_event_fd(maas), .events = POLLIN};
 
-	assert_int_equal(maas_alloc(maas, 2, NULL, &at), 0);
 	assert_false(readable());
 	/* Each its own byte: two writers of one are a race in the server. */
 	for (; range.offset < 2; range.offset++)
 		assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
 	assert_int_equal(poll(&wait, 1, 10000), 1);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
+	client_done(0);
+	client_done(0);
 	assert_false(readable());
-	assert_int_equal(maas_poll(maas, &completion, 1, 0), 0);
+	assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
 	assert_int_equal(maas_free(maas, at.id), 0);
 }
 
@@ -147,38 +138,32 @@ TEST(event_fd__is_readable_while_there_are_completions)
 
 TEST(submit__each_has_its_own_timeout)
 {
-	const struct maas_options options = {.size = sizeof(options), .max_connections = 2};
-	struct maas_completion at;
+	struct maas_completion none;
 	char byte;
 	struct maas_range range = {"a", 0, &byte, 1};
 	uint64_t start_ms = maas_clock_ms();
 
 	client_end();
-	stub_open("", &options);
+	stub_open("", OPTIONS(.max_connections = 2));
 	assert_int_equal(maas_submit_read(maas, &range, 1, 600, (void *)3), 0);
 	assert_int_equal(maas_submit_read(maas, &range, 1, 300, (void *)2), 0);
 	/* No connection is left for this one. */
 	assert_int_equal(maas_submit_read(maas, &range, 1, 100, (void *)1), 0);
-	assert_int_equal(maas_poll(maas, &at, 1, 10), 0);
-	for (uintptr_t i = 1; i <= 3; i++) {
-		assert_int_equal(maas_poll(maas, &at, 1, -1), 1);
-		assert_int_equal(at.status, -ETIMEDOUT);
-		assert_ptr_equal(at.user, (void *)i);
-	}
+	assert_int_equal(maas_poll(maas, &none, 1, 10), 0);
+	for (uintptr_t i = 1; i <= 3; i++)
+		assert_ptr_equal(client_done(-ETIMEDOUT).user, (void *)i);
 	assert_in_range(maas_clock_ms() - start_ms, 590, 5000);
 	stub_stop();
 }
 
 TEST(submit__a_limit_and_a_close_under_way)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .max_connections = 2, .max_submitted = 5};
 	struct maas_buffer *buffer;
 	char bytes[10];
 	struct maas_range range = {"a", 0, bytes, 1};
 
 	client_end();
-	stub_open("", &options);
+	stub_open("", OPTIONS(.max_connections = 2, .max_submitted = 5));
 	assert_int_equal(maas_buffer_register(maas, bytes, sizeof(bytes), &buffer), 0);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
@@ -193,9 +178,8 @@ TEST(submit__a_limit_and_a_close_under_way)
 TEST(buffer__bookkeeping)
 {
 	static char bytes[100];
-	struct maas_allocation at;
+	struct maas_allocation at = client_alloc(maas, 80);
 	struct maas_range range = {at.id, 0, bytes + 10, 80};
-	struct maas_completion completion;
 	struct maas_buffer *first;
 	struct maas_buffer *second;
 
@@ -205,10 +189,8 @@ TEST(buffer__bookkeeping)
 	assert_int_equal(maas_buffer_register(maas, bytes, 90, &first), 0);
 	assert_int_equal(maas_buffer_register(maas, bytes + 89, 1, &second), -EEXIST);
 	assert_int_equal(maas_buffer_register(maas, bytes + 90, 10, &second), 0);
-	assert_int_equal(maas_alloc(maas, 80, NULL, &at), 0);
 	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
-	assert_int_equal(completion.status, 0);
+	client_done(0);
 	assert_int_equal(maas_buffer_unregister(maas, first), 0);
 	assert_int_equal(maas_buffer_unregister(maas, second), 0);
 	assert_int_equal(maas_buffer_unregister(maas, second), -ENOENT);
@@ -220,10 +202,9 @@ TEST(buffer__bookkeeping)
 TEST(threads__submit_and_poll)
 {
 	char bytes[16] = "x";
-	struct maas_allocation at;
+	struct maas_allocation at = client_alloc(maas, sizeof(bytes) * CROWD_PAIRS * CROWD_OPS);
 	struct maas_range range = {at.id, 0, bytes, sizeof(bytes)};
 
-	assert_int_equal(maas_alloc(maas, sizeof(bytes) * CROWD_PAIRS * CROWD_OPS, NULL, &at), 0);
 	crowd_run(maas, &range);
 	assert_int_equal(maas_free(maas, at.id), 0);
 }

@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocations and their bytes, against a real maasd. */
-#include <pthread.h>
-
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
-
-static void alloc_one(uint64_t size_bytes, struct maas_allocation *ret_allocation)
-{
-	if (maas_alloc(maas, size_bytes, NULL, ret_allocation))
-		fail_msg("%s", maas_error());
-}
 
 static void free_one(const struct maas_allocation *allocation)
 {
@@ -21,12 +13,11 @@ static void free_one(const struct maas_allocation *allocation)
 
 TEST(alloc__describes_what_it_gives)
 {
-	const struct maas_alloc_options options = {
-		.size = sizeof(options), .owner = "team/a", .ttl_seconds = 60};
-	struct maas_allocation given;
-	struct maas_allocation found;
+	struct maas_allocation given, found;
 
-	assert_int_equal(maas_alloc(maas, 1000, &options, &given), 0);
+	assert_int_equal(
+		maas_alloc(maas, 1000, ALLOC_OPTIONS(.owner = "team/a", .ttl_seconds = 60), &given),
+		0);
 	assert_int_equal(given.size_bytes, 1000);
 	assert_int_equal(given.actual_size_bytes, 1024);
 	assert_int_equal(given.lifetime, MAAS_LIFETIME_TTL);
@@ -49,37 +40,35 @@ TEST(alloc__describes_what_it_gives)
 
 TEST(alloc__errors)
 {
-	const struct maas_alloc_options bad_owner = {.size = sizeof(bad_owner), .owner = "a b"};
-	const struct maas_alloc_options no_ttl = {.size = sizeof(no_ttl),
-						  .lifetime = MAAS_LIFETIME_TTL};
-	const struct maas_alloc_options session = {.size = sizeof(session),
-						   .lifetime = MAAS_LIFETIME_SESSION};
+	const struct maas_alloc_options *const bad[] = {
+		ALLOC_OPTIONS(.owner = "a b"),
+		ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_TTL),
+		ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_SESSION),
+	};
 	struct maas_allocation at;
 
 	assert_int_equal(maas_alloc(maas, 0, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, UINT64_MAX, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, 5u << 20, NULL, &at), -EFBIG);
-	assert_int_equal(maas_alloc(maas, 1, &bad_owner, &at), -EINVAL);
-	assert_int_equal(maas_alloc(maas, 1, &no_ttl, &at), -EINVAL);
-	assert_int_equal(maas_alloc(maas, 1, &session, &at), -EINVAL);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
+		assert_int_equal(maas_alloc(maas, 1, bad[i], &at), -EINVAL);
 	assert_non_null(strstr(maas_error(), "ttl_seconds"));
 	assert_int_equal(maas_alloc_many(maas, 1, 0, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc_many(maas, 1, MAAS_MAX_BATCH + 1, NULL, &at), -EINVAL);
-	alloc_one(1, &at);
+	at = client_alloc(maas, 1);
 	assert_int_equal(maas_renew(maas, at.id, 5, NULL), -EMEDIUMTYPE);
 	free_one(&at);
 }
 
 TEST(alloc__same_request_id_same_answer)
 {
-	const struct maas_alloc_options options = {.size = sizeof(options), .request_id = "mine-1"};
-	struct maas_allocation first;
-	struct maas_allocation second;
+	const struct maas_alloc_options *mine = ALLOC_OPTIONS(.request_id = "mine-1");
+	struct maas_allocation first, second;
 
-	assert_int_equal(maas_alloc(maas, 10, &options, &first), 0);
-	assert_int_equal(maas_alloc(maas, 10, &options, &second), 0);
+	assert_int_equal(maas_alloc(maas, 10, mine, &first), 0);
+	assert_int_equal(maas_alloc(maas, 10, mine, &second), 0);
 	assert_string_equal(first.id, second.id);
-	assert_int_equal(maas_alloc(maas, 11, &options, &second), -ENOTUNIQ);
+	assert_int_equal(maas_alloc(maas, 11, mine, &second), -ENOTUNIQ);
 	free_one(&first);
 }
 
@@ -120,18 +109,15 @@ TEST(alloc_many__ten_thousand)
 
 TEST(list__pages_of_one_owner)
 {
-	const struct maas_alloc_options mine = {.size = sizeof(mine), .owner = "mine"};
-	struct maas_allocation at[7];
-	struct maas_allocation theirs;
-	struct maas_allocation page[3];
+	struct maas_allocation theirs = client_alloc(maas, 100);
+	struct maas_allocation at[7], page[3];
 	char cursor[MAAS_ID_BYTES] = "";
 	const char *ids[7];
 	int total = 0;
 	int pages = 0;
 	int n;
 
-	assert_int_equal(maas_alloc_many(maas, 100, 7, &mine, at), 0);
-	alloc_one(100, &theirs);
+	assert_int_equal(maas_alloc_many(maas, 100, 7, ALLOC_OPTIONS(.owner = "mine"), at), 0);
 	do {
 		n = maas_list(maas, "mine", cursor, page, 3);
 		assert_true(n >= 0);
@@ -167,11 +153,9 @@ TEST(read_write__pieces_of_four_mebibytes)
 	const size_t len = 4u << 20;
 	unsigned char *out = malloc(len);
 	unsigned char *in = calloc(1, len);
-	struct maas_allocation at;
+	struct maas_allocation at = client_alloc(maas, len);
 
-	alloc_one(len, &at);
-	assert_non_null(out);
-	assert_non_null(in);
+	assert_true(out && in);
 	fill(out, len, 7);
 	assert_int_equal(maas_write(maas, at.id, 0, out, len), 0);
 	assert_int_equal(maas_read(maas, at.id, 0, in, len), 0);
@@ -190,10 +174,9 @@ TEST(read_write__pieces_of_four_mebibytes)
 TEST(read_write__outside_is_an_error)
 {
 	unsigned char *bytes = calloc(1, 8u << 20);
-	struct maas_allocation at;
+	struct maas_allocation at = client_alloc(maas, 100);
 
 	assert_non_null(bytes);
-	alloc_one(100, &at);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 101), -ERANGE);
 	assert_int_equal(maas_write(maas, at.id, 100, bytes, 1), -ERANGE);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 8u << 20), -ERANGE);
@@ -242,39 +225,29 @@ TEST(vector__many_ranges_in_one_request)
 static void *use(void *arg)
 {
 	unsigned int seed = *(unsigned int *)arg;
-	unsigned char out[3000];
-	unsigned char in[3000];
+	unsigned char out[3000], in[3000];
 	struct maas_allocation at;
-	long wrong = 0;
 
 	for (unsigned int i = 0; i < 30; i++) {
 		fill(out, sizeof(out), seed + i);
-		wrong += maas_alloc(maas, sizeof(out), NULL, &at) != 0;
-		wrong += maas_write(maas, at.id, 0, out, sizeof(out)) != 0;
-		wrong += maas_read(maas, at.id, 0, in, sizeof(in)) != 0;
-		wrong += memcmp(in, out, sizeof(in)) != 0;
-		wrong += maas_free(maas, at.id) != 0;
-		wrong += maas_free(maas, at.id) != -ENOENT;
-		wrong += strstr(maas_error(), "no allocation") == NULL;
+		CHECK(maas_alloc(maas, sizeof(out), NULL, &at) == 0);
+		CHECK(maas_write(maas, at.id, 0, out, sizeof(out)) == 0);
+		CHECK(maas_read(maas, at.id, 0, in, sizeof(in)) == 0);
+		CHECK(memcmp(in, out, sizeof(in)) == 0);
+		CHECK(maas_free(maas, at.id) == 0);
+		CHECK(maas_free(maas, at.id) == -ENOENT);
+		CHECK(strstr(maas_error(), "no allocation"));
 	}
-	return (void *)wrong;
+	return NULL;
 }
 
 TEST(threads__share_a_handle)
 {
-	pthread_t threads[12];
-	unsigned int seeds[MAAS_ARRAY_SIZE(threads)];
+	unsigned int seeds[12];
 
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(threads); i++) {
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(seeds); i++)
 		seeds[i] = i * 1000;
-		assert_int_equal(pthread_create(&threads[i], NULL, use, &seeds[i]), 0);
-	}
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++) {
-		void *wrong;
-
-		pthread_join(threads[i], &wrong);
-		assert_null(wrong);
-	}
+	threads_run(MAAS_ARRAY_SIZE(seeds), use, seeds, sizeof(*seeds));
 }
 
 /* ---- pages */

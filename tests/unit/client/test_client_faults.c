@@ -21,7 +21,7 @@ TEST(retry__a_free_whose_answer_was_lost_is_done)
 	struct maas_allocation at;
 
 	proxy_open(1, NULL);
-	assert_int_equal(maas_alloc(other, 1, NULL, &at), 0);
+	at = client_alloc(other, 1);
 	assert_int_equal(maas_free(maas, at.id), 0);
 	assert_int_equal(proxy_connections(), 2);
 	assert_int_equal(maas_free(maas, at.id), -ENOENT);
@@ -29,17 +29,15 @@ TEST(retry__a_free_whose_answer_was_lost_is_done)
 
 TEST(retry__submitted_writes_too)
 {
-	struct maas_completion completion;
 	struct maas_allocation at;
 	char bytes[] = "abc";
 	char found[4] = "";
 	struct maas_range range = {at.id, 0, bytes, 3};
 
 	proxy_open(2, NULL);
-	assert_int_equal(maas_alloc(other, 3, NULL, &at), 0);
+	at = client_alloc(other, 3);
 	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, -1), 1);
-	assert_int_equal(completion.status, 0);
+	client_done(0);
 	assert_int_equal(proxy_connections(), 3);
 	assert_int_equal(maas_read(other, at.id, 0, found, 3), 0);
 	assert_string_equal(found, bytes);
@@ -48,7 +46,6 @@ TEST(retry__submitted_writes_too)
 
 TEST(retry__is_bounded)
 {
-	struct maas_completion completion;
 	char *text;
 	char byte;
 	struct maas_range range = {"a", 0, &byte, 1};
@@ -58,16 +55,13 @@ TEST(retry__is_bounded)
 	assert_int_equal(proxy_connections(),
 			 3 + 1); /* the last asks whether the port speaks TLS */
 	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &completion, 1, -1), 1);
-	assert_int_equal(completion.status, -ECONNRESET);
+	client_done(-ECONNRESET);
 	assert_int_equal(proxy_connections(), 4 + 3);
 }
 
 TEST(retry__not_for_a_session)
 {
-	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 2};
-
-	proxy_open(1, &options);
+	proxy_open(1, OPTIONS(.ttl_seconds = 2));
 	assert_int_equal(maas_reopen(maas), -ECONNRESET);
 	assert_int_equal(proxy_connections(), 1 + 1);
 }
@@ -88,10 +82,8 @@ static void expect_get(const char *answer, const struct maas_options *options, i
 
 TEST(answer__that_is_none)
 {
-	const struct maas_options hasty = {.size = sizeof(hasty), .timeout_ms = 200};
-
 	expect_get(NULL, NULL, -ECONNRESET, "broke");
-	expect_get("", &hasty, -ETIMEDOUT, "did not answer within");
+	expect_get("", OPTIONS(.timeout_ms = 200), -ETIMEDOUT, "did not answer within");
 	expect_get("nonsense\r\n\r\n", NULL, -EPROTO, "no sense");
 	expect_get("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nnope!", NULL, -EPROTO, "JSON");
 	expect_get("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", NULL, -EPROTO, "\"id\"");
@@ -106,12 +98,10 @@ TEST(answer__that_is_none)
 
 TEST(pool__waits_no_longer_than_the_timeout)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .timeout_ms = 300, .max_connections = 1};
 	uint64_t start_ms = maas_clock_ms();
 	char *text;
 
-	stub_open("", &options);
+	stub_open("", OPTIONS(.timeout_ms = 300, .max_connections = 1));
 	assert_int_equal(maas_get(maas, "/health", &text, NULL), -ETIMEDOUT);
 	assert_in_range(maas_clock_ms() - start_ms, 290, 5000);
 }

@@ -5,7 +5,6 @@
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
-#define SOME_ID	 "00000000-0000-8000-8741-8d35090dc78e"
 #define OTHER_ID "00000001-0000-8000-8476-b1b89894cbea"
 #define LENT(id, size)                                                                             \
 	"{\"id\":\"" id "\",\"size_bytes\":" size ",\"actual_size_bytes\":1024,\"age_seconds\":0}"
@@ -112,7 +111,6 @@ TEST(request__names_its_host_and_the_type_of_its_body)
 
 static void expect_followed(const char *location)
 {
-	const struct maas_alloc_options once = {.size = sizeof(once), .request_id = "only-this"};
 	char answer[256];
 	const char *answers[] = {answer, OK(LENT(SOME_ID, "64"))};
 
@@ -120,7 +118,7 @@ static void expect_followed(const char *location)
 	snprintf(answer, sizeof(answer), "HTTP/1.1 307 There\r\nLocation: %s%s\r\n\r\n",
 		 *location == '/' ? "" : stub_url(), location + (*location != '/'));
 	stub_say(answers, 2);
-	if (maas_alloc(maas, 64, &once, page))
+	if (maas_alloc(maas, 64, ALLOC_OPTIONS(.request_id = "only-this"), page))
 		fail_msg("%s: %s", answer, maas_error());
 	assert_string_equal(page[0].id, SOME_ID);
 	assert_int_equal(stub_requests(), 2);
@@ -373,11 +371,10 @@ TEST(read__without_end_stops_behind_the_buffer)
 
 TEST(session__has_the_lease_of_the_answer)
 {
-	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 3600};
 	const char *answers[] = {SESSION_OF("2"), SESSION_OF("2"), SESSION_OF("1800")};
 	struct maas_session session;
 
-	stub_open("", &options);
+	stub_open("", OPTIONS(.ttl_seconds = 3600));
 	stub_say(answers, 3);
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(maas_session_get(maas, &session), 0);

@@ -5,7 +5,6 @@
 
 /* ---- allocations */
 
-#define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
 #define WITH_SIZES(size, actual)                                                                   \
 	"{\"id\":\"" SOME_ID "\",\"size_bytes\":" size ",\"actual_size_bytes\":" actual            \
 	",\"age_seconds\":0}"

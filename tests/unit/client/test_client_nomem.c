@@ -42,14 +42,10 @@ static char token_file[] = "client-token-XXXXXX";
 
 static int open_and_use(void)
 {
-	const struct maas_options options = {.size = sizeof(options),
-					     .url = server.url,
-					     .owner = "me",
-					     .session_name = "me",
-					     .ttl_seconds = 30,
-					     .token_file = token_file,
-					     .timeout_ms = 10000};
-	int r = maas_open(&options, &maas);
+	const struct maas_options *options =
+		OPTIONS(.url = server.url, .owner = "me", .session_name = "me", .ttl_seconds = 30,
+			.token_file = token_file, .timeout_ms = 10000);
+	int r = maas_open(options, &maas);
 
 	if (r)
 		return r;

@@ -8,13 +8,11 @@
 
 static int try_open(enum maas_transport_type transport)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .transport = transport, .url = lan_url()};
 	int r;
 
 	maas_close(maas);
 	maas = NULL;
-	r = maas_open(&options, &maas);
+	r = maas_open(OPTIONS(.transport = transport, .url = lan_url()), &maas);
 	return r ? r : (int)maas_transport(maas);
 }
 
@@ -52,33 +50,23 @@ TEST(open__of_another_version_is_refused)
 	assert_int_equal(try_open(MAAS_TRANSPORT_HTTP), MAAS_TRANSPORT_HTTP);
 }
 
-static void close_in(const char *keys)
-{
-	begin_with(NULL, keys, NULL);
-	assert_int_equal(write_one('a'), 0);
-	expect_bytes('a');
-	assert_int_equal(maas_free(maas, memory.id), 0);
-	assert_int_equal(lan_grants(), 0);
-	assert_int_equal(lan_live_slabs(), 0);
-	assert_int_equal(lan_sessions(), 1);
-	maas_close(maas);
-	maas = NULL;
-	assert_int_equal(lan_sessions(), 0);
-}
+static const char *const modes[] = {"window", "mr", "pool"};
 
-TEST(close__leaves_nothing_in_window)
+TEST(close__leaves_nothing_in_any_mode)
 {
-	close_in("window");
-}
-
-TEST(close__leaves_nothing_in_mr)
-{
-	close_in("mr");
-}
-
-TEST(close__leaves_nothing_in_pool)
-{
-	close_in("pool");
+	for (int i = 0; i < 3; i++) {
+		begin_with(NULL, modes[i], NULL);
+		assert_int_equal(write_one('a'), 0);
+		expect_bytes('a');
+		assert_int_equal(maas_free(maas, memory.id), 0);
+		assert_int_equal(lan_grants(), 0);
+		assert_int_equal(lan_live_slabs(), 0);
+		assert_int_equal(lan_sessions(), 1);
+		maas_close(maas);
+		maas = NULL;
+		assert_int_equal(lan_sessions(), 0);
+		lan_close();
+	}
 }
 
 TEST(data__outside_of_the_allocation)
@@ -196,10 +184,9 @@ TEST(submitted__more_than_the_queue_takes)
 
 TEST(submitted__as_many_as_allowed)
 {
-	struct maas_options options = {.size = sizeof(options), .max_submitted = 4};
 	struct maas_range range;
 
-	begin_with(NULL, "auto", &options);
+	begin_with(NULL, "auto", OPTIONS(.max_submitted = 4));
 	assert_int_equal(write_one('a'), 0);
 	range = (struct maas_range){memory.id, 0, bytes, 1024};
 	fake_hold(FAKE_DATA);

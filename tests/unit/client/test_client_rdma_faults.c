@@ -44,11 +44,10 @@ TEST(connection__breaks_under_many)
 
 TEST(timeout__gives_the_buffer_back)
 {
-	struct maas_options options = {.size = sizeof(options), .timeout_ms = 1000};
 	struct maas_range range;
 	struct fake_live live;
 
-	begin_with(NULL, "auto", &options);
+	begin_with(NULL, "auto", OPTIONS(.timeout_ms = 1000));
 	assert_int_equal(write_one('a'), 0);
 	range = (struct maas_range){memory.id, 0, bytes, PIECE};
 	fake_hold(FAKE_DATA);
@@ -82,25 +81,19 @@ static const char *session_of(struct maas_session *session)
 	return session->id;
 }
 
-static void ask_again(const char *keys)
+TEST(key__that_died_is_asked_for_again)
 {
+	static const char *const modes[] = {"window", "mr"};
 	struct maas_session session;
 
-	begin_with(NULL, keys, NULL);
-	assert_int_equal(write_one('a'), 0);
-	lan_ungrant(memory.id, session_of(&session));
-	assert_int_equal(write_one('b'), 0);
-	expect_bytes('b');
-}
-
-TEST(key__that_died_is_asked_for_again_in_window)
-{
-	ask_again("window");
-}
-
-TEST(key__that_died_is_asked_for_again_in_mr)
-{
-	ask_again("mr");
+	for (int i = 0; i < 2; i++) {
+		begin_with(NULL, modes[i], NULL);
+		assert_int_equal(write_one('a'), 0);
+		lan_ungrant(memory.id, session_of(&session));
+		assert_int_equal(write_one('b'), 0);
+		expect_bytes('b');
+		end();
+	}
 }
 
 TEST(key__that_is_refused_when_fresh)

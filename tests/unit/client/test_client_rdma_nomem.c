@@ -3,8 +3,8 @@
  * Every request for memory and every call of verbs and rdma_cm fails once, in turn, through the
  * life of a handle: each call ends in time, and when the handle is closed nothing is left of it.
  */
-#include "client/maas.h"
 #include "tests/fake/fail_nth.h"
+#include "tests/unit/client/client_options.h"
 #include "tests/unit/client/rdma_lan.h"
 #include "tests/unit/unit.h"
 
@@ -40,16 +40,13 @@ static void use(struct maas *maas)
 
 static void live(void)
 {
-	const struct maas_options options = {
-		.size = sizeof(options),
-		.url = lan_url(),
-		.transport = MAAS_TRANSPORT_RDMA,
-		.timeout_ms = 5000,
-		.ttl_seconds = 1, /* for sessions that could not be ended in words */
-	};
+	/* Sessions that could not be ended in words lapse soon. */
+	const struct maas_options *options =
+		OPTIONS(.url = lan_url(), .timeout_ms = 5000, .ttl_seconds = 1,
+			.transport = MAAS_TRANSPORT_RDMA);
 	struct maas *maas;
 
-	if (maas_open(&options, &maas))
+	if (maas_open(options, &maas))
 		return;
 	use(maas);
 	maas_close(maas);

@@ -3,12 +3,11 @@
  * Other principals again and again, beside requests and RDMA of two of them: one that is always
  * there loses nothing, and one that comes and goes reads no wrong byte. A thread each.
  */
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "auth/auth.h"
-#include "client/maas.h"
+#include "tests/unit/client/client_options.h"
 #include "tests/unit/client/rdma_lan.h"
 #include "tests/unit/unit.h"
 
@@ -66,12 +65,11 @@ static int turn(struct maas *maas, char value)
 static void *work(void *arg)
 {
 	struct client *client = arg;
-	const struct maas_options options = {
-		.size = sizeof(options), .url = lan_url(), .token_file = client->file};
+	const struct maas_options *options = OPTIONS(.url = lan_url(), .token_file = client->file);
 	struct maas *maas = NULL;
 
 	while (!stop) {
-		int r = maas ? 0 : maas_open(&options, &maas);
+		int r = maas ? 0 : maas_open(options, &maas);
 
 		if (!r)
 			r = turn(maas, (char)client->turns);

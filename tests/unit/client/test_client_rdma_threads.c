@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: threads that share a handle, and how they wake each other. */
-#include <pthread.h>
-
 #include "tests/unit/client/client_crowd.h"
 #include "tests/unit/client/client_rdma.h"
 
@@ -81,8 +79,7 @@ TEST(poll__hears_of_what_another_thread_completes)
 	assert_int_equal(poller.completion.status, 0);
 	assert_int_equal(writer.count, 1);
 	fake_release();
-	for (int i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, 2);
 	assert_int_equal(writer.count, 0);
 }
 
@@ -116,12 +113,10 @@ TEST(poll__is_taken_over)
 	assert_int_equal(reader.count, 1);
 	fake_release();
 	AWAIT(!reader.count);
-	for (int i = 0; i < 2; i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, 2);
 }
 
 struct writer {
-	pthread_t thread;
 	unsigned int number;
 	_Atomic int status;
 };
@@ -149,22 +144,20 @@ static void *write_and_read(void *arg)
 TEST(threads__share_a_handle)
 {
 	struct writer writers[THREADS];
+	pthread_t threads[THREADS];
 
 	begin();
-	for (unsigned int i = 0; i < THREADS; i++) {
+	for (unsigned int i = 0; i < THREADS; i++)
 		writers[i].number = i;
-		assert_int_equal(
-			pthread_create(&writers[i].thread, NULL, write_and_read, &writers[i]), 0);
-	}
+	threads_start(threads, THREADS, write_and_read, writers, sizeof(*writers));
 	/* Their connection breaks under them, but no operation's third and last time. */
 	for (int i = 0; i < 2; i++) {
 		nap_ms(5);
 		fake_fail_next(IBV_WR_RDMA_WRITE, IBV_WC_RETRY_EXC_ERR);
 	}
-	for (unsigned int i = 0; i < THREADS; i++) {
-		pthread_join(writers[i].thread, NULL);
+	threads_join(threads, THREADS);
+	for (unsigned int i = 0; i < THREADS; i++)
 		assert_int_equal(writers[i].status, 0);
-	}
 	fake_fail_few(IBV_WR_RDMA_WRITE, IBV_WC_SUCCESS, 0);
 }
 
@@ -177,26 +170,23 @@ TEST(threads__more_than_have_operations)
 
 	begin();
 	fake_hold(FAKE_DATA);
-	for (int i = 0; i < CALLS; i++) {
+	for (int i = 0; i < CALLS; i++)
 		pollers[i].count = -1;
-		assert_int_equal(pthread_create(&threads[i], NULL, write_first, &pollers[i]), 0);
-	}
+	threads_start(threads, CALLS, write_first, pollers, sizeof(*pollers));
 	AWAIT(fake_num_held() == AT_ONCE);
 	let_sleep();
 	assert_int_equal(fake_num_held(), AT_ONCE);
 	fake_release();
-	for (int i = 0; i < CALLS; i++) {
-		pthread_join(threads[i], NULL);
+	threads_join(threads, CALLS);
+	for (int i = 0; i < CALLS; i++)
 		assert_int_equal(pollers[i].count, 0);
-	}
 }
 
 TEST(threads__submit_and_poll)
 {
-	struct maas_options options = {.size = sizeof(options), .max_submitted = 16};
 	struct maas_range range = {memory.id, 0, bytes, 64};
 
-	begin_with(NULL, "auto", &options);
+	begin_with(NULL, "auto", OPTIONS(.max_submitted = 16));
 	assert_int_equal(write_one('a'), 0);
 	crowd_run(maas, &range);
 	assert_true(maas_event_fd(maas) >= 0); /* others wait from now on */

@@ -23,15 +23,10 @@ static void note_lost(void *arg, int error)
 
 static struct maas *open_with_lease(uint32_t ttl_seconds, const char *exclusive_name)
 {
-	const struct maas_options options = {
-		.size = sizeof(options),
-		.ttl_seconds = ttl_seconds,
-		.session_name = exclusive_name,
-		.session_exclusive = exclusive_name != NULL,
-		.session_lost = note_lost,
-	};
-
-	return client_open(server.url, &options);
+	return client_open(server.url,
+			   OPTIONS(.ttl_seconds = ttl_seconds, .session_name = exclusive_name,
+				   .session_exclusive = exclusive_name != NULL,
+				   .session_lost = note_lost));
 }
 
 static struct maas_session get(void)
@@ -50,7 +45,7 @@ TEST(session__opened_when_needed_and_ended_at_close)
 	other = client_open(server.url, NULL);
 	assert_int_equal(get().state, MAAS_SESSION_NONE);
 	assert_string_equal(get().id, "");
-	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
+	at = client_alloc(maas, 1);
 	assert_int_equal(get().state, MAAS_SESSION_NONE);
 	assert_int_equal(maas_free(maas, at.id), 0);
 

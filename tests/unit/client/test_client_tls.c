@@ -4,7 +4,6 @@
  * they change. e2e_tls_clients has the handshakes.
  */
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,6 +80,13 @@ static void tear_down(void)
 	unlink(key_path);
 }
 
+static void expect_taken(void)
+{
+	if (maas_open(&options, &maas))
+		fail_msg("%s", maas_error());
+	client_close(&maas);
+}
+
 static void expect_refused(int error, const char *words)
 {
 	int r = maas_open(&options, &maas);
@@ -96,20 +102,16 @@ TEST(open__with_files_that_can_be_used)
 {
 	char both[sizeof(one_pem) + sizeof(one_key)];
 
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	options.cert_file = options.key_file = NULL;
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	options.ca_file = NULL;
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	/* The key may be in the certificate's file, and then others may not read that. */
 	snprintf(both, sizeof(both), "%s%s", one_pem, one_key);
 	put_file(cert_path, both, 0600);
 	options.cert_file = cert_path;
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	put_file(cert_path, both, 0644);
 	expect_refused(-EPERM, "no other key file is given, and the certificate file");
 	put_file(cert_path, one_pem, 0600);
@@ -164,12 +166,10 @@ TEST(open__the_environment_is_for_https_alone)
 	setenv("MAAS_CA_FILE", "/nowhere", 1);
 	expect_refused(-ENOENT, "/nowhere");
 	options.ca_file = "";
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	options.ca_file = NULL;
 	options.url = "http://127.0.0.1:1";
-	assert_int_equal(maas_open(&options, &maas), 0);
-	client_close(&maas);
+	expect_taken();
 	unsetenv("MAAS_CA_FILE");
 	options.url = URL;
 	setenv("MAAS_SERVER_NAME", "a b", 1);
@@ -199,8 +199,7 @@ static void expect_text(const struct maas_tls_reading *reading, enum maas_tls_fi
 
 TEST(change__is_seen_when_the_pair_is_whole)
 {
-	struct maas_tls_reading *first;
-	struct maas_tls_reading *now;
+	struct maas_tls_reading *first, *now;
 
 	assert_int_equal(maas_open(&options, &maas), 0);
 	first = read_now();
@@ -290,15 +289,13 @@ TEST(change__while_threads_send_requests)
 
 	assert_int_equal(maas_open(&options, &maas), 0);
 	stop = false;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, take_and_put, &failed), 0);
+	threads_start(threads, MAAS_ARRAY_SIZE(threads), take_and_put, &failed, 0);
 	for (unsigned int i = 0; i < 20; i++) {
 		put_file(ca_path, i % 2 ? two_pem : one_pem, 0644);
 		assert_true(maas_tls_is_other(&maas->tls, i));
 	}
 	stop = true;
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, MAAS_ARRAY_SIZE(threads));
 	assert_int_equal(failed, 0);
 }
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The token of a handle: its file, where the token is sent, and another token in the file. */
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
-#define OK	"HTTP/1.1 200 OK\r\n\r\n{}"
-#define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
+#define OK	     "HTTP/1.1 200 OK\r\n\r\n{}"
+#define SESSION(ttl) "HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}"
 
 static char path[64];
 
@@ -30,6 +29,13 @@ static const struct maas_options *with_file(void)
 	static const struct maas_options options = {.size = sizeof(options), .token_file = path};
 
 	return &options;
+}
+
+/* A stub, and a handle that read `token` from the file. */
+static void open_with(const char *token)
+{
+	put_file(path, token, 0600);
+	stub_open(OK, with_file());
 }
 
 /* Returns the status of a request. */
@@ -75,8 +81,6 @@ TEST(file__without_a_token_is_refused)
 
 TEST(file__that_others_may_use_or_that_is_none_is_refused)
 {
-	const struct maas_options directory = {.size = sizeof(directory), .token_file = "/"};
-
 	put_file(path, "mt_one\n", 0644);
 	assert_int_equal(maas_open(with_file(), &maas), -EPERM);
 	assert_non_null(strstr(maas_error(), "chmod 0640"));
@@ -84,20 +88,18 @@ TEST(file__that_others_may_use_or_that_is_none_is_refused)
 	unlink(path);
 	assert_int_equal(maas_open(with_file(), &maas), -ENOENT);
 	assert_non_null(strstr(maas_error(), path));
-	assert_int_equal(maas_open(&directory, &maas), -EINVAL);
+	assert_int_equal(maas_open(OPTIONS(.token_file = "/"), &maas), -EINVAL);
 }
 
 TEST(file__of_the_environment)
 {
-	const struct maas_options none = {.size = sizeof(none), .token_file = ""};
-
 	put_file(path, "mt_env\n", 0600);
 	setenv("MAAS_TOKEN_FILE", path, 1);
 	stub_open(OK, NULL);
 	assert_int_equal(ask(), 0);
 	assert_non_null(strstr(stub_seen(), "\r\nAuthorization: Bearer mt_env\r\n"));
 	client_close(&maas);
-	maas = client_open(stub_url(), &none);
+	maas = client_open(stub_url(), OPTIONS(.token_file = ""));
 	assert_int_equal(ask(), 0);
 	assert_null(strstr(stub_seen(), "Authorization"));
 	client_close(&maas);
@@ -111,8 +113,7 @@ TEST(file__of_the_environment)
 
 TEST(refused__the_same_token_is_not_sent_again)
 {
-	put_file(path, "mt_wrong\n", 0600);
-	stub_open(OK, with_file());
+	open_with("mt_wrong\n");
 	stub_want("mt_right");
 	assert_int_equal(ask(), -EACCES);
 	assert_string_equal(maas_error(), "was it replaced?");
@@ -125,8 +126,7 @@ TEST(refused__the_same_token_is_not_sent_again)
 
 TEST(refused__another_token_is_sent_once)
 {
-	put_file(path, "mt_old\n", 0600);
-	stub_open(OK, with_file());
+	open_with("mt_old\n");
 	stub_want("mt_right");
 	put_file(path, "mt_wrong\n", 0600);
 	assert_int_equal(ask(), -EACCES);
@@ -155,11 +155,8 @@ TEST(refused__by_429_too)
 /* The refused call, which must not be done twice, was not done. */
 TEST(refused__a_session_too)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .token_file = path, .ttl_seconds = 30};
-
 	put_file(path, "mt_old\n", 0600);
-	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":30}", &options);
+	stub_open(SESSION("30"), OPTIONS(.token_file = path, .ttl_seconds = 30));
 	stub_want("mt_new");
 	put_file(path, "mt_new\n", 0600);
 	assert_int_equal(maas_reopen(maas), 0);
@@ -170,11 +167,8 @@ TEST(refused__a_session_too)
 
 static void open_session(void)
 {
-	const struct maas_options options = {
-		.size = sizeof(options), .token_file = path, .ttl_seconds = 1};
-
 	put_file(path, "mt_old\n", 0600);
-	stub_open("HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":1}", &options);
+	stub_open(SESSION("1"), OPTIONS(.token_file = path, .ttl_seconds = 1));
 	stub_want("mt_old");
 	assert_int_equal(maas_reopen(maas), 0);
 }
@@ -213,15 +207,12 @@ TEST(refused__submitted_write_is_sent_again_as_a_whole)
 {
 	char bytes[] = "all of it";
 	const struct maas_range range = {.id = SOME_ID, .buf = bytes, .len = sizeof(bytes) - 1};
-	struct maas_completion done;
 
-	put_file(path, "mt_old\n", 0600);
-	stub_open(OK, with_file());
+	open_with("mt_old\n");
 	stub_want("mt_new");
 	put_file(path, "mt_new\n", 0600);
 	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
-	assert_int_equal(maas_poll(maas, &done, 1, -1), 1);
-	assert_int_equal(done.status, 0);
+	client_done(0);
 	assert_non_null(strstr(stub_seen(), "\r\n\r\nall of it"));
 }
 
@@ -276,11 +267,9 @@ TEST(rotation__under_load_fails_no_request)
 	pthread_t threads[THREADS];
 	unsigned int until[THREADS];
 
-	put_file(path, tokens[0], 0600);
-	stub_open(OK, with_file());
+	open_with(tokens[0]);
 	stub_want(tokens[0]);
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &asked[i]), 0);
+	threads_start(threads, THREADS, ask_often, asked, sizeof(*asked));
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(tokens); i++) {
 		put_file(path, tokens[i], 0600);
 		stub_want(tokens[i]);
@@ -290,8 +279,7 @@ TEST(rotation__under_load_fails_no_request)
 		for (int t = 0; t < THREADS; t++)
 			AWAIT(asked[t] >= until[t]);
 	}
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, THREADS);
 	assert_int_equal(failed, 0);
 	assert_in_range(stub_requests(), THREADS * EACH + 1, THREADS * EACH + 3 * THREADS);
 }

@@ -3,8 +3,7 @@
 #include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
-#define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
-#define NEWS	"\"a_new_field\":{\"list\":[1,{\"b\":null}],\"text\":\"]}\"}"
+#define NEWS "\"a_new_field\":{\"list\":[1,{\"b\":null}],\"text\":\"]}\"}"
 #define LENT                                                                                       \
 	"{" NEWS ",\"id\":\"" SOME_ID "\",\"size_bytes\":64,\"actual_size_bytes\":1024,"           \
 	"\"age_seconds\":0,\"rdma\":{" NEWS "},\"owner\":\"me\",\"another\":[]}"
@@ -13,10 +12,8 @@
 
 static void begin(const char *answer)
 {
-	const struct maas_options options = {.size = sizeof(options), .ttl_seconds = 30};
-
 	client_end();
-	stub_open(answer, &options);
+	stub_open(answer, OPTIONS(.ttl_seconds = 30));
 }
 
 static void expect_lent(const struct maas_allocation *lent)
