@@ -127,7 +127,7 @@ void model_alloc(struct model *model, unsigned int class, uint32_t count)
 					.created_s = (uint32_t)(bits >> 11),
 					.ttl_s = (uint32_t)(bits >> 23),
 					.lifetime = (uint8_t)((bits >> 60) % 3)};
-	struct maas_slab_ref refs[1024];
+	struct maas_slab_ref refs[1024] = {{77, 78}};
 	int r;
 
 	assert_in_range(count, 1, MAAS_ARRAY_SIZE(refs));
@@ -135,6 +135,7 @@ void model_alloc(struct model *model, unsigned int class, uint32_t count)
 		       : maas_slab_alloc_many(model->slab, size, count, &label, refs);
 	if (r == -ENOSPC) {
 		assert_true(room(model, class) < count);
+		assert_int_equal(refs[0].slot, 77);
 		return;
 	}
 	assert_int_equal(r, 0);

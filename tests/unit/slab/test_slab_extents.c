@@ -110,18 +110,10 @@ static void expect_extents_back(uint64_t extent_bytes, const uint64_t *sizes, si
 	free(load.refs);
 }
 
-TEST(extents__come_back_small)
+TEST(extents__come_back)
 {
 	expect_extents_back(64 * KIB, CLASSES(KIB, 2 * KIB, 4 * KIB, 8 * KIB));
-}
-
-TEST(extents__come_back_medium)
-{
 	expect_extents_back(512 * KIB, CLASSES(KIB, 2 * KIB, 4 * KIB, 8 * KIB));
-}
-
-TEST(extents__come_back_mixed)
-{
 	expect_extents_back(MIB, CLASSES(2 * KIB, 8 * KIB, 64 * KIB, MIB));
 }
 

@@ -154,34 +154,14 @@ static void run(uint64_t max_bytes, uint64_t extent_bytes, const uint64_t *class
 	model_fini(&model);
 }
 
-TEST(model__smallest_class_alone)
+TEST(model__in_pools_of_many_shapes)
 {
 	run(256 * KIB, 4096, CLASSES(64));
-}
-
-TEST(model__page_extents)
-{
 	run(MIB, 4096, CLASSES(64, 128, 1024, 4096));
-}
-
-TEST(model__odd_classes_with_tails)
-{
-	run(MIB, 8192, CLASSES(192, 320, 4032, 4160));
-}
-
-TEST(model__extent_of_largest_class)
-{
+	run(MIB, 8192, CLASSES(192, 320, 4032, 4160)); /* the tails of its extents stay unused */
 	run(4 * MIB, 0, CLASSES(1024, 2048, 4096, 8192, 65536));
-}
-
-TEST(model__large_extents)
-{
 	run(2 * MIB, 512 * KIB, CLASSES(256, 1600, 16384));
-}
-
-TEST(model__one_extent)
-{
-	run(64 * KIB, 64 * KIB, CLASSES(64, 512, 8192));
+	run(64 * KIB, 64 * KIB, CLASSES(64, 512, 8192)); /* one extent */
 }
 
 TEST_MAIN(NULL, pools_close)

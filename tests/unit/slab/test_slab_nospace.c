@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A backing file system that is full is -ENOSPC, never a SIGBUS. Needs leave to make a tmpfs. */
-#include "tests/unit/slab/slab_fixture.h"
+#include "tests/unit/slab/slab_file.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define FS_SIZE	 "4m"
 #define FS_BYTES (4 * MIB)
@@ -15,7 +12,6 @@
 #define MAX_REFS 4096
 
 static int mount_fd; /* a tmpfs that is mounted nowhere: nobody else sees it */
-static char dir_path[32];
 static int dir_fd;
 
 static void resize(uint64_t bytes)
@@ -29,9 +25,9 @@ static void resize(uint64_t bytes)
 	close(fd);
 }
 
-static bool write_file(const char *path, const char *text)
+static bool write_file(const char *name, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd = open(name, O_WRONLY | O_CLOEXEC);
 	bool written = fd >= 0 && write(fd, text, strlen(text)) > 0;
 
 	close(fd);
@@ -66,11 +62,11 @@ static bool make_tmpfs(void)
 	mount_fd = fsmount(fs_fd, FSMOUNT_CLOEXEC, 0);
 	close(fs_fd);
 	dir_fd = openat(mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	snprintf(dir_path, sizeof(dir_path), "/proc/self/fd/%d", dir_fd);
+	snprintf(dir, sizeof(dir), "/proc/self/fd/%d", dir_fd);
 	return dir_fd >= 0;
 }
 
-static struct maas_slab *open_pool(uint64_t max_bytes)
+static struct maas_slab *open_in_tmpfs(uint64_t max_bytes)
 {
 	const uint64_t class_bytes[] = {KIB, 16 * KIB, EXTENT};
 	const struct maas_slab_options options = {.max_bytes = max_bytes,
@@ -122,7 +118,7 @@ static void expect_contents(struct maas_slab *slab, const struct maas_slab_ref *
 
 TEST(alloc__full_file_system_is_enospc)
 {
-	struct maas_slab *slab = open_pool(4 * FS_BYTES);
+	struct maas_slab *slab = open_in_tmpfs(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count = fill(slab, EXTENT, refs);
 	struct maas_slab_stats stats = pool_stats(slab);
@@ -137,7 +133,7 @@ TEST(alloc__full_file_system_is_enospc)
 
 TEST(alloc__full_file_system_skips_the_delay)
 {
-	struct maas_slab *slab = open_pool(4 * FS_BYTES);
+	struct maas_slab *slab = open_in_tmpfs(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS], others[MAX_REFS];
 	uint32_t count = fill(slab, 16 * KIB, refs);
 
@@ -152,7 +148,7 @@ TEST(alloc__full_file_system_skips_the_delay)
 
 TEST(alloc__recovers_when_space_appears)
 {
-	struct maas_slab *slab = open_pool(4 * FS_BYTES);
+	struct maas_slab *slab = open_in_tmpfs(4 * FS_BYTES);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count, more;
 
@@ -174,7 +170,7 @@ TEST(alloc__recovers_when_space_appears)
 
 TEST(alloc_many__full_file_system_takes_none)
 {
-	struct maas_slab *slab = open_pool(4 * FS_BYTES);
+	struct maas_slab *slab = open_in_tmpfs(4 * FS_BYTES);
 	uint32_t per_extent = EXTENT / (16 * KIB);
 	struct maas_slab_ref refs[MAX_REFS];
 	uint32_t count;
@@ -208,26 +204,17 @@ TEST(open__prealloc_without_space_is_enospc)
 
 /* ---- a --memory-file */
 
-static char file_path[64];
-static char table_path[80];
-
-static struct maas_slab_options file_options(uint64_t max_bytes)
+static struct maas_slab_options options_in_tmpfs(uint64_t max_bytes)
 {
 	static const uint64_t class_bytes[] = {4096, EXTENT};
 
-	snprintf(file_path, sizeof(file_path), "%s/file", dir_path);
-	snprintf(table_path, sizeof(table_path), "%s.slots", file_path);
+	snprintf(path, sizeof(path), "%s/file", dir);
+	snprintf(table, sizeof(table), "%s.slots", path);
 	return (struct maas_slab_options){.max_bytes = max_bytes,
 					  .class_bytes = class_bytes,
 					  .num_classes = 2,
 					  .dir_fd = -1,
-					  .file = file_path};
-}
-
-static void expect_no_files(void)
-{
-	assert_int_equal(access(file_path, F_OK), -1);
-	assert_int_equal(access(table_path, F_OK), -1);
+					  .file = path};
 }
 
 static struct maas_slab_room room_of(const struct maas_slab_options *options)
@@ -241,7 +228,7 @@ static struct maas_slab_room room_of(const struct maas_slab_options *options)
 
 TEST(file__no_room_for_its_table)
 {
-	const struct maas_slab_options options = file_options(FS_BYTES);
+	const struct maas_slab_options options = options_in_tmpfs(FS_BYTES);
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab *slab = NULL;
 
@@ -253,7 +240,7 @@ TEST(file__no_room_for_its_table)
 
 TEST(file__prealloc_without_room_leaves_nothing)
 {
-	struct maas_slab_options options = file_options(64 * MIB);
+	struct maas_slab_options options = options_in_tmpfs(64 * MIB);
 
 	resize(16 * MIB);
 	options.prealloc = true;
@@ -264,7 +251,7 @@ TEST(file__prealloc_without_room_leaves_nothing)
 
 TEST(file__tells_its_room)
 {
-	const struct maas_slab_options options = file_options(64 * MIB);
+	const struct maas_slab_options options = options_in_tmpfs(64 * MIB);
 	struct maas_slab *slab;
 	struct maas_slab_room room;
 
@@ -295,7 +282,7 @@ TEST(file__tells_its_room)
 
 TEST(room__without_a_limit)
 {
-	struct maas_slab_options options = file_options(MIB);
+	struct maas_slab_options options = options_in_tmpfs(MIB);
 	char error[MAAS_SLAB_ERROR] = "";
 	struct maas_slab_room room;
 
@@ -308,15 +295,15 @@ TEST(room__without_a_limit)
 
 TEST(open__leaves_no_name_in_the_directory)
 {
-	struct maas_slab *slab = open_pool(FS_BYTES);
-	DIR *dir = opendir(dir_path);
+	struct maas_slab *slab = open_in_tmpfs(FS_BYTES);
+	DIR *open_dir = opendir(dir);
 	const struct dirent *entry;
 
 	pool_alloc(slab, 1);
-	assert_non_null(dir);
-	while ((entry = readdir(dir)))
+	assert_non_null(open_dir);
+	while ((entry = readdir(open_dir)))
 		assert_true(entry->d_name[0] == '.' || !strcmp(entry->d_name, "hog"));
-	closedir(dir);
+	closedir(open_dir);
 }
 
 /* What a case left in the tmpfs goes with it. */
@@ -324,8 +311,7 @@ static void teardown(void)
 {
 	pools_close();
 	hog(0);
-	unlink(file_path);
-	unlink(table_path);
+	remove_files();
 	resize(FS_BYTES);
 }
 

@@ -2,8 +2,6 @@
 /* Many threads on one pool: nobody's bytes are disturbed, no slab is freed twice. */
 #include "tests/unit/slab/slab_fixture.h"
 
-#include <pthread.h>
-
 #include "tests/counts.h"
 #include "tests/random.h"
 
@@ -28,7 +26,6 @@ struct own {
 
 struct worker {
 	struct crowd *crowd;
-	pthread_t thread;
 	uint64_t random;
 	uint64_t ops;
 	struct own own[MAX_OWN];
@@ -189,10 +186,8 @@ static void run_crowd(struct crowd *crowd, void *(*body)(void *), uint64_t ops)
 		workers[i].crowd = crowd;
 		workers[i].ops = ops;
 		workers[i].random = seed + i * 1000;
-		assert_int_equal(pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0);
 	}
-	for (int i = 0; i < NUM_THREADS; i++)
-		pthread_join(workers[i].thread, NULL);
+	threads_run(NUM_THREADS, body, workers, sizeof(*workers));
 	free(workers);
 }
 
@@ -225,24 +220,20 @@ static void crowd_fini(struct crowd *crowd)
 	pool_close(crowd->slab);
 }
 
-TEST(threads__with_room)
+static void work_in(uint64_t max_bytes, uint64_t least)
 {
 	struct crowd crowd;
 
-	crowd_init(&crowd, 16 * MIB);
+	crowd_init(&crowd, max_bytes);
 	run_crowd(&crowd, work, count_slab_thread_ops());
-	assert_true(crowd.allocations > count_slab_thread_ops());
+	assert_true(crowd.allocations > least);
 	crowd_fini(&crowd);
 }
 
-TEST(threads__in_a_full_pool)
+TEST(threads__with_room_and_in_a_full_pool)
 {
-	struct crowd crowd;
-
-	crowd_init(&crowd, 256 * KIB);
-	run_crowd(&crowd, work, count_slab_thread_ops());
-	assert_true(crowd.allocations > 0);
-	crowd_fini(&crowd);
+	work_in(16 * MIB, count_slab_thread_ops());
+	work_in(256 * KIB, 0);
 }
 
 /* Everyone frees whatever lies on one of a few places: one wins each time. */
