@@ -55,9 +55,9 @@ KEY_JOBS = {  # the program that is asked, at how many live allocations, and for
     "bare again": ("bind_keys", FEW, "bare"),
     "many": ("bind_keys", MANY, "ours"),
     "few again": ("bind_keys", FEW, "ours"),
-    "http": ("rdma_data", FEW, f"allocate {KEYS}"),
-    "http many": ("rdma_data", MANY, f"allocate {KEYS}"),
-    "http again": ("rdma_data", FEW, f"allocate {KEYS}"),
+    "http": ("maas", FEW, f"allocate {KEYS}"),
+    "http many": ("maas", MANY, f"allocate {KEYS}"),
+    "http again": ("maas", FEW, f"allocate {KEYS}"),
 }
 
 
@@ -155,22 +155,20 @@ class Bench:
                     Asked(f"{options.bin}/tests/bench/bind_keys", mode, live))
                 server = running.enter_context(Maasd(
                     options, work, f"maasd-{mode}-{live}", "--rdma", "required", "--rdma-keys", mode,
-                    "--max-pool-size", "1GiB"))
+                    "--max-pool-size", "1GiB", "--max-session-ttl", "36000"))
                 server.fill(1024, live)  # Without keys: nobody but the server holds them.
                 rdma = server.get("/health")["rdma"]
                 if rdma["keys"] != mode:
                     raise Failed(f"the server has no keys by {mode}, but by {rdma['keys']}")
                 device = rdma["device"]
-                self.asked["rdma_data", mode, live] = running.enter_context(
-                    Asked(f"{options.bin}/tests/bench/rdma_data", server.url, server.process.pid))
-                if live == FEW:
-                    self.asked["bare_data", mode, live] = running.enter_context(
-                        Asked(f"{options.bin}/tests/bench/bare_data", server.url, server.process.pid))
+                for client in "maas", "bare":
+                    self.asked[client, mode, live] = running.enter_context(
+                        Asked(f"{options.bin}/tests/bench/rdma_data", client, server.url, server.process.pid))
         known = running.enter_context(Maasd(options, work, "maasd-known", "--rdma", "required", "--rdma-keys", "mr",
                                             "--max-pool-size", "1GiB", auth=True))
         known.fill(1024, FEW)
-        self.asked["rdma_data", "known", FEW] = running.enter_context(
-            Asked(f"{options.bin}/tests/bench/rdma_data", known.url, known.process.pid,
+        self.asked["maas", "known", FEW] = running.enter_context(
+            Asked(f"{options.bin}/tests/bench/rdma_data", "maas", known.url, known.process.pid,
                   env=os.environ | {"MAAS_TOKEN_FILE": known.token_file}))
         self.perftest = Perftest(work, device)
         # What perftest needs for itself.
@@ -183,19 +181,19 @@ class Bench:
 
     def take_samples(self, name, verb, size, depth, messages, first):
         """Everybody once, and the baseline again; the next pair begins with another one. Returns
-        what rdma_data said, by mode, and what perftest did, twice."""
+        what that of libmaas said, by mode, and what perftest did, twice."""
         ours, theirs = {}, {}
         everybody = [(ours, MODES[0]), (theirs, 0), (ours, MODES[1]), (theirs, 1)]
         for i in range(len(everybody)):
             samples, who = everybody[(first + i) % len(everybody)]
-            samples[who] = (self.transfer("rdma_data", who, verb, size, depth, messages) if samples is ours
+            samples[who] = (self.transfer("maas", who, verb, size, depth, messages) if samples is ours
                             else self.perftest.run(name, size, depth, messages))
         return ours, (theirs[0], theirs[1])
 
-    def transfer(self, program, mode, *words):
-        """What the program says of so many messages; their CPU time with that of the kernel's threads."""
+    def transfer(self, client, mode, *words):
+        """What a client says of so many messages; their CPU time with that of the kernel's threads."""
         kernel_ns = softirq_ns()
-        answer = self.asked[program, mode, FEW].ask(*words)
+        answer = self.asked[client, mode, FEW].ask(*words)
         return answer | {"cpu_ns": answer["cpu_ns"] + softirq_ns() - kernel_ns}
 
     def take_bandwidth(self, verb, bandwidth, first):
@@ -226,7 +224,7 @@ class Bench:
         messages, samples = self.messages(full), {}
         for i in range(3):
             who = (first + i) % 3
-            samples[who] = self.transfer("rdma_data", ("known", "mr", "mr")[who], verb, size, depth, messages)
+            samples[who] = self.transfer("maas", ("known", "mr", "mr")[who], verb, size, depth, messages)
         for unit, key, bar in ("us each", "wall_ns", TOKEN_BAR), ("us of CPU", "cpu_ns", None):
             each = [samples[who][key] / messages / 1e3 for who in range(3)]
             if min(each) > 0:
@@ -247,10 +245,10 @@ class Bench:
         messages to and fro, and waits for no completion."""
         messages = self.messages(LATENCY_MESSAGES)
         for mode in MODES:
-            times, programs = {}, ("rdma_data", "bare_data", "bare_data")
+            times, clients = {}, ("maas", "bare", "bare")
             for i in range(3):
                 who = (first + i) % 3
-                times[who] = sorted(self.transfer(programs[who], mode, "write", size, 0, messages)["times_ns"])
+                times[who] = sorted(self.transfer(clients[who], mode, "write", size, 0, messages)["times_ns"])
             for what, share, _, bar, _ in LATENCY_BARS:
                 self.rows.note(f"{mode}: write {size_name(size)}, {what}", "us", "bare verbs",
                                *(at_share(times[who], share) for who in range(3)), bar)

@@ -1,79 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bare_data URL PID: what rdma_data does with the memory of a maasd, with verbs alone: one
- * connection, one key, a registered buffer, and a loop that posts and asks for completions. Each
- * message has a completion, as libmaas's have. It prints {}, and for each line of its input one of
- * figures:
- *
- *     write|read BYTES DEPTH MESSAGES  {"wall_ns":N,"cpu_ns":N,"times_ns":[...]}: DEPTH of them
- *                                      under way, or with 0 one by one, each of them timed
- *
- * CPU time is that of this process and the server. One thread.
+ * Messages by a client that shares nothing with libmaas: one connection, one key, a registered
+ * buffer, and a loop that posts and asks for completions. Each message has a completion, as
+ * libmaas's have.
  */
 #include <curl/curl.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "tests/bench/rdma_data.h"
 #include "tests/rdma/raw.h"
 
-#define MAX_BYTES    (4u << 20)
-#define MAX_MESSAGES 100000
-#define TTL_S	     3600
+#define TTL_S 36000 /* a benchmark renews nothing while it measures */
 
-struct bare_data {
-	clockid_t server_clock;
-	struct raw_http *http;
-	struct raw_session session;
-	struct raw_link link;
-	struct raw_key key;
-};
+static struct raw_http *http;
+static struct raw_session session;
+static struct raw_link link;
+static struct raw_key key;
 
-struct job {
-	bool write;
-	uint32_t bytes;
-	unsigned int depth; /* 0: one by one, each of them timed */
-	unsigned int messages;
-};
-
-/* Nanoseconds of the messages that are timed. */
-static uint64_t times_ns[MAX_MESSAGES];
-
-static uint64_t cpu_ns(const struct bare_data *data)
+static int post(const struct messages *messages)
 {
-	const clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, data->server_clock};
-	uint64_t ns = 0;
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(clocks); i++) {
-		struct timespec time = {0};
-
-		clock_gettime(clocks[i], &time);
-		ns += (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-	}
-	return ns;
-}
-
-static int post(const struct bare_data *data, const struct job *job)
-{
-	struct ibv_sge sge = {(uintptr_t)data->link.bytes, job->bytes, data->link.mr->lkey};
-	struct ibv_send_wr wr = {
-		.sg_list = &sge,
-		.num_sge = 1,
-		.opcode = job->write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
-		.send_flags = IBV_SEND_SIGNALED,
-		.wr.rdma = {.remote_addr = data->key.addr, .rkey = data->key.rkey},
-	};
-	struct ibv_send_wr *bad;
-
-	return -ibv_post_send(data->link.qp, &wr, &bad);
+	return raw_post(&link, messages->write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, 0,
+			messages->bytes, key.addr, key.rkey, 0);
 }
 
 /* Returns how many ended. Errors: -EIO one failed. */
-static int take(const struct bare_data *data)
+static int take(void)
 {
 	struct ibv_wc wcs[16];
-	int n = ibv_poll_cq(data->link.cq, MAAS_ARRAY_SIZE(wcs), wcs);
+	int n = ibv_poll_cq(link.cq, MAAS_ARRAY_SIZE(wcs), wcs);
 
 	for (int i = 0; i < n; i++) {
 		if (wcs[i].status != IBV_WC_SUCCESS) {
@@ -84,121 +39,75 @@ static int take(const struct bare_data *data)
 	return n;
 }
 
-static int run(const struct bare_data *data, const struct job *job)
+static int run(const struct messages *messages)
 {
-	const unsigned int depth = job->depth ? job->depth : 1;
+	const unsigned int depth = messages->depth ? messages->depth : 1;
 	unsigned int sent = 0;
 	unsigned int done = 0;
 	uint64_t start = 0;
 
-	while (done < job->messages) {
+	if (depth > RAW_DEPTH)
+		return -EINVAL;
+	while (done < messages->count) {
 		int n;
 
-		for (; sent < job->messages && sent - done < depth; sent++) {
-			if (!job->depth)
+		for (; sent < messages->count && sent - done < depth; sent++) {
+			if (!messages->depth)
 				start = maas_clock_ns();
-			n = post(data, job);
+			n = post(messages);
 			if (n)
 				return n;
 		}
-		n = take(data);
+		n = take();
 		if (n < 0)
 			return n;
-		if (n && !job->depth)
+		if (n && !messages->depth)
 			times_ns[done] = maas_clock_ns() - start;
 		done += (unsigned int)n;
 	}
 	return 0;
 }
 
-static int measure(const struct bare_data *data, const struct job *job)
-{
-	uint64_t cpu;
-	uint64_t wall;
-	int r;
-
-	/* A benchmark takes longer than a lease may be. */
-	if (raw_session_renew(data->http, &data->session) != 200)
-		return -EPROTO;
-	cpu = cpu_ns(data);
-	wall = maas_clock_ns();
-	r = run(data, job);
-	if (r)
-		return r;
-	wall = maas_clock_ns() - wall;
-	cpu = cpu_ns(data) - cpu;
-	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"times_ns\":[", (unsigned long long)wall,
-	       (unsigned long long)cpu);
-	for (unsigned int i = 0; i < job->messages && !job->depth; i++)
-		printf("%s%llu", i ? "," : "", (unsigned long long)times_ns[i]);
-	printf("]}\n");
-	return 0;
-}
-
-static int borrow(struct bare_data *data, const char *url)
+static int borrow(const char *url)
 {
 	int r;
 
-	data->http = raw_http_new(url);
-	if (!data->http)
+	http = raw_http_new(url);
+	if (!http)
 		return -ENOMEM;
-	if (raw_session_open(data->http, "", TTL_S, &data->session) != 200)
+	if (raw_session_open(http, "", TTL_S, &session) != 200)
 		return -EPROTO;
-	r = raw_connect(&data->link, &data->session, MAX_BYTES);
+	r = raw_connect(&link, &session, MAX_BYTES);
 	/* The first one loads libraries. In a machine whose clock counts instructions, that may
 	 * take longer than a ticket lives. */
-	if (r == -ECONNREFUSED && data->link.reason == MAAS_WIRE_TICKET_UNKNOWN &&
-	    raw_session_ticket(data->http, &data->session) == 200)
-		r = raw_connect(&data->link, &data->session, MAX_BYTES);
+	if (r == -ECONNREFUSED && link.reason == MAAS_WIRE_TICKET_UNKNOWN &&
+	    raw_session_ticket(http, &session) == 200)
+		r = raw_connect(&link, &session, MAX_BYTES);
 	if (r)
 		return r;
-	r = raw_alloc(data->http, &data->session, MAX_BYTES, NULL, NULL, &data->key);
+	r = raw_alloc(http, &session, MAX_BYTES, NULL, NULL, &key);
 	return r == 200 ? 0 : -EPROTO;
 }
 
-static int serve(struct bare_data *data, const char *url)
+static int open_link(const char *url, uint8_t **ret_memory)
 {
-	char line[80];
-	int r = borrow(data, url);
+	int r;
 
-	if (!r)
-		printf("{}\n");
-	fflush(stdout);
-	while (!r && fgets(line, sizeof(line), stdin)) {
-		struct job job;
-		char verb[16];
-
-		/* NOLINTNEXTLINE(cert-err34-c): what is too large is refused below */
-		if (sscanf(line, "%15s %u %u %u", verb, &job.bytes, &job.depth, &job.messages) != 4)
-			return -EINVAL;
-		if (job.bytes > MAX_BYTES || job.depth > RAW_DEPTH || !job.messages ||
-		    job.messages > MAX_MESSAGES)
-			return -EINVAL;
-		job.write = strcmp(verb, "write") == 0;
-		r = measure(data, &job);
-		fflush(stdout);
-	}
+	curl_global_init(CURL_GLOBAL_ALL);
+	r = borrow(url);
+	if (r)
+		log_err("bare verbs cannot be measured: %s", strerror(-r));
+	*ret_memory = link.bytes;
 	return r;
 }
 
-int main(int argc, char **argv)
+static void close_link(void)
 {
-	struct bare_data data = {0};
-	int r;
-
-	if (argc != 3 ||
-	    clock_getcpuclockid((pid_t)strtol(argv[2], NULL, 10), &data.server_clock)) {
-		fprintf(stderr, "usage: bare_data URL PID\n");
-		return 2;
-	}
-	curl_global_init(CURL_GLOBAL_ALL);
-	r = serve(&data, argv[1]);
-	if (r)
-		log_err("bare verbs could not be measured: %s", strerror(-r));
-	if (*data.session.id)
-		raw_session_end(data.http, &data.session);
-	raw_close(&data.link);
-	raw_http_free(data.http);
+	if (*session.id)
+		raw_session_end(http, &session);
+	raw_close(&link);
+	raw_http_free(http);
 	curl_global_cleanup();
-	return r ? EXIT_FAILURE : EXIT_SUCCESS;
 }
+
+const struct way by_verbs = {open_link, run, NULL, close_link};

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rdma_data URL PID: what libmaas does over RDMA with memory of the maasd of this URL and process.
- * At first every byte of each size is checked once: what was written to some allocations is what is
- * read. Then it prints {}, and for each line of its input one of figures:
+ * rdma_data maas|bare URL PID: what libmaas, or a client with verbs alone, does over RDMA with
+ * memory of the maasd of this URL and process. libmaas checks every byte of each size once, at
+ * first: what was written to some allocations is what is read. Then it prints {}, and for each line
+ * of its input one of figures:
  *
  *     write|read BYTES DEPTH MESSAGES  {"wall_ns":N,"cpu_ns":N,"times_ns":[...]}: DEPTH of them
- * under way, or with 0 one by one, each of them timed allocate COUNT {"wall_ns":N,"cpu_ns":N}:
- * COUNT times 1 KiB with keys in one request; they are freed again
+ *                                      under way, or with 0 one by one, each of them timed
+ *     allocate COUNT                   {"wall_ns":N,"cpu_ns":N}: by libmaas, COUNT times 1 KiB with
+ *                                      keys in one request; they are freed again
  *
- * CPU time is that of this process and the server. One thread, beside those of libmaas.
+ * What was written is read once more, and each byte compared. CPU time is that of this process and
+ * the server. One thread, beside those of libmaas.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,37 +19,25 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "base/base.h"
 #include "client/maas.h"
+#include "tests/bench/rdma_data.h"
 
-#define BUFFER_BYTES  (4u << 20)
 #define CHECK_BYTES   (16u << 20)
 #define CHECK_SLABS   4
-#define MAX_MESSAGES  100000
 #define LIVE_BYTES    1024
 #define MAX_ALLOCATED 10000
 
 static const uint64_t sizes[] = {64, 1024, 4096, 65536, 1u << 20, 4u << 20};
 
-struct rdma_data {
-	clockid_t server_clock;
-	struct maas *maas;
-	struct maas_allocation targets[MAAS_ARRAY_SIZE(sizes)];
-	uint8_t *memory; /* registered: what is sent or received; checks come behind it */
-	struct maas_buffer *buffer;
-	uint64_t seed;
-};
+uint64_t times_ns[MAX_MESSAGES];
 
-/* What to do: messages of `bytes`, `depth` of them under way. */
-struct job {
-	bool write;
-	uint64_t bytes;
-	unsigned int depth; /* 0: one by one, each of them timed */
-	unsigned int messages;
-};
+static clockid_t server_clock;
+static uint64_t seed;
 
-/* Nanoseconds of the messages that are timed. */
-static uint64_t times_ns[MAX_MESSAGES];
+/* Of libmaas. */
+static struct maas *maas;
+static struct maas_allocation targets[MAAS_ARRAY_SIZE(sizes)];
+static uint8_t *memory; /* registered; checks come behind the messages */
 
 static int failed(const char *what, int r)
 {
@@ -54,9 +45,9 @@ static int failed(const char *what, int r)
 	return r;
 }
 
-static void fill(struct rdma_data *data, uint8_t *bytes, size_t len)
+static void fill(uint8_t *bytes, size_t len)
 {
-	uint64_t x = ++data->seed * 0x9e3779b97f4a7c15u;
+	uint64_t x = ++seed * 0x9e3779b97f4a7c15u;
 
 	for (size_t i = 0; i < len; i += 8) {
 		x ^= x << 13;
@@ -66,17 +57,17 @@ static void fill(struct rdma_data *data, uint8_t *bytes, size_t len)
 	}
 }
 
-static const char *target(const struct rdma_data *data, uint64_t bytes)
+static const char *target(uint64_t bytes)
 {
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++)
 		if (sizes[i] == bytes)
-			return data->targets[i].id;
+			return targets[i].id;
 	return NULL;
 }
 
-static uint64_t cpu_ns(const struct rdma_data *data)
+static uint64_t cpu_ns(void)
 {
-	const clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, data->server_clock};
+	const clockid_t clocks[] = {CLOCK_PROCESS_CPUTIME_ID, server_clock};
 	uint64_t ns = 0;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(clocks); i++) {
@@ -88,35 +79,35 @@ static uint64_t cpu_ns(const struct rdma_data *data)
 	return ns;
 }
 
-/* ---- jobs */
+/* ---- libmaas */
 
-static int submit(struct rdma_data *data, const struct job *job)
+static int submit(const struct messages *messages)
 {
 	const struct maas_range range = {
-		.id = target(data, job->bytes), .buf = data->memory, .len = job->bytes};
+		.id = target(messages->bytes), .buf = memory, .len = messages->bytes};
 
-	return job->write ? maas_submit_write(data->maas, &range, 1, 0, NULL)
-			  : maas_submit_read(data->maas, &range, 1, 0, NULL);
+	return messages->write ? maas_submit_write(maas, &range, 1, 0, NULL)
+			       : maas_submit_read(maas, &range, 1, 0, NULL);
 }
 
 /* As perftest does: the thread that submits asks for completions without sleeping. */
-static int run_deep(struct rdma_data *data, const struct job *job)
+static int run_deep(const struct messages *messages)
 {
 	static struct maas_completion completions[64];
 	unsigned int sent = 0;
 	unsigned int done = 0;
 
-	while (done < job->messages) {
+	while (done < messages->count) {
 		int got;
 
-		while (sent < job->messages && sent - done < job->depth) {
-			int r = submit(data, job);
+		while (sent < messages->count && sent - done < messages->depth) {
+			int r = submit(messages);
 
 			if (r)
 				return failed("submit", r);
 			sent++;
 		}
-		got = maas_poll(data->maas, completions, MAAS_ARRAY_SIZE(completions), 0);
+		got = maas_poll(maas, completions, MAAS_ARRAY_SIZE(completions), 0);
 		if (got < 0)
 			return failed("poll", got);
 		for (int i = 0; i < got; i++) {
@@ -130,91 +121,47 @@ static int run_deep(struct rdma_data *data, const struct job *job)
 	return 0;
 }
 
-static int run_timed(struct rdma_data *data, const struct job *job)
+static int run_timed(const struct messages *messages)
 {
-	const char *id = target(data, job->bytes);
+	const char *id = target(messages->bytes);
 
-	for (unsigned int i = 0; i < job->messages; i++) {
+	for (unsigned int i = 0; i < messages->count; i++) {
 		uint64_t start = maas_clock_ns();
-		int r = job->write ? maas_write(data->maas, id, 0, data->memory, job->bytes)
-				   : maas_read(data->maas, id, 0, data->memory, job->bytes);
+		int r = messages->write ? maas_write(maas, id, 0, memory, messages->bytes)
+					: maas_read(maas, id, 0, memory, messages->bytes);
 
 		if (r)
-			return failed(job->write ? "write" : "read", r);
+			return failed(messages->write ? "write" : "read", r);
 		times_ns[i] = maas_clock_ns() - start;
 	}
 	return 0;
 }
 
-/* What the job read, or what it wrote as it is read now. */
-static int check_bytes(struct rdma_data *data, const struct job *job, const uint8_t *expected)
+static int run(const struct messages *messages)
 {
-	if (job->write) {
-		int r;
-
-		memset(data->memory, 0, job->bytes);
-		r = maas_read(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
-		if (r)
-			return failed("read", r);
-	}
-	if (memcmp(data->memory, expected, job->bytes) == 0)
-		return 0;
-	log_err("wrong bytes write=%d size=%llu", job->write, (unsigned long long)job->bytes);
-	return -EBADMSG;
-}
-
-static int transfer(struct rdma_data *data, const struct job *job)
-{
-	static uint8_t expected[BUFFER_BYTES];
-	uint64_t wall;
-	uint64_t cpu;
-	int r;
-
-	if (!target(data, job->bytes) || !job->messages || job->messages > MAX_MESSAGES)
+	if (!target(messages->bytes))
 		return -EINVAL;
-	fill(data, expected, job->bytes);
-	memcpy(data->memory, expected, job->bytes);
-	r = maas_write(data->maas, target(data, job->bytes), 0, data->memory, job->bytes);
-	if (r)
-		return failed("write", r);
-	if (!job->write)
-		memset(data->memory, 0, job->bytes);
-	cpu = cpu_ns(data);
-	wall = maas_clock_ns();
-	r = job->depth ? run_deep(data, job) : run_timed(data, job);
-	if (r)
-		return r;
-	wall = maas_clock_ns() - wall;
-	cpu = cpu_ns(data) - cpu;
-	r = check_bytes(data, job, expected);
-	if (r)
-		return r;
-	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"times_ns\":[", (unsigned long long)wall,
-	       (unsigned long long)cpu);
-	for (unsigned int i = 0; i < job->messages && !job->depth; i++)
-		printf("%s%llu", i ? "," : "", (unsigned long long)times_ns[i]);
-	printf("]}\n");
-	return 0;
+	return messages->depth ? run_deep(messages) : run_timed(messages);
 }
 
-static int allocate(struct rdma_data *data, unsigned int count)
+static int allocate(unsigned int count)
 {
 	static struct maas_allocation allocations[MAX_ALLOCATED];
 	static const char *ids[MAX_ALLOCATED];
-	uint64_t cpu = cpu_ns(data);
+	uint64_t cpu = cpu_ns();
 	uint64_t wall = maas_clock_ns();
 	int r;
 
 	if (count > MAX_ALLOCATED)
 		return -EINVAL;
-	r = maas_alloc_many(data->maas, LIVE_BYTES, count, NULL, allocations);
+	r = maas_alloc_many(maas, LIVE_BYTES, count, NULL, allocations);
 	if (r)
 		return failed("allocate", r);
 	wall = maas_clock_ns() - wall;
-	cpu = cpu_ns(data) - cpu;
+	cpu = cpu_ns() - cpu;
 	for (unsigned int i = 0; i < count; i++)
 		ids[i] = allocations[i].id;
-	r = maas_free_many(data->maas, ids, count, NULL);
+	r = maas_free_many(maas, ids, count, NULL);
 	if (r != (int)count)
 		return failed("free", r < 0 ? r : -EIO);
 	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu}\n", (unsigned long long)wall,
@@ -222,114 +169,183 @@ static int allocate(struct rdma_data *data, unsigned int count)
 	return 0;
 }
 
-/* ---- every byte, once */
-
-static int check_size(struct rdma_data *data, uint64_t bytes)
+/* Every byte, once. */
+static int check_size(uint64_t bytes)
 {
 	struct maas_allocation slabs[CHECK_SLABS];
 	struct maas_range ranges[CHECK_SLABS];
-	uint8_t *sent = data->memory + BUFFER_BYTES;
+	uint8_t *sent = memory + MAX_BYTES;
 	uint8_t *got = sent + CHECK_BYTES;
 	const char *ids[CHECK_SLABS];
-	int r = maas_alloc_many(data->maas, bytes, CHECK_SLABS, NULL, slabs);
+	int r = maas_alloc_many(maas, bytes, CHECK_SLABS, NULL, slabs);
 
 	if (r)
 		return failed("allocate", r);
-	fill(data, sent, CHECK_SLABS * bytes);
+	fill(sent, CHECK_SLABS * bytes);
 	memset(got, 0, CHECK_SLABS * bytes);
 	for (unsigned int i = 0; i < CHECK_SLABS; i++) {
 		ids[i] = slabs[i].id;
 		ranges[i] =
 			(struct maas_range){.id = ids[i], .buf = sent + i * bytes, .len = bytes};
 	}
-	r = maas_writev(data->maas, ranges, CHECK_SLABS);
+	r = maas_writev(maas, ranges, CHECK_SLABS);
 	for (unsigned int i = 0; i < CHECK_SLABS; i++)
 		ranges[i].buf = got + i * bytes;
 	if (!r)
-		r = maas_readv(data->maas, ranges, CHECK_SLABS);
+		r = maas_readv(maas, ranges, CHECK_SLABS);
 	if (r)
 		return failed("check", r);
 	if (memcmp(sent, got, CHECK_SLABS * bytes) != 0) {
 		log_err("wrong bytes size=%llu", (unsigned long long)bytes);
 		return -EBADMSG;
 	}
-	r = maas_free_many(data->maas, ids, CHECK_SLABS, NULL);
+	r = maas_free_many(maas, ids, CHECK_SLABS, NULL);
 	return r == CHECK_SLABS ? 0 : failed("free", r < 0 ? r : -EIO);
 }
 
-/* ---- the program */
-
-static int prepare(struct rdma_data *data)
+static int prepare(void)
 {
-	const size_t len = BUFFER_BYTES + 2 * CHECK_BYTES;
+	const size_t len = MAX_BYTES + 2 * CHECK_BYTES;
+	struct maas_buffer *buffer;
 	int r;
 
-	data->memory = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (data->memory == MAP_FAILED)
+	memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+		      -1, 0);
+	if (memory == MAP_FAILED)
 		return -errno;
-	r = maas_buffer_register(data->maas, data->memory, len, &data->buffer);
+	r = maas_buffer_register(maas, memory, len, &buffer);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
-		r = maas_alloc(data->maas, sizes[i], NULL, &data->targets[i]);
+		r = maas_alloc(maas, sizes[i], NULL, &targets[i]);
 	if (r)
 		return failed("prepare", r);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes) && !r; i++)
-		r = check_size(data, sizes[i]);
+		r = check_size(sizes[i]);
 	return r;
 }
 
-static int obey(struct rdma_data *data, const char *line)
+static int open_maas(const char *url, uint8_t **ret_memory)
 {
-	struct job job;
+	struct maas_options options = {
+		.size = sizeof(options),
+		.url = url,
+		.transport = MAAS_TRANSPORT_RDMA,
+		.max_submitted = 1024,
+		.ttl_seconds = 600,
+	};
+	int r = maas_open(&options, &maas);
+
+	if (r)
+		return failed("open", r);
+	r = prepare();
+	*ret_memory = memory;
+	return r;
+}
+
+static void close_maas(void)
+{
+	maas_close(maas);
+}
+
+static const struct way by_maas = {open_maas, run, allocate, close_maas};
+
+/* ---- either way */
+
+/* Of messages that were sent: what they read, or what they wrote as it is read now. */
+static int check_bytes(const struct way *way, uint8_t *bytes, const struct messages *messages,
+		       const uint8_t *expected)
+{
+	struct messages again = {false, messages->bytes, 1, 1};
+
+	if (messages->write) {
+		int r;
+
+		memset(bytes, 0, messages->bytes);
+		r = way->run(&again);
+		if (r)
+			return r;
+	}
+	if (memcmp(bytes, expected, messages->bytes) == 0)
+		return 0;
+	log_err("wrong bytes write=%d size=%llu", messages->write,
+		(unsigned long long)messages->bytes);
+	return -EBADMSG;
+}
+
+static int transfer(const struct way *way, uint8_t *bytes, const struct messages *messages)
+{
+	static uint8_t expected[MAX_BYTES];
+	struct messages first = {true, messages->bytes, 1, 1};
+	uint64_t wall;
+	uint64_t cpu;
+	int r;
+
+	if (messages->bytes > MAX_BYTES || !messages->count || messages->count > MAX_MESSAGES)
+		return -EINVAL;
+	fill(expected, messages->bytes);
+	memcpy(bytes, expected, messages->bytes);
+	r = way->run(&first);
+	if (r)
+		return r;
+	if (!messages->write)
+		memset(bytes, 0, messages->bytes);
+	cpu = cpu_ns();
+	wall = maas_clock_ns();
+	r = way->run(messages);
+	if (r)
+		return r;
+	wall = maas_clock_ns() - wall;
+	cpu = cpu_ns() - cpu;
+	r = check_bytes(way, bytes, messages, expected);
+	if (r)
+		return r;
+	printf("{\"wall_ns\":%llu,\"cpu_ns\":%llu,\"times_ns\":[", (unsigned long long)wall,
+	       (unsigned long long)cpu);
+	for (unsigned int i = 0; i < messages->count && !messages->depth; i++)
+		printf("%s%llu", i ? "," : "", (unsigned long long)times_ns[i]);
+	printf("]}\n");
+	return 0;
+}
+
+static int obey(const struct way *way, uint8_t *bytes, const char *line)
+{
+	struct messages messages;
 	char verb[16];
 	unsigned long long number;
 	/* NOLINTNEXTLINE(cert-err34-c): what is too large is none of the sizes */
-	int words = sscanf(line, "%15s %llu %u %u", verb, &number, &job.depth, &job.messages);
+	int words =
+		sscanf(line, "%15s %llu %u %u", verb, &number, &messages.depth, &messages.count);
 
-	job.write = strcmp(verb, "write") == 0;
-	job.bytes = number;
-	if (words == 2 && strcmp(verb, "allocate") == 0)
-		return allocate(data, (unsigned int)number);
-	return words == 4 ? transfer(data, &job) : -EINVAL;
+	messages.write = strcmp(verb, "write") == 0;
+	messages.bytes = number;
+	if (words == 2 && strcmp(verb, "allocate") == 0 && way->allocate)
+		return way->allocate((unsigned int)number);
+	return words == 4 ? transfer(way, bytes, &messages) : -EINVAL;
 }
 
-static int serve(struct rdma_data *data)
+static int serve(const struct way *way, const char *url)
 {
+	uint8_t *bytes;
 	char line[80];
-	int r = prepare(data);
+	int r = way->open(url, &bytes);
 
 	if (!r)
 		printf("{}\n");
 	fflush(stdout);
 	while (!r && fgets(line, sizeof(line), stdin)) {
-		r = obey(data, line);
+		r = obey(way, bytes, line);
 		fflush(stdout);
 	}
+	way->close();
 	return r;
 }
 
 int main(int argc, char **argv)
 {
-	struct maas_options options = {
-		.size = sizeof(options),
-		.transport = MAAS_TRANSPORT_RDMA,
-		.max_submitted = 1024,
-		.ttl_seconds = 600,
-	};
-	struct rdma_data data = {0};
-	int r;
+	const struct way *way = argc > 1 && strcmp(argv[1], "bare") == 0 ? &by_verbs : &by_maas;
 
-	if (argc != 3 ||
-	    clock_getcpuclockid((pid_t)strtol(argv[2], NULL, 10), &data.server_clock)) {
-		fprintf(stderr, "usage: rdma_data URL PID\n");
+	if (argc != 4 || clock_getcpuclockid((pid_t)strtol(argv[3], NULL, 10), &server_clock)) {
+		fprintf(stderr, "usage: rdma_data maas|bare URL PID\n");
 		return 2;
 	}
-	options.url = argv[1];
-	r = maas_open(&options, &data.maas);
-	if (r)
-		(void)failed("open", r);
-	else
-		r = serve(&data);
-	maas_close(data.maas);
-	return r ? EXIT_FAILURE : EXIT_SUCCESS;
+	return serve(way, argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

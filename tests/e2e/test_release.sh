@@ -21,5 +21,5 @@ grep -q 'daemon/maasd' "$WORK/plan" || fail 'maasd is not built'
 equal 'of tests/' '' "$(grep ' tests/' "$WORK/plan" || true)"
 
 step 'a benchmark that is asked for'
-ninja -C "$TREE" -n contest http_load bare_mhd rdma_data bare_data bind_keys >"$WORK/plan" ||
+ninja -C "$TREE" -n contest http_load bare_mhd rdma_data bind_keys >"$WORK/plan" ||
 	fail 'ninja knows no benchmark'

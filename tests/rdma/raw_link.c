@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,29 +16,18 @@
 #define SPINS	   100
 #define PAGE	   4096
 
-static int hex(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
 int raw_hello(const struct raw_session *session, struct maas_wire_connect *ret_hello)
 {
+	size_t len;
+
 	*ret_hello = (struct maas_wire_connect){
 		.magic = htonl(MAAS_WIRE_MAGIC),
 		.version = htons(MAAS_WIRE_VERSION),
 	};
-	for (size_t i = 0; i < MAAS_WIRE_TICKET; i++) {
-		int high = hex(session->ticket[2 * i]);
-		int low = high < 0 ? -1 : hex(session->ticket[2 * i + 1]);
-
-		if (low < 0)
-			return -EINVAL;
-		ret_hello->ticket[i] = (uint8_t)(high << 4 | low);
-	}
-	return 0;
+	if (sodium_hex2bin(ret_hello->ticket, sizeof(ret_hello->ticket), session->ticket,
+			   strlen(session->ticket), NULL, &len, NULL))
+		return -EINVAL;
+	return len == sizeof(ret_hello->ticket) ? 0 : -EINVAL;
 }
 
 static void take_private_data(struct raw_link *link, const struct rdma_cm_event *event)

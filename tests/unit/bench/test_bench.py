@@ -269,7 +269,7 @@ class Rdma(unittest.TestCase):
         self.assertEqual((cpu["bar"], cpu["bar_is"]), (1.02, "max"))
         known = rows["mr: write 1 KiB with a token", "us each"]
         self.assertEqual((known["ours"], known["bar"], known["baseline_name"]), (1024, 1.005, "no --auth-file"))
-        self.assertEqual(b.asked.__getitem__.mock_calls.count(unittest.mock.call(("rdma_data", "known", 10))), 2 * 2)
+        self.assertEqual(b.asked.__getitem__.mock_calls.count(unittest.mock.call(("maas", "known", 10))), 2 * 2)
         latency = rows["window: read 4 KiB, p99.9", "us"]
         self.assertEqual((latency["ours"], latency["baseline"], latency["bar"]), (50.95, 8, 1.10))
         self.assertEqual(latency["baseline_name"], "ib_read_lat")
