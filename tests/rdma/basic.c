@@ -22,21 +22,26 @@ static json_t *health(void)
 	return reply;
 }
 
-/* "state", "keys" and "isolation" as they must be; what the mode enforces is known of rxe 6.1. */
+/* As they must be; what the mode enforces is known of rxe 6.1. */
 static void check_health(const char *keys, bool bounds, bool foreign)
 {
 	const char *state = NULL;
 	const char *got = NULL;
+	const char *gid = NULL;
+	char want_gid[64];
 	int got_bounds = -1;
 	int got_foreign = -1;
 	int revocation = -1;
 	int access = -1;
 	json_t *reply = health();
 
-	require(json_unpack(reply, "{s:{s:s, s:s, s:{s:b, s:b, s:b, s:b}}}", "rdma", "state",
-			    &state, "keys", &got, "isolation", "bounds", &got_bounds, "foreign",
-			    &got_foreign, "revocation", &revocation, "access", &access) == 0,
+	require(json_unpack(reply, "{s:{s:s, s:s, s:s, s:{s:b, s:b, s:b, s:b}}}", "rdma", "state",
+			    &state, "gid", &gid, "keys", &got, "isolation", "bounds", &got_bounds,
+			    "foreign", &got_foreign, "revocation", &revocation, "access",
+			    &access) == 0,
 		"/health says too little of rdma");
+	snprintf(want_gid, sizeof(want_gid), "::ffff:%s", getenv("SOFTROCE_ADDR"));
+	require(!strcmp(gid, want_gid), "gid is %s, not %s", gid, want_gid);
 	require(!strcmp(state, "active"), "state is %s", state);
 	require(!strcmp(got, keys), "keys is %s, not %s", got, keys);
 	require_equal(got_bounds, bounds, "isolation.bounds");
@@ -46,9 +51,19 @@ static void check_health(const char *keys, bool bounds, bool foreign)
 	json_decref(reply);
 }
 
+/* The self-test is over when the server listens. */
+static void check_nothing_is_left(void)
+{
+	static const char command[] = "! rdma resource show qp | grep 'type RC' && "
+				      "! rdma resource show mr | grep mrn";
+
+	require(system(command) == 0, "of the self-test"); /* NOLINT(cert-env33-c): a constant */
+}
+
 static void check_mode(const char *asked, const char *keys, bool bounds, bool foreign)
 {
 	server_start("--rdma-keys %s", asked);
+	check_nothing_is_left();
 	check_health(keys, bounds, foreign);
 	if (!strcmp(asked, "auto"))
 		require(server_log_has("access=yes"), "the log says nothing of access");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A client that borrows over a raw link; most scenarios begin with one. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,14 @@ void borrower_grant(struct borrower *borrower, const char *id, const char *acces
 
 	require(status == 200, "POST /allocate/ID/grant: %d %s", status, raw_error(borrower->http));
 	check_key(borrower, ret_key);
+}
+
+void must_refuse_ticket(const struct raw_session *session, const char *what)
+{
+	struct raw_link link;
+
+	require_equal(raw_connect(&link, session, 1), -ECONNREFUSED, what);
+	require_equal(link.reason, MAAS_WIRE_TICKET_UNKNOWN, what);
 }
 
 void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,

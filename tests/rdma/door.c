@@ -18,14 +18,6 @@ static void refused(const struct raw_session *session, const void *hello, uint8_
 	require_equal(link.reason, reason, what);
 }
 
-static void ticket_refused(const struct raw_session *session, const char *what)
-{
-	struct maas_wire_connect hello;
-
-	require_equal(raw_hello(session, &hello), 0, "ticket's text");
-	refused(session, &hello, sizeof(hello), MAAS_WIRE_TICKET_UNKNOWN, what);
-}
-
 /* The one that lives goes on whatever the others try. */
 static struct borrower alive;
 static struct raw_key key;
@@ -50,23 +42,23 @@ void door_tickets(const char *keys)
 	struct raw_link link;
 
 	begin(keys);
-	ticket_refused(&alive.session, "a ticket that was used");
+	must_refuse_ticket(&alive.session, "a ticket that was used");
 
 	require_equal(raw_session_open(alive.http, "", 60, &older), 200, "POST /sessions");
 	session = older;
 	require_equal(raw_session_ticket(alive.http, &session), 200, "a new ticket");
-	ticket_refused(&older, "a ticket that is stale");
+	must_refuse_ticket(&older, "a ticket that is stale");
 	require_equal(raw_connect(&link, &session, SLAB), 0, "the new ticket");
 	raw_close(&link);
-	ticket_refused(&session, "the new ticket again");
+	must_refuse_ticket(&session, "the new ticket again");
 
 	require_equal(raw_session_ticket(alive.http, &session), 200, "another ticket");
 	require_equal(raw_session_end(alive.http, &session), 200, "the session's end");
-	ticket_refused(&session, "a ticket of a session that ended");
+	must_refuse_ticket(&session, "a ticket of a session that ended");
 
 	require_equal(raw_session_open(alive.http, "", 1, &session), 200, "POST /sessions");
 	sleep_ms(3500);
-	ticket_refused(&session, "a ticket of a lease that lapsed");
+	must_refuse_ticket(&session, "a ticket of a lease that lapsed");
 	check_alive();
 	borrower_end(&alive);
 }

@@ -35,8 +35,6 @@ static const struct scenario scenarios[] = {
 	{"killed", life_killed, "pool", 60, SCENARIO_LONG},
 	{"grants", plenty_grants, "mr", 60, SCENARIO_GATE},
 	{"grants", plenty_grants, "window", 60, SCENARIO_LONG},
-	{"max_grants", plenty_max_grants, "mr", 30, SCENARIO_GATE},
-	{"max_grants", plenty_max_grants, "window", 30, SCENARIO_LONG},
 	{"sigterm", life_sigterm, "mr", 30, SCENARIO_GATE},
 	{"sigterm", life_sigterm, "window", 30, SCENARIO_GATE},
 	{"server_killed", life_server_killed, "mr", 60, SCENARIO_GATE},

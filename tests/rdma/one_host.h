@@ -27,8 +27,7 @@ void life_killed(const char *keys);
 void life_sigterm(const char *keys);
 void life_server_killed(const char *keys);
 
-/* plenty: how many */
+/* plenty: many at once */
 void plenty_grants(const char *keys);
-void plenty_max_grants(const char *keys);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many grants there may be, and that the end of them is an answer like any other. */
+/* Many grants at once, all of which are good; what comes behind --max-grants is in the unit tests.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,58 +88,4 @@ void plenty_grants(const char *keys)
 	borrower_end(&other);
 	server_stop();
 	free(all);
-}
-
-static void full(struct borrower *borrower, uint32_t count)
-{
-	struct raw_key keys[8];
-	int status =
-		count == 1 ? raw_alloc(borrower->http, &borrower->session, SLAB, NULL, NULL, keys)
-			   : raw_alloc_many(borrower->http, &borrower->session, SLAB, count, keys);
-
-	require_equal(status, 507, "one grant too many");
-	require(!strcmp(raw_error(borrower->http), "grants_exhausted"), "it says %s",
-		raw_error(borrower->http));
-}
-
-void plenty_max_grants(const char *keys)
-{
-	enum { MAX = 100 };
-	static struct raw_key all[MAX];
-	struct borrower borrower;
-	struct borrower other;
-	struct raw_key plain;
-
-	server_start("--rdma-keys %s --max-grants 100", keys);
-	borrower_open(&borrower, SLAB);
-	borrower_open(&other, SLAB);
-	require_equal(raw_alloc_many(borrower.http, &borrower.session, SLAB, MAX - 2, all), 200,
-		      "98 grants");
-	full(&borrower, 3);
-	require_equal(server_metric("maas_rdma_grants"), MAX - 2, "grants after that");
-	require_equal(server_metric("maas_active_allocations"), MAX - 2, "allocations after that");
-	borrower_alloc(&borrower, SLAB, &all[MAX - 2]);
-	borrower_alloc(&borrower, SLAB, &all[MAX - 1]);
-	full(&borrower, 1);
-	full(&other, 1);
-
-	/* Everything else goes on. */
-	require_equal(raw_alloc(borrower.http, NULL, SLAB, NULL, NULL, &plain), 200,
-		      "an allocation without a key");
-	require_equal(raw_grant(borrower.http, plain.id, &borrower.session, "rw", &all[0]), 507,
-		      "a key to it");
-	require_equal(raw_alloc(borrower.http, &borrower.session, SLAB, NULL, "none", &plain), 200,
-		      "an allocation with access none");
-	for (size_t i = 1; i < MAX; i++)
-		use(&borrower, &all[i], i);
-	for (size_t i = 1; i < MAX; i++)
-		check(&borrower, &all[i], i);
-	borrower_free(&borrower, &all[MAX - 1]);
-	borrower_alloc(&other, SLAB, &all[MAX - 1]);
-	full(&borrower, 1);
-	use(&other, &all[MAX - 1], 7);
-	check(&other, &all[MAX - 1], 7);
-	borrower_end(&borrower);
-	server_await("maas_rdma_grants", 1, 2000);
-	borrower_end(&other);
 }

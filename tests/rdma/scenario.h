@@ -151,6 +151,9 @@ void borrower_free(struct borrower *borrower, const struct raw_key *key);
 void borrower_grant(struct borrower *borrower, const char *id, const char *access,
 		    struct raw_key *ret_key);
 
+/* A connection with the session's ticket, which must be refused as unknown. */
+void must_refuse_ticket(const struct raw_session *session, const char *what);
+
 /* One signalled request that must end with `want` (enum ibv_wc_status). */
 #define must_run(link, opcode, at, len, addr, rkey, want)                                          \
 	must_run_at(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)

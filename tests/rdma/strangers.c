@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two principals on two hosts: by HTTP and by RDMA, one tries all that could open the other's
- * allocation, session, name, ticket and key. It knows all of the other's ids, and its key.
+ * Two principals on two hosts: by RDMA, one tries all that could open the other's memory. It knows
+ * the other's key and ticket. What it could try by HTTP is in tests/unit/http/test_http_foreign.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -36,79 +36,6 @@ static void check_victim(void)
 	must_hold_http(victim.http, &key, VICTIM, "the victim's bytes");
 }
 
-/* ---- by HTTP */
-
-/* $V and $S are the victim's allocation and session, $O and $T the thief's own. */
-static const struct {
-	int status;
-	const char *method;
-	const char *path;
-	const char *body;
-} attempts[] = {
-	{404, "GET", "/allocate/$V", NULL},
-	{404, "GET", "/allocate/$V/data", NULL},
-	{404, "POST", "/data/read", "{'ranges':[{'id':'$V','offset':0,'length':1}]}"},
-	{404, "POST", "/allocate/$V/renew", "{'ttl_seconds':60}"},
-	{404, "DELETE", "/allocate/$V", NULL},
-	{404, "POST", "/allocate/$V/grant", "{'session':'$T','access':'r'}"},
-	{404, "POST", "/allocate/$V/grant", "{'session':'$S','access':'rw'}"},
-	{404, "DELETE", "/allocate/$V/grant/$S", NULL},
-	{404, "POST", "/allocate/$O/grant", "{'session':'$S','access':'rw'}"},
-	{404, "POST", "/allocate", "{'size_bytes':1,'session':'$S'}"},
-	{404, "POST", "/sessions/$S/ticket", NULL},
-	{404, "POST", "/sessions/$S/renew", NULL},
-	{404, "DELETE", "/sessions/$S", NULL},
-	{403, "POST", "/sessions", "{'name':'victim'}"},
-	{403, "POST", "/sessions", "{'name':'victim','exclusive':true}"},
-	{403, "POST", "/allocate", "{'size_bytes':1,'owner':'victim'}"},
-};
-
-static void expand(const char *text, struct maas_buf *buf)
-{
-	for (; *text; text++) {
-		if (*text == '$') {
-			text++;
-			maas_buf_str(buf, *text == 'V'	 ? key.id
-					  : *text == 'S' ? victim.session.id
-					  : *text == 'O' ? own.id
-							 : thief.session.id);
-		} else {
-			maas_buf_add(buf, *text == '\'' ? "\"" : text, 1);
-		}
-	}
-	maas_buf_add(buf, "", 1);
-	require(!buf->error, "out of memory");
-}
-
-static void try_http(void)
-{
-	char path[96];
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(attempts); i++) {
-		struct maas_buf at = {0}, text = {0};
-		json_t *body = NULL;
-		int status;
-
-		expand(attempts[i].path, &at);
-		if (attempts[i].body) {
-			expand(attempts[i].body, &text);
-			body = json_loads(text.data, 0, NULL);
-			require(body, "no JSON: %s", text.data);
-		}
-		status = raw_call(thief.http, attempts[i].method, at.data, body, NULL);
-		require(status == attempts[i].status, "%s %s %s: %d %s", attempts[i].method,
-			at.data, text.data ? text.data : "", status, raw_error(thief.http));
-		maas_buf_fini(&at);
-		maas_buf_fini(&text);
-	}
-	snprintf(path, sizeof(path), "/allocate/%s/data", key.id);
-	require_equal(raw_put(thief.http, path, path, sizeof(path)), 404, "PUT …/data");
-	require_equal(raw_free_many(thief.http, &key, 1), -EPROTO, "POST /free frees none");
-	check_victim();
-}
-
-/* ---- by RDMA */
-
 /* A refusal ends the connection, so that each attempt is the first of its own. */
 static void try_key(void)
 {
@@ -125,22 +52,14 @@ static void try_key(void)
 	borrower_grant(&thief, own.id, "rw", &own);
 }
 
-static void ticket_refused(const struct raw_session *session, const char *what)
-{
-	struct raw_link link;
-
-	require_equal(raw_connect(&link, session, SLAB), -ECONNREFUSED, what);
-	require_equal(link.reason, MAAS_WIRE_TICKET_UNKNOWN, what);
-}
-
 static void try_tickets(void)
 {
 	struct raw_session guessed = thief.session;
 
-	ticket_refused(&victim.session, "the victim's ticket, which was used");
+	must_refuse_ticket(&victim.session, "the victim's ticket, which was used");
 	require_equal(raw_session_ticket(thief.http, &guessed), 200, "a new ticket");
 	guessed.ticket[0] = guessed.ticket[0] == '0' ? '1' : '0';
-	ticket_refused(&guessed, "a ticket with another letter");
+	must_refuse_ticket(&guessed, "a ticket with another letter");
 	check_victim();
 }
 
@@ -155,7 +74,7 @@ static void remove_thief(const struct principal *stays)
 	removed_ms = maas_clock_ms();
 	while (raw_run(&thief.link, IBV_WR_RDMA_WRITE, 0, 1, own.addr, own.rkey) == IBV_WC_SUCCESS)
 		require(maas_clock_ms() - removed_ms <= 1000, "a write a second after its right");
-	ticket_refused(&unused, "the ticket of a principal that is gone");
+	must_refuse_ticket(&unused, "the ticket of a principal that is gone");
 	require_equal(raw_call(thief.http, "GET", "/whoami", NULL, NULL), 401, "its token");
 	check_victim();
 }
@@ -173,7 +92,6 @@ void run_strangers(const char *keys)
 	borrower_alloc(&thief, SLAB, &own);
 	must_fill(&victim.link, &key, VICTIM);
 
-	try_http();
 	try_key();
 	try_tickets();
 	must_fill(&thief.link, &own, HOSTILE);
