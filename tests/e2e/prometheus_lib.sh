@@ -28,7 +28,7 @@ start_prometheus() {
 		  static_configs: [{targets: ['127.0.0.1:$PORT']}]
 		- job_name: maas
 		  ${authorization:-}
-		  static_configs: [{targets: ['${URL#http://}']}]
+		  static_configs: [{targets: ['${URL#*://}']}]
 	END
 	PROM_LOG=$(mktemp "$WORK/prometheus.XXXXXX.log")
 	"$PROMETHEUS" --config.file="$WORK/prometheus.yml" --storage.tsdb.path="$WORK/$dir" \
@@ -55,6 +55,24 @@ prom_ends() {
 	equal 'exit status of Prometheus' "$1" "$status"
 }
 
+# run_prometheus PORT DIR OPTION...: as start_prometheus, until it is ready.
+run_prometheus() {
+	start_prometheus "$@"
+	wait_for 60 ready
+}
+
+stop_prometheus() {
+	kill -TERM "$PROM"
+	prom_ends 0
+}
+
+# prom_refuses WORDS OPTION...: it ends at its start, and says so.
+prom_refuses() {
+	start_prometheus "$PORT" never "${@:2}"
+	prom_ends 1
+	said "$1" || fail "'$1' is not in: $(cat "$PROM_LOG")"
+}
+
 # stats FIELD of the memory server.
 stats() {
 	curl -sS -m 10 "$URL/stats" | jq ".$1"
@@ -79,6 +97,18 @@ answers() {
 		"$P/api/v1/query_range" | jq -cS '.data.result | sort_by(.metric | tostring)'
 }
 
+# looks_well: what an operator looks at in the first two minutes.
+looks_well() {
+	local line query
+	wait_for 120 has_bytes_of_the_log
+	for line in 'MaaS memory pool manager initialized' 'Allocated from MaaS' 'MaaS health check succeeded'; do
+		wait_for 60 said "$line"
+	done
+	for query in maas_active_allocations maas_pool_size_bytes 'rate(maas_active_allocations[1m])' maas_utilization_percent; do
+		wait_for 30 has_value "$query"
+	done
+}
+
 has_bytes_of_the_log() {
 	[ "$(value 'prometheus_tsdb_maas_stored_bytes{content="wal"}')" != none ] &&
 		[ "$(stats active_allocations)" -gt 0 ] && [ "$(stats total_allocated_bytes)" -gt 0 ]
@@ -100,4 +130,14 @@ keep() {
 
 same_answers() {
 	equal 'the answers' "$(md5sum <<<"$want")" "$(md5sum <<<"$(answers "$from" "$at")")"
+}
+
+# takes_over DIR OPTION...: another one, from the one that runs, which is killed.
+takes_over() {
+	keep
+	kill -KILL "$PROM"
+	run_prometheus "$PORT" "$@"
+	said 'restored the head from remote memory' || fail "nothing was restored: $(cat "$PROM_LOG")"
+	same_answers
+	wait_for 30 works
 }

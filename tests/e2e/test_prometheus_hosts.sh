@@ -41,15 +41,8 @@ request DELETE "/allocate/$ID"
 equal 'DELETE' 200 "$STATUS"
 
 step 'Prometheus keeps its log there'
-start_prometheus "$PORT" data --storage.tsdb.maas.fallback
-wait_for 60 ready
-wait_for 120 has_bytes_of_the_log
-for line in 'MaaS memory pool manager initialized' 'Allocated from MaaS' 'MaaS health check succeeded'; do
-	wait_for 60 said "$line"
-done
-for query in maas_active_allocations maas_pool_size_bytes 'rate(maas_active_allocations[1m])' maas_utilization_percent; do
-	wait_for 30 has_value "$query"
-done
+run_prometheus "$PORT" data --storage.tsdb.maas.fallback
+looks_well
 for method in POST DELETE; do
 	grep "$method /allocate" "$LOG" | grep -q 10.77.0.2 || fail "no line of a $method from the other host: $(cat "$LOG")"
 done
@@ -68,6 +61,5 @@ step 'the host dies, Prometheus goes on, and ends well'
 kill -KILL "$SERVER"
 wait_for 30 is prometheus_tsdb_maas_degraded 1
 equal 'the scrape goes on' 1 "$(value 'up{job="prometheus"}')"
-kill -TERM "$PROM"
-prom_ends 0
+stop_prometheus
 ! grep -h 'level=ERROR' "$WORK"/prometheus.*.log || fail 'errors in a log'

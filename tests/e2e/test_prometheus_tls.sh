@@ -9,12 +9,6 @@
 PROMETHEUS=$2
 MIRROR=--storage.tsdb.maas.fallback REMOTE=--no-storage.tsdb.maas.fallback
 
-# start PORT DIR OPTION...: as start_prometheus, which writes the scheme of its scrapes itself.
-start() {
-	local server=${server:-$URL} URL=${URL#https://}
-	start_prometheus "$@"
-}
-
 # configuration TEXT...: the lines of tls_config in a file of their own, as an option.
 configuration() {
 	local file
@@ -28,13 +22,6 @@ with() {
 	configuration 'ca_file: ca.crt' "cert_file: $1.crt" "key_file: $1.key"
 }
 
-# refuses WORDS MODE OPTION...: Prometheus ends at its start, and says so.
-refuses() {
-	start "$PORT" never "${@:2}"
-	prom_ends 1
-	said "$1" || fail "'$1' is not in: $(cat "$PROM_LOG")"
-}
-
 # install_as NAME FROM: in one step each, as cert-manager and others do.
 install_as() {
 	local part
@@ -42,17 +29,6 @@ install_as() {
 		install -m 0600 "$WORK/$2.$part" "$WORK/$1.$part.next"
 		mv "$WORK/$1.$part.next" "$WORK/$1.$part"
 	done
-}
-
-# takes_over MODE NAME DIR: from one that is killed.
-takes_over() {
-	keep
-	kill -KILL "$PROM"
-	start "$PORT" "$3" "$1" "$(with "$2")"
-	wait_for 60 ready
-	said 'restored the head from remote memory' || fail "nothing was restored: $(cat "$PROM_LOG")"
-	same_answers
-	wait_for 30 works
 }
 
 umask 077
@@ -84,26 +60,23 @@ authorization="scheme: https
 
 step 'what does not work is refused with words'
 for mode in $MIRROR $REMOTE; do
-	refuses 'is not that of the certificate in' "$mode" "$(with misfit)"
-	refuses 'no CA of --tls-client-ca has signed it' "$mode" "$(with stranger)"
-	refuses 'no such file' "$mode" "$(with none)"
-	refuses 'always checked' "$mode" "$(configuration 'insecure_skip_verify: true')"
-	server=http://${URL#https://} refuses 'are for https://' "$mode" "$(with a)"
+	prom_refuses 'is not that of the certificate in' "$mode" "$(with misfit)"
+	prom_refuses 'no CA of --tls-client-ca has signed it' "$mode" "$(with stranger)"
+	prom_refuses 'no such file' "$mode" "$(with none)"
+	prom_refuses 'always checked' "$mode" "$(configuration 'insecure_skip_verify: true')"
+	server=http://${URL#https://} prom_refuses 'are for https://' "$mode" "$(with a)"
 done
-refuses 'is not from a CA in the CA file' $REMOTE "$(configuration 'ca_file: foreign.crt')"
-refuses 'is not for elsewhere' $REMOTE "$(configuration 'ca_file: ca.crt' 'server_name: elsewhere')"
+prom_refuses 'is not from a CA in the CA file' $REMOTE "$(configuration 'ca_file: foreign.crt')"
+prom_refuses 'is not for elsewhere' $REMOTE "$(configuration 'ca_file: ca.crt' 'server_name: elsewhere')"
 
 step 'a mirror goes on without a server that proves nothing, and says why'
-start "$PORT" alone $MIRROR "$(configuration 'ca_file: foreign.crt')"
-wait_for 60 ready
+run_prometheus "$PORT" alone $MIRROR "$(configuration 'ca_file: foreign.crt')"
 wait_for 30 is prometheus_tsdb_maas_degraded 1
 said 'is not from a CA in the CA file' || fail "it does not say why: $(cat "$PROM_LOG")"
-kill -TERM "$PROM"
-prom_ends 0
+stop_prometheus
 
 step 'with its certificate, it keeps its head in remote memory and scrapes the server'
-start "$PORT" data $MIRROR "$(with a)"
-wait_for 60 ready
+run_prometheus "$PORT" data $MIRROR "$(with a)"
 from=$(date +%s)
 wait_for 60 has_bytes_of_the_log
 wait_for 30 has_value maas_principal_bytes
@@ -124,18 +97,14 @@ works || fail 'remote memory is not in use'
 ! said level=WARN || fail "a warning: $(grep level=WARN "$PROM_LOG")"
 
 step 'another principal of the same owner takes over'
-takes_over $MIRROR b elsewhere
+takes_over elsewhere $MIRROR "$(with b)"
 
 step 'without fallback: the same'
-kill -TERM "$PROM"
-prom_ends 0
-start "$PORT" elsewhere $REMOTE "$(with b)"
-wait_for 60 ready
+stop_prometheus
+run_prometheus "$PORT" elsewhere $REMOTE "$(with b)"
 same_answers
 wait_for 30 works
-takes_over $REMOTE a third
+takes_over third $REMOTE "$(with a)"
 
-kill -TERM "$PROM"
-prom_ends 0
+stop_prometheus
 stop_server
-echo ok

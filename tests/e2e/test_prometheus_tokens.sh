@@ -40,6 +40,11 @@ line() {
 	echo "$1 ${*:2} owner=$OWNER,$OWNER@follow"
 }
 
+# both: a and b may, each with its newest token.
+both() {
+	principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
+}
+
 # with NAME: how a Prometheus has this principal's token.
 with() {
 	printf 'authorization: {credentials_file: %s.token}\n' "$1" >"$WORK/$1.yml"
@@ -52,9 +57,7 @@ refuses() {
 	for mode in $MIRROR $REMOTE; do
 		options=("$mode")
 		[ -z "$2" ] || { echo "$2" >"$WORK/refused.yml" && options+=(--storage.tsdb.maas.http-config-file="$WORK/refused.yml"); }
-		start_prometheus "$PORT" never "${options[@]}"
-		prom_ends 1
-		said "$1" || fail "'$1' is not in: $(cat "$PROM_LOG")"
+		prom_refuses "$1" "${options[@]}"
 		! said mt_ || fail "a token is shown: $(cat "$PROM_LOG")"
 	done
 }
@@ -78,7 +81,7 @@ withdrawn() {
 }
 
 for name in ops reader a b stranger; do make_token $name; done
-principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
+both
 mkdir "$WORK/curl" # What this script itself asks for, it asks for as ops.
 (umask 077 && echo "header = \"Authorization: Bearer $(cat "$WORK/ops.token")\"" >"$WORK/curl/.curlrc")
 export CURL_HOME=$WORK/curl
@@ -107,8 +110,7 @@ for _ in {1..25}; do curl -sS -q -o "$WORK/body" -H 'Authorization: Bearer mt_no
 refuses 'Prometheus: --storage.tsdb.maas.http-config-file' 'authorization: {credentials_file: stranger.token}'
 
 step 'with its token, it keeps its head in remote memory and scrapes the server'
-start_prometheus "$PORT" data $MIRROR "$(with a)"
-wait_for 60 ready
+run_prometheus "$PORT" data $MIRROR "$(with a)"
 from=$(date +%s)
 wait_for 60 has_bytes_of_the_log
 wait_for 30 has_value maas_principal_bytes
@@ -123,7 +125,7 @@ principals "$(line a "$old" "${proofs[a.new]}")" "$(line b "${proofs[b]}")"
 mv "$WORK/a.new.token" "$WORK/a.token"
 proofs[a]=${proofs[a.new]}
 sleep $LEASE # in which its session is renewed, by the new one
-principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
+both
 sleep 5
 equal 'failures' 0 "$(value 'sum(prometheus_tsdb_maas_operation_errors_total)')"
 equal 'bytes copied again' 0 "$(value prometheus_tsdb_maas_resynced_bytes_total)"
@@ -131,23 +133,16 @@ works || fail 'remote memory is not in use'
 ! said level=WARN || fail "a warning: $(grep level=WARN "$PROM_LOG")"
 
 step 'another start on the same directory'
-kill -TERM "$PROM"
-prom_ends 0
-start_prometheus "$PORT" data $MIRROR "$(with a)"
-wait_for 60 ready
+stop_prometheus
+run_prometheus "$PORT" data $MIRROR "$(with a)"
 wait_for 30 works
 
 step 'its line is gone for a while: it goes on alone, and catches up'
 withdrawn a
 
 step 'another principal of the same owner takes over'
-principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
-keep
-kill -KILL "$PROM"
-start_prometheus "$PORT" elsewhere $MIRROR "$(with b)"
-wait_for 60 ready
-said 'restored the head from remote memory' || fail "nothing was restored: $(cat "$PROM_LOG")"
-same_answers
+both
+takes_over elsewhere $MIRROR "$(with b)"
 
 step 'a standby with a token of its own'
 keep
@@ -163,20 +158,13 @@ wait_for $((LEASE + 10)) ready
 same_answers
 
 step 'without fallback: the same'
-kill -TERM "$PROM"
-prom_ends 0
+stop_prometheus
 P=http://127.0.0.1:$PORT
-start_prometheus "$PORT" standby $REMOTE "$(with a)"
-wait_for 60 ready
+run_prometheus "$PORT" standby $REMOTE "$(with a)"
 same_answers
 wait_for 30 works
 withdrawn a
-keep
-principals "$(line a "${proofs[a]}")" "$(line b "${proofs[b]}")"
-kill -KILL "$PROM"
-start_prometheus "$PORT" third $REMOTE "$(with b)"
-wait_for 60 ready
-same_answers
-kill -TERM "$PROM"
-prom_ends 0
+both
+takes_over third $REMOTE "$(with b)"
+stop_prometheus
 ! grep -h 'level=ERROR' "$WORK"/prometheus.*.log | grep -v 'is not usable\|is not opened\|opening storage failed' || fail 'errors in a log'
