@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+from openapi import frame
+
 MIB = 1 << 20
 JSON = "Content-Type: application/json\r\n"
 SECONDS = 2  # Of an abuse that goes on and on.
@@ -136,11 +138,6 @@ def again_and_again(function):
 
 def ranges(ids, count=10000):
     return {"ranges": [{"id": ids[i % len(ids)], "offset": 0, "length": 1} for i in range(count)]}
-
-
-def frame(value, data):
-    text = json.dumps(value, separators=(",", ":")).encode()
-    return struct.pack("<I", len(text)) + text + data
 
 
 # ---- what needs no principals

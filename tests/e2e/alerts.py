@@ -5,11 +5,9 @@ and nothing else is changed. A trial is a generator: it starts what it needs and
 and makes the fault; is resumed when its alert fires, and takes the fault away. Then the alert has to be silent again.
 """
 import concurrent.futures
-import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import sys
@@ -21,7 +19,8 @@ import urllib.request
 
 import yaml
 
-from prometheis import Memory, Prometheus, eventually, free_port
+from processes import eventually, free_port, token_of, write_principals
+from prometheis import Memory, Prometheus
 
 FACTOR = 60
 SCRAPE_MS = 500  # Of 15 s, which ops/prometheus.yml has, 250 ms would be left: too few on a busy machine.
@@ -209,9 +208,8 @@ class Site:
 
     def server_with(self, quotas, *options, host="127.0.0.1"):
         """A server with one principal, and the principal's token."""
-        token, path = "mt_" + secrets.token_urlsafe(32), self.path("principals")
-        write(path, f"team1 token=sha256:{hashlib.sha256(token.encode()).hexdigest()} owner=* {quotas}\n")
-        return self.server("--auth-file", path, *options, host=host), token
+        path = write_principals(self.path("principals"), {"team1": f"owner=* {quotas}"})
+        return self.server("--auth-file", path, *options, host=host), token_of("team1")
 
     def path(self, name):
         return os.path.join(tempfile.mkdtemp(dir=self.work), name)

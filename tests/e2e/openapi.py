@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -19,6 +20,12 @@ errors = []
 def check(condition, text):
     if not condition:
         errors.append(text)
+
+
+def frame(value, data):
+    """The body of POST /data/write: JSON, and the bytes."""
+    text = json.dumps(value, separators=(",", ":")).encode()
+    return struct.pack("<I", len(text)) + text + data
 
 
 class Server:
@@ -37,7 +44,7 @@ class Server:
         """To a KEYED_SERVER."""
         self.process.stdin.write(text + "\n")
         self.process.stdin.flush()
-        check(self.process.stdout.readline() == "ok\n", f"the server does not take {text}")
+        assert self.process.stdout.readline() == "ok\n", f"the server does not take {text}"
 
     def stop(self):
         self.process.kill()

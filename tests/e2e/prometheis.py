@@ -1,33 +1,15 @@
-"""What the tests with more than one Prometheus share: the programs, started again and again, and what they talk to."""
+"""What the tests with more than one Prometheus share: the programs, and what they talk to."""
 import http.server
 import json
 import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
 import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
-
-def eventually(limit_s, what, condition, pause_s=0.2):
-    """Polls until the condition holds, and returns what it returned."""
-    deadline = time.monotonic() + limit_s
-    while not (result := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {limit_s} s for: {what}")
-        time.sleep(pause_s)
-    return result
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from processes import Process, eventually, free_port
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,47 +38,6 @@ class Endpoint(http.server.ThreadingHTTPServer):
 
     def handle_error(self, *_):
         pass  # The client may be killed meanwhile.
-
-
-class Process:
-    """A program that is started again and again, all of its lines in one log."""
-
-    def __init__(self, name, work):
-        self.name = name
-        self.log = os.path.join(work, name + ".log")
-        self.process = None
-        self.read = 0
-
-    def run(self, command):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                            env={k: v for k, v in os.environ.items() if not k.startswith("MAAS_")})
-
-    def end(self, number):
-        """Sends a signal and returns the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    def kill(self):
-        self.end(signal.SIGKILL)
-
-    def ends_by_itself(self, limit_s):
-        """Its exit status."""
-        return self.process.wait(limit_s)
-
-    def lines(self):
-        """The whole lines of its log that were not returned before."""
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            log.seek(self.read)
-            text = log.read()
-            whole = text.rfind("\n") + 1
-            self.read += len(text[:whole].encode())
-        return text[:whole].splitlines()
-
-    def said(self, words):
-        """How many lines of its log have these words."""
-        with open(self.log, encoding="utf-8", errors="replace") as log:
-            return sum(words in line for line in log)
 
 
 class Memory(Process):

@@ -3,16 +3,16 @@
 python3 test_access.py MAASD openapi.yaml
 """
 
-import hashlib
 import json
 import os
-import struct
 import sys
 import tempfile
 
-from openapi import JSON, NOBODY, Server, Spec, check, errors
+from openapi import JSON, Server, Spec, check, errors, frame
+from processes import bearer, write_principals
 
-ROLES = ["nobody", "wrong", "other", "reader", "owner", "admin"]
+RIGHTS = {"other": "owner=other", "reader": "read=team", "owner": "owner=team", "admin": "admin"}
+ROLES = ["nobody", "wrong", *RIGHTS]
 # What a principal may do without memory of its own: the page, and to ask who it is.
 EVERYBODY = (200, 401, 200, 200, 200, 200)
 METRICS = (401, 401, 403, 403, 403, 200)
@@ -37,26 +37,14 @@ TABLE = {
 }
 
 
-def write_principals(path, tokens):
-    rights = {"other": "owner=other", "reader": "read=team", "owner": "owner=team", "admin": "admin"}
-    with open(path, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        for role, words in rights.items():
-            digest = hashlib.sha256(tokens[role].encode()).hexdigest()
-            file.write(f"{role} token=sha256:{digest} {words}\n")
-
-
 class Caller:
     """Makes the calls of one role, each on an allocation and a session of the owner that are new."""
 
-    def __init__(self, server, tokens):
-        self.server, self.tokens = server, tokens
-
-    def bearer(self, role):
-        return {"Authorization": f"Bearer {self.tokens[role]}"} if role in self.tokens else {}
+    def __init__(self, server):
+        self.server = server
 
     def make(self, path, body):
-        headers = self.bearer("owner") | JSON
-        status, _, data = self.server.send("POST", path, headers, json.dumps(body).encode())
+        status, _, data = self.server.send("POST", path, bearer("owner") | JSON, json.dumps(body).encode())
         if status != 200:
             sys.exit(f"POST {path} {body}: {status} {data}")
         return json.loads(data)["id"]
@@ -65,14 +53,13 @@ class Caller:
         memory = self.make("/allocate", {"size_bytes": 8, "owner": "team", "lifetime": "ttl", "ttl_seconds": 60})
         session = self.make("/sessions", {})
         ranges = {"ranges": [{"id": memory, "offset": 0, "length": 4}]}
-        text = json.dumps(ranges).encode()
         bodies = {
             "allocate": {"size_bytes": 1, "owner": "team"}, "readMany": ranges, "renew": {}, "renewSession": {},
             "freeMany": {"ids": [memory]}, "openSession": {"name": "team"}, "ticket": {},
             "grant": {"session": session, "access": "r"},
-            "writeData": b"12345678", "writeMany": struct.pack("<I", len(text)) + text + b"abcd",
+            "writeData": b"12345678", "writeMany": frame(ranges, b"abcd"),
         }
-        body, headers = bodies.get(name), self.bearer(role)
+        body, headers = bodies.get(name), {} if role == "nobody" else bearer(role)
         if isinstance(body, dict):
             body, headers = json.dumps(body).encode(), headers | JSON
         path = route.replace("{id}", session if "essions" in route else memory).replace("{session}", session)
@@ -84,13 +71,11 @@ class Caller:
 def main():
     maasd, path = sys.argv[1:]
     spec = Spec(path)
-    tokens = {role: f"mt_{role}" for role in ROLES[1:]}
     check(set(TABLE) == set(spec.operations), f"no row, or no call: {set(TABLE) ^ set(spec.operations)}")
     with tempfile.TemporaryDirectory() as directory:
-        file = os.path.join(directory, "principals")
-        write_principals(file, tokens)
+        file = write_principals(os.path.join(directory, "principals"), RIGHTS)
         server = Server([maasd, "--listen", "127.0.0.1:0", "--rdma", "off", "--log-level", "error", "--auth-file", file])
-        caller = Caller(server, tokens)
+        caller = Caller(server)
         try:
             for name, (route, method, _) in spec.operations.items():
                 for role, wanted in zip(ROLES, TABLE.get(name, ())):

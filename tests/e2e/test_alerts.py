@@ -9,12 +9,12 @@ import resource
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
+import openapi
 from alerts import FACTOR, ON_A_DEVICE, Asked, Rules, Site, Trials, of_prometheus, write
 from certificates import Certificates
 
@@ -25,23 +25,16 @@ KNOWN_S = 1.2 * 15 * 60 / FACTOR  # Before that, a start is no restart of a serv
 TRIALS = Trials()
 
 
-class Keyed(Asked):
+class Keyed(Asked, openapi.Server):
     """KEYED_SERVER: a control plane with keys that no device makes, and that takes orders."""
 
     def __init__(self, program):
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
-        self.url = self.process.stderr.readline().removeprefix("Listening on ").strip()
-        self.watched = self.url.removeprefix("http://")
-
-    def order(self, text):
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "ok\n", f"the server does not take {text}"
+        super().__init__([program])
+        self.watched = "{}:{}".format(*self.address)
+        self.url = f"http://{self.watched}"
 
     def kill(self):
-        self.process.kill()
-        self.process.communicate()
+        self.stop()
 
 
 class Here(Site):

@@ -7,7 +7,6 @@ Usage: test_dashboards.py MAASD SOURCE
 """
 import collections
 import contextlib
-import hashlib
 import http.client
 import json
 import os
@@ -25,7 +24,8 @@ import urllib.request
 import yaml
 from certificates import Certificates
 from dashboards import MAY_BE_ZERO, SCRAPE_S, Dashboard, Source, form
-from prometheis import Process, Prometheus, eventually, free_port
+from processes import Maasd, bearer, token_of, write_principals
+from prometheis import Prometheus
 
 NAMES = ["access", "http", "pool", "prometheus", "rdma"]
 ASKED = ["access", "http", "pool"]  # Here.
@@ -37,10 +37,6 @@ PRINCIPALS = {
     "small": "owner=small/* max-bytes=1MiB max-allocations=3 max-sessions=2 max-owners=5",
     "scraper": "metrics",
 }
-
-
-def token(name):
-    return "mt_" + name
 
 
 # ---- what the files say
@@ -158,7 +154,7 @@ class Client:
         """Status and text, of one connection that is kept."""
         if not self.connection:
             self.connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self.tls)
-        headers = {"Authorization": f"Bearer {token(name)}"} if name else {}
+        headers = bearer(name) if name else {}
         body = value
         if isinstance(value, dict):
             headers["Content-Type"], body = "application/json", json.dumps(value)
@@ -181,7 +177,7 @@ class Client:
         raw = self.held.enter_context(socket.create_connection(("localhost", self.port)))
         slow = self.held.enter_context(self.tls.wrap_socket(raw, server_hostname="localhost"))
         slow.sendall(f"GET /allocate/{memory}/data HTTP/1.1\r\nHost: localhost\r\n"
-                     f"Authorization: Bearer {token('team')}\r\n\r\n".encode())
+                     f"Authorization: Bearer {token_of('team')}\r\n\r\n".encode())
 
     def crowd(self):
         """More connections than one address may have, and none of them speaks TLS."""
@@ -220,30 +216,20 @@ class Client:
 # ---- the programs
 
 
-def write_principals(path):
-    with open(path, "w", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        for name, words in PRINCIPALS.items():
-            file.write(f"{name} token=sha256:{hashlib.sha256(token(name).encode()).hexdigest()} {words}\n")
-
-
 def start_server(maasd, work):
-    """A small one, with TLS and principals; returns it and its port."""
+    """A small one, with TLS and principals."""
     certificates = Certificates(work)
     certificates.make_ca("ca")
     certificates.make("server")
-    write_principals(os.path.join(work, "principals"))
-    port, server = free_port(), Process("maasd", work)
-    server.run([maasd, "--listen", f"127.0.0.1:{port}", "--rdma", "off", "--max-pool-size", "64MiB",
-                "--max-connections-per-address", "8", "--auth-file", os.path.join(work, "principals"),
-                "--tls-cert", certificates.path("server.pem"), "--tls-key", certificates.path("server.key")])
-    eventually(30, "maasd to listen", lambda: server.said("Listening on https"))
-    return server, port
+    return Maasd(maasd, work, "maasd", "--max-pool-size", "64MiB", "--max-connections-per-address", "8",
+                 "--auth-file", write_principals(certificates.path("principals"), PRINCIPALS),
+                 "--tls-cert", certificates.path("server.pem"), "--tls-key", certificates.path("server.key"))
 
 
 def start_prometheus(source, work, port):
     """Debian's, with the alerts of ops/."""
     prometheus = Prometheus("prometheus", shutil.which("prometheus"), work, [])
-    prometheus.write("token", token("scraper"))
+    prometheus.write("token", token_of("scraper"))
     prometheus.write(prometheus.config, json.dumps({
         "global": {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": "1s"},
         "rule_files": [os.path.join(source, "ops", "alerts.yml")],
@@ -282,17 +268,16 @@ def run(maasd, source, work):
     for name, board in boards.items():
         found += [f"{board.path}: {why}" for why in judge(name, board, rules)]
     found += [f"no panel leads to {alert}" for alert in set(rules.alerts) - rules.linked]
-    server, port = start_server(maasd, work)
-    client = Client(port, os.path.join(work, "ca.pem"))
+    server = start_server(maasd, work)
+    client = Client(server.port, os.path.join(work, "ca.pem"))
     worker = threading.Thread(target=client.work)
     prometheus = None
     try:
-        prometheus = start_prometheus(source, work, port)
+        prometheus = start_prometheus(source, work, server.port)
         worker.start()
         asked, api = [boards[name] for name in ASKED], Source(prometheus.url)
-        with urllib.request.urlopen(urllib.request.Request(
-                f"https://localhost:{port}/metrics", headers={"Authorization": f"Bearer {token('scraper')}"}),
-                context=client.tls, timeout=30) as answer:
+        request = urllib.request.Request(f"https://localhost:{server.port}/metrics", headers=bearer("scraper"))
+        with urllib.request.urlopen(request, context=client.tls, timeout=30) as answer:
             found += judge_metrics(boards.values(), answer.read().decode() + "".join(
                 re.findall("# TYPE prometheus_.*\n", prometheus.metrics())), source)
         deadline = time.monotonic() + 40

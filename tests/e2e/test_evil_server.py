@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -73,40 +74,24 @@ def raw_controls(data):
 
 def run(maas, url, *command, status=(1,), data=b""):
     """Runs it, holds what it says and takes to the rules, and returns what it said."""
-    child = subprocess.Popen([maas, "--url", url, *command], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    peak = [0]
-
-    def wait():
-        _, code, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(code)
-        peak[0] = usage.ru_maxrss
-
-    said = []
-    readers = [threading.Thread(target=lambda f=f: said.append((f, f.read())))
-               for f in (child.stdout, child.stderr)]
-    for reader in readers:
-        reader.start()
-    try:
-        child.stdin.write(data)
-        child.stdin.close()
-    except BrokenPipeError:
-        pass
-    for reader in readers:
-        reader.join()
-    wait()
-    out, err = (next(text for f, text in said if f is want) for want in (child.stdout, child.stderr))
+    before = peak_kib()
+    done = subprocess.run([maas, "--url", url, *command], input=data, capture_output=True, check=False)
     what = "maas " + " ".join(command)
-    if child.returncode not in status:
-        errors.append("%s: exit %d: %r %r" % (what, child.returncode, out[:200], err[:300]))
-    for data in (out, err):
-        if raw_controls(data):
-            errors.append("%s: %s in %r" % (what, raw_controls(data), data[:200]))
-    if b"Sanitizer" in err or b"runtime error" in err:
-        errors.append("%s: %s" % (what, err.decode(errors="replace")))
-    elif peak[0] > MAX_PEAK_KIB and not os.environ.get("MAAS_SANITIZE"):
-        errors.append("%s: took %d KiB" % (what, peak[0]))
-    return out.decode(errors="replace"), err.decode(errors="replace")
+    if done.returncode not in status:
+        errors.append(f"{what}: exit {done.returncode}: {done.stdout[:200]!r} {done.stderr[:300]!r}")
+    for said in (done.stdout, done.stderr):
+        if raw_controls(said):
+            errors.append(f"{what}: {raw_controls(said)} in {said[:200]!r}")
+    if b"Sanitizer" in done.stderr or b"runtime error" in done.stderr:
+        errors.append(f"{what}: {done.stderr.decode(errors='replace')}")
+    elif peak_kib() > max(before, MAX_PEAK_KIB) and not os.environ.get("MAAS_SANITIZE"):
+        errors.append(f"{what}: took {peak_kib()} KiB")
+    return done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+def peak_kib():
+    """The most that one of the commands so far has taken."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 def lent(**changes):

@@ -1,30 +1,25 @@
-"""Clients that behave badly: what they are answered, and that nothing of them is left. Among them and after them an
-honest client gets its answers, in time and right to the byte.
+"""Clients that behave badly: what they are answered, and that nothing of them is left. After them an honest client
+gets its answers, right to the byte. What others have to bear meanwhile is in test_victim.py, and when slow clients are
+cut in tests/unit/http/test_http_limits.c.
 
 python3 test_hostile.py MAASD
 """
-import json
 import os
 import random
 import re
-import resource
 import socket
 import struct
 import sys
-import threading
 import time
 
 from openapi import Server
+from processes import eventually
 
 HOST = "Host: localhost\r\nContent-Type: application/json\r\n"
 TOP = " HTTP/1.1\r\n" + HOST  # behind the method and the path
 CHUNKS = TOP + "Transfer-Encoding: chunked\r\n"
 END = "Connection: close\r\n\r\n"
-IDLE, SLOW = 1000, 100  # connections of the crowd
-HONEST_S, HONEST_TURNS = 4, 20  # how long the honest client works among the others, and how often at least
-WAIT_S = 5  # the longest that one of its answers may take
 SILENCE_S = 15  # a server that says nothing for so long hangs
-CLEAR_S = 60  # until the server is rid of the crowd
 FIGURES = re.compile(r"^((?:maas_(?:active_allocations|sessions|transfers|pending_frees|http_connections|"
                      r"http_active_requests)|process_open_fds) .*)$", re.M)
 
@@ -105,13 +100,9 @@ class Hostile:
     def bytes(self, text):
         return text.replace("ID", self.id).encode("latin-1")
 
-    def connect(self, text="", receive_bytes=0):
+    def connect(self, text):
         """A connection on which the text was sent, or as much of it as the server took."""
-        connection = socket.socket()
-        if receive_bytes:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        connection.settimeout(SILENCE_S)
-        connection.connect(self.server.address)
+        connection = socket.create_connection(self.server.address, SILENCE_S)
         try:
             connection.sendall(self.bytes(text) if isinstance(text, str) else text)
         except OSError:
@@ -187,43 +178,6 @@ def outcome(connection, name):
     return int(found[1]) if found else 0, text
 
 
-class Crowd(threading.Thread):
-    """Connections that stand idle, and some that go on by a byte now and then."""
-
-    SLOW_ONES = [("GET /health" + TOP + "X-Slow: ", 0),
-                 ("POST /allocate" + TOP + "Content-Length: 4000\r\n\r\n", 0),
-                 ("PUT /allocate/ID/data" + CHUNKS + "\r\nfffff\r\n", 0),
-                 ("GET /allocate/ID/data" + TOP + "\r\n", 4096)]  # read by us, not by the kernel
-
-    def __init__(self, hostile):
-        super().__init__()
-        self.ended = threading.Event()
-        self.slow = [hostile.connect(*self.SLOW_ONES[i % 4]) for i in range(SLOW)]
-        self.start()
-        self.idle = [hostile.connect() for i in range(IDLE)]
-        for connection in self.idle[::2]:  # served once, and stays
-            connection.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            if not connection.recv(4096).startswith(b"HTTP/1.1 200 "):
-                sys.exit("an idle connection is not served")
-
-    def run(self):
-        while not self.ended.wait(0.1):
-            for i, connection in enumerate(self.slow):
-                try:
-                    if i % 4 == 3:
-                        connection.recv(1, socket.MSG_DONTWAIT)
-                    else:
-                        connection.send(b"x", socket.MSG_DONTWAIT)
-                except OSError:
-                    pass  # the server has closed it
-
-    def end(self):
-        self.ended.set()
-        self.join()
-        for connection in self.idle + self.slow:
-            connection.close()
-
-
 def figures(server):
     text = server.send("GET", "/metrics")[2].decode()
     if re.search(r'^maas_http_requests_total\{.*code="500"\}', text, re.M):
@@ -231,46 +185,16 @@ def figures(server):
     return sorted(FIGURES.findall(text))
 
 
-def metric(server, name):
-    return float(re.search(f"^{name} (.*)$", server.send("GET", "/metrics")[2].decode(), re.M)[1])
-
-
-def work_honestly(server, among):
-    end = time.monotonic() + HONEST_S
-    turns, slowest = 0, 0.0
-
-    def ask(method, path, data=None):
-        nonlocal slowest
-        begin = time.monotonic()
-        status, _, body = server.send(method, path, {"Content-Type": "application/json"}, data)
-        slowest = max(slowest, time.monotonic() - begin)
-        if status != 200:
-            sys.exit(f"the honest client: {method} {path}: {status}")
-        return body
-
-    while time.monotonic() < end or turns < HONEST_TURNS:
-        data = bytes((i * 7 + turns) % 256 for i in range(256)) * 400
-        path = "/allocate/" + json.loads(ask("POST", "/allocate", b'{"size_bytes":%d}' % len(data)))["id"]
-        ask("PUT", path + "/data", data)
-        if ask("GET", path + "/data") != data:
-            sys.exit("the honest client reads other bytes than it wrote")
-        ask("DELETE", path)
-        turns += 1
-    print(f"- {turns} honest turns {among}, the slowest answer took {slowest * 1000:.0f} ms", flush=True)
-    if slowest > WAIT_S:
-        sys.exit(f"an honest client waits {slowest} s")
-
-
-def wait_until(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"not within {seconds} s: {what()}")
-        time.sleep(0.2)
+def work_honestly(server):
+    data = bytes(i * 7 % 256 for i in range(256)) * 400
+    path = f"/allocate/{server.json('POST', '/allocate', {'size_bytes': len(data)})['id']}"
+    if server.send("PUT", path + "/data", {}, data)[0] != 200 or server.send("GET", path + "/data")[2] != data:
+        sys.exit("the honest client reads other bytes than it wrote")
+    if server.send("DELETE", path)[0] != 200:
+        sys.exit("the honest client cannot free")
 
 
 def main():
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     seed = int(os.environ.get("MAAS_SEED") or time.time())
     server = Server([sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", "--connection-timeout", "3",
                      "--max-body-size", "1MiB", "--log-level", "error"])
@@ -281,23 +205,14 @@ def main():
         if len(before) != 7:
             sys.exit(f"figures: {before}")
         hostile = Hostile(server)
-        crowd = Crowd(hostile)
-        if metric(server, "maas_http_connections") < IDLE / 2:
-            sys.exit("the crowd is not there")
-        work_honestly(server, f"among {IDLE} idle and {SLOW} slow connections")
-        wait_until(lambda: metric(server, "maas_http_connections") < 2 and not metric(server, "maas_transfers"),
-                   CLEAR_S, lambda: "the server is rid of the crowd")
-        crowd.end()
         print(f"- seed {seed}", flush=True)
         hostile.faults()
         hostile.pipelined()
         hostile.ends_early()
         hostile.changed(seed, 20000 if os.environ.get("MAAS_LONG") == "1" else 1000)
-        work_honestly(server, "after all of it")
+        work_honestly(server)
         server.send("DELETE", "/allocate/" + hostile.id)
-        wait_until(lambda: figures(server) == before, 20, lambda: f"back at {before}: {figures(server)}")
-        if not metric(server, "maas_http_slow_connections_total"):
-            sys.exit("no slow connection was closed")
+        eventually(20, f"figures back at {before}", lambda: figures(server) == before)
         server.process.terminate()
         _, text = server.process.communicate(timeout=60)
         if server.process.returncode or re.search("Sanitizer|runtime error", text):

@@ -4,7 +4,6 @@ python3 test_openapi.py MAASD KEYED_SERVER openapi.yaml http/calls.h
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,8 @@ import sys
 import tempfile
 import time
 
-from openapi import JSON, NOBODY, Checker, Server, Spec, check, errors
+from openapi import JSON, NOBODY, Checker, Server, Spec, check, errors, frame
+from processes import bearer, write_principals
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 MAX_BODY = 131072
@@ -28,11 +28,6 @@ def maasd_arguments(maasd):
     return [maasd, "--listen", "127.0.0.1:0", "--slab-sizes", "1KiB,4KiB", "--max-pool-size", "1MiB",
             "--rdma", "off", "--max-sessions", "8", "--max-body-size", str(MAX_BODY),
             "--drain-delay", "60", "--log-level", "error"]
-
-
-def frame(value, data):
-    text = json.dumps(value).encode()
-    return struct.pack("<I", len(text)) + text + data
 
 
 def check_server_calls(c):
@@ -327,18 +322,14 @@ def check_routes(spec, source):
 
 def check_principals(c, maasd, directory):
     """What only a server with principals answers; test_access.py has who may do what."""
-    path = os.path.join(directory, "principals")
-    token = "mt_test"
-    with open(path, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        file.write(f"a token=sha256:{hashlib.sha256(token.encode()).hexdigest()} owner=a max-allocations=1\n")
+    path = write_principals(os.path.join(directory, "principals"), {"a": "owner=a max-allocations=1"})
     c.server = Server(maasd_arguments(maasd) + ["--auth-file", path])
-    bearer = {"Authorization": f"Bearer {token}"}
     try:
-        c.call("whoami", 200, headers=bearer)
+        c.call("whoami", 200, headers=bearer("a"))
         c.call("health", 401, "unauthenticated")
-        c.call("stats", 403, "forbidden", headers=bearer)
-        c.call("overview", 200, headers=bearer)
-        c.call("allocate", 507, "quota_exhausted", headers=bearer | JSON, body={"size_bytes": 1, "count": 2})
+        c.call("stats", 403, "forbidden", headers=bearer("a"))
+        c.call("overview", 200, headers=bearer("a"))
+        c.call("allocate", 507, "quota_exhausted", headers=bearer("a") | JSON, body={"size_bytes": 1, "count": 2})
     finally:
         c.server.stop()
 

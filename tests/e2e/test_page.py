@@ -6,7 +6,6 @@ With MAAS_PICTURES=DIRECTORY it leaves pictures of the page there.
 """
 
 import contextlib
-import hashlib
 import http.client
 import http.server
 import json
@@ -21,6 +20,7 @@ import time
 
 from certificates import Certificates
 from openapi import JSON, Server
+from processes import bearer, token_of, write_principals
 
 try:
     from browser import Browser, Keys, missing
@@ -235,17 +235,6 @@ def test_without_scripts(browser, program, _axe):
 
 # ---- tokens
 
-@contextlib.contextmanager
-def principals(directory, lines):
-    """A file of principals; gives the token of each."""
-    tokens = {name: f"mt_{name * 8}" for name in lines}
-    path = os.path.join(directory, "principals")
-    with open(path, "w", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        for name, words in lines.items():
-            file.write(f"{name} token=sha256:{hashlib.sha256(tokens[name].encode()).hexdigest()} {words}\n")
-    yield path, tokens
-
-
 def type_token(browser, token):
     browser.tab_to("token-text")
     browser.press(token, Keys.ENTER)
@@ -258,11 +247,9 @@ def traces(browser, token):
 
 
 def test_tokens(browser, program, axe):
-    with tempfile.TemporaryDirectory() as directory, \
-            principals(directory, {"team": "owner=team", "ops": "admin"}) as (path, tokens), \
-            maasd(program, "--auth-file", path) as server:
-        bearer = {"Authorization": f"Bearer {tokens['team']}"}
-        server.send("POST", "/allocate", bearer | JSON, b'{"size_bytes": 1000, "owner": "team"}')
+    with tempfile.TemporaryDirectory() as directory, maasd(program, "--auth-file", write_principals(
+            os.path.join(directory, "principals"), {"team": "owner=team", "ops": "admin"})) as server:
+        server.send("POST", "/allocate", bearer("team") | JSON, b'{"size_bytes": 1000, "owner": "team"}')
         browser.open(server.url)
         browser.run(axe)
         browser.until("a token is asked for", lambda shown: "wants a token" in shown["headline"])
@@ -271,13 +258,13 @@ def test_tokens(browser, program, axe):
         type_token(browser, "mt_wrong")
         browser.until("the wrong token is refused", lambda _: "does not take this token" in browser.text("token-error"))
 
-        type_token(browser, tokens["team"])
+        type_token(browser, token_of("team"))
         shown = browser.until("the team's figures", lambda shown: shown["level"] == "ok")
         equal("owners", ["team\t1\t1 KiB\t"], shown["owners"])
         equal("the classes of all, for a team", False, browser.visible("classes"))
         assert "You see what team may see" in shown["troubles"], shown["troubles"]
         equal("whose owners", "Of what you may see: 1 owner, by bytes of slabs.", browser.text("owners-note"))
-        equal("traces of the token", [0, 0, 0, False, False, ""], traces(browser, tokens["team"]))
+        equal("traces of the token", [0, 0, 0, False, False, ""], traces(browser, token_of("team")))
 
         browser.tab_to("token-open")
         browser.press(Keys.ENTER)
@@ -285,11 +272,11 @@ def test_tokens(browser, program, axe):
         browser.press(Keys.ENTER)
         browser.until("the token is forgotten", lambda shown: "wants a token" in shown["headline"])
         equal("the figures, after all", False, browser.visible("figures"))
-        type_token(browser, tokens["ops"])
+        type_token(browser, token_of("ops"))
         shown = browser.until("the admin's figures", lambda shown: shown["level"] == "ok")
         equal("the classes of all, for an admin", True, browser.visible("classes"))
         check_shown(browser.next_poll())
-        check_patience(browser, server, tokens["ops"])
+        check_patience(browser, server, token_of("ops"))
         only_network(browser)
 
 

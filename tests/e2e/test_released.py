@@ -21,6 +21,7 @@ import urllib.request
 import released
 from certificates import Certificates
 from openapi import Server, Spec, check, errors
+from processes import Maasd, write_principals
 from released import pack, read_json, run, unpack, write_json
 
 POOL = ["--rdma", "off", "--max-pool-size", "32MiB"]
@@ -40,17 +41,14 @@ def page_of(arguments, work=lambda server: None):
         server.stop()
 
 
-def page_beside_tls(arguments):
+def page_beside_tls(maasd, directory, *options):
     """The same from --listen-metrics."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAAS_")}
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        lines = [process.stderr.readline() for _ in range(2)]
-        try:
-            return urllib.request.urlopen(lines[0].split()[-1] + "/metrics", timeout=30).read().decode()
-        except (OSError, IndexError, ValueError):
-            sys.exit(f"{' '.join(arguments)} says {lines}")
-        finally:
-            process.kill()
+    server = Maasd(maasd, directory, "maasd", "--listen-metrics", "127.0.0.1:0", *options)
+    try:
+        url = re.search(r"^Serving metrics on (\S+)$", server.text(), re.M)[1]
+        return urllib.request.urlopen(url + "/metrics", timeout=30).read().decode()
+    finally:
+        server.kill()
 
 
 def work(server):
@@ -64,14 +62,12 @@ def metrics_now(maasd, keyed_server, directory):
     made = Certificates(directory)
     made.make_ca("ca")
     made.make("server")
-    principals = made.path("principals")
-    with open(principals, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(f"a token=sha256:{'0' * 64} owner=a max-bytes=1MiB max-allocations=1 max-sessions=1 max-owners=1 "
-                   "max-grants=1 max-connections=1 max-request-ids=1\n")
-    secured = [maasd, *HERE, "--listen-metrics", "127.0.0.1:0", "--auth-file", principals,
-               "--tls-cert", made.path("server.pem"), "--tls-key", made.path("server.key"),
-               "--tls-client-ca", made.path("ca.pem"), *POOL]
-    return released.metrics_of(page_of([maasd, *HERE, *POOL], work), page_beside_tls(secured), page_of([keyed_server], work))
+    principals = write_principals(made.path("principals"), {
+        "a": "owner=a max-bytes=1MiB max-allocations=1 max-sessions=1 max-owners=1 max-grants=1 max-connections=1 "
+             "max-request-ids=1"})
+    secured = page_beside_tls(maasd, directory, "--auth-file", principals, "--tls-cert", made.path("server.pem"),
+                              "--tls-key", made.path("server.key"), "--tls-client-ca", made.path("ca.pem"))
+    return released.metrics_of(page_of([maasd, *HERE, *POOL], work), secured, page_of([keyed_server], work))
 
 
 def options_now(maasd, maas):

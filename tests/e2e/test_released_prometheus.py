@@ -8,7 +8,6 @@ Usage: test_released_prometheus.py check MAASD PROMETHEUS MAAS DIRECTORY   all v
 import hashlib
 import json
 import os
-import re
 import signal
 import sys
 import tempfile

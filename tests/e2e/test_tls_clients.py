@@ -7,7 +7,6 @@ python3 test_tls_clients.py MAASD MAAS...
 Each MAAS is linked with another TLS library; their words are the same.
 """
 
-import atexit
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import tempfile
 import time
 
 from certificates import Certificates
+from processes import Maasd, eventually, write_private
 from tls_front import TlsFront
 
 TLS_1_2 = ssl.TLSVersion.TLSv1_2
@@ -27,32 +27,6 @@ TLS_1_1 = ssl.TLSVersion.TLSv1_1
 certs = None  # the Certificates of all cases
 server = None  # a maasd without TLS, behind the TlsFront of a case
 secure = None  # a maasd that speaks TLS, and knows principals
-
-
-class Maasd:
-    def __init__(self, program, name, *options):
-        self.log = certs.path(name + ".log")
-        self.process = subprocess.Popen(
-            [program, "--listen", "127.0.0.1:0", "--rdma", "off", "--max-pool-size", "64MiB", *options],
-            cwd=certs.directory, env=environment(), stderr=open(self.log, "w", encoding="utf-8"))
-        atexit.register(self.process.kill)  # of an end before stop()
-        self.url = self.wait()
-        self.port = int(self.url.rsplit(":", 1)[1])
-
-    def wait(self):
-        for _ in range(600):
-            for line in open(self.log, encoding="utf-8"):
-                if line.startswith("Listening on "):
-                    return line.split()[2]
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise SystemExit(f"maasd: {open(self.log, encoding='utf-8').read()}")
-
-    def stop(self):
-        self.process.terminate()
-        if self.process.wait(30):
-            raise SystemExit(f"maasd ended with {self.process.returncode}")
 
 
 def environment():
@@ -168,9 +142,8 @@ def broken_off(maas):
 # ---- maasd itself
 
 
-def principals(*lines):
-    with open(os.open(certs.path("principals"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-        file.writelines(line + "\n" for line in (*lines, "* - health"))
+def principals(line):
+    write_private(certs.path("principals"), line + "\n* - health\n")
 
 
 def maasd_itself(maas):
@@ -213,6 +186,10 @@ def doctor(maas):
             raise SystemExit(f"{maas} doctor {arguments}: {output.decode()}")
 
 
+def ask_as_team(maas):
+    return run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem", "--key-file", "team.key")[0]
+
+
 def renewed(maas):
     """The server drops a certificate whose successor is there: the client looks at once, and nothing fails."""
     for part in ("pem", "key"):
@@ -226,13 +203,11 @@ def renewed(maas):
     replace("live.pem", "next.pem")
     principals("team cert=next.example owner=team")
     secure.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
-                           "--key-file", "team.key")[0] == 1, "the old certificate is refused")
+    eventually(20, "the old certificate to be refused", lambda: ask_as_team(maas) == 1)
     end_bench(maas, bench, "")
     principals("team cert=team.example owner=team")
     secure.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: not run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
-                               "--key-file", "team.key")[0], "the old certificate is known again")
+    eventually(20, "the old certificate to be known again", lambda: ask_as_team(maas) == 0)
 
 
 # ---- files that change
@@ -240,22 +215,12 @@ def renewed(maas):
 
 def replace(name, by):
     """In one step, as certificates are renewed."""
-    data = open(certs.path(by), "rb").read()
-    with open(os.open(certs.path(name + ".new"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
+    write_private(certs.path(name + ".new"), open(certs.path(by), encoding="ascii").read())
     os.rename(certs.path(name + ".new"), certs.path(name))
 
 
-def wait_until(condition, what):
-    end = time.monotonic() + 20
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"not within 20 s: {what}")
-        time.sleep(0.05)
-
-
 def wait_for_client(asking, name, since):
-    wait_until(lambda: name in asking.clients[since:], f"a connection of {name}")
+    eventually(20, f"a connection of {name}", lambda: name in asking.clients[since:])
 
 
 def start_bench(maas, url, ca_file, *options):
@@ -324,10 +289,11 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         certs = Certificates(directory)
         prepare()
-        server = Maasd(maasd, "plain")
+        server = Maasd(maasd, directory, "plain", "--max-pool-size", "64MiB")
         principals("team cert=team.example owner=team")
-        secure = Maasd(maasd, "secure", "--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca",
-                       "ca.pem", "--auth-file", "principals")
+        secure = Maasd(maasd, directory, "secure", "--max-pool-size", "64MiB", "--tls-cert", certs.path("server.pem"),
+                       "--tls-key", certs.path("server.key"), "--tls-client-ca", certs.path("ca.pem"),
+                       "--auth-file", certs.path("principals"))
         for maas in clients:
             for case in (through, refused_servers, refused_clients, refused_files, broken_off, maasd_itself, doctor, renewed, changes):
                 print(f"- {os.path.basename(maas)}: {case.__name__}", flush=True)

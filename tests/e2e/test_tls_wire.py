@@ -10,13 +10,13 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 
 from certificates import Certificates
+from processes import Maasd
 
 RECORD = 16 << 10
 BUFFER = 64 << 10
@@ -32,34 +32,17 @@ def check(condition, text):
         raise SystemExit(f"FAILED: {text}")
 
 
-class Maasd:
-    def __init__(self, program, *options):
-        self.log = certs.path("maasd.log")
-        with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [program, "--listen", "127.0.0.1:0", "--rdma", "off", "--max-pool-size", "256MiB",
-                 "--tls-cert", certs.path("server.pem"), "--tls-key", certs.path("server.key"), *options], stderr=log)
-        for _ in range(1200):
-            found = re.search(r"^Listening on https://127.0.0.1:(\d+)$", self.text(), re.M)
-            if found:
-                self.port = int(found[1])
-                return
-            check(self.process.poll() is None, self.text())
-            time.sleep(0.05)
-        raise SystemExit("maasd does not start")
-
-    def text(self):
-        with open(self.log, encoding="utf-8") as log:
-            return log.read()
+class Server(Maasd):
+    def __init__(self, program):
+        super().__init__(program, certs.directory, "maasd", "--max-pool-size", "256MiB",
+                         "--tls-cert", certs.path("server.pem"), "--tls-key", certs.path("server.key"))
 
     def stop(self):
+        """Returns how long that took."""
         begin = time.monotonic()
-        self.process.terminate()
-        status = self.process.wait(60)
-        text = self.text()
+        status, text = self.end(signal.SIGTERM), self.text()
         report = re.search(r"^=+\n(WARNING|==\d+==ERROR): \w+Sanitizer", text, re.M)  # which has come earlier
-        text = text[report.start():][:8000] if report else text[-2000:]
-        check(status == 0, f"maasd ended with {status}: {text}")
+        check(status == 0, f"maasd ended with {status}: {text[report.start():][:8000] if report else text[-2000:]}")
         return time.monotonic() - begin
 
 
@@ -367,19 +350,14 @@ def main():
         certs = Certificates(directory)
         certs.make_ca("ca")
         certs.make("server")
-        server = Maasd(program)
+        server = Server(program)
         with open(program, "rb") as file:
             server.limit_s = 5 if re.search(rb"lib[at]san\.so", file.read()) else 1
-        try:
-            for name in names or cases:
-                print(f"- {name}", flush=True)
-                cases[name]()
-            if server.process.poll() is None:
-                server.stop()
-        finally:
-            if server.process.poll() is None:
-                server.process.send_signal(signal.SIGKILL)
-                server.process.wait()
+        for name in names or cases:
+            print(f"- {name}", flush=True)
+            cases[name]()
+        if server.process.poll() is None:
+            server.stop()
 
 
 main()

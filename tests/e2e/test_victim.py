@@ -8,7 +8,6 @@ come within a second, and nothing is refused; /metrics answers as well. Once wit
 use, and once with one where both are principals, and the first has quotas. What the abuse itself is answered is
 tested elsewhere; here it only has to leave the others alone.
 """
-import hashlib
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ import tempfile
 import time
 
 from abuses import FORK, MIB, OPEN, PRINCIPALS, Client, Server, read_answer
+from processes import token_of, write_principals
 
 NAME = "victim"
 HOST = "127.0.0.2"
@@ -126,12 +126,8 @@ def run(abuse, tokens):
         options = ["--rdma", "off", "--max-connections", "2000", "--log-level", "error",
                    "--listen-metrics", f"unix:{work}/{METRICS}"]
         if tokens:
-            file = os.path.join(work, "principals")
-            evil, mine = (hashlib.sha256(token.encode()).hexdigest() for token in tokens)
-            with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as out:
-                out.write(f"evil token=sha256:{evil} owner=evil/* {QUOTAS}\n"
-                          f"{NAME} token=sha256:{mine} owner={NAME}/*\n")
-            options += ["--auth-file", file]
+            options += ["--auth-file", write_principals(os.path.join(work, "principals"), {
+                "evil": f"owner=evil/* {QUOTAS}", NAME: f"owner={NAME}/*"})]
         with_maasd = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../scripts/with-maasd"))
         subprocess.run([with_maasd, *options, "--", sys.executable, os.path.abspath(__file__), abuse, *tokens],
                        check=True, cwd=work)
@@ -149,7 +145,7 @@ def main():
             continue
         if abuse in OPEN:
             run(abuse, ())
-        run(abuse, ("mt_evil", "mt_victim"))
+        run(abuse, (token_of("evil"), token_of(NAME)))
 
 
 main()

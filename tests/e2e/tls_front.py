@@ -2,7 +2,6 @@
 """A server that speaks TLS and passes all on to another, for what maasd itself would not do: refuse a
 client during the handshake, speak old versions, break off."""
 
-import os
 import socket
 import ssl
 import threading
