@@ -93,19 +93,16 @@ static void check_delay(struct check *check, unsigned int class_index)
 {
 	struct maas_slab *slab = check->slab;
 	const struct maas_slab_delay *delay = &slab->classes[class_index].delay;
-	uint32_t slot = delay->head;
-
-	uint64_t count = maas_slab_delay_count(delay);
 
 	EXPECT(delay->due <= delay->aging && delay->aging <= delay->pushed, class_index);
-	EXPECT(count <= MAAS_SLAB_DELAY_FREES, class_index);
-	for (uint64_t i = 0; i < count; i++) {
+	EXPECT(maas_slab_delay_count(delay) <= MAAS_SLAB_DELAY_FREES, class_index);
+	for (uint64_t place = delay->popped; place < delay->pushed; place++) {
+		uint32_t slot = delay->ring[place % MAAS_SLAB_DELAY_FREES];
+
 		mark_slot(check, slot, WAITING);
 		EXPECT(slab->extents[maas_slab_slot_extent(slab, slot)].class_index == class_index,
 		       slot);
 		EXPECT(maas_slab_slot_state(&slab->slots[slot]) == MAAS_SLAB_SLOT_DIRTY, slot);
-		EXPECT(i + 1 < count || slot == delay->tail, slot);
-		slot = slab->slots[slot].link;
 	}
 }
 

@@ -129,11 +129,8 @@ int maas_slab_geometry_init(struct maas_slab_geometry *geo, const struct maas_sl
 
 void maas_slab_class_init(struct maas_slab_class *class, uint64_t slab_bytes, uint64_t extent_bytes)
 {
-	*class = (struct maas_slab_class){
-		.slab_bytes = slab_bytes,
-		.capacity = (uint32_t)(extent_bytes / slab_bytes),
-		.delay = {.head = MAAS_SLAB_NONE, .tail = MAAS_SLAB_NONE},
-	};
+	class->slab_bytes = slab_bytes;
+	class->capacity = (uint32_t)(extent_bytes / slab_bytes);
 	/* Rounded up: `capacity` of them is the full bucket, one less is not (capacity < 2^28). */
 	class->bucket_scale = (((uint64_t)MAAS_SLAB_BUCKET_FULL << MAAS_SLAB_BUCKET_SHIFT) +
 			       class->capacity - 1) /

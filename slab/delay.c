@@ -8,15 +8,12 @@
 uint32_t maas_slab_delay_pop(struct maas_slab *slab, struct maas_slab_class *class)
 {
 	struct maas_slab_delay *delay = &class->delay;
-	uint32_t slot = delay->head;
+	uint32_t slot = delay->ring[delay->popped++ % MAAS_SLAB_DELAY_FREES];
 
-	assert(maas_slab_delay_count(delay));
+	assert(delay->popped <= delay->pushed);
 	slab->steps++;
-	delay->popped++;
-	/* The last slot's link is not set: then `count` says that the queue is empty. */
-	delay->head = slab->slots[slot].link;
 	/* The next pop comes with the next free, long after the slot was last in the cache. */
-	__builtin_prefetch(&slab->slots[delay->head], 1);
+	__builtin_prefetch(&slab->slots[delay->ring[delay->popped % MAAS_SLAB_DELAY_FREES]], 1);
 	return slot;
 }
 

@@ -42,7 +42,7 @@ enum maas_slab_slot_state {
 
 struct maas_slab_slot {
 	uint32_t generation;
-	uint32_t link; /* the next slot in a free list or a delay queue */
+	uint32_t link; /* the next slot in a free list */
 	uint32_t size_bytes;
 	uint32_t owner;
 	uint32_t created_s;
@@ -117,16 +117,16 @@ static_assert(sizeof(struct maas_slab_extent) <= 64,
 /* ---- class */
 
 /*
- * Slots in the order they were freed, chained by their links. Places in it are counted from the
- * start: `popped` is the place of the head, `pushed` that of the next to come.
+ * Slots in the order they were freed. Places in it are counted from the start: `popped` is the
+ * place of the oldest, `pushed` that of the next to come. That of place p is the ring's p modulo
+ * MAAS_SLAB_DELAY_FREES.
  */
 struct maas_slab_delay {
-	uint32_t head;
-	uint32_t tail;
 	uint64_t pushed;
 	uint64_t popped;
 	uint64_t due;	/* those before this place have waited long enough */
 	uint64_t aging; /* those before this place will have at the next rotation */
+	uint32_t ring[MAAS_SLAB_DELAY_FREES];
 };
 
 struct maas_slab_class {
@@ -139,11 +139,11 @@ struct maas_slab_class {
 	uint64_t free;	   /* slabs that can be handed out, over all its extents */
 	uint64_t requested_bytes;
 	uint64_t allocations;
-	struct maas_slab_delay delay;
 	uint32_t buckets[MAAS_SLAB_BUCKETS];
 	uint32_t extents;
 	uint64_t zeroing; /* slabs off every list while maas_slab_reclaim() zeroes them */
 	uint64_t quarantined;
+	struct maas_slab_delay delay;
 };
 
 static inline uint64_t maas_slab_delay_count(const struct maas_slab_delay *delay)
@@ -282,19 +282,10 @@ static inline struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab,
 	return slot;
 }
 
-/* Lets a freed slab wait, behind those of its class. */
-static inline void maas_slab_delay_push(struct maas_slab *slab, struct maas_slab_class *class,
-					uint32_t slot)
+/* Lets a freed slab wait, behind those of its class. The queue must not be full. */
+static inline void maas_slab_delay_push(struct maas_slab_delay *delay, uint32_t slot)
 {
-	struct maas_slab_delay *delay = &class->delay;
-
-	slab->steps++;
-	if (maas_slab_delay_count(delay))
-		slab->slots[delay->tail].link = slot;
-	else
-		delay->head = slot;
-	delay->tail = slot;
-	delay->pushed++;
+	delay->ring[delay->pushed++ % MAAS_SLAB_DELAY_FREES] = slot;
 }
 
 /* A step of a long opening; non-zero when it is to end. */

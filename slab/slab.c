@@ -261,9 +261,9 @@ static inline void let_wait(struct maas_slab *slab, struct maas_slab_class *clas
 		return;
 	}
 	maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_DIRTY);
-	maas_slab_delay_push(slab, class, index);
-	if (maas_slab_delay_count(&class->delay) > MAAS_SLAB_DELAY_FREES)
+	if (maas_slab_delay_count(&class->delay) == MAAS_SLAB_DELAY_FREES)
 		maas_slab_extent_join(slab, maas_slab_delay_pop(slab, class), MAAS_SLAB_SLOT_DIRTY);
+	maas_slab_delay_push(&class->delay, index);
 }
 
 int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
