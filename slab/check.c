@@ -45,6 +45,7 @@ static void mark_slot(struct check *check, uint32_t slot, enum mark mark)
 
 	EXPECT(index < slab->grown, slot);
 	EXPECT(maas_slab_slot_place(slab, slot) < slab->extents[index].bump, slot);
+	EXPECT(slab->slots[slot].class_index == slab->extents[index].class_index, slot);
 	EXPECT(check->marks[slot] == UNSEEN, slot);
 	check->marks[slot] = (uint8_t)mark;
 }
@@ -195,9 +196,6 @@ static void count_slot(struct check *check, uint32_t slot_index, struct sum *sum
 		EXPECT(mark == UNSEEN, slot_index);
 		sum->quarantined++;
 		return;
-	case MAAS_SLAB_SLOT_RESERVED:
-	case MAAS_SLAB_SLOT_RESERVED_DIRTY:
-		break;
 	}
 	expect_at(false, "a slot without a valid state, or an operation is under way", slot_index,
 		  __LINE__);
@@ -211,6 +209,9 @@ static void check_extent(struct check *check, uint32_t index, struct sum *sums)
 	uint32_t slot = index << slab->geo.slot_shift;
 
 	EXPECT(check->extent_marks[index] == ON_LIST, index);
+	for (uint32_t i = extent->bump; i < 1u << slab->geo.slot_shift; i++)
+		EXPECT(maas_slab_slot_state(&slab->slots[slot + i]) <= MAAS_SLAB_SLOT_DIRTY,
+		       slot + i);
 	if (!extent->carved)
 		return;
 	EXPECT(extent->taken, index);

@@ -143,20 +143,32 @@ static void uncarve(struct maas_slab *slab, struct maas_slab_class *class, uint3
 
 /* ---- slabs */
 
-/* Takes a slot out of its extent's free list, or one that was never used. Sets `ret_dirty`. */
-static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent,
-			    bool *ret_dirty)
+/* The extent's next slot that was never used in this carving. */
+static inline uint32_t pick_new(struct maas_slab *slab, uint32_t index,
+				struct maas_slab_extent *extent)
+{
+	uint32_t slot_index = (index << slab->geo.slot_shift) + extent->bump++;
+	struct maas_slab_slot *slot = &slab->slots[slot_index];
+
+	slot->class_index = extent->class_index;
+	slot->generation++;
+	/* After the generation: a slot that has none is clean, or the table is damaged. */
+	maas_slab_slot_set_state(slot, extent->stale ? MAAS_SLAB_SLOT_DIRTY : MAAS_SLAB_SLOT_CLEAN);
+	return slot_index;
+}
+
+/* Takes a slot out of its extent's free list, or one that was never used. */
+static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent)
 {
 	uint32_t slot_index = extent->free_head;
 	struct maas_slab_slot *slot = &slab->slots[slot_index];
 
-	if (slot_index == MAAS_SLAB_NONE) {
-		*ret_dirty = extent->stale;
-		return (index << slab->geo.slot_shift) + extent->bump++;
-	}
-	*ret_dirty = maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY;
+	if (slot_index == MAAS_SLAB_NONE)
+		return pick_new(slab, index, extent);
+	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY)
+		extent->dirty--;
 	extent->free_head = slot->link;
-	extent->dirty -= *ret_dirty;
+	slot->generation++;
 	return slot_index;
 }
 
@@ -164,20 +176,13 @@ uint32_t maas_slab_extent_take(struct maas_slab *slab, struct maas_slab_class *c
 {
 	uint32_t index = fullest(class);
 	struct maas_slab_extent *extent;
-	struct maas_slab_slot *slot;
 	uint32_t slot_index;
 	uint8_t bucket;
-	bool dirty;
 
 	if (index == MAAS_SLAB_NONE)
 		index = carve(slab, class);
 	extent = &slab->extents[index];
-	slot_index = pick(slab, index, extent, &dirty);
-	slot = &slab->slots[slot_index];
-	slot->generation++;
-	slot->class_index = extent->class_index;
-	maas_slab_slot_set_state(slot,
-				 dirty ? MAAS_SLAB_SLOT_RESERVED_DIRTY : MAAS_SLAB_SLOT_RESERVED);
+	slot_index = pick(slab, index, extent);
 
 	slab->steps++;
 	class->free--;

@@ -30,15 +30,15 @@
 /* ---- slot: what the next process needs to know of a slab; indices only, no pointers */
 
 enum maas_slab_slot_state {
-	MAAS_SLAB_SLOT_CLEAN, /* free and zeroed */
-	MAAS_SLAB_SLOT_DIRTY, /* free or waiting; zeroed before it is handed out */
+	MAAS_SLAB_SLOT_CLEAN, /* zeroed; free, or being handed out */
+	MAAS_SLAB_SLOT_DIRTY, /* zeroed before it is handed out; free, waiting or being zeroed */
 	MAAS_SLAB_SLOT_LIVE,
 	MAAS_SLAB_SLOT_REVOKING,
 	MAAS_SLAB_SLOT_QUARANTINED,
-	MAAS_SLAB_SLOT_RETIRED,	       /* its generations are used up: kept back for ever */
-	MAAS_SLAB_SLOT_RESERVED,       /* being allocated, its bytes are zero */
-	MAAS_SLAB_SLOT_RESERVED_DIRTY, /* the same, not zeroed yet */
+	MAAS_SLAB_SLOT_RETIRED, /* its generations are used up: kept back for ever */
 };
+/* The first versions of layout 2 wrote two states more while a slab was being handed out. */
+#define MAAS_SLAB_SLOT_LAST_STATE 7
 
 struct maas_slab_slot {
 	uint32_t generation;
@@ -48,7 +48,7 @@ struct maas_slab_slot {
 	uint32_t created_s;
 	uint32_t ttl_s;
 	_Atomic uint8_t state;
-	uint8_t class_index;
+	uint8_t class_index; /* as the extent's, once the slot was used in its carving */
 	uint8_t lifetime;
 	uint8_t reserved[5];
 };
@@ -219,6 +219,7 @@ struct maas_slab {
 	/* guarded by lock */
 	uint64_t steps;
 	uint32_t grown;	      /* extents whose pages are allocated: the first ones */
+	uint32_t num_slots;   /* of those extents */
 	uint32_t common_head; /* the common pool: extents without a class, last in first out */
 	uint32_t common_count;
 	bool stopping;		       /* nobody waits for pages any more */
@@ -252,9 +253,10 @@ static inline void maas_slab_slot_set_state(struct maas_slab_slot *slot,
 	atomic_store_explicit(&slot->state, (uint8_t)state, memory_order_release);
 }
 
+/* The slot must have been used in its extent's carving. */
 static inline struct maas_slab_class *maas_slab_slot_class(struct maas_slab *slab, uint32_t slot)
 {
-	return &slab->classes[slab->extents[maas_slab_slot_extent(slab, slot)].class_index];
+	return &slab->classes[slab->slots[slot].class_index];
 }
 
 /* Where the slab lies in the arena. Its extent must be carved. */
@@ -265,21 +267,28 @@ static inline uint64_t maas_slab_slot_offset(const struct maas_slab *slab, uint3
 	       maas_slab_slot_place(slab, slot) * slab_bytes;
 }
 
-/* The slot of `ref` when it is in `state`, else NULL. */
+/* The slot of `ref` when it is in `state`, live or one that follows it, else NULL. */
 static inline struct maas_slab_slot *maas_slab_slot_find(struct maas_slab *slab,
 							 struct maas_slab_ref ref,
 							 enum maas_slab_slot_state state)
 {
-	uint32_t index = maas_slab_slot_extent(slab, ref.slot);
 	struct maas_slab_slot *slot;
 
-	if (index >= slab->geo.num_extents ||
-	    maas_slab_slot_place(slab, ref.slot) >= slab->extents[index].bump)
+	slab->steps++;
+	if (ref.slot >= slab->num_slots)
 		return NULL;
 	slot = &slab->slots[ref.slot];
 	if (slot->generation != ref.generation || maas_slab_slot_state(slot) != state)
 		return NULL;
 	return slot;
+}
+
+/* Notes that the first `grown` extents have pages now. */
+static inline void maas_slab_set_grown(struct maas_slab *slab, uint32_t grown)
+{
+	slab->grown = grown;
+	slab->num_slots = grown << slab->geo.slot_shift;
+	slab->header->grown = grown;
 }
 
 /* Lets a freed slab wait, behind those of its class. The queue must not be full. */

@@ -75,8 +75,7 @@ static int prealloc(struct maas_slab *slab, const struct maas_slab_options *opti
 				       r);
 		maas_slab_extent_to_common(slab, i);
 	}
-	slab->grown = slab->geo.num_extents;
-	slab->header->grown = slab->grown;
+	maas_slab_set_grown(slab, slab->geo.num_extents);
 	return 0;
 }
 

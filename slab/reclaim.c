@@ -30,8 +30,6 @@ static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max
 			    ((chain.count || done) && done + bytes > max_bytes))
 				return chain;
 			index = maas_slab_delay_pop(slab, class);
-			maas_slab_slot_set_state(&slab->slots[index],
-						 MAAS_SLAB_SLOT_RESERVED_DIRTY);
 			slab->slots[index].link = chain.head;
 			chain.head = index;
 			chain.count++;

@@ -28,7 +28,7 @@ static bool is_sound(const struct maas_slab *slab, const struct maas_slab_slot *
 {
 	uint8_t state = maas_slab_slot_state(slot);
 
-	if (state > MAAS_SLAB_SLOT_RESERVED_DIRTY || slot->class_index >= slab->geo.num_classes)
+	if (state > MAAS_SLAB_SLOT_LAST_STATE || slot->class_index >= slab->geo.num_classes)
 		return false;
 	if (!slot->generation)
 		return state == MAAS_SLAB_SLOT_CLEAN;
@@ -48,20 +48,24 @@ static bool is_taken(const struct maas_slab_slot *slot)
 	return maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_LIVE || is_retired(slot);
 }
 
-/* Looks at the taken slots of one extent: how many, up to which place, of which class. */
-static int survey(const struct maas_slab *slab, uint32_t index, struct maas_slab_extent *ret_extent,
+/* Looks at the taken slots of one extent: how many, up to which place, of which class. The others
+ * are free from now on, those above that place too: no ref finds them. */
+static int survey(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *ret_extent,
 		  char *error)
 {
 	uint32_t first = index << slab->geo.slot_shift;
 	struct maas_slab_extent extent = {.free_head = MAAS_SLAB_NONE, .stale = true};
 
 	for (uint32_t place = 0; place < 1u << slab->geo.slot_shift; place++) {
-		const struct maas_slab_slot *slot = &slab->slots[first + place];
+		struct maas_slab_slot *slot = &slab->slots[first + place];
 
 		if (!is_sound(slab, slot, place))
 			return damaged(error, first + place);
-		if (!is_taken(slot))
+		if (!is_taken(slot)) {
+			if (slot->generation)
+				maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_DIRTY);
 			continue;
+		}
 		if (!extent.taken)
 			extent.class_index = slot->class_index;
 		if (slot->class_index != extent.class_index || !slot->size_bytes ||
@@ -91,7 +95,7 @@ static void chain_free(struct maas_slab *slab, uint32_t index, struct maas_slab_
 			class->allocations++;
 			class->requested_bytes += slot->size_bytes;
 		} else {
-			maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_DIRTY);
+			slot->class_index = extent->class_index;
 			slot->link = extent->free_head;
 			extent->free_head = first + place;
 			extent->dirty++;
@@ -139,7 +143,7 @@ int maas_slab_restore(struct maas_slab *slab, const struct maas_slab_options *op
 		if (r)
 			return r;
 	}
-	slab->grown = grown;
+	maas_slab_set_grown(slab, grown);
 	for (unsigned int i = 0; i < slab->geo.num_classes; i++)
 		live += slab->classes[i].allocations;
 	log_info("memory kept allocations=%llu extents=%u arena=%.36s", (unsigned long long)live,

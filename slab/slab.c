@@ -42,8 +42,7 @@ static int grow(struct maas_slab *slab)
 	slab->growing = false;
 	slab->short_of_space = r;
 	if (!r) {
-		slab->grown++;
-		slab->header->grown = slab->grown;
+		maas_slab_set_grown(slab, index + 1);
 		maas_slab_extent_to_common(slab, index);
 	}
 	maas_lock_cond_wake(&slab->changed);
@@ -94,7 +93,7 @@ static inline void publish(struct maas_slab *slab, const struct maas_slab_class 
 {
 	struct maas_slab_slot *slot = &slab->slots[index];
 
-	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_RESERVED_DIRTY)
+	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY)
 		memset(slab->arena.base + maas_slab_slot_offset(slab, index, class->slab_bytes), 0,
 		       class->slab_bytes);
 	slot->size_bytes = (uint32_t)size_bytes;
@@ -185,7 +184,6 @@ int maas_slab_get(struct maas_slab *slab, struct maas_slab_ref ref, struct maas_
 	int r = -ENOENT;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
 		describe(slab, ref.slot, ret_info);
 		r = 0;
@@ -199,7 +197,6 @@ int maas_slab_set_ttl(struct maas_slab *slab, struct maas_slab_ref ref, uint32_t
 	struct maas_slab_slot *slot;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
 		slot->ttl_s = ttl_s;
@@ -271,7 +268,6 @@ int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
 	struct maas_slab_slot *slot;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
 	if (slot)
 		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_REVOKING);
@@ -284,7 +280,6 @@ int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 	int r = 0;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING)) {
 		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
@@ -307,7 +302,6 @@ int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 	int r = -ENOENT;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
 		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
 
@@ -324,7 +318,6 @@ int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 	struct maas_slab_slot *slot;
 
 	maas_lock_take(&slab->lock);
-	slab->steps++;
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING);
 	if (slot) {
 		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);

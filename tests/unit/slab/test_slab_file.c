@@ -99,6 +99,48 @@ TEST(file__keeps_what_a_killed_process_lent)
 	pool_settle(slab);
 }
 
+/* As the first versions of layout 2 left a slab that they were about to hand out. */
+static void write_state(uint32_t slot, uint8_t state)
+{
+	size_t at = MAAS_SLAB_SLOT_HEADER_BYTES + MAAS_SLAB_ANNEX_BYTES +
+		    slot * sizeof(struct maas_slab_slot) + offsetof(struct maas_slab_slot, state);
+
+	write_at(table, (off_t)at, &state, 1);
+}
+
+/* Where nothing is live, and behind the last slab that is, a table keeps old states too. */
+TEST(file__forgets_what_was_not_live_beside_nothing_live)
+{
+	struct maas_slab *slab = open_pool();
+	struct maas_slab_ref live = pool_alloc(slab, 64);
+	const struct maas_slab_ref revoking[] = {pool_alloc(slab, 64), pool_alloc(slab, 65536)};
+	const struct maas_slab_ref quarantined[] = {pool_alloc(slab, 64), pool_alloc(slab, 65536)};
+	const struct maas_slab_ref unfinished[] = {pool_alloc(slab, 64), pool_alloc(slab, 65536)};
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(revoking); i++) {
+		assert_int_equal(maas_slab_revoke(slab, revoking[i]), 0);
+		assert_int_equal(maas_slab_revoke(slab, quarantined[i]), 0);
+		assert_int_equal(maas_slab_quarantine(slab, quarantined[i]), 0);
+	}
+	pool_close(slab);
+	write_state(unfinished[0].slot, 6);
+	write_state(unfinished[1].slot, MAAS_SLAB_SLOT_LAST_STATE);
+
+	slab = open_pool();
+	maas_slab_check(slab);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(revoking); i++) {
+		assert_int_equal(maas_slab_release(slab, revoking[i]), -ENOENT);
+		assert_int_equal(maas_slab_quarantine(slab, revoking[i]), -ENOENT);
+		assert_int_equal(maas_slab_release(slab, quarantined[i]), -ENOENT);
+		assert_int_equal(maas_slab_free(slab, unfinished[i]), -ENOENT);
+	}
+	assert_int_equal(pool_stats(slab).live_slabs, 1);
+	maas_slab_check(slab);
+	pool_free(slab, live);
+	pool_settle(slab);
+	assert_int_equal(pool_stats(slab).extents_used, 0);
+}
+
 /* When the arena was made stands in the table; versions before it left zeros there. */
 TEST(file__keeps_when_it_was_made)
 {
