@@ -256,7 +256,7 @@ struct maas_slab_stats {
 	struct maas_slab_class_stats classes[MAAS_SLAB_MAX_CLASSES]; /* by size, ascending */
 };
 
-/* O(classes). */
+/* O(classes). What stands in `classes` behind num_classes is undefined. */
 void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats);
 
 #define MAAS_SLAB_MAP_ENTRIES 1024

@@ -27,13 +27,13 @@ static void add_class(const struct maas_slab_class *class, struct maas_slab_clas
 
 void maas_slab_stats(struct maas_slab *slab, struct maas_slab_stats *ret_stats)
 {
-	*ret_stats = (struct maas_slab_stats){
-		.max_bytes = slab->geo.max_bytes,
-		.extent_bytes = slab->geo.extent_bytes,
-		.extents_total = slab->geo.num_extents,
-		.has_file = slab->slots_fd >= 0,
-		.num_classes = slab->geo.num_classes,
-	};
+	/* Not all of it: of 32 classes most are not there. */
+	memset(ret_stats, 0, offsetof(struct maas_slab_stats, classes));
+	ret_stats->max_bytes = slab->geo.max_bytes;
+	ret_stats->extent_bytes = slab->geo.extent_bytes;
+	ret_stats->extents_total = slab->geo.num_extents;
+	ret_stats->has_file = slab->slots_fd >= 0;
+	ret_stats->num_classes = slab->geo.num_classes;
 	maas_lock_take(&slab->lock);
 	ret_stats->backed_bytes = slab->grown * slab->geo.extent_bytes;
 	ret_stats->short_of_space = slab->short_of_space;
