@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #define MAAS_MUST_CHECK	      __attribute__((warn_unused_result))
 #define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
@@ -88,6 +89,9 @@ bool maas_log_enabled(enum maas_log_level level);
 /* Logs one line; control characters in the text are escaped. Threading: any thread. */
 void maas_log(enum maas_log_level level, const char *fmt, ...) MAAS_PRINTF(2, 3);
 
+/* The same with a text that is made already. */
+void maas_log_text(enum maas_log_level level, const char *text, size_t len);
+
 #define log_err(...)   maas_log(MAAS_LOG_ERR, __VA_ARGS__)
 #define log_warn(...)  maas_log(MAAS_LOG_WARN, __VA_ARGS__)
 #define log_info(...)  maas_log(MAAS_LOG_INFO, __VA_ARGS__)
@@ -119,8 +123,28 @@ void maas_buf_fini(struct maas_buf *buf);
 /* Makes room for `len` more bytes and returns where they go, or NULL. The caller adds what it used
  * to buf->len. */
 char *maas_buf_reserve(struct maas_buf *buf, size_t len);
-void maas_buf_add(struct maas_buf *buf, const void *data, size_t len);
-void maas_buf_str(struct maas_buf *buf, const char *text);
+/* Both in the caller: most pieces are constants, whose length the compiler knows. */
+inline void maas_buf_add(struct maas_buf *buf, const void *data, size_t len)
+{
+	char *at;
+
+	if (!len)
+		return;
+	if (len <= buf->cap - buf->len && !buf->error)
+		at = buf->data + buf->len;
+	else
+		at = maas_buf_reserve(buf, len);
+	if (!at)
+		return;
+	memcpy(at, data, len);
+	buf->len += len;
+}
+
+inline void maas_buf_str(struct maas_buf *buf, const char *text)
+{
+	maas_buf_add(buf, text, strlen(text));
+}
+
 void maas_buf_u64(struct maas_buf *buf, uint64_t value);
 void maas_buf_printf(struct maas_buf *buf, const char *fmt, ...) MAAS_PRINTF(2, 3);
 /* Appends `text` as a JSON string, quoted and escaped (RFC 8259); invalid UTF-8 becomes U+FFFD. */

@@ -11,6 +11,9 @@
 
 #define FIRST_CAP 512
 
+extern inline void maas_buf_add(struct maas_buf *buf, const void *data, size_t len);
+extern inline void maas_buf_str(struct maas_buf *buf, const char *text);
+
 void maas_buf_fini(struct maas_buf *buf)
 {
 	free(buf->data);
@@ -42,31 +45,27 @@ char *maas_buf_reserve(struct maas_buf *buf, size_t len)
 	return data + buf->len;
 }
 
-void maas_buf_add(struct maas_buf *buf, const void *data, size_t len)
-{
-	char *at = maas_buf_reserve(buf, len);
-
-	if (!at)
-		return;
-	if (len)
-		memcpy(at, data, len);
-	buf->len += len;
-}
-
-void maas_buf_str(struct maas_buf *buf, const char *text)
-{
-	maas_buf_add(buf, text, strlen(text));
-}
-
+/* Two digits a step: a division takes longer than the rest of it. */
 void maas_buf_u64(struct maas_buf *buf, uint64_t value)
 {
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+				    "25262728293031323334353637383940414243444546474849"
+				    "50515253545556575859606162636465666768697071727374"
+				    "75767778798081828384858687888990919293949596979899";
 	char digits[20];
 	size_t at = sizeof(digits);
 
-	do {
-		digits[--at] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value);
+	while (value >= 100) {
+		at -= 2;
+		memcpy(digits + at, pairs + value % 100 * 2, 2);
+		value /= 100;
+	}
+	if (value >= 10) {
+		at -= 2;
+		memcpy(digits + at, pairs + value * 2, 2);
+	} else {
+		digits[--at] = (char)('0' + value);
+	}
 	maas_buf_add(buf, digits + at, sizeof(digits) - at);
 }
 
@@ -127,23 +126,36 @@ static void add_escaped(struct maas_buf *buf, unsigned char c)
 		maas_buf_printf(buf, "\\u%04x", c);
 }
 
+/* What stands in a JSON string as it is, up to what does not. */
+static size_t plain_len(const char *text)
+{
+	const char *at = text;
+
+	while (*at) {
+		size_t len = maas_utf8_len(at);
+
+		if (!len || (unsigned char)*at < 0x20 || *at == '"' || *at == '\\' || *at == 0x7f)
+			break;
+		at += len;
+	}
+	return (size_t)(at - text);
+}
+
 void maas_buf_json(struct maas_buf *buf, const char *text)
 {
-	const unsigned char *s = (const unsigned char *)text;
-
 	maas_buf_add(buf, "\"", 1);
-	while (*s) {
-		size_t len = maas_utf8_len((const char *)s);
+	while (*text) {
+		size_t len = plain_len(text);
 
-		if (!len) {
+		maas_buf_add(buf, text, len);
+		text += len;
+		if (!*text)
+			break;
+		if (maas_utf8_len(text))
+			add_escaped(buf, (unsigned char)*text);
+		else
 			maas_buf_str(buf, "\xef\xbf\xbd");
-			s++;
-		} else if (*s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f) {
-			add_escaped(buf, *s++);
-		} else {
-			maas_buf_add(buf, s, len);
-			s += len;
-		}
+		text++;
 	}
 	maas_buf_add(buf, "\"", 1);
 }

@@ -20,7 +20,6 @@
 
 #include "base/log_ring.h"
 
-#define TEXT_BYTES 1024	       /* of one line, without its head */
 #define WAKE_BYTES (16u << 10) /* so much is not kept for DELAY_MS */
 #define DELAY_MS   100	       /* how long a line may wait for others to be written with it */
 #define GIVE_UP_MS 1000	       /* how long those who end wait for the log */
@@ -425,34 +424,32 @@ void maas_log_stop(void)
 
 /* ---- lines */
 
-/* A client's bytes end up in lines: one event must stay one line, whatever they hold. */
-static void escape_controls(char *text, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-			text[i] = '?';
-}
-
-static size_t format(char text[TEXT_BYTES], const char *name, const char *fmt, va_list args)
+static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt, va_list args)
 	MAAS_PRINTF(3, 0);
 
 /* `name` stands before it, unless it is NULL. */
-static size_t format(char text[TEXT_BYTES], const char *name, const char *fmt, va_list args)
+static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt, va_list args)
 {
-	int head = name ? snprintf(text, TEXT_BYTES / 2, "%.64s: ", name) : 0;
-	int len = vsnprintf(text + head, TEXT_BYTES - (size_t)head, fmt, args);
+	int head = name ? snprintf(text, MAAS_LOG_TEXT_BYTES / 2, "%.64s: ", name) : 0;
+	int len = vsnprintf(text + head, MAAS_LOG_TEXT_BYTES - (size_t)head, fmt, args);
 
 	len = len < 0 ? head : head + len;
-	if ((size_t)len >= TEXT_BYTES)
-		len = TEXT_BYTES - 1;
-	escape_controls(text, (size_t)len);
-	return (size_t)len;
+	return (size_t)len < MAAS_LOG_TEXT_BYTES ? (size_t)len : MAAS_LOG_TEXT_BYTES - 1;
+}
+
+static void log_line(enum maas_log_level level, const char *name, char text[MAAS_LOG_TEXT_BYTES], size_t len)
+{
+	maas_log_escape(text, len);
+	pthread_mutex_lock(&out.lock);
+	add_line(name ? "" : level_names[level], text, len);
+	notice(level <= MAAS_LOG_WARN);
+	pthread_mutex_unlock(&out.lock);
 }
 
 void maas_log(enum maas_log_level level, const char *fmt, ...)
 {
 	const char *name = atomic_load_explicit(&program, memory_order_relaxed);
-	char text[TEXT_BYTES];
+	char text[MAAS_LOG_TEXT_BYTES];
 	va_list args;
 	size_t len;
 
@@ -461,22 +458,37 @@ void maas_log(enum maas_log_level level, const char *fmt, ...)
 	va_start(args, fmt);
 	len = format(text, name, fmt, args);
 	va_end(args);
-	pthread_mutex_lock(&out.lock);
-	add_line(name ? "" : level_names[level], text, len);
-	notice(level <= MAAS_LOG_WARN);
-	pthread_mutex_unlock(&out.lock);
+	log_line(level, name, text, len);
+}
+
+void maas_log_text(enum maas_log_level level, const char *text, size_t len)
+{
+	const char *name = atomic_load_explicit(&program, memory_order_relaxed);
+	char copy[MAAS_LOG_TEXT_BYTES];
+
+	if (!maas_log_enabled(level))
+		return;
+	if (name) {
+		maas_log(level, "%.*s", (int)len, text);
+		return;
+	}
+	if (len >= MAAS_LOG_TEXT_BYTES)
+		len = MAAS_LOG_TEXT_BYTES - 1;
+	memcpy(copy, text, len);
+	log_line(level, NULL, copy, len);
 }
 
 void maas_log_say(const char *fmt, ...)
 {
 	struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
-	char text[TEXT_BYTES];
+	char text[MAAS_LOG_TEXT_BYTES];
 	va_list args;
 	size_t len;
 
 	va_start(args, fmt);
 	len = format(text, NULL, fmt, args);
 	va_end(args);
+	maas_log_escape(text, len);
 	text[len++] = '\n';
 	pthread_mutex_lock(&out.lock);
 	if (!out.path)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The buffer between those who log and the log. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/log_ring.h"
@@ -88,4 +89,16 @@ uint64_t maas_log_ring_consume(struct maas_log_ring *ring, size_t len)
 	else if (ring->from == ring->end)
 		ring->from = ring->end = 0;
 	return lines;
+}
+
+/* In steps of a fixed length, which the compiler makes a few wide instructions of. */
+void maas_log_escape(char text[MAAS_LOG_TEXT_BYTES], size_t len)
+{
+	enum { STEP = 32 };
+
+	static_assert(MAAS_LOG_TEXT_BYTES % STEP == 0, "the last step ends within the text");
+	memset(text + len, 0, -len % STEP);
+	for (size_t at = 0; at < len; at += STEP)
+		for (size_t i = at; i < at + STEP; i++)
+			text[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
 }

@@ -16,6 +16,7 @@
 
 #include "base/base.h"
 
+#define MAAS_LOG_TEXT_BYTES 1024 /* of one line, without its head */
 #define MAAS_LOG_RING_BYTES (192u << 10) /* what a log that takes nothing may hold back */
 #define MAAS_LOG_RING_PIECE (32u << 10)	 /* of one write(2): room comes back bit by bit */
 
@@ -35,5 +36,9 @@ bool maas_log_ring_add(struct maas_log_ring *ring, const char *level, const char
 size_t maas_log_ring_piece(const struct maas_log_ring *ring, const char **ret_data);
 /* Gives up the first `len` bytes. Returns how many lines ended among them. */
 uint64_t maas_log_ring_consume(struct maas_log_ring *ring, size_t len);
+
+/* Replaces control characters. A client's bytes end up in lines: one event must stay one line,
+ * whatever they hold. The bytes behind `len` are lost. */
+void maas_log_escape(char text[MAAS_LOG_TEXT_BYTES], size_t len);
 
 #endif

@@ -303,7 +303,7 @@ static void log_access(struct maas_http_conn *conn, uint64_t ns)
 		maas_buf_str(line, conn->caller.lend.principal->name);
 	}
 	if (!line->error)
-		maas_log(level, "%.*s", (int)line->len, line->data);
+		maas_log_text(level, line->data, line->len);
 }
 
 static void trim(struct maas_buf *buf)

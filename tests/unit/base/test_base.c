@@ -92,6 +92,43 @@ TEST(buf_json__escapes)
 	expect_json("\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 }
 
+TEST(buf_u64__of_each_length)
+{
+	struct maas_buf buf = {0};
+	uint64_t value = 1;
+
+	for (unsigned int digits = 1; digits <= 20; digits++, value *= 10) {
+		char want[64];
+		int len = snprintf(want, sizeof(want), "%llu|%llu|", (unsigned long long)value,
+				   (unsigned long long)value - 1);
+
+		buf.len = 0;
+		maas_buf_u64(&buf, value);
+		maas_buf_str(&buf, "|");
+		maas_buf_u64(&buf, value - 1);
+		maas_buf_str(&buf, "|");
+		assert_int_equal(buf.len, len);
+		assert_memory_equal(buf.data, want, buf.len);
+	}
+	maas_buf_u64(&buf, UINT64_MAX);
+	assert_memory_equal(buf.data + buf.len - 20, "18446744073709551615", 20);
+	maas_buf_fini(&buf);
+}
+
+TEST(buf__nothing_is_nothing)
+{
+	struct maas_buf buf = {0};
+
+	maas_buf_add(&buf, NULL, 0);
+	maas_buf_str(&buf, "");
+	assert_int_equal(buf.len, 0);
+	maas_buf_str(&buf, "a");
+	buf.error = -ENOMEM;
+	maas_buf_str(&buf, "b");
+	assert_int_equal(buf.len, 1);
+	maas_buf_fini(&buf);
+}
+
 TEST(buf__grows)
 {
 	struct maas_buf buf = {0};

@@ -420,6 +420,35 @@ TEST(say__is_on_stderr)
 	close(fd);
 }
 
+/* Whatever length it has, a text is one line of printable bytes. */
+TEST(text__is_one_line)
+{
+	char text[2000], line[2100];
+	FILE *file;
+
+	assert_int_equal(maas_log_open(path), 0);
+	for (size_t len = 0; len < sizeof(text); len += len < 100 ? 1 : 317) {
+		memset(text, '\n', sizeof(text));
+		maas_log_text(MAAS_LOG_INFO, text, len);
+	}
+	maas_log_text(MAAS_LOG_DEBUG, "not logged", 10);
+	maas_log_text(MAAS_LOG_INFO, "a\x01" "b\x7f" "c\xc3\xa9", 7);
+	maas_log_flush();
+	file = fopen(path, "r");
+	assert_non_null(file);
+	for (size_t len = 0; len < sizeof(text); len += len < 100 ? 1 : 317) {
+		size_t want = len < 1023 ? len : 1023;
+
+		assert_non_null(fgets(line, sizeof(line), file));
+		assert_int_equal(strlen(line), 26 + want + 1);
+		assert_int_equal(strspn(line + 26, "?"), want);
+	}
+	assert_non_null(fgets(line, sizeof(line), file));
+	assert_string_equal(line + 20, " info a?b?c\xc3\xa9\n");
+	assert_null(fgets(line, sizeof(line), file));
+	fclose(file);
+}
+
 /* stderr blocks, because its open file description is not ours to change: the writer hangs in it,
  * and nobody else does. */
 TEST(log__nobody_reads_stderr)
