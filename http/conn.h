@@ -13,6 +13,7 @@
 
 #include <microhttpd.h>
 
+#include "base/lock.h"
 #include "http/identity.h"
 #include "http/listen.h"
 #include "http/parse.h"
@@ -126,7 +127,7 @@ struct maas_http_request {
 
 /* What a suspended request waits for. */
 struct maas_http_wait {
-	pthread_mutex_t lock;
+	struct maas_lock lock;
 	/* guarded by lock */
 	unsigned int pending; /* ends that have not come */
 	bool suspended;

@@ -78,7 +78,6 @@ static struct maas_http_conn *conn_new(struct maas_http_listener *listener,
 	addr = info ? info->client_addr : NULL;
 	describe_remote(addr, conn->remote);
 	conn->place = maas_http_peers_enter(conn->http, listener, addr, &conn->peer);
-	pthread_mutex_init(&conn->wait.lock, NULL);
 	maas_http_deadline_idle(conn, maas_clock_ns());
 	if (listener->secure) {
 		atomic_init(&conn->shaking, true);
@@ -106,7 +105,6 @@ enum MHD_Result maas_http_on_accept(void *cls, const struct sockaddr *addr, sock
 
 static void conn_free(struct maas_http_conn *conn)
 {
-	pthread_mutex_destroy(&conn->wait.lock);
 	maas_buf_fini(&conn->in);
 	maas_buf_fini(&conn->out);
 	maas_auth_unref(conn->caller.lend.auth);
@@ -146,10 +144,10 @@ void maas_http_on_connection(void *cls, struct MHD_Connection *mhd, void **conte
 	    !maas_http_linger_add(&http->linger, conn->fd, listener, conn->place, conn->peer))
 		maas_http_peers_leave(http, listener, conn->place, conn->peer);
 	atomic_fetch_sub_explicit(&http->metrics.connections, 1, memory_order_relaxed);
-	pthread_mutex_lock(&conn->wait.lock);
+	maas_lock_take(&conn->wait.lock);
 	conn->wait.closed = true;
 	last = !conn->wait.pending;
-	pthread_mutex_unlock(&conn->wait.lock);
+	maas_lock_release(&conn->wait.lock);
 	if (last)
 		conn_free(conn);
 }
@@ -188,10 +186,10 @@ void maas_http_deadline_block(struct maas_http_conn *conn, uint64_t bytes)
 void maas_http_deadline_step(struct maas_http_conn *conn)
 {
 	struct maas_http_request *req = &conn->req;
-	uint64_t end_ms;
+	uint64_t now_ms = req->received ? maas_clock_ms() : req->start_ns / 1000000u;
+	uint64_t end_ms = now_ms + patience_ms(conn) + transfer_ms(MAAS_HTTP_STEP_BYTES);
 
 	req->step_end = req->received + MAAS_HTTP_STEP_BYTES;
-	end_ms = maas_clock_ms() + patience_ms(conn) + transfer_ms(MAAS_HTTP_STEP_BYTES);
 	set_deadline(conn, end_ms < req->body_end_ms ? end_ms : req->body_end_ms);
 }
 
@@ -258,9 +256,9 @@ void maas_http_tick(struct maas_http *http)
 
 void maas_http_wait_begin(struct maas_http_conn *conn)
 {
-	pthread_mutex_lock(&conn->wait.lock);
+	maas_lock_take(&conn->wait.lock);
 	conn->wait.pending++;
-	pthread_mutex_unlock(&conn->wait.lock);
+	maas_lock_release(&conn->wait.lock);
 }
 
 void maas_http_wait_done(void *arg, int status)
@@ -269,7 +267,7 @@ void maas_http_wait_done(void *arg, int status)
 	struct maas_http_wait *wait = &conn->wait;
 	bool last;
 
-	pthread_mutex_lock(&wait->lock);
+	maas_lock_take(&wait->lock);
 	wait->pending--;
 	if (status && !wait->status)
 		wait->status = status;
@@ -278,7 +276,7 @@ void maas_http_wait_done(void *arg, int status)
 		MHD_resume_connection(conn->mhd);
 	}
 	last = !wait->pending && wait->closed;
-	pthread_mutex_unlock(&wait->lock);
+	maas_lock_release(&wait->lock);
 	if (last)
 		conn_free(conn);
 }
@@ -291,17 +289,17 @@ int maas_http_wait(struct maas_http_conn *conn)
 {
 	struct maas_http_wait *wait = &conn->wait;
 
-	pthread_mutex_lock(&wait->lock);
+	maas_lock_take(&wait->lock);
 	if (wait->pending && !wait->abandoned && !atomic_load(&conn->http->stopping)) {
 		set_deadline(conn, UINT64_MAX);
 		wait->suspended = true;
 		MHD_suspend_connection(conn->mhd);
-		pthread_mutex_unlock(&wait->lock);
+		maas_lock_release(&wait->lock);
 		return 0;
 	}
 	if (wait->pending && !wait->status)
 		wait->status = -ECANCELED;
-	pthread_mutex_unlock(&wait->lock);
+	maas_lock_release(&wait->lock);
 	return conn->req.call->resume(conn);
 }
 
@@ -318,9 +316,9 @@ int maas_http_wait_status(struct maas_http_conn *conn)
 {
 	int status;
 
-	pthread_mutex_lock(&conn->wait.lock);
+	maas_lock_take(&conn->wait.lock);
 	status = conn->wait.status;
-	pthread_mutex_unlock(&conn->wait.lock);
+	maas_lock_release(&conn->wait.lock);
 	return status;
 }
 
@@ -328,12 +326,12 @@ void maas_http_wait_abandon(struct maas_http_conn *conn)
 {
 	struct maas_http_wait *wait = &conn->wait;
 
-	pthread_mutex_lock(&wait->lock);
+	maas_lock_take(&wait->lock);
 	wait->abandoned = true;
 	if (wait->suspended) {
 		wait->suspended = false;
 		wait->status = -ECANCELED;
 		MHD_resume_connection(conn->mhd);
 	}
-	pthread_mutex_unlock(&wait->lock);
+	maas_lock_release(&wait->lock);
 }

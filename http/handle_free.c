@@ -9,13 +9,16 @@
 
 /* ---- DELETE /allocate/{id} */
 
-int maas_http_delete_resume(struct maas_http_conn *conn)
+static int reply_freed(struct maas_http_conn *conn, int status)
 {
-	int status = maas_http_wait_status(conn);
-
 	if (status)
 		return maas_http_fail(conn, status, NULL);
 	return maas_http_reply_empty(conn);
+}
+
+int maas_http_delete_resume(struct maas_http_conn *conn)
+{
+	return reply_freed(conn, maas_http_wait_status(conn));
 }
 
 int maas_http_delete(struct maas_http_conn *conn)
@@ -25,9 +28,10 @@ int maas_http_delete(struct maas_http_conn *conn)
 	maas_http_wait_begin(conn);
 	r = maas_lend_free(conn->http->options.lend, maas_http_caller(conn), conn->ids[0],
 			   maas_http_wait_done, conn);
-	if (r != -EINPROGRESS)
-		maas_http_wait_done(conn, r);
-	return maas_http_wait(conn);
+	if (r == -EINPROGRESS)
+		return maas_http_wait(conn);
+	maas_http_wait_done(conn, r);
+	return reply_freed(conn, r);
 }
 
 /* ---- POST /free */

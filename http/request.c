@@ -29,9 +29,9 @@ static void reset(struct maas_http_conn *conn, const char *url, const char *meth
 	conn->out.len = 0;
 	conn->out.error = 0;
 	maas_http_path_text(url, conn->path, sizeof(conn->path));
-	pthread_mutex_lock(&conn->wait.lock);
+	maas_lock_take(&conn->wait.lock);
 	conn->wait.status = 0;
-	pthread_mutex_unlock(&conn->wait.lock);
+	maas_lock_release(&conn->wait.lock);
 }
 
 static int check_arguments(struct maas_http_conn *conn)
