@@ -125,6 +125,14 @@ struct maas_http_request {
 	uint64_t wanted_bytes; /* held by the request; they count above MAAS_HTTP_FREE_BYTES */
 };
 
+/* The library's form of an answer that stands in `out`: how long it is and where, its headers. */
+struct maas_http_made {
+	struct MHD_Response *response; /* owned; NULL: none */
+	const char *data;	       /* that it was made for, borrowed */
+	size_t len;
+	const char *type; /* a constant */
+};
+
 /* What a suspended request waits for. */
 struct maas_http_wait {
 	struct maas_lock lock;
@@ -160,6 +168,7 @@ struct maas_http_conn {
 	struct maas_http_conn_tls tls;
 	struct maas_buf in;  /* a JSON body */
 	struct maas_buf out; /* the answer; stays until it is sent */
+	struct maas_http_made made;
 	struct maas_http_request req;
 	char ids[MAAS_HTTP_PATH_IDS][MAAS_SLAB_ID_TEXT];
 	char path[MAAS_HTTP_PATH_BYTES];

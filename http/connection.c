@@ -105,6 +105,8 @@ enum MHD_Result maas_http_on_accept(void *cls, const struct sockaddr *addr, sock
 
 static void conn_free(struct maas_http_conn *conn)
 {
+	if (conn->made.response)
+		MHD_destroy_response(conn->made.response);
 	maas_buf_fini(&conn->in);
 	maas_buf_fini(&conn->out);
 	maas_auth_unref(conn->caller.lend.auth);

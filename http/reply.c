@@ -70,7 +70,8 @@ static const struct error_row internal_error = {0, MHD_HTTP_INTERNAL_SERVER_ERRO
 
 void maas_http_response_put(struct maas_http_conn *conn, struct MHD_Response *response)
 {
-	if (response && !maas_http_is_fixed(conn->http, response))
+	if (response && response != conn->made.response &&
+	    !maas_http_is_fixed(conn->http, response))
 		MHD_destroy_response(response);
 }
 
@@ -116,12 +117,27 @@ static unsigned int retry_s(const struct maas_http_conn *conn)
 	return conn->req.retry_s ? conn->req.retry_s : RETRY_S;
 }
 
+static bool add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	return MHD_add_response_header(response, name, value) == MHD_YES;
+}
+
 static bool add_retry(const struct maas_http_conn *conn, struct MHD_Response *response)
 {
 	char seconds[16];
 
 	snprintf(seconds, sizeof(seconds), "%u", retry_s(conn));
-	return MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds) == MHD_YES;
+	return add_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+}
+
+/* Destroys the response, and returns false, when a header could not be added. */
+static bool add_usual(struct MHD_Response *response, const char *type)
+{
+	if ((!type || add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type)) &&
+	    add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store"))
+		return true;
+	MHD_destroy_response(response);
+	return false;
 }
 
 int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
@@ -129,32 +145,55 @@ int maas_http_reply_response(struct maas_http_conn *conn, unsigned int status,
 {
 	struct maas_http_request *req = &conn->req;
 
-	if (!response)
+	if (!response || !add_usual(response, type))
 		return -ENOMEM;
-	if ((type &&
-	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type) != MHD_YES) ||
-	    (req->close &&
-	     MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES) ||
-	    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") !=
-		    MHD_YES ||
+	if ((req->close && !add_header(response, MHD_HTTP_HEADER_CONNECTION, "close")) ||
 	    (status == MHD_HTTP_TOO_MANY_REQUESTS && !add_retry(conn, response)) ||
-	    (req->extra_name &&
-	     MHD_add_response_header(response, req->extra_name, req->extra_value) != MHD_YES)) {
+	    (req->extra_name && !add_header(response, req->extra_name, req->extra_value))) {
 		MHD_destroy_response(response);
 		return -ENOMEM;
 	}
 	return maas_http_reply_made(conn, status, bytes, response);
 }
 
+static struct MHD_Response *new_response(const struct maas_http_conn *conn)
+{
+	return MHD_create_response_from_buffer(conn->out.len, conn->out.data,
+					       MHD_RESPMEM_PERSISTENT);
+}
+
+/*
+ * The library reads the bytes as it sends them, so the response of an answer that was sent serves
+ * for the next one of that length, in the same place: a client often asks the same again. To make
+ * one with its headers takes seven pieces of memory. NULL: out of memory.
+ */
+static struct MHD_Response *usual_response(struct maas_http_conn *conn, const char *type)
+{
+	struct maas_http_made *made = &conn->made;
+
+	if (made->response && made->len == conn->out.len && made->data == conn->out.data &&
+	    made->type == type)
+		return made->response;
+	if (made->response)
+		MHD_destroy_response(made->response);
+	*made = (struct maas_http_made){new_response(conn), conn->out.data, conn->out.len, type};
+	if (made->response && !add_usual(made->response, type))
+		made->response = NULL;
+	return made->response;
+}
+
 int maas_http_reply_type(struct maas_http_conn *conn, unsigned int status, const char *type)
 {
+	struct maas_http_request *req = &conn->req;
+	struct MHD_Response *response;
+
 	if (conn->out.error)
 		return conn->out.error;
-	return maas_http_reply_response(conn, status,
-					MHD_create_response_from_buffer(conn->out.len,
-									conn->out.data,
-									MHD_RESPMEM_PERSISTENT),
-					type, conn->out.len);
+	if (req->close || req->extra_name || status == MHD_HTTP_TOO_MANY_REQUESTS)
+		return maas_http_reply_response(conn, status, new_response(conn), type,
+						conn->out.len);
+	response = usual_response(conn, type);
+	return response ? maas_http_reply_made(conn, status, conn->out.len, response) : -ENOMEM;
 }
 
 int maas_http_reply(struct maas_http_conn *conn, unsigned int status)
@@ -288,12 +327,15 @@ int maas_http_fail_fault(struct maas_http_conn *conn, int error,
 void maas_http_write_mib(struct maas_buf *out, uint64_t bytes)
 {
 	uint64_t rest = bytes & 0xfffff;
+	char point[24] = ".";
+	size_t len = 1;
 
 	maas_buf_u64(out, bytes >> 20);
-	maas_buf_str(out, ".");
+	/* Of 20 binary places there are 20 decimal ones at most. */
 	do {
 		rest *= 10;
-		maas_buf_add(out, &"0123456789"[rest >> 20], 1);
+		point[len++] = (char)('0' + (rest >> 20));
 		rest &= 0xfffff;
 	} while (rest);
+	maas_buf_add(out, point, len);
 }

@@ -42,6 +42,30 @@ TEST(allocate__then_describe_then_delete)
 	http_expect_error("GET", path, NULL, 404, "not_found");
 }
 
+/* The server uses what it sent for the next answer of that length, on one connection. */
+TEST(answers__of_one_length_are_each_their_own)
+{
+	char first[40];
+
+	for (int i = 0; i < 3; i++) {
+		assert_non_null(strstr(http_expect_error("GET", "/aaa", NULL, 404, "no_such_path"),
+				       "/aaa"));
+		assert_non_null(strstr(http_expect_error("GET", "/bbb", NULL, 404, "no_such_path"),
+				       "/bbb"));
+		http_expect_error("POST", "/bbb", "{}", 404, "no_such_path");
+	}
+	http_expect_error("PUT", "/health", "{}", 405, "method_not_allowed");
+	assert_true(http_has_header(http_call("PUT", "/health", NULL, 0, NULL), "Allow: GET, HEAD"));
+	assert_false(http_has_header(http_get("/bbb"), "Allow: GET, HEAD"));
+	assert_true(http_has_header(http_get("/bbb"), "Content-Type: application/json"));
+	assert_true(http_has_header(http_get("/bbb"), "Cache-Control: no-store"));
+	strcpy(first, http_allocate(1024));
+	assert_string_not_equal(http_allocate(1024), first);
+	assert_true(http_has_header(http_call("GET", "/bbb", NULL, 0, "Connection: close"),
+				    "Connection: close"));
+	assert_false(http_has_header(http_get("/bbb"), "Connection: close"));
+}
+
 /* So many allocations that the lists of all batches before are no longer kept. */
 static void allocate_many(void)
 {
