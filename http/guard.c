@@ -56,18 +56,21 @@ static int refuse_host(struct maas_http_conn *conn)
 			       "--host NAME to serve another");
 }
 
+static bool is_probe(const char *path)
+{
+	return !strcmp(path, "/health") || !strcmp(path, "/ready");
+}
+
 /* Only programs on this machine come by a loopback address, and they know it by its own names. */
 static int check_host(struct maas_http_conn *conn, const char *path,
 		      const struct maas_http_authority *host,
 		      const struct maas_http_authority *target)
 {
-	bool probe = !strcmp(path, "/health") || !strcmp(path, "/ready");
-
 	if (!conn->loopback)
 		return 0;
 	/* HTTP/1.0, as simple health checks speak it. */
 	if (!conn->req.fields[MAAS_HTTP_FIELD_HOST] && !target->host_len)
-		return probe ? 0 : refuse_host(conn);
+		return is_probe(path) ? 0 : refuse_host(conn);
 	if (conn->req.fields[MAAS_HTTP_FIELD_HOST] && !is_ours(conn->http, host))
 		return refuse_host(conn);
 	return target->host_len && !is_ours(conn->http, target) ? refuse_host(conn) : 0;

@@ -79,7 +79,9 @@ static void write_state(struct maas_http *http, struct maas_buf *out)
 
 	if (maas_http_key_stats(http, &keys))
 		state = keys.state;
-	maas_buf_json(out, state ? state : "off");
+	maas_buf_str(out, "\"");
+	maas_buf_str(out, state ? state : "off"); /* a word of ours */
+	maas_buf_str(out, "\"");
 }
 
 static void write_u64(struct maas_buf *out, const char *before, uint64_t value)

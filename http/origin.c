@@ -12,6 +12,12 @@
 
 #include "http/parse.h"
 
+/* Printable, and what does not end an authority. */
+static const bool in_host[256] = {
+	['!'] = true,	      ['"'] = true,	    ['$' ... '.'] = true,
+	['0' ... '>'] = true, ['A' ... '['] = true, [']' ... '~'] = true,
+};
+
 int maas_http_authority_parse(const char *text, size_t len, struct maas_http_authority *ret)
 {
 	struct maas_http_authority authority = {0};
@@ -43,8 +49,7 @@ int maas_http_authority_parse(const char *text, size_t len, struct maas_http_aut
 	if (!authority.host_len)
 		return -EINVAL;
 	for (const char *at = text; at < end; at++)
-		if ((unsigned char)*at <= 0x20 || (unsigned char)*at >= 0x7f ||
-		    strchr("/@?#\\", *at))
+		if (!in_host[(unsigned char)*at])
 			return -EINVAL;
 	authority.host = text;
 	*ret = authority;
@@ -104,6 +109,8 @@ size_t maas_http_absolute_form(const char *target, size_t *ret_authority_at)
 {
 	size_t at = 0;
 
+	if (*target == '/')
+		return 0;
 	if (!strncasecmp(target, "http://", 7))
 		at = 7;
 	else if (!strncasecmp(target, "https://", 8))

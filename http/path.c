@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Paths: what %XX stands for, and what of a path may be shown in the log. No state: any thread. */
-#include <ctype.h>
 #include <string.h>
 
 #include "http/parse.h"
@@ -9,7 +8,7 @@ static int hex(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
-	c = (char)tolower((unsigned char)c);
+	c = (char)(c | 0x20);
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
@@ -29,9 +28,10 @@ static int unescaped(const char *text)
 size_t maas_http_unescape(char *text)
 {
 	const char *start = text;
-	char *to = text;
+	char *to = strchrnul(text, '%');
 
-	while (*text) {
+	/* Most texts have none. */
+	for (text = to; *text;) {
 		int byte = unescaped(text);
 
 		if (byte >= 0x20 && byte != 0x7f) {
@@ -45,38 +45,48 @@ size_t maas_http_unescape(char *text)
 	return (size_t)(to - start);
 }
 
+static const bool is_hex[256] = {
+	['0' ... '9'] = true,
+	['A' ... 'F'] = true,
+	['a' ... 'f'] = true,
+};
+
 /* 8-4-4-4-12 hexadecimal digits, and then the end or another part. */
 static bool is_id(const char *text)
 {
-	for (int i = 0; i < 36; i++)
-		if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-' : hex(text[i]) < 0)
+	static const unsigned char runs[] = {8, 4, 4, 4, 12};
+
+	for (size_t run = 0; run < MAAS_ARRAY_SIZE(runs); run++) {
+		if (run && *text++ != '-')
 			return false;
-	return !text[36] || text[36] == '/';
+		for (const char *end = text + runs[run]; text < end; text++)
+			if (!is_hex[(unsigned char)*text])
+				return false;
+	}
+	return !*text || *text == '/';
 }
 
 void maas_http_path_text(const char *path, char *ret_text, size_t size)
 {
 	static const char digits[] = "0123456789ABCDEF";
+	const char *end = ret_text + size - 3;
 	const char *start = path;
-	size_t used = 0;
+	char *to = ret_text;
 
-	for (; *path && used + 3 < size; path++) {
+	for (; *path && to < end; path++) {
 		unsigned char byte = (unsigned char)*path;
 
 		if (byte == '-' && path - start >= 8 && is_id(path - 8)) {
 			/* The rest of the id, of which the first eight digits are written. */
-			memcpy(ret_text + used, "...", 3);
-			used += 3;
+			to = mempcpy(to, "...", 3);
 			path += 36 - 8 - 1;
-			continue;
+		} else if (byte > 0x20 && byte < 0x7f) {
+			*to++ = *path;
+		} else {
+			*to++ = '%';
+			*to++ = digits[byte >> 4];
+			*to++ = digits[byte & 15];
 		}
-		if (byte > 0x20 && byte < 0x7f) {
-			ret_text[used++] = *path;
-			continue;
-		}
-		ret_text[used++] = '%';
-		ret_text[used++] = digits[byte >> 4];
-		ret_text[used++] = digits[byte & 15];
 	}
-	ret_text[used] = '\0';
+	*to = '\0';
 }

@@ -23,7 +23,8 @@ enum maas_http_method maas_http_method_parse(const char *text)
 {
 	int method = MAAS_HTTP_GET;
 
-	while (method < MAAS_HTTP_OTHER && strcmp(text, method_names[method]) != 0)
+	while (method < MAAS_HTTP_OTHER &&
+	       (*text != *method_names[method] || strcmp(text, method_names[method]) != 0))
 		method++;
 	return (enum maas_http_method)method;
 }
@@ -75,7 +76,8 @@ int maas_http_route_find(const char *path, char ret_ids[MAAS_HTTP_PATH_IDS][MAAS
 /* Whether the call at `index` is one of the route. */
 static bool is_of(unsigned int route, unsigned int index)
 {
-	return index < MAAS_HTTP_NUM_CALLS && !strcmp(calls[index].pattern, calls[route].pattern);
+	return index == route || (index < MAAS_HTTP_NUM_CALLS &&
+				  !strcmp(calls[index].pattern, calls[route].pattern));
 }
 
 const char *maas_http_route_pattern(unsigned int route)
