@@ -111,6 +111,15 @@ static inline struct maas_lend_allocation allocate_ttl(uint32_t ttl_s)
 	return ALLOCATE(.lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = ttl_s);
 }
 
+/* For ten seconds. */
+static inline struct maas_lend_session_info open_session(const char *name, bool exclusive)
+{
+	struct maas_lend_session_info info;
+
+	assert_int_equal(maas_lend_session_open(f.lend, NULL, name, 10, exclusive, NULL, &info), 0);
+	return info;
+}
+
 static inline bool exists(const struct maas_lend_allocation *allocation)
 {
 	struct maas_lend_allocation found;

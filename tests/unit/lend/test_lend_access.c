@@ -58,7 +58,7 @@ TEST(grant__needs_the_right_of_both)
 	assert_int_equal(keys.num_ops, 0);
 	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	assert_int_equal(keys.num_ops, 1);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 }
 
 static bool theirs_lives(void)
@@ -77,7 +77,7 @@ TEST(reload__ends_the_session_and_with_it_its_keys)
 	use("a uid=1 owner=a\nb uid=2 owner=b\nc uid=3 owner=c\n");
 	assert_false(theirs_lives());
 	assert_int_equal(keys.num_ops, 1); /* its connection ends */
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 }
 
 /* The time of a list does not tell whether a name of somebody else is in use. */
@@ -108,7 +108,7 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a\nd uid=4 owner=d read=a\n");
 	allocate("a", &of_a);
 	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	a = caller("a");
 	b = caller("b");
 	d = caller("d");
@@ -116,8 +116,7 @@ TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 	/* There may be no key left, but the caller may ask. */
 	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -ESRCH);
 	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -ESRCH);
-	while (fake_keys_finish(&keys, 0))
-		;
+	finish_all();
 }
 
 /* ---- proofs */
@@ -160,8 +159,7 @@ TEST(reload__takes_a_proof_away)
 			 -EACCES);
 	use("b uid=2 uid=22 owner=b read=a\n");
 	assert_int_equal(renew_by(2, by_2), -ENOENT);
-	while (fake_keys_finish(&keys, 0))
-		;
+	finish_all();
 	maas_auth_unref(before);
 }
 
@@ -181,8 +179,7 @@ TEST(session__lives_by_what_its_principal_proved_last)
 	/* The same proof on another line is another principal's. */
 	use("b uid=2 owner=b\nops uid=9 admin\nc uid=22 owner=b,c\n");
 	assert_int_equal(renew_by(9, first), -ENOENT);
-	while (fake_keys_finish(&keys, 0))
-		;
+	finish_all();
 }
 
 /* One token more, or figures that are no longer shown, end nothing. */
@@ -203,7 +200,7 @@ TEST(reload__counts_for_a_call_that_began_before_it)
 	allocate("a", &of_a);
 	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), 0);
 	use("a uid=1 owner=a\nb uid=2 owner=b\n");
-	assert_true(fake_keys_finish(&keys, 0));
+	finish(0);
 	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), -ENOENT);
 	use("a uid=1 owner=a\n");
 	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), -ENOENT);

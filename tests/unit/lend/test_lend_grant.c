@@ -230,14 +230,13 @@ TEST(grant__refuses)
 
 TEST(ungrant__ends_one_sessions_key)
 {
-	struct maas_lend_session_info other;
+	struct maas_lend_session_info other = open_session("other", false);
 	struct answer answer;
 	struct told told = {0};
 	struct maas_lend_key key;
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	start(1, NULL, &answer);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
 	assert_int_equal(ungrant(answer.first.id, other.id, &told), -EINPROGRESS);
 	assert_int_equal(told.status, -ENOENT);
 	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
@@ -264,14 +263,13 @@ TEST(ungrant__refuses)
 
 TEST(free__kills_the_keys_of_all_sessions)
 {
-	struct maas_lend_session_info other;
+	struct maas_lend_session_info other = open_session("other", false);
 	struct answer answer;
 	struct maas_lend_key key;
 	struct told told = {0};
 
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	start(1, NULL, &answer);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "other", 60, false, NULL, &other), 0);
 	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
 			 -EINPROGRESS);
 	keys.mode = FAKE_KEYS_HOLD;

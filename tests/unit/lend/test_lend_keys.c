@@ -8,7 +8,7 @@ static struct told end;
 static void setup(void)
 {
 	keys_open(65536);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, true, NULL, &session), 0);
+	session = open_session("s", true);
 	end = (struct told){0};
 }
 
@@ -189,7 +189,7 @@ TEST(session__ends_its_connection_first)
 	expect_told(&end, 0);
 	assert_false(exists(&a));
 	assert_int_equal(try_again(), 0);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session), 0);
+	open_session("s", false);
 }
 
 /* The connection does not die in time: the slab is kept back, the caller is told. */

@@ -119,13 +119,12 @@ TEST(lapse__is_tried_again)
 
 TEST(session_end__is_gone_on_with)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a;
+	struct maas_lend_session_info s = open_session("s", true);
+	struct maas_lend_allocation a =
+		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	struct maas_lend_transfer transfer = {0};
 	struct told told = {0};
 
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
-	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_int_equal(transfer_begin(&a, &transfer), 0);
 	fail_nth_arm(1);
@@ -157,7 +156,7 @@ TEST(close__frees_everything)
 	fixture_close(&f);
 	blocks = fail_nth_blocks();
 	fixture_setup();
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, true, NULL, &s), 0);
+	s = open_session("s", true);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
 	assert_int_equal(transfer_begin(&a, &forced), 0);

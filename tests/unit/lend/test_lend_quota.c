@@ -3,8 +3,6 @@
  * Quotas: never one over, whoever asks at the same time, and back to nothing after every kind of
  * end.
  */
-#include <pthread.h>
-
 #include "tests/unit/lend/lend_auth.h"
 
 #define THREADS 100
@@ -54,13 +52,9 @@ static void *allocate_one(void *arg)
 
 TEST(allocations__a_hundred_threads_at_the_limit)
 {
-	pthread_t threads[THREADS];
 	_Atomic int got = 0;
 
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, allocate_one, &got), 0);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	threads_run(THREADS, allocate_one, &got, 0);
 	assert_int_equal(got, LIMIT);
 	assert_int_equal(used("a", MAAS_AUTH_ALLOCATIONS), LIMIT);
 	assert_int_equal(used("a", MAAS_AUTH_BYTES), LIMIT * 64);
@@ -185,16 +179,12 @@ TEST(keys__a_hundred_threads_at_the_limit)
 	struct maas_lend_session_ref ref = {0, 1}, other = {0, 2};
 	struct maas_lend_session_info info;
 	struct maas_lend_caller a;
-	pthread_t threads[THREADS];
 
 	use("a uid=1 owner=a max-grants=50\n");
 	a = caller("a");
 	keys_got = 0;
 	assert_int_equal(maas_lend_session_open(f.lend, &a, "a", 60, false, NULL, &info), 0);
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, charge_one, &ref), 0);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	threads_run(THREADS, charge_one, &ref, 0);
 	assert_int_equal(keys_got, LIMIT);
 	assert_int_equal(used("a", MAAS_AUTH_GRANTS), LIMIT);
 	maas_lend_key_discharge(f.lend, other); /* of no session that is there */
@@ -222,17 +212,13 @@ static void *enter_one(void *as)
 TEST(connections__a_hundred_threads_at_the_limit)
 {
 	struct maas_lend_caller a, b;
-	pthread_t threads[THREADS];
 
 	use("a uid=1 owner=a max-connections=50\nb uid=2 owner=b max-connections=0\n");
 	a = caller("a");
 	b = caller("b");
 	memset(connections, 0, sizeof(connections));
 	next_connection = entered = 0;
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, enter_one, &a), 0);
-	for (int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	threads_run(THREADS, enter_one, &a, 0);
 	assert_int_equal(entered, LIMIT);
 	assert_int_equal(used("a", MAAS_AUTH_CONNECTIONS), LIMIT);
 	for (int i = 0; i < THREADS; i++) /* another's, that may have none */

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Another table of principals, beside calls of principals that lose and get rights by it. */
-#include <pthread.h>
-
 #include "tests/unit/lend/lend_auth.h"
 
 #define CALLERS 4
@@ -14,7 +12,7 @@ static void *call_on(void *arg)
 {
 	struct maas_lend_connection connection = {0};
 	static _Atomic unsigned int last_id;
-	const char *name = arg;
+	const char *const *name = arg;
 	char id[16];
 
 	while (!done) {
@@ -27,7 +25,7 @@ static void *call_on(void *arg)
 		int r;
 
 		as.auth = maas_lend_auth(f.lend, &as.epoch);
-		as.principal = maas_auth_by_name(as.auth, name);
+		as.principal = maas_auth_by_name(as.auth, *name);
 		if (!as.principal)
 			goto next;
 		snprintf(id, sizeof(id), "%u", last_id++);
@@ -61,16 +59,14 @@ static void tear_down(void)
 
 TEST(reload__beside_calls)
 {
-	static const char *const names[CALLERS] = {"a", "b", "a", "c"};
+	const char *names[CALLERS] = {"a", "b", "a", "c"};
 	pthread_t threads[CALLERS];
 	struct maas_lend_usage usage;
 	struct maas_lend_stats stats;
 
 	use("a uid=1 owner=a\nb uid=2 owner=b\n");
 	done = false;
-	for (int i = 0; i < CALLERS; i++)
-		assert_int_equal(
-			pthread_create(&threads[i], NULL, call_on, (void *)(uintptr_t)names[i]), 0);
+	threads_start(threads, CALLERS, call_on, names, sizeof(*names));
 	for (int i = 0; i < TABLES; i++) {
 		nap();
 		use(i % 2 ? "a uid=1 owner=a max-request-ids=9\nb uid=2 owner=b "
@@ -79,8 +75,7 @@ TEST(reload__beside_calls)
 	}
 	use("a uid=1 owner=a,b,c\n");
 	done = true;
-	for (int i = 0; i < CALLERS; i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, CALLERS);
 	/* What a principal left that was gone is the next one's; sessions of such ones ended. */
 	assert_true(maas_lend_usage(f.lend, "a", &usage));
 	maas_lend_stats(f.lend, &stats);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request ids: the same request gets the same answer, for as long as is promised. */
-#include <pthread.h>
-
 #include "tests/unit/lend/lend_fixture.h"
 
 #define POOL_BYTES (4u << 20)
@@ -59,12 +57,10 @@ TEST(replay__outlives_the_allocation)
 
 TEST(replay__of_a_session_that_ended)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation first, again;
+	struct maas_lend_session_info s = open_session("s", false);
+	struct maas_lend_allocation again, first = ALLOCATE(.request_id = "r", .session = s.id,
+							    .lifetime = MAAS_LEND_LIFETIME_SESSION);
 
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &s), 0);
-	first = ALLOCATE(.request_id = "r", .session = s.id,
-			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
 	again = ALLOCATE(.request_id = "r", .session = s.id,
 			 .lifetime = MAAS_LEND_LIFETIME_SESSION);
@@ -73,7 +69,7 @@ TEST(replay__of_a_session_that_ended)
 
 TEST(conflict__every_other_field)
 {
-	struct maas_lend_session_info s;
+	struct maas_lend_session_info s = open_session("s", false);
 	struct maas_lend_allocation a;
 	struct maas_slab_ref refs[2];
 	struct maas_lend_alloc_request base = {
@@ -86,7 +82,6 @@ TEST(conflict__every_other_field)
 	};
 	struct maas_lend_alloc_request other[7];
 
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &s), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(other); i++)
 		other[i] = base;
 	other[0].size_bytes = 101;
@@ -163,78 +158,6 @@ static void free_all(const struct maas_slab_ref *refs, uint32_t count)
 		assert_int_equal(maas_slab_free(f.slab, refs[i]), 0);
 }
 
-/* So many that a good part of them share a bucket. */
-TEST(replay__of_many)
-{
-	static struct maas_lend_allocation all[20000];
-	char name[32];
-
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
-		snprintf(name, sizeof(name), "r-%u", i);
-		all[i] = ALLOCATE(.size_bytes = 64, .request_id = name);
-	}
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
-		struct maas_lend_allocation again;
-
-		snprintf(name, sizeof(name), "r-%u", i);
-		again = ALLOCATE(.size_bytes = 64, .request_id = name);
-		assert_string_equal(all[i].id, again.id);
-	}
-	assert_int_equal(live_slabs(), MAAS_ARRAY_SIZE(all));
-}
-
-#define DUPLICATES 4
-#define ROUNDS	   300
-
-struct duplicate {
-	pthread_barrier_t *barrier;
-	struct maas_slab_ref refs[ROUNDS];
-	int failures;
-};
-
-static void *ask_in_rounds(void *arg)
-{
-	struct duplicate *duplicate = arg;
-	char name[32];
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 1024,
-		.count = 1,
-		.request_id = name,
-	};
-	struct maas_lend_allocation a;
-
-	for (unsigned int i = 0; i < ROUNDS; i++) {
-		snprintf(name, sizeof(name), "round-%u", i);
-		pthread_barrier_wait(duplicate->barrier);
-		if (ask(&request, &duplicate->refs[i], &a))
-			duplicate->failures++;
-	}
-	return NULL;
-}
-
-TEST(duplicates__get_one_answer)
-{
-	static struct duplicate duplicates[DUPLICATES];
-	pthread_barrier_t barrier;
-	pthread_t threads[DUPLICATES];
-
-	pthread_barrier_init(&barrier, NULL, DUPLICATES);
-	for (int i = 0; i < DUPLICATES; i++) {
-		duplicates[i].barrier = &barrier;
-		assert_int_equal(pthread_create(&threads[i], NULL, ask_in_rounds, &duplicates[i]),
-				 0);
-	}
-	for (int i = 0; i < DUPLICATES; i++)
-		pthread_join(threads[i], NULL);
-	for (int i = 0; i < DUPLICATES; i++) {
-		assert_int_equal(duplicates[i].failures, 0);
-		assert_memory_equal(duplicates[i].refs, duplicates[0].refs,
-				    sizeof(duplicates[0].refs));
-	}
-	assert_int_equal(live_slabs(), ROUNDS);
-	pthread_barrier_destroy(&barrier);
-}
-
 static void allocate_and_free(const char *name, uint32_t count)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
@@ -277,56 +200,6 @@ TEST(forget__after_a_million_requests)
 		allocate_and_free(name, 1);
 	}
 	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
-}
-
-/* Large batches of a stranger: they cost older batches their lists, nobody his second memory. */
-TEST(forget__the_lists_of_old_batches_only)
-{
-	struct maas_lend_allocation single = ALLOCATE(.request_id = "single");
-	struct maas_lend_alloc_request batch = {.size_bytes = 64, .count = 2};
-	struct maas_slab_ref refs[2][2];
-	struct maas_lend_allocation a;
-	char name[32];
-
-	/* Small ones, more than are forgotten in one step … */
-	for (unsigned int i = 0; i < 1000; i++) {
-		snprintf(name, sizeof(name), "small-%u", i);
-		allocate_and_free(name, 2);
-	}
-	batch.request_id = "last";
-	assert_int_equal(ask(&batch, refs[0], &a), 0);
-	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
-		snprintf(name, sizeof(name), "large-%u", i);
-		/* … and all of them, but for one, when the last large one comes. */
-		if (i + 1 == MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH) {
-			allocate_and_free(name, MAAS_SLAB_MAX_BATCH - 2);
-			break;
-		}
-		allocate_and_free(name, MAAS_SLAB_MAX_BATCH);
-	}
-	assert_int_equal(ask(&batch, refs[1], &a), 0);
-	assert_memory_equal(refs[0], refs[1], sizeof(refs[0]));
-	batch.request_id = "small-999";
-	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
-	batch.request_id = "small-0";
-	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
-	batch.count = 1;
-	assert_int_equal(ask(&batch, refs[1], &a), -ENOTUNIQ);
-	assert_int_equal(live_slabs(), 3);
-
-	allocate_and_free("one more", 2);
-	batch = (struct maas_lend_alloc_request){
-		.size_bytes = 64, .count = 2, .request_id = "last"};
-	assert_int_equal(ask(&batch, refs[1], &a), -ENODATA);
-	a = ALLOCATE(.request_id = "single");
-	assert_string_equal(single.id, a.id);
-	assert_int_equal(live_slabs(), 3);
-	assert_int_equal(lend_stats().request_ids,
-			 1003 + MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH);
-	/* As any other, they are new after ten minutes. */
-	pass_ms(MAAS_LEND_REQUEST_S * 1000ull);
-	assert_int_equal(lend_stats().request_ids, 0);
-	assert_int_equal(ask(&batch, refs[1], &a), 0);
 }
 
 TEST_MAIN(setup, fixture_teardown)

@@ -84,9 +84,9 @@ TEST(restart__keeps_allocations_and_owners)
 	struct maas_lend_allocation none = ALLOCATE(.size_bytes = 30);
 	struct maas_lend_allocation got;
 
-	assert_int_equal(maas_lend_free(f.lend, NULL, one.id, NULL, NULL), 0);
+	assert_int_equal(free_now(&one), 0);
 	restart();
-	assert_int_equal(maas_lend_get(f.lend, NULL, one.id, &got), -ENOENT);
+	assert_false(exists(&one));
 	assert_int_equal(maas_lend_get(f.lend, NULL, two.id, &got), 0);
 	assert_string_equal(got.owner, "two");
 	assert_int_equal(got.size_bytes, 20);
@@ -100,7 +100,7 @@ TEST(restart__keeps_allocations_and_owners)
 	ALLOCATE(.size_bytes = 10, .owner = "two");
 	assert_int_equal(lend_stats().owners, 2);
 	assert_int_equal(count_of("two"), 2);
-	assert_int_equal(maas_lend_free(f.lend, NULL, two.id, NULL, NULL), 0);
+	assert_int_equal(free_now(&two), 0);
 	assert_int_equal(count_of("two"), 1);
 }
 
@@ -108,27 +108,25 @@ TEST(restart__begins_leases_anew)
 {
 	struct maas_lend_allocation a =
 		ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 10);
-	struct maas_lend_allocation got;
 
 	pass_ms(8000);
 	restart();
 	pass_ms(8000);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), 0);
+	assert_true(exists(&a));
 	pass_ms(4000);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), -ENOENT);
+	assert_false(exists(&a));
 }
 
 TEST(restart__ends_what_a_session_owned)
 {
-	struct maas_lend_session_info s;
-	struct maas_lend_allocation a, got;
+	struct maas_lend_session_info s = open_session("s", false);
+	struct maas_lend_allocation a =
+		ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s.id,
+			 .owner = "o");
 
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, false, NULL, &s), 0);
-	a = ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s.id,
-		     .owner = "o");
 	restart();
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), -ENOENT);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), -ENOENT);
+	assert_false(exists(&a));
 	assert_int_equal(lend_stats().owners, 0);
 }
 

@@ -4,14 +4,6 @@
 #include "tests/random.h"
 #include "tests/unit/lend/lend_fixture.h"
 
-static struct maas_lend_session_info open_session(const char *name, bool exclusive)
-{
-	struct maas_lend_session_info info;
-
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, name, 10, exclusive, NULL, &info), 0);
-	return info;
-}
-
 static int try_open(const char *name, bool exclusive)
 {
 	struct maas_lend_session_info info;
@@ -95,21 +87,6 @@ TEST(open__lease_has_a_maximum)
 	assert_int_equal(try_ttl(MAAS_LEND_MAX_TTL_S, &info), 0);
 }
 
-TEST(exclusive__keeps_the_name)
-{
-	struct maas_lend_session_info only = open_session("only", true);
-	struct maas_lend_session_info shared = open_session("shared", false);
-
-	assert_int_equal(try_open("only", false), -EEXIST);
-	assert_int_equal(try_open("only", true), -EEXIST);
-	assert_int_equal(try_open("shared", true), -EEXIST);
-	assert_int_equal(try_open("shared", false), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, only.id, NULL, NULL), 0);
-	assert_int_equal(try_open("only", true), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, shared.id, NULL, NULL), 0);
-	assert_int_equal(try_open("shared", true), -EEXIST);
-}
-
 TEST(named__are_all_that_live)
 {
 	struct maas_lend_session_info all[MAX_SESSIONS], s, far;
@@ -153,13 +130,6 @@ TEST(named__has_an_end)
 	assert_int_equal(maas_lend_session_named(f.lend, NULL, "s", some, MAX_SESSIONS, &more),
 			 MAX_SESSIONS);
 	assert_false(more);
-}
-
-TEST(anonymous__are_many)
-{
-	for (int i = 0; i < MAX_SESSIONS; i++)
-		assert_int_equal(try_open("", false), 0);
-	assert_int_equal(lend_stats().sessions, MAX_SESSIONS);
 }
 
 TEST(open__at_most_max_sessions)

@@ -4,7 +4,6 @@
  * while housekeeping runs: each slab is freed once, nobody sees a foreign byte, an own allocation
  * lives until its thread frees it, and in the end nothing is left. With and without keys.
  */
-#include <pthread.h>
 #include <unistd.h>
 
 #include "tests/counts.h"
@@ -344,7 +343,7 @@ static void run(struct fake_keys *keys, uint64_t seed)
 {
 	static struct actor actors[THREADS];
 	struct world world = {.ops = count_lend_thread_ops()};
-	pthread_t threads[THREADS], house;
+	pthread_t house;
 
 	memset(actors, 0, sizeof(actors));
 	world_open(&world, keys);
@@ -352,10 +351,8 @@ static void run(struct fake_keys *keys, uint64_t seed)
 	for (unsigned int i = 0; i < THREADS; i++) {
 		actors[i].world = &world;
 		actors[i].seed = seed * THREADS + i;
-		assert_int_equal(pthread_create(&threads[i], NULL, act, &actors[i]), 0);
 	}
-	for (unsigned int i = 0; i < THREADS; i++)
-		pthread_join(threads[i], NULL);
+	threads_run(THREADS, act, actors, sizeof(*actors));
 	atomic_store(&world.stop, true);
 	pthread_join(house, NULL);
 	if (keys)
