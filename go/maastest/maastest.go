@@ -193,6 +193,9 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// Count is how often the words are there.
+func (l *Log) Count(words string) int { return strings.Count(l.String(), words) }
+
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

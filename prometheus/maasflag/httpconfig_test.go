@@ -14,11 +14,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/promslog"
 	"github.com/stretchr/testify/require"
 
 	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/go/maastest"
 )
 
 func httpConfig(t *testing.T, text string) *Config {
@@ -115,9 +113,9 @@ func TestOpen__a_wrong_token_ends_the_start(t *testing.T) {
 	}))
 	defer server.Close()
 	open := func(text string) error {
-		c := httpConfig(t, text)
-		c.URL, c.Owner, c.Transport, c.Fallback, c.CacheSize, c.Blocks = server.URL, "me", "http", true, 64<<20, "off"
-		_, err := Attach(nil, c, t.TempDir(), false, promslog.NewNopLogger(), prometheus.NewRegistry())
+		c := at(server.URL)
+		c.HTTPConfigFile = httpConfig(t, text).HTTPConfigFile
+		_, err := attach(c, t.TempDir())
 		return err
 	}
 	require.ErrorContains(t, open("authorization: {credentials: mt_wrong}\n"), "was it replaced?")
@@ -134,9 +132,9 @@ func TestNode__takes_over_from_another_principal(t *testing.T) {
 		text += fmt.Sprintf("%s token=sha256:%x %s\n", name, sha256.Sum256([]byte("mt_"+name)), rights)
 	}
 	require.NoError(t, os.WriteFile(principals, []byte(text), 0o600))
-	server := maastest.Start(t, "--max-pool-size", "64MiB", "--auth-file", principals)
+	server := start(t, "--auth-file", principals)
 	with := func(name string) *Node {
-		n, _ := newNode(t, server.URL)
+		n, _ := newNode(t, server)
 		n.c.HTTPConfigFile = httpConfig(t, "authorization: {credentials_file: token}\n").HTTPConfigFile
 		token := filepath.Join(filepath.Dir(n.c.HTTPConfigFile), "token")
 		require.NoError(t, os.WriteFile(token, []byte("mt_"+name+"\n"), 0o600))
@@ -151,11 +149,7 @@ func TestNode__takes_over_from_another_principal(t *testing.T) {
 		return replay(a)
 	}))
 	require.Empty(t, n.NotReady())
-	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
-	require.NoError(t, err)
-	got, err := os.ReadFile(filepath.Join(n.dir, "wal/00000000"))
-	require.NoError(t, err)
-	require.Equal(t, want, got)
+	require.Equal(t, segment(t, leader.dir), segment(t, n.dir))
 	n.Close()
 	for name, why := range map[string]string{"c": "forbidden", "d": "unauthenticated"} {
 		err := with(name).Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil })

@@ -3,12 +3,24 @@
 package maasflag
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 	"github.com/stretchr/testify/require"
 )
+
+// parse is the configuration that arguments make.
+func parse(t *testing.T, args ...string) *Config {
+	t.Helper()
+	app := kingpin.New("prometheus", "")
+	config := Add(app.Flag)
+	_, err := app.Parse(NormaliseArgs(args))
+	require.NoError(t, err)
+	return config
+}
 
 func TestFallback__every_form_parses(t *testing.T) {
 	for _, c := range []struct {
@@ -21,10 +33,7 @@ func TestFallback__every_form_parses(t *testing.T) {
 		{[]string{"--storage.tsdb.maas.fallback=false"}, false},
 		{[]string{"--no-storage.tsdb.maas.fallback"}, false},
 	} {
-		app := kingpin.New("prometheus", "")
-		config := Add(app.Flag)
-		_, err := app.Parse(NormaliseArgs(append([]string{"--storage.tsdb.maas.url=http://host:3000"}, c.args...)))
-		require.NoError(t, err)
+		config := parse(t, append(c.args, "--storage.tsdb.maas.url=http://host:3000")...)
 		require.Equal(t, c.want, config.Fallback, c.args)
 		require.Equal(t, int64(64<<20), int64(config.CacheSize))
 	}
@@ -37,11 +46,7 @@ func TestCheck__a_snapshot_needs_local_files(t *testing.T) {
 
 func TestCheck__there_is_a_cache(t *testing.T) {
 	for _, size := range []string{"0", "0MB", "1KB", "63KB"} {
-		app := kingpin.New("prometheus", "")
-		config := Add(app.Flag)
-		_, err := app.Parse([]string{"--storage.tsdb.maas.cache-size=" + size})
-		require.NoError(t, err)
-		require.ErrorContains(t, config.check(false), "cache-size", size)
+		require.ErrorContains(t, parse(t, "--storage.tsdb.maas.cache-size="+size).check(false), "cache-size", size)
 	}
 	require.NoError(t, (&Config{CacheSize: 64 * units.KiB}).check(false))
 }
@@ -52,17 +57,30 @@ func TestBlocks__a_share_of_the_pool_a_size_or_nothing(t *testing.T) {
 		size int64
 		on   bool
 	}{{"auto", 0, true}, {"off", 0, false}, {"8GB", 8 << 30, true}, {"0B", -1, true}} {
-		app := kingpin.New("prometheus", "")
-		config := Add(app.Flag)
-		_, err := app.Parse([]string{"--storage.tsdb.maas.blocks=" + c.text})
-		require.NoError(t, err)
+		config := parse(t, "--storage.tsdb.maas.blocks="+c.text)
 		require.NoError(t, config.check(false))
 		size, on, err := config.blocksSize()
 		require.NoError(t, err)
 		require.Equal(t, c.size, size, c.text)
 		require.Equal(t, c.on, on, c.text)
 	}
-	config := Add(kingpin.New("prometheus", "").Flag)
-	config.CacheSize, config.Blocks = 64<<20, "much"
-	require.ErrorContains(t, config.check(false), "8GB")
+	require.ErrorContains(t, parse(t, "--storage.tsdb.maas.blocks=much").check(false), "8GB")
+}
+
+// flagsNow is our flags, and whether each is a switch.
+func flagsNow() map[string]bool {
+	app := kingpin.New("prometheus", "")
+	Add(app.Flag)
+	now := map[string]bool{}
+	for _, flag := range app.Model().Flags {
+		if strings.HasPrefix(flag.Name, prefix) {
+			now[flag.Name] = flag.IsBoolFlag()
+		}
+	}
+	return now
+}
+
+// Every flag of every release is there.
+func TestFlags__those_of_releases_are_there(t *testing.T) {
+	shared.Released(t, "prometheus-flags.json", flagsNow())
 }

@@ -27,11 +27,35 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// at is the configuration of a mirror.
+func at(url string) *Config {
+	return &Config{URL: url, Owner: "me", Fallback: true, Transport: "http", Restore: "auto", Blocks: "off", CacheSize: 1 << 20}
+}
+
+// attach attaches a directory.
+func attach(c *Config, dir string) (*Attachment, error) {
+	return Attach(nil, c, dir, false, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+}
+
+// start is a server with room for a log.
+func start(t *testing.T, options ...string) string {
+	t.Helper()
+	return maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...).URL
+}
+
+// segment is the beginning of a directory's log.
+func segment(t *testing.T, dir string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "wal/00000000"))
+	require.NoError(t, err)
+	return b
+}
+
 func newNode(t *testing.T, url string) (*Node, *prometheus.Registry) {
 	reg := prometheus.NewPedanticRegistry()
-	n := New(&Config{
-		URL: url, Owner: "me", Fallback: true, Transport: "http", Restore: "auto", Blocks: "off", CacheSize: 1 << 20, Follow: true,
-	}, t.TempDir(), slog.New(slog.DiscardHandler), reg)
+	c := at(url)
+	c.Follow = true
+	n := New(c, t.TempDir(), slog.New(slog.DiscardHandler), reg)
 	n.Exit = func(err error) { t.Error(err) }
 	return n, reg
 }
@@ -45,10 +69,16 @@ func leads(t *testing.T, url string) *Node {
 
 func lead(t *testing.T, n *Node) {
 	require.NoError(t, n.Open(nil, false, func(prometheus.Registerer, *Attachment) error { return nil }))
-	log, err := wlog.NewSize(nil, nil, filepath.Join(n.dir, "wal"), wlog.DefaultSegmentSize, compression.None)
-	require.NoError(t, err)
+	log := newLog(t, n.dir)
 	require.NoError(t, log.Log(make([]byte, 1000)))
 	require.NoError(t, log.Close())
+}
+
+func newLog(t *testing.T, dir string) *wlog.WL {
+	t.Helper()
+	log, err := wlog.NewSize(nil, nil, filepath.Join(dir, "wal"), wlog.DefaultSegmentSize, compression.None)
+	require.NoError(t, err)
+	return log
 }
 
 // replay does what a database's Open does with the log that it follows.
@@ -75,9 +105,9 @@ func (startOver) Error() string     { return "a hole" }
 func (startOver) StartOver() string { return "series" }
 
 func TestNode__begins_anew_with_metrics_of_its_own(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	leader := leads(t, server.URL)
-	n, reg := newNode(t, server.URL)
+	server := start(t)
+	leader := leads(t, server)
+	n, reg := newNode(t, server)
 	calls, stop := 0, make(chan struct{})
 	var handles []*Attachment
 	err := n.Open(stop, false, func(reg prometheus.Registerer, a *Attachment) error {
@@ -113,9 +143,9 @@ prometheus_tsdb_maas_following_restarts_total{reason="truncated"} 0
 // Probes and SIGTERM come from other goroutines, at any time: while the node follows, while it takes the lead, and
 // afterwards.
 func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	leader := leads(t, server.URL)
-	n, _ := newNode(t, server.URL)
+	server := start(t)
+	leader := leads(t, server)
+	n, _ := newNode(t, server)
 	var others sync.WaitGroup
 	opened := make(chan struct{})
 	others.Go(func() {
@@ -144,7 +174,7 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, n.NotReady())
 	require.NotNil(t, n.attached.Load(), "it is still attached")
-	third, _ := newNode(t, server.URL)
+	third, _ := newNode(t, server)
 	stop := make(chan struct{})
 	require.ErrorIs(t, third.Open(stop, false, func(_ prometheus.Registerer, a *Attachment) error {
 		require.NotNil(t, a.FollowedLog(), "the one before leads")
@@ -157,9 +187,9 @@ func TestNode__is_asked_and_ended_at_any_time(t *testing.T) {
 
 // The log is cut under a standby that already has the name: it starts over, as a take-over does.
 func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	leader := leads(t, server.URL)
-	n, _ := newNode(t, server.URL)
+	server := start(t)
+	leader := leads(t, server)
+	n, _ := newNode(t, server)
 	calls := 0
 	require.NoError(t, n.Open(nil, false, func(_ prometheus.Registerer, a *Attachment) error {
 		if calls++; calls == 2 {
@@ -179,10 +209,6 @@ func TestNode__begins_anew_when_it_has_taken_the_lead(t *testing.T) {
 		return fmt.Errorf("open: %w", &tail.StartOver{Reason: "truncated", Err: errors.New("a segment is gone")})
 	}))
 	require.Equal(t, 2, calls)
-	want, err := os.ReadFile(filepath.Join(leader.dir, "wal/00000000"))
-	require.NoError(t, err)
-	got, err := os.ReadFile(filepath.Join(n.dir, "wal/00000000"))
-	require.NoError(t, err)
-	require.Equal(t, want, got)
+	require.Equal(t, segment(t, leader.dir), segment(t, n.dir))
 	n.Close()
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Following, taking the lead, and knowing whether this process leads.
+
 package memory
 
 import (
@@ -16,21 +18,28 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
+// nodes are two nodes of one owner: a leader and a standby.
+func nodes(t *testing.T, url string) (leader, standby *Manager) {
+	t.Helper()
+	leader = opened(t, Options{URL: url, Owner: "me", Follow: true})
+	standby = opened(t, Options{URL: url, Owner: "me", Follow: true})
+	require.False(t, leader.Following())
+	require.True(t, standby.Following())
+	return leader, standby
+}
+
 func TestFollow__who_becomes_a_standby(t *testing.T) {
 	server, dead := maastest.Start(t), maastest.Start(t)
 	dead.Kill()
 	leader := opened(t, Options{URL: server.URL, Owner: "led", Follow: true})
 	require.False(t, leader.Following(), "the name was free")
-	forked := func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
-		return Forked, nil
-	}
 	for name, c := range map[string]struct {
 		options Options
 		follows bool
 	}{
 		"the name is taken":                            {Options{URL: server.URL, Owner: "led"}, true},
 		"the name is taken, and there is a log":        {Options{URL: server.URL, Owner: "led", Dir: logged(t, t.TempDir())}, true},
-		"the log is another one":                       {Options{URL: server.URL, Owner: "free", Dir: logged(t, t.TempDir()), Compare: forked}, true},
+		"the log is another one":                       {Options{URL: server.URL, Owner: "free", Dir: logged(t, t.TempDir()), Compare: isForked}, true},
 		"the name is free":                             {Options{URL: server.URL, Owner: "another"}, false},
 		"it has never led, and nobody can be asked":    {Options{URL: dead.URL, Owner: "led"}, true},
 		"it has a log of its own, and nobody is there": {Options{URL: dead.URL, Owner: "led", Dir: logged(t, t.TempDir())}, false},
@@ -84,12 +93,7 @@ func TestFollow__leads_once_the_name_is_free(t *testing.T) {
 
 	leader.trip(maas.ErrSessionLost)
 	maastest.Eventually(t, "it knows", func() bool { return !leader.Holds() })
-	select {
-	case err := <-lost:
-		require.ErrorIs(t, err, ErrLost)
-	case <-time.After(time.Minute):
-		require.Fail(t, "the old leader goes on")
-	}
+	require.ErrorIs(t, maastest.Receive(t, "the old leader ends", lost), ErrLost)
 }
 
 // A restarted server knows no session, and the leader comes back for its name.
@@ -163,4 +167,101 @@ func TestFollow__a_leader_does_not_lose_its_name_to_its_own_session(t *testing.T
 	require.False(t, m.lostName(context.Background(), taken), "it is its own")
 	m.opened = time.Now().Add(-time.Minute)
 	require.True(t, m.lostName(context.Background(), taken), "another's is younger")
+}
+
+func TestFollow__a_leader_that_is_started_again_at_once_leaves_the_name_to_its_standby(t *testing.T) {
+	server := maastest.Start(t)
+	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	first := opened(t, o)
+	first.place.release() // As if it had been killed.
+	defer func() { require.NoError(t, first.Close()) }()
+
+	taken := make(chan *maas.Client)
+	go func() {
+		for {
+			time.Sleep(standbyTime / 4)
+			if c, err := maas.Open(context.Background(), first.o.client()); err == nil {
+				taken <- c
+				return
+			}
+		}
+	}()
+	second := opened(t, o)
+	require.True(t, second.Following())
+	require.NoError(t, (<-taken).Close())
+}
+
+func TestFollow__a_leader_without_a_standby_leads_again(t *testing.T) {
+	server := maastest.Start(t)
+	o := Options{URL: server.URL, Owner: "me", Dir: logged(t, t.TempDir()), Follow: true, Lost: func(error) {}}
+	first := opened(t, o)
+	first.place.release()
+	second := opened(t, o)
+	require.False(t, second.Following())
+	require.True(t, second.Up())
+	require.NoError(t, second.Close())
+	require.NoError(t, first.Close())
+}
+
+// A restarted server knows no earlier session, and may have lost the memory that would show that there was a
+// leader.
+func TestLead__leaves_the_leader_time_to_come_back_to_a_restarted_server(t *testing.T) {
+	server := maastest.Start(t)
+	leader, standby := nodes(t, server.URL)
+	require.True(t, IsFollowed(standby.Lead(context.Background())))
+	require.NoError(t, leader.Close())
+	server.Kill()
+	server.Restart()
+	maastest.Eventually(t, "the server is there", func() bool {
+		err := standby.Lead(context.Background())
+		standby.LookAnew()
+		require.Error(t, err, "it does not take the name")
+		return IsFollowed(err)
+	})
+	require.True(t, standby.Following())
+}
+
+// A standby that has followed a log with a hole does not lead with it: it has to catch up first.
+func TestLead__waits_until_a_standby_that_must_follow_has_caught_up(t *testing.T) {
+	standby := opened(t, Options{URL: maastest.Start(t).URL, Owner: "me", Follow: true, MustFollow: true})
+	require.True(t, standby.Following())
+	require.True(t, IsFollowed(standby.Lead(context.Background())))
+	standby.Metrics().Replayed(time.Now())
+	maastest.Eventually(t, "it leads", func() bool { return standby.Lead(context.Background()) == nil })
+}
+
+// leads is Leads for a caller with little time.
+func leads(m *Manager) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*leadInterval)
+	defer cancel()
+	return m.Leads(ctx)
+}
+
+func TestLeads__is_not_known_between_the_end_of_a_lease_and_the_server_s_answer(t *testing.T) {
+	server := maastest.Start(t)
+	m := watched(t, Options{URL: server.URL, Owner: "me", Follow: true})
+	defer func() { require.NoError(t, m.closeClient()) }()
+	require.True(t, leads(m), "its lease runs")
+
+	m.lapsedSession(m.client.Load())
+	require.NoError(t, m.closeClient())
+	require.True(t, leads(m), "it would run")
+
+	m.leaseEnd = time.Now()
+	require.False(t, leads(m))
+	m.goesOn(m.leaseEnd.Add(-time.Second))
+	require.False(t, leads(m), "the server was asked before")
+	m.goesOn(time.Now())
+	require.True(t, leads(m), "it is out of reach")
+
+	m.leaseEnd = time.Now()
+	require.NoError(t, m.connect(context.Background()))
+	require.True(t, leads(m), "the name is its own again")
+}
+
+func TestLeads__who_never_had_a_lease_waits_for_nothing(t *testing.T) {
+	m := watched(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
+	require.True(t, leads(m))
+	m.o.Follow = true
+	require.True(t, leads(m))
 }

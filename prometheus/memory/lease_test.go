@@ -12,15 +12,13 @@ import (
 
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // held is what the server lends to an owner.
 func held(t *testing.T, url, owner string) []maas.Allocation {
 	t.Helper()
-	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: "http"})
-	require.NoError(t, err)
-	defer c.Close()
-	lent, err := c.List(context.Background(), owner)
+	lent, err := shared.Client(t, url).List(context.Background(), owner)
 	require.NoError(t, err)
 	return lent
 }
@@ -42,8 +40,8 @@ func calls(t *testing.T, m *Manager, op string) uint64 {
 func TestLease__memory_of_a_made_up_owner_goes_by_itself(t *testing.T) {
 	server := maastest.Start(t)
 	m, log := openedLogged(t, Options{URL: server.URL, Lease: 10 * time.Second})
-	require.Equal(t, 1, log.count("level=WARN"), "it is said at the start")
-	require.Equal(t, 1, log.count("--storage.tsdb.maas.owner"))
+	require.Equal(t, 1, log.Count("level=WARN"), "it is said at the start")
+	require.Equal(t, 1, log.Count("--storage.tsdb.maas.owner"))
 	require.NoError(t, allocate(m, 1000))
 	require.Equal(t, "ttl", held(t, server.URL, m.Owner())[0].Lifetime)
 	require.NoError(t, m.Close())
@@ -53,7 +51,7 @@ func TestLease__memory_of_a_made_up_owner_goes_by_itself(t *testing.T) {
 func TestLease__memory_of_a_given_owner_stays(t *testing.T) {
 	server := maastest.Start(t)
 	m, log := openedLogged(t, Options{URL: server.URL, Owner: "me", Lease: time.Second})
-	require.Zero(t, log.count("level=WARN"))
+	require.Zero(t, log.Count("level=WARN"))
 	require.NoError(t, allocate(m, 1000))
 	require.NoError(t, m.Close())
 	require.Equal(t, "delete", held(t, server.URL, "me")[0].Lifetime)

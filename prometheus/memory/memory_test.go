@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -34,22 +33,6 @@ func health(m *Manager) error {
 		_, err := c.Health(ctx)
 		return err
 	})
-}
-
-func TestMetrics__are_there_at_0(t *testing.T) {
-	m := NewMetrics(nil)
-	require.Equal(t, 6, testutil.CollectAndCount(m.BytesRead))
-	require.Equal(t, 6, testutil.CollectAndCount(m.BytesWritten))
-	require.Equal(t, 6, testutil.CollectAndCount(m.Restarts))
-}
-
-func TestMetrics__errors_of_an_operation_are_there_before_the_first_one(t *testing.T) {
-	server := maastest.Start(t)
-	m := open(t, server.URL)
-	before := testutil.CollectAndCount(m.Metrics().Errors)
-	require.NoError(t, health(m))
-	require.Equal(t, before+1, testutil.CollectAndCount(m.Metrics().Errors))
-	require.Zero(t, testutil.ToFloat64(m.Metrics().Errors.WithLabelValues("health")))
 }
 
 func TestBreaker__a_dead_server_is_waited_for_once(t *testing.T) {
@@ -211,29 +194,16 @@ func TestLog__an_outage_is_one_line(t *testing.T) {
 		require.Error(t, err)
 		m.stillDown(err)
 	}
-	require.Equal(t, 1, log.count("level=WARN"), log)
+	require.Equal(t, 1, log.Count("level=WARN"), log)
 	m.stillDown(maas.ErrNameTaken)
 	m.stillDown(fmt.Errorf("another one lives: %w", maas.ErrNameTaken))
-	require.Equal(t, 2, log.count("level=WARN"), "that is another thing")
+	require.Equal(t, 2, log.Count("level=WARN"), "that is another thing")
 }
 
 func TestLog__no_server_at_the_start_is_one_line(t *testing.T) {
 	m, log := openedLogged(t, Options{URL: "http://127.0.0.1:1", Owner: "me"})
 	m.stillDown(m.connect(context.Background()))
-	require.Equal(t, 1, log.count("level=WARN"), log)
-}
-
-func TestMetrics__say_whose_memory_is_used(t *testing.T) {
-	server := maastest.Start(t)
-	for mode, required := range map[string]bool{"mirror": false, "remote": true} {
-		o := Options{URL: server.URL, Owner: "me-" + mode, Dir: t.TempDir(), Required: required}
-		for _, epoch := range []string{"1", "2"} {
-			m := opened(t, o)
-			require.Equal(t, 1, testutil.CollectAndCount(m.Metrics().Info))
-			require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Info.WithLabelValues("me-"+mode, mode, epoch)))
-			require.NoError(t, m.Close())
-		}
-	}
+	require.Equal(t, 1, log.Count("level=WARN"), log)
 }
 
 // The server logs each session that it refuses.

@@ -14,6 +14,7 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // logged gives a directory a log; in mirror mode, such a directory waits for nobody.
@@ -22,6 +23,10 @@ func logged(t *testing.T, dir string) string {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "wal"), 0o777))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wal", "00000000"), []byte("log"), 0o666))
 	return dir
+}
+
+func isForked(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
+	return Forked, nil
 }
 
 // A killed process leaves its session, and no lock.
@@ -33,7 +38,7 @@ func TestPlace__the_next_start_ends_a_dead_predecessor_s_session(t *testing.T) {
 		first.place.release() // It goes on to renew its session: only its end makes the name free.
 		second, log := openedLogged(t, o)
 		require.True(t, second.Up())
-		require.Zero(t, log.count("name is taken"))
+		require.Zero(t, log.Count("name is taken"))
 		require.NoError(t, second.Close())
 		require.NoError(t, first.Close())
 	}
@@ -93,10 +98,7 @@ func TestPlace__a_refused_start_leaves_the_state(t *testing.T) {
 	require.NoError(t, m.Close())
 	before, err := LoadState(dir)
 	require.NoError(t, err)
-	another := func(context.Context, remotefile.Memory, *remotefile.Listing, bool) (Relation, error) {
-		return Forked, nil
-	}
-	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: another})
+	_, _, err = openLogged(t, Options{URL: server.URL, Owner: "other", Dir: dir, Required: true, Compare: isForked})
 	require.ErrorIs(t, err, ErrForked)
 	after, err := LoadState(dir)
 	require.NoError(t, err)
@@ -124,10 +126,7 @@ func TestPlace__a_fork_is_compared_again_when_the_server_holds_something_else(t 
 	require.True(t, successor.Up())
 	require.NoError(t, successor.Close())
 	found = HasAll
-	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
-	require.NoError(t, err)
-	defer c.Close()
-	_, _, err = c.Free(context.Background(), held(t, server.URL, "me")[0].ID)
+	_, _, err := shared.Client(t, server.URL).Free(context.Background(), held(t, server.URL, "me")[0].ID)
 	require.NoError(t, err)
 	require.NoError(t, m.connect(context.Background()))
 	require.Equal(t, 2, compared)

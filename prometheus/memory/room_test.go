@@ -6,11 +6,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,27 +18,9 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
-// lines is a log that a test reads while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) count(words string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), words)
-}
-
-func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
+func openLogged(t *testing.T, o Options) (*Manager, *maastest.Log, error) {
 	t.Helper()
-	log := new(lines)
+	log := new(maastest.Log)
 	o.Logger, o.Metrics = slog.New(slog.NewTextHandler(log, nil)), NewMetrics(prometheus.NewPedanticRegistry())
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
@@ -57,7 +34,7 @@ func openLogged(t *testing.T, o Options) (*Manager, *lines, error) {
 }
 
 // openedLogged is openLogged for a start that has to succeed; opened is the same without the log.
-func openedLogged(t *testing.T, o Options) (*Manager, *lines) {
+func openedLogged(t *testing.T, o Options) (*Manager, *maastest.Log) {
 	t.Helper()
 	m, log, err := openLogged(t, o)
 	require.NoError(t, err)
@@ -80,19 +57,11 @@ func allocate(m *Manager, size int64) error {
 // seenBy returns the URL of a proxy in front of a server, which calls see with each POST /allocate. The server does
 // not get what see answers.
 func seenBy(t *testing.T, server string, see func(w http.ResponseWriter) (answered bool)) string {
-	t.Helper()
-	to, err := url.Parse(server)
-	require.NoError(t, err)
-	proxy := httputil.NewSingleHostReverseProxy(to)
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/allocate" && see(w) {
-			return
+	return maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if r.URL.Path != "/allocate" || !see(w) {
+			serve(w, r)
 		}
-		r.Host = to.Host
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(front.Close)
-	return front.URL
+	})
 }
 
 func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) {
@@ -118,7 +87,7 @@ func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) 
 	require.True(t, m.Up())
 	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Up))
 	require.Equal(t, 1.0, testutil.ToFloat64(m.Metrics().Degraded))
-	require.Equal(t, 1, log.count("has no room;"))
+	require.Equal(t, 1, log.Count("has no room;"))
 
 	require.NoError(t, m.Write("free", 0, func(ctx context.Context, c *Conn) error {
 		lent, err := c.List(ctx, "me")
@@ -128,9 +97,9 @@ func TestRoom__a_full_server_is_asked_once_a_second_and_said_once(t *testing.T) 
 	}))
 	maastest.Eventually(t, "there is room", func() bool { return allocate(m, 4<<20) == nil })
 	require.Zero(t, testutil.ToFloat64(m.Metrics().Degraded))
-	require.Equal(t, 1, log.count("has room again"))
-	require.Equal(t, 1, log.count("has no room;"))
-	require.Equal(t, 1, log.count("Allocated from MaaS"), "one line a minute")
+	require.Equal(t, 1, log.Count("has room again"))
+	require.Equal(t, 1, log.Count("has no room;"))
+	require.Equal(t, 1, log.Count("Allocated from MaaS"), "one line a minute")
 }
 
 // Too many allocations are like too little room, too many requests with a wrong token are not.
@@ -196,5 +165,5 @@ func TestOpen__a_server_whose_slabs_are_too_small(t *testing.T) {
 	for range 3 {
 		m.stillDown(m.connect(context.Background()))
 	}
-	require.Equal(t, 1, log.count("--slab-sizes"))
+	require.Equal(t, 1, log.Count("--slab-sizes"))
 }

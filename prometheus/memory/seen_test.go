@@ -18,20 +18,27 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 )
 
+func get(t *testing.T, url string) []byte {
+	t.Helper()
+	response, err := http.Get(url)
+	require.NoError(t, err)
+	defer http.DefaultClient.CloseIdleConnections()
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return body
+}
+
 // named is how many sessions of a name the server has, and whether one of them is exclusive.
 func named(t *testing.T, url, name string) (count int, exclusive bool) {
 	t.Helper()
-	response, err := http.Get(url + "/sessions?name=" + name)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
 	var answer struct {
 		Sessions []struct {
 			Exclusive bool `json:"exclusive"`
 		} `json:"sessions"`
 	}
-	require.Equal(t, http.StatusOK, response.StatusCode)
-	require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
+	require.NoError(t, json.Unmarshal(get(t, url+"/sessions?name="+name), &answer))
 	for _, s := range answer.Sessions {
 		exclusive = exclusive || s.Exclusive
 	}
@@ -96,14 +103,7 @@ func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 	lost := m.reader.Lost()
 	server.Kill()
 	server.Restart()
-	maastest.Eventually(t, "the session is lost", func() bool {
-		select {
-		case <-lost:
-			return true
-		default:
-			return false
-		}
-	})
+	maastest.Receive(t, "the session is lost", lost)
 	look(t, m)
 	count, _ := named(t, server.URL, "me@follow")
 	require.Equal(t, 1, count)
@@ -112,8 +112,7 @@ func TestFollow__a_standby_whose_session_was_lost_is_seen_again(t *testing.T) {
 // The server logs each session that it refuses; four lines a second would fill its log.
 func TestFollow__who_waits_for_the_name_tries_to_take_it_when_it_is_free(t *testing.T) {
 	server := maastest.Start(t)
-	first := leader(t, server.URL, "me")
-	m := standby(t, server.URL, "me")
+	first, m := nodes(t, server.URL)
 	look(t, m)
 	before := refused(t, server.URL)
 	for range 3 {
@@ -139,13 +138,7 @@ func TestFollow__who_has_the_name_already_leads(t *testing.T) {
 // refused is how many sessions the server has refused because of their name.
 func refused(t *testing.T, url string) string {
 	t.Helper()
-	response, err := http.Get(url + "/metrics")
-	require.NoError(t, err)
-	defer http.DefaultClient.CloseIdleConnections()
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	_, count, _ := strings.Cut(string(text), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
+	_, count, _ := strings.Cut(string(get(t, url+"/metrics")), `maas_http_requests_total{method="POST",route="/sessions",code="409"} `)
 	count, _, _ = strings.Cut(count, "\n")
 	return count
 }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package shared has what the tests of several packages need beside maastest.
+package shared
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	maas "github.com/maas-memory/maas/go"
+)
+
+// Client is a client that has nothing to do with the memory under test. It is closed with the test.
+func Client(t testing.TB, url string) *maas.Client {
+	t.Helper()
+	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Exists says whether a file is there.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Contents maps the files below the entries of a directory that match one of the patterns to their bytes. Where files
+// go away meanwhile, there is an error.
+func Contents(dir string, patterns ...string) (files map[string]string, err error) {
+	files = map[string]string{}
+	for _, pattern := range patterns {
+		roots, _ := filepath.Glob(filepath.Join(dir, pattern))
+		for _, root := range roots {
+			err = errors.Join(err, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+				b, err := os.ReadFile(path)
+				name, _ := filepath.Rel(dir, path)
+				files[name] = string(b)
+				return err
+			}))
+		}
+	}
+	return files, err
+}
+
+// Released wants everything that the releases had, by its name, to be there and the same: tests/released has a file of
+// each release. With MAAS_WRITE_RELEASED it writes what is there now into that directory.
+func Released[T any](t *testing.T, name string, now map[string]T) {
+	t.Helper()
+	if dir := os.Getenv("MAAS_WRITE_RELEASED"); dir != "" {
+		b, err := json.MarshalIndent(now, "", " ")
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o666))
+		return
+	}
+	files, err := filepath.Glob("../../tests/released/*/" + name)
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var then map[string]T
+		require.NoError(t, json.Unmarshal(b, &then))
+		require.NotEmpty(t, then)
+		for name, want := range then {
+			require.Contains(t, now, name, file)
+			require.Equal(t, want, now[name], "%s, of %s", name, file)
+		}
+	}
+}
