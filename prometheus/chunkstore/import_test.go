@@ -3,7 +3,6 @@
 package chunkstore
 
 import (
-	"math/rand"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,29 +13,33 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
+// writeLocal writes some local files of n chunks each.
+func (s *remote) writeLocal(files, n int) (chunkDir string, all []written) {
+	s.t.Helper()
+	chunkDir = filepath.Join(s.dir, "chunks_head")
+	local := localChunks(s.t, chunkDir)
+	for range files {
+		all = append(all, write(s.t, local, s.rnd, n)...)
+		local.CutNewFile()
+	}
+	require.NoError(s.t, local.Close())
+	return chunkDir, all
+}
+
 func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
 	s := newRemote(t, RemoteOptions{})
-	chunkDir := filepath.Join(s.dir, "chunks_head")
-	local := localChunks(t, chunkDir)
-	all := write(t, local, rand.New(rand.NewSource(1)), 1000)
-	local.CutNewFile()
-	all = append(all, write(t, local, rand.New(rand.NewSource(2)), 1000)...)
-	require.NoError(t, local.Close())
-
+	chunkDir, all := s.writeLocal(2, 1000)
 	n, err := s.Import(chunkDir)
 	require.NoError(t, err)
 	require.Equal(t, len(all), n)
 	require.NoDirExists(t, chunkDir)
 	i := 0
-	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, ooo bool) error {
-		require.Equal(t, all[i].series, series)
-		require.Equal(t, all[i].ooo, ooo)
+	require.NoError(t, s.IterateAllChunks(func(_ chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool) error {
 		all[i].ref = ref
 		i++
 		return nil
 	}))
-	require.Equal(t, len(all), i)
-	checkReads(t, s, all)
+	s.holds(all)
 
 	n, err = s.Import(chunkDir) // The second start.
 	require.NoError(t, err)
@@ -52,15 +55,7 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := newRemote(t, RemoteOptions{})
-			chunkDir := filepath.Join(s.dir, "chunks_head")
-			local := localChunks(t, chunkDir)
-			rnd := rand.New(rand.NewSource(1))
-			var all []written
-			for range 3 {
-				all = append(all, write(t, local, rnd, 100)...)
-				local.CutNewFile()
-			}
-			require.NoError(t, local.Close())
+			chunkDir, _ := s.writeLocal(3, 100)
 			damage(t, filepath.Join(chunkDir, "000002"))
 
 			n, err := s.Import(chunkDir)

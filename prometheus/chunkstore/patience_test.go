@@ -6,9 +6,6 @@ package chunkstore
 
 import (
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -24,24 +21,17 @@ import (
 // slowReads is a server whose reads take this many nanoseconds.
 func slowReads(t *testing.T, server string) (address string, delay *atomic.Int64) {
 	t.Helper()
-	target, err := url.Parse(server)
-	require.NoError(t, err)
 	delay = new(atomic.Int64)
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	// A client that gives up is not an error.
-	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
-	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Host = target.Host
+	address = maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if r.URL.Path == "/data/read" || r.Method == http.MethodGet && path.Base(r.URL.Path) == "data" {
 			select {
 			case <-time.After(time.Duration(delay.Load())):
 			case <-r.Context().Done():
 			}
 		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(slow.Close)
-	return slow.URL, delay
+		serve(w, r)
+	})
+	return address, delay
 }
 
 // seriesLock is free whenever a read waits.

@@ -14,16 +14,22 @@ import (
 	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
+// writeEmpty adds n chunks of so many zeros, and waits until they are in remote memory.
+func (s *remote) writeEmpty(n, size int) (refs []chunks.ChunkDiskMapperRef) {
+	s.t.Helper()
+	chk, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, size))
+	require.NoError(s.t, err)
+	for range n {
+		refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
+	}
+	s.arrives()
+	return refs
+}
+
 // A block counts once for each chunk, wherever in it the chunk lies.
 func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 	s := newRemote(t, RemoteOptions{})
-	var refs []chunks.ChunkDiskMapperRef
-	for range 200 { // Of 1,000 bytes and some: every 16th or so lies in two blocks.
-		c, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, 1000))
-		require.NoError(t, err)
-		refs = append(refs, s.WriteChunk(1, 0, 0, c, false, nil))
-	}
-	s.arrives()
+	refs := s.writeEmpty(200, 1000) // Every 16th or so lies in two blocks.
 	hits, misses := s.m.Metrics().CacheHits, s.m.Metrics().CacheMisses
 	for i := len(refs) - 1; i >= 0; i-- { // Backwards: nothing is read ahead.
 		_, first := refs[i].Unpack()
@@ -44,8 +50,6 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 // file that the passes wrote.
 func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 	const size, streams, blocks = 1000, 8, 48
-	chk, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, size))
-	require.NoError(t, err)
 	for name, c := range map[string]struct {
 		cache  int64
 		misses float64 // At most, per block of the file.
@@ -55,11 +59,7 @@ func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newRemote(t, RemoteOptions{Options: Options{CacheSize: c.cache}})
-			var refs []chunks.ChunkDiskMapperRef
-			for range streams * blocks * blockSize / headchunk.EncodedSize(size) {
-				refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
-			}
-			s.arrives()
+			refs := s.writeEmpty(streams*blocks*blockSize/headchunk.EncodedSize(size), size)
 			misses, read := s.m.Metrics().CacheMisses, s.m.Metrics().BytesRead.WithLabelValues("chunks_head")
 			hadMisses, hadRead := testutil.ToFloat64(misses), testutil.ToFloat64(read)
 			for i := range len(refs) / streams {

@@ -36,9 +36,6 @@ type written struct {
 	ooo        bool
 }
 
-// store is a store of either mode.
-type store = Local
-
 func open(t *testing.T, url, dir string, required bool) *memory.Manager {
 	t.Helper()
 	m, err := memory.Open(context.Background(), memory.Options{
@@ -49,7 +46,7 @@ func open(t *testing.T, url, dir string, required bool) *memory.Manager {
 	return m
 }
 
-func write(t *testing.T, s store, rnd *rand.Rand, n int) []written {
+func write(t *testing.T, s Local, rnd *rand.Rand, n int) []written {
 	t.Helper()
 	all := make([]written, n)
 	for i := range all {
@@ -59,14 +56,18 @@ func write(t *testing.T, s store, rnd *rand.Rand, n int) []written {
 		for j := range 1 + rnd.Intn(120) {
 			a.Append(0, int64(i*1000+j), rnd.NormFloat64())
 		}
-		w := written{series: chunks.HeadSeriesRef(1 + i), mint: int64(i * 1000), maxt: int64(i*1000 + 119), ooo: i%7 == 0, data: string(c.Bytes()), samples: uint16(c.NumSamples())}
-		w.ref = s.WriteChunk(w.series, w.mint, w.maxt, c, w.ooo, func(err error) { require.NoError(t, err) })
-		all[i] = w
+		all[i] = writeChunk(t, s, written{series: chunks.HeadSeriesRef(1 + i), mint: int64(i * 1000), maxt: int64(i*1000 + 119), ooo: i%7 == 0}, c)
 	}
 	return all
 }
 
-func checkReads(t *testing.T, s store, all []written) {
+func writeChunk(t *testing.T, s Local, w written, c chunkenc.Chunk) written {
+	w.data, w.samples = string(c.Bytes()), uint16(c.NumSamples())
+	w.ref = s.WriteChunk(w.series, w.mint, w.maxt, c, w.ooo, func(err error) { require.NoError(t, err) })
+	return w
+}
+
+func checkReads(t *testing.T, s Local, all []written) {
 	t.Helper()
 	for _, w := range all {
 		c, err := s.Chunk(w.ref)
@@ -75,7 +76,7 @@ func checkReads(t *testing.T, s store, all []written) {
 	}
 }
 
-func checkIterates(t *testing.T, s store, all []written) {
+func checkIterates(t *testing.T, s Local, all []written) {
 	t.Helper()
 	i := 0
 	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, mint, maxt int64, samples uint16, enc chunkenc.Encoding, ooo bool) error {
@@ -120,7 +121,7 @@ func remoteAt(t *testing.T, server *maastest.Server, url string, o RemoteOptions
 
 func (s *remote) start(url string, o RemoteOptions) {
 	s.t.Helper()
-	s.m = open(s.t, url, s.dir, true)
+	s.ended, s.m = false, open(s.t, url, s.dir, true)
 	var err error
 	s.Remote, err = NewRemote(s.m, o)
 	require.NoError(s.t, err)
@@ -137,12 +138,21 @@ func (s *remote) end() {
 func (s *remote) restart(o RemoteOptions) {
 	s.t.Helper()
 	s.end()
-	s.ended = false
 	s.start(s.server.URL, o)
 }
 
 // write adds n chunks.
 func (s *remote) write(n int) []written { s.t.Helper(); return write(s.t, s, s.rnd, n) }
+
+// writeFiles adds some files of 100 chunks each.
+func (s *remote) writeFiles(n int) (all []written) {
+	s.t.Helper()
+	for range n {
+		all = append(all, s.write(100)...)
+		s.CutNewFile()
+	}
+	return all
+}
 
 // holds wants the store to have these chunks, and no others.
 func (s *remote) holds(all []written) {
@@ -227,6 +237,7 @@ func newMirror(t *testing.T) *mirror {
 func (s *mirror) start() {
 	s.t.Helper()
 	log := slog.New(slog.DiscardHandler)
+	s.ended = false
 	s.m = open(s.t, s.server.URL, s.dir, false)
 	s.tail = tail.Start(s.m, tail.Options{Dir: s.dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: log})
 	var err error
@@ -248,7 +259,6 @@ func (s *mirror) end() error {
 func (s *mirror) restart() {
 	s.t.Helper()
 	require.NoError(s.t, s.end())
-	s.ended = false
 	s.start()
 }
 

@@ -62,11 +62,7 @@ func TestRemote__numbers_that_were_only_reserved_are_no_hole(t *testing.T) {
 func TestRemote__nothing_is_attached_behind_a_hole(t *testing.T) {
 	for lost := range 3 {
 		s := newRemote(t, RemoteOptions{})
-		var all []written
-		for range 3 {
-			all = append(all, s.write(100)...)
-			s.CutNewFile()
-		}
+		all := s.writeFiles(3)
 		s.arrives()
 		s.lose(lost)
 		s.restart(RemoteOptions{})
@@ -108,9 +104,7 @@ func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
 		arena := s.m.Arena()
 		s.server.Kill()
 		if round > 0 {
-			all = s.write(100)
-			s.CutNewFile()
-			all = append(all, s.write(100)...)
+			all = s.writeFiles(2)
 		}
 		s.server.Restart()
 		maastest.Eventually(t, "its new memory is in use", func() bool { return s.m.Up() && s.m.Arena() != arena || len(fatal) > 0 })
@@ -155,9 +149,7 @@ func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	large, err := chunkenc.FromData(chunkenc.EncXOR, data)
 	require.NoError(t, err)
 	for i := range 3 {
-		w := written{series: 1, mint: int64(i), maxt: int64(i), data: string(data), samples: uint16(large.NumSamples())}
-		w.ref = s.WriteChunk(w.series, w.mint, w.maxt, large, false, nil)
-		all = append(all, w)
+		all = append(all, writeChunk(t, s, written{series: 1, mint: int64(i), maxt: int64(i)}, large))
 		all = append(all, s.write(3000)...)
 	}
 	s.holds(all)

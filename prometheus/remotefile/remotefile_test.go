@@ -3,6 +3,7 @@
 package remotefile
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -13,17 +14,30 @@ import (
 
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 var ctx = context.Background()
 
 func client(t *testing.T, args ...string) *maas.Client {
 	t.Helper()
-	server := maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, args...)...)
-	c, err := maas.Open(ctx, maas.Options{URL: server.URL, Transport: "http"})
+	return shared.Client(t, maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, args...)...).URL)
+}
+
+// list is what a successor would find.
+func list(t *testing.T, c *maas.Client) *Listing {
+	t.Helper()
+	l, err := List(ctx, c, "me")
 	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	return c
+	return l
+}
+
+// isEmpty wants the owner to have no memory.
+func isEmpty(t *testing.T, c *maas.Client) {
+	t.Helper()
+	left, err := c.List(ctx, "me")
+	require.NoError(t, err)
+	require.Empty(t, left, "memory that nobody knows of")
 }
 
 func random(seed int64, n int) []byte {
@@ -97,8 +111,7 @@ func TestFile__is_found_again_as_it_was_appended(t *testing.T) {
 		require.Equal(t, b, content(t, c, f))
 		want[name] = b
 	}
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
+	l := list(t, c)
 	require.Empty(t, l.Orphans)
 	require.Equal(t, uint64(3), l.Epoch)
 	require.Len(t, l.Files, len(want))
@@ -113,9 +126,7 @@ func TestFile__is_found_again_as_it_was_appended(t *testing.T) {
 		require.NoError(t, f.Free(ctx, c))
 		require.Zero(t, f.Len())
 	}
-	left, err := c.List(ctx, "me")
-	require.NoError(t, err)
-	require.Empty(t, left)
+	isEmpty(t, c)
 }
 
 func TestFile__finish_is_seen(t *testing.T) {
@@ -125,8 +136,7 @@ func TestFile__finish_is_seen(t *testing.T) {
 	f := New("me", 1, Name{Kind: Checkpoint, Number: 1}, false)
 	require.NoError(t, f.Append(ctx, c, []byte("x")))
 	require.NoError(t, f.Finish(ctx, c, false))
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
+	l := list(t, c)
 	require.Len(t, l.Files, 2)
 	last, final := l.Files[0].Last()
 	require.True(t, last)
@@ -178,9 +188,7 @@ func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
 					require.ErrorIs(t, err, errInjected)
 					require.Equal(t, int64(off), f.Len())
 					failed = true
-					l, err := List(ctx, c, "me") // As a successor would see it now.
-					require.NoError(t, err)
-					for _, found := range l.Files {
+					for _, found := range list(t, c).Files {
 						require.Equal(t, b[:found.Len()], content(t, c, found))
 						require.GreaterOrEqual(t, found.Len(), f.Len())
 					}
@@ -190,9 +198,7 @@ func TestFile__every_failed_call_leaves_a_prefix(t *testing.T) {
 			}
 			require.Equal(t, b, content(t, c, f))
 			require.NoError(t, f.Free(ctx, c))
-			left, err := c.List(ctx, "me")
-			require.NoError(t, err)
-			require.Empty(t, left, "memory that nobody knows of")
+			isEmpty(t, c)
 			if !failed {
 				break
 			}
@@ -211,8 +217,7 @@ func TestFile__gaps_and_strangers_are_orphans(t *testing.T) {
 	_, _, err = c.Free(ctx, f.extents[1].id)
 	require.NoError(t, err)
 
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
+	l := list(t, c)
 	require.Len(t, l.Files, 1)
 	require.Equal(t, int64(mib/2-HeaderSize), l.Files[0].Len())
 	require.Len(t, l.Orphans, len(f.extents)-2+1+1)
@@ -236,8 +241,7 @@ func TestFile__says_what_it_follows(t *testing.T) {
 	for _, f := range []*File{first, next, far} {
 		require.NoError(t, f.Append(ctx, c, random(1, mib)))
 	}
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
+	l := list(t, c)
 	require.Len(t, l.Files, 3)
 	require.True(t, l.Files[1].Follows(l.Files[0]))
 	require.True(t, l.Files[2].Follows(l.Files[1]))
@@ -281,8 +285,7 @@ func TestList__what_is_too_large_to_be_an_extent_is_none(t *testing.T) {
 	var slot [slotSize]byte
 	h.encode(&slot)
 	require.NoError(t, c.WriteV(ctx, []maas.Range{{ID: a[0].ID, Data: slot[:]}}))
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
+	l := list(t, c)
 	require.Empty(t, l.Files)
 	require.Equal(t, []string{a[0].ID}, l.Orphans)
 }
@@ -305,8 +308,7 @@ func TestFile__lies_in_the_slabs_that_the_server_has(t *testing.T) {
 		b := random(1, 7*mib)
 		require.NoError(t, f.Append(ctx, c, b[:mib]), classes)
 		require.NoError(t, f.Append(ctx, c, b[mib:]), classes)
-		l, err := List(ctx, c, "me")
-		require.NoError(t, err)
+		l := list(t, c)
 		require.Empty(t, l.Orphans)
 		require.Len(t, l.Files, 1)
 		require.Equal(t, b, content(t, c, l.Files[0]), classes)
@@ -330,11 +332,8 @@ func TestFile__goes_on_where_the_classes_were_others(t *testing.T) {
 	b := random(1, 3*mib)
 	f := New("me", 1, Name{Kind: WAL}, false)
 	require.NoError(t, f.Append(ctx, c, b[:2*mib]))
-	l, err := List(ctx, c, "me")
-	require.NoError(t, err)
-	require.NoError(t, l.Files[0].Append(ctx, other{c, []int64{kib, 64 * kib}}, b[2*mib:]))
-	l, err = List(ctx, c, "me")
-	require.NoError(t, err)
+	require.NoError(t, list(t, c).Files[0].Append(ctx, other{c, []int64{kib, 64 * kib}}, b[2*mib:]))
+	l := list(t, c)
 	require.Empty(t, l.Orphans)
 	require.Equal(t, b, content(t, c, l.Files[0]))
 }
@@ -342,4 +341,64 @@ func TestFile__goes_on_where_the_classes_were_others(t *testing.T) {
 func TestCheckSizes__says_what_is_too_small(t *testing.T) {
 	require.ErrorContains(t, CheckSizes([]int64{kib, 8 * kib}), "--slab-sizes")
 	require.NoError(t, CheckSizes(nil))
+}
+
+func TestRefresh__sees_what_was_appended_and_nothing_else(t *testing.T) {
+	server := maastest.Start(t, "--max-pool-size", "64MiB")
+	c := shared.Client(t, server.URL)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	w := New("me", 3, Name{Kind: WAL, Number: 7}, false)
+	require.NoError(t, w.Append(ctx, c, data[:1000]))
+	f := list(t, c).Files[0]
+	require.Equal(t, uint64(3), f.Epoch())
+
+	w.SetMinTime(-5)
+	require.NoError(t, w.Append(ctx, c, data[1000:3000]))
+	require.Equal(t, int64(1000), f.Len())
+	require.NoError(t, f.Refresh(ctx, c))
+	require.Equal(t, int64(3000), f.Len())
+	require.Equal(t, int64(-5), f.MinTime())
+	require.False(t, f.Full())
+	p := make([]byte, 2500)
+	require.NoError(t, f.ReadAt(ctx, c, p, 500))
+	require.True(t, bytes.Equal(data[500:3000], p))
+
+	// Refresh sees that there is another extent, but not its bytes.
+	require.NoError(t, w.Append(ctx, c, data[3000:]))
+	require.NoError(t, f.Refresh(ctx, c))
+	require.True(t, f.Full())
+	require.Less(t, f.Len(), w.Len())
+	f = list(t, c).Files[0]
+	require.Equal(t, w.Len(), f.Len())
+	require.False(t, f.Full())
+
+	require.NoError(t, w.Finish(ctx, c, false))
+	require.NoError(t, f.Refresh(ctx, c))
+	require.True(t, f.Full())
+	last, _ := f.Last()
+	require.True(t, last)
+
+	// Refresh sees a cut within the extent; a file that loses the extent is seen by another listing.
+	require.NoError(t, w.Cut(ctx, c, w.Len()-10, bytes.NewReader(data)))
+	require.NoError(t, f.Refresh(ctx, c))
+	require.Equal(t, w.Len(), f.Len())
+	last, _ = f.Last()
+	require.False(t, last, "it goes on")
+	require.NoError(t, w.Cut(ctx, c, 2000, bytes.NewReader(data)))
+	require.ErrorIs(t, f.Refresh(ctx, c), ErrFreed)
+	f = list(t, c).Files[0]
+	require.Equal(t, int64(2000), f.Len())
+
+	// The memory belongs to another file by now.
+	other := f.extents[0]
+	other.name.Number++
+	require.NoError(t, c.WriteV(ctx, []maas.Range{other.nextSlot()}))
+	require.ErrorIs(t, f.Refresh(ctx, c), ErrFreed)
+	require.NoError(t, c.WriteV(ctx, []maas.Range{{ID: f.extents[0].id, Data: make([]byte, HeaderSize)}}))
+	require.ErrorIs(t, f.Refresh(ctx, c), ErrFreed)
+
+	server.Kill()
+	err := f.Refresh(ctx, c)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrFreed, "who knows")
 }
