@@ -18,6 +18,7 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // standby is a follower, and the log that its head got.
@@ -32,10 +33,7 @@ type standby struct {
 // followed opens remote memory as a standby does.
 func (d *dataDir) followed() *memory.Manager {
 	d.t.Helper()
-	m, err := memory.Open(context.Background(), memory.Options{
-		URL: d.server.URL, Owner: "node", Transport: "http", Dir: d.dir, Follow: true,
-		Logger: quiet(), Metrics: memory.NewMetrics(nil),
-	})
+	m, err := d.connectAs(memory.Options{Follow: true})
 	require.NoError(d.t, err)
 	return m
 }
@@ -127,7 +125,7 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 	d.remove(walZero, walOne)
 	maastest.Eventually(t, "the checkpoint takes their place", func() bool {
 		require.NoError(t, s.looks())
-		return exists(s.d.path("wal/checkpoint.00000001")) && !exists(s.d.path(walOne))
+		return shared.Exists(s.d.path("wal/checkpoint.00000001")) && !shared.Exists(s.d.path(walOne))
 	})
 	first, err := os.Open(s.d.path("wal/checkpoint.00000001/00000000")) // As the head does.
 	require.NoError(t, err)
@@ -136,7 +134,7 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 	d.remove(walTwo, "wal/checkpoint.00000001")
 	maastest.Eventually(t, "another one takes its place", func() bool {
 		require.NoError(t, s.looks())
-		return !exists(s.d.path("wal/checkpoint.00000001"))
+		return !shared.Exists(s.d.path("wal/checkpoint.00000001"))
 	})
 	info, err := first.Stat()
 	require.NoError(t, err)
@@ -220,7 +218,7 @@ func TestFollow__says_what_has_late_samples_when_the_head_is_truncated(t *testin
 	s.settle = 0
 	require.Equal(t, int64(math.MinInt64), s.MinValidTime())
 	var enc record.Encoder
-	b := lateLog(t, compression.None, enc.Samples([]record.RefSample{{Ref: 7, T: 1}, {Ref: 9, T: 2}}, nil))
+	b := segmentOf(t, compression.None, enc.Samples([]record.RefSample{{Ref: 7, T: 1}, {Ref: 9, T: 2}}, nil))
 	d.write(wblZero, b)
 	n.copies(segmentSize + len(b))
 	require.NoError(t, n.SetMinValidTime(1000))
@@ -273,7 +271,7 @@ func TestFollow__waits_for_a_log(t *testing.T) {
 	}()
 	_, err := Follow(stop, m, FollowOptions{Dir: other.dir, Logger: quiet()})
 	require.ErrorIs(t, err, ErrStopped)
-	require.False(t, exists(other.path("wal")))
+	require.False(t, shared.Exists(other.path("wal")))
 	require.NoError(t, m.Close())
 	n.stop()
 }

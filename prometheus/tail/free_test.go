@@ -15,6 +15,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // looker sees what a take-over would see.
@@ -24,10 +25,7 @@ type looker struct {
 }
 
 func newLooker(d *dataDir) looker {
-	c, err := maas.Open(context.Background(), maas.Options{URL: d.server.URL, Transport: "http"})
-	require.NoError(d.t, err)
-	d.t.Cleanup(func() { require.NoError(d.t, c.Close()) })
-	return looker{d.t, c}
+	return looker{d.t, shared.Client(d.t, d.server.URL)}
 }
 
 // look returns where the head begins, and the files that are there; no files while the owner changes something
@@ -93,7 +91,7 @@ func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
 	held.Store(false)
 	maastest.Eventually(t, "the checkpoint stands for the old log", func() bool {
 		minTime, there := l.look()
-		return there != nil && minTime == 1000 && !there[wal(0)] && !there[wal(1)] && there[remotefile.Name{Kind: remotefile.Checkpoint, Number: 1}]
+		return there != nil && minTime == 1000 && !there[wal(0)] && !there[wal(1)] && there[checkpointOne]
 	})
 	require.True(t, n.tail.MayFree(false))
 	n.stop()
@@ -167,6 +165,14 @@ func (l looker) takeover() (lost int, err error) {
 	return lost, err
 }
 
+// wholeTakeover wants a take-over to leave out nothing.
+func (l looker) wholeTakeover() {
+	l.t.Helper()
+	lost, err := l.takeover()
+	require.NoError(l.t, err)
+	require.Zero(l.t, lost)
+}
+
 // The process is killed between a checkpoint and its copy.
 func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.T) {
 	d := newLog(t)
@@ -203,9 +209,7 @@ func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(
 	for range 5 {
 		tail.look()
 	}
-	lost, err := l.takeover()
-	require.NoError(t, err)
-	require.Zero(t, lost)
+	l.wholeTakeover()
 }
 
 func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
@@ -226,9 +230,7 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 	for range 5 {
 		tail.look()
 	}
-	lost, err := l.takeover()
-	require.NoError(t, err)
-	require.Zero(t, lost)
+	l.wholeTakeover()
 	_, there := l.look()
 	require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL}, "the blocks are not there yet")
 }

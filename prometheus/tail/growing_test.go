@@ -17,23 +17,19 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // logged is a segment of a log with records of some sizes.
 func logged(t *testing.T, c compression.Type, sizes ...int) []byte {
-	dir := filepath.Join(t.TempDir(), "wal")
-	w, err := wlog.NewSize(nil, nil, dir, 128*logPage, c)
-	require.NoError(t, err)
 	rnd := rand.New(rand.NewSource(1))
+	var records [][]byte
 	for _, n := range sizes {
 		rec := make([]byte, n)
 		rnd.Read(rec[:n/2])
-		require.NoError(t, w.Log(rec))
+		records = append(records, rec)
 	}
-	require.NoError(t, w.Close())
-	b, err := os.ReadFile(wlog.SegmentName(dir, 0))
-	require.NoError(t, err)
-	return b
+	return segmentOf(t, c, records...)
 }
 
 // ends are the ends of the records in a segment.
@@ -85,20 +81,16 @@ func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T)
 	}
 }
 
-// remoteLog is a segment in remote memory, and how its reader sees it.
+// remoteLog is a segment in remote memory.
 type remoteLog struct {
 	t      *testing.T
 	client *maas.Client
 	writer *remotefile.File
-	reader *remotefile.File
 }
 
-func newRemoteLog(t *testing.T, epoch uint64) *remoteLog {
+func newRemoteLog(t *testing.T) *remoteLog {
 	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	c, err := maas.Open(context.Background(), maas.Options{URL: server.URL, Transport: "http"})
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() })
-	return &remoteLog{t: t, client: c, writer: remotefile.New("me", epoch, wal(0), false)}
+	return &remoteLog{t: t, client: shared.Client(t, server.URL), writer: remotefile.New("me", 1, wal(0), false)}
 }
 
 func (l *remoteLog) append(b []byte) {
@@ -106,29 +98,25 @@ func (l *remoteLog) append(b []byte) {
 	require.NoError(l.t, l.writer.Append(context.Background(), l.client, b))
 }
 
-// list shows the reader all of the segment.
-func (l *remoteLog) list() {
+// cut leaves the first n bytes of the segment, which are those of b.
+func (l *remoteLog) cut(n int64, b []byte) {
 	l.t.Helper()
-	listing, err := remotefile.List(context.Background(), l.client, "me")
-	require.NoError(l.t, err)
-	require.Len(l.t, listing.Files, 1)
-	l.reader = listing.Files[0]
+	require.NoError(l.t, l.writer.Cut(context.Background(), l.client, n, bytes.NewReader(b)))
 }
 
 // fetch lists the segment, and brings to g what is new there.
 func (l *remoteLog) fetch(g *growing) error {
 	l.t.Helper()
-	l.list()
-	_, err := g.fetch(l.reader, l.read)
+	listing, err := remotefile.List(context.Background(), l.client, "me")
+	require.NoError(l.t, err)
+	require.Len(l.t, listing.Files, 1)
+	f := listing.Files[0]
+	_, err = g.fetch(f, func(p []byte, off int64) error { return f.ReadAt(context.Background(), l.client, p, off) })
 	return err
 }
 
-func (l *remoteLog) read(p []byte, off int64) error {
-	return l.reader.ReadAt(context.Background(), l.client, p, off)
-}
-
 func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
-	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 600<<10, 900<<10, 5, 1<<20, 300<<10)
 	for from := 0; from < len(b); {
 		n := min(len(b)-from, 1+rand.Intn(400<<10))
@@ -145,7 +133,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 
 // A restarted leader cuts a torn record that no reader has seen.
 func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
-	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 50000)
 	first := ends(b)[0]
 	l.append(b[:first+40000])
@@ -154,9 +142,9 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	require.True(t, r.Next())
 	require.False(t, r.Next())
 
-	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
+	l.cut(first, b)
 	l.append(b[first:])
-	require.NoError(t, l.writer.Cut(context.Background(), l.client, first+10, bytes.NewReader(b)))
+	l.cut(first+10, b)
 	require.NoError(t, l.fetch(g))
 	require.Equal(t, first+10, g.length)
 	l.append(b[first+10:])
@@ -165,24 +153,24 @@ func TestGrowing__goes_on_behind_a_cut_of_what_was_torn(t *testing.T) {
 	require.Len(t, r.Record(), 50000)
 	require.NoError(t, r.Err())
 
-	require.NoError(t, l.writer.Cut(context.Background(), l.client, first, bytes.NewReader(b)))
+	l.cut(first, b)
 	require.ErrorIs(t, l.fetch(g), errWasCut, "what was replayed is not there any more")
 }
 
 // The checksum of a piece also covers the pieces before it.
 func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
-	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
 	l.append(b[:2000])
 	require.NoError(t, l.fetch(g))
 	other := bytes.Clone(b)
 	other[500]++
-	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
+	l.cut(10, b)
 	l.append(other[10:])
 	require.ErrorIs(t, l.fetch(g), errWrongBytes)
 	require.Equal(t, int64(2000), g.length)
 
-	require.NoError(t, l.writer.Cut(context.Background(), l.client, 10, bytes.NewReader(b)))
+	l.cut(10, b)
 	l.append(b[10:])
 	require.NoError(t, l.fetch(g), "it was written while it was read")
 	require.Equal(t, int64(len(b)), g.whole)
@@ -190,7 +178,7 @@ func TestGrowing__finds_other_bytes_under_the_same_header(t *testing.T) {
 
 // A server that has lost its memory gets the log again from its leader; the local copy is a part of that.
 func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
-	l, g := newRemoteLog(t, 1), newGrowingFile(t)
+	l, g := newRemoteLog(t), newGrowingFile(t)
 	b := logged(t, compression.None, 1000, 2000, 3000)
 	l.append(b[:4000])
 	require.NoError(t, l.fetch(g))

@@ -4,7 +4,6 @@ package tail
 
 import (
 	"bytes"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lateLog is a segment of a WBL with records.
-func lateLog(t *testing.T, c compression.Type, records ...[]byte) []byte {
-	dir := filepath.Join(t.TempDir(), "wbl")
+// segmentOf is a segment of a log with records.
+func segmentOf(t *testing.T, c compression.Type, records ...[]byte) []byte {
+	dir := filepath.Join(t.TempDir(), "log")
 	w, err := wlog.NewSize(nil, nil, dir, 128*logPage, c)
 	require.NoError(t, err)
 	require.NoError(t, w.Log(records...))
@@ -48,33 +47,24 @@ func TestMarkers__are_left_out(t *testing.T) {
 		return enc.Samples(samples, nil)
 	}
 	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
-	logger := slog.New(slog.DiscardHandler)
-	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
+	leftOut := func(b []byte) []byte {
 		tmp := filepath.Join(t.TempDir(), "tmp")
-		without := lateLog(t, c, sample(1), sample(2), sample(3))
-		got, err := withoutMarkers(without, tmp, logger)
+		got, err := withoutMarkers(b, tmp, quiet())
 		require.NoError(t, err)
-		require.True(t, bytes.Equal(without, got), "nothing is written anew without a reason")
 		require.NoDirExists(t, tmp)
-
-		got, err = withoutMarkers(without[:ends(without)[2]-3], tmp, logger)
-		require.NoError(t, err)
-		require.Equal(t, recordsOf(t, without)[:2], recordsOf(t, got), "a torn end is cut")
-
-		with := lateLog(t, c, marker, sample(1), marker, sample(2), sample(3), marker)
-		got, err = withoutMarkers(with, tmp, logger)
-		require.NoError(t, err)
-		require.Equal(t, recordsOf(t, without), recordsOf(t, got))
-		require.NoDirExists(t, tmp)
-
-		got, err = withoutMarkers(with[:ends(with)[3]-3], tmp, logger)
-		require.NoError(t, err)
-		require.Equal(t, recordsOf(t, without)[:1], recordsOf(t, got))
+		return got
 	}
-	for _, b := range [][]byte{{}, {1, 0}, lateLog(t, compression.None, marker)} {
-		got, err := withoutMarkers(b, filepath.Join(t.TempDir(), "tmp"), logger)
-		require.NoError(t, err)
-		require.Empty(t, got)
+	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
+		without := segmentOf(t, c, sample(1), sample(2), sample(3))
+		with := segmentOf(t, c, marker, sample(1), marker, sample(2), sample(3), marker)
+		records := recordsOf(t, without)
+		require.True(t, bytes.Equal(without, leftOut(without)), "nothing is written anew without a reason")
+		require.Equal(t, records[:2], recordsOf(t, leftOut(without[:ends(without)[2]-3])), "a torn end is cut")
+		require.Equal(t, records, recordsOf(t, leftOut(with)))
+		require.Equal(t, records[:1], recordsOf(t, leftOut(with[:ends(with)[3]-3])))
+	}
+	for _, b := range [][]byte{{}, {1, 0}, segmentOf(t, compression.None, marker)} {
+		require.Empty(t, leftOut(b))
 	}
 }
 
@@ -83,10 +73,10 @@ func TestAddSeries__finds_samples_of_all_kinds(t *testing.T) {
 	h := &histogram.Histogram{Count: 1, Sum: 1}
 	histograms, _ := enc.HistogramSamples([]record.RefHistogramSample{{Ref: 4, T: 1, H: h}}, nil)
 	floats, _ := enc.FloatHistogramSamples([]record.RefFloatHistogramSample{{Ref: 5, T: 1, FH: h.ToFloat(nil)}}, nil)
-	b := lateLog(t, compression.Snappy,
+	b := segmentOf(t, compression.Snappy,
 		enc.Samples([]record.RefSample{{Ref: 1, T: 5}, {Ref: 3, T: 1}}, nil),
 		enc.MmapMarkers([]record.RefMmapMarker{{Ref: 9, MmapRef: 1}}, nil), histograms, floats, []byte{2, 255})
 	set := map[chunks.HeadSeriesRef]struct{}{}
-	addSeries(set, b, slog.New(slog.DiscardHandler))
+	addSeries(set, b, quiet())
 	require.Equal(t, map[chunks.HeadSeriesRef]struct{}{1: {}, 3: {}, 4: {}, 5: {}}, set)
 }

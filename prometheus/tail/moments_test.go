@@ -9,21 +9,16 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
@@ -41,18 +36,14 @@ type moments struct {
 
 // newMoments returns the directory with the server behind it.
 func newMoments(d *dataDir) (m *moments, through *dataDir) {
-	target, err := url.Parse(d.server.URL)
-	require.NoError(d.t, err)
 	m = &moments{looker: newLooker(d)}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
-	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := maastest.Proxy(d.t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if r.Method != http.MethodGet && r.URL.Path != "/data/read" {
 			m.now()
 		}
-		proxy.ServeHTTP(w, r)
-	}))
-	d.t.Cleanup(front.Close)
-	return m, &dataDir{t: d.t, server: &maastest.Server{URL: front.URL}, dir: d.dir, rnd: d.rnd}
+		serve(w, r)
+	})
+	return m, &dataDir{t: d.t, server: &maastest.Server{URL: front}, dir: d.dir, rnd: d.rnd}
 }
 
 // from now on looks at each moment.
@@ -153,7 +144,7 @@ func (d *dataDir) writeLate(segments int, torn bool) (late [][]byte) {
 		a := enc.Samples([]record.RefSample{{Ref: 1, T: at, V: 1}, {Ref: 2, T: at, V: 2}}, nil)
 		b := enc.Samples([]record.RefSample{{Ref: 1, T: at + 5, V: 3}}, nil)
 		late = append(late, a, b)
-		log := lateLog(d.t, compression.None, a, marker, b)
+		log := segmentOf(d.t, compression.None, a, marker, b)
 		if torn && i == segments-1 {
 			log = append(log[:ends(log)[2]:ends(log)[2]], 1, 0, 200)
 		}
@@ -162,18 +153,7 @@ func (d *dataDir) writeLate(segments int, torn bool) (late [][]byte) {
 	return late
 }
 
-// writeChunks writes some files of chunks, which hold one sample each.
-func (d *dataDir) writeChunks(files int, sample byte) {
-	for i := 1; i <= files; i++ {
-		header := headchunk.FileHeader()
-		b := headchunk.Append(header[:], headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i), Encoding: chunkenc.EncXOR, Data: []byte{0, 1, sample}})
-		d.write(fmt.Sprintf("chunks_head/%06d", i), b)
-	}
-}
-
 func wbl(number int) string { return fmt.Sprintf("wbl/%08d", number) }
-
-func mirrored(o *Options) { o.Chunks = true }
 
 // A standby that leads has other late samples in its WBL than the leader had in its own, byte for byte, and other
 // chunks: it brings its own to remote memory. If it is killed meanwhile, the next one has everything; and its directory

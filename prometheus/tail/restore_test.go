@@ -9,12 +9,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
@@ -63,13 +62,10 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDataDir(t)
 			d.segments(walZero)
-			for _, name := range []string{"chunks_head/000001", "chunks_head/000002", "chunks_head/000003"} {
-				header := headchunk.FileHeader()
-				b := headchunk.Append(header[:], headchunk.Record{Series: 1, Mint: 1, Maxt: 2, Encoding: chunkenc.EncXOR, Data: []byte{0, 1, 2}})
-				d.write(name, b)
-			}
-			n := d.start(func(o *Options) { o.Chunks = true })
-			for _, dir := range []string{"chunk_snapshot.000000.0000000012", "chunk_snapshot.000000.0000307200"} {
+			d.writeChunks(3, 2)
+			n := d.start(mirrored)
+			const older, newest = "chunk_snapshot.000000.0000000012", "chunk_snapshot.000000.0000307200"
+			for _, dir := range []string{older, newest} {
 				tmp := dir + ".tmp" // It gets its name when it is complete.
 				d.mkdir(tmp)
 				d.segments(tmp + "/00000000")
@@ -84,25 +80,21 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			other := d.elsewhere()
 			other.restore()
 			require.Equal(t, d.contents(), other.contents())
-			const older, newest = "chunk_snapshot.000000.0000000012", "chunk_snapshot.000000.0000307200"
-			require.NoDirExists(t, other.path(older))
-			require.Equal(t, !chunksLost, exists(other.path(newest)))
-			if !chunksLost {
-				for _, part := range []string{"/00000000", "/00000001"} {
-					require.Equal(t, d.read(newest+part), other.read(newest+part))
-				}
+			want, err := shared.Contents(d.dir, newest)
+			require.NoError(t, err)
+			if chunksLost {
+				clear(want)
 			}
+			got, err := shared.Contents(other.dir, "chunk_snapshot.*")
+			require.NoError(t, err)
+			require.Equal(t, want, got)
 		})
 	}
 }
 
 func TestRestore__refuses_a_log_without_its_beginning(t *testing.T) {
 	d := newDataDir(t)
-	d.segments(walThree)
-	n := d.start()
-	n.copies(segmentSize)
-	n.stop()
-
+	d.run(func() { d.segments(walThree) })
 	other := d.elsewhere()
 	_, err := Restore(context.Background(), other.open(), other.dir, false, quiet())
 	require.ErrorContains(t, err, "segment 3")
@@ -114,10 +106,7 @@ func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
 	d.checkpoint(2, 1)
 	d.append(wblZero, 100)
 	d.append(walThree, 0)
-	n := d.start()
-	n.copies(segmentSize + 100)
-	n.stop()
-
+	d.run(func() {})
 	other := d.elsewhere()
 	for _, name := range []string{"wbl", "wal", "chunks_head"} { // As a crash left it.
 		other.mkdir(name)
@@ -174,8 +163,7 @@ func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
 
 func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
 	d := newDataDir(t)
-	d.segments(walZero)
-	d.run(func() {})
+	d.run(func() { d.segments(walZero) })
 
 	other := d.elsewhere()
 	m := other.open()
@@ -194,7 +182,7 @@ func TestRestore__refuses_a_damaged_checkpoint(t *testing.T) {
 	d.run(func() {})
 	other := d.elsewhere()
 	m := other.open()
-	d.damage(m, remotefile.Name{Kind: remotefile.Checkpoint, Number: 1})
+	d.damage(m, checkpointOne)
 	_, err := Restore(context.Background(), m, other.dir, true, quiet())
 	require.ErrorContains(t, err, "checkpoint.00000001/00000000 is not as it was written")
 	require.True(t, memory.IsEmpty(other.dir))

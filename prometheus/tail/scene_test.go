@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math/rand"
 	"os"
@@ -19,18 +18,23 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const segmentSize = 300 << 10
+
+// checkpointOne is the beginning of checkpoint 1 in remote memory.
+var checkpointOne = remotefile.Name{Kind: remotefile.Checkpoint, Number: 1}
 
 const walZero, walOne, walTwo, walThree, wblZero = "wal/00000000", "wal/00000001", "wal/00000002", "wal/00000003", "wbl/00000000"
 
@@ -111,6 +115,18 @@ func (d *dataDir) append(name string, n int) {
 	require.NoError(d.t, f.Close())
 }
 
+// writeChunks writes some files of chunks, which hold one sample each.
+func (d *dataDir) writeChunks(files int, sample byte) {
+	for i := 1; i <= files; i++ {
+		header := headchunk.FileHeader()
+		b := headchunk.Append(header[:], headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i), Encoding: chunkenc.EncXOR, Data: []byte{0, 1, sample}})
+		d.write(fmt.Sprintf("chunks_head/%06d", i), b)
+	}
+}
+
+// mirrored copies these files, too.
+func mirrored(o *Options) { o.Chunks = true }
+
 // segments appends the records of a segment to each of these files.
 func (d *dataDir) segments(names ...string) {
 	for _, name := range names {
@@ -176,29 +192,11 @@ func (d *dataDir) cut(name string, size int64) { require.NoError(d.t, os.Truncat
 
 // ---- what is there
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // contents maps the names of the log's files to their bytes.
 func (d *dataDir) contents() map[string]string {
 	d.t.Helper()
-	m := map[string]string{}
-	for _, sub := range []string{"wal", "wbl"} {
-		if !exists(d.path(sub)) {
-			continue
-		}
-		require.NoError(d.t, filepath.WalkDir(d.path(sub), func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			name, _ := filepath.Rel(d.dir, path)
-			m[name] = string(b)
-			return err
-		}))
-	}
+	m, err := shared.Contents(d.dir, "wal", "wbl")
+	require.NoError(d.t, err)
 	return m
 }
 
@@ -211,15 +209,19 @@ func (d *dataDir) asideContents() map[string]string {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// connect opens the memory of the owner "node" for the directory.
+// connectAs opens the memory of the owner "node" for the directory.
+func (d *dataDir) connectAs(o memory.Options) (*memory.Manager, error) {
+	o.URL, o.Owner, o.Transport, o.Dir = d.server.URL, "node", "http", d.dir
+	o.Logger, o.Metrics = quiet(), memory.NewMetrics(nil)
+	return memory.Open(d.t.Context(), o)
+}
+
+// connect is connectAs for a leader, which compares its log with the one in remote memory.
 func (d *dataDir) connect(required bool) (*memory.Manager, error) {
-	return memory.Open(context.Background(), memory.Options{
-		URL: d.server.URL, Owner: "node", Transport: "http", Dir: d.dir, Required: required,
-		Compare: func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (memory.Relation, error) {
-			return Compare(ctx, mem, l, d.dir, sameWriter)
-		},
-		Logger: quiet(), Metrics: memory.NewMetrics(nil),
-	})
+	compare := func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (memory.Relation, error) {
+		return Compare(ctx, mem, l, d.dir, sameWriter)
+	}
+	return d.connectAs(memory.Options{Required: required, Compare: compare})
 }
 
 // open is connect with a server that is there; the memory is closed by the test, or with it.
@@ -250,10 +252,8 @@ func restoreTo(d *dataDir, m *memory.Manager) Restored {
 // free frees an allocation behind the back of its owner.
 func (d *dataDir) free(id string) {
 	d.t.Helper()
-	c, err := maas.Open(context.Background(), maas.Options{URL: d.server.URL, Transport: "http"})
+	_, _, err := shared.Client(d.t, d.server.URL).Free(context.Background(), id)
 	require.NoError(d.t, err)
-	_, _, err = c.Free(context.Background(), id)
-	require.NoError(d.t, errors.Join(err, c.Close()))
 }
 
 // node is a process that writes to a data directory, as far as the log goes.
@@ -283,12 +283,13 @@ func (n *node) stop() {
 	require.NoError(n.d.t, n.Close())
 }
 
-// run is a process that lives as long as write takes.
-func (d *dataDir) run(write func()) {
+// run is a process that lives as long as write takes. It returns how many bytes of the log remote memory has got.
+func (d *dataDir) run(write func()) (acked int) {
 	d.t.Helper()
 	n := d.start()
 	write()
 	n.stop()
+	return int(n.acked())
 }
 
 // acked is how many bytes of the log remote memory has got from this process.

@@ -21,17 +21,11 @@ import (
 func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing.T) {
 	d := newDataDir(t)
 	d.segments(walZero)
-	n := d.start()
-	n.stop()
-	require.Equal(t, float64(segmentSize), n.acked())
-
-	d.append(walZero, 100)
-	n = d.start()
-	n.stop()
-	require.Equal(t, 100.0, n.acked())
+	require.Equal(t, segmentSize, d.run(func() {}))
+	require.Equal(t, 100, d.run(func() { d.append(walZero, 100) }))
 
 	// A part that a repair left out is cut there, too, and the rest behind it is copied.
-	n = d.start()
+	n := d.start()
 	maastest.Eventually(t, "it is in use", n.Up)
 	d.write("repaired", d.read(walZero)[:segmentSize/2])
 	d.append("repaired", 5000)
@@ -42,8 +36,10 @@ func TestTail__keeps_what_a_restart_finds_and_copies_only_what_is_new(t *testing
 
 	// Other contents under the same name are copied again.
 	n = d.start()
-	d.remove(walZero)
-	d.append(walZero, 6000)
+	_, err := n.tail.AwaitLook(t.Context(), n.tail.NextLook())
+	require.NoError(t, err)
+	d.append("another", 6000)
+	d.rename("another", walZero)
 	n.stop()
 	d.requireRestores(d.contents())
 }
@@ -111,7 +107,7 @@ func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 	d.server.Kill()
 	d.server.Restart()
 
-	ctx, cancel := context.WithTimeout(context.Background(), memory.SessionTTL)
+	ctx, cancel := context.WithTimeout(t.Context(), memory.SessionTTL)
 	defer cancel()
 	_, err := memory.Open(ctx, memory.Options{
 		URL: d.server.URL, Owner: "node", Transport: "http", Dir: t.TempDir(), Required: true,
@@ -127,9 +123,7 @@ func TestOpen__a_restarted_server_keeps_its_place_for_who_lives(t *testing.T) {
 // It begins a head of its own, even if it has written nothing when the server comes.
 func TestOpen__who_began_without_the_server_frees_nothing_of_what_it_holds(t *testing.T) {
 	d := newDataDir(t, "--memory-file", filepath.Join(t.TempDir(), "memory"))
-	d.segments(walZero)
-	n := d.start()
-	n.stop()
+	d.run(func() { d.segments(walZero) })
 	d.server.Kill()
 	m, err := d.elsewhere().connect(false)
 	require.NoError(t, err)
@@ -138,9 +132,7 @@ func TestOpen__who_began_without_the_server_frees_nothing_of_what_it_holds(t *te
 		return errors.Is(m.Write("test", 0, nil), memory.ErrForked)
 	})
 	require.NoError(t, m.Close())
-	n = d.start()
-	n.stop()
-	require.Zero(t, n.acked())
+	require.Zero(t, d.run(func() {}))
 }
 
 func TestOpen__who_was_replaced_writes_nothing_more(t *testing.T) {
@@ -190,4 +182,34 @@ func TestTail__leaves_the_files_of_blocks_alone(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, lost)
 	require.Len(t, slices.Concat(plan...), 2)
+}
+
+// Late samples whose file is deleted at once are there for a take-over as long as the log is held, and so are those
+// that follow.
+func TestTail__copies_a_log_to_its_end_even_when_it_is_gone(t *testing.T) {
+	d := newDataDir(t)
+	n := d.start(held, func(o *Options) { o.Interval = 50 * time.Millisecond })
+	d.segments(walZero)
+	d.append(wblZero, 0)
+	sees := func(number int) {
+		name := remotefile.Name{Kind: remotefile.WBL, Number: uint32(number)}
+		maastest.Eventually(t, "the tail has seen it", func() bool { return n.file(name) != nil })
+	}
+	sees(0)
+	for i := range 3 {
+		before := n.acked()
+		d.append(wbl(i), 777)
+		d.append(wbl(i+1), 0)
+		d.remove(wbl(i))
+		maastest.Eventually(t, "the tail has copied", func() bool { return n.acked() >= before+777 })
+		sees(i + 1)
+	}
+	n.stop()
+
+	other := d.elsewhere()
+	require.Zero(t, other.restore().Lost)
+	got := other.contents()
+	for i := range 3 {
+		require.Len(t, got[wbl(i)], 777)
+	}
 }
