@@ -3,7 +3,6 @@
 package blocks
 
 import (
-	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,15 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // hint gives a block the hint of blocks with late samples.
 func (d *dataDir) hint(id ulid.ULID) {
 	m := d.meta(id)
 	m.Compaction.Hints = []string{"from-out-of-order"}
-	b, err := json.Marshal(m)
-	require.NoError(d.t, err)
-	require.NoError(d.t, os.WriteFile(filepath.Join(d.block(id), metaName), b, 0o666))
+	d.writeMeta(d.block(id), m)
 }
 
 // Blocks that only this directory has are put aside if others have their time: the leader makes them again.
@@ -74,17 +72,14 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 
 			aside := &dataDir{t: t, path: filepath.Join(other.path, asideDir)}
 			if !c.aside {
-				require.DirExists(t, other.block(local))
 				require.Equal(t, want, other.contents())
-			} else {
-				require.NoDirExists(t, other.block(local))
-				for name, b := range aside.contents() {
-					require.Equal(t, want[name], b)
-				}
-				require.DirExists(t, aside.block(local))
-				f.Bring(other) // Its parents come from the leader.
-				other.has(d)
+				return
 			}
+			require.NoDirExists(t, other.block(local))
+			aside.holds(local)
+			require.Subset(t, want, aside.contents())
+			f.Bring(other) // Its parents come from the leader.
+			other.has(d)
 		})
 	}
 }
@@ -98,11 +93,10 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	f := other.looks()
 	f.takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
-	require.DirExists(t, other.block(local))
+	other.holds(local, foreign)
 	f.LeadFrom(10)
-	require.NoDirExists(t, other.block(local))
+	other.holds(foreign)
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
-	require.DirExists(t, other.block(foreign))
 }
 
 // A leader died that had copied its newest block before an older one, which is still in the log. A head that began
@@ -137,10 +131,7 @@ func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
 			n = leads(other, n)
 			n.returned()
 			n.settled(old, next, island, behind)
-			require.DirExists(t, other.block(old))
-			require.DirExists(t, other.block(next))
-			require.NoDirExists(t, other.block(island))
-			require.NoDirExists(t, other.block(behind))
+			other.holds(old, next)
 			again := other.birth(20, 50)
 			n.settled(old, next, again)
 		})
@@ -161,8 +152,8 @@ func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
 	require.Equal(t, want, other.contents())
 	f.Bring(other)
 	again := d.birth(4, 10)
-	maastest.Eventually(t, "the leader's is here", func() bool { return exists(other.block(again)) && !exists(other.block(local)) })
+	maastest.Eventually(t, "the leader's is here", func() bool { return shared.Exists(other.block(again)) && !shared.Exists(other.block(local)) })
 	require.DirExists(t, filepath.Join(other.path, asideDir, local.String()))
-	require.DirExists(t, other.block(foreign))
 	f.looked()
+	other.holds(again, foreign)
 }

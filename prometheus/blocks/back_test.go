@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/maas-memory/maas/prometheus/test/shared"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
-
-	"github.com/maas-memory/maas/go/maastest"
 )
 
 // Three processes die while blocks come back: nothing is lost, and blocks that were back are not read again.
@@ -69,10 +68,9 @@ func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *tes
 		require.NoError(t, os.Rename(filepath.Join(ready, a.String()), other.block(a)))
 		return fmt.Errorf("killed: %w", os.ErrClosed)
 	}))
-	maastest.Eventually(t, "it is over", func() bool { return !n.returning.Load() })
+	n.isBack()
 	n.close()
-	require.DirExists(t, other.block(a))
-	require.NoDirExists(t, other.block(late))
+	other.holds(a)
 
 	n = other.start()
 	require.Equal(t, d.contents(), other.contents())
@@ -89,7 +87,7 @@ func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
 		if err := move(); err != nil {
 			return err
 		}
-		if _, err := os.Stat(other.block(b)); err == nil {
+		if shared.Exists(other.block(b)) {
 			other.remove(b)
 		}
 		return nil
@@ -102,7 +100,7 @@ func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
 func TestReturn__a_block_that_was_torn_does_not_cost_the_older_ones(t *testing.T) {
 	d := newDataDir(t)
 	a, b, torn := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	d.tear(torn)
+	d.writeStones(d.block(torn), 1) // A crash, before meta.json was written.
 	n := d.startWith(a, b, torn)
 	n.close()
 	other := d.elsewhere()
@@ -121,10 +119,7 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 	n = n.replaced()
 	other := n.d
 	n.returned()
-	require.DirExists(t, other.block(a))
-	require.NoDirExists(t, other.block(b))
-	require.NoDirExists(t, other.block(late))
-	require.DirExists(t, other.block(c))
+	other.holds(a, c)
 	n.settled(a, b, late, c)
 	n.close()
 	require.NoDirExists(t, filepath.Join(other.path, stageDir, workDir))
@@ -136,20 +131,14 @@ func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
 	n := d.startWith(a, b, c)
 	n.close() // It dies with a and b in the child, which nobody has.
-	want := d.contents()
+	want := d.contentsOf(c.String())
 	child := d.compact(a, b)
 	d.remove(a, b, c)
 
 	n = d.start()
 	n.returned()
-	require.NoDirExists(t, d.block(a))
-	require.NoDirExists(t, d.block(b))
-	for name, bytes := range d.contents() {
-		if name[:26] == c.String() {
-			require.Equal(t, want[name], bytes)
-		}
-	}
-	require.DirExists(t, d.block(c))
+	d.holds(child, c)
+	require.Equal(t, want, d.contentsOf(c.String()))
 	n.settled(child, c)
 }
 
@@ -191,7 +180,7 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 		first = false
 		return move()
 	}))
-	maastest.Eventually(t, "all are back", func() bool { return !n.returning.Load() })
+	n.isBack()
 	require.Equal(t, d.contents(), other.contents())
 	n.close()
 
@@ -206,9 +195,8 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 		d.server.Restart()
 		return err
 	}))
-	maastest.Eventually(t, "it is over", func() bool { return !n.returning.Load() })
-	require.DirExists(t, third.block(c))
-	require.NoDirExists(t, third.block(b))
+	n.isBack()
+	third.holds(c)
 	n.settled(c) // It is copied again.
 }
 
@@ -242,9 +230,7 @@ func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t 
 		return 1 << 30, nil
 	}
 	n.returned()
-	require.DirExists(t, other.block(c))
-	require.NoDirExists(t, other.block(b))
-	require.NoDirExists(t, other.block(a))
+	other.holds(c)
 	require.Positive(t, testutil.ToFloat64(n.Metrics().BlocksReturning), "what is left")
 	n.quiet()
 	n.settled(a, b, c)

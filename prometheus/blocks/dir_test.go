@@ -8,13 +8,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -24,6 +24,7 @@ import (
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // dataDir is a data directory whose blocks hold random bytes.
@@ -35,6 +36,7 @@ type dataDir struct {
 	next   uint64 // Of the ULIDs' times.
 	size   int    // Of a block's chunks.
 
+	adding      *sync.Mutex  // Held while the database adds blocks, and removes those that they replace.
 	compacting  *atomic.Bool // What the database says; the next one, too.
 	headMinTime int64        // 0: it is empty.
 }
@@ -43,7 +45,7 @@ type dataDir struct {
 func newDataDir(t *testing.T, options ...string) *dataDir {
 	server := maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...)
 	return &dataDir{t: t, server: server, path: t.TempDir(), rnd: rand.New(rand.NewSource(1)), next: 1, size: 300 << 10,
-		compacting: new(atomic.Bool)}
+		adding: new(sync.Mutex), compacting: new(atomic.Bool)}
 }
 
 // elsewhere is the empty data directory of another node.
@@ -65,28 +67,12 @@ func (d *dataDir) id() ulid.ULID {
 	return ulid.MustNew(d.next, d.rnd)
 }
 
-// fullMeta is meta.json as upstream writes it, as far as that matters here.
-func fullMeta(id ulid.ULID, from, to int64, stones uint64, sources []ulid.ULID, parents []meta) []byte {
-	m := meta{ULID: id, MinTime: from, MaxTime: to}
-	m.Stats.NumTombstones = stones
-	m.Compaction.Sources = sources
-	for _, p := range parents {
-		m.Compaction.Parents = append(m.Compaction.Parents, struct {
-			ULID ulid.ULID `json:"ulid"`
-		}{p.ULID})
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
 // birth makes a block from a head.
 func (d *dataDir) birth(from, to int64) ulid.ULID {
-	id := d.id()
-	d.write(id, fullMeta(id, from, to, 0, []ulid.ULID{id}, nil), d.size)
-	return id
+	m := meta{ULID: d.id(), MinTime: from, MaxTime: to}
+	m.Compaction.Sources = []ulid.ULID{m.ULID}
+	d.write(m, d.size)
+	return m.ULID
 }
 
 func (d *dataDir) meta(id ulid.ULID) (m meta) {
@@ -98,61 +84,57 @@ func (d *dataDir) meta(id ulid.ULID) (m meta) {
 
 // compact makes a child of blocks, which stay until they are removed.
 func (d *dataDir) compact(parents ...ulid.ULID) ulid.ULID {
-	id := d.id()
-	var metas []meta
-	var sources []ulid.ULID
+	child := meta{ULID: d.id(), MinTime: math.MaxInt64, MaxTime: math.MinInt64}
 	for _, p := range parents {
 		m := d.meta(p)
-		metas = append(metas, m)
-		sources = append(sources, m.Compaction.Sources...)
+		child.MinTime, child.MaxTime = min(child.MinTime, m.MinTime), max(child.MaxTime, m.MaxTime)
+		child.Compaction.Sources = append(child.Compaction.Sources, m.Compaction.Sources...)
+		child.Compaction.Parents = append(child.Compaction.Parents, struct {
+			ULID ulid.ULID `json:"ulid"`
+		}{p})
 	}
-	from, to := metas[0].MinTime, metas[0].MaxTime
-	for _, m := range metas {
-		from, to = min(from, m.MinTime), max(to, m.MaxTime)
-	}
-	d.write(id, fullMeta(id, from, to, 0, sources, metas), d.size*len(parents))
-	return id
+	d.write(child, d.size*len(parents))
+	return child.ULID
 }
 
 // write makes a block as Prometheus does: under another name until it is complete.
-func (d *dataDir) write(id ulid.ULID, meta []byte, size int) {
-	dir := d.block(id) + ".tmp-for-creation"
+func (d *dataDir) write(m meta, size int) {
+	dir := d.block(m.ULID) + ".tmp-for-creation"
 	require.NoError(d.t, os.MkdirAll(filepath.Join(dir, chunksName), 0o777))
 	for name, n := range map[string]int{indexName: 1 + size/5, chunksName + "/000001": size, chunksName + "/000002": 1 + size/3} {
 		b := make([]byte, n)
 		d.rnd.Read(b)
 		require.NoError(d.t, os.WriteFile(filepath.Join(dir, name), b, 0o666))
 	}
-	require.NoError(d.t, os.WriteFile(filepath.Join(dir, metaName), meta, 0o666))
-	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), dir, tombstones.NewMemTombstones())
+	d.writeMeta(dir, m)
+	d.writeStones(dir, 0)
+	require.NoError(d.t, os.Rename(dir, d.block(m.ULID)))
+}
+
+// writeMeta writes meta.json as upstream does, as far as that matters here.
+func (d *dataDir) writeMeta(dir string, m meta) {
+	b, err := json.Marshal(m)
 	require.NoError(d.t, err)
-	require.NoError(d.t, os.Rename(dir, d.block(id)))
+	tmp := filepath.Join(dir, metaName+".tmp")
+	require.NoError(d.t, os.WriteFile(tmp, b, 0o666))
+	require.NoError(d.t, os.Rename(tmp, filepath.Join(dir, metaName)))
+}
+
+func (d *dataDir) writeStones(dir string, intervals int) (total uint64) {
+	stones := tombstones.NewMemTombstones()
+	for i := range intervals {
+		stones.AddInterval(1, tombstones.Interval{Mint: int64(10 * i), Maxt: int64(10*i + 1)})
+	}
+	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), dir, stones)
+	require.NoError(d.t, err)
+	return stones.Total()
 }
 
 // delete does what the delete API does to a block.
 func (d *dataDir) delete(id ulid.ULID, intervals int) {
 	m := d.meta(id)
-	stones := tombstones.NewMemTombstones()
-	for i := range intervals {
-		stones.AddInterval(1, tombstones.Interval{Mint: int64(10 * i), Maxt: int64(10*i + 1)})
-	}
-	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), d.block(id), stones)
-	require.NoError(d.t, err)
-	var parents []meta
-	for _, p := range m.Compaction.Parents {
-		parents = append(parents, meta{ULID: p.ULID})
-	}
-	tmp := filepath.Join(d.block(id), metaName+".tmp")
-	require.NoError(d.t, os.WriteFile(tmp, fullMeta(id, m.MinTime, m.MaxTime, stones.Total(), m.Compaction.Sources, parents), 0o666))
-	require.NoError(d.t, os.Rename(tmp, filepath.Join(d.block(id), metaName)))
-}
-
-// tear leaves a block as after a crash between writing tombstones and meta.json.
-func (d *dataDir) tear(id ulid.ULID) {
-	stones := tombstones.NewMemTombstones()
-	stones.AddInterval(1, tombstones.Interval{Mint: 1, Maxt: 2})
-	_, err := tombstones.WriteFile(slog.New(slog.DiscardHandler), d.block(id), stones)
-	require.NoError(d.t, err)
+	m.Stats.NumTombstones = d.writeStones(d.block(id), intervals)
+	d.writeMeta(d.block(id), m)
 }
 
 // remove does what Prometheus does to a block after retention or a compaction.
@@ -164,42 +146,59 @@ func (d *dataDir) remove(ids ...ulid.ULID) {
 	}
 }
 
+// allBlocks is a pattern of their directories.
+const allBlocks = "0*"
+
 // contents maps the files of all blocks to their bytes.
-func (d *dataDir) contents() map[string]string {
-	m, err := d.tryContents()
+func (d *dataDir) contents() map[string]string { return d.contentsOf(allBlocks) }
+
+func (d *dataDir) contentsOf(block string) map[string]string {
+	d.t.Helper()
+	m, err := shared.Contents(d.path, block)
 	require.NoError(d.t, err)
 	return m
 }
 
-// tryContents is contents while others may delete blocks.
-func (d *dataDir) tryContents() (m map[string]string, err error) {
-	m = map[string]string{}
-	dirs, err := filepath.Glob(filepath.Join(d.path, "0*"))
-	for _, dir := range dirs {
-		err = errors.Join(err, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-			if err != nil || e.IsDir() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			name, _ := filepath.Rel(d.path, path)
-			m[name] = string(b)
-			return err
-		}))
-	}
-	return m, err
+// unchanging is contents without the pairs.
+func (d *dataDir) unchanging() map[string]string {
+	m := d.contents()
+	maps.DeleteFunc(m, func(name, _ string) bool {
+		return filepath.Base(name) == metaName || filepath.Base(name) == tombstonesName
+	})
+	return m
 }
 
 func (d *dataDir) blockBytes() (n float64) {
-	for name, b := range d.contents() {
-		if base := filepath.Base(name); base != metaName && base != tombstonesName {
-			n += float64(len(b))
-		}
+	for _, b := range d.unchanging() {
+		n += float64(len(b))
 	}
 	return n
 }
 
+// here are the blocks of the directory.
+func (d *dataDir) here() (ids []ulid.ULID) {
+	metas, err := filepath.Glob(filepath.Join(d.path, allBlocks, metaName))
+	require.NoError(d.t, err)
+	for _, path := range metas {
+		if id, err := ulid.ParseStrict(filepath.Base(filepath.Dir(path))); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// holds wants exactly these blocks to be in the directory.
+func (d *dataDir) holds(ids ...ulid.ULID) {
+	d.t.Helper()
+	require.ElementsMatch(d.t, ids, d.here())
+}
+
 // AddBlocks is the AddBlocks of an open database.
-func (d *dataDir) AddBlocks(move func() error) error { return move() }
+func (d *dataDir) AddBlocks(move func() error) error {
+	d.adding.Lock()
+	defer d.adding.Unlock()
+	return move()
+}
 
 func (d *dataDir) Compacting() bool { return d.compacting.Load() }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // standby follows the leader, in a data directory of its own.
@@ -61,11 +62,7 @@ func (d *dataDir) looks() *standby {
 			time.Sleep(interval)
 		}
 	})
-	d.t.Cleanup(func() {
-		if !f.ended {
-			f.close()
-		}
-	})
+	d.t.Cleanup(f.close)
 	return f
 }
 
@@ -81,11 +78,19 @@ func (f *standby) list(ctx context.Context) (*remotefile.Listing, error) {
 	return l, err
 }
 
-func (f *standby) close() {
-	f.d.t.Helper()
+func (f *standby) stopListing() {
 	f.ended = true
 	f.end()
 	f.tasks.Wait()
+}
+
+// close ends the standby, once.
+func (f *standby) close() {
+	f.d.t.Helper()
+	if f.ended {
+		return
+	}
+	f.stopListing()
 	f.Copier.Close()
 	require.NoError(f.d.t, f.Manager.Close())
 }
@@ -93,9 +98,7 @@ func (f *standby) close() {
 // leads is the promotion, once the name is free.
 func (f *standby) leads() *node {
 	f.d.t.Helper()
-	f.ended = true
-	f.end()
-	f.tasks.Wait()
+	f.stopListing()
 	maastest.Eventually(f.d.t, "the name is free", func() bool { return f.Lead(context.Background()) == nil })
 	gone := f.Deleted()
 	f.Copier.Close()
@@ -107,7 +110,7 @@ func (f *standby) leads() *node {
 func (d *dataDir) has(want *dataDir) {
 	d.t.Helper()
 	maastest.Eventually(d.t, "the blocks are the same", func() bool {
-		ours, err := d.tryContents()
+		ours, err := shared.Contents(d.path, allBlocks) // Blocks may be deleted meanwhile.
 		return err == nil && maps.Equal(want.contents(), ours)
 	})
 }
@@ -156,7 +159,7 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 	child := d.compact(a, b, late) // While the standby is away.
 	d.remove(a, b, late)
 	d.delete(child, 1)
-	n.settled(append(n.here(), child)[:len(n.here())]...)
+	n.settled(d.here()...)
 	f = other.follow()
 	other.has(d)
 	n.close()
@@ -165,18 +168,8 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 	n.returned()
 	n.quiet()
 	require.Equal(t, d.contents(), other.contents())
-	n.settled(n.here()...)
+	n.settled(n.d.here()...)
 	require.Zero(t, written(n), "nothing is copied anew")
-}
-
-// here are the blocks of the directory.
-func (n *node) here() (ids []ulid.ULID) {
-	for name := range n.d.contents() {
-		if filepath.Base(name) == metaName {
-			ids = append(ids, ulid.MustParse(filepath.Dir(name)))
-		}
-	}
-	return ids
 }
 
 // A block that remote memory lacks may be the only copy, whatever the reason.
@@ -259,9 +252,9 @@ func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
 	db := &retaining{dataDir: other, keep: 2}
 	f := other.looks()
 	f.Bring(db)
-	maastest.Eventually(t, "two are here", func() bool { return exists(other.block(c)) && exists(other.block(b)) })
+	maastest.Eventually(t, "two are here", func() bool { return shared.Exists(other.block(c)) && shared.Exists(other.block(b)) })
 	last := d.birth(30, 40)
-	maastest.Eventually(t, "the newest are here", func() bool { return exists(other.block(last)) && !exists(other.block(b)) })
+	maastest.Eventually(t, "the newest are here", func() bool { return shared.Exists(other.block(last)) && !shared.Exists(other.block(b)) })
 	f.looked()
 	moves := db.moves.Load()
 	f.looked()
@@ -272,11 +265,6 @@ func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
 	n = f.leads()
 	n.Return(db)
 	n.settled(c, last)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // The child of a block may never have been in remote memory: its grandchild replaces both.
@@ -378,9 +366,9 @@ func TestFollow__a_damaged_block_does_not_keep_the_others_away(t *testing.T) {
 	n.damage(b)
 	other := d.elsewhere()
 	f := other.follow()
-	maastest.Eventually(t, "the other one is here", func() bool { return exists(other.block(a)) })
+	maastest.Eventually(t, "the other one is here", func() bool { return shared.Exists(other.block(a)) })
 	c := d.birth(20, 30)
-	maastest.Eventually(t, "the next one is here", func() bool { return exists(other.block(c)) })
+	maastest.Eventually(t, "the next one is here", func() bool { return shared.Exists(other.block(c)) })
 	require.NoDirExists(t, other.block(b))
 	maastest.Eventually(t, "it does not come", func() bool { return f.Arriving(10, 30) == 30 })
 }

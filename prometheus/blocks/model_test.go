@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +17,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
-
-	"github.com/maas-memory/maas/go/maastest"
 )
 
 // model knows what a data directory and remote memory should hold, whatever happens to them.
@@ -43,9 +40,9 @@ type model struct {
 func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if text := os.Getenv("MAAS_SEED"); text != "" {
-		n, err := strconv.ParseInt(text, 10, 64)
+		var err error
+		seed, err = strconv.ParseInt(text, 10, 64)
 		require.NoError(t, err)
-		seed = n
 	}
 	steps := 60
 	if os.Getenv("MAAS_LONG") != "" {
@@ -76,23 +73,18 @@ func runModel(t *testing.T, seed int64, steps int) {
 		name   string
 		do     func()
 	}{
-		{8, "birth", m.birth}, {4, "compact", m.compact}, {2, "retain", m.retain}, {3, "delete", m.delete},
+		{8, "birth", m.alone(m.birth)}, {4, "compact", m.compact}, {2, "retain", m.retain}, {3, "delete", m.alone(m.delete)},
 		{6, "settle", m.settle}, {3, "kill", m.kill}, {3, "takeover", m.takeOver}, {1, "lose", m.lose}, {1, "shed", m.shed},
 		{1, "resize", m.resize},
 	}
-	sum := 0
-	for _, a := range actions {
-		sum += a.weight
+	var chances []int // Of actions, by their weights.
+	for i, a := range actions {
+		chances = append(chances, slices.Repeat([]int{i}, a.weight)...)
 	}
 	for range steps {
-		at := m.rnd.Intn(sum)
-		for _, a := range actions {
-			if at -= a.weight; at < 0 {
-				m.log = append(m.log, a.name)
-				a.do()
-				break
-			}
-		}
+		a := actions[chances[m.rnd.Intn(len(chances))]]
+		m.log = append(m.log, a.name)
+		a.do()
 	}
 	m.takeOver()
 	m.settle()
@@ -106,12 +98,8 @@ func (m *model) begin() {
 
 // local are the blocks that are here, oldest first.
 func (m *model) local() (list []meta) {
-	dirs, err := filepath.Glob(filepath.Join(m.d.path, "0*"))
-	require.NoError(m.t, err)
-	for _, dir := range dirs {
-		if id, err := ulid.ParseStrict(filepath.Base(dir)); err == nil {
-			list = append(list, m.d.meta(id))
-		}
+	for _, id := range m.d.here() {
+		list = append(list, m.d.meta(id))
 	}
 	slices.SortFunc(list, func(a, b meta) int { return int(a.MinTime-b.MinTime) + a.ULID.Compare(b.ULID)/2 })
 	return list
@@ -119,16 +107,21 @@ func (m *model) local() (list []meta) {
 
 // remember records what is here.
 func (m *model) remember() {
-	for name, b := range m.d.contents() {
-		if base := filepath.Base(name); base != metaName && base != tombstonesName {
-			m.files[name] = b
-		}
-	}
+	maps.Copy(m.files, m.d.unchanging())
 	for _, b := range m.local() {
 		p, _, err := readPair(m.d.block(b.ULID))
 		require.NoError(m.t, err)
 		m.pairs[p.sum()] = true
 		m.known.add(&b)
+	}
+}
+
+// alone does something while no blocks are added.
+func (m *model) alone(do func()) func() {
+	return func() {
+		m.d.adding.Lock()
+		defer m.d.adding.Unlock()
+		do()
 	}
 }
 
@@ -196,9 +189,8 @@ func (m *model) delete() {
 // settle waits until nothing is left to do, and checks the result.
 func (m *model) settle() {
 	m.t.Helper()
-	maastest.Eventually(m.t, "blocks are back", func() bool { return !m.n.returning.Load() })
-	rounds := m.n.rounds.Load()
-	maastest.Eventually(m.t, "nothing is left to do", func() bool { return m.n.rounds.Load() > rounds+goneLooks+2 })
+	m.n.isBack()
+	m.n.quiet()
 	m.n.mu.Lock()
 	defer m.n.mu.Unlock()
 	require.LessOrEqual(m.t, m.n.allocatedLocked(), m.n.budgetLocked())
@@ -257,7 +249,7 @@ func (m *model) takeOver() {
 		time.Sleep(time.Duration(m.rnd.Intn(40)) * time.Millisecond)
 		m.restart()
 	}
-	maastest.Eventually(m.t, "blocks are back", func() bool { return !m.n.returning.Load() })
+	m.n.isBack()
 	m.check(whole)
 }
 
@@ -273,10 +265,8 @@ func (m *model) check(whole map[ulid.ULID][32]byte) {
 			return b.ULID == id || m.known.ancestor(id, b.ULID)
 		}), "%s was whole, and never deleted", id)
 	}
-	for name, b := range m.d.contents() {
-		if base := filepath.Base(name); base != metaName && base != tombstonesName {
-			require.True(m.t, m.files[name] == b, "%s is bit for bit what it was", name)
-		}
+	for name, b := range m.d.unchanging() {
+		require.True(m.t, m.files[name] == b, "%s is bit for bit what it was", name)
 	}
 	for _, b := range local {
 		p, _, err := readPair(m.d.block(b.ULID))

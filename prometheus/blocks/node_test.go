@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,11 +33,7 @@ type node struct {
 
 func newNode(d *dataDir, m *memory.Manager, c *Copier) *node {
 	n := &node{Manager: m, Copier: c, d: d}
-	d.t.Cleanup(func() {
-		if !n.ended {
-			n.close()
-		}
-	})
+	d.t.Cleanup(n.close)
 	return n
 }
 
@@ -44,8 +41,12 @@ const interval = 10 * time.Millisecond
 
 func withSize(n int64) func(*Options) { return func(o *Options) { o.Size = n } }
 
+// close ends the node, once.
 func (n *node) close() {
 	n.d.t.Helper()
+	if n.ended {
+		return
+	}
 	n.ended = true
 	n.Copier.Close()
 	require.NoError(n.d.t, n.Manager.Close())
@@ -59,9 +60,13 @@ func (n *node) replaced() *node {
 }
 
 // whole are the blocks that are whole in remote memory.
-func (n *node) whole() (ids []ulid.ULID) {
+func (n *node) whole() []ulid.ULID {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.wholeLocked()
+}
+
+func (n *node) wholeLocked() (ids []ulid.ULID) {
 	for id, b := range n.blocks {
 		if b.remote != nil {
 			ids = append(ids, id)
@@ -76,19 +81,9 @@ func (n *node) settled(ids ...ulid.ULID) {
 	maastest.Eventually(n.d.t, fmt.Sprintf("remote memory has %s", ids), func() bool {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		got := 0
-		for _, id := range ids {
-			if b := n.blocks[id]; b != nil && b.remote != nil {
-				got++
-			}
-		}
-		all := 0
-		for _, b := range n.blocks {
-			if b.remote != nil {
-				all++
-			}
-		}
-		return n.attached && got == len(ids) && all == got && len(n.dead) == 0 && len(n.partial) == 0
+		whole := n.wholeLocked()
+		isMissing := func(id ulid.ULID) bool { return !slices.Contains(whole, id) }
+		return n.attached && len(whole) == len(ids) && !slices.ContainsFunc(ids, isMissing) && len(n.dead) == 0 && len(n.partial) == 0
 	})
 }
 
@@ -96,6 +91,12 @@ func (n *node) settled(ids ...ulid.ULID) {
 func (n *node) returned() {
 	n.d.t.Helper()
 	n.Return(n.d)
+	n.isBack()
+}
+
+// isBack waits until nothing comes back any more.
+func (n *node) isBack() {
+	n.d.t.Helper()
 	maastest.Eventually(n.d.t, "blocks are back", func() bool { return !n.returning.Load() })
 }
 
@@ -121,11 +122,24 @@ func written(n *node) float64 {
 }
 func read(n *node) float64 { return testutil.ToFloat64(n.Metrics().BytesRead.WithLabelValues("block")) }
 
+// goesRound waits for more than this many rounds.
+func (n *node) goesRound(rounds int64) {
+	n.d.t.Helper()
+	end := n.rounds.Load() + rounds
+	maastest.Eventually(n.d.t, "it has gone its rounds", func() bool { return n.rounds.Load() > end })
+}
+
 // quiet waits until everything here was looked at, and nothing was left to do.
 func (n *node) quiet() {
 	n.d.t.Helper()
-	rounds := n.rounds.Load()
-	maastest.Eventually(n.d.t, "nothing is left to do", func() bool { return n.rounds.Load() > rounds+goneLooks+2 })
+	n.goesRound(goneLooks + 2)
+}
+
+// needs is the room that a block takes in remote memory.
+func (n *node) needs(id ulid.ULID) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.needLocked(n.blocks[id])
 }
 
 type addBlocks func(move func() error) error
