@@ -83,6 +83,8 @@ static int queue(struct maas_http_conn *conn, struct MHD_Response *response)
 			   conn->req.sent_bytes);
 	conn->linger = conn->req.phase == MAAS_HTTP_PHASE_HEADERS;
 	atomic_store_explicit(&conn->incomplete, false, memory_order_relaxed);
+	if (conn->req.sent_bytes && conn->req.method != MAAS_HTTP_HEAD)
+		maas_tls_stream_more(&conn->tls.stream);
 	queued = MHD_queue_response(conn->mhd, conn->req.status, response);
 	maas_http_response_put(conn, response);
 	return queued == MHD_YES ? MAAS_HTTP_ANSWERED : -EIO;

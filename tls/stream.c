@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <gnutls/abstract.h>
 
@@ -35,13 +37,45 @@ static void watch(struct maas_tls_stream *stream, const unsigned char *data, siz
 	memcpy(stream->last + kept, data, len);
 }
 
+static ssize_t take_ahead(struct maas_tls_stream *stream, void *data, size_t len)
+{
+	size_t held = stream->ahead_end - stream->ahead_at;
+
+	len = len < held ? len : held;
+	memcpy(data, stream->ahead + stream->ahead_at, len);
+	stream->ahead_at += (unsigned int)len;
+	return (ssize_t)len;
+}
+
+/*
+ * GnuTLS asks for the five bytes of a record's head, and then for the record. So what comes behind
+ * the bytes that it asks for is read with them. That there is nothing more is asked of the kernel
+ * each time: the library then waits for the next event.
+ */
+static ssize_t read_ahead(struct maas_tls_stream *stream, void *data, size_t len)
+{
+	struct iovec parts[] = {{data, len}, {stream->ahead, MAAS_TLS_AHEAD}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	ssize_t got;
+
+	if (stream->ahead_at < stream->ahead_end)
+		return take_ahead(stream, data, len);
+	got = recvmsg(stream->fd, &message, 0);
+	if (got <= (ssize_t)len)
+		return got;
+	stream->ahead_at = 0;
+	stream->ahead_end = (unsigned int)((size_t)got - len);
+	return (ssize_t)len;
+}
+
 static ssize_t on_pull(gnutls_transport_ptr_t arg, void *data, size_t len)
 {
 	struct maas_tls_stream *stream = arg;
-	ssize_t got = recv(stream->fd, data, len, 0);
+	ssize_t got;
 
 	if (stream->shaken)
-		return got;
+		return read_ahead(stream, data, len);
+	got = recv(stream->fd, data, len, 0);
 	shaking = stream;
 	stream->closed = !got || (got < 0 && errno != EAGAIN && errno != EINTR);
 	if (got > 0)
@@ -49,11 +83,28 @@ static ssize_t on_pull(gnutls_transport_ptr_t arg, void *data, size_t len)
 	return got;
 }
 
+/* The library sends the head of an answer and its body in two records: in one segment, if the
+ * kernel knows of the second. */
+static ssize_t on_push(gnutls_transport_ptr_t arg, const giovec_t *parts, int count)
+{
+	struct maas_tls_stream *stream = arg;
+	const struct msghdr message = {
+		.msg_iov = (struct iovec *)(uintptr_t)parts,
+		.msg_iovlen = (size_t)count,
+	};
+	int flags = MSG_NOSIGNAL | (stream->more ? MSG_MORE : 0);
+
+	stream->more = false;
+	return sendmsg(stream->fd, &message, flags);
+}
+
 static int on_wait(gnutls_transport_ptr_t arg, unsigned int ms)
 {
 	const struct maas_tls_stream *stream = arg;
 	struct pollfd event = {.fd = stream->fd, .events = POLLIN};
 
+	if (stream->ahead_at < stream->ahead_end)
+		return 1;
 	return poll(&event, 1, ms > INT32_MAX ? -1 : (int)ms);
 }
 
@@ -61,16 +112,13 @@ static int on_wait(gnutls_transport_ptr_t arg, unsigned int ms)
 static int on_finished(gnutls_session_t session, unsigned int type, unsigned int when,
 		       unsigned int incoming, const gnutls_datum_t *message)
 {
-	struct maas_tls_stream *stream;
-	gnutls_transport_ptr_t receive, send;
+	struct maas_tls_stream *stream = gnutls_transport_get_ptr(session);
 
 	(void)type;
 	(void)when;
 	(void)message;
 	if (!incoming)
 		return 0;
-	gnutls_transport_get_ptr2(session, &receive, &send);
-	stream = receive;
 	stream->shaken = true;
 	stream->on_shaken(stream);
 	return 0;
@@ -85,14 +133,18 @@ int maas_tls_stream_init(struct maas_tls_stream *stream, struct maas_tls *tls, v
 		.fd = fd,
 		.on_shaken = on_shaken,
 	};
+	stream->ahead = malloc(MAAS_TLS_AHEAD);
+	if (!stream->ahead)
+		return -ENOMEM;
 	if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->credentials))
 		return -EIO;
 	gnutls_certificate_server_set_request(session, tls->client == MAAS_TLS_CLIENT_NONE
 							       ? GNUTLS_CERT_IGNORE
 							       : GNUTLS_CERT_REQUEST);
 	gnutls_handshake_set_max_packet_length(session, MAX_HANDSHAKE);
-	gnutls_transport_set_ptr2(session, stream, (gnutls_transport_ptr_t)(intptr_t)fd);
+	gnutls_transport_set_ptr(session, stream);
 	gnutls_transport_set_pull_function(session, on_pull);
+	gnutls_transport_set_vec_push_function(session, on_push);
 	gnutls_transport_set_pull_timeout_function(session, on_wait);
 	gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_FINISHED, GNUTLS_HOOK_POST,
 					   on_finished);
@@ -127,6 +179,8 @@ void maas_tls_stream_fini(struct maas_tls_stream *stream)
 	if (shaking == stream)
 		shaking = NULL;
 	maas_tls_unref(stream->tls);
+	free(stream->ahead);
+	stream->ahead = NULL;
 	stream->tls = NULL;
 	stream->session = NULL;
 }

@@ -79,6 +79,9 @@ enum maas_tls_failure {
 	MAAS_TLS_FAILURES,
 };
 
+/* What a request with its head and a small body takes. */
+#define MAAS_TLS_AHEAD 2048
+
 /* Storage of a connection, which stays where it is. */
 struct maas_tls_stream {
 	void *session;	      /* libmicrohttpd's, a gnutls_session_t */
@@ -87,6 +90,10 @@ struct maas_tls_stream {
 	void (*on_shaken)(struct maas_tls_stream *stream);
 	bool shaken;	   /* the handshake is done */
 	bool closed;	   /* by the client, during the handshake */
+	bool more;	   /* the next bytes to send are followed by others at once */
+	unsigned char *ahead;	  /* read, and not yet asked for: MAAS_TLS_AHEAD bytes */
+	unsigned int ahead_at;	  /* where they begin, … */
+	unsigned int ahead_end;	  /* … and end */
 	unsigned int seen; /* bytes of the client's first ones */
 	unsigned char first[8];
 	unsigned char last[7];
@@ -94,7 +101,8 @@ struct maas_tls_stream {
 
 /*
  * Makes a session that did not begin yet show what `tls` has. Takes the reference, also on failure.
- * `on_shaken` is called when the handshake is done. Errors: -EIO, and the session cannot be used.
+ * `on_shaken` is called when the handshake is done. Errors: -EIO, -ENOMEM, and the session cannot be
+ * used.
  */
 MAAS_MUST_CHECK int maas_tls_stream_init(struct maas_tls_stream *stream, struct maas_tls *tls,
 					 void *session, int fd,
@@ -113,6 +121,12 @@ const char *maas_tls_failure_name(enum maas_tls_failure failure);
 
 /* Sends `len` bytes as one record or more, or gives up when the socket takes no more. */
 void maas_tls_stream_send(struct maas_tls_stream *stream, const void *data, size_t len);
+
+/* What is sent next is the head of an answer, and its body follows at once. */
+static inline void maas_tls_stream_more(struct maas_tls_stream *stream)
+{
+	stream->more = true;
+}
 
 /* ---- who the client is */
 

@@ -207,6 +207,28 @@ static int shake(struct pair *pair)
 	return s;
 }
 
+/* What was read ahead of a record is the next ones, in their order and whole. */
+TEST(stream__records_that_come_together)
+{
+	static const size_t sizes[] = {1, 3000, 200, 16384, 1, 2048};
+	static char sent[16384], got[16384 + 1];
+	struct pair pair;
+
+	pair_open(&pair, NULL, "NORMAL");
+	assert_int_equal(shake(&pair), 0);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
+		memset(sent, (int)('a' + i), sizes[i]);
+		assert_int_equal(gnutls_record_send(pair.client, sent, sizes[i]), sizes[i]);
+	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
+		memset(sent, (int)('a' + i), sizes[i]);
+		assert_int_equal(gnutls_record_recv(pair.server, got, sizeof(got)), sizes[i]);
+		assert_memory_equal(got, sent, sizes[i]);
+	}
+	assert_int_equal(gnutls_record_recv(pair.server, got, sizeof(got)), GNUTLS_E_AGAIN);
+	pair_close(&pair);
+}
+
 /* Shows `cert`, and returns what maas_tls_peer_verify() does. */
 static int verify(const struct cert *cert, char *error, struct maas_tls_peer **ret_peer)
 {
