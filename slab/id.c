@@ -34,51 +34,59 @@ static uint64_t mac(const struct maas_slab_id_key *key, uint32_t index, uint32_t
 	return value & MAC_MASK;
 }
 
-static bool hyphen_at(unsigned int place)
+/* The lowest so many digits; returns where the next byte goes. */
+static char *write_hex(char *to, uint64_t value, unsigned int digits)
 {
-	return place == 8 || place == 13 || place == 18 || place == 23;
+	while (digits)
+		*to++ = "0123456789abcdef"[value >> 4 * --digits & 15];
+	return to;
 }
 
 static void write_text(uint64_t high, uint64_t low, char text[MAAS_SLAB_ID_TEXT])
 {
-	unsigned int digit = 0;
-
-	for (unsigned int i = 0; i < MAAS_SLAB_ID_TEXT - 1; i++) {
-		uint64_t half = digit < 16 ? high : low;
-
-		if (hyphen_at(i))
-			text[i] = '-';
-		else
-			text[i] = "0123456789abcdef"[half >> (60 - 4 * (digit++ & 15)) & 15];
-	}
-	text[MAAS_SLAB_ID_TEXT - 1] = '\0';
+	text = write_hex(text, high >> 32, 8);
+	*text++ = '-';
+	text = write_hex(text, high >> 16, 4);
+	*text++ = '-';
+	text = write_hex(text, high, 4);
+	*text++ = '-';
+	text = write_hex(text, low >> 48, 4);
+	*text++ = '-';
+	*write_hex(text, low, 12) = '\0';
 }
 
-static int hex_digit(char c)
+/* What a digit stands for, and one; 0: it is none. */
+static const unsigned char hex_digits[256] = {
+	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,	['6'] = 7,  ['7'] = 8,
+	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
+
+/* So many digits, behind those of `value`, and then `end`. Returns what follows, or NULL. */
+static const char *read_hex(const char *text, unsigned int digits, char end, uint64_t *value)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	uint64_t read = *value;
+
+	while (digits--) {
+		unsigned int digit = hex_digits[(unsigned char)*text++];
+
+		if (!digit)
+			return NULL;
+		read = read << 4 | (digit - 1);
+	}
+	*value = read;
+	return *text == end ? text + 1 : NULL;
 }
 
 static int read_text(const char *text, uint64_t half[2])
 {
-	unsigned int digit = 0;
-
 	half[0] = 0;
 	half[1] = 0;
-	for (unsigned int i = 0; i < MAAS_SLAB_ID_TEXT - 1; i++) {
-		int value = hex_digit(text[i]);
-
-		if (hyphen_at(i) ? text[i] != '-' : value < 0)
-			return -ENOENT;
-		if (value < 0)
-			continue;
-		half[digit / 16] = half[digit / 16] << 4 | (unsigned int)value;
-		digit++;
-	}
-	return text[MAAS_SLAB_ID_TEXT - 1] ? -ENOENT : 0;
+	if (!(text = read_hex(text, 8, '-', &half[0])) || !(text = read_hex(text, 4, '-', &half[0])) ||
+	    !(text = read_hex(text, 4, '-', &half[0])) || !(text = read_hex(text, 4, '-', &half[1])) ||
+	    !read_hex(text, 12, '\0', &half[1]))
+		return -ENOENT;
+	return 0;
 }
 
 void maas_slab_id_key_random(struct maas_slab_id_key *ret_key)
