@@ -200,11 +200,6 @@ __be16 rdma_get_src_port(struct rdma_cm_id *cm)
 	return htons(fake_cm_id_of(cm)->port);
 }
 
-__be16 rdma_get_dst_port(struct rdma_cm_id *cm)
-{
-	return htons(fake_cm_port(&cm->route.addr.dst_addr));
-}
-
 /* ---- events */
 
 int fake_cm_tell(struct fake_cm_id *id, enum rdma_cm_event_type type, int status, const void *data,

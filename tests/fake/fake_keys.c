@@ -364,22 +364,12 @@ void fake_keys_settle(struct fake_keys *keys)
 	pthread_mutex_unlock(&keys->lock);
 }
 
-uint32_t fake_keys_live(struct fake_keys *keys)
+uint32_t fake_keys_live(struct fake_keys *keys, const struct maas_slab_ref *ref)
 {
 	uint32_t count;
 
 	pthread_mutex_lock(&keys->lock);
-	count = keys->num_keys;
-	pthread_mutex_unlock(&keys->lock);
-	return count;
-}
-
-uint32_t fake_keys_count(struct fake_keys *keys, struct maas_slab_ref ref)
-{
-	uint32_t count;
-
-	pthread_mutex_lock(&keys->lock);
-	count = count_to(keys, ref);
+	count = ref ? count_to(keys, *ref) : keys->num_keys;
 	pthread_mutex_unlock(&keys->lock);
 	return count;
 }

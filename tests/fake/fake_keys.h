@@ -101,8 +101,7 @@ bool fake_keys_finish(struct fake_keys *keys, int status);
 void fake_keys_await(struct fake_keys *keys, unsigned int count);
 /* From FAKE_KEYS_RANDOM to FAKE_KEYS_AT_ONCE: waits until all that is under way has ended. */
 void fake_keys_settle(struct fake_keys *keys);
-/* Keys that live: all, and those to one slab. */
-uint32_t fake_keys_live(struct fake_keys *keys);
-uint32_t fake_keys_count(struct fake_keys *keys, struct maas_slab_ref ref);
+/* Keys that live: to one slab, or all (NULL). */
+uint32_t fake_keys_live(struct fake_keys *keys, const struct maas_slab_ref *ref);
 
 #endif

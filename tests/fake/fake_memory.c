@@ -29,7 +29,7 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *verbs)
 	if (!pd)
 		return fake_refuse(ENOMEM);
 	FAKE_LOCKED();
-	if (fake.removed || fake.live.pds >= (unsigned int)fake.rules.max_pd) {
+	if (fake.removed || fake.live.pds >= FAKE_MAX_PD) {
 		free(pd);
 		return fake_refuse(ENOMEM);
 	}

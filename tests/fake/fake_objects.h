@@ -8,10 +8,14 @@
 
 #include "tests/fake/fake_verbs.h"
 
-#define FAKE_KEYS   (1u << 18)
-#define FAKE_QPS    4096u
-#define FAKE_EVENTS 256u
-#define FAKE_SGES   4u
+#define FAKE_MAX_PD  4096
+#define FAKE_MAX_CQ  4096
+#define FAKE_MAX_CQE 8192
+
+#define FAKE_KEYS    (1u << 18)
+#define FAKE_QPS     4096u
+#define FAKE_EVENTS  256u
+#define FAKE_SGES    4u
 
 struct fake_cm_id;
 

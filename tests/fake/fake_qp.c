@@ -59,8 +59,7 @@ static bool can_be(const struct ibv_qp_init_attr *init)
 {
 	return init->qp_type == IBV_QPT_RC && init->send_cq && init->recv_cq &&
 	       init->cap.max_send_wr <= (uint32_t)fake.rules.max_qp_wr &&
-	       init->cap.max_send_sge <= FAKE_SGES &&
-	       init->cap.max_inline_data <= fake.rules.max_inline;
+	       init->cap.max_send_sge <= FAKE_SGES && init->cap.max_inline_data <= FAKE_MAX_INLINE;
 }
 
 static struct fake_qp *new_qp(struct ibv_pd *pd, const struct ibv_qp_init_attr *init)
@@ -219,16 +218,6 @@ int ibv_modify_qp(struct ibv_qp *verbs, struct ibv_qp_attr *attr, int mask)
 	FAKE_LOCKED();
 	error = fake_qp_modify(qp_of(verbs), attr, mask);
 	return error;
-}
-
-int ibv_query_qp(struct ibv_qp *verbs, struct ibv_qp_attr *ret_attr, int mask,
-		 struct ibv_qp_init_attr *ret_init)
-{
-	(void)mask;
-	(void)ret_init;
-	FAKE_LOCKED();
-	*ret_attr = (struct ibv_qp_attr){.qp_state = verbs->state};
-	return 0;
 }
 
 void fake_qp_to_error(struct fake_qp *qp)

@@ -24,31 +24,25 @@
 #include <stdbool.h>
 
 #define FAKE_GIDS	4
-#define FAKE_MAX_INLINE 256
+#define FAKE_MAX_INLINE 96
 
 /* What the device enforces and how much it has. */
 struct fake_rules {
 	bool no_device;
-	const char *name;
-	const char *gids[FAKE_GIDS]; /* as IPv6 addresses, RoCE v2; NULL: empty */
-	bool windows;		     /* it has memory windows */
-	bool window_bounds;	     /* … and enforces their bounds, … */
-	bool window_foreign;	     /* … that they belong to a queue pair, … */
-	bool window_revocation;	     /* … and invalidation, … */
-	bool window_access;	     /* … and that a key to read does not write */
-	bool region_access;	     /* as that, of regions */
-	bool bare_data;		     /* private data arrives without zeros behind it */
-	uint16_t wire_version; /* so the other side's version is read (base/wire.h); 0: as said */
-	bool flush_applies;    /* a flushed invalidation took effect nevertheless */
-	int max_pd;
+	bool windows;		/* it has memory windows */
+	bool window_bounds;	/* … and enforces their bounds, … */
+	bool window_foreign;	/* … that they belong to a queue pair, … */
+	bool window_revocation; /* … and invalidation, … */
+	bool window_access;	/* … and that a key to read does not write */
+	bool region_access;	/* as that, of regions */
+	bool bare_data;		/* private data arrives without zeros behind it */
+	uint16_t wire_version;	/* so the other side's version is read (base/wire.h); 0: as said */
+	bool flush_applies;	/* a flushed invalidation took effect nevertheless */
 	int max_mr;
 	int max_mw;
 	int max_qp;
-	int max_cq;
 	int max_qp_wr;
-	int max_cqe;
 	uint32_t max_msg_sz;
-	uint32_t max_inline; /* at most FAKE_MAX_INLINE */
 	uint64_t max_pinned; /* bytes of all regions; 0: no limit */
 };
 
@@ -109,13 +103,11 @@ struct fake_counts {
 	unsigned long signalled;
 	unsigned long inlined;
 	unsigned long overflows; /* refused, because the send queue was full */
-	unsigned long polls;	 /* calls that brought completions */
 	unsigned long binds;
 	unsigned long invalidations;
-	unsigned long bytes; /* moved */
 };
 
-void fake_counts(struct fake_counts *ret_counts);
+struct fake_counts fake_counts(void);
 
 struct fake_live {
 	unsigned int contexts; /* opened by ibv_open_device(3) */
@@ -130,6 +122,6 @@ struct fake_live {
 	unsigned int event_channels;
 };
 
-void fake_live(struct fake_live *ret_live);
+struct fake_live fake_live(void);
 
 #endif

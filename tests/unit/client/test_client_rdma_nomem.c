@@ -56,9 +56,8 @@ static void live(void)
 static bool is_clean(const struct fake_live *before, long blocks)
 {
 	for (int n = 0; n < 10000; n++) {
-		struct fake_live now;
+		struct fake_live now = fake_live();
 
-		fake_live(&now);
 		if (now.qps == before->qps && now.cqs == before->cqs && now.pds == before->pds &&
 		    now.mws == before->mws && now.ids == before->ids &&
 		    now.event_channels == before->event_channels && fail_nth_blocks() == blocks &&
@@ -78,7 +77,7 @@ static void all_fail(const char *keys, bool memory)
 	lan_open(NULL, keys);
 	live();
 	AWAIT(!lan_sessions());
-	fake_live(&before);
+	before = fake_live();
 	blocks = fail_nth_blocks();
 	for (bool failed = true; failed; nth++) {
 		if (memory)

@@ -81,7 +81,7 @@ TEST(allocate__without_key)
 	json = http_json("POST", "/allocate",
 			 allocate_body(",'access':'none','lifetime':'session'"), 200);
 	assert_true(json_is_null(json_object_get(json, "rdma")));
-	assert_int_equal(fake_keys_live(&keys), 0);
+	assert_int_equal(fake_keys_live(&keys, NULL), 0);
 	http_expect_error("POST", "/allocate", "{'size_bytes':1,'access':'none'}", 400,
 			  "missing_field");
 	http_expect_error("POST", "/allocate", allocate_body(",'access':'w'"), 400, "bad_field");
@@ -96,7 +96,7 @@ TEST(allocate__batch)
 
 	memset(seen, 0, sizeof(seen));
 	assert_int_equal(json_array_size(all), MANY);
-	assert_int_equal(fake_keys_live(&keys), MANY);
+	assert_int_equal(fake_keys_live(&keys, NULL), MANY);
 	for (size_t i = 0; i < MANY; i++) {
 		const json_t *one = json_array_get(all, i);
 		json_int_t rkey = http_rkey(json_object_get(one, "rdma"), 100);
@@ -150,7 +150,7 @@ TEST(allocate__all_or_none)
 	http_expect_error("POST", "/allocate", allocate_body(",'count':21"), 507,
 			  "grants_exhausted");
 	assert_int_equal(slab_stats().live_slabs, 0);
-	assert_int_equal(fake_keys_live(&keys), 0);
+	assert_int_equal(fake_keys_live(&keys, NULL), 0);
 	http_json("POST", "/allocate", allocate_body(",'count':20"), 200);
 	http_expect_error("POST", "/allocate", allocate_body(""), 507, "grants_exhausted");
 	http_json("POST", "/allocate", "{'size_bytes':1}", 200);
@@ -201,7 +201,7 @@ TEST(allocate__client_leaves_while_waiting)
 	}
 	http_wait_idle();
 	assert_int_equal(slab_stats().live_slabs, 400);
-	assert_int_equal(fake_keys_live(&keys), 400);
+	assert_int_equal(fake_keys_live(&keys, NULL), 400);
 }
 
 /* The keys end after the server has: the memory that they fill in must still be there. */
@@ -254,7 +254,7 @@ TEST(grant__late_and_failed_ends)
 			http_expect_answer(fd, 503, "\"revoke_unconfirmed\"");
 	}
 	assert_int_equal(slab_stats().live_slabs, 1);
-	assert_int_equal(fake_keys_live(&keys), 0);
+	assert_int_equal(fake_keys_live(&keys, NULL), 0);
 }
 
 /* ---- ends that no key confirms */

@@ -34,7 +34,7 @@ TEST(allocate_granted__gives_memory_and_keys)
 		assert_int_equal(maas_slab_get(f.slab, answer.refs[i], &info), 0);
 		assert_int_equal(answer.grants[i].addr, info.offset);
 		assert_int_equal(answer.grants[i].len_bytes, 100);
-		assert_int_equal(fake_keys_count(&keys, answer.refs[i]), 1);
+		assert_int_equal(fake_keys_live(&keys, &answer.refs[i]), 1);
 	}
 }
 
@@ -241,10 +241,10 @@ TEST(ungrant__ends_one_sessions_key)
 	assert_int_equal(told.status, -ENOENT);
 	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
 			 -EINPROGRESS);
-	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 2);
+	assert_int_equal(fake_keys_live(&keys, &answer.refs[0]), 2);
 	assert_int_equal(ungrant(answer.first.id, session.id, &told), -EINPROGRESS);
 	assert_int_equal(told.status, 0);
-	assert_int_equal(fake_keys_count(&keys, answer.refs[0]), 1);
+	assert_int_equal(fake_keys_live(&keys, &answer.refs[0]), 1);
 	assert_true(exists(&answer.first));
 }
 

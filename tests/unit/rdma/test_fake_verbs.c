@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fake itself: that it moves bytes, checks keys, and finds the faults that it is there for. */
+/* The fake itself: that it finds the faults and refuses what it is there for. What it does else
+ * shows in the tests of rdma and of libmaas. */
 #include "tests/fake/fake_verbs.h"
 #include "tests/unit/unit.h"
 
@@ -162,44 +163,17 @@ static int invalidate(uint32_t rkey)
 	return on_server(&wr);
 }
 
-TEST(data__moves_both_ways)
-{
-	memset(pair.local_bytes, 'x', 8);
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 100, 8, pair.remote->rkey), 0);
-	assert_memory_equal(pair.remote_bytes + 100, "xxxxxxxx", 8);
-	assert_int_equal(pair.remote_bytes[99] | pair.remote_bytes[108], 0);
-	memset(pair.remote_bytes, 'y', 8);
-	assert_int_equal(run(IBV_WR_RDMA_READ, 0, 4, pair.remote->rkey), 0);
-	assert_memory_equal(pair.local_bytes, "yyyyxxxx", 8);
-}
-
 TEST(data__behind_the_end_breaks_both_ends)
 {
-	struct ibv_qp_attr attr;
-
 	assert_int_equal(run(IBV_WR_RDMA_WRITE, BYTES - 7, 8, pair.remote->rkey),
 			 IBV_WC_REM_ACCESS_ERR);
 	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 8, pair.remote->rkey), IBV_WC_WR_FLUSH_ERR);
-	assert_int_equal(ibv_query_qp(pair.server, &attr, IBV_QP_STATE, NULL), 0);
-	assert_int_equal(attr.qp_state, IBV_QPS_ERR);
-}
-
-TEST(data__of_no_bytes_needs_no_key)
-{
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 0, 12345), 0);
-}
-
-TEST(data__to_a_peer_that_is_gone)
-{
-	assert_int_equal(ibv_destroy_qp(pair.server), 0);
-	pair.server = NULL;
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 8, pair.remote->rkey), IBV_WC_RETRY_EXC_ERR);
+	assert_int_equal(pair.server->state, IBV_QPS_ERR);
 }
 
 TEST(queue__takes_as_much_as_it_is_deep)
 {
 	struct ibv_wc wc;
-	struct fake_counts counts;
 
 	/* Done, but not known to be: a request that is not signalled keeps its place. */
 	for (int i = 0; i < 8; i++)
@@ -210,11 +184,7 @@ TEST(queue__takes_as_much_as_it_is_deep)
 	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
 	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 0);
 	assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0), 0);
-	fake_counts(&counts);
-	assert_int_equal(counts.doorbells, 10);
-	assert_int_equal(counts.requests, 9);
-	assert_int_equal(counts.signalled, 1);
-	assert_int_equal(counts.overflows, 1);
+	assert_int_equal(fake_counts().overflows, 1);
 }
 
 TEST(window__opens_its_range_until_invalidated)
@@ -289,43 +259,6 @@ TEST(queue_pair__to_reset)
 
 	assert_int_equal(ibv_modify_qp(pair.client, &attr, IBV_QP_STATE), EINVAL);
 	expect_faults(1);
-}
-
-TEST(held__until_released_or_flushed)
-{
-	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
-	struct ibv_wc wc[2];
-
-	fake_hold(FAKE_DATA);
-	memset(pair.local_bytes, 'x', 1);
-	post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
-	assert_int_equal(pair.remote_bytes[0], 0);
-	assert_int_equal(fake_num_held(), 1);
-	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 0);
-	fake_release();
-	assert_int_equal(pair.remote_bytes[0], 'x');
-	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 1);
-	fake_hold(FAKE_DATA);
-	post(pair.client, IBV_WR_RDMA_WRITE, 1, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
-	post(pair.client, IBV_WR_RDMA_WRITE, 2, 1, pair.remote->rkey, 0);
-	assert_int_equal(ibv_modify_qp(pair.client, &attr, IBV_QP_STATE), 0);
-	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 2);
-	assert_int_equal(wc[0].status, IBV_WC_WR_FLUSH_ERR);
-	assert_int_equal(wc[1].wr_id, 2);
-	assert_int_equal(pair.remote_bytes[1], 0);
-}
-
-TEST(peer__does_not_answer)
-{
-	struct ibv_wc wc[2];
-
-	fake_hold(FAKE_DATA);
-	post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0);
-	post(pair.client, IBV_WR_RDMA_WRITE, 1, 1, pair.remote->rkey, IBV_SEND_SIGNALED);
-	fake_time_out();
-	assert_int_equal(ibv_poll_cq(pair.cq, 2, wc), 2);
-	assert_int_equal(wc[0].status, IBV_WC_RETRY_EXC_ERR);
-	assert_int_equal(wc[1].status, IBV_WC_WR_FLUSH_ERR);
 }
 
 TEST(order__of_destruction)

@@ -39,55 +39,31 @@ static void check_grade(const struct maas_rdma_isolation *found, const char *wan
 
 #define ALL "works bounds foreign revocation access "
 
-/* What is found to be enforced for windows and for regions. */
-static void check_grades(const char *window, const char *mr)
+TEST(selftest__finds_what_is_not_enforced)
 {
-	struct maas_rdma_selftest found = {0};
+	static const struct {
+		bool *rule; /* the one that is taken out */
+		const char *window, *mr;
+	} cases[] = {
+		{NULL, ALL, ALL},
+		{&rules.window_bounds, "works foreign revocation access ", ALL},
+		{&rules.window_foreign, "works bounds revocation access ", ALL},
+		{&rules.window_revocation, "works bounds foreign access ", ALL},
+		{&rules.window_access, "works bounds foreign revocation ", ALL},
+		{&rules.region_access, ALL, "works bounds foreign revocation "},
+		{&rules.windows, "", ALL},
+	};
 
-	assert_int_equal(try_device(NULL, &found), 0);
-	check_grade(&found.window, window);
-	check_grade(&found.mr, mr);
-}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+		struct maas_rdma_selftest found = {0};
 
-TEST(selftest__all_is_enforced)
-{
-	check_grades(ALL, ALL);
-}
-
-TEST(selftest__window_bounds_are_not)
-{
-	rules.window_bounds = false;
-	check_grades("works foreign revocation access ", ALL);
-}
-
-TEST(selftest__windows_open_everywhere)
-{
-	rules.window_foreign = false;
-	check_grades("works bounds revocation access ", ALL);
-}
-
-TEST(selftest__windows_outlive_revocation)
-{
-	rules.window_revocation = false;
-	check_grades("works bounds foreign access ", ALL);
-}
-
-TEST(selftest__windows_to_read_write)
-{
-	rules.window_access = false;
-	check_grades("works bounds foreign revocation ", ALL);
-}
-
-TEST(selftest__regions_to_read_write)
-{
-	rules.region_access = false;
-	check_grades(ALL, "works bounds foreign revocation ");
-}
-
-TEST(selftest__there_are_no_windows)
-{
-	rules.windows = false;
-	check_grades("", ALL);
+		enforce_all();
+		if (cases[i].rule)
+			*cases[i].rule = false;
+		assert_int_equal(try_device(NULL, &found), 0);
+		check_grade(&found.window, cases[i].window);
+		check_grade(&found.mr, cases[i].mr);
+	}
 }
 
 TEST(selftest__nothing_can_be_pinned)

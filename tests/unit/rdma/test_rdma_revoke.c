@@ -163,7 +163,6 @@ TEST_MODES(free__after_the_clients_end_broke)
 /* The clock that the deadlines are on stands still but for these steps. */
 TEST(free__with_a_device_that_is_silent)
 {
-	struct fake_live live;
 	uint64_t passed_ms = 0;
 
 	begin_granted(NULL, MAAS_RDMA_KEYS_WINDOW);
@@ -179,8 +178,7 @@ TEST(free__with_a_device_that_is_silent)
 			nap();
 	}
 	assert_int_equal(told(&freed), 0);
-	fake_live(&live);
-	assert_int_equal(live.bound, 0);
+	assert_int_equal(fake_live().bound, 0);
 	assert_true(can_allocate());
 	fake_mute(false);
 }
@@ -188,7 +186,6 @@ TEST(free__with_a_device_that_is_silent)
 /* Server and lend ask again, after a second each, until the key is dead. */
 static void await_reuse(void)
 {
-	struct fake_live live;
 	bool reused = false;
 
 	for (int i = 0; i < 100 && !reused; i++) {
@@ -199,8 +196,7 @@ static void await_reuse(void)
 		reused = can_allocate();
 	}
 	assert_true(reused);
-	fake_live(&live);
-	assert_int_equal(live.bound, 0);
+	assert_int_equal(fake_live().bound, 0);
 }
 
 /* The `nth` call that ends something fails. */
