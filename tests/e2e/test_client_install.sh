@@ -1,26 +1,48 @@
 #!/usr/bin/env bash
-# libmaas as it is installed: header, shared and static library, pkg-config, exported symbols.
+# libmaas as it is installed: header, shared and static library, pkg-config, exported symbols; and the C and shell
+# programs of examples/, built with it and run, each by the lines that its page gives for that. (The one that needs a
+# device: tests/rdma/programs.sh.)
 # Run as: test_client_install.sh MAASD BUILD_DIR SOURCE_DIR CC CXX -fsanitize=LIST
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 BUILD=$2 SOURCE=$3 CC=$4 CXX=$5
-OPTIONS=()
-[ "$6" = -fsanitize= ] || OPTIONS=("$6") # as the library was built
+OPTIONS=(-Wall -Wextra -pedantic -Werror)
+[ "$6" = -fsanitize= ] || OPTIONS+=("$6") # as the library was built
 PROGRAMS=$SOURCE/tests/e2e/programs
 PREFIX=$WORK/prefix
 
+# What the pages type.
+cc() {
+	command "$CC" "${OPTIONS[@]}" -Wshadow -Wconversion "$@"
+}
+pkg-config() {
+	command pkg-config --define-variable=prefix="$PREFIX" "$@"
+}
+
+# typed FILE BEGINNING runs the line of the file's page that begins so.
+typed() {
+	local line
+	line=$(awk -F'\t' -v beginning="$2" '/^( \*|#)\t/ && index($2, beginning) == 1 { print $2 }' "$1")
+	[ -n "$line" ] || fail "the page of $1 has no line: $2"
+	line=${line//http:\/\/localhost:3000/$URL}
+	echo "\$ $line" >&2
+	eval "$line"
+}
+
+# refusal COMMAND...: it fails; sets TEXT, what it says.
+refusal() {
+	! TEXT=$("$@" 2>&1 >"$WORK/copy") || fail "$* succeeded"
+	[ ! -s "$WORK/copy" ] || fail "$* prints a part of the file"
+}
+
 step 'install'
 cmake --install "$BUILD" --prefix "$PREFIX" >"$WORK/install.log"
-PC=$(find "$PREFIX" -name libmaas.pc)
-LIB=$(dirname "$(dirname "$PC")")
+PKG_CONFIG_PATH=$(dirname "$(find "$PREFIX" -name libmaas.pc)")
+LIB=${PKG_CONFIG_PATH%/*}
+export PKG_CONFIG_PATH LD_LIBRARY_PATH=$LIB
 cmp "$SOURCE/docs/openapi.yaml" "$PREFIX/share/doc/maasd/openapi.yaml"
-export PKG_CONFIG_PATH=${PC%/*}
-pc() {
-	pkg-config --define-variable=prefix="$PREFIX" "$@"
-}
 equal 'soname' libmaas.so.0 "$(objdump -p "$LIB/libmaas.so" | awk '$1 == "SONAME" { print $2 }')"
-contains 'maas --version' "$(LD_LIBRARY_PATH=$LIB "$PREFIX/bin/maas" --version)" \
-	"$(pc --modversion libmaas)"
+contains 'maas --version' "$("$PREFIX/bin/maas" --version)" "$(pkg-config --modversion libmaas)"
 
 step 'exported symbols are those of the header'
 nm -D --defined-only "$LIB/libmaas.so" | sed -n 's/^[0-9a-f]* T \([a-z_0-9]*\)@@MAAS_0$/\1/p' |
@@ -31,38 +53,65 @@ grep -oE '^[a-z][a-z_ ]*[ *]maas_[a-z_]+\(' "$PREFIX/include/maas.h" | grep -oE 
 diff "$WORK/declared" "$WORK/exported" || fail 'header and library differ'
 equal 'other symbols' '' "$(nm -D --defined-only "$LIB/libmaas.so" | grep -v -e '@@MAAS_0$' -e ' A MAAS_0$' || true)"
 
-read -ra cflags < <(pc --cflags libmaas)
-read -ra libs < <(pc --libs libmaas)
-strict=(-Wall -Wextra -pedantic -Werror "${OPTIONS[@]}")
+read -ra cflags < <(pkg-config --cflags libmaas)
+read -ra libs < <(pkg-config --libs libmaas)
 
 step 'C11, C17 and C++ compile the header strictly'
 for standard in c11 c17; do
-	"$CC" -std=$standard "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
+	"$CC" -std=$standard "${OPTIONS[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
 		"${libs[@]}" -o "$WORK/borrow-$standard"
 done
 for standard in c++11 c++17 c++20; do
-	"$CXX" -std=$standard "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.cpp" \
+	"$CXX" -std=$standard "${OPTIONS[@]}" "${cflags[@]}" "$PROGRAMS/borrow.cpp" \
 		"${libs[@]}" -o "$WORK/borrow-$standard"
 done
 
 step 'so does a program with libmaas.a in it'
-read -ra static < <(pc --static --libs libmaas)
-"$CC" -std=c11 "${strict[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
+read -ra static < <(pkg-config --static --libs libmaas)
+"$CC" -std=c11 "${OPTIONS[@]}" "${cflags[@]}" "$PROGRAMS/borrow.c" \
 	"${static[@]/#-lmaas/-l:libmaas.a}" -o "$WORK/borrow-static"
 equal 'libmaas.so is needed' '' "$(objdump -p "$WORK/borrow-static" | grep libmaas || true)"
 
-step 'they run'
-start_server
-for program in "$WORK"/borrow-*; do
-	equal "${program##*/}" "hello from $URL" \
-		"$(MAAS_URL=$URL LD_LIBRARY_PATH=$LIB "$program")"
+step 'and the examples'
+cp -R "$SOURCE/examples" "$WORK/"
+cd "$WORK/examples"
+for program in *.c; do
+	typed "$program" 'cc -o'
 done
-equal 'allocations left' 0 "$(metric maas_active_allocations)"
-stop_server
+sed s/MAAS_TRANSPORT_RDMA/MAAS_TRANSPORT_AUTO/ rdma.c >auto.c
+cc -o auto auto.c "${cflags[@]}" "${libs[@]}"
 
-step 'without the server they say so'
-text=$(MAAS_URL=$URL LD_LIBRARY_PATH=$LIB "$WORK/borrow-c11" 2>&1) && fail 'it succeeded'
-equal 'the error' "borrow: alloc: no server at $URL: Connection refused" "$text"
+step 'they run'
+start_server --rdma off
+export MAAS_URL=$URL
+for program in "$WORK"/borrow-*; do
+	equal "${program##*/}" "hello from $URL" "$("$program")"
+done
+typed file.c 'MAAS_URL=http://localhost:3000 ./file'
+typed file.sh 'MAAS_URL=http://localhost:3000 ./file'
+head -c 3500001 /dev/urandom >large
+./file large | cmp - large
+./file.sh large | cmp - large
+equal 'the one for RDMA, with MAAS_TRANSPORT_AUTO' "16 MiB went to $URL and back" "$(./auto)"
+equal 'allocations left' 0 "$(metric maas_active_allocations)"
+
+step 'what fails says why'
+head -c 5000001 /dev/urandom >larger
+refusal ./file.sh larger
+contains 'file.sh' "$TEXT" '5000001 bytes do not fit'
+for program in ./file ./file.sh; do
+	refusal "$program" nowhere
+	contains "$program" "$TEXT" 'nowhere: '
+done
+refusal ./rdma
+contains './rdma' "$TEXT" 'RDMA'
+stop_server
+refusal "$WORK/borrow-c11"
+equal 'borrow' "borrow: alloc: no server at $URL: Connection refused" "$TEXT"
+refusal ./file large
+equal './file' "file: no server at $URL: Connection refused" "$TEXT"
+refusal ./file.sh large
+contains './file.sh' "$TEXT" connect
 
 step 'removed, as docs/upgrading.md says'
 xargs -d '\n' rm <"$BUILD/install_manifest.txt"
