@@ -7,6 +7,7 @@ Usage: test_dashboards.py MAASD SOURCE
 """
 import collections
 import contextlib
+import glob
 import http.client
 import json
 import os
@@ -120,16 +121,33 @@ def judge(name, board, rules):
         yield f"no panels, and yet in MAY_BE_ZERO: {unknown}"
 
 
+def named_in(path, prefixes):
+    """The metrics in the lines of a file that are no comments or headings."""
+    with open(path, encoding="utf-8") as file:
+        text = "".join(line for line in file if not line.lstrip().startswith("#"))
+    return {without_suffix(name) for name in re.findall(rf"\b(?:{prefixes})_[a-z_]+", text)}
+
+
+def without_suffix(name):
+    """The metric that a series is of."""
+    return re.sub("_(bucket|sum|count)$", "", name)
+
+
 def judge_metrics(boards, served, source):
-    """Each that a panel names is there, and each that is there is in a panel."""
+    """Each that a panel, ops/ or docs/operations.md names is there, and each that is there is in a panel."""
     with open(os.path.join(source, "prometheus", "memory", "metrics.go"), encoding="utf-8") as file:
         ours = re.findall(r'(?:auge|ounter)(?:Vec)?\("(\w+)"|Name: +namespace \+ "(\w+)"', file.read())
     there = {"prometheus_tsdb_maas_" + (one or other) for one, other in ours}
     there.update(name for name in re.findall(r"^# TYPE (\S+)", served, re.M)
                  if name.startswith(("maas_", "process_", "prometheus_tsdb_lowest_timestamp_seconds")))
     text = " ".join(target["expr"] for board in boards for _, target in board.expressions())
-    named = {re.sub("_(bucket|sum|count)$", "", name) for name in re.findall(METRIC, re.sub('"[^"]*"', "", text))}
-    for name in named - there - {"up"}:
+    named = {without_suffix(name) for name in re.findall(METRIC, re.sub('"[^"]*"', "", text))}
+    ops = set().union(*(named_in(path, "maas|process|prometheus")
+                        for path in glob.glob(os.path.join(source, "ops", "*.yml"))))
+    docs = named_in(os.path.join(source, "docs", "operations.md"), "maas|prometheus_tsdb")
+    if len(ops) < 20 or not docs:
+        yield f"only {len(ops)} and {len(docs)} metrics are named in ops/ and docs/operations.md"
+    for name in (named - there - {"up"}) | ((ops | docs) - there - set(re.findall(r"^# TYPE (\S+)", served, re.M))):
         yield f"there is no {name}"
     stock = {name for name in there if name.startswith("prometheus_tsdb_lowest")}
     for name in there - named - stock - set(LEFT_OUT):
