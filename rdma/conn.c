@@ -374,7 +374,7 @@ static void look_at_time(struct maas_rdma_conn *conn, uint64_t now_ms)
 	struct maas_rdma_task *oldest = STAILQ_FIRST(&conn->posted);
 
 	/* A probe may take long; what was posted behind it may not. */
-	if (oldest == &conn->probe.task && now_ms < conn->probe.deadline_ms)
+	if (oldest == &conn->probe.task && now_ms < conn->probe.deadline_ms + MAAS_RDMA_PROBE_MS)
 		oldest = STAILQ_NEXT(oldest, link);
 	if (conn->state == MAAS_RDMA_CONN_ENDING) {
 		if (now_ms >= conn->deadline_ms)

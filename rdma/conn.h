@@ -13,6 +13,7 @@
 #include "rdma/task.h"
 
 #define MAAS_RDMA_WORK_MS  500 /* a bind or invalidation that takes longer breaks its connection */
+#define MAAS_RDMA_PROBE_MS 30000 /* the device's own retries end sooner, and say what it was */
 #define MAAS_RDMA_SQ_DEPTH 512 /* work requests under way on a connection */
 
 /*
@@ -22,8 +23,7 @@
 struct maas_rdma_work {
 	struct maas_rdma_task task; /* run at its completion */
 	struct ibv_send_wr wr;	    /* wr_id, next and send_flags are maas_rdma_conn_post()'s */
-	uint64_t deadline_ms;	    /* set by maas_rdma_conn_post() */
-	uint32_t timeout_ms;	    /* 0: MAAS_RDMA_WORK_MS */
+	uint64_t deadline_ms;	    /* likewise; of a probe later, by MAAS_RDMA_PROBE_MS */
 };
 
 static inline struct maas_rdma_work *maas_rdma_work_of(struct maas_rdma_task *task)

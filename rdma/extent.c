@@ -30,6 +30,7 @@ struct extent {
 
 struct maas_rdma_extents {
 	struct maas_rdma *rdma;
+	uint64_t extent_bytes;
 	uint32_t count;
 	unsigned int access;
 	bool running;
@@ -48,13 +49,13 @@ struct maas_rdma_extents {
 static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent *extent,
 			  int *ret_error)
 {
-	const struct maas_slab_area *area = &extents->rdma->area;
-	uint64_t offset = (uint64_t)(extent - extents->extents) * area->extent_bytes;
-	struct ibv_mr *mr = ibv_reg_mr_iova(extents->rdma->pd, area->base + offset,
-					    area->extent_bytes, offset, extents->access);
+	uint64_t offset = (uint64_t)(extent - extents->extents) * extents->extent_bytes;
+	struct ibv_mr *mr =
+		ibv_reg_mr_iova(extents->rdma->pd, extents->rdma->area.base + offset,
+				extents->extent_bytes, offset, extents->access);
 
 	if (!mr)
-		*ret_error = maas_rdma_explain("register an extent", area->extent_bytes,
+		*ret_error = maas_rdma_explain("register an extent", extents->extent_bytes,
 					       errno ? -errno : -ENOMEM);
 	return mr;
 }
@@ -74,9 +75,9 @@ static void register_one(struct maas_rdma_extents *extents, struct extent *exten
 	extent->error = error;
 	extent->failed_ms = maas_clock_ms();
 	if (mr)
-		atomic_fetch_add(&extents->registered_bytes, extents->rdma->area.extent_bytes);
+		atomic_fetch_add(&extents->registered_bytes, extents->extent_bytes);
 	else
-		atomic_fetch_sub(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
+		atomic_fetch_sub(&extents->wanted_bytes, extents->extent_bytes);
 	while ((task = STAILQ_FIRST(&extent->waiting))) {
 		STAILQ_REMOVE_HEAD(&extent->waiting, link);
 		if (maas_rdma_send(extents->rdma, task))
@@ -109,14 +110,15 @@ static void ask(struct maas_rdma_extents *extents, struct extent *extent)
 	extent->state = EXTENT_ASKED;
 	STAILQ_INIT(&extent->waiting);
 	STAILQ_INSERT_TAIL(&extents->asked, extent, link);
-	atomic_fetch_add(&extents->wanted_bytes, extents->rdma->area.extent_bytes);
+	atomic_fetch_add(&extents->wanted_bytes, extents->extent_bytes);
 	pthread_cond_signal(&extents->changed);
 }
 
 int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
 			   struct maas_rdma_extents **ret_extents)
 {
-	uint32_t count = (uint32_t)(rdma->area.bytes / rdma->area.extent_bytes);
+	uint64_t extent_bytes = rdma->area.extent_bytes;
+	uint32_t count = (uint32_t)(rdma->area.bytes / extent_bytes);
 	struct maas_rdma_extents *extents =
 		calloc(1, sizeof(*extents) + count * sizeof(extents->extents[0]));
 	int r;
@@ -124,6 +126,7 @@ int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
 	if (!extents)
 		return -ENOMEM;
 	extents->rdma = rdma;
+	extents->extent_bytes = extent_bytes;
 	extents->count = count;
 	extents->access = IBV_ACCESS_LOCAL_WRITE;
 	if (rdma->keys == MAAS_RDMA_KEYS_WINDOW)
@@ -177,14 +180,19 @@ void maas_rdma_extents_close(struct maas_rdma_extents *extents)
 	free(extents);
 }
 
+struct ibv_mr *maas_rdma_extent_find(const struct maas_rdma_extents *extents, uint64_t offset)
+{
+	const struct extent *extent = &extents->extents[offset / extents->extent_bytes];
+
+	return atomic_load_explicit(&extent->mr, memory_order_acquire);
+}
+
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
 				    struct maas_rdma_task *task, int *ret_error)
 {
-	struct extent *extent = &extents->extents[offset / extents->rdma->area.extent_bytes];
-	struct ibv_mr *mr = atomic_load_explicit(&extent->mr, memory_order_acquire);
+	struct extent *extent = &extents->extents[offset / extents->extent_bytes];
+	struct ibv_mr *mr = NULL;
 
-	if (mr)
-		return mr;
 	pthread_mutex_lock(&extents->lock);
 	if (extent->state == EXTENT_READY) {
 		mr = extent->mr;

@@ -16,11 +16,12 @@ MAAS_MUST_CHECK int maas_rdma_extents_open(struct maas_rdma *rdma, bool register
 void maas_rdma_extents_stop(struct maas_rdma_extents *extents);
 /* No window is bound any more. */
 void maas_rdma_extents_close(struct maas_rdma_extents *extents);
+/* The region of the extent at `offset`; NULL: there is none yet. Threading: any thread. */
+struct ibv_mr *maas_rdma_extent_find(const struct maas_rdma_extents *extents, uint64_t offset);
 /*
- * The region of the extent at `offset`. NULL with -EINPROGRESS: it is being registered, and `task`
- * is sent when that has ended, well or not. NULL with another error: -ENOMEM and what ibv_reg_mr(3)
- * said, once the log has named the limit of locked memory and its remedies. Threading: the server's
- * thread.
+ * The same; NULL with -EINPROGRESS: it is being registered, and `task` is sent when that has ended,
+ * well or not. NULL with another error: -ENOMEM and what ibv_reg_mr(3) said, once the log has named
+ * the limit of locked memory and its remedies. Threading: the server's thread.
  */
 struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
 				    struct maas_rdma_task *task, int *ret_error);

@@ -193,7 +193,7 @@ static void registered(struct maas_rdma_task *task, int status)
 		make(grant);
 }
 
-struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant)
+static struct ibv_mr *await_extent(struct maas_rdma_grant *grant)
 {
 	struct ibv_mr *mr;
 	int error = 0;
@@ -205,6 +205,13 @@ struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant)
 	else if (!mr)
 		maas_rdma_grant_made(grant, error);
 	return mr;
+}
+
+struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant)
+{
+	struct ibv_mr *mr = maas_rdma_extent_find(grant->rdma->extents, grant->offset);
+
+	return mr ? mr : await_extent(grant);
 }
 
 static void kill(struct maas_rdma_grant *grant)

@@ -115,12 +115,7 @@ static int take_window(struct maas_rdma_grant *grant)
 
 static void bound(struct maas_rdma_task *task, int status)
 {
-	struct maas_rdma_grant *grant = grant_of(task);
-
-	/* The provider names the window by it at the next bind; only ibv_bind_mw(3) sets it. */
-	if (status == IBV_WC_SUCCESS)
-		grant->window->mw->rkey = grant->rkey;
-	maas_rdma_grant_made(grant, status == IBV_WC_SUCCESS ? 0 : -EIO);
+	maas_rdma_grant_made(grant_of(task), status == IBV_WC_SUCCESS ? 0 : -EIO);
 }
 
 static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
@@ -136,6 +131,8 @@ static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
 	if (grant->access == MAAS_LEND_ACCESS_WRITE)
 		access |= IBV_ACCESS_REMOTE_WRITE;
 	window = grant->window;
+	/* The provider names the window by its last key; only ibv_bind_mw(3) sets it. */
+	window->mw->rkey = window->rkey;
 	window->rkey = ibv_inc_rkey(window->rkey);
 	window->binds++;
 	grant->rkey = window->rkey;

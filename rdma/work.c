@@ -5,7 +5,6 @@
 
 #include "rdma/internal.h"
 
-#define PROBE_MS   30000 /* the device's own retries end sooner, and say what it was */
 #define POLL_BATCH 16
 
 static struct maas_ratelimit failures = MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: work failed");
@@ -16,70 +15,73 @@ void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *wor
 	maas_rdma_conn_dirty(conn);
 }
 
-static void add_posted(struct maas_rdma_conn *conn, struct maas_rdma_task_list *chain,
-		       uint32_t count)
+/* The device has the works that wait, up to `last`, which are `count`. */
+static void note_posted(struct maas_rdma_conn *conn, struct maas_rdma_task *last, uint32_t count)
 {
-	STAILQ_CONCAT(&conn->posted, chain);
+	struct maas_rdma_task *rest = STAILQ_NEXT(last, link);
+
+	*conn->posted.stqh_last = STAILQ_FIRST(&conn->waiting);
+	conn->posted.stqh_last = &STAILQ_NEXT(last, link);
+	STAILQ_NEXT(last, link) = NULL;
+	STAILQ_FIRST(&conn->waiting) = rest;
+	if (!rest)
+		STAILQ_INIT(&conn->waiting);
 	conn->num_posted += count;
 	conn->rdma->num_posted += count;
 }
 
-/* What the device did not take, from `bad` on, goes back to the front, to be flushed. */
-static void take_back(struct maas_rdma_conn *conn, struct maas_rdma_task_list *chain,
-		      const struct ibv_send_wr *bad)
+/* The device did not take `bad` and what follows: that waits, to be flushed. */
+static void note_refused(struct maas_rdma_conn *conn, const struct ibv_send_wr *bad)
 {
-	struct maas_rdma_task_list taken = STAILQ_HEAD_INITIALIZER(taken);
+	struct maas_rdma_task *last = NULL;
 	struct maas_rdma_task *task;
 	uint32_t count = 0;
 
-	while ((task = STAILQ_FIRST(chain)) && &maas_rdma_work_of(task)->wr != bad) {
-		STAILQ_REMOVE_HEAD(chain, link);
-		STAILQ_INSERT_TAIL(&taken, task, link);
+	STAILQ_FOREACH (task, &conn->waiting, link) {
+		if (&maas_rdma_work_of(task)->wr == bad)
+			break;
+		last = task;
 		count++;
 	}
-	add_posted(conn, &taken, count);
-	STAILQ_CONCAT(chain, &conn->waiting);
-	STAILQ_CONCAT(&conn->waiting, chain);
+	if (last)
+		note_posted(conn, last, count);
+	maas_rdma_conn_end(conn, "the device takes no work");
 }
 
 void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn)
 {
-	struct maas_rdma_task_list chain = STAILQ_HEAD_INITIALIZER(chain);
-	uint64_t now_ms = maas_clock_ms();
+	uint64_t deadline_ms = maas_clock_ms() + MAAS_RDMA_WORK_MS;
+	uint32_t room = conn->sq_depth - conn->num_posted;
+	struct maas_rdma_work *work = NULL;
 	struct ibv_send_wr *first = NULL;
 	struct ibv_send_wr **link = &first;
 	struct ibv_send_wr *bad;
-	struct maas_rdma_work *work = NULL;
 	struct maas_rdma_task *task;
 	uint32_t count = 0;
 	int err;
 
-	while (conn->num_posted + count < conn->sq_depth && (task = STAILQ_FIRST(&conn->waiting))) {
-		STAILQ_REMOVE_HEAD(&conn->waiting, link);
-		STAILQ_INSERT_TAIL(&chain, task, link);
-		count++;
+	for (task = STAILQ_FIRST(&conn->waiting); task && count < room; count++) {
 		work = maas_rdma_work_of(task);
-		work->deadline_ms =
-			now_ms + (work->timeout_ms ? work->timeout_ms : MAAS_RDMA_WORK_MS);
+		work->deadline_ms = deadline_ms;
 		work->wr.wr_id = (uintptr_t)work;
 		work->wr.send_flags = 0;
-		work->wr.next = NULL;
 		*link = &work->wr;
 		link = &work->wr.next;
+		task = STAILQ_NEXT(task, link);
 	}
 	if (!work)
 		return;
+	*link = NULL;
 	/* One completion speaks for the chain: see finish_work(). */
 	work->wr.send_flags = IBV_SEND_SIGNALED;
 	bad = first;
 	err = ibv_post_send(conn->qp, first, &bad);
 	if (!err) {
-		add_posted(conn, &chain, count);
+		note_posted(conn, &work->task, count);
 		return;
 	}
 	log_err("rdma: cannot post work connection=%u: %s", conn->number, strerror(err));
-	take_back(conn, &chain, bad);
-	maas_rdma_conn_end(conn, "the device takes no work");
+	note_refused(conn, bad);
 }
 
 static void take_oldest(struct maas_rdma_conn *conn, enum ibv_wc_status status)
@@ -149,7 +151,6 @@ void maas_rdma_conn_probe(struct maas_rdma_conn *conn)
 	conn->probing = true;
 	conn->probe = (struct maas_rdma_work){
 		.wr.opcode = IBV_WR_RDMA_WRITE, /* of no bytes: it needs no key */
-		.timeout_ms = PROBE_MS,
 		.task.run = probed,
 	};
 	maas_rdma_conn_post(conn, &conn->probe);
