@@ -312,7 +312,7 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason)
 static bool settle_work(struct maas_rdma_conn *conn)
 {
 	maas_rdma_conn_poll(conn);
-	maas_rdma_tasks_run(&conn->waiting, IBV_WC_WR_FLUSH_ERR);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&conn->waiting), IBV_WC_WR_FLUSH_ERR);
 	if (conn->num_posted && maas_clock_ms() < conn->deadline_ms)
 		return false;
 	if (conn->num_posted)
@@ -321,28 +321,27 @@ static bool settle_work(struct maas_rdma_conn *conn)
 	/* What has not completed by now is not waited for: it goes with the queue pair. */
 	conn->rdma->num_posted -= conn->num_posted;
 	conn->num_posted = 0;
-	maas_rdma_tasks_run(&conn->posted, IBV_WC_WR_FLUSH_ERR);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&conn->posted), IBV_WC_WR_FLUSH_ERR);
 	return true;
 }
 
 void maas_rdma_conn_abandon(struct maas_rdma_conn *conn)
 {
 	maas_rdma_grants_abandon(conn);
-	maas_rdma_tasks_run(&conn->enders, -EIO);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&conn->enders), -EIO);
 }
 
 static void bury(struct maas_rdma_conn *conn)
 {
 	struct maas_rdma *rdma = conn->rdma;
-	struct maas_rdma_task_list enders = STAILQ_HEAD_INITIALIZER(enders);
+	struct maas_rdma_task *enders = maas_rdma_tasks_take(&conn->enders);
 	struct maas_rdma_conn *successor = conn->successor;
 
-	STAILQ_CONCAT(&enders, &conn->enders);
 	rdma->by_session[conn->session.index] = NULL;
 	free_conn(conn);
 	if (successor)
 		begin(successor);
-	maas_rdma_tasks_run(&enders, 0);
+	maas_rdma_tasks_run(enders, 0);
 }
 
 static void go_on(struct maas_rdma_conn *conn)

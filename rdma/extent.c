@@ -164,7 +164,7 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 	while ((extent = STAILQ_FIRST(&extents->asked))) {
 		STAILQ_REMOVE_HEAD(&extents->asked, link);
 		extent->state = EXTENT_FAILED;
-		maas_rdma_tasks_run(&extent->waiting, 0);
+		maas_rdma_tasks_run(maas_rdma_tasks_take(&extent->waiting), 0);
 	}
 }
 

@@ -128,14 +128,12 @@ static void free_grant(struct maas_rdma_grant *grant)
 static void tell_asker(struct maas_rdma_grant *grant, int status)
 {
 	struct maas_rdma_asker *asker = grant->asker;
-	struct maas_rdma_task_list others = STAILQ_HEAD_INITIALIZER(others);
+	struct maas_rdma_task *others = maas_rdma_tasks_take(&grant->made);
 
-	if (!STAILQ_EMPTY(&grant->made))
-		STAILQ_CONCAT(&others, &grant->made);
 	grant->asker = NULL;
 	if (asker)
 		asker->made(asker, status ? NULL : grant, status);
-	maas_rdma_tasks_run(&others, status);
+	maas_rdma_tasks_run(others, status);
 }
 
 /* It has no key, or a dead one. Who waits is told, and may ask for the next grant. */
@@ -143,7 +141,7 @@ static void drop(struct maas_rdma_grant *grant, int made_status)
 {
 	unlink_grant(grant);
 	tell_asker(grant, made_status);
-	maas_rdma_tasks_run(&grant->dead, 0);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&grant->dead), 0);
 	if (grant->registering)
 		grant->conn = NULL; /* freed when its task comes */
 	else
@@ -342,7 +340,7 @@ static bool end_grant(struct maas_rdma_grant *grant)
 	}
 	grant->state = MAAS_RDMA_GRANT_BROKEN;
 	tell_asker(grant, -ENOTCONN);
-	maas_rdma_tasks_run(&grant->dead, -EIO);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&grant->dead), -EIO);
 	return false;
 }
 
@@ -391,5 +389,5 @@ void maas_rdma_grants_abandon(struct maas_rdma_conn *conn)
 	LIST_FOREACH (grant, &conn->grants, link)
 		tell_asker(grant, -ENOTCONN);
 	LIST_FOREACH (grant, &conn->grants, link)
-		maas_rdma_tasks_run(&grant->dead, -EIO);
+		maas_rdma_tasks_run(maas_rdma_tasks_take(&grant->dead), -EIO);
 }

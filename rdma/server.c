@@ -54,28 +54,16 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 	return open ? 0 : -ESHUTDOWN;
 }
 
-void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status)
-{
-	struct maas_rdma_task *task = STAILQ_FIRST(list);
-	struct maas_rdma_task *next;
-
-	STAILQ_INIT(list);
-	for (; task; task = next) {
-		next = STAILQ_NEXT(task, link);
-		task->run(task, status);
-	}
-}
-
 /* Those that are sent meanwhile wait for the next turn. */
 static void run_sent(struct maas_rdma *rdma)
 {
 	struct maas_rdma_server *server = rdma->server;
-	struct maas_rdma_task_list todo = STAILQ_HEAD_INITIALIZER(todo);
+	struct maas_rdma_task *first;
 
 	pthread_mutex_lock(&server->lock);
-	STAILQ_CONCAT(&todo, &server->tasks);
+	first = maas_rdma_tasks_take(&server->tasks);
 	pthread_mutex_unlock(&server->lock);
-	maas_rdma_tasks_run(&todo, 0);
+	maas_rdma_tasks_run(first, 0);
 }
 
 /* ---- the thread */

@@ -28,8 +28,24 @@ STAILQ_HEAD(maas_rdma_task_list, maas_rdma_task);
  */
 MAAS_MUST_CHECK int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task);
 
-/* Takes all tasks off the list, and then runs them: the list may be gone by the time that the first
- * returns. Threading: the server's thread. */
-void maas_rdma_tasks_run(struct maas_rdma_task_list *list, int status);
+/* Empties the list; returns its first task, with the others behind it. */
+static inline struct maas_rdma_task *maas_rdma_tasks_take(struct maas_rdma_task_list *list)
+{
+	struct maas_rdma_task *first = STAILQ_FIRST(list);
+
+	STAILQ_INIT(list);
+	return first;
+}
+
+/* Runs the task (NULL: none) and those behind it. Threading: the server's thread. */
+static inline void maas_rdma_tasks_run(struct maas_rdma_task *task, int status)
+{
+	struct maas_rdma_task *next;
+
+	for (; task; task = next) {
+		next = STAILQ_NEXT(task, link);
+		task->run(task, status);
+	}
+}
 
 #endif
