@@ -2,7 +2,6 @@
 /* The lock of hot paths: one thread at a time has it, and a thread that waits is woken. */
 #include "base/lock.h"
 
-#include <pthread.h>
 #include <sched.h>
 
 #include "base/base.h"
@@ -24,18 +23,6 @@ static void reset(void)
 	memset(&t, 0, sizeof(t));
 }
 
-static void start(pthread_t threads[THREADS], void *(*run)(void *))
-{
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, run, NULL), 0);
-}
-
-static void join(pthread_t threads[THREADS])
-{
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_join(threads[i], NULL), 0);
-}
-
 /* Each keeps the lock for a moment now and then, so that the others have to sleep. */
 static void *count_up(void *arg)
 {
@@ -51,10 +38,7 @@ static void *count_up(void *arg)
 
 TEST(lock__one_thread_at_a_time)
 {
-	pthread_t threads[THREADS];
-
-	start(threads, count_up);
-	join(threads);
+	threads_run(THREADS, count_up, NULL, 0);
 	assert_int_equal(t.count, THREADS * EACH);
 	assert_int_equal(atomic_load(&t.lock.state), MAAS_LOCK_FREE);
 }
@@ -74,7 +58,7 @@ TEST(lock__waiting_threads_are_woken_and_keep_errno)
 	pthread_t threads[THREADS];
 
 	maas_lock_take(&t.lock);
-	start(threads, take_once);
+	threads_start(threads, THREADS, take_once, NULL, 0);
 	while (atomic_load(&t.lock.state) != MAAS_LOCK_CONTENDED)
 		sched_yield();
 	nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -82,7 +66,7 @@ TEST(lock__waiting_threads_are_woken_and_keep_errno)
 	errno = ERANGE;
 	maas_lock_release(&t.lock);
 	assert_int_equal(errno, ERANGE);
-	join(threads);
+	threads_join(threads, THREADS);
 	assert_int_equal(t.count, THREADS);
 	assert_int_equal(atomic_load(&t.lock.state), MAAS_LOCK_FREE);
 }
@@ -104,7 +88,7 @@ TEST(cond__wakes_all_and_none_sleeps_through_it)
 		pthread_t threads[THREADS];
 
 		reset();
-		start(threads, enter_when_open);
+		threads_start(threads, THREADS, enter_when_open, NULL, 0);
 		/* In odd rounds some may be on their way to sleep. */
 		while (round % 2 && atomic_load(&t.inside) < THREADS)
 			sched_yield();
@@ -113,7 +97,7 @@ TEST(cond__wakes_all_and_none_sleeps_through_it)
 		t.open = true;
 		maas_lock_cond_wake(&t.changed);
 		maas_lock_release(&t.lock);
-		join(threads);
+		threads_join(threads, THREADS);
 		assert_int_equal(t.count, THREADS);
 	}
 }

@@ -2,7 +2,6 @@
 /* The log: what it writes, and that a log which is stuck stops nobody. */
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -161,8 +160,8 @@ TEST(log__writer_needs_no_flush)
 	uint64_t before = maas_log_dropped();
 
 	log_to(path);
-	for (int i = 0; i < 10; i++) {
-		log_lines(100u * (unsigned int)i, 100);
+	for (unsigned int i = 0; i < 10; i++) {
+		log_lines(100 * i, 100);
 		maas_log_flush();
 	}
 	log_lines(1000, 1);
@@ -347,21 +346,17 @@ static void *log_some(void *arg)
 
 TEST(log__many_threads)
 {
-	uint64_t before = maas_log_dropped();
-	uint64_t lines = 0;
-	uint64_t told = 0;
+	uint64_t before = maas_log_dropped(), lines = 0, told = 0;
 	pthread_t threads[4];
 	char line[128];
 	FILE *file;
 
 	maas_log_set_level(MAAS_LOG_DEBUG);
 	log_to(path);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, log_some, NULL), 0);
+	threads_start(threads, MAAS_ARRAY_SIZE(threads), log_some, NULL, 0);
 	for (int i = 0; i < 20; i++)
 		maas_log_reopen();
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(threads); i++)
-		pthread_join(threads[i], NULL);
+	threads_join(threads, MAAS_ARRAY_SIZE(threads));
 	maas_log_flush();
 	maas_log_stop();
 	file = fopen(path, "r");

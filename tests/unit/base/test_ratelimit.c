@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Lines of the log that others provoke: how many there are, and that those left out are counted. */
-#include <pthread.h>
-
 #include "tests/unit/base/log_file.h"
 
 /* ---- clock. The linker's name of --wrap. NOLINTBEGIN */
@@ -132,13 +130,9 @@ static void *shout(void *arg)
 
 TEST(limited__counts_in_many_threads)
 {
-	pthread_t threads[THREADS];
 	uint64_t sum;
 
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, shout, NULL), 0);
-	for (int i = 0; i < THREADS; i++)
-		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	threads_run(THREADS, shout, NULL, 0);
 	next_second();
 	maas_ratelimit_flush();
 	(void)left_out("crowds", &sum);

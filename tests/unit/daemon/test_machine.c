@@ -5,6 +5,8 @@
 #include "daemon/internal.h"
 #include "tests/unit/unit.h"
 
+static char error[MAASD_OPTIONS_ERROR];
+
 /* A check that only looks at what is asked for; a pool that fits everywhere unless told otherwise.
  */
 static struct maasd_options asked_for(uint64_t pool_bytes)
@@ -19,7 +21,6 @@ static struct maasd_options asked_for(uint64_t pool_bytes)
 TEST(memory_check__warns_of_what_does_not_fit)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAASD_OPTIONS_ERROR];
 
 	maas_log_set_level(MAAS_LOG_ERR);
 	assert_int_equal(maasd_memory_check(&options, error), 0);
@@ -30,7 +31,6 @@ TEST(memory_check__warns_of_what_does_not_fit)
 TEST(memory_check__prealloc_refuses_it)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAASD_OPTIONS_ERROR] = "";
 
 	options.prealloc = true;
 	assert_int_equal(maasd_memory_check(&options, error), 0);
@@ -44,7 +44,6 @@ TEST(memory_check__prealloc_refuses_it)
 TEST(memory_check__the_file_system_of_the_file)
 {
 	struct maasd_options options = asked_for(UINT64_C(1) << 20);
-	char error[MAASD_OPTIONS_ERROR] = "";
 
 	options.memory_file = "/dev/shm/maas-test-of-no-file";
 	assert_int_equal(maasd_memory_check(&options, error), 0);
@@ -70,9 +69,7 @@ TEST(memory_print__names_each_limit)
 TEST(raise_files__leaves_what_is_enough)
 {
 	struct maasd_options options = {.listen.num = 1, .max_connections = 1};
-	char error[MAASD_OPTIONS_ERROR];
-	struct rlimit before;
-	struct rlimit after;
+	struct rlimit before, after;
 
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(maasd_machine_raise_files(&options, error), 0);
@@ -113,9 +110,9 @@ TEST(find_group__names_and_numbers)
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
 		const struct maasd_options options = {.socket_group = cases[i].text};
-		char error[MAASD_OPTIONS_ERROR] = "";
 		gid_t group = 77;
 
+		*error = '\0';
 		assert_int_equal(maasd_machine_find_group(&options, error, &group),
 				 cases[i].result);
 		assert_int_equal(group, cases[i].group);

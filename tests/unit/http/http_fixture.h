@@ -118,7 +118,7 @@ void http_expect_answer(int fd, int status, const char *text);
 /* Whether `text` begins with an answer of this status. */
 bool http_is_answer(const char *text, int status);
 /* Reads one answer, as long as its Content-Length says, and returns its status; 0 when the other
- * side has closed, or nothing came for five seconds. */
+ * side has closed, or nothing came for half a minute. */
 int http_recv_answer(int fd, char *buffer, size_t max);
 /* Reads until the end, `max` bytes or `timeout_ms` of silence; returns how many. NUL-terminates. */
 size_t http_recv(int fd, char *buffer, size_t max, int timeout_ms);

@@ -91,7 +91,7 @@ int http_recv_answer(int fd, char *buffer, size_t max)
 	size_t len = 0;
 
 	*buffer = '\0';
-	while (!is_whole(buffer, len) && recv_some(fd, buffer, max, &len, 5000))
+	while (!is_whole(buffer, len) && recv_some(fd, buffer, max, &len, 30000))
 		;
 	return len > 12 ? (int)strtol(buffer + 9, NULL, 10) : 0;
 }
@@ -109,15 +109,9 @@ bool http_is_answer(const char *text, int status)
 
 void http_expect_answer(int fd, int status, const char *text)
 {
-	char buffer[4096] = "";
-	size_t len = 0;
-	size_t n;
+	char buffer[4096];
 
-	do {
-		n = http_recv(fd, buffer + len, 1, 30000);
-		len += n;
-	} while (n && len < sizeof(buffer) - 1 && !strstr(buffer, text));
-	if (!http_is_answer(buffer, status) || !strstr(buffer, text))
+	if (http_recv_answer(fd, buffer, sizeof(buffer) - 1) != status || !strstr(buffer, text))
 		fail_msg("not %d %s: %s", status, text, buffer);
 	close(fd);
 }

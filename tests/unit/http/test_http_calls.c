@@ -95,7 +95,7 @@ TEST(allocate__request_id_of_an_old_batch)
 
 /* ---- batches */
 
-TEST(batch__ten_thousand_and_free)
+TEST(batch__ten_thousand_and_free_and_of_one)
 {
 	json_t *json = http_json("POST", "/allocate", "{'size_bytes':1000,'count':10000}", 200);
 	json_t *allocations = json_object_get(json, "allocations");
@@ -123,30 +123,8 @@ TEST(batch__ten_thousand_and_free)
 	assert_int_equal(http_number(json, "freed"), 0);
 	assert_int_equal(json_array_size(json_object_get(json, "unknown")), 10000);
 	free(text);
-}
-
-TEST(batch__of_one_is_a_batch)
-{
-	json_t *json = http_json("POST", "/allocate", "{'size_bytes':1,'count':1}", 200);
-
+	json = http_json("POST", "/allocate", "{'size_bytes':1,'count':1}", 200);
 	assert_int_equal(json_array_size(json_object_get(json, "allocations")), 1);
 }
-
-/* ---- lists */
-
-TEST(list__of_no_owner)
-{
-	const char *id = http_allocate(9);
-	json_t *list;
-
-	http_json("POST", "/allocate", "{\"size_bytes\":9,\"owner\":\"somebody\"}", 200);
-	list = json_object_get(http_json("GET", "/allocations?no_owner=true", NULL, 200),
-			       "allocations");
-	assert_int_equal(json_array_size(list), 1);
-	assert_string_equal(http_string(json_array_get(list, 0), "id"), id);
-	assert_true(json_is_null(json_object_get(json_array_get(list, 0), "owner")));
-}
-
-/* ---- the end */
 
 TEST_MAIN(http_setup, http_teardown)

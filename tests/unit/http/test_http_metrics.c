@@ -206,10 +206,6 @@ static void expect_promtool_finds_nothing(void)
 TEST(metrics__promtool_finds_nothing)
 {
 	expect_promtool_finds_nothing();
-}
-
-TEST(metrics__promtool_finds_nothing_with_keys)
-{
 	http_setup_keys();
 	set_key_stats();
 	expect_promtool_finds_nothing();

@@ -87,11 +87,19 @@ TEST(open__lease_has_a_maximum)
 	assert_int_equal(try_ttl(MAAS_LEND_MAX_TTL_S, &info), 0);
 }
 
+static struct maas_lend_session_info all[64];
+static bool more;
+
+/* How many of the sessions of a name there are in `all`, which has room for `max`. */
+static uint32_t named(const char *name, uint32_t max)
+{
+	return maas_lend_session_named(f.lend, NULL, name, all, max, &more);
+}
+
 TEST(named__are_all_that_live)
 {
-	struct maas_lend_session_info all[MAX_SESSIONS], s, far;
+	struct maas_lend_session_info s, far;
 	char from[200] = {0};
-	bool more;
 
 	memset(from, 'x', sizeof(from) - 1);
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "me", 10, true, "192.0.2.1:99", &s),
@@ -99,7 +107,7 @@ TEST(named__are_all_that_live)
 	assert_int_equal(maas_lend_session_open(f.lend, NULL, "you", 10, false, from, &far), 0);
 	open_session("", false);
 	pass_ms(2500);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "me", all, MAX_SESSIONS, &more), 1);
+	assert_int_equal(named("me", MAX_SESSIONS), 1);
 	assert_false(more);
 	assert_string_equal(all[0].id, "");
 	assert_string_equal(all[0].ticket, "");
@@ -107,38 +115,25 @@ TEST(named__are_all_that_live)
 	assert_true(all[0].exclusive);
 	assert_int_equal(all[0].age_s, 2);
 	assert_int_equal(all[0].lease_s, 8);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "", all, MAX_SESSIONS, &more), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "nobody", all, MAX_SESSIONS, &more),
-			 0);
+	assert_int_equal(named("", MAX_SESSIONS), 0);
+	assert_int_equal(named("nobody", MAX_SESSIONS), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "me", all, MAX_SESSIONS, &more), 0);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "you", all, MAX_SESSIONS, &more), 1);
+	assert_int_equal(named("me", MAX_SESSIONS), 0);
+	assert_int_equal(named("you", MAX_SESSIONS), 1);
 	assert_int_equal(strlen(all[0].from), MAAS_LEND_FROM_BYTES - 1);
 	assert_false(all[0].exclusive);
 }
 
-TEST(named__has_an_end)
-{
-	struct maas_lend_session_info some[MAX_SESSIONS];
-	bool more;
-
-	for (int i = 0; i < MAX_SESSIONS; i++)
-		open_session("s", false);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "s", some, MAX_SESSIONS - 1, &more),
-			 MAX_SESSIONS - 1);
-	assert_true(more);
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, "s", some, MAX_SESSIONS, &more),
-			 MAX_SESSIONS);
-	assert_false(more);
-}
-
 TEST(open__at_most_max_sessions)
 {
-	struct maas_lend_session_info last = {0};
-	struct maas_lend_session_info again;
+	struct maas_lend_session_info last = {0}, again;
 
 	for (int i = 0; i < MAX_SESSIONS; i++)
 		last = open_session("s", false);
+	assert_int_equal(named("s", MAX_SESSIONS - 1), MAX_SESSIONS - 1);
+	assert_true(more);
+	assert_int_equal(named("s", MAX_SESSIONS), MAX_SESSIONS);
+	assert_false(more);
 	assert_int_equal(try_open("s", false), -EUSERS);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), 0);
 	again = open_session("s", false);
@@ -286,15 +281,15 @@ TEST(ticket__lives_for_thirty_seconds)
 /* However many sessions there are, of whatever names. */
 TEST(steps__the_same_among_many)
 {
-	static struct maas_lend_session_info all[MANY - 2];
+	static struct maas_lend_session_info many[MANY - 2];
 	struct maas_lend_session_ref ref;
 	uint64_t steps;
 	char name[32];
 
 	assert_int_equal(reopen_lend(MANY, 0), 0);
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(many); i++) {
 		snprintf(name, sizeof(name), "name-%u", i);
-		all[i] = open_session(i % 3 ? (i % 3 == 1 ? "same" : "") : name, false);
+		many[i] = open_session(i % 3 ? (i % 3 == 1 ? "same" : "") : name, false);
 	}
 	/* The keyed hash may put a few names into one bucket, not all. */
 	steps = maas_lend_steps(f.lend);
@@ -302,11 +297,11 @@ TEST(steps__the_same_among_many)
 	assert_int_equal(try_open("same", false), 0);
 	assert_int_equal(try_open("another", true), 0);
 	assert_true(maas_lend_steps(f.lend) - steps < 30);
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 97) {
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(many); i += 97) {
 		steps = maas_lend_steps(f.lend);
-		assert_int_equal(maas_lend_ticket_redeem(f.lend, all[i].ticket, &ref), 0);
+		assert_int_equal(maas_lend_ticket_redeem(f.lend, many[i].ticket, &ref), 0);
 		assert_int_equal(ref.index, i);
-		assert_int_equal(maas_lend_ticket_redeem(f.lend, all[i].ticket, &ref), -ENOENT);
+		assert_int_equal(maas_lend_ticket_redeem(f.lend, many[i].ticket, &ref), -ENOENT);
 		assert_int_equal(maas_lend_steps(f.lend) - steps, 2);
 	}
 }
@@ -336,16 +331,7 @@ TEST(ticket__is_whole)
 }
 
 #define NAMES 5
-#define OPEN  64
-
-static void expect_named(const char *name, unsigned int count)
-{
-	static struct maas_lend_session_info all[OPEN];
-	bool more;
-
-	assert_int_equal(maas_lend_session_named(f.lend, NULL, name, all, OPEN, &more), count);
-	assert_false(more);
-}
+#define OPEN  MAAS_ARRAY_SIZE(all)
 
 /* Sessions of a few names come and go at random: who may open one follows from who is there. */
 TEST(names__random)
@@ -385,7 +371,7 @@ TEST(names__random)
 		live[name]++;
 		exclusive[name] = alone;
 		if (name < NAMES && i % 16 == 0)
-			expect_named(text, live[name]);
+			assert_int_equal(named(text, OPEN), live[name]);
 	}
 }
 

@@ -73,22 +73,28 @@ static uint64_t room(const struct model *model, unsigned int class)
 	return slabs;
 }
 
+static void expect_info(const struct model_item *item, const struct maas_slab_info *info)
+{
+	assert_memory_equal(&info->ref, &item->info.ref, sizeof(info->ref));
+	assert_int_equal(info->size_bytes, item->info.size_bytes);
+	assert_int_equal(info->slab_bytes, item->info.slab_bytes);
+	assert_int_equal(info->offset, item->info.offset);
+	assert_ptr_equal(info->bytes, item->info.bytes);
+	assert_int_equal(info->label.owner, item->info.label.owner);
+	assert_int_equal(info->label.created_s, item->info.label.created_s);
+	assert_int_equal(info->label.ttl_s, item->info.label.ttl_s);
+	assert_int_equal(info->label.lifetime, item->info.label.lifetime);
+}
+
 static void adopt(struct model *model, unsigned int class, uint64_t size_bytes,
 		  const struct maas_slab_label *label, struct maas_slab_ref ref)
 {
 	struct maas_slab_info info = pool_get(model->slab, ref);
 	struct model_item *item = &model->items[info.offset / GRANULE];
 
-	assert_memory_equal(&info.ref, &ref, sizeof(ref));
-	assert_int_equal(info.size_bytes, size_bytes);
-	assert_int_equal(info.slab_bytes, model->class_bytes[class]);
 	assert_int_equal(info.offset % GRANULE, 0);
 	assert_int_equal(info.offset / model->extent_bytes,
 			 (info.offset + info.slab_bytes - 1) / model->extent_bytes);
-	assert_int_equal(info.label.owner, label->owner);
-	assert_int_equal(info.label.created_s, label->created_s);
-	assert_int_equal(info.label.ttl_s, label->ttl_s);
-	assert_int_equal(info.label.lifetime, label->lifetime);
 	assert_true(bytes_are_zero(info.bytes, info.slab_bytes));
 	cover(model, &info, 0, (uint32_t)(info.offset / GRANULE) + 1);
 
@@ -96,9 +102,15 @@ static void adopt(struct model *model, unsigned int class, uint64_t size_bytes,
 		.state = MODEL_LIVE,
 		.class = class,
 		.pattern = test_random(&model->random),
-		.info = info,
+		.info = {.ref = ref,
+			 .size_bytes = size_bytes,
+			 .slab_bytes = model->class_bytes[class],
+			 .offset = info.offset,
+			 .bytes = info.bytes,
+			 .label = *label},
 		.place = model->num_used,
 	};
+	expect_info(item, &info);
 	model->used[model->num_used++] = (uint32_t)(item - model->items);
 	model->used_bytes += info.slab_bytes;
 	model->allocations++;
@@ -187,19 +199,6 @@ void model_quarantine(struct model *model, struct model_item *item)
 	assert_int_equal(r, item->state == MODEL_REVOKING ? 0 : -ENOENT);
 	if (!r)
 		item->state = MODEL_QUARANTINED;
-}
-
-static void expect_info(const struct model_item *item, const struct maas_slab_info *info)
-{
-	assert_memory_equal(&info->ref, &item->info.ref, sizeof(info->ref));
-	assert_int_equal(info->size_bytes, item->info.size_bytes);
-	assert_int_equal(info->slab_bytes, item->info.slab_bytes);
-	assert_int_equal(info->offset, item->info.offset);
-	assert_ptr_equal(info->bytes, item->info.bytes);
-	assert_int_equal(info->label.owner, item->info.label.owner);
-	assert_int_equal(info->label.created_s, item->info.label.created_s);
-	assert_int_equal(info->label.ttl_s, item->info.label.ttl_s);
-	assert_int_equal(info->label.lifetime, item->info.label.lifetime);
 }
 
 void model_get(struct model *model, struct model_item *item)

@@ -23,6 +23,7 @@ static char directory[] = "/tmp/test_tls.XXXXXX";
 static struct cert ca, other, server;
 static struct maas_tls_files files;
 
+static char error[MAAS_TLS_ERROR];
 static char paths[16][64];
 static unsigned int num_paths;
 
@@ -49,7 +50,6 @@ static struct cert client_cert(const struct cert *signer, struct cert_wish wish)
 
 static void load_refuses(int want, const char *words)
 {
-	char error[MAAS_TLS_ERROR] = "";
 	struct maas_tls *tls = NULL;
 
 	assert_int_equal(maas_tls_load(&files, error, &tls), want);
@@ -60,7 +60,6 @@ static void load_refuses(int want, const char *words)
 
 static struct maas_tls *load(void)
 {
-	char error[MAAS_TLS_ERROR] = "";
 	struct maas_tls *tls = NULL;
 
 	if (maas_tls_load(&files, error, &tls))
@@ -229,28 +228,29 @@ TEST(stream__records_that_come_together)
 	pair_close(&pair);
 }
 
+/* What the server found of the last client. */
+static struct maas_tls_peer *peer;
+
 /* Shows `cert`, and returns what maas_tls_peer_verify() does. */
-static int verify(const struct cert *cert, char *error, struct maas_tls_peer **ret_peer)
+static int verify(const struct cert *cert)
 {
 	struct pair pair;
 	int r;
 
-	*ret_peer = NULL;
+	*error = '\0';
+	peer = NULL;
 	pair_open(&pair, cert, "NORMAL");
 	assert_int_equal(shake(&pair), 0);
 	assert_true(pair.shaken);
-	r = maas_tls_peer_verify(pair.stream.tls, &pair.stream, error, ret_peer);
-	assert_int_equal(*ret_peer != NULL, !r);
+	r = maas_tls_peer_verify(pair.stream.tls, &pair.stream, error, &peer);
+	assert_int_equal(peer != NULL, !r);
 	pair_close(&pair);
 	return r;
 }
 
 static void verify_refuses(struct cert cert, int want, const char *words)
 {
-	char error[MAAS_TLS_ERROR] = "";
-	struct maas_tls_peer *peer;
-
-	assert_int_equal(verify(&cert, error, &peer), want);
+	assert_int_equal(verify(&cert), want);
 	if (!strstr(error, words))
 		fail_msg("\"%s\" does not say \"%s\"", error, words);
 	cert_free(&cert);
@@ -263,10 +263,8 @@ TEST(verify__takes_the_names_of_a_good_certificate)
 		client_cert(&ca, (struct cert_wish){NAMES(DNS("A.example"), URI("spiffe://x/a"),
 							  {GNUTLS_SAN_RFC822NAME, "a@b.example", 0},
 							  {GNUTLS_SAN_IPADDRESS, address, 4})});
-	char error[MAAS_TLS_ERROR];
-	struct maas_tls_peer *peer;
 
-	assert_int_equal(verify(&cert, error, &peer), 0);
+	assert_int_equal(verify(&cert), 0);
 	assert_int_equal(peer->num_names, 2);
 	assert_string_equal(peer->names[0].text, "A.example");
 	assert_false(peer->names[0].is_uri);
@@ -286,10 +284,8 @@ TEST(verify__takes_no_name_with_a_nul)
 				  "b";
 	struct cert cert =
 		client_cert(&ca, (struct cert_wish){.der = der, .der_len = sizeof(der) - 1});
-	char error[MAAS_TLS_ERROR];
-	struct maas_tls_peer *peer;
 
-	assert_int_equal(verify(&cert, error, &peer), 0);
+	assert_int_equal(verify(&cert), 0);
 	assert_int_equal(peer->num_names, 1);
 	assert_string_equal(peer->names[0].text, "b");
 	free(peer);
@@ -327,14 +323,12 @@ TEST(verify__holds_names_to_what_a_ca_may_sign_for)
 	struct cert hosts = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &host});
 	struct cert uris = cert_make(&ca, &(struct cert_wish){.ca = true, .permitted = &uri});
 	struct cert cert = client_cert(&uris, with_host);
-	char error[MAAS_TLS_ERROR];
-	struct maas_tls_peer *peer;
 
 	between = &hosts;
 	verify_refuses(client_cert(&hosts, with_host), -EKEYREJECTED, "may not sign for such");
 	between = &uris;
 	verify_refuses(client_cert(&uris, with_uri), -EKEYREJECTED, "some URIs only");
-	assert_int_equal(verify(&cert, error, &peer), 0);
+	assert_int_equal(verify(&cert), 0);
 	free(peer);
 	cert_free(&cert);
 	/* The same of one that is trusted by itself. */
@@ -350,24 +344,19 @@ TEST(verify__refuses_what_was_revoked)
 {
 	struct cert good = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
 	struct cert bad = client_cert(&ca, (struct cert_wish){NAMES(DNS("a"))});
-	char error[MAAS_TLS_ERROR];
-	struct maas_tls_peer *peer;
 
 	cert_write_crl(&ca, &bad, DAY_S, in("crl"));
 	files.client_crl = in("crl");
-	assert_int_equal(verify(&good, error, &peer), 0);
+	assert_int_equal(verify(&good), 0);
 	free(peer);
-	assert_int_equal(verify(&bad, error, &peer), -EKEYREVOKED);
+	assert_int_equal(verify(&bad), -EKEYREVOKED);
 	cert_free(&good);
 	cert_free(&bad);
 }
 
 TEST(verify__client_without_a_certificate)
 {
-	char error[MAAS_TLS_ERROR];
-	struct maas_tls_peer *peer;
-
-	assert_int_equal(verify(NULL, error, &peer), -ENODATA);
+	assert_int_equal(verify(NULL), -ENODATA);
 }
 
 /* ---- handshakes that fail */
