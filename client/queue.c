@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Completions of submitted operations, and the one descriptor that tells of them. Threads push
- * completions without a lock, and take them with `lock`.
+ * Completions of submitted operations, and the one descriptor that tells of them. `done_lock` is
+ * held for a moment only: no thread that completes operations waits for one that copies completions,
+ * which has `take_lock`.
  *
  * Why no wake-up is lost. Each pair below works alike: one thread stores the first and then
  * loads the second, another thread stores the second and then loads the first. All are
  * sequentially consistent, so at least one of the two threads sees the other's store.
  *
- *   done, watched    A push stores `done`, then looks whether the descriptor is `watched`.
- *                    maas_event_fd() stores `watched`, then looks at `done`. At least one of
- *                    them writes.
+ *   done, watched    Who adds to an empty `done` stores it, then looks whether the descriptor is
+ *                    `watched`. maas_event_fd() stores `watched`, then looks at `done`. At least
+ *                    one of them writes.
  *   done, event_fd   A thread that took all completions empties the descriptor, then looks at
- *                    `done`, and writes if there is one. A push stores `done`, then writes. So a
- *                    write that was emptied too early is made again.
- *   done, under_way  A push stores `done`, then decrements `under_way`. maas_poll() looks at
- *                    `under_way`, then takes: if nothing was under way, every completion is
- *                    there to be taken.
+ *                    `done`, and writes if there is one. Who adds to an empty `done` stores it,
+ *                    then writes. So a write that was emptied too early is made again.
  *
- * A thread that sleeps in a transport's `wait` pairs its sleep with maas_queue_ready(): all
- * stores here (done, taken, under_way) come before a call of the transport's `wake`.
+ * A thread that sleeps in a transport's `wait` pairs its sleep with maas_queue_ready(): a call of
+ * the transport's `wake` comes after operations were added to `done`, and after the last one that
+ * was `held` was taken. From `done` they go to `taken` first and then from `done`, so that who looks
+ * at `done` and then at `taken` sees them.
  */
 #include "client/queue.h"
 
@@ -42,14 +42,12 @@ int maas_queue_init(struct maas_queue *queue, uint32_t max)
 	queue->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (queue->event_fd < 0)
 		return fail_fd(errno);
-	pthread_mutex_init(&queue->lock, NULL);
 	return 0;
 }
 
 void maas_queue_fini(struct maas_queue *queue)
 {
 	maas_queue_close_fds(queue);
-	pthread_mutex_destroy(&queue->lock);
 }
 
 void maas_queue_close_fds(struct maas_queue *queue)
@@ -61,53 +59,55 @@ void maas_queue_close_fds(struct maas_queue *queue)
 
 /* ---- what a transport tells */
 
-int maas_queue_hold(struct maas_queue *queue)
+int maas_queue_fail_full(const struct maas_queue *queue)
 {
-	if (atomic_fetch_add(&queue->held, 1) < queue->max) {
-		atomic_fetch_add(&queue->under_way, 1);
-		return 0;
-	}
-	atomic_fetch_sub(&queue->held, 1);
 	return maas_fail(-EAGAIN, "%u operations are under way; take their completions first",
 			 queue->max);
 }
 
 void maas_queue_unhold(struct maas_queue *queue)
 {
-	atomic_fetch_sub(&queue->under_way, 1);
 	atomic_fetch_sub(&queue->held, 1);
 }
 
-void maas_queue_done(struct maas_queue *queue, struct maas_op *latest, struct maas_op *oldest,
-		     uint32_t count)
+void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op *latest)
 {
-	bool first = maas_op_push(&queue->done, latest, oldest);
+	bool others;
 
-	atomic_fetch_sub(&queue->under_way, count);
+	latest->next = NULL;
+	maas_lock_take(&queue->done_lock);
+	others = atomic_load(&queue->done);
+	if (others)
+		queue->latest->next = oldest;
+	else
+		atomic_store(&queue->done, oldest);
+	queue->latest = latest;
+	maas_lock_release(&queue->done_lock);
 	/* With others before it the descriptor is readable already. */
-	if (first && atomic_load(&queue->watched))
+	if (!others && atomic_load(&queue->watched))
 		eventfd_write(queue->event_fd, 1);
 }
 
 /* ---- maas_poll() */
 
-/* Holds the lock. The completions since the last look, oldest first. */
-static struct maas_op *take_done(struct maas_queue *queue)
+/* Holds `take_lock`. */
+static void take_done(struct maas_queue *queue)
 {
-	struct maas_op *latest = atomic_exchange(&queue->done, NULL);
-	struct maas_op *oldest = NULL;
+	struct maas_op *oldest = atomic_load(&queue->done);
 
-	while (latest) {
-		struct maas_op *op = latest;
-
-		latest = op->next;
-		op->next = oldest;
-		oldest = op;
-	}
-	return oldest;
+	if (!oldest)
+		return;
+	if (atomic_load(&queue->taken))
+		queue->latest_taken->next = oldest;
+	else
+		atomic_store(&queue->taken, oldest);
+	maas_lock_take(&queue->done_lock);
+	atomic_store(&queue->done, NULL);
+	queue->latest_taken = queue->latest;
+	maas_lock_release(&queue->done_lock);
 }
 
-/* Holds the lock. Readable as long as there is something to take, and no longer. */
+/* Holds `take_lock`. Readable as long as there is something to take, and no longer. */
 static void settle_event_fd(struct maas_queue *queue)
 {
 	eventfd_t ignored;
@@ -119,40 +119,45 @@ static void settle_event_fd(struct maas_queue *queue)
 		eventfd_write(queue->event_fd, 1);
 }
 
+static void fill_in(struct maas_completion *completion, const struct maas_op *op)
+{
+	completion->user = op->user;
+	completion->status = op->status;
+	completion->error[0] = '\0';
+	if (op->status)
+		memcpy(completion->error, op->error, sizeof(op->error));
+}
+
 /* Takes up to `max` completions, oldest first, and gives their operations back. Returns how many.
  */
 static uint32_t take(struct maas *maas, struct maas_completion *ret_completions, uint32_t max)
 {
 	struct maas_queue *queue = &maas->queue;
-	struct maas_op *first = NULL;
-	struct maas_op **end = &first;
-	struct maas_op *op;
+	struct maas_op *first;
+	struct maas_op *last = NULL;
+	struct maas_completion *to = ret_completions;
+	const struct maas_completion *end = to + max;
 	uint32_t n;
 
-	pthread_mutex_lock(&queue->lock);
-	op = atomic_load(&queue->taken);
-	for (n = 0; n < max && (op || (op = take_done(queue))); n++) {
-		struct maas_completion *completion = &ret_completions[n];
-
-		completion->user = op->user;
-		completion->status = op->status;
-		completion->error[0] = '\0';
-		if (op->status)
-			memcpy(completion->error, op->error, sizeof(op->error));
-		*end = op;
-		end = &op->next;
-		op = op->next;
+	maas_lock_take(&queue->take_lock);
+	take_done(queue);
+	first = atomic_load(&queue->taken);
+	for (struct maas_op *op = first; op && to < end; op = op->next) {
+		fill_in(to++, op);
+		last = op;
 	}
-	*end = NULL;
-	atomic_store(&queue->taken, op);
+	if (last) {
+		atomic_store(&queue->taken, last->next);
+		last->next = NULL;
+	}
 	settle_event_fd(queue);
-	pthread_mutex_unlock(&queue->lock);
-	if (first)
-		maas->transport->release(maas, first);
-	atomic_fetch_sub(&queue->held, n);
-	/* Another waiting thread may have looked between `done` and `taken`, and seen neither. */
-	if (op)
-		maas->transport->wake(maas);
+	maas_lock_release(&queue->take_lock);
+	if (!last)
+		return 0;
+	n = (uint32_t)(to - ret_completions);
+	maas->transport->release(maas, first, last);
+	if (atomic_fetch_sub(&queue->held, n) == n)
+		maas->transport->wake(maas); /* nothing is under way */
 	return n;
 }
 
@@ -176,8 +181,7 @@ int maas_poll(struct maas *maas, struct maas_completion *ret_completions, uint32
 		uint64_t until_ms = maas_clock_ms() + INT32_MAX;
 
 		maas->transport->wait(maas, end_ms < until_ms ? end_ms : until_ms);
-		/* Read before the next take, which finds all that is not under way any more. */
-		wait = atomic_load(&maas->queue.under_way) && maas_clock_ms() < end_ms;
+		wait = atomic_load(&maas->queue.held) && maas_clock_ms() < end_ms;
 	}
 	maas_error_clear(); /* operations that failed say so by their completions */
 	return (int)n;
@@ -224,11 +228,11 @@ int maas_event_fd(struct maas *maas)
 
 	if (r)
 		return r;
-	pthread_mutex_lock(&queue->lock);
+	maas_lock_take(&queue->take_lock);
 	if (!atomic_exchange(&queue->watched, true) &&
 	    (atomic_load(&queue->taken) || atomic_load(&queue->done)))
 		eventfd_write(queue->event_fd, 1);
-	pthread_mutex_unlock(&queue->lock);
+	maas_lock_release(&queue->take_lock);
 	/* For operations that began before the queue was watched. */
 	if (maas->transport->progress)
 		maas->transport->progress(maas);

@@ -11,11 +11,11 @@
 #ifndef MAAS_CLIENT_QUEUE_H
 #define MAAS_CLIENT_QUEUE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 #include "base/base.h"
+#include "base/lock.h"
 #include "client/maas.h"
 
 /* The head of a transport's operation. */
@@ -32,10 +32,14 @@ struct maas_queue {
 	int epoll_fd;	       /* of event_fd and a transport's descriptor; -1: there is none */
 	_Atomic bool watched;  /* maas_event_fd() was called */
 	_Atomic uint32_t held; /* not yet taken by maas_poll() */
-	_Atomic uint32_t under_way;	/* not yet done */
-	_Atomic(struct maas_op *) done; /* latest first */
-	pthread_mutex_t lock;
-	_Atomic(struct maas_op *) taken; /* from `done`, oldest first; changed with `lock` */
+
+	struct maas_lock take_lock;
+	_Atomic(struct maas_op *) taken; /* from `done`, oldest first; changed with `take_lock` */
+	struct maas_op *latest_taken;	 /* of those */
+
+	struct maas_lock done_lock;
+	_Atomic(struct maas_op *) done; /* oldest first; changed with `done_lock` */
+	struct maas_op *latest;		/* of those */
 };
 
 /* Errors: -EMFILE. */
@@ -49,14 +53,24 @@ void maas_queue_drop(struct maas *maas);
 /* maas_event_fd() is readable when `fd` is, too. Errors: -EMFILE, -ENOMEM. */
 MAAS_MUST_CHECK int maas_queue_add_fd(struct maas_queue *queue, int fd);
 
-/* Counts an operation before it begins, for it may end at once. Errors: -EAGAIN. */
-MAAS_MUST_CHECK int maas_queue_hold(struct maas_queue *queue);
+/* Fails with -EAGAIN. */
+MAAS_COLD int maas_queue_fail_full(const struct maas_queue *queue);
+
+/* Counts an operation before it begins, for it may end at once. One thread at a time, by a lock of
+ * the transport. Errors: -EAGAIN. */
+MAAS_MUST_CHECK static inline int maas_queue_hold(struct maas_queue *queue)
+{
+	if (atomic_load(&queue->held) >= queue->max)
+		return maas_queue_fail_full(queue);
+	atomic_fetch_add(&queue->held, 1);
+	return 0;
+}
+
 /* The operation did not begin. The caller wakes waiting threads afterwards. */
 void maas_queue_unhold(struct maas_queue *queue);
-/* `count` operations ended, a chain from the `latest` to the `oldest`, and are maas_poll()'s from
- * here on. The caller wakes waiting threads afterwards. */
-void maas_queue_done(struct maas_queue *queue, struct maas_op *latest, struct maas_op *oldest,
-		     uint32_t count);
+/* Operations ended, a chain from the `oldest` to the `latest`, and are maas_poll()'s from here on.
+ * The caller wakes waiting threads afterwards. */
+void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op *latest);
 
 /* The outcome: `status` with the thread's sentence. */
 static inline void maas_op_set_status(struct maas_op *op, int status)
@@ -66,9 +80,8 @@ static inline void maas_op_set_status(struct maas_op *op, int status)
 		snprintf(op->error, sizeof(op->error), "%s", maas_error());
 }
 
-/* Puts a chain from `first` to `last` on the stack. True when the stack was empty: another thread
- * may have taken them already. */
-static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *first,
+/* Puts a chain from `first` to `last` on the stack. */
+static inline void maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op *first,
 				struct maas_op *last)
 {
 	struct maas_op *top = atomic_load(stack);
@@ -76,14 +89,13 @@ static inline bool maas_op_push(_Atomic(struct maas_op *) *stack, struct maas_op
 	do
 		last->next = top;
 	while (!atomic_compare_exchange_weak(stack, &top, first));
-	return !top;
 }
 
 /* Whether maas_poll() has nothing to wait for: there is a completion, or none will come. */
 static inline bool maas_queue_ready(const struct maas_queue *queue)
 {
 	return atomic_load(&queue->done) || atomic_load(&queue->taken) ||
-	       !atomic_load(&queue->under_way);
+	       !atomic_load(&queue->held);
 }
 
 #endif

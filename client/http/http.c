@@ -111,8 +111,9 @@ void maas_http_client_free(struct maas *maas, struct maas_http_client_op *op)
 	free(op);
 }
 
-static void release(struct maas *maas, struct maas_op *first)
+static void release(struct maas *maas, struct maas_op *first, struct maas_op *last)
 {
+	(void)last;
 	while (first) {
 		struct maas_op *op = first;
 

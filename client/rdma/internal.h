@@ -191,7 +191,7 @@ void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma);
 /* Of maas_transport_rdma; see there. */
 MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_access *access);
 MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access);
-void maas_rdma_client_release(struct maas *maas, struct maas_op *first);
+void maas_rdma_client_release(struct maas *maas, struct maas_op *first, struct maas_op *last);
 void maas_rdma_client_progress(struct maas *maas);
 void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms);
 void maas_rdma_client_add_grant(struct maas *maas, const char *id, const json_t *rdma);
@@ -225,6 +225,7 @@ struct maas_rdma_client {
 	_Atomic uint32_t num_todo;     /* for the thread; changed with `lock` */
 	_Atomic uint32_t needs;	       /* for the thread: threads that wait for a connection … */
 	_Atomic uint32_t num_failed;   /* … and tries that failed since there was one */
+	_Atomic uint32_t num_wide;     /* operations with memory that is not kept (op.c) */
 	_Atomic uint32_t ops_used;     /* those above were never used; changed with `lock` */
 	_Atomic(struct maas_op *) returned; /* taken all at once, with `lock` */
 

@@ -53,6 +53,7 @@ static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 	maas_lock_take(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
 	free(op->ranges);
 	use_ranges(op, op->few, MAAS_RDMA_RANGES);
+	atomic_fetch_sub(&rdma->num_wide, 1);
 	maas_lock_release(&rdma->lock);
 }
 
@@ -62,22 +63,21 @@ static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 	maas_op_push(&rdma->returned, &op->base, &op->base);
 }
 
-void maas_rdma_client_release(struct maas *maas, struct maas_op *first)
+void maas_rdma_client_release(struct maas *maas, struct maas_op *first, struct maas_op *last)
 {
-	struct maas_op *last = first;
+	struct maas_op *op = atomic_load(&maas->rdma->num_wide) ? first : NULL;
 
-	for (;; last = last->next) {
-		trim(maas->rdma, MAAS_CONTAINER_OF(last, struct maas_rdma_client_op, base));
-		if (!last->next)
-			break;
-	}
+	for (; op; op = op->next)
+		trim(maas->rdma, MAAS_CONTAINER_OF(op, struct maas_rdma_client_op, base));
 	maas_op_push(&maas->rdma->returned, first, last);
 }
 
 /* Holds the lock. Room for `count` more ranges. */
-MAAS_COLD static int make_room(struct maas_rdma_client_op *op, size_t count)
+MAAS_COLD static int make_room(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			       size_t count)
 {
 	size_t used = (size_t)(op->end - op->ranges);
+	bool wide = op->limit - op->ranges > KEEP_RANGES;
 	struct maas_rdma_client_range *ranges;
 
 	if (count <= (size_t)(op->limit - op->end))
@@ -90,6 +90,8 @@ MAAS_COLD static int make_room(struct maas_rdma_client_op *op, size_t count)
 		free(op->ranges);
 	use_ranges(op, ranges, (uint32_t)(used + count));
 	op->end = ranges + used;
+	if (!wide && used + count > KEEP_RANGES)
+		atomic_fetch_add(&rdma->num_wide, 1);
 	return 0;
 }
 
@@ -117,7 +119,7 @@ static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 
 		if (len > rdma->device.max_piece)
 			len = rdma->device.max_piece;
-		if (op->end == op->limit && make_room(op, (size_t)(op->end - op->ranges)))
+		if (op->end == op->limit && make_room(rdma, op, (size_t)(op->end - op->ranges)))
 			return -ENOMEM;
 		to = op->end++;
 		if (!set_id(rdma, &to->id, from->id))
@@ -148,7 +150,7 @@ static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 	op->slots = NULL;
 	op->end = op->ranges;
 	atomic_store_explicit(&op->late, false, memory_order_relaxed);
-	r = access->count > MAAS_RDMA_RANGES ? make_room(op, access->count) : 0;
+	r = access->count > MAAS_RDMA_RANGES ? make_room(rdma, op, access->count) : 0;
 	for (uint32_t i = 0; !r && i < access->count; i++) {
 		const struct maas_range *range = &access->ranges[i];
 
@@ -181,7 +183,7 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 	 * that it ends. A thread that sees the state sees all stores above. */
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (submitted)
-		maas_queue_done(&rdma->maas->queue, &op->base, &op->base, 1);
+		maas_queue_done(&rdma->maas->queue, &op->base, &op->base);
 }
 
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)

@@ -226,9 +226,8 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 
 /* What one look at the completion queue brought. */
 struct batch {
-	struct maas_op *latest; /* of a chain of submitted operations that are done */
-	struct maas_op *oldest;
-	uint32_t done;	 /* of the chain */
+	struct maas_op *oldest; /* of a chain of submitted operations that are done, or NULL */
+	struct maas_op *latest;
 	uint64_t posted; /* MAAS_POSTED, no more */
 };
 
@@ -317,10 +316,11 @@ static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 		return;
 	}
 	atomic_store_explicit(&op->state, MAAS_OP_DONE, memory_order_relaxed);
-	op->base.next = batch->latest;
-	batch->latest = &op->base;
-	if (!batch->done++)
+	if (batch->oldest)
+		batch->latest->next = &op->base;
+	else
 		batch->oldest = &op->base;
+	batch->latest = &op->base;
 }
 
 MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
@@ -367,8 +367,8 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 			break;
 		for (int i = 0; i < n; i++)
 			complete(rdma, &wcs[i], &batch);
-		if (batch.done)
-			maas_queue_done(&rdma->maas->queue, batch.latest, batch.oldest, batch.done);
+		if (batch.oldest)
+			maas_queue_done(&rdma->maas->queue, batch.oldest, batch.latest);
 		atomic_fetch_sub(&rdma->posted, batch.posted);
 		total += (unsigned int)n;
 	} while (n == BATCH);
