@@ -65,10 +65,7 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 	if (r)
 		return r;
 	access.deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
-	r = maas->transport->submit(maas, &access);
-	if (!r)
-		maas_error_clear(); /* an operation that failed at once says so by its completion */
-	return r;
+	return maas->transport->submit(maas, &access);
 }
 
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/rdma/internal.h"
@@ -81,6 +82,21 @@ static int make_queue(struct maas_rdma_client_device *device)
 	return device->cq ? 0 : fail_make("completion queue");
 }
 
+/* What is the same in each chain of work requests. */
+static int make_requests(struct maas_rdma_client_device *device)
+{
+	struct maas_rdma_client_request *requests = calloc(device->depth, sizeof(*requests));
+
+	if (!requests)
+		return maas_fail(-ENOMEM, "out of memory");
+	for (uint32_t i = 0; i < device->depth; i++) {
+		requests[i].wr.sg_list = &requests[i].sge;
+		requests[i].wr.num_sge = 1;
+	}
+	device->requests = requests;
+	return 0;
+}
+
 static int init(struct maas_rdma_client_device *device, struct rdma_cm_id *id)
 {
 	int r;
@@ -98,6 +114,8 @@ static int init(struct maas_rdma_client_device *device, struct rdma_cm_id *id)
 	if (!device->pd)
 		return fail_make("protection domain");
 	r = make_queue(device);
+	if (!r)
+		r = make_requests(device);
 	return r ? r : maas_rdma_client_slots_init(&device->slots, device->pd);
 }
 
@@ -125,6 +143,7 @@ static void check(int error, const char *what)
 void maas_rdma_client_device_fini(struct maas_rdma_client_device *device)
 {
 	maas_rdma_client_slots_fini(&device->slots);
+	free(device->requests);
 	if (device->cq)
 		check(ibv_destroy_cq(device->cq), "completion queue");
 	if (device->channel)

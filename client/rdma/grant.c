@@ -59,7 +59,7 @@ static size_t seek(const struct maas_rdma_client_grants *grants,
 }
 
 const struct maas_rdma_client_grant *
-maas_rdma_client_grant_seek(struct maas_rdma_client_grants *grants,
+maas_rdma_client_grant_find(struct maas_rdma_client_grants *grants,
 			    const struct maas_rdma_client_id *id)
 {
 	const struct maas_rdma_client_grant *grant;

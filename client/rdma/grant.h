@@ -41,7 +41,7 @@ MAAS_MUST_CHECK bool maas_rdma_client_id_set(struct maas_rdma_client_id *id, con
 
 /* The rest holds `lock`. NULL: there is no key. Borrows: until the next change. */
 MAAS_MUST_CHECK const struct maas_rdma_client_grant *
-maas_rdma_client_grant_seek(struct maas_rdma_client_grants *grants,
+maas_rdma_client_grant_find(struct maas_rdma_client_grants *grants,
 			    const struct maas_rdma_client_id *id);
 void maas_rdma_client_grant_remove(struct maas_rdma_client_grants *grants,
 				   const struct maas_rdma_client_id *id);
@@ -51,16 +51,6 @@ static inline bool maas_rdma_client_id_is(const struct maas_rdma_client_id *a,
 					  const struct maas_rdma_client_id *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;
-}
-
-/* Most operations are on the allocation of the one before. */
-MAAS_MUST_CHECK static inline const struct maas_rdma_client_grant *
-maas_rdma_client_grant_find(struct maas_rdma_client_grants *grants,
-			    const struct maas_rdma_client_id *id)
-{
-	if (grants->last && maas_rdma_client_id_is(&grants->last->id, id))
-		return grants->last;
-	return maas_rdma_client_grant_seek(grants, id);
 }
 
 /* ---- grant: requests for keys, side by side */

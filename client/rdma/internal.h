@@ -30,6 +30,7 @@
 #ifndef MAAS_CLIENT_RDMA_INTERNAL_H
 #define MAAS_CLIENT_RDMA_INTERNAL_H
 
+#include <errno.h>
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
 #include <stdatomic.h>
@@ -54,14 +55,14 @@ enum maas_rdma_client_state {
 	MAAS_OP_POSTED, /* of the poller */
 };
 
-/* A piece of a range, with its work request. */
+/* A piece of a range: what one work request is made of, and made of again if need be. */
 struct maas_rdma_client_range {
 	struct maas_rdma_client_id id;
+	const struct maas_rdma_client_grant *grant; /* see maas_rdma_client_op_find_keys() */
 	uint64_t offset;
 	char *buf;
+	uint32_t len;
 	struct ibv_mr *mr; /* registered for this operation, or NULL */
-	struct ibv_send_wr wr;
-	struct ibv_sge sge; /* knows the length, too */
 };
 
 struct maas_rdma_client_op {
@@ -69,14 +70,14 @@ struct maas_rdma_client_op {
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
 	_Atomic unsigned int state;	       /* enum maas_rdma_client_state; DONE is news */
 	_Atomic bool late;		       /* its deadline came while it was posted */
-	uint32_t index;			       /* in `ops`, for its wr_id */
 	_Atomic uint64_t deadline_ms;
+	uint64_t posted; /* MAAS_POSTED: what of it is under way */
 	bool read;
-	bool submitted; /* its completion goes to maas_poll() */
-	bool large;	/* a range may have a region of its own */
-	bool refused;	/* by the server's device, once */
+	bool submitted;	       /* its completion goes to maas_poll() */
+	bool large;	       /* a range may have a region of its own */
+	bool refused;	       /* by the server's device, once */
 	unsigned int tries;
-	enum ibv_wc_status failed;	     /* the first failure of what is posted */
+	enum ibv_wc_status failed; /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
 	struct maas_rdma_client_range *ranges;
 	struct maas_rdma_client_range *next; /* the first that was not yet posted */
@@ -101,12 +102,19 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma);
 /* Holds `lock`. */
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 
-/* ---- post. Holds `lock`. */
+/* Holds `lock`. Looks up the keys of the ranges that were not yet posted; they are good for as long
+ * as the lock is held. */
+void maas_rdma_client_op_find_keys(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 
-/* Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
- * is still the caller's. Errors: -EINVAL an id. */
-MAAS_MUST_CHECK int maas_rdma_client_post(struct maas_rdma_client *rdma,
-					  struct maas_rdma_client_op *op);
+/* ---- post. Holds `lock`, since the keys were found. */
+
+/* Posts the operation, if there is room for it. Errors: -EBUSY it has to wait, -ENOKEY, -ERANGE. */
+MAAS_MUST_CHECK int maas_rdma_client_post_now(struct maas_rdma_client *rdma,
+					      struct maas_rdma_client_op *op);
+/* What could not be posted, with that error, becomes waiting or todo, or ends. After an error the
+ * operation is still the caller's. Errors: -EINVAL an id. */
+MAAS_MUST_CHECK MAAS_COLD int maas_rdma_client_put_aside(struct maas_rdma_client *rdma,
+							 struct maas_rdma_client_op *op, int error);
 /* Posts waiting operations, in order, as far as there is room. */
 void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
 /* Moves the queue pair to ERR: all posted requests come back. */
@@ -161,6 +169,12 @@ void maas_rdma_client_broken(struct maas_rdma_client *rdma, uint32_t number);
 
 /* ---- device */
 
+/* A work request and its one piece of memory. */
+struct maas_rdma_client_request {
+	struct ibv_send_wr wr;
+	struct ibv_sge sge;
+};
+
 struct maas_rdma_client_device {
 	struct ibv_context *context; /* librdmacm's */
 	struct ibv_pd *pd;
@@ -169,6 +183,7 @@ struct maas_rdma_client_device {
 	uint32_t depth;
 	uint32_t max_reads; /* under way at once */
 	uint64_t max_piece;
+	struct maas_rdma_client_request *requests; /* `depth`: to post with, by who has `lock` */
 	struct maas_rdma_client_slots slots;
 };
 
@@ -251,6 +266,18 @@ struct maas_rdma_client {
 static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)
 {
 	return atomic_load(&rdma->link) == MAAS_LINK_UP;
+}
+
+/* Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
+ * is still the caller's. Errors: -EINVAL an id. */
+MAAS_MUST_CHECK static inline int maas_rdma_client_post(struct maas_rdma_client *rdma,
+							struct maas_rdma_client_op *op)
+{
+	int r = -ENOKEY;
+
+	if (maas_rdma_client_up(rdma))
+		r = atomic_load(&rdma->num_waiting) ? -EBUSY : maas_rdma_client_post_now(rdma, op);
+	return r ? maas_rdma_client_put_aside(rdma, op, r) : 0;
 }
 
 /* Wakes all threads that wait, after something changed (wait.c). */

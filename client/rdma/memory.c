@@ -75,20 +75,12 @@ static size_t seek(const struct maas_rdma_client_regions *regions, uintptr_t at)
 	return low;
 }
 
-static bool holds(const struct maas_buffer *buffer, uintptr_t at, size_t len)
-{
-	return at - buffer->base < buffer->len && len <= buffer->len - (at - buffer->base);
-}
-
-const struct ibv_mr *maas_rdma_client_region_find(struct maas_rdma_client_regions *regions,
+const struct ibv_mr *maas_rdma_client_region_seek(struct maas_rdma_client_regions *regions,
 						  const void *at, size_t len)
 {
-	size_t index;
+	size_t index = seek(regions, (uintptr_t)at);
 
-	if (regions->last && holds(regions->last, (uintptr_t)at, len))
-		return regions->last->mr;
-	index = seek(regions, (uintptr_t)at);
-	if (index == regions->count || !holds(regions->sorted[index], (uintptr_t)at, len))
+	if (index == regions->count || !maas_rdma_client_holds(regions->sorted[index], at, len))
 		return NULL;
 	regions->last = regions->sorted[index];
 	return regions->last->mr;
@@ -145,7 +137,7 @@ static bool is_used(const struct maas_rdma_client *rdma, const struct maas_buffe
 			continue;
 		for (const struct maas_rdma_client_range *range = op->ranges; range < op->end;
 		     range++)
-			if (holds(buffer, (uintptr_t)range->buf, range->sge.length))
+			if (maas_rdma_client_holds(buffer, range->buf, range->len))
 				return true;
 	}
 	return false;

@@ -56,9 +56,28 @@ struct maas_rdma_client_regions {
 	size_t room;
 };
 
-/* The region of the buffer that holds these bytes, or NULL. */
+static inline bool maas_rdma_client_holds(const struct maas_buffer *buffer, const void *at,
+					  size_t len)
+{
+	size_t before = (uintptr_t)at - buffer->base;
+
+	return before < buffer->len && len <= buffer->len - before;
+}
+
+/* See maas_rdma_client_region_find(). */
 MAAS_MUST_CHECK const struct ibv_mr *
-maas_rdma_client_region_find(struct maas_rdma_client_regions *regions, const void *at, size_t len);
+maas_rdma_client_region_seek(struct maas_rdma_client_regions *regions, const void *at, size_t len);
+
+/* The region of the buffer that holds these bytes, or NULL. Most operations use the buffer of the
+ * one before. */
+MAAS_MUST_CHECK static inline const struct ibv_mr *
+maas_rdma_client_region_find(struct maas_rdma_client_regions *regions, const void *at, size_t len)
+{
+	if (regions->last && maas_rdma_client_holds(regions->last, at, len))
+		return regions->last->mr;
+	return maas_rdma_client_region_seek(regions, at, len);
+}
+
 /* Registers memory; a failure is told in a sentence. Errors: -ENOMEM, -EFAULT. */
 MAAS_MUST_CHECK int maas_rdma_client_register(struct ibv_pd *pd, void *base, size_t len,
 					      bool written, struct ibv_mr **ret_mr);

@@ -3,6 +3,7 @@
  * Operations, from the call that makes one to its end. Calls that wait and submitted ones are the
  * same, but for who takes the outcome.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,36 +15,33 @@
 static void use_ranges(struct maas_rdma_client_op *op, struct maas_rdma_client_range *ranges,
 		       uint32_t room)
 {
-	for (uint32_t i = 0; i < room; i++) {
-		ranges[i].wr.sg_list = &ranges[i].sge;
-		ranges[i].wr.num_sge = 1;
-	}
 	op->ranges = ranges;
 	op->limit = ranges + room;
 }
 
-/* Holds the lock. Memory that was never used stays untouched: most handles need few of their
- * operations. NULL: all are in use. */
-static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
+/* Holds the lock. */
+MAAS_COLD static struct maas_op *get_idle(struct maas_rdma_client *rdma)
 {
 	uint32_t used = atomic_load(&rdma->ops_used);
-	struct maas_op *idle;
-	struct maas_rdma_client_op *op;
+	struct maas_op *idle = atomic_exchange(&rdma->returned, NULL);
+	struct maas_rdma_client_op *op = &rdma->ops[used];
 
-	if (!rdma->idle)
-		rdma->idle = atomic_exchange(&rdma->returned, NULL);
-	idle = rdma->idle;
-	if (idle) {
-		rdma->idle = idle->next;
-		return MAAS_CONTAINER_OF(idle, struct maas_rdma_client_op, base);
-	}
-	if (used == rdma->num_ops)
-		return NULL;
-	op = &rdma->ops[used];
-	op->index = used;
+	if (idle)
+		return idle;
+	assert(used < rdma->num_ops);
+	/* Memory that was never used stays untouched: most handles need few of their operations. */
 	use_ranges(op, op->few, MAAS_RDMA_RANGES);
 	atomic_store(&rdma->ops_used, used + 1);
-	return op;
+	return &op->base;
+}
+
+/* Holds the lock. There is one for each call that has its turn and each operation that is held. */
+static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
+{
+	struct maas_op *idle = rdma->idle ? rdma->idle : get_idle(rdma);
+
+	rdma->idle = idle->next;
+	return MAAS_CONTAINER_OF(idle, struct maas_rdma_client_op, base);
 }
 
 static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -95,67 +93,93 @@ MAAS_COLD static int make_room(struct maas_rdma_client *rdma, struct maas_rdma_c
 	return 0;
 }
 
-/* Holds the lock. Most operations name the allocation of the one before. */
-static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_id *id, const char *text)
+/* Holds the lock. Most operations name the allocation of the one before. False: `text` is no id. */
+static bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_range *range,
+		   const char *text)
 {
 	const struct maas_rdma_client_grant *last = rdma->grants.last;
 
-	if (!last || !text || strcmp(text, last->id.text) != 0)
-		return maas_rdma_client_id_set(id, text);
-	*id = last->id;
+	if (last && text && strcmp(text, last->id.text) == 0) {
+		range->id = last->id;
+		range->grant = last;
+		return true;
+	}
+	if (!maas_rdma_client_id_set(&range->id, text))
+		return false;
+	range->grant = maas_rdma_client_grant_find(&rdma->grants, &range->id);
 	return true;
 }
 
-/* Holds the lock. Copies a range, in as many pieces as the device takes. Errors: -EINVAL, -ENOMEM.
- */
-static int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+void maas_rdma_client_op_find_keys(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++)
+		range->grant = maas_rdma_client_grant_find(&rdma->grants, &range->id);
+}
+
+/* Holds the lock. Copies a range that is one piece. Errors: -EINVAL, -ENOMEM. */
+static inline int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 	       const struct maas_range *from)
 {
-	size_t at = 0;
+	struct maas_rdma_client_range *to;
 
-	do {
-		struct maas_rdma_client_range *to;
-		size_t len = from->len - at;
-
-		if (len > rdma->device.max_piece)
-			len = rdma->device.max_piece;
-		if (op->end == op->limit && make_room(rdma, op, (size_t)(op->end - op->ranges)))
-			return -ENOMEM;
-		to = op->end++;
-		if (!set_id(rdma, &to->id, from->id))
-			return maas_check_id("");
-		to->offset = from->offset + at;
-		to->buf = (char *)from->buf + at;
-		to->mr = NULL;
-		to->sge.length = (uint32_t)len;
-		op->large |= len > MAAS_RDMA_COPY;
-		at += len;
-	} while (at < from->len);
+	if (op->end == op->limit && make_room(rdma, op, (size_t)(op->end - op->ranges)))
+		return -ENOMEM;
+	to = op->end++;
+	if (!set_id(rdma, to, from->id))
+		return maas_check_id("");
+	to->offset = from->offset;
+	to->buf = from->buf;
+	to->len = (uint32_t)from->len;
+	to->mr = NULL;
+	if (from->len > MAAS_RDMA_COPY)
+		op->large = true;
 	return 0;
+}
+
+/* Holds the lock. Copies a range in as many pieces as the device takes. Errors: -EINVAL, -ENOMEM. */
+MAAS_COLD static int add_pieces(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				const struct maas_range *from)
+{
+	struct maas_range piece = *from;
+	int r = 0;
+
+	for (size_t at = 0; !r && at < from->len; at += piece.len) {
+		piece.offset = from->offset + at;
+		piece.buf = (char *)from->buf + at;
+		piece.len = from->len - at;
+		if (piece.len > rdma->device.max_piece)
+			piece.len = rdma->device.max_piece;
+		r = add(rdma, op, &piece);
+	}
+	return r;
 }
 
 /* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
 static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		const struct maas_access *access)
 {
-	int r;
+	const struct maas_range *range = access->ranges;
+	const struct maas_range *end = range + access->count;
+	int r = 0;
 
 	op->base.user = access->user;
 	op->read = access->read;
 	op->submitted = access->submitted;
-	op->large = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
-	op->slots = NULL;
 	op->end = op->ranges;
 	atomic_store_explicit(&op->late, false, memory_order_relaxed);
-	r = access->count > MAAS_RDMA_RANGES ? make_room(rdma, op, access->count) : 0;
-	for (uint32_t i = 0; !r && i < access->count; i++) {
-		const struct maas_range *range = &access->ranges[i];
-
-		r = range->len && range->buf ? add(rdma, op, range)
-					     : maas_fail(-EINVAL, "range %u has no bytes", i);
+	if (access->count > MAAS_RDMA_RANGES && make_room(rdma, op, access->count))
+		return -ENOMEM;
+	for (; !r && range < end; range++) {
+		if (!range->len || !range->buf)
+			r = maas_fail(-EINVAL, "range %zu has no bytes",
+				      (size_t)(range - access->ranges));
+		else if (range->len > rdma->device.max_piece)
+			r = add_pieces(rdma, op, range);
+		else
+			r = add(rdma, op, range);
 	}
 	op->next = op->ranges;
 	return r;
@@ -235,54 +259,72 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma)
 
 /* Holds the lock, but for as long as memory is registered: larger ranges than are copied, outside
  * of callers' buffers. Errors: -ENOMEM, -EFAULT. */
-static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+MAAS_COLD static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++) {
 		int r;
 
-		if (range->sge.length <= MAAS_RDMA_COPY ||
-		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->sge.length))
+		if (range->len <= MAAS_RDMA_COPY ||
+		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->len))
 			continue;
 		atomic_store(&op->state, MAAS_OP_QUEUED);
 		maas_lock_release(&rdma->lock);
-		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->sge.length,
-					      op->read, &range->mr);
+		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
+					      &range->mr);
 		maas_lock_take(&rdma->lock);
 		if (r)
 			return r;
 	}
+	maas_rdma_client_op_find_keys(rdma, op);
 	return 0;
 }
 
-static int start(struct maas_rdma_client *rdma, const struct maas_access *access,
+/* Holds the lock until it returns. The operation did not begin. */
+MAAS_COLD static int fail_start(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				int error)
+{
+	bool submitted = op->submitted;
+
+	maas_lock_release(&rdma->lock);
+	maas_rdma_client_op_release(rdma, op);
+	atomic_store(&op->state, MAAS_OP_DONE);
+	put(rdma, op);
+	if (submitted)
+		maas_queue_unhold(&rdma->maas->queue);
+	maas_rdma_client_wake(rdma);
+	return error;
+}
+
+/* Begins an operation; who waits for its end gets it. */
+static int start(struct maas *maas, const struct maas_access *access,
 		 struct maas_rdma_client_op **ret_op)
 {
+	struct maas_rdma_client *rdma = maas->rdma;
 	struct maas_rdma_client_op *op;
-	int r;
+	int r = 0;
 
 	maas_lock_take(&rdma->lock);
-	op = get(rdma);
-	if (!op) {
+	if (access->submitted)
+		r = maas_queue_hold(&maas->queue);
+	if (r) {
 		maas_lock_release(&rdma->lock);
-		return maas_fail(-EAGAIN, "too many operations are under way");
+		return r;
 	}
-	atomic_store(&op->deadline_ms, access->deadline_ms); /* pairs with next_ms (thread.c) */
+	op = get(rdma);
+	atomic_store_explicit(&op->deadline_ms, access->deadline_ms, memory_order_relaxed);
 	r = fill(rdma, op, access);
 	if (!r && op->large)
 		r = pin(rdma, op);
 	if (!r)
 		r = maas_rdma_client_post(rdma, op);
-	if (access->deadline_ms < atomic_load(&rdma->next_ms))
+	if (access->deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
 		maas_rdma_client_thread_wake(rdma);
+	if (r)
+		return fail_start(rdma, op, r);
 	maas_lock_release(&rdma->lock);
-	if (r) {
-		maas_rdma_client_op_release(rdma, op);
-		atomic_store(&op->state, MAAS_OP_DONE);
-		put(rdma, op);
-	} else {
+	if (ret_op)
 		*ret_op = op;
-	}
-	return r;
+	return 0;
 }
 
 /* ---- calls that wait */
@@ -295,7 +337,7 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 
 	if (r)
 		return r;
-	r = start(rdma, access, &op);
+	r = start(maas, access, &op);
 	if (!r) {
 		maas_rdma_client_wait_op(rdma, op);
 		r = op->base.status;
@@ -315,16 +357,5 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 
 int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access)
 {
-	struct maas_rdma_client *rdma = maas->rdma;
-	struct maas_rdma_client_op *op;
-	int r = maas_queue_hold(&maas->queue);
-
-	if (r)
-		return r;
-	r = start(rdma, access, &op);
-	if (r) {
-		maas_queue_unhold(&maas->queue);
-		maas_rdma_client_wake(rdma);
-	}
-	return r;
+	return start(maas, access, NULL);
 }

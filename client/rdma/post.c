@@ -9,30 +9,31 @@
 
 #include "client/rdma/internal.h"
 
-/* The bits of a wr_id above the index of its operation. */
-#define MAAS_WR_LAST	     (1ull << 63) /* nothing of the operation is posted behind it */
-#define MAAS_WR_FREES(count) ((uint64_t)(count) << 32)
+/* A wr_id is the address of its operation, and this for the last of a chain. */
+#define WR_LAST 1u
 
 /* ---- work requests */
 
 /* Where the bytes are on this side. False: no slot is free. */
 static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		       struct maas_rdma_client_range *range)
+		       const struct maas_rdma_client_range *range,
+		       struct maas_rdma_client_request *request)
 {
-	uint32_t len = range->sge.length;
+	uint32_t len = range->len;
 	const struct ibv_mr *mr = range->mr;
 	struct maas_rdma_client_slot *slot;
 
-	range->sge.addr = (uintptr_t)range->buf;
-	range->wr.send_flags = 0;
+	request->sge.addr = (uintptr_t)range->buf;
+	request->sge.length = len;
+	request->wr.send_flags = 0;
 	if (!op->read && len <= rdma->conn.max_inline) {
-		range->wr.send_flags = IBV_SEND_INLINE;
+		request->wr.send_flags = IBV_SEND_INLINE;
 		return true;
 	}
 	if (!mr)
 		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, len);
 	if (mr) {
-		range->sge.lkey = mr->lkey;
+		request->sge.lkey = mr->lkey;
 		return true;
 	}
 	slot = maas_rdma_client_slot_get(&rdma->device.slots, len);
@@ -43,44 +44,9 @@ static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op
 		memcpy(slot->at, range->buf, len);
 	slot->next = op->slots;
 	op->slots = slot;
-	range->sge.addr = (uintptr_t)slot->at;
-	range->sge.lkey = rdma->device.slots.mr->lkey;
+	request->sge.addr = (uintptr_t)slot->at;
+	request->sge.lkey = rdma->device.slots.mr->lkey;
 	return true;
-}
-
-/*
- * Makes a chain of work requests as far as there is room; looks at all that is left of the
- * operation before any of it is posted. Errors: -ENOKEY, -ERANGE.
- */
-static int build(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t *ret_count)
-{
-	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
-	uint32_t count = 0;
-
-	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++) {
-		const struct maas_rdma_client_grant *grant =
-			maas_rdma_client_grant_find(&rdma->grants, &range->id);
-
-		if (!grant)
-			return -ENOKEY;
-		if (range->offset > grant->len || range->sge.length > grant->len - range->offset)
-			return maas_fail(-ERANGE,
-					 "the range lies outside of the allocation: it has %llu "
-					 "bytes",
-					 (unsigned long long)grant->len);
-		if (count == room || !find_local(rdma, op, range)) {
-			room = count;
-			continue;
-		}
-		range->wr.wr_id = op->index;
-		range->wr.next = &range[1].wr;
-		range->wr.opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
-		range->wr.wr.rdma.remote_addr = grant->addr + range->offset;
-		range->wr.wr.rdma.rkey = grant->rkey;
-		count++;
-	}
-	*ret_count = count;
-	return 0;
 }
 
 void maas_rdma_client_break(struct maas_rdma_client *rdma)
@@ -98,25 +64,23 @@ void maas_rdma_client_break(struct maas_rdma_client *rdma)
 }
 
 /* The operation is the poller's before its completion can come. */
-static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, uint32_t count)
+static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		 struct ibv_send_wr *last, uint32_t count)
 {
-	struct ibv_send_wr *first = &op->next->wr;
-	struct ibv_send_wr *last;
-	struct ibv_send_wr *bad = NULL;
+	struct ibv_send_wr *bad;
 	int error;
 
-	op->next += count;
-	last = &op->next[-1].wr;
 	last->next = NULL;
 	last->send_flags |= IBV_SEND_SIGNALED;
-	last->wr_id |= MAAS_WR_LAST | MAAS_WR_FREES(count);
-	atomic_store(&op->state, MAAS_OP_POSTED);
+	last->wr_id |= WR_LAST;
+	op->posted = MAAS_POSTED(1, count);
+	atomic_store_explicit(&op->state, MAAS_OP_POSTED, memory_order_release);
 	/* Pairs with `watched` and `armed` (wait.c). */
-	atomic_fetch_add(&rdma->posted, MAAS_POSTED(1, count));
-	if (op->submitted && atomic_load(&rdma->maas->queue.watched) &&
+	atomic_fetch_add(&rdma->posted, op->posted);
+	if (atomic_load(&rdma->maas->queue.watched) && op->submitted &&
 	    !atomic_exchange(&rdma->armed, true))
 		ibv_req_notify_cq(rdma->device.cq, 0);
-	error = ibv_post_send(rdma->conn.id->qp, first, &bad);
+	error = ibv_post_send(rdma->conn.id->qp, &rdma->device.requests->wr, &bad);
 	if (!error)
 		return;
 	/* Some or all of the requests may be on their way; they return with the queue pair. */
@@ -124,27 +88,66 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, 
 	maas_rdma_client_break(rdma);
 }
 
-/*
- * An operation that does not fit goes in several parts, but only when nothing else is under way:
- * otherwise it waits whole. Errors: -EBUSY it has to wait, -ENOKEY, -ERANGE.
- */
-static int try_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+MAAS_COLD static int fail_range(uint64_t len)
 {
-	uint32_t count;
-	int r = build(rdma, op, &count);
+	return maas_fail(-ERANGE, "the range lies outside of the allocation: it has %llu bytes",
+			 (unsigned long long)len);
+}
 
-	if (!r && (!count || (op->next + count < op->end && atomic_load(&rdma->posted))))
-		r = -EBUSY;
-	if (!r)
-		ring(rdma, op, count);
-	else if (op->slots)
-		maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
+/*
+ * Makes a chain of work requests as far as there is room; looks at all that is left of the
+ * operation before any of it is posted. An operation that does not fit goes in several parts, but
+ * only when nothing else is under way: otherwise it waits whole.
+ */
+int maas_rdma_client_post_now(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
+	struct maas_rdma_client_request *request = rdma->device.requests;
+	struct maas_rdma_client_range *range;
+	struct maas_rdma_client_range *rest = NULL;
+	uint32_t count = 0;
+	int r;
+
+	for (range = op->next; range < op->end; range++) {
+		const struct maas_rdma_client_grant *grant = range->grant;
+
+		r = -ENOKEY;
+		if (!grant)
+			goto err_slots;
+		if (range->len > grant->len || range->offset > grant->len - range->len) {
+			r = fail_range(grant->len);
+			goto err_slots;
+		}
+		if (rest)
+			continue;
+		if (count == room || !find_local(rdma, op, range, request)) {
+			rest = range;
+			continue;
+		}
+		request->wr.wr_id = (uintptr_t)op;
+		request->wr.next = &request[1].wr;
+		request->wr.opcode = op->read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE;
+		request->wr.wr.rdma.remote_addr = grant->addr + range->offset;
+		request->wr.wr.rdma.rkey = grant->rkey;
+		request++;
+		count++;
+	}
+	r = -EBUSY;
+	if (rest && (!count || atomic_load(&rdma->posted)))
+		goto err_slots;
+	op->next = rest ? rest : range;
+	ring(rdma, op, &request[-1].wr, count);
+	return 0;
+
+err_slots:
+	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	return r;
 }
 
 static void fail_early(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, int error)
 {
 	maas_rdma_client_op_end(rdma, op, error);
+	maas_error_clear(); /* the operation has the sentence */
 	maas_rdma_client_wake(rdma);
 }
 
@@ -172,7 +175,8 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 
 		/* Off the list first: once posted, the operation is the poller's. */
 		TAILQ_REMOVE(&rdma->waiting, op, link);
-		r = try_post(rdma, op);
+		maas_rdma_client_op_find_keys(rdma, op);
+		r = maas_rdma_client_post_now(rdma, op);
 		if (r == -EBUSY) {
 			TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
 			return;
@@ -198,8 +202,7 @@ static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	return 0;
 }
 
-/* What could not be posted. */
-MAAS_COLD static int put_aside(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+int maas_rdma_client_put_aside(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			       int error)
 {
 	if (error == -ENOKEY)
@@ -209,15 +212,6 @@ MAAS_COLD static int put_aside(struct maas_rdma_client *rdma, struct maas_rdma_c
 	else
 		fail_early(rdma, op, error);
 	return 0;
-}
-
-int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	int r = -ENOKEY;
-
-	if (maas_rdma_client_up(rdma))
-		r = atomic_load(&rdma->num_waiting) ? -EBUSY : try_post(rdma, op);
-	return r ? put_aside(rdma, op, r) : 0;
 }
 
 /* ---- completions. With the role. */
@@ -341,15 +335,15 @@ MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rd
 
 static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc, struct batch *batch)
 {
-	struct maas_rdma_client_op *op = &rdma->ops[(uint32_t)wc->wr_id];
+	struct maas_rdma_client_op *op = (void *)(uintptr_t)(wc->wr_id & ~(uint64_t)WR_LAST);
 
 	if (atomic_load(&op->state) != MAAS_OP_POSTED)
 		return; /* maas_rdma_client_flush() has ended it */
 	if (wc->status != IBV_WC_SUCCESS)
 		note_failure(rdma, op, wc);
-	if (!(wc->wr_id & MAAS_WR_LAST))
+	if (!(wc->wr_id & WR_LAST))
 		return;
-	batch->posted += MAAS_POSTED(1, wc->wr_id >> 32 & INT32_MAX);
+	batch->posted += op->posted;
 	finish(rdma, op, batch);
 }
 
