@@ -18,13 +18,13 @@ static int enter(const struct maas *maas, uint32_t count)
 
 static int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
 {
-	struct maas_access access = {.ranges = ranges, .count = count, .read = read};
+	struct maas_access access = {.ranges = ranges,
+				     .count = count,
+				     .read = read,
+				     .timeout_ms = maas->options.timeout_ms};
 	int r = enter(maas, count);
 
-	if (r)
-		return r;
-	access.deadline_ms = maas_clock_ms() + maas->options.timeout_ms;
-	return maas->transport->run(maas, &access);
+	return r ? r : maas->transport->run(maas, &access);
 }
 
 int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
@@ -59,13 +59,16 @@ static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t c
 		  uint32_t timeout_ms, void *user, bool read)
 {
 	struct maas_access access = {
-		.ranges = ranges, .count = count, .read = read, .submitted = true, .user = user};
+		.ranges = ranges,
+		.count = count,
+		.read = read,
+		.submitted = true,
+		.timeout_ms = timeout_ms ? timeout_ms : maas->options.timeout_ms,
+		.user = user,
+	};
 	int r = enter(maas, count);
 
-	if (r)
-		return r;
-	access.deadline_ms = maas_clock_ms() + (timeout_ms ? timeout_ms : maas->options.timeout_ms);
-	return maas->transport->submit(maas, &access);
+	return r ? r : maas->transport->submit(maas, &access);
 }
 
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,

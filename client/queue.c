@@ -70,18 +70,18 @@ void maas_queue_unhold(struct maas_queue *queue)
 	atomic_fetch_sub(&queue->held, 1);
 }
 
-void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op *latest)
+void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op **end)
 {
 	bool others;
 
-	latest->next = NULL;
+	*end = NULL;
 	maas_lock_take(&queue->done_lock);
 	others = atomic_load(&queue->done);
 	if (others)
-		queue->latest->next = oldest;
+		*queue->done_end = oldest;
 	else
 		atomic_store(&queue->done, oldest);
-	queue->latest = latest;
+	queue->done_end = end;
 	maas_lock_release(&queue->done_lock);
 	/* With others before it the descriptor is readable already. */
 	if (!others && atomic_load(&queue->watched))
@@ -98,12 +98,12 @@ static void take_done(struct maas_queue *queue)
 	if (!oldest)
 		return;
 	if (atomic_load(&queue->taken))
-		queue->latest_taken->next = oldest;
+		*queue->taken_end = oldest;
 	else
 		atomic_store(&queue->taken, oldest);
 	maas_lock_take(&queue->done_lock);
 	atomic_store(&queue->done, NULL);
-	queue->latest_taken = queue->latest;
+	queue->taken_end = queue->done_end;
 	maas_lock_release(&queue->done_lock);
 }
 

@@ -35,11 +35,11 @@ struct maas_queue {
 
 	struct maas_lock take_lock;
 	_Atomic(struct maas_op *) taken; /* from `done`, oldest first; changed with `take_lock` */
-	struct maas_op *latest_taken;	 /* of those */
+	struct maas_op **taken_end;	 /* of that chain */
 
 	struct maas_lock done_lock;
 	_Atomic(struct maas_op *) done; /* oldest first; changed with `done_lock` */
-	struct maas_op *latest;		/* of those */
+	struct maas_op **done_end;	/* of that chain */
 };
 
 /* Errors: -EMFILE. */
@@ -68,9 +68,9 @@ MAAS_MUST_CHECK static inline int maas_queue_hold(struct maas_queue *queue)
 
 /* The operation did not begin. The caller wakes waiting threads afterwards. */
 void maas_queue_unhold(struct maas_queue *queue);
-/* Operations ended, a chain from the `oldest` to the `latest`, and are maas_poll()'s from here on.
- * The caller wakes waiting threads afterwards. */
-void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op *latest);
+/* Operations ended, a chain from the `oldest` to the one whose `next` is `end`, and are maas_poll()'s
+ * from here on. The caller wakes waiting threads afterwards. */
+void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op **end);
 
 /* The outcome: `status` with the thread's sentence. */
 static inline void maas_op_set_status(struct maas_op *op, int status)

@@ -15,7 +15,7 @@ struct maas_access {
 	uint32_t count;
 	bool read;
 	bool submitted; /* its completion goes to maas_poll() */
-	uint64_t deadline_ms;
+	uint32_t timeout_ms;
 	void *user;
 };
 

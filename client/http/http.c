@@ -161,7 +161,7 @@ static int submit_request(struct maas *maas, const struct maas_access *access)
 		return maas_fail(-ENOMEM, "out of memory");
 	op->read = access->read;
 	op->base.user = access->user;
-	op->deadline_ms = access->deadline_ms;
+	op->deadline_ms = maas_clock_ms() + access->timeout_ms;
 	r = maas_http_client_request(&op->request, op->ranges, op->count, op->read);
 	if (r)
 		goto err_release;

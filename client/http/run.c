@@ -23,7 +23,7 @@ static void complete(struct maas_http_client *http, struct maas_http_client_op *
 	struct maas *maas = http->maas;
 
 	maas_op_set_status(&op->base, status);
-	maas_queue_done(&maas->queue, &op->base, &op->base);
+	maas_queue_done(&maas->queue, &op->base, &op->base.next);
 	maas_http_client_wake(maas);
 }
 

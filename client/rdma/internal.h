@@ -69,14 +69,17 @@ struct maas_rdma_client_op {
 	struct maas_op base;
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
 	_Atomic unsigned int state;	       /* enum maas_rdma_client_state; DONE is news */
-	_Atomic bool late;		       /* its deadline came while it was posted */
 	_Atomic uint64_t deadline_ms;
 	uint64_t posted; /* MAAS_POSTED: what of it is under way */
 	bool read;
-	bool submitted;	       /* its completion goes to maas_poll() */
-	bool large;	       /* a range may have a region of its own */
-	bool refused;	       /* by the server's device, once */
-	unsigned int tries;
+	bool submitted;	   /* its completion goes to maas_poll() */
+	bool large;	   /* a range may have a region of its own */
+	_Atomic bool late; /* its deadline came while it was posted */
+	/* There may be more to do at its completion than to tell of it: a failure, bytes to copy,
+	 * memory to let go of, a rest to post. */
+	bool more;
+	bool refused; /* by the server's device, once */
+	uint16_t tries;
 	enum ibv_wc_status failed; /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
 	struct maas_rdma_client_range *ranges;
@@ -132,9 +135,9 @@ void maas_rdma_client_role_put(struct maas_rdma_client *rdma);
 unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma);
 /* With the role: the queue pair is gone; ends or retries all operations that were posted. */
 void maas_rdma_client_flush(struct maas_rdma_client *rdma);
-/* Lets a call that waits begin. Errors: -ETIMEDOUT. */
-MAAS_MUST_CHECK int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms);
-void maas_rdma_client_turn_put(struct maas_rdma_client *rdma);
+/* Holds `lock`, but while it waits for a turn to be given back. Errors: -ETIMEDOUT. */
+MAAS_MUST_CHECK MAAS_COLD int maas_rdma_client_turn_wait(struct maas_rdma_client *rdma,
+							 uint64_t deadline_ms);
 /* Waits for the end of an operation. */
 void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 /* See maas_rdma_client_wake(). */
@@ -232,7 +235,7 @@ struct maas_rdma_client {
 	_Atomic bool lost;	       /* the session; news */
 	_Atomic bool stop;	       /* for the thread */
 	_Atomic uint32_t num_given_up; /* rounds of tries that ended without a connection; news */
-	_Atomic uint32_t num_calls;    /* that wait; one less is news */
+	_Atomic uint32_t num_calls;    /* that wait; more with `lock`; one less is news */
 	_Atomic uint64_t posted;       /* MAAS_POSTED; pairs with num_waiting and `watched` */
 	_Atomic uint32_t num_waiting;  /* pairs with `posted` (post.c) */
 	_Atomic uint64_t next_ms;      /* when the thread looks at deadlines again (thread.c) */
@@ -285,6 +288,26 @@ static inline void maas_rdma_client_wake(struct maas_rdma_client *rdma)
 {
 	if (atomic_load(&rdma->sleeping) || atomic_load(&rdma->waits_here))
 		maas_rdma_client_wake_all(rdma);
+}
+
+/* Holds `lock`, but while it waits. Lets a call that waits begin. Errors: -ETIMEDOUT. */
+MAAS_MUST_CHECK static inline int maas_rdma_client_turn_take(struct maas_rdma_client *rdma,
+							     uint64_t deadline_ms)
+{
+	int r = 0;
+
+	if (atomic_load(&rdma->num_calls) >= MAAS_RDMA_WAITS)
+		r = maas_rdma_client_turn_wait(rdma, deadline_ms);
+	if (!r)
+		atomic_fetch_add(&rdma->num_calls, 1);
+	return r;
+}
+
+/* A thread that waits found all turns taken: the first that is given back after that is news. */
+static inline void maas_rdma_client_turn_put(struct maas_rdma_client *rdma)
+{
+	if (atomic_fetch_sub(&rdma->num_calls, 1) == MAAS_RDMA_WAITS)
+		maas_rdma_client_wake(rdma);
 }
 
 static inline void maas_rdma_client_thread_wake(const struct maas_rdma_client *rdma)

@@ -44,30 +44,36 @@ static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 	return MAAS_CONTAINER_OF(idle, struct maas_rdma_client_op, base);
 }
 
-static void trim(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+/* Lets go of memory that is not kept. */
+MAAS_COLD static void trim(struct maas_rdma_client *rdma, struct maas_op *first,
+			   const struct maas_op *last)
 {
-	if (op->limit - op->ranges <= KEEP_RANGES)
-		return;
 	maas_lock_take(&rdma->lock); /* who has the lock may look at the ranges (memory.c) */
-	free(op->ranges);
-	use_ranges(op, op->few, MAAS_RDMA_RANGES);
-	atomic_fetch_sub(&rdma->num_wide, 1);
+	for (struct maas_op *each = first;; each = each->next) {
+		struct maas_rdma_client_op *op =
+			MAAS_CONTAINER_OF(each, struct maas_rdma_client_op, base);
+
+		if (op->limit - op->ranges > KEEP_RANGES) {
+			free(op->ranges);
+			use_ranges(op, op->few, MAAS_RDMA_RANGES);
+			atomic_fetch_sub(&rdma->num_wide, 1);
+		}
+		if (each == last)
+			break;
+	}
 	maas_lock_release(&rdma->lock);
 }
 
-static void put(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static void put(struct maas_rdma_client *rdma, struct maas_op *first, struct maas_op *last)
 {
-	trim(rdma, op);
-	maas_op_push(&rdma->returned, &op->base, &op->base);
+	if (atomic_load(&rdma->num_wide))
+		trim(rdma, first, last);
+	maas_op_push(&rdma->returned, first, last);
 }
 
 void maas_rdma_client_release(struct maas *maas, struct maas_op *first, struct maas_op *last)
 {
-	struct maas_op *op = atomic_load(&maas->rdma->num_wide) ? first : NULL;
-
-	for (; op; op = op->next)
-		trim(maas->rdma, MAAS_CONTAINER_OF(op, struct maas_rdma_client_op, base));
-	maas_op_push(&maas->rdma->returned, first, last);
+	put(maas->rdma, first, last);
 }
 
 /* Holds the lock. Room for `count` more ranges. */
@@ -132,7 +138,7 @@ static inline int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op 
 	to->len = (uint32_t)from->len;
 	to->mr = NULL;
 	if (from->len > MAAS_RDMA_COPY)
-		op->large = true;
+		op->large = op->more = true;
 	return 0;
 }
 
@@ -165,6 +171,7 @@ static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 	op->base.user = access->user;
 	op->read = access->read;
 	op->submitted = access->submitted;
+	op->more = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
@@ -207,7 +214,7 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 	 * that it ends. A thread that sees the state sees all stores above. */
 	atomic_store(&op->state, MAAS_OP_DONE);
 	if (submitted)
-		maas_queue_done(&rdma->maas->queue, &op->base, &op->base);
+		maas_queue_done(&rdma->maas->queue, &op->base, &op->base.next);
 }
 
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
@@ -279,18 +286,19 @@ MAAS_COLD static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_
 	return 0;
 }
 
-/* Holds the lock until it returns. The operation did not begin. */
+/* The operation did not begin. */
 MAAS_COLD static int fail_start(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 				int error)
 {
 	bool submitted = op->submitted;
 
-	maas_lock_release(&rdma->lock);
 	maas_rdma_client_op_release(rdma, op);
 	atomic_store(&op->state, MAAS_OP_DONE);
-	put(rdma, op);
+	put(rdma, &op->base, &op->base);
 	if (submitted)
 		maas_queue_unhold(&rdma->maas->queue);
+	else
+		maas_rdma_client_turn_put(rdma);
 	maas_rdma_client_wake(rdma);
 	return error;
 }
@@ -300,28 +308,29 @@ static int start(struct maas *maas, const struct maas_access *access,
 		 struct maas_rdma_client_op **ret_op)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
+	uint64_t deadline_ms = maas_clock_ms() + access->timeout_ms;
 	struct maas_rdma_client_op *op;
-	int r = 0;
+	int r;
 
 	maas_lock_take(&rdma->lock);
-	if (access->submitted)
-		r = maas_queue_hold(&maas->queue);
+	r = access->submitted ? maas_queue_hold(&maas->queue)
+			      : maas_rdma_client_turn_take(rdma, deadline_ms);
 	if (r) {
 		maas_lock_release(&rdma->lock);
 		return r;
 	}
 	op = get(rdma);
-	atomic_store_explicit(&op->deadline_ms, access->deadline_ms, memory_order_relaxed);
+	atomic_store_explicit(&op->deadline_ms, deadline_ms, memory_order_relaxed);
 	r = fill(rdma, op, access);
 	if (!r && op->large)
 		r = pin(rdma, op);
 	if (!r)
 		r = maas_rdma_client_post(rdma, op);
-	if (access->deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
+	if (deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
 		maas_rdma_client_thread_wake(rdma);
+	maas_lock_release(&rdma->lock);
 	if (r)
 		return fail_start(rdma, op, r);
-	maas_lock_release(&rdma->lock);
 	if (ret_op)
 		*ret_op = op;
 	return 0;
@@ -333,22 +342,18 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
 	struct maas_rdma_client_op *op;
-	int r = maas_rdma_client_turn_take(rdma, access->deadline_ms);
+	int r = start(maas, access, &op);
 
 	if (r)
 		return r;
-	r = start(maas, access, &op);
-	if (!r) {
-		maas_rdma_client_wait_op(rdma, op);
-		r = op->base.status;
-		/* The thread's own sentence may be of an operation that it completed for another
-		 * thread. */
-		if (r)
-			maas_error_set("%s", op->base.error);
-		else
-			maas_error_clear();
-		put(rdma, op);
-	}
+	maas_rdma_client_wait_op(rdma, op);
+	r = op->base.status;
+	/* The thread's own sentence may be of an operation that it completed for another thread. */
+	if (r)
+		maas_error_set("%s", op->base.error);
+	else
+		maas_error_clear();
+	put(rdma, &op->base, &op->base);
 	maas_rdma_client_turn_put(rdma);
 	return r;
 }

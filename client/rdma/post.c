@@ -44,6 +44,7 @@ static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op
 		memcpy(slot->at, range->buf, len);
 	slot->next = op->slots;
 	op->slots = slot;
+	op->more = true;
 	request->sge.addr = (uintptr_t)slot->at;
 	request->sge.lkey = rdma->device.slots.mr->lkey;
 	return true;
@@ -67,16 +68,17 @@ void maas_rdma_client_break(struct maas_rdma_client *rdma)
 static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 		 struct ibv_send_wr *last, uint32_t count)
 {
+	uint64_t posted = MAAS_POSTED(1, count);
 	struct ibv_send_wr *bad;
 	int error;
 
 	last->next = NULL;
 	last->send_flags |= IBV_SEND_SIGNALED;
 	last->wr_id |= WR_LAST;
-	op->posted = MAAS_POSTED(1, count);
+	op->posted = posted;
 	atomic_store_explicit(&op->state, MAAS_OP_POSTED, memory_order_release);
 	/* Pairs with `watched` and `armed` (wait.c). */
-	atomic_fetch_add(&rdma->posted, op->posted);
+	atomic_fetch_add(&rdma->posted, posted);
 	if (atomic_load(&rdma->maas->queue.watched) && op->submitted &&
 	    !atomic_exchange(&rdma->armed, true))
 		ibv_req_notify_cq(rdma->device.cq, 0);
@@ -132,10 +134,14 @@ int maas_rdma_client_post_now(struct maas_rdma_client *rdma, struct maas_rdma_cl
 		request++;
 		count++;
 	}
-	r = -EBUSY;
-	if (rest && (!count || atomic_load(&rdma->posted)))
-		goto err_slots;
-	op->next = rest ? rest : range;
+	if (rest) {
+		r = -EBUSY;
+		if (!count || atomic_load(&rdma->posted))
+			goto err_slots;
+		op->more = true;
+		range = rest;
+	}
+	op->next = range;
 	ring(rdma, op, &request[-1].wr, count);
 	return 0;
 
@@ -220,8 +226,8 @@ int maas_rdma_client_put_aside(struct maas_rdma_client *rdma, struct maas_rdma_c
 
 /* What one look at the completion queue brought. */
 struct batch {
-	struct maas_op *oldest; /* of a chain of submitted operations that are done, or NULL */
-	struct maas_op *latest;
+	struct maas_op *oldest; /* of a chain of submitted operations that are done */
+	struct maas_op **end;
 	uint64_t posted; /* MAAS_POSTED, no more */
 };
 
@@ -288,33 +294,37 @@ MAAS_COLD static void fail(struct maas_rdma_client *rdma, struct maas_rdma_clien
 	maas_rdma_client_op_end(rdma, op, r);
 }
 
-/* Nothing of the operation is posted any more. */
-static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		   struct batch *batch)
+/* What is more than to tell that the operation is done. False: it is not. */
+static bool finish_more(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	if (op->failed != IBV_WC_SUCCESS) {
 		fail(rdma, op);
-		return;
+		return false;
 	}
 	if (op->read)
 		take_bytes(op);
 	if (op->next < op->end) {
 		wait_with_rest(rdma, op);
-		return;
+		return false;
 	}
-	if (op->slots || op->large)
-		maas_rdma_client_op_release(rdma, op);
+	maas_rdma_client_op_release(rdma, op);
+	return true;
+}
+
+/* Nothing of the operation is posted any more. */
+static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		   struct batch *batch)
+{
+	if (op->more && !finish_more(rdma, op))
+		return;
 	op->base.status = 0;
 	if (!op->submitted) {
 		atomic_store(&op->state, MAAS_OP_DONE); /* news (wait.c) */
 		return;
 	}
 	atomic_store_explicit(&op->state, MAAS_OP_DONE, memory_order_relaxed);
-	if (batch->oldest)
-		batch->latest->next = &op->base;
-	else
-		batch->oldest = &op->base;
-	batch->latest = &op->base;
+	*batch->end = &op->base;
+	batch->end = &op->base.next;
 }
 
 MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
@@ -323,6 +333,7 @@ MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rd
 	/* A request is flushed because of an earlier failure: that one is the cause. */
 	if (op->failed == IBV_WC_SUCCESS || op->failed == IBV_WC_WR_FLUSH_ERR)
 		op->failed = wc->status;
+	op->more = true;
 	if (wc->status != IBV_WC_WR_FLUSH_ERR)
 		log_debug("rdma: a request failed: %s, vendor error %u",
 			  ibv_wc_status_str(wc->status), wc->vendor_err);
@@ -354,7 +365,7 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 	int n;
 
 	do {
-		struct batch batch = {0};
+		struct batch batch = {.end = &batch.oldest};
 
 		n = ibv_poll_cq(rdma->device.cq, BATCH, wcs);
 		if (n <= 0)
@@ -362,7 +373,7 @@ unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
 		for (int i = 0; i < n; i++)
 			complete(rdma, &wcs[i], &batch);
 		if (batch.oldest)
-			maas_queue_done(&rdma->maas->queue, batch.oldest, batch.latest);
+			maas_queue_done(&rdma->maas->queue, batch.oldest, batch.end);
 		atomic_fetch_sub(&rdma->posted, batch.posted);
 		total += (unsigned int)n;
 	} while (n == BATCH);

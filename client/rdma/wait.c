@@ -106,42 +106,24 @@ void maas_rdma_client_wake_all(struct maas_rdma_client *rdma)
 
 /* ---- turns: the pool has operations for so many calls that wait */
 
-static bool try_turn(struct maas_rdma_client *rdma)
-{
-	uint32_t count = atomic_load(&rdma->num_calls);
-
-	while (count < MAAS_RDMA_WAITS)
-		if (atomic_compare_exchange_weak(&rdma->num_calls, &count, count + 1))
-			return true;
-	return false;
-}
-
-MAAS_COLD static int wait_for_turn(struct maas_rdma_client *rdma, uint64_t deadline_ms)
+int maas_rdma_client_turn_wait(struct maas_rdma_client *rdma, uint64_t deadline_ms)
 {
 	bool more = true;
-	bool got;
 
-	pthread_mutex_lock(&rdma->wait_lock);
-	atomic_fetch_add(&rdma->waits_here, 1); /* pairs with num_calls */
-	while (!(got = try_turn(rdma)) && more)
-		more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, deadline_ms);
-	atomic_fetch_sub(&rdma->waits_here, 1);
-	pthread_mutex_unlock(&rdma->wait_lock);
-	return got ? 0
-		   : maas_fail(-ETIMEDOUT, "%d other calls were under way all the time",
-			       MAAS_RDMA_WAITS);
-}
-
-int maas_rdma_client_turn_take(struct maas_rdma_client *rdma, uint64_t deadline_ms)
-{
-	return try_turn(rdma) ? 0 : wait_for_turn(rdma, deadline_ms);
-}
-
-/* A thread that waits found all turns taken: the first that is given back after that is news. */
-void maas_rdma_client_turn_put(struct maas_rdma_client *rdma)
-{
-	if (atomic_fetch_sub(&rdma->num_calls, 1) == MAAS_RDMA_WAITS)
-		maas_rdma_client_wake(rdma);
+	while (atomic_load(&rdma->num_calls) >= MAAS_RDMA_WAITS) {
+		if (!more)
+			return maas_fail(-ETIMEDOUT, "%d other calls were under way all the time",
+					 MAAS_RDMA_WAITS);
+		maas_lock_release(&rdma->lock);
+		pthread_mutex_lock(&rdma->wait_lock);
+		atomic_fetch_add(&rdma->waits_here, 1); /* pairs with num_calls */
+		while (more && atomic_load(&rdma->num_calls) >= MAAS_RDMA_WAITS)
+			more = maas_cond_wait_until(&rdma->changed, &rdma->wait_lock, deadline_ms);
+		atomic_fetch_sub(&rdma->waits_here, 1);
+		pthread_mutex_unlock(&rdma->wait_lock);
+		maas_lock_take(&rdma->lock);
+	}
+	return 0;
 }
 
 /* ---- with the role */
@@ -270,12 +252,9 @@ void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_cl
 	uint64_t deadline_ms = atomic_load(&op->deadline_ms);
 	uint64_t until_ms = deadline_ms;
 
-	while (!is_over(rdma, op)) {
-		uint64_t now_ms;
+	while (!wait_until(rdma, op, until_ms)) {
+		uint64_t now_ms = maas_clock_ms();
 
-		if (wait_until(rdma, op, until_ms))
-			return;
-		now_ms = maas_clock_ms();
 		if (now_ms < deadline_ms)
 			continue;
 		until_ms = now_ms + SLICE_MS;
