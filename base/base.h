@@ -18,7 +18,9 @@
 #define MAAS_MUST_CHECK	      __attribute__((warn_unused_result))
 #define MAAS_PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
 /* Seldom called: kept out of the way of what is. */
-#define MAAS_COLD	   __attribute__((cold, noinline))
+#define MAAS_COLD __attribute__((cold, noinline))
+/* In each caller, for a call would cost more than it does. */
+#define MAAS_INLINE	   inline __attribute__((always_inline))
 #define MAAS_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 /* The struct whose member `member` lies at `pointer`. */
 #define MAAS_CONTAINER_OF(pointer, type, member)                                                   \

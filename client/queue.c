@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Completions of submitted operations, and the one descriptor that tells of them. `done_lock` is
- * held for a moment only: no thread that completes operations waits for one that copies completions,
- * which has `take_lock`.
+ * held for a moment only: no thread that completes operations waits for one that copies
+ * completions, which has `take_lock`.
  *
  * Why no wake-up is lost. Each pair below works alike: one thread stores the first and then
  * loads the second, another thread stores the second and then loads the first. All are
@@ -17,8 +17,8 @@
  *
  * A thread that sleeps in a transport's `wait` pairs its sleep with maas_queue_ready(): a call of
  * the transport's `wake` comes after operations were added to `done`, and after the last one that
- * was `held` was taken. From `done` they go to `taken` first and then from `done`, so that who looks
- * at `done` and then at `taken` sees them.
+ * was `held` was taken. From `done` they go to `taken` first and then from `done`, so that who
+ * looks at `done` and then at `taken` sees them.
  */
 #include "client/queue.h"
 

@@ -68,8 +68,8 @@ MAAS_MUST_CHECK static inline int maas_queue_hold(struct maas_queue *queue)
 
 /* The operation did not begin. The caller wakes waiting threads afterwards. */
 void maas_queue_unhold(struct maas_queue *queue);
-/* Operations ended, a chain from the `oldest` to the one whose `next` is `end`, and are maas_poll()'s
- * from here on. The caller wakes waiting threads afterwards. */
+/* Operations ended, a chain from the `oldest` to the one whose `next` is `end`, and are
+ * maas_poll()'s from here on. The caller wakes waiting threads afterwards. */
 void maas_queue_done(struct maas_queue *queue, struct maas_op *oldest, struct maas_op **end);
 
 /* The outcome: `status` with the thread's sentence. */

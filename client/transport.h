@@ -36,7 +36,8 @@ struct maas_transport {
 
 	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
 	int (*submit)(struct maas *maas, const struct maas_access *access);
-	/* Frees a chain of operations whose completions were taken; the last one's `next` is NULL. */
+	/* Frees a chain of operations whose completions were taken; the last one's `next` is NULL.
+	 */
 	void (*release)(struct maas *maas, struct maas_op *first, struct maas_op *last);
 	/* Completes submitted operations without waiting. NULL: only a thread does. */
 	void (*progress)(struct maas *maas);

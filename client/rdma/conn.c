@@ -250,6 +250,20 @@ static int request(struct attempt *attempt)
 
 /* ---- a connection's life */
 
+void maas_rdma_client_break(struct maas_rdma_client *rdma)
+{
+	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
+	int error;
+
+	if (!maas_rdma_client_up(rdma))
+		return;
+	atomic_store(&rdma->link, MAAS_LINK_BROKEN);
+	error = ibv_modify_qp(rdma->conn.id->qp, &attr, IBV_QP_STATE);
+	if (error)
+		log_err("rdma: cannot end a queue pair's work: %s", strerror(error));
+	maas_rdma_client_thread_wake(rdma);
+}
+
 static void check(int error, const char *what)
 {
 	if (error)

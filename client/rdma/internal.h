@@ -14,8 +14,9 @@
  * The files:
  *
  *   rdma     the transport's table and life
- *   op       operations: how each begins and ends
- *   post     work requests and their completions
+ *   post     from a call to work requests: how an operation begins
+ *   complete their completions
+ *   op       the operations themselves, and how each ends
  *   wait     the role of the poller, waiting, waking
  *   memory   registered memory: callers' buffers, and slots of our own
  *   grant    the keys, by allocation id
@@ -30,7 +31,6 @@
 #ifndef MAAS_CLIENT_RDMA_INTERNAL_H
 #define MAAS_CLIENT_RDMA_INTERNAL_H
 
-#include <errno.h>
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
 #include <stdatomic.h>
@@ -58,7 +58,7 @@ enum maas_rdma_client_state {
 /* A piece of a range: what one work request is made of, and made of again if need be. */
 struct maas_rdma_client_range {
 	struct maas_rdma_client_id id;
-	const struct maas_rdma_client_grant *grant; /* see maas_rdma_client_op_find_keys() */
+	const struct maas_rdma_client_grant *grant; /* as of who looked (post.c); NULL: none */
 	uint64_t offset;
 	char *buf;
 	uint32_t len;
@@ -80,7 +80,7 @@ struct maas_rdma_client_op {
 	bool more;
 	bool refused; /* by the server's device, once */
 	uint16_t tries;
-	enum ibv_wc_status failed; /* the first failure of what is posted */
+	enum ibv_wc_status failed;	     /* the first failure of what is posted */
 	struct maas_rdma_client_slot *slots; /* in use by what is posted */
 	struct maas_rdma_client_range *ranges;
 	struct maas_rdma_client_range *next; /* the first that was not yet posted */
@@ -105,25 +105,29 @@ void maas_rdma_client_expire(struct maas_rdma_client *rdma);
 /* Holds `lock`. */
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 
-/* Holds `lock`. Looks up the keys of the ranges that were not yet posted; they are good for as long
- * as the lock is held. */
-void maas_rdma_client_op_find_keys(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
+/* Holds `lock`. One that is idle, and those behind it: when `idle` is empty. */
+MAAS_MUST_CHECK MAAS_COLD struct maas_op *maas_rdma_client_op_idle(struct maas_rdma_client *rdma);
+/* Gives a chain of operations back. */
+void maas_rdma_client_op_put(struct maas_rdma_client *rdma, struct maas_op *first,
+			     struct maas_op *last);
+/* Holds `lock`, while nothing is posted. Room for `count` more ranges. Errors: -ENOMEM. */
+MAAS_MUST_CHECK MAAS_COLD int maas_rdma_client_op_room(struct maas_rdma_client *rdma,
+						       struct maas_rdma_client_op *op,
+						       size_t count);
 
-/* ---- post. Holds `lock`, since the keys were found. */
+/* ---- post. Holds `lock`. */
 
-/* Posts the operation, if there is room for it. Errors: -EBUSY it has to wait, -ENOKEY, -ERANGE. */
-MAAS_MUST_CHECK int maas_rdma_client_post_now(struct maas_rdma_client *rdma,
-					      struct maas_rdma_client_op *op);
-/* What could not be posted, with that error, becomes waiting or todo, or ends. After an error the
+/* A wr_id is the address of its operation, and this for the last of a chain. */
+#define MAAS_WR_LAST 1u
+
+/* Sends an operation on its way again: posted, waiting or todo, or ended. After an error the
  * operation is still the caller's. Errors: -EINVAL an id. */
-MAAS_MUST_CHECK MAAS_COLD int maas_rdma_client_put_aside(struct maas_rdma_client *rdma,
-							 struct maas_rdma_client_op *op, int error);
+MAAS_MUST_CHECK int maas_rdma_client_post(struct maas_rdma_client *rdma,
+					  struct maas_rdma_client_op *op);
 /* Posts waiting operations, in order, as far as there is room. */
 void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma);
-/* Moves the queue pair to ERR: all posted requests come back. */
-void maas_rdma_client_break(struct maas_rdma_client *rdma);
 
-/* ---- post: completions; and wait: the role of the poller */
+/* ---- complete, and wait: the role of the poller */
 
 /* Takes the role if nobody has it; without waiting. */
 MAAS_MUST_CHECK bool maas_rdma_client_role_try(struct maas_rdma_client *rdma);
@@ -165,6 +169,8 @@ MAAS_MUST_CHECK int maas_rdma_client_connect(struct maas_rdma_client *rdma, uint
 void maas_rdma_client_disconnect(struct maas_rdma_client *rdma);
 /* The thread. Handles the events of the connection. */
 void maas_rdma_client_events(struct maas_rdma_client *rdma);
+/* Holds `lock`. Moves the queue pair to ERR: all posted requests come back. */
+void maas_rdma_client_break(struct maas_rdma_client *rdma);
 /* The number of the connection, 0: none. */
 MAAS_MUST_CHECK uint32_t maas_rdma_client_number(struct maas_rdma_client *rdma);
 /* The server says that connection `number` is no more; the next need makes another. */
@@ -269,18 +275,6 @@ struct maas_rdma_client {
 static inline bool maas_rdma_client_up(const struct maas_rdma_client *rdma)
 {
 	return atomic_load(&rdma->link) == MAAS_LINK_UP;
-}
-
-/* Sends the operation on its way: posted, waiting or todo, or ended. After an error the operation
- * is still the caller's. Errors: -EINVAL an id. */
-MAAS_MUST_CHECK static inline int maas_rdma_client_post(struct maas_rdma_client *rdma,
-							struct maas_rdma_client_op *op)
-{
-	int r = -ENOKEY;
-
-	if (maas_rdma_client_up(rdma))
-		r = atomic_load(&rdma->num_waiting) ? -EBUSY : maas_rdma_client_post_now(rdma, op);
-	return r ? maas_rdma_client_put_aside(rdma, op, r) : 0;
 }
 
 /* Wakes all threads that wait, after something changed (wait.c). */

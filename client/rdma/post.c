@@ -1,72 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The send queue of the connection: from ranges to work requests, and from completions back. A
- * thread that posts holds `lock`; a thread that polls has the role (wait.c). An operation is posted
- * as one chain of requests, of which the last is signalled; what does not fit waits, in order.
+ * From a call to the send queue of the connection: an operation is a copy of the caller's ranges,
+ * and is posted as one chain of work requests, of which the last is signalled; what does not fit
+ * waits, in order. A thread that posts holds `lock`.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "client/rdma/internal.h"
 
-/* A wr_id is the address of its operation, and this for the last of a chain. */
-#define WR_LAST 1u
+/* ---- work requests. Holds `lock`. */
 
-/* ---- work requests */
-
-/* Where the bytes are on this side. False: no slot is free. */
-static bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		       const struct maas_rdma_client_range *range,
-		       struct maas_rdma_client_request *request)
+/* The bytes go through a slot. False: none is free. */
+static bool find_slot(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		      const struct maas_rdma_client_range *range, struct ibv_sge *sge)
 {
-	uint32_t len = range->len;
-	const struct ibv_mr *mr = range->mr;
-	struct maas_rdma_client_slot *slot;
+	struct maas_rdma_client_slot *slot =
+		maas_rdma_client_slot_get(&rdma->device.slots, range->len);
 
-	request->sge.addr = (uintptr_t)range->buf;
-	request->sge.length = len;
-	request->wr.send_flags = 0;
-	if (!op->read && len <= rdma->conn.max_inline) {
-		request->wr.send_flags = IBV_SEND_INLINE;
-		return true;
-	}
-	if (!mr)
-		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, len);
-	if (mr) {
-		request->sge.lkey = mr->lkey;
-		return true;
-	}
-	slot = maas_rdma_client_slot_get(&rdma->device.slots, len);
 	if (!slot)
 		return false;
 	slot->to = op->read ? range->buf : NULL;
 	if (!op->read)
-		memcpy(slot->at, range->buf, len);
+		memcpy(slot->at, range->buf, range->len);
 	slot->next = op->slots;
 	op->slots = slot;
 	op->more = true;
-	request->sge.addr = (uintptr_t)slot->at;
-	request->sge.lkey = rdma->device.slots.mr->lkey;
+	sge->addr = (uintptr_t)slot->at;
+	sge->lkey = rdma->device.slots.mr->lkey;
 	return true;
 }
 
-void maas_rdma_client_break(struct maas_rdma_client *rdma)
+/* Where the bytes are on this side. False: no slot is free. */
+static MAAS_INLINE bool find_local(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				   const struct maas_rdma_client_range *range,
+				   struct maas_rdma_client_request *request)
 {
-	struct ibv_qp_attr attr = {.qp_state = IBV_QPS_ERR};
-	int error;
+	const struct ibv_mr *mr = range->mr;
 
-	if (!maas_rdma_client_up(rdma))
-		return;
-	atomic_store(&rdma->link, MAAS_LINK_BROKEN);
-	error = ibv_modify_qp(rdma->conn.id->qp, &attr, IBV_QP_STATE);
-	if (error)
-		log_err("rdma: cannot end a queue pair's work: %s", strerror(error));
-	maas_rdma_client_thread_wake(rdma);
+	request->sge.addr = (uintptr_t)range->buf;
+	request->sge.length = range->len;
+	request->wr.send_flags = 0;
+	if (!op->read && range->len <= rdma->conn.max_inline) {
+		request->wr.send_flags = IBV_SEND_INLINE;
+		return true;
+	}
+	if (!mr)
+		mr = maas_rdma_client_region_find(&rdma->regions, range->buf, range->len);
+	if (!mr)
+		return find_slot(rdma, op, range, &request->sge);
+	request->sge.lkey = mr->lkey;
+	return true;
 }
 
 /* The operation is the poller's before its completion can come. */
-static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		 struct ibv_send_wr *last, uint32_t count)
+static MAAS_INLINE void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			     struct ibv_send_wr *last, uint32_t count)
 {
 	uint64_t posted = MAAS_POSTED(1, count);
 	struct ibv_send_wr *bad;
@@ -74,7 +63,7 @@ static void ring(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 
 	last->next = NULL;
 	last->send_flags |= IBV_SEND_SIGNALED;
-	last->wr_id |= WR_LAST;
+	last->wr_id |= MAAS_WR_LAST;
 	op->posted = posted;
 	atomic_store_explicit(&op->state, MAAS_OP_POSTED, memory_order_release);
 	/* Pairs with `watched` and `armed` (wait.c). */
@@ -101,7 +90,7 @@ MAAS_COLD static int fail_range(uint64_t len)
  * operation before any of it is posted. An operation that does not fit goes in several parts, but
  * only when nothing else is under way: otherwise it waits whole.
  */
-int maas_rdma_client_post_now(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
 	struct maas_rdma_client_request *request = rdma->device.requests;
@@ -120,10 +109,9 @@ int maas_rdma_client_post_now(struct maas_rdma_client *rdma, struct maas_rdma_cl
 			r = fail_range(grant->len);
 			goto err_slots;
 		}
-		if (rest)
-			continue;
 		if (count == room || !find_local(rdma, op, range, request)) {
-			rest = range;
+			rest = rest ? rest : range;
+			room = count;
 			continue;
 		}
 		request->wr.wr_id = (uintptr_t)op;
@@ -149,6 +137,22 @@ err_slots:
 	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
 	return r;
 }
+
+/* Holds the lock, for as long as the keys are good. Those of the ranges that were not yet posted.
+ */
+static void find_keys(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	for (struct maas_rdma_client_range *range = op->next; range < op->end; range++)
+		range->grant = maas_rdma_client_grant_find(&rdma->grants, &range->id);
+}
+
+static int post_again(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	find_keys(rdma, op);
+	return post_now(rdma, op);
+}
+
+/* ---- what cannot be posted now */
 
 static void fail_early(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op, int error)
 {
@@ -181,8 +185,7 @@ void maas_rdma_client_post_waiting(struct maas_rdma_client *rdma)
 
 		/* Off the list first: once posted, the operation is the poller's. */
 		TAILQ_REMOVE(&rdma->waiting, op, link);
-		maas_rdma_client_op_find_keys(rdma, op);
-		r = maas_rdma_client_post_now(rdma, op);
+		r = post_again(rdma, op);
 		if (r == -EBUSY) {
 			TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
 			return;
@@ -208,7 +211,7 @@ static int put_off(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op
 	return 0;
 }
 
-int maas_rdma_client_put_aside(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+MAAS_COLD static int put_aside(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
 			       int error)
 {
 	if (error == -ENOKEY)
@@ -220,188 +223,232 @@ int maas_rdma_client_put_aside(struct maas_rdma_client *rdma, struct maas_rdma_c
 	return 0;
 }
 
-/* ---- completions. With the role. */
-
-#define BATCH 16
-
-/* What one look at the completion queue brought. */
-struct batch {
-	struct maas_op *oldest; /* of a chain of submitted operations that are done */
-	struct maas_op **end;
-	uint64_t posted; /* MAAS_POSTED, no more */
-};
-
-static void take_bytes(struct maas_rdma_client_op *op)
+/* Errors: -ENOKEY there is no connection, -EBUSY others wait. */
+static int may_post(const struct maas_rdma_client *rdma)
 {
-	for (struct maas_rdma_client_slot *slot = op->slots; slot; slot = slot->next)
-		if (slot->to)
-			memcpy(slot->to, slot->at, slot->len);
+	if (!maas_rdma_client_up(rdma))
+		return -ENOKEY;
+	return atomic_load(&rdma->num_waiting) ? -EBUSY : 0;
 }
 
-/* What is left of the operation is posted behind the batch. */
-static void wait_with_rest(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-	maas_lock_take(&rdma->lock);
-	atomic_store(&op->state, MAAS_OP_QUEUED);
-	TAILQ_INSERT_HEAD(&rdma->waiting, op, link);
-	atomic_fetch_add(&rdma->num_waiting, 1);
-	maas_lock_release(&rdma->lock);
+	int r = may_post(rdma);
+
+	if (!r)
+		r = post_again(rdma, op);
+	return r ? put_aside(rdma, op, r) : 0;
 }
 
-static bool is_refusal(enum ibv_wc_status status)
+/* ---- what a call asks for */
+
+/* Holds the lock. There is one for each call that has its turn and each operation that is held. */
+static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 {
-	return status == IBV_WC_REM_ACCESS_ERR || status == IBV_WC_REM_INV_REQ_ERR ||
-	       status == IBV_WC_REM_OP_ERR;
+	struct maas_op *idle = rdma->idle ? rdma->idle : maas_rdma_client_op_idle(rdma);
+
+	rdma->idle = idle->next;
+	return MAAS_CONTAINER_OF(idle, struct maas_rdma_client_op, base);
 }
 
-static bool is_own_fault(enum ibv_wc_status status)
+/* Holds the lock. Most operations name the allocation of the one before. False: `text` is no id. */
+static MAAS_INLINE bool set_id(struct maas_rdma_client *rdma, struct maas_rdma_client_range *range,
+			       const char *text)
 {
-	return status == IBV_WC_LOC_PROT_ERR || status == IBV_WC_LOC_LEN_ERR ||
-	       status == IBV_WC_LOC_QP_OP_ERR;
-}
+	const struct maas_rdma_client_grant *last = rdma->grants.last;
 
-static void retry(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	maas_lock_take(&rdma->lock);
-	if (is_refusal(op->failed)) {
-		op->refused = true;
-		for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++)
-			maas_rdma_client_grant_remove(&rdma->grants, &range->id);
+	if (last && text && strcmp(text, last->id.text) == 0) {
+		range->id = last->id;
+		range->grant = last;
+		return true;
 	}
-	maas_rdma_client_op_todo(rdma, op);
-	maas_lock_release(&rdma->lock);
-}
-
-MAAS_COLD static void fail(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	const char *words = ibv_wc_status_str(op->failed);
-	int r;
-
-	maas_rdma_client_slots_put(&rdma->device.slots, &op->slots);
-	if (atomic_load(&op->late))
-		r = maas_fail(-ETIMEDOUT, "it was not done in time; the connection was ended, so "
-					  "that the buffer is free");
-	else if (is_own_fault(op->failed))
-		r = maas_fail(-EFAULT, "the device cannot use the buffer: %s", words);
-	else if (is_refusal(op->failed) && op->refused)
-		r = maas_fail(-EKEYREVOKED, "the server refuses the key, a fresh one too: %s",
-			      words);
-	else if (++op->tries == MAAS_RDMA_TRIES)
-		r = maas_fail(-ECONNRESET, "the connection broke %u times: %s", op->tries, words);
-	else
-		return retry(rdma, op);
-	maas_rdma_client_op_end(rdma, op, r);
-}
-
-/* What is more than to tell that the operation is done. False: it is not. */
-static bool finish_more(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
-{
-	if (op->failed != IBV_WC_SUCCESS) {
-		fail(rdma, op);
+	if (!maas_rdma_client_id_set(&range->id, text))
 		return false;
-	}
-	if (op->read)
-		take_bytes(op);
-	if (op->next < op->end) {
-		wait_with_rest(rdma, op);
-		return false;
-	}
-	maas_rdma_client_op_release(rdma, op);
+	range->grant = maas_rdma_client_grant_find(&rdma->grants, &range->id);
 	return true;
 }
 
-/* Nothing of the operation is posted any more. */
-static void finish(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		   struct batch *batch)
+/* Holds the lock. Copies a range that is one piece. Errors: -EINVAL, -ENOMEM. */
+static MAAS_INLINE int add(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			   const struct maas_range *from)
 {
-	if (op->more && !finish_more(rdma, op))
-		return;
-	op->base.status = 0;
-	if (!op->submitted) {
-		atomic_store(&op->state, MAAS_OP_DONE); /* news (wait.c) */
-		return;
+	struct maas_rdma_client_range *to;
+
+	if (op->end == op->limit &&
+	    maas_rdma_client_op_room(rdma, op, (size_t)(op->end - op->ranges)))
+		return -ENOMEM;
+	to = op->end++;
+	if (!set_id(rdma, to, from->id))
+		return maas_check_id("");
+	to->offset = from->offset;
+	to->buf = from->buf;
+	to->len = (uint32_t)from->len;
+	to->mr = NULL;
+	if (from->len > MAAS_RDMA_COPY)
+		op->large = op->more = true;
+	return 0;
+}
+
+/* Holds the lock. Copies a range in as many pieces as the device takes. Errors: -EINVAL, -ENOMEM.
+ */
+MAAS_COLD static int add_pieces(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				const struct maas_range *from)
+{
+	struct maas_range piece = *from;
+	int r = 0;
+
+	for (size_t at = 0; !r && at < from->len; at += piece.len) {
+		piece.offset = from->offset + at;
+		piece.buf = (char *)from->buf + at;
+		piece.len = from->len - at;
+		if (piece.len > rdma->device.max_piece)
+			piece.len = rdma->device.max_piece;
+		r = add(rdma, op, &piece);
 	}
-	atomic_store_explicit(&op->state, MAAS_OP_DONE, memory_order_relaxed);
-	*batch->end = &op->base;
-	batch->end = &op->base.next;
+	return r;
 }
 
-MAAS_COLD static void note_failure(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-				   const struct ibv_wc *wc)
+/* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
+static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+		const struct maas_access *access)
 {
-	/* A request is flushed because of an earlier failure: that one is the cause. */
-	if (op->failed == IBV_WC_SUCCESS || op->failed == IBV_WC_WR_FLUSH_ERR)
-		op->failed = wc->status;
-	op->more = true;
-	if (wc->status != IBV_WC_WR_FLUSH_ERR)
-		log_debug("rdma: a request failed: %s, vendor error %u",
-			  ibv_wc_status_str(wc->status), wc->vendor_err);
-	if (maas_rdma_client_up(rdma)) {
-		maas_lock_take(&rdma->lock);
-		maas_rdma_client_break(rdma);
-		maas_lock_release(&rdma->lock);
-	}
-}
+	const struct maas_range *range = access->ranges;
+	const struct maas_range *end = range + access->count;
 
-static void complete(struct maas_rdma_client *rdma, const struct ibv_wc *wc, struct batch *batch)
-{
-	struct maas_rdma_client_op *op = (void *)(uintptr_t)(wc->wr_id & ~(uint64_t)WR_LAST);
-
-	if (atomic_load(&op->state) != MAAS_OP_POSTED)
-		return; /* maas_rdma_client_flush() has ended it */
-	if (wc->status != IBV_WC_SUCCESS)
-		note_failure(rdma, op, wc);
-	if (!(wc->wr_id & WR_LAST))
-		return;
-	batch->posted += op->posted;
-	finish(rdma, op, batch);
-}
-
-unsigned int maas_rdma_client_drain(struct maas_rdma_client *rdma)
-{
-	struct ibv_wc wcs[BATCH];
-	unsigned int total = 0;
-	int n;
-
+	op->base.user = access->user;
+	op->read = access->read;
+	op->submitted = access->submitted;
+	op->more = false;
+	op->refused = false;
+	op->tries = 0;
+	op->failed = IBV_WC_SUCCESS;
+	op->next = op->end = op->ranges;
+	atomic_store_explicit(&op->late, false, memory_order_relaxed);
+	if (access->count > MAAS_RDMA_RANGES && maas_rdma_client_op_room(rdma, op, access->count))
+		return -ENOMEM;
 	do {
-		struct batch batch = {.end = &batch.oldest};
+		int r;
 
-		n = ibv_poll_cq(rdma->device.cq, BATCH, wcs);
-		if (n <= 0)
-			break;
-		for (int i = 0; i < n; i++)
-			complete(rdma, &wcs[i], &batch);
-		if (batch.oldest)
-			maas_queue_done(&rdma->maas->queue, batch.oldest, batch.end);
-		atomic_fetch_sub(&rdma->posted, batch.posted);
-		total += (unsigned int)n;
-	} while (n == BATCH);
-	if (!total)
-		return 0;
-	if (atomic_load(&rdma->num_waiting)) { /* pairs with `posted` */
-		maas_lock_take(&rdma->lock);
-		maas_rdma_client_post_waiting(rdma);
-		maas_lock_release(&rdma->lock);
-	}
-	maas_rdma_client_wake(rdma);
-	return total;
+		if (!range->len || !range->buf)
+			return maas_fail(-EINVAL, "range %zu has no bytes",
+					 (size_t)(range - access->ranges));
+		r = range->len > rdma->device.max_piece ? add_pieces(rdma, op, range)
+							: add(rdma, op, range);
+		if (r)
+			return r;
+	} while (++range < end);
+	return 0;
 }
 
-void maas_rdma_client_flush(struct maas_rdma_client *rdma)
+/* Holds the lock, but for as long as memory is registered: larger ranges than are copied, outside
+ * of callers' buffers. Errors: -ENOMEM, -EFAULT. */
+MAAS_COLD static int pin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
-	uint32_t used = atomic_load(&rdma->ops_used);
+	for (struct maas_rdma_client_range *range = op->ranges; range < op->end; range++) {
+		int r;
 
-	maas_rdma_client_drain(rdma);
-	for (uint32_t i = 0; i < used; i++) {
-		struct maas_rdma_client_op *op = &rdma->ops[i];
-
-		if (atomic_load(&op->state) != MAAS_OP_POSTED)
+		if (range->len <= MAAS_RDMA_COPY ||
+		    maas_rdma_client_region_find(&rdma->regions, range->buf, range->len))
 			continue;
-		if (op->failed == IBV_WC_SUCCESS)
-			op->failed = IBV_WC_WR_FLUSH_ERR;
-		fail(rdma, op);
+		atomic_store(&op->state, MAAS_OP_QUEUED);
+		maas_lock_release(&rdma->lock);
+		r = maas_rdma_client_register(rdma->device.pd, range->buf, range->len, op->read,
+					      &range->mr);
+		maas_lock_take(&rdma->lock);
+		if (r)
+			return r;
 	}
-	atomic_store(&rdma->posted, 0);
+	find_keys(rdma, op);
+	return 0;
+}
+
+/* The operation did not begin. */
+MAAS_COLD static int fail_start(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+				int error)
+{
+	bool submitted = op->submitted;
+
+	maas_rdma_client_op_release(rdma, op);
+	atomic_store(&op->state, MAAS_OP_DONE);
+	maas_rdma_client_op_put(rdma, &op->base, &op->base);
+	if (submitted)
+		maas_queue_unhold(&rdma->maas->queue);
+	else
+		maas_rdma_client_turn_put(rdma);
 	maas_rdma_client_wake(rdma);
+	return error;
+}
+
+/* Holds the lock. Sends a new operation on its way. Errors: -EINVAL, -ENOMEM, -EFAULT. */
+static MAAS_INLINE int begin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			     const struct maas_access *access)
+{
+	int r = fill(rdma, op, access);
+
+	if (!r && op->large)
+		r = pin(rdma, op);
+	if (r)
+		return r;
+	r = may_post(rdma);
+	if (!r)
+		r = post_now(rdma, op);
+	return r ? put_aside(rdma, op, r) : 0;
+}
+
+/* Begins an operation; who waits for its end gets it. */
+static int start(struct maas *maas, const struct maas_access *access,
+		 struct maas_rdma_client_op **ret_op)
+{
+	struct maas_rdma_client *rdma = maas->rdma;
+	uint64_t deadline_ms = maas_clock_ms() + access->timeout_ms;
+	struct maas_rdma_client_op *op;
+	int r;
+
+	maas_lock_take(&rdma->lock);
+	r = access->submitted ? maas_queue_hold(&maas->queue)
+			      : maas_rdma_client_turn_take(rdma, deadline_ms);
+	if (r) {
+		maas_lock_release(&rdma->lock);
+		return r;
+	}
+	op = get(rdma);
+	atomic_store_explicit(&op->deadline_ms, deadline_ms, memory_order_relaxed);
+	r = begin(rdma, op, access);
+	if (deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
+		maas_rdma_client_thread_wake(rdma);
+	maas_lock_release(&rdma->lock);
+	if (r)
+		return fail_start(rdma, op, r);
+	if (ret_op)
+		*ret_op = op;
+	return 0;
+}
+
+/* ---- calls that wait */
+
+int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
+{
+	struct maas_rdma_client *rdma = maas->rdma;
+	struct maas_rdma_client_op *op;
+	int r = start(maas, access, &op);
+
+	if (r)
+		return r;
+	maas_rdma_client_wait_op(rdma, op);
+	r = op->base.status;
+	/* The thread's own sentence may be of an operation that it completed for another thread. */
+	if (r)
+		maas_error_set("%s", op->base.error);
+	else
+		maas_error_clear();
+	maas_rdma_client_op_put(rdma, &op->base, &op->base);
+	maas_rdma_client_turn_put(rdma);
+	return r;
+}
+
+/* ---- submitted ones */
+
+int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access)
+{
+	return start(maas, access, NULL);
 }

@@ -209,7 +209,6 @@ static uint32_t post_todo(struct maas_rdma_client *rdma,
 			return count;
 		TAILQ_REMOVE(&rdma->todo, op, link);
 		atomic_fetch_sub(&rdma->num_todo, 1);
-		maas_rdma_client_op_find_keys(rdma, op);
 		ignored = maas_rdma_client_post(rdma, op);
 		(void)ignored; /* its ids and its memory have been looked at */
 	}
@@ -299,10 +298,10 @@ static void sleep_a_while(struct worker *worker)
 
 	/*
 	 * The pair next_ms, deadlines. The thread stores "wake me for any", then looks at the
-	 * deadlines, with `lock`; who begins an operation stores its deadline and looks at `next_ms`,
-	 * with `lock`, too, and wakes the thread for one that is sooner. All else that the thread is woken for writes
-	 * wake_fd without a look: it stays readable until it is read below, and all is looked at
-	 * again then.
+	 * deadlines, with `lock`; who begins an operation stores its deadline and looks at
+	 * `next_ms`, with `lock`, too, and wakes the thread for one that is sooner. All else that
+	 * the thread is woken for writes wake_fd without a look: it stays readable until it is read
+	 * below, and all is looked at again then.
 	 */
 	atomic_store(&rdma->next_ms, UINT64_MAX);
 	until_ms = first_deadline(rdma);
