@@ -400,10 +400,12 @@ static int start(struct maas *maas, const struct maas_access *access,
 		 struct maas_rdma_client_op **ret_op)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
-	uint64_t deadline_ms = maas_clock_ms() + access->timeout_ms;
+	uint64_t deadline_ms = MAAS_RDMA_LATER;
 	struct maas_rdma_client_op *op;
 	int r;
 
+	if (!access->submitted || access->timeout_ms < MAAS_RDMA_LONG_MS)
+		deadline_ms = maas_clock_ms() + access->timeout_ms;
 	maas_lock_take(&rdma->lock);
 	r = access->submitted ? maas_queue_hold(&maas->queue)
 			      : maas_rdma_client_turn_take(rdma, deadline_ms);
@@ -412,6 +414,7 @@ static int start(struct maas *maas, const struct maas_access *access,
 		return r;
 	}
 	op = get(rdma);
+	op->timeout_ms = access->timeout_ms;
 	atomic_store_explicit(&op->deadline_ms, deadline_ms, memory_order_relaxed);
 	r = begin(rdma, op, access);
 	if (deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
