@@ -16,7 +16,7 @@ static int enter(const struct maas *maas, uint32_t count)
 
 /* ---- calls that wait */
 
-static int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
+static inline int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
 {
 	struct maas_access access = {.ranges = ranges,
 				     .count = count,

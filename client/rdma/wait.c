@@ -136,14 +136,12 @@ static bool is_over(struct maas_rdma_client *rdma, const struct maas_rdma_client
 	return maas_queue_ready(&rdma->maas->queue);
 }
 
-static void take_events(struct maas_rdma_client *rdma)
+static void take_armed(struct maas_rdma_client *rdma)
 {
 	struct ibv_cq *cq;
 	void *context;
 	unsigned int count = 0;
 
-	if (!atomic_load(&rdma->armed))
-		return;
 	while (ibv_get_cq_event(rdma->device.channel, &cq, &context) == 0)
 		count++;
 	if (!count)
@@ -153,6 +151,12 @@ static void take_events(struct maas_rdma_client *rdma)
 	 */
 	atomic_store(&rdma->armed, false);
 	ibv_ack_cq_events(rdma->device.cq, count);
+}
+
+static void take_events(struct maas_rdma_client *rdma)
+{
+	if (atomic_load(&rdma->armed))
+		take_armed(rdma);
 }
 
 /* Returns whether the wait is over, as do the next ones. */
@@ -247,19 +251,26 @@ static bool wait_until(struct maas_rdma_client *rdma, const struct maas_rdma_cli
 
 /* The thread ends what is posted when its time is over, but may itself be waiting for the server:
  * what is queued is ended here. */
-void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+MAAS_COLD static void wait_on(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
 {
 	uint64_t deadline_ms = atomic_load(&op->deadline_ms);
-	uint64_t until_ms = deadline_ms;
+	uint64_t until_ms;
 
-	while (!wait_until(rdma, op, until_ms)) {
+	do {
 		uint64_t now_ms = maas_clock_ms();
 
-		if (now_ms < deadline_ms)
-			continue;
-		until_ms = now_ms + SLICE_MS;
-		maas_rdma_client_expire(rdma);
-	}
+		until_ms = deadline_ms;
+		if (now_ms >= deadline_ms) {
+			until_ms = now_ms + SLICE_MS;
+			maas_rdma_client_expire(rdma);
+		}
+	} while (!wait_until(rdma, op, until_ms));
+}
+
+void maas_rdma_client_wait_op(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op)
+{
+	if (!wait_until(rdma, op, atomic_load(&op->deadline_ms)))
+		wait_on(rdma, op);
 }
 
 void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms)
