@@ -41,7 +41,8 @@ class TlsFront:
 
     def serve(self, raw):
         try:
-            with self.context.wrap_socket(raw, server_side=True) as connection:
+            with self.context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False) as connection:
+                self.shake(connection)
                 certificate = connection.getpeercert() or {}
                 names = [value for part in certificate.get("subject", ()) for _, value in part]
                 with self.lock:
@@ -52,7 +53,18 @@ class TlsFront:
                 with socket.create_connection(("127.0.0.1", self.upstream)) as server:
                     self.copy_both(connection, server)
         except OSError:  # a failed handshake, too
-            raw.close()
+            pass
+
+    @staticmethod
+    def shake(connection):
+        try:
+            connection.do_handshake()
+        except ssl.SSLError:
+            # The alert is on its way: to close with bytes unread would be a reset, which may overtake it.
+            socket.socket.shutdown(connection, socket.SHUT_WR)
+            while socket.socket.recv(connection, 1 << 16):
+                pass
+            raise
 
     def copy_both(self, connection, server):
         back = threading.Thread(target=self.copy, args=[server, connection], daemon=True)
