@@ -67,27 +67,25 @@ static void check_bucket(struct check *check, unsigned int class_index, unsigned
 {
 	struct maas_slab *slab = check->slab;
 	const struct maas_slab_class *class = &slab->classes[class_index];
-	uint32_t head = class->buckets[bucket];
-	uint32_t index = head;
+	uint32_t prev = MAAS_SLAB_NONE;
 
-	EXPECT((head != MAAS_SLAB_NONE) == (class->nonempty >> bucket & 1), bucket);
-	if (head == MAAS_SLAB_NONE)
-		return;
-	do {
+	EXPECT((class->heads[bucket] != MAAS_SLAB_NONE) == (class->nonempty >> bucket & 1), bucket);
+	for (uint32_t index = class->heads[bucket]; index != MAAS_SLAB_NONE;) {
 		const struct maas_slab_extent *extent = &slab->extents[index];
 
 		mark_extent(check, index);
 		EXPECT(extent->carved, index);
 		EXPECT(extent->class_index == class_index, index);
 		EXPECT(extent->bucket == bucket, index);
-		EXPECT(slab->extents[extent->next].prev == index, index);
-		EXPECT(extent->taken <= class->capacity, index);
-		EXPECT((extent->taken == class->capacity) == (bucket == MAAS_SLAB_BUCKET_FULL),
+		EXPECT(extent->prev == prev || prev == MAAS_SLAB_NONE, index);
+		EXPECT(extent->taken >= maas_slab_bucket_start(class, bucket), index);
+		EXPECT(extent->taken + extent->left == maas_slab_bucket_start(class, bucket + 1),
 		       index);
-		EXPECT(extent->taken * class->bucket_scale >> MAAS_SLAB_BUCKET_SHIFT == bucket,
-		       index);
+		EXPECT(extent->left, index);
+		prev = index;
 		index = extent->next;
-	} while (index != head);
+	}
+	EXPECT(prev == MAAS_SLAB_NONE || prev == class->tails[bucket], bucket);
 }
 
 static void check_delay(struct check *check, unsigned int class_index)
@@ -208,13 +206,17 @@ static void check_extent(struct check *check, uint32_t index, struct sum *sums)
 	struct sum *sum = &sums[extent->class_index];
 	uint32_t slot = index << slab->geo.slot_shift;
 
-	EXPECT(check->extent_marks[index] == ON_LIST, index);
+	EXPECT((check->extent_marks[index] == UNSEEN) ==
+		       (extent->carved && extent->taken == sum->capacity),
+	       index);
 	for (uint32_t i = extent->bump; i < 1u << slab->geo.slot_shift; i++)
 		EXPECT(maas_slab_slot_state(&slab->slots[slot + i]) <= MAAS_SLAB_SLOT_DIRTY,
 		       slot + i);
 	if (!extent->carved)
 		return;
 	EXPECT(extent->taken, index);
+	EXPECT((extent->bucket == MAAS_SLAB_BUCKET_FULL) == (extent->taken == sum->capacity),
+	       index);
 	for (uint32_t i = 0; i < extent->bump; i++)
 		count_slot(check, slot + i, sum);
 	sum->free += sum->capacity - extent->bump;

@@ -131,10 +131,6 @@ void maas_slab_class_init(struct maas_slab_class *class, uint64_t slab_bytes, ui
 {
 	class->slab_bytes = slab_bytes;
 	class->capacity = (uint32_t)(extent_bytes / slab_bytes);
-	/* Rounded up: `capacity` of them is the full bucket, one less is not (capacity < 2^28). */
-	class->bucket_scale = (((uint64_t)MAAS_SLAB_BUCKET_FULL << MAAS_SLAB_BUCKET_SHIFT) +
-			       class->capacity - 1) /
-			      class->capacity;
 	for (unsigned int b = 0; b < MAAS_SLAB_BUCKETS; b++)
-		class->buckets[b] = MAAS_SLAB_NONE;
+		class->heads[b] = MAAS_SLAB_NONE;
 }

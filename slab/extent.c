@@ -29,60 +29,59 @@ void maas_slab_extents_close(struct maas_slab *slab)
 	slab->extents = NULL;
 }
 
-/* ---- buckets: rings of extents, so that both ends are at hand */
+/* ---- buckets: lists of which both ends are at hand */
 
 static void bucket_remove(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
 	const struct maas_slab_extent *extent = &slab->extents[index];
-	uint32_t *head = &class->buckets[extent->bucket];
+	uint8_t bucket = extent->bucket;
 
+	if (bucket == MAAS_SLAB_BUCKET_FULL)
+		return;
 	slab->steps++;
-	slab->extents[extent->next].prev = extent->prev;
-	slab->extents[extent->prev].next = extent->next;
-	if (extent->next == index) {
-		*head = MAAS_SLAB_NONE;
-		class->nonempty &= ~(1u << extent->bucket);
-	} else if (*head == index) {
-		*head = extent->next;
-	}
+	if (class->heads[bucket] == index)
+		class->heads[bucket] = extent->next;
+	else
+		slab->extents[extent->prev].next = extent->next;
+	if (class->tails[bucket] == index)
+		class->tails[bucket] = extent->prev;
+	else
+		slab->extents[extent->next].prev = extent->prev;
+	if (class->heads[bucket] == MAAS_SLAB_NONE)
+		class->nonempty &= ~(1u << bucket);
 }
 
-/* At the head, which is used first, or at the tail. */
+/* To the bucket that it belongs to now: at the head, which is used first, or at the tail. */
 static void bucket_add(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index,
-		       uint8_t bucket, bool at_head)
+		       bool at_head)
 {
 	struct maas_slab_extent *extent = &slab->extents[index];
-	uint32_t head = class->buckets[bucket];
+	uint8_t bucket = (uint8_t)(extent->taken * MAAS_SLAB_BUCKETS / class->capacity);
 
-	slab->steps++;
 	extent->bucket = bucket;
-	if (head == MAAS_SLAB_NONE) {
-		extent->next = index;
-		extent->prev = index;
-		class->buckets[bucket] = index;
-		class->nonempty |= 1u << bucket;
+	if (bucket == MAAS_SLAB_BUCKET_FULL)
 		return;
+	slab->steps++;
+	extent->left = maas_slab_bucket_start(class, bucket + 1u) - extent->taken;
+	extent->next = MAAS_SLAB_NONE;
+	if (class->heads[bucket] == MAAS_SLAB_NONE) {
+		class->heads[bucket] = index;
+		class->tails[bucket] = index;
+		class->nonempty |= 1u << bucket;
+	} else if (at_head) {
+		extent->next = class->heads[bucket];
+		slab->extents[extent->next].prev = index;
+		class->heads[bucket] = index;
+	} else {
+		extent->prev = class->tails[bucket];
+		slab->extents[extent->prev].next = index;
+		class->tails[bucket] = index;
 	}
-	extent->next = head;
-	extent->prev = slab->extents[head].prev;
-	slab->extents[extent->prev].next = index;
-	slab->extents[head].prev = index;
-	if (at_head)
-		class->buckets[bucket] = index;
 }
 
-static inline uint8_t bucket_of(const struct maas_slab_class *class,
-				const struct maas_slab_extent *extent)
+void maas_slab_extent_rise(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
 {
-	return (uint8_t)(extent->taken * class->bucket_scale >> MAAS_SLAB_BUCKET_SHIFT);
-}
-
-/* The fullest extent with a free slab, or MAAS_SLAB_NONE. */
-static inline uint32_t fullest(const struct maas_slab_class *class)
-{
-	uint32_t with_room = class->nonempty & ((1u << MAAS_SLAB_BUCKET_FULL) - 1);
-
-	return with_room ? class->buckets[31 - __builtin_clz(with_room)] : MAAS_SLAB_NONE;
+	bucket_add(slab, class, index, true);
 }
 
 /* ---- the common pool */
@@ -103,10 +102,10 @@ void maas_slab_extent_restore(struct maas_slab *slab, uint32_t index,
 	slab->extents[index] = *extent;
 	class->extents++;
 	class->free += class->capacity - extent->taken;
-	bucket_add(slab, class, index, bucket_of(class, extent), true);
+	bucket_add(slab, class, index, true);
 }
 
-static uint32_t carve(struct maas_slab *slab, struct maas_slab_class *class)
+uint32_t maas_slab_extent_carve(struct maas_slab *slab, struct maas_slab_class *class)
 {
 	uint32_t index = slab->common_head;
 	struct maas_slab_extent *extent = &slab->extents[index];
@@ -122,7 +121,7 @@ static uint32_t carve(struct maas_slab *slab, struct maas_slab_class *class)
 	};
 	class->extents++;
 	class->free += class->capacity;
-	bucket_add(slab, class, index, 0, true);
+	bucket_add(slab, class, index, true);
 	return index;
 }
 
@@ -143,10 +142,9 @@ static void uncarve(struct maas_slab *slab, struct maas_slab_class *class, uint3
 
 /* ---- slabs */
 
-/* The extent's next slot that was never used in this carving. */
-static inline uint32_t pick_new(struct maas_slab *slab, uint32_t index,
-				struct maas_slab_extent *extent)
+uint32_t maas_slab_extent_pick_new(struct maas_slab *slab, uint32_t index)
 {
+	struct maas_slab_extent *extent = &slab->extents[index];
 	uint32_t slot_index = (index << slab->geo.slot_shift) + extent->bump++;
 	struct maas_slab_slot *slot = &slab->slots[slot_index];
 
@@ -157,44 +155,6 @@ static inline uint32_t pick_new(struct maas_slab *slab, uint32_t index,
 	return slot_index;
 }
 
-/* Takes a slot out of its extent's free list, or one that was never used. */
-static inline uint32_t pick(struct maas_slab *slab, uint32_t index, struct maas_slab_extent *extent)
-{
-	uint32_t slot_index = extent->free_head;
-	struct maas_slab_slot *slot = &slab->slots[slot_index];
-
-	if (slot_index == MAAS_SLAB_NONE)
-		return pick_new(slab, index, extent);
-	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY)
-		extent->dirty--;
-	extent->free_head = slot->link;
-	slot->generation++;
-	return slot_index;
-}
-
-uint32_t maas_slab_extent_take(struct maas_slab *slab, struct maas_slab_class *class)
-{
-	uint32_t index = fullest(class);
-	struct maas_slab_extent *extent;
-	uint32_t slot_index;
-	uint8_t bucket;
-
-	if (index == MAAS_SLAB_NONE)
-		index = carve(slab, class);
-	extent = &slab->extents[index];
-	slot_index = pick(slab, index, extent);
-
-	slab->steps++;
-	class->free--;
-	extent->taken++;
-	bucket = bucket_of(class, extent);
-	if (bucket != extent->bucket) {
-		bucket_remove(slab, class, index);
-		bucket_add(slab, class, index, bucket, true);
-	}
-	return slot_index;
-}
-
 void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot_index,
 			   enum maas_slab_slot_state state)
 {
@@ -202,7 +162,6 @@ void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot_index,
 	struct maas_slab_extent *extent = &slab->extents[index];
 	struct maas_slab_class *class = &slab->classes[extent->class_index];
 	struct maas_slab_slot *slot = &slab->slots[slot_index];
-	uint8_t bucket;
 
 	slot->link = extent->free_head;
 	maas_slab_slot_set_state(slot, state);
@@ -211,13 +170,12 @@ void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot_index,
 
 	slab->steps++;
 	class->free++;
-	if (!--extent->taken) {
+	extent->taken--;
+	extent->left++;
+	if (!extent->taken) {
 		uncarve(slab, class, index);
-		return;
-	}
-	bucket = bucket_of(class, extent);
-	if (bucket != extent->bucket) {
+	} else if (extent->taken < maas_slab_bucket_start(class, extent->bucket)) {
 		bucket_remove(slab, class, index);
-		bucket_add(slab, class, index, bucket, false);
+		bucket_add(slab, class, index, false);
 	}
 }

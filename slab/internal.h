@@ -18,9 +18,8 @@
 #include "slab/slab.h"
 
 #define MAAS_SLAB_NONE	       UINT32_MAX /* no slot, no extent, no class */
-#define MAAS_SLAB_BUCKETS      9	  /* of extents, by how full they are */
-#define MAAS_SLAB_BUCKET_FULL  8	  /* those without a free slab */
-#define MAAS_SLAB_BUCKET_SHIFT 56
+#define MAAS_SLAB_BUCKETS      8	  /* of extents with a free slab, by how full they are */
+#define MAAS_SLAB_BUCKET_FULL  MAAS_SLAB_BUCKETS /* of those without one: they are in none */
 #define MAAS_SLAB_DELAY_FREES  4096
 #define MAAS_SLAB_DELAY_MS     1000
 #define MAAS_SLAB_SLOT_MAGIC   "maasslot"
@@ -100,26 +99,26 @@ static_assert(sizeof(struct maas_slab_slot_header) == 408, "the header is part o
 /* ---- extent: rebuilt from its slots when needed */
 
 struct maas_slab_extent {
-	uint32_t next;	    /* in its bucket, which is a ring, or in the common pool */
-	uint32_t prev;	    /* in its bucket */
+	uint32_t next;	    /* in its bucket or in the common pool; the last: MAAS_SLAB_NONE */
+	uint32_t prev;	    /* in its bucket; the first: not set */
 	uint32_t free_head; /* slots that were used before and are free again */
-	uint32_t bump;	    /* slots from here on were never used in this carving */
 	uint32_t taken;	    /* slabs that cannot be handed out: used, waiting, quarantined */
+	uint32_t bump;	    /* slots from here on were never used in this carving */
+	uint32_t left;	    /* slabs to take until it belongs to a fuller bucket */
 	uint32_t dirty;	    /* slabs in the free list that are not zeroed */
 	uint8_t class_index;
 	uint8_t bucket;
 	bool carved;
 	bool stale; /* the slabs from `bump` on may hold old bytes */
 };
-static_assert(sizeof(struct maas_slab_extent) <= 64,
-	      "an extent's record is one cache line at most");
+static_assert(sizeof(struct maas_slab_extent) == 32, "no record lies in two cache lines");
 
 /* ---- class */
 
 /*
  * Slots in the order they were freed. Places in it are counted from the start: `popped` is the
- * place of the oldest, `pushed` that of the next to come. That of place p is the ring's p modulo
- * MAAS_SLAB_DELAY_FREES.
+ * place of the oldest, `pushed` that of the next to come; ring[p % MAAS_SLAB_DELAY_FREES] is the
+ * slot at place p.
  */
 struct maas_slab_delay {
 	uint64_t pushed;
@@ -132,17 +131,17 @@ struct maas_slab_delay {
 struct maas_slab_class {
 	/* constant */
 	uint64_t slab_bytes;
-	uint64_t bucket_scale; /* taken × this >> MAAS_SLAB_BUCKET_SHIFT: no division */
-	uint32_t capacity;     /* slabs in an extent */
+	uint32_t capacity; /* slabs in an extent */
 	/* guarded by the pool's lock */
-	uint32_t nonempty; /* bit b: buckets[b] has an extent */
+	uint32_t nonempty; /* bit b: bucket b has an extent */
 	uint64_t free;	   /* slabs that can be handed out, over all its extents */
 	uint64_t requested_bytes;
-	uint64_t allocations;
-	uint32_t buckets[MAAS_SLAB_BUCKETS];
+	uint32_t heads[MAAS_SLAB_BUCKETS]; /* of the buckets; MAAS_SLAB_NONE: it is empty */
+	uint32_t tails[MAAS_SLAB_BUCKETS];
 	uint32_t extents;
 	uint64_t zeroing; /* slabs off every list while maas_slab_reclaim() zeroes them */
 	uint64_t quarantined;
+	uint64_t allocations;
 	struct maas_slab_delay delay;
 };
 
@@ -254,9 +253,10 @@ static inline void maas_slab_slot_set_state(struct maas_slab_slot *slot,
 }
 
 /* The slot must have been used in its extent's carving. */
-static inline struct maas_slab_class *maas_slab_slot_class(struct maas_slab *slab, uint32_t slot)
+static inline struct maas_slab_class *maas_slab_slot_class(struct maas_slab *slab,
+							   const struct maas_slab_slot *slot)
 {
-	return &slab->classes[slab->slots[slot].class_index];
+	return &slab->classes[slot->class_index];
 }
 
 /* Where the slab lies in the arena. Its extent must be carved. */
@@ -377,14 +377,73 @@ size_t maas_slab_slots_offset(const struct maas_slab_geometry *geo, uint32_t ext
 MAAS_MUST_CHECK int maas_slab_slots_open(struct maas_slab *slab, int fd, bool kept);
 /* Allocates the pages of an extent's slots. Errors: -ENOSPC. */
 MAAS_MUST_CHECK int maas_slab_slots_back(struct maas_slab *slab, uint32_t extent);
+/* Zeroes the bytes of a slab that is taken and not live. Lock not held: nobody else uses it. */
+void maas_slab_slot_zero(struct maas_slab *slab, uint32_t slot);
 void maas_slab_slots_close(struct maas_slab *slab);
 
 /* extent.c */
 MAAS_MUST_CHECK int maas_slab_extents_open(struct maas_slab *slab);
 void maas_slab_extents_close(struct maas_slab *slab);
-/* Reserves a slab of the fullest extent. There must be one: a free one of the class, or an extent
- * in the common pool. */
-uint32_t maas_slab_extent_take(struct maas_slab *slab, struct maas_slab_class *class);
+
+/* The taken slabs from which on an extent is in the bucket; of the full one: all. */
+static inline uint32_t maas_slab_bucket_start(const struct maas_slab_class *class, uint32_t bucket)
+{
+	return (bucket * class->capacity + MAAS_SLAB_BUCKETS - 1) / MAAS_SLAB_BUCKETS;
+}
+
+/* What maas_slab_extent_take() does now and then: it carves an extent of the common pool for the
+ * class, picks a slot that was never used in this carving, puts an extent into a fuller bucket. */
+uint32_t maas_slab_extent_carve(struct maas_slab *slab, struct maas_slab_class *class);
+uint32_t maas_slab_extent_pick_new(struct maas_slab *slab, uint32_t index);
+void maas_slab_extent_rise(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index);
+
+/* The first extent of its bucket has become too full for it. */
+static inline void maas_slab_extent_leave(struct maas_slab *slab, struct maas_slab_class *class,
+					  uint32_t index, struct maas_slab_extent *extent)
+{
+	uint8_t bucket = extent->bucket;
+
+	class->heads[bucket] = extent->next;
+	if (extent->next == MAAS_SLAB_NONE)
+		class->nonempty &= ~(1u << bucket);
+	if (bucket < MAAS_SLAB_BUCKETS - 1)
+		maas_slab_extent_rise(slab, class, index);
+	else
+		extent->bucket = MAAS_SLAB_BUCKET_FULL;
+}
+
+/* Takes a slab of the fullest extent, under its next generation. There must be one: a free one of
+ * the class, or an extent in the common pool. In the header, as each allocation does it. */
+static inline struct maas_slab_slot *maas_slab_extent_take(struct maas_slab *slab,
+							   struct maas_slab_class *class,
+							   struct maas_slab_ref *ret_ref)
+{
+	uint32_t index = class->nonempty ? class->heads[31 - __builtin_clz(class->nonempty)]
+					 : maas_slab_extent_carve(slab, class);
+	struct maas_slab_extent *extent = &slab->extents[index];
+	uint32_t slot_index = extent->free_head;
+	struct maas_slab_slot *slot;
+
+	if (slot_index == MAAS_SLAB_NONE) {
+		slot_index = maas_slab_extent_pick_new(slab, index);
+		slot = &slab->slots[slot_index];
+	} else {
+		slot = &slab->slots[slot_index];
+		if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY)
+			extent->dirty--;
+		extent->free_head = slot->link;
+		slot->generation++;
+	}
+	ret_ref->slot = slot_index;
+	slab->steps++;
+	class->free--;
+	extent->taken++;
+	if (!--extent->left)
+		maas_slab_extent_leave(slab, class, index, extent);
+	ret_ref->generation = slot->generation;
+	return slot;
+}
+
 /* Makes a taken slab free again, `state` clean or dirty. */
 void maas_slab_extent_join(struct maas_slab *slab, uint32_t slot, enum maas_slab_slot_state state);
 /* Takes an extent of which `taken` slabs are in use and the free ones below `bump` are dirty and

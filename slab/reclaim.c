@@ -3,8 +3,6 @@
  * Zeroing freed slabs in the background: they are taken off the delay queues under the lock, zeroed
  * without it, and put into their extents' free lists under it again.
  */
-#include <string.h>
-
 #include "slab/internal.h"
 
 /* A chain of slots through their links, taken off the delay queues. */
@@ -43,12 +41,8 @@ static struct chain take_due(struct maas_slab *slab, uint64_t done, uint64_t max
 
 static void zero(struct maas_slab *slab, struct chain chain)
 {
-	for (uint32_t i = chain.head; i != MAAS_SLAB_NONE; i = slab->slots[i].link) {
-		uint64_t slab_bytes = maas_slab_slot_class(slab, i)->slab_bytes;
-
-		memset(slab->arena.base + maas_slab_slot_offset(slab, i, slab_bytes), 0,
-		       slab_bytes);
-	}
+	for (uint32_t i = chain.head; i != MAAS_SLAB_NONE; i = slab->slots[i].link)
+		maas_slab_slot_zero(slab, i);
 }
 
 static void give_back(struct maas_slab *slab, struct chain chain)
@@ -57,7 +51,7 @@ static void give_back(struct maas_slab *slab, struct chain chain)
 
 	for (uint32_t i = chain.head; i != MAAS_SLAB_NONE; i = next) {
 		next = slab->slots[i].link;
-		maas_slab_slot_class(slab, i)->zeroing--;
+		maas_slab_slot_class(slab, &slab->slots[i])->zeroing--;
 		maas_slab_extent_join(slab, i, MAAS_SLAB_SLOT_CLEAN);
 	}
 	slab->zeroing -= chain.count;

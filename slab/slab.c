@@ -4,7 +4,6 @@
  * with it.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "slab/internal.h"
 
@@ -14,14 +13,14 @@ static int find_class(struct maas_slab *slab, uint64_t size_bytes,
 		      struct maas_slab_class **ret_class)
 {
 	struct maas_slab_class *class = slab->classes;
-	const struct maas_slab_class *last = &slab->classes[slab->geo.num_classes - 1];
 
 	if (!size_bytes)
 		return -EINVAL;
-	if (size_bytes > last->slab_bytes)
-		return -EFBIG;
-	while (class->slab_bytes < size_bytes)
+	while (class->slab_bytes < size_bytes) {
 		class += 1;
+		if (class == &slab->classes[slab->geo.num_classes])
+			return -EFBIG;
+	}
 	*ret_class = class;
 	return 0;
 }
@@ -77,26 +76,23 @@ static int make_room(struct maas_slab *slab, struct maas_slab_class *class, uint
 	return 0;
 }
 
-static inline struct maas_slab_ref reserve(struct maas_slab *slab, struct maas_slab_class *class,
-					   uint64_t size_bytes)
+static inline struct maas_slab_slot *reserve(struct maas_slab *slab, struct maas_slab_class *class,
+					     uint64_t size_bytes, struct maas_slab_ref *ret_ref)
 {
-	uint32_t slot = maas_slab_extent_take(slab, class);
+	struct maas_slab_slot *slot = maas_slab_extent_take(slab, class, ret_ref);
 
+	slot->size_bytes = (uint32_t)size_bytes;
 	class->allocations++;
 	class->requested_bytes += size_bytes;
-	return (struct maas_slab_ref){.slot = slot, .generation = slab->slots[slot].generation};
+	return slot;
 }
 
 /* Hands the reserved slab out. Lock not held: nobody else touches a reserved slot. */
-static inline void publish(struct maas_slab *slab, const struct maas_slab_class *class,
-			   uint32_t index, uint64_t size_bytes, const struct maas_slab_label *label)
+static inline void publish(struct maas_slab *slab, struct maas_slab_slot *slot,
+			   const struct maas_slab_label *label)
 {
-	struct maas_slab_slot *slot = &slab->slots[index];
-
 	if (maas_slab_slot_state(slot) == MAAS_SLAB_SLOT_DIRTY)
-		memset(slab->arena.base + maas_slab_slot_offset(slab, index, class->slab_bytes), 0,
-		       class->slab_bytes);
-	slot->size_bytes = (uint32_t)size_bytes;
+		maas_slab_slot_zero(slab, (uint32_t)(slot - slab->slots));
 	slot->owner = label->owner;
 	slot->created_s = label->created_s;
 	slot->ttl_s = label->ttl_s;
@@ -120,12 +116,12 @@ int maas_slab_alloc_many(struct maas_slab *slab, uint64_t size_bytes, uint32_t c
 	if (class->free < count)
 		r = make_room(slab, class, count);
 	for (uint32_t i = 0; !r && i < count; i++)
-		ret_refs[i] = reserve(slab, class, size_bytes);
+		reserve(slab, class, size_bytes, &ret_refs[i]);
 	maas_lock_release(&slab->lock);
 	if (r)
 		return r;
 	for (uint32_t i = 0; i < count; i++)
-		publish(slab, class, ret_refs[i].slot, size_bytes, label);
+		publish(slab, &slab->slots[ret_refs[i].slot], label);
 	return 0;
 }
 
@@ -133,6 +129,7 @@ int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 		    const struct maas_slab_label *label, struct maas_slab_ref *ret_ref)
 {
 	struct maas_slab_class *class;
+	struct maas_slab_slot *slot;
 	int r;
 
 	r = find_class(slab, size_bytes, &class);
@@ -140,14 +137,14 @@ int maas_slab_alloc(struct maas_slab *slab, uint64_t size_bytes,
 		return r;
 
 	maas_lock_take(&slab->lock);
-	if (!class->free)
+	if (!class->nonempty)
 		r = make_room(slab, class, 1);
 	if (!r)
-		*ret_ref = reserve(slab, class, size_bytes);
+		slot = reserve(slab, class, size_bytes, ret_ref);
 	maas_lock_release(&slab->lock);
 	if (r)
 		return r;
-	publish(slab, class, ret_ref->slot, size_bytes, label);
+	publish(slab, slot, label);
 	return 0;
 }
 
@@ -163,7 +160,7 @@ void maas_slab_stop(struct maas_slab *slab)
 static void describe(struct maas_slab *slab, uint32_t index, struct maas_slab_info *ret_info)
 {
 	const struct maas_slab_slot *slot = &slab->slots[index];
-	uint64_t slab_bytes = maas_slab_slot_class(slab, index)->slab_bytes;
+	uint64_t slab_bytes = maas_slab_slot_class(slab, slot)->slab_bytes;
 	uint64_t offset = maas_slab_slot_offset(slab, index, slab_bytes);
 
 	*ret_info = (struct maas_slab_info){
@@ -248,10 +245,9 @@ int maas_slab_next(struct maas_slab *slab, uint64_t *cursor, uint32_t max_slots,
 /* ---- free */
 
 /* Nobody can reach the bytes any more. */
-static inline void let_wait(struct maas_slab *slab, struct maas_slab_class *class, uint32_t index)
+static inline void let_wait(struct maas_slab *slab, struct maas_slab_class *class,
+			    struct maas_slab_slot *slot, uint32_t index)
 {
-	struct maas_slab_slot *slot = &slab->slots[index];
-
 	if (slot->generation == UINT32_MAX) {
 		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_RETIRED);
 		class->quarantined++;
@@ -261,6 +257,15 @@ static inline void let_wait(struct maas_slab *slab, struct maas_slab_class *clas
 	if (maas_slab_delay_count(&class->delay) == MAAS_SLAB_DELAY_FREES)
 		maas_slab_extent_join(slab, maas_slab_delay_pop(slab, class), MAAS_SLAB_SLOT_DIRTY);
 	maas_slab_delay_push(&class->delay, index);
+}
+
+/* A slab that was in use. */
+static inline void give_up(struct maas_slab *slab, struct maas_slab_slot *slot, uint32_t index)
+{
+	struct maas_slab_class *class = maas_slab_slot_class(slab, slot);
+
+	class->requested_bytes -= slot->size_bytes;
+	let_wait(slab, class, slot, index);
 }
 
 int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
@@ -277,40 +282,35 @@ int maas_slab_revoke(struct maas_slab *slab, struct maas_slab_ref ref)
 
 int maas_slab_release(struct maas_slab *slab, struct maas_slab_ref ref)
 {
-	int r = 0;
+	struct maas_slab_slot *slot;
 
 	maas_lock_take(&slab->lock);
-	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING)) {
-		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
-
-		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
-		let_wait(slab, class, ref.slot);
-	} else if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_QUARANTINED)) {
-		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
-
-		class->quarantined--;
-		let_wait(slab, class, ref.slot);
+	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING);
+	if (slot) {
+		give_up(slab, slot, ref.slot);
 	} else {
-		r = -ENOENT;
+		slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_QUARANTINED);
+		if (slot) {
+			struct maas_slab_class *class = maas_slab_slot_class(slab, slot);
+
+			class->quarantined--;
+			let_wait(slab, class, slot, ref.slot);
+		}
 	}
 	maas_lock_release(&slab->lock);
-	return r;
+	return slot ? 0 : -ENOENT;
 }
 
 int maas_slab_free(struct maas_slab *slab, struct maas_slab_ref ref)
 {
-	int r = -ENOENT;
+	struct maas_slab_slot *slot;
 
 	maas_lock_take(&slab->lock);
-	if (maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE)) {
-		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
-
-		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
-		let_wait(slab, class, ref.slot);
-		r = 0;
-	}
+	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_LIVE);
+	if (slot)
+		give_up(slab, slot, ref.slot);
 	maas_lock_release(&slab->lock);
-	return r;
+	return slot ? 0 : -ENOENT;
 }
 
 int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
@@ -320,9 +320,9 @@ int maas_slab_quarantine(struct maas_slab *slab, struct maas_slab_ref ref)
 	maas_lock_take(&slab->lock);
 	slot = maas_slab_slot_find(slab, ref, MAAS_SLAB_SLOT_REVOKING);
 	if (slot) {
-		struct maas_slab_class *class = maas_slab_slot_class(slab, ref.slot);
+		struct maas_slab_class *class = maas_slab_slot_class(slab, slot);
 
-		class->requested_bytes -= slab->slots[ref.slot].size_bytes;
+		class->requested_bytes -= slot->size_bytes;
 		maas_slab_slot_set_state(slot, MAAS_SLAB_SLOT_QUARANTINED);
 		class->quarantined++;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of slots: its memory and its header. It lies in memory or in a file, and is never
- * reachable by clients. Lock held.
+ * reachable by clients. Lock held, but for maas_slab_slot_zero().
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,6 +83,13 @@ int maas_slab_slots_open(struct maas_slab *slab, int fd, bool kept)
 	if (!kept)
 		init_header(slab->header, &slab->geo);
 	return 0;
+}
+
+void maas_slab_slot_zero(struct maas_slab *slab, uint32_t slot)
+{
+	uint64_t slab_bytes = maas_slab_slot_class(slab, &slab->slots[slot])->slab_bytes;
+
+	memset(slab->arena.base + maas_slab_slot_offset(slab, slot, slab_bytes), 0, slab_bytes);
 }
 
 void maas_slab_slots_close(struct maas_slab *slab)
