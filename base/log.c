@@ -424,11 +424,12 @@ void maas_log_stop(void)
 
 /* ---- lines */
 
-static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt, va_list args)
-	MAAS_PRINTF(3, 0);
+static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt,
+		     va_list args) MAAS_PRINTF(3, 0);
 
 /* `name` stands before it, unless it is NULL. */
-static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt, va_list args)
+static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const char *fmt,
+		     va_list args)
 {
 	int head = name ? snprintf(text, MAAS_LOG_TEXT_BYTES / 2, "%.64s: ", name) : 0;
 	int len = vsnprintf(text + head, MAAS_LOG_TEXT_BYTES - (size_t)head, fmt, args);
@@ -437,7 +438,8 @@ static size_t format(char text[MAAS_LOG_TEXT_BYTES], const char *name, const cha
 	return (size_t)len < MAAS_LOG_TEXT_BYTES ? (size_t)len : MAAS_LOG_TEXT_BYTES - 1;
 }
 
-static void log_line(enum maas_log_level level, const char *name, char text[MAAS_LOG_TEXT_BYTES], size_t len)
+static void log_line(enum maas_log_level level, const char *name, char text[MAAS_LOG_TEXT_BYTES],
+		     size_t len)
 {
 	maas_log_escape(text, len);
 	pthread_mutex_lock(&out.lock);
@@ -472,8 +474,7 @@ void maas_log_text(enum maas_log_level level, const char *text, size_t len)
 		maas_log(level, "%.*s", (int)len, text);
 		return;
 	}
-	if (len >= MAAS_LOG_TEXT_BYTES)
-		len = MAAS_LOG_TEXT_BYTES - 1;
+	len = len < MAAS_LOG_TEXT_BYTES ? len : MAAS_LOG_TEXT_BYTES - 1;
 	memcpy(copy, text, len);
 	log_line(level, NULL, copy, len);
 }

@@ -16,7 +16,7 @@
 
 #include "base/base.h"
 
-#define MAAS_LOG_TEXT_BYTES 1024 /* of one line, without its head */
+#define MAAS_LOG_TEXT_BYTES 1024	 /* of one line, without its head */
 #define MAAS_LOG_RING_BYTES (192u << 10) /* what a log that takes nothing may hold back */
 #define MAAS_LOG_RING_PIECE (32u << 10)	 /* of one write(2): room comes back bit by bit */
 

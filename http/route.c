@@ -76,8 +76,8 @@ int maas_http_route_find(const char *path, char ret_ids[MAAS_HTTP_PATH_IDS][MAAS
 /* Whether the call at `index` is one of the route. */
 static bool is_of(unsigned int route, unsigned int index)
 {
-	return index == route || (index < MAAS_HTTP_NUM_CALLS &&
-				  !strcmp(calls[index].pattern, calls[route].pattern));
+	return index == route ||
+	       (index < MAAS_HTTP_NUM_CALLS && !strcmp(calls[index].pattern, calls[route].pattern));
 }
 
 const char *maas_http_route_pattern(unsigned int route)

@@ -57,9 +57,10 @@ static void write_text(uint64_t high, uint64_t low, char text[MAAS_SLAB_ID_TEXT]
 
 /* What a digit stands for, and one; 0: it is none. */
 static const unsigned char hex_digits[256] = {
-	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,	['6'] = 7,  ['7'] = 8,
-	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-	['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+	['0'] = 1,  ['1'] = 2,	['2'] = 3,  ['3'] = 4,	['4'] = 5,  ['5'] = 6,
+	['6'] = 7,  ['7'] = 8,	['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+	['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12,
+	['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
 };
 
 /* So many digits, behind those of `value`, and then `end`. Returns what follows, or NULL. */
@@ -82,9 +83,10 @@ static int read_text(const char *text, uint64_t half[2])
 {
 	half[0] = 0;
 	half[1] = 0;
-	if (!(text = read_hex(text, 8, '-', &half[0])) || !(text = read_hex(text, 4, '-', &half[0])) ||
-	    !(text = read_hex(text, 4, '-', &half[0])) || !(text = read_hex(text, 4, '-', &half[1])) ||
-	    !read_hex(text, 12, '\0', &half[1]))
+	if (!(text = read_hex(text, 8, '-', &half[0])) ||
+	    !(text = read_hex(text, 4, '-', &half[0])) ||
+	    !(text = read_hex(text, 4, '-', &half[0])) ||
+	    !(text = read_hex(text, 4, '-', &half[1])) || !read_hex(text, 12, '\0', &half[1]))
 		return -ENOENT;
 	return 0;
 }

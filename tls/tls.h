@@ -88,21 +88,21 @@ struct maas_tls_stream {
 	struct maas_tls *tls; /* a reference: the session uses its credentials */
 	int fd;
 	void (*on_shaken)(struct maas_tls_stream *stream);
-	bool shaken;	   /* the handshake is done */
-	bool closed;	   /* by the client, during the handshake */
-	bool more;	   /* the next bytes to send are followed by others at once */
-	unsigned char *ahead;	  /* read, and not yet asked for: MAAS_TLS_AHEAD bytes */
-	unsigned int ahead_at;	  /* where they begin, … */
-	unsigned int ahead_end;	  /* … and end */
-	unsigned int seen; /* bytes of the client's first ones */
+	bool shaken;		/* the handshake is done */
+	bool closed;		/* by the client, during the handshake */
+	bool more;		/* the next bytes to send are followed by others at once */
+	unsigned char *ahead;	/* read, and not yet asked for: MAAS_TLS_AHEAD bytes */
+	unsigned int ahead_at;	/* where they begin, … */
+	unsigned int ahead_end; /* … and end */
+	unsigned int seen;	/* bytes of the client's first ones */
 	unsigned char first[8];
 	unsigned char last[7];
 };
 
 /*
  * Makes a session that did not begin yet show what `tls` has. Takes the reference, also on failure.
- * `on_shaken` is called when the handshake is done. Errors: -EIO, -ENOMEM, and the session cannot be
- * used.
+ * `on_shaken` is called when the handshake is done. Errors: -EIO, -ENOMEM, and the session cannot
+ * be used.
  */
 MAAS_MUST_CHECK int maas_tls_stream_init(struct maas_tls_stream *stream, struct maas_tls *tls,
 					 void *session, int fd,

@@ -427,7 +427,11 @@ TEST(text__is_one_line)
 		maas_log_text(MAAS_LOG_INFO, text, len);
 	}
 	maas_log_text(MAAS_LOG_DEBUG, "not logged", 10);
-	maas_log_text(MAAS_LOG_INFO, "a\x01" "b\x7f" "c\xc3\xa9", 7);
+	maas_log_text(MAAS_LOG_INFO,
+		      "a\x01"
+		      "b\x7f"
+		      "c\xc3\xa9",
+		      7);
 	maas_log_flush();
 	file = fopen(path, "r");
 	assert_non_null(file);

@@ -55,7 +55,8 @@ TEST(answers__of_one_length_are_each_their_own)
 		http_expect_error("POST", "/bbb", "{}", 404, "no_such_path");
 	}
 	http_expect_error("PUT", "/health", "{}", 405, "method_not_allowed");
-	assert_true(http_has_header(http_call("PUT", "/health", NULL, 0, NULL), "Allow: GET, HEAD"));
+	assert_true(
+		http_has_header(http_call("PUT", "/health", NULL, 0, NULL), "Allow: GET, HEAD"));
 	assert_false(http_has_header(http_get("/bbb"), "Allow: GET, HEAD"));
 	assert_true(http_has_header(http_get("/bbb"), "Content-Type: application/json"));
 	assert_true(http_has_header(http_get("/bbb"), "Cache-Control: no-store"));
