@@ -9,40 +9,18 @@
 
 /* ---- the way */
 
-static void gid_of(const struct sockaddr *addr, union ibv_gid *ret_gid)
-{
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)addr;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)addr;
-
-	memset(ret_gid, 0, sizeof(*ret_gid));
-	if (addr->sa_family == AF_INET6) {
-		memcpy(ret_gid->raw, &v6->sin6_addr, sizeof(ret_gid->raw));
-		return;
-	}
-	ret_gid->raw[10] = 0xff;
-	ret_gid->raw[11] = 0xff;
-	memcpy(ret_gid->raw + 12, &v4->sin_addr, sizeof(v4->sin_addr));
-}
-
+/* At 127.0.0.1; the tests dial by IPv4. */
 static bool is_ours(const struct sockaddr *addr)
 {
-	union ibv_gid wanted;
-	union ibv_gid gid;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)addr;
 
-	gid_of(addr, &wanted);
-	for (int i = 0; i < FAKE_GIDS; i++)
-		if (!ibv_query_gid(&fake.cm.verbs, 1, i, &gid) &&
-		    !memcmp(&gid, &wanted, sizeof(gid)))
-			return true;
-	return false;
+	return addr->sa_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_LOOPBACK);
 }
 
 int rdma_resolve_addr(struct rdma_cm_id *cm, struct sockaddr *from, struct sockaddr *to,
 		      int timeout_ms)
 {
 	struct fake_cm_id *id = fake_cm_id_of(cm);
-	size_t len = to->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-					       : sizeof(struct sockaddr_in);
 
 	(void)from;
 	(void)timeout_ms;
@@ -51,7 +29,7 @@ int rdma_resolve_addr(struct rdma_cm_id *cm, struct sockaddr *from, struct socka
 	if (!is_ours(to) || fake.removed)
 		return fake_fail(ENODEV);
 	FAKE_LOCKED();
-	memcpy(&cm->route.addr.dst_storage, to, len);
+	memcpy(&cm->route.addr.dst_storage, to, sizeof(struct sockaddr_in));
 	cm->verbs = &fake.cm.verbs;
 	cm->port_num = 1;
 	id->state = FAKE_CM_ADDRESSED;
@@ -127,7 +105,6 @@ static int bring_up(struct fake_cm_id *id)
 int rdma_create_qp(struct rdma_cm_id *cm, struct ibv_pd *pd, struct ibv_qp_init_attr *init)
 {
 	struct fake_cm_id *id = fake_cm_id_of(cm);
-	int error;
 
 	if (pd->context != cm->verbs || cm->qp)
 		return fake_fail(EINVAL);
@@ -136,8 +113,7 @@ int rdma_create_qp(struct rdma_cm_id *cm, struct ibv_pd *pd, struct ibv_qp_init_
 		return -1;
 	FAKE_LOCKED();
 	id->qp_num = cm->qp->qp_num;
-	error = move(id, IBV_QPS_INIT);
-	return fake_result(error);
+	return fake_result(move(id, IBV_QPS_INIT));
 }
 
 void rdma_destroy_qp(struct rdma_cm_id *cm)
@@ -194,9 +170,7 @@ int rdma_connect(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 	if (fake_due(FAKE_MAKES))
 		return fake_fail(ENOMEM);
 	FAKE_LOCKED();
-	if (!cm->qp)
-		id->qp_num = param->qp_num;
-	if (id->state == FAKE_CM_ROUTED && param->private_data_len <= FAKE_CM_REQUEST)
+	if (cm->qp && id->state == FAKE_CM_ROUTED && param->private_data_len <= FAKE_CM_REQUEST)
 		error = request(id, param);
 	return fake_result(error);
 }
@@ -204,16 +178,15 @@ int rdma_connect(struct rdma_cm_id *cm, struct rdma_conn_param *param)
 /* With the lock. */
 static int answer(struct fake_cm_id *id, const struct rdma_conn_param *param)
 {
-	int error = 0;
+	int error;
 
-	if (id->state != FAKE_CM_CONNECTING || !id->peer)
+	if (id->state != FAKE_CM_CONNECTING || !id->peer || !id->cm.qp)
 		return EINVAL;
-	id->qp_num = id->cm.qp ? id->cm.qp->qp_num : param->qp_num;
+	id->qp_num = id->cm.qp->qp_num;
 	id->max_reads = param->initiator_depth;
 	id->max_dest_reads = param->responder_resources;
 	id->peer->max_reads = least(id->peer->max_reads, param->responder_resources);
-	if (id->cm.qp)
-		error = bring_up(id);
+	error = bring_up(id);
 	if (error)
 		return error;
 	if (fake_cm_tell(id->peer, RDMA_CM_EVENT_CONNECT_RESPONSE, 0, param->private_data,
@@ -235,9 +208,9 @@ int fake_cm_establish(struct fake_cm_id *id)
 {
 	int error = id->peer ? 0 : ECONNRESET;
 
-	if (!error && id->cm.qp)
+	if (!error)
 		error = move(id, IBV_QPS_RTR);
-	if (!error && id->cm.qp)
+	if (!error)
 		error = move(id, IBV_QPS_RTS);
 	if (error)
 		return -error;

@@ -211,13 +211,11 @@ int fake_qp_modify(struct fake_qp *qp, const struct ibv_qp_attr *attr, int mask)
 int ibv_modify_qp(struct ibv_qp *verbs, struct ibv_qp_attr *attr, int mask)
 {
 	bool ends = (mask & IBV_QP_STATE) && attr->qp_state == IBV_QPS_ERR;
-	int error;
 
 	if (fake_due(ends ? FAKE_ENDS : FAKE_MAKES))
 		return EIO;
 	FAKE_LOCKED();
-	error = fake_qp_modify(qp_of(verbs), attr, mask);
-	return error;
+	return fake_qp_modify(qp_of(verbs), attr, mask);
 }
 
 void fake_qp_to_error(struct fake_qp *qp)
@@ -260,6 +258,9 @@ void fake_qp_complete(struct fake_qp *qp, enum ibv_wc_status status)
 	};
 	bool signalled = work->flags & IBV_SEND_SIGNALED || qp->sq_sig_all;
 
+	if (status == IBV_WC_WR_FLUSH_ERR && work->opcode == IBV_WR_LOCAL_INV &&
+	    fake.rules.flush_applies)
+		(void)fake_memory_invalidate(qp, work->rkey);
 	/* A failure is always told. */
 	if (signalled || status)
 		fake_cq_add((struct fake_cq *)qp->verbs.send_cq, &completion);
@@ -268,17 +269,6 @@ void fake_qp_complete(struct fake_qp *qp, enum ibv_wc_status status)
 static bool is_held(const struct fake_work *work)
 {
 	return fake.held_opcodes & FAKE_OP(work->opcode);
-}
-
-static void flush(struct fake_qp *qp)
-{
-	while (qp->run < qp->tail) {
-		const struct fake_work *work = fake_qp_work(qp, qp->run);
-
-		if (work->opcode == IBV_WR_LOCAL_INV && fake.rules.flush_applies)
-			(void)fake_memory_invalidate(qp, work->rkey);
-		fake_qp_complete(qp, IBV_WC_WR_FLUSH_ERR);
-	}
 }
 
 static void run_one(struct fake_qp *qp)
@@ -304,8 +294,8 @@ void fake_qp_run(struct fake_qp *qp)
 	while (qp->run < qp->tail && qp->verbs.state == IBV_QPS_RTS &&
 	       !is_held(fake_qp_work(qp, qp->run)))
 		run_one(qp);
-	if (qp->verbs.state == IBV_QPS_ERR)
-		flush(qp);
+	while (qp->run < qp->tail && qp->verbs.state == IBV_QPS_ERR)
+		fake_qp_complete(qp, IBV_WC_WR_FLUSH_ERR);
 }
 
 static int copy_work(struct fake_qp *qp, const struct ibv_send_wr *wr, struct fake_work *work)
