@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The file of principals: what a line means, what is refused and how, and what a table answers. */
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -2,7 +2,6 @@
 /* The limit of memory, read from trees that stand for /proc/self and /sys/fs/cgroup. */
 #include <ftw.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/base.h"
 #include "tests/unit/unit.h"

@@ -4,7 +4,6 @@
 
 #include <sched.h>
 
-#include "base/base.h"
 #include "tests/unit/unit.h"
 
 #define THREADS 4

@@ -2,7 +2,6 @@
 /* The session and its lease, against a real maasd that is stopped, killed and started again. */
 #include <signal.h>
 
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 static const struct maas_alloc_options of_session = {.size = sizeof(of_session),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whose memory is it: what one principal has is to another as if it were not there, unless its line
- * lets it read; and rights that a new table takes away end what began by them.
+ * lets it read; rights that a new table takes away end what began by them; and quotas.
  */
 #include <unistd.h>
 
@@ -215,6 +215,103 @@ TEST(reload__ends_the_transfers_of_those_that_lose)
 	assert_int_equal(http_recv_answer(fds[1], buffer, sizeof(buffer)), 200);
 	close(fds[0]);
 	close(fds[1]);
+}
+
+/* ---- quotas: which one, of whom, and when to try again */
+
+/* A server in which nothing is lent, whose lines have these words for the team. */
+static void start_with(const char *words)
+{
+	start_roles();
+	http_use_principals(
+		http_text("team token=%s owner=team/* %s\nother token=%s owner=other,team/x\n"
+			  "scraper token=%s owner=team/x metrics\nops token=%s admin\n",
+			  hash_of(OWNER), words, hash_of(OTHER), hash_of(READER), hash_of(ADMIN)));
+}
+
+static uint64_t connections(void)
+{
+	struct maas_lend_usage usage;
+
+	assert_true(maas_lend_usage(server.lend, "team", &usage));
+	return usage.used[MAAS_AUTH_CONNECTIONS];
+}
+
+/* Asks on a connection of its own; returns the status. */
+static int ask_on(int fd, enum role role, char *buffer, size_t max)
+{
+	http_send_text(fd, HTTP_REQUEST("GET /allocations", "%s\r\n"), with(tokens[role]));
+	return http_recv_answer(fd, buffer, max);
+}
+
+TEST(connections__one_too_many)
+{
+	char buffer[4096];
+	int fds[3];
+
+	start_with("max-connections=2");
+	for (int i = 0; i < 3; i++) {
+		fds[i] = http_connect();
+		assert_int_equal(ask_on(fds[i], OWNER, buffer, sizeof(buffer)), i < 2 ? 200 : 429);
+	}
+	assert_non_null(strstr(buffer, "\r\nRetry-After: 5\r\n"));
+	assert_non_null(strstr(buffer, "\r\nConnection: close\r\n"));
+	assert_non_null(strstr(buffer, "max-connections=2"));
+	/* The others go on, and whoever else comes. */
+	assert_int_equal(ask_on(fds[0], OWNER, buffer, sizeof(buffer)), 200);
+	ask(OTHER, "GET", "/allocations", NULL, 200);
+	assert_int_equal(connections(), 2);
+	/* A connection is that of who made its last request. */
+	assert_int_equal(ask_on(fds[0], OTHER, buffer, sizeof(buffer)), 200);
+	assert_int_equal(connections(), 1);
+	close(fds[2]);
+	fds[2] = http_connect();
+	assert_int_equal(ask_on(fds[2], OWNER, buffer, sizeof(buffer)), 200);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+	AWAIT(!connections());
+}
+
+static void expect_quota(enum role role, const char *path, const char *body, long status,
+			 const char *quota, const char *payer)
+{
+	const json_t *json = http_parse(ask(role, "POST", path, body, status));
+	const json_t *error = json_object_get(json, "error");
+	const json_t *principal = json_object_get(error, "principal");
+
+	assert_string_equal(http_string(error, "code"),
+			    status == 429 ? "too_many" : "quota_exhausted");
+	assert_string_equal(http_string(error, "quota"), quota);
+	if (payer)
+		assert_string_equal(json_string_value(principal), payer);
+	else
+		assert_null(principal);
+	/* Nor do the words name whoever pays. */
+	assert_int_equal(strstr(http_string(error, "message"), "team ") != NULL,
+			 payer && !strcmp(payer, "team"));
+}
+
+TEST(refusal__names_the_quota_to_whoever_pays)
+{
+	start_with("max-bytes=4KiB max-allocations=2 max-owners=1 max-sessions=0");
+	expect_quota(OWNER, "/allocate", "{'size_bytes':4097}", 507, "bytes", "team");
+	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'count':3}", 507, "allocations", "team");
+	ask(OWNER, "POST", "/allocate", "{'size_bytes':1}", 200);
+	expect_quota(OWNER, "/allocate", "{'size_bytes':1,'owner':'team/y'}", 507, "owners",
+		     "team");
+	expect_quota(OWNER, "/sessions", "{}", 429, "sessions", "team");
+}
+
+/* Two lines have an owner name, and the first one pays, whoever allocates. */
+TEST(refusal__names_who_pays_only_to_those_who_may_see_all)
+{
+	static const char body[] = "{'size_bytes':1,'owner':'team/x'}";
+
+	start_with("max-allocations=0");
+	expect_quota(OTHER, "/allocate", body, 507, "allocations", NULL);
+	expect_quota(READER, "/allocate", body, 507, "allocations", "team"); /* has metrics */
+	expect_quota(ADMIN, "/allocate", body, 507, "allocations", "team");
+	ask(OTHER, "POST", "/allocate", "{'size_bytes':1}", 200);
 }
 
 TEST_MAIN(set_up, http_teardown)

@@ -195,7 +195,6 @@ static void upload_some(unsigned int from, const char *id)
 	}
 }
 
-/* Not one byte of them is held, and no transfer begins. */
 TEST(uploads__of_strangers_are_neither_held_nor_begun)
 {
 	const char *id = make(OWNER, "/allocate", "{'size_bytes':4194304}");

@@ -3,8 +3,6 @@
  * What is another principal's is as what is not there, byte for byte, wherever an id can stand: in
  * a path, in a body and in a query, of an allocation and of a session.
  */
-#include <unistd.h>
-
 #include "tests/unit/http/http_roles.h"
 
 enum which { FOREIGN, GONE, NEVER, WHICH };

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The quota of keys of a principal: held over all its sessions, and given back by every end. */
-#include <errno.h>
-
 #include "tests/unit/rdma/rdma_fixture.h"
 
 #define LIMIT 3

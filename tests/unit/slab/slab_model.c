@@ -2,8 +2,6 @@
 /* The model: arrays and plain loops, no list and no index, so that it is right at a glance. */
 #include "tests/unit/slab/slab_model.h"
 
-#include <stdlib.h>
-
 #include "tests/random.h"
 
 #define GRANULE MAAS_SLAB_MIN_CLASS
