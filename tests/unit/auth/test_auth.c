@@ -423,7 +423,7 @@ static void load(const char *path, int want, const char *why)
 	maas_auth_unref(auth);
 }
 
-TEST(file__others_may_neither_read_nor_write_it)
+TEST(file__is_a_small_one_that_others_neither_read_nor_write)
 {
 	char path[] = "/tmp/maas-auth-XXXXXX";
 	int fd = mkstemp(path);
@@ -444,23 +444,15 @@ TEST(file__others_may_neither_read_nor_write_it)
 		assert_int_equal(fchown(fd, 12345, 0), 0);
 		load(path, -EPERM, "belongs to the user 12345");
 	}
+	assert_int_equal(fchmod(fd, 0600), 0);
+	assert_int_equal(fchown(fd, getuid(), getgid()), 0);
+	assert_int_equal(ftruncate(fd, MAAS_AUTH_MAX_FILE + 1), 0);
+	load(path, -EFBIG, "too large");
 	close(fd);
 	assert_int_equal(unlink(path), 0);
 	load(path, -ENOENT, "No such file");
 	load("/dev/zero", -EINVAL, "is not a regular file");
 	load("/tmp", -EINVAL, "is not a regular file");
-}
-
-TEST(file__its_size_is_bounded)
-{
-	char path[] = "/tmp/maas-auth-XXXXXX";
-	int fd = mkstemp(path);
-
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, MAAS_AUTH_MAX_FILE + 1), 0);
-	load(path, -EFBIG, "too large");
-	close(fd);
-	assert_int_equal(unlink(path), 0);
 }
 
 TEST_MAIN(NULL, NULL)
