@@ -5,7 +5,6 @@ and nothing else is changed. A trial is a generator: it starts what it needs and
 and makes the fault; is resumed when its alert fires, and takes the fault away. Then the alert has to be silent again.
 """
 import concurrent.futures
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 
 import yaml
@@ -121,34 +119,7 @@ class Watcher(Prometheus):
         return any(wanted.items() <= labels.items() for labels in self.firing)
 
 
-class Asked:
-    """A server at self.url, and what it answers."""
-
-    def ask(self, method, path, value=None, token=None):
-        """The status, and what the JSON of the answer says."""
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        body = None if value is None else json.dumps(value).encode()
-        request = urllib.request.Request(self.url + path, body, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read() or "null")
-        except urllib.error.HTTPError as err:
-            with err:
-                return err.code, json.load(err)
-
-    def asked(self, method, path, value=None, token=None):
-        """What an answer says that has to be 200."""
-        status, answer = self.ask(method, path, value, token)
-        assert status == 200, f"{method} {path}: {status} {answer}"
-        return answer
-
-    def refused(self, status, code, *request):
-        """The answer has to be this one."""
-        got, answer = self.ask(*request)
-        assert (got, answer["error"]["code"]) == (status, code), f"{request}: {got} {answer}"
-
-
-class Server(Asked, Memory):
+class Server(Memory):
     """maasd; it is scraped at an address of its own, which asks for no token and no certificate."""
 
     def __init__(self, program, work, name, *options, host="127.0.0.1"):
@@ -294,6 +265,18 @@ class Trials:
         def to_all(work):
             names = [alerts] if isinstance(alerts, str) else alerts
             self.all.append(Trial(names, fault, work, set(also), labels))
+            return work
+        return to_all
+
+    def at_server(self, alerts, fault, *options, quotas=None, also=(), **labels):
+        """The same at a server with these options. The generator gets the server, and where there are quotas the token
+        of their principal; it has no instance to yield."""
+        def to_all(work):
+            def at_site(site):
+                got = [site.server(*options)] if quotas is None else site.server_with(quotas, *options)
+                yield got[0].watched
+                yield from work(*got)
+            self.add(alerts, fault, also, **labels)(at_site)
             return work
         return to_all
 

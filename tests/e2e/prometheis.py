@@ -40,18 +40,45 @@ class Endpoint(http.server.ThreadingHTTPServer):
         pass  # The client may be killed meanwhile.
 
 
-class Memory(Process):
+class Asked:
+    """A server at self.url, and what it answers."""
+
+    def ask(self, method, path, value=None, token=None):
+        """The status, and what the JSON of the answer says."""
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        body = None if value is None else json.dumps(value).encode()
+        request = urllib.request.Request(self.url + path, body, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read() or "null")
+        except urllib.error.HTTPError as err:
+            with err:
+                return err.code, json.load(err)
+
+    def asked(self, method, path, value=None, token=None):
+        """What an answer says that has to be 200."""
+        status, answer = self.ask(method, path, value, token)
+        assert status == 200, f"{method} {path}: {status} {answer}"
+        return answer
+
+    def refused(self, status, code, *request):
+        """The answer has to be this one."""
+        got, answer = self.ask(*request)
+        assert (got, answer["error"]["code"]) == (status, code), f"{request}: {got} {answer}"
+
+
+class Memory(Asked, Process):
     """maasd."""
 
-    def __init__(self, program, work, file=None):
+    def __init__(self, program, work, file=None, pool="256MiB"):
         super().__init__("maasd", work)
-        self.program, self.file = program, file
+        self.program, self.file, self.pool = program, file, pool
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.others = []
 
     def start(self):
-        self.run([self.program, "--listen", f"127.0.0.1:{self.port}", "--rdma", "off", "--max-pool-size", "256MiB",
+        self.run([self.program, "--listen", f"127.0.0.1:{self.port}", "--rdma", "off", "--max-pool-size", self.pool,
                   *(["--memory-file", self.file] if self.file else [])])
         eventually(30, "the memory server", self.is_ready)
 
@@ -66,10 +93,6 @@ class Memory(Process):
         for name in [self.file, self.file + ".slots"]:
             os.remove(name)
 
-    def post(self, path, value):
-        return json.load(urllib.request.urlopen(urllib.request.Request(
-            self.url + path, json.dumps(value).encode(), {"Content-Type": "application/json"}), timeout=60))
-
     def fill(self, *sizes):
         """Another owner takes all that is left, in pieces of these sizes, many at a time while there are."""
         for size in sizes:
@@ -79,16 +102,12 @@ class Memory(Process):
 
     def allocate(self, size, count):
         """The ids; none where there is no room."""
-        try:
-            answer = self.post("/allocate", {"size_bytes": size, "count": count, "owner": "another"})
-        except urllib.error.HTTPError as err:
-            if err.code != 507:
-                raise
-            return []
-        return [a["id"] for a in answer.get("allocations", [answer])]
+        status, answer = self.ask("POST", "/allocate", {"size_bytes": size, "count": count, "owner": "another"})
+        assert status in [200, 507], f"an allocation: {status} {answer}"
+        return [a["id"] for a in answer.get("allocations", [answer])] if status == 200 else []
 
     def give_back(self):
-        self.post("/free", {"ids": self.others})
+        self.asked("POST", "/free", {"ids": self.others})
         self.others = []
 
 

@@ -15,8 +15,9 @@ import threading
 import time
 
 import openapi
-from alerts import FACTOR, ON_A_DEVICE, Asked, Rules, Site, Trials, of_prometheus, write
+from alerts import FACTOR, ON_A_DEVICE, Rules, Site, Trials, of_prometheus, write
 from certificates import Certificates
+from prometheis import Asked
 
 MIB = 1 << 20
 POOL_MIB = 64
@@ -100,29 +101,23 @@ def loses_memory(site):
     yield
 
 
-@TRIALS.add("MaasPoolFull", "an allocation where all is lent", also=["MaasPoolNearlyFull"])
-def is_full(site):
-    server = site.server()
-    yield server.watched
+@TRIALS.at_server("MaasPoolFull", "an allocation where all is lent", also=["MaasPoolNearlyFull"])
+def is_full(server):
     ids = lend(server, POOL_MIB)
     server.refused(507, "pool_exhausted", "POST", "/allocate", {"size_bytes": MIB})
     yield
     give_back(server, ids)
 
 
-@TRIALS.add("MaasPoolNearlyFull", "95 % lent")
-def is_nearly_full(site):
-    server = site.server()
-    yield server.watched
+@TRIALS.at_server("MaasPoolNearlyFull", "95 % lent")
+def is_nearly_full(server):
     ids = lend(server, POOL_MIB * 95 // 100)
     yield
     give_back(server, ids)
 
 
-@TRIALS.add("MaasPoolFullSoon", "55 % lent, and 2 % more each second")
-def is_full_soon(site):
-    server = site.server()
-    yield server.watched
+@TRIALS.at_server("MaasPoolFullSoon", "55 % lent, and 2 % more each second")
+def is_full_soon(server):
     ids, enough = lend(server, POOL_MIB * 55 // 100), threading.Event()
 
     def grow():
@@ -137,46 +132,38 @@ def is_full_soon(site):
     give_back(server, ids)
 
 
-@TRIALS.add("MaasQuotaReached", "an allocation beyond max-bytes")
-def has_its_quota(site):
-    server, token = site.server_with("max-bytes=1MiB")
-    yield server.watched
+@TRIALS.at_server("MaasQuotaReached", "an allocation beyond max-bytes", quotas="max-bytes=1MiB")
+def has_its_quota(server, token):
     server.refused(507, "quota_exhausted", "POST", "/allocate", {"size_bytes": MIB, "count": 2}, token)
     yield
 
 
-@TRIALS.add("MaasQuotaNearlyReached", "all of max-allocations in use", quota="allocations")
-@TRIALS.add("MaasQuotaNearlyReached", "all of max-bytes in use", quota="bytes")
-def has_nearly_its_quota(site):
-    server, token = site.server_with("max-bytes=4MiB max-allocations=4")
-    yield server.watched
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-allocations in use", quotas="max-bytes=4MiB max-allocations=4",
+                  quota="allocations")
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-bytes in use", quotas="max-bytes=4MiB max-allocations=4",
+                  quota="bytes")
+def has_nearly_its_quota(server, token):
     ids = lend(server, 4, token)
     yield
     give_back(server, ids, token)
 
 
-@TRIALS.add("MaasQuotaNearlyReached", "all of max-sessions in use", quota="sessions")
-def has_its_sessions(site):
-    server, token = site.server_with("max-sessions=4")
-    yield server.watched
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-sessions in use", quotas="max-sessions=4", quota="sessions")
+def has_its_sessions(server, token):
     sessions = [server.asked("POST", "/sessions", {"name": "a", "ttl_seconds": 600}, token)["id"] for _ in range(4)]
     yield
     server.asked("DELETE", "/sessions/" + sessions[0], token=token)
 
 
-@TRIALS.add("MaasQuotaNearlyReached", "all of max-owners in use", quota="owners")
-def has_its_owners(site):
-    server, token = site.server_with("max-owners=4")
-    yield server.watched
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-owners in use", quotas="max-owners=4", quota="owners")
+def has_its_owners(server, token):
     ids = [lend(server, 1, token, owner=f"owner{i}")[0] for i in range(4)]
     yield
     give_back(server, ids, token)
 
 
-@TRIALS.add("MaasQuotaNearlyReached", "all of max-connections in use", quota="connections")
-def has_its_connections(site):
-    server, token = site.server_with("max-connections=4")
-    yield server.watched
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-connections in use", quotas="max-connections=4", quota="connections")
+def has_its_connections(server, token):
     connections = connect(server, 4)
     for connection in connections:
         connection.sendall(f"GET /whoami HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
@@ -185,10 +172,8 @@ def has_its_connections(site):
     close(connections)
 
 
-@TRIALS.add("MaasSessionsLapse", "20 sessions that nobody renews")
-def is_forgotten(site):
-    server = site.server()
-    yield server.watched
+@TRIALS.at_server("MaasSessionsLapse", "20 sessions that nobody renews")
+def is_forgotten(server):
     for _ in range(20):
         server.asked("POST", "/sessions", {"name": "a", "ttl_seconds": 1})
     yield
@@ -221,10 +206,8 @@ def has_no_disk(site):
     server.reload()
 
 
-@TRIALS.add("MaasLoginsRefused", "60 requests with a token that nobody has")
-def is_guessed(site):
-    server, _ = site.server_with("")
-    yield server.watched
+@TRIALS.at_server("MaasLoginsRefused", "60 requests with a token that nobody has", quotas="")
+def is_guessed(server, _token):
     for _ in range(60):
         status, _ = server.ask("GET", "/stats", token="mt_" + secrets.token_urlsafe(32))
         assert status in [401, 429], status
@@ -246,23 +229,16 @@ def expires(site, days):
     server.reload()
 
 
-@TRIALS.add("MaasCertificateExpires", "a certificate of 3 days")
-def expires_this_week(site):
-    return expires(site, 3)
+TRIALS.add("MaasCertificateExpires", "a certificate of 3 days")(lambda site: expires(site, 3))
+TRIALS.add("MaasCertificateExpiresToday", "a certificate of one day",
+           also=["MaasCertificateExpires"])(lambda site: expires(site, 1))
 
 
-@TRIALS.add("MaasCertificateExpiresToday", "a certificate of one day", also=["MaasCertificateExpires"])
-def expires_today(site):
-    return expires(site, 1)
-
-
-@TRIALS.add("MaasReloadFailed", "a line that is none in the file of principals, and SIGHUP")
-def is_misread(site):
-    server, _ = site.server_with("")
+@TRIALS.at_server("MaasReloadFailed", "a line that is none in the file of principals, and SIGHUP", quotas="")
+def is_misread(server, _token):
     path = server.options[-1]
     with open(path, encoding="ascii") as file:
         good = file.read()
-    yield server.watched
     write(path, good + "team2 token=sha256:0\n")
     server.reload()
     yield
@@ -270,31 +246,23 @@ def is_misread(site):
     server.reload()
 
 
-@TRIALS.add("MaasConnectionsNearLimit", "18 connections of 20")
-def has_many_connections(site):
-    server = site.server("--max-connections", "20", "--max-connections-per-address", "0")
-    yield server.watched
-    connections = connect(server, 18)
+def has_connections(server, count):
+    connections = connect(server, count)
     yield
     close(connections)
 
 
-@TRIALS.add("MaasConnectionsRefused", "60 connections where 20 may be", also=["MaasConnectionsNearLimit"])
-def has_too_many_connections(site):
-    server = site.server("--max-connections", "20", "--max-connections-per-address", "0")
-    yield server.watched
-    connections = connect(server, 60)
-    yield
-    close(connections)
+FOR_20 = ["--max-connections", "20", "--max-connections-per-address", "0"]
+TRIALS.at_server("MaasConnectionsNearLimit", "18 connections of 20", *FOR_20)(lambda server: has_connections(server, 18))
+TRIALS.at_server("MaasConnectionsRefused", "60 connections where 20 may be", *FOR_20,
+                 also=["MaasConnectionsNearLimit"])(lambda server: has_connections(server, 60))
 
 
-@TRIALS.add("MaasDescriptorsNearlyUsed", f"a limit of {FILES} open files, and a connection for nearly each",
-            also=["MaasConnectionsNearLimit"])
-def has_no_descriptors(site):
-    server = site.server("--max-connections-per-address", "0")
+@TRIALS.at_server("MaasDescriptorsNearlyUsed", f"a limit of {FILES} open files, and a connection for nearly each",
+                  "--max-connections-per-address", "0", also=["MaasConnectionsNearLimit"])
+def has_no_descriptors(server):
     # Lowered from outside: by itself a server takes fewer connections where the limit is low.
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (FILES, FILES))
-    yield server.watched
     connections = connect(server, FILES * 95 // 100)
     yield
     close(connections)

@@ -25,15 +25,6 @@ SERIES = 5
 KINDS = {"chunks_head", "wal", "wbl", "checkpoint", "block", "chunk_snapshot"}
 
 
-class Kept(Memory):
-    """A maasd with its memory in a file, all of whose options that the file depends on stand here."""
-
-    def start(self):
-        self.run([self.program, "--listen", f"127.0.0.1:{self.port}", "--rdma", "off", "--max-pool-size", POOL,
-                  "--memory-file", self.file])
-        eventually(60, "the memory server", self.is_ready)
-
-
 def samples(begin, first, last):
     """The samples of these steps in OTLP's JSON. Every fourth step, one series has a late one instead."""
     def gauge(name, points):
@@ -85,7 +76,7 @@ def write(maasd, program, maas, directory):
     end = int(time.time()) // STEP_S * STEP_S - 60
     begin = end - STEPS * STEP_S
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
-        memory = Kept(maasd, work, os.path.join(shm, "memory"))
+        memory = Memory(maasd, work, os.path.join(shm, "memory"), POOL)
         memory.start()
         prometheus = start(program, work, memory.url, "writer")
         try:
@@ -124,7 +115,7 @@ def check(maasd, program, maas, directory):
         wanted = released.read_json(directory, version, "takeover.json")
         with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
             file = released.unpack(os.path.join(directory, version, "prometheus.tar.xz"), shm)
-            memory = Kept(maasd, work, file)
+            memory = Memory(maasd, work, file, POOL)
             memory.start()
             prometheus = None
             try:

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 
 from prometheis import Endpoint, Handler, Memory, Prometheus, eventually
 
@@ -270,8 +269,7 @@ def judge_metrics(node, promtool):
 def judge_sessions(memory):
     """The server knows that one leads, and that one follows."""
     for name, exclusive in [("standby", True), ("standby@follow", False)]:
-        with urllib.request.urlopen(f"{memory.url}/sessions?name={name}", timeout=60) as answer:
-            sessions = json.load(answer)["sessions"]
+        sessions = memory.asked("GET", f"/sessions?name={name}")["sessions"]
         check([session["exclusive"] for session in sessions] == [exclusive], f"sessions of {name}: {sessions}")
 
 
