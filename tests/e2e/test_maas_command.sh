@@ -217,14 +217,6 @@ maas put "$id" "$WORK/notes.txt" --json
 equal 'put --json of less: stderr' '' "$ERR"
 equal 'put --json of less' '102400 12' "$(jq -r '"\(.size_bytes) \(.written_bytes)"' <<<"$OUT")"
 
-step "a large one in pieces"
-maas alloc 4MiB
-large=$OUT
-head -c 4194304 /dev/urandom >"$WORK/large"
-maas put "$large" "$WORK/large"
-"$MAAS" get "$large" | cmp - "$WORK/large"
-maas free "$large"
-
 step "bars on a terminal only"
 maas put "$id" "$WORK/random"
 equal 'no bar in a pipe' '' "$ERR"

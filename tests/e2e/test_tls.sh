@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# maasd with --tls-cert: what is refused at the start, versions and ciphers, failed handshakes.
+# maasd with --tls-cert: what is refused at the start, versions and ciphers, failed handshakes. (Bytes: test_tls_wire.py.)
 # Run as: test_tls.sh MAASD
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -44,21 +44,11 @@ request GET /health
 equal /health 200 "$STATUS"
 URL=https://localhost:${URL##*:} request GET /health
 equal 'by name' 200 "$STATUS"
-allocate '{"size_bytes":1048576}'
-head -c 1048576 /dev/urandom >"$WORK/bytes"
-request PUT "/allocate/$ID/data" -T "$WORK/bytes"
-equal PUT 200 "$STATUS"
-request GET "/allocate/$ID/data"
-cmp "$WORK/bytes" "$WORK/body" || fail 'other bytes came back'
 URL=http://localhost request GET /health --unix-socket "$WORK/socket"
 equal 'a Unix socket stays plain' 200 "$STATUS"
 metrics=$(sed -n 's/^Serving metrics on //p' "$LOG")
 contains 'so does the address for metrics' "$metrics" http://
 contains '/metrics' "$(curl -sSf "$metrics/metrics")" maas_build_info
-
-step 'a body that is not wanted'
-request PUT /health -T "$WORK/bytes"
-equal 'an early answer' '405 method_not_allowed' "$STATUS $(jq -r .error.code <<<"$BODY")"
 
 step 'versions and ciphers'
 contains 'TLS 1.3' "$(s_client)" 'Cipher is TLS_AES_128_GCM_SHA256'
@@ -77,7 +67,7 @@ step 'plain HTTP to the TLS port'
 start_server --rdma off "${TLS[@]}"
 URL=${URL/https/http} request GET /health
 equal 'the answer' '400 tls_required' "$STATUS $(jq -r .error.code <<<"$BODY")"
-URL=${URL/https/http} request PUT /health -T "$WORK/bytes"
+URL=${URL/https/http} request PUT /health -T "$MAASD"
 equal 'the answer to a long request' 400 "$STATUS"
 wait_for 5 handshake_failed 'plaintext: it sends HTTP'
 
