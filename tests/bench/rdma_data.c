@@ -308,18 +308,17 @@ static int transfer(const struct way *way, uint8_t *bytes, const struct messages
 
 static int obey(const struct way *way, uint8_t *bytes, const char *line)
 {
-	struct messages messages;
+	struct messages job;
 	char verb[16];
 	unsigned long long number;
 	/* NOLINTNEXTLINE(cert-err34-c): what is too large is none of the sizes */
-	int words =
-		sscanf(line, "%15s %llu %u %u", verb, &number, &messages.depth, &messages.count);
+	int words = sscanf(line, "%15s %llu %u %u", verb, &number, &job.depth, &job.count);
 
-	messages.write = strcmp(verb, "write") == 0;
-	messages.bytes = number;
+	job.write = strcmp(verb, "write") == 0;
+	job.bytes = number;
 	if (words == 2 && strcmp(verb, "allocate") == 0 && way->allocate)
 		return way->allocate((unsigned int)number);
-	return words == 4 ? transfer(way, bytes, &messages) : -EINVAL;
+	return words == 4 ? transfer(way, bytes, &job) : -EINVAL;
 }
 
 static int serve(const struct way *way, const char *url)
