@@ -67,9 +67,7 @@ func TestHostAndContentType(t *testing.T) {
 		}))
 		check(t, c.Close())
 	}
-	if wrong.Load() != 0 {
-		t.Fatal(wrong.Load(), "requests that a strict server refuses")
-	}
+	holds(t, wrong.Load() == 0, wrong.Load(), "requests that a strict server refuses")
 }
 
 // recorded is a request that a server got.
@@ -100,13 +98,9 @@ func TestRedirectToTheSameServer(t *testing.T) {
 			fmt.Fprintf(w, `{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":1}]}`, someID)
 		})
 		lent, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, RequestID: "once"})
-		if err != nil || lent[0].ID != someID {
-			t.Fatal(lent, err)
-		}
-		if len(seen.paths) != 2 || seen.paths[1] != "POST /there?a=b" || seen.bodies[0] != seen.bodies[1] ||
-			!strings.Contains(seen.bodies[1], `"once"`) {
-			t.Fatalf("%q", seen)
-		}
+		holds(t, err == nil && lent[0].ID == someID, lent, err)
+		holds(t, len(seen.paths) == 2 && seen.paths[1] == "POST /there?a=b", seen)
+		holds(t, seen.bodies[0] == seen.bodies[1] && strings.Contains(seen.bodies[1], `"once"`), seen)
 	}
 }
 
@@ -127,9 +121,7 @@ func TestRedirectElsewhere(t *testing.T) {
 		})
 		_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
 		wantError(t, err, nil, "redirects to another one", "not asked")
-		if hops.Load() != 1 || others.Load() != 0 {
-			t.Fatal(location, hops.Load(), others.Load())
-		}
+		holds(t, hops.Load() == 1 && others.Load() == 0, location, hops.Load(), others.Load())
 	}
 }
 
@@ -146,9 +138,8 @@ func TestRedirectsThatAreNotFollowed(t *testing.T) {
 	wantRefusal := func(name string, requests int32) {
 		t.Helper()
 		wantError(t, asked[name](t.Context()), nil, fmt.Sprintf(`redirects to "/allocate" (status %d)`, status))
-		if n := hops.Swap(0); n != requests {
-			t.Fatalf("%s: %d requests", name, n)
-		}
+		n := hops.Swap(0)
+		holds(t, n == requests, name, n)
 	}
 	wantRefusal("allocate", 2) // the second of two
 	for _, status = range []int{301, 302, 303, 308} {
@@ -184,9 +175,7 @@ func TestBombs(t *testing.T) {
 						wantError(t, call(t.Context()), nil)
 					}
 				})
-				if used > 24<<20 {
-					t.Fatalf("%s%s…: %d bytes", head, unit, used)
-				}
+				holds(t, used <= 24<<20, head, unit, used)
 			}
 		}
 	}
@@ -200,9 +189,7 @@ func TestManyEmptyElements(t *testing.T) {
 		_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1, Count: maxBatch})
 		wantError(t, err, nil, "is it maasd?")
 	})
-	if used > 64<<20 {
-		t.Fatalf("%d bytes", used)
-	}
+	holds(t, used <= 64<<20, used)
 }
 
 func TestWordsOfTheServer(t *testing.T) {
@@ -222,9 +209,7 @@ func TestWordsOfTheServer(t *testing.T) {
 		"HTTP/1.1 302 Y\r\nLocation: /\x1b[2J\r\n\r\n"} {
 		_, err := hostile(t, raw(head)).Describe(t.Context(), someID)
 		wantError(t, err, nil)
-		if strings.ContainsRune(err.Error(), 0x1b) {
-			t.Fatalf("%q", err.Error())
-		}
+		holds(t, !strings.ContainsRune(err.Error(), 0x1b), err.Error())
 	}
 }
 
@@ -246,9 +231,8 @@ func TestLeaseOfTheAnswer(t *testing.T) {
 	})
 	c, err := openAt(t, serve(t, mux.ServeHTTP), Options{Name: "me", SessionTTL: time.Hour})
 	check(t, err)
-	if until, ok := c.Lease(); !ok || time.Until(until) > 2*time.Second {
-		t.Fatal("the lease is", time.Until(until))
-	}
+	until, ok := c.Lease()
+	holds(t, ok && time.Until(until) <= 2*time.Second, "the lease is", time.Until(until))
 	maastest.Eventually(t, "the lease to be what the third answer says", func() bool {
 		until, ok := c.Lease()
 		return ok && time.Until(until) > 20*time.Minute

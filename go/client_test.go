@@ -43,74 +43,51 @@ func TestHealthAndStats(t *testing.T) {
 	c := open(t, s, Options{})
 	health, err := c.Health(t.Context())
 	check(t, err)
-	if health.Status != "healthy" || health.Version == "" || health.ArenaID == "" || health.BootID == "" ||
-		health.Memory.MaxPoolSize != 64<<20 {
-		t.Fatalf("%+v", health)
-	}
-	if sizes := c.SlabSizes(); len(sizes) == 0 || !slices.Equal(sizes, health.SlabSizes) || sizes[len(sizes)-1] != 4<<20 {
-		t.Fatalf("slab sizes %v, and of health %v", sizes, health.SlabSizes)
-	}
+	holds(t, health.Status == "healthy" && health.Memory.MaxPoolSize == 64<<20, health)
+	holds(t, health.Version != "" && health.ArenaID != "" && health.BootID != "", health)
+	sizes := c.SlabSizes()
+	holds(t, slices.Equal(sizes, health.SlabSizes) && len(sizes) > 0 && sizes[len(sizes)-1] == 4<<20, sizes, health.SlabSizes)
 	allocate(t, c, AllocateOptions{Size: 1000, Count: 3})
 	stats, err := c.Stats(t.Context())
 	check(t, err)
-	if stats.ActiveAllocations != 3 || stats.TotalInUseBytes != 3000 || stats.MaxPoolSize != 64<<20 ||
-		len(stats.Pools) == 0 || stats.Pools[0].UsedSlabs != 3 {
-		t.Fatalf("%+v", stats)
-	}
-	if maastest.Transport() == TransportHTTP && c.Session() != "" {
-		t.Fatal("a session without a name")
-	}
+	holds(t, stats.ActiveAllocations == 3 && stats.TotalInUseBytes == 3000 && stats.MaxPoolSize == 64<<20, stats)
+	holds(t, len(stats.Pools) > 0 && stats.Pools[0].UsedSlabs == 3, stats)
+	holds(t, maastest.Transport() != TransportHTTP || c.Session() == "", "a session without a name")
 }
 
 func TestAllocateDescribeFree(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{})
 	ctx := t.Context()
 	lent := allocate(t, c, AllocateOptions{Size: 5000, Count: 2, Owner: "a/b:c@d"})
-	if len(lent) != 2 || lent[0].Size != 5000 || lent[0].ActualSize < 5000 || lent[0].ID == lent[1].ID {
-		t.Fatalf("%+v", lent)
-	}
+	holds(t, len(lent) == 2 && lent[0].Size == 5000 && lent[0].ActualSize >= 5000 && lent[0].ID != lent[1].ID, lent)
 	got, err := c.Describe(ctx, lent[0].ID)
 	check(t, err)
 	got.Age = lent[0].Age
-	if got != lent[0] || got.Owner != "a/b:c@d" || got.Lifetime != "delete" {
-		t.Fatalf("%+v is described as %+v", lent[0], got)
-	}
+	holds(t, got == lent[0] && got.Owner == "a/b:c@d" && got.Lifetime == "delete", lent[0], "is described as", got)
 	leased := allocate(t, c, AllocateOptions{Size: 1, TTL: 90 * time.Minute})
-	if got, err = c.Describe(ctx, leased[0].ID); err != nil || got.Lifetime != "ttl" {
-		t.Fatal(got, err)
-	}
+	got, err = c.Describe(ctx, leased[0].ID)
+	holds(t, err == nil && got.Lifetime == "ttl", got, err)
 	check(t, c.Renew(ctx, leased[0].ID))
 	wantError(t, c.Renew(ctx, lent[0].ID), nil, "maas: renew "+lent[0].ID, "not_renewable")
-	if err := c.Renew(ctx, "../x"); !IsNotFound(err) {
-		t.Fatal(err)
-	}
+	holds(t, IsNotFound(c.Renew(ctx, "../x")), "a path is no id")
 	freed, unknown, err := c.Free(ctx, lent[0].ID, "x", lent[1].ID, leased[0].ID, `"`)
 	check(t, err)
-	if freed != 3 || !slices.Equal(unknown, []string{"x", `"`}) {
-		t.Fatal(freed, unknown)
-	}
+	holds(t, freed == 3 && slices.Equal(unknown, []string{"x", `"`}), freed, unknown)
 	_, err = c.Describe(ctx, lent[0].ID)
-	if !IsNotFound(err) {
-		t.Fatal(err)
-	}
+	holds(t, IsNotFound(err), err)
 	wantError(t, err, nil, "maas: describe "+lent[0].ID, "it was freed")
-	if freed, unknown, err = c.Free(ctx); freed != 0 || unknown != nil || err != nil {
-		t.Fatal(freed, unknown, err)
-	}
+	freed, unknown, err = c.Free(ctx)
+	holds(t, freed == 0 && unknown == nil && err == nil, freed, unknown, err)
 }
 
 func TestSameRequestID(t *testing.T) {
 	c := open(t, maastest.Start(t), Options{})
 	first := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
 	again := allocate(t, c, AllocateOptions{Size: 100, RequestID: "once"})
-	if first[0].ID != again[0].ID {
-		t.Fatal("a second answer to the same request")
-	}
+	holds(t, first[0].ID == again[0].ID, "a second answer to the same request")
 	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 200, RequestID: "once"})
 	var refusal *Error
-	if !errors.As(err, &refusal) || refusal.Status != 409 || refusal.Code != "request_id_reused" {
-		t.Fatal(err)
-	}
+	holds(t, errors.As(err, &refusal) && refusal.Status == 409 && refusal.Code == "request_id_reused", err)
 }
 
 func TestManyAllocations(t *testing.T) {
@@ -130,22 +107,16 @@ func TestManyAllocations(t *testing.T) {
 	check(t, err)
 	none, err := c.List(ctx, "nobody")
 	check(t, err)
-	if len(listed) != count || len(all) != count+1 || len(none) != 0 {
-		t.Fatal(len(listed), len(all), len(none))
-	}
+	holds(t, len(listed) == count && len(all) == count+1 && len(none) == 0, len(listed), len(all), len(none))
 	found := make([]string, count)
 	for i := range listed {
 		found[i] = listed[i].ID
 	}
 	slices.Sort(found)
 	slices.Sort(ids)
-	if !slices.Equal(found, ids) {
-		t.Fatal("other allocations were listed")
-	}
+	holds(t, slices.Equal(found, ids), "other allocations were listed")
 	freed, unknown, err := c.Free(ctx, ids...)
-	if freed != count || len(unknown) != 0 || err != nil {
-		t.Fatal(freed, len(unknown), err)
-	}
+	holds(t, freed == count && len(unknown) == 0 && err == nil, freed, len(unknown), err)
 }
 
 func TestReadWrite(t *testing.T) {
@@ -249,26 +220,18 @@ func TestVectorOfManyRangesInOrder(t *testing.T) {
 		wantBytes(t, r.Data, want[r.Offset:r.Offset+int64(len(r.Data))])
 	}
 	freed, unknown, err := c.Free(ctx, append(slices.Repeat([]string{someID}, 300), id)...)
-	if freed != 1 || len(unknown) != 300 || err != nil {
-		t.Fatal(freed, len(unknown), err)
-	}
+	holds(t, freed == 1 && len(unknown) == 300 && err == nil, freed, len(unknown), err)
 }
 
 func TestExhausted(t *testing.T) {
 	c := open(t, maastest.Start(t, "--max-pool-size", "4MiB"), Options{})
 	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1 << 20, Count: 5})
-	if !IsExhausted(err) {
-		t.Fatal(err)
-	}
+	holds(t, IsExhausted(err), err)
 	wantError(t, err, nil, "maas: allocate 1048576 bytes 5 times", "507 pool_exhausted", "--max-pool-size")
 	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1 << 40})
-	if IsExhausted(err) {
-		t.Fatal(err)
-	}
+	holds(t, !IsExhausted(err), err)
 	wantError(t, err, nil, "413 too_large", "--slab-sizes")
-	if lent := allocate(t, c, AllocateOptions{Size: 1 << 20, Count: 4}); len(lent) != 4 {
-		t.Fatal(lent)
-	}
+	allocate(t, c, AllocateOptions{Size: 1 << 20, Count: 4})
 }
 
 func TestAllocateOptions(t *testing.T) {
@@ -288,9 +251,8 @@ func TestAllocateOptions(t *testing.T) {
 			t.Errorf("%s: %+v was taken", name, o)
 		}
 	}
-	if stats, err := c.Stats(t.Context()); err != nil || stats.TotalAllocations != 0 {
-		t.Fatal(stats, err)
-	}
+	stats, err := c.Stats(t.Context())
+	holds(t, err == nil && stats.TotalAllocations == 0, stats, err)
 }
 
 func TestOptions(t *testing.T) {
@@ -319,9 +281,7 @@ func TestOptions(t *testing.T) {
 		_, err := Open(t.Context(), o)
 		wantError(t, err, nil, "maas: ")
 		wantError(t, o.Check(), nil, err.Error())
-		if bytes.Contains([]byte(err.Error()), []byte("secret")) {
-			t.Errorf("%s: the error shows the password: %v", name, err)
-		}
+		holds(t, !strings.Contains(err.Error(), "secret"), name, "shows the password:", err)
 	}
 }
 
@@ -332,9 +292,8 @@ func TestURLWithoutScheme(t *testing.T) {
 	check(t, err)
 	for text, base := range map[string]string{
 		"localhost:3000": "http://localhost:3000", "[::1]:3000": "http://[::1]:3000", "host": "http://host"} {
-		if a, err := parseURL(text); err != nil || a.base != base {
-			t.Errorf("%s: %+v, %v", text, a, err)
-		}
+		a, err := parseURL(text)
+		holds(t, err == nil && a.base == base, text, a, err)
 	}
 }
 
@@ -345,9 +304,7 @@ func TestBuiltWithoutRDMA(t *testing.T) {
 	s := maastest.Start(t)
 	_, err := tryOpen(t, s, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "-tags maasrdma")
-	if c := open(t, s, Options{Transport: TransportAuto}); c.Transport() != TransportHTTP {
-		t.Fatal(c.Transport())
-	}
+	open(t, s, Options{Transport: TransportAuto})
 }
 
 func TestUnixSocket(t *testing.T) {
@@ -381,9 +338,8 @@ func TestManyThreads(t *testing.T) {
 			}
 		}
 	})
-	if stats, err := c.Stats(t.Context()); err != nil || stats.ActiveAllocations != 0 {
-		t.Fatal(stats, err)
-	}
+	stats, err := c.Stats(t.Context())
+	holds(t, err == nil && stats.ActiveAllocations == 0, stats, err)
 }
 
 func roundTrip(ctx context.Context, c *Client, seed uint64) error {
@@ -415,9 +371,8 @@ func TestClosed(t *testing.T) {
 	for _, call := range calls(c, id, make([]byte, 1)) {
 		wantError(t, call(t.Context()), ErrClosed)
 	}
-	if _, ok := c.Lease(); ok {
-		t.Fatal("a lease after the end")
-	}
+	_, ok := c.Lease()
+	holds(t, !ok, "a lease after the end")
 }
 
 func TestCloseUnderWay(t *testing.T) {

@@ -208,9 +208,7 @@ func TestHostileData(t *testing.T) {
 			guarded := bytes.Repeat([]byte{7}, 12)
 			err := c.Read(t.Context(), someID, 5, guarded[1:11])
 			wantError(t, err, nil, "maas: read 10 bytes at 5 of "+someID, test.words)
-			if guarded[0] != 7 || guarded[11] != 7 {
-				t.Fatal("it wrote beside the buffer")
-			}
+			holds(t, guarded[0] == 7 && guarded[11] == 7, "it wrote beside the buffer")
 		})
 	}
 }
@@ -218,9 +216,7 @@ func TestHostileData(t *testing.T) {
 func TestLongRefusal(t *testing.T) {
 	text := `{"error":{"code":"not_found","message":"` + strings.Repeat("é", 5000) + `"}}`
 	_, err := hostile(t, answer(404, text)).Describe(t.Context(), someID)
-	if !IsNotFound(err) || len(err.Error()) > 1000 {
-		t.Fatal(err)
-	}
+	holds(t, IsNotFound(err) && len(err.Error()) <= 1000, err)
 	_, err = hostile(t, answer(500, strings.Repeat("x", 1<<20))).Describe(t.Context(), someID)
 	wantError(t, err, nil, "500 Internal Server Error")
 }
@@ -242,19 +238,14 @@ func TestRetries(t *testing.T) {
 		}
 		fmt.Fprintf(w, `{"allocations":[{"id":%q,"size_bytes":1,"actual_size_bytes":1}]}`, someID)
 	})
-	if _, err := c.Allocate(t.Context(), AllocateOptions{Size: 1}); err != nil || requests.Load() != 3 {
-		t.Fatal(requests.Load(), err)
-	}
+	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+	holds(t, err == nil && requests.Load() == 3, requests.Load(), err)
 	requests.Store(0)
 	failures = 1000
-	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
+	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
 	wantError(t, err, nil, "the connection broke")
-	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
-		t.Fatal(err)
-	}
-	if requests.Load() > 6 { // three of ours, each perhaps on a connection that was kept
-		t.Fatal(requests.Load(), "requests")
-	}
+	holds(t, errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF), err)
+	holds(t, requests.Load() <= 6, requests.Load(), "requests") // three of ours, each perhaps on a connection that was kept
 }
 
 // The server answers before it has read the body; afterwards nobody may read the caller's bytes.
@@ -298,8 +289,6 @@ func TestNoCopies(t *testing.T) {
 			check(t, c.Read(t.Context(), id, 0, data))
 		}
 	})
-	if used > 10*size/4 {
-		t.Fatalf("20 transfers of %d bytes took %d bytes of memory", size, used)
-	}
+	holds(t, used <= 10*size/4, "of memory it took", used)
 	check(t, c.UnregisterBuffer(data))
 }

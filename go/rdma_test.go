@@ -29,15 +29,11 @@ func needDevice(t *testing.T) {
 
 func TestAuto(t *testing.T) {
 	needDevice(t)
-	if c := open(t, maastest.Start(t), Options{Transport: TransportAuto}); c.Session() == "" {
-		t.Fatal("no session")
-	}
+	holds(t, open(t, maastest.Start(t), Options{Transport: TransportAuto}).Session() != "", "no session")
 	off := maastest.Start(t, "--rdma", "off")
 	without, err := tryOpen(t, off, Options{Transport: TransportAuto, Name: "me"})
 	check(t, err)
-	if without.Transport() != TransportHTTP {
-		t.Fatal(without.Transport())
-	}
+	holds(t, without.Transport() == TransportHTTP, without.Transport())
 	check(t, roundTrip(t.Context(), without, 1))
 	_, err = tryOpen(t, off, Options{Transport: TransportRDMA})
 	wantError(t, err, nil, "the server has no RDMA", "--rdma=required")
@@ -153,9 +149,7 @@ func TestManyKeys(t *testing.T) {
 	}
 	t.Logf("%d keys in %v, at most %d at once", count, time.Since(begun), most())
 	wantBytes(t, got, want)
-	if most() < 2 {
-		t.Error("one after the other")
-	}
+	holds(t, most() >= 2, "one after the other")
 }
 
 // A server that is gone costs a call about its deadline, and no more.

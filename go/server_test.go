@@ -55,9 +55,7 @@ func open(t testing.TB, s *maastest.Server, o Options) *Client {
 	t.Helper()
 	c, err := tryOpen(t, s, o)
 	check(t, err)
-	if c.Transport() != maastest.Transport() {
-		t.Fatalf("transport %s, wanted %s", c.Transport(), maastest.Transport())
-	}
+	holds(t, c.Transport() == maastest.Transport(), c.Transport())
 	return c
 }
 
@@ -88,6 +86,14 @@ func allocate(t testing.TB, c *Client, o AllocateOptions) []Allocation {
 	return lent
 }
 
+// holds checks a condition; otherwise it shows what there is.
+func holds(t testing.TB, isSo bool, is ...any) {
+	t.Helper()
+	if !isSo {
+		t.Fatal(is...)
+	}
+}
+
 func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -98,16 +104,10 @@ func check(t testing.TB, err error) {
 // wantError checks that err is target under errors.Is and has the words that help.
 func wantError(t testing.TB, err, target error, words ...string) {
 	t.Helper()
-	if err == nil {
-		t.Fatal("an error was due")
-	}
-	if target != nil && !errors.Is(err, target) {
-		t.Fatalf("%v is not: %v", err, target)
-	}
+	holds(t, err != nil, "an error was due")
+	holds(t, target == nil || errors.Is(err, target), err, "is not", target)
 	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			t.Fatalf("%q is not in: %v", word, err)
-		}
+		holds(t, strings.Contains(err.Error(), word), word, "is not in:", err)
 	}
 }
 

@@ -17,23 +17,18 @@ import (
 func waitLost(t testing.TB, c *Client) {
 	t.Helper()
 	maastest.Receive(t, "the session is lost", c.Lost())
-	if _, ok := c.Lease(); ok {
-		t.Fatal("a lease of a session that is lost")
-	}
+	_, ok := c.Lease()
+	holds(t, !ok, "a lease of a session that is lost")
 }
 
 func TestSession(t *testing.T) {
 	s := maastest.Start(t)
 	c := open(t, s, Options{Name: "me", SessionTTL: time.Second})
-	if c.Session() == "" {
-		t.Fatal("no session")
-	}
+	holds(t, c.Session() != "", "no session")
 	kept := allocate(t, c, AllocateOptions{Size: 10, Owner: "me"})[0].ID
 	bound := allocate(t, c, AllocateOptions{Size: 10, Lifetime: "session"})[0].ID
 	first, ok := c.Lease()
-	if !ok || time.Until(first) > time.Second {
-		t.Fatal(first, ok)
-	}
+	holds(t, ok && time.Until(first) <= time.Second, first, ok)
 	maastest.Eventually(t, "the lease to be renewed, more than once", func() bool {
 		until, ok := c.Lease()
 		return ok && until.After(first.Add(time.Second))
@@ -47,9 +42,8 @@ func TestSession(t *testing.T) {
 	other := open(t, s, Options{})
 	_, err := other.Describe(t.Context(), kept)
 	check(t, err)
-	if _, err := other.Describe(t.Context(), bound); !IsNotFound(err) {
-		t.Fatal(err)
-	}
+	_, err = other.Describe(t.Context(), bound)
+	holds(t, IsNotFound(err), err)
 	if _, err := other.Allocate(t.Context(), AllocateOptions{Size: 1, Lifetime: "session"}); other.Session() == "" && err == nil {
 		t.Fatal("memory of no session")
 	}
@@ -60,17 +54,14 @@ func TestSessionAge(t *testing.T) {
 	one := open(t, s, Options{Name: "a/b:c@d", Exclusive: true})
 	other := open(t, s, Options{})
 	for name, want := range map[string]bool{"a/b:c@d": true, "a": false} {
-		if _, taken, err := other.SessionAge(t.Context(), name); err != nil || taken != want {
-			t.Fatal(name, taken, err)
-		}
+		_, taken, err := other.SessionAge(t.Context(), name)
+		holds(t, err == nil && taken == want, name, taken, err)
 	}
-	if _, _, err := other.SessionAge(t.Context(), "no name & more"); err == nil {
-		t.Fatal("it cannot be a name")
-	}
+	_, _, err := other.SessionAge(t.Context(), "no name & more")
+	wantError(t, err, nil)
 	check(t, one.Close())
-	if _, taken, err := other.SessionAge(t.Context(), "a/b:c@d"); err != nil || taken {
-		t.Fatal(taken, err)
-	}
+	_, taken, err := other.SessionAge(t.Context(), "a/b:c@d")
+	holds(t, err == nil && !taken, taken, err)
 }
 
 func TestExclusive(t *testing.T) {
@@ -153,9 +144,7 @@ func TestServerRestarted(t *testing.T) {
 	s.Restart()
 	health, err := c.Health(t.Context())
 	check(t, err)
-	if health.BootID == c.bootID {
-		t.Fatal("the same boot")
-	}
+	holds(t, health.BootID != c.bootID, "the same boot")
 	waitLost(t, c)
 	_, err = c.Allocate(t.Context(), AllocateOptions{Size: 1})
 	wantError(t, err, ErrSessionLost, "restarted")

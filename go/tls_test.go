@@ -195,9 +195,7 @@ func TestTLS__goes_through(t *testing.T) {
 	check(t, err)
 	_, err = openAt(t, s.URL, Options{TLS: &tls.Config{RootCAs: pool(ca), Certificates: []tls.Certificate{ca.pair("team", nil)}}})
 	check(t, err)
-	if s.saw("team") != 2 {
-		t.Fatalf("%v", s.seen)
-	}
+	holds(t, s.saw("team") == 2, s.seen)
 	named := newSecured(t, ca.config("memory.example", nil))
 	_, err = openAt(t, named.URL, Options{CAFile: ca.file, ServerName: "memory.example"})
 	check(t, err)
@@ -210,9 +208,7 @@ func TestTLS__a_certificate_is_shown_whatever_CAs_the_server_names(t *testing.T)
 	s := newSecured(t, config)
 	_, err := openAt(t, s.URL, Options{CAFile: ca.file, CertFile: foreign.makeFile("stranger")})
 	check(t, err)
-	if s.saw("stranger") != 1 {
-		t.Fatalf("%v", s.seen)
-	}
+	holds(t, s.saw("stranger") == 1, s.seen)
 }
 
 func TestTLS__refused_in_words_that_help(t *testing.T) {
@@ -343,9 +339,7 @@ func TestTLS__files_change_under_load(t *testing.T) {
 	before := s.saw("old")
 	_, err = c.Health(t.Context())
 	check(t, err)
-	if s.saw("old") != before {
-		t.Fatal("the old certificate is still used")
-	}
+	holds(t, s.saw("old") == before, "the old certificate is still used")
 }
 
 // The server that no longer knows a certificate makes the client look at once, and not a second later.
@@ -364,7 +358,5 @@ func TestTLS__refused_certificate_was_renewed(t *testing.T) {
 	c.sender.files.look = time.Now().Add(time.Hour)
 	_, err = c.Health(t.Context())
 	check(t, err)
-	if s.saw("new") != 1 {
-		t.Fatalf("%v", s.seen)
-	}
+	holds(t, s.saw("new") == 1, s.seen)
 }

@@ -61,9 +61,7 @@ func TestTokenFile__that_cannot_be(t *testing.T) {
 		t.Helper()
 		_, err := openAt(t, g.URL, Options{TokenFile: path})
 		wantError(t, err, target, path, words)
-		if strings.Contains(err.Error(), "mt") {
-			t.Fatalf("the token is in: %v", err)
-		}
+		holds(t, !strings.Contains(err.Error(), "mt"), "the token is in:", err)
 	}
 	refused(filepath.Join(dir, "none"), os.ErrNotExist, "")
 	refused(dir, nil, "not a regular file")
@@ -71,9 +69,7 @@ func TestTokenFile__that_cannot_be(t *testing.T) {
 	for _, text := range []string{"", "\nmt_one", "mt one", "mt_\x01", strings.Repeat("m", 256)} {
 		refused(put(t, []byte(text), 0o600), nil, "no token")
 	}
-	if n := g.requests.Load(); n != 0 {
-		t.Fatalf("%d requests without a token", n)
-	}
+	holds(t, g.requests.Load() == 0, g.requests.Load(), "requests without a token")
 }
 
 func TestToken__options_that_cannot_be(t *testing.T) {
@@ -95,9 +91,7 @@ func TestToken__refused(t *testing.T) {
 	source := func() (string, error) { asked++; return text, none }
 	_, err := openAt(t, g.URL, Options{Token: source})
 	wantError(t, err, ErrToken, "401 unauthenticated", "was it replaced?", "TokenFile")
-	if asked != 2 || g.requests.Load() != 1 || strings.Contains(err.Error(), "mt_wrong") {
-		t.Fatalf("asked %d times for %d requests: %v", asked, g.requests.Load(), err)
-	}
+	holds(t, asked == 2 && g.requests.Load() == 1 && !strings.Contains(err.Error(), "mt_wrong"), asked, g.requests.Load(), err)
 
 	text = "mt_right"
 	c, err := openAt(t, g.URL, Options{Token: source})
@@ -151,9 +145,7 @@ func TestToken__rotation_under_load_fails_no_request(t *testing.T) {
 	replace(t, path, []byte("mt_1\n"), 0o600)
 	g.token.Store("mt_1")
 	<-asked
-	if failed.Load() != 0 {
-		t.Fatalf("%d of %d requests failed", failed.Load(), goroutines*each)
-	}
+	holds(t, failed.Load() == 0, failed.Load(), "requests failed")
 }
 
 // The server ends a session with the token that it was last used with: a renewal looks for another one.
@@ -162,9 +154,8 @@ func TestToken__renewals_look_for_another(t *testing.T) {
 	token := newToken(&Options{TokenFile: path})
 	gets := func(want string) {
 		t.Helper()
-		if text, _, err := token.get(); text != want || err != nil {
-			t.Fatal(text, err)
-		}
+		text, _, err := token.get()
+		holds(t, text == want && err == nil, text, err)
 	}
 	gets("mt_old")
 	replace(t, path, []byte("mt_new\n"), 0o600)
@@ -173,9 +164,8 @@ func TestToken__renewals_look_for_another(t *testing.T) {
 	gets("mt_new")
 	// A server that does not know the new one yet: the old one, once.
 	for i, want := range []string{"mt_old", "mt_new", "mt_new"} {
-		if other, err := token.isOther(reading + i); other != (i < 2) || err != nil {
-			t.Fatal(i, other, err)
-		}
+		other, err := token.isOther(reading + i)
+		holds(t, other == (i < 2) && err == nil, i, other, err)
 		gets(want)
 	}
 }
@@ -197,7 +187,5 @@ func TestToken__goes_to_no_other_server(t *testing.T) {
 	c.sender.token = newToken(&Options{Token: func() (string, error) { return "mt_one", nil }})
 	_, err := c.Allocate(t.Context(), AllocateOptions{Size: 1})
 	wantError(t, err, nil, "redirects")
-	if others.Load() != 0 {
-		t.Fatal("the other server was asked")
-	}
+	holds(t, others.Load() == 0, "the other server was asked")
 }
