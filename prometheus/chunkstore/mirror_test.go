@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 	"math/rand"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
 // forgetful is a local mapper that can no longer read, so that reads come from remote memory.
@@ -110,4 +113,22 @@ func TestMirror__pages_that_a_failure_brought_back_are_dropped_again(t *testing.
 	s.Acked(1, 100_001)
 	require.Equal(t, 3, local.drops)
 	require.Error(t, s.end()) // The session ends by itself.
+}
+
+// When the tail looks at the log, it takes no byte of a file behind this position.
+func TestMirror__knows_where_the_chunks_end(t *testing.T) {
+	s := newMirror(t)
+	number, length := s.chunksEnd()
+	require.Equal(t, [2]int64{1, 0}, [2]int64{int64(number), length}, "no file yet")
+
+	all := s.write(500)
+	number, length = s.chunksEnd()
+	require.Equal(t, uint32(1), number)
+	require.NoError(t, s.end())
+	b, err := os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001"))
+	require.NoError(t, err)
+	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
+	require.Equal(t, len(all), records)
+	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)
+	require.Equal(t, length, s.tail.ChunkFile(1).Len())
 }

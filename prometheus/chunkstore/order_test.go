@@ -7,8 +7,6 @@ package chunkstore
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/headchunk"
 )
 
 // slowLog is a log whose looks begin and end when a test says so.
@@ -112,22 +109,4 @@ func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T)
 	log.set(2, 100, nil)
 	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
 	checkReads(t, s, all)
-}
-
-// When the tail looks at the log, it takes no byte of a file behind this position.
-func TestMirror__knows_where_the_chunks_end(t *testing.T) {
-	s := newMirror(t)
-	number, length := s.chunksEnd()
-	require.Equal(t, [2]int64{1, 0}, [2]int64{int64(number), length}, "no file yet")
-
-	all := s.write(500)
-	number, length = s.chunksEnd()
-	require.Equal(t, uint32(1), number)
-	require.NoError(t, s.end())
-	b, err := os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001"))
-	require.NoError(t, err)
-	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
-	require.Equal(t, len(all), records)
-	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)
-	require.Equal(t, length, s.tail.ChunkFile(1).Len())
 }
