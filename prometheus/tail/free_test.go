@@ -165,14 +165,6 @@ func (l looker) takeover() (lost int, err error) {
 	return lost, err
 }
 
-// wholeTakeover wants a take-over to leave out nothing.
-func (l looker) wholeTakeover() {
-	l.t.Helper()
-	lost, err := l.takeover()
-	require.NoError(l.t, err)
-	require.Zero(l.t, lost)
-}
-
 // The process is killed between a checkpoint and its copy.
 func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.T) {
 	d := newLog(t)
@@ -190,26 +182,27 @@ func TestAttach__the_old_log_stays_until_the_new_checkpoint_is_there(t *testing.
 
 // A server that has lost its memory gets the log from its beginning, which lies before the head's.
 func TestAttach__a_server_without_the_log_hears_at_once_where_the_head_begins(t *testing.T) {
-	d := newLog(t)
-	l := newLooker(d)
-	m := d.open()
-	require.NoError(t, m.SetMinValidTime(1000))
-	tail := newStepper(d, m, held)
-	tail.look()
-	minTime, there := l.look()
-	require.Contains(t, there, wal(0))
-	require.Equal(t, int64(1000), minTime)
-}
-
-func TestHeld__a_server_that_lacks_the_beginning_of_the_log_gets_the_checkpoint(t *testing.T) {
-	d := newLog(t)
-	l := newLooker(d)
-	d.truncate()
-	tail := newStepper(d, d.open(), held)
-	for range 5 {
-		tail.look()
+	for name, c := range map[string]struct {
+		bytes int
+		held  bool
+	}{"a log that is held": {segmentSize, true}, "a log that is empty yet": {0, false}} {
+		t.Run(name, func(t *testing.T) {
+			d := newDataDir(t)
+			l := newLooker(d)
+			d.append(walZero, c.bytes)
+			m := d.open()
+			require.NoError(t, m.SetMinValidTime(1000))
+			tail := newStepper(d, m, func(o *Options) { o.Held = func() bool { return c.held } })
+			tail.look()
+			if c.bytes == 0 {
+				d.append(walZero, 1000)
+				tail.look()
+			}
+			minTime, there := l.look()
+			require.Contains(t, there, wal(0))
+			require.Equal(t, int64(1000), minTime)
+		})
 	}
-	l.wholeTakeover()
 }
 
 func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
@@ -230,23 +223,9 @@ func TestHeld__a_gap_in_the_log_is_closed_by_the_checkpoint(t *testing.T) {
 	for range 5 {
 		tail.look()
 	}
-	l.wholeTakeover()
+	lost, err := l.takeover()
+	require.NoError(t, err)
+	require.Zero(t, lost)
 	_, there := l.look()
 	require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL}, "the blocks are not there yet")
-}
-
-func TestPublish__also_a_log_that_is_empty_yet(t *testing.T) {
-	d := newDataDir(t)
-	l := newLooker(d)
-	d.append(walZero, 0)
-	m := d.open()
-	require.NoError(t, m.SetMinValidTime(1000))
-	tail := newStepper(d, m)
-	for range 2 {
-		tail.look()
-		d.append(walZero, 1000)
-	}
-	minTime, there := l.look()
-	require.Contains(t, there, wal(0))
-	require.Equal(t, int64(1000), minTime)
 }
