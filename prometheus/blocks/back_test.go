@@ -212,8 +212,6 @@ func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
 	n.settled()
 }
 
-// If a block does not fit on the disk, neither that block nor an older one comes back, remote memory keeps them,
-// and a start with more room continues.
 func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
 	d := newDataDir(t)
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)

@@ -35,8 +35,6 @@ type model struct {
 	log     []string
 }
 
-// A block that was whole in remote memory, and was never deleted, comes back bit for bit, itself or in a
-// descendant, whatever happened in between.
 func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if text := os.Getenv("MAAS_SEED"); text != "" {

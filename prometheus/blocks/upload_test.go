@@ -313,7 +313,6 @@ func TestCopier__a_full_server_keeps_the_newest_of_few(t *testing.T) {
 	n.settled(f, g)
 }
 
-// A block that somebody frees by hand is missed within minutes, and copied again.
 func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	d := newDataDir(t)
 	a, b := d.birth(0, 10), d.birth(10, 20)

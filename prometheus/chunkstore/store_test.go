@@ -98,7 +98,6 @@ func TestRemote__ends_when_too_much_waits(t *testing.T) {
 	}
 }
 
-// A server that loses its memory before it had a chunk has lost none.
 func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
 	fatal := make(chan error, 1)
 	s := newRemote(t, RemoteOptions{Fatal: func(err error) { fatal <- err }})

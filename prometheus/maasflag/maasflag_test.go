@@ -80,7 +80,6 @@ func flagsNow() map[string]bool {
 	return now
 }
 
-// Every flag of every release is there.
 func TestFlags__those_of_releases_are_there(t *testing.T) {
 	shared.Released(t, "prometheus-flags.json", flagsNow())
 }

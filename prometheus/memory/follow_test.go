@@ -136,7 +136,6 @@ func TestFollow__leaves_a_name_that_was_free_at_another_start_of_the_server(t *t
 	require.NoError(t, m.Close())
 }
 
-// A Prometheus that began without the server leads, until it turns out that another leads.
 func TestFollow__who_began_alone_ends_when_another_leads(t *testing.T) {
 	server := maastest.Start(t)
 	server.Kill()

@@ -60,7 +60,6 @@ func metricsNow(t *testing.T) map[string]released {
 	return now
 }
 
-// Every metric of every release is there, with its type and labels.
 func TestMetrics__those_of_releases_are_there(t *testing.T) {
 	shared.Released(t, "prometheus-metrics.json", metricsNow(t))
 }

@@ -143,7 +143,6 @@ func refused(t *testing.T, url string) string {
 	return count
 }
 
-// A standby without a session follows all the same.
 func TestFollow__without_a_session(t *testing.T) {
 	server := maastest.Start(t)
 	long := strings.Repeat("x", 63)
