@@ -158,10 +158,13 @@ var errInjected = errors.New("injected")
 func (f *failing) fails() bool { f.left--; return f.left == 0 }
 
 func (f *failing) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
-	if f.fails() {
-		return nil, errInjected
+	if !f.fails() {
+		return f.Memory.Allocate(ctx, o)
 	}
-	return f.Memory.Allocate(ctx, o)
+	if f.after {
+		_, _ = f.Memory.Allocate(ctx, o)
+	}
+	return nil, errInjected
 }
 
 func (f *failing) WriteV(ctx context.Context, r []maas.Range) error {
@@ -250,25 +253,12 @@ func TestFile__says_what_it_follows(t *testing.T) {
 	require.False(t, far.Follows(next))
 }
 
-// late is a server whose answers to allocations come too late.
-type late struct {
-	Memory
-	calls int
-}
-
-func (l *late) Allocate(ctx context.Context, o maas.AllocateOptions) ([]maas.Allocation, error) {
-	a, err := l.Memory.Allocate(ctx, o)
-	if l.calls++; l.calls <= 3 {
-		return nil, errInjected
-	}
-	return a, err
-}
-
 func TestFile__an_allocation_that_is_asked_for_again_is_the_same(t *testing.T) {
 	c := client(t)
-	mem := &late{Memory: c}
+	mem := &failing{Memory: c, after: true} // The answers come too late.
 	f := New("me", 1, Name{Kind: WAL}, false)
 	for range 3 {
+		mem.left = 1
 		require.ErrorIs(t, f.Append(ctx, mem, []byte("abc")), errInjected)
 	}
 	require.NoError(t, f.Append(ctx, mem, random(1, mib)))
