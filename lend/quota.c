@@ -188,33 +188,33 @@ static struct maas_lend_session *key_holder(struct maas_lend *lend,
 		       : NULL;
 }
 
-/* Lock held. */
-static int charge_key(struct maas_lend *lend, struct maas_lend_session_ref ref)
+/* Where nobody has quotas, a key is not to pay for the registers that this needs. */
+MAAS_COLD static int charge_key(struct maas_lend *lend, struct maas_lend_session_ref ref)
 {
-	struct maas_lend_session *session = key_holder(lend, ref);
+	struct maas_lend_session *session;
 	struct maas_lend_usage *usage;
+	int r = 0;
 
-	if (!session)
-		return 0;
-	usage = usage_by_name(lend->principals.table, lend->quotas.usage, session->principal);
-	if (usage && !fits(lend, usage, MAAS_AUTH_GRANTS, 1))
-		return -ENOSR;
-	if (usage)
-		usage->used[MAAS_AUTH_GRANTS]++;
-	session->keys++;
-	return 0;
+	pthread_mutex_lock(&lend->lock);
+	session = key_holder(lend, ref);
+	if (session) {
+		usage = usage_by_name(lend->principals.table, lend->quotas.usage,
+				      session->principal);
+		if (usage && !fits(lend, usage, MAAS_AUTH_GRANTS, 1))
+			r = -ENOSR;
+		else if (usage)
+			usage->used[MAAS_AUTH_GRANTS]++;
+		session->keys += !r;
+	}
+	pthread_mutex_unlock(&lend->lock);
+	return r;
 }
 
 int maas_lend_key_charge(struct maas_lend *lend, struct maas_lend_session_ref ref)
 {
-	int r;
-
 	if (!atomic_load_explicit(&lend->principals.is_there, memory_order_relaxed))
 		return 0;
-	pthread_mutex_lock(&lend->lock);
-	r = charge_key(lend, ref);
-	pthread_mutex_unlock(&lend->lock);
-	return r;
+	return charge_key(lend, ref);
 }
 
 void maas_lend_key_discharge(struct maas_lend *lend, struct maas_lend_session_ref ref)

@@ -96,12 +96,20 @@ static inline bool maas_rdma_conn_usable(const struct maas_rdma_conn *conn)
 	return conn->state == MAAS_RDMA_CONN_CONNECTING || conn->state == MAAS_RDMA_CONN_LIVE;
 }
 
+/* The connection has something to do before the thread sleeps. */
+void maas_rdma_conn_dirty(struct maas_rdma_conn *conn);
+
 /*
  * Posts the work once the thread has done what else it had to do: several works, one chain, one
  * doorbell. Never fails here: what cannot be posted or was flushed ends with IBV_WC_WR_FLUSH_ERR,
  * never from within this call.
  */
-void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work);
+static inline void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work)
+{
+	STAILQ_INSERT_TAIL(&conn->waiting, &work->task, link);
+	if (!conn->dirty)
+		maas_rdma_conn_dirty(conn);
+}
 /* Posts all work that waits. */
 void maas_rdma_conn_post_waiting(struct maas_rdma_conn *conn);
 /* Sends a zero-length write: without an answer the queue pair breaks. */
@@ -120,8 +128,6 @@ void maas_rdma_conn_end(struct maas_rdma_conn *conn, const char *reason);
  * confirmed. */
 void maas_rdma_conn_abandon(struct maas_rdma_conn *conn);
 
-/* The connection has something to do before the thread sleeps. */
-void maas_rdma_conn_dirty(struct maas_rdma_conn *conn);
 /* Posts what waits, and goes on with ends. `now_ms` 0: without looking at the time. */
 void maas_rdma_conns_run(struct maas_rdma *rdma, uint64_t now_ms);
 

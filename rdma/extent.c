@@ -12,41 +12,7 @@
 
 #define FAILED_MS 1000 /* a failure is the answer for this long; then it is tried again */
 
-enum extent_state {
-	EXTENT_NONE,
-	EXTENT_ASKED,
-	EXTENT_READY,
-	EXTENT_FAILED,
-};
-
-struct extent {
-	enum extent_state state;
-	int error;
-	uint64_t failed_ms;
-	_Atomic(struct ibv_mr *) mr;	    /* once it is there it stays, for any thread */
-	STAILQ_ENTRY(extent) link;	    /* of those that are asked for */
-	struct maas_rdma_task_list waiting; /* sent when it is registered, or cannot be */
-};
-
-struct maas_rdma_extents {
-	struct maas_rdma *rdma;
-	uint64_t extent_bytes;
-	uint32_t count;
-	unsigned int access;
-	bool running;
-	pthread_t thread;
-	_Atomic uint64_t registered_bytes;
-	_Atomic uint64_t wanted_bytes;
-
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	/* guarded by lock */
-	STAILQ_HEAD(, extent) asked;
-	bool stop;
-	struct extent extents[];
-};
-
-static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent *extent,
+static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct maas_rdma_extent *extent,
 			  int *ret_error)
 {
 	uint64_t offset = (uint64_t)(extent - extents->extents) * extents->extent_bytes;
@@ -61,7 +27,7 @@ static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct extent
 }
 
 /* Lock held; not while it pins. */
-static void register_one(struct maas_rdma_extents *extents, struct extent *extent)
+static void register_one(struct maas_rdma_extents *extents, struct maas_rdma_extent *extent)
 {
 	struct maas_rdma_task *task;
 	struct ibv_mr *mr;
@@ -71,7 +37,7 @@ static void register_one(struct maas_rdma_extents *extents, struct extent *exten
 	mr = pin(extents, extent, &error);
 	atomic_store_explicit(&extent->mr, mr, memory_order_release);
 	pthread_mutex_lock(&extents->lock);
-	extent->state = mr ? EXTENT_READY : EXTENT_FAILED;
+	extent->state = mr ? MAAS_RDMA_EXTENT_READY : MAAS_RDMA_EXTENT_FAILED;
 	extent->error = error;
 	extent->failed_ms = maas_clock_ms();
 	if (mr)
@@ -88,7 +54,7 @@ static void register_one(struct maas_rdma_extents *extents, struct extent *exten
 static void *run(void *arg)
 {
 	struct maas_rdma_extents *extents = arg;
-	struct extent *extent;
+	struct maas_rdma_extent *extent;
 
 	pthread_mutex_lock(&extents->lock);
 	while (!extents->stop) {
@@ -105,9 +71,9 @@ static void *run(void *arg)
 }
 
 /* Lock held. */
-static void ask(struct maas_rdma_extents *extents, struct extent *extent)
+static void ask(struct maas_rdma_extents *extents, struct maas_rdma_extent *extent)
 {
-	extent->state = EXTENT_ASKED;
+	extent->state = MAAS_RDMA_EXTENT_ASKED;
 	STAILQ_INIT(&extent->waiting);
 	STAILQ_INSERT_TAIL(&extents->asked, extent, link);
 	atomic_fetch_add(&extents->wanted_bytes, extents->extent_bytes);
@@ -150,7 +116,7 @@ int maas_rdma_extents_open(struct maas_rdma *rdma, bool register_all,
 
 void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 {
-	struct extent *extent;
+	struct maas_rdma_extent *extent;
 
 	if (!extents || !extents->running)
 		return;
@@ -163,7 +129,7 @@ void maas_rdma_extents_stop(struct maas_rdma_extents *extents)
 	/* Those who wait are told; no server binds windows for them any more. */
 	while ((extent = STAILQ_FIRST(&extents->asked))) {
 		STAILQ_REMOVE_HEAD(&extents->asked, link);
-		extent->state = EXTENT_FAILED;
+		extent->state = MAAS_RDMA_EXTENT_FAILED;
 		maas_rdma_tasks_run(maas_rdma_tasks_take(&extent->waiting), 0);
 	}
 }
@@ -180,33 +146,25 @@ void maas_rdma_extents_close(struct maas_rdma_extents *extents)
 	free(extents);
 }
 
-struct ibv_mr *maas_rdma_extent_find(const struct maas_rdma_extents *extents, uint64_t offset)
+int maas_rdma_extent_await(struct maas_rdma_extents *extents, uint64_t offset,
+			   struct maas_rdma_task *task)
 {
-	const struct extent *extent = &extents->extents[offset / extents->extent_bytes];
-
-	return atomic_load_explicit(&extent->mr, memory_order_acquire);
-}
-
-struct ibv_mr *maas_rdma_extent_get(struct maas_rdma_extents *extents, uint64_t offset,
-				    struct maas_rdma_task *task, int *ret_error)
-{
-	struct extent *extent = &extents->extents[offset / extents->extent_bytes];
-	struct ibv_mr *mr = NULL;
+	struct maas_rdma_extent *extent = &extents->extents[offset / extents->extent_bytes];
+	int r = 0;
 
 	pthread_mutex_lock(&extents->lock);
-	if (extent->state == EXTENT_READY) {
-		mr = extent->mr;
-	} else if (extent->state == EXTENT_FAILED &&
+	if (extent->state == MAAS_RDMA_EXTENT_READY) {
+		r = maas_rdma_send(extents->rdma, task);
+	} else if (extent->state == MAAS_RDMA_EXTENT_FAILED &&
 		   maas_clock_ms() < extent->failed_ms + FAILED_MS) {
-		*ret_error = extent->error;
+		r = extent->error;
 	} else {
-		if (extent->state != EXTENT_ASKED)
+		if (extent->state != MAAS_RDMA_EXTENT_ASKED)
 			ask(extents, extent);
 		STAILQ_INSERT_TAIL(&extent->waiting, task, link);
-		*ret_error = -EINPROGRESS;
 	}
 	pthread_mutex_unlock(&extents->lock);
-	return mr;
+	return r;
 }
 
 void maas_rdma_extents_progress(const struct maas_rdma_extents *extents, uint64_t *ret_registered,

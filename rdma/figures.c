@@ -6,17 +6,14 @@
 
 #include "rdma/internal.h"
 
-void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns)
+void maas_rdma_time_find(struct maas_rdma_times *times, uint64_t ns)
 {
-	unsigned int bucket = times->bucket;
+	unsigned int bucket = 0;
 
-	while (bucket && ns <= maas_lend_key_bounds_ns[bucket - 1])
-		bucket--;
 	while (bucket < MAAS_LEND_KEY_BUCKETS && ns > maas_lend_key_bounds_ns[bucket])
 		bucket++;
-	times->bucket = bucket;
-	maas_rdma_count(&times->buckets[bucket]);
-	maas_rdma_add(&times->sum_ns, ns);
+	times->last_ns = ns;
+	times->last_bucket = bucket;
 }
 
 static uint64_t load(const _Atomic uint64_t *figure)

@@ -13,7 +13,9 @@
 struct maas_rdma_times {
 	_Atomic uint64_t buckets[MAAS_LEND_KEY_BUCKETS + 1];
 	_Atomic uint64_t sum_ns;
-	unsigned int bucket; /* Thread. Of the last time, at which the search for the next begins */
+	/* Thread. */
+	uint64_t last_ns;
+	unsigned int last_bucket; /* its */
 };
 
 struct maas_rdma_figures {
@@ -41,7 +43,17 @@ static inline void maas_rdma_uncount(_Atomic uint64_t *figure)
 	maas_rdma_add(figure, UINT64_MAX);
 }
 
-void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns);
+void maas_rdma_time_find(struct maas_rdma_times *times, uint64_t ns);
+
+/* The keys of one chain take equally long. */
+static inline void maas_rdma_time(struct maas_rdma_times *times, uint64_t ns)
+{
+	if (ns != times->last_ns)
+		maas_rdma_time_find(times, ns);
+	maas_rdma_count(&times->buckets[times->last_bucket]);
+	maas_rdma_add(&times->sum_ns, ns);
+}
+
 /* All figures of the server. Threading: any thread. */
 void maas_rdma_stats(struct maas_rdma *rdma, struct maas_lend_key_stats *ret_stats);
 

@@ -39,7 +39,7 @@ void maas_rdma_grants_close(struct maas_rdma *rdma)
 
 /* ---- the chain of a slab */
 
-struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
+static inline struct maas_rdma_grant *first(const struct maas_rdma *rdma, struct maas_slab_ref ref)
 {
 	struct maas_rdma_grant *grant =
 		ref.slot < rdma->area.num_slots ? atomic_load(&rdma->keyed[ref.slot]) : NULL;
@@ -47,14 +47,25 @@ struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maa
 	return grant && grant->ref.generation == ref.generation ? grant : NULL;
 }
 
-struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
-					     struct maas_slab_ref ref)
+static inline struct maas_rdma_grant *find(const struct maas_rdma_conn *conn,
+					   struct maas_slab_ref ref)
 {
-	struct maas_rdma_grant *grant = maas_rdma_grant_first(conn->rdma, ref);
+	struct maas_rdma_grant *grant = first(conn->rdma, ref);
 
 	while (grant && grant->conn != conn)
 		grant = grant->next;
 	return grant;
+}
+
+struct maas_rdma_grant *maas_rdma_grant_first(struct maas_rdma *rdma, struct maas_slab_ref ref)
+{
+	return first(rdma, ref);
+}
+
+struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
+					     struct maas_slab_ref ref)
+{
+	return find(conn, ref);
 }
 
 static void link_grant(struct maas_rdma_grant *grant)
@@ -124,16 +135,23 @@ static void free_grant(struct maas_rdma_grant *grant)
 	rdma->num_spare++;
 }
 
-/* The key is made, or cannot be. An asker to whom another key was refused may kill this one. */
-static void tell_asker(struct maas_rdma_grant *grant, int status)
+MAAS_COLD static void tell_others(struct maas_rdma_grant *grant, int status)
 {
-	struct maas_rdma_asker *asker = grant->asker;
-	struct maas_rdma_task *others = maas_rdma_tasks_take(&grant->made);
+	maas_rdma_tasks_run(maas_rdma_tasks_take(&grant->made), status);
+}
 
+/* The key is made, or cannot be. The asker comes last: it may kill the key if another one was
+ * refused. */
+static inline void tell_asker(struct maas_rdma_grant *grant, int status)
+{
+	struct maas_rdma_asker *asker;
+
+	if (!STAILQ_EMPTY(&grant->made))
+		tell_others(grant, status);
+	asker = grant->asker;
 	grant->asker = NULL;
 	if (asker)
 		asker->made(asker, status ? NULL : grant, status);
-	maas_rdma_tasks_run(others, status);
 }
 
 /* It has no key, or a dead one. Who waits is told, and may ask for the next grant. */
@@ -191,25 +209,17 @@ static void registered(struct maas_rdma_task *task, int status)
 		make(grant);
 }
 
-static struct ibv_mr *await_extent(struct maas_rdma_grant *grant)
+void maas_rdma_grant_await_extent(struct maas_rdma_grant *grant)
 {
-	struct ibv_mr *mr;
-	int error = 0;
+	int r;
 
 	grant->work.task.run = registered;
-	mr = maas_rdma_extent_get(grant->rdma->extents, grant->offset, &grant->work.task, &error);
-	if (!mr && error == -EINPROGRESS)
-		grant->registering = true;
-	else if (!mr)
-		maas_rdma_grant_made(grant, error);
-	return mr;
-}
-
-struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant)
-{
-	struct ibv_mr *mr = maas_rdma_extent_find(grant->rdma->extents, grant->offset);
-
-	return mr ? mr : await_extent(grant);
+	grant->registering = true;
+	r = maas_rdma_extent_await(grant->rdma->extents, grant->offset, &grant->work.task);
+	if (r) {
+		grant->registering = false;
+		maas_rdma_grant_made(grant, r);
+	}
 }
 
 static void kill(struct maas_rdma_grant *grant)
@@ -301,7 +311,7 @@ int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 
 	if (ref.slot >= conn->rdma->area.num_slots)
 		return -ENOENT;
-	grant = maas_rdma_grant_find(conn, ref);
+	grant = find(conn, ref);
 	if (grant) {
 		if (grant->state == MAAS_RDMA_GRANT_BROKEN)
 			return -ENOTCONN;

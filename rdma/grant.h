@@ -120,8 +120,7 @@ MAAS_MUST_CHECK int maas_rdma_windows_free(struct maas_rdma_conn *conn);
  * the connection is ending. */
 void maas_rdma_grant_made(struct maas_rdma_grant *grant, int status);
 void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status);
-/* The region of the grant's extent. NULL: it is being registered, and then the key is made; or the
- * grant has failed. */
-struct ibv_mr *maas_rdma_grant_extent(struct maas_rdma_grant *grant);
+/* Has the region of the grant's extent made, and then the key. */
+void maas_rdma_grant_await_extent(struct maas_rdma_grant *grant);
 
 #endif

@@ -34,9 +34,11 @@ void maas_rdma_region_make(struct maas_rdma_grant *grant)
 		register_grant(grant);
 		return;
 	}
-	mr = maas_rdma_grant_extent(grant);
-	if (!mr)
+	mr = maas_rdma_extent_find(grant->rdma->extents, grant->offset);
+	if (!mr) {
+		maas_rdma_grant_await_extent(grant);
 		return;
+	}
 	grant->rkey = mr->rkey;
 	maas_rdma_grant_made(grant, 0);
 }

@@ -12,6 +12,8 @@
 
 #define SPARE 16384 /* windows that are kept for the next grants, or an eighth of the device's */
 
+#define WRITE_ACCESS (IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
+
 struct maas_rdma_window {
 	SLIST_ENTRY(maas_rdma_window) link;
 	struct ibv_mw *mw;
@@ -27,7 +29,7 @@ static struct maas_rdma_grant *grant_of(struct maas_rdma_task *task)
 	return MAAS_CONTAINER_OF(task, struct maas_rdma_grant, work.task);
 }
 
-static int new_window(struct maas_rdma_conn *conn, struct maas_rdma_window **ret_window)
+MAAS_COLD static int new_window(struct maas_rdma_conn *conn, struct maas_rdma_window **ret_window)
 {
 	struct maas_rdma_window *window = calloc(1, sizeof(*window));
 	int r;
@@ -105,55 +107,61 @@ int maas_rdma_windows_free(struct maas_rdma_conn *conn)
 
 /* ---- bind */
 
-static int take_window(struct maas_rdma_grant *grant)
-{
-	struct maas_rdma_conn *conn = grant->conn;
-
-	grant->window = take(conn, &conn->windows);
-	return grant->window ? 0 : new_window(conn, &grant->window);
-}
-
 static void bound(struct maas_rdma_task *task, int status)
 {
 	maas_rdma_grant_made(grant_of(task), status == IBV_WC_SUCCESS ? 0 : -EIO);
 }
 
-static void bind_window(struct maas_rdma_grant *grant, struct ibv_mr *mr)
+static void bind_window(struct maas_rdma_grant *grant, struct maas_rdma_window *window,
+			struct ibv_mr *mr)
 {
-	struct maas_rdma_window *window;
-	unsigned int access = IBV_ACCESS_REMOTE_READ;
-	int r = take_window(grant);
+	struct ibv_send_wr *wr = &grant->work.wr;
 
-	if (r) {
-		maas_rdma_grant_made(grant, r);
-		return;
-	}
-	if (grant->access == MAAS_LEND_ACCESS_WRITE)
-		access |= IBV_ACCESS_REMOTE_WRITE;
-	window = grant->window;
 	/* The provider names the window by its last key; only ibv_bind_mw(3) sets it. */
 	window->mw->rkey = window->rkey;
 	window->rkey = ibv_inc_rkey(window->rkey);
 	window->binds++;
+	grant->window = window;
 	grant->rkey = window->rkey;
-	grant->work.wr.opcode = IBV_WR_BIND_MW;
-	grant->work.wr.invalidate_rkey = 0; /* rxe's provider looks at it here, too */
-	grant->work.wr.bind_mw.mw = window->mw;
-	grant->work.wr.bind_mw.rkey = window->rkey;
-	grant->work.wr.bind_mw.bind_info.mr = mr;
-	grant->work.wr.bind_mw.bind_info.addr = grant->offset;
-	grant->work.wr.bind_mw.bind_info.length = grant->len_bytes;
-	grant->work.wr.bind_mw.bind_info.mw_access_flags = access;
+	wr->opcode = IBV_WR_BIND_MW;
+	wr->invalidate_rkey = 0; /* rxe's provider looks at it here, too */
+	wr->bind_mw.mw = window->mw;
+	wr->bind_mw.rkey = window->rkey;
+	wr->bind_mw.bind_info.mr = mr;
+	wr->bind_mw.bind_info.addr = grant->offset;
+	wr->bind_mw.bind_info.length = grant->len_bytes;
+	wr->bind_mw.bind_info.mw_access_flags = grant->access == MAAS_LEND_ACCESS_WRITE
+							? WRITE_ACCESS
+							: IBV_ACCESS_REMOTE_READ;
 	grant->work.task.run = bound;
 	maas_rdma_conn_post(grant->conn, &grant->work);
 }
 
+static void bind_new(struct maas_rdma_grant *grant, struct ibv_mr *mr)
+{
+	struct maas_rdma_window *window;
+	int r = new_window(grant->conn, &window);
+
+	if (r)
+		maas_rdma_grant_made(grant, r);
+	else
+		bind_window(grant, window, mr);
+}
+
 void maas_rdma_window_bind(struct maas_rdma_grant *grant)
 {
-	struct ibv_mr *mr = maas_rdma_grant_extent(grant);
+	struct ibv_mr *mr = maas_rdma_extent_find(grant->rdma->extents, grant->offset);
+	struct maas_rdma_window *window;
 
-	if (mr)
-		bind_window(grant, mr);
+	if (!mr) {
+		maas_rdma_grant_await_extent(grant);
+		return;
+	}
+	window = take(grant->conn, &grant->conn->windows);
+	if (window)
+		bind_window(grant, window, mr);
+	else
+		bind_new(grant, mr);
 }
 
 /* ---- kill */

@@ -9,12 +9,6 @@
 
 static struct maas_ratelimit failures = MAAS_RATELIMIT(MAAS_LOG_WARN, "rdma: work failed");
 
-void maas_rdma_conn_post(struct maas_rdma_conn *conn, struct maas_rdma_work *work)
-{
-	STAILQ_INSERT_TAIL(&conn->waiting, &work->task, link);
-	maas_rdma_conn_dirty(conn);
-}
-
 /* The device has the works that wait, up to `last`, which are `count`. */
 static void note_posted(struct maas_rdma_conn *conn, struct maas_rdma_task *last, uint32_t count)
 {
