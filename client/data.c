@@ -1,30 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The calls that move bytes, now or later, of any transport. */
-#include <errno.h>
-
 #include "client/transport.h"
-
-/* Errors: -ECHILD, -EINVAL. */
-static int enter(const struct maas *maas, uint32_t count)
-{
-	int r = maas_enter(maas);
-
-	if (!r && count - 1 >= MAAS_MAX_BATCH)
-		r = maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
-	return r;
-}
 
 /* ---- calls that wait */
 
-static inline int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
+static int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
 {
-	struct maas_access access = {.ranges = ranges,
-				     .count = count,
-				     .read = read,
-				     .timeout_ms = maas->options.timeout_ms};
-	int r = enter(maas, count);
-
-	return r ? r : maas->transport->run(maas, &access);
+	return maas->transport->run(maas, ranges, count, read);
 }
 
 int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
@@ -58,17 +40,9 @@ int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *b
 static int submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
 		  uint32_t timeout_ms, void *user, bool read)
 {
-	struct maas_access access = {
-		.ranges = ranges,
-		.count = count,
-		.read = read,
-		.submitted = true,
-		.timeout_ms = timeout_ms ? timeout_ms : maas->options.timeout_ms,
-		.user = user,
-	};
-	int r = enter(maas, count);
-
-	return r ? r : maas->transport->submit(maas, &access);
+	if (!timeout_ms)
+		timeout_ms = maas->options.timeout_ms;
+	return maas->transport->submit(maas, ranges, count, timeout_ms, user, read);
 }
 
 int maas_submit_read(struct maas *maas, const struct maas_range *ranges, uint32_t count,

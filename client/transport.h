@@ -7,17 +7,19 @@
 #ifndef MAAS_CLIENT_TRANSPORT_H
 #define MAAS_CLIENT_TRANSPORT_H
 
+#include <errno.h>
+
 #include "client/internal.h"
 
-/* What a call asks for. */
-struct maas_access {
-	const struct maas_range *ranges; /* at least one */
-	uint32_t count;
-	bool read;
-	bool submitted; /* its completion goes to maas_poll() */
-	uint32_t timeout_ms;
-	void *user;
-};
+/* What `run` and `submit` begin with. Errors: -ECHILD, -EINVAL. */
+MAAS_MUST_CHECK static inline int maas_transport_enter(const struct maas *maas, uint32_t count)
+{
+	int r = maas_enter(maas);
+
+	if (!r && count - 1 >= MAAS_MAX_BATCH)
+		r = maas_fail(-EINVAL, "1 to %d ranges in one call", MAAS_MAX_BATCH);
+	return r;
+}
 
 struct maas_transport {
 	enum maas_transport_type type;
@@ -32,10 +34,11 @@ struct maas_transport {
 	void (*free)(struct maas *maas);
 
 	/* Of maas_readv() and maas_writev(). */
-	int (*run)(struct maas *maas, const struct maas_access *access);
+	int (*run)(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read);
 
 	/* Begins an operation, counted by maas_queue_hold() and ended by maas_queue_done(). */
-	int (*submit)(struct maas *maas, const struct maas_access *access);
+	int (*submit)(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+		      uint32_t timeout_ms, void *user, bool read);
 	/* Frees a chain of operations whose completions were taken; the last one's `next` is NULL.
 	 */
 	void (*release)(struct maas *maas, struct maas_op *first, struct maas_op *last);

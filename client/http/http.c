@@ -89,15 +89,18 @@ static void stop_http(struct maas *maas)
 
 /* ---- operations */
 
-static int run_request(struct maas *maas, const struct maas_access *access)
+static int run_request(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+		       bool read)
 {
 	struct maas_request request;
-	int r = maas_http_client_request(&request, access->ranges, access->count, access->read);
+	int r = maas_transport_enter(maas, count);
 
+	if (!r)
+		r = maas_http_client_request(&request, ranges, count, read);
 	if (r)
 		return r;
 	r = maas_call(maas, &request, 0);
-	if (!r && access->read)
+	if (!r && read)
 		r = maas_http_client_check(&request);
 	maas_request_fini(&request);
 	return r;
@@ -152,16 +155,20 @@ static int enqueue(struct maas_http_client *http, struct maas_http_client_op *op
 	return r;
 }
 
-static int submit_request(struct maas *maas, const struct maas_access *access)
+static int submit_request(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			  uint32_t timeout_ms, void *user, bool read)
 {
-	struct maas_http_client_op *op = new_op(access->ranges, access->count);
-	int r;
+	struct maas_http_client_op *op;
+	int r = maas_transport_enter(maas, count);
 
+	if (r)
+		return r;
+	op = new_op(ranges, count);
 	if (!op)
 		return maas_fail(-ENOMEM, "out of memory");
-	op->read = access->read;
-	op->base.user = access->user;
-	op->deadline_ms = maas_clock_ms() + access->timeout_ms;
+	op->read = read;
+	op->base.user = user;
+	op->deadline_ms = maas_clock_ms() + timeout_ms;
 	r = maas_http_client_request(&op->request, op->ranges, op->count, op->read);
 	if (r)
 		goto err_release;

@@ -223,8 +223,11 @@ void maas_rdma_client_thread_stop(struct maas_rdma_client *rdma);
 /* ---- the transport */
 
 /* Of maas_transport_rdma; see there. */
-MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_access *access);
-MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access);
+MAAS_MUST_CHECK int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges,
+					 uint32_t count, bool read);
+MAAS_MUST_CHECK int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges,
+					    uint32_t count, uint32_t timeout_ms, void *user,
+					    bool read);
 void maas_rdma_client_release(struct maas *maas, struct maas_op *first, struct maas_op *last);
 void maas_rdma_client_progress(struct maas *maas);
 void maas_rdma_client_wait(struct maas *maas, uint64_t until_ms);

@@ -94,12 +94,12 @@ static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_
 {
 	uint32_t room = rdma->device.depth - (uint32_t)atomic_load(&rdma->posted);
 	struct maas_rdma_client_request *request = rdma->device.requests;
-	struct maas_rdma_client_range *range;
+	struct maas_rdma_client_range *range = op->next;
 	struct maas_rdma_client_range *rest = NULL;
 	uint32_t count = 0;
 	int r;
 
-	for (range = op->next; range < op->end; range++) {
+	do {
 		const struct maas_rdma_client_grant *grant = range->grant;
 
 		r = -ENOKEY;
@@ -121,7 +121,7 @@ static MAAS_INLINE int post_now(struct maas_rdma_client *rdma, struct maas_rdma_
 		request->wr.wr.rdma.rkey = grant->rkey;
 		request++;
 		count++;
-	}
+	} while (++range < op->end);
 	if (rest) {
 		r = -EBUSY;
 		if (!count || atomic_load(&rdma->posted))
@@ -242,6 +242,15 @@ int maas_rdma_client_post(struct maas_rdma_client *rdma, struct maas_rdma_client
 
 /* ---- what a call asks for */
 
+struct call {
+	const struct maas_range *ranges; /* at least one */
+	uint32_t count;
+	bool read;
+	bool submitted; /* its completion goes to maas_poll() */
+	uint32_t timeout_ms;
+	void *user;
+};
+
 /* Holds the lock. There is one for each call that has its turn and each operation that is held. */
 static struct maas_rdma_client_op *get(struct maas_rdma_client *rdma)
 {
@@ -309,29 +318,29 @@ MAAS_COLD static int add_pieces(struct maas_rdma_client *rdma, struct maas_rdma_
 }
 
 /* Holds the lock. Copies what is asked for. Errors: -EINVAL, -ENOMEM. */
-static int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-		const struct maas_access *access)
+static MAAS_INLINE int fill(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
+			    const struct call *call)
 {
-	const struct maas_range *range = access->ranges;
-	const struct maas_range *end = range + access->count;
+	const struct maas_range *range = call->ranges;
+	const struct maas_range *end = range + call->count;
 
-	op->base.user = access->user;
-	op->read = access->read;
-	op->submitted = access->submitted;
+	op->base.user = call->user;
+	op->read = call->read;
+	op->submitted = call->submitted;
 	op->more = false;
 	op->refused = false;
 	op->tries = 0;
 	op->failed = IBV_WC_SUCCESS;
 	op->next = op->end = op->ranges;
 	atomic_store_explicit(&op->late, false, memory_order_relaxed);
-	if (access->count > MAAS_RDMA_RANGES && maas_rdma_client_op_room(rdma, op, access->count))
+	if (call->count > MAAS_RDMA_RANGES && maas_rdma_client_op_room(rdma, op, call->count))
 		return -ENOMEM;
 	do {
 		int r;
 
 		if (!range->len || !range->buf)
 			return maas_fail(-EINVAL, "range %zu has no bytes",
-					 (size_t)(range - access->ranges));
+					 (size_t)(range - call->ranges));
 		r = range->len > rdma->device.max_piece ? add_pieces(rdma, op, range)
 							: add(rdma, op, range);
 		if (r)
@@ -381,9 +390,9 @@ MAAS_COLD static int fail_start(struct maas_rdma_client *rdma, struct maas_rdma_
 
 /* Holds the lock. Sends a new operation on its way. Errors: -EINVAL, -ENOMEM, -EFAULT. */
 static MAAS_INLINE int begin(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op,
-			     const struct maas_access *access)
+			     const struct call *call)
 {
-	int r = fill(rdma, op, access);
+	int r = fill(rdma, op, call);
 
 	if (!r && op->large)
 		r = pin(rdma, op);
@@ -395,45 +404,51 @@ static MAAS_INLINE int begin(struct maas_rdma_client *rdma, struct maas_rdma_cli
 	return r ? put_aside(rdma, op, r) : 0;
 }
 
-/* Begins an operation; who waits for its end gets it. */
-static int start(struct maas *maas, const struct maas_access *access,
-		 struct maas_rdma_client_op **ret_op)
+/* Begins an operation. */
+static MAAS_INLINE int start(struct maas *maas, const struct call *call,
+			     struct maas_rdma_client_op **ret_op)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
 	uint64_t deadline_ms = MAAS_RDMA_LATER;
 	struct maas_rdma_client_op *op;
-	int r;
+	int r = maas_transport_enter(maas, call->count);
 
-	if (!access->submitted || access->timeout_ms < MAAS_RDMA_LONG_MS)
-		deadline_ms = maas_clock_ms() + access->timeout_ms;
+	if (r)
+		return r;
+	if (!call->submitted || call->timeout_ms < MAAS_RDMA_LONG_MS)
+		deadline_ms = maas_clock_ms() + call->timeout_ms;
 	maas_lock_take(&rdma->lock);
-	r = access->submitted ? maas_queue_hold(&maas->queue)
-			      : maas_rdma_client_turn_take(rdma, deadline_ms);
+	r = call->submitted ? maas_queue_hold(&maas->queue)
+			    : maas_rdma_client_turn_take(rdma, deadline_ms);
 	if (r) {
 		maas_lock_release(&rdma->lock);
 		return r;
 	}
 	op = get(rdma);
-	op->timeout_ms = access->timeout_ms;
+	op->timeout_ms = call->timeout_ms;
 	atomic_store_explicit(&op->deadline_ms, deadline_ms, memory_order_relaxed);
-	r = begin(rdma, op, access);
+	r = begin(rdma, op, call);
 	if (deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */
 		maas_rdma_client_thread_wake(rdma);
 	maas_lock_release(&rdma->lock);
 	if (r)
 		return fail_start(rdma, op, r);
-	if (ret_op)
-		*ret_op = op;
+	*ret_op = op;
 	return 0;
 }
 
 /* ---- calls that wait */
 
-int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
+int maas_rdma_client_run(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			 bool read)
 {
+	const struct call call = {.ranges = ranges,
+				  .count = count,
+				  .read = read,
+				  .timeout_ms = maas->options.timeout_ms};
 	struct maas_rdma_client *rdma = maas->rdma;
-	struct maas_rdma_client_op *op;
-	int r = start(maas, access, &op);
+	struct maas_rdma_client_op *op = NULL;
+	int r = start(maas, &call, &op);
 
 	if (r)
 		return r;
@@ -451,7 +466,16 @@ int maas_rdma_client_run(struct maas *maas, const struct maas_access *access)
 
 /* ---- submitted ones */
 
-int maas_rdma_client_submit(struct maas *maas, const struct maas_access *access)
+int maas_rdma_client_submit(struct maas *maas, const struct maas_range *ranges, uint32_t count,
+			    uint32_t timeout_ms, void *user, bool read)
 {
-	return start(maas, access, NULL);
+	const struct call call = {.ranges = ranges,
+				  .count = count,
+				  .read = read,
+				  .submitted = true,
+				  .timeout_ms = timeout_ms,
+				  .user = user};
+	struct maas_rdma_client_op *ignored;
+
+	return start(maas, &call, &ignored);
 }
