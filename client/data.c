@@ -4,26 +4,21 @@
 
 /* ---- calls that wait */
 
-static int run(struct maas *maas, const struct maas_range *ranges, uint32_t count, bool read)
-{
-	return maas->transport->run(maas, ranges, count, read);
-}
-
 int maas_readv(struct maas *maas, const struct maas_range *ranges, uint32_t count)
 {
-	return run(maas, ranges, count, true);
+	return maas->transport->run(maas, ranges, count, true);
 }
 
 int maas_writev(struct maas *maas, const struct maas_range *ranges, uint32_t count)
 {
-	return run(maas, ranges, count, false);
+	return maas->transport->run(maas, ranges, count, false);
 }
 
 int maas_read(struct maas *maas, const char *id, uint64_t offset, void *buf, size_t len)
 {
 	struct maas_range range = {.id = id, .offset = offset, .buf = buf, .len = len};
 
-	return len ? run(maas, &range, 1, true) : maas_enter(maas);
+	return len ? maas->transport->run(maas, &range, 1, true) : maas_enter(maas);
 }
 
 int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *buf, size_t len)
@@ -32,7 +27,7 @@ int maas_write(struct maas *maas, const char *id, uint64_t offset, const void *b
 	struct maas_range range = {
 		.id = id, .offset = offset, .buf = (void *)(uintptr_t)buf, .len = len};
 
-	return len ? run(maas, &range, 1, false) : maas_enter(maas);
+	return len ? maas->transport->run(maas, &range, 1, false) : maas_enter(maas);
 }
 
 /* ---- submitted ones */
