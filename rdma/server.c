@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/lock.h"
 #include "base/thread.h"
 #include "rdma/internal.h"
 
@@ -28,7 +29,7 @@ struct maas_rdma_server {
 	uint64_t ticked_ms;
 	uint64_t stop_ms; /* 0: goes on */
 
-	pthread_mutex_t lock;
+	struct maas_lock lock;
 	/* guarded by lock */
 	struct maas_rdma_task_list tasks;
 	bool open; /* tasks are taken */
@@ -43,12 +44,12 @@ int maas_rdma_send(struct maas_rdma *rdma, struct maas_rdma_task *task)
 	bool open;
 	bool first;
 
-	pthread_mutex_lock(&server->lock);
+	maas_lock_take(&server->lock);
 	open = server->open;
 	first = STAILQ_EMPTY(&server->tasks);
 	if (open)
 		STAILQ_INSERT_TAIL(&server->tasks, task, link);
-	pthread_mutex_unlock(&server->lock);
+	maas_lock_release(&server->lock);
 	if (open && first)
 		eventfd_write(server->wake_fd, 1);
 	return open ? 0 : -ESHUTDOWN;
@@ -60,9 +61,9 @@ static void run_sent(struct maas_rdma *rdma)
 	struct maas_rdma_server *server = rdma->server;
 	struct maas_rdma_task *first;
 
-	pthread_mutex_lock(&server->lock);
+	maas_lock_take(&server->lock);
 	first = maas_rdma_tasks_take(&server->tasks);
-	pthread_mutex_unlock(&server->lock);
+	maas_lock_release(&server->lock);
 	maas_rdma_tasks_run(first, 0);
 }
 
@@ -177,9 +178,9 @@ static bool wind_up(struct maas_rdma *rdma, uint64_t now_ms)
 	struct maas_rdma_server *server = rdma->server;
 	bool stop;
 
-	pthread_mutex_lock(&server->lock);
+	maas_lock_take(&server->lock);
 	stop = server->stop;
-	pthread_mutex_unlock(&server->lock);
+	maas_lock_release(&server->lock);
 	if (!stop)
 		return false;
 	if (!server->stop_ms) {
@@ -219,7 +220,6 @@ static int make_server(struct maas_rdma *rdma)
 
 	if (!server)
 		return -ENOMEM;
-	pthread_mutex_init(&server->lock, NULL);
 	STAILQ_INIT(&server->tasks);
 	rdma->server = server;
 	server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -235,7 +235,6 @@ static void free_server(struct maas_rdma_server *server)
 		close(server->epoll_fd);
 	if (server->wake_fd >= 0)
 		close(server->wake_fd);
-	pthread_mutex_destroy(&server->lock);
 	free(server);
 }
 
@@ -370,9 +369,9 @@ static void close_tasks(struct maas_rdma *rdma)
 {
 	struct maas_rdma_server *server = rdma->server;
 
-	pthread_mutex_lock(&server->lock);
+	maas_lock_take(&server->lock);
 	server->open = false;
-	pthread_mutex_unlock(&server->lock);
+	maas_lock_release(&server->lock);
 	run_sent(rdma);
 }
 
@@ -383,9 +382,9 @@ void maas_rdma_stop(struct maas_rdma *rdma)
 
 	if (!server || !server->running)
 		return;
-	pthread_mutex_lock(&server->lock);
+	maas_lock_take(&server->lock);
 	server->stop = true;
-	pthread_mutex_unlock(&server->lock);
+	maas_lock_release(&server->lock);
 	eventfd_write(server->wake_fd, 1);
 	pthread_join(server->thread, NULL);
 	server->running = false;
