@@ -68,10 +68,8 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 	return find(conn, ref);
 }
 
-static void link_grant(struct maas_rdma_grant *grant)
+static void link_grant(struct maas_rdma *rdma, struct maas_rdma_grant *grant)
 {
-	struct maas_rdma *rdma = grant->rdma;
-
 	LIST_INSERT_HEAD(&grant->conn->grants, grant, link);
 	grant->next = atomic_load(&rdma->keyed[grant->ref.slot]);
 	grant->prev = NULL;
@@ -151,7 +149,7 @@ static inline void tell_asker(struct maas_rdma_grant *grant, int status)
 	asker = grant->asker;
 	grant->asker = NULL;
 	if (asker)
-		asker->made(asker, status ? NULL : grant, status);
+		asker->made(asker, grant->index, status ? NULL : grant, status);
 }
 
 /* It has no key, or a dead one. Who waits is told, and may ask for the next grant. */
@@ -187,9 +185,9 @@ static uint64_t end_ns(struct maas_rdma *rdma)
 	return begin_ns(rdma);
 }
 
-static void make(struct maas_rdma_grant *grant)
+static void make(const struct maas_rdma *rdma, struct maas_rdma_grant *grant)
 {
-	if (grant->rdma->keys == MAAS_RDMA_KEYS_WINDOW)
+	if (rdma->keys == MAAS_RDMA_KEYS_WINDOW)
 		maas_rdma_window_bind(grant);
 	else
 		maas_rdma_region_make(grant);
@@ -206,7 +204,7 @@ static void registered(struct maas_rdma_task *task, int status)
 	else if (!maas_rdma_conn_usable(grant->conn))
 		maas_rdma_grant_made(grant, -ENOTCONN);
 	else
-		make(grant);
+		make(grant->rdma, grant);
 }
 
 void maas_rdma_grant_await_extent(struct maas_rdma_grant *grant)
@@ -268,14 +266,16 @@ void maas_rdma_grant_killed(struct maas_rdma_grant *grant, int status)
 }
 
 /* Errors: -ENOENT, -EDQUOT, -ENOSR, -ENOMEM. */
-static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-		     enum maas_lend_access access, struct maas_rdma_grant **ret_grant)
+static inline int new_grant(struct maas_rdma_conn *conn, struct maas_rdma_asker *asker,
+			    struct maas_slab_ref ref)
 {
 	struct maas_rdma *rdma = conn->rdma;
 	struct maas_rdma_grant *grant;
 	struct maas_slab_info info;
 	int r;
 
+	if (ref.slot >= rdma->area.num_slots)
+		return -ENOENT;
 	if (rdma->num_grants >= rdma->options.max_grants)
 		return -EDQUOT;
 	r = maas_lend_key_charge(rdma->lend, conn->session);
@@ -288,9 +288,9 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	}
 	grant->conn = conn;
 	grant->ref = ref;
-	grant->access = access;
+	grant->access = asker->access;
 	grant->state = MAAS_RDMA_GRANT_BINDING;
-	link_grant(grant);
+	link_grant(rdma, grant);
 	r = maas_slab_get(rdma->options.slab, ref, &info);
 	if (r) {
 		drop(grant, r);
@@ -298,40 +298,42 @@ static int new_grant(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
 	}
 	grant->offset = info.offset;
 	grant->len_bytes = info.size_bytes;
-	*ret_grant = grant;
+	grant->started_ns = begin_ns(rdma);
+	grant->asker = asker;
+	grant->asker_number = asker->number;
+	grant->index = asker->asked++;
+	asker->pending++;
+	make(rdma, grant);
 	return 0;
 }
 
-int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-			enum maas_lend_access access, struct maas_rdma_asker *asker, uint32_t index,
-			struct maas_rdma_grant **ret_grant)
+/* There is a grant already. Errors: of maas_rdma_grants_ask(). */
+MAAS_COLD static int ask_again(struct maas_rdma_grant *grant, struct maas_rdma_asker *asker)
 {
-	struct maas_rdma_grant *grant;
-	int r;
-
-	if (ref.slot >= conn->rdma->area.num_slots)
+	if (grant->state == MAAS_RDMA_GRANT_BROKEN)
+		return -ENOTCONN;
+	if (grant->state == MAAS_RDMA_GRANT_REVOKING || grant->state == MAAS_RDMA_GRANT_DOOMED)
 		return -ENOENT;
-	grant = find(conn, ref);
-	if (grant) {
-		if (grant->state == MAAS_RDMA_GRANT_BROKEN)
-			return -ENOTCONN;
-		if (grant->state == MAAS_RDMA_GRANT_REVOKING ||
-		    grant->state == MAAS_RDMA_GRANT_DOOMED)
-			return -ENOENT;
-		*ret_grant = grant;
-		if (grant->access != access)
-			return -EEXIST;
-		return grant->state == MAAS_RDMA_GRANT_LIVE ? -EALREADY : -EINPROGRESS;
-	}
-	r = new_grant(conn, ref, access, &grant);
-	if (r)
-		return r;
-	grant->started_ns = begin_ns(grant->rdma);
-	grant->asker = asker;
-	grant->asker_number = asker->number;
-	grant->index = index;
-	make(grant);
+	if (grant->access != asker->access)
+		return -EEXIST;
+	if (grant->state == MAAS_RDMA_GRANT_BINDING)
+		return -EINPROGRESS;
+	asker->pending++;
+	asker->made(asker, asker->asked++, grant, 0);
 	return 0;
+}
+
+int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *asker, uint32_t until)
+{
+	int r = 0;
+
+	while (!r && !asker->status && asker->asked < until) {
+		struct maas_slab_ref ref = asker->refs[asker->asked];
+		struct maas_rdma_grant *grant = find(conn, ref);
+
+		r = grant ? ask_again(grant, asker) : new_grant(conn, asker, ref);
+	}
+	return r;
 }
 
 /* ---- the end of a connection */

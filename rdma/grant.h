@@ -27,12 +27,17 @@ enum maas_rdma_grant_state {
 
 struct maas_rdma_grant;
 
-/* Who asks for keys. */
+/* Who asks for keys to one slab after the other. */
 struct maas_rdma_asker {
 	uint64_t number; /* no other's */
-	/* A key is made, that of `grant->index`; or cannot be: then `grant` is NULL. */
-	void (*made)(struct maas_rdma_asker *asker, const struct maas_rdma_grant *grant,
-		     int status);
+	const struct maas_slab_ref *refs;
+	enum maas_lend_access access;
+	uint32_t asked;	  /* refs so far */
+	uint32_t pending; /* one more for each, which made() takes off */
+	int status;	  /* not 0: no more are asked for */
+	/* The key to refs[index] is made; or cannot be: then `grant` is NULL. */
+	void (*made)(struct maas_rdma_asker *asker, uint32_t index,
+		     const struct maas_rdma_grant *grant, int status);
 };
 
 struct maas_rdma_grant {
@@ -68,13 +73,12 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 					     struct maas_slab_ref ref);
 
 /*
- * Asks for a key. 0: the asker hears of it, perhaps before this returns. Errors, and it does not:
- * -EALREADY the key is there, in `ret_grant`; -EINPROGRESS it is being made already, and a task in
- * `ret_grant->made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.
+ * Asks for keys until so many are asked for. The asker hears of each, perhaps before this returns.
+ * Errors, of the next one, which is not asked for: -EINPROGRESS it is being made already, and a task
+ * in its grant's list `made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.
  */
-MAAS_MUST_CHECK int maas_rdma_grant_ask(struct maas_rdma_conn *conn, struct maas_slab_ref ref,
-					enum maas_lend_access access, struct maas_rdma_asker *asker,
-					uint32_t index, struct maas_rdma_grant **ret_grant);
+MAAS_MUST_CHECK int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *asker,
+					 uint32_t until);
 /*
  * Kills the key. `task` (NULL: nobody waits) runs with 0 when the key is dead for certain, perhaps
  * before this returns, or with an error when that could not be confirmed.

@@ -13,20 +13,15 @@
 
 struct batch {
 	struct maas_rdma_task task;
-	struct maas_rdma_asker asker;
+	struct maas_rdma_asker asker; /* `pending`: and one for the task, as long as it asks */
 	struct maas_rdma *rdma;
 	struct maas_lend_session_ref session;
-	const struct maas_slab_ref *refs;
 	uint32_t count;
-	enum maas_lend_access access;
 	struct maas_lend_key *ret_keys;
 	maas_lend_key_done *done;
 	void *arg;
 	uint32_t connection; /* that its first key was asked of, and all have to be; 0: none yet */
-	uint32_t asked;	     /* refs so far */
 	uint32_t undone;     /* refs so far, when it has failed */
-	uint32_t pending;    /* keys being made; and one for the task, as long as it asks */
-	int status;	     /* the first error */
 };
 
 static struct batch *batch_of(struct maas_rdma_task *task)
@@ -34,19 +29,9 @@ static struct batch *batch_of(struct maas_rdma_task *task)
 	return MAAS_CONTAINER_OF(task, struct batch, task);
 }
 
-static void fill(const struct maas_rdma_grant *grant, struct maas_lend_key *ret_key)
-{
-	*ret_key = (struct maas_lend_key){
-		.addr = grant->offset,
-		.len_bytes = grant->len_bytes,
-		.rkey = grant->rkey,
-		.connection = grant->conn->number,
-	};
-}
-
 static void finish(struct batch *batch)
 {
-	batch->done(batch->arg, batch->status);
+	batch->done(batch->arg, batch->asker.status);
 	free(batch);
 }
 
@@ -62,7 +47,7 @@ static struct maas_rdma_conn *conn_of(const struct batch *batch)
 static struct maas_rdma_grant *made_by(const struct batch *batch, uint32_t i)
 {
 	const struct maas_rdma_conn *conn = conn_of(batch);
-	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, batch->refs[i]) : NULL;
+	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, batch->asker.refs[i]) : NULL;
 
 	return grant && grant->asker_number == batch->asker.number ? grant : NULL;
 }
@@ -91,7 +76,7 @@ static void run_undo(struct maas_rdma_task *task, int status)
 	struct batch *batch = batch_of(task);
 	uint32_t until = batch->undone + MAAS_RDMA_STEP;
 
-	while (batch->undone < batch->asked) {
+	while (batch->undone < batch->asker.asked) {
 		struct maas_rdma_grant *grant;
 
 		/* There are no more turns when the thread has ended: then it is all of the rest. */
@@ -107,9 +92,9 @@ static void run_undo(struct maas_rdma_task *task, int status)
 
 static void put(struct batch *batch)
 {
-	if (--batch->pending)
+	if (--batch->asker.pending)
 		return;
-	if (batch->status) {
+	if (batch->asker.status) {
 		batch->task.run = run_undo;
 		run_undo(&batch->task, 0);
 	} else {
@@ -117,62 +102,71 @@ static void put(struct batch *batch)
 	}
 }
 
-static void made(struct maas_rdma_asker *asker, const struct maas_rdma_grant *grant, int status)
+static void fail(struct batch *batch, int status)
+{
+	if (!batch->asker.status)
+		batch->asker.status = status;
+}
+
+static void made(struct maas_rdma_asker *asker, uint32_t index, const struct maas_rdma_grant *grant,
+		 int status)
 {
 	struct batch *batch = MAAS_CONTAINER_OF(asker, struct batch, asker);
 
 	if (grant)
-		fill(grant, &batch->ret_keys[grant->index]);
-	else if (!batch->status)
-		batch->status = status;
+		batch->ret_keys[index] = (struct maas_lend_key){
+			.addr = grant->offset,
+			.len_bytes = grant->len_bytes,
+			.rkey = grant->rkey,
+			.connection = grant->conn->number,
+		};
+	else
+		fail(batch, status);
 	put(batch);
 }
 
-/* False: another batch has asked for the key, too, and this one waits until it is made. */
+/* Asks for some of the keys. True: the task will be run again for the rest, perhaps not before
+ * another batch has got the next one. */
 static bool ask(struct batch *batch, struct maas_rdma_conn *conn)
 {
-	struct maas_rdma_grant *grant;
-	uint32_t i = batch->asked;
-	int r;
+	struct maas_rdma_asker *asker = &batch->asker;
+	uint32_t left = batch->count - asker->asked;
+	uint32_t until = asker->asked + (left < MAAS_RDMA_STEP ? left : MAAS_RDMA_STEP);
+	int r = maas_rdma_grants_ask(conn, asker, until);
 
-	batch->pending++;
-	r = maas_rdma_grant_ask(conn, batch->refs[i], batch->access, &batch->asker, i, &grant);
-	if (r)
-		batch->pending--; /* not the last: the task has one */
 	if (r == -EINPROGRESS) {
+		struct maas_rdma_grant *grant =
+			maas_rdma_grant_find(conn, asker->refs[asker->asked]);
+
 		STAILQ_INSERT_TAIL(&grant->made, &batch->task, link);
-		return false;
+		return true;
 	}
-	batch->asked++;
-	if (r == -EALREADY)
-		fill(grant, &batch->ret_keys[i]);
-	else if (r && !batch->status)
-		batch->status = r;
-	return true;
+	if (r)
+		fail(batch, r);
+	/* In another turn, so that nobody's revocation waits for a long batch. */
+	if (!asker->status && asker->asked < batch->count) {
+		if (!maas_rdma_send(batch->rdma, &batch->task))
+			return true;
+		fail(batch, -ENOTCONN);
+	}
+	return false;
 }
 
 static void run_batch(struct maas_rdma_task *task, int status)
 {
 	struct batch *batch = batch_of(task);
 	struct maas_rdma_conn *conn = conn_of(batch);
-	uint32_t until = batch->asked + MAAS_RDMA_STEP;
 
 	(void)status;
-	/* What was made is dead with its connection, though the session may have another by now. */
-	if (!conn || !maas_rdma_conn_usable(conn))
-		batch->status = batch->status ? batch->status : -ENOTCONN;
-	else
-		batch->connection = conn->number;
 	if (!batch->asker.number)
 		batch->asker.number = ++batch->rdma->last_asker;
-	while (!batch->status && batch->asked < batch->count && batch->asked < until)
-		if (!ask(batch, conn))
+	/* What was made is dead with its connection, though the session may have another by now. */
+	if (!conn || !maas_rdma_conn_usable(conn)) {
+		fail(batch, -ENOTCONN);
+	} else {
+		batch->connection = conn->number;
+		if (ask(batch, conn))
 			return;
-	/* The rest in another turn, so that nobody's revocation waits for a long batch. */
-	if (!batch->status && batch->asked < batch->count) {
-		if (!maas_rdma_send(batch->rdma, &batch->task))
-			return;
-		batch->status = -ENOTCONN;
 	}
 	put(batch);
 }
@@ -189,16 +183,13 @@ int maas_rdma_request_grant(void *ctx, struct maas_lend_session_ref session,
 		return -ENOMEM;
 	*batch = (struct batch){
 		.task.run = run_batch,
-		.asker.made = made,
+		.asker = {.refs = refs, .access = access, .pending = 1, .made = made},
 		.rdma = ctx,
 		.session = session,
-		.refs = refs,
 		.count = count,
-		.access = access,
 		.ret_keys = ret_keys,
 		.done = done,
 		.arg = arg,
-		.pending = 1,
 	};
 	r = maas_rdma_send(ctx, &batch->task);
 	if (r)
