@@ -46,6 +46,12 @@ class Server:
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ok\n", f"the server does not take {text}"
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
     def stop(self):
         self.process.kill()
         self.process.wait()

@@ -74,16 +74,14 @@ def main():
     check(set(TABLE) == set(spec.operations), f"no row, or no call: {set(TABLE) ^ set(spec.operations)}")
     with tempfile.TemporaryDirectory() as directory:
         file = write_principals(os.path.join(directory, "principals"), RIGHTS)
-        server = Server([maasd, "--listen", "127.0.0.1:0", "--rdma", "off", "--log-level", "error", "--auth-file", file])
-        caller = Caller(server)
-        try:
+        with Server([maasd, "--listen", "127.0.0.1:0", "--rdma", "off", "--log-level", "error",
+                     "--auth-file", file]) as server:
+            caller = Caller(server)
             for name, (route, method, _) in spec.operations.items():
                 for role, wanted in zip(ROLES, TABLE.get(name, ())):
                     got = caller.status(role, name, method, route)
                     # The many failures of one address become 429.
                     check(got == wanted or (wanted == 401 and got == 429), f"{role}: {name}: {got}, not {wanted}")
-        finally:
-            server.stop()
     for text in errors:
         print(f"FAILED: {text}")
     print(f"{len(spec.operations)} calls by {len(ROLES)} roles, {len(errors)} errors")

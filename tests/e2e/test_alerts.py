@@ -162,7 +162,8 @@ def has_its_owners(server, token):
     give_back(server, ids, token)
 
 
-@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-connections in use", quotas="max-connections=4", quota="connections")
+@TRIALS.at_server("MaasQuotaNearlyReached", "all of max-connections in use", quotas="max-connections=4",
+                  quota="connections")
 def has_its_connections(server, token):
     connections = connect(server, 4)
     for connection in connections:
@@ -253,7 +254,8 @@ def has_connections(server, count):
 
 
 FOR_20 = ["--max-connections", "20", "--max-connections-per-address", "0"]
-TRIALS.at_server("MaasConnectionsNearLimit", "18 connections of 20", *FOR_20)(lambda server: has_connections(server, 18))
+TRIALS.at_server("MaasConnectionsNearLimit", "18 connections of 20",
+                 *FOR_20)(lambda server: has_connections(server, 18))
 TRIALS.at_server("MaasConnectionsRefused", "60 connections where 20 may be", *FOR_20,
                  also=["MaasConnectionsNearLimit"])(lambda server: has_connections(server, 60))
 

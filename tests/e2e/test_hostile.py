@@ -166,9 +166,8 @@ def work_honestly(server):
 
 def main():
     seed = int(os.environ.get("MAAS_SEED") or time.time())
-    server = Server([sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", "--connection-timeout", "3",
-                     "--max-body-size", "1MiB", "--log-level", "error"])
-    try:
+    with Server([sys.argv[1], "--listen", "127.0.0.1:0", "--rdma", "off", "--connection-timeout", "3",
+                 "--max-body-size", "1MiB", "--log-level", "error"]) as server:
         figures(server)  # the first answer opens what stays open
         time.sleep(0.5)  # until its connection has gone
         before = figures(server)
@@ -187,8 +186,6 @@ def main():
         _, text = server.process.communicate(timeout=60)
         if server.process.returncode or re.search("Sanitizer|runtime error", text):
             sys.exit(f"maasd ended with {server.process.returncode}: {text}")
-    finally:
-        server.stop()
 
 
 main()

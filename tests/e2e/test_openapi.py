@@ -323,15 +323,12 @@ def check_routes(spec, source):
 def check_principals(c, maasd, directory):
     """What only a server with principals answers; test_access.py has who may do what."""
     path = write_principals(os.path.join(directory, "principals"), {"a": "owner=a max-allocations=1"})
-    c.server = Server(maasd_arguments(maasd) + ["--auth-file", path])
-    try:
+    with Server(maasd_arguments(maasd) + ["--auth-file", path]) as c.server:
         c.call("whoami", 200, headers=bearer("a"))
         c.call("health", 401, "unauthenticated")
         c.call("stats", 403, "forbidden", headers=bearer("a"))
         c.call("overview", 200, headers=bearer("a"))
         c.call("allocate", 507, "quota_exhausted", headers=bearer("a") | JSON, body={"size_bytes": 1, "count": 2})
-    finally:
-        c.server.stop()
 
 
 def check_drain(c):
@@ -360,20 +357,15 @@ def main():
     maasd, keyed_server, path, source = sys.argv[1:]
     spec = Spec(path)
     check_routes(spec, source)
-    checker = Checker(Server(maasd_arguments(maasd)), spec)
-    try:
+    with Server(maasd_arguments(maasd)) as server:
+        checker = Checker(server, spec)
         for step in [check_server_calls, check_allocations, check_data, check_sessions, check_fields,
                      check_overview, check_methods, check_drain]:
             step(checker)
-    finally:
-        checker.server.stop()
     with tempfile.TemporaryDirectory() as directory:
         check_principals(checker, maasd, directory)
-    checker.server = Server([keyed_server])
-    try:
+    with Server([keyed_server]) as checker.server:
         check_keys(checker)
-    finally:
-        checker.server.stop()
     check_all_met(checker)
     for text in errors:
         print(f"FAILED: {text}")

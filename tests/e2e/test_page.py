@@ -36,14 +36,10 @@ HOSTILE = '<img src=x onerror="document.title=1">\u202egnp.exe'
 
 @contextlib.contextmanager
 def maasd(program, *options, port=0):
-    server = Server([program, "--listen", f"127.0.0.1:{port}", "--rdma", "off", "--max-pool-size", "64MiB",
-                     "--log-level", "error", *options])
-    server.url = f"http://127.0.0.1:{server.address[1]}/"
-    try:
+    with Server([program, "--listen", f"127.0.0.1:{port}", "--rdma", "off", "--max-pool-size", "64MiB",
+                 "--log-level", "error", *options]) as server:
+        server.url = f"http://127.0.0.1:{server.address[1]}/"
         yield server
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        server.stop()
 
 
 def equal(what, wanted, got):

@@ -33,12 +33,9 @@ BEFORE_NAMES = "0.1.0"  # Of this version there is the memory file alone.
 
 def page_of(arguments, work=lambda server: None):
     """/metrics of a server, once it has worked."""
-    server = Server(arguments)
-    try:
+    with Server(arguments) as server:
         work(server)
         return server.send("GET", "/metrics")[2].decode()
-    finally:
-        server.stop()
 
 
 def page_beside_tls(maasd, directory, *options):
@@ -80,13 +77,11 @@ def options_now(maasd, maas):
 
 def json_now(maasd, maas, directory):
     """What the command prints for programs. Of prometheus status, test_released_prometheus.py looks at more."""
-    server = Server([maasd, *HERE, *POOL])
-    environment = {"PATH": os.environ["PATH"], "MAAS_URL": "http://{}:{}".format(*server.address)}
     file = os.path.join(directory, "file")
     with open(file, "w", encoding="ascii") as out:
         out.write("hello")
-    try:
-        say = {}
+    with Server([maasd, *HERE, *POOL]) as server:
+        say, environment = {}, {"PATH": os.environ["PATH"], "MAAS_URL": "http://{}:{}".format(*server.address)}
         for line in ["health", "stats", "alloc --owner a --ttl 60 5", f"put {file}", "ls", "top --count 1", "whoami",
                      "token new me", "bench --count 1", "doctor", "prometheus status", "free --owner a"]:
             done = subprocess.run([maas, *line.split(), "--json"], capture_output=True, text=True, check=False,
@@ -94,8 +89,6 @@ def json_now(maasd, maas, directory):
             check(done.returncode == 0 or line == "doctor", f"maas {line}: {done.returncode} {done.stderr}")
             say[line.split(" -")[0].split(" /")[0]] = done.stdout
         return released.json_of(say)
-    finally:
-        server.stop()
 
 
 def names_now(maasd, maas, keyed_server, source):
@@ -198,8 +191,7 @@ def check_memory(maasd, directory):
     what = f"the memory file of {os.path.basename(directory)}"
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
         file = unpack(os.path.join(directory, "memory.tar.xz"), shm)
-        server = Server([maasd, *HERE, *POOL, "--memory-file", file])
-        try:
+        with Server([maasd, *HERE, *POOL, "--memory-file", file]) as server:
             page = json.loads(server.send("GET", "/allocations?limit=1000")[2])["allocations"]
             check({one["id"] for one in page} == set(wanted), f"{what}: other allocations: {page}")
             for name, one in wanted.items():
@@ -213,8 +205,6 @@ def check_memory(maasd, directory):
                   f"{what}: new memory is not new")
             for name in wanted:
                 check(server.send("DELETE", f"/allocate/{name}")[0] == 200, f"{what}: {name} cannot be freed")
-        finally:
-            server.stop()
 
 
 # ---- the programs

@@ -187,7 +187,8 @@ def doctor(maas):
 
 
 def ask_as_team(maas):
-    return run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem", "--key-file", "team.key")[0]
+    return run(maas, "ls", "--url", secure.url, "--ca-file", "ca.pem", "--cert-file", "team.pem",
+               "--key-file", "team.key")[0]
 
 
 def renewed(maas):
