@@ -6,6 +6,8 @@
 
 #include "tests/rdma/scenario.h"
 
+#define REFUSED 0xbd /* bytes that are to be seen nowhere */
+
 static void begin(struct borrower *borrower, const char *token)
 {
 	memset(borrower, 0, sizeof(*borrower));
@@ -113,6 +115,14 @@ void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_
 			      (unsigned long long)addr,
 			      got < 0 ? strerror(-got) : ibv_wc_status_str((enum ibv_wc_status)got),
 			      ibv_wc_status_str((enum ibv_wc_status)want));
+}
+
+void must_refuse(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
+		 uint32_t rkey)
+{
+	memset(link->bytes, REFUSED, link->len);
+	must_run(link, opcode, 0, len, addr, rkey, IBV_WC_REM_ACCESS_ERR);
+	require_bytes(link->bytes, REFUSED, link->len, "what the refused read brought");
 }
 
 static size_t piece(const struct raw_link *link, uint64_t left)

@@ -245,6 +245,10 @@ static void run_first_client(void *arg)
 
 void life_killed(const char *keys)
 {
+	static const char *const gone[] = {"maas_active_allocations", "maas_rdma_grants",
+					   "maas_rdma_queue_pairs{state=\"connected\"}",
+					   "maas_rdma_queue_pairs{state=\"connecting\"}",
+					   "maas_rdma_queue_pairs{state=\"ending\"}"};
 	uint64_t count = count_device_kills();
 	struct resources before;
 
@@ -265,11 +269,8 @@ void life_killed(const char *keys)
 		}
 	}
 	server_await("maas_sessions", 0, (TTL_S + RECLAIM_S) * 1000);
-	server_await("maas_active_allocations", 0, 1000);
-	server_await("maas_rdma_grants", 0, 1000);
-	server_await("maas_rdma_queue_pairs{state=\"connected\"}", 0, 1000);
-	server_await("maas_rdma_queue_pairs{state=\"connecting\"}", 0, 1000);
-	server_await("maas_rdma_queue_pairs{state=\"ending\"}", 0, 1000);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(gone); i++)
+		server_await(gone[i], 0, 1000);
 	require_equal(server_metric("maas_quarantined_bytes"), 0, "maas_quarantined_bytes");
 	resources_await(&before, 5000);
 	note("%llu clients killed", (unsigned long long)count);

@@ -2,7 +2,6 @@
 /* Many grants at once, all of which are good; what comes behind --max-grants is in the unit tests.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "tests/rdma/one_host.h"
 #include "tests/rdma/scenario.h"
@@ -10,21 +9,6 @@
 #define SLAB  1024
 #define BATCH 10000u
 #define TRIED 200
-
-static void use(struct borrower *borrower, const struct raw_key *key, uint64_t i)
-{
-	uint8_t *bytes = borrower->link.bytes;
-
-	memset(bytes, (int)(i % 251), SLAB);
-	must_run(&borrower->link, IBV_WR_RDMA_WRITE, 0, SLAB, key->addr, key->rkey, IBV_WC_SUCCESS);
-}
-
-static void check(struct borrower *borrower, const struct raw_key *key, uint64_t i)
-{
-	memset(borrower->link.bytes, 0xff, SLAB);
-	must_run(&borrower->link, IBV_WR_RDMA_READ, 0, SLAB, key->addr, key->rkey, IBV_WC_SUCCESS);
-	require_bytes(borrower->link.bytes, (uint8_t)(i % 251), SLAB, "one of many");
-}
 
 /* Not the first and last only: any. */
 static void use_and_check(struct borrower *borrower, const struct raw_key *keys, uint64_t count)
@@ -34,10 +18,11 @@ static void use_and_check(struct borrower *borrower, const struct raw_key *keys,
 
 	for (size_t i = 0; i < TRIED; i++) {
 		picked[i] = i == 0 ? 0 : i == 1 ? count - 1 : test_random_below(&random, count);
-		use(borrower, &keys[picked[i]], picked[i]);
+		must_fill(&borrower->link, &keys[picked[i]], (uint8_t)(picked[i] % 251));
 	}
 	for (size_t i = 0; i < TRIED; i++)
-		check(borrower, &keys[picked[i]], picked[i]);
+		must_hold(&borrower->link, &keys[picked[i]], (uint8_t)(picked[i] % 251),
+			  "one of many");
 }
 
 void plenty_grants(const char *keys)

@@ -88,7 +88,7 @@ extern const char *scenario_maasd;
 extern char scenario_dir[64];
 /* Shows the servers' logs, where they are not in the folder. */
 extern void (*scenario_on_failure)(void);
-/* Makes the folder and goes there; scenario_run_all() does. */
+/* Makes the folder and goes there; scenario_main() does. */
 void scenario_dir_make(void);
 
 /* Starts it on SOFTROCE_ADDR with `--rdma required` and these options, separated by blanks. */
@@ -159,6 +159,14 @@ void must_refuse_ticket(const struct raw_session *session, const char *what);
 	must_run_at(__FILE__, __LINE__, link, opcode, at, len, addr, rkey, want)
 void must_run_at(const char *file, int line, struct raw_link *link, enum ibv_wr_opcode opcode,
 		 size_t at, size_t len, uint64_t addr, uint32_t rkey, int want);
+
+/*
+ * An attempt that must be refused, and bring nothing. It kills the link's queue pair, and what
+ * comes behind it is flushed, which proves nothing: each attempt is the first request of its
+ * connection.
+ */
+void must_refuse(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
+		 uint32_t rkey);
 
 /* The whole allocation holds `value`, read through the key, in pieces of the link's buffer. */
 void must_hold(struct raw_link *link, const struct raw_key *key, uint8_t value, const char *what);

@@ -1,25 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * What keys open, and what they do not. A refusal kills the client's queue pair, and what comes
- * behind it is flushed, which proves nothing: each attempt is the first request of its connection.
- */
-#include <string.h>
-
+/* What keys open, and what they do not. */
 #include "tests/rdma/one_host.h"
 #include "tests/rdma/scenario.h"
 
-#define SLAB	((size_t)4096)
-#define VICTIM	0x56
-#define OWNER	0x4f
-#define HOSTILE 0xbd
-
-static void attempt(struct raw_link *link, enum ibv_wr_opcode opcode, size_t len, uint64_t addr,
-		    uint32_t rkey)
-{
-	memset(link->bytes, HOSTILE, link->len);
-	must_run(link, opcode, 0, len, addr, rkey, IBV_WC_REM_ACCESS_ERR);
-	require_bytes(link->bytes, HOSTILE, link->len, "what the refused read brought");
-}
+#define SLAB   ((size_t)4096)
+#define VICTIM 0x56
+#define OWNER  0x4f
 
 static enum ibv_wr_opcode opcode_of(uint64_t i)
 {
@@ -43,7 +29,7 @@ static void try_stale(struct borrower *first, struct borrower *next, uint64_t i)
 	must_hold(&next->link, &key, 0, "what the next owner finds");
 	if (i & 2)
 		must_fill(&next->link, &key, OWNER);
-	attempt(&first->link, opcode_of(i), 1 + i * 7 % SLAB, stale.addr, stale.rkey);
+	must_refuse(&first->link, opcode_of(i), 1 + i * 7 % SLAB, stale.addr, stale.rkey);
 	must_hold(&next->link, &key, i & 2 ? OWNER : 0, "what the next owner has");
 	borrower_free(next, &key);
 }
@@ -89,7 +75,7 @@ void trust_foreign(const char *keys)
 		borrower_reconnect(&thief);
 		if (i % 3 == 1)
 			borrower_alloc(&thief, SLAB, &own);
-		attempt(&thief.link, opcode_of(i), SLAB, key.addr, key.rkey);
+		must_refuse(&thief.link, opcode_of(i), SLAB, key.addr, key.rkey);
 		if (i % 3 == 1)
 			borrower_free(&thief, &own);
 		must_hold(&victim.link, &key, VICTIM, "the victim's bytes");
@@ -133,7 +119,7 @@ void trust_guessed(const char *keys)
 		do
 			rkey = guess(&random, i, &own);
 		while (rkey == own.rkey);
-		attempt(&thief.link, opcode_of(i / 4), SLAB, key.addr, rkey);
+		must_refuse(&thief.link, opcode_of(i / 4), SLAB, key.addr, rkey);
 	}
 	must_hold(&victim.link, &key, VICTIM, "the victim's bytes");
 	note("%llu guesses", (unsigned long long)count);
@@ -150,16 +136,16 @@ static void try_bounds(struct raw_key *own, uint64_t i)
 	borrower_grant(&thief, own->id, "rw", own);
 	switch (i / 2 % 4) {
 	case 0:
-		attempt(&thief.link, opcode_of(i), 1, own->addr - 1, own->rkey);
+		must_refuse(&thief.link, opcode_of(i), 1, own->addr - 1, own->rkey);
 		break;
 	case 1:
-		attempt(&thief.link, opcode_of(i), 1, own->addr + len, own->rkey);
+		must_refuse(&thief.link, opcode_of(i), 1, own->addr + len, own->rkey);
 		break;
 	case 2:
-		attempt(&thief.link, opcode_of(i), len + 1, own->addr - 1, own->rkey);
+		must_refuse(&thief.link, opcode_of(i), len + 1, own->addr - 1, own->rkey);
 		break;
 	default:
-		attempt(&thief.link, opcode_of(i), len + 1, own->addr, own->rkey);
+		must_refuse(&thief.link, opcode_of(i), len + 1, own->addr, own->rkey);
 		break;
 	}
 }

@@ -14,7 +14,8 @@
 #define PIECE  (4 * MIB)
 #define PIECES 16 /* 64 MiB */
 
-static struct maas *open_maas(uint32_t timeout_ms, uint32_t ttl_s)
+/* `token_file` NULL: without a token. */
+static struct maas *open_maas(uint32_t timeout_ms, uint32_t ttl_s, const char *token_file)
 {
 	struct maas_options options = {
 		.size = sizeof(options),
@@ -22,6 +23,7 @@ static struct maas *open_maas(uint32_t timeout_ms, uint32_t ttl_s)
 		.transport = MAAS_TRANSPORT_RDMA,
 		.timeout_ms = timeout_ms,
 		.ttl_seconds = ttl_s,
+		.token_file = token_file,
 	};
 	struct maas *maas;
 
@@ -41,7 +43,7 @@ struct bytes {
 static void put_bytes(void *arg)
 {
 	const struct bytes *bytes = arg;
-	struct maas *maas = open_maas(60000, 60);
+	struct maas *maas = open_maas(60000, 60, NULL);
 	uint8_t *piece = malloc(PIECE);
 
 	require(piece, "out of memory");
@@ -57,7 +59,7 @@ static void put_bytes(void *arg)
 static void get_bytes(void *arg)
 {
 	const struct bytes *bytes = arg;
-	struct maas *maas = open_maas(60000, 60);
+	struct maas *maas = open_maas(60000, 60, NULL);
 	struct maas_buffer *buffer;
 	uint8_t *want = malloc(PIECE);
 	uint8_t *got = malloc(PIECE);
@@ -206,11 +208,11 @@ static void work(struct model *model, uint64_t ms)
 	}
 }
 
-static void model_open(struct model *model, uint32_t ttl_s)
+static void model_open(struct model *model, uint32_t ttl_s, const char *token_file)
 {
 	memset(model, 0, sizeof(*model));
 	model->random = maas_test_seed();
-	model->maas = open_maas(TIMEOUT_MS, ttl_s);
+	model->maas = open_maas(TIMEOUT_MS, ttl_s, token_file);
 	require(maas_alloc(model->maas, BLOCK * BLOCKS, NULL, &model->memory) == 0,
 		"maas_alloc: %s", maas_error());
 }
@@ -248,7 +250,7 @@ static void run_cable(const char *keys)
 	uint64_t failed;
 
 	agent_start("--rdma-keys %s", keys);
-	model_open(&model, 600);
+	model_open(&model, 600, NULL);
 	work(&model, 1000);
 	require_equal(model.failed, 0, "failures on a whole network");
 	agent_cable("off");
@@ -276,7 +278,7 @@ static void run_lapse(const char *keys)
 	uint32_t word = 0;
 
 	agent_start("--rdma-keys %s", keys);
-	model_open(&model, 2);
+	model_open(&model, 2, NULL);
 	require(maas_alloc(model.maas, 4096, &owned, &memory) == 0, "maas_alloc: %s", maas_error());
 	work(&model, 500);
 	agent_cable("off");
@@ -306,7 +308,7 @@ static void run_loss(const char *keys)
 	struct model model;
 
 	agent_start("--rdma-keys %s", keys);
-	model_open(&model, 60);
+	model_open(&model, 60, NULL);
 	agent_lose(percent);
 	work(&model, count_device_loss_s() * 1000);
 	agent_lose(0);
@@ -320,23 +322,6 @@ static void run_loss(const char *keys)
 
 #define ANYBODY "* - health\n"
 
-static void open_as(struct model *model, const char *name)
-{
-	struct maas_options options = {
-		.size = sizeof(options),
-		.url = server.url,
-		.transport = MAAS_TRANSPORT_RDMA,
-		.timeout_ms = TIMEOUT_MS,
-		.token_file = name,
-	};
-
-	memset(model, 0, sizeof(*model));
-	model->random = maas_test_seed();
-	require(maas_open(&options, &model->maas) == 0, "maas_open: %s", maas_error());
-	require(maas_alloc(model->maas, BLOCK * BLOCKS, NULL, &model->memory) == 0,
-		"maas_alloc: %s", maas_error());
-}
-
 static void run_principals(const char *keys)
 {
 	struct principal principals[2];
@@ -348,8 +333,8 @@ static void run_principals(const char *keys)
 	principal_make("goes", &principals[0]);
 	principal_make("stays", &principals[1]);
 	agent_start_with(keys, ANYBODY "%s%s", principals[0].line, principals[1].line);
-	open_as(&goes, "goes");
-	open_as(&stays, "stays");
+	model_open(&goes, 60, "goes");
+	model_open(&stays, 60, "stays");
 	work(&goes, 500);
 	work(&stays, 500);
 	require(!goes.failed && !stays.failed, "an operation failed");
