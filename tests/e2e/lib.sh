@@ -73,14 +73,19 @@ said_or_ended() {
 	grep -q '^Listening on ' "$LOG" || ended "$SERVER"
 }
 
-# start_server OPTION...: sets SERVER (its process id), LOG (its stderr) and URL.
-start_server() {
+# launch COMMAND...: a maasd by any command; sets SERVER (its process id) and LOG (its stderr). It listens, or has ended.
+launch() {
 	LOG=$(mktemp "$WORK/server.XXXXXX.log")
-	[[ " $* " == *" --listen "* ]] || set -- --listen 127.0.0.1:0 "$@"
-	"$MAASD" "$@" 2>"$LOG" </dev/null &
+	"$@" 2>"$LOG" </dev/null &
 	SERVER=$!
 	children+=("$SERVER")
 	wait_for 30 said_or_ended
+}
+
+# start_server OPTION...: the same, which listens at URL.
+start_server() {
+	[[ " $* " == *" --listen "* ]] || set -- --listen 127.0.0.1:0 "$@"
+	launch "$MAASD" "$@"
 	URL=$(sed -n 's/^Listening on \(https\?:.*\)/\1/p;ta;b;:a;q' "$LOG")
 	ended "$SERVER" && fail "maasd $* ended: $(cat "$LOG")"
 	return 0

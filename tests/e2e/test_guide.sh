@@ -4,12 +4,7 @@
 
 # Port 3000, the default, unless something else has it.
 start_default() {
-	LOG=$WORK/server.default.log
-	: >"$LOG"
-	"$MAASD" 2>"$LOG" </dev/null &
-	SERVER=$!
-	children+=("$SERVER")
-	wait_for 30 said_or_ended
+	launch "$MAASD"
 	port=3000
 	if ended "$SERVER"; then
 		contains 'maasd' "$(cat "$LOG")" '0.0.0.0:3000: Address already in use'

@@ -147,16 +147,10 @@ stop_server
 step 'the limit of open files'
 limited() {
 	local drop=()
-	# emptied here, not by the child: the log of the server before it also says "Listening"
-	: >"$LOG"
 	# root may raise any limit, unless it may not
 	[ "$(id -u)" != 0 ] || drop=(setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource)
-	(ulimit -n "$1" && exec "${drop[@]}" "$MAASD" --listen 127.0.0.1:0 "${@:2}") 2>"$LOG" </dev/null &
-	SERVER=$!
-	children+=("$SERVER")
-	wait_for 30 said_or_ended
+	launch prlimit --nofile="$1" "${drop[@]}" "$MAASD" --listen 127.0.0.1:0 "${@:2}"
 }
-LOG=$WORK/server.limited.log
 limited 200 --max-connections 1000
 contains 'log' "$(cat "$LOG")" '--max-connections 1000 lowered to 40: the limit of open files is 200'
 stop_server
