@@ -81,18 +81,13 @@ func TestLease__all_are_renewed_when_it_is_time(t *testing.T) {
 	require.Less(t, time.Since(m.leases.renewed), m.o.Lease/renewals)
 
 	// The next Prometheus on this directory is given the name: memory with a lease keeps it.
-	next := watched(t, Options{URL: server.URL, Owner: m.Owner(), Dir: reopened(t, m)})
+	require.NoError(t, m.Close())
+	next := watched(t, Options{URL: server.URL, Owner: m.Owner(), Dir: m.o.Dir})
 	next.leases.renewed = time.Time{}
 	before := calls(t, next, "renew")
 	next.renewLeases()
 	require.Equal(t, before+3, calls(t, next, "renew"))
 	require.True(t, next.Up())
-}
-
-func reopened(t *testing.T, m *Manager) string {
-	t.Helper()
-	require.NoError(t, m.Close())
-	return m.o.Dir
 }
 
 // Nobody reads old memory, so nobody would miss it.

@@ -60,7 +60,7 @@ func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 		t.Helper()
 		state, err := LoadState(dir)
 		require.NoError(t, err)
-		require.Equal(t, clientSession(t, first), state.Session, what)
+		require.Equal(t, first.client.Load().Session(), state.Session, what)
 		second := &Manager{o: first.o, state: state, place: holdPlace(dir)}
 		defer second.place.release()
 		second.endPredecessor(context.Background())
@@ -75,12 +75,6 @@ func TestPlace__a_living_session_is_not_ended(t *testing.T) {
 	isNotEnded(dir, "a copy that was moved to the original's name")
 	isNotEnded(dir+".away", "the original, moved away")
 	require.NoError(t, os.Rename(dir+".away", copied))
-}
-
-func clientSession(t *testing.T, m *Manager) (id string) {
-	t.Helper()
-	require.NoError(t, m.Read("test", writeTimeout, func(_ context.Context, c *Conn) error { id = c.Session(); return nil }))
-	return id
 }
 
 func TestState__is_its_owner_s_alone(t *testing.T) {
