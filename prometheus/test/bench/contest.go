@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -64,10 +62,8 @@ const peak = 3*time.Hour - 5*time.Minute
 
 // contest feeds a database and measures. What it is measured beside runs the same code.
 func contest(store, server string, series int, seed uint64) (f figures) {
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	defer os.RemoveAll(dir)
-	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
+	c := newContestant(store, server, series, seed)
+	defer os.RemoveAll(c.dir)
 	c.open()
 
 	made := c.cost(func() { c.generate(same.StepsIn(peak)) })
@@ -86,11 +82,8 @@ func contest(store, server string, series int, seed uint64) (f figures) {
 	}
 	f.Queries = c.ask(min(6, 2+80_000/series)) // Large heads take long to ask.
 	f.ChunkBytes = float64(c.chunkBytes())
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	f.Heap = float64(m.HeapAlloc)
-	f.Resident = float64(resident(filepath.Join(dir, "chunks_head")))
+	f.Heap = liveHeap()
+	f.Resident = float64(resident(filepath.Join(c.dir, "chunks_head")))
 
 	f.Restart = c.restart()
 	c.settle()
@@ -128,6 +121,13 @@ type contestant struct {
 	samples  int
 	opened   time.Time
 	stop     func()
+}
+
+// newContestant has a directory of its own.
+func newContestant(store, server string, series int, seed uint64) *contestant {
+	dir, err := os.MkdirTemp("", "bench-prometheus-")
+	check(err)
+	return &contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
 }
 
 // open opens the database, and counts the time from here on.
@@ -211,7 +211,7 @@ func (c *contestant) free() {
 	defer client.Close()
 	allocations, err := client.List(ctx, c.owner)
 	check(err)
-	ids := make([]string, 0, len(allocations))
+	var ids []string
 	for _, a := range allocations {
 		ids = append(ids, a.ID)
 	}
@@ -297,8 +297,7 @@ func (c *contestant) lag() float64 {
 		}
 		check(<-fed)
 	}
-	slices.Sort(lags)
-	return lags[len(lags)*99/100]
+	return quantile(lags, 0.99)
 }
 
 // ask asks each query some times, and returns the medians without the first one where there are more.
@@ -314,7 +313,7 @@ func (c *contestant) ask(times int) (seconds []float64) {
 			}
 			took = append(took, time.Since(start).Seconds())
 		}
-		seconds = append(seconds, median(took[min(1, times-1):]))
+		seconds = append(seconds, quantile(took[min(1, times-1):], 0.5))
 	}
 	return seconds
 }
@@ -341,22 +340,16 @@ func allocated(name string) int64 {
 
 // compact feeds on until a block is written.
 func (c *contestant) compact(f *figures) {
-	blocks := c.blocks()
-	for c.blocks() == blocks {
+	blocks := len(c.blockSizes())
+	for len(c.blockSizes()) == blocks {
 		c.fed++
 		moved := c.metric("prometheus_tsdb_maas_read_bytes_total", "")
 		spent := c.cost(func() { check(c.db.Feed(c.fed)) })
-		if c.blocks() != blocks {
+		if len(c.blockSizes()) != blocks {
 			f.CompactCPU = spent.Seconds()
 			f.Moved = c.metric("prometheus_tsdb_maas_read_bytes_total", "") - moved
 		}
 	}
-}
-
-func (c *contestant) blocks() int {
-	dirs, err := filepath.Glob(filepath.Join(c.dir, "*", "meta.json"))
-	check(err)
-	return len(dirs)
 }
 
 // metric is the sum of a metric's series, or the one with this value of its label.

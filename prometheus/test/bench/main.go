@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 )
 
@@ -65,7 +66,16 @@ func check(err error) {
 	}
 }
 
-func median(values []float64) float64 {
+// quantile sorts the values.
+func quantile(values []float64, q float64) float64 {
 	slices.Sort(values)
-	return values[len(values)/2]
+	return values[int(float64(len(values))*q)]
+}
+
+// liveHeap is how many bytes are live after a collection.
+func liveHeap() float64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"time"
 )
 
@@ -38,10 +36,7 @@ func (c *contestant) live(f *figures, head time.Duration) {
 }
 
 func (c *contestant) life() (l life) {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	l.Heap = float64(m.HeapAlloc)
+	l.Heap = liveHeap()
 	for _, name := range []string{"wal", "wbl", "chunks_head"} {
 		check(filepath.WalkDir(filepath.Join(c.dir, name), func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
@@ -55,10 +50,8 @@ func (c *contestant) life() (l life) {
 
 // aDay is the stock one's.
 func aDay(server string, series int, seed uint64, head time.Duration) (f figures) {
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	defer os.RemoveAll(dir)
-	c := contestant{store: "stock", server: server, dir: dir, series: series, seed: seed}
+	c := newContestant("stock", server, series, seed)
+	defer os.RemoveAll(c.dir)
 	c.open()
 	c.live(&f, head)
 	c.lag()
@@ -69,14 +62,13 @@ func aDay(server string, series int, seed uint64, head time.Duration) (f figures
 
 // lead is a leader: it waits for its standby, is fed its head, then a minute in real time, and then waits for its end.
 func lead(server string, series int, seed uint64, head time.Duration, told io.Reader) {
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	c := contestant{store: "mirror", server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed, follow: true}
+	c := newContestant("mirror", server, series, seed)
+	c.follow = true
 	c.open()
 	check(c.db.Feed(1)) // Of an empty log, there is nothing to follow.
 	c.settle()
 	lines := bufio.NewScanner(told)
-	show(life{Dir: dir, Owner: c.owner})
+	show(life{Dir: c.dir, Owner: c.owner})
 	lines.Scan()
 	var f figures
 	c.live(&f, head)
@@ -118,8 +110,7 @@ func follow(server, owner, dir string, series int, seed uint64, told io.Reader) 
 			l := c.life()
 			l.CPU = (cpu() - begun).Seconds()
 			if len(behind) > 0 {
-				slices.Sort(behind)
-				l.Behind = behind[len(behind)*99/100]
+				l.Behind = quantile(behind, 0.99)
 			}
 			behind = nil
 			show(l)

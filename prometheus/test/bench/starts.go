@@ -33,25 +33,21 @@ type started struct {
 
 // grow feeds a database through several compactions, and leaves its directory and its memory for starts.
 func grow(store, server string, series int, seed uint64) (f figures) {
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
+	c := newContestant(store, server, series, seed)
 	c.open()
 	c.growUp(&f, grown)
 	c.close()
-	f.Dir, f.Fed = dir, c.fed
+	f.Dir, f.Fed = c.dir, c.fed
 	return f
 }
 
 // feedAndDie feeds a database, and leaves its directory and its memory as a kill does: nothing is closed.
 func feedAndDie(store, server string, series int, seed uint64, head time.Duration) (f figures) {
-	dir, err := os.MkdirTemp("", "bench-prometheus-")
-	check(err)
-	c := contestant{store: store, server: server, owner: filepath.Base(dir), dir: dir, series: series, seed: seed}
+	c := newContestant(store, server, series, seed)
 	c.open()
 	check(c.db.Feed(same.StepsIn(head)))
 	c.settle()
-	f.Dir, f.Fed = dir, same.StepsIn(head)
+	f.Dir, f.Fed = c.dir, same.StepsIn(head)
 	return f
 }
 
