@@ -44,20 +44,15 @@ type stdio struct {
 
 // ChildConfig says what a child opens.
 type ChildConfig struct {
-	Dir             string
-	Seed            uint64
-	Series, Fed     int
-	SnapshotOnClose bool
-	InOrder         bool
-	Retention       time.Duration
-	Blocks          string
-	URL, Owner      string
-	Transport       string
-	Fallback        bool
-	Follow          bool
-	Settle          time.Duration
-	BlockDuration   time.Duration // 0: two hours.
-	CacheSize       int64
+	Config
+	Blocks        string
+	URL, Owner    string
+	Transport     string
+	Fallback      bool
+	Follow        bool
+	Settle        time.Duration
+	BlockDuration time.Duration // 0: two hours.
+	CacheSize     int64
 }
 
 // child serves a DB on remote memory, wired as in the prometheus command. It has the methods of Subject, and handles
@@ -84,10 +79,8 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	}, config.Dir, log, c.registry)
 	err = c.node.Open(c.stop, config.SnapshotOnClose, func(_ prometheus.Registerer, a *maasflag.Attachment) (err error) {
 		c.attachment = a
-		c.db, err = Open(Config{
-			Dir: config.Dir, Seed: config.Seed, Series: config.Series, Fed: config.Fed,
-			SnapshotOnClose: config.SnapshotOnClose, InOrder: config.InOrder, Retention: config.Retention, Log: log, Edit: c.edit,
-		})
+		config.Config.log, config.Edit = log, c.edit
+		c.db, err = Open(config.Config)
 		return err
 	})
 	if err != nil {
@@ -97,12 +90,15 @@ func (c *child) Open(config ChildConfig, _ *none) (err error) {
 	return nil
 }
 
-func (c *child) edit(o *tsdb.Options) {
-	o.NewHeadChunkStore = func(
-		reg prometheus.Registerer, dir string, pool chunkenc.Pool, writeBufferSize, writeQueueSize int,
-	) (tsdb.HeadChunkStore, error) {
-		return c.attachment.Open(reg, dir, pool, writeBufferSize, writeQueueSize)
+// opener is how a database opens the store of an attachment.
+func opener(a *maasflag.Attachment) tsdb.HeadChunkStoreOpener {
+	return func(reg prometheus.Registerer, dir string, pool chunkenc.Pool, buffer, queue int) (tsdb.HeadChunkStore, error) {
+		return a.Open(reg, dir, pool, buffer, queue)
 	}
+}
+
+func (c *child) edit(o *tsdb.Options) {
+	o.NewHeadChunkStore = opener(c.attachment)
 	if log := c.attachment.FollowedLog(); log != nil {
 		o.FollowedLog = log
 	}

@@ -47,7 +47,7 @@ type Config struct {
 	Retention time.Duration
 	// Edit changes what is not stock.
 	Edit func(*tsdb.Options)
-	Log  *slog.Logger
+	log  *slog.Logger
 }
 
 // passesEvery is how many steps lie between two rounds of upstream's loop, which m-maps head
@@ -97,10 +97,10 @@ func options(c Config) *tsdb.Options {
 
 // Open opens the database and lets it replay what its directory holds.
 func Open(c Config) (*DB, error) {
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
 	}
-	db, err := tsdb.Open(c.Dir, c.Log, nil, options(c), nil)
+	db, err := tsdb.Open(c.Dir, c.log, nil, options(c), nil)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", c.Dir, err)
 	}
@@ -113,7 +113,7 @@ func Open(c Config) (*DB, error) {
 		refs:    make([]slotRef, load.Slots()),
 		inOrder: c.InOrder,
 		engine: promql.NewEngine(promql.EngineOpts{
-			Logger:               c.Log,
+			Logger:               c.log,
 			MaxSamples:           500_000_000,
 			Timeout:              10 * time.Minute,
 			LookbackDelta:        5 * time.Minute,
@@ -155,7 +155,7 @@ func (d *DB) step(step int) error {
 		return nil
 	}
 	d.db.ForceHeadMMap()
-	d.compaction = d.db.Compact(context.Background())
+	_ = d.Compact()
 	return nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"sort"
 	"testing"
 	"time"
 
@@ -23,8 +22,7 @@ type pair struct {
 	server   *maastest.Server
 	config   ChildConfig
 	journal  string
-	next     int // Of the commits.
-	want     Held
+	commits  timeline
 	leader   *node
 	follower *node
 }
@@ -46,8 +44,7 @@ func newPair(t *testing.T) *pair {
 	p.begin(p.leader)
 	require.NoError(t, (<-p.leader.opened.Done).Error)
 	require.NoError(t, p.leader.Call("child.CommitAll", Commits{0, 700}, new(none)))
-	p.next = 700
-	p.want = Held{[]Commits{{0, 700}}, []Commits{{late, 700}}}
+	p.commits = timeline{700, Held{[]Commits{{0, 700}}, []Commits{{late, 700}}}}
 	return p
 }
 
@@ -72,7 +69,7 @@ func (p *pair) follows() {
 func (p *pair) ingest() {
 	p.t.Helper()
 	require.NoError(p.t, p.leader.Call("child.Ingest", Ingestion{
-		From: p.next, Journal: p.journal, Every: 8 * time.Millisecond, Compact: 20,
+		From: p.commits.next, Journal: p.journal, Every: 8 * time.Millisecond, Compact: 20,
 	}, new(none)))
 }
 
@@ -164,33 +161,24 @@ func (p *pair) dies(what string, how ending) {
 		p.restart(what)
 	}
 	held := p.held(what)
-	next := p.next + len(committed)
-	inOrder, first := end(held.InOrder), max(p.next, late)
-	logged := endFrom(held.Late, first)
-	p.t.Logf("%s: %d commits, the last %s and, of late samples, the last %s are lost", what, next,
-		lostTime(committed, inOrder-p.next, death), lostTime(committed, logged-p.next, death))
-	require.Less(p.t, took, how.ready, what)
-	p.want.InOrder = []Commits{{0, inOrder}}
-	p.want.Late = joined(p.want.Late, Commits{first, logged})
-	p.wants(held, what)
-	kept := sort.Search(len(committed), func(i int) bool { return committed[i].After(acknowledged) })
 	if how.all {
-		kept = len(committed)
+		acknowledged = time.Now()
 	}
-	require.GreaterOrEqual(p.t, inOrder, p.next+kept, what)
-	require.GreaterOrEqual(p.t, logged, p.next+kept, what)
-	p.next = inOrder
+	p.commits.goOn(p.t, held, committed, acknowledged, death, what)
+	p.wants(held, what)
+	require.Less(p.t, took, how.ready, what)
 }
 
 // wants is for what is there now. Late samples that were lost may be back: who led before, and is back, may have them
 // in a block of its own.
 func (p *pair) wants(held Held, what string) {
 	p.t.Helper()
-	require.Equal(p.t, p.want.InOrder, held.InOrder, what)
-	for _, c := range p.want.Late {
-		require.GreaterOrEqual(p.t, endFrom(held.Late, c.From), c.To, "%s: %v are wanted, %v there", what, p.want.Late, held.Late)
+	want := &p.commits.want
+	require.Equal(p.t, want.InOrder, held.InOrder, what)
+	for _, c := range want.Late {
+		require.GreaterOrEqual(p.t, endFrom(held.Late, c.From), c.To, "%s: %v are wanted, %v there", what, want.Late, held.Late)
 	}
-	p.want.Late = held.Late
+	want.Late = held.Late
 }
 
 // held is what the leader has, once its blocks are there, which must not overlap.
@@ -218,13 +206,10 @@ func (p *pair) restart(what string) {
 // A leader ends in whatever way, at whatever moment: its standby has all that was acknowledged. Who led follows
 // then, and takes over in its turn, soon.
 func TestStandby__takes_over_at_any_moment(t *testing.T) {
-	scenes, deaths := 5, 2
-	if inLongRun() {
-		deaths = 40
-	}
+	const scenes = 5
 	tests := map[string]func(*testing.T){}
 	for scene := range scenes {
-		tests[fmt.Sprint("scene ", scene)] = func(t *testing.T) { runDeaths(newPair(t), scene, deaths) }
+		tests[fmt.Sprint("scene ", scene)] = func(t *testing.T) { runDeaths(newPair(t), scene, longer(2, 40)) }
 	}
 	together(t, tests)
 }

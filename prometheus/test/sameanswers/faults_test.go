@@ -5,40 +5,47 @@
 package sameanswers
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // fault is one thing that goes wrong and is repaired.
 type fault struct {
 	name   string
 	strike func(*scene)
-	// during, if set, checks what to expect until the repair; otherwise everything is equal.
-	during func(*scene)
-	mend   func(*scene)
-	long   bool // Only in the long run.
+	mend   func(*scene) // Nil: there is nothing to repair.
+	away   bool         // Until the repair, remote memory is out of reach.
+	long   bool         // Only in the long run.
+}
+
+// faults are those of both modes. Each timeline has its faults in this order.
+var faults = []fault{
+	{name: "server killed, its memory kept", strike: (*scene).killServer, mend: (*scene).restartServer, away: true, long: true},
+	{name: "server stopped", strike: (*scene).pause, mend: (*scene).resume, away: true, long: true},
+	{name: "cable pulled", strike: (*scene).pullOut, mend: (*scene).plugIn, away: true, long: true},
+	{name: "network silent", strike: (*scene).fallSilent, mend: (*scene).speak, away: true, long: true},
+	{name: "server full", strike: (*scene).fill, mend: (*scene).empty, long: true},
+	{name: "server answers wrong bytes", strike: (*scene).flip, mend: (*scene).unflip, away: true, long: true},
+	{name: "killed, restarted with the server", strike: (*scene).killOurs},
 }
 
 // mirrorFaults are the faults of mirror mode, in which local storage steps in: no query fails, and nothing is lost.
-// They come in this order, on one timeline.
-var mirrorFaults = []fault{
+var mirrorFaults = slices.Concat([]fault{
 	{name: "the data directory is destroyed, another node takes over", strike: (*scene).destroy},
 	{name: "shut down with a snapshot, another node takes over", strike: (*scene).takeOverSnapshot},
 	{name: "the server dies in the middle of a take-over", strike: (*scene).killServerInTakeOver, long: true},
 	{name: "server killed, its memory lost", strike: (*scene).killServer, mend: (*scene).restartEmpty},
-	{name: "server killed, its memory kept", strike: (*scene).killServer, mend: (*scene).restartServer, long: true},
-	{name: "server stopped", strike: (*scene).pause, mend: (*scene).resume, long: true},
-	{name: "cable pulled", strike: (*scene).pullOut, mend: (*scene).plugIn, long: true},
-	{name: "network silent", strike: (*scene).fallSilent, mend: (*scene).speak, long: true},
-	{name: "server full", strike: (*scene).fill, mend: (*scene).empty, long: true},
-	{name: "server answers wrong bytes", strike: (*scene).flip, mend: (*scene).unflip, long: true},
-	{name: "killed, restarted with the server", strike: (*scene).killOurs},
+}, faults, []fault{
 	{name: "killed, restarted without the server", strike: (*scene).killOursAndServer,
 		mend: (*scene).restartServer, long: true},
 	{name: "shut down with a snapshot, restarted", strike: (*scene).restartWithSnapshot},
@@ -46,27 +53,18 @@ var mirrorFaults = []fault{
 		strike: (*scene).restartWithSnapshotAlone, mend: (*scene).restartEmpty, long: true},
 	{name: "a copy of the data directory started beside it", strike: (*scene).startCopy, long: true},
 	{name: "killed while it compacts", strike: (*scene).killWhileCompacting},
-}
+})
 
 // remoteFaults are the faults of remote mode: a query for data that is out of reach is a clear error, and a loss at the
 // server ends the process, whose next start has everything.
-var remoteFaults = []fault{
-	{name: "server killed, its memory lost", strike: (*scene).killServer, during: (*scene).answersOrSays,
-		mend: (*scene).failStop},
-	{name: "server killed, its memory kept", strike: (*scene).killServer, during: (*scene).answersOrSays,
-		mend: (*scene).restartServer, long: true},
-	{name: "server stopped", strike: (*scene).pause, during: (*scene).answersOrSays, mend: (*scene).resume, long: true},
-	{name: "cable pulled", strike: (*scene).pullOut, during: (*scene).answersOrSays, mend: (*scene).plugIn, long: true},
-	{name: "network silent", strike: (*scene).fallSilent, during: (*scene).answersOrSays, mend: (*scene).speak, long: true},
-	{name: "server full", strike: (*scene).fill, mend: (*scene).empty, long: true},
-	{name: "server answers wrong bytes", strike: (*scene).flip, during: (*scene).answersOrSays,
-		mend: (*scene).unflip, long: true},
-	{name: "killed, restarted with the server", strike: (*scene).killOurs},
+var remoteFaults = slices.Concat([]fault{
+	{name: "server killed, its memory lost", strike: (*scene).killServer, mend: (*scene).failStop, away: true},
+}, faults, []fault{
 	{name: "killed, restarted without the server", strike: (*scene).refuseWithoutServer, long: true},
 	{name: "killed, restarted with a server that lost its memory", strike: (*scene).restartBothEmpty, long: true},
 	{name: "a copy of the data directory started beside it", strike: (*scene).refuseCopy, long: true},
 	{name: "killed while it compacts", strike: (*scene).killWhileCompacting},
-}
+})
 
 func TestMirror__answers_are_the_same_whatever_fails(t *testing.T) {
 	runFaults(t, newScene(t, runSize(t), true), mirrorFaults)
@@ -78,8 +76,7 @@ func TestRemote__answers_are_the_same_or_say_why_whatever_fails(t *testing.T) {
 
 // runFaults takes a timeline through all faults, each of them a subtest. One more start at the end shows what was lost.
 func runFaults(t *testing.T, s *scene, faults []fault) {
-	s.feed(time.Hour)
-	s.inUse()
+	s.feedThrough(time.Hour)
 	s.same("before any fault")
 	s.reads()
 	for _, f := range faults {
@@ -96,22 +93,20 @@ func runFaults(t *testing.T, s *scene, faults []fault) {
 	s.t = t
 	s.feed(time.Duration(max(0, s.size.steps-s.fed)) * Interval)
 	s.same("at the end")
-	s.stop()
-	s.start()
+	s.restart()
 	s.same("after the last start")
 }
 
 func (s *scene) run(f fault) {
-	s.feed(before)
-	s.inUse()
+	s.feedThrough(before)
 	if inLongRun() {
 		s.same("before")
 	}
 
 	f.strike(s)
 	s.feed(during)
-	if f.during != nil {
-		f.during(s)
+	if f.away && !s.config.Fallback {
+		s.sameOrClear()
 	} else {
 		s.same("during")
 	}
@@ -120,27 +115,23 @@ func (s *scene) run(f fault) {
 	}
 
 	s.inUse()
-	s.feed(after)
-	s.inUse()
+	s.feedThrough(after)
 	s.same("after")
 	if inLongRun() {
-		s.stop()
-		s.start()
+		s.restart()
 		s.same("after the next start")
 	}
-}
-
-func (s *scene) answersOrSays() {
-	s.t.Helper()
-	s.sameOrClear("while the server is out of reach")
 }
 
 func (s *scene) killServer() { s.server.Kill() }
 
 func (s *scene) restartServer() { s.server.Restart() }
 
+// restartEmpty starts the server with nothing.
 func (s *scene) restartEmpty() {
-	s.loseMemory()
+	for _, file := range []string{s.memory, s.memory + ".slots"} {
+		require.NoError(s.t, os.Remove(file))
+	}
 	s.server.Restart()
 }
 
@@ -154,19 +145,11 @@ func (s *scene) resume() {
 	s.server.Resume()
 }
 
-func (s *scene) pullOut() { s.network.pullOut() }
-
-func (s *scene) plugIn() { s.network.plugIn() }
-
-func (s *scene) fallSilent() { s.network.fallSilent() }
-
-func (s *scene) speak() { s.network.speak() }
-
-func (s *scene) flip() { s.network.flip.Store(true) }
+func (s *scene) flip() { s.flips.Store(true) }
 
 func (s *scene) unflip() {
-	require.Positive(s.t, s.network.flipped.Load(), "answers that were changed")
-	s.network.flip.Store(false)
+	require.Positive(s.t, s.flipped.Load(), "answers that were changed")
+	s.flips.Store(false)
 }
 
 // destroy takes the whole data directory away. Its replacement has the same owner, and nothing else. Blocks would be
@@ -176,9 +159,7 @@ func (s *scene) destroy() {
 	blocks, err := s.stock.Blocks()
 	require.NoError(s.t, err)
 	require.Empty(s.t, blocks.Blocks)
-	s.ours.kill()
-	s.config.Dir = s.whole.TempDir()
-	s.start()
+	s.takeOver()
 	s.same("after the take-over")
 }
 
@@ -202,8 +183,7 @@ func (s *scene) takeOverSnapshot() {
 	require.Contains(s.t, s.ours.log.String(), "Chunk snapshot loading time")
 	s.same("after the take-over")
 	s.config.SnapshotOnClose = false
-	s.stop()
-	s.start()
+	s.restart()
 }
 
 func (s *scene) killOurs() {
@@ -310,4 +290,93 @@ func (s *scene) restartBothEmpty() {
 	s.server.Kill()
 	s.restartEmpty()
 	s.start()
+}
+
+// hog is the owner of the other tenant's memory.
+const hog = "hog"
+
+// fill takes all the memory that the server has left, as another tenant would, down to the smallest slabs.
+func (s *scene) fill() {
+	s.t.Helper()
+	client := s.stranger()
+	for size := int64(4 << 20); size >= 1<<10; size /= 2 {
+		for {
+			_, err := client.Allocate(context.Background(), maas.AllocateOptions{Size: size, Owner: hog})
+			if maas.IsExhausted(err) {
+				break
+			}
+			require.NoError(s.t, err)
+		}
+	}
+}
+
+// empty frees it.
+func (s *scene) empty() {
+	s.t.Helper()
+	client := s.stranger()
+	list, err := client.List(context.Background(), hog)
+	require.NoError(s.t, err)
+	require.NotEmpty(s.t, list)
+	for _, a := range list {
+		freed, _, err := client.Free(context.Background(), a.ID)
+		require.NoError(s.t, err)
+		require.Equal(s.t, 1, freed)
+	}
+}
+
+// killServerInTakeOver: a take-over that fails half-way leaves nothing behind, and the next one has everything.
+func (s *scene) killServerInTakeOver() {
+	s.t.Helper()
+	s.ours.kill()
+	s.config.Dir = s.whole.TempDir()
+	s.config.Fed = s.fed
+	half := make(chan struct{})
+	go func() {
+		defer close(half)
+		for !shared.Exists(filepath.Join(s.config.Dir, "maas-restore.tmp")) {
+			time.Sleep(time.Millisecond)
+		}
+		s.server.Kill()
+	}()
+	_, err := startProcess(s.whole, s.config)
+	<-half
+	require.ErrorContains(s.t, err, "start again, or begin without it")
+	require.NoDirExists(s.t, filepath.Join(s.config.Dir, "wal"))
+	s.server.Restart()
+	s.start()
+	s.same("after the second take-over")
+}
+
+// killWhileCompacting feeds until our database writes a block of its head, and then kills it. The next start compacts
+// at once, so that the persisted samples can be compared again.
+func (s *scene) killWhileCompacting() {
+	s.t.Helper()
+	for !s.stepOrKill(filepath.Join(s.config.Dir, "*.tmp-for-creation")) {
+		require.Less(s.t, s.fed, 2*s.size.steps, "steps without a compaction")
+	}
+	s.start()
+	require.NoError(s.t, s.ours.Call("child.Compact", none{}, new(none)))
+}
+
+// stepOrKill feeds one step, and kills our database as soon as a file matches the pattern. It says whether one did.
+func (s *scene) stepOrKill(pattern string) bool {
+	s.t.Helper()
+	s.fed++
+	require.NoError(s.t, s.stock.Feed(s.fed))
+	fed := make(chan error, 1)
+	go func() { fed <- s.ours.Feed(s.fed) }()
+	for {
+		found, err := filepath.Glob(pattern)
+		require.NoError(s.t, err)
+		if len(found) > 0 {
+			s.ours.kill()
+			return true
+		}
+		select {
+		case err := <-fed:
+			require.NoError(s.t, err)
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
 }

@@ -5,16 +5,13 @@
 package sameanswers
 
 import (
-	"context"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // TestStandby__trials run at once: most of the time they wait for leases, however many cores there are.
@@ -37,50 +34,36 @@ func TestStandby__trials(t *testing.T) {
 	})
 }
 
-// trialSize is for many trials at once.
-func trialSize(t *testing.T) size {
+// newTrial is a scene of many at once, after half an hour. Its leader may have standbys.
+func newTrial(t *testing.T, changes ...func(*ChildConfig)) *scene {
+	t.Helper()
 	s := smallerSize(t)
-	if !inLongRun() {
-		s.series = min(s.series, 200)
-	}
-	return s
+	s.series = min(s.series, longer(200, s.series))
+	trial := newScene(t, s, true, append(changes, follows)...)
+	trial.feed(30 * time.Minute)
+	return trial
 }
 
 // A leader that died comes back on its directory, follows, and leads again; so does the other one.
 func leadsAndFollowsInTurn(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	f := s.follow()
 	for range 2 {
-		s.feed(during)
-		s.inUse()
-		died := s.config.Dir
-		s.ours.kill()
-		s.takesOver(f, lease+time.Second)
+		s.feedThrough(during)
+		died := s.dies(f, lease+time.Second)
 		s.same("after the standby took over")
 		f = s.followOn(died)
 		s.feed(during)
 	}
-	s.handOver(f)
+	s.handOver(f, time.Second)
 	s.same("after the last hand-over")
-}
-
-// handOver ends our database in good order, and makes the standby ours.
-func (s *scene) handOver(f standby) {
-	s.t.Helper()
-	leader := s.ours
-	require.NoError(s.t, leader.Call("child.HandOver", none{}, new(none)))
-	s.takesOver(f, time.Second)
-	require.NoError(s.t, leader.Close())
 }
 
 // One of two standbys takes over. The other one goes on following, and takes over later.
 func oneOfTwoTakesOver(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	one, other := s.follow(), s.follow()
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	s.ours.kill()
 	maastest.Eventually(t, "one of them leads", func() bool { return len(one.opened.Done)+len(other.opened.Done) > 0 })
 	if len(other.opened.Done) > 0 {
@@ -89,38 +72,33 @@ func oneOfTwoTakesOver(t *testing.T) {
 	s.takesOver(one, time.Second)
 	other.isFollowing(t)
 	s.same("after one of them took over")
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	other.isFollowing(t)
-	s.handOver(other)
+	s.handOver(other, time.Second)
 	s.same("after the other one took over, too")
 }
 
 // A standby that was stopped for a while goes on where the leader is by then. Meanwhile the head was compacted, and
 // segments that the standby had not seen are gone.
 func wasAway(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(2*time.Hour + 30*time.Minute)
+	s := newTrial(t)
+	s.feed(2 * time.Hour)
 	f := s.follow()
 	f.pause(t)
 	s.feed(3 * time.Hour)
-	s.inUse()
 	s.blocksAreThere()
-	s.inUse()
 	f.resume(t)
 	f.isFollowing(t)
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	f.isFollowing(t)
-	s.handOver(f)
+	s.handOver(f, time.Second)
 	s.blocksAreBack()
 	s.sameSamples("after a standby took over that had stood still")
 }
 
 // A standby gets half of its time: it lags more, and has everything when it leads.
 func isSlow(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	f := s.follow()
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -137,12 +115,9 @@ func isSlow(t *testing.T) {
 		}
 	}()
 	s.feed(3 * time.Hour) // This includes a compaction.
-	s.inUse()
 	s.blocksAreThere()
-	s.inUse()
 	f.isFollowing(t)
-	s.ours.kill()
-	s.takesOver(f, lease+2*time.Second)
+	s.dies(f, lease+2*time.Second)
 	close(end)
 	<-ended
 	s.blocksAreBack()
@@ -151,8 +126,7 @@ func isSlow(t *testing.T) {
 
 // A standby ends at SIGTERM, and leaves the log in its directory as it is.
 func endsWhenItIsToldTo(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	s.inUse()
 	for name, before := range map[string]func(){
 		"while the leader lives":           func() {},
@@ -163,12 +137,7 @@ func endsWhenItIsToldTo(t *testing.T) {
 		log := logOf(t, f.dir)
 		require.NotEmpty(t, log, name)
 		require.NoError(t, f.Call("child.Stop", none{}, new(none)))
-		select {
-		case <-f.opened.Done:
-			require.ErrorContains(t, f.opened.Error, "ended while following", name)
-		case <-time.After(time.Minute):
-			require.Fail(t, "it goes on", name)
-		}
+		require.ErrorContains(t, maastest.Receive(t, "it ends", f.opened.Done).Error, "ended while following", name)
 		require.Equal(t, log, logOf(t, f.dir), name)
 		f.kill()
 		s.server.Resume()
@@ -180,71 +149,48 @@ func endsWhenItIsToldTo(t *testing.T) {
 // logOf is every byte of a directory's log.
 func logOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	log := map[string]string{}
-	for _, pattern := range []string{"wal/[0-9]*", "wbl/[0-9]*", "wal/checkpoint.*/*"} {
-		paths, err := filepath.Glob(filepath.Join(dir, pattern))
-		require.NoError(t, err)
-		for _, path := range paths {
-			b, err := os.ReadFile(path)
-			require.NoError(t, err)
-			log[path] = string(b)
-		}
-	}
+	log, err := shared.Contents(dir, "wal", "wbl")
+	require.NoError(t, err)
 	return log
 }
 
 // A standby must not follow what its own directory holds.
 func refusesTheDirectoryOfItsLeader(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(during)
-	s.inUse()
+	s := newTrial(t)
+	s.feedThrough(during)
 	log := logOf(t, s.config.Dir)
 	_, err := startProcess(t, s.config)
 	require.ErrorContains(t, err, "in use")
 	require.Equal(t, log, logOf(t, s.config.Dir))
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	s.same("with the leader")
 }
 
 // The server is started again, with or without its memory. The standby goes on from what the leader copies, and has
 // everything when it leads.
 func outlivesTheServer(t *testing.T, restart func(*scene)) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	f := s.follow()
 	s.server.Kill()
 	s.feed(during)
 	restart(s)
 	s.inUse()
 	f.isFollowing(t)
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	f.isFollowing(t)
-	maastest.Eventually(t, "the standby knows the leader at this server", func() bool { return s.uptime() > lease+2*time.Second })
-	s.handOver(f)
+	server := s.stranger()
+	maastest.Eventually(t, "the standby knows the leader at this server", func() bool {
+		h, err := server.Health(t.Context())
+		require.NoError(t, err)
+		return time.Duration(h.UptimeSeconds)*time.Second > lease+2*time.Second
+	})
+	s.handOver(f, time.Second)
 	s.same("after the hand-over")
-}
-
-func (s *scene) uptime() time.Duration {
-	h, err := s.reader().Health(context.Background())
-	require.NoError(s.t, err)
-	return time.Duration(h.UptimeSeconds) * time.Second
-}
-
-// reader is a client that has nothing to do with the nodes.
-func (s *scene) reader() *maas.Client {
-	s.t.Helper()
-	c, err := maas.Open(context.Background(), maas.Options{URL: s.server.URL, Transport: "http"})
-	require.NoError(s.t, err)
-	s.t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 // The server loses its memory, and the leader does not live to copy it again: only what the standby has is left.
 func goesOnAlone(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	s.inUse()
 	f := s.follow()
 	s.ours.kill()
@@ -257,23 +203,19 @@ func goesOnAlone(t *testing.T) {
 // The head of a leader without blocks begins later than its log. It begins there, too, once a standby leads, and at that
 // one's next start.
 func leadsWithoutBlocks(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows, func(_ *Config, child *ChildConfig) { child.Blocks = "off" })
-	s.feed(2*time.Hour + 30*time.Minute)
+	s := newTrial(t, withoutBlocks)
+	s.feed(2 * time.Hour)
 	f := s.follow()
-	s.feed(3 * time.Hour)
-	s.inUse()
+	s.feedThrough(3 * time.Hour)
 	f.isFollowing(t)
-	s.handOver(f)
+	s.handOver(f, time.Second)
 	begin := start + 4*time.Hour.Milliseconds()
 	s.wholeFrom(begin, "after the hand-over")
 	s.ours.kill()
 	s.start()
 	s.wholeFrom(begin, "at the next start")
 	s.inUse()
-	died := s.config.Dir
-	f = s.follow()
-	s.ours.kill()
-	s.takesOver(f, lease+time.Second)
+	died := s.dies(s.follow(), lease+time.Second)
 	s.wholeFrom(begin, "after a death")
 	s.followOn(died)
 }

@@ -30,22 +30,19 @@ import (
 
 // goesOnBehindAHole: the leader's log, with correct checksums, lacks the records of series whose samples it has.
 func goesOnBehindAHole(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	f := s.hole()
-	s.leavesBehind(f)
+	s := newTrial(t)
+	s.leavesBehind(s.hole())
 }
 
 // neverLeadsWithAHole: the same, and the leader is gone.
 func neverLeadsWithAHole(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	f := s.hole()
-	s.neverLeads(f)
+	s := newTrial(t)
+	s.neverLeads(s.hole())
 }
 
 // hole drops records from the log that a standby follows, and waits until the standby has noticed.
 func (s *scene) hole() standby {
 	s.t.Helper()
-	s.feed(30 * time.Minute)
 	s.inUse()
 	f := s.follow()
 	s.network.pullOut()
@@ -59,14 +56,10 @@ func (s *scene) hole() standby {
 
 // findsWrongBytes: bytes in remote memory change, and the leader dies. It comes back, and its own log is whole.
 func findsWrongBytes(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	s.inUse()
 	s.flipInLog()
-	config := s.config
-	config.Dir = t.TempDir()
-	p, opened := beginProcess(s.whole, config)
-	f := standby{p, opened, config.Dir}
+	f := s.begin(t.TempDir())
 	s.startsOver(f, "damaged")
 	s.neverLeads(f)
 	s.start()
@@ -99,11 +92,9 @@ func (s *scene) leavesBehind(f standby) {
 	s.t.Helper()
 	s.feed(7 * time.Hour)
 	s.blocksAreThere()
-	s.inUse()
 	f.isFollowing(s.t)
-	s.feed(during)
-	s.inUse()
-	s.handOver(f)
+	s.feedThrough(during)
+	s.handOver(f, time.Second)
 	s.blocksAreBack()
 	s.sameSamples("after the hand-over")
 }
@@ -157,7 +148,7 @@ func isSeries(t *testing.T, payload []byte) bool {
 // flipInLog changes some bytes in the middle of the WAL in remote memory.
 func (s *scene) flipInLog() {
 	s.t.Helper()
-	c := s.reader()
+	c := s.stranger()
 	listing, err := remotefile.List(context.Background(), c, s.config.Owner)
 	require.NoError(s.t, err)
 	for _, f := range listing.Files {
@@ -175,11 +166,10 @@ func (s *scene) flipInLog() {
 // meetsAnotherVersion: remote memory has a file that a later version of Prometheus wrote. The standby says so, and does
 // not lead before that file is gone.
 func meetsAnotherVersion(t *testing.T) {
-	s := newScene(t, trialSize(t), true, follows)
-	s.feed(30 * time.Minute)
+	s := newTrial(t)
 	s.inUse()
 	f := s.follow()
-	ctx, c := context.Background(), s.reader()
+	ctx, c := context.Background(), s.stranger()
 	list, err := c.List(ctx, s.config.Owner)
 	require.NoError(t, err)
 	head := make([]byte, remotefile.HeaderSize)
@@ -192,9 +182,7 @@ func meetsAnotherVersion(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Write(ctx, later[0].ID, 0, head))
 	maastest.Eventually(t, "it says so", func() bool { return strings.Contains(f.log.String(), "header version 2, this program knows 1") })
-	s.ours.kill()
-	time.Sleep(lease + 3*time.Second)
-	require.Empty(t, f.opened.Done, "it does not lead")
+	s.neverLeads(f)
 	_, _, err = c.Free(ctx, later[0].ID)
 	require.NoError(t, err)
 	s.takesOver(f, lease)

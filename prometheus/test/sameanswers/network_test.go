@@ -32,7 +32,7 @@ type network struct {
 
 	silent  atomic.Pointer[chan struct{}] // Set while nothing comes through; closed when it does again.
 	flipped atomic.Int64                  // Answers that were changed.
-	flip    atomic.Bool
+	flips   atomic.Bool
 	delay   atomic.Int64 // Nanoseconds that each read of an allocation's bytes takes.
 }
 
@@ -116,7 +116,7 @@ func (n *network) readsTake(d time.Duration) { n.delay.Store(int64(d)) }
 
 // answer flips bits in the bytes of an allocation, if it is told to.
 func (n *network) answer(r *http.Response) error {
-	if n.flip.Load() && r.StatusCode < 300 &&
+	if n.flips.Load() && r.StatusCode < 300 &&
 		strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream") {
 		n.flipped.Add(1)
 		r.Body = &flippingBody{ReadCloser: r.Body}

@@ -5,15 +5,14 @@
 package sameanswers
 
 import (
-	"bytes"
 	"io"
 	"net/rpc"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/maas-memory/maas/go/maastest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -21,26 +20,8 @@ import (
 type process struct {
 	*rpc.Client
 	cmd   *exec.Cmd
-	log   *lockedBuffer
+	log   *maastest.Log
 	ended chan struct{} // Closed once the process has ended.
-}
-
-// lockedBuffer keeps what a process writes.
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.String()
 }
 
 // stream is the parent's end of stdio.
@@ -65,9 +46,7 @@ func startProcess(t *testing.T, config ChildConfig) (*process, error) {
 // lives.
 func beginProcess(t *testing.T, config ChildConfig) (p *process, opened *rpc.Call) {
 	t.Helper()
-	p = &process{
-		cmd: exec.Command(os.Args[0]), log: new(lockedBuffer), ended: make(chan struct{}),
-	}
+	p = &process{cmd: exec.Command(os.Args[0]), log: new(maastest.Log), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), childVariable+"=1")
 	p.cmd.Stderr = p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

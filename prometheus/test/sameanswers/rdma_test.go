@@ -7,52 +7,43 @@ package sameanswers
 import (
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 )
 
 // The same over RDMA, with a smaller load: the machine with the device is emulated. The network of the other faults
 // carries only HTTP.
 func TestRDMA__answers_are_the_same_whatever_fails(t *testing.T) {
-	small := runSize(t)
-	small.series, small.steps = 100, StepsIn(2*time.Hour)
+	killed := fault{name: "killed, restarted with the server", strike: (*scene).killOurs}
 	t.Run("mirror", func(t *testing.T) {
-		runFaults(t, newScene(t, small, true), []fault{
+		runFaults(t, newScene(t, smallestSize(t), true), []fault{
 			{name: "the data directory is destroyed, another node takes over", strike: (*scene).destroy},
 			{name: "server killed, its memory lost", strike: (*scene).killServer, mend: (*scene).restartEmpty},
-			{name: "killed, restarted with the server", strike: (*scene).killOurs},
+			killed,
 		})
 	})
 	t.Run("remote", func(t *testing.T) {
-		runFaults(t, newScene(t, small, false), []fault{
-			{name: "server killed, its memory lost", strike: (*scene).killServer,
-				during: (*scene).answersOrSays, mend: (*scene).failStop},
-			{name: "killed, restarted with the server", strike: (*scene).killOurs},
-		})
+		runFaults(t, newScene(t, smallestSize(t), false), []fault{remoteFaults[0], killed})
 	})
+}
+
+func smallestSize(t *testing.T) size {
+	s := runSize(t)
+	s.series, s.steps = 100, StepsIn(2*time.Hour)
+	return s
 }
 
 // A standby reads what its leader wrote by one-sided reads, in which the leader's host takes no part.
 func TestRDMA__a_standby_takes_over_from_who_dies_and_from_who_hands_over(t *testing.T) {
-	small := runSize(t)
-	small.series, small.steps = 100, StepsIn(2*time.Hour)
-	s := newScene(t, small, true, func(_ *Config, child *ChildConfig) { child.Follow = true })
-	s.feed(before)
-	s.inUse()
+	s := newScene(t, smallestSize(t), true, follows)
+	s.feedThrough(before)
 	f := s.follow()
 	s.feed(during)
 	f.isFollowing(t)
 	s.inUse()
-	s.ours.kill()
-	s.takesOver(f, time.Minute)
+	s.dies(f, time.Minute)
 	s.same("after a death")
 
-	s.feed(during)
-	s.inUse()
+	s.feedThrough(during)
 	f = s.follow()
-	leader := s.ours
-	require.NoError(t, leader.Call("child.HandOver", none{}, new(none)))
-	s.takesOver(f, time.Minute)
-	require.NoError(t, leader.Close())
+	s.handOver(f, time.Minute)
 	s.same("after a hand-over")
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 const (
@@ -27,23 +29,23 @@ const (
 // scene is one ingested timeline: a stock database to which nothing happens, and ours, which with its server and its
 // network suffers all faults.
 type scene struct {
-	t       *testing.T // Of the fault at hand.
-	whole   *testing.T // Of the timeline, with which everything ends that was started.
-	size    size
-	stock   *DB
-	config  ChildConfig
-	ours    *process
-	server  *maastest.Server
-	memory  string // The server's memory file.
-	network *network
-	fed     int
+	t      *testing.T // Of the fault at hand.
+	whole  *testing.T // Of the timeline, with which everything ends that was started.
+	size   size
+	stock  *DB
+	config ChildConfig
+	ours   *process
+	server *maastest.Server
+	memory string // The server's memory file.
+	*network
+	fed int
 }
 
-// newScene starts all of it: in mirror mode with fallback, in remote mode without. Each change applies to both databases.
-func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *ChildConfig)) *scene {
+// newScene starts all of it: in mirror mode with fallback, in remote mode without. Changes to a Config apply to both
+// databases.
+func newScene(t *testing.T, size size, fallback bool, changes ...func(*ChildConfig)) *scene {
 	t.Helper()
 	s := &scene{t: t, whole: t, size: size}
-	stock := s.size.config(t)
 	shm, err := os.MkdirTemp("/dev/shm", "same-answers-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shm)) })
@@ -52,14 +54,15 @@ func newScene(t *testing.T, size size, fallback bool, changes ...func(*Config, *
 	s.server = maastest.Start(t, "--max-pool-size", pool, "--memory-file", s.memory)
 	s.network = newNetwork(t, s.server.URL)
 	s.config = ChildConfig{
-		Dir: t.TempDir(), Seed: s.size.seed, Series: s.size.series,
-		URL: s.network.url(), Owner: "same-answers", Fallback: fallback, Transport: maastest.Transport(),
+		Config: size.config(t), URL: s.network.url(), Owner: "same-answers", Fallback: fallback, Transport: maastest.Transport(),
 		// Small, so that most reads go to the server.
 		CacheSize: 2 << 20,
 	}
 	for _, change := range changes {
-		change(&stock, &s.config)
+		change(&s.config)
 	}
+	stock := s.config.Config
+	stock.Dir = t.TempDir()
 	s.stock = open(t, stock)
 	s.start()
 	return s
@@ -87,6 +90,28 @@ func (s *scene) feed(d time.Duration) {
 	require.NoError(s.t, feed(s.stock, s.ours, s.fed))
 }
 
+// feedThrough is feed, and waits until the server has all of it.
+func (s *scene) feedThrough(d time.Duration) {
+	s.t.Helper()
+	s.feed(d)
+	s.inUse()
+}
+
+// restart is a shutdown and the next start.
+func (s *scene) restart() {
+	s.t.Helper()
+	s.stop()
+	s.start()
+}
+
+// takeOver takes the whole data directory away. Another node, on an empty one, takes over.
+func (s *scene) takeOver() {
+	s.t.Helper()
+	s.ours.kill()
+	s.config.Dir = s.whole.TempDir()
+	s.start()
+}
+
 // same wants everything equal.
 func (s *scene) same(when string) {
 	s.t.Helper()
@@ -97,7 +122,7 @@ func (s *scene) same(when string) {
 var clearWords = regexp.MustCompile(`memory server|remote memory|MaaS|maasd`)
 
 // sameOrClear wants each answer to be right or a clear error.
-func (s *scene) sameOrClear(when string) {
+func (s *scene) sameOrClear() {
 	s.t.Helper()
 	want, err := s.stock.Answers(Queries())
 	require.NoError(s.t, err)
@@ -107,12 +132,12 @@ func (s *scene) sameOrClear(when string) {
 	for i, q := range Queries() {
 		if got[i].Err != "" {
 			failed++
-			require.Regexp(s.t, clearWords, got[i].Err, "%s: %s", when, q)
+			require.Regexp(s.t, clearWords, got[i].Err, q)
 			continue
 		}
-		require.Equal(s.t, string(want[i].JSON), string(got[i].JSON), "%s: %s", when, q)
+		require.Equal(s.t, string(want[i].JSON), string(got[i].JSON), q)
 	}
-	s.t.Logf("%s: %d of %d queries fail, and say why", when, failed, len(got))
+	s.t.Logf("%d of %d queries fail, and say why", failed, len(got))
 }
 
 // inUse waits until our database uses the server, and the server holds all that it should.
@@ -139,10 +164,25 @@ func (s *scene) reads() {
 	require.Positive(s.t, m["chunks_written_total"], m)
 }
 
-// loseMemory makes the next start of the server begin with nothing.
-func (s *scene) loseMemory() {
+// delete deletes all samples of a metric.
+func (s *scene) delete(name string) {
 	s.t.Helper()
-	for _, file := range []string{s.memory, s.memory + ".slots"} {
-		require.NoError(s.t, os.Remove(file))
+	require.NoError(s.t, s.stock.Delete(name))
+	require.NoError(s.t, s.ours.Call("child.Delete", name, new(none)))
+}
+
+// withBlocks has room for blocks in remote memory.
+func withBlocks(child *ChildConfig) { child.Blocks = "256MB" }
+
+// inBothModes runs a test in mirror mode and in remote mode.
+func inBothModes(t *testing.T, test func(t *testing.T, fallback bool)) {
+	for name, fallback := range map[string]bool{"mirror": true, "remote": false} {
+		t.Run(name, func(t *testing.T) { test(t, fallback) })
 	}
+}
+
+// stranger is a client that has nothing to do with our database.
+func (s *scene) stranger() *maas.Client {
+	s.t.Helper()
+	return shared.Client(s.t, s.server.URL)
 }

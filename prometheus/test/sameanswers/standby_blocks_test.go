@@ -51,48 +51,34 @@ func (s *scene) noOverlap() {
 	require.NoError(s.t, err)
 }
 
-func newFollowedScene(t *testing.T) *scene {
-	return newScene(t, smallerSize(t), true, func(_ *Config, child *ChildConfig) { child.Blocks, child.Follow = "256MB", true })
-}
-
 // A standby gets blocks, and deletions in them, as they are made, and drops blocks that were compacted. Although it is
 // killed three times, it has all answers the moment it leads.
 func TestStandby__has_its_whole_history_at_once(t *testing.T) {
-	s := newFollowedScene(t)
-	s.feed(3*time.Hour + 20*time.Minute)
-	s.inUse()
+	s := newScene(t, smallerSize(t), true, withBlocks, follows)
+	s.feedThrough(3*time.Hour + 20*time.Minute)
 	f := s.follow()
 	s.hasBlocks(f, 0)
-	require.NoError(t, s.stock.Delete("temperature_celsius"))
-	require.NoError(t, s.ours.Call("child.Delete", "temperature_celsius", new(none)))
+	s.delete("temperature_celsius")
 	for range 3 { // The last round compacts three blocks into one.
 		f.kill()
 		f = s.followOn(f.dir)
 		s.feed(2 * time.Hour)
 		f.isFollowing(t)
 	}
-	s.inUse()
 	s.blocksAreThere()
 	s.hasBlocks(f, 0)
-	s.ours.kill()
-	s.takesOver(f, time.Minute)
+	s.dies(f, time.Minute)
 	s.same("right after the standby took over")
 	s.sameAtInstants(start+8*time.Hour.Milliseconds(), "right after the standby took over")
 	s.feed(2 * time.Hour)
 	s.same("when it has gone on")
-	s.stop()
-	s.start()
+	s.restart()
 	s.sameSamples("after its next start")
 }
 
-// Retention deletes the same blocks at the standby as at the leader.
 func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
-	s := newScene(t, smallerSize(t), true, func(c *Config, child *ChildConfig) {
-		child.Blocks, child.Follow = "256MB", true
-		c.Retention, child.Retention = 4*time.Hour, 4*time.Hour
-	})
-	s.feed(3*time.Hour + 20*time.Minute)
-	s.inUse()
+	s := newScene(t, smallerSize(t), true, withBlocks, follows, func(child *ChildConfig) { child.Retention = 4 * time.Hour })
+	s.feedThrough(3*time.Hour + 20*time.Minute)
 	f := s.follow()
 	s.hasBlocks(f, 0)
 	first := blockNames(t, f.dir)
@@ -103,22 +89,17 @@ func TestStandby__deletes_by_retention_as_its_leader_does(t *testing.T) {
 	}
 	require.NotContains(t, blockNames(t, f.dir), first[0])
 	s.inUse()
-	s.ours.kill()
-	s.takesOver(f, time.Minute)
+	s.dies(f, time.Minute)
 	s.sameSamples("right after the standby took over")
 }
 
 // A leader dies with a block that is not, or not wholly, in remote memory: the block's samples are in the head of the
 // successor, which makes the block again. The old leader comes back as the standby, with a block of the same time.
 func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *testing.T) {
-	s := newFollowedScene(t)
-	s.feed(2*time.Hour + 55*time.Minute)
-	s.inUse()
+	s := newScene(t, smallerSize(t), true, withBlocks, follows)
+	s.feedThrough(2*time.Hour + 55*time.Minute)
 	f := s.follow()
-	rounds := 3
-	if inLongRun() {
-		rounds = 12
-	}
+	rounds := longer(3, 12)
 	for round := range rounds {
 		s.feed(6 * time.Minute) // The head is compacted at its end.
 		fed := time.Now()
@@ -127,23 +108,18 @@ func TestStandby__at_any_moment_of_a_head_compaction_has_everything_at_once(t *t
 			return s.ours.metrics(t)["wal_lag_seconds"] < asked.Sub(fed).Seconds()
 		})
 		time.Sleep(time.Duration(round%4) * 4 * time.Second)
-		s.ours.kill()
-		dead := s.config.Dir
-		s.takesOver(f, time.Minute)
+		dead := s.dies(f, time.Minute)
 		s.sameSamples("right after the standby took over")
 		s.noOverlap() // A compaction would remove an overlap.
-		s.feed(during)
-		s.inUse()
+		s.feedThrough(during)
 		f = s.followOn(dead)
 		s.feed(108 * time.Minute)
 		s.sameSamples("when the one that died follows")
 		s.noOverlap()
 	}
-	s.inUse()
 	s.blocksAreThere()
 	s.hasBlocks(f, rounds)
-	s.ours.kill()
-	s.takesOver(f, time.Minute)
+	s.dies(f, time.Minute)
 	s.sameSamples("in the end")
 	s.noOverlap()
 	asides, err := os.ReadDir(filepath.Join(s.config.Dir, "maas-replaced-blocks"))

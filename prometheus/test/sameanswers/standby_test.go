@@ -26,7 +26,7 @@ type standby struct {
 	dir    string
 }
 
-func follows(_ *Config, child *ChildConfig) { child.Follow = true }
+func follows(child *ChildConfig) { child.Follow = true }
 
 // together runs tests at once.
 func together(t *testing.T, tests map[string]func(*testing.T)) {
@@ -46,12 +46,18 @@ func (s *scene) follow() standby {
 // followOn is follow on a directory.
 func (s *scene) followOn(dir string) standby {
 	s.t.Helper()
+	f := s.begin(dir)
+	f.isFollowing(s.t)
+	return f
+}
+
+// begin starts a standby on a directory.
+func (s *scene) begin(dir string) standby {
+	s.t.Helper()
 	config := s.config
 	config.Dir = dir
 	p, opened := beginProcess(s.whole, config)
-	f := standby{p, opened, config.Dir}
-	f.isFollowing(s.t)
-	return f
+	return standby{p, opened, dir}
 }
 
 // pause stops the process until resume.
@@ -125,29 +131,43 @@ func (s *scene) takesOver(f standby, within time.Duration) {
 	require.NoError(s.t, s.ours.Call("child.Fed", s.fed, new(none)))
 }
 
+// dies kills ours, and waits until the standby leads. It returns the directory that is left.
+func (s *scene) dies(f standby, within time.Duration) (dir string) {
+	s.t.Helper()
+	dir = s.config.Dir
+	s.ours.kill()
+	s.takesOver(f, within)
+	return dir
+}
+
+// handOver ends our database in good order, and makes the standby ours.
+func (s *scene) handOver(f standby, within time.Duration) {
+	s.t.Helper()
+	leader, begun := s.ours, time.Now()
+	require.NoError(s.t, leader.Call("child.HandOver", none{}, new(none)))
+	s.t.Logf("handed over in %s", time.Since(begun).Round(time.Millisecond))
+	s.takesOver(f, within)
+	require.NoError(s.t, leader.Close())
+}
+
 // lease is how long the server holds the name of a Prometheus that died.
 const lease = 10 * time.Second
 
 func TestStandby__takes_over_with_all_that_its_leader_had(t *testing.T) {
 	s := newScene(t, smallerSize(t), true, follows)
-	s.feed(2 * time.Hour)
-	s.inUse()
+	s.feedThrough(2 * time.Hour)
 	f := s.follow()
 	for range 6 { // The head is compacted meanwhile.
 		s.feed(30 * time.Minute)
 		f.isFollowing(t)
 	}
-	s.inUse()
 	s.blocksAreThere()
-	s.inUse() // Samples in blocks have left the log.
-	s.ours.kill()
-	s.takesOver(f, lease+time.Second)
+	s.dies(f, lease+time.Second)
 	s.blocksAreBack()
 	s.same("after the standby took over")
 	s.feed(during)
 	s.same("when it has gone on")
-	s.stop()
-	s.start()
+	s.restart()
 	s.same("after its next start")
 }
 
@@ -158,12 +178,7 @@ func TestStandby__is_handed_over_to_within_a_second(t *testing.T) {
 		s.inUse()
 		f := s.follow()
 		s.feed(during)
-		leader := s.ours
-		begun := time.Now()
-		require.NoError(t, leader.Call("child.HandOver", none{}, new(none)))
-		t.Logf("handed over in %s", time.Since(begun).Round(time.Millisecond))
-		s.takesOver(f, time.Second)
-		require.NoError(t, leader.Close())
+		s.handOver(f, time.Second)
 		s.same("after the standby was handed over to")
 	}
 }

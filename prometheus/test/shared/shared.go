@@ -44,8 +44,9 @@ func Contents(dir string, patterns ...string) (files map[string]string, err erro
 					return err
 				}
 				b, err := os.ReadFile(path)
-				name, _ := filepath.Rel(dir, path)
-				files[name] = string(b)
+				if name, _ := filepath.Rel(dir, path); err == nil {
+					files[name] = string(b)
+				}
 				return err
 			}))
 		}
