@@ -14,7 +14,7 @@
 
 #define MAAS_RDMA_WORK_MS  500 /* a bind or invalidation that takes longer breaks its connection */
 #define MAAS_RDMA_PROBE_MS 30000 /* the device's own retries end sooner, and say what it was */
-#define MAAS_RDMA_SQ_DEPTH 512 /* work requests under way on a connection */
+#define MAAS_RDMA_SQ_DEPTH 512	 /* work requests under way on a connection */
 
 /*
  * One work request of the server. Zeroed before it is used the first time, its `wr` is set by field

@@ -16,9 +16,8 @@ static struct ibv_mr *pin(struct maas_rdma_extents *extents, const struct maas_r
 			  int *ret_error)
 {
 	uint64_t offset = (uint64_t)(extent - extents->extents) * extents->extent_bytes;
-	struct ibv_mr *mr =
-		ibv_reg_mr_iova(extents->rdma->pd, extents->rdma->area.base + offset,
-				extents->extent_bytes, offset, extents->access);
+	struct ibv_mr *mr = ibv_reg_mr_iova(extents->rdma->pd, extents->rdma->area.base + offset,
+					    extents->extent_bytes, offset, extents->access);
 
 	if (!mr)
 		*ret_error = maas_rdma_explain("register an extent", extents->extent_bytes,

@@ -20,9 +20,9 @@ struct maas_rdma_extent {
 	enum maas_rdma_extent_state state;
 	int error;
 	uint64_t failed_ms;
-	_Atomic(struct ibv_mr *) mr;	    /* once it is there it stays, for any thread */
-	STAILQ_ENTRY(maas_rdma_extent) link;	    /* of those that are asked for */
-	struct maas_rdma_task_list waiting; /* sent when it is registered, or cannot be */
+	_Atomic(struct ibv_mr *) mr;	     /* once it is there it stays, for any thread */
+	STAILQ_ENTRY(maas_rdma_extent) link; /* of those that are asked for */
+	struct maas_rdma_task_list waiting;  /* sent when it is registered, or cannot be */
 };
 
 struct maas_rdma_extents {

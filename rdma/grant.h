@@ -74,8 +74,9 @@ struct maas_rdma_grant *maas_rdma_grant_find(const struct maas_rdma_conn *conn,
 
 /*
  * Asks for keys until so many are asked for. The asker hears of each, perhaps before this returns.
- * Errors, of the next one, which is not asked for: -EINPROGRESS it is being made already, and a task
- * in its grant's list `made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM, -ENOTCONN.
+ * Errors, of the next one, which is not asked for: -EINPROGRESS it is being made already, and a
+ * task in its grant's list `made` may ask again; -ENOENT, -EEXIST, -EDQUOT, -ENOSR, -ENOMEM,
+ * -ENOTCONN.
  */
 MAAS_MUST_CHECK int maas_rdma_grants_ask(struct maas_rdma_conn *conn, struct maas_rdma_asker *asker,
 					 uint32_t until);

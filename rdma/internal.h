@@ -62,7 +62,7 @@ struct maas_rdma {
 	uint16_t port;
 
 	struct maas_rdma_figures figures;
-	_Atomic bool failed;	     /* the device is gone */
+	_Atomic bool failed; /* the device is gone */
 	_Atomic uint64_t num_grants;
 	_Atomic uint64_t *connected; /* by session index: its generation << 32 | connection; 0 */
 	/* By slot: its chain; NULL: it has no key. Written by the thread, read by any. */

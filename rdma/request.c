@@ -43,11 +43,13 @@ static struct maas_rdma_conn *conn_of(const struct batch *batch)
 	return conn && (!batch->connection || conn->number == batch->connection) ? conn : NULL;
 }
 
-/* The grant that the batch has made; NULL: its slab may be free by now, and then the key is dead. */
+/* The grant that the batch has made; NULL: its slab may be free by now, and then the key is dead.
+ */
 static struct maas_rdma_grant *made_by(const struct batch *batch, uint32_t i)
 {
 	const struct maas_rdma_conn *conn = conn_of(batch);
-	struct maas_rdma_grant *grant = conn ? maas_rdma_grant_find(conn, batch->asker.refs[i]) : NULL;
+	struct maas_rdma_grant *grant =
+		conn ? maas_rdma_grant_find(conn, batch->asker.refs[i]) : NULL;
 
 	return grant && grant->asker_number == batch->asker.number ? grant : NULL;
 }

@@ -10,7 +10,7 @@
 
 #include "rdma/internal.h"
 
-#define SPARE 16384 /* windows that are kept for the next grants, or an eighth of the device's */
+#define SPARE	     16384 /* windows that are kept for the next grants, or an eighth of the device's */
 
 #define WRITE_ACCESS (IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE)
 
@@ -130,9 +130,8 @@ static void bind_window(struct maas_rdma_grant *grant, struct maas_rdma_window *
 	wr->bind_mw.bind_info.mr = mr;
 	wr->bind_mw.bind_info.addr = grant->offset;
 	wr->bind_mw.bind_info.length = grant->len_bytes;
-	wr->bind_mw.bind_info.mw_access_flags = grant->access == MAAS_LEND_ACCESS_WRITE
-							? WRITE_ACCESS
-							: IBV_ACCESS_REMOTE_READ;
+	wr->bind_mw.bind_info.mw_access_flags =
+		grant->access == MAAS_LEND_ACCESS_WRITE ? WRITE_ACCESS : IBV_ACCESS_REMOTE_READ;
 	grant->work.task.run = bound;
 	maas_rdma_conn_post(grant->conn, &grant->work);
 }

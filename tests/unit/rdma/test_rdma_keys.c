@@ -115,9 +115,9 @@ TEST(grant__twice_at_once_is_one_key)
 	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
 	for (int i = 0; i < ASKERS; i++)
-		assert_int_equal(ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[i],
-					 &granted[i]),
-				 -EINPROGRESS);
+		assert_int_equal(
+			ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[i], &granted[i]),
+			-EINPROGRESS);
 	AWAIT(fake_num_held() == 1);
 	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &key), -EEXIST);
 	fake_release();
