@@ -223,7 +223,8 @@ static void end_revocation(struct maas_rdma_task *task, int status)
 	free(revocation);
 }
 
-/* All of the slab's keys are dying, and nobody gets another: they are waited for one by one. */
+/* All of the slab's keys are dying, and nobody gets another: they are waited for one by one. One
+ * whose connection could not be ended is tried once more. */
 static void died(struct maas_rdma_task *task, int status)
 {
 	struct revocation *revocation = revocation_of(task);
@@ -231,7 +232,7 @@ static void died(struct maas_rdma_task *task, int status)
 		status ? NULL : maas_rdma_grant_first(revocation->rdma, revocation->ref);
 
 	if (next)
-		STAILQ_INSERT_TAIL(&next->dead, task, link);
+		maas_rdma_grant_kill(next, task);
 	else
 		end_revocation(task, status);
 }

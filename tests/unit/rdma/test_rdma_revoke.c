@@ -225,6 +225,22 @@ TEST(region__that_will_not_go)
 	free_while_fails(1);
 }
 
+TEST(region__of_one_of_two_that_will_not_go)
+{
+	for (long nth = 1; nth <= 2; nth++) {
+		begin_granted(NULL, MAAS_RDMA_KEYS_MR);
+		get_key(peer_open("two"), memory.id);
+		fake_fail_nth(FAKE_ENDS, nth);
+		start_free();
+		AWAIT(fake_fail_fired());
+		(void)fake_fail_disarm();
+		await_reuse();
+		assert_int_equal(freed.calls, 1);
+		assert_int_equal(server_stats().grants, 0);
+		server_close();
+	}
+}
+
 TEST(bind__fails)
 {
 	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
