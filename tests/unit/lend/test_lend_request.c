@@ -136,28 +136,7 @@ TEST(failure__is_not_remembered)
 	assert_int_equal(ask(&request, &ref, &a), 0);
 }
 
-TEST(forget__after_ten_minutes)
-{
-	struct maas_lend_allocation first = ALLOCATE(.request_id = "r");
-	struct maas_lend_allocation again;
-
-	pass_ms((MAAS_LEND_REQUEST_S - 1) * 1000ull);
-	again = ALLOCATE(.request_id = "r");
-	assert_string_equal(first.id, again.id);
-	pass_ms(1000);
-	assert_int_equal(lend_stats().request_ids, 0);
-	again = ALLOCATE(.request_id = "r");
-	assert_string_not_equal(first.id, again.id);
-	assert_int_equal(live_slabs(), 2);
-}
-
-/* Past lend: these have no owner and no lease, so that lend does not miss them. */
-static void free_all(const struct maas_slab_ref *refs, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++)
-		assert_int_equal(maas_slab_free(f.slab, refs[i]), 0);
-}
-
+/* Freed past lend: these have no owner and no lease, so that lend does not miss them. */
 static void allocate_and_free(const char *name, uint32_t count)
 {
 	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
@@ -169,7 +148,30 @@ static void allocate_and_free(const char *name, uint32_t count)
 	struct maas_lend_allocation a;
 
 	assert_int_equal(ask(&request, refs, &a), 0);
-	free_all(refs, count);
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(maas_slab_free(f.slab, refs[i]), 0);
+}
+
+/* All at once, however many they are. */
+TEST(forget__after_ten_minutes)
+{
+	struct maas_lend_allocation first = ALLOCATE(.request_id = "r");
+	struct maas_lend_allocation again;
+	char name[32];
+
+	for (unsigned int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "r-%u", i);
+		allocate_and_free(name, 1);
+	}
+	pass_ms(MAAS_LEND_REQUEST_S * 1000ull - 100);
+	again = ALLOCATE(.request_id = "r");
+	assert_string_equal(first.id, again.id);
+	assert_int_equal(lend_stats().request_ids, 1001);
+	pass_ms(100);
+	assert_int_equal(lend_stats().request_ids, 0);
+	again = ALLOCATE(.request_id = "r");
+	assert_string_not_equal(first.id, again.id);
+	assert_int_equal(live_slabs(), 2);
 }
 
 TEST(forget__after_a_million_requests)
