@@ -37,8 +37,11 @@ type moments struct {
 // newMoments returns the directory with the server behind it.
 func newMoments(d *dataDir) (m *moments, through *dataDir) {
 	m = &moments{looker: newLooker(d)}
+	var alone sync.Mutex // No look while a request may change what it sees.
 	front := maastest.Proxy(d.t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if r.Method != http.MethodGet && r.URL.Path != "/data/read" {
+			alone.Lock()
+			defer alone.Unlock()
 			m.now()
 		}
 		serve(w, r)
