@@ -199,7 +199,7 @@ static int load(const char *text, size_t len, const char *example, json_t **ret_
 int maas_http_json_tree(const struct shape *shape, const char *text, size_t len, void *body,
 			struct maas_http_fault *fault)
 {
-	json_t *object;
+	json_t *object = NULL;
 	int r;
 
 	r = load(text, len, shape->example, &object, fault);
