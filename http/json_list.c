@@ -260,9 +260,13 @@ static int fill_piece(const struct maas_http_element *element, uint32_t i,
 {
 	struct maas_http_piece *piece = &pieces->at[i];
 	struct maas_http_fault inner;
+	json_t *object = NULL;
 	int r;
 
-	r = maas_http_json_read(&piece_shape, element->text, element->len, piece, &inner);
+	r = maas_http_json_load(element->text, element->len, EXAMPLE, &object, &inner);
+	if (!r)
+		r = maas_http_json_fill(&piece_shape, object, piece, &inner);
+	json_decref(object);
 	if (r == -EINVAL)
 		return maas_http_refuse(fault, inner.code, "ranges[%u]: %.280s", i, inner.text);
 	if (r)

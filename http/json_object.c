@@ -103,8 +103,8 @@ static int refuse_unknown(const struct shape *shape, const char *name,
 				"unknown field \"%.64s\"; the fields are: %s", name, known);
 }
 
-static int fill(const struct shape *shape, json_t *object, void *body,
-		struct maas_http_fault *fault)
+int maas_http_json_fill(const struct shape *shape, json_t *object, void *body,
+			struct maas_http_fault *fault)
 {
 	uint32_t given = 0;
 	const char *name;
@@ -175,8 +175,8 @@ static int refuse_json(const char *text, size_t len, const json_error_t *error,
 				error->line, error->column);
 }
 
-static int load(const char *text, size_t len, const char *example, json_t **ret_object,
-		struct maas_http_fault *fault)
+int maas_http_json_load(const char *text, size_t len, const char *example, json_t **ret_object,
+			struct maas_http_fault *fault)
 {
 	json_error_t error;
 	json_t *root;
@@ -194,26 +194,4 @@ static int load(const char *text, size_t len, const char *example, json_t **ret_
 	}
 	*ret_object = root;
 	return 0;
-}
-
-int maas_http_json_tree(const struct shape *shape, const char *text, size_t len, void *body,
-			struct maas_http_fault *fault)
-{
-	json_t *object = NULL;
-	int r;
-
-	r = load(text, len, shape->example, &object, fault);
-	if (r)
-		return r;
-	r = fill(shape, object, body, fault);
-	json_decref(object);
-	return r;
-}
-
-int maas_http_json_read(const struct shape *shape, const char *text, size_t len, void *body,
-			struct maas_http_fault *fault)
-{
-	if (maas_http_json_plain(shape, text, len, body))
-		return 0;
-	return maas_http_json_tree(shape, text, len, body, fault);
 }

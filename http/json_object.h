@@ -34,16 +34,14 @@ int maas_http_refuse(struct maas_http_fault *fault, const char *code, const char
 	MAAS_PRINTF(3, 4);
 
 /*
- * Fills `body`, which the caller has set to its defaults, from the JSON object that the text is.
- * One that is not plain may take a hundred times the memory of its text: for short texts. On
- * failure `body` may be filled in part. Errors: -EINVAL, -ENOMEM.
+ * The JSON object that a text is; the caller's, json_decref(). The object may take a hundred times
+ * the memory of its text: for short texts. Errors: -EINVAL, -ENOMEM.
  */
-MAAS_MUST_CHECK int maas_http_json_read(const struct shape *shape, const char *text, size_t len,
-					void *body, struct maas_http_fault *fault);
+MAAS_MUST_CHECK int maas_http_json_load(const char *text, size_t len, const char *example,
+					json_t **ret_object, struct maas_http_fault *fault);
 
-/* The two halves of that. False: the object is not as it should be, or not plain. */
-bool maas_http_json_plain(const struct shape *shape, const char *text, size_t len, void *body);
-MAAS_MUST_CHECK int maas_http_json_tree(const struct shape *shape, const char *text, size_t len,
-					void *body, struct maas_http_fault *fault);
+/* Fills `body`, which the caller has set to its defaults, from the object's fields. */
+MAAS_MUST_CHECK int maas_http_json_fill(const struct shape *shape, json_t *object, void *body,
+					struct maas_http_fault *fault);
 
 #endif

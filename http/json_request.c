@@ -8,6 +8,20 @@
 
 enum { MAX_TTL_S = MAAS_LEND_MAX_TTL_S };
 
+static int parse(const struct shape *shape, const char *text, size_t len, void *body,
+		 struct maas_http_fault *fault)
+{
+	json_t *object;
+	int r;
+
+	r = maas_http_json_load(text, len, shape->example, &object, fault);
+	if (r)
+		return r;
+	r = maas_http_json_fill(shape, object, body, fault);
+	json_decref(object);
+	return r;
+}
+
 #define WANT_NAME    "a name: 1 to 63 characters of A-Z a-z 0-9 . _ : / @ -"
 #define WANT_ACCESS  "\"rw\", \"r\" or \"none\""
 #define WANT_REQUEST "a string of 1 to 127 printable ASCII characters"
@@ -108,7 +122,7 @@ int maas_http_json_allocate(const char *text, size_t len, struct maas_http_alloc
 	int r;
 
 	memset(&body, 0, sizeof(body));
-	r = maas_http_json_read(&allocate_shape, text, len, &body, fault);
+	r = parse(&allocate_shape, text, len, &body, fault);
 	if (!r)
 		r = set_lifetime(&body, fault);
 	if (!r)
@@ -137,7 +151,7 @@ int maas_http_json_renew(const char *text, size_t len, uint64_t max_ttl_s, uint6
 	uint64_t ttl_s = 0;
 	int r;
 
-	r = len ? maas_http_json_read(&shape, text, len, &ttl_s, fault) : 0;
+	r = len ? parse(&shape, text, len, &ttl_s, fault) : 0;
 	if (!r)
 		*ret_ttl_s = ttl_s;
 	return r;
@@ -147,7 +161,7 @@ int maas_http_json_none(const char *text, size_t len, struct maas_http_fault *fa
 {
 	static const struct shape shape = {"{}", NULL, 0};
 
-	return len ? maas_http_json_read(&shape, text, len, NULL, fault) : 0;
+	return len ? parse(&shape, text, len, NULL, fault) : 0;
 }
 
 #define AT(field) offsetof(struct maas_http_session_body, field)
@@ -167,7 +181,7 @@ int maas_http_json_session(const char *text, size_t len, struct maas_http_sessio
 	int r;
 
 	memset(&body, 0, sizeof(body));
-	r = maas_http_json_read(&session_shape, text, len, &body, fault);
+	r = parse(&session_shape, text, len, &body, fault);
 	if (!r)
 		r = check_name("name", body.name, fault);
 	if (r)
@@ -200,7 +214,7 @@ int maas_http_json_grant(const char *text, size_t len, struct maas_http_grant_bo
 	int r;
 
 	memset(&body, 0, sizeof(body));
-	r = maas_http_json_read(&grant_shape, text, len, &body, fault);
+	r = parse(&grant_shape, text, len, &body, fault);
 	if (r)
 		return r;
 	access = access_parse(body.access);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON bodies: what is read from them, the words of the errors, and what they cost. */
-#include "http/json_object.h"
+#include "http/parse.h"
 #include "tests/unit/http/http_fixture.h"
 
 #define ID "01234567-89ab-8def-8123-456789abcdef"
@@ -372,118 +372,6 @@ TEST(json__memory_of_any_shape)
 			expect_cheap(http_quoted(shapes[i].before), http_quoted(shapes[i].unit),
 				     shapes[i].after, lens[j]);
 	json_set_alloc_funcs(malloc, free);
-}
-
-/* ---- plain objects */
-
-struct plain_body {
-	uint64_t number;
-	char text[8];
-	bool flag;
-};
-
-#define AT(field) offsetof(struct plain_body, field)
-static const struct field plain_fields[] = {
-	{"number", KIND_NUMBER, true, AT(number), 1, INT64_MAX, NULL},
-	{"text", KIND_STRING, false, AT(text), 0, 8, "short"},
-	{"flag", KIND_BOOL, false, AT(flag), 0, 0, NULL},
-};
-#undef AT
-static const struct shape plain_shape = {"{\"number\": 1}", plain_fields, 3};
-
-/* What is read as plain, the JSON library reads too, and as the same. Returns whether it is. */
-static bool same_as_the_tree(const char *text, size_t len)
-{
-	struct plain_body plain = {0}, tree = {0};
-
-	if (!maas_http_json_plain(&plain_shape, text, len, &plain))
-		return false;
-	if (maas_http_json_tree(&plain_shape, text, len, &tree, &fault))
-		fail_msg("plain, and no JSON: %.*s: %s", (int)len, text, fault.text);
-	assert_memory_equal(&plain, &tree, sizeof(plain));
-	return true;
-}
-
-TEST(json_plain__what_it_takes)
-{
-	static const struct {
-		const char *text;
-		bool plain;
-	} cases[] = {
-		{"{'number':1}", true},
-		{" {\t'flag' : true ,\r\n'text':'a/b','number': 999999999999999999 } ", true},
-		{"{'number':9223372036854775807}", false},
-		{"{'number':01}", false},
-		{"{'number':0}", false},
-		{"{'number':1.0}", false},
-		{"{'number':1,}", false},
-		{"{'number':1,'number':1}", false},
-		{"{'number':1}x", false},
-		{"{'number':1,'flag':truer}", false},
-		{"{'number':1,'text':'12345678'}", false},
-		{"{'number':1,'text':'a\\n'}", false},
-		{"{'number':1,'tex':'a'}", false},
-		{"{'number':1,'texts':'a'}", false},
-		{"{'flag':true}", false},
-		{"{}", false},
-		{"", false},
-	};
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
-		const char *text = http_quoted(cases[i].text);
-
-		assert_int_equal(same_as_the_tree(text, strlen(text)), cases[i].plain);
-	}
-}
-
-/* Pieces of JSON in any order, with a byte changed here and there. */
-TEST(json_plain__any_text)
-{
-	static const char *const pieces[] = {"{",
-					     "}",
-					     ",",
-					     ":",
-					     "\"number\":",
-					     "\"text\":",
-					     "\"flag\":",
-					     "\"abc\"",
-					     "\"\\u0061\"",
-					     "1",
-					     "007",
-					     "-1",
-					     "2.5",
-					     "1e3",
-					     "true",
-					     "false",
-					     "null",
-					     "[1]",
-					     " ",
-					     "\n",
-					     "\"\xc3\xa9\"",
-					     "\"\"",
-					     "{\"number\":7",
-					     ",\"flag\":true",
-					     ",\"text\":\"a\"",
-					     ",\"number\":7"};
-	unsigned int seed = 1, taken = 0;
-
-	for (int i = 0; i < 200000; i++) {
-		char text[256] = "";
-		size_t len = 0;
-
-		if (rand_r(&seed) % 2)
-			len = (size_t)(stpcpy(text, "{\"number\":3") - text);
-		for (int count = rand_r(&seed) % 4; count; count--)
-			len = (size_t)(stpcpy(text + len, pieces[(unsigned int)rand_r(&seed) %
-								 MAAS_ARRAY_SIZE(pieces)]) -
-				       text);
-		if (rand_r(&seed) % 2)
-			text[len++] = '}';
-		if (len && rand_r(&seed) % 4 == 0)
-			text[(unsigned int)rand_r(&seed) % len] = (char)rand_r(&seed);
-		taken += same_as_the_tree(text, len);
-	}
-	assert_in_range(taken, 1000, 100000);
 }
 
 TEST_MAIN(NULL, http_teardown)
