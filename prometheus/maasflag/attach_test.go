@@ -40,7 +40,8 @@ func TestAttach__a_directory_in_use_is_refused(t *testing.T) {
 	torn := filepath.Join(dir, "wal/00000000")
 	require.NoError(t, os.MkdirAll(filepath.Dir(torn), 0o777))
 	require.NoError(t, os.WriteFile(torn, []byte{1, 0, 9}, 0o666))
-	for _, c.Fallback = range []bool{true, false} {
+	for _, fallback := range []bool{true, false} {
+		c.Fallback = fallback
 		_, err = attach(c, dir)
 		require.ErrorContains(t, err, "is in use by another process")
 	}

@@ -55,6 +55,7 @@ static const char *const modes[] = {"window", "mr", "pool"};
 TEST(close__leaves_nothing_in_any_mode)
 {
 	for (int i = 0; i < 3; i++) {
+		print_message("%s\n", modes[i]);
 		begin_with(NULL, modes[i], NULL);
 		assert_int_equal(write_one('a'), 0);
 		expect_bytes('a');

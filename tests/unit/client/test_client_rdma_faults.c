@@ -124,6 +124,7 @@ TEST(key__that_died_is_asked_for_again)
 	struct maas_session session;
 
 	for (int i = 0; i < 2; i++) {
+		print_message("%s\n", modes[i]);
 		begin_with(NULL, modes[i], NULL);
 		assert_int_equal(write_one('a'), 0);
 		lan_ungrant(memory.id, session_of(&session));

@@ -174,6 +174,15 @@ static bool is_closed(int fd)
 	       (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
+static uint64_t slow_connections(void)
+{
+	static const char name[] = "\nmaas_http_slow_connections_total ";
+	const char *line = strstr(http_get("/metrics")->body, name);
+
+	assert_non_null(line);
+	return strtoull(line + strlen(name), NULL, 10);
+}
+
 enum { HEADERS, BODY, SILENT, READER, KINDS };
 
 /* One of each kind of slow client, side by side; each must be gone in its time. */
@@ -209,6 +218,7 @@ TEST(slow__clients_are_cut)
 		close(fds[i]);
 	}
 	http_wait_idle();
+	assert_in_range(slow_connections(), 1, KINDS);
 }
 
 TEST_MAIN(start, http_teardown)

@@ -204,4 +204,26 @@ TEST(forget__after_a_million_requests)
 	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
 }
 
+/* Large batches of a stranger cost older batches their lists: more than are forgotten in one step. */
+TEST(forget__the_lists_of_old_batches)
+{
+	struct maas_lend_alloc_request batch = {.size_bytes = 64, .count = 2};
+	struct maas_slab_ref refs[2];
+	struct maas_lend_allocation a;
+	char name[32];
+
+	for (unsigned int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "small-%u", i);
+		allocate_and_free(name, 2);
+	}
+	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
+		snprintf(name, sizeof(name), "large-%u", i);
+		allocate_and_free(name, MAAS_SLAB_MAX_BATCH);
+	}
+	batch.request_id = "small-999";
+	assert_int_equal(ask(&batch, refs, &a), -ENODATA);
+	batch.request_id = "small-0";
+	assert_int_equal(ask(&batch, refs, &a), -ENODATA);
+}
+
 TEST_MAIN(setup, fixture_teardown)

@@ -139,6 +139,7 @@ static void run(uint64_t max_bytes, uint64_t extent_bytes, const uint64_t *class
 	struct phase phase = {0};
 	struct model model;
 
+	print_message("%llu bytes, %u classes\n", (unsigned long long)max_bytes, num_classes);
 	model_init(&model, max_bytes, extent_bytes, class_bytes, num_classes,
 		   maas_test_seed_told());
 	for (uint64_t i = 0; i < ops; i++) {
