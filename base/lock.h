@@ -2,8 +2,7 @@
 /*
  * A lock for what is locked with each operation on a slab or on a queue pair, or several times with
  * each request. An uncontended pthread_mutex_t takes and releases in 56 instructions, this one in
- * 8: the steps that need no system call stand in the caller. Elsewhere a pthread_mutex_t is as
- *good.
+ * 8: the steps that need no system call stand in the caller. Elsewhere a pthread_mutex_t does.
  *
  * The lock is a word with three values, the second mutex of U. Drepper, "Futexes Are Tricky":
  *

@@ -317,8 +317,7 @@ struct maas_completion {
 /*
  * Starts a read of `count` ranges and returns. maas_poll() gives the completion, which carries
  * `user`, at the latest after `timeout_ms` (0: the handle's) with -ETIMEDOUT; over RDMA, where the
- * buffers have to be free first, up to a second later, and of 10,000 or more up to a second sooner.
- * Operations may complete in any order.
+ * buffers have to be free first, up to a second later. Operations may complete in any order.
  * Borrows: the ranges' buffers until the completion; the ranges until the function returns.
  * Errors: -EAGAIN max_submitted are under way, -EINVAL, -ENOMEM, -ECHILD; then there is no
  * completion.

@@ -20,7 +20,7 @@
 
 /* The head of a transport's operation. */
 struct maas_op {
-	struct maas_op *next; /* on a stack, or of the taken */
+	struct maas_op *next; /* on a stack, or of `done` or `taken` */
 	void *user;
 	int status;
 	char error[MAAS_ERROR_BYTES]; /* where `status` is not 0 */

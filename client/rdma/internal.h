@@ -69,8 +69,7 @@ struct maas_rdma_client_op {
 	struct maas_op base;
 	TAILQ_ENTRY(maas_rdma_client_op) link; /* of todo or waiting */
 	_Atomic unsigned int state;	       /* enum maas_rdma_client_state; DONE is news */
-	_Atomic uint64_t deadline_ms;	       /* or MAAS_RDMA_LATER */
-	uint32_t timeout_ms;
+	_Atomic uint64_t deadline_ms;
 	uint64_t posted; /* MAAS_POSTED: what of it is under way */
 	bool read;
 	bool submitted;	   /* its completion goes to maas_poll() */
@@ -92,12 +91,6 @@ struct maas_rdma_client_op {
 
 TAILQ_HEAD(maas_rdma_client_ops, maas_rdma_client_op);
 
-/* Most operations have many seconds, and are done long before anybody looks at their deadline. So
- * the deadline is set at the first look, which the transport's thread takes within a TICK. */
-#define MAAS_RDMA_LATER	  UINT64_MAX
-#define MAAS_RDMA_LONG_MS 10000 /* timeouts from here on */
-#define MAAS_RDMA_TICK_MS 1000
-
 /* In one word: how many operations are posted, and how many work requests these have. */
 #define MAAS_POSTED(ops, requests) ((uint64_t)(ops) << 32 | (requests))
 
@@ -109,9 +102,6 @@ void maas_rdma_client_op_end(struct maas_rdma_client *rdma, struct maas_rdma_cli
 			     int status);
 /* Ends queued operations whose time is over. Any thread. */
 void maas_rdma_client_expire(struct maas_rdma_client *rdma);
-/* Holds `lock`. When the operation's time is over, a TICK too early where nobody looked before. */
-MAAS_MUST_CHECK uint64_t maas_rdma_client_op_deadline(struct maas_rdma_client_op *op,
-						      uint64_t now_ms);
 /* Holds `lock`. */
 void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_client_op *op);
 

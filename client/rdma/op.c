@@ -125,17 +125,6 @@ void maas_rdma_client_op_todo(struct maas_rdma_client *rdma, struct maas_rdma_cl
 	maas_rdma_client_thread_wake(rdma);
 }
 
-uint64_t maas_rdma_client_op_deadline(struct maas_rdma_client_op *op, uint64_t now_ms)
-{
-	uint64_t deadline_ms = atomic_load(&op->deadline_ms);
-
-	if (deadline_ms == MAAS_RDMA_LATER) {
-		deadline_ms = now_ms + op->timeout_ms - MAAS_RDMA_TICK_MS;
-		atomic_store(&op->deadline_ms, deadline_ms);
-	}
-	return deadline_ms;
-}
-
 /* Holds the lock. Returns how many ended. */
 static unsigned int expire_in(struct maas_rdma_client *rdma, struct maas_rdma_client_ops *ops,
 			      _Atomic uint32_t *count, uint64_t now_ms)
@@ -146,7 +135,7 @@ static unsigned int expire_in(struct maas_rdma_client *rdma, struct maas_rdma_cl
 
 	for (op = TAILQ_FIRST(ops); op; op = after) {
 		after = TAILQ_NEXT(op, link);
-		if (maas_rdma_client_op_deadline(op, now_ms) > now_ms)
+		if (atomic_load(&op->deadline_ms) > now_ms)
 			continue;
 		TAILQ_REMOVE(ops, op, link);
 		atomic_fetch_sub(count, 1);

@@ -409,14 +409,13 @@ static MAAS_INLINE int start(struct maas *maas, const struct call *call,
 			     struct maas_rdma_client_op **ret_op)
 {
 	struct maas_rdma_client *rdma = maas->rdma;
-	uint64_t deadline_ms = MAAS_RDMA_LATER;
+	uint64_t deadline_ms;
 	struct maas_rdma_client_op *op;
 	int r = maas_transport_enter(maas, call->count);
 
 	if (r)
 		return r;
-	if (!call->submitted || call->timeout_ms < MAAS_RDMA_LONG_MS)
-		deadline_ms = maas_clock_ms() + call->timeout_ms;
+	deadline_ms = maas_clock_ms() + call->timeout_ms;
 	maas_lock_take(&rdma->lock);
 	r = call->submitted ? maas_queue_hold(&maas->queue)
 			    : maas_rdma_client_turn_take(rdma, deadline_ms);
@@ -425,7 +424,6 @@ static MAAS_INLINE int start(struct maas *maas, const struct call *call,
 		return r;
 	}
 	op = get(rdma);
-	op->timeout_ms = call->timeout_ms;
 	atomic_store_explicit(&op->deadline_ms, deadline_ms, memory_order_relaxed);
 	r = begin(rdma, op, call);
 	if (deadline_ms < atomic_load(&rdma->next_ms)) /* see thread.c */

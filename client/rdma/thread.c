@@ -11,6 +11,7 @@
 
 #include "client/rdma/internal.h"
 
+#define TICK_MS	     1000
 #define STEP_MIN_MS  100  /* a request to the server may take so long, whatever is waiting … */
 #define PAUSE_MAX_MS 1000 /* between two tries to connect */
 
@@ -23,20 +24,17 @@ struct worker {
 /* ---- deadlines */
 
 /* Of what is queued or posted. */
-static uint64_t first_deadline(struct maas_rdma_client *rdma, uint64_t now_ms)
+static uint64_t first_deadline(struct maas_rdma_client *rdma)
 {
 	uint64_t first_ms = UINT64_MAX;
 
 	maas_lock_take(&rdma->lock);
 	for (uint32_t i = 0; i < atomic_load(&rdma->ops_used); i++) {
-		struct maas_rdma_client_op *op = &rdma->ops[i];
+		const struct maas_rdma_client_op *op = &rdma->ops[i];
 		unsigned int state = atomic_load(&op->state);
-		uint64_t deadline_ms;
+		uint64_t deadline_ms = atomic_load(&op->deadline_ms);
 
-		if (state != MAAS_OP_QUEUED && state != MAAS_OP_POSTED)
-			continue;
-		deadline_ms = maas_rdma_client_op_deadline(op, now_ms);
-		if (deadline_ms < first_ms)
+		if ((state == MAAS_OP_QUEUED || state == MAAS_OP_POSTED) && deadline_ms < first_ms)
 			first_ms = deadline_ms;
 	}
 	maas_lock_release(&rdma->lock);
@@ -86,7 +84,7 @@ static void end_late(struct maas_rdma_client *rdma)
 static uint64_t step_deadline(struct maas_rdma_client *rdma)
 {
 	uint64_t now_ms = maas_clock_ms();
-	uint64_t first_ms = first_deadline(rdma, now_ms);
+	uint64_t first_ms = first_deadline(rdma);
 	uint64_t last_ms = now_ms + rdma->maas->options.connect_timeout_ms;
 
 	if (first_ms < now_ms + STEP_MIN_MS)
@@ -301,15 +299,14 @@ static void sleep_a_while(struct worker *worker)
 	/*
 	 * The pair next_ms, deadlines. The thread stores "wake me for any", then looks at the
 	 * deadlines, with `lock`; who begins an operation stores its deadline and looks at
-	 * `next_ms`, with `lock`, too, and wakes the thread for one that is sooner. (A deadline
-	 * that is left to the thread is not sooner than its next look.) All else that the thread is
-	 * woken for writes wake_fd without a look: it stays readable until it is read below, and
-	 * all is looked at again then.
+	 * `next_ms`, with `lock`, too, and wakes the thread for one that is sooner. All else that
+	 * the thread is woken for writes wake_fd without a look: it stays readable until it is read
+	 * below, and all is looked at again then.
 	 */
 	atomic_store(&rdma->next_ms, UINT64_MAX);
-	until_ms = first_deadline(rdma, now_ms);
-	if (until_ms > now_ms + MAAS_RDMA_TICK_MS)
-		until_ms = now_ms + MAAS_RDMA_TICK_MS;
+	until_ms = first_deadline(rdma);
+	if (until_ms > now_ms + TICK_MS)
+		until_ms = now_ms + TICK_MS;
 	if (is_wanted(rdma) && worker->not_before_ms < until_ms)
 		until_ms = worker->not_before_ms;
 	atomic_store(&rdma->next_ms, until_ms);

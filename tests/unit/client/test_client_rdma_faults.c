@@ -4,20 +4,6 @@
 
 #define SHORT_MS 100
 
-/* ---- the library's clock; the server in this process has its own. The linker's name of --wrap.
- * NOLINTBEGIN */
-
-static _Atomic uint64_t ahead_ms;
-
-uint64_t __real_maas_clock_ms(void);
-uint64_t __wrap_maas_clock_ms(void);
-
-uint64_t __wrap_maas_clock_ms(void)
-{
-	return __real_maas_clock_ms() + ahead_ms;
-}
-/* NOLINTEND */
-
 /* ---- what breaks */
 
 TEST(connection__breaks_under_one)
@@ -76,30 +62,6 @@ TEST(timeout__gives_the_buffer_back)
 	assert_int_equal(write_one('c'), 0);
 	expect_bytes('c');
 	AWAIT(fake_live().qps == 2);
-}
-
-/* Nobody looks at the clock when the operation begins. */
-TEST(timeout__of_many_seconds)
-{
-	struct maas_options options = {.size = sizeof(options), .ttl_seconds = 600};
-	const struct timespec look = {.tv_sec = 1, .tv_nsec = 100000000};
-	struct maas_completion completion;
-	struct maas_range range;
-
-	begin_with(NULL, "auto", &options);
-	assert_int_equal(write_one('a'), 0);
-	range = (struct maas_range){memory.id, 0, bytes, PIECE};
-	fake_hold(FAKE_DATA);
-	assert_int_equal(maas_submit_write(maas, &range, 1, 10000, NULL), 0);
-	nanosleep(&look, NULL);
-	ahead_ms += 7000;
-	assert_int_equal(maas_poll(maas, &completion, 1, 100), 0);
-	ahead_ms += 2000;
-	take(1, -ETIMEDOUT);
-	assert_int_equal(fake_num_held(), 0);
-	fake_release();
-	assert_int_equal(write_one('b'), 0);
-	expect_bytes('b');
 }
 
 TEST(close__with_work_under_way)
