@@ -286,13 +286,14 @@ static MAAS_INLINE int add(struct maas_rdma_client *rdma, struct maas_rdma_clien
 	if (op->end == op->limit &&
 	    maas_rdma_client_op_room(rdma, op, (size_t)(op->end - op->ranges)))
 		return -ENOMEM;
-	to = op->end++;
+	to = op->end;
 	if (!set_id(rdma, to, from->id))
 		return maas_check_id("");
 	to->offset = from->offset;
 	to->buf = from->buf;
 	to->len = (uint32_t)from->len;
 	to->mr = NULL;
+	op->end++; /* whole: what begins is released from here on */
 	if (from->len > MAAS_RDMA_COPY)
 		op->large = op->more = true;
 	return 0;

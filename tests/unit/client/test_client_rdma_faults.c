@@ -3,6 +3,7 @@
 #include "tests/unit/client/client_rdma.h"
 
 #define SHORT_MS 100
+#define LARGE	 (100u << 10) /* pinned, not copied */
 
 /* ---- what breaks */
 
@@ -94,6 +95,22 @@ TEST(key__that_died_is_asked_for_again)
 		expect_bytes('b');
 		end();
 	}
+}
+
+/* What the record of an earlier operation had pinned is not unpinned again. */
+TEST(id__is_none_behind_large_ranges)
+{
+	static char large[2 * LARGE];
+	struct maas_range ranges[2];
+
+	begin();
+	ranges[0] = (struct maas_range){memory.id, 0, large, LARGE};
+	ranges[1] = (struct maas_range){memory.id, LARGE, large + LARGE, LARGE};
+	assert_int_equal(maas_writev(maas, ranges, 2), 0);
+	ranges[1].id = "";
+	assert_int_equal(maas_writev(maas, ranges, 2), -EINVAL);
+	ranges[1].id = memory.id;
+	assert_int_equal(maas_writev(maas, ranges, 2), 0);
 }
 
 TEST(key__that_is_refused_when_fresh)

@@ -128,8 +128,7 @@ TEST(head__a_bad_one_closes)
 
 TEST(head__a_malformed_length_gets_one_answer)
 {
-	static const char *const lengths[] = {"abc", "-1", "", "1x", "0x10",
-					      "9223372036854775808"};
+	static const char *const lengths[] = {"abc", "-1", "", "1x", "0x10", "9223372036854775808"};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lengths); i++)
 		expect_one(

@@ -204,7 +204,8 @@ TEST(forget__after_a_million_requests)
 	assert_int_equal(lend_stats().request_ids, MAAS_LEND_REQUESTS);
 }
 
-/* Large batches of a stranger cost older batches their lists: more than are forgotten in one step. */
+/* Large batches of a stranger cost older batches their lists: more than are forgotten in one step.
+ */
 TEST(forget__the_lists_of_old_batches)
 {
 	struct maas_lend_alloc_request batch = {.size_bytes = 64, .count = 2};
