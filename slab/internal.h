@@ -41,7 +41,7 @@ enum maas_slab_slot_state {
 
 struct maas_slab_slot {
 	uint32_t generation;
-	uint32_t link; /* the next slot in a free list */
+	uint32_t link; /* the next slot in a free list, or of those that are zeroed */
 	uint32_t size_bytes;
 	uint32_t owner;
 	uint32_t created_s;

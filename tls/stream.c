@@ -50,7 +50,8 @@ static ssize_t take_ahead(struct maas_tls_stream *stream, void *data, size_t len
 /*
  * GnuTLS asks for the five bytes of a record's head, and then for the record. So what comes behind
  * the bytes that it asks for is read with them. That there is nothing more is asked of the kernel
- * each time: the library then waits for the next event.
+ * each time: the library then waits for the next event. (After a KeyUpdate of TLS 1.3 GnuTLS says
+ * so by itself: a request in the same segment waits for what comes next.)
  */
 static ssize_t read_ahead(struct maas_tls_stream *stream, void *data, size_t len)
 {
