@@ -99,6 +99,9 @@ void maas_log_escape(char text[MAAS_LOG_TEXT_BYTES], size_t len)
 	static_assert(MAAS_LOG_TEXT_BYTES % STEP == 0, "the last step ends within the text");
 	memset(text + len, 0, -len % STEP);
 	for (size_t at = 0; at < len; at += STEP)
-		for (size_t i = at; i < at + STEP; i++)
-			text[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+		for (size_t i = at; i < at + STEP; i++) {
+			unsigned char c = (unsigned char)text[i];
+
+			text[i] = (char)(c < 0x20 || c == 0x7f ? '?' : c);
+		}
 }
