@@ -208,7 +208,6 @@ static void free_while_fails(long nth)
 	(void)fake_fail_disarm();
 	await_reuse();
 	assert_int_equal(freed.calls, 1);
-	await_end_of_connection();
 }
 
 TEST(free__with_a_window_that_will_not_go)
@@ -217,12 +216,14 @@ TEST(free__with_a_window_that_will_not_go)
 	fake_fail_next(IBV_WR_LOCAL_INV, IBV_WC_WR_FLUSH_ERR);
 	/* The queue pair goes to ERR, then the window is to be deallocated. */
 	free_while_fails(2);
+	await_end_of_connection();
 }
 
 TEST(region__that_will_not_go)
 {
 	begin_granted(NULL, MAAS_RDMA_KEYS_MR);
 	free_while_fails(1);
+	await_end_of_connection();
 }
 
 TEST(region__of_one_of_two_that_will_not_go)
@@ -230,12 +231,7 @@ TEST(region__of_one_of_two_that_will_not_go)
 	for (long nth = 1; nth <= 2; nth++) {
 		begin_granted(NULL, MAAS_RDMA_KEYS_MR);
 		get_key(peer_open("two"), memory.id);
-		fake_fail_nth(FAKE_ENDS, nth);
-		start_free();
-		AWAIT(fake_fail_fired());
-		(void)fake_fail_disarm();
-		await_reuse();
-		assert_int_equal(freed.calls, 1);
+		free_while_fails(nth);
 		assert_int_equal(server_stats().grants, 0);
 		server_close();
 	}
