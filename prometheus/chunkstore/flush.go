@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -57,6 +58,19 @@ type Log interface {
 	// AwaitLook waits until everything that a look found is in remote memory, and fails if the log cannot be
 	// copied. arrived is false if ctx ended before.
 	AwaitLook(ctx context.Context, look uint64) (arrived bool, err error)
+}
+
+// logPatience is how long a head waits for the log before it deletes segments.
+const logPatience = 10 * time.Second
+
+// awaitLog waits until all of the log is in remote memory, because the head is about to delete segments: their samples
+// go to blocks, which are copied later. It does not wait for a server that cannot be reached.
+func awaitLog(l Log, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), logPatience)
+	defer cancel()
+	if arrived, err := l.AwaitLook(ctx, l.NextLook()); !arrived && err == nil {
+		logger.Warn("MaaS: the log in remote memory is far behind, and segments of it are deleted; until blocks with their samples are copied, a take-over lacks these", "waited", logPatience)
+	}
 }
 
 // flushSoon does not wait long for the log, because there is other work. A slow log is no failure: chunks are kept

@@ -180,6 +180,9 @@ func (m *Mirror) MinValidTime() int64 { return m.memory.MinValidTime() }
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (m *Mirror) SetMinValidTime(t int64) error { return m.memory.SetMinValidTime(t) }
 
+// AwaitLog waits until all of the head's logs is in remote memory, unless that cannot be reached.
+func (m *Mirror) AwaitLog() { awaitLog(m.tail, m.o.Logger) }
+
 // Flush makes the local mapper write its buffer of 4 MiB, which takes a small server hours to fill, to the file,
 // where the tail sees it.
 func (m *Mirror) Flush() error {

@@ -384,6 +384,13 @@ func (r *Remote) MinValidTime() int64 { return r.memory.MinValidTime() }
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (r *Remote) SetMinValidTime(t int64) error { return r.memory.SetMinValidTime(t) }
 
+// AwaitLog waits until all of the head's logs is in remote memory, unless that cannot be reached.
+func (r *Remote) AwaitLog() {
+	if r.o.Log != nil {
+		awaitLog(r.o.Log, r.o.Logger)
+	}
+}
+
 // Truncate frees the files below a number. The next chunk begins a new file.
 func (r *Remote) Truncate(fileNo uint32) error {
 	r.mu.Lock()

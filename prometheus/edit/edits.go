@@ -45,6 +45,9 @@ var edits = []edit{
 	{headGo, "func (h *Head) mmapHeadChunks() {\n", 1, "func (h *Head) mmapHeadChunks() {\n\tif h.sortedMmapPass() {\n\t\treturn\n\t}\n"},
 	{headGo, "func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n", 1,
 		"func (h *Head) truncateSeriesAndChunkDiskMapper(caller string) error {\n\tdefer h.lockPasses()()\n"},
+	// A segment's samples are in remote memory before the segment goes.
+	{headGo, "h.wal.Truncate(last + 1)", 1, "h.truncateLog(h.wal, last+1)"},
+	{headGo, "h.wbl.Truncate(lastWBLFile)", 1, "h.truncateLog(h.wbl, lastWBLFile)"},
 	// Stale series are collected on their own. A collection takes a series' lock and then its stripe's, a
 	// pass the other way round.
 	{headGo, "\th.WaitForPendingReadersInTimeRange(h.MinTime(), maxt)\n", 1,

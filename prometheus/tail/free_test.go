@@ -144,9 +144,7 @@ func newStepper(d *dataDir, m *memory.Manager, change ...func(*Options)) stepper
 	for _, f := range change {
 		f(&o)
 	}
-	tail := New(m, o)
-	d.t.Cleanup(tail.closeLogs)
-	return stepper{tail, d.t}
+	return stepper{New(m, o), d.t}
 }
 
 // look is one look; it says whether there is more to copy.

@@ -72,9 +72,8 @@ type Tail struct {
 	memory  *memory.Manager
 	stop    chan struct{}
 	done    chan struct{}
-	running bool                         // Run was called.
-	buf     []byte                       // The tail's goroutine's.
-	logs    map[remotefile.Name]*os.File // The tail's goroutine's: open files of the logs that are not finished.
+	running bool   // Run was called.
+	buf     []byte // The tail's goroutine's.
 	looks   looks
 
 	arena *memory.Arena // The tail's goroutine's: the memory that files lies in.
@@ -118,8 +117,7 @@ func New(m *memory.Manager, o Options) *Tail {
 	}
 	t := &Tail{
 		o: o, memory: m, stop: make(chan struct{}), done: make(chan struct{}),
-		buf: make([]byte, pieceSize), logs: map[remotefile.Name]*os.File{}, files: map[remotefile.Name]*remoteFile{},
-		looks: looks{changed: make(chan struct{})},
+		buf: make([]byte, pieceSize), files: map[remotefile.Name]*remoteFile{}, looks: looks{changed: make(chan struct{})},
 	}
 	t.minTime.Store(math.MinInt64)
 	return t
@@ -128,7 +126,6 @@ func New(m *memory.Manager, o Options) *Tail {
 func (t *Tail) run() {
 	defer close(t.done)
 	defer t.looks.end(0, nil)
-	defer t.closeLogs()
 	ticker := time.NewTicker(t.o.Interval)
 	defer ticker.Stop()
 	for {
@@ -222,9 +219,6 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 	released := true
 	usable := false
 	for _, kind := range []remotefile.Kind{remotefile.WAL, remotefile.WBL, remotefile.Checkpoint, remotefile.Chunks, remotefile.Snapshot} {
-		if err := t.copyEnds(kind, local); err != nil {
-			return false, err
-		}
 		if kind == remotefile.WBL {
 			if err := t.closeGap(local); err != nil {
 				return false, err
@@ -314,22 +308,17 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 	if last, _ := r.file.Last(); last && r.file.Len() == f.info.Size() {
 		return nil
 	}
-	if isLog(f.name) && !f.complete {
-		if _, _, err := t.open(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
 	if r.file.Len() >= f.info.Size() && !f.complete || r.idle.Equal(f.info.ModTime()) || r.file.Len() >= t.limit.of(f.name) {
 		return nil
 	}
-	file, done, err := t.open(f)
+	file, err := os.Open(f.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // Deleted meanwhile; the next look will tell.
 	}
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer file.Close()
 	if info, err := file.Stat(); err != nil || !os.SameFile(info, r.info) {
 		return err // It is another file by now.
 	}

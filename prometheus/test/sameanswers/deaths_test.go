@@ -233,3 +233,23 @@ func runDeaths(p *pair, scene, deaths int) {
 	p.dies("hand-over in the end", endings[1])
 	require.NoError(p.t, p.leader.Close())
 }
+
+// Compactions follow each other within a look at the log: the late samples in between were in a segment that lived only
+// for a moment. They are handed over, although no block is in remote memory yet.
+func TestStandby__gets_late_samples_that_were_compacted_at_once(t *testing.T) {
+	p := newPair(t)
+	p.follows()
+	for range 5 {
+		next := p.commits.next + 120 // For a block.
+		require.NoError(t, p.leader.Call("child.CommitAll", Commits{p.commits.next, next}, new(none)))
+		require.NoError(t, p.leader.Call("child.Compact", none{}, new(none)))
+		p.commits.next = next
+	}
+	require.NoError(t, p.leader.Call("child.HandOver", none{}, new(none)))
+	p.follower.leads(t, "the standby")
+	var held Held
+	require.NoError(t, p.follower.Call("child.Held", none{}, &held))
+	require.Equal(t, Held{[]Commits{{0, p.commits.next}}, []Commits{{late, p.commits.next}}}, held)
+	require.NoError(t, p.leader.Close())
+	require.NoError(t, p.follower.Close())
+}
