@@ -160,29 +160,35 @@ func (c *Copier) look() error { return c.lookFor(true) }
 func (c *Copier) lookFor(changes bool) error {
 	c.mu.Lock() // First, because of two goroutines that look, the one with the older list must not come last.
 	defer c.mu.Unlock()
-	entries, err := os.ReadDir(c.o.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // Opening the database makes the directory.
-	}
-	if err != nil {
-		return fmt.Errorf("look for blocks: %w", err)
-	}
 	here := map[ulid.ULID]bool{}
 	changed := !c.looked
-	for _, e := range entries {
-		id, err := ulid.ParseStrict(e.Name())
-		if err != nil || !e.IsDir() {
-			continue
+	for again := true; again; {
+		again = false // Unless a block went meanwhile: the one that replaces it may not be listed yet.
+		entries, err := os.ReadDir(c.o.Dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // Opening the database makes the directory.
 		}
-		if c.presentLocked(id) && !changes {
-			here[id] = true
-			continue
+		if err != nil {
+			return fmt.Errorf("look for blocks: %w", err)
 		}
-		is, change := c.lookAtLocked(id)
-		if is {
-			here[id] = true
+		clear(here)
+		for _, e := range entries {
+			id, err := ulid.ParseStrict(e.Name())
+			if err != nil || !e.IsDir() {
+				continue
+			}
+			if c.presentLocked(id) && !changes {
+				here[id] = true
+				continue
+			}
+			is, change := c.lookAtLocked(id)
+			if is {
+				here[id] = true
+			} else if _, err := os.Lstat(filepath.Join(c.o.Dir, e.Name())); errors.Is(err, fs.ErrNotExist) {
+				again = true
+			}
+			changed = changed || change
 		}
-		changed = changed || change
 	}
 	for id, b := range c.blocks {
 		if b.here && !here[id] {

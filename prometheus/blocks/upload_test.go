@@ -93,6 +93,41 @@ func TestCovered__waits_for_what_was_made_of_late_samples(t *testing.T) {
 	require.False(t, n.Covered(tomorrow))
 }
 
+// Each block is replaced by its child at once, before or while somebody looks.
+func TestCovered__loses_no_block_that_is_compacted_meanwhile(t *testing.T) {
+	d := newDataDir(t)
+	d.size = 10
+	n := d.start(func(o *Options) { o.Rest = time.Hour })
+	n.returned()
+	d.compacting.Store(true) // Nothing is copied.
+	elsewhere := d.elsewhere()
+	chain := []ulid.ULID{elsewhere.birth(0, 10)}
+	for range 200 {
+		chain = append(chain, elsewhere.compact(chain[len(chain)-1]))
+	}
+	move := func(from, to *dataDir, id ulid.ULID) { _ = os.Rename(from.block(id), to.block(id)) }
+	move(elsewhere, d, chain[0])
+	require.False(t, n.Covered(0))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i, child := range chain[1:] {
+			move(elsewhere, d, child)
+			move(d, elsewhere, chain[i])
+		}
+	}()
+	for looks := 0; ; looks++ {
+		require.False(t, n.Covered(0))
+		select {
+		case <-done:
+			t.Logf("%d looks", looks)
+			d.holds(chain[len(chain)-1])
+			return
+		default:
+		}
+	}
+}
+
 func TestNeed__is_what_a_block_takes(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "256MiB")
 	n := d.start()
@@ -343,7 +378,7 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n := d.start(func(o *Options) { o.Verify = time.Millisecond })
 	n.settled(a)
 	arena := n.Arena()
-	for range 1000 {
+	for range 200 {
 		require.NoError(t, n.Write("churn", 0, func(ctx context.Context, c *memory.Conn) error {
 			lent, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"})
 			if err != nil {
