@@ -14,6 +14,7 @@ import (
 
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/tail"
 )
 
 // maxFlush is the most that one request writes, unless a single chunk is larger.
@@ -64,12 +65,19 @@ type Log interface {
 const logPatience = 10 * time.Second
 
 // awaitLog waits until all of the log is in remote memory, because the head is about to delete segments: their samples
-// go to blocks, which are copied later. It does not wait for a server that cannot be reached.
-func awaitLog(l Log, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), logPatience)
+// go to blocks, which are copied later. A look that fails is followed by another, unless the server is out of reach.
+func awaitLog(ctx context.Context, l Log, up func() bool, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, logPatience)
 	defer cancel()
-	if arrived, err := l.AwaitLook(ctx, l.NextLook()); !arrived && err == nil {
-		logger.Warn("MaaS: the log in remote memory is far behind, and segments of it are deleted; until blocks with their samples are copied, a take-over lacks these", "waited", logPatience)
+	for {
+		arrived, err := l.AwaitLook(ctx, l.NextLook())
+		switch {
+		case arrived, errors.Is(err, tail.ErrEnded), !up():
+			return
+		case err == nil || ctx.Err() != nil:
+			logger.Warn("MaaS: segments of the log are deleted that remote memory lacks; until blocks with their samples are copied, a take-over lacks these", "waited", logPatience, "err", err)
+			return
+		}
 	}
 }
 

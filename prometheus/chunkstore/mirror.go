@@ -11,6 +11,7 @@
 package chunkstore
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -180,8 +181,9 @@ func (m *Mirror) MinValidTime() int64 { return m.memory.MinValidTime() }
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (m *Mirror) SetMinValidTime(t int64) error { return m.memory.SetMinValidTime(t) }
 
-// AwaitLog waits until all of the head's logs is in remote memory, unless that cannot be reached.
-func (m *Mirror) AwaitLog() { awaitLog(m.tail, m.o.Logger) }
+// AwaitLog waits until all of the head's logs is in remote memory, for 10 s at most, and not for a server that is out
+// of reach.
+func (m *Mirror) AwaitLog() { awaitLog(context.Background(), m.tail, m.memory.Up, m.o.Logger) }
 
 // Flush makes the local mapper write its buffer of 4 MiB, which takes a small server hours to fill, to the file,
 // where the tail sees it.

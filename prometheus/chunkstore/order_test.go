@@ -7,7 +7,9 @@ package chunkstore
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/memory"
+	"github.com/maas-memory/maas/prometheus/tail"
 )
 
 // slowLog is a log whose looks begin and end when a test says so.
@@ -109,4 +113,39 @@ func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T)
 	log.set(2, 100, nil)
 	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
 	checkReads(t, s, all)
+}
+
+// Segments are about to be deleted: after a look that failed, another may bring them; a server out of reach will not.
+func TestAwaitLog__waits_for_a_look_that_can_come(t *testing.T) {
+	var up atomic.Bool
+	up.Store(true)
+	log := new(slowLog)
+	begin := func(ctx context.Context) (done chan struct{}) {
+		done = make(chan struct{})
+		go func() {
+			defer close(done)
+			awaitLog(ctx, log, up.Load, slog.New(slog.DiscardHandler))
+		}()
+		return done
+	}
+	for _, err := range []error{nil, errors.New("full for a moment")} {
+		log.set(0, 0, err)
+		done := begin(t.Context())
+		select {
+		case <-done:
+			t.Fatalf("it has not waited: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		log.set(0, 1, nil)
+		<-done
+	}
+	log.set(0, 0, tail.ErrEnded)
+	<-begin(t.Context())
+	log.set(0, 0, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	<-begin(ctx)
+	up.Store(false)
+	log.set(0, 0, memory.ErrDegraded)
+	<-begin(t.Context())
 }

@@ -384,10 +384,11 @@ func (r *Remote) MinValidTime() int64 { return r.memory.MinValidTime() }
 // SetMinValidTime saves where the head begins; the tail tells remote memory.
 func (r *Remote) SetMinValidTime(t int64) error { return r.memory.SetMinValidTime(t) }
 
-// AwaitLog waits until all of the head's logs is in remote memory, unless that cannot be reached.
+// AwaitLog waits until all of the head's logs is in remote memory, for 10 s at most, and not for a server that is out
+// of reach.
 func (r *Remote) AwaitLog() {
 	if r.o.Log != nil {
-		awaitLog(r.o.Log, r.o.Logger)
+		awaitLog(context.Background(), r.o.Log, r.memory.Up, r.o.Logger)
 	}
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Gaps: the head waits for a look before it deletes segments of its logs (see the edits), because what they have may
-// be nowhere else in remote memory for a while: the block of compacted late samples (WBL) is copied later. In an outage
-// the head does not wait. Then remote memory lacks some segments, or the marks that they are complete, without which
-// nothing behind them would be restored.
+// be nowhere else in remote memory for a while: the block of compacted late samples (WBL) is copied later. It does not
+// wait in an outage, nor for long while the server is full or slow; and a process that died waits for nothing. Then
+// remote memory lacks some segments, or the marks that they are complete, without which nothing behind them would be
+// restored.
 
 package tail
 

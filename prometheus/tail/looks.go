@@ -13,8 +13,8 @@ import (
 	"github.com/maas-memory/maas/prometheus/remotefile"
 )
 
-// errEnded is the error of waiting for a look that will not come.
-var errEnded = errors.New("the log is no longer copied")
+// ErrEnded is the error of waiting for a look that will not come.
+var ErrEnded = errors.New("the log is no longer copied")
 
 // looks counts the looks at the log. Everything in the log when a look begins is in remote memory when the look
 // has ended well. So a writer of something that relies on the log waits for a look that began later.
@@ -61,7 +61,7 @@ func (l *looks) state(look uint64) (over bool, err error, changed <-chan struct{
 	case l.failed >= look:
 		return true, l.err, nil
 	case l.ended:
-		return true, errEnded, nil
+		return true, ErrEnded, nil
 	}
 	return false, nil, l.changed
 }

@@ -312,8 +312,8 @@ func (t *Tail) copyFile(f localFile, truncations int, budget *int64) error {
 		return nil
 	}
 	file, err := os.Open(f.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // Deleted meanwhile; the next look will tell.
+	if errors.Is(err, os.ErrNotExist) && !isLog(f.name) {
+		return nil // Deleted meanwhile; the next look will tell. Behind a gap in a log, nothing may be copied.
 	}
 	if err != nil {
 		return err

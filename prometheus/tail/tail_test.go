@@ -235,7 +235,7 @@ func TestAwaitLook__the_log_is_there_or_an_error_says_why(t *testing.T) {
 	require.Error(t, err)
 	n.tail.Close()
 	_, err = n.tail.AwaitLook(t.Context(), n.tail.NextLook())
-	require.ErrorIs(t, err, errEnded)
+	require.ErrorIs(t, err, ErrEnded)
 	_ = n.Close() // Its server is gone.
 }
 
