@@ -162,6 +162,7 @@ func (c *Copier) lookFor(changes bool) error {
 	defer c.mu.Unlock()
 	here := map[ulid.ULID]bool{}
 	changed := !c.looked
+	c.looked = false // Until all was seen, and planned for.
 	for again := true; again; {
 		again = false // Unless a block went meanwhile: the one that replaces it may not be listed yet.
 		entries, err := os.ReadDir(c.o.Dir)

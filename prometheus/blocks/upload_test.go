@@ -120,7 +120,7 @@ func TestCovered__loses_no_block_that_is_compacted_meanwhile(t *testing.T) {
 		require.False(t, n.Covered(0))
 		select {
 		case <-done:
-			t.Logf("%d looks", looks)
+			require.Greater(t, looks, 10)
 			d.holds(chain[len(chain)-1])
 			return
 		default:
@@ -378,7 +378,7 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n := d.start(func(o *Options) { o.Verify = time.Millisecond })
 	n.settled(a)
 	arena := n.Arena()
-	for range 200 {
+	for range 1000 {
 		require.NoError(t, n.Write("churn", 0, func(ctx context.Context, c *memory.Conn) error {
 			lent, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"})
 			if err != nil {
