@@ -17,7 +17,7 @@ bench() {
 		"$(jq -r '"\(.area) \(.quick) \(keys)"' "$WORK/json")"
 }
 
-if ldconfig -p | grep -q libmimalloc.so && ldconfig -p | grep -q libjemalloc.so.2 && command -v redis-server; then
+if libraries=$(ldconfig -p) && [[ $libraries == *libmimalloc.so* && $libraries == *libjemalloc.so.2* ]] && command -v redis-server; then
 	bench slab 22
 	bench http 21
 else

@@ -40,7 +40,7 @@ contains doctor "$("$MAAS" doctor --token-file stranger 2>&1 || true)" 'a token 
 
 step 'each has its own, and no more than its quota'
 id=$("$MAAS" alloc 4096 --token-file team)
-"$MAAS" ls --token-file team | grep -q "$id" || fail 'its own is not listed'
+"$MAAS" ls --token-file team | grep "$id" >"$WORK/line" || fail 'its own is not listed'
 refused '' get "$id" --token-file other
 refused '' alloc 4096 --owner team --token-file other
 refused '' alloc 4MiB --token-file team
