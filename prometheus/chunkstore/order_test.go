@@ -98,6 +98,23 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.NoError(t, s.m.Close())
 }
 
+// The samples of these chunks left the head, and the log in remote memory still has them.
+func TestTruncate__leaves_chunks_that_wait_for_the_log(t *testing.T) {
+	log := &slowLog{}
+	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	first := s.write(10)
+	s.CutNewFile()
+	second := s.write(10)
+	number, _ := second[0].ref.Unpack()
+	require.NoError(t, s.Truncate(uint32(number)))
+	log.set(1, 100, nil)
+	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	require.Equal(t, len(first)+len(second), int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)))
+	checkIterates(t, s, append(first, second...))
+	require.NoError(t, s.Truncate(uint32(number)))
+	checkIterates(t, s, second)
+}
+
 // A log that arrived in the server's earlier memory is not in its present memory.
 func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
 	log := &slowLog{}

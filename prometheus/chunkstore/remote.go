@@ -392,12 +392,13 @@ func (r *Remote) AwaitLog() {
 	}
 }
 
-// Truncate frees the files below a number. The next chunk begins a new file.
+// Truncate frees the files below a number. The next chunk begins a new file. A file whose chunks are still on their way
+// stays until the next truncation: in a take-over, later chunks without these would hide their samples in the log.
 func (r *Remote) Truncate(fileNo uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := 0
-	for n < len(r.files)-1 && r.files[n].number < fileNo {
+	n, waits := 0, r.o.Log != nil && r.memory.Up()
+	for n < len(r.files)-1 && r.files[n].number < fileNo && !(waits && r.files[n].chunks > 0) {
 		n++
 	}
 	if n < len(r.files) && r.files[n].number < fileNo && r.files[n].bytes == 0 {

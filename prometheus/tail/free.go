@@ -15,7 +15,9 @@ import (
 )
 
 // release frees what is dead. It says whether files that are gone from the directory may be freed and replaced;
-// they may not while samples that left the head are not safe elsewhere.
+// they may not while samples that left the head are not safe elsewhere. Then only the log goes on: a checkpoint would
+// replace what is held, and a replay that finds later chunks of a series skips its earlier samples, whose own chunks may
+// have been deleted before they were copied.
 func (t *Tail) release() (bool, error) {
 	dead := t.takeDead(anyName) // First, because files that die later belong to the next truncation.
 	mint := t.memory.MinValidTime()
@@ -72,21 +74,6 @@ func (t *Tail) setMinTime(mint int64) (newest *remotefile.File) {
 		}
 	}
 	return newest
-}
-
-// replaces says whether a file replaces others that are gone, and so may not come before they may go.
-func (t *Tail) replaces(name remotefile.Name) bool {
-	if name.Kind == remotefile.Checkpoint {
-		return true
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for _, f := range t.dead {
-		if f.Name() == name && name.Kind == remotefile.Chunks {
-			return true
-		}
-	}
-	return false
 }
 
 func anyName(remotefile.Name) bool { return true }

@@ -97,6 +97,38 @@ func TestTail__keeps_the_old_log_while_it_is_held(t *testing.T) {
 	n.stop()
 }
 
+// The chunks of samples that left the head may have lived too short to be copied. Later chunks would hide these samples in
+// the log.
+func TestTail__copies_no_chunks_while_the_log_is_held(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	d.writeChunks(1, 1)
+	holds := false
+	s := newStepper(d, d.open(), mirrored, func(o *Options) { o.Held = func() bool { return holds } })
+	s.look()
+	l := newLooker(d)
+	chunks := func() (numbers []uint32) {
+		_, there := l.look()
+		for name := range there {
+			if name.Kind == remotefile.Chunks {
+				numbers = append(numbers, name.Number)
+			}
+		}
+		return numbers
+	}
+	require.Equal(t, []uint32{1}, chunks())
+	holds = true
+	d.writeChunks(3, 1)
+	s.BeginTruncate(3)
+	d.remove("chunks_head/000001", "chunks_head/000002")
+	s.EndTruncate()
+	s.look()
+	require.Equal(t, []uint32{1}, chunks())
+	holds = false
+	s.look()
+	require.Equal(t, []uint32{3}, chunks())
+}
+
 // Less valuable memory makes room for the log, and no more of it than necessary.
 func TestTail__makes_room_for_the_log(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "16MiB")

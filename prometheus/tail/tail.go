@@ -225,7 +225,7 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 			}
 		}
 		for _, f := range local {
-			if f.name.Kind != kind || !released && t.replaces(f.name) {
+			if f.name.Kind != kind || !released && !isLog(f.name) {
 				continue
 			}
 			if err := t.copyFile(f, truncations, &budget); err != nil {
