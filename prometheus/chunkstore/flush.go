@@ -75,7 +75,7 @@ func awaitLog(ctx context.Context, l Log, up func() bool, logger *slog.Logger) {
 		case arrived, errors.Is(err, tail.ErrEnded), !up():
 			return
 		case err == nil || ctx.Err() != nil:
-			logger.Warn("MaaS: segments of the log are deleted that remote memory lacks; until blocks with their samples are copied, a take-over lacks these", "waited", logPatience, "err", err)
+			logger.Warn("MaaS: segments of the log are deleted that remote memory may lack; a take-over would lack their samples until blocks with these are copied", "waited", logPatience, "err", err)
 			return
 		}
 	}

@@ -184,14 +184,21 @@ func (p *pair) wants(held Held, what string) {
 // held is what the leader has, once its blocks are there, which must not overlap.
 func (p *pair) held(what string) (held Held) {
 	p.t.Helper()
-	maastest.Eventually(p.t, "blocks are back", func() bool {
-		returning := true
-		require.NoError(p.t, p.leader.Call("child.Returning", none{}, &returning), what)
-		return !returning
-	})
-	require.NoError(p.t, p.leader.Call("child.Held", none{}, &held), what)
+	held = p.leader.held(p.t)
 	_, err := p.leader.Blocks()
 	require.NoError(p.t, err, what)
+	return held
+}
+
+// held is what a database has, once its blocks are there.
+func (p *process) held(t *testing.T) (held Held) {
+	t.Helper()
+	maastest.Eventually(t, "blocks are back", func() bool {
+		returning := true
+		require.NoError(t, p.Call("child.Returning", none{}, &returning))
+		return !returning
+	})
+	require.NoError(t, p.Call("child.Held", none{}, &held))
 	return held
 }
 
@@ -232,24 +239,4 @@ func runDeaths(p *pair, scene, deaths int) {
 	p.wait(moments[0].is)
 	p.dies("hand-over in the end", endings[1])
 	require.NoError(p.t, p.leader.Close())
-}
-
-// Compactions follow each other within a look at the log: the late samples in between were in a segment that lived only
-// for a moment. They are handed over, although no block is in remote memory yet.
-func TestStandby__gets_late_samples_that_were_compacted_at_once(t *testing.T) {
-	p := newPair(t)
-	p.follows()
-	for range 5 {
-		next := p.commits.next + 120 // For a block.
-		require.NoError(t, p.leader.Call("child.CommitAll", Commits{p.commits.next, next}, new(none)))
-		require.NoError(t, p.leader.Call("child.Compact", none{}, new(none)))
-		p.commits.next = next
-	}
-	require.NoError(t, p.leader.Call("child.HandOver", none{}, new(none)))
-	p.follower.leads(t, "the standby")
-	var held Held
-	require.NoError(t, p.follower.Call("child.Held", none{}, &held))
-	require.Equal(t, Held{[]Commits{{0, p.commits.next}}, []Commits{{late, p.commits.next}}}, held)
-	require.NoError(t, p.leader.Close())
-	require.NoError(t, p.follower.Close())
 }

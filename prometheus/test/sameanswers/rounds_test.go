@@ -5,6 +5,7 @@
 package sameanswers
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -117,6 +119,66 @@ func runRounds(t *testing.T, fallback bool) {
 		commits.goOn(t, held, committed, acknowledged, death, what)
 		require.Equal(t, commits.want, held, what)
 	}
+	require.NoError(t, ours.Close())
+}
+
+// Compactions follow each other within a look at the log: the late samples in between were in a segment that lived only
+// for a moment. The next Prometheus, elsewhere, has them, also where no block is in remote memory yet.
+func TestRounds__late_samples_that_were_compacted_at_once(t *testing.T) {
+	inBothModes(t, compactAtOnce)
+}
+
+func compactAtOnce(t *testing.T, fallback bool) {
+	server := maastest.Start(t, "--max-pool-size", "1GiB")
+	config := ChildConfig{
+		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(),
+		CacheSize: 2 << 20, BlockDuration: 2 * time.Minute,
+	}
+	ours, err := startProcess(t, config)
+	require.NoError(t, err)
+	next := 700
+	require.NoError(t, ours.Call("child.CommitAll", Commits{0, next}, new(none)))
+	for range 5 {
+		require.NoError(t, ours.Call("child.CommitAll", Commits{next, next + 120}, new(none)))
+		require.NoError(t, ours.Call("child.Compact", none{}, new(none)))
+		next += 120 // A block.
+	}
+	require.NoError(t, ours.Close())
+	config.Dir = t.TempDir()
+	ours, err = startProcess(t, config)
+	require.NoError(t, err)
+	require.Equal(t, Held{[]Commits{{0, next}}, []Commits{{late, next}}}, ours.held(t))
+	require.NoError(t, ours.Close())
+}
+
+// BeginLate does the first thing of a compaction of late samples: it makes chunks of those that are in none.
+func (c *child) BeginLate(none, *none) error {
+	_, err := tsdb.NewOOOCompactionHead(context.Background(), c.db.TSDB().Head())
+	return err
+}
+
+// A compaction of late samples has begun when the process dies, and its chunks are lost with the server's memory. The log
+// has all samples, whatever its markers say of chunks.
+func TestRounds__late_samples_of_a_compaction_that_has_begun(t *testing.T) {
+	inBothModes(t, beginCompaction)
+}
+
+func beginCompaction(t *testing.T, fallback bool) {
+	server := maastest.Start(t, "--max-pool-size", "1GiB")
+	config := ChildConfig{
+		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(), CacheSize: 2 << 20,
+	}
+	ours, err := startProcess(t, config)
+	require.NoError(t, err)
+	require.NoError(t, ours.Call("child.CommitAll", Commits{0, 730}, new(none)))
+	require.NoError(t, ours.Call("child.BeginLate", none{}, new(none)))
+	require.NoError(t, ours.Call("child.CommitAll", Commits{730, 733}, new(none)))
+	ours.kill()
+	server.Kill()
+	server.Restart()
+	ours, err = startProcess(t, config)
+	require.NoError(t, err)
+	require.Equal(t, Held{[]Commits{{0, 733}}, []Commits{{late, 733}}}, ours.held(t))
 	require.NoError(t, ours.Close())
 }
 
