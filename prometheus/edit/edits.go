@@ -59,12 +59,13 @@ var edits = []edit{
 	{headGo, "\twalReplayDuration := time.Since(walReplayStart)\n", 1,
 		"\tif err := h.followLog(syms, multiRef); err != nil {\n\t\treturn err\n\t}\n\twalReplayDuration := time.Since(walReplayStart)\n"},
 	{headWALGo, "\t\t_ = ms.mmapChunks(h.chunkDiskMapper)\n", 1, "\t\t_ = h.mmapReplayed(ms)\n"},
-	// A note in the WBL that a chunk has late samples counts only if that chunk is here.
+	// A note in the WBL that a chunk has late samples counts only if that chunk is here. If it is not, the samples get
+	// a chunk of their own: otherwise none of the later notes would fit.
 	{headWALGo, "processors[idx].input <- wblSubsetProcessorInputItem{mmappedSeries: ms}", 1,
 		"processors[idx].input <- wblSubsetProcessorInputItem{mmappedSeries: ms, mmapRef: rm.MmapRef}"},
 	{headWALGo, "type wblSubsetProcessorInputItem struct {\n", 1, "type wblSubsetProcessorInputItem struct {\n\tmmapRef          chunks.ChunkDiskMapperRef\n"},
 	{headWALGo, "\t\tif in.mmappedSeries != nil && in.mmappedSeries.ooo != nil {\n", 1,
-		"\t\tif in.mmappedSeries != nil && !in.mmappedSeries.hasLate(in.mmapRef) {\n\t\t\tcontinue\n\t\t}\n\t\tif in.mmappedSeries != nil && in.mmappedSeries.ooo != nil {\n"},
+		"\t\tif in.mmappedSeries != nil && !in.mmappedSeries.hasLate(in.mmapRef) {\n\t\t\tin.mmappedSeries.mmapCurrentOOOHeadChunk(appendChunkOpts, h.logger)\n\t\t\tcontinue\n\t\t}\n\t\tif in.mmappedSeries != nil && in.mmappedSeries.ooo != nil {\n"},
 	// A standby has no chunks from an earlier start; such chunks would replace what it replayed.
 	{headWALGo, "\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n", 1,
 		"\t\t\t\t\tmultiRef[walSeries.Ref] = mSeries.ref\n\t\t\t\t\tif h.follow.active {\n\t\t\t\t\t\tcontinue\n\t\t\t\t\t}\n"},
