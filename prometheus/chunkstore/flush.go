@@ -44,6 +44,7 @@ func (r *Remote) run() {
 		}
 		err := r.flushSoon()
 		// Also after an error, because the server may be full of files that are no longer needed.
+		r.full.Store(memory.IsFull(err))
 		if freeErr := r.freeDead(memory.IsFull(err)); err == nil {
 			err = freeErr
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -136,6 +137,7 @@ type Remote struct {
 	done   chan struct{}
 
 	outagePatience time.Duration // Tests change it.
+	full           atomic.Bool   // The server had no room for the last chunks.
 
 	flushMu sync.Mutex // Held while remote memory is written; taken before mu.
 
@@ -393,11 +395,12 @@ func (r *Remote) AwaitLog() {
 }
 
 // Truncate frees the files below a number. The next chunk begins a new file. A file whose chunks are still on their way
-// stays until the next truncation: in a take-over, later chunks without these would hide their samples in the log.
+// stays until the next truncation: in a take-over, later chunks without these would hide their samples in the log. A full
+// server gets the room back at once.
 func (r *Remote) Truncate(fileNo uint32) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n, waits := 0, r.o.Log != nil && r.memory.Up()
+	n, waits := 0, r.o.Log != nil && r.memory.Up() && !r.full.Load()
 	for n < len(r.files)-1 && r.files[n].number < fileNo && !(waits && r.files[n].chunks > 0) {
 		n++
 	}

@@ -27,12 +27,12 @@ func (r *remoteFile) isOf(f localFile) bool {
 func (t *Tail) remote(f localFile, truncations int) (*remoteFile, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if f.name.Kind == remotefile.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
+		return nil, nil // The name may belong to another file by now, and a file in front of it may be gone.
+	}
 	r := t.files[f.name]
 	if r != nil && r.isOf(f) {
 		return r, nil
-	}
-	if f.name.Kind == remotefile.Chunks && (truncations != t.truncations || t.truncations%2 == 1) {
-		return nil, nil // The name may belong to another file by now.
 	}
 	if r != nil {
 		t.dead = append(t.dead, r.file) // The log was repaired, or the number used again.

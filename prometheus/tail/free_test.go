@@ -5,6 +5,7 @@ package tail
 import (
 	"context"
 	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -103,30 +104,72 @@ func TestTail__copies_no_chunks_while_the_log_is_held(t *testing.T) {
 	d := newDataDir(t)
 	d.segments(walZero)
 	d.writeChunks(1, 1)
-	holds := false
-	s := newStepper(d, d.open(), mirrored, func(o *Options) { o.Held = func() bool { return holds } })
+	holds, told := false, 0
+	s := newStepper(d, d.open(), mirrored, func(o *Options) {
+		o.Held = func() bool { return holds }
+		o.Acked = func(uint32, int64) { told++ }
+	})
+	s.SortedFrom(1)
 	s.look()
 	l := newLooker(d)
-	chunks := func() (numbers []uint32) {
-		_, there := l.look()
-		for name := range there {
-			if name.Kind == remotefile.Chunks {
-				numbers = append(numbers, name.Number)
-			}
-		}
-		return numbers
-	}
-	require.Equal(t, []uint32{1}, chunks())
+	require.Equal(t, []uint32{1}, l.chunks())
 	holds = true
 	d.writeChunks(3, 1)
-	s.BeginTruncate(3)
-	d.remove("chunks_head/000001", "chunks_head/000002")
+	s.BeginTruncate(2)
+	d.remove("chunks_head/000001")
 	s.EndTruncate()
+	told = 0
 	s.look()
-	require.Equal(t, []uint32{1}, chunks())
+	require.Equal(t, []uint32{1}, l.chunks())
 	holds = false
 	s.look()
-	require.Equal(t, []uint32{3}, chunks())
+	require.Equal(t, []uint32{2, 3}, l.chunks())
+	holds, told = true, 0
+	s.look()
+	require.Equal(t, 2, told, "what was copied before stays out of page cache")
+}
+
+// The truncation falls between the question whether the log is held and the copies of the chunks.
+func TestTail__copies_no_chunks_behind_those_that_were_just_deleted(t *testing.T) {
+	d := newDataDir(t)
+	d.segments(walZero)
+	var s stepper
+	truncates, holds := false, false
+	s = newStepper(d, d.open(), mirrored, func(o *Options) {
+		o.Held = func() bool {
+			if truncates {
+				truncates = false
+				s.BeginTruncate(2)
+				d.remove("chunks_head/000001")
+				s.EndTruncate()
+				holds = true
+				return false
+			}
+			return holds
+		}
+	})
+	limit := uint32(0)
+	s.LimitChunks(func() (uint32, int64) { return limit, 1 << 20 })
+	d.writeChunks(2, 1)
+	s.look()
+	limit, truncates = 2, true
+	for range 2 {
+		s.look()
+		require.Empty(t, newLooker(d).chunks())
+	}
+}
+
+// chunks are the numbers of the chunk files in remote memory.
+func (l looker) chunks() (numbers []uint32) {
+	l.t.Helper()
+	_, there := l.look()
+	for name := range there {
+		if name.Kind == remotefile.Chunks {
+			numbers = append(numbers, name.Number)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
 }
 
 // Less valuable memory makes room for the log, and no more of it than necessary.

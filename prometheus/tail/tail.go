@@ -48,7 +48,8 @@ type Options struct {
 	Acked func(number uint32, length int64)
 
 	// Held, if set, says that samples that left the head are not safe elsewhere yet. Until they are, nothing
-	// is freed, and a take-over finds them in the log. A full server does not wait for that.
+	// is freed, and a take-over finds them in the log; only the log is copied. A full server does not wait for
+	// that.
 	Held func() bool
 
 	// MakeRoom, if set, frees something at a server that has no room for the log, which is worth more.
@@ -225,11 +226,13 @@ func (t *Tail) step(look uint64) (more bool, err error) {
 			}
 		}
 		for _, f := range local {
-			if f.name.Kind != kind || !released && !isLog(f.name) {
+			if f.name.Kind != kind {
 				continue
 			}
-			if err := t.copyFile(f, truncations, &budget); err != nil {
-				return false, err
+			if released || isLog(f.name) {
+				if err := t.copyFile(f, truncations, &budget); err != nil {
+					return false, err
+				}
 			}
 			t.tell(f)
 		}
