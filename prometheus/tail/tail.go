@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tail keeps a data directory's log, and in mirror mode its head chunk files, in remote memory, at most a
-// second behind. On another node it makes a data directory of them again, at once (restore.go) or as they arrive
-// (follow.go).
+// Package tail keeps a data directory's log in remote memory, at most a second behind, and in mirror mode its head chunk
+// files, as the log allows (free.go). On another node it makes a data directory of them again, at once (restore.go) or
+// as they arrive (follow.go).
 //
 // To copy, the package only reads files: it takes none of Prometheus's locks. What arrives at the server is always
 // an exact prefix of each log, because no file is begun before the one in front of it is complete.

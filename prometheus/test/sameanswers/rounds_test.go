@@ -76,12 +76,17 @@ func TestRounds__nothing_is_lost_that_remote_memory_acknowledged(t *testing.T) {
 	inBothModes(t, runRounds)
 }
 
-func runRounds(t *testing.T, fallback bool) {
-	t.Parallel()
+// newRounds starts a server, and says how a database of it begins.
+func newRounds(t *testing.T, fallback bool) (*maastest.Server, ChildConfig) {
 	server := maastest.Start(t, "--max-pool-size", "1GiB")
-	config := ChildConfig{
+	return server, ChildConfig{
 		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(), CacheSize: 2 << 20,
 	}
+}
+
+func runRounds(t *testing.T, fallback bool) {
+	t.Parallel()
+	_, config := newRounds(t, fallback)
 	journal := filepath.Join(t.TempDir(), "journal")
 	ours, err := startProcess(t, config)
 	require.NoError(t, err)
@@ -129,11 +134,8 @@ func TestRounds__late_samples_that_were_compacted_at_once(t *testing.T) {
 }
 
 func compactAtOnce(t *testing.T, fallback bool) {
-	server := maastest.Start(t, "--max-pool-size", "1GiB")
-	config := ChildConfig{
-		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(),
-		CacheSize: 2 << 20, BlockDuration: 2 * time.Minute,
-	}
+	_, config := newRounds(t, fallback)
+	config.BlockDuration = 2 * time.Minute
 	ours, err := startProcess(t, config)
 	require.NoError(t, err)
 	next := 700
@@ -164,10 +166,7 @@ func TestRounds__late_samples_of_a_compaction_that_has_begun(t *testing.T) {
 }
 
 func beginCompaction(t *testing.T, fallback bool) {
-	server := maastest.Start(t, "--max-pool-size", "1GiB")
-	config := ChildConfig{
-		Config: Config{Dir: t.TempDir()}, URL: server.URL, Owner: "rounds", Fallback: fallback, Transport: maastest.Transport(), CacheSize: 2 << 20,
-	}
+	server, config := newRounds(t, fallback)
 	ours, err := startProcess(t, config)
 	require.NoError(t, err)
 	require.NoError(t, ours.Call("child.CommitAll", Commits{0, 730}, new(none)))
