@@ -17,12 +17,15 @@ cat >CMakeLists.txt <<'END'
 cmake_minimum_required(VERSION 3.21)
 project(tree NONE)
 enable_testing()
+add_test(NAME prepares COMMAND sh -c "echo prepares >>$ENV{RAN}")
 add_test(NAME good COMMAND sh -c "echo good >>$ENV{RAN}")
 add_test(NAME bad COMMAND sh -c "echo bad >>$ENV{RAN}; echo 'no <good>'; exit 1")
 add_test(NAME missing COMMAND /nonexistent)
 add_test(NAME waits COMMAND sh -c "echo waits >>$ENV{RAN}; [ -e $ENV{RAN}.go ] || exec sleep 600")
 add_test(NAME skips COMMAND sh -c "echo skips >>$ENV{RAN}; echo 'no device'; exit 77")
-set_tests_properties(good bad missing waits skips PROPERTIES LABELS unit SKIP_RETURN_CODE 77)
+set_tests_properties(prepares good bad missing waits skips PROPERTIES LABELS unit SKIP_RETURN_CODE 77)
+set_tests_properties(prepares PROPERTIES FIXTURES_SETUP prepared)
+set_tests_properties(good waits PROPERTIES FIXTURES_REQUIRED prepared)
 END
 export RAN=$WORK/ran PATH=$WORK/bin:$PATH
 
@@ -56,9 +59,9 @@ MAAS_SEED=5 interrupted
 run --long
 contains 'again' "$(cat "$WORK/run.log")" 'goes on with the run that was interrupted'
 contains 'seed' "$(cat "$WORK/run.log")" 'seed 5'
-# Plain and with both sanitizers.
-equal 'counts' '6 passed, 6 failed, 3 skipped' "$COUNTS"
-equal 'ran' '3 3 4 3' "$(ran good) $(ran bad) $(ran waits) $(ran skips)"
+# Plain and with both sanitizers. What runs beside the one that was interrupted runs again, if it had begun.
+equal 'counts' '9 passed, 6 failed, 3 skipped' "$COUNTS"
+equal 'ran' '3 3 3 4' "$(ran prepares) $(ran good) $(ran bad) $(ran waits)"
 for text in 'FAILED: bad, after' 'no <good>' 'FAILED: missing, after' 'skipped: skips: no device'; do
 	contains 'told' "$(cat "$WORK/run.log")" "$text"
 done
@@ -75,13 +78,13 @@ equal 'ran' 4 "$(ran good)"
 
 step 'the gate counts the same'
 run
-equal 'counts' '6 passed, 6 failed, 3 skipped' "$COUNTS"
+equal 'counts' '9 passed, 6 failed, 3 skipped' "$COUNTS"
 
 step 'without a filter'
 status=0
 "$gate" --unit >"$WORK/run.log" 2>&1 </dev/null || status=$?
 equal 'status' 1 "$status"
-equal 'counts' '2 passed, 2 failed, 1 skipped' "$(tail -n 1 "$WORK/run.log")"
+equal 'counts' '3 passed, 2 failed, 1 skipped' "$(tail -n 1 "$WORK/run.log")"
 
 step 'Go: what failed or was skipped is told'
 go_says() { # STATUS EVENT...
@@ -100,5 +103,7 @@ go_says 1 "$said" '{"Action":"fail","Package":"p","Test":"T"}' '{"Action":"fail"
 equal 'failed' why "$(cat "$WORK/go")"
 go_says 1 "$said" '{"Action":"fail","Package":"p"}'
 equal 'ended early' why "$(cat "$WORK/go")"
+go_says 1 '{"Action":"start","Package":"p"}' '{"Action":"pass","Package":"p"}'
+equal 'no such test' '' "$(cat "$WORK/go")"
 go_says 1 '{"Action":"build-output","ImportPath":"p","Output":"syntax\n"}' '{"Action":"fail","Package":"p"}'
 equal 'not built' syntax "$(cat "$WORK/go")"

@@ -16,9 +16,14 @@ use_go() {
 	export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -tags=netgo"
 }
 
-# go_test ARGUMENT... is `go test`. A Go test that was skipped is this test, skipped.
+# go_test ARGUMENT... is `go test`, and go_program PROGRAM ARGUMENT... runs what `go test -c` has built. A Go
+# test that was skipped is this test, skipped.
 go_test() {
 	go test -json "$@" | python3 "$root/tests/results.py" go
+}
+
+go_program() {
+	go tool test2json -t -p "${1##*/}" "$@" -test.v=test2json | python3 "$root/tests/results.py" go
 }
 
 # same_answers_tree DIRECTORY: makes it our modules with the edited tsdb, and goes there.
