@@ -27,7 +27,8 @@ const (
 const whole = 24 * time.Hour
 
 // Queries are asked of every database. They read each metric of the load raw, over its full length, and through the
-// functions that people use with it.
+// functions that people use with it. What they rank are deviations, of which no two are equal: which of two equal
+// values comes first depends on the order in which a head has learnt of the series.
 func Queries() []Query {
 	return slices.Concat(instant(), ranges(), metadata())
 }
@@ -51,8 +52,8 @@ func instant() []Query {
 		{Expr: `native_latency{place="02",job="api"}[40m:7m]`, Ago: 50 * minute},
 		{Expr: `sum(rate(requests_total[5m]))`},
 		{Expr: `sum by (job, code) (rate(requests_total[5m]))`, Ago: 90 * minute},
-		{Expr: `topk(7, increase(requests_total{method="GET"}[2h]))`},
-		{Expr: `bottomk by (job) (3, temperature_celsius)`},
+		{Expr: `topk(7, stddev_over_time(temperature_celsius{job="api"}[2h]))`},
+		{Expr: `bottomk by (job) (3, stddev_over_time(temperature_celsius[1h]))`},
 		{Expr: `sort_by_label(count_values("level", round(temperature_celsius / 25)), "level")`},
 		{Expr: `quantile by (job) (0.9, temperature_celsius)`, Ago: 3 * hour},
 		{Expr: `histogram_quantile(0.9, sum by (le, job) (rate(latency_seconds_bucket[10m])))`},
@@ -67,7 +68,7 @@ func instant() []Query {
 		{Expr: `absent_over_time(large_histogram{place="01"}[8m])`},
 		{Expr: `label_replace(temperature_celsius{place="03"}, "host", "$1", "instance", "(.+):.*")`},
 		{Expr: `sort_by_label(label_join(native_gauge, "both", "/", "job", "place"), "both")`},
-		{Expr: `sort_desc(work_done_total)`},
+		{Expr: `sort_desc(stdvar_over_time(temperature_celsius{place="02"}[1h]))`},
 		{Expr: `count by (__name__) ({__name__=~"[^l].+"})`},
 		{Expr: `changes(temperature_celsius{place="05"}[3h])`},
 		{Expr: `resets(work_done_total[6h])`},
@@ -105,7 +106,7 @@ func ranges() []Query {
 			Span: whole, Step: 10 * minute},
 		{Expr: `histogram_sum(increase(native_float_latency[20m]))`, Span: 4 * hour, Step: 10 * minute},
 		{Expr: `histogram_stddev(native_gauge)`, Span: 2 * hour, Step: 5 * minute},
-		{Expr: `topk(3, rate(work_done_total[10m]))`, Span: 3 * hour, Step: 10 * minute},
+		{Expr: `topk(3, stddev_over_time(temperature_celsius[10m]))`, Span: 3 * hour, Step: 10 * minute},
 		{Expr: `count by (job) (pod_memory_bytes)`, Span: whole, Step: minute},
 		{Expr: `max_over_time(sum(temperature_celsius)[1h:5m])`, Span: 2 * hour, Step: 15 * minute},
 		{Expr: `min_over_time(rate(work_done_total[5m])[30m:1m] offset 20m)`,
