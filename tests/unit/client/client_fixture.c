@@ -3,11 +3,15 @@
 #include "tests/unit/client/client_fixture.h"
 
 #include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define CROWD_PAIRS 4
 
 struct maas *maas;
 struct maas *other;
@@ -15,22 +19,16 @@ struct server server;
 
 /* ---- maasd */
 
-/* The URL behind "Listening on ", once it stands in the log. */
+/* Takes the URL from the log, once its whole line stands there. */
 static bool find_url(void)
 {
-	static const char words[] = "Listening on ";
-	char line[512];
+	char line[512], end;
 	bool found = false;
 	FILE *file = fopen(server.log, "re");
 
 	assert_non_null(file);
-	while (!found && fgets(line, sizeof(line), file)) {
-		found = strncmp(line, words, strlen(words)) == 0 && strchr(line, '\n');
-		if (found) {
-			line[strcspn(line, "\n")] = '\0';
-			snprintf(server.url, sizeof(server.url), "%.100s", line + strlen(words));
-		}
-	}
+	while (!found && fgets(line, sizeof(line), file))
+		found = sscanf(line, "Listening on %100s%c", server.url, &end) == 2;
 	fclose(file);
 	return found;
 }
@@ -128,6 +126,44 @@ struct maas_allocation client_alloc(struct maas *handle, uint64_t size_bytes)
 	return allocation;
 }
 
+void client_free(const struct maas_allocation *allocations, uint32_t count)
+{
+	static const char *ids[MAAS_MAX_BATCH];
+
+	for (uint32_t i = 0; i < count; i++)
+		ids[i] = allocations[i].id;
+	assert_int_equal(maas_free_many(maas, ids, count, NULL), count);
+}
+
+struct maas_session client_session(void)
+{
+	struct maas_session session;
+
+	assert_int_equal(maas_session_get(maas, &session), 0);
+	return session;
+}
+
+int client_get(const char *path)
+{
+	char *text = NULL;
+	int r = maas_get(maas, path, &text, NULL);
+
+	free(text);
+	return r;
+}
+
+void submit_read(const struct maas_range *range, uint32_t timeout_ms, void *user)
+{
+	if (maas_submit_read(maas, range, 1, timeout_ms, user))
+		fail_msg("%s", maas_error());
+}
+
+void submit_write(const struct maas_range *range, uint32_t timeout_ms, void *user)
+{
+	if (maas_submit_write(maas, range, 1, timeout_ms, user))
+		fail_msg("%s", maas_error());
+}
+
 struct maas_completion client_done(int status)
 {
 	struct maas_completion completion;
@@ -138,20 +174,51 @@ struct maas_completion client_done(int status)
 	return completion;
 }
 
+void client_take(uint32_t count, int status)
+{
+	struct maas_completion at[16];
+
+	while (count) {
+		int n = maas_poll(maas, at, count < 16 ? count : 16, 10000);
+
+		assert_in_range(n, 1, count);
+		count -= (uint32_t)n;
+		for (int i = 0; i < n; i++) {
+			if (at[i].status != status)
+				fail_msg("%d, not %d: %s", at[i].status, status, at[i].error);
+			assert_int_equal(*at[i].error != '\0', status != 0);
+			if (at[i].user)
+				++*(unsigned int *)at[i].user;
+		}
+	}
+}
+
+bool client_readable(int timeout_ms)
+{
+	struct pollfd wait = {.fd = maas_event_fd(maas), .events = POLLIN};
+
+	return poll(&wait, 1, timeout_ms) == 1;
+}
+
 long client_stat(struct maas *handle, const char *name)
 {
-	char pattern[64];
-	const char *at;
+	json_t *stats;
 	char *text;
 	long value;
 
 	assert_int_equal(maas_get(handle, "/stats", &text, NULL), 0);
-	snprintf(pattern, sizeof(pattern), "\"%s\":", name);
-	at = strstr(text, pattern);
-	assert_non_null(at);
-	value = strtol(at + strlen(pattern), NULL, 10);
+	stats = json_loads(text, 0, NULL);
+	assert_true(json_is_integer(json_object_get(stats, name)));
+	value = json_integer_value(json_object_get(stats, name));
+	json_decref(stats);
 	free(text);
 	return value;
+}
+
+void expect_error(int r, int error, const char *words)
+{
+	if (r != error || !strstr(maas_error(), words))
+		fail_msg("%d %s, and not %d %s", r, maas_error(), error, words);
 }
 
 void client_end_empty(void)
@@ -160,6 +227,60 @@ void client_end_empty(void)
 
 	client_end();
 	assert_int_equal(left, 0);
+}
+
+/* ---- threads that submit and threads that poll, all on `maas` */
+
+static struct {
+	struct maas_range range; /* what each operation writes, one behind the other */
+	_Atomic uint32_t next;
+	_Atomic int left; /* completions that did not come yet */
+	_Atomic int good;
+} crowd;
+
+static void *crowd_submit(void *arg)
+{
+	for (int i = 0; i < CROWD_OPS / CROWD_PAIRS; i++) {
+		struct maas_range range = crowd.range;
+
+		range.offset += range.len * crowd.next++;
+		while (maas_submit_write(maas, &range, 1, 0, NULL))
+			nap_ms(1);
+	}
+	return arg;
+}
+
+/* Takes few at once, so that others find some, too. maas_poll() does not wait where nothing is
+ * under way. */
+static void *crowd_poll(void *arg)
+{
+	struct maas_completion completions[2];
+
+	while (crowd.left > 0) {
+		int n = maas_poll(maas, completions, 2, -1);
+
+		for (int i = 0; i < n; i++)
+			crowd.good += !completions[i].status;
+		crowd.left -= n;
+		if (!n)
+			nap();
+	}
+	return arg;
+}
+
+void crowd_run(const struct maas_range *range)
+{
+	pthread_t submitters[CROWD_PAIRS], pollers[CROWD_PAIRS];
+
+	crowd.range = *range;
+	crowd.next = 0;
+	crowd.good = 0;
+	crowd.left = CROWD_OPS;
+	threads_start(submitters, CROWD_PAIRS, crowd_submit, NULL, 0);
+	threads_start(pollers, CROWD_PAIRS, crowd_poll, NULL, 0);
+	threads_join(submitters, CROWD_PAIRS);
+	threads_join(pollers, CROWD_PAIRS);
+	assert_int_equal(crowd.good, CROWD_OPS);
 }
 
 /* ---- files of the client */

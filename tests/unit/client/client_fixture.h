@@ -8,10 +8,18 @@
 
 #include <sys/types.h>
 
-#include "tests/unit/client/client_options.h"
+#include "base/base.h"
+#include "client/maas.h"
 #include "tests/unit/unit.h"
 
 #define SOME_ID "00000000-0000-8000-8741-8d35090dc78e"
+
+/* Arguments in one line, which live as long as their block: OPTIONS(.timeout_ms = 300). */
+#define OPTIONS(...)                                                                               \
+	(&(const struct maas_options){.size = sizeof(struct maas_options), __VA_ARGS__})
+#define ALLOC_OPTIONS(...)                                                                         \
+	(&(const struct maas_alloc_options){.size = sizeof(struct maas_alloc_options), __VA_ARGS__})
+#define RANGE(id, offset, buf, len) (&(const struct maas_range){id, offset, buf, len})
 
 /* The handle under test, and another one where a case needs it; NULL: not open. */
 extern struct maas *maas;
@@ -27,11 +35,33 @@ void client_end_empty(void);
 
 /* Memory, which has to come. */
 struct maas_allocation client_alloc(struct maas *handle, uint64_t size_bytes);
+/* Gives it back in one call of `maas`, which has to free all. */
+void client_free(const struct maas_allocation *allocations, uint32_t count);
+struct maas_session client_session(void);
+/* The status of a GET by `maas`. */
+int client_get(const char *path);
+/* Submit it, which has to be taken; the arguments are those of maas_submit_read(). */
+void submit_read(const struct maas_range *range, uint32_t timeout_ms, void *user);
+void submit_write(const struct maas_range *range, uint32_t timeout_ms, void *user);
 /* Waits for the next completion of `maas`, which must have this status. */
 struct maas_completion client_done(int status);
 
+/* Waits for as many; each `user` is NULL or a number that counts its completions. */
+void client_take(uint32_t count, int status);
+/* Whether the event descriptor of `maas` becomes so. */
+bool client_readable(int timeout_ms);
+
+#define CROWD_OPS 800
+
+/* Threads write the range and what follows it, CROWD_OPS times, while others take the completions,
+ * which all come. */
+void crowd_run(const struct maas_range *range);
+
 /* A number in /stats, such as "active_allocations". */
 long client_stat(struct maas *handle, const char *name);
+
+/* A call returned `error`, and maas_error() has these words. */
+void expect_error(int r, int error, const char *words);
 
 /* ---- a real maasd */
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocations and their bytes, against a real maasd. */
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 static void free_one(const struct maas_allocation *allocation)

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What goes wrong between client and server: lost answers, silence, nonsense. */
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 /* ---- lost answers */

@@ -2,7 +2,6 @@
 /* Servers that mean harm: redirections elsewhere, answers without end, answers without sense. */
 #include <sys/resource.h>
 
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define OTHER_ID "00000001-0000-8000-8476-b1b89894cbea"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libmaas over RDMA: which transport, and many operations at once. */
-#include <poll.h>
-
 #include "tests/unit/client/client_rdma.h"
 
 /* ---- which transport */
@@ -10,8 +8,7 @@ static int try_open(enum maas_transport_type transport)
 {
 	int r;
 
-	maas_close(maas);
-	maas = NULL;
+	client_close(&maas);
 	r = maas_open(OPTIONS(.transport = transport, .url = lan_url()), &maas);
 	return r ? r : (int)maas_transport(maas);
 }
@@ -41,30 +38,27 @@ TEST(open__of_another_version_is_refused)
 
 	rules.wire_version = 2;
 	lan_open(&rules, "auto");
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-		assert_int_equal(try_open(types[i]), -EPROTO);
-		if (!strstr(maas_error(), "RDMA speaks version 2, this libmaas version 1: upgrade"))
-			fail_msg("%s", maas_error());
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(types); i++) {
+		expect_error(try_open(types[i]), -EPROTO,
+			     "RDMA speaks version 2, this libmaas version 1: upgrade");
 		assert_int_equal(lan_sessions(), 0);
 	}
 	assert_int_equal(try_open(MAAS_TRANSPORT_HTTP), MAAS_TRANSPORT_HTTP);
 }
 
-static const char *const modes[] = {"window", "mr", "pool"};
-
 TEST(close__leaves_nothing_in_any_mode)
 {
+	static const char *const modes[] = {"window", "mr", "pool"};
+
 	for (int i = 0; i < 3; i++) {
 		print_message("%s\n", modes[i]);
 		begin_with(NULL, modes[i], NULL);
-		assert_int_equal(write_one('a'), 0);
 		expect_bytes('a');
 		assert_int_equal(maas_free(maas, memory.id), 0);
 		assert_int_equal(lan_grants(), 0);
 		assert_int_equal(lan_live_slabs(), 0);
 		assert_int_equal(lan_sessions(), 1);
-		maas_close(maas);
-		maas = NULL;
+		client_close(&maas);
 		assert_int_equal(lan_sessions(), 0);
 		lan_close();
 	}
@@ -90,10 +84,8 @@ TEST(data__outside_of_the_allocation)
 /* Memory that somebody else borrowed: its keys did not come with it. */
 static void borrow_elsewhere(struct maas_allocation at[KEYS])
 {
-	struct maas *other = open_other();
-
+	open_other();
 	assert_int_equal(maas_alloc_many(other, PIECE, KEYS, NULL, at), 0);
-	maas_close(other);
 }
 
 static void submit_read_of_all(struct maas_allocation at[KEYS])
@@ -111,13 +103,12 @@ TEST(keys__are_asked_for_side_by_side)
 	struct maas_allocation at[KEYS];
 
 	begin_with(NULL, "window", NULL);
-	assert_int_equal(write_one('a'), 0);
 	borrow_elsewhere(at);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
 	submit_read_of_all(at);
 	AWAIT(fake_num_held() > 2);
 	fake_release();
-	take(1, 0);
+	client_take(1, 0);
 	assert_int_equal(lan_grants(), KEYS + 1);
 }
 
@@ -129,10 +120,10 @@ TEST(keys__one_that_is_refused_ends_what_needs_it)
 	borrow_elsewhere(at);
 	assert_int_equal(maas_free(maas, at[1].id), 0);
 	submit_read_of_all(at);
-	take(1, -ENOENT);
+	client_take(1, -ENOENT);
 	at[1] = at[0];
 	submit_read_of_all(at);
-	take(1, 0);
+	client_take(1, 0);
 	assert_int_equal(lan_grants(), KEYS);
 }
 
@@ -140,36 +131,31 @@ TEST(keys__one_that_is_refused_ends_what_needs_it)
 
 TEST(submitted__many_in_flight)
 {
-	static unsigned int done[MANY];
 	struct maas_completion none;
 
-	memset(done, 0, sizeof(done));
 	begin();
 	fake_hold(FAKE_DATA);
-	submit_many(done, MANY);
+	submit_many(MANY);
 	assert_int_equal(fake_num_held(), MANY);
 	assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
 	fake_release();
-	take(MANY, 0);
-	check_many(done, MANY);
+	client_take(MANY, 0);
+	check_many(MANY);
 }
 
 TEST(submitted__more_than_the_queue_takes)
 {
-	static unsigned int done[MANY];
 	struct fake_rules rules = fake_rules_default();
 	struct maas_range ranges[64];
 
-	memset(done, 0, sizeof(done));
 	rules.max_qp_wr = 16;
 	begin_with(&rules, "auto", NULL);
-	assert_int_equal(write_one('a'), 0);
 	fake_hold(FAKE_DATA);
-	submit_many(done, MANY);
+	submit_many(MANY);
 	assert_int_equal(fake_num_held(), 16);
 	fake_release();
-	take(MANY, 0);
-	check_many(done, MANY);
+	client_take(MANY, 0);
+	check_many(MANY);
 	/* One that is larger than the queue goes in parts. */
 	for (unsigned int i = 0; i < 64; i++) {
 		memset(&bytes[i * 1024ul], (int)(64 - i), 1024);
@@ -185,25 +171,16 @@ TEST(submitted__more_than_the_queue_takes)
 
 TEST(submitted__as_many_as_allowed)
 {
-	struct maas_range range;
+	const struct maas_range *range = RANGE(memory.id, 0, bytes, 1024);
 
 	begin_with(NULL, "auto", OPTIONS(.max_submitted = 4));
-	assert_int_equal(write_one('a'), 0);
-	range = (struct maas_range){memory.id, 0, bytes, 1024};
 	fake_hold(FAKE_DATA);
-	submit_many(NULL, 4);
-	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), -EAGAIN);
+	submit_many(4);
+	assert_int_equal(maas_submit_read(maas, range, 1, 0, NULL), -EAGAIN);
 	fake_release();
-	take(4, 0);
-	assert_int_equal(maas_submit_read(maas, &range, 1, 0, NULL), 0);
-	take(1, 0);
-}
-
-static bool readable(void)
-{
-	struct pollfd fd = {.fd = maas_event_fd(maas), .events = POLLIN};
-
-	return poll(&fd, 1, 0) == 1;
+	client_take(4, 0);
+	submit_read(range, 0, NULL);
+	client_take(1, 0);
 }
 
 TEST(event_fd__tells_of_completions)
@@ -215,16 +192,16 @@ TEST(event_fd__tells_of_completions)
 	for (int round = 0; round < 3; round++) {
 		/* It may be readable once for nothing. */
 		assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
-		assert_false(readable());
+		assert_false(client_readable(0));
 		fake_hold(FAKE_DATA);
-		submit_many(NULL, 5);
+		submit_many(5);
 		assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
-		assert_false(readable());
+		assert_false(client_readable(0));
 		fake_release();
-		AWAIT(readable());
+		AWAIT(client_readable(0));
 		for (int i = 0; i < 5; i++) {
-			AWAIT(readable());
-			take(1, 0);
+			AWAIT(client_readable(0));
+			client_take(1, 0);
 		}
 	}
 }

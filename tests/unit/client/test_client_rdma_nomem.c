@@ -4,33 +4,26 @@
  * life of a handle: each call ends in time, and when the handle is closed nothing is left of it.
  */
 #include "tests/fake/fail_nth.h"
-#include "tests/unit/client/client_options.h"
-#include "tests/unit/client/rdma_lan.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/client/client_rdma.h"
 
 #define BYTES 65536u
 
-static char bytes[2 * BYTES];
-
-static void use(struct maas *maas)
+static void use(void)
 {
 	struct maas_completion completion;
-	struct maas_allocation memory;
-	struct maas_buffer *buffer = NULL;
-	struct maas_range range;
 	int wrote;
 
+	buffer = NULL;
 	if (maas_alloc(maas, BYTES, NULL, &memory))
 		return;
 	(void)maas_buffer_register(maas, bytes, BYTES, &buffer);
-	memset(bytes, 'x', sizeof(bytes));
+	memset(bytes, 'x', 2ul * BYTES);
 	wrote = maas_write(maas, memory.id, 0, bytes, BYTES); /* registered, if that went well */
 	(void)maas_write(maas, memory.id, 8, bytes + BYTES, 8);
-	memset(bytes, 0, sizeof(bytes));
+	memset(bytes, 0, 2ul * BYTES);
 	if (!maas_read(maas, memory.id, 0, bytes + BYTES, BYTES) && !wrote)
 		assert_int_equal(bytes[BYTES] + bytes[2 * BYTES - 1], 2 * 'x');
-	range = (struct maas_range){memory.id, 0, bytes, BYTES};
-	if (!maas_submit_read(maas, &range, 1, 0, &completion))
+	if (!maas_submit_read(maas, RANGE(memory.id, 0, bytes, BYTES), 1, 0, NULL))
 		assert_int_equal(maas_poll(maas, &completion, 1, 10000), 1);
 	if (buffer)
 		assert_int_equal(maas_buffer_unregister(maas, buffer), 0);
@@ -44,12 +37,11 @@ static void live(void)
 	const struct maas_options *options =
 		OPTIONS(.url = lan_url(), .timeout_ms = 5000, .ttl_seconds = 1,
 			.transport = MAAS_TRANSPORT_RDMA);
-	struct maas *maas;
 
 	if (maas_open(options, &maas))
 		return;
-	use(maas);
-	maas_close(maas);
+	use();
+	client_close(&maas);
 }
 
 /* The server comes round a little later. */
@@ -68,7 +60,7 @@ static bool is_clean(const struct fake_live *before, long blocks)
 	return false;
 }
 
-static void all_fail(const char *keys, bool memory)
+static void all_fail(const char *keys, bool of_memory)
 {
 	struct fake_live before;
 	long blocks;
@@ -80,12 +72,12 @@ static void all_fail(const char *keys, bool memory)
 	before = fake_live();
 	blocks = fail_nth_blocks();
 	for (bool failed = true; failed; nth++) {
-		if (memory)
+		if (of_memory)
 			fail_nth_arm(nth);
 		else
 			fake_fail_nth(FAKE_MAKES, nth);
 		live();
-		failed = memory ? fail_nth_disarm() : fake_fail_disarm();
+		failed = of_memory ? fail_nth_disarm() : fake_fail_disarm();
 		if (!is_clean(&before, blocks))
 			fail_msg("keys %s: number %ld leaves something: %ld blocks", keys, nth,
 				 fail_nth_blocks() - blocks);
@@ -104,4 +96,4 @@ TEST(life__any_call_fails)
 	all_fail("mr", false);
 }
 
-TEST_MAIN(NULL, lan_close)
+TEST_MAIN(NULL, end)

@@ -3,16 +3,12 @@
  * Other principals again and again, beside requests and RDMA of two of them: one that is always
  * there loses nothing, and one that comes and goes reads no wrong byte. A thread each.
  */
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "auth/auth.h"
-#include "tests/unit/client/client_options.h"
-#include "tests/unit/client/rdma_lan.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/client/client_rdma.h"
 
 #define TABLES 100
-#define PIECE  4096u
 
 struct client {
 	const char *name;
@@ -30,35 +26,29 @@ static _Atomic bool stop;
 static void make_token(struct client *client)
 {
 	char token[MAAS_AUTH_TOKEN];
-	FILE *file;
 
 	assert_int_equal(maas_auth_token_make(token), 0);
 	maas_auth_token_hash(token, strlen(token), client->hash);
 	snprintf(client->file, sizeof(client->file), "client-reload-%d-%s", (int)getpid(),
 		 client->name);
-	unlink(client->file);
-	file = fopen(client->file, "we");
-	assert_non_null(file);
-	assert_int_equal(chmod(client->file, 0600), 0);
-	assert_true(fprintf(file, "%s\n", token) > 0);
-	assert_int_equal(fclose(file), 0);
+	put_file(client->file, token, 0600);
 }
 
 /* Borrows, writes, reads and gives back, by RDMA. */
-static int turn(struct maas *maas, char value)
+static int turn(struct maas *handle, char value)
 {
-	struct maas_allocation memory;
+	struct maas_allocation at;
 	char out[PIECE], in[PIECE];
-	int r = maas_alloc(maas, PIECE, NULL, &memory);
+	int r = maas_alloc(handle, PIECE, NULL, &at);
 
 	if (r)
 		return r;
 	memset(out, value, sizeof(out));
-	r = maas_write(maas, memory.id, 0, out, sizeof(out));
+	r = maas_write(handle, at.id, 0, out, sizeof(out));
 	if (!r)
-		r = maas_read(maas, memory.id, 0, in, sizeof(in));
+		r = maas_read(handle, at.id, 0, in, sizeof(in));
 	CHECK(r || !memcmp(in, out, sizeof(in)));
-	return r ? r : maas_free(maas, memory.id);
+	return r ? r : maas_free(handle, at.id);
 }
 
 /* With a new handle after each failure. */
@@ -66,23 +56,22 @@ static void *work(void *arg)
 {
 	struct client *client = arg;
 	const struct maas_options *options = OPTIONS(.url = lan_url(), .token_file = client->file);
-	struct maas *maas = NULL;
+	struct maas *mine = NULL;
 
 	while (!stop) {
-		int r = maas ? 0 : maas_open(options, &maas);
+		int r = mine ? 0 : maas_open(options, &mine);
 
 		if (!r)
-			r = turn(maas, (char)client->turns);
+			r = turn(mine, (char)client->turns);
 		if (!r) {
 			client->turns++;
 			continue;
 		}
 		if (!client->failures++)
 			snprintf(client->error, sizeof(client->error), "%d %s", r, maas_error());
-		maas_close(maas);
-		maas = NULL;
+		client_close(&mine);
 	}
-	maas_close(maas);
+	client_close(&mine);
 	return NULL;
 }
 
@@ -90,6 +79,14 @@ static void start(struct client *client)
 {
 	client->turns = client->failures = 0;
 	assert_int_equal(pthread_create(&client->thread, NULL, work, client), 0);
+}
+
+/* It goes on. */
+static void expect_turn(struct client *client)
+{
+	unsigned int before = client->turns;
+
+	AWAIT(client->turns > before);
 }
 
 static void set_table(bool both, unsigned int number)
@@ -106,8 +103,6 @@ static void set_table(bool both, unsigned int number)
 
 static void reload_beside_work(const char *keys)
 {
-	unsigned int before;
-
 	lan_open(NULL, keys);
 	make_token(&stays);
 	make_token(&comes);
@@ -122,11 +117,8 @@ static void reload_beside_work(const char *keys)
 	set_table(false, TABLES);
 	AWAIT(comes.failures);
 	set_table(true, TABLES);
-	/* Both go on. */
-	before = stays.turns;
-	AWAIT(stays.turns > before);
-	before = comes.turns;
-	AWAIT(comes.turns > before);
+	expect_turn(&stays);
+	expect_turn(&comes);
 	stop = true;
 	pthread_join(stays.thread, NULL);
 	pthread_join(comes.thread, NULL);
@@ -144,11 +136,11 @@ TEST(reload__beside_requests_and_regions)
 	reload_beside_work("mr");
 }
 
-static void end(void)
+static void tear_down(void)
 {
-	lan_close();
+	end();
 	unlink(stays.file);
 	unlink(comes.file);
 }
 
-TEST_MAIN(NULL, end)
+TEST_MAIN(NULL, tear_down)

@@ -2,7 +2,6 @@
 /* The token of a handle: its file, where the token is sent, and another token in the file. */
 #include <unistd.h>
 
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define OK	     "HTTP/1.1 200 OK\r\n\r\n{}"

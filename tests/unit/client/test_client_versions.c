@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers of a later or an earlier version than this libmaas (docs/upgrading.md). */
-#include "base/base.h"
 #include "tests/unit/client/client_fixture.h"
 
 #define NEWS "\"a_new_field\":{\"list\":[1,{\"b\":null}],\"text\":\"]}\"}"
