@@ -85,12 +85,17 @@ void put_file(const char *path, const char *text, mode_t mode);
 
 /* ---- a server that says the same to everybody */
 
+#define OK(body)	  "HTTP/1.1 200 OK\r\n\r\n" body
+#define NO(status, error) "HTTP/1.1 " status " No\r\n\r\n{\"error\":" error "}"
+
 /* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. */
 void stub_start(const char *answer);
 /* The same, and opens `maas`. */
 void stub_open(const char *answer, const struct maas_options *options);
 /* Up to 4 answers to the first requests in turn, the last to all others; before any request. */
 void stub_say(const char *const *answers, unsigned int count);
+/* An answer that redirects; it stands until the next call. */
+MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *location, ...);
 /* Only requests with this token get that answer, others 401; at any time. */
 void stub_want(const char *token);
 /* The last request, head and body; while none is under way. */

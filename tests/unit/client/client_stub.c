@@ -166,6 +166,18 @@ void stub_say(const char *const *answers, unsigned int count)
 	stub.num_answers = count;
 }
 
+const char *stub_redirect(const char *status, const char *location, ...)
+{
+	static char answer[256];
+	int len = snprintf(answer, sizeof(answer), "HTTP/1.1 %s There\r\nLocation: ", status);
+	va_list args;
+
+	va_start(args, location);
+	vsnprintf(answer + len, sizeof(answer) - (size_t)len, location, args);
+	va_end(args);
+	return strncat(answer, "\r\n\r\n", 5);
+}
+
 void stub_want(const char *token)
 {
 	stub.token = token;

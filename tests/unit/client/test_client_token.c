@@ -4,8 +4,7 @@
 
 #include "tests/unit/client/client_fixture.h"
 
-#define OK	     "HTTP/1.1 200 OK\r\n\r\n{}"
-#define SESSION(ttl) "HTTP/1.1 200 OK\r\n\r\n{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}"
+#define SESSION(ttl) OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}")
 
 static char path[64];
 
@@ -21,28 +20,22 @@ static void tear_down(void)
 	unlink(path);
 }
 
-static const struct maas_options *with_file(void)
+static void put_token(const char *text)
 {
-	static const struct maas_options options = {.size = sizeof(options), .token_file = path};
-
-	return &options;
+	put_file(path, text, 0600);
 }
 
 /* A stub, and a handle that read `token` from the file. */
 static void open_with(const char *token)
 {
-	put_file(path, token, 0600);
-	stub_open(OK, with_file());
+	put_token(token);
+	stub_open(OK("{}"), OPTIONS(.token_file = path));
 }
 
 /* Returns the status of a request. */
 static int ask(void)
 {
-	char *text = NULL;
-	int r = maas_get(maas, "/health", &text, NULL);
-
-	free(text);
-	return r;
+	return client_get("/health");
 }
 
 /* ---- the file */
@@ -51,11 +44,11 @@ TEST(file__its_first_line_without_blanks_is_the_token)
 {
 	static const char *const texts[] = {"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"};
 
-	stub_start(OK);
+	stub_start(OK("{}"));
 	stub_want("mt_one");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		put_file(path, texts[i], i ? 0600 : 0640);
-		maas = client_open(stub_url(), with_file());
+		maas = client_open(stub_url(), OPTIONS(.token_file = path));
 		assert_int_equal(ask(), 0);
 		client_close(&maas);
 	}
@@ -69,9 +62,8 @@ TEST(file__without_a_token_is_refused)
 
 	memset(long_line, 'a', sizeof(long_line) - 1);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
-		put_file(path, texts[i], 0600);
-		assert_int_equal(maas_open(with_file(), &maas), -EINVAL);
-		assert_non_null(strstr(maas_error(), path));
+		put_token(texts[i]);
+		expect_error(maas_open(OPTIONS(.token_file = path), &maas), -EINVAL, path);
 		assert_null(strstr(maas_error(), "mt"));
 	}
 }
@@ -79,20 +71,18 @@ TEST(file__without_a_token_is_refused)
 TEST(file__that_others_may_use_or_that_is_none_is_refused)
 {
 	put_file(path, "mt_one\n", 0644);
-	assert_int_equal(maas_open(with_file(), &maas), -EPERM);
-	assert_non_null(strstr(maas_error(), "chmod 0640"));
+	expect_error(maas_open(OPTIONS(.token_file = path), &maas), -EPERM, "chmod 0640");
 	assert_null(strstr(maas_error(), "mt_one"));
 	unlink(path);
-	assert_int_equal(maas_open(with_file(), &maas), -ENOENT);
-	assert_non_null(strstr(maas_error(), path));
+	expect_error(maas_open(OPTIONS(.token_file = path), &maas), -ENOENT, path);
 	assert_int_equal(maas_open(OPTIONS(.token_file = "/"), &maas), -EINVAL);
 }
 
 TEST(file__of_the_environment)
 {
-	put_file(path, "mt_env\n", 0600);
+	put_token("mt_env\n");
 	setenv("MAAS_TOKEN_FILE", path, 1);
-	stub_open(OK, NULL);
+	stub_open(OK("{}"), NULL);
 	assert_int_equal(ask(), 0);
 	assert_non_null(strstr(stub_seen(), "\r\nAuthorization: Bearer mt_env\r\n"));
 	client_close(&maas);
@@ -116,8 +106,7 @@ TEST(refused__the_same_token_is_not_sent_again)
 	assert_string_equal(maas_error(), "was it replaced?");
 	assert_int_equal(stub_requests(), 1);
 	unlink(path);
-	assert_int_equal(ask(), -EACCES);
-	assert_non_null(strstr(maas_error(), "No such file"));
+	expect_error(ask(), -EACCES, "No such file");
 	assert_null(strstr(maas_error(), "mt_wrong"));
 }
 
@@ -125,10 +114,10 @@ TEST(refused__another_token_is_sent_once)
 {
 	open_with("mt_old\n");
 	stub_want("mt_right");
-	put_file(path, "mt_wrong\n", 0600);
+	put_token("mt_wrong\n");
 	assert_int_equal(ask(), -EACCES);
 	assert_int_equal(stub_requests(), 2);
-	put_file(path, "mt_right\n", 0600);
+	put_token("mt_right\n");
 	assert_int_equal(ask(), 0);
 	assert_int_equal(stub_requests(), 4);
 }
@@ -137,14 +126,11 @@ TEST(refused__another_token_is_sent_once)
 TEST(refused__by_429_too)
 {
 	static const char *const answers[] = {
-		"HTTP/1.1 429 No\r\n\r\n{\"error\":{\"code\":\"too_many\",\"message\":\"no\"}}",
-		OK};
+		NO("429", "{\"code\":\"too_many\",\"message\":\"no\"}"), OK("{}")};
 
-	put_file(path, "mt_old\n", 0600);
-	stub_start(OK);
+	open_with("mt_old\n");
 	stub_say(answers, 2);
-	maas = client_open(stub_url(), with_file());
-	put_file(path, "mt_new\n", 0600);
+	put_token("mt_new\n");
 	assert_int_equal(ask(), 0);
 	assert_non_null(strstr(stub_seen(), "Bearer mt_new\r\n"));
 }
@@ -152,10 +138,10 @@ TEST(refused__by_429_too)
 /* The refused call, which must not be done twice, was not done. */
 TEST(refused__a_session_too)
 {
-	put_file(path, "mt_old\n", 0600);
+	put_token("mt_old\n");
 	stub_open(SESSION("30"), OPTIONS(.token_file = path, .ttl_seconds = 30));
 	stub_want("mt_new");
-	put_file(path, "mt_new\n", 0600);
+	put_token("mt_new\n");
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(stub_requests(), 2);
 }
@@ -164,7 +150,7 @@ TEST(refused__a_session_too)
 
 static void open_session(void)
 {
-	put_file(path, "mt_old\n", 0600);
+	put_token("mt_old\n");
 	stub_open(SESSION("1"), OPTIONS(.token_file = path, .ttl_seconds = 1));
 	stub_want("mt_old");
 	assert_int_equal(maas_reopen(maas), 0);
@@ -177,7 +163,7 @@ TEST(renewal__takes_another_token_before_the_server_refuses_the_old_one)
 
 	open_session();
 	stub_want(NULL);
-	put_file(path, "mt_new\n", 0600);
+	put_token("mt_new\n");
 	before = stub_requests();
 	AWAIT(stub_requests() >= before + 2);
 	unlink(path);
@@ -187,15 +173,13 @@ TEST(renewal__takes_another_token_before_the_server_refuses_the_old_one)
 
 TEST(renewal__by_the_old_token_where_the_server_does_not_know_the_new_one)
 {
-	struct maas_session session;
 	unsigned int before;
 
 	open_session();
-	put_file(path, "mt_new\n", 0600);
+	put_token("mt_new\n");
 	before = stub_requests();
 	AWAIT(stub_requests() >= before + 8); /* four renewals, each refused at first */
-	assert_int_equal(maas_session_get(maas, &session), 0);
-	assert_int_equal(session.state, MAAS_SESSION_LIVE);
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
 	stub_want("mt_new");
 	assert_int_equal(ask(), 0);
 }
@@ -203,12 +187,11 @@ TEST(renewal__by_the_old_token_where_the_server_does_not_know_the_new_one)
 TEST(refused__submitted_write_is_sent_again_as_a_whole)
 {
 	char bytes[] = "all of it";
-	const struct maas_range range = {.id = SOME_ID, .buf = bytes, .len = sizeof(bytes) - 1};
 
 	open_with("mt_old\n");
 	stub_want("mt_new");
-	put_file(path, "mt_new\n", 0600);
-	assert_int_equal(maas_submit_write(maas, &range, 1, 0, NULL), 0);
+	put_token("mt_new\n");
+	submit_write(RANGE(SOME_ID, 0, bytes, sizeof(bytes) - 1), 0, NULL);
 	client_done(0);
 	assert_non_null(strstr(stub_seen(), "\r\n\r\nall of it"));
 }
@@ -217,27 +200,19 @@ TEST(refused__submitted_write_is_sent_again_as_a_whole)
 
 TEST(redirect__the_token_goes_to_the_same_server_only)
 {
-	static char here[256], elsewhere[256];
-	const char *answers[] = {here, OK};
+	const char *answers[] = {NULL, OK("{}")};
 	struct maas_allocation at;
 
-	put_file(path, "mt_one\n", 0600);
-	stub_start(OK);
-	snprintf(here, sizeof(here), "HTTP/1.1 307 No\r\nLocation: %s/there\r\n\r\n", stub_url());
-	snprintf(elsewhere, sizeof(elsewhere),
-		 "HTTP/1.1 307 No\r\nLocation: http://localhost%s/there\r\n\r\n",
-		 strrchr(stub_url(), ':'));
+	open_with("mt_one\n");
+	answers[0] = stub_redirect("307", "%s/there", stub_url());
 	stub_say(answers, 2);
-	maas = client_open(stub_url(), with_file());
 	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO); /* "{}" is no allocation */
 	assert_non_null(strstr(stub_seen(), "POST /there "));
 	assert_non_null(strstr(stub_seen(), "Bearer mt_one\r\n"));
-	stub_stop();
-
-	client_close(&maas);
-	stub_open(elsewhere, with_file());
+	answers[0] = stub_redirect("307", "http://localhost%s/there", strrchr(stub_url(), ':'));
+	stub_say(answers, 1);
 	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO);
-	assert_int_equal(stub_requests(), 1);
+	assert_int_equal(stub_requests(), 2 + 1);
 }
 
 /* ---- rotation */
@@ -268,7 +243,7 @@ TEST(rotation__under_load_fails_no_request)
 	stub_want(tokens[0]);
 	threads_start(threads, THREADS, ask_often, asked, sizeof(*asked));
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(tokens); i++) {
-		put_file(path, tokens[i], 0600);
+		put_token(tokens[i]);
 		stub_want(tokens[i]);
 		/* All threads saw this token before the next comes. */
 		for (int t = 0; t < THREADS; t++)
