@@ -88,6 +88,20 @@ void put_file(const char *path, const char *text, mode_t mode);
 #define OK(body)	  "HTTP/1.1 200 OK\r\n\r\n" body
 #define NO(status, error) "HTTP/1.1 " status " No\r\n\r\n{\"error\":" error "}"
 
+/* Of the stub and of the proxy. */
+struct listener {
+	char url[64];
+	_Atomic unsigned int connections; /* which had one request each */
+	int fd;
+	pthread_t thread;
+};
+
+extern struct listener stub, proxy;
+/* The last request, head and body; while none is under way. */
+extern char stub_seen[];
+/* Only requests with this token get the answer, others 401; NULL: all do. At any time. */
+extern _Atomic(const char *) stub_token;
+
 /* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. */
 void stub_start(const char *answer);
 /* The same, and opens `maas`. */
@@ -96,22 +110,15 @@ void stub_open(const char *answer, const struct maas_options *options);
 void stub_say(const char *const *answers, unsigned int count);
 /* An answer that redirects; it stands until the next call. */
 MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *location, ...);
-/* Only requests with this token get that answer, others 401; at any time. */
-void stub_want(const char *token);
-/* The last request, head and body; while none is under way. */
-const char *stub_seen(void);
-const char *stub_url(void);
-unsigned int stub_requests(void);
 void stub_stop(void);
 
 /* ---- a network that breaks */
 
 /*
- * Passes connections on to maasd, one request each; of the first `losses` the answer is lost. Opens
- * `maas` at the proxy, and `other` at maasd.
+ * Starts maasd and passes connections on to it, one request each; of the first `losses` the answer
+ * is lost. Opens `maas` at the proxy, and `other` at maasd.
  */
 void proxy_open(unsigned int losses, const struct maas_options *options);
-unsigned int proxy_connections(void);
 void proxy_stop(void);
 
 #endif

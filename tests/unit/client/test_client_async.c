@@ -120,7 +120,7 @@ TEST(submit__a_limit_and_a_close_under_way)
 		submit_read(range, 0, NULL);
 	assert_int_equal(maas_submit_read(maas, range, 1, 0, NULL), -EAGAIN);
 	assert_int_equal(maas_buffer_unregister(maas, buffer), -EBUSY);
-	AWAIT(stub_requests() > 0);
+	AWAIT(stub.connections > 0);
 	stub_stop();
 }
 

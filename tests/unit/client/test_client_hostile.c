@@ -91,12 +91,12 @@ TEST(request__names_its_host_and_the_type_of_its_body)
 	stub_open("HTTP/1.1 503 No\r\n\r\n", OPTIONS(.ttl_seconds = 30));
 	for (enum what what = 0; what < NUM_CALLS; what++) {
 		assert_int_equal(call(what), -ENOBUFS);
-		snprintf(line, sizeof(line), "\r\nHost: %s\r\n", stub_url() + strlen("http://"));
-		assert_non_null(strstr(stub_seen(), line));
+		snprintf(line, sizeof(line), "\r\nHost: %s\r\n", stub.url + strlen("http://"));
+		assert_non_null(strstr(stub_seen, line));
 		snprintf(line, sizeof(line), "\r\nContent-Type: %s\r\n",
 			 types[what] ? types[what] : "");
-		assert_int_equal(strstr(stub_seen(), line) != NULL, types[what] != NULL);
-		assert_int_equal(strstr(stub_seen(), "Content-Type") != NULL, types[what] != NULL);
+		assert_int_equal(strstr(stub_seen, line) != NULL, types[what] != NULL);
+		assert_int_equal(strstr(stub_seen, "Content-Type") != NULL, types[what] != NULL);
 	}
 }
 
@@ -107,15 +107,15 @@ static void expect_followed(bool absolute)
 	const char *answers[] = {NULL, OK(LENT(SOME_ID, "64"))};
 
 	stub_open("", NULL);
-	answers[0] = stub_redirect("307", "%s/there?a=b", absolute ? stub_url() : "");
+	answers[0] = stub_redirect("307", "%s/there?a=b", absolute ? stub.url : "");
 	stub_say(answers, 2);
 	if (maas_alloc(maas, 64, ALLOC_OPTIONS(.request_id = "only-this"), page))
 		fail_msg("%s: %s", answers[0], maas_error());
 	assert_string_equal(page[0].id, SOME_ID);
-	assert_int_equal(stub_requests(), 2);
-	assert_ptr_equal(strstr(stub_seen(), "POST /there?a=b HTTP/1.1\r\n"), stub_seen());
-	assert_non_null(strstr(stub_seen(), "Content-Type: application/json\r\n"));
-	assert_non_null(strstr(stub_seen(), "\"request_id\":\"only-this\"}"));
+	assert_int_equal(stub.connections, 2);
+	assert_ptr_equal(strstr(stub_seen, "POST /there?a=b HTTP/1.1\r\n"), stub_seen);
+	assert_non_null(strstr(stub_seen, "Content-Type: application/json\r\n"));
+	assert_non_null(strstr(stub_seen, "\"request_id\":\"only-this\"}"));
 	client_end();
 }
 
@@ -127,14 +127,11 @@ TEST(redirect__of_an_allocation_to_the_same_server)
 
 TEST(redirect__elsewhere_is_refused_and_nothing_sent)
 {
-	char url[64];
-
-	server_start();
 	proxy_open(0, NULL);
-	snprintf(url, sizeof(url), "%s", maas_url(maas));
 	client_close(&maas);
-	expect(stub_redirect("307", "%s/allocate", url), ALLOC, -EPROTO, "redirects to");
-	expect(stub_redirect("307", "%s/y", strchr(url, '/')), ALLOC, -EPROTO, "redirects to");
+	expect(stub_redirect("307", "%s/allocate", proxy.url), ALLOC, -EPROTO, "redirects to");
+	expect(stub_redirect("307", "%s/y", strchr(proxy.url, '/')), ALLOC, -EPROTO,
+	       "redirects to");
 	expect(stub_redirect("307", "file:///etc/passwd"), ALLOC, -EPROTO, "redirects to");
 	expect(stub_redirect("307", "gopher://x"), ALLOC, -EPROTO, "redirects to");
 	expect(stub_redirect("307", "https://x/y"), ALLOC, -EPROTO, "redirects to");
@@ -144,14 +141,14 @@ TEST(redirect__elsewhere_is_refused_and_nothing_sent)
 	expect(stub_redirect("307", "http://\r\n"), ALLOC, -EPROTO, "redirects to");
 	expect(stub_redirect("307", "%s", ""), ALLOC, -EPROTO, "redirects to");
 	expect(stub_redirect("307", "http://127.0.0.1:1/../../x"), ALLOC, -EPROTO, "redirects to");
-	assert_int_equal(proxy_connections(), 0);
+	assert_int_equal(proxy.connections, 0);
 }
 
 TEST(redirect__no_more_than_one)
 {
 	stub_open(stub_redirect("307", "/allocate"), NULL);
 	expect_error(call(ALLOC), -EPROTO, "redirects twice, now to \"/allocate\"");
-	assert_int_equal(stub_requests(), 2);
+	assert_int_equal(stub.connections, 2);
 }
 
 TEST(redirect__of_another_call_or_status_is_refused)
@@ -337,10 +334,10 @@ TEST(session__has_the_lease_of_the_answer)
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_in_range(client_session().lease_ms, 0, 2000);
 	/* A lease of 3600 s would not be renewed in this test's life. */
-	AWAIT(stub_requests() >= 3);
+	AWAIT(stub.connections >= 3);
 	AWAIT(client_session().lease_ms > 1700000);
-	assert_non_null(strstr(stub_seen(), "/renew HTTP/1.1\r\n"));
-	assert_non_null(strstr(stub_seen(), "Content-Type: application/json\r\n"));
+	assert_non_null(strstr(stub_seen, "/renew HTTP/1.1\r\n"));
+	assert_non_null(strstr(stub_seen, "Content-Type: application/json\r\n"));
 }
 
 TEST(session__too_long_a_lease_says_what_the_server_says)

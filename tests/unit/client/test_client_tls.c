@@ -15,36 +15,24 @@
 
 /* Two certificates that sign themselves, and their keys; they end in 2126. */
 static const char one_pem[] = "-----BEGIN CERTIFICATE-----\n"
-			      "MIIBjDCCATGgAwIBAgIUCR5W5kdW7IQI655XZIZaCOMY+fEwCgYIKoZIzj0EAwIw\n"
-			      "DjEMMAoGA1UEAwwDb25lMCAXDTI2MTEyODIzMTMzMFoYDzIxMjYxMTA0MjMxMzMw\n"
-			      "WjAOMQwwCgYDVQQDDANvbmUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAASgXdH9\n"
-			      "p9GMvUYrVFrk4qz1cehQdo08CUiw1mfG/tXcKitU/IywOHtVNOxkR7WR07oP5z6N\n"
-			      "8uHib4llKiJ9G/GTo2swaTAdBgNVHQ4EFgQU/V+L1dnfkOLpilBYL7+fGBOT8vcw\n"
-			      "HwYDVR0jBBgwFoAU/V+L1dnfkOLpilBYL7+fGBOT8vcwDwYDVR0TAQH/BAUwAwEB\n"
-			      "/zAWBgNVHREEDzANggtvbmUuZXhhbXBsZTAKBggqhkjOPQQDAgNJADBGAiEAy6aE\n"
-			      "puE1QGtUukzE8DyGaBgdBf0vfH8AZNZFcyauJKICIQDDc81fveusVRvEXoNHdpeg\n"
-			      "zMxkYIEtIPhObjEYvUwu3g==\n"
+			      "MIHYMIGLAhRb06IpQbFY+4AAdV2/LbDnBs9MbjAFBgMrZXAwDjEMMAoGA1UEAwwD\n"
+			      "b25lMCAXDTI2MTEyOTE4MTEzMloYDzIxMjYxMTA1MTgxMTMyWjAOMQwwCgYDVQQD\n"
+			      "DANvbmUwKjAFBgMrZXADIQDieLLkwgbg8IDY6M0nisA/4pwMGI7G6tBPiYLmyFC8\n"
+			      "pzAFBgMrZXADQQBkWf8bcfLAo7uw2/Xd9YmDgRrg+Kvvehnrk93SwPzVjkDfj1DN\n"
+			      "+V1Cc26JGrLzs0uRUybdJRP+8ajoTVfuv8IF\n"
 			      "-----END CERTIFICATE-----\n";
 static const char one_key[] = "-----BEGIN PRIVATE KEY-----\n"
-			      "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgmiQDVoAgRtvT+xrQ\n"
-			      "g9uHnogOCM77JYJ+R83/b+6pRJehRANCAASgXdH9p9GMvUYrVFrk4qz1cehQdo08\n"
-			      "CUiw1mfG/tXcKitU/IywOHtVNOxkR7WR07oP5z6N8uHib4llKiJ9G/GT\n"
+			      "MC4CAQAwBQYDK2VwBCIEIHSrQVV6O7zMdg8z+VLBj21Yf4E3I9mt3g7diksEtwI5\n"
 			      "-----END PRIVATE KEY-----\n";
 static const char two_pem[] = "-----BEGIN CERTIFICATE-----\n"
-			      "MIIBizCCATGgAwIBAgIUBSbkPy3GwfEYFgbQo54bPJF0fyYwCgYIKoZIzj0EAwIw\n"
-			      "DjEMMAoGA1UEAwwDdHdvMCAXDTI2MTEyODIzMTMzMFoYDzIxMjYxMTA0MjMxMzMw\n"
-			      "WjAOMQwwCgYDVQQDDAN0d28wWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAT5l+dm\n"
-			      "nfUfXZ124zZP6qCrkMgT+d1v3QNhWAM/GXXAnpVF+sNEBVWoyZgff6VXldUCrjuB\n"
-			      "+scJrImU0/gx0nuLo2swaTAdBgNVHQ4EFgQU1KKAcXEnzGQT401ZPLu6nMPxh74w\n"
-			      "HwYDVR0jBBgwFoAU1KKAcXEnzGQT401ZPLu6nMPxh74wDwYDVR0TAQH/BAUwAwEB\n"
-			      "/zAWBgNVHREEDzANggt0d28uZXhhbXBsZTAKBggqhkjOPQQDAgNIADBFAiBQNSea\n"
-			      "X7FNMEAJ3eJY8GxlLGIJwBUP+fMl/3ZhUVfI7AIhAO6FfVE7fGbhAwH8UXbd7GGN\n"
-			      "TRGVJnRlPgzmHD8UnCUX\n"
+			      "MIHYMIGLAhRY3WZB0DQNVbEitcOqoQAF7e1xOzAFBgMrZXAwDjEMMAoGA1UEAwwD\n"
+			      "dHdvMCAXDTI2MTEyOTE4MTEzMloYDzIxMjYxMTA1MTgxMTMyWjAOMQwwCgYDVQQD\n"
+			      "DAN0d28wKjAFBgMrZXADIQC2VPWQewnLZSuqv12YOhVwdILiWZvlGwoKHmmXI7zE\n"
+			      "UDAFBgMrZXADQQD/NELkInm+5DSeiOKMi53j9KynQpZQIuE2D63Yf2JMihc70WEZ\n"
+			      "MnYuBWlp2WLFmchW1cyrUx2pmQfCrrgw93sA\n"
 			      "-----END CERTIFICATE-----\n";
 static const char two_key[] = "-----BEGIN PRIVATE KEY-----\n"
-			      "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgQnB7YToCfVlkQVsE\n"
-			      "wqf97kREkZ3Lf/rZCd6Ivgq3cfqhRANCAAT5l+dmnfUfXZ124zZP6qCrkMgT+d1v\n"
-			      "3QNhWAM/GXXAnpVF+sNEBVWoyZgff6VXldUCrjuB+scJrImU0/gx0nuL\n"
+			      "MC4CAQAwBQYDK2VwBCIEIP3Vc70dLl2nzw2bgW6isNSIswncXngPDRqmxw2CJXTV\n"
 			      "-----END PRIVATE KEY-----\n";
 
 static char ca_path[64], cert_path[64], key_path[64];
@@ -89,10 +77,7 @@ static void expect_taken(void)
 
 static void expect_refused(int error, const char *words)
 {
-	int r = maas_open(&options, &maas);
-
-	if (r != error || !strstr(maas_error(), words))
-		fail_msg("%d %s, and not %d %s", r, maas_error(), error, words);
+	expect_error(maas_open(&options, &maas), error, words);
 	assert_null(strstr(maas_error(), "BEGIN"));
 }
 

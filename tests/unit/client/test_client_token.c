@@ -39,10 +39,10 @@ TEST(file__its_first_line_without_blanks_is_the_token)
 	static const char *const texts[] = {"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"};
 
 	stub_start(OK("{}"));
-	stub_want("mt_one");
+	stub_token = "mt_one";
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		put_file(path, texts[i], i ? 0600 : 0640);
-		maas = client_open(stub_url(), OPTIONS(.token_file = path));
+		maas = client_open(stub.url, OPTIONS(.token_file = path));
 		assert_int_equal(client_get("/health"), 0);
 		client_close(&maas);
 	}
@@ -78,16 +78,16 @@ TEST(file__of_the_environment)
 	setenv("MAAS_TOKEN_FILE", path, 1);
 	stub_open(OK("{}"), NULL);
 	assert_int_equal(client_get("/health"), 0);
-	assert_non_null(strstr(stub_seen(), "\r\nAuthorization: Bearer mt_env\r\n"));
+	assert_non_null(strstr(stub_seen, "\r\nAuthorization: Bearer mt_env\r\n"));
 	client_close(&maas);
-	maas = client_open(stub_url(), OPTIONS(.token_file = ""));
+	maas = client_open(stub.url, OPTIONS(.token_file = ""));
 	assert_int_equal(client_get("/health"), 0);
-	assert_null(strstr(stub_seen(), "Authorization"));
+	assert_null(strstr(stub_seen, "Authorization"));
 	client_close(&maas);
 	setenv("MAAS_TOKEN_FILE", "", 1);
-	maas = client_open(stub_url(), NULL);
+	maas = client_open(stub.url, NULL);
 	assert_int_equal(client_get("/health"), 0);
-	assert_null(strstr(stub_seen(), "Authorization"));
+	assert_null(strstr(stub_seen, "Authorization"));
 }
 
 /* ---- refusals */
@@ -95,10 +95,10 @@ TEST(file__of_the_environment)
 TEST(refused__the_same_token_is_not_sent_again)
 {
 	open_with("mt_wrong\n");
-	stub_want("mt_right");
+	stub_token = "mt_right";
 	assert_int_equal(client_get("/health"), -EACCES);
 	assert_string_equal(maas_error(), "was it replaced?");
-	assert_int_equal(stub_requests(), 1);
+	assert_int_equal(stub.connections, 1);
 	unlink(path);
 	expect_error(client_get("/health"), -EACCES, "No such file");
 	assert_null(strstr(maas_error(), "mt_wrong"));
@@ -107,13 +107,13 @@ TEST(refused__the_same_token_is_not_sent_again)
 TEST(refused__another_token_is_sent_once)
 {
 	open_with("mt_old\n");
-	stub_want("mt_right");
+	stub_token = "mt_right";
 	put_token("mt_wrong\n");
 	assert_int_equal(client_get("/health"), -EACCES);
-	assert_int_equal(stub_requests(), 2);
+	assert_int_equal(stub.connections, 2);
 	put_token("mt_right\n");
 	assert_int_equal(client_get("/health"), 0);
-	assert_int_equal(stub_requests(), 4);
+	assert_int_equal(stub.connections, 4);
 }
 
 /* Many clients behind one address: a wrong token is answered with 429 then. */
@@ -126,7 +126,7 @@ TEST(refused__by_429_too)
 	stub_say(answers, 2);
 	put_token("mt_new\n");
 	assert_int_equal(client_get("/health"), 0);
-	assert_non_null(strstr(stub_seen(), "Bearer mt_new\r\n"));
+	assert_non_null(strstr(stub_seen, "Bearer mt_new\r\n"));
 }
 
 /* The refused call, which must not be done twice, was not done. */
@@ -134,10 +134,10 @@ TEST(refused__a_session_too)
 {
 	put_token("mt_old\n");
 	stub_open(SESSION("30"), OPTIONS(.token_file = path, .ttl_seconds = 30));
-	stub_want("mt_new");
+	stub_token = "mt_new";
 	put_token("mt_new\n");
 	assert_int_equal(maas_reopen(maas), 0);
-	assert_int_equal(stub_requests(), 2);
+	assert_int_equal(stub.connections, 2);
 }
 
 /* ---- renewals of a session */
@@ -146,7 +146,7 @@ static void open_session(void)
 {
 	put_token("mt_old\n");
 	stub_open(SESSION("1"), OPTIONS(.token_file = path, .ttl_seconds = 1));
-	stub_want("mt_old");
+	stub_token = "mt_old";
 	assert_int_equal(maas_reopen(maas), 0);
 }
 
@@ -156,12 +156,12 @@ TEST(renewal__takes_another_token_before_the_server_refuses_the_old_one)
 	unsigned int before;
 
 	open_session();
-	stub_want(NULL);
+	stub_token = NULL;
 	put_token("mt_new\n");
-	before = stub_requests();
-	AWAIT(stub_requests() >= before + 2);
+	before = stub.connections;
+	AWAIT(stub.connections >= before + 2);
 	unlink(path);
-	stub_want("mt_new");
+	stub_token = "mt_new";
 	assert_int_equal(client_get("/health"), 0);
 }
 
@@ -171,10 +171,10 @@ TEST(renewal__by_the_old_token_where_the_server_does_not_know_the_new_one)
 
 	open_session();
 	put_token("mt_new\n");
-	before = stub_requests();
-	AWAIT(stub_requests() >= before + 8); /* four renewals, each refused at first */
+	before = stub.connections;
+	AWAIT(stub.connections >= before + 8); /* four renewals, each refused at first */
 	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
-	stub_want("mt_new");
+	stub_token = "mt_new";
 	assert_int_equal(client_get("/health"), 0);
 }
 
@@ -183,11 +183,11 @@ TEST(refused__submitted_write_is_sent_again_as_a_whole)
 	char bytes[] = "all of it";
 
 	open_with("mt_old\n");
-	stub_want("mt_new");
+	stub_token = "mt_new";
 	put_token("mt_new\n");
 	submit_write(RANGE(SOME_ID, 0, bytes, sizeof(bytes) - 1), 0, NULL);
 	client_done(0);
-	assert_non_null(strstr(stub_seen(), "\r\n\r\nall of it"));
+	assert_non_null(strstr(stub_seen, "\r\n\r\nall of it"));
 }
 
 /* ---- where it is sent */
@@ -198,15 +198,15 @@ TEST(redirect__the_token_goes_to_the_same_server_only)
 	struct maas_allocation at;
 
 	open_with("mt_one\n");
-	answers[0] = stub_redirect("307", "%s/there", stub_url());
+	answers[0] = stub_redirect("307", "%s/there", stub.url);
 	stub_say(answers, 2);
 	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO); /* "{}" is no allocation */
-	assert_non_null(strstr(stub_seen(), "POST /there "));
-	assert_non_null(strstr(stub_seen(), "Bearer mt_one\r\n"));
-	answers[0] = stub_redirect("307", "http://localhost%s/there", strrchr(stub_url(), ':'));
+	assert_non_null(strstr(stub_seen, "POST /there "));
+	assert_non_null(strstr(stub_seen, "Bearer mt_one\r\n"));
+	answers[0] = stub_redirect("307", "http://localhost%s/there", strrchr(stub.url, ':'));
 	stub_say(answers, 1);
 	assert_int_equal(maas_alloc(maas, 1, NULL, &at), -EPROTO);
-	assert_int_equal(stub_requests(), 2 + 1);
+	assert_int_equal(stub.connections, 2 + 1);
 }
 
 /* ---- rotation */
@@ -234,11 +234,11 @@ TEST(rotation__under_load_fails_no_request)
 	unsigned int until[THREADS];
 
 	open_with(tokens[0]);
-	stub_want(tokens[0]);
+	stub_token = tokens[0];
 	threads_start(threads, THREADS, ask_often, asked, sizeof(*asked));
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(tokens); i++) {
 		put_token(tokens[i]);
-		stub_want(tokens[i]);
+		stub_token = tokens[i];
 		/* All threads saw this token before the next comes. */
 		for (int t = 0; t < THREADS; t++)
 			until[t] = asked[t] + 40 < EACH ? asked[t] + 40 : EACH;
@@ -246,7 +246,7 @@ TEST(rotation__under_load_fails_no_request)
 			AWAIT(asked[t] >= until[t]);
 	}
 	threads_join(threads, THREADS);
-	assert_in_range(stub_requests(), THREADS * EACH + 1, THREADS * EACH + 3 * THREADS);
+	assert_in_range(stub.connections, THREADS * EACH + 1, THREADS * EACH + 3 * THREADS);
 }
 
 TEST_MAIN(set_up, tear_down)
