@@ -2,12 +2,6 @@
 /* Allocations and their bytes, against a real maasd. */
 #include "tests/unit/client/client_fixture.h"
 
-static void free_one(const struct maas_allocation *allocation)
-{
-	if (maas_free(maas, allocation->id))
-		fail_msg("%s", maas_error());
-}
-
 /* ---- allocations */
 
 TEST(alloc__describes_what_it_gives)
@@ -31,32 +25,28 @@ TEST(alloc__describes_what_it_gives)
 	assert_int_equal(maas_renew(maas, given.id, 120, &found), 0);
 	assert_int_equal(found.ttl_seconds, 120);
 	assert_int_equal(maas_renew(maas, given.id, 0, NULL), 0);
-	free_one(&given);
+	client_free(&given, 1);
 	assert_int_equal(maas_free(maas, given.id), -ENOENT);
-	assert_int_equal(maas_describe(maas, given.id, &found), -ENOENT);
-	assert_non_null(strstr(maas_error(), "no allocation with this id"));
+	expect_error(maas_describe(maas, given.id, &found), -ENOENT, "no allocation with this id");
 }
 
 TEST(alloc__errors)
 {
-	const struct maas_alloc_options *const bad[] = {
-		ALLOC_OPTIONS(.owner = "a b"),
-		ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_TTL),
-		ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_SESSION),
-	};
+	const struct maas_alloc_options *leased = ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_TTL);
+	const struct maas_alloc_options *owned = ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_SESSION);
 	struct maas_allocation at;
 
 	assert_int_equal(maas_alloc(maas, 0, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, UINT64_MAX, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc(maas, 5u << 20, NULL, &at), -EFBIG);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		assert_int_equal(maas_alloc(maas, 1, bad[i], &at), -EINVAL);
-	assert_non_null(strstr(maas_error(), "ttl_seconds"));
+	expect_error(maas_alloc(maas, 1, ALLOC_OPTIONS(.owner = "a b"), &at), -EINVAL, "owner");
+	expect_error(maas_alloc(maas, 1, leased, &at), -EINVAL, "ttl_seconds");
+	expect_error(maas_alloc(maas, 1, owned, &at), -EINVAL, "ttl_seconds");
 	assert_int_equal(maas_alloc_many(maas, 1, 0, NULL, &at), -EINVAL);
 	assert_int_equal(maas_alloc_many(maas, 1, MAAS_MAX_BATCH + 1, NULL, &at), -EINVAL);
 	at = client_alloc(maas, 1);
 	assert_int_equal(maas_renew(maas, at.id, 5, NULL), -EMEDIUMTYPE);
-	free_one(&at);
+	client_free(&at, 1);
 }
 
 TEST(alloc__same_request_id_same_answer)
@@ -68,20 +58,17 @@ TEST(alloc__same_request_id_same_answer)
 	assert_int_equal(maas_alloc(maas, 10, mine, &second), 0);
 	assert_string_equal(first.id, second.id);
 	assert_int_equal(maas_alloc(maas, 11, mine, &second), -ENOTUNIQ);
-	free_one(&first);
+	client_free(&first, 1);
 }
 
 TEST(alloc_many__until_the_pool_is_full)
 {
-	struct maas_allocation at[4];
-	struct maas_allocation more;
-	const char *ids[4];
+	struct maas_allocation at[4], more;
+	const char *ids[] = {at[0].id, at[1].id, at[2].id, at[3].id};
 	bool missing[4];
 
 	assert_int_equal(maas_alloc_many(maas, 4u << 20, 4, NULL, at), 0);
 	assert_int_equal(maas_alloc(maas, 1, NULL, &more), -ENOSPC);
-	for (int i = 0; i < 4; i++)
-		ids[i] = at[i].id;
 	assert_int_equal(maas_free(maas, at[2].id), 0);
 	assert_int_equal(maas_free_many(maas, ids, 4, missing), 3);
 	for (int i = 0; i < 4; i++)
@@ -92,18 +79,11 @@ TEST(alloc_many__until_the_pool_is_full)
 
 TEST(alloc_many__ten_thousand)
 {
-	struct maas_allocation *at = calloc(MAAS_MAX_BATCH, sizeof(*at));
-	const char **ids = calloc(MAAS_MAX_BATCH, sizeof(*ids));
+	static struct maas_allocation at[MAAS_MAX_BATCH];
 
-	assert_non_null(at);
-	assert_non_null(ids);
 	if (maas_alloc_many(maas, 1024, MAAS_MAX_BATCH, NULL, at))
 		fail_msg("%s", maas_error());
-	for (int i = 0; i < MAAS_MAX_BATCH; i++)
-		ids[i] = at[i].id;
-	assert_int_equal(maas_free_many(maas, ids, MAAS_MAX_BATCH, NULL), MAAS_MAX_BATCH);
-	free(at);
-	free(ids);
+	client_free(at, MAAS_MAX_BATCH);
 }
 
 TEST(list__pages_of_one_owner)
@@ -111,10 +91,7 @@ TEST(list__pages_of_one_owner)
 	struct maas_allocation theirs = client_alloc(maas, 100);
 	struct maas_allocation at[7], page[3];
 	char cursor[MAAS_ID_BYTES] = "";
-	const char *ids[7];
-	int total = 0;
-	int pages = 0;
-	int n;
+	int n, total = 0, pages = 0;
 
 	assert_int_equal(maas_alloc_many(maas, 100, 7, ALLOC_OPTIONS(.owner = "mine"), at), 0);
 	do {
@@ -133,10 +110,8 @@ TEST(list__pages_of_one_owner)
 	assert_int_equal(maas_list(maas, "no body", cursor, page, 3), -EINVAL);
 	assert_int_equal(maas_list(maas, "", cursor, page, 3), -EINVAL);
 	assert_int_equal(maas_list(maas, NULL, cursor, page, 0), -EINVAL);
-	for (int i = 0; i < 7; i++)
-		ids[i] = at[i].id;
-	assert_int_equal(maas_free_many(maas, ids, 7, NULL), 7);
-	free_one(&theirs);
+	client_free(at, 7);
+	client_free(&theirs, 1);
 }
 
 /* ---- data */
@@ -149,33 +124,27 @@ static void fill(unsigned char *bytes, size_t len, unsigned int seed)
 
 TEST(read_write__pieces_of_four_mebibytes)
 {
-	const size_t len = 4u << 20;
-	unsigned char *out = malloc(len);
-	unsigned char *in = calloc(1, len);
-	struct maas_allocation at = client_alloc(maas, len);
+	static unsigned char out[4u << 20], in[4u << 20];
+	struct maas_allocation at = client_alloc(maas, sizeof(out));
 
-	assert_true(out && in);
-	fill(out, len, 7);
-	assert_int_equal(maas_write(maas, at.id, 0, out, len), 0);
-	assert_int_equal(maas_read(maas, at.id, 0, in, len), 0);
-	assert_memory_equal(in, out, len);
+	fill(out, sizeof(out), 7);
+	assert_int_equal(maas_write(maas, at.id, 0, out, sizeof(out)), 0);
+	assert_int_equal(maas_read(maas, at.id, 0, in, sizeof(in)), 0);
+	assert_memory_equal(in, out, sizeof(in));
 	assert_int_equal(maas_write(maas, at.id, 1000, "abc", 3), 0);
 	assert_int_equal(maas_read(maas, at.id, 999, in, 5), 0);
 	assert_memory_equal(in + 1, "abc", 3);
 	assert_int_equal(in[0], out[999]);
 	assert_int_equal(in[4], out[1003]);
 	assert_int_equal(maas_read(maas, at.id, 0, NULL, 0), 0);
-	free_one(&at);
-	free(out);
-	free(in);
+	client_free(&at, 1);
 }
 
 TEST(read_write__outside_is_an_error)
 {
-	unsigned char *bytes = calloc(1, 8u << 20);
+	static unsigned char bytes[8u << 20];
 	struct maas_allocation at = client_alloc(maas, 100);
 
-	assert_non_null(bytes);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 101), -ERANGE);
 	assert_int_equal(maas_write(maas, at.id, 100, bytes, 1), -ERANGE);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 8u << 20), -ERANGE);
@@ -183,17 +152,15 @@ TEST(read_write__outside_is_an_error)
 	assert_int_equal(maas_read(maas, at.id, 100, bytes, 1), -ERANGE);
 	assert_int_equal(maas_read(maas, at.id, UINT64_MAX, bytes, 1), -ERANGE);
 	assert_int_equal(maas_read(maas, at.id, 0, bytes, 100), 0);
-	free_one(&at);
+	client_free(&at, 1);
 	assert_int_equal(maas_read(maas, at.id, 0, bytes, 1), -ENOENT);
 	assert_int_equal(maas_write(maas, at.id, 0, bytes, 1), -ENOENT);
-	free(bytes);
 }
 
 TEST(vector__many_ranges_in_one_request)
 {
 	enum { COUNT = 500, LEN = 700 };
-	static unsigned char out[COUNT][LEN];
-	static unsigned char in[COUNT][LEN];
+	static unsigned char out[COUNT][LEN], in[COUNT][LEN];
 	static struct maas_range ranges[COUNT];
 	struct maas_allocation at[2];
 
@@ -213,10 +180,10 @@ TEST(vector__many_ranges_in_one_request)
 	ranges[COUNT - 1].len = 0;
 	assert_int_equal(maas_writev(maas, ranges, COUNT), -EINVAL);
 	assert_int_equal(maas_readv(maas, ranges, 0), -EINVAL);
-	free_one(&at[0]);
+	client_free(&at[0], 1);
 	ranges[COUNT - 1].len = 1;
 	assert_int_equal(maas_readv(maas, ranges, COUNT), -ENOENT);
-	free_one(&at[1]);
+	client_free(&at[1], 1);
 }
 
 /* ---- threads: more of them than connections */
@@ -263,7 +230,7 @@ TEST(get__pages_of_the_server)
 	assert_int_equal(maas_get(maas, "/metrics", &text, NULL), 0);
 	assert_non_null(strstr(text, "maas_build_info"));
 	free(text);
-	assert_int_equal(maas_get(maas, "/nothing", &text, NULL), -ENOENT);
+	assert_int_equal(client_get("/nothing"), -ENOENT);
 }
 
 TEST_MAIN(server_open, client_end_empty)

@@ -16,29 +16,23 @@ static int use_all(void)
 	struct maas_buffer *buffer;
 	char cursor[MAAS_ID_BYTES] = "";
 	struct maas_allocation page[4];
-	int r;
+	int r = maas_alloc_many(maas, 64, 2, NULL, at);
 
-	r = maas_alloc_many(maas, 64, 2, NULL, at);
-	if (!r)
-		r = maas_writev(maas, ranges, 2);
-	if (!r)
-		r = maas_readv(maas, ranges, 2);
-	if (!r)
-		r = maas_write(maas, at[0].id, 0, bytes[0], 64);
-	if (!r)
-		r = maas_buffer_register(maas, bytes, sizeof(bytes), &buffer);
-	if (!r)
-		r = maas_submit_read(maas, ranges, 2, 0, NULL);
+	r = r ? r : maas_writev(maas, ranges, 2);
+	r = r ? r : maas_readv(maas, ranges, 2);
+	r = r ? r : maas_write(maas, at[0].id, 0, bytes[0], 64);
+	r = r ? r : maas_buffer_register(maas, bytes, sizeof(bytes), &buffer);
+	r = r ? r : maas_submit_read(maas, ranges, 2, 0, NULL);
 	if (!r && maas_poll(maas, &completion, 1, -1) == 1)
 		r = completion.status;
-	if (!r)
-		r = maas_list(maas, NULL, cursor, page, 4) < 0 ? -ENOMEM : 0;
-	if (!r)
-		r = maas_free_many(maas, ids, 2, NULL) == 2 ? 0 : -ENOMEM;
-	return r;
+	if (!r && maas_list(maas, NULL, cursor, page, 4) < 0)
+		r = -ENOMEM;
+	if (!r && maas_free_many(maas, ids, 2, NULL) != 2)
+		r = -ENOMEM;
+	return r ? r : maas_reopen(maas);
 }
 
-static char token_file[] = "client-token-XXXXXX";
+static char token_file[64];
 
 static int open_and_use(void)
 {
@@ -50,8 +44,6 @@ static int open_and_use(void)
 	if (r)
 		return r;
 	r = use_all();
-	if (!r)
-		r = maas_reopen(maas);
 	client_close(&maas);
 	return r;
 }
@@ -80,11 +72,8 @@ TEST(all__each_request_for_memory_fails)
 
 static void set_up(void)
 {
-	int fd = mkstemp(token_file);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, "mt_some", 7), 7);
-	close(fd);
+	snprintf(token_file, sizeof(token_file), "client-nomem-%d", (int)getpid());
+	put_file(token_file, "mt_some", 0600);
 	server_start();
 }
 

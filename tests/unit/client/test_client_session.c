@@ -4,8 +4,6 @@
 
 #include "tests/unit/client/client_fixture.h"
 
-static const struct maas_alloc_options of_session = {.size = sizeof(of_session),
-						     .lifetime = MAAS_LIFETIME_SESSION};
 static atomic_int lost;
 
 static void start(void)
@@ -28,12 +26,11 @@ static struct maas *open_with_lease(uint32_t ttl_seconds, const char *exclusive_
 				   .session_lost = note_lost));
 }
 
-static struct maas_session get(void)
+/* Memory of the session. */
+static int alloc(struct maas_allocation *ret_allocation)
 {
-	struct maas_session session;
-
-	assert_int_equal(maas_session_get(maas, &session), 0);
-	return session;
+	return maas_alloc(maas, 1, ALLOC_OPTIONS(.lifetime = MAAS_LIFETIME_SESSION),
+			  ret_allocation);
 }
 
 TEST(session__opened_when_needed_and_ended_at_close)
@@ -42,16 +39,16 @@ TEST(session__opened_when_needed_and_ended_at_close)
 
 	maas = open_with_lease(30, "web/1");
 	other = client_open(server.url, NULL);
-	assert_int_equal(get().state, MAAS_SESSION_NONE);
-	assert_string_equal(get().id, "");
+	assert_int_equal(client_session().state, MAAS_SESSION_NONE);
+	assert_string_equal(client_session().id, "");
 	at = client_alloc(maas, 1);
-	assert_int_equal(get().state, MAAS_SESSION_NONE);
-	assert_int_equal(maas_free(maas, at.id), 0);
+	assert_int_equal(client_session().state, MAAS_SESSION_NONE);
+	client_free(&at, 1);
 
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
+	assert_int_equal(alloc(&at), 0);
 	assert_int_equal(at.lifetime, MAAS_LIFETIME_SESSION);
-	assert_int_equal(get().state, MAAS_SESSION_LIVE);
-	assert_in_range(get().lease_ms, 20000, 30000);
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
+	assert_in_range(client_session().lease_ms, 20000, 30000);
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_int_equal(client_stat(other, "active_allocations"), 1);
 	client_close(&maas);
@@ -63,9 +60,9 @@ TEST(session__renewed_in_the_background)
 	struct maas_allocation at;
 
 	maas = open_with_lease(1, NULL);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
+	assert_int_equal(alloc(&at), 0);
 	nap_ms(3500);
-	assert_int_equal(get().state, MAAS_SESSION_LIVE);
+	assert_int_equal(client_session().state, MAAS_SESSION_LIVE);
 	assert_int_equal(maas_describe(maas, at.id, &at), 0);
 	assert_int_equal(at.lifetime, MAAS_LIFETIME_SESSION);
 	assert_int_equal(lost, 0);
@@ -85,7 +82,7 @@ TEST(session__none_without_a_lease)
 {
 	maas = client_open(server.url, NULL);
 	assert_int_equal(maas_reopen(maas), -EINVAL);
-	assert_int_equal(get().state, MAAS_SESSION_NONE);
+	assert_int_equal(client_session().state, MAAS_SESSION_NONE);
 }
 
 TEST(session__lost_while_the_server_does_not_answer)
@@ -94,21 +91,20 @@ TEST(session__lost_while_the_server_does_not_answer)
 	char before[MAAS_ID_BYTES];
 
 	maas = open_with_lease(1, "one");
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
-	memcpy(before, get().id, sizeof(before));
+	assert_int_equal(alloc(&at), 0);
+	memcpy(before, client_session().id, sizeof(before));
 	kill(server.pid, SIGSTOP);
 	AWAIT(lost == -ETIMEDOUT);
-	assert_int_equal(get().state, MAAS_SESSION_LOST);
+	assert_int_equal(client_session().state, MAAS_SESSION_LOST);
 	kill(server.pid, SIGCONT);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), -EKEYREVOKED);
-	assert_non_null(strstr(maas_error(), "maas_reopen"));
+	expect_error(alloc(&at), -EKEYREVOKED, "maas_reopen");
 	/* The rest of the handle works on. */
-	assert_int_equal(maas_alloc(maas, 1, NULL, &at), 0);
-	assert_int_equal(maas_free(maas, at.id), 0);
+	at = client_alloc(maas, 1);
+	client_free(&at, 1);
 	/* The server's session may live still, and has the name: it is ended first. */
 	assert_int_equal(maas_reopen(maas), 0);
-	assert_string_not_equal(get().id, before);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
+	assert_string_not_equal(client_session().id, before);
+	assert_int_equal(alloc(&at), 0);
 	assert_int_equal(client_stat(maas, "active_allocations"), 1);
 }
 
@@ -118,14 +114,14 @@ TEST(session__lost_with_the_server)
 	struct maas_allocation at;
 
 	maas = open_with_lease(3, NULL);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
+	assert_int_equal(alloc(&at), 0);
 	snprintf(listen, sizeof(listen), "%.100s", server.url + strlen("http://"));
 	server_stop();
 	server_start_at(listen);
 	AWAIT(lost == -EKEYREVOKED);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), -EKEYREVOKED);
+	assert_int_equal(alloc(&at), -EKEYREVOKED);
 	assert_int_equal(maas_reopen(maas), 0);
-	assert_int_equal(maas_alloc(maas, 1, &of_session, &at), 0);
+	assert_int_equal(alloc(&at), 0);
 }
 
 TEST_MAIN(start, client_end)

@@ -52,12 +52,8 @@ static void set_up(void)
 	unsetenv("MAAS_CERT_FILE");
 	unsetenv("MAAS_KEY_FILE");
 	unsetenv("MAAS_SERVER_NAME");
-	options = (struct maas_options){.size = sizeof(options),
-					.url = URL,
-					.transport = MAAS_TRANSPORT_HTTP,
-					.ca_file = ca_path,
-					.cert_file = cert_path,
-					.key_file = key_path};
+	options = *OPTIONS(.url = URL, .transport = MAAS_TRANSPORT_HTTP, .ca_file = ca_path,
+			   .cert_file = cert_path, .key_file = key_path);
 }
 
 static void tear_down(void)
@@ -137,8 +133,7 @@ TEST(open__files_are_for_https_alone)
 		options.url = urls[i];
 		expect_refused(-EINVAL, "for https://");
 	}
-	options = (struct maas_options){
-		.size = sizeof(options), .url = urls[0], .server_name = "name"};
+	options = *OPTIONS(.url = urls[0], .server_name = "name");
 	expect_refused(-EINVAL, "for https://");
 	options.server_name = "";
 	assert_int_equal(maas_open(&options, &maas), 0);
@@ -146,8 +141,7 @@ TEST(open__files_are_for_https_alone)
 
 TEST(open__the_environment_is_for_https_alone)
 {
-	options = (struct maas_options){
-		.size = sizeof(options), .url = URL, .transport = MAAS_TRANSPORT_HTTP};
+	options = *OPTIONS(.url = URL, .transport = MAAS_TRANSPORT_HTTP);
 	setenv("MAAS_CA_FILE", "/nowhere", 1);
 	expect_refused(-ENOENT, "/nowhere");
 	options.ca_file = "";
@@ -288,8 +282,10 @@ TEST(change__while_threads_send_requests)
 
 static int open_and_change(void)
 {
-	int r = maas_open(&options, &maas);
+	int r;
 
+	put_file(ca_path, two_pem, 0644);
+	r = maas_open(&options, &maas);
 	if (r)
 		return r;
 	put_file(ca_path, one_pem, 0644);
@@ -309,7 +305,6 @@ TEST(memory__each_request_fails)
 	for (long n = 1; fired; n++) {
 		int r;
 
-		put_file(ca_path, two_pem, 0644);
 		fail_nth_arm(n);
 		r = open_and_change();
 		fired = fail_nth_disarm();
