@@ -33,28 +33,23 @@ static bool find_url(void)
 	return found;
 }
 
-static void run_maasd(const char *listen, int log)
-{
-	/* A test that is killed leaves no server behind. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	clearenv();
-	dup2(log, STDERR_FILENO);
-	execl(MAASD, "maasd", "--listen", listen, "--max-pool-size", "16MiB", (char *)NULL);
-	_exit(127);
-}
-
 void server_start_at(const char *listen)
 {
 	int log;
 
-	memset(&server, 0, sizeof(server));
-	snprintf(server.log, sizeof(server.log), "client-maasd-XXXXXX");
+	server = (struct server){.log = "client-maasd-XXXXXX"};
 	log = mkstemp(server.log);
 	assert_true(log >= 0);
 	server.pid = fork();
 	assert_true(server.pid >= 0);
-	if (!server.pid)
-		run_maasd(listen, log);
+	if (!server.pid) {
+		/* A test that is killed leaves no server behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		clearenv();
+		dup2(log, STDERR_FILENO);
+		execl(MAASD, "maasd", "--listen", listen, "--max-pool-size", "16MiB", (char *)NULL);
+		_exit(127);
+	}
 	close(log);
 	AWAIT(find_url() || waitpid(server.pid, NULL, WNOHANG));
 	assert_true(find_url());
@@ -111,8 +106,8 @@ void client_end(void)
 {
 	client_close(&maas);
 	client_close(&other);
-	stub_stop();
-	proxy_stop();
+	listener_stop(&stub);
+	listener_stop(&proxy);
 	if (server.pid)
 		server_stop();
 }

@@ -97,6 +97,9 @@ struct listener {
 };
 
 extern struct listener stub, proxy;
+/* Does nothing where it was not started. */
+void listener_stop(struct listener *listener);
+
 /* The last request, head and body; while none is under way. */
 extern char stub_seen[];
 /* Only requests with this token get the answer, others 401; NULL: all do. At any time. */
@@ -106,11 +109,10 @@ extern _Atomic(const char *) stub_token;
 void stub_start(const char *answer);
 /* The same, and opens `maas`. */
 void stub_open(const char *answer, const struct maas_options *options);
-/* Up to 4 answers to the first requests in turn, the last to all others; before any request. */
-void stub_say(const char *const *answers, unsigned int count);
+/* Other answers from now on: to the next request, and to all behind it. */
+void stub_say(const char *next, const char *then);
 /* An answer that redirects; it stands until the next call. */
 MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *location, ...);
-void stub_stop(void);
 
 /* ---- a network that breaks */
 
@@ -119,6 +121,5 @@ void stub_stop(void);
  * is lost. Opens `maas` at the proxy, and `other` at maasd.
  */
 void proxy_open(unsigned int losses, const struct maas_options *options);
-void proxy_stop(void);
 
 #endif

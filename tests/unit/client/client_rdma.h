@@ -15,7 +15,7 @@
 static struct maas_allocation memory;
 static struct maas_buffer *buffer;
 static char bytes[LAN_LARGEST]; /* of the buffer */
-static unsigned int done[MANY]; /* the completions of each operation of submit_many() */
+static unsigned int done[MANY]; /* the completions of each operation of hold_many() */
 
 static inline int write_one(char value)
 {
@@ -77,9 +77,10 @@ static inline unsigned long transfers(void)
 	return counts.requests - counts.binds - counts.invalidations;
 }
 
-/* The n-th of them writes the n-th KiB of the memory. */
-static inline void submit_many(unsigned int count)
+/* Submits operations, which are held back: the n-th writes the n-th KiB of the memory. */
+static inline void hold_many(unsigned int count)
 {
+	fake_hold(FAKE_DATA);
 	memset(done, 0, sizeof(done));
 	for (size_t i = 0; i < count; i++) {
 		char *from = bytes + i * 1024;
@@ -89,8 +90,11 @@ static inline void submit_many(unsigned int count)
 	}
 }
 
-static inline void check_many(unsigned int count)
+/* Lets them go: all write what they should, and complete once. */
+static inline void finish_many(unsigned int count)
 {
+	fake_release();
+	client_take(count, 0);
 	assert_int_equal(maas_read(maas, memory.id, 0, bytes, (size_t)count * 1024), 0);
 	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(done[i], 1);

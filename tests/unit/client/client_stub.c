@@ -26,7 +26,7 @@ static void listener_start(struct listener *listener, void *(*run)(void *))
 	threads_start(&listener->thread, 1, run, NULL, 0);
 }
 
-static void listener_stop(struct listener *listener)
+void listener_stop(struct listener *listener)
 {
 	if (!*listener->url)
 		return;
@@ -38,13 +38,11 @@ static void listener_stop(struct listener *listener)
 
 /* ---- stub */
 
-#define MAX_ANSWERS 4
-
 struct listener stub;
 char stub_seen[65536];
 _Atomic(const char *) stub_token;
-static const char *stub_answers[MAX_ANSWERS]; /* in turn, the last for ever */
-static unsigned int num_answers;
+static _Atomic(const char *) stub_next; /* to one request; NULL: as to all others */
+static _Atomic(const char *) stub_answer;
 
 /* Reads a request, head and body. */
 static void read_request(int fd)
@@ -94,9 +92,10 @@ static void *run_stub(void *arg)
 	int fd;
 
 	while ((fd = accept4(stub.fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-		unsigned int before = stub.connections++;
-		const char *answer = stub_answers[before < num_answers ? before : num_answers - 1];
+		const char *next = atomic_exchange(&stub_next, NULL);
+		const char *answer = next ? next : stub_answer;
 
+		stub.connections++;
 		if (answer)
 			read_request(fd);
 		if (answer && !has_token())
@@ -119,7 +118,8 @@ void stub_start(const char *answer)
 {
 	*stub_seen = '\0';
 	stub_token = NULL;
-	stub_say(&answer, 1);
+	stub_next = NULL;
+	stub_answer = answer;
 	listener_start(&stub, run_stub);
 }
 
@@ -129,11 +129,10 @@ void stub_open(const char *answer, const struct maas_options *options)
 	maas = client_open(stub.url, options);
 }
 
-void stub_say(const char *const *answers, unsigned int count)
+void stub_say(const char *next, const char *then)
 {
-	assert_in_range(count, 1, MAX_ANSWERS);
-	memcpy(stub_answers, answers, count * sizeof(*answers));
-	num_answers = count;
+	stub_answer = then;
+	stub_next = next;
 }
 
 const char *stub_redirect(const char *status, const char *location, ...)
@@ -146,11 +145,6 @@ const char *stub_redirect(const char *status, const char *location, ...)
 	vsnprintf(answer + len, sizeof(answer) - (size_t)len, location, args);
 	va_end(args);
 	return strncat(answer, "\r\n\r\n", 5);
-}
-
-void stub_stop(void)
-{
-	listener_stop(&stub);
 }
 
 /* ---- proxy */
@@ -209,9 +203,4 @@ void proxy_open(unsigned int losses, const struct maas_options *options)
 	listener_start(&proxy, run_proxy);
 	maas = client_open(proxy.url, options);
 	other = client_open(server.url, NULL);
-}
-
-void proxy_stop(void)
-{
-	listener_stop(&proxy);
 }

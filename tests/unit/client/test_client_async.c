@@ -121,10 +121,8 @@ TEST(submit__a_limit_and_a_close_under_way)
 	assert_int_equal(maas_submit_read(maas, range, 1, 0, NULL), -EAGAIN);
 	assert_int_equal(maas_buffer_unregister(maas, buffer), -EBUSY);
 	AWAIT(stub.connections > 0);
-	stub_stop();
+	listener_stop(&stub);
 }
-
-/* ---- buffers */
 
 TEST(buffer__bookkeeping)
 {
@@ -145,8 +143,6 @@ TEST(buffer__bookkeeping)
 	assert_int_equal(maas_buffer_unregister(maas, second), -ENOENT);
 	client_free(&at, 1);
 }
-
-/* ---- threads that submit and threads that poll */
 
 TEST(threads__submit_and_poll)
 {

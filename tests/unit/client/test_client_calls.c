@@ -216,8 +216,6 @@ TEST(threads__share_a_handle)
 	threads_run(MAAS_ARRAY_SIZE(seeds), use, seeds, sizeof(*seeds));
 }
 
-/* ---- pages */
-
 TEST(get__pages_of_the_server)
 {
 	char *text;

@@ -2,8 +2,6 @@
 /* What goes wrong between client and server: lost answers, silence. */
 #include "tests/unit/client/client_fixture.h"
 
-/* ---- lost answers */
-
 TEST(retry__an_allocation_is_made_once)
 {
 	struct maas_allocation at;
@@ -61,8 +59,6 @@ TEST(retry__not_for_a_session)
 	assert_int_equal(maas_reopen(maas), -ECONNRESET);
 	assert_int_equal(proxy.connections, 1 + 1);
 }
-
-/* ---- all connections in use */
 
 TEST(pool__waits_no_longer_than_the_timeout)
 {

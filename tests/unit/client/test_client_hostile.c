@@ -73,7 +73,7 @@ static void expect(const char *answer, enum what what, int error, const char *wo
 	if (r != error || !strstr(maas_error(), words))
 		fail_msg("call %d of %.80s: %d %s", what, answer, r, maas_error());
 	client_close(&maas);
-	stub_stop();
+	listener_stop(&stub);
 }
 
 /* ---- what is sent, which a strict server looks at */
@@ -104,13 +104,11 @@ TEST(request__names_its_host_and_the_type_of_its_body)
 
 static void expect_followed(bool absolute)
 {
-	const char *answers[] = {NULL, OK(LENT(SOME_ID, "64"))};
-
 	stub_open("", NULL);
-	answers[0] = stub_redirect("307", "%s/there?a=b", absolute ? stub.url : "");
-	stub_say(answers, 2);
+	stub_say(stub_redirect("307", "%s/there?a=b", absolute ? stub.url : ""),
+		 OK(LENT(SOME_ID, "64")));
 	if (maas_alloc(maas, 64, ALLOC_OPTIONS(.request_id = "only-this"), page))
-		fail_msg("%s: %s", answers[0], maas_error());
+		fail_msg("%s", maas_error());
 	assert_string_equal(page[0].id, SOME_ID);
 	assert_int_equal(stub.connections, 2);
 	assert_ptr_equal(strstr(stub_seen, "POST /there?a=b HTTP/1.1\r\n"), stub_seen);
@@ -182,24 +180,18 @@ static char *make_bomb(const char *head, const char *unit)
 	return text;
 }
 
-static long peak_kib(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_maxrss;
-}
-
 /* The calls before `end`. */
 static void expect_small(enum what end, const char *head, const char *unit, int error,
 			 const char *words)
 {
 	char *bomb = make_bomb(head, unit);
-	long before_kib = peak_kib();
+	struct rusage before, after;
 
+	getrusage(RUSAGE_SELF, &before);
 	for (enum what what = 0; what < end; what++)
 		expect(bomb, what, error, words);
-	assert_in_range(peak_kib() - before_kib, 0, 24 << 10);
+	getrusage(RUSAGE_SELF, &after);
+	assert_in_range(after.ru_maxrss - before.ru_maxrss, 0, 24 << 10); /* KiB */
 	free(bomb);
 }
 
@@ -327,12 +319,10 @@ TEST(read__without_end_stops_behind_the_buffer)
 
 TEST(session__has_the_lease_of_the_answer)
 {
-	const char *answers[] = {SESSION_OF("2"), SESSION_OF("2"), SESSION_OF("1800")};
-
-	stub_open("", OPTIONS(.ttl_seconds = 3600));
-	stub_say(answers, 3);
+	stub_open(SESSION_OF("2"), OPTIONS(.ttl_seconds = 3600));
 	assert_int_equal(maas_reopen(maas), 0);
 	assert_in_range(client_session().lease_ms, 0, 2000);
+	stub_say(SESSION_OF("2"), SESSION_OF("1800"));
 	/* A lease of 3600 s would not be renewed in this test's life. */
 	AWAIT(stub.connections >= 3);
 	AWAIT(client_session().lease_ms > 1700000);

@@ -134,13 +134,10 @@ TEST(submitted__many_in_flight)
 	struct maas_completion none;
 
 	begin();
-	fake_hold(FAKE_DATA);
-	submit_many(MANY);
+	hold_many(MANY);
 	assert_int_equal(fake_num_held(), MANY);
 	assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
-	fake_release();
-	client_take(MANY, 0);
-	check_many(MANY);
+	finish_many(MANY);
 }
 
 TEST(submitted__more_than_the_queue_takes)
@@ -150,12 +147,9 @@ TEST(submitted__more_than_the_queue_takes)
 
 	rules.max_qp_wr = 16;
 	begin_with(&rules, "auto", NULL);
-	fake_hold(FAKE_DATA);
-	submit_many(MANY);
+	hold_many(MANY);
 	assert_int_equal(fake_num_held(), 16);
-	fake_release();
-	client_take(MANY, 0);
-	check_many(MANY);
+	finish_many(MANY);
 	/* One that is larger than the queue goes in parts. */
 	for (unsigned int i = 0; i < 64; i++) {
 		memset(&bytes[i * 1024ul], (int)(64 - i), 1024);
@@ -174,11 +168,9 @@ TEST(submitted__as_many_as_allowed)
 	const struct maas_range *range = RANGE(memory.id, 0, bytes, 1024);
 
 	begin_with(NULL, "auto", OPTIONS(.max_submitted = 4));
-	fake_hold(FAKE_DATA);
-	submit_many(4);
+	hold_many(4);
 	assert_int_equal(maas_submit_read(maas, range, 1, 0, NULL), -EAGAIN);
-	fake_release();
-	client_take(4, 0);
+	finish_many(4);
 	submit_read(range, 0, NULL);
 	client_take(1, 0);
 }
@@ -193,8 +185,7 @@ TEST(event_fd__tells_of_completions)
 		/* It may be readable once for nothing. */
 		assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
 		assert_false(client_readable(0));
-		fake_hold(FAKE_DATA);
-		submit_many(5);
+		hold_many(5);
 		assert_int_equal(maas_poll(maas, &none, 1, 0), 0);
 		assert_false(client_readable(0));
 		fake_release();

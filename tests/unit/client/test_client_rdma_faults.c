@@ -31,12 +31,9 @@ TEST(connection__breaks_again_and_again)
 TEST(connection__breaks_under_many)
 {
 	begin();
-	fake_hold(FAKE_DATA);
-	submit_many(MANY);
+	hold_many(MANY);
 	fake_fail_next(IBV_WR_RDMA_WRITE, IBV_WC_RETRY_EXC_ERR);
-	fake_release();
-	client_take(MANY, 0);
-	check_many(MANY);
+	finish_many(MANY);
 }
 
 TEST(timeout__gives_the_buffer_back)
@@ -59,8 +56,7 @@ TEST(timeout__gives_the_buffer_back)
 TEST(close__with_work_under_way)
 {
 	begin();
-	fake_hold(FAKE_DATA);
-	submit_many(20);
+	hold_many(20);
 }
 
 /* ---- keys */
@@ -130,11 +126,9 @@ TEST(session__is_lost)
 TEST(buffer__in_use_cannot_go)
 {
 	begin();
-	fake_hold(FAKE_DATA);
-	submit_many(1);
+	hold_many(1);
 	assert_int_equal(maas_buffer_unregister(maas, buffer), -EBUSY);
-	fake_release();
-	client_take(1, 0);
+	finish_many(1);
 	assert_int_equal(maas_buffer_unregister(maas, buffer), 0);
 }
 

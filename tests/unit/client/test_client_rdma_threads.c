@@ -69,14 +69,12 @@ TEST(poll__hears_of_what_fails_at_once)
 	struct call poll;
 
 	begin();
-	fake_hold(FAKE_DATA);
-	submit_many(1);
+	hold_many(1);
 	start(&poll, poll_for_one, 1);
 	submit_read(RANGE(memory.id, LAN_LARGEST, bytes, 1), 0, NULL);
 	expect_end(&poll, 1);
 	assert_int_equal(poll.completion.status, -ERANGE);
-	fake_release();
-	client_take(1, 0);
+	finish_many(1);
 }
 
 /* The thread that polls for all is in the middle of a call of its own. */

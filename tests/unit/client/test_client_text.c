@@ -257,8 +257,6 @@ TEST(url_same__with_tls_and_by_either_name)
 	maas_url_fini(&url);
 }
 
-/* ---- ids */
-
 TEST(id_valid__only_its_letters)
 {
 	static const char *const wrong[] = {
