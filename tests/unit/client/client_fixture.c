@@ -278,8 +278,6 @@ void crowd_run(const struct maas_range *range)
 	assert_int_equal(crowd.good, CROWD_OPS);
 }
 
-/* ---- files of the client */
-
 void put_file(const char *path, const char *text, mode_t mode)
 {
 	char temporary[80];

@@ -45,7 +45,6 @@ void submit_read(const struct maas_range *range, uint32_t timeout_ms, void *user
 void submit_write(const struct maas_range *range, uint32_t timeout_ms, void *user);
 /* Waits for the next completion of `maas`, which must have this status. */
 struct maas_completion client_done(int status);
-
 /* Waits for as many; each `user` is NULL or a number that counts its completions. */
 void client_take(uint32_t count, int status);
 /* Whether the event descriptor of `maas` becomes so. */
@@ -63,6 +62,9 @@ long client_stat(struct maas *handle, const char *name);
 /* A call returned `error`, and maas_error() has these words. */
 void expect_error(int r, int error, const char *words);
 
+/* Puts another file in the place of `path`, in one step. */
+void put_file(const char *path, const char *text, mode_t mode);
+
 /* ---- a real maasd */
 
 extern struct server {
@@ -78,12 +80,7 @@ void server_start(void);
 void server_open(void);
 void server_stop(void);
 
-/* ---- files of the client */
-
-/* Puts another file in the place of `path`, in one step. */
-void put_file(const char *path, const char *text, mode_t mode);
-
-/* ---- a server that says the same to everybody */
+/* ---- a server that says the same to everybody, and a network that breaks */
 
 #define OK(body)	  "HTTP/1.1 200 OK\r\n\r\n" body
 #define NO(status, error) "HTTP/1.1 " status " No\r\n\r\n{\"error\":" error "}"
@@ -105,16 +102,13 @@ extern char stub_seen[];
 /* Only requests with this token get the answer, others 401; NULL: all do. At any time. */
 extern _Atomic(const char *) stub_token;
 
-/* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. */
-void stub_start(const char *answer);
-/* The same, and opens `maas`. */
+/* Reads each request, answers `answer` and closes; NULL: closes at once; "": never answers. Opens
+ * `maas`. */
 void stub_open(const char *answer, const struct maas_options *options);
 /* Other answers from now on: to the next request, and to all behind it. */
 void stub_say(const char *next, const char *then);
 /* An answer that redirects; it stands until the next call. */
 MAAS_PRINTF(2, 3) const char *stub_redirect(const char *status, const char *location, ...);
-
-/* ---- a network that breaks */
 
 /*
  * Starts maasd and passes connections on to it, one request each; of the first `losses` the answer

@@ -114,18 +114,13 @@ static void *run_stub(void *arg)
 	return arg;
 }
 
-void stub_start(const char *answer)
+void stub_open(const char *answer, const struct maas_options *options)
 {
 	*stub_seen = '\0';
 	stub_token = NULL;
 	stub_next = NULL;
 	stub_answer = answer;
 	listener_start(&stub, run_stub);
-}
-
-void stub_open(const char *answer, const struct maas_options *options)
-{
-	stub_start(answer);
 	maas = client_open(stub.url, options);
 }
 
@@ -195,11 +190,9 @@ void proxy_open(unsigned int losses, const struct maas_options *options)
 {
 	server_start();
 	proxy_losses = losses;
-	behind = (struct sockaddr_in){
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-		.sin_port = htons((uint16_t)strtoul(strrchr(server.url, ':') + 1, NULL, 10)),
-	};
+	behind.sin_family = AF_INET;
+	behind.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	behind.sin_port = htons((uint16_t)strtoul(strrchr(server.url, ':') + 1, NULL, 10));
 	listener_start(&proxy, run_proxy);
 	maas = client_open(proxy.url, options);
 	other = client_open(server.url, NULL);

@@ -243,40 +243,40 @@ TEST(answer__that_is_none)
 	expect("HTTP/1.1 500 No\r\n\r\n", DESCRIBE, -EREMOTEIO, "status 500");
 }
 
+#define SENSELESS(body, what, words) expect(OK(body), what, -EPROTO, words)
+
 TEST(answer__that_is_not_what_was_asked_for)
 {
-	expect(OK("[]"), ALLOC, -EPROTO, "no object");
-	expect(OK("[]"), FREE_MANY, -EPROTO, "no sensible list \"unknown\"");
-	expect(OK(LENT(SOME_ID, "63")), ALLOC, -EPROTO, "bytes asked for: 64");
-	expect(OK(LENT(SOME_ID, "-64")), ALLOC, -EPROTO, "size_bytes");
-	expect(OK(LENT(SOME_ID, "9223372036854775807")), DESCRIBE, -EPROTO, "in a slab of 1024");
-	expect(OK(LENT(SOME_ID, "9223372036854775808")), DESCRIBE, -EPROTO, "no JSON");
-	expect(OK(LENT("../../x", "64")), ALLOC, -EPROTO, "no id");
-	expect(OK(LENT("..-..-..-..-..-..-..-..-..-..-..-..-", "64")), ALLOC, -EPROTO, "no id");
-	expect(OK(LENT(OTHER_ID, "64")), DESCRIBE, -EPROTO, "another allocation");
-	expect(OK(LENT(OTHER_ID, "64")), RENEW, -EPROTO, "another allocation");
-	expect(OK("{\"allocations\":[" LENT(SOME_ID, "64") "]}"), ALLOC_MANY, -EPROTO,
-	       "asked for: 2; the answer has 1");
-	expect(OK("{\"allocations\":[" LENT(SOME_ID, "64") "," LENT(SOME_ID, "64") "," LENT(
-		       SOME_ID, "64") "]}"),
-	       ALLOC_MANY, -EPROTO, "the answer has more");
-	expect(OK("{\"freed\":3,\"unknown\":[]}"), FREE_MANY, -EPROTO, "freed 3");
-	expect(OK("{\"freed\":-1,\"unknown\":[]}"), FREE_MANY, -EPROTO, "freed");
-	expect(OK("{\"freed\":2147483648,\"unknown\":[]}"), FREE_MANY, -EPROTO, "freed 2147483648");
-	expect(OK("{\"freed\":0,\"unknown\":[]}"), FREE_MANY, -EPROTO, "freed 0");
-	expect(OK("{\"freed\":2,\"unknown\":[\"" OTHER_ID "\"]}"), FREE_MANY, -EPROTO, "freed 2");
-	expect(OK("{\"freed\":1,\"unknown\":[\"x\"]}"), FREE_MANY, -EPROTO, "not asked");
-	expect(OK("{\"freed\":0,\"unknown\":[\"" OTHER_ID "\",\"" SOME_ID "\",\"x\"]}"), FREE_MANY,
-	       -EPROTO, "not asked");
-	expect(OK("{\"allocations\":[],\"next\":\"" SOME_ID "\"}"), LIST, -EPROTO, "do not end");
-	expect(OK("{\"allocations\":[" LENT(SOME_ID, "1") "],\"next\":\"../x\"}"), LIST, -EPROTO,
-	       "no id");
-	expect(OK("{\"allocations\":[" LENT(SOME_ID, "1") "]}"), LIST, -EPROTO, "no id \"next\"");
-	expect(OK("{\"id\":\"" SOME_ID "\"}"), SESSION, -EPROTO, "ttl_seconds");
-	expect(OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":0}"), SESSION, -EPROTO, "lease of 0");
-	expect(OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":31622401}"), SESSION, -EPROTO,
-	       "lease of");
-	expect(OK("{\"id\":\"../x\",\"ttl_seconds\":9}"), SESSION, -EPROTO, "no id");
+	SENSELESS("[]", ALLOC, "no object");
+	SENSELESS("[]", FREE_MANY, "no sensible list \"unknown\"");
+	SENSELESS(LENT(SOME_ID, "63"), ALLOC, "bytes asked for: 64");
+	SENSELESS(LENT(SOME_ID, "-64"), ALLOC, "size_bytes");
+	SENSELESS(LENT(SOME_ID, "9223372036854775807"), DESCRIBE, "in a slab of 1024");
+	SENSELESS(LENT(SOME_ID, "9223372036854775808"), DESCRIBE, "no JSON");
+	SENSELESS(LENT("../../x", "64"), ALLOC, "no id");
+	SENSELESS(LENT("..-..-..-..-..-..-..-..-..-..-..-..-", "64"), ALLOC, "no id");
+	SENSELESS(LENT(OTHER_ID, "64"), DESCRIBE, "another allocation");
+	SENSELESS(LENT(OTHER_ID, "64"), RENEW, "another allocation");
+	SENSELESS("{\"allocations\":[" LENT(SOME_ID, "64") "]}", ALLOC_MANY,
+		  "asked for: 2; the answer has 1");
+	SENSELESS("{\"allocations\":[" LENT(SOME_ID, "64") "," LENT(SOME_ID, "64") "," LENT(
+			  SOME_ID, "64") "]}",
+		  ALLOC_MANY, "the answer has more");
+	SENSELESS("{\"freed\":3,\"unknown\":[]}", FREE_MANY, "freed 3");
+	SENSELESS("{\"freed\":-1,\"unknown\":[]}", FREE_MANY, "freed");
+	SENSELESS("{\"freed\":2147483648,\"unknown\":[]}", FREE_MANY, "freed 2147483648");
+	SENSELESS("{\"freed\":0,\"unknown\":[]}", FREE_MANY, "freed 0");
+	SENSELESS("{\"freed\":2,\"unknown\":[\"" OTHER_ID "\"]}", FREE_MANY, "freed 2");
+	SENSELESS("{\"freed\":1,\"unknown\":[\"x\"]}", FREE_MANY, "not asked");
+	SENSELESS("{\"freed\":0,\"unknown\":[\"" OTHER_ID "\",\"" SOME_ID "\",\"x\"]}", FREE_MANY,
+		  "not asked");
+	SENSELESS("{\"allocations\":[],\"next\":\"" SOME_ID "\"}", LIST, "do not end");
+	SENSELESS("{\"allocations\":[" LENT(SOME_ID, "1") "],\"next\":\"../x\"}", LIST, "no id");
+	SENSELESS("{\"allocations\":[" LENT(SOME_ID, "1") "]}", LIST, "no id \"next\"");
+	SENSELESS("{\"id\":\"" SOME_ID "\"}", SESSION, "ttl_seconds");
+	SENSELESS("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":0}", SESSION, "lease of 0");
+	SENSELESS("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":31622401}", SESSION, "lease of");
+	SENSELESS("{\"id\":\"../x\",\"ttl_seconds\":9}", SESSION, "no id");
 	expect("HTTP/1.1 206 Partial\r\n\r\n{}", DESCRIBE, -EPROTO, "status 206 where 200");
 	for (enum what what = 0; what < NUM_CALLS; what++)
 		expect("HTTP/1.1 204 Empty\r\n\r\n", what, -EPROTO, "status 204");

@@ -32,7 +32,7 @@ static int use_all(void)
 	return r ? r : maas_reopen(maas);
 }
 
-static char token_file[64];
+static const char token_file[] = "client-nomem-token";
 
 static int open_and_use(void)
 {
@@ -72,7 +72,6 @@ TEST(all__each_request_for_memory_fails)
 
 static void set_up(void)
 {
-	snprintf(token_file, sizeof(token_file), "client-nomem-%d", (int)getpid());
 	put_file(token_file, "mt_some", 0600);
 	server_start();
 }

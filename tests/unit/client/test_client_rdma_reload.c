@@ -11,8 +11,7 @@
 #define TABLES 100
 
 struct client {
-	const char *name;
-	char file[48];
+	const char *file; /* with the token */
 	char hash[MAAS_AUTH_HASH];
 	pthread_t thread;
 	_Atomic unsigned int turns;
@@ -20,7 +19,8 @@ struct client {
 	char error[256]; /* the first one */
 };
 
-static struct client stays = {.name = "stays"}, comes = {.name = "comes"};
+static struct client stays = {.file = "client-reload-stays"};
+static struct client comes = {.file = "client-reload-comes"};
 static _Atomic bool stop;
 
 static void make_token(struct client *client)
@@ -29,8 +29,6 @@ static void make_token(struct client *client)
 
 	assert_int_equal(maas_auth_token_make(token), 0);
 	maas_auth_token_hash(token, strlen(token), client->hash);
-	snprintf(client->file, sizeof(client->file), "client-reload-%d-%s", (int)getpid(),
-		 client->name);
 	put_file(client->file, token, 0600);
 }
 
@@ -41,12 +39,9 @@ static int turn(struct maas *handle, char value)
 	char out[PIECE], in[PIECE];
 	int r = maas_alloc(handle, PIECE, NULL, &at);
 
-	if (r)
-		return r;
 	memset(out, value, sizeof(out));
-	r = maas_write(handle, at.id, 0, out, sizeof(out));
-	if (!r)
-		r = maas_read(handle, at.id, 0, in, sizeof(in));
+	r = r ? r : maas_write(handle, at.id, 0, out, sizeof(out));
+	r = r ? r : maas_read(handle, at.id, 0, in, sizeof(in));
 	CHECK(r || !memcmp(in, out, sizeof(in)));
 	return r ? r : maas_free(handle, at.id);
 }
@@ -78,7 +73,7 @@ static void *work(void *arg)
 static void start(struct client *client)
 {
 	client->turns = client->failures = 0;
-	assert_int_equal(pthread_create(&client->thread, NULL, work, client), 0);
+	threads_start(&client->thread, 1, work, client, 0);
 }
 
 /* It goes on. */
@@ -92,12 +87,10 @@ static void expect_turn(struct client *client)
 static void set_table(bool both, unsigned int number)
 {
 	char text[512];
-	int len = snprintf(text, sizeof(text), "stays token=%s owner=stays max-allocations=%u\n",
-			   stays.hash, 1000 + number);
 
-	if (both)
-		snprintf(text + len, sizeof(text) - (size_t)len, "comes token=%s owner=comes\n",
-			 comes.hash);
+	snprintf(text, sizeof(text),
+		 "stays token=%s owner=stays max-allocations=%u\n%s token=%s owner=comes\n",
+		 stays.hash, 1000 + number, both ? "comes" : "#", comes.hash);
 	lan_principals(text);
 }
 
@@ -120,8 +113,8 @@ static void reload_beside_work(const char *keys)
 	expect_turn(&stays);
 	expect_turn(&comes);
 	stop = true;
-	pthread_join(stays.thread, NULL);
-	pthread_join(comes.thread, NULL);
+	threads_join(&stays.thread, 1);
+	threads_join(&comes.thread, 1);
 	if (stays.failures)
 		fail_msg("%u failed: %s", stays.failures, stays.error);
 }

@@ -15,26 +15,23 @@ static void expect_url(const char *text, const char *base, const char *unix_path
 	if (maas_url_parse(text, &url))
 		fail_msg("%s: %s", text, maas_error());
 	assert_string_equal(url.base, base);
-	if (unix_path)
-		assert_string_equal(url.unix_path, unix_path);
-	else
-		assert_null(url.unix_path);
+	assert_string_equal(url.unix_path ? url.unix_path : "none", unix_path);
 	maas_url_fini(&url);
 }
 
 TEST(url_parse__what_is_one)
 {
-	expect_url("http://localhost:3000", "http://localhost:3000", NULL);
-	expect_url("localhost:3000", "http://localhost:3000", NULL);
-	expect_url("127.0.0.1:3000/", "http://127.0.0.1:3000", NULL);
-	expect_url("[::1]:3000", "http://[::1]:3000", NULL);
-	expect_url("host", "http://host:80", NULL);
-	expect_url("http://localhost:3000/", "http://localhost:3000", NULL);
-	expect_url("http://host-1.example.org", "http://host-1.example.org:80", NULL);
-	expect_url("http://[::1]:65535", "http://[::1]:65535", NULL);
-	expect_url("http://[fe80::1%eth0]:1/", "http://[fe80::1%eth0]:1", NULL);
-	expect_url("https://host", "https://host:443", NULL);
-	expect_url("https://[::1]:3000/", "https://[::1]:3000", NULL);
+	expect_url("http://localhost:3000", "http://localhost:3000", "none");
+	expect_url("localhost:3000", "http://localhost:3000", "none");
+	expect_url("127.0.0.1:3000/", "http://127.0.0.1:3000", "none");
+	expect_url("[::1]:3000", "http://[::1]:3000", "none");
+	expect_url("host", "http://host:80", "none");
+	expect_url("http://localhost:3000/", "http://localhost:3000", "none");
+	expect_url("http://host-1.example.org", "http://host-1.example.org:80", "none");
+	expect_url("http://[::1]:65535", "http://[::1]:65535", "none");
+	expect_url("http://[fe80::1%eth0]:1/", "http://[fe80::1%eth0]:1", "none");
+	expect_url("https://host", "https://host:443", "none");
+	expect_url("https://[::1]:3000/", "https://[::1]:3000", "none");
 	expect_url("unix:/run/maas.sock", "http://localhost", "/run/maas.sock");
 	expect_url("unix:maas.sock", "http://localhost", "maas.sock");
 	expect_url("http+unix://%2Frun%2fmaas.sock", "http://localhost", "/run/maas.sock");
@@ -116,13 +113,10 @@ TEST(url_set_name__is_what_the_certificate_has_and_no_more)
 	assert_string_equal(url.text, "https://[::1]:3000");
 	assert_string_equal(url.connect_to->data, "::[::1]:3000");
 	assert_string_equal(url.host_header, "Host: [::1]:3000");
-	maas_url_fini(&url);
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(wrong); i++) {
-		assert_int_equal(maas_url_parse("https://host", &url), 0);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(wrong); i++)
 		if (maas_url_set_name(&url, wrong[i]) != -EINVAL)
 			fail_msg("taken: %s", wrong[i]);
-		maas_url_fini(&url);
-	}
+	maas_url_fini(&url);
 }
 
 TEST(url_parse__socket_path_of_107_bytes_and_one_more)
@@ -177,11 +171,7 @@ TEST(fail_status__keeps_the_words_of_the_server)
 
 TEST(fail__cuts_a_long_sentence)
 {
-	char text[1000];
-
-	memset(text, 'x', sizeof(text) - 1);
-	text[sizeof(text) - 1] = '\0';
-	assert_int_equal(maas_fail(-EIO, "%s", text), -EIO);
+	assert_int_equal(maas_fail(-EIO, "%1000s", "x"), -EIO);
 	assert_int_equal(strlen(maas_error()), MAAS_ERROR_BYTES - 1);
 }
 

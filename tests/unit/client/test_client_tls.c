@@ -35,16 +35,13 @@ static const char two_key[] = "-----BEGIN PRIVATE KEY-----\n"
 			      "MC4CAQAwBQYDK2VwBCIEIP3Vc70dLl2nzw2bgW6isNSIswncXngPDRqmxw2CJXTV\n"
 			      "-----END PRIVATE KEY-----\n";
 
-static char ca_path[64], cert_path[64], key_path[64];
+static const char ca_path[] = "client-tls.ca";
+static const char cert_path[] = "client-tls.pem";
+static const char key_path[] = "client-tls.key";
 static struct maas_options options;
 
 static void set_up(void)
 {
-	int pid = (int)getpid();
-
-	snprintf(ca_path, sizeof(ca_path), "client-tls-%d.ca", pid);
-	snprintf(cert_path, sizeof(cert_path), "client-tls-%d.pem", pid);
-	snprintf(key_path, sizeof(key_path), "client-tls-%d.key", pid);
 	put_file(ca_path, two_pem, 0644);
 	put_file(cert_path, one_pem, 0644);
 	put_file(key_path, one_key, 0600);

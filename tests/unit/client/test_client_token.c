@@ -6,11 +6,10 @@
 
 #define SESSION(ttl) OK("{\"id\":\"" SOME_ID "\",\"ttl_seconds\":" ttl "}")
 
-static char path[64];
+static const char path[] = "client-token";
 
 static void set_up(void)
 {
-	snprintf(path, sizeof(path), "client-token-%d", (int)getpid());
 	unsetenv("MAAS_TOKEN_FILE");
 }
 
@@ -38,13 +37,13 @@ TEST(file__its_first_line_without_blanks_is_the_token)
 {
 	static const char *const texts[] = {"mt_one", "mt_one\n", " \tmt_one \r\nmt_two\n"};
 
-	stub_start(OK("{}"));
+	stub_open(OK("{}"), NULL);
 	stub_token = "mt_one";
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(texts); i++) {
 		put_file(path, texts[i], i ? 0600 : 0640);
+		client_close(&maas);
 		maas = client_open(stub.url, OPTIONS(.token_file = path));
 		assert_int_equal(client_get("/health"), 0);
-		client_close(&maas);
 	}
 }
 
