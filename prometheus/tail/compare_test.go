@@ -15,6 +15,7 @@ import (
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // What can happen to a directory between the last byte that remote memory got and the next start.
@@ -28,14 +29,14 @@ var relations = []struct {
 	{name: "more was written", change: func(d *dataDir) { d.append(walTwo, 5000); d.append(wblZero, 5000) }},
 	{name: "a torn end", change: func(d *dataDir) { d.append(walTwo, 3) }},
 	{name: "an empty segment more", change: func(d *dataDir) { d.append(walThree, 0) }},
-	{name: "a checkpoint in the place of segments", change: func(d *dataDir) { d.checkpoint(0, 1); d.remove(walZero) }},
+	{name: "a checkpoint in the place of segments", change: func(d *dataDir) { d.checkpoint(0, 1, walZero) }},
 	{name: "older by some records", change: func(d *dataDir) { d.cut(walTwo, 2000) }, want: memory.Behind},
 	{name: "older by a segment", change: func(d *dataDir) { d.remove(walTwo) }, want: memory.Behind},
 	{name: "older by late samples", change: func(d *dataDir) { d.cut(wblZero, 0) }, want: memory.Behind},
 	{name: "without late samples", change: func(d *dataDir) { d.remove(wblZero) }, want: memory.Behind},
-	{name: "zeros at the end", change: func(d *dataDir) { d.zero(walTwo, 50_000) }, want: memory.Behind},
-	{name: "zeros in a segment with others behind it", change: func(d *dataDir) { d.zero(walOne, 50_000) }, want: memory.Behind},
-	{name: "zeros in front of what was on disk", change: func(d *dataDir) { d.hole(walTwo, 64<<10, 64<<10) }, want: memory.Behind},
+	{name: "zeros at the end", change: func(d *dataDir) { d.zero(walTwo, segmentSize-50_000, 50_000) }, want: memory.Behind},
+	{name: "zeros in a segment with others behind it", change: func(d *dataDir) { d.zero(walOne, segmentSize-50_000, 50_000) }, want: memory.Behind},
+	{name: "zeros in front of what was on disk", change: func(d *dataDir) { d.zero(walTwo, 64<<10, 64<<10) }, want: memory.Behind},
 	{name: "other records in the last segment", change: func(d *dataDir) { d.cut(walTwo, 0); d.append(walTwo, 9000) }, err: memory.ErrForked},
 	{name: "other records behind common ones", change: func(d *dataDir) {
 		end := validEnd(d.path(walTwo))
@@ -64,9 +65,8 @@ func TestOpen__knows_by_its_bytes_what_a_directory_is(t *testing.T) {
 			m, err := d.connect(true)
 			if c.err != nil {
 				require.ErrorIs(t, err, c.err)
-				m, err = d.connect(false)
-				require.NoError(t, err, "with local storage to fall back on, it runs without the server")
-				require.False(t, m.Up())
+				m = shared.Must(d.connect(false))(t)
+				require.False(t, m.Up(), "with local storage to fall back on, it runs without the server")
 				require.NoError(t, m.Close())
 				d.requireRestores(before)
 				return
@@ -89,7 +89,6 @@ func TestOpen__knows_by_its_bytes_what_a_directory_is(t *testing.T) {
 
 // requireRestores wants a take-over to have a log, except for torn records at its ends.
 func (d *dataDir) requireRestores(want map[string]string) {
-	d.t.Helper()
 	other := d.elsewhere()
 	other.restore()
 	if want[walThree] == "" { // An empty end of the log is no loss.
@@ -110,11 +109,16 @@ func TestOpen__an_older_copy_goes_on_with_what_the_original_wrote(t *testing.T) 
 
 	_, err := forked.connect(true)
 	require.ErrorIs(t, err, memory.ErrForked)
-	m := older.open()
-	require.True(t, m.Behind())
-	restoreTo(older, m)
-	require.NoError(t, m.Close())
-	require.Equal(t, d.contents(), older.contents())
+	older.catchesUpWith(d)
+}
+
+// catchesUpWith wants a start on this directory to find its log behind, and to get what the other directory has.
+func (d *dataDir) catchesUpWith(other *dataDir) {
+	m := d.open()
+	require.True(d.t, m.Behind())
+	restoreTo(d, m)
+	require.NoError(d.t, m.Close())
+	require.Equal(d.t, other.contents(), d.contents())
 }
 
 // Nothing in the copy is still in remote memory. Only its epoch shows that it is the same log.
@@ -122,32 +126,21 @@ func TestOpen__a_copy_older_than_the_checkpoint(t *testing.T) {
 	for name, restarted := range map[string]bool{"of the same start": false, "of an earlier start": true} {
 		t.Run(name, func(t *testing.T) {
 			d := newDataDir(t)
-			var older *dataDir
-			goOn := func() {
-				d.append(walOne, 900)
-				d.checkpoint(0, 1)
-				d.remove(walZero)
-			}
-			d.run(func() {
-				d.segments(walZero)
-				older = d.copied()
-				if !restarted {
-					goOn()
-				}
-			})
+			n := d.startWith(walZero)
+			older := d.copied()
 			if restarted {
-				d.run(goOn)
+				n.stop()
+				n = d.start()
 			}
-			m, err := older.connect(true)
-			if restarted {
-				require.ErrorIs(t, err, memory.ErrForked)
+			d.append(walOne, 900)
+			d.checkpoint(0, 1, walZero)
+			n.stop()
+			if !restarted {
+				older.catchesUpWith(d)
 				return
 			}
-			require.NoError(t, err)
-			require.True(t, m.Behind())
-			restoreTo(older, m)
-			require.NoError(t, m.Close())
-			require.Equal(t, d.contents(), older.contents())
+			_, err := older.connect(true)
+			require.ErrorIs(t, err, memory.ErrForked)
 		})
 	}
 }

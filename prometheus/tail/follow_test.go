@@ -4,6 +4,7 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -32,21 +33,15 @@ type standby struct {
 
 // followed opens remote memory as a standby does.
 func (d *dataDir) followed() *memory.Manager {
-	d.t.Helper()
-	m, err := d.connectAs(memory.Options{Follow: true})
-	require.NoError(d.t, err)
-	return m
+	return shared.Must(d.connectAs(d.t.Context(), memory.Options{Follow: true}))(d.t)
 }
 
 // follows starts a standby of the log in this directory, which has none.
 func (d *dataDir) follows() *standby {
-	d.t.Helper()
-	m := d.followed()
+	m, stop := d.followed(), make(chan struct{})
 	require.True(d.t, m.Following())
-	s := &standby{d: d, memory: m, stop: make(chan struct{})}
-	var err error
-	s.Follower, err = Follow(s.stop, m, FollowOptions{Dir: d.dir, Logger: quiet()})
-	require.NoError(d.t, err)
+	follower := shared.Must(Follow(stop, m, FollowOptions{Dir: d.dir, Logger: quiet()}))(d.t)
+	s := &standby{Follower: follower, d: d, memory: m, stop: stop}
 	d.t.Cleanup(func() {
 		s.Close()
 		m.Close()
@@ -57,8 +52,7 @@ func (d *dataDir) follows() *standby {
 // newPair is a leader whose log has these segments, and a standby that has got them.
 func newPair(t *testing.T, names ...string) (*dataDir, *node, *standby) {
 	d := newDataDir(t)
-	d.segments(names...)
-	n, s := d.start(), d.elsewhere().follows()
+	n, s := d.startWith(names...), d.elsewhere().follows()
 	s.gets(len(names) * segmentSize)
 	return d, n, s
 }
@@ -71,15 +65,11 @@ func (n *node) holds(allocations float64) {
 }
 
 // next is Next, and takes what it brings.
-func (s *standby) next() (more bool, err error) {
-	more, err = s.Next(0)
-	if err == nil {
-		_, records := s.Records()
-		b, err := io.ReadAll(records)
-		require.NoError(s.d.t, err)
-		s.got = append(s.got, b...)
-	}
-	return more, err
+func (s *standby) next() (more bool) {
+	more = shared.Must(s.Next(0))(s.d.t)
+	_, records := s.Records()
+	s.got = append(s.got, shared.Must(io.ReadAll(records))(s.d.t)...)
+	return more
 }
 
 // gets waits until the head has n bytes of the log.
@@ -87,9 +77,7 @@ func (s *standby) gets(n int) {
 	s.d.t.Helper()
 	maastest.Eventually(s.d.t, "the standby gets the log", func() bool {
 		if len(s.got) < n {
-			more, err := s.next()
-			require.NoError(s.d.t, err)
-			require.True(s.d.t, more)
+			require.True(s.d.t, s.next())
 		}
 		return len(s.got) >= n
 	})
@@ -98,11 +86,7 @@ func (s *standby) gets(n int) {
 // leads waits until the standby leads.
 func (s *standby) leads() {
 	s.d.t.Helper()
-	maastest.Eventually(s.d.t, "the standby leads", func() bool {
-		more, err := s.next()
-		require.NoError(s.d.t, err)
-		return !more
-	})
+	maastest.Eventually(s.d.t, "the standby leads", func() bool { return !s.next() })
 	require.False(s.d.t, s.memory.Following())
 }
 
@@ -121,24 +105,19 @@ func TestFollow__gets_the_log_and_what_stands_for_it(t *testing.T) {
 	d, n, s := newPair(t, walZero)
 	d.segments(walOne, walTwo, walThree)
 	s.gets(4 * segmentSize)
-	d.checkpoint(1, 2)
-	d.remove(walZero, walOne)
+	d.checkpoint(1, 2, walZero, walOne)
 	maastest.Eventually(t, "the checkpoint takes their place", func() bool {
 		require.NoError(t, s.looks())
 		return shared.Exists(s.d.path("wal/checkpoint.00000001")) && !shared.Exists(s.d.path(walOne))
 	})
-	first, err := os.Open(s.d.path("wal/checkpoint.00000001/00000000")) // As the head does.
-	require.NoError(t, err)
+	first := shared.Must(os.Open(s.d.path("wal/checkpoint.00000001/00000000")))(t) // As the head does.
 	defer first.Close()
-	d.checkpoint(2, 1)
-	d.remove(walTwo, "wal/checkpoint.00000001")
+	d.checkpoint(2, 1, walTwo, "wal/checkpoint.00000001")
 	maastest.Eventually(t, "another one takes its place", func() bool {
 		require.NoError(t, s.looks())
 		return !shared.Exists(s.d.path("wal/checkpoint.00000001"))
 	})
-	info, err := first.Stat()
-	require.NoError(t, err)
-	require.Zero(t, info.Size())
+	require.Zero(t, shared.Must(first.Stat())(t).Size())
 	require.True(t, s.memory.State().Following)
 	d.append(walThree, 1) // A torn end.
 	n.stop()
@@ -156,12 +135,10 @@ func TestFollow__says_that_the_log_was_cut_under_it(t *testing.T) {
 	d.append(walZero, 1000)
 	d.segments(walOne, walTwo)
 	n.copies(3*segmentSize + 1000)
-	d.checkpoint(0, 1)
-	d.remove(walZero)
+	d.checkpoint(0, 1, walZero)
 	n.holds(2)
-	err := s.looks()
 	var startOver *StartOver
-	require.ErrorAs(t, err, &startOver)
+	require.ErrorAs(t, s.looks(), &startOver)
 	require.Equal(t, "truncated", startOver.Reason)
 	n.stop()
 }
@@ -172,12 +149,10 @@ func TestFollow__goes_on_behind_a_segment_that_is_gone(t *testing.T) {
 	d, n, s := newPair(t, walZero)
 	d.segments(walOne)
 	n.copies(2 * segmentSize)
-	mem, err := s.memory.Look(context.Background())
-	require.NoError(t, err)
+	mem := shared.Must(s.memory.Look(context.Background()))(t)
 	require.NoError(t, s.find(0).Refresh(context.Background(), mem)) // It is complete.
 	d.segments(walTwo)
-	d.checkpoint(0, 1)
-	d.remove(walZero)
+	d.checkpoint(0, 1, walZero)
 	n.holds(2)
 	s.gets(3 * segmentSize)
 	n.stop()
@@ -224,8 +199,7 @@ func TestFollow__says_what_has_late_samples_when_the_head_is_truncated(t *testin
 	require.NoError(t, n.SetMinValidTime(1000))
 	d.append(walZero, 1000)
 	maastest.Eventually(t, "it may be truncated", func() bool {
-		_, err := s.next()
-		require.NoError(t, err)
+		s.next()
 		return s.MinValidTime() == 1000
 	})
 	require.Equal(t, map[chunks.HeadSeriesRef]struct{}{7: {}, 9: {}}, s.LateSeries())
@@ -248,12 +222,9 @@ func TestFollow__ends_when_it_is_told_to(t *testing.T) {
 	before := s.d.contents()
 	close(s.stop)
 	maastest.Eventually(t, "it ends", func() bool {
-		_, err := s.next()
-		if err == nil {
-			return false
-		}
-		require.ErrorIs(t, err, ErrStopped)
-		return true
+		_, err := s.Next(0)
+		require.True(t, err == nil || errors.Is(err, ErrStopped), err)
+		return err != nil
 	})
 	require.Equal(t, before, s.d.contents())
 	n.stop()
@@ -265,10 +236,7 @@ func TestFollow__waits_for_a_log(t *testing.T) {
 	n := d.start() // Without a log.
 	other, stop := d.elsewhere(), make(chan struct{})
 	m := other.followed()
-	go func() {
-		time.Sleep(time.Second)
-		close(stop)
-	}()
+	time.AfterFunc(time.Second, func() { close(stop) })
 	_, err := Follow(stop, m, FollowOptions{Dir: other.dir, Logger: quiet()})
 	require.ErrorIs(t, err, ErrStopped)
 	require.False(t, shared.Exists(other.path("wal")))

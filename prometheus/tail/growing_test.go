@@ -8,14 +8,13 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
 
-	maas "github.com/maas-memory/maas/go"
-	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/remotefile"
 	"github.com/maas-memory/maas/prometheus/test/shared"
 )
@@ -41,26 +40,20 @@ func ends(b []byte) (list []int64) {
 }
 
 func newGrowingFile(t *testing.T) *growing {
-	g, err := newGrowing(0, filepath.Join(t.TempDir(), "00000000"))
-	require.NoError(t, err)
+	g := shared.Must(newGrowing(0, filepath.Join(t.TempDir(), "00000000")))(t)
 	t.Cleanup(func() { g.file.Close() })
 	return g
 }
 
 // Records over several pages, padded pages, and one reader for all of it.
 func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T) {
-	for _, c := range []compression.Type{compression.None, compression.Snappy, compression.Zstd} {
+	for c, step := range map[compression.Type]int64{compression.None: 1, compression.Snappy: 17, compression.Zstd: 17} {
 		b := logged(t, c, 100, 66000, 1, 9, 5000)
 		ends := ends(b)
 		require.Len(t, ends, 5)
 		g := newGrowingFile(t)
-		_, err := g.file.WriteAt(b, 0)
-		require.NoError(t, err)
+		shared.Must(g.file.WriteAt(b, 0))(t)
 		r, records := wlog.NewReader(g.records), 0
-		step := int64(1)
-		if c != compression.None {
-			step = 17
-		}
 		for n := step; n <= int64(len(b)); n += step {
 			g.length = n
 			require.NoError(t, g.extend())
@@ -70,11 +63,7 @@ func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T)
 				}
 				require.NoError(t, r.Err(), "at %d", n)
 			}
-			want := 0
-			for want < len(ends) && ends[want] <= n {
-				want++
-			}
-			if records != want {
+			if want, _ := slices.BinarySearch(ends, n+1); records != want {
 				require.Equal(t, want, records, "%s, at %d", c, n)
 			}
 		}
@@ -83,35 +72,29 @@ func TestGrowing__gives_whole_records_whatever_byte_it_has_come_to(t *testing.T)
 
 // remoteLog is a segment in remote memory.
 type remoteLog struct {
-	t      *testing.T
-	client *maas.Client
+	*dataDir
 	writer *remotefile.File
 }
 
 func newRemoteLog(t *testing.T) *remoteLog {
-	server := maastest.Start(t, "--max-pool-size", "64MiB")
-	return &remoteLog{t: t, client: shared.Client(t, server.URL), writer: remotefile.New("me", 1, wal(0), false)}
+	return &remoteLog{newDataDir(t), remotefile.New("node", 1, wal(0), false)}
 }
 
 func (l *remoteLog) append(b []byte) {
-	l.t.Helper()
 	require.NoError(l.t, l.writer.Append(context.Background(), l.client, b))
 }
 
 // cut leaves the first n bytes of the segment, which are those of b.
 func (l *remoteLog) cut(n int64, b []byte) {
-	l.t.Helper()
 	require.NoError(l.t, l.writer.Cut(context.Background(), l.client, n, bytes.NewReader(b)))
 }
 
 // fetch lists the segment, and brings to g what is new there.
 func (l *remoteLog) fetch(g *growing) error {
-	l.t.Helper()
-	listing, err := remotefile.List(context.Background(), l.client, "me")
-	require.NoError(l.t, err)
-	require.Len(l.t, listing.Files, 1)
-	f := listing.Files[0]
-	_, err = g.fetch(f, func(p []byte, off int64) error { return f.ReadAt(context.Background(), l.client, p, off) })
+	files := l.files()
+	require.Len(l.t, files, 1)
+	f := files[0]
+	_, err := g.fetch(f, func(p []byte, off int64) error { return f.ReadAt(context.Background(), l.client, p, off) })
 	return err
 }
 
@@ -126,9 +109,7 @@ func TestGrowing__brings_several_extents_in_pieces(t *testing.T) {
 		require.Equal(t, int64(from), g.length)
 	}
 	require.NoError(t, g.end())
-	got, err := os.ReadFile(g.file.Name())
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(b, got))
+	require.True(t, bytes.Equal(b, shared.Must(os.ReadFile(g.file.Name()))(t)))
 }
 
 // A restarted leader cuts a torn record that no reader has seen.
@@ -186,7 +167,7 @@ func TestGrowing__waits_while_the_log_is_copied_anew(t *testing.T) {
 	g.given = given
 
 	require.NoError(t, l.writer.Free(context.Background(), l.client))
-	l.writer = remotefile.New("me", 2, wal(0), false)
+	l.writer = remotefile.New("node", 2, wal(0), false)
 	l.append(b[:500])
 	require.NoError(t, l.fetch(g))
 	require.Equal(t, int64(4000), g.length)

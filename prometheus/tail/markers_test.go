@@ -14,18 +14,17 @@ import (
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // segmentOf is a segment of a log with records.
 func segmentOf(t *testing.T, c compression.Type, records ...[]byte) []byte {
 	dir := filepath.Join(t.TempDir(), "log")
-	w, err := wlog.NewSize(nil, nil, dir, 128*logPage, c)
-	require.NoError(t, err)
+	w := shared.Must(wlog.NewSize(nil, nil, dir, 128*logPage, c))(t)
 	require.NoError(t, w.Log(records...))
 	require.NoError(t, w.Close())
-	b, err := os.ReadFile(wlog.SegmentName(dir, 0))
-	require.NoError(t, err)
-	return b
+	return shared.Must(os.ReadFile(wlog.SegmentName(dir, 0)))(t)
 }
 
 func recordsOf(t *testing.T, b []byte) (list [][]byte) {
@@ -49,8 +48,7 @@ func TestMarkers__are_left_out(t *testing.T) {
 	marker := enc.MmapMarkers([]record.RefMmapMarker{{Ref: 1, MmapRef: 1 << 33}}, nil)
 	leftOut := func(b []byte) []byte {
 		tmp := filepath.Join(t.TempDir(), "tmp")
-		got, err := withoutMarkers(b, tmp, quiet())
-		require.NoError(t, err)
+		got := shared.Must(withoutMarkers(b, tmp, quiet()))(t)
 		require.NoDirExists(t, tmp)
 		return got
 	}

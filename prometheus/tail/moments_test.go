@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/record"
 	"github.com/prometheus/prometheus/util/compression"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
@@ -26,17 +27,16 @@ import (
 // moments stands between a process and its server, and looks at the server before each request that may change
 // something there.
 type moments struct {
-	looker
+	*dataDir
 
 	mu     sync.Mutex
-	check  func(*remotefile.Listing) error // Nil: not now.
-	number int                             // Of looks.
-	wrong  error                           // The first.
+	check  func(*remotefile.Listing) // Nil: not now. It runs in other goroutines than the test.
+	number int                       // Of looks.
 }
 
 // newMoments returns the directory with the server behind it.
 func newMoments(d *dataDir) (m *moments, through *dataDir) {
-	m = &moments{looker: newLooker(d)}
+	m = &moments{dataDir: d}
 	var alone sync.Mutex // No look while a request may change what it sees.
 	front := maastest.Proxy(d.t, d.server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
 		if r.Method != http.MethodGet && r.URL.Path != "/data/read" {
@@ -46,11 +46,11 @@ func newMoments(d *dataDir) (m *moments, through *dataDir) {
 		}
 		serve(w, r)
 	})
-	return m, &dataDir{t: d.t, server: &maastest.Server{URL: front}, dir: d.dir, rnd: d.rnd}
+	return m, &dataDir{d.t, &maastest.Server{URL: front}, d.client, d.dir, d.rnd}
 }
 
-// from now on looks at each moment.
-func (m *moments) from(check func(*remotefile.Listing) error) {
+// from now on looks at each moment, up to the first where something is wrong.
+func (m *moments) from(check func(*remotefile.Listing)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.check = check
@@ -60,80 +60,52 @@ func (m *moments) from(check func(*remotefile.Listing) error) {
 func (m *moments) now() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.check == nil || m.wrong != nil {
+	if m.check == nil || m.t.Failed() {
 		return
 	}
-	l, err := remotefile.List(context.Background(), m.c, "node")
-	if err == nil {
-		err = m.check(l)
-	}
 	m.number++
-	if err != nil {
-		m.wrong = fmt.Errorf("at moment %d: %w", m.number, err)
+	if l, err := remotefile.List(context.Background(), m.client, "node"); assert.NoError(m.t, err) {
+		m.check(l)
 	}
 }
 
-// end looks for the last time, and says what was wrong.
+// end looks for the last time, and says when something was wrong.
 func (m *moments) end() {
-	m.t.Helper()
 	m.now()
 	m.from(nil)
-	require.NoError(m.t, m.wrong)
 	m.t.Logf("%d moments", m.number)
+	require.False(m.t, m.t.Failed(), "at the last of these moments")
 }
 
 // late are the records of samples in the WBL that a take-over would have.
-func (m *moments) late(l *remotefile.Listing) (list [][]byte, err error) {
+func (m *moments) late(l *remotefile.Listing) (list [][]byte) {
 	plan, lost, err := planRestore(l.Files, true)
-	if err == nil && lost > 0 {
-		err = fmt.Errorf("%d files are lost", lost)
-	}
-	if err != nil {
-		return nil, err
+	if !assert.NoError(m.t, err) || !assert.Zero(m.t, lost, "files are lost") {
+		return nil
 	}
 	for i, f := range plan[2] {
-		b, err := readWhole(context.Background(), m.c, f)
-		if err != nil {
-			return nil, err
+		b, err := readWhole(context.Background(), m.client, f)
+		assert.NoError(m.t, err)
+		if rest := b[validEndOf(bytes.NewReader(b)):]; i < len(plan[2])-1 {
+			assert.Empty(m.t, bytes.Trim(rest, "\x00"), "%s is torn, and another one follows", f.Name())
 		}
-		if rest := b[validEndOf(bytes.NewReader(b)):]; i < len(plan[2])-1 && len(bytes.Trim(rest, "\x00")) > 0 {
-			return nil, fmt.Errorf("%s is torn, and another one follows", f.Name())
-		}
-		if b, err = withoutMarkers(b, filepath.Join(m.t.TempDir(), "tmp"), quiet()); err != nil {
-			return nil, err
-		}
+		b, err = withoutMarkers(b, filepath.Join(m.t.TempDir(), "tmp"), quiet())
+		assert.NoError(m.t, err)
 		list = append(list, recordsOf(m.t, b)...)
 	}
-	return list, nil
+	return list
 }
 
 // wants wants late samples, and, of the chunks of one writer, the first ones.
-func (m *moments) wants(late [][]byte) func(*remotefile.Listing) error {
-	return func(l *remotefile.Listing) error {
-		got, err := m.late(l)
-		if err != nil {
-			return err
+func (m *moments) wants(late [][]byte) func(*remotefile.Listing) {
+	return func(l *remotefile.Listing) {
+		assert.Subset(m.t, m.late(l), late, "late samples are missing")
+		isOther := func(f *remotefile.File) bool { return f.Name().Kind != remotefile.Chunks }
+		chunks := slices.DeleteFunc(slices.Clone(l.Files), isOther)
+		for i, f := range chunks {
+			assert.EqualValues(m.t, i+1, f.Name().Number, "a file of chunks is there, and not what was in front of it")
+			assert.Equal(m.t, chunks[0].Epoch(), f.Epoch(), "%s is another writer's than the first chunks", f.Name())
 		}
-		for i, r := range late {
-			if !slices.ContainsFunc(got, func(g []byte) bool { return bytes.Equal(g, r) }) {
-				return fmt.Errorf("record %d of late samples is missing", i)
-			}
-		}
-		var first, previous *remotefile.File
-		for _, f := range l.Files {
-			switch number := f.Name().Number; {
-			case f.Name().Kind != remotefile.Chunks:
-				continue
-			case first == nil && number == 1:
-				first = f
-			case first == nil || number != previous.Name().Number+1:
-				return fmt.Errorf("%s is there, and not what was in front of it", f.Name())
-			case f.Epoch() != first.Epoch():
-				return fmt.Errorf("%s is another writer's than the first chunks", f.Name())
-			}
-			previous = f
-		}
-		return nil
 	}
 }
 
@@ -156,6 +128,13 @@ func (d *dataDir) writeLate(segments int, torn bool) (late [][]byte) {
 	return late
 }
 
+// removeLate removes the first segments of the WBL.
+func (d *dataDir) removeLate(segments int) {
+	for i := range segments {
+		d.remove(wbl(i))
+	}
+}
+
 func wbl(number int) string { return fmt.Sprintf("wbl/%08d", number) }
 
 // A standby that leads has other late samples in its WBL than the leader had in its own, byte for byte, and other
@@ -167,22 +146,18 @@ func TestMoments__of_a_promotion(t *testing.T) {
 	late := d.writeLate(3, true)
 	d.writeChunks(3, 1)
 	m := d.open()
-	leader := newStepper(d, m, mirrored)
-	leader.look()
+	newStepper(d, m, mirrored).look()
 	at, through := newMoments(d)
 	s := through.elsewhere().follows()
 	s.gets(segmentSize)
 	require.NoError(t, m.Close())
 	wants, led := at.wants(late), false
-	at.from(func(l *remotefile.Listing) error {
-		if err := wants(l); err != nil || !led {
-			return err
+	at.from(func(l *remotefile.Listing) {
+		if wants(l); led {
+			relation, err := Compare(context.Background(), at.client, l, s.d.dir, false)
+			assert.NoError(t, err)
+			assert.Equal(t, memory.HasAll, relation, "the directory is not taken for one with another log")
 		}
-		relation, err := Compare(context.Background(), at.c, l, s.d.dir, false)
-		if err == nil && relation != memory.HasAll {
-			err = fmt.Errorf("the directory is taken for one whose log is another one (%d)", relation)
-		}
-		return err
 	})
 	s.leads()
 	at.mu.Lock()
@@ -198,7 +173,7 @@ func TestMoments__of_a_promotion(t *testing.T) {
 	}
 	at.end()
 	require.Len(t, s.d.contents(), 1+3+1)
-	_, there := at.looker.look()
+	_, there := at.look()
 	require.Len(t, there, 1+3+2, "what was the leader's goes in the end")
 }
 
@@ -212,12 +187,10 @@ func TestMoments__of_a_truncation(t *testing.T) {
 	tail.look()
 	at.from(at.wants(late[2*8:]))
 	at.now()
-	for i := range 8 {
-		d.remove(wbl(i))
-	}
+	d.removeLate(8)
 	tail.look()
 	at.end()
-	_, there := at.looker.look()
+	_, there := at.look()
 	require.Len(t, there, 1+4)
 }
 
@@ -230,24 +203,19 @@ func TestMoments__after_an_outage(t *testing.T) {
 			late := d.writeLate(3, restarted)
 			at, through := newMoments(d)
 			holds := true
-			held := func(o *Options) { o.Held = func() bool { return holds } }
 			m := through.open()
-			tail := newStepper(d, m, held)
+			tail := newStepper(d, m, heldWhile(&holds))
 			tail.look()
 			at.from(at.wants(late))
 			at.now()
 			d.truncate()
-			for i := range 3 {
-				d.remove(wbl(i))
-			}
+			d.removeLate(3)
 			d.writeLate(8, false)
-			for i := range 7 {
-				d.remove(wbl(i))
-			}
+			d.removeLate(7)
 			if restarted {
 				require.NoError(t, m.Close())
 				m = through.open()
-				tail = newStepper(d, m, held)
+				tail = newStepper(d, m, heldWhile(&holds))
 			}
 			for range 3 {
 				tail.look()
@@ -259,8 +227,8 @@ func TestMoments__after_an_outage(t *testing.T) {
 			require.Len(t, other.contents(), len(late)/2+5+2+2, "with empty segments in the gap")
 
 			holds = false
-			newStepper(d, d.open(), held).look()
-			_, there := at.looker.look()
+			newStepper(d, d.open(), heldWhile(&holds)).look()
+			_, there := at.look()
 			require.Contains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 7})
 			require.NotContains(t, there, remotefile.Name{Kind: remotefile.WBL, Number: 2})
 		})

@@ -26,8 +26,7 @@ func TestRestore__brings_back_the_log_byte_for_byte(t *testing.T) {
 		}
 	}
 	d.append(wblZero, 777)
-	d.checkpoint(1, 3)
-	d.remove(walZero, walOne)
+	d.checkpoint(1, 3, walZero, walOne)
 	d.append(walThree, 1) // A torn tail.
 	n.stop()              // Copies the rest.
 
@@ -50,7 +49,6 @@ func TestRestore__from_a_server_of_other_slab_classes(t *testing.T) {
 		require.True(t, n.Up(), classes)
 		require.Zero(t, testutil.ToFloat64(n.Metrics().Errors.WithLabelValues("append")), classes)
 		n.stop()
-
 		d.requireRestores(d.contents())
 	}
 }
@@ -74,20 +72,17 @@ func TestRestore__brings_back_the_snapshot_of_a_shutdown(t *testing.T) {
 			}
 			n.stop()
 			if chunksLost {
-				d.free(n.firstID(remotefile.Name{Kind: remotefile.Chunks, Number: 2}))
+				d.lose(remotefile.Name{Kind: remotefile.Chunks, Number: 2})
 			}
 
 			other := d.elsewhere()
 			other.restore()
 			require.Equal(t, d.contents(), other.contents())
-			want, err := shared.Contents(d.dir, newest)
-			require.NoError(t, err)
+			want := shared.Must(shared.Contents(d.dir, newest))(t)
 			if chunksLost {
 				clear(want)
 			}
-			got, err := shared.Contents(other.dir, "chunk_snapshot.*")
-			require.NoError(t, err)
-			require.Equal(t, want, got)
+			require.Equal(t, want, shared.Must(shared.Contents(other.dir, "chunk_snapshot.*"))(t))
 		})
 	}
 }
@@ -108,9 +103,7 @@ func TestRestore__goes_on_after_a_crash_in_the_middle(t *testing.T) {
 	d.append(walThree, 0)
 	d.run(func() {})
 	other := d.elsewhere()
-	for _, name := range []string{"wbl", "wal", "chunks_head"} { // As a crash left it.
-		other.mkdir(name)
-	}
+	other.mkdir("wbl", "wal", "chunks_head") // As a crash left it.
 	other.write(wblZero, []byte("old"))
 	other.restore()
 	require.Equal(t, d.contents(), other.contents(), "with an empty segment behind the checkpoint")
@@ -139,7 +132,7 @@ func TestRestore__replaces_no_log_by_a_damaged_one(t *testing.T) {
 	want := d.contents()
 	m := d.open()
 	require.True(t, m.Behind())
-	d.damage(m, wal(1))
+	d.damage(wal(1))
 	require.Zero(t, restoreTo(d, m))
 	require.Equal(t, want, d.contents())
 }
@@ -148,14 +141,10 @@ func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
 	d := newDataDir(t)
 	d.segments(walZero, walOne, walTwo, walThree)
 	d.append(wblZero, 100) // Of which series, the lost part of the WAL may know.
-	n := d.start()
-	n.copies(4*segmentSize + 100)
-	n.stop()
-
-	d.free(n.firstID(wal(2)))
+	d.run(func() {})
+	d.lose(wal(2))
 	other := d.elsewhere()
-	done, err := Restore(context.Background(), other.open(), other.dir, false, quiet())
-	require.NoError(t, err)
+	done := shared.Must(Restore(context.Background(), other.open(), other.dir, false, quiet()))(t)
 	require.Equal(t, Restored{Files: 2, Bytes: 2 * segmentSize, Lost: 2}, done)
 	d.remove(wblZero, walTwo, walThree)
 	require.Equal(t, d.contents(), other.contents())
@@ -164,7 +153,6 @@ func TestRestore__takes_nothing_behind_a_hole(t *testing.T) {
 func TestRestore__ends_with_its_context_and_leaves_nothing(t *testing.T) {
 	d := newDataDir(t)
 	d.run(func() { d.segments(walZero) })
-
 	other := d.elsewhere()
 	m := other.open()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -181,9 +169,8 @@ func TestRestore__refuses_a_damaged_checkpoint(t *testing.T) {
 	d.truncate()
 	d.run(func() {})
 	other := d.elsewhere()
-	m := other.open()
-	d.damage(m, checkpointOne)
-	_, err := Restore(context.Background(), m, other.dir, true, quiet())
+	d.damage(checkpointOne)
+	_, err := Restore(context.Background(), other.open(), other.dir, true, quiet())
 	require.ErrorContains(t, err, "checkpoint.00000001/00000000 is not as it was written")
 	require.True(t, memory.IsEmpty(other.dir))
 }

@@ -7,13 +7,14 @@ package tail
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
 	"github.com/maas-memory/maas/prometheus/memory"
@@ -45,17 +47,16 @@ func wal(number uint32) remotefile.Name { return remotefile.Name{Kind: remotefil
 type dataDir struct {
 	t      *testing.T
 	server *maastest.Server
+	client *maas.Client // Of somebody else.
 	dir    string
 	rnd    *rand.Rand
 }
 
 // newDataDir makes an empty data directory, and starts a server with 64 MiB and these options.
 func newDataDir(t *testing.T, options ...string) *dataDir {
-	d := &dataDir{t: t, server: maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...), rnd: rand.New(rand.NewSource(1))}
-	d = d.elsewhere()
-	for _, sub := range []string{"wal", "wbl", "chunks_head"} {
-		d.mkdir(sub)
-	}
+	server := maastest.Start(t, append([]string{"--max-pool-size", "64MiB"}, options...)...)
+	d := &dataDir{t, server, shared.Client(t, server.URL), t.TempDir(), rand.New(rand.NewSource(1))}
+	d.mkdir("wal", "wbl", "chunks_head")
 	return d
 }
 
@@ -68,7 +69,7 @@ func newLog(t *testing.T) *dataDir {
 
 // elsewhere is an empty directory without a log, for the same server.
 func (d *dataDir) elsewhere() *dataDir {
-	return &dataDir{t: d.t, server: d.server, dir: d.t.TempDir(), rnd: d.rnd}
+	return &dataDir{d.t, d.server, d.client, d.t.TempDir(), d.rnd}
 }
 
 // copied is a copy of a data directory, as cp -a or a backup makes one.
@@ -82,19 +83,17 @@ func (d *dataDir) copied() *dataDir {
 
 func (d *dataDir) path(name string) string { return filepath.Join(d.dir, name) }
 
-func (d *dataDir) read(name string) []byte {
-	d.t.Helper()
-	b, err := os.ReadFile(d.path(name))
-	require.NoError(d.t, err)
-	return b
-}
+func (d *dataDir) read(name string) []byte { return shared.Must(os.ReadFile(d.path(name)))(d.t) }
 
 func (d *dataDir) write(name string, b []byte) {
-	d.t.Helper()
 	require.NoError(d.t, os.WriteFile(d.path(name), b, 0o666))
 }
 
-func (d *dataDir) mkdir(name string) { require.NoError(d.t, os.Mkdir(d.path(name), 0o777)) }
+func (d *dataDir) mkdir(names ...string) {
+	for _, name := range names {
+		require.NoError(d.t, os.Mkdir(d.path(name), 0o777))
+	}
+}
 
 func (d *dataDir) rename(from, to string) { require.NoError(d.t, os.Rename(d.path(from), d.path(to))) }
 
@@ -106,21 +105,26 @@ func (d *dataDir) remove(names ...string) {
 
 // append appends n bytes of records.
 func (d *dataDir) append(name string, n int) {
-	f, err := os.OpenFile(d.path(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)
-	require.NoError(d.t, err)
-	at, err := f.Seek(0, io.SeekEnd)
-	require.NoError(d.t, err)
-	_, err = f.Write(d.records(int(at), n))
-	require.NoError(d.t, err)
+	f := shared.Must(os.OpenFile(d.path(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666))(d.t)
+	at := shared.Must(f.Seek(0, io.SeekEnd))(d.t)
+	shared.Must(f.Write(d.records(int(at), n)))(d.t)
 	require.NoError(d.t, f.Close())
+}
+
+// chunkFile is a file of n chunks with the same data, from this time on.
+func chunkFile(n int, from int64, data []byte) []byte {
+	header := headchunk.FileHeader()
+	b := header[:]
+	for at := from; at < from+int64(n); at++ {
+		b = headchunk.Append(b, headchunk.Record{Series: 1, Mint: at, Maxt: at, Encoding: chunkenc.EncXOR, Data: data})
+	}
+	return b
 }
 
 // writeChunks writes some files of chunks, which hold one sample each.
 func (d *dataDir) writeChunks(files int, sample byte) {
 	for i := 1; i <= files; i++ {
-		header := headchunk.FileHeader()
-		b := headchunk.Append(header[:], headchunk.Record{Series: 1, Mint: int64(i), Maxt: int64(i), Encoding: chunkenc.EncXOR, Data: []byte{0, 1, sample}})
-		d.write(fmt.Sprintf("chunks_head/%06d", i), b)
+		d.write(fmt.Sprintf("chunks_head/%06d", i), chunkFile(1, int64(i), []byte{0, 1, sample}))
 	}
 }
 
@@ -155,37 +159,29 @@ func (d *dataDir) records(at, n int) (b []byte) {
 	return b
 }
 
-// checkpoint makes a checkpoint as Prometheus does: under another name until it is complete.
-func (d *dataDir) checkpoint(number, parts int) {
+// checkpoint makes a checkpoint as Prometheus does: under another name until it is complete. Then it stands for these
+// files, which go.
+func (d *dataDir) checkpoint(number, parts int, gone ...string) {
 	name := fmt.Sprintf("wal/checkpoint.%08d", number)
 	d.mkdir(name + ".tmp")
 	for i := range parts {
 		d.segments(fmt.Sprintf("%s.tmp/%08d", name, i))
 	}
 	d.rename(name+".tmp", name)
+	d.remove(gone...)
 }
 
 // truncate does to a log of three segments what the truncation of a head does.
 func (d *dataDir) truncate() {
 	d.append(walThree, 100)
-	d.checkpoint(1, 2)
-	d.remove(walZero, walOne)
+	d.checkpoint(1, 2, walZero, walOne)
 }
 
-// zero overwrites the end of a file, as a power cut leaves bytes that were not on disk yet.
-func (d *dataDir) zero(name string, n int64) {
-	info, err := os.Stat(d.path(name))
-	require.NoError(d.t, err)
-	d.cut(name, info.Size()-n)
-	d.cut(name, info.Size())
-}
-
-// hole overwrites a part of a file with zeros.
-func (d *dataDir) hole(name string, from, n int64) {
-	f, err := os.OpenFile(d.path(name), os.O_WRONLY, 0)
-	require.NoError(d.t, err)
-	_, err = f.WriteAt(make([]byte, n), from)
-	require.NoError(d.t, errors.Join(err, f.Close()))
+// zero overwrites a part of a file, as a power cut leaves bytes that were not on disk yet.
+func (d *dataDir) zero(name string, from, n int) {
+	b := d.read(name)
+	clear(b[from : from+n])
+	d.write(name, b)
 }
 
 func (d *dataDir) cut(name string, size int64) { require.NoError(d.t, os.Truncate(d.path(name), size)) }
@@ -194,10 +190,7 @@ func (d *dataDir) cut(name string, size int64) { require.NoError(d.t, os.Truncat
 
 // contents maps the names of the log's files to their bytes.
 func (d *dataDir) contents() map[string]string {
-	d.t.Helper()
-	m, err := shared.Contents(d.dir, "wal", "wbl")
-	require.NoError(d.t, err)
-	return m
+	return shared.Must(shared.Contents(d.dir, "wal", "wbl"))(d.t)
 }
 
 // asideContents is contents of the log that a restore has put aside.
@@ -205,15 +198,55 @@ func (d *dataDir) asideContents() map[string]string {
 	return (&dataDir{t: d.t, dir: d.path(replacedDir)}).contents()
 }
 
+// ---- what is in remote memory
+
+// look returns where the head of a take-over would begin, and the files that would be there; no files while the owner
+// changes something under the look.
+func (d *dataDir) look() (minTime int64, there map[remotefile.Name]bool) {
+	listing, err := remotefile.List(context.Background(), d.client, "node")
+	if maas.IsNotFound(err) {
+		return math.MinInt64, nil
+	}
+	require.NoError(d.t, err)
+	there = map[remotefile.Name]bool{}
+	for _, f := range listing.Files {
+		there[f.Name()] = true
+	}
+	return listing.MinTime, there
+}
+
+func (d *dataDir) files() []*remotefile.File {
+	return shared.Must(remotefile.List(context.Background(), d.client, "node"))(d.t).Files
+}
+
+// rangesOf are the places of some bytes at an offset in a file.
+func (d *dataDir) rangesOf(name remotefile.Name, b []byte, at int64) []maas.Range {
+	files := d.files()
+	i := slices.IndexFunc(files, func(f *remotefile.File) bool { return f.Name() == name })
+	require.NotEqual(d.t, -1, i, "%v is not in remote memory", name)
+	return shared.Must(files[i].Ranges(nil, b, at))(d.t)
+}
+
+// lose frees the beginning of a file behind the back of its owner.
+func (d *dataDir) lose(name remotefile.Name) {
+	_, _, err := d.client.Free(context.Background(), d.rangesOf(name, make([]byte, 1), 0)[0].ID)
+	require.NoError(d.t, err)
+}
+
+// damage overwrites some bytes of a file.
+func (d *dataDir) damage(name remotefile.Name) {
+	require.NoError(d.t, d.client.WriteV(context.Background(), d.rangesOf(name, []byte("other"), 100)))
+}
+
 // ---- the way to the server
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // connectAs opens the memory of the owner "node" for the directory.
-func (d *dataDir) connectAs(o memory.Options) (*memory.Manager, error) {
+func (d *dataDir) connectAs(ctx context.Context, o memory.Options) (*memory.Manager, error) {
 	o.URL, o.Owner, o.Transport, o.Dir = d.server.URL, "node", "http", d.dir
 	o.Logger, o.Metrics = quiet(), memory.NewMetrics(nil)
-	return memory.Open(d.t.Context(), o)
+	return memory.Open(ctx, o)
 }
 
 // connect is connectAs for a leader, which compares its log with the one in remote memory.
@@ -221,21 +254,18 @@ func (d *dataDir) connect(required bool) (*memory.Manager, error) {
 	compare := func(ctx context.Context, mem remotefile.Memory, l *remotefile.Listing, sameWriter bool) (memory.Relation, error) {
 		return Compare(ctx, mem, l, d.dir, sameWriter)
 	}
-	return d.connectAs(memory.Options{Required: required, Compare: compare})
+	return d.connectAs(d.t.Context(), memory.Options{Required: required, Compare: compare})
 }
 
 // open is connect with a server that is there; the memory is closed by the test, or with it.
 func (d *dataDir) open() *memory.Manager {
-	d.t.Helper()
-	m, err := d.connect(true)
-	require.NoError(d.t, err)
+	m := shared.Must(d.connect(true))(d.t)
 	d.t.Cleanup(func() { _ = m.Close() })
 	return m
 }
 
 // restore replaces the directory's log by what remote memory has, and frees the owner's name.
 func (d *dataDir) restore() Restored {
-	d.t.Helper()
 	m := d.open()
 	done := restoreTo(d, m)
 	require.NoError(d.t, m.Close())
@@ -243,17 +273,7 @@ func (d *dataDir) restore() Restored {
 }
 
 func restoreTo(d *dataDir, m *memory.Manager) Restored {
-	d.t.Helper()
-	done, err := Restore(context.Background(), m, d.dir, true, quiet())
-	require.NoError(d.t, err)
-	return done
-}
-
-// free frees an allocation behind the back of its owner.
-func (d *dataDir) free(id string) {
-	d.t.Helper()
-	_, _, err := shared.Client(d.t, d.server.URL).Free(context.Background(), id)
-	require.NoError(d.t, err)
+	return shared.Must(Restore(context.Background(), m, d.dir, true, quiet()))(d.t)
 }
 
 // node is a process that writes to a data directory, as far as the log goes.
@@ -264,28 +284,36 @@ type node struct {
 }
 
 // start starts the process; stop ends it when all is copied.
-func (d *dataDir) start(change ...func(*Options)) *node {
-	d.t.Helper()
-	return d.startOn(d.open(), change...)
-}
+func (d *dataDir) start(change ...func(*Options)) *node { return d.startOn(d.open(), change...) }
 
 func (d *dataDir) startOn(m *memory.Manager, change ...func(*Options)) *node {
+	return &node{Manager: m, tail: Start(m, d.options(change)), d: d}
+}
+
+func (d *dataDir) options(change []func(*Options)) Options {
 	o := Options{Dir: d.dir, Interval: 20 * time.Millisecond, Logger: quiet()}
 	for _, f := range change {
 		f(&o)
 	}
-	return &node{Manager: m, tail: Start(m, o), d: d}
+	return o
+}
+
+// startWith starts the process on a log with these segments more, and waits until remote memory has them.
+func (d *dataDir) startWith(segments ...string) *node {
+	d.t.Helper()
+	d.segments(segments...)
+	n := d.start()
+	n.copies(len(segments) * segmentSize)
+	return n
 }
 
 func (n *node) stop() {
-	n.d.t.Helper()
 	n.tail.Close()
 	require.NoError(n.d.t, n.Close())
 }
 
 // run is a process that lives as long as write takes. It returns how many bytes of the log remote memory has got.
 func (d *dataDir) run(write func()) (acked int) {
-	d.t.Helper()
 	n := d.start()
 	write()
 	n.stop()
@@ -301,34 +329,26 @@ func (n *node) copies(bytes int) {
 	maastest.Eventually(n.d.t, fmt.Sprintf("%d bytes are copied", bytes), func() bool { return n.acked() == float64(bytes) })
 }
 
-// file is a file in remote memory, or nil.
-func (n *node) file(name remotefile.Name) *remotefile.File {
-	n.tail.mu.RLock()
-	defer n.tail.mu.RUnlock()
-	if f := n.tail.files[name]; f != nil {
-		return f.file
-	}
-	return nil
+// looks waits until a look that begins now has ended, and all that it saw is copied.
+func (n *node) looks() { shared.Must(n.tail.AwaitLook(n.d.t.Context(), n.tail.NextLook()))(n.d.t) }
+
+// stepper is a Tail whose looks are called by the test.
+type stepper struct {
+	*Tail
+	t *testing.T
 }
 
-// firstID is the allocation that holds the beginning of a file.
-func (n *node) firstID(name remotefile.Name) string {
-	n.d.t.Helper()
-	ranges, err := n.file(name).Ranges(nil, make([]byte, 1), 0)
-	require.NoError(n.d.t, err)
-	return ranges[0].ID
+func newStepper(d *dataDir, m *memory.Manager, change ...func(*Options)) stepper {
+	return stepper{New(m, d.options(change)), d.t}
 }
 
-// damage overwrites some bytes of a file in remote memory.
-func (d *dataDir) damage(m *memory.Manager, name remotefile.Name) {
-	d.t.Helper()
-	for _, f := range m.Arena().Listing.Files {
-		if f.Name() == name {
-			ranges, err := f.Ranges(nil, []byte("other"), 100)
-			require.NoError(d.t, err)
-			require.NoError(d.t, m.Write("damage", 5, func(ctx context.Context, c *memory.Conn) error { return c.WriteV(ctx, ranges) }))
-			return
-		}
-	}
-	d.t.Fatalf("%v is not in remote memory", name)
+// look is one look; it says whether there is more to copy.
+func (s stepper) look() bool { return shared.Must(s.step(s.looks.begin()))(s.t) }
+
+// heldWhile keeps the old log as long as this is true.
+func heldWhile(holds *bool) func(*Options) {
+	return func(o *Options) { o.Held = func() bool { return *holds } }
 }
+
+// held keeps the old log.
+func held(o *Options) { o.Held = func() bool { return true } }

@@ -20,10 +20,17 @@ import (
 // Client is a client that has nothing to do with the memory under test. It is closed with the test.
 func Client(t testing.TB, url string) *maas.Client {
 	t.Helper()
-	c, err := maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP})
-	require.NoError(t, err)
+	c := Must(maas.Open(context.Background(), maas.Options{URL: url, Transport: maas.TransportHTTP}))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// Must is the value of a call that has to succeed: Must(os.ReadFile(path))(t).
+func Must[T any](value T, err error) func(t testing.TB) T {
+	return func(t testing.TB) T {
+		require.NoError(t, err)
+		return value
+	}
 }
 
 // Exists says whether a file is there.
@@ -59,17 +66,14 @@ func Contents(dir string, patterns ...string) (files map[string]string, err erro
 func Released[T any](t *testing.T, name string, now map[string]T) {
 	t.Helper()
 	if dir := os.Getenv("MAAS_WRITE_RELEASED"); dir != "" {
-		b, err := json.MarshalIndent(now, "", " ")
-		require.NoError(t, err)
+		b := Must(json.MarshalIndent(now, "", " "))(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), append(b, '\n'), 0o666))
 		return
 	}
-	files, err := filepath.Glob("../../tests/released/*/" + name)
-	require.NoError(t, err)
+	files := Must(filepath.Glob("../../tests/released/*/" + name))(t)
 	require.NotEmpty(t, files)
 	for _, file := range files {
-		b, err := os.ReadFile(file)
-		require.NoError(t, err)
+		b := Must(os.ReadFile(file))(t)
 		var then map[string]T
 		require.NoError(t, json.Unmarshal(b, &then))
 		require.NotEmpty(t, then)
