@@ -12,13 +12,13 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/stretchr/testify/require"
-
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // forgetful is a local mapper that can no longer read, so that reads come from remote memory.
@@ -34,11 +34,10 @@ func TestMirror__a_number_that_is_used_again_names_new_chunks(t *testing.T) {
 	rnd := rand.New(rand.NewSource(1))
 	for range 20 {
 		all := write(t, s, rnd, 300)
-		number, _ := all[0].ref.Unpack()
 		checkReads(t, s, all)
 		if rnd.Intn(2) == 0 {
 			maastest.Eventually(t, "some of it is remote", func() bool {
-				f := s.tail.ChunkFile(uint32(number))
+				f := s.tail.ChunkFile(all[0].file())
 				return f != nil && f.Len() > 0
 			})
 		}
@@ -125,8 +124,7 @@ func TestMirror__knows_where_the_chunks_end(t *testing.T) {
 	number, length = s.chunksEnd()
 	require.Equal(t, uint32(1), number)
 	require.NoError(t, s.end())
-	b, err := os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001"))
-	require.NoError(t, err)
+	b := shared.Must(os.ReadFile(filepath.Join(s.dir, "chunks_head", "000001")))(t)
 	n, records := headchunk.Prefix(b[headchunk.FileHeaderSize:])
 	require.Equal(t, len(all), records)
 	require.Equal(t, int64(headchunk.FileHeaderSize+n), length)

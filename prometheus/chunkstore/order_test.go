@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/tail"
 )
@@ -35,17 +34,12 @@ func (l *slowLog) NextLook() uint64 {
 }
 
 func (l *slowLog) AwaitLook(ctx context.Context, look uint64) (bool, error) {
-	for {
+	for ; ; time.Sleep(time.Millisecond) {
 		l.mu.Lock()
 		copied, err := l.copied, l.err
 		l.mu.Unlock()
-		if copied >= look || err != nil {
-			return err == nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, nil
-		case <-time.After(time.Millisecond):
+		if copied >= look || err != nil || ctx.Err() != nil {
+			return err == nil && copied >= look, err
 		}
 	}
 }
@@ -65,8 +59,8 @@ func now() context.Context {
 
 // A take-over must not find a late chunk without the samples before it.
 func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
-	log := &slowLog{}
-	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	log := new(slowLog)
+	s := newRemote(t, RemoteOptions{Log: log})
 	remote := func() int { return int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)) }
 
 	first := s.write(3000) // More than one request.
@@ -85,40 +79,39 @@ func TestRemote__a_chunk_goes_up_behind_the_log(t *testing.T) {
 	require.False(t, s.IsQueueEmpty(), "the second look has not been")
 
 	log.set(2, 2, nil)
-	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	s.arrives()
 	require.Equal(t, len(first)+len(second), remote())
 
 	// The last chunks wait for the log, too; if the log cannot be copied, Close says so.
-	last := s.write(5)
+	s.write(5)
 	log.set(2, 2, errors.New("the log is not copied"))
-	require.ErrorContains(t, s.Close(), "the log is not copied")
+	store, session := s.end()
+	require.ErrorContains(t, store, "the log is not copied")
+	require.NoError(t, session)
 	require.Equal(t, len(first)+len(second), remote())
-	require.NotEmpty(t, last)
-	s.ended = true
-	require.NoError(t, s.m.Close())
+	require.Empty(t, s.fatal)
 }
 
 // The samples of these chunks left the head, and the log in remote memory still has them.
 func TestTruncate__leaves_chunks_that_wait_for_the_log(t *testing.T) {
-	log := &slowLog{}
-	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	log := new(slowLog)
+	s := newRemote(t, RemoteOptions{Log: log})
 	first := s.write(10)
 	s.CutNewFile()
 	second := s.write(10)
-	number, _ := second[0].ref.Unpack()
-	require.NoError(t, s.Truncate(uint32(number)))
+	require.NoError(t, s.Truncate(second[0].file()))
 	log.set(1, 100, nil)
-	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	s.arrives()
 	require.Equal(t, len(first)+len(second), int(testutil.ToFloat64(s.m.Metrics().ChunksWritten)))
 	checkIterates(t, s, append(first, second...))
-	require.NoError(t, s.Truncate(uint32(number)))
+	require.NoError(t, s.Truncate(second[0].file()))
 	checkIterates(t, s, second)
 }
 
 // A log that arrived in the server's earlier memory is not in its present memory.
 func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T) {
-	log := &slowLog{}
-	s := newRemote(t, RemoteOptions{Log: log, Fatal: func(err error) { t.Error(err) }})
+	log := new(slowLog)
+	s := newRemote(t, RemoteOptions{Log: log})
 	all := s.write(10)
 	require.NoError(t, s.flush(now()))
 	log.set(1, 0, nil)
@@ -128,7 +121,7 @@ func TestRemote__in_another_memory_a_chunk_waits_for_the_log_again(t *testing.T)
 	require.NoError(t, s.writeSealed(1))
 	require.Zero(t, testutil.ToFloat64(s.m.Metrics().ChunksWritten))
 	log.set(2, 100, nil)
-	maastest.Eventually(t, "all is there", s.IsQueueEmpty)
+	s.arrives()
 	checkReads(t, s, all)
 }
 

@@ -15,27 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/headchunk"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
-
-// slowReads is a server whose reads take this many nanoseconds.
-func slowReads(t *testing.T, server string) (address string, delay *atomic.Int64) {
-	t.Helper()
-	delay = new(atomic.Int64)
-	address = maastest.Proxy(t, server, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
-		if r.URL.Path == "/data/read" || r.Method == http.MethodGet && path.Base(r.URL.Path) == "data" {
-			select {
-			case <-time.After(time.Duration(delay.Load())):
-			case <-r.Context().Done():
-			}
-		}
-		serve(w, r)
-	})
-	return address, delay
-}
 
 // seriesLock is free whenever a read waits.
 type seriesLock struct {
@@ -48,9 +34,29 @@ func (l *seriesLock) Unlock() {
 	l.Mutex.Unlock()
 }
 
+// patiently reads a chunk as a compaction does, with its series locked.
+func (s *remote) patiently(ref chunks.ChunkDiskMapperRef, lock sync.Locker) (data string, err error) {
+	lock.Lock()
+	defer lock.Unlock()
+	chk, err := s.ChunkPatiently(ref, lock)
+	if err != nil {
+		return "", err
+	}
+	return string(chk.Bytes()), nil
+}
+
 func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T) {
 	server := maastest.Start(t, "--max-pool-size", "256MiB")
-	address, delay := slowReads(t, server.URL)
+	var delay atomic.Int64 // Of its reads, in nanoseconds.
+	address := maastest.Proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request, serve http.HandlerFunc) {
+		if r.URL.Path == "/data/read" || r.Method == http.MethodGet && path.Base(r.URL.Path) == "data" {
+			select {
+			case <-time.After(time.Duration(delay.Load())):
+			case <-r.Context().Done():
+			}
+		}
+		serve(w, r)
+	})
 	s := remoteAt(t, server, address, RemoteOptions{Options: Options{CacheSize: 1}})
 	s.outagePatience = time.Minute
 	all := s.write(1000)
@@ -58,15 +64,7 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 
 	delay.Store(int64(1500 * time.Millisecond))
 	var lock seriesLock
-	patiently := func(w written) {
-		t.Helper()
-		lock.Lock()
-		chk, err := s.ChunkPatiently(w.ref, &lock)
-		require.NoError(t, err)
-		require.Equal(t, w.data, string(chk.Bytes()))
-		lock.Unlock()
-	}
-	patiently(all[0])
+	require.Equal(t, all[0].data, shared.Must(s.patiently(all[0].ref, &lock))(t))
 	require.Greater(t, lock.unlocked, 1, "unlocked while it waited")
 	require.True(t, s.m.Up())
 	require.Zero(t, testutil.ToFloat64(s.m.Metrics().Errors.WithLabelValues("read")))
@@ -74,13 +72,9 @@ func TestRemote__a_compaction_has_the_patience_that_a_query_has_not(t *testing.T
 	_, err := s.Chunk(all[500].ref)
 	require.ErrorContains(t, err, "did not answer")
 	require.False(t, s.m.Up())
-	patiently(all[900]) // Although the query has opened the breaker.
-
-	number, _ := all[0].ref.Unpack()
-	lock.Lock()
-	_, err = s.ChunkPatiently(makeRef(uint32(number)+1, 8), &lock)
+	require.Equal(t, all[900].data, shared.Must(s.patiently(all[900].ref, &lock))(t), "although the query has opened the breaker")
+	_, err = s.patiently(makeRef(all[0].file()+1, 8), &lock)
 	require.ErrorContains(t, err, "no head chunk", "at once")
-	lock.Unlock()
 	delay.Store(0)
 }
 
@@ -91,15 +85,11 @@ func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
 	all := s.write(10)
 	s.arrives()
 	s.server.Pause()
-	var lock sync.Mutex
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		lock.Lock()
-		defer lock.Unlock()
-		chk, err := s.ChunkPatiently(all[0].ref, &lock)
-		if err != nil || string(chk.Bytes()) != all[0].data {
-			t.Errorf("%v, or another chunk", err)
-		}
+		data, err := s.patiently(all[0].ref, new(sync.Mutex))
+		assert.NoError(t, err)
+		assert.Equal(t, all[0].data, data)
 	})
 	maastest.Eventually(t, "the breaker is open", func() bool { return !s.m.Up() })
 	s.server.Resume()
@@ -109,8 +99,7 @@ func TestRemote__a_compaction_outlasts_a_short_outage(t *testing.T) {
 // writeEmpty adds n chunks of so many zeros, and waits until they are in remote memory.
 func (s *remote) writeEmpty(n, size int) (refs []chunks.ChunkDiskMapperRef) {
 	s.t.Helper()
-	chk, err := chunkenc.FromData(chunkenc.EncXOR, make([]byte, size))
-	require.NoError(s.t, err)
+	chk := shared.Must(chunkenc.FromData(chunkenc.EncXOR, make([]byte, size)))(s.t)
 	for range n {
 		refs = append(refs, s.WriteChunk(1, 0, 0, chk, false, nil))
 	}
@@ -128,8 +117,7 @@ func TestReader__hits_and_misses_are_blocks(t *testing.T) {
 		last := first + headchunk.EncodedSize(1000) - 1
 		blocks := last/blockSize - first/blockSize + 1
 		hadHits, hadMisses := testutil.ToFloat64(hits), testutil.ToFloat64(misses)
-		_, err := s.Chunk(refs[i])
-		require.NoError(t, err)
+		shared.Must(s.Chunk(refs[i]))(t)
 		missed := testutil.ToFloat64(misses) - hadMisses
 		require.Equal(t, float64(blocks), testutil.ToFloat64(hits)-hadHits+missed, "chunk %d", i)
 	}
@@ -156,8 +144,7 @@ func TestReader__reads_ahead_in_streams_that_alternate(t *testing.T) {
 			hadMisses, hadRead := testutil.ToFloat64(misses), testutil.ToFloat64(read)
 			for i := range len(refs) / streams {
 				for stream := range streams {
-					_, err := s.Chunk(refs[stream*len(refs)/streams+i])
-					require.NoError(t, err)
+					shared.Must(s.Chunk(refs[stream*len(refs)/streams+i]))(t)
 				}
 			}
 			missed, bytes := testutil.ToFloat64(misses)-hadMisses, testutil.ToFloat64(read)-hadRead

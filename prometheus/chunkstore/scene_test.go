@@ -6,87 +6,96 @@ package chunkstore
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"math/rand"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/tail"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type written struct {
+// listed is what an iteration says about a chunk.
+type listed struct {
 	series     chunks.HeadSeriesRef
 	ref        chunks.ChunkDiskMapperRef
 	mint, maxt int64
-	data       string
 	samples    uint16
+	enc        chunkenc.Encoding
 	ooo        bool
 }
 
+type written struct {
+	listed
+	data string
+}
+
+// file is the number of its file.
+func (w written) file() uint32 {
+	number, _ := w.ref.Unpack()
+	return uint32(number)
+}
+
 func open(t *testing.T, url, dir string, required bool) *memory.Manager {
-	t.Helper()
-	m, err := memory.Open(context.Background(), memory.Options{
+	return shared.Must(memory.Open(context.Background(), memory.Options{
 		URL: url, Owner: "test", Transport: "http", Dir: dir, Required: required,
 		Logger: slog.New(slog.DiscardHandler), Metrics: memory.NewMetrics(nil),
-	})
-	require.NoError(t, err)
-	return m
+	}))(t)
 }
 
 func write(t *testing.T, s Local, rnd *rand.Rand, n int) []written {
-	t.Helper()
 	all := make([]written, n)
 	for i := range all {
 		c := chunkenc.NewXORChunk()
-		a, err := c.Appender()
-		require.NoError(t, err)
+		a := shared.Must(c.Appender())(t)
 		for j := range 1 + rnd.Intn(120) {
 			a.Append(0, int64(i*1000+j), rnd.NormFloat64())
 		}
-		all[i] = writeChunk(t, s, written{series: chunks.HeadSeriesRef(1 + i), mint: int64(i * 1000), maxt: int64(i*1000 + 119), ooo: i%7 == 0}, c)
+		from := int64(i * 1000)
+		all[i] = writeChunk(t, s, listed{series: chunks.HeadSeriesRef(1 + i), mint: from, maxt: from + 119, ooo: i%7 == 0}, c)
 	}
 	return all
 }
 
-func writeChunk(t *testing.T, s Local, w written, c chunkenc.Chunk) written {
-	w.data, w.samples = string(c.Bytes()), uint16(c.NumSamples())
-	w.ref = s.WriteChunk(w.series, w.mint, w.maxt, c, w.ooo, func(err error) { require.NoError(t, err) })
-	return w
+func writeChunk(t *testing.T, s Local, l listed, c chunkenc.Chunk) written {
+	l.samples, l.enc = uint16(c.NumSamples()), c.Encoding()
+	l.ref = s.WriteChunk(l.series, l.mint, l.maxt, c, l.ooo, func(err error) { require.NoError(t, err) })
+	return written{l, string(c.Bytes())}
 }
 
 func checkReads(t *testing.T, s Local, all []written) {
-	t.Helper()
 	for _, w := range all {
-		c, err := s.Chunk(w.ref)
-		require.NoError(t, err)
-		require.Equal(t, w.data, string(c.Bytes()))
+		require.Equal(t, w.data, string(shared.Must(s.Chunk(w.ref))(t).Bytes()))
 	}
 }
 
-func checkIterates(t *testing.T, s Local, all []written) {
-	t.Helper()
-	i := 0
+// list iterates over all chunks; a database does so before it writes.
+func list(t *testing.T, s Local) (all []listed) {
 	require.NoError(t, s.IterateAllChunks(func(series chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, mint, maxt int64, samples uint16, enc chunkenc.Encoding, ooo bool) error {
-		require.Less(t, i, len(all))
-		w := all[i]
-		require.Equal(t, fmt.Sprint(w.series, w.ref, w.mint, w.maxt, w.samples, chunkenc.EncXOR, w.ooo), fmt.Sprint(series, ref, mint, maxt, samples, enc, ooo))
-		i++
+		all = append(all, listed{series, ref, mint, maxt, samples, enc, ooo})
 		return nil
 	}))
-	require.Equal(t, len(all), i)
+	return all
+}
+
+func checkIterates(t *testing.T, s Local, all []written) {
+	got := list(t, s)
+	require.Equal(t, len(all), len(got))
+	for i, w := range all {
+		require.Equal(t, w.listed, got[i])
+	}
 }
 
 // remote is a Remote in a directory, and its server, which has 256 MiB.
@@ -94,59 +103,61 @@ type remote struct {
 	*Remote
 	t      *testing.T
 	server *maastest.Server
+	client *maas.Client // Of somebody else.
 	m      *memory.Manager
 	dir    string
 	rnd    *rand.Rand
+	fatal  chan error // What would have ended the process.
 	ended  bool
 }
 
 func newRemote(t *testing.T, o RemoteOptions, options ...string) *remote {
-	t.Helper()
 	server := maastest.Start(t, append([]string{"--max-pool-size", "256MiB"}, options...)...)
 	return remoteAt(t, server, server.URL, o)
 }
 
 // remoteAt is a Remote whose way to the server leads over another URL.
 func remoteAt(t *testing.T, server *maastest.Server, url string, o RemoteOptions) *remote {
-	t.Helper()
-	s := &remote{t: t, server: server, dir: t.TempDir(), rnd: rand.New(rand.NewSource(1))}
+	s := &remote{
+		t: t, server: server, client: shared.Client(t, server.URL), dir: t.TempDir(),
+		rnd: rand.New(rand.NewSource(1)), fatal: make(chan error, 2),
+	}
 	s.start(url, o)
-	t.Cleanup(func() {
-		if !s.ended {
-			s.end()
-		}
-	})
+	t.Cleanup(s.ends)
 	return s
 }
 
 func (s *remote) start(url string, o RemoteOptions) {
-	s.t.Helper()
 	s.ended, s.m = false, open(s.t, url, s.dir, true)
-	var err error
-	s.Remote, err = NewRemote(s.m, o)
-	require.NoError(s.t, err)
+	o.Fatal = func(err error) { s.fatal <- err }
+	s.Remote = shared.Must(NewRemote(s.m, o))(s.t)
 }
 
 // end closes the store and its session.
-func (s *remote) end() {
-	s.t.Helper()
+func (s *remote) end() (store, session error) {
 	s.ended = true
-	require.NoError(s.t, s.Close())
-	require.NoError(s.t, s.m.Close())
+	store = s.Close()
+	return store, s.m.Close()
+}
+
+// ends wants all to end well, if it has not ended.
+func (s *remote) ends() {
+	if !s.ended {
+		require.NoError(s.t, errors.Join(s.end()))
+		require.Empty(s.t, s.fatal)
+	}
 }
 
 func (s *remote) restart(o RemoteOptions) {
-	s.t.Helper()
-	s.end()
+	s.ends()
 	s.start(s.server.URL, o)
 }
 
 // write adds n chunks.
-func (s *remote) write(n int) []written { s.t.Helper(); return write(s.t, s, s.rnd, n) }
+func (s *remote) write(n int) []written { return write(s.t, s, s.rnd, n) }
 
 // writeFiles adds some files of 100 chunks each.
 func (s *remote) writeFiles(n int) (all []written) {
-	s.t.Helper()
 	for range n {
 		all = append(all, s.write(100)...)
 		s.CutNewFile()
@@ -156,13 +167,16 @@ func (s *remote) writeFiles(n int) (all []written) {
 
 // holds wants the store to have these chunks, and no others.
 func (s *remote) holds(all []written) {
-	s.t.Helper()
 	checkReads(s.t, s, all)
 	checkIterates(s.t, s, all)
 }
 
 // arrives waits until all is in remote memory.
-func (s *remote) arrives() { s.t.Helper(); maastest.Eventually(s.t, "all is remote", s.IsQueueEmpty) }
+func (s *remote) arrives() {
+	s.t.Helper()
+	maastest.Eventually(s.t, "all is remote", func() bool { return s.IsQueueEmpty() || len(s.fatal) > 0 })
+	require.Empty(s.t, s.fatal)
+}
 
 // lookAnew makes the memory doubt its server, and waits until the server is known again.
 func lookAnew(t *testing.T, m *memory.Manager) {
@@ -176,10 +190,8 @@ func lookAnew(t *testing.T, m *memory.Manager) {
 
 // lose frees the beginning of a file behind the store's back.
 func (s *remote) lose(file int) {
-	s.t.Helper()
-	ranges, err := s.files[file].file.Ranges(nil, make([]byte, 1), 0)
-	require.NoError(s.t, err)
-	_, _, err = clientOf(s.t, s.m).Free(context.Background(), ranges[0].ID)
+	ranges := shared.Must(s.files[file].file.Ranges(nil, make([]byte, 1), 0))(s.t)
+	_, _, err := s.client.Free(context.Background(), ranges[0].ID)
 	require.NoError(s.t, err)
 }
 
@@ -187,28 +199,14 @@ func (s *remote) lose(file int) {
 func (s *remote) allocates(n int) {
 	s.t.Helper()
 	maastest.Eventually(s.t, "the rest is freed", func() bool {
-		list, err := clientOf(s.t, s.m).List(context.Background(), "test")
+		list, err := s.client.List(context.Background(), "test")
 		return err == nil && len(list) == n && s.IsQueueEmpty()
 	})
 }
 
-// ignore is called for each chunk where the iteration alone matters: a database iterates before it writes.
-func ignore(chunks.HeadSeriesRef, chunks.ChunkDiskMapperRef, int64, int64, uint16, chunkenc.Encoding, bool) error {
-	return nil
-}
-
-func clientOf(t *testing.T, m *memory.Manager) (c *maas.Client) {
-	t.Helper()
-	require.NoError(t, m.Read("test", mirrorReadTimeout, func(_ context.Context, in *memory.Conn) error { c = in.Client; return nil }))
-	return c
-}
-
 // localChunks is the stock store of head chunks in a directory.
 func localChunks(t *testing.T, dir string) *chunks.ChunkDiskMapper {
-	t.Helper()
-	local, err := chunks.NewChunkDiskMapper(nil, dir, chunkenc.NewPool(), chunks.MinWriteBufferSize, 0)
-	require.NoError(t, err)
-	return local
+	return shared.Must(chunks.NewChunkDiskMapper(nil, dir, chunkenc.NewPool(), chunks.MinWriteBufferSize, 0))(t)
 }
 
 // mirror is a Mirror in a directory, with the tail that copies its files, and its server, which has 256 MiB.
@@ -223,7 +221,6 @@ type mirror struct {
 }
 
 func newMirror(t *testing.T) *mirror {
-	t.Helper()
 	s := &mirror{t: t, server: maastest.Start(t, "--max-pool-size", "256MiB"), dir: t.TempDir()}
 	s.start()
 	t.Cleanup(func() {
@@ -235,21 +232,18 @@ func newMirror(t *testing.T) *mirror {
 }
 
 func (s *mirror) start() {
-	s.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	s.ended = false
 	s.m = open(s.t, s.server.URL, s.dir, false)
 	s.tail = tail.Start(s.m, tail.Options{Dir: s.dir, Chunks: true, Interval: 10 * time.Millisecond, Logger: log})
-	var err error
-	s.Mirror, err = NewMirror(localChunks(s.t, filepath.Join(s.dir, "chunks_head")), s.m, s.tail, Options{CacheSize: 1, Logger: log})
-	require.NoError(s.t, err)
-	require.NoError(s.t, s.IterateAllChunks(ignore))
+	local := localChunks(s.t, filepath.Join(s.dir, "chunks_head"))
+	s.Mirror = shared.Must(NewMirror(local, s.m, s.tail, Options{CacheSize: 1, Logger: log}))(s.t)
+	list(s.t, s)
 	s.BeginSorted()
 }
 
 // end closes the store, which flushes all of it to the local files, then the tail; the session's error is its result.
 func (s *mirror) end() error {
-	s.t.Helper()
 	s.ended = true
 	require.NoError(s.t, s.Close())
 	s.tail.Close()
@@ -257,15 +251,11 @@ func (s *mirror) end() error {
 }
 
 func (s *mirror) restart() {
-	s.t.Helper()
 	require.NoError(s.t, s.end())
 	s.start()
 }
 
-func (s *mirror) write(n int) []written {
-	s.t.Helper()
-	return write(s.t, s, rand.New(rand.NewSource(1)), n)
-}
+func (s *mirror) write(n int) []written { return write(s.t, s, rand.New(rand.NewSource(1)), n) }
 
 // copied waits until more than n bytes of the first file are remote, and the server is in use.
 func (s *mirror) copied(n int64) {

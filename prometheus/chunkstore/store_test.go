@@ -9,12 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/chunks"
-
 	"github.com/maas-memory/maas/go/maastest"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
@@ -31,8 +30,7 @@ func TestRemote__chunks_are_there_again_after_a_restart(t *testing.T) {
 	more := s.write(100)
 	require.Greater(t, more[0].ref, all[len(all)-1].ref)
 
-	number, _ := more[0].ref.Unpack()
-	require.NoError(t, s.Truncate(uint32(number)))
+	require.NoError(t, s.Truncate(more[0].file()))
 	checkIterates(t, s, more)
 	s.allocates(1)
 }
@@ -83,24 +81,21 @@ func TestRemote__ends_when_too_much_waits(t *testing.T) {
 		"for too long":   {MaxPendingAge: time.Millisecond},
 	} {
 		t.Run(what, func(t *testing.T) {
-			fatal := make(chan error, 2)
-			o.Fatal = func(err error) { fatal <- err }
 			s := newRemote(t, o)
 			s.server.Kill()
 			all := s.write(1000)
-			require.ErrorContains(t, <-fatal, "wait for the memory server")
+			require.ErrorContains(t, <-s.fatal, "wait for the memory server")
 			checkReads(t, s, all)
-			require.ErrorContains(t, s.Close(), "the next start reads their samples from the log")
-			require.Empty(t, fatal)
-			s.ended = true
-			require.Error(t, s.m.Close()) // The session ends by itself.
+			store, session := s.end()
+			require.ErrorContains(t, store, "the next start reads their samples from the log")
+			require.Error(t, session, "it ends by itself")
+			require.Empty(t, s.fatal)
 		})
 	}
 }
 
 func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
-	fatal := make(chan error, 1)
-	s := newRemote(t, RemoteOptions{Fatal: func(err error) { fatal <- err }})
+	s := newRemote(t, RemoteOptions{})
 	var all []written
 	for round := range 2 { // The first time there is no chunk at all, the second time some wait.
 		arena := s.m.Arena()
@@ -109,35 +104,31 @@ func TestRemote__goes_on_where_nothing_was_lost(t *testing.T) {
 			all = s.writeFiles(2)
 		}
 		s.server.Restart()
-		maastest.Eventually(t, "its new memory is in use", func() bool { return s.m.Up() && s.m.Arena() != arena || len(fatal) > 0 })
-		maastest.Eventually(t, "all is remote", func() bool { return s.IsQueueEmpty() || len(fatal) > 0 })
-		require.Empty(t, fatal)
+		maastest.Eventually(t, "its new memory is in use", func() bool { return s.m.Up() && s.m.Arena() != arena || len(s.fatal) > 0 })
+		s.arrives()
 	}
 	all = append(all, s.write(100)...)
 	checkReads(t, s, all)
 	s.restart(RemoteOptions{})
-	require.Empty(t, fatal)
 	checkIterates(t, s, all)
 }
 
 // Somebody frees by hand memory without chunks; then a chunk.
 func TestRemote__only_lost_chunks_end_it(t *testing.T) {
-	fatal := make(chan error, 1)
-	s := newRemote(t, RemoteOptions{Fatal: func(err error) { fatal <- err }})
+	s := newRemote(t, RemoteOptions{})
 	all := s.write(5000)
 	s.arrives()
 	lookAnew(t, s.m)
 	all = append(all, s.write(5000)...)
-	maastest.Eventually(t, "the rest is remote, too", func() bool { return s.IsQueueEmpty() || len(fatal) > 0 })
-	require.Empty(t, fatal)
+	s.arrives()
 	s.holds(all)
 
 	s.lose(0)
 	lookAnew(t, s.m)
-	require.ErrorIs(t, <-fatal, errLost)
-	s.ended = true
-	require.ErrorIs(t, s.Close(), errLost)
-	require.NoError(t, s.m.Close())
+	require.ErrorIs(t, <-s.fatal, errLost)
+	store, session := s.end()
+	require.ErrorIs(t, store, errLost)
+	require.NoError(t, session)
 }
 
 // With a chunk that is larger than a batch, and one that is the first of its file.
@@ -148,10 +139,9 @@ func TestRemote__what_waits_in_many_batches_is_read_and_arrives(t *testing.T) {
 	s.CutNewFile()
 	data := make([]byte, 3*maxFlush)
 	s.rnd.Read(data)
-	large, err := chunkenc.FromData(chunkenc.EncXOR, data)
-	require.NoError(t, err)
+	large := shared.Must(chunkenc.FromData(chunkenc.EncXOR, data))(t)
 	for i := range 3 {
-		all = append(all, writeChunk(t, s, written{series: 1, mint: int64(i), maxt: int64(i)}, large))
+		all = append(all, writeChunk(t, s, listed{series: 1, mint: int64(i), maxt: int64(i)}, large))
 		all = append(all, s.write(3000)...)
 	}
 	s.holds(all)
@@ -183,15 +173,13 @@ func TestRemote__a_full_server_gets_back_what_is_no_longer_needed(t *testing.T) 
 	s.CutNewFile()
 	maastest.Eventually(t, "the server is full", s.full.Load)
 	all := s.write(100)
-	number, _ := all[0].ref.Unpack()
-	require.NoError(t, s.Truncate(uint32(number)))
-	maastest.Eventually(t, "there is room again", s.IsQueueEmpty)
+	require.NoError(t, s.Truncate(all[0].file()))
+	s.arrives() // There is room again.
 	checkIterates(t, s, all)
 }
 
 // writeLocal writes some local files of n chunks each.
 func (s *remote) writeLocal(files, n int) (chunkDir string, all []written) {
-	s.t.Helper()
 	chunkDir = filepath.Join(s.dir, "chunks_head")
 	local := localChunks(s.t, chunkDir)
 	for range files {
@@ -205,21 +193,14 @@ func (s *remote) writeLocal(files, n int) (chunkDir string, all []written) {
 func TestImport__local_chunks_become_remote_and_their_files_go(t *testing.T) {
 	s := newRemote(t, RemoteOptions{})
 	chunkDir, all := s.writeLocal(2, 1000)
-	n, err := s.Import(chunkDir)
-	require.NoError(t, err)
-	require.Equal(t, len(all), n)
+	require.Equal(t, len(all), shared.Must(s.Import(chunkDir))(t))
 	require.NoDirExists(t, chunkDir)
-	i := 0
-	require.NoError(t, s.IterateAllChunks(func(_ chunks.HeadSeriesRef, ref chunks.ChunkDiskMapperRef, _, _ int64, _ uint16, _ chunkenc.Encoding, _ bool) error {
-		all[i].ref = ref
-		i++
-		return nil
-	}))
+	for i, l := range list(t, s) {
+		all[i].ref = l.ref
+	}
 	s.holds(all)
 
-	n, err = s.Import(chunkDir) // The second start.
-	require.NoError(t, err)
-	require.Zero(t, n)
+	require.Zero(t, shared.Must(s.Import(chunkDir))(t), "at the second start")
 }
 
 // Replay reads the log behind the last chunk of a series: samples in a hole would be lost.
@@ -234,8 +215,7 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 			chunkDir, _ := s.writeLocal(3, 100)
 			damage(t, filepath.Join(chunkDir, "000002"))
 
-			n, err := s.Import(chunkDir)
-			require.NoError(t, err)
+			n := shared.Must(s.Import(chunkDir))(t)
 			require.GreaterOrEqual(t, n, 100)
 			require.Less(t, n, 200)
 			require.NoDirExists(t, chunkDir)
@@ -244,9 +224,7 @@ func TestImport__ends_in_front_of_damage(t *testing.T) {
 }
 
 func flip(t *testing.T, path string, at int) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	require.NoError(t, err)
+	b := shared.Must(os.ReadFile(path))(t)
 	b[at] ^= 1
 	require.NoError(t, os.WriteFile(path, b, 0o666))
 }
