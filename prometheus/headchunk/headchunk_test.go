@@ -7,12 +7,14 @@ import (
 	"math/rand"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // opaque is a chunk of any bytes.
@@ -27,8 +29,7 @@ func (o opaque) Encoding() chunkenc.Encoding { return o.enc }
 
 func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 	dir := t.TempDir()
-	m, err := chunks.NewChunkDiskMapper(nil, dir, nil, chunks.MinWriteBufferSize, 0)
-	require.NoError(t, err)
+	m := shared.Must(chunks.NewChunkDiskMapper(nil, dir, nil, chunks.MinWriteBufferSize, 0))(t)
 	header := FileHeader()
 	want := header[:]
 	rnd := rand.New(rand.NewSource(1))
@@ -47,8 +48,7 @@ func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 		require.Equal(t, r, got)
 	}
 	require.NoError(t, m.Close())
-	b, err := os.ReadFile(filepath.Join(dir, "000001"))
-	require.NoError(t, err)
+	b := shared.Must(os.ReadFile(filepath.Join(dir, "000001")))(t)
 	require.True(t, bytes.HasPrefix(b, want))
 	n, records := Prefix(b[FileHeaderSize:])
 	require.Equal(t, len(want)-FileHeaderSize, n)
@@ -57,14 +57,12 @@ func TestAppend__writes_what_prometheus_writes(t *testing.T) {
 
 func TestPrefix__ends_at_the_first_record_that_is_not_whole(t *testing.T) {
 	one := Append(nil, Record{Series: 1, Mint: 1, Maxt: 2, Encoding: chunkenc.EncXOR, Data: []byte("0123456789")})
-	two := append(append([]byte(nil), one...), one...)
-	for cut := len(one); cut < len(two); cut++ {
-		n, records := Prefix(two[:cut])
-		require.Equal(t, len(one), n)
-		require.Equal(t, 1, records)
-		n, records = Prefix(append(append([]byte(nil), two[:cut]...), make([]byte, 100)...)) // A file is made long with zeros.
-		require.Equal(t, len(one), n)
-		require.Equal(t, 1, records)
+	for cut := range len(one) {
+		torn := slices.Concat(one, one[:cut])
+		for _, b := range [][]byte{torn, append(torn, make([]byte, 100)...)} { // A file is made long with zeros.
+			n, records := Prefix(b)
+			require.Equal(t, [2]int{len(one), 1}, [2]int{n, records})
+		}
 	}
 }
 
