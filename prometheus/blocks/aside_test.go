@@ -15,43 +15,34 @@ import (
 	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
-// hint gives a block the hint of blocks with late samples.
-func (d *dataDir) hint(id ulid.ULID) {
-	m := d.meta(id)
-	m.Compaction.Hints = []string{"from-out-of-order"}
-	d.writeMeta(d.block(id), m)
-}
-
 // Blocks that only this directory has are put aside if others have their time: the leader makes them again.
 func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 	const hour = 3_600_000
+	born := func(from, to int64) func(*dataDir, [2]ulid.ULID) ulid.ULID {
+		return func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(from, to) }
+	}
 	for name, c := range map[string]struct {
 		mint  int64
 		local func(d *dataDir, shared [2]ulid.ULID) ulid.ULID
 		aside bool
 	}{
-		"one that the leader's head has": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(4*hour+7, 6*hour) }, true},
-		"one that blocks and the head have": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID {
-			return d.birth(2*hour, 6*hour)
-		}, true},
+		"one that the leader's head has":    {4 * hour, born(4*hour+7, 6*hour), true},
+		"one that blocks and the head have": {4 * hour, born(2*hour, 6*hour), true},
 		"a child of which the head has a part": {4 * hour, func(d *dataDir, shared [2]ulid.ULID) ulid.ULID {
-			last := d.birth(4*hour, 6*hour)
-			child := d.compact(shared[0], shared[1], last)
-			d.remove(shared[0], shared[1], last)
-			return child
+			return d.compacted(shared[0], shared[1], d.birth(4*hour, 6*hour))
 		}, true},
-		"the leader's, under another name": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(2*hour, 4*hour) }, true},
+		"the leader's, under another name": {4 * hour, born(2*hour, 4*hour), true},
 		"a child of the leader's": {4 * hour, func(d *dataDir, shared [2]ulid.ULID) ulid.ULID {
-			child := d.compact(shared[0], shared[1])
-			d.remove(shared[0], shared[1])
-			return child
+			return d.compacted(shared[:]...)
 		}, false},
-		"one that is older than all":               {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(-2*hour, 0) }, false},
-		"one of which nobody has a part":           {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(-2*hour, 6*hour) }, false},
-		"one behind a head whose begin is unknown": {math.MinInt64, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID { return d.birth(4*hour, 6*hour) }, false},
+		"one that is older than all":               {4 * hour, born(-2*hour, 0), false},
+		"one of which nobody has a part":           {4 * hour, born(-2*hour, 6*hour), false},
+		"one behind a head whose begin is unknown": {math.MinInt64, born(4*hour, 6*hour), false},
 		"late samples": {4 * hour, func(d *dataDir, _ [2]ulid.ULID) ulid.ULID {
 			id := d.birth(4*hour, 6*hour)
-			d.hint(id)
+			m := d.meta(id)
+			m.Compaction.Hints = []string{"from-out-of-order"}
+			d.writeMeta(d.block(id), m)
 			return id
 		}, false},
 	} {
@@ -66,8 +57,7 @@ func TestPutAside__what_the_leader_makes_again(t *testing.T) {
 			}
 			local := c.local(other, shared)
 			want := other.contents()
-			f := other.looks()
-			f.takes()
+			f := other.looks().takes()
 			require.NoError(t, f.PutAside(c.mint))
 
 			aside := &dataDir{t: t, path: filepath.Join(other.path, asideDir)}
@@ -90,8 +80,7 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 	d.startWith(d.birth(0, 10))
 	other := d.elsewhere()
 	local, foreign := other.birth(12, 20), other.birth(-20, -10)
-	f := other.looks()
-	f.takes()
+	f := other.looks().takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	other.holds(local, foreign)
 	f.LeadFrom(10)
@@ -102,33 +91,26 @@ func TestPutAside__what_a_head_has_that_leads_now(t *testing.T) {
 // A leader died that had copied its newest block before an older one, which is still in the log. A head that began
 // behind the newest block, as the next start's would, would lack the older one.
 func TestLeaveIslands__what_the_head_has_with_what_lies_before(t *testing.T) {
-	for name, leads := range map[string]func(other *dataDir, leader *node) *node{
-		"who follows": func(other *dataDir, leader *node) *node {
-			f := other.follow()
-			other.has(leader.d)
-			f.LeadFrom(10)
-			leader.close()
-			return f.leads()
-		},
-		"who takes over where it followed": func(other *dataDir, leader *node) *node {
-			f := other.follow()
-			other.has(leader.d)
-			require.NoError(t, f.TakeOver(10))
-			leader.close()
-			return f.leads()
-		},
-		"who takes over": func(other *dataDir, leader *node) *node {
-			leader.close()
-			return other.start()
-		},
+	for name, lead := range map[string]func(f *standby){
+		"who follows":                      func(f *standby) { f.LeadFrom(10) },
+		"who takes over where it followed": func(f *standby) { require.NoError(f.d.t, f.TakeOver(10)) },
+		"who takes over":                   nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDataDir(t)
 			old, next, island, behind := d.birth(0, 10), d.birth(11, 20), d.birth(30, 40), d.birth(40, 50)
-			n := d.startWith(old, next, island, behind)
+			d.startWith(old, next, island, behind)
 			other := d.elsewhere()
 			other.headMinTime = 10
-			n = leads(other, n)
+			var n *node
+			if lead != nil {
+				f := other.follow()
+				other.has(d)
+				lead(f)
+				n = f.leads()
+			} else {
+				n = other.start()
+			}
 			n.returned()
 			n.settled(old, next, island, behind)
 			other.holds(old, next)
@@ -146,8 +128,7 @@ func TestPutAside__what_the_leader_has_made_again_meanwhile(t *testing.T) {
 	other := d.elsewhere()
 	local, foreign := other.birth(3, 10), other.birth(-20, -10)
 	want := other.contents()
-	f := other.looks()
-	f.takes()
+	f := other.looks().takes()
 	require.NoError(t, f.PutAside(math.MinInt64))
 	require.Equal(t, want, other.contents())
 	f.Bring(other)

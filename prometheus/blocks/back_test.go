@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/maas-memory/maas/prometheus/test/shared"
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // Three processes die while blocks come back: nothing is lost, and blocks that were back are not read again.
@@ -24,33 +26,28 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 		ids = append(ids, d.birth(10*i, 10*i+10))
 	}
 	ids = append(ids, d.birth(50, 60))
-	n := d.startWith(ids...)
-	n.close()
-
+	d.startWith(ids...)
 	other := d.elsewhere()
 	total := 0.0
 	for kill := range 3 {
-		n = other.start()
+		n := other.start()
 		back := make(chan struct{}, 100)
-		n.Return(addBlocks(func(move func() error) error {
+		n.Return(database{n.d, func(move func() error) error {
 			err := move()
 			back <- struct{}{}
-			if kill == 1 {
-				return err
+			if kill != 1 {
+				<-n.stop // It dies while the database loads them.
 			}
-			<-n.stop // It dies while the database loads them.
 			return err
-		}))
+		}})
 		<-back
 		n.close()
 		total += read(n)
 	}
-	n = other.start()
-	n.returned()
+	n := other.start()
+	n.bringsBack(d)
 	total += read(n)
 	n.settled(ids...)
-	n.close()
-	require.Equal(t, d.contents(), other.contents())
 	require.LessOrEqual(t, total, d.blockBytes()+3*float64(4<<20)+100e3)
 }
 
@@ -59,15 +56,13 @@ func TestReturn__killed_three_times_loses_nothing(t *testing.T) {
 func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *testing.T) {
 	d := newDataDir(t)
 	a, late := d.birth(0, 10), d.birth(0, 10)
-	n := d.startWith(a, late)
-
-	n = n.replaced()
+	n := d.startWith(a, late).replaced()
 	other := n.d
-	n.Return(addBlocks(func(func() error) error {
+	n.Return(database{n.d, func(func() error) error {
 		ready := filepath.Join(other.path, stageDir, readyDir)
 		require.NoError(t, os.Rename(filepath.Join(ready, a.String()), other.block(a)))
 		return fmt.Errorf("killed: %w", os.ErrClosed)
-	}))
+	}})
 	n.isBack()
 	n.close()
 	other.holds(a)
@@ -77,21 +72,17 @@ func TestReturn__what_overlaps_becomes_visible_at_once_even_after_a_crash(t *tes
 }
 
 func TestReturn__what_retention_takes_at_once_ends_it(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, n, a, b, c := newLeader(t)
 
 	n = n.replaced()
 	other := n.d
-	n.Return(addBlocks(func(move func() error) error {
-		if err := move(); err != nil {
-			return err
-		}
-		if shared.Exists(other.block(b)) {
+	n.Return(database{n.d, func(move func() error) error {
+		err := move()
+		if err == nil && shared.Exists(other.block(b)) {
 			other.remove(b)
 		}
-		return nil
-	}))
+		return err
+	}})
 	n.settled(c)
 	require.NoDirExists(t, other.block(a))
 	require.Less(t, read(n), d.blockBytes()*0.7)
@@ -101,12 +92,8 @@ func TestReturn__a_block_that_was_torn_does_not_cost_the_older_ones(t *testing.T
 	d := newDataDir(t)
 	a, b, torn := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
 	d.writeStones(d.block(torn), 1) // A crash, before meta.json was written.
-	n := d.startWith(a, b, torn)
-	n.close()
-	other := d.elsewhere()
-	n = other.start(func(o *Options) { o.Interval = time.Hour })
-	n.returned()
-	require.Equal(t, d.contents(), other.contents())
+	n := d.startWith(a, b, torn).replaced(func(o *Options) { o.Interval = time.Hour })
+	n.bringsBack(d)
 	require.Len(t, n.whole(), 3)
 }
 
@@ -115,7 +102,6 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 	a, b, late, c := d.birth(0, 10), d.birth(10, 20), d.birth(10, 20), d.birth(20, 30)
 	n := d.startWith(a, b, late, c)
 	n.damage(late)
-
 	n = n.replaced()
 	other := n.d
 	n.returned()
@@ -127,13 +113,11 @@ func TestReturn__a_damaged_block_stays_away_with_all_that_overlap(t *testing.T) 
 
 // A directory with some of the blocks gets the others, but none whose samples it has.
 func TestReturn__a_directory_that_has_some_gets_the_others(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, n, a, b, c := newLeader(t)
 	n.close() // It dies with a and b in the child, which nobody has.
 	want := d.contentsOf(c.String())
-	child := d.compact(a, b)
-	d.remove(a, b, c)
+	child := d.compacted(a, b)
+	d.remove(c)
 
 	n = d.start()
 	n.returned()
@@ -148,45 +132,35 @@ func TestReturn__a_grandchild_takes_the_place_of_all(t *testing.T) {
 	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
 	other := d.elsewhere()
 	require.NoError(t, os.CopyFS(other.path, os.DirFS(d.path)))
-	child := d.compact(a, b)
-	d.remove(a, b)
-	grandchild := d.compact(child, c)
-	d.remove(child, c)
-	n := d.startWith(grandchild)
-	n.close()
-	n = other.start()
-	n.returned()
-	require.Equal(t, d.contents(), other.contents())
+	grandchild := d.compacted(d.compacted(a, b), c)
+	d.startWith(grandchild)
+	n := other.start()
+	n.bringsBack(d)
 	n.settled(grandchild)
 }
 
 func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *testing.T) {
-	shm, err := os.MkdirTemp("/dev/shm", "blocks-")
-	require.NoError(t, err)
+	shm := shared.Must(os.MkdirTemp("/dev/shm", "blocks-"))(t)
 	defer os.RemoveAll(shm)
 	file := filepath.Join(shm, "memory")
-	d := newDataDir(t, "--memory-file", file)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, n, _, _, c := newLeader(t, "--memory-file", file)
 
 	n = n.replaced()
 	other := n.d
-	first := true
-	n.Return(addBlocks(func(move func() error) error {
-		if first {
-			d.server.Kill()
-			d.server.Restart()
-		}
-		first = false
+	restart := sync.OnceFunc(func() {
+		d.server.Kill()
+		d.server.Restart()
+	})
+	n.Return(database{n.d, func(move func() error) error {
+		restart()
 		return move()
-	}))
+	}})
 	n.isBack()
 	require.Equal(t, d.contents(), other.contents())
-	n.close()
 
 	third := d.elsewhere()
 	n = third.start()
-	n.Return(addBlocks(func(move func() error) error {
+	n.Return(database{n.d, func(move func() error) error {
 		err := move()
 		d.server.Kill()
 		for _, f := range []string{file, file + ".slots"} {
@@ -194,7 +168,7 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 		}
 		d.server.Restart()
 		return err
-	}))
+	}})
 	n.isBack()
 	third.holds(c)
 	n.settled(c) // It is copied again.
@@ -202,40 +176,29 @@ func TestReturn__goes_on_when_the_server_was_away_and_ends_when_it_lost_all(t *t
 
 func TestReturn__does_not_bring_back_what_is_to_be_discarded(t *testing.T) {
 	d := newDataDir(t)
-	a := d.birth(0, 10)
-	n := d.startWith(a)
-	n.close()
-	other := d.elsewhere()
-	n = other.start(func(o *Options) { o.Discard = true })
-	n.Return(other)
+	n := d.startWith(d.birth(0, 10)).replaced(func(o *Options) { o.Discard = true })
+	n.Return(n.d)
 	require.False(t, n.Returning())
 	n.settled()
 }
 
 func TestReturn__ends_where_the_disk_is_full_and_goes_on_at_a_start_with_room(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, n, a, b, c := newLeader(t)
 
 	n = n.replaced()
 	other := n.d
-	asked := 0
+	space := []int64{1 << 30, 100, 1 << 30} // Each time that it is asked.
 	n.space = func(string) (int64, error) {
-		asked++
-		if asked == 2 {
-			return 100, nil
-		}
-		return 1 << 30, nil
+		defer func() { space = append(space[1:], 1<<30) }()
+		return space[0], nil
 	}
 	n.returned()
 	other.holds(c)
 	require.Positive(t, testutil.ToFloat64(n.Metrics().BlocksReturning), "what is left")
 	n.quiet()
 	n.settled(a, b, c)
-	n.close()
 
 	n = other.start()
-	n.returned()
-	require.Equal(t, d.contents(), other.contents())
+	n.bringsBack(d)
 	require.Zero(t, testutil.ToFloat64(n.Metrics().BlocksReturning))
 }

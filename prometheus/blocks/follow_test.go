@@ -39,7 +39,6 @@ func (d *dataDir) ChangeBlock(_ ulid.ULID, change func() error) error { return c
 
 // follow starts a standby whose log is listed all the time.
 func (d *dataDir) follow() *standby {
-	d.t.Helper()
 	f := d.looks()
 	f.Bring(d)
 	return f
@@ -47,7 +46,6 @@ func (d *dataDir) follow() *standby {
 
 // looks is follow, without Bring.
 func (d *dataDir) looks() *standby {
-	d.t.Helper()
 	m, log := d.open(true)
 	require.True(d.t, m.Following())
 	require.True(d.t, memory.IsFollowed(m.Lead(context.Background())))
@@ -86,7 +84,6 @@ func (f *standby) stopListing() {
 
 // close ends the standby, once.
 func (f *standby) close() {
-	f.d.t.Helper()
 	if f.ended {
 		return
 	}
@@ -95,9 +92,10 @@ func (f *standby) close() {
 	require.NoError(f.d.t, f.Manager.Close())
 }
 
-// leads is the promotion, once the name is free.
+// leads is the promotion, when the leader has ended and the name is free.
 func (f *standby) leads() *node {
 	f.d.t.Helper()
+	f.d.endLeader()
 	f.stopListing()
 	maastest.Eventually(f.d.t, "the name is free", func() bool { return f.Lead(context.Background()) == nil })
 	gone := f.Deleted()
@@ -120,7 +118,7 @@ func (f *standby) looked() {
 	f.d.t.Helper()
 	for range goneLooks + 2 {
 		var l *remotefile.Listing
-		maastest.Eventually(f.d.t, "all is listed", func() (is bool) {
+		maastest.Eventually(f.d.t, "all is listed", func() bool {
 			var err error
 			l, err = f.list(context.Background())
 			return err == nil
@@ -156,8 +154,7 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 		other.has(d)
 	}
 	f.close()
-	child := d.compact(a, b, late) // While the standby is away.
-	d.remove(a, b, late)
+	child := d.compacted(a, b, late) // While the standby is away.
 	d.delete(child, 1)
 	n.settled(d.here()...)
 	f = other.follow()
@@ -174,113 +171,82 @@ func TestFollow__has_what_the_leader_has(t *testing.T) {
 
 // A block that remote memory lacks may be the only copy, whatever the reason.
 func TestFollow__what_remote_memory_lacks_is_not_deleted_for_it(t *testing.T) {
-	for name, lose := range map[string]func(d *dataDir, n *node, ids []ulid.ULID) *node{
-		"its share became smaller": func(d *dataDir, n *node, ids []ulid.ULID) *node {
-			n.close()
+	for name, lose := range map[string]func(d *dataDir, n *node){
+		"its share became smaller": func(d *dataDir, n *node) {
 			n = d.start(withSize(3 << 20))
-			maastest.Eventually(d.t, "less is there", func() bool { return len(n.whole()) < len(ids) })
-			return n
+			maastest.Eventually(d.t, "less is there", func() bool { return len(n.whole()) < 3 })
 		},
-		"the server is full": func(_ *dataDir, n *node, _ []ulid.ULID) *node {
+		"the server is full": func(_ *dataDir, n *node) {
 			for n.Shed() {
 			}
-			return n
 		},
-		"the server has lost its memory": func(d *dataDir, n *node, _ []ulid.ULID) *node {
+		"the server has lost its memory": func(d *dataDir, n *node) {
 			n.close()
 			d.server.Kill()
 			d.server.Restart()
-			return nil
 		},
-		"the leader's directory is another one": func(d *dataDir, n *node, _ []ulid.ULID) *node {
-			n.close()
-			n = d.elsewhere().start(func(o *Options) { o.Discard = true })
-			n.settled()
-			return n
+		"the leader's directory is another one": func(d *dataDir, n *node) {
+			n.replaced(func(o *Options) { o.Discard = true }).settled()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDataDir(t)
-			ids := []ulid.ULID{d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)}
-			n := d.startWith(ids...)
+			d, n, a, b, c := newLeader(t)
 			other := d.elsewhere()
 			f := other.follow()
 			other.has(d)
 			want := other.contents()
 
-			n = lose(d, n, ids)
+			lose(d, n)
 			f.looked()
 			require.Equal(t, want, other.contents())
-			if n != nil {
-				n.close()
-			}
 			n = f.leads() // And goes back to remote memory from here.
 			n.returned()
-			n.settled(ids...)
+			n.settled(a, b, c)
 			require.Equal(t, want, other.contents())
 		})
 	}
 }
 
-// retaining is a database that keeps the newest blocks.
-type retaining struct {
-	*dataDir
-	keep  int
-	moves atomic.Int32
-}
-
-func (r *retaining) AddBlocks(move func() error) error {
-	r.moves.Add(1)
-	if err := move(); err != nil {
-		return err
-	}
-	dirs, err := filepath.Glob(filepath.Join(r.path, "0*"))
-	for i := 0; i < len(dirs)-r.keep; i++ { // Their names are in the order of their birth.
-		err = errors.Join(err, os.RemoveAll(dirs[i]))
-	}
-	return err
-}
-
 // A block that retention deleted does not come again, although remote memory still has it; at the promotion it is
 // freed there.
 func TestFollow__what_retention_took_does_not_come_again(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, _, a, b, c := newLeader(t)
 	other := d.elsewhere()
-	db := &retaining{dataDir: other, keep: 2}
+	var moves atomic.Int32
+	db := database{other, func(move func() error) error { // It keeps the newest two blocks.
+		moves.Add(1)
+		err := move()
+		dirs, _ := filepath.Glob(filepath.Join(other.path, allBlocks)) // Their names are in the order of their birth.
+		for _, dir := range dirs[:max(0, len(dirs)-2)] {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return err
+	}}
 	f := other.looks()
 	f.Bring(db)
 	maastest.Eventually(t, "two are here", func() bool { return shared.Exists(other.block(c)) && shared.Exists(other.block(b)) })
 	last := d.birth(30, 40)
 	maastest.Eventually(t, "the newest are here", func() bool { return shared.Exists(other.block(last)) && !shared.Exists(other.block(b)) })
 	f.looked()
-	moves := db.moves.Load()
+	before := moves.Load()
 	f.looked()
-	require.Equal(t, moves, db.moves.Load(), "nothing comes again and again")
+	require.Equal(t, before, moves.Load(), "nothing comes again and again")
 	require.NoDirExists(t, other.block(a))
 	require.NoDirExists(t, other.block(b))
-	n.close()
-	n = f.leads()
+	n := f.leads()
 	n.Return(db)
 	n.settled(c, last)
 }
 
 // The child of a block may never have been in remote memory: its grandchild replaces both.
 func TestFollow__a_grandchild_takes_the_place_of_all(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	n := d.startWith(a, b, c)
+	d, n, a, b, c := newLeader(t)
 	other := d.elsewhere()
 	other.follow()
 	other.has(d)
 	n.close()
-	child := d.compact(a, b)
-	d.remove(a, b)
-	grandchild := d.compact(child, c)
-	d.remove(child, c)
-	n = d.startWith(grandchild)
+	n = d.startWith(d.compacted(d.compacted(a, b), c))
 	other.has(d)
 }
 
@@ -289,15 +255,13 @@ func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testi
 	for _, ready := range []bool{false, true} {
 		d := newDataDir(t)
 		a, b := d.birth(0, 10), d.birth(10, 20)
-		n := d.startWith(a, b)
-		n.close()
-		n = d.start()
+		d.startWith(a, b)
+		d.start()
 		other := d.elsewhere()
-		f := other.looks()
-		f.takes()
+		f := other.looks().takes()
 		reached := make(chan struct{})
 		if ready {
-			f.Bring(standbyDB{other, func(func() error) error { // It dies here: all is ready to be moved.
+			f.Bring(database{other, func(func() error) error { // It dies here: all is ready to be moved.
 				close(reached)
 				<-f.stop
 				return errStopped
@@ -312,36 +276,27 @@ func TestFollow__a_block_that_is_on_its_way_at_the_promotion_comes_then(t *testi
 		}
 		<-reached
 		require.EqualValues(t, 10, f.Arriving(10, 20), "the head has to have it")
-		n.close()
-		n = f.leads()
-		n.returned()
-		require.Equal(t, d.contents(), other.contents())
+		n := f.leads()
+		n.bringsBack(d)
 		n.settled(a, b)
 	}
 }
 
 // takes takes the listing, before Bring.
-func (f *standby) takes() {
+func (f *standby) takes() *standby {
+	f.d.t.Helper()
 	maastest.Eventually(f.d.t, "all is listed", func() bool {
 		require.NoError(f.d.t, f.take())
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.attached
 	})
+	return f
 }
-
-type standbyDB struct {
-	*dataDir
-	add func(move func() error) error
-}
-
-func (s standbyDB) AddBlocks(move func() error) error { return s.add(move) }
 
 // The head keeps the samples of blocks that are still to come, and no more than these.
 func TestFollow__arriving_is_as_far_as_blocks_have_come(t *testing.T) {
-	d := newDataDir(t)
-	a, b, c := d.birth(0, 10), d.birth(10, 20), d.birth(20, 30)
-	d.startWith(a, b, c)
+	d, _, _, _, c := newLeader(t)
 	other := d.elsewhere()
 	require.NoError(t, os.CopyFS(other.block(c), os.DirFS(d.block(c))))
 	f := other.looks()

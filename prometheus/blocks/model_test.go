@@ -11,12 +11,13 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
+
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // model knows what a data directory and remote memory should hold, whatever happens to them.
@@ -32,15 +33,12 @@ type model struct {
 	pairs   map[[32]byte]bool // That there ever were.
 	dropped map[ulid.ULID]bool
 	known   lineages
-	log     []string
 }
 
 func TestModel__what_was_whole_and_never_deleted_comes_back(t *testing.T) {
 	seed := time.Now().UnixNano()
 	if text := os.Getenv("MAAS_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseInt(text, 10, 64)
-		require.NoError(t, err)
+		seed = shared.Must(strconv.ParseInt(text, 10, 64))(t)
 	}
 	steps := 60
 	if os.Getenv("MAAS_LONG") != "" {
@@ -60,11 +58,6 @@ func runModel(t *testing.T, seed int64, steps int) {
 		files: map[string]string{}, pairs: map[[32]byte]bool{}, dropped: map[ulid.ULID]bool{}, known: lineages{},
 	}
 	m.d.rnd, m.d.size = m.rnd, 100<<10
-	defer func() {
-		if t.Failed() {
-			t.Logf("steps: %s", strings.Join(m.log, " "))
-		}
-	}()
 	m.begin()
 	actions := []struct {
 		weight int
@@ -81,7 +74,7 @@ func runModel(t *testing.T, seed int64, steps int) {
 	}
 	for range steps {
 		a := actions[chances[m.rnd.Intn(len(chances))]]
-		m.log = append(m.log, a.name)
+		t.Log(a.name)
 		a.do()
 	}
 	m.takeOver()

@@ -10,46 +10,38 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
 	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 // owned is the output of the maas command, which is written in C, about an owner.
 type owned struct {
 	Leader *struct {
-		TTL int64 `json:"ttl_seconds"`
+		TTL float64 `json:"ttl_seconds"`
 	} `json:"leader"`
-	Epoch    uint64 `json:"epoch"`
-	Takeover struct {
-		Log     string `json:"log"`
-		Head    *int64 `json:"head_begin_ms"`
-		Blocks  int    `json:"blocks"`
-		Partial int    `json:"partial_blocks"`
-		Begin   int64  `json:"blocks_begin_ms"`
-		End     int64  `json:"blocks_end_ms"`
-	} `json:"takeover"`
-	All struct {
-		Allocated int64 `json:"allocated_bytes"`
-	} `json:"all"`
-	Kinds map[string]struct {
-		Files       int   `json:"files"`
-		Allocations int   `json:"allocations"`
-		Stored      int64 `json:"stored_bytes"`
-		Allocated   int64 `json:"allocated_bytes"`
-	} `json:"kinds"`
+	Epoch    uint64          `json:"epoch"`
+	Takeover json.RawMessage `json:"takeover"`
+	All      kind            `json:"all"`
+	Kinds    map[string]kind `json:"kinds"`
+}
+
+// kind is what the files of a kind take.
+type kind struct {
+	Allocations float64 `json:"allocations"`
+	Stored      float64 `json:"stored_bytes"`
+	Allocated   float64 `json:"allocated_bytes"`
 }
 
 // status runs the command that was built together with the maasd of the test.
 func status(t *testing.T, url, owner string) (o owned) {
-	t.Helper()
 	command := filepath.Join(filepath.Dir(maastest.Binary(t)), "../cmd/maas")
 	if _, err := os.Stat(command); err != nil {
 		t.Skipf("no maas command beside this maasd: %v", err)
@@ -94,39 +86,28 @@ func TestStatus__the_maas_command_reads_what_is_written_here(t *testing.T) {
 	}
 	o := status(t, d.server.URL, n.Owner())
 	require.NotNil(t, o.Leader)
-	require.Equal(t, int64(memory.SessionTTL.Seconds()), o.Leader.TTL)
+	require.Equal(t, memory.SessionTTL.Seconds(), o.Leader.TTL)
 	require.Equal(t, n.Arena().Epoch, o.Epoch)
-	require.Equal(t, "whole", o.Takeover.Log)
-	require.Equal(t, int64(-3_000_000), *o.Takeover.Head)
-	require.Equal(t, []int{2, 0}, []int{o.Takeover.Blocks, o.Takeover.Partial})
-	require.Equal(t, []int64{1000, 3000}, []int64{o.Takeover.Begin, o.Takeover.End})
+	require.JSONEq(t, `{"log": "whole", "head_begin_ms": -3000000, "blocks": 2, "partial_blocks": 0,
+		"blocks_begin_ms": 1000, "blocks_end_ms": 3000}`, string(o.Takeover))
 	for kind, size := range written {
-		require.Equal(t, size, o.Kinds[kind.String()].Stored, kind)
+		require.EqualValues(t, size, o.Kinds[kind.String()].Stored, kind)
 	}
-	blocks := o.Kinds[remotefile.Block.String()]
-	label := remotefile.Block.String()
-	require.Equal(t, testutil.ToFloat64(n.Metrics().StoredBytes.WithLabelValues(label)), float64(blocks.Stored))
-	require.Equal(t, testutil.ToFloat64(n.Metrics().AllocatedBytes.WithLabelValues(label)), float64(blocks.Allocated))
-	require.Equal(t, testutil.ToFloat64(n.Metrics().Allocations.WithLabelValues(label)), float64(blocks.Allocations))
+	label, m := remotefile.Block.String(), n.Metrics()
+	metric := func(of *prometheus.GaugeVec) float64 { return testutil.ToFloat64(of.WithLabelValues(label)) }
+	require.Equal(t, kind{metric(m.Allocations), metric(m.StoredBytes), metric(m.AllocatedBytes)}, o.Kinds[label])
 	require.Zero(t, o.Kinds["other"].Allocations)
 
-	c, err := maas.Open(t.Context(), maas.Options{URL: d.server.URL, Transport: "http"})
-	require.NoError(t, err)
-	defer c.Close()
-	lent, err := c.List(t.Context(), n.Owner())
-	require.NoError(t, err)
-	var sum int64
-	for _, l := range lent {
-		sum += l.ActualSize
+	sum := 0.0
+	for _, l := range shared.Must(d.client.List(t.Context(), n.Owner()))(t) {
+		sum += float64(l.ActualSize)
 	}
 	require.Equal(t, sum, o.All.Allocated)
 
 	n.close()
-	l, err := remotefile.List(t.Context(), c, n.Owner())
-	require.NoError(t, err)
-	i := slices.IndexFunc(l.Files, func(f *remotefile.File) bool { return f.Name().Kind == remotefile.Block })
-	require.NoError(t, l.Files[i].Free(t.Context(), c))
+	require.NoError(t, n.blocks[b].remote.parts[0].Free(t.Context(), d.client))
 	o = status(t, d.server.URL, n.Owner())
 	require.Nil(t, o.Leader)
-	require.Equal(t, []int{1, 1}, []int{o.Takeover.Blocks, o.Takeover.Partial})
+	require.JSONEq(t, `{"log": "whole", "head_begin_ms": -3000000, "blocks": 1, "partial_blocks": 1,
+		"blocks_begin_ms": 1000, "blocks_end_ms": 2000}`, string(o.Takeover))
 }

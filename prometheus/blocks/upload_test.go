@@ -3,7 +3,6 @@
 package blocks
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,8 +16,8 @@ import (
 
 	maas "github.com/maas-memory/maas/go"
 	"github.com/maas-memory/maas/go/maastest"
-	"github.com/maas-memory/maas/prometheus/memory"
 	"github.com/maas-memory/maas/prometheus/remotefile"
+	"github.com/maas-memory/maas/prometheus/test/shared"
 )
 
 func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *testing.T) {
@@ -32,7 +31,6 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 	require.False(t, n.Covered(20), "it has just been born")
 	n.settled(a, b, c, e)
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
-	n.close()
 
 	n = d.start() // A restart finds them.
 	n.settled(a, b, c, e)
@@ -42,9 +40,8 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 	n = n.replaced()
 	other := n.d
 	require.True(t, n.Returning())
-	n.returned()
+	n.bringsBack(d)
 	require.False(t, n.Returning())
-	require.Equal(t, d.contents(), other.contents())
 	require.LessOrEqual(t, read(n), 1.02*d.blockBytes())
 	n.settled(a, b, c, e)
 	require.Less(t, written(n), 0.02*d.blockBytes())
@@ -55,16 +52,13 @@ func TestCopier__brings_back_every_block_bit_for_bit_and_moves_no_byte_twice(t *
 // The compaction of a head with late samples makes two blocks, and, before it ends, one of both.
 func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "256MiB")
-	n := d.start(func(o *Options) { o.Rest = time.Hour })
-	n.returned()
-	d.compacting.Store(true)
+	n := d.startCompacting(time.Hour)
 	a, late := d.birth(0, 10), d.birth(0, 10)
 	maastest.Eventually(t, "they are seen", func() bool { return testutil.ToFloat64(n.Metrics().BlocksPending) > 0 })
 	n.goesRound(3) // It had time to copy.
 	require.False(t, n.Covered(0))
 	require.Zero(t, written(n))
-	both := d.compact(a, late)
-	d.remove(a, late)
+	both := d.compacted(a, late)
 	d.compacting.Store(false)
 	n.settled(both)
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes())
@@ -72,18 +66,13 @@ func TestCopier__what_a_compaction_replaces_before_it_ends_is_not_copied(t *test
 
 func TestCopier__does_not_wait_long_for_a_compaction_to_end(t *testing.T) {
 	d := newDataDir(t, "--max-pool-size", "256MiB")
-	n := d.start(func(o *Options) { o.Rest = interval })
-	n.returned()
-	d.compacting.Store(true)
-	n.settled(d.birth(0, 10))
+	d.startCompacting(interval).settled(d.birth(0, 10))
 }
 
 // Late samples have left the head, and their block is older than the last day.
 func TestCovered__waits_for_what_was_made_of_late_samples(t *testing.T) {
 	d := newDataDir(t)
-	n := d.start(func(o *Options) { o.Rest = time.Hour })
-	n.returned()
-	d.compacting.Store(true) // Nothing is copied.
+	n := d.startCompacting(time.Hour)
 	d.birth(0, 10)
 	tomorrow := 2 * lately.Milliseconds()
 	maastest.Eventually(t, "it is seen", func() bool { return !n.Covered(0) })
@@ -97,9 +86,7 @@ func TestCovered__waits_for_what_was_made_of_late_samples(t *testing.T) {
 func TestCovered__loses_no_block_that_is_compacted_meanwhile(t *testing.T) {
 	d := newDataDir(t)
 	d.size = 10
-	n := d.start(func(o *Options) { o.Rest = time.Hour })
-	n.returned()
-	d.compacting.Store(true) // Nothing is copied.
+	n := d.startCompacting(time.Hour)
 	elsewhere := d.elsewhere()
 	chain := []ulid.ULID{elsewhere.birth(0, 10)}
 	for range 200 {
@@ -134,9 +121,8 @@ func TestNeed__is_what_a_block_takes(t *testing.T) {
 		d.size = size
 		id := d.birth(0, 1)
 		n.settled(append(n.whole(), id)...)
-		need := n.needs(id)
 		n.mu.Lock()
-		require.Equal(t, need, n.blocks[id].remote.allocated())
+		require.Equal(t, n.needLocked(n.blocks[id]), n.blocks[id].remote.allocated())
 		n.mu.Unlock()
 	}
 }
@@ -149,11 +135,8 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	n.settled()
 	require.True(t, n.Covered(0), "nothing is to be copied")
 	size := n.needs(c)
-	n.close()
-
 	n = d.start(withSize(2*size - 1))
 	n.settled() // One of two blocks that overlap is useless.
-	n.close()
 
 	n = d.start(withSize(3 * size))
 	n.settled(c, late, b)
@@ -161,7 +144,6 @@ func TestCopier__the_newest_blocks_go_first_and_as_many_as_fit(t *testing.T) {
 	n.takesOverFrom(0.010)
 	e := d.birth(30, 40)
 	n.settled(e, c, late)
-	n.close()
 
 	n = d.startWith(a, b, c, late, e)
 	require.LessOrEqual(t, written(n), 1.02*d.blockBytes()/5*2, "three were there")
@@ -186,7 +168,6 @@ func TestCopier__a_compaction_killed_at_any_step_loses_nothing(t *testing.T) {
 				if bits>>bit&1 == 1 {
 					n.settled(ids...)
 				}
-				n.close()
 				n = d.start()
 			}
 			child := d.compact(a, b)
@@ -226,7 +207,6 @@ func TestCopier__where_a_child_does_not_fit_its_parents_stay_and_go_with_it(t *t
 	n.quiet()
 	n.settled(a, b)
 	require.True(t, n.Covered(0))
-	n.close()
 
 	n = d.start(size) // It knows of them only from the child.
 	n.returned()
@@ -282,9 +262,7 @@ func TestCopier__a_deletion_writes_the_pair_alone(t *testing.T) {
 	}
 	require.Less(t, written(n)-before, 10e3)
 
-	n = n.replaced()
-	n.returned()
-	require.Equal(t, d.contents(), n.d.contents())
+	n.replaced().bringsBack(d)
 }
 
 func TestReadPair__tells_a_pair_in_the_middle_of_its_change(t *testing.T) {
@@ -303,11 +281,9 @@ func TestReadPair__tells_a_pair_in_the_middle_of_its_change(t *testing.T) {
 }
 
 func TestCopier__a_server_that_lost_its_memory_gets_all_again(t *testing.T) {
-	d := newDataDir(t)
-	a, b := d.birth(0, 10), d.birth(10, 20)
-	n := d.startWith(a, b)
+	_, n, a, b, c := newLeader(t)
 	n.loses()
-	n.settled(a, b)
+	n.settled(a, b, c)
 }
 
 // A full server keeps the newest blocks; blocks that were shed for the log stay away until there is room again.
@@ -358,16 +334,12 @@ func TestCopier__a_block_freed_by_hand_is_copied_again(t *testing.T) {
 	ranges, err := n.blocks[a].remote.parts[0].Ranges(nil, make([]byte, 1), 0)
 	n.mu.Unlock()
 	require.NoError(t, err)
-	require.NoError(t, n.Write("free", 0, func(ctx context.Context, c *memory.Conn) error {
-		_, _, err := c.Free(ctx, ranges[0].ID)
-		return err
-	}))
+	_, _, err = d.client.Free(t.Context(), ranges[0].ID)
+	require.NoError(t, err)
 	maastest.Eventually(t, "it is copied again", func() bool { return written(n) >= before+d.blockBytes()/2 })
 	n.settled(a, b)
 
-	n = n.replaced()
-	n.returned()
-	require.Equal(t, d.contents(), n.d.contents())
+	n.replaced().bringsBack(d)
 }
 
 // Others free and allocate parts of the log while the server is asked what it has.
@@ -378,14 +350,9 @@ func TestCopier__asks_what_is_there_while_others_free(t *testing.T) {
 	n.settled(a)
 	arena := n.Arena()
 	for range 1000 {
-		require.NoError(t, n.Write("churn", 0, func(ctx context.Context, c *memory.Conn) error {
-			lent, err := c.Allocate(ctx, maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"})
-			if err != nil {
-				return err
-			}
-			_, _, err = c.Free(ctx, lent[0].ID)
-			return err
-		}))
+		lent := shared.Must(d.client.Allocate(t.Context(), maas.AllocateOptions{Size: 4096, Owner: n.Owner(), Lifetime: "delete"}))(t)
+		_, _, err := d.client.Free(t.Context(), lent[0].ID)
+		require.NoError(t, err)
 	}
 	require.Same(t, arena, n.Arena())
 }
@@ -396,15 +363,13 @@ func TestCopier__a_block_that_waits_takes_no_room(t *testing.T) {
 	a, b := d.birth(0, 10), d.birth(10, 20)
 	n := d.start(withSize(8<<20), func(o *Options) { o.Interval = time.Hour })
 	n.settled(a, b)
-	child := d.compact(a, b)
-	d.remove(a, b)
+	child := d.compacted(a, b)
 	require.NoError(t, n.look())
 	n.mu.Lock()
 	u := n.uploadLocked(n.blocks[child])
 	n.mu.Unlock()
 	for i, f := range u.local { // It is interrupted.
-		bytes, err := os.ReadFile(filepath.Join(d.block(child), f.Name))
-		require.NoError(t, err)
+		bytes := shared.Must(os.ReadFile(filepath.Join(d.block(child), f.Name)))(t)
 		require.NoError(t, n.append(u.files[i], bytes[:1]))
 	}
 	next := d.birth(20, 30)
