@@ -13,8 +13,19 @@ struct fixture {
 	struct maas_lend *lend;
 };
 
-static struct fixture f; /* of the case */
+/* Of the case. */
+static struct fixture f;
+static struct maas_lend_session_info session;
+static struct told end; /* what start_free() and start_end() wait for */
+static struct maas_lend_transfer transfers[2];
+static int aborts[2]; /* of them */
 static _Atomic uint64_t fixture_now_ms;
+
+/* What the last allocation of this thread gave. */
+static _Thread_local struct {
+	struct maas_lend_allocation first;
+	struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
+} given;
 
 static inline uint64_t fixture_clock_ms(void)
 {
@@ -40,6 +51,8 @@ static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_
 	};
 	struct fixture opened = {0};
 
+	end = (struct told){0};
+	memset(aborts, 0, sizeof(aborts));
 	atomic_store(&fixture_now_ms, 1000000);
 	assert_int_equal(maas_slab_open(&slab_options, NULL, &opened.slab), 0);
 	lend_options.slab = opened.slab;
@@ -86,20 +99,26 @@ static inline void pass_ms(uint64_t ms)
 	}
 }
 
-static inline struct maas_lend_allocation allocate_as(const struct maas_lend_alloc_request *request)
+/* One of 100 bytes, where the request does not say. */
+static inline int try_as(struct maas_lend_alloc_request request)
 {
-	struct maas_lend_alloc_request one = *request;
-	struct maas_lend_allocation allocation = {0};
-	struct maas_slab_ref ref;
-
-	one.count = 1;
-	if (!one.size_bytes)
-		one.size_bytes = 100;
-	assert_int_equal(maas_lend_allocate(f.lend, &one, &ref, &allocation), 0);
-	return allocation;
+	if (!request.count)
+		request.count = 1;
+	if (!request.size_bytes)
+		request.size_bytes = 100;
+	memset(&given.first, 0, sizeof(given.first));
+	return maas_lend_allocate(f.lend, &request, given.refs, &given.first);
 }
 
-#define ALLOCATE(...) allocate_as(&(const struct maas_lend_alloc_request){__VA_ARGS__})
+static inline struct maas_lend_allocation allocate_as(struct maas_lend_alloc_request request)
+{
+	assert_int_equal(try_as(request), 0);
+	return given.first;
+}
+
+/* 0 or an error; and one that has to succeed. */
+#define TRY_ALLOCATE(...) try_as((struct maas_lend_alloc_request){__VA_ARGS__})
+#define ALLOCATE(...)	  allocate_as((struct maas_lend_alloc_request){__VA_ARGS__})
 
 static inline struct maas_lend_allocation allocate_plain(void)
 {
@@ -111,6 +130,12 @@ static inline struct maas_lend_allocation allocate_ttl(uint32_t ttl_s)
 	return ALLOCATE(.lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = ttl_s);
 }
 
+/* One for a minute; `session` is it. */
+static inline int open_by(const struct maas_lend_caller *caller, const char *name)
+{
+	return maas_lend_session_open(f.lend, caller, name, 60, false, NULL, &session);
+}
+
 /* For ten seconds. */
 static inline struct maas_lend_session_info open_session(const char *name, bool exclusive)
 {
@@ -120,11 +145,24 @@ static inline struct maas_lend_session_info open_session(const char *name, bool 
 	return info;
 }
 
+/* One that ends with its session. */
+static inline struct maas_lend_allocation allocate_of(const struct maas_lend_session_info *s)
+{
+	return ALLOCATE(.lifetime = MAAS_LEND_LIFETIME_SESSION, .session = s->id);
+}
+
 static inline bool exists(const struct maas_lend_allocation *allocation)
 {
 	struct maas_lend_allocation found;
+	int r = maas_lend_get(f.lend, NULL, allocation->id, &found);
 
-	return maas_lend_get(f.lend, NULL, allocation->id, &found) == 0;
+	assert_true(!r || r == -ENOENT);
+	return !r;
+}
+
+static inline struct maas_lend_allocation allocate_for(const char *owner)
+{
+	return ALLOCATE(.size_bytes = 64, .owner = owner);
 }
 
 static inline int free_now(const struct maas_lend_allocation *allocation)
@@ -132,10 +170,21 @@ static inline int free_now(const struct maas_lend_allocation *allocation)
 	return maas_lend_free(f.lend, NULL, allocation->id, NULL, NULL);
 }
 
-/* The same, and `told` hears of its end. */
-static inline int free_told(const struct maas_lend_allocation *allocation, struct told *told)
+/* If it has to wait, `end` hears of its end. */
+static inline int try_free(const struct maas_lend_allocation *allocation)
 {
-	return maas_lend_free(f.lend, NULL, allocation->id, tell, told);
+	return maas_lend_free(f.lend, NULL, allocation->id, tell, &end);
+}
+
+/* They have to wait. */
+static inline void start_free(const struct maas_lend_allocation *allocation)
+{
+	assert_int_equal(try_free(allocation), -EINPROGRESS);
+}
+
+static inline void start_end(const struct maas_lend_session_info *s)
+{
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s->id, tell, &end), -EINPROGRESS);
 }
 
 static inline int transfer_begin(const struct maas_lend_allocation *allocation,
@@ -144,9 +193,43 @@ static inline int transfer_begin(const struct maas_lend_allocation *allocation,
 	return maas_lend_transfer_begin(f.lend, NULL, allocation->id, MAAS_AUTH_OWN, transfer);
 }
 
-static inline void transfer_end(struct maas_lend_transfer *transfer)
+static inline void count_abort(void *arg)
 {
-	maas_lend_transfers_end(f.lend, transfer, 1);
+	++*(int *)arg;
+}
+
+/* The n-th of the case. */
+static inline int try_transfer(int n, const struct maas_lend_allocation *allocation)
+{
+	transfers[n] = (struct maas_lend_transfer){.abort = count_abort, .arg = &aborts[n]};
+	return transfer_begin(allocation, &transfers[n]);
+}
+
+static inline void start_transfer(int n, const struct maas_lend_allocation *allocation)
+{
+	assert_int_equal(try_transfer(n, allocation), 0);
+}
+
+static inline void end_transfer(int n)
+{
+	maas_lend_transfers_end(f.lend, &transfers[n], 1);
+}
+
+/* Good until the next one. */
+static inline const char *numbered(const char *prefix, uint64_t number)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), "%s%llu", prefix, (unsigned long long)number);
+	return text;
+}
+
+/* Freed past lend: these have no owner and no lease, so that lend does not miss them. */
+static inline void request_and_free(const char *request_id, uint32_t count)
+{
+	ALLOCATE(.size_bytes = 64, .count = count, .request_id = request_id);
+	for (uint32_t i = 0; i < count; i++)
+		assert_int_equal(maas_slab_free(f.slab, given.refs[i]), 0);
 }
 
 /* A whole page: how many, or an error. */
@@ -179,26 +262,108 @@ static inline struct maas_lend_stats lend_stats(void)
 	return stats;
 }
 
-static inline uint64_t live_slabs(void)
+static inline struct maas_slab_stats slab_stats(void)
 {
 	struct maas_slab_stats stats;
 
 	maas_slab_stats(f.slab, &stats);
-	return stats.live_slabs;
+	return stats;
+}
+
+static inline uint64_t live_slabs(void)
+{
+	return slab_stats().live_slabs;
 }
 
 static inline uint64_t quarantined_bytes(void)
 {
-	struct maas_slab_stats stats;
-
-	maas_slab_stats(f.slab, &stats);
-	return stats.quarantined_bytes;
+	return slab_stats().quarantined_bytes;
 }
 
 static inline void expect_told(const struct told *told, int status)
 {
 	assert_int_equal(told->calls, 1);
 	assert_int_equal(told->status, status);
+}
+
+struct figure {
+	const char *name;
+	uint64_t count;
+};
+
+/* All of them that are not zero: such as "slabs 3, transfers 2". */
+static inline void expect_figures(const struct figure *figures, size_t count, const char *wanted)
+{
+	char text[200] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (figures[i].count)
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %llu",
+						len ? ", " : "", figures[i].name,
+						(unsigned long long)figures[i].count);
+	assert_string_equal(text, wanted);
+}
+
+static inline void expect_state(const char *wanted)
+{
+	const struct maas_lend_stats stats = lend_stats();
+	const struct figure figures[] = {
+		{"slabs", live_slabs()},
+		{"quarantined", quarantined_bytes()},
+		{"sessions", stats.sessions},
+		{"owners", stats.owners},
+		{"transfers", stats.transfers},
+		{"frees", stats.pending_frees},
+		{"requests", stats.request_ids},
+		{"lapsed", stats.lapsed_allocations},
+		{"lapsed sessions", stats.lapsed_sessions},
+		{"forced", stats.forced_transfers},
+		{"aborts", (uint64_t)aborts[0] + (uint64_t)aborts[1]},
+		{"told", (uint64_t)end.calls},
+		{"error", (uint64_t)-end.status},
+	};
+
+	expect_figures(figures, MAAS_ARRAY_SIZE(figures), wanted);
+}
+
+/* It is there until `ms` have passed, to a tenth of a second. */
+static inline void expect_lapse(const struct maas_lend_allocation *allocation, uint64_t ms)
+{
+	pass_ms(ms - 100);
+	assert_true(exists(allocation));
+	pass_ms(100);
+	assert_false(exists(allocation));
+}
+
+/* Such as "100 of 1024 bytes of tsdb, 2 s old, ttl 58 of 60 s". */
+static inline void expect_described(const struct maas_lend_allocation *a, const char *wanted)
+{
+	static const char *const lifetimes[] = {"delete", "ttl", "session"};
+	char text[200];
+
+	snprintf(text, sizeof(text), "%llu of %llu bytes of %s, %llu s old, %s %u of %u s",
+		 (unsigned long long)a->size_bytes, (unsigned long long)a->actual_size_bytes,
+		 *a->owner ? a->owner : "(nobody)", (unsigned long long)a->age_s,
+		 lifetimes[a->lifetime], a->lease_s, a->ttl_s);
+	assert_string_equal(text, wanted);
+}
+
+/* What it is now: it has to be there. */
+static inline struct maas_lend_allocation look_up(const struct maas_lend_allocation *allocation)
+{
+	struct maas_lend_allocation now;
+
+	assert_int_equal(maas_lend_get(f.lend, NULL, allocation->id, &now), 0);
+	assert_string_equal(now.id, allocation->id);
+	return now;
+}
+
+static inline void expect_found(const struct maas_lend_allocation *a, const char *wanted)
+{
+	const struct maas_lend_allocation now = look_up(a);
+
+	expect_described(&now, wanted);
 }
 
 #endif

@@ -7,7 +7,6 @@
 #include "tests/unit/lend/lend_fixture.h"
 
 static struct fake_keys keys;
-static struct maas_lend_session_info session;
 
 /* One call, and what came of it. */
 struct answer {
@@ -40,7 +39,7 @@ static inline void finish(int status)
 static inline void granting_setup(void)
 {
 	keys_open(1u << 20);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 60, false, NULL, &session), 0);
+	assert_int_equal(open_by(NULL, "s"), 0);
 }
 
 static inline void granting_reopen(void)
@@ -49,11 +48,12 @@ static inline void granting_reopen(void)
 	granting_setup();
 }
 
-static inline int ask_as(const struct maas_lend_alloc_request *request,
-			 enum maas_lend_access access, struct answer *ret)
+static inline int ask_as(struct maas_lend_alloc_request request, enum maas_lend_access access,
+			 struct answer *ret)
 {
+	request.size_bytes = 100;
 	memset(ret, 0, sizeof(*ret));
-	return maas_lend_allocate_granted(f.lend, request, access, ret->refs, &ret->first,
+	return maas_lend_allocate_granted(f.lend, &request, access, ret->refs, &ret->first,
 					  ret->grants, tell, &ret->told);
 }
 
@@ -61,19 +61,23 @@ static inline int ask_as(const struct maas_lend_alloc_request *request,
 static inline int ask(uint32_t count, const char *request_id, struct answer *ret)
 {
 	const struct maas_lend_alloc_request request = {
-		.size_bytes = 100,
-		.count = count,
-		.session = session.id,
-		.request_id = request_id,
-	};
+		.count = count, .session = session.id, .request_id = request_id};
 
-	return ask_as(&request, MAAS_LEND_ACCESS_WRITE, ret);
+	return ask_as(request, MAAS_LEND_ACCESS_WRITE, ret);
 }
 
-/* The same, which has to begin. */
+/* The same, which has to begin … */
 static inline void start(uint32_t count, const char *request_id, struct answer *ret)
 {
 	assert_int_equal(ask(count, request_id, ret), -EINPROGRESS);
+}
+
+/* … and to end. */
+static inline void obtain(uint32_t count, const char *request_id, struct answer *ret)
+{
+	keys.mode = FAKE_KEYS_AT_ONCE;
+	start(count, request_id, ret);
+	expect_told(&ret->told, 0);
 }
 
 static inline void finish_all(void)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the threads of test_lend_threads share: allocations that all know, and what each one does.
- */
+/* What the threads of test_lend_threads share: allocations that all know, and their ends. */
 #ifndef MAAS_TESTS_UNIT_LEND_THREADS_H
 #define MAAS_TESTS_UNIT_LEND_THREADS_H
 
 #include "tests/fake/fake_keys.h"
+#include "tests/random.h"
 #include "tests/unit/lend/lend_fixture.h"
 
+#define THREADS 8
 #define CELLS	64
 #define OWN	16
 #define HELD	4
@@ -22,24 +23,21 @@ struct record {
 	_Atomic unsigned int frees;
 };
 
-struct world {
-	struct maas_lend *lend;
+/* What all threads know. */
+static struct {
 	struct fake_keys *keys; /* NULL: without */
-	uint64_t ops;
-	struct record *records; /* [0] is unused */
+	struct record *records;
 	_Atomic uint32_t used;
-	_Atomic uint32_t cells[CELLS]; /* of records */
-	char (*sessions)[MAAS_SLAB_ID_TEXT];
+	struct record *_Atomic cells[CELLS];
+	char (*sessions)[MAAS_SLAB_ID_TEXT]; /* [0] is unused */
 	_Atomic uint32_t sessions_used;
 	_Atomic uint32_t last_session;
-	_Atomic uint64_t *answers; /* to request ids: tags */
-	_Atomic uint32_t requests;
-	_Atomic uint64_t *keyed_answers; /* the same, of requests for keys */
-	_Atomic uint32_t keyed_requests;
+	_Atomic uint64_t *answers[2]; /* to request ids, without and with keys: tags */
+	_Atomic uint32_t requests[2];
 	_Atomic uint64_t granted;
 	_Atomic uint64_t under_way; /* frees and ends that will call back */
 	_Atomic bool stop;
-};
+} world;
 
 struct held {
 	struct maas_lend_transfer transfer;
@@ -47,8 +45,8 @@ struct held {
 	_Atomic bool aborted;
 };
 
+/* One thread. */
 struct actor {
-	struct world *world;
 	uint64_t seed;
 	struct record *own[OWN];
 	struct held held[HELD];
@@ -56,35 +54,64 @@ struct actor {
 
 static inline uint32_t roll(struct actor *actor, uint32_t below)
 {
-	actor->seed = actor->seed * 6364136223846793005u + 1442695040888963407u;
-	return (uint32_t)(actor->seed >> 33) % below;
+	return (uint32_t)test_random_below(&actor->seed, below);
 }
 
-/* One random operation with keys; none without. */
-void lend_threads_keys(struct actor *actor);
+static inline struct record *random_shared(struct actor *actor)
+{
+	return world.cells[roll(actor, CELLS)];
+}
+
+static inline uint64_t random_size(struct actor *actor)
+{
+	static const uint64_t sizes[] = {8, 64, 65, 1000, 1024};
+
+	return sizes[roll(actor, MAAS_ARRAY_SIZE(sizes))];
+}
+
+/* The newest; NULL: there was none yet. */
+static inline const char *last_session(void)
+{
+	uint32_t last = world.last_session;
+
+	return last ? world.sessions[last] : NULL;
+}
+
+/* ---- ends */
 
 static inline void under_way_done(void *arg, int status)
 {
-	struct world *world = arg;
-
+	(void)arg;
 	CHECK(status == 0 || status == -ETIMEDOUT);
-	CHECK(atomic_fetch_sub(&world->under_way, 1) > 0);
+	CHECK(atomic_fetch_sub(&world.under_way, 1) > 0);
 }
 
-static inline int free_record(struct world *world, struct record *record)
+typedef int end_call(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		     maas_lend_free_done *done, void *arg);
+
+/* False: it was not there any more. */
+static inline bool end_it(end_call *call, const char *id)
 {
 	int r;
 
-	atomic_fetch_add(&world->under_way, 1);
-	r = maas_lend_free(world->lend, NULL, record->id, under_way_done, world);
+	world.under_way++;
+	r = call(f.lend, NULL, id, under_way_done, NULL);
 	if (r != -EINPROGRESS)
-		atomic_fetch_sub(&world->under_way, 1);
-	if (!r || r == -EINPROGRESS)
-		CHECK(atomic_fetch_add(&record->frees, 1) == 0);
-	else
-		CHECK(r == -ENOENT);
-	return r;
+		world.under_way--;
+	CHECK(!r || r == -EINPROGRESS || r == -ENOENT);
+	return r != -ENOENT;
 }
+
+static inline bool free_record(struct record *record)
+{
+	bool was_there = end_it(maas_lend_free, record->id);
+
+	if (was_there)
+		CHECK(atomic_fetch_add(&record->frees, 1) == 0);
+	return was_there;
+}
+
+/* ---- transfers */
 
 static inline uint64_t load_tag(const struct maas_lend_transfer *transfer)
 {
@@ -96,43 +123,28 @@ static inline void ignore_abort(void *arg)
 	(void)arg;
 }
 
-static inline void stamp(struct world *world, const struct record *record)
+static inline void stamp(const struct record *record)
 {
 	struct maas_lend_transfer transfer = {.abort = ignore_abort};
 
-	if (maas_lend_transfer_begin(world->lend, NULL, record->id, MAAS_AUTH_OWN, &transfer))
+	if (maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN, &transfer))
 		return;
 	CHECK(load_tag(&transfer) == 0);
 	__atomic_store_n((uint64_t *)(void *)transfer.bytes, record->tag, __ATOMIC_RELAXED);
-	maas_lend_transfers_end(world->lend, &transfer, 1);
+	maas_lend_transfers_end(f.lend, &transfer, 1);
 }
 
-static inline struct record *new_record(struct world *world, struct maas_slab_ref ref,
+static inline struct record *new_record(struct maas_slab_ref ref,
 					const struct maas_lend_allocation *a)
 {
-	struct record *record = &world->records[atomic_fetch_add(&world->used, 1)];
+	struct record *record = &world.records[world.used++];
 
-	memcpy(record->id, a->id, sizeof(a->id));
+	maas_lend_id(f.lend, ref, record->id);
 	memcpy(record->owner, a->owner, sizeof(a->owner));
 	record->tag = (uint64_t)ref.slot << 32 | ref.generation;
 	record->size_bytes = a->size_bytes;
 	record->lifetime = a->lifetime;
 	return record;
-}
-
-static inline uint64_t random_size(struct actor *actor)
-{
-	static const uint64_t sizes[] = {8, 64, 65, 1000, 1024};
-
-	return sizes[roll(actor, MAAS_ARRAY_SIZE(sizes))];
-}
-
-static inline struct record *random_shared(struct actor *actor)
-{
-	struct world *world = actor->world;
-	uint32_t index = atomic_load(&world->cells[roll(actor, CELLS)]);
-
-	return index ? &world->records[index] : NULL;
 }
 
 #endif

@@ -7,12 +7,9 @@ static char theirs[MAAS_SLAB_ID_TEXT]; /* a session of the principal b */
 
 static void set_up(void)
 {
-	struct maas_lend_caller b;
-
 	keys_open(1u << 20);
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a\nc uid=3 owner=c\n");
-	b = caller("b");
-	assert_int_equal(maas_lend_session_open(f.lend, &b, "b", 60, false, NULL, &session), 0);
+	assert_int_equal(open_by(BY("b"), "b"), 0);
 	memcpy(theirs, session.id, sizeof(theirs));
 }
 
@@ -22,31 +19,18 @@ static void tear_down(void)
 	keys_teardown();
 }
 
-static void allocate(const char *name, struct maas_lend_allocation *ret)
-{
-	struct maas_lend_caller as = caller(name);
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 64, .count = 1, .caller = &as};
-	struct maas_slab_ref ref;
-
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, ret), 0);
-}
-
 static int grant(const char *name, const char *id, enum maas_lend_access access)
 {
-	struct maas_lend_caller as = caller(name);
 	static struct maas_lend_key key;
-	static struct told told;
 
-	return maas_lend_grant(f.lend, &as, id, theirs, access, &key, tell, &told);
+	return maas_lend_grant(f.lend, BY(name), id, theirs, access, &key, tell, &end);
 }
 
 TEST(grant__needs_the_right_of_both)
 {
-	struct maas_lend_allocation of_a, of_c;
+	struct maas_lend_allocation of_a = ALLOCATE(.caller = BY("a"));
+	struct maas_lend_allocation of_c = ALLOCATE(.caller = BY("c"));
 
-	allocate("a", &of_a);
-	allocate("c", &of_c);
 	/* The caller's: c is to neither of them there, b may read what is a's. */
 	assert_int_equal(grant("c", of_a.id, MAAS_LEND_ACCESS_READ), -ENOENT);
 	assert_int_equal(grant("b", of_c.id, MAAS_LEND_ACCESS_READ), -ENOENT);
@@ -63,10 +47,7 @@ TEST(grant__needs_the_right_of_both)
 
 static bool theirs_lives(void)
 {
-	struct maas_lend_caller b = caller("b");
-	struct maas_lend_session_info info;
-
-	return !maas_lend_session_get(f.lend, &b, theirs, &info);
+	return !maas_lend_session_get(f.lend, BY("b"), theirs, &session);
 }
 
 TEST(reload__ends_the_session_and_with_it_its_keys)
@@ -84,15 +65,15 @@ TEST(reload__ends_the_session_and_with_it_its_keys)
 TEST(list__of_a_foreign_owner_looks_at_nothing)
 {
 	struct maas_lend_caller b = caller("b");
-	struct maas_lend_allocation of_c, got[4];
+	struct maas_lend_allocation got[4];
 	struct maas_lend_page page;
 	uint32_t count;
 
-	allocate("c", &of_c);
+	ALLOCATE(.caller = BY("c"));
 	for (int foreign = 0; foreign < 2; foreign++) {
-		assert_int_equal(
-			maas_lend_page_start(f.lend, &b, &page, foreign ? "c" : "none", NULL, 4),
-			0);
+		const char *owner = foreign ? "c" : "none";
+
+		assert_int_equal(maas_lend_page_start(f.lend, &b, &page, owner, NULL, 4), 0);
 		assert_false(maas_lend_page_next(f.lend, &page, got, 4, &count));
 		assert_int_equal(count, 0);
 		assert_int_equal(page.cursor, 0);
@@ -101,64 +82,56 @@ TEST(list__of_a_foreign_owner_looks_at_nothing)
 
 TEST(ungrant__is_of_who_owns_the_memory_or_the_session)
 {
-	struct maas_lend_allocation of_a;
-	struct maas_lend_caller a, b, d;
-	struct told told;
+	const char *id;
 
 	use("a uid=1 owner=a\nb uid=2 owner=b read=a\nd uid=4 owner=d read=a\n");
-	allocate("a", &of_a);
-	assert_int_equal(grant("a", of_a.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
+	ALLOCATE(.caller = BY("a"));
+	id = given.first.id;
+	assert_int_equal(grant("a", id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	finish(0);
-	a = caller("a");
-	b = caller("b");
-	d = caller("d");
-	assert_int_equal(maas_lend_ungrant(f.lend, &d, of_a.id, theirs, tell, &told), -ESRCH);
+	assert_int_equal(maas_lend_ungrant(f.lend, BY("d"), id, theirs, tell, &end), -ESRCH);
 	/* There may be no key left, but the caller may ask. */
-	assert_int_not_equal(maas_lend_ungrant(f.lend, &b, of_a.id, theirs, tell, &told), -ESRCH);
-	assert_int_not_equal(maas_lend_ungrant(f.lend, &a, of_a.id, theirs, tell, &told), -ESRCH);
+	assert_int_not_equal(maas_lend_ungrant(f.lend, BY("b"), id, theirs, tell, &end), -ESRCH);
+	assert_int_not_equal(maas_lend_ungrant(f.lend, BY("a"), id, theirs, tell, &end), -ESRCH);
 	finish_all();
 }
 
 /* ---- proofs */
 
-static void open_by(uid_t uid, char id[MAAS_SLAB_ID_TEXT])
+static struct maas_lend_session_info open_by_uid(uid_t uid)
 {
 	struct maas_lend_caller as = caller_by_uid(uid);
-	struct maas_lend_session_info info;
 
-	assert_int_equal(maas_lend_session_open(f.lend, &as, "", 60, false, NULL, &info), 0);
-	memcpy(id, info.id, MAAS_SLAB_ID_TEXT);
+	assert_int_equal(open_by(&as, ""), 0);
+	return session;
 }
 
-static int renew_by(uid_t uid, const char *id)
+static int renew_by_uid(uid_t uid, const struct maas_lend_session_info *which)
 {
 	struct maas_lend_caller as = caller_by_uid(uid);
-	struct maas_lend_session_info info;
 
-	return maas_lend_session_renew(f.lend, &as, id, 0, &info);
+	return maas_lend_session_renew(f.lend, &as, which->id, 0, &session);
 }
 
 /* A proof that is taken away ends what it began; what another one of the line began goes on. */
 TEST(reload__takes_a_proof_away)
 {
-	char by_2[MAAS_SLAB_ID_TEXT], by_22[MAAS_SLAB_ID_TEXT];
+	struct maas_lend_session_info by_2, by_22;
 	struct maas_auth *before;
-	struct maas_lend_session_info info;
 	struct maas_lend_caller late;
 
 	use("b uid=2 uid=22 owner=b read=a\n");
-	open_by(2, by_2);
-	open_by(22, by_22);
+	by_2 = open_by_uid(2);
+	by_22 = open_by_uid(22);
 	before = maas_auth_ref(table);
 	late = caller_by_uid(2);
 	use("b uid=22 owner=b read=a\n");
-	assert_int_equal(renew_by(22, by_2), -ENOENT);
-	assert_int_equal(renew_by(22, by_22), 0);
+	assert_int_equal(renew_by_uid(22, &by_2), -ENOENT);
+	assert_int_equal(renew_by_uid(22, &by_22), 0);
 	/* A request that was under way, too. */
-	assert_int_equal(maas_lend_session_open(f.lend, &late, "", 60, false, NULL, &info),
-			 -EACCES);
+	assert_int_equal(open_by(&late, ""), -EACCES);
 	use("b uid=2 uid=22 owner=b read=a\n");
-	assert_int_equal(renew_by(2, by_2), -ENOENT);
+	assert_int_equal(renew_by_uid(2, &by_2), -ENOENT);
 	finish_all();
 	maas_auth_unref(before);
 }
@@ -166,19 +139,19 @@ TEST(reload__takes_a_proof_away)
 /* A rotation: what is used by the new proof before the old one goes outlives that. */
 TEST(session__lives_by_what_its_principal_proved_last)
 {
-	char first[MAAS_SLAB_ID_TEXT], second[MAAS_SLAB_ID_TEXT];
+	struct maas_lend_session_info first, second;
 
 	use("b uid=2 uid=22 owner=b\nops uid=9 admin\n");
-	open_by(2, first);
-	open_by(2, second);
-	assert_int_equal(renew_by(22, first), 0);
-	assert_int_equal(renew_by(9, second), 0); /* an admin's proof is not the session's */
+	first = open_by_uid(2);
+	second = open_by_uid(2);
+	assert_int_equal(renew_by_uid(22, &first), 0);
+	assert_int_equal(renew_by_uid(9, &second), 0); /* an admin's proof is not the session's */
 	use("b uid=22 owner=b\nops uid=9 admin\n");
-	assert_int_equal(renew_by(22, first), 0);
-	assert_int_equal(renew_by(9, second), -ENOENT);
+	assert_int_equal(renew_by_uid(22, &first), 0);
+	assert_int_equal(renew_by_uid(9, &second), -ENOENT);
 	/* The same proof on another line is another principal's. */
 	use("b uid=2 owner=b\nops uid=9 admin\nc uid=22 owner=b,c\n");
-	assert_int_equal(renew_by(9, first), -ENOENT);
+	assert_int_equal(renew_by_uid(9, &first), -ENOENT);
 	finish_all();
 }
 
@@ -193,11 +166,10 @@ TEST(reload__of_other_words_ends_nothing)
 /* A caller that was found in the table of before is held against the one of now. */
 TEST(reload__counts_for_a_call_that_began_before_it)
 {
-	struct maas_lend_allocation of_a, again;
+	struct maas_lend_allocation of_a = ALLOCATE(.caller = BY("a")), again;
 	struct maas_auth *before = maas_auth_ref(table);
 	struct maas_lend_caller b = caller("b");
 
-	allocate("a", &of_a);
 	assert_int_equal(maas_lend_get(f.lend, &b, of_a.id, &again), 0);
 	use("a uid=1 owner=a\nb uid=2 owner=b\n");
 	finish(0);
@@ -210,24 +182,19 @@ TEST(reload__counts_for_a_call_that_began_before_it)
 /* Each call in the name of nobody, on memory that is there … */
 static void nobody_may_reach(const char *id)
 {
-	const struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1};
 	struct maas_lend_transfer transfer = {0};
-	struct maas_lend_session_info info;
 	struct maas_lend_allocation got;
-	struct maas_lend_page page;
-	struct maas_slab_ref ref;
-	uint32_t count;
+	bool more = true;
 
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &got), -EACCES);
+	assert_int_equal(TRY_ALLOCATE(.count = 1), -EACCES);
 	assert_int_equal(maas_lend_get(f.lend, NULL, id, &got), -ENOENT);
 	assert_int_equal(maas_lend_free(f.lend, NULL, id, NULL, NULL), -ENOENT);
 	assert_int_equal(maas_lend_renew(f.lend, NULL, id, 1, &got), -ENOENT);
 	assert_int_equal(maas_lend_transfer_begin(f.lend, NULL, id, MAAS_AUTH_READ, &transfer),
 			 -ENOENT);
-	assert_int_equal(maas_lend_page_start(f.lend, NULL, &page, NULL, NULL, 9), 0);
-	assert_false(maas_lend_page_next(f.lend, &page, &got, 1, &count));
-	assert_int_equal(count, 0);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "", 60, false, NULL, &info), -EACCES);
+	assert_int_equal(list_page(NULL, NULL, 1, &got, &more), 0);
+	assert_false(more);
+	assert_int_equal(open_by(NULL, ""), -EACCES);
 }
 
 /* … and on a session. */
@@ -235,13 +202,12 @@ static void nobody_has_a_session(const char *id)
 {
 	struct maas_lend_session_info info;
 	struct maas_lend_key key;
-	struct told told;
 	bool more;
 
 	assert_int_equal(
-		maas_lend_grant(f.lend, NULL, id, theirs, MAAS_LEND_ACCESS_READ, &key, tell, &told),
+		maas_lend_grant(f.lend, NULL, id, theirs, MAAS_LEND_ACCESS_READ, &key, tell, &end),
 		-ENOENT);
-	assert_int_equal(maas_lend_ungrant(f.lend, NULL, id, theirs, tell, &told), -ENOENT);
+	assert_int_equal(maas_lend_ungrant(f.lend, NULL, id, theirs, tell, &end), -ENOENT);
 	assert_int_equal(maas_lend_session_named(f.lend, NULL, "b", &info, 1, &more), 0);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, theirs, &info), -ENOENT);
 	assert_int_equal(maas_lend_session_renew(f.lend, NULL, theirs, 0, &info), -ENOENT);
@@ -257,9 +223,8 @@ TEST(nobody__may_do_nothing)
 						  .keys = &fake_key_ops,
 						  .keys_ctx = &keys,
 						  .has_principals = true};
-	struct maas_lend_allocation of_a;
+	struct maas_lend_allocation of_a = ALLOCATE(.caller = BY("a"));
 
-	allocate("a", &of_a);
 	nobody_may_reach(of_a.id);
 	nobody_has_a_session(of_a.id);
 	maas_lend_close(f.lend);

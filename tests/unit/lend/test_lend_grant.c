@@ -28,7 +28,7 @@ TEST(allocate_granted__gives_memory_and_keys)
 	assert_int_equal(answer.told.calls, 0);
 	finish(0);
 	expect_told(&answer.told, 0);
-	assert_int_equal(live_slabs(), 3);
+	expect_state("slabs 3, sessions 1");
 	assert_int_equal(answer.first.size_bytes, 100);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(maas_slab_get(f.slab, answer.refs[i], &info), 0);
@@ -42,9 +42,7 @@ TEST(allocate_granted__done_may_come_before_the_call_returns)
 {
 	struct answer answer;
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(2, "r", &answer);
-	expect_told(&answer.told, 0);
+	obtain(2, "r", &answer);
 	assert_int_equal(keys.num_keys, 2);
 }
 
@@ -53,19 +51,19 @@ TEST(allocate_granted__refuses_before_it_allocates)
 	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1};
 	struct answer answer;
 
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINVAL);
+	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_WRITE, &answer), -EINVAL);
 	request.session = "00000000-0000-8000-8000-000000000000";
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
+	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
 	request.session = session.id;
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_NONE, &answer), -EINVAL);
+	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_NONE, &answer), -EINVAL);
 	assert_int_equal(maas_lend_allocate_granted(without.lend, &request, MAAS_LEND_ACCESS_WRITE,
 						    answer.refs, &answer.first, answer.grants, tell,
 						    &answer.told),
 			 -EOPNOTSUPP);
 	keys.unconnected = true;
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -ENOTCONN);
+	assert_int_equal(ask(1, NULL, &answer), -ENOTCONN);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, NULL, NULL), 0);
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
+	assert_int_equal(ask(1, NULL, &answer), -ESRCH);
 	assert_int_equal(answer.told.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_GRANT], 0);
 	expect_nothing();
@@ -74,25 +72,20 @@ TEST(allocate_granted__refuses_before_it_allocates)
 /* However the keys fail, at once or later: no memory, and the id is as new. */
 TEST(allocate_granted__without_keys_leaves_nothing)
 {
-	static const struct {
-		int start_error, status;
-	} cases[] = {{-EMLINK, 0}, {0, -EDQUOT}, {0, -ENOTCONN}};
+	static const int errors[] = {-EMLINK, -EDQUOT, -ENOTCONN};
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(cases); i++) {
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(errors); i++) {
 		struct answer failed, again;
 
 		granting_reopen();
-		keys.start_error = cases[i].start_error;
+		keys.start_error = i ? 0 : errors[i];
 		start(3, "r", &failed);
-		if (!cases[i].start_error)
-			finish(cases[i].status);
-		expect_told(&failed.told,
-			    cases[i].start_error ? cases[i].start_error : cases[i].status);
+		if (i)
+			finish(errors[i]);
+		expect_told(&failed.told, errors[i]);
 		expect_nothing();
 		keys.start_error = 0;
-		keys.mode = FAKE_KEYS_AT_ONCE;
-		start(3, "r", &again);
-		expect_told(&again.told, 0);
+		obtain(3, "r", &again);
 		assert_string_not_equal(again.first.id, failed.first.id);
 		assert_int_equal(live_slabs(), 3);
 	}
@@ -108,8 +101,7 @@ TEST(allocate_granted__is_all_or_none)
 	start(3, NULL, &answer);
 	expect_told(&answer.told, -EDQUOT);
 	expect_nothing();
-	start(2, NULL, &answer);
-	expect_told(&answer.told, 0);
+	obtain(2, NULL, &answer);
 }
 
 /* A list shows the allocation before its keys are there, and somebody frees it. */
@@ -130,20 +122,17 @@ TEST(allocate_granted__whose_session_ends_meanwhile)
 						     MAAS_LEND_LIFETIME_SESSION};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lifetimes); i++) {
-		struct told ended = {0};
 		struct answer answer;
-		struct maas_lend_alloc_request request = {
-			.size_bytes = 100, .count = 2, .lifetime = lifetimes[i]};
+		const struct maas_lend_alloc_request request = {
+			.count = 2, .lifetime = lifetimes[i], .session = session.id};
 
 		granting_reopen();
-		request.session = session.id;
-		assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
-		assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &ended),
-				 -EINPROGRESS);
+		assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
+		start_end(&session);
 		finish(-ENOTCONN);
 		expect_told(&answer.told, -ENOTCONN);
 		finish(0);
-		expect_told(&ended, 0);
+		expect_told(&end, 0);
 		expect_nothing();
 	}
 }
@@ -173,109 +162,98 @@ TEST(allocate_granted__wants_its_memory_first)
 
 /* ---- to what is there */
 
-static int grant_to(const char *id, const char *to, enum maas_lend_access access,
-		    struct maas_lend_key *ret_grant, struct told *told)
+static struct maas_lend_key key;
+
+static int grant_to(const char *id, const char *to, enum maas_lend_access access)
 {
-	return maas_lend_grant(f.lend, NULL, id, to, access, ret_grant, tell, told);
+	return maas_lend_grant(f.lend, NULL, id, to, access, &key, tell, &end);
 }
 
-static int grant(const struct maas_lend_allocation *a, enum maas_lend_access access,
-		 struct maas_lend_key *ret_grant, struct told *told)
+static int grant(const struct maas_lend_allocation *a, enum maas_lend_access access)
 {
-	return grant_to(a->id, session.id, access, ret_grant, told);
+	return grant_to(a->id, session.id, access);
 }
 
-static int ungrant(const char *id, const char *from, struct told *told)
+static int ungrant(const char *id, const char *from)
 {
-	return maas_lend_ungrant(f.lend, NULL, id, from, tell, told);
+	return maas_lend_ungrant(f.lend, NULL, id, from, tell, &end);
 }
 
 TEST(grant__to_an_allocation_of_another)
 {
-	struct maas_lend_key got[2] = {0};
-	struct told told = {0};
 	struct maas_lend_allocation a = allocate_plain();
+	uint32_t rkey;
 
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &got[0], &told), -EINPROGRESS);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	finish(0);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(got[0].len_bytes, 100);
+	expect_told(&end, 0);
+	assert_int_equal(key.len_bytes, 100);
+	rkey = key.rkey;
+	key.rkey = 0;
 	keys.mode = FAKE_KEYS_AT_ONCE;
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &got[1], &told), -EINPROGRESS);
-	assert_int_equal(told.calls, 2);
-	assert_int_equal(told.status, 0);
-	assert_int_equal(got[0].rkey, got[1].rkey);
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_WRITE, &got[1], &told), -EINPROGRESS);
-	assert_int_equal(told.status, -EEXIST);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
+	expect_state("slabs 1, sessions 1, told 2");
+	assert_int_equal(key.rkey, rkey);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_WRITE), -EINPROGRESS);
+	assert_int_equal(end.status, -EEXIST);
 }
 
 TEST(grant__refuses)
 {
-	struct maas_lend_key key;
-	struct told told = {0};
 	struct maas_lend_allocation a = allocate_plain();
 
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_NONE, &key, &told), -EINVAL);
-	assert_int_equal(grant_to(a.id, "?", MAAS_LEND_ACCESS_READ, &key, &told), -ESRCH);
-	assert_int_equal(grant_to("?", session.id, MAAS_LEND_ACCESS_READ, &key, &told), -ENOENT);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_NONE), -EINVAL);
+	assert_int_equal(grant_to(a.id, "?", MAAS_LEND_ACCESS_READ), -ESRCH);
+	assert_int_equal(grant_to("?", session.id, MAAS_LEND_ACCESS_READ), -ENOENT);
 	assert_int_equal(maas_lend_grant(without.lend, NULL, a.id, session.id,
-					 MAAS_LEND_ACCESS_READ, &key, tell, &told),
+					 MAAS_LEND_ACCESS_READ, &key, tell, &end),
 			 -EOPNOTSUPP);
 	keys.start_error = -ENOTCONN;
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOTCONN);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -ENOTCONN);
 	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ, &key, &told), -ENOENT);
-	assert_int_equal(told.calls, 0);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -ENOENT);
+	assert_int_equal(end.calls, 0);
 }
 
 TEST(ungrant__ends_one_sessions_key)
 {
 	struct maas_lend_session_info other = open_session("other", false);
 	struct answer answer;
-	struct told told = {0};
-	struct maas_lend_key key;
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(1, NULL, &answer);
-	assert_int_equal(ungrant(answer.first.id, other.id, &told), -EINPROGRESS);
-	assert_int_equal(told.status, -ENOENT);
-	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
-			 -EINPROGRESS);
+	obtain(1, NULL, &answer);
+	assert_int_equal(ungrant(answer.first.id, other.id), -EINPROGRESS);
+	assert_int_equal(end.status, -ENOENT);
+	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	assert_int_equal(fake_keys_live(&keys, &answer.refs[0]), 2);
-	assert_int_equal(ungrant(answer.first.id, session.id, &told), -EINPROGRESS);
-	assert_int_equal(told.status, 0);
+	assert_int_equal(ungrant(answer.first.id, session.id), -EINPROGRESS);
+	assert_int_equal(end.status, 0);
 	assert_int_equal(fake_keys_live(&keys, &answer.refs[0]), 1);
 	assert_true(exists(&answer.first));
 }
 
 TEST(ungrant__refuses)
 {
-	struct told told = {0};
 	struct maas_lend_allocation a = allocate_plain();
 
-	assert_int_equal(ungrant(a.id, session.id, &told), -ENOENT);
-	assert_int_equal(ungrant(a.id, "?", &told), -ESRCH);
-	assert_int_equal(ungrant("?", session.id, &told), -ENOENT);
-	assert_int_equal(maas_lend_ungrant(without.lend, NULL, a.id, session.id, tell, &told),
+	assert_int_equal(ungrant(a.id, session.id), -ENOENT);
+	assert_int_equal(ungrant(a.id, "?"), -ESRCH);
+	assert_int_equal(ungrant("?", session.id), -ENOENT);
+	assert_int_equal(maas_lend_ungrant(without.lend, NULL, a.id, session.id, tell, &end),
 			 -EOPNOTSUPP);
-	assert_int_equal(told.calls, 0);
+	assert_int_equal(end.calls, 0);
 }
 
 TEST(free__kills_the_keys_of_all_sessions)
 {
 	struct maas_lend_session_info other = open_session("other", false);
 	struct answer answer;
-	struct maas_lend_key key;
-	struct told told = {0};
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(1, NULL, &answer);
-	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ, &key, &told),
-			 -EINPROGRESS);
+	obtain(1, NULL, &answer);
+	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
 	keys.mode = FAKE_KEYS_HOLD;
-	assert_int_equal(free_told(&answer.first, &told), -EINPROGRESS);
+	start_free(&answer.first);
 	finish(0);
-	assert_int_equal(told.calls, 2);
+	assert_int_equal(end.calls, 2);
 	expect_nothing();
 }
 
@@ -284,7 +262,6 @@ TEST(free__kills_the_keys_of_all_sessions)
 TEST(probe__of_a_session_whose_lease_is_late)
 {
 	struct maas_lend_session_ref number;
-	struct maas_lend_session_info info;
 
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, session.ticket, &number), 0);
 	pass_ms(39000);
@@ -292,7 +269,7 @@ TEST(probe__of_a_session_whose_lease_is_late)
 	pass_ms(5000);
 	assert_in_range(keys.probes, 3, 5);
 	assert_memory_equal(&keys.probed, &number, sizeof(number));
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &info), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &session), 0);
 	keys.probes = 0;
 	pass_ms(39000);
 	assert_int_equal(keys.probes, 0);
@@ -304,8 +281,7 @@ TEST(stats__are_those_of_the_keys)
 	struct maas_lend_key_stats stats;
 	struct answer answer;
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(2, NULL, &answer);
+	obtain(2, NULL, &answer);
 	assert_true(maas_lend_key_stats(f.lend, &stats));
 	assert_int_equal(stats.grants, 2);
 	assert_true(maas_lend_key_address(f.lend, NULL, &address));

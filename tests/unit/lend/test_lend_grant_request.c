@@ -6,11 +6,9 @@ TEST(replay__gives_the_keys_of_now)
 {
 	struct answer first, again;
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(2, "r", &first);
+	obtain(2, "r", &first);
 	keys.num_keys = 0; /* the connection was replaced */
-	start(2, "r", &again);
-	expect_told(&again.told, 0);
+	obtain(2, "r", &again);
 	assert_memory_equal(first.refs, again.refs, 2 * sizeof(first.refs[0]));
 	assert_string_equal(first.first.id, again.first.id);
 	assert_int_not_equal(first.grants[0].rkey, again.grants[0].rkey);
@@ -32,15 +30,13 @@ TEST(replay__that_gets_no_keys_takes_nothing_back)
 
 TEST(replay__with_other_access_is_another_request)
 {
-	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1, .request_id = "r"};
+	const struct maas_lend_alloc_request request = {
+		.count = 1, .request_id = "r", .session = session.id};
 	struct answer answer;
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	request.session = session.id;
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_WRITE, &answer), -EINPROGRESS);
-	assert_int_equal(ask_as(&request, MAAS_LEND_ACCESS_READ, &answer), -ENOTUNIQ);
-	assert_int_equal(maas_lend_allocate(f.lend, &request, answer.refs, &answer.first),
-			 -ENOTUNIQ);
+	obtain(1, "r", &answer);
+	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_READ, &answer), -ENOTUNIQ);
+	assert_int_equal(try_as(request), -ENOTUNIQ);
 }
 
 /* A client that asks again before the keys are there waits for them. */
@@ -73,10 +69,8 @@ TEST(duplicate__fails_with_the_first)
 	expect_told(&first.told, -EDQUOT);
 	expect_told(&duplicate.told, -EDQUOT);
 	expect_nothing();
-	start(1, "r", &later);
-	finish(0);
-	expect_told(&later.told, 0);
-	assert_int_equal(lend_stats().request_ids, 1);
+	obtain(1, "r", &later);
+	expect_state("slabs 1, sessions 1, requests 1");
 }
 
 /* A void request keeps its place: those behind it are forgotten in turn, and counted correctly. */
@@ -98,11 +92,9 @@ TEST(void_request__is_forgotten_in_its_turn)
 
 static void pass_awake(unsigned int seconds)
 {
-	struct maas_lend_session_info info;
-
 	for (unsigned int i = 0; i < seconds; i += 30) {
 		pass_ms(30000);
-		assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &info), 0);
+		assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 0, &session), 0);
 	}
 }
 
@@ -126,21 +118,11 @@ TEST(duplicate__of_a_request_that_was_forgotten)
 
 TEST(replay__of_a_batch_whose_list_is_gone)
 {
-	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
-	struct maas_lend_alloc_request large = {.size_bytes = 64, .count = MAAS_SLAB_MAX_BATCH};
-	struct maas_lend_allocation a;
 	struct answer answer;
-	char name[32];
 
-	keys.mode = FAKE_KEYS_AT_ONCE;
-	start(2, "r", &answer);
-	for (int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++) {
-		snprintf(name, sizeof(name), "large-%d", i);
-		large.request_id = name;
-		assert_int_equal(maas_lend_allocate(f.lend, &large, refs, &a), 0);
-		for (int k = 0; k < MAAS_SLAB_MAX_BATCH; k++)
-			assert_int_equal(maas_slab_free(f.slab, refs[k]), 0);
-	}
+	obtain(2, "r", &answer);
+	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++)
+		request_and_free(numbered("large-", i), MAAS_SLAB_MAX_BATCH);
 	assert_int_equal(ask(2, "r", &answer), -ENODATA);
 	assert_int_equal(live_slabs(), 2);
 }
@@ -151,12 +133,9 @@ TEST(steps__the_same_among_many_under_way)
 	static struct answer answers[64];
 	struct answer duplicate;
 	uint64_t steps;
-	char name[32];
 
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(answers); i++) {
-		snprintf(name, sizeof(name), "r-%zu", i);
-		start(1, name, &answers[i]);
-	}
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(answers); i++)
+		start(1, numbered("r-", i), &answers[i]);
 	steps = maas_lend_steps(f.lend);
 	start(1, "r-0", &duplicate);
 	assert_in_range(maas_lend_steps(f.lend) - steps, 1, 8);

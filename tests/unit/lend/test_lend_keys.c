@@ -3,13 +3,11 @@
 #include "tests/unit/lend/lend_keys.h"
 
 static struct maas_lend_allocation a; /* of the whole pool: reuse shows as success */
-static struct told end;
 
 static void setup(void)
 {
 	keys_open(65536);
 	session = open_session("s", true);
-	end = (struct told){0};
 }
 
 static void reopen(void)
@@ -18,55 +16,27 @@ static void reopen(void)
 	setup();
 }
 
-static int try_whole(enum maas_lend_lifetime lifetime, struct maas_lend_allocation *ret,
-		     struct maas_slab_ref *ret_ref)
+static void lend_plain(enum maas_lend_lifetime lifetime)
 {
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 65536,
-		.count = 1,
-		.session = lifetime == MAAS_LEND_LIFETIME_SESSION ? session.id : NULL,
-		.lifetime = lifetime,
-	};
-
-	return maas_lend_allocate(f.lend, &request, ret_ref, ret);
-}
-
-static struct maas_slab_ref lend_plain(enum maas_lend_lifetime lifetime)
-{
-	struct maas_slab_ref ref;
-
-	assert_int_equal(try_whole(lifetime, &a, &ref), 0);
-	return ref;
+	a = ALLOCATE(.size_bytes = 65536, .lifetime = lifetime,
+		     .session = lifetime == MAAS_LEND_LIFETIME_SESSION ? session.id : NULL);
 }
 
 static void lend_keyed(enum maas_lend_lifetime lifetime)
 {
-	fake_keys_grant(&keys, lend_plain(lifetime));
+	lend_plain(lifetime);
+	fake_keys_grant(&keys, given.refs[0]);
 }
 
 static int try_again(void)
 {
-	struct maas_lend_allocation another;
-	struct maas_slab_ref ref;
-
-	return try_whole(MAAS_LEND_LIFETIME_DELETE, &another, &ref);
-}
-
-/* Both wait. */
-static void start_free(void)
-{
-	assert_int_equal(free_told(&a, &end), -EINPROGRESS);
-}
-
-static void start_end(void)
-{
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, tell, &end), -EINPROGRESS);
+	return TRY_ALLOCATE(.size_bytes = 65536);
 }
 
 TEST(free__without_a_key_is_done_at_once)
 {
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(free_told(&a, &end), 0);
+	assert_int_equal(try_free(&a), 0);
 	assert_int_equal(end.calls, 0);
 	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 1);
 	assert_int_equal(try_again(), 0);
@@ -75,7 +45,7 @@ TEST(free__without_a_key_is_done_at_once)
 TEST(free__waits_for_the_key)
 {
 	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-	start_free();
+	start_free(&a);
 	assert_false(exists(&a));
 	assert_int_equal(try_again(), -ENOSPC);
 	assert_int_equal(end.calls, 0);
@@ -88,7 +58,7 @@ TEST(free__done_may_come_before_the_call_returns)
 {
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-	start_free();
+	start_free(&a);
 	expect_told(&end, 0);
 }
 
@@ -96,37 +66,33 @@ TEST(free__done_may_come_before_the_call_returns)
 TEST(free__waits_for_both)
 {
 	for (int keys_first = 0; keys_first < 2; keys_first++) {
-		struct maas_lend_transfer transfer = {0};
-
 		reopen();
 		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-		assert_int_equal(transfer_begin(&a, &transfer), 0);
-		start_free();
+		start_transfer(0, &a);
+		start_free(&a);
 		if (keys_first)
 			finish(0);
 		else
-			transfer_end(&transfer);
+			end_transfer(0);
 		assert_int_equal(end.calls, 0);
 		assert_int_equal(try_again(), -ENOSPC);
 		if (keys_first)
-			transfer_end(&transfer);
+			end_transfer(0);
 		else
 			finish(0);
-		assert_int_equal(end.calls, 1);
+		expect_told(&end, 0);
 		assert_int_equal(try_again(), 0);
 	}
 }
 
 TEST(free__without_a_key_waits_for_transfers)
 {
-	struct maas_lend_transfer transfer = {0};
-
 	lend_plain(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
-	start_free();
+	start_transfer(0, &a);
+	start_free(&a);
 	assert_int_equal(end.calls, 0);
-	transfer_end(&transfer);
-	assert_int_equal(end.calls, 1);
+	end_transfer(0);
+	expect_told(&end, 0);
 }
 
 TEST(quarantine__when_a_key_is_not_confirmed)
@@ -137,7 +103,7 @@ TEST(quarantine__when_a_key_is_not_confirmed)
 		reopen();
 		keys.start_error = start_errors[i];
 		lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-		start_free();
+		start_free(&a);
 		if (!start_errors[i])
 			finish(-ETIMEDOUT);
 		expect_told(&end, -ETIMEDOUT);
@@ -159,7 +125,7 @@ TEST(quarantine__when_a_key_is_not_confirmed)
 TEST(quarantine__retry_may_take_its_time)
 {
 	lend_keyed(MAAS_LEND_LIFETIME_DELETE);
-	assert_int_equal(free_now(&a), -EINPROGRESS);
+	start_free(&a);
 	finish(-ETIMEDOUT);
 	pass_ms(1000);
 	assert_int_equal(keys.num_ops, 1);
@@ -178,13 +144,11 @@ TEST(session__ends_its_connection_first)
 
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, session.ticket, &number), 0);
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
-	start_end();
+	start_end(&session);
 	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);
 	assert_int_equal(keys.calls[FAKE_KEY_REVOKE], 0);
-	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.index, number.index);
-	assert_int_equal(STAILQ_FIRST(&keys.ops)->session.generation, number.generation);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "s", 10, false, NULL, &session),
-			 -EEXIST);
+	assert_memory_equal(&STAILQ_FIRST(&keys.ops)->session, &number, sizeof(number));
+	assert_int_equal(open_by(NULL, "s"), -EEXIST);
 	finish(0);
 	expect_told(&end, 0);
 	assert_false(exists(&a));
@@ -196,7 +160,7 @@ TEST(session__ends_its_connection_first)
 TEST(session__whose_connection_cannot_be_ended)
 {
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
-	start_end();
+	start_end(&session);
 	finish(-ETIMEDOUT);
 	assert_int_equal(end.calls, 0);
 	finish(-ETIMEDOUT);
@@ -209,7 +173,7 @@ TEST(session__whose_connection_cannot_be_ended)
 
 TEST(session__without_slabs_tells_that_its_connection_lives)
 {
-	start_end();
+	start_end(&session);
 	finish(-ETIMEDOUT);
 	expect_told(&end, -ETIMEDOUT);
 }
@@ -220,40 +184,34 @@ TEST(session__tells_that_a_slab_was_kept_back)
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
 	keys.unconnected = true;
 	keys.start_error = -EIO;
-	start_end();
+	start_end(&session);
 	expect_told(&end, -ETIMEDOUT);
 	assert_int_equal(quarantined_bytes(), 65536);
 }
 
 TEST(session__waits_for_a_free_that_is_under_way)
 {
-	struct told freed = {0};
-
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(free_told(&a, &freed), -EINPROGRESS);
+	start_free(&a);
 	keys.start_error = -EALREADY;
-	start_end();
+	start_end(&session);
 	assert_int_equal(end.calls, 0);
 	finish(0);
-	assert_int_equal(freed.calls, 1);
-	assert_int_equal(end.calls, 1);
-	assert_int_equal(lend_stats().sessions, 0);
+	expect_state("told 2");
 }
 
 TEST(session__without_a_connection_ends_at_once)
 {
 	keys.start_error = -EALREADY;
 	lend_plain(MAAS_LEND_LIFETIME_SESSION);
-	start_end();
+	start_end(&session);
 	expect_told(&end, 0);
 	assert_int_equal(try_again(), 0);
 }
 
 TEST(session__lapses_in_the_same_order)
 {
-	struct maas_lend_session_info found;
-
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 2, &found), 0);
+	assert_int_equal(maas_lend_session_renew(f.lend, NULL, session.id, 2, &session), 0);
 	lend_keyed(MAAS_LEND_LIFETIME_SESSION);
 	pass_ms(2000);
 	assert_int_equal(keys.calls[FAKE_KEY_END_SESSION], 1);

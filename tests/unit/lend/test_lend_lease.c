@@ -5,24 +5,12 @@
 
 TEST(allocate__describes)
 {
-	struct maas_lend_allocation a, found;
+	struct maas_lend_allocation a =
+		ALLOCATE(.owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
 
-	a = ALLOCATE(.size_bytes = 100, .owner = "tsdb", .lifetime = MAAS_LEND_LIFETIME_TTL,
-		     .ttl_s = 60);
-	assert_int_equal(a.size_bytes, 100);
-	assert_int_equal(a.actual_size_bytes, 1024);
-	assert_int_equal(a.age_s, 0);
-	assert_int_equal(a.lease_s, 60);
-	assert_string_equal(a.owner, "tsdb");
+	expect_described(&a, "100 of 1024 bytes of tsdb, 0 s old, ttl 60 of 60 s");
 	pass_ms(2500);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
-	assert_string_equal(found.id, a.id);
-	assert_int_equal(found.actual_size_bytes, 1024);
-	assert_int_equal(found.lifetime, MAAS_LEND_LIFETIME_TTL);
-	assert_int_equal(found.age_s, 2);
-	assert_int_equal(found.ttl_s, 60);
-	assert_int_equal(found.lease_s, 58);
-	assert_string_equal(found.owner, "tsdb");
+	expect_found(&a, "100 of 1024 bytes of tsdb, 2 s old, ttl 58 of 60 s");
 }
 
 TEST(allocate__every_class_is_named_as_the_slab_has_it)
@@ -30,9 +18,8 @@ TEST(allocate__every_class_is_named_as_the_slab_has_it)
 	static const uint64_t sizes[] = {1, 63, 64, 65, 1023, 1024, 1025, 65535, 65536};
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(sizes); i++) {
 		struct maas_lend_allocation a = ALLOCATE(.size_bytes = sizes[i]);
-		struct maas_lend_allocation found;
+		struct maas_lend_allocation found = look_up(&a);
 
-		assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
 		assert_int_equal(found.size_bytes, sizes[i]);
 		assert_int_equal(found.actual_size_bytes, a.actual_size_bytes);
 	}
@@ -40,48 +27,47 @@ TEST(allocate__every_class_is_named_as_the_slab_has_it)
 
 TEST(allocate__refuses)
 {
-	char long_name[MAAS_NAME_BYTES + 1], long_id[MAAS_LEND_REQUEST_ID + 1];
+	char long_name[MAAS_NAME_BYTES + 1] = {0}, long_id[MAAS_LEND_REQUEST_ID + 1] = {0};
+	const struct maas_lend_alloc_request nothing[] = {{.count = 1}, {.size_bytes = 1}};
 	const struct maas_lend_alloc_request bad[] = {
-		{.size_bytes = 0, .count = 1},
-		{.size_bytes = 1, .count = 0},
-		{.size_bytes = 1, .count = MAAS_SLAB_MAX_BATCH + 1},
-		{.size_bytes = 1, .count = 1, .ttl_s = 1},
-		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LEND_LIFETIME_TTL},
-		{.size_bytes = 1,
-		 .count = 1,
-		 .lifetime = MAAS_LEND_LIFETIME_TTL,
-		 .ttl_s = MAAS_LEND_MAX_TTL_S + 1},
-		{.size_bytes = 1, .count = 1, .lifetime = MAAS_LEND_LIFETIME_SESSION},
-		{.size_bytes = 1, .count = 1, .lifetime = (enum maas_lend_lifetime)9},
-		{.size_bytes = 1, .count = 1, .owner = ""},
-		{.size_bytes = 1, .count = 1, .owner = "a b"},
-		{.size_bytes = 1, .count = 1, .owner = long_name},
-		{.size_bytes = 1, .count = 1, .request_id = ""},
-		{.size_bytes = 1, .count = 1, .request_id = long_id},
+		{.count = MAAS_SLAB_MAX_BATCH + 1},
+		{.ttl_s = 1},
+		{.lifetime = MAAS_LEND_LIFETIME_TTL},
+		{.lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = MAAS_LEND_MAX_TTL_S + 1},
+		{.lifetime = MAAS_LEND_LIFETIME_SESSION},
+		{.lifetime = (enum maas_lend_lifetime)9},
+		{.owner = ""},
+		{.owner = "a b"},
+		{.owner = long_name},
+		{.request_id = ""},
+		{.request_id = long_id},
 	};
-	struct maas_lend_allocation a;
-	struct maas_slab_ref ref;
-	struct maas_lend_alloc_request request = {.size_bytes = 65537, .count = 1};
 
-	memset(long_name, 'n', sizeof(long_name));
-	long_name[MAAS_NAME_BYTES] = '\0';
-	memset(long_id, 'r', sizeof(long_id));
-	long_id[MAAS_LEND_REQUEST_ID] = '\0';
+	memset(long_name, 'n', MAAS_NAME_BYTES);
+	memset(long_id, 'r', MAAS_LEND_REQUEST_ID);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(bad); i++)
-		assert_int_equal(maas_lend_allocate(f.lend, &bad[i], &ref, &a), -EINVAL);
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -EFBIG);
-	assert_int_equal(live_slabs(), 0);
+		assert_int_equal(try_as(bad[i]), -EINVAL);
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(nothing); i++)
+		assert_int_equal(maas_lend_allocate(f.lend, &nothing[i], given.refs, &given.first),
+				 -EINVAL);
+	assert_int_equal(TRY_ALLOCATE(.size_bytes = 65537), -EFBIG);
+	expect_state("");
+}
+
+/* `given` is what it is then. */
+static int renew(const struct maas_lend_allocation *a, uint32_t ttl_s)
+{
+	return maas_lend_renew(f.lend, NULL, a->id, ttl_s, &given.first);
 }
 
 TEST(free__once)
 {
 	struct maas_lend_allocation a = allocate_plain();
-	struct maas_lend_allocation found;
 
 	assert_int_equal(free_now(&a), 0);
 	assert_int_equal(free_now(&a), -ENOENT);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), -ENOENT);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 5, &found), -ENOENT);
+	assert_false(exists(&a));
+	assert_int_equal(renew(&a, 5), -ENOENT);
 	assert_int_equal(maas_lend_free(f.lend, NULL, "no id", NULL, NULL), -ENOENT);
 }
 
@@ -91,24 +77,19 @@ TEST(lease__lapses_at_its_end_and_not_before)
 
 	pass_ms(500);
 	b = allocate_ttl(10);
-	pass_ms(9400);
-	assert_true(exists(&a));
-	pass_ms(100);
-	assert_false(exists(&a));
+	expect_lapse(&a, 9500);
 	pass_ms(400);
 	assert_true(exists(&b));
 	pass_ms(1000);
-	assert_false(exists(&b));
 	assert_true(exists(&plain));
-	assert_int_equal(lend_stats().lapsed_allocations, 2);
-	assert_int_equal(live_slabs(), 1);
+	expect_state("slabs 1, lapsed 2");
 }
 
 /* Whoever looks for what ends soon does not meet what ends in a later round. */
 TEST(lease__waits_for_its_round_apart_from_what_ends_soon)
 {
 	struct maas_lend_allocation late = allocate_ttl(MAAS_LEND_MAX_TTL_S);
-	struct maas_lend_allocation soon = allocate_ttl(8191), next = allocate_ttl(8192), found;
+	struct maas_lend_allocation soon = allocate_ttl(8191), next = allocate_ttl(8192);
 	struct maas_slab_ref ref;
 	uint32_t deadline_s;
 
@@ -121,95 +102,71 @@ TEST(lease__waits_for_its_round_apart_from_what_ends_soon)
 	assert_int_equal(f.lend->leases.timed, 3);
 	pass_ms(8190900);
 	assert_true(exists(&soon));
-	assert_int_equal(maas_lend_renew(f.lend, NULL, soon.id, 3 * 4096, &found), 0);
-	pass_ms(1000);
-	assert_true(exists(&next));
-	pass_ms(100);
-	assert_false(exists(&next));
+	assert_int_equal(renew(&soon, 3 * 4096), 0);
+	expect_lapse(&next, 1100);
 	assert_true(exists(&late));
 	pass_ms(3 * 4096 * 1000 - 1200);
 	assert_true(exists(&soon));
 	pass_ms(200);
 	assert_false(exists(&soon));
-	assert_int_equal(maas_lend_get(f.lend, NULL, late.id, &found), 0);
-	assert_int_equal(found.lease_s, MAAS_LEND_MAX_TTL_S - 5 * 4096 + 1);
+	assert_int_equal(look_up(&late).lease_s, MAAS_LEND_MAX_TTL_S - 5 * 4096 + 1);
 	assert_int_equal(f.lend->leases.timed, 1);
 }
 
 /* The process slept for a minute: nobody could renew a lease, so nobody may lose one. */
 TEST(lease__is_extended_by_what_housekeeping_missed)
 {
-	struct maas_lend_session_info session = open_session("s", false);
-	struct maas_lend_allocation a = allocate_ttl(10), found;
+	struct maas_lend_session_info s = open_session("s", false);
+	struct maas_lend_allocation a = allocate_ttl(10);
 
 	pass_ms(5000);
 	atomic_fetch_add(&fixture_now_ms, 60000);
 	maas_lend_tick(f.lend);
 	assert_int_equal(f.lend->lease_ms, 5100);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
-	assert_int_equal(found.lease_s, 5);
-	assert_int_equal(found.age_s, 65);
-	assert_int_equal(maas_lend_session_get(f.lend, NULL, session.id, &session), 0);
-	pass_ms(4800);
-	assert_true(exists(&a));
-	pass_ms(100);
-	assert_false(exists(&a));
-	assert_int_equal(maas_lend_session_get(f.lend, NULL, session.id, &session), -ENOENT);
+	expect_found(&a, "100 of 1024 bytes of (nobody), 65 s old, ttl 5 of 10 s");
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), 0);
+	expect_lapse(&a, 4900);
+	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), -ENOENT);
 }
 
 TEST(renew__starts_anew)
 {
 	struct maas_lend_allocation plain = allocate_plain();
 	struct maas_lend_allocation a = allocate_ttl(10);
-	struct maas_lend_allocation found;
 
 	pass_ms(9000);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 0, &found), 0);
-	assert_int_equal(found.ttl_s, 10);
-	assert_int_equal(found.lease_s, 10);
+	assert_int_equal(renew(&a, 0), 0);
+	expect_described(&given.first, "100 of 1024 bytes of (nobody), 9 s old, ttl 10 of 10 s");
 	pass_ms(9000);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 20, &found), 0);
-	assert_int_equal(found.ttl_s, 20);
-	assert_int_equal(found.age_s, 18);
+	assert_int_equal(renew(&a, 20), 0);
+	expect_described(&given.first, "100 of 1024 bytes of (nobody), 18 s old, ttl 20 of 20 s");
 	pass_ms(19900);
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &found), 0);
-	assert_int_equal(found.ttl_s, 20);
-	assert_int_equal(found.lease_s, 1);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 1, &found), 0);
+	expect_found(&a, "100 of 1024 bytes of (nobody), 37 s old, ttl 1 of 20 s");
+	assert_int_equal(renew(&a, 1), 0);
 	pass_ms(2000);
 	assert_false(exists(&a));
-	assert_int_equal(maas_lend_renew(f.lend, NULL, a.id, 0, &found), -ENOENT);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, plain.id, 5, &found), -EMEDIUMTYPE);
-	assert_int_equal(maas_lend_renew(f.lend, NULL, plain.id, MAAS_LEND_MAX_TTL_S + 1, &found),
-			 -EINVAL);
+	assert_int_equal(renew(&a, 0), -ENOENT);
+	assert_int_equal(renew(&plain, 5), -EMEDIUMTYPE);
+	assert_int_equal(renew(&plain, MAAS_LEND_MAX_TTL_S + 1), -EINVAL);
 }
 
 /* A slot's next life must not inherit the lease of the last one. */
 TEST(lease__ends_with_its_allocation)
 {
 	fixture_reopen(65536);
-	struct maas_lend_allocation a, b;
+	struct maas_lend_allocation b,
+		a = ALLOCATE(.size_bytes = 65536, .ttl_s = 5, .lifetime = MAAS_LEND_LIFETIME_TTL);
 
-	a = ALLOCATE(.size_bytes = 65536, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5);
 	assert_int_equal(free_now(&a), 0);
 	b = ALLOCATE(.size_bytes = 65536);
 	pass_ms(10000);
 	assert_true(exists(&b));
-	assert_int_equal(lend_stats().lapsed_allocations, 0);
+	expect_state("slabs 1");
 }
 
 TEST(batch__lapses_as_a_whole)
 {
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 64,
-		.count = 1000,
-		.lifetime = MAAS_LEND_LIFETIME_TTL,
-		.ttl_s = 3,
-	};
-	static struct maas_slab_ref refs[1000];
-	struct maas_lend_allocation first;
-
-	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &first), 0);
+	ALLOCATE(.count = 1000, .size_bytes = 64, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 3);
 	assert_int_equal(live_slabs(), 1000);
 	pass_ms(2900);
 	assert_int_equal(live_slabs(), 1000);

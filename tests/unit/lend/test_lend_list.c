@@ -32,52 +32,35 @@ TEST(owner__lives_as_long_as_its_allocations)
 	struct maas_lend_allocation a = ALLOCATE(.owner = "one");
 	struct maas_lend_allocation b = ALLOCATE(.owner = "one");
 	struct maas_lend_allocation c = ALLOCATE(.owner = "two");
-	struct maas_lend_allocation found;
 
-	assert_int_equal(lend_stats().owners, 2);
+	expect_state("slabs 3, owners 2");
 	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(lend_stats().owners, 2);
+	expect_state("slabs 2, owners 2");
 	assert_int_equal(free_now(&b), 0);
-	assert_int_equal(lend_stats().owners, 1);
+	expect_state("slabs 1, owners 1");
 	/* The freed record serves the next name, and nobody is renamed by it. */
 	ALLOCATE(.owner = "three");
-	assert_int_equal(maas_lend_get(f.lend, NULL, c.id, &found), 0);
-	assert_string_equal(found.owner, "two");
+	assert_string_equal(look_up(&c).owner, "two");
 }
 
 TEST(owner__of_an_allocation_that_failed)
 {
 	fixture_reopen(65536);
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 65536,
-		.count = 2,
-		.owner = "nobody",
-	};
-	struct maas_slab_ref refs[2];
-	struct maas_lend_allocation a;
-
-	assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &a), -ENOSPC);
-	assert_int_equal(lend_stats().owners, 0);
+	assert_int_equal(TRY_ALLOCATE(.size_bytes = 65536, .count = 2, .owner = "nobody"), -ENOSPC);
+	expect_state("");
 }
 
 TEST(owners__at_most_65536)
 {
-	char name[16];
-	struct maas_lend_alloc_request request = {.size_bytes = 64, .count = 1, .owner = name};
-	struct maas_lend_allocation a;
-	struct maas_slab_ref ref;
+	struct maas_lend_allocation last = {0};
 
-	for (unsigned int i = 0; i < MAAS_LEND_MAX_OWNERS; i++) {
-		snprintf(name, sizeof(name), "owner-%u", i);
-		assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
-	}
-	snprintf(name, sizeof(name), "another");
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -EUSERS);
-	assert_int_equal(lend_stats().owners, MAAS_LEND_MAX_OWNERS);
-	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
-	snprintf(name, sizeof(name), "owner-%u", 12345);
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), 0);
+	for (unsigned int i = 0; i < MAAS_LEND_MAX_OWNERS; i++)
+		last = allocate_for(numbered("owner-", i));
+	assert_int_equal(TRY_ALLOCATE(.size_bytes = 64, .owner = "another"), -EUSERS);
+	expect_state("slabs 65536, owners 65536");
+	assert_int_equal(free_now(&last), 0);
+	allocate_for("another");
+	allocate_for("owner-12345");
 }
 
 /* So many that most share a bucket: those that stay are found when their neighbours have gone. */
@@ -85,35 +68,29 @@ TEST(owner__is_found_when_its_neighbours_have_gone)
 {
 	static struct maas_lend_allocation all[40000];
 	struct maas_lend_allocation page[2];
-	char name[16];
 	bool more;
 
-	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++) {
-		snprintf(name, sizeof(name), "owner-%u", i);
-		all[i] = ALLOCATE(.size_bytes = 64, .owner = name);
-	}
+	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++)
+		all[i] = allocate_for(numbered("owner-", i));
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i += 2)
 		assert_int_equal(free_now(&all[i]), 0);
-	assert_int_equal(lend_stats().owners, MAAS_ARRAY_SIZE(all) / 2);
+	expect_state("slabs 20000, owners 20000");
 	/* An owner that is not found would count as a new one. */
-	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(all); i += 2) {
-		snprintf(name, sizeof(name), "owner-%u", i);
-		ALLOCATE(.size_bytes = 64, .owner = name);
-	}
-	assert_int_equal(lend_stats().owners, MAAS_ARRAY_SIZE(all) / 2);
+	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(all); i += 2)
+		allocate_for(numbered("owner-", i));
+	expect_state("slabs 40000, owners 20000");
 	assert_int_equal(list_page("owner-1", NULL, 2, page, &more), 2);
 	assert_int_equal(list_page("owner-2", NULL, 2, page, &more), 0);
 }
 
 TEST(list__of_no_owner)
 {
-	struct maas_lend_allocation page[3];
-	struct maas_lend_allocation a;
+	struct maas_lend_allocation page[3], a;
 	bool more;
 
-	ALLOCATE(.owner = "one");
-	a = ALLOCATE(.owner = NULL);
-	ALLOCATE(.owner = "two");
+	allocate_for("one");
+	a = allocate_for(NULL);
+	allocate_for("two");
 	assert_int_equal(list_page("", NULL, 3, page, &more), 1);
 	assert_string_equal(page[0].id, a.id);
 	assert_string_equal(page[0].owner, "");
@@ -139,8 +116,8 @@ TEST(list__more_is_told_at_the_edge)
 	bool more;
 
 	for (int i = 0; i < 4; i++)
-		ALLOCATE(.owner = "o");
-	allocate_plain();
+		allocate_for("o");
+	allocate_for(NULL);
 	assert_int_equal(list_page("o", NULL, 3, page, &more), 3);
 	assert_true(more);
 	assert_int_equal(list_page("o", NULL, 4, page, &more), 4);

@@ -36,7 +36,6 @@ TEST(allocate__fails_clean)
 		{.request_id = "r"},
 		{.owner = "o", .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 5, .request_id = "r"},
 	};
-	static struct maas_slab_ref refs[BATCH];
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(requests); i++) {
 		struct maas_lend_alloc_request request = requests[i];
@@ -46,20 +45,16 @@ TEST(allocate__fails_clean)
 		request.size_bytes = 64;
 		request.count = BATCH;
 		for (nth = 1; fired; nth++) {
-			struct maas_lend_allocation a;
 			int r;
 
 			fixture_reopen(1u << 20);
 			fail_nth_arm(nth);
-			r = maas_lend_allocate(f.lend, &request, refs, &a);
+			r = try_as(request);
 			fired = fail_nth_disarm();
 			assert_int_equal(r, fired ? -ENOMEM : 0);
 			if (fired) {
-				assert_int_equal(live_slabs(), 0);
-				assert_int_equal(lend_stats().owners, 0);
-				assert_int_equal(lend_stats().request_ids, 0);
-				r = maas_lend_allocate(f.lend, &request, refs, &a);
-				assert_int_equal(r, 0);
+				expect_state("");
+				allocate_as(request);
 			}
 			assert_int_equal(live_slabs(), BATCH);
 		}
@@ -71,86 +66,69 @@ TEST(allocate__fails_clean)
 TEST(transfer__needs_memory_first)
 {
 	struct maas_lend_allocation a = allocate_plain();
-	struct maas_lend_transfer transfer = {0};
 
 	fail_nth_arm(1);
-	assert_int_equal(transfer_begin(&a, &transfer), -ENOMEM);
+	assert_int_equal(try_transfer(0, &a), -ENOMEM);
 	assert_true(fail_nth_disarm());
-	assert_int_equal(lend_stats().transfers, 0);
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
-	assert_int_equal(free_now(&a), -EINPROGRESS);
-	transfer_end(&transfer);
-	assert_int_equal(live_slabs(), 0);
+	expect_state("slabs 1");
+	start_transfer(0, &a);
+	start_free(&a);
+	end_transfer(0);
+	expect_state("told 1");
 }
 
 TEST(free__that_must_wait_needs_memory_first)
 {
 	struct maas_lend_allocation a = ALLOCATE(.owner = "o");
-	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
+	start_transfer(0, &a);
 	fail_nth_arm(1);
 	assert_int_equal(free_now(&a), -ENOMEM);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&a));
-	assert_true(maas_lend_transfer_alive(f.lend, &transfer));
-	assert_int_equal(free_now(&a), -EINPROGRESS);
-	transfer_end(&transfer);
-	assert_int_equal(live_slabs(), 0);
+	assert_true(maas_lend_transfer_alive(f.lend, &transfers[0]));
+	start_free(&a);
+	end_transfer(0);
+	expect_state("told 1");
 }
 
 TEST(lapse__is_tried_again)
 {
 	struct maas_lend_allocation a = allocate_ttl(2);
-	struct maas_lend_transfer transfer = {0};
 
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
+	start_transfer(0, &a);
 	pass_ms(1900);
 	fail_nth_arm(1);
 	pass_ms(100);
 	assert_true(fail_nth_disarm());
-	assert_true(exists(&a));
-	assert_int_equal(lend_stats().lapsed_allocations, 0);
-	pass_ms(1000);
-	assert_false(exists(&a));
-	assert_int_equal(lend_stats().lapsed_allocations, 1);
-	transfer_end(&transfer);
+	expect_state("slabs 1, transfers 1");
+	expect_lapse(&a, 1000);
+	end_transfer(0);
+	expect_state("lapsed 1");
 }
 
 TEST(session_end__is_gone_on_with)
 {
 	struct maas_lend_session_info s = open_session("s", true);
-	struct maas_lend_allocation a =
-		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	struct maas_lend_transfer transfer = {0};
-	struct told told = {0};
+	struct maas_lend_allocation a = allocate_of(&s);
 
-	ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
+	allocate_of(&s);
+	start_transfer(0, &a);
 	fail_nth_arm(1);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
+	start_end(&s);
 	assert_true(fail_nth_disarm());
 	assert_true(exists(&a));
 	pass_ms(1000);
 	assert_false(exists(&a));
-	assert_int_equal(told.calls, 0);
-	transfer_end(&transfer);
-	expect_told(&told, 0);
-	assert_int_equal(live_slabs(), 0);
-	assert_int_equal(lend_stats().sessions, 0);
-}
-
-static void ignore(void *arg)
-{
-	(void)arg;
+	assert_int_equal(end.calls, 0);
+	end_transfer(0);
+	expect_state("told 1");
 }
 
 TEST(close__frees_everything)
 {
 	struct maas_lend_session_info s;
 	struct maas_lend_allocation a;
-	struct maas_lend_transfer forced = {.abort = ignore};
-	struct maas_lend_transfer transfer = {0};
 	long blocks;
 
 	fixture_close(&f);
@@ -159,13 +137,13 @@ TEST(close__frees_everything)
 	s = open_session("s", true);
 	a = ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION, .owner = "o",
 		     .request_id = "r");
-	assert_int_equal(transfer_begin(&a, &forced), 0);
-	assert_int_equal(free_now(&a), -EINPROGRESS);
+	start_transfer(0, &a);
+	start_free(&a);
 	pass_ms(2000);
 	assert_int_equal(lend_stats().forced_transfers, 1);
 	a = allocate_plain();
-	assert_int_equal(transfer_begin(&a, &transfer), 0);
-	assert_int_equal(free_now(&a), -EINPROGRESS);
+	start_transfer(1, &a);
+	start_free(&a);
 	fixture_close(&f);
 	assert_int_equal(fail_nth_blocks(), blocks);
 }

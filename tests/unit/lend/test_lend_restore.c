@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "lend/internal.h"
-#include "tests/unit/lend/lend_fixture.h"
+#include "tests/unit/lend/lend_auth.h"
 
 static char dir[32];
 static char path[64];
@@ -58,12 +58,13 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char table[80];
+	char slots[80];
 
 	fixture_teardown();
-	snprintf(table, sizeof(table), "%s.slots", path);
+	table_end();
+	snprintf(slots, sizeof(slots), "%s.slots", path);
 	unlink(path);
-	unlink(table);
+	unlink(slots);
 	rmdir(dir);
 }
 
@@ -79,26 +80,22 @@ static int count_of(const char *owner)
 
 TEST(restart__keeps_allocations_and_owners)
 {
-	struct maas_lend_allocation one = ALLOCATE(.size_bytes = 10, .owner = "one");
+	struct maas_lend_allocation one = allocate_for("one");
 	struct maas_lend_allocation two = ALLOCATE(.size_bytes = 20, .owner = "two");
 	struct maas_lend_allocation none = ALLOCATE(.size_bytes = 30);
-	struct maas_lend_allocation got;
 
 	assert_int_equal(free_now(&one), 0);
 	restart();
 	assert_false(exists(&one));
-	assert_int_equal(maas_lend_get(f.lend, NULL, two.id, &got), 0);
-	assert_string_equal(got.owner, "two");
-	assert_int_equal(got.size_bytes, 20);
-	assert_int_equal(maas_lend_get(f.lend, NULL, none.id, &got), 0);
-	assert_string_equal(got.owner, "");
+	expect_found(&two, "20 of 64 bytes of two, 0 s old, delete 0 of 0 s");
+	expect_found(&none, "30 of 64 bytes of (nobody), 0 s old, delete 0 of 0 s");
 	assert_int_equal(count_of("two"), 1);
 	assert_int_equal(count_of("one"), 0);
-	assert_int_equal(lend_stats().owners, 1);
+	expect_state("slabs 2, owners 1");
 	/* Old names and new ones live together, and go when their last allocation goes. */
-	ALLOCATE(.size_bytes = 10, .owner = "three");
-	ALLOCATE(.size_bytes = 10, .owner = "two");
-	assert_int_equal(lend_stats().owners, 2);
+	allocate_for("three");
+	allocate_for("two");
+	expect_state("slabs 4, owners 2");
 	assert_int_equal(count_of("two"), 2);
 	assert_int_equal(free_now(&two), 0);
 	assert_int_equal(count_of("two"), 1);
@@ -106,15 +103,11 @@ TEST(restart__keeps_allocations_and_owners)
 
 TEST(restart__begins_leases_anew)
 {
-	struct maas_lend_allocation a =
-		ALLOCATE(.size_bytes = 10, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 10);
+	struct maas_lend_allocation a = allocate_ttl(10);
 
 	pass_ms(8000);
 	restart();
-	pass_ms(8000);
-	assert_true(exists(&a));
-	pass_ms(4000);
-	assert_false(exists(&a));
+	expect_lapse(&a, 10000);
 }
 
 TEST(restart__ends_what_a_session_owned)
@@ -127,67 +120,55 @@ TEST(restart__ends_what_a_session_owned)
 	restart();
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, s.id, &s), -ENOENT);
 	assert_false(exists(&a));
-	assert_int_equal(lend_stats().owners, 0);
+	expect_state("");
 }
 
 /* Principals come over memory that others have left: some of it nobody but admins reaches. */
 TEST(restart__tells_what_no_line_reaches)
 {
-	static const char lines[] = "a uid=1 owner=a\nr uid=2 read=seen\nops uid=3 admin\n";
+	static const char *const owners[] = {"a", "seen", "lost", "lost"};
 	struct maas_lend_usage usage;
-	struct maas_auth *table;
-	char error[MAAS_AUTH_ERROR];
 
-	ALLOCATE(.size_bytes = 10, .owner = "a");
-	ALLOCATE(.size_bytes = 10, .owner = "seen");
-	ALLOCATE(.size_bytes = 10, .owner = "lost");
-	ALLOCATE(.size_bytes = 10, .owner = "lost");
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(owners); i++)
+		allocate_for(owners[i]);
 	ALLOCATE(.size_bytes = 65);
 	restart();
-	assert_int_equal(maas_auth_parse(lines, strlen(lines), error, &table), 0);
-	assert_int_equal(maas_lend_set_auth(f.lend, table), 0);
+	use("a uid=1 owner=a\nr uid=2 read=seen\nops uid=3 admin\n");
 	maas_lend_unreached(f.lend, &usage);
-	assert_int_equal(usage.used[MAAS_AUTH_ALLOCATIONS], 3);
-	assert_int_equal(usage.used[MAAS_AUTH_BYTES], 2 * 64 + 1024);
-	assert_int_equal(usage.used[MAAS_AUTH_OWNERS], 1);
-	assert_true(maas_lend_usage(f.lend, "a", &usage));
-	assert_int_equal(usage.used[MAAS_AUTH_ALLOCATIONS], 1);
-	assert_int_equal(usage.used[MAAS_AUTH_BYTES], 64);
-	maas_auth_unref(table);
+	expect_usage(&usage, "bytes 1152, allocations 3, owners 1");
+	expect_used("a", "bytes 64, allocations 1, owners 1");
 }
 
 /* The host's clock started again, or the file came from another host. */
 TEST(restart__bears_a_clock_that_went_back)
 {
-	struct maas_lend_allocation a = ALLOCATE(.size_bytes = 10);
-	struct maas_lend_allocation got;
+	struct maas_lend_allocation a = allocate_plain();
 
 	atomic_store(&fixture_now_ms, 5000);
 	restart();
-	assert_int_equal(maas_lend_get(f.lend, NULL, a.id, &got), 0);
-	assert_int_equal(got.age_s, 0);
+	assert_int_equal(look_up(&a).age_s, 0);
 }
 
 /* The table of owners is read, damaged and put back through the annex, as a file would be. */
 TEST(restart__refuses_a_damaged_table_of_owners)
 {
-	struct maas_lend_owner_table *table;
+	struct maas_lend_owner_table *owners;
 
-	ALLOCATE(.size_bytes = 10, .owner = "one");
-	ALLOCATE(.size_bytes = 10, .owner = "two");
+	allocate_for("one");
+	allocate_for("two");
 	fixture_close(&f);
 	open_slab();
-	table = maas_slab_annex(f.slab);
-	table->used = UINT32_MAX;
+	owners = maas_slab_annex(f.slab);
+	owners->used = UINT32_MAX;
 	assert_int_equal(open_lend(), -EUCLEAN);
-	table->used = 2; /* less than "two" needs */
+	owners->used = 2; /* less than "two" needs */
 	assert_int_equal(open_lend(), -EUCLEAN);
-	table->used = 3;
-	memcpy(table->records[2].name, "one", 4);
+	owners->used = 3;
+	memcpy(owners->records[2].name, "one", 4);
 	assert_int_equal(open_lend(), -EUCLEAN);
-	memcpy(table->records[2].name, "t o", 4);
+	memcpy(owners->records[2].name, "t o", 4);
 	assert_int_equal(open_lend(), -EUCLEAN);
-	memcpy(table->records[2].name, "two", 4);
+	memcpy(owners->records[2].name, "two", 4);
 	assert_int_equal(open_lend(), 0);
 	assert_int_equal(count_of("two"), 1);
 }

@@ -11,24 +11,30 @@ static int try_open(const char *name, bool exclusive)
 	return maas_lend_session_open(f.lend, NULL, name, 10, exclusive, NULL, &info);
 }
 
+static void expect_session(const struct maas_lend_session_info *s, const char *wanted)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text), "%s%s from '%s', %llu s old, %u of %u s, %llu allocations",
+		 s->name, s->exclusive ? " alone" : "", s->from, (unsigned long long)s->age_s,
+		 s->lease_s, s->ttl_s, (unsigned long long)s->allocations);
+	assert_string_equal(text, wanted);
+}
+
 TEST(open__describes)
 {
 	struct maas_lend_session_info info = open_session("prometheus/0", false);
 	struct maas_lend_session_info found;
 
-	assert_string_equal(info.name, "prometheus/0");
+	expect_session(&info, "prometheus/0 from '', 0 s old, 10 of 10 s, 0 allocations");
 	assert_int_equal(strlen(info.ticket), MAAS_LEND_TICKET_TEXT - 1);
-	assert_int_equal(info.ttl_s, 10);
-	assert_int_equal(info.lease_s, 10);
 	pass_ms(2500);
-	ALLOCATE(.session = info.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	allocate_of(&info);
 	ALLOCATE(.session = info.id);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
+	expect_session(&found, "prometheus/0 from '', 2 s old, 8 of 10 s, 1 allocations");
 	assert_string_equal(found.id, info.id);
 	assert_string_equal(found.ticket, "");
-	assert_int_equal(found.lease_s, 8);
-	assert_int_equal(found.age_s, 2);
-	assert_int_equal(found.allocations, 1);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, "nonsense", &found), -ENOENT);
 }
 
@@ -36,7 +42,7 @@ TEST(open__refuses)
 {
 	assert_int_equal(try_open("white space", false), -EINVAL);
 	assert_int_equal(try_open("", true), -EINVAL);
-	assert_int_equal(lend_stats().sessions, 0);
+	expect_state("");
 }
 
 static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
@@ -58,6 +64,12 @@ static int try_ttl(uint32_t ttl_s, struct maas_lend_session_info *ret_info)
 	return maas_lend_session_open(f.lend, NULL, "", ttl_s, false, NULL, ret_info);
 }
 
+static int renew(const struct maas_lend_session_info *s, uint32_t ttl_s,
+		 struct maas_lend_session_info *ret)
+{
+	return maas_lend_session_renew(f.lend, NULL, s->id, ttl_s, ret);
+}
+
 TEST(open__lease_has_a_maximum)
 {
 	struct maas_lend_session_info info, found;
@@ -74,8 +86,8 @@ TEST(open__lease_has_a_maximum)
 	assert_int_equal(lend_stats().sessions, 0);
 	assert_int_equal(try_ttl(0, &info), 0);
 	assert_int_equal(info.ttl_s, 30);
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 20, &found), 0);
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 31, &found), -ERANGE);
+	assert_int_equal(renew(&info, 20, &found), 0);
+	assert_int_equal(renew(&info, 31, &found), -ERANGE);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
 	assert_int_equal(found.ttl_s, 20);
 	/* The lease of an allocation is another matter. */
@@ -109,12 +121,9 @@ TEST(named__are_all_that_live)
 	pass_ms(2500);
 	assert_int_equal(named("me", MAX_SESSIONS), 1);
 	assert_false(more);
+	expect_session(&all[0], "me alone from '192.0.2.1:99', 2 s old, 8 of 10 s, 0 allocations");
 	assert_string_equal(all[0].id, "");
 	assert_string_equal(all[0].ticket, "");
-	assert_string_equal(all[0].from, "192.0.2.1:99");
-	assert_true(all[0].exclusive);
-	assert_int_equal(all[0].age_s, 2);
-	assert_int_equal(all[0].lease_s, 8);
 	assert_int_equal(named("", MAX_SESSIONS), 0);
 	assert_int_equal(named("nobody", MAX_SESSIONS), 0);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
@@ -126,7 +135,7 @@ TEST(named__are_all_that_live)
 
 TEST(open__at_most_max_sessions)
 {
-	struct maas_lend_session_info last = {0}, again;
+	struct maas_lend_session_info last = {0};
 
 	for (int i = 0; i < MAX_SESSIONS; i++)
 		last = open_session("s", false);
@@ -136,34 +145,29 @@ TEST(open__at_most_max_sessions)
 	assert_false(more);
 	assert_int_equal(try_open("s", false), -EUSERS);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), 0);
-	again = open_session("s", false);
 	/* The same record, but another session. */
-	assert_string_not_equal(again.id, last.id);
+	assert_string_not_equal(open_session("s", false).id, last.id);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, last.id, &last), -ENOENT);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, last.id, NULL, NULL), -ENOENT);
 }
 
 TEST(renew__starts_anew)
 {
-	struct maas_lend_session_info info = open_session("s", false);
-	struct maas_lend_session_info found;
+	struct maas_lend_session_info info = open_session("s", false), found;
 
 	pass_ms(9000);
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 0, &found), 0);
+	assert_int_equal(renew(&info, 0, &found), 0);
 	assert_int_equal(found.lease_s, 10);
 	pass_ms(9000);
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 3, &found), 0);
+	assert_int_equal(renew(&info, 3, &found), 0);
 	assert_int_equal(found.ttl_s, 3);
-	assert_int_equal(
-		maas_lend_session_renew(f.lend, NULL, info.id, MAAS_LEND_MAX_TTL_S + 1, &found),
-		-ERANGE);
+	assert_int_equal(renew(&info, MAAS_LEND_MAX_TTL_S + 1, &found), -ERANGE);
 	pass_ms(2900);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
 	pass_ms(1100);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), -ENOENT);
-	assert_int_equal(maas_lend_session_renew(f.lend, NULL, info.id, 0, &found), -ENOENT);
-	assert_int_equal(lend_stats().lapsed_sessions, 1);
-	assert_int_equal(lend_stats().sessions, 0);
+	assert_int_equal(renew(&info, 0, &found), -ENOENT);
+	expect_state("lapsed sessions 1");
 }
 
 TEST(end__frees_its_own_only)
@@ -173,82 +177,64 @@ TEST(end__frees_its_own_only)
 	struct maas_lend_allocation own[300], kept, other, leased;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
-		own[i] = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+		own[i] = allocate_of(&one);
 	kept = ALLOCATE(.session = one.id);
 	leased = ALLOCATE(.session = one.id, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
-	other = ALLOCATE(.session = two.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
+	other = allocate_of(&two);
 	assert_int_equal(free_now(&own[7]), 0);
 	assert_int_equal(maas_lend_session_get(f.lend, NULL, one.id, &one), 0);
 	assert_int_equal(one.allocations, MAAS_ARRAY_SIZE(own) - 1);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, one.id, NULL, NULL), 0);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(own); i++)
 		assert_false(exists(&own[i]));
-	assert_true(exists(&kept));
-	assert_true(exists(&leased));
-	assert_true(exists(&other));
-	assert_int_equal(live_slabs(), 3);
+	assert_true(exists(&kept) && exists(&leased) && exists(&other));
+	expect_state("slabs 3, sessions 1");
 }
 
 TEST(end__waits_for_transfers)
 {
 	struct maas_lend_session_info s = open_session("s", true);
-	struct maas_lend_allocation a =
-		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	struct maas_lend_allocation b =
-		ALLOCATE(.session = s.id, .lifetime = MAAS_LEND_LIFETIME_SESSION);
-	struct maas_lend_transfer one = {0};
-	struct maas_lend_transfer two = {0};
-	struct told told = {0};
+	struct maas_lend_allocation a = allocate_of(&s), b = allocate_of(&s);
 
-	assert_int_equal(transfer_begin(&a, &one), 0);
-	assert_int_equal(transfer_begin(&b, &two), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -EINPROGRESS);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &told), -ENOENT);
-	assert_false(maas_lend_transfer_alive(f.lend, &one));
+	start_transfer(0, &a);
+	start_transfer(1, &b);
+	start_end(&s);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, tell, &end), -ENOENT);
+	assert_false(maas_lend_transfer_alive(f.lend, &transfers[0]));
 	assert_int_equal(try_open("s", false), -EEXIST);
-	transfer_end(&one);
-	assert_int_equal(told.calls, 0);
-	transfer_end(&two);
-	expect_told(&told, 0);
-	assert_int_equal(live_slabs(), 0);
+	end_transfer(0);
+	assert_int_equal(end.calls, 0);
+	end_transfer(1);
+	expect_state("told 1");
 	assert_int_equal(try_open("s", false), 0);
 }
 
 TEST(allocate__needs_a_live_session)
 {
 	struct maas_lend_session_info s = open_session("s", false);
-	struct maas_lend_alloc_request request = {
-		.size_bytes = 1,
-		.count = 1,
-		.session = s.id,
-		.owner = "o",
-	};
-	struct maas_lend_allocation a;
-	struct maas_slab_ref ref;
 
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, s.id, NULL, NULL), 0);
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
-	request.lifetime = MAAS_LEND_LIFETIME_SESSION;
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
-	request.session = "nonsense";
-	assert_int_equal(maas_lend_allocate(f.lend, &request, &ref, &a), -ESRCH);
-	assert_int_equal(live_slabs(), 0);
-	assert_int_equal(lend_stats().owners, 0);
+	assert_int_equal(TRY_ALLOCATE(.session = s.id, .owner = "o"), -ESRCH);
+	assert_int_equal(
+		TRY_ALLOCATE(.session = s.id, .owner = "o", .lifetime = MAAS_LEND_LIFETIME_SESSION),
+		-ESRCH);
+	assert_int_equal(TRY_ALLOCATE(.session = "nonsense", .owner = "o",
+				      .lifetime = MAAS_LEND_LIFETIME_SESSION),
+			 -ESRCH);
+	expect_state("");
 }
 
 TEST(ticket__works_once)
 {
-	struct maas_lend_session_info one = open_session("one", false);
+	struct maas_lend_session_info one = open_session("one", false), fresh = one;
 	struct maas_lend_session_info two = open_session("two", false);
-	struct maas_lend_session_info fresh;
-	struct maas_lend_session_ref first = {99, 99};
-	struct maas_lend_session_ref second = {99, 99};
+	struct maas_lend_session_ref first = {99, 99}, second = {99, 99};
 
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &first), 0);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, two.ticket, &second), 0);
 	assert_int_not_equal(first.index, second.index);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, one.ticket, &second), -ENOENT);
-	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &fresh), 0);
+	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, fresh.id, &fresh), 0);
 	assert_string_not_equal(fresh.ticket, one.ticket);
 	assert_int_equal(maas_lend_session_ticket(f.lend, NULL, one.id, &one), 0);
 	assert_int_equal(maas_lend_ticket_redeem(f.lend, fresh.ticket, &second), -ENOENT);
@@ -337,7 +323,7 @@ TEST(ticket__is_whole)
 TEST(names__random)
 {
 	uint64_t seed = maas_test_seed_told();
-	char ids[OPEN][MAAS_SLAB_ID_TEXT] = {{0}};
+	struct maas_lend_session_info opened[OPEN] = {0};
 	unsigned int names[OPEN];
 	unsigned int live[NAMES + 1] = {0};
 	bool exclusive[NAMES + 1] = {false};
@@ -349,24 +335,22 @@ TEST(names__random)
 		unsigned int name = (unsigned int)(roll >> 8) % (NAMES + 1);
 		char text[] = {(char)('a' + name), '\0'};
 		bool alone = name < NAMES && roll >> 40 & 1;
-		struct maas_lend_session_info info;
 		bool taken = exclusive[name] || (alone && live[name]);
 
-		if (*ids[at]) {
-			assert_int_equal(maas_lend_session_end(f.lend, NULL, ids[at], NULL, NULL),
-					 0);
-			*ids[at] = '\0';
+		if (*opened[at].id) {
+			assert_int_equal(
+				maas_lend_session_end(f.lend, NULL, opened[at].id, NULL, NULL), 0);
+			*opened[at].id = '\0';
 			live[names[at]]--;
 			exclusive[names[at]] = false;
 			continue;
 		}
 		/* The last has no name. */
 		assert_int_equal(maas_lend_session_open(f.lend, NULL, name < NAMES ? text : "", 10,
-							alone, NULL, &info),
+							alone, NULL, &opened[at]),
 				 taken ? -EEXIST : 0);
 		if (taken)
 			continue;
-		memcpy(ids[at], info.id, sizeof(ids[at]));
 		names[at] = name;
 		live[name]++;
 		exclusive[name] = alone;

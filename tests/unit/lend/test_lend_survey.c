@@ -18,12 +18,6 @@ static unsigned int look(const struct maas_lend_caller *as)
 	return steps;
 }
 
-static void lend_to(const char *owner, uint32_t count, uint64_t size_bytes)
-{
-	while (count--)
-		ALLOCATE(.size_bytes = size_bytes, .owner = owner);
-}
-
 static void tear_down(void)
 {
 	fixture_teardown();
@@ -41,22 +35,16 @@ TEST(survey__of_nothing)
 /* 30 owners, of 1 to 30 allocations, in an order that is neither up nor down. */
 TEST(owners__the_largest_first)
 {
-	char name[8];
-
-	for (unsigned int i = 0; i < 30; i++) {
-		snprintf(name, sizeof(name), "o%u", i * 7 % 30 + 1);
-		lend_to(name, i * 7 % 30 + 1, 64);
-	}
-	lend_to("one", 1, 1024);
+	for (uint32_t i = 0; i < 30; i++)
+		for (uint32_t n = 0; n <= i * 7 % 30; n++)
+			allocate_for(numbered("o", i * 7 % 30 + 1));
+	ALLOCATE(.size_bytes = 1024, .owner = "one");
 	look(NULL);
 	assert_int_equal(survey.owners_total, 31);
 	assert_int_equal(survey.num_owners, MAAS_LEND_SURVEY_TOP);
 	for (unsigned int i = 0; i < MAAS_LEND_SURVEY_TOP; i++) {
-		snprintf(name, sizeof(name), "o%u", 30 - i);
 		/* It has as much as o16, and came later. */
-		if (i == 15)
-			strcpy(name, "one");
-		assert_string_equal(survey.owners[i].name, name);
+		assert_string_equal(survey.owners[i].name, i == 15 ? "one" : numbered("o", 30 - i));
 		assert_int_equal(survey.owners[i].bytes, i < 15 ? (30 - i) * 64 : 1024);
 	}
 	assert_int_equal(survey.owners[0].allocations, 30);
@@ -66,7 +54,7 @@ TEST(owners__go_with_their_last_allocation)
 {
 	struct maas_lend_allocation a = ALLOCATE(.owner = "a");
 
-	lend_to("b", 1, 64);
+	allocate_for("b");
 	assert_int_equal(free_now(&a), 0);
 	look(NULL);
 	assert_int_equal(survey.owners_total, 1);
@@ -103,14 +91,13 @@ TEST(leases__those_that_end_first)
 TEST(sessions__those_that_end_first_without_their_ids)
 {
 	static const uint32_t ttls[] = {300, 100, 200};
-	struct maas_lend_session_info info;
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(ttls); i++)
 		assert_int_equal(
-			maas_lend_session_open(f.lend, NULL, "s", ttls[i], false, "here", &info),
+			maas_lend_session_open(f.lend, NULL, "s", ttls[i], false, "here", &session),
 			0);
-	assert_int_equal(maas_lend_session_open(f.lend, NULL, "t", 10, false, NULL, &info), 0);
-	assert_int_equal(maas_lend_session_end(f.lend, NULL, info.id, NULL, NULL), 0);
+	assert_int_equal(open_by(NULL, "t"), 0);
+	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, NULL, NULL), 0);
 	look(NULL);
 	assert_int_equal(survey.sessions_total, 3);
 	for (uint32_t i = 0; i < 3; i++) {
@@ -124,9 +111,7 @@ TEST(sessions__those_that_end_first_without_their_ids)
 static void expect_seen(const char *name, unsigned int owners, unsigned int sessions,
 			unsigned int leases)
 {
-	struct maas_lend_caller as = caller(name);
-
-	look(&as);
+	look(BY(name));
 	assert_int_equal(survey.owners_total, owners);
 	assert_int_equal(survey.sessions_total, sessions);
 	assert_int_equal(survey.num_leases, leases);
@@ -135,23 +120,18 @@ static void expect_seen(const char *name, unsigned int owners, unsigned int sess
 TEST(survey__shows_what_the_caller_may_see)
 {
 	static const char *const names[] = {"a", "b"};
-	struct maas_lend_session_info info;
-	struct maas_lend_caller before;
 
 	use("a uid=1 owner=a,a/*\nb uid=2 owner=b read=a\nc uid=3 owner=c\nm uid=4 metrics\n"
 	    "ops uid=5 admin\n");
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(names); i++) {
-		struct maas_lend_caller as = caller(names[i]);
+		const struct maas_lend_caller *as = BY(names[i]);
 
-		ALLOCATE(.caller = &as);
-		ALLOCATE(.caller = &as, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
-		assert_int_equal(
-			maas_lend_session_open(f.lend, &as, names[i], 60, false, NULL, &info), 0);
-		assert_int_equal(maas_lend_session_open(f.lend, &as, "", 60, false, NULL, &info),
-				 0);
+		ALLOCATE(.caller = as);
+		ALLOCATE(.caller = as, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 60);
+		assert_int_equal(open_by(as, names[i]), 0);
+		assert_int_equal(open_by(as, ""), 0);
 	}
-	before = caller("a");
-	ALLOCATE(.caller = &before, .owner = "a/1");
+	ALLOCATE(.caller = BY("a"), .owner = "a/1");
 	expect_seen("a", 2, 2, 1);
 	/* The sessions of a name that it may read, but not those without a name. */
 	expect_seen("b", 2, 3, 2);
@@ -165,24 +145,19 @@ TEST(survey__shows_what_the_caller_may_see)
 /* However many allocations there are, and whosever: some thousand looks at most. */
 TEST(survey__takes_as_long_whatever_is_lent)
 {
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = 64, .count = 10000, .lifetime = MAAS_LEND_LIFETIME_TTL, .ttl_s = 90};
-	static struct maas_slab_ref refs[10000];
-	struct maas_lend_allocation first;
-	struct maas_lend_caller c;
 	unsigned int steps = look(NULL);
 
 	fixture_reopen(8u << 20);
 	for (int i = 0; i < 8; i++) {
-		assert_int_equal(maas_lend_allocate(f.lend, &request, refs, &first), 0);
+		ALLOCATE(.size_bytes = 64, .count = 10000, .lifetime = MAAS_LEND_LIFETIME_TTL,
+			 .ttl_s = 90);
 		pass_ms(1000);
 	}
 	assert_true(look(NULL) <= steps);
 	assert_int_equal(survey.num_leases, MAAS_LEND_SURVEY_TOP);
 	/* Whoever may see none of them is told that not all were looked at. */
 	use("c uid=3 owner=c\n");
-	c = caller("c");
-	assert_true(look(&c) <= steps + 8);
+	assert_true(look(BY("c")) <= steps + 8);
 	assert_int_equal(survey.num_leases, 0);
 	assert_false(survey.whole);
 }

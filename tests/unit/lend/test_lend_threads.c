@@ -9,30 +9,74 @@
 #include "tests/counts.h"
 #include "tests/unit/lend/lend_threads.h"
 
-#define THREADS 8
-
-static struct record *allocate(struct actor *actor, const struct maas_lend_alloc_request *request)
+static void note_abort(void *arg)
 {
-	struct world *world = actor->world;
-	struct maas_lend_allocation a;
-	struct maas_slab_ref ref;
-	int r = maas_lend_allocate(f.lend, request, &ref, &a);
+	((struct held *)arg)->aborted = true;
+}
 
-	if (r) {
-		CHECK(r == -ENOSPC || (r == -ESRCH && request->session));
-		return NULL;
+static void end_held(struct held *held)
+{
+	CHECK(load_tag(&held->transfer) == held->record->tag);
+	maas_lend_transfers_end(f.lend, &held->transfer, 1);
+	held->record = NULL;
+}
+
+static void do_transfer(struct actor *actor)
+{
+	struct held *held = &actor->held[roll(actor, HELD)];
+	struct record *record = random_shared(actor);
+
+	if (held->record) {
+		end_held(held);
+		return;
 	}
-	return new_record(world, ref, &a);
+	held->transfer.abort = note_abort;
+	held->transfer.arg = held;
+	held->aborted = false;
+	if (!record ||
+	    maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN, &held->transfer))
+		return;
+	held->record = record;
+	CHECK(held->transfer.size_bytes == record->size_bytes);
+	CHECK(load_tag(&held->transfer) == record->tag);
+}
+
+/* As a request that names several slabs does, some of them twice. */
+static void do_transfer_many(struct actor *actor)
+{
+	struct maas_lend_transfer many[6];
+	uint64_t tags[MAAS_ARRAY_SIZE(many)];
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < MAAS_ARRAY_SIZE(many); i++) {
+		struct record *record = random_shared(actor);
+
+		many[count].abort = ignore_abort;
+		if (!record ||
+		    maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN, &many[count]))
+			continue;
+		tags[count++] = record->tag;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		CHECK(load_tag(&many[i]) == tags[i]);
+	maas_lend_transfers_end(f.lend, many, count);
+}
+
+/* ---- allocations */
+
+static struct record *allocate(struct maas_lend_alloc_request request)
+{
+	int r = try_as(request);
+
+	CHECK(!r || r == -ENOSPC || (r == -ESRCH && request.session));
+	return r ? NULL : new_record(given.refs[0], &given.first);
 }
 
 static void do_allocate_shared(struct actor *actor)
 {
 	static const char *const owners[] = {NULL, "a", "b", "c"};
-	struct world *world = actor->world;
-	uint32_t session = atomic_load(&world->last_session);
 	struct maas_lend_alloc_request request = {
 		.size_bytes = random_size(actor),
-		.count = 1,
 		.owner = owners[roll(actor, 4)],
 		.lifetime = (enum maas_lend_lifetime)roll(actor, 3),
 	};
@@ -40,16 +84,17 @@ static void do_allocate_shared(struct actor *actor)
 
 	if (request.lifetime == MAAS_LEND_LIFETIME_TTL)
 		request.ttl_s = 1 + roll(actor, 3);
-	if (request.lifetime == MAAS_LEND_LIFETIME_SESSION && !session)
-		return;
-	if (request.lifetime == MAAS_LEND_LIFETIME_SESSION)
-		request.session = world->sessions[session];
-	record = allocate(actor, &request);
+	if (request.lifetime == MAAS_LEND_LIFETIME_SESSION) {
+		request.session = last_session();
+		if (!request.session)
+			return;
+	}
+	record = allocate(request);
 	if (!record)
 		return;
-	stamp(world, record);
+	stamp(record);
 	/* Whatever the cell named is freed by others, lapses, or is collected at the end. */
-	atomic_store(&world->cells[roll(actor, CELLS)], (uint32_t)(record - world->records));
+	world.cells[roll(actor, CELLS)] = record;
 }
 
 static void do_free_shared(struct actor *actor)
@@ -57,7 +102,7 @@ static void do_free_shared(struct actor *actor)
 	struct record *record = random_shared(actor);
 
 	if (record)
-		(void)free_record(actor->world, record);
+		free_record(record);
 }
 
 static void do_get_shared(struct actor *actor)
@@ -89,79 +134,18 @@ static void do_renew_shared(struct actor *actor)
 static void do_own(struct actor *actor)
 {
 	struct record **own = &actor->own[roll(actor, OWN)];
-	const struct maas_lend_alloc_request request = {
-		.size_bytes = random_size(actor),
-		.count = 1,
-		.owner = "own",
-		.lifetime = MAAS_LEND_LIFETIME_DELETE,
-	};
 	struct maas_lend_allocation a;
-	int r;
 
 	if (!*own) {
-		*own = allocate(actor, &request);
+		*own = allocate((struct maas_lend_alloc_request){.size_bytes = random_size(actor),
+								 .owner = "own"});
 		return;
 	}
 	CHECK(maas_lend_get(f.lend, NULL, (*own)->id, &a) == 0);
 	CHECK(!strcmp(a.owner, "own"));
-	r = free_record(actor->world, *own);
-	CHECK(r == 0 || r == -EINPROGRESS);
+	CHECK(free_record(*own));
 	CHECK(maas_lend_get(f.lend, NULL, (*own)->id, &a) == -ENOENT);
 	*own = NULL;
-}
-
-static void note_abort(void *arg)
-{
-	atomic_store(&((struct held *)arg)->aborted, true);
-}
-
-static void end_held(struct held *held)
-{
-	CHECK(load_tag(&held->transfer) == held->record->tag);
-	maas_lend_transfers_end(f.lend, &held->transfer, 1);
-	held->record = NULL;
-}
-
-static void do_transfer(struct actor *actor)
-{
-	struct held *held = &actor->held[roll(actor, HELD)];
-	struct record *record = random_shared(actor);
-
-	if (held->record) {
-		end_held(held);
-		return;
-	}
-	if (!record)
-		return;
-	held->transfer.abort = note_abort;
-	held->transfer.arg = held;
-	atomic_store(&held->aborted, false);
-	if (maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN, &held->transfer))
-		return;
-	held->record = record;
-	CHECK(held->transfer.size_bytes == record->size_bytes);
-	CHECK(load_tag(&held->transfer) == record->tag);
-}
-
-/* As a request that names several slabs does, some of them twice. */
-static void do_transfer_many(struct actor *actor)
-{
-	struct maas_lend_transfer transfers[6];
-	uint64_t tags[MAAS_ARRAY_SIZE(transfers)];
-	uint32_t count = 0;
-
-	for (size_t i = 0; i < MAAS_ARRAY_SIZE(transfers); i++) {
-		struct record *record = random_shared(actor);
-
-		transfers[count].abort = ignore_abort;
-		if (!record || maas_lend_transfer_begin(f.lend, NULL, record->id, MAAS_AUTH_OWN,
-							&transfers[count]))
-			continue;
-		tags[count++] = record->tag;
-	}
-	for (uint32_t i = 0; i < count; i++)
-		CHECK(load_tag(&transfers[i]) == tags[i]);
-	maas_lend_transfers_end(f.lend, transfers, count);
 }
 
 static void do_list(struct actor *actor)
@@ -178,31 +162,25 @@ static void do_list(struct actor *actor)
 		CHECK(!strcmp(page[i].owner, owner));
 	/* Perhaps before its allocate has returned. */
 	if (got > 0 && owner && !strcmp(owner, "a")) {
-		r = maas_lend_free(f.lend, NULL, page[got - 1].id, NULL, NULL);
+		r = free_now(&page[got - 1]);
 		CHECK(r == 0 || r == -EINPROGRESS || r == -ENOENT);
 	}
 }
 
 static void do_session(struct actor *actor)
 {
-	struct world *world = actor->world;
-	uint32_t last = atomic_load(&world->last_session);
+	const char *last = last_session();
 	struct maas_lend_session_info info;
 	uint32_t index;
 	int r;
 
 	if (last && roll(actor, 2)) {
-		r = maas_lend_session_renew(f.lend, NULL, world->sessions[last], 0, &info);
+		r = maas_lend_session_renew(f.lend, NULL, last, 0, &info);
 		CHECK(!r || r == -ENOENT);
 		return;
 	}
 	if (last && roll(actor, 2)) {
-		atomic_fetch_add(&world->under_way, 1);
-		r = maas_lend_session_end(f.lend, NULL, world->sessions[last], under_way_done,
-					  world);
-		if (r != -EINPROGRESS)
-			atomic_fetch_sub(&world->under_way, 1);
-		CHECK(!r || r == -ENOENT || r == -EINPROGRESS);
+		end_it(maas_lend_session_end, last);
 		return;
 	}
 	r = maas_lend_session_open(f.lend, NULL, "s", 1 + roll(actor, 2), !roll(actor, 4), NULL,
@@ -210,16 +188,101 @@ static void do_session(struct actor *actor)
 	CHECK(!r || r == -EUSERS || r == -EEXIST);
 	if (r)
 		return;
-	index = atomic_fetch_add(&world->sessions_used, 1);
-	memcpy(world->sessions[index], info.id, sizeof(info.id));
-	atomic_store(&world->last_session, index);
+	index = world.sessions_used++;
+	memcpy(world.sessions[index], info.id, sizeof(info.id));
+	world.last_session = index;
 }
 
-/* Some threads ask with one id: there is one answer, and one allocation. */
-static void do_request(struct actor *actor)
+/* ---- keys */
+
+/* What a key operation that was started so ended with. */
+static int wait_for(struct told *told, int r)
 {
-	struct world *world = actor->world;
-	uint32_t number = atomic_fetch_add(&world->requests, 1) / SHARERS;
+	if (r != -EINPROGRESS)
+		return r;
+	while (!told->calls)
+		nap();
+	return told->status;
+}
+
+static bool is_key_error(int r)
+{
+	return r == -ENOENT || r == -ESRCH || r == -ENOTCONN || r == -EDQUOT || r == -EEXIST ||
+	       r == -ETIMEDOUT;
+}
+
+static struct record *allocate_granted(struct actor *actor, struct maas_lend_alloc_request request)
+{
+	struct maas_lend_key grants[4];
+	struct record *first = NULL;
+	struct told told = {0};
+	int r;
+
+	request.size_bytes = random_size(actor);
+	request.session = last_session();
+	if (!request.session)
+		return NULL;
+	r = wait_for(&told,
+		     maas_lend_allocate_granted(f.lend, &request, MAAS_LEND_ACCESS_WRITE,
+						given.refs, &given.first, grants, tell, &told));
+	if (r) {
+		CHECK(r == -ENOSPC || (r == -ENOTUNIQ && request.request_id) || is_key_error(r));
+		return NULL;
+	}
+	world.granted++;
+	for (uint32_t i = 0; i < request.count; i++) {
+		struct record *record = new_record(given.refs[i], &given.first);
+
+		CHECK(grants[i].len_bytes == request.size_bytes);
+		first = first ? first : record;
+	}
+	return first;
+}
+
+/* Only this thread knows the ids, so all its allocations are there. */
+static void do_own_granted(struct actor *actor)
+{
+	const struct maas_lend_alloc_request request = {.count = 1 + roll(actor, 4)};
+	struct record *record = allocate_granted(actor, request);
+
+	if (!record)
+		return;
+	stamp(record);
+	CHECK(free_record(record));
+	/* The records of a batch need not lie side by side: the rest is freed at the end. */
+}
+
+/* A key to what all know, or the end of one. */
+static void do_grant_shared(struct actor *actor)
+{
+	const char *session_id = last_session();
+	struct record *record = random_shared(actor);
+	struct maas_lend_key grant;
+	struct told told = {0};
+	int r;
+
+	if (!session_id || !record)
+		return;
+	if (roll(actor, 2)) {
+		r = wait_for(&told,
+			     maas_lend_ungrant(f.lend, NULL, record->id, session_id, tell, &told));
+		CHECK(!r || is_key_error(r));
+		return;
+	}
+	r = wait_for(&told, maas_lend_grant(f.lend, NULL, record->id, session_id,
+					    roll(actor, 8) ? MAAS_LEND_ACCESS_WRITE
+							   : MAAS_LEND_ACCESS_READ,
+					    &grant, tell, &told));
+	CHECK(!r || is_key_error(r));
+	if (!r)
+		CHECK(grant.len_bytes == record->size_bytes);
+}
+
+/* Some threads ask with one id: there is one answer, and one allocation; all that get keys get keys
+ * to the same slab. */
+static void ask(struct actor *actor, bool keyed)
+{
+	uint32_t number = world.requests[keyed]++ / SHARERS;
 	uint64_t expected = 0;
 	char id[32];
 	const struct maas_lend_alloc_request request = {
@@ -231,13 +294,33 @@ static void do_request(struct actor *actor)
 	};
 	struct record *record;
 
-	snprintf(id, sizeof(id), "request-%u", number);
-	record = allocate(actor, &request);
-	if (!record)
-		return;
-	if (!atomic_compare_exchange_strong(&world->answers[number], &expected, record->tag))
+	snprintf(id, sizeof(id), "%s-%u", keyed ? "keys" : "request", number);
+	record = keyed ? allocate_granted(actor, request) : allocate(request);
+	if (record &&
+	    !atomic_compare_exchange_strong(&world.answers[keyed][number], &expected, record->tag))
 		CHECK(expected == record->tag);
 }
+
+static void do_request(struct actor *actor)
+{
+	ask(actor, false);
+}
+
+static void do_with_keys(struct actor *actor)
+{
+	uint32_t deed = roll(actor, 4);
+
+	if (!world.keys)
+		return;
+	if (deed == 0)
+		do_own_granted(actor);
+	else if (deed == 1)
+		ask(actor, true);
+	else
+		do_grant_shared(actor);
+}
+
+/* ---- */
 
 static void *act(void *arg)
 {
@@ -257,15 +340,15 @@ static void *act(void *arg)
 		do_list,
 		do_session,
 		do_request,
-		lend_threads_keys,
-		lend_threads_keys,
+		do_with_keys,
+		do_with_keys,
 	};
 	struct actor *actor = arg;
 
-	for (uint64_t i = 0; i < actor->world->ops; i++) {
+	for (uint64_t i = 0, ops = count_lend_thread_ops(); i < ops; i++) {
 		deeds[roll(actor, MAAS_ARRAY_SIZE(deeds))](actor);
 		for (int h = 0; h < HELD; h++)
-			if (actor->held[h].record && atomic_load(&actor->held[h].aborted))
+			if (actor->held[h].record && actor->held[h].aborted)
 				end_held(&actor->held[h]);
 	}
 	for (int h = 0; h < HELD; h++)
@@ -273,16 +356,15 @@ static void *act(void *arg)
 			end_held(&actor->held[h]);
 	for (int i = 0; i < OWN; i++)
 		if (actor->own[i])
-			CHECK(free_record(actor->world, actor->own[i]) != -ENOENT);
+			CHECK(free_record(actor->own[i]));
 	return NULL;
 }
 
 /* Time passes 20 times as fast, so that leases lapse within the test. */
 static void *keep_house(void *arg)
 {
-	struct world *world = arg;
-
-	while (!atomic_load(&world->stop)) {
+	(void)arg;
+	while (!world.stop) {
 		atomic_fetch_add(&fixture_now_ms, 20);
 		maas_lend_tick(f.lend);
 		maas_slab_reclaim(f.slab, fixture_clock_ms(), 65536);
@@ -291,78 +373,76 @@ static void *keep_house(void *arg)
 	return NULL;
 }
 
-static void world_open(struct world *world, struct fake_keys *keys)
+static void *zeroed(size_t size)
 {
-	size_t max = THREADS * world->ops * 4 + 1; /* an op makes as many records at most */
+	/* An operation makes as many records at most. */
+	void *array = calloc(THREADS * count_lend_thread_ops() * 4 + 1, size);
 
-	f = fixture_open(1u << 20, keys ? &fake_key_ops : NULL, keys);
-	world->lend = f.lend;
-	world->keys = keys;
-	if (keys)
-		keys->slab = f.slab;
-	world->records = calloc(max, sizeof(*world->records));
-	world->sessions = calloc(max, sizeof(*world->sessions));
-	world->answers = calloc(max, sizeof(*world->answers));
-	world->keyed_answers = calloc(max, sizeof(*world->keyed_answers));
-	assert_true(world->records && world->sessions && world->answers && world->keyed_answers);
-	atomic_store(&world->used, 1);
-	atomic_store(&world->sessions_used, 1);
+	assert_non_null(array);
+	return array;
 }
 
-static void world_close(struct world *world)
+static void world_open(struct fake_keys *keys)
 {
-	free(world->records);
-	free(world->sessions);
-	free(world->answers);
-	free(world->keyed_answers);
+	f = fixture_open(1u << 20, keys ? &fake_key_ops : NULL, keys);
+	memset(&world, 0, sizeof(world));
+	world.keys = keys;
+	if (keys)
+		keys->slab = f.slab;
+	world.records = zeroed(sizeof(*world.records));
+	world.sessions = zeroed(sizeof(*world.sessions));
+	world.answers[0] = zeroed(sizeof(*world.answers[0]));
+	world.answers[1] = zeroed(sizeof(*world.answers[1]));
+	world.sessions_used = 1;
+}
+
+static void world_close(void)
+{
+	free(world.records);
+	free(world.sessions);
+	free(world.answers[0]);
+	free(world.answers[1]);
 }
 
 /* Frees and lets lapse whatever is left; then there is nothing any more. */
-static void expect_nothing_left(struct world *world)
+static void expect_nothing_left(void)
 {
 	struct maas_slab_stats slab;
 	struct maas_lend_stats lend;
 
-	for (uint32_t i = 1; i < atomic_load(&world->used); i++)
-		if (world->records[i].lifetime == MAAS_LEND_LIFETIME_DELETE)
-			(void)free_record(world, &world->records[i]);
+	for (uint32_t i = 0; i < world.used; i++)
+		if (world.records[i].lifetime == MAAS_LEND_LIFETIME_DELETE)
+			free_record(&world.records[i]);
 	pass_ms(10000);
-	assert_int_equal(atomic_load(&world->under_way), 0);
+	assert_int_equal(world.under_way, 0);
 	lend = lend_stats();
-	assert_int_equal(lend.sessions, 0);
-	assert_int_equal(lend.owners, 0);
-	assert_int_equal(lend.transfers, 0);
-	assert_int_equal(lend.pending_frees, 0);
-	maas_slab_stats(f.slab, &slab);
-	assert_int_equal(slab.live_slabs, 0);
-	assert_int_equal(slab.quarantined_bytes, 0);
+	assert_int_equal(lend.sessions + lend.owners + lend.transfers + lend.pending_frees, 0);
+	slab = slab_stats();
+	assert_int_equal(slab.live_slabs + slab.quarantined_bytes, 0);
 	assert_int_equal(slab.allocations, slab.frees);
 }
 
 static void run(struct fake_keys *keys, uint64_t seed)
 {
 	static struct actor actors[THREADS];
-	struct world world = {.ops = count_lend_thread_ops()};
 	pthread_t house;
 
 	memset(actors, 0, sizeof(actors));
-	world_open(&world, keys);
-	assert_int_equal(pthread_create(&house, NULL, keep_house, &world), 0);
-	for (unsigned int i = 0; i < THREADS; i++) {
-		actors[i].world = &world;
+	world_open(keys);
+	threads_start(&house, 1, keep_house, NULL, 0);
+	for (unsigned int i = 0; i < THREADS; i++)
 		actors[i].seed = seed * THREADS + i;
-	}
 	threads_run(THREADS, act, actors, sizeof(*actors));
-	atomic_store(&world.stop, true);
-	pthread_join(house, NULL);
+	world.stop = true;
+	threads_join(&house, 1);
 	if (keys)
 		fake_keys_settle(keys);
-	expect_nothing_left(&world);
+	expect_nothing_left();
 	if (keys) {
 		assert_int_equal(keys->num_keys, 0);
-		assert_true(keys->last_rkey > 0 && atomic_load(&world.granted) > 0);
+		assert_true(keys->last_rkey > 0 && world.granted > 0);
 	}
-	world_close(&world);
+	world_close();
 }
 
 TEST(threads__without_keys)
