@@ -16,6 +16,8 @@ static struct {
 	struct ibv_qp *client;
 	struct ibv_mr *remote;
 	struct ibv_mr *local;
+	struct ibv_mw *mw;
+	uint32_t rkey; /* the next one of the window */
 	uint8_t remote_bytes[BYTES];
 	uint8_t local_bytes[BYTES];
 } pair;
@@ -74,11 +76,14 @@ static void open_pair(void)
 				      IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ |
 					      IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_MW_BIND);
 	pair.local = ibv_reg_mr(pair.pd, pair.local_bytes, BYTES, IBV_ACCESS_LOCAL_WRITE);
+	pair.mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
+	pair.rkey = ibv_inc_rkey(pair.mw->rkey);
 	is_open = true;
 }
 
 static void close_pair(void)
 {
+	assert_int_equal(ibv_dealloc_mw(pair.mw), 0);
 	if (pair.client)
 		assert_int_equal(ibv_destroy_qp(pair.client), 0);
 	if (pair.server)
@@ -106,28 +111,28 @@ static void finish(void)
 		expect_faults(0);
 }
 
-static int post(struct ibv_qp *qp, enum ibv_wr_opcode opcode, uint64_t at, uint32_t len,
-		uint32_t rkey, unsigned int flags)
+/* A write by the client. */
+static int post(uint64_t at, uint32_t len, uint32_t rkey, unsigned int flags)
 {
 	struct ibv_sge sge = {(uintptr_t)pair.local_bytes, len, pair.local->lkey};
 	struct ibv_send_wr wr = {
 		.wr_id = at,
 		.sg_list = &sge,
-		.num_sge = len ? 1 : 0,
-		.opcode = opcode,
+		.num_sge = 1,
+		.opcode = IBV_WR_RDMA_WRITE,
 		.send_flags = flags,
 		.wr.rdma = {at, rkey},
 	};
 	struct ibv_send_wr *bad;
 
-	return ibv_post_send(qp, &wr, &bad);
+	return ibv_post_send(pair.client, &wr, &bad);
 }
 
-static int run(enum ibv_wr_opcode opcode, uint64_t at, uint32_t len, uint32_t rkey)
+static int write_at(uint64_t at, uint32_t len, uint32_t rkey)
 {
 	struct ibv_wc wc;
 
-	assert_int_equal(post(pair.client, opcode, at, len, rkey, IBV_SEND_SIGNALED), 0);
+	assert_int_equal(post(at, len, rkey, IBV_SEND_SIGNALED), 0);
 	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
 	return (int)wc.status;
 }
@@ -143,16 +148,16 @@ static int on_server(struct ibv_send_wr *wr)
 	return (int)wc.status;
 }
 
-static int bind_window(struct ibv_mw *mw, uint32_t rkey)
+static int bind_window(uint32_t rkey)
 {
 	struct ibv_send_wr wr = {
 		.opcode = IBV_WR_BIND_MW,
-		.bind_mw = {mw, rkey, {pair.remote, 1024, 512, IBV_ACCESS_REMOTE_WRITE}},
+		.bind_mw = {pair.mw, rkey, {pair.remote, 1024, 512, IBV_ACCESS_REMOTE_WRITE}},
 	};
 	int status = on_server(&wr);
 
 	if (!status)
-		mw->rkey = rkey;
+		pair.mw->rkey = rkey;
 	return status;
 }
 
@@ -165,9 +170,8 @@ static int invalidate(uint32_t rkey)
 
 TEST(data__behind_the_end_breaks_both_ends)
 {
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, BYTES - 7, 8, pair.remote->rkey),
-			 IBV_WC_REM_ACCESS_ERR);
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 0, 8, pair.remote->rkey), IBV_WC_WR_FLUSH_ERR);
+	assert_int_equal(write_at(BYTES - 7, 8, pair.remote->rkey), IBV_WC_REM_ACCESS_ERR);
+	assert_int_equal(write_at(0, 8, pair.remote->rkey), IBV_WC_WR_FLUSH_ERR);
 	assert_int_equal(pair.server->state, IBV_QPS_ERR);
 }
 
@@ -177,79 +181,58 @@ TEST(queue__takes_as_much_as_it_is_deep)
 
 	/* Done, but not known to be: a request that is not signalled keeps its place. */
 	for (int i = 0; i < 8; i++)
-		assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey,
-				      i == 7 ? IBV_SEND_SIGNALED : 0),
-				 0);
-	assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0), ENOMEM);
+		assert_int_equal(post(0, 1, pair.remote->rkey, i == 7 ? IBV_SEND_SIGNALED : 0), 0);
+	assert_int_equal(post(0, 1, pair.remote->rkey, 0), ENOMEM);
 	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 1);
 	assert_int_equal(ibv_poll_cq(pair.cq, 1, &wc), 0);
-	assert_int_equal(post(pair.client, IBV_WR_RDMA_WRITE, 0, 1, pair.remote->rkey, 0), 0);
+	assert_int_equal(post(0, 1, pair.remote->rkey, 0), 0);
 	assert_int_equal(fake_counts().overflows, 1);
 }
 
 TEST(window__opens_its_range_until_invalidated)
 {
-	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
-	uint32_t rkey = ibv_inc_rkey(mw->rkey);
-
-	assert_int_equal(bind_window(mw, rkey), 0);
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 1024, 512, rkey), 0);
+	assert_int_equal(bind_window(pair.rkey), 0);
+	assert_int_equal(write_at(1024, 512, pair.rkey), 0);
 	assert_int_equal(ibv_dereg_mr(pair.remote), EINVAL); /* a fault */
-	assert_int_equal(invalidate(rkey), 0);
-	assert_int_equal(run(IBV_WR_RDMA_WRITE, 1024, 1, rkey), IBV_WC_REM_ACCESS_ERR);
-	assert_int_equal(ibv_dealloc_mw(mw), 0);
+	assert_int_equal(invalidate(pair.rkey), 0);
+	assert_int_equal(write_at(1024, 1, pair.rkey), IBV_WC_REM_ACCESS_ERR);
 	expect_faults(1);
 }
 
 TEST(window__key_comes_again)
 {
-	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
-	uint32_t rkey = mw->rkey;
-
 	for (int i = 0; i < 256; i++) {
-		rkey = ibv_inc_rkey(rkey);
-		assert_int_equal(bind_window(mw, rkey), 0);
-		assert_int_equal(invalidate(rkey), 0);
+		assert_int_equal(bind_window(pair.rkey), 0);
+		assert_int_equal(invalidate(pair.rkey), 0);
+		pair.rkey = ibv_inc_rkey(pair.rkey);
 	}
 	assert_int_equal(fake_faults(), 0);
-	rkey = ibv_inc_rkey(rkey);
-	assert_int_equal(bind_window(mw, rkey), 0);
-	assert_int_equal(ibv_dealloc_mw(mw), 0);
+	assert_int_equal(bind_window(pair.rkey), 0);
 	expect_faults(1);
 }
 
 TEST(window__bound_twice_breaks_the_queue_pair)
 {
-	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
-	uint32_t rkey = ibv_inc_rkey(mw->rkey);
-
-	assert_int_equal(bind_window(mw, rkey), 0);
-	assert_int_equal(bind_window(mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
-	assert_int_equal(invalidate(rkey), IBV_WC_WR_FLUSH_ERR);
-	assert_int_equal(ibv_dealloc_mw(mw), 0);
+	assert_int_equal(bind_window(pair.rkey), 0);
+	assert_int_equal(bind_window(ibv_inc_rkey(pair.rkey)), IBV_WC_MW_BIND_ERR);
+	assert_int_equal(invalidate(pair.rkey), IBV_WC_WR_FLUSH_ERR);
 }
 
 TEST(window__is_bound_again_by_the_key_that_it_has)
 {
-	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
-	uint32_t first = mw->rkey;
-	uint32_t rkey = ibv_inc_rkey(first);
+	const uint32_t first = pair.mw->rkey;
 
-	assert_int_equal(bind_window(mw, rkey), 0);
-	assert_int_equal(invalidate(rkey), 0);
-	mw->rkey = first;
-	assert_int_equal(bind_window(mw, ibv_inc_rkey(rkey)), IBV_WC_MW_BIND_ERR);
-	assert_int_equal(ibv_dealloc_mw(mw), 0);
+	assert_int_equal(bind_window(pair.rkey), 0);
+	assert_int_equal(invalidate(pair.rkey), 0);
+	pair.mw->rkey = first;
+	assert_int_equal(bind_window(ibv_inc_rkey(pair.rkey)), IBV_WC_MW_BIND_ERR);
 }
 
 TEST(window__outlives_its_queue_pair)
 {
-	struct ibv_mw *mw = ibv_alloc_mw(pair.pd, IBV_MW_TYPE_2);
-
-	assert_int_equal(bind_window(mw, ibv_inc_rkey(mw->rkey)), 0);
+	assert_int_equal(bind_window(pair.rkey), 0);
 	assert_int_equal(ibv_destroy_qp(pair.server), 0);
 	pair.server = NULL;
-	assert_int_equal(ibv_dealloc_mw(mw), 0);
 	expect_faults(1);
 }
 

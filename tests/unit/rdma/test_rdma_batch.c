@@ -10,10 +10,10 @@
 static struct maas_slab_ref refs[MAX_BATCH];
 static struct maas_lend_key keys[MAX_BATCH];
 
-static void start_batch(struct peer *peer, uint32_t count, struct told *end)
+static void start_batch(const struct peer *one, uint32_t count, struct told *end)
 {
 	const struct maas_lend_alloc_request request = {
-		.size_bytes = 1024, .count = count, .session = peer->session.id};
+		.size_bytes = 1024, .count = count, .session = one->session.id};
 	struct maas_lend_allocation first;
 
 	assert_int_equal(maas_lend_allocate_granted(server.lend, &request, MAAS_LEND_ACCESS_WRITE,
@@ -21,15 +21,15 @@ static void start_batch(struct peer *peer, uint32_t count, struct told *end)
 			 -EINPROGRESS);
 }
 
-static int run_batch(struct peer *peer, uint32_t count)
+static int run_batch(const struct peer *one, uint32_t count)
 {
 	struct told end = {0};
 
-	start_batch(peer, count, &end);
+	start_batch(one, count, &end);
 	return told(&end);
 }
 
-static void write_all(struct peer *peer, uint32_t count)
+static void write_all(uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
 		assert_int_equal(peer_write(peer, &keys[i]), IBV_WC_SUCCESS);
@@ -40,10 +40,8 @@ TEST(windows__of_a_batch)
 {
 	enum { BATCH = 32 };
 	struct fake_counts before, after;
-	struct peer *peer;
 
-	server_open(NULL, MAAS_RDMA_KEYS_WINDOW);
-	peer = peer_open("one");
+	begin(MAAS_RDMA_KEYS_WINDOW);
 	assert_int_equal(run_batch(peer, 1), 0); /* the extent is registered from now on */
 	before = fake_counts();
 	assert_int_equal(run_batch(peer, BATCH), 0);
@@ -51,7 +49,7 @@ TEST(windows__of_a_batch)
 	assert_int_equal(after.binds - before.binds, BATCH);
 	assert_int_equal(after.doorbells - before.doorbells, 1);
 	assert_int_equal(after.signalled - before.signalled, 1);
-	write_all(peer, BATCH);
+	write_all(BATCH);
 	fake_fail_next(IBV_WR_BIND_MW, IBV_WC_MW_BIND_ERR);
 	assert_int_equal(run_batch(peer, SERVER_GRANTS - BATCH - 1), -ENOTCONN);
 	AWAIT(server_stats().grants == 0);
@@ -59,18 +57,14 @@ TEST(windows__of_a_batch)
 
 TEST_MODES(grants__of_a_batch)
 {
-	struct fake_rules rules = fake_rules_default();
-	struct peer *peer;
-
 	rules.max_mw = 5;
 	rules.max_mr = 6;
-	server_open(&rules, mode);
-	peer = peer_open("one");
+	begin(mode);
 	assert_int_equal(run_batch(peer, 8), -EMLINK);
 	assert_int_equal(live_slabs(), 0);
 	assert_int_equal(server_stats().grants, 0);
 	assert_int_equal(run_batch(peer, 4), 0);
-	write_all(peer, 4);
+	write_all(4);
 }
 
 /* All that it made dies, but not the key that was there before. */
@@ -81,11 +75,9 @@ TEST_MODES(batch__that_fails_with_a_key_of_before)
 	struct maas_lend_allocation first;
 	struct told end = {0};
 	struct maas_lend_key before;
-	struct peer *peer;
 
 	server_options.max_grants = BATCH - 1;
-	server_open(NULL, mode);
-	peer = peer_open("one");
+	begin(mode);
 	assert_int_equal(maas_lend_allocate(server.lend, &request, refs, &first), 0);
 	before = get_key(peer, first.id);
 	assert_int_equal(maas_rdma_key_ops.grant(server.rdma, peer_ref(peer), refs, BATCH,
@@ -129,17 +121,14 @@ TEST(batch__over_a_reconnect)
 	enum { BATCH = MAAS_RDMA_STEP + 8 };
 	struct replacement replacement = {.task.run = replace};
 	struct told end = {0};
-	struct peer *peer;
 	struct peer *again;
 	struct halt halt;
 
 	server_options.max_grants = BATCH;
-	server_open(NULL, MAAS_RDMA_KEYS_MR);
-	peer = peer_open("one");
+	begin(MAAS_RDMA_KEYS_MR);
 	replacement.session = peer_ref(peer);
 	peer_renew(peer);
-	again = peer_new(NULL);
-	again->session = peer->session;
+	again = peer_again(peer);
 
 	thread_halt(&halt);
 	start_batch(peer, BATCH, &end);
@@ -185,12 +174,10 @@ TEST(batch__that_fails_is_undone_in_steps)
 	enum { BATCH = 3 * MAAS_RDMA_STEP };
 	struct told end = {0};
 	struct watch watch = {.task.run = look, .end = &end};
-	struct peer *peer;
 	struct halt halt;
 
 	server_options.max_grants = BATCH - 1;
-	server_open(NULL, MAAS_RDMA_KEYS_MR);
-	peer = peer_open("one");
+	begin(MAAS_RDMA_KEYS_MR);
 	thread_halt(&halt);
 	start_batch(peer, BATCH, &end);
 	assert_int_equal(maas_rdma_send(server.rdma, &watch.task), 0);

@@ -3,23 +3,9 @@
 #include "tests/unit/rdma/rdma_fixture.h"
 
 #include <endian.h>
+#include <poll.h>
 
 #define MANY 6
-
-static struct peer *peer;
-
-static void begin(const struct fake_rules *rules, enum maas_rdma_keys keys)
-{
-	server_open(rules, keys);
-	peer = peer_open("one");
-}
-
-static bool is_idle(void)
-{
-	struct maas_lend_key_stats stats = server_stats();
-
-	return !stats.connecting && !stats.connected && !stats.ending && !stats.grants;
-}
 
 TEST(wire__is_laid_out_for_ever)
 {
@@ -38,12 +24,8 @@ TEST(wire__is_laid_out_for_ever)
 
 TEST(connect__with_a_ticket_that_was_used)
 {
-	struct peer *thief;
-
-	begin(NULL, MAAS_RDMA_KEYS_AUTO);
-	thief = peer_new(NULL);
-	thief->session = peer->session;
-	assert_int_equal(peer_dial(thief), MAAS_WIRE_TICKET_UNKNOWN);
+	begin(MAAS_RDMA_KEYS_AUTO);
+	assert_int_equal(peer_dial(peer_again(peer)), MAAS_WIRE_TICKET_UNKNOWN);
 	assert_int_equal(peer_run(peer, IBV_WR_RDMA_WRITE, 0, 0, 0), IBV_WC_SUCCESS);
 	assert_int_equal(count_of(server_stats().rejects, "ticket"), 1);
 }
@@ -52,7 +34,7 @@ TEST(connect__with_a_ticket_that_is_stale)
 {
 	struct maas_lend_session_info newer;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new("one");
 	assert_int_equal(maas_lend_session_ticket(server.lend, NULL, peer->session.id, &newer), 0);
 	assert_int_equal(peer_dial(peer), MAAS_WIRE_TICKET_UNKNOWN);
@@ -65,29 +47,30 @@ TEST(connect__with_a_ticket_that_is_stale)
 /* With zeros behind what was sent, and without. */
 TEST(connect__with_garbage)
 {
-	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_key_stats stats;
+	static const struct {
+		uint32_t magic;
+		uint16_t version;
+		int answer;
+	} hellos[] = {{MAAS_WIRE_MAGIC, MAAS_WIRE_VERSION + 1, MAAS_WIRE_VERSION_UNKNOWN},
+		      {MAAS_WIRE_MAGIC, MAAS_WIRE_VERSION, MAAS_WIRE_TICKET_UNKNOWN},
+		      {0, MAAS_WIRE_VERSION, MAAS_WIRE_VERSION_UNKNOWN}};
 
 	for (int bare = 0; bare < 2; bare++) {
-		struct maas_wire_connect hello = {.magic = htobe32(MAAS_WIRE_MAGIC)};
-
 		rules.bare_data = bare;
-		server_open(&rules, MAAS_RDMA_KEYS_AUTO);
+		server_open(MAAS_RDMA_KEYS_AUTO);
 		peer = peer_new(NULL);
 		assert_int_equal(peer_dial_with(peer, NULL, 0), MAAS_WIRE_VERSION_UNKNOWN);
 		assert_int_equal(peer_dial_with(peer, "MaaS", 4), MAAS_WIRE_VERSION_UNKNOWN);
-		hello.version = htobe16(MAAS_WIRE_VERSION + 1);
-		assert_int_equal(peer_dial_with(peer, &hello, sizeof(hello)),
-				 MAAS_WIRE_VERSION_UNKNOWN);
-		hello.version = htobe16(MAAS_WIRE_VERSION);
-		assert_int_equal(peer_dial_with(peer, &hello, sizeof(hello)),
-				 MAAS_WIRE_TICKET_UNKNOWN);
-		hello.magic = 0;
-		assert_int_equal(peer_dial_with(peer, &hello, sizeof(hello)),
-				 MAAS_WIRE_VERSION_UNKNOWN);
-		stats = server_stats();
-		assert_int_equal(count_of(stats.rejects, "version"), 4);
-		assert_int_equal(count_of(stats.rejects, "ticket"), 1);
+		for (size_t i = 0; i < MAAS_ARRAY_SIZE(hellos); i++) {
+			const struct maas_wire_connect hello = {.magic = htobe32(hellos[i].magic),
+								.version =
+									htobe16(hellos[i].version)};
+
+			assert_int_equal(peer_dial_with(peer, &hello, sizeof(hello)),
+					 hellos[i].answer);
+		}
+		assert_int_equal(count_of(server_stats().rejects, "version"), 4);
+		assert_int_equal(count_of(server_stats().rejects, "ticket"), 1);
 		assert_true(is_idle());
 		server_close();
 	}
@@ -95,11 +78,10 @@ TEST(connect__with_garbage)
 
 TEST(connect__short_of_queue_pairs)
 {
-	struct fake_rules rules = fake_rules_default();
 	struct peer *other, *third;
 
 	rules.max_qp = 5;
-	begin(&rules, MAAS_RDMA_KEYS_AUTO);
+	begin(MAAS_RDMA_KEYS_AUTO);
 	other = peer_open("two");
 	third = peer_new("three");
 	assert_int_equal(peer_dial(third), MAAS_WIRE_RESOURCES);
@@ -115,22 +97,21 @@ TEST(connect__short_of_queue_pairs)
 TEST_MODES(reconnect__with_fresh_grants)
 {
 	struct maas_lend_allocation memory;
-	struct maas_lend_key before, after;
+	struct maas_lend_key before;
 	struct peer *again;
 
-	begin(NULL, mode);
+	begin(mode);
 	memory = allocate(4096);
-	before = get_key(peer, memory.id);
 	memset(peer->link.bytes, 'x', 4096);
-	assert_int_equal(peer_write(peer, &before), IBV_WC_SUCCESS);
+	write_with_key(peer, memory.id);
+	before = key;
 	peer_renew(peer);
-	again = peer_new(NULL);
-	again->session = peer->session;
+	again = peer_again(peer);
 	assert_int_equal(peer_dial(again), 0);
 	assert_int_not_equal(again->link.connection, peer->link.connection);
-	after = get_key(again, memory.id);
-	assert_int_equal(after.connection, again->link.connection);
-	assert_int_equal(peer_read(again, &after), IBV_WC_SUCCESS);
+	(void)get_key(again, memory.id);
+	assert_int_equal(key.connection, again->link.connection);
+	assert_int_equal(peer_read(again, &key), IBV_WC_SUCCESS);
 	assert_memory_equal(again->link.bytes, peer->link.bytes, 4096);
 	assert_int_not_equal(peer_write(peer, &before), IBV_WC_SUCCESS);
 	peer_hang_up(peer);
@@ -139,16 +120,14 @@ TEST_MODES(reconnect__with_fresh_grants)
 
 TEST_MODES(session_end__kills_all_keys)
 {
-	struct maas_lend_key keys[MANY];
-
-	begin(NULL, mode);
+	begin(mode);
 	for (int n = 0; n < MANY; n++)
-		keys[n] = get_key(peer, allocate(1024).id);
+		(void)get_key(peer, allocate(1024).id);
 	assert_int_equal(end_session(peer), 0);
 	assert_int_equal(fake_live().mws, 0);
 	assert_int_equal(fake_live().qps, 1); /* the client's */
-	assert_true(is_idle());
-	assert_int_not_equal(peer_write(peer, &keys[0]), IBV_WC_SUCCESS);
+	assert_true(is_idle() && !server_stats().grants);
+	assert_int_not_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 }
 
 /* Whatever lend asks when the peer is gone: the session is not connected, its memory is there. */
@@ -157,24 +136,25 @@ TEST(peer_gone__leaves_the_session)
 	struct maas_lend_session_info info;
 	struct maas_lend_session_ref ref;
 	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
 
-	begin(NULL, MAAS_RDMA_KEYS_AUTO);
+	begin(MAAS_RDMA_KEYS_AUTO);
 	ref = peer_ref(peer);
 	assert_true(maas_rdma_key_ops.connected(server.rdma, ref));
 	memory = allocate(1024);
 	(void)get_key(peer, memory.id);
 	peer_hang_up(peer);
-	AWAIT(is_idle());
+	AWAIT(is_idle() && !server_stats().grants);
 	assert_false(maas_rdma_key_ops.connected(server.rdma, ref));
 	assert_int_equal(maas_lend_session_get(server.lend, NULL, peer->session.id, &info), 0);
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOTCONN);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE), -ENOTCONN);
 	assert_int_equal(free_it(memory.id), 0);
 }
 
 TEST(probe__finds_a_dead_peer)
 {
-	begin(NULL, MAAS_RDMA_KEYS_AUTO);
+	struct rdma_cm_event *event;
+
+	begin(MAAS_RDMA_KEYS_AUTO);
 	AWAIT(server_stats().connected == 1);
 	/* Each status is there before its first error. */
 	assert_string_equal(server_stats().errors[0].name, ibv_wc_status_str(IBV_WC_LOC_LEN_ERR));
@@ -186,22 +166,24 @@ TEST(probe__finds_a_dead_peer)
 	AWAIT(is_idle());
 	assert_int_equal(count_of(server_stats().errors, ibv_wc_status_str(IBV_WC_RETRY_EXC_ERR)),
 			 1);
-	assert_int_equal(peer_event(peer), RDMA_CM_EVENT_DISCONNECTED);
+	assert_int_equal(poll(&(struct pollfd){peer->link.events->fd, POLLIN, 0}, 1, 10000), 1);
+	assert_int_equal(rdma_get_cm_event(peer->link.events, &event), 0);
+	assert_int_equal(event->event, RDMA_CM_EVENT_DISCONNECTED);
+	assert_int_equal(rdma_ack_cm_event(event), 0);
 }
 
 TEST(device__goes_away)
 {
 	struct maas_lend_allocation memory;
-	struct maas_lend_key key;
 
-	begin(NULL, MAAS_RDMA_KEYS_AUTO);
+	begin(MAAS_RDMA_KEYS_AUTO);
 	memory = allocate(1024);
 	(void)get_key(peer, memory.id);
 	fake_remove_device();
-	AWAIT(is_idle());
+	AWAIT(is_idle() && !server_stats().grants);
 	assert_string_equal(server_stats().state, "failed");
 	/* All else goes on. */
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOTCONN);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE), -ENOTCONN);
 	assert_int_equal(free_it(memory.id), 0);
 	(void)allocate(1024);
 	assert_int_equal(end_session(peer), 0);
@@ -212,7 +194,7 @@ TEST_MODES(stop__with_many_clients)
 	struct told end = {0};
 	uint64_t before_ms;
 
-	server_open(NULL, mode);
+	server_open(mode);
 	for (int n = 0; n < MANY; n++)
 		(void)get_key(peer_open("many"), allocate(1024).id);
 	before_ms = maas_clock_ms();

@@ -4,25 +4,36 @@
 
 #define CYCLES 600 /* a window's key would come again after 256 */
 
-static struct peer *peer;
 static struct maas_lend_allocation memory;
-static struct maas_lend_key key;
+static struct maas_lend_allocation many[SERVER_GRANTS + 1];
 
-static void begin(const struct fake_rules *rules, enum maas_rdma_keys keys)
+static void begin_lent(enum maas_rdma_keys keys)
 {
-	server_open(rules, keys);
-	peer = peer_open("one");
+	begin(keys);
 	memory = allocate(1024);
+}
+
+static void begin_with_many(int count)
+{
+	begin(mode);
+	for (int i = 0; i < count; i++)
+		many[i] = allocate(1024);
+}
+
+/* To the first of them. */
+static void get_keys(int count)
+{
+	for (int i = 0; i < count; i++)
+		(void)get_key(peer, many[i].id);
 }
 
 TEST_MODES(key__opens_its_slab)
 {
-	begin(NULL, mode);
-	key = get_key(peer, memory.id);
+	begin_lent(mode);
+	memset(peer->link.bytes, 'x', 1024);
+	write_with_key(peer, memory.id);
 	assert_int_equal(key.len_bytes, 1024);
 	assert_int_equal(key.connection, peer->link.connection);
-	memset(peer->link.bytes, 'x', 1024);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 	check_bytes(memory.id, 'x');
 	memset(peer->link.bytes, 0, 1024);
 	assert_int_equal(peer_read(peer, &key), IBV_WC_SUCCESS);
@@ -36,16 +47,12 @@ TEST_MODES(key__opens_nothing_beside_its_slab)
 		int64_t offset;
 		uint32_t len;
 	} trials[] = {{-1, 1}, {1024, 1}, {0, 1025}, {1, 1024}};
-	struct maas_lend_allocation many[3];
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
-	for (int i = 0; i < 3; i++)
-		many[i] = allocate(1024);
+	begin_with_many(3);
 	/* Each trial is the first operation of a live connection. */
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(trials); i++) {
 		peer_redial(peer);
-		key = get_key(peer, many[1].id);
+		(void)get_key(peer, many[1].id);
 		memset(peer->link.bytes, '!', PEER_BYTES);
 		assert_int_equal(peer_run(peer, IBV_WR_RDMA_WRITE,
 					  key.addr + (uint64_t)trials[i].offset, key.rkey,
@@ -60,9 +67,9 @@ TEST_MODES(key__of_another_session)
 {
 	struct peer *thief;
 
-	begin(NULL, mode);
+	begin_lent(mode);
 	thief = peer_open("two");
-	key = get_key(peer, memory.id);
+	(void)get_key(peer, memory.id);
 	memset(thief->link.bytes, '!', 1024);
 	assert_int_equal(peer_write(thief, &key), IBV_WC_REM_ACCESS_ERR);
 	peer_redial(thief);
@@ -73,8 +80,8 @@ TEST_MODES(key__of_another_session)
 
 TEST_MODES(key__to_read)
 {
-	begin(NULL, mode);
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &key), 0);
+	begin_lent(mode);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ), 0);
 	assert_int_equal(peer_read(peer, &key), IBV_WC_SUCCESS);
 	memset(peer->link.bytes, '!', 1024);
 	assert_int_equal(peer_write(peer, &key), IBV_WC_REM_ACCESS_ERR);
@@ -83,26 +90,25 @@ TEST_MODES(key__to_read)
 
 TEST(pool__opens_the_extent)
 {
-	struct maas_lend_allocation other;
+	uint32_t rkey;
 
-	begin(NULL, MAAS_RDMA_KEYS_POOL);
-	other = allocate(1024);
-	key = get_key(peer, memory.id);
-	assert_int_equal(get_key(peer, other.id).rkey, key.rkey);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	begin_lent(MAAS_RDMA_KEYS_POOL);
+	rkey = get_key(peer, allocate(1024).id).rkey;
+	write_with_key(peer, memory.id);
+	assert_int_equal(key.rkey, rkey);
 	assert_int_equal(free_it(memory.id), 0);
 	assert_int_equal(server_stats().grants, 1);
 }
 
 TEST_MODES(grant__twice_is_one_key)
 {
-	struct maas_lend_key first, second;
+	struct maas_lend_key first;
 
-	begin(NULL, mode);
+	begin_lent(mode);
 	first = get_key(peer, memory.id);
-	second = get_key(peer, memory.id);
-	assert_memory_equal(&first, &second, sizeof(first));
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &second), -EEXIST);
+	(void)get_key(peer, memory.id);
+	assert_memory_equal(&first, &key, sizeof(first));
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ), -EEXIST);
 	assert_int_equal(server_stats().grants, 1);
 }
 
@@ -112,14 +118,12 @@ TEST(grant__twice_at_once_is_one_key)
 	struct maas_lend_key keys[ASKERS];
 	struct told granted[ASKERS] = {0};
 
-	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_lent(MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_BIND_MW));
 	for (int i = 0; i < ASKERS; i++)
-		assert_int_equal(
-			ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[i], &granted[i]),
-			-EINPROGRESS);
+		start_key(peer, memory.id, &keys[i], &granted[i]);
 	AWAIT(fake_num_held() == 1);
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ, &key), -EEXIST);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_READ), -EEXIST);
 	fake_release();
 	for (int i = 0; i < ASKERS; i++) {
 		assert_int_equal(told(&granted[i]), 0);
@@ -131,13 +135,13 @@ TEST(grant__twice_at_once_is_one_key)
 
 TEST(grant__to_who_is_not_there)
 {
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	memory = allocate(1024);
 	peer = peer_new("one");
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOTCONN);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE), -ENOTCONN);
 	assert_int_equal(peer_dial(peer), 0);
 	assert_int_equal(free_it(memory.id), 0);
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOENT);
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE), -ENOENT);
 }
 
 /* One ends, the others live. Their ends come in any order: the first, the last and one between
@@ -147,122 +151,90 @@ TEST_MODES(ungrant__in_any_order)
 	enum { SESSIONS = 6 };
 	static const int order[] = {SESSIONS - 1, 0, 2, 4};
 	struct maas_lend_key keys[SESSIONS];
-	struct peer *peers[SESSIONS];
 
-	server_open(NULL, mode);
+	server_open(mode);
 	memory = allocate(1024);
-	for (int i = 0; i < SESSIONS; i++) {
-		peers[i] = peer_open("many");
-		keys[i] = get_key(peers[i], memory.id);
-	}
+	for (int i = 0; i < SESSIONS; i++)
+		keys[i] = get_key(peer_open("many"), memory.id);
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(order); i++) {
-		assert_int_equal(ungrant(peers[order[i]], memory.id), 0);
+		const int n = order[i];
+
+		assert_int_equal(ungrant(&peers[n], memory.id), 0);
 		assert_int_equal(server_stats().grants, SESSIONS - 1 - i);
-		assert_int_equal(peer_write(peers[order[i]], &keys[order[i]]),
-				 IBV_WC_REM_ACCESS_ERR);
+		assert_int_equal(peer_write(&peers[n], &keys[n]), IBV_WC_REM_ACCESS_ERR);
 	}
-	assert_int_equal(peer_write(peers[1], &keys[1]), IBV_WC_SUCCESS);
-	assert_int_equal(peer_write(peers[3], &keys[3]), IBV_WC_SUCCESS);
+	for (int i = 1; i <= 3; i += 2)
+		assert_int_equal(peer_write(&peers[i], &keys[i]), IBV_WC_SUCCESS);
 	assert_int_equal(free_it(memory.id), 0);
 	assert_int_equal(server_stats().grants, 0);
 	for (int i = 1; i <= 3; i += 2)
-		assert_int_equal(peer_write(peers[i], &keys[i]), IBV_WC_REM_ACCESS_ERR);
+		assert_int_equal(peer_write(&peers[i], &keys[i]), IBV_WC_REM_ACCESS_ERR);
 }
 
 /* ---- limits */
 
 TEST_MODES(grants__as_many_as_allowed)
 {
-	struct maas_lend_allocation many[SERVER_GRANTS + 1];
 	const char *last = many[SERVER_GRANTS].id;
 
-	server_open(NULL, mode);
-	peer = peer_open("one");
-	for (int i = 0; i <= SERVER_GRANTS; i++)
-		many[i] = allocate(1024);
-	for (int i = 0; i < SERVER_GRANTS; i++)
-		(void)get_key(peer, many[i].id);
-	assert_int_equal(try_key(peer, last, MAAS_LEND_ACCESS_WRITE, &key), -EDQUOT);
+	begin_with_many(SERVER_GRANTS + 1);
+	get_keys(SERVER_GRANTS);
+	assert_int_equal(try_key(peer, last, MAAS_LEND_ACCESS_WRITE), -EDQUOT);
 	/* All else goes on. */
-	key = get_key(peer, many[0].id);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	write_with_key(peer, many[0].id);
 	assert_int_equal(free_it(many[0].id), 0);
-	key = get_key(peer, last);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	write_with_key(peer, last);
 }
 
 TEST_MODES(grants__as_many_as_the_device_has)
 {
-	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation many[4];
-
 	rules.max_mw = 3;
 	rules.max_mr = mode == MAAS_RDMA_KEYS_MR ? 4 : 8; /* one is the client's */
-	server_open(&rules, mode);
-	peer = peer_open("one");
-	for (int i = 0; i < 4; i++)
-		many[i] = allocate(1024);
-	for (int i = 0; i < 3; i++)
-		(void)get_key(peer, many[i].id);
-	assert_int_equal(try_key(peer, many[3].id, MAAS_LEND_ACCESS_WRITE, &key), -EMLINK);
+	begin_with_many(4);
+	get_keys(3);
+	assert_int_equal(try_key(peer, many[3].id, MAAS_LEND_ACCESS_WRITE), -EMLINK);
 	assert_int_equal(server_stats().grants, 3);
 	assert_int_equal(server_stats().connected, 1);
 	assert_int_equal(free_it(many[1].id), 0);
-	key = get_key(peer, many[3].id);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	write_with_key(peer, many[3].id);
 }
 
 /* The device has room for no more: said so, and tried again when there is. */
 TEST_MODES(grants__when_nothing_can_be_pinned)
 {
-	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation other;
-
 	/* The client's, and one extent of the server's. */
 	rules.max_pinned = PEER_BYTES + 65536 + 1024;
-	server_open(&rules, mode);
-	peer = peer_open("one");
+	begin(mode);
 	memory = allocate(65536);
-	other = allocate(65536);
 	(void)get_key(peer, memory.id);
-	assert_int_equal(try_key(peer, other.id, MAAS_LEND_ACCESS_WRITE, &key), -EMLINK);
-	key = get_key(peer, memory.id);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	assert_int_equal(try_key(peer, allocate(65536).id, MAAS_LEND_ACCESS_WRITE), -EMLINK);
+	write_with_key(peer, memory.id);
 }
 
 /* Otherwise a client that once had many keys would keep others from theirs, invisibly. */
 TEST(windows__are_not_hoarded)
 {
 	enum { MANY = SERVER_GRANTS };
-	struct fake_rules rules = fake_rules_default();
-	struct maas_lend_allocation many[MANY];
 	struct peer *other;
 
 	rules.max_mw = MANY;
-	server_open(&rules, MAAS_RDMA_KEYS_WINDOW);
-	peer = peer_open("one");
+	mode = MAAS_RDMA_KEYS_WINDOW;
+	begin_with_many(MANY);
 	other = peer_open("two");
-	for (int i = 0; i < MANY; i++) {
-		many[i] = allocate(1024);
-		(void)get_key(peer, many[i].id);
-	}
+	get_keys(MANY);
 	for (int i = 0; i < MANY; i++)
 		assert_int_equal(free_it(many[i].id), 0);
-
 	assert_in_range(fake_live().mws, 1, MANY / 8);
-	for (int i = 0; i < MANY / 2; i++) {
-		key = get_key(other, allocate(1024).id);
-		assert_int_equal(peer_write(other, &key), IBV_WC_SUCCESS);
-	}
+	for (int i = 0; i < MANY / 2; i++)
+		write_with_key(other, allocate(1024).id);
 }
 
 TEST(window__is_retired_before_its_key_comes_again)
 {
-	server_open(NULL, MAAS_RDMA_KEYS_WINDOW);
-	peer = peer_open("one");
+	begin(MAAS_RDMA_KEYS_WINDOW);
 	for (int i = 0; i < CYCLES; i++) {
 		memory = allocate(1024);
-		key = get_key(peer, memory.id);
+		(void)get_key(peer, memory.id);
 		assert_int_equal(free_it(memory.id), 0);
 	}
 	assert_int_equal(fake_faults(), 0);

@@ -14,8 +14,6 @@
 
 enum what { MEMORY, MAKES, ENDS };
 
-static enum maas_rdma_keys keys;
-
 static void arm(enum what what, long nth)
 {
 	if (what == MEMORY)
@@ -35,106 +33,86 @@ static void spare(bool yes)
 	fake_fail_spare(yes);
 }
 
-/* A tenth of a second of a daemon's life. */
-static void tick(void)
+/* What the call `r` that was to be told so comes to. */
+static int heard(struct told *end, int r)
 {
-	clock_add_ms(100);
-	maas_lend_tick(server.lend);
-	for (int n = 0; n < 10; n++)
-		nap();
-}
-
-static int heard(struct told *end)
-{
-	for (int n = 0; n < 50 && !end->calls; n++)
-		nap();
+	if (r && r != -EINPROGRESS) {
+		assert_int_equal(end->calls, 0);
+		return r;
+	}
+	if (!end->calls)
+		nap_ms(5);
 	for (int n = 0; n < TICKS && !end->calls; n++)
 		tick();
 	return told(end);
 }
 
-static bool can_allocate(struct maas_lend_allocation *ret_allocation)
-{
-	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
-	struct maas_slab_ref ref;
-
-	return maas_lend_allocate(server.lend, &request, &ref, ret_allocation) == 0;
-}
-
-static int grant_it(const struct peer *peer, const char *id, struct maas_lend_key *ret_grant)
-{
-	struct told end = {0};
-	int r = ask_key(peer, id, MAAS_LEND_ACCESS_WRITE, ret_grant, &end);
-
-	if (r == -EINPROGRESS || !r)
-		return heard(&end);
-	assert_int_equal(end.calls, 0);
-	return r;
-}
-
-static int write_spared(struct peer *peer, const struct maas_lend_key *grant)
+static int write_spared(struct maas_lend_key *with)
 {
 	int status;
 
 	spare(true);
-	status = peer_write(peer, grant);
+	status = peer_write(peer, with);
 	spare(false);
 	return status;
 }
 
-/* Then the next client gets the slab, and no key to it lives. */
-static void free_until_reused(struct peer *peer, const char *id, const struct maas_lend_key *grant)
-{
-	struct maas_lend_allocation next;
-	struct told end = {0};
-	bool reused = false;
-	int r = maas_lend_free(server.lend, NULL, id, tell, &end);
+typedef int end_call(struct maas_lend *lend, const struct maas_lend_caller *caller, const char *id,
+		     maas_lend_free_done *done, void *arg);
 
-	if (r == -ENOMEM) /* it lives on */
-		r = maas_lend_free(server.lend, NULL, id, tell, &end);
+/* Tried again where there was no memory: then it lives on. */
+static void end_it(end_call *call, const char *id)
+{
+	struct told end = {0};
+	int r = call(server.lend, NULL, id, tell, &end);
+
+	if (r == -ENOMEM)
+		r = call(server.lend, NULL, id, tell, &end);
 	if (r == -EINPROGRESS)
-		(void)heard(&end);
+		(void)heard(&end, r);
 	else
 		assert_int_equal(r, 0);
+}
+
+/* Then the next client gets the slab, and no key to it lives. */
+static void free_until_reused(const char *id, struct maas_lend_key *grant)
+{
+	struct maas_lend_allocation next;
+	bool reused = false;
+
+	end_it(maas_lend_free, id);
 	for (int n = 0; n < TICKS && !reused; n++) {
-		reused = can_allocate(&next);
+		reused = try_allocate(SLAB_BYTES, &next);
 		if (!reused)
 			tick();
 	}
 	assert_true(reused);
 	/* In pool mode the key is everybody's, for ever. */
-	if (grant->rkey && keys != MAAS_RDMA_KEYS_POOL)
-		assert_int_not_equal(write_spared(peer, grant), IBV_WC_SUCCESS);
+	if (grant->rkey && mode != MAAS_RDMA_KEYS_POOL)
+		assert_int_not_equal(write_spared(grant), IBV_WC_SUCCESS);
 }
 
-static void lend_once(struct peer *peer)
+static void lend_once(void)
 {
 	struct maas_lend_allocation memory;
 	struct maas_lend_key grant = {0};
 	struct told end = {0};
-	int r;
 
-	if (can_allocate(&memory)) {
-		if (grant_it(peer, memory.id, &grant))
+	if (try_allocate(SLAB_BYTES, &memory)) {
+		if (heard(&end, ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &grant, &end)))
 			grant.rkey = 0;
 		if (grant.rkey)
-			(void)write_spared(peer, &grant);
-		free_until_reused(peer, memory.id, &grant);
+			(void)write_spared(&grant);
+		free_until_reused(memory.id, &grant);
 	}
-	r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
-	if (r == -ENOMEM)
-		r = maas_lend_session_end(server.lend, NULL, peer->session.id, tell, &end);
-	if (r == -EINPROGRESS)
-		(void)heard(&end);
-	else
-		assert_int_equal(r, 0);
+	end_it(maas_lend_session_end, peer->session.id);
 }
 
 static void live(enum what what, long nth)
 {
-	struct peer *peer = peer_new(NULL);
 	int r;
 
+	peer = peer_new(NULL);
 	if (maas_lend_session_open(server.lend, NULL, "one", 60, false, NULL, &peer->session))
 		return;
 	spare(true);
@@ -144,17 +122,17 @@ static void live(enum what what, long nth)
 		return;
 	if (what == ENDS)
 		arm(what, nth);
-	lend_once(peer);
+	lend_once();
 }
 
-static bool run_with(enum what what, long nth)
+static bool run_with(enum maas_rdma_keys keys, enum what what, long nth)
 {
 	bool failed;
 
 	server_options.pool_bytes = SLAB_BYTES;
 	if (what != ENDS)
 		arm(what, nth);
-	if (!server_try(NULL, keys))
+	if (!server_try(keys))
 		live(what, nth);
 	failed = disarm(what);
 	server_close();
@@ -169,16 +147,15 @@ static void all_fail(enum what what)
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(modes); i++) {
 		long nth = 1;
 
-		keys = modes[i];
 		for (bool failed = true; failed; nth += (long)count_rdma_nomem_step()) {
 			long blocks = fail_nth_blocks();
 			long bytes = fail_nth_mapped_bytes();
 
-			failed = run_with(what, nth);
+			failed = run_with(modes[i], what, nth);
 			if (fail_nth_blocks() != blocks || fail_nth_mapped_bytes() != bytes)
-				fail_msg("mode %d: number %ld leaks", (int)keys, nth);
+				fail_msg("mode %d: number %ld leaks", (int)modes[i], nth);
 		}
-		print_message("mode %d: about %ld\n", (int)keys, nth - 2);
+		print_message("mode %d: about %ld\n", (int)modes[i], nth - 2);
 		assert_true(nth > 2);
 	}
 }

@@ -7,7 +7,6 @@
 static struct maas_auth *table;
 static struct maas_lend_caller caller;
 static struct maas_lend_allocation memory[LIMIT + 1];
-static struct maas_lend_key key;
 
 static void use(const char *text)
 {
@@ -20,14 +19,6 @@ static void use(const char *text)
 					   maas_auth_at(table, 0), 0};
 	server_caller = &caller;
 	maas_auth_unref(before);
-}
-
-static void open_server(void)
-{
-	server_open(NULL, mode);
-	use("a uid=1 owner=a max-grants=3");
-	for (int i = 0; i <= LIMIT; i++)
-		memory[i] = allocate(1024);
 }
 
 static void close_server(void)
@@ -46,36 +37,37 @@ static uint64_t used(void)
 	return usage.used[MAAS_AUTH_GRANTS];
 }
 
-/* Two sessions with as many keys as their principal may have. */
-static void fill(struct peer *peers[2])
+/* A server, and two sessions with as many keys as their principal may have. */
+static void fill(void)
 {
-	peers[0] = peer_open("a");
-	peers[1] = peer_open("a");
+	server_open(mode);
+	use("a uid=1 owner=a max-grants=3");
+	for (int i = 0; i <= LIMIT; i++)
+		memory[i] = allocate(1024);
+	peer_open("a");
+	peer_open("a");
 	for (int i = 0; i < LIMIT; i++)
-		(void)get_key(peers[i % 2], memory[i].id);
+		(void)get_key(&peers[i % 2], memory[i].id);
 	assert_int_equal(used(), LIMIT);
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(try_key(peers[i], memory[LIMIT].id, MAAS_LEND_ACCESS_WRITE, &key),
+		assert_int_equal(try_key(&peers[i], memory[LIMIT].id, MAAS_LEND_ACCESS_WRITE),
 				 -ENOSR);
 	assert_int_equal(used(), LIMIT);
-	(void)get_key(peers[0], memory[0].id); /* again the same */
+	(void)get_key(&peers[0], memory[0].id); /* again the same */
 	assert_int_equal(used(), LIMIT);
 }
 
 TEST_MODES(keys__end_of_each_kind_gives_back)
 {
-	struct peer *peers[2];
-
-	open_server();
-	fill(peers);
-	assert_int_equal(ungrant(peers[0], memory[0].id), 0);
+	fill();
+	assert_int_equal(ungrant(&peers[0], memory[0].id), 0);
 	assert_int_equal(used(), LIMIT - 1);
 	assert_int_equal(free_it(memory[1].id), 0);
 	assert_int_equal(used(), LIMIT - 2);
-	(void)get_key(peers[1], memory[LIMIT].id);
-	peer_hang_up(peers[0]);
+	(void)get_key(&peers[1], memory[LIMIT].id);
+	peer_hang_up(&peers[0]);
 	AWAIT(used() == 1);
-	assert_int_equal(end_session(peers[1]), 0);
+	assert_int_equal(end_session(&peers[1]), 0);
 	assert_int_equal(used(), 0);
 	(void)get_key(peer_open("a"), memory[0].id);
 	assert_int_equal(used(), 1);
@@ -84,23 +76,19 @@ TEST_MODES(keys__end_of_each_kind_gives_back)
 /* What is there stays, and nothing new comes. */
 TEST_MODES(keys__of_another_table)
 {
-	struct peer *peers[2];
-
-	open_server();
-	fill(peers);
+	fill();
 	use("a uid=1 owner=a max-grants=2");
 	assert_int_equal(used(), LIMIT);
-	assert_int_equal(ungrant(peers[0], memory[0].id), 0);
-	assert_int_equal(try_key(peers[0], memory[0].id, MAAS_LEND_ACCESS_WRITE, &key), -ENOSR);
-	key = get_key(peers[1], memory[1].id);
-	assert_int_equal(peer_write(peers[1], &key), IBV_WC_SUCCESS);
+	assert_int_equal(ungrant(&peers[0], memory[0].id), 0);
+	assert_int_equal(try_key(&peers[0], memory[0].id, MAAS_LEND_ACCESS_WRITE), -ENOSR);
+	write_with_key(&peers[1], memory[1].id);
 	use("a uid=1 owner=a");
-	(void)get_key(peers[0], memory[0].id);
+	(void)get_key(&peers[0], memory[0].id);
 	assert_int_equal(used(), LIMIT);
 }
 
 int main(void)
 {
 	maas_log_set_level(MAAS_LOG_ERR);
-	return test_run(NULL, close_server);
+	return test_run(server_defaults, close_server);
 }

@@ -7,39 +7,36 @@
 
 #define SLAB_BYTES 65536
 
-static struct peer *peer;
 static struct maas_lend_allocation memory;
-static struct maas_lend_key key;
 static struct told freed;
+static struct told granted[2];
 
-static void begin(const struct fake_rules *rules, enum maas_rdma_keys keys)
+static void begin_lent(enum maas_rdma_keys keys)
 {
 	freed = (struct told){0};
+	memset(granted, 0, sizeof(granted));
 	server_options.pool_bytes = SLAB_BYTES;
-	server_open(rules, keys);
-	peer = peer_open("one");
+	begin(keys);
 	AWAIT(server_stats().connected == 1);
 	memory = allocate(SLAB_BYTES);
 }
 
-static void begin_granted(const struct fake_rules *rules, enum maas_rdma_keys keys)
+static void begin_granted(enum maas_rdma_keys keys)
 {
-	begin(rules, keys);
-	key = get_key(peer, memory.id);
+	begin_lent(keys);
 	memset(peer->link.bytes, 'x', SLAB_BYTES);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	write_with_key(peer, memory.id);
 }
 
 /* The bind of the key is held back, or nothing is heard of it. */
-static void begin_binding(struct told *told, bool muted)
+static void begin_binding(bool muted)
 {
-	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_lent(MAAS_RDMA_KEYS_WINDOW);
 	if (muted)
 		fake_mute(true);
 	else
 		fake_hold(FAKE_OP(IBV_WR_BIND_MW));
-	assert_int_equal(ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key, told),
-			 -EINPROGRESS);
+	start_key(peer, memory.id, &key, &granted[0]);
 	AWAIT(fake_num_held() == 1);
 }
 
@@ -50,11 +47,9 @@ static void start_free(void)
 
 static bool can_allocate(void)
 {
-	const struct maas_lend_alloc_request request = {.size_bytes = SLAB_BYTES, .count = 1};
 	struct maas_lend_allocation other;
-	struct maas_slab_ref ref;
 
-	if (maas_lend_allocate(server.lend, &request, &ref, &other))
+	if (!try_allocate(SLAB_BYTES, &other))
 		return false;
 	check_bytes(other.id, 0);
 	return true;
@@ -65,25 +60,25 @@ static bool is_kept_back(void)
 	return !freed.calls && !can_allocate();
 }
 
-static void await_end_of_connection(void)
+static void expect_freed(void)
 {
-	AWAIT(!server_stats().connected && !server_stats().ending);
+	assert_int_equal(told(&freed), 0);
+	assert_true(can_allocate());
 }
 
 /* ---- in order */
 
 TEST_MODES(free__kills_the_key_first)
 {
-	begin_granted(NULL, mode);
+	begin_granted(mode);
 	start_free();
-	assert_int_equal(told(&freed), 0);
-	assert_true(can_allocate());
+	expect_freed();
 	assert_int_equal(peer_write(peer, &key), IBV_WC_REM_ACCESS_ERR);
 }
 
 TEST(free__while_it_is_invalidated)
 {
-	begin_granted(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_granted(MAAS_RDMA_KEYS_WINDOW);
 	fake_hold(FAKE_OP(IBV_WR_LOCAL_INV));
 	start_free();
 	AWAIT(fake_num_held() == 1);
@@ -91,62 +86,46 @@ TEST(free__while_it_is_invalidated)
 	/* It still opens the slab: nobody else may have it. */
 	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 	fake_release();
-	assert_int_equal(told(&freed), 0);
-	assert_true(can_allocate());
+	expect_freed();
+}
+
+static void free_while_bound(int keys)
+{
+	start_free();
+	nap_ms(10);
+	assert_true(is_kept_back());
+	fake_release();
+	for (int i = 0; i < keys; i++)
+		assert_int_equal(told(&granted[i]), -ENOENT);
+	expect_freed();
+	assert_int_equal(server_stats().grants, 0);
 }
 
 TEST(free__while_it_is_bound)
 {
-	struct told granted = {0};
-
-	begin_binding(&granted, false);
-	start_free();
-	for (int i = 0; i < 100; i++)
-		nap();
-	assert_true(is_kept_back());
-	fake_release();
-	assert_int_equal(told(&granted), -ENOENT);
-	assert_int_equal(told(&freed), 0);
-	assert_true(can_allocate());
-	assert_int_equal(server_stats().grants, 0);
+	begin_binding(false);
+	free_while_bound(1);
 }
 
 TEST(free__while_two_keys_are_bound)
 {
-	struct told granted[2] = {0};
-	struct peer *other;
-
-	begin_binding(&granted[0], false);
-	other = peer_open("two");
-	assert_int_equal(ask_key(other, memory.id, MAAS_LEND_ACCESS_WRITE, &key, &granted[1]),
-			 -EINPROGRESS);
+	begin_binding(false);
+	start_key(peer_open("two"), memory.id, &key, &granted[1]);
 	AWAIT(fake_num_held() == 2);
-	start_free();
-	for (int i = 0; i < 100; i++)
-		nap();
-	assert_true(is_kept_back());
-	fake_release();
-	assert_int_equal(told(&granted[0]), -ENOENT);
-	assert_int_equal(told(&granted[1]), -ENOENT);
-	assert_int_equal(told(&freed), 0);
-	assert_true(can_allocate());
-	assert_int_equal(server_stats().grants, 0);
+	free_while_bound(2);
 }
 
 /* ---- what the device does not do */
 
 TEST(free__with_an_invalidation_that_is_flushed)
 {
-	struct fake_rules rules = fake_rules_default();
-
 	for (int applies = 0; applies < 2; applies++) {
 		rules.flush_applies = applies;
-		begin_granted(&rules, MAAS_RDMA_KEYS_WINDOW);
+		begin_granted(MAAS_RDMA_KEYS_WINDOW);
 		fake_fail_next(IBV_WR_LOCAL_INV, IBV_WC_WR_FLUSH_ERR);
 		start_free();
-		assert_int_equal(told(&freed), 0);
-		assert_true(can_allocate());
-		await_end_of_connection();
+		expect_freed();
+		AWAIT(is_idle());
 		assert_int_not_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
 		server_close();
 	}
@@ -154,7 +133,7 @@ TEST(free__with_an_invalidation_that_is_flushed)
 
 TEST_MODES(free__after_the_clients_end_broke)
 {
-	begin_granted(NULL, mode);
+	begin_granted(mode);
 	assert_int_equal(peer_run(peer, IBV_WR_RDMA_WRITE, 0, 77, 1), IBV_WC_REM_ACCESS_ERR);
 	assert_int_equal(free_it(memory.id), 0);
 	assert_true(can_allocate());
@@ -165,21 +144,19 @@ TEST(free__with_a_device_that_is_silent)
 {
 	uint64_t passed_ms = 0;
 
-	begin_granted(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_granted(MAAS_RDMA_KEYS_WINDOW);
 	fake_mute(true);
 	start_free();
 	AWAIT(fake_num_held() == 1);
 	assert_true(is_kept_back());
 	/* 500 ms for the work, then 500 for what was flushed, of which nothing is heard. */
 	while (!freed.calls && passed_ms < 1000) {
-		clock_add_ms(50);
+		ahead_ms += 50;
 		passed_ms += 50;
-		for (int i = 0; i < 200; i++)
-			nap();
+		nap_ms(20);
 	}
-	assert_int_equal(told(&freed), 0);
+	expect_freed();
 	assert_int_equal(fake_live().bound, 0);
-	assert_true(can_allocate());
 	fake_mute(false);
 }
 
@@ -189,10 +166,7 @@ static void await_reuse(void)
 	bool reused = false;
 
 	for (int i = 0; i < 100 && !reused; i++) {
-		clock_add_ms(100);
-		maas_lend_tick(server.lend);
-		for (int n = 0; n < 20; n++)
-			nap();
+		tick();
 		reused = can_allocate();
 	}
 	assert_true(reused);
@@ -212,24 +186,24 @@ static void free_while_fails(long nth)
 
 TEST(free__with_a_window_that_will_not_go)
 {
-	begin_granted(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_granted(MAAS_RDMA_KEYS_WINDOW);
 	fake_fail_next(IBV_WR_LOCAL_INV, IBV_WC_WR_FLUSH_ERR);
 	/* The queue pair goes to ERR, then the window is to be deallocated. */
 	free_while_fails(2);
-	await_end_of_connection();
+	AWAIT(is_idle());
 }
 
 TEST(region__that_will_not_go)
 {
-	begin_granted(NULL, MAAS_RDMA_KEYS_MR);
+	begin_granted(MAAS_RDMA_KEYS_MR);
 	free_while_fails(1);
-	await_end_of_connection();
+	AWAIT(is_idle());
 }
 
 TEST(region__of_one_of_two_that_will_not_go)
 {
 	for (long nth = 1; nth <= 2; nth++) {
-		begin_granted(NULL, MAAS_RDMA_KEYS_MR);
+		begin_granted(MAAS_RDMA_KEYS_MR);
 		get_key(peer_open("two"), memory.id);
 		free_while_fails(nth);
 		assert_int_equal(server_stats().grants, 0);
@@ -239,29 +213,25 @@ TEST(region__of_one_of_two_that_will_not_go)
 
 TEST(bind__fails)
 {
-	begin(NULL, MAAS_RDMA_KEYS_WINDOW);
+	begin_lent(MAAS_RDMA_KEYS_WINDOW);
 	fake_fail_next(IBV_WR_BIND_MW, IBV_WC_MW_BIND_ERR);
-	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &key), -ENOTCONN);
-	await_end_of_connection();
+	assert_int_equal(try_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE), -ENOTCONN);
+	AWAIT(is_idle());
 	assert_int_equal(count_of(server_stats().errors, ibv_wc_status_str(IBV_WC_MW_BIND_ERR)), 1);
 	/* The session lives, and so does its memory. */
 	peer_redial(peer);
-	key = get_key(peer, memory.id);
-	assert_int_equal(peer_write(peer, &key), IBV_WC_SUCCESS);
+	write_with_key(peer, memory.id);
 }
 
 TEST(bind__does_not_end)
 {
-	struct told granted = {0};
-
-	begin_binding(&granted, true);
-	for (int i = 0; i < 100 && !granted.calls; i++) {
-		clock_add_ms(100);
-		for (int n = 0; n < 50; n++)
-			nap();
+	begin_binding(true);
+	for (int i = 0; i < 100 && !granted[0].calls; i++) {
+		ahead_ms += 100;
+		nap_ms(5);
 	}
-	assert_int_equal(told(&granted), -ENOTCONN);
-	await_end_of_connection();
+	assert_int_equal(told(&granted[0]), -ENOTCONN);
+	AWAIT(is_idle());
 	fake_mute(false);
 	assert_int_equal(free_it(memory.id), 0);
 }
@@ -270,26 +240,21 @@ TEST(bind__does_not_end)
 
 TEST(session_end__with_work_under_way)
 {
-	struct told granted = {0};
-
-	begin_binding(&granted, false);
+	begin_binding(false);
 	assert_int_equal(end_session(peer), 0);
-	assert_int_equal(told(&granted), -ENOTCONN);
+	assert_int_equal(told(&granted[0]), -ENOTCONN);
 	fake_release();
 	assert_int_equal(free_it(memory.id), 0);
 }
 
 TEST(stop__with_work_under_way)
 {
-	struct told granted = {0};
-
-	begin_binding(&granted, false);
+	begin_binding(false);
 	start_free();
 	maas_rdma_stop(server.rdma);
-	assert_int_equal(granted.calls, 1);
-	assert_int_not_equal(granted.status, 0);
-	assert_int_equal(told(&freed), 0);
-	assert_true(can_allocate());
+	assert_int_equal(granted[0].calls, 1);
+	assert_int_not_equal(granted[0].status, 0);
+	expect_freed();
 	fake_release();
 }
 
@@ -297,20 +262,15 @@ TEST(stop__with_work_under_way)
 TEST_MODES(free__as_two_sessions_ask)
 {
 	for (int n = 0; n < 100; n++) {
-		struct told granted[2] = {0};
 		struct maas_lend_key keys[2];
 		struct peer *other;
 
-		begin(NULL, mode);
+		begin_lent(mode);
 		other = peer_open("two");
-		assert_int_equal(
-			ask_key(peer, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[0], &granted[0]),
-			-EINPROGRESS);
+		start_key(peer, memory.id, &keys[0], &granted[0]);
 		for (int wait = 0; wait < n % 10; wait++)
 			nap();
-		assert_int_equal(
-			ask_key(other, memory.id, MAAS_LEND_ACCESS_WRITE, &keys[1], &granted[1]),
-			-EINPROGRESS);
+		start_key(other, memory.id, &keys[1], &granted[1]);
 		assert_int_equal(free_it(memory.id), 0);
 		assert_true(can_allocate());
 		(void)told(&granted[0]);

@@ -11,21 +11,20 @@ TEST(refusals__are_counted_and_not_all_logged)
 {
 	uint64_t before_ms = maas_clock_ms();
 	struct log_file file;
-	struct peer *peer;
 	uint64_t seconds;
 	uint64_t logged;
 	uint64_t left_out;
 
 	log_file_begin(&file);
 	maas_log_set_level(MAAS_LOG_INFO);
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new(NULL);
 	for (int i = 0; i < CALLS; i++)
 		assert_int_equal(peer_dial_with(peer, nonsense, sizeof(nonsense)),
 				 MAAS_WIRE_VERSION_UNKNOWN);
 	assert_int_equal(count_of(server_stats().rejects, "version"), CALLS);
 	seconds = (maas_clock_ms() - before_ms) / 1000 + 1;
-	clock_add_ms(1000);
+	ahead_ms += 1000;
 	maas_ratelimit_flush();
 
 	logged = log_file_lines(&file, "rdma: connection refused reason=", NULL);
@@ -38,14 +37,12 @@ TEST(refusals__are_counted_and_not_all_logged)
 
 TEST(version__of_another_client_is_told)
 {
-	struct fake_rules rules = fake_rules_default();
 	struct log_file file;
-	struct peer *peer;
 
 	log_file_begin(&file);
 	maas_log_set_level(MAAS_LOG_INFO);
 	rules.wire_version = MAAS_WIRE_VERSION + 1;
-	server_open(&rules, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new("newer");
 	assert_int_equal(peer_dial(peer), MAAS_WIRE_VERSION_UNKNOWN);
 	assert_int_equal(log_file_lines(&file, "or another protocol version", NULL), 1);
@@ -75,38 +72,34 @@ static void glance(struct maas_rdma_task *task, int status)
 /* A revocation comes before most of the requests that came earlier. */
 TEST(requests__do_not_hold_up_tasks)
 {
-	static struct peer *peers[CALLS];
 	struct glance seen = {.task.run = glance};
 	struct halt halt;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	thread_halt(&halt);
-	for (int i = 0; i < CALLS; i++) {
-		peers[i] = peer_new(NULL);
-		peer_ask(peers[i], nonsense, sizeof(nonsense));
-	}
+	for (int i = 0; i < CALLS; i++)
+		peer_ask(peer_new(NULL), nonsense, sizeof(nonsense));
 	assert_int_equal(maas_rdma_send(server.rdma, &seen.task), 0);
 	thread_go_on(&halt);
 
 	AWAIT(atomic_load(&seen.over));
 	assert_in_range(atomic_load(&seen.refused), 1, CALLS / 2);
 	for (int i = 0; i < CALLS; i++)
-		assert_int_equal(peer_answer(peers[i]), MAAS_WIRE_VERSION_UNKNOWN);
+		assert_int_equal(peer_answer(&peers[i]), MAAS_WIRE_VERSION_UNKNOWN);
 }
 
 TEST(connect__that_is_never_finished)
 {
-	struct peer *peer;
 	struct halt halt;
 
-	server_open(NULL, MAAS_RDMA_KEYS_AUTO);
+	server_open(MAAS_RDMA_KEYS_AUTO);
 	peer = peer_new("one");
 	peer_ask_with_ticket(peer);
 	AWAIT(server_stats().connecting == 1);
 	thread_halt(&halt); /* it has set the deadline */
-	clock_add_ms(11000);
+	ahead_ms += 11000;
 	thread_go_on(&halt);
-	AWAIT(!server_stats().connecting && !server_stats().ending);
+	AWAIT(is_idle());
 }
 
 RDMA_TEST_MAIN()
