@@ -32,6 +32,12 @@ static inline uint64_t fixture_clock_ms(void)
 	return atomic_load(&fixture_now_ms);
 }
 
+static inline struct maas_lend_options fixture_options(struct maas_slab *slab)
+{
+	return (struct maas_lend_options){
+		.slab = slab, .max_sessions = MAX_SESSIONS, .clock_ms = fixture_clock_ms};
+}
+
 /* A pool of `max_bytes` with slabs of 64, 1024 and 65536 bytes. */
 static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_lend_key_ops *keys,
 					  void *keys_ctx)
@@ -43,19 +49,16 @@ static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_
 		.num_classes = MAAS_ARRAY_SIZE(classes),
 		.dir_fd = -1,
 	};
-	struct maas_lend_options lend_options = {
-		.keys = keys,
-		.keys_ctx = keys_ctx,
-		.max_sessions = MAX_SESSIONS,
-		.clock_ms = fixture_clock_ms,
-	};
+	struct maas_lend_options lend_options;
 	struct fixture opened = {0};
 
 	end = (struct told){0};
 	memset(aborts, 0, sizeof(aborts));
 	atomic_store(&fixture_now_ms, 1000000);
 	assert_int_equal(maas_slab_open(&slab_options, NULL, &opened.slab), 0);
-	lend_options.slab = opened.slab;
+	lend_options = fixture_options(opened.slab);
+	lend_options.keys = keys;
+	lend_options.keys_ctx = keys_ctx;
 	assert_int_equal(maas_lend_open(&lend_options, &opened.lend), 0);
 	return opened;
 }

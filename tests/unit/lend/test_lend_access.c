@@ -218,15 +218,12 @@ static void nobody_has_a_session(const char *id)
 /* A caller that was forgotten opens nothing, nor does a table that is still to come. */
 TEST(nobody__may_do_nothing)
 {
-	const struct maas_lend_options options = {.slab = f.slab,
-						  .max_sessions = MAX_SESSIONS,
-						  .keys = &fake_key_ops,
-						  .keys_ctx = &keys,
-						  .has_principals = true};
+	struct maas_lend_options options = fixture_options(f.slab);
 	struct maas_lend_allocation of_a = ALLOCATE(.caller = BY("a"));
 
 	nobody_may_reach(of_a.id);
 	nobody_has_a_session(of_a.id);
+	options.has_principals = true;
 	maas_lend_close(f.lend);
 	assert_int_equal(maas_lend_open(&options, &f.lend), 0);
 	nobody_may_reach(of_a.id);

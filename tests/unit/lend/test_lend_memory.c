@@ -34,19 +34,15 @@ static uint64_t beside_kib(void)
 
 static void allocate_million(const struct maas_lend_alloc_request *request)
 {
-	static struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 	struct maas_lend_alloc_request batch = *request;
-	struct maas_lend_allocation first;
-	char id[32];
 
 	batch.size_bytes = SLAB_BYTES;
 	if (!batch.count)
 		batch.count = MAAS_SLAB_MAX_BATCH;
 	for (unsigned int i = 0; i < LIVE / batch.count; i++) {
-		snprintf(id, sizeof(id), "request-%u", i);
 		if (request->request_id)
-			batch.request_id = id;
-		assert_int_equal(maas_lend_allocate(f.lend, &batch, refs, &first), 0);
+			batch.request_id = numbered("request-", i);
+		allocate_as(batch);
 	}
 	assert_int_equal(live_slabs(), LIVE);
 }

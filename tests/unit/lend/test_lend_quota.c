@@ -27,19 +27,25 @@ static int allocate(const char *name, const char *owner, uint64_t size, uint32_t
 	return TRY_ALLOCATE(.size_bytes = size, .count = count, .owner = owner, .caller = BY(name));
 }
 
-static void *allocate_one(void *arg)
+static _Atomic int granted; /* of what a hundred threads asked for */
+
+/* They all ask at the same time, and as many get it as may. */
+static void ask_for(void *(*one)(void *), void *arg)
 {
-	if (!allocate("a", NULL, 64, 1))
-		atomic_fetch_add((_Atomic int *)arg, 1);
+	granted = 0;
+	threads_run(THREADS, one, arg, 0);
+	assert_int_equal(granted, LIMIT);
+}
+
+static void *allocate_one(void *name)
+{
+	granted += !allocate(name, NULL, 64, 1);
 	return NULL;
 }
 
 TEST(allocations__a_hundred_threads_at_the_limit)
 {
-	_Atomic int got = 0;
-
-	threads_run(THREADS, allocate_one, &got, 0);
-	assert_int_equal(got, LIMIT);
+	ask_for(allocate_one, (char[]){"a"});
 	expect_used("a", "bytes 3200, allocations 50, owners 1");
 }
 
@@ -120,12 +126,9 @@ TEST(sessions__have_their_limit)
 	assert_int_equal(open_by(BY("a"), "a"), -ENOSR);
 }
 
-static _Atomic int keys_got;
-
 static void *charge_one(void *ref)
 {
-	if (!maas_lend_key_charge(f.lend, *(struct maas_lend_session_ref *)ref))
-		keys_got++;
+	granted += !maas_lend_key_charge(f.lend, *(struct maas_lend_session_ref *)ref);
 	return NULL;
 }
 
@@ -135,10 +138,8 @@ TEST(keys__a_hundred_threads_at_the_limit)
 	struct maas_lend_session_ref ref = {0, 1}, other = {0, 2};
 
 	use("a uid=1 owner=a max-grants=50\n");
-	keys_got = 0;
 	assert_int_equal(open_by(BY("a"), "a"), 0);
-	threads_run(THREADS, charge_one, &ref, 0);
-	assert_int_equal(keys_got, LIMIT);
+	ask_for(charge_one, &ref);
 	expect_used("a", "sessions 1, grants 50");
 	/* Of no session that is there: whoever ended it has given back what it had. */
 	assert_int_equal(maas_lend_key_charge(f.lend, other), 0);
@@ -155,7 +156,7 @@ TEST(keys__a_hundred_threads_at_the_limit)
 /* ---- connections */
 
 static struct maas_lend_connection connections[THREADS];
-static _Atomic unsigned int next_connection, entered;
+static _Atomic unsigned int next_connection;
 
 static int enter(const char *name, struct maas_lend_connection *connection)
 {
@@ -164,20 +165,16 @@ static int enter(const char *name, struct maas_lend_connection *connection)
 
 static void *enter_one(void *name)
 {
-	if (!enter(name, &connections[next_connection++]))
-		entered++;
+	granted += !enter(name, &connections[next_connection++]);
 	return NULL;
 }
 
 TEST(connections__a_hundred_threads_at_the_limit)
 {
-	char name[] = "a";
-
 	use("a uid=1 owner=a max-connections=50\nb uid=2 owner=b max-connections=0\n");
 	memset(connections, 0, sizeof(connections));
-	next_connection = entered = 0;
-	threads_run(THREADS, enter_one, name, 0);
-	assert_int_equal(entered, LIMIT);
+	next_connection = 0;
+	ask_for(enter_one, (char[]){"a"});
 	expect_used("a", "connections 50");
 	for (int i = 0; i < THREADS; i++) /* another's, that may have none */
 		assert_int_equal(enter("b", &connections[i]), -ENOSR);

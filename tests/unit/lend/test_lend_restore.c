@@ -26,11 +26,7 @@ static void open_slab(void)
 
 static int open_lend(void)
 {
-	const struct maas_lend_options options = {
-		.slab = f.slab,
-		.max_sessions = MAX_SESSIONS,
-		.clock_ms = fixture_clock_ms,
-	};
+	const struct maas_lend_options options = fixture_options(f.slab);
 
 	return maas_lend_open(&options, &f.lend);
 }

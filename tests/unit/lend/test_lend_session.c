@@ -47,13 +47,10 @@ TEST(open__refuses)
 
 static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 {
-	const struct maas_lend_options options = {
-		.slab = f.slab,
-		.max_sessions = max_sessions,
-		.clock_ms = fixture_clock_ms,
-		.max_session_ttl_s = max_session_ttl_s,
-	};
+	struct maas_lend_options options = fixture_options(f.slab);
 
+	options.max_sessions = max_sessions;
+	options.max_session_ttl_s = max_session_ttl_s;
 	maas_lend_close(f.lend);
 	f.lend = NULL;
 	return maas_lend_open(&options, &f.lend);

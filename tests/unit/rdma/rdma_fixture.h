@@ -99,48 +99,6 @@ static inline void tick(void)
 
 /* ---- server */
 
-static inline int open_slab(void)
-{
-	static const uint64_t classes[] = {1024, 4096, 65536};
-	const struct maas_slab_options options = {
-		.max_bytes = server_options.pool_bytes,
-		.class_bytes = classes,
-		.num_classes = MAAS_ARRAY_SIZE(classes),
-		.extent_bytes = 65536,
-		.dir_fd = -1,
-	};
-
-	return maas_slab_open(&options, NULL, &server.slab);
-}
-
-static inline int open_rdma(enum maas_rdma_keys keys)
-{
-	const struct maas_rdma_options options = {
-		.keys = keys,
-		.max_sessions = SERVER_SESSIONS,
-		.max_grants = server_options.max_grants,
-		.require_isolation = server_options.require_isolation,
-		.slab = server.slab,
-	};
-	char error[MAAS_RDMA_ERROR];
-
-	return maas_rdma_open(&options, error, &server.rdma);
-}
-
-static inline int open_lend(void)
-{
-	const struct maas_lend_options options = {
-		.slab = server.slab,
-		.keys = &maas_rdma_key_ops,
-		.keys_ctx = server.rdma,
-		.max_sessions = SERVER_SESSIONS,
-	};
-	char error[MAAS_RDMA_ERROR];
-	int r = maas_lend_open(&options, &server.lend);
-
-	return r ? r : maas_rdma_listen(server.rdma, server.lend, error);
-}
-
 /* The fake finds nothing wrong with what is left. */
 static inline void server_end(void)
 {
@@ -167,16 +125,39 @@ static inline void server_close(void)
 /* 0, or an error of any of the steps; then all is closed. */
 static inline int server_try(enum maas_rdma_keys keys)
 {
+	static const uint64_t classes[] = {1024, 4096, 65536};
+	const struct maas_slab_options slab = {
+		.max_bytes = server_options.pool_bytes,
+		.class_bytes = classes,
+		.num_classes = MAAS_ARRAY_SIZE(classes),
+		.extent_bytes = 65536,
+		.dir_fd = -1,
+	};
+	struct maas_rdma_options rdma = {
+		.keys = keys,
+		.max_sessions = SERVER_SESSIONS,
+		.max_grants = server_options.max_grants,
+		.require_isolation = server_options.require_isolation,
+	};
+	struct maas_lend_options lend = {
+		.keys = &maas_rdma_key_ops,
+		.max_sessions = SERVER_SESSIONS,
+	};
+	char error[MAAS_RDMA_ERROR];
 	int r;
 
 	mode = keys;
 	fake_verbs_start(&rules);
 	server.has_device = true;
-	r = open_slab();
+	r = maas_slab_open(&slab, NULL, &server.slab);
+	rdma.slab = lend.slab = server.slab;
 	if (!r)
-		r = open_rdma(keys);
+		r = maas_rdma_open(&rdma, error, &server.rdma);
+	lend.keys_ctx = server.rdma;
 	if (!r)
-		r = open_lend();
+		r = maas_lend_open(&lend, &server.lend);
+	if (!r)
+		r = maas_rdma_listen(server.rdma, server.lend, error);
 	if (r)
 		server_end();
 	return r;
