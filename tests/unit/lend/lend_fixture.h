@@ -27,6 +27,10 @@ static _Thread_local struct {
 	struct maas_slab_ref refs[MAAS_SLAB_MAX_BATCH];
 } given;
 
+/* The last page of a list; whether there are others behind it, of sessions too. */
+static _Thread_local struct maas_lend_allocation page[100];
+static _Thread_local bool more;
+
 static inline uint64_t fixture_clock_ms(void)
 {
 	return atomic_load(&fixture_now_ms);
@@ -235,14 +239,13 @@ static inline void request_and_free(const char *request_id, uint32_t count)
 		assert_int_equal(maas_slab_free(f.slab, given.refs[i]), 0);
 }
 
-/* A whole page: how many, or an error. */
-static inline int list_page(const char *owner, const char *after, uint32_t limit,
-			    struct maas_lend_allocation *ret, bool *ret_more)
+/* Gives a whole page, of at most 100, as `page` and `more`: how many they are, or an error. */
+static inline int list_page(const char *owner, const char *after, uint32_t limit)
 {
-	struct maas_lend_page page;
+	struct maas_lend_page walk;
 	uint32_t total = 0;
 	uint32_t count;
-	int r = maas_lend_page_start(f.lend, NULL, &page, owner, after, limit);
+	int r = maas_lend_page_start(f.lend, NULL, &walk, owner, after, limit);
 	bool going = true;
 
 	if (r)
@@ -250,10 +253,10 @@ static inline int list_page(const char *owner, const char *after, uint32_t limit
 	for (; going; total += count) {
 		struct maas_lend_allocation some[7];
 
-		going = maas_lend_page_next(f.lend, &page, some, MAAS_ARRAY_SIZE(some), &count);
-		memcpy(ret + total, some, count * sizeof(*some));
+		going = maas_lend_page_next(f.lend, &walk, some, MAAS_ARRAY_SIZE(some), &count);
+		memcpy(page + total, some, count * sizeof(*some));
 	}
-	*ret_more = page.more;
+	more = walk.more;
 	return (int)total;
 }
 

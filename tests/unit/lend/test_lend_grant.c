@@ -3,20 +3,6 @@
 #include "tests/fake/fail_nth.h"
 #include "tests/unit/lend/lend_keys.h"
 
-static struct fixture without; /* keys */
-
-static void setup(void)
-{
-	granting_setup();
-	without = fixture_open(1u << 20, NULL, NULL);
-}
-
-static void teardown(void)
-{
-	fixture_close(&without);
-	keys_teardown();
-}
-
 /* ---- with an allocation */
 
 TEST(allocate_granted__gives_memory_and_keys)
@@ -56,10 +42,6 @@ TEST(allocate_granted__refuses_before_it_allocates)
 	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_WRITE, &answer), -ESRCH);
 	request.session = session.id;
 	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_NONE, &answer), -EINVAL);
-	assert_int_equal(maas_lend_allocate_granted(without.lend, &request, MAAS_LEND_ACCESS_WRITE,
-						    answer.refs, &answer.first, answer.grants, tell,
-						    &answer.told),
-			 -EOPNOTSUPP);
 	keys.unconnected = true;
 	assert_int_equal(ask(1, NULL, &answer), -ENOTCONN);
 	assert_int_equal(maas_lend_session_end(f.lend, NULL, session.id, NULL, NULL), 0);
@@ -205,9 +187,6 @@ TEST(grant__refuses)
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_NONE), -EINVAL);
 	assert_int_equal(grant_to(a.id, "?", MAAS_LEND_ACCESS_READ), -ESRCH);
 	assert_int_equal(grant_to("?", session.id, MAAS_LEND_ACCESS_READ), -ENOENT);
-	assert_int_equal(maas_lend_grant(without.lend, NULL, a.id, session.id,
-					 MAAS_LEND_ACCESS_READ, &key, tell, &end),
-			 -EOPNOTSUPP);
 	keys.start_error = -ENOTCONN;
 	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -ENOTCONN);
 	assert_int_equal(free_now(&a), 0);
@@ -238,8 +217,6 @@ TEST(ungrant__refuses)
 	assert_int_equal(ungrant(a.id, session.id), -ENOENT);
 	assert_int_equal(ungrant(a.id, "?"), -ESRCH);
 	assert_int_equal(ungrant("?", session.id), -ENOENT);
-	assert_int_equal(maas_lend_ungrant(without.lend, NULL, a.id, session.id, tell, &end),
-			 -EOPNOTSUPP);
 	assert_int_equal(end.calls, 0);
 }
 
@@ -287,10 +264,26 @@ TEST(stats__are_those_of_the_keys)
 	assert_true(maas_lend_key_address(f.lend, NULL, &address));
 	assert_string_equal(address.addr, "192.0.2.1");
 	assert_int_equal(address.port, FAKE_KEYS_PORT);
-	assert_false(maas_lend_key_stats(without.lend, &stats));
-	assert_false(maas_lend_key_address(without.lend, NULL, &address));
 	for (int i = 1; i < MAAS_LEND_KEY_BUCKETS; i++)
 		assert_true(maas_lend_key_bounds_ns[i - 1] < maas_lend_key_bounds_ns[i]);
 }
 
-TEST_MAIN(setup, teardown)
+TEST(lend__without_rdma_has_no_keys)
+{
+	struct maas_lend_key_address address;
+	struct maas_lend_key_stats stats;
+	struct maas_lend_allocation a;
+	struct answer answer;
+
+	fixture_reopen(1u << 20);
+	assert_int_equal(open_by(NULL, "s"), 0);
+	a = allocate_plain();
+	assert_int_equal(ask(1, NULL, &answer), -EOPNOTSUPP);
+	assert_int_equal(grant(&a, MAAS_LEND_ACCESS_READ), -EOPNOTSUPP);
+	assert_int_equal(ungrant(a.id, session.id), -EOPNOTSUPP);
+	assert_false(maas_lend_key_stats(f.lend, &stats));
+	assert_false(maas_lend_key_address(f.lend, NULL, &address));
+	expect_state("slabs 1, sessions 1");
+}
+
+TEST_MAIN(granting_setup, keys_teardown)

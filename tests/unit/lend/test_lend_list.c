@@ -67,8 +67,6 @@ TEST(owners__at_most_65536)
 TEST(owner__is_found_when_its_neighbours_have_gone)
 {
 	static struct maas_lend_allocation all[40000];
-	struct maas_lend_allocation page[2];
-	bool more;
 
 	for (unsigned int i = 0; i < MAAS_ARRAY_SIZE(all); i++)
 		all[i] = allocate_for(numbered("owner-", i));
@@ -79,52 +77,46 @@ TEST(owner__is_found_when_its_neighbours_have_gone)
 	for (unsigned int i = 1; i < MAAS_ARRAY_SIZE(all); i += 2)
 		allocate_for(numbered("owner-", i));
 	expect_state("slabs 40000, owners 20000");
-	assert_int_equal(list_page("owner-1", NULL, 2, page, &more), 2);
-	assert_int_equal(list_page("owner-2", NULL, 2, page, &more), 0);
+	assert_int_equal(list_page("owner-1", NULL, 2), 2);
+	assert_int_equal(list_page("owner-2", NULL, 2), 0);
 }
 
 TEST(list__of_no_owner)
 {
-	struct maas_lend_allocation page[3], a;
-	bool more;
+	struct maas_lend_allocation a;
 
 	allocate_for("one");
 	a = allocate_for(NULL);
 	allocate_for("two");
-	assert_int_equal(list_page("", NULL, 3, page, &more), 1);
+	assert_int_equal(list_page("", NULL, 3), 1);
 	assert_string_equal(page[0].id, a.id);
 	assert_string_equal(page[0].owner, "");
 	assert_int_equal(free_now(&a), 0);
-	assert_int_equal(list_page("", NULL, 3, page, &more), 0);
+	assert_int_equal(list_page("", NULL, 3), 0);
 }
 
 TEST(list__refuses)
 {
-	struct maas_lend_allocation page[1];
-	bool more = true;
-
-	assert_int_equal(list_page(NULL, "nonsense", 1, page, &more), -ENOENT);
-	assert_int_equal(list_page(NULL, NULL, 0, page, &more), -EINVAL);
-	assert_int_equal(list_page(NULL, NULL, 1, page, &more), 0);
+	more = true;
+	assert_int_equal(list_page(NULL, "nonsense", 1), -ENOENT);
+	assert_int_equal(list_page(NULL, NULL, 0), -EINVAL);
+	assert_int_equal(list_page(NULL, NULL, 1), 0);
 	assert_false(more);
-	assert_int_equal(list_page("nobody", NULL, 1, page, &more), 0);
+	assert_int_equal(list_page("nobody", NULL, 1), 0);
 }
 
 TEST(list__more_is_told_at_the_edge)
 {
-	struct maas_lend_allocation page[8];
-	bool more;
-
 	for (int i = 0; i < 4; i++)
 		allocate_for("o");
 	allocate_for(NULL);
-	assert_int_equal(list_page("o", NULL, 3, page, &more), 3);
+	assert_int_equal(list_page("o", NULL, 3), 3);
 	assert_true(more);
-	assert_int_equal(list_page("o", NULL, 4, page, &more), 4);
+	assert_int_equal(list_page("o", NULL, 4), 4);
 	assert_false(more);
-	assert_int_equal(list_page("o", page[2].id, 4, page, &more), 1);
+	assert_int_equal(list_page("o", page[2].id, 4), 1);
 	assert_false(more);
-	assert_int_equal(list_page(NULL, NULL, 4, page, &more), 4);
+	assert_int_equal(list_page(NULL, NULL, 4), 4);
 	assert_true(more);
 }
 
@@ -132,13 +124,11 @@ TEST(list__more_is_told_at_the_edge)
 static unsigned int walk(const char *owner, bool freeing, struct maas_lend_allocation *ret,
 			 unsigned int max)
 {
-	struct maas_lend_allocation page[PAGE];
 	char after[MAAS_SLAB_ID_TEXT] = "";
 	unsigned int count = 0;
-	bool more = true;
 
-	while (more) {
-		int got = list_page(owner, *after ? after : NULL, PAGE, page, &more);
+	for (more = true; more;) {
+		int got = list_page(owner, *after ? after : NULL, PAGE);
 
 		assert_true(got >= 0);
 		assert_true(!more || got == PAGE);

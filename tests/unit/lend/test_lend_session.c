@@ -56,48 +56,50 @@ static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 	return maas_lend_open(&options, &f.lend);
 }
 
-static int try_ttl(uint32_t ttl_s, struct maas_lend_session_info *ret_info)
+/* These work on `session`. */
+static int try_ttl(uint32_t ttl_s)
 {
-	return maas_lend_session_open(f.lend, NULL, "", ttl_s, false, NULL, ret_info);
+	return maas_lend_session_open(f.lend, NULL, "", ttl_s, false, NULL, &session);
 }
 
-static int renew(const struct maas_lend_session_info *s, uint32_t ttl_s,
-		 struct maas_lend_session_info *ret)
+static int renew(uint32_t ttl_s)
 {
-	return maas_lend_session_renew(f.lend, NULL, s->id, ttl_s, ret);
+	return maas_lend_session_renew(f.lend, NULL, session.id, ttl_s, &session);
+}
+
+static int get(void)
+{
+	return maas_lend_session_get(f.lend, NULL, session.id, &session);
 }
 
 TEST(open__lease_has_a_maximum)
 {
-	struct maas_lend_session_info info, found;
-
 	assert_int_equal(maas_lend_session_max_ttl_s(f.lend), MAAS_LEND_SESSION_MAX_S);
-	assert_int_equal(try_ttl(0, &info), 0);
-	assert_int_equal(info.ttl_s, MAAS_LEND_SESSION_S);
-	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S, &info), 0);
-	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S + 1, &info), -ERANGE);
+	assert_int_equal(try_ttl(0), 0);
+	assert_int_equal(session.ttl_s, MAAS_LEND_SESSION_S);
+	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S), 0);
+	assert_int_equal(try_ttl(MAAS_LEND_SESSION_MAX_S + 1), -ERANGE);
 
 	assert_int_equal(reopen_lend(MAX_SESSIONS, 30), 0);
-	assert_int_equal(try_ttl(31, &info), -ERANGE);
-	assert_int_equal(try_ttl(UINT32_MAX, &info), -ERANGE);
+	assert_int_equal(try_ttl(31), -ERANGE);
+	assert_int_equal(try_ttl(UINT32_MAX), -ERANGE);
 	assert_int_equal(lend_stats().sessions, 0);
-	assert_int_equal(try_ttl(0, &info), 0);
-	assert_int_equal(info.ttl_s, 30);
-	assert_int_equal(renew(&info, 20, &found), 0);
-	assert_int_equal(renew(&info, 31, &found), -ERANGE);
-	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
-	assert_int_equal(found.ttl_s, 20);
+	assert_int_equal(try_ttl(0), 0);
+	assert_int_equal(session.ttl_s, 30);
+	assert_int_equal(renew(20), 0);
+	assert_int_equal(renew(31), -ERANGE);
+	assert_int_equal(get(), 0);
+	assert_int_equal(session.ttl_s, 20);
 	/* The lease of an allocation is another matter. */
 	allocate_ttl(MAAS_LEND_MAX_TTL_S);
 
 	fixture_reopen(1u << 20);
 	assert_int_equal(reopen_lend(MAX_SESSIONS, MAAS_LEND_MAX_TTL_S + 1), -EINVAL);
 	assert_int_equal(reopen_lend(MAX_SESSIONS, MAAS_LEND_MAX_TTL_S), 0);
-	assert_int_equal(try_ttl(MAAS_LEND_MAX_TTL_S, &info), 0);
+	assert_int_equal(try_ttl(MAAS_LEND_MAX_TTL_S), 0);
 }
 
 static struct maas_lend_session_info all[64];
-static bool more;
 
 /* How many of the sessions of a name there are in `all`, which has room for `max`. */
 static uint32_t named(const char *name, uint32_t max)
@@ -150,20 +152,19 @@ TEST(open__at_most_max_sessions)
 
 TEST(renew__starts_anew)
 {
-	struct maas_lend_session_info info = open_session("s", false), found;
-
+	session = open_session("s", false);
 	pass_ms(9000);
-	assert_int_equal(renew(&info, 0, &found), 0);
-	assert_int_equal(found.lease_s, 10);
+	assert_int_equal(renew(0), 0);
+	assert_int_equal(session.lease_s, 10);
 	pass_ms(9000);
-	assert_int_equal(renew(&info, 3, &found), 0);
-	assert_int_equal(found.ttl_s, 3);
-	assert_int_equal(renew(&info, MAAS_LEND_MAX_TTL_S + 1, &found), -ERANGE);
+	assert_int_equal(renew(3), 0);
+	assert_int_equal(session.ttl_s, 3);
+	assert_int_equal(renew(MAAS_LEND_MAX_TTL_S + 1), -ERANGE);
 	pass_ms(2900);
-	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), 0);
+	assert_int_equal(get(), 0);
 	pass_ms(1100);
-	assert_int_equal(maas_lend_session_get(f.lend, NULL, info.id, &found), -ENOENT);
-	assert_int_equal(renew(&info, 0, &found), -ENOENT);
+	assert_int_equal(get(), -ENOENT);
+	assert_int_equal(renew(0), -ENOENT);
 	expect_state("lapsed sessions 1");
 }
 

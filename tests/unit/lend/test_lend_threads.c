@@ -152,10 +152,8 @@ static void do_list(struct actor *actor)
 {
 	static const char *const owners[] = {NULL, "a", "own", "nobody"};
 	const char *owner = owners[roll(actor, 4)];
-	struct maas_lend_allocation page[16];
-	bool more;
 	int r;
-	int got = list_page(owner, NULL, 16, page, &more);
+	int got = list_page(owner, NULL, 16);
 
 	CHECK(got >= 0 && got <= 16);
 	for (int i = 0; i < got && owner; i++)
