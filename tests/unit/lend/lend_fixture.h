@@ -8,13 +8,11 @@
 
 #define MAX_SESSIONS 4
 
-struct fixture {
+/* Of the case. */
+static struct {
 	struct maas_slab *slab;
 	struct maas_lend *lend;
-};
-
-/* Of the case. */
-static struct fixture f;
+} f;
 static struct maas_lend_session_info session;
 static struct told end; /* what start_free() and start_end() wait for */
 static struct maas_lend_transfer transfers[2];
@@ -36,15 +34,15 @@ static inline uint64_t fixture_clock_ms(void)
 	return atomic_load(&fixture_now_ms);
 }
 
-static inline struct maas_lend_options fixture_options(struct maas_slab *slab)
+static inline struct maas_lend_options fixture_options(void)
 {
 	return (struct maas_lend_options){
-		.slab = slab, .max_sessions = MAX_SESSIONS, .clock_ms = fixture_clock_ms};
+		.slab = f.slab, .max_sessions = MAX_SESSIONS, .clock_ms = fixture_clock_ms};
 }
 
 /* A pool of `max_bytes` with slabs of 64, 1024 and 65536 bytes. */
-static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_lend_key_ops *keys,
-					  void *keys_ctx)
+static inline void fixture_open(uint64_t max_bytes, const struct maas_lend_key_ops *keys,
+				void *keys_ctx)
 {
 	static const uint64_t classes[] = {64, 1024, 65536};
 	const struct maas_slab_options slab_options = {
@@ -54,44 +52,42 @@ static inline struct fixture fixture_open(uint64_t max_bytes, const struct maas_
 		.dir_fd = -1,
 	};
 	struct maas_lend_options lend_options;
-	struct fixture opened = {0};
 
 	end = (struct told){0};
 	memset(aborts, 0, sizeof(aborts));
 	atomic_store(&fixture_now_ms, 1000000);
-	assert_int_equal(maas_slab_open(&slab_options, NULL, &opened.slab), 0);
-	lend_options = fixture_options(opened.slab);
+	assert_int_equal(maas_slab_open(&slab_options, NULL, &f.slab), 0);
+	lend_options = fixture_options();
 	lend_options.keys = keys;
 	lend_options.keys_ctx = keys_ctx;
-	assert_int_equal(maas_lend_open(&lend_options, &opened.lend), 0);
-	return opened;
+	assert_int_equal(maas_lend_open(&lend_options, &f.lend), 0);
 }
 
-static inline void fixture_close(struct fixture *open)
+static inline void fixture_close(void)
 {
-	maas_slab_check(open->slab);
-	maas_lend_close(open->lend);
-	maas_slab_close(open->slab);
-	*open = (struct fixture){0};
+	maas_slab_check(f.slab);
+	maas_lend_close(f.lend);
+	maas_slab_close(f.slab);
+	memset(&f, 0, sizeof(f));
 }
 
 /* A setup and a teardown. */
 static inline void fixture_setup(void)
 {
-	f = fixture_open(1u << 20, NULL, NULL);
+	fixture_open(1u << 20, NULL, NULL);
 }
 
 static inline void fixture_teardown(void)
 {
 	if (f.slab)
-		fixture_close(&f);
+		fixture_close();
 }
 
 /* For a case that wants another pool. */
 static inline void fixture_reopen(uint64_t max_bytes)
 {
 	fixture_teardown();
-	f = fixture_open(max_bytes, NULL, NULL);
+	fixture_open(max_bytes, NULL, NULL);
 }
 
 /* Lets `ms` pass as they do in a healthy process: ten ticks a second. */

@@ -16,12 +16,15 @@ struct answer {
 	struct told told;
 };
 
+static struct answer answer;
+
 /* A lend with keys. */
 static inline void keys_open(uint64_t max_bytes)
 {
 	fake_keys_init(&keys, FAKE_KEYS_HOLD);
-	f = fixture_open(max_bytes, &fake_key_ops, &keys);
+	fixture_open(max_bytes, &fake_key_ops, &keys);
 	keys.slab = f.slab;
+	memset(&answer, 0, sizeof(answer));
 }
 
 static inline void keys_teardown(void)

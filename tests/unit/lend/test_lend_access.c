@@ -216,7 +216,7 @@ static void nobody_has_a_session(const char *id)
 /* A caller that was forgotten opens nothing, nor does a table that is still to come. */
 TEST(nobody__may_do_nothing)
 {
-	struct maas_lend_options options = fixture_options(f.slab);
+	struct maas_lend_options options = fixture_options();
 	struct maas_lend_allocation of_a = ALLOCATE(.caller = BY("a"));
 
 	nobody_may_reach(of_a.id);

@@ -8,7 +8,6 @@
 TEST(allocate_granted__gives_memory_and_keys)
 {
 	struct maas_slab_info info;
-	struct answer answer;
 
 	start(3, NULL, &answer);
 	assert_int_equal(answer.told.calls, 0);
@@ -26,8 +25,6 @@ TEST(allocate_granted__gives_memory_and_keys)
 
 TEST(allocate_granted__done_may_come_before_the_call_returns)
 {
-	struct answer answer;
-
 	obtain(2, "r", &answer);
 	assert_int_equal(keys.num_keys, 2);
 }
@@ -35,7 +32,6 @@ TEST(allocate_granted__done_may_come_before_the_call_returns)
 TEST(allocate_granted__refuses_before_it_allocates)
 {
 	struct maas_lend_alloc_request request = {.size_bytes = 100, .count = 1};
-	struct answer answer;
 
 	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_WRITE, &answer), -EINVAL);
 	request.session = "00000000-0000-8000-8000-000000000000";
@@ -76,8 +72,6 @@ TEST(allocate_granted__without_keys_leaves_nothing)
 /* One key too many: the others die as well, and their slabs are revoked before they are reused. */
 TEST(allocate_granted__is_all_or_none)
 {
-	struct answer answer;
-
 	keys.mode = FAKE_KEYS_AT_ONCE;
 	keys.max_keys = 2;
 	start(3, NULL, &answer);
@@ -89,8 +83,6 @@ TEST(allocate_granted__is_all_or_none)
 /* A list shows the allocation before its keys are there, and somebody frees it. */
 TEST(allocate_granted__whose_slab_is_freed_meanwhile)
 {
-	struct answer answer;
-
 	start(1, "r", &answer);
 	assert_int_equal(free_now(&answer.first), 0);
 	finish(0);
@@ -104,7 +96,6 @@ TEST(allocate_granted__whose_session_ends_meanwhile)
 						     MAAS_LEND_LIFETIME_SESSION};
 
 	for (size_t i = 0; i < MAAS_ARRAY_SIZE(lifetimes); i++) {
-		struct answer answer;
 		const struct maas_lend_alloc_request request = {
 			.count = 2, .lifetime = lifetimes[i], .session = session.id};
 
@@ -125,7 +116,6 @@ TEST(allocate_granted__wants_its_memory_first)
 	long nth;
 
 	for (nth = 1; fired; nth++) {
-		struct answer answer;
 		int r;
 
 		granting_reopen();
@@ -197,7 +187,6 @@ TEST(grant__refuses)
 TEST(ungrant__ends_one_sessions_key)
 {
 	struct maas_lend_session_info other = open_session("other", false);
-	struct answer answer;
 
 	obtain(1, NULL, &answer);
 	assert_int_equal(ungrant(answer.first.id, other.id), -EINPROGRESS);
@@ -223,7 +212,6 @@ TEST(ungrant__refuses)
 TEST(free__kills_the_keys_of_all_sessions)
 {
 	struct maas_lend_session_info other = open_session("other", false);
-	struct answer answer;
 
 	obtain(1, NULL, &answer);
 	assert_int_equal(grant_to(answer.first.id, other.id, MAAS_LEND_ACCESS_READ), -EINPROGRESS);
@@ -256,7 +244,6 @@ TEST(stats__are_those_of_the_keys)
 {
 	struct maas_lend_key_address address;
 	struct maas_lend_key_stats stats;
-	struct answer answer;
 
 	obtain(2, NULL, &answer);
 	assert_true(maas_lend_key_stats(f.lend, &stats));
@@ -273,7 +260,6 @@ TEST(lend__without_rdma_has_no_keys)
 	struct maas_lend_key_address address;
 	struct maas_lend_key_stats stats;
 	struct maas_lend_allocation a;
-	struct answer answer;
 
 	fixture_reopen(1u << 20);
 	assert_int_equal(open_by(NULL, "s"), 0);

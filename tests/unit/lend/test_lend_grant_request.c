@@ -32,7 +32,6 @@ TEST(replay__with_other_access_is_another_request)
 {
 	const struct maas_lend_alloc_request request = {
 		.count = 1, .request_id = "r", .session = session.id};
-	struct answer answer;
 
 	obtain(1, "r", &answer);
 	assert_int_equal(ask_as(request, MAAS_LEND_ACCESS_READ, &answer), -ENOTUNIQ);
@@ -76,8 +75,6 @@ TEST(duplicate__fails_with_the_first)
 /* A void request keeps its place: those behind it are forgotten in turn, and counted correctly. */
 TEST(void_request__is_forgotten_in_its_turn)
 {
-	struct answer answer;
-
 	start(2, "void", &answer);
 	finish(-EDQUOT);
 	keys.mode = FAKE_KEYS_AT_ONCE; /* the session lapses on the way */
@@ -118,8 +115,6 @@ TEST(duplicate__of_a_request_that_was_forgotten)
 
 TEST(replay__of_a_batch_whose_list_is_gone)
 {
-	struct answer answer;
-
 	obtain(2, "r", &answer);
 	for (unsigned int i = 0; i < MAAS_LEND_BATCH_REFS / MAAS_SLAB_MAX_BATCH; i++)
 		request_and_free(numbered("large-", i), MAAS_SLAB_MAX_BATCH);

@@ -4,7 +4,7 @@
 
 static void setup(void)
 {
-	f = fixture_open(8u << 20, NULL, NULL);
+	fixture_open(8u << 20, NULL, NULL);
 }
 
 #define PAGE 100

@@ -131,7 +131,7 @@ TEST(close__frees_everything)
 	struct maas_lend_allocation a;
 	long blocks;
 
-	fixture_close(&f);
+	fixture_close();
 	blocks = fail_nth_blocks();
 	fixture_setup();
 	s = open_session("s", true);
@@ -144,7 +144,7 @@ TEST(close__frees_everything)
 	a = allocate_plain();
 	start_transfer(1, &a);
 	start_free(&a);
-	fixture_close(&f);
+	fixture_close();
 	assert_int_equal(fail_nth_blocks(), blocks);
 }
 

@@ -6,7 +6,7 @@
 
 static void setup(void)
 {
-	f = fixture_open(POOL_BYTES, NULL, NULL);
+	fixture_open(POOL_BYTES, NULL, NULL);
 }
 
 TEST(replay__gives_the_same_answer)

@@ -26,7 +26,7 @@ static void open_slab(void)
 
 static int open_lend(void)
 {
-	const struct maas_lend_options options = fixture_options(f.slab);
+	const struct maas_lend_options options = fixture_options();
 
 	return maas_lend_open(&options, &f.lend);
 }
@@ -39,7 +39,7 @@ static void open_kept(void)
 
 static void restart(void)
 {
-	fixture_close(&f);
+	fixture_close();
 	open_kept();
 }
 
@@ -150,7 +150,7 @@ TEST(restart__refuses_a_damaged_table_of_owners)
 
 	allocate_for("one");
 	allocate_for("two");
-	fixture_close(&f);
+	fixture_close();
 	open_slab();
 	owners = maas_slab_annex(f.slab);
 	owners->used = UINT32_MAX;

@@ -47,7 +47,7 @@ TEST(open__refuses)
 
 static int reopen_lend(uint32_t max_sessions, uint32_t max_session_ttl_s)
 {
-	struct maas_lend_options options = fixture_options(f.slab);
+	struct maas_lend_options options = fixture_options();
 
 	options.max_sessions = max_sessions;
 	options.max_session_ttl_s = max_session_ttl_s;

@@ -382,7 +382,7 @@ static void *zeroed(size_t size)
 
 static void world_open(struct fake_keys *keys)
 {
-	f = fixture_open(1u << 20, keys ? &fake_key_ops : NULL, keys);
+	fixture_open(1u << 20, keys ? &fake_key_ops : NULL, keys);
 	memset(&world, 0, sizeof(world));
 	world.keys = keys;
 	if (keys)

@@ -6,7 +6,7 @@
 
 static void setup(void)
 {
-	f = fixture_open(POOL_BYTES, NULL, NULL);
+	fixture_open(POOL_BYTES, NULL, NULL);
 }
 
 static struct maas_lend_allocation allocate_whole(void)

@@ -40,7 +40,8 @@ static struct fake_rules rules;
 
 static struct peer peers[MAX_PEERS];
 static unsigned int num_peers;
-static struct peer *peer; /* the one that begin() opened */
+static struct peer *peer;					   /* the one that begin() opened */
+static __attribute__((unused)) struct maas_lend_allocation memory; /* that the case is about */
 static struct maas_lend_key key;
 
 /* On whose behalf all calls are made; NULL where the server has no principals. */

@@ -96,7 +96,6 @@ TEST(connect__short_of_queue_pairs)
 /* The client's end may be broken where the server's is not: it is the newest that counts. */
 TEST_MODES(reconnect__with_fresh_grants)
 {
-	struct maas_lend_allocation memory;
 	struct maas_lend_key before;
 	struct peer *again;
 
@@ -135,7 +134,6 @@ TEST(peer_gone__leaves_the_session)
 {
 	struct maas_lend_session_info info;
 	struct maas_lend_session_ref ref;
-	struct maas_lend_allocation memory;
 
 	begin(MAAS_RDMA_KEYS_AUTO);
 	ref = peer_ref(peer);
@@ -174,8 +172,6 @@ TEST(probe__finds_a_dead_peer)
 
 TEST(device__goes_away)
 {
-	struct maas_lend_allocation memory;
-
 	begin(MAAS_RDMA_KEYS_AUTO);
 	memory = allocate(1024);
 	(void)get_key(peer, memory.id);

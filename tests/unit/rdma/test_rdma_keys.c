@@ -4,7 +4,6 @@
 
 #define CYCLES 600 /* a window's key would come again after 256 */
 
-static struct maas_lend_allocation memory;
 static struct maas_lend_allocation many[SERVER_GRANTS + 1];
 
 static void begin_lent(enum maas_rdma_keys keys)

@@ -94,7 +94,6 @@ static void free_until_reused(const char *id, struct maas_lend_key *grant)
 
 static void lend_once(void)
 {
-	struct maas_lend_allocation memory;
 	struct maas_lend_key grant = {0};
 	struct told end = {0};
 

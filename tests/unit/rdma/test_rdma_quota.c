@@ -6,7 +6,7 @@
 
 static struct maas_auth *table;
 static struct maas_lend_caller caller;
-static struct maas_lend_allocation memory[LIMIT + 1];
+static struct maas_lend_allocation lent[LIMIT + 1];
 
 static void use(const char *text)
 {
@@ -43,33 +43,33 @@ static void fill(void)
 	server_open(mode);
 	use("a uid=1 owner=a max-grants=3");
 	for (int i = 0; i <= LIMIT; i++)
-		memory[i] = allocate(1024);
+		lent[i] = allocate(1024);
 	peer_open("a");
 	peer_open("a");
 	for (int i = 0; i < LIMIT; i++)
-		(void)get_key(&peers[i % 2], memory[i].id);
+		(void)get_key(&peers[i % 2], lent[i].id);
 	assert_int_equal(used(), LIMIT);
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(try_key(&peers[i], memory[LIMIT].id, MAAS_LEND_ACCESS_WRITE),
+		assert_int_equal(try_key(&peers[i], lent[LIMIT].id, MAAS_LEND_ACCESS_WRITE),
 				 -ENOSR);
 	assert_int_equal(used(), LIMIT);
-	(void)get_key(&peers[0], memory[0].id); /* again the same */
+	(void)get_key(&peers[0], lent[0].id); /* again the same */
 	assert_int_equal(used(), LIMIT);
 }
 
 TEST_MODES(keys__end_of_each_kind_gives_back)
 {
 	fill();
-	assert_int_equal(ungrant(&peers[0], memory[0].id), 0);
+	assert_int_equal(ungrant(&peers[0], lent[0].id), 0);
 	assert_int_equal(used(), LIMIT - 1);
-	assert_int_equal(free_it(memory[1].id), 0);
+	assert_int_equal(free_it(lent[1].id), 0);
 	assert_int_equal(used(), LIMIT - 2);
-	(void)get_key(&peers[1], memory[LIMIT].id);
+	(void)get_key(&peers[1], lent[LIMIT].id);
 	peer_hang_up(&peers[0]);
 	AWAIT(used() == 1);
 	assert_int_equal(end_session(&peers[1]), 0);
 	assert_int_equal(used(), 0);
-	(void)get_key(peer_open("a"), memory[0].id);
+	(void)get_key(peer_open("a"), lent[0].id);
 	assert_int_equal(used(), 1);
 }
 
@@ -79,11 +79,11 @@ TEST_MODES(keys__of_another_table)
 	fill();
 	use("a uid=1 owner=a max-grants=2");
 	assert_int_equal(used(), LIMIT);
-	assert_int_equal(ungrant(&peers[0], memory[0].id), 0);
-	assert_int_equal(try_key(&peers[0], memory[0].id, MAAS_LEND_ACCESS_WRITE), -ENOSR);
-	write_with_key(&peers[1], memory[1].id);
+	assert_int_equal(ungrant(&peers[0], lent[0].id), 0);
+	assert_int_equal(try_key(&peers[0], lent[0].id, MAAS_LEND_ACCESS_WRITE), -ENOSR);
+	write_with_key(&peers[1], lent[1].id);
 	use("a uid=1 owner=a");
-	(void)get_key(&peers[0], memory[0].id);
+	(void)get_key(&peers[0], lent[0].id);
 	assert_int_equal(used(), LIMIT);
 }
 

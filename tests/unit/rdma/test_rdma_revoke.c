@@ -7,7 +7,6 @@
 
 #define SLAB_BYTES 65536
 
-static struct maas_lend_allocation memory;
 static struct told freed;
 static struct told granted[2];
 
