@@ -74,7 +74,7 @@ static inline void fixture_close(void)
 /* A setup and a teardown. */
 static inline void fixture_setup(void)
 {
-	fixture_open(1u << 20, NULL, NULL);
+	fixture_open(8u << 20, NULL, NULL);
 }
 
 static inline void fixture_teardown(void)
@@ -163,6 +163,7 @@ static inline bool exists(const struct maas_lend_allocation *allocation)
 	return !r;
 }
 
+/* One of the smallest slabs. */
 static inline struct maas_lend_allocation allocate_for(const char *owner)
 {
 	return ALLOCATE(.size_bytes = 64, .owner = owner);
@@ -173,13 +174,13 @@ static inline int free_now(const struct maas_lend_allocation *allocation)
 	return maas_lend_free(f.lend, NULL, allocation->id, NULL, NULL);
 }
 
-/* If it has to wait, `end` hears of its end. */
+/* Where the free has to wait, `end` hears what came of it. */
 static inline int try_free(const struct maas_lend_allocation *allocation)
 {
 	return maas_lend_free(f.lend, NULL, allocation->id, tell, &end);
 }
 
-/* They have to wait. */
+/* A free, or the end of a session, that has to wait. */
 static inline void start_free(const struct maas_lend_allocation *allocation)
 {
 	assert_int_equal(try_free(allocation), -EINPROGRESS);
@@ -201,7 +202,7 @@ static inline void count_abort(void *arg)
 	++*(int *)arg;
 }
 
-/* The n-th of the case. */
+/* The n-th of `transfers`. */
 static inline int try_transfer(int n, const struct maas_lend_allocation *allocation)
 {
 	transfers[n] = (struct maas_lend_transfer){.abort = count_abort, .arg = &aborts[n]};
@@ -218,7 +219,7 @@ static inline void end_transfer(int n)
 	maas_lend_transfers_end(f.lend, &transfers[n], 1);
 }
 
-/* Good until the next one. */
+/* Such as "owner-7"; good until the next call. */
 static inline const char *numbered(const char *prefix, uint64_t number)
 {
 	static char text[32];
@@ -246,12 +247,8 @@ static inline int list_page(const char *owner, const char *after, uint32_t limit
 
 	if (r)
 		return r;
-	for (; going; total += count) {
-		struct maas_lend_allocation some[7];
-
-		going = maas_lend_page_next(f.lend, &walk, some, MAAS_ARRAY_SIZE(some), &count);
-		memcpy(page + total, some, count * sizeof(*some));
-	}
+	for (; going; total += count) /* in pieces */
+		going = maas_lend_page_next(f.lend, &walk, page + total, 7, &count);
 	more = walk.more;
 	return (int)total;
 }

@@ -2,11 +2,6 @@
 /* Owners, and lists in pages. */
 #include "tests/unit/lend/lend_fixture.h"
 
-static void setup(void)
-{
-	fixture_open(8u << 20, NULL, NULL);
-}
-
 #define PAGE 100
 
 TEST(name__valid)
@@ -179,4 +174,4 @@ TEST(list__pages_are_complete_while_others_free)
 	assert_int_equal(count, live_slabs());
 }
 
-TEST_MAIN(setup, fixture_teardown)
+TEST_MAIN(fixture_setup, fixture_teardown)

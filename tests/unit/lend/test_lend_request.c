@@ -2,13 +2,6 @@
 /* Request ids: the same request gets the same answer, for as long as is promised. */
 #include "tests/unit/lend/lend_fixture.h"
 
-#define POOL_BYTES (4u << 20)
-
-static void setup(void)
-{
-	fixture_open(POOL_BYTES, NULL, NULL);
-}
-
 TEST(replay__gives_the_same_answer)
 {
 	const struct maas_lend_alloc_request request = {
@@ -150,4 +143,4 @@ TEST(forget__the_lists_of_old_batches)
 				 -ENODATA);
 }
 
-TEST_MAIN(setup, fixture_teardown)
+TEST_MAIN(fixture_setup, fixture_teardown)

@@ -147,7 +147,6 @@ TEST(survey__takes_as_long_whatever_is_lent)
 {
 	unsigned int steps = look(NULL);
 
-	fixture_reopen(8u << 20);
 	for (int i = 0; i < 8; i++) {
 		ALLOCATE(.size_bytes = 64, .count = 10000, .lifetime = MAAS_LEND_LIFETIME_TTL,
 			 .ttl_s = 90);

@@ -84,8 +84,7 @@ static void open_pair(void)
 static void close_pair(void)
 {
 	assert_int_equal(ibv_dealloc_mw(pair.mw), 0);
-	if (pair.client)
-		assert_int_equal(ibv_destroy_qp(pair.client), 0);
+	assert_int_equal(ibv_destroy_qp(pair.client), 0);
 	if (pair.server)
 		assert_int_equal(ibv_destroy_qp(pair.server), 0);
 	assert_int_equal(ibv_destroy_cq(pair.cq), 0);
