@@ -10,6 +10,7 @@ static struct fake_keys keys;
 
 /* One call, and what came of it. */
 struct answer {
+	struct maas_lend_alloc_request request; /* lend borrows it until it is told */
 	struct maas_slab_ref refs[4];
 	struct maas_lend_allocation first;
 	struct maas_lend_key grants[4];
@@ -55,8 +56,8 @@ static inline int ask_as(struct maas_lend_alloc_request request, enum maas_lend_
 			 struct answer *ret)
 {
 	request.size_bytes = 100;
-	memset(ret, 0, sizeof(*ret));
-	return maas_lend_allocate_granted(f.lend, &request, access, ret->refs, &ret->first,
+	*ret = (struct answer){.request = request};
+	return maas_lend_allocate_granted(f.lend, &ret->request, access, ret->refs, &ret->first,
 					  ret->grants, tell, &ret->told);
 }
 
