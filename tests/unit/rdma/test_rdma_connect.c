@@ -62,9 +62,10 @@ TEST(connect__with_garbage)
 		assert_int_equal(peer_dial_with(peer, NULL, 0), MAAS_WIRE_VERSION_UNKNOWN);
 		assert_int_equal(peer_dial_with(peer, "MaaS", 4), MAAS_WIRE_VERSION_UNKNOWN);
 		for (size_t i = 0; i < MAAS_ARRAY_SIZE(hellos); i++) {
-			const struct maas_wire_connect hello = {.magic = htobe32(hellos[i].magic),
-								.version =
-									htobe16(hellos[i].version)};
+			const struct maas_wire_connect hello = {
+				.magic = htobe32(hellos[i].magic),
+				.version = htobe16(hellos[i].version),
+			};
 
 			assert_int_equal(peer_dial_with(peer, &hello, sizeof(hello)),
 					 hellos[i].answer);
