@@ -40,8 +40,8 @@ static int heard(struct told *end, int r)
 		assert_int_equal(end->calls, 0);
 		return r;
 	}
-	if (!end->calls)
-		nap_ms(5);
+	for (int n = 0; n < 50 && !end->calls; n++)
+		nap();
 	for (int n = 0; n < TICKS && !end->calls; n++)
 		tick();
 	return told(end);
